@@ -18,8 +18,9 @@ from functools import partial
 
 from benchmarks.record import RESULTS, Cell, Measured, verdict, write
 from sweeps.search.halving import promotions
-from sweeps.search.records import Proposal, Score
-from sweeps.search.samplers import Sampling, Told
+from sweeps.search.proposals import next_batch
+from sweeps.search.records import Proposal, Score, ScoreKey
+from sweeps.search.samplers import BEST_READ, MOST_READ, Sampling, Told
 from sweeps.search.space import Space, space_of
 from sweeps.spec.search_settings import SearchSettings
 from sweeps.spec.spec import Spec
@@ -29,6 +30,15 @@ SAMPLERS = ("grid", "random", "tpe", "nsga2")
 GOAL_MS = 5.0  # at 10,000 trials
 REPEATS = 3
 BATCH = 4
+SPEC = Spec(
+    name="s",
+    trial={"method": {"name": "fine_tune"}},
+    axes={
+        "optimisation.learning_rate": [round(0.001 * 1.02**power, 6) for power in range(100)],
+        "optimisation.epochs": [*range(1, 51)],
+        "precision": ["float32", "bfloat16", "float16"],
+    },
+)
 
 
 def main() -> int:
@@ -37,7 +47,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="up to 1,000 trials")
     parser.add_argument("--out", type=Path, default=RESULTS / "decisions", help="the table, without its suffix")
     options = parser.parse_args()
-    space = space_of(Spec(name="s", axes={"a": [*range(100)], "b": [*range(50)], "c": ["p", "q", "r"]}))
+    space = space_of(SPEC)
     rows: list[tuple[Cell, ...]] = []
     for trials in SIZES[: 2 if options.quick else 3]:
         told = results(space, trials)
@@ -47,6 +57,8 @@ def main() -> int:
             decide = partial(sampling.propose, trials, trials // BATCH, told)
             rows.append(row(sampler, trials, median_ms(decide)))
             rows.append(row(f"{sampler}, first of a launch", trials, median_ms(partial(first, space, settings, told))))
+            if settings.reads_scores:
+                rows.append(row(f"{sampler}, and all around it", trials, whole_ms(settings, trials)))
         rows.append(row("halving", trials, halving_ms(told)))
     write(
         Measured(
@@ -55,7 +67,10 @@ def main() -> int:
             rows=tuple(rows),
             notes=(
                 "A proposal, by a launch that has made some before; of halving, one of the promotions from a rung "
-                f"where all of them rest. Medians of {REPEATS}. The rest of the time is that of Optuna's samplers.",
+                f"where all of them rest. Medians of {REPEATS}; the time is that of Optuna's samplers.",
+                f"And all around it: what a launch computes for a batch of {BATCH} settings, for each of them: the "
+                "results of all trials before, the proposal, and the stages of its trial.",
+                f"Of more than {MOST_READ} results tpe reads {MOST_READ}: the best {BEST_READ} and the newest.",
                 "A space of 15,000 settings on three axes, of which one is not ordered.",
             ),
         ),
@@ -81,6 +96,30 @@ def results(space: Space, trials: int) -> list[Told]:
         Told(candidate=space.at(7 * n % 15_000), batch=n // BATCH, score=37 * n % 101 / 101, macs=n % 13)
         for n in range(trials)
     ]
+
+
+def whole_ms(settings: SearchSettings, trials: int) -> float:
+    """Milliseconds for each setting of a batch, by a launch that has decided about one before."""
+    spec, space = SPEC.model_copy(update={"search": settings}), space_of(SPEC)
+    made = [
+        Proposal(
+            number=n, batch=n // BATCH, purpose="search", candidate=one.candidate, seeds=(0,), drawn_by="tpe",
+            trial_ids=(str(n),),
+        )
+        for n, one in enumerate(results(space, trials))
+    ]  # fmt: skip
+    scores: dict[ScoreKey, Score] = {
+        (str(n), None): Score(validation_score=one.score or 0.0, macs=n % 13)
+        for n, one in enumerate(results(space, trials))
+    }
+    sampling = Sampling(space, settings)
+
+    def decide() -> None:
+        for decision in next_batch(spec, made, scores, searcher=sampling):
+            made.append(decision.proposal)
+            scores[decision.proposal.trial_ids[0], None] = Score(validation_score=0.5, macs=3)
+
+    return median_ms(decide) / BATCH
 
 
 def halving_ms(told: list[Told]) -> float:

@@ -24,6 +24,8 @@ from benchmarks.search_table import Table, load_table
 from sweeps.search.halving import ladder
 from sweeps.search.proposals import next_batch
 from sweeps.search.records import Proposal, Score, ScoreKey
+from sweeps.search.samplers import Sampling
+from sweeps.search.space import space_of
 from sweeps.spec.search_settings import HalvingSettings, SearchSettings
 from sweeps.spec.spec import SPECS, Spec, load_spec
 
@@ -99,10 +101,11 @@ def replayed(spec: Spec, table: Table) -> Replay:
     running: list[tuple[float, int]] = []  # when which proposal ends
     computed: set[str] = set()
     at: dict[int, int] = {}  # origin -> how many of its stages' places are done
+    sampling = Sampling(space_of(spec), spec.search)
     while True:
         live = [key for one in waiting for key in one.trial_ids] + [made[n].trial_ids[0] for _, n in running]
         if len(live) < SLOTS if spec.search.is_asynchronous else not live:
-            batch = [decision.proposal for decision in next_batch(spec, made, scores, live=live)]
+            batch = [decision.proposal for decision in next_batch(spec, made, scores, searcher=sampling, live=live)]
             made += batch
             waiting += [one for one in batch if one.trial_ids]
             if batch:

@@ -50,5 +50,7 @@ def result_of(proposal: Proposal, scores: Mapping[ScoreKey, Score]) -> Told:
     found = [scores[key, proposal.rung] for key in proposal.trial_ids if (key, proposal.rung) in scores]
     if not found or len(found) < len(proposal.trial_ids):
         return Told(candidate=proposal.candidate, batch=proposal.batch, score=None, macs=None)
-    score, macs = fmean(one.validation_score for one in found), fmean(one.macs for one in found)
+    score, macs = found[0].validation_score, float(found[0].macs)
+    if len(found) > 1:
+        score, macs = fmean(one.validation_score for one in found), fmean(one.macs for one in found)
     return Told(candidate=proposal.candidate, batch=proposal.batch, score=score, macs=macs)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sweeps.spec.spec import Spec, Variant
@@ -16,7 +17,7 @@ class SearchCandidate:
     variant: int  # its number in the spec, from 0; 0 in a spec without variants
     values: Mapping[str, Any]  # dotted key -> value; without the seed
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Equal for equal choices."""
         return canonical_json([self.variant, dict(self.values)])

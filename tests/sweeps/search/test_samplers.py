@@ -2,12 +2,15 @@
 
 import math
 import random
+from dataclasses import replace
 
+import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.trial import TrialState, create_trial
 
 from sweeps.errors import SpecError
-from sweeps.search.samplers import Sampling, Told
+from sweeps.search.samplers import BEST_READ, MOST_READ, Sampling, Told, read_by, sampler_seed
 from sweeps.search.space import SearchCandidate, Space, space_of
 from sweeps.search.tune_searcher import TuneSearcher
 from sweeps.spec.search_settings import SearchSettings
@@ -71,6 +74,73 @@ def test_a_proposal_is_made_again_from_what_it_read(sampler: str) -> None:
     used.propose(12, 3, [*told[:4], *pending([one.candidate for one in told[4:12]], 2)])
     assert used.propose(14, 3, read) == told[14].candidate
     assert all(one.candidate.values["rate"] in SPACE.dimensions[0][0].values for one in told)
+
+
+def test_of_a_long_search_tpe_reads_the_best_and_the_newest() -> None:
+    settings = SearchSettings(sampler="tpe", trials=2000)
+    told = [
+        Told(candidate=SPACE.at(n % 120), batch=n // 4, score=None if n % 5 == 0 else float(n % 7), macs=1.0)
+        for n in range(1000)
+    ]
+    read = read_by(settings, told)
+    best = [n for n, one in enumerate(told) if one.score == 6.0][:BEST_READ]
+    assert read == [*best, *range(1000 - MOST_READ + BEST_READ, 1000)]
+    assert read_by(settings, told[:MOST_READ]) == [*range(MOST_READ)]
+    assert read_by(settings, [replace(one, score=None) for one in told]) == [*range(1000 - MOST_READ, 1000)]
+    assert read_by(settings.model_copy(update={"sampler": "nsga2"}), told) == [*range(1000)]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+def test_in_a_long_search_a_launch_and_the_next_one_propose_alike(sampler: str) -> None:
+    """Scores arrive late, and one that has left what is read becomes the best."""
+    settings = SearchSettings(sampler=sampler, trials=2000)
+    told = told_of([SPACE.at(7 * n % 120) for n in range(300)], 0)
+    told = [replace(one, batch=n // 4) for n, one in enumerate(told)]
+    late = [
+        replace(one, score=None, macs=None, is_pending=True) if n in (3, 280) else one for n, one in enumerate(told)
+    ]
+    told[3] = replace(told[3], score=9.0)
+    used = Sampling(SPACE, settings)
+    for read in (late[:260], late[:299], late, told, told[:299]):
+        new = Sampling(SPACE, settings)
+        for number in range(len(read), len(read) + 12):
+            assert used.propose(number, len(read) // 4, read) == new.propose(number, len(read) // 4, read)
+
+
+def test_long_searches_propose_as_optuna_does_with_what_they_read() -> None:
+    """Optuna's own study with these results alone, and its own look at which axes they have in common."""
+    told = told_of([SPACE.at(7 * n % 120) for n in range(400)], 0)
+    settings = SearchSettings(sampler="tpe", trials=2000)
+    read = [told[place] for place in read_by(settings, told)]
+    study = optuna.create_study(direction="maximize")
+    of = [{"variant": CategoricalDistribution(range(2))} | {
+        "rate": IntDistribution(0, 9), "kind": CategoricalDistribution(range(3))
+    } for _ in range(2)]  # fmt: skip
+    of[1]["1:steps"] = IntDistribution(0, 2)
+    for one in read:
+        values = one.candidate.values
+        places = {"variant": one.candidate.variant, "rate": SPACE.dimensions[0][0].values.index(values["rate"])}
+        places["kind"] = SPACE.dimensions[0][1].values.index(values["kind"])
+        if one.candidate.variant:
+            places["1:steps"] = values["steps"] - 1
+        state = TrialState.PRUNED if one.score is None else TrialState.COMPLETE
+        study.add_trial(
+            create_trial(
+                state=state,
+                params=places,
+                distributions=of[one.candidate.variant],
+                values=None if one.score is None else [one.score],
+            )
+        )
+    study.sampler = optuna.samplers.TPESampler(seed=sampler_seed(settings, 400), constant_liar=True)
+    asked = study.ask()
+    variant = asked.suggest_categorical("variant", range(2))
+    values = {"rate": SPACE.dimensions[0][0].values[asked.suggest_int("rate", 0, 9)]}
+    values["kind"] = "pqr"[asked.suggest_categorical("kind", range(3))]
+    if variant:
+        values["steps"] = 1 + asked.suggest_int("1:steps", 0, 2)
+    proposed = Sampling(SPACE, settings).propose(400, 100, told)
+    assert (proposed.variant, dict(proposed.values)) == (variant, values)
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
