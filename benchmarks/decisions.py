@@ -28,15 +28,16 @@ from sweeps.spec.spec import Spec
 SIZES = (100, 1_000, 10_000)
 SAMPLERS = ("grid", "random", "tpe", "nsga2")
 GOAL_MS = 5.0  # at 10,000 trials
-REPEATS = 3
+REPEATS = 5
 BATCH = 4
+ALONE = (25, MOST_READ)  # results that Optuna's tpe reads, without anything of this product
 SPEC = Spec(
     name="s",
     trial={"method": {"name": "fine_tune"}},
     axes={
         "optimisation.learning_rate": [round(0.001 * 1.02**power, 6) for power in range(100)],
         "optimisation.epochs": [*range(1, 51)],
-        "precision": ["float32", "bfloat16", "float16"],
+        "optimisation.head_epochs": [2, 1, 3],
     },
 )
 
@@ -60,6 +61,7 @@ def main() -> int:
             if settings.reads_scores:
                 rows.append(row(f"{sampler}, and all around it", trials, whole_ms(settings, trials)))
         rows.append(row("halving", trials, halving_ms(told)))
+    rows += [(f"Optuna alone, tpe, of {read} results", None, optuna_ms(space, read), None, None) for read in ALONE]
     write(
         Measured(
             title="Processor time of a decision",
@@ -67,10 +69,11 @@ def main() -> int:
             rows=tuple(rows),
             notes=(
                 "A proposal, by a launch that has made some before; of halving, one of the promotions from a rung "
-                f"where all of them rest. Medians of {REPEATS}; the time is that of Optuna's samplers.",
+                f"where all of them rest. Medians of {REPEATS}.",
                 f"And all around it: what a launch computes for a batch of {BATCH} settings, for each of them: the "
                 "results of all trials before, the proposal, and the stages of its trial.",
                 f"Of more than {MOST_READ} results tpe reads {MOST_READ}: the best {BEST_READ} and the newest.",
+                "Optuna alone: one `ask` of a study of its own with so many results, and nothing of this product.",
                 "A space of 15,000 settings on three axes, of which one is not ordered.",
             ),
         ),
@@ -120,6 +123,29 @@ def whole_ms(settings: SearchSettings, trials: int) -> float:
             scores[decision.proposal.trial_ids[0], None] = Score(validation_score=0.5, macs=3)
 
     return median_ms(decide) / BATCH
+
+
+def optuna_ms(space: Space, read: int) -> float:
+    """Milliseconds of one `ask` of Optuna's study with the same results: the least that a proposal by it can take."""
+    import optuna
+    from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    axes: dict[str, BaseDistribution] = {
+        axis.key: IntDistribution(0, last) if axis.is_ordered else CategoricalDistribution(range(last + 1))
+        for axis in space.dimensions[0]
+        for last in [len(axis.values) - 1]
+    }
+    study = optuna.create_study(direction="maximize")
+    for one in results(space, read):
+        places = {axis.key: axis.values.index(one.candidate.values[axis.key]) for axis in space.dimensions[0]}
+        study.add_trial(optuna.trial.create_trial(params=places, distributions=axes, value=one.score))
+
+    def ask() -> None:
+        study.sampler = optuna.samplers.TPESampler(seed=0, constant_liar=True)
+        study.tell(study.ask(axes), state=optuna.trial.TrialState.FAIL)
+
+    return median_ms(ask)
 
 
 def halving_ms(told: list[Told]) -> float:

@@ -31,14 +31,15 @@ from sweeps.spec.spec import SPECS, Spec, load_spec
 
 REPEATS = 100
 SLOTS = 4  # also the settings of a batch
-TOP = 3  # settings that a search confirms
+TOP, SEEDS = 3, 10  # settings that a search confirms, and with how many seeds
 BUDGETS = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of the grid's stage-seconds
 GOAL_SHARE, GOAL_POINTS = 1 / 4, 0.5
 LADDERS = {"none": None, "halving 1, 4": (1, 4), "halving 4": (4,), "halving 1": (1,)}  # name -> rungs in epochs
 COLUMNS = (
     "sampler", "stops", "settings", "share_of_grid", "share_unshared", "hours_ratio",
     *(f"regret_at_1_{round(1 / budget)}" for budget in BUDGETS), "regret", "regret_upper_quartile",
-    "confirmed_difference", "confirmed_lower_95", "within_half_a_point",
+    "confirming_share", "all_confirmed", "confirmed_difference", "confirmed_lower_95", "within_half_a_point",
+    "against_all_confirmed", "against_all_lower_95",
 )  # fmt: skip
 
 
@@ -82,12 +83,23 @@ class Replay:
         """The validation score of the best setting that has ended within stage-seconds; None: none has."""
         return max((self.table.end(key) for at_s, key in self.ends if at_s <= most_s), default=None)
 
-    def chosen(self) -> str | None:
-        """The setting that confirmation chooses among the best; None: one of these was not confirmed in the table."""
-        best = sorted({key for _, key in self.ends}, key=lambda key: -self.table.end(key))[:TOP]
-        if not best or any(key not in self.table.confirmed for key in best):
-            return None
-        return max(best, key=lambda key: statistics.fmean(score for score, _ in self.table.confirmed[key].values()))
+    def top(self) -> list[str]:
+        """The settings that the search confirms, the best first."""
+        return sorted(dict.fromkeys(key for _, key in self.ends), key=lambda key: -self.table.end(key))[:TOP]
+
+    def chosen(self) -> str:
+        """The setting that confirmation chooses of those that the table has confirmed; of none, its worst."""
+        best = [key for key in self.top() if key in self.table.confirmed]
+        return max(best, key=self.table.validation) if best else min(self.table.confirmed, key=self.table.validation)
+
+    def is_confirmed(self) -> bool:
+        """Whether the table has confirmed all that the search would confirm."""
+        return all(key in self.table.confirmed for key in self.top())
+
+    def confirming_s(self) -> float:
+        """Stage-seconds of the confirmation: each seed computes the stages of the settings once."""
+        stages = {stage for key in self.top() for one in self.table.settings[key] for stage in one.stages}
+        return SEEDS * sum(self.table.seconds[stage] for stage in stages)
 
 
 def replayed(spec: Spec, table: Table) -> Replay:
@@ -141,29 +153,29 @@ def summary(contender: Contender, replays: Sequence[Replay], table: Table) -> tu
         return [100 * (best - (one.best(most_s) or usual)) for one in replays]
 
     ends = regret(math.inf)
-    difference, lower, within = against_grid(replays, table)
+    difference, lower, within = against(grid_winner(table), replays, table)
+    of_all, of_all_lower, _ = against(best_confirmed(table), replays, table)
     return (
         contender.sampler, contender.stops, contender.settings,
         statistics.fmean(one.shared_s for one in replays) / grid_s,
         statistics.fmean(one.unshared_s for one in replays) / table.grid_s(shared=False),
         statistics.fmean(one.clock_s for one in replays) / grid_clock_s,
         *(statistics.fmean(regret(budget * grid_s)) for budget in BUDGETS),
-        statistics.fmean(ends), statistics.quantiles(ends, n=4)[2], difference, lower, within,
+        statistics.fmean(ends), statistics.quantiles(ends, n=4)[2],
+        statistics.fmean(one.confirming_s() for one in replays) / grid_s,
+        statistics.fmean(one.is_confirmed() for one in replays), difference, lower, within,
+        of_all, of_all_lower,
     )  # fmt: skip
 
 
-def against_grid(replays: Sequence[Replay], table: Table) -> tuple[float | None, float | None, float]:
-    """Compare the confirmed settings with the grid's, paired by seed, in points of test accuracy.
+def against(winner: str, replays: Sequence[Replay], table: Table) -> tuple[float, float, float]:
+    """Compare the confirmed settings with another one, paired by seed, in points of test accuracy.
 
     Returns:
         the difference over all repetitions, its one-sided 95% bound over seeds, and the share of the repetitions whose
-        own bound is above minus half a point; one whose best settings were not all confirmed is not.
+        own bound is above minus half a point.
     """
-    winner = grid_winner(table)
-    chosen = [one.chosen() for one in replays]
-    of_each = [differences(table, key, winner) for key in chosen if key is not None]
-    if not of_each:
-        return None, None, 0.0
+    of_each = [differences(table, one.chosen(), winner) for one in replays]
     pooled = [statistics.fmean(of_seed) for of_seed in zip(*of_each, strict=True)]
     within = sum(lower_bound(own) >= -GOAL_POINTS for own in of_each) / len(replays)
     return statistics.fmean(pooled), lower_bound(pooled), within
@@ -171,9 +183,14 @@ def against_grid(replays: Sequence[Replay], table: Table) -> tuple[float | None,
 
 def grid_winner(table: Table) -> str:
     """What confirmation chooses among the best settings of the whole grid."""
-    chosen = Replay(table=table, ends=[(0.0, key) for key in table.settings]).chosen()
-    assert chosen is not None
-    return chosen
+    whole = Replay(table=table, ends=[(0.0, key) for key in table.settings])
+    assert whole.is_confirmed()
+    return whole.chosen()
+
+
+def best_confirmed(table: Table) -> str:
+    """What confirmation chooses when it confirms as many settings as the grid's run did."""
+    return max(table.confirmed, key=table.validation)
 
 
 def differences(table: Table, key: str, winner: str) -> list[float]:
@@ -214,13 +231,17 @@ def statements(rows: Sequence[dict[str, Cell]], table: Table, repeats: int) -> I
         f"{repeats} repetitions with other seeds of the sampler (in the grid's order: one); {SLOTS} slots, batches of "
         f"{SLOTS}. regret: points of validation accuracy below the grid's best, at the end and after a share of its "
         "stage-seconds (before the first end: that of the mean setting). share_unshared: of the grid's unshared. "
-        "hours_ratio: time on the slots, against the grid on slots that are never idle. Only the search is counted, "
-        "not the confirmation, which all have alike."
+        "hours_ratio: time on the slots, against the grid on slots that are never idle. All of these count the search "
+        f"alone. confirming_share: what confirming its {TOP} best with {SEEDS} seeds takes in addition, of the grid's "
+        "stage-seconds; the grid would have to confirm, too."
     )
     yield (
         "confirmed_difference: test points against the grid's winner, paired by seeds that no search has used, over "
-        "the repetitions whose three best were confirmed; then its one-sided 95% bound over seeds, and the share of "
-        f"single repetitions whose own bound is within {GOAL_POINTS} points (those not confirmed are not)."
+        "all repetitions; then its one-sided 95% bound over seeds, and the share of single repetitions whose own bound "
+        f"is within {GOAL_POINTS} points. The table has confirmed the grid's {len(table.confirmed)} best only; "
+        "all_confirmed is the share of repetitions whose best are all among them. Of the others the best that was "
+        "confirmed counts; if none was, the worst of the table. against_all_confirmed: the same against the best of "
+        f"all {len(table.confirmed)}: {best_confirmed(table)}."
     )
     yield (
         "The seconds of a stage are its planned work times the median pace of its kind, since the grid ran on a busy "
@@ -235,12 +256,15 @@ def goal_text(rows: Sequence[dict[str, Cell]]) -> str:
     small = [row for row in tpe if _number(row["share_of_grid"]) <= GOAL_SHARE]
     one = max(small or tpe[:1], key=lambda row: _number(row["settings"]))
     is_met = bool(small) and _number(one["confirmed_lower_95"]) >= -GOAL_POINTS
+    with_confirming = _number(one["share_of_grid"]) + _number(one["confirming_share"])
     return (
         f"Goal: tpe with halving is confirmed at most {GOAL_POINTS} points below the grid's winner (one-sided 95%) for "
         f"at most a quarter of its stage-seconds. {name(one)}: {_number(one['confirmed_difference']):+.2f} points, "
         f"bound {_number(one['confirmed_lower_95']):+.2f}, with {_number(one['share_of_grid']):.2f} of the time: "
-        f"{verdict(is_met)}. Of single searches {100 * _number(one['within_half_a_point']):.0f}% are within by their "
-        "own seeds."
+        f"{verdict(is_met)}; with the confirmation {with_confirming:.2f} of the time. Of single searches "
+        f"{100 * _number(one['within_half_a_point']):.0f}% are within by their own seeds. Against the best of all that "
+        f"the grid's run has confirmed: {_number(one['against_all_confirmed']):+.2f} points, bound "
+        f"{_number(one['against_all_lower_95']):+.2f}."
     )
 
 

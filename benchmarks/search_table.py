@@ -63,6 +63,10 @@ class Table:
         """The validation score of a setting at its end."""
         return self.settings[key][-1].validation_score
 
+    def validation(self, key: str) -> float:
+        """The mean confirmed validation score of a setting."""
+        return statistics.fmean(score for score, _ in self.confirmed[key].values())
+
     def grid_s(self, *, shared: bool = True) -> float:
         """Stage-seconds of all settings."""
         keys = [stage for reached in self.settings.values() for one in reached for stage in one.stages]
