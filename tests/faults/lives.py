@@ -126,7 +126,21 @@ def _end(sweep: TinySweep, number: int, undisturbed: Undisturbed) -> list[str]:
         return [f"1: the launch after the faults ended with {launch.code}: {launch.said[-500:]}"]
     broken = [f"4: process left: {what}" for what in _left(sweep.folder)]
     broken += _told(_in_a_fork(lambda: violations(sweep.run, sweep.cache, ended=True)))
+    broken += _told(_in_a_fork(lambda: _decided_otherwise(sweep.run)))
     return broken + _told(_in_a_fork(lambda: differences(sweep.run, undisturbed.run)))
+
+
+def _decided_otherwise(run: Path) -> list[Violation]:
+    """Decisions of a search that are other ones when they are made again from the rows; none without a search."""
+    from results.store.reader import load
+    from sweeps.search.run_search import replay
+    from sweeps.spec.spec import load_spec
+
+    spec = load_spec(run / "spec.toml")
+    if spec.search is None:
+        return []
+    with load(run) as tables:
+        return [Violation(2, f"{one} is decided otherwise by replay") for one, _ in replay(spec, tables)]
 
 
 def _left(folder: Path) -> list[str]:
