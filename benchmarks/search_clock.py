@@ -45,8 +45,14 @@ SELECT proposals.variant, values_json, arg_max(validation_score, point) AS score
 JOIN trials USING (trial_id) JOIN (SELECT * EXCLUDE (trial_ids), unnest(trial_ids) AS trial_id FROM proposals
 WHERE purpose = 'search') AS proposals USING (trial_id) WHERE status = 'finished' GROUP BY ALL ORDER BY score DESC
 """
-SECONDS = "SELECT sum(compute_s) AS s FROM (SELECT DISTINCT stage_key, compute_s FROM stages WHERE NOT cached)"
-"""Of stages that this run computed."""
+SECONDS = """
+SELECT sum(s) AS s FROM (
+    SELECT compute_s AS s FROM stages WHERE NOT cached AND kind <> 'fine_tune_part'
+    UNION ALL SELECT max(compute_s) FROM stages JOIN trials USING (trial_id)
+    WHERE kind = 'fine_tune_part' AND status = 'stopped' GROUP BY trial_id
+)
+"""
+"""Of stages that this run computed; the seconds of a part are those of all epochs until there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,16 +183,21 @@ def train(config: dict[str, Any]) -> None:
     stage_s, ranks = 0.0, join("cpu")
     for number, epochs in enumerate((*RUNGS, None)):
         rung = None if epochs is None else Rung(number=number, epochs=epochs)
-        score = 0.0
+        score = part_s = 0.0
         for event in run_trial(
             trial.config, cache=Cache(own / "cache"), ranks=ranks, checkpoint_folder=own / "at", rung=rung
         ):
-            stage_s += 0.0 if event.cached else event.result.description.made_by.compute_s
-            if event.result.stage.kind in ("fine_tune_part", "operating_point"):
-                score = event.result.deciding_score
+            result = event.result
+            took_s = 0.0 if result.cached else result.description.made_by.compute_s
+            if result.stage.kind == "fine_tune_part":
+                score, part_s = result.info["validation_score"], took_s
+            else:
+                stage_s += took_s
+            if result.stage.kind == "operating_point":
+                score = result.deciding_score
         done = epochs or trial.config.optimisation.epochs
         setting = {"variant": variant, "values": json.dumps(values)}
-        tune.report({"score": score, "epochs": done, "stage_s": stage_s, "ended": rung is None} | setting)
+        tune.report({"score": score, "epochs": done, "stage_s": stage_s + part_s, "ended": rung is None} | setting)
 
 
 def source_cache(spec: Spec, folder: Path) -> Path:
