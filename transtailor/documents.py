@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
 from stat import S_ISREG
@@ -63,7 +63,7 @@ class Record:
 
     def to_json(self) -> str:
         """The record as JSON, for `from_json`."""
-        return json.dumps(asdict(self), default=os.fspath)
+        return json.dumps(self, default=_plain)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -160,6 +160,12 @@ def find_line(text: str, keys: Sequence[str]) -> int | None:
 
 def _inside(value: object) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else [*value] if isinstance(value, list | tuple) else []
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    return os.fspath(value)
 
 
 def _read(kind: str, parse: Any, given: Path | str | bytes) -> Any:

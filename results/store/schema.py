@@ -12,6 +12,7 @@ A row of `operating_points`, shortened::
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -101,6 +102,7 @@ def table_named(name: str) -> TableSchema:
     raise ValueError(f"no table {name!r}: {did_you_mean(name, TABLES)}Tables: {', '.join(TABLES)}")
 
 
+@cache
 def arrow_schema(table: TableSchema) -> pa.Schema:
     """Build the Arrow schema of a table's files: with unit and meaning of each field, table name and schema version."""
     fields = [

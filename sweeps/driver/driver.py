@@ -82,16 +82,19 @@ def run_sweep(
     """
     with load(run.path) as tables:
         states = _states_of(plan, tables)
-    waiting = sum(trial.trial_id not in states for trial in plan.trials)
-    slots = _slots(site.name, plan, site.slots, len(plan.trials) if search else waiting)
-    display = display or display_for_terminal()
-    driver, digest = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}", open_run(run).code_digest
-    launch = Launch(
-        plan=plan, run=run, cache=cache, slots=slots, max_attempts=site.max_attempts, code_digest=digest, search=search
-    )
-    events = EventLog(Writer(run.tables), driver, digest, display.note)
-    make_folder(cache)
-    board = _open_board(launch, states, driver, display, events, DiskGuard(cache, site.max_disk_gb))
+        waiting = sum(trial.trial_id not in states for trial in plan.trials)
+        slots = _slots(site.name, plan, site.slots, len(plan.trials) if search else waiting)
+        display = display or display_for_terminal()
+        driver, digest = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}", open_run(run).code_digest
+        launch = Launch(
+            plan=plan, run=run, cache=cache, slots=slots, max_attempts=site.max_attempts, code_digest=digest,
+            search=search,
+        )  # fmt: skip
+        events = EventLog(Writer(run.tables), driver, digest, display.note)
+        make_folder(cache)
+        ledger = _open_ledger(launch, tables, states, driver)
+        earlier = _earlier(launch, tables, states)
+    board = SweepState(launch, earlier, ledger, display, events, DiskGuard(cache, site.max_disk_gb))
     if site.name != "slurm":  # there the pool writes this event, with its job
         events("controller_started", detail=f"on site {site.name}")
     if site.name != "serial":
@@ -144,25 +147,18 @@ def _run_to_the_end(open_backend: Callable[[], TrialBackend], board: SweepState,
     return True
 
 
-def _open_board(
-    launch: Launch, states: Mapping[str, TrialState], driver: str, display: Display, events: EventLog, disk: DiskGuard
-) -> SweepState:
-    """The state at the start of this launch: tables and cache say what earlier ones have finished."""
+def _earlier(launch: Launch, tables: Run, states: Mapping[str, TrialState]) -> Earlier:
+    """What earlier launches have finished, as tables and cache say."""
     plan = launch.plan
-    with load(launch.run.path) as tables:
-        ledger = _open_ledger(launch, tables, states, driver)
-        best = _best_before(tables)
-        scores = read_scores(tables) if launch.search else {}
     is_cached = Cache(launch.cache).has
     cached = {key for key in {stage.key for trial in plan.trials for stage in trial.stages} if is_cached(key)}
-    earlier = Earlier(
+    return Earlier(
         states=states,
         finished_stages=set() if plan.private_cache else cached,
-        best=best,
+        best=_best_before(tables),
         missing_bytes=cost_of(plan.trials, cached.__contains__).new_bytes,
-        scores=scores,
+        scores=read_scores(tables) if launch.search else {},
     )
-    return SweepState(launch, earlier, ledger, display, events, disk)
 
 
 def _backend(site: SweepSite, launch: Launch, events: EventLog, warm_address: str | None) -> TrialBackend:

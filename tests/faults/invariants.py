@@ -58,7 +58,7 @@ class Parts:
     def _look(self, table: str, part: Path) -> None:
         names = TABLES[table].key
         try:
-            columns = pq.ParquetFile(part).read()
+            columns = read_table(part)
             keys = list(zip(*(columns.column(name).to_pylist() for name in names), strict=True))
         except (pa.ArrowException, OSError, KeyError) as error:
             self.wrong.append(f"{table}/{part.name} is torn: {error}")
@@ -78,7 +78,7 @@ class Written:
         in_parts: set[tuple[Any, ...]] = set()  # that a merged file may have, too
         for table, part, there in sorted(parts.whole, key=lambda found: found[1].parent.name == MERGED):
             if trial_ids is None or there & trial_ids:
-                read: list[Row] = pq.ParquetFile(part).read().to_pylist()
+                read: list[Row] = read_table(part).to_pylist()
                 rows = [row for row in read if trial_ids is None or row["trial_id"] in trial_ids]
                 known = [(table, row["written_at"], *key_of(table, row)) for row in rows]
                 if part.parent.name == MERGED:
@@ -106,6 +106,11 @@ class Written:
     def of_trial(self, table: str, trial_id: str) -> list[Row]:
         """The rows that count of one trial."""
         return self._by_trial.get((table, trial_id), [])
+
+
+def read_table(part: Path) -> pa.Table:
+    """All of a part; threads cost more than a small one."""
+    return pq.ParquetFile(part, pre_buffer=False).read(use_threads=False)
 
 
 def count_parts(run: Path, table: str = "*") -> int:

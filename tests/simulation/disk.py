@@ -9,6 +9,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,7 +144,10 @@ class Disk:
 
     def place(self, path: str) -> str:
         """A path below the folder without what is random in it."""
-        return SMALL.sub("*", path.removeprefix(self._prefix)) or "."
+        return SMALL.sub("*", self._below(path))
+
+    def _below(self, path: str) -> str:
+        return "." if path == str(self.root) else path.removeprefix(self._prefix)
 
     def _is_ours(self, path: str) -> bool:
         return (
@@ -161,7 +165,7 @@ class Disk:
         self._world.check_alive()
         if self.fails_with is not None and (self.fails_with != errno.ENOSPC or event in TAKES_ROOM):
             raise OSError(self.fails_with, os.strerror(self.fails_with), path)
-        self._world.tell(f"{event} {path.removeprefix(self._prefix)}")
+        self._world.tell(f"{event} {self._below(path)}")
         done = act()
         self.after(event, path)
         return done
@@ -188,17 +192,18 @@ class Disk:
 
     def _fsync(self, handle: Any) -> None:
         number = handle if isinstance(handle, int) else handle.fileno()
-        path = Path(f"/proc/self/fd/{number}").readlink()
+        path = _of_handle(number)
 
         def sync() -> None:
-            inode = os.fstat(number).st_ino
-            if path.is_dir():
-                self._names[inode] = _listed(path)
+            found = os.fstat(number)
+            if stat.S_ISDIR(found.st_mode):
+                self._names[found.st_ino] = _listed(path)
             else:
-                self._contents[inode] = Path(f"/proc/self/fd/{number}").read_bytes()
+                with open(f"/proc/self/fd/{number}", "rb") as file:  # noqa: PTH123
+                    self._contents[found.st_ino] = file.read()
 
-        if self._is_ours(str(path)):
-            self._change("fsync", str(path), sync)
+        if self._is_ours(path):
+            self._change("fsync", path, sync)
 
     def _two(self, event: str, source: Any, target: Any, folders: dict[str, Any]) -> None:
         path = _path(target, folders.get("dst_dir_fd"))
@@ -232,15 +237,19 @@ class Disk:
 
 
 def _path(path: Any, dir_fd: int | None) -> str:
-    above = Path.cwd() if dir_fd is None else Path(f"/proc/self/fd/{dir_fd}").readlink()
-    return str(above / os.fspath(path))
+    given = os.fspath(path)
+    return given if given.startswith("/") else f"{Path.cwd() if dir_fd is None else _of_handle(dir_fd)}/{given}"
+
+
+def _of_handle(handle: int) -> str:
+    return os.readlink(f"/proc/self/fd/{handle}")  # noqa: PTH115  # a day asks thousands of times
 
 
 def _ignore(*_: str) -> None:
     pass
 
 
-def _listed(place: Path) -> dict[str, _Entry]:
+def _listed(place: str | Path) -> dict[str, _Entry]:
     with os.scandir(place) as entries:
         return {e.name: _Entry(e.inode(), e.is_dir(follow_symlinks=False)) for e in entries}
 

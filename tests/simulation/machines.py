@@ -17,7 +17,7 @@ from sweeps.worker.messages import RankAnswer, SlotOrder, TrialAssignment, Trial
 from sweeps.worker.tune_slot import TuneSlot, from_tune
 from tests.simulation.world import Process, World
 
-TURN_S = 0.1  # of Tune's loop
+TURN_S = 0.5  # of Tune's loop
 START_S = 3.0  # of a process, at most
 GUARD_S = 8.0  # until what a killed process has started is ended, too
 JOIN_S = 60.0  # until a new node takes the place of a lost one

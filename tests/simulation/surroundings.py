@@ -20,7 +20,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
+
 import results.report
+from results.store import reader
 from sweeps.commands import launch
 from sweeps.driver import driver, local_pool, merging, quota, signals, tune_site
 from sweeps.run import relaunch
@@ -29,6 +32,7 @@ from tailor.execution import runner
 from tests.simulation import trials
 from tests.simulation.launches import SLOTS
 from tests.simulation.machines import ranks_on
+from tests.simulation.warm_tables import KnownParquet, WarmTables, read_schema
 from tests.simulation.world import World, replaced, threading_in
 from transtailor import files
 from transtailor.sources import code_digest
@@ -53,6 +57,7 @@ def surroundings(day: Simulation) -> Iterator[None]:
         (launch, "_planned", lambda _: (trials.plan(day.seeds), None)),
         (relaunch, "sources", lambda: {Path("sweeps", "code.py"): day.code}),
         (relaunch, "provenance", _provenance),
+        (reader, "_connected", WarmTables), (pq, "read_schema", read_schema), (pq, "ParquetFile", KnownParquet),
         (results.report, "write_report", lambda path: Path(path, "report.html")),
         (runner, "compute", trials.computing(day.compute)), (runner, "apply", trials.apply),
         (runner, "_warm_up", lambda *_: None),
