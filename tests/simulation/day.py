@@ -35,6 +35,7 @@ from tests.simulation.world import Dead, Process, Stuck, World
 
 PLACES = (Path("/dev/shm"), Path("/tmp"))  # a file system in memory, where there is one
 STOP_LIMIT_S = 60.0
+NO_MORE_S = 20.0  # after a stop: from then on no stage is begun
 LAUNCH_LIMIT_S = 6 * 3600.0  # simulated; an undisturbed one takes a minute
 MAY_END_WITH = {0, 1, 2, 130}
 
@@ -101,7 +102,7 @@ class Simulation:
 
     @property
     def cache(self) -> Path:
-        return self.root / "cache"
+        return self.root / "shared" / "cache"  # both are made by the first launch
 
     def run(self) -> Day:
         """Simulate it."""
@@ -269,6 +270,9 @@ class Simulation:
             slot = machine.slot_of(other)
             if slot is not None and not slot.failed:
                 self.broken.append(f"1: stage {key[:8]} is computed by two trials at once")
+        stopped_s = next(one.stopped_s for one in self.launches.values() if machine in one.machines)
+        if stopped_s is not None and world.now_s - stopped_s > NO_MORE_S:
+            self.broken.append(f"7: stage {key[:8]} is begun {world.now_s - stopped_s:.0f} s after a stop")
         self._computing[key] = task.process
         world.tell(f"computes {stage.kind} {key[:8]}")
         if rank.hangs:

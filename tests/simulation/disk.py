@@ -16,15 +16,18 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.simulation.world import World
+from tests.simulation.world import Dead, World
 
-SMALL = re.compile(r"\d{8}T[\d.]+-[0-9a-f]+|[0-9a-f]{8,}|(?<=\.)\d+(?=\.|$|/)|(?<=^cache/)..|(?<=@).+(?=\.creating)")
+TEMPORARY = re.compile(r"(^|/)\.([^/]+)\.[0-9a-f]{8}\.tmp(?=$|/)")  # half of a file, or a folder: named like the whole
+SMALL = re.compile(
+    r"\d{8}T[\d.]+-[0-9a-f]+|[0-9a-f]{8,}|(?<=\.)\d+(?=\.|$|/)|(?<=^shared/cache/)..|(?<=@).+(?=\.creating)"
+)
 _CREATES = os.O_CREAT
 _REAL = {
     name: getattr(os, name)
     for name in ("open", "close", "fsync", "replace", "rename", "link", "unlink", "remove", "mkdir", "rmdir", "statvfs")
 }
-TAKES_ROOM = ("open", "fsync", "mkdir", "link")
+TAKES_ROOM = ("open", "write", "fsync", "mkdir", "link")
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ class Disk:
 
     def place(self, path: str) -> str:
         """A path below the folder without what is random in it."""
-        return SMALL.sub("*", self._below(path))
+        return SMALL.sub("*", TEMPORARY.sub(r"\1\2", self._below(path)))
 
     def _below(self, path: str) -> str:
         return "." if path == str(self.root) else path.removeprefix(self._prefix)
@@ -203,7 +206,17 @@ class Disk:
                     self._contents[found.st_ino] = file.read()
 
         if self._is_ours(path):
+            if not Path(path).is_dir():
+                self._write(path)
             self._change("fsync", path, sync)
+
+    def _write(self, path: str) -> None:
+        """The content of a new file was written: what strikes now strikes in the middle of that."""
+        try:
+            self._change("write", path, lambda: None)
+        except (OSError, Dead):
+            os.truncate(path, self._world.chance.randrange(Path(path).stat().st_size + 1))
+            raise
 
     def _two(self, event: str, source: Any, target: Any, folders: dict[str, Any]) -> None:
         path = _path(target, folders.get("dst_dir_fd"))

@@ -1,15 +1,23 @@
 """What may happen on a day, drawn from its seed: biased to moments at which something is half done, and to pairs."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
 HOWS: Mapping[str, int] = {
-    "kill": 4, "kill launcher": 4, "power": 8, "kill slot": 3, "kill rank": 3, "cut off": 3, "node": 2, "drain": 2,
-    "stop": 2, "stop twice": 1, "ENOSPC": 2, "EROFS": 1, "ESTALE": 1, "EIO": 2, "full": 1, "clock back": 1,
-    "clock ahead": 1, "hang": 1, "slow": 1, "late": 1, "no start": 1, "second launch": 1, "extend": 1, "code": 1,
+    "kill": 4, "kill launcher": 4, "power": 8, "kill slot": 3, "kill rank": 4, "cut off": 4, "node": 2, "drain": 2,
+    "stop": 3, "stop twice": 1, "ENOSPC": 3, "EROFS": 1, "ESTALE": 1, "EIO": 2, "full": 1, "clock back": 3,
+    "clock ahead": 1, "hang": 2, "slow": 1, "late": 1, "no start": 2, "second launch": 3, "extend": 2, "code": 1,
 }  # fmt: skip
 """How often each is drawn, in relation to the others."""
+FOLLOWS: Mapping[str, Sequence[str]] = {
+    "clock back": ("kill launcher", "kill", "power"), "kill rank": ("power",), "cut off": ("power", "stop"),
+    "node": ("power",), "extend": ("kill", "power"), "ENOSPC": ("kill launcher",), "no start": ("stop",),
+}  # fmt: skip
+"""What is worst after another one."""
+FOLLOWS_FRACTION = 0.4  # of disturbances that come after one of these
+TABLE = re.compile(r"(?<=/tables/)\w+")
 MOST = 5
 NEAR = 25  # changes of files between two disturbances that belong together
 NEAR_FRACTION = 0.5  # of disturbances that follow another one
@@ -36,22 +44,34 @@ class Disturbance:
         return f"{self.how} before {f'{self.event} {self.place}' if self.event else 'a change'} [{self.nth}]"
 
 
-def drawn(seed: int, moments: Sequence[tuple[str, str]]) -> tuple[Disturbance, ...]:
+def drawn(seed: int, moments: Sequence[tuple[str, str]], later: Sequence[tuple[str, str]]) -> tuple[Disturbance, ...]:
     """The disturbances of a seed.
 
     Args:
         moments: event and place of each change of an undisturbed launch.
+        later: of a launch that extends the run; what is only there is disturbed after an extension.
     """
     chance = Random(f"disturbances {seed}")
     found: list[Disturbance] = []
     for number in range(chance.randint(1, MOST)):
-        (how,) = chance.choices(list(HOWS), list(HOWS.values()))
+        follows = FOLLOWS.get(found[-1].how, ()) if found and chance.random() < FOLLOWS_FRACTION else ()
+        (how,) = [chance.choice(follows)] if follows else chance.choices(list(HOWS), list(HOWS.values()))
         if number and chance.random() < NEAR_FRACTION:
             event, place, nth = "", "", chance.randint(0, NEAR)
-        else:  # each kind of change is as likely, however often it happens
-            event, place = chance.choice(
-                sorted({moment for moment in moments if not number or "creating" not in moment[1]})
-            )
-            nth = chance.randrange(moments.count((event, place))) // chance.choice((1, 2, 4))
+        else:
+            event, place = _moment(chance, moments if not number else [*moments, *later], is_first=not number)
+            times = (moments if (event, place) in moments else later).count((event, place))
+            nth = chance.randrange(times) // chance.choice((1, 2, 4))
+            if (event, place) not in moments:
+                found.append(Disturbance("extend", "", "", chance.randint(0, NEAR), 0))
         found.append(Disturbance(how, event, place, nth, chance.getrandbits(32)))
     return tuple(found)
+
+
+def _moment(chance: Random, moments: Sequence[tuple[str, str]], *, is_first: bool) -> tuple[str, str]:
+    """A kind of change: each is as likely, however often it happens, and all tables count as one."""
+    kinds: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for event, place in sorted(set(moments)):
+        if is_first or "creating" not in place:
+            kinds.setdefault((event, TABLE.sub("*", place)), []).append((event, place))
+    return chance.choice(kinds[chance.choice(sorted(kinds))])

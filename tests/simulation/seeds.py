@@ -15,6 +15,7 @@ from tests.simulation.day import Day, Simulation, folder
 from tests.simulation.disturbances import Disturbance, drawn
 
 LINES = 60  # of a history that are printed
+EXTENDS = Disturbance("extend", "never", "", 0, 0)  # after the first launch has ended
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Days:
 
     place: Path
     moments: tuple[tuple[str, str], ...]  # of an undisturbed day
+    later: tuple[tuple[str, str], ...]  # of the same, and of a second launch that extends the run
 
     @classmethod
     def below(cls, place: Path) -> "Days":
@@ -31,12 +33,14 @@ class Days:
         Raises:
             AssertionError: already these break a promise.
         """
-        moments: tuple[tuple[str, str], ...] = ()
-        for seeds in (trials.EXTENDED, trials.SEEDS):
+        moments: dict[int, tuple[tuple[str, str], ...]] = {}
+        for seeds in (trials.SEEDS, trials.EXTENDED):
             quiet = Simulation("undisturbed", (), place / "undisturbed" / f"{seeds}", None, seeds=seeds).run()
             assert quiet.broken == (), quiet
-            moments = quiet.moments
-        return cls(place, moments)
+            moments[seeds] = quiet.moments
+        extended = Simulation("undisturbed", (EXTENDS,), place / "day", place / "undisturbed").run()
+        assert extended.broken == (), extended
+        return cls(place, moments[trials.SEEDS], extended.moments)
 
     def day(self, seed: int, disturbances: Sequence[Disturbance] | None = None) -> Day:
         """The day of a seed, with these disturbances instead of its own."""
@@ -45,7 +49,7 @@ class Days:
 
     def disturbances(self, seed: int) -> tuple[Disturbance, ...]:
         """What happens on the day of a seed."""
-        return drawn(seed, self.moments)
+        return drawn(seed, self.moments, self.later)
 
     def smaller(self, seed: int, disturbances: Sequence[Disturbance] | None = None) -> tuple[Disturbance, ...]:
         """The disturbances of a day that fails, its own or these, without those that it fails without, too."""

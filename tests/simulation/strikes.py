@@ -23,6 +23,7 @@ SLOW_S = 900.0  # of a stage, with signs of life
 FAILS_S = (0.0, 20.0, 600.0)  # how long a disk refuses
 FULL_S = (10.0, 200.0)  # how long it has no room
 LATE_S = (1.0, 30.0, 400.0)  # a message
+STALLS = 0.7  # how probable it is that what is cut off in the middle of a change waits before it
 LINGERS_S = 60.0  # a slot that the driver takes for dead, at most
 
 
@@ -47,7 +48,7 @@ class Strike:
             case "full":
                 self._for_a_while(self.chance.uniform(*FULL_S), "is_full", True)
             case "ENOSPC" | "EROFS" | "ESTALE" | "EIO":
-                self.day.is_disturbed = True
+                self.day.is_disturbed |= what.how != "ENOSPC"  # a full disk lets files be removed
                 self._for_a_while(self.chance.choice(FAILS_S), "fails_with", getattr(errno, what.how))
             case _ if launched is not None:
                 self._launcher(what.how, launched)
@@ -66,6 +67,11 @@ class Strike:
                 self.day.launches[second.process] = second
                 act = partial(self.day.launch_command, second)
                 second.main = self.day.world.task(second.process, second.process.name, act)
+            case "no start":
+                for machine in launched.machines:
+                    machine.never_starts += 1
+                    if machine.processes and self.chance.random() < 0.7:  # its place is taken by the one to come
+                        self._slot("kill slot", launched, self.chance.choice(machine.processes))
             case _:
                 slots = [slot for slot in launched.slots if not slot.failed and not slot.process.dead]
                 slot = next((one for one in slots if self.process in one.all), None)
@@ -78,8 +84,6 @@ class Strike:
         match how:
             case "late":
                 machine.late_s = self.chance.choice(LATE_S)
-            case "no start":
-                machine.never_starts += 1
             case "hang" | "slow" if slot.ranks:
                 slot.ranks[-1].hangs = how == "hang"
                 slot.ranks[-1].takes_s = SLOW_S if how == "slow" else 0.0
@@ -92,11 +96,18 @@ class Strike:
             case "cut off":
                 launched.cut_off |= set(slot.all)
                 machine.lose(slot, self.chance.uniform(0.0, LINGERS_S))
+                self._stall(slot)
             case "node" if day.comes_and_goes:
                 launched.cut_off |= set(slot.all)
                 machine.lose_node(slot.node, self.chance.uniform(0.0, LINGERS_S))
+                self._stall(slot)
             case "drain" if day.comes_and_goes:
                 machine.drain(slot.node)
+
+    def _stall(self, slot: SlotProcess) -> None:
+        """What is cut off often waits for the shared file system, and goes on when it is too late."""
+        if self.process in slot.all and self.chance.random() < STALLS:
+            self.day.world.sleep(self.chance.uniform(0.0, LINGERS_S))
 
     def _terminate(self, launched: Launched) -> None:
         """SIGTERM: handled by the main task at its next turn; if nothing listens, it ends the process."""
