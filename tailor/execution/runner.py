@@ -101,6 +101,7 @@ class _Store:
                 stored = self.cache.read(key)
                 if stored is not None:
                     self.cache.read_tensors(key)
+                    self.cache.sync(key)
             except DamagedStage as damage:
                 log.warning("damaged stage, computed again: %s (moved to %s)", damage, self.cache.set_aside(key))
                 stored = None

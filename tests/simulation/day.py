@@ -80,7 +80,7 @@ class Simulation:
         self.disk.before, self.disk.after = self._before, self._after
         self._todo = list(disturbances)
         self._chance = Random(f"day {seed}")
-        self.comes_and_goes = self._chance.random() < 0.5
+        self.comes_and_goes = self._chance.random() < 0.6
         self.launches: dict[Process, Launched] = {}
         self._counts: dict[tuple[str, str], int] = {}
         self._changes = 0
@@ -335,6 +335,7 @@ class Simulation:
         written = Written(parts)
         found = [Violation(1, what) for what in (*parts.wrong, *damaged_stages(self.cache))]
         found += broken_of_trials(written, self.cache, ended=True)
+        self.broken += [f"4: left over after an error: {place}" for place in self.disk.left_half_made]
         if not self.is_disturbed:
             self.broken += [f"4: left over: {path.relative_to(self.root)}" for path in temporaries(self.root)]
         if self._undisturbed is not None:

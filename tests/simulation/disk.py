@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.simulation.world import Dead, World
+from tests.simulation.world import Dead, Task, World
 
 TEMPORARY = re.compile(r"(^|/)\.([^/]+)\.[0-9a-f]{8}\.tmp(?=$|/)")  # half of a file, or a folder: named like the whole
 SMALL = re.compile(
@@ -118,6 +118,8 @@ class Disk:
         self.after: Callable[[str, str], object] = _ignore
         self.fails_with: int | None = None
         self.is_full = False
+        self._left: list[str] = []  # files that a program has left half made, without having been killed
+        self._half_made: dict[Task | None, str] = {}
         self._is_off = False  # while its content is replaced
         self._names: dict[int, dict[str, _Entry]] = {}  # durable, by the folder's inode
         self._contents: dict[int, bytes] = {}  # durable, by the file's inode
@@ -166,12 +168,27 @@ class Disk:
         place = self.place(path)
         self.before(event, place)
         self._world.check_alive()
+        self._see_what_is_left(event, path)
         if self.fails_with is not None and (self.fails_with != errno.ENOSPC or event in TAKES_ROOM):
+            if self.fails_with == errno.ENOSPC and event != "open" and TEMPORARY.search(path):
+                self._half_made[self._world.current] = path
             raise OSError(self.fails_with, os.strerror(self.fails_with), path)
         self._world.tell(f"{event} {self._below(path)}")
         done = act()
         self.after(event, path)
         return done
+
+    def _see_what_is_left(self, event: str, path: str) -> None:
+        """After an error that lets it, a task has to remove what is half made before it changes anything else."""
+        half_made = self._half_made.pop(self._world.current, None)
+        if half_made is not None and (event, path) != ("remove", half_made):
+            self._left.append(self.place(half_made))
+
+    @property
+    def left_half_made(self) -> list[str]:
+        """Also by tasks that have ended since."""
+        ended = [path for task, path in self._half_made.items() if task is not None and not task.process.dead]
+        return [*self._left, *map(self.place, ended)]
 
     def _open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         def really() -> int:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from random import Random
 
 HOWS: Mapping[str, int] = {
-    "kill": 4, "kill launcher": 4, "power": 8, "kill slot": 3, "kill rank": 4, "cut off": 4, "node": 2, "drain": 2,
-    "stop": 3, "stop twice": 1, "ENOSPC": 3, "EROFS": 1, "ESTALE": 1, "EIO": 2, "full": 1, "clock back": 3,
+    "kill": 4, "kill launcher": 4, "power": 8, "kill slot": 3, "kill rank": 4, "cut off": 4, "node": 3, "drain": 5,
+    "stop": 3, "stop twice": 1, "ENOSPC": 4, "EROFS": 1, "ESTALE": 1, "EIO": 2, "full": 1, "clock back": 3,
     "clock ahead": 1, "hang": 2, "slow": 1, "late": 1, "no start": 2, "second launch": 3, "extend": 2, "code": 1,
 }  # fmt: skip
 """How often each is drawn, in relation to the others."""
@@ -16,6 +16,13 @@ FOLLOWS: Mapping[str, Sequence[str]] = {
     "node": ("power",), "extend": ("kill", "power"), "ENOSPC": ("kill launcher",), "no start": ("stop",),
 }  # fmt: skip
 """What is worst after another one."""
+WORST: Mapping[str, str] = {
+    "power": "fsync|replace|link", "ENOSPC": "write|fsync runs/day/t", "kill rank": "fsync shared|/tables/",
+    "cut off": "shared/cache", "node": "shared/cache", "drain": "shared/cache", "hang": "shared/cache",
+    "stop": "shared/cache", "second launch": "holder|shared/cache", "clock back": "attempts",
+}  # fmt: skip
+"""Before which changes it is worst, as an expression for event and place."""
+WORST_FRACTION = 0.6
 FOLLOWS_FRACTION = 0.4  # of disturbances that come after one of these
 TABLE = re.compile(r"(?<=/tables/)\w+")
 MOST = 5
@@ -59,7 +66,7 @@ def drawn(seed: int, moments: Sequence[tuple[str, str]], later: Sequence[tuple[s
         if number and chance.random() < NEAR_FRACTION:
             event, place, nth = "", "", chance.randint(0, NEAR)
         else:
-            event, place = _moment(chance, moments if not number else [*moments, *later], is_first=not number)
+            event, place = _moment(chance, moments if not number else [*moments, *later], how, is_first=not number)
             times = (moments if (event, place) in moments else later).count((event, place))
             nth = chance.randrange(times) // chance.choice((1, 2, 4))
             if (event, place) not in moments:
@@ -68,10 +75,11 @@ def drawn(seed: int, moments: Sequence[tuple[str, str]], later: Sequence[tuple[s
     return tuple(found)
 
 
-def _moment(chance: Random, moments: Sequence[tuple[str, str]], *, is_first: bool) -> tuple[str, str]:
+def _moment(chance: Random, moments: Sequence[tuple[str, str]], how: str, *, is_first: bool) -> tuple[str, str]:
     """A kind of change: each is as likely, however often it happens, and all tables count as one."""
+    worst = WORST.get(how, "") if chance.random() < WORST_FRACTION else ""
     kinds: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for event, place in sorted(set(moments)):
-        if is_first or "creating" not in place:
+        if (is_first or "creating" not in place) and re.search(worst, f"{event} {place}"):
             kinds.setdefault((event, TABLE.sub("*", place)), []).append((event, place))
     return chance.choice(kinds[chance.choice(sorted(kinds))])

@@ -135,7 +135,13 @@ PLANTED = (
     Planted(
         "the second writer of a stage trusts the first one's sync",
         f"{CACHE}:Cache.write",
-        "sync(path.parent)",
+        "self.sync(key)",
+        "pass",
+    ),
+    Planted(
+        "who uses a stage trusts its writer's sync",
+        "tailor.execution.runner:_Store.find",
+        "self.cache.sync(key)",
         "pass",
     ),
     Planted(
@@ -187,10 +193,10 @@ PLANTED = (
         "== 'nobody':",
     ),
     Planted(
-        "a pause loses the rows that wait",
-        f"{TRIAL}:TrialRank._write",
-        "self._rows.take()",
-        "self._rows.take() if not self._is_paused else {t: [] for t in TABLES_OF_A_TRIAL + tuple(self._rows.take())}",
+        "a trial that pauses counts as over",
+        f"{TRIAL}:TrialRank.advance",
+        "is_paused=True",
+        "is_over=True",
     ),
     Planted(
         "a lost trial is not tried again",

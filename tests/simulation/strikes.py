@@ -24,6 +24,7 @@ FAILS_S = (0.0, 20.0, 600.0)  # how long a disk refuses
 FULL_S = (10.0, 200.0)  # how long it has no room
 LATE_S = (1.0, 30.0, 400.0)  # a message
 STALLS = 0.7  # how probable it is that what is cut off in the middle of a change waits before it
+STALLS_S = (15.0, 60.0)  # at most
 LINGERS_S = 60.0  # a slot that the driver takes for dead, at most
 
 
@@ -73,10 +74,14 @@ class Strike:
                     if machine.processes and self.chance.random() < 0.7:  # its place is taken by the one to come
                         self._slot("kill slot", launched, self.chance.choice(machine.processes))
             case _:
-                slots = [slot for slot in launched.slots if not slot.failed and not slot.process.dead]
+                slots = [slot for slot in launched.slots if self._may_strike(how, slot)]
                 slot = next((one for one in slots if self.process in one.all), None)
                 if slot or slots:
                     self._slot(how, launched, slot or self.chance.choice(slots))
+
+    def _may_strike(self, how: str, slot: SlotProcess) -> bool:
+        """What is lost already may still die in the middle of a change."""
+        return not slot.process.dead and (not slot.failed or (how == "kill rank" and self.process in slot.all))
 
     def _slot(self, how: str, launched: Launched, slot: SlotProcess) -> None:
         machine, day = launched.machine, self.day
@@ -107,7 +112,7 @@ class Strike:
     def _stall(self, slot: SlotProcess) -> None:
         """What is cut off often waits for the shared file system, and goes on when it is too late."""
         if self.process in slot.all and self.chance.random() < STALLS:
-            self.day.world.sleep(self.chance.uniform(0.0, LINGERS_S))
+            self.day.world.sleep(self.chance.random() * self.chance.choice(STALLS_S))
 
     def _terminate(self, launched: Launched) -> None:
         """SIGTERM: handled by the main task at its next turn; if nothing listens, it ends the process."""
