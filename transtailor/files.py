@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -56,9 +56,19 @@ def write_new_file(path: Path, content: Content) -> None:
             if path.exists():
                 raise FileExistsError(f"{path} is there already") from error
             temporary.replace(path)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
-    sync(path.parent)
+
+
+def finish_new_file(path: Path) -> None:
+    """Sync the name of a file of `write_new_file` if its writer has not yet: it may have been killed before it did.
+
+    Until then the file has two names.
+    """
+    with suppress(PermissionError):  # a folder of somebody else
+        if path.stat().st_nlink > 1:
+            sync(path.parent)
 
 
 def write_folder(path: Path, files: Mapping[str, bytes] | Mapping[Path, bytes]) -> None:

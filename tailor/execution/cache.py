@@ -11,7 +11,6 @@ import hashlib
 import json
 import secrets
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -144,13 +143,8 @@ class Cache:
         try:
             write_new_file(path, lambda file: file.writelines((described, b"\n", tensors)))
         except FileExistsError:
-            self.sync(key)
+            sync(path.parent)  # the process that was first may not have done it yet
         return self.read(key) or StoredStage(key=key, description=description, tensors_bytes=len(tensors))
-
-    def sync(self, key: str) -> None:
-        """Sync the name of a stage that another process has stored: it may have been killed before it did that."""
-        with suppress(PermissionError):  # a cache of somebody else
-            sync(self.path(key).parent)
 
     def set_aside(self, key: str) -> Path:
         """Move a damaged stage away, so that it is computed again; its new path."""

@@ -29,6 +29,7 @@ from tailor.stage_execution import StageContext, Tensors, apply, compute
 from tailor.stages import OperatingPoint, PointFacts, Stage
 from tailor.training.checkpoint import CheckpointAction, Pause, never
 from tailor.training.compilation import require_compiler
+from transtailor.files import finish_new_file
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ class _Store:
                 stored = self.cache.read(key)
                 if stored is not None:
                     self.cache.read_tensors(key)
-                    self.cache.sync(key)
+                    finish_new_file(self.cache.path(key))
             except DamagedStage as damage:
                 log.warning("damaged stage, computed again: %s (moved to %s)", damage, self.cache.set_aside(key))
                 stored = None

@@ -82,8 +82,8 @@ PLANTED = (
     Planted(
         "a new file's folder is not synced",
         f"{FILES}:write_new_file",
-        "    sync(path.parent)\n",
-        "",
+        "sync(path.parent)",
+        "pass",
     ),
     Planted(
         "a file is written under its final name",
@@ -135,13 +135,13 @@ PLANTED = (
     Planted(
         "the second writer of a stage trusts the first one's sync",
         f"{CACHE}:Cache.write",
-        "self.sync(key)",
+        "sync(path.parent)",
         "pass",
     ),
     Planted(
         "who uses a stage trusts its writer's sync",
         "tailor.execution.runner:_Store.find",
-        "self.cache.sync(key)",
+        "finish_new_file(self.cache.path(key))",
         "pass",
     ),
     Planted(
