@@ -170,7 +170,7 @@ class Disk:
         self._world.check_alive()
         self._see_what_is_left(event, path)
         if self.fails_with is not None and (self.fails_with != errno.ENOSPC or event in TAKES_ROOM):
-            if self.fails_with == errno.ENOSPC and event != "open" and TEMPORARY.search(path):
+            if self.fails_with == errno.ENOSPC and event in ("write", "fsync") and path.endswith(".tmp"):
                 self._half_made[self._world.current] = path
             raise OSError(self.fails_with, os.strerror(self.fails_with), path)
         self._world.tell(f"{event} {self._below(path)}")
