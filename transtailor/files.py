@@ -66,7 +66,7 @@ def finish_new_file(path: Path) -> None:
 
     Until then the file has two names.
     """
-    with suppress(PermissionError):  # a folder of somebody else
+    with suppress(PermissionError):  # a folder of another user
         if path.stat().st_nlink > 1:
             sync(path.parent)
 
