@@ -11,18 +11,15 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
-import ctypes
 import json
 import multiprocessing
-import os
-import resource
 import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import results
@@ -39,7 +36,6 @@ from sweeps.spec.spec import SPECS, Spec, load_spec
 
 SLOTS, ETA, RUNGS = 2, 4, (1, 4)  # rungs in epochs: where ASHAScheduler has them with grace_period = 1
 SETTINGS = 32
-PR_SET_CHILD_SUBREAPER, REAPED_WITHIN_S = 36, 10.0
 BEST = """
 SELECT proposals.variant, values_json, arg_max(validation_score, point) AS score FROM operating_points
 JOIN trials USING (trial_id) JOIN (SELECT * EXCLUDE (trial_ids), unnest(trial_ids) AS trial_id FROM proposals
@@ -60,7 +56,6 @@ class Clocked:
     """A search that ran."""
 
     wall_s: float
-    processor_s: float  # of all its processes, Ray's included
     stage_s: float
     ended: int  # settings that reached their end
     best: SearchCandidate
@@ -90,9 +85,7 @@ def ours(spec: Spec, cache: Path, folder: Path) -> Clocked:
         ends = tables.rows(BEST)
         (spent,) = tables.rows(SECONDS)
     best = SearchCandidate(variant=ends[0]["variant"], values=json.loads(ends[0]["values_json"]))
-    return Clocked(
-        wall_s=wall_s, processor_s=0.0, stage_s=spent["s"], ended=len(ends), best=best, score=ends[0]["score"]
-    )
+    return Clocked(wall_s=wall_s, stage_s=spent["s"], ended=len(ends), best=best, score=ends[0]["score"])
 
 
 def stock(spec: Spec, cache: Path, folder: Path, settings: int) -> Clocked:
@@ -124,9 +117,7 @@ def stock(spec: Spec, cache: Path, folder: Path, settings: int) -> Clocked:
     best = max(ended, key=lambda one: one["score"])
     candidate = SearchCandidate(variant=best["variant"], values=json.loads(best["values"]))
     stage_s = sum(one["stage_s"] for one in found)
-    return Clocked(
-        wall_s=wall_s, processor_s=0.0, stage_s=stage_s, ended=len(ended), best=candidate, score=best["score"]
-    )
+    return Clocked(wall_s=wall_s, stage_s=stage_s, ended=len(ended), best=candidate, score=best["score"])
 
 
 @dataclass(frozen=True)
@@ -145,21 +136,9 @@ class Suggest:
 
 
 def clocked(search: Callable[..., Clocked], *arguments: Any) -> Clocked:
-    """Run a search in a process of its own, and add up the processor time of all that it has started."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    """Run a search in a process of its own."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        found = pool.submit(search, *arguments).result()
-    end_s = time.monotonic() + REAPED_WITHIN_S
-    while time.monotonic() < end_s:  # Ray's processes, which end after the one that started them
-        try:
-            is_left = os.waitpid(-1, os.WNOHANG)[0] == 0
-        except ChildProcessError:
-            break
-        time.sleep(0.1 * is_left)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return replace(found, processor_s=spent_s)
+        return pool.submit(search, *arguments).result()
 
 
 def train(config: dict[str, Any]) -> None:
@@ -259,14 +238,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name = "Tune, OptunaSearch and ASHAScheduler"
         rows.append(row(name, clocked(stock, spec, source, folder / "stock", settings), settings, table))
     columns = (
-        "search", "settings", "ended", "processor_s", "stage_s", "wall_s", "validation",
+        "search", "settings", "ended", "stage_s", "wall_s", "validation",
         "validation_in_grid", "test_confirmed", "setting",
     )  # fmt: skip
     notes = (
         f"One run each, {SLOTS} slots, rungs after {RUNGS[0]} and {RUNGS[1]} epochs, one of {ETA} continues; the "
-        "source network is there before. Wall time and processor time with the start of Ray; on a busy machine compare "
-        "processor time, which is that of all processes. test_confirmed: mean of ten new seeds in the "
-        "grid's table, - where the setting is not among those that were confirmed.",
+        "source network is there before. Wall time with the start of Ray; other programs had both cores, so seconds "
+        "are long, of both. test_confirmed: mean of ten new seeds in the grid's table, - where the setting is not "
+        "among those that were confirmed.",
         "In a Tune trial each stage is computed for that trial alone; ours finds those of other trials in the cache. "
         "ASHAScheduler only stops: a trial that is not among the best when it reports never continues.",
     )
