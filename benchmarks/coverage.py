@@ -163,14 +163,14 @@ def _paired() -> list[Case]:
     def errs(world: str, n: int) -> Callable[[np.random.Generator], bool]:
         def hit(generator: np.random.Generator) -> bool:
             first, second = WORLDS[world](generator, (2, n))
-            return sign_flip_p(first - second, generator) <= 0.05
+            return sign_flip_p(first - second) <= 0.05
 
         return hit
 
     def family(arms: int, n: int) -> Callable[[np.random.Generator], bool]:
         def hit(generator: np.random.Generator) -> bool:
             base = generator.normal(0, 1, n)  # one base for all, so that the tests depend on each other
-            p_values = holm([sign_flip_p(generator.normal(0, 1, n) - base, generator) for _ in range(arms)])
+            p_values = holm([sign_flip_p(generator.normal(0, 1, n) - base) for _ in range(arms)])
             return any(p is not None and p <= 0.05 for p in p_values)
 
         return hit

@@ -3,7 +3,8 @@
     python benchmarks/photographs_study.py runs/photographs_study
 
 Adds the points of ended trials, and their last answers on the test images, to the Parquet files in
-docs/results/photographs_study, and computes the contrasts from all that is there. Without a run it only computes them.
+docs/results/photographs_study. Once all seeds have ended, it computes the contrasts from all that is there; before, it
+does so only with --incomplete, so that nobody looks at them while seeds are still to run.
 """
 
 import sys
@@ -58,9 +59,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("runs", nargs="*", type=Path, help="the folders of the runs")
     parser.add_argument("--rows", type=Path, default=RESULTS / "photographs_study", help="the folder of the files")
     parser.add_argument("--out", type=Path, default=RESULTS / "photographs_study_contrasts", help="without suffix")
+    parser.add_argument("--incomplete", action="store_true", help="compute the contrasts although seeds are missing")
     asked = parser.parse_args(arguments)
     kept = {name: add(asked.rows / f"{name}.parquet", asked.runs, sql, key) for name, (sql, key) in FILES.items()}
-    write(measured(answers_of(kept["answers"]), failures_in(kept["points"])), asked.out)
+    answers, failed = answers_of(kept["answers"]), failures_in(kept["points"])
+    ended = len(complete_seeds(answers, failed))
+    if ended < SEEDS and not asked.incomplete:
+        sys.stdout.write(f"{ended} of {SEEDS} seeds have ended in all arms: no contrasts yet\n")
+        return 0
+    write(measured(answers, failed), asked.out)
     return 0
 
 
@@ -130,7 +137,7 @@ def measured(answers: Answers, failed: set[tuple[str, int]]) -> Measured:
     pairs = {}
     for against, table in tables.items():
         means = dict(zip(seeds, np.nanmean(table, axis=1).tolist(), strict=True))
-        pairs[against] = compare_pairs(means, dict.fromkeys(seeds, 0.0), np.random.default_rng(0))
+        pairs[against] = compare_pairs(means, dict.fromkeys(seeds, 0.0))
     corrected = holm([pair.p for pair in pairs.values()])
     rows: list[tuple[Cell, ...]] = []
     for (against, pair), p in zip(pairs.items(), corrected, strict=True):

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
 import pandas
 
 from results.statistics.means import mean_interval
@@ -123,8 +122,7 @@ CALLS: Mapping[str, Callable[..., str]] = {f.__name__: f for f in (difference, i
 
 def _paired(points: str, arm: str, against: str, against_at: float | None, where: Mapping[str, Any]) -> Paired:
     other = where if against_at is None else {**where, "at": against_at}
-    generator = np.random.default_rng(0)  # draws sign patterns of more than twelve pairs
-    return compare_pairs(_by_seed(points, arm, where), _by_seed(points, against, other), generator)
+    return compare_pairs(_by_seed(points, arm, where), _by_seed(points, against, other))
 
 
 def _by_seed(points: str, arm: str, where: Mapping[str, Any]) -> dict[int, float]:

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from results.statistics.means import Mean, mean_interval
 from results.statistics.pairs import Paired, compare_pairs, doubts
 from results.store.reader import Run
@@ -229,8 +227,7 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
         label=one.label,
         asked=one.asked,
         metric=one.metric,
-        # The generator is only used above 12 pairs; its seed is fixed, so that the same rows give the same report.
-        result=compare_pairs(first, second, np.random.default_rng(0)),
+        result=compare_pairs(first, second),
         first_models=frozenset(models[0]),
         second_models=frozenset(models[1]),
         first_best_of=frozenset[int]().union(*(arm.best_of for arm, _ in pairs)),

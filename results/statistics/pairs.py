@@ -7,6 +7,7 @@ The unit is the seed (or a block with one seed): the results hold for other seed
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -49,15 +50,12 @@ class Paired:
         return wilson(self.wins + self.ties / 2, self.wins + self.losses + self.ties)
 
 
-def compare_pairs(
-    first: Mapping[Block, float], second: Mapping[Block, float], generator: np.random.Generator
-) -> Paired:
+def compare_pairs(first: Mapping[Block, float], second: Mapping[Block, float]) -> Paired:
     """Compare the first with the second, block by block.
 
     Args:
         first: one value per block; a block is a seed, or a network with a seed.
         second: likewise.
-        generator: draws sign patterns above `EXACT_UP_TO` pairs; not used up to there.
 
     Raises:
         ValueError: a value is not finite.
@@ -65,7 +63,7 @@ def compare_pairs(
     Example:
         >>> ours = {seed: score for seed, score in enumerate([0.91, 0.88, 0.93, 0.90, 0.89, 0.92])}
         >>> theirs = {seed: score - 0.02 for seed, score in ours.items()}
-        >>> result = compare_pairs(ours, theirs, np.random.default_rng(0))
+        >>> result = compare_pairs(ours, theirs)
         >>> result.wins, round(result.difference.mean, 3), result.p, doubts(result)
         (6, 0.02, 0.03125, [])
     """
@@ -75,7 +73,7 @@ def compare_pairs(
     n = len(blocks)
     return Paired(
         difference=mean_interval(list(differences)),
-        p=sign_flip_p(differences, generator) if n else None,
+        p=sign_flip_p(differences) if n else None,
         smallest_p=smallest_p(n) if n else None,
         wins=int((differences > 0).sum()),
         losses=int((differences < 0).sum()),
@@ -84,19 +82,25 @@ def compare_pairs(
     )
 
 
-def sign_flip_p(differences: Sequence[float] | np.ndarray, generator: np.random.Generator) -> float:
+def sign_flip_p(differences: Sequence[float] | np.ndarray) -> float:
     """Compute the two-sided p of no difference: how often random signs give a mean at least as large.
 
-    Exact up to `EXACT_UP_TO` differences. Above, `DRAWS` patterns are drawn and the observed one is added, so p is
-    never 0.
+    Exact up to `EXACT_UP_TO` differences. Above, `DRAWS` patterns are drawn, the same for as many differences, so that
+    equal rows give an equal p; the observed one is added, so p is never 0.
     """
     data = np.asarray(differences, dtype=float)
     n = len(data)
-    negated = np.arange(2**n)[:, None] >> np.arange(n) & 1 if n <= EXACT_UP_TO else drawn_bits(n, generator)
-    # As floats: numpy multiplies bits with floats several times slower.
-    sums: np.ndarray = np.abs(data.sum() - 2 * (negated.astype(float) @ data))
+    sums: np.ndarray = np.abs(data.sum() - 2 * (_sign_patterns(n) @ data))
     as_large = int(np.count_nonzero(sums >= abs(data.sum()) - _ROUNDING * max(n, 1)))
     return as_large / (1 << n) if n <= EXACT_UP_TO else (as_large + 1) / (DRAWS + 1)
+
+
+@lru_cache(maxsize=8)  # a page compares hundreds of arms with as many seeds
+def _sign_patterns(n: int) -> np.ndarray:
+    """(patterns, n) of 0 and 1, as floats: numpy multiplies bits with floats several times slower."""
+    if n <= EXACT_UP_TO:
+        return (np.arange(2**n)[:, None] >> np.arange(n) & 1).astype(float)
+    return drawn_bits(n, np.random.default_rng(0)).astype(float)
 
 
 def drawn_bits(n: int, generator: np.random.Generator) -> np.ndarray:

@@ -37,6 +37,9 @@ def test_batches_of_seeds_are_added_and_the_contrasts_are_those_by_hand(tmp_path
     for number, seeds in enumerate(([0, 1], [2, 3])):
         write_run(tmp_path / f"run{number}", trials(seeds))
         assert photographs_study.main([str(tmp_path / f"run{number}"), *out]) == 0
+        assert not (tmp_path / "table.md").exists()  # nobody looks before all seeds have ended
+    out.append("--incomplete")
+    assert photographs_study.main(out) == 0
     rows = contrasts(tmp_path)
     assert [row[0] for row in rows] == [f"{FIRST} - {against}" for against in AGAINST]
     for row, against in zip(rows, AGAINST, strict=True):
@@ -92,5 +95,5 @@ def test_a_trial_that_fails_before_its_first_point_is_noticed(
     given[0] = Trial(label=FIRST, seed=0, right=(), ended="failed")
     write_run(tmp_path / "run", given)
     out = ["--rows", str(tmp_path / "rows"), "--out", str(tmp_path / "table")]
-    assert photographs_study.main([str(tmp_path / "run"), *out]) == 0
+    assert photographs_study.main([str(tmp_path / "run"), *out, "--incomplete"]) == 0
     assert "Failed trials, which score 0: transtailor, seed 0" in capsys.readouterr().out

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from results.arms.comparison import Pairing
@@ -12,9 +11,7 @@ from results.statistics.pairs import compare_pairs
 
 def pairing(differences: list[float], **changes: Any) -> Pairing:
     """A against B, with these differences seed by seed."""
-    found = compare_pairs(
-        dict(enumerate(differences)), dict.fromkeys(range(len(differences)), 0.0), np.random.default_rng(0)
-    )
+    found = compare_pairs(dict(enumerate(differences)), dict.fromkeys(range(len(differences)), 0.0))
     facts: dict[str, Any] = {
         "problem": None, "first": "A", "second": "B", "label": "A", "asked": 0.2, "metric": "accuracy", "result": found,
         **dict.fromkeys(("first_models", "second_models"), frozenset(map(str, range(len(differences))))),

@@ -77,7 +77,7 @@ def test_two_hundred_numbers_are_those_of_queries_and_statistics(run: Path, page
                 checked += 3
                 if difference == "–":
                     continue
-                paired = compare_pairs(scores[network, label, asked], baseline, None).difference
+                paired = compare_pairs(scores[network, label, asked], baseline).difference
                 assert f"{100 * (paired.mean or 0):+.2f}" == difference
                 if paired.low is not None and paired.high is not None:
                     assert f"{100 * paired.low:+.2f} … {100 * paired.high:+.2f}" == interval
@@ -180,7 +180,7 @@ def write_search(run: Path, confirmed: int) -> Path:
 def test_the_verdict_of_a_search_reads_the_confirmed_settings_only(tmp_path: Path) -> None:
     said = text_of(write_report(write_search(tmp_path, 2)).read_text())
     scores, other = [0.86, 0.85, 0.86, 0.85, 0.86, 0.85], [0.81, 0.80, 0.81, 0.80, 0.81, 0.80]
-    mean, paired = mean_interval(scores), compare_pairs(dict(enumerate(scores)), dict(enumerate(other)), None)
+    mean, paired = mean_interval(scores), compare_pairs(dict(enumerate(scores)), dict(enumerate(other)))
     assert (
         "Of 3 settings searched and 2 confirmed with new seeds, arm, proposal 1 is best by validation: test accuracy"
         f" {100 * (mean.mean or 0):.2f}% [{100 * (mean.low or 0):.2f} … {100 * (mean.high or 0):.2f}], n = 6, on"

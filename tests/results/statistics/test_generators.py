@@ -7,12 +7,9 @@ import pytest
 
 from results.statistics.fronts import front_shares
 from results.statistics.means import iqm_interval, summary
-from results.statistics.pairs import compare_pairs, sign_flip_p
 
 VALUES = np.random.default_rng(0).normal(0.5, 1, (3, 20))
 DRAWING: dict[str, Callable[[np.random.Generator], object]] = {
-    "sign_flip_p": lambda generator: sign_flip_p(VALUES[0], generator),
-    "paired": lambda generator: compare_pairs(dict(enumerate(VALUES[0])), dict.fromkeys(range(20), 0.0), generator),
     "iqm_interval": lambda generator: iqm_interval(list(VALUES), generator),
     "summary": lambda generator: summary(list(VALUES), generator),
     "front_shares": lambda generator: front_shares(VALUES, -VALUES, generator).tolist(),

@@ -66,5 +66,5 @@ def test_the_sign_flip_test_has_about_the_power_that_was_planned_for_t() -> None
     generator = np.random.default_rng(0)
     n = pairs_for(0.9)
     assert n == 12
-    found = np.mean([sign_flip_p(generator.normal(0.9, 1, n), generator) <= 0.05 for _ in range(600)])
+    found = np.mean([sign_flip_p(generator.normal(0.9, 1, n)) <= 0.05 for _ in range(600)])
     assert found == pytest.approx(0.8, abs=0.06)
