@@ -56,7 +56,7 @@ NOT_PASTED: Mapping[str, str] = {
         " hpc/slurm/jobs.py:submit",
         NONE: "results/store/parts.py:read_manifest"
         " sweeps/driver/driver.py:_backend sweeps/driver/quota.py:why_pause sweeps/spec/expand.py:_place"
-        " hpc/ray/stranger.py:_request sweeps/followed_run.py:FollowedRun.save_model",
+        " transtailor/__main__.py: hpc/ray/stranger.py:_request sweeps/followed_run.py:FollowedRun.save_model",
         "a number in the place of a percentage; test_bad_input.py has it": "transtailor/validation.py:_percentage"
         " transtailor/validation.py:fraction",
         "a package that the environment of the tests has": "sweeps/search/samplers.py:_optuna",

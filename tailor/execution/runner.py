@@ -211,7 +211,7 @@ def _run_stage(stage: Stage, store: _Store, context: StageContext, config: Trial
         info=made.info,
         made_by=MadeBy(
             compute_s=seconds,
-            device="cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             ranks=context.ranks.world_size,
             threads=torch.get_num_threads(),
             torch_version=torch.__version__,

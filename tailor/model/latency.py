@@ -100,7 +100,7 @@ def measure(
             latency_upper_quartile_s=upper,
             images_per_s=batch * repeats / float(seconds.sum()),
             peak_memory_bytes=peak_bytes,
-            peak_memory_is=NO_MEMORY if peak_bytes is None else MEMORY[device.type],
+            peak_memory_is=NO_MEMORY if peak_bytes is None else MEMORY["cuda" if device.type == "cuda" else "cpu"],
         )
 
 

@@ -377,7 +377,7 @@ def test_a_full_disk_is_told_again_while_it_lasts_and_then_the_sweep_resumes(
     done = run_sweep(plan, RunFolder(tmp_path / "runs" / "fake"), old.parent, site, display=display)
     assert done.finished == 1
     first, again, resumed = display.notes
-    assert all(note.startswith("paused: 0.0 kB are left of the 3.0 MB for ") for note in (first, again))
+    assert all(note.startswith("paused: 0 bytes are left of the 3.0 MB for ") for note in (first, again))
     assert resumed.startswith("there is room again")
 
 
