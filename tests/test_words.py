@@ -37,7 +37,7 @@ WORDS = {
 GAP = r"[\s#*>]+"  # between two words: a line may break there, in a comment or a quotation too
 PHRASES = {re.compile(words.replace(" ", GAP) + r"\b", re.I): plain for words, plain in WORDS.items()}
 ANY = re.compile(rf"\b(?:{'|'.join(phrase.pattern for phrase in PHRASES)})", re.I)
-TEMPLATES = (".css", ".html", ".j2", ".toml")
+TEMPLATES = (".css", ".html", ".j2", ".json", ".toml")
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs")
 # Of a module: a comment, a text in three quotes, or one in one; names and numbers are between them.
 PARTS = re.compile(
@@ -131,6 +131,7 @@ def test_the_words_are_plain(place: str) -> None:
         ("hpc/escape.py", 'a = "\\nWhoever asks"\n', 1, "Whoever"),
         ("hpc/names.py", "nobody = at.hand(lets, go)\nstands = nobody  # stands for all\n", None, ""),
         ("results/templates/page.html.j2", "<p>\nthe so-called\narms</p>", 2, "so-called"),
+        ("results/tables.json", '{\n "a": "nobody"}\n', 2, "nobody"),
         ("sweeps/specs/one.toml", "a = 1\n# once\n# more\n", 2, "once more"),
         ("docs/extend/page.md", "# A page\n\nIt lies in a folder, and values\nlie in [0, 1].", 3, "lies in"),
         ("docs/page.md", "# A page\n\n> Start it\n> anew\n", 4, "anew"),
