@@ -13,7 +13,7 @@ from tests.simulation.planted import PLANTED, Planted
 from tests.simulation.seeds import Days, told
 
 FAILED = [json.loads(line) for line in (Path(__file__).parent / "failed.jsonl").read_text().splitlines()]
-SEEDS, AT_ONCE = 175, 25
+SEEDS, AT_ONCE = 300, 25
 LOSES_ALL = 2  # a seed with which a loss of power leaves only what was synced
 
 
