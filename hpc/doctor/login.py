@@ -111,10 +111,8 @@ class Doctor:
             raise Stopped("there is no folder for its files")
         worker = Need(log_folder=self._logs, signal_before_s=self.site.drain_before_s, requeue=False)
         accepted = self._try("a worker's job", lambda: fine(would_start(self.site, worker, ["true"])))
-        site, controller = (
-            self.site.for_controller(),
-            controller_need(self.site, self._logs, f"{self._name}-controller"),
-        )
+        site = self.site.for_controller()
+        controller = controller_need(self.site, self._logs, f"{self._name}-controller")
         self._try("the controller's job", lambda: fine(would_start(site, controller, ["true"])))
         if not accepted:
             raise Stopped("SLURM takes no such jobs")
