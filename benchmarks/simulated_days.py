@@ -43,7 +43,7 @@ FOUND = (
     "The disturbances that found these are in tests/simulation/failed.jsonl, which `make check` replays.",
     "Most of a day's time is spent in calls to the file system, small Parquet files and DuckDB's queries. Spared are "
     "opening DuckDB (one stays warm), reading equal bytes again, and asking again about equal files.",
-    "Not simulated: searches that stop trials; SLURM's commands, the autoscaler, walltimes and two controllers (only "
+    "Not simulated: SLURM's commands, the autoscaler, walltimes and two controllers (only "
     "two launches of one run); a network between ranks; several ranks of a trial; forked ranks.",
 )
 
@@ -132,6 +132,8 @@ def _write_page(out: Path, planted: dict[Cell, tuple[Cell, ...]]) -> None:
         "A day: the real launch command, driver, Tune backend, slots, ranks, stores, cache and merging of a sweep of "
         "four trials whose stages compute nothing, in one process, on a simulated clock and a disk that forgets what "
         "was not synced; tests/simulation/disturbances.py has what may happen.",
+        "A quarter of the seeds are searches: three settings, halving at two rungs, and two trials that confirm. Each "
+        "decision is made once, as on the undisturbed day, and again from its rows (tests/simulation/kinds.py).",
         *FOUND,
     )
     measured = Measured(title="Simulated days of a sweep", columns=COLUMNS, rows=rows, notes=notes)

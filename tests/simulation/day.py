@@ -27,8 +27,10 @@ from tests.faults.invariants import (
 from tests.simulation import trials
 from tests.simulation.disk import Disk
 from tests.simulation.disturbances import Disturbance
+from tests.simulation.kinds import Kind
 from tests.simulation.launches import Launched
 from tests.simulation.machines import Machines
+from tests.simulation.searched import broken_of_search, lacks_scores
 from tests.simulation.strikes import Strike
 from tests.simulation.surroundings import surroundings
 from tests.simulation.world import Dead, Process, Stuck, World
@@ -70,9 +72,9 @@ class Simulation:
 
     def __init__(
         self, seed: str, disturbances: Sequence[Disturbance], root: Path, undisturbed: Path | None,
-        seeds: int = trials.SEEDS,
+        seeds: int = trials.SEEDS, kind: Kind = "grid",
     ) -> None:  # fmt: skip
-        self.world = World(seed)
+        self.world, self.kind = World(seed), kind
         self.root, self._undisturbed = root, undisturbed
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
@@ -95,6 +97,11 @@ class Simulation:
         self._lost_power: Random | None = None
         self._short: list[str] = []
         self.said = io.StringIO()
+
+    @property
+    def sweep(self) -> str:
+        """What is run: days of one sweep have equal results."""
+        return f"{self.kind} {self.seeds}"
 
     @property
     def run_folder(self) -> Path:
@@ -316,7 +323,8 @@ class Simulation:
         rank = machine.rank_of(task.process) if machine else None
         if rank is None or rank.task is None:
             return
-        is_row = "/tables/" in path and any(f"/tables/{table}" in path for table in OF_TRIALS)
+        is_new_table = path.endswith("/tables")  # its name is synced
+        is_row = is_new_table or ("/tables/" in path and any(f"/tables/{table}" in path for table in OF_TRIALS))
         if is_row and not rank.is_writing and event in ("open", "mkdir"):
             holder = rank.task.run / "trials" / rank.task.trial_id / "holder"
             if holder.read_text() != rank.task.holder:
@@ -338,8 +346,10 @@ class Simulation:
         self.broken += [f"4: left over after an error: {place}" for place in self.disk.left_half_made]
         if not self.is_disturbed:
             self.broken += [f"4: left over: {path.relative_to(self.root)}" for path in temporaries(self.root)]
-        if self._undisturbed is not None:
-            found += compared(written, _rows_of(self._undisturbed / f"{self.seeds}" / "runs" / trials.NAME))
+        if self.kind == "search":
+            found += [Violation(1, what) for what in broken_of_search(self.run_folder, written)]
+        if self._undisturbed is not None and not lacks_scores(written):
+            found += compared(written, _rows_of(self._undisturbed / self.sweep / "runs" / trials.NAME))
         self.broken += [f"{one.promise}: {one.what}" for one in sorted(found)]
 
     def _tell(self, text: str) -> None:

@@ -56,13 +56,15 @@ def drawn(seed: int, moments: Sequence[tuple[str, str]], later: Sequence[tuple[s
 
     Args:
         moments: event and place of each change of an undisturbed launch.
-        later: of a launch that extends the run; what is only there is disturbed after an extension.
+        later: of a launch that extends the run; what is only there is disturbed after an extension. Empty: the day has
+            no extension.
     """
+    hows = {how: often for how, often in HOWS.items() if later or how != "extend"}
     chance = Random(f"disturbances {seed}")
     found: list[Disturbance] = []
     for number in range(chance.randint(1, MOST)):
         follows = FOLLOWS.get(found[-1].how, ()) if found and chance.random() < FOLLOWS_FRACTION else ()
-        (how,) = [chance.choice(follows)] if follows else chance.choices(list(HOWS), list(HOWS.values()))
+        (how,) = [chance.choice(follows)] if follows else chance.choices(list(hows), list(hows.values()))
         if number and chance.random() < NEAR_FRACTION:
             event, place, nth = "", "", chance.randint(0, NEAR)
         else:

@@ -78,17 +78,22 @@ class TuneTrial:
     never_starts: bool = False
 
     @property
-    def trial(self) -> str:
-        """The id of our trial; empty if its slot waits for a stage."""
+    def goal(self) -> str:
+        """See `goal_of`; empty if the slot waits for a stage."""
         work = from_tune(SlotOrder, self.config).work
-        return work.task.trial_id if isinstance(work, TrialAssignment) else ""
+        return goal_of(work.task) if isinstance(work, TrialAssignment) else ""
+
+
+def goal_of(task: TrialTask) -> str:
+    """What a task asks for: a trial, or a trial up to a rung."""
+    return task.trial_id if task.rung is None else f"{task.trial_id} to {task.rung}"
 
 
 class Machines:
     """The nodes on which one launch runs its trials.
 
     Attributes:
-        promised: stages and trials that were reported as finished: they may never be computed again.
+        promised: stages, and trials or their parts up to a rung, that were reported as finished: none may run again.
         broken: what a rank did that it must not.
     """
 
@@ -227,8 +232,8 @@ class Machines:
 
     def _complete(self, trial: TuneTrial, said: dict[str, Any] | None, search_alg: Any) -> None:
         search_alg.on_trial_complete(trial.trial_id, said, error=said is None and not trial.given_up)
-        if said is not None and trial.trial and from_tune(TrialReport, said).kind == "finished":
-            self.promised.add(trial.trial)
+        if said is not None and trial.goal and from_tune(TrialReport, said).kind == "finished":
+            self.promised.add(trial.goal)
 
     def _place(self, trial: TuneTrial) -> None:
         """Give a waiting trial a process, a warm one if there is one."""
@@ -313,8 +318,8 @@ class Machines:
             (command, args), rank.asked = rank.asked, None
             if command == "call" and args[0] == "begin":
                 rank.task = TrialTask.from_json(args[1][0])
-                if rank.task.trial_id in self.promised:
-                    self.broken.append(f"1: trial {rank.task.trial_id} runs again although it has finished")
+                if goal_of(rank.task) in self.promised:
+                    self.broken.append(f"1: trial {goal_of(rank.task)} runs again although it has finished")
             rank.beats += 1
             rank.reply = reply = host.answer(command, args)
             if command == "call" and args[0] == "advance" and reply.error is None:

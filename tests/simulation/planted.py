@@ -64,6 +64,7 @@ class Planted:
 
 FILES, CACHE, TRIAL = "transtailor.files", "tailor.execution.cache", "sweeps.worker.trial"
 BOARD, LEDGER, TUNE = "sweeps.driver.board", "sweeps.driver.ledger", "sweeps.driver.tune_site"
+SEARCH = "sweeps.search.run_search"
 QUEUE, DRIVER, COMPACT = "sweeps.scheduling.order", "sweeps.driver.driver", "results.store.compact"
 
 PLANTED = (
@@ -301,5 +302,41 @@ PLANTED = (
         f"{TUNE}:_BoardSearcher.on_trial_complete",
         "self._board.lost(ours, cause, counts=not self._pool.lost(nodes))",
         "pass",
+    ),
+    Planted(
+        "each launch writes all proposals again",
+        f"{SEARCH}:RunSearch.save",
+        "self.proposals[self._saved :]",
+        "self.proposals",
+    ),
+    Planted(
+        "a search decides while a trial runs",
+        f"{SEARCH}:RunSearch.more",
+        "else 1\n",
+        "else 2\n",
+    ),
+    Planted(
+        "scores of earlier launches are not read",
+        f"{DRIVER}:_earlier",
+        "read_scores(tables) if launch.search else {}",
+        "{}",
+    ),
+    Planted(
+        "a launch forgets promotions",
+        f"{SEARCH}:RunSearch._to_rungs",
+        "for one in self.proposals for key",
+        "for one in reversed(self.proposals) for key",
+    ),
+    Planted(
+        "a trial that rests runs again in the next launch",
+        f"{DRIVER}:_states_of",
+        "(trial.trial_id, trial.rung.number) in rested",
+        "False",
+    ),
+    Planted(
+        "a trial that is not continued has no row",
+        f"{LEDGER}:Ledger.stop",
+        "if stopped:",
+        "if False:",
     ),
 )

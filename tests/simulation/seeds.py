@@ -6,14 +6,16 @@ python -m tests.simulation.seeds 17              # one day, with its history
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.simulation import trials
 from tests.simulation.day import Day, Simulation, folder
 from tests.simulation.disturbances import Disturbance, drawn
+from tests.simulation.kinds import KINDS, Kind, kind_of
 
+Moments = tuple[tuple[str, str], ...]  # event and place of each change of a file
 LINES = 60  # of a history that are printed
 EXTENDS = Disturbance("extend", "never", "", 0, 0)  # after the first launch has ended
 
@@ -23,8 +25,8 @@ class Days:
     """A place to simulate days, with the undisturbed ones that others are compared with."""
 
     place: Path
-    moments: tuple[tuple[str, str], ...]  # of an undisturbed day
-    later: tuple[tuple[str, str], ...]  # of the same, and of a second launch that extends the run
+    moments: Mapping[Kind, Moments]  # of an undisturbed day
+    later: Moments  # of one of a grid, and of a second launch that extends the run
 
     @classmethod
     def below(cls, place: Path) -> "Days":
@@ -33,23 +35,28 @@ class Days:
         Raises:
             AssertionError: already these break a promise.
         """
-        moments: dict[int, tuple[tuple[str, str], ...]] = {}
-        for seeds in (trials.SEEDS, trials.EXTENDED):
-            quiet = Simulation("undisturbed", (), place / "undisturbed" / f"{seeds}", None, seeds=seeds).run()
-            assert quiet.broken == (), quiet
-            moments[seeds] = quiet.moments
+
+        def quiet(kind: Kind, seeds: int = trials.SEEDS) -> Moments:
+            day = Simulation("undisturbed", (), place / "undisturbed" / f"{kind} {seeds}", None, seeds, kind).run()
+            assert day.broken == (), day
+            return day.moments
+
+        moments = {kind: quiet(kind) for kind in dict.fromkeys(KINDS)}
+        quiet("grid", trials.EXTENDED)
         extended = Simulation("undisturbed", (EXTENDS,), place / "day", place / "undisturbed").run()
         assert extended.broken == (), extended
-        return cls(place, moments[trials.SEEDS], extended.moments)
+        return cls(place, moments, extended.moments)
 
-    def day(self, seed: int, disturbances: Sequence[Disturbance] | None = None) -> Day:
-        """The day of a seed, with these disturbances instead of its own."""
-        chosen = self.disturbances(seed) if disturbances is None else disturbances
-        return Simulation(str(seed), chosen, self.place / "day", self.place / "undisturbed").run()
+    def day(self, seed: int, disturbances: Sequence[Disturbance] | None = None, kind: Kind | None = None) -> Day:
+        """The day of a seed, with these disturbances instead of its own, and of this kind."""
+        kind = kind or kind_of(seed)
+        chosen = self.disturbances(seed, kind) if disturbances is None else disturbances
+        return Simulation(str(seed), chosen, self.place / "day", self.place / "undisturbed", kind=kind).run()
 
-    def disturbances(self, seed: int) -> tuple[Disturbance, ...]:
-        """What happens on the day of a seed."""
-        return drawn(seed, self.moments, self.later)
+    def disturbances(self, seed: int, kind: Kind | None = None) -> tuple[Disturbance, ...]:
+        """What happens on the day of a seed, or on another one of that seed."""
+        kind = kind or kind_of(seed)
+        return drawn(seed, self.moments[kind], self.later if kind == "grid" else ())
 
     def smaller(self, seed: int, disturbances: Sequence[Disturbance] | None = None) -> tuple[Disturbance, ...]:
         """The disturbances of a day that fails, its own or these, without those that it fails without, too."""

@@ -6,6 +6,7 @@ computes the stages.
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import secrets
@@ -26,7 +27,9 @@ import results.report
 from results.store import reader
 from sweeps.commands import launch
 from sweeps.driver import driver, local_pool, merging, quota, signals, tune_site
+from sweeps.planning.plan import Plan
 from sweeps.run import relaunch
+from sweeps.search.run_search import RunSearch
 from sweeps.worker import tune_slot
 from tailor.execution import runner
 from tests.simulation import trials
@@ -54,7 +57,7 @@ def surroundings(day: Simulation) -> Iterator[None]:
         (uuid, "uuid4", lambda: uuid.UUID(int=world.numbers.getrandbits(128), version=4)),
         (merging, "threading", threads), (signals, "threading", threads),
         (quota, "in_thread", _at_once), (sys, "argv", ["launch.py"]),
-        (launch, "_planned", lambda _: (trials.plan(day.seeds), None)),
+        (launch, "_planned", _planned(day)),
         (relaunch, "sources", lambda: {Path("sweeps", "code.py"): day.code}),
         (relaunch, "provenance", _provenance),
         (reader, "_connected", WarmTables), (pq, "read_schema", read_schema), (pq, "ParquetFile", KnownParquet),
@@ -74,6 +77,17 @@ def surroundings(day: Simulation) -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
+
+
+def _planned(day: Simulation) -> Callable[[argparse.Namespace], tuple[Plan, RunSearch | None]]:
+    """As `launch._planned`, of a spec that is read and planned once."""
+
+    def planned(options: argparse.Namespace) -> tuple[Plan, RunSearch | None]:
+        if day.kind == "search":
+            return launch._searched(trials.search(), options)
+        return trials.plan(day.seeds), None
+
+    return planned
 
 
 def _provenance(files: dict[Path, bytes]) -> dict[str, Any]:

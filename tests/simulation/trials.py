@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from sweeps.planning.plan import Plan, make_plan
-from sweeps.spec.spec import load_spec
+from sweeps.spec.spec import Spec, load_spec
 from tailor.core.errors import Paused
 from tailor.stage_execution.base import StageContext, StageOutput
 from tailor.stages import Stage
@@ -34,6 +34,29 @@ method = {{ name = "prune", criterion = "l1", removed_macs_fraction = 0.3 }}
 hang_limit_s = 20.0
 fork_ranks = false
 """
+SEARCH = """
+name = "day"
+[trial]
+network = "friedman_mlp"
+method.name = "fine_tune"
+data = { name = "friedman1", train_images = 20 }
+source.epochs = 1
+optimisation.epochs = 3
+[axes]
+optimisation.learning_rate = { from = 0.001, to = 1.0, log = true, step = 2 }
+optimisation.head_epochs = { from = 1, to = 2 }
+[search]
+sampler = "tpe"
+trials = 3
+batch = 2
+halving = { eta = 2, epochs = [1, 2] }
+[confirm]
+top = 1
+seeds = 2
+[resources]
+hang_limit_s = 20.0
+fork_ranks = false
+"""
 SEEDS, EXTENDED = 2, 3
 MACS = 4800
 
@@ -41,10 +64,20 @@ MACS = 4800
 @cache
 def plan(seeds: int = SEEDS) -> Plan:
     """A sweep of two trials for each seed."""
+    return make_plan(_loaded(SPEC.format(seeds=list(range(seeds)))))
+
+
+@cache
+def search() -> Spec:
+    """A search of three settings: two continue to the second rung, one to its end, which is then confirmed."""
+    return _loaded(SEARCH)
+
+
+def _loaded(text: str) -> Spec:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "day.toml")
-        path.write_text(SPEC.format(seeds=list(range(seeds))))
-        return make_plan(load_spec(path))
+        path.write_text(text)
+        return load_spec(path)
 
 
 def result(stage: Stage) -> StageOutput:
@@ -59,6 +92,10 @@ def result(stage: Stage) -> StageOutput:
             }  # fmt: skip
             return StageOutput(
                 info={"epochs": [epoch], "macs": MACS}, tensors={"tensors/head.bias": torch.tensor([score])}
+            )
+        case "fine_tune_part":
+            return StageOutput(
+                info={"metric": "r_squared", "validation_score": score, "validation_loss": 1.0, "macs": MACS}
             )
         case "score_filters":
             return StageOutput(info={}, tensors={"scores/hidden.0": torch.tensor([score, 1.0])})

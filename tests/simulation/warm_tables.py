@@ -15,9 +15,15 @@ import pyarrow.parquet as pq
 
 from results.store.parts import Part
 from results.store.schema import TABLES
-from results.store.views import quoted, select
+from results.store.views import MEASURED_POINTS, TIMED_ON, quoted, select
 
 KEPT = 4096  # files, and answers
+MEASURED = "measured_points"
+COMPUTED = {
+    "timed_on": TIMED_ON.partition(" AS\n")[2],
+    MEASURED: MEASURED_POINTS.partition(" AS\n")[2].format(key="trial_id, point", trial="point.trial_id"),
+}
+"""Views of several tables, in the order in which they name each other."""
 _ParquetFile = pq.ParquetFile
 
 
@@ -34,10 +40,7 @@ class WarmTables:
 
     def sql(self, sql: str, params: list[Any] | None = None) -> "WarmTables":
         """As a connection's; the answer is there at once."""
-        assert not params
-        words = set(re.findall(r"\w+", re.sub("'[^']*'", "", sql)))
-        named = tuple(name for name in TABLES if name in words)
-        self._answer = self._asked(sql, named)
+        self._answer = self._asked(sql, params or [], _views_in(sql))
         return self
 
     def to_arrow_table(self) -> pa.Table:
@@ -47,20 +50,30 @@ class WarmTables:
     def close(self) -> None:
         """As a connection's."""
 
-    def _asked(self, sql: str, named: tuple[str, ...]) -> pa.Table:
+    def _asked(self, sql: str, params: list[Any], named: tuple[str, ...]) -> pa.Table:
         if not named:  # the files are in the query
-            return _engine().execute(sql).to_arrow_table()
-        parts = {name: self._parts[name] for name in named}
-        key = (sql, tuple((name, part.path.read_bytes()) for name in named for part in parts[name]))
+            return _engine().execute(sql, params).to_arrow_table()
+        parts = {name: self._parts[name] for name in named if name in TABLES}
+        key = (sql, repr(params), tuple((name, part.path.read_bytes()) for name in parts for part in parts[name]))
         if key not in _answers:
             views = [f"{quoted(name)} AS ({_view(name, tuple(found))})" for name, found in parts.items()]
+            views += [f"{name} AS ({sql})" for name, sql in COMPUTED.items() if name in named]
             if len(_answers) > KEPT:
                 _answers.clear()
-            _answers[key] = _engine().execute(f"WITH {', '.join(views)} {sql}").to_arrow_table()
+            _answers[key] = _engine().execute(f"WITH {', '.join(views)} {sql}", params).to_arrow_table()
         return _answers[key]
 
 
-_answers: dict[tuple[str, tuple[tuple[str, bytes], ...]], pa.Table] = {}
+_answers: dict[tuple[str, str, tuple[tuple[str, bytes], ...]], pa.Table] = {}
+
+
+@lru_cache(maxsize=KEPT)
+def _views_in(sql: str) -> tuple[str, ...]:
+    """The tables and computed views that a query names, with those that these name."""
+    words = set(re.findall(r"\w+", re.sub("'[^']*'", "", sql)))
+    if MEASURED in words:
+        words.update(*(re.findall(r"\w+", view) for view in COMPUTED.values()), COMPUTED)
+    return tuple(name for name in (*TABLES, *COMPUTED) if name in words)
 
 
 def _view(name: str, parts: tuple[Part, ...]) -> str:

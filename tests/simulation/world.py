@@ -15,6 +15,7 @@ from typing import Any
 
 FIRST_PID = 2**23  # no real process has this id
 STAYS = 0.7  # how probable it is that a task goes on where it could give up its turn
+SHORTEST_S = 1e-6  # of a sleep: a rest that rounding loses would be slept for ever
 MOST_TURNS = 60_000  # of one day; an undisturbed one takes about 500
 
 
@@ -131,7 +132,7 @@ class World:
         task = self.current
         assert task is not None
         self.check_alive()
-        task.wake_s, task.until = self.now_s + max(0.0, seconds), until
+        task.wake_s, task.until = self.now_s + max(SHORTEST_S, seconds), until
         self._switch(task)
 
     def step(self) -> None:

@@ -1,0 +1,11 @@
+"""The kinds of days, each a share of the seeds."""
+
+from typing import Literal
+
+Kind = Literal["grid", "search"]
+KINDS: tuple[Kind, ...] = ("grid", "grid", "search", "grid")
+
+
+def kind_of(seed: int) -> Kind:
+    """The kind of a seed's day."""
+    return KINDS[seed % len(KINDS)]
