@@ -96,7 +96,7 @@ def row(decides: str, trials: int, ms: float) -> tuple[Cell, ...]:
 def results(space: Space, trials: int) -> list[Told]:
     """Made-up results of different settings."""
     return [
-        Told(candidate=space.at(7 * n % 15_000), batch=n // BATCH, score=37 * n % 101 / 101, macs=n % 13)
+        Told(candidate=space.at(7 * n % 15_000), batch=n // BATCH, score=37 * n % 101 / 101, cost=n % 13)
         for n in range(trials)
     ]
 

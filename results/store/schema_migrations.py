@@ -24,7 +24,12 @@ class OlderTable:
 
 _SAME = OlderTable()
 
-_VERSION_6 = {"proposals": OlderTable(made={name: "CAST(NULL AS BIGINT)" for name in ("rung", "promotes", "eta")})}
+_NO_LATENCY = {"pruning_latency_ms": "CAST(NULL AS DOUBLE)"}
+_VERSION_7 = {"operating_points": OlderTable(made=_NO_LATENCY)}
+
+_VERSION_6 = _VERSION_7 | {
+    "proposals": OlderTable(made={name: "CAST(NULL AS BIGINT)" for name in ("rung", "promotes", "eta")})
+}
 
 _VERSION_5 = _VERSION_6 | {
     "epochs": OlderTable(made={name: "CAST(NULL AS DOUBLE)" for name in ("validation_loss", "validation_score")})
@@ -58,6 +63,7 @@ _VERSION_1 = _VERSION_2 | {
     "operating_points": OlderTable(
         gone={"validation_accuracy_fraction": FLOAT},
         made=_UNKNOWN
+        | _NO_LATENCY
         | {
             "trained_macs": "CAST(NULL AS DOUBLE)",
             "metric": "'accuracy'",
@@ -68,7 +74,7 @@ _VERSION_1 = _VERSION_2 | {
 }
 
 OLDER_VERSIONS: Mapping[int, Mapping[str, OlderTable]] = MappingProxyType(
-    {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4, 5: _VERSION_5, 6: _VERSION_6}
+    {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4, 5: _VERSION_5, 6: _VERSION_6, 7: _VERSION_7}
 )
 """Schema version -> table -> its differences; tables that are not listed are as today."""
 

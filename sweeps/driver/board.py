@@ -292,7 +292,9 @@ class SweepState:
 
     def _point(self, trial: PlannedTrial, point: PointReport) -> None:
         """Keep a measurement as the trial's last, and an operating point if it is the best of its arm."""
-        self._scores[trial.trial_id, _rung_of(trial)] = Score(validation_score=point.validation_score, macs=point.macs)
+        self._scores[trial.trial_id, _rung_of(trial)] = Score(
+            validation_score=point.validation_score, macs=point.macs, latency_ms=point.latency_ms
+        )
         if point.point is None:
             return
         seed = trial.settings.seed

@@ -7,15 +7,9 @@ continued trial is the same trial: its id and stages stay.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sweeps.errors import SpecError
 from sweeps.search.records import Proposal, Score, ScoreKey, result_of
-from sweeps.search.space import space_of
-from sweeps.spec.expand import expand_one
 from sweeps.spec.search_settings import SearchSettings
-from sweeps.spec.spec import Spec
-from tailor.config.trial import TrialConfig
-from tailor.core.errors import ConfigError
-from tailor.execution.dry_run import Rung, dry_run
+from tailor.execution.dry_run import Rung
 
 
 def ladder(settings: SearchSettings) -> tuple[Rung, ...]:
@@ -28,30 +22,6 @@ def ladder(settings: SearchSettings) -> tuple[Rung, ...]:
         return ()
     of_epochs = [Rung(number=number, epochs=epochs) for number, epochs in enumerate(settings.halving.epochs)]
     return tuple(of_epochs or (Rung(number=number, point=p) for number, p in enumerate(settings.halving.points)))
-
-
-def refuse_impossible_rungs(spec: Spec) -> None:
-    """Raise SpecError if a setting of the spec has no such rungs; each value of each axis is tried once."""
-    assert spec.search is not None
-    space = space_of(spec)
-    for variant, axes in enumerate(space.dimensions):
-        first = {axis.key: axis.values[0] for axis in axes}
-        for values in [first, *({**first, axis.key: value} for axis in axes for value in axis.values[1:])]:
-            try:
-                trial = expand_one(spec, variant, {**values, "seed": space.seeds[0]})
-            except ConfigError:
-                continue  # it is refused when it is proposed
-            if trial is not None:
-                _refuse_impossible(trial.config, spec)
-
-
-def _refuse_impossible(config: TrialConfig, spec: Spec) -> None:
-    assert spec.search is not None
-    try:
-        for rung in ladder(spec.search):
-            dry_run(config, rung=rung)
-    except ConfigError as error:
-        raise SpecError(f"{spec.where} [search] halving: {error}") from error
 
 
 def rung_above(number: int, settings: SearchSettings) -> int | None:

@@ -115,7 +115,7 @@ def _search(
     searched = [proposal for proposal in earlier if proposal.purpose == "search"]
     left = most - sum(proposal.refusal is None for proposal in searched)
     batch = earlier[-1].batch + 1 if earlier else 0
-    told = [result_of(proposal, scores) for proposal in searched]
+    told = [result_of(proposal, scores, spec.search.cost) for proposal in searched]
     wanted = min(left, spec.search.batch) if spec.search.reads_scores else left
     if spec.search.is_asynchronous:
         wanted = min(left, 1 if earlier else spec.search.batch)
@@ -131,7 +131,7 @@ def _search(
         if candidate.key in known:
             candidate, drawn_by = _untried(space, known, stream(spec.search.seed, "untried", number)), "random"
         known.add(candidate.key)
-        told.append(Told(candidate=candidate, batch=batch, score=None, macs=None, is_pending=True))
+        told.append(Told(candidate=candidate, batch=batch, score=None, cost=None, is_pending=True))
         proposal = Proposal(
             number=number, batch=batch, purpose="search", candidate=candidate, seeds=space.seeds, drawn_by=drawn_by,
             unscored=unscored, rung=rung,

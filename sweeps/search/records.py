@@ -7,6 +7,7 @@ from typing import Literal
 
 from sweeps.search.samplers import Told
 from sweeps.search.space import SearchCandidate
+from sweeps.spec.search_settings import Cost
 
 ScoreKey = tuple[str, int | None]
 """A trial, and the number of the rung where it rests; None: its end."""
@@ -18,6 +19,13 @@ class Score:
 
     validation_score: float
     macs: int
+    latency_ms: float | None = None  # of trials that prune to a latency, as they measured it
+
+    def cost(self, kind: Cost) -> float:
+        """What a sampler that reads costs wants to be low."""
+        cost = self.macs if kind == "macs" else self.latency_ms
+        assert cost is not None, "refuse_impossible lets only trials through that measure"
+        return float(cost)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +53,12 @@ class Proposal:
         return self.number if self.promotes is None else self.promotes
 
 
-def result_of(proposal: Proposal, scores: Mapping[ScoreKey, Score]) -> Told:
-    """Return the mean over the trials of a proposal at its rung; None if one has no score."""
+def result_of(proposal: Proposal, scores: Mapping[ScoreKey, Score], cost: Cost = "macs") -> Told:
+    """Return the means over the trials of a proposal at its rung; None if one has no score."""
     found = [scores[key, proposal.rung] for key in proposal.trial_ids if (key, proposal.rung) in scores]
     if not found or len(found) < len(proposal.trial_ids):
-        return Told(candidate=proposal.candidate, batch=proposal.batch, score=None, macs=None)
-    score, macs = found[0].validation_score, float(found[0].macs)
+        return Told(candidate=proposal.candidate, batch=proposal.batch, score=None, cost=None)
+    score, mean_cost = found[0].validation_score, found[0].cost(cost)
     if len(found) > 1:
-        score, macs = fmean(one.validation_score for one in found), fmean(one.macs for one in found)
-    return Told(candidate=proposal.candidate, batch=proposal.batch, score=score, macs=macs)
+        score, mean_cost = fmean(one.validation_score for one in found), fmean(one.cost(cost) for one in found)
+    return Told(candidate=proposal.candidate, batch=proposal.batch, score=score, cost=mean_cost)

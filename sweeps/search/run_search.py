@@ -15,7 +15,8 @@ from results.store.writer import Writer
 from sweeps.errors import SpecError
 from sweeps.planning.plan import Plan, PlannedTrial, make_plan, up_to
 from sweeps.run.run_folder import RunFolder, add_trials, open_run
-from sweeps.search.halving import is_longer, ladder, refuse_impossible_rungs, stopped_trials, with_eta
+from sweeps.search.checks import refuse_impossible
+from sweeps.search.halving import is_longer, ladder, stopped_trials, with_eta
 from sweeps.search.proposals import Decision, Searcher, next_batch, trials_of
 from sweeps.search.records import Proposal, Score, ScoreKey
 from sweeps.search.samplers import Sampling
@@ -27,9 +28,10 @@ from tailor.execution.dry_run import Rung
 
 DECIDES = ("search", "confirm", "axes", "variants", "exclude", "tied_to_seed")  # keys of a spec
 SCORES = """
-SELECT trial_id, NULL AS rung, arg_max(validation_score, point) AS validation_score, arg_max(macs, point) AS macs
+SELECT trial_id, NULL AS rung, arg_max(validation_score, point) AS validation_score, arg_max(macs, point) AS macs,
+    arg_max(pruning_latency_ms, point) AS latency_ms
 FROM operating_points JOIN trials USING (trial_id) WHERE status = 'finished' GROUP BY trial_id
-UNION ALL SELECT trial_id, rung, validation_score, macs FROM rungs
+UNION ALL SELECT trial_id, rung, validation_score, macs, NULL FROM rungs
 """
 PROPOSALS = "SELECT * EXCLUDE (code_digest, written_at) FROM proposals ORDER BY number"
 SPENT = """
@@ -71,7 +73,7 @@ class RunSearch:
 
     def _known_trials(self) -> Iterable[Expanded]:
         if not self.proposals:
-            refuse_impossible_rungs(self.spec)
+            refuse_impossible(self.spec)
             decisions = next_batch(self.spec, (), {}, searcher=self._searcher)
             self.proposals = [decision.proposal for decision in decisions]
             if all(one.refusal for one in self.proposals):
@@ -163,10 +165,7 @@ def _refuse_changed(spec: Spec, run: RunFolder, *, extend: bool) -> None:
 
 def read_scores(tables: Run) -> dict[ScoreKey, Score]:
     """Return the score of each finished trial of a run, and of each trial at its rungs."""
-    return {
-        (row["trial_id"], row["rung"]): Score(validation_score=row["validation_score"], macs=row["macs"])
-        for row in tables.rows(SCORES)
-    }
+    return {(row.pop("trial_id"), row.pop("rung")): Score(**row) for row in tables.rows(SCORES)}
 
 
 def read_proposals(tables: Run) -> list[Proposal]:

@@ -34,7 +34,7 @@ class Told:
     candidate: SearchCandidate
     batch: int
     score: float | None  # mean validation score over the seeds; None: it was refused, or a trial failed
-    macs: float | None
+    cost: float | None  # what `nsga2` wants to be low: the mean of the MACs or of the latencies
     is_pending: bool = False  # it has no result yet, but may get one
 
 
@@ -253,7 +253,7 @@ def _follows(known: Told, told: Told) -> bool:
 def _values(told: Told, *, both: bool) -> list[float] | None:
     if told.score is None:
         return None
-    return [told.score, told.macs or 0.0] if both else [told.score]
+    return [told.score, told.cost or 0.0] if both else [told.score]
 
 
 def name_of(space: Space, variant: int, axis: Dimension) -> str:

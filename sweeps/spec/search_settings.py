@@ -1,7 +1,7 @@
 """The tables `[search]` and `[confirm]` of a spec: how settings are chosen, and how the best are tried again."""
 
 from collections.abc import Collection
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -13,6 +13,8 @@ TUNE = "tune:"
 SEARCHERS = ("ax", "bayesopt", "bohb", "hebo", "hyperopt", "nevergrad", "optuna", "zoopt")
 """Of Ray Tune; bayesopt and bohb have conditions of their own, by which they may refuse a space."""
 SAMPLERS = ("grid", "random", "tpe", "nsga2", *(TUNE + name for name in SEARCHERS))
+
+Cost = Literal["macs", "latency_ms"]
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -49,7 +51,9 @@ class SearchSettings(BaseModel):
     model_config = _STRICT
     sampler: str = "grid"
     """How the next settings are chosen: `grid`, `random`, `tpe`, `nsga2` or `tune:NAME`, a searcher of Ray Tune;
-    `nsga2` wants a high score and few MACs, all others a high score."""
+    `nsga2` wants a high score and a low cost, all others a high score."""
+    cost: Cost = "macs"
+    """What `nsga2` reads as the cost: MACs, or the latency that `method.allocation.name = "latency"` has measured."""
     trials: int | None = Field(default=None, ge=1)
     """The most settings that are tried, each with all seeds of the axis `seed`; None: as many as the grid has."""
     batch: int = Field(default=4, ge=1)
@@ -115,6 +119,8 @@ def check_search(
         raise SpecError(f"{where} [search] gpu_hours: [resources] gpus_per_rank is 0, so none pass; give hours instead")
     if search.trials is None and search.sampler != "grid":
         raise SpecError(f"{where} [search]: sampler {search.sampler!r} has no end; type trials = 40, for example")
+    if search.cost != "macs" and search.sampler != "nsga2":
+        raise SpecError(f"{where} [search] cost: {search.sampler} reads scores alone; choose sampler = 'nsga2'")
     if search.halving is not None:
         _check_halving(search, search.halving, confirm, f"{where} [search] halving")
     for key in axes:

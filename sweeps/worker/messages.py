@@ -35,6 +35,7 @@ class PointReport(Record):
     metric: str
     validation_score: float
     macs: int
+    latency_ms: float | None = None  # that a pruning to a latency measured
 
 
 @dataclass(frozen=True, kw_only=True)

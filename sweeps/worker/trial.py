@@ -205,7 +205,7 @@ def _report(event: StageEvent) -> StageReport:
     result, point = event.result, None
     if "validation_score" in result.info:
         found = {name: result.info[name] for name in ("metric", "validation_score", "macs")}
-        point = PointReport(point=event.point, **found)
+        point = PointReport(point=event.point, latency_ms=result.pruning_latency_ms, **found)
     return StageReport(
         stage_key=result.key,
         kind=result.stage.kind,

@@ -100,6 +100,7 @@ class TrialRows:
             "macs": facts.macs,
             "original_macs": facts.original_macs,
             "params": facts.params,
+            "pruning_latency_ms": result.pruning_latency_ms,
             "trained_epochs": epochs,
             "trained_macs": macs,
             "metric": facts.metric,

@@ -66,6 +66,13 @@ class Result:
         """Of a pruning, the share of the original MACs that is gone, in [0, 1]; NaN for other stages."""
         return float(self.info.get("removed_macs_fraction", math.nan))
 
+    @property
+    def pruning_latency_ms(self) -> float | None:
+        """The latency that a pruning measured, which is this stage or was before it; None: none measured one."""
+        if "latency_ms" in self.info:
+            return float(self.info["latency_ms"])
+        return self.stage.of.pruning_latency_ms if isinstance(self.stage.of, Result) else None
+
     def model_state(self) -> ModelState:
         """The model's state after this stage, made once; collective."""
         if self._state is None:

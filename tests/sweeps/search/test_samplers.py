@@ -34,7 +34,7 @@ def score(candidate: SearchCandidate) -> float | None:
 
 def told_of(settings: list[SearchCandidate], batch: int) -> list[Told]:
     return [
-        Told(candidate=one, batch=batch, score=score(one), macs=float(one.values.get("steps", 4))) for one in settings
+        Told(candidate=one, batch=batch, score=score(one), cost=float(one.values.get("steps", 4))) for one in settings
     ]
 
 
@@ -51,7 +51,7 @@ def searched(sampler: str, batches: int, seed: int = 0) -> list[Told]:
 
 
 def pending(settings: list[SearchCandidate], batch: int) -> list[Told]:
-    return [Told(candidate=one, batch=batch, score=None, macs=None, is_pending=True) for one in settings]
+    return [Told(candidate=one, batch=batch, score=None, cost=None, is_pending=True) for one in settings]
 
 
 def test_the_grid_has_each_setting_once_in_the_order_of_a_sweep() -> None:
@@ -79,7 +79,7 @@ def test_a_proposal_is_made_again_from_what_it_read(sampler: str) -> None:
 def test_of_a_long_search_tpe_reads_the_best_and_the_newest() -> None:
     settings = SearchSettings(sampler="tpe", trials=2000)
     told = [
-        Told(candidate=SPACE.at(n % 120), batch=n // 4, score=None if n % 5 == 0 else float(n % 7), macs=1.0)
+        Told(candidate=SPACE.at(n % 120), batch=n // 4, score=None if n % 5 == 0 else float(n % 7), cost=1.0)
         for n in range(1000)
     ]
     read = read_by(settings, told)
@@ -97,7 +97,7 @@ def test_in_a_long_search_a_launch_and_the_next_one_propose_alike(sampler: str) 
     told = told_of([SPACE.at(7 * n % 120) for n in range(300)], 0)
     told = [replace(one, batch=n // 4) for n, one in enumerate(told)]
     late = [
-        replace(one, score=None, macs=None, is_pending=True) if n in (3, 280) else one for n, one in enumerate(told)
+        replace(one, score=None, cost=None, is_pending=True) if n in (3, 280) else one for n, one in enumerate(told)
     ]
     told[3] = replace(told[3], score=9.0)
     used = Sampling(SPACE, settings)
@@ -165,7 +165,7 @@ def test_nsga2_reads_the_costs_too() -> None:
     told: list[Told] = []
     for batch in range(8):
         new = [Sampling(space, settings).propose(len(told) + place, batch, told) for place in range(6)]
-        told += [Told(candidate=one, batch=batch, score=0.5, macs=one.values["steps"]) for one in new]
+        told += [Told(candidate=one, batch=batch, score=0.5, cost=one.values["steps"]) for one in new]
     assert sum(one.candidate.values["steps"] for one in told[-6:]) < sum(
         one.candidate.values["steps"] for one in told[:6]
     )
