@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import optuna
 
 VARIANT = "variant"
-MOST_READ, BEST_READ = 250, 25  # results that a proposal of `tpe` reads in a long search
+MOST_READ, BEST_READ = 150, 25  # results that a proposal of `tpe` reads in a long search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ def sampler_seed(settings: SearchSettings, number: int) -> int:
 
 
 def read_by(settings: SearchSettings, told: Sequence[Told]) -> list[int]:
-    """Return the places of the results that a proposal reads, ascending: all; of more than 250, `tpe` reads 250.
+    """Return the places of the results that a proposal reads, ascending: all; of more than 150, `tpe` reads 150.
 
     These are the best 25, of equal ones the earlier, which is how many Optuna takes as good at most; and the newest of
     the others, to which it gives more weight than to older ones. So what a proposal takes does not grow.
