@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from results.sign_flip import EXACT_UP_TO
-from results.statistics.pairs import drawn_bits
+from results.statistics.pairs import signed_sums
 
 _ROUNDING = 1e-9
 
@@ -41,7 +40,8 @@ def with_best_p(values: np.ndarray, best: int, generator: np.random.Generator) -
     blocks, arms = values.shape
     if not blocks or not np.isfinite(values).all():
         raise ValueError(f"expected finite scores in at least one block, given {values.tolist()}")
-    means = np.ascontiguousarray(_turned(values, generator).T)  # (arms, patterns), the first is what was observed
+    centred = (values - values.mean(axis=1, keepdims=True)).T
+    means = signed_sums(centred, generator) / blocks  # (arms, patterns), the first is what was observed
     spread = np.sqrt(((values[:, :, None] - values[:, None, :]) ** 2).mean(0))
     spread[spread < _ROUNDING] = np.inf  # equal in all blocks: no difference
     observed = np.abs(means[:, 0] - means[best, 0]) / spread[best]
@@ -56,18 +56,3 @@ def with_best_p(values: np.ndarray, best: int, generator: np.random.Generator) -
     farthest_first = [best, *reversed(nearest_first)]
     p[farthest_first[1:]] = np.maximum.accumulate(p[farthest_first[1:]])
     return p
-
-
-def _turned(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Compute (patterns, arms): each arm's mean with the blocks' signs turned; the first row is unturned.
-
-    Half of all patterns is enough; the other half is its mirror image.
-    """
-    blocks = len(values)
-    if blocks <= EXACT_UP_TO:
-        negated = np.arange(2 ** (blocks - 1))[:, None] >> np.arange(blocks) & 1
-    else:
-        negated = np.concatenate([np.zeros((1, blocks), np.uint8), drawn_bits(blocks, generator)])
-    centred = values - values.mean(1, keepdims=True)
-    turned: np.ndarray = (1.0 - 2.0 * negated) @ centred / blocks
-    return turned

@@ -9,7 +9,7 @@ from scipy import stats
 
 from results.sign_flip import DRAWS, EXACT_UP_TO, pairs_needed, smallest_p
 from results.statistics.means import mean_interval
-from results.statistics.pairs import compare_pairs, doubts, drawn_bits, sign_flip_p
+from results.statistics.pairs import compare_pairs, doubts, sign_flip_p, signed_sums
 from results.statistics.paths import stop_rule
 
 
@@ -89,11 +89,28 @@ def test_equal_signs_reach_the_smallest_p(n: int) -> None:
     assert sign_flip_p([0.1] * n) == smallest_p(n) == min(1.0, 2 / 2**n)
 
 
+@pytest.mark.parametrize("n", [1, 4, 12])
+def test_signed_sums_have_every_pattern_or_its_mirror_image_once(n: int) -> None:
+    signs = signed_sums(np.eye(n), rng(0)).T
+    patterns = {tuple(row) for row in signs} | {tuple(-row) for row in signs}
+    assert patterns == set(itertools.product((1, -1), repeat=n))
+    assert len(signs) == 2 ** (n - 1)
+
+
+@pytest.mark.parametrize("n", [13, 16, 17])
+def test_drawn_signs_are_the_bits_of_the_drawn_bytes(n: int) -> None:
+    drawn = np.frombuffer(rng(5).bytes(DRAWS * -(-n // 8)), np.uint8).reshape(DRAWS, -1)
+    bits = np.unpackbits(drawn, axis=1, count=n)
+    assert (signed_sums(np.eye(n), rng(5)).T[1:] == 1.0 - 2.0 * bits).all()
+
+
 def test_above_the_exact_limit_the_same_patterns_are_drawn_for_all() -> None:
     differences = rng(3).normal(0.2, 1, EXACT_UP_TO + 4)
-    negated = drawn_bits(len(differences), rng(0))
-    sums = [abs(sum(differences * np.where(row, -1.0, 1.0))) for row in negated]
-    slow = (sum(value >= abs(sum(differences)) - 1e-12 for value in sums) + 1) / (DRAWS + 1)
+    signs = signed_sums(np.eye(len(differences)), rng(0)).T
+    assert len(signs) == DRAWS + 1
+    assert (signs[0] == 1).all()
+    sums = [abs(sum(differences * row)) for row in signs]
+    slow = sum(value >= abs(sum(differences)) - 1e-12 for value in sums) / len(sums)
     np.random.seed(1)  # noqa: NPY002  # the global generator is not read
     assert sign_flip_p(differences) == sign_flip_p(differences) == slow
     exact = stats.permutation_test(
