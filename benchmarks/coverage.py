@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.record import RESULTS, Measured, write
-from results.statistics.fronts import front_shares
+from results.statistics.fronts import front_shares, resamples
 from results.statistics.images import mcnemar, over_seeds_and_images
 from results.statistics.means import iqm, iqm_interval, mean_interval, stratified_mean
 from results.statistics.pairs import holm, sign_flip_p, wilson
@@ -352,7 +352,7 @@ def _others() -> list[Case]:
 
         def hit(generator: np.random.Generator) -> bool:
             scores = generator.normal(0, 1, (2, count))
-            return bool(front_shares(np.ones((2, count)), scores, generator, draws=400).max() >= 0.95)
+            return bool(front_shares(np.ones((2, count)), scores, resamples(count, generator, draws=400)).max() >= 0.95)
 
         return hit
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from results.arms.comparison import Arm, Point, Problem
-from results.arms.selection import arms_at_budget, check_label, select_points
+from results.arms.selection import arms_at_budget, check_label, select_arms
 from results.arms.shared_training import support_lines
 from results.errors import ResultsError
 from results.sign_flip import SIGNIFICANCE
@@ -57,7 +57,7 @@ def by_image(run: Run, first: str, second: str, asked: float | None = None) -> l
         ResultsError: no such arm; a seed of an arm has several trials; or the models of a pair were tested on different
             images.
     """
-    points, arms = select_points(run)
+    arms = select_arms(run).arms
     for label in (first, second):
         check_label(arms, label)
     found = []
@@ -65,7 +65,7 @@ def by_image(run: Run, first: str, second: str, asked: float | None = None) -> l
         its = arms_at_budget([arm for arm in arms if arm.problem == problem and arm.metric == "accuracy"], asked)
         one, two = (_arm(its, label) for label in (first, second))
         if one is not None and two is not None:
-            found.append(_compared(run, problem, (one, _points(points, one)), (two, _points(points, two))))
+            found.append(_compared(run, problem, (one, _points(one)), (two, _points(two))))
     if not found:
         raise ResultsError(f"{first!r} and {second!r} have no problem of classes in common at that budget")
     return found
@@ -96,13 +96,12 @@ def _arm(arms: Sequence[Arm], label: str) -> Arm | None:
     return min(its, key=lambda arm: (arm.asked is None, arm.asked or 0.0), default=None)
 
 
-def _points(points: Sequence[Point], arm: Arm) -> dict[int, Point]:
+def _points(arm: Arm) -> dict[int, Point]:
     """Return the one point of each seed. Raises ResultsError: a seed has several."""
-    key = (arm.problem, arm.label, arm.method, arm.asked)
-    its = [point for point in points if (point.problem, point.label, point.method, point.asked) == key]
-    if len({point.seed for point in its}) < len(its):
+    by_seed = {point.seed: point for point in arm.points}
+    if len(by_seed) < len(arm.points):
         raise ResultsError(f"{arm}, {arm.problem}: several trials have one seed, so images cannot be paired")
-    return {point.seed: point for point in its}
+    return by_seed
 
 
 def _compared(

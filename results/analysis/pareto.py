@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
-from results.arms.comparison import Arm, Point, Problem
+from results.arms.comparison import Arm, Problem
 from results.arms.cost import ALONE
-from results.arms.selection import select_points
+from results.arms.selection import select_arms
 from results.arms.shared_training import support_lines
 from results.errors import ResultsError
-from results.statistics.fronts import FRONT_DRAWS, front_shares, on_front
+from results.statistics.fronts import FRONT_DRAWS, front_shares, on_front, resamples
 from results.statistics.means import Mean, mean_interval
 from results.store.reader import Run
 from results.text.number_format import SCALES, number
@@ -30,6 +31,10 @@ TIMED = ("latency_ms", "peak_memory_bytes")
 WAYS = "SELECT count(*) AS ways FROM (SELECT DISTINCT device_name, threads, precision, batch FROM timings)"
 NUMBERS = "SELECT column_name FROM (DESCRIBE measured_points) WHERE column_type IN ('BIGINT', 'DOUBLE')"
 HOURS = f"{ALONE} SELECT trial_id, point, device_hours AS cost FROM compared_points JOIN alone USING (stage_key)"
+
+
+Costs = Mapping[tuple[str, int], float]
+"""By trial and number of the point."""
 
 
 @dataclass(frozen=True)
@@ -70,24 +75,19 @@ def fronts_of(run: Run, cost: str, score: str = "test_score") -> dict[Problem, l
     Raises:
         ResultsError: the run has no such cost or score, or no point has both.
     """
-    points, arms = select_points(run, score)
-    found = fronts_among(arms, costs_by_arm(points, costs_of(run, cost)))
+    found = fronts_among(select_arms(run, score=score).arms, costs_of(run, cost))
     if not found:
         hint = f"; to time the sub-models, type: {command('time', run.path)}" if cost in TIMED else ""
         raise ResultsError(f"no operating point has both a {score} and a {cost}{hint}")
     return found
 
 
-CostsByArm = Mapping[tuple[Problem, str, str, float | None], Mapping[int, float]]
-"""By problem, label, method and asked budget: the cost for each seed."""
-
-
-def fronts_among(arms: Sequence[Arm], costs: CostsByArm) -> dict[Problem, list[FrontPoint]]:
+def fronts_among(arms: Sequence[Arm], costs: Costs) -> dict[Problem, list[FrontPoint]]:
     """Return what `fronts_of` does from known costs; problems without any cost are left out.
 
     Args:
         arms: with a score in `test`.
-        costs: from `costs_by_arm`.
+        costs: from `costs_of`.
     """
     problems: dict[Problem, list[Arm]] = {}
     for arm in arms:
@@ -96,7 +96,7 @@ def fronts_among(arms: Sequence[Arm], costs: CostsByArm) -> dict[Problem, list[F
     return {problem: front for problem, front in fronts.items() if front}
 
 
-def costs_of(run: Run, cost: str) -> dict[tuple[str, int], float]:
+def costs_of(run: Run, cost: str) -> Costs:
     """Return the cost of every operating point that has one, by trial and number of the point.
 
     Raises:
@@ -146,31 +146,14 @@ def circumstance_lines(run: Run) -> list[str]:
     ]
 
 
-def costs_by_arm(points: Sequence[Point], known: Mapping[tuple[str, int], float]) -> CostsByArm:
-    """Return each arm's cost by seed: the mean over the seed's points that have one.
-
-    Args:
-        known: the points' costs, from `costs_of`.
-    """
-    found: dict[tuple[Problem, str, str, float | None], dict[int, list[float]]] = {}
-    for point in points:
-        cost = known.get((point.trial_id, point.point))
-        if cost is not None:
-            key = (point.problem, point.label, point.method, point.asked)
-            found.setdefault(key, {}).setdefault(point.seed, []).append(cost)
-    return {
-        key: {seed: sum(several) / len(several) for seed, several in by_seed.items()} for key, by_seed in found.items()
-    }
-
-
-def _front(arms: Sequence[Arm], by_arm: CostsByArm) -> list[FrontPoint]:
+def _front(arms: Sequence[Arm], known: Costs) -> list[FrontPoint]:
     seeds = sorted({seed for arm in arms for seed in arm.test_by_seed})
     costs, scores = np.full((len(arms), len(seeds)), np.nan), np.full((len(arms), len(seeds)), np.nan)
     for place, arm in enumerate(arms):
-        known = by_arm.get((arm.problem, arm.label, arm.method, arm.asked), {})
+        by_seed = _costs_by_seed(arm, known)
         for column, seed in enumerate(seeds):
-            if seed in known and seed in arm.test_by_seed:
-                costs[place, column], scores[place, column] = known[seed], arm.test_by_seed[seed]
+            if seed in by_seed and seed in arm.test_by_seed:
+                costs[place, column], scores[place, column] = by_seed[seed], arm.test_by_seed[seed]
     there = [place for place in range(len(arms)) if np.isfinite(costs[place]).any()]
     if not there:
         return []
@@ -179,7 +162,7 @@ def _front(arms: Sequence[Arm], by_arm: CostsByArm) -> list[FrontPoint]:
     front = on_front(mean_cost, mean_score)
     shares: list[float | None] = [None] * len(there)
     if len(seeds) > 1:
-        shares = front_shares(costs, scores, np.random.default_rng(0)).tolist()  # the same rows, the same table
+        shares = front_shares(costs, scores, _resamples(len(seeds))).tolist()
     found = [
         FrontPoint(
             arm=arms[place],
@@ -191,6 +174,20 @@ def _front(arms: Sequence[Arm], by_arm: CostsByArm) -> list[FrontPoint]:
         for row, place in enumerate(there)
     ]
     return sorted(found, key=lambda point: (point.cost, -point.score, point.arm.label))
+
+
+def _costs_by_seed(arm: Arm, known: Costs) -> dict[int, float]:
+    """The mean over the points of each seed that have a cost."""
+    found: dict[int, list[float]] = {}
+    for point in arm.points:
+        if (cost := known.get((point.trial_id, point.point))) is not None:
+            found.setdefault(point.seed, []).append(cost)
+    return {seed: sum(several) / len(several) for seed, several in found.items()}
+
+
+@cache  # a page has many fronts over as many seeds
+def _resamples(seeds: int) -> np.ndarray:
+    return resamples(seeds, np.random.default_rng(0))  # the same rows give the same table
 
 
 def _row(point: FrontPoint) -> tuple[str, ...]:

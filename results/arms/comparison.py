@@ -98,7 +98,7 @@ class Arm:
     test_by_seed: dict[int, float]
     validation_by_seed: dict[int, float]
     models_by_seed: dict[int, frozenset[str]]
-    trials: int
+    points: tuple[Point, ...]  # of its trials, one of each
     not_finite: int  # trials whose validation score is not a number
     test_images: frozenset[int]
     environments: frozenset[Environment]
@@ -308,7 +308,7 @@ def arm_of(points: Sequence[Point], environments: EnvironmentsByTrial) -> Arm:
         test_by_seed=test,
         validation_by_seed=validation,
         models_by_seed={seed: frozenset(keys) for seed, keys in models.items()},
-        trials=len(points),
+        points=tuple(points),
         not_finite=sum(not math.isfinite(point.validation) for point in points),
         test_images=frozenset(point.test_images for point in points if point.test is not None),
         environments=frozenset[Environment]().union(

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from results.arms.comparison import Arm, Point, Problem, arms_of, environments_of, last_points, points_of
+from results.arms.comparison import Arm, Point, Problem, arms_of, environments_of, points_of
 from results.arms.equal_cost import points_at_equal_cost
 from results.arms.tuning import best_settings, ended_settings
 from results.errors import ResultsError
@@ -59,20 +59,6 @@ def select_arms(
     if not arms or (asked and not any(_is_at(arm, asked) for arm in arms)):
         raise ResultsError(_nothing(points, score, asked, equal_cost=equal_cost))
     return Selection(arms, score, _not_finite(points), unreached)
-
-
-def select_points(run: Run, score: str = "test_score") -> tuple[list[Point], list[Arm]]:
-    """Return the points of all arms that have the score, and these arms, as `select_arms` without a budget.
-
-    Raises:
-        ResultsError: as `select_arms`.
-    """
-    check_score(score)
-    points = _scored(run, points_of(run), score)
-    arms = _tested_arms(run, points)
-    if not arms:
-        raise ResultsError(_nothing(points, score, None, equal_cost=False))
-    return last_points(points), arms
 
 
 def arms_at_budget(arms: Sequence[Arm], asked: float | None) -> list[Arm]:

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from results.analysis.pareto import DEVICE_HOURS, TIMED, FrontPoint, costs_by_arm, costs_of, fronts_among
-from results.arms import comparison
+from results.analysis.pareto import DEVICE_HOURS, TIMED, FrontPoint, costs_of, fronts_among
 from results.arms.comparison import TRANSTAILOR, Problem
 from results.arms.cost import ALONE
 from results.arms.findings import Findings
@@ -48,13 +47,11 @@ def means_of(found: Findings) -> Means:
     """The means of all arms with their place on the front, for each score and each cost that the run has."""
     means: Means = {}
     costs = {cost: costs_of(found.run, cost) for cost in ("macs", "params", DEVICE_HOURS, *TIMED)}
-    points = comparison.last_points(found.best)
     by_validation = [replace(arm, test=arm.validation, test_by_seed=arm.validation_by_seed) for arm in found.arms]
     for cost, known in costs.items():
         if known or cost not in TIMED:
-            by_arm = costs_by_arm(points, known)
             for score, arms in zip(SCORES, (found.arms, by_validation), strict=True):
-                means[score, cost] = fronts_among([arm for arm in arms if arm.test.mean is not None], by_arm)
+                means[score, cost] = fronts_among([arm for arm in arms if arm.test.mean is not None], known)
     return means
 
 

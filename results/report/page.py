@@ -171,7 +171,9 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None)
     run.hold(*_HELD_THEN)
     counts: dict[str, int] = run.rows(what_ran.COUNTS)[0]
     found = findings_of(run)
-    run.hold("kept_filters", where=compared_filters(found))  # the largest table, of which few rows are compared
+    # The two largest tables, of which few rows are compared.
+    run.hold("kept_filters", where=compared_filters(found))
+    run.hold("predictions", where=disagreement.compared_predictions(found, comparing.BUDGET))
     planned = trial_rows(run)
     settings = settings_of(planned)
     page = Page(

@@ -38,9 +38,12 @@ def on_front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return front
 
 
-def front_shares(
-    costs: np.ndarray, scores: np.ndarray, generator: np.random.Generator, draws: int = FRONT_DRAWS
-) -> np.ndarray:
+def resamples(seeds: int, generator: np.random.Generator, draws: int = FRONT_DRAWS) -> np.ndarray:
+    """Draw (draws, seeds): how often each bootstrap resample of the seeds has each of them."""
+    return generator.multinomial(seeds, np.full(seeds, 1 / seeds), draws)
+
+
+def front_shares(costs: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Compute the share of bootstrap resamples of the seeds in which each arm is on the front of the means.
 
     All arms are resampled together, seed by seed, which keeps the correlation within a seed. An arm without a seed in a
@@ -49,6 +52,7 @@ def front_shares(
     Args:
         costs: (arms, seeds); NaN if an arm has no such seed.
         scores: (arms, seeds), likewise.
+        weights: from `resamples`.
 
     Returns:
         (arms,) of shares in [0, 1].
@@ -58,26 +62,24 @@ def front_shares(
 
     Example:
         >>> costs, scores = np.array([[1.0] * 3, [2.0] * 3]), np.array([[0.8, 0.7, 0.9], [0.9, 0.8, 1.0]])
-        >>> front_shares(costs, scores, np.random.default_rng(0))
+        >>> front_shares(costs, scores, resamples(3, np.random.default_rng(0)))
         array([1., 1.])
     """
     if costs.shape != scores.shape or costs.ndim != 2:
         raise ValueError(f"expected arms x seeds twice, given {costs.shape} and {scores.shape}")
     known = np.isfinite(costs) & np.isfinite(scores)
-    arms, seeds = costs.shape
-    found = np.zeros(arms)
-    weights = generator.multinomial(seeds, np.full(seeds, 1 / seeds), draws)
-    for some in np.array_split(weights, math.ceil(draws * arms / _HELD_AT_ONCE)):
-        found += on_front(_means(costs, known, some), _means(scores, known, some)).sum(axis=0)
-    return found / draws
+    found = np.zeros(len(costs))
+    for some in np.array_split(weights.astype(float), math.ceil(len(weights) * len(costs) / _HELD_AT_ONCE)):
+        total = some @ known.T.astype(float)  # of integers: exact
+        found += on_front(*(_means(values, known, some, total) for values in (costs, scores))).sum(axis=0)
+    return found / len(weights)
 
 
-def _means(values: np.ndarray, known: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Compute (draws, arms) means over seeds with integer weights (draws, seeds); NaN without any seed.
+def _means(values: np.ndarray, known: np.ndarray, weights: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Compute (draws, arms) means over seeds with weights (draws, seeds) and their sums; NaN without any seed.
 
     A matrix product would not do: its sums of equal rows may differ in the last digit, so that equal arms do not tie.
     """
-    total = np.einsum("ds,as->da", weights, known.astype(int))
-    sums = np.einsum("ds,as->da", weights.astype(float), np.where(known, values, 0.0))
+    sums = np.einsum("ds,as->da", weights, np.where(known, values, 0.0))
     means: np.ndarray = np.divide(sums, total, out=np.full(sums.shape, np.nan), where=total > 0)
     return means

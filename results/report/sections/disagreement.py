@@ -1,7 +1,9 @@
 """The test images on which two sub-models disagree most: TransTailor's or the best arm's, and full fine-tuning's."""
 
+from collections.abc import Iterator
+
 from results.arms import comparison
-from results.arms.comparison import Arm
+from results.arms.comparison import Arm, Problem
 from results.arms.findings import Findings
 from results.report.elements.blocks import Section, listing
 from results.store.views import literal
@@ -31,26 +33,31 @@ def section(found: Findings, budget: float) -> Section:
         empty="No two arms of one problem with test predictions of classes yet.",
         short="Images",
     )
+    for problem, one, two in _pairs(found, budget):
+        first, second = ({point.trial_id: point.point for point in arm.points} for arm in (one, two))
+        points = ", ".join(f"({literal(trial)}, {point})" for trial, point in (first | second).items())
+        sql = IMAGES.format(
+            first=", ".join(map(literal, first)), second=", ".join(map(literal, second)), points=points,
+            one=_column(one), two=_column(two), most=_MOST,
+        )  # fmt: skip
+        made.blocks.append(listing(found.run, sql, f"{problem}: {one} and {two}", folded=True))
+    return made
+
+
+def compared_predictions(found: Findings, budget: float) -> str:
+    """The SQL condition on the rows of `predictions` that `section` can read."""
+    trials = {point.trial_id for _, *arms in _pairs(found, budget) for arm in arms for point in arm.points}
+    return f"trial_id IN ({', '.join(map(literal, sorted(trials))) or 'NULL'})"
+
+
+def _pairs(found: Findings, budget: float) -> Iterator[tuple[Problem, Arm, Arm]]:
+    """Each problem of classes with the two arms to compare: TransTailor's or the best one, and full fine-tuning."""
     for problem in found.problems:
         arms = [arm for arm in found.arms if arm.problem == problem and arm.metric == "accuracy"]
         baseline = comparison.baseline_of(arms, problem)
         others = [arm for arm in comparison.transtailor_at(arms, budget) or arms if arm is not baseline]
         if baseline and others:
-            first, second = (_trials(found, arm) for arm in (others[0], baseline))
-            points = ", ".join(f"({literal(trial)}, {point})" for trial, point in (first | second).items())
-            sql = IMAGES.format(
-                first=", ".join(map(literal, first)), second=", ".join(map(literal, second)), points=points,
-                one=_column(others[0]), two=_column(baseline), most=_MOST,
-            )  # fmt: skip
-            made.blocks.append(listing(found.run, sql, f"{problem}: {others[0]} and {baseline}", folded=True))
-    return made
-
-
-def _trials(found: Findings, arm: Arm) -> dict[str, int]:
-    """The last point of each trial of an arm."""
-    key = (arm.problem, arm.label, arm.method, arm.asked)
-    its = [one for one in found.best if (one.problem, one.label, one.method, one.asked) == key]
-    return {one.trial_id: one.point for one in its}
+            yield problem, others[0], baseline
 
 
 def _column(arm: Arm) -> str:

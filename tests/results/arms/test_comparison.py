@@ -42,14 +42,14 @@ def test_seeds_are_the_unit_and_trials_of_one_seed_are_averaged_first() -> None:
     ]
     (arm,) = arms_of(points, {})
     assert arm.test_by_seed == {0: pytest.approx(0.7), 1: 0.9}
-    assert (arm.test.n, arm.trials) == (2, 3)
+    assert (arm.test.n, len(arm.points)) == (2, 3)
     assert arm.test.mean == pytest.approx(0.8)
 
 
 def test_the_last_point_of_a_trial_at_a_budget_stands_for_it() -> None:
     (arm,) = arms_of([point(point=0, test=0.1), point(point=1, test=0.7)], {})
     assert arm.test.mean == 0.7
-    assert arm.trials == 1
+    assert len(arm.points) == 1
 
 
 def test_ranks_come_from_validation_within_each_problem_and_ties_share() -> None:
@@ -66,7 +66,7 @@ def test_ranks_come_from_validation_within_each_problem_and_ties_share() -> None
 
 def test_what_is_not_a_number_is_left_out_of_means_and_counted() -> None:
     (arm,) = arms_of([point(seed=0, validation=math.nan), point(seed=1, validation=0.6)], {})
-    assert (arm.validation.n, arm.validation.mean, arm.not_finite, arm.trials) == (1, 0.6, 1, 2)
+    assert (arm.validation.n, arm.validation.mean, arm.not_finite, len(arm.points)) == (1, 0.6, 1, 2)
 
 
 def test_without_test_predictions_there_is_nothing_to_compare() -> None:

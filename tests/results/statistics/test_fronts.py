@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from results.statistics.fronts import front_shares, on_front
+from results.statistics.fronts import front_shares, on_front, resamples
 
 
 def slow_front(costs: list[float], scores: list[float]) -> list[bool]:
@@ -40,7 +40,7 @@ def test_shares_are_those_of_all_resamples() -> None:
     exact = np.zeros(4)
     for drawn in itertools.product(range(3), repeat=3):
         exact += slow_front(list(costs[:, drawn].mean(axis=1)), list(scores[:, drawn].mean(axis=1)))
-    found = front_shares(costs, scores, np.random.default_rng(1), draws=20_000)
+    found = front_shares(costs, scores, resamples(3, np.random.default_rng(1), draws=20_000))
     assert found == pytest.approx(exact / 27, abs=0.015)
     assert 0 < min(exact) < 27  # some point is neither always nor never on it
 
@@ -49,16 +49,17 @@ def test_seeds_stay_together_and_a_missing_one_is_left_out() -> None:
     """The second is always 0.1 better at the same seed and equal cost, though the seeds differ by far more."""
     base = np.array([[0.1, 0.5, 0.9]])
     scores, costs = np.concatenate([base, base + 0.1]), np.ones((2, 3))
-    assert front_shares(costs, scores, np.random.default_rng(0)).tolist() == [0.0, 1.0]
+    weights = resamples(3, np.random.default_rng(0))
+    assert front_shares(costs, scores, weights).tolist() == [0.0, 1.0]
     scores[0, 1] = np.nan
-    share = front_shares(costs, scores, np.random.default_rng(0))
+    share = front_shares(costs, scores, weights)
     assert share[0] < 1 and share[1] > 0.5
 
 
 def test_draws_come_from_the_given_generator_alone() -> None:
     generator = np.random.default_rng(0)
     data = generator.normal(0, 1, (5, 4)), generator.normal(0, 1, (5, 4))
-    first, again, other = (front_shares(*data, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    first, again, other = (front_shares(*data, resamples(4, np.random.default_rng(seed))) for seed in (1, 1, 2))
     assert (first == again).all() and (first != other).any()
     with pytest.raises(ValueError, match="arms x seeds"):
-        front_shares(np.zeros(3), np.zeros(3), generator)
+        front_shares(np.zeros(3), np.zeros(3), resamples(3, generator))

@@ -5,14 +5,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from results.statistics.fronts import front_shares
+from results.statistics.fronts import resamples
 from results.statistics.means import iqm_interval, summary
 
 VALUES = np.random.default_rng(0).normal(0.5, 1, (3, 20))
 DRAWING: dict[str, Callable[[np.random.Generator], object]] = {
     "iqm_interval": lambda generator: iqm_interval(list(VALUES), generator),
     "summary": lambda generator: summary(list(VALUES), generator),
-    "front_shares": lambda generator: front_shares(VALUES, -VALUES, generator).tolist(),
+    "resamples": lambda generator: resamples(20, generator).tolist(),
 }
 
 
