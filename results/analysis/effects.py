@@ -8,7 +8,8 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from results.arms.comparison import Environment, Point, environments_of, last_points, points_of
+from results.arms.comparison import Environment, Point, last_points
+from results.arms.findings import Findings, findings_of
 from results.arms.shared_training import support_lines
 from results.errors import ResultsError
 from results.statistics.means import Mean, mean_interval
@@ -43,7 +44,7 @@ class Effects:
     notes: Sequence[str]  # sentences to print below the table
 
 
-def effects_of(run: Run, asked: float | None = None, of: Sequence[str] = ()) -> list[Effects]:
+def effects_of(found: Findings, asked: float | None = None, of: Sequence[str] = ()) -> list[Effects]:
     """Analyse, for each metric, the test score of each trial at a budget or at the end of its path.
 
     Args:
@@ -54,13 +55,14 @@ def effects_of(run: Run, asked: float | None = None, of: Sequence[str] = ()) -> 
     Raises:
         ResultsError: there is only one seed, nothing varies, or no such setting varies.
     """
-    points = _observed(points_of(run), asked)
+    points = _observed(found.points, asked)
     if not points:
         at = "" if asked is None else f" at {asked:g} of the MACs removed"
-        raise ResultsError(f"no trial has a test score{at}; look at the budgets with: {command('table', run.path)}")
-    settings = {row["trial_id"]: _settings(row["config_json"], row["label"]) for row in run.rows(SETTINGS)}
-    environments = environments_of(run)
-    found = []
+        raise ResultsError(
+            f"no trial has a test score{at}; look at the budgets with: {command('table', found.run.path)}"
+        )
+    settings = {row["trial_id"]: _settings(row["config_json"], row["label"]) for row in found.run.rows(SETTINGS)}
+    analyses = []
     for metric in sorted({point.metric for point in points}):
         its = [point for point in points if point.metric == metric and point.trial_id in settings]
         finite = [point for point in its if point.test is not None and math.isfinite(point.test)]
@@ -71,9 +73,11 @@ def effects_of(run: Run, asked: float | None = None, of: Sequence[str] = ()) -> 
                 "only one seed: an effect cannot be told from chance, so no interval and no p can be given;"
                 " add seeds with --set 'axes.seed=[0,1,2]' --extend"
             )
-        mixed = frozenset[Environment]().union(*(environments.get(point.trial_id, frozenset()) for point in finite))
-        found.append(_analysis(metric, finite, settings, of, len(its) - len(finite), is_mixed=len(mixed) > 1))
-    return found
+        mixed = frozenset[Environment]().union(
+            *(found.environments.get(point.trial_id, frozenset()) for point in finite)
+        )
+        analyses.append(_analysis(metric, finite, settings, of, len(its) - len(finite), is_mixed=len(mixed) > 1))
+    return analyses
 
 
 def effects_page(run: Run, asked: float | None = None, of: Sequence[str] = ()) -> Iterator[Part]:
@@ -82,7 +86,7 @@ def effects_page(run: Run, asked: float | None = None, of: Sequence[str] = ()) -
     Raises:
         ResultsError: as `effects_of`.
     """
-    several = effects_of(run, asked, of)
+    several = effects_of(findings_of(run), asked, of)
     where = "at the end of each trial's path" if asked is None else f"at {100 * asked:g}% fewer MACs as asked"
     for effects in several:
         yield Heading(f"Effects on the test score ({effects.metric.replace('_', ' ')}) {where}")

@@ -65,7 +65,7 @@ class Plots:
 
         Raises ResultsError where there is no analysis of variance, as with one seed.
         """
-        return _present(effects.interaction(effects_of(self._run)[0]), "two settings that vary")
+        return _present(effects.interaction(effects_of(self._found)[0]), "two settings that vary")
 
     def learning_curves(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
         """Training curves of each kind of stage: median and quartiles over stages."""

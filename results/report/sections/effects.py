@@ -36,7 +36,7 @@ def section(found: Findings, settings: TrialSettings) -> Section:
 def _analyses(found: Findings) -> list[TableBlock | Words | Figure]:
     """Build the analysis of variance for each metric with its strongest interaction, or explain why there is none."""
     try:
-        several = effects_of(found.run)
+        several = effects_of(found)
     except ResultsError as error:
         return [Words(f"No analysis of variance: {error}.")]
     made: list[TableBlock | Words | Figure] = []

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from results.analysis.effects import effects_of, effects_page
+from results.arms.findings import findings_of
 from results.errors import ResultsError
 from results.plot.effects import interaction
 from results.statistics.means import mean_interval
@@ -30,7 +31,7 @@ def crossed(seeds: Sequence[int] = range(4), rates: Sequence[float] = (0.1, 0.01
 
 def test_settings_that_vary_are_the_factors_and_those_that_vary_together_are_one(tmp_path: Path) -> None:
     with load(write_run(tmp_path, crossed())) as run:
-        (found,) = effects_of(run)
+        (found,) = effects_of(findings_of(run))
     assert list(found.factors) == ["network", "optimisation.learning_rate"]
     assert dict(found.aliases) == {"optimisation.learning_rate": ["optimisation.twin"]}
     shares = {effect.name: effect.sum_of_squares for effect in found.result.effects}
@@ -49,7 +50,7 @@ def test_settings_that_vary_are_the_factors_and_those_that_vary_together_are_one
 def test_seeds_that_are_tied_to_the_trials_seed_are_no_factors(tmp_path: Path) -> None:
     trials = [replace(trial, config={**trial.config, "source": {"seed": trial.seed}}) for trial in crossed()]
     with load(write_run(tmp_path, trials)) as run:
-        (found,) = effects_of(run)
+        (found,) = effects_of(findings_of(run))
     assert list(found.factors) == ["network", "optimisation.learning_rate"]
     assert found.result.is_balanced
 
@@ -68,7 +69,7 @@ def test_the_strongest_interaction_is_drawn_with_the_mean_of_each_combination(tm
     """The rate is worth 10 images on one network; a third setting does nothing."""
     several = [replace(trial, config={**trial.config, "spare": spare}) for trial in crossed() for spare in (1, 2)]
     with load(write_run(tmp_path, several)) as run:
-        (found,) = effects_of(run)
+        (found,) = effects_of(findings_of(run))
     chart = interaction(found)
     assert chart is not None and "network and optimisation.learning_rate" in chart.title
     shown = {(row["value"], row["other_value"]): row for row in chart.answer.records()}
@@ -79,7 +80,7 @@ def test_the_strongest_interaction_is_drawn_with_the_mean_of_each_combination(tm
         mean = mean_interval([0.70 + best, 0.71 + best, 0.70 + best, 0.71 + best])
         assert (row["low"], row["high"]) == pytest.approx((mean.low, mean.high))
     with load(write_run(tmp_path / "one", crossed(rates=(0.1,)))) as run:
-        assert interaction(effects_of(run)[0]) is None
+        assert interaction(effects_of(findings_of(run))[0]) is None
 
 
 def test_variants_that_are_not_crossed_go_by_their_label(tmp_path: Path) -> None:
@@ -94,8 +95,8 @@ def test_variants_that_are_not_crossed_go_by_their_label(tmp_path: Path) -> None
         for seed in range(3)
     ]
     with load(write_run(tmp_path, several)) as run:
-        (found,) = effects_of(run)
-        (asked,) = effects_of(run, of=["network"])
+        (found,) = effects_of(findings_of(run))
+        (asked,) = effects_of(findings_of(run), of=["network"])
     assert list(found.factors) == ["label", "network"]
     assert any("label stands for them" in note for note in found.notes)
     assert list(asked.factors) == ["network"]
@@ -105,7 +106,7 @@ def test_variants_that_are_not_crossed_go_by_their_label(tmp_path: Path) -> None
 def test_an_unbalanced_design_is_marked(tmp_path: Path) -> None:
     several = crossed()
     with load(write_run(tmp_path, several[1:])) as run:
-        (found,) = effects_of(run)
+        (found,) = effects_of(findings_of(run))
     assert not found.result.is_balanced
     assert any(note.startswith("Unbalanced: 15 of 16") for note in found.notes)
 
@@ -115,14 +116,14 @@ def test_bad_input_says_why(tmp_path: Path) -> None:
         load(write_run(tmp_path / "one", crossed(seeds=[0]))) as run,
         pytest.raises(ResultsError, match="only one seed"),
     ):
-        effects_of(run)
+        effects_of(findings_of(run))
     with load(write_run(tmp_path / "same", [Trial(label="a", seed=s, right=(70 + s,)) for s in range(3)])) as run:
         with pytest.raises(ResultsError, match="only the seed varies"):
-            effects_of(run)
+            effects_of(findings_of(run))
         with pytest.raises(ResultsError, match=r"no trial has a test score at 0.5"):
-            effects_of(run, 0.5)
+            effects_of(findings_of(run), 0.5)
     with (
         load(write_run(tmp_path / "near", crossed())) as run,
         pytest.raises(ResultsError, match="did you mean 'network'"),
     ):
-        effects_of(run, of=["netwrk"])
+        effects_of(findings_of(run), of=["netwrk"])
