@@ -69,17 +69,18 @@ def front_shares(costs: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> 
         raise ValueError(f"expected arms x seeds twice, given {costs.shape} and {scores.shape}")
     known = np.isfinite(costs) & np.isfinite(scores)
     found = np.zeros(len(costs))
-    for some in np.array_split(weights.astype(float), math.ceil(len(weights) * len(costs) / _HELD_AT_ONCE)):
-        total = some @ known.T.astype(float)  # of integers: exact
-        found += on_front(*(_means(values, known, some, total) for values in (costs, scores))).sum(axis=0)
+    for some in np.array_split(weights, math.ceil(len(weights) * len(costs) / _HELD_AT_ONCE)):
+        total = _sums(known, some)
+        with np.errstate(invalid="ignore"):  # 0 / 0, where a resample has no seed of an arm, is NaN
+            means = [_sums(np.where(known, values, 0.0), some) / total for values in (costs, scores)]
+        found += on_front(*means).sum(axis=0)
     return found / len(weights)
 
 
-def _means(values: np.ndarray, known: np.ndarray, weights: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """Compute (draws, arms) means over seeds with weights (draws, seeds) and their sums; NaN without any seed.
+def _sums(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Compute (draws, arms): sums over seeds of (arms, seeds) with weights (draws, seeds).
 
     A matrix product would not do: its sums of equal rows may differ in the last digit, so that equal arms do not tie.
     """
-    sums = np.einsum("ds,as->da", weights, np.where(known, values, 0.0))
-    means: np.ndarray = np.divide(sums, total, out=np.full(sums.shape, np.nan), where=total > 0)
-    return means
+    sums: np.ndarray = np.einsum("ds,as->da", weights.astype(float), values.astype(float))
+    return sums
