@@ -153,7 +153,7 @@ class OnSlurm(Attack):
 
     def __init__(self, place: Path, end: ExitStack) -> None:
         super().__init__(place, end)
-        self._testbed, folder = self.end.enter_context(slurm_bed(accounting=True))
+        self._testbed, folder = self.end.enter_context(slurm_bed(accounting=True, bad_cables=True))
         self.place = folder / "lives"  # which the nodes may read
         self._undisturbed = slurm_lives.leave_alone(self._testbed, folder / "undisturbed")
 
@@ -173,7 +173,8 @@ class OnSlurm(Attack):
             rows=tuple(rows),
             notes=(
                 "tests/slurm/disturbances.py says what each fault is. It strikes once a random number of parts of "
-                f"tables is there; a node has its power or its network back after {slurm_lives.DARK_S:g} s.",
+                f"tables is there; a node has its power or its network back after {slurm_lives.DARK_S:g} s. A slow cable delays "
+                "each frame by 0.3 s; a broken connection is reset at both ends, with all others of the node.",
                 "Judged at the end of each life by tests/faults/invariants.py; each row that counts is equal, to the "
                 "last bit, to that of a run that was left alone.",
                 _seeds_of(done),

@@ -19,12 +19,12 @@ Spans = Mapping[str, tuple[float, float]]
 
 
 @contextmanager
-def slurm_bed(nodes: int = 3, *, accounting: bool = False) -> Iterator[tuple[Testbed, Path]]:
+def slurm_bed(nodes: int = 3, *, accounting: bool = False, bad_cables: bool = False) -> Iterator[tuple[Testbed, Path]]:
     """A SLURM of this many nodes for this process, and a folder; both are removed afterwards."""
     with alone(), tempfile.TemporaryDirectory(prefix="bed-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)  # SLURM's authentication refuses a socket below a private folder
-        testbed = Testbed(folder / "slurm", nodes=nodes, accounting=accounting)
+        testbed = Testbed(folder / "slurm", nodes=nodes, accounting=accounting, bad_cables=bad_cables)
         testbed.up()
         os.environ["SLURM_CONF"] = testbed.environment["SLURM_CONF"]
         try:

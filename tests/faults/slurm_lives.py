@@ -34,6 +34,9 @@ KINDS: Mapping[str, str] = {
     "worker_killed": "worker",
     "worker_node_killed": "node",
     "worker_node_cut": "node",
+    "worker_node_slow": "cable",
+    "worker_node_held": "cable",
+    "connections_broken": "cable",
     "controller_node_killed": "node",
     "controller_warned": "controller",
     "controller_requeued": "controller",
@@ -143,9 +146,12 @@ def _strike(sweep: Sweep, disturber: Disturber, how: str, after: int) -> str | N
 
 def _give_back(testbed: Testbed, how: str, hit: str) -> None:
     """Gives a node its power or its network back, after a while: so long it lacks that is part of the fault."""
-    if how.endswith(("_node_killed", "_node_cut")):
+    if how.endswith("_node_killed"):
         time.sleep(DARK_S)
-        (testbed.mend if how.endswith("_cut") else testbed.start_node)(hit)
+        testbed.start_node(hit)
+    elif KINDS[how] == "cable" or how.endswith("_cut"):
+        time.sleep(DARK_S)
+        testbed.mend(hit)
 
 
 def _judged_at_the_end(sweep: Sweep, undisturbed: Undisturbed) -> list[str]:

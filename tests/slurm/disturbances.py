@@ -74,6 +74,18 @@ class Disturber:
         """The cable of a worker's node is pulled, where the controller does not run."""
         return self._node(self.testbed.cut, "worker", but=self._controllers_node())
 
+    def worker_node_slow(self) -> str | None:
+        """Each frame to and from a worker's node is late, where the controller does not run."""
+        return self._cable("delay 0.3")
+
+    def worker_node_held(self) -> str | None:
+        """No frame to or from a worker's node arrives until the cable is mended; then all do."""
+        return self._cable("hold")
+
+    def connections_broken(self) -> str | None:
+        """Each TCP connection of a worker's node is reset at both ends."""
+        return self._cable("break")
+
     def worker_node_drained(self) -> str | None:
         """An administrator empties a worker's node, where the controller does not run; nothing starts there then."""
         return self._node(self._empty, "worker", but=self._controllers_node())
@@ -86,6 +98,11 @@ class Disturber:
             return None
         self.testbed.need(job.nodes, seconds=10)
         return f"job {job.id} on {job.nodes}"
+
+    def _cable(self, command: str) -> str | None:
+        if not self.testbed.bad_cables:
+            return None
+        return self._node(lambda node: self.testbed.tell_cable(node, command), "worker", but=self._controllers_node())
 
     def _joined(self) -> set[str]:
         with load(self.run.path) as tables:

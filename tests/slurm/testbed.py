@@ -23,7 +23,7 @@ from pathlib import Path
 
 PACKAGES = "slurm-wlm munge slurmdbd slurm-wlm-mysql-plugin mariadb-server iproute2"
 COMMANDS = ("munged", "slurmctld", "slurmd", "sbatch", "slurmdbd", "mariadbd", "mariadb-install-db", "ip", "unshare")
-NODE_INIT = Path(__file__).with_name("node_init.sh")
+NODE_INIT, BAD_CABLE = (Path(__file__).with_name(name) for name in ("node_init.sh", "bad_cable.py"))
 # Others than SLURM's own, which something else on this machine may hold.
 CONTROLLER_PORT, NODE_PORT, ACCOUNTING_PORT, DATABASE_PORT = 16817, 16818, 16819, 16820
 NETWORK, BRIDGE, CABLE = "10.78.0", "sweepsbr", "sweepsv"
@@ -77,6 +77,7 @@ class Testbed:
     nodes: int = 3
     accounting: bool = True
     foreign: bool = False
+    bad_cables: bool = False  # each frame of a node passes through tests/slurm/bad_cable.py
 
     @property
     def environment(self) -> dict[str, str]:
@@ -151,6 +152,8 @@ class Testbed:
     def kill_node(self, name: str) -> None:
         """Cuts the power of a node: all that runs there is gone at once."""
         self._stop(name, signal.SIGKILL)
+        if self.bad_cables:
+            self._stop(_cable(name), signal.SIGKILL)
 
     def start_node(self, name: str) -> None:
         """Gives a node its power back; returns when it may run jobs again."""
@@ -159,11 +162,19 @@ class Testbed:
 
     def cut(self, name: str) -> None:
         """Pulls a node's network cable; what runs there runs on."""
-        self._run("ip", "link", "set", f"{CABLE}{name.removeprefix('node')}", "down")
+        self._run("ip", "link", "set", _cable(name), "down")
 
     def mend(self, name: str) -> None:
-        """Plugs the cable in again."""
-        self._run("ip", "link", "set", f"{CABLE}{name.removeprefix('node')}", "up")
+        """Plugs the cable in again, or lets frames pass through it as before."""
+        self._run("ip", "link", "set", _cable(name), "up")
+        if self.bad_cables:
+            self.tell_cable(name, "pass")
+
+    def tell_cable(self, name: str, command: str) -> None:
+        """Tells the bad cable of a node what to do with its frames: see `tests.slurm.bad_cable.tell`."""
+        from tests.slurm.bad_cable import tell  # this file may run without the others
+
+        tell(self._control(name), command)
 
     def drain(self, name: str) -> None:
         """Lets nothing new start on a node, as an administrator does; what runs there runs on."""
@@ -280,7 +291,7 @@ class Testbed:
             self._run("sacctmgr", "--immediate", *words.split())
 
     def _start_node(self, number: int) -> None:
-        name, cable = f"node{number}", f"{CABLE}{number}"
+        name, cable = f"node{number}", _cable(f"node{number}")
         if not _until(lambda: not Path("/sys/class/net", cable).exists(), START_LIMIT_S):
             raise RuntimeError(f"{cable} of a node that was killed is still there")  # it goes some time after the node
         self._start(
@@ -290,8 +301,17 @@ class Testbed:
         )  # fmt: skip
         here, there = Path("/proc/self/ns/net"), Path(f"/proc/{self._pid(name)}/ns/net")
         self._wait(name, lambda: there.readlink() != here.readlink())  # or eth0 would be put into our own network
-        self._run("ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", str(self._pid(name)))
+        if self.bad_cables:
+            self._control(name).unlink(missing_ok=True)
+            self._start(cable, sys.executable, str(BAD_CABLE), cable, str(self._pid(name)), str(self._control(name)))
+            self._wait(cable, self._control(name).exists)
+        else:
+            peer = ["peer", "name", "eth0", "netns", str(self._pid(name))]
+            self._run("ip", "link", "add", cable, "type", "veth", *peer)
         self._run("ip", "link", "set", cable, "master", BRIDGE, "up")
+
+    def _control(self, name: str) -> Path:
+        return self.folder / "run" / f"{_cable(name)}.socket"
 
     def _run(self, *words: str) -> str:
         done = subprocess.run(
@@ -331,6 +351,11 @@ class Testbed:
             raise RuntimeError(f"{name} did not come up; its log {log} ends: {log.read_text()[-1000:]}")
 
 
+def _cable(name: str) -> str:
+    """The network device on this side of a node's cable."""
+    return f"{CABLE}{name.removeprefix('node')}"
+
+
 def _started(pid: int) -> str | None:
     """When a process started, in clock ticks since boot (field 22 of /proc/PID/stat); None if it has ended."""
     try:
@@ -357,9 +382,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "sweeps-slurm")
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--no-accounting", dest="accounting", action="store_false")
-    parser.add_argument(
-        "--foreign", action="store_true", help="with accounts, rules and habits as others' clusters have"
-    )
+    parser.add_argument("--foreign", action="store_true", help="with accounts and rules as others' clusters have")
     options = parser.parse_args()
     testbed = Testbed(options.folder.absolute(), options.nodes, options.accounting or options.foreign, options.foreign)
     if options.do == "status":
