@@ -173,8 +173,9 @@ class OnSlurm(Attack):
             rows=tuple(rows),
             notes=(
                 "tests/slurm/disturbances.py says what each fault is. It strikes once a random number of parts of "
-                f"tables is there; a node has its power or its network back after {slurm_lives.DARK_S:g} s. A slow cable delays "
-                "each frame by 0.3 s; a broken connection is reset at both ends, with all others of the node.",
+                f"tables is there; a node has its power or its network back after {slurm_lives.DARK_S:g} s. A slow "
+                "cable delays each frame by 0.3 s; a broken connection is reset at both ends, with all others of the "
+                "node.",
                 "Judged at the end of each life by tests/faults/invariants.py; each row that counts is equal, to the "
                 "last bit, to that of a run that was left alone.",
                 _seeds_of(done),
