@@ -87,8 +87,10 @@ def compared_filters(found: Findings) -> str:
     asked = [
         f"abs(asked_removed_macs_fraction - {one!r}) < 1e-6" for one in {asked for _, _, asked, _ in budgets(found)}
     ]
-    points = " OR ".join(["asked_removed_macs_fraction IS NULL", *sorted(asked)])
-    return f"(trial_id, point) IN (SELECT (trial_id, point) FROM operating_points WHERE {points})"
+    compared = f"FROM operating_points WHERE {' OR '.join(['asked_removed_macs_fraction IS NULL', *sorted(asked)])}"
+    # Numbers in the condition leave out rows before the last one of each key is looked for; a subquery does not.
+    numbers = [str(row["point"]) for row in found.run.rows(f"SELECT DISTINCT point {compared} ORDER BY point")]
+    return f"point IN ({', '.join(numbers) or 'NULL'}) AND (trial_id, point) IN (SELECT (trial_id, point) {compared})"
 
 
 def _budget_of(found: Findings, problem: Problem) -> float | None:

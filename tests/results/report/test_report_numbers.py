@@ -10,9 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markupsafe import Markup
 
 from results.__main__ import main
+from results.arms.findings import Findings, findings_of
+from results.plot.layers import compared_filters
 from results.report import write_report
+from results.report.elements.blocks import Figure, TableBlock
+from results.report.sections import disagreement, drawn
+from results.report.sections.comparing import BUDGET
 from results.statistics.means import mean_interval
 from results.statistics.pairs import compare_pairs
 from results.store.reader import Run, load
@@ -110,6 +116,23 @@ def test_the_images_that_divide_two_arms_are_those_of_a_loop(run: Path, page: st
     assert shown == {image: two for image, two in wanted.items() if two[0] != two[1]}
     distances = [abs(one - two) for one, two in shown.values()]
     assert distances == sorted(distances, reverse=True) and distances[0] > 0
+
+
+def test_the_rows_that_are_not_held_are_in_no_section(run: Path) -> None:
+    def shown(found: Findings) -> list[object]:
+        blocks = [*drawn.kept_filters_section(found).blocks, *disagreement.section(found, BUDGET).blocks]
+        return [block.data if isinstance(block, Figure) else block for block in blocks]  # data are rounded
+
+    with load(run) as opened:
+        found = findings_of(opened)
+        before = shown(found)
+        assert {type(block) for block in before} == {Markup, TableBlock}
+        for table, where in (("kept_filters", compared_filters(found)),
+                             ("predictions", disagreement.compared_predictions(found, BUDGET))):  # fmt: skip
+            rows = opened.rows(f"SELECT count(*) AS n FROM {table}")
+            opened.hold(table, where=where)
+            assert opened.rows(f"SELECT count(*) AS n FROM {table}")[0]["n"] < rows[0]["n"]
+        assert shown(found) == before
 
 
 def test_a_trial_in_two_runs_counts_once_and_runs_can_be_told_apart(tmp_path: Path, synthetic: Any) -> None:
