@@ -1,7 +1,6 @@
 """Which settings of a sweep matter: main effects and interactions of the settings that vary, with effect sizes."""
 
 import itertools
-import json
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import TypeVar
 from results.arms.comparison import Environment, Point, last_points
 from results.arms.findings import Findings, findings_of
 from results.arms.shared_training import support_lines
+from results.arms.trial_settings import texts_of
 from results.errors import ResultsError
 from results.statistics.means import Mean, mean_interval
 from results.statistics.pairs import holm
@@ -18,8 +18,6 @@ from results.statistics.variance import Anova, Effect, anova
 from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES, number, p_text
 from results.text.page import Heading, Note, PageTable, Part
-from results.text.settings import leaves
-from transtailor.documents import read_json
 from transtailor.names import nearest
 from transtailor.shell import command
 
@@ -113,11 +111,7 @@ def _observed(points: Sequence[Point], asked: float | None) -> list[Point]:
 
 def _settings(config_json: str, label: str) -> dict[str, str]:
     """Return the level of every setting of a trial, as text."""
-    texts = {
-        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for key, value in leaves(read_json(config_json))
-    }
-    return {LABEL: label, **{key: text for key, text in texts.items() if key not in NOT_A_FACTOR}}
+    return {LABEL: label, **{key: text for key, text in texts_of(config_json).items() if key not in NOT_A_FACTOR}}
 
 
 def _analysis(

@@ -3,18 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from results.arms.comparison import (
-    BASELINE,
-    Arm,
-    arms_of,
-    budget_order,
-    compare,
-    environments_of,
-    points_of,
-)
+from results.arms.comparison import BASELINE, Arm, budget_order, compare
+from results.arms.findings import findings_of
 from results.arms.selection import arms_at_budget
 from results.arms.shared_training import support_lines
-from results.arms.tuning import best_settings, ended_settings
 from results.arms.verdict import verdict_word
 from results.errors import ResultsError
 from results.sign_flip import SIGNIFICANCE
@@ -107,8 +99,7 @@ def _record(row: "ComparedRow", corrected: Mapping[Models, float | None]) -> dic
 
 def _compared(run: Run, label: str, asked: float | None) -> list[tuple[Arm, list["ComparedRow"]]]:
     """Return, for each problem, the arm that the others are compared with, and a row for each of these."""
-    points = best_settings(points_of(run), ended_settings(run))
-    arms = [arm for arm in arms_of(points, environments_of(run)) if arm.test.mean is not None]
+    arms = findings_of(run).tested
     bases = [base for problem in sorted({arm.problem for arm in arms}) if (base := _base(arms, problem, label, asked))]
     if not bases:
         labels = {arm.label for arm in arms}

@@ -17,12 +17,11 @@ class Findings:
     """The operating points of a run and its arms.
 
     Attributes:
-        points: all of them; `first`: those of the first setting of [tuning], `best`: of the best one by validation.
+        points: all of them; `best`: those of the best setting of [tuning] by validation.
     """
 
     run: Run
     points: list[Point]
-    first: list[Point]
     best: list[Point]
     ended: Mapping[Tried, set[Setting]]  # the settings whose trials have ended
     environments: EnvironmentsByTrial
@@ -31,10 +30,15 @@ class Findings:
     scales: Mapping[Problem, Scale]  # how the scores of each problem are written
     problems: list[Problem]  # those with test scores, in order
 
+    @property
+    def tested(self) -> list[Arm]:
+        """The arms with a test score."""
+        return [arm for arm in self.arms if arm.test.mean is not None]
+
     @cached_property
     def against_baseline(self) -> list[tuple[Arm, Arm, Pairing]]:
         """Each arm with a test score, full fine-tuning in its problem, and the two compared; by problem and label."""
-        pairs = comparison.against_baseline([arm for arm in self.arms if arm.test.mean is not None])
+        pairs = comparison.against_baseline(self.tested)
         return [(arm, baseline, comparison.compare([(arm, baseline)])) for arm, baseline in pairs]
 
 
@@ -50,7 +54,6 @@ def findings_of(run: Run) -> Findings:
     return Findings(
         run=run,
         points=points,
-        first=tuning.first_setting(points),
         best=best,
         ended=ended,
         environments=environments,

@@ -48,7 +48,7 @@ def trial_rows(run: Run) -> list[dict[str, Any]]:
 
 def settings_of(trials: list[dict[str, Any]]) -> TrialSettings:
     """Split the settings of these trials into common and varying ones."""
-    flat = [{key: _text(value) for key, value in leaves(_object(row))} for row in trials]
+    flat = [texts_of(row["config_json"]) for row in trials]
     keys = list(dict.fromkeys(key for one in flat for key in one))
     columns = {key: [one.get(key, _MISSING) for one in flat] for key in keys}
     varying = {key: values for key, values in columns.items() if any(value != values[0] for value in values)}
@@ -56,10 +56,8 @@ def settings_of(trials: list[dict[str, Any]]) -> TrialSettings:
     return TrialSettings(common, varying)
 
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _object(row: dict[str, Any]) -> dict[str, Any]:
-    config = read_json(row["config_json"])
-    return config if isinstance(config, dict) else {"config": config}
+def texts_of(config_json: str) -> dict[str, str]:
+    """Return every setting of a trial as text, by its dotted key."""
+    config = read_json(config_json)
+    settings = leaves(config if isinstance(config, dict) else {"config": config})
+    return {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in settings}

@@ -42,7 +42,6 @@ from results.store.reader import Run, load
 from transtailor.files import write_file
 
 _HELD = ("planned", "trials", "attempts", "stages", "operating_points", "layers", "printed")
-_HELD_THEN = ("measured_points",)
 APART = {"colour": "label = run || ': ' || label", "panel": "network = network || ', ' || run"}
 """How one page distinguishes several runs: by the names of their arms, or by a panel for each."""
 
@@ -168,7 +167,7 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None)
     if apart and len(run.paths) > 1:
         for table in ("planned", "operating_points"):
             run.connection.execute(f"UPDATE {table} SET {APART[apart]}")
-    run.hold(*_HELD_THEN)
+    run.hold("measured_points")
     counts: dict[str, int] = run.rows(what_ran.COUNTS)[0]
     found = findings_of(run)
     # The two largest tables, of which few rows are compared.

@@ -152,8 +152,9 @@ def tuning_section(found: Findings) -> Section | None:
         "tuning", "What was tuned", f"{_tuned(found)} The test split was not used to choose.", short="Tuning"
     )
     section.blocks.append(TableBlock(tables.settings_table(counts, tuning.CHOSEN_SETTINGS), derived=True))
-    of_first = sorted({tuning.setting_text(point.setting) for point in found.first if point.setting is not None})
-    pairs = comparison.against_baseline(comparison.arms_of(found.first, found.environments))
+    first = tuning.first_setting(found.points)
+    of_first = sorted({tuning.setting_text(point.setting) for point in first if point.setting is not None})
+    pairs = comparison.against_baseline(comparison.arms_of(first, found.environments))
     pairings = [comparison.compare([pair]) for pair in pairs]
     for problem in sorted({pairing.problem for pairing in pairings if pairing.problem}):
         its = [pairing for pairing in pairings if pairing.problem == problem]
