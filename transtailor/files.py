@@ -129,24 +129,25 @@ def refuse_unwritable(folder: Path, option: str, error: type[Exception]) -> None
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, and sync them.
+    """Make a folder and those above it, and sync the name of each before the next one is made.
 
-    The name of a folder that exists is synced once by each process: the one that made it may have been killed before.
+    Also the name of the lowest one that exists is synced, once by each process: the one that made it may have been
+    killed before.
     """
-    is_new = not folder.is_dir()
-    if not is_new and folder in _synced:
-        return
     made = [folder]
-    while not made[-1].parent.is_dir():
+    while not made[-1].is_dir():
         made.append(made[-1].parent)
-    folder.mkdir(parents=True, exist_ok=True)
-    for new in made:
+    for new in reversed(made):
+        is_new = not new.is_dir()
+        if not is_new and new in _synced:
+            continue
+        new.mkdir(exist_ok=True)
         try:
             sync(new.parent)
         except PermissionError:
             if is_new:
                 raise
-    _synced.add(folder)
+        _synced.add(new)
 
 
 @contextmanager

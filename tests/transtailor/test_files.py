@@ -75,7 +75,7 @@ def test_all_of_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path: Path, d
     folder = tmp_path / "above" / "folder"
     assert ((folder / "a").read_bytes(), (folder / "below" / "b").read_bytes()) == (b"1", b"2")
     assert list(folder.parent.iterdir()) == [folder]
-    new, *before, renamed, above = done
+    _, new, *before, renamed, above = done
     assert (new, renamed, above) == (f"sync {tmp_path.name}", "rename folder", "sync above")
     assert {"sync a", "sync b", "sync below"} < set(before) and len(before) == 4
 
@@ -147,9 +147,17 @@ def test_without_a_mode_the_umask_decides(tmp_path: Path) -> None:
 def test_the_name_of_each_new_folder_reaches_the_disk(tmp_path: Path, done: list[str]) -> None:
     make_folder(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()
-    assert sorted(done) == sorted(["sync a", f"sync {tmp_path.name}"])
+    assert done == [f"sync {tmp_path.parent.name}", f"sync {tmp_path.name}", "sync a"]  # each before the next is made
     make_folder(tmp_path / "a" / "b")
-    assert len(done) == 2  # it was there already
+    assert len(done) == 3  # it was there already
+
+
+def test_a_folder_above_a_new_one_is_synced_too(tmp_path: Path, done: list[str]) -> None:
+    """Who made it may have been killed before it was synced."""
+    (tmp_path / "a").mkdir()
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "c")
+    assert done == [f"sync {tmp_path.name}", "sync a", "sync a"]
 
 
 def test_a_folder_that_others_made_is_synced_once(tmp_path: Path, done: list[str]) -> None:
