@@ -4,6 +4,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -156,8 +157,9 @@ class SweepState:
     def set_stopping(self, who: str) -> None:
         """Note that a stop was asked for: no trial starts from now on. Called from any thread."""
         self._stopped_by = who
-        self._events("stopping", detail=who)
         self._display.note(f"stopping: asked by {who}")
+        with suppress(OSError):  # a disk that refuses it: the sweep stops all the same
+            self._events("stopping", detail=who)
 
     def next(self, warm_ranks: int | None = None) -> TrialAssignment | Blocked | None:
         """The trial to start in a slot with `warm_ranks` warm ranks; or what blocks all; None: no trial waits."""
