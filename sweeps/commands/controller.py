@@ -47,13 +47,19 @@ def main() -> int:
             outcome = _run(run, cluster)
     except UserError as error:
         outcome = RunOutcome(code=MISTAKE, text=str(error))
+    except KeyboardInterrupt:  # a second SIGTERM: SLURM sends one to all processes of a job, and its head another
+        return INTERRUPTED
     except Exception:  # noqa: BLE001  # such as a disk or a head that does not respond for a while: not the end of the sweep
         traceback.print_exc()
         return TRY_AGAIN
     say(outcome.text)
     if outcome.code == INTERRUPTED and not cluster.stop_file.exists():
         return INTERRUPTED  # by the job, which will start this process again
-    cluster.set_outcome(outcome)
+    try:
+        cluster.set_outcome(outcome)
+    except OSError as error:  # the next start finds all trials finished, and writes it
+        say(f"the outcome cannot be written: {error}")
+        return TRY_AGAIN
     _tell_end(cluster.folder.site().on_end, outcome, run.path.resolve())
     return SUCCESS if outcome.code == INTERRUPTED else outcome.code
 
