@@ -31,6 +31,7 @@ from tests.simulation.kinds import Kind
 from tests.simulation.launches import Launched
 from tests.simulation.machines import Machines
 from tests.simulation.searched import broken_of_search, lacks_scores
+from tests.simulation.slurm.surroundings import SlurmDay
 from tests.simulation.strikes import Strike
 from tests.simulation.surroundings import surroundings
 from tests.simulation.world import Dead, Process, Stuck, World
@@ -39,6 +40,7 @@ PLACES = (Path("/dev/shm"), Path("/tmp"))  # a file system in memory, where ther
 STOP_LIMIT_S = 60.0
 NO_MORE_S = 20.0  # after a stop: from then on no stage is begun
 LAUNCH_LIMIT_S = 6 * 3600.0  # simulated; an undisturbed one takes a minute
+SLURM_LIMIT_S = 3600.0  # of one on SLURM, whose queue stands still for a quarter of that at most
 MAY_END_WITH = {0, 1, 2, 130}
 
 
@@ -78,6 +80,7 @@ class Simulation:
         self.root, self._undisturbed = root, undisturbed
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
+        self.slurm = SlurmDay(self) if kind == "slurm" else None
         self.disk = Disk(root, self.world)
         self.disk.before, self.disk.after = self._before, self._after
         self._todo = list(disturbances)
@@ -101,7 +104,7 @@ class Simulation:
     @property
     def sweep(self) -> str:
         """What is run: days of one sweep have equal results."""
-        return f"{self.kind} {self.seeds}"
+        return f"{'grid' if self.slurm else self.kind} {self.seeds}"
 
     @property
     def run_folder(self) -> Path:
@@ -114,6 +117,8 @@ class Simulation:
     def run(self) -> Day:
         """Simulate it."""
         with surroundings(self):
+            if self.slurm is not None:
+                self.slurm.slurm.play()
             self.world.task(self.world.process("user"), "user", self._use)
             try:
                 self.world.run()
@@ -143,11 +148,15 @@ class Simulation:
             if launched.code != 0 or launched.seeds != self.seeds:
                 self._todo.clear()
                 self._launch(number + 1)
+            self._settle()
             self._judge()
         except Dead:
             raise
         except BaseException:  # noqa: BLE001  # a fault of the simulator or of a reader: told with the seed
             self.broken.append(f"0: {traceback.format_exc()}")
+        finally:
+            if self.slurm is not None:
+                self.slurm.end()
 
     def _launch(self, number: int) -> Launched:
         world = self.world
@@ -157,18 +166,16 @@ class Simulation:
         self._killed_all, self._lost_power = False, None
         is_calm = not self._todo
         if is_calm:
-            self.disk.fails_with, self.disk.is_full = None, False
-            for other in [one.main for one in self.launches.values() if one.main and not one.main.done]:
-                if other is not None and other is not launched.main:
-                    world.sleep(LAUNCH_LIMIT_S, lambda other=other: other.done)  # type: ignore[misc]
+            self._settle()
         began_s = world.now_s
         self._tell(f"{launched.process.name} begins")
         launched.main = task = world.task(
             launched.process, launched.process.name, partial(self.launch_command, launched)
         )
-        world.sleep(LAUNCH_LIMIT_S, lambda: task.done)
+        limit_s = SLURM_LIMIT_S if self.slurm else LAUNCH_LIMIT_S
+        world.sleep(limit_s, lambda: task.done)
         if not task.done:
-            self.broken.append(f"7: {launched.process.name} did not end in {LAUNCH_LIMIT_S:g} s")
+            self.broken.append(f"7: {launched.process.name} did not end in {limit_s:g} s")
             self.kill(launched)
         elif launched.process.dead:
             launched.code = -9
@@ -183,6 +190,7 @@ class Simulation:
 
     def launch_command(self, launched: Launched) -> None:
         words = ["day.toml", "--runs", str(self.root / "runs"), "--cache", str(self.cache)]
+        words += ["--site", str(self.slurm.site)] if self.slurm else []
         try:
             launched.code = launch.main([*words, "--extend", "--update-code"])
         except SystemExit as end:
@@ -209,6 +217,14 @@ class Simulation:
             self.broken += [f"4: process left: {one}" for one in left]
         if is_calm and launched.code != 0:
             self.broken.append(f"1: an undisturbed launch ended with {launched.code}: {self.said.getvalue()[-600:]}")
+
+    def _settle(self) -> None:
+        """End the disturbances, and wait for the launches and jobs that run."""
+        self.disk.fails_with, self.disk.is_full = None, False
+        if self.slurm is not None:
+            self.broken += self.slurm.settle()
+        for main in [one.main for one in self.launches.values() if one.main is not None]:
+            self.world.sleep(LAUNCH_LIMIT_S, lambda main=main: main.done)  # type: ignore[misc]
 
     def _wait_for_the_end_of_all(self) -> None:
         me = self.world.current
@@ -246,6 +262,8 @@ class Simulation:
         for one in self.world.processes:
             if one.name not in ("user", "kernel"):
                 self.world.kill(one)
+        if self.slurm is not None:
+            self.slurm.lose_power()
 
     def kill(self, launched: Launched) -> None:
         """Kill the launcher alone; what it has started follows."""
@@ -313,7 +331,7 @@ class Simulation:
         for launched in self.launches.values():
             if process is launched.process or any(machine.slot_of(process) for machine in launched.machines):
                 return None if launched.process.dead else launched
-        return None
+        return self.slurm.driver if self.slurm else None
 
     def _after(self, event: str, path: str) -> None:
         """After a change: is it one that this process may make?"""

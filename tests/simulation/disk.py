@@ -43,14 +43,16 @@ class _Saved:
     """A file or folder that survives: its content, or what is in it."""
 
     content: bytes | dict[str, "_Saved"]
+    mode: int
 
 
 class _Aftermath:
     """Chooses what survives a loss of power."""
 
     def __init__(
-        self, root: Path, names: dict[int, dict[str, _Entry]], contents: dict[int, bytes], chance: Random
-    ) -> None:
+        self, root: Path, names: dict[int, dict[str, _Entry]], contents: dict[int, bytes], modes: dict[int, int],
+        chance: Random,
+    ) -> None:  # fmt: skip
         self._names, self._contents, self._chance = names, contents, chance
         self._keeps = chance.choice((0.0, 0.5, 0.5, 1.0))  # how probable it is that a change survives without a sync
         self._folders: dict[int, Path] = {}
@@ -58,19 +60,22 @@ class _Aftermath:
         for place, _, files in sorted(os.walk(root)):
             self._folders[Path(place).stat().st_ino] = Path(place)
             self._files |= {Path(place, name).stat().st_ino: Path(place, name) for name in sorted(files)}
+        self._modes = modes | {inode: path.stat().st_mode for inode, path in (self._folders | self._files).items()}
         self._durable = {entry.inode for held in names.values() for entry in held.values()}
         self._moved: dict[int, bool] = {}  # of what had another name when that was durable: whether the move survives
 
-    def folder(self, inode: int) -> _Saved:
+    def folder(self, inode_of_this: int) -> _Saved:
         """What is in a folder."""
-        now = _listed(self._folders[inode]) if inode in self._folders else {}
-        then = self._names.get(inode, {})
+        now = _listed(self._folders[inode_of_this]) if inode_of_this in self._folders else {}
+        then = self._names.get(inode_of_this, {})
         kept: dict[str, _Saved] = {}
         for name in sorted(now.keys() | then.keys()):
             entry = self._chosen(now.get(name), then.get(name))
             if entry is not None:
-                kept[name] = self.folder(entry.inode) if entry.is_folder else _Saved(self._content(entry.inode))
-        return _Saved(kept)
+                inode = entry.inode
+                file = None if entry.is_folder else _Saved(self._content(inode), self._modes[inode])
+                kept[name] = file or self.folder(inode)
+        return _Saved(kept, self._modes[inode_of_this])
 
     def _chosen(self, new: _Entry | None, old: _Entry | None) -> _Entry | None:
         """What a name stands for; a rename survives as a whole or not at all."""
@@ -123,6 +128,7 @@ class Disk:
         self._is_off = False  # while its content is replaced
         self._names: dict[int, dict[str, _Entry]] = {}  # durable, by the folder's inode
         self._contents: dict[int, bytes] = {}  # durable, by the file's inode
+        self._modes: dict[int, int] = {}  # of both
         self.settle()
 
     def changes(self) -> list[tuple[Any, str, Any]]:
@@ -131,16 +137,18 @@ class Disk:
 
     def settle(self) -> None:
         """Make all that is there durable."""
-        self._names, self._contents = {}, {}
+        self._names, self._contents, self._modes = {}, {}, {}
         for place, _, files in os.walk(self.root):
-            self._names[Path(place).stat().st_ino] = _listed(Path(place))
+            found = Path(place).stat()
+            self._names[found.st_ino], self._modes[found.st_ino] = _listed(Path(place)), found.st_mode
             for name in files:
                 path = Path(place, name)
-                self._contents[path.stat().st_ino] = path.read_bytes()
+                found = path.stat()
+                self._contents[found.st_ino], self._modes[found.st_ino] = path.read_bytes(), found.st_mode
 
     def lose_power(self, chance: Random) -> None:
         """Leave what is durable, and of the rest what is drawn."""
-        saved = _Aftermath(self.root, self._names, self._contents, chance).folder(self.root.stat().st_ino)
+        saved = _Aftermath(self.root, self._names, self._contents, self._modes, chance).folder(self.root.stat().st_ino)
         self._is_off = True
         shutil.rmtree(self.root)
         _write(self.root, saved)
@@ -180,8 +188,12 @@ class Disk:
 
     def _see_what_is_left(self, event: str, path: str) -> None:
         """After an error that lets it, a task has to remove what is half made before it changes anything else."""
-        half_made = self._half_made.pop(self._world.current, None)
-        if half_made is not None and (event, path) != ("remove", half_made):
+        task = self._world.current
+        half_made, removes = self._half_made.get(task), event in ("remove", "rmdir")
+        if half_made is None or (removes and path != half_made):  # what is in a folder goes before it
+            return
+        del self._half_made[task]
+        if not removes:
             self._left.append(self.place(half_made))
 
     @property
@@ -216,6 +228,7 @@ class Disk:
 
         def sync() -> None:
             found = os.fstat(number)
+            self._modes[found.st_ino] = found.st_mode
             if stat.S_ISDIR(found.st_mode):
                 self._names[found.st_ino] = _listed(path)
             else:
@@ -287,7 +300,8 @@ def _listed(place: str | Path) -> dict[str, _Entry]:
 def _write(path: Path, saved: _Saved) -> None:
     if isinstance(saved.content, bytes):
         path.write_bytes(saved.content)
-        return
-    path.mkdir()
-    for name, below in saved.content.items():
-        _write(path / name, below)
+    else:
+        path.mkdir()
+        for name, below in saved.content.items():
+            _write(path / name, below)
+    path.chmod(stat.S_IMODE(saved.mode))

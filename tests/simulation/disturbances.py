@@ -5,14 +5,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from tests.simulation.kinds import Kind
+
 HOWS: Mapping[str, int] = {
     "kill": 4, "kill launcher": 4, "power": 8, "kill slot": 3, "kill rank": 4, "cut off": 4, "node": 3, "drain": 5,
     "stop": 3, "stop twice": 1, "ENOSPC": 4, "EROFS": 1, "ESTALE": 1, "EIO": 2, "full": 1, "clock back": 3,
     "clock ahead": 1, "hang": 2, "slow": 1, "late": 1, "no start": 2, "second launch": 3, "extend": 2, "code": 1,
 }  # fmt: skip
 """How often each is drawn, in relation to the others."""
+SLURM_HOWS: Mapping[str, int] = {
+    "kill": 2, "power": 4, "kill launcher": 4, "kill rank": 2, "kill slot": 1, "cut off": 2, "kill job": 4,
+    "kill ray": 4, "host off": 5, "host cut": 5, "preempt": 3, "leave": 4, "walltime": 4, "commands": 7,
+    "queue stands": 2, "stop": 3, "ENOSPC": 2, "EIO": 2, "ESTALE": 2, "clock back": 3, "clock ahead": 2, "hang": 1,
+    "late": 1, "second launch": 2, "extend": 1, "code": 1,
+}  # fmt: skip
+"""The same on a day on SLURM."""
 FOLLOWS: Mapping[str, Sequence[str]] = {
-    "clock back": ("kill launcher", "kill", "power"), "kill rank": ("power",), "cut off": ("power", "stop"),
+    "clock back": ("kill launcher", "kill", "power", "kill job", "host off", "commands"), "kill rank": ("power",),
+    "cut off": ("power", "stop"), "host cut": ("walltime", "kill job"), "commands": ("kill ray", "walltime", "stop"),
+    "queue stands": ("clock back", "walltime", "kill job"), "walltime": ("clock back", "host off"),
     "node": ("power",), "extend": ("kill", "power"), "ENOSPC": ("kill launcher",), "no start": ("stop",),
 }  # fmt: skip
 """What is worst after another one."""
@@ -51,19 +62,24 @@ class Disturbance:
         return f"{self.how} before {f'{self.event} {self.place}' if self.event else 'a change'} [{self.nth}]"
 
 
-def drawn(seed: int, moments: Sequence[tuple[str, str]], later: Sequence[tuple[str, str]]) -> tuple[Disturbance, ...]:
+def drawn(
+    seed: int, moments: Sequence[tuple[str, str]], later: Sequence[tuple[str, str]], kind: Kind = "grid"
+) -> tuple[Disturbance, ...]:
     """The disturbances of a seed.
 
     Args:
         moments: event and place of each change of an undisturbed launch.
         later: of a launch that extends the run; what is only there is disturbed after an extension. Empty: the day has
-            no extension.
+            no extension but after the sweep has finished.
     """
-    hows = {how: often for how, often in HOWS.items() if later or how != "extend"}
+    hows = dict(SLURM_HOWS if kind == "slurm" else HOWS)
+    if kind == "search":
+        del hows["extend"]  # a search of more settings is another search
     chance = Random(f"disturbances {seed}")
     found: list[Disturbance] = []
     for number in range(chance.randint(1, MOST)):
         follows = FOLLOWS.get(found[-1].how, ()) if found and chance.random() < FOLLOWS_FRACTION else ()
+        follows = [how for how in follows if how in hows]
         (how,) = [chance.choice(follows)] if follows else chance.choices(list(hows), list(hows.values()))
         if number and chance.random() < NEAR_FRACTION:
             event, place, nth = "", "", chance.randint(0, NEAR)

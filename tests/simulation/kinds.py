@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-Kind = Literal["grid", "search"]
-KINDS: tuple[Kind, ...] = ("grid", "grid", "search", "grid")
+Kind = Literal["grid", "search", "slurm"]
+KINDS: tuple[Kind, ...] = ("grid", "grid", "search", "slurm")
 
 
 def kind_of(seed: int) -> Kind:

@@ -1,6 +1,8 @@
 """A launch of the simulated sweep, and what it has started."""
 
+import signal
 from contextlib import AbstractContextManager
+from typing import Any
 
 from sweeps.driver.signals import StopSignals
 from tests.simulation.machines import Machines, SlotProcess
@@ -20,6 +22,15 @@ class Launched:
         self.stop: StopSignals | None = None  # while it listens
         self.stopped_s: float | None = None
         self.cut_off: set[Process] = set()  # that the driver takes for dead
+        self.cluster: Any = None  # the Ray of a driver on SLURM
+
+    def terminate(self) -> bool:
+        """Send SIGTERM, handled at the main task's next turn; False: nothing listens, so it ends the process."""
+        stop = self.stop
+        if stop is None or self.main is None:
+            return False
+        self.main.pending.append(lambda: stop._receive(signal.SIGTERM, None))
+        return True
 
     @property
     def machine(self) -> Machines:

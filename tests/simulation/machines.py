@@ -171,16 +171,18 @@ class Machines:
         self._later(lingers_s, lambda: [self.world.kill(process) for process in slot.all])
 
     def lose_node(self, node: Node, lingers_s: float) -> None:
-        """A node is cut off, with all of its slots; another one comes."""
+        """A node is cut off, with all of its slots."""
         node.is_lost, self._lost_s = True, self.world.now_s
         for slot in self.processes:
             if slot.node is node:
                 self.lose(slot, lingers_s)
-        self._later(self.world.chance.random() * JOIN_S, self._join)
 
     def drain(self, node: Node) -> None:
-        """A node is to be left; a new one comes later."""
+        """A node is to be left."""
         node.drains, self._lost_s = True, self.world.now_s
+
+    def join_later(self) -> None:
+        """A new node takes the place of a lost one."""
         self._later(self.world.chance.random() * JOIN_S, self._join)
 
     def _join(self) -> None:

@@ -56,15 +56,17 @@ class Days:
     def disturbances(self, seed: int, kind: Kind | None = None) -> tuple[Disturbance, ...]:
         """What happens on the day of a seed, or on another one of that seed."""
         kind = kind or kind_of(seed)
-        return drawn(seed, self.moments[kind], self.later if kind == "grid" else ())
+        return drawn(seed, self.moments[kind], self.later if kind == "grid" else (), kind)
 
-    def smaller(self, seed: int, disturbances: Sequence[Disturbance] | None = None) -> tuple[Disturbance, ...]:
+    def smaller(
+        self, seed: int, disturbances: Sequence[Disturbance] | None = None, kind: Kind | None = None
+    ) -> tuple[Disturbance, ...]:
         """The disturbances of a day that fails, its own or these, without those that it fails without, too."""
-        kept = self.disturbances(seed) if disturbances is None else tuple(disturbances)
+        kept = self.disturbances(seed, kind) if disturbances is None else tuple(disturbances)
         number = 0
         while number < len(kept):
             fewer = kept[:number] + kept[number + 1 :]
-            if self.day(seed, fewer).broken:
+            if self.day(seed, fewer, kind).broken:
                 kept = fewer
             else:
                 number += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import signal
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from tests.simulation import trials
 from tests.simulation.launches import Launched
 from tests.simulation.machines import SlotProcess
+from tests.simulation.slurm import strikes as slurm_strikes
 
 if TYPE_CHECKING:
     from tests.simulation.day import Simulation
@@ -51,6 +51,8 @@ class Strike:
             case "ENOSPC" | "EROFS" | "ESTALE" | "EIO":
                 self.day.is_disturbed |= what.how != "ENOSPC"  # a full disk lets files be removed
                 self._for_a_while(self.chance.choice(FAILS_S), "fails_with", getattr(errno, what.how))
+            case _ if self.day.slurm is not None and slurm_strikes.strike(self.day.slurm, what.how, self.chance):
+                pass
             case _ if launched is not None:
                 self._launcher(what.how, launched)
 
@@ -105,9 +107,11 @@ class Strike:
             case "node" if day.comes_and_goes:
                 launched.cut_off |= set(slot.all)
                 machine.lose_node(slot.node, self.chance.uniform(0.0, LINGERS_S))
+                machine.join_later()
                 self._stall(slot)
             case "drain" if day.comes_and_goes:
                 machine.drain(slot.node)
+                machine.join_later()
 
     def _stall(self, slot: SlotProcess) -> None:
         """What is cut off often waits for the shared file system, and goes on when it is too late."""
@@ -116,13 +120,11 @@ class Strike:
 
     def _terminate(self, launched: Launched) -> None:
         """SIGTERM: handled by the main task at its next turn; if nothing listens, it ends the process."""
-        stop = launched.stop
-        if stop is None:
+        if not launched.terminate():
             self.day.kill(launched)
             return
+        self.day.is_disturbed = True  # ranks are killed at the end, perhaps in the middle of a write
         launched.stopped_s = self.day.world.now_s if launched.stopped_s is None else launched.stopped_s
-        assert launched.main is not None
-        launched.main.pending.append(lambda: stop._receive(signal.SIGTERM, None))
 
     def _for_a_while(self, seconds: float, name: str, value: object) -> None:
         world, disk = self.day.world, self.day.disk

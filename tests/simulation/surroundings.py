@@ -69,6 +69,7 @@ def surroundings(day: Simulation) -> Iterator[None]:
         (tune_site, "tune", _tune(day)),
         (tune_slot, "RayRanks", ranks_on(day.of_slot)), (tune_slot, "GroupNodes", _group_nodes(day)),
         (files, "_synced", _OfProcess(world)), (sys, "stdout", day.said), (sys, "stderr", day.said),
+        *(day.slurm.changes() if day.slurm else ()),
     ]  # fmt: skip
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

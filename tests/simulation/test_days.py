@@ -10,7 +10,8 @@ import pytest
 
 from tests.simulation.day import folder
 from tests.simulation.disturbances import Disturbance
-from tests.simulation.planted import PLANTED, Planted
+from tests.simulation.planted import PLANTED
+from tests.simulation.planted_fault import Planted
 from tests.simulation.seeds import Days, told
 
 FAILED = [json.loads(line) for line in (Path(__file__).parent / "failed.jsonl").read_text().splitlines()]

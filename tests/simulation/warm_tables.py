@@ -60,7 +60,8 @@ class WarmTables:
             views += [f"{name} AS ({sql})" for name, sql in COMPUTED.items() if name in named]
             if len(_answers) > KEPT:
                 _answers.clear()
-            _answers[key] = _engine().execute(f"WITH {', '.join(views)} {sql}", params).to_arrow_table()
+            more = f",{own[1]}" if len(own := sql.lstrip().split("WITH ", 1)) == 2 and not own[0] else f" {sql}"
+            _answers[key] = _engine().execute(f"WITH {', '.join(views)}{more}", params).to_arrow_table()
         return _answers[key]
 
 

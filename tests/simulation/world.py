@@ -36,6 +36,7 @@ class Process:
     dead: bool = False
     tasks: list["Task"] = field(default_factory=list)
     locks: set[int] = field(default_factory=set)  # open files that the kernel closes with it
+    environment: dict[str, str] = field(default_factory=dict)  # on SLURM
 
 
 @dataclass(eq=False)

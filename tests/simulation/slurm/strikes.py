@@ -1,0 +1,96 @@
+"""What each kind of disturbance does to SLURM, its machines and its jobs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING
+
+from hpc.errors import ClusterError, SlurmError
+from sweeps.commands import control
+from sweeps.errors import RunFolderError
+from sweeps.run.run_folder import RunFolder
+from tests.simulation.slurm.commands import any_fault
+from tests.simulation.slurm.scheduler import BatchJob, JobRun
+
+if TYPE_CHECKING:
+    from tests.simulation.slurm.surroundings import SlurmDay
+
+CONTROLLER_FRACTION = 0.4  # of the disturbances of a job
+GRACE_S = 10.0  # of a job that has to leave its machine
+FAULT_S = (5.0, 60.0, 400.0)  # how long SLURM's commands fail
+STILL_S = (30.0, 900.0)  # how long no job starts
+
+
+def strike(own: SlurmDay, how: str, chance: Random) -> bool:
+    """Let it happen, if it can; whether it is a disturbance of SLURM."""
+    match how:
+        case "stop":
+            own.day.is_disturbed = True  # ranks are killed at the end, perhaps in the middle of a write
+            own.stops.append(own.world.task(own.world.process("stop"), "stop", lambda: _stop(own)))
+        case "commands":
+            own.commands.fault = any_fault(chance)
+            _later(own, chance.choice(FAULT_S), lambda: setattr(own.commands, "fault", None))
+        case "queue stands":
+            own.slurm.stands_still_until_s = own.world.now_s + chance.choice(STILL_S)
+        case "kill job" | "kill ray" | "host off" | "host cut" | "preempt" | "leave" | "walltime":
+            running = [job for job in own.slurm.jobs if job.now is not None]
+            chosen = [job for job in running if job.is_controller == (chance.random() < CONTROLLER_FRACTION)] or running
+            if chosen:
+                _job(own, how, chance, chosen[chance.randrange(len(chosen))])
+        case _:
+            return False
+    return True
+
+
+def _job(own: SlurmDay, how: str, chance: Random, job: BatchJob) -> None:
+    run, slurm = job.runs[-1], own.slurm
+    own.day.is_disturbed = True
+    own.world.tell(f"{how} strikes job {job.id}")
+    match how:
+        case "kill job":
+            own.world.kill(run.process)
+        case "kill ray":
+            for process in run.children[:1]:
+                own.world.kill(process)
+        case "host off":
+            slurm.switch_off(run.host, chance)
+        case "host cut":
+            slurm.cut(run.host, chance)
+        case "walltime":  # SLURM's warning comes now, or a moment before the end
+            run.ends_s = min(run.ends_s, own.world.now_s + chance.choice((5.0, job.warning_s)))
+        case "preempt":  # without a warning
+            slurm.end(job, "PENDING" if job.requeues else "PREEMPTED", wait_s=0.0)
+        case "leave":  # a drained or pre-empted machine, with a warning
+            run.is_near = True
+            _later(own, GRACE_S, lambda: _take_away(own, job, run))
+
+
+def _take_away(own: SlurmDay, job: BatchJob, run: JobRun) -> None:
+    if job.now is run:
+        own.slurm.end(job, "PENDING" if job.requeues else "PREEMPTED", wait_s=GRACE_S)
+
+
+def _later(own: SlurmDay, seconds: float, act: Callable[[], object]) -> None:
+    def wait() -> None:
+        own.world.sleep(seconds)
+        act()
+
+    own.world.task(own.world.process("kernel"), "kernel", wait)
+
+
+def _stop(own: SlurmDay) -> None:
+    """As `transtailor stop`."""
+    try:
+        for line in control.stop(RunFolder(own.day.run_folder)):
+            own.world.tell(line)
+    except (RunFolderError, SlurmError, ClusterError, OSError) as error:
+        own.world.tell(f"stop: {error}")
+
+
+def end_all(own: SlurmDay, chance: Random) -> None:
+    """All machines of the cluster lose their power at once."""
+    for host in own.slurm.hosts:
+        if host.lost_s == math.inf:
+            own.slurm.switch_off(host, chance)
