@@ -44,7 +44,7 @@ class OnEvent(Protocol):
 
 @dataclass(kw_only=True)
 class _Job:
-    """What is known of a worker's job; times are seconds since 1970."""
+    """What is known of a worker's job; times are those of `Cluster.now_s`."""
 
     id: str
     submitted_s: float
@@ -99,7 +99,7 @@ class Cluster:
         self._failures = Failures()
         self._surplus_since_s: float | None = None
         self._gpu_hours_ended = gpu_hours_before  # of workers that have ended
-        self._lost_s = 0.0  # when a worker was lost last, in seconds since 1970
+        self._lost_s = 0.0  # when a worker was lost last
         self._poll_at_s = self._polled_s = 0.0  # the next poll of the queue; the start of the last one
         self._has_polled = False
         self._poll: Future[list[QueuedJob]] | None = None
@@ -109,6 +109,7 @@ class Cluster:
         self._given_up = set[str]()  # jobs that SLURM may still list
         self._refusal: str | None = None  # of the last submission
         self._error: BaseException | None = None
+        self._clock_s = time.time() - time.monotonic()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cluster", daemon=True)
 
@@ -131,10 +132,15 @@ class Cluster:
             self._thread.join(TICK_LIMIT_S)
         if self._submission is not None:
             wait([self._submission], CLOSE_S)
-        self._take_submission(time.time())
+        self._take_submission(self.now_s)
         ids = self._to_cancel | {job.id for job in self._jobs.values() if job.joined_s is None}
         if ids:
             wait([in_thread(partial(self._cancel, sorted(ids)))], CLOSE_S)
+
+    @property
+    def now_s(self) -> float:
+        """Seconds since 1970 by the clock as it was at the start: that it is set since then changes no wait."""
+        return time.monotonic() + self._clock_s
 
     @property
     def waits_for_slurm(self) -> bool:
@@ -156,7 +162,7 @@ class Cluster:
         return f"SLURM to take a worker: {self._refusal}" if self._refusal else "SLURM to take a worker"
 
     def lost_one_since(self, moment_s: float) -> bool:
-        """Whether a worker was lost after that moment, in seconds since 1970."""
+        """Whether a worker was lost after that moment; see `now_s`."""
         return self._lost_s > moment_s
 
     def lost_nodes(self, nodes: Sequence[str]) -> list[str]:
@@ -167,13 +173,13 @@ class Cluster:
     def _run(self) -> None:
         try:
             while not self._over.is_set():
-                self.tick(time.time())
+                self.tick(self.now_s)
                 self._over.wait(TICK_S)
         except BaseException as error:  # noqa: BLE001  # the main thread raises it, see `check`
             self._error = error
 
     def tick(self, now_s: float) -> None:
-        """Observe and reconcile once; called about once a second, with the time since 1970."""
+        """Observe and reconcile once; called about once a second, with `now_s`."""
         self.observe(worker_nodes(self._need), draining_nodes(), now_s)
         self.reconcile(now_s)
 
@@ -286,10 +292,11 @@ class Cluster:
         self._to_cancel |= {job.id for job in listed.values() if job.name != self.job_name or job.id in self._given_up}
         for job_id in [job.id for job in listed.values() if job.name == self.job_name and job.id not in self._jobs]:
             self._adopt(job_id, now_s)
+        set_by_s = round(time.time() - self.now_s)  # the clock, since the start; SLURM's times have it
         for job in list(self._jobs.values()):
             queued = listed.get(job.id)
             if queued is not None:
-                _update(job, queued, now_s)
+                _update(job, queued, now_s, set_by_s)
             elif job.joined_s is None and job.submitted_s < self._polled_s - LOOK_AGAIN_S:
                 self._gone(job, now_s, f"its job ended before it joined; its log is in {self._folder.logs}")
 
@@ -382,11 +389,11 @@ class Cluster:
         )
 
 
-def _update(job: _Job, queued: QueuedJob, now_s: float) -> None:
+def _update(job: _Job, queued: QueuedJob, now_s: float, set_by_s: float) -> None:
     """Take over SLURM's information on a job."""
     if queued.state.state == "PENDING":
         job.reason = queued.state.explanation
         return
     job.started_s = job.started_s or now_s
     if queued.ends_at is not None:
-        job.ends_at_s = queued.ends_at.timestamp()
+        job.ends_at_s = queued.ends_at.timestamp() - set_by_s

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,7 +69,7 @@ class _SlurmPool(RayPool):
         def is_lost() -> bool:
             if nodes:
                 return bool(self._cluster.lost_nodes(nodes))
-            return self._cluster.lost_one_since(time.time() - LATELY_S)
+            return self._cluster.lost_one_since(self._cluster.now_s - LATELY_S)
 
         try:
             return wait_for(is_lost, "Ray's report that a node died", FAULT_LIMIT_S, poll_s=0.1)

@@ -61,6 +61,12 @@ def test_a_walltime_that_leaves_no_time_to_drain_is_refused() -> None:
         limits_of(Site(cpus_per_node=1, walltime_min=4, drain_before_s=120), NEED)
 
 
+def test_a_clock_that_is_set_changes_no_wait(machine: "Machine", monkeypatch: pytest.MonkeyPatch) -> None:
+    really, before_s = time.time, machine.cluster.now_s
+    monkeypatch.setattr(time, "time", lambda: really() - 7200.0)
+    assert 0.0 <= machine.cluster.now_s - before_s < LIMIT_S
+
+
 class Machine:
     """A folder and a `Cluster` whose events are kept; with a Ray head, which others have, too, or without any Ray."""
 
