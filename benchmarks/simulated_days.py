@@ -47,6 +47,8 @@ FOUND = (
     "(sweeps/driver/board.py); in a search.",
     "Found and fixed: a controller's driver ended with a traceback if its outcome could not be written, and was not "
     "started again; and if SLURM and the head both sent it SIGTERM (sweeps/commands/controller.py); on SLURM.",
+    "Found and fixed: after the clock had been set back, a worker's job that ended before it joined was missed for as "
+    "long, and the sweep stood still (hpc/cluster/cluster.py, `now_s`); on SLURM, disturbances chosen by hand.",
     "The disturbances that found these are in tests/simulation/failed.jsonl, which `make check` replays.",
     "Most of a day's time is spent in calls to the file system, small Parquet files and DuckDB's queries. Spared are "
     "opening DuckDB (one stays warm), reading equal bytes again, and asking again about equal files.",

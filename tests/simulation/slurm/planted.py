@@ -43,6 +43,12 @@ PLANTED_ON_SLURM = (
         "elif False and",
     ),
     Planted(
+        "a clock that is set changes waits",
+        f"{CLUSTER}:Cluster._run",
+        "self.tick(self.now_s)",
+        "self.tick(time.time())",
+    ),
+    Planted(
         "a refused submission is not repeated",
         f"{CLUSTER}:Cluster._take_submission",
         "self._submission = self._submission, None",

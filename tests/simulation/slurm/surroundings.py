@@ -37,6 +37,7 @@ walltime_min = 5
 drain_before_s = 60
 idle_s = 10.0
 limits.max_jobs = 3
+controller.walltime_min = 240
 """
 END_LIMIT_S = 3600.0  # simulated; of all jobs, once nothing disturbs them
 
