@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FunctionType
 
+from tests.simulation.kinds import Kind
+
 
 @dataclass(frozen=True)
 class Planted:
@@ -18,12 +20,14 @@ class Planted:
         where: the function, "module:Class.function".
         old: a part of its source, which is there once.
         new: what stands for it.
+        kind: the only kind of day that has it; None: all have.
     """
 
     what: str
     where: str
     old: str
     new: str
+    kind: Kind | None = None
 
     @contextmanager
     def planted(self) -> Iterator[None]:

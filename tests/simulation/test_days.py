@@ -41,6 +41,13 @@ def test_what_failed_once_is_kept_now(days: Days, failed: dict[str, Any]) -> Non
     assert not day.broken, told(failed["seed"], disturbances, day)
 
 
+@pytest.mark.parametrize("failed", [one for one in FAILED if "fault" in one], ids=lambda failed: failed["what"])
+def test_it_fails_again_with_its_fault(days: Days, failed: dict[str, Any]) -> None:
+    (fault,) = (fault for fault in PLANTED if fault.what == failed["fault"])
+    with fault.planted():
+        assert days.day(failed["seed"], [Disturbance(**one) for one in failed["disturbances"]], failed["kind"]).broken
+
+
 def test_a_seed_replays_exactly(days: Days) -> None:
     seed = next(seed for seed in range(100) if len(days.disturbances(seed)) > 3)
     first, again, other = days.day(seed), days.day(seed), days.day(seed + 1)

@@ -1,90 +1,87 @@
 """Faults that are planted in what runs a sweep on SLURM, as in `tests.simulation.planted`."""
 
+from functools import partial
+
 from tests.simulation.planted_fault import Planted
 
 CLUSTER, CONTROLLER, POOL = "hpc.cluster.cluster", "sweeps.commands.controller", "sweeps.driver.slurm_pool"
 HEAD, WORKER, JOBS = "hpc.cluster.head", "hpc.cluster.worker", "hpc.slurm.jobs"
 
+_Planted = partial(Planted, kind="slurm")
 PLANTED_ON_SLURM = (
-    Planted(
+    _Planted(
         "a driver that gets a second SIGTERM ends with a traceback",
         f"{CONTROLLER}:main",
         "except KeyboardInterrupt:",
         "except ZeroDivisionError:",
     ),
-    Planted(
+    _Planted(
         "an outcome that cannot be written ends the driver with a traceback",
         f"{CONTROLLER}:main",
         "except OSError as error:",
         "except ZeroDivisionError as error:",
     ),
-    Planted(
+    _Planted(
         "a driver that another one has replaced goes on",
         f"{POOL}:_SlurmPool.check",
         "raise SupersededError",
         "SupersededError",
     ),
-    Planted(
+    _Planted(
         "a lost node counts as an attempt of its trials",
         f"{POOL}:_SlurmPool.lost",
         "return bool(self._cluster.lost_nodes(nodes))",
         "return False",
     ),
-    Planted(
+    _Planted(
         "a lost worker is not replaced",
         f"{CLUSTER}:Cluster._gone",
         "del self._jobs[job.id]",
         "job.leaves, job.joined_s = False, now_s",
     ),
-    Planted(
+    _Planted(
         "a worker whose job has ended before it joined is waited for",
         f"{CLUSTER}:Cluster._take_queue",
         "elif job.joined_s is None and",
         "elif False and",
     ),
-    Planted(
+    _Planted(
         "a clock that is set changes waits",
         f"{CLUSTER}:Cluster._run",
         "self.tick(self.now_s)",
         "self.tick(time.time())",
     ),
-    Planted(
-        "a refused submission is not repeated",
-        f"{CLUSTER}:Cluster._take_submission",
-        "self._submission = self._submission, None",
-        "_ = self._submission, None",
-    ),
-    Planted(
+    _Planted(
         "a worker serves a head that has ended",
         f"{WORKER}:_why_now",
         "if head is None or head.generation != generation:",
         "if False:",
     ),
-    Planted(
+    _Planted(
         "a job without its Ray head is not queued again",
         f"{HEAD}:main",
         "return _queue_again()\n        _say",
         "return 1\n        _say",
     ),
-    Planted(
+    _Planted(
         "a controller that was warned is not queued again",
         f"{HEAD}:main",
         "return TRY_AGAIN\n    return _queue_again()",
         "return TRY_AGAIN\n    return TRY_AGAIN",
     ),
-    Planted(
+    _Planted(
         "a submission without an answer is repeated at once",
         f"{JOBS}:submit",
         "number = _number_of(path, patience)",
         "number = None",
     ),
-    Planted(
+    _Planted(
         "a command of SLURM that hangs is waited for",
         f"{JOBS}:_call",
         "timeout=timeout_s",
         "timeout=1e9",
     ),
-    Planted(
+    _Planted(
         "the worker of a cancelled job is not given up",
         f"{CLUSTER}:Cluster._adopt",
         "if job_id not in self._given_up:",
