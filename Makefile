@@ -93,7 +93,7 @@ bench-long: $(READY)  ## one and a half hours: the other benchmarks of speed and
 bench-faults: $(READY)  ## an hour or more: kills, interrupts and feeds nonsense to everything; resumes after the recorded faults; needs what bench-long does
 	$(BIN)/python benchmarks/faults.py
 	$(BIN)/python benchmarks/faults.py --with ray --faults 100
-	$(BIN)/python benchmarks/faults.py --with slurm --faults 30
+	$(BIN)/python benchmarks/faults.py --with slurm --faults 80
 	$(BIN)/python benchmarks/simulated_days.py --minutes 60
 	$(BIN)/python benchmarks/soak.py
 	$(BIN)/python benchmarks/fuzzing.py
