@@ -56,10 +56,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="macs=0.8 (up to 1: of the original's), macs=2e6, params=100000, latency_ms=2 (repeatable)",
     )  # fmt: skip
     best.set_defaults(lines=_best)
-    diff = commands.add_parser("diff", help="print the differences of two trials of a run, or of two runs")
-    diff.add_argument("first", metavar="A", help="folder of a run; with --run: id of a trial, or its first digits")
-    diff.add_argument("second", metavar="B", help="another one")
-    diff.add_argument("--run", metavar="RUN", help="folder of the run that the two trials are in")
+    diff = commands.add_parser("diff", help="print the differences of two runs")
+    diff.add_argument("first", type=Path, metavar="RUN", help="folder of a run")
+    diff.add_argument("second", type=Path, metavar="RUN", help="folder of another one")
     diff.set_defaults(lines=_diff)
     compare = commands.add_parser("compare", help="print every arm against one of them, paired by seed")
     compare.add_argument("run", metavar="RUN", help="folder of the run")
@@ -158,18 +157,13 @@ def _best(given: argparse.Namespace) -> Iterator[str]:
 
 
 def _diff(given: argparse.Namespace) -> Iterator[str]:
-    from results.analysis.diff import run_lines, trial_lines
-    from results.store.reader import load
+    from results.analysis.diff import run_lines
 
-    if given.run is None:
-        for name in (given.first, given.second):
-            if not Path(name).is_dir():
-                two_trials = command("diff", given.first, given.second, "--run", "RUN")
-                raise ResultsError(f"no folder {name!r}; for two trials, type: {two_trials}")
-        yield from run_lines(Path(given.first), Path(given.second))
-        return
-    with load(given.run) as run:
-        yield from trial_lines(run, given.first, given.second)
+    for folder in (given.first, given.second):
+        if not folder.is_dir():
+            two_trials = command("explain", given.first, given.second)
+            raise ResultsError(f"no folder {str(folder)!r}; for two trials, type: {two_trials}")
+    yield from run_lines(given.first, given.second)
 
 
 def _compare(given: argparse.Namespace) -> Iterator[Part]:

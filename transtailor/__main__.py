@@ -79,7 +79,7 @@ ENTRIES = {
             "stops": ("what each stop rule would have chosen", "runs/demo"),
             "front": ("which arms are worth their cost", "runs/demo --cost params"),
             "images": ("two arms on the same test images", "runs/demo transtailor fine_tune"),
-            "diff": ("what differs between two runs or two trials", "runs/demo runs/more_seeds"),
+            "diff": ("what differs between two runs", "runs/demo runs/more_seeds"),
             "export": ("a run's tables as CSV, or for TensorBoard, MLflow, W&B", "runs/demo --to csv"),
             "compact": ("merge the many files of a run's tables", "runs/demo"),
         },

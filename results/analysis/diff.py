@@ -1,4 +1,4 @@
-"""The differences of two trials (settings, stages, rows) or of two runs (specs, trials, code, results)."""
+"""The differences of two runs: specs, code, trials, results."""
 
 import difflib
 import math
@@ -8,19 +8,11 @@ from typing import Any
 
 from results.errors import ResultsError
 from results.store.reader import Run, load
-from results.text.settings import setting_lines
 from transtailor.documents import read_json
-from transtailor.shell import command
 
 SHOWN = 12
 """At most this many lines of one kind are printed; the rest is counted."""
 
-TRIALS = "SELECT trial_id, label, seed, config_json, stage_keys FROM planned WHERE starts_with(trial_id, ?)"
-KINDS = "SELECT stage_key, any_value(kind) AS kind FROM stages GROUP BY stage_key"
-MEASURED = """
-SELECT point, model_key, removed_macs_fraction, macs, metric, validation_score, test_score
-FROM measured_points WHERE trial_id = ? ORDER BY point
-"""
 IN_BOTH = """
 SELECT a.trial_id, a.point, a.label, a.seed, a.macs AS a_macs, b.macs AS b_macs,
     a.validation_score AS a_score, b.validation_score AS b_score
@@ -33,27 +25,6 @@ ENDS = """
 SELECT trial_id, label, coalesce(status, 'not over') AS status
 FROM planned LEFT JOIN trials USING (run, trial_id) WHERE run = ? ORDER BY trial_id
 """
-
-
-def trial_lines(run: Run, first: str, second: str) -> Iterator[str]:
-    """Yield the lines to print on two trials: settings, the first stage that differs, their points side by side.
-
-    Args:
-        first, second: ids of the trials, or their first digits.
-
-    Raises:
-        ResultsError: no trial, or more than one, has an id that begins like this.
-    """
-    trials = [_trial(run, prefix) for prefix in (first, second)]
-    for trial in trials:
-        yield f"{trial['trial_id']}  {trial['label']}, seed {trial['seed']}"
-    if trials[0]["trial_id"] == trials[1]["trial_id"]:
-        yield "one and the same trial"
-        return
-    yield "settings:"
-    yield from setting_lines(*(read_json(trial["config_json"]) for trial in trials))
-    yield from _parting(run, *(trial["stage_keys"] for trial in trials))
-    yield from _side_by_side(*({row["point"]: row for row in run.rows(MEASURED, [t["trial_id"]])} for t in trials))
 
 
 def run_lines(first: Path, second: Path) -> Iterator[str]:
@@ -70,49 +41,6 @@ def run_lines(first: Path, second: Path) -> Iterator[str]:
         ends = {name: {row["trial_id"]: row for row in both.rows(ENDS, [name])} for name in (a, b)}
         yield from _trials(ends[a], ends[b], a, b)
         yield from _results(both.rows(IN_BOTH, [a, b]), a, b)
-
-
-def _trial(run: Run, prefix: str) -> dict[str, Any]:
-    found = run.rows(TRIALS, [prefix])
-    if not found:
-        raise ResultsError(
-            f"no trial of {run.path} has an id that begins with {prefix!r}; to see the ids: "
-            + command("query", run.path, "SELECT trial_id, label, seed FROM planned")
-        )
-    if len(found) > 1:
-        raise ResultsError(
-            f"{len(found)} trials begin with {prefix!r}; type more digits: "
-            + ", ".join(row["trial_id"] for row in found[:SHOWN])
-        )
-    return found[0]
-
-
-def _parting(run: Run, first: Sequence[str], second: Sequence[str]) -> Iterator[str]:
-    """Yield which planned stages two trials share, and the first stage of each that the other does not have."""
-    kinds = {row["stage_key"]: row["kind"] for row in run.rows(KINDS)}
-    shared = [key for key in dict.fromkeys(second) if key in set(first)]
-    names = ", ".join(kinds.get(key, "not run yet") for key in shared) or "none"
-    yield f"stages in common: {len(shared)} of {len(set(first))} and {len(set(second))}: {names}"
-    own = [next((key for key in keys if key not in shared), None) for keys in (first, second)]
-    if own != [None, None]:
-        says = ["no further stage" if key is None else f"{kinds.get(key, 'not run yet')} {key[:12]}" for key in own]
-        yield f"they differ from: {says[0]}  |  {says[1]}"
-
-
-def _side_by_side(first: dict[int, dict[str, Any]], second: dict[int, dict[str, Any]]) -> Iterator[str]:
-    if not first and not second:
-        yield "neither has an operating point yet"
-        return
-    yield "operating points (share of the MACs gone, validation, test):"
-    for point in sorted({*first, *second}):
-        yield f"  {point}  {_point(first.get(point))}  |  {_point(second.get(point))}"
-
-
-def _point(row: dict[str, Any] | None) -> str:
-    if row is None:
-        return "(does not have it)"
-    test = "-" if row["test_score"] is None else f"{row['test_score']:.4f}"
-    return f"{row['removed_macs_fraction']:.4f}  {row['validation_score']:.4f}  {test}"
 
 
 def _specs(first: Path, second: Path) -> Iterator[str]:

@@ -1,9 +1,11 @@
-"""The differences of two trials: setting by setting, and the stages that they share."""
+"""The differences of two trials: setting by setting, the stages that they share, their points side by side."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from results.store.reader import load
 from results.text.settings import setting_lines
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, modules_of, open_run
@@ -13,6 +15,10 @@ from tailor.core.errors import ConfigError
 from tailor.execution.dry_run import DryRun, dry_run
 from tailor.execution.plugins import load_copy
 from transtailor.names import nearest
+
+MEASURED = """
+SELECT point, removed_macs_fraction, validation_score, test_score FROM measured_points WHERE trial_id = ? ORDER BY point
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +68,7 @@ def find_trial(prefix: str, runs: Sequence[Path]) -> KnownTrial:
 
 
 def explain(first: KnownTrial, second: KnownTrial, *, imports: bool = False) -> Iterator[str]:
-    """Yield lines to print: the settings in which two trials differ, and the stages that they share.
+    """Yield lines to print: the settings in which two trials differ, the stages that they share, their points.
 
     `imports`: import, and so execute, the user modules in the folders of their runs.
     """
@@ -73,6 +79,7 @@ def explain(first: KnownTrial, second: KnownTrial, *, imports: bool = False) -> 
         return
     yield from setting_lines(first.settings.values, second.settings.values)
     yield from _shared_stages(first, second, imports=imports)
+    yield from _side_by_side(_points(first), _points(second))
 
 
 def _shared_stages(first: KnownTrial, second: KnownTrial, *, imports: bool) -> Iterator[str]:
@@ -97,3 +104,24 @@ def _shared_stages(first: KnownTrial, second: KnownTrial, *, imports: bool) -> I
     shared = [stage for stage in walks[1].stages if stage.key in keys]
     names = ", ".join(stage.kind for stage in shared) or "none"
     yield f"stages in common: {len(shared)} of {len(walks[0].stages)} and {len(walks[1].stages)}: {names}"
+
+
+def _points(trial: KnownTrial) -> Mapping[int, dict[str, Any]]:
+    with load(trial.run) as tables:
+        return {row["point"]: row for row in tables.rows(MEASURED, [trial.trial_id])}
+
+
+def _side_by_side(first: Mapping[int, dict[str, Any]], second: Mapping[int, dict[str, Any]]) -> Iterator[str]:
+    if not first and not second:
+        yield "neither has an operating point yet"
+        return
+    yield "operating points (share of the MACs gone, validation, test):"
+    for point in sorted({*first, *second}):
+        yield f"  {point}  {_point(first.get(point))}  |  {_point(second.get(point))}"
+
+
+def _point(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "(does not have it)"
+    test = "-" if row["test_score"] is None else f"{row['test_score']:.4f}"
+    return f"{row['removed_macs_fraction']:.4f}  {row['validation_score']:.4f}  {test}"

@@ -1,13 +1,12 @@
-"""What is different between two trials of a run, and between two runs."""
+"""What is different between two runs."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from results.analysis.diff import run_lines, trial_lines
+from results.analysis.diff import run_lines
 from results.errors import ResultsError
 from results.store.reader import load
 from results.store.writer import Writer
@@ -19,52 +18,10 @@ def squeezed(lines: Any) -> list[str]:
     return [" ".join(line.split()) for line in lines]
 
 
-@pytest.fixture
-def run_folder(tmp_path: Path, synthetic: Any) -> Path:
-    """A run whose first two trials (transtailor and fine_tune, seed 0) have settings."""
-    folder: Path = synthetic(seeds=(0, 1)).write(tmp_path / "a")
-    configs = {
-        "transtailor": {"seed": 0, "method": {"name": "transtailor", "steps": 3}, "weights": None},
-        "fine_tune": {"seed": 0, "method": {"name": "fine_tune"}, "weights": None},
-    }
-    with load(folder) as run:
-        rows = run.rows("SELECT * EXCLUDE (written_at) FROM planned WHERE seed = 0")
-    Writer(folder / "tables").write("planned", [r | {"config_json": json.dumps(configs[r["label"]])} for r in rows])
-    return folder
-
-
 def ids(folder: Path) -> dict[tuple[str, int], str]:
     """(label, seed) -> trial id."""
     with load(folder) as run:
         return {(row["label"], row["seed"]): row["trial_id"] for row in run.rows("FROM planned")}
-
-
-def test_two_trials_settings_stages_and_points(run_folder: Path) -> None:
-    known = ids(run_folder)
-    first, second = known["transtailor", 0], known["fine_tune", 0]
-    with load(run_folder) as run:
-        lines = squeezed(trial_lines(run, first[:9], second))
-        points = {row["point"]: row for row in run.rows("FROM measured_points WHERE trial_id = ?", [first])}
-    assert lines[:2] == [f"{first} transtailor, seed 0", f"{second} fine_tune, seed 0"]
-    assert 'method.name "transtailor" | "fine_tune"' in lines
-    assert "method.steps 3 | (does not have it)" in lines
-    assert "all other settings (2) are the same" in lines
-    assert "stages in common: 2 of 6 and 3: TrainSource, FitHead" in lines
-    parting = next(line for line in lines if line.startswith("they differ from"))
-    assert parting.startswith(f"they differ from: OperatingPoint {points[0]['stage_key'][:12]} | OperatingPoint ")
-    row = points[3]
-    shown = f"3 {row['removed_macs_fraction']:.4f} {row['validation_score']:.4f} {row['test_score']:.4f}"
-    assert f"{shown} | (does not have it)" in lines
-
-
-def test_one_and_the_same_and_unclear_trials(run_folder: Path) -> None:
-    first = ids(run_folder)["transtailor", 0]
-    with load(run_folder) as run:
-        assert list(trial_lines(run, first, first[:8]))[-1] == "one and the same trial"
-        with pytest.raises(ResultsError, match="no trial of .* 'zz'"):
-            list(trial_lines(run, "zz", first))
-        with pytest.raises(ResultsError, match="4 trials begin with ''; type more digits"):
-            list(trial_lines(run, "", first))
 
 
 def test_two_runs_of_the_same_things_have_no_difference(tmp_path: Path, synthetic: Any) -> None:
@@ -118,14 +75,11 @@ def test_runs_without_spec_and_provenance_are_still_compared(tmp_path: Path, syn
         list(run_lines(*paths))
 
 
-def test_the_command_tells_trials_from_runs(run_folder: Path, command: Callable[..., Said]) -> None:
-    known = ids(run_folder)
-    done = command("diff", known["transtailor", 0], known["transtailor", 1], "--run", run_folder)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "operating points" in done.stdout
-    done = command("diff", known["transtailor", 0], known["transtailor", 1])
+def test_the_command_tells_trials_from_runs(tmp_path: Path, synthetic: Any, command: Callable[..., Said]) -> None:
+    folder = synthetic(seeds=(0,)).write(tmp_path / "a")
+    done = command("diff", "3f2a", "81bc")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "for two trials, type: " in done.stderr and "--run RUN" in done.stderr
-    done = command("diff", run_folder, run_folder)
+    assert "transtailor explain 3f2a 81bc\n" in done.stderr
+    done = command("diff", folder, folder)
     assert done.returncode == 2
     assert "is listed twice" in done.stderr

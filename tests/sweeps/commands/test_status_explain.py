@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from results.store.reader import load
 from results.store.writer import Writer
 from sweeps.driver.events import EventLog
 from sweeps.planning.plan import Plan, PlannedTrial, make_plan
@@ -155,7 +156,21 @@ def test_explain_shows_each_setting_and_what_is_shared(sweeps_command: Command, 
     assert 'method.criterion "l1" | "random"' in lines
     assert "seed 0 | 1" in lines
     assert sum(" | " in line for line in lines) == 2
-    assert "stages in common: 1 of 6 and 6: train_source" in lines
+    assert lines[-2:] == ["stages in common: 1 of 6 and 6: train_source", "neither has an operating point yet"]
+
+
+def test_explain_shows_points_side_by_side(trained: RunFolder, sweeps_command: Command) -> None:
+    """One trial has two points, the other one."""
+    with load(trained.path) as tables:
+        points = tables.rows("SELECT * FROM measured_points ORDER BY method DESC, point")
+    longer, shorter = dict.fromkeys(row["trial_id"] for row in points)
+    done = sweeps_command("explain", longer, shorter, "--run", trained.path)
+    shown = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    texts = [
+        f"{row['removed_macs_fraction']:.4f} {row['validation_score']:.4f} {row['test_score']:.4f}" for row in points
+    ]
+    assert [row["point"] for row in points] == [0, 1, 0]
+    assert shown[-2:] == [f"0 {texts[0]} | {texts[2]}", f"1 {texts[1]} | (does not have it)"]
 
 
 def test_explain_names_settings_that_only_one_has(sweeps_command: Command, run: RunFolder, plan: Plan) -> None:

@@ -141,7 +141,6 @@ CASES = [
         "results/analysis/best.py:Limit.parse", "best 'my runs/trained' --under {}",
         r"such as (macs=\S+)", wrong="macs",
     ),
-    Case("results/analysis/diff.py:_trial", "diff zz yy --run 'my runs/trained'", r"(transtailor query .*)"),
     Case("results/analysis/effects.py:effects_of", "effects 'my runs/trained' --at 0.9", r"with: (.*)"),
     Case(
         "results/analysis/pareto.py:fronts_of", "front 'my runs/trained' --cost latency_ms",
