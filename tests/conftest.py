@@ -1,5 +1,6 @@
 """How tests are distributed over processes (`make test` has five): by file; all on a real SLURM count as one."""
 
+import signal
 from collections import defaultdict
 
 import pytest
@@ -7,6 +8,12 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 LONGEST_FIRST = ("slurm", "ray", "slow")  # markers
+
+
+def pytest_configure() -> None:
+    """Heed SIGINT, which a shell lets a command ignore that it starts in the background, with all of its children."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _ByPlace(LoadFileScheduling):

@@ -120,8 +120,11 @@ def test_the_file_then_its_name_reach_the_disk(tmp_path: Path, trial_row: Row, m
     monkeypatch.setattr(os, "fsync", watching)
     part = Writer(tmp_path).write("trials", [trial_row()])
     assert part is not None
-    (made, _), (file, before), (folder, after) = seen
-    assert made == str(tmp_path)  # the new folder's own name
+    (above, _), (made, _), (file, before), (folder, after) = seen
+    assert (above, made) == (
+        str(tmp_path.parent),
+        str(tmp_path),
+    )  # names of the folder that was there, and of the new one
     assert Path(file).name.startswith(".")
     assert before == [Path(file).name]
     assert (folder, after) == (str(part.parent), [part.name])
