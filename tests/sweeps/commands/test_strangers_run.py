@@ -83,7 +83,7 @@ def test_a_label_is_printable(write_spec: WriteSpec, launch: Command) -> None:
 
 @pytest.mark.parametrize("name", ["plan.json", "provenance.json"])
 def test_a_run_that_is_nested_without_end_is_refused(run: RunFolder, name: str, sweeps_command: Command) -> None:
-    (run.path / name).write_text('{"a":' * 5000)
+    (run.path / name).write_text('{"a":' * 100_000)
     done = sweeps_command("status", run.path)
     assert done.returncode == 2
     assert f"{name} cannot be read: is nested more than 64 levels deep" in done.stderr
