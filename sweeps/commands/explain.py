@@ -1,6 +1,7 @@
 """The differences of two trials: setting by setting, the stages that they share, their points side by side."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def explain(first: KnownTrial, second: KnownTrial, *, imports: bool = False) -> 
         return
     yield from setting_lines(first.settings.values, second.settings.values)
     yield from _shared_stages(first, second, imports=imports)
-    yield from _side_by_side(_points(first), _points(second))
+    yield from _side_by_side(*_points(first, second))
 
 
 def _shared_stages(first: KnownTrial, second: KnownTrial, *, imports: bool) -> Iterator[str]:
@@ -106,9 +107,12 @@ def _shared_stages(first: KnownTrial, second: KnownTrial, *, imports: bool) -> I
     yield f"stages in common: {len(shared)} of {len(walks[0].stages)} and {len(walks[1].stages)}: {names}"
 
 
-def _points(trial: KnownTrial) -> Mapping[int, dict[str, Any]]:
-    with load(trial.run) as tables:
-        return {row["point"]: row for row in tables.rows(MEASURED, [trial.trial_id])}
+def _points(*trials: KnownTrial) -> Iterator[Mapping[int, dict[str, Any]]]:
+    """The operating points of each trial, by their numbers; a run that several are in is opened once."""
+    with ExitStack() as stack:
+        runs = {run: stack.enter_context(load(run)) for run in dict.fromkeys(trial.run for trial in trials)}
+        for trial in trials:
+            yield {row["point"]: row for row in runs[trial.run].rows(MEASURED, [trial.trial_id])}
 
 
 def _side_by_side(first: Mapping[int, dict[str, Any]], second: Mapping[int, dict[str, Any]]) -> Iterator[str]:

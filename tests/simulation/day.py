@@ -259,9 +259,7 @@ class Simulation:
         """Kill all processes at this moment; with a chance, the power is lost."""
         self.is_disturbed = self._killed_all = True
         self._lost_power, self.disk.fails_with = lost_power, None
-        for one in self.world.processes:
-            if one.name not in ("user", "kernel"):
-                self.world.kill(one)
+        self.world.kill_all()
         if self.slurm is not None:
             self.slurm.lose_power()
 

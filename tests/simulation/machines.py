@@ -168,7 +168,7 @@ class Machines:
     def lose(self, slot: SlotProcess, lingers_s: float) -> None:
         """The process of a slot is gone for the driver; it and its ranks may live on for a time."""
         slot.failed = True
-        self._later(lingers_s, lambda: [self.world.kill(process) for process in slot.all])
+        self.world.later(lingers_s, lambda: [self.world.kill(process) for process in slot.all])
 
     def lose_node(self, node: Node, lingers_s: float) -> None:
         """A node is cut off, with all of its slots."""
@@ -183,18 +183,11 @@ class Machines:
 
     def join_later(self) -> None:
         """A new node takes the place of a lost one."""
-        self._later(self.world.chance.random() * JOIN_S, self._join)
+        self.world.later(self.world.chance.random() * JOIN_S, self._join)
 
     def _join(self) -> None:
         if self.slots < self.most_slots:
             self.nodes.append(Node(f"node{len(self.nodes)}"))
-
-    def _later(self, seconds: float, act: Callable[[], object]) -> None:
-        def wait() -> None:
-            self.world.sleep(seconds)
-            act()
-
-        self.world.task(self.world.process("kernel"), "kernel", wait)
 
     def end_orphans(self) -> None:
         """After a launcher was killed: end its slots, each a moment later."""

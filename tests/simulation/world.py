@@ -146,6 +146,21 @@ class World:
             task.wake_s, task.until = self.now_s, None
             self._switch(task)
 
+    def later(self, seconds: float, act: Callable[[], object]) -> None:
+        """Let something happen after a time, as the kernel does it: no kill prevents it."""
+
+        def wait() -> None:
+            self.sleep(seconds)
+            act()
+
+        self.task(self.process("kernel"), "kernel", wait)
+
+    def kill_all(self) -> None:
+        """Kill all processes but those of the user and the kernel."""
+        for process in self.processes:
+            if process.name not in ("user", "kernel"):
+                self.kill(process)
+
     def kill(self, process: Process) -> None:
         """Kill a process: its tasks end when they have their next turn, and change nothing until then."""
         if not process.dead:

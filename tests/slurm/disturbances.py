@@ -100,8 +100,6 @@ class Disturber:
         return f"job {job.id} on {job.nodes}"
 
     def _cable(self, command: str) -> str | None:
-        if not self.testbed.bad_cables:
-            return None
         return self._node(lambda node: self.testbed.tell_cable(node, command), "worker", but=self._controllers_node())
 
     def _joined(self) -> set[str]:

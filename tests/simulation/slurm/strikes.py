@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -31,7 +30,7 @@ def strike(own: SlurmDay, how: str, chance: Random) -> bool:
             own.stops.append(own.world.task(own.world.process("stop"), "stop", lambda: _stop(own)))
         case "commands":
             own.commands.fault = any_fault(chance)
-            _later(own, chance.choice(FAULT_S), lambda: setattr(own.commands, "fault", None))
+            own.world.later(chance.choice(FAULT_S), lambda: setattr(own.commands, "fault", None))
         case "queue stands":
             own.slurm.stands_still_until_s = own.world.now_s + chance.choice(STILL_S)
         case "kill job" | "kill ray" | "host off" | "host cut" | "preempt" | "leave" | "walltime":
@@ -64,20 +63,12 @@ def _job(own: SlurmDay, how: str, chance: Random, job: BatchJob) -> None:
             slurm.end(job, "PENDING" if job.requeues else "PREEMPTED", wait_s=0.0)
         case "leave":  # a drained or pre-empted machine, with a warning
             run.is_near = True
-            _later(own, GRACE_S, lambda: _take_away(own, job, run))
+            own.world.later(GRACE_S, lambda: _take_away(own, job, run))
 
 
 def _take_away(own: SlurmDay, job: BatchJob, run: JobRun) -> None:
     if job.now is run:
         own.slurm.end(job, "PENDING" if job.requeues else "PREEMPTED", wait_s=GRACE_S)
-
-
-def _later(own: SlurmDay, seconds: float, act: Callable[[], object]) -> None:
-    def wait() -> None:
-        own.world.sleep(seconds)
-        act()
-
-    own.world.task(own.world.process("kernel"), "kernel", wait)
 
 
 def _stop(own: SlurmDay) -> None:

@@ -60,9 +60,7 @@ class SlurmDay:
     def end(self) -> None:
         """The day is over: so are all jobs."""
         self.slurm.is_over = True
-        for process in self.world.processes:
-            if process.name not in ("user", "kernel"):
-                self.world.kill(process)
+        self.world.kill_all()
 
     def settle(self) -> list[str]:
         """Let SLURM work again, and wait until no job is left; what is broken if that never happens."""
