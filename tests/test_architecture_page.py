@@ -44,6 +44,8 @@ def wrong_paths(page: str) -> Iterator[str]:
         elif whole.is_file():
             text = whole.read_text()
             yield from (f"{path} has no {name}" for name in re.findall(r"`([^`]+)`", names) if name not in text)
+    dotted = re.findall(rf"`((?:{'|'.join(PRODUCT)})\.[\w.]+\.py)`", page)
+    yield from (f"{name} is neither a file nor a module" for name in dotted)
     for package, cells in re.findall(rf"^\| `({IN_PRODUCT}[\w/]*)` \|(.*)$", page, flags=re.MULTILINE):
         files = re.findall(r"`(\w+\.py)`", cells)
         yield from (f"there is no {package}{file}" for file in files if not (ROOT / package / file).exists())
@@ -123,6 +125,11 @@ def test_the_drawing_has_every_room() -> None:
         ("| `hpc/folders/` |", "| folders |", "hpc/folders/ is not on the page"),
         ("| `results/text/` |", "| `results/texts/` |", "there is no results/texts/"),
         ("`tailor/pruning/budget_solver.py`", "`tailor/pruning/solver.py`", "there is no tailor/pruning/solver.py"),
+        (
+            "`hpc/cluster/autoscaler.py`",
+            "`hpc.cluster.autoscaler.py`",
+            "hpc.cluster.autoscaler.py is neither a file nor a module",
+        ),
         ("(`optimiser_for`)", "(`optimizer_for`)", "tailor/training/loop.py has no optimizer_for"),
         ("`order.py`; `timed.py`", "`orders.py`", "there is no sweeps/scheduling/orders.py"),
         (

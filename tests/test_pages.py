@@ -92,6 +92,7 @@ def a_trial(folder: Path) -> None:
 
 
 READY: Mapping[str, Callable[[Path], None]] = {
+    "columns.md": a_small_run,
     "data.md": lambda folder: photographs(folder / "photographs"),
     "export.md": a_trial,
     "export_tables.md": a_small_run,

@@ -48,6 +48,19 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "A view: `measured_points` without the points of failed trials. Every command that computes a mean reads it,"
     yield "since a trial may have failed where it would have scored badly."
+    yield ""
+    yield "## computed_stages, unshared_costs"
+    yield ""
+    yield "Views of costs. `computed_stages` has each stage once: `stage_key`, `compute_s`, `ranks` and `parents`, with"
+    yield "the time of the trial that computed it. `unshared_costs` has what each operating point takes from the start"
+    yield "if it shares nothing: `stage_key` of the point, `compute_s`, and `device_hours` of all ranks. For example:"
+    yield ""
+    yield "```bash"
+    yield (
+        "transtailor query runs/demo 'SELECT label, sum(u.device_hours) AS hours FROM compared_points"
+        " JOIN unshared_costs AS u USING (stage_key) GROUP BY label ORDER BY hours DESC'"
+    )
+    yield "```"
 
 
 def _table(table: TableSchema) -> Iterator[str]:

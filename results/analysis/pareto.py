@@ -7,7 +7,6 @@ from functools import cache
 import numpy as np
 
 from results.arms.comparison import Arm, Problem
-from results.arms.cost import ALONE
 from results.arms.selection import select_arms
 from results.arms.shared_training import support_lines
 from results.errors import ResultsError
@@ -30,7 +29,7 @@ TIMED = ("latency_ms", "peak_memory_bytes")
 """Costs that `transtailor time` measures, under the conditions that the view `timed_on` names."""
 WAYS = "SELECT count(*) AS ways FROM (SELECT DISTINCT device_name, threads, precision, batch FROM timings)"
 NUMBERS = "SELECT column_name FROM (DESCRIBE measured_points) WHERE column_type IN ('BIGINT', 'DOUBLE')"
-HOURS = f"{ALONE} SELECT trial_id, point, device_hours AS cost FROM compared_points JOIN alone USING (stage_key)"
+HOURS = "SELECT trial_id, point, device_hours AS cost FROM compared_points JOIN unshared_costs USING (stage_key)"
 
 
 Costs = Mapping[tuple[str, int], float]

@@ -4,24 +4,8 @@ from dataclasses import dataclass
 
 from results.store.reader import Run
 
-ALONE = """
-WITH RECURSIVE each AS (
-    SELECT stage_key, arg_min(compute_s, (cached, written_at)) AS compute_s,
-        arg_min(ranks, (cached, written_at)) AS ranks, any_value(parents) AS parents
-    FROM stages GROUP BY stage_key
-), behind AS (
-    SELECT DISTINCT stage_key AS point_key, stage_key FROM operating_points
-    UNION
-    SELECT point_key, unnest(parents) AS stage_key FROM behind JOIN each USING (stage_key)
-), alone AS (
-    SELECT point_key AS stage_key, sum(compute_s) AS seconds, sum(compute_s * ranks) / 3600 AS device_hours
-    FROM behind JOIN each USING (stage_key) GROUP BY ALL
-)
-"""
-"""The begin of a query. `each`: each stage once, with the time of the trial that computed it (the first, if two did so
-at once). `alone`: what each operating point takes from the start, its stage and all before it; `device_hours` are those
-of all ranks. A stage without a row counts 0."""
-COSTS = f"""{ALONE}, has AS (
+COSTS = """
+WITH has AS (
     SELECT label, stage_key, false AS is_point
     FROM stages JOIN (SELECT trial_id, label FROM planned UNION SELECT trial_id, label FROM operating_points)
         USING (trial_id)
@@ -30,14 +14,14 @@ COSTS = f"""{ALONE}, has AS (
     UNION SELECT NULL, stage_key, true FROM operating_points
 ), named AS (
     SELECT label, stage_key FROM has
-    UNION SELECT label, unnest(parents) FROM has JOIN each USING (stage_key) WHERE NOT is_point
+    UNION SELECT label, unnest(parents) FROM has JOIN computed_stages USING (stage_key) WHERE NOT is_point
 ), lost AS (
-    SELECT label, count(*) AS unrecorded FROM named ANTI JOIN each USING (stage_key) GROUP BY label
+    SELECT label, count(*) AS unrecorded FROM named ANTI JOIN computed_stages USING (stage_key) GROUP BY label
 )
 SELECT has.label, count(*) FILTER (NOT is_point) AS stages, count(*) FILTER (is_point) AS points,
-    coalesce(sum(compute_s) FILTER (NOT is_point), 0) AS shared_s,
-    coalesce(sum(seconds) FILTER (is_point), 0) AS separate_s, coalesce(any_value(unrecorded), 0) AS unrecorded
-FROM has LEFT JOIN each USING (stage_key) LEFT JOIN alone USING (stage_key)
+    coalesce(sum(each.compute_s) FILTER (NOT is_point), 0) AS shared_s,
+    coalesce(sum(alone.compute_s) FILTER (is_point), 0) AS separate_s, coalesce(any_value(unrecorded), 0) AS unrecorded
+FROM has LEFT JOIN computed_stages AS each USING (stage_key) LEFT JOIN unshared_costs AS alone USING (stage_key)
     LEFT JOIN lost ON has.label IS NOT DISTINCT FROM lost.label
 GROUP BY has.label ORDER BY has.label
 """

@@ -6,7 +6,6 @@ from typing import Any
 
 from results.analysis.pareto import DEVICE_HOURS, TIMED, FrontPoint, costs_of, fronts_among
 from results.arms.comparison import TRANSTAILOR, Problem
-from results.arms.cost import ALONE
 from results.arms.findings import Findings
 from results.plot.chart import Chart, Spec
 from results.plot.costs import time_unit
@@ -16,11 +15,11 @@ from results.store.answers import Answer, answer
 from results.store.reader import Run
 from results.text.number_format import Scale, percent
 
-POINTS = f"""{ALONE}
+POINTS = """
 SELECT network, dataset, train_images, label, seed, trial_id, point,
     round(asked_removed_macs_fraction, 9) AS asked_removed_macs_fraction, removed_macs_fraction, macs, params,
     device_hours, latency_ms, peak_memory_bytes, validation_score, test_score, test_images
-FROM compared_points LEFT JOIN alone USING (stage_key)
+FROM compared_points LEFT JOIN unshared_costs USING (stage_key)
 WHERE test_score IS NOT NULL
 ORDER BY network, dataset, train_images, label, seed, trial_id, point
 """

@@ -167,7 +167,7 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None)
     if apart and len(run.paths) > 1:
         for table in ("planned", "operating_points"):
             run.connection.execute(f"UPDATE {table} SET {APART[apart]}")
-    run.hold("measured_points")
+    run.hold("measured_points", "computed_stages", "unshared_costs")
     counts: dict[str, int] = run.rows(what_ran.COUNTS)[0]
     found = findings_of(run)
     # The two largest tables, of which few rows are compared.

@@ -13,9 +13,11 @@ from results.store.parts import NAMED_BY_A_WRITER, Part, parts_of
 from results.store.schema import TABLES
 from results.store.views import (
     COMPARED_POINTS,
+    COMPUTED_STAGES,
     LAST_OF_ALL_RUNS,
     MEASURED_POINTS,
     TIMED_ON,
+    UNSHARED_COSTS,
     all_rows,
     file_pattern,
     literal,
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     import duckdb
     import pandas
 
-VIEWS = ("measured_points", "compared_points", "timed_on")
+VIEWS = ("measured_points", "compared_points", "timed_on", "computed_stages", "unshared_costs")
 NO_EXTENSIONS = ("autoinstall_known_extensions", "autoload_known_extensions")
 ABOUT_TRIALS = ("planned", "trials", "attempts", "stages", "operating_points")
 """Tables with a new row whenever a trial makes progress."""
@@ -287,7 +289,8 @@ def _connected(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "du
         key=", ".join([*trial, "point"]), trial=", ".join(f"point.{name}" for name in trial)
     )
     connection.execute(points + LAST_OF_ALL_RUNS if several else points)
-    connection.execute(COMPARED_POINTS)
+    for view in (COMPARED_POINTS, COMPUTED_STAGES, UNSHARED_COSTS):
+        connection.execute(view)
     _lock(connection, {part.path.parent for tables in found.values() for parts in tables.values() for part in parts})
     return connection
 

@@ -62,6 +62,27 @@ GROUP BY ALL ORDER BY models DESC, max(written_at) DESC LIMIT 1
 """
 """The conditions of the times in `measured_points`: those under which most models were timed."""
 
+COMPUTED_STAGES = """
+CREATE VIEW computed_stages AS
+SELECT stage_key, arg_min(compute_s, (cached, written_at)) AS compute_s,
+    arg_min(ranks, (cached, written_at)) AS ranks, any_value(parents) AS parents
+FROM stages GROUP BY stage_key
+"""
+"""Each stage once, with the time of the trial that computed it: the first, if two did so at once."""
+
+UNSHARED_COSTS = """
+CREATE VIEW unshared_costs AS
+WITH RECURSIVE behind AS (
+    SELECT DISTINCT stage_key AS point_key, stage_key FROM operating_points
+    UNION
+    SELECT point_key, unnest(parents) AS stage_key FROM behind JOIN computed_stages USING (stage_key)
+)
+SELECT point_key AS stage_key, sum(compute_s) AS compute_s, sum(compute_s * ranks) / 3600 AS device_hours
+FROM behind JOIN computed_stages USING (stage_key) GROUP BY point_key
+"""
+"""What each operating point, named by its stage, takes from the start if it shares nothing: its stage and all before
+it; `device_hours` are those of all ranks. A stage without a row counts 0."""
+
 LAST_OF_ALL_RUNS = """
 QUALIFY row_number() OVER (PARTITION BY point.trial_id, point.point ORDER BY point.written_at DESC, point.run) = 1
 """
