@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc.folders.cluster_folder import ClusterFolder
+from hpc.slurm.jobs import QueuedJob
 from hpc.slurm.jobs import cancel as cancel_jobs
 from results.store.completeness import failed_trials
 from results.store.reader import finished_trial_ids, load
@@ -52,11 +53,20 @@ def stop(run: RunFolder, limit_s: float = STOP_LIMIT_S) -> Iterator[str]:
     if cluster.is_controller(jobs[0]) and jobs[0].state.state == "RUNNING":
         cluster.stop_file.touch()
         yield f"asked job {jobs[0].id} to stop"
-        if not _wait(lambda: not cluster.jobs(), limit_s):
+        if not _wait(lambda: not (left := cluster.jobs()) or _later(cluster, jobs, left) is not None, limit_s):
             yield f"it has not ended after {limit_s:g} s; perhaps a stage or a node does not respond"
+    if again := _later(cluster, jobs, cluster.jobs()):
+        yield f"{run.path} was launched again as job {again}, which is not stopped; to stop it too, type this again"
+        return
     yield from cancel(run)
     if cluster.outcome is None:  # tells processes that follow the run that it has ended
         cluster.set_outcome(RunOutcome(code=INTERRUPTED, text="it was stopped before its driver had an outcome"))
+
+
+def _later(cluster: ClusterRun, before: Sequence[QueuedJob], now: Sequence[QueuedJob]) -> str | None:
+    """The id of a controller that came after these jobs, from a launch of the meantime; None if there is none."""
+    known = {job.id for job in before}
+    return next((job.id for job in now if cluster.is_controller(job) and job.id not in known), None)
 
 
 def cancel(run: RunFolder) -> Iterator[str]:

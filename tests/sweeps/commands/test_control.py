@@ -12,14 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from hpc.sites.site import Site
 from results.store.completeness import failed_trials
 from results.store.reader import finished_trial_ids, load
 from sweeps.commands import control
 from sweeps.planning.plan import make_plan
 from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder, open_run
+from sweeps.slurm.cluster_run import ClusterRun, Submission
 from sweeps.spec.spec import load_spec
 from tests.commands import LAUNCH, sweeps_command
+from tests.hpc.fakes.commands import FakeSlurm
 from transtailor.waiting import wait_for
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -150,6 +153,25 @@ def test_what_does_not_stop_is_killed(tmp_path: Path, write_spec: Callable[..., 
             f"{run.path}: process {deaf.pid} did not stop in 0.1 s and was killed; to resume, launch it again"
         )
         assert deaf.wait() == -signal.SIGKILL
+
+
+def test_stop_leaves_a_sweep_alone_that_was_launched_again_while_it_waited(
+    tmp_path: Path, write_spec: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "POLL_S", 0.01)
+    plan = make_plan(load_spec(write_spec()))
+    run, lock, _ = start(plan, tmp_path / "runs", extend=False, update_code=False)
+    lock.release()
+    cluster = ClusterRun(run)
+    cluster.folder.make(Site(cpus_per_node=2, walltime_min=60), run.name)
+    run.submission.write_text(Submission(cache=tmp_path / "cache").to_json())
+    slurm = FakeSlurm(tmp_path, monkeypatch)
+    first, second = (f"{job}|RUNNING|N/A|n1|{cluster.folder.controller_name}|None\n" for job in (7, 8))
+    slurm.says("squeue", first, first, second)
+    slurm.says("scancel", "")
+    asked, left = control.stop(run, 60.0)
+    assert asked == "asked job 7 to stop" and "launched again as job 8, which is not stopped" in left
+    assert slurm.calls("scancel") == [] and cluster.outcome is None
 
 
 def test_retry_of_no_run_is_said(tmp_path: Path, sweeps_process: Command) -> None:
