@@ -7,7 +7,7 @@ equal bytes have equal rows, so they are decoded once, and a query of equal file
 import re
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -27,6 +27,12 @@ COMPUTED = {
 _ParquetFile = pq.ParquetFile
 
 
+class Statement(NamedTuple):
+    """The part of a statement that is asked for; DuckDB complains of its own that are still there at the end."""
+
+    type: duckdb.StatementType
+
+
 class WarmTables:
     """The part of a DuckDB connection that `results.store.reader.Run` uses, with the views of one run."""
 
@@ -34,7 +40,7 @@ class WarmTables:
         assert not several
         (self._parts,) = found.values()
 
-    def extract_statements(self, sql: str) -> list[duckdb.Statement]:
+    def extract_statements(self, sql: str) -> list[Statement]:
         """As a connection's."""
         return _statements(sql)
 
@@ -82,8 +88,8 @@ def _view(name: str, parts: tuple[Part, ...]) -> str:
 
 
 @lru_cache(maxsize=KEPT)
-def _statements(sql: str) -> list[duckdb.Statement]:
-    return _engine().extract_statements(sql)
+def _statements(sql: str) -> list[Statement]:
+    return [Statement(found.type) for found in _engine().extract_statements(sql)]
 
 
 @cache
