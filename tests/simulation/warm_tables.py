@@ -58,7 +58,7 @@ class WarmTables:
 
     def _asked(self, sql: str, params: list[Any], named: tuple[str, ...]) -> pa.Table:
         if not named:  # the files are in the query
-            return _engine().execute(sql, params).to_arrow_table()
+            return _engine().sql(sql, params=params).to_arrow_table()
         parts = {name: self._parts[name] for name in named if name in TABLES}
         key = (sql, repr(params), tuple((name, part.path.read_bytes()) for name in parts for part in parts[name]))
         if key not in _answers:
@@ -67,7 +67,7 @@ class WarmTables:
             if len(_answers) > KEPT:
                 _answers.clear()
             more = f",{own[1]}" if len(own := sql.lstrip().split("WITH ", 1)) == 2 and not own[0] else f" {sql}"
-            _answers[key] = _engine().execute(f"WITH {', '.join(views)}{more}", params).to_arrow_table()
+            _answers[key] = _engine().sql(f"WITH {', '.join(views)}{more}", params=params).to_arrow_table()
         return _answers[key]
 
 
