@@ -64,12 +64,19 @@ class Qos:
 
 @dataclass(frozen=True)
 class Account:
-    """An account of the user: its partition ("" for all), qualities of service, and limit of jobs."""
+    """An account of the user: its partition ("" for all), qualities of service, and limits."""
 
     name: str
     partition: str
     qos: tuple[str, ...]
+    default_qos: str  # of jobs that request none
+    walltime_min: int | None
     max_jobs: int | None
+
+    @property
+    def first_qos(self) -> str:
+        """The default if it is one of `qos`, or else the first of them; "" if there is none."""
+        return self.default_qos if self.default_qos in self.qos else next(iter(self.qos), "")
 
 
 @dataclass(frozen=True)
@@ -92,19 +99,23 @@ class ClusterFacts:
         return by_name[name] if name else max(self.partitions, key=lambda one: (one.default, one.up))
 
     def accounts_for(self, partition: Partition) -> list[Account]:
-        """The accounts of the user that the partition allows, each with the allowed qualities of service."""
+        """The accounts of the user that the partition allows, each with the allowed qualities of service.
+
+        An account with qualities of service of which none is allowed is left out.
+        """
         return [
-            replace(account, qos=tuple(name for name in account.qos if partition.allows("Qos", name)))
+            replace(account, qos=qos)
             for account in self.accounts
             if account.partition in ("", partition.name) and partition.allows("Accounts", account.name)
+            if (qos := tuple(name for name in account.qos if partition.allows("Qos", name))) or not account.qos
         ]
 
     def limits_for(self, partition: Partition) -> Qos:
-        """The combined limits of partition, accounts and qualities of service."""
+        """The combined limits of partition, accounts and qualities of service, for the first account."""
         accounts = self.accounts_for(partition)
-        names = {partition.rules.get("QoS", "N/A"), *(account.qos[0] for account in accounts[:1] if account.qos)}
+        names = {partition.rules.get("QoS", "N/A"), *(account.first_qos for account in accounts[:1])}
         known = [self.qos[name] for name in names if name in self.qos]
-        walltimes = [partition.walltime_min, *(one.walltime_min for one in known)]
+        walltimes = [partition.walltime_min, *(one.walltime_min for one in (*accounts[:1], *known))]
         most = [*(account.max_jobs for account in accounts), *(one.max_jobs for one in known)]
         return Qos(
             walltime_min=min((one for one in walltimes if one is not None), default=None),
@@ -176,14 +187,16 @@ def _accounts(patience: Patience) -> tuple[tuple[Account, ...], tuple[str, ...]]
     user = getpass.getuser()
     words = ["sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={user}"]
     try:
-        line = r"([^|]+)\|([^|]*)\|([^|]*)\|(\d*)\|(\d*)"
-        rows = ask([*words, "format=Account,Partition,QOS,MaxJobs,MaxSubmit"], line, patience)
+        line = r"([^|]+)\|([^|]*)\|([^|]*)\|([^|]*)\|([^|]*)\|(\d*)\|(\d*)"
+        rows = ask([*words, "format=Account,Partition,QOS,DefaultQOS,MaxWall,MaxJobs,MaxSubmit"], line, patience)
     except SlurmError as error:
         return (), (f"accounts and qos are unknown: {error}",)
     accounts = []
-    for account, partition, qos, *limits in rows:
-        numbers = [int(limit) for limit in limits if limit]
-        accounts.append(Account(account, partition, tuple(filter(None, qos.split(","))), min(numbers, default=None)))
+    for account, partition, names, default, wall, *limits in rows:
+        qos = tuple(filter(None, names.split(",")))
+        default = default or (qos[0] if len(qos) == 1 else "normal")  # as slurmctld chooses
+        most = min((int(limit) for limit in limits if limit), default=None)
+        accounts.append(Account(account, partition, qos, default, minutes_of(wall), most))
     return tuple(accounts), () if accounts else (f"sacctmgr knows no account of {user}",)
 
 
@@ -248,6 +261,8 @@ def site_text(cluster: ClusterFacts, partition_name: str | None = None) -> str:
         walltime_min=UNLIMITED_WALLTIME_MIN if limits.walltime_min is None else max(limits.walltime_min, 1),
         all_accounts=_names(cluster.accounts),
         accounts=_names(accounts),
+        first_qos=accounts[0].first_qos if accounts else "",
+        is_qos_needed=bool(accounts) and accounts[0].first_qos not in ("", accounts[0].default_qos),
         qos=list(dict.fromkeys(qos for one in accounts for qos in one.qos)),
         features=sorted({kind.features for kind in partition.kinds}),
         home=str(Path.home()),

@@ -27,7 +27,7 @@ PartitionName=gpu AllowGroups=ALL Default=NO OverSubscribe=EXCLUSIVE State=UP
 PartitionName=old AllowGroups=ALL Default=NO OverSubscribe=NO State=DOWN
 """
 QOS = "normal|||\nhigh|1-00:00:00|8|10\ngpu-short|02:00:00|4|\n"
-ACCOUNTS = "lab||normal,high||40\nteaching|cpu|normal|2|\nlab-gpu|gpu|gpu-short||\n"
+ACCOUNTS = "lab||normal,high||||40\nteaching|cpu|normal|||2|\nlab-gpu|gpu|gpu-short||||\n"
 
 
 def config(enforce: str, size: str = "1001") -> str:
@@ -153,10 +153,10 @@ def test_a_cluster_that_cannot_be_read_is_said(slurm: FakeSlurm, answer: str | d
 
 def test_hostile_names_of_a_cluster_stay_in_their_place(slurm: FakeSlurm) -> None:
     slurm.says("sinfo", 'a"]\'$(touch x)#*|up|infinite|1|4|4096|(null)|é"""\n')
-    slurm.says("sacctmgr", 'b"\\n$(x)||q"\'||\n')
+    slurm.says("sacctmgr", 'b"\\n$(x)||q"\'||||\n')
     with pytest.raises(SlurmError, match="make no valid site"):  # a backslash is no part of an account's name
         site_text(ask_cluster(QUICK))
-    slurm.says("sacctmgr", 'b"$(x)||q"\'||\n')
+    slurm.says("sacctmgr", 'b"$(x)||q"\'||||\n')
     slurm.says("scontrol", PARTITIONS + config("associations"))
     site = parsed(site_text(ask_cluster(QUICK)))
     assert (site.partition, site.account) == ("a\"]'$(touch x)#", 'b"$(x)')
@@ -208,7 +208,29 @@ def test_what_a_partition_allows_is_kept_to(
     account, qos, walltime_min, max_jobs = expected
     assert (site.account, site.walltime_min, site.limits.max_jobs) == (account, walltime_min, max_jobs)
     assert f"open to you: {qos}\n" in text
-    assert ("accepts none of your accounts (lab, teaching, lab-gpu)" in text) == (account is None)
+    assert ("accepts none of your accounts (lab, teaching, lab-gpu) with their qos" in text) == (account is None)
+
+
+@pytest.mark.parametrize(
+    ("accounts", "rules", "expected"),
+    [
+        ("lab||normal,high||||", "AllowQos=high", ("lab", "high", 1440)),  # jobs without qos would be refused
+        ("lab||normal,high|high|||", "AllowQos=high", ("lab", None, 1440)),  # jobs get it by default
+        ("lab||high||||", "AllowQos=high", ("lab", None, 1440)),  # the only one is the default
+        ("lab||gpu-short,normal|normal|||", "AllowQos=ALL", ("lab", None, 2880)),  # not the limit of the first
+        ("lab||gpu-short,normal||||", "DenyQos=normal", ("lab", "gpu-short", 120)),
+        ("lab||normal||01:00:00||", "AllowQos=ALL", ("lab", None, 60)),  # the account's own limit
+        ("lab||normal||||\nother||high||||", "AllowQos=high", ("other", None, 1440)),  # lab has no qos here
+    ],
+)
+def test_jobs_get_a_quality_of_service_that_the_partition_allows(
+    slurm: FakeSlurm, accounts: str, rules: str, expected: tuple[str, str | None, int]
+) -> None:
+    partitions = PARTITIONS.replace("PartitionName=gpu AllowGroups=ALL", f"PartitionName=gpu {rules}")
+    slurm.says("scontrol", config("associations,limits,qos"), partitions)
+    slurm.says("sacctmgr", accounts, QOS)
+    site = parsed(site_text(ask_cluster(QUICK), "gpu"))
+    assert (site.account, site.qos, site.walltime_min) == expected
 
 
 def test_gpus_that_slurm_does_not_count_are_refused_by_name(slurm: FakeSlurm) -> None:
