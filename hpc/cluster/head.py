@@ -5,7 +5,8 @@
 The command finds the cluster by `GENERATION_VARIABLE` and Ray's own variables. The cluster ends with it, but if it is
 killed, or ends with the code TRY_AGAIN, it is started again. If the head dies, or the walltime is near, the job is
 queued again and starts both again. A head that does not start is tried `HEAD_TRIES` times; then this program ends with
-TRY_AGAIN, and the user has to launch the sweep again.
+TRY_AGAIN, and the user has to launch the sweep again. Where it gives up, it calls the site's `on_end`; otherwise the
+command does.
 """
 
 import ctypes
@@ -20,6 +21,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from hpc.cluster.sweep_end import call_on_end
 from hpc.cluster.worker import Warnings
 from hpc.errors import ClusterError, FolderError, HeadStartError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder, Head
@@ -59,22 +61,26 @@ def main() -> int:
         folder.check()
         code = serve(folder, command, warnings)
     except HeadStartError as error:
+        call_on_end(folder, "failed")
         say(f"{error}; launch the sweep again to resume")  # a launch that follows shows this log's end
         return TRY_AGAIN
     except (FolderError, OSError) as error:  # such as a folder that is full, or does not answer
         if int(os.environ.get("SLURM_RESTART_COUNT", "0")) < MAX_RESTARTS:
             _say(f"{error}; the job is queued again")
-            return _queue_again()
+            return _queue_again(folder)
         _say(f"{error}; this was tried {MAX_RESTARTS} times: fix the folder and launch the sweep again")
+        call_on_end(folder, "failed")
         return TRY_AGAIN
     except (ClusterError, ForeignCodeError) as error:
         say(error, to=sys.stderr)
+        if not warnings.is_now:
+            call_on_end(folder, "interrupted" if folder.stop.exists() else "failed")
         return MISTAKE
     if code is not None:
         return code
     if warnings.is_now:  # SLURM ends this job, or has queued it again already
         return TRY_AGAIN
-    return _queue_again()
+    return _queue_again(folder)
 
 
 def _say(text: str) -> None:
@@ -222,7 +228,7 @@ def _end(process: subprocess.Popen[bytes], *, at_once: bool) -> None:
         reap(process, 1.0 if at_once else END_LIMIT_S)
 
 
-def _queue_again() -> int:
+def _queue_again(folder: ClusterFolder) -> int:
     """Have SLURM start this job again, with the same id."""
     job = os.environ["SLURM_JOB_ID"]
     say(f"job {job} is queued again")
@@ -230,6 +236,7 @@ def _queue_again() -> int:
         requeue(job)
     except SlurmError as error:
         say(f"{error}; launch the sweep again to resume", to=sys.stderr)
+        call_on_end(folder, "failed")
         return TRY_AGAIN
     time.sleep(END_LIMIT_S)  # SLURM ends this process within that time
     return TRY_AGAIN

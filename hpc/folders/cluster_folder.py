@@ -14,6 +14,8 @@ import secrets
 import sys
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,8 +80,9 @@ class ClusterFolder:
 
     def check(self) -> None:
         """Raise ClusterError if another user could change the folder's files or read its secret."""
-        refuse_shared((self._site, self._head, self._name), ClusterError)
-        refuse_shared((self.path, self.token, *self._authority), ClusterError, secret=True)
+        with self._faults():
+            refuse_shared((self._site, self._head, self._name), ClusterError)
+            refuse_shared((self.path, self.token, *self._authority), ClusterError, secret=True)
 
     @property
     def name(self) -> str:
@@ -125,8 +128,12 @@ class ClusterFolder:
         }
 
     def site(self) -> Site:
-        """The site as it was at the launch; raises ClusterError if this is not the folder of a cluster."""
-        return Site.model_validate_json(self._read(self._site))
+        """The site as it was at the launch; raises ClusterError if it is absent or cannot be read."""
+        text = self._read(self._site)
+        try:
+            return Site.model_validate_json(text)
+        except ValueError as error:
+            raise ClusterError(f"{self._site} is damaged; launch the sweep again: {error}") from error
 
     def head(self) -> Head | None:
         """The head that listens now, if there is one."""
@@ -151,14 +158,24 @@ class ClusterFolder:
         (self._released / job).touch()
 
     def is_released(self, job: str) -> bool:
-        """Whether that worker's node should end."""
-        return (self._released / job).exists()
+        """Whether that worker's node should end; raises FolderError if that cannot be read."""
+        with self._faults():
+            return (self._released / job).exists()
 
     def _read(self, path: Path) -> str:
+        with self._faults():
+            try:
+                return path.read_text()
+            except FileNotFoundError as error:
+                raise ClusterError(f"{self.path} is not the folder of a cluster: it has no {path.name}") from error
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Raise FolderError for what the file system reports, such as a stale handle."""
         try:
-            return path.read_text()
-        except FileNotFoundError as error:
-            raise ClusterError(f"{self.path} is not the folder of a cluster: it has no {path.name}") from error
+            yield
+        except (OSError, UnicodeDecodeError) as error:
+            raise FolderError(f"the cluster's folder {self.path} cannot be read: {error}") from error
 
 
 class HeadReader:

@@ -115,7 +115,8 @@ class ClusterFacts:
         accounts = self.accounts_for(partition)
         names = {partition.rules.get("QoS", "N/A"), *(account.first_qos for account in accounts[:1])}
         known = [self.qos[name] for name in names if name in self.qos]
-        walltimes = [partition.walltime_min, *(one.walltime_min for one in (*accounts[:1], *known))]
+        walltimes = [partition.walltime_min, *(one.walltime_min for one in known)]
+        walltimes += [account.walltime_min for account in accounts[:1]]
         most = [*(account.max_jobs for account in accounts), *(one.max_jobs for one in known)]
         return Qos(
             walltime_min=min((one for one in walltimes if one is not None), default=None),

@@ -119,7 +119,7 @@ def _lines(row: dict[str, Any], run: Run, by: str, under: str) -> Iterator[str]:
     if row["score"] is None or not math.isfinite(row["score"]):
         yield f"  none of them has a finite {by}"
     key = row["model_key"]
-    yield f"  its sub-model is stage {key[:12]} in the cache: <cache>/{key[:2]}/{key}"
+    yield f"  its sub-model is stage {key[:12]} in the cache: <cache>/{key[:2]}/{key}.stage"
     model = f"models/{row['trial_id']}_point_{row['point']}"
     save = command("reproduce", run.path, row["trial_id"], "--point", row["point"], "--save", model)
     yield f"  to save it: {save}"

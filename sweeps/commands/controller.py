@@ -6,14 +6,13 @@ Everything it needs is in the run's folder. It may be killed and restarted at an
 and the cache.
 """
 
-import shlex
-import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
+from hpc.cluster.sweep_end import call_on_end
 from results.report import write_report
 from sweeps.driver.display import PlainDisplay
 from sweeps.driver.driver import SweepSite, run_sweep
@@ -32,7 +31,7 @@ from transtailor.files import write_file
 from transtailor.sources import check_code
 from transtailor.terminal import say
 
-ON_END_LIMIT_S = 60.0
+HOW: dict[int, Literal["finished", "interrupted"]] = {SUCCESS: "finished", INTERRUPTED: "interrupted"}
 LOCK_LIMIT_S = 120.0  # a cut-off controller, taken for dead, releases it when it notices
 
 
@@ -60,21 +59,8 @@ def main() -> int:
     except OSError as error:  # the next start finds all trials finished, and writes it
         say(f"the outcome cannot be written: {error}")
         return TRY_AGAIN
-    _tell_end(cluster.folder.site().on_end, outcome, run.path.resolve())
+    call_on_end(cluster.folder, HOW.get(outcome.code, "failed"))
     return SUCCESS if outcome.code == INTERRUPTED else outcome.code
-
-
-def _tell_end(command: Sequence[str], outcome: RunOutcome, run: Path) -> None:
-    """Run the site's command for the end of a sweep; its result does not change the outcome."""
-    if not command:
-        return
-    how = {SUCCESS: "finished", INTERRUPTED: "interrupted"}.get(outcome.code, "failed")
-    words = [*command, how, str(run)]
-    try:
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, timeout=ON_END_LIMIT_S, check=False)
-        say(f"on_end: {shlex.join(words)} ended with code {done.returncode}")
-    except (OSError, subprocess.TimeoutExpired) as error:
-        say(f"on_end: {error}")
 
 
 def _run(run: RunFolder, cluster: ClusterRun) -> RunOutcome:

@@ -51,6 +51,10 @@ class Plain:
     def drawn(self) -> float:
         return float(importlib.import_module("numpy").random.random())
 
+    def compute(self) -> None:
+        while True:
+            pass
+
     def count(self) -> int:
         self.calls += 1
         return self.calls

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.cluster.head import HEAD_TRIES
+from hpc.cluster.head import HEAD_TRIES, MAX_SHORT_RUNS
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site
 from tests.hpc.refusing_head import refusing_head
@@ -48,7 +48,8 @@ class Controller:
 
     def __init__(self, tmp_path: Path) -> None:
         self.folder = ClusterFolder(tmp_path / "cluster")
-        self.folder.make(Site(cpus_per_node=1, walltime_min=10, network_interface="lo"), "demo")
+        tell = ("sh", "-c", 'echo "$1" "$2" >> "$2/told"', "tell")
+        self.folder.make(Site(cpus_per_node=1, walltime_min=10, network_interface="lo", on_end=tell), "demo")
         self._python, self._starts = tmp_path / "bin" / "python", tmp_path / "starts"
         (tmp_path / "bin").mkdir()
         python, scontrol = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n', "#!/bin/sh\necho no >&2\nexit 1\n"
@@ -78,6 +79,14 @@ class Controller:
         """The folder and the port of each start of a head."""
         return self._starts.read_text().splitlines()
 
+    def took_told(self) -> list[str]:
+        """What `on_end` was called with since the last question; the run's folder is left out."""
+        file = self.folder.path.parent / "told"
+        lines = file.read_text().splitlines() if file.exists() else []
+        file.unlink(missing_ok=True)
+        assert all(line.endswith(f" {self.folder.path.parent}") for line in lines)
+        return [line.split()[0] for line in lines]
+
     @property
     def kept_logs(self) -> list[Path]:
         """What is left of Ray's own logs."""
@@ -101,6 +110,7 @@ def test_a_head_that_does_not_start_is_tried_again_on_other_ports(controller: Co
     assert str(kept.parent) in done.stdout
     assert kept.read_text() == "the port is taken\n"
     assert controller.folder.head() is None
+    assert controller.took_told() == []  # the command has called it
 
 
 def test_after_so_many_tries_the_job_ends_and_says_how_to_go_on(controller: Controller) -> None:
@@ -114,6 +124,7 @@ def test_after_so_many_tries_the_job_ends_and_says_how_to_go_on(controller: Cont
     assert last.endswith("; launch the sweep again to resume")
     assert "Traceback" not in done.stderr
     assert not (controller.folder.path / "ran").exists()
+    assert controller.took_told() == ["failed"]
     assert not any(Path(start.split()[0]).parent.exists() for start in controller.starts)
 
 
@@ -127,10 +138,13 @@ def test_a_shared_folder_that_takes_no_file_is_said_and_the_job_queued_again(con
     assert "make room there; the job is queued again" in done.stderr
     assert "scontrol failed" in done.stderr  # this one refuses; launch again, it says
     assert "Traceback" not in done.stderr
+    assert controller.took_told() == ["failed"]  # as no other job will
     again = controller.run("true", failing=0, restarts=99)
     assert (again.returncode, "fix the folder and launch the sweep again" in again.stderr) == (TRY_AGAIN, True)
+    assert controller.took_told() == ["failed"]
     in_the_way.rmdir()
     assert controller.run("true", failing=0).returncode == 0
+    assert controller.took_told() == []
 
 
 def test_a_stop_is_heard_while_the_head_starts(controller: Controller) -> None:
@@ -139,6 +153,26 @@ def test_a_stop_is_heard_while_the_head_starts(controller: Controller) -> None:
     assert done.returncode == MISTAKE
     assert "a stop was requested while the Ray head started" in done.stderr
     assert not (controller.folder.path / "ran").exists()
+    assert controller.took_told() == ["interrupted"]
+
+
+def test_a_command_that_always_ends_at_once_is_given_up(controller: Controller) -> None:
+    done = controller.run("sh", "-c", f"exit {TRY_AGAIN}", failing=0)
+    assert done.returncode == MISTAKE
+    assert f"the command ended within 60 s {MAX_SHORT_RUNS} times in a row" in done.stderr
+    assert controller.took_told() == ["failed"]
+
+
+def test_a_site_that_cannot_be_read_is_reported_without_a_traceback(controller: Controller) -> None:
+    site = controller.folder.path / "site.json"
+    for damage, code, said in (
+        (lambda: site.write_text("{"), MISTAKE, f"{site} is damaged; launch the sweep again"),
+        (lambda: (site.unlink(), site.mkdir()), TRY_AGAIN, "cannot be read: [Errno 21] Is a directory"),
+    ):
+        damage()
+        done = controller.run("true", failing=0)
+        assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+        assert said in done.stderr
 
 
 def test_a_head_that_ends_says_what_it_died_of_and_its_logs_are_kept(controller: Controller) -> None:

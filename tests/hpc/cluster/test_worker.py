@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from hpc.cluster.worker import FAILED
-from hpc.folders.cluster_folder import ClusterFolder
+from hpc.errors import FolderError
+from hpc.folders.cluster_folder import ClusterFolder, Head
 from hpc.sites.site import Site
 from sweeps.slurm.cluster_run import worker_command
 from transtailor.files import write_folder
@@ -87,6 +88,28 @@ def test_a_worker_does_not_join_where_others_say_what_it_does(folder: ClusterFol
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300.0)
     assert (done.returncode, done.stdout) == (FAILED, "")
     assert f"others can read {folder.token} (mode 640)" in done.stderr
+
+
+def test_a_worker_whose_folder_cannot_be_read_ends_with_a_line(folder: ClusterFolder) -> None:
+    folder.set_head(Head(address="127.0.0.1:1", generation="0123456789abcdef", job="6"))
+    (folder.path / "site.json").unlink()
+    (folder.path / "site.json").mkdir()
+    job = {"SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "1"}
+    words = worker_words(folder)
+    done = subprocess.run(words, env=os.environ | job, capture_output=True, text=True, check=False, timeout=300.0)
+    assert (done.returncode, done.stdout) == (FAILED, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"the cluster's folder {folder.path} cannot be read: [Errno 21] Is a directory")
+
+
+def test_what_the_file_system_reports_is_an_error_of_the_cluster(folder: ClusterFolder) -> None:
+    for name in ("released", "token"):
+        (folder.path / name).unlink(missing_ok=True)
+        (folder.path / name).symlink_to("n" * 300)  # ENAMETOOLONG, which `exists` raises, like ESTALE
+    with pytest.raises(FolderError, match="cannot be read"):
+        folder.is_released("7")
+    with pytest.raises(FolderError, match="cannot be read"):
+        folder.check()
 
 
 def test_a_warning_that_came_before_anybody_listened_is_heard() -> None:

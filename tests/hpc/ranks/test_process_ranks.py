@@ -1,6 +1,7 @@
 """ProcessRanks: N child processes that act as one, and end as one."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from hpc.ranks.process_ranks import ProcessRanks
 from hpc.ranks.ranks import RankDied, RankFailed
 from hpc.ranks.warm_process import warm_process
-from tests.hpc.processes import are_ended
+from tests.hpc.processes import are_ended, limited_processor_time, spend_processor_time
 
 HERE = Path(__file__).parents[1]
 OWNER = """
@@ -148,6 +149,13 @@ def test_a_killed_rank_is_told_with_its_last_words(one_rank: ProcessRanks) -> No
     with pytest.raises(RankDied, match="rank 0 of 1 was ended by SIGKILL") as death:
         one_rank.call("die_on", 0)
     assert "the last words of a rank" in death.value.log_tail
+
+
+def test_a_rank_that_a_limit_of_the_shell_ends_is_reported_with_that_limit(one_rank: ProcessRanks) -> None:
+    with limited_processor_time() as hint:
+        spend_processor_time(one_rank.process_ids[0])
+        with pytest.raises(RankDied, match=re.escape(f"rank 0 of 1 was ended by SIGXCPU{hint}")):
+            one_rank.call("compute")
 
 
 def test_a_rank_that_died_while_idle_is_noticed_at_the_next_call(one_rank: ProcessRanks) -> None:

@@ -11,6 +11,7 @@ from results.analysis.best import Limit, best_lines, best_points
 from results.errors import ResultsError
 from results.store.reader import load
 from results.store.writer import Writer
+from tailor.execution.cache import Cache
 from tests.commands import Said
 from transtailor.shell import command as to_type
 
@@ -92,7 +93,7 @@ def test_the_command_names_the_point_its_stage_and_how_to_save_it(run_folder: Pa
         (row, _) = best_points(run, limits=[Limit.parse("macs=0.85")])
     trial, point, key = row["trial_id"], row["point"], row["model_key"]
     assert f"trial {trial}, point {point}" in done.stdout
-    assert f"<cache>/{key[:2]}/{key}" in done.stdout
+    assert f"in the cache: {Cache(Path('<cache>')).path(key)}\n" in done.stdout
     save = to_type("reproduce", run_folder, trial, "--point", point, "--save", f"models/{trial}_point_{point}")
     assert save in done.stdout
 
