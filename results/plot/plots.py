@@ -23,11 +23,11 @@ class Plots:
     """Figures of a run. Each method returns a `Chart`; `chart.save("front.pdf")` writes it.
 
     Where a run has several problems (a network on a data set), a figure of one takes `network`, and `dataset` where
-    that is not enough. A figure for which the run has no rows raises ResultsError.
+    that is not enough. A figure for which the run has no rows raises ResultsError. A trial in several runs counts once.
     """
 
     def __init__(self, run: Run) -> None:
-        self._run = run
+        self._run = run.counted_once()
 
     def front(self, *, score: str = "test", cost: str = "macs", log: bool = False) -> Chart:
         """Score against cost: operating points, means with 95% t intervals, paths, and the front.

@@ -163,6 +163,7 @@ def _sources() -> tuple[str, str, str]:
 def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None) -> Page:
     """Compute everything that the report shows of a run, or of several: `apart` as for `write_report`."""
     doubles = what_ran.doubles(run)
+    run.count_once()
     run.hold(*_HELD)
     if apart and len(run.paths) > 1:
         for table in ("planned", "operating_points"):

@@ -14,7 +14,8 @@ from results.store.schema import TABLES
 from results.store.views import (
     COMPARED_POINTS,
     COMPUTED_STAGES,
-    LAST_OF_ALL_RUNS,
+    COUNTED_ROWS,
+    COUNTED_TRIALS,
     MEASURED_POINTS,
     TIMED_ON,
     UNSHARED_COSTS,
@@ -34,8 +35,8 @@ VIEWS = ("measured_points", "compared_points", "timed_on", "computed_stages", "u
 NO_EXTENSIONS = ("autoinstall_known_extensions", "autoload_known_extensions")
 ABOUT_TRIALS = ("planned", "trials", "attempts", "stages", "operating_points")
 """Tables with a new row whenever a trial makes progress."""
-
-_ONCE = "QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {first}written_at DESC, run) = 1"
+_OF_EACH_RUN = ("attempts", "proposals")
+"""Tables whose rows are no others than those of their run, even if another run has the same trials."""
 
 
 class Run:
@@ -123,33 +124,42 @@ class Run:
 
         Of the rows only those that fulfil `where`, an SQL condition: for later queries the view has no others.
 
-        Of several runs, what two have counts once: of rows with the same key, the one written last stays, and of
-        `trials` one that did not fail. Attempts are those of all runs.
-
         Raises:
             ResultsError: a file can no longer be read.
         """
         import duckdb
 
         try:
-            for view in views:
-                name, once = (
-                    quoted(view),
-                    _ONCE.format(
-                        key=", ".join(map(quoted, TABLES[view].key)),
-                        first="status = 'failed', " if view == "trials" else "",
-                    )
-                    if self._has_doubles(view)
-                    else "",
-                )
-                self.connection.execute(f"CREATE TEMP TABLE held AS SELECT * FROM {name} WHERE {where} {once}")
+            for name in map(quoted, views):
+                self.connection.execute(f"CREATE TEMP TABLE held AS SELECT * FROM {name} WHERE {where}")
                 self.connection.execute(f"DROP VIEW {name}")
                 self.connection.execute(f"ALTER TABLE held RENAME TO {name}")
         except duckdb.IOException as error:
             raise ResultsError(f"a part was removed after the run was loaded: load it again ({error})") from error
 
-    def _has_doubles(self, view: str) -> bool:
-        return len(self.paths) > 1 and view in TABLES and view != "attempts"
+    def count_once(self) -> None:
+        """Leave out of several runs what two have: from now on a trial's rows are those of one of them.
+
+        It is the run from which `measured_points` has the trial. Attempts stay those of all runs.
+        """
+        if len(self.paths) == 1:
+            return
+        self.connection.execute("CREATE TEMP TABLE counted_trials AS FROM counted_trials")
+        for name, table in TABLES.items():
+            if name not in _OF_EACH_RUN:
+                main, key = f"memory.main.{quoted(name)}", ", ".join(map(quoted, table.key))
+                rows = (
+                    f"FROM {COUNTED_ROWS.format(rows=main)}"
+                    if "trial_id" in table.key
+                    else f"FROM {main} QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY written_at DESC, run) = 1"
+                )
+                self.connection.execute(f"CREATE TEMP VIEW {quoted(name)} AS {rows}")
+
+    def counted_once(self) -> "Run":
+        """Return the same run for queries after which a trial that is in several runs has the rows of one of them."""
+        other = Run(self.paths, self.connection.cursor(), self.parts)
+        other.count_once()
+        return other
 
     def is_outdated(self) -> bool:
         """Whether one of its files was merged and removed since; if so, load again."""
@@ -171,7 +181,7 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], tables:
 
     With a list, each table begins with a column `run`: the folder's name, or its path as given if two names are equal.
     Tables have the rows of every run, also those of a trial that is in several. `measured_points` and `compared_points`
-    have each operating point of such a trial once, as it was written last.
+    have such a trial once: as a run has it whose search did not propose it, that finished it, and that wrote it last.
 
     Args:
         tables: only these are opened, which is faster where there are thousands of files; all others have no rows.
@@ -279,18 +289,22 @@ def _connected(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "du
     import duckdb
 
     connection = duckdb.connect(":memory:", config=dict.fromkeys(NO_EXTENSIONS, False))
-    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
     for name, table in TABLES.items():
         by_run = {run: parts[name] for run, parts in found.items() if parts[name]}
         connection.execute(f"CREATE VIEW {quoted(name)} AS {select(table, by_run, several=several)}")
     connection.execute(TIMED_ON)
+    if several:
+        connection.execute(COUNTED_TRIALS)
     trial = ["run", "trial_id"] if several else ["trial_id"]
-    points = MEASURED_POINTS.format(
-        key=", ".join([*trial, "point"]), trial=", ".join(f"point.{name}" for name in trial)
-    )
-    connection.execute(points + LAST_OF_ALL_RUNS if several else points)
-    for view in (COMPARED_POINTS, COMPUTED_STAGES, UNSHARED_COSTS):
-        connection.execute(view)
+    names = {
+        "key": ", ".join([*trial, "point"]),
+        "trial": ", ".join(trial),
+        "path": ", ".join(f"point.{name}" for name in trial),
+        "points": COUNTED_ROWS.format(rows="operating_points") if several else "operating_points",
+    }
+    for view in (MEASURED_POINTS, COMPARED_POINTS, COMPUTED_STAGES, UNSHARED_COSTS):
+        connection.execute(view.format(**names))
     _lock(connection, {part.path.parent for tables in found.values() for parts in tables.values() for part in parts})
     return connection
 

@@ -24,7 +24,7 @@ SELECT point.*, coalesce(classes.score, amounts.score) AS test_score,
     coalesce(classes.images, amounts.images, 0) AS test_images, latency_ms, peak_memory_bytes,
     coalesce(point.macs = lag(point.macs) OVER path AND
         point.asked_removed_macs_fraction > lag(point.asked_removed_macs_fraction) OVER path, false) AS removed_nothing
-FROM operating_points AS point
+FROM {points} AS point
 LEFT JOIN (
     SELECT {key}, avg(CAST(label = prediction AS DOUBLE)) AS score, count(*) AS images
     FROM predictions WHERE split = 'test' GROUP BY {key}
@@ -39,7 +39,7 @@ LEFT JOIN (
         arg_max(peak_memory_bytes, written_at) AS peak_memory_bytes
     FROM timings JOIN timed_on USING (device_name, threads, precision, batch) GROUP BY model_key
 ) AS timed USING (model_key)
-WINDOW path AS (PARTITION BY {trial} ORDER BY point.point)
+WINDOW path AS (PARTITION BY {path} ORDER BY point.point)
 """
 """`operating_points` with the score on the test split: the accuracy of `predictions`, or R squared of `estimates` (1
 minus the squared errors over the squared distances from the mean target); null without test rows. Also the cost of a
@@ -48,12 +48,35 @@ point before, without effect: a pruning always changes the MACs."""
 
 COMPARED_POINTS = """
 CREATE VIEW compared_points AS SELECT * FROM measured_points
-WHERE trial_id NOT IN (SELECT trial_id FROM trials GROUP BY trial_id HAVING bool_and(status = 'failed'))
-    AND trial_id NOT IN (SELECT unnest(trial_ids) FROM proposals WHERE purpose = 'search')
+WHERE ({trial}) NOT IN (SELECT ({trial}) FROM trials WHERE status = 'failed')
+    AND ({trial}) NOT IN (
+        SELECT ({trial}) FROM (SELECT *, unnest(trial_ids) AS trial_id FROM proposals WHERE purpose = 'search')
+    )
 """
 """The points that means are computed from. Without those of failed trials: a trial may have failed where it would have
-scored badly; over several runs, it has failed if it failed in each of them. And without those of a search, which are
-the better the more settings were tried: only the trials that confirm its best settings are compared."""
+scored badly. And without those of a search, which are the better the more settings were tried: only the trials that
+confirm its best settings are compared."""
+
+COUNTED_TRIALS = """
+CREATE VIEW counted_trials AS
+SELECT trial_id, run FROM (
+    SELECT run, trial_id, max(written_at) AS row_at FROM (
+        SELECT run, trial_id, NULL AS written_at FROM planned
+        UNION ALL SELECT run, trial_id, written_at FROM trials
+        UNION ALL SELECT run, trial_id, written_at FROM operating_points
+    ) GROUP BY ALL
+) LEFT JOIN trials USING (run, trial_id)
+LEFT JOIN (
+    SELECT DISTINCT run, unnest(trial_ids) AS trial_id, true AS searched FROM proposals WHERE purpose = 'search'
+) USING (run, trial_id)
+QUALIFY row_number() OVER (
+    PARTITION BY trial_id
+    ORDER BY coalesce(searched, false), status IS DISTINCT FROM 'finished', row_at DESC NULLS LAST, run
+) = 1
+"""
+"""Of several runs, the one from which each trial's rows count: not one whose search proposed it, if it is in another;
+of these one that finished it; of these the one that wrote it last."""
+COUNTED_ROWS = "(SELECT * FROM {rows} SEMI JOIN counted_trials USING (run, trial_id))"
 
 TIMED_ON = """
 CREATE VIEW timed_on AS
@@ -82,11 +105,6 @@ FROM behind JOIN computed_stages USING (stage_key) GROUP BY point_key
 """
 """What each operating point, named by its stage, takes from the start if it shares nothing: its stage and all before
 it; `device_hours` are those of all ranks. A stage without a row counts 0."""
-
-LAST_OF_ALL_RUNS = """
-QUALIFY row_number() OVER (PARTITION BY point.trial_id, point.point ORDER BY point.written_at DESC, point.run) = 1
-"""
-"""Of a trial in several runs, each operating point once: as it was written last."""
 
 
 def select(table: TableSchema, parts: dict[str, list[Part]], *, several: bool) -> str:

@@ -73,6 +73,25 @@ def write_run(folder: Path, trials: Sequence[Trial], *, images: Sequence[int] = 
     return folder
 
 
+def write_search(run: Path, confirmed: int) -> Path:
+    """Three settings searched, with scores that are too good; so many confirmed with six seeds."""
+    searched = [Trial(label="arm", seed=0, right=(99,), config={"x": n}) for n in range(3)]
+    new = [
+        Trial(label=f"arm, proposal {n}", seed=seed, right=(80 + 5 * n + seed % 2,), config={"x": n})
+        for n in range(confirmed) for seed in range(1, 7)
+    ]  # fmt: skip
+    of = {"batch": 0, "variant": 0, "values_json": "{}", "drawn_by": "random", "unscored": [], "code_digest": "c"}
+    groups = [([trial], "search", None) for trial in searched]
+    groups += [(new[6 * n : 6 * n + 6], "confirm", n) for n in range(confirmed)]
+    rows = [
+        {**of, "number": number, "purpose": purpose, "confirms": confirms, "refusal": None,
+         "seeds": [trial.seed for trial in trials], "trial_ids": [trial.trial_id for trial in trials]}
+        for number, (trials, purpose, confirms) in enumerate(groups)
+    ]  # fmt: skip
+    Writer(write_run(run, [*searched, *new]) / "tables").write("proposals", rows)
+    return run
+
+
 def _rows(trial: Trial, images: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
     of = {**COMMON, "trial_id": trial.trial_id, "sweep": "exact", "label": trial.label, "method": trial.method,
           "network": trial.network, "dataset": trial.dataset, "seed": trial.seed, "train_images": 50}  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,23 @@ def test_every_figure_has_a_name_and_no_other(run: OpenedRun) -> None:
     assert [name for name in dir(run.plot) if not name.startswith("_")] == sorted(
         (*OF_THE_RUN, *OF_A_PROBLEM, "over_data")
     )
+
+
+def test_what_two_runs_have_is_drawn_once(run: OpenedRun, tmp_path: Path) -> None:
+    """A copy of the run beside it: but for the attempts, which are those of both, every figure is as of one."""
+    shutil.copytree(run.path, tmp_path / "copy")
+    both = results.load([run.path, tmp_path / "copy"])
+    for name in (*OF_THE_RUN, *OF_A_PROBLEM):
+        problem = {"network": "vgg16"} if name in OF_A_PROBLEM else {}
+        texts = [json.dumps(getattr(one.plot, name)(**problem).to_dict()["datasets"]) for one in (run, both)]
+        alone, together = (json.loads(text, parse_float=lambda number: round(float(number), 9)) for text in texts)
+        for row in together["rows"]:
+            row.pop("run", None)
+        if name == "timeline":
+            assert len(together["rows"]) == 2 * len(alone["rows"])
+        else:
+            assert together == alone, name
+    assert len(both.trials) == 2 * len(run.trials)
 
 
 @pytest.mark.slow

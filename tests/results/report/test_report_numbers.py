@@ -23,7 +23,7 @@ from results.statistics.means import mean_interval
 from results.statistics.pairs import compare_pairs
 from results.store.reader import Run, load
 from results.store.writer import Writer
-from tests.results.exact_run import Trial, write_run
+from tests.results.exact_run import Trial, write_run, write_search
 from tests.results.many_trials import write_many
 from tests.results.report_page import figures_of, tables_of, text_of
 
@@ -179,25 +179,6 @@ def test_a_sweep_that_runs_tells_what_is_to_come_and_the_best_so_far(tmp_path: P
                            " FROM compared_points GROUP BY ALL ORDER BY score DESC LIMIT 1")[0]  # fmt: skip
     assert math.isclose(float(re.findall(r"Best so far .*?, ([\d.]+)%", said)[0]), 100 * best["score"], abs_tol=0.005)
     assert "over 2 of 3 seeds" in said
-
-
-def write_search(run: Path, confirmed: int) -> Path:
-    """Three settings searched, with scores that are too good; so many confirmed with six seeds."""
-    searched = [Trial(label="arm", seed=0, right=(99,), config={"x": n}) for n in range(3)]
-    new = [
-        Trial(label=f"arm, proposal {n}", seed=seed, right=(80 + 5 * n + seed % 2,), config={"x": n})
-        for n in range(confirmed) for seed in range(1, 7)
-    ]  # fmt: skip
-    of = {"batch": 0, "variant": 0, "values_json": "{}", "drawn_by": "random", "unscored": [], "code_digest": "c"}
-    groups = [([trial], "search", None) for trial in searched]
-    groups += [(new[6 * n : 6 * n + 6], "confirm", n) for n in range(confirmed)]
-    rows = [
-        {**of, "number": number, "purpose": purpose, "confirms": confirms, "refusal": None,
-         "seeds": [trial.seed for trial in trials], "trial_ids": [trial.trial_id for trial in trials]}
-        for number, (trials, purpose, confirms) in enumerate(groups)
-    ]  # fmt: skip
-    Writer(write_run(run, [*searched, *new]) / "tables").write("proposals", rows)
-    return run
 
 
 def test_the_verdict_of_a_search_reads_the_confirmed_settings_only(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from results.errors import ResultsError
 from results.store.schema import TABLES
 from results.store.writer import Writer
 from tests.commands import Said
+from tests.results.exact_run import Trial, write_run, write_search
 
 Runs = Callable[..., tuple[Path, Path]]
 
@@ -48,9 +50,38 @@ def test_a_trial_of_both_runs_is_compared_once_as_it_was_written_last(runs: tupl
     assert len(compared) == 15
     assert {point["test_images"] for point in points} == {200}
     of_seed_1 = [point for point in points if point["seed"] == 1]
-    newest = [point for point in of_seed_1 if point["validation_score"] == 0.125]
-    assert [point["run"] for point in newest] == ["a"]
-    assert {point["run"] for point in of_seed_1 if point not in newest} == {"b"}
+    (newest,) = [point for point in of_seed_1 if point["validation_score"] == 0.125]
+    assert {(point["run"], point["trial_id"] == newest["trial_id"]) for point in of_seed_1} == {
+        ("a", True),
+        ("b", False),
+    }
+
+
+def test_a_run_that_finished_a_trial_counts_before_one_that_failed_it_later(tmp_path: Path) -> None:
+    trial = Trial(label="arm", seed=0, right=(90, 80), asked=(0.2, 0.4))
+    write_run(tmp_path / "finished", [trial])
+    write_run(tmp_path / "failed", [replace(trial, ended="failed", right=(0,))])
+    with results.load([tmp_path / "finished", tmp_path / "failed"]) as both:
+        found = both.rows("SELECT run, point, test_score FROM compared_points ORDER BY point")
+    assert found == [
+        {"run": "finished", "point": 0, "test_score": 0.9},
+        {"run": "finished", "point": 1, "test_score": 0.8},
+    ]
+
+
+@pytest.mark.parametrize("order", [("search", "grid"), ("grid", "search")], ids=" last: ".join)
+def test_a_search_takes_no_points_from_a_grid_with_the_same_trials(tmp_path: Path, order: tuple[str, str]) -> None:
+    """The three trials of the grid are those that the search proposed; it confirmed one setting with six seeds."""
+    trials = [Trial(label="arm", seed=0, right=(99,), config={"x": n}) for n in range(3)]
+    write = {"grid": lambda folder: write_run(folder, trials), "search": lambda folder: write_search(folder, 1)}
+    runs = [write[name](tmp_path / name) for name in order]
+    counts = "SELECT run, count(*) AS points FROM compared_points GROUP BY ALL ORDER BY ALL"
+    with results.load(runs) as both:
+        assert both.rows(counts) == [{"run": "grid", "points": 3}, {"run": "search", "points": 6}]
+        both.count_once()
+        assert both.rows(counts) == [{"run": "grid", "points": 3}, {"run": "search", "points": 6}]
+    with results.load(tmp_path / "search") as alone:
+        assert len(alone.rows("FROM compared_points")) == 6
 
 
 def test_a_table_that_one_run_lacks_has_the_other_ones_rows(tmp_path: Path, runs: tuple[Path, Path]) -> None:
