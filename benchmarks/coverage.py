@@ -22,8 +22,8 @@ import numpy as np
 from benchmarks.record import RESULTS, Measured, write
 from results.statistics.fronts import front_shares, resamples
 from results.statistics.images import mcnemar, over_seeds_and_images
-from results.statistics.means import iqm, iqm_interval, mean_interval, stratified_mean
-from results.statistics.pairs import holm, sign_flip_p, wilson
+from results.statistics.means import centre, iqm, iqm_interval, mean_interval, statistic_of
+from results.statistics.pairs import compare_pairs, holm, sign_flip_p, wilson
 from results.statistics.power import largest_deviation, pairs_for
 from results.statistics.variance import anova
 from results.statistics.with_best import with_best_p
@@ -110,52 +110,34 @@ def _intervals() -> list[Case]:
 
         return hit
 
-    def of_strata(sizes: Sequence[int]) -> Callable[[np.random.Generator], bool]:
-        def hit(generator: np.random.Generator) -> bool:
-            tasks = [place + (place + 1) * generator.normal(0, 1, size) for place, size in enumerate(sizes)]
-            found = stratified_mean(tasks)
-            return _holds(found.low, found.high, (len(sizes) - 1) / 2)
-
-        return hit
-
-    found = [
+    return [
         Case(what="mean, t interval", n=str(n), world=world, claimed=0.95, hit=of_mean(world, n))
         for world in WORLDS
         for n in (3, 5, 10, 14)
     ]
-    return found + [
-        Case(
-            what="mean over tasks, Welch's interval",
-            n=" + ".join(map(str, sizes)),
-            world="normal, spreads 1 : 2 : 3",
-            claimed=0.95,
-            hit=of_strata(sizes),
-        )
-        for sizes in ((3, 3), (3, 3, 3), (4, 5, 5))
-    ]
 
 
 def _iqms() -> list[Case]:
-    def hit_of(world: str, tasks: int, runs: int) -> Callable[[np.random.Generator], bool]:
+    def hit_of(world: str, n: int) -> Callable[[np.random.Generator], bool]:
         truth = float(iqm(WORLDS[world](np.random.default_rng(1), (1_000_000,))))
 
         def hit(generator: np.random.Generator) -> bool:
-            found = iqm_interval(list(WORLDS[world](generator, (tasks, runs))), generator)
+            found = iqm_interval(WORLDS[world](generator, (n,)), generator)
             return _holds(found.low, found.high, truth)
 
         return hit
 
     return [
         Case(
-            what="IQM, expanded stratified bootstrap",
-            n=f"{tasks} x {runs}",
+            what="IQM, expanded bootstrap",
+            n=str(n),
             world=world,
             claimed=0.95,
-            hit=hit_of(world, tasks, runs),
+            hit=hit_of(world, n),
             share_of_repeats=0.25,
         )
         for world in WORLDS
-        for tasks, runs in ((1, 15), (3, 5), (5, 3), (2, 10), (5, 10))
+        for n in (15, 20, 50)
     ]
 
 
@@ -207,16 +189,47 @@ def _paired() -> list[Case]:
             share_of_repeats=0.5,
         )
     ]
-    return found + [
+    return (
+        found
+        + _pooled()
+        + [
+            Case(
+                what="probability of improvement, Wilson's interval",
+                n=str(n),
+                world=f"ahead in {chance:.0%}",
+                claimed=0.95,
+                hit=share(chance, n),
+            )
+            for n in (6, 10, 20)
+            for chance in (0.5, 0.8)
+        ]
+    )
+
+
+def _pooled() -> list[Case]:
+    """Two equal arms on several networks: a seed's luck is the same on each of them, as one split is."""
+
+    def pooled(networks: int, seeds: int, claim: str) -> Callable[[np.random.Generator], bool]:
+        def hit(generator: np.random.Generator) -> bool:
+            lucky = generator.normal(0, 1, (2, 1, seeds)) + generator.normal(0, 0.5, (2, networks, seeds))
+            first, second = (dict(enumerate(scores)) for scores in lucky.mean(1))  # as `results.arms.comparison`
+            found = compare_pairs(first, second)
+            if claim == "interval":
+                return _holds(found.difference.low, found.difference.high, 0.0)
+            return found.p is not None and found.p <= 0.05
+
+        return hit
+
+    return [
         Case(
-            what="probability of improvement, Wilson's interval",
-            n=str(n),
-            world=f"ahead in {chance:.0%}",
-            claimed=0.95,
-            hit=share(chance, n),
+            what=f"difference over networks, averaged within seeds: {claim}",
+            n=f"{seeds} seeds, {networks} networks",
+            world="normal, seeds lucky on all networks",
+            claimed=0.95 if claim == "interval" else 0.05,
+            hit=pooled(networks, seeds, claim),
         )
-        for n in (6, 10, 20)
-        for chance in (0.5, 0.8)
+        for claim in ("interval", "test errs")
+        for networks, seeds in ((2, 10), (5, 6))
     ]
 
 
@@ -235,7 +248,8 @@ def _tables() -> list[Case]:
             kept = scores[:, complete]
             if kept.shape[1] < 2:
                 return False
-            return bool((with_best_p(kept, int(kept.mean(0).argmax()), generator) <= 0.05).any())
+            best = int(centre(kept.T, statistic_of(n)).argmax())
+            return bool((with_best_p(kept, best, generator) <= 0.05).any())
 
         return hit
 

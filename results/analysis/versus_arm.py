@@ -19,10 +19,10 @@ from transtailor.names import nearest
 ARM = ("asked %", "removed %", "arm", "test")
 COMPARISON = ("difference", "95%", "won–lost–tied", "ahead %", "p", "smallest p", "p (Holm)", "it says")
 COLUMNS = (*ARM, *COMPARISON, "against")
-POOLED = ("asked %", "arm", "problems", "pairs", *COMPARISON)
+POOLED = ("asked %", "arm", "problems", "seeds", *COMPARISON)
 _USUALLY_COMPARED = ("difference", "95%", "won–lost–tied", "p", "it says")
 USUAL = [COLUMNS.index(name) for name in ("arm", "removed %", "test", *_USUALLY_COMPARED)]
-USUAL_POOLED = [POOLED.index(name) for name in ("arm", "asked %", "pairs", *_USUALLY_COMPARED)]
+USUAL_POOLED = [POOLED.index(name) for name in ("arm", "asked %", "seeds", *_USUALLY_COMPARED)]
 
 Pair = tuple[Arm, Arm]  # an arm, and the control that it is compared with
 Models = tuple[frozenset[str], frozenset[str]]
@@ -154,7 +154,7 @@ def _pooled_lines(run: Run, compared: Sequence[tuple[Arm, Sequence["ComparedRow"
         return
     yield Heading("All together")
     yield ""
-    yield "Blocks are problems and seeds; each is compared with the base of its own problem."
+    yield "The unit is the seed: each is averaged over its problems, then compared with the base, averaged likewise."
     yield ""
     yield PageTable(
         columns=POOLED,
@@ -172,7 +172,10 @@ def _pooled_lines(run: Run, compared: Sequence[tuple[Arm, Sequence["ComparedRow"
         usual=USUAL_POOLED,
     )
     yield ""
-    yield Note("Networks and data sets are these, not drawn from others: the result does not cover others.")
+    yield Note(
+        "Networks and data sets are these, not drawn from others, and all weigh the same: n counts seeds that all of"
+        " them have, and the result does not cover other networks or data sets."
+    )
     yield from map(Note, [*_notes(pooled), *support_lines(run, [base.problem for base, _ in compared])])
     yield ""
 
@@ -189,7 +192,8 @@ class ComparedRow:
     @property
     def verdict(self) -> str:
         """The verdict, and whether the arm has trained for longer than its control."""
-        return verdict_word(self.pairing) + (", but trained longer" if self.trained_longer else "")
+        longer = self.trained_longer and not self.pairing.failed
+        return verdict_word(self.pairing) + (", but trained longer" if longer else "")
 
     @property
     def models(self) -> Models:
@@ -219,8 +223,11 @@ def _comparison_cells(rows: Sequence[ComparedRow]) -> Iterator[tuple[str, ...]]:
 
 
 def _corrected(rows: Sequence[ComparedRow]) -> dict[Models, float | None]:
-    """Correct p for the family (Holm): by the models compared, so that equal rows count once."""
-    family = {row.models: row.pairing.result.p for row in rows}
+    """Correct p for the family (Holm): by the models compared, so that equal rows count once.
+
+    Rows with failed trials are not in the family, and their corrected p is None.
+    """
+    family = {row.models: None if row.pairing.failed else row.pairing.result.p for row in rows}
     return dict(zip(family, holm([*family.values()]), strict=True))
 
 
@@ -232,11 +239,16 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     notes = [
         "ahead %: probability of improvement: how often the arm is ahead at the same seed; a tie counts half."
         f" It says: each row on its own. Of {len(settled)} better or worse, {left} remain with Holm's correction over"
-        f" these {len(corrected)} comparisons."
+        f" these {sum(p is not None for p in corrected.values())} comparisons."
     ]
     if len(corrected) < len(rows):
         notes.append(f"{len(rows) - len(corrected)} rows have the models of another row and count once.")
     pairings = [row.pairing for row in rows]
+    if incomplete := sum(pairing.failed > 0 for pairing in pairings):
+        notes.append(
+            f"{incomplete} rows lost seeds to failed trials or to scores that are not a number: they show the other"
+            " seeds, have no verdict, and are in no correction."
+        )
     if longer := sum(row.trained_longer for row in rows):
         notes.append(
             f"{longer} rows have trained for more epochs than what they are compared with: part of a difference may be"

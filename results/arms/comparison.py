@@ -1,12 +1,13 @@
 """From the rows of a run to the arms at each budget, their seeds, and pairs of arms compared seed by seed.
 
-The unit is the seed: trials of one arm with the same seed are averaged first, so that n never counts one seed twice.
+The unit is the seed: trials of one arm with the same seed are averaged first, and networks and data sets too where
+several are compared at once, so that n never counts one seed twice.
 Only comparisons read the test split; ranks come from the validation split.
 """
 
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -100,11 +101,14 @@ class Arm:
     models_by_seed: dict[int, frozenset[str]]
     points: tuple[Point, ...]  # of its trials, one of each
     not_finite: int  # trials whose validation score is not a number
+    failed: int  # trials that failed or whose test score is not a number; they are in no mean
     test_images: frozenset[int]
     environments: frozenset[Environment]
     best_of: frozenset[int]  # how many settings each of its points was chosen from by validation
     trained_epochs: float | None = None  # mean epochs on the target behind its models; None where a point does not say
-    rank: int | None = None  # place by validation score within the problem, 1 is best; None without a validation score
+    rank: int | None = (
+        None  # place by validation score within the problem, 1 is best; None without one, or if trials failed
+    )
 
     @property
     def models(self) -> int:
@@ -119,10 +123,11 @@ class Arm:
 
 @dataclass(frozen=True)
 class Pairing:
-    """Two arms compared seed by seed, in one problem or in several at once (`problem` is None then).
+    """Two arms compared seed by seed, in one problem or averaged over several (`problem` is None then).
 
     `first` and `second` are the names of the arms; `label` and `asked` (a fraction or None) are the first's.
     `first_best_of` and `second_best_of`: from how many settings of [tuning] the points were chosen.
+    `failed`: how many trials of both failed: they may have failed where they would have scored badly.
     """
 
     problem: Problem | None
@@ -137,11 +142,13 @@ class Pairing:
     first_best_of: frozenset[int]
     second_best_of: frozenset[int]
     environments: frozenset[Environment]
+    problems: int = 1
+    failed: int = 0
 
     @property
     def shares_models(self) -> bool:
         """Whether several pairs have the same model, so that n is smaller than it looks."""
-        return min(len(self.first_models), len(self.second_models)) < self.result.difference.n
+        return min(len(self.first_models), len(self.second_models)) < self.problems * self.result.difference.n
 
     @property
     def tuning_budgets_differ(self) -> bool:
@@ -155,7 +162,12 @@ class Pairing:
             f"the tuning budgets are not equal: the best of {_counts(self.first_best_of)} settings by validation"
             f" against the best of {_counts(self.second_best_of)}"
         )
-        return [*([unequal] if self.tuning_budgets_differ else []), *doubts(self.result)]
+        lost = f"{self.failed} of their trials failed, and the means are of the others"
+        return [
+            *([lost] if self.failed else []),
+            *([unequal] if self.tuning_budgets_differ else []),
+            *doubts(self.result),
+        ]
 
 
 def points_of(run: Run) -> list[Point]:
@@ -171,12 +183,17 @@ def environments_of(run: Run) -> EnvironmentsByTrial:
     return {trial_id: frozenset(several) for trial_id, several in found.items()}
 
 
-def arms_of(points: Iterable[Point], environments: EnvironmentsByTrial) -> list[Arm]:
-    """Return all arms, sorted by problem and by rank within each."""
+def arms_of(
+    points: Iterable[Point], environments: EnvironmentsByTrial, failed: Mapping[tuple[Problem, str], int] | None = None
+) -> list[Arm]:
+    """Return all arms, sorted by problem and by rank within each; `failed` counts failed trials by their arm."""
     groups: dict[tuple[Problem, str, str, float | None], list[Point]] = {}
     for point in last_points(points):
         groups.setdefault((point.problem, point.label, point.method, point.asked), []).append(point)
-    arms = [arm_of(group, environments) for group in groups.values()]
+    lost = failed or {}
+    arms = [
+        arm_of(group, environments, lost.get((problem, label), 0)) for (problem, label, *_), group in groups.items()
+    ]
     arms.sort(
         key=lambda arm: (
             arm.problem,
@@ -200,10 +217,13 @@ def budget_order(asked: float | None) -> tuple[bool, float]:
 
 
 def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
-    """Compare the first arms with the second ones, seed by seed on the test split; blocks are problem and seed.
+    """Compare the first arms with the second ones, seed by seed on the test split.
+
+    Several pairs are averaged within each seed, all with the same weight, over the seeds that each of them has:
+    networks and data sets are given, only seeds are drawn.
 
     Args:
-        pairs: at least one. Several are pooled; they should be the same two labels in different problems.
+        pairs: at least one. Several should be the same two labels in different problems.
 
     Raises:
         ValueError: the pairs have different metrics, so that their differences have no common mean.
@@ -211,29 +231,36 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
     metrics = {arm.metric for pair in pairs for arm in pair}
     if len(metrics) > 1:
         raise ValueError(f"expected pairs of one metric, given {', '.join(sorted(metrics))}: pool them apart")
-    first = {(one.problem, seed): value for one, _ in pairs for seed, value in one.test_by_seed.items()}
-    second = {(two.problem, seed): value for _, two in pairs for seed, value in two.test_by_seed.items()}
-    blocks = first.keys() & second.keys()
-    models: list[set[str]] = [set(), set()]
-    for pair in pairs:
-        for arm, found in zip(pair, models, strict=True):
-            for seed in (seed for problem, seed in blocks if problem == arm.problem):
-                found |= arm.models_by_seed[seed]
-    one, two = pairs[0]
+    ones, twos = [one for one, _ in pairs], [two for _, two in pairs]
+    first, second = mean_by_seed(ones), mean_by_seed(twos)
+    seeds = first.keys() & second.keys()
+    every = frozenset[int]().union(*(arm.test_by_seed for pair in pairs for arm in pair))
     return Pairing(
-        problem=one.problem if len(pairs) == 1 else None,
-        first=str(one),
-        second=str(two),
-        label=one.label,
-        asked=one.asked,
-        metric=one.metric,
-        result=compare_pairs(first, second),
-        first_models=frozenset(models[0]),
-        second_models=frozenset(models[1]),
-        first_best_of=frozenset[int]().union(*(arm.best_of for arm, _ in pairs)),
-        second_best_of=frozenset[int]().union(*(arm.best_of for _, arm in pairs)),
-        environments=frozenset[Environment]().union(*(arm.environments for pair in pairs for arm in pair)),
+        problem=ones[0].problem if len(pairs) == 1 else None,
+        first=str(ones[0]),
+        second=str(twos[0]),
+        label=ones[0].label,
+        asked=ones[0].asked,
+        metric=ones[0].metric,
+        result=replace(compare_pairs(first, second), unpaired=len(every) - len(seeds)),
+        first_models=_models_of(ones, seeds),
+        second_models=_models_of(twos, seeds),
+        first_best_of=frozenset[int]().union(*(arm.best_of for arm in ones)),
+        second_best_of=frozenset[int]().union(*(arm.best_of for arm in twos)),
+        environments=frozenset[Environment]().union(*(arm.environments for arm in (*ones, *twos))),
+        problems=len(pairs),
+        failed=sum({(arm.problem, arm.label): arm.failed for arm in (*ones, *twos)}.values()),
     )
+
+
+def mean_by_seed(arms: Sequence[Arm]) -> dict[int, float]:
+    """Average the test scores of each seed over arms of several problems; only seeds that all of them have."""
+    seeds = set(arms[0].test_by_seed).intersection(*(arm.test_by_seed for arm in arms))
+    return {seed: math.fsum(arm.test_by_seed[seed] for arm in arms) / len(arms) for seed in sorted(seeds)}
+
+
+def _models_of(arms: Sequence[Arm], seeds: Iterable[int]) -> frozenset[str]:
+    return frozenset[str]().union(*(arm.models_by_seed[seed] for seed in seeds for arm in arms))
 
 
 def against_baseline(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
@@ -288,7 +315,7 @@ def _point(row: dict[str, Any]) -> Point:
     )
 
 
-def arm_of(points: Sequence[Point], environments: EnvironmentsByTrial) -> Arm:
+def arm_of(points: Sequence[Point], environments: EnvironmentsByTrial, failed: int = 0) -> Arm:
     """Return the arm of these points, one for each trial; it is named by the first and has no rank."""
     models: dict[int, set[str]] = {}
     for point in points:
@@ -310,6 +337,7 @@ def arm_of(points: Sequence[Point], environments: EnvironmentsByTrial) -> Arm:
         models_by_seed={seed: frozenset(keys) for seed, keys in models.items()},
         points=tuple(points),
         not_finite=sum(not math.isfinite(point.validation) for point in points),
+        failed=failed + sum(point.test is not None and not math.isfinite(point.test) for point in points),
         test_images=frozenset(point.test_images for point in points if point.test is not None),
         environments=frozenset[Environment]().union(
             *(environments.get(point.trial_id, frozenset()) for point in points)
@@ -329,13 +357,15 @@ def _by_seed(values: Iterable[tuple[int, float | None]]) -> dict[int, float]:
 
 
 def _ranked(arms: list[Arm]) -> list[Arm]:
-    """Return the arms with their ranks; equal scores share a rank."""
+    """Return the arms with their ranks; equal scores share a rank, and arms with failed trials have none."""
     means: dict[Problem, list[float]] = {}
     for arm in arms:
-        if arm.validation.mean is not None:
+        if arm.validation.mean is not None and not arm.failed:
             insort(means.setdefault(arm.problem, []), -arm.validation.mean)
     return [
-        replace(arm, rank=None if (mean := arm.validation.mean) is None else 1 + bisect_left(means[arm.problem], -mean))
+        replace(arm, rank=1 + bisect_left(means[arm.problem], -mean))
+        if (mean := arm.validation.mean) is not None and not arm.failed
+        else arm
         for arm in arms
     ]
 

@@ -49,6 +49,11 @@ def trial_counts(run: Run) -> CountsByArm:
     return found
 
 
+def failed_trials(run: Run) -> dict[tuple[Problem, str], int]:
+    """Count the failed trials of every planned problem and label."""
+    return {key: count.failed for key, count in trial_counts(run).items()}
+
+
 def total_counts(counts: Iterable[TrialCounts]) -> TrialCounts:
     """Add up several counts."""
     several = list(counts)

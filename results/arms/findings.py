@@ -6,6 +6,7 @@ from functools import cached_property
 
 from results.arms import comparison, tuning
 from results.arms.comparison import Arm, EnvironmentsByTrial, Pairing, Point, Problem, Setting
+from results.arms.counts import failed_trials
 from results.arms.tuning import Tried
 from results.store.reader import Run
 from results.store.views import literal
@@ -57,7 +58,7 @@ def findings_of(run: Run) -> Findings:
         best=best,
         ended=ended,
         environments=environments,
-        arms=comparison.arms_of(best, environments),
+        arms=comparison.arms_of(best, environments, failed_trials(run)),
         methods={row["label"]: row["method"] for row in run.rows(LABELS)},
         scales={point.problem: SCALES[point.metric] for point in reversed(points)},
         problems=sorted({point.problem for point in points if point.test is not None}),

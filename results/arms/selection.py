@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from results.arms.comparison import Arm, Point, Problem, arms_of, environments_of, points_of
+from results.arms.counts import failed_trials
 from results.arms.equal_cost import points_at_equal_cost
 from results.arms.tuning import best_settings, ended_settings
 from results.errors import ResultsError
@@ -96,7 +97,7 @@ def _scored(run: Run, points: Sequence[Point], score: str) -> list[Point]:
 
 
 def _tested_arms(run: Run, points: Sequence[Point]) -> list[Arm]:
-    return [arm for arm in arms_of(points, environments_of(run)) if arm.test.mean is not None]
+    return [arm for arm in arms_of(points, environments_of(run), failed_trials(run)) if arm.test.mean is not None]
 
 
 def _not_finite(points: Sequence[Point]) -> dict[tuple[Problem, str], int]:

@@ -6,7 +6,9 @@ from results.text.number_format import SCALES
 
 
 def verdict_word(pairing: Pairing) -> str:
-    """Write the verdict in a few words: better, worse, cannot settle it, or not equally tuned."""
+    """Write the verdict in a few words: better, worse, cannot settle it, not equally tuned, or how many failed."""
+    if pairing.failed:
+        return f"incomplete, {pairing.failed} failed"
     if pairing.tuning_budgets_differ:
         return "not equally tuned"
     if pairing.result.difference.mean is None or pairing.doubts:

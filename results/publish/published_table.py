@@ -1,24 +1,23 @@
 """A table to publish: methods down, data sets across, mean with interval, the best and its ties marked by a test.
 
 The best of a column is the arm with the highest mean; every arm that the test cannot tell from it is a tie. An arm that
-lost seeds is shown, but not compared. If several problems have one metric, a last column takes all of them together,
-block by block.
+lost seeds is shown, but not compared. If several problems have one metric, a last column averages them within each
+seed: the seed is the unit of every column.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import repeat
 from typing import Literal
 
 import numpy as np
 
-from results.arms.comparison import Arm, Pairing, Problem, budget_order, compare
+from results.arms.comparison import Arm, Pairing, Problem, budget_order, compare, mean_by_seed
 from results.arms.counts import CountsByArm, trial_counts
 from results.arms.printed import PrintedPoint, belongs_to, numbers_at_budget, printed_numbers, rows_by_name
 from results.arms.selection import Selection, select_arms
 from results.arms.shared_training import support_lines
 from results.sign_flip import SIGNIFICANCE, pairs_needed, smallest_p
-from results.statistics.means import BOOTSTRAP_FROM, Summary, stratified_mean, summary
+from results.statistics.means import BOOTSTRAP_FROM, Summary, statistic_of, summary
 from results.statistics.with_best import with_best_p
 from results.store.reader import Run
 
@@ -26,6 +25,11 @@ Place = Literal["best", "tie", "behind", "unsettled", "incomplete"]
 
 
 RowModels = frozenset[tuple[Problem, int, frozenset[str]]]
+
+TOGETHER = (
+    "all together: each seed's mean over the networks and data sets, all with the same weight, over the seeds that all"
+    " of them have. They are given, not drawn: the interval covers other seeds alone."
+)
 
 
 @dataclass(frozen=True)
@@ -128,18 +132,19 @@ def _column(
     if not groups:
         return {}, []
     values = _values(groups, generator)
-    failed = {name: _failed(several, chosen, counts) for name, several in groups.items()}
+    failed = {name: sum(arm.failed for arm in several) for name, several in groups.items()}
     cells = {
         name: Cell(values[name], _seeds(several, counts), failed[name], "incomplete", None, None)
         for name, several in groups.items()
     }
     complete = {name: several for name, several in groups.items() if not failed[name]}
-    notes = _said_of_incomplete(column, sum(map(bool, failed.values())))
+    notes = [] if column.problem is not None else [TOGETHER]
+    notes += _said_of_incomplete(column, sum(map(bool, failed.values())))
     if not complete:
         return cells, notes
     best = max(complete, key=lambda name: (values[name].value or 0.0, name))
     family = _family(complete, best)
-    p_values, smallest, blocks = _with_best(family, complete, generator)
+    p_values, smallest, seeds = _with_best(family, complete, generator)
     pairings = {name: _against(complete[best], several) for name, several in complete.items() if name != best}
     settles = len(family) == 1 or smallest <= SIGNIFICANCE
     cells[best] = replace(cells[best], place="best" if settles else "unsettled")
@@ -147,11 +152,11 @@ def _column(
         p = p_values[_row_of(complete[name])]
         place = _place(pairing, p) if settles else "unsettled"
         cells[name] = replace(cells[name], place=place, p=p, smallest_p=smallest)
-    return cells, [*notes, *_said_of(column, list(pairings.values()), len(family) - 1, blocks)]
+    return cells, [*notes, *_said_of(column, list(pairings.values()), len(family) - 1, seeds)]
 
 
 def _groups(column: PublishedColumn, arms: Sequence[Arm]) -> dict[str, list[Arm]]:
-    """Group the arms of a column by the names of their rows; over all problems only arms that each problem has."""
+    """Group the arms of a column by the names of their rows; over all problems only those that each has at a seed."""
     groups: dict[str, list[Arm]] = {}
     for arm in arms:
         if column.problem in (None, arm.problem):
@@ -159,13 +164,11 @@ def _groups(column: PublishedColumn, arms: Sequence[Arm]) -> dict[str, list[Arm]
     if column.problem is not None:
         return groups
     everywhere = {arm.problem for arm in arms}
-    return {name: several for name, several in groups.items() if {arm.problem for arm in several} == everywhere}
-
-
-def _failed(arms: Sequence[Arm], chosen: Selection, counts: CountsByArm) -> int:
-    """Count the trials of an arm that failed or gave no finite score: they are not in its mean."""
-    keys = [(arm.problem, arm.label) for arm in arms]
-    return sum(counts[key].failed for key in keys if key in counts) + sum(map(chosen.not_finite.get, keys, repeat(0)))
+    return {
+        name: several
+        for name, several in groups.items()
+        if {arm.problem for arm in several} == everywhere and mean_by_seed(several)
+    }
 
 
 def _row_of(arms: Sequence[Arm]) -> RowModels:
@@ -184,17 +187,14 @@ def _family(complete: Mapping[str, Sequence[Arm]], best: str) -> dict[RowModels,
 def _with_best(
     family: Mapping[RowModels, str], complete: Mapping[str, Sequence[Arm]], generator: np.random.Generator
 ) -> tuple[dict[RowModels, float | None], float, int]:
-    """Return the corrected p of each row of a family against the first, the smallest possible p, and the blocks."""
-    tables = [
-        {(arm.problem, seed): score for arm in complete[name] for seed, score in arm.test_by_seed.items()}
-        for name in family.values()
-    ]
-    blocks = sorted(set(tables[0]).intersection(*tables[1:]))
-    if not blocks:
+    """Return the corrected p of each row of a family against the first, the smallest possible p, and the seeds."""
+    tables = [mean_by_seed(complete[name]) for name in family.values()]
+    seeds = sorted(set(tables[0]).intersection(*tables[1:]))
+    if not seeds:
         return dict.fromkeys(family), 1.0, 0
-    scores = np.array([[table[block] for table in tables] for block in blocks])
+    scores = np.array([[table[seed] for table in tables] for seed in seeds])
     p_values = with_best_p(scores, 0, generator)
-    return dict(zip(family, map(float, p_values), strict=True)), smallest_p(len(blocks)), len(blocks)
+    return dict(zip(family, map(float, p_values), strict=True)), smallest_p(len(seeds)), len(seeds)
 
 
 def _place(pairing: Pairing, p: float | None) -> Place:
@@ -209,16 +209,15 @@ def _against(best: Sequence[Arm], other: Sequence[Arm]) -> Pairing:
 
 
 def _values(groups: Mapping[str, Sequence[Arm]], generator: np.random.Generator) -> dict[str, Summary]:
-    """Compute one number per group with one statistic per column: the IQM only if each group has enough values."""
-    tasks = {name: [list(arm.test_by_seed.values()) for arm in several] for name, several in groups.items()}
-    if all(sum(map(len, several)) >= BOOTSTRAP_FROM for several in tasks.values()):
-        return {name: summary(several, generator) for name, several in tasks.items()}
-    return {name: stratified_mean(several) for name, several in tasks.items()}
+    """Compute one number per group with one statistic per column: the IQM only if each group has enough seeds."""
+    values = {name: list(mean_by_seed(several).values()) for name, several in groups.items()}
+    statistic = statistic_of(min(map(len, values.values())))
+    return {name: summary(scores, generator, statistic) for name, scores in values.items()}
 
 
 def _seeds(arms: Sequence[Arm], counts: CountsByArm) -> tuple[int, int]:
     planned = [counts[key].seeds for arm in arms if (key := (arm.problem, arm.label)) in counts]
-    return sum(len(arm.test_by_seed) for arm in arms), sum(map(len, planned))
+    return len(mean_by_seed(arms)), len(frozenset[int]().union(*planned))
 
 
 def _said_of_incomplete(column: PublishedColumn, rows: int) -> list[str]:
@@ -230,14 +229,14 @@ def _said_of_incomplete(column: PublishedColumn, rows: int) -> list[str]:
     ]
 
 
-def _said_of(column: PublishedColumn, pairings: Sequence[Pairing], comparisons: int, blocks: int) -> list[str]:
+def _said_of(column: PublishedColumn, pairings: Sequence[Pairing], comparisons: int, seeds: int) -> list[str]:
     """Say what a column's tests can reach, and which comparisons to read with care."""
     if not pairings:
         return []
-    reach = smallest_p(blocks) if blocks else 1.0
-    text = f"{column.title}: {comparisons} comparisons with the best over {blocks} pairs reach p = {reach:.3g} at best"
+    reach = smallest_p(seeds) if seeds else 1.0
+    text = f"{column.title}: {comparisons} comparisons with the best over {seeds} seeds reach p = {reach:.3g} at best"
     if reach > SIGNIFICANCE:
-        text += f", so no arm can be told from the best and none is marked; {pairs_needed()} pairs could"
+        text += f", so no arm can be told from the best and none is marked; {pairs_needed()} seeds could"
     notes = [f"{text}."]
     for mark, marked in (
         ("were computed on mixed hardware, ranks or torch versions", [len(one.environments) > 1 for one in pairings]),
@@ -260,8 +259,8 @@ def _notes(chosen: Selection, cells: Iterable[Cell], problems: Sequence[Problem]
     notes = [f"{chosen.score.split('_')[0]} scores; mean ± half of the 95% t interval over seeds, n in brackets."]
     if "IQM" in kinds:
         notes.append(
-            "IQM: mean of the middle half of all values, with its 95% bootstrap interval, stratified over problems;"
-            f" given if every arm of a column has {BOOTSTRAP_FROM} values or more."
+            "IQM: mean of the middle half of the seeds, with its 95% bootstrap interval;"
+            f" given if every arm of a column has {BOOTSTRAP_FROM} seeds or more."
         )
     notes.append(
         "Bold: the highest of the column, and (marked =) every arm that cannot be told from it: the sign-flip test,"

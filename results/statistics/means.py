@@ -1,8 +1,8 @@
 """Means and interquartile means with their intervals; numbers in, numbers out.
 
 Below `BOOTSTRAP_FROM` values intervals are Student's t, because a bootstrap of few values covers too little. From there
-on they are those of the interquartile mean, with a bootstrap stratified over tasks (Agarwal et al. 2021) and expanded
-for small strata (Hesterberg 2015).
+on they are those of the interquartile mean (Agarwal et al. 2021), with a bootstrap that is expanded for few values
+(Hesterberg 2015).
 """
 
 import math
@@ -15,8 +15,10 @@ from scipy import special
 
 LEVEL = 0.95
 BOOTSTRAP_FROM = 15
-"""From this many values, over all tasks, the interquartile mean and its bootstrap are used."""
+"""From this many values the interquartile mean and its bootstrap are used."""
 RESAMPLES = 4_999
+
+Statistic = Literal["mean", "IQM"]  # IQM is the mean of the middle half
 
 
 @dataclass(frozen=True)
@@ -32,15 +34,10 @@ class Mean:
 
 @dataclass(frozen=True)
 class Summary:
-    """One number for values of one task or several, with its 95% interval.
+    """One number for n values with its 95% interval; low and high are None for a single value."""
 
-    Attributes:
-        low, high: None if a task has a single value, so that no interval can be given.
-    """
-
-    statistic: Literal["mean", "IQM"]  # what the number is; IQM is the mean of the middle half of all values
-    n: int  # number of values, over all tasks
-    tasks: int  # number of tasks
+    statistic: Statistic
+    n: int
     value: float | None
     low: float | None
     high: float | None
@@ -69,46 +66,35 @@ def mean_interval(values: Sequence[float]) -> Mean:
     return Mean(n, centre, deviation, centre - half, centre + half)
 
 
-def summary(tasks: Sequence[Sequence[float]], generator: np.random.Generator) -> Summary:
-    """Summarise values of several tasks: by their mean below `BOOTSTRAP_FROM` values, by their IQM from there on.
+def statistic_of(n: int) -> Statistic:
+    """Return what n values are summarised by: their mean below `BOOTSTRAP_FROM`, their IQM from there on."""
+    return "mean" if n < BOOTSTRAP_FROM else "IQM"
+
+
+def centre(values: np.ndarray, statistic: Statistic) -> np.ndarray:
+    """Return that number of the values, along the last axis."""
+    found: np.ndarray = iqm(values) if statistic == "IQM" else values.mean(axis=-1)
+    return found
+
+
+def summary(values: Sequence[float], generator: np.random.Generator, statistic: Statistic) -> Summary:
+    """Summarise independent values by their mean or their IQM, with its 95% interval.
 
     Args:
-        tasks: the values of each task; tasks without values are left out.
-        generator: draws the bootstrap's resamples; not used without a bootstrap.
+        generator: draws the bootstrap's resamples; not used for a mean.
 
     Raises:
-        ValueError: a value is not finite.
-    """
-    strata = [finite(values) for values in tasks if len(values)]
-    if sum(map(len, strata)) < BOOTSTRAP_FROM:
-        return stratified_mean(strata)
-    return iqm_interval(strata, generator)
-
-
-def stratified_mean(tasks: Sequence[Sequence[float] | np.ndarray]) -> Summary:
-    """Average the tasks' means; the 95% interval is Welch's, with Satterthwaite's degrees of freedom (1946).
-
-    The tasks are fixed, not a random sample; only the values in each vary. With one task it is `mean_interval`.
+        ValueError: a value is not finite, or there is none for an IQM.
 
     Example:
-        >>> summed_up = stratified_mean([[0.8, 0.9], [0.5, 0.7]])
-        >>> summed_up.n, summed_up.tasks, round(summed_up.value, 3)
-        (4, 2, 0.725)
+        >>> summed_up = summary([0.9, 0.8, 0.85], np.random.default_rng(0), statistic_of(3))
+        >>> summed_up.statistic, round(summed_up.value, 3), round(summed_up.low, 3), round(summed_up.high, 3)
+        ('mean', 0.85, 0.726, 0.974)
     """
-    strata = [finite(values) for values in tasks]
-    n, count = sum(map(len, strata)), len(strata)
-    if not count:
-        return Summary("mean", 0, 0, None, None, None)
-    centre = math.fsum(float(values.mean()) for values in strata) / count
-    if min(map(len, strata)) < 2:
-        return Summary("mean", n, count, centre, None, None)
-    parts = [float(values.var(ddof=1)) / len(values) for values in strata]
-    variance = math.fsum(parts)
-    if variance == 0:
-        return Summary("mean", n, count, centre, centre, centre)
-    degrees = variance**2 / math.fsum(part**2 / (len(values) - 1) for part, values in zip(parts, strata, strict=True))
-    half = t_quantile(degrees) * math.sqrt(variance) / count
-    return Summary("mean", n, count, centre, centre - half, centre + half)
+    if statistic == "IQM":
+        return iqm_interval(values, generator)
+    found = mean_interval(values)
+    return Summary("mean", found.n, found.mean, found.low, found.high)
 
 
 def iqm(values: np.ndarray) -> np.ndarray:
@@ -119,27 +105,26 @@ def iqm(values: np.ndarray) -> np.ndarray:
     return mean
 
 
-def iqm_interval(tasks: Sequence[Sequence[float] | np.ndarray], generator: np.random.Generator) -> Summary:
-    """Compute the IQM of all values with its 95% bootstrap interval, resampled within each task.
+def iqm_interval(values: Sequence[float] | np.ndarray, generator: np.random.Generator) -> Summary:
+    """Compute the IQM of independent values with its 95% bootstrap interval.
 
     The percentiles are those of Hesterberg's expanded interval (The American Statistician 69, 2015): wider, as t is
-    wider than the normal, and by sqrt(m / (m - 1)) for the m values of the smallest task. Tasks with more values weigh
-    more.
+    wider than the normal, and by sqrt(n / (n - 1)).
 
     Raises:
-        ValueError: a value is not finite, or a task has no value.
+        ValueError: a value is not finite, or there is none.
     """
-    strata = [finite(values) for values in tasks]
-    n, count, smallest = sum(map(len, strata)), len(strata), min(map(len, strata), default=0)
-    if not smallest:
-        raise ValueError("expected at least one value in every task, given none")
-    centre = float(iqm(np.concatenate(strata)))
-    if smallest < 2:
-        return Summary("IQM", n, count, centre, None, None)
-    drawn = [values[generator.integers(0, len(values), (RESAMPLES, len(values)))] for values in strata]
-    tail = float(special.ndtr(-math.sqrt(smallest / (smallest - 1)) * t_quantile(n - count)))
-    low, high = np.quantile(iqm(np.concatenate(drawn, axis=1)), [tail, 1 - tail])
-    return Summary("IQM", n, count, centre, float(low), float(high))
+    data = finite(values)
+    n = len(data)
+    if not n:
+        raise ValueError("expected at least one value, given none")
+    middle = float(iqm(data))
+    if n < 2:
+        return Summary("IQM", n, middle, None, None)
+    drawn = data[generator.integers(0, n, (RESAMPLES, n))]
+    tail = float(special.ndtr(-math.sqrt(n / (n - 1)) * t_quantile(n - 1)))
+    low, high = np.quantile(iqm(drawn), [tail, 1 - tail])
+    return Summary("IQM", n, middle, float(low), float(high))
 
 
 def t_quantile(degrees: float, level: float = LEVEL) -> float:

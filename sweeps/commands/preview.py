@@ -168,13 +168,15 @@ def _summary(plan: Plan, cost: PlanCost, site: str, unit: str) -> Iterator[str]:
 def _what_can_be_settled(plan: Plan) -> str:
     """Say the smallest p that a sign-flip test of pairs with the same seed can reach: 2 / 2^n for n seeds.
 
+    Networks and data sets add none: they are averaged within a seed.
     With Holm's correction over all other arms of a network and data set, as in `compare`, p is as many times larger.
     """
-    seeds: dict[str, set[int]] = defaultdict(set)
+    seeds: dict[tuple[str, str, str], set[int]] = defaultdict(set)
     arms: dict[tuple[str, str], set[str]] = defaultdict(set)
     for trial in plan.trials:
-        seeds[trial.label].add(trial.settings.seed)
-        arms[trial.settings.network, trial.settings.dataset].add(trial.label)
+        problem = trial.settings.network, trial.settings.dataset
+        seeds[*problem, trial.label].add(trial.settings.seed)
+        arms[problem].add(trial.label)
     fewest = min(len(of_arm) for of_arm in seeds.values())
     others = max(1, max(len(labels) for labels in arms.values()) - 1)
     alone, corrected = smallest_p(fewest), min(1.0, others * smallest_p(fewest))

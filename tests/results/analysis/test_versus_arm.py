@@ -130,3 +130,38 @@ def test_the_pooled_table_says_what_its_pairs_share(tmp_path: Path) -> None:
     pooled = "\n".join(found).split("All together")[1]
     assert "Networks and data sets are these, not drawn from others" in pooled
     assert "share one training" in pooled
+
+
+def test_networks_are_averaged_within_seeds_before_anything_is_tested(tmp_path: Path) -> None:
+    trials = [
+        Trial(label=label, seed=seed, network=network, right=(right + seed,))
+        for label, right in (("base", 70), ("one", 71), ("two", 73), ("three", 75))
+        for network in ("net a", "net b")
+        for seed in range(6)
+    ]
+    found = lines(write_run(tmp_path, trials), "base", 0.2)
+    pooled = found[found.index("### All together") :]
+    assert "The unit is the seed" in "\n".join(pooled)
+    rows = {row["arm"]: row for row in table(pooled).values()}
+    assert {(row["seeds"], row["smallest p"], row["p (Holm)"]) for row in rows.values()} == {("6", "0.0312", "0.0938")}
+    assert "Of 3 better or worse, 0 remain with Holm's correction over these 3 comparisons." in "\n".join(pooled)
+
+
+def test_an_arm_with_failed_seeds_has_no_verdict_and_is_in_no_family(tmp_path: Path) -> None:
+    trials = [
+        Trial(label=label, seed=seed, network=network, right=(right + seed,))
+        for label, right in (("base", 70), ("other", 60), ("lucky", 90))
+        for network in ("net a", "net b")
+        for seed in range(8)
+        if not (label == "lucky" and seed > 5)
+    ]
+    trials += [Trial(label="lucky", seed=seed, network="net b", right=(95,), ended="failed") for seed in (6, 7)]
+    found = lines(write_run(tmp_path, trials), "base", 0.2)
+    first = table(found)
+    assert first["lucky"]["difference"] == "+20.00"
+    assert (first["lucky"]["p (Holm)"], first["lucky"]["it says"]) == ("–", "incomplete, 2 failed")
+    assert (first["other"]["p (Holm)"], first["other"]["it says"]) == ("0.00781", "worse")
+    pooled = found[found.index("### All together") :]
+    assert table(pooled)["lucky"]["it says"] == "incomplete, 2 failed"
+    assert "over these 1 comparisons" in "\n".join(pooled)
+    assert "1 rows lost seeds to failed trials" in "\n".join(pooled)

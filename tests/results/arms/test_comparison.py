@@ -16,6 +16,7 @@ from results.arms.comparison import (
     compare,
     transtailor_at,
 )
+from results.arms.verdict import verdict_word
 
 VGG = Problem("vgg11", "digits")
 RESNET = Problem("resnet18", "digits")
@@ -91,22 +92,47 @@ def test_the_baseline_is_full_fine_tuning_of_the_same_problem() -> None:
     assert {first.label for first, _ in against_baseline(arms)} == {"transtailor", "a longer one", "fine_tune"}
 
 
-def test_pooling_takes_problem_and_seed_as_blocks() -> None:
+def test_several_problems_are_averaged_within_each_seed() -> None:
     points = []
-    for problem, gain in ((VGG, 0.1), (RESNET, 0.3)):
-        for seed in range(3):
+    for problem, gain, seeds in ((VGG, 0.1, range(6)), (RESNET, 0.3, range(7))):
+        for seed in seeds:
             points += [
-                point(problem=problem, seed=seed, test=0.5 + gain),
+                point(problem=problem, seed=seed, test=0.5 + gain + seed / 100),
                 point(problem=problem, seed=seed, label="fine_tune", asked=0.0, test=0.5),
             ]
     arms = arms_of(points, {})
     pairs = [(arm, baseline_of(arms, arm.problem)) for arm in transtailor_at(arms, 0.2)]
     pooled = compare([(first, second) for first, second in pairs if second is not None])
-    assert pooled.problem is None
-    assert pooled.result.difference.n == 6
-    assert pooled.result.difference.mean == pytest.approx(0.2)
-    assert pooled.result.smallest_p == 2 / 64
+    assert (pooled.problem, pooled.problems) == (None, 2)
+    found = pooled.result
+    assert (found.difference.n, found.unpaired, found.wins) == (6, 1, 6)  # one network alone has the seventh
+    assert found.difference.mean == pytest.approx(0.2 + 0.025)
+    assert found.difference.deviation == pytest.approx(0.01 * 3.5**0.5)  # of 0 to 5 hundredths, not of the networks
+    assert (found.p, found.smallest_p) == (2 / 64, 2 / 64)
     assert not pooled.shares_models
+
+
+def test_a_model_shared_within_one_problem_is_seen_over_several() -> None:
+    points = [
+        point(problem=problem, seed=seed, label=label, model_key=f"{problem}{label}{seed if problem == VGG else ''}")
+        for problem in (VGG, RESNET)
+        for label in ("transtailor", "fine_tune")
+        for seed in range(4)
+    ]
+    assert compare(against_baseline(arms_of(points, {}))).shares_models
+
+
+def test_an_arm_with_failed_trials_is_never_better_and_has_no_rank() -> None:
+    points = [point(seed=seed, validation=0.99, test=0.9 + seed / 1000) for seed in range(6)]
+    points += [point(seed=seed, label="fine_tune", asked=0.0, test=0.8, model_key=str(seed)) for seed in range(8)]
+    arms = arms_of(points, {}, {(VGG, "transtailor"): 2})
+    (pair,) = against_baseline(arms)
+    pairing = compare([pair])
+    assert (pairing.failed, verdict_word(pairing)) == (2, "incomplete, 2 failed")
+    assert pairing.doubts == ["2 of their trials failed, and the means are of the others"]
+    assert [(arm.label, arm.rank) for arm in arms] == [("transtailor", None), ("fine_tune", 1)]
+    lost = arms_of([*points, point(seed=9, label="fine_tune", asked=0.0, test=math.nan)], {})
+    assert compare(against_baseline(lost)).failed == 1
 
 
 def test_seeds_that_rest_on_one_model_are_told() -> None:

@@ -69,7 +69,7 @@ def test_nothing_is_marked_where_the_seeds_cannot_settle_anything(tmp_path: Path
     assert {cell(made, name).place for name in ("best", "far")} == {"unsettled"}
     assert "**" not in "\n".join(TEXTS["markdown"](published_page(made)))
     assert any("reach p = 0.0625 at best, so no arm can be told" in note for note in made.notes)
-    assert any("6 pairs could" in note for note in made.notes)
+    assert any("6 seeds could" in note for note in made.notes)
 
 
 def test_one_seed_has_numbers_and_says_that_there_is_no_interval(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_equal_rows_are_one_in_a_family(tmp_path: Path) -> None:
         for seed, right in enumerate(CLOSE)
     ]
     made = table(tmp_path, [*trials(best=BEST), *same])
-    assert any("1 comparisons with the best over 7 pairs" in note for note in made.notes)
+    assert any("1 comparisons with the best over 7 seeds" in note for note in made.notes)
     assert cell(made, "again").p == cell(made, "once").p
 
 
@@ -130,22 +130,32 @@ def test_mixed_hardware_and_a_shared_source_are_said(tmp_path: Path) -> None:
     assert "train source: 6 seeds share one training" in notes
 
 
-def test_several_problems_have_a_column_for_all_and_an_iqm_from_fifteen_values(tmp_path: Path) -> None:
-    nets = ("net", "other", "third")
+def test_the_column_of_all_problems_has_the_seed_as_unit(tmp_path: Path) -> None:
+    nets = {"net": 0, "other": -5, "third": -1}
     several = [
-        Trial(label=label, seed=seed, right=(right,), network=net)
-        for net in nets
+        Trial(label=label, seed=seed, right=(right + plus,), network=net)
+        for net, plus in nets.items()
         for label, of in (("best", BEST), ("far", FAR))
         for seed, right in enumerate(of)
+        if (net, label, seed) != ("third", "far", 6)  # not there yet
     ]
     made = table(tmp_path, several)
     assert [column.title for column in made.columns][-1] == "all together"
     found = cell(made, "best", 3).value
-    assert (found.statistic, found.n, found.tasks) == ("IQM", 21, 3)
-    pooled = sorted(BEST * 3)[5:-5]  # a quarter of 21 is 5
-    assert found.value == pytest.approx(sum(pooled) / len(pooled) / 100)
-    assert cell(made, "best", 0).value.statistic == "mean"
-    assert cell(made, "far", 3).place == "behind"
+    mean = mean_interval([right / 100 - 0.02 for right in BEST])
+    assert (found.statistic, found.n) == ("mean", 7)
+    assert (found.value, found.low, found.high) == pytest.approx((mean.mean, mean.low, mean.high))
+    far = cell(made, "far", 3)
+    assert (far.place, far.value.n, far.seeds) == ("behind", 6, (6, 7))
+    assert (far.p, far.smallest_p) == (2 / 2**6, 2 / 2**6)  # 20 blocks of a network and a seed would give 0.0001
+    assert any(note.startswith("all together: each seed's mean over the networks") for note in made.notes)
+
+
+def test_from_fifteen_seeds_on_a_column_has_an_iqm(tmp_path: Path) -> None:
+    many = [*BEST, *CLOSE, 95]
+    found = cell(table(tmp_path, trials(best=many, far=[80] * 15)), "best").value
+    middle = sorted(many)[3:-3]
+    assert (found.statistic, found.n, found.value) == ("IQM", 15, pytest.approx(sum(middle) / len(middle) / 100))
 
 
 def test_scores_that_are_no_numbers_are_counted_and_refused_where_there_are_no_others(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ import pytest
 from results.statistics.fronts import resamples
 from results.statistics.means import iqm_interval, summary
 
-VALUES = np.random.default_rng(0).normal(0.5, 1, (3, 20))
+VALUES = np.random.default_rng(0).normal(0.5, 1, 20)
 DRAWING: dict[str, Callable[[np.random.Generator], object]] = {
-    "iqm_interval": lambda generator: iqm_interval(list(VALUES), generator),
-    "summary": lambda generator: summary(list(VALUES), generator),
+    "iqm_interval": lambda generator: iqm_interval(VALUES, generator),
+    "summary": lambda generator: summary(list(VALUES), generator, "IQM"),
     "resamples": lambda generator: resamples(20, generator).tolist(),
 }
 
