@@ -58,7 +58,8 @@ audit: $(READY)  ## known vulnerabilities of the installed packages (pip-audit; 
 	  || { echo "make audit: either packages above have known vulnerabilities, or the index could not be reached:" \
 	  "then nothing was checked; repeat it on a machine with internet"; exit 1; }
 
-numbers: $(READY)  ## write the numbers in the prose of docs/results anew, from the committed points
+numbers: $(READY)  ## write the comparisons and the numbers in the prose of docs/results anew, from the committed points
+	$(BIN)/python -m tools.compared_pages
 	$(BIN)/python -m tools.numbers
 
 bench: $(READY)  ## half an hour: speed and memory against the alternatives; writes docs/results/

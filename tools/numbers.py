@@ -23,14 +23,18 @@ from typing import Any
 import duckdb
 import pandas
 
+from results.analysis.versus_arm import versus_arm_page
 from results.statistics.means import mean_interval
 from results.statistics.pairs import Paired, compare_pairs
+from results.text.page import Heading, Note, PageTable, Part
+from tools.compared_pages import RESULTS, kept_run
 from transtailor.files import write_file
 from transtailor.sources import ROOT
 
-RESULTS = ROOT / "docs" / "results"
 NUMBER = re.compile(r"(<!--=(?P<call>.*?)-->)(?P<value>[^<]*)(<!--\.-->)", re.DOTALL)
 MINUS = "−"
+TOGETHER = "All together"
+REMAIN = re.compile(r"Of (?P<settled>\d+) better or worse, (?P<remain>\d+) remain .* these (?P<comparisons>\d+) compar")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,7 +121,43 @@ def query(points: str, sql: str, *, digits: int = 0) -> str:
     return _text(float(row[0]), digits)
 
 
-CALLS: Mapping[str, Callable[..., str]] = {f.__name__: f for f in (difference, interval, p, mean, query)}
+def family(points: str, against: str, what: str, *, at: float | None = None, under: str = TOGETHER) -> str:
+    """A number of a table of `transtailor compare`: rows that are `settled`, those that `remain`, or `comparisons`."""
+    (found,) = [
+        match
+        for part in _under(points, against, at, under)
+        if isinstance(part, Note) and (match := REMAIN.search(part.text))
+    ]
+    return str(found[what])
+
+
+def cell(
+    points: str, against: str, arm: str, column: str, *, at: float | None = None, under: str = TOGETHER, asked: str = ""
+) -> str:
+    """A cell of the same table; `arm` "" takes the least number of the column."""
+    (table,) = [part for part in _under(points, against, at, under) if isinstance(part, PageTable)]
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    if not arm:
+        return min((str(row[column]) for row in rows if row[column] != "–"), key=float)
+    (row,) = [row for row in rows if row["arm"] == arm and str(row["asked %"]).startswith(asked)]
+    return str(row[column]).replace("-", MINUS)
+
+
+CALLS: Mapping[str, Callable[..., str]] = {f.__name__: f for f in (difference, interval, p, mean, query, family, cell)}
+
+
+def _under(points: str, against: str, at: float | None, heading: str) -> Sequence[Part]:
+    """What such a page has below a heading that begins with these words."""
+    parts = _compared(points, against, at)
+    (start,) = [n for n, part in enumerate(parts) if isinstance(part, Heading) and part.text.startswith(heading)]
+    ends = [n for n, part in enumerate(parts) if isinstance(part, Heading) and n > start]
+    return parts[start : ends[0] if ends else None]
+
+
+@cache
+def _compared(points: str, against: str, at: float | None) -> Sequence[Part]:
+    with kept_run(points) as run:
+        return [*versus_arm_page(run, against, at)]
 
 
 def _paired(points: str, arm: str, against: str, against_at: float | None, where: Mapping[str, Any]) -> Paired:
