@@ -16,7 +16,7 @@ WITH source AS (
     SELECT trial_id, any_value(stage_key) AS source FROM stages WHERE len(parents) = 0
     GROUP BY trial_id HAVING count(*) = 1
 ), ends AS (
-    SELECT label, seed, trial_id, point, validation_score FROM operating_points
+    SELECT label, seed, trial_id, point, validation_score FROM compared_points
     WHERE {where} AND (abs(asked_removed_macs_fraction - {asked}) < 1e-6 OR asked_removed_macs_fraction IS NULL)
     QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1
 ), chosen AS (

@@ -15,7 +15,7 @@ from results.store.views import literal
 
 WIDTHS = """
 WITH chosen AS (
-    SELECT trial_id, point, label, seed FROM operating_points
+    SELECT trial_id, point, label, seed FROM compared_points
     WHERE {problem} AND (abs(asked_removed_macs_fraction - {asked}) < 1e-6 OR asked_removed_macs_fraction IS NULL)
     QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1
 )
@@ -37,7 +37,7 @@ GROUP BY ALL ORDER BY ALL
 
 OVER_DATA = """
 WITH chosen AS (
-    SELECT trial_id, point, dataset, seed FROM operating_points
+    SELECT trial_id, point, dataset, seed FROM compared_points
     WHERE network = {network} AND label = {label}
         AND (abs(asked_removed_macs_fraction - {asked}) < 1e-6 OR asked_removed_macs_fraction IS NULL)
     QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1

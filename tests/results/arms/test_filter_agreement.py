@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from results.arms.filter_agreement import MOST_SEEDS, agreement_of_labels, agreement_of_seeds
+from results.plot.layers import OVER_DATA, WIDTHS
 from results.store.reader import Run, load
 from results.store.writer import Writer
 from tests.results.conftest import CODE, sha
@@ -135,3 +136,16 @@ def test_of_many_seeds_the_first_are_compared(tmp_path: Path) -> None:
         write(tmp_path, "a", seed, {"features.0": [1, 2]})
     with load(tmp_path) as run:
         assert labels(run)["a", "a"]["pairs"] == MOST_SEEDS * (MOST_SEEDS - 1) // 2
+
+
+def test_what_a_trial_wrote_before_it_failed_is_not_compared(tmp_path: Path, trial_row: Any) -> None:
+    for label in ("a", "b", "failed"):
+        write(tmp_path, label, 0, {"features.0": [0, 1, 2]})
+    lost = sha("failed", 0, "source", 0.5, 0.2)[:16]
+    Writer(tmp_path / "tables").write("trials", [trial_row(trial_id=lost, status="failed", error="RuntimeError: no")])
+    with load(tmp_path) as run:
+        assert {label for pair in labels(run) for label in pair} == {"a", "b"}
+        of = "network = 'n'"
+        widths = run.rows(WIDTHS.format(problem=of, asked=0.2))
+        over_data = run.rows(OVER_DATA.format(network="'n'", label="'failed'", asked=0.2) + "SELECT * FROM kept")
+    assert ({row["label"] for row in widths}, over_data) == ({"a", "b"}, [])

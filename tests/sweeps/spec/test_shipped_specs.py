@@ -39,6 +39,7 @@ OFFICIAL = {
     "trashnet_pool": (2_522, 1_009, 6),
     "trashnet_halves": (1_211, 242, 3),
 }
+BETA_MODES = ("fold", "sqrt", "grad", "raw", "off")
 TRASHNET = (403, 498, 410, 594, 480, 137)  # images of each class
 POOLS = {"trashnet": TRASHNET, "trashnet_pool": TRASHNET, "trashnet_halves": TRASHNET[3:]}
 ONE_DRAW = ("demo.toml", "tour.toml", "search.toml")  # they show the program; no claim about a method rests on them
@@ -238,6 +239,19 @@ def shrunk(settings: Mapping[str, Any]) -> TrialConfig:
         },
         "shrunk",
     )
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_label_that_names_a_mode_of_beta_has_that_mode(name: str, root: Path) -> None:
+    """A default may change; a label may not mean another mode then."""
+    wrong = [
+        (trial.label, trial.settings.values["method"].get("beta"))
+        for trial in make_plan(given(name, root)).trials
+        for mode in BETA_MODES
+        if mode in trial.label.replace(",", " ").split() and trial.settings.values["method"]["name"] == "transtailor"
+        if trial.settings.values["method"].get("beta") != mode
+    ]
+    assert wrong == []
 
 
 @pytest.fixture(scope="module")
