@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tailor import stages
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
@@ -30,6 +31,21 @@ SHORT_METHODS: dict[str, dict[str, Any]] = {
     "target_aware_adaptation": {"iterations": 1},
     "transtailor": {"steps": 1, "alpha_epochs": 1},
 }
+
+NOT_REACHED = {
+    "fine_tune_part",
+    "fold_importance",
+    "learn_ranking",
+    "load_weights",
+    "measure_norms",
+    "prune_best_of_random",
+    "prune_to_latency",
+    "reinitialise",
+    "remember_weights",
+    "shift_means",
+    "weigh_channels",
+}
+"""Kinds of stages that no method reaches at its defaults; this list may only become shorter."""
 
 
 @dataclass(frozen=True)
@@ -135,3 +151,11 @@ def test_what_a_stage_does_not_read_is_not_in_its_key(method: str, ranks: Proces
             compared += 1
             break  # the stages behind it have another parent
     assert compared > 3
+
+
+def test_the_kinds_that_are_not_covered_are_these() -> None:
+    raws = [BASE | {"method": {"name": method} | SHORT_METHODS.get(method, {})} for method in GOLDEN_IDS]
+    reached = {stage.kind for raw in raws for stage in planned(parse_trial(raw, "test"))}
+    classes = [one for one in vars(stages).values() if isinstance(one, type) and issubclass(one, Stage)]
+    kinds = {one.kind for one in classes if isinstance(getattr(one, "kind", None), str)}
+    assert kinds - reached == NOT_REACHED
