@@ -71,7 +71,7 @@ def preview(plan: Plan, site: str, *, runs: Path, cache: Path, command: Sequence
         yield _what_can_be_settled(plan)
     else:
         from sweeps.driver.display import time_text
-        from sweeps.search.outcome import plan_lines  # imports scipy, which only a search needs
+        from sweeps.search.costs import plan_lines
 
         slots = most_slots(capacity)
         yield from plan_lines(plan.searches, work_of, slots, None if durations is None else time_text)

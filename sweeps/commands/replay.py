@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from results.store.reader import load
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, modules_of, open_run
-from sweeps.search.outcome import BY_ORDER, rung_lines
+from sweeps.search.halving import BY_ORDER
+from sweeps.search.outcome import rung_lines
 from sweeps.search.records import Proposal
 from sweeps.search.run_search import read_proposals, replay
 from sweeps.spec.spec import load_spec

@@ -1,7 +1,7 @@
 """Trials of known seconds in the order of the driver: when they end. Their steps are as few as possible for that."""
 
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -74,13 +74,20 @@ def join_stages(trials: Iterable[tuple[str, Iterable[tuple[str, float, float]]]]
     return made
 
 
-def schedule(trials: Sequence[TimedTrial], slots: int, idle_s: float) -> tuple[float, float]:
+def schedule(
+    trials: Sequence[TimedTrial],
+    slots: int,
+    idle_s: float,
+    more: Callable[[Collection[str]], Sequence[TimedTrial]] = lambda _: (),
+) -> tuple[float, float]:
     """Run the trials on slots that exist from the start, in the driver's order, without failures.
 
     A free slot that was used last is taken first, so that others can be released.
 
     Args:
         idle_s: how long a slot is held between two trials.
+        more: of a search: called with the ids of the trials that wait or run, at the start and after each step, until
+            it returns no more trials. One that continues has the id of one that has ended.
 
     Returns:
         When the last trial ends, in seconds; and the slot-seconds held, without those before a slot's first trial and
@@ -109,7 +116,12 @@ def schedule(trials: Sequence[TimedTrial], slots: int, idle_s: float) -> tuple[f
         order += 1
         heapq.heappush(ends, (now_s + steps[number].seconds, order, trial_id, number))
 
-    while queue.waiting or ends:
+    while True:
+        while new := more(queue.live):
+            by_id |= {trial.trial_id: trial for trial in new}
+            queue = queue.grown(_queued(trial, attrgetter("work")) for trial in new)
+        if not (queue.waiting or ends):
+            return now_s, held_s
         while queue.could_start and (free_since_s or used < slots):
             if free_since_s:
                 held_s += min(now_s - free_since_s.pop(), idle_s)
@@ -125,7 +137,6 @@ def schedule(trials: Sequence[TimedTrial], slots: int, idle_s: float) -> tuple[f
             held_s += step.seconds
             queue.stage_finished(step.key)
             begin(trial_id, number + 1)
-    return now_s, held_s
 
 
 def critical_path_s(trials: Sequence[TimedTrial]) -> float:

@@ -11,6 +11,8 @@ from sweeps.search.records import Proposal, Score, ScoreKey, result_of
 from sweeps.spec.search_settings import SearchSettings
 from tailor.execution.dry_run import Rung
 
+BY_ORDER = "asynchronous: which settings continue depends on the order in which trials end, so runs and sites differ"
+
 
 def ladder(settings: SearchSettings) -> tuple[Rung, ...]:
     """Return the rungs before the end; none without halving.

@@ -1,130 +1,24 @@
-"""What a search costs at least and at most, and what it has found: lines for a person."""
+"""What a search has found, and what its rungs predict: lines for a person."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from typing import TypeVar
+from collections.abc import Iterator
 
 from results.statistics.means import mean_interval
 from results.store.reader import Run
 from results.text.number_format import SCALES
-from sweeps.planning.plan import PlannedTrial, cost_of, plan_trial, up_to
-from sweeps.search.halving import ladder
-from sweeps.search.proposals import trials_of
 from sweeps.search.records import Proposal
-from sweeps.search.simulated import simulate_search
-from sweeps.search.space import space_of
-from sweeps.spec.spec import Spec
-from tailor.core.errors import ConfigError
-from tailor.execution.dry_run import PlannedStage, Rung
+from tailor.execution.dry_run import Rung
 
-Value = TypeVar("Value", int, float)
-MOST_PLANNED = 2_000  # trials of a grid; a larger one is not planned, only counted
 CONFIRMED = """
 SELECT metric, seed, validation_score, test_score FROM measured_points WHERE trial_id IN (SELECT unnest(?))
 QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1 ORDER BY seed
 """
-
-
 RUNG_SCORES = """
 SELECT trial_id, rung, epochs, point, validation_score AS score FROM rungs
 UNION ALL SELECT trial_id, NULL, NULL, NULL, arg_max(validation_score, point)
 FROM operating_points JOIN trials USING (trial_id) WHERE status = 'finished' GROUP BY trial_id
 ORDER BY rung, trial_id
 """
-BY_ORDER = "asynchronous: which settings continue depends on the order in which trials end, so runs and sites differ"
-SIMULATED = 3  # searches with made-up scores
 WEAK, FEWEST = 0.6, 4  # a rank correlation; different scores for one
-
-
-def plan_lines(
-    spec: Spec,
-    work_of: Callable[[PlannedStage, str], float],
-    slots: int,
-    time_text: Callable[[float], str] | None,
-) -> Iterator[str]:
-    """Say how many trials a search runs, how its work compares with that of the whole grid, and how long it may take.
-
-    Args:
-        work_of: as in `cost_of`.
-        slots: trials at a time.
-        time_text: writes a work as a time; None: work is not in seconds.
-    """
-    assert spec.search is not None
-    space = space_of(spec)
-    size, seeds = sum(space.sizes), len(space.seeds)
-    most = min(spec.search.trials or size, size)
-    more = "" if spec.confirm is None else f", then the best {spec.confirm.top} with {spec.confirm.seeds} seeds"
-    together = min(most, spec.search.batch) if spec.search.reads_scores else most
-    yield f"search    {spec.search.sampler}: at most {most} of {size} settings, {together} at a time{more}"
-    counts = [most] if spec.search.halving is None else spec.search.halving.counts(most)
-    if len(counts) > 1:
-        runs = [
-            f"{count} to {rung or 'the end'}" for rung, count in zip([*ladder(spec.search), None], counts, strict=True)
-        ]
-        yield f"          of the settings run {', '.join(runs)}"
-    if spec.search.is_asynchronous:
-        yield f"          {BY_ORDER}"
-    confirming = 0 if spec.confirm is None else min(spec.confirm.top, most) * spec.confirm.seeds
-    yield f"          {most * seeds + confirming} trials at most, {size * seeds} in the grid; above is what runs first"
-    if size * seeds <= MOST_PLANNED:
-        yield from _against_grid(spec, counts, work_of, slots, time_text)
-
-
-def _against_grid(
-    spec: Spec,
-    counts: Sequence[int],
-    work_of: Callable[[PlannedStage, str], float],
-    slots: int,
-    time_text: Callable[[float], str] | None,
-) -> Iterator[str]:
-    """Compare the work of a search with that of the whole grid; `counts`: of settings that run to each rung."""
-    assert spec.search is not None
-    trials, rungs, seeds = _grid(spec), [*ladder(spec.search), None], len(space_of(spec).seeds)
-    grid = cost_of(trials, lambda _: False, work_of).work_shared
-    before, work = [0.0] * len(trials), 0.0
-    for rung, count in zip(rungs, counts, strict=True):
-        there = [up_to(trial, rung) for trial in trials]
-        costs = [cost_of([trial], lambda _: False, work_of).work_shared for trial in there]
-        most_alone = sum(sorted(cost - done for cost, done in zip(costs, before, strict=True))[-count * seeds :])
-        work += most_alone if any(before) else min(most_alone, cost_of(there, lambda _: False, work_of).work_shared)
-        before = costs
-    share = min(1.0, work / grid) if grid else 0.0
-    yield f"          the search alone takes at most {share:.2f} of the grid's work, before confirmation"
-    if spec.search.is_replayable and grid:
-        made = [simulate_search(spec, work_of, slots=slots, seed=seed) for seed in range(SIMULATED)]
-        count_text, shares = (
-            span([one.trials for one in made], str),
-            span([one.work / grid for one in made], "{:.2f}".format),
-        )
-        took = (
-            "" if time_text is None else f", {span([one.makespan for one in made], time_text)} with {slots} at a time"
-        )
-        yield f"          simulated {SIMULATED} times: {count_text} trials, {shares} of the grid's work in all{took}"
-    if spec.search.halving is not None and spec.search.halving.epochs:
-        states = sorted(up_to(trial, rungs[0]).stages[-1].stored_bytes for trial in trials)
-        stored_mb = sum(states[-counts[0] * seeds :]) / 1e6
-        yield f"          states at rungs take at most {stored_mb:,.1f} MB of the run's folder"
-
-
-def _grid(spec: Spec) -> list[PlannedTrial]:
-    """All settings that are not refused."""
-    space, trials = space_of(spec), []
-    for number in range(sum(space.sizes)):
-        one = Proposal(
-            number=number, batch=0, purpose="search", candidate=space.at(number), seeds=space.seeds, drawn_by="grid"
-        )
-        with suppress(ConfigError):  # it would be refused
-            trials += [plan_trial(trial) for trial in trials_of(spec, one)]
-    return trials
-
-
-def span(values: Sequence[Value], write: Callable[[Value], str]) -> str:
-    """The least and the largest value; one if they are written alike.
-
-    >>> span([2, 1, 3], str)
-    '1 to 3'
-    """
-    return " to ".join(dict.fromkeys([write(min(values)), write(max(values))]))
 
 
 def rung_lines(tables: Run) -> Iterator[str]:

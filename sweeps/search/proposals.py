@@ -87,6 +87,12 @@ def next_batch(
     return []
 
 
+def live_limit(spec: Spec) -> int:
+    """Return how many trials wait or run at most: a decision is made when there are fewer."""
+    assert spec.search is not None
+    return spec.search.batch * len(space_of(spec).seeds) if spec.search.is_asynchronous else 1
+
+
 def trials_of(spec: Spec, proposal: Proposal) -> tuple[Expanded, ...]:
     """Return the trials of a proposal, one for each seed; none if it was refused.
 
@@ -136,7 +142,7 @@ def _search(
             number=number, batch=batch, purpose="search", candidate=candidate, seeds=space.seeds, drawn_by=drawn_by,
             unscored=unscored, rung=rung,
         )  # fmt: skip
-        decision = _with_trials(spec, proposal, trial_ids)
+        decision = with_trials(spec, proposal, trial_ids)
         yield decision
         number += 1
         refused += decision.proposal.refusal is not None
@@ -172,8 +178,8 @@ def _continued(
         yield Decision(proposal=proposal, trials=planned_trials(spec, proposal))
 
 
-def _with_trials(spec: Spec, proposal: Proposal, others: set[str]) -> Decision:
-    """A proposal with its trials, or with the reason why it has none."""
+def with_trials(spec: Spec, proposal: Proposal, others: Collection[str]) -> Decision:
+    """Return a proposal with its trials, or with the reason why it has none; `others`: ids that it may not have."""
     try:
         trials = planned_trials(spec, proposal)
     except ConfigError as error:
@@ -181,7 +187,7 @@ def _with_trials(spec: Spec, proposal: Proposal, others: set[str]) -> Decision:
     if len(trials) < len(proposal.seeds):
         return Decision(proposal=replace(proposal, refusal="[[exclude]] leaves it out"), trials=())
     ids = tuple(trial.trial_id for trial in trials)
-    if others & {*ids}:
+    if not {*ids}.isdisjoint(others):
         return Decision(proposal=replace(proposal, refusal="it is the same trial as another setting"), trials=())
     return Decision(proposal=replace(proposal, trial_ids=ids), trials=trials)
 
@@ -210,7 +216,7 @@ def _confirm(
             number=number, batch=batch, purpose="confirm", candidate=best.candidate, confirms=best.origin,
             seeds=tuple(range(first, first + spec.confirm.seeds)), drawn_by="best", unscored=unscored,
         )  # fmt: skip
-        yield _with_trials(spec, proposal, set())
+        yield with_trials(spec, proposal, set())
 
 
 def best_of(earlier: Sequence[Proposal], scores: Mapping[ScoreKey, Score], confirm: ConfirmSettings) -> list[Proposal]:

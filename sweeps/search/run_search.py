@@ -17,7 +17,7 @@ from sweeps.planning.plan import Plan, PlannedTrial, make_plan, up_to
 from sweeps.run.run_folder import RunFolder, add_trials, open_run
 from sweeps.search.checks import refuse_impossible
 from sweeps.search.halving import is_longer, ladder, stopped_trials, with_eta
-from sweeps.search.proposals import Decision, Searcher, next_batch, trials_of
+from sweeps.search.proposals import Decision, Searcher, live_limit, next_batch, trials_of
 from sweeps.search.records import Proposal, Score, ScoreKey
 from sweeps.search.samplers import Sampling
 from sweeps.search.space import SearchCandidate, space_of
@@ -126,9 +126,7 @@ class RunSearch:
         Writes:
             the proposals and their planned trials.
         """
-        assert self.spec.search is not None
-        most = self.spec.search.batch * len(space_of(self.spec).seeds) if self.spec.search.is_asynchronous else 1
-        if len(live) >= most:
+        if len(live) >= live_limit(self.spec):
             return ()
         while decisions := next_batch(self.spec, self.proposals, scores, self._why_over(), self._searcher, live):
             self.proposals += [decision.proposal for decision in decisions]

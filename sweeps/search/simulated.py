@@ -1,11 +1,11 @@
 """A search with made-up scores: what it may take, before anything has run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from sweeps.planning.plan import PlannedTrial
-from sweeps.scheduling.timed import join_stages, schedule
-from sweeps.search.proposals import next_batch
+from sweeps.scheduling.timed import TimedStep, TimedTrial, schedule
+from sweeps.search.proposals import live_limit, next_batch
 from sweeps.search.records import Proposal, Score, ScoreKey
 from sweeps.search.samplers import Sampling
 from sweeps.search.space import SearchCandidate, space_of
@@ -20,13 +20,15 @@ class SimulatedSearch:
 
     trials: int  # also stopped ones, and those that confirm
     work: float  # of all distinct stages
-    makespan: float  # on the slots, in the unit of `work`; a batch begins when the one before has ended
+    makespan: float  # on the slots, in the unit of `work`
 
 
 def simulate_search(
     spec: Spec, work_of: Callable[[PlannedStage, str], float], *, slots: int, seed: int
 ) -> SimulatedSearch:
     """Make all decisions of a search by scores that are drawn for each setting, on an empty cache.
+
+    A decision is made as in a run: when a batch has ended, or asynchronously as soon as a trial has.
 
     Args:
         spec: with [search] whose decisions can be replayed.
@@ -37,29 +39,46 @@ def simulate_search(
     assert spec.search is not None
     made: list[Proposal] = []
     scores: dict[ScoreKey, Score] = {}
+    running: dict[str, Proposal] = {}
+    reached: dict[str, PlannedTrial] = {}  # each trial, up to the rung to which it runs or has run
     work: dict[str, float] = {}
-    ids: set[str] = set()
-    makespan, sampling = 0.0, Sampling(space_of(spec), spec.search)
-    while batch := next_batch(spec, made, scores, searcher=sampling):
-        left = []
-        for decision in batch:
-            made.append(decision.proposal)
-            for trial in decision.trials:
-                ids.add(trial.trial_id)
-                left.append((trial.trial_id, _new_stages(trial, work, work_of)))
-                scores[trial.trial_id, decision.proposal.rung] = _score(decision.proposal.candidate, seed)
-        work |= {key: amount for _, stages in left for key, amount, _ in stages}
-        makespan += schedule(join_stages(left, spec.resources.ranks), slots, idle_s=0.0)[0]
-    return SimulatedSearch(trials=len(ids), work=sum(work.values()), makespan=makespan)
+    sampling = Sampling(space_of(spec), spec.search)
+
+    def timed(trial: PlannedTrial) -> TimedTrial:
+        work.update(added_work(trial, reached.get(trial.trial_id), work_of) | work)
+        reached[trial.trial_id] = trial
+        steps = [TimedStep(key=s.key, work=work[s.key], ends_s=(work[s.key],)) for s in trial.stages]
+        return TimedTrial(trial_id=trial.trial_id, ranks=spec.resources.ranks, steps=tuple(steps))
+
+    def more(live: Collection[str]) -> list[TimedTrial]:
+        for trial_id in running.keys() - live:
+            ended = running.pop(trial_id)
+            scores[trial_id, ended.rung] = _score(ended.candidate, seed)
+        while len(live) < live_limit(spec) and (batch := next_batch(spec, made, scores, None, sampling, live)):
+            made.extend(decision.proposal for decision in batch)
+            running.update({key: one.proposal for one in batch for key in one.proposal.trial_ids})
+            if trials := [timed(trial) for decision in batch for trial in decision.trials]:
+                return trials
+        return []
+
+    makespan, _ = schedule((), slots, 0.0, more)
+    return SimulatedSearch(trials=len(reached), work=sum(work.values()), makespan=makespan)
 
 
-def _new_stages(
-    trial: PlannedTrial, computed: dict[str, float], work_of: Callable[[PlannedStage, str], float]
-) -> list[tuple[str, float, float]]:
-    """The stages that no batch before has computed: key, work, and time, which is the same."""
-    new = [stage for stage in trial.stages if stage.key not in computed]
-    amounts = [work_of(stage, trial.settings.network) for stage in new]
-    return [(stage.key, amount, amount) for stage, amount in zip(new, amounts, strict=True)]
+def added_work(
+    trial: PlannedTrial, before: PlannedTrial | None, work_of: Callable[[PlannedStage, str], float]
+) -> dict[str, float]:
+    """Return the work by stage of what a trial computes in addition to what it has done.
+
+    Args:
+        before: the same trial up to the rung where it rests; None: it begins.
+        work_of: as in `cost_of`; that of a part of a fine-tuning counts from its first epoch.
+    """
+    done = {stage.key for stage in before.stages} if before is not None else set()
+    added = {s.key: work_of(s, trial.settings.network) for s in trial.stages if s.key not in done}
+    if before is not None and (continued := trial.stages[len(before.stages) - 1].key) in added:
+        added[continued] = max(0.0, added[continued] - work_of(before.stages[-1], trial.settings.network))
+    return added
 
 
 def _score(candidate: SearchCandidate, seed: int) -> Score:

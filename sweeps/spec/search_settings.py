@@ -33,15 +33,18 @@ class HalvingSettings(BaseModel):
     """Continue the best so far as soon as `eta` trials have reached a rung, without waiting for the others; which
     settings continue then depends on the order in which trials end."""
 
-    def counts(self, settings: int) -> list[int]:
-        """Return how many settings run to each rung, and at last to the end.
+    def counts(self, settings: int, *, at_most: bool = False) -> list[int]:
+        """Return how many settings run to each rung, and at last to the end, if none fails.
+
+        Asynchronously at least as many do, and all but the first `eta - 1` if each is better than those before.
 
         >>> HalvingSettings(eta=3, epochs=(2, 6)).counts(24)
         [24, 8, 3]
         """
         found = [settings]
         for _ in (*self.epochs, *self.points):
-            found.append(-(-found[-1] // self.eta))
+            best = found[-1] - self.eta + 1 if at_most and self.asynchronous else 0
+            found.append(max(best, -(-found[-1] // self.eta)))
         return found
 
 

@@ -187,7 +187,7 @@ def test_with_extend_more_settings_continue(serial: tuple[Path, str], tmp_path: 
 def test_a_plan_says_what_runs_first_and_what_runs_at_most(tmp_path: Path) -> None:
     said = launch(tmp_path, "--plan")
     assert "tpe: at most 8 of 40 settings, 3 at a time, then the best 2 with 2 seeds" in said
-    assert "12 trials at most, 40 in the grid" in said
+    assert "12 trials if none fails, 40 in the grid" in said
     assert "simulated 3 times: 12 trials, " in said
     assert not (tmp_path / "runs").exists()
 
