@@ -15,9 +15,9 @@ if __name__ == "__main__":
 
 import argparse
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from benchmarks.record import RESULTS, Measured, spread, write
+from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
 from benchmarks.schedulers import OURS, Contender, Run, measure, run_ours, run_stock_defaults, run_stock_reused
 
 COLUMNS = (
@@ -29,7 +29,11 @@ COLUMNS = (
     "s_per_trial_quartiles",
     "times_ours",
     "s_outside",
+    "goal",
+    "verdict",
 )
+TUNE = "stock Tune, reuse_actors=True"
+GOAL_OF_TUNES = 1.1  # ours / stock Tune with reused actors
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,21 +51,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
             runs[one.name].append(measure(one, trials[one.name], options.slots))
             seconds = runs[one.name][-1].per_trial_s
             print(f"round {number + 1} of {rounds}: {one.name}: {seconds:.4f} s per trial", file=sys.stderr, flush=True)
-    rows = tuple(_row(name, found, options.slots, runs[OURS]) for name, found in runs.items())
+    rows = tuple(row(name, found, options.slots, runs) for name, found in runs.items())
     write(Measured(title="An empty trial", columns=COLUMNS, rows=rows, notes=NOTES), options.out)
     return 0
 
 
-def _row(name: str, runs: list[Run], slots: int, ours: list[Run]) -> tuple[str | int | float, ...]:
+def row(name: str, runs: list[Run], slots: int, all_runs: Mapping[str, list[Run]]) -> tuple[Cell, ...]:
+    """The row of a scheduler; ours has the verdict."""
     each = [run.per_trial_s for run in runs]
-    times = statistics.median(each) / statistics.median(run.per_trial_s for run in ours)
+    ours, tune = (statistics.median(run.per_trial_s for run in all_runs[of]) for of in (OURS, TUNE))
+    times = statistics.median(each) / ours
     outside = statistics.median(run.outside_s for run in runs)
-    return name, slots, len(runs[0].ends_s), len(runs), statistics.median(each), spread(each), times, outside
+    goal = f"/ {TUNE} <= {GOAL_OF_TUNES}" if name == OURS else None
+    judged = None if goal is None else f"{ours / tune:.2f}: {verdict(ours / tune <= GOAL_OF_TUNES)}"
+    return (
+        name,
+        slots,
+        len(runs[0].ends_s),
+        len(runs),
+        statistics.median(each),
+        spread(each),
+        times,
+        outside,
+        goal,
+        judged,
+    )
 
 
 CONTENDERS = (
     Contender(name=OURS, run=run_ours, trials=300, quick_trials=60),
-    Contender(name="stock Tune, reuse_actors=True", run=run_stock_reused, trials=300, quick_trials=60),
+    Contender(name=TUNE, run=run_stock_reused, trials=300, quick_trials=60),
     Contender(name="stock Tune, defaults", run=run_stock_defaults, trials=24, quick_trials=8),
 )
 

@@ -50,6 +50,7 @@ GIVEN_UP_S = 900.0
 DRIVER, SLOT, RANK, WARM, RAY = "driver", "slot", "rank", "the process that forks ranks", "Ray itself"
 PRIVATE = "rank, what it shares with none"
 COLUMNS = ("what", "unit", "median", "most", "limit", "verdict")
+GOAL_PRIVATE_MB = 100
 FORKS = "hpc.ranks.warm_process"
 MB = 1e6
 
@@ -145,7 +146,9 @@ def memory_rows(seen: Seen) -> Iterator[tuple[Cell, ...]]:
     for name, found in kinds.items():
         if not found:
             raise RuntimeError(f"no process was seen that is a {name}")
-        yield name, "MB", statistics.median(found) / MB, max(found) / MB, None, None
+        median_mb = statistics.median(found) / MB
+        judged = (GOAL_PRIVATE_MB, verdict(median_mb <= GOAL_PRIVATE_MB)) if name == PRIVATE else (None, None)
+        yield name, "MB", median_mb, max(found) / MB, *judged
 
 
 def disk_rows(seen: Seen, spec: Path, folder: Path) -> Iterator[tuple[Cell, ...]]:
@@ -181,6 +184,7 @@ NOTES = (
     "Memory is PSS: what processes share is divided among them. Driver, slot and rank: of one process; Ray itself: of "
     "all its own processes together. A slot is the process that keeps one trial going, its rank the one that trains, "
     f"warm from trial to trial. Looked at every {LOOK_EVERY_S:g} s; the median is over all looks, idle ones included.",
+    "What a rank shares with none is its USS; its limit is held against the median.",
     "The sweep: TransTailor of three steps, fine-tuning and pruning to two budgets, 10 epochs, one rank per trial.",
     "Bytes are those of the files, without what a file system adds. A plan estimates tensors alone, without what is "
     "written beside them.",

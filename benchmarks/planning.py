@@ -123,14 +123,15 @@ def row(asked: Asked, times: Sequence[Taken]) -> tuple[Cell, ...]:
     """A row of the table: medians over runs, the largest peak."""
     walls = [each.wall_s for each in times]
     peak_gb = max(each.peak_gb for each in times)
-    is_met = statistics.median(walls) < asked.goal_s and (asked.goal_gb is None or peak_gb < asked.goal_gb)
+    cpu_s = statistics.median(each.cpu_s for each in times)
+    is_met = cpu_s <= asked.goal_s and (asked.goal_gb is None or peak_gb <= asked.goal_gb)
     return (
         asked.what,
         asked.trials,
         asked.runs,
         statistics.median(walls),
         spread(walls),
-        statistics.median(each.cpu_s for each in times),
+        cpu_s,
         peak_gb,
         asked.goal_s,
         asked.goal_gb,
@@ -145,7 +146,8 @@ NOTES = (
     "iterative pruning and fine-tuning on two networks, with more and more seeds; eight stages per trial on average.",
     "Launched again: the run has a file of its own for each trial's end, as the driver writes them. The time is until "
     "the launch says that nothing is left; the report comes after that. Its memory is not below the benchmark's.",
-    "cpu_s: seconds of processor time; on a machine that does other things meanwhile it says more than wall_s.",
+    "cpu_s: seconds of processor time, against which the goals are held; on a machine that does other things meanwhile "
+    "it says more than wall_s.",
 )
 
 

@@ -1,7 +1,7 @@
 """The time lost between trials, compared with other schedulers, and how soon ranks begin again, also after a death.
 
-    python benchmarks/scheduling.py                  # four minutes
-    python benchmarks/scheduling.py --trials 1000    # ten: our trials of one second each, as the goal has them
+    python benchmarks/scheduling.py                  # six minutes
+    python benchmarks/scheduling.py --trials 1000    # twenty: as many trials of one second as the goal has
     python benchmarks/scheduling.py --quick          # one and a half
 
 The trials of one second only wait, so that schedulers are compared and not the processor time that they leave; each
@@ -43,7 +43,8 @@ RANKS = 2
 TRIALS, QUICK_TRIALS = 200, 20
 WARM_TRIALS, QUICK_WARM_TRIALS = 100, 10
 DEATHS, QUICK_DEATHS = 3, 2
-GOAL_OVERHEAD_FRACTION, GOAL_BETWEEN_S, GOAL_REPLACED_S = 0.03, 0.1, 3.0
+GOAL_OF_TUNES, GOAL_BETWEEN_S, GOAL_REPLACED_S = 1.1, 0.1, 1.0
+TUNE = "stock Tune, reuse_actors=True"
 SPEC = """
 name = "warm"
 [resources]
@@ -80,7 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
     parser = argparse.ArgumentParser(description="what a sweep loses between trials, beside other schedulers")
     parser.add_argument("--quick", action="store_true", help="fewer trials of all: for a look, not for a record")
-    parser.add_argument("--trials", type=int, default=TRIALS, help="ours of one second each (default: %(default)s)")
+    parser.add_argument(
+        "--trials", type=int, default=TRIALS, help="ours and stock Tune's of one second each (default: 200)"
+    )
     parser.add_argument("--slots", type=int, default=2, help="of those at once, of one core each (default: 2)")
     parser.add_argument("--out", type=Path, default=RESULTS / "scheduling", help="path of the table, without suffix")
     given = parser.parse_args(arguments)
@@ -90,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for contender in contenders(given.trials):
         rows.append(waiting_row(contender, contender.quick_trials if given.quick else contender.trials, given.slots))
         print(", ".join(str(cell) for cell in rows[-1]), file=sys.stderr, flush=True)
+    rows = judged(rows)
     warm = moments_of("WarmRank", QUICK_WARM_TRIALS if given.quick else WARM_TRIALS)
     deaths = moments_of("DyingRank", QUICK_DEATHS if given.quick else DEATHS)
     rows += [*warm_rows(warm), *death_rows(deaths)]
@@ -100,10 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def contenders(trials: int) -> tuple[Contender, ...]:
-    """The compared schedulers; ours gets this many trials, the others fewer."""
+    """The compared schedulers; ours and the one of the goal get this many trials, the others fewer."""
     return (
         Contender(name=OURS, run=run_ours, trials=trials, quick_trials=QUICK_TRIALS),
-        Contender(name="stock Tune, reuse_actors=True", run=run_stock_reused, trials=20, quick_trials=8),
+        Contender(name=TUNE, run=run_stock_reused, trials=trials, quick_trials=QUICK_TRIALS),
         Contender(name="stock Tune, defaults", run=run_stock_defaults, trials=8, quick_trials=6),
         Contender(name="submitit, LocalExecutor", run=run_submitit, trials=10, quick_trials=6, package="submitit"),
         Contender(name="Parsl, HighThroughput", run=run_parsl, trials=20, quick_trials=8, package="parsl"),
@@ -115,13 +119,21 @@ def waiting_row(contender: Contender, trials: int, slots: int) -> tuple[Cell, ..
     if not contender.is_installed:
         return _row(WAITING, contender.name, slots, 1, (), verdict="not installed")
     run = measure(contender, trials, slots, TRIAL_S)
-    overhead = overhead_fraction(run, run.span_s, slots)
-    more: dict[str, Cell] = {}
-    if contender.name == OURS:
-        more = {"goal": f"overhead <= {GOAL_OVERHEAD_FRACTION}", "verdict": verdict(overhead <= GOAL_OVERHEAD_FRACTION)}
-    more["overhead_fraction"] = overhead
-    more["overhead_with_start_fraction"] = overhead_fraction(run, run.wall_s, slots)
-    return _row(WAITING, contender.name, slots, 1, run.gaps_s(slots), **more)
+    overheads: dict[str, Cell] = {
+        "overhead_fraction": overhead_fraction(run, run.span_s, slots),
+        "overhead_with_start_fraction": overhead_fraction(run, run.wall_s, slots),
+    }
+    return _row(WAITING, contender.name, slots, 1, run.gaps_s(slots), **overheads)
+
+
+def judged(rows: Sequence[tuple[Cell, ...]]) -> list[tuple[Cell, ...]]:
+    """The same rows, ours with the verdict on its overhead beside that of stock Tune with as many trials."""
+    found = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    ours, tune = (next(row for row in found if row["scheduler"] == name) for name in (OURS, TUNE))
+    ratio = float(ours["overhead_fraction"] or 0) / float(tune["overhead_fraction"] or 1)
+    ours["goal"] = f"overhead / that of {TUNE} <= {GOAL_OF_TUNES}"
+    ours["verdict"] = f"{ratio:.2f}: {verdict(ratio <= GOAL_OF_TUNES)}"
+    return [tuple(row.values()) for row in found]
 
 
 def overhead_fraction(run: Run, took_s: float, slots: int) -> float:
@@ -194,7 +206,7 @@ def _row(what: str, scheduler: str, slots: int, ranks: int, times_s: Sequence[fl
 NOTES = (
     f"Between trials of {TRIAL_S:g} s: from the end of a trial to the begin of the one that gets its slot, as the "
     "trials note it. They wait (`sleep`) and take no processor time from their scheduler. Each scheduler has a process "
-    "of its own and runs alone, the others with fewer trials.",
+    "of its own and runs alone; all but ours and the second have fewer trials.",
     "overhead_fraction: how much longer the time from the first begin to the last end is than the trials "
     "alone would take; overhead_with_start_fraction: the same with the start and the end of the scheduler, which weigh "
     "the less the more trials there are.",

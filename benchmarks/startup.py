@@ -20,7 +20,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,6 +32,8 @@ ROUNDS, QUICK_ROUNDS = 5, 1
 LOOK_EVERY_S = 0.01
 GIVEN_UP_S = 300.0
 STOPPED_CLEANLY = 130
+GOAL_OF_UNFORKED = 0.7  # of the same launch whose ranks are not forked
+FIRST_STEP, UNFORKED = "launch to the first step of the first trial", "the same, ranks not forked"
 COLUMNS = ("what", "runs", "wall_s", "wall_s_quartiles", "cpu_s", "times_bare_python", "goal_s", "verdict")
 
 
@@ -49,7 +51,7 @@ class Asked:
 
     what: str
     measure: Callable[[Path], Seconds]  # in an empty folder
-    goal_s: float | None = None  # None: a control
+    goal_s: float | None = None  # None: a control, or a share of one
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,19 +68,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 seconds = asked.measure(Path(folder))
             if number:  # the first round warms
                 times.append(seconds)
-    bare_cpu_s = median_cpu_s(found[0])
-    rows = tuple(row(asked, times, bare_cpu_s) for asked, times in zip(ASKED, found, strict=True))
+    rows = table_rows({asked.what: times for asked, times in zip(ASKED, found, strict=True)})
     write(Measured(title="Start-up", columns=COLUMNS, rows=rows, notes=NOTES), options.out)
     return 0
 
 
-def row(asked: Asked, times: Sequence[Seconds], bare_cpu_s: float | None) -> tuple[Cell, ...]:
+def table_rows(found: Mapping[str, Sequence[Seconds]]) -> tuple[tuple[Cell, ...], ...]:
+    """The table; the goal of a launch is a share of the one whose ranks are not forked, which took turns with it."""
+    bare_cpu_s = median_cpu_s(found[ASKED[0].what])
+    unforked_s = statistics.median(each.wall_s for each in found[UNFORKED])
+    goals = {asked.what: asked.goal_s for asked in ASKED} | {FIRST_STEP: GOAL_OF_UNFORKED * unforked_s}
+    return tuple(row(what, times, bare_cpu_s, goals[what]) for what, times in found.items())
+
+
+def row(what: str, times: Sequence[Seconds], bare_cpu_s: float | None, goal_s: float | None) -> tuple[Cell, ...]:
     """A row of the table; `bare_cpu_s` is the median of bare Python."""
     walls = [each.wall_s for each in times]
     wall_s, cpu_s = statistics.median(walls), median_cpu_s(times)
     ratio = None if cpu_s is None or bare_cpu_s is None else cpu_s / bare_cpu_s
-    met = None if asked.goal_s is None else verdict(wall_s < asked.goal_s)
-    return (asked.what, len(times), wall_s, spread(walls), cpu_s, ratio, asked.goal_s, met)
+    met = None if goal_s is None else verdict(wall_s < goal_s)
+    return (what, len(times), wall_s, spread(walls), cpu_s, ratio, goal_s, met)
 
 
 def median_cpu_s(times: Sequence[Seconds]) -> float | None:
@@ -137,12 +146,13 @@ ASKED = (
     Asked(what="python -c 'import torch'", measure=partial(command, (sys.executable, "-c", "import torch"))),
     Asked(what="--help", measure=partial(command, (*LAUNCH, "--help")), goal_s=0.5),
     Asked(what="--plan of the embedded sweep", measure=partial(command, (*LAUNCH, "--plan")), goal_s=1.0),
-    Asked(what="launch to the first step of the first trial", measure=first_step, goal_s=15.0),
-    Asked(what="the same, ranks not forked", measure=lambda at: first_step(at, "--set", "resources.fork_ranks=false")),
+    Asked(what=FIRST_STEP, measure=first_step),
+    Asked(what=UNFORKED, measure=lambda at: first_step(at, "--set", "resources.fork_ranks=false")),
 )
 NOTES = (
     "Medians, each run a process of its own in an empty folder; two rows and the last one are controls. The goals are "
-    "of wall time; times_bare_python is of processor time, which says more on a machine that does other things.",
+    f"of wall time, that of the launch {GOAL_OF_UNFORKED} of the last row, with which it takes turns; "
+    "times_bare_python is of processor time, which says more on a machine that does other things.",
     "The last two rows are the embedded sweep on the site local: planning, the run folder, Ray, the ranks, their "
     "imports, up to the moment when the first stage of a trial (the training of a source network) begins.",
 )

@@ -17,7 +17,7 @@ import argparse
 import random
 import time
 
-from benchmarks.record import RESULTS, Measured, verdict, write
+from benchmarks.record import RESULTS, Cell, Measured, verdict, write
 from benchmarks.slurm_bed import Spans, computed, events, slurm_bed
 from hpc.slurm.jobs import queue
 from tests.slurm.disturbances import Disturber
@@ -35,6 +35,8 @@ method = {{ name = "transtailor", steps = 3 }}
 """
 WORKERS = 3
 GOAL_FRACTION = 0.95
+GOAL_LOST_S = 20.0  # rank-seconds that a lost worker costs
+LOST = "rank-seconds held outside of finished stages, for each worker cancelled"
 LOOK_EVERY_S = 1.0
 START_LIMIT_S = 300.0
 
@@ -106,6 +108,7 @@ def _table(sweep: Sweep, held: Held, began_s: float, ended_s: float, lost: int) 
             ("... of these after the worker had joined", joined, None, None),
             ("utilisation of the jobs", of_jobs, GOAL_FRACTION, verdict(of_jobs >= GOAL_FRACTION)),
             ("utilisation of the workers that had joined", in_stages / joined, None, None),
+            lost_row(by_jobs - in_stages, lost),
         ),
         notes=(
             "One rank per worker, one CPU each; the nodes of the test bed share the cores of one machine with SLURM, "
@@ -114,6 +117,12 @@ def _table(sweep: Sweep, held: Held, began_s: float, ended_s: float, lost: int) 
             "reading and writing the cache, rows, and the way from stage to stage; nor what was running at the end.",
         ),
     )
+
+
+def lost_row(outside_s: float, lost: int) -> tuple[Cell, ...]:
+    """What each lost worker cost, if all rank-seconds outside of finished stages are because of these."""
+    each_s = outside_s / lost if lost else None
+    return LOST, each_s, GOAL_LOST_S, None if each_s is None else verdict(each_s <= GOAL_LOST_S)
 
 
 def main() -> int:
