@@ -19,7 +19,7 @@ endif
 demo: $(BIN)/transtailor  ## run the embedded sweep and write its report (two to three minutes on two cores, after the installation)
 	$(BIN)/transtailor run demo
 
-check: $(READY)  ## what every change must pass and CI runs: 29 minutes on two quiet cores
+check: $(READY)  ## what every change must pass and CI runs: 21 minutes on two quiet cores
 	$(MAKE) --no-print-directory --jobs=2 --output-sync format lint types collected
 	$(MAKE) --no-print-directory test
 
@@ -65,16 +65,18 @@ numbers: $(READY)  ## write the comparisons and the numbers in the prose of docs
 bench: $(READY)  ## half an hour: speed and memory against the alternatives; writes docs/results/
 	$(BIN)/python benchmarks/training_loop.py
 	$(BIN)/python benchmarks/empty_trial.py
-	$(BIN)/python benchmarks/scheduling.py
 	$(BIN)/python benchmarks/sharing.py --spec benchmarks/paper_like.toml
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/files_and_syncs.py
 
-bench-long: $(READY)  ## one and a half hours: the other benchmarks of speed and scale, two of them on a real SLURM (root, the packages of slurm-testbed)
+bench-long: $(READY)  ## more than two hours: the other benchmarks of speed and scale, three of them on a real SLURM (root, the packages of slurm-testbed)
+	$(BIN)/python benchmarks/scheduling.py --trials 1000
 	$(BIN)/python benchmarks/planning.py
 	$(BIN)/python benchmarks/pruned_model.py
 	$(BIN)/python benchmarks/own_networks.py
 	$(BIN)/python benchmarks/footprint.py
 	$(BIN)/python benchmarks/pruned_speed.py
+	$(BIN)/python benchmarks/transformer_speed.py
 	$(BIN)/python benchmarks/input_path.py
 	$(BIN)/python benchmarks/sharing.py --seeds 1
 	$(BIN)/python benchmarks/scoring.py
@@ -85,14 +87,19 @@ bench-long: $(READY)  ## one and a half hours: the other benchmarks of speed and
 	$(BIN)/python benchmarks/coverage.py
 	$(BIN)/python benchmarks/read_while_writing.py
 	$(BIN)/python benchmarks/large_run.py
-	$(BIN)/python benchmarks/report.py
+	$(BIN)/transtailor run demo --update-code
+	$(BIN)/python benchmarks/report.py --demo runs/demo
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/many_trials.py
+	$(BIN)/python benchmarks/decisions.py
+	$(BIN)/python benchmarks/search.py
 	$(BIN)/python benchmarks/cluster_start.py
 	$(BIN)/python benchmarks/utilisation.py
+	$(BIN)/python benchmarks/stopping.py
 
 bench-faults: $(READY)  ## an hour or more: kills, interrupts and feeds nonsense to everything; resumes after the recorded faults; needs what bench-long does
 	$(BIN)/python benchmarks/faults.py
+	$(BIN)/python benchmarks/faults.py --with search --faults 200
 	$(BIN)/python benchmarks/faults.py --with ray --faults 100
 	$(BIN)/python benchmarks/faults.py --with slurm --faults 80
 	$(BIN)/python benchmarks/simulated_days.py --minutes 60

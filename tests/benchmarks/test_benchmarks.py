@@ -13,6 +13,14 @@ from benchmarks.record import Measured, write
 from benchmarks.sharing import separate
 from tests.benchmarks.looks import BENCHMARKS, rows_in, run
 
+ROOT = BENCHMARKS.parent
+BY_HAND = {"beta_default.py", "many_workers.py", "photographs_study.py", "search_clock.py"}
+BY_OTHERS = {
+    "gpu_step.py",
+    "packed_trials.py",
+    "search_table.py",
+    "synthetic_run.py",
+}  # gpu.py, search.py, large_run.py
 SCRIPTS = [path for path in sorted(BENCHMARKS.glob("*.py")) if "argparse" in path.read_text()]
 
 
@@ -25,6 +33,15 @@ def point(key: str, trial: str = "a") -> Point:
         macs=1000,
         test_predictions=("7:1", "8:0"),
     )
+
+
+def test_make_repeats_all_that_are_not_run_by_hand() -> None:
+    lines = (ROOT / "Makefile").read_text().splitlines()
+    called = {script.name for script in SCRIPTS if any(f"benchmarks/{script.name}" in line for line in lines)}
+    assert {script.name for script in SCRIPTS} - called == BY_HAND | BY_OTHERS
+    for script, options in (("scheduling.py", "--trials 1000"), ("report.py", "--demo runs/demo")):
+        (line,) = (line for line in lines if f"benchmarks/{script}" in line)
+        assert line.endswith(options), "as in the committed table"
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

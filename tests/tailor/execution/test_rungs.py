@@ -31,8 +31,9 @@ def trial(method: dict[str, Any], **optimisation: Any) -> TrialConfig:
     return short_trial(method, **SETTINGS | {"optimisation": SETTINGS["optimisation"] | optimisation})
 
 
-def climb(config: TrialConfig, cache: Cache, ranks: ProcessGroup, folder: Path, pause_at: int | None = None) -> None:
-    """Run a trial rung by rung; with `pause_at`, pause it at the n-th question of each attempt."""
+def climb(config: TrialConfig, cache: Cache, ranks: ProcessGroup, folder: Path, pause_at: int | None = None) -> int:
+    """Run a trial rung by rung; with `pause_at`, pause it at the n-th question of each attempt. Return the pauses."""
+    pauses = 0
     for rung in LADDER:
         kept: dict[str, Any] = {"checkpoint_folder": folder, "checkpoint_every_s": 1e9, "rung": rung}
         while True:
@@ -41,7 +42,8 @@ def climb(config: TrialConfig, cache: Cache, ranks: ProcessGroup, folder: Path, 
                 list(run_trial(config, cache=cache, ranks=ranks, pause=asked, **kept))
                 break
             except Paused:
-                continue
+                pauses += 1
+    return pauses
 
 
 @pytest.mark.parametrize(
@@ -135,17 +137,22 @@ def test_a_rung_that_a_trial_does_not_have_is_refused(method: dict[str, Any], ru
 
 
 def climb_on_two_ranks(folder: Path, text: str) -> None:
-    """In a rank: a trial straight, then rung by rung."""
+    """In a rank: a trial straight, then rung by rung, then rung by rung with pauses."""
+    checkpoint.AGREE_EVERY_STEPS = 1
     ranks, config = join("cpu"), TrialConfig.model_validate_json(text)
     list(run_trial(config, cache=Cache(folder / "straight"), ranks=ranks))
-    climb(config, Cache(folder / "pieces"), ranks, folder / "checkpoints")
+    for pause_at in (None, 4):
+        pauses = climb(config, Cache(folder / f"pieces {pause_at}"), ranks, folder / "checkpoints", pause_at)
+        assert (pauses > 0) == (pause_at is not None)
     leave()
 
 
 @pytest.mark.slow
 def test_parts_equal_the_whole_on_two_ranks(run: Run, tmp_path: Path) -> None:
-    config = trial({"name": "fine_tune"}, ema_decay=0.9)
+    config = trial({"name": "fine_tune"}, ema_decay=0.9, optimiser="adam", momentum=0.0)
     on_two_ranks(climb_on_two_ranks, tmp_path, config.model_dump_json(), folder=tmp_path)
-    straight, pieces = Cache(tmp_path / "straight"), Cache(tmp_path / "pieces")
-    assert found(pieces, all_cached(run, config, pieces)) == found(straight, all_cached(run, config, straight))
-    assert pieces.read(dry_run(config, rung=LADDER[1]).stages[-1].key) is not None
+    straight = Cache(tmp_path / "straight")
+    expected = found(straight, all_cached(run, config, straight))
+    for pieces in (Cache(tmp_path / "pieces None"), Cache(tmp_path / "pieces 4")):
+        assert found(pieces, all_cached(run, config, pieces)) == expected
+        assert pieces.read(dry_run(config, rung=LADDER[1]).stages[-1].key) is not None
