@@ -27,7 +27,8 @@ NOT_PASTED: Mapping[str, str] = {
         FILE: "sweeps/spec/printed_rows.py:_points sweeps/spec/spec.py:_absolute sweeps/spec/spec.py:_check_keys"
         " sweeps/spec/axes.py:check_tied sweeps/spec/axes.py:flat_axes sweeps/spec/spec.py:_completed"
         " sweeps/spec/spec.py:_table sweeps/spec/ranges.py:Range.values sweeps/spec/search_settings.py:check_search"
-        " sweeps/spec/search_settings.py:_check_halving"
+        " sweeps/spec/search_settings.py:_check_halving sweeps/search/checks.py:_refuse_more_than_end"
+        " sweeps/search/checks.py:_refuse_other_than_choices"
         " sweeps/spec/spec.py:_tables sweeps/spec/spec.py:_variant tailor/config/trial.py:TrialConfig._source_exists"
         " tailor/config/source.py:SourceConfig._weights_are_pinned hpc/sites/site.py:Need._dependency_names_jobs"
         " tailor/methods/transtailor.py:TransTailor.check",

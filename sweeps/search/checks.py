@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
+from results.text.settings import leaves
 from sweeps.errors import SpecError
 from sweeps.search.halving import ladder
 from sweeps.search.space import space_of
-from sweeps.spec.expand import expand_one
+from sweeps.spec.expand import check_axes_apart, expand_one
 from sweeps.spec.spec import Spec
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
@@ -14,14 +15,18 @@ from tailor.stages import PruneToLatency
 
 
 def refuse_impossible(spec: Spec) -> None:
-    """Refuse a search whose settings lack its rungs, or do not measure its cost.
+    """Refuse a search whose settings differ in what is no choice, lack its rungs, or do not measure its cost.
 
-    Each value of each axis is tried once.
+    Rungs and costs: each value of each axis is tried once.
 
     Raises:
         SpecError: with the setting's fault and what to type.
     """
     assert spec.search is not None
+    for number, variant in enumerate(spec.variants, start=1):
+        check_axes_apart(spec, variant, f"{spec.where} [[variants]] {number}")
+    _refuse_other_than_choices(spec)
+    _refuse_more_than_end(spec)
     for config in _each_value_once(spec):
         try:
             for rung in ladder(spec.search):
@@ -33,6 +38,38 @@ def refuse_impossible(spec: Spec) -> None:
                 f"{spec.where} [search] cost: trials of {config.method.label()!r} measure no latency; give the method "
                 'allocation = { name = "latency", latency_ms = 2.0 }, or leave out cost, and MACs are read'
             )
+
+
+def _refuse_other_than_choices(spec: Spec) -> None:
+    """Raise SpecError if settings have other seeds or another data set than each other."""
+    places = [("[axes]", {*spec.axes} - {"seed"})]
+    for number, variant in enumerate(spec.variants, start=1):
+        places.append((f"[[variants]] {number}", {*variant.axes, *(key for key, _ in leaves(variant.settings))}))
+    for place, keys in places:
+        if "seed" in keys:
+            raise SpecError(
+                f"{spec.where} {place} seed: a search runs each setting with the same seeds; write them once for all "
+                "variants, as in [axes] seed = [0, 1]"
+            )
+        if key := next(iter({"data", "data.name"} & keys), None):
+            raise SpecError(
+                f"{spec.where} {place} {key}: scores on different data sets cannot be compared; search on one data "
+                "set, and choose it under [trial] or with --set trial.data.name=..."
+            )
+
+
+def _refuse_more_than_end(spec: Spec) -> None:
+    """Raise SpecError if more settings are to be confirmed than can reach the end."""
+    assert spec.search is not None
+    size = sum(space_of(spec).sizes)
+    tried = min(spec.search.trials or size, size)
+    end = tried if spec.search.halving is None else spec.search.halving.counts(tried)[-1]
+    if spec.confirm is not None and spec.confirm.top > end:
+        less = "" if spec.search.halving is None else ", or leave out a rung of halving"
+        raise SpecError(
+            f"{spec.where} [confirm] top = {spec.confirm.top}: of {tried} settings {end} reach their end; type top = "
+            f"{end}{less}"
+        )
 
 
 def _each_value_once(spec: Spec) -> Iterator[TrialConfig]:

@@ -113,7 +113,7 @@ def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[Combi
     spec = spec.model_copy(update=own)
     variant = variant.model_copy(update={"axes": own_rate(variant.axes, base, f"{where} axes")})
     check_apart(spec.axes, spec.tuning, where)
-    _check_axes_apart(spec, variant, where)
+    check_axes_apart(spec, variant, where)
     settings: list[Tuning | None] = [*_settings_of_tuning(spec)] or [None]
     for point in _product({**spec.axes, **variant.axes}):
         for tuning in settings:
@@ -191,7 +191,7 @@ def _check_equal_tuning(spec: Spec, kept: Mapping[str, int]) -> None:
             )
 
 
-def _check_axes_apart(spec: Spec, variant: Variant, where: str) -> None:
+def check_axes_apart(spec: Spec, variant: Variant, where: str) -> None:
     """Raise SpecError if a setting is set in two places, of which one would have no effect."""
     common = dict.fromkeys(spec.axes, "[axes]") | dict.fromkeys(spec.tuning, "[tuning]")
     for key in variant.axes:

@@ -60,7 +60,8 @@ class SearchSettings(BaseModel):
     trials: int | None = Field(default=None, ge=1)
     """The most settings that are tried, each with all seeds of the axis `seed`; None: as many as the grid has."""
     batch: int = Field(default=4, ge=1)
-    """Settings that are proposed from the same scores, and can run at the same time."""
+    """Settings that are proposed from the same scores, and can run at the same time; `grid` and `random` read none, so
+    they propose all at once, and `batch` is read only if halving is asynchronous: so many run at the same time."""
     seed: int = Field(default=0, ge=0)
     """Of the samplers."""
     halving: HalvingSettings | None = None
@@ -106,7 +107,6 @@ class ConfirmSettings(BaseModel):
 def check_search(
     search: SearchSettings | None,
     confirm: ConfirmSettings | None,
-    axes: Collection[str],
     tuning: Collection[str],
     gpus_per_rank: float,
     where: str,
@@ -125,16 +125,10 @@ def check_search(
     if search.cost != "macs" and search.sampler != "nsga2":
         raise SpecError(f"{where} [search] cost: {search.sampler} reads scores alone; choose sampler = 'nsga2'")
     if search.halving is not None:
-        _check_halving(search, search.halving, confirm, f"{where} [search] halving")
-    for key in axes:
-        if key in ("data", "data.name"):
-            raise SpecError(
-                f"{where} [search]: scores on different data sets cannot be compared, and {key} is an axis; search on "
-                f"one data set, and choose it with --set trial.data.name=..."
-            )
+        _check_halving(search, search.halving, f"{where} [search] halving")
 
 
-def _check_halving(search: SearchSettings, halving: HalvingSettings, confirm: ConfirmSettings | None, at: str) -> None:
+def _check_halving(search: SearchSettings, halving: HalvingSettings, at: str) -> None:
     if bool(halving.epochs) == bool(halving.points):
         raise SpecError(f"{at}: rungs are in epochs or at points; type halving = {{ eta = 3, epochs = [2, 6] }}")
     rungs = halving.epochs or halving.points
@@ -144,8 +138,3 @@ def _check_halving(search: SearchSettings, halving: HalvingSettings, confirm: Co
         raise SpecError(f"{at}: {search.sampler} reads results by batch, so choose tpe, or asynchronous = false")
     if search.sampler == "nsga2":
         raise SpecError(f"{at}: halving ranks by score alone, and nsga2 by cost, too; choose sampler = 'tpe'")
-    if confirm is not None and search.trials and confirm.top > (most := halving.counts(search.trials)[-1]):
-        raise SpecError(
-            f"{at}: of {search.trials} settings {most} reach their end, and [confirm] top = {confirm.top}; type "
-            f"top = {most}, or leave out a rung"
-        )

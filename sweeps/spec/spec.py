@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -158,7 +158,7 @@ def _checked(document: dict[str, Any], where: str, **source: Any) -> Spec:
     except ValidationError as error:
         raise SpecError(_explained(error, where)) from None
     check_name(spec.name, f"{where} name")
-    check_search(spec.search, spec.confirm, spec.axes, spec.tuning, spec.resources.gpus_per_rank, where)
+    check_search(spec.search, spec.confirm, spec.tuning, spec.resources.gpus_per_rank, where)
     return spec
 
 
@@ -326,9 +326,20 @@ def _literal(text: str, key: str) -> Any:
 def _explained(error: ValidationError, where: str) -> str:
     """Explain the first fault, with its key and the value given."""
     first = list_faults(error)[0]
-    table, key = f"{where} [{first.keys[0]}]" if len(first.keys) > 1 else where, first.keys[-1]
-    if first.kind == "unknown":  # of the resources: all other keys were checked before
-        return f"{table}: no such key: {key!r} (given {first.given!r}){nearest(key, Resources.model_fields)}"
+    is_unknown = first.kind == "unknown"
+    *tables, key = (key for key in first.keys if is_unknown or not key.isdigit())  # without places in a list
+    table = f"{where} [{'.'.join(tables)}]" if tables else where
+    if is_unknown:
+        return f"{table}: no such key: {key!r} (given {first.given!r}){nearest(key, _model_at(tables).model_fields)}"
     if isinstance(first.given, Mapping):  # the combination of its values is wrong
         return f"{where} [{first.key}]: {first.expected}"
     return f"{table} {key}: given {first.given!r}; {first.expected[0].lower()}{first.expected[1:]}"
+
+
+def _model_at(tables: Sequence[str]) -> type[BaseModel]:
+    """The model of a table of a spec, by its keys."""
+    model: type[BaseModel] = Spec
+    for key in tables:
+        kind = model.model_fields[key].annotation
+        (model,) = (one for one in (kind, *get_args(kind)) if isinstance(one, type) and issubclass(one, BaseModel))
+    return model

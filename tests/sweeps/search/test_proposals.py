@@ -156,9 +156,18 @@ def test_a_replay_finds_a_decision_that_was_changed(write_spec: WriteSpec) -> No
         ("[search]\ntrials = 3\n[confirm]\nseeds = 1\n", r"\[confirm\] seeds: given 1"),
         ("[search]\ntrials = 3\ngpu_hours = 2\n", r"gpu_hours: \[resources\] gpus_per_rank is 0.*give hours instead"),
         ("[search]\ntrials = 3\nhours = 0\n", r"\[search\] hours: given 0"),
-        ('axes.data.name = ["digits"]\n[search]\ntrials = 3\n', r"scores on different data sets cannot be compared"),
+        (
+            "[search]\ntrails = 9\n",
+            r"\[search\]: no such key: 'trails' \(given 9\); did you mean 'trials'\? \(valid: batch",
+        ),
+        (
+            "[search]\n[confirm]\ntap = 9\n",
+            r"\[confirm\]: no such key: 'tap' .*did you mean 'top'.*valid: seeds, top\)",
+        ),
+        ("[search]\nhalving = { etta = 3 }\n", r"\[search.halving\]: no such key: 'etta' .*did you mean 'eta'"),
+        ("[resources]\nrank = 3\n", r"\[resources\]: no such key: 'rank' .*did you mean 'ranks'"),
     ],
 )
 def test_tables_that_contradict_each_other_are_refused(text: str, message: str, write_spec: WriteSpec) -> None:
     with pytest.raises(SpecError, match=message):
-        load_spec(write_spec(f'name = "s"\n{text}' if text.startswith("axes") else HEAD + text))
+        load_spec(write_spec(HEAD + text))
