@@ -77,7 +77,7 @@ def preview(plan: Plan, site: str, *, runs: Path, cache: Path, command: Sequence
         yield from plan_lines(plan.searches, work_of, slots, None if durations is None else time_text)
     yield from f"run       {state}".splitlines()
     if durations is None:
-        how = "" if command is None else _probe(plan, command)
+        how = "" if command is None or plan.searches is not None else _probe(plan, command)
         yield from f"time      not known: no run below {runs} has computed a stage{how}".splitlines()
     else:
         left = timed_trials(plan, durations, lambda trial: trial.trial_id in finished, is_cached)

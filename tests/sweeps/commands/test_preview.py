@@ -22,6 +22,7 @@ from sweeps.planning.plan import Plan, make_plan, select_trials
 from sweeps.run.relaunch import this_code_digest
 from sweeps.run.run_folder import RunFolder
 from sweeps.scheduling.timed import schedule
+from sweeps.search.run_search import RunSearch
 from sweeps.slurm.cluster_run import job_texts
 from sweeps.spec.spec import load_spec
 from tailor.execution.dry_run import PlannedStage
@@ -138,6 +139,13 @@ def test_where_nothing_was_measured_a_probe_of_one_trial_is_offered(tmp_path: Pa
     assert f"python sweeps/launch.py 'my spec.toml' --only {pruned.trial_id} --name quick_probe" in said
     assert "ends after" not in said and "times less work than each" in said
     assert [trial.trial_id for trial in select_trials(plan, [pruned.trial_id]).trials] == [pruned.trial_id]
+
+
+def test_of_a_search_no_probe_is_offered_because_it_would_be_refused(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text('name = "s"\n[trial]\nmethod.name = "prune"\n[axes]\nseed = [0, 1]\n[search]\n')
+    plan = RunSearch(load_spec(tmp_path / "s.toml"), RunFolder(tmp_path / "runs" / "s")).plan
+    said = lines(plan, tmp_path / "runs", command=["sweeps/launch.py", "s.toml", "--plan"])
+    assert "time      not known" in said and "--only" not in said
 
 
 def test_jobs_are_printed_as_they_would_be_submitted(tmp_path: Path) -> None:
