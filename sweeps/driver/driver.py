@@ -208,8 +208,21 @@ def _open_ledger(launch: Launch, tables: Run, states: Mapping[str, TrialState], 
         code_digest=launch.code_digest,
         driver=driver,
     )
-    ledger.close_abandoned(tables.rows("SELECT * FROM attempts WHERE status = 'running'"))
+    left = tables.rows("SELECT * FROM attempts WHERE status = 'running'")
+    ledger.close_abandoned(
+        [row | {"ended_at": _last_sign(launch.run.trial(row["trial_id"]), row["started_at"])} for row in left]
+    )
     return ledger
+
+
+def _last_sign(trial: Path, started_at: datetime) -> datetime:
+    """When a trial wrote in its folder last: its log after each stage, and checkpoints in between; at least its start.
+
+    The time since then is not the attempt's: it was killed soon after, and this launch may begin days later.
+    """
+    files = (path for path in trial.rglob("*") if path.is_file())
+    last = datetime.fromtimestamp(max((path.stat().st_mtime for path in files), default=0.0), UTC)
+    return max(started_at, min(last, datetime.now(UTC)))
 
 
 def _best_before(tables: Run) -> list[Best]:

@@ -184,12 +184,15 @@ class Ledger:
         }
 
     def close_abandoned(self, attempts: Sequence[Mapping[str, Any]]) -> None:
-        """End attempts that earlier launches have left running; to be called by the holder of the run's lock."""
-        now = datetime.now(UTC)
+        """End attempts that earlier launches have left running; to be called by the holder of the run's lock.
+
+        Args:
+            attempts: their rows, with the time when they did something last.
+        """
         cause = "the process that launched it ended without a message"
         rows = [
             {name: value for name, value in row.items() if name != "written_at"}
-            | {"status": "interrupted", "cause": cause, "ended_at": now}
+            | {"status": "interrupted", "cause": cause}
             for row in attempts
         ]
         if rows:

@@ -92,6 +92,25 @@ def test_every_trial_ends_once_and_no_stage_is_computed_twice(tmp_path: Path, re
     assert len(computed(tmp_path / "cache")) == 30
 
 
+def test_what_a_killed_launch_left_running_ends_with_its_last_sign_of_life(tmp_path: Path, recorder: Recorder) -> None:
+    """Two attempts of a launch two days ago: one wrote its log, then a checkpoint; one nothing."""
+    plan = plan_of([trial("wrote", ["a"]), trial("wrote-nothing", ["b"])])
+    run, began = make_run(plan, tmp_path), datetime.now(UTC) - timedelta(hours=48)
+    left = {
+        "attempt": 1, "driver": "killed", "status": "running", "host": "node1", "started_at": began, "code_digest": "c",
+    }  # fmt: skip
+    Writer(run.tables).write("attempts", [left | {"trial_id": each.trial_id} for each in plan.trials])
+    for path, hours in ((run.log("wrote"), 1), (run.checkpoint("wrote") / "state", 1.5)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, times=(0, (began + timedelta(hours=hours)).timestamp()))
+    assert sweep(plan, tmp_path, "serial", recorder).finished == 2
+    ended = rows(tmp_path, "SELECT * FROM attempts WHERE attempt = 1 ORDER BY trial_id")
+    assert [row["status"] for row in ended] == ["interrupted"] * 2
+    hours = [(row["ended_at"] - row["started_at"]).total_seconds() / 3600 for row in ended]
+    assert hours == [pytest.approx(1.5), 0.0]
+
+
 FAMILIES = {each.trial_id for each in families(3, 6)} | {"A", "B"}
 TROUBLE = [
     trial("raises", ["a", {"name": "b", "raises": "the loss is not finite"}]),

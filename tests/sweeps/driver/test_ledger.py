@@ -1,5 +1,6 @@
 """The ledger writes each start and each end once, through the real writer, and its counts are right."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,10 @@ def test_attempts_that_a_killed_launch_left_running_are_ended(run: Path) -> None
     ledger(run).started("A")
     abandoned = rows(run, "SELECT * FROM attempts WHERE status = 'running'")
     assert len(abandoned) == 1
-    ledger(run).close_abandoned(abandoned)
+    last = abandoned[0]["started_at"] + timedelta(minutes=3)
+    ledger(run).close_abandoned([row | {"ended_at": last} for row in abandoned])
     (attempt,) = rows(run, "SELECT * FROM attempts")
-    assert (attempt["status"], attempt["driver"]) == ("interrupted", "driver-1")
+    assert (attempt["status"], attempt["driver"], attempt["ended_at"]) == ("interrupted", "driver-1", last)
     assert "without a message" in attempt["cause"]
 
 
