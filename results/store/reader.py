@@ -37,6 +37,10 @@ ABOUT_TRIALS = ("planned", "trials", "attempts", "stages", "operating_points")
 """Tables with a new row whenever a trial makes progress."""
 _OF_EACH_RUN = ("attempts", "proposals")
 """Tables whose rows are no others than those of their run, even if another run has the same trials."""
+STOPPED = """
+SELECT trial_id FROM trials WHERE status = 'stopped'
+    AND NOT EXISTS (FROM attempts WHERE attempts.trial_id = trials.trial_id AND attempts.started_at > trials.ended_at)
+"""
 
 
 class Run:
@@ -228,6 +232,11 @@ def finished_trial_ids(run: str | os.PathLike[str]) -> set[str]:
     """Return the ids of the finished trials. Raises as `load`."""
     with load(run, ["trials"]) as trials:
         return {row["trial_id"] for row in trials.rows("SELECT trial_id FROM trials WHERE status = 'finished'")}
+
+
+def stopped_trial_ids(run: Run) -> set[str]:
+    """Return the ids of the trials that a search has stopped, without those that were continued later."""
+    return {row["trial_id"] for row in run.rows(STOPPED)}
 
 
 def _loaded(paths: dict[str, Path], tables: Sequence[str], *, several: bool) -> Run:

@@ -1,6 +1,7 @@
 """Remove files of a run or a cache that are no longer needed; print what was removed and its size.
 
-Of a run: parts that `python -m results compact` has merged, and checkpoints and private caches of finished trials.
+Of a run: parts that `python -m results compact` has merged, and checkpoints and private caches of trials that are
+finished or stopped.
 Of a cache: stages that no run below a given folder has planned or run.
 """
 
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from results.store.compact import only_one, superfluous_files
-from results.store.reader import finished_trial_ids, load
+from results.store.reader import finished_trial_ids, load, stopped_trial_ids
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.run.run_lock import RunLock, holder_of
@@ -89,14 +90,15 @@ def _of_run(run: RunFolder, held: ExitStack, *, dry_run: bool) -> list[Waste]:
     if not dry_run:  # a dry run takes no lock, because that would write
         held.enter_context(RunLock(run.lock))
         held.enter_context(only_one(run.path))
-    finished = finished_trial_ids(run.path)
+    with load(run.path, ["trials", "attempts"]) as tables:
+        over = {"finished": finished_trial_ids(run.path), "stopped": stopped_trial_ids(tables)}
     found = [
         Waste(f"merged parts of {path.parent.name}" if path.parent.parent == run.tables else CUT_OFF, path)
         for path in superfluous_files(run.path)
     ]
-    for trial_id in sorted(finished):
-        folders = (run.checkpoint(trial_id), run.private_cache(trial_id))  # of use only until it has finished
-        found += [Waste(f"{path.name} of finished trials", path) for path in folders if path.is_dir()]
+    for trial_id, state in sorted((trial_id, state) for state, ids in over.items() for trial_id in ids):
+        folders = (run.checkpoint(trial_id), run.private_cache(trial_id))  # of use only while it may continue
+        found += [Waste(f"{path.name} of {state} trials", path) for path in folders if path.is_dir()]
     halves = [path for place in (".", "tables/*", "trials/*") for path in run.path.glob(f"{place}/.*.tmp")]
     found += [Waste(CUT_OFF, path) for path in sorted([*halves, *run.trials.glob("*/.removed-*")])]
     refuse_outside(run.path, (waste.path for waste in found), RunFolderError)  # ids and links may be another user's

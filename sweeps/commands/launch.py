@@ -303,7 +303,7 @@ def _finish(plan: Plan, search: "RunSearch | None", run: "RunFolder") -> int:
     """Write the report, name failed trials, print the next commands; the last line is the report's path."""
     from results.report import write_report
     from results.store.completeness import failed_trials
-    from results.store.reader import load
+    from results.store.reader import load, stopped_trial_ids
     from sweeps.search.outcome import outcome_lines, rung_lines
 
     plan = plan if search is None else search.plan
@@ -312,7 +312,7 @@ def _finish(plan: Plan, search: "RunSearch | None", run: "RunFolder") -> int:
         confirmed = [] if search is None else [*rung_lines(rows), *outcome_lines(search.proposals, rows)]
         planned = {trial.trial_id for trial in plan.trials}
         failed = [trial for trial in failed_trials(rows) if trial["trial_id"] in planned]
-        stopped = len(rows.rows("SELECT trial_id FROM trials WHERE status = 'stopped'"))
+        stopped = len(stopped_trial_ids(rows))
     for trial in failed[:FAILURES_SHOWN]:
         say(f"failed: trial {trial['trial_id']} ({trial['label']}, seed {trial['seed']}): {trial['error']}")
         say(f"        its log: {run.log(trial['trial_id'])}")

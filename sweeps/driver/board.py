@@ -181,8 +181,10 @@ class SweepState:
     def _search_on(self, search: MoreTrials) -> None:
         """Take the next trials of a search, or note its end."""
         trials = search.more(self._scores_of_ended(), self._queue.live)
-        for trial_id in self.ledger.stop(search.stopped()) if trials or not self._queue.live else ():
+        left = self.ledger.resting(search.stopped()) if trials or not self._queue.live else []
+        for trial_id in left:  # before its row says so: a launch that is killed here removes the states again
             shutil.rmtree(self._launch.run.checkpoint(trial_id), ignore_errors=True)
+        self.ledger.stop(left)
         if not trials:
             self._search = search if self._queue.live else None
             return

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from hpc.ranks.warm_process import warm_process
-from results.store.reader import Run, last_written_us, load
+from results.store.reader import Run, last_written_us, load, stopped_trial_ids
 from results.store.writer import Writer
 from sweeps.driver.board import Earlier, Launch, SweepState, TrialBackend
 from sweeps.driver.display import Best, Display, display_for_terminal
@@ -120,14 +120,14 @@ def run_sweep(
 def _states_of(plan: Plan, tables: Run) -> dict[str, TrialState]:
     """Return the states of the trials that a launch does not run: they are finished, or at the rung of the plan."""
     rested = {(row["trial_id"], row["rung"]) for row in tables.rows("SELECT trial_id, rung FROM rungs")}
-    ended = {row["trial_id"]: row["status"] for row in tables.rows("SELECT trial_id, status FROM trials")}
+    finished = {row["trial_id"] for row in tables.rows("SELECT trial_id FROM trials WHERE status = 'finished'")}
+    stopped = stopped_trial_ids(tables)
     states: dict[str, TrialState] = {}
     for trial in plan.trials:
-        status = ended.get(trial.trial_id)
-        if status == "finished":
+        if trial.trial_id in finished:
             states[trial.trial_id] = "finished"
         elif trial.rung is not None and (trial.trial_id, trial.rung.number) in rested:
-            states[trial.trial_id] = "stopped" if status == "stopped" else "resting"
+            states[trial.trial_id] = "stopped" if trial.trial_id in stopped else "resting"
     return states
 
 

@@ -83,14 +83,16 @@ class Ledger:
             self._trial_ids[trial_id] = None
             self._states.pop(trial_id, None)
 
-    def stop(self, trial_ids: Iterable[str]) -> list[str]:
-        """Note that trials that rest are not continued; returns those that rested until now."""
-        stopped = [trial_id for trial_id in trial_ids if self._states.get(trial_id) == "resting"]
+    def resting(self, trial_ids: Iterable[str]) -> list[str]:
+        """Those of these trials that rest."""
+        return [trial_id for trial_id in trial_ids if self._states.get(trial_id) == "resting"]
+
+    def stop(self, trial_ids: Collection[str]) -> None:
+        """Note that resting trials are not continued."""
         now = datetime.now(UTC)
-        if stopped:
-            self._writer.write("trials", [self._end(trial_id, "stopped", None, now) for trial_id in stopped])
-        self._states |= dict.fromkeys(stopped, "stopped")
-        return stopped
+        if trial_ids:
+            self._writer.write("trials", [self._end(trial_id, "stopped", None, now) for trial_id in trial_ids])
+        self._states |= dict.fromkeys(trial_ids, "stopped")
 
     def counts(self) -> Counts:
         """How many trials are in each state now."""

@@ -5,6 +5,7 @@ import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,22 @@ def test_of_a_run_merged_parts_and_checkpoints_of_finished_trials_go(
     assert (rows(merged), finished_trial_ids(merged.path)) == (known, finished)
     assert len(open_run(merged).trials) == 6
     assert "| 6 | 4 | 0 | 1 | 1 |" in sweeps_command("status", "runs/small").stdout
+
+
+def test_of_a_search_states_of_stopped_trials_go_but_not_of_one_that_was_continued(
+    sweeps_command: Command, run: RunFolder, plan: Plan, write_ends: Callable[..., None]
+) -> None:
+    stopped, continued, resting = [trial.trial_id for trial in plan.trials[:3]]
+    attempt = {
+        "trial_id": continued, "attempt": 2, "driver": "d", "status": "rested", "host": "h", "code_digest": "c",
+    }  # fmt: skip
+    write_ends(run, [stopped, continued], "stopped")
+    Writer(run.tables).write("attempts", [attempt | {"started_at": datetime.now(UTC)}])
+    for trial_id in (stopped, continued, resting):
+        run.checkpoint(trial_id).mkdir(parents=True)
+        (run.checkpoint(trial_id) / "x").write_bytes(b"x" * 1000)
+    assert "checkpoint of stopped trials        1            1,000 bytes" in sweeps_command("clean", run.path).stdout
+    assert [run.checkpoint(trial_id).exists() for trial_id in (stopped, continued, resting)] == [False, True, True]
 
 
 def _merged_parts(run: RunFolder) -> list[Path]:

@@ -13,8 +13,9 @@ import pytest
 from results.plot.search import history, rungs, search_front
 from results.report.sections.searched import section
 from results.store.reader import load
+from results.store.writer import Writer
 from sweeps.errors import RunFolderError
-from sweeps.run.relaunch import check_may_resume, this_code_digest
+from sweeps.run.relaunch import check_may_resume, start, this_code_digest
 from sweeps.run.run_folder import LaunchRecord, RunFolder, open_run
 from sweeps.search.run_search import RunSearch
 from sweeps.spec.spec import load_spec
@@ -41,6 +42,10 @@ top = 2
 seeds = 2
 """
 DECISIONS = "SELECT * EXCLUDE (code_digest, written_at) FROM proposals ORDER BY number"
+NOT_CONFIRMED = """
+SELECT unnest(trial_ids) AS trial_id FROM proposals
+WHERE purpose = 'promote' AND promotes NOT IN (SELECT confirms FROM proposals WHERE confirms IS NOT NULL)
+"""
 POINTS = "SELECT trial_id, point, validation_score FROM operating_points ORDER BY ALL"
 
 
@@ -129,6 +134,37 @@ def test_launched_again_nothing_is_left_and_every_decision_is_made_again(serial:
         "runs/search: all 13 proposals in 5 batches are decided alike\n"
         "rung 0 (1 epoch): too few trials were continued to see what it predicts\n",
     )
+
+
+@pytest.mark.parametrize(("table", "score", "decided"), [
+    ("predictions", "prediction", "all 13 proposals in 5 batches are decided alike"),
+    ("operating_points", "validation_score", "proposals are decided otherwise"),
+])  # fmt: skip
+def test_no_decision_reads_test_predictions(
+    serial: tuple[Path, str], tmp_path: Path, table: str, score: str, decided: str
+) -> None:
+    """A setting that was not confirmed becomes the best, by its test predictions or by its validation score."""
+    shutil.copytree(serial[0], tmp_path, dirs_exist_ok=True)
+    found = rows(tmp_path, f"SELECT * EXCLUDE written_at FROM {table}")
+    (last,) = rows(tmp_path, NOT_CONFIRMED)
+    for row in found:
+        is_best = row["trial_id"] == last["trial_id"]
+        row[score] = float(is_best) if table == "operating_points" else row["label"] if is_best else -1
+    Writer(tmp_path / "runs" / "search" / "tables").write(table, found)
+    replayed = commands.sweeps_command("replay", "runs/search", folder=tmp_path)
+    assert decided in replayed.stdout + replayed.stderr
+
+
+def test_a_replay_says_that_a_searcher_of_tune_cannot_be_asked_again(tmp_path: Path) -> None:
+    (tmp_path / "spec.toml").write_text(SPEC.replace('"tpe"', '"tune:optuna"'))
+    search = RunSearch(load_spec(tmp_path / "spec.toml"), RunFolder(tmp_path / "runs" / "search"))
+    run, lock, _ = start(search.plan, tmp_path / "runs", extend=False, update_code=False)
+    with lock:
+        search.save()
+    replayed = commands.sweeps_command("replay", run.path, folder=tmp_path)
+    assert replayed.returncode == 0, replayed.stderr
+    assert "all 3 proposals in 1 batches are decided alike\n" in replayed.stdout
+    assert "settings were proposed by tune:optuna, whose state is not kept: these were not tried\n" in replayed.stdout
 
 
 @pytest.mark.parametrize(
@@ -229,10 +265,28 @@ def kill_after_decision(folder: Path, parts: int) -> None:
         reap(launched)
 
 
-def test_killed_after_a_decision_it_continues_as_if_undisturbed(serial: tuple[Path, str], tmp_path: Path) -> None:
-    (tmp_path / "spec.toml").write_text(SPEC)
+KILLED_AT_A_STATE = """
+import sys
+from pathlib import Path
+from sweeps.commands.launch import main
+from tests.faults.moments import Fault, Moment, Watch
+
+place = "runs/search/trials/*/checkpoint/*.checkpoint"
+Watch(Path(), Path("../trace"), Fault("SIGKILL", Moment("remove", place), seed=0)).install()
+sys.exit(main(["spec.toml", "--site", "serial"]))
+"""
+
+
+def test_killed_it_continues_as_if_undisturbed_and_leaves_no_state(serial: tuple[Path, str], tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    (folder / "spec.toml").write_text(SPEC)
     for parts in (1, 2):  # after the first decision, which precedes all trials, and after the second one
-        kill_after_decision(tmp_path, parts)
-    launch(tmp_path, "--site", "serial")
+        kill_after_decision(folder, parts)
+    killed = commands.in_own_process("-c", KILLED_AT_A_STATE, folder=folder)  # that of a trial that is not continued
+    assert killed.returncode == -signal.SIGKILL, (tmp_path / "trace").read_text()
+    assert [*folder.glob("runs/search/trials/*/checkpoint/*")]
+    launch(folder, "--site", "serial")
     for sql in (DECISIONS, POINTS):
-        assert rows(tmp_path, sql) == rows(serial[0], sql)
+        assert rows(folder, sql) == rows(serial[0], sql)
+    assert not [*folder.glob("runs/search/trials/*/checkpoint/*")]
