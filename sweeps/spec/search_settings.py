@@ -61,7 +61,7 @@ class SearchSettings(BaseModel):
     """The most settings that are tried, each with all seeds of the axis `seed`; None: as many as the grid has."""
     batch: int = Field(default=4, ge=1)
     """Settings that are proposed from the same scores, and can run at the same time; `grid` and `random` read none, so
-    they propose all at once, and `batch` is read only if halving is asynchronous: so many run at the same time."""
+    they propose all at once, and `batch` is read only if halving is asynchronous: this many run at the same time."""
     seed: int = Field(default=0, ge=0)
     """Of the samplers."""
     halving: HalvingSettings | None = None
