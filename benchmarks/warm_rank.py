@@ -29,26 +29,26 @@ class WarmRank(TrialRank):
         """Take up a trial."""
         task = TrialTask.from_json(task_json)
         self.run, self.trial_id, self._steps = task.run, task.trial_id, 0
-        self._note("begin")
+        self._add_moment("begin")
         super().begin(task_json)
 
     def advance(self) -> str:
         """Run to the end of the next stage."""
         answer = super().advance()
         if RankAnswer.from_json(answer).is_over:
-            self._note("end")
+            self._add_moment("end")
         return answer
 
     def before_step(self, step: int) -> None:
         """Called before each step of the optimiser; the first of a trial is 1."""
         if step == 1:
-            self._note("first_step")
+            self._add_moment("first_step")
 
     def _before_step(self, *_: object) -> None:
         self._steps += 1
         self.before_step(self._steps)
 
-    def _note(self, what: str) -> None:
+    def _add_moment(self, what: str) -> None:
         if self.rank == 0:
             add_moment(self.run, what, self.trial_id)
 
