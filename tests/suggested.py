@@ -48,7 +48,7 @@ NOT_PASTED: Mapping[str, str] = {
         " tailor/parallel/process_group.py:join results/arms/selection.py:select_arms",
         AGAIN: "sweeps/driver/local_pool.py:_LocalPool.check tailor/commands/fetch.py:_download"
         " tailor/commands/fetch.py:_why tailor/commands/fetch.py:run tailor/prepare/workspace.py:_lock"
-        " sweeps/commands/control.py:_launch_of",
+        " sweeps/commands/control.py:_launch_of sweeps/commands/control.py:stop",
         CLUSTER: "hpc/cluster/head.py:main hpc/doctor/job.py:_ray hpc/doctor/job.py:_signal"
         " hpc/doctor/login.py:Doctor._clear hpc/doctor/login.py:Doctor._end hpc/doctor/login.py:Doctor._shared"
         " hpc/doctor/login.py:Doctor._on_the_login_node hpc/doctor/login.py:Doctor._signal.check"
