@@ -173,8 +173,8 @@ PLANTED = (
     Planted(
         "failed trials count as finished",
         f"{DRIVER}:_states_of",
-        'if status == "finished":',
-        'if status in ("finished", "failed"):',
+        "status = 'finished'",
+        "status IN ('finished', 'failed')",
     ),
     Planted(
         "later rows may have earlier times",
@@ -282,7 +282,7 @@ PLANTED = (
     Planted(
         "a trial that is not continued has no row",
         f"{LEDGER}:Ledger.stop",
-        "if stopped:",
+        "if trial_ids:",
         "if False:",
         kind="search",
     ),
