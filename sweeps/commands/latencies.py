@@ -2,11 +2,11 @@
 
 import multiprocessing
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from results.store.reader import load
 from results.store.writer import Writer
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tailor.model.state import ModelState
     from tailor.parallel.process_group import ProcessGroup
 
+Found = TypeVar("Found")
 MEASURE_LIMIT_S = 3600.0  # of one sub-model; if it takes longer, the device is stuck
 
 WAITING = """
@@ -88,7 +89,7 @@ def time_models(run: RunFolder, cache: Path, how: How) -> Iterator[str]:
             rows = []
             for point, state in _cached_states(record.trials[row["trial_id"]], row["trial_id"], cache, ranks, wanted):
                 save_model(state, Path(name))
-                found = processes.submit(_measured, Path(name), how, modules).result(MEASURE_LIMIT_S)
+                found = call_in(processes, MEASURE_LIMIT_S, _measured, Path(name), how, modules)
                 rows.append(_row(found) | {"model_key": wanted[point], "code_digest": digest})
                 yield f"{row['trial_id']}  {row['label']}, point {point}: {_costs(found)}"
             writer.write("timings", rows)
@@ -136,6 +137,16 @@ def _one_process_each() -> ProcessPoolExecutor:
         ["sweeps.commands.latencies", "tailor.model.latency"]
     )  # else each process would import torch
     return ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1)
+
+
+def call_in(processes: ProcessPoolExecutor, limit_s: float, call: Callable[..., Found], *args: object) -> Found:
+    """The result of a call in one of these processes; raises RunFolderError, and kills them, after `limit_s`."""
+    try:
+        return processes.submit(call, *args).result(limit_s)
+    except TimeoutError:
+        for process in multiprocessing.active_children():  # the pool would wait for it
+            process.kill()
+        raise RunFolderError(f"a sub-model was not timed within {limit_s:g} s: does its device answer?") from None
 
 
 def _measured(folder: Path, how: How, modules: tuple[Path, ...]) -> "Latency":

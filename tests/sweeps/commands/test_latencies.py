@@ -1,6 +1,7 @@
 """`python -m sweeps time`: each sub-model of a run once, from the cache alone, and the front that comes of it."""
 
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 from results.analysis.pareto import front_page
 from results.store.reader import load
 from results.text.formats import markdown_lines
-from sweeps.commands.latencies import How
+from sweeps.commands.latencies import How, _one_process_each, call_in
+from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder
 from tailor.core.errors import ConfigError
 
@@ -67,3 +69,8 @@ def test_no_run_is_no_traceback(sweeps_command: Command) -> None:
     done = sweeps_command("time", "runs/none")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "there is no run runs/none; type the folder of a run, such as runs/demo\n"
+
+
+def test_a_model_that_is_never_measured_ends_the_command() -> None:
+    with _one_process_each() as processes, pytest.raises(RunFolderError, match="not timed within 0.1 s"):
+        call_in(processes, 0.1, time.sleep, 600.0)
