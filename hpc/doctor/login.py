@@ -21,7 +21,8 @@ from hpc.doctor.watch import EDIT, Stopped, Watch, clock_finding
 from hpc.errors import ClusterError, SiteError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Need, Site
-from hpc.slurm.jobs import PATIENCE, ask, cancel, jobs, queue, requeue, signal_steps, submit, would_start
+from hpc.slurm.first_site import gpu_fault, gpus_of
+from hpc.slurm.jobs import ONCE, PATIENCE, ask, cancel, jobs, queue, requeue, signal_steps, submit, would_start
 from transtailor.waiting import WaitedTooLong, wait_for
 
 NEEDED = ("sbatch", "squeue", "scancel", "scontrol")
@@ -107,6 +108,8 @@ class Doctor:
             raise Stopped("SLURM does not answer")
         self.board.add("accounting", _accounting())
         self._try("site", self._limits)
+        if self.site.gpus_per_node:
+            self.board.add("GPUs of the partition", _gpus_of(self.site))
         if not self._try("folder", self._make_folder, "give a folder of yours that all nodes see: --folder"):
             raise Stopped("there is no folder for its files")
         worker = Need(log_folder=self._logs, signal_before_s=self.site.drain_before_s, requeue=False)
@@ -356,6 +359,20 @@ def _accounting() -> Finding:
     except SlurmError as error:
         return unknown(f"none, and none is needed; without it the end of old jobs is unknown ({error})")
     return fine("sacct answers")
+
+
+def _gpus_of(site: Site) -> Finding:
+    """Whether trials can run on the GPUs that sinfo lists for the site."""
+    partition = [f"--partition={site.partition}"] if site.partition else []
+    try:
+        rows = ask(["sinfo", "--noheader", "--exact", "--format=%G", *partition], r"(.*)", ONCE)
+    except SlurmError as error:
+        return unknown(str(error))
+    wanted = [(gpus[0], gpu_fault(gres)) for (gres,) in rows if (gpus := gpus_of(gres))]
+    wanted = [(name, fault) for name, fault in wanted if name.startswith(site.gres or "gpu")]
+    if faults := list(dict.fromkeys(fault for _, fault in wanted if fault)):
+        return missing("; ".join(faults), "choose another partition or gres, or set gpus_per_node = 0")
+    return fine(", ".join(dict.fromkeys(name for name, _ in wanted))) if wanted else unknown("sinfo lists none")
 
 
 def _rights_finding(rights: list[Any], where: str = "") -> Finding | None:

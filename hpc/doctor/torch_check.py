@@ -21,6 +21,8 @@ from hpc.ray.node import allocation, own_address
 NUMBERS = 2**22  # float32
 REPETITIONS = 5
 MEET_LIMIT_S = 60.0
+AMD_DEVICE = Path("/dev/kfd")  # of AMD's driver
+AMD_ADVICE = "choose a partition with NVIDIA GPUs, or set gpus_per_node = 0 in the site"
 ADVICE = "set network_interface in the site to the interface between the nodes; torch's output is in the log"
 
 
@@ -41,9 +43,14 @@ def main() -> int:
 
 
 def _gpus(asked: int) -> Finding:
-    given, seen = allocation(os.environ).gpus, torch.cuda.device_count()
     if asked == 0:
         return fine("none, as the site says")
+    try:
+        given, seen = allocation(os.environ).gpus, torch.cuda.device_count()
+    except ClusterError as error:
+        return missing(str(error), AMD_ADVICE)
+    if torch.version.hip or (not seen and AMD_DEVICE.exists()):  # SLURM may set CUDA_VISIBLE_DEVICES for them, too
+        return missing(f"this node has AMD GPUs ({AMD_DEVICE}), which are not supported", AMD_ADVICE)
     if given != asked:
         return missing(
             f"the job asked for {asked} and CUDA_VISIBLE_DEVICES names {given}",

@@ -15,6 +15,7 @@ from transtailor.documents import read_toml
 from transtailor.names import nearest
 
 NO_CONSUME = ":no_consume"  # SLURM then counts no GPU as used
+AMD = re.compile(r"gpu:(\w*[_-])?(amd|instinct|radeon|mi\d{2,3})", re.I)  # as their gres is usually named
 UNLIMITED_WALLTIME_MIN = 24 * 60  # written if the partition sets no limit
 
 
@@ -27,7 +28,7 @@ class Nodes:
     memory_mb: int
     gpus: tuple[str, int] | None  # name, number
     features: str
-    are_gpus_shared: bool = False  # SLURM gives the same ones to any number of jobs
+    gpu_fault: str = ""  # why trials cannot run on these GPUs
 
     def __str__(self) -> str:
         gpus = f", {self.gpus[1]} x {self.gpus[0]}" if self.gpus else ""
@@ -165,7 +166,7 @@ def _partitions(patience: Patience) -> tuple[Partition, ...]:
     partitions = []
     for name, kinds in rows.items():
         nodes = [
-            Nodes(int(number), int(cpus), int(mb), gpus_of(gres), features.replace("(null)", ""), NO_CONSUME in gres)
+            Nodes(int(number), int(cpus), int(mb), gpus_of(gres), features.replace("(null)", ""), gpu_fault(gres))
             for _, _, number, cpus, mb, gres, features in kinds
         ]
         plain = name.removesuffix("*")
@@ -224,6 +225,20 @@ def gpus_of(gres: str) -> tuple[str, int] | None:
         if match := re.fullmatch(r"(gpu(?::[\w.-]*[A-Za-z_][\w.-]*)?):(\d+)", resource.strip()):
             return match[1], int(match[2])
     return None
+
+
+def gpu_fault(gres: str) -> str:
+    """Why trials cannot run on the GPUs in sinfo's list of generic resources; empty if they can, or there are none.
+
+    >>> gpu_fault("gpu:mi250x:8(S:0-3)")
+    'gpu:mi250x is a name of AMD GPUs, which are not supported: trials run on NVIDIA GPUs (CUDA) or on CPUs'
+    """
+    gpus = gpus_of(gres)
+    if gpus and NO_CONSUME in gres:
+        return f"{gpus[0]} is no_consume, which is not supported: SLURM gives the same GPUs to many jobs"
+    if gpus and AMD.match(gpus[0]):
+        return f"{gpus[0]} is a name of AMD GPUs, which are not supported: trials run on NVIDIA GPUs (CUDA) or on CPUs"
+    return ""
 
 
 def minutes_of(limit: str) -> int | None:

@@ -41,7 +41,8 @@ class SmallSlurm:
         self.over = threading.Event()
         (self.folder / "bin").mkdir(parents=True)
         self.parent.mkdir()
-        for name in ("sbatch", "squeue", "scancel", "scontrol"):
+        (self.folder / "gres").write_text("gpu:a100:2(S:0-1)\n(null)\n")
+        for name in ("sbatch", "squeue", "scancel", "scontrol", "sinfo"):
             words = shlex.join([sys.executable, "-SI", str(SMALL), name, str(self.folder)])
             (self.folder / "bin" / name).write_text(f'#!/bin/sh\n{words} "$@"\n')
             (self.folder / "bin" / name).chmod(0o755)
@@ -196,6 +197,31 @@ def test_what_a_node_misses_is_a_miss_and_the_rest_is_still_checked(slurm: Small
     assert "    -> open them\n" in out
     assert marked(out, "–") == ["accounting", "Ray head and worker"]
     assert "requeue" in marked(out, "✓")
+
+
+@pytest.mark.parametrize(
+    ("gres", "said"),
+    [
+        ("gpu:a100:no_consume:2", "gpu:a100 is no_consume, which is not supported"),
+        ("gpu:mi250x:8(S:0-3)", "gpu:mi250x is a name of AMD GPUs, which are not supported"),
+    ],
+)
+def test_gpus_that_trials_cannot_use_are_missed(slurm: SmallSlurm, gres: str, said: str) -> None:
+    (slurm.folder / "gres").write_text(f"{gres}\n")
+    slurm.refuses({"sbatch": "no"})  # this is known before a job
+    slurm.over.set()
+    _, out = slurm.examine()
+    assert f"✗ GPUs of the partition: {said}" in out
+    assert slurm.calls("sinfo") == [["--noheader", "--exact", "--format=%G"]]
+
+
+def test_only_the_gpus_that_the_site_names_count(slurm: SmallSlurm) -> None:
+    (slurm.folder / "gres").write_text("gpu:mi250x:8\ngpu:a100:2\n")
+    slurm.refuses({"sbatch": "no"})
+    slurm.over.set()
+    _, out = slurm.examine(SITE.model_copy(update={"gres": "gpu:a100", "partition": "gpu"}))
+    assert "✓ GPUs of the partition: gpu:a100\n" in out
+    assert slurm.calls("sinfo") == [["--noheader", "--exact", "--format=%G", "--partition=gpu"]]
 
 
 def test_a_clock_that_is_behind(slurm: SmallSlurm) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hpc.doctor import torch_check
 from hpc.doctor.job import limits_finding, lock_finding
 
 
@@ -25,6 +26,17 @@ def test_a_lock_of_another_machine_is_seen_or_missed(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(fcntl, "flock", none)
     assert "has no locks (flock): Operation not supported" in lock_finding(lock).text
+
+
+def test_amd_gpus_for_which_slurm_sets_cudas_variable_are_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "1", "CUDA_VISIBLE_DEVICES": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch_check, "AMD_DEVICE", tmp_path / "kfd")
+    assert "torch" in torch_check._gpus(1).text  # without a GPU: that torch sees none
+    (tmp_path / "kfd").touch()
+    assert torch_check._gpus(1).text == f"this node has AMD GPUs ({tmp_path}/kfd), which are not supported"
 
 
 def test_limits_that_end_processes_and_too_few_files_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:

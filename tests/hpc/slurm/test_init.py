@@ -233,11 +233,19 @@ def test_jobs_get_a_quality_of_service_that_the_partition_allows(
     assert (site.account, site.qos, site.walltime_min) == expected
 
 
-def test_gpus_that_slurm_does_not_count_are_refused_by_name(slurm: FakeSlurm) -> None:
-    slurm.says("sinfo", SINFO.replace("gpu:a100:4", "gpu:a100:no_consume:4"))
+@pytest.mark.parametrize(
+    ("gres", "said"),
+    [
+        ("gpu:a100:no_consume:4", "gpu:a100 is no_consume, which is not supported"),
+        ("gpu:mi300a:4", "gpu:mi300a is a name of AMD GPUs, which are not supported"),
+        ("gpu:amd_instinct:4", "gpu:amd_instinct is a name of AMD GPUs"),
+    ],
+)
+def test_gpus_that_trials_cannot_use_are_refused_by_name(slurm: FakeSlurm, gres: str, said: str) -> None:
+    slurm.says("sinfo", SINFO.replace("gpu:a100:4", gres))
     text = site_text(ask_cluster(QUICK), "gpu")
     assert parsed(text).gpus_per_node == 0
-    assert "these GPUs are no_consume, which is not supported" in text
+    assert f"# MISSING: {said}" in text
 
 
 def test_away_from_a_cluster_it_says_so_in_a_sentence(
