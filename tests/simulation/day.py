@@ -38,7 +38,7 @@ from tests.simulation.world import Dead, Process, Stuck, World
 
 PLACES = (Path("/dev/shm"), Path("/tmp"))  # a file system in memory, where there is one
 STOP_LIMIT_S = 60.0
-NO_MORE_S = 20.0  # after a stop: from then on no stage is begun
+NO_MORE_S = 10.0  # after a stop: from then on no stage is begun
 LAUNCH_LIMIT_S = 6 * 3600.0  # simulated; an undisturbed one takes a minute
 SLURM_LIMIT_S = 3600.0  # of one on SLURM, whose queue stands still for a quarter of that at most
 MAY_END_WITH = {0, 1, 2, 130}
@@ -54,7 +54,6 @@ class Day:
         digest: of the whole history.
         struck: how many of the disturbances happened.
         moments: event and place of each change of a file.
-        changes: how many there were.
     """
 
     broken: tuple[str, ...]
@@ -293,7 +292,7 @@ class Simulation:
             slot = machine.slot_of(other)
             if slot is not None and not slot.failed:
                 self.broken.append(f"1: stage {key[:8]} is computed by two trials at once")
-        stopped_s = next(one.stopped_s for one in self.launches.values() if machine in one.machines)
+        stopped_s = self._stopped_s(machine, task.process)
         if stopped_s is not None and world.now_s - stopped_s > NO_MORE_S:
             self.broken.append(f"7: stage {key[:8]} is begun {world.now_s - stopped_s:.0f} s after a stop")
         self._computing[key] = task.process
@@ -307,6 +306,13 @@ class Simulation:
             rank.beats += 1
             left_s -= 5.0
         del self._computing[key]
+
+    def _stopped_s(self, machine: Machines, process: Process) -> float | None:
+        """When a slot's launch was told to stop; None: it was not, or the slot is out of its reach."""
+        if self.slurm is None:
+            return next(one.stopped_s for one in self.launches.values() if machine in one.machines)
+        slot = machine.slot_of(process)
+        return self.slurm.stopped_s if slot is not None and self.slurm.hears(slot) else None
 
     # What happens.
 

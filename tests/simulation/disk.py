@@ -27,6 +27,7 @@ _REAL = {
     name: getattr(os, name)
     for name in ("open", "close", "fsync", "replace", "rename", "link", "unlink", "remove", "mkdir", "rmdir", "statvfs")
 }
+UNKNOWN_MODE = 0o700  # of what was removed without ever having been synced, and is back after a loss of power
 TAKES_ROOM = ("open", "write", "fsync", "mkdir", "link")
 
 
@@ -73,9 +74,9 @@ class _Aftermath:
             entry = self._chosen(now.get(name), then.get(name))
             if entry is not None:
                 inode = entry.inode
-                file = None if entry.is_folder else _Saved(self._content(inode), self._modes[inode])
+                file = None if entry.is_folder else _Saved(self._content(inode), self._modes.get(inode, UNKNOWN_MODE))
                 kept[name] = file or self.folder(inode)
-        return _Saved(kept, self._modes[inode_of_this])
+        return _Saved(kept, self._modes.get(inode_of_this, UNKNOWN_MODE))
 
     def _chosen(self, new: _Entry | None, old: _Entry | None) -> _Entry | None:
         """What a name stands for; a rename survives as a whole or not at all."""

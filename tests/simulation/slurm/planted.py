@@ -22,6 +22,18 @@ PLANTED_ON_SLURM = (
         "except ZeroDivisionError as error:",
     ),
     _Planted(
+        "a driver on SLURM does not look for a stop",
+        f"{CONTROLLER}:_run",
+        "stop_file=cluster.stop_file",
+        "stop_file=None",
+    ),
+    _Planted(
+        "a stop cancels no job",
+        "sweeps.commands.control:cancel",
+        "cancel_jobs(left)",
+        "pass",
+    ),
+    _Planted(
         "a driver that another one has replaced goes on",
         f"{POOL}:_SlurmPool.check",
         "raise SupersededError",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CONTROLLER_FRACTION = 0.4  # of the disturbances of a job
 GRACE_S = 10.0  # of a job that has to leave its machine
 FAULT_S = (5.0, 60.0, 400.0)  # how long SLURM's commands fail
+STOP_S = 200.0  # 60 s each for a clean end and for cancelled jobs, and for calls of SLURM's commands that hang
 STILL_S = (30.0, 900.0)  # how long no job starts
 
 
@@ -72,12 +73,24 @@ def _take_away(own: SlurmDay, job: BatchJob, run: JobRun) -> None:
 
 
 def _stop(own: SlurmDay) -> None:
-    """As `transtailor stop`."""
+    """As `transtailor stop`; that it does what it says is judged."""
+    world, jobs, said = own.world, own.slurm.live, ""
+    began_s = world.now_s
     try:
-        for line in control.stop(RunFolder(own.day.run_folder)):
-            own.world.tell(line)
+        for said in control.stop(RunFolder(own.day.run_folder)):
+            world.tell(said)
+            if said.startswith("asked job "):
+                own.asked.setdefault(said.split()[2], world.now_s)
+            if said.startswith("cancelled "):
+                unaware = [job.id for job in jobs if job.state in ("PENDING", "RUNNING") and job.id in said]
+                own.day.broken += [f"7: job {job_id} was not cancelled" for job_id in unaware]
     except (RunFolderError, SlurmError, ClusterError, OSError) as error:
-        own.world.tell(f"stop: {error}")
+        world.tell(f"stop: {error}")
+        return
+    if world.now_s - began_s > STOP_S:
+        own.day.broken.append(f"7: a stop took {world.now_s - began_s:.0f} s")
+    if "was launched again" not in said:
+        own.day.broken += [f"7: job {job.id} is {job.state} after a stop" for job in jobs if not job.is_over]
 
 
 def end_all(own: SlurmDay, chance: Random) -> None:

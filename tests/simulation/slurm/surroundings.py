@@ -18,9 +18,11 @@ from hpc.cluster import cluster, head, nodes, worker
 from hpc.slurm import jobs
 from sweeps.commands import controller
 from sweeps.driver import slurm_pool
+from sweeps.run.run_folder import RunFolder
+from sweeps.slurm.cluster_run import ClusterRun
 from tests.simulation import trials
 from tests.simulation.launches import SLOTS, Launched
-from tests.simulation.machines import Machines
+from tests.simulation.machines import Machines, SlotProcess
 from tests.simulation.slurm.commands import Commands
 from tests.simulation.slurm.ray_nodes import Clusters, PlayedNode, RayCluster
 from tests.simulation.slurm.scheduler import BatchJob, JobRun, Slurm
@@ -54,6 +56,7 @@ class SlurmDay:
         self.commands, self.clusters = Commands(self.slurm), Clusters(self.slurm)
         self.drivers: list[Driver] = []
         self.stops: list[Task] = []
+        self.asked: dict[str, float] = {}  # jobs of controllers that were told to stop, and when
         self._folders = 0
         shutil.rmtree(day.root.with_name("nodes"), ignore_errors=True)
 
@@ -77,6 +80,18 @@ class SlurmDay:
         """The driver that runs, the newest one if there are several."""
         alive = (one.launched for one in reversed(self.drivers) if one.poll() is None)
         return next(alive, None)
+
+    @property
+    def stopped_s(self) -> float | None:
+        """When the present controller was told to stop; None: it was not, or that was lost with the power."""
+        newest = next((job.id for job in reversed(self.slurm.jobs) if job.is_controller), "")
+        return self.asked.get(newest) if ClusterRun(RunFolder(self.day.run_folder)).stop_file.exists() else None
+
+    def hears(self, slot: SlotProcess) -> bool:
+        """Whether the controller reaches a slot: one that is cut off is not told."""
+        cluster = next(one for one in self.clusters.all if slot.node in one.nodes)
+        runs = (cluster.head.run, slot.node.run)
+        return not slot.failed and not cluster.head.has_ended and all(run.host.answers for run in runs)
 
     def changes(self) -> list[tuple[Any, str, Any]]:
         """What to replace where."""
