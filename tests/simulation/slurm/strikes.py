@@ -78,14 +78,14 @@ def _stop(own: SlurmDay) -> None:
     began_s = world.now_s
     try:
         for said in control.stop(RunFolder(own.day.run_folder)):
-            world.tell(said)
+            world.tell(said.replace(str(own.day.root), ""))  # equal in each process that replays the day
             if said.startswith("asked job "):
                 own.asked.setdefault(said.split()[2], world.now_s)
             if said.startswith("cancelled "):
                 unaware = [job.id for job in jobs if job.state in ("PENDING", "RUNNING") and job.id in said]
                 own.day.broken += [f"7: job {job_id} was not cancelled" for job_id in unaware]
     except (RunFolderError, SlurmError, ClusterError, OSError) as error:
-        world.tell(f"stop: {error}")
+        world.tell(f"stop: {error}".replace(str(own.day.root), ""))
         return
     if world.now_s - began_s > STOP_S:
         own.day.broken.append(f"7: a stop took {world.now_s - began_s:.0f} s")
