@@ -29,6 +29,19 @@ from tests.simulation.seeds import Days
 days = Days.below(Path(sys.argv[1]))
 print(*(days.day(int(seed)).digest for seed in sys.argv[2:]))
 """
+SEEN = {
+    "a file is not synced": 2,
+    "an attempt's end is not written": 0,
+    "a trial is counted twice": 0,
+    "a killed launch's attempts stay open": 0,
+    "a trial finishes before its rows are written": 0,
+    "a finished stage wakes nobody": 0,
+    "two trials may compute one stage": 0,
+    "each launch writes all proposals again": 2,
+    "a search decides while a trial runs": 2,
+    "a trial that is not continued has no row": 2,
+    "a driver on SLURM does not look for a stop": 15,
+}  # planted faults, and a seed whose day they break
 LOSES_ALL = 2  # a seed with which a loss of power leaves only what was synced
 
 
@@ -82,6 +95,13 @@ def test_what_fails_is_made_smaller(days: Days) -> None:
         assert days.smaller(0, [late, power, late]) == (power,)
         assert "is lost" in days.day(0, [power]).broken[0]
     assert not days.day(0, [power]).broken
+
+
+@pytest.mark.parametrize("what", SEEN)
+def test_a_planted_fault_breaks_a_day(days: Days, what: str) -> None:
+    (fault,) = (fault for fault in PLANTED if fault.what == what)
+    with fault.planted():
+        assert days.day(SEEN[what]).broken
 
 
 @pytest.mark.parametrize("fault", PLANTED, ids=lambda fault: fault.what)
