@@ -22,6 +22,7 @@ from results.store.views import (
     all_rows,
     file_pattern,
     literal,
+    names_in,
     quoted,
     select,
 )
@@ -305,13 +306,7 @@ def _connected(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "du
     connection.execute(TIMED_ON)
     if several:
         connection.execute(COUNTED_TRIALS)
-    trial = ["run", "trial_id"] if several else ["trial_id"]
-    names = {
-        "key": ", ".join([*trial, "point"]),
-        "trial": ", ".join(trial),
-        "path": ", ".join(f"point.{name}" for name in trial),
-        "points": COUNTED_ROWS.format(rows="operating_points") if several else "operating_points",
-    }
+    names = names_in(several=several)
     for view in (MEASURED_POINTS, COMPARED_POINTS, COMPUTED_STAGES, UNSHARED_COSTS):
         connection.execute(view.format(**names))
     _lock(connection, {part.path.parent for tables in found.values() for parts in tables.values() for part in parts})

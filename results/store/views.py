@@ -107,6 +107,17 @@ FROM behind JOIN computed_stages USING (stage_key) GROUP BY point_key
 it; `device_hours` are those of all ranks. A stage without a row counts 0."""
 
 
+def names_in(*, several: bool) -> dict[str, str]:
+    """What the views of one run, or of several, name: the columns of a trial and of a point, and the points' rows."""
+    trial = ["run", "trial_id"] if several else ["trial_id"]
+    return {
+        "key": ", ".join([*trial, "point"]),
+        "trial": ", ".join(trial),
+        "path": ", ".join(f"point.{name}" for name in trial),
+        "points": COUNTED_ROWS.format(rows="operating_points") if several else "operating_points",
+    }
+
+
 def select(table: TableSchema, parts: dict[str, list[Part]], *, several: bool) -> str:
     """Return the SQL for the last row of each key, over runs (name -> parts); `several` adds the column `run`."""
     if not parts:

@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 
 from results.store.parts import Part
 from results.store.schema import TABLES
-from results.store.views import MEASURED_POINTS, TIMED_ON, quoted, select
+from results.store.views import MEASURED_POINTS, TIMED_ON, names_in, quoted, select
 
 KEPT = 4096  # files, and answers
 MEASURED = "measured_points"
 COMPUTED = {
     "timed_on": TIMED_ON.partition(" AS\n")[2],
-    MEASURED: MEASURED_POINTS.partition(" AS\n")[2].format(key="trial_id, point", trial="point.trial_id"),
+    MEASURED: MEASURED_POINTS.partition(" AS\n")[2].format(**names_in(several=False)),
 }
 """Views of several tables, in the order in which they name each other."""
 _ParquetFile = pq.ParquetFile
