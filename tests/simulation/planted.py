@@ -254,8 +254,8 @@ PLANTED = (
     Planted(
         "a search decides while a trial runs",
         f"{SEARCH}:RunSearch.more",
-        "else 1\n",
-        "else 2\n",
+        "live_limit(self.spec)",
+        "live_limit(self.spec) + 1",
         kind="search",
     ),
     Planted(

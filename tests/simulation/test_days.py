@@ -33,7 +33,6 @@ SEEN = {
     "a file is not synced": 2,
     "an attempt's end is not written": 0,
     "a trial is counted twice": 0,
-    "a killed launch's attempts stay open": 0,
     "a trial finishes before its rows are written": 0,
     "a finished stage wakes nobody": 0,
     "two trials may compute one stage": 0,

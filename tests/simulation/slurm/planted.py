@@ -72,13 +72,13 @@ PLANTED_ON_SLURM = (
     _Planted(
         "a job without its Ray head is not queued again",
         f"{HEAD}:main",
-        "return _queue_again()\n        _say",
+        "return _queue_again(folder)\n        _say",
         "return 1\n        _say",
     ),
     _Planted(
         "a controller that was warned is not queued again",
         f"{HEAD}:main",
-        "return TRY_AGAIN\n    return _queue_again()",
+        "return TRY_AGAIN\n    return _queue_again(folder)",
         "return TRY_AGAIN\n    return TRY_AGAIN",
     ),
     _Planted(
