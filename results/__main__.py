@@ -110,6 +110,7 @@ def _report(given: argparse.Namespace) -> Iterator[str]:
     from results.report import watch, write_report
 
     run = given.runs if len(given.runs) > 1 else given.runs[0]
+    _check_apart(given)
     if given.watch is None:
         yield str(write_report(run, apart=given.apart, out=given.out))
         return
@@ -117,13 +118,19 @@ def _report(given: argparse.Namespace) -> Iterator[str]:
         raise ResultsError(f"--watch: expected one run, given {len(given.runs)}; type: {command('serve', *given.runs)}")
     if not 0 < given.watch < math.inf:
         raise ResultsError(f"--watch {given.watch:g}: expected seconds above 0; type one such as --watch 30")
-    for path in watch(run, given.watch):
+    for path in watch(run, given.watch, out=given.out):
         yield str(path)
+
+
+def _check_apart(given: argparse.Namespace) -> None:
+    if given.apart and len(given.runs) == 1:
+        raise ResultsError(f"--apart {given.apart}: expected several runs, given 1; leave it out, or name another run")
 
 
 def _serve(given: argparse.Namespace) -> Iterator[str]:
     from results.report.serve import serve_lines
 
+    _check_apart(given)
     yield from serve_lines(given.runs, given.port, given.apart)
 
 

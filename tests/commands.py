@@ -3,8 +3,10 @@
 import io
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from importlib import import_module
 from pathlib import Path
 
 Said = subprocess.CompletedProcess[str]
@@ -46,6 +48,17 @@ def transtailor_command(*arguments: object, folder: Path) -> Said:
     from transtailor.__main__ import main
 
     return _call(main, ROOT / ".venv" / "bin" / "transtailor", arguments, folder)
+
+
+def parsed(words: Sequence[str]) -> Namespace:
+    """What the command's own parser makes of `transtailor WORDS...`; SystemExit: it refuses them."""
+    from transtailor.__main__ import ENTRIES
+
+    name = next(name for name in ENTRIES if [*words[: len(name.split())]] == name.split())
+    room = import_module(ENTRIES[name].main)
+    parser = getattr(room, "parser", None) or room._parser
+    options: Namespace = parser("transtailor").parse_args([*ENTRIES[name].words, *words[len(name.split()) :]])
+    return options
 
 
 def in_own_process(*words: object, folder: Path) -> Said:

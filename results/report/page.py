@@ -96,11 +96,13 @@ def write_report(run: Runs, renew_s: float | None = None, *, apart: str | None =
         out: path of the page; None: `report.html` in the folder of the run, or of the first one.
 
     Raises:
-        ResultsError: a folder is no run, or a part of it cannot be read; then no report is written.
+        ResultsError: a folder is no run, a part of it cannot be read, or `out` is a folder; then none is written.
 
     Writes:
         The page, atomically. The same rows give the same bytes.
     """
+    if out is not None and (not out.name or out.is_dir()):
+        raise ResultsError(f"the page cannot be {str(out)!r}, a folder: name a file, such as {out / 'report.html'}")
     with load(run) as loaded:
         with ThreadPoolExecutor(1) as ahead:
             ahead.submit(bundle)  # a process of its own makes Vega's scripts meanwhile; `render` gets the error

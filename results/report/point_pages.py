@@ -14,7 +14,7 @@ from results.store.views import literal
 from results.text.number_format import SCALES
 from transtailor.documents import DocumentError, Record
 
-PAGE_ROWS = 200
+PAGE_ROWS, MOST_ROWS = 200, 10_000
 _TEXTS = ("network", "dataset", "label", "trial_id")
 _SIGNS = {"=": "abs({} - ?) < 1e-9", "!=": "abs({} - ?) >= 1e-9"}
 _SIGNS |= {sign: f"{{}} {sign} ?" for sign in ("<", ">", "<=", ">=")}
@@ -30,6 +30,7 @@ class Question(Record):
         texts: each is in one of the columns of texts; `labels`: of these arms, empty for all.
         numbers: column, sign, number.
         problem: network, data set, training images.
+        most: rows of the answer; None: `PAGE_ROWS`. No answer has more than `MOST_ROWS`.
         after: what the answer before gave as its `last`; None: from the start, with the number of all points.
     """
 
@@ -38,6 +39,7 @@ class Question(Record):
     labels: tuple[str, ...] = ()
     numbers: tuple[tuple[str, Literal["=", "!=", "<", ">", "<=", ">="], float], ...] = ()
     problem: tuple[str, str, int | None] | None = None
+    most: int | None = None
     after: tuple[float | str | None, str, int] | None = None
 
 
@@ -46,10 +48,12 @@ class PointPages:
 
     def __init__(self, run: Run) -> None:
         self._run, self._asking = run, threading.Lock()
+        more = "run, " if len(run.paths) > 1 else ""
+        self._texts: tuple[str, ...] = ("run", *_TEXTS) if more else _TEXTS
         run.connection.execute(
-            f"CREATE TEMP TABLE points AS SELECT point.*, CASE metric {_FACTORS} END AS factor,"
-            f" lower(concat_ws(chr(10), {', '.join(_TEXTS)})) AS texts FROM ({POINTS}) AS point"
-            " JOIN (SELECT trial_id, point, metric FROM compared_points) USING (trial_id, point)"
+            f"CREATE TEMP TABLE points AS SELECT {more}point.*, CASE metric {_FACTORS} END AS factor,"
+            f" lower(concat_ws(chr(10), {', '.join(self._texts)})) AS texts FROM ({POINTS}) AS point"
+            f" JOIN (SELECT {more}trial_id, point, metric FROM compared_points) USING (trial_id, point)"
         )
         shown = {name: name for name in ("seed", "macs", "params", "latency_ms")}
         shown |= {name: f"factor * {name}" for name in ("test_score", "validation_score")}
@@ -75,8 +79,9 @@ class PointPages:
         """
         try:
             question = Question.from_json(text)
+            limit = max(1, min(question.most or PAGE_ROWS, MOST_ROWS))
             is_down, name = question.sort.startswith("-"), question.sort.removeprefix("-")
-            key = name if name in _TEXTS else self._numbers[name]
+            key = name if name in self._texts else self._numbers[name]
             where: list[tuple[str, list[Any]]] = [
                 (_SIGNS[sign].format(self._numbers[column]), [value]) for column, sign, value in question.numbers
             ]
@@ -100,7 +105,7 @@ class PointPages:
                         [value, value, *rest],
                     )
                 where.append((f"({behind})", given))
-            order = f"ORDER BY {key} IS NULL, {key} {'DESC' if is_down else 'ASC'}, trial_id, point LIMIT {PAGE_ROWS}"
+            order = f"ORDER BY {key} IS NULL, {key} {'DESC' if is_down else 'ASC'}, trial_id, point LIMIT {limit}"
             rows = self._asked(f"* EXCLUDE (texts), {key} AS key", where, order)
         keys = [row.pop("key") for row in rows]
         columns = [{"name": name, **packed([row[name] for row in rows])} for name in (rows[0] if rows else ())]

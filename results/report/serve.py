@@ -164,11 +164,11 @@ def serve_lines(runs: Sequence[Path], port: int, apart: str | None = None) -> It
     """Serve the report until Ctrl-C; the lines say how to open it, also from another machine.
 
     Raises:
-        ResultsError: the folder is no run, or the port is taken.
+        ResultsError: the folder is no run, or the port is taken or none.
     """
     try:
         server = ReportServer(runs, port, apart=apart)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         raise ResultsError(f"--port {port}: cannot listen on {ADDRESS}:{port} ({error}); leave it out") from error
     with server:
         login = f"{getpass.getuser()}@{socket.gethostname()}"

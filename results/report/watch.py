@@ -16,7 +16,13 @@ SELECT (SELECT count(*) FROM planned) AS planned,
 """
 
 
-def watch(run: str | os.PathLike[str], period_s: float, wait: Callable[[float], object] = time.sleep) -> Iterator[Path]:
+def watch(
+    run: str | os.PathLike[str],
+    period_s: float,
+    wait: Callable[[float], object] = time.sleep,
+    *,
+    out: Path | None = None,
+) -> Iterator[Path]:
     """Write the report every `period_s` until the run has ended; yield its path each time.
 
     A run has ended when every planned trial has finished or failed, or when two checks in a row see no running attempt
@@ -31,7 +37,7 @@ def watch(run: str | os.PathLike[str], period_s: float, wait: Callable[[float], 
             state = loaded.rows(STATE)[0]
         idle = idle + 1 if state["attempts"] and not state["running"] else 0
         ended = state["planned"] > 0 and (state["missing"] == 0 or idle > 1)
-        yield write_report(run, None if ended else period_s)
+        yield write_report(run, None if ended else period_s, out=out)
         if ended:
             return
         wait(period_s)

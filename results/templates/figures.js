@@ -4,25 +4,20 @@ const ONE_COLUMN_BELOW = 760;  // pixels
 const MARGIN = 78;  // of a panel: its axis and the space to the next one
 const views = new Map();
 
-function records(columns, rows) {
-  const made = Array.from({ length: rows }, () => ({}));
-  columns.forEach((column) => {
-    for (let row = 0; row < rows; row++) made[row][column.name] = value(column, row);
-  });
+function records(columns) {
+  const made = columns.length ? (columns[0].places || columns[0].values).map(() => ({})) : [];
+  columns.forEach((column) => made.forEach((row, at) => { row[column.name] = value(column, at); }));
   return made;
 }
 
 function rowsOf(figure) {
   const data = dataOf(figure);
-  data.records = data.records || records([...data.columns, ...data.extra], data.rows);
+  data.records = data.records || records([...data.columns, ...data.extra]);
   return data.records;
 }
 
 function datasetsOf(figure) {
-  const tables = Object.entries(dataOf(figure).tables).map(([name, columns]) => {
-    const length = columns[0].texts ? columns[0].places.length : columns[0].values.length;
-    return [name, records(columns, length)];
-  });
+  const tables = Object.entries(dataOf(figure).tables).map(([name, columns]) => [name, records(columns)]);
   // Vega writes into the rows that it is given: it gets its own.
   const rows = figure === frontFigure && isMany ? [] : rowsOf(figure).map((row) => ({ ...row }));
   return { rows, ...Object.fromEntries(tables) };
@@ -41,9 +36,16 @@ function pageConfig() {
   };
 }
 
+// Vega-Lite gives a brush with which it begins to the first panel.
+function withBrush(compiled) {
+  const { values = [] } = compiled.data.find((one) => one.name === "brush_store") || {};
+  values.forEach((one) => { one.unit = `dots${chosen("brush").panel}`; });
+  return compiled;
+}
+
 // How Vega is called: it evaluates no text, and adds no style to the page.
 const EMBED = (rows = 0) => ({
-  ast: true, mode: "vega-lite", actions: false, defaultStyle: false, config: pageConfig(),
+  ast: true, mode: "vega-lite", actions: false, defaultStyle: false, config: pageConfig(), patch: withBrush,
   renderer: rows > CANVAS_ABOVE ? "canvas" : "svg", tooltip: { disableDefaultStyle: true },
 });
 
@@ -63,19 +65,25 @@ function fitted(spec, width) {
   return made;
 }
 
+// Draws in a figure, or in another place, instead of what was drawn there before.
+async function embed(figure, spec, rows) {
+  const { view } = await vegaEmbed(find(".plot", figure) || figure, spec, EMBED(rows));
+  if (views.has(figure)) views.get(figure).finalize();
+  views.set(figure, view);
+  view.addEventListener("click", (event, item) => {
+    if (item && item.datum && item.datum.trial_id) choose({ trial: item.datum.trial_id });
+  });
+  return view;
+}
+
 async function draw(figure, change) {
   const place = find(".plot", figure), data = dataOf(figure);
   const spec = fitted(change ? change(structuredClone(data.spec)) : data.spec, place.clientWidth);
   (spec.params || []).filter((one) => one.name === "isolated").forEach((one) => { one.value = chosen("arms"); });
   const datasets = datasetsOf(figure), description = find("figcaption", figure).textContent;
-  const made = await vegaEmbed(place, { ...spec, datasets, description }, EMBED(datasets.rows.length));
-  made.view.addEventListener("click", (event, item) => {
-    if (item && item.datum && item.datum.trial_id) choose({ trial: item.datum.trial_id });
-  });
-  if (views.has(figure)) views.get(figure).finalize();
-  views.set(figure, made.view);
+  const view = await embed(figure, { ...spec, datasets, description }, datasets.rows.length);
   figure.dataset.drawn = "";
-  return made.view;
+  return view;
 }
 
 // Those in sight are drawn at once, the others when the browser has time: a page is printed with all of them.
@@ -93,17 +101,13 @@ async function drawNext() {
   whenIdle(drawNext);
 }
 
+const canIsolate = (figure) => (loaded.get(figure)?.spec.params || []).some((one) => one.name === "isolated");
 onChange((changed) => {
-  if (changed.has("arms")) views.forEach((view, figure) => {
-    if ((dataOf(figure).spec.params || []).some((one) => one.name === "isolated")) {
-      view.signal("isolated", chosen("arms")).runAsync();
-    }
-  });
+  if (!changed.has("arms")) return;
+  views.forEach((view, figure) => canIsolate(figure) && view.signal("isolated", chosen("arms")).runAsync());
 });
 
-function redraw() {
-  views.forEach((view, figure) => (drawers.get(figure) || draw)(figure));
-}
+const redraw = () => views.forEach((view, place) => panel.contains(place) || (drawers.get(place) || draw)(place));
 
 let lastWidth = innerWidth, resizing = 0;
 addEventListener("resize", () => {

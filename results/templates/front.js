@@ -1,8 +1,8 @@
 // ---- the main figure: score against cost, with axes to choose, arms to isolate, and a brush
 // The same specification with the axes that are chosen.
 function withAxes(spec) {
-  const [cost, score] = frontAxes(), zoom = chosen("zoom");
-  const given = { cost: cost.column, score: score.column, cost_factor: cost.factor };
+  const [cost, score] = frontAxes(), zoom = chosen("zoom"), { x, y } = chosen("brush") || {};
+  const given = { cost: cost.column, score: score.column, cost_factor: cost.factor, brush: x && { x, y } };
   spec.params.forEach((one) => { if (one.name in given) one.value = given[one.name]; });
   spec.concat.forEach((panel, place) => {
     const [marks, below] = panel.layer, { x, y } = marks.encoding, closer = zoom[place];
@@ -17,7 +17,9 @@ function withAxes(spec) {
   return isMany ? withoutDots(spec) : spec;
 }
 
+let drawnBrush = "null";
 async function drawFront(figure) {
+  drawnBrush = state.brush;
   const view = await draw(figure, withAxes);
   if (isMany) {
     paintDots(view);
@@ -29,7 +31,8 @@ async function drawFront(figure) {
   // The brush is in one panel: its name ends with the panel's number.
   view.addDataListener("brush_store", (name, [brush]) => {
     const [x, y] = brush ? brush.values.map((ends) => ends.map(Number).sort((a, b) => a - b)) : [];
-    choose({ brush: brush ? JSON.stringify({ panel: Number(/\d+$/.exec(brush.unit)[0]), x, y }) : "null" });
+    drawnBrush = brush ? JSON.stringify({ panel: Number(/\d+$/.exec(brush.unit)[0]), x, y }) : "null";
+    choose({ brush: drawnBrush });
   });
   view.addDataListener("picked_store", (name, picked) => {
     choose({ arms: JSON.stringify(picked.map((one) => one.values[0])) });
@@ -43,52 +46,52 @@ function isolate(label, several) {
   choose({ arms: JSON.stringify(again ? others : [...others, label]) });
 }
 
-function group(title, name, options) {
-  const box = element("fieldset", undefined, "choice");
-  box.append(element("legend", title));
-  options.forEach(([choice, text]) => {
-    const label = element("label"), input = element("input");
-    Object.assign(input, { type: "radio", name, value: choice, checked: state[name] === choice });
-    input.addEventListener("change", () => choose({ [name]: choice, brush: "null", zoom: "{}" }));
-    label.append(input, element("span", text));
-    box.append(label);
-  });
-  return box;
+// The figure as it is shown: Vega's marks over the image of the dots, where there is one, on the page's ground.
+async function svgOf(view) {
+  const text = await view.toSVG(), dots = find("canvas.dots", frontFigure), size = 'width="100%" height="100%"';
+  const ground = `<rect ${size} fill="${pageConfig().background}"/>`;
+  const image = dots && `<image ${size} preserveAspectRatio="none" href="${dots.toDataURL()}"/>`;
+  return dots ? text.replace(/<svg[^>]*>/, (opening) => opening + ground + image) : text;
+}
+
+async function pngOf(view) {
+  const marks = await view.toCanvas(2), made = marks.cloneNode(), brush = made.getContext("2d");
+  brush.fillStyle = pageConfig().background;
+  brush.fillRect(0, 0, made.width, made.height);
+  [...all("canvas.dots", frontFigure), marks].forEach((one) => brush.drawImage(one, 0, 0, made.width, made.height));
+  return made.toDataURL();
 }
 
 function save(name, content, type) {
-  const link = element("a");
-  link.href = content instanceof Blob || type ? URL.createObjectURL(new Blob([content], { type })) : content;
-  link.download = `${document.title.split(" ")[0]}-${name}`;
-  link.click();
+  const href = type ? URL.createObjectURL(new Blob([content], { type })) : content;
+  Object.assign(element("a"), { href, download: `${document.title.split(" ")[0]}-${name}` }).click();
 }
 
 function startFront() {
-  const short = (one) => [one.column, one.short], view = () => views.get(frontFigure);
-  const zoom = press("Zoom to selection", () => {
-    const brush = chosen("brush");
-    choose({ zoom: JSON.stringify({ ...chosen("zoom"), [brush.panel]: { x: brush.x, y: brush.y } }), brush: "null" });
+  const view = () => views.get(frontFigure), controls = find("#pareto .controls");
+  const [zoom, reset] = all("button", controls);
+  controls.hidden = false;
+  controls.addEventListener("change", ({ target }) =>
+    choose({ [target.name]: target.value, brush: "null", zoom: "{}" }));
+  zoom.addEventListener("click", () => {
+    const { panel, x, y } = chosen("brush");
+    choose({ zoom: JSON.stringify({ ...chosen("zoom"), [panel]: { x, y } }), brush: "null" });
   });
-  zoom.disabled = true;
-  find("#pareto .controls").append(
-    group("score", "score", frontMeta.scores.map(short)), group("cost", "cost", frontMeta.costs.map(short)),
-    group("scale", "scale", [["linear", "linear"], ["log", "log"]]), zoom,
-    press("Reset", () => choose({ ...DEFAULTS, trial: state.trial })));
+  reset.addEventListener("click", () => choose({ ...DEFAULTS, trial: state.trial }));
   find(".under", frontFigure).append(
-    press("SVG", async () => save("front.svg", await view().toSVG(), "image/svg+xml")),
-    press("PNG", async () => save("front.png", await view().toImageURL("png", 2))),
-    press("CSV", () => save("points.csv", csvOfPoints(), "text/csv")));
+    press("SVG", async () => save("front.svg", await svgOf(view()), "image/svg+xml")),
+    press("PNG", async () => save("front.png", await pngOf(view()))),
+    press("CSV", () => everyPoint().then((rows) => save("points.csv", csvOf(rows), "text/csv"), tellFailure)));
   all("button.arm").forEach((one) => one.addEventListener("click", (event) =>
     isolate(one.dataset.label, event.shiftKey || event.ctrlKey || event.metaKey)));
   onChange((changed) => {
     const arms = chosen("arms");
     if (isMany && changed.has("arms") && view()) paintDots(view());
-    if (changed.has("brush")) zoom.disabled = !chosen("brush");
-    all("#pareto .controls input").forEach((one) => { one.checked = state[one.name] === one.value; });
+    zoom.disabled = !chosen("brush");
+    all("input", controls).forEach((one) => { one.checked = state[one.name] === one.value; });
     all("button.arm").forEach((one) => one.setAttribute("aria-pressed", arms.includes(one.dataset.label)));
-    const isCleared = changed.has("brush") && !chosen("brush") && view() && view().data("brush_store").length;
     const isOther = ["score", "cost", "scale", "zoom"].some((name) => changed.has(name));
-    if ((isCleared || isOther) && view()) drawFront(frontFigure);
+    if (view() && (isOther || state.brush !== drawnBrush)) drawFront(frontFigure);
   });
 }
 

@@ -25,18 +25,16 @@ function press(text, action, kind) {
 }
 
 // ---- light and dark
-const themes = ["auto", "light", "dark"], signs = { auto: "◐", light: "○", dark: "●" };
-const button = find("#theme");
+const themes = ["auto", "light", "dark"], signs = { auto: "◐", light: "○", dark: "●" }, button = find("#theme");
 function dress(theme) {
-  if (theme === "auto") page.removeAttribute("data-theme"); else page.dataset.theme = theme;
+  page.dataset.theme = theme;
   button.textContent = signs[theme];
   button.setAttribute("aria-label", "colours: " + theme);
 }
-let theme = themes.includes(forever.get("theme")) ? forever.get("theme") : "auto";
-dress(theme);
+dress(themes.find((one) => one === forever.get("theme")) || "auto");
 button.hidden = false;
 button.addEventListener("click", () => {
-  theme = themes[(themes.indexOf(theme) + 1) % themes.length];
+  const theme = themes[(themes.indexOf(page.dataset.theme) + 1) % themes.length];
   forever.set("theme", theme);
   dress(theme);
   redraw();
@@ -47,8 +45,7 @@ const value = (column, row) => column.texts ? column.texts[column.places[row]] :
 const words = (name) => name.replace(/_/g, " ");
 function shown(what) {
   if (what === null) return "–";
-  if (typeof what === "number") return Math.abs(what) >= 1e5 ? what.toLocaleString("en") : String(what);
-  return String(what);
+  return typeof what === "number" && Math.abs(what) >= 1e5 ? what.toLocaleString("en") : String(what);
 }
 const loaded = new Map();
 function dataOf(figure) {
@@ -58,39 +55,26 @@ function dataOf(figure) {
 
 // ---- tables under figures, built when they are opened
 const MOST = 1000;
-function fill(place, data, rows, most) {
+function cellOf(text, isTrial, isNumber) {
+  const cell = element("td", undefined, isNumber ? "n" : ""), link = element("a", text, "trial");
+  link.href = "#trial-" + encodeURIComponent(text);
+  cell.append(isTrial && text !== "–" ? link : text);
+  return cell;
+}
+function fill(place, data, most) {
   const table = element("table"), head = table.createTHead().insertRow(), body = table.createTBody();
   const numeric = data.columns.map((column) => !column.texts);
   data.columns.forEach((column, at) => head.append(element("th", words(column.name), numeric[at] ? "n" : "")));
-  rows.slice(0, most).forEach((row) => {
-    const line = body.insertRow();
-    data.columns.forEach((column, at) => {
-      const cell = element("td", shown(value(column, row)), numeric[at] ? "n" : "");
-      if (column.name === "trial_id") cell.dataset.trial = "";
-      line.append(cell);
-    });
-  });
-  linkTrials(table);
+  for (let row = 0; row < Math.min(data.rows, most); row++) {
+    body.insertRow().append(...data.columns.map(
+      (column, at) => cellOf(shown(value(column, row)), column.name === "trial_id", numeric[at])));
+  }
   place.replaceChildren(table);
-  const left = rows.length - Math.min(rows.length, most);
-  if (left) place.append(press(`show ${left.toLocaleString("en")} more rows`, () => fill(place, data, rows, Infinity)));
+  const left = Math.max(0, data.rows - most).toLocaleString("en");
+  if (data.rows > most) place.append(press(`show ${left} more rows`, () => fill(place, data, Infinity)));
   if (data.left_out) place.append(element("p", `${data.left_out} more rows: the query gives them.`, "small"));
 }
 all("figure").forEach((figure) => find("details.numbers", figure).addEventListener("toggle", (event) => {
   const place = find("div", event.target);
-  if (event.target.open && !place.firstChild) {
-    const data = dataOf(figure);
-    fill(place, data, Array.from({ length: data.rows }, (nothing, row) => row), MOST);
-  }
+  if (event.target.open && !place.firstChild) fill(place, dataOf(figure), MOST);
 }));
-
-function linkTrials(within) {
-  all("td[data-trial]", within).forEach((cell) => {
-    const id = cell.firstChild && cell.firstChild.nodeType === Node.TEXT_NODE ? cell.firstChild.data.trim() : "";
-    if (!id || id === "–") return;
-    const link = element("a", id, "trial");
-    link.href = "#trial-" + encodeURIComponent(id);
-    cell.firstChild.replaceWith(link);
-  });
-}
-linkTrials(document);

@@ -3,13 +3,9 @@ const MOST_LINES = 1000, LEVELS = 9;
 const parallelPlace = find("#parallel");
 
 function parallelAxes() {
-  const data = trialsData();
-  const varying = data.varying.filter(({ name }) => name !== "seed" && !name.startsWith("data."));
-  const labels = data.columns.find((one) => one.name === "label");
-  const named = [{ ...labels, name: "arm" }, ...varying].map((one) => ({
-    name: one.name, read: (row) => value(one, row), levels: new Set(one.texts).size,
-  }));
-  return named.filter((one) => one.levels > 1).slice(0, 7);
+  const { columns, varying } = trialsData(), labels = columns.find((one) => one.name === "label");
+  return [{ ...labels, name: "arm" }, ...varying].filter(
+    ({ name, texts = [] }) => name !== "seed" && !name.startsWith("data.") && texts.length > 1).slice(0, 7);
 }
 
 // Where a value is on its axis, from 0 to 1: numbers by size, names in order.
@@ -30,23 +26,22 @@ function drawParallel() {
   const ids = [...last.keys()].filter((id) => data.row.has(id)).slice(0, MOST_LINES);
   const scores = ids.map((id) => last.get(id).factor * last.get(id).test_score);
   const axes = parallelAxes(), lines = [], marks = [];
-  const of = (at) => ({ trial_id: ids[at], label: last.get(ids[at]).label });
+  const lit = new Set(selectedPoints().map((row) => row.trial_id)), some = lit.size < last.size;
+  const of = (at) => ({ trial_id: ids[at], lit: some && lit.has(ids[at]) });
   const low = Math.min(...scores), high = Math.max(...scores);
   axes.forEach((axis, order) => {
-    const values = ids.map((id) => axis.read(data.row.get(id))), { place, marks: some } = placer(values);
+    const values = ids.map((id) => value(axis, data.row.get(id))), { place, marks: levels } = placer(values);
     values.forEach((what, at) => lines.push({ ...of(at), axis: axis.name, order, place: place(what) }));
-    some.forEach((mark) => marks.push({ axis: axis.name, ...mark }));
+    levels.forEach((mark) => marks.push({ axis: axis.name, ...mark }));
   });
   scores.forEach((score, at) => lines.push({
     ...of(at), axis: "test", order: axes.length, place: (score - low) / (high - low || 1),
   }));
   [[0, low], [1, high]].forEach(([place, score]) => marks.push({ axis: "test", place, text: score.toFixed(2) }));
-  const lit = new Set(selectedPoints().map((row) => row.trial_id)), some = lit.size < last.size;
-  lines.forEach((row) => { row.lit = some && lit.has(row.trial_id); });
   const top = { labelAngle: 0, grid: true, domain: false, orient: "top", labelLimit: 150 };
   const x = { field: "axis", type: "ordinal", sort: [...axes.map((one) => one.name), "test"], title: null, axis: top };
   const y = { field: "place", type: "quantitative", axis: null };
-  return vegaEmbed(parallelPlace, {
+  return embed(parallelPlace, {
     description: "parallel coordinates of the trials",
     width: Math.max(200, parallelPlace.clientWidth - 40), height: 260,
     layer: [
@@ -57,15 +52,16 @@ function drawParallel() {
       { data: { values: marks }, mark: { type: "text", dx: 5, align: "left", fontSize: 11 },
         encoding: { x, y, text: { field: "text" } } },
     ],
-  }, EMBED(lines.length));
+  }, lines.length);
 }
 if (parallelPlace && pointsFigure) {
   let waits = 0;
-  const later = () => { clearTimeout(waits); waits = setTimeout(drawParallel, 150); };
-  new IntersectionObserver((seen, itself) => {
-    if (!seen[0].isIntersecting) return;
-    itself.disconnect();
-    drawParallel();
-    onChange((changed) => { if (["words", "arms", "brush"].some((name) => changed.has(name))) later(); });
-  }, { rootMargin: "200px" }).observe(parallelPlace);
+  const wait = () => sight.observe(waiting.add(parallelPlace) && parallelPlace);
+  drawers.set(parallelPlace, drawParallel);
+  waiting.add(parallelPlace);
+  onChange((changed) => {
+    if (!["words", "arms", "brush"].some((name) => changed.has(name))) return;
+    clearTimeout(waits);
+    waits = setTimeout(wait, 150);
+  });
 }

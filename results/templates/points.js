@@ -1,9 +1,7 @@
 // ---- one table of all operating points: only the rows in sight are elements
 const ROW_PX = 28, AIR = 8;
-const number = (digits) => {
-  const form = new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
-  return (what) => form.format(what);
-};
+const number = (digits) => new Intl.NumberFormat(
+  "en", { minimumFractionDigits: digits, maximumFractionDigits: digits }).format;
 const POINT_COLUMNS = [
   { name: "network" }, { name: "dataset" }, { name: "arm", column: "label" }, { name: "seed", write: String },
   { name: "asked", title: "asked %", column: "asked_removed_macs_fraction", factor: 100, write: number(1) },
@@ -22,6 +20,10 @@ function readPoint(row, column) {
   const what = row[column.column || column.name];
   return typeof what === "number" ? what * (column.score ? row.factor : column.factor || 1) : what;
 }
+function written(row, column) {
+  const what = readPoint(row, column);
+  return typeof what === "number" ? column.write(what) : shown(what);
+}
 
 // Words such as `taylor test>94 seed=1`: a comparison with a column, or a text that is in one of them.
 const SIGNS = {
@@ -30,7 +32,7 @@ const SIGNS = {
 };
 function comparisons(text) {
   return text.split(/\s+/).filter(Boolean).map((word) => {
-    const [, name, sign, amount] = /^([a-z]+)(>=|<=|!=|>|<|=)(-?[\d.]+)$/i.exec(word) || [];
+    const [, name, sign, amount] = /^([a-z]+)(>=|<=|!=|>|<|=)(-?\d*\.?\d+(?:e[-+]?\d{1,2})?)$/i.exec(word) || [];
     const column = name && POINT_COLUMNS.find((one) => one.write && one.name.startsWith(name.toLowerCase()));
     return column ? { column, sign, amount: Number(amount) } : { part: word.toLowerCase() };
   });
@@ -56,19 +58,16 @@ function selectedPoints() {
 // All points in the order of the table; a filter keeps the order, so that a brush over many points sorts nothing.
 let sorted = [], sortedBy = "";
 function orderedPoints() {
-  if (sortedBy !== state.sort) [sorted, sortedBy] = [sortedPoints([...pointRows]), state.sort];
-  return sorted;
-}
-
-function sortedPoints(rows) {
+  if (sortedBy === state.sort) return sorted;
+  sortedBy = state.sort;
   const down = state.sort.startsWith("-"), name = state.sort.replace("-", "");
   const column = POINT_COLUMNS.find((one) => (one.column || one.name) === name) || pointColumn("test");
-  const keys = new Map(rows.map((row) => [row, readPoint(row, column)]));
-  return rows.sort((one, other) => {
-    const a = keys.get(one), b = keys.get(other);
+  sorted = [...pointRows].sort((one, other) => {
+    const a = readPoint(one, column), b = readPoint(other, column);
     if (typeof a !== "number" && typeof b !== "number") return (down ? -1 : 1) * String(a).localeCompare(String(b));
     return (typeof a === "number" ? 0 : 1) - (typeof b === "number" ? 0 : 1) || (down ? b - a : a - b);
   });
+  return sorted;
 }
 
 function fillPoints() {
@@ -81,35 +80,55 @@ function fillPoints() {
 }
 
 function fillWith(rows, found = rows.length) {
-  const write = (amount) => amount.toLocaleString("en"), every = pointRows.length + (isAsked ? leftOut : 0);
+  const write = (amount) => amount.toLocaleString("en"), every = write(pointRows.length + leftOut);
+  const others = leftOut && !isAsked ? "; the SQL under the figure gives those that the page does not have" : "";
   shownRows = rows;
-  find("#points .count").textContent = `${write(found)} of ${write(every)} operating points`;
+  find("#points .count").textContent = `${write(found)} of ${every} operating points${others}`;
   find("table", pointsPlace).setAttribute("aria-rowcount", found + 1);
   showPoints();
 }
 
 // ---- points that are too many for the page: the live page's server answers them, each page behind the last key
 const leftOut = pointsFigure ? dataOf(pointsFigure).left_out : 0;
-const isAsked = "live" in document.body.dataset && leftOut > 0, NONE = { columns: [], rows: 0, last: null, count: 0 };
+const isAsked = "live" in document.body.dataset && leftOut > 0, MOST_ASKED = 10000;
 let lastKey = null, questions = 0, found = 0;
-async function askPoints(after) {
-  const mine = ++questions, given = comparisons(state.words), brush = chosen("brush"), [cost, score] = frontAxes();
+async function pageOf(after, most) {
+  const given = comparisons(state.words), brush = chosen("brush"), [cost, score] = frontAxes();
   const problem = brush && dataOf(pointsFigure).spec.usermeta.problems[brush.panel];
   const inside = ({ column }, [low, high]) => [[column, ">=", low], [column, "<=", high]];
   const numbers = given.filter((one) => one.column).map(
     ({ column, sign, amount }) => [column.column || column.name, sign, amount]);
   const question = JSON.stringify({
-    sort: state.sort, labels: chosen("arms"), texts: given.flatMap((one) => one.part || []), after,
+    sort: state.sort, labels: chosen("arms"), texts: given.flatMap((one) => one.part || []), after, most,
     numbers: brush ? [...numbers, ...inside(cost, brush.x), ...inside(score, brush.y)] : numbers,
     problem: problem && [problem.network, problem.dataset, problem.train_images || null],
   });
   const headers = { Authorization: `Bearer ${thisTab.get("token")}` };
   const answer = await fetch(`/points?${encodeURIComponent(question)}`, { headers });
-  const { columns, rows, last, count } = answer.ok ? await answer.json() : NONE;
-  if (mine !== questions) return;
-  lastKey = last;
-  if (!after) found = count;
-  fillWith([...(after ? shownRows : []), ...records(columns, rows)], found);
+  if (!answer.ok) throw new Error(await answer.text());
+  const page = await answer.json();
+  return { ...page, rows: records(page.columns) };
+}
+
+async function askPoints(after) {
+  const mine = ++questions;
+  try {
+    const { rows, last, count } = await pageOf(after);
+    if (mine !== questions) return;
+    lastKey = last;
+    if (!after) found = count;
+    fillWith([...(after ? shownRows : []), ...rows], found);
+  } catch (failed) {
+    lastKey = after;  // asked for again when the table is scrolled
+    if (mine === questions) tellFailure(failed);
+  }
+}
+const tellFailure = ({ message }) => { find("#points .count").textContent = `The server did not answer: ${message}`; };
+
+async function everyPoint(after = null) {
+  if (!isAsked) return shownRows;
+  const { rows, last } = await pageOf(after, MOST_ASKED);
+  return last ? [...rows, ...await everyPoint(last)] : rows;
 }
 
 // The rows in sight, with the height of the others above and below them.
@@ -127,15 +146,11 @@ function showPoints() {
     const line = element("tr");
     line.setAttribute("aria-rowindex", first + at + 2);
     POINT_COLUMNS.forEach((column) => {
-      const what = readPoint(row, column), text = typeof what === "number" ? column.write(what) : shown(what);
-      const cell = element("td", text, column.write ? "n" : "");
-      if (column.name === "trial") cell.dataset.trial = "";
-      line.append(cell);
+      line.append(cellOf(written(row, column), column.name === "trial", column.write));
     });
     return line;
   });
   find("tbody", pointsPlace).replaceChildren(filler(first), ...lines, filler(shownRows.length - last));
-  linkTrials(find("tbody", pointsPlace));
   if (isAsked && lastKey && last === shownRows.length) {
     const key = lastKey;
     lastKey = null;  // until its answer is there
@@ -143,14 +158,15 @@ function showPoints() {
   }
 }
 
-function csvOfPoints() {
+function csvOf(rows) {
   const quote = (what) => {
     const text = what === null ? "" : String(what);
     const plain = /^[=+\-@\t\r]/.test(text) && typeof what === "string" ? "'" + text : text;  // no formulas
     return /[",\n\r]/.test(plain) ? `"${plain.replaceAll('"', '""')}"` : plain;
   };
-  const names = dataOf(pointsFigure).columns.map((column) => column.name);
-  return [names, ...shownRows.map((row) => names.map((name) => row[name]))]
+  const { columns, extra } = dataOf(pointsFigure);
+  const names = [...columns, ...extra].map((column) => column.name).filter((name) => name !== "panel");
+  return [names, ...rows.map((row) => names.map((name) => row[name]))]
     .map((cells) => cells.map(quote).join(",")).join("\r\n") + "\r\n";
 }
 

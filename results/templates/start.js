@@ -1,10 +1,9 @@
 // ---- a page that is written repeatedly: it reloads itself and keeps the reader's position
 const renew = Number(document.body.dataset.renewS);
 const memory = "place " + location.pathname;
-function comeBack() {
-  const before = JSON.parse(thisTab.get(memory) || "null");
-  thisTab.set(memory, "null");
-  if (!before) return;
+const before = JSON.parse(thisTab.get(memory) || "null");
+thisTab.set(memory, "null");
+if (before) {
   const folds = all("details");
   all(".plot").forEach((plot, place) => { plot.style.minHeight = `${before.heights[place]}px`; });
   before.open.map((place) => folds[place]).filter(Boolean).forEach((fold) => {
@@ -20,10 +19,9 @@ function reload() {
   thisTab.set(memory, JSON.stringify({ y: scrollY, open, heights }));
   location.reload();
 }
-comeBack();
 if (renew > 0) setTimeout(reload, renew * 1000);
 addEventListener("newrows", reload);  // from the server, where there is one
 
 readAddress();
-all("figure").forEach((figure) => sight.observe(figure));
+waiting.forEach((place) => sight.observe(place));
 addEventListener("load", () => whenIdle(drawNext));

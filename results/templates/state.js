@@ -8,9 +8,7 @@ const DEFAULTS = {
 const state = { ...DEFAULTS };
 const listeners = [];
 
-function onChange(listener) {
-  listeners.push(listener);
-}
+const onChange = (listener) => listeners.push(listener);
 
 function choose(changes) {
   const changed = Object.keys(changes).filter((name) => state[name] !== changes[name]);
@@ -24,19 +22,25 @@ function choose(changes) {
 
 function readAddress() {
   const text = location.hash.slice(1);
-  if (text.startsWith("trial-")) return choose({ trial: decodeURIComponent(text.slice("trial-".length)) });
+  const given = new URLSearchParams(text.replace(/^trial-/, "trial="));
+  if (text.startsWith("trial-")) return choose({ trial: given.get("trial") });
   if (!text.includes("=")) return undefined;
-  const given = Object.fromEntries(new URLSearchParams(text));
-  return choose({ ...DEFAULTS, ...Object.fromEntries(Object.entries(given).filter(([name]) => name in DEFAULTS)) });
+  return choose({ ...DEFAULTS, ...Object.fromEntries([...given].filter(([name]) => Object.hasOwn(DEFAULTS, name))) });
 }
 
-// A part of the state as a value. The address may have been typed by hand: what cannot be read is the default.
+const isRange = (one) => Array.isArray(one) && one.length === 2 && one.every(Number.isFinite);
+const isBox = (one) => Boolean(one) && isRange(one.x) && isRange(one.y);
+const KINDS = {
+  arms: (one) => Array.isArray(one) && one.every((label) => typeof label === "string"),
+  brush: (one) => one === null || (isBox(one) && Boolean(frontMeta && frontMeta.problems[one.panel])),
+  zoom: (one) => Boolean(one) && Object.values(one).every(isBox),
+};
+
+// A part of the state as a value. The address may have been typed by hand: what is of another kind is the default.
 function chosen(name) {
-  try {
-    return JSON.parse(state[name]);
-  } catch (refused) {
-    return JSON.parse(DEFAULTS[name]);
-  }
+  let what = null;
+  try { what = JSON.parse(state[name]); } catch (refused) { what = undefined; }
+  return KINDS[name](what) ? what : JSON.parse(DEFAULTS[name]);
 }
 
 window.addEventListener("hashchange", readAddress);

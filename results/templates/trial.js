@@ -1,20 +1,15 @@
 // ---- one trial: its settings and its operating points
 let trials = null;
 function trialsData() {
-  if (!trials) {
-    trials = JSON.parse(find("#trials").textContent);
-    const ids = trials.columns.find((column) => column.name === "trial_id");
-    trials.row = new Map();
-    for (let row = 0; ids.places && row < ids.places.length; row++) trials.row.set(value(ids, row), row);
-  }
+  if (trials) return trials;
+  trials = JSON.parse(find("#trials").textContent);
+  const { texts, places = [] } = trials.columns[0];
+  trials.row = new Map(places.map((at, row) => [texts[at], row]));
   return trials;
 }
 function pairs(entries) {
   const table = element("table"), body = table.createTBody();
-  entries.forEach(([name, what]) => {
-    const line = body.insertRow();
-    line.append(element("td", name), element("td", shown(what)));
-  });
+  entries.forEach(([name, what]) => body.insertRow().append(element("td", name), element("td", shown(what))));
   return table;
 }
 // One word for a shell, whatever it is made of.
@@ -29,7 +24,7 @@ function commandsOf(trial, points, name) {
     const rivals = pointRows.filter((row) => row.label === last.label && row.panel === last.panel);
     const best = rivals.reduce((one, other) => (other.validation_score > one.validation_score ? other : one));
     const rival = word(best.trial_id);
-    if (rival !== id) made.push(["compare with its arm's best", `transtailor diff ${id} ${rival} --run ${run}`]);
+    if (rival !== id) made.push(["compare with its arm's best", `transtailor explain ${id} ${rival} --run ${run}`]);
   }
   const list = element("dl", undefined, "commands");
   made.forEach(([title, text]) => {
@@ -60,14 +55,14 @@ function drawCurves(place, curves, id) {
   if (!rows.length) return place.append(element("p", "Training and validation: not recorded.", "small"));
   const dashed = rows.some((row) => row.split === SPLITS[1]) ? "dashed: validation" : "validation: not recorded";
   place.after(element("p", `Training, every fifth epoch of each stage; ${dashed}.`, "small"));
-  return vegaEmbed(place, {
+  return embed(place, {
     data: { values: rows }, width: 340, height: 130, mark: { type: "line", point: { size: 14 } },
     encoding: {
       x: quantity("epoch", "epochs since its first stage"), y: quantity("loss", "loss"),
       color: { field: "kind", type: "nominal", title: null }, detail: { field: "stage" },
       strokeDash: { field: "split", type: "nominal", legend: null, scale: { domain: SPLITS, range: [[1, 0], [4, 3]] } },
     },
-  }, EMBED());
+  });
 }
 
 // The filters that its last point kept, inside the outline of the original network.
@@ -78,14 +73,14 @@ function drawWidths(place, widths, id) {
   const bar = (field, mark) => ({
     mark: { type: "bar", ...mark }, encoding: { x: { field, type: "quantitative", title: "filters", stack: null } },
   });
-  return vegaEmbed(place, {
+  return embed(place, {
     data: { values: rows }, width: 240, height: { step: 14 },
     encoding: {
       y: { field: "layer", type: "nominal", sort: null, title: null },
       tooltip: ["layer", "kept", "original"].map((field) => ({ field })),
     },
     layer: [bar("original", { filled: false, stroke: "#8b96a3" }), bar("kept", { color: "#2f78c8" })],
-  }, EMBED());
+  });
 }
 
 // The path of a trial: its scores at each point.
@@ -93,20 +88,24 @@ function drawPath(place, points) {
   const scores = points.flatMap((row) => [["test", row.test_score], ["validation", row.validation_score]].map(
     ([split, score]) => ({ removed: 100 * row.removed_macs_fraction, split, score: row.factor * score })));
   const color = { field: "split", type: "nominal", title: null, scale: { range: ["#2f78c8", "#d9651f"] } };
-  vegaEmbed(place, {
+  embed(place, {
     data: { values: scores }, width: 340, height: 150, mark: { type: "line", point: true },
     encoding: { x: quantity("removed", "removed MACs (%)"), y: quantity("score", "score"), color },
-  }, EMBED());
+  });
 }
 
 let opener = null;  // what had the focus, which gets it back
 function openTrial(id) {
   const data = trialsData(), row = data.row.get(id);
   if (row === undefined) return;
+  views.forEach((view, place) => panel.contains(place) && views.delete(place) && view.finalize());
   const close = press("×", () => choose({ trial: "" }), "close");
   close.setAttribute("aria-label", "close");
   panel.replaceChildren(close, element("h2", value(data.columns[1], row)));
-  panel.append(pairs(data.columns.map((column) => [words(column.name), value(column, row)])));
+  const facts = data.columns.map((column) => [words(column.name), value(column, row)]);
+  const { factor, title } = pointColumn("time"), time = facts.find(([name]) => name === "seconds");
+  if (factor && time[1] !== null) time.splice(0, 2, title.replace("rank-", ""), number(2)(time[1] / 3600 * factor));
+  panel.append(pairs(facts));
   const points = pointRows.filter((one) => one.trial_id === id).sort((one, other) => one.point - other.point);
   panel.append(commandsOf(id, points, value(data.runs, row)));
   if (data.errors[id]) panel.append(element("h3", "Error"), element("pre", data.errors[id]));
@@ -115,15 +114,16 @@ function openTrial(id) {
     const place = element("div", undefined, "wide"), path = element("div");
     panel.append(element("h3", "Operating points"), path, place);
     if (points.length > 1) drawPath(path, points);
-    const columns = ["point", "removed_macs_fraction", "validation_score", "test_score"].map(
-      (name) => ({ name, values: points.map((row) => row[name]) }));
-    fill(place, { columns, left_out: 0 }, points.map((row, at) => at), Infinity);
+    const columns = [{ name: "point", write: String }, ...["removed", "validation", "test"].map(pointColumn)].map(
+      (column) => ({ name: column.title || column.name, values: points.map((row) => written(row, column)) }));
+    fill(place, { columns, rows: points.length }, Infinity);
   }
-  if (data.curves && points.length) {
+  if (data.curves) {
     const curves = element("div"), widths = element("div");
-    panel.append(element("h3", "Learning"), curves, element("h3", "Filters of its last point"), widths);
+    panel.append(element("h3", "Learning"), curves);
     drawCurves(curves, data.curves, id);
-    drawWidths(widths, data.widths, id);
+    if (points.length) panel.append(element("h3", "Filters of its last point"), widths);
+    if (points.length) drawWidths(widths, data.widths, id);
   }
   if (data.varying.length) {
     panel.append(element("h3", "Settings that vary between trials"));

@@ -80,6 +80,7 @@ def tables_of(page: str) -> list[tuple[list[list[str]], str]]:
         table, query = listing.split("<pre>")
         body = re.search(r"<tbody>(.*?)</tbody>", table, flags=re.DOTALL)
         lines = re.findall(r"<tr>(.*?)</tr>", body[1], flags=re.DOTALL) if body else []
-        rows = [[html.unescape(one) for one in re.findall(r"<td[^>]*>(.*?)</td>", line, re.DOTALL)] for line in lines]
+        cells = [re.findall(r"<td[^>]*>(?:<a [^>]*>)?(.*?)(?:</a>)?</td>", line, re.DOTALL) for line in lines]
+        rows = [[html.unescape(one) for one in several] for several in cells]
         found.append((rows, html.unescape(query)))
     return found

@@ -3,12 +3,11 @@
 import shlex
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from tests.commands import transtailor_command
+from tests.commands import parsed, transtailor_command
 from tests.import_graph import ROOT
 from transtailor.__main__ import ENTRIES
 
@@ -38,11 +37,7 @@ def test_each_help_has_an_example_that_its_parser_takes(name: str, tmp_path: Pat
     assert said.stdout.startswith(f"usage: transtailor {name} ")
     example = said.stdout.splitlines()[-1].removeprefix("example: ")
     assert shlex.split(example)[: 1 + len(name.split())] == ["transtailor", *name.split()]
-    entry = ENTRIES[name]
-    before, _, _ = entry.example.partition(" -- ")
-    room = import_module(entry.main)
-    parser = getattr(room, "parser", None) or room._parser
-    parser("transtailor").parse_args([*entry.words, *shlex.split(before)])
+    parsed([*name.split(), *shlex.split(ENTRIES[name].example.partition(" -- ")[0])])
 
 
 def test_a_mistyped_command_ends_with_2_and_the_nearest_name(tmp_path: Path) -> None:

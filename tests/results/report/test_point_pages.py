@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,6 +76,14 @@ def test_filters_are_those_of_the_page(pages: PointPages) -> None:
 def test_what_is_no_question_is_refused(pages: PointPages, question: str) -> None:
     with pytest.raises(ResultsError, match="no question about points"):
         pages.answer(question)
+
+
+def test_points_of_several_runs_are_sorted_and_found_by_run(tmp_path: Path, synthetic: Any) -> None:
+    runs = [synthetic(seeds=(seed,), budgets=(0.0,), test_images=5).write(tmp_path / f"of{seed}") for seed in (1, 2)]
+    pages = PointPages(load(runs))
+    assert [row["run"] for row in walked(pages, sort="-run")[1]] == ["of2", "of2", "of1", "of1"]
+    assert {row["seed"] for row in walked(pages, texts=["of1"], most=1)[1]} == {1}
+    pages.close()
 
 
 def test_texts_are_looked_for_and_not_run(pages: PointPages) -> None:

@@ -86,6 +86,32 @@ def test_watching_a_run_that_has_ended_writes_it_once(
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / "report.html")]
 
 
+def test_a_watched_page_is_written_where_it_is_wanted(
+    tmp_path: Path, synthetic: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = synthetic(seeds=(0,)).write(tmp_path / "run")
+    assert main(["report", str(run), "--watch", "--out", str(tmp_path / "page.html")]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "page.html")]
+    assert (tmp_path / "page.html").exists() and not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(("report", "--out", ""), "such as report.html"), (("report", "--out", "/"), "such as /report.html"),
+     (("report", "--out", "RUN"), "such as RUN/report.html"), (("report", "--watch", "--out", "/"), "name a file"),
+     (("report", "--apart", "panel"), "--apart panel: expected several runs, given 1"),
+     (("serve", "--apart", "colour"), "--apart colour: expected several runs, given 1"),
+     (("serve", "--port", "99999"), "--port 99999: cannot listen"), (("serve", "--port=-1"), "leave it out")],
+)  # fmt: skip
+def test_a_page_that_cannot_be_made_is_refused_in_words(
+    tmp_path: Path, synthetic: Any, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str
+) -> None:
+    run = str(synthetic(seeds=(0,), budgets=(0.0,), test_images=5).write(tmp_path))
+    assert main([*(word.replace("RUN", run) for word in words), run]) == 2
+    assert told.replace("RUN", run) in capsys.readouterr().err
+    assert not (tmp_path / "report.html").exists()
+
+
 def test_watching_a_run_that_was_interrupted_ends(tmp_path: Path, synthetic: Any) -> None:
     synthetic(end=lambda label, _seed: "missing" if label == "fine_tune" else "finished").write(tmp_path)
     waited: list[float] = []

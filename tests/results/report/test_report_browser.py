@@ -2,20 +2,28 @@
 
 import json
 import re
+import shlex
 import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from PIL import Image
 
+from results.plot.style import PALETTE
 from results.report import write_report
+from results.store.reader import load
+from results.store.writer import Writer
+from tests.commands import parsed
 from tests.install import no_chromium
 from tests.results.chromium import IS_LEFT_OUT, Browser, chromium
 from tests.results.many_points import write_points
 from tests.results.many_trials import write_many
+from transtailor.waiting import wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -224,7 +232,8 @@ def test_the_axes_can_be_chosen(browser: Browser, page: Path, choice: str) -> No
 @pytest.mark.parametrize(
     ("words", "column", "test"),
     [("taylor test>80 seed=1", 6, lambda text: float(text) > 80), ("removed>=20", 5, lambda text: float(text) >= 20),
-     ("VGG16", 0, lambda text: text == "vgg16"), ("macs<1e9x", 0, None)],
+     ("VGG16", 0, lambda text: text == "vgg16"), ("macs<1e9x", 0, None),
+     ("macs<9.5e9", 8, lambda text: len(text) < 14)],
 )  # fmt: skip
 def test_words_filter_the_table(browser: Browser, page: Path, words: str, column: int, test: Any) -> None:
     opened(browser, page)
@@ -341,6 +350,52 @@ def test_a_hundred_thousand_points_are_isolated_selected_and_opened(
     assert browser.complaints == []
 
 
+def test_what_is_saved_is_what_is_shown(browser: Browser, page: Path, tmp_path: Path) -> None:
+    """Of many points, whose dots Vega does not have; the points are those of an arm."""
+    browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    opened(browser, write_points(page, 6000, tmp_path / "many.html"), "#arms=%5B%22taylor%22%5D")
+    for button in ("SVG", "PNG", "CSV"):
+        browser.run(f"""Array.from(document.querySelectorAll('#pareto .under button'))
+            .find(one => one.textContent === '{button}').click()""")
+    figure, picture, points = (tmp_path / f"run-{name}" for name in ("front.svg", "front.png", "points.csv"))
+    wait_for(lambda: figure.exists() and picture.exists() and points.exists(), "three files", 300.0)
+    assert 'fill="#ffffff"/><image' in figure.read_text() and "data:image/png" in figure.read_text()
+    seen = Image.open(picture).convert("RGBA")
+    assert seen.getpixel((0, 0)) == (255, 255, 255, 255)
+    taylor = sum(count for count, (red, green, blue, _) in seen.getcolors(1 << 24) if max(red, green, blue) < 250)
+    assert taylor > 20_000  # the figure's lines and letters alone have fewer
+    assert len(points.read_text().splitlines()) == count(browser)[0] + 1 > 100
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    browser.size(700, 800)
+    boxes = browser.run("""['svg', 'canvas.dots'].map(one => document.querySelector('#pareto .plot ' + one))
+        .map(one => one.getBoundingClientRect()).map(one => [one.width, one.height])""")
+    browser.call("Emulation.setEmulatedMedia", media="")
+    browser.size(1280, 800)
+    assert boxes[0] == pytest.approx(boxes[1], abs=1.5) and boxes[0][0] <= 700
+    assert browser.complaints == []
+
+
+def test_a_rectangle_of_the_address_is_drawn_and_stays(browser: Browser, page: Path) -> None:
+    """In the panel that it names; in the other colours, and when the lines of settings are drawn, too."""
+    brush = json.dumps({"panel": 1, "x": [8e9, 13e9], "y": [70, 90]})
+    opened(browser, page, "#brush=" + quote(brush))
+    shown, every = count(browser)
+    assert 0 < shown < every
+    widths = """[0, 1].map(n => Math.max(0, ...Array.from(document.querySelectorAll(
+        `#pareto .concat_${n}_group .brush_brush path`)).map(one => one.getBoundingClientRect().width)))"""
+    until(browser, f"{widths}[0] < 2 && {widths}[1] > 50")
+    until(browser, "document.querySelector('#parallel svg')")  # nobody has scrolled there
+    browser.run("window.before = document.querySelector('#parallel svg');"
+                "document.getElementById('theme').click(); document.getElementById('theme').click()")  # fmt: skip
+    until(browser, "document.querySelector('#parallel svg') && document.querySelector('#parallel svg') !== before")
+    until(browser, f"{widths}[1] > 50")
+    assert count(browser) == (shown, every)
+    browser.run("document.getElementById('theme').click()")
+    browser.run("location.hash = '#arms=[]'; 0")
+    until(browser, f"{widths}[1] < 2")
+    assert browser.complaints == []
+
+
 def test_settings_are_lines_and_what_is_selected_is_lit(browser: Browser, page: Path) -> None:
     opened(browser, page)
     browser.run("document.querySelector('#parallel').scrollIntoView()")
@@ -377,6 +432,57 @@ def test_the_panel_draws_a_trial_s_curves_and_widths(browser: Browser, page: Pat
     assert browser.complaints == []
 
 
+def test_a_trial_s_commands_are_taken_by_their_parsers_and_copied(browser: Browser, page: Path) -> None:
+    """Of the trial whose score is the lowest, so that another one is its arm's best."""
+    browser.call("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
+    opened(browser, page, "#sort=validation_score")
+    browser.click(*middle_of(browser, "#points td a.trial"))
+    commands = browser.run("Array.from(document.querySelectorAll('#trial .commands code')).map(one => one.textContent)")
+    assert [command.split()[1] for command in commands] == ["reproduce", "logs", "reproduce", "explain"]
+    for command in commands:
+        parsed(shlex.split(command)[1:])
+    table = browser.run("document.querySelector('#trial .wide table').innerText").splitlines()
+    assert table[0].split("\t") == ["point", "removed %", "validation", "test"]
+    assert all(1 < float(line.split("\t")[3]) <= 100 for line in table[1:])
+    assert re.search(r"\bhours\s+0.02\b", browser.run("document.getElementById('trial').innerText"))
+    browser.run("document.querySelector('#trial .commands button').click()")
+    until(browser, "document.querySelector('#trial .commands button').textContent === 'copied'")
+    assert browser.run("navigator.clipboard.readText()") == commands[0]
+    assert browser.complaints == []
+
+
+def test_an_address_that_was_typed_by_hand_stops_nothing(browser: Browser, page: Path) -> None:
+    opened(browser, page, "#arms=1&brush=5&zoom=null&trial=none&cost=none&score=none&sort=none&toString=1")
+    assert "test accuracy" in browser.run("document.querySelector('#pareto svg').outerHTML")
+    shown, every = count(browser)
+    assert shown == every > 1000
+    for address in ("trial-%", "arms={", "arms=[[]]", "brush={}", 'brush={"panel":99,"x":[0,1],"y":[0,1]}', "zoom=[1]"):
+        browser.run(f"location.hash = {json.dumps(address)}; new Promise(done => setTimeout(done))")
+        assert count(browser) == (every, every)
+    assert browser.run("document.querySelectorAll('button.arm[aria-pressed=true]').length") == 0
+    assert browser.complaints == []
+
+
+def test_a_trial_that_failed_has_its_curves_too(browser: Browser, tmp_path: Path, synthetic: Any) -> None:
+    """Of the stages that it finished; it has no operating point."""
+    run = synthetic(seeds=(0, 1), end=lambda _label, seed: "failed" if seed else "finished").write(tmp_path)
+    with load(run) as loaded:
+        failed, *_ = loaded.rows("SELECT trial_id, code_digest FROM trials WHERE status = 'failed' ORDER BY ALL")
+        stage, *_ = loaded.rows("SELECT * EXCLUDE (written_at) FROM stages WHERE kind = 'FitHead' ORDER BY ALL")
+    stage |= failed
+    epoch = {**failed, "stage_key": stage["stage_key"], "kind": "fit_head", "train_accuracy_fraction": 0.5, "images": 9}
+    writer = Writer(run / "tables")
+    writer.write("stages", [stage])
+    writer.write(
+        "epochs", [{**epoch, "epoch": n, "train_loss": 1.0, "learning_rate": 0.1, "seconds": 1.0} for n in (0, 5)]
+    )
+    opened(browser, write_report(run), "#trial-" + failed["trial_id"])
+    until(browser, "document.querySelectorAll('#trial svg').length === 1")
+    told = browser.run("document.getElementById('trial').innerText")
+    assert "Learning" in told and "Error" in told and "Filters of its last point" not in told
+    assert browser.complaints == []
+
+
 def test_a_phone_has_no_sideways_scroll(browser: Browser, page: Path) -> None:
     browser.size(390, 800)
     opened(browser, page)
@@ -388,7 +494,7 @@ def test_a_phone_has_no_sideways_scroll(browser: Browser, page: Path) -> None:
 def test_an_address_leads_to_a_trial_and_what_users_wrote_stays_text(browser: Browser, page: Path) -> None:
     """A failed trial's error would end the page's script; it stands in the panel as it was written."""
     browser.open(page)
-    trial = browser.run("document.querySelector('#failures tbody tr td[data-trial]').innerText")
+    trial = browser.run("document.querySelector('#failures tbody tr a.trial').innerText")
     browser.run(f"location.hash = 'trial-{trial}'; new Promise(done => setTimeout(done, 0))")
     panel = browser.run("document.getElementById('trial').innerText")
     assert "CUDA out of memory" in panel and "</script><script>alert('x')</script>" in panel
@@ -460,6 +566,9 @@ def test_it_is_dark_where_the_system_is_or_the_reader_asks(browser: Browser, pag
     browser.colours("light")
     browser.run(button)  # -> dark
     assert max(shade(browser)) < 60
+    found = browser.run("Array.from(document.querySelectorAll('button.arm i')).map(one => getComputedStyle(one).color)")
+    colours = {"#" + "".join(f"{int(part):02x}" for part in re.findall(r"\d+", one)) for one in found}
+    assert len(colours) > 3 and colours <= set(PALETTE)  # those of the figures, by night, too
     browser.open(page)  # and remembered
     assert max(shade(browser)) < 60
     browser.run(button)

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from results.__main__ import main
-from results.report import point_pages, serve
+from results.report import point_pages, serve, write_report
 from results.report.elements import blocks
 from results.report.serve import ADDRESS, ReportServer, serve_lines
 from results.store.reader import load
@@ -189,6 +189,7 @@ def test_points_that_the_page_leaves_out_come_when_they_are_scrolled_to(
     """All points, in the order of the whole run, of which the page has twenty."""
     monkeypatch.setattr(blocks, "MOST_ROWS", 20)
     monkeypatch.setattr(point_pages, "PAGE_ROWS", 30)
+    monkeypatch.setattr(point_pages, "MOST_ROWS", 50)
     synthetic(seeds=range(1, 16), test_images=5).write(server.runs[0])
     server.renew()
     count = "document.querySelector('#points .count')?.textContent"
@@ -208,7 +209,21 @@ def test_points_that_the_page_leaves_out_come_when_they_are_scrolled_to(
         assert shown == sorted(shown, reverse=True)
         browser.run("document.querySelector('button.arm[data-label=fine_tune]').click()")
         until(browser, f"{count} === '16 of 80 operating points'")
+        browser.run("document.querySelector('button.arm[data-label=fine_tune]').click()")
+        browser.run("const input = document.querySelector('#words'); input.value = 'macs<8.5e5';"
+                    "input.dispatchEvent(new Event('input')); 0")  # fmt: skip
+        until(browser, f"{count} === '32 of 80 operating points'")
+        browser.run("location.hash = '#'; location.hash = '#sort=seed'; 0")
+        until(browser, f"{count} === '80 of 80 operating points'")
+        browser.run("""URL.createObjectURL = (one) => { one.text().then(text => { window.saved = text }); return '#' };
+            Array.from(document.querySelectorAll('.under button')).find(one => one.textContent === 'CSV').click()""")
+        until(browser, "window.saved")
+        assert len(browser.run("window.saved").splitlines()) == 81
         assert browser.complaints == []
+        browser.run("location.hash = '#sort=nothing'; 0")
+        until(browser, f"{count}.startsWith('The server did not answer: no question about points')")
+        browser.open(write_report(server.runs[0]))
+        until(browser, f"{count}?.startsWith('20 of 80 operating points; the SQL')")
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,12 +27,11 @@ from sweeps.slurm.cluster_run import ClusterRun
 from sweeps.spec.spec import load_spec
 from tailor.deploy.export import _onnx_written
 from tailor.networks.timm_builders import first_record
-from tests.commands import transtailor_command
+from tests.commands import parsed, transtailor_command
 from tests.hpc.fakes.commands import FakeSlurm
 from tests.suggested import NOT_PASTED, places
 from tests.sweeps.conftest import SMALL_SPEC, ends_written
 from tests.tailor.prepare.pictures import class_folders
-from transtailor.__main__ import ENTRIES
 from transtailor.errors import UserError
 from transtailor.private_names import LibraryError, PrivateNames
 
@@ -259,14 +257,11 @@ def assert_understood(words: Sequence[str], folder: Path, then: str) -> None:
     """The program takes these words, of which the first is its name."""
     if not words:
         return  # another program was suggested, and bash has run it
-    program, *rest = words
+    rest = words[1:]
     if then == "recorded":
         assert [word for word in rest if Path(word).is_dir()], words
     elif then == "parsed":
-        name = next(name for name in ENTRIES if rest[: len(name.split())] == name.split())
-        room = import_module(ENTRIES[name].main)
-        parser = getattr(room, "parser", None) or room._parser
-        parser(program).parse_args([*ENTRIES[name].words, *rest[len(name.split()) :]])
+        parsed(rest)
     else:
         done = transtailor_command(*rest, *(["--plan"] if then == "planned" else []), folder=folder)
         assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
