@@ -52,8 +52,8 @@ NOT_PASTED: Mapping[str, str] = {
         CLUSTER: "hpc/cluster/head.py:main hpc/doctor/job.py:_ray hpc/doctor/job.py:_signal"
         " hpc/doctor/login.py:Doctor._clear hpc/doctor/login.py:Doctor._end hpc/doctor/login.py:Doctor._shared"
         " hpc/doctor/login.py:Doctor._on_the_login_node hpc/doctor/login.py:Doctor._signal.check"
-        " hpc/doctor/login.py:Doctor._walltime hpc/doctor/login.py:_rights_finding hpc/doctor/torch_check.py:_gpus"
-        " hpc/slurm/first_site.py:ask_cluster hpc/slurm/jobs.py:ask"
+        " hpc/doctor/login.py:Doctor._walltime hpc/doctor/login.py:_gpus_of hpc/doctor/login.py:_rights_finding"
+        " hpc/doctor/torch_check.py:_gpus hpc/slurm/first_site.py:ask_cluster hpc/slurm/jobs.py:ask"
         " hpc/slurm/jobs.py:submit",
         NONE: "results/store/parts.py:read_manifest"
         " sweeps/driver/driver.py:_backend sweeps/driver/quota.py:why_pause sweeps/spec/expand.py:_place"
