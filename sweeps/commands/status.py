@@ -151,11 +151,14 @@ def _headline(
     if holder is not None:
         since = f", for {_age(datetime.fromisoformat(holder['since']), now)}" if "since" in holder else ""
         return f"{run.path}: running in process {holder.get('pid', '?')} on {holder.get('host', '?')}{since}"
-    cluster = ClusterRun(run)
-    if cluster.exists and cluster.outcome is None and counts["waiting"]:
-        return f"{run.path}: was launched on SLURM; between two controllers, or stopped without an outcome"
     launch = record.provenance["history"][-1]
     command = f"type in {launch['folder']}: {rerun(launch['argv'])}"
+    cluster = ClusterRun(run)
+    if cluster.exists and cluster.outcome is None and counts["waiting"]:
+        return (
+            f"{run.path}: launched on SLURM; its controller has not begun yet, or ended without an outcome; if no job"
+            f" of it is below, {command}"
+        )
     if counts["waiting"] or counts.get("resting"):
         return f"{run.path}: not running; to resume, {command}"
     if counts["failed"]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hpc.sites.site import Site
 from results.store.reader import load
 from results.store.writer import Writer
 from sweeps.driver.events import EventLog
@@ -16,7 +17,9 @@ from sweeps.planning.plan import Plan, PlannedTrial, make_plan
 from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder
 from sweeps.run.run_lock import RunLock
+from sweeps.slurm.cluster_run import ClusterRun, Submission
 from sweeps.spec.spec import load_spec
+from tests.hpc.fakes.commands import FakeSlurm
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 WriteSpec = Callable[..., Path]
@@ -69,6 +72,20 @@ def test_status_of_a_run_that_nobody_runs_says_how_to_go_on(
     assert "not running; to resume, type in " in done.stdout
     assert "\n| 6 | 0 | 0 | 6 | 0 |\n" in done.stdout
     assert run.path.name in done.stdout
+
+
+def test_status_on_slurm_before_the_controller_begins(
+    sweeps_command: Command, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = ClusterRun(run).folder
+    folder.make(Site(cpus_per_node=2, walltime_min=60), run.name)
+    run.submission.write_text(Submission(cache=tmp_path / "cache").to_json())
+    controller = folder.controller_name
+    FakeSlurm(tmp_path, monkeypatch).says("squeue", f"7|PENDING|N/A||{controller}|Priority\n")
+    first, *others = sweeps_command("status", "runs/small").stdout.splitlines()
+    assert "its controller has not begun yet, or ended without an outcome; if no job of it is below, type in" in first
+    (job,) = (text for text in others if text.startswith("job "))
+    assert job == "job       7  controller  pending: jobs with a higher priority are first"
 
 
 def test_status_says_what_a_run_waits_for_and_what_was_refused(sweeps_command: Command, run: RunFolder) -> None:
