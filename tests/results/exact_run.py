@@ -73,11 +73,12 @@ def write_run(folder: Path, trials: Sequence[Trial], *, images: Sequence[int] = 
     return folder
 
 
-def write_search(run: Path, confirmed: int) -> Path:
-    """Three settings searched, with scores that are too good; so many confirmed with six seeds."""
+def write_search(run: Path, confirmed: int, failed: int | None = None) -> Path:
+    """Three settings searched, with scores that are too good; so many confirmed with six seeds, one but five."""
     searched = [Trial(label="arm", seed=0, right=(99,), config={"x": n}) for n in range(3)]
     new = [
-        Trial(label=f"arm, proposal {n}", seed=seed, right=(80 + 5 * n + seed % 2,), config={"x": n})
+        Trial(label=f"arm, proposal {n}", seed=seed, right=(80 + 5 * n + seed % 2,), config={"x": n},
+              ended="failed" if (n, seed) == (failed, 6) else "finished")
         for n in range(confirmed) for seed in range(1, 7)
     ]  # fmt: skip
     of = {"batch": 0, "variant": 0, "values_json": "{}", "drawn_by": "random", "unscored": [], "code_digest": "c"}

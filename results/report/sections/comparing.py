@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from results.arms import comparison, tuning
 from results.arms.comparison import Arm, Pairing
+from results.arms.counts import failed_trials
 from results.arms.findings import Findings
 from results.arms.verdict import verdict, verdict_word
 from results.plot.differences import differences
@@ -93,7 +94,7 @@ def named_section(found: Findings) -> Section:
     )
     pairings = _named_pairings(found)
     for pairing in pairings:
-        where = str(pairing.problem) if pairing.problem else "Pooled over networks and seeds"
+        where = str(pairing.problem) if pairing.problem else "Over all networks, by seed"
         if len(section.blocks) == _MOST_VERDICTS:
             section.blocks.append(Words(f"The table has {len(pairings) - _MOST_VERDICTS} more comparisons."))
             break
@@ -154,7 +155,7 @@ def tuning_section(found: Findings) -> Section | None:
     section.blocks.append(TableBlock(tables.settings_table(counts, tuning.CHOSEN_SETTINGS), derived=True))
     first = tuning.first_setting(found.points)
     of_first = sorted({tuning.setting_text(point.setting) for point in first if point.setting is not None})
-    pairs = comparison.against_baseline(comparison.arms_of(first, found.environments))
+    pairs = comparison.against_baseline(comparison.arms_of(first, found.environments, failed_trials(found.run)))
     pairings = [comparison.compare([pair]) for pair in pairs]
     for problem in sorted({pairing.problem for pairing in pairings if pairing.problem}):
         its = [pairing for pairing in pairings if pairing.problem == problem]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from results.arms.comparison import arms_of, compare
+from results.arms.counts import failed_trials
 from results.arms.findings import Findings
 from results.arms.verdict import verdict
 from results.plot import search
@@ -22,7 +23,8 @@ def headline(found: Findings) -> str:
     if not row["searched"]:
         return ""
     ends = {point.trial_id: replace(point, asked=None) for point in found.points if point.test is not None}
-    arms = [arm for arm in arms_of(ends.values(), found.environments) if arm.validation.mean is not None]
+    arms = arms_of(ends.values(), found.environments, failed_trials(found.run))
+    arms = [arm for arm in arms if arm.rank is not None]  # with a score, and without failed trials
     if not arms:
         why = (
             "none of those chosen has ended yet" if row["confirmed"] else "none is confirmed with new seeds ([confirm])"

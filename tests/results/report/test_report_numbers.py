@@ -193,6 +193,11 @@ def test_the_verdict_of_a_search_reads_the_confirmed_settings_only(tmp_path: Pat
     assert "99.00" not in said
 
 
+def test_a_confirmed_setting_with_a_failed_trial_is_not_the_winner(tmp_path: Path) -> None:
+    said = text_of(write_report(write_search(tmp_path, 2, failed=1)).read_text())
+    assert "2 confirmed with new seeds, arm, proposal 0 is best by validation: test accuracy 80.50%" in said
+
+
 def test_a_search_without_confirmed_settings_has_no_winner(tmp_path: Path) -> None:
     said = text_of(write_report(write_search(tmp_path, 0)).read_text())
     assert "Of 3 settings searched, none is confirmed with new seeds ([confirm]): nothing can be compared." in said
