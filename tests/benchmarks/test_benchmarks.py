@@ -58,18 +58,20 @@ def test_each_script_says_what_it_takes(
 
 @pytest.mark.long
 @pytest.mark.slow
-def test_the_training_loop_is_measured_for_three_networks_and_both_numbers_of_ranks(tmp_path: Path) -> None:
+def test_the_training_loop_is_measured_for_each_network_and_both_numbers_of_ranks(tmp_path: Path) -> None:
     done = run("training_loop.py", tmp_path, "--quick")
     assert done.returncode == 0, done.stderr
     rows = rows_in(tmp_path)
     found = {(row["network"], row["ranks"]) for row in rows}
-    assert found == {(name, ranks) for name in ("digits_vgg", "digits_resnet", "mobilenet_v2") for ranks in "12"}
+    names = ("digits_vgg", "digits_resnet", "digits_vit", "mobilenet_v2")
+    assert found == {(name, ranks) for name in names for ranks in "12"}
     for row in rows:
         assert float(row["cpu_time_ratio"]) > 0.5
-        assert row["verdict"] == ("met" if float(row["ratio"]) >= 0.98 else "missed")
+        is_met = float(row["ratio"]) >= 0.98 if "ratio" in row["goal"] else float(row["overhead_us_a_step"]) <= 60.0
+        assert row["verdict"] == ("met" if is_met else "missed")
         assert row["command"].startswith("python benchmarks/training_loop.py --quick")
     text = (tmp_path / "table.md").read_text()
-    assert text.count("| digits_") == 4 and text.count("| mobilenet_v2") == 2 and "torch" in text and "cores" in text
+    assert text.count("| digits_") == 6 and text.count("| mobilenet_v2") == 2 and "torch" in text and "cores" in text
 
 
 @pytest.mark.long
