@@ -13,6 +13,7 @@ without its ending, with the columns of the view `measured_points`.
 
 import argparse
 import ast
+import csv
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -107,6 +108,12 @@ def p(points: str, arm: str, against: str, *, against_at: float | None = None, *
     return f"{_paired(points, arm, against, against_at, where).p:.2g}"
 
 
+def ahead(points: str, arm: str, against: str, *, against_at: float | None = None, **where: Any) -> str:
+    """In how many of the seeds that both have an arm's score is the higher one: "9 of 10"."""
+    found = _paired(points, arm, against, against_at, where)
+    return f"{found.wins} of {found.wins + found.losses + found.ties}"
+
+
 def mean(points: str, arm: str, *, digits: int = 1, scale: float = 100.0, **where: Any) -> str:
     """The mean test score of an arm over its seeds, in per cent."""
     return _text(scale * (mean_interval([*_by_seed(points, arm, where).values()]).mean or 0.0), digits)
@@ -119,6 +126,13 @@ def query(points: str, sql: str, *, digits: int = 0) -> str:
         row = connection.execute(sql).fetchone()
     assert row is not None
     return _text(float(row[0]), digits)
+
+
+def recorded(table: str, first: str, column: str, *, digits: int = 2) -> str:
+    """A number of a table that a command wrote, by the row's first cell and the column's name."""
+    with (RESULTS / f"{table}.csv").open(encoding="utf-8") as file:
+        (row,) = [row for row in csv.DictReader(file) if next(iter(row.values())) == first]
+    return _text(float(row[column]), digits)
 
 
 def family(points: str, against: str, what: str, *, at: float | None = None, under: str = TOGETHER) -> str:
@@ -143,7 +157,9 @@ def cell(
     return str(row[column]).replace("-", MINUS)
 
 
-CALLS: Mapping[str, Callable[..., str]] = {f.__name__: f for f in (difference, interval, p, mean, query, family, cell)}
+CALLS: Mapping[str, Callable[..., str]] = {
+    f.__name__: f for f in (difference, interval, p, ahead, mean, query, recorded, family, cell)
+}
 
 
 def _under(points: str, against: str, at: float | None, heading: str) -> Sequence[Part]:
