@@ -1,14 +1,14 @@
-"""The number of trials of each arm: planned, finished, failed, missing; so that none is dropped silently."""
+"""The number of trials of each arm in each state; so that none is dropped silently."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from results.arms.comparison import Problem
+from results.store.completeness import TRIAL_STATES
 from results.store.reader import Run
 
-TRIALS_OF_ARMS = """
-SELECT network, dataset, train_images, label, seed, coalesce(status, 'missing') AS status, count(*) AS trials
-FROM planned LEFT JOIN trials USING (trial_id)
+TRIALS_OF_ARMS = f"""
+SELECT network, dataset, train_images, label, seed, state, count(*) AS trials FROM ({TRIAL_STATES})
 GROUP BY ALL ORDER BY ALL
 """
 
@@ -20,15 +20,20 @@ class TrialCounts:
     planned: int
     finished: int
     failed: int
+    stopped: int
+    resting: int
     seeds: frozenset[int]
 
     @property
     def missing(self) -> int:
-        """The number of planned trials that have neither finished nor failed."""
-        return self.planned - self.finished - self.failed
+        """The number of planned trials that are in no other state."""
+        return self.planned - self.finished - self.failed - self.stopped - self.resting
 
     def __str__(self) -> str:
-        return f"{self.planned} planned, {self.finished} finished, {self.failed} failed, {self.missing} missing"
+        searched = f"{self.stopped} stopped, {self.resting} resting, " if self.stopped or self.resting else ""
+        return (
+            f"{self.planned} planned, {self.finished} finished, {self.failed} failed, {searched}{self.missing} missing"
+        )
 
 
 CountsByArm = dict[tuple[Problem, str], TrialCounts]
@@ -41,8 +46,10 @@ def trial_counts(run: Run) -> CountsByArm:
         key = Problem(row["network"], row["dataset"], row["train_images"] or 0), row["label"]
         one = TrialCounts(
             planned=row["trials"],
-            finished=row["trials"] * (row["status"] == "finished"),
-            failed=row["trials"] * (row["status"] == "failed"),
+            finished=row["trials"] * (row["state"] == "finished"),
+            failed=row["trials"] * (row["state"] == "failed"),
+            stopped=row["trials"] * (row["state"] == "stopped"),
+            resting=row["trials"] * (row["state"] == "resting"),
             seeds=frozenset({row["seed"]}),
         )
         found[key] = total_counts([found[key], one]) if key in found else one
@@ -61,6 +68,8 @@ def total_counts(counts: Iterable[TrialCounts]) -> TrialCounts:
         planned=sum(one.planned for one in several),
         finished=sum(one.finished for one in several),
         failed=sum(one.failed for one in several),
+        stopped=sum(one.stopped for one in several),
+        resting=sum(one.resting for one in several),
         seeds=frozenset[int]().union(*(one.seeds for one in several)),
     )
 

@@ -5,14 +5,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from results.store.completeness import TRIAL_STATES
 from results.store.reader import Run
 from results.text.settings import leaves
 from transtailor.documents import read_json
 
-TRIALS = """
-SELECT trial_id, label, method, network, dataset, train_images, seed, coalesce(status, 'missing') AS status,
-    attempts, seconds, error, config_json
-FROM planned LEFT JOIN trials USING (trial_id)
+TRIALS = f"""
+SELECT trial_id, label, method, network, dataset, train_images, seed, state AS status, attempts, seconds, error,
+    config_json
+FROM ({TRIAL_STATES})
 ORDER BY network, dataset, label, seed, trial_id
 """
 _MISSING = "(not there)"

@@ -29,7 +29,7 @@ SELECT strftime(happened_at, '%Y-%m-%d %H:%M:%S') AS "at", kind, node, job, slot
 FROM events ORDER BY happened_at, driver, number
 """
 COLOURS = {"finished": PALETTE[2], "running": PALETTE[1], "failed": PALETTE[6], "died": PALETTE[4],
-           "interrupted": PALETTE[3]}  # fmt: skip
+           "interrupted": PALETTE[3], "rested": PALETTE[7]}  # fmt: skip
 _MOST_LANES = 120
 
 

@@ -216,7 +216,8 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None)
 
 
 def _tiles(run: Run, counts: dict[str, Any]) -> list[tuple[str, str]]:
-    states = ("planned", "finished", "failed", "missing")
+    states = [name for name in ("planned", "finished", "stopped", "resting", "failed", "missing")
+              if counts[name] or name not in ("stopped", "resting")]  # fmt: skip
     tiles = [(f"{counts[name]:,}", f"trial{'' if counts[name] == 1 else 's'} {name}") for name in states]
     spent, saved = costs.hours(run)
     unit = time_unit(run)

@@ -57,12 +57,25 @@ FROM planned LEFT JOIN trials USING (trial_id)
 LEFT JOIN (SELECT trial_id, max(attempt) AS attempt FROM attempts GROUP BY trial_id) AS last USING (trial_id)
 """
 
+TRIAL_STATES = """
+SELECT planned.*, attempts, seconds, error, CASE
+    WHEN trials.status <> 'stopped' OR (trials.status IS NOT NULL AND (last.started_at > ended_at) IS NOT TRUE)
+        THEN trials.status
+    WHEN last.status = 'rested' THEN 'resting' ELSE 'missing' END AS state
+FROM planned LEFT JOIN trials USING (trial_id)
+LEFT JOIN (
+    SELECT trial_id, status, started_at FROM attempts
+    QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY started_at DESC, attempt DESC) = 1
+) AS last USING (trial_id)
+"""
+"""Each planned trial as finished, failed, stopped by a search and not continued since, resting at a rung, missing."""
+
 MISSING = """
 SELECT trial_id, label, network, dataset, seed, attempt, attempts.status AS attempt_status, cause
 FROM planned
 LEFT JOIN (FROM attempts QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY attempt DESC) = 1) AS attempts
     USING (trial_id)
-WHERE trial_id NOT IN (SELECT trial_id FROM trials)
+WHERE trial_id NOT IN (SELECT trial_id FROM trials) AND attempts.status IS DISTINCT FROM 'rested'
 ORDER BY network, dataset, label, seed, trial_id
 """
 

@@ -34,6 +34,7 @@ class Trial:
         epochs: of training on the target behind each model.
         shared_source: whether all seeds of the run have one source training.
         config: settings beside the network, the method and the seed.
+        latency_ms: of each point, as its pruning measured it.
     """
 
     label: str
@@ -52,6 +53,7 @@ class Trial:
     seconds: float = 3600.0
     epochs: int = 1
     config: Mapping[str, Any] = field(default_factory=dict)
+    latency_ms: float | None = None
 
     @property
     def trial_id(self) -> str:
@@ -136,6 +138,7 @@ def _add_point(
         "asked_removed_macs_fraction": asked, "removed_macs_fraction": removed, "macs": round(1000 * (1 - removed)),
         "original_macs": 1000, "params": 10, "trained_epochs": trial.epochs, "trained_macs": 1.0, "metric": "accuracy",
         "validation_score": score, "deciding_score": score, "validation_loss": 1.0, "validation_images": 100,
+        "pruning_latency_ms": trial.latency_ms,
     })  # fmt: skip
     rows.setdefault("predictions", []).extend(
         {**of, "point": point, "split": "test", "image_id": image, "label": image % 2,

@@ -1,19 +1,24 @@
 """While the sweep runs: how far it is, what it will still take, the best so far, what runs where, the last events."""
 
+from collections.abc import Iterator
+from typing import Any
+
 from results.arms.counts import trial_counts
 from results.arms.findings import Findings
 from results.plot.costs import time_unit
 from results.report.elements.blocks import Section, Words, listing
 from results.report.sections.costs import hours_text
+from results.store.completeness import TRIAL_STATES
 
-TO_COME = """
-WITH ended AS (
-    SELECT network, label, avg(seconds) AS mean_s FROM planned JOIN trials USING (trial_id) GROUP BY ALL
+TO_COME = f"""
+WITH states AS ({TRIAL_STATES}), ended AS (
+    SELECT network, label, avg(seconds) AS mean_s FROM states WHERE seconds IS NOT NULL GROUP BY ALL
 )
-SELECT count(*) AS missing, (SELECT sum(seconds) FROM trials) / 3600 AS hours,
-    sum(coalesce(mean_s, (SELECT avg(seconds) FROM trials))) / 3600 AS hours_to_come,
+SELECT count(*) FILTER (state = 'missing') AS missing, count(*) FILTER (state = 'resting') AS resting,
+    count(*) FILTER (state = 'stopped') AS stopped, (SELECT sum(seconds) FROM trials) / 3600 AS hours,
+    sum(coalesce(mean_s, (SELECT avg(seconds) FROM trials))) FILTER (state = 'missing') / 3600 AS hours_to_come,
     (SELECT count(*) FROM attempts WHERE status = 'running') AS running
-FROM planned LEFT JOIN ended USING (network, label) WHERE trial_id NOT IN (SELECT trial_id FROM trials)
+FROM states LEFT JOIN ended USING (network, label)
 """
 """A trial to come is expected to take as long as the mean of its arm that has ended, else as the mean of all."""
 RUNNING = """
@@ -28,21 +33,13 @@ ORDER BY happened_at DESC, number DESC LIMIT 8
 
 
 def section(found: Findings) -> Section | None:
-    """Tell how far the sweep is; None when no planned trial is missing."""
+    """Tell how far the sweep is; None when no planned trial is missing or rests."""
     run = found.run
     (row,) = run.rows(TO_COME)
-    if not row["missing"]:
+    if not row["missing"] and not row["resting"]:
         return None
     made = Section("now", "While it runs", short="Now")
-    if row["hours"]:
-        unit = time_unit(run)
-        at_once = (
-            f", or {hours_text(row['hours_to_come'] / max(row['running'], 1), unit)} with {row['running']} at once"
-        )
-        made.blocks.append(Words(
-            f"The trials that have ended took {hours_text(row['hours'], unit)}. Still to come: {row['missing']},"
-            f" expected to take {hours_text(row['hours_to_come'], unit)}{at_once if row['running'] else ''}."
-        ))  # fmt: skip
+    made.blocks.append(Words(" ".join(_how_far(row, time_unit(run)))))
     counts = trial_counts(run)
     for problem in found.problems:
         arms = [arm for arm in found.arms if arm.problem == problem and arm.rank == 1]
@@ -57,3 +54,17 @@ def section(found: Findings) -> Section | None:
     running, events = listing(run, RUNNING, "Running"), listing(run, LAST_EVENTS, "Last events")
     made.blocks += [one for one in (running, events) if one.table.rows]
     return made
+
+
+def _how_far(row: dict[str, Any], unit: tuple[float, str]) -> Iterator[str]:
+    """Write a sentence for each of: what has ended, what is to come, what rests, what is stopped."""
+    if row["hours"]:
+        yield f"The trials that have ended took {hours_text(row['hours'], unit)}."
+    to_come, running = row["hours_to_come"], row["running"]
+    at_once = f", or {hours_text(to_come / running, unit)} with {running} at once" if to_come and running else ""
+    expected = f", expected to take {hours_text(to_come, unit)}{at_once}" if to_come else ""
+    yield f"Still to come: {row['missing']}{expected}."
+    if row["resting"]:
+        yield f"Resting at a rung, from which the best continue: {row['resting']}."
+    if row["stopped"]:
+        yield f"Stopped by the search: {row['stopped']}."

@@ -9,6 +9,7 @@ from results.arms.shared_training import support_lines
 from results.arms.trial_settings import TrialSettings
 from results.report.elements.blocks import Section, TableBlock, Words, listing
 from results.report.elements.tables import HtmlTable, TableRow
+from results.store.completeness import TRIAL_STATES
 from results.store.reader import Run
 from results.text.number_format import NOTHING
 from transtailor.documents import read_json
@@ -16,11 +17,13 @@ from transtailor.documents import read_json
 OF_ONE_MACHINE = ("folder", "host", "pid")  # facts of provenance.json that a page to share leaves out
 _MOST_VALUES = 12
 
-COUNTS = """
-SELECT (SELECT count(*) FROM planned) AS planned,
+COUNTS = f"""
+SELECT count(*) AS planned,
     (SELECT count(*) FROM trials WHERE status = 'finished') AS finished,
     (SELECT count(*) FROM trials WHERE status = 'failed') AS failed,
-    (SELECT count(*) FROM planned WHERE trial_id NOT IN (SELECT trial_id FROM trials)) AS missing
+    count(*) FILTER (state = 'missing') AS missing, count(*) FILTER (state = 'resting') AS resting,
+    count(*) FILTER (state = 'stopped') AS stopped
+FROM ({TRIAL_STATES})
 """
 ARMS = """
 SELECT network, dataset, label, method, count(*) AS planned,
@@ -59,6 +62,8 @@ def warnings(run: Run, counts: dict[str, int]) -> list[str]:
             f"Planned trials that have neither finished nor failed: {missing} of {planned}."
             " The sweep is still running or was stopped early; the report covers the points so far."
         )
+    if counts["resting"]:
+        found.append(f"Trials that rest at a rung of a search: {counts['resting']}; the best of them continue.")
     if counts["failed"]:
         found.append(f"Trials that failed: {counts['failed']}; see the last section.")
     machines = run.rows(ENVIRONMENTS)

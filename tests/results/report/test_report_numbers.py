@@ -13,17 +13,21 @@ import pytest
 from markupsafe import Markup
 
 from results.__main__ import main
+from results.arms.counts import trial_counts
 from results.arms.findings import Findings, findings_of
+from results.arms.trial_settings import trial_rows
 from results.plot.layers import compared_filters
 from results.report import write_report
 from results.report.elements.blocks import Figure, TableBlock
 from results.report.sections import disagreement, drawn
 from results.report.sections.comparing import BUDGET
+from results.report.serve import ReportServer
 from results.statistics.means import mean_interval
 from results.statistics.pairs import compare_pairs
 from results.store.reader import Run, load
 from results.store.writer import Writer
 from tests.results.exact_run import Trial, write_run, write_search
+from tests.results.halved_run import Tried, write_halved
 from tests.results.many_trials import write_many
 from tests.results.report_page import figures_of, tables_of, text_of
 
@@ -179,6 +183,32 @@ def test_a_sweep_that_runs_tells_what_is_to_come_and_the_best_so_far(tmp_path: P
                            " FROM compared_points GROUP BY ALL ORDER BY score DESC LIMIT 1")[0]  # fmt: skip
     assert math.isclose(float(re.findall(r"Best so far .*?, ([\d.]+)%", said)[0]), 100 * best["score"], abs_tol=0.005)
     assert "over 2 of 3 seeds" in said
+
+
+STATES = ("finished", "stopped", "stopped", "resting", "resting", "resting", "running", "continued")
+
+
+def test_what_a_search_has_stopped_and_what_rests_is_not_still_to_come(tmp_path: Path) -> None:
+    """Two run: one of them was stopped, and continues. The live page is the same."""
+    scores = {"finished": (0.7, 0.8, 0.9), "running": ()}
+    tried = [Tried(scores=scores.get(state, (0.5,)), state=state, values={"x": n}) for n, state in enumerate(STATES)]
+    run = write_halved(tmp_path / "run", tried)
+    with ReportServer([run]) as server:
+        pages = [write_report(run).read_text(), server.page()[1]]
+    for said in map(text_of, pages):
+        assert (
+            "8 trials planned · 1 trial finished · 2 trials stopped · 3 trials resting · 0 trials failed · 2 trials"
+            " missing"
+        ) in said
+        assert re.search(r"Still to come: 2, expected to take 0\.0 hours, or 0\.0 hours with 2 at once\.", said)
+        assert "Resting at a rung, from which the best continue: 3. Stopped by the search: 2." in said
+        assert "neither finished nor failed: 2 of 8." in said
+    with load(run) as loaded:
+        (count,) = trial_counts(loaded).values()
+        shown = {row["trial_id"]: row["status"] for row in trial_rows(loaded)}
+    assert str(count) == "8 planned, 1 finished, 0 failed, 2 stopped, 3 resting, 2 missing"
+    expected = [{"running": "missing", "continued": "missing"}.get(one.state, one.state) for one in tried]
+    assert [shown[one.trial.trial_id] for one in tried] == expected
 
 
 def test_the_verdict_of_a_search_reads_the_confirmed_settings_only(tmp_path: Path) -> None:
