@@ -9,7 +9,7 @@ from results.arms.comparison import TRANSTAILOR, Problem
 from results.arms.findings import Findings
 from results.plot.chart import Chart, Spec
 from results.plot.costs import time_unit
-from results.plot.style import GREY, WIDTH, label_channels, quantity, told
+from results.plot.style import GREY, WIDTH, label_channels, quantity, score_domain, told
 from results.statistics.gaps import above_widest_gap
 from results.store.answers import Answer, answer
 from results.store.reader import Run
@@ -154,11 +154,8 @@ def _views(found: Findings, means: Means, score: str) -> list[dict[str, Any]]:
         inside = [one.score for one in points if one.score >= kept]
         low = min([end for end in ends if end >= kept] + inside, default=0.0)
         high = max(ends + inside, default=1.0)
-        air = 0.04 * (high - low) or 0.01
-        high = min(high + air, 1.0) if scale.factor != 1.0 or high <= 1.0 else high + air
         words = [f"{_name(one)} {scale.value(one.score)}" for one in sorted(below, key=lambda one: -one.score)]
-        ends_drawn = [round(scale.factor * end, 6) for end in (low - air, high)]
-        made.append({"domain": ends_drawn, "below": f"{', '.join(words)} ↓" if words else ""})
+        made.append({"domain": score_domain(scale, low, high), "below": f"{', '.join(words)} ↓" if words else ""})
     return made
 
 

@@ -1,6 +1,7 @@
 """The figures of a run by name: `run.plot.front()`."""
 
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 
 from results.analysis.effects import effects_of
 from results.analysis.pareto import DEVICE_HOURS, TIMED
@@ -8,7 +9,7 @@ from results.arms.comparison import Problem
 from results.arms.findings import Findings, findings_of
 from results.arms.trial_settings import settings_of, trial_rows
 from results.errors import ResultsError
-from results.plot import costs, differences, effects, front, layers, learning, printed, stopping, timeline
+from results.plot import costs, differences, effects, front, layers, learning, printed, search, stopping, timeline
 from results.plot.chart import Chart
 from results.plot.front import Means
 from results.plot.layers import Figures
@@ -103,6 +104,33 @@ class Plots:
         """The papers' printed numbers beside the measured ones; of several metrics, the first."""
         return _present(next(iter(printed.printed_numbers(self._run)), None), "printed numbers")
 
+    def search_history(self, *, run: str | None = None) -> Chart:
+        """Of a search the score of each setting at its end, by proposal, and the best so far.
+
+        Args:
+            run: of several runs that search, the name of one; so for all figures of a search.
+        """
+        return self._of_search(search.history, "settings that a search has tried to their end", run)
+
+    def search_rungs(self, *, run: str | None = None) -> Chart:
+        """Of a search with halving the score of each trial at the rungs that it reached."""
+        return self._of_search(search.rungs, "rungs", run)
+
+    def search_settings(self, *, run: str | None = None) -> Chart:
+        """Of a search each setting as a line through its values, coloured by its first score: at a rung or the end."""
+        return self._of_search(search.settings, "settings of a search with scores", run)
+
+    def search_front(self, *, cost: str = "macs", run: str | None = None) -> Chart:
+        """Of a search the settings by score and cost, their front, and its hypervolume.
+
+        Args:
+            cost: "macs", or "latency_ms" as prunings to a latency have measured it.
+        """
+        if cost not in search.COSTS:
+            raise ResultsError(f"cost {cost!r}: {did_you_mean(cost, search.COSTS)}expected {' or '.join(search.COSTS)}")
+        what = f"two settings that a search has tried to their end, with a {cost}"
+        return self._of_search(partial(search.search_front, cost=cost), what, run)
+
     @cached_property
     def _found(self) -> Findings:
         return findings_of(self._run)
@@ -116,6 +144,18 @@ class Plots:
         at = {one: (asked, words) for _, one, asked, words in layers.budgets(self._found)}
         chart = figures(self._found, problem, *at[problem]).get(name) if problem in at else None
         return _present(chart, "layers of pruned networks")
+
+    def _of_search(self, figure: Callable[[Run], Chart | None], what: str, name: str | None) -> Chart:
+        """The figure of the one run that searches, or of the one with this name."""
+        known = search.searching(self._run)
+        meant = [one for one in known if name in (None, one)]
+        if known and len(meant) != 1:
+            names = " or ".join(f"run={one!r}" for one in known)
+            raise ResultsError(f"{len(meant) or 'no'} runs that search fit; expected one of: {names}")
+        if not meant:
+            return _present(None, what)
+        with search.alone(self._run, meant[0]) as one:
+            return _present(figure(one), what)
 
     def _problem(self, network: str | None, dataset: str | None) -> Problem:
         """The one problem that is meant."""

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from results.arms.comparison import BASELINE, TRANSTAILOR
+from results.text.number_format import Scale
 
 PALETTE = (
     *("#2f78c8", "#d9651f", "#2a9368", "#b352a0", "#a27b06"),
@@ -67,6 +68,13 @@ def row_axis(*, labels: bool = True) -> dict[str, Any] | None:
 def quantity(field: str, title: str | None = None, **more: Any) -> dict[str, Any]:
     """A channel of numbers whose axis need not begin at 0."""
     return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": False}, **more}
+
+
+def score_domain(scale: Scale, low: float, high: float) -> list[float]:
+    """The ends of an axis of scores with some air, in their unit; an accuracy's ends at 100%."""
+    air = 0.04 * (high - low) or 0.01
+    high = min(high + air, 1.0) if scale.factor != 1.0 or high <= 1.0 else high + air
+    return [round(scale.factor * end, 6) for end in (low - air, high)]
 
 
 def told(**fields: str) -> list[dict[str, Any]]:

@@ -44,6 +44,9 @@ from transtailor.files import write_file
 _HELD = ("planned", "trials", "attempts", "stages", "operating_points", "layers", "printed")
 APART = {"colour": "label = run || ': ' || label", "panel": "network = network || ', ' || run"}
 """How one page distinguishes several runs: by the names of their arms, or by a panel for each."""
+_SEARCHES_APART = f"""{APART["colour"]} WHERE (SELECT count(DISTINCT run) FROM proposals) > 1
+    AND trial_id IN (SELECT unnest(trial_ids) FROM proposals WHERE purpose = 'confirm')"""
+"""Two searches number their proposals alike, so what they confirm is named by its run in any case."""
 
 _SCRIPTS = (
     *("state.js", "page.js", "figures.js", "dots.js", "points.js", "front.js", "trial.js", "parallel.js"),
@@ -167,9 +170,9 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None)
     doubles = what_ran.doubles(run)
     run.count_once()
     run.hold(*_HELD)
-    if apart and len(run.paths) > 1:
+    if len(run.paths) > 1:
         for table in ("planned", "operating_points"):
-            run.connection.execute(f"UPDATE {table} SET {APART[apart]}")
+            run.connection.execute(f"UPDATE {table} SET {APART[apart] if apart else _SEARCHES_APART}")
     run.hold("measured_points", "computed_stages", "unshared_costs")
     counts: dict[str, int] = run.rows(what_ran.COUNTS)[0]
     found = findings_of(run)
@@ -184,7 +187,7 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None)
         renew_s=renew_s,
     )
     page.tiles = _tiles(run, counts)
-    page.warnings = [*doubles, *what_ran.warnings(run, counts), *comparing.warnings(found)]
+    page.warnings = [*doubles, *what_ran.warnings(run, counts), *searched.warnings(run), *comparing.warnings(found)]
     try:
         page.facts = what_ran.provenance(run)
     except (ValueError, OSError) as error:

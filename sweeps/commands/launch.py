@@ -301,15 +301,18 @@ def _say_how_to_resume(plan: Plan, run: Path) -> int:
 
 def _finish(plan: Plan, search: "RunSearch | None", run: "RunFolder") -> int:
     """Write the report, name failed trials, print the next commands; the last line is the report's path."""
+    from results.analysis.rungs import rung_predictions
     from results.report import write_report
     from results.store.completeness import failed_trials
     from results.store.reader import load, stopped_trial_ids
-    from sweeps.search.outcome import outcome_lines, rung_lines
+    from sweeps.search.outcome import outcome_lines
 
     plan = plan if search is None else search.plan
     report = write_report(run.path)
     with load(run.path) as rows:
-        confirmed = [] if search is None else [*rung_lines(rows), *outcome_lines(search.proposals, rows)]
+        confirmed = (
+            [] if search is None else [*map(str, rung_predictions(rows)), *outcome_lines(search.proposals, rows)]
+        )
         planned = {trial.trial_id for trial in plan.trials}
         failed = [trial for trial in failed_trials(rows) if trial["trial_id"] in planned]
         stopped = len(stopped_trial_ids(rows))

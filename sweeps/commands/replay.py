@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
+from results.analysis.rungs import rung_predictions
 from results.store.reader import load
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, modules_of, open_run
 from sweeps.search.halving import BY_ORDER
-from sweeps.search.outcome import rung_lines
 from sweeps.search.records import Proposal
 from sweeps.search.run_search import read_proposals, replay
 from sweeps.spec.spec import load_spec
@@ -29,7 +29,7 @@ def replay_lines(run: RunFolder) -> Iterator[str]:
     for module in modules_of(run, record.imports):
         load_copy(module)
     with load(run.path) as tables:
-        proposals, differ, rungs = read_proposals(tables), replay(spec, tables), [*rung_lines(tables)]
+        proposals, differ, rungs = read_proposals(tables), replay(spec, tables), [*map(str, rung_predictions(tables))]
     if not differ:
         batches = len({proposal.batch for proposal in proposals})
         yield f"{run.path}: all {len(proposals)} proposals in {batches} batches are decided alike"

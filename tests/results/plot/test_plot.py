@@ -22,6 +22,7 @@ from results.store.writer import Writer
 from tests.results.many_trials import write_many
 
 OF_THE_RUN = ("front", "interaction", "timeline", "costs", "printed")
+OF_A_SEARCH = ("search_front", "search_history", "search_rungs", "search_settings")
 OF_A_PROBLEM = ("differences", "effects", "learning_curves", "widths", "kept_filters", "stop_rules")
 
 
@@ -33,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> OpenedRun:
 
 def test_every_figure_has_a_name_and_no_other(run: OpenedRun) -> None:
     assert [name for name in dir(run.plot) if not name.startswith("_")] == sorted(
-        (*OF_THE_RUN, *OF_A_PROBLEM, "over_data")
+        (*OF_THE_RUN, *OF_A_PROBLEM, *OF_A_SEARCH, "over_data")
     )
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from sweeps.errors import SpecError
 from sweeps.search.halving import is_longer, stopped_trials
-from sweeps.search.outcome import rung_lines
 from sweeps.search.proposals import next_batch
 from sweeps.search.records import Proposal, Score, ScoreKey
 from sweeps.search.run_search import replay
@@ -180,32 +179,3 @@ def test_with_a_smaller_eta_more_settings_continue_and_old_decisions_stay(write_
         (1, 2, 0.6), (1, 2, 0.5), (None, 2, 0.5), (None, 2, 0.6), (None, None, 0.5),
     ]  # fmt: skip
     assert replay(longer, Rows(made, turned)) == []  # type: ignore[arg-type]
-
-
-class Scores:
-    """The scores of a run at its rungs and at the end (None), as `rung_lines` reads them."""
-
-    def __init__(self, scores: dict[int | None, list[float]]) -> None:
-        self.scores = scores
-
-    def rows(self, _sql: str) -> list[dict[str, object]]:
-        return [
-            {"trial_id": place, "rung": rung, "epochs": rung and 2 * rung, "point": None, "score": score}
-            for rung, scores in self.scores.items()
-            for place, score in enumerate(scores)
-        ]
-
-
-def test_rungs_say_what_they_predict() -> None:
-    """The second rung agrees with the end, the first one does not; of the third only two trials were continued."""
-    lines = [*rung_lines(Scores({1: [4, 1, 3, 2, 5], 2: [1, 2, 3, 4, 9], None: [1, 2, 3, 4]}))]  # type: ignore[arg-type]
-    assert lines == [
-        "rung 1 (2 epochs): rank correlation with the end -0.40 over 4 trials; this is weak: leave this rung out, or "
-        "choose a later one",
-        "rung 2 (4 epochs): rank correlation with the end 1.00 over 4 trials",
-    ]
-    few = [*rung_lines(Scores({1: [1, 2, 3, 4, 5], 2: [2, 3, 4, 9], None: [1, 2]}))]  # type: ignore[arg-type]
-    assert few == [
-        "rung 1 (2 epochs): rank correlation with rung 2 (4 epochs) 1.00 over 4 trials",
-        "rung 2 (4 epochs): too few trials were continued to see what it predicts",
-    ]

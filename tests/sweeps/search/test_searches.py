@@ -4,13 +4,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from results.plot.search import history, rungs, search_front
+from results.plot.search import history, rungs, search_front, settings
+from results.report.elements.blocks import Figure
 from results.report.sections.searched import section
 from results.store.reader import load
 from results.store.writer import Writer
@@ -20,6 +22,9 @@ from sweeps.run.run_folder import LaunchRecord, RunFolder, open_run
 from sweeps.search.run_search import RunSearch
 from sweeps.spec.spec import load_spec
 from tests import commands
+from tests.install import no_chromium
+from tests.results.chromium import IS_LEFT_OUT, chromium
+from tests.results.report.test_report_browser import DRAWN, until
 from transtailor.waiting import reap, wait_for
 
 SPEC = """
@@ -46,6 +51,7 @@ NOT_CONFIRMED = """
 SELECT unnest(trial_ids) AS trial_id FROM proposals
 WHERE purpose = 'promote' AND promotes NOT IN (SELECT confirms FROM proposals WHERE confirms IS NOT NULL)
 """
+FIGURES = ["search-history", "search-rungs", "search-settings", "search-front"]
 POINTS = "SELECT trial_id, point, validation_score FROM operating_points ORDER BY ALL"
 
 
@@ -100,7 +106,7 @@ def test_settings_that_are_not_among_the_best_of_a_rung_are_stopped_and_leave_no
 
 def test_the_report_shows_how_it_went(serial: tuple[Path, str], tmp_path: Path) -> None:
     with load(serial[0] / "runs" / "search") as run:
-        charts = {make.__name__: make(run) for make in (history, rungs, search_front)}
+        charts = {make.__name__: make(run) for make in (history, rungs, settings, search_front)}
         (made,) = (section(run),)
     drawn = {name: chart.to_dict()["datasets"]["rows"] for name, chart in charts.items() if chart is not None}
     ended = [row["trial_id"] for row in drawn["rungs"] if row["rung"] == "end"]
@@ -112,15 +118,25 @@ def test_the_report_shows_how_it_went(serial: tuple[Path, str], tmp_path: Path) 
     best = [max(one["score"] for one in drawn["history"][: place + 1]) for place in range(3)]
     assert [row["best"] for row in drawn["history"]] == best
     assert drawn["search_front"] == drawn["history"]
-    assert made is not None and [block.name for block in made.blocks] == [
-        "search-history",
-        "search-rungs",
-        "search-front",
-    ]
+    assert len(drawn["settings"]) == 8
+    assert made is not None
+    assert [block.name for block in made.blocks if isinstance(block, Figure)] == FIGURES
     for name, chart in charts.items():
         assert chart is not None
         svg = chart.save(tmp_path / f"{name}.svg").read_text()
-        assert "NaN" not in svg and "undefined" not in svg and "validation score" in svg
+        assert "NaN" not in svg and "undefined" not in svg and "accuracy (%)" in svg
+
+
+@pytest.mark.skipif(IS_LEFT_OUT, reason=str(no_chromium()))
+def test_a_browser_draws_how_it_went(serial: tuple[Path, str]) -> None:
+    """Of eight settings three reached the end: too few to see what the rung predicts, and the page says so."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, chromium(Path(folder)) as browser:
+        browser.open(serial[0] / "runs" / "search" / "report.html")
+        until(browser, DRAWN)
+        marks = [browser.run(f"document.querySelectorAll('#{name} .plot .role-mark > *').length") for name in FIGURES]
+        assert all(several > 3 for several in marks), marks
+        assert "too few trials were continued" in browser.run("document.querySelector('#search').innerText")
+        assert browser.complaints == []
 
 
 def test_launched_again_nothing_is_left_and_every_decision_is_made_again(serial: tuple[Path, str]) -> None:
