@@ -17,7 +17,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,7 @@ from sweeps.planning.plan import make_plan
 from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder
 from sweeps.search.run_search import RunSearch
+from sweeps.search.samplers import VARIANT
 from sweeps.search.space import SearchCandidate, Space, space_of
 from sweeps.spec.expand import expand_one
 from sweeps.spec.search_settings import HalvingSettings, SearchSettings
@@ -112,29 +113,41 @@ def stock(spec: Spec, cache: Path, folder: Path) -> Clocked:
         ),
         run_config=tune.RunConfig(storage_path=str(folder), verbose=0),
     )  # fmt: skip
-    found = [one.metrics for one in tuner.fit() if one.metrics]
+    found = [(one.metrics, one.config) for one in tuner.fit() if one.metrics and one.config]
     wall_s = time.monotonic() - start_s
     ray.shutdown()
-    ended = [one for one in found if one["ended"]]
-    best = max(ended, key=lambda one: one["score"])
-    candidate = SearchCandidate(variant=best["variant"], values=json.loads(best["values"]))
-    stage_s = sum(one["stage_s"] for one in found)
-    return Clocked(wall_s=wall_s, stage_s=stage_s, ended=len(ended), best=candidate, score=best["score"])
+    ended = [(one["score"], config) for one, config in found if one["ended"]]
+    score, config = max(ended, key=lambda one: one[0])
+    stage_s, best = sum(one["stage_s"] for one, _ in found), chosen(space_of(spec), config)
+    return Clocked(wall_s=wall_s, stage_s=stage_s, ended=len(ended), best=best, score=score)
 
 
 @dataclass(frozen=True)
 class Suggest:
-    """Names a trial's values for OptunaSearch, which saves this function."""
+    """The space of our search as a user of Optuna writes it; OptunaSearch saves this function."""
 
     space: Space
     own: dict[str, str]  # what each trial gets besides
 
     def __call__(self, trial: Any) -> dict[str, str]:
-        """Choose the places of the values of one variant."""
-        variant = trial.suggest_categorical("variant", list(range(len(self.space.dimensions))))
+        """Choose a variant and the places of the values of its axes: in a range if they ascend, as in our samplers.
+
+        An axis of several variants is one parameter; ours is one only if all variants have it.
+        """
+        variant = trial.suggest_categorical(VARIANT, range(len(self.space.dimensions)))
         for axis in self.space.dimensions[variant]:
-            trial.suggest_categorical(f"{variant}:{axis.key}", list(range(len(axis.values))))
+            places = range(len(axis.values))
+            if axis.is_ordered:
+                trial.suggest_int(axis.key, places[0], places[-1])
+            else:
+                trial.suggest_categorical(axis.key, places)
         return self.own
+
+
+def chosen(space: Space, config: Mapping[str, Any]) -> SearchCandidate:
+    """Return the setting that `Suggest` has chosen."""
+    axes = space.dimensions[config[VARIANT]]
+    return SearchCandidate(variant=config[VARIANT], values={axis.key: axis.values[config[axis.key]] for axis in axes})
 
 
 def clocked(search: Callable[..., Clocked], *arguments: Any) -> Clocked:
@@ -154,10 +167,10 @@ def train(config: dict[str, Any]) -> None:
     from tailor.parallel.process_group import join
 
     torch.set_num_threads(1)
-    spec, variant = load_spec(Path(config["spec"])), config["variant"]
+    spec = load_spec(Path(config["spec"]))
     space = space_of(spec)
-    values = {axis.key: axis.values[config[f"{variant}:{axis.key}"]] for axis in space.dimensions[variant]}
-    trial = expand_one(spec, variant, {**values, "seed": space.seeds[0]})
+    setting = chosen(space, config)
+    trial = expand_one(spec, setting.variant, {**setting.values, "seed": space.seeds[0]})
     assert trial is not None
     own = Path(tempfile.mkdtemp(dir=config["folder"]))
     shutil.copytree(config["cache"], own / "cache")
@@ -177,8 +190,7 @@ def train(config: dict[str, Any]) -> None:
             if result.stage.kind == "operating_point":
                 score = result.deciding_score
         done = epochs or trial.config.optimisation.epochs
-        setting = {"variant": variant, "values": json.dumps(values)}
-        tune.report({"score": score, "epochs": done, "stage_s": stage_s + part_s, "ended": rung is None} | setting)
+        tune.report({"score": score, "epochs": done, "stage_s": stage_s + part_s, "ended": rung is None})
 
 
 def source_cache(spec: Spec, folder: Path) -> Path:
@@ -275,6 +287,9 @@ def notes(found: Sequence[tuple[str, int, Clocked, list[float]]], options: argpa
         f"the best setting's test scores with {len(CONFIRMING)} seeds that no search has used.",
         f"Tune's searches take {stage:.2f} times the stage-seconds of ours and {wall:.2f} times the wall time; the "
         f"settings that ours find are {better:+.2f} points better when they are confirmed (mean over all).",
+        "Both choose from the same space with Optuna's TPE: one variant, ascending values of an axis as a range, "
+        "others as choices. An axis of several variants is one parameter of Tune's; ours is one if all variants have "
+        "it.",
         "In a Tune trial each stage is computed for that trial alone; ours finds those of other trials in the cache. "
         "ASHAScheduler only stops: a trial that is not among the best when it reports never continues.",
     )
