@@ -1,21 +1,29 @@
 """What a search asks of its trials, found impossible before the first one starts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import chain
 
 from results.text.settings import leaves
 from sweeps.errors import SpecError
 from sweeps.search.halving import ladder
-from sweeps.search.space import space_of
+from sweeps.search.space import SearchCandidate, Space, space_of
+from sweeps.spec.changes import Changes
 from sweeps.spec.expand import check_axes_apart, expand_one
 from sweeps.spec.spec import Spec
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
+from tailor.core.seeds import stream
 from tailor.execution.dry_run import dry_run
 from tailor.stages import PruneToLatency
+
+MOST_LOOKED_AT = 2_000  # settings; of larger spaces as many, and each value of each axis
 
 
 def refuse_impossible(spec: Spec) -> None:
     """Refuse a search whose settings differ in what is no choice, lack its rungs, or do not measure its cost.
+
+    Refuse exclusions and `--set` that change no setting, too.
 
     Rungs and costs: each value of each axis is tried once.
 
@@ -27,7 +35,10 @@ def refuse_impossible(spec: Spec) -> None:
         check_axes_apart(spec, variant, f"{spec.where} [[variants]] {number}")
     _refuse_other_than_choices(spec)
     _refuse_more_than_end(spec)
-    for config in _each_value_once(spec):
+    changes = _looked_at(spec)
+    changes.check_exclusions(alone=_is_large(spec))
+    changes.check_assignments()
+    for config in _configs(spec):
         try:
             for rung in ladder(spec.search):
                 dry_run(config, rung=rung)
@@ -38,6 +49,36 @@ def refuse_impossible(spec: Spec) -> None:
                 f"{spec.where} [search] cost: trials of {config.method.label()!r} measure no latency; give the method "
                 'allocation = { name = "latency", latency_ms = 2.0 }, or leave out cost, and MACs are read'
             )
+
+
+def refuse_overridden(spec: Spec) -> None:
+    """Refuse a `--set trial.` that axes or variants override in all settings of a search.
+
+    Raises:
+        SpecError: with what to type.
+    """
+    _looked_at(spec).check_assignments()
+
+
+def _looked_at(spec: Spec) -> Changes:
+    """What they change in all settings; in a large space in each value of each axis, and in some settings more."""
+    changes, space = Changes(spec), space_of(spec)
+    size = sum(space.sizes)
+    settings: Iterable[SearchCandidate] = map(space.at, range(size))
+    if _is_large(spec):
+        more = (space.at(stream(number, "looked at") % size) for number in range(MOST_LOOKED_AT))
+        settings = chain(_each_value_once(space), more)
+    for setting in settings:
+        for seed in space.seeds:
+            if changes.are_all_known:
+                return changes
+            with suppress(ConfigError):  # it is refused when it is proposed
+                expand_one(spec, setting.variant, {**setting.values, "seed": seed}, changes)
+    return changes
+
+
+def _is_large(spec: Spec) -> bool:
+    return sum(space_of(spec).sizes) > MOST_LOOKED_AT
 
 
 def _refuse_other_than_choices(spec: Spec) -> None:
@@ -72,16 +113,20 @@ def _refuse_more_than_end(spec: Spec) -> None:
         )
 
 
-def _each_value_once(spec: Spec) -> Iterator[TrialConfig]:
-    """Trials in which each value of each axis is once, beside the first values of the others."""
-    space = space_of(spec)
+def _each_value_once(space: Space) -> Iterator[SearchCandidate]:
+    """Settings in which each value of each axis is once, beside the first values of the others."""
     for variant, axes in enumerate(space.dimensions):
         first = {axis.key: axis.values[0] for axis in axes}
         for values in [first, *({**first, axis.key: value} for axis in axes for value in axis.values[1:])]:
-            try:
-                trial = expand_one(spec, variant, {**values, "seed": space.seeds[0]})
-            except ConfigError:
-                continue  # it is refused when it is proposed
+            yield SearchCandidate(variant=variant, values=values)
+
+
+def _configs(spec: Spec) -> Iterator[TrialConfig]:
+    """A trial of each of these settings that can be combined."""
+    space = space_of(spec)
+    for setting in _each_value_once(space):
+        with suppress(ConfigError):  # it is refused when it is proposed
+            trial = expand_one(spec, setting.variant, {**setting.values, "seed": space.seeds[0]})
             if trial is not None:
                 yield trial.config
 

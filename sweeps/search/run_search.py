@@ -15,7 +15,7 @@ from results.store.writer import Writer
 from sweeps.errors import SpecError
 from sweeps.planning.plan import Plan, PlannedTrial, make_plan, up_to
 from sweeps.run.run_folder import RunFolder, add_trials, open_run
-from sweeps.search.checks import refuse_impossible
+from sweeps.search.checks import refuse_impossible, refuse_overridden
 from sweeps.search.halving import is_longer, ladder, stopped_trials, with_eta
 from sweeps.search.proposals import Decision, Searcher, live_limit, next_batch, trials_of
 from sweeps.search.records import Proposal, Score, ScoreKey
@@ -72,12 +72,17 @@ class RunSearch:
         return kind(space_of(self.spec), self.spec.search)
 
     def _known_trials(self) -> Iterable[Expanded]:
-        if not self.proposals:
+        if self.proposals:
+            refuse_overridden(self.spec)
+        else:
             refuse_impossible(self.spec)
             decisions = next_batch(self.spec, (), {}, searcher=self._searcher)
             self.proposals = [decision.proposal for decision in decisions]
             if all(one.refusal for one in self.proposals):
-                raise SpecError(f"{self.spec.where} [search]: every setting is refused: {self.proposals[0].refusal}")
+                raise SpecError(
+                    f"{self.spec.where} [search]: every setting is refused, the first because: "
+                    f"{self.proposals[0].refusal}; change [axes], [[variants]] or [[exclude]]"
+                )
         for proposal in self.proposals:
             if proposal.refusal is None and proposal.promotes is None:
                 yield from trials_of(self.spec, proposal)

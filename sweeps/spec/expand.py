@@ -4,13 +4,13 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any
 
-from results.text.settings import leaves
 from sweeps.errors import SpecError
 from sweeps.spec.axes import check_apart, overlap, own_rate
+from sweeps.spec.changes import Changes
 from sweeps.spec.json_settings import JsonSettings
-from sweeps.spec.nested import merge_tables, set_value
+from sweeps.spec.nested import ABSENT, merge_tables, set_value, value_at
 from sweeps.spec.sections import Sections
 from sweeps.spec.spec import Spec, Variant
 from sweeps.spec.toml_text import set_option, toml_value
@@ -18,7 +18,6 @@ from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
 from transtailor.documents import find_line
-from transtailor.names import nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,35 +51,21 @@ def expand(spec: Spec) -> Iterator[Expanded]:
         SpecError: no trials, an exclusion that matches no trial or only some settings of [tuning], a `--set` that
             changes no trial; after the last trial.
     """
-    exclusions = [_Exclusion(pattern, number) for number, pattern in enumerate(spec.exclude, start=1)]
-    sections = Sections()
+    changes, sections = Changes(spec), Sections()
     kept: Counter[str | None] = Counter()  # trials by their origin without [tuning]; None: there is none
-    seen: list[dict[str, Any]] = []  # for messages about exclusions
-    written: list[dict[str, Any]] = []  # for those about --set
     for number, variant in enumerate(spec.variants or [Variant()], start=1):
         for combination in _crossed(spec, variant, number if spec.variants else None):
-            # Match the settings as written first, since impossible combinations may be excluded.
-            is_excluded = _any_matches(exclusions, combination.raw, variant.label)
-            try:
-                trial = _parsed(spec, combination, variant.label, sections)
-            except ConfigError:
-                if is_excluded:
-                    continue
-                raise
-            if exclusions:
-                seen.append(trial.settings.values | {"label": trial.label})
-            if not _any_matches(exclusions, trial.settings.values, trial.label) and not is_excluded:
+            trial = _kept(spec, combination, variant.label, sections, changes)
+            if trial is not None:
                 kept[None if combination.tuning is None else combination.untuned] += 1
-                if spec.assignments:
-                    written.append(combination.raw)
                 yield trial
-    _check_used(spec, exclusions, seen)
+    changes.check_exclusions()
     if not kept:
         raise SpecError(
             f"{spec.where} [[exclude]]: every trial is excluded, so no trials are left to run; remove an exclusion"
         )
     _check_equal_tuning(spec, {untuned: count for untuned, count in kept.items() if untuned is not None})
-    _check_reached(spec, written)
+    changes.check_assignments()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,8 +118,11 @@ def _combination(spec: Spec, chosen: Combination) -> Combination:
     return replace(chosen, raw=raw)
 
 
-def expand_one(spec: Spec, number: int, point: Mapping[str, Any]) -> Expanded | None:
+def expand_one(spec: Spec, number: int, point: Mapping[str, Any], changes: Changes | None = None) -> Expanded | None:
     """Return one trial of a spec without [tuning]: variant `number` (from 0) with these values of its axes.
+
+    Args:
+        changes: they note this trial, too.
 
     Returns:
         the trial; None if it is excluded.
@@ -148,16 +136,32 @@ def expand_one(spec: Spec, number: int, point: Mapping[str, Any]) -> Expanded | 
     place = number + 1 if spec.variants else None
     values = own_rate(point, base, f"{spec.where} {origin}")
     crossed = _combination(spec, Combination(raw=base, base=origin, point=values, tuning=None, variant=place))
-    exclusions = [_Exclusion(pattern, place) for place, pattern in enumerate(spec.exclude, start=1)]
-    if _any_matches(exclusions, crossed.raw, variant.label):
+    return _kept(spec, crossed, variant.label, Sections(), changes or Changes(spec))
+
+
+def _kept(
+    spec: Spec, combination: Combination, label: str | None, sections: Sections, changes: Changes
+) -> Expanded | None:
+    """Return a trial; None if it is excluded."""
+    # Match the settings as written first, since impossible combinations may be excluded.
+    is_excluded = changes.excludes(combination.raw, label)
+    try:
+        trial = _parsed(spec, combination, label, sections)
+    except ConfigError:
+        if is_excluded:
+            return None
+        changes.keep(combination.raw)
+        raise
+    changes.look_at(trial.settings.values, trial.label)
+    if changes.excludes(trial.settings.values, trial.label) or is_excluded:
         return None
-    trial = _parsed(spec, crossed, variant.label, Sections())
-    return None if _any_matches(exclusions, trial.settings.values, trial.label) else trial
+    changes.keep(combination.raw)
+    return trial
 
 
 def _check_free(raw: Mapping[str, Any], key: str, where: str) -> None:
     """Raise SpecError if a setting that is tied to the seed has its own value."""
-    if (value := _value_at(raw, key)) is not _ABSENT:
+    if (value := value_at(raw, key)) is not ABSENT:
         raise SpecError(
             f"{where} {key}: is {toml_value(value)} here, and tied_to_seed ties it to the seed; leave one out"
         )
@@ -199,12 +203,12 @@ def check_axes_apart(spec: Spec, variant: Variant, where: str) -> None:
         if rival:
             raise SpecError(f"{where} axes {key}: {common[rival]} {rival} sets it too; leave one out")
     for key in spec.tuning:
-        if _value_at(variant.settings, key) is not _ABSENT:
+        if value_at(variant.settings, key) is not ABSENT:
             raise SpecError(
                 f"{where} {key}: [tuning] sets it, for all arms alike; leave it out here, or make it an axis"
             )
     for key in [*spec.axes, *variant.axes]:
-        if _value_at(variant.settings, key) is not _ABSENT:
+        if value_at(variant.settings, key) is not ABSENT:
             raise SpecError(f"{where} {key}: is an axis too, so what the variant gives has no effect; leave one out")
 
 
@@ -230,94 +234,3 @@ def _place(spec: Spec, combination: Combination, keys: Sequence[str]) -> str:
         if line is not None and line != find_line(text, place):
             return f"{spec.where} {'[trial]' if place == ('trial',) else combination.origin}, line {line}"
     return f"{spec.where} {combination.origin}"
-
-
-def _check_used(spec: Spec, exclusions: list["_Exclusion"], trials: list[dict[str, Any]]) -> None:
-    for exclusion in exclusions:
-        if not exclusion.used:
-            exclusion.refuse(spec.where, trials)
-
-
-class _Exclusion:
-    """A partial trial to exclude; notes whether it matched any trial."""
-
-    def __init__(self, pattern: dict[str, Any], number: int) -> None:
-        self.pattern = pattern
-        self.number = number
-        self.used = False
-
-    def matches(self, settings: Mapping[str, Any]) -> bool:
-        found = _matches(self.pattern, settings)
-        self.used |= found
-        return found
-
-    def refuse(self, where: str, trials: list[dict[str, Any]]) -> NoReturn:
-        """Raise SpecError, with the nearest name, because this has excluded no trial."""
-        where = f"{where} [[exclude]] {self.number}"
-        for key, wanted in leaves(self.pattern):
-            values = {toml_value(value) for trial in trials if (value := _value_at(trial, key)) not in (_ABSENT, None)}
-            if not values:
-                known = {name for trial in trials for name, _ in leaves(trial)}
-                raise SpecError(f"{where}: no trial has a setting {key!r}{nearest(key, sorted(known))}")
-            if not any(_matches(wanted, _value_at(trial, key)) for trial in trials):
-                raise SpecError(
-                    f"{where} {key}: matches no trial; given {toml_value(wanted)}"
-                    f"{nearest(toml_value(wanted), sorted(values))}"
-                )
-        raise SpecError(f"{where}: matches no trial, though each of its settings does; correct it or remove it")
-
-
-def _any_matches(exclusions: list[_Exclusion], settings: Mapping[str, Any], label: str | None) -> bool:
-    named = settings if label is None else {**settings, "label": label}
-    return any([exclusion.matches(named) for exclusion in exclusions])  # a list: each exclusion notes its match
-
-
-def _matches(pattern: Any, value: Any) -> bool:
-    """Whether `value` has all settings of `pattern`; a list in the pattern stands for any of its values."""
-    if isinstance(pattern, Mapping):
-        return isinstance(value, Mapping) and all(
-            key in value and _matches(inner, value[key]) for key, inner in pattern.items()
-        )
-    if isinstance(pattern, list) and not isinstance(value, list):
-        return any(_matches(choice, value) for choice in pattern)
-    return type(pattern) is type(value) and pattern == value or _both_numbers(pattern, value) and pattern == value
-
-
-def _both_numbers(*values: Any) -> bool:
-    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-
-
-_ABSENT = object()
-
-
-def _value_at(table: Any, dotted: str) -> Any:
-    for key in dotted.split("."):
-        if not isinstance(table, Mapping) or key not in table:
-            return _ABSENT
-        table = table[key]
-    return table
-
-
-def _check_reached(spec: Spec, written: list[dict[str, Any]]) -> None:
-    """Raise SpecError for a `--set trial.` that axes or variants override everywhere.
-
-    `written` are the trials' settings as written in the spec, since parsing may change them (a relative path becomes
-    absolute).
-    """
-    for assignment in spec.assignments:
-        key = assignment.partition("=")[0].strip()
-        setting = key.removeprefix("trial.")
-        wanted = _value_at(spec.trial, setting)
-        if setting == key or isinstance(wanted, Mapping):
-            continue
-        if not any(_matches(wanted, _value_at(raw, setting)) for raw in written):
-            axis = setting in spec.axes
-            advice = (
-                f"type {set_option(f'axes.{setting}=[{toml_value(wanted)}]')}"
-                if axis
-                else "change the spec's [[variants]]"
-            )
-            raise SpecError(
-                f"--set {assignment}: has no effect, because {'[axes]' if axis else 'every variant'} of {spec.where} "
-                f"sets {setting} itself; {advice}"
-            )

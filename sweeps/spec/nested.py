@@ -25,6 +25,18 @@ def _renames(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return "name" in new and "name" in old and new["name"] != old["name"]
 
 
+ABSENT = object()
+
+
+def value_at(table: Any, dotted: str) -> Any:
+    """Return the value at a dotted key of nested tables; `ABSENT` if there is none."""
+    for key in dotted.split("."):
+        if not isinstance(table, Mapping) or key not in table:
+            return ABSENT
+        table = table[key]
+    return table
+
+
 def set_value(table: dict[str, Any], path: Sequence[str], value: Any) -> None:
     """Set the value at `path` of nested tables; missing tables are made (changes `table`).
 

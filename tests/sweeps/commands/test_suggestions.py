@@ -98,7 +98,10 @@ CASES = [
         r"type (--set .*)", wrong="--set axes.network=digits_resnet",
     ),
     Case("sweeps/spec/spec.py:_assign", "plan trained.toml {}", r"did you mean (--set .*)\?", wrong="--set seed=3"),
-    Case("sweeps/spec/expand.py:_check_reached", "plan axes.toml {}", r"type (--set .*)", wrong="--set trial.seed=3"),
+    Case(
+        "sweeps/spec/changes.py:Changes.check_assignments", "plan axes.toml {}", r"type (--set .*)",
+        wrong="--set trial.seed=3",
+    ),
     Case(
         "sweeps/planning/plan.py:check_resources", "plan trained.toml {}",
         r"type (--set \S+),", wrong=f"--set resources.ranks={usable_cores() + 1}",

@@ -54,6 +54,74 @@ def test_what_can_just_be_is_not_refused(tables: str, write_spec: WriteSpec) -> 
     refuse_impossible(load_spec(write_spec(SPEC + tables)))
 
 
+ARMS = """
+name = "s"
+[trial]
+optimisation.epochs = 8
+[[variants]]
+method.name = "fine_tune"
+[[variants]]
+method.name = "prune"
+axes.method.criterion = ["l1", "l2"]
+[axes]
+seed = [0, 1]
+optimisation.learning_rate = [0.01, 0.1]
+"""
+MANY = "optimisation.head_epochs = { from = 1, to = 999 }\n"
+WITHOUT_EFFECT: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "setting": ("optimisation.epoch = 8\n", (), "[[exclude]] 1: no trial has a setting 'optimisation.epoch'; did you"),
+    "value": ("optimisation.learning_rate = 1\n", (), "[[exclude]] 1 optimisation.learning_rate: matches no trial; "),
+    "value of none": ("optimisation.epochs = 9\n", (), "[[exclude]] 1 optimisation.epochs: matches no trial; given 9"),
+    "label": ('label = "prune l3"\n', (), '[[exclude]] 1 label: matches no trial; given "prune l3"; did you mean'),
+    "seed": ("seed = 2\n", (), "[[exclude]] 1 seed: matches no trial; given 2"),
+    "axis": ("", ("trial.optimisation.learning_rate=0.5",), "type --set 'axes.optimisation.learning_rate=[0.5]'"),
+    "seeds": ("", ("trial.seed=7",), "has no effect, because [axes] of spec.toml sets seed itself; type --set "),
+    "variant": ("", ("trial.method.name=head_only",), "every variant of spec.toml sets method.name itself; change the"),
+    "last": ("", ("trial.optimisation.epochs=9", "trial.seed=7"), "--set trial.seed=7: has no effect, because [axes]"),
+}
+
+
+@pytest.mark.parametrize("fault", WITHOUT_EFFECT)
+def test_what_changes_no_setting_is_refused_as_in_a_grid(
+    fault: str, launch: Command, write_spec: WriteSpec, tmp_path: Path
+) -> None:
+    exclude, assignments, message = WITHOUT_EFFECT[fault]
+    options = [word for one in assignments for word in ("--set", one)]
+    said = {}
+    for space in ("", MANY):
+        for search in ("", "[search]\n"):
+            write_spec(f"{ARMS}{space}{exclude and '[[exclude]]'}\n{exclude}{search}")
+            if search or not space:  # a grid of 6,000 settings would take long
+                done = launch("spec.toml", *options)
+                assert (done.returncode, done.stdout) == (2, ""), done.stderr
+                said[space, search] = done.stderr
+    assert message in said["", ""]
+    assert said["", ""] == said["", "[search]\n"]
+    assert message in said[MANY, "[search]\n"]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_exclusion_of_no_combination_is_refused_unless_the_space_is_large(write_spec: WriteSpec) -> None:
+    exclude = '[[exclude]]\nlabel = "fine_tune"\nmethod.criterion = "l1"\n[search]\n'
+    with pytest.raises(SpecError, match=r"\[\[exclude\]\] 1: matches no trial, though each of its settings does"):
+        refuse_impossible(load_spec(write_spec(ARMS + exclude)))
+    refuse_impossible(load_spec(write_spec(ARMS + MANY + exclude)))
+
+
+@pytest.mark.parametrize("space", ["", MANY])
+def test_what_changes_a_setting_is_not_refused(space: str, write_spec: WriteSpec) -> None:
+    exclude = '[[exclude]]\nseed = 1\nlabel = "prune l2"\n[[exclude]]\noptimisation.learning_rate = 0.1\nseed = 0\n'
+    path = write_spec(f"{ARMS}{space}{exclude}[search]\n")
+    refuse_impossible(load_spec(path, ["trial.optimisation.epochs=9", "trial.optimisation.learning_rate=0.01"]))
+
+
+def test_a_value_that_no_setting_can_have_is_the_reason_of_a_refusal(launch: Command, write_spec: WriteSpec) -> None:
+    write_spec(ARMS + "[[exclude]]\nseed = 2\n[search]\n")
+    done = launch("spec.toml", "--set", "trial.optimisation.epochs=few")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "every setting is refused, the first because: --set trial.optimisation.epochs=few: " in done.stderr
+
+
 @pytest.mark.parametrize("option", [("--only", "0123456789abcdef"), ("--again", "0123456789abcdef"), ("--no-sharing",)])
 @pytest.mark.parametrize("mode", [(), ("--plan",)])
 def test_options_that_choose_trials_are_refused(
