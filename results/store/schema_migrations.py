@@ -25,11 +25,13 @@ class OlderTable:
 _SAME = OlderTable()
 
 _NO_LATENCY = {"pruning_latency_ms": "CAST(NULL AS DOUBLE)"}
-_VERSION_7 = {"operating_points": OlderTable(made=_NO_LATENCY)}
+_NOT_RECORDED = {"sampler_seed": "CAST(NULL AS BIGINT)", "reads": "CAST(NULL AS INTEGER[])"}
+_VERSION_8 = {"proposals": OlderTable(made=_NOT_RECORDED)}
 
-_VERSION_6 = _VERSION_7 | {
-    "proposals": OlderTable(made={name: "CAST(NULL AS BIGINT)" for name in ("rung", "promotes", "eta")})
-}
+_VERSION_7 = _VERSION_8 | {"operating_points": OlderTable(made=_NO_LATENCY)}
+
+_NO_RUNGS = {name: "CAST(NULL AS BIGINT)" for name in ("rung", "promotes", "eta")}
+_VERSION_6 = _VERSION_7 | {"proposals": OlderTable(made=_NOT_RECORDED | _NO_RUNGS)}
 
 _VERSION_5 = _VERSION_6 | {
     "epochs": OlderTable(made={name: "CAST(NULL AS DOUBLE)" for name in ("validation_loss", "validation_score")})
@@ -74,8 +76,11 @@ _VERSION_1 = _VERSION_2 | {
 }
 
 OLDER_VERSIONS: Mapping[int, Mapping[str, OlderTable]] = MappingProxyType(
-    {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4, 5: _VERSION_5, 6: _VERSION_6, 7: _VERSION_7}
-)
+    {
+        1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4, 5: _VERSION_5, 6: _VERSION_6, 7: _VERSION_7,
+        8: _VERSION_8,
+    }
+)  # fmt: skip
 """Schema version -> table -> its differences; tables that are not listed are as today."""
 
 

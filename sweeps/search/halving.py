@@ -87,7 +87,7 @@ def _at(rung: Rung, settings: SearchSettings, earlier: Sequence[Proposal], score
 def _promoted(one: Proposal, number: int, above: int | None, settings: SearchSettings) -> Proposal:
     assert settings.halving is not None
     continued = replace(one, number=number, purpose="promote", promotes=one.origin, rung=above)
-    return replace(continued, eta=settings.halving.eta, drawn_by="best")
+    return replace(continued, eta=settings.halving.eta, drawn_by="best", sampler_seed=None, reads=None)
 
 
 def is_longer(settings: SearchSettings, kept: SearchSettings) -> bool:

@@ -7,7 +7,7 @@ from typing import Protocol
 from sweeps.planning.plan import PlannedTrial, plan_trial
 from sweeps.search.halving import ladder, promotion_so_far, promotions
 from sweeps.search.records import Proposal, Score, ScoreKey, result_of
-from sweeps.search.samplers import Sampling, Told
+from sweeps.search.samplers import Drawn, Sampling, Told
 from sweeps.search.space import SearchCandidate, Space, space_of
 from sweeps.spec.expand import Expanded, expand_one
 from sweeps.spec.search_settings import ConfirmSettings
@@ -30,7 +30,7 @@ class Decision:
 class Searcher(Protocol):
     """Proposes settings."""
 
-    def propose(self, number: int, batch: int, told: Sequence[Told]) -> SearchCandidate:
+    def propose(self, number: int, batch: int, told: Sequence[Told]) -> Drawn:
         """Return the setting of proposal `number`; `told`: the results of all earlier proposals, by their numbers."""
 
 
@@ -132,15 +132,17 @@ def _search(
     trial_ids = {key for proposal in searched for key in proposal.trial_ids}
     number, refused = len(earlier), 0
     while wanted > 0 and refused < MOST_REFUSED and len(known) < size:
-        candidate = searcher.propose(len(told), batch, told)
-        drawn_by = spec.search.sampler
+        drawn = searcher.propose(len(told), batch, told)
+        candidate, drawn_by, seed = drawn.candidate, spec.search.sampler, drawn.seed
         if candidate.key in known:
-            candidate, drawn_by = _untried(space, known, stream(spec.search.seed, "untried", number)), "random"
+            seed = stream(spec.search.seed, "untried", number)
+            candidate, drawn_by = _untried(space, known, seed), "random"
+        reads = drawn.read and tuple(searched[place].number for place in drawn.read if place < len(searched))
         known.add(candidate.key)
         told.append(Told(candidate=candidate, batch=batch, score=None, cost=None, is_pending=True))
         proposal = Proposal(
             number=number, batch=batch, purpose="search", candidate=candidate, seeds=space.seeds, drawn_by=drawn_by,
-            unscored=unscored, rung=rung,
+            unscored=unscored, rung=rung, sampler_seed=seed, reads=reads,
         )  # fmt: skip
         decision = with_trials(spec, proposal, trial_ids)
         yield decision

@@ -38,6 +38,9 @@ class Proposal:
     candidate: SearchCandidate
     seeds: tuple[int, ...]  # one trial each
     drawn_by: str  # the sampler; "random" where the sampler proposed what had been tried
+    sampler_seed: int | None = None  # of what drew it; None: nothing was drawn, or the sampler keeps a state of its own
+    reads: tuple[int, ...] | None = None
+    """Numbers of the proposals whose results the sampler read; None: of all smaller batches."""
     rung: int | None = None  # to which its trials run; None: to their end
     promotes: int | None = None  # of a promotion: the number of the proposal whose trials it continues
     eta: int | None = None  # of a promotion: one of this many settings was continued

@@ -38,6 +38,15 @@ class Told:
     is_pending: bool = False  # it has no result yet, but may get one
 
 
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A setting that a sampler proposes."""
+
+    candidate: SearchCandidate
+    seed: int | None  # of the sampler that was made for it; None: it has none
+    read: tuple[int, ...] | None  # places of the results that it read; None: all
+
+
 def sampler_seed(settings: SearchSettings, number: int) -> int:
     """Return the seed of the sampler of proposal `number`, 32 bits."""
     return stream(settings.seed, "proposal", number) % 2**32
@@ -82,7 +91,7 @@ class Sampling:
         self._generations: dict[int, list[int]] = defaultdict(list)  # numbers in the study
         self._parents: list[list[optuna.trial.FrozenTrial]] = [[]]  # by generation
 
-    def propose(self, number: int, batch: int, told: Sequence[Told]) -> SearchCandidate:
+    def propose(self, number: int, batch: int, told: Sequence[Told]) -> Drawn:
         """Return the setting of proposal `number`; it may have been tried before.
 
         Args:
@@ -94,11 +103,12 @@ class Sampling:
             SpecError: Optuna is not installed; the text says what to type.
         """
         if self._settings.sampler == "grid":
-            return self._space.at(number)
+            return Drawn(candidate=self._space.at(number), seed=None, read=())
         optuna = _optuna()
         self._batch = batch
         self._read(optuna, told)
-        self._study.sampler = self._sampler(sampler_seed(self._settings, number))
+        seed = sampler_seed(self._settings, number)
+        self._study.sampler = self._sampler(seed)
         trial = self._study.ask()
         variant = trial.suggest_categorical(VARIANT, range(len(self._space.dimensions)))
         values = {}
@@ -109,7 +119,9 @@ class Sampling:
             place = trial.suggest_int(name, of.low, of.high) if is_int else trial.suggest_categorical(name, of.choices)
             values[axis.key] = axis.values[place]
         self._study.tell(trial, state=optuna.trial.TrialState.FAIL)  # no sampler reads these; its result comes later
-        return SearchCandidate(variant=variant, values=values)
+        is_all = self._settings.reads_scores and len(self._places_before) == len(told)
+        read = None if is_all else tuple(self._places_before)
+        return Drawn(candidate=SearchCandidate(variant=variant, values=values), seed=seed, read=read)
 
     @cached_property
     def _axes(self) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sweeps.errors import SpecError
-from sweeps.search.samplers import VARIANT, Told, name_of
+from sweeps.search.samplers import VARIANT, Drawn, Told, name_of
 from sweeps.search.space import SearchCandidate, Space
 from sweeps.spec.search_settings import TUNE, SearchSettings
 from tailor.core.seeds import stream
@@ -45,7 +45,7 @@ class TuneSearcher:
         self._suggested: dict[int, str] = {}  # number of a proposal -> key of the setting that was suggested
         self._known: set[int] = set()  # numbers whose results it has
 
-    def propose(self, number: int, batch: int, told: Sequence[Told]) -> SearchCandidate:  # noqa: ARG002  # as `Sampling`
+    def propose(self, number: int, batch: int, told: Sequence[Told]) -> Drawn:  # noqa: ARG002  # as `Sampling`
         """Return the setting of proposal `number`; `told`: the results of all earlier proposals, by their numbers."""
         for earlier, one in enumerate(told):
             if earlier not in self._known and not one.is_pending:
@@ -55,7 +55,7 @@ class TuneSearcher:
             raise SpecError("the searcher suggests nothing more; choose fewer trials")
         candidate = self._candidate(config)
         self._suggested[number] = candidate.key
-        return candidate
+        return Drawn(candidate=candidate, seed=None, read=None)
 
     def _tell(self, number: int, told: Told) -> None:
         self._known.add(number)

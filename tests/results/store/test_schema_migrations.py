@@ -101,3 +101,17 @@ def test_version_3_is_read_as_it_is_and_its_models_were_not_timed(tmp_path: Path
         assert {row["latency_ms"] for row in run.rows("SELECT latency_ms FROM measured_points")} == {None}
     shutil.copytree(VERSION_3, tmp_path / "run")
     assert "transtailor" in write_report(tmp_path / "run").read_text()
+
+
+VERSION_8 = Path(__file__).parents[1] / "data" / "v8"
+"""Written by version 8 of this package: the proposals of a search with made-up scores."""
+
+
+def test_proposals_of_version_8_are_read_as_they_are_and_lack_what_was_not_recorded() -> None:
+    raw = pq.ParquetFile(VERSION_8 / "tables" / "proposals" / "part.parquet").read()
+    assert raw.schema.metadata[b"schema_version"] == b"8"
+    listed = ", ".join(f'"{column}"' for column in raw.column_names)
+    with load(VERSION_8) as run:
+        assert run.rows(f"SELECT {listed} FROM proposals ORDER BY number") == raw.sort_by("number").to_pylist()
+        assert run.rows("SELECT DISTINCT sampler_seed, reads FROM proposals") == [{"sampler_seed": None, "reads": None}]
+    assert {one["purpose"] for one in raw.to_pylist()} == {"search", "promote", "confirm"}

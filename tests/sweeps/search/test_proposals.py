@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from sweeps.errors import SpecError
-from sweeps.search import proposals
+from sweeps.search import proposals, samplers
 from sweeps.search.proposals import next_batch
 from sweeps.search.records import Proposal, Score
 from sweeps.search.run_search import replay
+from sweeps.search.samplers import sampler_seed
 from sweeps.spec.spec import Spec, load_spec
+from tailor.core.seeds import stream
 
 WriteSpec = Callable[..., Path]
 HEAD = """
@@ -61,6 +63,38 @@ def test_batches_read_those_before_and_the_best_are_confirmed_with_new_seeds(wri
     assert {one.seeds for one in made[6:]} == {(8, 9, 10)}
     ids = [key for one in made for key in one.trial_ids]
     assert len(set(ids)) == len(ids) == 6 * 2 + 2 * 3
+
+
+def test_a_proposal_says_by_which_seed_and_from_which_results_it_was_drawn(
+    write_spec: WriteSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samplers, "MOST_READ", 3)
+    monkeypatch.setattr(samplers, "BEST_READ", 1)
+    spec = load_spec(write_spec(TPE.replace("trials = 6", "trials = 11")))
+    settings = spec.search
+    assert settings is not None
+    *searched, one, other = decided(spec, epochs)
+    assert [(each.purpose, each.sampler_seed, each.reads) for each in (one, other)] == [("confirm", None, None)] * 2
+    assert all(each.reads is None for each in searched if each.batch == 0)
+    for each in searched:
+        untried = stream(0, "untried", each.number)
+        assert each.sampler_seed == (sampler_seed(settings, each.number) if each.drawn_by == "tpe" else untried)
+        before = searched[: each.number]
+        known = [old for old in before if old.batch < each.batch]
+        if known:
+            best = max(known, key=lambda old: (epochs(old), -old.number))
+            read = [best, *[old for old in before if old is not best][-2:]]
+            assert each.reads == tuple(old.number for old in known if old in read)
+    assert {each.drawn_by for each in searched} == {"tpe", "random"}
+
+
+@pytest.mark.parametrize("sampler", ["grid", "random"])
+def test_grid_and_random_read_nothing(sampler: str, write_spec: WriteSpec) -> None:
+    spec = load_spec(write_spec(HEAD + f'[search]\nsampler = "{sampler}"\ntrials = 5\n'))
+    assert spec.search is not None
+    for one in decided(spec, epochs):
+        seeds = {"grid": None, "random": sampler_seed(spec.search, one.number)}
+        assert one.reads == () and (one.sampler_seed == seeds[sampler] or one.drawn_by != sampler)
 
 
 def test_the_order_in_which_trials_end_changes_nothing(write_spec: WriteSpec) -> None:
@@ -141,6 +175,16 @@ class Rows:
 def test_a_replay_finds_a_decision_that_was_changed(write_spec: WriteSpec) -> None:
     spec = load_spec(write_spec(TPE))
     made = decided(spec, epochs)
+    assert replay(spec, Rows(made, epochs)) == []  # type: ignore[arg-type]
+    forged = [*made[:5], replace(made[5], candidate=made[0].candidate), *made[6:]]
+    assert 5 in {old.number for old, _ in replay(spec, Rows(forged, epochs))}  # type: ignore[arg-type]
+    forged = [*made[:5], replace(made[5], sampler_seed=5), *made[6:]]
+    assert [old.number for old, _ in replay(spec, Rows(forged, epochs))] == [5]  # type: ignore[arg-type]
+
+
+def test_decisions_whose_seed_an_older_version_did_not_record_are_replayed(write_spec: WriteSpec) -> None:
+    spec = load_spec(write_spec(TPE))
+    made = [replace(one, sampler_seed=None, reads=None) for one in decided(spec, epochs)]
     assert replay(spec, Rows(made, epochs)) == []  # type: ignore[arg-type]
     forged = [*made[:5], replace(made[5], candidate=made[0].candidate), *made[6:]]
     assert 5 in {old.number for old, _ in replay(spec, Rows(forged, epochs))}  # type: ignore[arg-type]

@@ -45,7 +45,7 @@ def searched(sampler: str, batches: int, seed: int = 0) -> list[Told]:
     for batch in range(batches):
         new: list[SearchCandidate] = []
         for _ in range(4):
-            new.append(sampling.propose(len(told) + len(new), batch, [*told, *pending(new, batch)]))
+            new.append(sampling.propose(len(told) + len(new), batch, [*told, *pending(new, batch)]).candidate)
         told += told_of(new, batch)
     return told
 
@@ -68,11 +68,11 @@ def test_a_proposal_is_made_again_from_what_it_read(sampler: str) -> None:
     assert [one.candidate.key for one in searched(sampler, 4)] == [one.candidate.key for one in told]
     random.seed(99)  # no global generator enters
     read = [*told[:12], *pending([one.candidate for one in told[12:14]], 3)]
-    assert Sampling(SPACE, settings).propose(14, 3, read) == told[14].candidate
+    assert Sampling(SPACE, settings).propose(14, 3, read).candidate == told[14].candidate
     used = Sampling(SPACE, settings)
     used.propose(8, 2, [*told[4:8], *told[:4]])  # of another search
     used.propose(12, 3, [*told[:4], *pending([one.candidate for one in told[4:12]], 2)])
-    assert used.propose(14, 3, read) == told[14].candidate
+    assert used.propose(14, 3, read).candidate == told[14].candidate
     assert all(one.candidate.values["rate"] in SPACE.dimensions[0][0].values for one in told)
 
 
@@ -139,7 +139,9 @@ def test_long_searches_propose_as_optuna_does_with_what_they_read() -> None:
     values["kind"] = "pqr"[asked.suggest_categorical("kind", range(3))]
     if variant:
         values["steps"] = 1 + asked.suggest_int("1:steps", 0, 2)
-    proposed = Sampling(SPACE, settings).propose(400, 100, told)
+    drawn = Sampling(SPACE, settings).propose(400, 100, told)
+    proposed = drawn.candidate
+    assert drawn.seed == sampler_seed(settings, 400) and drawn.read == (*read_by(settings, told),)
     assert (proposed.variant, dict(proposed.values)) == (variant, values)
 
 
@@ -164,7 +166,7 @@ def test_nsga2_reads_the_costs_too() -> None:
     settings = SearchSettings(sampler="nsga2", trials=100, batch=6)
     told: list[Told] = []
     for batch in range(8):
-        new = [Sampling(space, settings).propose(len(told) + place, batch, told) for place in range(6)]
+        new = [Sampling(space, settings).propose(len(told) + place, batch, told).candidate for place in range(6)]
         told += [Told(candidate=one, batch=batch, score=0.5, cost=one.values["steps"]) for one in new]
     assert sum(one.candidate.values["steps"] for one in told[-6:]) < sum(
         one.candidate.values["steps"] for one in told[:6]
@@ -183,12 +185,13 @@ def test_a_searcher_of_tune_proposes_settings_and_is_told_what_others_tried() ->
     first = TuneSearcher(SPACE, settings)
     told: list[Told] = []
     for batch in range(3):
-        new = [first.propose(len(told) + place, batch, told) for place in range(4)]
+        new = [first.propose(len(told) + place, batch, told).candidate for place in range(4)]
         told += told_of(new, batch)
     values = SPACE.dimensions[0][0].values
     assert all(one.candidate.values["rate"] in values for one in told)
     again = TuneSearcher(SPACE, settings)  # of another launch
-    assert again.propose(len(told), 3, told).key
+    drawn = again.propose(len(told), 3, told)
+    assert drawn.candidate.key and drawn.seed is None and drawn.read is None
     (study,) = (again._searcher._ot_study,)
     assert len(study.get_trials(states=[TrialState.COMPLETE])) == sum(one.score is not None for one in told)
 
