@@ -19,9 +19,10 @@ from functools import partial
 from benchmarks.record import RESULTS, Cell, Measured, verdict, write
 from sweeps.search.halving import promotions
 from sweeps.search.proposals import next_batch
-from sweeps.search.records import Proposal, Score, ScoreKey
-from sweeps.search.samplers import BEST_READ, MOST_READ, Sampling, Told
+from sweeps.search.records import Proposal, Score, ScoreKey, Told
+from sweeps.search.samplers import Sampling
 from sweeps.search.space import Space, space_of
+from sweeps.search.study import BEST_READ, MOST_READ
 from sweeps.spec.search_settings import SearchSettings
 from sweeps.spec.spec import Spec
 

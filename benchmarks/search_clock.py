@@ -29,8 +29,8 @@ from sweeps.planning.plan import make_plan
 from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder
 from sweeps.search.run_search import RunSearch
-from sweeps.search.samplers import VARIANT
 from sweeps.search.space import SearchCandidate, Space, space_of
+from sweeps.search.study import VARIANT
 from sweeps.spec.expand import expand_one
 from sweeps.spec.search_settings import HalvingSettings, SearchSettings
 from sweeps.spec.spec import SPECS, Spec, load_spec

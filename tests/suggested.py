@@ -60,7 +60,7 @@ NOT_PASTED: Mapping[str, str] = {
         " transtailor/__main__.py: hpc/ray/stranger.py:_request sweeps/followed_run.py:FollowedRun.save_model",
         "a number in the place of a percentage; test_bad_input.py has it": "transtailor/validation.py:_percentage"
         " transtailor/validation.py:fraction",
-        "a package that the environment of the tests has": "sweeps/search/samplers.py:_optuna",
+        "a package that the environment of the tests has": "sweeps/search/study.py:_optuna",
         "tests/results/plot/test_plot.py has its message": "results/plot/plots.py:Plots.front",
         "tests/transtailor/test_start.py has its message": "transtailor/start.py:_remedy",
         "tests/hpc/slurm/test_init.py pastes what follows a file that was written": "hpc/__main__.py:_init",

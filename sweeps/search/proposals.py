@@ -6,8 +6,8 @@ from typing import Protocol
 
 from sweeps.planning.plan import PlannedTrial, plan_trial
 from sweeps.search.halving import ladder, promotion_so_far, promotions
-from sweeps.search.records import Proposal, Score, ScoreKey, result_of
-from sweeps.search.samplers import Drawn, Sampling, Told
+from sweeps.search.records import Proposal, Score, ScoreKey, Told, result_of
+from sweeps.search.samplers import Drawn, Sampling
 from sweeps.search.space import SearchCandidate, Space, space_of
 from sweeps.spec.expand import Expanded, expand_one
 from sweeps.spec.search_settings import ConfirmSettings

@@ -5,12 +5,22 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from sweeps.search.samplers import Told
 from sweeps.search.space import SearchCandidate
 from sweeps.spec.search_settings import Cost
 
 ScoreKey = tuple[str, int | None]
 """A trial, and the number of the rung where it rests; None: its end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """A setting with its result, as a sampler reads it."""
+
+    candidate: SearchCandidate
+    batch: int
+    score: float | None  # mean validation score over the seeds; None: it was refused, or a trial failed
+    cost: float | None  # what `nsga2` wants to be low: the mean of the MACs or of the latencies
+    is_pending: bool = False  # it has no result yet, but may get one
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from sweeps.errors import SpecError
-from sweeps.search.samplers import VARIANT, Drawn, Told, name_of
+from sweeps.search.records import Told
+from sweeps.search.samplers import Drawn
 from sweeps.search.space import SearchCandidate, Space
+from sweeps.search.study import VARIANT, name_of
 from sweeps.spec.search_settings import TUNE, SearchSettings
 from tailor.core.seeds import stream
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.errors import SpecError
-from sweeps.search import proposals, samplers
+from sweeps.search import proposals, study
 from sweeps.search.proposals import next_batch
 from sweeps.search.records import Proposal, Score
 from sweeps.search.run_search import replay
@@ -68,8 +68,8 @@ def test_batches_read_those_before_and_the_best_are_confirmed_with_new_seeds(wri
 def test_a_proposal_says_by_which_seed_and_from_which_results_it_was_drawn(
     write_spec: WriteSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(samplers, "MOST_READ", 3)
-    monkeypatch.setattr(samplers, "BEST_READ", 1)
+    monkeypatch.setattr(study, "MOST_READ", 3)
+    monkeypatch.setattr(study, "BEST_READ", 1)
     spec = load_spec(write_spec(TPE.replace("trials = 6", "trials = 11")))
     settings = spec.search
     assert settings is not None

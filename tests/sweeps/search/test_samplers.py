@@ -10,8 +10,10 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
 from sweeps.errors import SpecError
-from sweeps.search.samplers import BEST_READ, MOST_READ, Sampling, Told, read_by, sampler_seed
+from sweeps.search.records import Told
+from sweeps.search.samplers import Sampling, sampler_seed
 from sweeps.search.space import SearchCandidate, Space, space_of
+from sweeps.search.study import BEST_READ, MOST_READ, read_by
 from sweeps.search.tune_searcher import TuneSearcher
 from sweeps.spec.search_settings import SearchSettings
 from sweeps.spec.spec import Spec, Variant
