@@ -74,7 +74,7 @@ def main() -> int:
                 f"And all around it: what a launch computes for a batch of {BATCH} settings, for each of them: the "
                 "results of all trials before, the proposal, and the stages of its trial.",
                 f"Of more than {MOST_READ} results tpe reads {MOST_READ}: the best {BEST_READ} and the newest.",
-                "Optuna alone: one `ask` of a study of its own with so many results, and nothing of this product.",
+                "Optuna alone: one `ask` of a study of its own with equally many results, and nothing of this product.",
                 "A space of 15,000 settings on three axes, of which one is not ordered.",
             ),
         ),

@@ -237,7 +237,7 @@ def main() -> int:
     """Runs the command; returns 1 if a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--with", choices=ATTACKS, default="writes", dest="attack", help="what is struck")
-    parser.add_argument("--faults", type=int, default=1000, help="how many there are to be, those on record included")
+    parser.add_argument("--faults", type=int, default=1000, help="how many to reach, including those on record")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no life later; the next run resumes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--life", type=int, help="repeat this life alone, and record nothing")

@@ -52,7 +52,7 @@ GOALS: dict[tuple[str, int], tuple[float | None, float | None]] = {
     ("status", 10_000): (1.5, None),
     ("report", 100_000): (None, 8.0),
 }
-"""Of a command with so many trials: seconds of processor time, and GB. Fewer have the goals of 10,000."""
+"""Of a command with this many trials: seconds of processor time, and GB. Fewer have the goals of 10,000."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

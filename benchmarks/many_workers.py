@@ -83,7 +83,7 @@ def pss_mb(processes: Iterable[psutil.Process]) -> float:
 
 
 def measure(workers: int) -> tuple[Cell, ...]:
-    """One row: a sweep of so many workers, while each of them runs a trial."""
+    """One row: a sweep of this many workers, while each of them runs a trial."""
     with slurm_bed(nodes=workers + 1) as (testbed, folder):
         spec = SPEC.format(sources=[*range(workers)])
         limits = {"walltime_min": 120, "controller_min": 120, "max_jobs": workers + 1}

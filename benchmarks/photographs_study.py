@@ -4,7 +4,7 @@
 
 Adds the points of ended trials, and their last answers on the test images, to the Parquet files in
 docs/results/photographs_study. Once all seeds have ended, it computes the contrasts from all that is there; before, it
-does so only with --incomplete, so that nobody looks at them while seeds are still to run.
+does so only with --incomplete, so that no one looks at them while seeds are still to run.
 """
 
 import sys

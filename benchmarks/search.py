@@ -290,7 +290,7 @@ def correlations(table: Table) -> dict[int, float]:
 
 
 def name(row: dict[str, Cell]) -> str:
-    """A contender in words."""
+    """A contender in a few words."""
     return f"{row['sampler']}, {'no halving' if row['stops'] == 'none' else row['stops']}, {row['settings']} settings"
 
 

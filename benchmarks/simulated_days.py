@@ -50,7 +50,7 @@ FOUND = (
     "Found and fixed: a controller's driver ended with a traceback if its outcome could not be written, and was not "
     "started again; and if SLURM and the head both sent it SIGTERM (sweeps/commands/controller.py); on SLURM.",
     "Found and fixed: after the clock had been set back, a worker's job that ended before it joined was missed for as "
-    "long, and the sweep stood still (hpc/cluster/cluster.py, `now_s`); on SLURM, disturbances chosen by hand.",
+    "long, and the sweep waited (hpc/cluster/cluster.py, `now_s`); on SLURM, disturbances chosen by hand.",
     "The disturbances that found these are in tests/simulation/failed.jsonl, which `make check` replays, "
     "four of them with their fault planted, too: those are found there, whatever the table says. One line there was a "
     "fault of the simulated disk, which did not know the rights of a file that was removed without a sync.",

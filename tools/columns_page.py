@@ -41,7 +41,7 @@ def _lines() -> Iterator[str]:
     yield "| `latency_ms` | double? | ms | median time of a forward pass; null if the model was not timed |"
     yield "| `peak_memory_bytes` | int64? | bytes | most memory that such passes held; null if not known |"
     yield (
-        "| `removed_nothing` | bool |  | whether more was to be removed than at the trial's point before, and no "
+        "| `removed_nothing` | bool |  | whether it asks to remove more than at the trial's point before, and no "
         "filter was: an earlier step had removed enough for both, or the method prunes nothing |"
     )
     yield ""

@@ -130,7 +130,7 @@ def _watch(
         return "the driver has released the node" if is_released else _why_now(heads, generation, warnings)
 
     try:
-        return wait_for(find_reason, "the reason why the node was to end", WANTED_LIMIT_S)
+        return wait_for(find_reason, "the reason why the node ended", WANTED_LIMIT_S)
     except WaitedTooLong:
         end = node.describe_end(folder.logs / f"ray-worker-{job}")
         raise ClusterError(f"the Ray node of job {job} was not to end, and {end}") from None

@@ -157,7 +157,7 @@ class RayNode:
             self._process.send_signal(signal.SIGTERM)
 
     def describe_end(self, logs: Path) -> str:
-        """Describe how a node ended: which process, after how long, Ray's last words; its logs are kept as `logs`."""
+        """Describe how a node ended: which process, after how long, Ray's last errors; its logs are kept as `logs`."""
         ended_s = time.monotonic() if self._ended_s is None else self._ended_s
         try:
             code = self._process.wait(max(0.0, ended_s + WORDS_LIMIT_S - time.monotonic()))
@@ -165,7 +165,7 @@ class RayNode:
         except subprocess.TimeoutExpired:
             what = "its raylet"
         ended = f"ended {ended_s - self._began_s:.0f} s after its start ({what})"
-        return f"{ended}; {last_words(self._own)}; its logs: {self.keep_logs(logs)}"
+        return f"{ended}; {last_errors(self._own)}; its logs: {self.keep_logs(logs)}"
 
     def keep_logs(self, logs: Path) -> str:
         """Copy the logs of Ray's servers to the folder `logs`; returns a description of the place."""
@@ -236,11 +236,11 @@ class Complaints:
         return [first[key] for key in fresh]
 
 
-def last_words(own: Path) -> str:
+def last_errors(own: Path) -> str:
     """The last records in the logs of a Ray's servers that report a fault, in one line."""
     files = [session / name for session in _sessions(own) for name in SERVERS_LOGS]
     words = [f"{file.name}: {said}" for file in files if file.exists() and (said := _last_records(file))]
-    return "; ".join(words) or "it left no last words"
+    return "; ".join(words) or "it reported no error"
 
 
 def _sessions(own: Path) -> list[Path]:

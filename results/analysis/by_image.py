@@ -51,7 +51,7 @@ def by_image(run: Run, first: str, second: str, asked: float | None = None) -> l
 
     Args:
         first, second: labels; each is taken at its smallest budget that is shown.
-        asked: share of the MACs that was to be removed; arms without points there are taken as they are.
+        asked: share of the MACs to remove; arms without points there are taken as they are.
 
     Raises:
         ResultsError: no such arm; a seed of an arm has several trials; or the models of a pair were tested on different

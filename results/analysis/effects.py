@@ -46,7 +46,7 @@ def effects_of(found: Findings, asked: float | None = None, of: Sequence[str] = 
     """Analyse, for each metric, the test score of each trial at a budget or at the end of its path.
 
     Args:
-        asked: share of the MACs that was to be removed; None takes each trial's last operating point.
+        asked: share of the MACs to remove; None takes each trial's last operating point.
         of: settings to analyse, such as "optimisation.learning_rate", or "label"; empty: all that vary. If these are
             not crossed with each other, as in a sweep of variants, the label stands for them.
 
@@ -68,7 +68,7 @@ def effects_of(found: Findings, asked: float | None = None, of: Sequence[str] = 
             raise ResultsError(f"no test score in {metric} is finite: all {len(its)} are NaN, infinite or missing")
         if len({point.seed for point in finite}) < 2:
             raise ResultsError(
-                "only one seed: an effect cannot be told from chance, so no interval and no p can be given;"
+                "only one seed: an effect cannot be distinguished from chance, so no interval and no p can be given;"
                 " add seeds with --set 'axes.seed=[0,1,2]' --extend"
             )
         mixed = frozenset[Environment]().union(

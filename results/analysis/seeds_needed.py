@@ -66,7 +66,7 @@ def seeds_needed_page(run: Run, label: str, asked: float | None, difference: flo
 
     Args:
         label: the arm that all others are compared with, at its smallest budget that is shown.
-        asked: share of the MACs that was to be removed; None shows all budgets.
+        asked: share of the MACs to remove; None shows all budgets.
         difference: the difference worth detecting, in the metric's own unit (0.01 is one point of accuracy); None
             takes each measured one for true, which is too optimistic if it was large by chance.
 

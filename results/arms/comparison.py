@@ -71,7 +71,7 @@ class Point:
     seed: int
     trial_id: str
     point: int
-    asked: float | None  # share of the MACs that was to be removed; None where a rule decided that
+    asked: float | None  # share of the MACs to remove; None where a rule decided that
     removed: float
     model_key: str
     metric: str  # what the scores are, as in the table
@@ -91,7 +91,7 @@ class Arm:
     problem: Problem
     label: str
     method: str
-    asked: float | None  # share of the MACs that was to be removed; None where a rule decided that
+    asked: float | None  # share of the MACs to remove; None where a rule decided that
     removed: float  # mean share of the MACs that was really removed
     metric: str  # what the scores are
     validation: Mean  # score on the validation split over seeds, without seeds whose score is not a number

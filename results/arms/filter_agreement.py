@@ -82,7 +82,7 @@ def agreement_sql(run: Run, answer: str, *, where: str, asked: float) -> str:
         run: its widest layer sets the length of the bit strings.
         answer: the SELECT that follows `PAIRS`.
         where: condition on rows of `operating_points`; labels are compared within it, so name one network.
-        asked: share of the MACs that was to be removed; points whose budget a rule decided are included.
+        asked: share of the MACs to remove; points whose budget a rule decided are included.
     """
     (row,) = run.rows("SELECT coalesce(max(original_width), 1) - 1 AS last_place FROM layers")
     pairs = PAIRS.format(where=where, asked=repr(asked), most_seeds=MOST_SEEDS, last_place=row["last_place"])

@@ -35,7 +35,7 @@ def select_arms(
 
     Args:
         score: one of `SCORES`.
-        asked: share of the MACs that was to be removed; None takes all budgets.
+        asked: share of the MACs to remove; None takes all budgets.
         equal_cost: whether to interpolate at exactly `asked` removed MACs.
 
     Raises:

@@ -62,9 +62,7 @@ def _command(
 
 
 def _at(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--at", type=fraction, metavar="FRACTION", help="share of the MACs that was to be removed, such as 0.2"
-    )
+    parser.add_argument("--at", type=fraction, metavar="FRACTION", help="share of the MACs to remove, such as 0.2")
 
 
 def _table(given: argparse.Namespace) -> Iterator[Part]:

@@ -236,7 +236,7 @@ def _said_of(column: PublishedColumn, pairings: Sequence[Pairing], comparisons: 
     reach = smallest_p(seeds) if seeds else 1.0
     text = f"{column.title}: {comparisons} comparisons with the best over {seeds} seeds reach p = {reach:.3g} at best"
     if reach > SIGNIFICANCE:
-        text += f", so no arm can be told from the best and none is marked; {pairs_needed()} seeds could"
+        text += f", so no arm can be distinguished from the best and none is marked; {pairs_needed()} seeds could"
     notes = [f"{text}."]
     for mark, marked in (
         ("were computed on mixed hardware, ranks or torch versions", [len(one.environments) > 1 for one in pairings]),
@@ -263,9 +263,9 @@ def _notes(chosen: Selection, cells: Iterable[Cell], problems: Sequence[Problem]
             f" given if every arm of a column has {BOOTSTRAP_FROM} seeds or more."
         )
     notes.append(
-        "Bold: the highest of the column, and (marked =) every arm that cannot be told from it: the sign-flip test,"
-        f" corrected for the choice of the best among all arms of the column (max-T), gives p > {SIGNIFICANCE}, or the"
-        " 95% interval of the difference contains 0."
+        "Bold: the highest of the column, and (marked =) every arm that cannot be distinguished from it: the sign-flip "
+        f"test, corrected for the choice of the best among all arms of the column (max-T), gives p > {SIGNIFICANCE}, "
+        "or the 95% interval of the difference contains 0."
     )
     if any(cell.value.low is None for cell in shown):
         notes.append("A number without interval has a single seed: no interval can be given.")

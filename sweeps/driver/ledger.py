@@ -61,7 +61,7 @@ class Ledger:
         """Start without running trials.
 
         Args:
-            states: of the trials that this launch does not run, unless they are to be continued.
+            states: of the trials that this launch does not run, unless a later launch continues them.
             attempts_before: number of the last attempt of earlier launches, for trials that had one.
             driver: unique id of this launch's process.
         """

@@ -9,7 +9,7 @@ import ray
 from hpc.errors import ClusterError
 from hpc.folders.orphan_cleanup import folder_for_ray
 from hpc.ray.local import has_raylet, local_ray
-from hpc.ray.node import last_words
+from hpc.ray.node import last_errors
 from hpc.ray.stranger import check_driver
 from sweeps.driver.tune_site import RayPool
 from sweeps.spec.resources import Resources
@@ -34,8 +34,8 @@ class _LocalPool(RayPool):
                 "kept: to resume, type the same command again"
             )
 
-    def last_words(self) -> str:
-        return last_words(self._own)
+    def last_errors(self) -> str:
+        return last_errors(self._own)
 
 
 @contextmanager

@@ -79,7 +79,7 @@ class _SlurmPool(RayPool):
     def waits_for(self) -> str | None:
         return self._cluster.waits_for
 
-    def last_words(self) -> str:
+    def last_errors(self) -> str:
         return f"the output of Ray on the nodes is in the workers' logs in {self._folder.logs}"
 
 

@@ -65,7 +65,7 @@ class RayPool(ABC):
         return None
 
     @abstractmethod
-    def last_words(self) -> str:
+    def last_errors(self) -> str:
         """The last lines of Ray's servers, or where these are; for a process that did not start."""
 
 
@@ -228,7 +228,7 @@ class _BoardSearcher(Searcher):
             self._board.lost(ours, last.cause or last.kind, last.log_tail, counts=is_fault)
         elif is_late and not error and not result:
             cause = f"no process of the trial started within {START_LIMIT_S:g} s of a free slot"
-            self._board.lost(ours, cause, self._pool.last_words(), counts=True)
+            self._board.lost(ours, cause, self._pool.last_errors(), counts=True)
         elif error or not result:
             cause = "the process that held the trial's ranks ended"
             self._board.lost(ours, cause, counts=not self._pool.lost(nodes))

@@ -100,7 +100,7 @@ def _refuse_other_than_choices(spec: Spec) -> None:
 
 
 def _refuse_more_than_end(spec: Spec) -> None:
-    """Raise SpecError if more settings are to be confirmed than can reach the end."""
+    """Raise SpecError if `confirm` asks for more settings than can reach the end."""
     assert spec.search is not None
     size = sum(space_of(spec).sizes)
     tried = min(spec.search.trials or size, size)

@@ -52,9 +52,7 @@ class Slot:
             return TrialReport(kind="progress", done_fraction=answer.done_fraction, words=answer.words, over=False)
         if answer.is_paused:
             self.kill()
-            return TrialReport(
-                kind="moved", stages=answer.stages, cause="a node of its ranks is to be left", over=False
-            )
+            return TrialReport(kind="moved", stages=answer.stages, cause="a node of its ranks will end", over=False)
         return TrialReport(kind="finished" if answer.is_over else "stage", stages=answer.stages, over=answer.is_over)
 
     def start(self) -> RankGroup:

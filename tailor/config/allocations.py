@@ -26,7 +26,7 @@ from tailor.stages import (
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """What is to be removed, for any allocation."""
+    """What to remove, for any allocation."""
 
     rule: GroupRule
     grouping: Grouping

@@ -73,7 +73,7 @@ def refuse_impossible(config: TrialConfig, removed_macs_fraction: float) -> None
 
 
 def refuse_missing_kinds(config: TrialConfig) -> None:
-    """Raise ValueError if heads or a stream are to be pruned and the trial's network has none that can go."""
+    """Raise ValueError if the settings prune heads or a stream and the trial's network has none that can go."""
     rule, rules = config.pruning.rule, _rules(config.network)
     for kind, value in rule.wholes.items():
         if rules is None or rule.exclude:

@@ -28,7 +28,7 @@ Minimum = dict[str, int]  # group name -> fewest filters that stay
 
 @dataclass(frozen=True, eq=False)
 class Budget:
-    """What is to be removed, however it is divided over layers."""
+    """What to remove, whatever divides it over layers."""
 
     state: ModelState
     found: tuple[Group, ...]

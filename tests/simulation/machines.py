@@ -127,7 +127,7 @@ class Machines:
     def waits_for(self) -> str | None:
         return None if self.slots else "a node"
 
-    def last_words(self) -> str:
+    def last_errors(self) -> str:
         return "none"
 
     @contextmanager

@@ -75,7 +75,7 @@ PLANTED = (
         "cache.mkdir(parents=True, exist_ok=True)",
     ),
     Planted(
-        "the second writer of a stage trusts the first one's sync",
+        "the second writer of a stage trusts the first sync",
         f"{CACHE}:Cache.write",
         "sync(path.parent)",
         "pass",
@@ -159,7 +159,7 @@ PLANTED = (
         "pass",
     ),
     Planted(
-        "a finished stage wakes nobody",
+        "a finished stage wakes no trial",
         f"{QUEUE}:TrialQueue.stage_finished",
         "self._claims_on[trial_id] -= was_claimed",
         "pass",

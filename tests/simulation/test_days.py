@@ -34,7 +34,7 @@ SEEN = {
     "an attempt's end is not written": 0,
     "a trial is counted twice": 0,
     "a trial finishes before its rows are written": 0,
-    "a finished stage wakes nobody": 0,
+    "a finished stage wakes no trial": 0,
     "two trials may compute one stage": 0,
     "each launch writes all proposals again": 2,
     "a search decides while a trial runs": 2,

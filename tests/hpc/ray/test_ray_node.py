@@ -14,7 +14,7 @@ from hpc.ray.node import (
     Complaints,
     JobAllocation,
     allocation,
-    last_words,
+    last_errors,
     own_address,
     signals_ignored,
 )
@@ -49,13 +49,13 @@ def test_gpus_that_are_not_supported_are_refused_by_name() -> None:
         allocation(job | {"ROCR_VISIBLE_DEVICES": "0,1"})
 
 
-def test_last_words_are_of_processes_that_could_not_start_and_of_servers_that_erred(tmp_path: Path) -> None:
+def test_last_errors_are_of_processes_that_could_not_start_and_of_servers_that_erred(tmp_path: Path) -> None:
     logs = tmp_path / "session_2026" / "logs"
     logs.mkdir(parents=True)
-    assert last_words(tmp_path) == "it left no last words"
+    assert last_errors(tmp_path) == "it reported no error"
     (logs / "raylet.out").write_text("[2026 I 1 1] well\n[2026 E 1 1] a worker has not registered\n[2026 I 1 1] done\n")
     (logs / "raylet.err").write_text("bash: line 1: /nowhere/python: No such file or directory\n")
-    said = last_words(tmp_path)
+    said = last_errors(tmp_path)
     assert said == (
         "raylet.out: [2026 E 1 1] a worker has not registered; "
         "raylet.err: bash: line 1: /nowhere/python: No such file or directory"

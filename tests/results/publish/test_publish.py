@@ -68,7 +68,7 @@ def test_nothing_is_marked_where_the_seeds_cannot_settle_anything(tmp_path: Path
     made = table(tmp_path, trials(best=BEST[:5], far=FAR[:5]))
     assert {cell(made, name).place for name in ("best", "far")} == {"unsettled"}
     assert "**" not in "\n".join(TEXTS["markdown"](published_page(made)))
-    assert any("reach p = 0.0625 at best, so no arm can be told" in note for note in made.notes)
+    assert any("reach p = 0.0625 at best, so no arm can be distinguished" in note for note in made.notes)
     assert any("6 seeds could" in note for note in made.notes)
 
 

@@ -34,7 +34,7 @@ PLANTED_ON_SLURM = (
         "pass",
     ),
     _Planted(
-        "a driver that another one has replaced goes on",
+        "a driver that was replaced continues",
         f"{POOL}:_SlurmPool.check",
         "raise SupersededError",
         "SupersededError",

@@ -13,7 +13,7 @@ import pytest
 from hpc.errors import ClusterError
 from hpc.folders.orphan_cleanup import folder_for_ray
 from hpc.ray.local import local_ray
-from hpc.ray.node import last_words
+from hpc.ray.node import last_errors
 from results.store.reader import load
 from sweeps.driver import board, tune_site
 from sweeps.driver.display import SweepProgress
@@ -77,9 +77,9 @@ class Pool:
         """A slot."""
         return None if self.slots else "the moon"
 
-    def last_words(self) -> str:
+    def last_errors(self) -> str:
         """Those of Ray."""
-        return last_words(self._own)
+        return last_errors(self._own)
 
 
 @pytest.fixture(scope="module")
