@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("points", nargs="*", type=Path, default=POINTS, help="Parquet files (default: those committed)")
     parser.add_argument("--out", type=Path, default=RESULTS / "beta_default_scores", help="the tables, without suffix")
     asked = parser.parse_args(arguments)
-    write(measured(scores_of(asked.points)), asked.out)
+    write(results_table(scores_of(asked.points)), asked.out)
     return 0
 
 
@@ -63,13 +63,13 @@ def regrets(scores: Scores) -> dict[str, dict[str, float]]:
     return {mode: {network: best[network] - means[network, mode] for network in DECIDING} for mode in CANDIDATES}
 
 
-def chosen(regret: Mapping[str, Mapping[str, float]]) -> str:
+def choose(regret: Mapping[str, Mapping[str, float]]) -> str:
     """The candidate with the smallest maximum regret; of nearly equal ones, the first."""
     worst = {mode: max(of_networks.values()) for mode, of_networks in regret.items()}
     return next(mode for mode in CANDIDATES if mode in worst and worst[mode] - min(worst.values()) < ABOUT_AS_GOOD)
 
 
-def measured(scores: Scores) -> Measured:
+def results_table(scores: Scores) -> Measured:
     """One row per network and mode."""
     regret, rows = regrets(scores), []
     for (network, label), of_seeds in scores.items():
@@ -87,7 +87,7 @@ def measured(scores: Scores) -> Measured:
         rows=tuple(rows),
         notes=(
             "Score: mean of the validation scores at 10% to 40% fewer MACs, in per cent; paired by seed, t intervals.",
-            f"The rule of beta_default.md chooses {chosen(regret)}; where fold is impossible, {chosen(without_fold)}.",
+            f"The rule of beta_default.md chooses {choose(regret)}; where fold is impossible, {choose(without_fold)}.",
         ),
     )
 

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
-from benchmarks.slurm_bed import computed, events, job_times, slurm_bed
+from benchmarks.slurm_bed import events, job_times, slurm_bed, stage_spans
 from hpc.slurm.jobs import cancel
 from tests.slurm.sweep import Sweep, make_sweep, until
 from tests.slurm.testbed import Testbed
@@ -64,7 +64,7 @@ def begin(testbed: Testbed, folder: Path, commands: str) -> tuple[Sweep, list[To
     launched = sweep.launch("--detach")
     if launched.returncode:
         raise RuntimeError(launched.stderr)
-    until(lambda: len(events(sweep, "worker_joined")) >= WORKERS and computed(sweep), LIMIT_S, "the sweep to begin")
+    until(lambda: len(events(sweep, "worker_joined")) >= WORKERS and stage_spans(sweep), LIMIT_S, "the sweep to begin")
     ((ready_s, controller),) = events(sweep, "controller_started")
     joined = events(sweep, "worker_joined")[:WORKERS]
     times = job_times([controller, *(job for _, job in joined)])
@@ -75,7 +75,7 @@ def begin(testbed: Testbed, folder: Path, commands: str) -> tuple[Sweep, list[To
     found.append(Took(what="first worker joined", value=joined[0][0] - taken_s, slurms_own=waits[0]))
     found.append(Took(what=ALL_WORKERS, value=joined[-1][0] - taken_s, slurms_own=last_wait))
     found.append(
-        Took(what=TRAINS, value=min(began for began, _ in computed(sweep).values()) - taken_s, slurms_own=waits[0])
+        Took(what=TRAINS, value=min(began for began, _ in stage_spans(sweep).values()) - taken_s, slurms_own=waits[0])
     )
     return sweep, found
 

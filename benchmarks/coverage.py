@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.record import RESULTS, Measured, write
 from results.statistics.fronts import front_shares, resamples
-from results.statistics.images import mcnemar, over_seeds_and_images
+from results.statistics.images import crossed_difference, mcnemar
 from results.statistics.means import centre, iqm, iqm_interval, mean_interval, statistic_of
 from results.statistics.pairs import compare_pairs, holm, sign_flip_p, wilson
 from results.statistics.power import largest_deviation, pairs_for
@@ -65,7 +65,7 @@ class Case:
 
 def cases() -> list[Case]:
     """All claims, each with the smallest n for which it is made and with larger ones."""
-    return [*_intervals(), *_iqms(), *_paired(), *_tables(), *_of_images(), *_others()]
+    return [*_intervals(), *_iqms(), *_pair_cases(), *_tables(), *_image_cases(), *_others()]
 
 
 def rate(case: Case, repeats: int) -> tuple[float, int]:
@@ -75,7 +75,7 @@ def rate(case: Case, repeats: int) -> tuple[float, int]:
     return sum(case.hit(generator) for _ in range(count)) / count, count
 
 
-def measured(repeats: int) -> Measured:
+def results_table(repeats: int) -> Measured:
     """All cases as a table."""
     rows = []
     for case in cases():
@@ -103,7 +103,7 @@ def _holds(low: float | None, high: float | None, truth: float) -> bool:
 
 
 def _intervals() -> list[Case]:
-    def of_mean(world: str, n: int) -> Callable[[np.random.Generator], bool]:
+    def hold_mean(world: str, n: int) -> Callable[[np.random.Generator], bool]:
         def hit(generator: np.random.Generator) -> bool:
             found = mean_interval(WORLDS[world](generator, (n,)).tolist())
             return _holds(found.low, found.high, MEANS[world])
@@ -111,7 +111,7 @@ def _intervals() -> list[Case]:
         return hit
 
     return [
-        Case(what="mean, t interval", n=str(n), world=world, claimed=0.95, hit=of_mean(world, n))
+        Case(what="mean, t interval", n=str(n), world=world, claimed=0.95, hit=hold_mean(world, n))
         for world in WORLDS
         for n in (3, 5, 10, 14)
     ]
@@ -141,7 +141,7 @@ def _iqms() -> list[Case]:
     ]
 
 
-def _paired() -> list[Case]:
+def _pair_cases() -> list[Case]:
     def errs(world: str, n: int) -> Callable[[np.random.Generator], bool]:
         def hit(generator: np.random.Generator) -> bool:
             first, second = WORLDS[world](generator, (2, n))
@@ -191,7 +191,7 @@ def _paired() -> list[Case]:
     ]
     return (
         found
-        + _pooled()
+        + _pool_cases()
         + [
             Case(
                 what="probability of improvement, Wilson's interval",
@@ -206,10 +206,10 @@ def _paired() -> list[Case]:
     )
 
 
-def _pooled() -> list[Case]:
+def _pool_cases() -> list[Case]:
     """Two equal arms on several networks: a seed's luck is the same on each of them, as one split is."""
 
-    def pooled(networks: int, seeds: int, claim: str) -> Callable[[np.random.Generator], bool]:
+    def pool(networks: int, seeds: int, claim: str) -> Callable[[np.random.Generator], bool]:
         def hit(generator: np.random.Generator) -> bool:
             lucky = generator.normal(0, 1, (2, 1, seeds)) + generator.normal(0, 0.5, (2, networks, seeds))
             first, second = (dict(enumerate(scores)) for scores in lucky.mean(1))  # as `results.arms.comparison`
@@ -226,7 +226,7 @@ def _pooled() -> list[Case]:
             n=f"{seeds} seeds, {networks} networks",
             world="normal, seeds lucky on all networks",
             claimed=0.95 if claim == "interval" else 0.05,
-            hit=pooled(networks, seeds, claim),
+            hit=pool(networks, seeds, claim),
         )
         for claim in ("interval", "test errs")
         for networks, seeds in ((2, 10), (5, 6))
@@ -267,21 +267,21 @@ def _tables() -> list[Case]:
     ]
 
 
-def _of_images() -> list[Case]:
-    def crossed(seeds: int, of_seeds: float) -> Callable[[np.random.Generator], bool]:
+def _image_cases() -> list[Case]:
+    def cross(seeds: int, of_seeds: float) -> Callable[[np.random.Generator], bool]:
         """Every image has a difficulty and every seed an offset, for each arm; both arms are equally good."""
 
         def hit(generator: np.random.Generator) -> bool:
             hardness = generator.normal(1.5, 1, IMAGES) + generator.normal(0, 0.3, (2, 1, IMAGES))
             right = hardness + generator.normal(0, of_seeds, (2, seeds, 1)) + generator.normal(0, 1, (2, seeds, IMAGES))
             first, second = (right > 0).astype(float)
-            found = over_seeds_and_images(first - second)
+            found = crossed_difference(first - second)
             return _holds(found.low, found.high, 0.0)
 
         return hit
 
-    def drawn(seeds: int, of_sources: float, with_images: bool) -> Callable[[np.random.Generator], bool]:
-        """As `crossed`, but each seed has its own source network and draws its own test split from one pool."""
+    def cross_draws(seeds: int, of_sources: float, with_images: bool) -> Callable[[np.random.Generator], bool]:
+        """As `cross`, but each seed has its own source network and draws its own test split from one pool."""
 
         def hit(generator: np.random.Generator) -> bool:
             hardness = generator.normal(1.5, 1, POOL) + generator.normal(0, 0.3, (2, 1, POOL))
@@ -289,9 +289,7 @@ def _of_images() -> list[Case]:
             first, second = (hardness + lucky + generator.normal(0, 1, (2, seeds, POOL)) > 0).astype(float)
             is_tested = generator.permuted(np.tile(np.arange(POOL) < IMAGES, (seeds, 1)), axis=1)
             differences = np.where(is_tested, first - second, np.nan)
-            found = (
-                over_seeds_and_images(differences) if with_images else mean_interval(list(np.nanmean(differences, 1)))
-            )
+            found = crossed_difference(differences) if with_images else mean_interval(list(np.nanmean(differences, 1)))
             return _holds(found.low, found.high, 0.0)
 
         return hit
@@ -310,7 +308,7 @@ def _of_images() -> list[Case]:
                 n=f"{seeds} seeds, {IMAGES} images",
                 world="hard images" if not of_seeds else "hard images, lucky seeds",
                 claimed=0.95,
-                hit=crossed(seeds, of_seeds),
+                hit=cross(seeds, of_seeds),
                 share_of_repeats=0.5,
             )
             for seeds in (3, 5, 10)
@@ -322,7 +320,7 @@ def _of_images() -> list[Case]:
                 n=f"{seeds} seeds, {IMAGES} images each",
                 world=f"drawn splits, sources of {of_sources}" if of_sources else "drawn splits",
                 claimed=0.95,
-                hit=drawn(seeds, of_sources, with_images),
+                hit=cross_draws(seeds, of_sources, with_images),
             )
             for seeds in (6, 10, 20)
             for of_sources in (0.0, 0.15, 0.5)
@@ -407,7 +405,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help=f"a tenth of the {REPEATS} repeats")
     parser.add_argument("--out", type=Path, default=RESULTS / "coverage", help="path of the table without suffix")
     given = parser.parse_args(arguments)
-    write(measured(REPEATS // 10 if given.quick else REPEATS), given.out)
+    write(results_table(REPEATS // 10 if given.quick else REPEATS), given.out)
     return 0
 
 

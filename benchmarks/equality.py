@@ -77,7 +77,7 @@ def points_of(run: Run) -> list[Point]:
 
 def compare(one: Iterable[Point], other: Iterable[Point]) -> Comparison:
     """Compare every point of one run with the same points of the other; equal means equal to the last bit."""
-    ours, theirs = _by_key(one), _by_key(other)
+    ours, theirs = _group_by_key(one), _group_by_key(other)
     different = set()
     pairs, largest = 0, 0.0
     for key in ours.keys() & theirs.keys():
@@ -96,7 +96,7 @@ def compare(one: Iterable[Point], other: Iterable[Point]) -> Comparison:
     )
 
 
-def _by_key(points: Iterable[Point]) -> dict[str, list[Point]]:
+def _group_by_key(points: Iterable[Point]) -> dict[str, list[Point]]:
     found: dict[str, list[Point]] = {}
     for point in points:
         found.setdefault(point.stage_key, []).append(point)

@@ -206,7 +206,7 @@ def _seeds_of(done: list[Any]) -> str:
 ATTACKS: dict[str, type[Attack]] = {"writes": OnWrites, "search": OnSearch, "ray": OnRay, "slurm": OnSlurm}
 
 
-def recorded(path: Path, of: type[Any]) -> list[Any]:
+def read_faults(path: Path, of: type[Any]) -> list[Any]:
     """The faults of earlier runs."""
     lines = path.read_text().splitlines() if path.exists() else []
     return [of(**record | {"broken": tuple(record["broken"])}) for record in map(json.loads, lines)]
@@ -220,7 +220,7 @@ def record(path: Path, struck: Iterable[Any]) -> None:
 
 def go_on(attack: Attack, path: Path, faults: int, seed: int, end_s: float) -> list[Any]:
     """Runs lives until this many faults are recorded, or until `end_s` (of time.monotonic)."""
-    done = recorded(path, attack.of)
+    done = read_faults(path, attack.of)
     begun = {one.life for one in done if one.seed == seed}
     numbers = count(max(begun, default=-1) + 1)
     while len(done) < faults and time.monotonic() < end_s:

@@ -73,14 +73,14 @@ def measure(place: Path, seeds: int) -> Found:
     sweep = TinySweep.below(place)
     spec = sweep.notes / "spec.toml"
     spec.write_text(spec.read_text().replace("[[variants]]", f"[axes]\nseed = {[*range(seeds)]}\n[[variants]]", 1))
-    (inodes, _), (at_rest, kilobytes) = _left_by(sweep, 0), _left_by(sweep, 1)
+    (inodes, _), (at_rest, kilobytes) = _count_files(sweep, 0), _count_files(sweep, 1)
     syncs = Counter(part_of(moment.place) for moment in moments_of(sweep.trace(0)) if moment.event == "fsync")
     with load(sweep.run) as tables:
         (numbers,) = tables.rows(NUMBERS)
     return Found(**numbers, inodes=inodes, at_rest=at_rest, kilobytes=kilobytes, syncs=syncs)
 
 
-def _left_by(sweep: TinySweep, number: int) -> tuple[Counter[str], Counter[str]]:
+def _count_files(sweep: TinySweep, number: int) -> tuple[Counter[str], Counter[str]]:
     """Inodes and kilobytes after a launch."""
     launch = sweep.launch(number)
     if launch.code:

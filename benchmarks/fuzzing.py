@@ -113,7 +113,7 @@ def _hangs(_number: int, _frame: FrameType | None) -> None:
     raise Hangs(f"more than {LIMIT_S:g} s of CPU for one input")
 
 
-def in_a_process(name: str, target: Target, folder: Path, inputs: int, seed: int) -> Outcome:
+def attack_in_process(name: str, target: Target, folder: Path, inputs: int, seed: int) -> Outcome:
     """The outcome of an attack, also if its process crashed."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -167,7 +167,7 @@ def main() -> int:
         outcomes = []
         for name, target in chosen.items():
             inputs = math.ceil(options.inputs * target.share / shares)
-            outcomes.append(in_a_process(name, target, Path(place) / "given", inputs, options.seed))
+            outcomes.append(attack_in_process(name, target, Path(place) / "given", inputs, options.seed))
             print(f"{outcomes[-1].inputs} inputs: {name}", outcomes[-1].fault, sep="\n" * bool(outcomes[-1].fault))
             sys.stdout.flush()
     write(table(outcomes, options.seed), options.out)

@@ -50,7 +50,7 @@ class Photographs(Dataset[tuple[Tensor, Tensor]]):
         return self._transforms(self._images[index]), self._labels[index]
 
 
-def normalised(*crops: v2.Transform) -> v2.Compose:
+def normalisation(*crops: v2.Transform) -> v2.Compose:
     """Torchvision's transforms from uint8 images to what networks see."""
     return v2.Compose([*crops, v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5], [0.5])])
 
@@ -60,7 +60,7 @@ def loader_of(
 ) -> Iterable[tuple[Tensor, Tensor]]:
     """Torchvision's random crops and mirrorings in a DataLoader, its workers kept from epoch to epoch."""
     return DataLoader(
-        Photographs(samples, normalised(v2.RandomCrop(crop_px), v2.RandomHorizontalFlip())),
+        Photographs(samples, normalisation(v2.RandomCrop(crop_px), v2.RandomHorizontalFlip())),
         batch,
         shuffle=True,
         num_workers=workers,

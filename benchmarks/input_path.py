@@ -27,11 +27,11 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from benchmarks.images import Photographs, finish, loader_of, normalised
+from benchmarks.images import Photographs, finish, loader_of, normalisation
 from benchmarks.record import RESULTS, Cell, Measured, spread, write
 from tailor.data.device_images import DeviceImages, free_on
 from tailor.data.prepared import image_tensor
-from tailor.data.task_data import Samples, batches, in_order
+from tailor.data.task_data import Samples, batches, ordered_batches
 from tailor.parallel.process_group import ProcessGroup
 
 IMAGE_PX, CROP_PX = 176, 160
@@ -107,8 +107,8 @@ def expect_same_pixels(samples: Samples) -> None:
     Raises:
         AssertionError: they differ by more than rounding, so they do not do the same work.
     """
-    theirs = Photographs(samples, normalised(v2.CenterCrop(CROP_PX)))
-    for number, image in enumerate(next(in_order(samples))[0][:BATCH]):
+    theirs = Photographs(samples, normalisation(v2.CenterCrop(CROP_PX)))
+    for number, image in enumerate(next(ordered_batches(samples))[0][:BATCH]):
         torch.testing.assert_close(theirs[number][0], image, rtol=0.0, atol=1e-6)
 
 

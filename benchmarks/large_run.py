@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.process import Taken, taken
+from benchmarks.process import Taken, run_measured
 from benchmarks.record import RESULTS, ROOT, Cell, Measured, spread, verdict, write
 from sweeps.commands.status import READ
 
@@ -82,8 +82,8 @@ def _rows(folder: Path, trials: int, runs: int) -> Iterator[tuple[Cell, ...]]:
         for asked in ASKED:
             tables = _folders(folder / "run", asked.tables)
             files = sum(len(list(table.glob("*.parquet"))) for table in tables)
-            found = [_taken(folder, *asked.words, "run") for _ in range(runs)]
-            scans = [_taken(folder, "-c", SCAN, *map(str, tables)) for _ in range(runs)]
+            found = [_measure(folder, *asked.words, "run") for _ in range(runs)]
+            scans = [_measure(folder, "-c", SCAN, *map(str, tables)) for _ in range(runs)]
             what = f"{asked.what}, {state}"
             yield _row(what, (trials, files), found, scans, GOALS.get((asked.what, max(trials, 10_000)), (None, None)))
             yield _row(f"DuckDB reads every value of {what}", (trials, files), scans, scans)
@@ -104,8 +104,8 @@ def _python(folder: Path, *words: str) -> None:
     subprocess.run(command, cwd=folder, env=_environment(), check=True, stdout=subprocess.DEVNULL)
 
 
-def _taken(folder: Path, *words: str) -> Taken:
-    return taken([sys.executable, *words], folder, _environment())
+def _measure(folder: Path, *words: str) -> Taken:
+    return run_measured([sys.executable, *words], folder, _environment())
 
 
 def _environment() -> dict[str, str]:

@@ -55,13 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     trials, parts = (QUICK_TRIALS, QUICK_PARTS) if options.quick else (TRIALS, PARTS)
     with tempfile.TemporaryDirectory() as name:
-        looks = looked_at(trials, options.slots, Path(name))
+        looks = observe(trials, options.slots, Path(name))
         ends_s = [at_s for at_s, what, _ in read_moments(Path(name)) if what == "end"]
     write(table(looks, ends_s, parts), options.out)
     return 0
 
 
-def looked_at(trials: int, slots: int, folder: Path) -> list[Look]:
+def observe(trials: int, slots: int, folder: Path) -> list[Look]:
     """Observations of the driver in a separate process while it ran this many empty trials.
 
     Raises:

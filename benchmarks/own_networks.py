@@ -34,7 +34,7 @@ from tailor.own.pruned import PrunedNetwork
 from tailor.pruning.budget_solver import BUDGET_MARGIN
 from tailor.pruning.groups import groups
 from tailor.stages import GroupRule
-from tools.masked_reference import masked
+from tools.masked_reference import mask_model
 
 NETWORKS = (
     "resnet18",
@@ -174,7 +174,7 @@ def masked_difference(model: nn.Module, own: PrunedNetwork) -> float:
     found = groups(reference, (3, PX, PX), GroupRule(residual="coupled", linear=True))
     became = [group for group in own.groups if group.reason is None]
     kept = {group.name: torch.tensor(one.kept) for group, one in zip(found, became, strict=True)}
-    masked(reference, kept, found)
+    mask_model(reference, kept, found)
     with torch.no_grad():
         expected, found_outputs = reference(images), copy.deepcopy(own.model).double()(images)
     return float((found_outputs - expected).abs().max() / expected.abs().max())

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 import results
 from benchmarks.record import RESULTS, Cell, Measured, write
-from results.statistics.images import over_seeds_and_images
+from results.statistics.images import crossed_difference
 from results.statistics.pairs import compare_pairs, holm
 
 FIRST = "transtailor"
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     if ended < SEEDS and not asked.incomplete:
         sys.stdout.write(f"{ended} of {SEEDS} seeds have ended in all arms: no contrasts yet\n")
         return 0
-    write(measured(answers, failed), asked.out)
+    write(results_table(answers, failed), asked.out)
     return 0
 
 
@@ -124,7 +124,7 @@ def difference(answers: Answers, against: str, seeds: Sequence[int]) -> np.ndarr
     return first - second
 
 
-def measured(answers: Answers, failed: set[tuple[str, int]]) -> Measured:
+def results_table(answers: Answers, failed: set[tuple[str, int]]) -> Measured:
     """One row per contrast.
 
     Raises:
@@ -141,7 +141,7 @@ def measured(answers: Answers, failed: set[tuple[str, int]]) -> Measured:
     corrected = holm([pair.p for pair in pairs.values()])
     rows: list[tuple[Cell, ...]] = []
     for (against, pair), p in zip(pairs.items(), corrected, strict=True):
-        both = over_seeds_and_images(tables[against])
+        both = crossed_difference(tables[against])
         shown = (pair.difference.mean, pair.difference.low, pair.difference.high, both.low, both.high)
         points = (None if value is None else 100 * value for value in shown)
         rows.append((f"{FIRST} - {against}", len(seeds), *points, pair.p, p))

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from benchmarks.process import Taken, reap, taken, taken_in
+from benchmarks.process import Taken, cost_of, reap, run_measured
 from benchmarks.record import RESULTS, ROOT, Cell, Measured, spread, verdict, write
 from benchmarks.simulation import SPEC, TRIALS_PER_SEED
 from results.store.writer import Writer
@@ -73,7 +73,7 @@ def measure(asked: Asked, folder: Path) -> Taken:
     Raises:
         CalledProcessError: it failed.
     """
-    return taken([sys.executable, str(LAUNCH), str(write_spec(asked, folder)), "--plan"], folder)
+    return run_measured([sys.executable, str(LAUNCH), str(write_spec(asked, folder)), "--plan"], folder)
 
 
 def write_spec(asked: Asked, folder: Path) -> Path:
@@ -111,7 +111,7 @@ def launched_again(asked: Asked, folder: Path) -> Taken:
         used = reap(process)
     if not is_said:
         raise ValueError(f"{command} ended without saying that all trials are finished")
-    return taken_in(wall_s, used)
+    return cost_of(wall_s, used)
 
 
 COLUMNS = (

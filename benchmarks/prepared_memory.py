@@ -79,18 +79,18 @@ def peak_of(work: Callable[..., None], root: Path, *given: Path) -> Memory:
     torch.set_num_threads(1)
     numbers = torch.arange(BATCH)
     train(Samples(images=torch.zeros(BATCH, 3, 8, 8, dtype=torch.uint8), labels=numbers, ids=numbers))
-    before, samples, is_done = held(), [held()], threading.Event()
+    before, samples, is_done = present_memory(), [present_memory()], threading.Event()
 
     def watch() -> None:
         while not is_done.wait(SAMPLE_EVERY_S):
-            samples.append(held())
+            samples.append(present_memory())
 
     watching = threading.Thread(target=watch)
     watching.start()
     try:
         work(root, *given)
     finally:
-        samples.append(held())
+        samples.append(present_memory())
         is_done.set()
         watching.join()
     return Memory(
@@ -99,7 +99,7 @@ def peak_of(work: Callable[..., None], root: Path, *given: Path) -> Memory:
     )
 
 
-def held() -> Memory:
+def present_memory() -> Memory:
     """The present memory of this process, from Linux."""
     lines = Path("/proc/self/status").read_text().splitlines()
     kilobytes = {

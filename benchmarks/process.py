@@ -19,7 +19,7 @@ class Taken:
     peak_gb: float
 
 
-def taken(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Taken:
+def run_measured(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Taken:
     """Runs the command once in a folder, without its output.
 
     The system counts no peak below that of the calling process: keep that one small.
@@ -33,7 +33,7 @@ def taken(command: Sequence[str], folder: Path, environment: Mapping[str, str] |
     wall_s = time.perf_counter() - start_s
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return taken_in(wall_s, used)
+    return cost_of(wall_s, used)
 
 
 def reap(process: "subprocess.Popen[Any]") -> resource.struct_rusage:
@@ -43,6 +43,6 @@ def reap(process: "subprocess.Popen[Any]") -> resource.struct_rusage:
     return used
 
 
-def taken_in(wall_s: float, used: resource.struct_rusage) -> Taken:
+def cost_of(wall_s: float, used: resource.struct_rusage) -> Taken:
     """The cost of a process in that time."""
     return Taken(wall_s=wall_s, cpu_s=used.ru_utime + used.ru_stime, peak_gb=used.ru_maxrss * 1024 / 1e9)

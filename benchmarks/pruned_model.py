@@ -56,14 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rounds = QUICK_ROUNDS if options.quick else USUAL_ROUNDS
     state = narrow_state(initial_state(NETWORK, CLASSES, INPUT_SHAPE, seed=0), REMOVED_MACS_FRACTION, seed=0)
     with tempfile.TemporaryDirectory() as folder:
-        rows = [measure(what, *pair, rounds) for what, pair in compared(state, Path(folder)).items()]
+        rows = [measure(what, *pair, rounds) for what, pair in contenders(state, Path(folder)).items()]
         notes = _notes(state, Path(folder))
     measured = Measured(title="A pruned model, saved and loaded", columns=COLUMNS, rows=tuple(rows), notes=notes)
     write(measured, options.out, packages=("torch", "torchvision", "safetensors"))
     return 0
 
 
-def compared(state: ModelState, folder: Path) -> dict[str, tuple[Work, str, Work]]:
+def contenders(state: ModelState, folder: Path) -> dict[str, tuple[Work, str, Work]]:
     """The timed functions: ours, the name of the alternative, and the alternative.
 
     Raises:
@@ -72,7 +72,7 @@ def compared(state: ModelState, folder: Path) -> dict[str, tuple[Work, str, Work
     ours, pickled, model = folder / "ours", folder / "model.pt", state.build().eval()
     found: dict[str, tuple[Work, str, Work]] = {
         "save": (lambda: save_model(state, ours), "torch.save of the module", lambda: torch.save(model, pickled)),
-        "load": (lambda: load_model(ours), "torch.load of the module", lambda: _unpickled(pickled)),
+        "load": (lambda: load_model(ours), "torch.load of the module", lambda: _unpickle(pickled)),
         "rebuild from tensors": (
             state.build,
             "building the unpruned network",
@@ -83,12 +83,12 @@ def compared(state: ModelState, folder: Path) -> dict[str, tuple[Work, str, Work
         one()
     images = torch.randn(2, 3, CHECKED_PX, CHECKED_PX, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        if not torch.equal(load_model(ours)(images), _unpickled(pickled)(images)):
+        if not torch.equal(load_model(ours)(images), _unpickle(pickled)(images)):
             raise ValueError("what was saved gives other outputs than its pickle")
     return found
 
 
-def _unpickled(path: Path) -> nn.Module:
+def _unpickle(path: Path) -> nn.Module:
     """The module in a file that this program has just written."""
     model: nn.Module = torch.load(path, weights_only=False)
     return model
@@ -96,14 +96,14 @@ def _unpickled(path: Path) -> nn.Module:
 
 def measure(what: str, ours: Work, beside: str, theirs: Work, rounds: int) -> tuple[Cell, ...]:
     """A row of the table; ratios are medians of the rounds' ratios. The first round is not counted."""
-    pairs = [(timed(ours), timed(theirs)) for _ in range(rounds + 1)][1:]
+    pairs = [(time_work(ours), time_work(theirs)) for _ in range(rounds + 1)][1:]
     ratios = [own.wall_s / other.wall_s for own, other in pairs]
     ours_s, theirs_s = (statistics.median(pair[side].wall_s for pair in pairs) for side in (0, 1))
     cpu_ratio = statistics.median(own.cpu_s / other.cpu_s for own, other in pairs)
     return (what, ours_s, beside, theirs_s, statistics.median(ratios), spread(ratios), cpu_ratio, rounds)
 
 
-def timed(work: Work) -> Timing:
+def time_work(work: Work) -> Timing:
     """Do the work and return its cost."""
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     work()

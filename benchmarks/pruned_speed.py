@@ -140,9 +140,9 @@ def contenders(network: str, length: Length, device: torch.device, has_theirs: b
     yield contender(UNPRUNED, 0.0, whole, device)
     for fraction in REMOVED_MACS_FRACTIONS:
         for name, width_multiple in OURS.items():
-            yield contender(name, fraction, pruned(whole, fraction, width_multiple), device)
+            yield contender(name, fraction, prune(whole, fraction, width_multiple), device)
         if has_theirs:
-            yield contender(THEIRS, fraction, pruned_by_torch_pruning(whole, fraction), device)
+            yield contender(THEIRS, fraction, prune_by_torch_pruning(whole, fraction), device)
 
 
 def contender(name: str, asked_fraction: float, state: ModelState, device: torch.device) -> Contender:
@@ -156,7 +156,7 @@ def contender(name: str, asked_fraction: float, state: ModelState, device: torch
     )
 
 
-def pruned(whole: ModelState, fraction: float, width_multiple: int) -> ModelState:
+def prune(whole: ModelState, fraction: float, width_multiple: int) -> ModelState:
     """Pruned by us: the filters of the smallest L1 norm, the same share of each layer's."""
     found = surgery.groups(building.skeleton(whole.network, CLASSES), whole.input_shape, RULE)
     alone = ProcessGroup(rank=0, world_size=1, device=torch.device("cpu"))
@@ -169,7 +169,7 @@ def pruned(whole: ModelState, fraction: float, width_multiple: int) -> ModelStat
     return surgery.slim(whole, kept, found)
 
 
-def pruned_by_torch_pruning(whole: ModelState, fraction: float) -> ModelState:
+def prune_by_torch_pruning(whole: ModelState, fraction: float) -> ModelState:
     """Pruned by Torch-Pruning with its defaults and L1, with the share of filters that removes the asked MACs.
 
     Raises:
@@ -177,7 +177,7 @@ def pruned_by_torch_pruning(whole: ModelState, fraction: float) -> ModelState:
     """
     share = 1.0 - (1.0 - fraction) ** 0.5  # were both sides of each layer to lose it
     for _ in range(TRIES):
-        state = after_torch_pruning(whole, share)
+        state = torch_pruning_state(whole, share)
         removed = removed_macs_fraction(state)
         if abs(removed - fraction) <= TOLERANCE:
             return state
@@ -185,7 +185,7 @@ def pruned_by_torch_pruning(whole: ModelState, fraction: float) -> ModelState:
     raise ValueError(f"{whole.network}: Torch-Pruning removes {removed:.3f} of the MACs where {fraction:g} were asked")
 
 
-def after_torch_pruning(whole: ModelState, share: float) -> ModelState:
+def torch_pruning_state(whole: ModelState, share: float) -> ModelState:
     """The network that Torch-Pruning leaves after removing this share of filters, as our state.
 
     Raises:

@@ -32,7 +32,7 @@ from results.errors import ResultsError
 from results.store.compact import compact, only_one, superfluous_files
 from results.store.reader import Run, load
 from results.store.writer import Writer
-from sweeps.driver.merging import merging
+from sweeps.driver.merging import merge_meanwhile
 
 ROWS = 20  # of a part
 START_S = 300.0  # that processes may take to begin
@@ -168,7 +168,7 @@ def _compact(run: Path, what: str, compactions: Any, stop: Any, ready: Any) -> N
     ready.wait(START_S)
     while not stop.is_set():
         if what == LAUNCHES:
-            with merging(run, notes.append):
+            with merge_meanwhile(run, notes.append):
                 stop.wait(LAUNCH_S)
             compactions.value += 1
             continue

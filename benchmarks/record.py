@@ -64,7 +64,7 @@ def read_rows(out: Path, columns: Sequence[str]) -> list[tuple[Cell, ...]]:
 
 def circumstances(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """When, where and with what this process measures; of these packages the versions."""
-    arguments = [str(_shown(Path(sys.argv[0]))), *sys.argv[1:]]
+    arguments = [str(_relative_path(Path(sys.argv[0]))), *sys.argv[1:]]
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": shlex.join(["python", *arguments]),
@@ -93,7 +93,7 @@ def cpu_model() -> str:
 
 def markdown(measured: Measured, facts: dict[str, str]) -> list[str]:
     """The lines of the Markdown table."""
-    cells = [list(measured.columns), *([shown(cell) for cell in row] for row in measured.rows)]
+    cells = [list(measured.columns), *([cell_text(cell) for cell in row] for row in measured.rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(measured.columns))]
     lines = [_line(row, widths) for row in cells]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
@@ -102,7 +102,7 @@ def markdown(measured: Measured, facts: dict[str, str]) -> list[str]:
     return [f"# {measured.title}", "", *lines, "", *notes, "", *where]
 
 
-def shown(cell: Cell) -> str:
+def cell_text(cell: Cell) -> str:
     """A cell in four digits."""
     if cell is None:
         return "-"
@@ -133,7 +133,7 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
     return "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
 
 
-def _shown(script: Path) -> Path:
+def _relative_path(script: Path) -> Path:
     """A script's path relative to the repository."""
     script = script.resolve()
     return script.relative_to(ROOT) if script.is_relative_to(ROOT) else Path(script.name)

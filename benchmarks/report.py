@@ -27,7 +27,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.process import taken
+from benchmarks.process import run_measured
 from benchmarks.record import RESULTS, ROOT, Cell, Measured, spread, verdict, write
 from results.report.point_pages import PAGE_ROWS, PointPages
 from results.report.serve import ReportServer
@@ -95,21 +95,21 @@ def _rows(folder: Path, sizes: Sizes, demo: Path | None) -> Iterator[tuple[Cell,
         yield _row(f"new rows of {sizes.trials[0]} trials on the page", _new_rows(browser, few, sizes.times), "s",
                    NEW_ROWS_S)  # fmt: skip
         page = write_points(few / "report.html", sizes.points, folder / "points.html")
-        for what, found, goal in _in_a_browser(browser, page, sizes.times):
+        for what, found, goal in _browser_times(browser, page, sizes.times):
             yield _row(f"{what} of {sizes.points:,} points", found, "ms", goal)
     yield from _answers(folder / "rows", sizes)
 
 
 def _page(what: str, run: Path, times: int, mb: float | None, cpu_s: float | None) -> Iterator[tuple[Cell, ...]]:
     command, environment = [sys.executable, "-m", "results", "report", str(run)], os.environ | {"PYTHONPATH": str(ROOT)}
-    found = [taken(command, run, environment) for _ in range(times)]
+    found = [run_measured(command, run, environment) for _ in range(times)]
     yield _row(f"page of {what}", [(run / "report.html").stat().st_size / MB], "MB", mb)
     yield _row(f"writing it, {what}", [one.wall_s for one in found], "s")
     yield _row(f"writing it, {what}: processor time", [one.cpu_s for one in found], "s", cpu_s)
     yield _row(f"writing it, {what}: memory", [max(one.peak_gb for one in found)], "GB")
 
 
-def _until(browser: Browser, condition: str) -> None:
+def _wait_until(browser: Browser, condition: str) -> None:
     """Asks until an expression holds."""
     while not browser.poll(f"Boolean({condition})"):
         pass
@@ -125,30 +125,30 @@ def _new_rows(browser: Browser, run: Path, times: int) -> list[float]:
         drawn, lead = "document.querySelector('figure[data-drawn]')", "document.querySelector('.lead').textContent"
         shown = f"{drawn} && {lead}.startsWith('{{:,}} ')"
         browser.call("Page.navigate", url=server.link)
-        _until(browser, shown.format(count["n"]))
+        _wait_until(browser, shown.format(count["n"]))
         for number in range(times):
             Writer(run / "tables").write("planned", [rows[0] | {"trial_id": f"{number:016x}"}])
             began = time.perf_counter()
-            _until(browser, shown.format(count["n"] + number + 1))
+            _wait_until(browser, shown.format(count["n"] + number + 1))
             found.append(time.perf_counter() - began)
         server.shutdown()
     return found
 
 
-def _in_a_browser(browser: Browser, page: Path, times: int) -> Iterator[tuple[str, list[float], float]]:
+def _browser_times(browser: Browser, page: Path, times: int) -> Iterator[tuple[str, list[float], float]]:
     """Milliseconds of the page's main thread: its processor time, which other processes do not lengthen."""
     browser.open(page)
-    _until(browser, "document.querySelector('figure[data-drawn]')")
+    _wait_until(browser, "document.querySelector('figure[data-drawn]')")
     browser.call("Performance.enable", timeDomain="threadTicks")
 
     def busy_ms(script: str, then: str = "0") -> float:
-        def now() -> float:
+        def task_ms() -> float:
             metrics = {one["name"]: one["value"] for one in browser.call("Performance.getMetrics")["metrics"]}
             return 1000 * float(metrics["TaskDuration"])
 
-        before = now()
+        before = task_ms()
         browser.run(f"{script}; {then}")
-        return now() - before
+        return task_ms() - before
 
     panel = "document.querySelector('#pareto .concat_0_group > g > path.background').getBoundingClientRect()"
     x, y = browser.run(f"(box => [box.left + box.width / 2, box.top + box.height / 2])({panel})")
@@ -178,7 +178,7 @@ def _answers(run: Path, sizes: Sizes) -> Iterator[tuple[Cell, ...]]:
              "a page filtered by words": '{"texts": ["arm 3"], "numbers": [["test_score", ">", 50], ["seed", "=", 1]]}',
              "a page sorted by a text": '{"sort": "label"}'}  # fmt: skip
     for what, question in asked.items():
-        times = [_timed(lambda: pages.answer(question)) for _ in range(sizes.times)]  # noqa: B023
+        times = [_cpu_s(lambda: pages.answer(question)) for _ in range(sizes.times)]  # noqa: B023
         yield _row(f"{what} of {sizes.rows:,} rows", times, "s", ANSWER_S)
     pages.close()
 
@@ -211,7 +211,7 @@ def _filler(kind: pa.DataType) -> object:
     return "x" if pa.types.is_string(kind) else 1 if pa.types.is_integer(kind) or pa.types.is_floating(kind) else None
 
 
-def _timed(work: Callable[[], object]) -> float:
+def _cpu_s(work: Callable[[], object]) -> float:
     """Seconds of processor time, of all threads."""
     began = time.process_time()
     work()

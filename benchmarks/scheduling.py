@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for contender in contenders(given.trials):
         rows.append(waiting_row(contender, contender.quick_trials if given.quick else contender.trials, given.slots))
         print(", ".join(str(cell) for cell in rows[-1]), file=sys.stderr, flush=True)
-    rows = judged(rows)
+    rows = judge(rows)
     warm = moments_of("WarmRank", QUICK_WARM_TRIALS if given.quick else WARM_TRIALS)
     deaths = moments_of("DyingRank", QUICK_DEATHS if given.quick else DEATHS)
     rows += [*warm_rows(warm), *death_rows(deaths)]
@@ -126,7 +126,7 @@ def waiting_row(contender: Contender, trials: int, slots: int) -> tuple[Cell, ..
     return _row(WAITING, contender.name, slots, 1, run.gaps_s(slots), **overheads)
 
 
-def judged(rows: Sequence[tuple[Cell, ...]]) -> list[tuple[Cell, ...]]:
+def judge(rows: Sequence[tuple[Cell, ...]]) -> list[tuple[Cell, ...]]:
     """The same rows, ours with the verdict on its overhead beside that of stock Tune with as many trials."""
     found = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
     ours, tune = (next(row for row in found if row["scheduler"] == name) for name in (OURS, TUNE))
@@ -168,21 +168,21 @@ def run_warm(target: str, trials: int, folder: Path, site: str = "local") -> lis
 
 def warm_rows(moments: Sequence[Moment]) -> Iterator[tuple[Cell, ...]]:
     """The rows of the time between two trials on the same ranks."""
-    yield _row(BEGIN, OURS, 1, RANKS, after(moments, "end", "begin"))
-    found = after(moments, "end", "first_step")
+    yield _row(BEGIN, OURS, 1, RANKS, delays(moments, "end", "begin"))
+    found = delays(moments, "end", "first_step")
     is_met = statistics.median(found) <= GOAL_BETWEEN_S
     yield _row(FIRST_STEP, OURS, 1, RANKS, found, goal=f"median <= {GOAL_BETWEEN_S} s", verdict=verdict(is_met))
 
 
 def death_rows(moments: Sequence[Moment]) -> Iterator[tuple[Cell, ...]]:
     """The rows of the time between the death of a rank and the trial's next attempt."""
-    yield _row(REPLACED, OURS, 1, RANKS, after(moments, "death", "begin"))
-    found = after(moments, "death", "first_step")
+    yield _row(REPLACED, OURS, 1, RANKS, delays(moments, "death", "begin"))
+    found = delays(moments, "death", "first_step")
     is_met = max(found) <= GOAL_REPLACED_S
     yield _row(STEPS_AGAIN, OURS, 1, RANKS, found, goal=f"most <= {GOAL_REPLACED_S:g} s", verdict=verdict(is_met))
 
 
-def after(moments: Sequence[Moment], what: str, then: str) -> list[float]:
+def delays(moments: Sequence[Moment], what: str, then: str) -> list[float]:
     """Seconds from each moment at which the one happened to the first later one at which the other did."""
     found, since_s = [], None
     for moment_s, happened, _ in moments:

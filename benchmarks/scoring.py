@@ -100,7 +100,7 @@ def measure(network: str, rounds: int, photographs: int) -> Rounds:
     tensors = building.build(network, CLASSES, seed=0).state_dict()
     state = ModelState(network=network, classes=CLASSES, input_shape=shape, tensors=tensors)
     place = GivenSamples(ranks=join("cpu"), checkpoint_folder=None, checkpoint_every_s=30.0, samples=samples)
-    found = [{name: _timed(stage, state, place) for name, stage in _stages(network)} for _ in range(rounds + 1)]
+    found = [{name: _time_stage(stage, state, place) for name, stage in _stages(network)} for _ in range(rounds + 1)]
     return found[1:]
 
 
@@ -126,7 +126,7 @@ def _stages(network: str) -> Iterator[tuple[str, Stage]]:
     yield ALPHA, recipe.train_factors(model, 1, epochs=usual.alpha_epochs, learning_rate=usual.alpha_learning_rate)
 
 
-def _timed(stage: Stage, state: ModelState, place: StageContext) -> Timing:
+def _time_stage(stage: Stage, state: ModelState, place: StageContext) -> Timing:
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     compute(stage, state, place)
     return Timing(cpu_s=time.process_time() - cpu_s, wall_s=time.perf_counter() - wall_s)

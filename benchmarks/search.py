@@ -87,7 +87,7 @@ class Replay:
         """The settings that the search confirms, the best first."""
         return sorted(dict.fromkeys(key for _, key in self.ends), key=lambda key: -self.table.end(key))[:TOP]
 
-    def chosen(self) -> str:
+    def choose(self) -> str:
         """The setting that confirmation chooses of those that the table has confirmed; of none, its worst."""
         best = [key for key in self.top() if key in self.table.confirmed]
         return max(best, key=self.table.validation) if best else min(self.table.confirmed, key=self.table.validation)
@@ -102,7 +102,7 @@ class Replay:
         return SEEDS * sum(self.table.seconds[stage] for stage in stages)
 
 
-def replayed(spec: Spec, table: Table) -> Replay:
+def replay(spec: Spec, table: Table) -> Replay:
     """Let the product's own decisions run on a table: SLOTS slots, a stage is computed by the first that needs it."""
     assert spec.search is not None
     epochs = {rung.number: rung.epochs for rung in ladder(spec.search)} | {None: None}
@@ -153,8 +153,8 @@ def summary(contender: Contender, replays: Sequence[Replay], table: Table) -> tu
         return [100 * (best - (one.best(most_s) or usual)) for one in replays]
 
     ends = regret(math.inf)
-    difference, lower, within = against(grid_winner(table), replays, table)
-    of_all, of_all_lower, _ = against(best_confirmed(table), replays, table)
+    difference, lower, within = compare_with(grid_winner(table), replays, table)
+    of_all, of_all_lower, _ = compare_with(best_confirmed(table), replays, table)
     return (
         contender.sampler, contender.stops, contender.settings,
         statistics.fmean(one.shared_s for one in replays) / grid_s,
@@ -168,14 +168,14 @@ def summary(contender: Contender, replays: Sequence[Replay], table: Table) -> tu
     )  # fmt: skip
 
 
-def against(winner: str, replays: Sequence[Replay], table: Table) -> tuple[float, float, float]:
+def compare_with(winner: str, replays: Sequence[Replay], table: Table) -> tuple[float, float, float]:
     """Compare the confirmed settings with another one, paired by seed, in points of test accuracy.
 
     Returns:
         the difference over all repetitions, its one-sided 95% bound over seeds, and the share of the repetitions whose
         own bound is above minus half a point.
     """
-    of_each = [differences(table, one.chosen(), winner) for one in replays]
+    of_each = [differences(table, one.choose(), winner) for one in replays]
     pooled = [statistics.fmean(of_seed) for of_seed in zip(*of_each, strict=True)]
     within = sum(lower_bound(own) >= -GOAL_POINTS for own in of_each) / len(replays)
     return statistics.fmean(pooled), lower_bound(pooled), within
@@ -185,7 +185,7 @@ def grid_winner(table: Table) -> str:
     """What confirmation chooses among the best settings of the whole grid."""
     whole = Replay(table=table, ends=[(0.0, key) for key in table.settings])
     assert whole.is_confirmed()
-    return whole.chosen()
+    return whole.choose()
 
 
 def best_confirmed(table: Table) -> str:
@@ -220,12 +220,12 @@ def statements(rows: Sequence[dict[str, Cell]], table: Table, repeats: int) -> I
     for epochs, found in correlations(table).items():
         yield f"Rank correlation of scores after {epochs} epoch{'s'[: epochs > 1]} with those at the end: {found:.2f}."
     yield goal_text(rows)
-    yield from lost(rows)
-    least = min(rows, key=saved)
+    yield from halving_notes(rows)
+    least = min(rows, key=sharing_gain)
     yield (
         f"Without sharing the grid takes {unshared / table.grid_s():.2f} times as long. A search shares less: its "
-        f"share of the grid's stage-seconds is up to {1 / saved(least):.2f} times as large with sharing as without "
-        f"({name(least)})."
+        f"share of the grid's stage-seconds is up to {1 / sharing_gain(least):.2f} times as large with sharing as "
+        f"without ({name(least)})."
     )
     yield (
         f"{repeats} repetitions with other seeds of the sampler (in the grid's order: one); {SLOTS} slots, batches of "
@@ -268,7 +268,7 @@ def goal_text(rows: Sequence[dict[str, Cell]]) -> str:
     )
 
 
-def lost(rows: Sequence[dict[str, Cell]]) -> Iterator[str]:
+def halving_notes(rows: Sequence[dict[str, Cell]]) -> Iterator[str]:
     """Where halving has more regret than the same sampler without it, and where it has less."""
     for column in (*(f"regret_at_1_{round(1 / budget)}" for budget in BUDGETS), "regret"):
         plain = {row["sampler"]: _number(row[column]) for row in rows if row["stops"] == "none"}
@@ -294,7 +294,7 @@ def name(row: dict[str, Cell]) -> str:
     return f"{row['sampler']}, {'no halving' if row['stops'] == 'none' else row['stops']}, {row['settings']} settings"
 
 
-def saved(row: dict[str, Cell]) -> float:
+def sharing_gain(row: dict[str, Cell]) -> float:
     """How much larger the share of the grid is with sharing."""
     return _number(row["share_unshared"]) / _number(row["share_of_grid"])
 
@@ -320,7 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         replays = []
         for seed in seeds:
             own = spec.model_copy(update={"search": search.model_copy(update={"seed": seed}), "confirm": None})
-            replays.append(replayed(own, table))
+            replays.append(replay(own, table))
         rows.append(summary(contender, replays * (2 if len(replays) == 1 else 1), table))
         print(*rows[-1], flush=True)
     notes = tuple(statements([dict(zip(COLUMNS, row, strict=True)) for row in rows], table, repeats))

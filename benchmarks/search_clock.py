@@ -64,7 +64,7 @@ class Clocked:
     score: float  # its validation score
 
 
-def searching(settings: int, seed: int) -> Spec:
+def search_spec(settings: int, seed: int) -> Spec:
     """The space of the grid, searched."""
     halving = HalvingSettings(eta=ETA, epochs=RUNGS, asynchronous=True)
     search = SearchSettings(sampler="tpe", trials=settings, batch=SLOTS, seed=seed, halving=halving)
@@ -150,7 +150,7 @@ def chosen(space: Space, config: Mapping[str, Any]) -> SearchCandidate:
     return SearchCandidate(variant=config[VARIANT], values={axis.key: axis.values[config[axis.key]] for axis in axes})
 
 
-def clocked(search: Callable[..., Clocked], *arguments: Any) -> Clocked:
+def clock_search(search: Callable[..., Clocked], *arguments: Any) -> Clocked:
     """Run a search in a process of its own."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(search, *arguments).result()
@@ -212,7 +212,7 @@ def _first(spec: Spec) -> Any:
     return expand_one(spec, 0, {**space.at(0).values, "seed": space.seeds[0]})
 
 
-def confirmed(spec: Spec, best: SearchCandidate, cache: Path) -> list[float]:
+def confirm(spec: Spec, best: SearchCandidate, cache: Path) -> list[float]:
     """The test scores of a setting with ten seeds that no search has used."""
     with ProcessPoolExecutor(SLOTS, multiprocessing.get_context("spawn")) as pool:
         return [*pool.map(partial(test_score, spec, best, cache), CONFIRMING)]
@@ -246,14 +246,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show_to_ranks()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        source = source_cache(searching(1, 0), folder / "source")
+        source = source_cache(search_spec(1, 0), folder / "source")
         for seed in range(options.searches):
-            spec = searching(options.settings, seed)
+            spec = search_spec(options.settings, seed)
             for name, search in kinds.items():
                 own = folder / f"{search.__name__}_{seed}"
                 shutil.copytree(source, own / "cache")
-                one = clocked(search, spec, own / "cache", own)
-                found.append((name, seed, one, confirmed(spec, one.best, folder / "confirming")))
+                one = clock_search(search, spec, own / "cache", own)
+                found.append((name, seed, one, confirm(spec, one.best, folder / "confirming")))
                 print(*_row(*found[-1]), flush=True)
     columns = ("search", "seed", "ended", "stage_s", "wall_s", "validation", "test_confirmed", "setting")
     rows = tuple(_row(*one) for one in sorted(found, key=lambda one: (one[0], one[1])))

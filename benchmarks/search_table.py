@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.record import RESULTS
-from sweeps.planning.plan import PlannedTrial, up_to
+from sweeps.planning.plan import PlannedTrial, trial_to_rung
 from sweeps.run.run_folder import RunFolder
 from sweeps.search.halving import ladder
 from sweeps.search.proposals import trials_of
@@ -129,7 +129,7 @@ def _settings(run: RunFolder, tables: Any, stages: dict[str, tuple[str, float]])
         tuned = 0.0
         for rung in (*rungs, None):
             number = None if rung is None else rung.number
-            there: PlannedTrial = up_to(trial, rung)
+            there: PlannedTrial = trial_to_rung(trial, rung)
             new = [stage for stage in there.stages if stage.key not in done]
             for stage in new:
                 stages[stage.key] = stage.kind, stage.work - (tuned if _is_last_tuning(stage, there) else 0.0)

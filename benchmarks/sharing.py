@@ -185,18 +185,18 @@ def _table(
         ("operating points, distinct", costs[0].points, same.points, None, ""),
         ("stages computed, distinct", costs[0].stages, None, None, ""),
         ("stage-seconds measured", shared_s, seconds.needed_s, factor,
-         _at_least(factor, PAPER_LIKE_FACTOR) if is_paper_like else ""),
+         _lower_goal(factor, PAPER_LIKE_FACTOR) if is_paper_like else ""),
         ("stage-seconds with the points passed on the way", shared_s, seconds.needed_s + seconds.passed_s,
          (seconds.needed_s + seconds.passed_s) / shared_s, ""),
-        ("stage-seconds computed by results.arms.cost", shared_s, computed_s, computed, _near(computed, factor)),
-        ("work expected by --plan", None, None, expected, _near(expected, factor)),
-        ("time expected by --plan after one trial", None, None, probed, _near(probed, factor)),
+        ("stage-seconds computed by results.arms.cost", shared_s, computed_s, computed, _deviation(computed, factor)),
+        ("work expected by --plan", None, None, expected, _deviation(expected, factor)),
+        ("time expected by --plan after one trial", None, None, probed, _deviation(probed, factor)),
         ("wall time, s", wall_s, alone.wall_s, alone.wall_s / wall_s,
-         _at_least(alone.wall_s / wall_s, PAPER_LIKE_WALL) if is_paper_like else ""),
+         _lower_goal(alone.wall_s / wall_s, PAPER_LIKE_WALL) if is_paper_like else ""),
         ("stage-seconds spent / each distinct stage once", max(twice), None, None,
          f"<= {TWICE_GOAL}: {verdict(max(twice) <= TWICE_GOAL)}"),
         ("makespan / bound", max(over_bound), None, None,
-         f"{slots} slots" + (_at_most(max(over_bound), MAKESPAN_GOAL) if is_paper_like else "")),
+         f"{slots} slots" + (_upper_goal(max(over_bound), MAKESPAN_GOAL) if is_paper_like else "")),
         ("first and second sharing run, stage-seconds", costs[0].shared_s, costs[1].shared_s,
          costs[1].shared_s / costs[0].shared_s, "second / first: what the machine did meanwhile"),
         ("results equal", None, None, None, str(same)),
@@ -207,15 +207,15 @@ def _table(
     return Measured(title=title, columns=columns, rows=tuple(rows), notes=NOTES), same.is_equal and again.is_equal
 
 
-def _at_least(ratio: float, goal: float) -> str:
+def _lower_goal(ratio: float, goal: float) -> str:
     return f">= {goal:g}: {verdict(ratio >= goal)}"
 
 
-def _at_most(ratio: float, goal: float) -> str:
+def _upper_goal(ratio: float, goal: float) -> str:
     return f"; <= {goal:g}: {verdict(ratio <= goal)}"
 
 
-def _near(factor: float, measured: float) -> str:
+def _deviation(factor: float, measured: float) -> str:
     difference = (factor - measured) / measured
     return f"{difference:+.1%} of measured; within {GOAL_FRACTION:.0%}: {verdict(abs(difference) <= GOAL_FRACTION)}"
 

@@ -130,7 +130,7 @@ class _Simulation:
 
     # --- time ---
 
-    def _at(self, time_s: float, what: Callable[[], None]) -> None:
+    def _push(self, time_s: float, what: Callable[[], None]) -> None:
         if time_s < math.inf:
             self._pushed += 1
             heapq.heappush(self._events, (time_s, self._pushed, what))
@@ -143,7 +143,7 @@ class _Simulation:
         self._now_s = time_s
 
     def _look_again_at(self, time_s: float) -> None:
-        self._at(time_s + SLACK_S, self._look_again)
+        self._push(time_s + SLACK_S, self._look_again)
 
     def _drawn_s(self, mean_s: float) -> float:
         return mean_s if mean_s in (0.0, math.inf) else self._random.expovariate(1 / mean_s)
@@ -176,7 +176,7 @@ class _Simulation:
             return
         run.since_s, run.done_s = since_s, self._saved_s.get(run.step.key, 0.0)
         number = run.number
-        self._at(since_s + run.step.seconds - run.done_s, lambda: self._step_ended(run, number))
+        self._push(since_s + run.step.seconds - run.done_s, lambda: self._step_ended(run, number))
 
     def _step_ended(self, run: _Run, number: int) -> None:
         if not run.is_alive or run.number != number:
@@ -232,7 +232,7 @@ class _Simulation:
         """Schedule the next decision on the number of workers, as soon as allowed."""
         if not self._decides:
             self._decides = True
-            self._at(max(self._now_s, self._decided_s + self._cluster.decide_every_s), self._decide)
+            self._push(max(self._now_s, self._decided_s + self._cluster.decide_every_s), self._decide)
 
     def _decide(self) -> None:
         self._fill()  # events at this moment may have freed slots and trials
@@ -259,7 +259,7 @@ class _Simulation:
             self._limits = replace(limits, gpu_hours_left=limits.gpu_hours_left - limits.gpu_hours_per_worker)
         record = Worker(job=str(self._submitted), state="waiting")
         node = self._nodes[record.job] = _Node(record=record, free=limits.slots_per_worker)
-        self._at(self._now_s + self._drawn_s(self._cluster.mean_queue_wait_s), lambda: self._start(node))
+        self._push(self._now_s + self._drawn_s(self._cluster.mean_queue_wait_s), lambda: self._start(node))
 
     def _start(self, node: _Node) -> None:
         if not node.is_alive:
@@ -267,14 +267,14 @@ class _Simulation:
         now_s, limits = self._now_s, self._limits
         node.started_s, ends_s = now_s, now_s + limits.walltime_s
         node.change(state="starting", starting_since_s=now_s, ends_at_s=ends_s)
-        self._at(now_s + self._cluster.start_s, lambda: self._join(node))
+        self._push(now_s + self._cluster.start_s, lambda: self._join(node))
         self._look_again_at(now_s + limits.start_limit_s)
         self._look_again_at(ends_s - limits.drain_before_s - limits.successor_lead_s)
         self._look_again_at(ends_s - limits.drain_before_s)
-        self._at(ends_s, lambda: self._lose(node, ends_s))
+        self._push(ends_s, lambda: self._lose(node, ends_s))
         fails_s = now_s + self._drawn_s(self._cluster.mean_time_to_failure_s)
         if fails_s < ends_s:
-            self._at(fails_s, lambda: self._fail(node))
+            self._push(fails_s, lambda: self._fail(node))
 
     def _join(self, node: _Node) -> None:
         if node.is_alive and node.record.state == "starting":
@@ -293,7 +293,7 @@ class _Simulation:
         failed_s = self._now_s
         for run in node.runs.values():
             run.is_alive, run.stopped_s = False, min(failed_s, run.stopped_s)
-        self._at(failed_s + self._cluster.noticed_after_s, lambda: self._lose(node, failed_s))
+        self._push(failed_s + self._cluster.noticed_after_s, lambda: self._lose(node, failed_s))
 
     def _lose(self, node: _Node, at_s: float) -> None:
         """Put the trials that ran there until `at_s` back into the queue."""
@@ -319,7 +319,7 @@ class _Simulation:
             ended = bisect_right(run.step.ends_s, run.reached_s(self._now_s))
             if ended + 1 < len(run.step.ends_s):  # the end of the last stage is that of the step
                 number, stage_ends_s = run.number, run.since_s + run.step.ends_s[ended] - run.done_s
-                self._at(stage_ends_s, lambda run=run, number=number: self._stage_ended(run, number))  # type: ignore[misc]
+                self._push(stage_ends_s, lambda run=run, number=number: self._stage_ended(run, number))  # type: ignore[misc]
         if not node.runs:
             self._end(node, self._now_s)
 

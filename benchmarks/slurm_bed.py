@@ -41,7 +41,7 @@ def events(sweep: Sweep, kind: str) -> list[tuple[float, str]]:
     return [(float(str(row["at_s"])), str(row["job"])) for row in sweep.rows(query)]
 
 
-def computed(sweep: Sweep) -> Spans:
+def stage_spans(sweep: Sweep) -> Spans:
     """The begin and the end of the computation of each finished stage, by its key.
 
     For a stage that was cut off and resumed from its checkpoint, only the useful seconds count.

@@ -82,7 +82,7 @@ class Soak:
         Raises:
             RuntimeError: it does not end.
         """
-        with launched(self.sweep, 0) as launch:
+        with start_launch(self.sweep, 0) as launch:
             self._accompany(launch)
         return launch.returncode
 
@@ -95,7 +95,7 @@ class Soak:
             for process in [process for process, until_s in self.stopped.items() if now_s > until_s]:
                 del self.stopped[process]
                 _send(process, signal.SIGCONT)
-            there = by_kind(launch.pid)
+            there = processes_by_kind(launch.pid)
             if now_s > strike_s and self._strike(there, now_s):
                 strike_s = now_s + self.chance.uniform(*PAUSE_S)
             self._look(there, now_s - began_s)
@@ -149,7 +149,7 @@ class Soak:
         return count_parts(self.sweep.run, "trials")
 
 
-def by_kind(launcher: int) -> dict[str, list[psutil.Process]]:
+def processes_by_kind(launcher: int) -> dict[str, list[psutil.Process]]:
     """The processes of a launch by what they are."""
     found: dict[str, list[psutil.Process]] = {}
     for process in family(launcher):
@@ -163,7 +163,7 @@ def by_kind(launcher: int) -> dict[str, list[psutil.Process]]:
 
 
 @contextmanager
-def launched(sweep: SmallSweep, number: int) -> Iterator["subprocess.Popen[bytes]"]:
+def start_launch(sweep: SmallSweep, number: int) -> Iterator["subprocess.Popen[bytes]"]:
     """A launch, which has ended afterwards: it is interrupted if the caller leaves earlier."""
     with sweep.start(number, "local") as launch:
         try:
@@ -271,9 +271,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = soak.run()
         given_up = 2 * seeds - len(finished_trial_ids(sweep.run))
         if code == 1:
-            with launched(sweep, 1) as again:
+            with start_launch(sweep, 1) as again:
                 code = again.wait(GIVEN_UP_S)
-        broken = judged(sweep, code)
+        broken = broken_promises(sweep, code)
         measured = table(soak, 2 * seeds, given_up, broken)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_samples(soak.samples, options.out.with_name(f"{options.out.name}_samples.csv"))
@@ -282,7 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if broken else 0
 
 
-def judged(sweep: SmallSweep, code: int) -> list[str]:
+def broken_promises(sweep: SmallSweep, code: int) -> list[str]:
     """The promises that the launch broke, as messages."""
     until_s = time.monotonic() + END_LIMIT_S
     while processes_of(sweep.folder) and time.monotonic() < until_s:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks.process import taken
+from benchmarks.process import run_measured
 from benchmarks.record import RESULTS, ROOT, Cell, Measured, spread, verdict, write
 
 LAUNCH = (sys.executable, str(ROOT / "sweeps" / "launch.py"))
@@ -102,7 +102,7 @@ def command(words: Sequence[str], folder: Path) -> Seconds:
     Raises:
         CalledProcessError: it failed.
     """
-    found = taken(words, folder)
+    found = run_measured(words, folder)
     return Seconds(wall_s=found.wall_s, cpu_s=found.cpu_s)
 
 

@@ -69,7 +69,7 @@ CRITERIA.add("hangs", Criterion(compute=hangs, source="a benchmark"))
 COLUMNS = ("state", "noticed_s", "ended_s", "goals", "verdict")
 
 
-def on_slurm(state: str) -> tuple[float | None, float]:
+def stop_on_slurm(state: str) -> tuple[float | None, float]:
     """Seconds until a stop was noticed (None: never, because no driver runs) and until no job was left."""
     with slurm_bed(nodes=2) as (testbed, folder):
         spec = HANGS if "not answer" in state else TRAINS
@@ -115,7 +115,7 @@ def _block(testbed: Testbed, *, whole: bool) -> list[str]:
     return [one.stdout.strip() for one in done]
 
 
-def here(state: str) -> tuple[float | None, float]:
+def stop_here(state: str) -> tuple[float | None, float]:
     """The same on this machine, where a stop is a signal."""
     site = state.partition(":")[0]
     with tempfile.TemporaryDirectory(prefix="stopping-") as name:
@@ -154,15 +154,15 @@ def stages(cache: Path) -> int:
 
 
 STATES: dict[str, Callable[[str], tuple[float | None, float]]] = {
-    "serial: trials train": here,
-    "serial: a stage does not answer": here,
-    "local: trials train": here,
-    "local: a stage does not answer": here,
-    "SLURM: the controller waits": on_slurm,
-    "SLURM: the head starts": on_slurm,
-    "SLURM: no worker has come": on_slurm,
-    "SLURM: trials train": on_slurm,
-    "SLURM: a stage does not answer": on_slurm,
+    "serial: trials train": stop_here,
+    "serial: a stage does not answer": stop_here,
+    "local: trials train": stop_here,
+    "local: a stage does not answer": stop_here,
+    "SLURM: the controller waits": stop_on_slurm,
+    "SLURM: the head starts": stop_on_slurm,
+    "SLURM: no worker has come": stop_on_slurm,
+    "SLURM: trials train": stop_on_slurm,
+    "SLURM: a stage does not answer": stop_on_slurm,
 }
 NOTES = (
     "Once each. Seconds count from the call of `python -m sweeps stop`, whose own start is in them.",

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sizes = QUICK if given.quick else USUAL
     there = [store for store in STORES if importlib.util.find_spec(store.package)]
     rows: list[tuple[Cell, ...]] = []
-    for measure in (lambda: _writing(there, sizes), lambda: _asking(sizes)):
+    for measure in (lambda: _measure_writing(there, sizes), lambda: _measure_asking(sizes)):
         for row in measure():
             rows.append(row)
             print(", ".join(str(cell) for cell in row[:7]), file=sys.stderr, flush=True)
@@ -88,7 +88,7 @@ def _row(what: str, name: str, times_s: Sequence[float], **more: Cell) -> tuple[
     return tuple(cells[column] for column in COLUMNS)
 
 
-def _writing(stores: Sequence[Store], sizes: Sizes) -> Iterator[tuple[Cell, ...]]:
+def _measure_writing(stores: Sequence[Store], sizes: Sizes) -> Iterator[tuple[Cell, ...]]:
     """Durable rows per second, from all processes together."""
     ours: dict[int, float] = {}
     for store in stores:
@@ -155,7 +155,7 @@ def _write(
         raise
 
 
-def _asking(sizes: Sizes) -> Iterator[tuple[Cell, ...]]:
+def _measure_asking(sizes: Sizes) -> Iterator[tuple[Cell, ...]]:
     """How long a group-by takes, from the folder to the answer, in parts and compacted."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
@@ -164,14 +164,14 @@ def _asking(sizes: Sizes) -> Iterator[tuple[Cell, ...]]:
         for state, goal_s in (("in parts", PARTS_GOAL_S), ("compacted", COMPACTED_GOAL_S)):
             files = 1 if state == "compacted" else sizes.parts
             if state == "compacted":
-                yield _row("compact them", "ours", [_timed(lambda: compact(run))], rows=sizes.rows, files=files)
+                yield _row("compact them", "ours", [_wall_s(lambda: compact(run))], rows=sizes.rows, files=files)
                 for path in superfluous_files(run):  # as `transtailor clean` does
                     path.unlink()
-            times_s = [_timed(lambda: _ask(run)) for _ in range(sizes.rounds + 1)][1:]
+            times_s = [_wall_s(lambda: _ask(run)) for _ in range(sizes.rounds + 1)][1:]
             judged = {"goal": f"< {goal_s:g} s", "verdict": verdict(statistics.median(times_s) < goal_s)}
             yield _row(what, f"ours, {state}: load and ask", times_s, rows=sizes.rows, files=files, **judged)
             files_sql = f"read_parquet('{run}/*/predictions/*.parquet')"
-            times_s = [_timed(lambda: _ask_duckdb(files_sql)) for _ in range(sizes.rounds + 1)][1:]  # noqa: B023
+            times_s = [_wall_s(lambda: _ask_duckdb(files_sql)) for _ in range(sizes.rounds + 1)][1:]  # noqa: B023
             yield _row(what, f"DuckDB alone, {state}, every row counts", times_s, rows=sizes.rows, files=files)
 
 
@@ -205,7 +205,7 @@ def _ask_duckdb(files: str) -> None:
         connection.sql(GROUP_BY.replace("FROM predictions", f"FROM {files}")).to_arrow_table()
 
 
-def _timed(work: Callable[[], object]) -> float:
+def _wall_s(work: Callable[[], object]) -> float:
     start_s = time.perf_counter()
     work()
     return time.perf_counter() - start_s

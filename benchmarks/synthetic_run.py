@@ -131,7 +131,7 @@ def write_synthetic_run(
     """
     drawn = _trials(trials, seed)
     writer, counts = Writer(folder / "tables"), dict.fromkeys(TABLES, 0)
-    _write(writer, counts, {"events": _events(drawn), "printed": _printed()})
+    _write(writer, counts, {"events": _events(drawn), "printed": _printed_rows()})
     for first in range(0, len(drawn), trials_per_part):
         tables: dict[str, list[Row]] = {}
         for trial in drawn[first : first + trials_per_part]:
@@ -181,7 +181,7 @@ def _sha(*words: object) -> str:
 
 def _rows_of(trial: Trial, sweep: str, seed: int, test_images: int) -> dict[str, list[Row]]:
     """Table -> the rows of one trial."""
-    tables = {"planned": [_planned(trial, sweep)], "attempts": list(_attempts(trial))}
+    tables = {"planned": [_planned_row(trial, sweep)], "attempts": list(_attempts(trial))}
     if trial.status == "missing":
         return tables
     reached = trial.budgets if trial.status == "finished" else trial.budgets[: len(trial.budgets) // 2]
@@ -196,14 +196,14 @@ def _rows_of(trial: Trial, sweep: str, seed: int, test_images: int) -> dict[str,
         tables.setdefault("timings", []).append(_timing(budget, stage, numbers))
         layers = list(_layers(trial, point, budget, numbers))
         tables.setdefault("layers", []).extend(layers)
-        tables.setdefault("kept_filters", []).extend(_kept(trial, layers))
+        tables.setdefault("kept_filters", []).extend(_kept_rows(trial, layers))
         tables.setdefault("predictions", []).extend(_predictions(trial, point, skill, numbers, test_images))
     if trial.status != "running":
-        tables["trials"] = [_ended(trial)]
+        tables["trials"] = [_end_row(trial)]
     return tables
 
 
-def _planned(trial: Trial, sweep: str) -> Row:
+def _planned_row(trial: Trial, sweep: str) -> Row:
     keys = [stage["stage_key"] for stage, _ in _chain(trial, len(trial.budgets))]
     return _arm(trial) | {
         "sweep": sweep, "ranks": 1, "points_planned": len(trial.budgets), "stage_keys": keys,
@@ -312,7 +312,7 @@ def _layers(trial: Trial, point: int, budget: float, numbers: np.random.Generato
         }  # fmt: skip
 
 
-def _kept(trial: Trial, layers: Sequence[Row]) -> Iterator[Row]:
+def _kept_rows(trial: Trial, layers: Sequence[Row]) -> Iterator[Row]:
     """What is left of each layer that lost filters: those of the highest scores, which seeds share in part."""
     for layer in layers:
         drawn = (np.random.default_rng([*of.encode(), layer["order"]]) for of in (trial.arm.label, trial.trial_id))
@@ -332,7 +332,7 @@ def _predictions(trial: Trial, point: int, skill: float, numbers: np.random.Gene
         }  # fmt: skip
 
 
-def _ended(trial: Trial) -> Row:
+def _end_row(trial: Trial) -> Row:
     return {
         "trial_id": trial.trial_id, "status": trial.status, "attempts": 2 if _was_lost(trial) else 1,
         "started_at": trial.started_at, "ended_at": trial.started_at + timedelta(seconds=trial.seconds),
@@ -362,7 +362,7 @@ def _events(trials: Sequence[Trial]) -> list[Row]:
     return rows
 
 
-def _printed() -> list[Row]:
+def _printed_rows() -> list[Row]:
     return [
         {"paper": PAPER, "place": "Table 1", "label": "transtailor", "method": "transtailor", "network": "vgg16",
          "dataset": dataset, "asked_removed_macs_fraction": budget, "metric": "accuracy",

@@ -31,7 +31,7 @@ class Totals:
         while key in self.stages and key not in self._known and key not in seen:
             parents = set(self.stages[key].parents)
             if len(parents) > 1:
-                total = self._collected(key)
+                total = self._collect(key)
                 break
             chain.append(key)
             seen.add(key)
@@ -45,7 +45,7 @@ class Totals:
             self._known[link] = total
         return total
 
-    def _collected(self, key: str) -> float:
+    def _collect(self, key: str) -> float:
         if key not in self._known:
             ancestors = {key}
             waiting = [key]

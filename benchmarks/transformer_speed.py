@@ -78,10 +78,10 @@ def contenders(length: Length, has_theirs: bool) -> Iterator[Contender]:
         "ours, by_kind",
         whole,
         found,
-        budget_solver.by_kind(budget_solver.Budget(whole, found, FRACTION, least, 8), ranking),
+        budget_solver.lowest_by_kind(budget_solver.Budget(whole, found, FRACTION, least, 8), ranking),
     )
     if has_theirs:
-        theirs = by_torch_pruning(whole)
+        theirs = torch_pruning_contender(whole)
         yield theirs
         kept = {}
         for group in found:
@@ -107,7 +107,7 @@ def ours(name: str, whole: ModelState, found: tuple[surgery.Group, ...], kept: K
     )
 
 
-def by_torch_pruning(whole: ModelState) -> Contender:
+def torch_pruning_contender(whole: ModelState) -> Contender:
     """Its isomorphic pruning by L1, with the share that removes the asked MACs.
 
     Raises:
@@ -115,7 +115,7 @@ def by_torch_pruning(whole: ModelState) -> Contender:
     """
     share = 1.0 - (1.0 - FRACTION) ** 0.5
     for _ in range(TRIES):
-        model = after_torch_pruning(whole, share)
+        model = prune_by_torch_pruning(whole, share)
         removed = 1.0 - macs_of_module(model, whole.input_shape) / macs_of_module(whole.build(), whole.input_shape)
         if abs(removed - FRACTION) <= TOLERANCE:
             return Contender(name="Torch-Pruning", asked_fraction=FRACTION, removed_fraction=removed, model=model)
@@ -123,7 +123,7 @@ def by_torch_pruning(whole: ModelState) -> Contender:
     raise ValueError(f"Torch-Pruning removes {removed:.3f} of the MACs where {FRACTION:g} were asked")
 
 
-def after_torch_pruning(whole: ModelState, share: float) -> nn.Module:
+def prune_by_torch_pruning(whole: ModelState, share: float) -> nn.Module:
     """The network that it leaves after removing this share of the channels of each kind."""
     import torch_pruning
 

@@ -18,7 +18,7 @@ import random
 import time
 
 from benchmarks.record import RESULTS, Cell, Measured, verdict, write
-from benchmarks.slurm_bed import Spans, computed, events, slurm_bed
+from benchmarks.slurm_bed import Spans, events, slurm_bed, stage_spans
 from hpc.slurm.jobs import queue
 from tests.slurm.disturbances import Disturber
 from tests.slurm.sweep import Sweep, make_sweep, until
@@ -93,7 +93,7 @@ def measure(minutes: float, lose_every_s: float, seed: int) -> Measured:
 
 def _table(sweep: Sweep, held: Held, began_s: float, ended_s: float, lost: int) -> Measured:
     in_stages, by_jobs, joined = (
-        overlap(spans, began_s, ended_s) for spans in (computed(sweep), held.spans, usable(sweep, ended_s))
+        overlap(spans, began_s, ended_s) for spans in (stage_spans(sweep), held.spans, usable(sweep, ended_s))
     )
     of_jobs = in_stages / by_jobs
     return Measured(

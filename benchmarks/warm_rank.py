@@ -23,7 +23,7 @@ class WarmRank(TrialRank):
         self.rank, self.ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         self.run, self.trial_id = Path(), ""
         self._steps = 0
-        register_optimizer_step_pre_hook(self._before_step)
+        register_optimizer_step_pre_hook(self._count_step)
 
     def begin(self, task_json: str) -> None:
         """Take up a trial."""
@@ -39,14 +39,14 @@ class WarmRank(TrialRank):
             self._add_moment("end")
         return answer
 
-    def before_step(self, step: int) -> None:
+    def on_step(self, step: int) -> None:
         """Called before each step of the optimiser; the first of a trial is 1."""
         if step == 1:
             self._add_moment("first_step")
 
-    def _before_step(self, *_: object) -> None:
+    def _count_step(self, *_: object) -> None:
         self._steps += 1
-        self.before_step(self._steps)
+        self.on_step(self._steps)
 
     def _add_moment(self, what: str) -> None:
         if self.rank == 0:
@@ -56,9 +56,9 @@ class WarmRank(TrialRank):
 class DyingRank(WarmRank):
     """The last rank of each trial is killed at the trial's second step; the second attempt is let alone."""
 
-    def before_step(self, step: int) -> None:
+    def on_step(self, step: int) -> None:
         """Called before each step of the optimiser; before the second one rank 0 has noted the first."""
-        super().before_step(step)
+        super().on_step(step)
         if step == 2 and self.rank == self.ranks - 1 and not self._has_died():
             add_moment(self.run, "death", self.trial_id)
             os.kill(os.getpid(), signal.SIGKILL)

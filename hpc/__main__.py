@@ -94,14 +94,14 @@ def _sites() -> int:
     files = site_files()
     faults = 0
     for site_file in files.values():
-        lines, sound = _described(site_file)
+        lines, sound = _description(site_file)
         faults += not sound
         say("\n".join(lines))
     say(f"your own sites: {users_folder()} ({command('init')} writes one)")
     return MISTAKE if faults else SUCCESS
 
 
-def _described(site_file: SiteFile) -> tuple[list[str], bool]:
+def _description(site_file: SiteFile) -> tuple[list[str], bool]:
     """Lines about one site, and whether its file is valid."""
     lines = [f"{site_file.name}  {site_file.path}"]
     if site_file.hides:

@@ -86,10 +86,10 @@ class Sweep:
         Raises:
             UserError: a trial is impossible, or does not fit on the site; the text says what to change.
         """
-        plan = self._planned(site, Path(runs))
+        plan = self._make_plan(site, Path(runs))
         return SweepPlan(plan, tuple(preview(plan, site, runs=Path(runs), cache=Path(cache), command=None)))
 
-    def _planned(self, site: str, runs: Path, *, extend: bool = False) -> Plan:
+    def _make_plan(self, site: str, runs: Path, *, extend: bool = False) -> Plan:
         """The trials, of a search those that it has chosen so far. Raises as `plan`."""
         check_site(site)
         check_resources(self.spec, site)
@@ -123,7 +123,7 @@ class Sweep:
             UserError: what the command would refuse, with its text; nothing runs.
         """
         options = list(options)
-        planned = self._planned(site, Path(runs), extend="--extend" in options)
+        planned = self._make_plan(site, Path(runs), extend="--extend" in options)
         refuse_missing_weights(planned)  # what it refuses is raised here, before a process
         folder, spec = Path(runs), Path(runs) / f"{self.spec.name}.toml"
         make_folder(folder)

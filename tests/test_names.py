@@ -1,4 +1,4 @@
-"""One word for one thing: class names occur once, the glossary names classes that exist; calls can be read."""
+"""One word for one thing: class names occur once, the glossary names classes that exist; functions say what they do."""
 
 import ast
 import importlib
@@ -12,6 +12,21 @@ import pytest
 from tests.import_graph import PRODUCT, ROOT, modules
 
 GLOSSARY = ROOT / "docs" / "glossary.md"
+# No function is called so, and no name begins so. `from`, `to`, `with`, `without` and `on` may begin a name.
+PREPOSITION = (
+    "after|against|apart|as|at|before|behind|below|between|by|for|here|in|inside|near|not|nothing|now|of|over|per|since|"
+    "than|that|then|through|under|until|up|where|within"
+)
+PARTICIPLE = (
+    "became|begun|bent|bound|bought|brought|built|caught|chosen|dealt|done|drawn|fed|felt|forgotten|found|frozen|given|"
+    "gone|grown|held|hidden|kept|known|laid|left|lent|lost|made|meant|met|paid|proven|ran|said|seen|sent|shown|slept|sold|"
+    "spent|stood|struck|stuck|swept|taken|taught|thought|told|understood|woken|won|written|"
+    r"(?!(need|seed|speed|encoding|listing|meaning|pairing|ping|slimming|teaching|timing|training|tuning)(_|$))"
+    r"[a-z0-9]+(ed|ing)"
+)
+NO_NAME = re.compile(
+    rf"_*(({PREPOSITION})(_.*)?|(({PREPOSITION}|{PARTICIPLE}|from|to|with|without|on|out)(_(?!_)|$))+_*)"
+)
 MOST_ARGUMENTS = 7  # of a function, without self; records (dataclasses, pydantic) have as many fields as they need
 ROW = re.compile(r"\| (?P<word>[^|]+) \| (?P<meaning>[^|]+) \| (?:`(?P<place>[\w.]+)`)? ?\|")
 
@@ -57,6 +72,34 @@ def test_what_the_glossary_names_is_there(row: re.Match[str]) -> None:
     module, _, name = row["place"].rpartition(".")
     found = getattr(importlib.import_module(module), name)
     assert found.__module__ == module
+
+
+def functions_without_a_name(path: Path) -> Iterator[str]:
+    """Functions of a file whose name is a participle or a preposition; properties are read like fields, and may be."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            is_property = any(ast.unparse(one).endswith("property") for one in node.decorator_list)
+            if not is_property and NO_NAME.fullmatch(node.name):
+                yield node.name
+
+
+@pytest.mark.parametrize("room", [*PRODUCT, "benchmarks"])
+def test_functions_are_called_by_verbs_or_nouns(room: str) -> None:
+    later = ("results/plot/", "results/report/", "sweeps/search/", "sweeps/spec/")  # being worked on
+    found = {path: [*functions_without_a_name(path)] for path in sorted((ROOT / room).rglob("*.py"))}
+    found = {path: names for path, names in found.items() if not any(one in path.as_posix() for one in later)}
+    assert {path.relative_to(ROOT).as_posix(): names for path, names in found.items() if names} == {}
+
+
+def test_a_function_without_a_name_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "planted.py"
+    wrong = ("told", "_made", "measured", "left_by", "of_layers", "__asking", "until")
+    right = ("tell", "told_story", "layers_of", "from_json", "with_seed", "distinct_stages", "tuning", "__init__")
+    nested = (
+        "def outer():\n    async def within(): ...\n\n    class C:\n        @property\n        def ended(self): ...\n"
+    )
+    path.write_text("".join(f"def {name}(): ...\n" for name in wrong + right) + nested)
+    assert [*functions_without_a_name(path)] == [*wrong, "within"]
 
 
 def functions_with_many_arguments(path: Path) -> Iterator[str]:

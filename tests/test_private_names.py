@@ -103,7 +103,7 @@ def test_own_private_names_are_not_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("names", HOLDERS.values(), ids=HOLDERS)
 def test_the_installed_versions_have_all_of_them(names: PrivateNames) -> None:
-    assert names.missing() == []
+    assert names.find_missing() == []
     names.check()
 
 
@@ -124,7 +124,7 @@ def test_each_kind_of_name_can_be_missing() -> None:
         "torch.ops.aten._to_copy",
     ]
     names = dict.fromkeys([*absent, *present[1:]], "nothing")
-    found = PrivateNames(library="torch", tried="1", names=names).missing()
+    found = PrivateNames(library="torch", tried="1", names=names).find_missing()
     assert found == absent
 
 

@@ -20,7 +20,7 @@ from sweeps.driver import tune_site
 from sweeps.run import run_lock
 from sweeps.spec.resources import Resources
 from tests.import_graph import ROOT, modules
-from transtailor.waiting import Unlimited, WaitedTooLong, in_thread, reap, wait_for
+from transtailor.waiting import Unlimited, WaitedTooLong, reap, start_in_thread, wait_for
 
 # Calls that wait, and where their limit is: behind how many arguments, or under which name (None: only there).
 LIMIT_AT = {
@@ -266,8 +266,8 @@ def test_a_child_that_does_not_end_is_killed() -> None:
 
 
 def test_a_call_that_hangs_does_not_hold_up_the_end_of_the_process() -> None:
-    program = "import time; from transtailor.waiting import in_thread; in_thread(lambda: time.sleep(600))"
+    program = "import time; from transtailor.waiting import start_in_thread; start_in_thread(lambda: time.sleep(600))"
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=300).returncode == 0
-    assert in_thread(lambda: 7).result(60.0) == 7
+    assert start_in_thread(lambda: 7).result(60.0) == 7
     with pytest.raises(KeyError):
-        in_thread(lambda: {}["x"]).result(60.0)
+        start_in_thread(lambda: {}["x"]).result(60.0)

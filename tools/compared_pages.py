@@ -20,7 +20,7 @@ import duckdb
 from results.analysis.versus_arm import versus_arm_page
 from results.store.reader import Run
 from results.store.schema import TABLES
-from results.store.views import literal, quoted, select
+from results.store.views import literal, quote, select
 from results.text.formats import markdown_lines
 from transtailor.files import write_file
 from transtailor.sources import ROOT
@@ -111,7 +111,7 @@ def kept_run(points: str) -> Iterator[Run]:
     with closing(duckdb.connect(":memory:")) as connection:
         for name, table in TABLES.items():
             if name not in GIVEN:
-                connection.execute(f"CREATE VIEW {quoted(name)} AS {select(table, {}, several=False)}")
+                connection.execute(f"CREATE VIEW {quote(name)} AS {select(table, {}, several=False)}")
         connection.execute(POINTS.format(file=literal(str(file))))
         yield Run({points: file}, connection, {})
 

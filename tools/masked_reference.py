@@ -14,7 +14,7 @@ from tailor.pruning.surgery import Kept
 NORMS = nn.LayerNorm | nn.RMSNorm | nn.GroupNorm
 
 
-def masked(model: nn.Module, kept: Kept, found: tuple[Group, ...], *, is_norm_masked: bool = True) -> None:
+def mask_model(model: nn.Module, kept: Kept, found: tuple[Group, ...], *, is_norm_masked: bool = True) -> None:
     """Make a model the reference for `slim`, in place.
 
     Args:
@@ -72,5 +72,5 @@ class _OverKept:
 def masked_model(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> nn.Module:
     """A new module with the function of `slim(state, kept, found)`, as wide as the state."""
     model = state.build()
-    masked(model, kept, found)
+    mask_model(model, kept, found)
     return model

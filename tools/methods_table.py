@@ -55,10 +55,10 @@ def arms() -> dict[str, dict[str, Any]]:
     statistic = "mean_absolute_activation"  # for activations that can be negative
     found[f"target_aware_adaptation, {statistic}"] = {"name": "target_aware_adaptation", "statistic": statistic}
     found |= {f"prune, {criterion}": {"name": "prune", "criterion": criterion} for criterion in CRITERIA}
-    return {arm: table | shortened(table["name"]) for arm, table in found.items()}
+    return {arm: table | shorten(table["name"]) for arm, table in found.items()}
 
 
-def shortened(method: str) -> dict[str, Any]:
+def shorten(method: str) -> dict[str, Any]:
     """The settings with which a method trains as briefly as possible."""
     return {key: value for key, value in SHORT.items() if key in METHODS[method].model_fields}
 

@@ -42,7 +42,7 @@ for line in sys.stdin:
 
 def save_example(state: ModelState, folder: Path, batch: int = 2) -> None:
     """Save a network, and in the same folder random images and its outputs for them, with the saved weights."""
-    state = state.folded()
+    state = state.fold_factors()
     save_model(state, folder)
     images = images_for(state, batch, seed=0)
     with torch.no_grad():
@@ -56,7 +56,7 @@ def try_rebuild(folder: Path) -> str:
     Returns:
         "yes", or the error in one line.
     """
-    process = _rebuilding(REBUILD)
+    process = _rebuilder(REBUILD)
     assert process.stdin is not None and process.stdout is not None
     process.stdin.write(f"{folder}\n")
     process.stdin.flush()
@@ -65,7 +65,7 @@ def try_rebuild(folder: Path) -> str:
 
 
 @cache
-def _rebuilding(script: str) -> "subprocess.Popen[str]":
+def _rebuilder(script: str) -> "subprocess.Popen[str]":
     """A process that rebuilds one folder after the other; it ends with this one."""
     typed = [sys.executable, "-c", script, str(torch.get_num_threads())]
     return subprocess.Popen(typed, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

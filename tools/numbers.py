@@ -56,17 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def renew(text: str) -> str:
     """The text with each number computed again."""
-    return NUMBER.sub(lambda found: f"{found[1]}{computed(found['call'])}{found[4]}", text)
+    return NUMBER.sub(lambda found: f"{found[1]}{compute(found['call'])}{found[4]}", text)
 
 
 def differences(text: str) -> Iterator[tuple[str, str, str]]:
     """Call, written and computed number of each that differs."""
     for found in NUMBER.finditer(text):
-        if (right := computed(found["call"])) != found["value"]:
+        if (right := compute(found["call"])) != found["value"]:
             yield " ".join(found["call"].split()), found["value"], right
 
 
-def computed(call: str) -> str:
+def compute(call: str) -> str:
     """The number that a call gives, as text.
 
     Raises:
@@ -90,7 +90,7 @@ def difference(
     **where: Any,
 ) -> str:
     """The mean paired difference of two arms in percentage points; without `sign` only its size."""
-    found = _paired(points, arm, against, against_at, where).difference.mean
+    found = _pair(points, arm, against, against_at, where).difference.mean
     return _text(100 * (found or 0.0), digits, "+" if sign else "abs")
 
 
@@ -98,14 +98,14 @@ def interval(
     points: str, arm: str, against: str, *, digits: int = 2, against_at: float | None = None, **where: Any
 ) -> str:
     """The 95% interval of the same."""
-    found = _paired(points, arm, against, against_at, where).difference
+    found = _pair(points, arm, against, against_at, where).difference
     assert found.low is not None and found.high is not None, "one pair has no interval"
     return f"[{_text(100 * found.low, digits, '+')}, {_text(100 * found.high, digits, '+')}]"
 
 
 def p(points: str, arm: str, against: str, *, against_at: float | None = None, **where: Any) -> str:
     """The p of the exact sign-flip test of the same."""
-    return f"{_paired(points, arm, against, against_at, where).p:.2g}"
+    return f"{_pair(points, arm, against, against_at, where).p:.2g}"
 
 
 def ahead(points: str, arm: str, against: str, *, against_at: float | None = None, **where: Any) -> str:
@@ -116,7 +116,7 @@ def ahead(points: str, arm: str, against: str, *, against_at: float | None = Non
 
 def mean(points: str, arm: str, *, digits: int = 1, scale: float = 100.0, **where: Any) -> str:
     """The mean test score of an arm over its seeds, in per cent."""
-    return _text(scale * (mean_interval([*_by_seed(points, arm, where).values()]).mean or 0.0), digits)
+    return _text(scale * (mean_interval([*_scores_by_seed(points, arm, where).values()]).mean or 0.0), digits)
 
 
 def query(points: str, sql: str, *, digits: int = 0) -> str:
@@ -139,7 +139,7 @@ def family(points: str, against: str, what: str, *, at: float | None = None, und
     """A number of a table of `transtailor compare`: rows that are `settled`, those that `remain`, or `comparisons`."""
     (found,) = [
         match
-        for part in _under(points, against, at, under)
+        for part in _parts_under(points, against, at, under)
         if isinstance(part, Note) and (match := REMAIN.search(part.text))
     ]
     return str(found[what])
@@ -149,7 +149,7 @@ def cell(
     points: str, against: str, arm: str, column: str, *, at: float | None = None, under: str = TOGETHER, asked: str = ""
 ) -> str:
     """A cell of the same table; `arm` "" takes the least number of the column."""
-    (table,) = [part for part in _under(points, against, at, under) if isinstance(part, PageTable)]
+    (table,) = [part for part in _parts_under(points, against, at, under) if isinstance(part, PageTable)]
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     if not arm:
         return min((str(row[column]) for row in rows if row[column] != "–"), key=float)
@@ -162,26 +162,26 @@ CALLS: Mapping[str, Callable[..., str]] = {
 }
 
 
-def _under(points: str, against: str, at: float | None, heading: str) -> Sequence[Part]:
+def _parts_under(points: str, against: str, at: float | None, heading: str) -> Sequence[Part]:
     """What such a page has below a heading that begins with these words."""
-    parts = _compared(points, against, at)
+    parts = _compare(points, against, at)
     (start,) = [n for n, part in enumerate(parts) if isinstance(part, Heading) and part.text.startswith(heading)]
     ends = [n for n, part in enumerate(parts) if isinstance(part, Heading) and n > start]
     return parts[start : ends[0] if ends else None]
 
 
 @cache
-def _compared(points: str, against: str, at: float | None) -> Sequence[Part]:
+def _compare(points: str, against: str, at: float | None) -> Sequence[Part]:
     with kept_run(points) as run:
         return [*versus_arm_page(run, against, at)]
 
 
-def _paired(points: str, arm: str, against: str, against_at: float | None, where: Mapping[str, Any]) -> Paired:
+def _pair(points: str, arm: str, against: str, against_at: float | None, where: Mapping[str, Any]) -> Paired:
     other = where if against_at is None else {**where, "at": against_at}
-    return compare_pairs(_by_seed(points, arm, where), _by_seed(points, against, other))
+    return compare_pairs(_scores_by_seed(points, arm, where), _scores_by_seed(points, against, other))
 
 
-def _by_seed(points: str, arm: str, where: Mapping[str, Any]) -> dict[int, float]:
+def _scores_by_seed(points: str, arm: str, where: Mapping[str, Any]) -> dict[int, float]:
     """The test scores of an arm by seed.
 
     An arm that prunes nothing has no budget, and is taken as it is at each.

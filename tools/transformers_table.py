@@ -30,7 +30,7 @@ from tailor.networks.timm_builders import first_record
 from tailor.pruning import surgery
 from tailor.pruning.groups import candidates
 from tailor.stages import GroupRule
-from tools.masked_reference import masked
+from tools.masked_reference import mask_model
 from tools.networks_saved import YES, save_example, try_export, try_rebuild
 from transtailor.files import write_file
 
@@ -99,7 +99,7 @@ def line_of(name: str) -> dict[str, Any]:
     line: dict[str, Any] = {kind: counted[kind] for kind in KINDS}
     line |= {"analysed_s": round(analysed_s, 1), "refused": dict(why.most_common(3)), "rebuilt": "nothing goes"}
     try:
-        return line | (removed(name, shape, goes) if goes else {})
+        return line | (measure_removal(name, shape, goes) if goes else {})
     except (RuntimeError, IndexError, ConfigError) as error:
         failed: dict[str, Any] = {"passes": False, "macs_are_half_of_flops": False}
         return line | failed | {"rebuilt": f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"}
@@ -122,14 +122,14 @@ def noisy(name: str) -> dict[str, Tensor]:
     return {key: tensor.double() if tensor.dtype.is_floating_point else tensor for key, tensor in tensors.items()}
 
 
-def removed(name: str, shape: tuple[int, ...], found: tuple[surgery.Group, ...]) -> dict[str, Any]:
+def measure_removal(name: str, shape: tuple[int, ...], found: tuple[surgery.Group, ...]) -> dict[str, Any]:
     """How far masked and slimmed networks are apart without a drawn half of each group, and what that changes."""
     draw = generator(1, "kept")
     kept = {g.name: torch.randperm(g.filters, generator=draw)[: (g.filters + 1) // 2].sort().values for g in found}
     state = ModelState(network=name, classes=CLASSES, input_shape=shape, tensors=noisy(name))
     reference = state.build().double().eval()  # buffers that are in no state, too
     expected_whole = logits_of(reference, shape)
-    masked(reference, kept, found)
+    mask_model(reference, kept, found)
     expected = logits_of(reference, shape)
     largest = float(expected.abs().max())
     del reference

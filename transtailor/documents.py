@@ -98,7 +98,7 @@ def check_depth(document: object) -> None:
     """Raise DocumentError if tables and lists are nested more than `DEEPEST` levels deep."""
     level = [document]
     for _ in range(DEEPEST):
-        level = [inner for outer in level for inner in _inside(outer)]
+        level = [inner for outer in level for inner in _values_in(outer)]
         if not level:
             return
     raise DocumentError(f"is nested more than {DEEPEST} levels deep")
@@ -111,7 +111,7 @@ def walk(document: object) -> Iterator[Any]:
     [{'a': [1, 2]}, [1, 2], 1, 2]
     """
     yield document
-    for inner in _inside(document):
+    for inner in _values_in(document):
         yield from walk(inner)
 
 
@@ -158,7 +158,7 @@ def find_line(text: str, keys: Sequence[str]) -> int | None:
     return None if best is None else best[1]
 
 
-def _inside(value: object) -> list[Any]:
+def _values_in(value: object) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else [*value] if isinstance(value, list | tuple) else []
 
 

@@ -26,17 +26,17 @@ class PrivateNames:
     names: Mapping[str, str]
     """Dotted name -> what it is used for. "a.f(word)": a keyword or an attribute in the body of f."""
 
-    def missing(self) -> list[str]:
+    def find_missing(self) -> list[str]:
         """The names that the installed version lacks; takes microseconds once the library is imported.
 
-        >>> PrivateNames(library="json", tried="", names={"json.dumps": "", "json.dump_all": ""}).missing()
+        >>> PrivateNames(library="json", tried="", names={"json.dumps": "", "json.dump_all": ""}).find_missing()
         ['json.dump_all']
         """
         return [name for name in self.names if not _is_there(name)]
 
     def check(self) -> None:
         """Raise LibraryError, which says what to type, if the installed version lacks one of the names."""
-        if lacking := self.missing():
+        if lacking := self.find_missing():
             library = self.library.partition("[")[0]
             parts = "; ".join(f"{name} ({self.names[name]})" for name in lacking)
             raise LibraryError(

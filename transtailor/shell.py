@@ -47,14 +47,14 @@ def _is_command(script: str) -> bool:
 
 def _program() -> list[str]:
     script = Path(sys.executable).with_name(COMMAND)
-    return [_found(script)] if script.exists() else [_python(), "-m", COMMAND]
+    return [_program_name(script)] if script.exists() else [_python(), "-m", COMMAND]
 
 
 def _python() -> str:
-    return _found(Path(sys.executable).with_name("python"))
+    return _program_name(Path(sys.executable).with_name("python"))
 
 
-def _found(program: Path) -> str:
+def _program_name(program: Path) -> str:
     """Its name if PATH finds it, or else its path, relative to the working folder if it is below."""
     known = shutil.which(program.name)
     if known is not None and Path(known).parent.resolve() == program.parent.resolve():

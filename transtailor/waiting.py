@@ -107,7 +107,7 @@ def reap(process: Child, limit_s: float = 0.0) -> int | None:
         return None
 
 
-def in_thread(call: Callable[[], Found]) -> Future[Found]:
+def start_in_thread(call: Callable[[], Found]) -> Future[Found]:
     """The future of a call that may hang: its thread ends with this process, which a pool's thread would delay."""
     future: Future[Found] = Future()
 

@@ -148,14 +148,14 @@ def decide(
     surplus_since_s = None if surplus <= 0 else now_s if surplus_since_s is None else surplus_since_s
     submit = 0
     if surplus < 0 and not stuck:  # stuck workers are failures, which count before the next submission
-        submit = min(-surplus, limits.max_workers - len(active), _allowed(active, now_s, limits, failures))
+        submit = min(-surplus, limits.max_workers - len(active), _submission_limit(active, now_s, limits, failures))
     cancel: list[Worker] = []
     if surplus_since_s is not None and now_s - surplus_since_s >= limits.idle_s:
         cancel = [worker for worker in reversed(staying) if worker.state == "waiting"][:surplus]
         surplus -= len(cancel)
     else:
         surplus = 0
-    release = _unneeded(staying, ending, needed, surplus, now_s, limits)
+    release = _surplus_workers(staying, ending, needed, surplus, now_s, limits)
     return Actions(
         submit=max(0, submit),
         drain=_jobs(drain),
@@ -165,7 +165,7 @@ def decide(
     )
 
 
-def _unneeded(
+def _surplus_workers(
     staying: Iterable[Worker], ending: Iterable[Worker], needed: int, surplus: int, now_s: float, limits: ScalingLimits
 ) -> list[Worker]:
     """Workers idle for `idle_s`: the first `surplus` to end, and those near their end that are replaced."""
@@ -183,7 +183,7 @@ def _unneeded(
     return release
 
 
-def _allowed(active: Iterable[Worker], now_s: float, limits: ScalingLimits, failures: Failures) -> int:
+def _submission_limit(active: Iterable[Worker], now_s: float, limits: ScalingLimits, failures: Failures) -> int:
     """How many workers the budget and the failures allow to submit now."""
     if now_s < failures.backoff_ends_s:
         return 0

@@ -19,7 +19,7 @@ from hpc.folders.cluster_folder import ClusterFolder
 from hpc.ray.private import drain_node, draining_nodes, release_node
 from hpc.sites.site import Site
 from hpc.slurm.jobs import ONCE, PATIENCE, Job, QueuedJob, cancel, queue, submit
-from transtailor.waiting import in_thread
+from transtailor.waiting import start_in_thread
 
 TICK_S = 1.0
 LOOK_EVERY_S = 30.0  # two calls of squeue a minute while nothing happens
@@ -135,7 +135,7 @@ class Cluster:
         self._take_submission(self.now_s)
         ids = self._to_cancel | {job.id for job in self._jobs.values() if job.joined_s is None}
         if ids:
-            wait([in_thread(partial(self._cancel, sorted(ids)))], CLOSE_S)
+            wait([start_in_thread(partial(self._cancel, sorted(ids)))], CLOSE_S)
 
     @property
     def now_s(self) -> float:
@@ -195,7 +195,7 @@ class Cluster:
 
     def _decide(self, now_s: float) -> None:
         actions = decide(
-            [self._as_worker(job) for job in self._jobs.values()],
+            [self._worker_of(job) for job in self._jobs.values()],
             self.wanted_slots,
             now_s,
             self._limits_now(),
@@ -232,7 +232,7 @@ class Cluster:
         for job in list(self._jobs.values()):
             node = nodes.get(job.id)
             if node is not None and node.alive and job.joined_s is None:
-                self._joined(job, node, now_s)
+                self._note_join(job, node, now_s)
             if job.joined_s is None:
                 continue
             # SLURM warned it, or another program drained it; that may be seen only once it is dead.
@@ -240,7 +240,7 @@ class Cluster:
                 job.leaves = True
                 self._report("worker_draining", job, "its end is near")
             if node is None or not node.alive:
-                self._gone(job, now_s, "its Ray node died" + (f": {node.death}" if node and node.death else ""))
+                self._forget_job(job, now_s, "its Ray node died" + (f": {node.death}" if node and node.death else ""))
                 continue
             job.idle_since_s = None if node.busy else (job.idle_since_s or now_s)
         staying = [node for job in self._jobs.values() if not job.leaves and (node := nodes.get(job.id)) and node.alive]
@@ -251,14 +251,14 @@ class Cluster:
         if job_id not in self._given_up:
             self._jobs[job_id] = _Job(id=job_id, submitted_s=now_s)
 
-    def _joined(self, job: _Job, node: WorkerNode, now_s: float) -> None:
+    def _note_join(self, job: _Job, node: WorkerNode, now_s: float) -> None:
         job.joined_s, job.node, job.host = now_s, node.id, node.host
         job.started_s = job.started_s or now_s
         self._failures = Failures()
         self._poll_at_s = min(self._poll_at_s, now_s + LOOK_AGAIN_S)  # SLURM knows when it ends
         self._report("worker_joined", job)
 
-    def _gone(self, job: _Job, now_s: float, why: str) -> None:
+    def _forget_job(self, job: _Job, now_s: float, why: str) -> None:
         """Forget a job that ended, wanted or not, and have SLURM cancel what is left of it."""
         del self._jobs[job.id]
         self._given_up.add(job.id)
@@ -277,7 +277,7 @@ class Cluster:
         made before it. Later polls are not repeated, since the next one follows soon.
         """
         self._polled_s, self._poll_at_s = now_s, now_s + LOOK_EVERY_S
-        self._poll = in_thread(partial(queue, ONCE if self._has_polled else PATIENCE))
+        self._poll = start_in_thread(partial(queue, ONCE if self._has_polled else PATIENCE))
 
     def _take_queue(self, now_s: float) -> None:
         if self._poll is None or not self._poll.done():
@@ -298,13 +298,13 @@ class Cluster:
             if queued is not None:
                 _update(job, queued, now_s, set_by_s)
             elif job.joined_s is None and job.submitted_s < self._polled_s - LOOK_AGAIN_S:
-                self._gone(job, now_s, f"its job ended before it joined; its log is in {self._folder.logs}")
+                self._forget_job(job, now_s, f"its job ended before it joined; its log is in {self._folder.logs}")
 
     # --- actions ---
 
     def _carry_out(self, actions: Actions, now_s: float) -> None:
         if actions.submit and self._submission is None:
-            self._submission = in_thread(partial(self._submit, actions.submit))
+            self._submission = start_in_thread(partial(self._submit, actions.submit))
         for job_id in actions.drain:
             job = self._jobs[job_id]
             assert job.node is not None
@@ -318,10 +318,12 @@ class Cluster:
         for job_id in actions.cancel:
             job = self._jobs[job_id]
             if job.started_s is not None:
-                self._gone(job, now_s, f"it did not join in {START_LIMIT_S:g} s; its log is in {self._folder.logs}")
+                self._forget_job(
+                    job, now_s, f"it did not join in {START_LIMIT_S:g} s; its log is in {self._folder.logs}"
+                )
             else:
                 job.leaves = True
-                self._gone(job, now_s, "")
+                self._forget_job(job, now_s, "")
 
     def _submit(self, number: int) -> tuple[list[Job], str | None]:
         """Submit `number` workers, until one is refused; returns the submitted ones, and the reason of a refusal."""
@@ -357,7 +359,7 @@ class Cluster:
             self._cancellation.result(0)
             self._cancellation = None
         if self._to_cancel and self._cancellation is None:
-            self._cancellation = in_thread(partial(self._cancel, sorted(self._to_cancel)))
+            self._cancellation = start_in_thread(partial(self._cancel, sorted(self._to_cancel)))
             self._to_cancel = set()
 
     def _cancel(self, ids: list[str]) -> None:
@@ -371,7 +373,7 @@ class Cluster:
             kind, job=None if job is None else job.id, node=None if job is None else job.host, detail=detail or None
         )
 
-    def _as_worker(self, job: _Job) -> Worker:
+    def _worker_of(self, job: _Job) -> Worker:
         state: Literal["waiting", "starting", "ready", "draining"] = "waiting"
         if job.leaves:
             state = "draining"

@@ -146,7 +146,7 @@ def _publish_head(folder: ClusterFolder, head: Head) -> None:
     """Write the head's address into the shared folder; raise FolderError if that fails for `FOLDER_LIMIT_S`."""
     why = "it is full"
 
-    def written() -> bool:
+    def write_head() -> bool:
         nonlocal why
         try:
             folder.set_head(head)
@@ -156,7 +156,7 @@ def _publish_head(folder: ClusterFolder, head: Head) -> None:
         return True
 
     try:
-        wait_for(written, f"room in the shared folder {folder.path}", FOLDER_LIMIT_S, poll_s=FOLDER_POLL_S)
+        wait_for(write_head, f"room in the shared folder {folder.path}", FOLDER_LIMIT_S, poll_s=FOLDER_POLL_S)
     except WaitedTooLong as late:
         raise FolderError(f"{late}: {why}; make room there") from None
 

@@ -39,14 +39,14 @@ class Warnings:
 
     def __init__(self) -> None:
         self.is_near = self.is_now = False
-        signal.signal(signal.SIGUSR2, self._near)
-        signal.signal(signal.SIGTERM, self._now)
+        signal.signal(signal.SIGUSR2, self._note_near)
+        signal.signal(signal.SIGTERM, self._note_now)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])
 
-    def _near(self, _number: int, _frame: FrameType | None) -> None:
+    def _note_near(self, _number: int, _frame: FrameType | None) -> None:
         self.is_near = True
 
-    def _now(self, _number: int, _frame: FrameType | None) -> None:
+    def _note_now(self, _number: int, _frame: FrameType | None) -> None:
         self.is_now = True
 
 

@@ -32,7 +32,7 @@ def fine(text: str) -> Finding:
     return Finding(state="fine", text=text)
 
 
-def missing(text: str, advice: str) -> Finding:
+def failure(text: str, advice: str) -> Finding:
     """The finding of a failed check, with what to do about it."""
     return Finding(state="missing", text=text, advice=advice)
 
@@ -45,7 +45,7 @@ def unknown(text: str) -> Finding:
 def merge_findings(findings: dict[str, Finding]) -> Finding:
     """Merge the findings of several nodes, by name of the node: the misses if there are any, or else all.
 
-    >>> merge_findings({"node1": fine("4 GPUs"), "node2": missing("no GPU", "see gres")}).text
+    >>> merge_findings({"node1": fine("4 GPUs"), "node2": failure("no GPU", "see gres")}).text
     'node2: no GPU'
     """
     shown = {node: found for node, found in findings.items() if found.state == "missing"} or findings

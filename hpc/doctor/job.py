@@ -25,7 +25,7 @@ from typing import Any
 
 from hpc.cluster.head import serve
 from hpc.cluster.worker import Warnings
-from hpc.doctor.finding import DoctorFolder, Finding, environment, fine, missing, unknown
+from hpc.doctor.finding import DoctorFolder, Finding, environment, failure, fine, unknown
 from hpc.errors import ClusterError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder, Head
 from hpc.folders.orphan_cleanup import LONGEST_BYTES, SHORT
@@ -109,20 +109,20 @@ def _checks(node: Node, question: Mapping[str, Any], warnings: Warnings, made: l
     for check, run in checks.items():
         if warnings.is_now:
             return
-        node.report(check, _guarded(run))
+        node.report(check, _run_check(run))
     if _ports_are_closed(node):
         for check in ("all-reduce", "ray"):
             node.report(check, unknown("not tried, as the nodes do not reach each other"))
     _torch(node)
     if node.folder.read(f"ray-{node.rank}") is None and not warnings.is_now:
-        node.report("ray", _guarded(lambda: _ray(node, warnings)))
+        node.report("ray", _run_check(lambda: _ray(node, warnings)))
 
 
-def _guarded(run: Callable[[], Finding]) -> Finding:
+def _run_check(run: Callable[[], Finding]) -> Finding:
     try:
         return run()
     except (ClusterError, OSError) as error:
-        return missing(str(error), "see the text; the machine's administrator can say more")
+        return failure(str(error), "see the text; the machine's administrator can say more")
 
 
 def _hello(node: Node) -> None:
@@ -141,7 +141,7 @@ def _environment(expected: Mapping[str, str]) -> Finding:
     wrong = [f"{name} is {own[name]}, on the login node {text}" for name, text in expected.items() if own[name] != text]
     if wrong:
         advice = "launch with the environment that the jobs have: see setup and container in the site"
-        return missing("; ".join(wrong), f"{advice}; the nodes run {sys.executable}")
+        return failure("; ".join(wrong), f"{advice}; the nodes run {sys.executable}")
     return fine(", ".join(f"{name} {value}" for name, value in own.items()))
 
 
@@ -176,7 +176,7 @@ def _scratch(text: str | None, made: list[Path]) -> Finding:
         with tempfile.TemporaryDirectory(dir=short) as below, socket.socket(socket.AF_UNIX) as listening:
             listening.bind(f"{below}/socket")
     except (ClusterError, OSError) as error:
-        return missing(str(error), advice)
+        return failure(str(error), advice)
     os.environ["TMPDIR"] = str(path)
     free_gb = shutil.disk_usage(path).free / 2**30
     sockets = "it is short enough for Ray's sockets" if short == path else ""
@@ -197,7 +197,7 @@ def limits_finding(workers: int | None) -> Finding:
         faults.append(f"{open_files()} open files are enough for a head with some {served} workers")
     if faults:
         advice = "have the limits of jobs raised (limits.conf or LimitNOFILE of slurmd), or see ulimit in setup"
-        return missing("; ".join(faults), advice)
+        return failure("; ".join(faults), advice)
     return fine(f"{open_files()} open files, enough for some {served} workers; no limit ends large processes")
 
 
@@ -210,8 +210,8 @@ def lock_finding(lock: Path) -> Finding:
         except BlockingIOError:
             return fine("a lock of the login node is seen here")
         except OSError as error:
-            return missing(f"the file system has no locks (flock): {error.strerror}", advice)
-    return missing("a lock that the login node holds was given a second time: two controllers could run", advice)
+            return failure(f"the file system has no locks (flock): {error.strerror}", advice)
+    return failure("a lock that the login node holds was given a second time: two controllers could run", advice)
 
 
 def _submission(node: Node) -> Finding:
@@ -224,7 +224,7 @@ def _submission(node: Node) -> Finding:
         return fine(would_start(site, need, ["true"], ONCE))
     except SlurmError as error:
         advice = "the controller has to: may nodes submit (AllocNodes of the partition), is SLURM on PATH there?"
-        return missing(f"a node cannot submit a worker: {error}", advice)
+        return failure(f"a node cannot submit a worker: {error}", advice)
 
 
 def _ports(node: Node) -> Finding:
@@ -232,7 +232,7 @@ def _ports(node: Node) -> Finding:
     try:
         address = own_address(node.interface)
     except ClusterError as error:
-        return missing(str(error), INTERFACE_ADVICE)
+        return failure(str(error), INTERFACE_ADVICE)
     if not node.others:
         return unknown(f"not between nodes, as there is one; its address is {address}")
     with socket.create_server((address, 0)) as listening:
@@ -247,7 +247,7 @@ def _ports(node: Node) -> Finding:
                 _reach(other)
             except OSError as error:
                 advice = f"{INTERFACE_ADVICE}, or have TCP between the nodes let through"
-                return missing(f"cannot reach {goal} from {address}: {error}", advice)
+                return failure(f"cannot reach {goal} from {address}: {error}", advice)
             finally:
                 node.folder.write(f"reached-{node.rank}-{rank}", {})
             reached.append(goal)
@@ -295,8 +295,8 @@ def _torch(node: Node) -> None:
         text = f"its process ended with code {done.returncode}"
     except subprocess.TimeoutExpired:  # run() has killed it
         pass
-    node.report("gpus", missing(text, "try `python -c 'import torch; print(torch.cuda.device_count())'` in a job"))
-    node.report("all-reduce", missing(text, INTERFACE_ADVICE))
+    node.report("gpus", failure(text, "try `python -c 'import torch; print(torch.cuda.device_count())'` in a job"))
+    node.report("all-reduce", failure(text, INTERFACE_ADVICE))
 
 
 def _ray(node: Node, warnings: Warnings) -> Finding:
@@ -308,7 +308,7 @@ def _ray(node: Node, warnings: Warnings) -> Finding:
         finding = node.folder.read("ray")
         if finding is not None:
             return Finding(**finding)
-        return missing(f"the driver ended with code {code}", "see the log above; does `ray start --head` work there?")
+        return failure(f"the driver ended with code {code}", "see the log above; does `ray start --head` work there?")
 
     def read_head() -> Head | None:
         if warnings.is_now or node.folder.read("ray-0") is not None:
@@ -320,12 +320,12 @@ def _ray(node: Node, warnings: Warnings) -> Finding:
     try:
         code = worker.wait(RAY_LIMIT_S)
     except subprocess.TimeoutExpired:
-        return missing(f"the worker did not end in {RAY_LIMIT_S:g} s", "the log of the job says more")
+        return failure(f"the worker did not end in {RAY_LIMIT_S:g} s", "the log of the job says more")
     finally:
         worker.terminate()
         reap(worker, CONNECT_LIMIT_S)
     if code != 0:
-        return missing(f"the worker ended with code {code}", "see the log above")
+        return failure(f"the worker ended with code {code}", "see the log above")
 
     def read_answer() -> dict[str, Any] | None:
         return node.folder.read("ray") or node.folder.read("ray-0")
@@ -344,7 +344,7 @@ def _signal(node: Node, warnings: Warnings, limit_s: float) -> None:
         node.folder.write(f"signalled-{node.rank}", {"after_s": time.monotonic() - begin_s})
     else:
         advice = "see signal_before_s in the job's text: transtailor script SITE -- COMMAND"
-        node.report("signal", missing(f"no USR2 in {limit_s:g} s", advice))
+        node.report("signal", failure(f"no USR2 in {limit_s:g} s", advice))
     if not warnings.is_now:  # requeued or cancelled from the login node
         with suppress(WaitedTooLong):
             wait_for(lambda: warnings.is_now, "the end", LAST_LIMIT_S)

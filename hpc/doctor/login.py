@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import hpc
 from hpc.cluster.needs import RankNeed, controller_need, limits_of
 from hpc.doctor.board import Checklist
-from hpc.doctor.finding import DoctorFolder, Finding, environment, fine, missing, unknown
+from hpc.doctor.finding import DoctorFolder, Finding, environment, failure, fine, unknown
 from hpc.doctor.watch import EDIT, Stopped, Watch, clock_finding
 from hpc.errors import ClusterError, SiteError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder
@@ -75,9 +75,9 @@ class Doctor:
     def run(self) -> bool:
         """Run all checks, and clear what they made in any case; returns whether all of them passed."""
         try:
-            self._on_the_login_node()
-            watch = self._started()
-            self._on_the_nodes(watch)
+            self._check_login_node()
+            watch = self._start_jobs()
+            self._check_nodes(watch)
             self._signal(watch)
             self._requeue(watch)
             if self.thorough:
@@ -93,20 +93,20 @@ class Doctor:
         try:
             finding = check()
         except (SiteError, SlurmError, ClusterError, OSError) as error:
-            finding = missing(str(error), advice)
+            finding = failure(str(error), advice)
         self.board.add(title, finding)
         return finding.state != "missing"
 
     # --- without a job ---
 
-    def _on_the_login_node(self) -> None:
+    def _check_login_node(self) -> None:
         if absent := [name for name in NEEDED if shutil.which(name) is None]:
-            self.board.add("commands", missing(f"no {', '.join(absent)} on PATH", "go to a login node of the cluster"))
+            self.board.add("commands", failure(f"no {', '.join(absent)} on PATH", "go to a login node of the cluster"))
             raise Stopped("SLURM's commands are missing")
         self.board.add("commands", fine(", ".join(NEEDED)))
         if not self._try("SLURM answers", _ping, "type: scontrol ping"):
             raise Stopped("SLURM does not answer")
-        self.board.add("accounting", _accounting())
+        self.board.add("accounting", _check_accounting())
         self._try("site", self._limits)
         if self.site.gpus_per_node:
             self.board.add("GPUs of the partition", _gpus_of(self.site))
@@ -114,7 +114,7 @@ class Doctor:
             raise Stopped("there is no folder for its files")
         worker = Need(log_folder=self._logs, signal_before_s=self.site.drain_before_s, requeue=False)
         accepted = self._try("a worker's job", lambda: fine(would_start(self.site, worker, ["true"])))
-        site = self.site.for_controller()
+        site = self.site.controller_site()
         controller = controller_need(self.site, self._logs, f"{self._name}-controller")
         self._try("the controller's job", lambda: fine(would_start(site, controller, ["true"])))
         if not accepted:
@@ -140,7 +140,7 @@ class Doctor:
 
     # --- the job ---
 
-    def _started(self) -> Watch:
+    def _start_jobs(self) -> Watch:
         """Start its two jobs, each on another node, as workers; only one if the site gives no second."""
         watch: Watch | None = None
 
@@ -222,20 +222,20 @@ class Doctor:
         }  # fmt: skip
         watch.folder.write("question", question)
 
-    def _on_the_nodes(self, watch: Watch) -> None:
-        self._shared(watch)
+    def _check_nodes(self, watch: Watch) -> None:
+        self._check_folder(watch)
         for check, (title, limit_s) in NODE_CHECKS.items():
             what = f"{title} (at most {limit_s:g} s)"
             try:
                 finding = watch.wait_for_finding(check, limit_s, what)
             except ClusterError as error:
-                self.board.add(title, missing(str(error), "its log says why; the text above is its end"))
+                self.board.add(title, failure(str(error), "its log says why; the text above is its end"))
                 raise Stopped("the job did not resume") from error
             self.board.add(title, finding)
             if finding.state == "missing":
                 self.board.print_lines(f"    the ends of the job's logs{watch.log_end()}")
 
-    def _shared(self, watch: Watch) -> None:
+    def _check_folder(self, watch: Watch) -> None:
         try:
             answers = watch.wait_for_answers(
                 "hello", ANSWER_LIMIT_S, f"the nodes' answers (at most {ANSWER_LIMIT_S:g} s)"
@@ -245,7 +245,7 @@ class Doctor:
                 f"if there is no log: do the nodes see {self.parent}? Set shared_folder in the site, or give --folder; "
                 "otherwise the log says what fails: see setup and container in the site"
             )
-            self.board.add("folder shared", missing(str(error), advice))
+            self.board.add("folder shared", failure(str(error), advice))
             raise Stopped("the nodes do not answer") from error
         nodes = ", ".join(one["node"] for one in answers)
         self.board.add("folder shared", fine(f"{self.parent} is seen by {nodes}, both ways"))
@@ -256,7 +256,7 @@ class Doctor:
         try:
             times = watch.wait_for_answers("clock", ANSWER_LIMIT_S, "the nodes' clocks")
         except ClusterError as error:
-            self.board.add("clocks", missing(str(error), "are files seen only late? Try another --folder"))
+            self.board.add("clocks", failure(str(error), "are files seen only late? Try another --folder"))
             raise Stopped("the nodes do not answer") from error
         self.board.add("clocks", clock_finding(times, asked_s, time.time()))
 
@@ -350,10 +350,10 @@ def _are_over(ids: list[str]) -> bool:
 def _ping() -> Finding:
     rows = ask(["scontrol", "ping"], r"(.*)", PATIENCE)
     text = "; ".join(row[0] for row in rows)
-    return fine(text) if "UP" in text else missing(text, "SLURM's controller is down: ask the administrator")
+    return fine(text) if "UP" in text else failure(text, "SLURM's controller is down: ask the administrator")
 
 
-def _accounting() -> Finding:
+def _check_accounting() -> Finding:
     try:
         ask(["sacct", "--noheader", "--allocations", "--format=JobID"], None, PATIENCE)
     except SlurmError as error:
@@ -371,7 +371,7 @@ def _gpus_of(site: Site) -> Finding:
     wanted = [(gpus[0], gpu_fault(gres)) for (gres,) in rows if (gpus := gpus_of(gres))]
     wanted = [(name, fault) for name, fault in wanted if name.startswith(site.gres or "gpu")]
     if faults := list(dict.fromkeys(fault for _, fault in wanted if fault)):
-        return missing("; ".join(faults), "choose another partition or gres, or set gpus_per_node = 0")
+        return failure("; ".join(faults), "choose another partition or gres, or set gpus_per_node = 0")
     return fine(", ".join(dict.fromkeys(name for name, _ in wanted))) if wanted else unknown("sinfo lists none")
 
 
@@ -379,4 +379,4 @@ def _rights_finding(rights: list[Any], where: str = "") -> Finding | None:
     if rights == ["0o700", "0o600"]:
         return None
     text = f"a private folder and a private file have the rights {' and '.join(rights)}{' on ' * bool(where)}{where}"
-    return missing(text, "expected 0o700 and 0o600: use a file system that keeps rights, see --folder")
+    return failure(text, "expected 0o700 and 0o600: use a file system that keeps rights, see --folder")

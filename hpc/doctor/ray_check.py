@@ -16,7 +16,7 @@ from ray.exceptions import RayError
 
 from hpc.cluster.needs import RankNeed
 from hpc.cluster.nodes import connect, worker_nodes
-from hpc.doctor.finding import DoctorFolder, Finding, fine, missing
+from hpc.doctor.finding import DoctorFolder, Finding, failure, fine
 from hpc.errors import ClusterError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.ray.node import signals_ignored
@@ -34,9 +34,9 @@ def main() -> int:
     try:
         finding = _meet(ClusterFolder(folder.path / "cluster"), "--with-worker" in sys.argv[2:])
     except (ClusterError, RayError) as error:
-        finding = missing(str(error).splitlines()[0], ADVICE)
+        finding = failure(str(error).splitlines()[0], ADVICE)
     except LibraryError as error:
-        finding = missing(str(error), "do that wherever the jobs run")
+        finding = failure(str(error), "do that wherever the jobs run")
     folder.write("ray", asdict(finding))
     return 0
 
@@ -51,11 +51,11 @@ def _meet(cluster: ClusterFolder, with_worker: bool) -> Finding:
     connect(head.address)
     need = RankNeed(ranks=1, cpus_per_rank=1)
 
-    def joined() -> str | None:
+    def joined_host() -> str | None:
         return next((node.host for node in worker_nodes(need).values() if node.alive), None)
 
     what = f"a Ray worker to join the head at {head.address}"
-    host = wait_for(joined, what, JOIN_LIMIT_S, error=ClusterError)
+    host = wait_for(joined_host, what, JOIN_LIMIT_S, error=ClusterError)
     joined_s = time.monotonic() - begin_s
     # With an environment, like the processes of trials: Ray starts those in another way than plain ones.
     place = ray.remote(num_cpus=1, runtime_env={"env_vars": {"TRANSTAILOR_DOCTOR": "1"}})(platform.node)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from hpc.doctor.finding import DoctorFolder, Finding, fine, missing
+from hpc.doctor.finding import DoctorFolder, Finding, failure, fine
 from hpc.errors import ClusterError
 from hpc.ranks.ranks import RankHost, meeting_environment, rank_environment
 from hpc.ranks.ray_ranks import interface_of
@@ -37,7 +37,7 @@ def main() -> int:
     try:
         finding = _all_reduce(folder, rank, ranks, interface)
     except (ClusterError, RuntimeError, OSError) as error:  # torch's errors are RuntimeErrors
-        finding = missing(f"{type(error).__name__}: {str(error).splitlines()[0]}", ADVICE)
+        finding = failure(f"{type(error).__name__}: {str(error).splitlines()[0]}", ADVICE)
     folder.report("all-reduce", rank, finding)
     return 0
 
@@ -48,17 +48,17 @@ def _gpus(asked: int) -> Finding:
     try:
         given, seen = allocation(os.environ).gpus, torch.cuda.device_count()
     except ClusterError as error:
-        return missing(str(error), AMD_ADVICE)
+        return failure(str(error), AMD_ADVICE)
     if torch.version.hip or (not seen and AMD_DEVICE.exists()):  # SLURM may set CUDA_VISIBLE_DEVICES for them, too
-        return missing(f"this node has AMD GPUs ({AMD_DEVICE}), which are not supported", AMD_ADVICE)
+        return failure(f"this node has AMD GPUs ({AMD_DEVICE}), which are not supported", AMD_ADVICE)
     if given != asked:
-        return missing(
+        return failure(
             f"the job asked for {asked} and CUDA_VISIBLE_DEVICES names {given}",
             "see gpus_per_node and gres in the site",
         )
     if seen != asked:
         advice = "is the driver there (nvidia-smi), does torch fit it, does a container need --nv? See setup, container"
-        return missing(f"the job was given {given} and torch {torch.__version__} sees {seen}", advice)
+        return failure(f"the job was given {given} and torch {torch.__version__} sees {seen}", advice)
     return fine(f"{seen} of {', '.join(sorted({torch.cuda.get_device_name(at) for at in range(seen)}))}")
 
 

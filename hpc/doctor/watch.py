@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hpc.doctor.board import Checklist
-from hpc.doctor.finding import DoctorFolder, Finding, fine, missing
+from hpc.doctor.finding import DoctorFolder, Finding, failure, fine
 from hpc.errors import ClusterError
 from hpc.slurm.jobs import JobState, jobs
 from transtailor.waiting import WaitedTooLong, wait_for
@@ -61,8 +61,8 @@ class Watch:
             wait_for(is_settled, "its start", limit_s, poll_s=LOOK_EVERY_S, poll_to_s=LATER_EVERY_S, tell=None)
         except WaitedTooLong:
             advice = "wait for room in the cluster and try again, or give it longer: --limit-s"
-            return missing(f"it did not start in {limit_s:g} s: {why}", advice)
-        return missing(f"it will not start: {why}", EDIT) if state.waits_for_good else fine(f"job {self.ids[0]}")
+            return failure(f"it did not start in {limit_s:g} s: {why}", advice)
+        return failure(f"it will not start: {why}", EDIT) if state.waits_for_good else fine(f"job {self.ids[0]}")
 
     def state(self) -> JobState:
         """SLURM's present state of a job that has ended, or else of the first."""
@@ -131,5 +131,5 @@ def clock_finding(answers: Sequence[dict[str, Any]], asked_s: float, seen_s: flo
         text = "; ".join(
             f"{node} is at least {abs(skew):.1f} s {'ahead' if skew > 0 else 'behind'}" for node, skew in wrong.items()
         )
-        return missing(text, "have the clocks set by NTP (chronyc tracking): ends of walltimes depend on them")
+        return failure(text, "have the clocks set by NTP (chronyc tracking): ends of walltimes depend on them")
     return fine(f"equal to the login node's within {max(seen_s - asked_s, *map(abs, skews.values())):.1f} s")

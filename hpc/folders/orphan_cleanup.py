@@ -43,7 +43,7 @@ def guarded_folder(below: Path = SHORT) -> Iterator[Path]:
     remove_abandoned(below)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=below))
     try:
-        (folder / OWNER).write_text("\n".join([_machine(), str(os.getpid()), str(_started_at(os.getpid()))]))
+        (folder / OWNER).write_text("\n".join([_machine(), str(os.getpid()), str(_start_ticks(os.getpid()))]))
         guard = subprocess.Popen(
             [sys.executable, "-P", "-m", "hpc.folders.orphan_cleanup", str(folder)],
             stdin=subprocess.PIPE,  # its other end closes when this process ends
@@ -87,7 +87,7 @@ def folder_for_ray(folder: Path) -> Path:
 def clear(folder: Path) -> None:
     """Wait shortly for the processes with the folder's mark to end, kill the rest, and remove the folder."""
     try:
-        wait_for(lambda: not _marked(folder), f"processes of {folder} to end", END_LIMIT_S, poll_s=POLL_S)
+        wait_for(lambda: not _find_marked(folder), f"processes of {folder} to end", END_LIMIT_S, poll_s=POLL_S)
     except WaitedTooLong:
         kill_marked(folder)
     shutil.rmtree(folder, ignore_errors=True)  # the owner and its guard may both be at it
@@ -96,17 +96,17 @@ def clear(folder: Path) -> None:
 def kill_marked(folder: Path) -> None:
     """Kill all processes with the folder's mark; reports those that do not end, as when a disk does not answer."""
 
-    def gone() -> bool:
-        left = _marked(folder)
+    def kill_rest() -> bool:
+        left = _find_marked(folder)
         for process_id in left:
             with suppress(ProcessLookupError):  # it has ended meanwhile
                 os.kill(process_id, signal.SIGKILL)
         return not left
 
     try:
-        wait_for(gone, f"killed processes of {folder} to end", KILL_LIMIT_S, poll_s=POLL_S)
+        wait_for(kill_rest, f"killed processes of {folder} to end", KILL_LIMIT_S, poll_s=POLL_S)
     except WaitedTooLong:
-        say(f"processes {_marked(folder)} were killed and have not ended: they are abandoned", to=sys.stderr)
+        say(f"processes {_find_marked(folder)} were killed and have not ended: they are abandoned", to=sys.stderr)
 
 
 def remove_abandoned(below: Path = SHORT) -> None:
@@ -129,11 +129,11 @@ def remove_abandoned(below: Path = SHORT) -> None:
 def _has_ended(machine: str, process_id: str, started_at: str) -> bool:
     """Whether the owner of a folder, as its file names it, has ended; one on another machine counts as alive."""
     if machine == _machine():
-        return str(_started_at(int(process_id))) != started_at
+        return str(_start_ticks(int(process_id))) != started_at
     return _was_switched_off_since(machine)
 
 
-def _marked(folder: Path) -> list[int]:
+def _find_marked(folder: Path) -> list[int]:
     """Ids of other living processes that belong to the folder."""
     numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
     return [number for number in numbers if number != os.getpid() and _belongs(Path(f"/proc/{number}"), folder)]
@@ -168,7 +168,7 @@ def _was_switched_off_since(machine: str) -> bool:
     return host == own_host and boot != own_boot
 
 
-def _started_at(process_id: int) -> int | None:
+def _start_ticks(process_id: int) -> int | None:
     """The start of a process in clock ticks since boot, to tell it from a later one with its id. None: ended."""
     try:
         status = Path(f"/proc/{process_id}/stat").read_text()

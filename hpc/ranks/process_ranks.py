@@ -90,13 +90,13 @@ class ProcessRanks(RankGroup):
             for rank_process in self._ranks:
                 if isinstance(rank_process.process, ForkedProcess):
                     entering = (rank_process.environment, str(Path.cwd()), os.nice(0), threads_per_rank)
-                    finish_call(self._asking([rank_process], "become", entering, deadline))
-            finish_call(self._asking_all("load", (target,), deadline))
+                    finish_call(self._ask([rank_process], "become", entering, deadline))
+            finish_call(self._ask_all("load", (target,), deadline))
             meeting: dict[str, str] = {}
             if ranks > 1:
-                (port,) = finish_call(self._asking(self._ranks[:1], "host_store", (LOOPBACK,), deadline))
+                (port,) = finish_call(self._ask(self._ranks[:1], "host_store", (LOOPBACK,), deadline))
                 meeting = meeting_environment(LOOPBACK, port)
-            finish_call(self._asking_all("make", (meeting,), deadline))
+            finish_call(self._ask_all("make", (meeting,), deadline))
         except BaseException:
             self.kill()
             raise
@@ -117,10 +117,10 @@ class ProcessRanks(RankGroup):
     def _count(self) -> int:
         return len(self._ranks)
 
-    def _asking_all(self, command: str, args: tuple[Any, ...], deadline: float | None) -> Calling:
-        return self._asking(self._ranks, command, args, deadline)
+    def _ask_all(self, command: str, args: tuple[Any, ...], deadline: float | None) -> Calling:
+        return self._ask(self._ranks, command, args, deadline)
 
-    def _asking(
+    def _ask(
         self, ranks: Sequence["_RankProcess"], command: str, args: tuple[Any, ...], deadline: float | None
     ) -> Calling:
         for rank in ranks:
@@ -240,12 +240,12 @@ class _RankProcess:
         before = len(self._output())
         self.process.send_signal(SAY_WHERE)
 
-        def printed() -> str:
+        def new_output() -> str:
             return self._output()[before:].decode(errors="replace")
 
         with suppress(WaitedTooLong):  # deep stacks are cut, and have no such line
-            wait_for(lambda: OUTERMOST in printed(), f"the stacks of {self}", STACKS_LIMIT_S, poll_s=SAY_WHERE_S)
-        return printed() or "did not print its stacks"
+            wait_for(lambda: OUTERMOST in new_output(), f"the stacks of {self}", STACKS_LIMIT_S, poll_s=SAY_WHERE_S)
+        return new_output() or "did not print its stacks"
 
     def kill(self) -> None:
         if self.process.poll() is None:

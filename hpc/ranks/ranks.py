@@ -85,7 +85,7 @@ class RankGroup(ABC):
             raise RankDied(f"{method} was called on ranks that have ended")
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         try:
-            return (yield from self._asking_all("call", (method, args), deadline))
+            return (yield from self._ask_all("call", (method, args), deadline))
         except BaseException:
             self.kill()
             raise
@@ -94,7 +94,7 @@ class RankGroup(ABC):
         """Call the targets' `close`, with a time limit, then end exactly the processes that this group started."""
         try:
             if self._count():
-                finish_call(self._asking_all("close", (), time.monotonic() + CLOSE_LIMIT_S))
+                finish_call(self._ask_all("close", (), time.monotonic() + CLOSE_LIMIT_S))
         finally:
             self.kill()
 
@@ -107,7 +107,7 @@ class RankGroup(ABC):
         """How many ranks there are; 0 once they have ended."""
 
     @abstractmethod
-    def _asking_all(self, command: str, args: tuple[Any, ...], deadline: float | None) -> Calling:
+    def _ask_all(self, command: str, args: tuple[Any, ...], deadline: float | None) -> Calling:
         """Have all ranks run a method of their `RankHost`, as `call_in_steps`."""
 
 

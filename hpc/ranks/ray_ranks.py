@@ -137,19 +137,19 @@ class RayRanks(RankGroup):
                 self._actors.append(actor_class.options(**options).remote())
             deadline = time.monotonic() + START_LIMIT_S
             self.places: list[RankPlace] = finish_call(
-                self._gathering([actor.place.remote() for actor in self._actors], "place", deadline)
+                self._gather([actor.place.remote() for actor in self._actors], "place", deadline)
             )
             environments = _environments(self.places, threads_per_rank)
-            finish_call(self._asking("enter", [(environment,) for environment in environments], deadline))
-            finish_call(self._asking_all("load", (target,), deadline))
+            finish_call(self._ask("enter", [(environment,) for environment in environments], deadline))
+            finish_call(self._ask_all("load", (target,), deadline))
             meeting: dict[str, str] = {}
             if ranks > 1:
                 is_one_node = len({place.node for place in self.places}) == 1
                 address = LOOPBACK if is_one_node else self.places[0].address
                 port = self._actors[0].answer.remote("host_store", (address,))
-                (reply,) = finish_call(self._gathering([port], "host_store", deadline))
+                (reply,) = finish_call(self._gather([port], "host_store", deadline))
                 meeting = meeting_environment(address, _value(reply))
-            finish_call(self._asking_all("make", (meeting,), deadline))
+            finish_call(self._ask_all("make", (meeting,), deadline))
         except BaseException:
             self.kill()
             raise
@@ -169,14 +169,14 @@ class RayRanks(RankGroup):
     def _count(self) -> int:
         return len(self._actors)
 
-    def _asking_all(self, command: str, args: tuple[Any, ...], deadline: float | None) -> Calling:
-        return self._asking(command, [args] * len(self._actors), deadline)
+    def _ask_all(self, command: str, args: tuple[Any, ...], deadline: float | None) -> Calling:
+        return self._ask(command, [args] * len(self._actors), deadline)
 
-    def _asking(self, command: str, args_by_rank: Sequence[tuple[Any, ...]], deadline: float | None) -> Calling:
+    def _ask(self, command: str, args_by_rank: Sequence[tuple[Any, ...]], deadline: float | None) -> Calling:
         answers = [actor.answer.remote(command, args) for actor, args in zip(self._actors, args_by_rank, strict=True)]
-        return [_value(reply) for reply in (yield from self._gathering(answers, command, deadline))]
+        return [_value(reply) for reply in (yield from self._gather(answers, command, deadline))]
 
-    def _gathering(self, answers: list[Any], command: str, deadline: float | None) -> Calling:
+    def _gather(self, answers: list[Any], command: str, deadline: float | None) -> Calling:
         """The values of `answers` once all are there; the first failure raises at once."""
         values: dict[Any, Any] = {}
         left = answers
@@ -190,7 +190,7 @@ class RayRanks(RankGroup):
                     self._watch()
                 heartbeats = looking.look()
                 if watchdog.is_hung(heartbeats):
-                    raise watchdog.hang_error(self._stacks(), self._suspended())
+                    raise watchdog.hang_error(self._stacks(), self._suspended_ranks())
                 yield heartbeats[0]
                 continue
             if not ready:
@@ -215,7 +215,7 @@ class RayRanks(RankGroup):
         ray.wait(asked, num_returns=len(asked), timeout=STACKS_LIMIT_S)
         return [_answer_now(answer, "does not answer: stopped, or not reachable") for answer in asked]
 
-    def _suspended(self) -> list[int]:
+    def _suspended_ranks(self) -> list[int]:
         """The ranks on this machine that are stopped from outside; unknown for other machines."""
         here = socket.gethostname()
         return [n for n, place in enumerate(self.places) if place.host == here and is_suspended(place.process_id)]

@@ -46,7 +46,7 @@ def warm_process(target: str) -> Iterator[str]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"\0{address}")
         listener.listen()
-        process = _started(target, listener.fileno())
+        process = _start(target, listener.fileno())
     try:
         yield address
     finally:
@@ -55,7 +55,7 @@ def warm_process(target: str) -> Iterator[str]:
             reap(process, CLOSE_LIMIT_S)
 
 
-def _started(target: str, listener: int) -> subprocess.Popen[bytes] | None:
+def _start(target: str, listener: int) -> subprocess.Popen[bytes] | None:
     words = ("-P", "-m", "hpc.ranks.warm_process", listener, os.getpid(), target)
     with suppress(OSError):  # the environment is gone, no more processes: a fresh rank says so
         return subprocess.Popen(

@@ -166,7 +166,7 @@ class Site(SiteRecord):
                 raise ValueError(f"{flag} = false has no effect; leave it out")
         return flags
 
-    def for_controller(self) -> "Site":
+    def controller_site(self) -> "Site":
         """This site for the controller's job: with its own partition, qos and constraint, and no GPUs."""
         own = {name: value for name in ("partition", "qos", "constraint") if (value := getattr(self.controller, name))}
         if "partition" in own:  # a qos and features of another partition would be refused there

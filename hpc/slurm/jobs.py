@@ -134,8 +134,8 @@ def submit(site: Site, need: Need, command: Sequence[str], patience: Patience = 
         if not answer.passes:
             raise SlurmError(f"sbatch did not submit {path}: {_refusal(answer)}")
     raise SlurmError(
-        f"sbatch did not submit {path} in {patience.tries} tries of {patience.timeout_s:g} s, last: {_said(answer)}. "
-        "Is SLURM up? Type: scontrol ping"
+        f"sbatch did not submit {path} in {patience.tries} tries of {patience.timeout_s:g} s, last: "
+        f"{_short_answer(answer)}. Is SLURM up? Type: scontrol ping"
     )
 
 
@@ -157,7 +157,7 @@ def would_start(site: Site, need: Need, command: Sequence[str], patience: Patien
 
 def signal_steps(ids: Iterable[str], name: str) -> None:
     """Send a signal to the processes of running jobs, as SLURM does before a walltime ends; raises SlurmError."""
-    if asked := _checked(ids):
+    if asked := _check_ids(ids):
         ask(["scancel", f"--signal={name}", *asked], None, PATIENCE)
 
 
@@ -169,29 +169,29 @@ def jobs(ids: Iterable[str], patience: Patience = PATIENCE) -> dict[str, JobStat
     Raises:
         SlurmError: squeue, or scontrol where it was needed, gave no readable answer in any of `patience.tries`.
     """
-    asked = _checked(ids)
+    asked = _check_ids(ids)
     if not asked:
         return {}
     listed = "--jobs=" + ",".join(asked)
     words = ["squeue", "--all", "--array", "--noheader", "--states=all", "--format=%i|%T|%r", listed]
     states = {key: JobState(*rest) for key, *rest in ask(words, r"(\d+\S*)\|([A-Z_]+)\|(.*)", patience)}
     if missing := [job for job in asked if job not in states]:
-        states |= _accounted(missing, patience)
+        states |= _states_in_accounting(missing, patience)
     for job in asked:
         if job not in states:
-            states[job] = _shown(job, patience)
+            states[job] = _show_job(job, patience)
     return {job: states[job] for job in asked}
 
 
 def cancel(ids: Iterable[str], patience: Patience = PATIENCE) -> None:
     """End exactly these jobs, which may have ended already; raises SlurmError if scancel fails."""
-    if asked := _checked(ids):
+    if asked := _check_ids(ids):
         ask(["scancel", *asked], None, patience)
 
 
 def requeue(job: str) -> None:
     """Have SLURM end a job and start it again later, with the same id; raises SlurmError if scontrol fails."""
-    ask(["scontrol", "requeue", *_checked([job])], None, PATIENCE)
+    ask(["scontrol", "requeue", *_check_ids([job])], None, PATIENCE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,14 +237,14 @@ def ask(words: Sequence[str], line: str | None, patience: Patience) -> list[tupl
         if answer.passes:
             continue
         if answer.returncode != 0 and not _knows_not(answer):
-            raise SlurmError(f"{words[0]} failed: {_said(answer)}. It was called as: {shlex.join(words)}")
+            raise SlurmError(f"{words[0]} failed: {_short_answer(answer)}. It was called as: {shlex.join(words)}")
         lines = [text.rstrip() for text in answer.out.splitlines() if text.strip()] if line is not None else []
         read = [re.fullmatch(line or "", text) for text in lines]
         if all(read):
             return [match.groups() for match in read if match]
     raise SlurmError(
         f"{words[0]} gave no readable answer in {patience.tries} tries of {patience.timeout_s:g} s, last: "
-        f"{_said(answer)}. It was called as: {shlex.join(words)}. Is SLURM up? Type: scontrol ping"
+        f"{_short_answer(answer)}. It was called as: {shlex.join(words)}. Is SLURM up? Type: scontrol ping"
     )
 
 
@@ -279,7 +279,7 @@ def _call(words: Sequence[str], timeout_s: float) -> _Answer:
         return _Answer(None if process.returncode == -signal.SIGKILL else process.returncode, out, errors)
 
 
-def _checked(ids: Iterable[str]) -> list[str]:
+def _check_ids(ids: Iterable[str]) -> list[str]:
     """The ids, each once; raises ValueError if one of them is not the id of a job."""
     asked = list(dict.fromkeys(ids))
     if wrong := [job for job in asked if not JOB_ID.fullmatch(job)]:
@@ -297,7 +297,7 @@ def _number_of(path: Path, patience: Patience) -> int | None:
     return min((int(number) for number, script_file in rows if path.name in script_file), default=None)
 
 
-def _accounted(ids: Sequence[str], patience: Patience) -> dict[str, JobState]:
+def _states_in_accounting(ids: Sequence[str], patience: Patience) -> dict[str, JobState]:
     """The states of jobs in the accounting; empty if there is none."""
     words = ["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State,ExitCode"]
     try:
@@ -308,7 +308,7 @@ def _accounted(ids: Sequence[str], patience: Patience) -> dict[str, JobState]:
     return {job: JobState(state.split()[0], f"exit code {code}") for job, state, code in rows if job in ids}
 
 
-def _shown(job: str, patience: Patience) -> JobState:
+def _show_job(job: str, patience: Patience) -> JobState:
     """The state of one job that the controller still knows."""
     rows = ask(["scontrol", "--oneliner", "show", "job", job], r".*\bJobState=(\S+) Reason=(\S+).*", patience)
     return JobState(*rows[0]) if rows else JobState("UNKNOWN", "Vanished")
@@ -320,7 +320,7 @@ def _knows_not(answer: _Answer) -> bool:
     )
 
 
-def _said(answer: _Answer) -> str:
+def _short_answer(answer: _Answer) -> str:
     """A command's answer, in at most 300 characters."""
     late = "no answer in time" if answer.returncode is None else f"exit code {answer.returncode}"
     return f"{late}, {(answer.error.strip() or answer.out.strip() or 'no text')[:300]!r}"
@@ -328,4 +328,4 @@ def _said(answer: _Answer) -> str:
 
 def _refusal(answer: _Answer) -> str:
     advice = [text for words, text in explanations()["refusals"].items() if words.lower() in answer.error.lower()]
-    return "; ".join([_said(answer), *advice])
+    return "; ".join([_short_answer(answer), *advice])

@@ -10,7 +10,7 @@ from results.arms.selection import arms_at_budget, check_label, select_arms
 from results.arms.shared_training import support_lines
 from results.errors import ResultsError
 from results.sign_flip import SIGNIFICANCE
-from results.statistics.images import Crossed, McNemar, mcnemar, over_seeds_and_images
+from results.statistics.images import Crossed, McNemar, crossed_difference, mcnemar
 from results.statistics.pairs import holm
 from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES, p_text
@@ -46,7 +46,7 @@ class ByImage:
     unpaired: int  # seeds that only one of the two has
 
 
-def by_image(run: Run, first: str, second: str, asked: float | None = None) -> list[ByImage]:
+def compare_by_image(run: Run, first: str, second: str, asked: float | None = None) -> list[ByImage]:
     """Compare two arms in every classification problem that has both.
 
     Args:
@@ -65,15 +65,15 @@ def by_image(run: Run, first: str, second: str, asked: float | None = None) -> l
         its = arms_at_budget([arm for arm in arms if arm.problem == problem and arm.metric == "accuracy"], asked)
         one, two = (_arm(its, label) for label in (first, second))
         if one is not None and two is not None:
-            found.append(_compared(run, problem, (one, _points(one)), (two, _points(two))))
+            found.append(_compare_problem(run, problem, (one, _points(one)), (two, _points(two))))
     if not found:
         raise ResultsError(f"{first!r} and {second!r} have no problem of classes in common at that budget")
     return found
 
 
-def by_image_page(run: Run, first: str, second: str, asked: float | None = None) -> Iterator[Part]:
-    """Yield for each problem the table of seeds, that of classes, and the notes. Raises as `by_image`."""
-    several = by_image(run, first, second, asked)
+def image_page(run: Run, first: str, second: str, asked: float | None = None) -> Iterator[Part]:
+    """Yield for each problem the table of seeds, that of classes, and the notes. Raises as `compare_by_image`."""
+    several = compare_by_image(run, first, second, asked)
     for one in several:
         yield Heading(f"{one.first} against {one.second}, {one.problem}")
         yield ""
@@ -104,7 +104,7 @@ def _points(arm: Arm) -> dict[int, Point]:
     return by_seed
 
 
-def _compared(
+def _compare_problem(
     run: Run, problem: Problem, first: tuple[Arm, dict[int, Point]], second: tuple[Arm, dict[int, Point]]
 ) -> ByImage:
     seeds = sorted(first[1].keys() & second[1].keys())
@@ -114,7 +114,7 @@ def _compared(
             raise ResultsError(
                 f"{problem}, seed {seed}: the two models were tested on different images; compare within one split"
             )
-    overall, by_class = _over_seeds(list(pairs.values()))
+    overall, by_class = _compare_over_seeds(list(pairs.values()))
     return ByImage(
         problem=problem,
         first=first[0],
@@ -131,7 +131,7 @@ def _answers(run: Run, point: Point) -> Answers:
     return Answers(*(np.array([row[name] for row in rows]) for name in ("image_id", "label", "is_right")))
 
 
-def _over_seeds(pairs: Sequence[tuple[Answers, Answers]]) -> tuple[Crossed | None, dict[int, Crossed]]:
+def _compare_over_seeds(pairs: Sequence[tuple[Answers, Answers]]) -> tuple[Crossed | None, dict[int, Crossed]]:
     """Compare over all seeds, and for each class that all of them have; (None, {}) without seeds or images."""
     if not pairs or any(not one.images.size for one, _ in pairs):
         return None, {}
@@ -142,7 +142,7 @@ def _over_seeds(pairs: Sequence[tuple[Answers, Answers]]) -> tuple[Crossed | Non
         row[np.searchsorted(images, one.images)] = one.is_right.astype(float) - two.is_right.astype(float)
     by_class = {int(number): differences[:, classes == number] for number in np.unique(classes)}
     tested = {number: part for number, part in by_class.items() if not np.isnan(part).all(axis=1).any()}
-    return over_seeds_and_images(differences), {number: over_seeds_and_images(part) for number, part in tested.items()}
+    return crossed_difference(differences), {number: crossed_difference(part) for number, part in tested.items()}
 
 
 def _seed_row(seed: int, found: McNemar) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ def effects_of(found: Findings, asked: float | None = None, of: Sequence[str] = 
     Raises:
         ResultsError: there is only one seed, nothing varies, or no such setting varies.
     """
-    points = _observed(found.points, asked)
+    points = _choose_points(found.points, asked)
     if not points:
         at = "" if asked is None else f" at {asked:g} of the MACs removed"
         raise ResultsError(
@@ -99,7 +99,7 @@ def effects_page(run: Run, asked: float | None = None, of: Sequence[str] = ()) -
         yield ""
 
 
-def _observed(points: Sequence[Point], asked: float | None) -> list[Point]:
+def _choose_points(points: Sequence[Point], asked: float | None) -> list[Point]:
     """Choose one point per trial."""
     if asked is not None:
         there = [
@@ -126,13 +126,13 @@ def _analysis(
     seeds = [str(point.seed) for point in points]
     varying = {
         name: levels
-        for name, levels in _varying([settings[point.trial_id] for point in points]).items()
+        for name, levels in _varied_levels([settings[point.trial_id] for point in points]).items()
         if not name.endswith("seed") or not _go_together(levels, seeds)  # such as source.seed: tied to the block
     }
-    factors, aliases, why = _chosen(varying, of)
+    factors, aliases, why = _choose_factors(varying, of)
     result = anova([point.test or 0.0 for point in points], factors, (BLOCK, seeds))
     notes = [why] if why else []
-    if of and (rest := [name for name in _told_apart(varying)[0] if name not in (*of, LABEL)]):
+    if of and (rest := [name for name in _separate_settings(varying)[0] if name not in (*of, LABEL)]):
         notes.append(f"Other settings vary too and count as noise: {', '.join(rest)}.")
     notes += [f"{name} also stands for {', '.join(others)}, which change with it." for name, others in aliases.items()]
     notes += _marks(result, lost)
@@ -146,14 +146,14 @@ def _go_together(levels: Sequence[str], others: Sequence[str]) -> bool:
     return len(set(zip(levels, others, strict=True))) == len(set(levels)) == len(set(others))
 
 
-def _varying(rows: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
+def _varied_levels(rows: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
     """Return the levels of each setting that has more than one."""
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [row.get(name, "(does not have it)") for row in rows] for name in names}
     return {name: levels for name, levels in columns.items() if len(set(levels)) > 1}
 
 
-def _chosen(
+def _choose_factors(
     varying: Mapping[str, list[str]], of: Sequence[str]
 ) -> tuple[dict[str, list[str]], dict[str, list[str]], str]:
     """Choose the factors; return them, their aliases, and why they are not all settings that vary."""
@@ -164,22 +164,22 @@ def _chosen(
         return {name: varying[name] for name in of}, {}, ""
     if not varying:
         raise ResultsError("only the seed varies between these trials, so there is no effect to analyse")
-    factors, aliases = _told_apart({name: levels for name, levels in varying.items() if name != LABEL})
-    if factors and len(factors) <= MOST_FACTORS and _crossed(list(factors.values())):
+    factors, aliases = _separate_settings({name: levels for name, levels in varying.items() if name != LABEL})
+    if factors and len(factors) <= MOST_FACTORS and _is_crossed(list(factors.values())):
         return factors, aliases, ""
     labels = varying.get(LABEL)
     if labels is None:
         return factors, aliases, "Not all combinations of these settings were run: choose settings with --of."
-    beside = {name: levels for name, levels in factors.items() if _crossed([labels, levels])}
+    beside = {name: levels for name, levels in factors.items() if _is_crossed([labels, levels])}
     kept: dict[str, list[str]] = {LABEL: labels}
     for name, levels in beside.items():
-        if _crossed([*kept.values(), levels]):
+        if _is_crossed([*kept.values(), levels]):
             kept[name] = levels
     why = "The variants' settings are not crossed, so the label stands for them; choose settings with --of."
     return kept, {name: aliases[name] for name in kept if name in aliases}, why
 
 
-def _told_apart(columns: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+def _separate_settings(columns: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Return one setting of each set that changes together, and the other settings of its set."""
     first: dict[tuple[int, ...], str] = {}
     factors: dict[str, list[str]] = {}
@@ -195,7 +195,7 @@ def _told_apart(columns: Mapping[str, list[str]]) -> tuple[dict[str, list[str]],
     return factors, aliases
 
 
-def _crossed(columns: Sequence[Sequence[str]]) -> bool:
+def _is_crossed(columns: Sequence[Sequence[str]]) -> bool:
     """Whether every combination of these levels occurs."""
     return len(set(zip(*columns, strict=True))) == math.prod(len(set(levels)) for levels in columns)
 

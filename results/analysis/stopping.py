@@ -49,11 +49,11 @@ class RuleOutcome:
 
 def rules_for(budgets: Sequence[float]) -> dict[str, Choose]:
     """Return the rules by name, among them one that stops at each of these budgets (asked shares of removed MACs)."""
-    rules = {f"paper's, tolerance {one:g}": _by(partial(stop_rule, tolerance=one)) for one in TOLERANCES}
+    rules = {f"paper's, tolerance {one:g}": _choose_by(partial(stop_rule, tolerance=one)) for one in TOLERANCES}
     for one in (0.003, 0.01):
-        rules[f"below the best so far, tolerance {one:g}"] = _by(partial(best_stop_rule, tolerance=one))
-    rules |= {f"patience {points}": _by(partial(patience_rule, patience=points)) for points in (1, 2)}
-    rules |= {f"fixed budget {percent(budget, 0)}%": _within(budget) for budget in budgets}
+        rules[f"below the best so far, tolerance {one:g}"] = _choose_by(partial(best_stop_rule, tolerance=one))
+    rules |= {f"patience {points}": _choose_by(partial(patience_rule, patience=points)) for points in (1, 2)}
+    rules |= {f"fixed budget {percent(budget, 0)}%": _choose_within(budget) for budget in budgets}
     rules["end of the path"] = lambda path: path[-1]
     rules["best by validation"] = lambda path: _best(path, lambda point: point.validation)
     rules[ORACLE] = lambda path: _best(path, lambda point: math.nan if point.test is None else point.test)
@@ -126,12 +126,12 @@ def _outcomes(paths: Sequence[Sequence[Point]], environments: EnvironmentsByTria
     return [RuleOutcome(name, one, None if name == PAPER else against[id(one)]) for name, one in arms.items()]
 
 
-def _by(rule: Callable[[Sequence[float]], int]) -> Choose:
+def _choose_by(rule: Callable[[Sequence[float]], int]) -> Choose:
     """The point whose place a rule chooses by the validation scores of a path."""
     return lambda path: path[rule([point.validation for point in path])]
 
 
-def _within(budget: float) -> Choose:
+def _choose_within(budget: float) -> Choose:
     """The last point whose asked budget is not above this one; else the first point."""
     return lambda path: [path[0], *(point for point in path if (point.asked or 0.0) <= budget + 1e-9)][-1]
 

@@ -39,7 +39,7 @@ def versus_arm_page(run: Run, label: str, asked: float | None) -> Iterator[Part]
     Raises:
         ResultsError: no such arm has been tested.
     """
-    compared = _compared(run, label, asked)
+    compared = _compare_arms(run, label, asked)
     for base, rows in compared:
         yield Heading(str(base.problem))
         yield ""
@@ -66,8 +66,8 @@ def versus_arm_records(run: Run, label: str, asked: float | None) -> list[dict[s
     """
     return [
         _record(row, corrected)
-        for _, rows in _compared(run, label, asked)
-        for corrected in (_corrected(rows),)
+        for _, rows in _compare_arms(run, label, asked)
+        for corrected in (_correct_p(rows),)
         for row in rows
     ]
 
@@ -97,7 +97,7 @@ def _record(row: "ComparedRow", corrected: Mapping[Models, float | None]) -> dic
     }
 
 
-def _compared(run: Run, label: str, asked: float | None) -> list[tuple[Arm, list["ComparedRow"]]]:
+def _compare_arms(run: Run, label: str, asked: float | None) -> list[tuple[Arm, list["ComparedRow"]]]:
     """Return, for each problem, the arm that the others are compared with, and a row for each of these."""
     arms = findings_of(run).tested
     bases = [base for problem in sorted({arm.problem for arm in arms}) if (base := _base(arms, problem, label, asked))]
@@ -209,7 +209,7 @@ def _cells(rows: Sequence[ComparedRow]) -> Iterator[tuple[str, ...]]:
 
 def _comparison_cells(rows: Sequence[ComparedRow]) -> Iterator[tuple[str, ...]]:
     """Yield the cells of the columns `COMPARISON`, with p corrected as one family."""
-    corrected = _corrected(rows)
+    corrected = _correct_p(rows)
     for row in rows:
         scale, found = SCALES[row.pairing.metric], row.pairing.result
         yield (
@@ -222,7 +222,7 @@ def _comparison_cells(rows: Sequence[ComparedRow]) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _corrected(rows: Sequence[ComparedRow]) -> dict[Models, float | None]:
+def _correct_p(rows: Sequence[ComparedRow]) -> dict[Models, float | None]:
     """Correct p for the family (Holm): by the models compared, so that equal rows count once.
 
     Rows with failed trials are not in the family, and their corrected p is None.
@@ -233,7 +233,7 @@ def _corrected(rows: Sequence[ComparedRow]) -> dict[Models, float | None]:
 
 def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     """Say how many verdicts remain after correction, and which rows to read with care."""
-    corrected = _corrected(rows)
+    corrected = _correct_p(rows)
     settled = {row.models for row in rows if verdict_word(row.pairing) in ("better", "worse")}
     left = sum((corrected[models] or 0.0) <= SIGNIFICANCE for models in settled)
     notes = [

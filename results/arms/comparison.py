@@ -202,7 +202,7 @@ def arms_of(
             budget_order(arm.asked),
         )
     )
-    return _ranked(arms)
+    return _rank(arms)
 
 
 def last_points(points: Iterable[Point]) -> list[Point]:
@@ -263,7 +263,7 @@ def _models_of(arms: Sequence[Arm], seeds: Iterable[int]) -> frozenset[str]:
     return frozenset[str]().union(*(arm.models_by_seed[seed] for seed in seeds for arm in arms))
 
 
-def against_baseline(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
+def baseline_pairs(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
     """Pair each arm with full fine-tuning of its problem, by label; problems without it are left out."""
     baselines = {problem: baseline_of(arms, problem) for problem in {arm.problem for arm in arms}}
     return [
@@ -320,8 +320,8 @@ def arm_of(points: Sequence[Point], environments: EnvironmentsByTrial, failed: i
     models: dict[int, set[str]] = {}
     for point in points:
         models.setdefault(point.seed, set()).add(point.model_key)
-    test = _by_seed((point.seed, point.test) for point in points)
-    validation = _by_seed((point.seed, point.validation) for point in points)
+    test = _seed_means((point.seed, point.test) for point in points)
+    validation = _seed_means((point.seed, point.validation) for point in points)
     epochs = [point.trained_epochs for point in points if point.trained_epochs is not None]
     return Arm(
         problem=points[0].problem,
@@ -347,7 +347,7 @@ def arm_of(points: Sequence[Point], environments: EnvironmentsByTrial, failed: i
     )
 
 
-def _by_seed(values: Iterable[tuple[int, float | None]]) -> dict[int, float]:
+def _seed_means(values: Iterable[tuple[int, float | None]]) -> dict[int, float]:
     """Average each seed's finite values."""
     found: dict[int, list[float]] = {}
     for seed, value in values:
@@ -356,7 +356,7 @@ def _by_seed(values: Iterable[tuple[int, float | None]]) -> dict[int, float]:
     return {seed: math.fsum(several) / len(several) for seed, several in sorted(found.items())}
 
 
-def _ranked(arms: list[Arm]) -> list[Arm]:
+def _rank(arms: list[Arm]) -> list[Arm]:
     """Return the arms with their ranks; equal scores share a rank, and arms with failed trials have none."""
     means: dict[Problem, list[float]] = {}
     for arm in arms:

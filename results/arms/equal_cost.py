@@ -32,14 +32,14 @@ def points_at_equal_cost(points: Iterable[Point], removed: float) -> tuple[list[
         ordered = sorted(several, key=lambda point: (point.removed, point.point))
         if not any(point.removed for point in ordered):
             found.append(replace(ordered[-1], asked=None))
-        elif (between := _between(ordered, removed)) is not None:
+        elif (between := _interpolate(ordered, removed)) is not None:
             found.append(between)
         else:
             unreached.append(path)
     return found, unreached
 
 
-def _between(path: list[Point], removed: float) -> Point | None:
+def _interpolate(path: list[Point], removed: float) -> Point | None:
     """Interpolate the point at that cost; None outside the path, or if its validation score is not finite."""
     costs = [point.removed for point in path]
     validation = score_at(costs, [point.validation for point in path], removed)

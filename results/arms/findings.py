@@ -39,7 +39,7 @@ class Findings:
     @cached_property
     def against_baseline(self) -> list[tuple[Arm, Arm, Pairing]]:
         """Each arm with a test score, full fine-tuning in its problem, and the two compared; by problem and label."""
-        pairs = comparison.against_baseline(self.tested)
+        pairs = comparison.baseline_pairs(self.tested)
         return [(arm, baseline, comparison.compare([(arm, baseline)])) for arm, baseline in pairs]
 
 

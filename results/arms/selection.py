@@ -50,7 +50,7 @@ def select_arms(
         points, left = points_at_equal_cost(points, asked)
         for problem, label, *_ in left:
             unreached[problem, label] = unreached.get((problem, label), 0) + 1
-    points = _scored(run, points, score)
+    points = _score_points(run, points, score)
     arms = _tested_arms(run, points)
     arms = [
         arm
@@ -58,8 +58,8 @@ def select_arms(
         for arm in arms_at_budget([one for one in arms if one.problem == problem], asked)
     ]
     if not arms or (asked and not any(_is_at(arm, asked) for arm in arms)):
-        raise ResultsError(_nothing(points, score, asked, equal_cost=equal_cost))
-    return Selection(arms, score, _not_finite(points), unreached)
+        raise ResultsError(_explain_no_arm(points, score, asked, equal_cost=equal_cost))
+    return Selection(arms, score, _count_not_finite(points), unreached)
 
 
 def arms_at_budget(arms: Sequence[Arm], asked: float | None) -> list[Arm]:
@@ -88,7 +88,7 @@ def check_label(arms: Sequence[Arm], label: str) -> None:
         raise ResultsError(f"no tested arm is called {label!r}{nearest(label, labels)}")
 
 
-def _scored(run: Run, points: Sequence[Point], score: str) -> list[Point]:
+def _score_points(run: Run, points: Sequence[Point], score: str) -> list[Point]:
     """Return the points of the best setting of each arm, seed and budget, with the score in place of the test score."""
     chosen = best_settings(points, ended_settings(run))
     if score == "test_score":
@@ -100,7 +100,7 @@ def _tested_arms(run: Run, points: Sequence[Point]) -> list[Arm]:
     return [arm for arm in arms_of(points, environments_of(run), failed_trials(run)) if arm.test.mean is not None]
 
 
-def _not_finite(points: Sequence[Point]) -> dict[tuple[Problem, str], int]:
+def _count_not_finite(points: Sequence[Point]) -> dict[tuple[Problem, str], int]:
     found: dict[tuple[Problem, str], int] = {}
     for point in points:
         if point.test is not None and not math.isfinite(point.test):
@@ -108,7 +108,7 @@ def _not_finite(points: Sequence[Point]) -> dict[tuple[Problem, str], int]:
     return found
 
 
-def _nothing(points: Sequence[Point], score: str, asked: float | None, *, equal_cost: bool) -> str:
+def _explain_no_arm(points: Sequence[Point], score: str, asked: float | None, *, equal_cost: bool) -> str:
     """Explain why there is no arm."""
     if not points:
         return "no operating points yet: wait for the first trials"

@@ -19,20 +19,20 @@ def add_statistics(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     table.add_argument(
         "--metric", default="test_score", metavar="SCORE", help="test_score (default) or validation_score"
     )
-    _at(table)
+    _add_at(table)
     table.add_argument(
         "--equal-cost", action="store_true",
         help="compare at exactly that share of removed MACs, interpolated along each path, not at the asked budget",
     )  # fmt: skip
     effects = _command(commands, "effects", "which settings matter: analysis of variance with effect sizes", _effects)
-    _at(effects)
+    _add_at(effects)
     effects.add_argument(
         "--of", action="append", default=[], metavar="SETTING",
         help="such as optimisation.learning_rate or label (repeatable; default: all that vary)",
     )  # fmt: skip
     power = _command(commands, "power", "how many more seeds would settle each comparison with an arm", _power)
     power.add_argument("--against", required=True, metavar="LABEL", help="the arm that all others are compared with")
-    _at(power)
+    _add_at(power)
     power.add_argument(
         "--difference", type=float, metavar="SCORE",
         help="the difference worth finding, such as 0.01 for a point of accuracy (default: the measured one)",
@@ -48,7 +48,7 @@ def add_statistics(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     images = _command(commands, "images", "two arms on the same test images: McNemar, and class by class", _images)
     images.add_argument("first", metavar="LABEL", help="an arm")
     images.add_argument("second", metavar="LABEL", help="another one")
-    _at(images)
+    _add_at(images)
 
 
 def _command(
@@ -61,7 +61,7 @@ def _command(
     return parser
 
 
-def _at(parser: argparse.ArgumentParser) -> None:
+def _add_at(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--at", type=fraction, metavar="FRACTION", help="share of the MACs to remove, such as 0.2")
 
 
@@ -111,8 +111,8 @@ def _front(given: argparse.Namespace) -> Iterator[Part]:
 
 
 def _images(given: argparse.Namespace) -> Iterator[Part]:
-    from results.analysis.by_image import by_image_page
+    from results.analysis.by_image import image_page
     from results.store.reader import load
 
     with load(given.run) as run:
-        yield from by_image_page(run, given.first, given.second, given.at)
+        yield from image_page(run, given.first, given.second, given.at)

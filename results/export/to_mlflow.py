@@ -47,13 +47,13 @@ class Mlflow:
             ResultsError: MLflow refuses, or its server does not answer.
         """
         try:
-            return self._added(trial, values)
+            return self._add(trial, values)
         except self._refusal as error:
             raise ResultsError(
                 f"MLflow refused trial {trial.trial_id}: {error}; the same command resumes there"
             ) from error
 
-    def _added(self, trial: Trial, values: list[Value]) -> int:
+    def _add(self, trial: Trial, values: list[Value]) -> int:
         if self._experiment is None:
             self._experiment = self._open(trial.sweep)
         run, status = self._runs.get(trial.trial_id) or self._begin(trial)

@@ -107,11 +107,14 @@ def published_table(
     names = sorted(keys, key=lambda key: (budget_order(key[1]), key[0]))
     rows = [PublishedRow(name, tuple(cells.get((name, column)) for column in columns)) for *_, name in names]
     printed = numbers_at_budget(printed_numbers(run), asked)
-    rows += [_printed_row(name, several, columns) for name, several in rows_by_name(_placed(printed, columns)).items()]
+    rows += [
+        _printed_row(name, several, columns)
+        for name, several in rows_by_name(_printed_points(printed, columns)).items()
+    ]
     problems = [column.problem for column in columns if column.problem is not None]
     notes += _notes(chosen, cells.values(), problems)
     notes += support_lines(run, problems)
-    if left := len(printed) - len(_placed(printed, columns)):
+    if left := len(printed) - len(_printed_points(printed, columns)):
         notes.append(f"{left} printed numbers are of networks or data sets that were not measured here.")
     return Published(tuple(columns), tuple(rows), tuple(notes))
 
@@ -145,14 +148,14 @@ def _column(
     best = max(complete, key=lambda name: (values[name].value or 0.0, name))
     family = _family(complete, best)
     p_values, smallest, seeds = _with_best(family, complete, generator)
-    pairings = {name: _against(complete[best], several) for name, several in complete.items() if name != best}
+    pairings = {name: _pair_arms(complete[best], several) for name, several in complete.items() if name != best}
     settles = len(family) == 1 or smallest <= SIGNIFICANCE
     cells[best] = replace(cells[best], place="best" if settles else "unsettled")
     for name, pairing in pairings.items():
         p = p_values[_row_of(complete[name])]
         place = _place(pairing, p) if settles else "unsettled"
         cells[name] = replace(cells[name], place=place, p=p, smallest_p=smallest)
-    return cells, [*notes, *_said_of(column, list(pairings.values()), len(family) - 1, seeds)]
+    return cells, [*notes, *_column_notes(column, list(pairings.values()), len(family) - 1, seeds)]
 
 
 def _groups(column: PublishedColumn, arms: Sequence[Arm]) -> dict[str, list[Arm]]:
@@ -203,7 +206,7 @@ def _place(pairing: Pairing, p: float | None) -> Place:
     return "behind" if ahead and p is not None and p <= SIGNIFICANCE and not pairing.doubts else "tie"
 
 
-def _against(best: Sequence[Arm], other: Sequence[Arm]) -> Pairing:
+def _pair_arms(best: Sequence[Arm], other: Sequence[Arm]) -> Pairing:
     others = {arm.problem: arm for arm in other}
     return compare([(arm, others[arm.problem]) for arm in best if arm.problem in others])
 
@@ -229,7 +232,7 @@ def _said_of_incomplete(column: PublishedColumn, rows: int) -> list[str]:
     ]
 
 
-def _said_of(column: PublishedColumn, pairings: Sequence[Pairing], comparisons: int, seeds: int) -> list[str]:
+def _column_notes(column: PublishedColumn, pairings: Sequence[Pairing], comparisons: int, seeds: int) -> list[str]:
     """Say what a column's tests can reach, and which comparisons to read with care."""
     if not pairings:
         return []
@@ -279,7 +282,7 @@ def _notes(chosen: Selection, cells: Iterable[Cell], problems: Sequence[Problem]
     return notes
 
 
-def _placed(printed: Sequence[PrintedPoint], columns: Sequence[PublishedColumn]) -> list[PrintedPoint]:
+def _printed_points(printed: Sequence[PrintedPoint], columns: Sequence[PublishedColumn]) -> list[PrintedPoint]:
     """Return the printed numbers that belong to one of the columns."""
     return [number for number in printed if any(_belongs(number, column) for column in columns)]
 

@@ -16,11 +16,11 @@ RECORD = (
 def published_page(table: Published) -> Iterator[Part]:
     """Yield the table with its notes; the best of a column and its ties are bold. For programs: one record per cell."""
     rows = [
-        (row.name, *(_marked(cell, column) for cell, column in zip(row.cells, table.columns, strict=True)))
+        (row.name, *(_mark_best(cell, column) for cell, column in zip(row.cells, table.columns, strict=True)))
         for row in table.rows
     ]
     cells = [
-        dict(zip(RECORD, (row.name, *_where(column), *_fields(cell)), strict=True))
+        dict(zip(RECORD, (row.name, *_column_place(column), *_fields(cell)), strict=True))
         for row in table.rows
         for cell, column in zip(row.cells, table.columns, strict=True)
         if cell is not None
@@ -31,7 +31,7 @@ def published_page(table: Published) -> Iterator[Part]:
     yield from map(Note, table.notes)
 
 
-def _marked(cell: Cell | PrintedPoint | None, column: PublishedColumn) -> str:
+def _mark_best(cell: Cell | PrintedPoint | None, column: PublishedColumn) -> str:
     text = _text(cell, column)
     return Strong(text) if isinstance(cell, Cell) and cell.place in ("best", "tie") else text
 
@@ -54,7 +54,7 @@ def _text(cell: Cell | PrintedPoint | None, column: PublishedColumn) -> str:
     return f"{text} ({counted}){' =' if cell.place == 'tie' else ''}"
 
 
-def _where(column: PublishedColumn) -> tuple[object, ...]:
+def _column_place(column: PublishedColumn) -> tuple[object, ...]:
     problem = column.problem
     return (
         *((None, None, None) if problem is None else (problem.network, problem.dataset, problem.train_images or None)),

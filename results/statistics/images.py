@@ -1,7 +1,7 @@
 """Two methods on the same test images: McNemar's test for one pair of models, and an interval for seeds and images.
 
 McNemar's test compares one pair of models on these images. A claim about methods must also hold for other seeds and
-other images: `over_seeds_and_images` takes both as random samples.
+other images: `crossed_difference` takes both as random samples.
 """
 
 import math
@@ -67,7 +67,7 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
     return McNemar(len(first), b, c, *_binomial_p(b, c), smallest_p=min(1.0, 2 * 0.5 ** (b + c)))
 
 
-def over_seeds_and_images(differences: np.ndarray) -> Crossed:
+def crossed_difference(differences: np.ndarray) -> Crossed:
     """Compute the mean difference with an interval that is valid for other seeds and other images.
 
     The variance is that of a random model with seeds and images crossed: the variance of the seeds' means over the
@@ -83,7 +83,7 @@ def over_seeds_and_images(differences: np.ndarray) -> Crossed:
         ValueError: it has another shape, or a seed has no image.
 
     Example:
-        >>> result = over_seeds_and_images(np.array([[1, 0, 0, 1], [1, 0, -1, 1]]))
+        >>> result = crossed_difference(np.array([[1, 0, 0, 1], [1, 0, -1, 1]]))
         >>> result.seeds, result.images, result.difference, round(result.low, 2), round(result.high, 2)
         (2, 4, 0.375, -0.37, 1.12)
     """

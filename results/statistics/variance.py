@@ -88,13 +88,13 @@ def anova(
     cells = {term: _cells([columns[name] for name in term]) for term in terms}
 
     @cache
-    def fitted(*some: tuple[str, ...]) -> tuple[float, int]:
-        return _fitted(data, [cells[term] for term in some])
+    def fit(*some: tuple[str, ...]) -> tuple[float, int]:
+        return _fit(data, [cells[term] for term in some])
 
-    residual, rank = fitted(*terms)
+    residual, rank = fit(*terms)
     degrees = len(data) - rank
     whole = float(((data - data.mean()) ** 2).sum())
-    effects = tuple(_effect(term, terms, fitted, (residual, degrees), whole) for term in terms)
+    effects = tuple(_effect(term, terms, fit, (residual, degrees), whole) for term in terms)
     counts = Counter(zip(*columns.values(), strict=True))
     possible = int(np.prod([len(set(levels)) for levels in columns.values()]))
     fewest = min(counts.values()) if len(counts) == possible else 0
@@ -135,7 +135,7 @@ def _cells(levels: Sequence[Sequence[str]]) -> np.ndarray:
     return np.array([known.setdefault(row, 1 + len(known)) for row in zip(*levels, strict=True)])
 
 
-def _fitted(data: np.ndarray, terms: Sequence[np.ndarray]) -> tuple[float, int]:
+def _fit(data: np.ndarray, terms: Sequence[np.ndarray]) -> tuple[float, int]:
     """Fit a mean and the cells of these terms by least squares; return the residual sum of squares and the rank."""
     ends = np.cumsum([1, *(int(cells.max()) for cells in terms)])
     # Each value has one column of each term: 0 is the mean, and the columns of a term follow those of the term before.

@@ -86,7 +86,7 @@ def compact(run: str | os.PathLike[str]) -> list[Merged]:
     tables_folder(path)
     with only_one(path):
         manifest = read_manifest(path)
-        waiting = {table: _waiting(parts, path) for table, parts in parts_of(path).items()}
+        waiting = {table: _waiting_parts(parts, path) for table, parts in parts_of(path).items()}
         made = [_merge(path, table, group) for table, groups in waiting.items() for group in groups]
         if made:
             _write_manifest(path, manifest, made)
@@ -142,7 +142,7 @@ def list_superfluous(run: Path) -> list[Path]:
     return found + sorted(merged_folder(run).glob(".*.tmp"))
 
 
-def _waiting(parts: Sequence[Part], run: Path) -> list[list[Part]]:
+def _waiting_parts(parts: Sequence[Part], run: Path) -> list[list[Part]]:
     """Group the parts to merge by schema version."""
     versions = sorted({part.version for part in parts})
     new = [part for part in parts if part.path.parent.parent == run / "tables"]

@@ -122,7 +122,7 @@ def parts_of(run: Path, tables: Iterable[str] = TABLES) -> dict[str, list[Part]]
         listed = {name: _names_in_order(folder / name) for name in names}
         manifest = read_manifest(run)
         try:
-            return {name: _fitting(run, TABLES[name], listed[name], manifest) for name in names}
+            return {name: _fitting_parts(run, TABLES[name], listed[name], manifest) for name in names}
         except FileNotFoundError as error:  # only a clean-up removes parts, after they are in the manifest
             if read_manifest(run) == manifest:
                 raise ResultsError(f"a file is missing; put it back from a copy: {error}") from error
@@ -158,7 +158,7 @@ def _writer_of(part: str) -> str:
     return part.split("-")[1] if "-" in part else part
 
 
-def _fitting(run: Path, table: TableSchema, listed: list[str], manifest: MergeManifest) -> list[Part]:
+def _fitting_parts(run: Path, table: TableSchema, listed: list[str], manifest: MergeManifest) -> list[Part]:
     hidden = manifest.parts(table.name)
     merged = [merged_file(run, table.name, name) for name in manifest.merged.get(table.name, {})]
     paths = [run / "tables" / table.name / name for name in listed if name not in hidden] + merged

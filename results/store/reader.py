@@ -23,7 +23,7 @@ from results.store.views import (
     file_pattern,
     literal,
     names_in,
-    quoted,
+    quote,
     select,
 )
 from results.text.formats import FORMULA
@@ -83,7 +83,7 @@ class Run:
 
     def arrow(self, sql: str, parameters: list[Any] | None = None) -> pa.Table:
         """Run a query and return an Arrow table. Raises as `sql`."""
-        with self._asking(sql):
+        with self._translate_errors(sql):
             return self.connection.sql(sql, params=parameters).to_arrow_table()
 
     def write_csv(self, sql: str, path: Path) -> int:
@@ -93,10 +93,13 @@ class Run:
         """
         import duckdb
 
-        with self._asking(sql), duckdb.connect(":memory:") as writing:  # the query connection cannot write files
+        with (
+            self._translate_errors(sql),
+            duckdb.connect(":memory:") as writing,
+        ):  # the query connection cannot write files
             writing.register("answer", self.connection.sql(sql).to_arrow_reader())
             kinds = writing.execute("DESCRIBE answer").fetchall()
-            texts = [quoted(str(name)) for name, kind, *_ in kinds if kind == "VARCHAR"]
+            texts = [quote(str(name)) for name, kind, *_ in kinds if kind == "VARCHAR"]
             signs = f"[{', '.join(literal(sign) for sign in FORMULA)}]"
             plain = ", ".join(
                 f"CASE WHEN list_contains({signs}, {name}[1]) THEN chr(39) || {name} ELSE {name} END AS {name}"
@@ -107,7 +110,7 @@ class Run:
         return 0 if copied is None else int(copied[0])
 
     @contextmanager
-    def _asking(self, sql: str) -> Iterator[None]:
+    def _translate_errors(self, sql: str) -> Iterator[None]:
         """Run a block that asks DuckDB; raise its errors as ResultsError.
 
         Raises:
@@ -135,7 +138,7 @@ class Run:
         import duckdb
 
         try:
-            for name in map(quoted, views):
+            for name in map(quote, views):
                 self.connection.execute(f"CREATE TEMP TABLE held AS SELECT * FROM {name} WHERE {where}")
                 self.connection.execute(f"DROP VIEW {name}")
                 self.connection.execute(f"ALTER TABLE held RENAME TO {name}")
@@ -152,13 +155,13 @@ class Run:
         self.connection.execute("CREATE TEMP TABLE counted_trials AS FROM counted_trials")
         for name, table in TABLES.items():
             if name not in _OF_EACH_RUN:
-                main, key = f"memory.main.{quoted(name)}", ", ".join(map(quoted, table.key))
+                main, key = f"memory.main.{quote(name)}", ", ".join(map(quote, table.key))
                 rows = (
                     f"FROM {COUNTED_ROWS.format(rows=main)}"
                     if "trial_id" in table.key
                     else f"FROM {main} QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY written_at DESC, run) = 1"
                 )
-                self.connection.execute(f"CREATE TEMP VIEW {quoted(name)} AS {rows}")
+                self.connection.execute(f"CREATE TEMP VIEW {quote(name)} AS {rows}")
 
     def counted_once(self) -> "Run":
         """Return the same run for queries after which a trial that is in several runs has the rows of one of them."""
@@ -210,10 +213,10 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], tables:
         >>> folder.cleanup()
     """
     if isinstance(run, str | os.PathLike):
-        paths, several = _named([Path(run)]), False
+        paths, several = _runs_by_name([Path(run)]), False
     else:
-        paths, several = _named([Path(one) for one in run]), True
-    return _loaded(paths, tuple(tables), several=several)
+        paths, several = _runs_by_name([Path(one) for one in run]), True
+    return _open_tables(paths, tuple(tables), several=several)
 
 
 def python_values(answer: pa.Table | pa.ChunkedArray) -> list[Any]:
@@ -240,7 +243,7 @@ def stopped_trial_ids(run: Run) -> set[str]:
     return {row["trial_id"] for row in run.rows(STOPPED)}
 
 
-def _loaded(paths: dict[str, Path], tables: Sequence[str], *, several: bool) -> Run:
+def _open_tables(paths: dict[str, Path], tables: Sequence[str], *, several: bool) -> Run:
     """Open these tables of the runs; all others are empty. Raises as `load`."""
     import duckdb
 
@@ -248,7 +251,7 @@ def _loaded(paths: dict[str, Path], tables: Sequence[str], *, several: bool) -> 
     while True:
         found = {name: nothing | parts_of(path, tables) for name, path in paths.items()}
         try:
-            connection = _connected(found, several=several)
+            connection = _connect(found, several=several)
         except duckdb.IOException as error:  # DuckDB opens the first file; merged parts may have just been removed
             if all(part.path.exists() for tables in found.values() for parts in tables.values() for part in parts):
                 raise ResultsError(f"a part cannot be read: {error}") from error
@@ -282,7 +285,7 @@ def _newest(parts: Sequence[Part]) -> list[Part]:
     return others + sorted(named, key=lambda part: part.path.name)[-1:]
 
 
-def _named(paths: Sequence[Path]) -> dict[str, Path]:
+def _runs_by_name(paths: Sequence[Path]) -> dict[str, Path]:
     """Return the runs by their names. Raises ResultsError: no run, or one is listed twice."""
     if not paths:
         raise ResultsError("expected at least one run, given none; type a folder such as runs/demo")
@@ -294,7 +297,7 @@ def _named(paths: Sequence[Path]) -> dict[str, Path]:
     return {name if names.count(name) == 1 else str(path): path for name, path in zip(names, paths, strict=True)}
 
 
-def _connected(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "duckdb.DuckDBPyConnection":
+def _connect(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "duckdb.DuckDBPyConnection":
     """Open a connection with all views over these runs (name -> table -> parts)."""
     import duckdb
 
@@ -302,7 +305,7 @@ def _connected(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "du
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     for name, table in TABLES.items():
         by_run = {run: parts[name] for run, parts in found.items() if parts[name]}
-        connection.execute(f"CREATE VIEW {quoted(name)} AS {select(table, by_run, several=several)}")
+        connection.execute(f"CREATE VIEW {quote(name)} AS {select(table, by_run, several=several)}")
     connection.execute(TIMED_ON)
     if several:
         connection.execute(COUNTED_TRIALS)

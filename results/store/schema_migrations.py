@@ -86,16 +86,16 @@ OLDER_VERSIONS: Mapping[int, Mapping[str, OlderTable]] = MappingProxyType(
 
 def columns_of(table: TableSchema, version: int) -> dict[str, pa.DataType]:
     """Return the columns of a table's files of that version, with their types."""
-    then = _then(table, version)
+    then = _older_table(table, version)
     today = {column.name: column.type for column in table.columns if column.name not in then.made}
     return today | dict(then.gone)
 
 
 def expressions_of(table: TableSchema, version: int) -> dict[str, str]:
     """Return today's columns, in order -> the SQL that gives each from a file of that version; names are quoted."""
-    made = _then(table, version).made
+    made = _older_table(table, version).made
     return {column.name: made.get(column.name, f'"{column.name}"') for column in table.columns}
 
 
-def _then(table: TableSchema, version: int) -> OlderTable:
+def _older_table(table: TableSchema, version: int) -> OlderTable:
     return _SAME if version == SCHEMA_VERSION else OLDER_VERSIONS[version].get(table.name, _SAME)

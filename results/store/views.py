@@ -122,7 +122,7 @@ def select(table: TableSchema, parts: dict[str, list[Part]], *, several: bool) -
     """Return the SQL for the last row of each key, over runs (name -> parts); `several` adds the column `run`."""
     if not parts:
         empty = ", ".join(
-            f"CAST(NULL AS {_SQL_TYPES[column.type]}) AS {quoted(column.name)}" for column in table.columns
+            f"CAST(NULL AS {_SQL_TYPES[column.type]}) AS {quote(column.name)}" for column in table.columns
         )
         run = "CAST(NULL AS VARCHAR) AS run, " if several else ""
         return f"SELECT {run}{empty} WHERE false"
@@ -133,8 +133,8 @@ def select(table: TableSchema, parts: dict[str, list[Part]], *, several: bool) -
 
 def _last_rows(table: TableSchema, parts: list[Part], run: str) -> str:
     """Return the SQL for the last rows of one run; `run` is the SQL of its name's column, or empty."""
-    columns = ", ".join(quoted(column.name) for column in table.columns)
-    key = ", ".join(quoted(column) for column in table.key)
+    columns = ", ".join(quote(column.name) for column in table.columns)
+    key = ", ".join(quote(column) for column in table.key)
     return (
         f"SELECT {run}{columns} FROM ({all_rows(table, parts)})"
         f" QUALIFY row_number() OVER (PARTITION BY {key}"
@@ -152,7 +152,7 @@ def all_rows(table: TableSchema, parts: list[Part]) -> str:
 
 def _rows(table: TableSchema, version: int, paths: list[Path]) -> str:
     """Return the SQL for all rows of a table's parts of one version, with today's columns."""
-    columns = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in expressions_of(table, version).items())
+    columns = ", ".join(f"{sql} AS {quote(name)}" for name, sql in expressions_of(table, version).items())
     files = ", ".join(file_pattern(path) for path in paths)
     return (
         f"SELECT {columns}, _part, file_row_number"
@@ -160,7 +160,7 @@ def _rows(table: TableSchema, version: int, paths: list[Path]) -> str:
     )
 
 
-def quoted(name: str) -> str:
+def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 

@@ -72,7 +72,7 @@ class Writer:
         if not rows:
             return None
         columns = _columns(description, rows)
-        moment = self._now()
+        moment = self._moment()
         columns[WRITTEN_AT] = pa.array([moment] * len(rows), MOMENT)
         schema = arrow_schema(description)
         part = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
@@ -82,7 +82,7 @@ class Writer:
         path = folder / f"{moment:%Y%m%dT%H%M%S.%f}-{self._id}-{uuid.uuid4().hex[:12]}.parquet"
         return write_file(path, partial(_encode, part))
 
-    def _now(self) -> datetime:
+    def _moment(self) -> datetime:
         with self._clock:
             self._last = max(datetime.now(UTC), self._last + timedelta(microseconds=1))
             return self._last
@@ -108,19 +108,19 @@ def _columns(table: TableSchema, rows: Sequence[Mapping[str, Any]]) -> dict[str,
     needed = {column.name for column in given if not column.nullable}
     for number, row in enumerate(rows):
         if missing := needed - set(row):
-            raise ValueError(f"table {table.name}, row {number}: missing column {_listed(missing)}")
+            raise ValueError(f"table {table.name}, row {number}: missing column {_list_text(missing)}")
         if WRITTEN_AT in row:
             raise ValueError(
                 f"table {table.name}, row {number}: column {WRITTEN_AT} is set by the writer: leave it out"
             )
         if extra := set(row) - names:
             raise ValueError(
-                f"table {table.name}, row {number}: extra column {_listed(extra)}; columns: {', '.join(sorted(names))}"
+                f"table {table.name}, row {number}: extra column {_list_text(extra)}; columns: {_list_text(names)}"
             )
     return {column.name: _array(table.name, column, rows) for column in given}
 
 
-def _listed(names: set[str]) -> str:
+def _list_text(names: set[str]) -> str:
     return ", ".join(sorted(str(name) for name in names))
 
 
@@ -128,7 +128,7 @@ def _array(table: str, column: ColumnSchema, rows: Sequence[Mapping[str, Any]]) 
     values = [row.get(column.name) for row in rows]
     for number, value in enumerate(values):
         if problem := _problem(column, value):
-            raise ValueError(f"table {table}, row {number}, column {column.name}: {problem}, given {_shown(value)}")
+            raise ValueError(f"table {table}, row {number}, column {column.name}: {problem}, given {_text_of(value)}")
     if column.type == INTEGER:  # Arrow does not accept all number types that passed the check above
         values = [None if value is None else int(value) for value in values]
     elif column.type == FLOAT:
@@ -168,6 +168,6 @@ def _fits(kind: pa.DataType, value: object) -> bool:
     return isinstance(value, datetime) and value.tzinfo is not None
 
 
-def _shown(value: object) -> str:
+def _text_of(value: object) -> str:
     text = repr(value)
     return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"

@@ -38,20 +38,20 @@ def markdown_lines(page: Page) -> Iterator[str]:
     """Write the page as Markdown; texts of users are escaped."""
     for part in page:
         if isinstance(part, PageTable):
-            rows = [[_marked(cell, "**{}**", escaped) for cell in row] for row in part.rows]
+            rows = [[_mark(cell, "**{}**", escape_markdown) for cell in row] for row in part.rows]
             left = _text_columns(part)
-            yield f"| {' | '.join(map(escaped, part.columns))} |"
+            yield f"| {' | '.join(map(escape_markdown, part.columns))} |"
             yield f"| {' | '.join('---' if place in left else '---:' for place in range(len(part.columns)))} |"
             yield from (f"| {' | '.join(row)} |" for row in rows)
         elif isinstance(part, Heading):
-            yield f"### {escaped(part.text)}"
+            yield f"### {escape_markdown(part.text)}"
         elif isinstance(part, Note):
-            yield f"- {escaped(part.text)}"
+            yield f"- {escape_markdown(part.text)}"
         else:
             yield part
 
 
-def escaped(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Escape a text, in one line, for a cell or a sentence in Markdown."""
     return _MARKDOWN.sub(lambda found: f"\\{found[0]}", " ".join(text.split()))
 
@@ -69,7 +69,7 @@ def latex_lines(page: Page) -> Iterator[str]:
         yield _latex_row(map(latex_escaped, part.columns))
         yield r"\midrule"
         for row in part.rows:
-            yield _latex_row(_marked(cell, r"\textbf{{{}}}", latex_escaped) for cell in row)
+            yield _latex_row(_mark(cell, r"\textbf{{{}}}", latex_escaped) for cell in row)
         yield r"\bottomrule"
         yield r"\end{tabular}"
 
@@ -89,7 +89,7 @@ def terminal_lines(page: Page, width: int, *, wide: bool = False) -> Iterator[st
     has_best = False
     for part in page:
         if isinstance(part, PageTable):
-            lines, left_out = _aligned(part, width, wide=wide)
+            lines, left_out = _align(part, width, wide=wide)
             yield from lines
             hidden.update(dict.fromkeys(left_out))
             has_best = has_best or any(isinstance(cell, Strong) for row in part.rows for cell in row)
@@ -161,7 +161,7 @@ def one_line(value: object) -> str:
     return printable(text).replace("\n", "\\n").replace("\t", "\\t") + (STAR if isinstance(value, Strong) else "")
 
 
-def _aligned(table: PageTable, width: int, *, wide: bool) -> tuple[list[str], list[str]]:
+def _align(table: PageTable, width: int, *, wide: bool) -> tuple[list[str], list[str]]:
     """Align a table, numbers right and all else left; return its lines and the names of the columns left out."""
     every = range(len(table.columns))
     shown = [*(table.usual or every), *(place for place in every if wide and table.usual and place not in table.usual)]
@@ -177,8 +177,7 @@ def _aligned(table: PageTable, width: int, *, wide: bool) -> tuple[list[str], li
         else:
             break
     lines = [
-        GAP.join(_padded(row[place], widths[place], right=place not in left) for place in shown).rstrip()
-        for row in cells
+        GAP.join(_pad(row[place], widths[place], right=place not in left) for place in shown).rstrip() for row in cells
     ]
     lines.insert(1, "─" * (sum(widths[place] + len(GAP) for place in shown) - len(GAP)))
     return lines, [table.columns[place] for place in every if place not in shown]
@@ -191,14 +190,14 @@ def _text_columns(table: PageTable) -> Sequence[int]:
     return [place for place in places if not all(isinstance(row[place], Number | None) for row in table.rows)]
 
 
-def _padded(text: str, width: int, *, right: bool) -> str:
+def _pad(text: str, width: int, *, right: bool) -> str:
     if cell_len(text) > width:
         text = set_cell_size(text, width - 1) + "…"
     space = " " * (width - cell_len(text))
     return space + text if right else text + space
 
 
-def _marked(cell: object, strong: str, escape: Callable[[str], str]) -> str:
+def _mark(cell: object, strong: str, escape: Callable[[str], str]) -> str:
     text = escape("" if cell is None else str(cell))
     return strong.format(text) if isinstance(cell, Strong) else text
 

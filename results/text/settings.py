@@ -21,11 +21,11 @@ def setting_lines(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterat
     different = [key for key in keys if key not in old or key not in new or old[key] != new[key]]
     width = max((len(key) for key in different), default=0)
     for key in different:
-        yield f"  {key.ljust(width)}  {_shown(old, key)}  |  {_shown(new, key)}"
+        yield f"  {key.ljust(width)}  {_value_text(old, key)}  |  {_value_text(new, key)}"
     yield f"  all other settings ({len(keys) - len(different)}) are the same"
 
 
-def _shown(settings: Mapping[str, Any], key: str) -> str:
+def _value_text(settings: Mapping[str, Any], key: str) -> str:
     if key not in settings:
         return "(does not have it)"
     return "none" if settings[key] is None else json.dumps(settings[key], ensure_ascii=False)

@@ -76,7 +76,7 @@ def follow(cluster: ClusterRun, display: Display | None = None) -> RunOutcome:
     looked_s, noted, last_note = time.monotonic(), 0, ""
     seen: Seen | None = None
 
-    def ended() -> RunOutcome | None:
+    def find_outcome() -> RunOutcome | None:
         nonlocal looked_s, noted, seen, last_note
         if (outcome := cluster.outcome) is not None:
             return outcome
@@ -91,7 +91,7 @@ def follow(cluster: ClusterRun, display: Display | None = None) -> RunOutcome:
             last_note = _check_controller(cluster, display, last_note, is_silent=seen is not None)
         return None
 
-    outcome = wait_for(ended, "the end of the sweep", RUNS, poll_s=POLL_S, tell=None)
+    outcome = wait_for(find_outcome, "the end of the sweep", RUNS, poll_s=POLL_S, tell=None)
     if seen is not None:
         display.close(seen.progress)
     return outcome

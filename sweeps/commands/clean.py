@@ -43,7 +43,7 @@ class Waste:
     @property
     def size_bytes(self) -> int:
         """Bytes of all its files; those already removed do not count."""
-        files = _below(self.path) if self.path.is_dir() else [self.path]
+        files = _walk(self.path) if self.path.is_dir() else [self.path]
         return sum(_size_bytes(path) for path in files)
 
     def remove(self) -> None:
@@ -74,18 +74,18 @@ def clean(folder: Path, runs: Path | None, *, dry_run: bool) -> Iterator[str]:
         if RunFolder(folder).plan.is_file():
             if runs is not None:
                 raise RunFolderError(f"{folder} is a run: leave out --runs {runs}, or type the folder of a cache")
-            found = _of_run(RunFolder(folder), held, dry_run=dry_run)
+            found = _waste_of_run(RunFolder(folder), held, dry_run=dry_run)
         elif next(Cache(folder).stored_keys(), None) is not None:
-            found = _of_cache(folder, runs)
+            found = _waste_of_cache(folder, runs)
         else:
             raise RunFolderError(
                 f"{folder} is neither the folder of a run (it has no {RunFolder(folder).plan.name}) nor a cache with "
                 "finished stages"
             )
-        yield from _removed(found, dry_run=dry_run)
+        yield from _remove(found, dry_run=dry_run)
 
 
-def _of_run(run: RunFolder, held: ExitStack, *, dry_run: bool) -> list[Waste]:
+def _waste_of_run(run: RunFolder, held: ExitStack, *, dry_run: bool) -> list[Waste]:
     open_run(run)
     if not dry_run:  # a dry run takes no lock, because that would write
         held.enter_context(RunLock(run.lock))
@@ -105,12 +105,12 @@ def _of_run(run: RunFolder, held: ExitStack, *, dry_run: bool) -> list[Waste]:
     return found
 
 
-def _of_cache(cache: Path, runs: Path | None) -> list[Waste]:
+def _waste_of_cache(cache: Path, runs: Path | None) -> list[Waste]:
     if runs is None:
         raise RunFolderError(
             f"{cache} is a cache: type --runs FOLDER, such as --runs runs, with all runs that may need its stages"
         )
-    stored, reached = Cache(cache), _reached(runs)
+    stored, reached = Cache(cache), _needed_keys(runs)
     keys = sorted(stored.stored_keys())
     found = [Waste(f"{_stage_kind(stored, key)} stages", stored.path(key)) for key in keys if key not in reached]
     if len(found) == len(keys):
@@ -130,14 +130,14 @@ def _age_s(path: Path) -> float:
         return 0.0
 
 
-def _reached(runs: Path) -> set[str]:
+def _needed_keys(runs: Path) -> set[str]:
     """Collect the keys of all stages that a run below a folder, at any depth, has planned or run.
 
     Raises:
         RunFolderError: no run, or a run is being made or is running.
         ResultsError: a run cannot be read.
     """
-    below = sorted(_below(runs))
+    below = sorted(_walk(runs))
     if making := [path for path in below if path.match(".*.creating")]:
         raise RunFolderError(f"a run is being made in {making[0]}; wait for it")
     names = (RunFolder(runs).plan.name, RunFolder(runs).tables.name)
@@ -153,7 +153,7 @@ def _reached(runs: Path) -> set[str]:
     return keys
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path) -> Iterator[Path]:
     """Yield files and folders at any depth; folders that a sweep removes meanwhile are skipped (`rglob` raises)."""
     for place, folders, files in os.walk(folder):
         yield from (Path(place, name) for name in (*folders, *files))
@@ -167,7 +167,7 @@ def _stage_kind(cache: Cache, key: str) -> str:
     return stored.description.kind if stored else "removed"
 
 
-def _removed(found: Iterable[Waste], *, dry_run: bool) -> Iterator[str]:
+def _remove(found: Iterable[Waste], *, dry_run: bool) -> Iterator[str]:
     """Remove the waste; yield the number and size of each kind."""
     totals: dict[str, tuple[int, int]] = {}
     for waste in found:

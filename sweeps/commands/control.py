@@ -135,7 +135,7 @@ def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = Fal
         files = [run.log(ids[0])]
         if not files[0].is_file():
             raise RunFolderError(f"trial {ids[0]} has no log yet: it has not started")
-    elif not _written(run) and not follow:
+    elif not _find_logs(run) and not follow:
         raise RunFolderError(f"{run.path} has no logs yet: none of its trials has started")
     shown: dict[Path, int] = {}
     last: Path | None = None
@@ -145,7 +145,7 @@ def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = Fal
         nonlocal last
         is_over = not follow or holder_of(run.lock) is None  # before reading, so that the last lines are read too
         found: list[str] = []
-        for path in _written(run)[-LOGS_SHOWN:] if trial_id is None else files:
+        for path in _find_logs(run)[-LOGS_SHOWN:] if trial_id is None else files:
             text = path.read_text(errors="replace").splitlines()
             new = text[shown[path] :] if path in shown else text[-lines:]
             shown[path] = len(text)
@@ -161,7 +161,7 @@ def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = Fal
         yield from new
 
 
-def _written(run: RunFolder) -> list[Path]:
+def _find_logs(run: RunFolder) -> list[Path]:
     """Return the logs of the run's jobs and trials, the one written last at the end."""
     files = [*ClusterFolder(run.cluster).logs.glob("*_log.*"), *run.trial_logs()]
     return sorted((path for path in files if path.is_file()), key=lambda path: path.stat().st_mtime)

@@ -89,7 +89,7 @@ def time_models(run: RunFolder, cache: Path, how: How) -> Iterator[str]:
             rows = []
             for point, state in _cached_states(record.trials[row["trial_id"]], row["trial_id"], cache, ranks, wanted):
                 save_model(state, Path(name))
-                found = call_in(processes, MEASURE_LIMIT_S, _measured, Path(name), how, modules)
+                found = call_in(processes, MEASURE_LIMIT_S, _measure, Path(name), how, modules)
                 rows.append(_row(found) | {"model_key": wanted[point], "code_digest": digest})
                 yield f"{row['trial_id']}  {row['label']}, point {point}: {_costs(found)}"
             writer.write("timings", rows)
@@ -149,7 +149,7 @@ def call_in(processes: ProcessPoolExecutor, limit_s: float, call: Callable[..., 
         raise RunFolderError(f"a sub-model was not timed within {limit_s:g} s: does its device answer?") from None
 
 
-def _measured(folder: Path, how: How, modules: tuple[Path, ...]) -> "Latency":
+def _measure(folder: Path, how: How, modules: tuple[Path, ...]) -> "Latency":
     """Time the sub-model that is saved in a folder."""
     from tailor.model.latency import measure
     from tailor.model.state import load_state

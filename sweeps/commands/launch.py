@@ -73,12 +73,12 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python sweeps/laun
 
 
 def _launch(options: argparse.Namespace) -> int:
-    plan, search = _planned(options)
+    plan, search = _plan_launch(options)
     for text in plan.warnings:
         say(f"warning: {text}", to=sys.stderr)
     if options.plan:
-        return _show(_chosen(plan, options), options)
-    refuse_missing_weights(_chosen(plan, options))
+        return _show(_select_trials(plan, options), options)
+    refuse_missing_weights(_select_trials(plan, options))
     if options.site not in ONE_MACHINE_SITES:
         return _run_on_slurm(plan, search, options)
     return _run(plan, search, options)
@@ -148,20 +148,20 @@ def check_site(name: str) -> None:
             raise SiteError(f"--site {name}: {error} ({also})") from error
 
 
-def _planned(options: argparse.Namespace) -> tuple[Plan, "RunSearch | None"]:
+def _plan_launch(options: argparse.Namespace) -> tuple[Plan, "RunSearch | None"]:
     check_site(options.site)
     if options.max_disk_gb is not None and not 0 < options.max_disk_gb < math.inf:
         raise SpecError(f"--max-disk-gb {options.max_disk_gb:g}: expected more than 0, such as --max-disk-gb 50")
     spec = load_spec(find_spec(options.spec), options.assignments, options.name, options.imports)
     check_resources(spec, options.site)
     if spec.search is not None:
-        return _searched(spec, options)
+        return _plan_search(spec, options)
     plan = make_plan(spec)
     plan = plan if options.only is None else select_trials(plan, [options.only])
     return (no_sharing(plan) if options.no_sharing else plan), None
 
 
-def _searched(spec: Spec, options: argparse.Namespace) -> tuple[Plan, "RunSearch"]:
+def _plan_search(spec: Spec, options: argparse.Namespace) -> tuple[Plan, "RunSearch"]:
     """Return the trials that the search has chosen so far, or chooses first."""
     from sweeps.run.run_folder import RunFolder
     from sweeps.search.run_search import RunSearch
@@ -177,7 +177,7 @@ def _searched(spec: Spec, options: argparse.Namespace) -> tuple[Plan, "RunSearch
     return search.plan, search
 
 
-def _chosen(plan: Plan, options: argparse.Namespace) -> Plan:
+def _select_trials(plan: Plan, options: argparse.Namespace) -> Plan:
     """Return the plan with the trials to run now: those of --again, or all."""
     return select_trials(plan, options.again) if options.again else plan
 
@@ -193,7 +193,7 @@ def _show(plan: Plan, options: argparse.Namespace) -> int:
 
 def _run(plan: Plan, search: "RunSearch | None", options: argparse.Namespace) -> int:
     from results.store.reader import finished_trial_ids
-    from sweeps.driver.merging import merging
+    from sweeps.driver.merging import merge_meanwhile
     from sweeps.run.relaunch import start
     from sweeps.search.run_search import RunSearch
 
@@ -204,14 +204,14 @@ def _run(plan: Plan, search: "RunSearch | None", options: argparse.Namespace) ->
         run, lock, what = start(plan, options.runs, extend=extend, update_code=options.update_code)
     except OSError as error:
         raise RunFolderError(f"the run folder cannot be written: {error}; type another --runs") from error
-    plan = _chosen(plan, options)
+    plan = _select_trials(plan, options)
     with lock:
         say(f"{run.path}: {what}")
         if search is not None and what != "created":
             search = RunSearch(search.spec, run)  # another launch may have proposed until this one had the lock
             plan = search.plan
         if search is None and {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run.path):
-            with merging(run.path, say):  # what the launch that finished them has left
+            with merge_meanwhile(run.path, say):  # what the launch that finished them has left
                 say(f"all {len(plan.trials)} trials are finished")
         elif not _run_unfinished(plan, run, lock, search, options):
             return _say_how_to_resume(plan, run.path)
@@ -226,7 +226,7 @@ def _run_on_slurm(plan: Plan, search: "RunSearch | None", options: argparse.Name
 
     refuse_unwritable(options.cache, "--cache", RunFolderError)
     refuse_unwritable(options.runs, "--runs", RunFolderError)
-    chosen = _chosen(plan, options)
+    chosen = _select_trials(plan, options)
     if search is None and _is_complete(chosen, options.runs / plan.name):
         return _run(plan, search, options)  # no trial is left to submit
     cluster, what = submit_or_find(

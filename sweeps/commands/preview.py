@@ -58,7 +58,7 @@ def preview(plan: Plan, site: str, *, runs: Path, cache: Path, command: Sequence
         found = find_site(site)
         scripts = job_texts(run, found, plan.resources, this_code_digest())
         capacity = capacity_of(found, plan.resources, len(plan.trials))
-    finished, state = _existing(run, plan)
+    finished, state = _state_of_run(run, plan)
     # Without sharing every trial has its own empty cache, whatever is in the common one.
     is_cached = (lambda _: False) if plan.private_cache else _lookup(cache)
     durations = durations_in(runs, plan.resources.ranks)
@@ -99,7 +99,7 @@ def _lookup(folder: Path) -> Callable[[str], bool]:
     return lambda key: key in there and cache.has(key)
 
 
-def _existing(run: RunFolder, plan: Plan) -> tuple[set[str], str]:
+def _state_of_run(run: RunFolder, plan: Plan) -> tuple[set[str], str]:
     """Return the ids of the finished trials, and the state of the run."""
     if not run.path.exists():
         return set(), f"{run.path} does not exist yet"
@@ -117,7 +117,7 @@ def _existing(run: RunFolder, plan: Plan) -> tuple[set[str], str]:
 
 def _table(plan: Plan, finished: set[str]) -> PageTable:
     rows: list[tuple[str | int, ...]] = []
-    varying = _varying(plan.trials)
+    varying = _varied_keys(plan.trials)
     tables = {label: {key.partition(".")[0] for key in keys} for label, keys in varying.items()}
     for trial in plan.trials:
         of, keys, of_keys = trial.settings, varying[trial.label], tables[trial.label]
@@ -130,7 +130,7 @@ def _table(plan: Plan, finished: set[str]) -> PageTable:
     return PageTable(columns=COLUMNS, rows=rows, words=WORDS, usual=usual)
 
 
-def _varying(trials: tuple[PlannedTrial, ...]) -> dict[str, set[str]]:
+def _varied_keys(trials: tuple[PlannedTrial, ...]) -> dict[str, set[str]]:
     """Return label -> dotted keys with more than one value among its trials and without a column."""
     varying: dict[str, set[str]] = {}
     values: dict[tuple[str, str], Any] = {}  # label and key -> the first value

@@ -39,12 +39,12 @@ def replay_lines(run: RunFolder) -> Iterator[str]:
             yield BY_ORDER
         yield from rungs
         return
-    lines = [f"  proposal {old.number} was {_shown(old)}, now {_shown(new)}" for old, new in differ[:SHOWN]]
+    lines = [f"  proposal {old.number} was {_text_of(old)}, now {_text_of(new)}" for old, new in differ[:SHOWN]]
     raise RunFolderError(
         f"{run.path}: {len(differ)} of {len(proposals)} proposals are decided otherwise, so rows, code or Optuna have "
         "changed since:\n" + "\n".join(lines)
     )
 
 
-def _shown(proposal: Proposal | None) -> str:
+def _text_of(proposal: Proposal | None) -> str:
     return "none" if proposal is None else toml_value(dict(proposal.candidate.values))

@@ -67,7 +67,7 @@ def status(run: RunFolder) -> Iterator[Part]:
     now = datetime.now(UTC)
     with load(run.path, READ) as rows:
         rows.hold("trials", "attempts")  # which several queries read, often from thousands of parts
-        running, counts = _running(record, rows, is_run=holder is not None)
+        running, counts = _running_attempts(record, rows, is_run=holder is not None)
         yield _headline(run, record, holder, counts, now)
         last_us = last_written_us(rows)
         if last_us is not None:
@@ -111,10 +111,10 @@ def count_trials(run: RunFolder) -> dict[str, int]:
     """How many trials of a run are finished, running, waiting and failed. Raises as `status`."""
     record, is_run = open_run(run), holder_of(run.lock) is not None
     with load(run.path, ("trials", "attempts")) as rows:
-        return _running(record, rows, is_run=is_run)[1]
+        return _running_attempts(record, rows, is_run=is_run)[1]
 
 
-def _running(record: LaunchRecord, rows: Run, *, is_run: bool) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def _running_attempts(record: LaunchRecord, rows: Run, *, is_run: bool) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Return the attempts of trials that have not ended, and the number of trials in each state."""
     ended = {row["trial_id"]: row["status"] for row in rows.rows(STATES_OF_TRIALS)}
     running = [attempt for attempt in rows.rows(RUNNING) if attempt["trial_id"] not in ended] if is_run else []

@@ -54,7 +54,7 @@ class MoreTrials(Protocol):
     def more(self, scores: Mapping[ScoreKey, Score], live: Collection[str]) -> tuple[PlannedTrial, ...]:
         """The trials to run next, durable as planned; none, and none live (waiting or running): the sweep is over."""
 
-    def stopped(self) -> Collection[str]:
+    def stopped_trials(self) -> Collection[str]:
         """The trials that are not continued."""
 
 
@@ -91,7 +91,7 @@ class SweepState:
         self._plan, self._launch = launch.plan, launch
         self.ledger, self._display = ledger, display
         self._trials = {trial.trial_id: trial for trial in self._plan.trials if trial.trial_id not in earlier.states}
-        waiting = [self._queued(trial) for trial in self._trials.values()]
+        waiting = [self._queued_trial(trial) for trial in self._trials.values()]
         self._queue = TrialQueue(waiting, earlier.finished_stages, slots=launch.slots)
         self._search, self._scores = launch.search, dict(earlier.scores)
         self._work = {stage.key: stage.work for trial in self._trials.values() for stage in trial.stages}
@@ -174,14 +174,14 @@ class SweepState:
         trial_id = choice.trial_id
         self._reached[trial_id] = _Reached()
         attempts = self._launch.max_attempts - self.ledger.attempts_made(trial_id)
-        self.ledger.started(trial_id)
+        self.ledger.note_start(trial_id)
         self._show()
         return TrialAssignment(task=self._task(self._trials[trial_id]), attempts=attempts)
 
     def _search_on(self, search: MoreTrials) -> None:
         """Take the next trials of a search, or note its end."""
         trials = search.more(self._scores_of_ended(), self._queue.live)
-        left = self.ledger.resting(search.stopped()) if trials or not self._queue.live else []
+        left = self.ledger.resting_trials(search.stopped_trials()) if trials or not self._queue.live else []
         for trial_id in left:  # before its row says so: a launch that is killed here removes the states again
             shutil.rmtree(self._launch.run.checkpoint(trial_id), ignore_errors=True)
         self.ledger.stop(left)
@@ -193,7 +193,7 @@ class SweepState:
         new = {stage.key: stage for trial in trials for stage in trial.stages if stage.key not in self._queue.finished}
         self._missing_bytes += sum(stage.stored_bytes for stage in new.values())
         self.ledger.add(trial.trial_id for trial in trials)
-        self._queue = self._queue.grown(map(self._queued, trials))
+        self._queue = self._queue.with_trials(map(self._queued_trial, trials))
         self._search_on(search)  # asynchronously there may be more
 
     def _scores_of_ended(self) -> dict[ScoreKey, Score]:
@@ -217,19 +217,19 @@ class SweepState:
             done_fraction = max(reached.done_fraction, report.done_fraction)
             self._reached[trial_id] = replace(reached, done_fraction=done_fraction, words=report.words)
         elif report.kind == "placed":
-            self.ledger.placed(trial_id, report.hosts)
+            self.ledger.note_nodes(trial_id, report.hosts)
         elif report.kind in ("died", "failed", "finished", "suspended"):
             counts = report.kind != "suspended"
             status: Ending = "interrupted" if report.kind == "suspended" else report.kind
             if status == "finished" and self._trials[trial_id].rung is not None:
                 status, counts = "rested", False
-            self._ended(trial_id, status, report.cause, report.log_tail, over=report.over, counts=counts)
+            self._note_end(trial_id, status, report.cause, report.log_tail, over=report.over, counts=counts)
             if not report.over:
                 self._reached[trial_id] = _Reached(node=reached.node)
-                self.ledger.started(trial_id)
+                self.ledger.note_start(trial_id)
         self._show()
 
-    def lost(self, trial_id: str, cause: str, log_tail: str | None = None, *, counts: bool = True) -> None:
+    def note_loss(self, trial_id: str, cause: str, log_tail: str | None = None, *, counts: bool = True) -> None:
         """Note that a running trial has lost its slot: it waits again, unless it was tried too often.
 
         Args:
@@ -237,7 +237,7 @@ class SweepState:
             counts: as one of the trial's attempts; not if a node was lost or drained, which is not the trial's fault.
         """
         over = counts and self.ledger.attempts_made(trial_id) >= self._launch.max_attempts
-        self._ended(trial_id, "died" if counts else "interrupted", cause, log_tail, over=over, counts=counts)
+        self._note_end(trial_id, "died" if counts else "interrupted", cause, log_tail, over=over, counts=counts)
         if not over:
             self._queue.trial_ended(trial_id, finished=False)
         self._show()
@@ -250,7 +250,7 @@ class SweepState:
     def interrupt(self, cause: str) -> None:
         """Note that the running attempts were interrupted; the next launch resumes their trials."""
         for trial_id in self.ledger.running:
-            self.ledger.ended(trial_id, "interrupted", cause, over=False)
+            self.ledger.note_end(trial_id, "interrupted", cause, over=False)
 
     def close(self) -> None:
         """Show the end."""
@@ -310,10 +310,10 @@ class SweepState:
         best = before if before.validation_score >= new.validation_score else new
         self._best[new.of] = replace(best, seeds=tuple({*before.seeds, seed}))
 
-    def _ended(
+    def _note_end(
         self, trial_id: str, status: Ending, cause: str | None, log_tail: str | None, *, over: bool, counts: bool = True
     ) -> None:
-        self.ledger.ended(trial_id, status, cause, log_tail, over=over, counts=counts)
+        self.ledger.note_end(trial_id, status, cause, log_tail, over=over, counts=counts)
         if over:
             self._queue.trial_ended(trial_id, finished=True)  # or failed: not to be run again in this launch
         if status not in ("finished", "rested"):
@@ -368,7 +368,7 @@ class SweepState:
         self._pace.note(self._elapsed_s(), self._work_done + self._work_in_stages())
         self._display.show(self.progress)
 
-    def _queued(self, trial: PlannedTrial) -> QueuedTrial:
+    def _queued_trial(self, trial: PlannedTrial) -> QueuedTrial:
         distinct = {stage.key: stage.work for stage in trial.stages}
         claims = (StageClaim(key=self._key(trial.trial_id, key), work=work) for key, work in distinct.items())
         return QueuedTrial(trial_id=trial.trial_id, ranks=self._plan.resources.ranks, claims=tuple(claims))

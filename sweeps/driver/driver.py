@@ -17,7 +17,7 @@ from sweeps.driver.board import Earlier, Launch, SweepState, TrialBackend
 from sweeps.driver.display import Best, Display, display_for_terminal
 from sweeps.driver.events import EventLog
 from sweeps.driver.ledger import Ledger, TrialState
-from sweeps.driver.merging import merging
+from sweeps.driver.merging import merge_meanwhile
 from sweeps.driver.quota import DiskGuard
 from sweeps.driver.signals import Interrupted, StopSignals
 from sweeps.planning.plan import Plan, cost_of, usable_cores
@@ -103,7 +103,7 @@ def run_sweep(
     forks = plan.resources.fork_ranks and not plan.resources.gpus_per_rank and board.waiting and site.name != "slurm"
     with (
         warm_process(site.target) if forks else nullcontext() as warm_address,
-        merging(run.path, display.note),
+        merge_meanwhile(run.path, display.note),
     ):
         open_backend = partial(_backend, site, launch, events, warm_address)
         interrupted = not _run_to_the_end(open_backend, board, stop_file)

@@ -83,7 +83,7 @@ class Ledger:
             self._trial_ids[trial_id] = None
             self._states.pop(trial_id, None)
 
-    def resting(self, trial_ids: Iterable[str]) -> list[str]:
+    def resting_trials(self, trial_ids: Iterable[str]) -> list[str]:
         """Those of these trials that rest."""
         return [trial_id for trial_id in trial_ids if self._states.get(trial_id) == "resting"]
 
@@ -116,7 +116,7 @@ class Ledger:
         """Ids of the trials that run."""
         return list(self._running)
 
-    def started(self, trial_id: str) -> None:
+    def note_start(self, trial_id: str) -> None:
         """Note the start of a new attempt."""
         if trial_id in self._running or self._states.get(trial_id) == "finished":
             raise ValueError(f"trial {trial_id} cannot start: it runs or is finished")
@@ -128,7 +128,7 @@ class Ledger:
         self._first_start.setdefault(trial_id, now)
         self._write_attempt(trial_id, attempt, "running")
 
-    def placed(self, trial_id: str, nodes: tuple[str, ...]) -> None:
+    def note_nodes(self, trial_id: str, nodes: tuple[str, ...]) -> None:
         """Note on which machines the ranks of a running trial are."""
         self._running[trial_id] = replace(self._running[trial_id], nodes=nodes)
         self._write_attempt(trial_id, self._running[trial_id], "running")
@@ -139,7 +139,7 @@ class Ledger:
             raise ValueError(f"trial {trial_id} does not run, yet it reached stage {stage.stage_key}")
         self.stages_computed += not stage.cached
 
-    def ended(
+    def note_end(
         self,
         trial_id: str,
         status: Ending,

@@ -17,7 +17,7 @@ Note = Callable[[str], object]
 
 
 @contextmanager
-def merging(run: Path, note: Note) -> Iterator[None]:
+def merge_meanwhile(run: Path, note: Note) -> Iterator[None]:
     """Merge the parts of a run in a thread while the block runs, if there are many, and all at its end.
 
     Then the parts are removed that were merged before the block began, and what a killed compaction had left. So no

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
-from transtailor.waiting import in_thread
+from transtailor.waiting import start_in_thread
 
 GB = 10**9
 RESERVE_BYTES = 2 * GB  # left free for the trials that run: checkpoints, rows, logs
@@ -116,7 +116,10 @@ class DiskGuard:
             OSError: the folder cannot be read.
         """
         if self._look is None and time.monotonic() >= self._next_s:
-            self._look, self._begun_s = in_thread(partial(room_in, self._folder, self._max_disk_gb)), time.monotonic()
+            self._look, self._begun_s = (
+                start_in_thread(partial(room_in, self._folder, self._max_disk_gb)),
+                time.monotonic(),
+            )
         if self._look is not None and wait([self._look], 0.0 if self._is_long else LOOK_LIMIT_S).done:
             room, self._look = self._look.result(0), None
             self._why = why_pause(room, needed_bytes, is_paused=self._why is not None)

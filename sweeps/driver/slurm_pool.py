@@ -63,8 +63,8 @@ class _SlurmPool(RayPool):
         if head is None or head.generation != self._cluster.generation:
             raise SupersededError(f"another controller serves {self._folder.path} now; this one ends")
 
-    def lost(self, nodes: tuple[str, ...]) -> bool:
-        """See `RayPool.lost`; waits a moment for Ray to notice a death."""
+    def has_lost(self, nodes: tuple[str, ...]) -> bool:
+        """See `RayPool.has_lost`; waits a moment for Ray to notice a death."""
 
         def is_lost() -> bool:
             if nodes:

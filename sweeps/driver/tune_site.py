@@ -56,7 +56,7 @@ class RayPool(ABC):
     def check(self) -> None:
         """Raise what has ended the pool, if anything has: Tune would wait for it. Called once a second."""
 
-    def lost(self, nodes: tuple[str, ...]) -> bool:  # noqa: ARG002  # this machine lives as long as this process
+    def has_lost(self, nodes: tuple[str, ...]) -> bool:  # noqa: ARG002  # this machine lives as long as this process
         """Whether one of these nodes (Ray's ids) has died or is being drained; without ids, whether any has lately."""
         return False
 
@@ -197,7 +197,7 @@ class _BoardSearcher(Searcher):
                 self._given_s = dict.fromkeys(self._given_s, now_s)
             self._board.set_wait(None if self._running else self._pool.waits_for())
 
-    def not_started(self) -> list[str]:
+    def late_trials(self) -> list[str]:
         """Tune's ids of trials that have had a slot for too long without a report of their process."""
         first_s = time.monotonic() - START_LIMIT_S
         return [trial_id for trial_id, given_s in self._given_s.items() if given_s < first_s]
@@ -224,14 +224,14 @@ class _BoardSearcher(Searcher):
         if ours is None:
             self._board.add_finished_stages(from_tune(StagesSeen, result).keys if result and not error else ())
         elif last is not None:
-            is_fault = last.kind == "died" and not self._pool.lost(nodes)
-            self._board.lost(ours, last.cause or last.kind, last.log_tail, counts=is_fault)
+            is_fault = last.kind == "died" and not self._pool.has_lost(nodes)
+            self._board.note_loss(ours, last.cause or last.kind, last.log_tail, counts=is_fault)
         elif is_late and not error and not result:
             cause = f"no process of the trial started within {START_LIMIT_S:g} s of a free slot"
-            self._board.lost(ours, cause, self._pool.last_errors(), counts=True)
+            self._board.note_loss(ours, cause, self._pool.last_errors(), counts=True)
         elif error or not result:
             cause = "the process that held the trial's ranks ended"
-            self._board.lost(ours, cause, counts=not self._pool.lost(nodes))
+            self._board.note_loss(ours, cause, counts=not self._pool.has_lost(nodes))
         else:
             self._board.report(ours, from_tune(TrialReport, result))
 
@@ -267,7 +267,7 @@ class _LiveFIFO(FIFOScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The first that waits for its process; raises Interrupted on a stop, and see `RayPool.check`."""
         self._searcher.check()
-        for trial_id in self._searcher.not_started():
+        for trial_id in self._searcher.late_trials():
             if (trial := self._live[trial_id]).status == Trial.PENDING:  # else its ranks have a limit of their own
                 give_up(tune_controller, trial)
         while self._ended:

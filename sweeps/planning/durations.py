@@ -108,7 +108,7 @@ def _stages_of(run: Path) -> list[MeasuredStage]:
     if not rows:
         return []
     trials = _some_trials(run, {row["trial_id"] for row in rows.values()})
-    planned = {trial_id: _planned(trial["config_json"]) for trial_id, trial in trials.items()}
+    planned = {trial_id: _planned_stages(trial["config_json"]) for trial_id, trial in trials.items()}
     stages = []
     for key, row in rows.items():
         as_planned = planned.get(row["trial_id"], ())[row["order"] : row["order"] + 1]
@@ -155,7 +155,7 @@ def _rows(run: Path, table: str, columns: Sequence[str], most_parts: int | None 
             continue  # just removed, or not complete: other files are enough
 
 
-def _planned(config_json: str) -> tuple[PlannedStage, ...]:
+def _planned_stages(config_json: str) -> tuple[PlannedStage, ...]:
     """Return the stages of a trial of an earlier run; none if this code cannot plan it, or its data are missing."""
     try:
         return dry_run(TrialConfig.model_validate(read_json(config_json))).stages

@@ -66,8 +66,8 @@ def forecasts(trials: Sequence[TimedTrial], capacity: Capacity) -> list[Forecast
     counts = list(_counts(capacity.limits))
     work_s = sum({step.key: step.seconds for trial in trials for step in trial.steps}.values())
     if len(trials) * len(counts) <= SCHEDULED_TRIALS:
-        return [_scheduled(trials, work_s, capacity, count) for count in counts]
-    return [_bounded(work_s, critical_path_s(trials), capacity, count) for count in counts]
+        return [_forecast_by_schedule(trials, work_s, capacity, count) for count in counts]
+    return [_forecast_by_bounds(work_s, critical_path_s(trials), capacity, count) for count in counts]
 
 
 def most_slots(capacity: Capacity) -> int:
@@ -88,7 +88,7 @@ def _slots(capacity: Capacity, count: int) -> int:
     return count // capacity.limits.workers_per_slot * capacity.limits.slots_per_worker
 
 
-def _scheduled(trials: Sequence[TimedTrial], work_s: float, capacity: Capacity, count: int) -> Forecast:
+def _forecast_by_schedule(trials: Sequence[TimedTrial], work_s: float, capacity: Capacity, count: int) -> Forecast:
     """Forecast with a schedule; each new worker at the end of a walltime costs a start, as trials have checkpoints."""
     limits, slots = capacity.limits, _slots(capacity, count)
     makespan_s, held_s = schedule(trials, slots, limits.idle_s)
@@ -104,7 +104,7 @@ def _scheduled(trials: Sequence[TimedTrial], work_s: float, capacity: Capacity, 
     )
 
 
-def _bounded(work_s: float, path_s: float, capacity: Capacity, count: int) -> Forecast:
+def _forecast_by_bounds(work_s: float, path_s: float, capacity: Capacity, count: int) -> Forecast:
     """Forecast with the bounds of Graham (1966), for trials that only wait for each other."""
     slots = _slots(capacity, count)
     earliest_s = capacity.start_s + max(path_s, work_s / slots)

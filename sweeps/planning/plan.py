@@ -115,9 +115,9 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
     warnings: dict[str, None] = {}
     data_sha256: dict[str, str] = {}
     known: PlannedStages = {}
-    for expanded in _in_batches(expand(spec) if choose is None else choose()):
+    for expanded in _batches(expand(spec) if choose is None else choose()):
         data_sha256[expanded.config.data.name] = expanded.config.data.sha256
-        trial = _planned(expanded.config, expanded.settings, expanded.label, expanded.tuning, known)
+        trial = _plan_trial(expanded.config, expanded.settings, expanded.label, expanded.tuning, known)
         warnings |= dict.fromkeys(expanded.config.warnings())
         if trial.trial_id in trials:
             first = trials[trial.trial_id].label
@@ -143,17 +143,17 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
 
 def plan_trial(expanded: Expanded, rung: Rung | None = None) -> PlannedTrial:
     """Dry-run one trial, up to a rung. Raises ConfigError: it has no such rung."""
-    return up_to(_planned(expanded.config, expanded.settings, expanded.label, expanded.tuning, {}), rung)
+    return trial_to_rung(_plan_trial(expanded.config, expanded.settings, expanded.label, expanded.tuning, {}), rung)
 
 
-def up_to(trial: PlannedTrial, rung: Rung | None) -> PlannedTrial:
+def trial_to_rung(trial: PlannedTrial, rung: Rung | None) -> PlannedTrial:
     """Return a planned trial with the stages up to a rung; None: all. Raises ConfigError: it has no such rung."""
     if rung is None:
         return trial
     return replace(trial, stages=dry_run(trial.settings.parse(), rung=rung).stages, rung=rung, whole=trial.all_stages)
 
 
-def _in_batches(trials: Iterable[Expanded]) -> Iterator[Expanded]:
+def _batches(trials: Iterable[Expanded]) -> Iterator[Expanded]:
     """Yield the trials, a thousand at a time: alternating between two kinds of work takes the processor's caches."""
     waiting = iter(trials)
     while batch := [*islice(waiting, BATCH_TRIALS)]:
@@ -176,7 +176,7 @@ def no_sharing(plan: Plan) -> Plan:
                 seen.add(point.key)
                 alone = config.model_copy(update={"last_point": point.point})
                 settings = JsonSettings(alone.model_dump(mode="json"))
-                planned = _planned(alone, settings, trial.label, trial.tuning, known)
+                planned = _plan_trial(alone, settings, trial.label, trial.tuning, known)
                 trials[planned.trial_id] = planned
     return replace(plan, name=f"{plan.name}_no_sharing", trials=tuple(trials.values()), private_cache=True)
 
@@ -284,12 +284,12 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _planned(
+def _plan_trial(
     config: TrialConfig, settings: JsonSettings, label: str, tuning: Tuning | None, known: PlannedStages
 ) -> PlannedTrial:
     walked = dry_run(config, known)
     automatic = {name for name, value in settings.values["method"].items() if value == "auto"}
-    resolved = config.method.resolved(config.network).model_dump(mode="json", include=automatic) if automatic else {}
+    resolved = config.method.resolve(config.network).model_dump(mode="json", include=automatic) if automatic else {}
     return PlannedTrial(
         trial_id=walked.trial_id,
         label=label,

@@ -34,7 +34,7 @@ def write_planned(tables: Path, plan: Plan, trials: Iterable[PlannedTrial], code
             "seed": trial.settings.seed,
             "ranks": plan.resources.ranks,
             "points_planned": len(trial.points),
-            "config_json": json.dumps(_resolved(trial), sort_keys=True),
+            "config_json": json.dumps(_resolved_settings(trial), sort_keys=True),
             "stage_keys": [stage.key for stage in trial.all_stages],
             "code_digest": code_digest,
             **asdict(tuning_of(trial)),
@@ -45,7 +45,7 @@ def write_planned(tables: Path, plan: Plan, trials: Iterable[PlannedTrial], code
     write_printed(tables, plan.printed, code_digest)
 
 
-def _resolved(trial: PlannedTrial) -> dict[str, Any]:
+def _resolved_settings(trial: PlannedTrial) -> dict[str, Any]:
     values = trial.settings.values
     return {**values, "method": {**values["method"], **trial.resolved}}
 

@@ -188,7 +188,7 @@ def _changes(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> Iterator[s
     before, after = _values(old), _values(new)
     for key in dict.fromkeys([*before, *after]):
         if before.get(key) != after.get(key):
-            yield f"{key}: {_listed(before.get(key))} -> {_listed(after.get(key))}"
+            yield f"{key}: {_list_text(before.get(key))} -> {_list_text(after.get(key))}"
 
 
 def _values(trials: list[dict[str, Any]]) -> dict[str, dict[str, None]]:
@@ -199,7 +199,7 @@ def _values(trials: list[dict[str, Any]]) -> dict[str, dict[str, None]]:
     return {key: dict.fromkeys(sorted(texts)) for key, texts in values.items()}
 
 
-def _listed(values: Mapping[str, None] | None) -> str:
+def _list_text(values: Mapping[str, None] | None) -> str:
     if not values:
         return "(none)"
     texts = list(values)

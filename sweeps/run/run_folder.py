@@ -178,7 +178,7 @@ def check_is_run(run: RunFolder) -> None:
         )
     missing = [path.name for path in (run.spec, run.provenance, run.tables / "planned") if not path.exists()]
     if missing:
-        raise _damaged(run, f"it has no {' and no '.join(missing)}")
+        raise _damage_error(run, f"it has no {' and no '.join(missing)}")
 
 
 def open_run(run: RunFolder) -> LaunchRecord:
@@ -204,7 +204,7 @@ def open_run(run: RunFolder) -> LaunchRecord:
     except RunFolderError:
         raise
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise _damaged(run, f"{run.plan.name} or {run.provenance.name} lacks an entry: {error!r}") from None
+        raise _damage_error(run, f"{run.plan.name} or {run.provenance.name} lacks an entry: {error!r}") from None
     _check_planned_parts(run)
     return record
 
@@ -322,14 +322,14 @@ def _plan_text(plan: Plan) -> str:
 
 def _known_id(run: RunFolder, trial_id: str) -> str:
     if not _ID.fullmatch(trial_id):  # it names a folder
-        raise _damaged(run, f"{run.plan.name} names a trial {trial_id!r}, expected letters and digits")
+        raise _damage_error(run, f"{run.plan.name} names a trial {trial_id!r}, expected letters and digits")
     return trial_id
 
 
 def _known_trial(run: RunFolder, value: Mapping[str, Any]) -> RecordedTrial:
     label = str(value["label"])
     if not label.isprintable():  # a line break in it could look like a line of ours
-        raise _damaged(run, f"{run.plan.name}: expected a label in one line, given {label!r}")
+        raise _damage_error(run, f"{run.plan.name}: expected a label in one line, given {label!r}")
     # Format 1 has no tuning.
     tuning = TuningColumns(tuning_json=value.get("tuning_json"), tuning_order=value.get("tuning_order"))
     return RecordedTrial(label=label, settings=JsonSettings(dict(value["config"])), tuning=tuning)
@@ -339,9 +339,9 @@ def _read_json(run: RunFolder, path: Path) -> dict[str, Any]:
     try:
         content = read_json(path)
     except (ValueError, OSError) as error:
-        raise _damaged(run, f"{path.name} cannot be read: {error}") from None
+        raise _damage_error(run, f"{path.name} cannot be read: {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
-        raise _damaged(run, f"{path.name} has no format number")
+        raise _damage_error(run, f"{path.name} has no format number")
     if content["format"] > FORMAT:
         raise RunFolderError(
             f"{run.path} was made by a newer version of this program ({path.name} has format {content['format']}, "
@@ -360,10 +360,10 @@ def _check_planned_parts(run: RunFolder) -> None:
                 raise OSError("it is no file")
             pq.read_metadata(part)
         except (pa.ArrowException, OSError) as error:
-            raise _damaged(run, f"{part.relative_to(run.path)} cannot be read: {error}") from None
+            raise _damage_error(run, f"{part.relative_to(run.path)} cannot be read: {error}") from None
 
 
-def _damaged(run: RunFolder, why: str) -> RunFolderError:
+def _damage_error(run: RunFolder, why: str) -> RunFolderError:
     return RunFolderError(
         f"{run.path} is damaged: {why}; put that file back from a copy, or move the folder away and launch again "
         "(finished stages stay in the cache)"

@@ -75,7 +75,7 @@ class TrialQueue:
         """Ids of the trials that wait or run."""
         return self._waiting.keys() | self._running.keys()
 
-    def grown(self, trials: Iterable[QueuedTrial]) -> "TrialQueue":
+    def with_trials(self, trials: Iterable[QueuedTrial]) -> "TrialQueue":
         """Return a queue with the trials that run and wait, and more; trials that have ended are forgotten."""
         live = [self._trials[trial_id] for trial_id in (*self._running, *self._waiting)]
         queue = TrialQueue([*live, *trials], self._finished, slots=self._slots)

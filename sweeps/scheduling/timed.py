@@ -98,7 +98,7 @@ def schedule(
     (5.0, 5.0)
     """
     by_id = {trial.trial_id: trial for trial in trials}
-    queue = TrialQueue([_queued(trial, attrgetter("work")) for trial in trials], (), slots=slots)
+    queue = TrialQueue([_queued_trial(trial, attrgetter("work")) for trial in trials], (), slots=slots)
     ends: list[tuple[float, int, str, int]] = []  # when, in which order, of which trial, which step
     free_since_s: list[float] = []  # of slots that were used, the one used last at the end
     used = order = 0
@@ -119,7 +119,7 @@ def schedule(
     while True:
         while new := more(queue.live):
             by_id |= {trial.trial_id: trial for trial in new}
-            queue = queue.grown(_queued(trial, attrgetter("work")) for trial in new)
+            queue = queue.with_trials(_queued_trial(trial, attrgetter("work")) for trial in new)
         if not (queue.waiting or ends):
             return now_s, held_s
         while queue.could_start and (free_since_s or used < slots):
@@ -141,11 +141,11 @@ def schedule(
 
 def critical_path_s(trials: Sequence[TimedTrial]) -> float:
     """Return the seconds of the longest chain of stages that can only be computed one after the other."""
-    chains = [_queued(trial, attrgetter("seconds")) for trial in trials]
+    chains = [_queued_trial(trial, attrgetter("seconds")) for trial in trials]
     chain, _ = follow_ups(chains, ())
     return max((trial.claims[0].work + chain[trial.claims[0].key] for trial in chains if trial.claims), default=0.0)
 
 
-def _queued(trial: TimedTrial, work_of: Callable[[TimedStep], float]) -> QueuedTrial:
+def _queued_trial(trial: TimedTrial, work_of: Callable[[TimedStep], float]) -> QueuedTrial:
     claims = tuple(StageClaim(key=step.key, work=work_of(step)) for step in trial.steps)
     return QueuedTrial(trial_id=trial.trial_id, ranks=trial.ranks, claims=claims)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sweeps.planning.plan import PlannedTrial, up_to
+from sweeps.planning.plan import PlannedTrial, trial_to_rung
 from sweeps.search.halving import BY_ORDER, ladder
 from sweeps.search.proposals import with_trials
 from sweeps.search.records import Proposal
@@ -117,7 +117,7 @@ def bounds_of(
     added: list[list[dict[str, float]]] = []  # of each rung, of each trial: its work by stage
     state_bytes = 0
     for rung in (*ladder(search), None):
-        there = [up_to(trial, rung) for trial in grid]
+        there = [trial_to_rung(trial, rung) for trial in grid]
         added.append([added_work(trial, last, work_of) for trial, last in zip(there, before, strict=True)])
         before = [*there]
         if rung is not None and rung.epochs is not None and rung.number == 0:

@@ -13,7 +13,7 @@ from typing import Any
 from results.store.reader import Run, load
 from results.store.writer import Writer
 from sweeps.errors import SpecError
-from sweeps.planning.plan import Plan, PlannedTrial, make_plan, up_to
+from sweeps.planning.plan import Plan, PlannedTrial, make_plan, trial_to_rung
 from sweeps.run.run_folder import RunFolder, add_trials, open_run
 from sweeps.search.checks import refuse_impossible, refuse_overridden
 from sweeps.search.halving import is_longer, ladder, stopped_trials, with_eta
@@ -92,7 +92,7 @@ class RunSearch:
         assert self.spec.search is not None
         rungs: Mapping[int | None, Rung] = {rung.number: rung for rung in ladder(self.spec.search)}
         now = {key: rungs.get(one.rung) for one in self.proposals for key in one.trial_ids}
-        return replace(plan, trials=tuple(up_to(trial, now[trial.trial_id]) for trial in plan.trials))
+        return replace(plan, trials=tuple(trial_to_rung(trial, now[trial.trial_id]) for trial in plan.trials))
 
     def save(self) -> None:
         """Write the proposals and planned trials that the run lacks; the caller holds its lock."""
@@ -115,7 +115,7 @@ class RunSearch:
         reached = (name for name, limit in limits.items() if limit is not None and spent[name] >= limit)
         return next((f"{name} = {limits[name]:g} were reached" for name in reached), None)
 
-    def stopped(self) -> set[str]:
+    def stopped_trials(self) -> set[str]:
         """Return the trials that are not continued."""
         assert self.spec.search is not None
         return stopped_trials(self.spec.search, self.proposals, is_over=self._is_over)

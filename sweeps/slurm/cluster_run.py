@@ -117,7 +117,7 @@ class ClusterRun:
         code = self.run.code_of(digest).resolve()
         need = controller_need(site, self.folder.logs, self.folder.controller_name)
         words = controller_command(code, digest, self.folder.path, self.run.path.resolve())
-        job = submit(site.for_controller(), need, words).ids[0]
+        job = submit(site.controller_site(), need, words).ids[0]
         write_file(self.run.submission, replace(submission, job=job).to_json())
         return job
 
@@ -150,7 +150,7 @@ def job_texts(run: RunFolder, site: Site, resources: Resources, digest: str) -> 
     worker = worker_need(site, need, folder.logs, f"{name}-worker-HEAD")
     words = controller_command(code, digest, folder.path, run.path.resolve())
     return [
-        ("the controller", script(site.for_controller(), controller, words)),
+        ("the controller", script(site.controller_site(), controller, words)),
         ("each worker", script(site, worker, [*worker_command(code, digest), str(folder.path), "HEAD"])),
     ]
 

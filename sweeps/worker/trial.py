@@ -122,7 +122,7 @@ class TrialRank:
     def _note(self, event: StageEvent) -> None:
         """Keep how long the stage took; on rank 0 log it and keep its rows."""
         seconds = event.result.description.made_by.compute_s
-        kind = self._of_trial(event.result.stage.kind)
+        kind = self._stage_label(event.result.stage.kind)
         self._longest_s[kind] = max(seconds, self._longest_s.get(kind, 0.0))
         if self._rows is None:
             return
@@ -133,9 +133,9 @@ class TrialRank:
 
     def _is_short(self, done: list[StageReport], next_kind: str) -> bool:
         passed_s = sum(0.0 if stage.cached else stage.seconds for stage in done)
-        return passed_s + self._longest_s.get(self._of_trial(next_kind), TOGETHER_S) < TOGETHER_S
+        return passed_s + self._longest_s.get(self._stage_label(next_kind), TOGETHER_S) < TOGETHER_S
 
-    def _of_trial(self, kind: str) -> tuple[str, str, str]:
+    def _stage_label(self, kind: str) -> tuple[str, str, str]:
         assert self._task is not None
         return self._task.settings.network, self._task.settings.dataset, kind
 

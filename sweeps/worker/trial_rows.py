@@ -40,7 +40,7 @@ class TrialRows:
 
     def add(self, event: StageEvent) -> None:
         """Collect the rows of a finished stage; its parents have to come before it."""
-        self._passed[event.result.key] = passed(event.result)
+        self._passed[event.result.key] = training_of(event.result)
         self._rows["stages"].append(self._stage(event))
         self._rows["epochs"] += self._epochs(event.result)
         if self._rung is not None and _rests(event, self._rung):
@@ -55,7 +55,7 @@ class TrialRows:
                 point | {"layer": layer, "filters": kept.tolist()} for layer, kept in part("kept", tensors).items()
             ]
             table = "estimates" if facts.metric == "r_squared" else "predictions"
-            self._rows[table] += [point | row for row in _predicted(tensors, table)]
+            self._rows[table] += [point | row for row in _prediction_rows(tensors, table)]
 
     @property
     def waiting(self) -> int:
@@ -90,7 +90,7 @@ class TrialRows:
     def _operating_point(self, result: Result, facts: PointFacts) -> Row:
         stage = result.stage
         assert isinstance(stage, OperatingPoint)
-        epochs, macs = trained(result.key, self._passed)
+        epochs, macs = total_training(result.key, self._passed)
         return self._arm | {
             "stage_key": result.key,
             "model_key": stage.parents[0],
@@ -120,7 +120,7 @@ class Passed:
     macs: float  # of these epochs
 
 
-def passed(result: Result) -> Passed:
+def training_of(result: Result) -> Passed:
     """The training that a finished stage adds: none, unless it trained on the target.
 
     A training stage's info has its epochs and the MACs of one forward pass of an image. A backward pass counts as two
@@ -135,7 +135,7 @@ def passed(result: Result) -> Passed:
     )
 
 
-def trained(key: str, stages: Mapping[str, Passed]) -> tuple[int, float]:
+def total_training(key: str, stages: Mapping[str, Passed]) -> tuple[int, float]:
     """Epochs and MACs of all training on the target behind a stage, each of its ancestors counted once."""
     ancestors, waiting = {key}, [key]
     while waiting:
@@ -167,7 +167,7 @@ _COLUMNS = {
 """Table -> its columns -> the tensors of an operating point that fill them."""
 
 
-def _predicted(tensors: Tensors, table: str) -> list[Row]:
+def _prediction_rows(tensors: Tensors, table: str) -> list[Row]:
     """The rows of a model's predictions for each image of the validation and test splits."""
     columns = _COLUMNS[table]
     rows: list[Row] = []

@@ -133,10 +133,10 @@ def from_tune(kind: type[R], values: Mapping[str, Any]) -> R:
 def wait_for_any(cache: Cache, keys: Sequence[str], limit_s: float) -> tuple[str, ...]:
     """The stages among `keys` that are in the cache, as soon as there are any; empty after `limit_s` seconds."""
 
-    def seen() -> tuple[str, ...] | None:
+    def finished_keys() -> tuple[str, ...] | None:
         return tuple(key for key in keys if cache.has(key)) or None
 
     try:
-        return wait_for(seen, "a stage that others compute", limit_s, poll_s=POLL_S, poll_to_s=POLL_TO_S)
+        return wait_for(finished_keys, "a stage that others compute", limit_s, poll_s=POLL_S, poll_to_s=POLL_TO_S)
     except WaitedTooLong:
         return ()

@@ -23,7 +23,7 @@ def facts_of(name: str) -> NetworkInfo:
     if "torch" in sys.modules:
         found: NetworkInfo = function_of("tailor.pruning.network_facts:find_facts")(name)
         return found
-    facts = _apart(name)["info"]
+    facts = _analyse_apart(name)["info"]
     return replace(NETWORKS[name], **facts | {"input_shape": tuple(facts["input_shape"])})
 
 
@@ -32,11 +32,11 @@ def rules_of(name: str) -> dict[str, Prunable]:
     if "torch" in sys.modules:
         found: dict[str, Prunable] = function_of("tailor.pruning.feasibility_count:rules")(name)
         return found
-    return read_rows(_apart(name)["rules"])
+    return read_rows(_analyse_apart(name)["rules"])
 
 
 @lru_cache
-def _apart(name: str) -> dict[str, Any]:
+def _analyse_apart(name: str) -> dict[str, Any]:
     """Both, from a process of its own. Raises ConfigError: the network cannot be analysed."""
     typed = [sys.executable, "-m", "tailor.catalogue.analysis", name]
     try:

@@ -53,7 +53,7 @@ def info(name: str, root: str | None = None) -> DataInfo:
         ConfigError: there is no such data set; the text says how to prepare one.
     """
     if root is not None:
-        return _prepared(name, root)
+        return _prepared_data(name, root)
     if name not in DATASETS:
         raise ConfigError(
             f"no such data set: {name!r}{nearest(name, DATASETS)}; your own images need data.root = ROOT, after: "
@@ -64,7 +64,7 @@ def info(name: str, root: str | None = None) -> DataInfo:
 
 
 @lru_cache(maxsize=16)
-def _prepared(name: str, root: str) -> DataInfo:
+def _prepared_data(name: str, root: str) -> DataInfo:
     found = manifest.read(Path(root), name)
     return DataInfo(
         description=f"prepared images in {found.name}",

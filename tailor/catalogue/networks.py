@@ -49,7 +49,7 @@ def network_stub(
 FAMILIES = {"timm/": ("tailor.networks.timm_builders:first_record", "tailor.catalogue.analysis:facts_of")}
 
 
-def of_family(name: str) -> bool:
+def is_of_family(name: str) -> bool:
     """Whether a network is one of a family, whose facts are in no table."""
     return name.startswith(tuple(FAMILIES))
 

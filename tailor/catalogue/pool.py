@@ -28,9 +28,9 @@ def split_sizes(pool: Mapping[str, int], train_images: int, test_images: int) ->
     Raises:
         ConfigError: a split would have no image of a class.
     """
-    tests = _apportioned(test_images, pool)
+    tests = _apportion(test_images, pool)
     left = {name: count - tests[name] for name, count in pool.items()}
-    trains = _apportioned(train_images, left)
+    trains = _apportion(train_images, left)
     sizes = {name: SplitSizes(trains[name], left[name] - trains[name], tests[name]) for name in pool}
     for name, size in sizes.items():
         if 0 in size:
@@ -43,7 +43,7 @@ def split_sizes(pool: Mapping[str, int], train_images: int, test_images: int) ->
     return sizes
 
 
-def _apportioned(total: int, counts: Mapping[str, int]) -> dict[str, int]:
+def _apportion(total: int, counts: Mapping[str, int]) -> dict[str, int]:
     """Divide `total` in proportion to the counts, by the largest remainders; of equal ones, the first."""
     whole = sum(counts.values())
     shares = {name: total * count // whole for name, count in counts.items()}

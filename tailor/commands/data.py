@@ -95,7 +95,7 @@ def _prepare(arguments: argparse.Namespace, out: TextIO) -> None:
         test_by_trial=by_trial,
     )
     made = prepare(request, out)
-    for line in _described(made):
+    for line in _description(made):
         say(line, to=out)
     say(f"to verify it, type: {command('data', 'check', arguments.root / arguments.name)}", to=out)
 
@@ -108,7 +108,7 @@ def _check(folder: Path, out: TextIO) -> None:
     stored = manifest.read(root, name).files.values()
     with progress.show_progress(out, f"verifying {name}", sum(file.size_bytes for file in stored), "bytes") as advance:
         found = arrays.verify(root, name, advance)
-    for line in _described(found):
+    for line in _description(found):
         say(line, to=out)
     say("all files are unchanged", to=out)
     if not found.sha256:
@@ -128,7 +128,7 @@ def _check(folder: Path, out: TextIO) -> None:
             say(f"  and {len(pairs) - PAIRS_SHOWN} more", to=out)
 
 
-def _described(found: "DataManifest") -> Iterator[str]:
+def _description(found: "DataManifest") -> Iterator[str]:
     channels, height, width = found.input_shape
     yield f"data set {found.name}: {channels} x {height} x {width} pixels, digest {found.digest}"
     yield f"  source: {found.source_images} images of {found.source_classes} classes"

@@ -136,7 +136,7 @@ def fetch(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) -> Path:
     if target.is_file():
         found = weights.sha256_of(target)
         if found.startswith(info.sha256) and pins.other_pin(target, found) is None:
-            say(f"{name} is there already: {target}, SHA-256 {found}{_pinned(target, found)}", to=out)
+            say(f"{name} is there already: {target}, SHA-256 {found}{_pin(target, found)}", to=out)
             return target
     temporary = folder / f".{info.file}.{os.getpid()}.part"
     try:
@@ -146,7 +146,7 @@ def fetch(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) -> Path:
             raise ConfigError(f"{url} has SHA-256 {found}, expected was one that begins with {info.sha256}; not kept")
         if why := pins.other_pin(target, found):
             raise ConfigError(f"{url} has SHA-256 {found}, and {why}; not kept")
-        pinned = _pinned(target, found)
+        pinned = _pin(target, found)
         name_file(temporary, target)
     except ConfigError:
         raise
@@ -158,7 +158,7 @@ def fetch(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) -> Path:
     return target
 
 
-def _pinned(target: Path, found: str) -> str:
+def _pin(target: Path, found: str) -> str:
     """Require these digits from now on; a note about it for the output."""
     try:
         is_new = pins.pin(target, found)

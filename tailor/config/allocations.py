@@ -64,7 +64,7 @@ class Allocation(Settings):
         """
         return self.name
 
-    def asked(self, removed_macs_fraction: float) -> float | None:
+    def macs_budget(self, removed_macs_fraction: float) -> float | None:
         """The budget in MACs that its operating points meet; None if they meet another kind of budget."""
         return removed_macs_fraction
 
@@ -218,7 +218,7 @@ class ToLatency(Allocation):
         """Each latency is an arm, because its operating points meet no budget in MACs."""
         return f"{self.latency_ms:g} ms on {self.device}"
 
-    def asked(self, _removed_macs_fraction: float) -> float | None:
+    def macs_budget(self, _removed_macs_fraction: float) -> float | None:
         """Return None: the points meet a latency."""
         return None
 

@@ -8,7 +8,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 from tailor.catalogue.networks import NETWORKS
 from tailor.catalogue.regularisation import BSS, REGULARISERS, Delta, Regulariser, Slimming
 from tailor.config.data import DataConfig
-from tailor.core.named import named
+from tailor.core.named import name_validator
 from tailor.core.settings import Count, Fraction
 from tailor.stages.training import GAMMA, TrainingSettings
 
@@ -24,7 +24,7 @@ class Optimisation(TrainingSettings):
     """Epochs of the first fit of the new head."""
     batch_size: Annotated[int, Field(ge=2)] = 32
     """Images per step over all ranks together."""
-    regulariser: Annotated[SerializeAsAny[Regulariser] | None, named(REGULARISERS)] = None
+    regulariser: Annotated[SerializeAsAny[Regulariser] | None, name_validator(REGULARISERS)] = None
     """What every fine-tuning of all layers adds to its loss; None adds nothing."""
     distillation_weight: Annotated[Fraction, Field(json_schema_extra={"neutral": 0.0})] = 0.0
     """Weight of the fine-tuned unpruned network as a teacher, in addition to the labels; 0: no teacher."""

@@ -13,7 +13,7 @@ from tailor.config.data import AUGMENTATION_VERSIONS, DataConfig
 from tailor.config.optimisation import Optimisation
 from tailor.config.pruning import PruningConfig
 from tailor.config.source import SourceConfig
-from tailor.core.named import named
+from tailor.core.named import name_validator
 from tailor.core.plugin_digests import digests_in
 from tailor.core.registry import Registry
 from tailor.core.settings import Seed, Settings
@@ -45,7 +45,7 @@ class Method(Settings):
     def walk(self, config: "TrialConfig") -> StageGenerator:
         """Yield the stages of a trial in order; each `yield` gives the stage's outcome back."""
 
-    def resolved(self, network: str) -> "Method":  # noqa: ARG002
+    def resolve(self, network: str) -> "Method":  # noqa: ARG002
         """The same settings with each `auto` replaced by its value for the network, as the tables have it."""
         return self
 
@@ -91,7 +91,7 @@ class TrialConfig(Settings):
     """The target task."""
     source: SourceConfig = SourceConfig()
     """The pre-trained network."""
-    method: Annotated[SerializeAsAny[Method], named(METHODS)]
+    method: Annotated[SerializeAsAny[Method], name_validator(METHODS)]
     """How the trial prunes and trains: a name, or a table with the name and its settings."""
     optimisation: Optimisation = Optimisation()
     """How the target is trained, whatever the method."""

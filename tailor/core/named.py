@@ -13,12 +13,12 @@ from transtailor.names import nearest
 S = TypeVar("S", bound=Settings)
 
 
-def named(kinds: Registry[type[S]]) -> BeforeValidator:
-    """For the annotation of a setting that is given by name, see `by_name`."""
-    return BeforeValidator(partial(by_name, kinds))
+def name_validator(kinds: Registry[type[S]]) -> BeforeValidator:
+    """For the annotation of a setting that is given by name, see `parse_named`."""
+    return BeforeValidator(partial(parse_named, kinds))
 
 
-def by_name(kinds: Registry[type[S]], value: Any) -> Any:
+def parse_named(kinds: Registry[type[S]], value: Any) -> Any:
     """The settings in `value`, a table with a `name` or only the name; settings and None are returned as they are.
 
     Raises:

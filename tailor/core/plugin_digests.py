@@ -31,7 +31,7 @@ def anything_is_loaded() -> bool:
 def digest_of(registry: Registry[Any], name: str) -> str | None:
     """The SHA-256 of the plugin that registered `name`; None for this program's own records."""
     record = (registry.noun, name)
-    return next((plugin.sha256 for plugin in _loaded() if record in plugin.registered), None)
+    return next((plugin.sha256 for plugin in _loaded_plugins() if record in plugin.registered), None)
 
 
 def digests_in(settings: object) -> dict[str, str]:
@@ -44,7 +44,7 @@ def digests_in(settings: object) -> dict[str, str]:
     named = {value for value in walk(settings) if isinstance(value, str)}
     return {
         f"{noun} {name}": plugin.sha256
-        for plugin in _loaded()
+        for plugin in _loaded_plugins()
         for noun, name in sorted(plugin.registered)
         if name in named
     }
@@ -57,7 +57,7 @@ def digest_of_class(kind: type) -> str | None:
     return plugin.sha256 if isinstance(plugin, PluginRecord) else None
 
 
-def _loaded() -> Iterator[PluginRecord]:
+def _loaded_plugins() -> Iterator[PluginRecord]:
     package = sys.modules.get(PACKAGE)
     for module in vars(package).values() if package is not None else ():
         plugin = getattr(module, "_PLUGIN", None)

@@ -61,10 +61,10 @@ class DeviceImages:
         if images.device == self._device:
             return images
         if id(images) not in self._placed:
-            self._placed[id(images)] = images, self._moved(images)
+            self._placed[id(images)] = images, self._move(images)
         return self._placed[id(images)][1]
 
-    def _moved(self, images: Tensor) -> Tensor:
+    def _move(self, images: Tensor) -> Tensor:
         free_bytes = self._free_bytes(self._device)
         if fits(images.nbytes, free_bytes):
             return images.to(self._device)

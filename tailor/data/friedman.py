@@ -71,15 +71,15 @@ def draw_variant(seed: int) -> FriedmanVariant:
 
 def load() -> dict[str, Samples]:
     """Source (2,000) and target (1,400): inputs 2 x - 1 in [-1, 1], float32 (N, 10); labels (y - 14.4) / 5, float32."""
-    return _drawn(TARGET_COUNT)
+    return _draw_samples(TARGET_COUNT)
 
 
 def load_large() -> dict[str, Samples]:
     """As `load`, with as many samples as in PAC-Net's paper: 20,000 of the target; source (2,000) as before."""
-    return _drawn(LARGE_TARGET_COUNT)
+    return _draw_samples(LARGE_TARGET_COUNT)
 
 
-def _drawn(target_count: int) -> dict[str, Samples]:
+def _draw_samples(target_count: int) -> dict[str, Samples]:
     return {
         "source": draw(draw_variant(SEED), SOURCE_COUNT, stream(SEED, "friedman source"), first_id=0),
         "target": draw(ORIGINAL, target_count, stream(SEED, "friedman target"), first_id=SOURCE_COUNT),

@@ -37,7 +37,9 @@ def draw_splits(
     splits: list[list[int]] = [[] for _ in SplitSizes._fields]
     for places, drawn in zip(sorted(members.values(), key=len, reverse=True), draws, strict=True):
         needed = Counter(class_of[place] for place in places)
-        split = _chosen([[(room[label][split], count) for label, count in needed.items()] for split in range(3)], drawn)
+        split = _choose_split(
+            [[(room[label][split], count) for label, count in needed.items()] for split in range(3)], drawn
+        )
         splits[split] += places
         for label, count in needed.items():
             room[label][split] -= count
@@ -51,7 +53,7 @@ def draw_splits(
     return [torch.tensor(sorted(split)) for split in splits]
 
 
-def _chosen(rooms: Sequence[Sequence[tuple[int, int]]], drawn: float) -> int:
+def _choose_split(rooms: Sequence[Sequence[tuple[int, int]]], drawn: float) -> int:
     """The split of a group: of each split the room and the need for each of the group's classes; `drawn` in [0, 1)."""
     least = [min(free for free, _ in room) for room in rooms]
     fitting = [free if all(f >= need for f, need in room) else 0 for free, room in zip(least, rooms, strict=True)]

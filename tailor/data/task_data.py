@@ -63,14 +63,14 @@ class Samples:
             indices = torch.arange(len(self), device=self.labels.device)
         rows = indices if self.rows is None else self.rows.index_select(0, indices)
         return Samples(
-            images=self._selected(self.images, rows),
-            labels=self._selected(self.labels, indices),
-            ids=self._selected(self.ids, indices),
+            images=self._select(self.images, rows),
+            labels=self._select(self.labels, indices),
+            ids=self._select(self.ids, indices),
             crop_px=self.crop_px,
             loss=self.loss,
         )
 
-    def _selected(self, whole: Tensor, indices: Tensor) -> Tensor:
+    def _select(self, whole: Tensor, indices: Tensor) -> Tensor:
         """whole[indices] on `device`; from the host to a GPU through pinned memory, while the GPU computes."""
         if self.device is None or self.device == whole.device:
             return whole.index_select(0, indices)
@@ -227,7 +227,7 @@ def batches(
         yield Batch(images=normalise(images), labels=mine.labels, global_count=len(together), loss=samples.loss)
 
 
-def in_order(samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
+def ordered_batches(samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
     """Images (B, ...) as evaluation sees them, normalised, and their labels (B,), batch by batch."""
     for indices in torch.arange(len(samples), device=samples.labels.device).split(EVALUATION_BATCH):
         beat()

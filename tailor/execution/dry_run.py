@@ -81,7 +81,7 @@ def stages_of(config: TrialConfig, rung: Rung | None = None) -> StageGenerator:
         return stop_after_point(config.method.walk(config), config.last_point)
     if getattr(config.method, "stop_early", False):
         raise ConfigError("stop_early = true ends paths by itself, and halving does, too; leave one of them out")
-    found = [*_walked(stages_of(config))]
+    found = [*_walk(stages_of(config))]
     if rung.point is not None:
         last = sum(isinstance(stage, stages.OperatingPoint) for stage in found) - 1
         if rung.point >= last:
@@ -119,7 +119,7 @@ def _stop_in_tuning(steps: StageGenerator, number: int, epochs: int) -> StageGen
         outcome = yield stage
 
 
-def _walked(steps: StageGenerator) -> Iterator[Stage]:
+def _walk(steps: StageGenerator) -> Iterator[Stage]:
     """Yield the stages of a method without their results, so that no rule stops it early."""
     outcome: StageOutcome | None = None
     while True:
@@ -149,24 +149,24 @@ def dry_run(config: TrialConfig, known: PlannedStages | None = None, rung: Rung 
     known = {} if known is None else known
     same_size = known.setdefault(size, {})
     points = 0
-    for stage in _walked(stages_of(config, rung)):
+    for stage in _walk(stages_of(config, rung)):
         versions[stage.kind] = stage.version
         point = points if isinstance(stage, stages.OperatingPoint) else None
         key = stage.key()
         before, kept_fraction = kept_fraction, stage.kept_fraction(kept_fraction)
         if kept_fraction != before:
-            size = whole.narrowed(kept_fraction)
+            size = whole.narrow(kept_fraction)
             same_size = known.setdefault(size, {})
         step = same_size.get(key)
         if step is None or step.point != point:
-            step = same_size[key] = _planned(stage, size, point)
+            step = same_size[key] = _plan_stage(stage, size, point)
         planned.append(step)
         points += point is not None
     own_id = trial_id(config, versions) if rung is None else dry_run(config).trial_id  # the whole's, also at a rung
     return DryRun(trial_id=own_id, stages=tuple(planned))
 
 
-def _planned(stage: Stage, size: Size, point: int | None) -> PlannedStage:
+def _plan_stage(stage: Stage, size: Size, point: int | None) -> PlannedStage:
     cost = stage.cost(size)
     return PlannedStage(
         key=stage.key(),

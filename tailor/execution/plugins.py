@@ -67,7 +67,7 @@ def load(path: Path, expected_sha256: str | None = None) -> str:
     if hasattr(package, name):
         return sha256
     before = set(_records())
-    module = _executed(path, content, f"{PACKAGE}.{name}")
+    module = _execute(path, content, f"{PACKAGE}.{name}")
     registered = frozenset(set(_records()) - before)
     if not registered:
         del sys.modules[module.__name__]
@@ -80,7 +80,7 @@ def load(path: Path, expected_sha256: str | None = None) -> str:
     return sha256
 
 
-def _executed(path: Path, content: bytes, name: str) -> ModuleType:
+def _execute(path: Path, content: bytes, name: str) -> ModuleType:
     """Execute the module, which is in `sys.modules` meanwhile, and stays there unless it raises."""
     spec = spec_from_loader(name, _Source(path, content), origin=str(path))
     assert spec is not None and spec.loader is not None

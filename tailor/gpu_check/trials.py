@@ -51,11 +51,11 @@ def check_methods(ranks: ProcessGroup, folder: Path) -> Iterator[CheckRow]:
             stages += 1
             if event.result.key not in seen:  # methods share their first stages
                 seen.add(event.result.key)
-                found = differences(event.result, computed(event, ranks))
+                found = differences(event.result, compute_stage(event, ranks))
                 worst = {kind: max(worst[kind], found[kind]) for kind in worst}
         compared = f"{stages} stages on {ranks.device.type} and on the CPU"
         is_right = all(worst[kind] <= allowed for kind, allowed in TOLERANCES.items())
-        yield CheckRow(f"method {method['name']}", compared, _listed(TOLERANCES), _listed(worst), is_right)
+        yield CheckRow(f"method {method['name']}", compared, _list_text(TOLERANCES), _list_text(worst), is_right)
 
 
 def check_resumption(ranks: ProcessGroup, folder: Path) -> Iterator[CheckRow]:
@@ -79,7 +79,7 @@ def trial(method: dict[str, Any]) -> TrialConfig:
     return parse_trial(SHORT | {"method": method}, "check-gpu")
 
 
-def computed(event: StageEvent, ranks: ProcessGroup) -> StageOutput:
+def compute_stage(event: StageEvent, ranks: ProcessGroup) -> StageOutput:
     """The stage of an event, computed on another device from the same parents."""
     stage = event.result.stage
     parent = stage.of.model_state() if isinstance(stage.of, Result) else None
@@ -117,5 +117,5 @@ def tensors_of(events: Iterable[StageEvent]) -> Tensors:
     return {f"{e.result.key}/{name}": tensor for e in events for name, tensor in e.result.read_tensors().items()}
 
 
-def _listed(numbers: dict[str, float]) -> str:
+def _list_text(numbers: dict[str, float]) -> str:
     return ", ".join(f"{name} {number:.0e}" if number else f"{name} 0" for name, number in numbers.items())

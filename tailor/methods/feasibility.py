@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from tailor.catalogue.analysis import rules_of
 from tailor.catalogue.feasibility_table import TABLE_CLASSES, Prunable, macs_left, table
-from tailor.catalogue.networks import NETWORKS, of_family
+from tailor.catalogue.networks import NETWORKS, is_of_family
 from tailor.config.trial import TrialConfig
 from tailor.stages import GroupRule
 
@@ -22,7 +22,7 @@ def most_removable(config: TrialConfig) -> float:
     """
     name, data, kept = config.network, config.data, config.pruning.minimum_filters_fraction
     info = NETWORKS[name]
-    known = _known(config)
+    known = _find_prunable(config)
     if known is None:
         return 1.0
     if not is_prunable(config):
@@ -35,16 +35,16 @@ def most_removable(config: TrialConfig) -> float:
     return 1.0 - max(0.0, left) / (macs_left(known.parts, data.input_shape, 1.0) + heads_difference)
 
 
-def _known(config: TrialConfig) -> Prunable | None:
+def _find_prunable(config: TrialConfig) -> Prunable | None:
     """What the trial's network can lose under its rule; None if it is not known."""
     rule, rules = config.pruning.rule, _rules(config.network)
     if rule.exclude or (rules is None and rule.is_whole):
-        return _analysed(config.network, rule)[0]
+        return _analyse(config.network, rule)[0]
     return None if rules is None else rules.get(rule.name)
 
 
 @lru_cache
-def _analysed(network: str, rule: GroupRule) -> tuple[Prunable, frozenset[str]]:
+def _analyse(network: str, rule: GroupRule) -> tuple[Prunable, frozenset[str]]:
     """What can go of a user's network, or without some modules, and the kinds that there are: once per process."""
     from tailor.pruning.feasibility_count import prunable
 
@@ -54,7 +54,7 @@ def _analysed(network: str, rule: GroupRule) -> tuple[Prunable, frozenset[str]]:
 @lru_cache
 def _rules(network: str) -> dict[str, Prunable] | None:
     """What a network can lose under each rule; None if it is not known."""
-    return rules_of(network) if of_family(network) else table().get(network)
+    return rules_of(network) if is_of_family(network) else table().get(network)
 
 
 def refuse_impossible(config: TrialConfig, removed_macs_fraction: float) -> None:
@@ -77,7 +77,7 @@ def refuse_missing_kinds(config: TrialConfig) -> None:
     rule, rules = config.pruning.rule, _rules(config.network)
     for kind, value in rule.wholes.items():
         if rules is None or rule.exclude:
-            has = kind in _analysed(config.network, rule)[1]
+            has = kind in _analyse(config.network, rule)[1]
         else:
             has = GroupRule(**{kind: value}).name in rules  # type: ignore[arg-type]
         if not has:
@@ -93,7 +93,7 @@ def is_prunable(config: TrialConfig) -> bool:
 
     The groups of filters are the same for images of any size.
     """
-    known = _known(config)
+    known = _find_prunable(config)
     return known is None or any(c1 or c2 for *_, c1, c2 in known.parts)
 
 
@@ -115,7 +115,7 @@ def refuse_without_norms(config: TrialConfig, what: str) -> None:
     """
     if not NETWORKS[config.network].has_norm:
         raise ValueError(f"{what} reads BatchNorm's factors, and {config.network} has no norm")
-    known = _known(config)
+    known = _find_prunable(config)
     if known is not None and known.without_norm:
         raise ValueError(
             f"{what} reads the factor of the norm behind each layer, and {known.without_norm} of {config.network}, "
@@ -125,7 +125,7 @@ def refuse_without_norms(config: TrialConfig, what: str) -> None:
 
 def refuse_without_activations(config: TrialConfig) -> None:
     """Raise ValueError unless each layer that can lose filters has its own activation; for a method's `check`."""
-    known = _known(config)
+    known = _find_prunable(config)
     if known is not None and known.without_activation:
         raise ValueError(
             f"placement = 'after_activation': {known.without_activation} of {config.network}, which can lose filters, "

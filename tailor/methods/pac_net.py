@@ -61,19 +61,19 @@ class PACNet(Method):
             of=essential,
             data_name=config.data.name,
             data_sha256=recipe.task.sha256,
-            training=self._allocating(config),
+            training=self._allocation_training(config),
             start_penalty=self.start_penalty,
         )
         fitted = yield recipe.fit_head(allocated)
         calibrated = yield Calibrate(
             of=fitted,
             task=recipe.task,
-            training=self._calibrating(recipe.tuning(1)),
+            training=self._calibration_training(recipe.tuning(1)),
             penalty_strength=self.penalty_strength,
         )
         yield recipe.point(calibrated)
 
-    def _allocating(self, config: TrialConfig) -> Training:
+    def _allocation_training(self, config: TrialConfig) -> Training:
         """As the embedded source networks are trained, except for PAC-Net's own settings."""
         source, rate = config.source, self.allocate_learning_rate
         return Training(
@@ -88,7 +88,7 @@ class PACNet(Method):
             optimiser=self.optimiser,
         )
 
-    def _calibrating(self, tuning: Training) -> Training:
+    def _calibration_training(self, tuning: Training) -> Training:
         """As all methods fine-tune, except for PAC-Net's own settings."""
         rate, optimiser = self.calibrate_learning_rate, self.optimiser
         return tuning.replace(learning_rate=rate, weight_decay=0.0, optimiser=optimiser)

@@ -8,7 +8,7 @@ from tailor.catalogue.networks import NETWORKS
 from tailor.catalogue.regularisation import REGULARISERS, Regulariser
 from tailor.config.allocations import ALLOCATIONS, Allocation, Global
 from tailor.config.trial import Method, TrialConfig, register
-from tailor.core.named import named
+from tailor.core.named import name_validator
 from tailor.core.seeds import stream
 from tailor.core.settings import Count, Rate
 from tailor.methods.feasibility import refuse_impossible, refuse_without_norms
@@ -25,7 +25,7 @@ class Pruning(Method):
     name: Literal["prune"] = "prune"
     criterion: str = "l1"
     """What scores the filters; docs/criteria.md has the names."""
-    allocation: Annotated[SerializeAsAny[Allocation], named(ALLOCATIONS)] = Global()
+    allocation: Annotated[SerializeAsAny[Allocation], name_validator(ALLOCATIONS)] = Global()
     """How the budget is divided over layers."""
     grouping: Grouping = "sum"
     """How the scores of layers that lose filters together are combined."""
@@ -35,7 +35,7 @@ class Pruning(Method):
     """Share of the original network's MACs that is removed after the last step."""
     order: Literal["head_first", "tune_first"] = "head_first"
     """`head_first` scores after training only the head; `tune_first` fine-tunes all layers before the first scoring."""
-    first_regulariser: Annotated[SerializeAsAny[Regulariser] | None, named(REGULARISERS)] = None
+    first_regulariser: Annotated[SerializeAsAny[Regulariser] | None, name_validator(REGULARISERS)] = None
     """Only for the tuning before the first scoring, such as slimming's penalty; None: the trial's own."""
     weights: Literal["kept", "reinitialised"] = "kept"
     """`reinitialised` trains the pruned widths from scratch."""
@@ -115,7 +115,7 @@ class Pruning(Method):
             if self.weights == "reinitialised":
                 model = yield Reinitialise(of=model, seed=stream(config.seed, "reinitialise"))
             model = yield recipe.fine_tune(model, tunings)
-            yield recipe.point(model, self.allocation.asked(budget))
+            yield recipe.point(model, self.allocation.macs_budget(budget))
 
 
 @register

@@ -65,7 +65,7 @@ class Recipe:
             initial_seed=stream(source.seed, "source"),
             training=_source_training(source),
         )
-        return _shared(stage)
+        return _share(stage)
 
     def head(self, removed_macs_fraction: float = 0.0) -> StageSubgenerator:
         """Yield the pre-trained network, the fitted head, and with distillation a teacher; return the head's outcome.
@@ -74,13 +74,13 @@ class Recipe:
         other, so that all trials of a comparison share it.
         """
         if self.config.optimisation.distillation_weight:
-            self._unpruned = yield from self._fitted(0.0)
+            self._unpruned = yield from self._fit(0.0)
             self._teacher = yield self._fine_tune(self._unpruned, 1)
             if not removed_macs_fraction:
                 return self._unpruned
-        return (yield from self._fitted(removed_macs_fraction))
+        return (yield from self._fit(removed_macs_fraction))
 
-    def _fitted(self, removed_macs_fraction: float) -> StageSubgenerator:
+    def _fit(self, removed_macs_fraction: float) -> StageSubgenerator:
         pretrained = yield self.source(removed_macs_fraction)
         fitted = yield self.fit_head(pretrained)
         regulariser = self.config.optimisation.regulariser
@@ -104,7 +104,7 @@ class Recipe:
         """How fine-tuning `number` of the trial trains (0: the head's fit); only the order of images depends on it."""
         settings = self.config.optimisation
         seed = stream(self.config.seed, "order", number)
-        return Training.of(settings, epochs=settings.epochs, batch_size=settings.batch_size, seed=seed)
+        return Training.from_settings(settings, epochs=settings.epochs, batch_size=settings.batch_size, seed=seed)
 
     def plain_tuning(self, number: int) -> Training:
         """The same for training factors and gates: SGD at constant rates, the loss as the papers print it.
@@ -298,6 +298,6 @@ def _source_training(source: SourceConfig) -> Training:
 
 
 @lru_cache(maxsize=1024)
-def _shared(stage: stages.TrainSource) -> stages.TrainSource:
+def _share(stage: stages.TrainSource) -> stages.TrainSource:
     """One stage in place of all equal ones: thousands of trials start from a few, each of which is hashed once."""
     return stage

@@ -78,7 +78,7 @@ class TransTailor(Method):
             return "none" if self.mode(network) in ("raw", "off") else "layer_mean"
         return self.beta_normalisation
 
-    def resolved(self, network: str) -> "TransTailor":
+    def resolve(self, network: str) -> "TransTailor":
         """With the values of `beta` and `beta_normalisation` for the network."""
         values = {"beta": self.mode(network), "beta_normalisation": self.normalisation(network)}
         return self.model_copy(update=values)

@@ -46,7 +46,7 @@ class _Products(TorchDispatchMode):
 
 
 @lru_cache(maxsize=32)
-def _counted(network: str, classes: int, input_shape: tuple[int, ...]) -> _Products:
+def _count_products(network: str, classes: int, input_shape: tuple[int, ...]) -> _Products:
     """The products of one shape pass over the original network: pruning changes widths, never positions."""
     return _products_of(building.skeleton(network, classes), input_shape)
 
@@ -70,7 +70,7 @@ def positions(network: str, classes: int, input_shape: tuple[int, ...]) -> dict[
     A weight that a network applies twice counts twice.
     """
     shapes = original_shapes(network, classes)
-    outputs = _counted(network, classes, input_shape).outputs
+    outputs = _count_products(network, classes, input_shape).outputs
     return {name: count // shapes[name][0] for name, count in outputs.items()}
 
 
@@ -79,7 +79,7 @@ def activation_macs(network: str, classes: int, input_shape: tuple[int, ...]) ->
 
     They do not depend on the widths that can be pruned: queries, keys and values keep theirs.
     """
-    return _counted(network, classes, input_shape).activation_macs
+    return _count_products(network, classes, input_shape).activation_macs
 
 
 def macs(network: str, classes: int, shapes: dict[str, torch.Size], input_shape: tuple[int, ...]) -> int:

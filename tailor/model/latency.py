@@ -58,7 +58,7 @@ def measure(
     repeats: int,
     precision: torch.dtype = torch.float32,
 ) -> Latency:
-    """Time a model as its user runs it: `ModelState.folded`, in evaluation mode, by the algorithms that torch chooses.
+    """Time a model as its user runs it: with folded factors, in evaluation mode, by the algorithms that torch chooses.
 
     The images are random and on the device.
 
@@ -71,7 +71,7 @@ def measure(
         repeats: forward passes that are timed, at least 2.
         precision: of weights and images.
     """
-    state = state.folded()
+    state = state.fold_factors()
     macs = macs_of(state)  # first, because it imports the network's code, which is not the model's memory
     with _threads(threads), _any_algorithms(), torch.inference_mode():
         _wake(device)
@@ -79,7 +79,7 @@ def measure(
         model = state.build(device).eval().to(precision)
         images = torch.randn(batch, *state.input_shape, generator=generator(0, "images")).to(device, precision)
         can_measure = _forget_peak(device)
-        seconds = _timed(model, images, repeats)
+        seconds = _time_passes(model, images, repeats)
         peak_bytes = _peak_bytes(device, before_bytes) if can_measure else None
         lower, median, upper = seconds.quantile(torch.tensor(QUARTILES, dtype=torch.float64)).tolist()
         return Latency(
@@ -171,7 +171,7 @@ def _wake(device: torch.device) -> None:
     nn.Linear(4, 4).to(device)(first(torch.zeros(1, 1, 6, 6, device=device)))
 
 
-def _timed(model: nn.Module, images: Tensor, repeats: int) -> Tensor:
+def _time_passes(model: nn.Module, images: Tensor, repeats: int) -> Tensor:
     """Seconds (repeats,) of each forward pass after the warm-up."""
     seconds = []
     for _ in range(WARM_UP_RUNS + repeats):

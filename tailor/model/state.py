@@ -82,7 +82,7 @@ class ModelState:
             model.register_forward_pre_hook(self.pixels.hook)
         return model.to(device or torch.device("cpu"))
 
-    def folded(self) -> "ModelState":
+    def fold_factors(self) -> "ModelState":
         """The same function with its factors multiplied into the weights; those after an activation stay attached.
 
         For saving and timing, not for training: `anchor` and `momentum` are not converted.
@@ -134,7 +134,7 @@ def save_model(state: ModelState, folder: Path) -> None:
     Writes: `model.safetensors` and `model.json` in `folder`, each whole or absent, the description last.
     """
     make_folder(folder)
-    state = state.folded()
+    state = state.fold_factors()
     named = {f"tensors/{n}": t for n, t in state.tensors.items()} | {
         f"factors/{n}": t for n, t in state.factors.items()
     }

@@ -44,7 +44,7 @@ class WindowAttention(ShiftedWindowAttention):  # type: ignore[misc]  # torchvis
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, H, W, C) of features of the same shape."""
-        return _in_windows(self, x, lambda windows, bias: _attend(self, self.qkv(windows), bias))
+        return _attend_in_windows(self, x, lambda windows, bias: _attend(self, self.qkv(windows), bias))
 
 
 class WindowAttentionV2(ShiftedWindowAttentionV2):  # type: ignore[misc]
@@ -54,7 +54,7 @@ class WindowAttentionV2(ShiftedWindowAttentionV2):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, H, W, C) of features of the same shape."""
-        return _in_windows(self, x, self._attend)
+        return _attend_in_windows(self, x, self._attend)
 
     def _attend(self, windows: Tensor, bias: Tensor) -> Tensor:
         made = F.linear(windows, self.qkv.weight)
@@ -75,7 +75,7 @@ def _attend(module: ShiftedWindowAttention, made: Tensor, bias: Tensor, cosine_s
     return heads.transpose(2, 3).flatten(3)
 
 
-def _in_windows(module: ShiftedWindowAttention, x: Tensor, attend: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def _attend_in_windows(module: ShiftedWindowAttention, x: Tensor, attend: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Features cut into windows, attended to with the module's relative positions, projected, and put together."""
     _, height, width, _ = x.shape
     rows, columns = module.window_size
@@ -89,7 +89,7 @@ def _in_windows(module: ShiftedWindowAttention, x: Tensor, attend: Callable[[Ten
     windows = x.reshape(grid).transpose(2, 3).reshape(batch, -1, rows * columns, x.shape[-1])
     bias = module.get_relative_position_bias()
     if down or right:
-        bias = bias + _apart(high, wide, rows, columns, down, right, x)
+        bias = bias + _window_mask(high, wide, rows, columns, down, right, x)
     x = F.dropout(module.proj(attend(windows, bias)), module.dropout, module.training)
     grid = (batch, high // rows, wide // columns, rows, columns, -1)
     x = x.reshape(grid).transpose(2, 3).reshape(batch, high, wide, x.shape[-1])
@@ -98,7 +98,7 @@ def _in_windows(module: ShiftedWindowAttention, x: Tensor, attend: Callable[[Ten
     return x[:, :height, :width].contiguous()
 
 
-def _apart(high: int, wide: int, rows: int, columns: int, down: int, right: int, x: Tensor) -> Tensor:
+def _window_mask(high: int, wide: int, rows: int, columns: int, down: int, right: int, x: Tensor) -> Tensor:
     """(windows, 1, N, N): MASKED between positions of a window that the shift brought beside each other, else 0."""
 
     def parts(side: int, window: int, shift: int) -> Tensor:

@@ -23,7 +23,7 @@ def build(name: str, classes: int, *, seed: int) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _built(name, classes)
+        return _build(name, classes)
 
 
 def rebuild(name: str, classes: int, tensors: dict[str, Tensor], sizes: Sizes | None = None) -> nn.Module:
@@ -115,10 +115,10 @@ def _without_memory(name: str, classes: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         try:
             with _WithoutMemory(integers="real"):
-                return _built(name, classes)
+                return _build(name, classes)
         except NotImplementedError:  # integers that are computed from weights have no values
             with _WithoutMemory(integers="meta"):
-                return _built(name, classes)
+                return _build(name, classes)
 
 
 class _WithoutMemory(TorchFunctionMode):
@@ -140,6 +140,6 @@ class _WithoutMemory(TorchFunctionMode):
         return func(*args, **kwargs | ({"device": "meta"} if goes else {}))
 
 
-def _built(name: str, classes: int) -> nn.Module:
+def _build(name: str, classes: int) -> nn.Module:
     model: nn.Module = function_of(NETWORKS[name].builder)(num_classes=classes)
     return model

@@ -39,7 +39,7 @@ def load(path: Path, sha256: str, network: str) -> tuple[dict[str, Tensor], int]
         raise ConfigError(f"source.weights: {path} holds no weights ({type(error).__name__}: {error})") from error
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise ConfigError(f"source.weights: {path} holds no state_dict; give torch.save(model.state_dict(), ...)")
-    return _checked(_with_todays_names(tensors, set(building.skeleton(network, 1).state_dict())), network, path)
+    return _check(_with_todays_names(tensors, set(building.skeleton(network, 1).state_dict())), network, path)
 
 
 def check_head(outputs: int, data_name: str, source_classes: int) -> None:
@@ -62,7 +62,7 @@ def _with_todays_names(tensors: dict[str, Tensor], known: set[str]) -> dict[str,
     return renamed
 
 
-def _checked(tensors: dict[str, Tensor], network: str, path: Path) -> tuple[dict[str, Tensor], int]:
+def _check(tensors: dict[str, Tensor], network: str, path: Path) -> tuple[dict[str, Tensor], int]:
     head = f"{NETWORKS[network].head}.weight"
     if head not in tensors:
         raise ConfigError(

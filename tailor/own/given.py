@@ -42,7 +42,7 @@ class OwnNetwork:
         shape = tuple(example.shape[1:])
         return ModelState(network=self.name, classes=1, input_shape=shape, tensors=weights(self.template))
 
-    def built(self, state: ModelState) -> nn.Module:
+    def build(self, state: ModelState) -> nn.Module:
         """A new module with this state: on the user's device, trained are the parameters that the user trains."""
         model, trained = state.build(), {name: p.requires_grad for name, p in self.template.named_parameters()}
         for name, parameter in model.named_parameters():
@@ -58,7 +58,7 @@ class OwnNetwork:
 
 
 @contextmanager
-def registered(own: OwnNetwork, **facts: Any) -> Iterator[None]:
+def registration(own: OwnNetwork, **facts: Any) -> Iterator[None]:
     """Let stages build the network by its name until the context ends; messages name the module's class.
 
     What is drawn meanwhile leaves torch's generators as they were.
@@ -80,7 +80,7 @@ def registered(own: OwnNetwork, **facts: Any) -> Iterator[None]:
         raise type(error)(TABLE.sub("", str(error).replace(own.name, own.kind))) from error.__cause__
 
 
-def copied(model: nn.Module) -> OwnNetwork:
+def copy_module(model: nn.Module) -> OwnNetwork:
     """A copy of the module on the CPU, which is all that is read of it.
 
     Raises:
@@ -88,7 +88,7 @@ def copied(model: nn.Module) -> OwnNetwork:
     """
     kind = type(model).__name__
     tensors = _checked_tensors(model, kind)
-    with explained(f"{kind} cannot be copied", "leave out of it what copy.deepcopy refuses"):
+    with explain_errors(f"{kind} cannot be copied", "leave out of it what copy.deepcopy refuses"):
         template = copy.deepcopy(model).cpu()
     return OwnNetwork(name=f"{kind}#{next(_calls)}", template=template, device=tensors[0].device)
 
@@ -134,21 +134,21 @@ def checked_example(own: OwnNetwork, example_input: Tensor) -> tuple[Tensor, Any
     if not isinstance(example_input, Tensor) or example_input.dim() < 2 or not example_input.is_floating_point():
         raise ConfigError(f"example_input is {given}; expected a batch of inputs as {kind} reads them: floats (B, ...)")
     example = example_input.detach().cpu()
-    with explained(f"{kind} does not run on example_input, {given}", "give a batch of inputs as it reads them"):
-        outputs = ran(own.template, example)
+    with explain_errors(f"{kind} does not run on example_input, {given}", "give a batch of inputs as it reads them"):
+        outputs = run_copy(own.template, example)
     if strange := [type(leaf).__name__ for leaf in tree_leaves(outputs) if not isinstance(leaf, PLAIN)]:
         raise ConfigError(f"{kind} returns a {strange[0]}; expected are tensors, in tuples, lists and dictionaries too")
     return example, outputs
 
 
 @torch.no_grad()
-def ran(model: nn.Module, inputs: Tensor) -> Any:
+def run_copy(model: nn.Module, inputs: Tensor) -> Any:
     """The outputs of a copy of the module in evaluation mode."""
     return copy.deepcopy(model).eval()(inputs)
 
 
 @contextmanager
-def explained(what: str, advice: str) -> Iterator[None]:
+def explain_errors(what: str, advice: str) -> Iterator[None]:
     """Raise ConfigError for what a user's code raises, with the first line of its message."""
     try:
         yield
@@ -171,7 +171,7 @@ def samples_of(
         if loss is not None:
             raise ConfigError("loss is given, and no data; give loader = ..., batches of (inputs, targets)")
         return None, 2
-    read = [_checked(batch, number, example) for number, batch in enumerate(loader)]
+    read = [_check_batch(batch, number, example) for number, batch in enumerate(loader)]
     if not read:
         raise ConfigError("loader gives no batch; an iterator that was read to its end gives none")
     inputs, targets = (torch.cat(parts) for parts in zip(*read, strict=True))
@@ -181,7 +181,7 @@ def samples_of(
     return samples, max(2, size)
 
 
-def _checked(batch: Any, number: int, example: Tensor) -> tuple[Tensor, Tensor]:
+def _check_batch(batch: Any, number: int, example: Tensor) -> tuple[Tensor, Tensor]:
     """Inputs and targets of a batch, on the CPU."""
     is_pair = isinstance(batch, list | tuple) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)
     if not is_pair:
@@ -201,9 +201,9 @@ def _checked(batch: Any, number: int, example: Tensor) -> tuple[Tensor, Tensor]:
 
 def _try_loss(own: OwnNetwork, batch: Batch) -> None:
     """Raise ConfigError unless the loss of a batch is a number."""
-    with explained(
+    with explain_errors(
         "the loss of the first batch cannot be computed", "give loss = ..., a function of outputs and targets"
     ):
-        value = batch.loss_sum(ran(own.template, batch.images))
+        value = batch.loss_sum(run_copy(own.template, batch.images))
         if value.numel() != 1 or not bool(torch.isfinite(value)):
             raise ConfigError(f"the loss of the first batch is {value.tolist()}; expected is one finite number, a mean")

@@ -25,7 +25,15 @@ from tailor.methods.transtailor import TransTailor
 from tailor.model.cost import macs_of, params_count
 from tailor.model.factors import carries
 from tailor.model.state import ModelState
-from tailor.own.given import OwnNetwork, checked_example, copied, explained, ran, registered, samples_of
+from tailor.own.given import (
+    OwnNetwork,
+    checked_example,
+    copy_module,
+    explain_errors,
+    registration,
+    run_copy,
+    samples_of,
+)
 from tailor.own.pruned import PrunedGroup, PrunedNetwork
 from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning import surgery
@@ -96,7 +104,7 @@ def prune(
     raw = _tables(DEFAULTS | settings, _OF_PRUNE, method)
     if loader is None and criterion in CRITERIA and CRITERIA[criterion].reads_data:
         raise ConfigError(f"criterion {criterion!r} reads data; give loader = ..., batches of (inputs, targets)")
-    return _pruned(model, example_input, raw, loader, loss)
+    return _prune(model, example_input, raw, loader, loss)
 
 
 def transtailor(
@@ -142,7 +150,7 @@ def transtailor(
         raise ConfigError("label_smoothing is a part of the loss by default, and loss is given; leave one of them out")
     rate = tuning.get("learning_rate", Optimisation.model_fields["learning_rate"].default)
     tuning.setdefault("head_learning_rate", rate)
-    return _pruned(model, example_input, raw, loader, loss)
+    return _prune(model, example_input, raw, loader, loss)
 
 
 def _tables(settings: Mapping[str, Any], names: Mapping[str, list[str]], method: dict[str, Any]) -> dict[str, Any]:
@@ -173,7 +181,7 @@ def _score_and_prune(config: TrialConfig) -> StageGenerator:
     yield from recipe.prune(scores, method.removed_macs_fraction, method.allocation, method.grouping)
 
 
-def _pruned(
+def _prune(
     model: nn.Module,
     example_input: Tensor,
     raw: dict[str, Any],
@@ -181,14 +189,14 @@ def _pruned(
     loss: Loss | None,
 ) -> PrunedNetwork:
     """The module pruned by the method that `raw` names."""
-    own = copied(model)
+    own = copy_module(model)
     example, outputs = checked_example(own, example_input)
     if raw.get("optimisation", {}).get("precision") == "bf16" and not isinstance(outputs, Tensor):
         raise ConfigError(
             f"precision = 'bf16' converts outputs that are one tensor, and {own.kind} returns a "
             f"{type(outputs).__name__}; leave precision out"
         )
-    with registered(own), explained(f"{own.kind} cannot be analysed", ADVICE):
+    with registration(own), explain_errors(f"{own.kind} cannot be analysed", ADVICE):
         rule = parse_trial({"method": "fine_tune", "pruning": raw.get("pruning", {})}, WHERE).pruning.rule
         found = candidates(copy.deepcopy(own.template), tuple(example.shape[1:]), rule)
     if all(candidate.reason for candidate in found):
@@ -197,7 +205,7 @@ def _pruned(
     samples, batch_size = samples_of(own, example, loader, loss)
     raw = raw | {"optimisation": {"batch_size": batch_size} | raw.get("optimisation", {})}
     with (
-        registered(own, head=own.head(outputs), **_facts(found, example)),
+        registration(own, head=own.head(outputs), **_facts(found, example)),
         DATASETS.borrow(own.name, _info(example, samples)),
     ):
         config = parse_trial(raw | {"network": own.name, "data": {"name": own.name, "train_images": 1}}, WHERE)
@@ -207,13 +215,13 @@ def _pruned(
         given = own.state(example)
         ranks = ProcessGroup(rank=0, world_size=1, device=own.device)
         context = SamplesContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=math.inf, samples=samples)
-        state = run_in_memory(walk, given, context).folded()
-        pruned = own.built(state)
+        state = run_in_memory(walk, given, context).fold_factors()
+        pruned = own.build(state)
         changes = config.pruning.measure_norms or config.pruning.shift_means or not is_simple
         _check_same(given, state, found, example, is_same=not changes)
         return PrunedNetwork(
             model=pruned,
-            groups=tuple(_became(candidate, state) for candidate in found),
+            groups=tuple(_pruned_group(candidate, state) for candidate in found),
             macs=macs_of(state),
             macs_before=macs_of(given),
             params=params_count(state.tensors, pruned),
@@ -244,10 +252,10 @@ def _check_same(
     """
     lost = tuple(c.group for c in found if c.group.name in (state.kept or {}))
     advice = "exclude = [...] names modules that keep all their filters"
-    with explained("the network does not run without the filters that were chosen", advice):
-        pruned = tree_leaves(ran(state.build(), example))
+    with explain_errors("the network does not run without the filters that were chosen", advice):
+        pruned = tree_leaves(run_copy(state.build(), example))
         masked = surgery.mask(given, {group.name: (state.kept or {})[group.name] for group in lost}, lost)
-        expected = tree_leaves(ran(masked.build(), example))
+        expected = tree_leaves(run_copy(masked.build(), example))
     for one, other in zip(pruned, expected, strict=True):
         if is_same and all(group.kind != "stream" for group in lost) and isinstance(one, Tensor):
             rounding = ROUNDINGS * torch.finfo(example.dtype).eps * float(other.abs().max())
@@ -286,7 +294,7 @@ def _info(example: Tensor, samples: Samples | None) -> DataInfo:
     )
 
 
-def _became(candidate: Candidate, state: ModelState) -> PrunedGroup:
+def _pruned_group(candidate: Candidate, state: ModelState) -> PrunedGroup:
     group = candidate.group
     kept = (state.kept or {}).get(group.name, torch.arange(group.filters))
     return PrunedGroup(

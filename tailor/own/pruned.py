@@ -8,7 +8,7 @@ from torch import nn
 
 from tailor.core.errors import ConfigError
 from tailor.model.state import ModelState, load_state, save_model
-from tailor.own.given import copied, explained, ran, registered
+from tailor.own.given import copy_module, explain_errors, registration, run_copy
 from tailor.pruning.group_records import Kind
 
 
@@ -87,8 +87,8 @@ def load(folder: str | Path, *, model: nn.Module) -> nn.Module:
         ConfigError: the folder has no complete model, its bytes changed, or it is of another network.
     """
     folder = Path(folder)
-    own = copied(model)
-    with registered(own):
+    own = copy_module(model)
+    with registration(own):
         state = load_state(folder, network=own.name)
         for name, whole in own.template.state_dict().items():
             tensor = state.tensors.get(name, whole)
@@ -97,8 +97,8 @@ def load(folder: str | Path, *, model: nn.Module) -> nn.Module:
                     f"{folder} is of another network than this {own.kind}: {name} is {tuple(tensor.shape)} there and "
                     f"{tuple(whole.shape)} here; give the network that was pruned"
                 )
-        loaded = own.built(state)
-        with explained(f"{own.kind} does not run with what {folder} holds", "give the network that was pruned"):
+        loaded = own.build(state)
+        with explain_errors(f"{own.kind} does not run with what {folder} holds", "give the network that was pruned"):
             dtype = next(loaded.parameters()).dtype
-            ran(loaded, torch.zeros(1, *state.input_shape, dtype=dtype, device=own.device))
+            run_copy(loaded, torch.zeros(1, *state.input_shape, dtype=dtype, device=own.device))
     return loaded

@@ -42,10 +42,10 @@ class SynchronisedBatchNorm(UncheckedBatchNorm):
         Raises:
             TrainingError: all ranks together have only one value per channel.
         """
-        normal = self._over_all_ranks(features) if self.training else super().forward(features)
-        return _applied_behind(self, normal)
+        normal = self._normalise_over_ranks(features) if self.training else super().forward(features)
+        return _apply_activation(self, normal)
 
-    def _over_all_ranks(self, features: Tensor) -> Tensor:
+    def _normalise_over_ranks(self, features: Tensor) -> Tensor:
         mean, variance, count = self._statistics(features.float())
         if count == 1:
             raise TrainingError(
@@ -88,10 +88,10 @@ class _SynchronisedOnGpu(nn.SyncBatchNorm):
 
     def forward(self, features: Tensor) -> Tensor:
         # A rank without images sends its zeros in their type, and the others send float32 whatever theirs is.
-        return _applied_behind(self, super().forward(features if features.numel() else features.float()))
+        return _apply_activation(self, super().forward(features if features.numel() else features.float()))
 
 
-def _applied_behind(norm: BatchNormBase, normal: Tensor) -> Tensor:
+def _apply_activation(norm: BatchNormBase, normal: Tensor) -> Tensor:
     """The output of a norm that applies its activation itself (timm's), from normalised features."""
     for part in norm.children():
         normal = part(normal)

@@ -110,7 +110,7 @@ def _look(archive: Path, limit_bytes: int, free_bytes: int) -> None:
     """Raise ConfigError for an archive with invalid members; no more bytes are written than a member claims."""
     total_bytes, names = 0, set[PurePosixPath]()
     for count, member in enumerate(_members(archive), start=1):
-        path = _inside(archive, member)
+        path = _path_inside(archive, member)
         total_bytes += member.size_bytes
         if total_bytes > limit_bytes or count > LIMIT_MEMBERS:
             raise ConfigError(
@@ -129,7 +129,7 @@ def _look(archive: Path, limit_bytes: int, free_bytes: int) -> None:
         )
 
 
-def _inside(archive: Path, member: ArchiveMember) -> PurePosixPath:
+def _path_inside(archive: Path, member: ArchiveMember) -> PurePosixPath:
     """The member's path, checked to be below the folder that it is unpacked to."""
     path = PurePosixPath(member.name)
     member.name.encode()  # raises UnicodeEncodeError for a name that is not text
@@ -155,7 +155,7 @@ def _members(archive: Path) -> Iterator[ArchiveMember]:
                 content = partial(opened.open, info)
                 yield ArchiveMember(name=info.filename, kind=_zip_kind(info), size_bytes=info.file_size, open=content)
         return
-    with _opened(archive) as (tar, file):
+    with _open(archive) as (tar, file):
         for entry in tar:
             size_bytes = entry.size if entry.isfile() else 0
             content = partial(_content, tar, file, entry)
@@ -187,7 +187,7 @@ class _Bounded:
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[tuple[tarfile.TarFile, _Bounded]]:
+def _open(archive: Path) -> Iterator[tuple[tarfile.TarFile, _Bounded]]:
     """A tar file, plain or gzipped according to its first bytes; other compressions are not supported."""
     with archive.open("rb") as raw:
         is_gzipped = raw.read(len(GZIP_MAGIC)) == GZIP_MAGIC

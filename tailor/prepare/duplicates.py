@@ -52,16 +52,16 @@ def find(root: Path, name: str, advance: Callable[[int], None]) -> dict[str, lis
     names = {task: [line["name"] for line in lines if line["task"] == task] for task in (SOURCE, TARGET)}
     splits = [line["split"] for line in lines if line["task"] == TARGET]
     prints = {task: fingerprints(of.images, advance) for task, of in load(root, name).items()}
-    groups = {(SOURCE, TARGET): _named(prints[SOURCE], prints[TARGET], names[SOURCE], names[TARGET])}
+    groups = {(SOURCE, TARGET): _named_pairs(prints[SOURCE], prints[TARGET], names[SOURCE], names[TARGET])}
     places = {split: np.flatnonzero([one == split for one in splits]) for split in dict.fromkeys(splits)}
     for left, right in combinations([split for split in SPLITS if split in places], 2):
         prints_of = {split: prints[TARGET][places[split]] for split in (left, right)}
         names_of = {split: [names[TARGET][place] for place in places[split]] for split in (left, right)}
-        groups[left, right] = _named(prints_of[left], prints_of[right], names_of[left], names_of[right])
+        groups[left, right] = _named_pairs(prints_of[left], prints_of[right], names_of[left], names_of[right])
     return {f"{left} and {right}": pairs for (left, right), pairs in groups.items()}
 
 
-def _named(
+def _named_pairs(
     left: NDArray[np.bool_], right: NDArray[np.bool_], left_names: list[str], right_names: list[str]
 ) -> list[Pair[str]]:
     return [

@@ -18,7 +18,7 @@ def list_folder(roots: tuple[Path, ...]) -> FileListing:
             f"{len(roots)} folders are given for a plain folder of images; give one, or the --layout of an official "
             "data set that has several archives"
         )
-    root = _entered(roots[0])
+    root = _enter(roots[0])
     folders = listing.subfolders(root)
     if not folders:
         raise ConfigError(
@@ -29,8 +29,8 @@ def list_folder(roots: tuple[Path, ...]) -> FileListing:
     if len(splits) < len(folders):  # a class may have the name of a split
         splits = [folder for folder in splits if not listing.has_images(folder)]
     if not splits:
-        return listing.in_class_folders(root, root)
-    named = _named(root, splits)
+        return listing.list_class_folders(root, root)
+    named = _split_folders(root, splits)
     if others := [folder.name for folder in folders if folder not in splits]:
         raise ConfigError(
             f"{root} has the splits {', '.join(named)} and also {listing.some(others)}; move them away, or give them "
@@ -38,7 +38,7 @@ def list_folder(roots: tuple[Path, ...]) -> FileListing:
         )
     if listing.TRAIN not in named:
         raise ConfigError(f"{root} has the splits {', '.join(named)}, but not {listing.TRAIN!r}; add it")
-    parts = {split: listing.in_class_folders(named[split], root, split) for split in listing.SPLITS if split in named}
+    parts = {split: listing.list_class_folders(named[split], root, split) for split in listing.SPLITS if split in named}
     _expect_same_classes(root, parts)
     return FileListing(
         files=tuple(file for part in parts.values() for file in part.files),
@@ -46,7 +46,7 @@ def list_folder(roots: tuple[Path, ...]) -> FileListing:
     )
 
 
-def _named(root: Path, folders: list[Path]) -> dict[str, Path]:
+def _split_folders(root: Path, folders: list[Path]) -> dict[str, Path]:
     """The folder of each split. Raises ConfigError: two folders have names of the same split."""
     named: dict[str, Path] = {}
     for folder in folders:
@@ -56,7 +56,7 @@ def _named(root: Path, folders: list[Path]) -> dict[str, Path]:
     return named
 
 
-def _entered(root: Path) -> Path:
+def _enter(root: Path) -> Path:
     while len(inside := listing.subfolders(root)) == 1 and not listing.has_images(inside[0]):
         if listing.split_of(inside[0]) in (listing.TRAIN, listing.TEST):
             break

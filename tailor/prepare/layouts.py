@@ -21,8 +21,8 @@ from tailor.prepare.listing import (
     VALIDATION,
     FileListing,
     from_lists,
-    in_class_folders,
     is_hidden,
+    list_class_folders,
     subfolders,
 )
 
@@ -49,7 +49,7 @@ def caltech256(roots: tuple[Path, ...]) -> FileListing:
     classes = [path for path in subfolders(folder) if path.name != "257.clutter"]
     if wrong := [path.name for path in classes if not re.fullmatch(r"\d{3}\..+", path.name)]:
         raise ConfigError(f"{folder} has folders that are not classes of Caltech-256: {wrong[0]!r}; remove them")
-    return in_class_folders(folder, folder, classes=classes)
+    return list_class_folders(folder, folder, classes=classes)
 
 
 def cub200(roots: tuple[Path, ...]) -> FileListing:

@@ -76,7 +76,7 @@ def loose_files(folder: Path, root: Path) -> list[str]:
     )
 
 
-def in_class_folders(folder: Path, root: Path, split: str = "", classes: Sequence[Path] | None = None) -> FileListing:
+def list_class_folders(folder: Path, root: Path, split: str = "", classes: Sequence[Path] | None = None) -> FileListing:
     """The images of `folder`/<class>/, without those of deeper folders and of `folder` itself.
 
     Args:

@@ -66,7 +66,7 @@ def prepare(request: Request, out: TextIO) -> DataManifest:
             by_trial=request.test_by_trial,
         )
         tasks = cut(listing, source, request.source_classes, test)
-        drawn = test.described(listing)
+        drawn = test.description(listing)
         if not test.by_trial and not has_test_split(listing.files):
             say(f"note: no test split is given, so one is drawn: {drawn} (--test-fraction, --split-seed)", to=out)
         prepared = work / "prepared"
@@ -156,10 +156,10 @@ def _tell_copies(
         ConfigError: the target's splits share a file, and `is_refused`.
     """
     for name, task in tasks.items():
-        if shared := _shared(task, hashes[name], lambda file: file.class_name):
+        if shared := _shared_files(task, hashes[name], lambda file: file.class_name):
             text = f"{len(shared)} file(s) have more than one label: {some(shared)}"
             say(f"warning: {text}; remove those in the wrong folder, and prepare again", to=out)
-    if not (shared := _shared(tasks[TARGET], hashes[TARGET], lambda file: file.split)):
+    if not (shared := _shared_files(tasks[TARGET], hashes[TARGET], lambda file: file.split)):
         return
     text = f"splits overlap: {len(shared)} file(s) are in more than one split: {some(shared)}; remove them from one"
     if is_refused:
@@ -167,7 +167,7 @@ def _tell_copies(
     say(f"warning: {text}, or test scores will be too good", to=out)
 
 
-def _shared(task: TaskFiles, hashes: Sequence[str], part_of: Callable[[ImageFile], str]) -> list[str]:
+def _shared_files(task: TaskFiles, hashes: Sequence[str], part_of: Callable[[ImageFile], str]) -> list[str]:
     """The files that are in several parts of a task, each as its names."""
     names: dict[str, dict[str, str]] = defaultdict(dict)  # SHA-256 -> part -> name
     for file, sha256 in zip(task.files, hashes, strict=True):

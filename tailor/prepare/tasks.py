@@ -42,7 +42,7 @@ class SplitRule:
             raise ConfigError(f"--test-fraction is {share}; expected a fraction between 0 and 1, for example 0.2")
         return share
 
-    def described(self, listing: FileListing) -> str:
+    def description(self, listing: FileListing) -> str:
         """Where the test split of a listing comes from, for readers."""
         if self.by_trial:
             return f"{self.share} of all images, drawn by each trial"

@@ -86,7 +86,7 @@ def uniform(budget: Budget, ranking: Ranking) -> Kept:
     return lowest_in_each(budget.found, _fewest(budget, 1000, counts), ranking)
 
 
-def by_kind(budget: Budget, ranking: Ranking) -> Kept:
+def lowest_by_kind(budget: Budget, ranking: Ranking) -> Kept:
     """As `lowest_of_all`, by each filter's place among all of its kind (heads, stream, ...) instead of its score.
 
     So every kind loses the same share, whatever the scale of its scores. Of equal places the first kind goes first.
@@ -103,7 +103,7 @@ def by_kind(budget: Budget, ranking: Ranking) -> Kept:
 DIVISIONS: dict[Division, Callable[[Budget, Ranking], Kept]] = {
     "global": lowest_of_all,
     "uniform": uniform,
-    "by_kind": by_kind,
+    "by_kind": lowest_by_kind,
 }
 
 
@@ -164,29 +164,29 @@ def _fewest(budget: Budget, most: int, counts: Callable[[int], dict[str, int]]) 
     allowed = whole * (1.0 - budget.removed_macs_fraction)
     macs_without = macs_after(budget.state, budget.found)
 
-    def removed(n: int) -> dict[str, int]:
+    def removed_counts(n: int) -> dict[str, int]:
         return round_widths(budget.found, counts(n), budget.width_multiple)
 
     def too_much(removed: dict[str, int]) -> float:
         """Share of the MACs that is removed beyond the budget; below 0 if it is not met."""
         return (allowed - macs_without(removed)) / whole
 
-    if too_much(removed(most)) < 0.0:
-        raise _impossible(budget, removed(most))
-    fewest = bisect_left(range(most), True, key=lambda n: too_much(removed(n)) >= 0.0)
-    if too_much(removed(fewest)) <= BUDGET_MARGIN:
-        return removed(fewest)
-    before, after = removed(max(0, fewest - 1)), removed(fewest)
+    if too_much(removed_counts(most)) < 0.0:
+        raise _impossible(budget, removed_counts(most))
+    fewest = bisect_left(range(most), True, key=lambda n: too_much(removed_counts(n)) >= 0.0)
+    if too_much(removed_counts(fewest)) <= BUDGET_MARGIN:
+        return removed_counts(fewest)
+    before, after = removed_counts(max(0, fewest - 1)), removed_counts(fewest)
     changed = [name for name in after if after[name] > before[name]]
     parts = [before | {name: after[name] for name in changed[:number]} for number in range(len(changed) + 1)]
     number = bisect_left(range(len(changed)), True, key=lambda number: too_much(parts[number]) >= 0.0)
     if too_much(parts[number]) > BUDGET_MARGIN:
         last = (changed[number - 1], too_much(parts[number - 1])) if number else None
-        raise _missed(budget, too_much(parts[number]), last)
+        raise _budget_error(budget, too_much(parts[number]), last)
     return parts[number]
 
 
-def _missed(budget: Budget, too_much: float, last: tuple[str, float] | None) -> ConfigError:
+def _budget_error(budget: Budget, too_much: float, last: tuple[str, float] | None) -> ConfigError:
     """The error for a budget that is exceeded; `last`: the group that was cut last, and the excess before."""
     asked = budget.removed_macs_fraction
     removed, way = asked + too_much, "earlier steps removed them"

@@ -86,8 +86,8 @@ def follow(model: nn.Module, input_shape: tuple[int, ...], kind: Callable[..., T
         if not list(module.children())
     ]
     try:
-        images = ChannelLabels(pinned((1, *input_shape)), trace)
-        with torch.no_grad(), trace.watching():
+        images = ChannelLabels(pinned_labels((1, *input_shape)), trace)
+        with torch.no_grad(), trace.watch():
             result = model.eval()(images)
     finally:
         for hook in hooks:
@@ -110,7 +110,7 @@ def _call_hook(trace: Trace, name: str) -> Callable[[nn.Module, tuple[Any, ...]]
     return note
 
 
-def pinned(shape: Any) -> Tensor:
+def pinned_labels(shape: Any) -> Tensor:
     """Labels of what is no filter's output, or has to stay."""
     return torch.full((), PINNED).expand(shape)
 
@@ -220,7 +220,7 @@ def _unknown(given: list[ChannelLabels], func: Any, args: Any, kwargs: Any) -> A
         return args[0]
     trace = given[0].record
     return tree_map(
-        lambda made: ChannelLabels(pinned(made.shape), trace) if isinstance(made, Tensor) else made,
+        lambda made: ChannelLabels(pinned_labels(made.shape), trace) if isinstance(made, Tensor) else made,
         on_meta(func, args, kwargs),
     )
 
@@ -228,7 +228,7 @@ def _unknown(given: list[ChannelLabels], func: Any, args: Any, kwargs: Any) -> A
 def _pointwise(trace: Trace, func: Any, args: Any, kwargs: Any) -> Any:
     """Join the labels of combined elements; numbers that depend on no filter pin them, except single numbers."""
     combined = [
-        a.ids if isinstance(a, ChannelLabels) else pinned(a.shape)
+        a.ids if isinstance(a, ChannelLabels) else pinned_labels(a.shape)
         for a in tree_leaves((args, kwargs))
         if isinstance(a, ChannelLabels) or (isinstance(a, Tensor) and a.numel() > 1)
     ]
@@ -279,7 +279,7 @@ def blocks(old: torch.Size, new: torch.Size) -> Iterator[tuple[tuple[int, int], 
 def _cat(trace: Trace, _func: Any, args: Any, _kwargs: Any) -> ChannelLabels | None:
     parts = [part for part in args[0] if part.numel()]
     dim = (args[1] if len(args) > 1 else 0) % parts[0].dim()
-    rows = [p.ids if isinstance(p, ChannelLabels) else pinned(p.shape) for p in parts]
+    rows = [p.ids if isinstance(p, ChannelLabels) else pinned_labels(p.shape) for p in parts]
     shape = list(rows[0].shape)
     shape[dim] = sum(row.shape[dim] for row in rows)
     for d in range(len(shape)):
@@ -322,7 +322,7 @@ def _last_two(_args: Any, _kwargs: Any) -> list[int]:
     return [-2, -1]
 
 
-def _padded(args: Any, _kwargs: Any) -> list[int]:
+def _padded_axes(args: Any, _kwargs: Any) -> list[int]:
     return [-1 - k for k, pair in enumerate(list(pairwise(args[1]))[::2]) if pair != (0, 0)]
 
 
@@ -336,7 +336,7 @@ HANDLERS: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys((aten.split, aten.split_with_sizes), _positions(dim_argument(2, 0))),
     **dict.fromkeys((aten.mean, aten.amax), _positions(dim_argument(1))),
     aten.roll: _positions(dim_argument(2)),
-    aten.constant_pad_nd: _positions(_padded),
+    aten.constant_pad_nd: _positions(_padded_axes),
     **dict.fromkeys(
         (
             aten.avg_pool2d,

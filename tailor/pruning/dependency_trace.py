@@ -51,7 +51,7 @@ class Trace:
     normed: list[Tensor] = field(default_factory=list)  # labels (C,) of channels that a norm's statistics run over
     products: list[Product] = field(default_factory=list)
 
-    def watching(self) -> AbstractContextManager[object]:
+    def watch(self) -> AbstractContextManager[object]:
         """The context in which the network's code runs."""
         return nullcontext()
 

@@ -39,14 +39,14 @@ def rules(network: str) -> dict[str, Prunable]:
             whole = widest.replace(stream=stream, heads=heads)
             if set(whole.wholes) <= has and whole.is_whole == widest.is_whole:
                 for rule in (whole.replace(**each) for each in OF_FILTERS):
-                    found[rule.name] = _described(network, tuple(g for g in of_widest if _may_go(network, g, rule)))
+                    found[rule.name] = _prunable_of(network, tuple(g for g in of_widest if _may_go(network, g, rule)))
     return found
 
 
 def prunable(network: str, rule: GroupRule) -> tuple[Prunable, frozenset[str]]:
     """What a network can lose under one rule, and the kinds of groups that there are."""
     found = _groups(network, rule)
-    return _described(network, found), frozenset(group.kind for group in found)
+    return _prunable_of(network, found), frozenset(group.kind for group in found)
 
 
 def _groups(network: str, rule: GroupRule) -> tuple[Group, ...]:
@@ -70,17 +70,17 @@ def _layers(network: str) -> tuple[frozenset[str], frozenset[str]]:
     return linear, frozenset(name.removesuffix(".weight") for name, _ in model.named_parameters())
 
 
-def _described(network: str, found: tuple[Group, ...]) -> Prunable:
+def _prunable_of(network: str, found: tuple[Group, ...]) -> Prunable:
     members = [member for group in found for member in group.members]
     _, with_factors = _layers(network)
     return Prunable(
-        parts=left_under(network, found),
+        parts=parts_left(network, found),
         without_norm=next((member.layer for member in members if member.norm not in with_factors), ""),
         without_activation=next((member.layer for member in members if member.activation is None), ""),
     )
 
 
-def left_under(network: str, found: Sequence[Group]) -> tuple[Part, ...]:
+def parts_left(network: str, found: Sequence[Group]) -> tuple[Part, ...]:
     """What is left when each of these groups keeps a fraction of its filters; see `Part`.
 
     A weight of (outputs, inputs, ...) is used once per position; a part of each of its two dimensions shrinks.
@@ -121,7 +121,7 @@ def grids(network: str) -> dict[str, tuple[int, int]]:
     def positions(height_px: int, width_px: int) -> dict[str, int]:
         return cost.positions(network, TABLE_CLASSES, (channels, height_px, width_px))
 
-    def expected(weight: str, height_px: int, width_px: int) -> int:
+    def expected_positions(weight: str, height_px: int, width_px: int) -> int:
         stride, offset = found[weight]
         everywhere = positions(side_px, side_px)[weight]
         return (height_px + offset) // stride * ((width_px + offset) // stride) if stride else everywhere
@@ -132,7 +132,9 @@ def grids(network: str) -> dict[str, tuple[int, int]]:
             for weight in positions(side_px, side_px)
         }
         is_so = all(
-            count == expected(weight, *shape) for shape in CHECKED_PX for weight, count in positions(*shape).items()
+            count == expected_positions(weight, *shape)
+            for shape in CHECKED_PX
+            for weight, count in positions(*shape).items()
         )
     except UNREAD:
         return {}

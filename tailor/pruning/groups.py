@@ -64,12 +64,12 @@ def candidates(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) 
     else:
         units = Units(follow(model, input_shape, Trace))
     network = _Network(model, units, rule)
-    found = [c for unit in units.of_each_group() if (c := network.candidate(*unit)) is not None]
+    found = [c for unit in units.units_by_group() if (c := network.candidate(*unit)) is not None]
     found.sort(key=lambda c: network.order[c.group.name.partition(":")[0]])
-    return list(_that_run(model, input_shape, found))
+    return list(_runnable(model, input_shape, found))
 
 
-def _that_run(model: nn.Module, input_shape: tuple[int, ...], found: list[Candidate]) -> Iterator[Candidate]:
+def _runnable(model: nn.Module, input_shape: tuple[int, ...], found: list[Candidate]) -> Iterator[Candidate]:
     """The candidates; those without one of whose units the network's code does not run are refused."""
     new = [c.group for c in found if c.reason is None and c.group.kind != "filters"]
     is_fine = not new or why_it_does_not_run(model, input_shape, new) is None

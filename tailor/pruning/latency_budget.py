@@ -38,12 +38,12 @@ def least_removal(
             than MARGIN.
     """
 
-    def tried(fraction: float) -> Measured:
+    def try_fraction(fraction: float) -> Measured:
         tries.append(Measured(removed_macs_fraction=fraction, latency_ms=latency_ms_at(fraction)))
         return tries[-1]
 
     tries: list[Measured] = []
-    slow, fast = tried(present), tried(most)
+    slow, fast = try_fraction(present), try_fraction(most)
     if slow.latency_ms <= asked_ms:
         raise ConfigError(
             f"latency_ms = {asked_ms:g} is met already: a forward pass takes {slow.latency_ms:.4g} ms before any "
@@ -55,7 +55,7 @@ def least_removal(
             f"removed_macs_fraction = {most:g}, and {slow.latency_ms:.4g} ms before; choose larger ones"
         )
     while fast.removed_macs_fraction - slow.removed_macs_fraction > RESOLUTION:
-        middle = tried((slow.removed_macs_fraction + fast.removed_macs_fraction) / 2)
+        middle = try_fraction((slow.removed_macs_fraction + fast.removed_macs_fraction) / 2)
         slow, fast = (slow, middle) if middle.latency_ms <= asked_ms else (middle, fast)
     if fast.latency_ms < (1.0 - MARGIN) * asked_ms:
         raise ConfigError(

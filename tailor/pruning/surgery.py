@@ -50,7 +50,7 @@ def slim(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:
         alpha=filters(state.alpha),
         scores=filters(state.scores),
         channel_weights=filters(state.channel_weights),
-        kept=None if state.kept is None else state.kept | _left(state.kept, kept, found),
+        kept=None if state.kept is None else state.kept | _kept_indices(state.kept, kept, found),
         sizes=sizes_left(state.sizes, kept, found),
     )
 
@@ -69,7 +69,7 @@ def mask(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:
     return replace(state, tensors=fold_into(state.tensors, factors))
 
 
-def _left(before: Kept, kept: Kept, found: tuple[Group, ...]) -> Kept:
+def _kept_indices(before: Kept, kept: Kept, found: tuple[Group, ...]) -> Kept:
     """Layers that lose filters -> indices of the others in the unpruned network; `before`: before this pruning."""
     return {
         member.layer: before.get(member.layer, torch.arange(group.filters))[kept[group.name]]

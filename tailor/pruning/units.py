@@ -29,7 +29,7 @@ class Units:
         self._pin_what_is_no_rectangle()
         self._use_parameters()
 
-    def of_each_group(self) -> Iterator[tuple[Numbers, tuple[Slice, ...]]]:
+    def units_by_group(self) -> Iterator[tuple[Numbers, tuple[Slice, ...]]]:
         """The units of each group, which have equally many indices of the same tensors, and what belongs to them."""
         signature = np.zeros(int(self.classes.max()) + 1, dtype=np.uint64)  # of each unit; 0: no tensor has it
         for (tensor, dim), labels in self.trace.uses.items():

@@ -26,7 +26,7 @@ class WholeTrace(Trace):
 
     conv_groups: ConvGroups = "none"
 
-    def watching(self) -> AbstractContextManager[object]:
+    def watch(self) -> AbstractContextManager[object]:
         """The context in which parameters enter as labels."""
         return _Entering(self)
 

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from tailor.core.torch_private import SOFTMAX, VIEWS, tree_leaves, works_in_place
 from tailor.pruning import channel_tracing
-from tailor.pruning.channel_tracing import POINTWISE, ChannelLabels, blocks, follow, on_meta, pinned
+from tailor.pruning.channel_tracing import POINTWISE, ChannelLabels, blocks, follow, on_meta, pinned_labels
 from tailor.pruning.dependency_trace import Product, core, varies
 from tailor.pruning.whole_trace import WholeTrace, compact, dims_that_vary
 from tailor.stages import ConvGroups
@@ -243,7 +243,7 @@ def _cat(trace: WholeTrace, func: Any, args: Any, kwargs: Any) -> ChannelLabels 
     """Side by side along a dim; along the others, labels at equal places are joined."""
     parts = [part for part in args[0] if part.numel()]
     dim = (args[1] if len(args) > 1 else 0) % parts[0].dim()
-    rows = [p.ids if isinstance(p, ChannelLabels) else pinned(p.shape) for p in parts]
+    rows = [p.ids if isinstance(p, ChannelLabels) else pinned_labels(p.shape) for p in parts]
     shape = list(rows[0].shape)
     shape[dim] = sum(row.shape[dim] for row in rows)
     if any(dims_that_vary(row, (d for d in range(len(shape)) if d != dim)) for row in rows):

@@ -12,7 +12,7 @@ import tailor.stages as stages
 from tailor.catalogue.networks import NETWORKS
 from tailor.core.errors import ConfigError
 from tailor.data.objective import loss_sum
-from tailor.data.task_data import Samples, generator, in_order
+from tailor.data.task_data import Samples, generator, ordered_batches
 from tailor.model.cost import macs_of
 from tailor.model.state import ModelState, Pixels, weights
 from tailor.networks import building, pretrained
@@ -189,7 +189,7 @@ def attention(losses: Tensor) -> Tensor:
 def loss_of(model: nn.Module, samples: Samples) -> Tensor:
     """The loss summed over samples, float64."""
     total = torch.zeros((), dtype=torch.float64, device=next(model.parameters()).device)
-    for images, labels in in_order(samples):
+    for images, labels in ordered_batches(samples):
         total += loss_sum(model(images), labels)
     return total
 

@@ -80,7 +80,7 @@ def compute_fine_tune(stage: stages.FineTune, parent: ModelState, context: Stage
 
 @compute.register
 def compute_fine_tune_part(stage: stages.FineTunePart, parent: ModelState, context: StageContext) -> StageOutput:
-    trained = _tuned(stage.whole, parent, context, until_epoch=stage.first_epochs)
+    trained = _tune(stage.whole, parent, context, until_epoch=stage.first_epochs)
     samples = context.splits(stage.task).validation
     found = quality(predict(trained.model, samples, context.ranks), samples.labels.cpu())
     scores = {"metric": found.metric, "validation_score": found.score, "validation_loss": found.loss}
@@ -94,14 +94,14 @@ def fine_tune(
     after_epoch: Callable[[nn.Module], None] | None = None,
 ) -> StageOutput:
     """What a fine-tuning stores; `after_epoch` may change the model after the last step of each epoch."""
-    trained = _tuned(stage, parent, context, after_epoch)
+    trained = _tune(stage, parent, context, after_epoch)
     tensors = add_prefix("tensors", trained.tensors)
     if stage.optimiser_state == "kept":
         tensors |= add_prefix("momentum", trained.momentum)
     return StageOutput(info={"epochs": trained.history, "macs": macs_of(parent)}, tensors=tensors)
 
 
-def _tuned(
+def _tune(
     stage: stages.FineTune,
     parent: ModelState,
     context: StageContext,

@@ -58,11 +58,11 @@ class Stage:
         """
         remembered = self.__dict__  # a cached_property would take a lock for each of a plan's many stages
         if "_key" not in remembered:
-            remembered["_key"] = self._hashed()
+            remembered["_key"] = self._hash()
         known: str = remembered["_key"]
         return known
 
-    def _hashed(self) -> str:
+    def _hash(self) -> str:
         plugins = self._plugin_digests()
         parts = [f'"imports":{canonical_json(plugins)}'] if plugins else []
         parts.append(f'"kind":{encode_basestring_ascii(self.kind)}')
@@ -105,7 +105,7 @@ def _text_of_fields(record: object) -> str:
     """
     kind: type = type(record)
     parts = []
-    for name, start, neutral in _counting(kind):
+    for name, start, neutral in _key_fields(kind):
         value = getattr(record, name)
         if value != neutral:
             parts.append(start + _TEXTS.get(type(value), _text)(value))
@@ -138,7 +138,7 @@ _TEXTS: dict[type, Callable[[Any], str]] = {
 
 
 @cache
-def _counting(kind: Any) -> tuple[tuple[str, str, Any], ...]:
+def _key_fields(kind: Any) -> tuple[tuple[str, str, Any], ...]:
     """The fields that can count, sorted: name, its text, its neutral value; used for every stage of a plan."""
     if issubclass(kind, Settings):
         counting = counting_fields(kind)

@@ -118,7 +118,7 @@ class Size:
         """Work of one image forward and backward."""
         return self.macs * (1.0 + BACKWARD_WORK)
 
-    def narrowed(self, kept_fraction: float) -> "Size":
+    def narrow(self, kept_fraction: float) -> "Size":
         """The size of a network that keeps this share of the MACs and of the weights."""
         return replace(self, macs=self.macs * kept_fraction, weights_bytes=int(self.weights_bytes * kept_fraction))
 

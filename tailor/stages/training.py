@@ -68,7 +68,7 @@ class Training(TrainingSettings):
     """Of the order of the images and of augmentation."""
 
     @staticmethod
-    def of(settings: TrainingSettings, *, epochs: int, batch_size: int, seed: int) -> "Training":
+    def from_settings(settings: TrainingSettings, *, epochs: int, batch_size: int, seed: int) -> "Training":
         """A training by the settings of a trial."""
         return _training(_values(settings), epochs, batch_size, seed)
 

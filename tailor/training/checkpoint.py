@@ -148,10 +148,10 @@ class Checkpoint:
     def read(self) -> bytes:
         """The last content, on all ranks; empty at a new start, and if the file is damaged."""
         is_there = self.ranks.rank == 0 and self.path is not None and self.path.exists()
-        return self.ranks.broadcast_bytes(_verified(self.path) if is_there and self.path is not None else None)
+        return self.ranks.broadcast_bytes(_read_verified(self.path) if is_there and self.path is not None else None)
 
 
-def _verified(path: Path) -> bytes:
+def _read_verified(path: Path) -> bytes:
     """A checkpoint's content; empty, with a warning in the log, if the checksum is wrong."""
     stored = path.read_bytes()
     checksum, content = stored[:CHECKSUM_BYTES], stored[CHECKSUM_BYTES:]
@@ -210,10 +210,10 @@ def _restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tens
         prefix = f"optimiser/{number}/"
         found = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         if found:
-            optimiser.state[parameter] = {n: _laid_out(tensor, parameter, on_device) for n, tensor in found.items()}
+            optimiser.state[parameter] = {n: _lay_out(tensor, parameter, on_device) for n, tensor in found.items()}
 
 
-def _laid_out(tensor: Tensor, parameter: Tensor, on_device: bool) -> Tensor:
+def _lay_out(tensor: Tensor, parameter: Tensor, on_device: bool) -> Tensor:
     """A tensor of an optimiser's state in its parameter's layout; a count of steps is on the CPU or `on_device`."""
     if tensor.shape != parameter.shape:
         return tensor if tensor.dim() == 0 and not on_device else tensor.to(parameter.device)

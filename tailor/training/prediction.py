@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tailor.data.objective import quality
-from tailor.data.task_data import Samples, in_order
+from tailor.data.task_data import Samples, ordered_batches
 from tailor.parallel.process_group import ProcessGroup
 
 
@@ -15,7 +15,7 @@ def predict(model: nn.Module, samples: Samples, ranks: ProcessGroup) -> Tensor:
     """The outputs (N, K) for all samples, on the CPU of every rank; each sample is seen by one rank."""
     model.eval()
     mine = samples.take(torch.arange(ranks.rank, len(samples), ranks.world_size, device=samples.labels.device))
-    shares = [model(images) for images, _ in in_order(mine)]
+    shares = [model(images) for images, _ in ordered_batches(mine)]
     return ranks.gather_interleaved(torch.cat(shares), len(samples)).cpu()
 
 

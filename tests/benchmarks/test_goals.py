@@ -24,7 +24,7 @@ def test_our_overhead_is_held_against_that_of_tune(ours: float, said: str) -> No
         scheduling._row("w", name, 2, 1, (1.0,), overhead_fraction=overhead)
         for name, overhead in ((OURS, ours), (scheduling.TUNE, 0.02), ("another", 9.0))
     ]
-    made = scheduling.judged(rows)
+    made = scheduling.judge(rows)
     assert [row[-1] for row in made] == [said, None, None]
     assert made[1:] == rows[1:] and made[0][:-2] == rows[0][:-2]
     trials = {one.name: (one.trials, one.quick_trials) for one in scheduling.contenders(1000)}

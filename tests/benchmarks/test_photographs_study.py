@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks import photographs_study
-from benchmarks.photographs_study import AGAINST, FIRST, LABELS, answers_of, complete_seeds, measured
+from benchmarks.photographs_study import AGAINST, FIRST, LABELS, answers_of, complete_seeds, results_table
 from benchmarks.record import read_rows
-from results.statistics.images import over_seeds_and_images
+from results.statistics.images import crossed_difference
 from tests.results.exact_run import Trial, write_run
 
 WRONG = {label: number for number, label in enumerate(LABELS)}  # each arm is wrong on more images than the one before
@@ -24,7 +24,7 @@ def trials(seeds: list[int]) -> list[Trial]:
 
 
 def contrasts(folder: Path) -> list[tuple[object, ...]]:
-    columns = measured(some_answers(2), set()).columns
+    columns = results_table(some_answers(2), set()).columns
     return [tuple(row) for row in read_rows(folder / "table", columns)]
 
 
@@ -60,13 +60,13 @@ def test_a_seed_counts_once_all_its_arms_have_ended() -> None:
     assert complete_seeds(answers, set()) == [0, 1, 2]
     assert complete_seeds(answers, {(AGAINST[1], 3)}) == [0, 1, 2, 3, 4]
     with pytest.raises(SystemExit, match=r"1 seed\(s\) have ended in all arms"):
-        measured(some_answers(1), set())
+        results_table(some_answers(1), set())
 
 
 def test_a_failed_trial_scores_nothing_and_is_named() -> None:
     answers = some_answers(3)
     del answers[FIRST, 2]
-    found = measured(answers, {(FIRST, 2)})
+    found = results_table(answers, {(FIRST, 2)})
     table = photographs_study.difference(answers, AGAINST[0], [0, 1, 2])
     np.testing.assert_array_equal(table, [[1, 0], [1, 0], [0, 0]])
     assert found.rows[0][2] == pytest.approx(100 * (0.5 + 0.5 + 0) / 3)
@@ -83,9 +83,9 @@ def test_the_interval_over_images_reads_each_seeds_own_images() -> None:
     answers = answers_of(rows)
     table = photographs_study.difference(answers, AGAINST[0], range(4))
     assert table.shape == (4, 13) and np.isnan(table).sum() == 4 * 3
-    both = over_seeds_and_images(table)
+    both = crossed_difference(table)
     assert both.low is not None
-    assert measured(answers, set()).rows[0][5] == pytest.approx(100 * both.low)
+    assert results_table(answers, set()).rows[0][5] == pytest.approx(100 * both.low)
 
 
 def test_a_trial_that_fails_before_its_first_point_is_noticed(

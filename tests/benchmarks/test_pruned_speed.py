@@ -17,8 +17,8 @@ from benchmarks.pruned_speed import (
     UNPRUNED,
     Contender,
     cells,
-    pruned,
-    pruned_by_torch_pruning,
+    prune,
+    prune_by_torch_pruning,
 )
 from tailor.model.cost import original_shapes, removed_macs_fraction
 from tailor.pruning.budget_solver import BUDGET_MARGIN
@@ -59,7 +59,7 @@ def test_rounded_widths_are_multiples_and_others_are_not() -> None:
     shapes = original_shapes("mobilenet_v2", 1000)
     odd = {}
     for multiple in (1, 8):
-        state = pruned(whole, 0.5, multiple)
+        state = prune(whole, 0.5, multiple)
         assert 0.0 <= removed_macs_fraction(state) - 0.5 <= BUDGET_MARGIN
         widths = {name: len(tensor) for name, tensor in state.tensors.items() if len(shapes[name]) == 4}
         assert any(width < shapes[name][0] for name, width in widths.items())
@@ -72,7 +72,7 @@ def test_rounded_widths_are_multiples_and_others_are_not() -> None:
 @pytest.mark.skipif(not HAS_THEIRS, reason="Torch-Pruning is not installed")
 def test_torch_pruning_removes_the_asked_share_of_the_macs() -> None:
     whole = initial_state("mobilenet_v2", 1000, (3, 64, 64), seed=0)
-    state = pruned_by_torch_pruning(whole, 0.5)
+    state = prune_by_torch_pruning(whole, 0.5)
     assert removed_macs_fraction(state) == pytest.approx(0.5, abs=TOLERANCE)
     assert len(state.tensors["classifier.1.weight"]) == 1000  # the last layer's outputs are no filters
 

@@ -9,9 +9,9 @@ from benchmarks.moments import FILE, add_moment, read_moments
 from benchmarks.schedulers import Contender, Run, measure, run_submitit
 from benchmarks.scheduling import (
     TRIAL_S,
-    after,
     contenders,
     death_rows,
+    delays,
     overhead_fraction,
     run_warm,
     waiting_row,
@@ -45,10 +45,10 @@ def test_what_follows_is_counted_once_and_from_the_last_time(tmp_path: Path) -> 
         (1.0, "begin", "a"), (2.0, "end", "a"), (2.25, "begin", "b"), (2.5, "first_step", "b"), (2.75, "death", "b"),
         (3.0, "death", "b"), (3.5, "begin", "b"), (4.5, "first_step", "b"), (5.0, "end", "b"),
     ]  # fmt: skip
-    assert after(moments, "end", "begin") == [0.25]
-    assert after(moments, "end", "first_step") == [0.5]
-    assert after(moments, "death", "first_step") == [1.5]
-    assert after(moments, "death", "other") == []
+    assert delays(moments, "end", "begin") == [0.25]
+    assert delays(moments, "end", "first_step") == [0.5]
+    assert delays(moments, "death", "first_step") == [1.5]
+    assert delays(moments, "death", "other") == []
     for _, what, of in moments:
         add_moment(tmp_path, what, of)
     found = read_moments(tmp_path)

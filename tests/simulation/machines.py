@@ -120,7 +120,7 @@ class Machines:
     def check(self) -> None:
         pass
 
-    def lost(self, nodes: tuple[str, ...]) -> bool:
+    def has_lost(self, nodes: tuple[str, ...]) -> bool:
         gone = {node.name for node in self.nodes if node.is_lost or node.drains}
         return bool(gone & set(nodes)) if nodes else self.world.now_s - self._lost_s < 60.0
 
@@ -339,7 +339,7 @@ class SimulatedRanks(RankGroup):
         self.places = [SimpleNamespace(node=slot.node.name, host=socket.gethostname())]
         self._rank: Rank | None = self._machines.start_rank(slot)
         for command, args in (("load", (target,)), ("make", ({},))):
-            for _ in self._asking_all(command, args, self._world.now_s + 300.0):
+            for _ in self._ask_all(command, args, self._world.now_s + 300.0):
                 pass
 
     def interrupt(self, method: str) -> None:
@@ -354,7 +354,7 @@ class SimulatedRanks(RankGroup):
     def _count(self) -> int:
         return int(self._rank is not None)
 
-    def _asking_all(self, command: str, args: tuple[Any, ...], deadline: float | None) -> Calling:
+    def _ask_all(self, command: str, args: tuple[Any, ...], deadline: float | None) -> Calling:
         rank, world = self._rank, self._world
         assert rank is not None
         rank.reply, rank.asked = None, (command, args)

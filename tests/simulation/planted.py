@@ -94,25 +94,25 @@ PLANTED = (
     ),
     Planted(
         "an attempt's end is not written",
-        f"{LEDGER}:Ledger.ended",
+        f"{LEDGER}:Ledger.note_end",
         "self._write_attempt(trial_id, attempt, status, cause, log_tail or None, now)",
         "pass",
     ),
     Planted(
         "a trial is counted twice",
-        f"{LEDGER}:Ledger.ended",
+        f"{LEDGER}:Ledger.note_end",
         'self._writer.write("trials", [row])',
         'self._writer.write("trials", [row, row])',
     ),
     Planted(
         "a finished trial's row is written again",
-        f"{LEDGER}:Ledger.ended",
+        f"{LEDGER}:Ledger.note_end",
         'self._writer.write("trials", [row])',
         '[self._writer.write("trials", [row]) for _ in range(attempt.number)]',
     ),
     Planted(
         "attempts are numbered from one in each launch",
-        f"{LEDGER}:Ledger.started",
+        f"{LEDGER}:Ledger.note_start",
         "self._attempts.get(trial_id, 0) + 1",
         "1",
     ),
@@ -142,13 +142,13 @@ PLANTED = (
     ),
     Planted(
         "a lost trial is not tried again",
-        f"{BOARD}:SweepState.lost",
+        f"{BOARD}:SweepState.note_loss",
         "if not over:",
         "if over:",
     ),
     Planted(
         "an ended trial holds its stages",
-        f"{BOARD}:SweepState._ended",
+        f"{BOARD}:SweepState._note_end",
         "    if over:\n",
         "    if not over:\n",
     ),
@@ -178,7 +178,7 @@ PLANTED = (
     ),
     Planted(
         "later rows may have earlier times",
-        "results.store.writer:Writer._now",
+        "results.store.writer:Writer._moment",
         "max(datetime.now(UTC), self._last + timedelta(microseconds=1))",
         "datetime.now(UTC)",
     ),
@@ -222,7 +222,7 @@ PLANTED = (
     ),
     Planted(
         "a process that does not start is waited for",
-        f"{TUNE}:_BoardSearcher.not_started",
+        f"{TUNE}:_BoardSearcher.late_trials",
         "if given_s < first_s",
         "if False",
     ),
@@ -241,7 +241,7 @@ PLANTED = (
     Planted(
         "a lost slot's trial is forgotten",
         f"{TUNE}:_BoardSearcher.on_trial_complete",
-        "self._board.lost(ours, cause, counts=not self._pool.lost(nodes))",
+        "self._board.note_loss(ours, cause, counts=not self._pool.has_lost(nodes))",
         "pass",
     ),
     Planted(

@@ -56,11 +56,11 @@ def surroundings(day: Simulation) -> Iterator[None]:
         (secrets, "token_hex", lambda n=16: world.numbers.randbytes(n).hex()),
         (uuid, "uuid4", lambda: uuid.UUID(int=world.numbers.getrandbits(128), version=4)),
         (merging, "threading", threads), (signals, "threading", threads),
-        (quota, "in_thread", _at_once), (sys, "argv", ["launch.py"]),
-        (launch, "_planned", _planned(day)),
+        (quota, "start_in_thread", _at_once), (sys, "argv", ["launch.py"]),
+        (launch, "_plan_launch", _planned(day)),
         (relaunch, "sources", lambda: {Path("sweeps", "code.py"): day.code}),
         (relaunch, "provenance", _provenance),
-        (reader, "_connected", WarmTables), (pq, "read_schema", read_schema), (pq, "ParquetFile", KnownParquet),
+        (reader, "_connect", WarmTables), (pq, "read_schema", read_schema), (pq, "ParquetFile", KnownParquet),
         (results.report, "write_report", lambda path: Path(path, "report.html")),
         (runner, "compute", trials.computing(day.compute)), (runner, "apply", trials.apply),
         (runner, "_warm_up", lambda *_: None),
@@ -81,11 +81,11 @@ def surroundings(day: Simulation) -> Iterator[None]:
 
 
 def _planned(day: Simulation) -> Callable[[argparse.Namespace], tuple[Plan, RunSearch | None]]:
-    """As `launch._planned`, of a spec that is read and planned once."""
+    """As `launch._plan_launch`, of a spec that is read and planned once."""
 
     def planned(options: argparse.Namespace) -> tuple[Plan, RunSearch | None]:
         if day.kind == "search":
-            return launch._searched(trials.search(), options)
+            return launch._plan_search(trials.search(), options)
         return trials.plan(day.seeds), None
 
     return planned
@@ -187,7 +187,7 @@ def _pid(world: World) -> Callable[[], int]:
 
 
 def _at_once(call: Callable[[], Any]) -> Future[Any]:
-    """What stands for `transtailor.waiting.in_thread`."""
+    """What stands for `transtailor.waiting.start_in_thread`."""
     future: Future[Any] = Future()
     try:
         future.set_result(call())

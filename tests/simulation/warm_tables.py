@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from results.store.parts import Part
 from results.store.schema import TABLES
-from results.store.views import MEASURED_POINTS, TIMED_ON, names_in, quoted, select
+from results.store.views import MEASURED_POINTS, TIMED_ON, names_in, quote, select
 
 KEPT = 4096  # files, and answers
 MEASURED = "measured_points"
@@ -62,7 +62,7 @@ class WarmTables:
         parts = {name: self._parts[name] for name in named if name in TABLES}
         key = (sql, repr(params), tuple((name, part.path.read_bytes()) for name in parts for part in parts[name]))
         if key not in _answers:
-            views = [f"{quoted(name)} AS ({_view(name, tuple(found))})" for name, found in parts.items()]
+            views = [f"{quote(name)} AS ({_view(name, tuple(found))})" for name, found in parts.items()]
             views += [f"{name} AS ({sql})" for name, sql in COMPUTED.items() if name in named]
             if len(_answers) > KEPT:
                 _answers.clear()

@@ -52,7 +52,7 @@ def test_what_unpickles_is_not_rebuilt(folder: Path, monkeypatch: pytest.MonkeyP
 def test_a_saved_example_is_what_the_network_says(folder: Path) -> None:
     said = load_file(folder / SAID_FILE)
     with torch.no_grad():
-        assert torch.equal(pruned("digits_vgg").folded().build().eval()(said["images"]), said["outputs"])
+        assert torch.equal(pruned("digits_vgg").fold_factors().build().eval()(said["images"]), said["outputs"])
     assert said["outputs"].abs().max() > 0.1
 
 

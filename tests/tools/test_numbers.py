@@ -84,7 +84,7 @@ def test_one_changed_digit_is_found_and_written_anew() -> None:
 @pytest.mark.parametrize("call", ["open('x')", "difference", "__import__('os').system('true')", "mean(open('x'), 'a')"])
 def test_only_calls_of_its_functions_are_made(call: str) -> None:
     with pytest.raises(ValueError, match="expected a call|malformed node"):
-        numbers.computed(call)
+        numbers.compute(call)
 
 
 @pytest.fixture

@@ -155,7 +155,7 @@ def tuning_section(found: Findings) -> Section | None:
     section.blocks.append(TableBlock(tables.settings_table(counts, tuning.CHOSEN_SETTINGS), derived=True))
     first = tuning.first_setting(found.points)
     of_first = sorted({tuning.setting_text(point.setting) for point in first if point.setting is not None})
-    pairs = comparison.against_baseline(comparison.arms_of(first, found.environments, failed_trials(found.run)))
+    pairs = comparison.baseline_pairs(comparison.arms_of(first, found.environments, failed_trials(found.run)))
     pairings = [comparison.compare([pair]) for pair in pairs]
     for problem in sorted({pairing.problem for pairing in pairings if pairing.problem}):
         its = [pairing for pairing in pairings if pairing.problem == problem]

@@ -18,7 +18,7 @@ import pytest
 from hpc.__main__ import main
 from hpc.doctor import job
 from hpc.doctor.board import Checklist
-from hpc.doctor.finding import DoctorFolder, Finding, environment, fine, merge_findings, missing, unknown
+from hpc.doctor.finding import DoctorFolder, Finding, environment, failure, fine, merge_findings, unknown
 from hpc.doctor.login import NODE_CHECKS, Doctor
 from hpc.doctor.watch import clock_finding, skew_s
 from hpc.errors import ClusterError
@@ -190,7 +190,7 @@ def test_a_job_that_fails_at_once_without_a_log(slurm: SmallSlurm) -> None:
 
 
 def test_what_a_node_misses_is_a_miss_and_the_rest_is_still_checked(slurm: SmallSlurm) -> None:
-    slurm.found = {"ports": missing("cannot reach node1", "open them"), "ray": unknown("not tried")}
+    slurm.found = {"ports": failure("cannot reach node1", "open them"), "ray": unknown("not tried")}
     is_sound, out = slurm.examine()
     assert not is_sound
     assert marked(out, "✗") == ["ports between nodes"]
@@ -277,7 +277,7 @@ def test_only_what_the_delay_cannot_explain_is_skew(asked_s: float, node_s: floa
 def test_findings_of_nodes_become_one() -> None:
     assert merge_findings({"a": fine("x"), "b": fine("x")}) == fine("x")
     assert merge_findings({"a": fine("x"), "b": fine("y")}).text == "a: x; b: y"
-    assert merge_findings({"a": fine("x"), "b": missing("y", "do")}) == missing("b: y", "do")
+    assert merge_findings({"a": fine("x"), "b": failure("y", "do")}) == failure("b: y", "do")
 
 
 def test_an_environment_that_differs_is_named() -> None:
@@ -336,7 +336,7 @@ def test_a_terminal_without_such_signs_gets_words() -> None:
     raw = io.BytesIO()
     board = Checklist(io.TextIOWrapper(raw, encoding="ascii"))
     board.add("x", fine("é"))
-    board.add("y", missing("m", "do\x1b[2J"))
+    board.add("y", failure("m", "do\x1b[2J"))
     assert raw.getvalue().decode("ascii") == "ok   x: \\xe9\nMISS y: m\n    -> do\\x1b[2J\n"
     assert board.misses == 1
 
@@ -361,7 +361,7 @@ def test_what_is_not_waited_for_long_is_in_no_log(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("FORCE_COLOR", "1")  # a file stays plain
     board = Checklist(io.StringIO())
     board.show_wait("a job")
-    board.add("x", missing("m", "do"))
+    board.add("x", failure("m", "do"))
     assert board.stream.getvalue() == "MISS x: m\n    -> do\n"  # type: ignore[attr-defined]
 
 
@@ -376,7 +376,7 @@ def test_a_restarted_job_tells_and_ends(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_report_that_stands_is_not_overwritten(tmp_path: Path) -> None:
     folder = DoctorFolder(tmp_path)
     folder.report("gpus", 0, fine("two"))
-    folder.report("gpus", 0, missing("later", ""))
+    folder.report("gpus", 0, failure("later", ""))
     assert folder.read_findings("gpus", [0]) == fine("two")
     assert folder.read_findings("gpus", [0, 1]) is None
     with pytest.raises(ClusterError, match=r"waited 0.1 s for none\.json"):

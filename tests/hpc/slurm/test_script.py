@@ -244,7 +244,7 @@ def controllers(site: Site) -> set[str]:
     """The lines of the controller's job at a site, as `lines_of` has them."""
     need = controller_need(site, Path("/shared/cluster/logs"), "demo")
     need = need.model_copy(update={"again_if_killed": False})  # lines after the command, which have their own test
-    return lines_of(script(site.for_controller(), need, ["echo", "hi"]))
+    return lines_of(script(site.controller_site(), need, ["echo", "hi"]))
 
 
 def test_the_changes_are_of_all_fields_of_a_controller() -> None:
@@ -302,6 +302,6 @@ def test_a_controller_whose_step_was_killed_is_queued_again(
 def test_the_controller_is_in_no_container_but_its_own() -> None:
     site = SITE.model_copy(update={"container": ("run", "image")})
     assert "run image driver" in script(site, NEED, ["driver"])
-    assert "run image" not in script(site.for_controller(), NEED, ["driver"])
+    assert "run image" not in script(site.controller_site(), NEED, ["driver"])
     own = site.model_copy(update={"controller": Controller(container=("own", "image"))})
-    assert "own image driver" in script(own.for_controller(), NEED, ["driver"])
+    assert "own image driver" in script(own.controller_site(), NEED, ["driver"])

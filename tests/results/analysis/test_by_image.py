@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from results.analysis.by_image import by_image, by_image_page
+from results.analysis.by_image import compare_by_image, image_page
 from results.errors import ResultsError
 from results.store.reader import load
 from results.text.formats import markdown_lines
@@ -21,8 +21,8 @@ def test_seeds_whole_and_classes_by_hand(tmp_path: Path) -> None:
     common = list(range(1, 90))
     run_folder = write_run(tmp_path, arms([[0, *common, 97, 99], [*common, 99]], [[0, *common], [0, *common]]))
     with load(run_folder) as run:
-        (found,) = by_image(run, "first", "second")
-        text = "\n".join(markdown_lines(by_image_page(run, "first", "second")))
+        (found,) = compare_by_image(run, "first", "second")
+        text = "\n".join(markdown_lines(image_page(run, "first", "second")))
     counts = {seed: (one.images, one.first_only, one.second_only, one.p) for seed, one in found.by_seed.items()}
     assert counts == {0: (100, 2, 0, 0.5), 1: (100, 1, 1, 1.0)}
     assert found.overall is not None
@@ -38,7 +38,7 @@ def test_seeds_whole_and_classes_by_hand(tmp_path: Path) -> None:
 
 def test_one_seed_has_mcnemar_and_no_interval(tmp_path: Path) -> None:
     with load(write_run(tmp_path, arms([[0, 1, 2]], [[2, 3]]))) as run:
-        text = "\n".join(markdown_lines(by_image_page(run, "first", "second")))
+        text = "\n".join(markdown_lines(image_page(run, "first", "second")))
     assert "Only one seed" in text and "no interval" in text
 
 
@@ -47,13 +47,13 @@ def test_other_images_are_refused_within_a_pair_and_counted_between_seeds(tmp_pa
     write_run(tmp_path / "pair", of_pair[:1])
     write_run(tmp_path / "pair", of_pair[1:], images=range(50, 150))
     with load(tmp_path / "pair") as run, pytest.raises(ResultsError, match="tested on different images"):
-        by_image(run, "first", "second")
+        compare_by_image(run, "first", "second")
     several = arms([[0], [0]], [[1], [1]])
     write_run(tmp_path / "seeds", [trial for trial in several if trial.seed == 0])
     write_run(tmp_path / "seeds", [trial for trial in several if trial.seed == 1], images=range(1, 101))
     with load(tmp_path / "seeds") as run:
-        (found,) = by_image(run, "first", "second")
-        assert "Over 2 seeds and 101 images" in "\n".join(markdown_lines(by_image_page(run, "first", "second")))
+        (found,) = compare_by_image(run, "first", "second")
+        assert "Over 2 seeds and 101 images" in "\n".join(markdown_lines(image_page(run, "first", "second")))
     assert found.overall is not None
     assert found.overall.difference == pytest.approx((0 - 1 / 100) / 2)  # image 0 is in the first seed alone
     assert {number: one.images for number, one in found.by_class.items()} == {0: 51, 1: 50}
@@ -62,15 +62,15 @@ def test_other_images_are_refused_within_a_pair_and_counted_between_seeds(tmp_pa
 
 def test_unpaired_seeds_several_trials_of_a_seed_and_unknown_arms(tmp_path: Path) -> None:
     with load(write_run(tmp_path / "a", arms([[0], [0], [1]], [[1], [1]]))) as run:
-        (found,) = by_image(run, "first", "second")
+        (found,) = compare_by_image(run, "first", "second")
         assert found.unpaired == 1
         with pytest.raises(ResultsError, match="did you mean 'second'"):
-            by_image(run, "first", "secnd")
+            compare_by_image(run, "first", "secnd")
         with pytest.raises(ResultsError, match="no problem of classes in common"):
-            by_image(run, "first", "second", 0.9)
+            compare_by_image(run, "first", "second", 0.9)
     twice = [*arms([[0]], [[1]]), Trial(label="first", seed=0, right=([0],), config={"x": 1})]
     with (
         load(write_run(tmp_path / "b", twice)) as run,
         pytest.raises(ResultsError, match="several trials have one seed"),
     ):
-        by_image(run, "first", "second")
+        compare_by_image(run, "first", "second")

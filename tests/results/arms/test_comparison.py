@@ -9,9 +9,9 @@ from results.arms.comparison import (
     Environment,
     Point,
     Problem,
-    against_baseline,
     arms_of,
     baseline_of,
+    baseline_pairs,
     baselines_of,
     compare,
     transtailor_at,
@@ -72,7 +72,7 @@ def test_what_is_not_a_number_is_left_out_of_means_and_counted() -> None:
 
 def test_without_test_predictions_there_is_nothing_to_compare() -> None:
     arms = arms_of([point(test=None, test_images=0), point(label="fine_tune", asked=0.0)], {})
-    (pair,) = against_baseline(arms)
+    (pair,) = baseline_pairs(arms)
     assert compare([pair]).result.difference.n == 0
 
 
@@ -89,7 +89,7 @@ def test_the_baseline_is_full_fine_tuning_of_the_same_problem() -> None:
     assert baseline is not None
     assert (baseline.label, baseline.asked) == ("fine_tune", 0.0)
     assert baseline_of(arms, RESNET) is None
-    assert {first.label for first, _ in against_baseline(arms)} == {"transtailor", "a longer one", "fine_tune"}
+    assert {first.label for first, _ in baseline_pairs(arms)} == {"transtailor", "a longer one", "fine_tune"}
 
 
 def test_several_problems_are_averaged_within_each_seed() -> None:
@@ -119,27 +119,27 @@ def test_a_model_shared_within_one_problem_is_seen_over_several() -> None:
         for label in ("transtailor", "fine_tune")
         for seed in range(4)
     ]
-    assert compare(against_baseline(arms_of(points, {}))).shares_models
+    assert compare(baseline_pairs(arms_of(points, {}))).shares_models
 
 
 def test_an_arm_with_failed_trials_is_never_better_and_has_no_rank() -> None:
     points = [point(seed=seed, validation=0.99, test=0.9 + seed / 1000) for seed in range(6)]
     points += [point(seed=seed, label="fine_tune", asked=0.0, test=0.8, model_key=str(seed)) for seed in range(8)]
     arms = arms_of(points, {}, {(VGG, "transtailor"): 2})
-    (pair,) = against_baseline(arms)
+    (pair,) = baseline_pairs(arms)
     pairing = compare([pair])
     assert (pairing.failed, verdict_word(pairing)) == (2, "incomplete, 2 failed")
     assert pairing.doubts == ["2 of their trials failed, and the means are of the others"]
     assert [(arm.label, arm.rank) for arm in arms] == [("transtailor", None), ("fine_tune", 1)]
     lost = arms_of([*points, point(seed=9, label="fine_tune", asked=0.0, test=math.nan)], {})
-    assert compare(against_baseline(lost)).failed == 1
+    assert compare(baseline_pairs(lost)).failed == 1
 
 
 def test_seeds_that_rest_on_one_model_are_told() -> None:
     points = [point(seed=seed, test=0.9 - seed / 100) for seed in range(4)]
     points += [point(seed=seed, label="fine_tune", asked=0.0, model_key="one") for seed in range(4)]
     arms = arms_of(points, {})
-    pairing = compare(against_baseline(arms))
+    pairing = compare(baseline_pairs(arms))
     assert (len(pairing.first_models), len(pairing.second_models)) == (4, 1)
     assert pairing.shares_models
 
@@ -148,7 +148,7 @@ def test_environments_of_both_sides_are_gathered() -> None:
     cpu, gpu = Environment("cpu", 1, "2.11"), Environment("NVIDIA H200", 1, "2.11")
     points = [point(trial_id="a"), point(trial_id="b", label="fine_tune", asked=0.0)]
     arms = arms_of(points, {"a": frozenset({cpu}), "b": frozenset({gpu})})
-    assert compare(against_baseline(arms)).environments == {cpu, gpu}
+    assert compare(baseline_pairs(arms)).environments == {cpu, gpu}
 
 
 def test_transtailor_at_a_budget_prefers_the_label_of_that_name() -> None:

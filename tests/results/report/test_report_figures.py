@@ -11,7 +11,7 @@ import pytest
 
 from results.analysis.pareto import costs_of
 from results.analysis.stopping import rule_outcomes
-from results.arms.comparison import against_baseline, arms_of, compare, points_of
+from results.arms.comparison import arms_of, baseline_pairs, compare, points_of
 from results.report import write_report
 from results.report.elements.blocks import packed
 from results.store.answers import cell, plain
@@ -122,7 +122,7 @@ def test_the_differences_drawn_are_those_of_the_comparison(many: Path, page_of_m
     for row in _records(figures_of(page_of_many)["against0"]):
         found.setdefault((row["label"], row["asked_removed_macs_fraction"]), []).append(row["difference"])
     with load(many) as run:
-        pairings = [compare([pair]) for pair in against_baseline(list(_arms(run).values()))]
+        pairings = [compare([pair]) for pair in baseline_pairs(list(_arms(run).values()))]
     its = [one for one in pairings if one.problem and one.problem.network == "resnet101" and one.result.difference.n]
     assert len(its) == len(found) > 10
     for one in its:

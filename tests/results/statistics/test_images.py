@@ -8,7 +8,7 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
-from results.statistics.images import mcnemar, over_seeds_and_images
+from results.statistics.images import crossed_difference, mcnemar
 from results.statistics.means import mean_interval
 
 
@@ -44,7 +44,7 @@ def test_other_images_are_refused() -> None:
     with pytest.raises(ValueError, match="same images"):
         mcnemar(np.array([True]), np.array([True, False]))
     with pytest.raises(ValueError, match="seeds and images"):
-        over_seeds_and_images(np.zeros(3))
+        crossed_difference(np.zeros(3))
 
 
 def test_the_variance_is_that_of_a_two_way_table() -> None:
@@ -55,7 +55,7 @@ def test_the_variance_is_that_of_a_two_way_table() -> None:
     table = anova_lm(ols("y ~ C(seed) + C(image)", frame).fit())
     ms = table["mean_sq"]
     variance = (ms["C(seed)"] + max(ms["C(image)"] - ms["Residual"], 0)) / data.size
-    found = over_seeds_and_images(data)
+    found = crossed_difference(data)
     assert found.low is not None and found.high is not None and found.degrees is not None
     degrees = (variance * data.size) ** 2 / (ms["C(seed)"] ** 2 / 3)
     half = stats.t.ppf(0.975, degrees) * np.sqrt(variance)
@@ -89,7 +89,7 @@ def test_seeds_with_their_own_images_beside_the_sums_written_out() -> None:
                 shares += len(common) / 3600 / 56
     variance = float(np.var(means, ddof=1)) / 8
     total = variance + products / expected * shares
-    found = over_seeds_and_images(data)
+    found = crossed_difference(data)
     assert found.low is not None and found.degrees is not None
     assert found.difference == pytest.approx(np.mean(means))
     assert found.degrees == pytest.approx(total**2 / (variance**2 / 7))
@@ -102,7 +102,7 @@ def test_the_interval_covers_the_truth_where_each_seed_drew_its_images(of_seed: 
     generator, hits, hits_of_seeds = np.random.default_rng(0), 0, 0
     for _ in range(2_000):
         data = drawn_splits(generator, of_seed, of_image)
-        found, alone = over_seeds_and_images(data), mean_interval(list(np.nanmean(data, axis=1)))
+        found, alone = crossed_difference(data), mean_interval(list(np.nanmean(data, axis=1)))
         assert found.low is not None and found.high is not None and alone.low is not None and alone.high is not None
         hits += found.low <= 0 <= found.high
         hits_of_seeds += alone.low <= 0 <= alone.high
@@ -112,19 +112,19 @@ def test_the_interval_covers_the_truth_where_each_seed_drew_its_images(of_seed: 
 
 def test_images_that_do_not_differ_leave_the_t_interval_over_seeds() -> None:
     of_seed = np.array([0.1, 0.3, 0.2, 0.25])
-    found, mean = over_seeds_and_images(np.tile(of_seed[:, None], 9)), mean_interval(list(of_seed))
+    found, mean = crossed_difference(np.tile(of_seed[:, None], 9)), mean_interval(list(of_seed))
     assert (found.low, found.high) == pytest.approx((mean.low, mean.high))
     assert found.degrees == pytest.approx(3)
 
 
 def test_seeds_that_do_not_differ_leave_the_interval_over_images() -> None:
     of_image = np.array([0.0, 1.0, 0.0, -1.0, 1.0])
-    found, mean = over_seeds_and_images(np.tile(of_image, (3, 1))), mean_interval(list(of_image))
+    found, mean = crossed_difference(np.tile(of_image, (3, 1))), mean_interval(list(of_image))
     assert (found.low, found.high) == pytest.approx((mean.low, mean.high))
 
 
 def test_one_seed_has_no_interval_and_no_difference_no_p() -> None:
-    one = over_seeds_and_images(np.ones((1, 5)))
+    one = crossed_difference(np.ones((1, 5)))
     assert (one.difference, one.low, one.p) == (1.0, None, None)
-    equal = over_seeds_and_images(np.zeros((3, 5)))
+    equal = crossed_difference(np.zeros((3, 5)))
     assert (equal.difference, equal.low, equal.high, equal.p) == (0, 0, 0, None)

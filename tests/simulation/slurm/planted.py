@@ -41,13 +41,13 @@ PLANTED_ON_SLURM = (
     ),
     _Planted(
         "a lost node counts as an attempt of its trials",
-        f"{POOL}:_SlurmPool.lost",
+        f"{POOL}:_SlurmPool.has_lost",
         "return bool(self._cluster.lost_nodes(nodes))",
         "return False",
     ),
     _Planted(
         "a lost worker is not replaced",
-        f"{CLUSTER}:Cluster._gone",
+        f"{CLUSTER}:Cluster._forget_job",
         "del self._jobs[job.id]",
         "job.leaves, job.joined_s = False, now_s",
     ),

@@ -118,7 +118,7 @@ class SlurmDay:
             (cluster, "draining_nodes", with_cluster(self.clusters.draining)),
             (cluster, "drain_node", lambda node, _, within_s: self.clusters.drain(self._cluster, node, within_s)),
             (cluster, "release_node", with_cluster(self.clusters.release)),
-            (cluster, "threading", threading_in(world)), (cluster, "in_thread", self._in_thread),
+            (cluster, "threading", threading_in(world)), (cluster, "start_in_thread", self._in_thread),
             (cluster, "wait", self._wait),
         ]  # fmt: skip
 
@@ -183,7 +183,7 @@ class SlurmDay:
         found.machines.append(machine)
 
     def _in_thread(self, call: Callable[[], Any]) -> Future[Any]:
-        """As `transtailor.waiting.in_thread`."""
+        """As `transtailor.waiting.start_in_thread`."""
         future: Future[Any] = Future()
 
         def run() -> None:

@@ -135,7 +135,7 @@ CASES = [
     Case("sweeps/run/run_lock.py:_wait_for", held, r"type: (.*)"),
     Case("sweeps/commands/control.py:cancel", "cancel 'my runs/waiting'", r"type: (.*)"),
     Case("sweeps/commands/control.py:logs", "logs 'my runs/waiting' zz", r"type: (.*)"),
-    Case("sweeps/commands/clean.py:_of_cache", "clean cache --dry-run {}", r"such as (--runs runs),"),
+    Case("sweeps/commands/clean.py:_waste_of_cache", "clean cache --dry-run {}", r"such as (--runs runs),"),
     Case("results/__main__.py:_compact", "compact 'my runs/unmerged'", r"type: (.*)"),
     Case("results/analysis/best.py:_lines", "best 'my runs/trained'", r"(transtailor reproduce .*)"),
     Case(
@@ -154,7 +154,7 @@ CASES = [
         r"such as (--watch .*)", wrong="--watch 0", then="parsed",
     ),
     Case(
-        "results/store/reader.py:Run._asking", "query 'my runs/trained' {}",
+        "results/store/reader.py:Run._translate_errors", "query 'my runs/trained' {}",
         r"such as (.*)", wrong="'SELECT 1; SELECT 2'",
     ),
     Case(

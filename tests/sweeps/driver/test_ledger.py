@@ -38,15 +38,15 @@ def run(tmp_path: Path) -> Path:
 
 def test_a_trial_that_died_once_and_then_finished(run: Path) -> None:
     book = ledger(run, before={"A": 4})
-    book.started("A")
+    book.note_start("A")
     assert rows(run, "SELECT attempt, status, ended_at FROM attempts") == [
         {"attempt": 5, "status": "running", "ended_at": None}
     ]
-    book.ended("A", "died", "rank 1 of 2 was ended by SIGKILL", "last words", over=False)
+    book.note_end("A", "died", "rank 1 of 2 was ended by SIGKILL", "last words", over=False)
     assert book.counts() == Counts(finished=0, failed=0, running=0, waiting=3)
-    book.started("A")
+    book.note_start("A")
     assert book.attempts_made("A") == 2
-    book.ended("A", "finished", over=True)
+    book.note_end("A", "finished", over=True)
     assert rows(run, "SELECT attempt, status, cause, log_tail, driver FROM attempts ORDER BY attempt") == [
         {
             "attempt": 5,
@@ -67,11 +67,11 @@ def test_a_trial_that_died_once_and_then_finished(run: Path) -> None:
 
 def test_failed_and_interrupted(run: Path) -> None:
     book = ledger(run, states={"C": "finished"})
-    book.started("A")
-    book.started("B")
+    book.note_start("A")
+    book.note_start("B")
     assert book.counts() == Counts(finished=1, failed=0, running=2, waiting=0)
-    book.ended("A", "failed", "ValueError: no", "Traceback", over=True)
-    book.ended("B", "interrupted", "SIGINT", over=False)
+    book.note_end("A", "failed", "ValueError: no", "Traceback", over=True)
+    book.note_end("B", "interrupted", "SIGINT", over=False)
     assert book.counts() == Counts(finished=1, failed=1, running=0, waiting=1)
     assert rows(run, "SELECT trial_id, status, error FROM trials") == [
         {"trial_id": "A", "status": "failed", "error": "ValueError: no"}
@@ -84,17 +84,17 @@ def test_failed_and_interrupted(run: Path) -> None:
 
 def test_what_cannot_be_is_refused(run: Path) -> None:
     book = ledger(run, states={"C": "finished"})
-    book.started("A")
+    book.note_start("A")
     with pytest.raises(ValueError, match="trial A cannot start"):
-        book.started("A")
+        book.note_start("A")
     with pytest.raises(ValueError, match="trial C cannot start"):
-        book.started("C")
+        book.note_start("C")
     with pytest.raises(ValueError, match="trial B does not run"):
         book.stage_done("B", StageReport(stage_key="x", kind="k", cached=False, seconds=1.0))
 
 
 def test_attempts_that_a_killed_launch_left_running_are_ended(run: Path) -> None:
-    ledger(run).started("A")
+    ledger(run).note_start("A")
     abandoned = rows(run, "SELECT * FROM attempts WHERE status = 'running'")
     assert len(abandoned) == 1
     last = abandoned[0]["started_at"] + timedelta(minutes=3)
@@ -107,18 +107,18 @@ def test_attempts_that_a_killed_launch_left_running_are_ended(run: Path) -> None
 def test_a_trial_rests_is_stopped_and_may_be_continued(run: Path) -> None:
     book = ledger(run, states={"C": "resting"}, before={"C": 1})
     for trial_id in ("A", "B"):
-        book.started(trial_id)
-        book.ended(trial_id, "rested", over=True, counts=False)
+        book.note_start(trial_id)
+        book.note_end(trial_id, "rested", over=True, counts=False)
     assert rows(run, "SELECT * FROM trials") == [] and book.attempts_made("A") == 0
     assert book.counts() == Counts(finished=0, failed=0, running=0, waiting=0, resting=3)
-    assert book.resting(["A", "C", "D"]) == ["A", "C"]
+    assert book.resting_trials(["A", "C", "D"]) == ["A", "C"]
     book.stop(["A", "C"])
-    assert book.resting(["A", "C"]) == []
+    assert book.resting_trials(["A", "C"]) == []
     book.add(["B"])
     assert book.counts() == Counts(finished=0, failed=0, running=0, waiting=1, stopped=2)
     for trial_id in ("A", "B"):  # a longer ladder continues also a stopped one
-        book.started(trial_id)
-        book.ended(trial_id, "finished", over=True)
+        book.note_start(trial_id)
+        book.note_end(trial_id, "finished", over=True)
     assert book.counts() == Counts(finished=2, failed=0, running=0, waiting=0, stopped=1)
     assert rows(run, "SELECT trial_id, status, attempts FROM trials ORDER BY ALL") == [
         {"trial_id": "A", "status": "finished", "attempts": 2},

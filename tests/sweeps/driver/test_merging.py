@@ -13,7 +13,7 @@ from results.store.parts import read_manifest
 from results.store.reader import load
 from results.store.writer import Writer
 from sweeps.driver import merging as module
-from sweeps.driver.merging import merging
+from sweeps.driver.merging import merge_meanwhile
 from transtailor.waiting import wait_for
 
 MOMENT = datetime(2024, 5, 1, tzinfo=UTC)
@@ -30,7 +30,7 @@ class Run:
 
     @contextmanager
     def launch(self) -> Iterator[None]:
-        with merging(self.path, self.notes.append):
+        with merge_meanwhile(self.path, self.notes.append):
             yield
 
     def write(self, count: int) -> None:

@@ -11,7 +11,7 @@ from results.store.writer import Writer
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.worker.messages import TrialTask
 from sweeps.worker.trial import TABLES_OF_A_TRIAL
-from sweeps.worker.trial_rows import Passed, TrialRows, trained
+from sweeps.worker.trial_rows import Passed, TrialRows, total_training
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.execution.cache import Cache
@@ -145,6 +145,6 @@ def test_an_ancestor_reached_on_two_ways_counts_once() -> None:
         "b": Passed(parents=("head",), epochs=4, macs=100.0),
         "both": Passed(parents=("a", "b"), epochs=8, macs=1000.0),
     }
-    assert trained("both", stages) == (15, 1111.0)
-    assert trained("a", stages) == (3, 11.0)
-    assert trained("source", stages) == (0, 0.0)
+    assert total_training("both", stages) == (15, 1111.0)
+    assert total_training("a", stages) == (3, 11.0)
+    assert total_training("source", stages) == (0, 0.0)

@@ -79,7 +79,7 @@ def test_batches_from_the_map_are_those_of_images_in_memory(split: str, root: st
             assert one.images.shape[1:] == (3, CROP_PX, CROP_PX)
             assert torch.equal(one.images, other.images)
             assert torch.equal(one.labels, other.labels)
-    shown = zip(task_data.in_order(mapped), task_data.in_order(resident), strict=True)
+    shown = zip(task_data.ordered_batches(mapped), task_data.ordered_batches(resident), strict=True)
     assert all(torch.equal(one[0], other[0]) and torch.equal(one[1], other[1]) for one, other in shown)
     assert not torch.equal(batches(mapped, 1)[0].images, batches(mapped, 2)[0].images)
 
@@ -103,7 +103,7 @@ def test_batches_are_made_on_the_device_wherever_the_images_lie(is_resident: boo
             assert (batch.images.device, batch.labels.device) == (ELSEWHERE, ELSEWHERE)
             assert (batch.images.shape, batch.labels.shape) == (known.images.shape, known.labels.shape)
             assert batch.images.dtype == torch.float32
-        assert {images.device for images, _ in task_data.in_order(split)} == {ELSEWHERE}
+        assert {images.device for images, _ in task_data.ordered_batches(split)} == {ELSEWHERE}
     if not is_resident:
         assert placed.train.images is splits.train.images  # still the memory map
 

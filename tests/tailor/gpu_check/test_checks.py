@@ -15,7 +15,7 @@ from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
 from tailor.gpu_check import trials
 from tailor.gpu_check.training import check_memory, check_optimisers
-from tailor.gpu_check.trials import TOLERANCES, computed, differences, trial
+from tailor.gpu_check.trials import TOLERANCES, compute_stage, differences, trial
 from tailor.parallel.process_group import ProcessGroup
 from tests.commands import transtailor_command
 from tests.import_graph import ROOT
@@ -51,7 +51,7 @@ def test_what_differs_is_found(run: Run, ranks: ProcessGroup, shared_cache: Cach
     }
     found = set()
     for event in events.values():
-        made = computed(event, ranks)
+        made = compute_stage(event, ranks)
         assert set(differences(event.result, made).values()) == {0.0}
         info: dict[str, Any] = {
             name: 2.0 * value for name, value in made.info.items() if isinstance(value, int | float)

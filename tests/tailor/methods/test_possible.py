@@ -21,7 +21,7 @@ from tailor.model.cost import macs_of, removed_macs_fraction
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.pruning import budget_solver, surgery
-from tailor.pruning.feasibility_count import left_under, prunable, rules
+from tailor.pruning.feasibility_count import parts_left, prunable, rules
 from tailor.stages import GroupRule
 from tests.tailor.trials import SHORT
 from tools.methods_table import random_pixels
@@ -75,7 +75,7 @@ def test_what_is_left_of_a_slimmed_network(network: str, rule: dict[str, Any]) -
     state = ModelState(network=network, classes=5, input_shape=info.input_shape, tensors=tensors)
     found = surgery.groups(state.build(), state.input_shape, GroupRule(**rule))
     slimmed = surgery.slim(state, {g.name: torch.arange(g.filters // 2) for g in found}, found)
-    assert macs_left(left_under(network, found), info.input_shape, 0.5) == macs_of(slimmed)
+    assert macs_left(parts_left(network, found), info.input_shape, 0.5) == macs_of(slimmed)
 
 
 @pytest.mark.parametrize("minimum", [0.0, 0.1, 0.5, 1.0])
@@ -113,7 +113,7 @@ def test_what_is_left_of_a_slimmed_network_that_reads_other_images(rule: dict[st
     state = ModelState(network="mobilenet_v2", classes=5, input_shape=(3, 97, 97), tensors=tensors)
     found = surgery.groups(state.build(), state.input_shape, GroupRule(**rule))
     slimmed = surgery.slim(state, {g.name: torch.arange(g.filters // 2) for g in found}, found)
-    assert macs_left(left_under("mobilenet_v2", found), state.input_shape, 0.5) == macs_of(slimmed)
+    assert macs_left(parts_left("mobilenet_v2", found), state.input_shape, 0.5) == macs_of(slimmed)
 
 
 def test_a_budget_that_is_impossible_at_a_size_is_refused_there_alone() -> None:

@@ -243,7 +243,7 @@ def test_grad_scales_the_gradients_of_each_filter(run: Run, tmp_path: Path) -> N
 
 def test_auto_chooses_by_the_network() -> None:
     def resolved(network: str, **settings: str) -> tuple[str, str]:
-        method = short_trial({"name": "transtailor"} | settings, network=network).method.resolved(network)
+        method = short_trial({"name": "transtailor"} | settings, network=network).method.resolve(network)
         assert isinstance(method, TransTailor)
         return method.beta, method.beta_normalisation
 

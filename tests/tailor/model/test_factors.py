@@ -76,7 +76,7 @@ def test_folding_keeps_the_function_of_timms_networks(name: str) -> None:
     images = torch.randn(2, *state.input_shape, generator=generator(0, "test images"))
     expected = outputs(state, images)
     assert (outputs(replace(state, factors={}), images) - expected).abs().max() > 0.01 * expected.abs().max()
-    for folded in (fold_importance(state, found), state.folded()):
+    for folded in (fold_importance(state, found), state.fold_factors()):
         assert not folded.factors
         torch.testing.assert_close(
             outputs(folded, images), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max())

@@ -12,7 +12,7 @@ from tailor.networks import building
 from tailor.networks.sizes import set_sizes
 from tailor.pruning import surgery
 from tailor.stages import GroupRule
-from tools.masked_reference import masked
+from tools.masked_reference import mask_model
 
 HAS_TIMM = importlib.util.find_spec("timm") is not None
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not HAS_TIMM, reason="timm is not installed")]
@@ -56,7 +56,7 @@ def test_masked_equals_slimmed(name: str) -> None:
     draw = generator(1, "kept")
     kept = {g.name: torch.randperm(g.filters, generator=draw)[: 1 + g.filters // 2].sort().values for g in found}
     reference, slimmed = small(name), small(name)
-    masked(reference, kept, found)
+    mask_model(reference, kept, found)
     state = ModelState(network=name, classes=5, input_shape=(3, size, size), tensors=small(name).state_dict())
     smaller = surgery.slim(state, kept, found)
     set_sizes(slimmed, smaller.sizes)

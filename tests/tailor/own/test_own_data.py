@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import tailor
 from tailor.config.parsing import parse_trial
 from tailor.core.errors import ConfigError, TrainingError
-from tailor.data.task_data import in_order, splits
+from tailor.data.task_data import ordered_batches, splits
 from tailor.execution.cache import Cache
 from tailor.execution.runner import Result, StageEvent
 from tailor.methods.recipe import Recipe
@@ -37,7 +37,7 @@ def trial(
     config = parse_trial(TRIAL | {"method": method}, "test")
     results = [event.result for event in run(config, cache)]
     (fitted,) = (result for result in results if result.stage.kind == "fit_head")
-    return results, fitted.model_state().build(), list(in_order(splits(Recipe(config).task).train))
+    return results, fitted.model_state().build(), list(ordered_batches(splits(Recipe(config).task).train))
 
 
 def last(results: list[Result], kind: str) -> Result:
@@ -70,7 +70,7 @@ def test_transtailor_is_that_of_a_trial(run: Run, shared_cache: Cache) -> None:
     made = tailor.transtailor(
         model, loader[0][0], removed_macs_fraction=0.3, loader=loader, steps=2, alpha_epochs=1, seed=3, **TUNING
     )
-    expected = last(results, "fine_tune").model_state().folded()
+    expected = last(results, "fine_tune").model_state().fold_factors()
     assert same(made.model.state_dict(), expected.tensors)
     assert same(model.state_dict(), before)
     assert made.removed_macs_fraction == pytest.approx(last(results, "prune").removed_macs_fraction)

@@ -18,7 +18,7 @@ from tailor.own.pruned import PrunedNetwork
 from tailor.pruning.groups import groups
 from tailor.stages import GroupRule
 from tests.tailor import small_networks, small_transformers
-from tools.masked_reference import masked
+from tools.masked_reference import mask_model
 
 NETWORKS_OF_USERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, Any]]] = {
     "resnet18": (lambda: torchvision.models.resnet18(num_classes=7), (3, 32, 32), {}),
@@ -63,7 +63,7 @@ def test_masked_equals_slimmed(pruned: tuple[nn.Module, PrunedNetwork, Tensor, d
     fates = [group for group in made.groups if group.reason is None]
     kept = {group.name: torch.tensor(fate.kept) for group, fate in zip(found, fates, strict=True)}
     assert any(len(fate.kept) < fate.filters for fate in fates)
-    masked(reference, kept, found, is_norm_masked=True)
+    mask_model(reference, kept, found, is_norm_masked=True)
     expected, outputs = run(reference, example), run(made.model, example)
     torch.testing.assert_close(outputs, expected, rtol=1e-9, atol=1e-9)
     assert not torch.allclose(outputs, run(model, example), rtol=1e-3)

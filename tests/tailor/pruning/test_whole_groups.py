@@ -18,7 +18,7 @@ from tailor.pruning.groups import refusals
 from tailor.pruning.surgery import Group, Kept, groups
 from tailor.stages import GroupRule
 from tests.tailor import small_transformers
-from tools.masked_reference import masked
+from tools.masked_reference import mask_model
 
 SHAPE = (3, 16, 16)
 ALL = GroupRule(residual="coupled", linear=True, stream=True, heads=True)
@@ -58,7 +58,7 @@ def outputs_and_gradients(model: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
 def difference_of(name: str, kept: Kept, found: tuple[Group, ...], *, is_norm_masked: bool = True) -> float:
     """How far slimmed and masked logits are apart, over the largest; the kept weights' gradients are equal as well."""
     reference = small(name)
-    masked(reference, kept, found, is_norm_masked=is_norm_masked)
+    mask_model(reference, kept, found, is_norm_masked=is_norm_masked)
     expected, expected_gradients = outputs_and_gradients(reference)
     slimmed = slimmed_model(name, kept, found)
     logits, gradients = outputs_and_gradients(slimmed)

@@ -115,7 +115,7 @@ def test_folding_keeps_the_function(state: ModelState) -> None:
     with_factors = replace(state, factors=factors)
     expected = logits_of(with_factors.build(), images())
     assert (expected - logits_of(state.build(), images())).abs().max() > 1e-2
-    for folded in (with_factors.folded(), importance.fold_importance(with_factors, found)):
+    for folded in (with_factors.fold_factors(), importance.fold_importance(with_factors, found)):
         assert not folded.factors
         torch.testing.assert_close(logits_of(folded.build(), images()), expected, rtol=1e-4, atol=1e-5)
     how = AttachImportance(
@@ -158,7 +158,7 @@ def test_by_kind_takes_the_same_share_of_each_kind_whatever_the_scale_of_its_sco
     ranking = {group.name: torch.rand(group.filters, generator=draw) for group in found}
     scales = {"heads": 1e-6, "stream": 1e6, "filters": 1.0}
     scaled = {group.name: ranking[group.name] * scales[group.kind] for group in found}
-    kept = budget_solver.by_kind(budget_solver.Budget(state, found, 0.4, least), scaled)
+    kept = budget_solver.lowest_by_kind(budget_solver.Budget(state, found, 0.4, least), scaled)
     shares = {}
     for kind in scales:
         groups = [group for group in found if group.kind == kind]

@@ -82,9 +82,9 @@ def test_a_training_has_every_setting_that_a_trial_shares_with_it() -> None:
         "memory_format": "channels_last", "compile": True,
     }  # fmt: skip
     assert others.keys() == TrainingSettings.model_fields.keys()
-    training = Training.of(TrainingSettings(**others), epochs=3, batch_size=8, seed=1)
+    training = Training.from_settings(TrainingSettings(**others), epochs=3, batch_size=8, seed=1)
     assert dict(training) == others | {"epochs": 3, "batch_size": 8, "seed": 1}
-    assert training.replace(epochs=4) == Training.of(training, epochs=4, batch_size=8, seed=1)
+    assert training.replace(epochs=4) == Training.from_settings(training, epochs=4, batch_size=8, seed=1)
 
 
 def test_a_training_is_not_replaced_by_an_unknown_setting() -> None:
