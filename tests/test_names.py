@@ -41,10 +41,15 @@ def classes(folder: Path = ROOT) -> dict[str, list[str]]:
     return found
 
 
+def table_rows(text: str) -> list[re.Match[str] | str]:
+    """The lines of a page's tables below their heads; of a malformed one the line itself."""
+    heads = ("| word | meaning | module and class |", "| --- | --- | --- |")
+    return [ROW.fullmatch(line) or line for line in text.splitlines() if "|" in line and line not in heads]
+
+
 def rows() -> list[re.Match[str]]:
-    """The lines of the glossary's tables."""
-    lines = GLOSSARY.read_text(encoding="utf-8").splitlines()
-    return [found for line in lines if (found := ROW.fullmatch(line)) and found["word"] not in ("word", "---")]
+    """The lines of the glossary's tables that have three cells."""
+    return [row for row in table_rows(GLOSSARY.read_text(encoding="utf-8")) if not isinstance(row, str)]
 
 
 def test_class_names_occur_once() -> None:
@@ -57,6 +62,29 @@ def test_a_class_name_that_occurs_twice_is_found(tmp_path: Path) -> None:
         (tmp_path / place).parent.mkdir()
         (tmp_path / place).write_text("class Same: ...\nclass _Private: ...\n")
     assert dict(classes(tmp_path)) == {"Same": ["hpc.one", "results.two"]}
+
+
+def test_each_line_of_the_glossary_is_read() -> None:
+    assert [row for row in table_rows(GLOSSARY.read_text(encoding="utf-8")) if isinstance(row, str)] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "| one | two |",
+        "| a | b | c.d |",
+        "| a | b | `c` and `d` |",
+        "a | b | `c.d` |",
+        "| a | b | `c.d` | e |",
+        "| --- |",
+    ],
+)
+def test_a_malformed_line_is_found(line: str) -> None:
+    right = ["| rank | a process | `hpc.ranks.ranks.RankHost` |", "| run | a folder | |"]
+    found = table_rows(
+        "\n".join(["# Words", "", "| word | meaning | module and class |", "| --- | --- | --- |", *right, line])
+    )
+    assert [row for row in found if isinstance(row, str)] == [line]
 
 
 def test_words_occur_once() -> None:

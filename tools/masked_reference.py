@@ -7,7 +7,6 @@ statistics run over the channels that are kept.
 import torch
 from torch import Tensor, nn
 
-from tailor.model.state import ModelState
 from tailor.pruning.group_records import Group
 from tailor.pruning.surgery import Kept
 
@@ -67,10 +66,3 @@ class _OverKept:
         activation = getattr(norm, "act", None)  # of some norms of timm
         whole[..., keep] = activation(made) if isinstance(activation, nn.Module) else made
         return whole if is_last else whole.movedim(-1, 1)
-
-
-def masked_model(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> nn.Module:
-    """A new module with the function of `slim(state, kept, found)`, as wide as the state."""
-    model = state.build()
-    mask_model(model, kept, found)
-    return model
