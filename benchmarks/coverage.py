@@ -16,6 +16,7 @@ if __name__ == "__main__":
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -103,29 +104,23 @@ def _holds(low: float | None, high: float | None, truth: float) -> bool:
 
 
 def _intervals() -> list[Case]:
-    def hold_mean(world: str, n: int) -> Callable[[np.random.Generator], bool]:
-        def hit(generator: np.random.Generator) -> bool:
-            found = mean_interval(WORLDS[world](generator, (n,)).tolist())
-            return _holds(found.low, found.high, MEANS[world])
-
-        return hit
+    def holds_mean(world: str, n: int, generator: np.random.Generator) -> bool:
+        found = mean_interval(WORLDS[world](generator, (n,)).tolist())
+        return _holds(found.low, found.high, MEANS[world])
 
     return [
-        Case(what="mean, t interval", n=str(n), world=world, claimed=0.95, hit=hold_mean(world, n))
+        Case(what="mean, t interval", n=str(n), world=world, claimed=0.95, hit=partial(holds_mean, world, n))
         for world in WORLDS
         for n in (3, 5, 10, 14)
     ]
 
 
 def _iqms() -> list[Case]:
-    def hit_of(world: str, n: int) -> Callable[[np.random.Generator], bool]:
-        truth = float(iqm(WORLDS[world](np.random.default_rng(1), (1_000_000,))))
+    truths = {name: float(iqm(draw(np.random.default_rng(1), (1_000_000,)))) for name, draw in WORLDS.items()}
 
-        def hit(generator: np.random.Generator) -> bool:
-            found = iqm_interval(WORLDS[world](generator, (n,)), generator)
-            return _holds(found.low, found.high, truth)
-
-        return hit
+    def holds_iqm(world: str, n: int, generator: np.random.Generator) -> bool:
+        found = iqm_interval(WORLDS[world](generator, (n,)), generator)
+        return _holds(found.low, found.high, truths[world])
 
     return [
         Case(
@@ -133,7 +128,7 @@ def _iqms() -> list[Case]:
             n=str(n),
             world=world,
             claimed=0.95,
-            hit=hit_of(world, n),
+            hit=partial(holds_iqm, world, n),
             share_of_repeats=0.25,
         )
         for world in WORLDS
@@ -142,30 +137,21 @@ def _iqms() -> list[Case]:
 
 
 def _pair_cases() -> list[Case]:
-    def errs(world: str, n: int) -> Callable[[np.random.Generator], bool]:
-        def hit(generator: np.random.Generator) -> bool:
-            first, second = WORLDS[world](generator, (2, n))
-            return sign_flip_p(first - second) <= 0.05
+    def errs(world: str, n: int, generator: np.random.Generator) -> bool:
+        first, second = WORLDS[world](generator, (2, n))
+        return sign_flip_p(first - second) <= 0.05
 
-        return hit
+    def family_errs(arms: int, n: int, generator: np.random.Generator) -> bool:
+        base = generator.normal(0, 1, n)  # one base for all, so that the tests depend on each other
+        p_values = holm([sign_flip_p(generator.normal(0, 1, n) - base) for _ in range(arms)])
+        return any(p is not None and p <= 0.05 for p in p_values)
 
-    def family(arms: int, n: int) -> Callable[[np.random.Generator], bool]:
-        def hit(generator: np.random.Generator) -> bool:
-            base = generator.normal(0, 1, n)  # one base for all, so that the tests depend on each other
-            p_values = holm([sign_flip_p(generator.normal(0, 1, n) - base) for _ in range(arms)])
-            return any(p is not None and p <= 0.05 for p in p_values)
-
-        return hit
-
-    def share(chance: float, n: int) -> Callable[[np.random.Generator], bool]:
-        def hit(generator: np.random.Generator) -> bool:
-            found = wilson(int(generator.binomial(n, chance)), n)
-            return _holds(found.low, found.high, chance)
-
-        return hit
+    def holds_share(chance: float, n: int, generator: np.random.Generator) -> bool:
+        found = wilson(int(generator.binomial(n, chance)), n)
+        return _holds(found.low, found.high, chance)
 
     found = [
-        Case(what="sign-flip test errs", n=str(n), world=world, claimed=0.05, hit=errs(world, n))
+        Case(what="sign-flip test errs", n=str(n), world=world, claimed=0.05, hit=partial(errs, world, n))
         for world in ("normal", "accuracies near 95%")
         for n in (6, 10)
     ]
@@ -175,7 +161,7 @@ def _pair_cases() -> list[Case]:
             n="20",
             world="normal",
             claimed=0.05,
-            hit=errs("normal", 20),
+            hit=partial(errs, "normal", 20),
             share_of_repeats=0.25,
         )
     )
@@ -185,7 +171,7 @@ def _pair_cases() -> list[Case]:
             n="10",
             world="normal",
             claimed=0.05,
-            hit=family(5, 10),
+            hit=partial(family_errs, 5, 10),
             share_of_repeats=0.5,
         )
     ]
@@ -198,7 +184,7 @@ def _pair_cases() -> list[Case]:
                 n=str(n),
                 world=f"ahead in {chance:.0%}",
                 claimed=0.95,
-                hit=share(chance, n),
+                hit=partial(holds_share, chance, n),
             )
             for n in (6, 10, 20)
             for chance in (0.5, 0.8)
@@ -209,16 +195,13 @@ def _pair_cases() -> list[Case]:
 def _pool_cases() -> list[Case]:
     """Two equal arms on several networks: a seed's luck is the same on each of them, as one split is."""
 
-    def pool(networks: int, seeds: int, claim: str) -> Callable[[np.random.Generator], bool]:
-        def hit(generator: np.random.Generator) -> bool:
-            lucky = generator.normal(0, 1, (2, 1, seeds)) + generator.normal(0, 0.5, (2, networks, seeds))
-            first, second = (dict(enumerate(scores)) for scores in lucky.mean(1))  # as `results.arms.comparison`
-            found = compare_pairs(first, second)
-            if claim == "interval":
-                return _holds(found.difference.low, found.difference.high, 0.0)
-            return found.p is not None and found.p <= 0.05
-
-        return hit
+    def holds_over_networks(networks: int, seeds: int, claim: str, generator: np.random.Generator) -> bool:
+        lucky = generator.normal(0, 1, (2, 1, seeds)) + generator.normal(0, 0.5, (2, networks, seeds))
+        first, second = (dict(enumerate(scores)) for scores in lucky.mean(1))  # as `results.arms.comparison`
+        found = compare_pairs(first, second)
+        if claim == "interval":
+            return _holds(found.difference.low, found.difference.high, 0.0)
+        return found.p is not None and found.p <= 0.05
 
     return [
         Case(
@@ -226,7 +209,7 @@ def _pool_cases() -> list[Case]:
             n=f"{seeds} seeds, {networks} networks",
             world="normal, seeds lucky on all networks",
             claimed=0.95 if claim == "interval" else 0.05,
-            hit=pool(networks, seeds, claim),
+            hit=partial(holds_over_networks, networks, seeds, claim),
         )
         for claim in ("interval", "test errs")
         for networks, seeds in ((2, 10), (5, 6))
@@ -236,22 +219,19 @@ def _pool_cases() -> list[Case]:
 def _tables() -> list[Case]:
     """Tables of equal arms, as `results.publish` compares them: arms that lost a seed are in no comparison."""
 
-    def errs(arms: int, n: int, failing: str) -> Callable[[np.random.Generator], bool]:
-        def hit(generator: np.random.Generator) -> bool:
-            scores = generator.normal(0, 1, (n, arms)) + generator.normal(0, 1, (n, 1))
-            if failing == "at random":
-                complete = (generator.random((n, arms)) > FAILING).all(0)
-            elif failing == "with their worst seeds":
-                complete = (scores > np.quantile(scores, FAILING)).all(0)
-            else:
-                complete = np.ones(arms, bool)
-            kept = scores[:, complete]
-            if kept.shape[1] < 2:
-                return False
-            best = int(centre(kept.T, statistic_of(n)).argmax())
-            return bool((with_best_p(kept, best, generator) <= 0.05).any())
-
-        return hit
+    def errs(arms: int, n: int, failing: str, generator: np.random.Generator) -> bool:
+        scores = generator.normal(0, 1, (n, arms)) + generator.normal(0, 1, (n, 1))
+        if failing == "at random":
+            complete = (generator.random((n, arms)) > FAILING).all(0)
+        elif failing == "with their worst seeds":
+            complete = (scores > np.quantile(scores, FAILING)).all(0)
+        else:
+            complete = np.ones(arms, bool)
+        kept = scores[:, complete]
+        if kept.shape[1] < 2:
+            return False
+        best = int(centre(kept.T, statistic_of(n)).argmax())
+        return bool((with_best_p(kept, best, generator) <= 0.05).any())
 
     return [
         Case(
@@ -259,7 +239,7 @@ def _tables() -> list[Case]:
             n=f"{arms} arms, {n} seeds",
             world="normal" if not failing else f"normal, trials fail {failing}",
             claimed=0.05,
-            hit=errs(arms, n, failing),
+            hit=partial(errs, arms, n, failing),
         )
         for failing in ("", "at random", "with their worst seeds")
         for arms in (5, 12, 46)
@@ -268,38 +248,27 @@ def _tables() -> list[Case]:
 
 
 def _image_cases() -> list[Case]:
-    def cross(seeds: int, of_seeds: float) -> Callable[[np.random.Generator], bool]:
+    def holds_over_images(seeds: int, of_seeds: float, generator: np.random.Generator) -> bool:
         """Every image has a difficulty and every seed an offset, for each arm; both arms are equally good."""
+        hardness = generator.normal(1.5, 1, IMAGES) + generator.normal(0, 0.3, (2, 1, IMAGES))
+        right = hardness + generator.normal(0, of_seeds, (2, seeds, 1)) + generator.normal(0, 1, (2, seeds, IMAGES))
+        first, second = (right > 0).astype(float)
+        found = crossed_difference(first - second)
+        return _holds(found.low, found.high, 0.0)
 
-        def hit(generator: np.random.Generator) -> bool:
-            hardness = generator.normal(1.5, 1, IMAGES) + generator.normal(0, 0.3, (2, 1, IMAGES))
-            right = hardness + generator.normal(0, of_seeds, (2, seeds, 1)) + generator.normal(0, 1, (2, seeds, IMAGES))
-            first, second = (right > 0).astype(float)
-            found = crossed_difference(first - second)
-            return _holds(found.low, found.high, 0.0)
+    def holds_over_draws(seeds: int, of_sources: float, with_images: bool, generator: np.random.Generator) -> bool:
+        """As `holds_over_images`, but each seed has its own source network and draws a test split from one pool."""
+        hardness = generator.normal(1.5, 1, POOL) + generator.normal(0, 0.3, (2, 1, POOL))
+        lucky = generator.normal(0, of_sources, (2, seeds, 1))
+        first, second = (hardness + lucky + generator.normal(0, 1, (2, seeds, POOL)) > 0).astype(float)
+        is_tested = generator.permuted(np.tile(np.arange(POOL) < IMAGES, (seeds, 1)), axis=1)
+        differences = np.where(is_tested, first - second, np.nan)
+        found = crossed_difference(differences) if with_images else mean_interval(list(np.nanmean(differences, 1)))
+        return _holds(found.low, found.high, 0.0)
 
-        return hit
-
-    def cross_draws(seeds: int, of_sources: float, with_images: bool) -> Callable[[np.random.Generator], bool]:
-        """As `cross`, but each seed has its own source network and draws its own test split from one pool."""
-
-        def hit(generator: np.random.Generator) -> bool:
-            hardness = generator.normal(1.5, 1, POOL) + generator.normal(0, 0.3, (2, 1, POOL))
-            lucky = generator.normal(0, of_sources, (2, seeds, 1))
-            first, second = (hardness + lucky + generator.normal(0, 1, (2, seeds, POOL)) > 0).astype(float)
-            is_tested = generator.permuted(np.tile(np.arange(POOL) < IMAGES, (seeds, 1)), axis=1)
-            differences = np.where(is_tested, first - second, np.nan)
-            found = crossed_difference(differences) if with_images else mean_interval(list(np.nanmean(differences, 1)))
-            return _holds(found.low, found.high, 0.0)
-
-        return hit
-
-    def errs(kind: str) -> Callable[[np.random.Generator], bool]:
-        def hit(generator: np.random.Generator) -> bool:
-            found = mcnemar(generator.random(IMAGES) < 0.9, generator.random(IMAGES) < 0.9)
-            return (found.p if kind == "exact" else found.mid_p) <= 0.05
-
-        return hit
+    def errs(kind: str, generator: np.random.Generator) -> bool:
+        found = mcnemar(generator.random(IMAGES) < 0.9, generator.random(IMAGES) < 0.9)
+        return (found.p if kind == "exact" else found.mid_p) <= 0.05
 
     return (
         [
@@ -308,7 +277,7 @@ def _image_cases() -> list[Case]:
                 n=f"{seeds} seeds, {IMAGES} images",
                 world="hard images" if not of_seeds else "hard images, lucky seeds",
                 claimed=0.95,
-                hit=cross(seeds, of_seeds),
+                hit=partial(holds_over_images, seeds, of_seeds),
                 share_of_repeats=0.5,
             )
             for seeds in (3, 5, 10)
@@ -320,7 +289,7 @@ def _image_cases() -> list[Case]:
                 n=f"{seeds} seeds, {IMAGES} images each",
                 world=f"drawn splits, sources of {of_sources}" if of_sources else "drawn splits",
                 claimed=0.95,
-                hit=cross_draws(seeds, of_sources, with_images),
+                hit=partial(holds_over_draws, seeds, of_sources, with_images),
             )
             for seeds in (6, 10, 20)
             for of_sources in (0.0, 0.15, 0.5)
@@ -332,7 +301,7 @@ def _image_cases() -> list[Case]:
                 n=f"{IMAGES} images",
                 world="accuracies of 90%",
                 claimed=0.05,
-                hit=errs(kind),
+                hit=partial(errs, kind),
             )
             for kind in ("exact", "mid")
         ]
@@ -350,23 +319,19 @@ def _others() -> list[Case]:
         p = anova(values, factors, ("seed", seeds)).effects[-1].p
         return p is not None and p <= 0.05
 
-    def spread(generator: np.random.Generator) -> bool:
+    def holds_spread(generator: np.random.Generator) -> bool:
         return largest_deviation(float(np.std(generator.normal(0, 1, 6), ddof=1)), 6) >= 1
 
     planned = pairs_for(0.9) or 0
 
-    def found_by_t(generator: np.random.Generator) -> bool:
+    def finds_by_t(generator: np.random.Generator) -> bool:
         found = mean_interval(generator.normal(0.9, 1, planned).tolist())
         return not _holds(found.low, found.high, 0.0)
 
-    def front_errs(count: int) -> Callable[[np.random.Generator], bool]:
+    def front_errs(count: int, generator: np.random.Generator) -> bool:
         """Two arms of one cost and one skill: whether a share of at least 0.95 puts only one of them on the front."""
-
-        def hit(generator: np.random.Generator) -> bool:
-            scores = generator.normal(0, 1, (2, count))
-            return bool(front_shares(np.ones((2, count)), scores, resamples(count, generator, draws=400)).max() >= 0.95)
-
-        return hit
+        scores = generator.normal(0, 1, (2, count))
+        return bool(front_shares(np.ones((2, count)), scores, resamples(count, generator, draws=400)).max() >= 0.95)
 
     return [
         Case(
@@ -377,13 +342,13 @@ def _others() -> list[Case]:
             hit=anova_errs,
             share_of_repeats=0.25,
         ),
-        Case(what="upper limit of a deviation", n="6", world="normal", claimed=0.8, hit=spread),
+        Case(what="upper limit of a deviation", n="6", world="normal", claimed=0.8, hit=holds_spread),
         Case(
             what="power of the pairs that were planned",
             n=str(planned),
             world="normal, effect 0.9",
             claimed=0.8,
-            hit=found_by_t,
+            hit=finds_by_t,
         ),
         *(
             Case(
@@ -391,7 +356,7 @@ def _others() -> list[Case]:
                 n=str(count),
                 world="normal",
                 claimed=None,
-                hit=front_errs(count),
+                hit=partial(front_errs, count),
                 share_of_repeats=0.1,
             )
             for count in (5, 10, 20)

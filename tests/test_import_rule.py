@@ -1,4 +1,4 @@
-"""What may import what, read from the code: rooms, sub-packages, modules; and how large a folder may be."""
+"""What may import what, read from the code: rooms, sub-packages, modules; how large a folder and a file may be."""
 
 import sys
 from collections import Counter
@@ -17,6 +17,7 @@ FORBIDDEN = {
     "sweeps": set[str](),
 }
 MOST_MODULES = 15  # of a folder
+MOST_LINES = 400  # of a file, tests and benchmarks included
 
 
 def top_level_imports(path: Path) -> set[str]:
@@ -46,6 +47,24 @@ def test_no_packages_import_each_other_in_a_circle() -> None:
 def test_a_folder_has_few_modules() -> None:
     sizes = Counter(path.parent.relative_to(ROOT).as_posix() for path in modules().values())
     assert {folder: size for folder, size in sizes.items() if size > MOST_MODULES} == {}
+
+
+def long_files(root: Path = ROOT) -> dict[str, int]:
+    """The Python files with more lines than a reader keeps in mind, and their lines."""
+    paths = [path for room in (*PRODUCT, "benchmarks", "tests") for path in sorted((root / room).rglob("*.py"))]
+    lines = {path.relative_to(root).as_posix(): len(path.read_text(encoding="utf-8").splitlines()) for path in paths}
+    return {name: number for name, number in lines.items() if number > MOST_LINES}
+
+
+def test_no_file_is_long() -> None:
+    assert long_files() == {}
+
+
+def test_a_long_file_is_found(tmp_path: Path) -> None:
+    for name, lines in (("hpc/long.py", 401), ("tests/hpc/long.py", 402), ("tools/short.py", 400)):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("pass\n" * lines)
+    assert long_files(tmp_path) == {"hpc/long.py": 401, "tests/hpc/long.py": 402}
 
 
 @pytest.mark.parametrize(

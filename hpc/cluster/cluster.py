@@ -240,7 +240,7 @@ class Cluster:
                 job.leaves = True
                 self._report("worker_draining", job, "its end is near")
             if node is None or not node.alive:
-                self._forget_job(job, now_s, "its Ray node died" + (f": {node.death}" if node and node.death else ""))
+                self._forget(job, now_s, "its Ray node died" + (f": {node.death}" if node and node.death else ""))
                 continue
             job.idle_since_s = None if node.busy else (job.idle_since_s or now_s)
         staying = [node for job in self._jobs.values() if not job.leaves and (node := nodes.get(job.id)) and node.alive]
@@ -258,7 +258,7 @@ class Cluster:
         self._poll_at_s = min(self._poll_at_s, now_s + LOOK_AGAIN_S)  # SLURM knows when it ends
         self._report("worker_joined", job)
 
-    def _forget_job(self, job: _Job, now_s: float, why: str) -> None:
+    def _forget(self, job: _Job, now_s: float, why: str) -> None:
         """Forget a job that ended, wanted or not, and have SLURM cancel what is left of it."""
         del self._jobs[job.id]
         self._given_up.add(job.id)
@@ -298,7 +298,7 @@ class Cluster:
             if queued is not None:
                 _update(job, queued, now_s, set_by_s)
             elif job.joined_s is None and job.submitted_s < self._polled_s - LOOK_AGAIN_S:
-                self._forget_job(job, now_s, f"its job ended before it joined; its log is in {self._folder.logs}")
+                self._forget(job, now_s, f"its job ended before it joined; its log is in {self._folder.logs}")
 
     # --- actions ---
 
@@ -318,12 +318,10 @@ class Cluster:
         for job_id in actions.cancel:
             job = self._jobs[job_id]
             if job.started_s is not None:
-                self._forget_job(
-                    job, now_s, f"it did not join in {START_LIMIT_S:g} s; its log is in {self._folder.logs}"
-                )
+                self._forget(job, now_s, f"it did not join in {START_LIMIT_S:g} s; its log is in {self._folder.logs}")
             else:
                 job.leaves = True
-                self._forget_job(job, now_s, "")
+                self._forget(job, now_s, "")
 
     def _submit(self, number: int) -> tuple[list[Job], str | None]:
         """Submit `number` workers, until one is refused; returns the submitted ones, and the reason of a refusal."""

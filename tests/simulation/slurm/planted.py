@@ -47,7 +47,7 @@ PLANTED_ON_SLURM = (
     ),
     _Planted(
         "a lost worker is not replaced",
-        f"{CLUSTER}:Cluster._forget_job",
+        f"{CLUSTER}:Cluster._forget",
         "del self._jobs[job.id]",
         "job.leaves, job.joined_s = False, now_s",
     ),

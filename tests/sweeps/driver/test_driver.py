@@ -61,13 +61,8 @@ def sweep(plan: Plan, folder: Path, site: str, display: Recorder, slots: int | N
     run = folder / "runs" / plan.name
     if not run.exists():
         make_run(plan, folder)
-    return run_sweep(
-        plan,
-        RunFolder(run),
-        folder / "cache",
-        SweepSite(site, slots, "fake_rank:FakeRank"),
-        display=display,
-    )
+    where = SweepSite(site, slots, "fake_rank:FakeRank")
+    return run_sweep(plan, RunFolder(run), folder / "cache", where, display=display)
 
 
 def rows(folder: Path, sql: str) -> list[dict[str, Any]]:
