@@ -1,30 +1,72 @@
 """The result of a check, and the folder by which the login node and the nodes of the doctor's job communicate."""
 
-import json
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 from hpc.errors import ClusterError
-from transtailor.documents import read_json
+from transtailor.documents import Record, read_json
 from transtailor.files import write_file
 from transtailor.sources import code_digest, sources
 from transtailor.waiting import wait_for
 
 State = Literal["fine", "missing", "unknown"]
 PACKAGES = ("torch", "ray", "submitit")
+Message = TypeVar("Message", bound=Record)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class Finding(Record):
     """The result of one check: fine, missing (`advice` says what to do), or unknown if it could not be checked."""
 
     state: State
     text: str
     advice: str = ""
+    node: str = ""  # where the check was made; empty: on several nodes, or on the login node
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checks(Record):
+    """What the nodes have to check; `signal_alone`: nothing but the signal."""
+
+    ranks: int
+    gpus: int
+    interface: str | None
+    scratch: str | None
+    environment: dict[str, str]
+    workers: int | None
+    signal_alone: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeState(Record):
+    """The time of a node, and the rights (octal) of a private folder and a private file that it has made."""
+
+    node: str
+    rights: tuple[str, ...]
+    time_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodePort(Record):
+    """Where a node listens, and the word with which it answers."""
+
+    node: str
+    address: str
+    port: int
+    word: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchRank(Record):
+    """The GPUs that a rank of the all-reduce sees; the ranks meet at the address and port of rank 0."""
+
+    gpus: int
+    address: str
+    port: int
 
 
 def fine(text: str) -> Finding:
@@ -59,7 +101,7 @@ def merge_findings(findings: dict[str, Finding]) -> Finding:
 
 @dataclass(frozen=True)
 class DoctorFolder:
-    """A folder of small JSON files, each of them whole or absent, that both sides read by name."""
+    """A folder of small JSON files, each whole or absent, that both sides read by name; `Record()` is a mark."""
 
     path: Path
 
@@ -68,36 +110,34 @@ class DoctorFolder:
         """A file that the login node has locked."""
         return self.path / "lock"
 
-    def write(self, name: str, values: dict[str, Any]) -> None:
+    def write(self, name: str, message: Record) -> None:
         """Write one file."""
-        write_file(self.path / f"{name}.json", json.dumps(values), mode=0o600)
+        write_file(self.path / f"{name}.json", message.to_json(), mode=0o600)
 
-    def read(self, name: str) -> dict[str, Any] | None:
+    def read(self, name: str, kind: type[Message]) -> Message | None:
         """Read one file; None while it is absent."""
         list(self.path.iterdir())  # a network file system may cache for a minute that a file was absent
         try:
-            content: dict[str, Any] = read_json(self.path / f"{name}.json")
+            return kind.from_values(read_json(self.path / f"{name}.json"))
         except FileNotFoundError:
             return None
-        return content
 
-    def wait_to_read(self, name: str, limit_s: float) -> dict[str, Any]:
+    def wait_to_read(self, name: str, kind: type[Message], limit_s: float) -> Message:
         """Wait for a file and read it; raises ClusterError if it is absent after `limit_s`."""
-        return wait_for(lambda: self.read(name), f"{name}.json in {self.path}", limit_s, error=ClusterError)
+        return wait_for(lambda: self.read(name, kind), f"{name}.json in {self.path}", limit_s, error=ClusterError)
 
     def report(self, check: str, rank: int, finding: Finding) -> None:
         """Write a node's finding; the first report of a check stays."""
-        if self.read(f"{check}-{rank}") is None:
-            self.write(f"{check}-{rank}", {"node": platform.node(), **asdict(finding)})
+        if self.read(f"{check}-{rank}", Finding) is None:
+            self.write(f"{check}-{rank}", replace(finding, node=platform.node()))
 
     def read_findings(self, check: str, ranks: Sequence[int]) -> Finding | None:
         """Read and merge the nodes' findings; None while one of them has not reported."""
         findings = {}
         for rank in ranks:
-            if (values := self.read(f"{check}-{rank}")) is None:
+            if (found := self.read(f"{check}-{rank}", Finding)) is None:
                 return None
-            node = values.pop("node")
-            findings[f"{node} (rank {rank})" if node in findings else node] = Finding(**values)
+            findings[f"{found.node} (rank {rank})" if found.node in findings else found.node] = found
         return merge_findings(findings)
 
 

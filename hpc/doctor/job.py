@@ -19,13 +19,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from hpc.cluster.head import serve
 from hpc.cluster.worker import Warnings
-from hpc.doctor.finding import DoctorFolder, Finding, environment, failure, fine, unknown
+from hpc.doctor.finding import Checks, DoctorFolder, Finding, NodePort, NodeState, environment, failure, fine, unknown
 from hpc.errors import ClusterError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder, Head
 from hpc.folders.orphan_cleanup import LONGEST_BYTES, SHORT
@@ -33,6 +32,7 @@ from hpc.ray.limits import FILES_PER_WORKER, OTHER_FILES, list_fatal_limits, ope
 from hpc.ray.node import own_address
 from hpc.sites.site import Need
 from hpc.slurm.jobs import ONCE, would_start
+from transtailor.documents import Record
 from transtailor.waiting import WaitedTooLong, reap, wait_for
 
 CLOCK_LIMIT_S = 120.0
@@ -40,6 +40,7 @@ PEER_LIMIT_S = 60.0  # for the other node to reach the same check
 CONNECT_LIMIT_S = 10.0
 TORCH_LIMIT_S = 120.0  # mostly for the import of torch
 RAY_LIMIT_S = 300.0  # START_LIMIT_S of the head, then a worker that joins, and a task
+SIGNAL_LIMIT_S = 300.0  # after the checks, until the job ends by itself
 LAST_LIMIT_S = 60.0  # of a job that the login node should end
 SCRATCH_BYTES = 2**20
 LEAST_WORKERS = 100  # if the site sets no limit
@@ -52,9 +53,7 @@ class Node:
 
     folder: DoctorFolder
     rank: int
-    ranks: int
-    asked_gpus: int
-    interface: str | None
+    question: Checks
 
     def report(self, check: str, finding: Finding) -> None:
         """See `DoctorFolder.report`."""
@@ -63,7 +62,7 @@ class Node:
     @property
     def others(self) -> list[int]:
         """The ranks of the other nodes."""
-        return [rank for rank in range(self.ranks) if rank != self.rank]
+        return [rank for rank in range(self.question.ranks) if rank != self.rank]
 
 
 def main() -> int:
@@ -71,37 +70,32 @@ def main() -> int:
     warnings = Warnings()
     folder = DoctorFolder(Path(sys.argv[1]))
     if os.environ.get("SLURM_RESTART_COUNT", "0") != "0":  # this start shows that a job is started again
-        folder.write("restarted", {})
+        folder.write("restarted", Record())
         return 0
-    question = folder.wait_to_read("question", float(sys.argv[3]))
-    node = Node(
-        folder=folder,
-        rank=int(sys.argv[2]),
-        ranks=question["ranks"],
-        asked_gpus=question["gpus"],
-        interface=question["interface"],
-    )
-    if question["signal_alone"]:
-        _signal(node, warnings, question["signal_limit_s"])
+    question = folder.wait_to_read("question", Checks, float(sys.argv[3]))
+    node = Node(folder=folder, rank=int(sys.argv[2]), question=question)
+    if question.signal_alone:
+        _signal(node, warnings)
         return 0
     _hello(node)
     made: list[Path] = []
     try:
-        _checks(node, question, warnings, made)
+        _checks(node, warnings, made)
     finally:
         for path in made:
             with suppress(OSError):  # another program uses it by now
                 path.rmdir()
-    _signal(node, warnings, question["signal_limit_s"])
+    _signal(node, warnings)
     return 0
 
 
-def _checks(node: Node, question: Mapping[str, Any], warnings: Warnings, made: list[Path]) -> None:
+def _checks(node: Node, warnings: Warnings, made: list[Path]) -> None:
     """Run and report all checks before the signal; stop once SLURM ends the job."""
+    question = node.question
     checks: dict[str, Callable[[], Finding]] = {
-        "environment": lambda: _environment(question["environment"]),
-        "scratch": lambda: _scratch(question["scratch"], made),
-        "limits": lambda: limits_finding(question["workers"]),
+        "environment": lambda: _environment(question.environment),
+        "scratch": lambda: _scratch(question.scratch, made),
+        "limits": lambda: limits_finding(question.workers),
         "locks": lambda: lock_finding(node.folder.lock),
         "submission": lambda: _submission(node),
         "ports": lambda: _ports(node),
@@ -114,7 +108,7 @@ def _checks(node: Node, question: Mapping[str, Any], warnings: Warnings, made: l
         for check in ("all-reduce", "ray"):
             node.report(check, unknown("not tried, as the nodes do not reach each other"))
     _torch(node)
-    if node.folder.read(f"ray-{node.rank}") is None and not warnings.is_now:
+    if node.folder.read(f"ray-{node.rank}", Finding) is None and not warnings.is_now:
         node.report("ray", _run_check(lambda: _ray(node, warnings)))
 
 
@@ -130,10 +124,11 @@ def _hello(node: Node) -> None:
     with tempfile.TemporaryDirectory(prefix="rights-", dir=node.folder.path) as made:
         file = Path(made, "file")
         file.touch(mode=0o600)
-        rights = [oct(path.stat().st_mode & 0o777) for path in (Path(made), file)]
-    node.folder.write(f"hello-{node.rank}", {"node": platform.node(), "rights": rights})
-    node.folder.wait_to_read("clock", CLOCK_LIMIT_S)
-    node.folder.write(f"clock-{node.rank}", {"node": platform.node(), "time_s": time.time()})
+        rights = tuple(oct(path.stat().st_mode & 0o777) for path in (Path(made), file))
+    state = NodeState(node=platform.node(), rights=rights, time_s=time.time())
+    node.folder.write(f"hello-{node.rank}", state)
+    node.folder.wait_to_read("clock", Record, CLOCK_LIMIT_S)
+    node.folder.write(f"clock-{node.rank}", replace(state, time_s=time.time()))
 
 
 def _environment(expected: Mapping[str, str]) -> Finding:
@@ -230,37 +225,37 @@ def _submission(node: Node) -> Finding:
 def _ports(node: Node) -> Finding:
     """Whether this node reaches each other node on a port that its kernel chose; it listens itself meanwhile."""
     try:
-        address = own_address(node.interface)
+        address = own_address(node.question.interface)
     except ClusterError as error:
         return failure(str(error), INTERFACE_ADVICE)
     if not node.others:
         return unknown(f"not between nodes, as there is one; its address is {address}")
     with socket.create_server((address, 0)) as listening:
-        own = {"address": address, "port": listening.getsockname()[1], "word": secrets.token_hex(16)}
-        threading.Thread(target=_greet, args=(listening, own["word"], len(node.others)), daemon=True).start()
-        node.folder.write(f"port-{node.rank}", {"node": platform.node(), **own})
+        port, word = listening.getsockname()[1], secrets.token_hex(16)
+        threading.Thread(target=_greet, args=(listening, word, len(node.others)), daemon=True).start()
+        node.folder.write(f"port-{node.rank}", NodePort(node=platform.node(), address=address, port=port, word=word))
         reached = []
         for rank in node.others:
-            other = node.folder.wait_to_read(f"port-{rank}", PEER_LIMIT_S)
-            goal = f"{other['node']} at {other['address']} (port {other['port']})"
+            other = node.folder.wait_to_read(f"port-{rank}", NodePort, PEER_LIMIT_S)
+            goal = f"{other.node} at {other.address} (port {other.port})"
             try:
                 _reach(other)
             except OSError as error:
                 advice = f"{INTERFACE_ADVICE}, or have TCP between the nodes let through"
                 return failure(f"cannot reach {goal} from {address}: {error}", advice)
             finally:
-                node.folder.write(f"reached-{node.rank}-{rank}", {})
+                node.folder.write(f"reached-{node.rank}-{rank}", Record())
             reached.append(goal)
         for rank in node.others:  # they reach this node only while it listens
             with suppress(ClusterError):  # that is their own finding
-                node.folder.wait_to_read(f"reached-{rank}-{node.rank}", 2 * CONNECT_LIMIT_S)
+                node.folder.wait_to_read(f"reached-{rank}-{node.rank}", Record, 2 * CONNECT_LIMIT_S)
     return fine(f"reaches {', '.join(reached)}")
 
 
-def _reach(other: Mapping[str, Any]) -> None:
+def _reach(other: NodePort) -> None:
     """Raise OSError unless the other node answers with its own word."""
-    with socket.create_connection((other["address"], other["port"]), CONNECT_LIMIT_S) as link:
-        if link.recv(len(other["word"]), socket.MSG_WAITALL).decode(errors="replace") != other["word"]:
+    with socket.create_connection((other.address, other.port), CONNECT_LIMIT_S) as link:
+        if link.recv(len(other.word), socket.MSG_WAITALL).decode(errors="replace") != other.word:
             raise ConnectionError("something else answered there")
 
 
@@ -275,20 +270,21 @@ def _greet(listening: socket.socket, word: str, times: int) -> None:
 
 def _ports_are_closed(node: Node) -> bool:
     """Whether a node does not reach another one; the next checks would then wait until their limits."""
-    findings = [node.folder.wait_to_read(f"ports-{rank}", PEER_LIMIT_S) for rank in range(node.ranks)]
-    return any(one["state"] == "missing" for one in findings)
+    ranks = range(node.question.ranks)
+    findings = [node.folder.wait_to_read(f"ports-{rank}", Finding, PEER_LIMIT_S) for rank in ranks]
+    return any(one.state == "missing" for one in findings)
 
 
 def _torch(node: Node) -> None:
     """Check GPUs and all-reduce in a separate process, which can be ended if it hangs, and frees its memory."""
     if not node.others:
         node.report("all-reduce", unknown("not between nodes, as there is one"))
-    alone = node.folder.read(f"all-reduce-{node.rank}") is not None
-    if alone and not node.asked_gpus:
+    alone = node.folder.read(f"all-reduce-{node.rank}", Finding) is not None
+    if alone and not node.question.gpus:
         node.report("gpus", fine("none, as the site says"))
         return
-    ranks = 1 if alone else node.ranks
-    words = [str(node.folder.path), str(node.rank), str(ranks), str(node.asked_gpus), node.interface or ""]
+    ranks, gpus = 1 if alone else node.question.ranks, node.question.gpus
+    words = [str(node.folder.path), str(node.rank), str(ranks), str(gpus), node.question.interface or ""]
     text = f"not ended after {TORCH_LIMIT_S:g} s"
     try:
         done = subprocess.run(_python("hpc.doctor.torch_check", *words), timeout=TORCH_LIMIT_S, check=False)
@@ -305,13 +301,11 @@ def _ray(node: Node, warnings: Warnings) -> Finding:
     if node.rank == 0:
         command = _python("hpc.doctor.ray_check", str(node.folder.path), *(["--with-worker"] * (not node.others)))
         code = serve(cluster, command, warnings, tries=2)  # on a busy node Ray gives up its first start
-        finding = node.folder.read("ray")
-        if finding is not None:
-            return Finding(**finding)
-        return failure(f"the driver ended with code {code}", "see the log above; does `ray start --head` work there?")
+        advice = "see the log above; does `ray start --head` work there?"
+        return node.folder.read("ray", Finding) or failure(f"the driver ended with code {code}", advice)
 
     def read_head() -> Head | None:
-        if warnings.is_now or node.folder.read("ray-0") is not None:
+        if warnings.is_now or node.folder.read("ray-0", Finding) is not None:
             raise ClusterError("the other node has given up its head")
         return cluster.head()
 
@@ -327,24 +321,22 @@ def _ray(node: Node, warnings: Warnings) -> Finding:
     if code != 0:
         return failure(f"the worker ended with code {code}", "see the log above")
 
-    def read_answer() -> dict[str, Any] | None:
-        return node.folder.read("ray") or node.folder.read("ray-0")
+    def read_answer() -> Finding | None:
+        return node.folder.read("ray", Finding) or node.folder.read("ray-0", Finding)
 
     wait_for(read_answer, "the driver's answer", RAY_LIMIT_S, error=ClusterError)
-    return Finding(**(node.folder.read("ray") or asdict(unknown("see the head's node"))))
+    return node.folder.read("ray", Finding) or unknown("see the head's node")
 
 
-def _signal(node: Node, warnings: Warnings, limit_s: float) -> None:
-    node.folder.write(f"listens-{node.rank}", {})
-    begin_s = time.monotonic()
+def _signal(node: Node, warnings: Warnings) -> None:
+    node.folder.write(f"listens-{node.rank}", Record())
     with suppress(WaitedTooLong):  # the login node has a limit too
-        wait_for(lambda: warnings.is_near or warnings.is_now, "USR2", limit_s)
+        wait_for(lambda: warnings.is_near or warnings.is_now, "USR2", SIGNAL_LIMIT_S)
     if warnings.is_near:
         node.report("signal", fine("USR2 came"))
-        node.folder.write(f"signalled-{node.rank}", {"after_s": time.monotonic() - begin_s})
     else:
         advice = "see signal_before_s in the job's text: transtailor script SITE -- COMMAND"
-        node.report("signal", failure(f"no USR2 in {limit_s:g} s", advice))
+        node.report("signal", failure(f"no USR2 in {SIGNAL_LIMIT_S:g} s", advice))
     if not warnings.is_now:  # requeued or cancelled from the login node
         with suppress(WaitedTooLong):
             wait_for(lambda: warnings.is_now, "the end", LAST_LIMIT_S)

@@ -11,18 +11,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import hpc
 from hpc.cluster.needs import RankNeed, controller_need, limits_of
 from hpc.doctor.board import Checklist
-from hpc.doctor.finding import DoctorFolder, Finding, environment, failure, fine, unknown
+from hpc.doctor.finding import Checks, DoctorFolder, Finding, NodeState, environment, failure, fine, unknown
 from hpc.doctor.watch import EDIT, Stopped, Watch, clock_finding
 from hpc.errors import ClusterError, SiteError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Need, Site
 from hpc.slurm.first_site import gpu_fault, gpus_of
 from hpc.slurm.jobs import ONCE, PATIENCE, ask, cancel, jobs, queue, requeue, signal_steps, submit, would_start
+from transtailor.documents import Record
 from transtailor.waiting import WaitedTooLong, wait_for
 
 NEEDED = ("sbatch", "squeue", "scancel", "scontrol")
@@ -31,7 +32,6 @@ MEMORY_GB = 4.0  # torch with CUDA takes most of it
 SIGNAL_BEFORE_S = 30
 ANSWER_LIMIT_S = 120.0  # after SLURM's start of the job: for setup lines, the start of Python, a slow file system
 SIGNAL_LIMIT_S = 30.0
-SIGNAL_WAIT_S = 300.0  # of a node after its checks, until its job ends by itself
 END_LIMIT_S = 90.0
 CLEAN_END_LIMIT_S = 20.0
 PEER_LIMIT_S = 60.0  # between the start of the second job and the question to both
@@ -128,7 +128,7 @@ class Doctor:
     def _make_folder(self) -> Finding:
         self._path = path = Path(tempfile.mkdtemp(prefix=f".{self._name}-", dir=self.parent))
         (path / "file").touch(mode=0o600)
-        rights = [oct(one.stat().st_mode & 0o777) for one in (path, path / "file")]
+        rights = tuple(oct(one.stat().st_mode & 0o777) for one in (path, path / "file"))
         ClusterFolder(path / "main" / "cluster").make(self.site.model_copy(update={"scratch_folder": None}), self._name)
         self._logs.mkdir()
         return _rights_finding(rights) or fine(f"{self.parent} is writable, and what is made private there is so")
@@ -215,11 +215,11 @@ class Doctor:
 
     def _ask(self, watch: Watch, *, signal_alone: bool = False) -> None:
         """Let the started jobs begin their checks."""
-        question = {
-            "ranks": len(watch.ranks), "gpus": self._gpus, "interface": self.site.network_interface,
-            "scratch": self.site.scratch_folder, "environment": environment(), "signal_alone": signal_alone,
-            "signal_limit_s": SIGNAL_WAIT_S, "workers": self.site.limits.max_jobs,
-        }  # fmt: skip
+        question = Checks(
+            ranks=len(watch.ranks), gpus=self._gpus, interface=self.site.network_interface,
+            scratch=self.site.scratch_folder, environment=environment(), workers=self.site.limits.max_jobs,
+            signal_alone=signal_alone,
+        )  # fmt: skip
         watch.folder.write("question", question)
 
     def _check_nodes(self, watch: Watch) -> None:
@@ -237,9 +237,8 @@ class Doctor:
 
     def _check_folder(self, watch: Watch) -> None:
         try:
-            answers = watch.wait_for_answers(
-                "hello", ANSWER_LIMIT_S, f"the nodes' answers (at most {ANSWER_LIMIT_S:g} s)"
-            )
+            what = f"the nodes' answers (at most {ANSWER_LIMIT_S:g} s)"
+            answers = watch.wait_for_answers("hello", NodeState, ANSWER_LIMIT_S, what)
         except ClusterError as error:
             advice = (
                 f"if there is no log: do the nodes see {self.parent}? Set shared_folder in the site, or give --folder; "
@@ -247,14 +246,14 @@ class Doctor:
             )
             self.board.add("folder shared", failure(str(error), advice))
             raise Stopped("the nodes do not answer") from error
-        nodes = ", ".join(one["node"] for one in answers)
+        nodes = ", ".join(one.node for one in answers)
         self.board.add("folder shared", fine(f"{self.parent} is seen by {nodes}, both ways"))
-        wrong = [finding for one in answers if (finding := _rights_finding(one["rights"], one["node"]))]
+        wrong = [finding for one in answers if (finding := _rights_finding(one.rights, one.node))]
         self.board.add("rights on the nodes", wrong[0] if wrong else fine("what is made private there is so"))
         asked_s = time.time()
-        watch.folder.write("clock", {})
+        watch.folder.write("clock", Record())
         try:
-            times = watch.wait_for_answers("clock", ANSWER_LIMIT_S, "the nodes' clocks")
+            times = watch.wait_for_answers("clock", NodeState, ANSWER_LIMIT_S, "the nodes' clocks")
         except ClusterError as error:
             self.board.add("clocks", failure(str(error), "are files seen only late? Try another --folder"))
             raise Stopped("the nodes do not answer") from error
@@ -264,7 +263,7 @@ class Doctor:
 
     def _signal(self, watch: Watch) -> None:
         def check() -> Finding:
-            watch.wait_for_answers("listens", ANSWER_LIMIT_S, "the end of the checks on the nodes")
+            watch.wait_for_answers("listens", Record, ANSWER_LIMIT_S, "the end of the checks on the nodes")
             signal_steps(watch.ids, "USR2")
             watch.wait_for_finding("signal", SIGNAL_LIMIT_S, f"the signal (at most {SIGNAL_LIMIT_S:g} s)")
             how = "sent by scancel as SLURM does before a walltime, without waiting for one"
@@ -278,12 +277,12 @@ class Doctor:
             if self.thorough:
                 what = f"the requeued job (at most {RESTART_LIMIT_S:g} s)"
                 self.board.show_wait(what)
-                wait_for(lambda: watch.folder.read("restarted"), what, RESTART_LIMIT_S, error=ClusterError)
+                wait_for(lambda: watch.folder.read("restarted", Record), what, RESTART_LIMIT_S, error=ClusterError)
                 return fine("the job was queued again and has started a second time")
             waits = ("PENDING", "REQUEUED", "REQUEUE_HOLD")
 
             def is_queued_again() -> bool:  # it may start again between two polls, and then reports that
-                return bool(watch.state().state in waits or watch.folder.read("restarted"))
+                return bool(watch.state().state in waits or watch.folder.read("restarted", Record))
 
             wait_for(is_queued_again, "the job to be queued again", REQUEUE_LIMIT_S, error=ClusterError)
             return fine("the job was queued again")
@@ -375,8 +374,8 @@ def _gpus_of(site: Site) -> Finding:
     return fine(", ".join(dict.fromkeys(name for name, _ in wanted))) if wanted else unknown("sinfo lists none")
 
 
-def _rights_finding(rights: list[Any], where: str = "") -> Finding | None:
-    if rights == ["0o700", "0o600"]:
+def _rights_finding(rights: tuple[str, ...], where: str = "") -> Finding | None:
+    if rights == ("0o700", "0o600"):
         return None
     text = f"a private folder and a private file have the rights {' and '.join(rights)}{' on ' * bool(where)}{where}"
     return failure(text, "expected 0o700 and 0o600: use a file system that keeps rights, see --folder")

@@ -8,7 +8,6 @@ import platform
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import ray
@@ -37,7 +36,7 @@ def main() -> int:
         finding = failure(str(error).splitlines()[0], ADVICE)
     except LibraryError as error:
         finding = failure(str(error), "do that wherever the jobs run")
-    folder.write("ray", asdict(finding))
+    folder.write("ray", finding)
     return 0
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from hpc.doctor.finding import DoctorFolder, Finding, failure, fine
+from hpc.doctor.finding import DoctorFolder, Finding, TorchRank, failure, fine
 from hpc.errors import ClusterError
 from hpc.ranks.ranks import RankHost, meeting_environment, rank_environment
 from hpc.ranks.ray_ranks import interface_of
@@ -67,14 +67,14 @@ def _all_reduce(folder: DoctorFolder, rank: int, ranks: int, interface: str | No
     address = own_address(interface)
     gpus = torch.cuda.device_count()
     host = RankHost()  # holds the store as long as it lives
-    meeting = {"address": address, "port": host.host_store(address)} if rank == 0 else {}
-    folder.write(f"torch-{rank}", {"gpus": gpus} | meeting)
-    answers = [folder.wait_to_read(f"torch-{other}", MEET_LIMIT_S) for other in range(ranks)]
-    use_gpu = all(one["gpus"] for one in answers)
+    port = host.host_store(address) if rank == 0 else 0
+    folder.write(f"torch-{rank}", TorchRank(gpus=gpus, address=address, port=port))
+    answers = [folder.wait_to_read(f"torch-{other}", TorchRank, MEET_LIMIT_S) for other in range(ranks)]
+    use_gpu = all(one.gpus for one in answers)
     if (name := interface_of(address)) is not None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
     os.environ.update(rank_environment(rank=rank, ranks=ranks, local_rank=0, local_ranks=1, threads=1))
-    os.environ.update(meeting_environment(answers[0]["address"], answers[0]["port"]))
+    os.environ.update(meeting_environment(answers[0].address, answers[0].port))
     backend, device = ("nccl", "cuda") if use_gpu else ("gloo", "cpu")
     dist.init_process_group(backend, timeout=timedelta(seconds=MEET_LIMIT_S))
     try:

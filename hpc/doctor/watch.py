@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from hpc.doctor.board import Checklist
-from hpc.doctor.finding import DoctorFolder, Finding, failure, fine
+from hpc.doctor.finding import DoctorFolder, Finding, Message, NodeState, failure, fine
 from hpc.errors import ClusterError
 from hpc.slurm.jobs import JobState, jobs
 from transtailor.waiting import WaitedTooLong, wait_for
@@ -70,11 +70,11 @@ class Watch:
         states = list(jobs(self.ids).values())
         return next((state for state in states if state.ended), states[0])
 
-    def wait_for_answers(self, name: str, limit_s: float, what: str) -> list[dict[str, Any]]:
+    def wait_for_answers(self, name: str, kind: type[Message], limit_s: float, what: str) -> list[Message]:
         """Wait for the answers of all nodes under a name; raises ClusterError with the end of the log."""
 
-        def read_answers() -> list[dict[str, Any]] | None:
-            answers = [self.folder.read(f"{name}-{rank}") for rank in self.ranks]
+        def read_answers() -> list[Message] | None:
+            answers = [self.folder.read(f"{name}-{rank}", kind) for rank in self.ranks]
             return None if None in answers else [one for one in answers if one is not None]
 
         return self._wait(read_answers, limit_s, what)
@@ -124,9 +124,9 @@ def skew_s(asked_s: float, node_s: float, seen_s: float) -> float:
     return max(0.0, node_s - seen_s) + min(0.0, node_s - asked_s)
 
 
-def clock_finding(answers: Sequence[dict[str, Any]], asked_s: float, seen_s: float) -> Finding:
+def clock_finding(answers: Sequence[NodeState], asked_s: float, seen_s: float) -> Finding:
     """Whether the nodes' clocks agree with the login node's, within the delay of files."""
-    skews = {one["node"]: skew_s(asked_s, one["time_s"], seen_s) for one in answers}
+    skews = {one.node: skew_s(asked_s, one.time_s, seen_s) for one in answers}
     if wrong := {node: skew for node, skew in skews.items() if abs(skew) > SKEW_S}:
         text = "; ".join(
             f"{node} is at least {abs(skew):.1f} s {'ahead' if skew > 0 else 'behind'}" for node, skew in wrong.items()

@@ -13,12 +13,13 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
 
-from hpc.doctor.finding import DoctorFolder
+from hpc.doctor.finding import DoctorFolder, Finding
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site
 from tests.hpc.stranger import Port, ask, ask_encrypted, listening
@@ -52,7 +53,7 @@ def main() -> None:
         jobs.append(_job("2", "hpc.cluster.worker", str(folder.path), told.generation))
         programs = [psutil.Process(job.pid) for job in jobs]
         wait_for(lambda: _node_managers(programs), "two nodes that listen", LIMIT_S)
-        ran = told_in.wait_to_read("ray", LIMIT_S)
+        ran = asdict(told_in.wait_to_read("ray", Finding, LIMIT_S))
         is_heard = heard.has(token)  # before the token is shown by whoever asks below
         ports = listening(*programs)
         with TemporaryDirectory() as own:

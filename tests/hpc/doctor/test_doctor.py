@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,11 +18,23 @@ import pytest
 from hpc.__main__ import main
 from hpc.doctor import job
 from hpc.doctor.board import Checklist
-from hpc.doctor.finding import DoctorFolder, Finding, environment, failure, fine, merge_findings, unknown
+from hpc.doctor.finding import (
+    Checks,
+    DoctorFolder,
+    Finding,
+    NodePort,
+    NodeState,
+    environment,
+    failure,
+    fine,
+    merge_findings,
+    unknown,
+)
 from hpc.doctor.login import NODE_CHECKS, Doctor
 from hpc.doctor.watch import clock_finding, skew_s
 from hpc.errors import ClusterError
 from hpc.sites.site import Site
+from transtailor.documents import Record
 from transtailor.waiting import wait_for
 
 SMALL = Path(__file__).parents[1].joinpath("fakes") / "small_slurm.py"
@@ -88,20 +100,22 @@ class SmallSlurm:
         folder = DoctorFolder(Path(words[words.index("hpc.doctor.job") + 1]))
         if not self._until(folder.path / "question.json"):
             return
-        ranks = range(folder.wait_to_read("question", LIMIT_S)["ranks"])
+        ranks = range(folder.wait_to_read("question", Checks, LIMIT_S).ranks)
         for rank in ranks:
-            folder.write(f"hello-{rank}", {"node": f"node{rank}", "rights": ["0o700", "0o600"]})
+            state = NodeState(node=f"node{rank}", rights=("0o700", "0o600"), time_s=0.0)
+            folder.write(f"hello-{rank}", state)
         if not self._until(folder.path / "clock.json"):
             return
         for rank in ranks:
-            folder.write(f"clock-{rank}", {"node": f"node{rank}", "time_s": time.time() - self.behind_s})
+            state = NodeState(node=f"node{rank}", rights=(), time_s=time.time() - self.behind_s)
+            folder.write(f"clock-{rank}", state)
             for check in NODE_CHECKS:
                 found = self.found.get(check, fine(f"{check} is well"))
-                folder.write(f"{check}-{rank}", {"node": f"node{rank}", **asdict(found)})
-            folder.write(f"listens-{rank}", {})
+                folder.write(f"{check}-{rank}", replace(found, node=f"node{rank}"))
+            folder.write(f"listens-{rank}", Record())
         if self._until(self.folder / "signalled"):
             for rank in ranks:
-                folder.write(f"signal-{rank}", {"node": f"node{rank}", **asdict(fine("USR2 came"))})
+                folder.write(f"signal-{rank}", replace(fine("USR2 came"), node=f"node{rank}"))
 
     def _until(self, path: Path) -> bool:
         """Whether the file came before the job's end."""
@@ -270,7 +284,7 @@ def test_a_wait_without_an_end_is_a_mistake(text: str, capsys: pytest.CaptureFix
 )
 def test_only_what_the_delay_cannot_explain_is_skew(asked_s: float, node_s: float, seen_s: float, skew: float) -> None:
     assert skew_s(asked_s, node_s, seen_s) == skew
-    found = clock_finding([{"node": "a", "time_s": node_s}], asked_s, seen_s)
+    found = clock_finding([NodeState(node="a", rights=(), time_s=node_s)], asked_s, seen_s)
     assert found.state == ("missing" if abs(skew) > 2 else "fine")
 
 
@@ -305,9 +319,12 @@ def test_the_scratch_folder_is_made_and_named(tmp_path: Path, monkeypatch: pytes
 def two_nodes(folder: Path, interface: str | None) -> list[Finding]:
     """What two nodes find that are both this machine."""
     found: dict[int, Finding] = {}
+    question = Checks(
+        ranks=2, gpus=0, interface=interface, scratch=None, environment={}, workers=None, signal_alone=False
+    )
 
     def look(rank: int) -> None:
-        node = job.Node(folder=DoctorFolder(folder), rank=rank, ranks=2, asked_gpus=0, interface=interface)
+        node = job.Node(folder=DoctorFolder(folder), rank=rank, question=question)
         found[rank] = job._ports(node)
 
     threads = [threading.Thread(target=look, args=(rank,)) for rank in (0, 1)]
@@ -329,7 +346,7 @@ def test_whoever_answers_at_a_port_must_be_the_other_node() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         threading.Thread(target=job._greet, args=(other, "some other", 1), daemon=True).start()
         with pytest.raises(ConnectionError, match="something else answered"):
-            job._reach({"address": "127.0.0.1", "port": other.getsockname()[1], "word": "a" * 10})
+            job._reach(NodePort(node="", address="127.0.0.1", port=other.getsockname()[1], word="a" * 10))
 
 
 def test_a_terminal_without_such_signs_gets_words() -> None:
@@ -370,7 +387,7 @@ def test_a_restarted_job_tells_and_ends(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(sys, "argv", ["job", str(tmp_path)])
     monkeypatch.setattr(job, "Warnings", lambda: None)
     assert job.main() == 0
-    assert DoctorFolder(tmp_path).read("restarted") == {}
+    assert DoctorFolder(tmp_path).read("restarted", Record) == Record()
 
 
 def test_a_report_that_stands_is_not_overwritten(tmp_path: Path) -> None:
@@ -380,4 +397,4 @@ def test_a_report_that_stands_is_not_overwritten(tmp_path: Path) -> None:
     assert folder.read_findings("gpus", [0]) == fine("two")
     assert folder.read_findings("gpus", [0, 1]) is None
     with pytest.raises(ClusterError, match=r"waited 0.1 s for none\.json"):
-        folder.wait_to_read("none", 0.1)
+        folder.wait_to_read("none", Record, 0.1)
