@@ -38,7 +38,8 @@ CREATE TABLE planned AS
     LEFT JOIN (SELECT DISTINCT {ARM}, seed, trial_id FROM compared_points) USING ({ARM}, seed);
 UPDATE planned SET trial_id = concat_ws(' ', {ARM}, seed) WHERE trial_id IS NULL;
 CREATE TABLE trials AS SELECT trial_id,
-    if(trial_id IN (SELECT trial_id FROM compared_points), 'finished', 'failed') AS status FROM planned;
+    if(trial_id IN (SELECT trial_id FROM compared_points), 'finished', 'failed') AS status, NULL::BIGINT AS attempts,
+    NULL::DOUBLE AS seconds, NULL::VARCHAR AS error, NULL::TIMESTAMPTZ AS ended_at FROM planned;
 """
 GIVEN = ("planned", "trials")
 

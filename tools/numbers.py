@@ -110,7 +110,7 @@ def p(points: str, arm: str, against: str, *, against_at: float | None = None, *
 
 def ahead(points: str, arm: str, against: str, *, against_at: float | None = None, **where: Any) -> str:
     """In how many of the seeds that both have an arm's score is the higher one: "9 of 10"."""
-    found = _paired(points, arm, against, against_at, where)
+    found = _pair(points, arm, against, against_at, where)
     return f"{found.wins} of {found.wins + found.losses + found.ties}"
 
 
@@ -128,7 +128,7 @@ def query(points: str, sql: str, *, digits: int = 0) -> str:
     return _text(float(row[0]), digits)
 
 
-def recorded(table: str, first: str, column: str, *, digits: int = 2) -> str:
+def table_cell(table: str, first: str, column: str, *, digits: int = 2) -> str:
     """A number of a table that a command wrote, by the row's first cell and the column's name."""
     with (RESULTS / f"{table}.csv").open(encoding="utf-8") as file:
         (row,) = [row for row in csv.DictReader(file) if next(iter(row.values())) == first]
@@ -158,7 +158,7 @@ def cell(
 
 
 CALLS: Mapping[str, Callable[..., str]] = {
-    f.__name__: f for f in (difference, interval, p, ahead, mean, query, recorded, family, cell)
+    f.__name__: f for f in (difference, interval, p, ahead, mean, query, table_cell, family, cell)
 }
 
 

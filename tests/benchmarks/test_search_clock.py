@@ -4,10 +4,10 @@ import optuna
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import FixedTrial
 
-from benchmarks.search_clock import Suggest, chosen, searching
+from benchmarks.search_clock import Suggest, search_spec, setting_of
 from sweeps.search.space import SearchCandidate, Space, space_of
 
-SPACE = space_of(searching(1, 0))
+SPACE = space_of(search_spec(1, 0))
 
 
 def places(space: Space, setting: SearchCandidate) -> dict[str, int]:
@@ -19,7 +19,7 @@ def test_optuna_search_can_choose_each_setting_of_the_grid() -> None:
     for setting in map(SPACE.at, range(sum(SPACE.sizes))):
         trial = FixedTrial(places(SPACE, setting))
         assert Suggest(SPACE, {"cache": "there"})(trial) == {"cache": "there"}
-        assert chosen(SPACE, trial.params) == setting
+        assert setting_of(SPACE, trial.params) == setting
 
 
 def test_optuna_search_gets_ranges_where_ours_has_them_and_one_parameter_for_an_axis() -> None:
