@@ -24,6 +24,8 @@ def flat_axes(table: Any, where: str, prefix: str = "") -> dict[str, Any]:
     for key, value in table.items():
         if is_range(value):
             flat[f"{prefix}{key}"] = range_values(value, f"{where} {prefix}{key}")
+        elif isinstance(value, Mapping) and not value:
+            raise SpecError(f"{where} {prefix}{key}: is empty; type a list or {{ from = 5, to = 25 }}, or leave it out")
         elif isinstance(value, Mapping):
             flat |= flat_axes(value, where, f"{prefix}{key}.")
         else:

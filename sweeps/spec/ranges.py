@@ -46,7 +46,8 @@ class Range(BaseModel):
                 raise ValueError("has no step; type one, as in { from = 0.1, to = 0.9, step = 0.2 }")
             step = TEN_A_DECADE if self.log else 1
         if not self.first < self.last:
-            raise ValueError(f"from = {self.first:g} is not less than to = {self.last:g}; exchange them")
+            advice = "type a list of one value" if self.first == self.last else "exchange them"
+            raise ValueError(f"from = {self.first:g} is not less than to = {self.last:g}; {advice}")
         if self.log and (self.first <= 0 or step <= 1):
             raise ValueError(f"log needs from > 0 and step > 1, given from = {self.first:g} and step = {step:g}")
         if step <= 0:
@@ -62,7 +63,7 @@ class Range(BaseModel):
 
 def is_range(value: Any) -> bool:
     """Whether a value of an axis is written as a range."""
-    return isinstance(value, Mapping) and "from" in value and "to" in value
+    return isinstance(value, Mapping) and ("from" in value or "to" in value)
 
 
 def range_values(table: Mapping[str, Any], where: str) -> list[int | float]:

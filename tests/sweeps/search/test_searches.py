@@ -1,7 +1,9 @@
 """Real searches by the real command: serial equals Ray, killed and launched again equals undisturbed, replayed."""
 
+import re
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy import stats
 
 from results.plot.search import history, rungs, search_front, settings
 from results.report.elements.blocks import Figure
@@ -19,6 +22,7 @@ from results.store.writer import Writer
 from sweeps.errors import RunFolderError
 from sweeps.run.relaunch import check_may_resume, start, this_code_digest
 from sweeps.run.run_folder import LaunchRecord, RunFolder, open_run
+from sweeps.search import proposals
 from sweeps.search.run_search import RunSearch
 from sweeps.spec.spec import load_spec
 from tests import commands
@@ -52,6 +56,11 @@ SELECT unnest(trial_ids) AS trial_id FROM proposals
 WHERE purpose = 'promote' AND promotes NOT IN (SELECT confirms FROM proposals WHERE confirms IS NOT NULL)
 """
 FIGURES = ["search-history", "search-rungs", "search-settings", "search-front"]
+CONFIRMED = """
+SELECT validation_score, test_score FROM measured_points WHERE trial_id IN (
+    SELECT unnest(trial_ids) FROM proposals WHERE confirms = {number}
+) QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1
+"""
 POINTS = "SELECT trial_id, point, validation_score FROM operating_points ORDER BY ALL"
 
 
@@ -81,6 +90,16 @@ def test_it_ends_with_the_confirmed_winner_and_compares_only_what_confirms(seria
         and " over 2 new seeds: " in said
         and "7 of 12 trials finished, 0 failed, 5 stopped" in said
     )
+    told = re.findall(r"proposal (\d+), test accuracy (\S+)% \[(\S+) … (\S+)\] over 2 new seeds: ", said)
+    found = [rows(folder, CONFIRMED.format(number=number)) for number, *_ in told]
+    assert len(found) == 2
+    validation = [statistics.fmean(row["validation_score"] for row in one) for one in found]
+    assert validation == sorted(validation, reverse=True)
+    for (_, *figures), one in zip(told, found, strict=True):
+        scores = [100 * row["test_score"] for row in one]
+        mean, half = statistics.fmean(scores), stats.t.ppf(0.975, 1) * statistics.stdev(scores) / 2**0.5
+        shown = [float(figure.replace(",", "")) for figure in figures]
+        assert shown == pytest.approx([mean, mean - half, mean + half], abs=0.006)
     compared = rows(folder, "SELECT DISTINCT trial_id FROM compared_points")
     confirming = rows(folder, "SELECT unnest(trial_ids) AS trial_id FROM proposals WHERE purpose = 'confirm'")
     assert {row["trial_id"] for row in compared} == {row["trial_id"] for row in confirming}
@@ -244,6 +263,41 @@ def test_a_plan_says_what_runs_first_and_what_runs_at_most(tmp_path: Path) -> No
     assert not (tmp_path / "runs").exists()
 
 
+ONE_IN_THREE = """
+name = "search"
+[trial]
+method.name = "head_only"
+source.epochs = 1
+data.train_images = 64
+[axes]
+optimisation.head_epochs = { from = 1, to = 9 }
+[[exclude]]
+optimisation.head_epochs = [2, 3, 5, 6, 8, 9]
+[search]
+sampler = "random"
+trials = 9
+"""
+
+
+def test_a_search_of_which_settings_are_refused_ends_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proposals, "MOST_REFUSED", 3)
+    (tmp_path / "spec.toml").write_text(ONE_IN_THREE)
+    for _ in range(2):  # launched again, nothing is left
+        done = commands.launch("spec.toml", "--site", "serial", folder=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        why = "3 settings of a batch were refused, the last because: [[exclude]] leaves it out"
+        assert f"the search ended early: {why}\n" in done.stdout
+        made = rows(tmp_path, "SELECT purpose, refusal, trial_ids FROM proposals ORDER BY number")
+        assert made[-1] == {"purpose": "end", "refusal": why, "trial_ids": []}
+        assert [one["purpose"] for one in made[:-1]] == ["search"] * (len(made) - 1)
+        assert sum(one["refusal"] is not None for one in made[:-1]) == 3
+    assert len(rows(tmp_path, "FROM attempts")) == len(made) - 1 - 3 > 0
+    replayed = commands.sweeps_command("replay", "runs/search", folder=tmp_path)
+    assert f"all {len(made)} proposals in 2 batches are decided alike" in replayed.stdout
+
+
 def test_on_ray_it_decides_alike(serial: tuple[Path, str], tmp_path: Path) -> None:
     launch(tmp_path)
     for sql in (DECISIONS, POINTS):
@@ -305,4 +359,6 @@ def test_killed_it_continues_as_if_undisturbed_and_leaves_no_state(serial: tuple
     launch(folder, "--site", "serial")
     for sql in (DECISIONS, POINTS):
         assert rows(folder, sql) == rows(serial[0], sql)
+    replayed = commands.sweeps_command("replay", "runs/search", folder=folder)
+    assert "all 13 proposals in 5 batches are decided alike" in replayed.stdout, replayed.stderr
     assert not [*folder.glob("runs/search/trials/*/checkpoint/*")]

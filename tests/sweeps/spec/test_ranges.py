@@ -44,7 +44,10 @@ def test_a_range_can_be_typed_after_set(write_spec: WriteSpec) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{ from = 3, to = 3 }", r"from = 3 is not less than to = 3"),
+        ("{}", r"is empty; type a list or \{ from = 5, to = 25 \}, or leave it out"),
+        ("{ from = 3 }", r"to: Field required"),
+        ("{ to = 3 }", r"from: Field required"),
+        ("{ from = 3, to = 3 }", r"from = 3 is not less than to = 3; type a list of one value"),
         ("{ from = 9, to = 3 }", r"from = 9 is not less than to = 3; exchange them"),
         ("{ from = 0.1, to = 0.9 }", r"has no step; type one, as in"),
         ("{ from = 0, to = 9, log = true }", r"log needs from > 0"),
