@@ -118,7 +118,7 @@ def stock(spec: Spec, cache: Path, folder: Path) -> Clocked:
     ray.shutdown()
     ended = [(one["score"], config) for one, config in found if one["ended"]]
     score, config = max(ended, key=lambda one: one[0])
-    stage_s, best = sum(one["stage_s"] for one, _ in found), setting_of(space_of(spec), config)
+    stage_s, best = sum(one["stage_s"] for one, _ in found), candidate_of(space_of(spec), config)
     return Clocked(wall_s=wall_s, stage_s=stage_s, ended=len(ended), best=best, score=score)
 
 
@@ -144,7 +144,7 @@ class Suggest:
         return self.own
 
 
-def setting_of(space: Space, config: Mapping[str, Any]) -> SearchCandidate:
+def candidate_of(space: Space, config: Mapping[str, Any]) -> SearchCandidate:
     """Return the setting that `Suggest` has chosen."""
     axes = space.dimensions[config[VARIANT]]
     return SearchCandidate(variant=config[VARIANT], values={axis.key: axis.values[config[axis.key]] for axis in axes})
@@ -169,7 +169,7 @@ def train(config: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     spec = load_spec(Path(config["spec"]))
     space = space_of(spec)
-    setting = setting_of(space, config)
+    setting = candidate_of(space, config)
     trial = expand_one(spec, setting.variant, {**setting.values, "seed": space.seeds[0]})
     assert trial is not None
     own = Path(tempfile.mkdtemp(dir=config["folder"]))

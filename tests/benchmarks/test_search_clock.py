@@ -4,7 +4,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import FixedTrial
 
-from benchmarks.search_clock import Suggest, search_spec, setting_of
+from benchmarks.search_clock import Suggest, candidate_of, search_spec
 from sweeps.search.space import SearchCandidate, Space, space_of
 
 SPACE = space_of(search_spec(1, 0))
@@ -15,11 +15,11 @@ def places(space: Space, setting: SearchCandidate) -> dict[str, int]:
     return {"variant": setting.variant} | {axis.key: axis.values.index(setting.values[axis.key]) for axis in axes}
 
 
-def test_optuna_search_can_choose_each_setting_of_the_grid() -> None:
+def test_optuna_search_can_choose_each_candidate_of_the_grid() -> None:
     for setting in map(SPACE.at, range(sum(SPACE.sizes))):
         trial = FixedTrial(places(SPACE, setting))
         assert Suggest(SPACE, {"cache": "there"})(trial) == {"cache": "there"}
-        assert setting_of(SPACE, trial.params) == setting
+        assert candidate_of(SPACE, trial.params) == setting
 
 
 def test_optuna_search_gets_ranges_where_ours_has_them_and_one_parameter_for_an_axis() -> None:
