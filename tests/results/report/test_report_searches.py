@@ -16,7 +16,7 @@ from results.store.reader import load
 from tests.install import no_chromium
 from tests.results.chromium import IS_LEFT_OUT, chromium
 from tests.results.halved_run import Tried, write_halved
-from tests.results.report.test_report_browser import DRAWN, until
+from tests.results.report.report_page import DRAWN, until
 from tests.results.report_page import figures_of, text_of
 
 WARNED = (

@@ -28,7 +28,7 @@ from sweeps.spec.spec import load_spec
 from tests import commands
 from tests.install import no_chromium
 from tests.results.chromium import IS_LEFT_OUT, chromium
-from tests.results.report.test_report_browser import DRAWN, until
+from tests.results.report.report_page import DRAWN, until
 from transtailor.waiting import reap, wait_for
 
 SPEC = """
