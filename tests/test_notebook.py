@@ -1,5 +1,6 @@
 """docs/notebook.ipynb runs from top to bottom, in a Jupyter kernel, and is committed without outputs."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -20,7 +21,8 @@ def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client.execute()
     shown = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     text = "\n".join(str(output.get("text", "")) + str(output.get("data", "")) for output in shown)
-    assert "50." in text and "notebook: 6 trials" in text and "all trials are finished" in text
+    assert re.search(r"\(5\d\.\d% removed\)", text)  # how far beyond half depends on the processor
+    assert "notebook: 6 trials" in text and "all trials are finished" in text
     assert "image/svg+xml" in text or "vega" in text  # the figure
     assert (tmp_path / "models" / "best" / "model.safetensors").is_file()
 
