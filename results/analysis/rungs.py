@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from results.store.reader import Run
 
-RUNG_SCORES = """
-SELECT trial_id, rung, coalesce(epochs || if(epochs = 1, ' epoch', ' epochs'), 'point ' || point) AS place,
-    validation_score AS score
+RUNG_NAME = "coalesce(epochs || if(epochs = 1, ' epoch', ' epochs'), 'point ' || point)"
+"""How a row of `rungs` is called."""
+RUNG_SCORES = f"""
+SELECT trial_id, rung, {RUNG_NAME} AS place, validation_score AS score
 FROM rungs
 UNION ALL SELECT trial_id, NULL, 'the end', arg_max(validation_score, point)
 FROM operating_points JOIN trials USING (trial_id) WHERE status = 'finished' GROUP BY trial_id

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from results.analysis.rungs import RUNG_NAME
 from results.plot.chart import Chart, Spec
 from results.plot.style import PALETTE, WIDTH, quantity, score_domain, told
 from results.store.answers import Answer, answer
@@ -28,8 +29,7 @@ SELECT number, any_value(drawn_by) AS drawn_by, any_value(setting) AS setting, m
 FROM settings JOIN ends USING (trial_id) GROUP BY number HAVING count(*) = any_value(trials) ORDER BY number
 """
 _REACHED = f"""{_ENDS}, reached AS (
-    SELECT trial_id, rung AS place, validation_score AS score, metric,
-        coalesce(epochs || if(epochs = 1, ' epoch', ' epochs'), 'point ' || point) AS rung
+    SELECT trial_id, rung AS place, validation_score AS score, metric, {RUNG_NAME} AS rung
     FROM rungs UNION ALL SELECT trial_id, 1000, score, metric, 'end' FROM ends
 )
 """
@@ -124,19 +124,22 @@ def settings(run: Run) -> Chart | None:
     axes = varying[:_MOST_AXES]
     if not axes:
         return None
+
+    def height(axis: str, text: str) -> float:
+        return levels[axis].index(text) / (len(levels[axis]) - 1)
+
     scale, (rung, *_) = _scale(data), data.column("rung")
     title = f"{_noun(scale)} {'at the end' if rung == 'end' else f'after {rung}' if 'epoch' in rung else f'at {rung}'}"
     lines = [
-        {"axis": axis, "order": order, "place": levels[axis].index(text) / (len(levels[axis]) - 1),
+        {"axis": axis, "order": order, "place": height(axis, _text(values.get(axis))),
          "number": row["number"], "trial_id": row["trial_id"], "setting": row["setting"],
          "shown": scale.factor * row["score"], "ended": row["end_score"] is not None,
          "end_shown": None if row["end_score"] is None else scale.factor * row["end_score"]}
         for row, values in zip(data.records(), records, strict=True)
         for order, axis in enumerate(axes)
-        for text in [_text(values.get(axis))]
     ]  # fmt: skip
     marks = [
-        {"axis": axis, "place": levels[axis].index(text) / (len(levels[axis]) - 1), "text": text}
+        {"axis": axis, "place": height(axis, text), "text": text}
         for axis in axes
         for text in (levels[axis] if len(levels[axis]) <= _MOST_LEVELS else (levels[axis][0], levels[axis][-1]))
     ]

@@ -187,7 +187,10 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None)
         renew_s=renew_s,
     )
     page.tiles = _tiles(run, counts)
-    page.warnings = [*doubles, *what_ran.warnings(run, counts), *searched.warnings(run), *comparing.warnings(found)]
+    predictions = searched.predictions_of(run)
+    page.warnings = [
+        *doubles, *what_ran.warnings(run, counts), *searched.warnings(run, predictions), *comparing.warnings(found)
+    ]  # fmt: skip
     try:
         page.facts = what_ran.provenance(run)
     except (ValueError, OSError) as error:
@@ -198,7 +201,7 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None)
     page.arms = comparing.overview(found)
     made = [
         now.section(found),
-        searched.section(run),
+        searched.section(run, predictions),
         comparing.named_section(found),
         comparing.tuning_section(found),
         comparing.baseline_section(found),

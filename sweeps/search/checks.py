@@ -1,6 +1,6 @@
 """What a search asks of its trials, found impossible before the first one starts."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
 
@@ -35,10 +35,11 @@ def refuse_impossible(spec: Spec) -> None:
         check_axes_apart(spec, variant, f"{spec.where} [[variants]] {number}")
     _refuse_other_than_choices(spec)
     _refuse_more_than_end(spec)
-    changes = _looked_at(spec)
-    changes.check_exclusions(alone=_is_large(spec))
+    space, changes = space_of(spec), Changes(spec)
+    _look_at(spec, space, changes, lambda: changes.are_all_known)
+    changes.check_exclusions(alone=_is_large(space))
     changes.check_assignments()
-    for config in _configs(spec):
+    for config in _configs(spec, space):
         try:
             for rung in ladder(spec.search):
                 dry_run(config, rung=rung)
@@ -57,28 +58,28 @@ def refuse_overridden(spec: Spec) -> None:
     Raises:
         SpecError: with what to type.
     """
-    _looked_at(spec).check_assignments()
+    changes = Changes(spec)
+    _look_at(spec, space_of(spec), changes, lambda: changes.assignments_are_known)  # none to expand without a --set
+    changes.check_assignments()
 
 
-def _looked_at(spec: Spec) -> Changes:
-    """What they change in all settings; in a large space in each value of each axis, and in some settings more."""
-    changes, space = Changes(spec), space_of(spec)
+def _look_at(spec: Spec, space: Space, changes: Changes, is_enough: Callable[[], bool]) -> None:
+    """Show them all settings until it is enough; of a large space each value of each axis, and some settings more."""
     size = sum(space.sizes)
     settings: Iterable[SearchCandidate] = map(space.at, range(size))
-    if _is_large(spec):
+    if _is_large(space):
         more = (space.at(stream(number, "looked at") % size) for number in range(MOST_LOOKED_AT))
         settings = chain(_each_value_once(space), more)
     for setting in settings:
         for seed in space.seeds:
-            if changes.are_all_known:
-                return changes
+            if is_enough():
+                return
             with suppress(ConfigError):  # it is refused when it is proposed
                 expand_one(spec, setting.variant, {**setting.values, "seed": seed}, changes)
-    return changes
 
 
-def _is_large(spec: Spec) -> bool:
-    return sum(space_of(spec).sizes) > MOST_LOOKED_AT
+def _is_large(space: Space) -> bool:
+    return sum(space.sizes) > MOST_LOOKED_AT
 
 
 def _refuse_other_than_choices(spec: Spec) -> None:
@@ -121,9 +122,8 @@ def _each_value_once(space: Space) -> Iterator[SearchCandidate]:
             yield SearchCandidate(variant=variant, values=values)
 
 
-def _configs(spec: Spec) -> Iterator[TrialConfig]:
+def _configs(spec: Spec, space: Space) -> Iterator[TrialConfig]:
     """A trial of each of these settings that can be combined."""
-    space = space_of(spec)
     for setting in _each_value_once(space):
         with suppress(ConfigError):  # it is refused when it is proposed
             trial = expand_one(spec, setting.variant, {**setting.values, "seed": space.seeds[0]})

@@ -22,9 +22,14 @@ class Changes:
         self._trials: list[dict[str, Any]] = []  # for messages about exclusions
 
     @property
+    def assignments_are_known(self) -> bool:
+        """Whether each `--set` has an effect."""
+        return not self._without
+
+    @property
     def are_all_known(self) -> bool:
         """Whether all of them have an effect, so that no more trials need to be looked at."""
-        return not self._without and all(exclusion.used for exclusion in self._exclusions)
+        return self.assignments_are_known and all(exclusion.used for exclusion in self._exclusions)
 
     def excludes(self, settings: Mapping[str, Any], label: str | None) -> bool:
         """Whether these settings of a trial are excluded."""

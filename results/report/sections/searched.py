@@ -1,5 +1,6 @@
 """A search: its verdict, the best of the settings that it confirmed with new seeds; and how it went."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from results.analysis.rungs import RUNG_SCORES, RungPrediction, rung_predictions
@@ -26,6 +27,8 @@ SELECT count(*) FILTER (purpose = 'search') AS searched, count(*) FILTER (purpos
     min(number) FILTER (purpose = 'promote') < max(number) FILTER (purpose = 'search') AS is_asynchronous
 FROM proposals
 """
+Predictions = Mapping[str, Sequence[RungPrediction]]
+"""Of each run that searches, by its name: what its rungs predict."""
 
 
 def headline(found: Findings) -> str:
@@ -53,16 +56,24 @@ def headline(found: Findings) -> str:
     return f"{text} Against the next, {others[0].label}: {verdict(compare([(best, others[0])]))}" if others else text
 
 
-def warnings(run: Run) -> list[str]:
+def predictions_of(run: Run) -> Predictions:
+    """Return what the rungs of each run that searches predict, in the order of the runs; empty if none searches."""
+    found = {}
+    for name in search.searching(run):
+        with search.alone(run, name) as one:
+            found[name] = [*rung_predictions(one)]
+    return found
+
+
+def warnings(run: Run, predictions: Predictions) -> list[str]:
     """Return what a reader must know first: the rungs that hardly predict the end."""
-    found = [(name, one) for name, several in _predictions(run).items() for one in several if one.is_weak]
+    found = [(name, one) for name, several in predictions.items() for one in several if one.is_weak]
     return [f"{f'Run {name}' if len(run.paths) > 1 else 'Search'}, {one}." for name, one in found]
 
 
-def section(run: Run) -> Section | None:
+def section(run: Run, predictions: Predictions) -> Section | None:
     """Draw how the search went, or each of several; None if the run is no search."""
-    names = search.searching(run)
-    if not names:
+    if not predictions:
         return None
     (row,) = run.rows(PROPOSALS)
     order = (
@@ -70,15 +81,14 @@ def section(run: Run) -> Section | None:
     )
     made = Section(
         "search",
-        "How the search went" if len(names) == 1 else "How the searches went",
+        "How the search went" if len(predictions) == 1 else "How the searches went",
         "Validation scores, which choose; those of the best are too good, and only confirmed settings are compared."
         + (order if row["is_asynchronous"] else ""),
         empty="No setting has ended yet.",
         short="Search",
     )
-    predictions = _predictions(run)
-    for place, name in enumerate(names):
-        before, after = (f"{name}: ", str(place)) if len(names) > 1 else ("", "")
+    for place, (name, of_rungs) in enumerate(predictions.items()):
+        before, after = (f"{name}: ", str(place)) if len(predictions) > 1 else ("", "")
         with search.alone(run, name) as one:
             fronts = {cost: search.search_front(one, cost=cost) for cost in search.COSTS}
             charts = {"history": search.history(one), "rungs": search.rungs(one), "settings": search.settings(one),
@@ -87,20 +97,12 @@ def section(run: Run) -> Section | None:
             if chart is not None:
                 shown = replace(chart, title=before + chart.title)
                 made.blocks.append(Figure(f"search-{figure}{after}", shown))
-            if figure == "rungs" and predictions[name]:
-                made.blocks.append(_predictions_table(predictions[name], before))
+            if figure == "rungs" and of_rungs:
+                made.blocks.append(_predictions_table(of_rungs, before))
     return made
 
 
-def _predictions(run: Run) -> dict[str, list[RungPrediction]]:
-    found = {}
-    for name in search.searching(run):
-        with search.alone(run, name) as one:
-            found[name] = [*rung_predictions(one)]
-    return found
-
-
-def _predictions_table(predictions: list[RungPrediction], before: str) -> TableBlock:
+def _predictions_table(predictions: Sequence[RungPrediction], before: str) -> TableBlock:
     rows = [
         TableRow(
             (one.rung, one.later or "too few trials were continued", number(one.correlation), str(one.trials)),

@@ -16,7 +16,7 @@ from scipy import stats
 
 from results.plot.search import history, rungs, search_front, settings
 from results.report.elements.blocks import Figure
-from results.report.sections.searched import section
+from results.report.sections.searched import predictions_of, section
 from results.store.reader import load
 from results.store.writer import Writer
 from sweeps.errors import RunFolderError
@@ -126,7 +126,7 @@ def test_settings_that_are_not_among_the_best_of_a_rung_are_stopped_and_leave_no
 def test_the_report_shows_how_it_went(serial: tuple[Path, str], tmp_path: Path) -> None:
     with load(serial[0] / "runs" / "search") as run:
         charts = {make.__name__: make(run) for make in (history, rungs, settings, search_front)}
-        (made,) = (section(run),)
+        made = section(run, predictions_of(run))
     drawn = {name: chart.to_dict()["datasets"]["rows"] for name, chart in charts.items() if chart is not None}
     ended = [row["trial_id"] for row in drawn["rungs"] if row["rung"] == "end"]
     assert (
