@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -141,30 +142,27 @@ def _browser_times(browser: Browser, page: Path, times: int) -> Iterator[tuple[s
     _wait_until(browser, "document.querySelector('figure[data-drawn]')")
     browser.call("Performance.enable", timeDomain="threadTicks")
 
-    def busy_ms(script: str, then: str = "0") -> float:
+    def busy_ms(act: Callable[[], Any]) -> float:
         def task_ms() -> float:
             metrics = {one["name"]: one["value"] for one in browser.call("Performance.getMetrics")["metrics"]}
             return 1000 * float(metrics["TaskDuration"])
 
         before = task_ms()
-        browser.run(f"{script}; {then}")
+        act()
+        browser.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
         return task_ms() - before
 
     panel = "document.querySelector('#pareto .concat_0_group > g > path.background').getBoundingClientRect()"
     x, y = browser.run(f"(box => [box.left + box.width / 2, box.top + box.height / 2])({panel})")
-    browser.drag(x - 120, y - 60, x + 60, y + 60)
-    brush = json.loads(browser.run("new URLSearchParams(location.hash.slice(1)).get('brush')"))
-    moves = []
-    for _ in range(times):
-        brush["x"][1] *= 1 + 1e-6
-        address = f"'#' + new URLSearchParams({{ brush: {json.dumps(json.dumps(brush))} }})"
-        moves.append(busy_ms(f"history.replaceState(null, '', {address}); dispatchEvent(new Event('hashchange'))"))
+    browser.point(x - 120, y - 60)
+    browser.point(x - 120, y - 60, "mousePressed")
+    moves = [busy_ms(partial(browser.drag_to, x - 60 + 3 * at, y - 20 + 2 * at)) for at in range(5 * times)]
+    browser.point(x, y, "mouseReleased")
     yield "the table filtered by a brush", moves, BRUSH_MS
     browser.run("location.hash = 'cost=macs'; 0")
     labels = browser.run("Array.from(document.querySelectorAll('button.arm')).map(one => one.dataset.label)")
     clicks = [f"document.querySelectorAll('button.arm')[{n % len(labels)}].click()" for n in range(times)]
-    frames = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
-    yield "an arm isolated", [busy_ms(click, frames) for click in clicks], ISOLATE_MS
+    yield "an arm isolated", [busy_ms(partial(browser.run, click)) for click in clicks], ISOLATE_MS
 
 
 def _answers(run: Path, sizes: Sizes) -> Iterator[tuple[Cell, ...]]:
@@ -223,9 +221,9 @@ NOTES = (
     " [large_run](large_run.md). The goal for writing is held against processor time, of all threads together.",
     "New rows: from a durable row to a browser that shows it, with its main figure drawn; the server looks for new"
     " rows five times a second and answers when their page is made.",
-    "In the browser: processor time of the page's main thread until the table shows the rows inside the brush; for an"
-    " arm until the second frame after the click, with the dots painted again. The points are those of the smallest run"
-    " again and again, scattered.",
+    "In the browser: processor time of the page's main thread until the second frame after a move of the mouse, held"
+    " down, that makes a brush larger, with the table of the rows inside it; or after a click on an arm, with the dots"
+    " painted again. The points are those of the smallest run again and again, scattered.",
     f"The server's pages have {PAGE_ROWS} rows and begin behind a key; times are processor time of"
     " all threads for the answer, without HTTP.",
     "New rows are the only goal held against the clock: with a load above the number of cores they take longer by so"

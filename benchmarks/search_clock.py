@@ -1,6 +1,6 @@
 """A search by this product and one by stock Ray Tune, on the real clock: the same space, rungs and slots.
 
-python benchmarks/search_clock.py                             # half an hour on two cores
+python benchmarks/search_clock.py                             # six minutes on two cores
 python benchmarks/search_clock.py --settings 6 --searches 1   # fewer
 """
 

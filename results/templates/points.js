@@ -50,9 +50,10 @@ function selectedPoints() {
   const arms = new Set(chosen("arms")), brush = chosen("brush"), fits = matcher(state.words);
   const [cost, score] = frontAxes();
   const inside = (amount, [low, high]) => amount >= low && amount <= high;
-  return orderedPoints().filter((row) => (!arms.size || arms.has(row.label)) && fits(row) && (!brush || (
+  return orderedPoints().filter((row) => (!brush || (
     row.panel === brush.panel && inside(row[cost.column] * cost.factor, brush.x)
-      && inside(row[score.column] * row.factor, brush.y))));
+      && inside(row[score.column] * row.factor, brush.y)
+  )) && (!arms.size || arms.has(row.label)) && fits(row));
 }
 
 // All points in the order of the table; a filter keeps the order, so that a brush over many points sorts nothing.

@@ -88,9 +88,12 @@ class Browser:
         self.point(x1, y1)
         self.point(x1, y1, "mousePressed")
         for part in (0.3, 0.6, 1.0):
-            x, y = x1 + part * (x2 - x1), y1 + part * (y2 - y1)
-            self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y, button="left", buttons=1)
+            self.drag_to(x1 + part * (x2 - x1), y1 + part * (y2 - y1))
         self.point(x2, y2, "mouseReleased")
+
+    def drag_to(self, x: float, y: float) -> None:
+        """Moves the mouse, pressed, there."""
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y, button="left", buttons=1)
 
     def press(self, key: str, code: int, text: str = "") -> None:
         """Presses and releases a key, such as press("Tab", 9)."""
