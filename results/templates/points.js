@@ -52,8 +52,7 @@ function selectedPoints() {
   const inside = (amount, [low, high]) => amount >= low && amount <= high;
   return orderedPoints().filter((row) => (!brush || (
     row.panel === brush.panel && inside(row[cost.column] * cost.factor, brush.x)
-      && inside(row[score.column] * row.factor, brush.y)
-  )) && (!arms.size || arms.has(row.label)) && fits(row));
+      && inside(row[score.column] * row.factor, brush.y))) && (!arms.size || arms.has(row.label)) && fits(row));
 }
 
 // All points in the order of the table; a filter keeps the order, so that a brush over many points sorts nothing.
