@@ -32,6 +32,47 @@ method = { name = "prune", criterion = "l1", removed_macs_fraction = 0.3 }
 [[variants]]
 method = { name = "transtailor", steps = 2 }
 """
+HELD = """
+import os
+import time
+from pathlib import Path
+from typing import Literal
+
+from tailor.core import heartbeat
+from tailor.extend import CRITERIA, REGULARISERS, Criterion, Regulariser
+
+
+def held(limit_s=float("inf")):
+    end_s = time.monotonic() + limit_s
+    while "SLURM_JOB_ID" in os.environ and Path({hold!r}).exists() and time.monotonic() < end_s:
+        heartbeat.beat()
+        time.sleep(0.1)
+
+
+def waits(scoring):
+    from tailor.pruning.criteria.weights import l1
+
+    held()
+    return l1(scoring)
+
+
+class Slow(Regulariser):
+    name: Literal["slow"] = "slow"
+
+
+CRITERIA.add("waits", Criterion(compute=waits, source="a test"))
+REGULARISERS.add("slow", Slow)
+if "RANK" in os.environ:  # not where the sweep is planned: this imports torch
+    from tailor.training.penalties import penalty
+
+    @penalty.register
+    def slow(_settings: Slow, _model, _state, _ranks):
+        def value(_batch, outputs):
+            held(1.0)
+            return 0.0 * outputs.sum()
+
+        return value
+"""
 SITE = """
 partition = "{partition}"
 {charged}
@@ -154,6 +195,17 @@ def make_sweep(testbed: Testbed, folder: Path, name: str, spec: str, **site: int
     return Sweep(folder, name, path, testbed)
 
 
+def held(folder: Path) -> Path:
+    """Write a module `held.py`; as long as the file that is returned is there, what the module registers waits in jobs.
+
+    The criterion `waits` waits inside a stage, and the regulariser `slow` for a second in each step.
+    """
+    hold = folder / "hold"
+    hold.touch()
+    (folder / "held.py").write_text(HELD.format(hold=str(hold)))
+    return hold
+
+
 def until(condition: Callable[[], object], limit_s: float, what: str) -> None:
     """Returns when the condition is true.
 
@@ -163,4 +215,4 @@ def until(condition: Callable[[], object], limit_s: float, what: str) -> None:
     end_s = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end_s, f"waited {limit_s:g} s for {what}"
-        time.sleep(0.5)
+        time.sleep(1.0)

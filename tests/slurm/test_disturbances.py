@@ -14,50 +14,9 @@ import pytest
 
 from results.store.reader import load
 from tests.slurm.disturbances import Disturber
-from tests.slurm.sweep import Sweep, make_sweep, until
+from tests.slurm.sweep import Sweep, held, make_sweep, until
 from tests.slurm.testbed import Testbed
 
-MODULE = """
-import os
-import time
-from pathlib import Path
-from typing import Literal
-
-from tailor.core import heartbeat
-from tailor.extend import CRITERIA, REGULARISERS, Criterion, Regulariser
-
-
-def held(limit_s=float("inf")):
-    end_s = time.monotonic() + limit_s
-    while "SLURM_JOB_ID" in os.environ and Path({hold!r}).exists() and time.monotonic() < end_s:
-        heartbeat.beat()
-        time.sleep(0.1)
-
-
-def waits(scoring):
-    from tailor.pruning.criteria.weights import l1
-
-    held()
-    return l1(scoring)
-
-
-class Slow(Regulariser):
-    name: Literal["slow"] = "slow"
-
-
-CRITERIA.add("waits", Criterion(compute=waits, source="a test"))
-REGULARISERS.add("slow", Slow)
-if "RANK" in os.environ:  # not where the sweep is planned: this imports torch
-    from tailor.training.penalties import penalty
-
-    @penalty.register
-    def slow(_settings: Slow, _model, _state, _ranks):
-        def value(_batch, outputs):
-            held(1.0)
-            return 0.0 * outputs.sum()
-
-        return value
-"""
 SPEC = """
 imports = ["held.py"]
 [trial]
@@ -123,9 +82,7 @@ def test_a_disturbed_sweep_goes_on_and_ends_with_the_tables_of_a_quiet_one(
 ) -> None:
     testbed: Testbed = request.getfixturevalue(bed)
     tmp_path = testbed.home if testbed.foreign else tmp_path
-    hold = tmp_path / "hold"
-    hold.touch()
-    (tmp_path / "held.py").write_text(MODULE.format(hold=str(hold)))
+    hold = held(tmp_path)
     site = {"walltime_min": walltime_min, "drain_before_s": 20, "controller_min": 2 * walltime_min, "max_jobs": 3}
     sweep = make_sweep(testbed, tmp_path, "disturbed", spec, partition="preempt", **site)
     with (tmp_path / "serial.log").open("w") as log:

@@ -9,13 +9,15 @@ import pytest
 from hpc.slurm.jobs import queue
 from results.store.reader import load
 from tests.slurm.disturbances import folders_of_nodes, left_behind
-from tests.slurm.sweep import SMALL, Sweep, make_sweep, until
+from tests.slurm.sweep import SMALL, Sweep, held, make_sweep, until
 from tests.slurm.testbed import Testbed
 
 LONG = """
+imports = ["held.py"]
 [trial]
 source.epochs = 2
-optimisation.epochs = 100_000
+data.train_images = 64
+optimisation = { epochs = 100_000, regulariser = "slow" }
 [axes]
 seed = [0, 1, 2, 3]
 [[variants]]
@@ -48,6 +50,7 @@ def finished(three_nodes: Testbed, tmp_path_factory: pytest.TempPathFactory) -> 
     assert jobs_of("small") == []
     assert not small.run.path.exists()
     long = make_sweep(three_nodes, folder / "other", "long", LONG, max_jobs=3)
+    held(long.folder)
     begun = long.launch("--detach")
     assert begun.returncode == 0, begun.stderr
     done = small.launch()
