@@ -1,6 +1,6 @@
 """How often the claims of the statistics hold: intervals that contain the truth, and tests that err, by simulation.
 
-    python benchmarks/coverage.py            # about a quarter of an hour
+    python benchmarks/coverage.py            # five to fifteen minutes
     python benchmarks/coverage.py --quick    # about two minutes
 
 Each case draws data with a known truth, with the smallest n for which `results.statistics` gives the number, and checks
