@@ -8,9 +8,11 @@ from urllib.parse import quote
 import pytest
 from PIL import Image
 
+from results.report import write_report
 from tests.install import no_chromium
 from tests.results.chromium import IS_LEFT_OUT, Browser
 from tests.results.many_points import write_points
+from tests.results.many_trials import write_many
 from tests.results.report.report_page import DRAWN, cells, count, middle_of, opened, until
 from transtailor.waiting import wait_for
 
@@ -192,8 +194,10 @@ def accessible(browser: Browser) -> list[tuple[str, str, dict[str, Any]]]:
     ]  # fmt: skip
 
 
-def test_a_screen_reader_is_told_what_is_where_what_it_is_called_and_what_changes(browser: Browser, page: Path) -> None:
-    opened(browser, page)
+def test_a_screen_reader_is_told_what_is_where_what_it_is_called_and_what_changes(
+    browser: Browser, tmp_path: Path
+) -> None:
+    opened(browser, write_report(write_many(tmp_path / "run", 40)))  # few: the browser describes each dot
     until(browser, DRAWN)
     told = accessible(browser)
     for role in ("button", "radio", "searchbox", "link", "region", "navigation", "complementary", "graphics-document"):
