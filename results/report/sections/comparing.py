@@ -55,12 +55,12 @@ def overview(found: Findings) -> list[ArmsTable]:
             scale, pairing = SCALES[arm.metric], pairs.get(id(arm))
             difference = None if pairing is None else pairing.result.difference
             cells = (
-                NOTHING if arm.rank is None else str(arm.rank), percent(arm.removed, 1),
-                scale.value(arm.validation.mean), scale.value(arm.test.mean), scale.interval(arm.test),
-                str(len(arm.test_by_seed)),
+                percent(arm.removed, 1),
+                scale.value(arm.test.mean), scale.interval(arm.test), str(len(arm.test_by_seed)),
                 NOTHING if difference is None else scale.difference(difference.mean),
                 NOTHING if difference is None else scale.interval(difference, signed=True),
                 NOTHING if pairing is None else _SHORT.get(verdict_word(pairing), verdict_word(pairing)),
+                NOTHING if arm.rank is None else str(arm.rank), scale.value(arm.validation.mean),
             )  # fmt: skip
             is_first = not rows or rows[-1].label != arm.label
             rows.append(_arm_row(places, arm.label, cells, failed.get((*problem[:2], arm.label), 0), is_first=is_first))
@@ -69,7 +69,8 @@ def overview(found: Findings) -> list[ArmsTable]:
             if (network, dataset) == problem[:2] and label not in measured:
                 rows.append(_arm_row(places, label, (NOTHING,) * 9, count, is_first=True))
         mark = SCALES[arms[0].metric].mark if arms else "%"
-        columns = ("rank", "removed %", f"validation {mark}", f"test {mark}", "95%", "n", "diff.", "95%", "it says")
+        # What answers the question is first: two tables side by side are narrow.
+        columns = ("removed %", f"test {mark}", "95%", "n", "diff.", "95%", "it says", "rank", f"validation {mark}")
         title = f"{problem}, difference to {compared[0][1]}" if compared else str(problem)
         made.append(ArmsTable(title, columns, rows))
     return made

@@ -77,7 +77,7 @@ def test_two_hundred_numbers_are_those_of_queries_and_statistics(run: Path, page
         for network, lines in first_screen(page).items():
             baseline = scores[network, "fine_tune", 0.0]
             means = {key[1:]: mean_interval(list(seeds.values())) for key, seeds in scores.items() if key[0] == network}
-            for label, _rank, _removed, _validation, test, of_test, seeds, difference, interval, _ in lines:
+            for label, _removed, test, of_test, seeds, difference, interval, *_ in lines:
                 (asked,) = [asked for (name, asked), mean in means.items()
                             if name == label and f"{100 * (mean.mean or 0):.2f}" == test]  # fmt: skip
                 assert str(len(scores[network, label, asked])) == seeds
