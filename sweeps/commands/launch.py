@@ -192,7 +192,6 @@ def _show(plan: Plan, options: argparse.Namespace) -> int:
 
 
 def _run(plan: Plan, search: "RunSearch | None", options: argparse.Namespace) -> int:
-    from results.store.reader import finished_trial_ids
     from sweeps.driver.merging import merge_meanwhile
     from sweeps.run.relaunch import start
     from sweeps.search.run_search import RunSearch
@@ -210,9 +209,10 @@ def _run(plan: Plan, search: "RunSearch | None", options: argparse.Namespace) ->
         if search is not None and what != "created":
             search = RunSearch(search.spec, run)  # another launch may have proposed until this one had the lock
             plan = search.plan
-        if search is None and {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run.path):
+        if _has_ended(plan, search, run.path):
             with merge_meanwhile(run.path, say):  # what the launch that finished them has left
-                say(f"all {len(plan.trials)} trials are finished")
+                what = "are finished" if search is None else "have ended, and the search proposes no more"
+                say(f"all {len(plan.trials)} trials {what}")
         elif not _run_unfinished(plan, run, lock, search, options):
             return _say_how_to_resume(plan, run.path)
         return _finish(plan, search, run)
@@ -227,7 +227,7 @@ def _run_on_slurm(plan: Plan, search: "RunSearch | None", options: argparse.Name
     refuse_unwritable(options.cache, "--cache", RunFolderError)
     refuse_unwritable(options.runs, "--runs", RunFolderError)
     chosen = _select_trials(plan, options)
-    if search is None and _is_complete(chosen, options.runs / plan.name):
+    if _has_ended(chosen, search, options.runs / plan.name) and not _has_controller(options.runs / plan.name):
         return _run(plan, search, options)  # no trial is left to submit
     cluster, what = submit_or_find(
         plan,
@@ -258,16 +258,21 @@ def _run_on_slurm(plan: Plan, search: "RunSearch | None", options: argparse.Name
     return _finish(chosen, search, cluster.run)
 
 
-def _is_complete(plan: Plan, run: Path) -> bool:
-    """Whether all trials are finished and no controller is still writing the report."""
+def _has_ended(plan: Plan, search: "RunSearch | None", run: Path) -> bool:
     from results.store.reader import finished_trial_ids
+
+    if search is not None:
+        return search.has_ended()
+    return run.is_dir() and {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run)
+
+
+def _has_controller(run: Path) -> bool:
+    """Whether a controller has a job, which may still write the report."""
     from sweeps.run.run_folder import RunFolder
     from sweeps.slurm.cluster_run import ClusterRun
 
-    if not run.is_dir() or not {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run):
-        return False
     cluster = ClusterRun(RunFolder(run))
-    return not cluster.exists or cluster.controller() is None
+    return cluster.exists and cluster.controller() is not None
 
 
 def _run_unfinished(

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
-from results.store.reader import Run, load
+from results.store.reader import Run, finished_trial_ids, load, stopped_trial_ids
 from results.store.writer import Writer
 from sweeps.errors import SpecError
 from sweeps.planning.plan import Plan, PlannedTrial, make_plan, trial_to_rung
@@ -114,6 +114,17 @@ class RunSearch:
             (spent,) = tables.rows(SPENT, [resources.ranks * resources.gpus_per_rank])
         reached = (name for name, limit in limits.items() if limit is not None and spent[name] >= limit)
         return next((f"{name} = {limits[name]:g} were reached" for name in reached), None)
+
+    def has_ended(self) -> bool:
+        """Whether all trials have ended or are not continued, and no more are proposed; False if only a launch can say."""
+        assert self.spec.search is not None
+        if not self.spec.search.is_replayable or not self._run.tables.exists():
+            return False
+        with load(self._run.path) as tables:
+            ended, scores = finished_trial_ids(self._run.path) | stopped_trial_ids(tables), read_scores(tables)
+        if not {trial.trial_id for trial in self.plan.trials} <= ended:
+            return False
+        return not next_batch(self.spec, self.proposals, scores, self._why_over(), self._searcher, ())
 
     def stopped_trials(self) -> set[str]:
         """Return the trials that are not continued."""

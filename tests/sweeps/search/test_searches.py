@@ -160,9 +160,10 @@ def test_a_browser_draws_how_it_went(serial: tuple[Path, str]) -> None:
 
 def test_launched_again_nothing_is_left_and_every_decision_is_made_again(serial: tuple[Path, str]) -> None:
     folder, _ = serial
-    before = rows(folder, "SELECT * FROM attempts ORDER BY ALL")
-    launch(folder, "--site", "serial")
-    assert rows(folder, "SELECT * FROM attempts ORDER BY ALL") == before
+    before = {table: rows(folder, f"SELECT * FROM {table} ORDER BY ALL") for table in ("attempts", "events")}
+    said = launch(folder, "--site", "serial")
+    assert " trials have ended, and the search proposes no more" in said
+    assert {table: rows(folder, f"SELECT * FROM {table} ORDER BY ALL") for table in before} == before
     replayed = commands.sweeps_command("replay", "runs/search", folder=folder)
     assert (replayed.returncode, replayed.stdout) == (
         0,
