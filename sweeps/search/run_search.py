@@ -116,7 +116,7 @@ class RunSearch:
         return next((f"{name} = {limits[name]:g} were reached" for name in reached), None)
 
     def has_ended(self) -> bool:
-        """Whether all trials have ended or are not continued, and no more are proposed; False if only a launch can say."""
+        """Whether all trials have ended or are stopped, and no more are proposed; False if only a launch can say."""
         assert self.spec.search is not None
         if not self.spec.search.is_replayable or not self._run.tables.exists():
             return False
