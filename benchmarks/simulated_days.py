@@ -51,12 +51,15 @@ FOUND = (
     "started again; and if SLURM and the head both sent it SIGTERM (sweeps/commands/controller.py); on SLURM.",
     "Found and fixed: after the clock had been set back, a worker's job that ended before it joined was missed for as "
     "long, and the sweep waited (hpc/cluster/cluster.py, `now_s`); on SLURM, disturbances chosen by hand.",
+    "Found and fixed: a search on SLURM that lost its last worker while all trials rested at a rung waited for ever: "
+    "it decides when a slot is free, and nothing asked for one (sweeps/driver/tune_site.py); seen on the test bed "
+    "first, then in 3 of 40 days of searches on SLURM.",
     "The disturbances that found these are in tests/simulation/failed.jsonl, which `make check` replays, "
-    "four of them with their fault planted, too: those are found there, whatever the table says. One line there was a "
+    "five of them with their fault planted, too: those are found there, whatever the table says. One line there was a "
     "fault of the simulated disk, which did not know the rights of a file that was removed without a sync.",
     "Most of a day's time is spent in calls to the file system, small Parquet files and DuckDB's queries. Spared are "
     "opening DuckDB (one stays warm), reading equal bytes again, and asking again about equal files.",
-    "Not simulated: searches on SLURM; GPUs; a shared folder that machines see differently; a network between ranks; "
+    "Not simulated: GPUs; a shared folder that machines see differently; a network between ranks; "
     "several ranks of a trial; forked ranks.",
 )
 
@@ -151,8 +154,9 @@ def _write_page(out: Path, planted: dict[Cell, tuple[Cell, ...]]) -> None:
         "was not synced; tests/simulation/disturbances.py has what may happen.",
         "A quarter of the seeds are searches: three settings, halving at two rungs, and two trials that confirm. Each "
         "decision is made once, as on the undisturbed day, and again from its rows (tests/simulation/kinds.py).",
-        "A quarter are sweeps on SLURM: the real launch that attaches, controller, head, workers, pool and autoscaler, "
-        "and the calls of SLURM's commands; SLURM itself, its machines and Ray's nodes are played.",
+        "A quarter are sweeps on SLURM, from 2026-11-25 14:00 on half of them searches: the real launch that attaches, "
+        "controller, head, workers, pool and autoscaler, and the calls of SLURM's commands; SLURM itself, its machines "
+        "and Ray's nodes are played.",
         *FOUND,
     )
     measured = Measured(title="Simulated days of a sweep", columns=COLUMNS, rows=rows, notes=notes)

@@ -178,6 +178,11 @@ class SweepState:
         self._show()
         return TrialAssignment(task=self._task(self._trials[trial_id]), attempts=attempts)
 
+    def decide_if_idle(self) -> None:
+        """Let a search decide while no trial runs or waits: nothing then asks for the slot that would call `next`."""
+        if self._search is not None and not self._queue.live:
+            self._search_on(self._search)
+
     def _search_on(self, search: MoreTrials) -> None:
         """Take the next trials of a search, or note its end."""
         trials = search.more(self._scores_of_ended(), self._queue.live)

@@ -149,6 +149,9 @@ class _BoardSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         """The configuration of a trial for Tune; None: not now; Searcher.FINISHED: no more in this round."""
         self.check()
+        self._board.decide_if_idle()
+        if not self._board.waiting and not self._running:
+            return Searcher.FINISHED
         could_run = self._board.could_run
         self._pool.want(could_run)
         if len(self._running) >= self._pool.slots:

@@ -79,7 +79,7 @@ class Simulation:
         self.root, self._undisturbed = root, undisturbed
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
-        self.slurm = SlurmDay(self) if kind == "slurm" else None
+        self.slurm = SlurmDay(self) if "slurm" in kind else None
         self.disk = Disk(root, self.world)
         self.disk.before, self.disk.after = self._before, self._after
         self._todo = list(disturbances)
@@ -103,7 +103,12 @@ class Simulation:
     @property
     def sweep(self) -> str:
         """What is run: days of one sweep have equal results."""
-        return f"{'grid' if self.slurm else self.kind} {self.seeds}"
+        return f"{'search' if self.searches else 'grid'} {self.seeds}"
+
+    @property
+    def searches(self) -> bool:
+        """Whether the sweep is a search."""
+        return "search" in self.kind
 
     @property
     def run_folder(self) -> Path:
@@ -368,7 +373,7 @@ class Simulation:
         self.broken += [f"4: left over after an error: {place}" for place in self.disk.left_half_made]
         if not self.is_disturbed:
             self.broken += [f"4: left over: {path.relative_to(self.root)}" for path in temporaries(self.root)]
-        if self.kind == "search":
+        if self.searches:
             found += [Violation(1, what) for what in broken_of_search(self.run_folder, written)]
         if self._undisturbed is not None and not lacks_scores(written):
             found += compared(written, _rows_of(self._undisturbed / self.sweep / "runs" / trials.NAME))

@@ -72,9 +72,9 @@ def drawn(
         later: of a launch that extends the run; what is only there is disturbed after an extension. Empty: the day has
             no extension but after the sweep has finished.
     """
-    hows = dict(SLURM_HOWS if kind == "slurm" else HOWS)
-    if kind == "search":
-        del hows["extend"]  # a search of more settings is another search
+    hows = dict(SLURM_HOWS if "slurm" in kind else HOWS)
+    if "search" in kind:
+        hows.pop("extend", None)  # a search of more settings is another search
     chance = Random(f"disturbances {seed}")
     found: list[Disturbance] = []
     for number in range(chance.randint(1, MOST)):

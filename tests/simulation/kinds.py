@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-Kind = Literal["grid", "search", "slurm"]
-KINDS: tuple[Kind, ...] = ("grid", "grid", "search", "slurm")
+Kind = Literal["grid", "search", "slurm", "slurm search"]
+KINDS: tuple[Kind, ...] = ("grid", "grid", "search", "slurm", "grid", "grid", "search", "slurm search")
 
 
 def kind_of(seed: int) -> Kind:

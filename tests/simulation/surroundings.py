@@ -84,7 +84,7 @@ def _planned(day: Simulation) -> Callable[[argparse.Namespace], tuple[Plan, RunS
     """As `launch._plan_launch`, of a spec that is read and planned once."""
 
     def planned(options: argparse.Namespace) -> tuple[Plan, RunSearch | None]:
-        if day.kind == "search":
+        if day.searches:
             return launch._plan_search(trials.search(), options)
         return trials.plan(day.seeds), None
 

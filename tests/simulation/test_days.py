@@ -21,7 +21,7 @@ from tests.simulation.seeds import Days, told
 FAILED = [json.loads(line) for line in (Path(__file__).parent / "failed.jsonl").read_text().splitlines()]
 SEEDS, AT_ONCE = 300, 25
 ROOT = Path(__file__).parents[2]
-REPLAYED = (0, 2, 15)  # one of each kind, the last one with a stop
+REPLAYED = (0, 2, 3, 15)  # one of each kind, the last one with a stop
 REPLAY = """
 import sys
 from pathlib import Path
@@ -39,7 +39,7 @@ SEEN = {
     "each launch writes all proposals again": 2,
     "a search decides while a trial runs": 2,
     "a trial that is not continued has no row": 2,
-    "a driver on SLURM does not look for a stop": 15,
+    "a driver on SLURM does not look for a stop": 247,
 }  # planted faults, and a seed whose day they break
 LOSES_ALL = 2  # a seed with which a loss of power leaves only what was synced
 

@@ -93,6 +93,13 @@ PLANTED_ON_SLURM = (
         "timeout=timeout_s",
         "timeout=1e9",
     ),
+    Planted(
+        "a search on SLURM decides only when a slot is free",
+        "sweeps.driver.tune_site:_BoardSearcher.suggest",
+        "self._board.decide_if_idle()",
+        "pass",
+        kind="slurm search",
+    ),
     _Planted(
         "the worker of a cancelled job is not given up",
         f"{CLUSTER}:Cluster._adopt",
