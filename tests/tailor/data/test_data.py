@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from tailor.catalogue.datasets import DATASETS
 from tailor.core.errors import ConfigError
@@ -27,6 +28,13 @@ def test_splits_are_disjoint_and_complete() -> None:
     ids = [split.ids.tolist() for split in (splits.train, splits.validation, splits.test)]
     assert [len(i) for i in ids] == [200, 348, 348]
     assert len(set(ids[0] + ids[1] + ids[2])) == DATASETS["digits"].target_images
+
+
+def test_no_two_digits_are_copies_of_each_other() -> None:
+    """So a draw needs no groups: the two most alike are further apart than noise would move a copy."""
+    images = torch.as_tensor(load_digits().data)  # (N, 64) from 0 to 16
+    apart = torch.cdist(images, images).fill_diagonal_(float("inf"))
+    assert apart.min() > 5.0
 
 
 def test_the_test_split_never_moves_with_the_training_set() -> None:
