@@ -96,8 +96,7 @@ class SweepState:
         self._search, self._scores = launch.search, dict(earlier.scores)
         self._work = {stage.key: stage.work for trial in self._trials.values() for stage in trial.stages}
         self._reached: dict[str, _Reached] = {}  # by running trial
-        self._pace = Pace()
-        self._work_done = 0.0
+        self._pace, self._work_done = Pace(), 0.0
         self._started_s: float | None = None
         self._best = {point.of: point for point in earlier.best}
         self._events, self._disk, self._missing_bytes = events, disk, earlier.missing_bytes
@@ -163,8 +162,7 @@ class SweepState:
 
     def next(self, warm_ranks: int | None = None) -> TrialAssignment | Blocked | None:
         """The trial to start in a slot with `warm_ranks` warm ranks; or what blocks all; None: no trial waits."""
-        if self._search is not None:
-            self._search_on(self._search)
+        self.search_on()
         choice = self._queue.next(warm_ranks)
         if choice is None and self._search is not None:
             return Blocked(self._queue.claimed)  # what is tried next depends on the trials that run
@@ -178,13 +176,11 @@ class SweepState:
         self._show()
         return TrialAssignment(task=self._task(self._trials[trial_id]), attempts=attempts)
 
-    def decide_if_idle(self) -> None:
-        """Let a search decide while no trial runs or waits: nothing then asks for the slot that would call `next`."""
-        if self._search is not None and not self._queue.live:
-            self._search_on(self._search)
-
-    def _search_on(self, search: MoreTrials) -> None:
-        """Take the next trials of a search, or note its end."""
+    def search_on(self, *, if_idle: bool = False) -> None:
+        """Take the next trials of a search, or note its end; `if_idle`: only while no trial waits or runs."""
+        search = self._search
+        if search is None or (if_idle and self._queue.live):
+            return
         trials = search.more(self._scores_of_ended(), self._queue.live)
         left = self.ledger.resting_trials(search.stopped_trials()) if trials or not self._queue.live else []
         for trial_id in left:  # before its row says so: a launch that is killed here removes the states again
@@ -199,7 +195,7 @@ class SweepState:
         self._missing_bytes += sum(stage.stored_bytes for stage in new.values())
         self.ledger.add(trial.trial_id for trial in trials)
         self._queue = self._queue.with_trials(map(self._queued_trial, trials))
-        self._search_on(search)  # asynchronously there may be more
+        self.search_on()  # asynchronously there may be more
 
     def _scores_of_ended(self) -> dict[ScoreKey, Score]:
         """The scores without those of live trials at the rungs to which they run now: these may change."""
