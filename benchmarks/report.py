@@ -1,6 +1,6 @@
 """What a report weighs and takes: pages of several sizes, a browser that works in one, and the live page's server.
 
-    python benchmarks/report.py --demo runs/demo    # a quarter of an hour; without --demo that row is left out
+    python benchmarks/report.py --demo runs/demo    # a minute or more; without --demo that row is left out
     python benchmarks/report.py --quick             # small: for a look
 
 Needs Debian's chromium, as the tests do. Every report is written in a process of its own.

@@ -21,8 +21,8 @@ SPEC = """
 imports = ["held.py"]
 [trial]
 source.epochs = 2
-optimisation.epochs = 12
-optimisation.head_epochs = 4
+optimisation.epochs = 6
+optimisation.head_epochs = 2
 [axes]
 seed = [0, 1, 2]
 [[variants]]
