@@ -19,7 +19,7 @@ endif
 demo: $(BIN)/transtailor  ## run the embedded sweep and write its report (two to three minutes on two cores, after the installation)
 	$(BIN)/transtailor run demo
 
-check: $(READY)  ## what every change must pass and CI runs: 23 minutes on two quiet cores
+check: $(READY)  ## what every change must pass and CI runs: 21 minutes on two quiet cores
 	$(MAKE) --no-print-directory --jobs=2 --output-sync format lint types collected
 	$(MAKE) --no-print-directory test
 
