@@ -149,7 +149,7 @@ def _browser_times(browser: Browser, page: Path, times: int) -> Iterator[tuple[s
 
         before = task_ms()
         act()
-        browser.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        browser.wait_for_picture()
         return task_ms() - before
 
     panel = "document.querySelector('#pareto .concat_0_group > g > path.background').getBoundingClientRect()"

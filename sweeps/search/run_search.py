@@ -121,9 +121,10 @@ class RunSearch:
         if not self.spec.search.is_replayable or not self._run.tables.exists():
             return False
         with load(self._run.path) as tables:
-            ended, scores = finished_trial_ids(self._run.path) | stopped_trial_ids(tables), read_scores(tables)
-        if not {trial.trial_id for trial in self.plan.trials} <= ended:
-            return False
+            ended = finished_trial_ids(self._run.path) | stopped_trial_ids(tables)
+            if not {trial.trial_id for trial in self.plan.trials} <= ended:
+                return False
+            scores = read_scores(tables)
         return not next_batch(self.spec, self.proposals, scores, self._why_over(), self._searcher, ())
 
     def stopped_trials(self) -> set[str]:

@@ -75,6 +75,10 @@ class Browser:
         clicks = 0 if kind == "mouseMoved" else 1
         button = "left" if clicks else "none"
         self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, clickCount=clicks)
+        self.wait_for_picture()
+
+    def wait_for_picture(self) -> None:
+        """Waits for the second frame from now: the first may have been begun before."""
         self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def click(self, x: float, y: float) -> None:

@@ -194,7 +194,6 @@ def test_points_that_the_page_leaves_out_come_when_they_are_scrolled_to(
     server.renew()
     count = "document.querySelector('#points .count')?.textContent"
     scores = "Array.from(document.querySelectorAll('#points tbody tr[aria-rowindex] td:nth-child(7)'))"
-    drawn = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))"  # after the scroll
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, chromium(Path(folder)) as browser:
         browser.size(1280, 800)
         browser.call("Page.navigate", url=server.link)
@@ -202,7 +201,8 @@ def test_points_that_the_page_leaves_out_come_when_they_are_scrolled_to(
         until(browser, f"{count} === '80 of 80 operating points'")
         seen = set(browser.run(f"{scores}.map(one => one.parentNode.getAttribute('aria-rowindex'))"))
         while "81" not in seen:
-            browser.run(f"document.querySelector('#points .rows').scrollTop += 200; {drawn}")
+            browser.run("document.querySelector('#points .rows').scrollTop += 200")
+            browser.wait_for_picture()
             seen |= set(browser.run(f"{scores}.map(one => one.parentNode.getAttribute('aria-rowindex'))"))
         assert len(seen) == 80
         shown = [float(one) for one in browser.run(f"{scores}.map(one => one.textContent)")]
