@@ -133,7 +133,7 @@ $(BIN)/transtailor:  # only what users need; `make check` adds the developers' p
 
 # uv installs in half of pip's time; it does not read pip's settings, so it is only used if it finds all packages.
 # constraints.txt leaves out torch and CUDA: registries have different files of one version, and so different SHA-256.
-LOCKED := $(BIN)/uv pip install --quiet --compile-bytecode --constraints constraints.txt --python $(BIN)/python --editable '.[dev]'
+LOCKED := $(BIN)/uv pip install --quiet --constraints constraints.txt --python $(BIN)/python --editable '.[dev]'
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	if [ -n "$$CI" ] && $(BIN)/python -m pip install --quiet uv && $(LOCKED) --dry-run; then $(LOCKED); \

@@ -26,13 +26,14 @@ WHOLE = ALL.replace(stream=True, heads=True)
 OF_FILTERS: list[dict[str, Any]] = [
     {"residual": residual, "linear": linear} for residual, linear in product(("inside", "coupled"), (False, True))
 ]
-WIDEST = (ALL, WHOLE, WHOLE.replace(conv_groups="whole"), WHOLE.replace(conv_groups="alike"))
+WIDEST = (ALL, WHOLE)
+OF_CONV_GROUPS = (WHOLE.replace(conv_groups="whole"), WHOLE.replace(conv_groups="alike"))
 
 
 def rules(network: str) -> dict[str, Prunable]:
     """Name of each rule -> what the network can lose under it; not of rules for kinds of groups that it has not."""
     found: dict[str, Prunable] = {}
-    for widest in WIDEST:
+    for widest in WIDEST + (OF_CONV_GROUPS if _has_conv_groups(network) else ()):
         of_widest = _groups(network, widest)
         has = {group.kind for group in of_widest}
         for stream, heads in product(*[{False, wide} for wide in (widest.stream, widest.heads)]):
@@ -68,6 +69,12 @@ def _layers(network: str) -> tuple[frozenset[str], frozenset[str]]:
     model = building.skeleton(network, TABLE_CLASSES)
     linear = frozenset(name for name, module in model.named_modules() if isinstance(module, nn.Linear))
     return linear, frozenset(name.removesuffix(".weight") for name, _ in model.named_parameters())
+
+
+def _has_conv_groups(network: str) -> bool:
+    """Whether a convolution is in groups, but not depthwise: to trace the network for them takes long."""
+    layers = (m for m in building.skeleton(network, TABLE_CLASSES).modules() if isinstance(m, nn.Conv1d | nn.Conv2d))
+    return any(1 < layer.groups < layer.in_channels for layer in layers)
 
 
 def _prunable_of(network: str, found: tuple[Group, ...]) -> Prunable:

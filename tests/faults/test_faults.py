@@ -27,7 +27,7 @@ OLD, NEW = b"old content", b"new content"
 @pytest.mark.slow
 @pytest.mark.parametrize(("attack", "faults", "seed"), [
     ("writes", 3, 1),
-    ("search", 5, 3),
+    ("search", 2, 3),
     pytest.param("writes", 60, 2, marks=pytest.mark.long),
     pytest.param("ray", 2, 48, marks=[pytest.mark.long, pytest.mark.ray]),
 ])  # fmt: skip

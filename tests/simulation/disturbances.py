@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 
 from tests.simulation.kinds import Kind
@@ -84,7 +85,8 @@ def drawn(
         if number and chance.random() < NEAR_FRACTION:
             event, place, nth = "", "", chance.randint(0, NEAR)
         else:
-            event, place = _moment(chance, moments if not number else [*moments, *later], how, is_first=not number)
+            possible = tuple(moments) if not number else (*moments, *later)
+            event, place = _moment(chance, possible, how, is_first=not number)
             times = (moments if (event, place) in moments else later).count((event, place))
             nth = chance.randrange(times) // chance.choice((1, 2, 4))
             if (event, place) not in moments:
@@ -93,11 +95,20 @@ def drawn(
     return tuple(found)
 
 
-def _moment(chance: Random, moments: Sequence[tuple[str, str]], how: str, *, is_first: bool) -> tuple[str, str]:
+def _moment(chance: Random, moments: tuple[tuple[str, str], ...], how: str, *, is_first: bool) -> tuple[str, str]:
     """A kind of change: each is as likely, however often it happens, and all tables count as one."""
     worst = WORST.get(how, "") if chance.random() < WORST_FRACTION else ""
+    kinds = _kinds(moments, worst, is_first=is_first)
+    return chance.choice(kinds[chance.choice(sorted(kinds))])
+
+
+@lru_cache
+def _kinds(
+    moments: tuple[tuple[str, str], ...], worst: str, *, is_first: bool
+) -> Mapping[tuple[str, str], Sequence[tuple[str, str]]]:
+    """Kind of change -> the changes of it among which `worst` chooses."""
     kinds: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for event, place in sorted(set(moments)):
         if (is_first or "creating" not in place) and re.search(worst, f"{event} {place}"):
             kinds.setdefault((event, TABLE.sub("*", place)), []).append((event, place))
-    return chance.choice(kinds[chance.choice(sorted(kinds))])
+    return kinds

@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
@@ -154,14 +155,20 @@ def _clock(world: World) -> list[tuple[Any, str, Any]]:
         def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
             return datetime.fromtimestamp(world.now_s + world.wall_offset_s, tz)
 
-    modules = [module for name, module in sys.modules.items() if name.partition(".")[0] in ROOMS]
     return [
         (time, "monotonic", now("monotonic", lambda: 0.0)),
         (time, "perf_counter", now("perf_counter", lambda: 0.0)),
         (time, "time", now("time", lambda: world.wall_offset_s)),
         (time, "sleep", lambda s: real["sleep"](s) if world.current is None else world.sleep(s)),
-        *((module, "datetime", Moment) for module in modules if getattr(module, "datetime", None) is datetime),
+        *((module, "datetime", Moment) for module in _with_datetime(len(sys.modules))),
     ]
+
+
+@lru_cache
+def _with_datetime(_modules: int) -> tuple[ModuleType, ...]:
+    """The modules of the product that use `datetime`; looked for again when more modules are there."""
+    ours = [module for name, module in sys.modules.items() if name.partition(".")[0] in ROOMS]
+    return tuple(module for module in ours if getattr(module, "datetime", None) is datetime)
 
 
 class _OfProcess:
