@@ -98,7 +98,7 @@ def check_depth(document: object) -> None:
     """Raise DocumentError if tables and lists are nested more than `DEEPEST` levels deep."""
     level = [document]
     for _ in range(DEEPEST):
-        level = [inner for outer in level for inner in _values_in(outer) if isinstance(inner, dict | list | tuple)]
+        level = [inner for outer in level for inner in _values_in(outer)]
         if not level:
             return
     raise DocumentError(f"is nested more than {DEEPEST} levels deep")

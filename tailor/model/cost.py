@@ -20,7 +20,7 @@ PRODUCTS = (aten.convolution, aten.mm, aten.addmm, aten.bmm, aten.baddbmm)
 class _Products(TorchDispatchMode):
     """Counts the outputs of each parameter's products, in convolutions and matrix products.
 
-    Of products without a parameter it counts the multiply-accumulates.
+    Of products without a parameter it counts the multiply-accumulates. It sees whether a convolution is in groups.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -29,13 +29,16 @@ class _Products(TorchDispatchMode):
         self.outputs: Counter[str] = Counter()
         self.activation_macs = 0
         self.all_macs = 0
+        self.has_conv_groups = False
 
     def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if func.overloadpacket in PRODUCTS:
             factors = [a for a in args if isinstance(a, Tensor) and a.dim() > 1]
-            second = factors[-1].shape  # (..., K, J) of matrices, (C, K, rows, columns) of a convolution
-            each = math.prod(second[1:]) if func.overloadpacket is aten.convolution else second[-2]
+            first, second = factors[0].shape, factors[-1].shape  # second: (..., K, J), or (C, K, rows, columns)
+            is_convolution = func.overloadpacket is aten.convolution
+            self.has_conv_groups |= is_convolution and 1 < args[-1] < first[1]
+            each = math.prod(second[1:]) if is_convolution else second[-2]
             self.all_macs += result.numel() * each
             names = {self.name_of.get(storage_of(factor)) for factor in factors} - {None}
             for name in names:
@@ -80,6 +83,11 @@ def activation_macs(network: str, classes: int, input_shape: tuple[int, ...]) ->
     They do not depend on the widths that can be pruned: queries, keys and values keep theirs.
     """
     return _count_products(network, classes, input_shape).activation_macs
+
+
+def has_conv_groups(network: str, classes: int, input_shape: tuple[int, ...]) -> bool:
+    """Whether the network has a convolution in groups that is not depthwise, as a module or called as a function."""
+    return _count_products(network, classes, input_shape).has_conv_groups
 
 
 def macs(network: str, classes: int, shapes: dict[str, torch.Size], input_shape: tuple[int, ...]) -> int:

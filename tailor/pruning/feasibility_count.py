@@ -33,7 +33,8 @@ OF_CONV_GROUPS = (WHOLE.replace(conv_groups="whole"), WHOLE.replace(conv_groups=
 def rules(network: str) -> dict[str, Prunable]:
     """Name of each rule -> what the network can lose under it; not of rules for kinds of groups that it has not."""
     found: dict[str, Prunable] = {}
-    for widest in WIDEST + (OF_CONV_GROUPS if _has_conv_groups(network) else ()):
+    in_groups = cost.has_conv_groups(network, TABLE_CLASSES, NETWORKS[network].input_shape)
+    for widest in WIDEST + (OF_CONV_GROUPS if in_groups else ()):  # each is another trace of the network
         of_widest = _groups(network, widest)
         has = {group.kind for group in of_widest}
         for stream, heads in product(*[{False, wide} for wide in (widest.stream, widest.heads)]):
@@ -69,12 +70,6 @@ def _layers(network: str) -> tuple[frozenset[str], frozenset[str]]:
     model = building.skeleton(network, TABLE_CLASSES)
     linear = frozenset(name for name, module in model.named_modules() if isinstance(module, nn.Linear))
     return linear, frozenset(name.removesuffix(".weight") for name, _ in model.named_parameters())
-
-
-def _has_conv_groups(network: str) -> bool:
-    """Whether a convolution is in groups, but not depthwise: to trace the network for them takes long."""
-    layers = (m for m in building.skeleton(network, TABLE_CLASSES).modules() if isinstance(m, nn.Conv1d | nn.Conv2d))
-    return any(1 < layer.groups < layer.in_channels for layer in layers)
 
 
 def _prunable_of(network: str, found: tuple[Group, ...]) -> Prunable:

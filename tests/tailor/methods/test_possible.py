@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from tailor.catalogue import feasibility_table
 from tailor.catalogue.datasets import DATASETS
 from tailor.catalogue.feasibility_table import macs_left
-from tailor.catalogue.networks import NETWORKS, TORCHVISION_FILE
+from tailor.catalogue.networks import NETWORKS, TORCHVISION_FILE, network_stub
 from tailor.config.parsing import parse_trial
 from tailor.core.errors import ConfigError
 from tailor.methods.feasibility import most_removable, refuse_impossible
@@ -57,6 +59,28 @@ def test_what_a_narrow_rule_allows_is_in_what_a_wide_one_finds(network: str, kno
         assert (rule.name in rows) == (set(rule.wholes) <= has)
         assert rows.get(rule.name, found) == found
     assert len(rows) == known
+
+
+class CalledInGroups(nn.Module):
+    """A network whose convolution in groups is no module of torch's."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.first, self.head = nn.Conv2d(1, 8, 3), nn.Linear(8, num_classes)
+        self.grouped = nn.Module()
+        self.grouped.weight = nn.Parameter(torch.randn(8, 4, 3, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores (N, classes) of images (N, 1, 8, 8)."""
+        found = functional.conv2d(self.first(images).relu(), self.grouped.weight, groups=2)
+        logits: Tensor = self.head(found.relu().mean((2, 3)))
+        return logits
+
+
+def test_convolutions_in_groups_are_found_however_they_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NETWORKS, "_records", dict(NETWORKS._records))
+    NETWORKS.add("called_in_groups", network_stub("", CalledInGroups, (1, 8, 8)))
+    assert "inside + conv_groups alike" in rules("called_in_groups")
 
 
 def test_all_networks_are_in_the_table() -> None:
