@@ -1,7 +1,7 @@
 """The output of `--plan`: the trials of a plan, what they share, what they cost, and the state of the run."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def preview(plan: Plan, site: str, *, runs: Path, cache: Path, command: Sequence
         capacity = capacity_of(found, plan.resources, len(plan.trials))
     finished, state = _state_of_run(run, plan)
     # Without sharing every trial has its own empty cache, whatever is in the common one.
-    is_cached = (lambda _: False) if plan.private_cache else _lookup(cache)
+    is_cached = (lambda _: False) if plan.private_cache else set(Cache(cache).stored_keys()).__contains__
     durations = durations_in(runs, plan.resources.ranks)
     work_of = planned_work if durations is None else durations.seconds
     cost = cost_of(plan.trials, is_cached, work_of)
@@ -90,13 +90,6 @@ def preview(plan: Plan, site: str, *, runs: Path, cache: Path, command: Sequence
 def _this_machine(plan: Plan, site: str) -> Capacity:
     cores = plan.resources.ranks * plan.resources.threads_per_rank
     return one_machine(1 if site == "serial" else max(1, usable_cores() // cores), cores)
-
-
-def _lookup(folder: Path) -> Callable[[str], bool]:
-    """Return a function that says whether a stage is finished; lists the cache once, since most stages are missing."""
-    cache = Cache(folder)
-    there = {stage.name for part in folder.glob("??") for stage in part.iterdir()}
-    return lambda key: key in there and cache.has(key)
 
 
 def _state_of_run(run: RunFolder, plan: Plan) -> tuple[set[str], str]:

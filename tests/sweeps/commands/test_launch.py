@@ -105,15 +105,17 @@ def test_a_module_beside_the_script_shadows_no_library(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_plan_counts_cached_stages(launch: Command, write_spec: WriteSpec, tmp_path: Path) -> None:
-    plan = make_plan(load_spec(write_spec()))
+def test_plan_counts_cached_stages(launch: Command, trained: RunFolder, tmp_path: Path) -> None:
+    """Those of a sweep that ran; and those that an older program stored, in folders."""
+    plan = make_plan(load_spec(tmp_path / "trained.toml"))
     keys = sorted({stage.key for trial in plan.trials for stage in trial.stages})
     for key in keys[:4]:
-        folder = tmp_path / "elsewhere" / key[:2] / key
+        folder = tmp_path / "older" / key[:2] / key
         folder.mkdir(parents=True)
         (folder / "stage.json").write_text("{}")
-    assert f"{len(keys)} distinct, 4 already cached" in launch(write_spec(), "--plan", "--cache", "elsewhere").stdout
-    assert f"{len(keys)} distinct, 0 already cached" in launch(write_spec(), "--plan").stdout
+    for cache, cached in (("cache", len(keys)), ("older", 4), ("none", 0)):
+        done = launch("trained.toml", "--plan", "--runs", "others", "--cache", cache)
+        assert f"{len(keys)} distinct, {cached} already cached" in done.stdout
 
 
 def test_plan_lists_every_trial_with_what_varies(launch: Command, write_spec: WriteSpec) -> None:
