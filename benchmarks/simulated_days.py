@@ -1,6 +1,8 @@
-"""Simulated days of a sweep: how soon they find planted faults, and what as many days as there is time for break.
+"""Simulated days of a sweep: what as many days as there is time for break, and how soon they find planted faults.
 
-    python benchmarks/simulated_days.py --minutes 30     # resumes: planted faults and days in turn, then days
+    python benchmarks/simulated_days.py --minutes 30                # resumes after the last day on record
+    python benchmarks/simulated_days.py --minutes 30 --processes 2  # on two cores
+    python benchmarks/simulated_days.py --minutes 30 --planted      # looks for planted faults not found yet
 
 Each day is one seed: tests/simulation says what may happen, and judges it. Seeds that were run are on record.
 """
@@ -12,12 +14,17 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
+import atexit
 import csv
 import math
+import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import cache
 from itertools import count, islice
 
 from benchmarks.record import RESULTS, Cell, Measured, read_rows, write
@@ -30,7 +37,8 @@ from tests.simulation.seeds import Days, told
 COLUMNS = ("planted fault", "found by seed", "days", "disturbances needed", "first broken promise")
 SEEDS_COLUMNS = ("first seed", "days", "broken", "disturbances", "processor_s")
 ROUNDS = (10, 60, 250, 1000, 2000)  # days for each planted fault: those that are easy to find come first
-AT_ONCE = 20  # days between two lines of the record
+AT_ONCE = 50  # days of a line of the record
+LIFE = 20  # lines by one process: what its libraries keep is given back
 TEXT = 60  # characters of a broken promise in the table
 FOUND = (
     "Found and fixed: a new cache's folder was made without a sync of its name, so a loss of power could take all "
@@ -65,28 +73,45 @@ FOUND = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Simulate for a time and write the page; 1 if a day broke a promise or a planted fault was missed."""
+    """Simulate for a time and write the page; 1 if a day broke a promise, or a planted fault was tried and missed."""
     parser = argparse.ArgumentParser(description="simulated days of a sweep, as many as time allows")
     parser.add_argument("--minutes", type=float, default=240.0, help="how long (default: 240)")
+    parser.add_argument("--processes", type=int, default=1, help="simulate so many days at once (default: 1)")
+    parser.add_argument("--planted", action="store_true", help="look for planted faults instead")
     parser.add_argument("--out", type=Path, default=RESULTS / "simulated_days", help="path of the page, without suffix")
     options = parser.parse_args(arguments)
     end_s = time.monotonic() + 60 * options.minutes
     out: Path = options.out
-    with tempfile.TemporaryDirectory(dir=folder()) as place:
-        days = Days.below(Path(place))
-        planted = {row[0]: row for row in read_rows(out, COLUMNS)}
+    if options.planted:
+        _look_for_planted(out, end_s)
+    else:
+        for line in _lines(_next_seed(out), options.processes, end_s):
+            _record(out, line)
+    _write_page(out, _planted(out))
+    tried = _planted(out).values() if options.planted else ()
+    return int(any(row[1] is None for row in tried) or any(row[2] for row in _seeds(out)))
+
+
+def _planted(out: Path) -> dict[Cell, tuple[Cell, ...]]:
+    """The rows of the planted faults that were tried."""
+    return {row[0]: row for row in read_rows(out, COLUMNS)}
+
+
+def _look_for_planted(out: Path, end_s: float) -> None:
+    """Simulate days with one fault at a time, until each is found or time is over."""
+    planted = _planted(out)
+    with ExitStack() as end:
+        days = _days(end)
         for most in ROUNDS:
             for fault in PLANTED:
                 before = planted.get(fault.what, (fault.what, None, 0, None, None))
                 if before[1] is None and int(before[2] or 0) < most and time.monotonic() < end_s:
                     planted[fault.what] = _find(fault, days, int(before[2] or 0), most, end_s)
                     _write_page(out, planted)
-            if time.monotonic() < end_s:
-                _simulate(days, out)
-        while time.monotonic() < end_s:
-            _simulate(days, out)
-    _write_page(out, planted)
-    return int(any(row[1] is None for row in planted.values()) or any(row[2] for row in _seeds(out)))
+
+
+def _days(end: ExitStack) -> Days:
+    return Days.below(Path(end.enter_context(tempfile.TemporaryDirectory(dir=folder()))))
 
 
 def _find(fault: Planted, days: Days, first: int, most: int, end_s: float) -> tuple[Cell, ...]:
@@ -106,23 +131,54 @@ def _find(fault: Planted, days: Days, first: int, most: int, end_s: float) -> tu
     return (fault.what, None, most, None, None)
 
 
-def _simulate(days: Days, out: Path) -> None:
-    """Some more days, as a line of the record."""
-    done = _seeds(out)
-    first = int(done[-1][0] + done[-1][1]) if done else 0
+Line = tuple[int, int, int, int, float]
+
+
+def _lines(first: int, processes: int, end_s: float) -> Iterator[Line]:
+    """Lines of the record for the seeds from `first`, in their order, until time is over."""
+    if processes == 1:  # in this process, as a debugger wants it
+        for seed in count(first, AT_ONCE):
+            if time.monotonic() > end_s:
+                return
+            yield _line(seed)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, spawn, max_tasks_per_child=LIFE) as pool:
+        waiting = [pool.submit(_line, first + AT_ONCE * number) for number in range(processes)]
+        for seed in count(first + AT_ONCE * processes, AT_ONCE):
+            yield waiting.pop(0).result()
+            if time.monotonic() < end_s:
+                waiting.append(pool.submit(_line, seed))
+            if not waiting:
+                return
+
+
+@cache
+def _days_of_this_process() -> Days:
+    end = ExitStack()
+    atexit.register(end.close)
+    return _days(end)
+
+
+def _line(first: int) -> Line:
+    """Some days, as a line of the record; those that break a promise are printed."""
+    days = _days_of_this_process()
     began_s, broken, struck = time.process_time(), 0, 0
     for seed in range(first, first + AT_ONCE):
         day = days.day(seed)
         broken, struck = broken + bool(day.broken), struck + day.struck
         if day.broken:
             print(told(seed, few := days.smaller(seed), days.day(seed, few)), flush=True)
+    return (first, AT_ONCE, broken, struck, round(time.process_time() - began_s, 2))
+
+
+def _record(out: Path, line: Line) -> None:
     path = _seeds_file(out)
     is_new = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
         if is_new:
             lines.writerow(SEEDS_COLUMNS)
-        lines.writerow((first, AT_ONCE, broken, struck, round(time.process_time() - began_s, 2)))
+        lines.writerow(line)
 
 
 def _seeds_file(out: Path) -> Path:
@@ -137,6 +193,11 @@ def _seeds(out: Path) -> list[tuple[float, ...]]:
         return [tuple(map(float, row)) for row in list(csv.reader(file))[1:]]
 
 
+def _next_seed(out: Path) -> int:
+    """The first seed that is not on record."""
+    return int(sum(_seeds(out)[-1][:2])) if _seeds(out) else 0
+
+
 def _write_page(out: Path, planted: dict[Cell, tuple[Cell, ...]]) -> None:
     rows = tuple(planted[fault.what] for fault in PLANTED if fault.what in planted)
     done = _seeds(out)
@@ -145,7 +206,7 @@ def _write_page(out: Path, planted: dict[Cell, tuple[Cell, ...]]) -> None:
     notes = (
         f"Days without a planted fault: {days:.0f}, with {struck:.0f} disturbances; {broken:.0f} broke a promise. "
         f"A day took {seconds / days if days else math.nan:.2f} s of processor time; the machine's load is below. "
-        f"Each {AT_ONCE} days are a line of {_seeds_file(out).name}.",
+        f"They are on record in {_seeds_file(out).name}.",
         f"Planted faults: {len(PLANTED)}, of which {len(rows)} were tried and {found} found; days: how many so far. "
         "A fault of searches or of SLURM is looked for on such days only, every other one on all days. Each changes a "
         "few words of the source, in tests/simulation/planted.py.",
