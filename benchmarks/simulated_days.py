@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Simulate for a time and write the page; 1 if a day broke a promise, or a planted fault was tried and missed."""
     parser = argparse.ArgumentParser(description="simulated days of a sweep, as many as time allows")
     parser.add_argument("--minutes", type=float, default=240.0, help="how long (default: 240)")
-    parser.add_argument("--processes", type=int, default=1, help="simulate so many days at once (default: 1)")
+    parser.add_argument("--processes", type=int, default=1, help="simulate this many at once (default: 1)")
     parser.add_argument("--planted", action="store_true", help="look for planted faults instead")
     parser.add_argument("--out", type=Path, default=RESULTS / "simulated_days", help="path of the page, without suffix")
     options = parser.parse_args(arguments)

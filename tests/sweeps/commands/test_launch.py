@@ -105,7 +105,8 @@ def test_a_module_beside_the_script_shadows_no_library(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_plan_counts_cached_stages(launch: Command, trained: RunFolder, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("trained")
+def test_plan_counts_cached_stages(launch: Command, tmp_path: Path) -> None:
     """Those of a sweep that ran; and those that an older program stored, in folders."""
     plan = make_plan(load_spec(tmp_path / "trained.toml"))
     keys = sorted({stage.key for trial in plan.trials for stage in trial.stages})
