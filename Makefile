@@ -75,6 +75,7 @@ bench-long: $(READY)  ## more than two hours: the other benchmarks of speed and 
 	$(BIN)/python benchmarks/pruned_model.py
 	$(BIN)/python benchmarks/own_networks.py
 	$(BIN)/python benchmarks/footprint.py
+	$(BIN)/python benchmarks/heap.py
 	$(BIN)/python benchmarks/pruned_speed.py
 	$(BIN)/python benchmarks/transformer_speed.py
 	$(BIN)/python benchmarks/input_path.py

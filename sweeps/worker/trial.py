@@ -17,6 +17,7 @@ from tailor.core.errors import Paused
 from tailor.core.torch_private import import_compiler
 from tailor.execution import plugins
 from tailor.execution.cache import Cache
+from tailor.execution.heap import give_back_freed_memory, keep_freed_memory
 from tailor.execution.runner import StageEvent, run_trial
 from tailor.parallel.process_group import ProcessGroup, join, leave
 
@@ -44,6 +45,7 @@ class TrialRank:
 
     def __init__(self) -> None:
         import_compiler()  # up to 20 s on a busy machine: here the watchdog does not expect signs of life yet
+        keep_freed_memory()
         self._ranks: ProcessGroup | None = None  # joined with the first trial, which names the device
         self._is_paused = False
         self._events: Iterator[StageEvent] = iter(())
@@ -58,6 +60,8 @@ class TrialRank:
     def begin(self, task_json: str) -> None:
         """Take up a `TrialTask`; it resumes after its last finished stage, and inside a stage from its checkpoint."""
         self._end_log()
+        self._events = iter(())  # the trial before, with its model
+        give_back_freed_memory()
         self._task = task = TrialTask.from_json(task_json)
         self._is_paused = False
         for module in task.imports:

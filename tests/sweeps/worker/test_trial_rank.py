@@ -81,3 +81,20 @@ def test_a_pause_names_the_stages_before_it(tmp_path: Path, monkeypatch: pytest.
     resumed = [kind for found in kinds(answers(rank, task)) for kind in found]
     assert resumed == KINDS
     rank.close()
+
+
+def own_memory_mb() -> float:
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon:")]
+    return int(line.split()[1]) / 1024
+
+
+def test_what_a_step_frees_is_kept_until_the_next_trial_begins(tmp_path: Path) -> None:
+    rank = TrialRank()
+    rank.begin(task_of(tmp_path, 0).to_json())
+    tensors = [b"x" * 2**20 for _ in range(200)]
+    full_mb = own_memory_mb()
+    del tensors
+    assert own_memory_mb() > full_mb - 50
+    rank.begin(task_of(tmp_path, 1).to_json())
+    assert own_memory_mb() < full_mb - 150
+    rank.close()

@@ -1,0 +1,129 @@
+"""The memory that a rank takes from the system, and what that costs: as glibc has it, and as ranks set it.
+
+    python benchmarks/heap.py            # about five minutes
+    python benchmarks/heap.py --quick    # about a minute
+
+A process trains MobileNetV2 for some steps, then narrower ones, one after the other, as trials on a CPU do. The two
+settings take turns, each in processes of its own.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+from collections.abc import Sequence
+
+from benchmarks.record import RESULTS, Cell, Measured, spread, write
+
+SETTINGS = ("glibc", "rank")
+BATCH, PIXELS, CLASSES = 32, 97, 6
+WARM_UP_STEPS, STEPS_OF_A_MODEL = 5, 3
+
+# key of a figure -> what it is and its unit
+FIGURES = {
+    "step_ms": "processor time of a step (ms)",
+    "system_ms": "... of it in the system (ms)",
+    "page_faults": "page faults of a step",
+    "whole_mb": "memory after these steps (MB)",
+    "models_mb": "memory after the sub-models (MB)",
+    "given_back_mb": "memory when the next trial begins (MB)",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and write the table."""
+    parser = argparse.ArgumentParser(description="memory that ranks take from the system")
+    parser.add_argument("--quick", action="store_true", help="few steps, one round")
+    parser.add_argument("--one", choices=SETTINGS, help=argparse.SUPPRESS)  # in a process of its own
+    parser.add_argument("--out", type=Path, default=RESULTS / "heap", help="path of the table, without suffix")
+    options = parser.parse_args(arguments)
+    steps, models, rounds = (3, 3, 1) if options.quick else (25, 12, 3)
+    if options.one:
+        print(json.dumps(_figures(options.one, steps, models)))
+        return 0
+    found: dict[str, list[dict[str, float]]] = {setting: [] for setting in SETTINGS}
+    for _ in range(rounds):
+        for setting in SETTINGS:
+            command = [sys.executable, __file__, "--one", setting, *(["--quick"] if options.quick else [])]
+            done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=1800)
+            found[setting].append(json.loads(done.stdout))
+    write(_table(found, steps, models), options.out)
+    return 0
+
+
+def _figures(setting: str, steps: int, models: int) -> dict[str, float]:
+    """Train in this process; the figures by their keys."""
+    import torch
+    from torchvision.models import mobilenet_v2
+
+    from tailor.execution.heap import give_back_freed_memory, keep_freed_memory
+
+    torch.set_num_threads(1)
+    if setting == "rank":
+        keep_freed_memory()
+    images = torch.randn(BATCH, 3, PIXELS, PIXELS, generator=torch.Generator().manual_seed(0))
+
+    def train(model: torch.nn.Module, times: int) -> None:
+        optimiser = torch.optim.Adam(model.parameters())
+        for _ in range(times):
+            optimiser.zero_grad()
+            model(images).square().mean().backward()
+            optimiser.step()
+
+    model = mobilenet_v2(num_classes=CLASSES)
+    train(model, WARM_UP_STEPS)
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    train(model, steps)
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    system_s = after.ru_stime - before.ru_stime
+    figures = {
+        "step_ms": 1e3 * (after.ru_utime - before.ru_utime + system_s) / steps,
+        "system_ms": 1e3 * system_s / steps,
+        "page_faults": (after.ru_minflt - before.ru_minflt) / steps,
+        "whole_mb": _own_memory_mb(),
+    }
+    for number in range(models):
+        model = mobilenet_v2(num_classes=CLASSES, width_mult=1 - 0.5 * number / models)
+        train(model, STEPS_OF_A_MODEL)
+    figures["models_mb"] = _own_memory_mb()
+    del model
+    if setting == "rank":
+        give_back_freed_memory()
+    return figures | {"given_back_mb": _own_memory_mb()}
+
+
+def _own_memory_mb() -> float:
+    """Without files that are mapped, such as libraries."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon:")]
+    return int(line.split()[1]) / 1e3
+
+
+def _table(found: dict[str, list[dict[str, float]]], steps: int, models: int) -> Measured:
+    rows: list[tuple[Cell, ...]] = []
+    for key, name in FIGURES.items():
+        usual, ours = ([figures[key] for figures in found[setting]] for setting in SETTINGS)
+        of_usual = statistics.median(one / other for one, other in zip(ours, usual, strict=True))
+        rows.append((name, statistics.median(usual), spread(usual), statistics.median(ours), spread(ours), of_usual))
+    return Measured(
+        title="The heap of a rank",
+        columns=("what", "as glibc has it", "its quartiles", "as ranks set it", "their quartiles", "ratio"),
+        rows=tuple(rows),
+        notes=(
+            f"MobileNetV2, batches of {BATCH} images of {PIXELS} x {PIXELS}, Adam, one thread: {steps} steps after "
+            f"{WARM_UP_STEPS}; then {models} networks from its whole width to a half, {STEPS_OF_A_MODEL} steps each.",
+            f"Medians of {len(found['rank'])} processes of each setting, in turns.",
+            "As ranks set it (tailor/execution/heap.py): what a step frees stays in the process, and goes back to the "
+            "system when the next trial begins.",
+        ),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
