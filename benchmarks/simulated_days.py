@@ -87,19 +87,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         for line in _lines(_next_seed(out), options.processes, end_s):
             _record(out, line)
-    _write_page(out, _planted(out))
-    tried = _planted(out).values() if options.planted else ()
+    _write_page(out, _rows_of_planted(out))
+    tried = _rows_of_planted(out).values() if options.planted else ()
     return int(any(row[1] is None for row in tried) or any(row[2] for row in _seeds(out)))
 
 
-def _planted(out: Path) -> dict[Cell, tuple[Cell, ...]]:
+def _rows_of_planted(out: Path) -> dict[Cell, tuple[Cell, ...]]:
     """The rows of the planted faults that were tried."""
     return {row[0]: row for row in read_rows(out, COLUMNS)}
 
 
 def _look_for_planted(out: Path, end_s: float) -> None:
     """Simulate days with one fault at a time, until each is found or time is over."""
-    planted = _planted(out)
+    planted = _rows_of_planted(out)
     with ExitStack() as end:
         days = _days(end)
         for most in ROUNDS:

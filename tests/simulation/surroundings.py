@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 import results.report
 from results.store import reader
 from sweeps.commands import launch
-from sweeps.driver import driver, local_pool, merging, quota, signals, tune_site
+from sweeps.driver import driver, events, local_pool, merging, quota, signals, tune_site
 from sweeps.planning.plan import Plan
 from sweeps.run import relaunch
 from sweeps.search.run_search import RunSearch
@@ -56,7 +56,7 @@ def surroundings(day: Simulation) -> Iterator[None]:
         (os, "urandom", world.numbers.randbytes),
         (secrets, "token_hex", lambda n=16: world.numbers.randbytes(n).hex()),
         (uuid, "uuid4", lambda: uuid.UUID(int=world.numbers.getrandbits(128), version=4)),
-        (merging, "threading", threads), (signals, "threading", threads),
+        (events, "threading", threads), (merging, "threading", threads), (signals, "threading", threads),
         (quota, "start_in_thread", _at_once), (sys, "argv", ["launch.py"]),
         (launch, "_plan_launch", _planned(day)),
         (relaunch, "sources", lambda: {Path("sweeps", "code.py"): day.code}),

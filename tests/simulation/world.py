@@ -4,7 +4,9 @@ Each task is a thread, but only one of them runs at a time: it gives up its turn
 file. Who is next, and how late, is drawn from a seed; so the same seed gives the same history.
 """
 
+import faulthandler
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ FIRST_PID = 2**23  # no real process has this id
 STAYS = 0.7  # how probable it is that a task goes on where it could give up its turn
 SHORTEST_S = 1e-6  # of a sleep: a rest that rounding loses would be slept for ever
 MOST_TURNS = 60_000  # of one day; an undisturbed one takes about 500
+REAL_LIMIT_S = 600.0  # of one day, which takes about 0.5
 
 
 class Dead(BaseException):
@@ -120,11 +123,13 @@ class World:
         """Let the tasks run until none is left; called from outside of them.
 
         Raises:
-            Stuck: they wait for each other, or do not end.
+            Stuck: they wait for each other, or do not end, or one waits for something that is not simulated.
         """
         if self._tasks:
             self._give_turn()
-            self._outside.acquire()
+            if not self._outside.acquire(timeout=REAL_LIMIT_S):
+                faulthandler.dump_traceback(sys.__stderr__)
+                raise Stuck(f"a task keeps its turn for {REAL_LIMIT_S:g} real seconds: see its thread above")
         if self.stuck:
             raise Stuck(self.stuck)
 
@@ -262,13 +267,30 @@ class SimulatedEvent:
         return self._is_set
 
 
+class SimulatedLock:
+    """The part of threading.Lock that the product uses; with a real one, who waits would keep its holder's turn."""
+
+    world: World
+
+    def __init__(self) -> None:
+        self._is_held = False
+
+    def __enter__(self) -> None:
+        while self._is_held:
+            self.world.sleep(math.inf, lambda: not self._is_held)
+        self._is_held = True
+
+    def __exit__(self, *_: object) -> None:
+        self._is_held = False
+
+
 def threading_in(world: World) -> SimpleNamespace:
     """The module `threading` as the product's modules see it."""
     of_world: Mapping[str, Any] = {"world": world}
     return SimpleNamespace(
         Thread=type("Thread", (SimulatedThread,), dict(of_world)),
         Event=type("Event", (SimulatedEvent,), dict(of_world)),
-        Lock=threading.Lock, Timer=threading.Timer,
+        Lock=type("Lock", (SimulatedLock,), dict(of_world)), Timer=threading.Timer,
         main_thread=threading.main_thread, current_thread=threading.current_thread,
     )  # fmt: skip
 
