@@ -3,8 +3,8 @@
     python benchmarks/heap.py            # about five minutes
     python benchmarks/heap.py --quick    # about a minute
 
-A process trains MobileNetV2 for some steps, then narrower ones, one after the other, as trials on a CPU do. The two
-settings take turns, each in processes of its own.
+A process trains MobileNetV2 for some steps, then others of random widths, one after the other, as trials on a CPU do.
+The two settings take turns, each in processes of its own.
 """
 
 import sys
@@ -15,6 +15,7 @@ if __name__ == "__main__":
 
 import argparse
 import json
+import random
 import resource
 import statistics
 import subprocess
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--one", choices=SETTINGS, help=argparse.SUPPRESS)  # in a process of its own
     parser.add_argument("--out", type=Path, default=RESULTS / "heap", help="path of the table, without suffix")
     options = parser.parse_args(arguments)
-    steps, models, rounds = (3, 3, 1) if options.quick else (25, 12, 3)
+    steps, models, rounds = (3, 3, 1) if options.quick else (25, 24, 3)
     if options.one:
         print(json.dumps(_figures(options.one, steps, models)))
         return 0
@@ -89,8 +90,9 @@ def _figures(setting: str, steps: int, models: int) -> dict[str, float]:
         "page_faults": (after.ru_minflt - before.ru_minflt) / steps,
         "whole_mb": _own_memory_mb(),
     }
-    for number in range(models):
-        model = mobilenet_v2(num_classes=CLASSES, width_mult=1 - 0.5 * number / models)
+    widths = random.Random(0)
+    for _ in range(models):
+        model = mobilenet_v2(num_classes=CLASSES, width_mult=widths.uniform(0.5, 1.0))
         train(model, STEPS_OF_A_MODEL)
     figures["models_mb"] = _own_memory_mb()
     del model
@@ -117,7 +119,8 @@ def _table(found: dict[str, list[dict[str, float]]], steps: int, models: int) ->
         rows=tuple(rows),
         notes=(
             f"MobileNetV2, batches of {BATCH} images of {PIXELS} x {PIXELS}, Adam, one thread: {steps} steps after "
-            f"{WARM_UP_STEPS}; then {models} networks from its whole width to a half, {STEPS_OF_A_MODEL} steps each.",
+            f"{WARM_UP_STEPS}; then {models} networks of 0.5 to 1.0 of its width, drawn at random, {STEPS_OF_A_MODEL} "
+            "steps each.",
             f"Medians of {len(found['rank'])} processes of each setting, in turns.",
             "As ranks set it (tailor/execution/heap.py): what a step frees stays in the process, and goes back to the "
             "system when the next trial begins.",
