@@ -63,8 +63,9 @@ FOUND = (
     "it decides when a slot is free, and nothing asked for one (sweeps/driver/tune_site.py); seen on the test bed "
     "first, then in 3 of 40 days of searches on SLURM.",
     "The disturbances that found these are in tests/simulation/failed.jsonl, which `make check` replays, "
-    "five of them with their fault planted, too: those are found there, whatever the table says. One line there was a "
-    "fault of the simulated disk, which did not know the rights of a file that was removed without a sync.",
+    "five of them with their fault planted, too: those are found there, whatever the table says. Two lines there "
+    "were faults of the simulator: its disk did not know the rights of a file that was removed without a sync, and a "
+    "lock of the product was a real one.",
     "Most of a day's time is spent in calls to the file system, small Parquet files and DuckDB's queries. Spared are "
     "opening DuckDB (one stays warm), reading equal bytes again, and asking again about equal files.",
     "Not simulated: GPUs; a shared folder that machines see differently; a network between ranks; "
