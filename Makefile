@@ -104,10 +104,10 @@ bench-faults: $(READY)  ## an hour or more: kills, interrupts and feeds nonsense
 	$(BIN)/python benchmarks/faults.py --with ray --faults 100
 	$(BIN)/python benchmarks/faults.py --with slurm --faults 80
 	$(BIN)/python benchmarks/simulated_days.py --minutes 60 --processes 2
-	$(BIN)/python benchmarks/simulated_days.py --minutes 30 --planted
 	$(BIN)/python benchmarks/soak.py
 	$(BIN)/python benchmarks/fuzzing.py
 	$(BIN)/python benchmarks/chaos.py
+	$(BIN)/python benchmarks/simulated_days.py --minutes 30 --planted
 
 check-gpu:  ## on a machine with a GPU, in ten minutes: does it compute what the CPU computes? Needs torch, but neither Ray nor .venv
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m transtailor check-gpu

@@ -14,14 +14,19 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import argparse
-import json
+import multiprocessing
 import random
 import resource
 import statistics
-import subprocess
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 
+import torch
+from torchvision.models import mobilenet_v2
+
+from benchmarks.prepared_memory import present_memory
 from benchmarks.record import RESULTS, Cell, Measured, spread, write
+from tailor.execution.heap import give_back_freed_memory, keep_freed_memory
 
 SETTINGS = ("glibc", "rank")
 BATCH, PIXELS, CLASSES = 32, 97, 6
@@ -42,30 +47,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description="memory that ranks take from the system")
     parser.add_argument("--quick", action="store_true", help="few steps, one round")
-    parser.add_argument("--one", choices=SETTINGS, help=argparse.SUPPRESS)  # in a process of its own
     parser.add_argument("--out", type=Path, default=RESULTS / "heap", help="path of the table, without suffix")
     options = parser.parse_args(arguments)
     steps, models, rounds = (3, 3, 1) if options.quick else (25, 24, 3)
-    if options.one:
-        print(json.dumps(_figures(options.one, steps, models)))
-        return 0
     found: dict[str, list[dict[str, float]]] = {setting: [] for setting in SETTINGS}
-    for _ in range(rounds):
-        for setting in SETTINGS:
-            command = [sys.executable, __file__, "--one", setting, *(["--quick"] if options.quick else [])]
-            done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=1800)
-            found[setting].append(json.loads(done.stdout))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as alone:
+        for _ in range(rounds):
+            for setting in SETTINGS:
+                found[setting].append(alone.submit(_figures, setting, steps, models).result())
     write(_table(found, steps, models), options.out)
     return 0
 
 
 def _figures(setting: str, steps: int, models: int) -> dict[str, float]:
     """Train in this process; the figures by their keys."""
-    import torch
-    from torchvision.models import mobilenet_v2
-
-    from tailor.execution.heap import give_back_freed_memory, keep_freed_memory
-
     torch.set_num_threads(1)
     if setting == "rank":
         keep_freed_memory()
@@ -102,9 +97,7 @@ def _figures(setting: str, steps: int, models: int) -> dict[str, float]:
 
 
 def _own_memory_mb() -> float:
-    """Without files that are mapped, such as libraries."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon:")]
-    return int(line.split()[1]) / 1e3
+    return present_memory().own_bytes / 1e6
 
 
 def _table(found: dict[str, list[dict[str, float]]], steps: int, models: int) -> Measured:

@@ -22,8 +22,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import Future, ProcessPoolExecutor
 from functools import cache
 from itertools import count, islice
 
@@ -88,9 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         for line in _lines(_next_seed(out), options.processes, end_s):
             _record(out, line)
-    _write_page(out, _rows_of_planted(out))
-    tried = _rows_of_planted(out).values() if options.planted else ()
-    return int(any(row[1] is None for row in tried) or any(row[2] for row in _seeds(out)))
+    planted = _rows_of_planted(out)
+    _write_page(out, planted)
+    is_missed = options.planted and any(row[1] is None for row in planted.values())
+    return int(is_missed or any(row[2] for row in _seeds(out)))
 
 
 def _rows_of_planted(out: Path) -> dict[Cell, tuple[Cell, ...]]:
@@ -101,18 +101,20 @@ def _rows_of_planted(out: Path) -> dict[Cell, tuple[Cell, ...]]:
 def _look_for_planted(out: Path, end_s: float) -> None:
     """Simulate days with one fault at a time, until each is found or time is over."""
     planted = _rows_of_planted(out)
-    with ExitStack() as end:
-        days = _days(end)
-        for most in ROUNDS:
-            for fault in PLANTED:
-                before = planted.get(fault.what, (fault.what, None, 0, None, None))
-                if before[1] is None and int(before[2] or 0) < most and time.monotonic() < end_s:
-                    planted[fault.what] = _find(fault, days, int(before[2] or 0), most, end_s)
-                    _write_page(out, planted)
+    for most in ROUNDS:
+        for fault in PLANTED:
+            before = planted.get(fault.what, (fault.what, None, 0, None, None))
+            if before[1] is None and int(before[2] or 0) < most and time.monotonic() < end_s:
+                planted[fault.what] = _find(fault, _days(), int(before[2] or 0), most, end_s)
+                _write_page(out, planted)
 
 
-def _days(end: ExitStack) -> Days:
-    return Days.below(Path(end.enter_context(tempfile.TemporaryDirectory(dir=folder()))))
+@cache
+def _days() -> Days:
+    """The days of this process, in a folder that it removes at its end."""
+    place = tempfile.TemporaryDirectory(dir=folder())
+    atexit.register(place.cleanup)
+    return Days.below(Path(place.name))
 
 
 def _find(fault: Planted, days: Days, first: int, most: int, end_s: float) -> tuple[Cell, ...]:
@@ -137,32 +139,20 @@ Line = tuple[int, int, int, int, float]
 
 def _lines(first: int, processes: int, end_s: float) -> Iterator[Line]:
     """Lines of the record for the seeds from `first`, in their order, until time is over."""
-    if processes == 1:  # in this process, as a debugger wants it
-        for seed in count(first, AT_ONCE):
-            if time.monotonic() > end_s:
-                return
-            yield _line(seed)
+    seeds, running = count(first, AT_ONCE), list[Future[Line]]()
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, spawn, max_tasks_per_child=LIFE) as pool:
-        waiting = [pool.submit(_line, first + AT_ONCE * number) for number in range(processes)]
-        for seed in count(first + AT_ONCE * processes, AT_ONCE):
-            yield waiting.pop(0).result()
-            if time.monotonic() < end_s:
-                waiting.append(pool.submit(_line, seed))
-            if not waiting:
+        while True:
+            while len(running) < processes and time.monotonic() < end_s:
+                running.append(pool.submit(_line, next(seeds)))
+            if not running:
                 return
-
-
-@cache
-def _days_of_this_process() -> Days:
-    end = ExitStack()
-    atexit.register(end.close)
-    return _days(end)
+            yield running.pop(0).result()
 
 
 def _line(first: int) -> Line:
     """Some days, as a line of the record; those that break a promise are printed."""
-    days = _days_of_this_process()
+    days = _days()
     began_s, broken, struck = time.process_time(), 0, 0
     for seed in range(first, first + AT_ONCE):
         day = days.day(seed)
@@ -196,7 +186,8 @@ def _seeds(out: Path) -> list[tuple[float, ...]]:
 
 def _next_seed(out: Path) -> int:
     """The first seed that is not on record."""
-    return int(sum(_seeds(out)[-1][:2])) if _seeds(out) else 0
+    done = _seeds(out)
+    return int(sum(done[-1][:2])) if done else 0
 
 
 def _write_page(out: Path, planted: dict[Cell, tuple[Cell, ...]]) -> None:

@@ -19,7 +19,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what the imports made out of garbage collection: looking at it again and again took 3% of the time."""
+    """Leave what the imports made out of garbage collection, which looks at it again and again."""
     gc.freeze()
     gc.enable()
 

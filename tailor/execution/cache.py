@@ -84,8 +84,8 @@ class Cache:
     def stored_keys(self) -> Iterator[str]:
         """Yield the keys of all finished stages; unfinished and damaged ones have names that begin with a dot."""
         for path in self.folder.glob(f"??/{KEY_DIGITS * '[0-9a-f]'}*"):
-            key = path.name[:KEY_DIGITS]
-            if path in self._paths(key) and (path.name != key or (path / OLDER_FILES[0]).is_file()):
+            key, rest = path.name[:KEY_DIGITS], path.name[KEY_DIGITS:]
+            if path.parent.name == key[:2] and (rest == SUFFIX or (not rest and (path / OLDER_FILES[0]).is_file())):
                 yield key
 
     def read(self, key: str) -> StoredStage | None:

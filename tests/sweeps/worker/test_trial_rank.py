@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.prepared_memory import present_memory
 from sweeps.run.run_folder import RunFolder
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.worker import trial
@@ -84,8 +85,7 @@ def test_a_pause_names_the_stages_before_it(tmp_path: Path, monkeypatch: pytest.
 
 
 def own_memory_mb() -> float:
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon:")]
-    return int(line.split()[1]) / 1024
+    return present_memory().own_bytes / 2**20
 
 
 def test_what_a_step_frees_is_kept_until_the_next_trial_begins(tmp_path: Path) -> None:
