@@ -5,7 +5,7 @@
 
 A SLURM of as many nodes on one machine (tests/slurm/testbed.py); each worker runs one trial of one rank, which waits
 in a criterion and computes nothing. Once all wait, the processes of the head and of the workers are observed for a
-minute. Thirty workers with their trials need about 18 GB.
+minute. Thirty workers with their trials need about 25 GB of memory and swap.
 """
 
 import sys
@@ -50,6 +50,7 @@ def wait(scoring):
 
 CRITERIA.add("wait", Criterion(compute=wait, source="a benchmark"))
 """
+SETUP = '["export RAY_memory_monitor_refresh_ms=0"]'  # each Ray would end trials when the machine of all is full
 STAGES = 2  # that a trial finishes before it waits: the source training and the head
 WORKERS = (3, 10, 30)
 LIMIT_S, OBSERVED_S, LOOK_EVERY_S = 1800.0, 60.0, 5.0
@@ -74,11 +75,12 @@ def on_nodes() -> list[tuple[psutil.Process, str, Path]]:
 
 
 def pss_mb(processes: Iterable[psutil.Process]) -> float:
-    """Their memory together; what processes share is divided among them."""
+    """Their memory together, in swap too; what processes share is divided among them."""
     total = 0
     for process in processes:
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            total += process.memory_full_info().pss
+            memory = process.memory_full_info()
+            total += memory.pss + memory.swap
     return total / MB
 
 
@@ -86,8 +88,8 @@ def measure(workers: int) -> tuple[Cell, ...]:
     """One row: a sweep of this many workers, while each of them runs a trial."""
     with slurm_bed(nodes=workers + 1) as (testbed, folder):
         spec = SPEC.format(sources=[*range(workers)])
-        limits = {"walltime_min": 120, "controller_min": 120, "max_jobs": workers + 1}
-        sweep = make_sweep(testbed, folder / "sweep", "many", spec, **limits)
+        limits = {"walltime_min": 60, "controller_min": 60, "max_jobs": workers + 1}
+        sweep = make_sweep(testbed, folder / "sweep", "many", spec, setup=SETUP, **limits)
         (sweep.folder / "wait.py").write_text(MODULE)
         launched = sweep.launch("--detach", "--import", "wait.py")
         if launched.returncode:
@@ -124,13 +126,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS / "many_workers", help="files to write, without suffix")
     given = parser.parse_args(arguments)
     notes = (
-        "Memory is PSS. Head: the process of Ray that all others connect to. Ray of a worker: its raylet and agents;"
-        " worker: all processes of its node, with SLURM's, those of the trial and its rank.",
+        "Memory is PSS, and what is in swap. Head: the process of Ray that all others connect to. Ray of a worker: its"
+        " raylet and agents; worker: all processes of its node, with SLURM's, those of the trial and its rank.",
         "All nodes are on one machine with as many cores as listed below, so memory and files are those of a cluster,"
         " times are not.",
     )
-    rows = tuple(measure(workers) for workers in given.workers)
-    write(Measured(title="A sweep by number of workers", columns=COLUMNS, rows=rows, notes=notes), given.out)
+    rows: tuple[tuple[Cell, ...], ...] = ()
+    for workers in given.workers:
+        rows += (measure(workers),)
+        write(Measured(title="A sweep by number of workers", columns=COLUMNS, rows=rows, notes=notes), given.out)
     return 0
 
 

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
-from importlib import import_module
 from io import StringIO
 
 import click
@@ -19,6 +18,7 @@ from click.shell_completion import CompletionItem
 
 import transtailor
 from transtailor.exit_codes import INTERRUPTED, SUCCESS
+from transtailor.imports import import_uncollected
 from transtailor.shell import COMMAND
 
 SWEEPS, RESULTS, TRIALS, CLUSTERS = "Sweeps", "Results", "Single trials, models and data", "Clusters"
@@ -156,7 +156,7 @@ class _Door(click.Command):
         return [CompletionItem(option) for option in options if option.startswith(incomplete)]
 
     def _answer(self, words: Sequence[str]) -> int:
-        room = import_module(self._entry.main)
+        room = import_uncollected(self._entry.main)
         prog = f"{COMMAND} {self._name}".removesuffix(" ".join(self._entry.words)).rstrip()
         code: int = room.main([*self._entry.words, *words], prog)
         return code

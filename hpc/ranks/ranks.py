@@ -1,6 +1,5 @@
 """Rank groups: N processes that act as one, however they are started; without torch at import."""
 
-import importlib
 import os
 import socket
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from transtailor.documents import Record
+from transtailor.imports import import_uncollected
 
 CODE = Path(__file__).resolve().parents[2]
 ROOMS = ("transtailor", "hpc", "tailor", "results", "sweeps")
@@ -207,7 +207,7 @@ class RankHost:
 def class_of(target: str) -> Any:
     """Import "module:Class"."""
     module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)
+    return getattr(import_uncollected(module), name)
 
 
 def _place(error: BaseException) -> str:

@@ -4,13 +4,13 @@
 them, and has no public names for the same.
 """
 
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from transtailor.imports import import_uncollected
 from transtailor.private_names import PrivateNames
 
 _FORMS = "an operation of the dispatcher that moves channels about"
@@ -87,4 +87,4 @@ def move_towards(averages: list[Tensor], tensors: list[Tensor], share: float) ->
 
 def import_compiler() -> None:
     """Import torch's compiler front end, as the first optimiser and DDP would."""
-    importlib.import_module("torch._dynamo")
+    import_uncollected("torch._dynamo")
