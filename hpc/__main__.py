@@ -12,8 +12,7 @@ from pydantic import ValidationError
 
 from hpc.errors import SiteError, SlurmError
 from hpc.sites.site import Need, SiteFile, explain_faults, find_site, read_site, site_files, users_folder
-from transtailor.errors import UserError
-from transtailor.exit_codes import FAILED, INTERRUPTED, MISTAKE, SUCCESS
+from transtailor.errors import FAILED, INTERRUPTED, MISTAKE, SUCCESS, UserError
 from transtailor.shell import command
 from transtailor.terminal import ignore_closed_stdout, say
 

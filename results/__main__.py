@@ -11,8 +11,7 @@ from results.cli.output import add_output, write
 from results.cli.statistics_commands import add_statistics
 from results.errors import ResultsError
 from results.text.page import PageTable, Part
-from transtailor.errors import UserError
-from transtailor.exit_codes import INTERRUPTED, MISTAKE, SUCCESS
+from transtailor.errors import INTERRUPTED, MISTAKE, SUCCESS, UserError
 from transtailor.shell import command
 from transtailor.terminal import ignore_closed_stdout, say
 from transtailor.validation import fraction

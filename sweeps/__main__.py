@@ -13,8 +13,7 @@ from pathlib import Path
 from hpc.errors import SlurmError
 from results.cli.output import add_output, write
 from tailor.core.errors import TrainingError
-from transtailor.errors import UserError
-from transtailor.exit_codes import FAILED, MISTAKE, SUCCESS
+from transtailor.errors import FAILED, MISTAKE, SUCCESS, UserError
 from transtailor.terminal import ignore_closed_stdout, say
 
 

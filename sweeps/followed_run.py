@@ -20,7 +20,7 @@ from sweeps.errors import LaunchError
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun
-from transtailor.exit_codes import MISTAKE
+from transtailor.errors import MISTAKE
 from transtailor.shell import command
 from transtailor.terminal import say
 from transtailor.waiting import Unlimited, wait_for

@@ -22,8 +22,7 @@ from tailor.core.errors import ConfigError, TrainingError
 from tailor.execution.plugins import load
 from tailor.execution.weights_check import refuse_missing
 from transtailor.documents import DocumentError, describe_fault, find_line, read_toml
-from transtailor.errors import UserError
-from transtailor.exit_codes import FAILED, MISTAKE, SUCCESS
+from transtailor.errors import FAILED, MISTAKE, SUCCESS, UserError
 from transtailor.shell import command as to_type
 from transtailor.terminal import say
 

@@ -17,7 +17,7 @@ import click
 from click.shell_completion import CompletionItem
 
 import transtailor
-from transtailor.exit_codes import INTERRUPTED, SUCCESS
+from transtailor.errors import INTERRUPTED, SUCCESS
 from transtailor.imports import import_uncollected
 from transtailor.shell import COMMAND
 

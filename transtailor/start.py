@@ -8,7 +8,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from transtailor.exit_codes import MISTAKE
+from transtailor.errors import MISTAKE
 from transtailor.shell import pip
 
 HOME = Path(__file__).resolve().parents[1]

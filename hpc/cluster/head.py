@@ -29,7 +29,7 @@ from hpc.folders.orphan_cleanup import folder_for_ray, guarded_folder, scratch_f
 from hpc.ray.node import JobAllocation, RayNode, allocation, own_address, ray_environment
 from hpc.ray.stranger import check_closed
 from hpc.slurm.jobs import requeue
-from transtailor.exit_codes import MISTAKE, TRY_AGAIN
+from transtailor.errors import MISTAKE, TRY_AGAIN
 from transtailor.sources import ForeignCodeError, check_code
 from transtailor.terminal import say
 from transtailor.waiting import Unlimited, WaitedTooLong, reap, wait_for

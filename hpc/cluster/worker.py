@@ -22,7 +22,7 @@ from hpc.folders.cluster_folder import ClusterFolder, Head, HeadReader
 from hpc.folders.orphan_cleanup import guarded_folder, scratch_folder
 from hpc.ray.node import RayNode, allocation, own_address, ray_environment
 from hpc.ray.stranger import check_closed
-from transtailor.exit_codes import FAILED, SUCCESS
+from transtailor.errors import FAILED, SUCCESS
 from transtailor.sources import ForeignCodeError, check_code
 from transtailor.terminal import say
 from transtailor.waiting import Unlimited, WaitedTooLong, wait_for

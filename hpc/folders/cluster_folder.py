@@ -22,7 +22,7 @@ from pathlib import Path
 from hpc.errors import ClusterError, FolderError
 from hpc.sites.site import Site
 from transtailor.documents import Record
-from transtailor.files import write_file
+from transtailor.files import make_folder, write_file
 from transtailor.ownership import refuse_shared
 from transtailor.terminal import say
 
@@ -66,7 +66,7 @@ class ClusterFolder:
         """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.chmod(0o700)
-        self.logs.mkdir(exist_ok=True)
+        make_folder(self.logs)  # syncs the names of both; without this folder, no one finds its jobs
         self.check()
         if not self.token.exists():
             write_file(self.token, secrets.token_hex(32), mode=0o600)

@@ -23,7 +23,7 @@ from sweeps.run.run_folder import RunFolder, check_is_own, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun, RunOutcome
 from transtailor.documents import DocumentError, read_json
-from transtailor.exit_codes import INTERRUPTED
+from transtailor.errors import INTERRUPTED
 from transtailor.shell import command, launch_words
 from transtailor.sources import ROOT
 from transtailor.waiting import KILL_LIMIT_S, Unlimited, WaitedTooLong, wait_for

@@ -25,8 +25,7 @@ from sweeps.search.run_search import RunSearch
 from sweeps.slurm.cluster_run import ClusterRun, RunOutcome
 from sweeps.spec.spec import load_spec
 from tailor.execution.plugins import load_copy
-from transtailor.errors import UserError
-from transtailor.exit_codes import FAILED, INTERRUPTED, MISTAKE, SUCCESS, TRY_AGAIN
+from transtailor.errors import FAILED, INTERRUPTED, MISTAKE, SUCCESS, TRY_AGAIN, UserError
 from transtailor.files import write_file
 from transtailor.sources import check_code
 from transtailor.terminal import say

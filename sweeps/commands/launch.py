@@ -31,8 +31,7 @@ from sweeps.planning.plan import (
     select_trials,
 )
 from sweeps.spec.spec import EMBEDDED_SPEC, Spec, find_spec, load_spec
-from transtailor.errors import UserError
-from transtailor.exit_codes import FAILED, INTERRUPTED, MISTAKE, SUCCESS
+from transtailor.errors import FAILED, INTERRUPTED, MISTAKE, SUCCESS, UserError
 from transtailor.files import refuse_unwritable
 from transtailor.names import did_you_mean
 from transtailor.shell import command, rerun

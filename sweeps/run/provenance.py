@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,11 @@ def _gpus() -> list[str]:
     return done.stdout.splitlines() if done.returncode == 0 else []
 
 
+@cache
 def _packages() -> dict[str, str]:
-    """Name -> version of each installed package, from its metadata."""
-    versions = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
+    """Name -> version of each installed package, from its metadata: read once, which takes a third of a second."""
+    found = (dist.metadata for dist in importlib.metadata.distributions())
+    versions = {metadata["Name"]: metadata["Version"] for metadata in found}
     return dict(sorted(versions.items(), key=lambda item: str(item[0]).lower()))
 
 

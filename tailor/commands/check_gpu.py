@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from transtailor.exit_codes import FAILED, SUCCESS
+from transtailor.errors import FAILED, SUCCESS
 from transtailor.shell import command as to_type
 from transtailor.terminal import printable, say
 

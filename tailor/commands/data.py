@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from tailor.core.errors import ConfigError
-from transtailor.exit_codes import INTERRUPTED, SUCCESS
+from transtailor.errors import INTERRUPTED, SUCCESS
 from transtailor.shell import command
 from transtailor.terminal import say
 from transtailor.validation import fraction

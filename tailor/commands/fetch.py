@@ -17,7 +17,7 @@ from urllib.request import urlopen
 from tailor.catalogue import datasets, pins, weights
 from tailor.core.errors import ConfigError
 from transtailor.documents import DocumentError, read_toml, walk
-from transtailor.exit_codes import INTERRUPTED, SUCCESS
+from transtailor.errors import INTERRUPTED, SUCCESS
 from transtailor.files import make_folder, name_file
 from transtailor.terminal import say
 

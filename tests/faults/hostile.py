@@ -130,7 +130,7 @@ def _of_hpc() -> tuple[type[Exception], ...]:
 
 def _trial(folder: Path, content: bytes) -> bool:
     from tailor.__main__ import main
-    from transtailor.exit_codes import MISTAKE
+    from transtailor.errors import MISTAKE
 
     (folder / "trial.toml").write_bytes(content)
     code = main(["plan", str(folder / "trial.toml")])

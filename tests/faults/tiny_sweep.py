@@ -4,6 +4,7 @@ Importing torch takes longer than the sweep, so launcher and ranks are forks ins
 product's: the command line, the run's lock and folder, the ranks' loop (hpc.ranks.process_ranks.serve) and their pipe.
 """
 
+import gc
 import importlib
 import os
 import select
@@ -157,6 +158,9 @@ def warm_up() -> None:
 
     torch.set_num_threads(1)
     torch.optim.SGD([torch.zeros(1)], lr=0.0)  # imports more than torch itself
+    importlib.import_module("results.plot.render").bundle()  # the script of every report, which forks have then, too
+    gc.collect()
+    gc.freeze()  # as the product's warm process does
 
 
 class ForkedRank:

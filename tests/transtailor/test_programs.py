@@ -7,12 +7,12 @@ import tomllib
 import pytest
 
 import transtailor
+import transtailor.errors
 from hpc.errors import ClusterError, GpuHoursSpentError, SiteError, SlurmError
 from results.errors import ResultsError
 from sweeps.errors import RunFolderError, SpecError
 from tailor.core.errors import ConfigError, TrainingError
 from tests.import_graph import ROOT
-from transtailor import exit_codes
 from transtailor.errors import UserError
 
 MISTAKES = [ConfigError, GpuHoursSpentError, ResultsError, RunFolderError, SiteError, SpecError]
@@ -30,7 +30,7 @@ def test_what_may_go_away_by_itself_is_none(event: type[Exception]) -> None:
 
 
 def test_exit_codes_are_told_apart() -> None:
-    codes = {name: code for name, code in vars(exit_codes).items() if name.isupper()}
+    codes = {name: code for name, code in vars(transtailor.errors).items() if name.isupper()}
     assert codes == {"SUCCESS": 0, "FAILED": 1, "MISTAKE": 2, "TRY_AGAIN": 75, "INTERRUPTED": 130}
 
 
@@ -62,7 +62,7 @@ def test_the_version_is_the_projects() -> None:
         transtailor.version  # type: ignore[attr-defined]  # noqa: B018
 
 
-@pytest.mark.parametrize("module", ["errors", "exit_codes", "files", "names", "validation"])
+@pytest.mark.parametrize("module", ["errors", "files", "names", "validation"])
 def test_nothing_heavy_is_imported(module: str) -> None:
     """Neither other packages nor what takes long to import: every command pays for it."""
     code = f"import sys; before = set(sys.modules); import transtailor.{module}; print(*set(sys.modules) - before)"

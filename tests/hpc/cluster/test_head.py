@@ -16,7 +16,7 @@ from hpc.cluster.head import HEAD_TRIES, MAX_SHORT_RUNS
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site
 from tests.hpc.refusing_head import refusing_head
-from transtailor.exit_codes import MISTAKE, TRY_AGAIN
+from transtailor.errors import MISTAKE, TRY_AGAIN
 
 ROOT = Path(__file__).resolve().parents[3]
 AS_INSTALLED_IN = """

@@ -106,4 +106,10 @@ PLANTED_ON_SLURM = (
         "if job_id not in self._given_up:",
         "if True:",
     ),
+    _Planted(
+        "the name of the folder by which jobs are found is not synced",
+        "hpc.folders.cluster_folder:ClusterFolder.make",
+        "make_folder(self.logs)",
+        "self.logs.mkdir(exist_ok=True)",
+    ),
 )

@@ -28,7 +28,7 @@ from tests.simulation.slurm.ray_nodes import Clusters, PlayedNode, RayCluster
 from tests.simulation.slurm.scheduler import BatchJob, JobRun, Slurm
 from tests.simulation.slurm.strikes import end_all
 from tests.simulation.world import Dead, Task, World, threading_in
-from transtailor.exit_codes import FAILED
+from transtailor.errors import FAILED
 
 if TYPE_CHECKING:
     from tests.simulation.day import Simulation
