@@ -62,7 +62,8 @@ FOUND = (
     "it decides when a slot is free, and nothing asked for one (sweeps/driver/tune_site.py); seen on the test bed "
     "first, then in 3 of 40 days of searches on SLURM.",
     "Found and fixed: the folder by which the jobs of a run are found was made without a sync of its name, so after a "
-    "loss of power `stop` knew no job, and a controller continued (hpc/folders/cluster_folder.py); in day 2,719.",
+    "loss of power `stop` knew no job, and a controller continued (hpc/folders/cluster_folder.py); in day 2,719, "
+    "which was simulated again with its line.",
     "The disturbances that found these are in tests/simulation/failed.jsonl, which `make check` replays, "
     "six of them with their fault planted, too: those are found there, whatever the table says. Two lines there "
     "were faults of the simulator: its disk did not know the rights of a file that was removed without a sync, and a "
