@@ -18,7 +18,7 @@ from click.shell_completion import CompletionItem
 
 import transtailor
 from transtailor.errors import INTERRUPTED, SUCCESS
-from transtailor.imports import import_uncollected
+from transtailor.garbage import import_uncollected
 from transtailor.shell import COMMAND
 
 SWEEPS, RESULTS, TRIALS, CLUSTERS = "Sweeps", "Results", "Single trials, models and data", "Clusters"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from transtailor.documents import Record
-from transtailor.imports import import_uncollected
+from transtailor.garbage import import_uncollected
 
 CODE = Path(__file__).resolve().parents[2]
 ROOMS = ("transtailor", "hpc", "tailor", "results", "sweeps")

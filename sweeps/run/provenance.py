@@ -57,7 +57,7 @@ def _gpus() -> list[str]:
 
 @cache
 def _packages() -> dict[str, str]:
-    """Name -> version of each installed package, from its metadata: read once, which takes a third of a second."""
+    """Name -> version of each installed package, from its metadata, which a process reads once."""
     found = (dist.metadata for dist in importlib.metadata.distributions())
     versions = {metadata["Name"]: metadata["Version"] for metadata in found}
     return dict(sorted(versions.items(), key=lambda item: str(item[0]).lower()))

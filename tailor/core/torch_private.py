@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from transtailor.imports import import_uncollected
+from transtailor.garbage import import_uncollected
 from transtailor.private_names import PrivateNames
 
 _FORMS = "an operation of the dispatcher that moves channels about"

@@ -156,9 +156,11 @@ def warm_up() -> None:
         importlib.import_module(name)
     import torch
 
+    from results.plot.render import bundle
+
     torch.set_num_threads(1)
     torch.optim.SGD([torch.zeros(1)], lr=0.0)  # imports more than torch itself
-    importlib.import_module("results.plot.render").bundle()  # the script of every report, which forks have then, too
+    bundle()  # the script of every report, which forks have then, too
     gc.collect()
     gc.freeze()  # as the product's warm process does
 

@@ -1,4 +1,4 @@
-"""Large imports without a search for garbage."""
+"""Imports without a search for garbage."""
 
 import gc
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpc.ranks.ranks import RankHost
-from transtailor.imports import import_uncollected
+from transtailor.garbage import import_uncollected
 
 
 @pytest.fixture
