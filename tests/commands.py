@@ -1,11 +1,12 @@
 """The commands as a shell would run them, but in this process: a new process would import for seconds."""
 
 import io
+import os
 import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, chdir, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 
@@ -19,7 +20,8 @@ def launch(*arguments: object, folder: Path) -> Said:
     """`python sweeps/launch.py ...`; not for sweeps with user modules, which stay registered."""
     from sweeps.commands.launch import main
 
-    return _call(main, LAUNCH, arguments, folder)
+    with _shared_warm_process():
+        return _call(main, LAUNCH, arguments, folder)
 
 
 def sweeps_command(*arguments: object, folder: Path) -> Said:
@@ -77,6 +79,36 @@ def _call(main: Main, program: Path, arguments: Sequence[object], folder: Path) 
         except SystemExit as end:  # argparse's
             code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     return Said(typed, code, out.getvalue(), err.getvalue())
+
+
+class _Warm:
+    """The warm process of this process's launches, which all have one environment or get another one."""
+
+    open = ExitStack()
+    made_for: tuple[object, ...] = ()
+    address = ""
+
+
+@contextmanager
+def _shared_warm_process() -> Iterator[None]:
+    """Let launches of this process have one warm process: each of their own would import torch for seconds."""
+    from sweeps.driver import driver
+
+    start = driver.warm_process
+
+    def shared(target: str) -> nullcontext[str]:
+        os.umask(mask := os.umask(0))
+        made_for = target, mask, {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+        if _Warm.made_for != made_for:
+            _Warm.open.close()
+            _Warm.made_for, _Warm.address = made_for, _Warm.open.enter_context(start(target))
+        return nullcontext(_Warm.address)
+
+    driver.warm_process = shared  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        driver.warm_process = start
 
 
 @contextmanager
