@@ -129,7 +129,7 @@ def _serve_once(
         try:
             listens_at = _address(folder, node, temporary, logs, warnings)
             check_closed(listens_at, variables)
-            _publish_head(folder, Head(address=listens_at, generation=generation, job=given.job))
+            _publish_head(folder, Head(address=listens_at, generation=generation, job=given.job), warnings)
             say(f"Ray head {generation} listens at {listens_at}")
             environment = os.environ | variables | {GENERATION_VARIABLE: generation}
             code = _run(command, environment, node, warnings)
@@ -142,12 +142,13 @@ def _serve_once(
             node.kill()
 
 
-def _publish_head(folder: ClusterFolder, head: Head) -> None:
+def _publish_head(folder: ClusterFolder, head: Head, warnings: Warnings) -> None:
     """Write the head's address into the shared folder; raise FolderError if that fails for `FOLDER_LIMIT_S`."""
     why = "it is full"
 
     def write_head() -> bool:
         nonlocal why
+        _check_wanted(folder, warnings)
         try:
             folder.set_head(head)
         except OSError as error:
@@ -165,10 +166,7 @@ def _address(folder: ClusterFolder, node: RayNode, temporary: Path, logs: Path, 
     """Wait for the head to listen; returns its address. If it does not, Ray's logs are kept as the folder `logs`."""
 
     def read_address() -> str | None:
-        if warnings.is_now:
-            raise ClusterError("SLURM ended the job while the Ray head started")
-        if folder.stop.exists():
-            raise ClusterError("a stop was requested while the Ray head started")
+        _check_wanted(folder, warnings)
         if node.has_ended():
             raise ClusterError("the Ray head ended while it started")
         file = folder_for_ray(temporary) / "ray_current_cluster"  # Ray writes it when the head listens
@@ -180,6 +178,14 @@ def _address(folder: ClusterFolder, node: RayNode, temporary: Path, logs: Path, 
         if warnings.is_now or folder.stop.exists():
             raise
         raise HeadStartError(f"{error}; its output is above and in {node.keep_logs(logs)}") from error
+
+
+def _check_wanted(folder: ClusterFolder, warnings: Warnings) -> None:
+    """Raise ClusterError if the head is not wanted any more before the command has begun."""
+    if warnings.is_now:
+        raise ClusterError("SLURM ended the job while the Ray head started")
+    if folder.stop.exists():
+        raise ClusterError("a stop was requested while the Ray head started")
 
 
 def _run(command: Sequence[str], environment: dict[str, str], node: RayNode, warnings: Warnings) -> int | None:

@@ -2,15 +2,15 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 REFUSES = b"\0\0\0\4\1\0\0\0\0" + b"\0\0\x0f\1\5\0\0\0\1\x40\x0bgrpc-status\x0216"
 
 
 @contextmanager
-def refusing_head() -> Iterator[str]:
-    """Its address, "ip:port", as long as the context lasts."""
+def refusing_head(asked: Callable[[], object] = bool) -> Iterator[str]:
+    """Its address, "ip:port", as long as the context lasts; `asked` is called before each answer."""
     listening = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -19,6 +19,7 @@ def refusing_head() -> Iterator[str]:
                 connection, _ = listening.accept()
                 with connection:
                     connection.recv(1 << 16)
+                    asked()
                     connection.sendall(REFUSES)
 
     thread = threading.Thread(target=serve)

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ AS_INSTALLED_IN = """
 import sys
 sys.executable = sys.argv.pop(1)
 from hpc.cluster import head
-head.FOLDER_LIMIT_S = 0.5
+head.FOLDER_LIMIT_S = float(sys.argv.pop(1))
 sys.exit(head.main())
 """
 # The first FAILING heads write a log as Ray does, and end; the next tells an address, and stays until END is there.
@@ -57,8 +58,13 @@ class Controller:
             (tmp_path / "bin" / name).write_text(text)
             (tmp_path / "bin" / name).chmod(0o755)
 
-    def run(self, *command: str, failing: int, restarts: int = 0) -> subprocess.CompletedProcess[str]:
-        """The job, with a `ray` that fails so often before it starts a head."""
+    def run(
+        self, *command: str, failing: int, restarts: int = 0, limit_s: float = 0.5, listens: Callable[[], object] = bool
+    ) -> subprocess.CompletedProcess[str]:
+        """The job, with a `ray` that fails so often before it starts a head; `listens` is called when that is asked.
+
+        The shared folder may take no file for `limit_s`.
+        """
         job = {
             "SLURM_RESTART_COUNT": str(restarts),
             "SLURM_JOB_ID": "7",
@@ -67,8 +73,8 @@ class Controller:
         }
         fake = {"STARTS": str(self._starts), "FAILING": str(failing), "END": str(self._starts.with_name("end"))}
         fake["PATH"] = f"{self._python.parent}:{os.environ['PATH']}"
-        words = ["-c", AS_INSTALLED_IN, str(self._python), str(self.folder.path), "--", *command]
-        with refusing_head() as address:
+        words = ["-c", AS_INSTALLED_IN, str(self._python), str(limit_s), str(self.folder.path), "--", *command]
+        with refusing_head(listens) as address:
             return subprocess.run(
                 [sys.executable, *words], env=os.environ | job | fake | {"ADDRESS": address}, capture_output=True,
                 text=True, timeout=500, check=False,
@@ -153,6 +159,14 @@ def test_a_stop_is_heard_while_the_head_starts(controller: Controller) -> None:
     assert done.returncode == MISTAKE
     assert "a stop was requested while the Ray head started" in done.stderr
     assert not (controller.folder.path / "ran").exists()
+    assert controller.took_told() == ["interrupted"]
+
+
+def test_a_stop_is_heard_while_the_shared_folder_takes_no_file(controller: Controller) -> None:
+    (controller.folder.path / "head.json").mkdir()
+    done = controller.run("touch", "ran", failing=0, limit_s=400.0, listens=controller.folder.stop.touch)
+    assert done.returncode == MISTAKE
+    assert "a stop was requested while the Ray head started" in done.stderr
     assert controller.took_told() == ["interrupted"]
 
 
