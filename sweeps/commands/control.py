@@ -69,7 +69,7 @@ def _later(cluster: ClusterRun, before: Sequence[QueuedJob], now: Sequence[Queue
     return next((job.id for job in now if cluster.is_controller(job) and job.id not in known), None)
 
 
-def cancel(run: RunFolder) -> Iterator[str]:
+def cancel(run: RunFolder, limit_s: float = STOP_LIMIT_S) -> Iterator[str]:
     """End all jobs of a run at once, and no others; launching it again resumes it. Yield lines to print.
 
     Raises:
@@ -84,7 +84,10 @@ def cancel(run: RunFolder) -> Iterator[str]:
     if left := [job.id for job in cluster.jobs()]:
         cancel_jobs(left)
         yield f"cancelled {len(left)} jobs: {', '.join(left)}"
-        _wait(lambda: not cluster.jobs(), STOP_LIMIT_S)
+        if not _wait(lambda: not cluster.jobs(), limit_s):
+            ids = ", ".join(job.id for job in cluster.jobs())
+            yield f"not ended after {limit_s:g} s: {ids}; perhaps a node does not respond. To look at them: squeue --me"
+            return
     yield f"{run.path} has no jobs; to resume, launch it again"
 
 

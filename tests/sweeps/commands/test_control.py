@@ -159,19 +159,37 @@ def test_stop_leaves_a_sweep_alone_that_was_launched_again_while_it_waited(
     tmp_path: Path, write_spec: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "POLL_S", 0.01)
+    cluster, slurm = _launched_on_slurm(tmp_path, write_spec, monkeypatch)
+    first, second = (f"{job}|RUNNING|N/A|n1|{cluster.folder.controller_name}|None\n" for job in (7, 8))
+    slurm.says("squeue", first, first, second)
+    slurm.says("scancel", "")
+    asked, left = control.stop(cluster.run, 60.0)
+    assert asked == "asked job 7 to stop" and "launched again as job 8, which is not stopped" in left
+    assert slurm.calls("scancel") == [] and cluster.outcome is None
+
+
+def test_jobs_that_do_not_end_are_named(
+    tmp_path: Path, write_spec: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, slurm = _launched_on_slurm(tmp_path, write_spec, monkeypatch)
+    controller, prefix = cluster.folder.controller_name, cluster.folder.worker_prefix
+    slurm.says("squeue", f"7|COMPLETING|N/A|n1|{controller}|None\n8|COMPLETING|N/A|n2|{prefix}1|None\n")
+    slurm.says("scancel", "")
+    cancelled, left = control.cancel(cluster.run, 0.1)
+    assert cancelled == "cancelled 2 jobs: 7, 8"
+    assert left.startswith("not ended after 0.1 s: 7, 8; perhaps a node does not respond")
+
+
+def _launched_on_slurm(
+    tmp_path: Path, write_spec: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> tuple[ClusterRun, FakeSlurm]:
     plan = make_plan(load_spec(write_spec()))
     run, lock, _ = start(plan, tmp_path / "runs", extend=False, update_code=False)
     lock.release()
     cluster = ClusterRun(run)
     cluster.folder.make(Site(cpus_per_node=2, walltime_min=60), run.name)
     run.submission.write_text(Submission(cache=tmp_path / "cache").to_json())
-    slurm = FakeSlurm(tmp_path, monkeypatch)
-    first, second = (f"{job}|RUNNING|N/A|n1|{cluster.folder.controller_name}|None\n" for job in (7, 8))
-    slurm.says("squeue", first, first, second)
-    slurm.says("scancel", "")
-    asked, left = control.stop(run, 60.0)
-    assert asked == "asked job 7 to stop" and "launched again as job 8, which is not stopped" in left
-    assert slurm.calls("scancel") == [] and cluster.outcome is None
+    return cluster, FakeSlurm(tmp_path, monkeypatch)
 
 
 def test_retry_of_no_run_is_said(tmp_path: Path, sweeps_process: Command) -> None:
