@@ -78,6 +78,7 @@ def _add_time(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     time.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     time.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: as many as torch takes)")
     time.add_argument("--repeats", type=int, default=50, metavar="N", help="forward passes timed (default: 50)")
+    time.add_argument("--again", action="store_true", help="time also what was timed under the same conditions")
 
 
 def _add_control(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -141,7 +142,10 @@ def _lines(options: argparse.Namespace, command: str) -> Iterator[str]:
         from sweeps.commands.latencies import How, time_models
         from sweeps.run.run_folder import RunFolder
 
-        how = How(batch=options.batch, device=options.device, threads=options.threads, repeats=options.repeats)
+        how = How(
+            batch=options.batch, device=options.device, threads=options.threads, repeats=options.repeats,
+            again=options.again,
+        )  # fmt: skip
         return time_models(RunFolder(options.run), options.cache, how)
     if options.command == "clean":
         from sweeps.commands.clean import clean

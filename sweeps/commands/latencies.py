@@ -25,17 +25,18 @@ if TYPE_CHECKING:
     from tailor.parallel.process_group import ProcessGroup
 
 Found = TypeVar("Found")
+STEADY_FRACTION = 0.1  # by which a model's time may differ when it is timed again
 MEASURE_LIMIT_S = 3600.0  # of one sub-model; if it takes longer, the device is stuck
 
 WAITING = """
 SELECT trial_id, any_value(label) AS label, list(point ORDER BY point) AS points,
     list(model_key ORDER BY point) AS model_keys
 FROM (FROM operating_points QUALIFY row_number() OVER (PARTITION BY model_key ORDER BY trial_id, point) = 1)
-WHERE model_key NOT IN (
+WHERE ? OR model_key NOT IN (
     SELECT model_key FROM timings WHERE device_name = ? AND threads = ? AND precision = ? AND batch = ?)
 GROUP BY trial_id ORDER BY trial_id
 """
-"""The distinct models not yet timed under these conditions, each with one trial that reached it."""
+"""The distinct models, or those not yet timed under these conditions, each with one trial that reached it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,16 +51,17 @@ class How:
     device: str = "auto"  # or cpu, or cuda
     threads: int | None = None  # of the CPU; None: as many as torch takes
     repeats: int = 50
+    again: bool = False  # also those that were timed under the same conditions
 
     def __post_init__(self) -> None:
         refuse_too_few(self)
 
 
 def time_models(run: RunFolder, cache: Path, how: How) -> Iterator[str]:
-    """Time the sub-models; yield a line for each, then how many were timed.
+    """Time the sub-models; yield a line for each, then how many were timed, and whether the machine was steady.
 
-    Models that were timed under the same conditions (device, threads, precision, batch) are not timed again. Nothing is
-    trained: models of which the cache lacks a stage are skipped and counted.
+    Models that were timed under the same conditions (device, threads, precision, batch) are not timed again, unless
+    `how` says so. Nothing is trained: models of which the cache lacks a stage are skipped and counted.
 
     Raises:
         RunFolderError: the folder is no run, or the cache has none of its sub-models.
@@ -81,19 +83,25 @@ def time_models(run: RunFolder, cache: Path, how: How) -> Iterator[str]:
     ranks = join(how.device)
     circumstance = _circumstance(ranks, how)
     with load(run.path) as tables:
-        waiting = tables.rows(WAITING, list(circumstance.values()))
-    timed = 0
+        waiting = tables.rows(WAITING, [how.again, *circumstance.values()])
+    timed, first = 0, None
     with tempfile.TemporaryDirectory() as name, _one_process_each() as processes:
         for row in waiting:
             wanted = dict(zip(row["points"], row["model_keys"], strict=True))
             rows = []
             for point, state in _cached_states(record.trials[row["trial_id"]], row["trial_id"], cache, ranks, wanted):
-                save_model(state, Path(name))
-                found = call_in(processes, MEASURE_LIMIT_S, _measure, Path(name), how, modules)
+                place = Path(name) / ("first" if first is None else "other")
+                save_model(state, place)
+                found = call_in(processes, MEASURE_LIMIT_S, _measure, place, how, modules)
+                first = first or found
                 rows.append(_row(found) | {"model_key": wanted[point], "code_digest": digest})
                 yield f"{row['trial_id']}  {row['label']}, point {point}: {_costs(found)}"
             writer.write("timings", rows)
             timed += len(rows)
+        if first is not None:
+            yield from _unsteady(
+                first, call_in(processes, MEASURE_LIMIT_S, _measure, Path(name) / "first", how, modules)
+            )
     yield from _summary(timed, sum(len(row["points"]) for row in waiting) - timed, cache, circumstance)
 
 
@@ -179,6 +187,17 @@ def _row(found: "Latency") -> dict[str, Any]:
 def _costs(found: "Latency") -> str:
     latency = f"{1e3 * found.latency_median_s:.4g} ms"
     return latency if found.peak_memory_bytes is None else f"{latency}, {found.peak_memory_bytes / 2**20:.1f} MiB"
+
+
+def _unsteady(first: "Latency", again: "Latency") -> Iterator[str]:
+    """Say that the first model took another time at the end."""
+    before_ms, after_ms = 1e3 * first.latency_median_s, 1e3 * again.latency_median_s
+    if max(before_ms, after_ms) > (1 + STEADY_FRACTION) * min(before_ms, after_ms):
+        yield (
+            f"warning: this machine is not steady: the first sub-model took {before_ms:.4g} ms, and {after_ms:.4g} ms "
+            "when it was timed again at the end. Differences between sub-models that are not larger say nothing. End "
+            "other work on this machine, and time all of them --again"
+        )
 
 
 def _summary(timed: int, lost: int, cache: Path, circumstance: Mapping[str, Any]) -> Iterator[str]:

@@ -10,6 +10,7 @@ import pytest
 from results.analysis.pareto import front_page
 from results.store.reader import load
 from results.text.formats import markdown_lines
+from sweeps.commands import latencies
 from sweeps.commands.latencies import How, _one_process_each, call_in
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder
@@ -20,8 +21,9 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.mark.slow
 def test_each_sub_model_is_timed_once_and_nothing_is_trained(
-    sweeps_command: Command, trained: RunFolder, tmp_path: Path
+    sweeps_command: Command, trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(latencies, "STEADY_FRACTION", 1e9)  # other tests use this machine
     run = trained
     with load(run.path) as tables:
         models = {row["model_key"] for row in tables.rows("SELECT model_key FROM operating_points")}
@@ -50,6 +52,14 @@ def test_each_sub_model_is_timed_once_and_nothing_is_trained(
     assert again.stdout.startswith("nothing to time: ")
     more = sweeps_command("time", "runs/trained", "--threads", "1", "--batch", "2", "--repeats", "2", "--device", "cpu")
     assert f"{len(models)} sub-models timed on " in more.stdout
+    assert "steady" not in done.stdout + more.stdout
+    monkeypatch.setattr(latencies, "STEADY_FRACTION", 0.0)
+    words = ("--threads", "1", "--batch", "2", "--repeats", "2", "--device", "cpu", "--again")
+    unsteady = sweeps_command("time", "runs/trained", *words)
+    assert "warning: this machine is not steady: the first sub-model took " in unsteady.stdout
+    assert f"{len(models)} sub-models timed on " in unsteady.stdout
+    with load(run.path) as tables:
+        assert len(tables.rows("FROM timings")) == 2 * len(models)  # of each the last row
 
 
 @pytest.mark.parametrize(
