@@ -199,10 +199,7 @@ def _log_text(event: StageEvent) -> str:
     text = f"stage {event.order}: {result.stage.kind}, {how}"
     if event.point is None:
         return text
-    facts = result.point_facts()
-    removed, metric = facts.removed_macs_fraction, facts.metric.replace("_", " ")
-    score = facts.validation_score
-    return f"{text}; point {event.point}: {removed:.1%} of the MACs removed, validation {metric} {score:.4f}"
+    return f"{text}; point {event.point}: {result.point_facts()}"
 
 
 def _report(event: StageEvent) -> StageReport:

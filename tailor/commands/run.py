@@ -94,7 +94,5 @@ def _progress_shown(kinds: list[str]) -> Iterator[list[str]]:
 def _point(event: "StageEvent", macs_before: int | None) -> str:
     """An operating point in a line; `macs_before`: of the previous one on the path, if any."""
     facts = event.result.point_facts()
-    nothing = ", none since the point before" if facts.macs == macs_before else ""
-    removed, metric = facts.removed_macs_fraction, facts.metric.replace("_", " ")
-    score = facts.validation_score
-    return f"point {event.point}: {removed:.3f} of the MACs gone{nothing}, validation {metric} {score:.4f}"
+    nothing = "; it removed nothing" if facts.macs == macs_before else ""
+    return f"point {event.point}: {facts}{nothing}"

@@ -63,7 +63,7 @@ class Result:
 
     @property
     def removed_macs_fraction(self) -> float:
-        """Of a pruning, the share of the original MACs that is gone, in [0, 1]; NaN for other stages."""
+        """Of a pruning, the share of the original MACs that is removed, in [0, 1]; NaN for other stages."""
         return float(self.info.get("removed_macs_fraction", math.nan))
 
     @property

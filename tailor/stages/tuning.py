@@ -98,5 +98,9 @@ class PointFacts:
 
     @property
     def removed_macs_fraction(self) -> float:
-        """Share of the original MACs that is gone, in [0, 1]."""
+        """Share of the original MACs that is removed, in [0, 1]."""
         return 1.0 - self.macs / self.original_macs
+
+    def __str__(self) -> str:
+        removed, metric = self.removed_macs_fraction, self.metric.replace("_", " ")
+        return f"{removed:.1%} of the MACs removed, validation {metric} {self.validation_score:.4f}"

@@ -207,7 +207,7 @@ def test_a_trial_alone(tmp_path: Path, command: Command) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["trial.toml"]
     finished = command("run", "trial.toml", "--save", "models", folder=tmp_path)
     assert finished.returncode == 0, finished.stderr
-    assert re.search(r"point 0: 0.000 of the MACs gone, validation accuracy 0\.\d{4}", finished.stdout)
+    assert re.search(r"point 0: 0.0% of the MACs removed, validation accuracy 0\.\d{4}", finished.stdout)
     assert (tmp_path / "models" / "point_0" / "model.safetensors").exists()
     again = command("run", "trial.toml", folder=tmp_path)
     assert again.stdout.count("cached") == 4
