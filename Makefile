@@ -63,40 +63,10 @@ numbers: $(READY)  ## write the comparisons and the numbers in the prose of docs
 	$(BIN)/python -m tools.numbers
 
 bench: $(READY)  ## half an hour: speed and memory against the alternatives; writes docs/results/
-	$(BIN)/python benchmarks/training_loop.py
-	$(BIN)/python benchmarks/empty_trial.py
-	$(BIN)/python benchmarks/sharing.py --spec benchmarks/paper_like.toml
-	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/files_and_syncs.py
+	$(BIN)/python benchmarks/all.py bench
 
-bench-long: $(READY)  ## more than two hours: the other benchmarks of speed and scale, three of them on a real SLURM (root, the packages of slurm-testbed)
-	$(BIN)/python benchmarks/scheduling.py --trials 1000
-	$(BIN)/python benchmarks/planning.py
-	$(BIN)/python benchmarks/pruned_model.py
-	$(BIN)/python benchmarks/own_networks.py
-	$(BIN)/python benchmarks/footprint.py
-	$(BIN)/python benchmarks/heap.py
-	$(BIN)/python benchmarks/pruned_speed.py
-	$(BIN)/python benchmarks/transformer_speed.py
-	$(BIN)/python benchmarks/input_path.py
-	$(BIN)/python benchmarks/sharing.py --seeds 1
-	$(BIN)/python benchmarks/scoring.py
-	$(BIN)/python benchmarks/legr.py
-	$(BIN)/python benchmarks/preparation.py
-	$(BIN)/python benchmarks/prepared_memory.py
-	$(BIN)/python benchmarks/simulation.py
-	$(BIN)/python benchmarks/coverage.py
-	$(BIN)/python benchmarks/read_while_writing.py
-	$(BIN)/python benchmarks/large_run.py
-	$(BIN)/transtailor run demo --update-code
-	$(BIN)/python benchmarks/report.py --demo runs/demo
-	$(BIN)/python benchmarks/store.py
-	$(BIN)/python benchmarks/many_trials.py
-	$(BIN)/python benchmarks/decisions.py
-	$(BIN)/python benchmarks/search.py
-	$(BIN)/python benchmarks/cluster_start.py
-	$(BIN)/python benchmarks/utilisation.py
-	$(BIN)/python benchmarks/stopping.py
+bench-long: $(READY)  ## more than two hours: the other benchmarks of speed and scale, three of them on a real SLURM (root, the packages of slurm-testbed); SINCE=2026-11-26 resumes
+	$(BIN)/python benchmarks/all.py bench-long $(if $(SINCE),--since $(SINCE))
 
 bench-faults: $(READY)  ## an hour or more: kills, interrupts and feeds nonsense to everything; resumes after the recorded faults; needs what bench-long does
 	$(BIN)/python benchmarks/faults.py

@@ -1,0 +1,86 @@
+"""The benchmarks of `make bench` and `make bench-long`, one after the other; ends with the code of one that fails.
+
+python benchmarks/all.py bench
+python benchmarks/all.py bench-long --since 2026-11-26   # resumes: leaves out what docs/results has since that day
+"""
+
+import argparse
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
+
+from benchmarks.record import RESULTS, ROOT
+
+GROUPS = {
+    "bench": """
+        python benchmarks/training_loop.py
+        python benchmarks/empty_trial.py
+        python benchmarks/sharing.py --spec benchmarks/paper_like.toml
+        python benchmarks/startup.py
+        python benchmarks/files_and_syncs.py
+    """,
+    "bench-long": """
+        python benchmarks/scheduling.py --trials 1000
+        python benchmarks/planning.py
+        python benchmarks/pruned_model.py
+        python benchmarks/own_networks.py
+        python benchmarks/footprint.py
+        python benchmarks/heap.py
+        python benchmarks/pruned_speed.py
+        python benchmarks/transformer_speed.py
+        python benchmarks/input_path.py
+        python benchmarks/sharing.py --seeds 1
+        python benchmarks/scoring.py
+        python benchmarks/legr.py
+        python benchmarks/preparation.py
+        python benchmarks/prepared_memory.py
+        python benchmarks/simulation.py
+        python benchmarks/coverage.py
+        python benchmarks/read_while_writing.py
+        python benchmarks/large_run.py
+        transtailor run demo --update-code
+        python benchmarks/report.py --demo runs/demo
+        python benchmarks/store.py
+        python benchmarks/many_trials.py
+        python benchmarks/decisions.py
+        python benchmarks/search.py
+        python benchmarks/cluster_start.py
+        python benchmarks/utilisation.py
+        python benchmarks/stopping.py
+    """,
+}
+RECORD = re.compile(r"^- date: `(?P<date>[\d-]+) .*`\n- command: `(?P<command>.*)`$", re.MULTILINE)
+
+
+def commands_of(group: str, since: str | None = None, tables: Path = RESULTS) -> list[str]:
+    """The commands of a group, without those of which `tables` has a table of that day ("2026-11-26") or later."""
+    texts = [] if since is None else [path.read_text(encoding="utf-8") for path in tables.glob("*.md")]
+    found = [match for text in texts for match in RECORD.finditer(text)]
+    known = {match["command"] for match in found if match["date"] >= str(since)}
+    return [command for line in GROUPS[group].splitlines() if (command := line.strip()) and command not in known]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a group."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("group", choices=GROUPS)
+    parser.add_argument("--since", metavar="DAY", help="leave out what docs/results has since that day, as 2026-11-26")
+    options = parser.parse_args(words)
+    for command in commands_of(options.group, options.since):
+        print(f"== {command}", flush=True)
+        program, *arguments = shlex.split(command)
+        called = [Path(sys.executable).with_name(program), *arguments]
+        if code := subprocess.run(called, cwd=ROOT, check=False).returncode:
+            print(f"== ended with {code}: {command}", flush=True)
+            return code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
