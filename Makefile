@@ -71,7 +71,7 @@ bench-long: $(READY)  ## more than two hours: the other benchmarks of speed and 
 bench-faults: $(READY)  ## an hour or more: kills, interrupts and feeds nonsense to everything; resumes after the recorded faults; needs what bench-long does
 	$(BIN)/python benchmarks/faults.py
 	$(BIN)/python benchmarks/faults.py --with search --faults 200
-	$(BIN)/python benchmarks/faults.py --with ray --faults 100
+	$(BIN)/python benchmarks/faults.py --with ray --faults 200
 	$(BIN)/python benchmarks/faults.py --with slurm --faults 80
 	$(BIN)/python benchmarks/simulated_days.py --minutes 60 --processes 2
 	$(BIN)/python benchmarks/soak.py
