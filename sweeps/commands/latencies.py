@@ -196,7 +196,7 @@ def _unsteady(first: "Latency", again: "Latency") -> Iterator[str]:
         yield (
             f"warning: this machine is not steady: the first sub-model took {before_ms:.4g} ms, and {after_ms:.4g} ms "
             "when it was timed again at the end. Differences between sub-models that are not larger say nothing. End "
-            "other work on this machine, and time all of them --again"
+            "other work on this machine, and type the same command with --again"
         )
 
 
