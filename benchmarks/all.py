@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -58,19 +59,24 @@ GROUPS = {
 RECORD = re.compile(r"^- date: `(?P<date>[\d-]+) .*`\n- command: `(?P<command>.*)`$", re.MULTILINE)
 
 
-def commands_of(group: str, since: str | None = None, tables: Path = RESULTS) -> list[str]:
-    """The commands of a group, without those of which `tables` has a table of that day ("2026-11-26") or later."""
-    texts = [] if since is None else [path.read_text(encoding="utf-8") for path in tables.glob("*.md")]
-    found = [match for text in texts for match in RECORD.finditer(text)]
-    known = {match["command"] for match in found if match["date"] >= str(since)}
-    return [command for line in GROUPS[group].splitlines() if (command := line.strip()) and command not in known]
+def commands_of(group: str, since: date | None = None, tables: Path = RESULTS) -> list[str]:
+    """The commands of a group, without those of which `tables` has a table of that day or later."""
+    known = set() if since is None else _measured_since(since, tables)
+    return [command for line in GROUPS[group].strip().splitlines() if (command := line.strip()) not in known]
+
+
+def _measured_since(day: date, tables: Path) -> set[str]:
+    records = [RECORD.search(path.read_text(encoding="utf-8")) for path in tables.glob("*.md")]
+    return {record["command"] for record in records if record and date.fromisoformat(record["date"]) >= day}
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run a group."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("group", choices=GROUPS)
-    parser.add_argument("--since", metavar="DAY", help="leave out what docs/results has since that day, as 2026-11-26")
+    parser.add_argument(
+        "--since", metavar="DAY", type=date.fromisoformat, help="leave out what docs/results has since, as 2026-11-26"
+    )
     options = parser.parse_args(words)
     for command in commands_of(options.group, options.since):
         print(f"== {command}", flush=True)

@@ -1,5 +1,6 @@
 """`make bench` and `make bench-long`: each command is one of ours, and what was measured is left out on request."""
 
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,14 @@ def test_each_command_is_there_and_has_a_table(group: str) -> None:
     assert len(commands) >= len(commands_of(group)) - 1  # the demo, which a benchmark of the report reads
     assert all((ROOT / command.split()[1]).is_file() for command in commands)
     own_networks = "python benchmarks/own_networks.py"  # its record was resumed by an option
-    assert set(commands) & set(commands_of(group, "2026-01-01")) <= {own_networks}
+    assert set(commands) & set(commands_of(group, date(2026, 1, 1))) <= {own_networks}
 
 
 def test_what_was_measured_since_a_day_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     every = commands_of("bench")
     monkeypatch.setattr("sys.argv", [str(ROOT / "benchmarks" / "empty_trial.py")])
     page, _ = write(TABLE, tmp_path / "empty_trial")
-    day = page.read_text().split("- date: `")[1][:10]
+    day = date.fromisoformat(page.read_text().split("- date: `")[1][:10])
     left = [command for command in every if command != "python benchmarks/empty_trial.py"]
     assert commands_of("bench", day, tmp_path) == left
-    assert commands_of("bench", "2999-01-01", tmp_path) == commands_of("bench", None, tmp_path) == every
+    assert commands_of("bench", day + timedelta(days=1), tmp_path) == commands_of("bench", None, tmp_path) == every
