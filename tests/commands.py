@@ -10,6 +10,8 @@ from contextlib import ExitStack, chdir, contextmanager, nullcontext, redirect_s
 from importlib import import_module
 from pathlib import Path
 
+import pytest
+
 Said = subprocess.CompletedProcess[str]
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCH = ROOT / "sweeps" / "launch.py"
@@ -19,8 +21,10 @@ Main = Callable[[Sequence[str]], int]
 def launch(*arguments: object, folder: Path) -> Said:
     """`python sweeps/launch.py ...`; not for sweeps with user modules, which stay registered."""
     from sweeps.commands.launch import main
+    from sweeps.driver import driver
 
-    with _shared_warm_process():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(driver, "warm_process", _warm_process)
         return _call(main, LAUNCH, arguments, folder)
 
 
@@ -82,33 +86,23 @@ def _call(main: Main, program: Path, arguments: Sequence[object], folder: Path) 
 
 
 class _Warm:
-    """The warm process of this process's launches, which all have one environment or get another one."""
+    """The warm process of this process's launches; another environment gets another one."""
 
     open = ExitStack()
     made_for: tuple[object, ...] = ()
     address = ""
 
 
-@contextmanager
-def _shared_warm_process() -> Iterator[None]:
-    """Let launches of this process have one warm process: each of their own would import torch for seconds."""
-    from sweeps.driver import driver
+def _warm_process(target: str) -> nullcontext[str]:
+    """As `warm_process`, but launches have one together: each of their own would import torch for seconds."""
+    from hpc.ranks.warm_process import warm_process
 
-    start = driver.warm_process
-
-    def shared(target: str) -> nullcontext[str]:
-        os.umask(mask := os.umask(0))
-        made_for = target, mask, {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
-        if _Warm.made_for != made_for:
-            _Warm.open.close()
-            _Warm.made_for, _Warm.address = made_for, _Warm.open.enter_context(start(target))
-        return nullcontext(_Warm.address)
-
-    driver.warm_process = shared  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        driver.warm_process = start
+    os.umask(mask := os.umask(0))
+    made_for = target, mask, {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    if _Warm.made_for != made_for:
+        _Warm.open.close()
+        _Warm.made_for, _Warm.address = made_for, _Warm.open.enter_context(warm_process(target))
+    return nullcontext(_Warm.address)
 
 
 @contextmanager
