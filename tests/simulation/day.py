@@ -81,7 +81,7 @@ class Simulation:
         root.mkdir(parents=True)
         self.slurm = SlurmDay(self) if "slurm" in kind else None
         self.disk = Disk(root, self.world)
-        self.disk.before, self.disk.after = self._before, self._after
+        self.disk.before = self._before
         self._todo = list(disturbances)
         self._chance = Random(f"day {seed}")
         self.comes_and_goes = self._chance.random() < 0.6
@@ -321,8 +321,9 @@ class Simulation:
 
     # What happens.
 
-    def _before(self, event: str, place: str) -> None:
-        """Before a change: perhaps a disturbance strikes."""
+    def _before(self, event: str, place: str, path: str) -> None:
+        """Before a change: may this process make it? Then perhaps a disturbance strikes."""
+        self._check_holder(event, path)
         self.moments.append((event, place))
         self._changes += 1
         self._counts[event, place] = self._counts.get((event, place), 0) + 1
@@ -342,8 +343,11 @@ class Simulation:
                 return None if launched.process.dead else launched
         return self.slurm.driver if self.slurm else None
 
-    def _after(self, event: str, path: str) -> None:
-        """After a change: is it one that this process may make?"""
+    def _check_holder(self, event: str, path: str) -> None:
+        """Ranks look whether they hold their trial, and write; between the two they may be held up for long.
+
+        So what counts is who holds the trial when they begin to write. What comes late is a row that others write, too.
+        """
         task = self.world.current
         assert task is not None
         machine = self.machine_of(task.process)

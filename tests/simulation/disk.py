@@ -112,16 +112,14 @@ class Disk:
     """The files below one folder.
 
     Attributes:
-        before: called before each change with its kind and its place, without what is random in it; may raise.
-        after: the same, after it, with the whole path.
+        before: called before each change with its kind, its place, without what is random in it, and path; may raise.
         fails_with: an error number for every change that would take room, or None.
     """
 
     def __init__(self, root: Path, world: World) -> None:
         self.root, self._world = root, world
         self._prefix = f"{root}/"
-        self.before: Callable[[str, str], object] = _ignore
-        self.after: Callable[[str, str], object] = _ignore
+        self.before: Callable[[str, str, str], object] = _ignore
         self.fails_with: int | None = None
         self.is_full = False
         self._left: list[str] = []  # files that a program has left half made, without having been killed
@@ -175,7 +173,7 @@ class Disk:
             return act()
         self._world.step()
         place = self.place(path)
-        self.before(event, place)
+        self.before(event, place, path)
         self._world.check_alive()
         self._see_what_is_left(event, path)
         if self.fails_with is not None and (self.fails_with != errno.ENOSPC or event in TAKES_ROOM):
@@ -183,9 +181,7 @@ class Disk:
                 self._half_made[self._world.current] = path
             raise OSError(self.fails_with, os.strerror(self.fails_with), path)
         self._world.tell(f"{event} {self._below(path)}")
-        done = act()
-        self.after(event, path)
-        return done
+        return act()
 
     def _see_what_is_left(self, event: str, path: str) -> None:
         """After an error that lets it, a task has to remove what is half made before it changes anything else."""
