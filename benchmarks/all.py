@@ -61,11 +61,11 @@ RECORD = re.compile(r"^- date: `(?P<date>[\d-]+) .*`\n- command: `(?P<command>.*
 
 def commands_of(group: str, since: date | None = None, tables: Path = RESULTS) -> list[str]:
     """The commands of a group, without those of which `tables` has a table of that day or later."""
-    known = set() if since is None else _measured_since(since, tables)
+    known = set() if since is None else _commands_measured_since(since, tables)
     return [command for line in GROUPS[group].strip().splitlines() if (command := line.strip()) not in known]
 
 
-def _measured_since(day: date, tables: Path) -> set[str]:
+def _commands_measured_since(day: date, tables: Path) -> set[str]:
     records = [RECORD.search(path.read_text(encoding="utf-8")) for path in tables.glob("*.md")]
     return {record["command"] for record in records if record and date.fromisoformat(record["date"]) >= day}
 
