@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
 
     checks = (
         trials.check_methods, trials.check_resumption, training.check_precision, training.check_optimisers,
-        training.check_waits, training.check_memory, processes.check_ranks,
+        training.check_attention, training.check_waits, training.check_memory, processes.check_ranks,
     )  # fmt: skip
     ranks = join(arguments.device, threads=1)
     with tempfile.TemporaryDirectory() as folder:

@@ -10,15 +10,36 @@ from torch import Tensor
 from tailor.core.seeds import stream
 
 
-def augment(images: Tensor, ids: Tensor, how: str, seed: int, epoch: int, crop_px: int | None) -> Tensor:
-    """The images (B, C, H, W) as an epoch shows them: `none`, `shift` or `crop_flip`.
+def draw_places(
+    how: str, ids: Tensor, size: tuple[int, int], crop_px: int | None, seed: int, epoch: int
+) -> Tensor | None:
+    """Where an epoch shows each image of a height and width, by its id (N,); None if nothing is drawn.
 
-    With `crop_px` the result is (B, C, crop_px, crop_px), cut from the centre unless `how` is `crop_flip`.
+    Drawn for a whole epoch at once, since on a GPU forty small operations take longer than a step's images. For `shift`
+    (N, 2) rows and columns from 0 to 2, for `crop_flip` (N, 3) the square's top and left and whether it is mirrored.
+
+    >>> draw_places("crop_flip", torch.tensor([0, 1]), (8, 8), 6, seed=0, epoch=0).tolist()
+    [[0, 2, 1], [1, 2, 0]]
     """
     if how == "shift":
-        images = shift(images, ids, seed, epoch)
+        draw = mix(ids + (stream(seed, "shift", epoch) & 0x7FFFFFFF))
+        return torch.stack([draw % 3, draw // 3 % 3], dim=1)
     if how == "crop_flip" and crop_px is not None:
-        return crop_flip(images, ids, seed, epoch, crop_px)
+        draw = mix(ids + (stream(seed, "crop", epoch) & 0x7FFFFFFF))
+        rows_free, columns_free = (side - crop_px + 1 for side in size)
+        return torch.stack([draw % rows_free, mix(draw) % columns_free, mix(draw + 1) % 2], dim=1)
+    return None
+
+
+def augment(images: Tensor, places: Tensor | None, crop_px: int | None) -> Tensor:
+    """The images (B, C, H, W) as an epoch shows them, at their places (B, 2 or 3) from `draw_places`.
+
+    With `crop_px` the result is (B, C, crop_px, crop_px), cut from the centre unless the squares are drawn.
+    """
+    if places is not None and places.shape[1] == 2:
+        return centre(shift(images, places), crop_px)
+    if places is not None and crop_px is not None:
+        return crop_flip(images, places, crop_px)
     return centre(images, crop_px)
 
 
@@ -30,12 +51,11 @@ def centre(images: Tensor, crop_px: int | None) -> Tensor:
     return images[..., top : top + crop_px, left : left + crop_px]
 
 
-def crop_flip(images: Tensor, ids: Tensor, seed: int, epoch: int, crop_px: int) -> Tensor:
-    """A random square of crop_px of each image, half of them mirrored (TransTailor: 224 random crop)."""
-    draw = mix(ids + (stream(seed, "crop", epoch) & 0x7FFFFFFF))
-    rows_free, columns_free = (size - crop_px + 1 for size in images.shape[-2:])
+def crop_flip(images: Tensor, places: Tensor, crop_px: int) -> Tensor:
+    """A square of crop_px of each image at its place (B, 3), perhaps mirrored (TransTailor: 224 random crop)."""
     cut = crop_by_slice if images.device.type == "cpu" else crop_by_index
-    return cut(images, draw % rows_free, mix(draw) % columns_free, mix(draw + 1) % 2 == 1, crop_px)
+    top, left, flip = places.unbind(1)
+    return cut(images, top, left, flip == 1, crop_px)
 
 
 def crop_by_index(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, crop_px: int) -> Tensor:
@@ -55,14 +75,12 @@ def crop_by_slice(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, crop_
     return squares
 
 
-def shift(images: Tensor, ids: Tensor, seed: int, epoch: int) -> Tensor:
-    """Images (B, C, H, W) each moved by -1, 0 or 1 pixel in both directions, with black at the border."""
-    height, width = images.shape[-2:]
-    draw = mix(ids + (stream(seed, "shift", epoch) & 0x7FFFFFFF))
+def shift(images: Tensor, places: Tensor) -> Tensor:
+    """Images (B, C, H, W) each moved by -1, 0 or 1 pixel in both directions (B, 2), with black at the border."""
     padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
-    rows = (draw % 3)[:, None] + torch.arange(height, device=images.device)
-    columns = (draw // 3 % 3)[:, None] + torch.arange(width, device=images.device)
-    return _pick(padded, rows, columns)
+    down, right = places.unbind(1)
+    rows, columns = (torch.arange(size, device=images.device) for size in images.shape[-2:])
+    return _pick(padded, down[:, None] + rows, right[:, None] + columns)
 
 
 def mix(numbers: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from tailor.core.heartbeat import beat
 from tailor.core.registry import function_of
 from tailor.core.seeds import stream
 from tailor.data import objective
-from tailor.data.augmentation import augment, centre
+from tailor.data.augmentation import augment, centre, draw_places
 from tailor.data.objective import Loss
 from tailor.data.pool_draw import draw_splits
 from tailor.parallel.process_group import ProcessGroup
@@ -63,14 +63,14 @@ class Samples:
             indices = torch.arange(len(self), device=self.labels.device)
         rows = indices if self.rows is None else self.rows.index_select(0, indices)
         return Samples(
-            images=self._select(self.images, rows),
-            labels=self._select(self.labels, indices),
-            ids=self._select(self.ids, indices),
+            images=self.select(self.images, rows),
+            labels=self.select(self.labels, indices),
+            ids=self.select(self.ids, indices),
             crop_px=self.crop_px,
             loss=self.loss,
         )
 
-    def _select(self, whole: Tensor, indices: Tensor) -> Tensor:
+    def select(self, whole: Tensor, indices: Tensor) -> Tensor:
         """whole[indices] on `device`; from the host to a GPU through pinned memory, while the GPU computes."""
         if self.device is None or self.device == whole.device:
             return whole.index_select(0, indices)
@@ -217,13 +217,18 @@ def batches(
         len(samples), generator=generator(seed, "order", epoch), pin_memory=_has_memory_of_its_own(home)
     )
     order = drawn.to(home, non_blocking=True)  # pinned memory: the host does not wait for a GPU
+    size, places = samples.images.shape[2:], None
+    if len(size) == 2:
+        places = draw_places(augmentation, samples.ids, (size[0], size[1]), samples.crop_px, seed, epoch)
     for start in range(first_step * batch_size, len(samples), batch_size):
         together = order[start : start + batch_size]
         beat()
-        mine = samples.fetch(together[ranks.rank :: ranks.world_size])
+        share = together[ranks.rank :: ranks.world_size]
+        mine = samples.fetch(share)
         images = mine.images
         if images.dim() == 4:
-            images = augment(images, mine.ids, augmentation, seed, epoch, samples.crop_px)
+            there = None if places is None else samples.select(places, share)
+            images = augment(images, there, samples.crop_px)
         yield Batch(images=normalise(images), labels=mine.labels, global_count=len(together), loss=samples.loss)
 
 

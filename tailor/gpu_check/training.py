@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tailor.config.optimisation import Optimisation
+from tailor.core.determinism import RepeatableBackward
 from tailor.core.errors import Paused, TrainingError
 from tailor.data import task_data
 from tailor.data.device_images import DeviceImages
@@ -25,6 +27,7 @@ from tailor.training.loop import group, optimiser_for, train
 NETWORK, CLASSES, IMAGES, RATE = "digits_resnet", 5, 200, 0.02
 MIXED = {"precision": "bf16", "memory_format": "channels_last"}
 BF16_TOLERANCE = 0.05  # of the loss; bf16 has 8 bits
+TIMES = 5
 WAITS_OF_AN_AGREEMENT = 4  # the losses, the right answers, the message to the other ranks, their answer
 MakeOptimiser = Callable[[list[Any]], torch.optim.Optimizer]
 OPTIMISERS: dict[str, MakeOptimiser] = {
@@ -79,6 +82,38 @@ def check_optimisers(ranks: ProcessGroup, folder: Path) -> Iterator[CheckRow]:
         wrong = sum(name not in resumed or not torch.equal(t, resumed[name]) for name, t in straight.items())
         compared = f"{len(straight)} weights, resumed and straight"
         yield CheckRow(check, compared, "no bit", f"{wrong} differ", wrong == 0)
+
+
+def check_attention(ranks: ProcessGroup, _folder: Path) -> Iterator[CheckRow]:
+    """Gradients of attention over many tokens, computed again and again, in both precisions; to the last bit."""
+    for precision in ("float32", "bf16"):
+        torch.manual_seed(0)
+        model = nn.Sequential(TokenAttention(64, 4), nn.Linear(64, 4)).to(ranks.device)
+        tokens = torch.randn(16, 577, 64, device=ranks.device)
+        repeatable, found = RepeatableBackward(model), list[list[Tensor]]()
+        for _ in range(TIMES):
+            with torch.autocast(ranks.device.type, torch.bfloat16, enabled=precision == "bf16"):
+                loss = model(tokens).float().square().mean()
+            with repeatable.during(tokens):
+                found.append([*torch.autograd.grad(loss, [*model.parameters()])])
+        wrong = sum(
+            not torch.equal(one, other) for again in found[1:] for one, other in zip(found[0], again, strict=True)
+        )
+        compared = f"{len(found[0])} gradients, {TIMES} times"
+        yield CheckRow(f"attention, {precision}", compared, "no bit", f"{wrong} differ", wrong == 0)
+
+
+class TokenAttention(nn.Module):
+    """Tokens (B, N, C) that attend to each other, by torch's fused function."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.made, self._heads = nn.Linear(width, 3 * width), heads
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens of the same shape."""
+        query, key, value = self.made(tokens).unflatten(-1, (3, self._heads, -1)).permute(2, 0, 3, 1, 4)
+        return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 
 
 def check_waits(ranks: ProcessGroup, _folder: Path) -> Iterator[CheckRow]:

@@ -13,6 +13,7 @@ import torch.distributed.nn.functional  # DDP would import it in a group, which 
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from tailor.core.determinism import use_deterministic_algorithms
 from tailor.core.errors import ConfigError
 from tailor.core.heartbeat import beat
 from tailor.core.torch_private import TORCH
@@ -105,7 +106,7 @@ def join(
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     chosen = torch.device("cuda", local_rank % torch.cuda.device_count()) if use_gpu else torch.device("cpu")
     if use_gpu:
-        _use_deterministic_algorithms()
+        use_deterministic_algorithms()
         # `precision = "float32"` means it on a GPU, too: torch's default rounds the inputs of convolutions to TF32.
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
@@ -114,17 +115,6 @@ def join(
         backend = "cpu:gloo,cuda:nccl" if use_gpu else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=collective_timeout_s))
     return ProcessGroup(rank=rank, world_size=count, device=chosen)
-
-
-def _use_deterministic_algorithms() -> None:
-    """Make this process's GPU give the same bits for the same numbers if torch can; otherwise torch warns.
-
-    Without it, a trial could not be reproduced, and a resumed one would differ from one that was not interrupted.
-    """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first use of the GPU
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # Filling memory costs time, and no code here reads memory that it did not write.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # public all the same
 
 
 def leave() -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from tailor.core.determinism import RepeatableBackward
 from tailor.data.task_data import Batch
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Training
@@ -26,6 +27,7 @@ class Forward:
         self._is_bf16 = training.precision == "bf16"
         self._is_channels_last = training.memory_format == "channels_last"
         self._device_type = ranks.device.type
+        self.repeatable = RepeatableBackward(model)
         if self._is_channels_last:
             model.to(memory_format=torch.channels_last)
         self._parallel = ranks.parallel(
@@ -86,10 +88,11 @@ class Backward:
         if self._teaching is not None:
             loss = self._teaching.loss_sum(loss, outputs, part.images)
         share = self._ranks.world_size / part.global_count  # DDP averages over ranks
-        if penalty is None:
-            loss.backward(torch.full_like(loss, share))  # like a product, with one operation less in each direction
-        else:
-            (loss * share + penalty(part, outputs)).backward()
+        with self._forward.repeatable.during(part.images):
+            if penalty is None:
+                loss.backward(torch.full_like(loss, share))  # like a product, with one operation less in each direction
+            else:
+                (loss * share + penalty(part, outputs)).backward()
         return loss.detach(), part.is_right(outputs)
 
 

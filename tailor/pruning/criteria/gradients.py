@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from tailor.core.determinism import RepeatableBackward
 from tailor.data.task_data import batches
 from tailor.model.factors import attach
 from tailor.pruning.criteria.base import Scoring
@@ -42,10 +43,12 @@ def _mean_over_batches(
     parameters = attach(model, values, trainable=True)
     lengths = [len(p) for p in parameters]
     total, count = torch.zeros(sum(lengths), device=ranks.device), 0
-    point = torch.cat([p.detach() for p in parameters])
+    point, repeatable = torch.cat([p.detach() for p in parameters]), RepeatableBackward(model)
     for batch in batches(scoring.data, scoring.batch_size, 0, 0, "none", ranks):
         loss = batch.loss_sum(model(batch.images)) / batch.global_count
-        gradient = ranks.sum(torch.cat(torch.autograd.grad(loss, parameters)))  # one message for all layers
+        with repeatable.during(batch.images):
+            gradients = torch.autograd.grad(loss, parameters)
+        gradient = ranks.sum(torch.cat(gradients))  # one message for all layers
         total += size_of(gradient * point)
         count += 1
     means = (total / count).cpu().split(lengths)

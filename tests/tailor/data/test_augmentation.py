@@ -14,6 +14,12 @@ IMAGES = torch.arange(60 * 3 * 8 * 8).remainder(251).to(torch.uint8).reshape(60,
 IDS = torch.arange(100, 160)
 
 
+def crops(images: torch.Tensor, ids: torch.Tensor, seed: int, epoch: int, side: int) -> torch.Tensor:
+    """The squares that an epoch shows."""
+    places = augmentation.draw_places("crop_flip", ids, (8, 8), side, seed, epoch)
+    return augmentation.augment(images, places, side)
+
+
 def squares(image: torch.Tensor, side: int) -> list[bytes]:
     """Every square of an image, as it is and mirrored."""
     found = []
@@ -26,16 +32,16 @@ def squares(image: torch.Tensor, side: int) -> list[bytes]:
 
 def test_a_crop_is_a_square_of_its_image_and_all_squares_occur() -> None:
     image = IMAGES[:1].expand(4000, -1, -1, -1)
-    seen = {crop.numpy().tobytes() for crop in augmentation.crop_flip(image, torch.arange(4000), 0, 0, 6)}
+    seen = {crop.numpy().tobytes() for crop in crops(image, torch.arange(4000), 0, 0, 6)}
     assert seen == set(squares(IMAGES[0], 6))  # 9 places, each mirrored or not
 
 
 def test_an_image_is_cropped_alike_whatever_comes_with_it() -> None:
-    together = augmentation.crop_flip(IMAGES, IDS, 3, 2, 5)
-    alone = torch.cat([augmentation.crop_flip(IMAGES[i : i + 1], IDS[i : i + 1], 3, 2, 5) for i in range(60)])
+    together = crops(IMAGES, IDS, 3, 2, 5)
+    alone = torch.cat([crops(IMAGES[i : i + 1], IDS[i : i + 1], 3, 2, 5) for i in range(60)])
     assert torch.equal(together, alone)
-    assert not torch.equal(together, augmentation.crop_flip(IMAGES, IDS, 3, 3, 5))
-    assert not torch.equal(together, augmentation.crop_flip(IMAGES, IDS, 4, 2, 5))
+    assert not torch.equal(together, crops(IMAGES, IDS, 3, 3, 5))
+    assert not torch.equal(together, crops(IMAGES, IDS, 4, 2, 5))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -49,12 +55,14 @@ def test_crops_are_the_same_by_index_and_by_slices(count: int, channels: int) ->
     assert torch.equal(fast, slow)
     assert fast.is_contiguous()  # a network's bits and its speed depend on the layout
     assert slow.is_contiguous()
-    assert augmentation.shift(images, torch.arange(count), 0, 0).is_contiguous()
+    places = augmentation.draw_places("shift", torch.arange(count), (9, 11), None, 0, 0)
+    assert places is not None and augmentation.shift(images, places).is_contiguous()
 
 
 def test_without_augmentation_the_centre_is_seen() -> None:
-    assert torch.equal(augmentation.augment(IMAGES, IDS, "none", 0, 0, 4), IMAGES[..., 2:6, 2:6])
-    assert augmentation.augment(IMAGES, IDS, "none", 0, 0, None) is IMAGES
+    assert augmentation.draw_places("none", IDS, (8, 8), 4, 0, 0) is None
+    assert torch.equal(augmentation.augment(IMAGES, None, 4), IMAGES[..., 2:6, 2:6])
+    assert augmentation.augment(IMAGES, None, None) is IMAGES
 
 
 def test_batches_show_crops_and_evaluation_the_centre() -> None:

@@ -1,0 +1,82 @@
+"""The same bits for the same numbers on a GPU, as far as torch has algorithms for it.
+
+torch's fused attention is repeatable only where torch raises an error for everything that is not: with warnings alone
+it adds up in any order. So a network with attention is tested once, and differentiated so if torch can.
+"""
+
+import copy
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
+
+
+def use_deterministic_algorithms() -> None:
+    """Make this process's GPU give the same bits for the same numbers if torch can; otherwise torch warns.
+
+    Without it, a trial could not be reproduced, and a resumed one would differ from one that was not interrupted.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first use of the GPU
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Filling memory costs time, and no code here reads memory that it did not write.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # public all the same
+    torch.backends.cuda.enable_cudnn_sdp(False)  # of torch's attentions the one that is never repeatable
+
+
+class RepeatableBackward:
+    """A context for backward passes of one model, in which its attention is repeatable, too.
+
+    Outside it, and for networks without attention or on a CPU, nothing is changed.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model: nn.Module | None = model if has_attention(model) else None
+        self._is_strict: bool | None = None  # not tested yet
+
+    @contextmanager
+    def during(self, images: Tensor) -> Iterator[None]:
+        """The context; `images` (B, ...) are those of the pass, of which the first ones test the model."""
+        if self._model is None or images.device.type == "cpu" or not len(images):
+            yield
+            return
+        if self._is_strict is None:
+            self._is_strict = is_repeatable(self._model, images[:1])
+        torch.use_deterministic_algorithms(True, warn_only=not self._is_strict)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def has_attention(model: nn.Module) -> bool:
+    """Whether a module's class is called some attention, as torch's, torchvision's and timm's are.
+
+    >>> has_attention(nn.Sequential(nn.MultiheadAttention(8, 2))), has_attention(nn.Linear(8, 2))
+    (True, False)
+    """
+    return any("attention" in type(module).__name__.lower() for module in model.modules())
+
+
+def is_repeatable(model: nn.Module, images: Tensor) -> bool:
+    """Whether torch has a deterministic algorithm for each operation of the model, tested on a copy; logs if not."""
+    tested = copy.deepcopy(model).eval()  # no dropout: the generators of training are left alone
+    parameters = [parameter.requires_grad_(True) for parameter in tested.parameters()]
+    was_asked = torch.are_deterministic_algorithms_enabled()
+    was_lenient = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        with torch.enable_grad():
+            torch.autograd.grad(tested(images).float().sum(), parameters, allow_unused=True)
+    except RuntimeError as error:
+        if "determinis" not in str(error):
+            raise
+        log.warning("repeated trials of this network may differ in last bits: %s", str(error).splitlines()[0])
+        return False
+    finally:
+        torch.use_deterministic_algorithms(was_asked, warn_only=was_lenient)
+    return True
