@@ -29,6 +29,7 @@ from itertools import cycle, islice
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from benchmarks.images import finish, loader_of, random_images
 from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
@@ -214,12 +215,17 @@ def train_ours(network: str, samples: Samples, training: Training, ranks: Proces
 
 
 def waits_per_step(network: str, samples: Samples, setting: Setting, ranks: ProcessGroup) -> float | None:
-    """How often the host waits for the GPU, agreements included; None on a CPU."""
+    """How often the host waits for the GPU from the first step on, agreements included; None on a CPU."""
     if ranks.device.type == "cpu":
         return None
+
+    def count_from_here(*_: object) -> None:  # not before: the model's tensors are moved one by one
+        torch.cuda.set_sync_debug_mode("warn")
+        hook.remove()
+
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        torch.cuda.set_sync_debug_mode("warn")
+        hook = register_optimizer_step_pre_hook(count_from_here)
         train_ours(network, samples, training(setting.batch, 1, compile=False), ranks)
         torch.cuda.set_sync_debug_mode("default")
     return sum("synchronizing" in str(warning.message) for warning in caught) / setting.steps
@@ -319,8 +325,8 @@ def _notes(setting: Setting, ranks: ProcessGroup) -> tuple[str, ...]:
         "upper bound, since the host makes a batch while the device computes.",
         f"Peaks are of tensors; ours holds the photographs, too ({stored_mib:.0f} MiB of 3 channels). First step: from "
         "the call of `train` until the device is done; its libraries are loaded, nothing is in the compiler's cache.",
-        "waits_per_step: of the host for the device, by CUDA's own count. deterministic_over_free: an epoch with "
-        "torch's deterministic algorithms by one without. Both without torch.compile.",
+        "waits_per_step: of the host for the device after the first step, by CUDA's own count. deterministic_over_free: "
+        "an epoch with torch's deterministic algorithms by one without. Both without torch.compile.",
     )
 
 

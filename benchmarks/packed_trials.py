@@ -1,6 +1,6 @@
 """Trials per hour of a device: several at once, each in its own process, compared with one after the other.
 
-    python benchmarks/packed_trials.py                            # about ten minutes on a large GPU
+    python benchmarks/packed_trials.py                            # two minutes on a large GPU
     python benchmarks/packed_trials.py --device cpu --quick       # few and short trials: only to check that it runs
 
 Small networks on small data leave most of a GPU idle. Trials of one rank that ask for a part of one (`gpus_per_rank =
@@ -67,10 +67,14 @@ class Round:
 
 
 USUAL = Length(
-    trials=16,
-    at_once=(1, 2, 4, 8),
+    trials=8,
+    at_once=(1, 4, 8),
     rounds=2,
-    trial={"network": "digits_resnet", "method": {"name": METHOD, "steps": 2}},
+    trial={
+        "network": "digits_resnet",
+        "method": {"name": METHOD, "steps": 1},
+        "optimisation": {"epochs": 10, "head_epochs": 10},
+    },
 )
 QUICK = Length(
     trials=4,

@@ -84,7 +84,7 @@ class Length:
 
 USUAL = {
     "cpu": Length(px=224, batch=4, passes=1, forward_rounds=7, backward_rounds=3),
-    "cuda": Length(px=224, batch=256, passes=10, forward_rounds=20, backward_rounds=10),
+    "cuda": Length(px=224, batch=256, passes=4, forward_rounds=8, backward_rounds=5),
 }
 QUICK = {
     "cpu": Length(px=64, batch=1, passes=1, forward_rounds=3, backward_rounds=1),
@@ -123,14 +123,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = []
     for network in QUICK_COMPARED if options.quick else COMPARED:
         rows += rows_of(network, list(contenders(network, length, device, has_theirs)), length, device)
-        print(f"{network} is measured", file=sys.stderr, flush=True)
-    measured = Measured(
-        title="The speed of pruned networks",
-        columns=COLUMNS,
-        rows=tuple(rows),
-        notes=_notes(length, device, has_theirs),
-    )
-    write(measured, options.out, ("torch", "torchvision", *(["torch-pruning"] if has_theirs else [])))
+        measured = Measured(
+            title="The speed of pruned networks",
+            columns=COLUMNS,
+            rows=tuple(rows),
+            notes=_notes(length, device, has_theirs),
+        )
+        write(measured, options.out, ("torch", "torchvision", *(["torch-pruning"] if has_theirs else [])))
     return 0
 
 

@@ -16,7 +16,8 @@ from sweeps.commands.control import LAUNCHER
 from sweeps.commands.launch import check_site
 from sweeps.commands.preview import preview
 from sweeps.followed_run import PAGE_WIDTH, FollowedRun, LaunchProcess
-from sweeps.planning.plan import ONE_MACHINE_SITES, Plan, check_resources, make_plan, refuse_missing_weights
+from sweeps.planning.plan import Plan, make_plan, refuse_missing_weights
+from sweeps.planning.this_machine import ONE_MACHINE_SITES, check_resources
 from sweeps.spec.spec import Spec, find_spec, load_spec, spec_of
 from transtailor.files import make_folder, write_file
 

@@ -24,9 +24,14 @@ class RankNeed:
 
         >>> RankNeed(ranks=4, cpus_per_rank=4, gpus_per_rank=0.5).places(cpus=64, gpus=2)
         4
+        >>> RankNeed(ranks=1, cpus_per_rank=4, gpus_per_rank=0.4).places(cpus=64, gpus=2)
+        4
         """
         by_cpus = int(cpus // self.cpus_per_rank)
-        return by_cpus if self.gpus_per_rank == 0 else min(by_cpus, int(gpus / self.gpus_per_rank + 1e-9))
+        if self.gpus_per_rank == 0:
+            return by_cpus
+        of_a_gpu = int(1.0 / self.gpus_per_rank + 1e-9)  # a rank of a part of a GPU has all of it on one
+        return min(by_cpus, int(gpus) * of_a_gpu if of_a_gpu else int(gpus / self.gpus_per_rank + 1e-9))
 
 
 def limits_of(site: Site, need: RankNeed) -> ScalingLimits:

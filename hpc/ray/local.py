@@ -25,8 +25,10 @@ START_TRIES = 2
 
 
 @contextmanager
-def local_ray(cpus: int) -> Iterator[Path]:
-    """Start a Ray with `cpus` CPUs, never join another one; yields a folder for temporary files, removed at the end.
+def local_ray(cpus: int, gpus: int = 0) -> Iterator[Path]:
+    """Start a Ray with so many CPUs and GPUs, never join another one; yields a folder for temporary files.
+
+    The folder is removed at the end.
 
     It listens only on the loopback, and answers only with its token: a new one, in a file of that folder which only
     this user can read. On leaving, all processes of this Ray have ended. They also end, within seconds, when this
@@ -43,7 +45,7 @@ def local_ray(cpus: int) -> Iterator[Path]:
         write_file(token, secrets.token_hex(32), mode=0o600)
         with _environment(ray_environment(token, folder) | {MARK: str(folder)}):
             try:
-                _start_in_tries(folder, cpus)
+                _start_in_tries(folder, cpus, gpus)
                 del os.environ[MARK]  # processes that are started from here on are no part of this Ray
                 yield folder
             finally:
@@ -55,11 +57,11 @@ def has_raylet() -> bool:
     return has_child(os.getpid(), "raylet")
 
 
-def _start_in_tries(folder: Path, cpus: int) -> None:
+def _start_in_tries(folder: Path, cpus: int, gpus: int) -> None:
     """Start Ray; a second time if it did not start within its own 30 s, as on a machine that is busy at the moment."""
     for tries_left in reversed(range(START_TRIES)):
         try:
-            _start(folder, cpus)
+            _start(folder, cpus, gpus)
             return
         except Exception as error:  # Ray raises many kinds, some of them plain Exception
             why = _why_not(folder, error)
@@ -70,12 +72,12 @@ def _start_in_tries(folder: Path, cpus: int) -> None:
             say(f"Ray is started again: {str(error).strip().splitlines()[0]}", to=sys.stderr)
 
 
-def _start(folder: Path, cpus: int) -> None:
+def _start(folder: Path, cpus: int, gpus: int) -> None:
     start_on_the_loopback(
         folder_for_ray(folder),
         address="local",
         num_cpus=cpus,
-        num_gpus=0,
+        num_gpus=gpus,
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,

@@ -21,15 +21,8 @@ from hpc.errors import ClusterError, SiteError, SlurmError
 from hpc.sites.site import find_site
 from results.cli.output import add_output, write
 from sweeps.errors import RunFolderError, SpecError
-from sweeps.planning.plan import (
-    ONE_MACHINE_SITES,
-    Plan,
-    check_resources,
-    make_plan,
-    no_sharing,
-    refuse_missing_weights,
-    select_trials,
-)
+from sweeps.planning.plan import Plan, make_plan, no_sharing, refuse_missing_weights, select_trials
+from sweeps.planning.this_machine import ONE_MACHINE_SITES, check_resources
 from sweeps.spec.spec import EMBEDDED_SPEC, Spec, find_spec, load_spec
 from transtailor.errors import FAILED, INTERRUPTED, MISTAKE, SUCCESS, UserError
 from transtailor.files import refuse_unwritable

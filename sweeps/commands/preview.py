@@ -15,15 +15,14 @@ from sweeps.errors import RunFolderError
 from sweeps.planning.durations import Durations, durations_in
 from sweeps.planning.forecast import Capacity, Forecast, forecasts, most_slots, one_machine, timed_trials
 from sweeps.planning.plan import (
-    ONE_MACHINE_SITES,
     Plan,
     PlanCost,
     PlannedTrial,
     choose_probe,
     cost_of,
     planned_work,
-    usable_cores,
 )
+from sweeps.planning.this_machine import ONE_MACHINE_SITES, most_at_once
 from sweeps.run.relaunch import check_may_resume, this_code_digest
 from sweeps.run.run_folder import RunFolder, open_run
 from tailor.execution.cache import Cache
@@ -89,7 +88,7 @@ def preview(plan: Plan, site: str, *, runs: Path, cache: Path, command: Sequence
 
 def _this_machine(plan: Plan, site: str) -> Capacity:
     cores = plan.resources.ranks * plan.resources.threads_per_rank
-    return one_machine(1 if site == "serial" else max(1, usable_cores() // cores), cores)
+    return one_machine(1 if site == "serial" else max(1, most_at_once(plan.resources)), cores)
 
 
 def _state_of_run(run: RunFolder, plan: Plan) -> tuple[set[str], str]:

@@ -20,7 +20,8 @@ from sweeps.driver.ledger import Ledger, TrialState
 from sweeps.driver.merging import merge_meanwhile
 from sweeps.driver.quota import DiskGuard
 from sweeps.driver.signals import Interrupted, StopSignals
-from sweeps.planning.plan import Plan, cost_of, usable_cores
+from sweeps.planning.plan import Plan, cost_of
+from sweeps.planning.this_machine import most_at_once
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.search.run_search import RunSearch, read_scores
 from tailor.execution.cache import Cache
@@ -186,13 +187,12 @@ def _backend(site: SweepSite, launch: Launch, events: EventLog, warm_address: st
 
 
 def _slots(site: str, plan: Plan, asked: int | None, waiting: int) -> int:
-    """Trials at once: as asked, or as many as fit on this machine's cores; at most as many as there are trials."""
+    """Trials at once: as asked, or as many as fit on this machine; at most as many as there are trials."""
     if site == "serial":
         return 1
     if site == "slurm":
         return max(1, waiting)  # the number of workers decides
-    cores_per_trial = plan.resources.ranks * plan.resources.threads_per_rank
-    most = usable_cores() // cores_per_trial if asked is None else asked
+    most = most_at_once(plan.resources) if asked is None else asked
     return max(1, min(most, waiting))
 
 

@@ -12,6 +12,7 @@ from hpc.ray.local import has_raylet, local_ray
 from hpc.ray.node import last_errors
 from hpc.ray.stranger import check_driver
 from sweeps.driver.tune_site import RayPool
+from sweeps.planning.this_machine import gpus_of
 from sweeps.spec.resources import Resources
 
 
@@ -40,11 +41,11 @@ class _LocalPool(RayPool):
 
 @contextmanager
 def local_pool(resources: Resources, slots: int) -> Iterator[RayPool]:
-    """Ray with as many CPUs as `slots` trials need; it ends with the context.
+    """Ray with the CPUs of `slots` trials, and this machine's GPUs if they need some; it ends with the context.
 
     Raises:
         ClusterError: it did not start, or does not ask for its token.
     """
-    with local_ray(slots * resources.ranks * resources.threads_per_rank) as folder:
+    with local_ray(slots * resources.ranks * resources.threads_per_rank, gpus_of(resources)) as folder:
         check_driver(ray.get_runtime_context().gcs_address)
         yield _LocalPool(folder, slots)

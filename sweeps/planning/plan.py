@@ -1,6 +1,5 @@
 """Spec -> Plan: every trial with its id and its stages, what they share, and what they cost. Imports no torch."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -21,7 +20,6 @@ from transtailor.garbage import pause_collection
 from transtailor.names import nearest
 
 BATCH_TRIALS = 1000
-ONE_MACHINE_SITES = ("local", "serial")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,32 +241,6 @@ def cost_of(
         stored_bytes=sum(stage.stored_bytes for stage in distinct.values()),
         new_bytes=sum(stage.stored_bytes for stage in missing),
     )
-
-
-def check_resources(spec: Spec, site: str) -> None:
-    """Raise SpecError if a trial needs more than this process may use, on a site that is this machine."""
-    if site not in ONE_MACHINE_SITES:
-        return
-    if site == "local" and spec.resources.gpus_per_rank:
-        raise SpecError(
-            f"{spec.where} [resources] gpus_per_rank = {spec.resources.gpus_per_rank:g}: the site local trains on "
-            "CPUs; to use the GPUs of this machine, one trial at a time, type --site serial"
-        )
-    cores = usable_cores()
-    ranks, threads = spec.resources.ranks, spec.resources.threads_per_rank
-    if ranks * threads > cores:
-        advice = f"type --set resources.ranks={max(1, cores // threads)}"
-        if threads > cores:
-            advice = "type --set resources.ranks=1 --set resources.threads_per_rank=1"
-        raise SpecError(
-            f"{spec.where} [resources] ranks = {ranks} with threads_per_rank = {threads}: a trial needs "
-            f"{ranks * threads} cores, this machine has {cores}; {advice}, or choose a site with more"
-        )
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may use: those of the job's allocation, not of the machine."""
-    return len(os.sched_getaffinity(0))
 
 
 def _plan_trial(

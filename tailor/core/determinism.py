@@ -39,7 +39,7 @@ class RepeatableBackward:
         self._is_strict: bool | None = None  # not tested yet
 
     @contextmanager
-    def during(self, images: Tensor) -> Iterator[None]:
+    def context(self, images: Tensor) -> Iterator[None]:
         """The context; `images` (B, ...) are those of the pass, of which the first ones test the model."""
         if self._model is None or images.device.type == "cpu" or not len(images):
             yield

@@ -94,7 +94,7 @@ def check_attention(ranks: ProcessGroup, _folder: Path) -> Iterator[CheckRow]:
         for _ in range(TIMES):
             with torch.autocast(ranks.device.type, torch.bfloat16, enabled=precision == "bf16"):
                 loss = model(tokens).float().square().mean()
-            with repeatable.during(tokens):
+            with repeatable.context(tokens):
                 found.append([*torch.autograd.grad(loss, [*model.parameters()])])
         wrong = sum(
             not torch.equal(one, other) for again in found[1:] for one, other in zip(found[0], again, strict=True)

@@ -88,7 +88,7 @@ class Backward:
         if self._teaching is not None:
             loss = self._teaching.loss_sum(loss, outputs, part.images)
         share = self._ranks.world_size / part.global_count  # DDP averages over ranks
-        with self._forward.repeatable.during(part.images):
+        with self._forward.repeatable.context(part.images):
             if penalty is None:
                 loss.backward(torch.full_like(loss, share))  # like a product, with one operation less in each direction
             else:

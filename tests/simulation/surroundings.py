@@ -65,7 +65,7 @@ def surroundings(day: Simulation) -> Iterator[None]:
         (results.report, "write_report", lambda path: Path(path, "report.html")),
         (runner, "compute", trials.computing(day.compute)), (runner, "apply", trials.apply),
         (runner, "_warm_up", lambda *_: None),
-        (driver, "StopSignals", _stop_signals(day)), (driver, "usable_cores", lambda: SLOTS),
+        (driver, "StopSignals", _stop_signals(day)), (driver, "most_at_once", lambda _: SLOTS),
         (local_pool, "local_pool", lambda *_: day.launched.open_machines(world, day.comes_and_goes)),
         (tune_site, "tune", _tune(day)),
         (tune_slot, "RayRanks", ranks_on(day.of_slot)), (tune_slot, "GroupNodes", _group_nodes(day)),

@@ -46,7 +46,7 @@ def _mean_over_batches(
     point, repeatable = torch.cat([p.detach() for p in parameters]), RepeatableBackward(model)
     for batch in batches(scoring.data, scoring.batch_size, 0, 0, "none", ranks):
         loss = batch.loss_sum(model(batch.images)) / batch.global_count
-        with repeatable.during(batch.images):
+        with repeatable.context(batch.images):
             gradients = torch.autograd.grad(loss, parameters)
         gradient = ranks.sum(torch.cat(gradients))  # one message for all layers
         total += size_of(gradient * point)

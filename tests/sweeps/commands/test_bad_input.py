@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.commands import launch as launch_command
-from sweeps.planning.plan import usable_cores
+from sweeps.planning.this_machine import usable_cores, usable_gpus
 
 WriteSpec = Callable[..., Path]
 
@@ -71,9 +71,9 @@ BAD_SPECS = {
         TRIAL + "[resources]\ngpus_per_rank = 2\n",
         ["spec.toml [resources] gpus_per_rank", "given 2", "for more GPUs give more ranks"],
     ),
-    "GPUs on the site local": (
-        TRIAL + "[resources]\ngpus_per_rank = 0.5\n",
-        ["spec.toml [resources] gpus_per_rank = 0.5", "type --site serial"],
+    "more GPUs than there are": (
+        TRIAL + f"[resources]\nranks = {usable_gpus() + 1}\ngpus_per_rank = 1\n",
+        ["spec.toml [resources] ranks = ", "with gpus_per_rank = 1: a trial needs", "type --set resources."],
     ),
     "misspelt resource": (TRIAL + "[resources]\nrank = 1\n", ["[resources]", "'rank'", "did you mean 'ranks'"]),
     "more ranks than cores": (

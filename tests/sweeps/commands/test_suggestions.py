@@ -19,7 +19,8 @@ from packaging.requirements import Requirement
 from results.export.target import library
 from sweeps.commands.control import retry
 from sweeps.commands.launch import _say_how_to_resume
-from sweeps.planning.plan import make_plan, usable_cores
+from sweeps.planning.plan import make_plan
+from sweeps.planning.this_machine import usable_cores
 from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder
 from sweeps.run.run_lock import RunLock
@@ -103,16 +104,16 @@ CASES = [
         wrong="--set trial.seed=3",
     ),
     Case(
-        "sweeps/planning/plan.py:check_resources", "plan trained.toml {}",
+        "sweeps/planning/this_machine.py:check_resources", "plan trained.toml {}",
         r"type (--set \S+),", wrong=f"--set resources.ranks={usable_cores() + 1}",
     ),
     Case(
-        "sweeps/planning/plan.py:check_resources", "plan trained.toml {}",
+        "sweeps/planning/this_machine.py:check_resources", "plan trained.toml {}",
         r"type (--set \S+ --set \S+),", wrong=f"--set resources.threads_per_rank={usable_cores() + 1}",
     ),
     Case(
-        "sweeps/planning/plan.py:check_resources", "plan trained.toml --set resources.gpus_per_rank=1 {}",
-        r"type (--site serial)",
+        "sweeps/planning/this_machine.py:check_resources", "plan trained.toml --set resources.gpus_per_rank=1 {}",
+        r"type (--set \S+),",
     ),
     Case(
         "sweeps/run/relaunch.py:check_may_resume", "run axes.toml --set 'axes.seed=[0,1,2]' --runs 'my runs' {}",

@@ -9,13 +9,11 @@ import safetensors.torch
 from sweeps.errors import SpecError
 from sweeps.planning.plan import (
     PlannedTrial,
-    check_resources,
     cost_of,
     make_plan,
     no_sharing,
     refuse_missing_weights,
     select_trials,
-    usable_cores,
 )
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.spec import EMBEDDED_SPEC, load_spec
@@ -122,17 +120,6 @@ method = { name = "prune", criterion = "l1" }
         SpecError, match=r"one id [0-9a-f]{16}(.|\n)*\[\[variants\]\] 1 \('a'\)(.|\n)*\[\[variants\]\] 2"
     ):
         make_plan(load_spec(path))
-
-
-def test_a_trial_must_fit_this_machine_only_where_it_runs_on_this_machine(write_spec: WriteSpec) -> None:
-    spec = load_spec(write_spec(), [f"resources.ranks={usable_cores() + 1}"])
-    for site in ("local", "serial"):
-        with pytest.raises(
-            SpecError, match=rf"needs {usable_cores() + 1} cores.*--set resources.ranks={usable_cores()}"
-        ):
-            check_resources(spec, site)
-    check_resources(spec, "a_cluster")
-    check_resources(load_spec(write_spec(), [f"resources.ranks={usable_cores()}"]), "local")
 
 
 def test_a_plan_of_thousands_of_trials_is_linear_work() -> None:

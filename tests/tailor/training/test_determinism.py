@@ -88,7 +88,7 @@ def test_attention_is_differentiated_strictly_where_torch_can(can_repeat: bool) 
     model.register_forward_pre_hook(lambda _model, images: tested.append(len(images[0])))
     repeatable = RepeatableBackward(model)
     for _ in range(2):
-        with repeatable.during(torch.zeros(4, 3, device=META)):
+        with repeatable.context(torch.zeros(4, 3, device=META)):
             assert modes() == (True, not can_repeat)
         assert modes() == (True, True)
     assert tested == [1]  # once, on one image
@@ -96,5 +96,5 @@ def test_attention_is_differentiated_strictly_where_torch_can(can_repeat: bool) 
 
 @pytest.mark.parametrize(("model", "device"), [(nn.Linear(3, 2), META), (Attention(True), CPU)])
 def test_on_a_cpu_and_without_attention_nothing_is_tested(model: nn.Module, device: torch.device) -> None:
-    with RepeatableBackward(model).during(torch.zeros(4, 3, device=device)):
+    with RepeatableBackward(model).context(torch.zeros(4, 3, device=device)):
         assert modes() == (True, True)
