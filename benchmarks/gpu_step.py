@@ -326,7 +326,7 @@ def _notes(setting: Setting, ranks: ProcessGroup) -> tuple[str, ...]:
         f"Peaks are of tensors; ours holds the photographs, too ({stored_mib:.0f} MiB of 3 channels). First step: from "
         "the call of `train` until the device is done; its libraries are loaded, nothing is in the compiler's cache.",
         "waits_per_step: of the host for the device after the first step, by CUDA's own count. "
-        "deterministic_over_free: an epoch with torch's deterministic algorithms by one without. Both without torch.compile.",
+        "deterministic_over_free: an epoch with torch's deterministic algorithms by one without. Both uncompiled.",
     )
 
 
