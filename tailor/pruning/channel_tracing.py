@@ -31,6 +31,8 @@ from tailor.pruning.dependency_trace import PINNED, Trace, varies
 aten = torch.ops.aten
 T = TypeVar("T", bound=Trace)
 POINTWISE = "pointwise"  # the handler of each operation on single elements that has none of its own
+# Such operations, too, though torch says so from 2.12 on only: its older versions forgot what works in place.
+UNTAGGED = {aten.celu_, aten.elu_, aten.hardsigmoid_, aten.hardtanh_, aten.leaky_relu, aten.leaky_relu_, aten.selu_}
 
 
 class ChannelLabels(Tensor):
@@ -65,7 +67,8 @@ class ChannelLabels(Tensor):
         given = [a for a in tree_leaves((args, kwargs)) if isinstance(a, ChannelLabels)]
         trace = given[0].record
         handlers = trace.handlers or HANDLERS
-        handler = handlers.get(func.overloadpacket, handlers[POINTWISE] if torch.Tag.pointwise in func.tags else None)
+        is_pointwise = torch.Tag.pointwise in func.tags or func.overloadpacket in UNTAGGED
+        handler = handlers.get(func.overloadpacket, handlers[POINTWISE] if is_pointwise else None)
         made = handler(trace, func, args, kwargs or {}) if handler is not None else None
         return _unknown(given, func, args, kwargs or {}) if made is None else made
 

@@ -156,6 +156,16 @@ def test_an_activation_that_is_called_twice_is_no_site() -> None:
     assert inside == GroupMember(layer="layer1.0.conv1", norm="layer1.0.bn1", activation=None, activation_kind="ReLU")
 
 
+@pytest.mark.parametrize(
+    "activation", [nn.CELU, nn.ELU, nn.Hardsigmoid, nn.Hardswish, nn.LeakyReLU, nn.ReLU6, nn.SELU, nn.SiLU]
+)
+def test_an_activation_that_works_in_place_keeps_no_filter(activation: type[nn.Module]) -> None:
+    """Older versions of torch do not say of all of them that they work on single elements."""
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5))
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), activation(inplace=True), nn.Conv2d(6, 6, 3), nn.LeakyReLU(), *head)
+    assert layers(groups(model, SHAPE, INSIDE)) == [("0",), ("2",)]
+
+
 def test_finding_groups_changes_nothing() -> None:
     model = building.build("digits_resnet", 5, seed=0).train()
     model.blocks[0].bn1.eval()
