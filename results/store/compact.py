@@ -31,7 +31,7 @@ from results.store.parts import (
     tables_folder,
 )
 from results.store.schema import SCHEMA_VERSION, TABLES, arrow_schema
-from transtailor.files import make_folder, write_file
+from transtailor.files import make_folder, sync, write_file
 from transtailor.ownership import refuse_outside
 
 GROUP_ROWS = 2**17
@@ -126,6 +126,8 @@ def superfluous_files(run: Path) -> list[Path]:
         ResultsError: the run cannot be read, so it is not known what is superfluous.
     """
     parts_of(run)  # check that the merged files that stand for the parts are complete
+    if manifest_file(run).exists():
+        sync(merged_folder(run))  # a compaction may have been killed before it had synced the manifest's name
     return list_superfluous(run)
 
 

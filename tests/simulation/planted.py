@@ -207,6 +207,12 @@ PLANTED = (
         "stream = final.open('wb')\n    _copy_rows(paths, schema, stream)\n    stream.close()",
     ),
     Planted(
+        "parts are removed though the name of what stands for them is not synced",
+        f"{COMPACT}:superfluous_files",
+        "sync(merged_folder(run))",
+        "pass",
+    ),
+    Planted(
         "a run is extended before its rows are written",
         "sweeps.run.run_folder:add_trials",
         "    write_planned(run.tables, plan, trials, code_digest)\n"
