@@ -19,7 +19,7 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -105,14 +105,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     show_to_ranks()
     length = QUICK if options.quick else USUAL
-    rounds = measure(length, options.device)
-    measured = Measured(
-        title="Trials packed on a device",
-        columns=COLUMNS,
-        rows=table(rounds, options.device),
-        notes=_notes(length, name),
-    )
-    write(measured, options.out, packages=("torch",))
+    for rounds in measure(length, options.device):
+        measured = Measured(
+            title="Trials packed on a device",
+            columns=COLUMNS,
+            rows=table(rounds, options.device),
+            notes=_notes(length, name),
+        )
+        write(measured, options.out, packages=("torch",))
     return 0
 
 
@@ -123,45 +123,48 @@ def gpu_name() -> str | None:
     return said or None
 
 
-def measure(length: Length, device: str) -> dict[int, list[Round]]:
-    """The rounds by how many trials ran at once, which take turns, up and down.
+def measure(length: Length, device: str) -> Iterator[dict[int, list[Round]]]:
+    """The rounds so far, after each one, by how many trials ran at once; these take turns, up and down.
 
     Raises:
         RankFailed, RankDied: a trial failed; on a GPU perhaps because this many do not fit.
     """
     trials = [_settings(length, seed) for seed in range(length.trials)]
-    rounds: dict[int, list[Round]] = {at_once: [] for at_once in length.at_once}
+    rounds: dict[int, list[Round]] = {}
     for number in range(length.rounds):
         for at_once in length.at_once if number % 2 == 0 else reversed(length.at_once):
-            rounds[at_once].append(run_packed(trials, at_once, device))
+            rounds.setdefault(at_once, []).append(run_packed(trials, at_once, device))
             print(f"{at_once} at once: {rounds[at_once][-1].wall_s:.1f} s", file=sys.stderr, flush=True)
-    return rounds
+            yield rounds
 
 
 def run_packed(trials: Sequence[dict[str, Any]], at_once: int, device: str) -> Round:
     """All trials on this many warm processes; each has run one of them before the clock starts."""
     processes: list[ProcessRanks] = []
+    idle: SimpleQueue[ProcessRanks] = SimpleQueue()
+
+    def start(_number: int) -> None:
+        one = ProcessRanks("benchmarks.packed_rank:PackedRank", 1)  # ends with the thread that started it
+        processes.append(one)
+        one.call("run", trials[0], device)
+
+    def run(settings: dict[str, Any]) -> "Found":
+        one = idle.get()
+        try:
+            (found,) = one.call("run", settings, device)
+        finally:  # also one that has ended: its next user gets an error instead of waiting for ever
+            idle.put(one)
+        return cast("Found", found)
+
     try:
-        for _ in range(at_once):
-            processes.append(ProcessRanks("benchmarks.packed_rank:PackedRank", 1))
-        idle: SimpleQueue[ProcessRanks] = SimpleQueue()
-
-        def run(settings: dict[str, Any]) -> "Found":
-            one = idle.get()
-            try:
-                (found,) = one.call("run", settings, device)
-            finally:  # also one that has ended: its next user gets an error instead of waiting for ever
-                idle.put(one)
-            return cast("Found", found)
-
         with ThreadPoolExecutor(at_once) as pool:
-            list(pool.map(lambda one: one.call("run", trials[0], device), processes))
+            list(pool.map(start, range(at_once)))
             for one in processes:
                 idle.put(one)
             begun_s = time.perf_counter()
             found = list(pool.map(run, trials))
             wall_s = time.perf_counter() - begun_s
-        (used_gb,) = processes[0].call("used_gb")
+            (used_gb,) = processes[0].call("used_gb")
         return Round(wall_s=wall_s, used_gb=used_gb, found=found)
     finally:
         for one in processes:

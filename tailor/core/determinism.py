@@ -31,7 +31,8 @@ def use_deterministic_algorithms() -> None:
 class RepeatableBackward:
     """A context for backward passes of one model, in which its attention is repeatable, too.
 
-    Outside it, and for networks without attention or on a CPU, nothing is changed.
+    Outside it, and for networks without attention, on a CPU, or where no deterministic algorithms are asked for,
+    nothing is changed.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -41,16 +42,14 @@ class RepeatableBackward:
     @contextmanager
     def context(self, images: Tensor) -> Iterator[None]:
         """The context; `images` (B, ...) are those of the pass, of which the first ones test the model."""
-        if self._model is None or images.device.type == "cpu" or not len(images):
+        is_asked = torch.are_deterministic_algorithms_enabled()
+        if self._model is None or not is_asked or images.device.type == "cpu" or not len(images):
             yield
             return
         if self._is_strict is None:
             self._is_strict = is_repeatable(self._model, images[:1])
-        torch.use_deterministic_algorithms(True, warn_only=not self._is_strict)
-        try:
+        with _algorithms(warn_only=not self._is_strict):
             yield
-        finally:
-            torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def has_attention(model: nn.Module) -> bool:
@@ -66,17 +65,24 @@ def is_repeatable(model: nn.Module, images: Tensor) -> bool:
     """Whether torch has a deterministic algorithm for each operation of the model, tested on a copy; logs if not."""
     tested = copy.deepcopy(model).eval()  # no dropout: the generators of training are left alone
     parameters = [parameter.requires_grad_(True) for parameter in tested.parameters()]
-    was_asked = torch.are_deterministic_algorithms_enabled()
-    was_lenient = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True)
     try:
-        with torch.enable_grad():
+        with _algorithms(warn_only=False), torch.enable_grad():
             torch.autograd.grad(tested(images).float().sum(), parameters, allow_unused=True)
     except RuntimeError as error:
         if "determinis" not in str(error):
             raise
         log.warning("repeated trials of this network may differ in last bits: %s", str(error).splitlines()[0])
         return False
+    return True
+
+
+@contextmanager
+def _algorithms(*, warn_only: bool) -> Iterator[None]:
+    """Deterministic algorithms within a block; afterwards as before."""
+    was_asked = torch.are_deterministic_algorithms_enabled()
+    was_lenient = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=warn_only)
+    try:
+        yield
     finally:
         torch.use_deterministic_algorithms(was_asked, warn_only=was_lenient)
-    return True

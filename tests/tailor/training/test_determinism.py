@@ -98,3 +98,9 @@ def test_attention_is_differentiated_strictly_where_torch_can(can_repeat: bool) 
 def test_on_a_cpu_and_without_attention_nothing_is_tested(model: nn.Module, device: torch.device) -> None:
     with RepeatableBackward(model).context(torch.zeros(4, 3, device=device)):
         assert modes() == (True, True)
+
+
+def test_where_it_is_not_asked_for_attention_is_differentiated_as_torch_likes() -> None:
+    torch.use_deterministic_algorithms(False)
+    with RepeatableBackward(Attention(True).to(META)).context(torch.zeros(4, 3, device=META)):
+        assert modes() == (False, False)
