@@ -26,7 +26,7 @@ START_TRIES = 2
 
 @contextmanager
 def local_ray(cpus: int, gpus: int = 0) -> Iterator[Path]:
-    """Start a Ray with so many CPUs and GPUs, never join another one; yields a folder for temporary files.
+    """Start a Ray with these numbers of CPUs and GPUs, never join another one; yields a folder for temporary files.
 
     The folder is removed at the end.
 
