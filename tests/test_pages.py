@@ -138,6 +138,7 @@ def plan_block(page: str, block: Block, folder: Path) -> None:
 @pytest.mark.parametrize("page", HERE)
 def test_the_blocks_of_a_page_run(page: str, datasets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")  # plans are those of a machine with two GPUs
     (tmp_path / "datasets").symlink_to(datasets) if page in AROUND else None
     READY.get(page, lambda _: None)(tmp_path)
     names: dict[str, Any] = {}
