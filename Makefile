@@ -79,10 +79,10 @@ bench-faults: $(READY)  ## an hour or more: kills, interrupts and feeds nonsense
 	$(BIN)/python benchmarks/chaos.py
 	$(BIN)/python benchmarks/simulated_days.py --minutes 30 --planted
 
-check-gpu:  ## on a machine with a GPU, in ten minutes: does it compute what the CPU computes? Needs torch, but neither Ray nor .venv
+check-gpu:  ## on a machine with a GPU, in half a minute: does it compute what the CPU computes? Needs torch, but neither Ray nor .venv
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m transtailor check-gpu
 
-bench-gpu:  ## on a machine with a GPU, half an hour: our step, packed trials, pruned networks; as check-gpu, without .venv, too
+bench-gpu:  ## on a machine with a GPU, a quarter of an hour: our step, packed trials, pruned networks; as check-gpu, without .venv, too
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py
 
 docs: $(READY)  ## the documentation site, from the pages in docs/: docs/_build/index.html; needs no network

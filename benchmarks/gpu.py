@@ -1,6 +1,6 @@
 """All that is measured on a GPU: `make bench-gpu`; without one it says so and measures nothing.
 
-python benchmarks/gpu.py                            # about half an hour on a large GPU
+python benchmarks/gpu.py                            # a quarter of an hour on a large GPU
 python benchmarks/gpu.py --device cpu --quick       # tiny networks: only to check that it runs
 """
 
