@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from results.store.schema import TABLES
@@ -78,8 +79,10 @@ class Written:
         in_parts: set[tuple[Any, ...]] = set()  # that a merged file may have, too
         for table, part, there in sorted(parts.whole, key=lambda found: found[1].parent.name == MERGED):
             if trial_ids is None or there & trial_ids:
-                read: list[Row] = read_table(part).to_pylist()
-                rows = [row for row in read if trial_ids is None or row["trial_id"] in trial_ids]
+                columns = read_table(part)
+                if trial_ids is not None:  # a merged file has the rows of all trials
+                    columns = columns.filter(pc.is_in(columns["trial_id"], value_set=pa.array(sorted(trial_ids))))
+                rows: list[Row] = columns.to_pylist()
                 known = [(table, row["written_at"], *key_of(table, row)) for row in rows]
                 if part.parent.name == MERGED:
                     rows = [row for row, name in zip(rows, known, strict=True) if name not in in_parts]
