@@ -4,6 +4,8 @@ Every draw is a hash of (seed, epoch, image id). So an image looks the same what
 images or interruptions, and no generator has a state. Shapes: B images, C channels, H height, W width.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,7 @@ from tailor.core.seeds import stream
 
 
 def draw_places(
-    how: str, ids: Tensor, size: tuple[int, int], crop_px: int | None, seed: int, epoch: int
+    how: str, ids: Tensor, size: Sequence[int], crop_px: int | None, seed: int, epoch: int
 ) -> Tensor | None:
     """Where an epoch shows each image of a height and width, by its id (N,); None if nothing is drawn.
 
@@ -31,12 +33,12 @@ def draw_places(
     return None
 
 
-def augment(images: Tensor, places: Tensor | None, crop_px: int | None) -> Tensor:
+def augment(images: Tensor, how: str, places: Tensor | None, crop_px: int | None) -> Tensor:
     """The images (B, C, H, W) as an epoch shows them, at their places (B, 2 or 3) from `draw_places`.
 
     With `crop_px` the result is (B, C, crop_px, crop_px), cut from the centre unless the squares are drawn.
     """
-    if places is not None and places.shape[1] == 2:
+    if places is not None and how == "shift":
         return centre(shift(images, places), crop_px)
     if places is not None and crop_px is not None:
         return crop_flip(images, places, crop_px)

@@ -217,18 +217,18 @@ def batches(
         len(samples), generator=generator(seed, "order", epoch), pin_memory=_has_memory_of_its_own(home)
     )
     order = drawn.to(home, non_blocking=True)  # pinned memory: the host does not wait for a GPU
-    size, places = samples.images.shape[2:], None
-    if len(size) == 2:
-        places = draw_places(augmentation, samples.ids, (size[0], size[1]), samples.crop_px, seed, epoch)
+    are_images, places = samples.images.dim() == 4, None
+    if are_images:
+        places = draw_places(augmentation, samples.ids, samples.images.shape[2:], samples.crop_px, seed, epoch)
     for start in range(first_step * batch_size, len(samples), batch_size):
         together = order[start : start + batch_size]
         beat()
         share = together[ranks.rank :: ranks.world_size]
         mine = samples.fetch(share)
         images = mine.images
-        if images.dim() == 4:
+        if are_images:
             there = None if places is None else samples.select(places, share)
-            images = augment(images, there, samples.crop_px)
+            images = augment(images, augmentation, there, samples.crop_px)
         yield Batch(images=normalise(images), labels=mine.labels, global_count=len(together), loss=samples.loss)
 
 

@@ -17,7 +17,7 @@ IDS = torch.arange(100, 160)
 def crops(images: torch.Tensor, ids: torch.Tensor, seed: int, epoch: int, side: int) -> torch.Tensor:
     """The squares that an epoch shows."""
     places = augmentation.draw_places("crop_flip", ids, (8, 8), side, seed, epoch)
-    return augmentation.augment(images, places, side)
+    return augmentation.augment(images, "crop_flip", places, side)
 
 
 def squares(image: torch.Tensor, side: int) -> list[bytes]:
@@ -61,8 +61,8 @@ def test_crops_are_the_same_by_index_and_by_slices(count: int, channels: int) ->
 
 def test_without_augmentation_the_centre_is_seen() -> None:
     assert augmentation.draw_places("none", IDS, (8, 8), 4, 0, 0) is None
-    assert torch.equal(augmentation.augment(IMAGES, None, 4), IMAGES[..., 2:6, 2:6])
-    assert augmentation.augment(IMAGES, None, None) is IMAGES
+    assert torch.equal(augmentation.augment(IMAGES, "none", None, 4), IMAGES[..., 2:6, 2:6])
+    assert augmentation.augment(IMAGES, "none", None, None) is IMAGES
 
 
 def test_batches_show_crops_and_evaluation_the_centre() -> None:

@@ -91,14 +91,15 @@ def test_epochs_differ_in_order_and_shift() -> None:
     assert not torch.equal(orders[0], orders[1])
     images = samples.fetch().images
     places = [augmentation.draw_places("shift", samples.ids, (8, 8), None, 0, epoch) for epoch in (0, 1)]
-    shifted = [augmentation.augment(images, drawn, None) for drawn in places]
+    shifted = [augmentation.augment(images, "shift", drawn, None) for drawn in places]
     assert not torch.equal(shifted[0], shifted[1])
 
 
 def test_shift_moves_by_up_to_one_pixel_and_all_moves_occur() -> None:
     """Against the slow and obvious way: cut each window out of the padded image."""
     images = torch.arange(1, 65, dtype=torch.uint8).reshape(1, 1, 8, 8).repeat(500, 1, 1, 1)
-    moved = augmentation.augment(images, augmentation.draw_places("shift", torch.arange(500), (8, 8), None, 0, 0), None)
+    places = augmentation.draw_places("shift", torch.arange(500), (8, 8), None, 0, 0)
+    moved = augmentation.augment(images, "shift", places, None)
     padded = torch.nn.functional.pad(images[:1], (1, 1, 1, 1))[0]
     windows = {(r, c): padded[:, r : r + 8, c : c + 8] for r in range(3) for c in range(3)}
     found = [next(key for key, window in windows.items() if torch.equal(window, image)) for image in moved]
