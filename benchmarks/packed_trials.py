@@ -1,6 +1,6 @@
 """Trials per hour of a device: several at once, each in its own process, compared with one after the other.
 
-    python benchmarks/packed_trials.py                            # two minutes on a large GPU
+    python benchmarks/packed_trials.py                            # about three minutes on a large GPU
     python benchmarks/packed_trials.py --device cpu --quick       # few and short trials: only to check that it runs
 
 Small networks on small data leave most of a GPU idle. Trials of one rank that ask for a part of one (`gpus_per_rank =

@@ -31,7 +31,7 @@ from tailor.pruning.dependency_trace import PINNED, Trace, varies
 aten = torch.ops.aten
 T = TypeVar("T", bound=Trace)
 POINTWISE = "pointwise"  # the handler of each operation on single elements that has none of its own
-# Such operations, too, though torch says so from 2.12 on only: its older versions forgot what works in place.
+# Such operations, too, though torch 2.11 does not say so of them.
 UNTAGGED = {aten.celu_, aten.elu_, aten.hardsigmoid_, aten.hardtanh_, aten.leaky_relu, aten.leaky_relu_, aten.selu_}
 
 
