@@ -90,6 +90,7 @@ def compact(run: str | os.PathLike[str]) -> list[Merged]:
         made = [_merge(path, table, group) for table, groups in waiting.items() for group in groups]
         if made:
             _write_manifest(path, manifest, made)
+            pa.default_memory_pool().release_unused()  # a driver would keep what its largest merge needed
     return made
 
 
