@@ -1,10 +1,10 @@
 """Mutated input from others is given to the code that reads it: no traceback, no hang, no file elsewhere.
 
-    python benchmarks/fuzzing.py                             # 20,000 inputs
+    python benchmarks/fuzzing.py                             # 50,000 inputs
     python benchmarks/fuzzing.py --inputs 500 --seed 7 --only spec
 
-The inputs are those of tests/faults/hostile.py, drawn by hypothesis. A target runs in a separate process, so that a
-crash is a fault like any other.
+The inputs are those of tests/faults/hostile.py, drawn by hypothesis. Each target runs in a separate process, as many at
+a time as there are cores, so that a crash is a fault like any other.
 """
 
 import sys
@@ -23,6 +23,7 @@ import shutil
 import signal
 import tempfile
 import traceback
+from collections import deque
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -113,22 +114,28 @@ def _hangs(_number: int, _frame: FrameType | None) -> None:
     raise Hangs(f"more than {LIMIT_S:g} s of CPU for one input")
 
 
-def attack_in_process(name: str, target: Target, folder: Path, inputs: int, seed: int) -> Outcome:
-    """The outcome of an attack, also if its process crashed."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.write(writing, json.dumps(vars(Attack(name, target, folder).run(inputs, seed))).encode())
-        except BaseException:  # noqa: BLE001  # a fork must not continue as its parent
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as stream:
-        answer = stream.read()
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return Outcome(**json.loads(answer)) if answer else Outcome(name, fault=f"the process ended with {code}")
+class AttackInProcess:
+    """An attack that runs in a fork of this process."""
+
+    def __init__(self, name: str, target: Target, folder: Path, inputs: int, seed: int) -> None:
+        self._name = name
+        self._reading, writing = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            try:
+                os.write(writing, json.dumps(vars(Attack(name, target, folder).run(inputs, seed))).encode())
+            except BaseException:  # noqa: BLE001  # a fork must not continue as its parent
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        os.close(writing)
+
+    def outcome(self) -> Outcome:
+        """Wait for its end, also for a crash."""
+        with os.fdopen(self._reading, "rb") as stream:
+            answer = stream.read()
+        code = os.waitstatus_to_exitcode(os.waitpid(self._child, 0)[1])
+        return Outcome(**json.loads(answer)) if answer else Outcome(self._name, fault=f"the process ended with {code}")
 
 
 def table(outcomes: list[Outcome], seed: int) -> Measured:
@@ -150,10 +157,16 @@ def table(outcomes: list[Outcome], seed: int) -> Measured:
     )
 
 
+def _end_of(attack: AttackInProcess) -> Outcome:
+    outcome = attack.outcome()
+    print(f"{outcome.inputs} inputs: {outcome.target}", outcome.fault, sep="\n" * bool(outcome.fault), flush=True)
+    return outcome
+
+
 def main() -> int:
     """Runs the command; returns 1 if something broke."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--inputs", type=int, default=20_000, help="of all targets together")
+    parser.add_argument("--inputs", type=int, default=50_000, help="of all targets together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="targets whose name begins so")
     parser.add_argument("--out", type=Path, default=RESULTS / "fuzzing", help="path without suffix")
@@ -164,12 +177,14 @@ def main() -> int:
         found = targets(Path(place) / "whole")
         chosen = {name: target for name, target in found.items() if name.startswith(options.only)}
         shares = sum(target.share for target in chosen.values())
-        outcomes = []
-        for name, target in chosen.items():
+        outcomes: list[Outcome] = []
+        running: deque[AttackInProcess] = deque()
+        for number, (name, target) in enumerate(chosen.items()):
+            if len(running) == len(os.sched_getaffinity(0)):
+                outcomes.append(_end_of(running.popleft()))
             inputs = math.ceil(options.inputs * target.share / shares)
-            outcomes.append(attack_in_process(name, target, Path(place) / "given", inputs, options.seed))
-            print(f"{outcomes[-1].inputs} inputs: {name}", outcomes[-1].fault, sep="\n" * bool(outcomes[-1].fault))
-            sys.stdout.flush()
+            running.append(AttackInProcess(name, target, Path(place) / f"given_{number:02}", inputs, options.seed))
+        outcomes += map(_end_of, running)
     write(table(outcomes, options.seed), options.out)
     return 1 if any(one.fault for one in outcomes) else 0
 
