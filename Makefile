@@ -73,7 +73,7 @@ bench-faults: $(READY)  ## an hour or more: kills, interrupts and feeds nonsense
 	$(BIN)/python benchmarks/faults.py --with search --faults 200
 	$(BIN)/python benchmarks/faults.py --with ray --faults 200
 	$(BIN)/python benchmarks/faults.py --with slurm --faults 80
-	$(BIN)/python benchmarks/simulated_days.py --minutes 60 --processes 2
+	$(BIN)/python benchmarks/simulated_days.py --minutes 20 --processes 2
 	$(BIN)/python benchmarks/soak.py
 	$(BIN)/python benchmarks/fuzzing.py
 	$(BIN)/python benchmarks/chaos.py
