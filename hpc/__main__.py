@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hpc.errors import SiteError, SlurmError
-from hpc.sites.site import Need, SiteFile, explain_faults, find_site, read_site, site_files, users_folder
+from hpc.sites.site import Need, SiteFile, explain_faults, find_site, path_as_site, read_site, site_files, users_folder
 from transtailor.errors import FAILED, INTERRUPTED, MISTAKE, SUCCESS, UserError
 from transtailor.shell import command
 from transtailor.terminal import ignore_closed_stdout, say
@@ -126,14 +126,15 @@ def _init(options: argparse.Namespace) -> Iterator[str]:
         raise SiteError(
             f"no SLURM cluster answers here; on a login node of the cluster type: {init} ({reason})"
         ) from error
-    name = options.name or cluster.name
+    given = options.name or cluster.name
+    name = given.removesuffix(".toml")  # with it, it would be read as a path
     path = options.to or users_folder() / f"{name}.toml"
-    if options.to is None and Path(name).name != name:
-        raise SiteError(f"--name {name!r} is no name of a file; use --to FILE for another folder")
+    if options.to is None and (not name or Path(name).name != name):
+        raise SiteError(f"--name {given!r} is no name of a file; use --to FILE for another folder")
     write_new(path, site_text(cluster, options.partition))
     yield f"wrote {path}"
     yield from (f"missing: {text}" for text in cluster.missing)
-    yield f"edit it, then type: {command('doctor', '--site', name if options.to is None else path)}"
+    yield f"edit it, then type: {command('doctor', '--site', name if options.to is None else path_as_site(path))}"
 
 
 def _doctor(options: argparse.Namespace) -> int:

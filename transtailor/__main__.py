@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from io import StringIO
+from itertools import takewhile
 
 import click
 from click.shell_completion import CompletionItem
@@ -143,7 +144,7 @@ class _Door(click.Command):
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
         finally:
-            if {"-h", "--help"} & set(ctx.args):
+            if {"-h", "--help"} & {*takewhile(lambda word: word != "--", ctx.args)}:  # behind it: another command's
                 click.echo(f"\nexample: {COMMAND} {self._name} {self._entry.example}".rstrip())
 
     def shell_complete(self, _: click.Context, incomplete: str) -> list[CompletionItem]:

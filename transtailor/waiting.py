@@ -1,5 +1,6 @@
 """Waiting: one function for all of it, so that no wait is silent, or unlimited without a reason."""
 
+import errno
 import math
 import subprocess
 import sys
@@ -108,7 +109,10 @@ def reap(process: Child, limit_s: float = 0.0) -> int | None:
 
 
 def start_in_thread(call: Callable[[], Found]) -> Future[Found]:
-    """The future of a call that may hang: its thread ends with this process, which a pool's thread would delay."""
+    """The future of a call that may hang: its thread ends with this process, which a pool's thread would delay.
+
+    If no thread can be started at the moment, the future has that as an OSError.
+    """
     future: Future[Found] = Future()
 
     def run() -> None:
@@ -117,5 +121,8 @@ def start_in_thread(call: Callable[[], Found]) -> Future[Found]:
         except BaseException as error:  # noqa: BLE001  # raised again by `result`
             future.set_exception(error)
 
-    threading.Thread(target=run, daemon=True).start()
+    try:
+        threading.Thread(target=run, daemon=True).start()
+    except RuntimeError as error:  # as Python reports it
+        future.set_exception(BlockingIOError(errno.EAGAIN, str(error)))
     return future

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, Protocol
@@ -18,7 +19,7 @@ from hpc.errors import GpuHoursSpentError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.ray.private import drain_node, draining_nodes, release_node
 from hpc.sites.site import Site
-from hpc.slurm.jobs import ONCE, PATIENCE, Job, QueuedJob, cancel, queue, submit
+from hpc.slurm.jobs import ONCE, PATIENCE, WAITS, Job, QueuedJob, cancel, queue, submit
 from transtailor.waiting import start_in_thread
 
 TICK_S = 1.0
@@ -141,11 +142,6 @@ class Cluster:
     def now_s(self) -> float:
         """Seconds since 1970 by the clock as it was at the start: that it is set since then changes no wait."""
         return time.monotonic() + self._clock_s
-
-    @property
-    def waits_for_slurm(self) -> bool:
-        """Whether the answer of a called SLURM command has not been taken yet."""
-        return any(call is not None for call in (self._poll, self._submission, self._cancellation))
 
     @property
     def waits_for(self) -> str | None:
@@ -285,7 +281,7 @@ class Cluster:
         poll, self._poll, self._has_polled = self._poll, None, True
         try:
             listed = {job.id: job for job in poll.result(0) if job.name.startswith(self._folder.worker_prefix)}
-        except SlurmError as error:  # Ray's own view stays up to date meanwhile
+        except (SlurmError, OSError) as error:  # Ray's own view stays up to date meanwhile
             self._report("worker_refused", None, f"the queue cannot be read: {error}")
             return
         # Workers of an earlier head, and those whose cancellation has had no effect yet.
@@ -330,7 +326,7 @@ class Cluster:
         try:
             while len(submitted) < number and not self._over.is_set():
                 submitted.append(submit(self._site, need, self._worker_command, SUBMISSION))
-        except SlurmError as error:
+        except (SlurmError, OSError) as error:  # also where its file cannot be written
             return submitted, str(error)
         return submitted, None
 
@@ -338,7 +334,10 @@ class Cluster:
         if self._submission is None or not self._submission.done():
             return
         submission, self._submission = self._submission, None
-        submitted, self._refusal = submission.result(0)
+        try:
+            submitted, self._refusal = submission.result(0)
+        except OSError as error:  # no thread could be started for it
+            submitted, self._refusal = [], str(error)
         for job in [_Job(id=job.ids[0], submitted_s=now_s) for job in submitted]:
             if job.id not in self._given_up:  # it may have joined, or ended, while others were submitted
                 self._jobs.setdefault(job.id, job)
@@ -354,7 +353,8 @@ class Cluster:
 
     def _begin_cancellation(self) -> None:
         if self._cancellation is not None and self._cancellation.done():
-            self._cancellation.result(0)
+            with suppress(OSError):  # as above; those that the next poll still finds are cancelled again
+                self._cancellation.result(0)
             self._cancellation = None
         if self._to_cancel and self._cancellation is None:
             self._cancellation = start_in_thread(partial(self._cancel, sorted(self._to_cancel)))
@@ -391,7 +391,7 @@ class Cluster:
 
 def _update(job: _Job, queued: QueuedJob, now_s: float, set_by_s: float) -> None:
     """Take over SLURM's information on a job."""
-    if queued.state.state == "PENDING":
+    if queued.state.state in WAITS:
         job.reason = queued.state.explanation
         return
     job.started_s = job.started_s or now_s

@@ -38,7 +38,7 @@ GENERATION_VARIABLE = "TRANSTAILOR_GENERATION"
 START_LIMIT_S = 120.0  # of a head, in each try
 HEAD_TRIES = 3
 FOLDER_LIMIT_S, FOLDER_POLL_S = 600.0, 5.0  # for the shared folder to take a file
-MAX_RESTARTS = 20  # of the job; after that a broken folder is left to its owner
+MAX_RESTARTS = 20  # of the job, for any reason; after that a broken folder is left to its owner
 CHECK_S = 0.5
 DRIVES = Unlimited("a sweep takes as long as its trials do; SLURM's walltime ends the job")
 END_LIMIT_S = 30.0  # for the command to end cleanly
@@ -65,10 +65,11 @@ def main() -> int:
         say(f"{error}; launch the sweep again to resume")  # a launch that follows shows this log's end
         return TRY_AGAIN
     except (FolderError, OSError) as error:  # such as a folder that is full, or does not answer
-        if int(os.environ.get("SLURM_RESTART_COUNT", "0")) < MAX_RESTARTS:
+        restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))  # also those at a walltime, or by SLURM itself
+        if restarts < MAX_RESTARTS:
             _say(f"{error}; the job is queued again")
             return _queue_again(folder)
-        _say(f"{error}; this was tried {MAX_RESTARTS} times: fix the folder and launch the sweep again")
+        _say(f"{error}; the job was queued again {restarts} times in all: fix the folder and launch the sweep again")
         call_on_end(folder, "failed")
         return TRY_AGAIN
     except (ClusterError, ForeignCodeError) as error:

@@ -9,12 +9,11 @@ from typing import TypeVar
 from hpc.doctor.board import Checklist
 from hpc.doctor.finding import DoctorFolder, Finding, Message, NodeState, failure, fine
 from hpc.errors import ClusterError
-from hpc.slurm.jobs import JobState, jobs
+from hpc.slurm.jobs import WAITS, JobState, jobs
 from transtailor.waiting import WaitedTooLong, wait_for
 
 LOOK_EVERY_S = 2.0  # while a person is waiting
 LATER_EVERY_S = 15.0
-WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD")
 LOG_LINES = 5
 LOG_COLUMNS = 200
 SKEW_S = 2.0
@@ -51,7 +50,8 @@ class Watch:
         def is_settled() -> bool:
             nonlocal state, why
             state = self.state()
-            why = "the scheduler has not looked at it yet" if state.reason == "None" else state.explanation
+            is_new = state.reason == "None" and state.state != "CONFIGURING"
+            why = "the scheduler has not looked at it yet" if is_new else state.explanation
             why += f" ({state.reason})"
             if state.state in WAITS:
                 self.board.show_wait(f"job {self.ids[0]} to start, at most {limit_s:g} s (--limit-s): {why}")

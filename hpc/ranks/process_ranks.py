@@ -161,8 +161,8 @@ class ProcessRanks(RankGroup):
                 raise rank.death()
 
 
-def _ready(ranks: Sequence["_RankProcess"], limit_s: float | None) -> list["_RankProcess"]:
-    """The ranks that have answered or ended; empty after `limit_s` seconds (None: no limit)."""
+def _ready(ranks: Sequence["_RankProcess"], limit_s: float) -> list["_RankProcess"]:
+    """The ranks that have answered or ended; empty after `limit_s` seconds."""
     ready = set(wait([rank.connection for rank in ranks] + [rank.process_file for rank in ranks], limit_s))
     return [rank for rank in ranks if rank.connection in ready or rank.process_file in ready]
 

@@ -66,26 +66,25 @@ Calling = Generator[Heartbeat, None, list[Any]]
 class RankGroup(ABC):
     """N processes with one target object each, which receive the same calls in the same order."""
 
-    def call(self, method: str, *args: Any, timeout_s: float | None = None) -> list[Any]:
+    def call(self, method: str, *args: Any) -> list[Any]:
         """Call `method` on all ranks; returns their answers, ordered by rank.
 
         Raises:
             RankFailed: a rank raised. All ranks are ended: they are out of step and never used again.
-            RankDied: a rank's process ended or `timeout_s` passed (None: no limit). All ranks are ended.
+            RankDied: a rank's process ended. All ranks are ended.
             RankHung: none gave a heartbeat within the limit of the group. All ranks are ended.
         """
-        return finish_call(self.call_in_steps(method, *args, timeout_s=timeout_s))
+        return finish_call(self.call_in_steps(method, *args))
 
-    def call_in_steps(self, method: str, *args: Any, timeout_s: float | None = None) -> Calling:
+    def call_in_steps(self, method: str, *args: Any) -> Calling:
         """As `call`, step by step: yields rank 0's heartbeat about once a second, and returns the answers.
 
         Closing the generator before its end ends all ranks.
         """
         if not self._count():
             raise RankDied(f"{method} was called on ranks that have ended")
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         try:
-            return (yield from self._ask_all("call", (method, args), deadline))
+            return (yield from self._ask_all("call", (method, args), None))
         except BaseException:
             self.kill()
             raise
@@ -108,7 +107,7 @@ class RankGroup(ABC):
 
     @abstractmethod
     def _ask_all(self, command: str, args: tuple[Any, ...], deadline: float | None) -> Calling:
-        """Have all ranks run a method of their `RankHost`, as `call_in_steps`."""
+        """Have all ranks run a method of their `RankHost`, as `call_in_steps`; RankDied at the deadline."""
 
 
 def finish_call(calling: Calling) -> list[Any]:

@@ -15,13 +15,14 @@ import ray
 from hpc.errors import ClusterError
 from hpc.folders.orphan_cleanup import MARK, folder_for_ray, guarded_folder, kill_marked
 from hpc.ray.limits import raise_limits
-from hpc.ray.node import OBJECT_STORE_BYTES, has_child, python_of_workers, ray_environment
+from hpc.ray.node import OBJECT_STORE_BYTES, child_of, python_of_workers, ray_environment
 from hpc.ray.private import RAY, read_environment_again, start_on_the_loopback
 from transtailor.files import write_file
 from transtailor.terminal import say
 
 SHARED_MEMORY = Path("/dev/shm")
 START_TRIES = 2
+_raylets: dict[int, int] = {}  # process -> its raylet that was seen last
 
 
 @contextmanager
@@ -54,7 +55,11 @@ def local_ray(cpus: int, gpus: int = 0) -> Iterator[Path]:
 
 def has_raylet() -> bool:
     """Whether the Ray that this process has started still has its raylet: without it no process starts or ends."""
-    return has_child(os.getpid(), "raylet")
+    me = os.getpid()
+    raylet = child_of(me, "raylet", _raylets.get(me))
+    if raylet is not None:
+        _raylets[me] = raylet
+    return raylet is not None
 
 
 def _start_in_tries(folder: Path, cpus: int, gpus: int) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -86,16 +87,35 @@ def own_address(interface: str | None = None) -> str:
         if interface is None:
             try:
                 asking.connect((_NOWHERE, 9))
-            except OSError:  # no default route: then the address of the host's name
-                return socket.gethostbyname(socket.gethostname())
+            except OSError:  # no default route
+                return _address_of_host_name()
             return str(asking.getsockname()[0])
         try:
             reply = fcntl.ioctl(asking, _INTERFACE_ADDRESS, struct.pack("256s", interface.encode()[:15]))
         except OSError as error:
-            known = ", ".join(name for _, name in socket.if_nameindex())
             text = f"network_interface = {interface!r} has no IPv4 address on {socket.gethostname()}: {error.strerror}"
-            raise ClusterError(f"{text} (interfaces here: {known})") from error
+            raise ClusterError(f"{text} (interfaces here: {_interfaces()})") from error
         return socket.inet_ntoa(reply[20:24])
+
+
+def _address_of_host_name() -> str:
+    """The IPv4 address of the host's name; raises ClusterError if there is none that other nodes could reach."""
+    host = socket.gethostname()
+    try:
+        address = socket.gethostbyname(host)
+        fault = f"the address of its name is {address}" if address.startswith("127.") else None
+    except OSError as error:
+        fault = f"its name has no IPv4 address ({error.strerror})"
+    if fault is None:
+        return address
+    raise ClusterError(
+        f"{host} has no default route, and {fault}, so that no other node reaches it: set network_interface in the "
+        f"site (interfaces here: {_interfaces()})"
+    )
+
+
+def _interfaces() -> str:
+    return ", ".join(name for _, name in socket.if_nameindex())
 
 
 class RayNode:
@@ -135,7 +155,7 @@ class RayNode:
         if given.memory_bytes is not None:
             words.append(f"--memory={max(0, given.memory_bytes - OBJECT_STORE_BYTES)}")
         raise_limits()
-        self._was_up = False
+        self._raylet: int | None = None  # its process, once that was seen
         self.complaints = Complaints(self._own)
         self._began_s = time.monotonic()
         self._ended_s: float | None = None  # when the end was noticed
@@ -144,9 +164,9 @@ class RayNode:
 
     def has_ended(self) -> bool:
         """Whether the node has ended; `ray start --block` itself stays when its raylet was drained and has ended."""
-        is_up = has_child(self._process.pid, "raylet")
-        self._was_up = self._was_up or is_up
-        has_ended = self._process.poll() is not None or (self._was_up and not is_up)
+        raylet = child_of(self._process.pid, "raylet", self._raylet)
+        has_ended = self._process.poll() is not None or (self._raylet is not None and raylet is None)
+        self._raylet = raylet or self._raylet
         if has_ended and self._ended_s is None:
             self._ended_s = time.monotonic()
         return has_ended
@@ -257,9 +277,13 @@ def _last_records(log: Path) -> str:
     return " | ".join(" ".join(record.split())[:LONGEST_RECORD] for record in telling[-LAST_WORDS:])
 
 
-def has_child(process_id: int, name: str) -> bool:
-    """Whether a process has a living child of that name."""
-    for status in Path("/proc").glob("[0-9]*/stat"):
+def child_of(process_id: int, name: str, known: int | None = None) -> int | None:
+    """The id of a process's living child of that name; None if there is none.
+
+    A search reads a file of each process of this machine. `known`, the id that was found before, is looked at first.
+    """
+    known_first = [] if known is None else [Path(f"/proc/{known}/stat")]
+    for status in chain(known_first, Path("/proc").glob("[0-9]*/stat")):
         try:
             rest = status.read_text()
         except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
@@ -267,5 +291,5 @@ def has_child(process_id: int, name: str) -> bool:
         child, _, fields = rest.partition(" (")[2].rpartition(") ")
         state, parent = fields.split()[:2]
         if child == name and int(parent) == process_id and state != "Z":
-            return True
-    return False
+            return int(status.parent.name)
+    return None

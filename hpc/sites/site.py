@@ -299,3 +299,13 @@ def find_site(name_or_path: str) -> Site:
             f"or write a site of your cluster on its login node: {command('init')}"
         )
     return read_site(files[name_or_path].path)
+
+
+def path_as_site(path: Path) -> str:
+    """The path of a site's file in a form that `find_site` takes as one.
+
+    >>> path_as_site(Path("mine"))
+    './mine'
+    """
+    text = str(path)
+    return text if text.endswith(".toml") or "/" in text else f"./{text}"

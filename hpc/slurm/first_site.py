@@ -12,6 +12,7 @@ from hpc.errors import SiteError, SlurmError
 from hpc.sites.site import Site
 from hpc.slurm.jobs import PATIENCE, Patience, ask
 from transtailor.documents import read_toml
+from transtailor.files import deny_others_writing, write_new_file
 from transtailor.names import nearest
 
 NO_CONSUME = ":no_consume"  # SLURM then counts no GPU as used
@@ -112,13 +113,12 @@ class ClusterFacts:
         ]
 
     def limits_for(self, partition: Partition) -> Qos:
-        """The combined limits of partition, accounts and qualities of service, for the first account."""
-        accounts = self.accounts_for(partition)
-        names = {partition.rules.get("QoS", "N/A"), *(account.first_qos for account in accounts[:1])}
+        """The combined limits of the partition, its first account, and the qualities of service of both."""
+        first = self.accounts_for(partition)[:1]
+        names = {partition.rules.get("QoS", "N/A"), *(account.first_qos for account in first)}
         known = [self.qos[name] for name in names if name in self.qos]
-        walltimes = [partition.walltime_min, *(one.walltime_min for one in known)]
-        walltimes += [account.walltime_min for account in accounts[:1]]
-        most = [*(account.max_jobs for account in accounts), *(one.max_jobs for one in known)]
+        walltimes = [partition.walltime_min, *(one.walltime_min for one in first), *(one.walltime_min for one in known)]
+        most = [*(one.max_jobs for one in first), *(one.max_jobs for one in known)]
         return Qos(
             walltime_min=min((one for one in walltimes if one is not None), default=None),
             max_jobs=min((one for one in most if one), default=None),
@@ -296,10 +296,10 @@ def _names(accounts: Iterable[Account]) -> list[str]:
 
 
 def write_new(path: Path, text: str) -> None:
-    """Write a new file, with the folders above it; raises SiteError if it exists."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a new file, with the folders above it, that only this user may change; raises SiteError if it exists."""
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with deny_others_writing():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_new_file(path, text)
     except FileExistsError as error:
         raise SiteError(f"{path} exists already and is not changed; choose another --name or --to") from error

@@ -33,6 +33,7 @@ PASSING = (
     "Zero Bytes were transmitted", "temporarily unable to accept job", "Resource temporarily unavailable",
 )  # fmt: skip
 UNKNOWN_JOB = "Invalid job id specified"
+WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD")  # its command has not begun; CONFIGURING: a node boots
 
 
 @cache
@@ -81,7 +82,8 @@ class JobState:
     @property
     def explanation(self) -> str:
         """An explanation of the reason, or the reason itself if it is unknown."""
-        return str(explanations()["reasons"].get(self._code, self.reason))
+        words = explanations()["states"].get(self.state) or explanations()["reasons"].get(self._code, self.reason)
+        return str(words)
 
     @property
     def waits_for_good(self) -> bool:
@@ -100,6 +102,7 @@ class _Answer:
     returncode: int | None  # None: no answer in time
     out: str
     error: str
+    is_from_command: bool = True  # else it could not be started, and has done nothing
 
     @property
     def passes(self) -> bool:
@@ -126,7 +129,7 @@ def submit(site: Site, need: Need, command: Sequence[str], patience: Patience = 
         answer = _call(["sbatch", "--parsable", str(path)], patience.timeout_s)
         printed = re.fullmatch(r"(\d+)(;\S+)?", answer.out.strip().split("\n")[-1]) if answer.returncode == 0 else None
         number = int(printed[1]) if printed else None
-        if number is None and (answer.passes or answer.returncode == 0):
+        if number is None and answer.is_from_command and (answer.passes or answer.returncode == 0):
             number = _number_of(path, patience)
         if number is not None:
             elements = [] if need.array_size is None else range(need.array_size)
@@ -266,6 +269,8 @@ def _call(words: Sequence[str], timeout_s: float) -> _Answer:
         )  # fmt: skip
     except FileNotFoundError as error:
         raise SlurmError(f"there is no {words[0]} on PATH: is this a login node of a SLURM cluster?") from error
+    except OSError as error:  # such as a node that is at its limit of processes, memory or files at the moment
+        return _Answer(None, "", str(error), is_from_command=False)
     try:
         out, errors = process.communicate(timeout=timeout_s)
         return _Answer(process.returncode, out, errors)
@@ -322,8 +327,11 @@ def _knows_not(answer: _Answer) -> bool:
 
 def _short_answer(answer: _Answer) -> str:
     """A command's answer, in at most 300 characters."""
-    late = "no answer in time" if answer.returncode is None else f"exit code {answer.returncode}"
-    return f"{late}, {(answer.error.strip() or answer.out.strip() or 'no text')[:300]!r}"
+    if not answer.is_from_command:
+        how = "it could not be started"
+    else:
+        how = "no answer in time" if answer.returncode is None else f"exit code {answer.returncode}"
+    return f"{how}, {(answer.error.strip() or answer.out.strip() or 'no text')[:300]!r}"
 
 
 def _refusal(answer: _Answer) -> str:

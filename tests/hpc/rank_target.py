@@ -118,6 +118,11 @@ class Threaded(Plain):
         threading.Thread(target=time.sleep, args=[3600.0], daemon=True).start()
 
 
+class Unclosable(Plain):
+    def close(self) -> None:
+        time.sleep(3600)
+
+
 class Unmakeable:
     def __init__(self) -> None:
         raise OSError("no such weights")

@@ -54,6 +54,13 @@ def test_words_and_exit_codes_pass_through(tmp_path: Path) -> None:
     assert said.returncode == 2 and "no site 'no_site'" in said.stderr
 
 
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help_of_a_jobs_command_adds_nothing_to_the_jobs_text(word: str, tmp_path: Path) -> None:
+    said = transtailor_command("script", "example", "--log-folder", "/shared/logs", "--", "df", word, folder=tmp_path)
+    assert said.returncode == 0
+    assert said.stdout.rstrip().endswith(f" df {word}")
+
+
 def test_the_version(tmp_path: Path) -> None:
     import transtailor
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from hpc.cluster.needs import RankNeed, limits_of
+from hpc.cluster.needs import START_LIMIT_S, RankNeed, limits_of
 from hpc.cluster.nodes import worker_nodes
 from hpc.errors import GpuHoursSpentError, SiteError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.ray.private import drain_node, draining_nodes
 from hpc.sites.site import Site, SubmissionLimits
-from tests.hpc.fakes.commands import FakeSlurm, without_hanging_on
+from tests.hpc.fakes.commands import FakeSlurm, is_asking, without_hanging_on
 from transtailor.waiting import wait_for
 
 SITE = Site(cpus_per_node=2, walltime_min=60, drain_before_s=120, idle_s=50, limits=SubmissionLimits(max_jobs=4))
@@ -96,7 +96,7 @@ class Machine:
         cluster = cluster or self.cluster
         end_s = time.monotonic() + LIMIT_S
         self._tick_once(cluster, now_s)
-        while cluster.waits_for_slurm:
+        while is_asking(cluster):
             assert time.monotonic() < end_s, self.events
             time.sleep(0.01)
             self._tick_once(cluster, now_s)
@@ -272,6 +272,23 @@ def test_a_site_where_workers_die_is_asked_less_and_less(machine: Machine) -> No
         submitted.append(len(machine.slurm.calls("sbatch")))
     assert submitted[-1] <= 9
     assert len(machine.slurm.calls("squeue")) <= 60
+
+
+def test_a_node_that_boots_is_waited_for_as_the_queue_is(machine: Machine) -> None:
+    cluster = machine.cluster
+    cluster.wanted_slots = 2
+    machine.tick(1000.0)
+    machine.slurm.says("squeue", f"101|CONFIGURING|2026-01-01T00:00:00|cloud1|{machine.name}|None\n")
+    for moment_s in (1040.0, 1400.0, 1800.0):  # no worker joins before it has booted
+        machine.tick(moment_s)
+        assert machine.events == [("worker_submitted", "101")]
+        assert cluster.waits_for == "1 workers in the SLURM queue: its node is starting"
+    machine.slurm.says("squeue", f"101|RUNNING|NONE|cloud1|{machine.name}|None\n")
+    machine.tick(1840.0)
+    assert machine.since(1) == []
+    machine.tick(1840.0 + START_LIMIT_S + 1.0)
+    assert ("worker_lost", "101") in machine.events
+    assert machine.slurm.calls("scancel")[0] == ["101"]
 
 
 def test_a_refused_submission_is_told_and_tried_later(machine: Machine) -> None:

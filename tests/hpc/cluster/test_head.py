@@ -146,7 +146,8 @@ def test_a_shared_folder_that_takes_no_file_is_said_and_the_job_queued_again(con
     assert "Traceback" not in done.stderr
     assert controller.took_told() == ["failed"]  # as no other job will
     again = controller.run("true", failing=0, restarts=99)
-    assert (again.returncode, "fix the folder and launch the sweep again" in again.stderr) == (TRY_AGAIN, True)
+    said = "; the job was queued again 99 times in all: fix the folder and launch the sweep again"
+    assert (again.returncode, said in again.stderr) == (TRY_AGAIN, True)  # most of them may be of other walltimes
     assert controller.took_told() == ["failed"]
     in_the_way.rmdir()
     assert controller.run("true", failing=0).returncode == 0

@@ -31,7 +31,7 @@ sys.executable = sys.argv.pop(1)
 from hpc.cluster import worker
 from hpc.ray import node
 
-look = node.has_child
+look = node.child_of
 
 def seen(*words):
     found = look(*words)
@@ -39,7 +39,7 @@ def seen(*words):
         Path(os.environ["END"] + ".seen").touch()
     return found
 
-node.has_child, worker.CHECK_S = seen, 0.1
+node.child_of, worker.CHECK_S = seen, 0.1
 worker.WANTED_LIMIT_S, node.WORDS_LIMIT_S = (float(word) for word in os.environ["LIMITS"].split())
 sys.exit(worker.main())
 """

@@ -64,6 +64,11 @@ class FakeSlurm:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def is_asking(cluster: Any) -> bool:
+    """Whether a `Cluster` has not taken the answer of a SLURM command that it has called."""
+    return any(call is not None for call in (cluster._poll, cluster._submission, cluster._cancellation))
+
+
 def without_hanging_on(folder: Path) -> bool:
     """Whether all processes that were started from the fakes in `folder` end; one that was killed may take a moment."""
     with suppress(WaitedTooLong):

@@ -138,10 +138,12 @@ def test_a_target_that_cannot_be_made_is_told_with_its_traceback(warm_address: s
     assert "in __init__" in failure.value.traceback
 
 
-def test_no_answer_in_time_ends_the_rank(one_rank: ProcessRanks) -> None:
-    started = one_rank.process_ids
-    with pytest.raises(RankDied, match="rank 0 of 1: no answer"):
-        one_rank.call("hang", timeout_s=0.5)
+def test_no_answer_in_time_ends_the_rank(warm_address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks = ProcessRanks("rank_target:Unclosable", 1, warm_address=warm_address)
+    started = ranks.process_ids
+    monkeypatch.setattr("hpc.ranks.ranks.CLOSE_LIMIT_S", 0.5)
+    with pytest.raises(RankDied, match="rank 0 of 1: no answer to close"):
+        ranks.close()
     assert are_ended(started)
 
 

@@ -80,12 +80,14 @@ def test_a_death_is_the_cause_of_its_neighbours_error(machine: Any, monkeypatch:
         ranks.call("die_and_neighbour_fails", 1)
 
 
-def test_no_answer_in_time_and_a_death_while_idle(machine: Any) -> None:
-    ranks = machine.RayRanks("rank_target:Plain", 1, threads_per_rank=2)
+def test_no_answer_in_time_and_a_death_while_idle(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks = machine.RayRanks("rank_target:Unclosable", 1, threads_per_rank=2)
     (environment,) = ranks.call("environment")
     assert (environment["RANK"], environment["WORLD_SIZE"], environment["OMP_NUM_THREADS"]) == ("0", "1", "2")
-    with pytest.raises(RankDied, match="no answer"):
-        ranks.call("hang", timeout_s=0.5)
+    monkeypatch.setattr("hpc.ranks.ranks.CLOSE_LIMIT_S", 0.5)
+    with pytest.raises(RankDied, match="no answer to close"):
+        ranks.close()
+    monkeypatch.undo()
     ranks = machine.RayRanks("rank_target:Plain", 1)
     (process_id,) = ranks.call("process_id")
     os.kill(process_id, signal.SIGKILL)

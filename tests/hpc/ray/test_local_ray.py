@@ -13,7 +13,8 @@ from ray._raylet import AuthenticationMode, AuthenticationTokenLoader, get_authe
 
 from hpc.errors import ClusterError
 from hpc.folders.orphan_cleanup import MARK
-from hpc.ray.local import local_ray
+from hpc.ray.local import has_raylet, local_ray
+from transtailor.waiting import wait_for
 
 
 @pytest.fixture
@@ -100,3 +101,28 @@ def test_what_will_not_pass_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ClusterError, match="No space left"), local_ray(1):
         pytest.fail("there is no Ray")
     assert len(starts) == 1
+
+
+def test_the_loss_of_its_raylet_is_noticed_by_a_look_at_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, reads, read = tmp_path / "raylet", [], Path.read_text
+
+    def counted(path: Path, *words: Any, **options: Any) -> str:
+        reads.append(path)
+        return read(path, *words, **options)
+
+    monkeypatch.setattr(Path, "read_text", counted)
+    program.write_text("#!/bin/sh\nwhile :; do sleep 0.1; done\n")
+    program.chmod(0o755)
+    for _ in range(2):  # a second Ray in one process has another raylet
+        assert not has_raylet()
+        raylet = subprocess.Popen([program])
+        try:
+            wait_for(has_raylet, "the program of the child", 60.0)
+            reads.clear()
+            assert has_raylet()
+            assert reads == [Path(f"/proc/{raylet.pid}/stat")]
+        finally:
+            raylet.kill()
+            raylet.wait()

@@ -1,10 +1,13 @@
 """What a job was given, and the address that its node listens on."""
 
+import errno
+import os
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,10 +17,12 @@ from hpc.ray.node import (
     Complaints,
     JobAllocation,
     allocation,
+    child_of,
     last_errors,
     own_address,
     signals_ignored,
 )
+from transtailor.waiting import wait_for
 
 
 @pytest.mark.parametrize(
@@ -80,12 +85,56 @@ def test_what_cannot_start_is_told_once(tmp_path: Path) -> None:
 
 def test_the_address_is_that_of_the_interface() -> None:
     assert own_address("lo") == "127.0.0.1"
-    assert socket.inet_aton(own_address())
+
+
+@pytest.mark.parametrize(("address", "said"), [("127.0.1.1", "127.0.1.1"), (None, "Name or service not known")])
+def test_without_a_default_route_and_an_address_of_its_name_the_key_of_the_site_is_named(
+    address: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_route(*_: object) -> None:
+        raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    def by_name(_: str) -> str:
+        if address is None:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return address
+
+    monkeypatch.setattr(socket.socket, "connect", no_route)
+    monkeypatch.setattr(socket, "gethostbyname", by_name)
+    with pytest.raises(ClusterError, match=rf"{said}.*: set network_interface in the site .*interfaces here: .*lo"):
+        own_address()
+    monkeypatch.setattr(socket, "gethostbyname", lambda _: "10.1.2.3")
+    assert own_address() == "10.1.2.3"
 
 
 def test_an_unknown_interface_is_named_beside_the_known_ones() -> None:
     with pytest.raises(ClusterError, match=r"'ib7' has no IPv4 address on .*interfaces here: .*lo"):
         own_address("ib7")
+
+
+def test_a_child_is_searched_for_once_and_then_looked_at_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    me, reads, read = os.getpid(), [], Path.read_text
+
+    def counted(path: Path, *words: Any, **options: Any) -> str:
+        reads.append(path)
+        return read(path, *words, **options)
+
+    child = subprocess.Popen(["sleep", "600"])
+    try:
+        wait_for(lambda: child_of(me, "sleep"), "the program of the child", 60.0)
+        monkeypatch.setattr(Path, "read_text", counted)
+        assert child_of(me, "sleep") == child.pid
+        assert child_of(child.pid, "sleep") is None
+        reads.clear()
+        assert child_of(me, "sleep", child.pid) == child.pid
+        assert reads == [Path(f"/proc/{child.pid}/stat")]
+        assert child_of(me, "raylet", child.pid) is None  # another program has that number now
+    finally:
+        child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert child_of(me, "sleep", child.pid) is None  # it has ended, and was not waited for
+    child.wait()
+    assert child_of(me, "sleep", child.pid) is None
 
 
 def test_children_survive_the_warning_that_reaches_all_processes() -> None:

@@ -1,5 +1,10 @@
-"""Commands of SLURM that hang while a cluster runs: what it sees of its workers goes on. Fakes of SLURM, and no Ray."""
+"""Commands of SLURM that hang, or cannot be started, while a cluster runs: it goes on. Fakes of SLURM, and no Ray."""
 
+import errno
+import os
+import re
+import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +17,7 @@ from hpc.cluster.nodes import WorkerNode
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site, SubmissionLimits
 from hpc.slurm.jobs import Patience
-from tests.hpc.fakes.commands import FakeSlurm, end_hanging_on, started_from
+from tests.hpc.fakes.commands import FakeSlurm, end_hanging_on, is_asking, started_from
 from transtailor.waiting import wait_for
 
 SITE = Site(cpus_per_node=2, walltime_min=60, drain_before_s=120, idle_s=50, limits=SubmissionLimits(max_jobs=4))
@@ -27,7 +32,9 @@ class Sweep:
         folder = ClusterFolder(tmp_path / "cluster")
         folder.make(SITE, "demo")
         self.slurm = slurm
+        self.logs = folder.logs
         self.events: list[tuple[str, str | None]] = []
+        self.details: list[str] = []
         self.cluster = Cluster(
             folder, SITE, "0123456789abcdef", RankNeed(ranks=1, cpus_per_rank=1), ("worker",), self._note
         )
@@ -36,6 +43,7 @@ class Sweep:
 
     def _note(self, kind: str, *, job: str | None = None, node: str | None = None, detail: str | None = None) -> None:  # noqa: ARG002
         self.events.append((kind, job))
+        self.details.append(detail or "")
 
     def set_node(self, job: str, *, alive: bool = True) -> None:
         """A node of Ray joins for that job, or is dead."""
@@ -95,13 +103,13 @@ def test_what_cannot_be_cancelled_is_cancelled_again_when_the_queue_still_has_it
     slurm.says("scancel", {"error": "scancel: error: Socket timed out on send/recv operation", "returncode": 1}, "")
     cluster.wanted_slots = 0
     sweep.set_node("101", alive=False)
-    sweep.tick_until(lambda: ("worker_refused", None) in sweep.events and not cluster.waits_for_slurm, 1100.0)
+    sweep.tick_until(lambda: ("worker_refused", None) in sweep.events and not is_asking(cluster), 1100.0)
     slurm.says("squeue", f"101|RUNNING|NONE|node1|{cluster.job_name}|None\n")
-    sweep.tick_until(lambda: len(slurm.calls("scancel")) == 2 and not cluster.waits_for_slurm, 1140.0)
+    sweep.tick_until(lambda: len(slurm.calls("scancel")) == 2 and not is_asking(cluster), 1140.0)
     assert slurm.calls("scancel") == [["101"], ["101"]]
     slurm.says("squeue", "")
     looks = len(slurm.calls("squeue"))
-    sweep.tick_until(lambda: len(slurm.calls("squeue")) == looks + 1 and not cluster.waits_for_slurm, 1180.0)
+    sweep.tick_until(lambda: len(slurm.calls("squeue")) == looks + 1 and not is_asking(cluster), 1180.0)
     assert len(slurm.calls("scancel")) == 2
 
 
@@ -112,3 +120,50 @@ def test_a_sweep_ends_while_scancel_hangs(sweep: Sweep) -> None:
     sweep.cluster.close()
     assert wait_for(lambda: sweep.slurm.calls("scancel") or None, "the call", LIMIT_S) == [["102"]]
     assert started_from(sweep.slurm.folder), "nobody has waited for it"
+
+
+def _no_process(patch: pytest.MonkeyPatch, _: Sweep) -> None:
+    class NoProcess(subprocess.Popen[str]):
+        def __init__(self, *_: object, **__: object) -> None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+        def __del__(self) -> None:
+            pass
+
+    patch.setattr(subprocess, "Popen", NoProcess)
+
+
+def _no_thread(patch: pytest.MonkeyPatch, _: Sweep) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")  # as Python does
+
+    patch.setattr(threading.Thread, "start", start)
+
+
+def _no_folder(_: pytest.MonkeyPatch, sweep: Sweep) -> None:
+    sweep.logs.rename(sweep.logs.with_name("away"))
+    sweep.logs.write_text("in the way")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "said"),
+    [
+        (_no_process, "sbatch did not submit .*Resource temporarily unavailable"),
+        (_no_thread, "can't start new thread"),
+        (_no_folder, "File exists"),
+    ],
+)
+def test_what_the_drivers_node_lacks_for_a_while_is_reported_and_tried_again(
+    breaks: Callable[[pytest.MonkeyPatch, Sweep], None], said: str, sweep: Sweep
+) -> None:
+    sweep.set_node("101", alive=False)
+    with pytest.MonkeyPatch.context() as patch:
+        breaks(patch, sweep)
+        sweep.tick_until(
+            lambda: any(re.search(said, text) for text in sweep.details) and not is_asking(sweep.cluster), 1100.0
+        )
+    if sweep.logs.is_file():
+        sweep.logs.unlink()
+        sweep.logs.with_name("away").rename(sweep.logs)
+    assert ("worker_submitted", "102") not in sweep.events
+    sweep.tick_until(lambda: ("worker_submitted", "102") in sweep.events, 3000.0)

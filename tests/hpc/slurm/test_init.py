@@ -1,7 +1,10 @@
 """A first site file from what a cluster says of itself, on fakes with the outputs of real clusters' kinds."""
 
 import getpass
+import os
 import shlex
+import signal
+import stat
 import tomllib
 from pathlib import Path
 
@@ -64,7 +67,7 @@ def test_the_site_is_of_the_default_partition(slurm: FakeSlurm) -> None:
     assert (site.cpus_per_node, site.memory_gb, site.gpus_per_node, site.gres) == (64, 250.0, 0, None)
     assert (site.walltime_min, site.exclusive) == (24 * 60, False)
     assert "the partition sets none" in text
-    assert (site.limits.max_jobs, site.limits.array_size) == (2, 1001)
+    assert (site.limits.max_jobs, site.limits.array_size) == (40, 1001)  # not the 2 of the other account
     assert [len(slurm.calls(name)) for name in ("sinfo", "scontrol", "sacctmgr")] == [1, 2, 2]
     assert f"user={getpass.getuser()}" in slurm.calls("sacctmgr")[0]
 
@@ -131,10 +134,29 @@ def test_the_file_goes_to_the_users_sites_and_is_never_overwritten(
     assert (folder / "alps.toml").read_text() == "mine"
     assert main(["init", "--name", "alps-gpu", "--partition", "gpu"]) == 0
     assert read_site(folder / "alps-gpu.toml").partition == "gpu"
-    assert main(["init", "--name", "../x"]) == 2
+    assert main(["init", "--name", "../x"]) == main(["init", "--name", ".toml"]) == 2
     assert main(["init", "--name", "y", "--partition", "gpus"]) == 2
     assert "no partition 'gpus'; did you mean 'gpu'?" in capsys.readouterr().err
     assert sorted(path.name for path in folder.iterdir()) == ["alps-gpu.toml", "alps.toml"]
+
+
+@pytest.mark.usefixtures("slurm")
+def test_nobody_else_may_write_the_file_and_a_kill_leaves_no_half_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sites" / "alps.toml"
+    before = os.umask(0o002)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", lambda _: os.kill(os.getpid(), signal.SIGINT))
+            with pytest.raises(KeyboardInterrupt):
+                main(["init", "--to", str(path)])
+        assert list(path.parent.iterdir()) == []
+        assert main(["init", "--to", str(path)]) == 0
+    finally:
+        os.umask(before)
+    assert (stat.S_IMODE(path.stat().st_mode), stat.S_IMODE(path.parent.stat().st_mode)) == (0o644, 0o755)
+    assert read_site(path).partition == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -263,8 +285,14 @@ def test_away_from_a_cluster_it_says_so_in_a_sentence(
 
 
 @pytest.mark.usefixtures("slurm")
-def test_the_command_that_it_ends_with_is_one_that_there_is(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["init", "--to", str(tmp_path / "my site.toml")]) == 0
+@pytest.mark.parametrize(
+    "given", ["", "--name mine", "--name mine.toml", "--to mine", "--to mine.toml", "--to 'a b/c'"]
+)
+def test_the_command_that_it_ends_with_is_one_that_there_is(
+    given: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", *shlex.split(given)]) == 0
     last = capsys.readouterr().out.splitlines()[-1].partition("type: ")[2]
     words = shlex.split(last)
     assert "doctor" in words[1:]

@@ -1,5 +1,6 @@
 """What is said to SLURM's commands, and how often: counted, on fakes."""
 
+import errno
 import os
 import shlex
 import subprocess
@@ -224,6 +225,37 @@ def test_an_answer_that_was_there_in_time_counts_though_it_is_read_late(
     slurm.says("squeue", "1|RUNNING|None\n")
     assert jobs(["1"], QUICK)["1"].state == "RUNNING"
     assert len(slurm.calls("squeue")) == 1
+
+
+class Refused(subprocess.Popen[str]):
+    """As where the kernel starts no further process: the first `number` calls fail."""
+
+    number = 0
+
+    def __init__(self, *words: Any, **options: Any) -> None:
+        if Refused.number:
+            Refused.number -= 1
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        super().__init__(*words, **options)
+
+
+def test_a_command_that_cannot_be_started_is_tried_again(
+    slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm.says("squeue", "1|RUNNING|None\n")
+    slurm.says("sbatch", "7\n")
+    monkeypatch.setattr(subprocess, "Popen", Refused)
+    Refused.number = 2
+    assert jobs(["1"], QUICK)["1"].state == "RUNNING"
+    Refused.number = 2
+    assert submit(SITE, need_in(tmp_path), ["true"], QUICK) == Job(7, ("7",))
+    assert len(slurm.calls("squeue")) == 1  # what did not start has submitted nothing
+    Refused.number = 3
+    with pytest.raises(SlurmError, match="in 3 tries of 300 s, last: it could not be started, .*temporarily unav"):
+        jobs(["1"], QUICK)
+    Refused.number = 3
+    with pytest.raises(SlurmError, match=r"sbatch did not submit .* last: it could not be started"):
+        submit(SITE, need_in(tmp_path), ["true"], QUICK)
 
 
 def test_cancel_names_exactly_the_jobs(slurm: FakeSlurm) -> None:
