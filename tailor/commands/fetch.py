@@ -114,13 +114,18 @@ def needs_of(what: list[str]) -> Needs:
         names=tuple(dict.fromkeys(names)),
         folders=tuple(dict.fromkeys(str(t["weights_folder"]) for t in found if "weights_folder" in t)),
         files=tuple(
-            (t["weights"], t["weights_sha256"])
+            (_own_path(t["weights"]), t["weights_sha256"])
             for t in found
             if isinstance(t.get("weights"), str) and isinstance(t.get("weights_sha256"), str)
             if not weights.is_name(t["weights"])
         ),
-        data=tuple((t["name"], t["root"]) for t in found if isinstance(t.get("root"), str) and "name" in t),
+        data=tuple((t["name"], _own_path(t["root"])) for t in found if isinstance(t.get("root"), str) and "name" in t),
     )
+
+
+def _own_path(place: str) -> str:
+    """A file or folder with the user's own folder in place of ~, as trials read it."""
+    return str(Path(place).expanduser())
 
 
 def fetch(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) -> Path:

@@ -42,8 +42,11 @@ def run_export(arguments: argparse.Namespace, out: TextIO) -> None:
     from tailor.deploy.export import FORMATS, export
 
     file = arguments.out or arguments.folder / f"model{FORMATS[arguments.to].suffix}"
-    with _errors_explained(arguments.folder):
-        made = export(state, arguments.to, file, batch)
+    try:
+        with _errors_explained(arguments.folder):
+            made = export(state, arguments.to, file, batch)
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be written: {error.strerror or error}; type --out FILE") from error
     say(
         f"{made.file}: {made.size_bytes:,} bytes, for {'any number of' if batch is None else batch} image(s) at once\n"
         f"read back and compared with the model: outputs differ by at most {made.difference:.1e}",

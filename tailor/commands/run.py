@@ -11,6 +11,7 @@ from tailor.config.trial import TrialConfig
 from tailor.core import heartbeat
 from tailor.core.errors import ConfigError
 from tailor.execution.dry_run import dry_run
+from transtailor.files import refuse_unwritable
 from transtailor.terminal import say
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def run(config: TrialConfig, arguments: argparse.Namespace, command: str) -> Non
     refuse_unsavable(arguments.save, arguments.licence)
     if arguments.threads < 1:
         raise ConfigError(f"--threads is {arguments.threads}; expected 1 or more")
+    refuse_unwritable(arguments.cache, "--cache", ConfigError)
     ranks = join(arguments.device, threads=arguments.threads)
     macs_before: int | None = None  # of the operating point before
     checkpoints = arguments.cache / "checkpoints"

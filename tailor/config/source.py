@@ -38,6 +38,12 @@ class SourceConfig(Settings):
     """Of the source training; it is part of the gradient."""
 
     @property
+    def changed_training(self) -> list[str]:
+        """Names of the settings of the source training that are not the default."""
+        names = ("seed", "epochs", "batch_size", "learning_rate", "momentum", "weight_decay")
+        return [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
+
+    @property
     def weights_file(self) -> Path | None:
         """The file of the weights; None if they are trained here."""
         if self.weights is None or self.weights_folder is None:

@@ -14,7 +14,7 @@ from tailor.config.optimisation import Optimisation
 from tailor.config.pruning import PruningConfig
 from tailor.config.source import SourceConfig
 from tailor.core.named import name_validator
-from tailor.core.plugin_digests import digests_in
+from tailor.core.plugin_digests import digest_of_class, digests_in
 from tailor.core.registry import Registry
 from tailor.core.settings import Seed, Settings
 from tailor.stages import StageGenerator, canonical_json
@@ -150,6 +150,18 @@ class TrialConfig(Settings):
                 "with --source-classes"
             )
         weights.refuse_other_network(self.source.weights, self.network)
+        return self
+
+    @model_validator(mode="after")
+    def _source_settings_are_read(self) -> "TrialConfig":
+        is_trained = self.source.weights is None or self.method.keeps_source_head  # PAC-Net trains on the source task
+        if is_trained or digest_of_class(type(self.method)) is not None:  # what a user's method reads is not known
+            return self
+        for name in self.source.changed_training:
+            raise ValueError(
+                f"source.{name} = {getattr(self.source, name)} has no effect: source.weights is given, and method "
+                f"{self.method.name!r} does not train on the source task; leave it out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -35,7 +35,10 @@ class Registry(Mapping[str, T], Generic[T]):
     def add(self, name: str, record: T) -> T:
         """Register `record` under `name` and return it. Raises ValueError: the name is taken; choose another one."""
         if name in self._records:
-            raise ValueError(f"{self.noun} {name!r} is registered already; choose another name")
+            raise ValueError(
+                f"{self.noun} {name!r} is registered already; choose another name, or restart Python, if this file was "
+                "edited"
+            )
         self._records[name] = record
         return record
 
@@ -46,7 +49,11 @@ class Registry(Mapping[str, T], Generic[T]):
         try:
             yield record
         finally:
-            del self._records[name]
+            self.remove(name)
+
+    def remove(self, name: str) -> None:
+        """Forget the record of this name."""
+        del self._records[name]
 
     def __getitem__(self, name: str) -> T:
         if name not in self._records and not self._can_be_added(name):  # plans ask this many times for every trial

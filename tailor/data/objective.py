@@ -3,6 +3,7 @@
 Shapes: N samples, K outputs. Labels are int64 for classes and float32 for real values (one output).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,12 +31,17 @@ class Quality:
 def loss_sum(outputs: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """The loss of outputs (N, K), summed over samples; smoothing spreads that share of each label over all classes.
 
+    A sample may have many labels (N, ...), such as one of each pixel: its loss is their mean. Outputs are then
+    (N, K, ...) for classes, and have the labels' numbers in the same order for real values.
+
     >>> float(loss_sum(torch.tensor([[1.0], [3.0]]), torch.tensor([1.0, 1.0])))  # real values: squared errors
     4.0
     """
     if labels.is_floating_point():
-        return (outputs.flatten() - labels).square().sum()
-    return F.cross_entropy(outputs, labels, reduction="sum", label_smoothing=label_smoothing)
+        total = (outputs.reshape(labels.shape) - labels).square().sum()
+    else:
+        total = F.cross_entropy(outputs, labels, reduction="sum", label_smoothing=label_smoothing)
+    return total if labels.dim() == 1 else total / math.prod(labels.shape[1:])
 
 
 def is_right(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -47,6 +53,8 @@ def is_right(outputs: Tensor, labels: Tensor) -> Tensor:
 
 def quality(outputs: Tensor, labels: Tensor) -> Quality:
     """The score and mean loss of outputs (N, K) for labels (N,).
+
+    A probability below 1e-12 counts as 1e-12, so that the loss of a sample is at most 27.6 nats.
 
     >>> quality(torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1])).score
     0.5

@@ -46,7 +46,5 @@ def image_tensor(images: NDArray[np.uint8]) -> Tensor:
 
     The map is private: writing to the tensor would not change the file.
     """
-    if not isinstance(images, np.memmap) or images.filename is None or images.size == 0:
-        return torch.from_numpy(np.array(images))
-    private = np.memmap(images.filename, np.uint8, "c", offset=images.offset, shape=images.shape)
-    return torch.from_numpy(private)
+    assert isinstance(images, np.memmap) and images.filename is not None
+    return torch.from_numpy(np.load(images.filename, mmap_mode="c", allow_pickle=False))

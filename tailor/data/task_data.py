@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tailor.catalogue import datasets
-from tailor.catalogue.datasets import DATASETS
+from tailor.catalogue.datasets import DATASETS, DataInfo
 from tailor.catalogue.pool import split_sizes
 from tailor.core.errors import ConfigError
 from tailor.core.heartbeat import beat
@@ -110,7 +110,6 @@ class Batch:
         return objective.is_right(outputs, self.labels)
 
 
-@lru_cache(maxsize=4)
 def load(name: str, root: str | None = None) -> dict[str, Samples]:
     """Source and target of a data set, and `test` if its test images are fixed.
 
@@ -118,13 +117,22 @@ def load(name: str, root: str | None = None) -> dict[str, Samples]:
     were written; `python -m tailor data check` verifies them again.
 
     Raises:
-        ConfigError: no such data set, or its arrays differ from its description.
+        ConfigError: no such data set, or its arrays differ from its description (of a user's loader: in number, shape,
+            type or labels).
     """
-    loader = function_of(datasets.info(name, root).loader)
+    return _load(name, root, 0 if root is None else datasets.manifest_time_ns(name, root))
+
+
+@lru_cache(maxsize=4)
+def _load(name: str, root: str | None, _time_ns: int) -> dict[str, Samples]:
+    info = datasets.info(name, root)
+    loader = function_of(info.loader)
     if root is not None:
         prepared: dict[str, Samples] = loader(root, name)
         return prepared
     loaded: dict[str, Samples] = loader()
+    if problems := list(_problems(loaded, info)):
+        raise ConfigError(f"data set {name!r} is not what its DataInfo says: {'; '.join(problems)}; change one of both")
     found, expected = digest(loaded), DATASETS[name].sha256
     if expected is not None and found != expected:
         raise ConfigError(
@@ -132,6 +140,31 @@ def load(name: str, root: str | None = None) -> dict[str, Samples]:
             "its files differ from those that results are compared on"
         )
     return loaded
+
+
+def _problems(loaded: dict[str, Samples], info: DataInfo) -> Iterator[str]:
+    """In what a loader's samples differ from their record; the target's number there includes the test images."""
+    counts = {"source": info.source_images, "target": info.target_images}
+    if "test" in loaded:
+        counts |= {"target": info.target_images - info.test_images, "test": info.test_images}
+    for task, count in counts.items():
+        if task in loaded:
+            samples, classes = loaded[task], info.source_classes if task == "source" else info.target_classes
+            found = {
+                "number of labels": (len(samples), count),
+                "number of ids": (len(samples.ids), count),
+                "number of images": (len(samples.images if samples.rows is None else samples.rows), count),
+                "shape of a sample": (tuple(samples.images.shape[1:]), tuple(info.input_shape)),
+                "type of labels": (samples.labels.dtype, torch.float32 if classes == 1 else torch.int64),
+            }
+            yield from (
+                f"the {what} of {task} is {is_}, expected {of}" for what, (is_, of) in found.items() if is_ != of
+            )
+            labels = {*samples.labels.unique().tolist()} if classes > 1 else set()
+            if others := labels - {*range(classes)}:
+                yield f"{task} has labels such as {min(others)}, expected 0 to {classes - 1}"
+        elif count:
+            yield f"it has no {task!r}"
 
 
 def digest(tasks: dict[str, Samples]) -> str:

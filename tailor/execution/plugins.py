@@ -67,7 +67,11 @@ def load(path: Path, expected_sha256: str | None = None) -> str:
     if hasattr(package, name):
         return sha256
     before = set(_records())
-    module = _execute(path, content, f"{PACKAGE}.{name}")
+    try:
+        module = _execute(path, content, f"{PACKAGE}.{name}")
+    except BaseException:
+        _forget(set(_records()) - before)
+        raise
     registered = frozenset(set(_records()) - before)
     if not registered:
         del sys.modules[module.__name__]
@@ -103,6 +107,13 @@ def _line_of(error: BaseException, path: Path) -> str:
         return f", line {error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return f", line {lines[-1]}" if lines else ""
+
+
+def _forget(records: set[tuple[str, str]]) -> None:
+    """Remove what a module registered before it raised."""
+    for registry in REGISTRIES:
+        for name in [name for name in registry if (registry.noun, name) in records]:
+            registry.remove(name)
 
 
 def _records() -> Iterator[tuple[str, str]]:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from tailor.config.optimisation import Optimisation
 from tailor.core.determinism import RepeatableBackward
@@ -18,6 +17,7 @@ from tailor.data.device_images import DeviceImages
 from tailor.execution.memory import memory_explained
 from tailor.gpu_check import CheckRow
 from tailor.networks import building
+from tailor.networks.embedded import DigitsAttention
 from tailor.parallel.norm import set_norms
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Training
@@ -88,7 +88,7 @@ def check_attention(ranks: ProcessGroup, _folder: Path) -> Iterator[CheckRow]:
     """Gradients of attention over many tokens, computed again and again, in both precisions; to the last bit."""
     for precision in ("float32", "bf16"):
         torch.manual_seed(0)
-        model = nn.Sequential(TokenAttention(64, 4), nn.Linear(64, 4)).to(ranks.device)
+        model = DigitsAttention(64, 4).to(ranks.device)
         tokens = torch.randn(16, 577, 64, device=ranks.device)
         repeatable, found = RepeatableBackward(model), list[list[Tensor]]()
         for _ in range(TIMES):
@@ -101,19 +101,6 @@ def check_attention(ranks: ProcessGroup, _folder: Path) -> Iterator[CheckRow]:
         )
         compared = f"{len(found[0])} gradients, {TIMES} times"
         yield CheckRow(f"attention, {precision}", compared, "no bit", f"{wrong} differ", wrong == 0)
-
-
-class TokenAttention(nn.Module):
-    """Tokens (B, N, C) that attend to each other, by torch's fused function."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.made, self._heads = nn.Linear(width, 3 * width), heads
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens of the same shape."""
-        query, key, value = self.made(tokens).unflatten(-1, (3, self._heads, -1)).permute(2, 0, 3, 1, 4)
-        return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 
 
 def check_waits(ranks: ProcessGroup, _folder: Path) -> Iterator[CheckRow]:

@@ -85,6 +85,12 @@ class Pruning(Method):
                 f"allocation {self.allocation.name!r} reaches its budget in one step, and steps = {self.steps}; leave "
                 "steps out"
             )
+        regulariser = config.optimisation.regulariser
+        if self.weights == "reinitialised" and regulariser is not None and regulariser.needs_anchor:
+            raise ValueError(
+                f"weights = 'reinitialised' trains from scratch, and optimisation.regulariser = {regulariser.name!r} "
+                "pulls the weights to the pre-trained ones; leave one of them out"
+            )
         refuse_impossible(config, self.removed_macs_fraction)
 
     def label(self) -> str:
@@ -110,12 +116,26 @@ class Pruning(Method):
             if self.criterion == "beta":
                 epochs, rate = self.alpha_epochs, self.alpha_learning_rate
                 model = yield recipe.train_factors(model, tunings, epochs=epochs, learning_rate=rate)
-            scores = yield recipe.scores(model, self.criterion)
-            model = yield from recipe.prune(scores, budget, self.allocation, self.grouping)
+            scores = yield recipe.scores(model, self.criterion, step=step)
+            model = yield from recipe.prune(scores, budget, self.allocation, self.grouping, step=step)
             if self.weights == "reinitialised":
-                model = yield Reinitialise(of=model, seed=stream(config.seed, "reinitialise"))
+                model = yield Reinitialise(
+                    of=model,
+                    seed=stream(config.seed, "reinitialise"),
+                    has_own_parameters=has_own_parameters(config.network),
+                )
             model = yield recipe.fine_tune(model, tunings)
             yield recipe.point(model, self.allocation.macs_budget(budget))
+
+
+def has_own_parameters(network: str) -> bool:
+    """Whether a network has parameters of modules without `reset_parameters`, as its activations tell.
+
+    tests/tailor/methods/test_rivals.py counts them: positions, class tokens, attention and scales of layers are in
+    transformers and in ConvNeXt, whose hidden layers have a GELU, and in no other network of the tables.
+    """
+    info = NETWORKS[network]
+    return bool(info.activation_macs) or "GELU" in info.activation.split("+")
 
 
 @register

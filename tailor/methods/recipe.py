@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import tailor.stages as stages
 from tailor.catalogue.networks import NETWORKS
-from tailor.catalogue.regularisation import Delta, Regulariser
+from tailor.catalogue.regularisation import Delta, Regulariser, Slimming
 from tailor.config.allocations import Allocation, Cut
 from tailor.config.data import AUGMENTATION_VERSIONS, DataConfig
 from tailor.config.source import SourceConfig
@@ -14,7 +14,7 @@ from tailor.core.errors import ConfigError
 from tailor.core.plugin_digests import digest_of
 from tailor.core.seeds import stream
 from tailor.pruning.criteria import CRITERIA
-from tailor.stages import StageOutcome, StageSubgenerator, Task, Training
+from tailor.stages import Prune, PruneBestOfRandom, StageOutcome, StageSubgenerator, Task, Training
 from tailor.stages.training import GAMMA
 
 
@@ -113,15 +113,22 @@ class Recipe:
         """
         return _plain(self.tuning(number))
 
-    def fine_tune(self, model: StageOutcome, number: int, regulariser: Regulariser | None = None) -> stages.FineTune:
+    def fine_tune(
+        self, model: StageOutcome, number: int, regulariser: Regulariser | None = None, *, has_factors: bool = False
+    ) -> stages.FineTune:
         """Fine-tuning `number` (from 1) of all weights; `regulariser` replaces the trial's own.
 
         With distillation, the teacher teaches all networks except the one that it was tuned from.
+
+        Args:
+            has_factors: whether factors are attached to the model.
 
         Raises:
             ConfigError: with distillation, the method did not get its head from `head`.
         """
         tuning = self._fine_tune(model, number, regulariser)
+        if has_factors and isinstance(tuning.regulariser, Slimming):
+            tuning = replace(tuning, slims_factors=True)
         weight = self.config.optimisation.distillation_weight
         if not weight or (self._unpruned is not None and model.key == self._unpruned.key):
             return tuning
@@ -173,9 +180,12 @@ class Recipe:
         )
 
     def scores(
-        self, model: StageOutcome, criterion: str, placement: stages.Placement = "after_norm"
+        self, model: StageOutcome, criterion: str, placement: stages.Placement = "after_norm", *, step: int = 1
     ) -> stages.ScoreFilters:
-        """The scoring of `model` by a criterion; the stage has only what the criterion reads."""
+        """The scoring of `model` by a criterion; the stage has only what the criterion reads.
+
+        `step` is that of a path, from 1: a criterion that draws has other numbers in each.
+        """
         known = CRITERIA[criterion]
         return stages.ScoreFilters(
             of=model,
@@ -186,6 +196,7 @@ class Recipe:
             batch_size=self.config.optimisation.batch_size if known.reads_data else None,
             placement=placement if known.has_gates else None,
             seed=stream(self.config.seed, "scores") if known.draws else None,
+            step=step if known.draws else 1,
         )
 
     def prune(
@@ -196,10 +207,13 @@ class Recipe:
         grouping: stages.Grouping = "sum",
         *,
         at_random: bool = False,
+        step: int = 1,
     ) -> StageSubgenerator:
         """Yield the surgery and, if the trial wants it, new measurements of the norms; return the last outcome.
 
-        `at_random` removes random filters; the scores stay with the model.
+        Args:
+            at_random: whether random filters are removed; the scores stay with the model.
+            step: of a path, from 1: what is drawn has other numbers in each.
         """
         cut = Cut(
             rule=self.rule,
@@ -212,7 +226,7 @@ class Recipe:
             width_multiple=self.config.pruning.width_multiple,
             at_random=at_random,
         )
-        pruned = yield from allocation.stages(scores, cut)
+        pruned = yield from _number_draws(allocation.stages(scores, cut), step)
         if self.config.pruning.shift_means:
             batch_size = self.config.optimisation.batch_size
             pruned = yield stages.ShiftMeans(
@@ -245,6 +259,20 @@ class Recipe:
             asked_removed_macs_fraction=None if asked is None else round(asked, 9),
             decides_on="train" if self.config.protocol == "paper" else "validation",
         )
+
+
+def _number_draws(surgery: StageSubgenerator, step: int) -> StageSubgenerator:
+    """Yield the stages of a surgery, those that draw with the number of their step; return the last outcome."""
+    outcome: StageOutcome | None = None
+    while True:
+        try:
+            stage = surgery.send(outcome)  # type: ignore[arg-type]  # None starts a generator
+        except StopIteration as end:
+            last: StageOutcome = end.value
+            return last
+        if isinstance(stage, Prune | PruneBestOfRandom) and stage.seed is not None:
+            stage = replace(stage, step=step)
+        outcome = yield stage
 
 
 @lru_cache(maxsize=1024)

@@ -113,10 +113,19 @@ class TransTailor(Method):
         if mode == "fold" and not self._can_fold(config.network):
             raise ValueError(
                 f"beta = 'fold' with placement = 'after_activation': a factor cannot be moved through the "
-                f"{info.activation} of {config.network} without changing the function; choose beta = 'sqrt'"
+                f"{info.activation} of {config.network} without changing the function; choose placement = "
+                "'after_norm', or beta = 'grad' or 'off'"
             )
         if self.placement == "after_activation":
             refuse_without_activations(config)
+        goes_on = self.steps > 1 and (config.last_point is None or config.last_point > 1)
+        if mode in ("sqrt", "raw") and goes_on and not self._can_fold(config.network):
+            raise ValueError(
+                f"beta = {mode!r} with placement = 'after_activation' and steps = {self.steps}: before the second step "
+                f"the factors become a part of the weights, and none can be moved through the {info.activation} of "
+                f"{config.network} without changing the function; choose placement = 'after_norm', beta = 'grad' or "
+                "'off', or steps = 1"
+            )
 
     def warnings(self, config: TrialConfig) -> tuple[str, ...]:
         """Warn if the tolerance of the stop rule is less than one image of the deciding split."""
@@ -155,7 +164,9 @@ class TransTailor(Method):
             pruned = importance
             if self.prune_by != "nothing":
                 at_random = self.prune_by == "random"
-                pruned = yield from recipe.prune(importance, budget, Global(), self.grouping, at_random=at_random)
+                pruned = yield from recipe.prune(
+                    importance, budget, Global(), self.grouping, at_random=at_random, step=step
+                )
             aware = yield AttachImportance(
                 of=pruned,
                 rule=recipe.rule,
@@ -164,7 +175,8 @@ class TransTailor(Method):
                 placement=self.placement,
                 seed=stream(config.seed, "placebo", step) if normalisation == "permuted" else None,
             )
-            tuned = yield recipe.fine_tune(aware, step)  # Eq. 6: W_p
+            has_factors = mode in ("fold", "sqrt", "raw")
+            tuned = yield recipe.fine_tune(aware, step, has_factors=has_factors)  # Eq. 6: W_p
             point = yield recipe.point(tuned, budget)  # also of the control, which is compared with this step
             if self.stop_early and exceeds_tolerance(score, point.deciding_score, self.tolerance_fraction):
                 return

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tailor.catalogue.networks import NETWORKS
 from tailor.core.errors import ConfigError
+from tailor.core.plugin_digests import digest_of
 from tailor.model.factors import FACTORS, attach, carries, fold_into
 from tailor.networks import building
 from tailor.networks.sizes import Sizes
@@ -113,6 +114,14 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
+class _Facts(BaseModel):
+    """What a card says of the modules that made the model; a card has other facts, too."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    imports: dict[str, str] = {}  # what the user's modules registered of it -> the module's SHA-256
+
+
 class _Description(BaseModel):
     """The required fields of `model.json` and their ranges; a card may add others."""
 
@@ -126,6 +135,7 @@ class _Description(BaseModel):
     pixel_std: tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...]
     sha256: str
     sizes: dict[str, dict[str, Annotated[int, Field(ge=1, lt=2**31)]]] = {}
+    facts: _Facts = _Facts()
 
 
 def save_model(state: ModelState, folder: Path) -> None:
@@ -160,7 +170,8 @@ def load_state(folder: Path, network: str | None = None) -> ModelState:
         network: the name of a network in place of the one in the file; the caller tries whether it runs.
 
     Raises:
-        ConfigError: the folder has no complete model, its bytes changed, or they are not tensors.
+        ConfigError: the folder has no complete model, its bytes changed, they are not tensors, or the network is now
+            registered by another version of the user's module.
     """
     try:
         description = _Description.model_validate_json((folder / DESCRIPTION_FILE).read_bytes())
@@ -174,6 +185,8 @@ def load_state(folder: Path, network: str | None = None) -> ModelState:
         raise ConfigError(
             f"{folder / MODEL_FILE} was changed or is incomplete: its SHA-256 is not that in {DESCRIPTION_FILE}"
         )
+    if network is None:
+        _refuse_other_version(description, folder)
     parts: dict[str, dict[str, Tensor]] = {"tensors": {}, "factors": {}}
     try:
         for name, tensor in safetensors.torch.load(content).items():
@@ -196,6 +209,17 @@ def load_state(folder: Path, network: str | None = None) -> ModelState:
     if state.sizes and network is None:
         _refuse_other_sizes(state, folder)
     return state
+
+
+def _refuse_other_version(description: _Description, folder: Path) -> None:
+    """Raise ConfigError if the network is registered by another version of the user's module than that on the card."""
+    expected = description.facts.imports.get(f"{NETWORKS.noun} {description.network}")
+    found = digest_of(NETWORKS, description.network)
+    if None not in (expected, found) and expected != found:
+        raise ConfigError(
+            f"{folder} is of network {description.network!r} from a module of SHA-256 {expected}, and the module that "
+            f"registers it now has {found}: it may compute something else; give that version: --import FILE"
+        )
 
 
 def _refuse_other_sizes(state: ModelState, folder: Path) -> None:
@@ -233,6 +257,6 @@ def load_model(folder: str | Path) -> nn.Module:
     torch.Size([2, 1])
 
     Raises:
-        ConfigError: the folder has no complete model, or its bytes changed.
+        ConfigError: as of `load_state`.
     """
     return load_state(Path(folder)).build().eval()

@@ -16,6 +16,7 @@ from tailor.core.errors import ConfigError, TrainingError
 from tailor.core.torch_private import tree_leaves
 from tailor.data.objective import Loss
 from tailor.data.task_data import Batch, Samples
+from tailor.model.factors import FACTORS
 from tailor.model.state import ModelState, weights
 
 TABLE = re.compile(r"(?<![\w.])(?:pruning|method|optimisation)\.(?=\w)")  # of a setting, which has none in a call
@@ -99,9 +100,13 @@ def _checked_tensors(model: nn.Module, kind: str) -> list[Tensor]:
         raise ConfigError(f"model is a {kind}; expected a torch.nn.Module whose code is Python")
     if others := [name for name, value in model.state_dict().items() if not isinstance(value, Tensor)]:
         raise ConfigError(f"{kind} has state that is no tensor, {', '.join(others[:3])}, which cannot be saved as one")
+    if taken := [name for name, _ in _all_tensors(model) if name.rpartition(".")[2] in FACTORS]:
+        raise ConfigError(
+            f"{kind} has tensors called {', '.join(taken[:3])}, a name that pruning attaches to modules; rename them"
+        )
     if kind == "OptimizedModule":
         raise ConfigError("model is compiled, and a compiled module is not analysed; prune it before torch.compile")
-    tensors = [*model.parameters(), *model.buffers()]
+    tensors = [tensor for _, tensor in _all_tensors(model)]
     if any(map(nn.parameter.is_lazy, tensors)):
         raise ConfigError(f"{kind} has lazy layers, which have no width yet; run it once: model(example_input)")
     if not any(True for _ in model.parameters()):
@@ -120,6 +125,11 @@ def _checked_tensors(model: nn.Module, kind: str) -> list[Tensor]:
             f"{kind} has numbers that are not finite, in {', '.join(broken[:3])}; scores need finite ones"
         )
     return tensors
+
+
+def _all_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Parameters and buffers, with their names."""
+    return [*model.named_parameters(), *model.named_buffers()]
 
 
 def checked_example(own: OwnNetwork, example_input: Tensor) -> tuple[Tensor, Any]:
@@ -174,7 +184,8 @@ def samples_of(
     read = [_check_batch(batch, number, example) for number, batch in enumerate(loader)]
     if not read:
         raise ConfigError("loader gives no batch; an iterator that was read to its end gives none")
-    inputs, targets = (torch.cat(parts) for parts in zip(*read, strict=True))
+    with explain_errors("the targets of all batches do not fit together", "give them the same shape but for the first"):
+        inputs, targets = (torch.cat(parts) for parts in zip(*read, strict=True))
     size = len(read[0][0])
     _try_loss(own, Batch(images=inputs[:size], labels=targets[:size], global_count=size, loss=loss))
     samples = Samples(images=inputs, labels=targets, ids=torch.arange(len(inputs)), device=own.device, loss=loss)
@@ -204,6 +215,19 @@ def _try_loss(own: OwnNetwork, batch: Batch) -> None:
     with explain_errors(
         "the loss of the first batch cannot be computed", "give loss = ..., a function of outputs and targets"
     ):
-        value = batch.loss_sum(run_copy(own.template, batch.images))
+        outputs = run_copy(own.template, batch.images)
+        if batch.loss is None and batch.labels.is_floating_point():
+            _refuse_other_shape(outputs, batch.labels)
+        value = batch.loss_sum(outputs)
         if value.numel() != 1 or not bool(torch.isfinite(value)):
             raise ConfigError(f"the loss of the first batch is {value.tolist()}; expected is one finite number, a mean")
+
+
+def _refuse_other_shape(outputs: Any, targets: Tensor) -> None:
+    """Raise ConfigError unless each real target has its output; axes of length 1 count for nothing."""
+    one, other = ([size for size in tensor.shape[1:] if size != 1] for tensor in (outputs, targets))
+    if one != other:
+        raise ConfigError(
+            f"the network has outputs {tuple(outputs.shape)} and the loader targets {tuple(targets.shape)}; squared "
+            "errors need one target for each output: give targets of that shape, or loss = ..."
+        )

@@ -257,14 +257,28 @@ def _check_same(
         masked = surgery.mask(given, {group.name: (state.kept or {})[group.name] for group in lost}, lost)
         expected = tree_leaves(run_copy(masked.build(), example))
     for one, other in zip(pruned, expected, strict=True):
-        if is_same and all(group.kind != "stream" for group in lost) and isinstance(one, Tensor):
-            rounding = ROUNDINGS * torch.finfo(example.dtype).eps * float(other.abs().max())
-            if not torch.allclose(one, other, rtol=0.0, atol=rounding, equal_nan=True):
-                raise ConfigError(
-                    f"without the filters that were chosen, {given.network} computes something else than with zeros in "
-                    f"their place (they differ by {float((one - other).abs().max()):.3g}): its code computes with the "
-                    f"number of filters, or draws random numbers; {advice}"
-                )
+        is_compared = is_same and all(group.kind != "stream" for group in lost) and isinstance(one, Tensor)
+        if is_compared and (difference := _difference(one, other, torch.finfo(example.dtype).eps)):
+            raise ConfigError(
+                f"without the filters that were chosen, {given.network} computes something else than with zeros in "
+                f"their place ({difference}): its code computes with the number of filters, or draws random numbers; "
+                f"{advice}"
+            )
+
+
+def _difference(one: Tensor, other: Tensor, precision: float) -> str:
+    """The difference of two outputs of the same network, for a message; empty if it is rounding."""
+    one, other = (torch.view_as_real(t.resolve_conj()) if t.is_complex() else t for t in (one, other))
+    one, other = one.double(), other.double()
+    if one.shape != other.shape:
+        return f"their shapes are {tuple(one.shape)} and {tuple(other.shape)}"
+    if not one.numel():
+        return ""
+    rounding = ROUNDINGS * precision * float(other.nan_to_num(0.0, 0.0, 0.0).abs().max())
+    if torch.allclose(one, other, rtol=0.0, atol=rounding, equal_nan=True):
+        return ""
+    largest = float((one - other).nan_to_num(0.0, 0.0, 0.0).abs().max())
+    return f"they differ by {largest:.3g}" if largest > rounding else "in one of the two some numbers are not finite"
 
 
 def _facts(found: list[Candidate], example: Tensor) -> dict[str, Any]:

@@ -98,8 +98,8 @@ def join(
         raise ConfigError(f"no such device: {device!r} (valid: auto, cpu, cuda)")
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
-            "device 'cuda' was asked for and torch sees no GPU: is the driver there (nvidia-smi), and does torch fit it? "
-            "The device 'cpu' needs none; for a sweep, type --set resources.gpus_per_rank=0"
+            "device 'cuda' was asked for and torch sees no GPU: is the driver there (nvidia-smi), and does torch fit "
+            "it? The device 'cpu' needs none; for a sweep, type --set resources.gpus_per_rank=0"
         )
     if threads is not None:
         torch.set_num_threads(threads)

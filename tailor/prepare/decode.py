@@ -5,6 +5,7 @@ The same pixels as torchvision's `Resize(image_px)` (bilinear, antialiased) and 
 
 import hashlib
 import io
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, features
+from PIL import ExifTags, Image, features
 
 from tailor.core.errors import ConfigError
 
@@ -22,6 +23,16 @@ HOW = (
 )
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")  # no decoders that start a program
 MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")  # 8 bits or fewer
+DEEP = re.compile(";16[BLN]")  # in how the file's pixels are read, of 16 bits although the mode has 8
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # EXIF orientation -> what makes the image upright
 LIMIT_FILE_BYTES = 2**28  # more than an image file of LIMIT_PIXELS needs
 LIMIT_PIXELS = 89_000_000  # Pillow's own limit, above which it suspects a file that is made to fill the memory
 UNREADABLE = (
@@ -30,6 +41,7 @@ UNREADABLE = (
     ValueError,
     EOFError,
     KeyError,
+    TypeError,  # such as a text for the place of a TIFF file's pixels
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
@@ -76,19 +88,24 @@ def check_image_px(image_px: int) -> None:
 def _pixels(image: Image.Image, image_px: int) -> NDArray[np.uint8]:
     if image.width * image.height > LIMIT_PIXELS:
         raise ValueError(f"{image.width} x {image.height} pixels, more than the limit of {LIMIT_PIXELS:,}")
-    if image.mode not in MODES:
+    if image.mode not in MODES or DEEP.search(str(getattr(image, "tile", ()))):
         raise ValueError(f"pixels of mode {image.mode!r}, of more than 8 bits; convert it to 8 bits")
-    square = _square(_rgb(ImageOps.exif_transpose(image)), image_px)
+    square = _square(_rgb(_upright(image)), image_px)
     return np.ascontiguousarray(np.asarray(square, dtype=np.uint8).transpose(2, 0, 1))
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as the camera was held; of what a camera wrote only this is read, and none of it is written."""
+    image.load()
+    turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return image if turn is None else image.transpose(turn)
+
+
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
     if image.has_transparency_data:
         opaque = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", opaque.size, (0, 0, 0, 255)), opaque).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _square(image: Image.Image, image_px: int) -> Image.Image:

@@ -91,17 +91,7 @@ def pairs(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> list[Pair[int]]:
     >>> pairs(print_of, print_of)
     [Pair(bits=0, left=0, right=0)]
     """
-    found: list[Pair[int]] = []
-    for start in range(0, len(left), BLOCK):
-        mean_bits, difference_bits = (
-            _distances(_hash(left[start : start + BLOCK], which), _hash(right, which)) for which in (0, 1)
-        )
-        bits = np.maximum(mean_bits, difference_bits)
-        found += [
-            Pair(bits=int(bits[row, column]), left=start + int(row), right=int(column))
-            for row, column in np.argwhere(bits <= LIMIT_BITS)
-        ]
-    return sorted(found)
+    return sorted(Pair(bits=bits, left=one, right=other) for bits, one, other in _look_alikes(left, right).T.tolist())
 
 
 def alike(images: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -110,10 +100,23 @@ def alike(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     from scipy.sparse.csgraph import connected_components
 
     prints = fingerprints(images)
-    found = pairs(prints, prints)
-    ends = [pair.left for pair in found], [pair.right for pair in found]
-    _, groups = connected_components(coo_array((np.ones(len(found)), ends), shape=(len(images), len(images))))
+    _, left, right = _look_alikes(prints, prints)
+    ends = (np.ones(len(left), np.int8), (left, right))
+    _, groups = connected_components(coo_array(ends, shape=(len(images), len(images))))
     return np.asarray(groups, np.int64)
+
+
+def _look_alikes(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """The larger distance and the two places of each pair (3, P): images that look alike have many."""
+    found = [np.empty((3, 0), np.int32)]
+    for start in range(0, len(left), BLOCK):
+        mean_bits, difference_bits = (
+            _distances(_hash(left[start : start + BLOCK], which), _hash(right, which)) for which in (0, 1)
+        )
+        bits = np.maximum(mean_bits, difference_bits)
+        rows, columns = np.nonzero(bits <= LIMIT_BITS)
+        found.append(np.stack([bits[rows, columns], rows + start, columns]).astype(np.int32))
+    return np.concatenate(found, axis=1)
 
 
 def _cells(grey: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:

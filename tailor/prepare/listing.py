@@ -1,7 +1,8 @@
 """The image files with their classes and splits, as every layout returns them."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -47,6 +48,17 @@ def some(names: Iterable[str]) -> str:
     every = sorted(names)
     more = f" and {len(every) - SHOWN} more" if len(every) > SHOWN else ""
     return ", ".join(every[:SHOWN]) + more
+
+
+@contextmanager
+def errors_explained() -> Iterator[None]:
+    """Raise ConfigError with the path of a folder or file that cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"{error.filename} cannot be read: {error.strerror}; make it readable for you, or give a folder without it"
+        ) from error
 
 
 def is_hidden(path: Path) -> bool:

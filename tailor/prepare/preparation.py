@@ -16,7 +16,7 @@ from tailor.core.errors import ConfigError
 from tailor.prepare import archive, arrays, chunks, decode, duplicates, progress
 from tailor.prepare.folder import list_folder
 from tailor.prepare.layouts import LAYOUTS, Layout
-from tailor.prepare.listing import SPLITS, TEST, FileListing, ImageFile, some
+from tailor.prepare.listing import SPLITS, TEST, FileListing, ImageFile, errors_explained, some
 from tailor.prepare.tasks import SplitRule, TaskFiles, cut, has_test_split
 from tailor.prepare.workspace import publish, workspace
 from transtailor.terminal import say
@@ -56,8 +56,11 @@ def prepare(request: Request, out: TextIO) -> DataManifest:
         if not origin.exists():
             raise ConfigError(f"{origin} does not exist; give {layout.expects} in --from")
     with workspace(final) as work:
-        listing = layout.list_images(_roots(request.origins, work, out))
-        source = None if request.source_from is None else list_folder(_roots((request.source_from,), work, out))
+        roots = _roots(request.origins, work, out)
+        source_roots = None if request.source_from is None else _roots((request.source_from,), work, out)
+        with errors_explained():
+            listing = layout.list_images(roots)
+            source = None if source_roots is None else list_folder(source_roots)
         _tell([listing] if source is None else [listing, source], layout, out)
         test = SplitRule(
             fraction=request.test_fraction,

@@ -124,4 +124,9 @@ def _draw(names: list[str], class_name: str, test: SplitRule) -> set[str]:
         raise ConfigError(
             f"class {class_name!r} has {len(names)} image(s) ({some(names)}), too few for a test split; expected {rule}"
         )
-    return set(sorted(names, key=lambda name: hashlib.sha256(f"{test.seed}/{name}".encode()).digest())[:count])
+    return set(sorted(names, key=lambda name: _place(name, test.seed))[:count])
+
+
+def _place(name: str, seed: int) -> bytes:
+    """A name's place in the draw; of a name that is not UTF-8 the bytes are hashed as the file system has them."""
+    return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()

@@ -128,14 +128,18 @@ def random_widths(budget: Budget, ranking: Ranking, numbers: torch.Generator) ->
 def round_widths(found: tuple[Group, ...], removed: dict[str, int], width_multiple: int) -> dict[str, int]:
     """The same removals or fewer, so that each group keeps a multiple of `width_multiple` filters, or all of them.
 
-    Heads are counted one by one: what makes hardware fast is their width, which stays.
+    Heads are counted one by one: what makes hardware fast is their width, which stays. Groups of a convolution, or
+    places in all of its groups, are counted by their filters.
     Widths are rounded up, so each group keeps at least one filter and its minimum.
     """
 
     def stays(group: Group) -> int:
         if group.kind == "heads":
             return group.filters - removed[group.name]
-        return width_multiple * math.ceil((group.filters - removed[group.name]) / width_multiple)
+        multiple = width_multiple
+        if group.kind == "conv_groups":
+            multiple //= math.gcd(width_multiple, group.own_slice.indices.shape[1])
+        return multiple * math.ceil((group.filters - removed[group.name]) / multiple)
 
     return {g.name: max(0, g.filters - stays(g)) for g in found}
 

@@ -85,10 +85,15 @@ class Group:
         """The first member's layer, which names the group."""
         return self.members[0].layer
 
+    @property
+    def own_slice(self) -> Slice:
+        """What the group's filters are in the weight that names the group: its outputs, of heads its inputs."""
+        layer, is_head = self.name.partition(":")[0], self.kind == "heads"
+        return next(s for s in self.slices if s.tensor == f"{layer}.weight" and s.dim == int(is_head))
+
     def filters_in(self, shapes: Mapping[str, Sequence[int]]) -> int:
         """How many filters the group has in a network whose tensors have these shapes."""
-        layer, is_head = self.name.partition(":")[0], self.kind == "heads"
-        own = next(s for s in self.slices if s.tensor == f"{layer}.weight" and s.dim == int(is_head))
+        own = self.own_slice
         return shapes[own.tensor][own.dim] // own.indices.shape[1]
 
 

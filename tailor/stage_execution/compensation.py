@@ -13,6 +13,7 @@ import tailor.stages as stages
 from tailor.core.errors import ConfigError
 from tailor.data.task_data import batches
 from tailor.model.state import ModelState
+from tailor.networks.attention import replace_attention
 from tailor.pruning import surgery
 from tailor.stage_execution.base import StageContext, StageOutput, add_prefix, compute
 from tailor.stage_execution.pruning import groups_of
@@ -54,13 +55,14 @@ def gone_inputs(state: ModelState, kept: surgery.Kept, found: tuple[surgery.Grou
 
 
 def _means(state: ModelState, layers: set[str], stage: stages.ShiftMeans, context: StageContext) -> dict[str, Tensor]:
-    """Layer -> the mean of each of its inputs over the training images and positions."""
+    """Layer -> the mean of each of its inputs over the training images and positions, and over its calls in a pass."""
     ranks = context.ranks
     model = state.build(ranks.device).eval()
-    surgery.groups(model, state.input_shape, stage.rule)  # so that attention calls its layers
+    if stage.rule.is_whole:
+        replace_attention(model)  # so that it calls its layers
 
-    totals = {
-        layer: torch.zeros(state.tensors[f"{layer}.weight"].shape[1], dtype=torch.float64, device=ranks.device)
+    totals = {  # the last number counts what the layer saw
+        layer: torch.zeros(state.tensors[f"{layer}.weight"].shape[1] + 1, dtype=torch.float64, device=ranks.device)
         for layer in sorted(layers)
     }
 
@@ -68,7 +70,8 @@ def _means(state: ModelState, layers: set[str], stage: stages.ShiftMeans, contex
         def add(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             values = inputs[0].movedim(-1 if isinstance(module, nn.Linear) else 1, -1)
             total = values.flatten(1, -2).mean(dim=1).sum(dim=0) if values.dim() > 2 else values.sum(dim=0)
-            totals[layer] += total.double()
+            totals[layer][:-1] += total.double()
+            totals[layer][-1] += len(values)
 
         module.register_forward_pre_hook(add)
 
@@ -79,4 +82,5 @@ def _means(state: ModelState, layers: set[str], stage: stages.ShiftMeans, contex
         for batch in batches(data, stage.batch_size, 0, 0, "none", ranks):
             if len(batch.images):
                 model(batch.images)
-    return {layer: (ranks.sum(total) / len(data)).cpu() for layer, total in totals.items()}
+    sums = {layer: ranks.sum(total) for layer, total in totals.items()}
+    return {layer: (total[:-1] / total[-1]).cpu() for layer, total in sums.items()}

@@ -88,7 +88,7 @@ def narrow_state(state: ModelState, removed_macs_fraction: float, width_multiple
 
 
 def reinitialise(state: ModelState, seed: int) -> ModelState:
-    """New weights at the state's widths, by the layers' own initialisation."""
+    """New weights at the state's widths, by the layers' own initialisation; other parameters stay."""
     model = building.rebuild(state.network, state.classes, state.tensors, state.sizes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -142,7 +142,27 @@ def apply_remember_weights(_stage: stages.RememberWeights, parent: ModelState, _
 
 @compute.register
 def compute_reinitialise(stage: stages.Reinitialise, parent: ModelState, _context: StageContext) -> StageOutput:
-    return StageOutput(tensors=add_prefix("tensors", reinitialise(parent, stage.seed).tensors))
+    own = own_parameters(parent)
+    if own and not stage.has_own_parameters:
+        raise ConfigError(
+            f"weights = 'reinitialised' would keep {own[0]} of {parent.network} as it was pre-trained: its module has "
+            "no reset_parameters() that sets it; give it one, or choose another network"
+        )
+    tensors = reinitialise(parent, stage.seed).tensors
+    if own:
+        whole = building.build(parent.network, parent.classes, seed=stage.seed).state_dict()
+        tensors |= {name: whole[name][tuple(map(slice, tensors[name].shape))].clone() for name in own}
+    return StageOutput(tensors=add_prefix("tensors", tensors))
+
+
+def own_parameters(state: ModelState) -> list[str]:
+    """Names of the parameters that no layer's `reset_parameters` sets, such as positions and class tokens."""
+    return [
+        name
+        for path, module in building.skeleton(state.network, state.classes).named_modules()
+        if not callable(getattr(module, "reset_parameters", None))
+        for name, _ in module.named_parameters(prefix=path, recurse=False)
+    ]
 
 
 @apply.register

@@ -80,7 +80,7 @@ def compute_score_filters(stage: stages.ScoreFilters, parent: ModelState, contex
         samples=None if stage.task is None else context.splits(stage.task).train,
         batch_size=stage.batch_size,
         placement=stage.placement,
-        seed=stage.seed,
+        seed=None if stage.seed is None else stages.step_seed(stage.seed, stage.step),
     )
     return StageOutput(tensors=add_prefix("scores", CRITERIA[stage.criterion].function()(scoring)))
 
@@ -109,7 +109,8 @@ def solve_budget(
     """What a pruning with these settings keeps for a budget."""
     ranking = budget_solver.combine_scores(state.scores, found, stage.grouping)
     if stage.seed is not None:
-        numbers = generator(stage.seed, "random filters")
+        step = stage.step if isinstance(stage, stages.Prune) else 1
+        numbers = generator(stages.step_seed(stage.seed, step), "random filters")
         ranking = {g.name: torch.rand(g.filters, generator=numbers) for g in found}
     minimum = budget_solver.minimums(state, found, stage.minimum_filters_fraction)
     budget = budget_solver.Budget(state, found, removed_macs_fraction, minimum, stage.width_multiple)
@@ -175,7 +176,7 @@ def compute_prune_best_of_random(
     ranking = budget_solver.combine_scores(parent.scores, found, stage.grouping)
     minimum = budget_solver.minimums(parent, found, stage.minimum_filters_fraction)
     budget = budget_solver.Budget(parent, found, stage.removed_macs_fraction, minimum, stage.width_multiple)
-    numbers = generator(stage.seed, "random widths")
+    numbers = generator(stages.step_seed(stage.seed, stage.step), "random widths")
     best, scores = None, []
     for _ in range(stage.draws):
         kept = budget_solver.random_widths(budget, ranking, numbers)

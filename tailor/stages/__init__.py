@@ -19,6 +19,7 @@ from tailor.stages.pruning import (
     ScoreFilters,
     ShiftMeans,
     TrainFactors,
+    step_seed,
 )
 from tailor.stages.records import (
     BACKWARD_WORK,

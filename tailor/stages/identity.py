@@ -1,7 +1,7 @@
 """The base of all stages, frozen records with content-addressed keys: kind, version, canonical JSON. Without torch.
 
-A method yields stages; each names its parent with `of=`. A stage's key is the SHA-256 of its kind, the version of
-that kind, its own settings in canonical JSON and its parent's key. So equal keys mean equal work, in any trial of any
+A method yields stages; each names its parent with `of=`. A stage's key is the SHA-256 of its kind, its version, its
+own settings in canonical JSON and its parent's key. So equal keys mean equal work, in any trial of any
 sweep. What does not change the result (ranks, device, paths, logging) is in no stage.
 """
 
@@ -27,8 +27,12 @@ class Stage:
     """The base of all stages; `of` is the outcome of the parent, None at a root; see PARENTS for others."""
 
     kind: ClassVar[str]
-    version: ClassVar[int] = 1
     of: StageOutcome | None
+
+    @property
+    def version(self) -> int:
+        """Raised if the result of a stage with these settings changes: part of its key and of its trials' ids."""
+        return 1
 
     def settings(self) -> dict[str, Any]:
         """The stage's own settings as plain JSON values, without its parents."""

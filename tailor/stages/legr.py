@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tailor.stages.pruning import BudgetedStage
-from tailor.stages.records import Size, StageCost, Task, neutral
+from tailor.stages.records import Size, StageCost, Task
 from tailor.stages.training import Training
 
 
@@ -25,7 +25,6 @@ class LearnRanking(BudgetedStage):
     tuning_steps: int  # of SGD before an individual is evaluated
     training: Training | None  # of those steps; None: there are none
     seed: int
-    width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of this
 
     def cost(self, size: Size) -> StageCost:
         """For each individual, the validation images forward and the tuning's images forward and backward."""

@@ -80,6 +80,12 @@ class Reinitialise(Stage):
 
     kind = "reinitialise"
     seed: int
+    has_own_parameters: bool = neutral(False)  # of modules that only the building of the network initialises
+
+    @property
+    def version(self) -> int:
+        """2: those parameters stayed pre-trained."""
+        return 2 if self.has_own_parameters else 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,9 @@
 """From a model to a smaller one: factors, scores, surgery, and importance."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from tailor.core.seeds import stream
 from tailor.stages.identity import Stage
 from tailor.stages.records import GroupRule, Placement, Size, StageCost, StageOutcome, Task, neutral
 from tailor.stages.training import Training
@@ -30,6 +31,15 @@ class TrainFactors(Stage):
         return size.training_cost(self.training.epochs, size.train_images)
 
 
+def step_seed(seed: int, step: int) -> int:
+    """The seed of what a step of a path draws; the first step's is the path's.
+
+    >>> step_seed(7, 1), step_seed(7, 2) == step_seed(7, 3)
+    (7, False)
+    """
+    return seed if step == 1 else stream(seed, "step", step)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScoreFilters(Stage):
     """Score each filter of every prunable layer; the lowest-scored are removed first."""
@@ -42,6 +52,12 @@ class ScoreFilters(Stage):
     batch_size: int | None
     placement: Placement | None  # of the gates; None: the criterion has none
     seed: int | None  # None: the criterion draws no random numbers
+    step: int = neutral(1)  # of a path, if the criterion draws: each step has its own numbers
+
+    @property
+    def version(self) -> int:
+        """2: a later step drew the numbers of the first one again."""
+        return 2 if self.step > 1 else 1
 
     def cost(self, size: Size) -> StageCost:
         """One pass over the training images, if data is read."""
@@ -57,30 +73,46 @@ class BudgetedStage(Stage):
     grouping: Grouping  # how the scores of a group's layers are combined
     removed_macs_fraction: float  # of the original network with the target's head
     minimum_filters_fraction: float  # of each layer's original filters that stay, at least one
+    width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of this
+
+    @property
+    def version(self) -> int:
+        """2: the multiple counted groups of a convolution, and not their filters."""
+        return 2 if self.width_multiple > 1 and self.rule.conv_groups != "none" else 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prune(BudgetedStage):
+class DrawnStage(BudgetedStage):
+    """A surgery that may draw random numbers, in each step of a path its own."""
+
+    step: int = neutral(1)  # of the path, if numbers are drawn
+
+    @property
+    def version(self) -> int:
+        """2: as of all, or a later step drew the numbers of the first one again."""
+        return 2 if self.step > 1 else super().version
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prune(DrawnStage):
     """Remove the lowest-scored filters until a budget is met."""
 
     kind = "prune"
     allocation: Division
     seed: int | None  # of random filters that are removed instead of the lowest-scored ones; None: by the scores
-    width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of this
 
     def kept_fraction(self, before: float) -> float:
         return min(before, 1.0 - self.removed_macs_fraction)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneBestOfRandom(BudgetedStage):
+class PruneBestOfRandom(DrawnStage):
     """Try random widths that meet the budget, removing the lowest-scored filters of each layer; keep the best."""
 
     kind = "prune_best_of_random"
     draws: int
     task: Task  # its validation split chooses
     seed: int
-    width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of this
 
     def cost(self, size: Size) -> StageCost:
         """The validation images forward for every draw."""
@@ -99,7 +131,7 @@ class PruneToLatency(BudgetedStage):
 
     kind = "prune_to_latency"
     allocation: Division
-    width_multiple: int
+    width_multiple: int = field(default=1)  # in every key, also if it is 1
     latency_ms: float
     device: Literal["cpu", "cuda"]
     batch_size: int  # images of a forward pass

@@ -138,7 +138,8 @@ def slimming(
     Raises:
         ConfigError: no such layer has a norm.
     """
-    found = surgery.groups(state.build(), state.input_shape, ANY_LAYER)
+    plain = replace(state, factors={})  # where a factor is attached, the trace finds no norm behind its layer
+    found = surgery.groups(plain.build(), state.input_shape, ANY_LAYER)
     norms = {member.norm for group in found for member in group.members} - {None}
     gammas = [model.get_parameter(f"{norm}.weight") for norm in sorted(map(str, norms))]
     if not gammas:

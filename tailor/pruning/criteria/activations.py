@@ -34,6 +34,8 @@ def apoz(scoring: Scoring) -> dict[str, Tensor]:
 def means(scoring: Scoring, reading: Reading) -> dict[str, Tensor]:
     """Layer -> (F,) mean over all training images and positions of `reading` of the activations.
 
+    A layer that is called several times in a pass has the mean over its calls.
+
     Each image is seen once, by one rank, without augmentation; norms use their running statistics. Activations are read
     at the output of the activation module. If the filter's layer has no module of its own (a plain function, a module
     that several layers share, an addition of branches in between), the output of its norm or layer is read and an
@@ -47,19 +49,20 @@ def means(scoring: Scoring, reading: Reading) -> dict[str, Tensor]:
     totals: dict[str, Tensor] = {}
     for group in scoring.found:
         for member in group.members:
-            totals[member.layer] = torch.zeros(group.filters, dtype=torch.float64, device=ranks.device)
+            # The last number counts what the layer saw.
+            totals[member.layer] = torch.zeros(group.filters + 1, dtype=torch.float64, device=ranks.device)
             _add_into(totals[member.layer], model, member, reading)
     with torch.no_grad():
         for batch in batches(scoring.data, scoring.batch_size, 0, 0, "none", ranks):
             if len(batch.images):
                 model(batch.images)
-    together = ranks.sum(torch.cat(list(totals.values()))) / len(scoring.data)  # one message for all layers
     lengths = [len(total) for total in totals.values()]
-    return {layer: mean.float().cpu() for layer, mean in zip(totals, together.split(lengths), strict=True)}
+    sums = ranks.sum(torch.cat(list(totals.values()))).split(lengths)  # one message for all layers
+    return {layer: (total[:-1] / total[-1]).float().cpu() for layer, total in zip(totals, sums, strict=True)}
 
 
 def _add_into(total: Tensor, model: nn.Module, member: GroupMember, reading: Reading) -> None:
-    """From now on, add to `total` (F,) each image's mean reading over the positions of a layer's filters."""
+    """From now on, add to `total` (F + 1,) each image's mean reading over a layer's positions, and count the images."""
     activation: nn.Module = nn.Identity()
     if member.activation is None:
         activation = getattr(nn, member.activation_kind or "ReLU")()
@@ -68,8 +71,9 @@ def _add_into(total: Tensor, model: nn.Module, member: GroupMember, reading: Rea
     def add(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         values = reading(activation(output))
         channels = values.dim() - 1 if is_last else 1
-        positions = values.numel() // (len(values) * len(total))
-        total.add_(values.sum(dim=[dim for dim in range(values.dim()) if dim != channels]) / positions)
+        positions = values.numel() // (len(values) * (len(total) - 1))
+        total[:-1].add_(values.sum(dim=[dim for dim in range(values.dim()) if dim != channels]) / positions)
+        total[-1] += len(values)
 
     site = member.activation or member.norm or member.layer
     model.get_submodule(site).register_forward_hook(add)

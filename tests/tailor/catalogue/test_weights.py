@@ -17,6 +17,7 @@ from tailor.catalogue.datasets import DATASETS
 from tailor.catalogue.pins import known_sha256
 from tailor.catalogue.weights import WeightsInfo, find, table
 from tailor.config.parsing import parse_trial
+from tailor.config.source import SourceConfig
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
 from tailor.execution.dry_run import dry_run
@@ -152,6 +153,30 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 def test_what_cannot_be_is_refused(source: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         trial(**source)
+
+
+TRAINING = {
+    "seed": 1, "epochs": 3, "batch_size": 16, "learning_rate": 0.1, "momentum": 0.5, "weight_decay": 0.1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("setting", TRAINING)
+def test_settings_of_a_training_that_weights_replace_are_refused(setting: str) -> None:
+    """They would give the same results other ids."""
+    changed = {setting: TRAINING[setting]}
+    words = f"source.{setting} = .* has no effect: source.weights is given, and .* does not train on the source task"
+    with pytest.raises(ConfigError, match=words):
+        trial(weights=NAME, **changed)
+    as_default = {setting: SourceConfig.model_fields[setting].default}
+    assert trial(weights=NAME, **as_default) == trial(weights=NAME)
+
+
+def test_a_method_that_trains_on_the_source_task_reads_its_settings() -> None:
+    def keys(**changed: Any) -> list[str]:
+        source = {"weights": "net.pth", "weights_sha256": "1" * 64} | changed
+        return [stage.key for stage in dry_run(parse_trial({"method": "pac_net", "source": source}, "test")).stages]
+
+    assert len({*map(tuple, (keys(), keys(seed=1), keys(batch_size=16), keys(momentum=0.5)))}) == 4
 
 
 # --- before anything runs ---

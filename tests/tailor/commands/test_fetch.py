@@ -246,6 +246,25 @@ def test_the_command_reads_trials_and_specs(server: Server, info: WeightsInfo, t
     assert (tmp_path / "w" / info.file).read_bytes() == CONTENT
 
 
+def test_a_place_below_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "net.pth").write_bytes(CONTENT)
+    sha256 = hashlib.sha256(CONTENT).hexdigest()
+    Path("trial.toml").write_text(f'[source]\nweights = "~/net.pth"\nweights_sha256 = "{sha256}"\n')
+    assert main(["fetch", "trial.toml"]) == 0
+
+
+@pytest.mark.usefixtures("info")
+def test_the_folder_of_home_is_written_out_in_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Path("trial.toml").write_text('[data]\nname = "birds"\nroot = "~/datasets"\n')
+    assert main(["fetch", "trial.toml"]) == 2
+    said = capsys.readouterr().err
+    assert f"--to {tmp_path}/datasets" in said and "~" not in said
+
+
 def test_a_mirror_can_be_a_folder(info: WeightsInfo, tmp_path: Path) -> None:
     (tmp_path / "mirror").mkdir()
     (tmp_path / "mirror" / info.file).write_bytes(CONTENT)

@@ -52,6 +52,14 @@ def test_no_thread_is_refused(tmp_path: Path, command: Command) -> None:
     assert not (tmp_path / "cache").exists()
 
 
+def test_a_cache_that_is_a_file_is_refused(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "trial.toml").write_text(TRIAL)
+    (tmp_path / "cache").write_text("")
+    refused = command("run", "trial.toml", "--cache", "cache", folder=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("error: --cache cache: ") and "Not a directory" in refused.stderr
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

@@ -92,7 +92,25 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ),
     (
         ON_PHOTOGRAPHS | {"method": {"name": "transtailor", "beta": "fold", "placement": "after_activation"}},
-        r"a factor cannot be moved through the SiLU of efficientnet_b0",
+        r"cannot be moved through the SiLU of efficientnet_b0 .*; choose placement = 'after_norm', or beta = 'grad' or",
+    ),
+    *(
+        (
+            {
+                "network": "digits_vit",
+                "pruning": {"linear": True},
+                "method": BEHIND_ACTIVATIONS | {"beta": beta, "steps": 2},
+            },
+            rf"beta = '{beta}' with placement = 'after_activation' and steps = 2: .* GELU of digits_vit .*steps = 1",
+        )
+        for beta in ("sqrt", "raw")
+    ),
+    *(
+        (
+            {"method": {"name": "prune", "weights": "reinitialised"}, "optimisation": {"regulariser": name}},
+            rf"trains from scratch, and optimisation.regulariser = '{name}' pulls the weights to the pre-trained ones",
+        )
+        for name in ("l2_sp", "delta")
     ),
     (
         ON_PHOTOGRAPHS | {"network": "mobilenet_v2", "method": BEHIND_ACTIVATIONS},

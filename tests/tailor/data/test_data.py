@@ -1,14 +1,16 @@
 """Splits that do not move, and batches that neither ranks nor resuming change."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from tailor.catalogue.datasets import DATASETS
+from tailor.catalogue.datasets import DATASETS, DataInfo
 from tailor.core.errors import ConfigError
 from tailor.data import augmentation, task_data
+from tailor.data.task_data import Samples
 from tailor.methods.recipe import Recipe
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Task
@@ -117,9 +119,37 @@ def test_normalised_pixels() -> None:
     assert torch.equal(task_data.normalise(torch.tensor([0, 255], dtype=torch.uint8)), torch.tensor([-1.0, 1.0]))
 
 
+MISTAKES: dict[str, tuple[Callable[[Samples], dict[str, Samples]], str]] = {
+    "fewer": (lambda made: {"target": made.take(torch.arange(20))}, "number of labels of target is 20, expected 40"),
+    "more": (lambda made: {"target": made.take(torch.arange(80) % 40)}, "labels of target is 80, expected 40"),
+    "from 1": (lambda made: {"target": replace(made, labels=made.labels + 1)}, "has labels such as 2, expected 0 to 1"),
+    "int32": (lambda made: {"target": replace(made, labels=made.labels.int())}, "torch.int32, expected torch.int64"),
+    "real": (lambda made: {"target": replace(made, labels=made.labels.float())}, "torch.float32, expected torch.int64"),
+    "ids": (lambda made: {"target": replace(made, ids=made.ids[:3])}, "number of ids of target is 3, expected 40"),
+    "images": (lambda made: {"target": replace(made, images=made.images[:3])}, "number of images of target is 3"),
+    "shape": (lambda made: {"target": replace(made, images=made.images[..., :4])}, r"\(1, 8, 4\), expected \(1, 8, 8"),
+    "test too": (lambda made: {"target": made, "test": made.take(torch.arange(10))}, "is 40, expected 30"),
+    "test": (lambda made: {"target": made.take(torch.arange(30)), "test": made}, "labels of test is 40, expected 10"),
+    "no target": (lambda made: {"source": made.take(torch.arange(0))}, "it has no 'target'"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_loader_that_differs_from_its_record_is_refused(mistake: str) -> None:
+    change, words = MISTAKES[mistake]
+    images = torch.zeros(40, 1, 8, 8, dtype=torch.uint8)
+    made = Samples(images=images, labels=torch.arange(40) % 2, ids=torch.arange(40))
+    record = DataInfo(
+        description="", loader=lambda: change(made), sha256=None, input_shape=(1, 8, 8), source_classes=0,
+        target_classes=2, source_images=0, target_images=40, test_images=10,
+    )  # fmt: skip
+    with DATASETS.borrow("of_a_user", record), pytest.raises(ConfigError, match=f"'of_a_user' is not what.*{words}"):
+        task_data.load("of_a_user")
+
+
 def test_data_that_differ_from_the_catalog_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(DATASETS._records, "digits", replace(DATASETS["digits"], sha256="0" * 64))
-    task_data.load.cache_clear()
+    task_data._load.cache_clear()
     with pytest.raises(ConfigError, match="SHA-256"):
         task_data.load("digits")
-    task_data.load.cache_clear()
+    task_data._load.cache_clear()

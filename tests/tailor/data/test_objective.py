@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from sklearn.metrics import r2_score
+from torch.nn import functional as F
 
 from tailor.core.errors import ConfigError
 from tailor.data.objective import is_right, loss_sum, quality
@@ -41,6 +42,22 @@ def test_the_gradient_of_the_squared_error_is_per_sample() -> None:
     outputs = OUTPUTS.clone().requires_grad_(True)
     loss_sum(outputs, VALUES).backward()
     assert torch.allclose(outputs.grad, 2.0 * (OUTPUTS - VALUES[:, None]))
+
+
+def test_a_column_of_labels_is_a_row_of_them() -> None:
+    outputs = OUTPUTS.clone().requires_grad_(True)
+    loss = loss_sum(outputs, VALUES[:, None])
+    loss.backward()
+    assert torch.equal(loss, loss_sum(OUTPUTS, VALUES))
+    assert torch.equal(outputs.grad, 2.0 * (OUTPUTS - VALUES[:, None]))
+
+
+def test_the_loss_of_a_sample_with_many_labels_is_their_mean() -> None:
+    draw = torch.Generator().manual_seed(0)
+    outputs, values = (torch.randn(4, 2, 5, 3, generator=draw) for _ in range(2))
+    torch.testing.assert_close(loss_sum(outputs, values) / 4, F.mse_loss(outputs, values))
+    classes = torch.randint(0, 2, (4, 5, 3), generator=draw)
+    torch.testing.assert_close(loss_sum(outputs, classes) / 4, F.cross_entropy(outputs, classes))
 
 
 def test_always_saying_the_mean_explains_nothing() -> None:

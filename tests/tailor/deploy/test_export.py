@@ -204,3 +204,17 @@ def test_a_network_of_ones_own_is_brought_and_what_cannot_be_traced_is_refused(
     refused = subprocess.run(words, capture_output=True, text=True, check=False)
     assert refused.returncode == 2 and "network undecided cannot be exported" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("out", ["folder", "file/model.pt2"])
+def test_a_place_that_cannot_be_written_to_is_refused(
+    out: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_model(pruned("friedman_mlp"), tmp_path / "model")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    assert main(["export", str(tmp_path / "model"), "--to", "torch-export", "--out", str(tmp_path / out)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {tmp_path / out} cannot be written") and "--out FILE" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "model"]
+    assert not list((tmp_path / "folder").iterdir())

@@ -184,6 +184,24 @@ def test_what_cannot_be_used_is_refused_with_file_and_line(write: Write, case: s
     assert f"{PACKAGE}.mine_{sha256[:8]}" not in sys.modules
 
 
+@pytest.mark.parametrize("end", ["undefined_name", "raise KeyboardInterrupt"])
+def test_a_module_that_raises_leaves_nothing_registered(write: Write, end: str) -> None:
+    text = CRITERION.format(name="half", comment="")
+    path = write(text + end)
+    with pytest.raises((ConfigError, KeyboardInterrupt)):
+        load(path)
+    assert "half" not in CRITERIA
+    load(write(text))
+    assert digest_of(CRITERIA, "half") is not None
+
+
+def test_an_edited_module_needs_another_process(write: Write) -> None:
+    load(write(CRITERION.format(name="edited", comment="a")))
+    with pytest.raises(ConfigError, match="'edited' is registered already.*restart Python, if this file was edited"):
+        load(write(CRITERION.format(name="edited", comment="b")))
+    assert digest_of(CRITERIA, "edited") is not None
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"nowhere\.py: cannot be imported: No such file.*type the path of a \.py file"

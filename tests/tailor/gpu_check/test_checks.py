@@ -14,7 +14,7 @@ from tailor.config.trial import METHODS
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
 from tailor.gpu_check import trials
-from tailor.gpu_check.training import check_memory, check_optimisers
+from tailor.gpu_check.training import check_attention, check_memory, check_optimisers
 from tailor.gpu_check.trials import TOLERANCES, compute_stage, differences, trial
 from tailor.parallel.process_group import ProcessGroup
 from tests.commands import transtailor_command
@@ -63,6 +63,11 @@ def test_what_differs_is_found(run: Run, ranks: ProcessGroup, shared_cache: Cach
         changed = differences(event.result, replace(made, info=made.info | info, tensors=tensors))
         found |= {name for name, difference in changed.items() if difference > TOLERANCES[name]}
     assert found == set(TOLERANCES)
+
+
+def test_attention_is_repeatable_in_both_precisions(ranks: ProcessGroup, tmp_path: Path) -> None:
+    rows = [*check_attention(ranks, tmp_path)]
+    assert [(row.is_right, row.compared) for row in rows] == [(True, "4 gradients, 5 times")] * 2
 
 
 def test_out_of_memory_is_explained(ranks: ProcessGroup, tmp_path: Path) -> None:

@@ -6,10 +6,22 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+from tailor.catalogue.networks import NETWORKS as NETWORKS_BY_NAME
+from tailor.catalogue.networks import network_stub
+from tailor.core.errors import ConfigError
 from tailor.execution.cache import Cache
-from tailor.execution.dry_run import dry_run
+from tailor.execution.dry_run import PlannedOutcome, dry_run, stages_of
 from tailor.execution.runner import StageEvent
+from tailor.methods.prune import has_own_parameters
+from tailor.model.state import ModelState
+from tailor.networks import building
+from tailor.parallel.process_group import ProcessGroup
+from tailor.pruning import surgery
+from tailor.stage_execution import StageContext, apply, compute
+from tailor.stage_execution.preparing import own_parameters
+from tailor.stages import GroupRule, Reinitialise
 from tests.tailor.trials import NETWORKS, short_trial
 
 Run = Callable[..., list[StageEvent]]
@@ -46,6 +58,76 @@ def test_widths_from_scratch_are_those_of_the_pruned_network_and_nothing_else_is
         result_of(other, "reinitialise").model_state().tensors["features.0.weight"],
         made_new.tensors["features.0.weight"],
     )
+
+
+WITHOUT_OWN = (
+    "digits_resnet",
+    "friedman_mlp",
+    "efficientnet_b0",
+    "mobilenet_v3_small",
+    "densenet121",
+    "regnet_y_400mf",
+)
+WITH_OWN = ("digits_vit", "vit_b_32", "swin_t", "swin_v2_t", "maxvit_t", "convnext_tiny")
+
+
+@pytest.mark.parametrize("network", [*WITHOUT_OWN, *WITH_OWN])
+def test_a_plan_knows_which_networks_have_parameters_without_a_reset(network: str) -> None:
+    whole = ModelState(network=network, classes=5, input_shape=(3, 64, 64), tensors={})
+    assert bool(own_parameters(whole)) == (network in WITH_OWN)
+    assert has_own_parameters(network) == (network in WITH_OWN)
+
+
+def reinitialisation(network: str) -> Reinitialise:
+    """The stage as a trial of this network has it."""
+    method = {"name": "prune", "weights": "reinitialised", "removed_macs_fraction": 0.1}
+    steps, outcome = stages_of(short_trial(method, network=network, pruning={"linear": True})), None
+    while True:
+        stage = steps.send(outcome)  # type: ignore[arg-type]
+        if isinstance(stage, Reinitialise):
+            return stage
+        outcome = PlannedOutcome(stage.key())
+
+
+def test_from_scratch_keeps_nothing_of_a_transformer(ranks: ProcessGroup) -> None:
+    """Positions and class tokens are those of a new network, cut to the widths that are left."""
+    tensors = {name: t + 0.125 for name, t in building.build("digits_vit", 5, seed=0).state_dict().items()}
+    whole = ModelState(network="digits_vit", classes=5, input_shape=(1, 8, 8), tensors=tensors)
+    found = surgery.groups(whole.build(), whole.input_shape, GroupRule(stream=True, heads=True, linear=True))
+    state = surgery.slim(whole, {g.name: torch.arange(1, g.filters) for g in found}, found)
+    stage, place = (
+        reinitialisation("digits_vit"),
+        StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=9),
+    )
+    after = apply(stage, state, compute(stage, state, place).tensors)
+    assert {n: t.shape for n, t in after.tensors.items()} == {n: t.shape for n, t in state.tensors.items()}
+    assert [name for name, tensor in after.tensors.items() if torch.equal(tensor, state.tensors[name])] == []
+    new = building.build("digits_vit", 5, seed=stage.seed).state_dict()
+    for name in ("positions", "class_token"):
+        assert torch.equal(after.tensors[name], new[name][:, :, :31]), name
+    assert after.build().eval()(torch.zeros(1, 1, 8, 8)).shape == (1, 5)
+
+
+class Shifted(nn.Module):
+    """A network with a parameter of its own and no method that sets it anew."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.first, self.relu, self.head = nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, num_classes)
+        self.shift = nn.Parameter(torch.zeros(8))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.relu(self.first(images.flatten(1))) + self.shift)
+        return logits
+
+
+def test_a_parameter_that_nothing_sets_anew_is_refused(monkeypatch: pytest.MonkeyPatch, ranks: ProcessGroup) -> None:
+    monkeypatch.setitem(NETWORKS_BY_NAME._records, "shifted", network_stub("", Shifted, (1, 8, 8)))
+    tensors = building.build("shifted", 5, seed=0).state_dict()
+    state = ModelState(network="shifted", classes=5, input_shape=(1, 8, 8), tensors=tensors)
+    place = StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=9)
+    with pytest.raises(ConfigError, match=r"would keep shift of shifted as it was pre-trained.*give it one"):
+        compute(Reinitialise(of=None, seed=1), state, place)
 
 
 def test_tune_first_tunes_the_whole_network_as_full_fine_tuning_does(run: Run, shared_cache: Cache) -> None:

@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from tailor.__main__ import main
+from tailor.catalogue.networks import NETWORKS
 from tailor.core.errors import ConfigError
-from tailor.model.state import load_model, load_state
+from tailor.execution.plugins import load
+from tailor.model.state import ModelState, load_model, load_state, save_model
+from tailor.networks import building
 from tests.faults.whole_files import write_model
 
 Tensors = dict[str, Tensor]
@@ -72,4 +75,49 @@ def test_a_description_that_is_nested_without_end_is_refused(tmp_path: Path) -> 
     write_model(tmp_path)
     (tmp_path / "model.json").write_text('{"a":' * 5000)
     with pytest.raises(ConfigError, match="holds no saved model"):
+        load_state(tmp_path)
+
+
+NETWORK = """
+from tailor.extend import NETWORKS, NetworkInfo
+
+def build(num_classes):
+    from torch import nn
+    return nn.Sequential(nn.Linear(10, 4), nn.ReLU(), nn.Linear(4, num_classes))
+
+NETWORKS.add("of_a_user", NetworkInfo(
+    description="", builder=build, head="2", input_shape=(10,), has_norm=False, activation="ReLU",
+    macs=44, params_count=49, head_params_count=5,
+))
+"""
+
+
+def test_another_version_of_the_users_network_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tensors may fit it, and it may compute something else."""
+    monkeypatch.setattr(NETWORKS, "_records", dict(NETWORKS))
+    (tmp_path / "net.py").write_text(NETWORK)
+    sha256 = load(tmp_path / "net.py")
+    tensors = building.build("of_a_user", 1, seed=0).state_dict()
+    save_model(ModelState(network="of_a_user", classes=1, input_shape=(10,), tensors=tensors), tmp_path)
+    described = json.loads((tmp_path / "model.json").read_text())
+    for imports in ({}, {"network of_a_user": sha256}, {"network other": "0" * 64}):
+        (tmp_path / "model.json").write_text(json.dumps(described | {"facts": {"imports": imports, "trial_id": "a"}}))
+        load_model(tmp_path)
+    other = described | {"facts": {"imports": {"network of_a_user": "0" * 64}}}
+    (tmp_path / "model.json").write_text(json.dumps(other))
+    with pytest.raises(ConfigError, match=f"of network 'of_a_user' from a module of SHA-256 {'0' * 64}.*{sha256}"):
+        load_model(tmp_path)
+    assert main(["time", str(tmp_path), "--import", str(tmp_path / "net.py")]) == 2
+    said = capsys.readouterr().err
+    assert "give that version: --import FILE" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("facts", [[], {"imports": []}, {"imports": {"network friedman_mlp": 1}}])
+def test_a_card_with_facts_of_another_kind_is_refused(facts: object, tmp_path: Path) -> None:
+    write_model(tmp_path)
+    described = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(described | {"facts": facts}))
+    with pytest.raises(ConfigError, match="holds no saved model.*facts"):
         load_state(tmp_path)

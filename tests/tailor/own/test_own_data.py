@@ -121,6 +121,44 @@ def test_a_loss_of_the_users_own_is_the_one_that_scores_and_trains() -> None:
         torch.testing.assert_close(own.model.state_dict()[f"inside.{name}"], tensor, rtol=1e-4, atol=1e-6)
 
 
+def one_output() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))
+
+
+def test_real_targets_may_be_a_column() -> None:
+    settings: dict[str, Any] = {"removed_macs_fraction": 0.3, "steps": 1, "alpha_epochs": 1, "epochs": 2}
+    batches = [(inputs, inputs[:, 0] * 2.0) for inputs, _ in pairs()]
+    row, column = (
+        tailor.transtailor(one_output(), torch.zeros(1, 8), loader=loader, **settings).model.state_dict()
+        for loader in (batches, [(inputs, targets[:, None]) for inputs, targets in batches])
+    )
+    assert same(row, column)
+
+
+class Pixelwise(nn.Sequential):
+    """Three classes of each pixel."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        super().__init__(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 1))
+
+
+def test_a_label_of_each_pixel_trains_as_torchs_mean_does() -> None:
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randn(8, 1, 6, 6, generator=draw)
+    loader = [(images, (images[:, 0] > 0).long() + (images[:, 0] > 1).long())]
+    settings: dict[str, Any] = {"steps": 1, "alpha_epochs": 1, "epochs": 2, "learning_rate": 0.05}
+    usual, own = (
+        tailor.transtailor(
+            Pixelwise(), images[:1], removed_macs_fraction=0.375, loader=loader, loss=loss, **settings
+        ).model.state_dict()
+        for loss in (None, nn.CrossEntropyLoss())
+    )
+    for name, tensor in usual.items():
+        torch.testing.assert_close(own[name], tensor, rtol=1e-4, atol=1e-6)
+
+
 def test_outputs_in_a_dictionary_are_not_converted_to_another_precision() -> None:
     settings: dict[str, Any] = {"steps": 1, "alpha_epochs": 1, "epochs": 1, "precision": "bf16"}
     with pytest.raises(ConfigError, match="Named returns a dict; leave precision out"):
@@ -215,6 +253,9 @@ LOADERS: dict[str, tuple[Any, Any, str]] = {
     "numbers": ([(torch.zeros(6, 8).double(), torch.zeros(6).long())], None, "torch.float64 .* of torch.float32"),
     "lengths": ([(torch.zeros(6, 8), torch.zeros(5).long())], None, r"targets \(5,\)"),
     "classes": ([(torch.zeros(6, 8), torch.full((6,), 7))], None, "the loss of the first batch cannot be computed"),
+    "real values": ([(torch.zeros(6, 8), torch.zeros(6))], None, r"outputs \(6, 3\) .*targets \(6,\)"),
+    "turned": ([(torch.zeros(6, 8), torch.zeros(6, 1, 1, 4))], None, r"outputs \(6, 3\) .*targets \(6, 1, 1, 4\)"),
+    "widths": ([(torch.zeros(6, 8), torch.zeros(6, n)) for n in (3, 4)], nn.MSELoss(), "targets of all batches"),
     "loss": (pairs(1), lambda outputs, _: outputs, "expected is one finite number"),
     "not finite": (pairs(1), lambda outputs, _: outputs.sum() / 0.0, "expected is one finite number"),
     "broken loss": (pairs(1), lambda _outputs, _targets: 1 // 0, r"ZeroDivisionError.*; give loss = "),

@@ -151,6 +151,15 @@ class CountsFilters(nn.Module):
         return out
 
 
+class Divides(CountsFilters):
+    """Divides by zero as soon as a filter is missing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        out: Tensor = self.second(x) / (x.shape[1] == 16)
+        return out
+
+
 class Branches(CountsFilters):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x if x.sum() > 0 else -x)
@@ -185,6 +194,61 @@ class Series(nn.Module):
         return out
 
 
+class WithOther(CountsFilters):
+    """Its outputs have numbers of another kind, too."""
+
+    def __init__(self, other: Callable[[Tensor], Tensor], *, is_right: bool = True) -> None:
+        super().__init__()
+        self.other, self.is_right = other, is_right
+
+    def forward(self, x: Tensor) -> Any:
+        outputs = self.second(self.first(x)) if self.is_right else super().forward(x)
+        return outputs, self.other(outputs)
+
+
+OTHERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "infinite": lambda outputs: torch.full_like(outputs, -torch.inf),
+    "not a number": lambda outputs: torch.full_like(outputs, torch.nan),
+    "true or false": lambda outputs: outputs > 0,
+    "whole": lambda outputs: outputs.argmax(dim=1),
+    "complex": lambda outputs: torch.complex(outputs, outputs),
+    "empty": lambda outputs: outputs[:, :0],
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_outputs_of_any_kind_are_compared(other: str) -> None:
+    torch.manual_seed(0)
+    right, wrong = WithOther(OTHERS[other]), WithOther(OTHERS[other], is_right=False)
+    assert tailor.prune(right, torch.ones(1, 8), removed_macs_fraction=0.3).removed_macs_fraction >= 0.3
+    with pytest.raises(ConfigError, match=r"computes something else .* \(they differ by [0-9.e-]+\)"):
+        tailor.prune(wrong, torch.ones(1, 8), removed_macs_fraction=0.3)
+
+
+class Padded(WithOther):
+    """Its one output has finite numbers and others, such as the logits of classes that are switched off."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs, padding = super().forward(x)
+        return torch.cat([outputs, padding], dim=1)
+
+
+@pytest.mark.parametrize("other", ["infinite", "not a number"])
+def test_finite_outputs_are_compared_next_to_others(other: str) -> None:
+    torch.manual_seed(0)
+    right, wrong = Padded(OTHERS[other]), Padded(OTHERS[other], is_right=False)
+    assert tailor.prune(right, torch.ones(1, 8), removed_macs_fraction=0.3).removed_macs_fraction >= 0.3
+    with pytest.raises(ConfigError, match=r"computes something else .* \(they differ by [0-9.e-]+\)"):
+        tailor.prune(wrong, torch.ones(1, 8), removed_macs_fraction=0.3)
+
+
+def test_a_number_that_is_infinite_in_one_of_the_two_only_is_a_difference() -> None:
+    torch.manual_seed(0)
+    network = Divides()
+    with pytest.raises(ConfigError, match=r"\(in one of the two some numbers are not finite\): its code"):
+        tailor.prune(network, torch.ones(1, 8), removed_macs_fraction=0.3)
+
+
 def linear() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
@@ -193,6 +257,18 @@ def linear() -> nn.Sequential:
 class Extra(CountsFilters):
     def get_extra_state(self) -> Any:
         return {"version": 1}
+
+
+class OwnFactor(CountsFilters):
+    """Its parameter has the name of what is attached to a module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.second(self.first(x)) * self.factor
+        return out
 
 
 def broken(model: nn.Module) -> nn.Module:
@@ -225,6 +301,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
     "compiled": (lambda: torch.compile(linear()), torch.zeros(1, 8), {}, "model is compiled.*before torch.compile"),
     "extra state": (Extra, torch.zeros(1, 8), {}, "Extra has state that is no tensor, _extra_state"),
     "not finite": (lambda: broken(linear()), torch.zeros(1, 8), {}, "not finite, in 0.weight"),
+    "taken name": (OwnFactor, torch.zeros(1, 8), {}, "tensors called factor, a name that .* rename"),
     "lazy": (lambda: nn.Sequential(nn.LazyLinear(3)), torch.zeros(1, 8), {}, "run it once: model"),
     "meta": (lambda: linear().to("meta"), torch.zeros(1, 8), {}, "is on meta; move it to one device"),
     "no batch": (linear, torch.zeros(8), {}, r"example_input is a tensor \(8,\) of torch.float32; expected"),

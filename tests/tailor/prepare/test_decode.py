@@ -1,11 +1,14 @@
 """Pixels: the same as torchvision's from the same file; what is no whole 8-bit image has none."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, PILToTensor, Resize
 
 from tailor.prepare.decode import decode
@@ -36,6 +39,14 @@ def test_transparency_is_black(tmp_path: Path) -> None:
     assert found.pixels is not None and not found.pixels.any()
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "P"])
+def test_a_colour_that_is_transparent_is_black(tmp_path: Path, mode: str) -> None:
+    plain = Image.new("RGB", (20, 20), (255, 255, 255)).convert(mode)
+    plain.save(tmp_path / "a.png", transparency=plain.getpixel((0, 0)))
+    found = decode(tmp_path / "a.png", 16)
+    assert found.pixels is not None and not found.pixels.any()
+
+
 def test_the_orientation_that_a_camera_wrote_is_applied(tmp_path: Path) -> None:
     upright = picture(3, (32, 32))
     exif = Image.Exif()
@@ -45,6 +56,38 @@ def test_the_orientation_that_a_camera_wrote_is_applied(tmp_path: Path) -> None:
     turned, expected = decode(tmp_path / "turned.png", 16).pixels, decode(tmp_path / "upright.png", 16).pixels
     assert turned is not None and expected is not None
     np.testing.assert_array_equal(turned, expected)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_every_orientation_is_the_one_that_pillow_applies(tmp_path: Path, turn: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    picture(3, (20, 20)).save(tmp_path / "a.png", exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png"))).transpose(2, 0, 1)
+    np.testing.assert_array_equal(decode(tmp_path / "a.png", 20).pixels, expected)
+
+
+def test_other_fields_of_a_camera_may_be_of_a_wrong_type(tmp_path: Path) -> None:
+    """Those that are not used: XResolution and the width as texts, next to the orientation."""
+    fields = [(0x0100, 2, 3, b"ab\0\0"), (0x0112, 3, 1, b"\6\0\0\0"), (0x011A, 2, 2, b"7\0\0\0")]
+    entries = b"".join(struct.pack("<HHI", tag, kind, count) + value for tag, kind, count, value in fields)
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(fields)) + entries + bytes(4)
+    upright = picture(3, (32, 32))
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    upright.save(tmp_path / "upright.png")
+    turned, expected = decode(tmp_path / "turned.png", 16), decode(tmp_path / "upright.png", 16).pixels
+    assert turned.problem == "" and turned.pixels is not None and expected is not None
+    np.testing.assert_array_equal(turned.pixels, expected)
+
+
+def test_a_tiff_file_with_a_text_for_a_place_is_named(tmp_path: Path) -> None:
+    picture(1, (20, 20)).save(tmp_path / "a.tif")
+    content = (tmp_path / "a.tif").read_bytes()
+    strips, text = struct.pack("<HH", 0x0111, 4), struct.pack("<HH", 0x0111, 2)
+    assert content.count(strips) == 1
+    (tmp_path / "a.tif").write_bytes(content.replace(strips, text))
+    found = decode(tmp_path / "a.tif", 16)
+    assert found.pixels is None and "a.tif" in found.problem
 
 
 @pytest.mark.parametrize(
@@ -68,6 +111,29 @@ def test_what_is_no_whole_image_is_named(tmp_path: Path, content: bytes, said: s
 def test_more_than_8_bits_are_refused_and_not_clipped(tmp_path: Path) -> None:
     Image.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20) * 100).save(tmp_path / "deep.png")
     assert "8 bits" in decode(tmp_path / "deep.png", 16).problem
+
+
+def png(path: Path, pixels: NDArray[np.uint16], kind: int) -> Path:
+    """A PNG file of 16 bits, which Pillow does not write in colour."""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, kind, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    framed = (struct.pack(">I", len(c)) + t + c + struct.pack(">I", zlib.crc32(t + c)) for t, c in chunks)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(framed))
+    return path
+
+
+@pytest.mark.parametrize(("channels", "kind"), [(2, 4), (3, 2), (4, 6)])
+def test_more_than_8_bits_are_refused_in_colour_and_with_transparency(tmp_path: Path, channels: int, kind: int) -> None:
+    deep = np.arange(400 * channels, dtype=np.uint16).reshape(20, 20, channels)
+    assert "8 bits" in decode(png(tmp_path / "deep.png", deep, kind), 16).problem
+
+
+def test_a_bitmap_of_16_bits_for_three_colours_has_5_or_6_of_each(tmp_path: Path) -> None:
+    header = struct.pack("<2sIHHI", b"BM", 54 + 800, 0, 0, 54)
+    header += struct.pack("<IiiHHIIiiII", 40, 20, 20, 1, 16, 0, 800, 0, 0, 0, 0)
+    (tmp_path / "a.bmp").write_bytes(header + bytes(800))
+    assert decode(tmp_path / "a.bmp", 16).problem == ""
 
 
 def test_a_strip_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:

@@ -2,16 +2,20 @@
 
 import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tailor.catalogue import manifest
+from tailor.catalogue import datasets, manifest
 from tailor.core.errors import ConfigError
+from tailor.data import task_data
 from tailor.data.prepared import image_tensor
 from tailor.prepare.arrays import Arrays, load
 from tailor.prepare.decode import decode
@@ -20,6 +24,7 @@ from tests.tailor.prepare.pictures import class_folders, encoded, fill, pack, pr
 from transtailor.shell import command as to_type
 
 PHOTOGRAPHS = "trashnet6"
+NOBODY = 65534
 
 
 def lines_of(folder: Path) -> list[dict[str, str]]:
@@ -56,6 +61,48 @@ def test_a_folder_becomes_a_data_set(tmp_path: Path) -> None:
     assert_is_what_plain_decoding_gives(origin, tmp_path / "root", "animals")
     assert found.digest in said and to_type("data", "check") in said
     assert [path.name for path in (tmp_path / "root").iterdir()] == ["animals"]
+
+
+def test_a_set_that_is_prepared_again_is_read_again(tmp_path: Path) -> None:
+    """In one process, such as a notebook."""
+    origin, seen = class_folders(tmp_path / "animals"), []
+    for image_px in (16, 24):
+        prepare("animals", origin, tmp_path / "root", "--image-px", image_px)
+        info = datasets.info("animals", str(tmp_path / "root"))
+        images = task_data.load("animals", str(tmp_path / "root"))["target"].images
+        assert info.sha256 == manifest.read(tmp_path / "root", "animals").digest
+        assert info.input_shape == tuple(images.shape[1:])
+        seen.append(images.shape[-1])
+        shutil.rmtree(tmp_path / "root" / "animals")
+    assert seen == [16, 24]
+    with pytest.raises(ConfigError, match="no data set 'animals' is prepared"):
+        datasets.info("animals", str(tmp_path / "root"))
+
+
+def test_names_that_are_not_utf_8_are_drawn_and_listed(tmp_path: Path) -> None:
+    """As on disks of older systems, here in Latin-1."""
+    latin = os.fsdecode(b"caf\xe9")
+    prepare("drinks", class_folders(tmp_path / "images", classes=(latin, "tea")), tmp_path)
+    with (tmp_path / "drinks" / "images.csv").open(newline="", errors="surrogateescape") as file:
+        assert {line["class"] for line in csv.DictReader(file)} == {latin, "tea"}
+    assert datasets.info("drinks", str(tmp_path)).test_images == 2
+
+
+def test_a_folder_that_cannot_be_read_is_named() -> None:
+    was = os.geteuid()
+    with tempfile.TemporaryDirectory() as made:  # others than root cannot enter pytest's own
+        folder = Path(made)
+        folder.chmod(0o777)
+        class_folders(folder / "images")
+        (folder / "images" / "dog").chmod(0)
+        try:
+            if was == 0:
+                os.seteuid(NOBODY)
+            with pytest.raises(ConfigError, match=f"{folder}/images/dog cannot be read: Permission denied"):
+                prepare("animals", folder / "images", folder / "root")
+        finally:
+            os.seteuid(was)
+            (folder / "images" / "dog").chmod(0o700)
 
 
 def test_the_folder_s_own_splits_are_kept(tmp_path: Path) -> None:

@@ -130,6 +130,20 @@ def test_what_is_narrower_than_the_multiple_stays_whole() -> None:
     assert budget_solver.round_widths(found, {g.name: 3 for g in found}, 1) == {g.name: 3 for g in found}
 
 
+@pytest.mark.parametrize("what", ["whole", "alike"])
+def test_groups_of_convolutions_are_counted_by_their_filters(what: Any) -> None:
+    """Of 128 filters in 32 groups: a group has four, and a place in all groups has 32."""
+    found = surgery.groups(building.skeleton("resnext50_32x4d", 5), (3, 64, 64), GroupRule(conv_groups=what))
+    first = next(g for g in found if g.kind == "conv_groups")
+    each = 128 // first.filters
+    assert each == {"whole": 4, "alike": 32}[what]
+    for multiple in (8, 24, 64):
+        for asked in range(first.filters):
+            removed = budget_solver.round_widths((first,), {first.name: asked}, multiple)[first.name]
+            widths = [each * n for n in range(first.filters - asked, first.filters) if each * n % multiple == 0]
+            assert each * (first.filters - removed) == min(widths, default=128)
+
+
 def test_a_trial_keeps_multiples_on_its_whole_path(run: Run, shared_cache: Cache) -> None:
     method = {"name": "prune", "criterion": "l1", "removed_macs_fraction": 0.4, "steps": 2}
     pruning = {"width_multiple": 2, "residual": "coupled"}

@@ -35,8 +35,9 @@ SHORT_METHODS: dict[str, dict[str, Any]] = {
 PRUNE: dict[str, Any] = {"name": "prune", "criterion": "l1"}
 OTHERS: dict[str, dict[str, Any]] = {
     "of two steps": {"method": {"name": "transtailor", "steps": 2, "alpha_epochs": 1}},
-    "from scratch, with delta": {
-        "method": PRUNE | {"weights": "reinitialised"},
+    "from scratch": {"method": PRUNE | {"weights": "reinitialised"}},
+    "with delta": {
+        "method": PRUNE,
         "optimisation": BASE["optimisation"] | {"regulariser": {"name": "delta", "attention_images": 4}},
         "pruning": {"measure_norms": True, "shift_means": True},
     },

@@ -23,7 +23,7 @@ from tailor.methods.recipe import Recipe
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.parallel.process_group import ProcessGroup
-from tailor.pruning import surgery
+from tailor.pruning import importance, surgery
 from tailor.stage_execution import StageContext, apply, compute
 from tailor.stages import GroupRule
 from tailor.training import penalties
@@ -305,3 +305,27 @@ def test_two_ranks_equal_one(tmp_path: Path) -> None:
     ]
     for alone, together in on_one_and_two_ranks([parse_trial(trial, "test") for trial in trials], tmp_path):
         assert_same(alone, together)
+
+
+@pytest.mark.parametrize("mode", ["fold", "sqrt", "raw"])
+@pytest.mark.parametrize("network", ["digits_vgg_bn", "digits_resnet"])
+def test_slimming_shrinks_the_norms_of_layers_with_factors(
+    network: str, mode: str, fitted: Fitted, ranks: ProcessGroup
+) -> None:
+    state, rule = fitted(network), GroupRule()
+    found = surgery.groups(state.build(), state.input_shape, rule)
+    scores = {m.layer: torch.linspace(0.5, 1.5, g.filters) for g in found for m in g.members}
+    how = stages.AttachImportance(
+        of=None, rule=rule, mode=mode, normalisation="layer_mean", placement="after_norm", seed=None  # type: ignore[arg-type]
+    )  # fmt: skip
+    attached = importance.attach_importance(replace(state, scores=scores), found, how)
+    assert attached.factors
+
+    def penalised(one: ModelState) -> list[str]:
+        model, penalty_of = one.build(), penalties.penalty_for(Slimming(), one, ranks)
+        assert penalty_of is not None
+        some = batch()
+        value = penalty_of(model)(some, model(some.images))
+        return sorted(name for name, gradient in gradients(model, value).items() if gradient.any())
+
+    assert penalised(attached) == penalised(state)

@@ -1,0 +1,64 @@
+"""The random controls of a path: each step draws numbers of its own, and the first those of a path of one step."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tailor.core.seeds import stream
+from tailor.data.task_data import generator
+from tailor.execution.dry_run import PlannedOutcome, stages_of
+from tailor.model.state import ModelState
+from tailor.parallel.process_group import ProcessGroup
+from tailor.stage_execution import StageContext, compute
+from tailor.stage_execution.pruning import groups_of
+from tailor.stages import GroupRule, Stage
+from tests.tailor.trials import short_trial
+
+Fitted = Callable[[str], ModelState]
+RULE = GroupRule()
+CONTROLS: list[tuple[str, dict[str, Any]]] = [
+    ("score_filters", {"name": "prune", "criterion": "random", "steps": 3, "removed_macs_fraction": 0.3}),
+    ("prune", {"name": "transtailor", "prune_by": "random", "steps": 3}),
+    ("prune_best_of_random", {"name": "prune", "allocation": {"name": "random_best", "draws": 1}, "steps": 3}),
+]
+
+
+def drawing_stages(kind: str, method: dict[str, Any]) -> list[Stage]:
+    """The stages of this kind in a plan of the trial."""
+    steps, outcome, found = stages_of(short_trial(method)), None, list[Stage]()
+    while True:
+        try:
+            found.append(steps.send(outcome))  # type: ignore[arg-type]
+        except StopIteration:
+            return [stage for stage in found if stage.kind == kind]
+        outcome = PlannedOutcome(found[-1].key())
+
+
+def scored(state: ModelState) -> ModelState:
+    """The state with scores that rise from filter to filter."""
+    scores = {m.layer: torch.arange(float(g.filters)) for g in groups_of(state, RULE) for m in g.members}
+    return replace(state, scores=scores)
+
+
+@pytest.mark.parametrize(("kind", "method"), CONTROLS, ids=[kind for kind, _ in CONTROLS])
+def test_each_step_draws_anew(kind: str, method: dict[str, Any], fitted: Fitted, ranks: ProcessGroup) -> None:
+    """All steps are computed for the same network and budget, so that what differs is what was drawn."""
+    state, place = scored(fitted("digits_vgg")), StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=9)
+    drawn: list[dict[str, Tensor]] = []
+    for stage in drawing_stages(kind, method):
+        same = {} if kind == "score_filters" else {"removed_macs_fraction": 0.3}
+        drawn.append(compute(replace(stage, **same), state, place).tensors)
+    for left, right in ((0, 1), (0, 2), (1, 2)):
+        assert any(not torch.equal(drawn[left][name], drawn[right][name]) for name in drawn[0])
+
+
+def test_the_first_step_draws_what_it_always_drew(fitted: Fitted, ranks: ProcessGroup) -> None:
+    state, place = scored(fitted("digits_vgg")), StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=9)
+    first = drawing_stages(*CONTROLS[0])[0]
+    numbers = generator(stream(0, "scores"), "random scores")
+    for name, scores in compute(first, state, place).tensors.items():
+        assert torch.equal(scores, torch.rand(len(scores), generator=numbers)), name
