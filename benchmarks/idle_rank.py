@@ -38,7 +38,7 @@ class IdleRank:
             return RankAnswer(is_over=True).to_json()
         seconds = self._data["seconds"]
         idle(Path(self._data["moments"]), seconds)
-        stage = StageReport(stage_key=self._keys.pop(0), kind="idle", cached=False, seconds=seconds)
+        stage = StageReport(stage_key=self._keys.pop(0), cached=False, seconds=seconds)
         return RankAnswer(stages=(stage,)).to_json()
 
     def close(self) -> None:

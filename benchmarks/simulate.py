@@ -79,9 +79,7 @@ class _Simulation:
         self._limits, self._cluster = limits, cluster
         self._slots = limits.workers_for(10**9) // limits.workers_per_slot * limits.slots_per_worker
         waiting = [
-            QueuedTrial(
-                trial_id=t.trial_id, ranks=t.ranks, claims=tuple(StageClaim(key=s.key, work=s.work) for s in t.steps)
-            )
+            QueuedTrial(trial_id=t.trial_id, claims=tuple(StageClaim(key=s.key, work=s.work) for s in t.steps))
             for t in trials
         ]
         self._queue = TrialQueue(waiting, (), slots=max(1, self._slots))

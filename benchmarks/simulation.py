@@ -123,8 +123,7 @@ def timed_trials(plan: Plan) -> list[TimedTrial]:
                 ],
             )
             for trial in plan.trials
-        ],
-        plan.resources.ranks,
+        ]
     )
 
 

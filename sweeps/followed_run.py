@@ -120,7 +120,7 @@ class FollowedRun:
         """
         cluster = ClusterRun(self.folder)
         display = PlainDisplay(sys.stdout)
-        if cluster.exists:
+        if cluster.is_last_launch:
             outcome = follow_jobs(cluster, display)
             if outcome.code == MISTAKE:
                 raise LaunchError(outcome.text)
@@ -172,7 +172,7 @@ class FollowedRun:
         if self._launch is not None and self._launch.process.poll() is None:
             return True
         cluster = ClusterRun(self.folder)
-        return holder_of(self.folder.lock) is not None or (cluster.exists and cluster.outcome is None)
+        return holder_of(self.folder.lock) is not None or (cluster.is_last_launch and cluster.outcome is None)
 
     def __repr__(self) -> str:
         counted = ", ".join(f"{count} {state}" for state, count in self.counts().items() if count)

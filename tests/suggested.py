@@ -46,7 +46,7 @@ NOT_PASTED: Mapping[str, str] = {
         " results/analysis/seeds_needed.py:_notes"
         " results/analysis/seeds_needed.py:seeds_needed_page results/export/command.py:export_lines"
         " sweeps/commands/explain.py:_shared_stages sweeps/planning/plan.py:select_trials hpc/ray/local.py:_why_not"
-        " sweeps/commands/latencies.py:_unsteady"
+        " sweeps/commands/latencies.py:_unsteady sweeps/commands/latencies.py:call_in"
         " tailor/parallel/process_group.py:join results/arms/selection.py:select_arms",
         AGAIN: "sweeps/driver/local_pool.py:_LocalPool.check tailor/commands/fetch.py:_download"
         " tailor/commands/fetch.py:_why tailor/commands/fetch.py:run tailor/prepare/workspace.py:_lock"

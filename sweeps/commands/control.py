@@ -127,8 +127,10 @@ def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = Fal
         follow: continue with new lines until the run is no longer running.
 
     Raises:
-        RunFolderError: no run, or no log.
+        RunFolderError: no run, no log, or a negative number of lines.
     """
+    if lines < 0:
+        raise RunFolderError(f"--lines is {lines}; expected 0 or more")
     record = open_run(run)
     if trial_id is not None:
         ids = [found for found in record.trials if found.startswith(trial_id)]
@@ -150,7 +152,7 @@ def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = Fal
         found: list[str] = []
         for path in _find_logs(run)[-LOGS_SHOWN:] if trial_id is None else files:
             text = path.read_text(errors="replace").splitlines()
-            new = text[shown[path] :] if path in shown else text[-lines:]
+            new = text[shown[path] :] if path in shown else text[max(0, len(text) - lines) :]
             shown[path] = len(text)
             if new and trial_id is None and path != last:
                 found.append(f"== {path}")

@@ -8,6 +8,7 @@ and the cache.
 
 import sys
 import traceback
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -107,11 +108,12 @@ def plan_of(run: RunFolder) -> tuple[Plan, RunSearch | None]:
         return search.plan, search
     plan = make_plan(spec)
     plan = no_sharing(plan) if record.private_cache else plan
-    if {trial.trial_id for trial in plan.trials} != set(record.trials):
+    chosen = tuple(trial for trial in plan.trials if trial.trial_id in record.trials)  # not all with --only
+    if len(chosen) < len(record.trials):
         raise RunFolderError(
             f"{run.spec} makes other trials than those in {run.plan}: was one of them changed by hand?"
         )
-    return plan, None
+    return replace(plan, trials=chosen), None
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from results.store.reader import load
 from results.store.writer import Writer
+from sweeps.commands.reproduce import refuse_file
 from sweeps.errors import RunFolderError
 from sweeps.run.relaunch import this_code_digest
 from sweeps.run.run_folder import RecordedTrial, RunFolder, modules_of, open_run
@@ -64,7 +65,8 @@ def time_models(run: RunFolder, cache: Path, how: How) -> Iterator[str]:
     `how` says so. Nothing is trained: models of which the cache lacks a stage are skipped and counted.
 
     Raises:
-        RunFolderError: the folder is no run, or the cache has none of its sub-models.
+        RunFolderError: the folder is no run, the cache is a file or has none of its sub-models, or a sub-model cannot
+            be timed, such as with a batch that does not fit in memory.
         ResultsError: a part of the run is torn.
         ConfigError: no such device, or this code cannot read a trial's settings.
 
@@ -74,6 +76,7 @@ def time_models(run: RunFolder, cache: Path, how: How) -> Iterator[str]:
     from tailor.model.state import save_model
     from tailor.parallel.process_group import join
 
+    refuse_file(cache)
     record, writer, digest = open_run(run), Writer(run.tables), this_code_digest()
     if holder_of(run.lock) is not None:
         yield f"warning: {run.path} is running; other work on this machine makes sub-models look slow"
@@ -148,13 +151,20 @@ def _one_process_each() -> ProcessPoolExecutor:
 
 
 def call_in(processes: ProcessPoolExecutor, limit_s: float, call: Callable[..., Found], *args: object) -> Found:
-    """The result of a call in one of these processes; raises RunFolderError, and kills them, after `limit_s`."""
+    """The result of a call in one of these processes; after `limit_s` they are killed.
+
+    Raises:
+        RunFolderError: it took longer, its process ended, or torch refused.
+    """
     try:
         return processes.submit(call, *args).result(limit_s)
     except TimeoutError:
         for process in multiprocessing.active_children():  # the pool would wait for it
             process.kill()
         raise RunFolderError(f"a sub-model was not timed within {limit_s:g} s: does its device answer?") from None
+    except (RuntimeError, MemoryError) as error:  # torch's, also for memory; or the pool's, if its process has ended
+        why = str(error).partition("\n")[0] or "no memory"
+        raise RunFolderError(f"a sub-model could not be timed: {why}; give a smaller --batch or --threads") from error
 
 
 def _measure(folder: Path, how: How, modules: tuple[Path, ...]) -> "Latency":

@@ -149,8 +149,8 @@ def _plan_launch(options: argparse.Namespace) -> tuple[Plan, "RunSearch | None"]
     if spec.search is not None:
         return _plan_search(spec, options)
     plan = make_plan(spec)
-    plan = plan if options.only is None else select_trials(plan, [options.only])
-    return (no_sharing(plan) if options.no_sharing else plan), None
+    plan = no_sharing(plan) if options.no_sharing else plan  # first: its trials have ids of their own
+    return (plan if options.only is None else select_trials(plan, [options.only])), None
 
 
 def _plan_search(spec: Spec, options: argparse.Namespace) -> tuple[Plan, "RunSearch"]:
@@ -206,7 +206,7 @@ def _run(plan: Plan, search: "RunSearch | None", options: argparse.Namespace) ->
                 what = "are finished" if search is None else "have ended, and the search proposes no more"
                 say(f"all {len(plan.trials)} trials {what}")
         elif not _run_unfinished(plan, run, lock, search, options):
-            return _say_how_to_resume(plan, run.path)
+            return _say_how_to_resume(plan if search is None else search.plan, run.path)
         return _finish(plan, search, run)
 
 
@@ -241,12 +241,12 @@ def _run_on_slurm(plan: Plan, search: "RunSearch | None", options: argparse.Name
         say("detached: the sweep continues; the same command attaches again")
         say(f"to stop it: {stop}")
         return INTERRUPTED
-    if outcome.code == INTERRUPTED:
-        return _say_how_to_resume(chosen, cluster.run.path)
     if outcome.code == MISTAKE:
         say(outcome.text, to=sys.stderr)
         return MISTAKE
     search = search and RunSearch(search.spec, cluster.run)  # with what the controller has proposed
+    if outcome.code == INTERRUPTED:
+        return _say_how_to_resume(chosen if search is None else search.plan, cluster.run.path)
     return _finish(chosen, search, cluster.run)
 
 

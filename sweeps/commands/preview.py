@@ -56,7 +56,7 @@ def preview(plan: Plan, site: str, *, runs: Path, cache: Path, command: Sequence
 
         found = find_site(site)
         scripts = job_texts(run, found, plan.resources, this_code_digest())
-        capacity = capacity_of(found, plan.resources, len(plan.trials))
+        capacity = capacity_of(found, plan.resources, plan.most_live)
     finished, state = _state_of_run(run, plan)
     # Without sharing every trial has its own empty cache, whatever is in the common one.
     is_cached = (lambda _: False) if plan.private_cache else set(Cache(cache).stored_keys()).__contains__
@@ -88,7 +88,7 @@ def preview(plan: Plan, site: str, *, runs: Path, cache: Path, command: Sequence
 
 def _this_machine(plan: Plan, site: str) -> Capacity:
     cores = plan.resources.ranks * plan.resources.threads_per_rank
-    return one_machine(1 if site == "serial" else max(1, most_at_once(plan.resources)), cores)
+    return one_machine(1 if site == "serial" else max(1, min(most_at_once(plan.resources), plan.most_live)), cores)
 
 
 def _state_of_run(run: RunFolder, plan: Plan) -> tuple[set[str], str]:

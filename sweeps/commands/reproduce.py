@@ -42,13 +42,18 @@ def reproduce(
         saving: of the sub-model of `point`, or of the last point; None saves none.
 
     Raises:
-        RunFolderError: this code cannot read its settings, or makes another trial of them; or it has no such point.
+        RunFolderError: this code cannot read its settings, or makes another trial of them; it has no such point; or
+            the cache is a file.
         TrainingError: training diverged.
 
     Writes:
         the missing stages, and what `tailor.deploy.card.save_with_card` writes in the folder of `saving`.
     """
+    refuse_file(cache)
     config = _config(trial)
+    points = sum(stage.point is not None for stage in dry_run(config).stages)
+    if point is not None and not 0 <= point < points:
+        raise _no_point_error(trial, point, points)
     with load(trial.run) as run:
         recorded = {row["point"]: row for row in run.rows(RECORDED, [trial.trial_id])}
     equal = reached = 0
@@ -58,11 +63,22 @@ def reproduce(
         old = recorded.get(number)
         equal += old is not None and (old["macs"], old["validation_score"]) == (facts.macs, facts.validation_score)
         yield _line(number, facts, old)
-    if point is not None and reached <= point:
-        raise RunFolderError(f"trial {trial.trial_id} has no point {point}, only {reached}, counted from 0")
+    if point is not None and reached <= point:  # its path ends early
+        raise _no_point_error(trial, point, reached)
     yield f"{equal} of {reached} points are exactly those in {trial.run}"
     if saving is not None:
         yield f"saved in {saving.folder}; to load it: tailor.load_model({str(saving.folder)!r})"
+
+
+def refuse_file(cache: Path) -> None:
+    """Raise RunFolderError if the folder of finished stages, or one above it, is a file."""
+    existing = next(path for path in (cache, *cache.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise RunFolderError(f"--cache {cache}: {existing} is a file; name the folder of finished stages")
+
+
+def _no_point_error(trial: KnownTrial, point: int, points: int) -> RunFolderError:
+    return RunFolderError(f"trial {trial.trial_id} has no point {point}, only {points}, counted from 0")
 
 
 def _config(trial: KnownTrial) -> TrialConfig:

@@ -154,7 +154,7 @@ def _headline(
     launch = record.provenance["history"][-1]
     command = f"type in {launch['folder']}: {rerun(launch['argv'])}"
     cluster = ClusterRun(run)
-    if cluster.exists and cluster.outcome is None and counts["waiting"]:
+    if cluster.is_last_launch and cluster.outcome is None and counts["waiting"]:
         return (
             f"{run.path}: launched on SLURM; its controller has not begun yet, or ended without an outcome; if no job"
             f" of it is below, {command}"

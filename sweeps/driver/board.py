@@ -160,10 +160,10 @@ class SweepState:
         with suppress(OSError):  # a disk that refuses it: the sweep stops all the same
             self._events("stopping", detail=who)
 
-    def next(self, warm_ranks: int | None = None) -> TrialAssignment | Blocked | None:
-        """The trial to start in a slot with `warm_ranks` warm ranks; or what blocks all; None: no trial waits."""
+    def next(self) -> TrialAssignment | Blocked | None:
+        """The trial to start in a free slot; or what blocks all; None: no trial waits."""
         self.search_on()
-        choice = self._queue.next(warm_ranks)
+        choice = self._queue.next()
         if choice is None and self._search is not None:
             return Blocked(self._queue.claimed)  # what is tried next depends on the trials that run
         if not isinstance(choice, QueuedTrial):
@@ -372,7 +372,7 @@ class SweepState:
     def _queued_trial(self, trial: PlannedTrial) -> QueuedTrial:
         distinct = {stage.key: stage.work for stage in trial.stages}
         claims = (StageClaim(key=self._key(trial.trial_id, key), work=work) for key, work in distinct.items())
-        return QueuedTrial(trial_id=trial.trial_id, ranks=self._plan.resources.ranks, claims=tuple(claims))
+        return QueuedTrial(trial_id=trial.trial_id, claims=tuple(claims))
 
     def _key(self, trial_id: str, key: str) -> str:
         """The queue's key of a stage; a trial with a private cache shares no stage."""

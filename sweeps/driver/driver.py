@@ -84,7 +84,7 @@ def run_sweep(
     with load(run.path) as tables:
         states = _states_of(plan, tables)
         waiting = sum(trial.trial_id not in states for trial in plan.trials)
-        slots = _slots(site.name, plan, site.slots, len(plan.trials) if search else waiting)
+        slots = _slots(site, plan, waiting)
         display = display or display_for_terminal()
         driver, digest = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}", open_run(run).code_digest
         launch = Launch(
@@ -186,14 +186,15 @@ def _backend(site: SweepSite, launch: Launch, events: EventLog, warm_address: st
     return TuneSite(site.target, resources, launch.cache, pool)
 
 
-def _slots(site: str, plan: Plan, asked: int | None, waiting: int) -> int:
-    """Trials at once: as asked, or as many as fit on this machine; at most as many as there are trials."""
-    if site == "serial":
+def _slots(site: SweepSite, plan: Plan, waiting: int) -> int:
+    """Trials at once: as asked, or as many as fit on this machine; at most as many as there are trials to run."""
+    if site.name == "serial":
         return 1
-    if site == "slurm":
-        return max(1, waiting)  # the number of workers decides
-    most = most_at_once(plan.resources) if asked is None else asked
-    return max(1, min(most, waiting))
+    trials = waiting if plan.searches is None else plan.most_live
+    if site.name == "slurm":
+        return max(1, trials)  # the number of workers decides
+    most = most_at_once(plan.resources) if site.slots is None else site.slots
+    return max(1, min(most, trials))
 
 
 def _open_ledger(launch: Launch, tables: Run, states: Mapping[str, TrialState], driver: str) -> Ledger:

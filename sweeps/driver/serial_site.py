@@ -19,7 +19,6 @@ class SerialSite:
     """A backend of one slot."""
 
     def __init__(self, target: str, resources: Resources, warm_address: str | None) -> None:
-        self._resources = resources
         threads, hang_limit_s = resources.threads_per_rank, resources.hang_limit_s
         self._start_ranks = partial(
             ProcessRanks,
@@ -54,4 +53,4 @@ class SerialSite:
 
         with stop.interruptible():
             wait_for(may_start, "room on the disk", Unlimited("a user has to make room"), poll_s=LOOK_S, tell=None)
-        return board.next(self._resources.ranks)
+        return board.next()

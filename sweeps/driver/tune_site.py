@@ -160,7 +160,7 @@ class _BoardSearcher(Searcher):
             return Searcher.FINISHED
         if self._board.waiting and not self._board.pause_or_resume():
             return None
-        choice = self._board.next(self._start.ranks)
+        choice = self._board.next()
         if choice is None:
             return Searcher.FINISHED
         if isinstance(choice, Blocked) and self._pool.comes_and_goes and len(self._running) >= could_run:

@@ -58,7 +58,7 @@ def timed_trials(
             if plan.private_cache or not is_cached(stage.key)
         ]
         left.append((trial.trial_id, [(key, s.work, durations.seconds(s, network)) for key, s in stages]))
-    return join_stages(left, plan.resources.ranks)
+    return join_stages(left)
 
 
 def forecasts(trials: Sequence[TimedTrial], capacity: Capacity) -> list[Forecast]:

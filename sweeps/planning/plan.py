@@ -58,9 +58,14 @@ class Plan:
     private_cache: bool = False  # each trial has its own empty cache: for measuring what sharing saves
     imports: tuple[UserModule, ...] = ()
     printed: tuple[PrintedRow, ...] = ()  # numbers of papers, to compare with the measured ones
-    data_sha256: Mapping[str, str] = field(default_factory=dict)  # of the data sets, by name
     warnings: tuple[str, ...] = ()  # what a user should know before the start, each once
     searches: Spec | None = None  # the spec of a sweep that chooses its trials; these are the trials so far
+
+    @property
+    def most_live(self) -> int:
+        """How many trials may run at once; of a search at most those that have begun, or those that confirm."""
+        confirm = None if self.searches is None else self.searches.confirm
+        return max(len(self.trials), 0 if confirm is None else confirm.top * confirm.seeds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +103,8 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
     trials: dict[str, PlannedTrial] = {}
     origins: dict[str, Combination] = {}
     warnings: dict[str, None] = {}
-    data_sha256: dict[str, str] = {}
     known: PlannedStages = {}
     for expanded in _batches(expand(spec) if choose is None else choose()):
-        data_sha256[expanded.config.data.name] = expanded.config.data.sha256
         trial = _plan_trial(expanded.config, expanded.settings, expanded.label, expanded.tuning, known)
         warnings |= dict.fromkeys(expanded.config.warnings())
         if trial.trial_id in trials:
@@ -120,7 +123,6 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
         spec_text=spec.to_toml([f"code/imports/{module.file.as_posix()}" for module in imports]),
         imports=imports,
         printed=tuple(spec.printed),
-        data_sha256=data_sha256,
         warnings=tuple(warnings),
         searches=None if spec.search is None else spec,
     )

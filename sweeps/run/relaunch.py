@@ -167,8 +167,8 @@ def _resume(
     save_code(run, digest, files)
     save_imports(run, plan)
     changed = [*added, *_tuned_otherwise(record, plan)]
-    continues_more = plan.searches is not None and run.spec.read_text(encoding="utf-8") != plan.spec_text
-    if changed or continues_more or list(record.imports) != [module.file for module in plan.imports]:
+    is_other_spec = run.spec.read_text(encoding="utf-8") != plan.spec_text  # such as [resources] or [[printed]]
+    if changed or is_other_spec or list(record.imports) != [module.file for module in plan.imports]:
         add_trials(run, plan, changed, digest)
     add_launch(run, record, ", ".join(what), launch)
     return ", ".join(what)

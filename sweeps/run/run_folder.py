@@ -314,7 +314,6 @@ def _plan_text(plan: Plan) -> str:
             "resources": plan.resources.model_dump(),
             "private_cache": plan.private_cache,
             "imports": [module.file.as_posix() for module in plan.imports],
-            "data_sha256": dict(plan.data_sha256),
             "trials": trials,
         }
     )

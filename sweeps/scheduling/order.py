@@ -16,10 +16,9 @@ class StageClaim:
 
 @dataclass(frozen=True, kw_only=True)
 class QueuedTrial:
-    """A trial in the queue: its stages in the order of execution, and its number of ranks."""
+    """A trial in the queue: its stages in the order of execution."""
 
     trial_id: str
-    ranks: int
     claims: tuple[StageClaim, ...]
 
 
@@ -49,7 +48,7 @@ class TrialQueue:
         self._claimed: dict[str, str] = {}  # stage key -> the running trial that claims it
         self._claims_on: dict[str, int] = {}  # waiting trial -> how many of its stages others claim
         self._sharing: dict[str, list[str]] = defaultdict(list)  # stage key -> live trials that have it
-        self._startable: dict[int, list[tuple[float, int, str]]] = defaultdict(list)  # ranks -> heap
+        self._startable: list[tuple[float, int, str]] = []  # heap
         self._begins_with: dict[str, str] = {}  # waiting trial that may start -> its first unfinished stage
         self._beginnings: Counter[str] = Counter()  # the same, counted by stage
         for trial in trials:
@@ -106,25 +105,14 @@ class TrialQueue:
         """Planned work of the stages that waiting and running trials still need, each counted once."""
         return max(0.0, self._work_left)  # rounding may leave a small negative sum
 
-    def next(self, warm_ranks: int | None = None) -> QueuedTrial | Blocked | None:
-        """Take the next trial to start, or return what to wait for; None: no trial waits.
-
-        Trials with `warm_ranks` ranks, the number of warm ranks in the slot of the trial, come first.
-        """
+    def next(self) -> QueuedTrial | Blocked | None:
+        """Take the next trial to start, or return what to wait for; None: no trial waits."""
         if not self._waiting:
             return None
-        best: tuple[float, int, str] | None = None
-        for ranks in list(self._startable):
-            first = self._first(ranks)
-            if first is None:
-                continue
-            if ranks == warm_ranks:
-                best = first
-                break
-            best = first if best is None else min(best, first)
-        if best is None:
+        first = self._first()
+        if first is None:
             return Blocked(frozenset(key for key in self._claimed if self._needed_by[key] > 1))
-        return self._start(best[2])
+        return self._start(first)
 
     def stage_finished(self, key: str) -> None:
         """Note that a stage is finished, by any trial or sweep; trials that waited for it may start."""
@@ -153,14 +141,13 @@ class TrialQueue:
             if self._needed_by[claim.key] == 0 and claim.key not in self._finished:
                 self._work_left -= claim.work
 
-    def _first(self, ranks: int) -> tuple[float, int, str] | None:
-        """Return the first startable trial with this many ranks; drop outdated entries."""
-        heap = self._startable[ranks]
-        while heap:
-            priority, _, trial_id = heap[0]
+    def _first(self) -> str | None:
+        """Return the first startable trial; drop outdated entries."""
+        while self._startable:
+            priority, _, trial_id = self._startable[0]
             if trial_id in self._waiting and self._claims_on[trial_id] == 0 and self._priority(trial_id) == priority:
-                return heap[0]
-            heapq.heappop(heap)
+                return trial_id
+            heapq.heappop(self._startable)
         return None
 
     def _start(self, trial_id: str) -> QueuedTrial:
@@ -200,8 +187,7 @@ class TrialQueue:
         """Add a trial with its present priority, if none of its stages is claimed."""
         if self._claims_on[trial_id] == 0:
             trial = self._trials[trial_id]
-            entry = (self._priority(trial_id), self._number[trial_id], trial_id)
-            heapq.heappush(self._startable[trial.ranks], entry)
+            heapq.heappush(self._startable, (self._priority(trial_id), self._number[trial_id], trial_id))
             self._hold_back(trial_id)  # as it was counted before
             first = next((claim.key for claim in trial.claims if claim.key not in self._finished), trial_id)
             self._begins_with[trial_id] = first

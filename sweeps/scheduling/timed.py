@@ -32,11 +32,10 @@ class TimedTrial:
     """A trial whose stages take known times."""
 
     trial_id: str
-    ranks: int
     steps: tuple[TimedStep, ...]  # unfinished ones, in the order of execution
 
 
-def join_stages(trials: Iterable[tuple[str, Iterable[tuple[str, float, float]]]], ranks: int) -> list[TimedTrial]:
+def join_stages(trials: Iterable[tuple[str, Iterable[tuple[str, float, float]]]]) -> list[TimedTrial]:
     """Join the stages of trials into as few steps as possible for the same result.
 
     Stages that follow each other in every trial that has one of them become one step, because no trial waits for only
@@ -44,7 +43,6 @@ def join_stages(trials: Iterable[tuple[str, Iterable[tuple[str, float, float]]]]
 
     Args:
         trials: id and unfinished stages (key, planned work, seconds) of each, in the order of execution.
-        ranks: number of ranks of each trial.
     """
     listed = [(trial_id, {key: (work, seconds) for key, work, seconds in stages}) for trial_id, stages in trials]
     before: dict[str, str | None] = {}
@@ -70,7 +68,7 @@ def join_stages(trials: Iterable[tuple[str, Iterable[tuple[str, float, float]]]]
                 ends_s = (*step.ends_s, step.seconds + seconds)
                 steps[-1] = TimedStep(key=step.key, work=step.work + work, ends_s=ends_s)
             last = key
-        made.append(TimedTrial(trial_id=trial_id, ranks=ranks, steps=tuple(steps)))
+        made.append(TimedTrial(trial_id=trial_id, steps=tuple(steps)))
     return made
 
 
@@ -94,7 +92,7 @@ def schedule(
         after its last.
 
     >>> step = TimedStep(key="a", work=1.0, ends_s=(5.0,))
-    >>> schedule([TimedTrial(trial_id="one", ranks=1, steps=(step,))], slots=2, idle_s=60.0)
+    >>> schedule([TimedTrial(trial_id="one", steps=(step,))], slots=2, idle_s=60.0)
     (5.0, 5.0)
     """
     by_id = {trial.trial_id: trial for trial in trials}
@@ -148,4 +146,4 @@ def critical_path_s(trials: Sequence[TimedTrial]) -> float:
 
 def _queued_trial(trial: TimedTrial, work_of: Callable[[TimedStep], float]) -> QueuedTrial:
     claims = tuple(StageClaim(key=step.key, work=work_of(step)) for step in trial.steps)
-    return QueuedTrial(trial_id=trial.trial_id, ranks=trial.ranks, claims=claims)
+    return QueuedTrial(trial_id=trial.trial_id, claims=claims)

@@ -167,13 +167,15 @@ def _refuse_changed(spec: Spec, run: RunFolder, *, extend: bool) -> None:
     With `extend`, more settings may continue.
     """
     kept = load_spec(run.spec)
-    changed = [name for name in DECIDES if getattr(kept, name) != getattr(spec, name)]
+    changed = [f"[{name}]" for name in DECIDES if getattr(kept, name) != getattr(spec, name)]
+    if not {"[axes]", "[variants]"} & {*changed} and space_of(kept).dimensions != space_of(spec).dimensions:
+        changed.append("the order of [axes]")  # in which samplers read them
     assert spec.search is not None
-    longer = changed == ["search"] and kept.search is not None and is_longer(spec.search, kept.search)
+    longer = changed == ["[search]"] and kept.search is not None and is_longer(spec.search, kept.search)
     if changed and not (longer and extend):
         more = "type --extend to continue more settings, " if longer else ""
         raise SpecError(
-            f"{spec.where}: [{changed[0]}] is not that of {run.spec}, by which this run's proposals were chosen; "
+            f"{spec.where}: {changed[0]} is not that of {run.spec}, by which this run's proposals were chosen; "
             f"{more}undo the change, or type --name NAME for a new run (finished stages are shared by way of the cache)"
         )
 

@@ -48,7 +48,7 @@ def simulate_search(
         work.update(added_work(trial, reached.get(trial.trial_id), work_of) | work)
         reached[trial.trial_id] = trial
         steps = [TimedStep(key=s.key, work=work[s.key], ends_s=(work[s.key],)) for s in trial.stages]
-        return TimedTrial(trial_id=trial.trial_id, ranks=spec.resources.ranks, steps=tuple(steps))
+        return TimedTrial(trial_id=trial.trial_id, steps=tuple(steps))
 
     def more(live: Collection[str]) -> list[TimedTrial]:
         for trial_id in running.keys() - live:

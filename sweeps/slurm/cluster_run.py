@@ -64,6 +64,14 @@ class ClusterRun:
         return self.run.submission.exists()
 
     @property
+    def is_last_launch(self) -> bool:
+        """Whether the run was launched on SLURM, and not on one machine since then: such a launch submits nothing."""
+        try:
+            return self.run.submission.stat().st_mtime_ns >= self.run.provenance.stat().st_mtime_ns
+        except FileNotFoundError:
+            return False
+
+    @property
     def submission(self) -> Submission:
         """What the last launch has submitted.
 

@@ -1,6 +1,6 @@
 """The axes of a sweep: settings by dotted keys with the values to cross; seeds that are tied to the trial's seed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sweeps.errors import SpecError
@@ -52,21 +52,29 @@ def check_axes(axes: Mapping[str, Any], where: str, option: str | None = None) -
             raise SpecError(f"{where} {key}: {above} is an axis too and both would set {key}; leave one out")
 
 
-def own_rate(table: Mapping[str, Any], trial: Mapping[str, Any], where: str) -> dict[str, Any]:
+def own_rate(
+    table: Mapping[str, Any], trial: Mapping[str, Any], where: str, varied: Iterable[str] = ()
+) -> dict[str, Any]:
     """Return the table with the key of the rate that the trial's method reads in the place of `rate`.
 
     >>> own_rate({"rate": [0.1], "seed": [0]}, {"method": "head_only"}, "[tuning]")
     {'optimisation.head_learning_rate': [0.1], 'seed': [0]}
 
+    Args:
+        varied: keys whose values vary over the trials that have this table.
+
     Raises:
-        SpecError: the trial has no method yet, or the table has that key too.
+        SpecError: the trial has no method yet, or not only one, or the table has that key too.
     """
     if RATE not in table:
         return dict(table)
+    advice = "name the method in each variant"
+    if (varies := next((key for key in varied if overlap(key, "method.name")), None)) is not None:
+        raise SpecError(f"{where} {RATE}: which setting it is depends on {varies}, which varies too; {advice}")
     given = trial.get("method")
     name = given.get("name") if isinstance(given, Mapping) else given
     if not isinstance(name, str) or name not in METHODS:
-        raise SpecError(f"{where} {RATE}: which setting it is depends on the method; name the method in each variant")
+        raise SpecError(f"{where} {RATE}: which setting it is depends on the method; {advice}")
     key = METHODS[name].rate
     if key in table:
         raise SpecError(f"{where} {RATE}: is {key} for {name}, which is set there too; leave one out")

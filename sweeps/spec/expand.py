@@ -94,9 +94,10 @@ def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[Combi
     name = f"[[variants]] {number}" + (f" ({variant.label!r})" if variant.label else "")
     origin = "[trial]" if number is None else name
     base, where = merge_tables(spec.trial, variant.settings), f"{spec.where} {origin}"
-    own = {table: own_rate(getattr(spec, table), base, f"{where} {table}") for table in ("axes", "tuning")}
+    varied = [*spec.axes, *spec.tuning, *variant.axes]
+    own = {table: own_rate(getattr(spec, table), base, f"{where} {table}", varied) for table in ("axes", "tuning")}
     spec = spec.model_copy(update=own)
-    variant = variant.model_copy(update={"axes": own_rate(variant.axes, base, f"{where} axes")})
+    variant = variant.model_copy(update={"axes": own_rate(variant.axes, base, f"{where} axes", varied)})
     check_apart(spec.axes, spec.tuning, where)
     check_axes_apart(spec, variant, where)
     settings: list[Tuning | None] = [*_settings_of_tuning(spec)] or [None]
@@ -134,7 +135,7 @@ def expand_one(spec: Spec, number: int, point: Mapping[str, Any], changes: Chang
     origin = f"[[variants]] {number + 1}" if spec.variants else "[trial]"
     base = merge_tables(spec.trial, variant.settings)
     place = number + 1 if spec.variants else None
-    values = own_rate(point, base, f"{spec.where} {origin}")
+    values = own_rate(point, base, f"{spec.where} {origin}", point)
     crossed = _combination(spec, Combination(raw=base, base=origin, point=values, tuning=None, variant=place))
     return _kept(spec, crossed, variant.label, Sections(), changes or Changes(spec))
 

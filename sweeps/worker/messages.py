@@ -43,7 +43,6 @@ class StageReport(Record):
     """A finished stage of a trial."""
 
     stage_key: str
-    kind: str
     cached: bool
     seconds: float
     point: PointReport | None = None

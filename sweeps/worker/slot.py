@@ -46,8 +46,7 @@ class Slot:
             return TrialReport(kind="died", cause=str(death), log_tail=death.log_tail, over=self._attempts_left == 0)
         except RankFailed as failure:
             self.kill()
-            tail = "\n".join(failure.traceback.splitlines()[-LOG_TAIL_LINES:])
-            return TrialReport(kind="failed", cause=str(failure), log_tail=tail, over=True)
+            return failed_report(failure)
         if isinstance(answer, Heartbeat):
             return TrialReport(kind="progress", done_fraction=answer.done_fraction, words=answer.words, over=False)
         if answer.is_paused:
@@ -90,3 +89,9 @@ class Slot:
         if self._ranks is not None:
             self._ranks.kill()
         self._ranks, self._begun, self._stage = None, False, None
+
+
+def failed_report(failure: RankFailed) -> TrialReport:
+    """The report that a rank has raised; the trial is over, because the same call would raise again."""
+    tail = "\n".join(failure.traceback.splitlines()[-LOG_TAIL_LINES:])
+    return TrialReport(kind="failed", cause=str(failure), log_tail=tail, over=True)

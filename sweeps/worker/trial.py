@@ -209,7 +209,6 @@ def _report(event: StageEvent) -> StageReport:
         point = PointReport(point=event.point, latency_ms=result.pruning_latency_ms, **found)
     return StageReport(
         stage_key=result.key,
-        kind=result.stage.kind,
         cached=result.cached,
         seconds=result.description.made_by.compute_s,
         point=point,

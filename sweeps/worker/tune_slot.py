@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 from ray import tune
 
 from hpc.ranks.process_ranks import ProcessRanks
-from hpc.ranks.ranks import RankDied, RankGroup
+from hpc.ranks.ranks import RankDied, RankFailed, RankGroup
 from hpc.ranks.ray_ranks import GroupNodes, RayRanks
 from sweeps.worker.messages import SlotOrder, StagesSeen, StageWait, TrialReport
-from sweeps.worker.slot import Slot
+from sweeps.worker.slot import Slot, failed_report
 from tailor.execution.cache import Cache
 from transtailor.documents import Record
 from transtailor.waiting import WaitedTooLong, wait_for
@@ -63,6 +63,8 @@ class TuneSlot(tune.Trainable):
             ranks = slot.start()
         except RankDied as death:
             return TrialReport(kind="died", cause=str(death), log_tail=death.log_tail, over=True)
+        except RankFailed as failure:
+            return failed_report(failure)
         assert isinstance(ranks, RayRanks), "where nodes come and go, no warm process serves them all"
         nodes, hosts = zip(*[(place.node, place.host) for place in ranks.places], strict=True)
         return TrialReport(kind="placed", nodes=nodes, hosts=hosts, over=False)

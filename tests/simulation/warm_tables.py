@@ -15,15 +15,15 @@ import pyarrow.parquet as pq
 
 from results.store.parts import Part
 from results.store.schema import TABLES
-from results.store.views import MEASURED_POINTS, TIMED_ON, names_in, quote, select
+from results.store.views import COMPARED_POINTS, MEASURED_POINTS, TIMED_ON, names_in, quote, select
 
 KEPT = 4096  # files, and answers
-MEASURED = "measured_points"
 COMPUTED = {
     "timed_on": TIMED_ON.partition(" AS\n")[2],
-    MEASURED: MEASURED_POINTS.partition(" AS\n")[2].format(**names_in(several=False)),
+    "measured_points": MEASURED_POINTS.partition(" AS\n")[2].format(**names_in(several=False)),
+    "compared_points": COMPARED_POINTS.partition(" AS ")[2].format(**names_in(several=False)),
 }
-"""Views of several tables, in the order in which they name each other."""
+"""Views of several tables; each names only those before it."""
 _ParquetFile = pq.ParquetFile
 
 
@@ -78,8 +78,8 @@ _answers: dict[tuple[str, str, tuple[tuple[str, bytes], ...]], pa.Table] = {}
 def _views_in(sql: str) -> tuple[str, ...]:
     """The tables and computed views that a query names, with those that these name."""
     words = set(re.findall(r"\w+", re.sub("'[^']*'", "", sql)))
-    if MEASURED in words:
-        words.update(*(re.findall(r"\w+", view) for view in COMPUTED.values()), COMPUTED)
+    for name, view in reversed(COMPUTED.items()):
+        words.update(re.findall(r"\w+", view) if name in words else ())
     return tuple(name for name in (*TABLES, *COMPUTED) if name in words)
 
 

@@ -28,7 +28,7 @@ def trial(name: str, stages: Iterable[str | Mapping[str, Any]], label: str = "fa
         settings: dict[str, Any] = {"name": stage} if isinstance(stage, str) else dict(stage)
         key = key_of(settings.pop("name"))
         point = number if "accuracy" in settings else None
-        made.append({"key": key, "kind": "fake", "point": point, **settings})
+        made.append({"key": key, "point": point, **settings})
         planned.append(
             PlannedStage(
                 key=key,

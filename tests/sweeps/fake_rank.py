@@ -1,6 +1,6 @@
 """A stand-in for the trial that runs in a rank's process: made-up stages in the cache's layout, no torch.
 
-What a stage does is written in its trial's configuration: {"fake": {"stages": [{"key", "kind", "seconds", ...}]}}.
+What a stage does is written in its trial's configuration: {"fake": {"stages": [{"key", "seconds", ...}]}}.
 Each computation leaves a line in <cache>/computed.log, so that a test sees what was computed, by whom and when.
 """
 
@@ -45,7 +45,7 @@ class FakeRank:
             )
         seconds = time.time() - begin
         report = StageReport(
-            stage_key=stage["key"], kind=stage["kind"], cached=cached, seconds=seconds, point=point
+            stage_key=stage["key"], cached=cached, seconds=seconds, point=point
         )  # fmt: skip
         return RankAnswer(stages=(report,)).to_json()
 

@@ -3,6 +3,9 @@
 import os
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,10 @@ from hpc.errors import SiteError
 from sweeps import Sweep, follow
 from sweeps.errors import LaunchError, RunFolderError, SpecError
 from sweeps.followed_run import FollowedRun
+from sweeps.run.relaunch import start
+from sweeps.run.run_folder import RunFolder
 from sweeps.run.run_lock import RunLock
+from sweeps.slurm.cluster_run import ClusterRun, RunOutcome, Submission
 from sweeps.spec.spec import load_spec
 from tests import commands
 from transtailor.sources import ROOT
@@ -116,3 +122,50 @@ def test_mistakes_are_those_of_the_command() -> None:
 def test_a_run_is_running_while_a_process_holds_it(tmp_path: Path) -> None:
     with RunLock(tmp_path / "launch.lock"):
         assert FollowedRun(tmp_path).state == "running"
+
+
+def _launched_on_slurm_and_then_here(outcome: RunOutcome | None) -> RunFolder:
+    """A run whose controller has ended with this outcome, or with none."""
+    plan = small().plan("serial").plan
+    run, lock, _ = start(plan, Path("runs"), extend=False, update_code=False)
+    lock.release()
+    run.cluster.mkdir(mode=0o700)
+    run.submission.write_text(Submission(cache=Path("cache"), job="7").to_json())
+    assert FollowedRun(run.path).state == "running"
+    if outcome is not None:
+        ClusterRun(run).set_outcome(outcome)
+        assert FollowedRun(run.path).wait().state == "interrupted"
+    time.sleep(0.05)  # files have other times
+    _, lock, _ = start(plan, Path("runs"), extend=False, update_code=False)
+    lock.release()
+    return run
+
+
+def test_a_controller_without_an_outcome_is_forgotten_when_the_run_is_launched_here(
+    write_ends: Callable[..., None],
+) -> None:
+    run = _launched_on_slurm_and_then_here(None)
+    assert FollowedRun(run.path).state == "interrupted"
+    write_ends(run, [trial.trial_id for trial in small().plan("serial").plan.trials])
+    assert FollowedRun(run.path).wait().state == "finished"
+
+
+def test_an_outcome_of_an_earlier_controller_does_not_end_the_wait_for_a_launch_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = _launched_on_slurm_and_then_here(RunOutcome(code=130, text="stopped"))
+    monkeypatch.setattr("sweeps.followed_run.POLL_S", 0.05)
+    holds = "import sys; from pathlib import Path; from sweeps.run.run_lock import RunLock\n"
+    holds += "with RunLock(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read(1)"
+    words = [sys.executable, "-c", holds, str(run.lock.resolve())]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as holder:
+        assert holder.stdout is not None and holder.stdin is not None
+        holder.stdout.readline()
+        followed, waited = FollowedRun(run.path), []
+        thread = threading.Thread(target=lambda: waited.append(followed.wait().state))
+        thread.start()
+        thread.join(1.0)
+        assert thread.is_alive() and followed.state == "running"
+        holder.communicate(b"x")
+        thread.join(30.0)
+    assert waited == ["interrupted"]

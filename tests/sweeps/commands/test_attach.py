@@ -1,11 +1,15 @@
 """Submitting a sweep where SLURM refuses it: what is said, what is left, and going on once the site is mended."""
 
+import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from sweeps.commands.controller import plan_of
+from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.slurm.cluster_run import ClusterRun
 from tests.hpc.fakes.commands import FakeSlurm
@@ -81,3 +85,49 @@ def test_trials_that_are_named_reach_the_controller_and_none_that_runs_already(
     assert place.submission.chosen == (trial,)
     assert launch(*words).returncode == 0
     assert place.submission.chosen == ()
+
+
+@pytest.mark.parametrize("options", [[], ["--no-sharing"]], ids=["sharing", "no sharing"])
+def test_the_command_that_a_plan_suggests_runs_one_trial_on_slurm(
+    options: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write_spec: Callable[..., Path],
+    launch: Command,
+) -> None:
+    slurm = FakeSlurm(tmp_path, monkeypatch)
+    slurm.says("sbatch", "7\n")
+    slurm.says("squeue", "")
+    (tmp_path / "site.toml").write_text(SITE)
+    planned = launch(write_spec(), "--site", "./site.toml", *options, "--plan").stdout
+    (suggested,) = re.findall(r"^ +(\S.* --only .*_probe)$", planned, flags=re.MULTILINE)
+    words = shlex.split(suggested)
+    submitted = launch(*words[words.index("--site") - 1 :], "--detach")
+    assert submitted.returncode == 0, submitted.stderr
+    (run,) = map(RunFolder, (tmp_path / "runs").iterdir())
+    plan, _ = plan_of(run)
+    assert [trial.trial_id for trial in plan.trials] == list(open_run(run).trials) == [words[words.index("--only") + 1]]
+    run.spec.write_text(run.spec.read_text().replace("seed = [\n    0,\n    1,\n]", "seed = [9]"))
+    with pytest.raises(RunFolderError, match="makes other trials than those in"):
+        plan_of(run)
+
+
+def test_a_controller_that_runs_takes_no_more_trials_and_keeps_its_spec(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_spec: Callable[..., Path], launch: Command
+) -> None:
+    slurm = FakeSlurm(tmp_path, monkeypatch)
+    slurm.says("sbatch", "7\n")
+    slurm.says("squeue", "")
+    (tmp_path / "site.toml").write_text(SITE)
+    words = [write_spec(), "--site", "./site.toml", "--detach"]
+    assert launch(*words).returncode == 0
+    controller = ClusterRun(RunFolder(tmp_path / "runs" / "small")).folder.controller_name
+    slurm.says("squeue", f"7|RUNNING|N/A|node1|{controller}|None\n")
+    more = [*words, "--set", "axes.seed=[0,1,2]"]
+    assert "type --extend to add them" in launch(*more).stderr
+    refused = launch(*more, "--extend")
+    assert (refused.returncode, "--extend" in refused.stderr) == (2, False)
+    assert "is running in job 7, which accepts no more trials; wait, or stop it first" in refused.stderr
+    assert launch(*words, "--extend").stdout.splitlines()[0].endswith("(running on node1); attached")
+    other = launch(*words, "--set", "resources.threads_per_rank=2").stdout
+    assert "; attached, with its own spec: stop it and launch again for what this one changes\n" in other

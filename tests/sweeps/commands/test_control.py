@@ -137,6 +137,14 @@ def test_logs_of_a_run_show_stages_and_scores_of_what_was_written_last(
     assert shown.count("== ") == 3 and "\na job\n" in shown
     assert re.search(r"INFO stage 0: train_source, [\d.]+ s\n", shown)
     assert re.search(r"; point 0: [\d.]+% of the MACs removed, validation accuracy 0\.\d{4}\n", shown)
+    (last,) = sweeps_command(
+        "logs", trained.path, next(iter(open_run(trained).trials)), "--lines", "1"
+    ).stdout.splitlines()
+    assert last.endswith("INFO trial is over")
+    none = sweeps_command("logs", trained.path, "--lines", "0")
+    assert (none.returncode, none.stdout) == (0, "")
+    fewer = sweeps_command("logs", trained.path, "--lines", "-3")
+    assert (fewer.returncode, fewer.stdout, fewer.stderr) == (2, "", "--lines is -3; expected 0 or more\n")
     monkeypatch.setattr(control, "LOGS_SHOWN", 2)
     assert "a job" not in sweeps_command("logs", trained.path).stdout
 

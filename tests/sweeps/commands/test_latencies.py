@@ -1,5 +1,6 @@
 """`python -m sweeps time`: each sub-model of a run once, from the cache alone, and the front that comes of it."""
 
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -48,6 +49,14 @@ def test_each_sub_model_is_timed_once_and_nothing_is_trained(
     assert "one forward pass of 1 image on" in text
     assert sorted((tmp_path / "cache").glob("??/[!.]*.stage")) == stages
 
+    file = sweeps_command("time", "runs/trained", "--cache", "trained.toml", "--device", "cpu")
+    assert (file.returncode, file.stdout) == (2, "")
+    assert "--cache trained.toml: " in file.stderr and "trained.toml is a file" in file.stderr
+
+    large = sweeps_command("time", "runs/trained", "--threads", "1", "--batch", str(10**13), "--device", "cpu")
+    assert (large.returncode, large.stdout) == (2, "")
+    assert large.stderr.startswith("a sub-model could not be timed: ") and "smaller --batch" in large.stderr
+
     again = sweeps_command("time", "runs/trained", "--threads", "1", "--device", "cpu")
     assert again.stdout.startswith("nothing to time: ")
     more = sweeps_command("time", "runs/trained", "--threads", "1", "--batch", "2", "--repeats", "2", "--device", "cpu")
@@ -84,3 +93,9 @@ def test_no_run_is_no_traceback(sweeps_command: Command) -> None:
 def test_a_model_that_is_never_measured_ends_the_command() -> None:
     with _one_process_each() as processes, pytest.raises(RunFolderError, match="not timed within 0.1 s"):
         call_in(processes, 0.1, time.sleep, 600.0)
+
+
+def test_a_process_that_ends_while_it_measures_is_reported() -> None:
+    """As it does with more --threads than the machine can start, or when its memory is needed elsewhere."""
+    with _one_process_each() as processes, pytest.raises(RunFolderError, match=r"not be timed: .* smaller --batch or"):
+        call_in(processes, 60.0, os._exit, 1)

@@ -1,5 +1,6 @@
 """What `--plan` says of time, of what seeds can settle and of jobs; and that the forecast agrees with a real run."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from results.store.reader import load
 from results.store.writer import Writer
 from results.text.formats import markdown_lines
 from sweeps.commands.preview import preview
+from sweeps.driver.driver import SweepSite, _slots
 from sweeps.planning.durations import MeasuredStage, durations_in, fit_durations
 from sweeps.planning.forecast import Capacity, forecasts, one_machine, timed_trials
 from sweeps.planning.plan import Plan, make_plan, select_trials
@@ -146,6 +148,21 @@ def test_of_a_search_no_probe_is_offered_because_it_would_be_refused(tmp_path: P
     plan = RunSearch(load_spec(tmp_path / "s.toml"), RunFolder(tmp_path / "runs" / "s")).plan
     said = lines(plan, tmp_path / "runs", command=["sweeps/launch.py", "s.toml", "--plan"])
     assert "time      not known" in said and "--only" not in said
+
+
+@pytest.mark.parametrize(("confirm", "at_once"), [("", 4), ("[confirm]\ntop = 2\nseeds = 6\n", 12)])
+def test_a_search_uses_slots_for_its_largest_batch_and_its_plan_says_so(
+    confirm: str, at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    (tmp_path / "s.toml").write_text(
+        'name = "s"\n[trial]\nmethod.name = "fine_tune"\n[axes]\noptimisation.momentum = { from = 0.1, to = 0.8, '
+        f'step = 0.1 }}\n[search]\nsampler = "tpe"\ntrials = 8\nbatch = 4\n{confirm}'
+    )
+    plan = RunSearch(load_spec(tmp_path / "s.toml"), RunFolder(tmp_path / "runs" / "s")).plan
+    assert _slots(SweepSite("local"), plan, waiting=4) == at_once
+    assert _slots(SweepSite("local", slots=2), plan, waiting=4) == 2
+    assert f", {at_once} at a time in " in lines(plan, tmp_path / "runs", "local")
 
 
 def test_jobs_are_printed_as_they_would_be_submitted(tmp_path: Path) -> None:

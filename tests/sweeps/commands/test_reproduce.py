@@ -9,6 +9,8 @@ import pytest
 
 from results.store.reader import load
 from results.store.writer import Writer
+from sweeps.errors import RunFolderError
+from sweeps.followed_run import FollowedRun
 from sweeps.run.run_folder import RunFolder
 from tailor.model.state import load_model
 
@@ -55,10 +57,17 @@ def test_a_trial_again_from_the_cache_and_anew(sweeps_command: Command, trained:
     done = sweeps_command("reproduce", "runs/trained", trial, "--licence", "MIT")
     assert done.returncode == 2 and "give --save FOLDER, too" in done.stderr
 
-    done = sweeps_command("reproduce", "runs/trained", trial, "--point", "7", "--save", "none")
-    assert done.returncode == 2
-    assert "has no point 7, only 2, counted from 0" in done.stderr
-    assert not (tmp_path / "none").exists()
+    for point in ("-1", "2", "7"):
+        done = sweeps_command("reproduce", "runs/trained", trial, f"--point={point}", "--save", "none", "--cache", "no")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"has no point {point}, only 2, counted from 0" in done.stderr
+        assert not (tmp_path / "none").exists() and not (tmp_path / "no").exists()  # before anything is computed
+    with pytest.raises(RunFolderError, match="has no point -1, only 2"):
+        FollowedRun(run.path).save_model(trial, -1, tmp_path / "none", cache=tmp_path / "cache")
+    for cache in ("trained.toml", "trained.toml/below"):
+        done = sweeps_command("reproduce", "runs/trained", trial, "--cache", cache)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"--cache {cache}: " in done.stderr and "trained.toml is a file" in done.stderr
 
     run.plan.write_text(run.plan.read_text().replace(trial, "f" * 16))
     done = sweeps_command("reproduce", "runs/trained", "ffff")

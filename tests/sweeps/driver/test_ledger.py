@@ -90,7 +90,7 @@ def test_what_cannot_be_is_refused(run: Path) -> None:
     with pytest.raises(ValueError, match="trial C cannot start"):
         book.note_start("C")
     with pytest.raises(ValueError, match="trial B does not run"):
-        book.stage_done("B", StageReport(stage_key="x", kind="k", cached=False, seconds=1.0))
+        book.stage_done("B", StageReport(stage_key="x", cached=False, seconds=1.0))
 
 
 def test_attempts_that_a_killed_launch_left_running_are_ended(run: Path) -> None:

@@ -274,6 +274,7 @@ def test_the_same_spec_goes_on(make_run: RunFolder, plan: Plan) -> None:
 
 def test_other_resources_are_no_other_spec(make_run: RunFolder, write_spec: WriteSpec) -> None:
     assert go_on(make_plan(load_spec(write_spec(), ["resources.ranks=2"])), make_run) == "resumed, with other resources"
+    assert make_plan(load_spec(make_run.spec)).resources.ranks == 2  # a controller plans from this file
 
 
 def test_more_trials_need_extend_and_keep_the_old(make_run: RunFolder, plan: Plan, write_spec: WriteSpec) -> None:

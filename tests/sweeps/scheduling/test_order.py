@@ -10,17 +10,17 @@ import pytest
 from sweeps.scheduling.order import Blocked, QueuedTrial, StageClaim, TrialQueue
 
 
-def waiting(trial_id: str, steps: str, *, ranks: int = 1, work: float = 1.0) -> QueuedTrial:
+def waiting(trial_id: str, steps: str, *, work: float = 1.0) -> QueuedTrial:
     """A trial from the names of its stages, "a b:5 c"; ":5" is a stage's work."""
     made = []
     for name in steps.split():
         key, _, cost = name.partition(":")
         made.append(StageClaim(key=key, work=float(cost) if cost else work))
-    return QueuedTrial(trial_id=trial_id, ranks=ranks, claims=tuple(made))
+    return QueuedTrial(trial_id=trial_id, claims=tuple(made))
 
 
-def started(queue: TrialQueue, warm_ranks: int | None = None) -> str:
-    choice = queue.next(warm_ranks)
+def started(queue: TrialQueue) -> str:
+    choice = queue.next()
     assert isinstance(choice, QueuedTrial), choice
     return choice.trial_id
 
@@ -62,14 +62,6 @@ def test_the_longest_work_goes_first_and_what_others_wait_for_counts() -> None:
     assert started(TrialQueue([waiting("short", "s:79"), lone], set(), slots=2)) == "lone"
     assert started(TrialQueue([lone, *family], set(), slots=2)) == "f0"  # 60 + 20 x 10 / 2 hang on it
     assert started(TrialQueue([lone, *family], {"root"}, slots=2)) == "lone"
-
-
-def test_trials_for_the_warm_set_of_ranks_go_first() -> None:
-    trials = [waiting("long", "x:9", ranks=4), waiting("short", "y:1", ranks=2)]
-    assert started(TrialQueue(trials, set(), slots=1), 2) == "short"
-    assert started(TrialQueue(trials, set(), slots=1), 4) == "long"
-    assert started(TrialQueue(trials, set(), slots=1), 8) == "long"
-    assert started(TrialQueue(trials, set(), slots=1)) == "long"
 
 
 def test_of_trials_that_begin_alike_one_could_start() -> None:
@@ -134,10 +126,10 @@ class SlowQueue:
         lefts = [[claim.key for claim in trial.claims if claim.key not in self.finished] for trial in free]
         return len({left[0] for left in lefts if left}) + lefts.count([])
 
-    def next(self, warm_ranks: int | None) -> str | None:
+    def next(self) -> str | None:
         claimed = set().union(*(self.claims(trial) for trial in self.running))
         free = [t for t in self.trials if t.trial_id in self.waiting and not self.claims(t) & claimed]
-        free.sort(key=lambda trial: (trial.ranks != warm_ranks, -self.behind(trial)))  # stable: ties by the spec
+        free.sort(key=lambda trial: -self.behind(trial))  # stable: ties by the spec
         return free[0].trial_id if free else None
 
 
@@ -154,7 +146,7 @@ def random_trials(rng: np.random.Generator, count: int, most_steps: int) -> list
         )
         extra = (StageClaim(key=f"common-{rng.integers(3)}", work=5.0),) if rng.random() < 0.2 else ()
         claims = tuple({claim.key: claim for claim in shared + extra + own}.values())
-        trials.append(QueuedTrial(trial_id=f"T{number}", ranks=int(rng.integers(1, 3)), claims=claims))
+        trials.append(QueuedTrial(trial_id=f"T{number}", claims=claims))
     return trials
 
 
@@ -168,11 +160,10 @@ def test_every_decision_is_that_of_the_slow_queue(seed: int) -> None:
     fast, slow = TrialQueue(trials, finished, slots=slots), SlowQueue(trials, finished, slots)
     decisions = 0
     while slow.waiting or slow.running:
-        warm = [None, 1, 2][rng.integers(3)]
-        expected = slow.next(warm) if len(slow.running) < slots else None
+        expected = slow.next() if len(slow.running) < slots else None
         assert fast.could_start == slow.could_start()
         if len(slow.running) < slots:
-            choice = fast.next(warm)
+            choice = fast.next()
             decisions += 1
             if expected is None:
                 assert choice is None if not slow.waiting else isinstance(choice, Blocked) and choice.keys
@@ -207,7 +198,7 @@ def play(trials: list[QueuedTrial], slots: int) -> int:
     decisions = 0
     while True:
         while len(running) < slots:
-            choice = queue.next(1)
+            choice = queue.next()
             decisions += 1
             if not isinstance(choice, QueuedTrial):
                 break
@@ -252,7 +243,7 @@ def test_four_times_the_trials_cost_little_more_than_four_times_as_much() -> Non
             names = ["root", f"a{number // 100}", f"b{number // 100}", f"c{number // 2}"]
             claims = [StageClaim(key=name, work=3.0) for name in names]
             claims += [StageClaim(key=f"own{number}-{i}", work=1.0) for i in range(6)]
-            trials.append(QueuedTrial(trial_id=f"T{number}", ranks=1, claims=tuple(claims)))
+            trials.append(QueuedTrial(trial_id=f"T{number}", claims=tuple(claims)))
         return lines_run(lambda: play(trials, 8))
 
     assert cost(1600) < 5 * cost(400)  # a look at each trial at each decision would be 16 times as much

@@ -11,9 +11,7 @@ from sweeps.scheduling.timed import TimedStep, TimedTrial, critical_path_s, join
 def timed(*trials: str) -> list[TimedTrial]:
     """Trials from their stages, "a:5 b:3", named by their place; stages take the seconds behind the colon."""
     parsed = [[part.split(":") for part in trial.split()] for trial in trials]
-    return join_stages(
-        [(str(n), [(key, float(s), float(s)) for key, s in stages]) for n, stages in enumerate(parsed)], ranks=1
-    )
+    return join_stages([(str(n), [(key, float(s), float(s)) for key, s in stages]) for n, stages in enumerate(parsed)])
 
 
 def lone_steps(trials: Iterable[tuple[str, list[tuple[str, float, float]]]]) -> list[TimedTrial]:
@@ -21,7 +19,6 @@ def lone_steps(trials: Iterable[tuple[str, list[tuple[str, float, float]]]]) -> 
     return [
         TimedTrial(
             trial_id=trial_id,
-            ranks=1,
             steps=tuple(TimedStep(key=key, work=work, ends_s=(seconds,)) for key, work, seconds in stages),
         )
         for trial_id, stages in trials
@@ -66,14 +63,14 @@ def test_a_slot_is_held_between_two_trials_for_a_while() -> None:
 
 def test_nothing_takes_no_time() -> None:
     assert schedule([], 3, 0.0) == (0, 0)
-    assert schedule([TimedTrial(trial_id="finished", ranks=1, steps=())], 3, 0.0) == (0, 0)
+    assert schedule([TimedTrial(trial_id="finished", steps=())], 3, 0.0) == (0, 0)
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_joined_stages_give_the_schedule_of_single_ones(seed: int) -> None:
     rng = np.random.default_rng(seed)
     trials = random_trees(rng, int(rng.integers(2, 40)))
-    fast, slow = join_stages(trials, ranks=1), lone_steps(trials)
+    fast, slow = join_stages(trials), lone_steps(trials)
     assert sum(len(trial.steps) for trial in fast) < sum(len(trial.steps) for trial in slow)
     for slots in (1, 3):
         assert schedule(fast, slots, 5.0) == schedule(slow, slots, 5.0)
@@ -82,7 +79,7 @@ def test_joined_stages_give_the_schedule_of_single_ones(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_every_stage_is_computed_once_and_no_bound_is_beaten(seed: int) -> None:
     trials = random_trees(np.random.default_rng(seed), 40)
-    joined = join_stages(trials, ranks=1)
+    joined = join_stages(trials)
     for slots in (1, 2, 7):
         makespan_s, held_s = schedule(joined, slots, 0.0)
         assert held_s == distinct_s(trials)

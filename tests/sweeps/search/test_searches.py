@@ -50,6 +50,7 @@ halving = { eta = 3, epochs = [1] }
 top = 2
 seeds = 2
 """
+AXES = SPEC.split("[axes]\n")[1].split("\n[search]")[0]
 DECISIONS = "SELECT * EXCLUDE (code_digest, written_at) FROM proposals ORDER BY number"
 NOT_CONFIRMED = """
 SELECT unnest(trial_ids) AS trial_id FROM proposals
@@ -206,10 +207,11 @@ def test_a_replay_says_that_a_searcher_of_tune_cannot_be_asked_again(tmp_path: P
 @pytest.mark.parametrize(
     ("old", "new", "table"),
     [
-        ("trials = 8", "trials = 9", "search"),
-        ("top = 2", "top = 1", "confirm"),
-        ("to = 4", "to = 5", "axes"),
-        ("eta = 3", "eta = 4", "search"),
+        ("trials = 8", "trials = 9", "[search]"),
+        ("top = 2", "top = 1", "[confirm]"),
+        ("to = 4", "to = 5", "[axes]"),
+        ("eta = 3", "eta = 4", "[search]"),
+        (AXES, "\n".join(reversed(AXES.splitlines())), "the order of [axes]"),
     ],
 )
 def test_a_search_that_was_changed_is_refused(serial: tuple[Path, str], old: str, new: str, table: str) -> None:
@@ -217,7 +219,7 @@ def test_a_search_that_was_changed_is_refused(serial: tuple[Path, str], old: str
     (folder / "changed.toml").write_text(SPEC.replace(old, new))
     for options in ((), ("--plan",)):
         done = commands.launch("changed.toml", "--site", "serial", *options, folder=folder)
-        assert done.returncode == 2 and f"[{table}] is not that of" in done.stderr and "--name NAME" in done.stderr
+        assert done.returncode == 2 and f": {table} is not that of" in done.stderr and "--name NAME" in done.stderr
 
 
 def test_a_plan_that_was_made_before_the_last_proposals_is_of_the_same_run(
@@ -363,3 +365,18 @@ def test_killed_it_continues_as_if_undisturbed_and_leaves_no_state(serial: tuple
     replayed = commands.sweeps_command("replay", "runs/search", folder=folder)
     assert "all 13 proposals in 5 batches are decided alike" in replayed.stdout, replayed.stderr
     assert not [*folder.glob("runs/search/trials/*/checkpoint/*")]
+
+
+def test_an_interrupt_counts_what_was_proposed_meanwhile(tmp_path: Path) -> None:
+    (tmp_path / "spec.toml").write_text(
+        SPEC.replace("batch = 3", "batch = 1").replace("epochs = [1] }", "epochs = [2] }")
+    )
+    words = [sys.executable, str(commands.LAUNCH), "spec.toml", "--site", "serial"]
+    begun = tmp_path / "runs" / "search" / "trials"
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: begun.is_dir() and len([*begun.iterdir()]) >= 3, "the third trial", 300.0, poll_s=0.02)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate()
+    assert process.returncode == 130
+    (counted,) = re.findall(r"interrupted: \d+ of (\d+) trials are finished", said)
+    assert int(counted) == len(rows(tmp_path, "SELECT DISTINCT trial_id FROM planned")) >= 3

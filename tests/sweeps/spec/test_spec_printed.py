@@ -9,6 +9,7 @@ from results.store.reader import load
 from results.store.schema import TABLES
 from sweeps.errors import SpecError
 from sweeps.planning.plan import make_plan
+from sweeps.run.relaunch import start
 from sweeps.spec.printed_rows import PrintedRow, write_printed
 from sweeps.spec.spec import load_spec
 
@@ -113,3 +114,14 @@ def test_without_numbers_nothing_is_written(tmp_path: Path) -> None:
 def test_mistakes_are_named(write_spec: WriteSpec, text: str, said: str) -> None:
     with pytest.raises(SpecError, match=said):
         load_spec(write_spec(text))
+
+
+def test_numbers_that_are_new_reach_a_run_that_is_resumed(write_spec: WriteSpec, tmp_path: Path) -> None:
+    said = []
+    for text in (HEAD, HEAD + ONE, HEAD + ONE.replace("0.853", "0.9")):
+        run, lock, what = start(make_plan(load_spec(write_spec(text))), tmp_path, extend=False, update_code=False)
+        lock.release()
+        with load(run.path) as tables:
+            said.append((what, [row["value"] for row in tables.rows("SELECT value FROM printed")]))
+        assert [row.value for row in load_spec(run.spec).printed] == said[-1][1]
+    assert said == [("created", []), ("resumed", [0.853]), ("resumed", [0.9])]

@@ -27,7 +27,7 @@ TASK = TrialTask(
 )  # fmt: skip
 START = RankStart(target="module:Class", ranks=2, threads_per_rank=1, gpus_per_rank=0.5, hang_limit_s=None)
 STAGE = StageReport(
-    stage_key="k", kind="operating_point", cached=True, seconds=0.1,
+    stage_key="k", cached=True, seconds=0.1,
     point=PointReport(point=0, metric="accuracy", validation_score=0.1 + 0.2, macs=10**12),
 )  # fmt: skip
 
