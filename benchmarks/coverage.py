@@ -24,7 +24,7 @@ from benchmarks.record import RESULTS, Measured, write
 from results.statistics.fronts import front_shares, resamples
 from results.statistics.images import crossed_difference, mcnemar
 from results.statistics.means import centre, iqm, iqm_interval, mean_interval, statistic_of
-from results.statistics.pairs import compare_pairs, holm, sign_flip_p, wilson
+from results.statistics.pairs import compare_pairs, holm, sign_flip_p
 from results.statistics.power import largest_deviation, pairs_for
 from results.statistics.variance import anova
 from results.statistics.with_best import with_best_p
@@ -146,10 +146,6 @@ def _pair_cases() -> list[Case]:
         p_values = holm([sign_flip_p(generator.normal(0, 1, n) - base) for _ in range(arms)])
         return any(p is not None and p <= 0.05 for p in p_values)
 
-    def holds_share(chance: float, n: int, generator: np.random.Generator) -> bool:
-        found = wilson(int(generator.binomial(n, chance)), n)
-        return _holds(found.low, found.high, chance)
-
     found = [
         Case(what="sign-flip test errs", n=str(n), world=world, claimed=0.05, hit=partial(errs, world, n))
         for world in ("normal", "accuracies near 95%")
@@ -175,21 +171,7 @@ def _pair_cases() -> list[Case]:
             share_of_repeats=0.5,
         )
     ]
-    return (
-        found
-        + _pool_cases()
-        + [
-            Case(
-                what="probability of improvement, Wilson's interval",
-                n=str(n),
-                world=f"ahead in {chance:.0%}",
-                claimed=0.95,
-                hit=partial(holds_share, chance, n),
-            )
-            for n in (6, 10, 20)
-            for chance in (0.5, 0.8)
-        ]
-    )
+    return found + _pool_cases()
 
 
 def _pool_cases() -> list[Case]:

@@ -66,7 +66,7 @@ class OpenedRun(reader.Run):
         """Return every arm compared with one of them, paired by seed, as numbers of `transtailor compare`.
 
         Scores and differences are fractions: 0.01 is one percentage point of accuracy. `p_holm` is p corrected over
-        all arms of one network and data set.
+        all arms of one network and data set. A trial in several runs counts once.
 
         Args:
             against: the label of the arm that all others are compared with.
@@ -81,7 +81,8 @@ class OpenedRun(reader.Run):
         from results.store.completeness import refuse_gaps
 
         refuse_gaps(self)
-        return pandas.DataFrame(versus_arm_records(self, against, at))
+        with self.counted_once() as run:
+            return pandas.DataFrame(versus_arm_records(run, against, at))
 
     def __getattr__(self, name: str) -> "pandas.DataFrame":
         if name in _NAMES:

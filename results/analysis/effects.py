@@ -214,6 +214,8 @@ def _marks(result: Anova, lost: int) -> list[str]:
         notes.append("A term with 0 degrees of freedom cannot be separated from the terms above it in these trials.")
     if not result.residual_degrees:
         notes.append("No degrees of freedom are left for noise, so no F and no p can be given.")
+    elif not result.residual_sum_of_squares:
+        notes.append("These terms explain all scores and leave no noise, so no F and no p can be given.")
     notes.append(
         f"{result.n} scores; the seed is a block, and its interactions are the noise ({result.residual_degrees} degrees"
         " of freedom). p (Holm) is corrected over this table without the seed. F tests assume equal, normal noise."

@@ -9,9 +9,10 @@ RUNG_NAME = "coalesce(epochs || if(epochs = 1, ' epoch', ' epochs'), 'point ' ||
 """How a row of `rungs` is called."""
 RUNG_SCORES = f"""
 SELECT trial_id, rung, {RUNG_NAME} AS place, validation_score AS score
-FROM rungs
+FROM rungs WHERE isfinite(validation_score)
 UNION ALL SELECT trial_id, NULL, 'the end', arg_max(validation_score, point)
 FROM operating_points JOIN trials USING (trial_id) WHERE status = 'finished' GROUP BY trial_id
+HAVING isfinite(arg_max(validation_score, point))
 ORDER BY rung, trial_id
 """
 WEAK, FEWEST = 0.6, 4  # a rank correlation; different scores for one

@@ -30,9 +30,8 @@ class Needed:
     """
 
     pairing: Pairing
-    difference: float | None
     detectable: float | None
-    pairs: int | None  # pairs that detect `difference` with `POWER`, if the measured deviation is the true one
+    pairs: int | None  # pairs that detect the wanted difference with `POWER`, if the measured deviation is the true one
     pairs_with_doubt: int | None  # the same with the upper 80% limit of that deviation
     pairs_in_family: int | None  # the same as `pairs` at the level that Holm's correction starts with
 
@@ -45,13 +44,12 @@ def seeds_needed(pairings: Sequence[Pairing], difference: float | None) -> list[
         mean = pairing.result.difference
         wanted = mean.mean if difference is None else difference
         if wanted is None or not mean.deviation:
-            found.append(Needed(pairing, wanted, None, None, None, None))
+            found.append(Needed(pairing, None, None, None, None))
             continue
         effect, careful = wanted / mean.deviation, wanted / largest_deviation(mean.deviation, mean.n)
         found.append(
             Needed(
                 pairing,
-                wanted,
                 detectable_effect(mean.n) * mean.deviation,
                 pairs_for(effect),
                 pairs_for(careful),

@@ -53,7 +53,7 @@ def rules_for(budgets: Sequence[float]) -> dict[str, Choose]:
     for one in (0.003, 0.01):
         rules[f"below the best so far, tolerance {one:g}"] = _choose_by(partial(best_stop_rule, tolerance=one))
     rules |= {f"patience {points}": _choose_by(partial(patience_rule, patience=points)) for points in (1, 2)}
-    rules |= {f"fixed budget {percent(budget, 0)}%": _choose_within(budget) for budget in budgets}
+    rules |= {f"fixed budget {100 * budget:g}%": _choose_within(budget) for budget in budgets}
     rules["end of the path"] = lambda path: path[-1]
     rules["best by validation"] = lambda path: _best(path, lambda point: point.validation)
     rules[ORACLE] = lambda path: _best(path, lambda point: math.nan if point.test is None else point.test)

@@ -216,7 +216,7 @@ def _comparison_cells(rows: Sequence[ComparedRow]) -> Iterator[tuple[str, ...]]:
             scale.difference(found.difference.mean),
             scale.interval(found.difference, signed=True),
             f"{found.wins}–{found.losses}–{found.ties}",
-            percent(found.improvement.share, 0),
+            percent(found.improvement, 0),
             *map(p_text, (found.p, found.smallest_p, corrected[row.models])),
             row.verdict,
         )

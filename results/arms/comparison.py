@@ -110,11 +110,6 @@ class Arm:
         None  # place by validation score within the problem, 1 is best; None without one, or if trials failed
     )
 
-    @property
-    def models(self) -> int:
-        """The number of distinct models of this arm."""
-        return len(frozenset[str]().union(*self.models_by_seed.values()))
-
     def __str__(self) -> str:
         if self.asked is None or (self.method == BASELINE and not self.asked):
             return self.label

@@ -40,7 +40,7 @@ def points_at_equal_cost(points: Iterable[Point], removed: float) -> tuple[list[
 
 
 def _interpolate(path: list[Point], removed: float) -> Point | None:
-    """Interpolate the point at that cost; None outside the path, or if its validation score is not finite."""
+    """Interpolate the point at that cost; None outside the path. A score next to one that is not finite is NaN."""
     costs = [point.removed for point in path]
     validation = score_at(costs, [point.validation for point in path], removed)
     if validation is None:

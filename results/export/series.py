@@ -49,7 +49,7 @@ class Trial:
     name: str  # for people; valid as a file name, ends with the trial's id
     sweep: str
     settings: Mapping[str, str | int | float | bool]  # dotted key -> value
-    status: str | None  # finished or failed; None until then
+    status: str | None  # finished, failed or stopped; None until then
     error: str | None
     attempts: int  # 0 until it has ended
     started_us: int | None

@@ -13,7 +13,7 @@ from transtailor.files import make_folder
 MOST_METRICS, MOST_PARAMS = 1000, 100  # that MLflow takes in one request
 LONGEST = 6000  # characters of a parameter
 TRIAL_TAG = "trial_id"
-STATUS = {"finished": "FINISHED", "failed": "FAILED"}
+STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
 
 class Mlflow:

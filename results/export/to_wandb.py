@@ -1,7 +1,7 @@
 """Export each trial that has ended as a Weights & Biases run: to a folder, or online with WANDB_MODE=online.
 
-An offline run cannot be resumed, so a trial is exported as a whole when it has ended. A trial that failed and finishes
-after a relaunch is another run.
+An offline run cannot be resumed, so a trial is exported as a whole when it has ended. A trial that failed or was
+stopped, and ends again later, is another run.
 """
 
 import itertools
@@ -47,10 +47,11 @@ class WeightsAndBiases:
             # With their numbers, rows that arrived before an interruption are not added twice.
             for number, ((metric, step), row) in enumerate(groups):
                 run.log({metric: step} | {value.tag: value.number for value in row}, step=number)
+            run.summary["status"] = trial.status
             if trial.error is not None:
                 run.summary["error"] = trial.error
         finally:
-            run.finish(exit_code=0 if trial.status == "finished" else 1)
+            run.finish(exit_code=1 if trial.status == "failed" else 0)  # a stopped trial has not crashed
 
     def _begin(self, trial: Trial, folder: Path) -> Any:
         settings = self._wandb.Settings(

@@ -15,14 +15,15 @@ SELECT paper, place, printed.label, printed.network, printed.dataset,
     avg(test_score) AS measured_test_score, stddev_samp(test_score) AS deviation, count(test_score) AS trials,
     any_value(note) AS note
 FROM printed LEFT JOIN (
-    FROM compared_points
+    SELECT *, row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1 AS is_end FROM compared_points
     QUALIFY row_number() OVER (PARTITION BY trial_id, asked_removed_macs_fraction ORDER BY point DESC) = 1
 ) AS point ON point.label = printed.label AND point.network = printed.network AND point.dataset = printed.dataset
     AND point.metric = printed.metric AND isfinite(point.test_score)
-    AND (printed.asked_removed_macs_fraction IS NULL
+    AND (printed.asked_removed_macs_fraction IS NULL AND is_end
         OR abs(point.asked_removed_macs_fraction - printed.asked_removed_macs_fraction) < 1e-6)
 GROUP BY ALL ORDER BY ALL
 """
+"""Beside a number without a budget are the ends of the trials' paths, so that each trial counts once."""
 
 
 def printed_numbers(run: Run) -> list[Chart]:

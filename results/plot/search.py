@@ -5,9 +5,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from results.analysis.rungs import RUNG_NAME
 from results.plot.chart import Chart, Spec
 from results.plot.style import PALETTE, WIDTH, quantity, score_domain, told
+from results.statistics.fronts import on_front
 from results.store.answers import Answer, answer
 from results.store.reader import Run, load
 from results.text.number_format import SCALES, Scale
@@ -17,6 +20,7 @@ WITH ends AS (
     SELECT trial_id, arg_max(validation_score, point) AS score, any_value(metric) AS metric,
         arg_max(macs, point) AS macs, arg_max(pruning_latency_ms, point) AS latency_ms
     FROM operating_points JOIN trials USING (trial_id) WHERE status = 'finished' GROUP BY trial_id
+    HAVING isfinite(arg_max(validation_score, point))
 ), settings AS (
     SELECT number, drawn_by, values_json AS setting, len(trial_ids) AS trials, unnest(trial_ids) AS trial_id
     FROM proposals WHERE purpose = 'search'
@@ -30,7 +34,8 @@ FROM settings JOIN ends USING (trial_id) GROUP BY number HAVING count(*) = any_v
 """
 _REACHED = f"""{_ENDS}, reached AS (
     SELECT trial_id, rung AS place, validation_score AS score, metric, {RUNG_NAME} AS rung
-    FROM rungs UNION ALL SELECT trial_id, 1000, score, metric, 'end' FROM ends
+    FROM rungs WHERE isfinite(validation_score)
+    UNION ALL SELECT trial_id, 1000, score, metric, 'end' FROM ends
 )
 """
 RUNGS = f"""{_REACHED}
@@ -186,7 +191,7 @@ def search_front(run: Run, *, cost: str = "macs") -> Chart | None:
     pairs = [pair for pair in zip(data.column(column), data.column("score"), strict=True) if pair[0] is not None]
     if len(set(pairs)) < 2:
         return None
-    front, scale = nondominated(pairs), _scale(data)
+    front, scale = _front(pairs), _scale(data)
     x, y = quantity(column, words), _score("shown", scale, data.column("score"))
     tip = _told(scale, number="proposal", setting="setting", shown="") + told(**{column: f"{words}|.4~g"})
     line = {"type": "line", "interpolate": "step-after", "color": PALETTE[0]}
@@ -200,17 +205,10 @@ def search_front(run: Run, *, cost: str = "macs") -> Chart | None:
     return Chart(f"Score against {words} of all settings that ended", spec, data, tables=tables, note=share)
 
 
-def nondominated(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the pairs of cost and score to which none is better in both, by cost.
-
-    >>> nondominated([(3.0, 0.5), (1.0, 0.4), (2.0, 0.3)])
-    [(1.0, 0.4), (3.0, 0.5)]
-    """
-    found: list[tuple[float, float]] = []
-    for cost, score in sorted(pairs, key=lambda pair: (pair[0], -pair[1])):
-        if not found or score > found[-1][1]:
-            found.append((cost, score))
-    return found
+def _front(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The pairs of cost and score that are on the front, each once, by cost."""
+    keep = on_front(*np.array(pairs, dtype=float).T)
+    return sorted({pair for pair, kept in zip(pairs, keep, strict=True) if kept})
 
 
 def hypervolume(pairs: Sequence[tuple[float, float]]) -> float:
@@ -220,7 +218,7 @@ def hypervolume(pairs: Sequence[tuple[float, float]]) -> float:
     0.25
     """
     most, low, high = max(pairs)[0], min(score for _, score in pairs), max(score for _, score in pairs)
-    front = nondominated(pairs)
+    front = _front(pairs)
     box = (most - front[0][0]) * (high - low)
     ends = [cost for cost, _ in front[1:]] + [most]
     return (

@@ -4,16 +4,14 @@ The unit is the seed (or a block with one seed): the results hold for other seed
 `images` covers other images as well.
 """
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from scipy import special
 
 from results.sign_flip import DRAWS, EXACT_UP_TO, SIGNIFICANCE, pairs_needed, smallest_p
-from results.statistics.means import LEVEL, Mean, finite, mean_interval
+from results.statistics.means import Mean, finite, mean_interval
 
 Block = TypeVar("Block", bound=Hashable)
 
@@ -21,16 +19,6 @@ _ROUNDING = 1e-12
 """Scores that differ by less are equal: the difference comes from the order of additions."""
 _SIGNS_OF_BYTES = 1.0 - 2.0 * np.unpackbits(np.arange(256, dtype=np.uint8)[None], axis=0)
 """(8, 256): one sign for each bit."""
-
-
-@dataclass(frozen=True)
-class Share:
-    """A share of n with its 95% Wilson interval; all None for n = 0."""
-
-    n: int
-    share: float | None
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True)
@@ -46,9 +34,10 @@ class Paired:
     unpaired: int  # blocks that only one of the two has
 
     @property
-    def improvement(self) -> Share:
+    def improvement(self) -> float | None:
         """Probability of improvement: the share of blocks on which the first is ahead; a tie counts half."""
-        return wilson(self.wins + self.ties / 2, self.wins + self.losses + self.ties)
+        blocks = self.wins + self.losses + self.ties
+        return (self.wins + self.ties / 2) / blocks if blocks else None
 
 
 def compare_pairs(first: Mapping[Block, float], second: Mapping[Block, float]) -> Paired:
@@ -143,16 +132,6 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         largest = max(largest, min(1.0, (len(known) - rank) * p))
         corrected[place] = largest
     return corrected
-
-
-def wilson(successes: float, n: int) -> Share:
-    """Return a share with its 95% score interval (Wilson, Journal of the American Statistical Association 22, 1927)."""
-    if not n:
-        return Share(0, None, None, None)
-    share, z2 = successes / n, float(special.ndtri((1 + LEVEL) / 2)) ** 2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n**2))) / (1 + z2 / n)
-    return Share(n, share, max(0.0, centre - half), min(1.0, centre + half))
 
 
 def doubts(result: Paired) -> list[str]:

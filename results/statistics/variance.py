@@ -13,6 +13,9 @@ from results.statistics.means import finite
 
 _RANK_TOLERANCE = 1e-10
 """Of what is left of a column beside those before it, against the largest: dependent columns leave below 1e-13."""
+_ROUNDING, _ROUNDING_OF_DIFFERENCES = 1e-20, 1e-12
+"""Sums of squares below these shares, of the values' own squares and of the larger of two sums, are 0: rounding leaves
+below 1e-28 and 1e-14, and F would be a ratio of such remains."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Effect:
     """What one factor, or the interaction of two, explains.
 
     Attributes:
-        f, p: F ratio and its p; None without residual degrees of freedom.
+        f, p: F ratio and its p; None without residual degrees of freedom, or if nothing is left as noise.
         omega_squared: the share expected in new data, corrected for chance and at least 0 (Hays 1963; Olejnik and
             Algina 2003); None without residual degrees of freedom.
     """
@@ -93,7 +96,7 @@ def anova(
 
     residual, rank = fit(*terms)
     degrees = len(data) - rank
-    whole = float(((data - data.mean()) ** 2).sum())
+    whole, _ = fit()
     effects = tuple(_effect(term, terms, fit, (residual, degrees), whole) for term in terms)
     counts = Counter(zip(*columns.values(), strict=True))
     possible = int(np.prod([len(set(levels)) for levels in columns.values()]))
@@ -111,7 +114,8 @@ def _effect(
     """Compute what a term explains in addition to all terms that do not contain it."""
     with_it, rank = fitted(*(other for other in terms if other == term or not set(term) <= set(other)))
     without, rank_without = fitted(*(other for other in terms if not set(term) <= set(other)))
-    explained, degrees = max(0.0, without - with_it), rank - rank_without
+    explained, degrees = without - with_it, rank - rank_without
+    explained = explained if explained > _ROUNDING_OF_DIFFERENCES * without else 0.0
     rest, rest_degrees = residual
     error = rest / rest_degrees if rest_degrees else None
     f = explained / degrees / error if degrees and error else None
@@ -136,7 +140,10 @@ def _cells(levels: Sequence[Sequence[str]]) -> np.ndarray:
 
 
 def _fit(data: np.ndarray, terms: Sequence[np.ndarray]) -> tuple[float, int]:
-    """Fit a mean and the cells of these terms by least squares; return the residual sum of squares and the rank."""
+    """Fit a mean and the cells of these terms (none: the mean) by least squares; return what is left and the rank.
+
+    What is left is the residual sum of squares, 0 where it is only rounding.
+    """
     ends = np.cumsum([1, *(int(cells.max()) for cells in terms)])
     # Each value has one column of each term: 0 is the mean, and the columns of a term follow those of the term before.
     places = np.stack([np.zeros(len(data), int), *(cells + end - 1 for cells, end in zip(terms, ends, strict=False))])
@@ -152,4 +159,5 @@ def _fit(data: np.ndarray, terms: Sequence[np.ndarray]) -> tuple[float, int]:
     spanning = order[:rank] - 1
     solution = np.zeros(ends[-1])
     solution[spanning] = linalg.cho_solve((factor[:rank, :rank], False), right[spanning])
-    return float(((rest - solution[places].sum(axis=0)) ** 2).sum()), int(rank)
+    left = float(((rest - solution[places].sum(axis=0)) ** 2).sum())
+    return (left if left > _ROUNDING * float(data @ data) else 0.0), int(rank)

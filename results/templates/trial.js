@@ -16,15 +16,16 @@ function pairs(entries) {
 const word = (text) => (/^[\w./][\w./-]*$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
 // Commands about a trial, to be pasted where the folder of runs is.
-function commandsOf(trial, points, name) {
-  const run = word(`runs/${name}`), id = word(trial), last = points[points.length - 1];
+function commandsOf(trial, points, data) {
+  const runOf = (one) => word(`runs/${value(data.runs, data.row.get(one))}`);
+  const run = runOf(trial), id = word(trial), last = points[points.length - 1];
   const made = [["run it again", `transtailor reproduce ${run} ${id}`], ["its log", `transtailor logs ${run} ${id}`]];
   if (last) {
     made.push(["save its sub-model", `transtailor reproduce ${run} ${id} --point ${last.point} --save models`]);
     const rivals = pointRows.filter((row) => row.label === last.label && row.panel === last.panel);
     const best = rivals.reduce((one, other) => (other.validation_score > one.validation_score ? other : one));
-    const rival = word(best.trial_id);
-    if (rival !== id) made.push(["compare with its arm's best", `transtailor explain ${id} ${rival} --run ${run}`]);
+    const rival = word(best.trial_id), runs = [...new Set([run, runOf(best.trial_id)])].map((one) => ` --run ${one}`);
+    if (rival !== id) made.push(["compare with its arm's best", `transtailor explain ${id} ${rival}${runs.join("")}`]);
   }
   const list = element("dl", undefined, "commands");
   made.forEach(([title, text]) => {
@@ -54,7 +55,7 @@ function drawCurves(place, curves, id) {
   });
   if (!rows.length) return place.append(element("p", "Training and validation: not recorded.", "small"));
   const dashed = rows.some((row) => row.split === SPLITS[1]) ? "dashed: validation" : "validation: not recorded";
-  place.after(element("p", `Training, every fifth epoch of each stage; ${dashed}.`, "small"));
+  place.after(element("p", `Training, every fifth epoch of each stage, and its last; ${dashed}.`, "small"));
   return embed(place, {
     data: { values: rows }, width: 340, height: 130, mark: { type: "line", point: { size: 14 } },
     encoding: {
@@ -107,7 +108,7 @@ function openTrial(id) {
   if (factor && time[1] !== null) time.splice(0, 2, title.replace("rank-", ""), number(2)(time[1] / 3600 * factor));
   panel.append(pairs(facts));
   const points = pointRows.filter((one) => one.trial_id === id).sort((one, other) => one.point - other.point);
-  panel.append(commandsOf(id, points, value(data.runs, row)));
+  panel.append(commandsOf(id, points, data));
   if (data.errors[id]) panel.append(element("h3", "Error"), element("pre", data.errors[id]));
   if (data.logs[id]) panel.append(element("h3", "End of its log"), element("pre", data.logs[id]));
   if (points.length) {
@@ -125,10 +126,8 @@ function openTrial(id) {
     if (points.length) panel.append(element("h3", "Filters of its last point"), widths);
     if (points.length) drawWidths(widths, data.widths, id);
   }
-  if (data.varying.length) {
-    panel.append(element("h3", "Settings that vary between trials"));
-    panel.append(pairs(data.varying.map((column) => [column.name, value(column, row)])));
-  }
+  const varying = pairs(data.varying.map((column) => [column.name, value(column, row)]));
+  if (data.varying.length) panel.append(element("h3", "Settings that vary between trials"), varying);
   const common = element("details");
   common.append(element("summary", "Settings that all trials share"), pairs(Object.entries(data.common)));
   panel.append(common);

@@ -29,7 +29,7 @@ _LATEX = MappingProxyType(
         "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
         "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
         "|": r"\textbar{}", "±": r"$\pm$", "²": r"$^2$", "–": "--", "…": r"\ldots{}", "\n": " ", "\r": " ",
-        '"': r"\textquotedbl{}", "[": "{[}", "]": "{]}",
+        '"': r"\textquotedbl{}", "[": "{[}", "]": "{]}", "η": r"$\eta$", "ω": r"$\omega$",
     }
 )  # fmt: skip
 
@@ -103,25 +103,30 @@ def terminal_lines(page: Page, width: int, *, wide: bool = False) -> Iterator[st
         yield f"not shown: {', '.join(hidden)}; all columns: --wide"
 
 
-def records(page: Page) -> list[dict[str, Any]]:
-    """Return the rows of all tables as records; their first field is the heading above the table, if any."""
+def records(page: Page) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the names of the fields of all tables, and their rows as records.
+
+    The first field is the heading above the table, if any. A table without rows has fields, too.
+    """
+    fields: dict[str, None] = {}
     found: list[dict[str, Any]] = []
     title: dict[str, Any] = {}
     for part in page:
         if isinstance(part, Heading):
             title = {TABLE_KEY: part.text}
         elif isinstance(part, PageTable):
-            names = _distinct(part.columns)
+            names: Iterable[str] = _distinct(part.columns)
             rows: Sequence[Mapping[str, Any]] = [dict(zip(names, row, strict=True)) for row in part.rows]
-            rows = rows if part.records is None else part.records
+            if part.records is not None:
+                rows, names = part.records, (name for row in part.records for name in row)
+            fields |= dict.fromkeys([*title, *names])
             found += [{**title, **row} for row in rows]
-    return found
+    return list(fields), found
 
 
 def csv_lines(page: Page) -> Iterator[str]:
     """Write a header and one record per row as CSV; a record may have line breaks inside quotes."""
-    rows = records(page)
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names, rows = records(page)
     lines: list[list[object]] = [[*names], *([row.get(name) for name in names] for row in rows)]
     for values in lines:
         text = io.StringIO()
@@ -131,7 +136,8 @@ def csv_lines(page: Page) -> Iterator[str]:
 
 def json_lines(page: Page) -> Iterator[str]:
     """Write one JSON list of objects; numbers that are not finite are null."""
-    rows = [{name: _finite(value) for name, value in row.items()} for row in records(page)]
+    _, found = records(page)
+    rows = [{name: _finite(value) for name, value in row.items()} for row in found]
     yield json.dumps(rows, ensure_ascii=False, indent=1, default=str)
 
 
@@ -140,8 +146,7 @@ def parquet_bytes(page: Page) -> bytes:
     import pyarrow as pa
     from pyarrow import parquet
 
-    rows = records(page)
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names, rows = records(page)
     sink = io.BytesIO()
     parquet.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), sink)
     return sink.getvalue()

@@ -112,13 +112,13 @@ def test_without_faults_every_stage_is_computed_once_and_no_bound_is_beaten(seed
     rng = np.random.default_rng(seed)
     trials = random_trees(rng, 40)
     for slots in (1, 2, 7):
-        found = simulate(join_stages(trials, ranks=1), slots_of(slots), AT_ONCE)
+        found = simulate(join_stages(trials), slots_of(slots), AT_ONCE)
         assert found.in_stages_s == found.work_s == distinct_s(trials)
         assert found.makespan_s >= max(found.critical_path_s, found.work_s / slots)
         assert found.makespan_s * slots == pytest.approx(
             found.in_stages_s + found.without_work_s + found.without_worker_s
         )
-        assert found.makespan_s == schedule(join_stages(trials, ranks=1), slots, 0.0)[0]
+        assert found.makespan_s == schedule(join_stages(trials), slots, 0.0)[0]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -132,12 +132,12 @@ def test_with_faults_what_is_lost_is_computed_again(seed: int, shape: tuple[int,
     )
     for every_s in (None, 5.0):
         cluster = replace(faults, checkpoint_every_s=every_s)
-        schedule = simulate(join_stages(trials, ranks=1), limits, cluster)
+        schedule = simulate(join_stages(trials), limits, cluster)
         assert schedule.unfinished == 0
         assert schedule.failures > 0
         assert schedule.in_stages_s == pytest.approx(distinct_s(trials) + schedule.lost_s)
         assert 0 < schedule.utilisation <= 1
-        assert schedule == simulate(join_stages(trials, ranks=1), limits, cluster), "the same seed, another schedule"
+        assert schedule == simulate(join_stages(trials), limits, cluster), "the same seed, another schedule"
     assert schedule.lost_s <= 5 * schedule.failures * limits.slots_per_worker  # what the last checkpoints lacked
 
 

@@ -22,10 +22,6 @@ _MOST_NAMED = 8
 _SHORT = {"cannot settle it": "open", "not equally tuned": "untuned"}
 BUDGET_MISSED_FRACTION = 0.01
 """Arms that miss their asked budget by more than this are named."""
-FAILED = """
-SELECT network, dataset, label, count(*) AS failed FROM planned JOIN trials USING (trial_id)
-WHERE status = 'failed' GROUP BY ALL
-"""
 
 
 def headline(found: Findings) -> str:
@@ -40,7 +36,7 @@ def headline(found: Findings) -> str:
 
 def overview(found: Findings) -> list[ArmsTable]:
     """List all arms with their test score, and their difference to full fine-tuning, for the first screen."""
-    failed = {(row["network"], row["dataset"], row["label"]): row["failed"] for row in found.run.rows(FAILED)}
+    failed = failed_trials(found.run)
     places = {label: place for place, label in enumerate(order_labels(found.methods))}
     made = []
     for problem in found.problems:
@@ -63,10 +59,10 @@ def overview(found: Findings) -> list[ArmsTable]:
                 NOTHING if arm.rank is None else str(arm.rank), scale.value(arm.validation.mean),
             )  # fmt: skip
             is_first = not rows or rows[-1].label != arm.label
-            rows.append(_arm_row(places, arm.label, cells, failed.get((*problem[:2], arm.label), 0), is_first=is_first))
+            rows.append(_arm_row(places, arm.label, cells, failed.get((problem, arm.label), 0), is_first=is_first))
         measured = {arm.label for arm in arms}
-        for (network, dataset, label), count in failed.items():
-            if (network, dataset) == problem[:2] and label not in measured:
+        for (where, label), count in failed.items():
+            if where == problem and count and label not in measured:
                 rows.append(_arm_row(places, label, (NOTHING,) * 9, count, is_first=True))
         mark = SCALES[arms[0].metric].mark if arms else "%"
         # What answers the question is first: two tables side by side are narrow.

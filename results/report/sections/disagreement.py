@@ -29,12 +29,18 @@ def section(found: Findings, budget: float) -> Section:
     made = Section(
         "images",
         "Images on which two sub-models disagree",
-        "Test images that one arm predicts right in more seeds than the other; the numbers are seeds that are right.",
-        empty="No two arms of one problem with test predictions of classes yet.",
+        "Test images that one arm predicts right in more seeds than the other; the numbers are seeds that are right, of"
+        " those that both have.",
+        empty="No two arms of one problem with test predictions of classes of the same seeds yet.",
         short="Images",
     )
     for problem, one, two in _pairs(found, budget):
-        first, second = ({point.trial_id: point.point for point in arm.points} for arm in (one, two))
+        seeds = one.test_by_seed.keys() & two.test_by_seed.keys()
+        if not seeds:
+            continue
+        first, second = (
+            {point.trial_id: point.point for point in arm.points if point.seed in seeds} for arm in (one, two)
+        )
         points = ", ".join(f"({literal(trial)}, {point})" for trial, point in (first | second).items())
         sql = IMAGES.format(
             first=", ".join(map(literal, first)), second=", ".join(map(literal, second)), points=points,

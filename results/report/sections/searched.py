@@ -27,6 +27,12 @@ SELECT count(*) FILTER (purpose = 'search') AS searched, count(*) FILTER (purpos
     min(number) FILTER (purpose = 'promote') < max(number) FILTER (purpose = 'search') AS is_asynchronous
 FROM proposals
 """
+NOT_FINITE = """
+SELECT count(DISTINCT trial_id) AS trials FROM (
+    SELECT trial_id, validation_score FROM rungs UNION ALL SELECT trial_id, validation_score FROM operating_points
+) WHERE NOT isfinite(validation_score)
+    AND trial_id IN (SELECT unnest(trial_ids) FROM proposals WHERE purpose = 'search')
+"""
 Predictions = Mapping[str, Sequence[RungPrediction]]
 """Of each run that searches, by its name: what its rungs predict."""
 
@@ -76,6 +82,7 @@ def section(run: Run, predictions: Predictions) -> Section | None:
     if not predictions:
         return None
     (row,) = run.rows(PROPOSALS)
+    (lost,) = run.rows(NOT_FINITE)
     order = (
         " Settings were continued without waiting for a whole rung, so the order in which trials ended decided, too."
     )
@@ -83,7 +90,8 @@ def section(run: Run, predictions: Predictions) -> Section | None:
         "search",
         "How the search went" if len(predictions) == 1 else "How the searches went",
         "Validation scores, which choose; those of the best are too good, and only confirmed settings are compared."
-        + (order if row["is_asynchronous"] else ""),
+        + (order if row["is_asynchronous"] else "")
+        + (f" Scores that are not numbers are left out: of {lost['trials']} trials." if lost["trials"] else ""),
         empty="No setting has ended yet.",
         short="Search",
     )

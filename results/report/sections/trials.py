@@ -18,9 +18,12 @@ CURVES = """
 SELECT stage_key, any_value(kind) AS kind, list(epoch + 1 ORDER BY epoch) AS epochs,
     list(train_loss ORDER BY epoch) AS losses, list(validation_loss ORDER BY epoch) AS validations
 FROM (SELECT DISTINCT ON (stage_key, epoch) stage_key, epoch, kind, train_loss, validation_loss FROM epochs
-    WHERE isfinite(train_loss) AND (epoch % 5 = 0 OR isfinite(validation_loss)) ORDER BY stage_key, epoch)
+    WHERE isfinite(train_loss) AND (epoch % 5 = 0 OR isfinite(validation_loss))
+        OR (stage_key, epoch) IN (SELECT (stage_key, max(epoch)) FROM epochs GROUP BY stage_key)
+    ORDER BY stage_key, epoch)
 GROUP BY stage_key ORDER BY stage_key
 """
+"""The last epoch of a stage is its length on the axis, so it is there whatever its loss."""
 STAGES = """
 SELECT trial_id, list(stage_key ORDER BY "order") AS keys FROM stages
 WHERE stage_key IN (SELECT stage_key FROM epochs) GROUP BY trial_id ORDER BY trial_id
@@ -58,7 +61,7 @@ def _runs(run: Run, trials: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _curves(run: Run) -> dict[str, Any]:
-    """The losses of each stage, once, every fifth epoch; and the places of each trial's stages among them.
+    """The losses of each stage, once, every fifth epoch and the last; and the places of each trial's stages among them.
 
     A stage has a fourth part, the loss on the validation split, where that was measured.
     """
@@ -66,9 +69,11 @@ def _curves(run: Run) -> dict[str, Any]:
     places = {row["stage_key"]: place for place, row in enumerate(stages)}
     short = []
     for row in stages:
-        losses = [[None if one is None or not math.isfinite(one) else float(f"{one:.3g}") for one in row[name]]
-                  for name in ("losses", "validations")]  # fmt: skip
-        short.append([row["kind"], row["epochs"], *(several for several in losses if set(several) - {None})])
+        losses, validations = (
+            [None if one is None or not math.isfinite(one) else float(f"{one:.3g}") for one in row[name]]
+            for name in ("losses", "validations")
+        )
+        short.append([row["kind"], row["epochs"], losses, *([validations] if set(validations) - {None} else [])])
     of = {row["trial_id"]: [places[key] for key in row["keys"] if key in places] for row in run.rows(STAGES)}
     return {"stages": short, "of": of}
 

@@ -13,7 +13,7 @@ from results.errors import ResultsError
 from results.plot.effects import interaction
 from results.statistics.means import mean_interval
 from results.store.reader import load
-from results.text.formats import markdown_lines
+from results.text.formats import latex_lines, markdown_lines
 from tests.results.exact_run import Trial, write_run
 
 
@@ -63,6 +63,14 @@ def test_the_page_has_effects_levels_and_counts(tmp_path: Path) -> None:
     assert re.search(r"\| 0.01 \| 70.50 \|.*\| 4 \| 8 \|\n\| 0.1 \| 75.50 ", text)  # numbers by size
     assert "1 failed" in text
     assert "also stands for optimisation.twin" in text
+
+
+def test_latex_is_written_without_greek_letters_and_without_noise_there_is_no_p(tmp_path: Path) -> None:
+    with load(write_run(tmp_path, crossed())) as run:
+        text = "\n".join(latex_lines(effects_page(run, 0.2)))
+    assert text.isascii()
+    assert r"share $\eta$$^2$" in text
+    assert "leave no noise, so no F and no p can be given" in text
 
 
 def test_the_strongest_interaction_is_drawn_with_the_mean_of_each_combination(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What rungs predict, against a rank correlation computed in plain loops."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +32,15 @@ def test_a_rung_that_agrees_with_the_end_predicts_it_and_one_that_does_not_is_we
     assert lines(tmp_path, [*ended, (0.5, 0.9), (0.6,)]) == [
         f"rung 0 (1 epoch): rank correlation with the end {first:.2f} over 4 trials; this is weak: leave this rung out,"
         " or choose a later one",
+        "rung 1 (4 epochs): rank correlation with the end 1.00 over 4 trials",
+    ]
+
+
+def test_a_score_that_is_not_a_number_is_left_out(tmp_path: Path) -> None:
+    """One trial has none at its end, and one has none at all."""
+    ended = [(0.1 * place, 0.1 * place, 0.1 * place) for place in range(4)]
+    assert lines(tmp_path, [*ended, (0.9, 0.9, math.nan), (math.nan, math.inf, math.nan)]) == [
+        "rung 0 (1 epoch): rank correlation with the end 1.00 over 4 trials",
         "rung 1 (4 epochs): rank correlation with the end 1.00 over 4 trials",
     ]
 

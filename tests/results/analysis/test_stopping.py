@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from results.analysis.stopping import ORACLE, PAPER, rule_outcomes, stops_page
+from results.analysis.stopping import ORACLE, PAPER, rule_outcomes, rules_for, stops_page
 from results.arms.comparison import environments_of, points_of
 from results.errors import ResultsError
 from results.store.reader import load
@@ -55,6 +55,11 @@ def test_every_rule_by_hand(tmp_path: Path) -> None:
     oracle = against[ORACLE]
     assert oracle is not None and oracle.result.difference.mean == pytest.approx(0.15)
     assert oracle.result.smallest_p == 0.25
+
+
+def test_each_budget_has_a_rule_of_its_own() -> None:
+    names = [name for name in rules_for([0.12, 0.125, 0.29]) if name.startswith("fixed")]
+    assert names == ["fixed budget 12%", "fixed budget 12.5%", "fixed budget 29%"]
 
 
 def test_the_page_and_a_label_without_a_path(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.results.export.test_export import add_epochs, exported, values_in
+from tests.results.halved_run import Tried, write_halved
 
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
 
@@ -100,6 +101,16 @@ def in_wandb(folder: Path) -> tuple[Counter[tuple[str, int, float]], int]:
     return found, code
 
 
+def statuses_in(folder: Path) -> list[str]:
+    """The status in the summary of a run that was written offline."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
+    records = [Record.FromString(content) for content in records_in(file.read_bytes())]
+    items = [item for record in records for item in record.summary.update]
+    return [json.loads(item.value_json) for item in items if (item.key or item.nested_key[0]) == "status"]
+
+
 def records_in(content: bytes) -> Iterator[bytes]:
     """The records of a file in LevelDB's log format: blocks, in which each piece has a head of 7 bytes."""
     block, head, first, last = 32768, 7, (1, 2), (1, 4)
@@ -138,6 +149,36 @@ sys.addaudithook(hook)
     (trial_id,) = values
     assert found == values[trial_id]
     assert in_wandb(folders["fine_tune"]) == (Counter(), 1)
+
+
+@pytest.fixture
+def halved(tmp_path: Path) -> Path:
+    """A search of two trials: one finished, one was stopped at its first rung."""
+    scores = {"finished": (0.5, 0.6, 0.7), "stopped": (0.3,)}
+    tried = [Tried(scores=several, state=state, values={"x": state}) for state, several in scores.items()]
+    return write_halved(tmp_path / "halved", tried)
+
+
+@pytest.mark.slow
+def test_a_trial_that_a_search_stopped_is_killed_in_mlflow(halved: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")
+    from mlflow import MlflowClient
+
+    done = exported(halved, "--to", "mlflow", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    runs = MlflowClient(f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}").search_runs(["1"])
+    assert {run.data.params["x"]: run.info.status for run in runs} == {"finished": "FINISHED", "stopped": "KILLED"}
+
+
+@pytest.mark.slow
+def test_a_trial_that_a_search_stopped_has_not_crashed_in_weights_and_biases(halved: Path, tmp_path: Path) -> None:
+    pytest.importorskip("wandb", reason="the extra `wandb` is not installed")
+    out = tmp_path / "out"
+    done = exported(halved, "--to", "wandb", "--out", out)
+    assert done.returncode == 0, done.stderr
+    folders = [path for path in out.iterdir() if path.is_dir()]
+    assert [in_wandb(folder)[1] for folder in folders] == [0, 0]
+    assert sorted(status for folder in folders for status in statuses_in(folder)) == ["finished", "stopped"]
 
 
 def test_nothing_but_this_machine_is_spoken_to(run: Path, tmp_path: Path) -> None:

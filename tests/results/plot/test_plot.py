@@ -19,6 +19,7 @@ from results.plot.style import PALETTE, SHAPES, label_channels, order_labels
 from results.plot.timeline import lanes_of
 from results.statistics.gaps import above_widest_gap
 from results.store.writer import Writer
+from tests.results.exact_run import COMMON, Trial, write_run
 from tests.results.many_trials import write_many
 
 OF_THE_RUN = ("front", "interaction", "timeline", "costs", "printed")
@@ -53,6 +54,18 @@ def test_what_two_runs_have_is_drawn_once(run: OpenedRun, tmp_path: Path) -> Non
         else:
             assert together == alone, name
     assert len(both.trials) == 2 * len(run.trials)
+
+
+def test_beside_a_printed_number_without_a_budget_is_the_end_of_each_path(tmp_path: Path) -> None:
+    trials = [Trial(label="arm", seed=seed, right=(50, 80, 70 + seed), asked=(0.0, 0.2, 0.4)) for seed in range(3)]
+    row = {**COMMON, "paper": "P", "place": "Table 1", "label": "arm", "method": None, "network": "net",
+           "dataset": "digits", "value": 0.8, "metric": "accuracy", "note": None}  # fmt: skip
+    run = write_run(tmp_path, trials)
+    Writer(run / "tables").write("printed", [{**row, "asked_removed_macs_fraction": asked} for asked in (None, 0.2)])
+    with results.load(run) as opened:
+        records = opened.plot.printed().answer.records()
+    found = {one["asked_removed_macs_fraction"]: (one["trials"], one["measured_test_score"]) for one in records}
+    assert found == {None: (3, pytest.approx(0.71)), 0.2: (3, pytest.approx(0.8))}
 
 
 @pytest.mark.slow

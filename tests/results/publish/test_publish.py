@@ -192,6 +192,19 @@ def test_at_equal_cost_scores_lie_between_the_points_of_a_path(tmp_path: Path) -
     )
 
 
+def test_at_equal_cost_a_score_that_is_not_a_number_is_lost_and_not_unreached(tmp_path: Path) -> None:
+    paths = [
+        Trial(label=label, seed=seed, right=(90, 70), asked=(0.1, 0.3), removed=(0.1, 0.3),
+              validation=(math.nan if (label, seed) == ("a", 0) else 0.9, 0.7))
+        for label in "ab" for seed in range(7)
+    ]  # fmt: skip
+    made = table(tmp_path, paths, asked=0.25, equal_cost=True, score="validation_score")
+    assert (cell(made, "a").place, cell(made, "a").failed, cell(made, "b").failed) == ("incomplete", 1, 0)
+    assert cell(made, "a").value.value == pytest.approx(0.75)
+    assert any("a, net on digits (50 training images): 1 whose score is not a number" in note for note in made.notes)
+    assert not any("does not reach" in note for note in made.notes)
+
+
 def test_printed_numbers_stand_beside_and_are_never_the_best(tmp_path: Path) -> None:
     folder = write_run(tmp_path, trials(best=BEST, far=FAR))
     row = {**COMMON, "paper": "Paper & Co (2021)", "place": "Table 1", "label": "best", "method": "prune",
@@ -226,6 +239,7 @@ def test_what_users_wrote_is_escaped_in_every_format(tmp_path: Path) -> None:
 
 
 def test_latex_knows_every_sign_that_is_a_command() -> None:
+    assert latex_escaped("η² ω² ±") == r"$\eta$$^2$ $\omega$$^2$ $\pm$"
     assert latex_escaped("\\{}$&#_%~^") == (r"\textbackslash{}\{\}\$\&\#\_\%\textasciitilde{}\textasciicircum{}")
 
 

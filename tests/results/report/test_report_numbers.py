@@ -20,7 +20,7 @@ from results.plot.layers import compared_filters
 from results.report import write_report
 from results.report.elements.blocks import Figure, TableBlock
 from results.report.sections import disagreement, drawn
-from results.report.sections.comparing import BUDGET
+from results.report.sections.comparing import BUDGET, overview
 from results.report.serve import ReportServer
 from results.statistics.means import mean_interval
 from results.statistics.pairs import compare_pairs
@@ -120,6 +120,42 @@ def test_the_images_that_divide_two_arms_are_those_of_a_loop(run: Path, page: st
     assert shown == {image: two for image, two in wanted.items() if two[0] != two[1]}
     distances = [abs(one - two) for one, two in shown.values()]
     assert distances == sorted(distances, reverse=True) and distances[0] > 0
+
+
+def test_images_are_counted_over_the_seeds_that_both_arms_have(tmp_path: Path) -> None:
+    """Ten seeds of one arm and four of the other: of those four both are right alike, but for image 99 in two."""
+    ours = [Trial(label="transtailor", method="transtailor", seed=seed, right=(80,)) for seed in range(10)]
+    base = [
+        Trial(label="fine_tune", method="fine_tune", seed=seed, asked=(0.0,), right=([*range(80), *[99] * (seed < 2)],))
+        for seed in range(4)
+    ]
+    with load(write_run(tmp_path / "some", [*ours, *base])) as opened:
+        (block,) = disagreement.section(findings_of(opened), BUDGET).blocks
+    assert isinstance(block, TableBlock)
+    assert [row.cells[:4] for row in block.table.rows] == [("99", "1", "0", "2")]
+    with load(write_run(tmp_path / "none", [*ours[4:], *base])) as opened:
+        assert disagreement.section(findings_of(opened), BUDGET).blocks == []
+
+
+def test_trials_that_failed_are_counted_with_their_number_of_training_images(tmp_path: Path) -> None:
+    few, many = (
+        [
+            Trial(label=label, method=label, seed=seed, right=(80 + seed,), train_images=images,
+                  config={"images": images}, ended="failed" if images == 50 and seed < lost else "finished")
+            for label, lost in (("transtailor", 2), ("fine_tune", 0)) for seed in range(4)
+        ]
+        for images in (50, 200)
+    )  # fmt: skip
+    doomed = Trial(label="doomed", seed=0, right=(), ended="failed", config={"images": 50})
+    with load(write_run(tmp_path, [*few, *many, doomed])) as opened:
+        shown = {
+            table.title.partition(",")[0]: {row.label: row.failed for row in table.rows}
+            for table in overview(findings_of(opened))
+        }
+    assert shown == {
+        "net on digits (50 training images)": {"transtailor": "2 failed", "fine_tune": "", "doomed": "1 failed"},
+        "net on digits (200 training images)": {"transtailor": "", "fine_tune": ""},
+    }
 
 
 def test_the_rows_that_are_not_held_are_in_no_section(run: Path) -> None:
@@ -234,7 +270,7 @@ def test_a_search_without_confirmed_settings_has_no_winner(tmp_path: Path) -> No
 
 
 def test_the_panel_has_the_validation_loss_where_it_was_measured(tmp_path: Path) -> None:
-    """Every third epoch of one of the two stages; every fifth of both has the training loss."""
+    """Every third epoch of one of the two stages; every fifth of both, and the last, has the training loss."""
     trial = Trial(label="arm", seed=0, right=(80,))
     run = write_run(tmp_path, [trial])
     of = {"trial_id": trial.trial_id, "code_digest": "c", "learning_rate": 0.1, "images": 50, "seconds": 1.0}
@@ -248,8 +284,29 @@ def test_the_panel_has_the_validation_loss_where_it_was_measured(tmp_path: Path)
     Writer(run / "tables").write("epochs", rows)
     (text,) = re.findall(r'id="trials">(.*?)</script>', write_report(run).read_text(), flags=re.DOTALL)
     stages = {len(one): one for one in json.loads(text)["curves"]["stages"]}
-    assert stages[3] == ["tune", [1, 6], [1.0, 6.0]]
-    assert stages[4] == ["tune", [1, 3, 6], [1.0, 3.0, 6.0], [None, 4.0, 7.0]]
+    assert stages[3] == ["tune", [1, 6, 7], [1.0, 6.0, 7.0]]
+    assert stages[4] == ["tune", [1, 3, 6, 7], [1.0, 3.0, 6.0, 7.0], [None, 4.0, 7.0, None]]
+
+
+def test_the_last_epoch_of_a_stage_is_its_length_though_its_loss_is_no_number(tmp_path: Path) -> None:
+    trial = Trial(label="arm", seed=0, right=(80,))
+    run = write_run(tmp_path, [trial])
+    of = {"trial_id": trial.trial_id, "code_digest": "c", "learning_rate": 0.1, "images": 50, "seconds": 1.0,
+          "train_accuracy_fraction": 0.5, "validation_loss": None, "validation_score": None}  # fmt: skip
+    with load(run) as opened:
+        keys = [row["stage_key"] for row in opened.rows('SELECT stage_key FROM stages ORDER BY "order"')]
+    losses = [[math.nan] * 2, [1.0] * 6 + [math.inf]]
+    Writer(run / "tables").write("epochs", [
+        {**of, "stage_key": key, "kind": kind, "epoch": epoch, "train_loss": loss}
+        for key, kind, several in zip(keys, ("train_source", "tune"), losses, strict=True)
+        for epoch, loss in enumerate(several)
+    ])  # fmt: skip
+    (text,) = re.findall(r'id="trials">(.*?)</script>', write_report(run).read_text(), flags=re.DOTALL)
+    curves = json.loads(text)["curves"]
+    places = curves["of"][trial.trial_id]
+    assert [curves["stages"][place] for place in places] == [
+        ["train_source", [2], [None]], ["tune", [1, 6, 7], [1.0, 1.0, None]],
+    ]  # fmt: skip
 
 
 def test_the_panel_of_a_trial_has_its_curves_and_its_widths(run: Path, page: str) -> None:
@@ -259,7 +316,8 @@ def test_the_panel_of_a_trial_has_its_curves_and_its_widths(run: Path, page: str
         rows = opened.rows("""SELECT trial_id, list(width ORDER BY "order") AS widths FROM layers JOIN (
             SELECT trial_id, max(point) AS point FROM layers GROUP BY ALL) USING (trial_id, point) GROUP BY ALL""")
         losses = opened.rows("""SELECT stage_key, epoch, any_value(train_loss) AS loss FROM epochs
-            WHERE epoch % 5 = 0 GROUP BY ALL""")
+            WHERE epoch % 5 = 0 OR (stage_key, epoch) IN (SELECT (stage_key, max(epoch)) FROM epochs GROUP BY stage_key)
+            GROUP BY ALL""")
     assert {row["trial_id"]: row["widths"] for row in rows} == {id: of[1] for id, of in data["widths"]["of"].items()}
     assert sum(len(epochs) for _, epochs, _ in data["curves"]["stages"]) == len(losses)
     drawn = sorted(loss for *_, stage in data["curves"]["stages"] for loss in stage)

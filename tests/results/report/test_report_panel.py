@@ -17,6 +17,7 @@ from results.store.writer import Writer
 from tests.commands import parsed
 from tests.install import no_chromium
 from tests.results.chromium import IS_LEFT_OUT, Browser
+from tests.results.exact_run import Trial, write_run
 from tests.results.report.report_page import DRAWN, count, middle_of, opened, shade, until
 
 pytestmark = [
@@ -78,6 +79,19 @@ def test_a_trial_s_commands_are_taken_by_their_parsers_and_copied(browser: Brows
     browser.run("document.querySelector('#trial .commands button').click()")
     until(browser, "document.querySelector('#trial .commands button').textContent === 'copied'")
     assert browser.run("navigator.clipboard.readText()") == commands[0]
+    assert browser.complaints == []
+
+
+def test_an_arm_s_best_of_another_run_is_named_with_that_run(browser: Browser, tmp_path: Path) -> None:
+    ours = write_run(tmp_path / "ours", [Trial(label="arm", seed=0, right=(70,))])
+    best = write_run(tmp_path / "best", [Trial(label="arm", seed=1, right=(90,))])
+    opened(browser, write_report([ours, best], out=tmp_path / "both.html"), "#sort=validation_score")
+    browser.click(*middle_of(browser, "#points td a.trial"))
+    command = browser.run("Array.from(document.querySelectorAll('#trial .commands code')).pop().textContent")
+    words = command.split()
+    assert words[1:4] == ["explain", *(Trial(label="arm", seed=seed, right=()).trial_id for seed in (0, 1))]
+    assert words[4:] == ["--run", "runs/ours", "--run", "runs/best"]
+    parsed(words[1:])
     assert browser.complaints == []
 
 

@@ -1,6 +1,7 @@
 """The report of searches: what each rung predicts, figures in per cent, several searches apart, all drawn."""
 
 import json
+import math
 import re
 import tempfile
 from pathlib import Path
@@ -91,6 +92,24 @@ def test_a_front_is_over_the_cost_that_is_asked_for(halved: Path) -> None:
     assert plot.search_front(cost="latency_ms").tables["front"] == [{"latency_ms": 6.0, "score": 1.0}]
     with pytest.raises(ResultsError, match=r"cost 'latency': did you mean 'latency_ms'\?"):
         plot.search_front(cost="latency")
+
+
+def test_a_setting_whose_score_is_not_a_number_is_in_no_figure_and_is_told(halved: Path, tmp_path: Path) -> None:
+    """One diverged from the start, one at its end; all else is drawn as without them."""
+    lost = [
+        Tried(scores=scores, values={"lr": rate, "criterion": "a", "fixed": 1}, removed=0.9, latency_ms=1)
+        for rate, scores in ((7.0, (math.nan, math.nan, math.nan)), (8.0, (0.5, 0.6, math.inf)))
+    ]
+    run = write_halved(tmp_path / "run", [*lost, *tried()])
+    page = write_report(run).read_text()
+    assert [name for name in figures_of(page) if name.startswith("search-")] == FIGURES
+    assert "Scores that are not numbers are left out: of 2 trials." in text_of(page)
+    plot, whole = results.load(run).plot, results.load(halved).plot
+    for name in ("search_history", "search_front"):
+        columns = [getattr(one, name)().answer.column("score") for one in (plot, whole)]
+        assert columns[0] == columns[1]
+    (row,) = [row for row in plot.search_settings().answer.records() if row["number"] == 1]
+    assert (row["score"], row["end_score"]) == (0.5, None)
 
 
 def test_two_searches_on_one_page_have_a_history_each(halved: Path, tmp_path: Path) -> None:

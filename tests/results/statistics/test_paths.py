@@ -44,7 +44,9 @@ def test_nothing_is_extrapolated_and_nothing_made_of_nan() -> None:
     assert score_at([0.1, 0.3], [0.9, 0.7], 0.09) is None
     assert score_at([0.1, 0.3], [0.9, 0.7], 0.31) is None
     assert score_at([0.1, 0.3], [0.9, 0.7], 0.1 + 1e-15) == 0.9
-    assert score_at([0.1, 0.2, 0.3], [0.9, math.nan, 0.7], 0.15) is None
+    for lost in (math.nan, math.inf):  # between its neighbours, not outside the path
+        for cost in (0.15, 0.2):
+            assert math.isnan(score_at([0.1, 0.2, 0.3], [0.9, lost, 0.7], cost) or 0.0)
     assert score_at([0.1, 0.2, 0.3], [0.9, math.nan, 0.7], 0.3) == 0.7  # a point that is there needs no neighbour
     assert score_at([0.1, 0.1], [0.9, 0.7], 0.1) == 0.7  # the last of equal costs
     assert score_at([], [], 0.1) is None

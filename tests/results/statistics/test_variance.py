@@ -68,6 +68,35 @@ def test_without_noise_left_there_is_no_f() -> None:
     assert all(effect.f is None and effect.omega_squared is None for effect in found.effects)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_setting_that_changes_nothing_has_no_f_of_rounding(seed: int) -> None:
+    """All scores of a seed are equal, as where a setting is not read: sums of squares are 0, not 1e-31."""
+    of_seeds = np.random.default_rng(seed).integers(700, 950, 7) / 1000
+    rows = list(itertools.product(range(7), "abc", "xy"))
+    factors = {"A": [a for _, a, _ in rows], "B": [b for _, _, b in rows]}
+    block = ("seed", [str(s) for s, _, _ in rows])
+    found = anova([float(of_seeds[s]) for s, _, _ in rows], factors, block)
+    assert found.residual_sum_of_squares == 0
+    assert all(effect.f is None and effect.p is None for effect in found.effects)
+    assert [effect.sum_of_squares for effect in found.effects[1:]] == [0, 0, 0]
+    equal = anova([0.1] * len(rows), factors, block)
+    assert equal.sum_of_squares == 0
+    assert all((one.f, one.eta_squared, one.partial_eta_squared) == (None, None, None) for one in equal.effects)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_only_an_interaction_leaves_its_factors_nothing(seed: int) -> None:
+    """With seed 3 the two sums, whose difference a factor explains, differ in their last digit."""
+    of_seeds = np.random.default_rng(seed).integers(700, 950, 5) / 1000
+    rows = list(itertools.product(range(5), "ab", "xy"))
+    values = [float(of_seeds[s]) + (0.02 if (a == "a") == (b == "x") else 0.0) for s, a, b in rows]
+    factors = {"A": [a for _, a, _ in rows], "B": [b for _, _, b in rows]}
+    by_name = {effect.name: effect for effect in anova(values, factors, ("seed", [str(s) for s, *_ in rows])).effects}
+    assert [by_name[name].sum_of_squares for name in "AB"] == [0, 0]
+    assert by_name["A"].partial_eta_squared is None
+    assert by_name["A x B"].sum_of_squares == pytest.approx(20 * 0.01**2)
+
+
 def test_bad_columns_are_refused() -> None:
     with pytest.raises(ValueError, match="factors of 2 levels"):
         anova([1.0, 2.0], {"A": ["a"]})

@@ -69,6 +69,18 @@ def test_a_run_that_finished_a_trial_counts_before_one_that_failed_it_later(tmp_
     ]
 
 
+def test_arms_of_several_runs_are_compared_with_each_trial_once(tmp_path: Path) -> None:
+    """Two trials failed in one run, and finished in the other one."""
+    base = [Trial(label="fine_tune", method="fine_tune", seed=seed, right=(79 + seed % 2,)) for seed in range(6)]
+    ours = [Trial(label="arm", seed=seed, right=(85 + seed % 2,)) for seed in range(6)]
+    write_run(tmp_path / "failed", [*base, *(replace(one, ended="failed") for one in ours[:2]), *ours[2:]])
+    write_run(tmp_path / "finished", [*base, *ours])
+    with results.load([tmp_path / "failed", tmp_path / "finished"]) as both:
+        found = [both.compare("fine_tune") for _ in range(2)][1]
+        assert both.rows("SELECT count(*) AS n FROM trials") == [{"n": 24}]
+    assert found[["label", "pairs", "p_holm", "verdict"]].to_numpy().tolist() == [["arm", 6, 2 / 2**6, "better"]]
+
+
 @pytest.mark.parametrize("order", [("search", "grid"), ("grid", "search")], ids=" last: ".join)
 def test_a_search_takes_no_points_from_a_grid_with_the_same_trials(tmp_path: Path, order: tuple[str, str]) -> None:
     """The three trials of the grid are those that the search proposed; it confirmed one setting with six seeds."""

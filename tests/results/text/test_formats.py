@@ -86,6 +86,17 @@ def test_programs_get_every_row_of_every_table_with_all_digits() -> None:
     assert table.column("score").to_pylist()[0] == 0.123456789 and table.num_rows == 4
 
 
+def test_a_table_without_rows_keeps_its_header() -> None:
+    empty = [Heading("one"), PageTable(columns=("trial", "status", "status"), rows=[])]
+    assert list(TEXTS["csv"](empty)) == ["table,trial,status,status (status)"]
+    assert list(TEXTS["csv"](empty[1:])) == ["trial,status,status (status)"]
+    assert json.loads("\n".join(TEXTS["json"](empty))) == []
+    table = parquet.read_table(io.BytesIO(parquet_bytes(empty)))
+    assert (table.column_names, table.num_rows) == (["table", "trial", "status", "status (status)"], 0)
+    both = [*page(), *empty]
+    assert next(TEXTS["csv"](both)) == "table,arm,score,it says,trial,status,status (status)"
+
+
 def test_a_limit_says_what_it_leaves_out() -> None:
     lines = list(terminal_lines(limit_rows(page(), 2), 80))
     assert "... 1 more rows of 3" in lines and not any("网络" in line for line in lines)
