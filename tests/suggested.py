@@ -41,7 +41,8 @@ NOT_PASTED: Mapping[str, str] = {
         " tailor/deploy/card.py:refuse_unsavable tailor/execution/plugins.py:load tailor/prepare/archive.py:_look"
         " tailor/prepare/archive.py:_own tailor/prepare/folder.py:list_folder tailor/prepare/preparation.py:_decode"
         " tailor/prepare/preparation.py:prepare tailor/prepare/tasks.py:_draw tailor/prepare/tasks.py:cut"
-        " transtailor/files.py:refuse_unwritable tailor/model/state.py:_refuse_other_sizes",
+        " transtailor/files.py:refuse_unwritable tailor/model/state.py:_refuse_other_sizes"
+        " tailor/commands/model.py:run_export",
         OTHER: "results/analysis/versus_arm.py:_compare_arms results/analysis/effects.py:_choose_factors"
         " results/analysis/seeds_needed.py:_notes"
         " results/analysis/seeds_needed.py:seeds_needed_page results/export/command.py:export_lines"
@@ -59,7 +60,8 @@ NOT_PASTED: Mapping[str, str] = {
         " hpc/slurm/jobs.py:submit",
         NONE: "results/store/parts.py:read_manifest"
         " sweeps/driver/driver.py:_backend sweeps/driver/quota.py:why_pause sweeps/spec/expand.py:_place"
-        " transtailor/__main__.py: hpc/ray/stranger.py:_request sweeps/followed_run.py:FollowedRun.save_model",
+        " transtailor/__main__.py: hpc/ray/stranger.py:_request sweeps/followed_run.py:FollowedRun.save_model"
+        " tailor/data/task_data.py:_problems",
         "a number in the place of a percentage; test_bad_input.py has it": "transtailor/validation.py:_percentage"
         " transtailor/validation.py:fraction",
         "a package that the environment of the tests has": "sweeps/search/study.py:_optuna",

@@ -13,6 +13,7 @@ from sweeps.worker import trial
 from sweeps.worker.messages import RankAnswer, TrialTask
 from sweeps.worker.trial import TrialRank
 from tailor.config.parsing import parse_trial
+from tailor.execution.dry_run import dry_run
 
 KINDS = ["train_source", "fit_head", "operating_point"]
 NEVER_SHORT, ALWAYS_SHORT = 0.0, 1e9
@@ -44,20 +45,22 @@ def answers(rank: TrialRank, task: TrialTask) -> list[RankAnswer]:
     return found
 
 
-def kinds(found: list[RankAnswer]) -> list[list[str]]:
-    return [[stage.kind for stage in answer.stages] for answer in found]
+def kinds(task: TrialTask, *found: RankAnswer) -> list[list[str]]:
+    planned = {stage.key: stage.kind for stage in dry_run(parse_trial(task.settings.values, "test")).stages}
+    return [[planned[stage.stage_key] for stage in answer.stages] for answer in found]
 
 
 def test_stages_known_to_be_short_are_answered_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rank = TrialRank()
     monkeypatch.setattr(trial, "TOGETHER_S", ALWAYS_SHORT)
-    assert kinds(answers(rank, task_of(tmp_path, 0))) == [[kind] for kind in KINDS], "no kind is measured yet"
-    (both,) = answers(rank, task_of(tmp_path, 1))
-    assert both.is_over and [stage.kind for stage in both.stages] == KINDS
+    first, second, third = (task_of(tmp_path, seed) for seed in range(3))
+    assert kinds(first, *answers(rank, first)) == [[kind] for kind in KINDS], "no kind is measured yet"
+    (both,) = answers(rank, second)
+    assert both.is_over and kinds(second, both) == [KINDS]
     assert [stage.cached for stage in both.stages] == [True, False, False]
     monkeypatch.setattr(trial, "TOGETHER_S", NEVER_SHORT)
-    alone = answers(rank, task_of(tmp_path, 2))
-    assert kinds(alone) == [[kind] for kind in KINDS]
+    alone = answers(rank, third)
+    assert kinds(third, *alone) == [[kind] for kind in KINDS]
     assert [answer.is_over for answer in alone] == [False, False, True]
     rank.close()
 
@@ -66,8 +69,8 @@ def test_another_network_is_measured_anew(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(trial, "TOGETHER_S", ALWAYS_SHORT)
     rank, task = TrialRank(), task_of(tmp_path, 0)
     answers(rank, task)
-    other = task.settings.values | {"network": "digits_resnet"}
-    assert kinds(answers(rank, replace(task, settings=JsonSettings(other)))) == [[kind] for kind in KINDS]
+    other = replace(task, settings=JsonSettings(task.settings.values | {"network": "digits_resnet"}))
+    assert kinds(other, *answers(rank, other)) == [[kind] for kind in KINDS]
     rank.close()
 
 
@@ -79,8 +82,8 @@ def test_a_pause_names_the_stages_before_it(tmp_path: Path, monkeypatch: pytest.
     rank.pause()
     answer = RankAnswer.from_json(rank.advance())
     assert answer.is_paused and not answer.is_over
-    assert [stage.kind for stage in answer.stages] == KINDS[:1], "the source is cached, the head is not"
-    resumed = [kind for found in kinds(answers(rank, task)) for kind in found]
+    assert kinds(task, answer) == [KINDS[:1]], "the source is cached, the head is not"
+    resumed = [kind for found in kinds(task, *answers(rank, task)) for kind in found]
     assert resumed == KINDS
     rank.close()
 
