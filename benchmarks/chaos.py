@@ -1,6 +1,6 @@
 """A sweep on a real SLURM that is disturbed all the time, compared with the same sweep run serially and undisturbed.
 
-    python benchmarks/chaos.py                  # half an hour and more; root, and the packages of tests/slurm
+    python benchmarks/chaos.py                  # about an hour; root, and the packages of tests/slurm
     python benchmarks/chaos.py --quick          # a few minutes
 
 Walltimes of three minutes, and every 30 to 60 s a kill: of a worker's job or process, a worker's node, the
@@ -88,14 +88,12 @@ def disturb(
 
 
 def measure(seeds: int, epochs: int, pause_s: tuple[float, float], until_s: float, seed: int) -> Measured:
-    """Starts a SLURM, runs the sweep there with disturbances and next to it serially, and compares them."""
+    """Starts a SLURM, runs the sweep there with disturbances, then serially, and compares them."""
     with slurm_bed(accounting=True) as (testbed, folder):
         spec = SPEC.format(seeds=list(range(seeds)), epochs=epochs)
         sweep = make_sweep(
             testbed, folder / "sweep", "chaos", spec, walltime_min=3, drain_before_s=30, controller_min=3
         )
-        log = (folder / "serial.log").open("w")
-        serial = sweep.start_serial(log)  # at the same time, and beside it in priority
         began_s = time.monotonic()
         launched = sweep.launch("--detach")
         if launched.returncode:
@@ -104,8 +102,10 @@ def measure(seeds: int, epochs: int, pause_s: tuple[float, float], until_s: floa
         took_s = time.monotonic() - began_s
         _wait_for_the_end(sweep)
         left = left_behind(sweep.run.path)
-        if serial.wait():
-            raise RuntimeError((folder / "serial.log").read_text())
+        print(f"{took_s:6.0f} s  the sweep has ended; the serial run begins", flush=True)
+        with (folder / "serial.log").open("w") as log:  # now: at the same time it would take half of two cores
+            if sweep.start_serial(log).wait():
+                raise RuntimeError((folder / "serial.log").read_text())
         return _table(sweep, done, took_s, left)
 
 
