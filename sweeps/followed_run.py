@@ -154,15 +154,17 @@ class FollowedRun:
         return self
 
     def wait_for_start(self, launch: LaunchProcess) -> None:
-        """Return when this process has taken the run's folder, or has ended well.
+        """Return when this process runs the trials, or has ended well.
 
         Raises:
             LaunchError: it has refused; the text is what it has printed.
         """
 
         def has_begun() -> bool:
-            holder = holder_of(self.folder.lock)
-            return launch.process.poll() is not None or (holder or {}).get("pid") == launch.process.pid
+            if launch.process.poll() is not None:
+                return True
+            is_holder = (holder_of(self.folder.lock) or {}).get("pid") == launch.process.pid
+            return is_holder and read_progress(self.folder.lock) is not None  # a holder may still refuse to run
 
         what = f"the start of {self.path} (what it prints is in {launch.output})"
         wait_for(has_begun, what, START_LIMIT_S, error=LaunchError)
