@@ -115,11 +115,18 @@ def name_folder(made: Path, path: Path) -> None:
     sync(path.parent)
 
 
+def existing_above(folder: Path) -> Path:
+    """The folder, or the lowest one above it that exists; absolute.
+
+    >>> existing_above(Path("/no/such/folder"))
+    PosixPath('/')
+    """
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
 def refuse_unwritable(folder: Path, option: str, error: type[Exception]) -> None:
     """Raise `error` unless the folder given with `option` is writable or can be made; leaves no file behind."""
-    existing = folder.absolute()
-    while not existing.exists():
-        existing = existing.parent
+    existing = existing_above(folder)
     try:
         with tempfile.TemporaryFile(dir=existing):
             pass

@@ -11,7 +11,7 @@ from sweeps.driver.display import Display, display_for_terminal
 from sweeps.driver.progress_file import Seen, read_progress
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan
-from sweeps.run.relaunch import check_may_resume, difference, start, this_code_digest
+from sweeps.run.relaunch import check_may_resume, difference, is_other_spec, start, this_code_digest
 from sweeps.run.run_folder import RunFolder, check_is_own, open_run
 from sweeps.slurm.cluster_run import ClusterRun, RunOutcome, Submission, job_texts
 from transtailor.shell import command
@@ -51,14 +51,18 @@ def submit_or_find(
     cluster = ClusterRun(run)
     if cluster.exists and (job := cluster.controller()) is not None:
         check_is_own(run)
-        record, is_other_spec = open_run(run), run.spec.read_text(encoding="utf-8") != plan.spec_text
+        record = open_run(run)
         check_may_resume(run, record, plan, digest, extend=extend, update_code=update_code)
         if submission.chosen or (plan.searches is None and difference(record, plan)):
             raise RunFolderError(
                 f"{run.path} is running in job {job.id}, which accepts no more trials; wait, or stop it first, "
                 f"type: {command('stop', run.path)}"
             )
-        own = ", with its own spec: stop it and launch again for what this one changes" if is_other_spec else ""
+        own = (
+            ", with its own spec: stop it and launch again for what this one changes"
+            if is_other_spec(run, plan)
+            else ""
+        )
         return cluster, f"is running in job {job.id} ({job_text(job)}); attached{own}"
     run, lock, what = start(plan, runs, extend=extend, update_code=update_code)
     with lock:

@@ -15,6 +15,7 @@ from tailor.core.errors import ConfigError
 from tailor.execution import plugins
 from tailor.execution.dry_run import dry_run
 from tailor.stages import PointFacts
+from transtailor.files import existing_above
 
 RECORDED = """
 SELECT point, macs, metric, validation_score FROM operating_points WHERE trial_id = ? ORDER BY point
@@ -72,8 +73,7 @@ def reproduce(
 
 def refuse_file(cache: Path) -> None:
     """Raise RunFolderError if the folder of finished stages, or one above it, is a file."""
-    existing = next(path for path in (cache, *cache.absolute().parents) if path.exists())
-    if not existing.is_dir():
+    if not (existing := existing_above(cache)).is_dir():
         raise RunFolderError(f"--cache {cache}: {existing} is a file; name the folder of finished stages")
 
 

@@ -146,6 +146,11 @@ def _is_earlier_or_later(changed: Difference, plan: Plan) -> bool:
     return plan.searches is not None and not changed.relabelled and not (changed.added and changed.removed)
 
 
+def is_other_spec(run: RunFolder, plan: Plan) -> bool:
+    """Whether the spec of this launch has other text than the run's, such as other [resources] or [[printed]]."""
+    return run.spec.read_text(encoding="utf-8") != plan.spec_text
+
+
 def this_code_digest() -> str:
     """The digest of the code as it is on disk."""
     return code_digest(sources())
@@ -167,8 +172,7 @@ def _resume(
     save_code(run, digest, files)
     save_imports(run, plan)
     changed = [*added, *_tuned_otherwise(record, plan)]
-    is_other_spec = run.spec.read_text(encoding="utf-8") != plan.spec_text  # such as [resources] or [[printed]]
-    if changed or is_other_spec or list(record.imports) != [module.file for module in plan.imports]:
+    if changed or is_other_spec(run, plan) or list(record.imports) != [module.file for module in plan.imports]:
         add_trials(run, plan, changed, digest)
     add_launch(run, record, ", ".join(what), launch)
     return ", ".join(what)

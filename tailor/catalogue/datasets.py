@@ -53,7 +53,7 @@ def info(name: str, root: str | None = None) -> DataInfo:
         ConfigError: there is no such data set; the text says how to prepare one.
     """
     if root is not None:
-        return _prepared_data(name, root, manifest_time_ns(name, root))
+        return _prepared_data(name, root, _manifest_time_ns(name, root))
     if name not in DATASETS:
         raise ConfigError(
             f"no such data set: {name!r}{nearest(name, DATASETS)}; your own images need data.root = ROOT, after: "
@@ -63,14 +63,8 @@ def info(name: str, root: str | None = None) -> DataInfo:
     return found if found.sha256 is not None else replace(found, sha256=digest_of(DATASETS, name))
 
 
-def manifest_time_ns(name: str, root: str) -> int:
-    """When the manifest of a prepared data set was written; 0 if there is none.
-
-    What is remembered of a data set is remembered with it, and so read again when the data set was prepared again.
-
-    Raises:
-        ConfigError: `name` cannot be a folder's name.
-    """
+def _manifest_time_ns(name: str, root: str) -> int:
+    """When the manifest was written, 0 if there is none: a data set that is prepared again is read again."""
     try:
         return (manifest.folder_of(Path(root), name) / manifest.MANIFEST_FILE).stat().st_mtime_ns
     except OSError:

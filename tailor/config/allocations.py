@@ -35,6 +35,7 @@ class Cut:
     task: Task
     batch_size: int
     seed: int  # of random numbers
+    step: int  # of the path, from 1: what is drawn has other numbers in each
     width_multiple: int
     at_random: bool  # remove random filters instead of the lowest-scored ones
 
@@ -116,7 +117,11 @@ class RandomBest(Allocation):
 
     def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
         """Yield one surgery that chooses among random widths."""
-        return (yield PruneBestOfRandom(of=scores, draws=self.draws, task=cut.task, seed=cut.seed, **cut.settings()))
+        return (
+            yield PruneBestOfRandom(
+                of=scores, draws=self.draws, task=cut.task, seed=cut.seed, step=cut.step, **cut.settings()
+            )
+        )
 
 
 class LeGR(Allocation):
@@ -241,7 +246,8 @@ class ToLatency(Allocation):
 
 
 def _prune(scores: StageOutcome, cut: Cut, allocation: Division) -> Prune:
-    return Prune(of=scores, allocation=allocation, seed=cut.random_seed, **cut.settings())
+    step = cut.step if cut.at_random else 1
+    return Prune(of=scores, allocation=allocation, seed=cut.random_seed, step=step, **cut.settings())
 
 
 ALLOCATIONS: Registry[type[Allocation]] = Registry("allocation")

@@ -157,7 +157,8 @@ class TrialConfig(Settings):
         is_trained = self.source.weights is None or self.method.keeps_source_head  # PAC-Net trains on the source task
         if is_trained or digest_of_class(type(self.method)) is not None:  # what a user's method reads is not known
             return self
-        for name in self.source.changed_training:
+        if unread := self.source.changed_training:
+            name = unread[0]
             raise ValueError(
                 f"source.{name} = {getattr(self.source, name)} has no effect: source.weights is given, and method "
                 f"{self.method.name!r} does not train on the source task; leave it out"

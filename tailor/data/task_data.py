@@ -120,11 +120,12 @@ def load(name: str, root: str | None = None) -> dict[str, Samples]:
         ConfigError: no such data set, or its arrays differ from its description (of a user's loader: in number, shape,
             type or labels).
     """
-    return _load(name, root, 0 if root is None else datasets.manifest_time_ns(name, root))
+    return _load(name, root, datasets.info(name, root).sha256)
 
 
 @lru_cache(maxsize=4)
-def _load(name: str, root: str | None, _time_ns: int) -> dict[str, Samples]:
+def _load(name: str, root: str | None, _sha256: str | None) -> dict[str, Samples]:
+    """Samples are remembered for their digest, and so read again when the data set was prepared again."""
     info = datasets.info(name, root)
     loader = function_of(info.loader)
     if root is not None:

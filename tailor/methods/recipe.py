@@ -14,7 +14,7 @@ from tailor.core.errors import ConfigError
 from tailor.core.plugin_digests import digest_of
 from tailor.core.seeds import stream
 from tailor.pruning.criteria import CRITERIA
-from tailor.stages import Prune, PruneBestOfRandom, StageOutcome, StageSubgenerator, Task, Training
+from tailor.stages import StageOutcome, StageSubgenerator, Task, Training
 from tailor.stages.training import GAMMA
 
 
@@ -223,10 +223,11 @@ class Recipe:
             task=self.task,
             batch_size=self.config.optimisation.batch_size,
             seed=stream(self.config.seed, "allocation"),
+            step=step,
             width_multiple=self.config.pruning.width_multiple,
             at_random=at_random,
         )
-        pruned = yield from _number_draws(allocation.stages(scores, cut), step)
+        pruned = yield from allocation.stages(scores, cut)
         if self.config.pruning.shift_means:
             batch_size = self.config.optimisation.batch_size
             pruned = yield stages.ShiftMeans(
@@ -259,20 +260,6 @@ class Recipe:
             asked_removed_macs_fraction=None if asked is None else round(asked, 9),
             decides_on="train" if self.config.protocol == "paper" else "validation",
         )
-
-
-def _number_draws(surgery: StageSubgenerator, step: int) -> StageSubgenerator:
-    """Yield the stages of a surgery, those that draw with the number of their step; return the last outcome."""
-    outcome: StageOutcome | None = None
-    while True:
-        try:
-            stage = surgery.send(outcome)  # type: ignore[arg-type]  # None starts a generator
-        except StopIteration as end:
-            last: StageOutcome = end.value
-            return last
-        if isinstance(stage, Prune | PruneBestOfRandom) and stage.seed is not None:
-            stage = replace(stage, step=step)
-        outcome = yield stage
 
 
 @lru_cache(maxsize=1024)

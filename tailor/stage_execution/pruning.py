@@ -109,8 +109,7 @@ def solve_budget(
     """What a pruning with these settings keeps for a budget."""
     ranking = budget_solver.combine_scores(state.scores, found, stage.grouping)
     if stage.seed is not None:
-        step = stage.step if isinstance(stage, stages.Prune) else 1
-        numbers = generator(stages.step_seed(stage.seed, step), "random filters")
+        numbers = generator(stages.step_seed(stage.seed, stage.step), "random filters")
         ranking = {g.name: torch.rand(g.filters, generator=numbers) for g in found}
     minimum = budget_solver.minimums(state, found, stage.minimum_filters_fraction)
     budget = budget_solver.Budget(state, found, removed_macs_fraction, minimum, stage.width_multiple)

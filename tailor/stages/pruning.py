@@ -123,7 +123,7 @@ class PruneBestOfRandom(DrawnStage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneToLatency(BudgetedStage):
+class PruneToLatency(DrawnStage):
     """Remove the lowest-scored filters, at most the budget, until a forward pass meets a latency on this machine.
 
     The wanted latency is in the key; the measurement and its device are in the result, which trials may share.

@@ -21,6 +21,16 @@ walltime_min = 60
 """
 
 
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    """A cluster with an empty queue that accepts jobs 7, 8 and 9, and its site in site.toml."""
+    (tmp_path / "site.toml").write_text(SITE)
+    found = FakeSlurm(tmp_path, monkeypatch)
+    found.says("sbatch", "7\n", "8\n", "9\n")
+    found.says("squeue", "")
+    return found
+
+
 @pytest.mark.parametrize(
     ("said", "advice"),
     [
@@ -33,14 +43,11 @@ def test_where_an_account_is_wanted_that_is_said_and_the_same_command_goes_on_wi
     said: str,
     advice: str,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    slurm: FakeSlurm,
     write_spec: Callable[..., Path],
     launch: Command,
 ) -> None:
-    slurm = FakeSlurm(tmp_path, monkeypatch)
     slurm.says("sbatch", {"error": f"sbatch: error: {said}", "returncode": 1}, "7\n")
-    slurm.says("squeue", "")
-    (tmp_path / "site.toml").write_text(SITE)
     words = [write_spec(), "--site", "./site.toml", "--detach"]
     code = f"PYTHONPATH={tmp_path}/runs/small/code/"
     assert code in launch(*words, "--plan").stdout
@@ -59,12 +66,8 @@ def test_where_an_account_is_wanted_that_is_said_and_the_same_command_goes_on_wi
 
 
 def test_trials_that_are_named_reach_the_controller_and_none_that_runs_already(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_spec: Callable[..., Path], launch: Command
+    tmp_path: Path, slurm: FakeSlurm, write_spec: Callable[..., Path], launch: Command
 ) -> None:
-    slurm = FakeSlurm(tmp_path, monkeypatch)
-    slurm.says("sbatch", "7\n", "8\n", "9\n")
-    slurm.says("squeue", "")
-    (tmp_path / "site.toml").write_text(SITE)
     words = [write_spec(), "--site", "./site.toml", "--detach"]
     assert launch(*words).returncode == 0
     run = RunFolder(tmp_path / "runs" / "small")
@@ -87,18 +90,14 @@ def test_trials_that_are_named_reach_the_controller_and_none_that_runs_already(
     assert place.submission.chosen == ()
 
 
+@pytest.mark.usefixtures("slurm")
 @pytest.mark.parametrize("options", [[], ["--no-sharing"]], ids=["sharing", "no sharing"])
 def test_the_command_that_a_plan_suggests_runs_one_trial_on_slurm(
     options: list[str],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     write_spec: Callable[..., Path],
     launch: Command,
 ) -> None:
-    slurm = FakeSlurm(tmp_path, monkeypatch)
-    slurm.says("sbatch", "7\n")
-    slurm.says("squeue", "")
-    (tmp_path / "site.toml").write_text(SITE)
     planned = launch(write_spec(), "--site", "./site.toml", *options, "--plan").stdout
     (suggested,) = re.findall(r"^ +(\S.* --only .*_probe)$", planned, flags=re.MULTILINE)
     words = shlex.split(suggested)
@@ -113,12 +112,8 @@ def test_the_command_that_a_plan_suggests_runs_one_trial_on_slurm(
 
 
 def test_a_controller_that_runs_takes_no_more_trials_and_keeps_its_spec(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_spec: Callable[..., Path], launch: Command
+    tmp_path: Path, slurm: FakeSlurm, write_spec: Callable[..., Path], launch: Command
 ) -> None:
-    slurm = FakeSlurm(tmp_path, monkeypatch)
-    slurm.says("sbatch", "7\n")
-    slurm.says("squeue", "")
-    (tmp_path / "site.toml").write_text(SITE)
     words = [write_spec(), "--site", "./site.toml", "--detach"]
     assert launch(*words).returncode == 0
     controller = ClusterRun(RunFolder(tmp_path / "runs" / "small")).folder.controller_name

@@ -216,15 +216,6 @@ OTHERS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("other", OTHERS)
-def test_outputs_of_any_kind_are_compared(other: str) -> None:
-    torch.manual_seed(0)
-    right, wrong = WithOther(OTHERS[other]), WithOther(OTHERS[other], is_right=False)
-    assert tailor.prune(right, torch.ones(1, 8), removed_macs_fraction=0.3).removed_macs_fraction >= 0.3
-    with pytest.raises(ConfigError, match=r"computes something else .* \(they differ by [0-9.e-]+\)"):
-        tailor.prune(wrong, torch.ones(1, 8), removed_macs_fraction=0.3)
-
-
 class Padded(WithOther):
     """Its one output has finite numbers and others, such as the logits of classes that are switched off."""
 
@@ -233,10 +224,13 @@ class Padded(WithOther):
         return torch.cat([outputs, padding], dim=1)
 
 
-@pytest.mark.parametrize("other", ["infinite", "not a number"])
-def test_finite_outputs_are_compared_next_to_others(other: str) -> None:
+OUTPUTS = [(WithOther, other) for other in OTHERS] + [(Padded, "infinite"), (Padded, "not a number")]
+
+
+@pytest.mark.parametrize(("network", "other"), OUTPUTS)
+def test_outputs_are_compared_next_to_others_of_any_kind(network: type[WithOther], other: str) -> None:
     torch.manual_seed(0)
-    right, wrong = Padded(OTHERS[other]), Padded(OTHERS[other], is_right=False)
+    right, wrong = network(OTHERS[other]), network(OTHERS[other], is_right=False)
     assert tailor.prune(right, torch.ones(1, 8), removed_macs_fraction=0.3).removed_macs_fraction >= 0.3
     with pytest.raises(ConfigError, match=r"computes something else .* \(they differ by [0-9.e-]+\)"):
         tailor.prune(wrong, torch.ones(1, 8), removed_macs_fraction=0.3)
