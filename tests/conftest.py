@@ -1,7 +1,9 @@
 """How tests are distributed over processes (`make test` has five): by file; all on a real SLURM count as one."""
 
 import gc
+import os
 import signal
+import tempfile
 from collections import defaultdict
 
 import pytest
@@ -11,8 +13,15 @@ from xdist.scheduler import LoadFileScheduling
 LONGEST_FIRST = ("slurm", "ray", "slow")  # markers
 
 
-def pytest_configure() -> None:
-    """Heed SIGINT, which a shell lets a command ignore that it starts in the background, with all of its children."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Give all processes one cache folder that ends with the tests, and heed SIGINT.
+
+    A shell lets a command ignore SIGINT that it starts in the background, with all of its children.
+    """
+    if not hasattr(config, "workerinput"):  # xdist's processes inherit it
+        folder = tempfile.TemporaryDirectory(prefix="caches-")
+        config.add_cleanup(folder.cleanup)
+        os.environ["XDG_CACHE_HOME"] = folder.name
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.disable()  # until all is imported

@@ -195,7 +195,7 @@ def test_the_limits_on_the_page_are_those_of_the_code() -> None:
         "a stage that another trial computes": [tune_site.FIRST_HOLD_S, tune_site.LONGEST_HOLD_S],
         "Ray's start on this machine": [30.0],  # Ray's own
         "the Ray head, on SLURM": [head.START_LIMIT_S],
-        "room in the shared folder, while the head starts": [head.FOLDER_LIMIT_S, head.MAX_RESTARTS],
+        "room in the shared folder, while the head starts": [head.FOLDER_LIMIT_S, head.MAX_RESTARTS, head.WORKED_S],
         "a head, by a worker": [worker.HEAD_LIMIT_S],
         "`head.json`, while it cannot be read": [cluster_folder.FAULT_LIMIT_S],
         "a worker that SLURM has started, by the driver": [needs.START_LIMIT_S],

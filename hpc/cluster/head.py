@@ -38,7 +38,8 @@ GENERATION_VARIABLE = "TRANSTAILOR_GENERATION"
 START_LIMIT_S = 120.0  # of a head, in each try
 HEAD_TRIES = 3
 FOLDER_LIMIT_S, FOLDER_POLL_S = 600.0, 5.0  # for the shared folder to take a file
-MAX_RESTARTS = 20  # of the job, for any reason; after that a broken folder is left to its owner
+MAX_RESTARTS = 20  # of the job, for any reason; after that a folder that is broken from the start is left to its owner
+WORKED_S = 1800.0  # the folder of a job that ran as long did work: its fault is a new one
 CHECK_S = 0.5
 DRIVES = Unlimited("a sweep takes as long as its trials do; SLURM's walltime ends the job")
 END_LIMIT_S = 30.0  # for the command to end cleanly
@@ -55,7 +56,7 @@ def main() -> int:
         say("type: python -m hpc.cluster.head CLUSTER_FOLDER -- COMMAND", to=sys.stderr)
         return MISTAKE
     folder, command = ClusterFolder(Path(sys.argv[1])), sys.argv[place + 1 :]
-    warnings = Warnings()
+    warnings, began_s = Warnings(), time.monotonic()
     try:
         check_code()
         folder.check()
@@ -66,7 +67,7 @@ def main() -> int:
         return TRY_AGAIN
     except (FolderError, OSError) as error:  # such as a folder that is full, or does not answer
         restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))  # also those at a walltime, or by SLURM itself
-        if restarts < MAX_RESTARTS:
+        if restarts < MAX_RESTARTS or time.monotonic() - began_s > WORKED_S:
             _say(f"{error}; the job is queued again")
             return _queue_again(folder)
         _say(f"{error}; the job was queued again {restarts} times in all: fix the folder and launch the sweep again")

@@ -5,15 +5,19 @@ standard input -> vl-convert -> standard output.
 """
 
 import json
+import os
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from results.errors import ResultsError
 from transtailor.files import write_file
+from transtailor.ownership import refuse_shared
 
 LIMIT_S = 600.0  # of a conversion, which takes seconds
 KINDS = ("svg", "pdf", "png", "json")
@@ -40,12 +44,26 @@ def write_figure(spec: dict[str, Any], path: Path) -> Path:
 def bundle() -> str:
     """Return Vega, Vega-Lite and vega-embed, with their licence, as a script that is safe inside a script element.
 
+    vl-convert takes seconds to make it, so the user's cache folder keeps it, by vl-convert's version.
+
     Raises:
         ResultsError: vl-convert does not run here.
     """
     licence = (resources.files("results") / "templates" / "vega_licence.txt").read_text(encoding="utf-8")
-    script = _converted("bundle", _SNIPPET).decode().replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    script = _kept_script().replace("</script", "<\\/script").replace("<!--", "<\\!--")
     return f"/*\n{licence}*/\n{script}"
+
+
+def _kept_script() -> str:
+    with suppress(OSError, ValueError, RuntimeError, ResultsError):  # RuntimeError: this user has no home
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transtailor"
+        kept = folder / f"vega_{version('vl-convert-python')}.js"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not kept.exists():
+            write_file(kept, _converted("bundle", _SNIPPET), mode=0o600)
+        refuse_shared((folder, kept), ResultsError)  # browsers will run it
+        return kept.read_text(encoding="utf-8")
+    return _converted("bundle", _SNIPPET).decode()
 
 
 def _converted(kind: str, given: str) -> bytes:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from functools import cache
 
 from hpc.cluster.needs import RankNeed
 from sweeps.errors import SpecError
@@ -62,8 +63,12 @@ def usable_gpus() -> int:
     if visible is not None:
         names = [name.strip() for name in visible.split(",")]
         return next((count for count, name in enumerate(names) if name in ("", "-1")), len(names))
-    if (program := shutil.which("nvidia-smi")) is None:
-        return 0
+    return 0 if (program := shutil.which("nvidia-smi")) is None else _gpus_of_the_driver(program)
+
+
+@cache
+def _gpus_of_the_driver(program: str) -> int:
+    """All GPUs of this machine; a launch asks three times, and the driver may take seconds."""
     try:
         said = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=DRIVER_LIMIT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -85,6 +85,7 @@ class Testbed:
         own = {"SLURM_CONF": str(self.folder / "etc" / "slurm.conf")}
         if self.foreign:
             own |= {"HOME": str(self.home), "PATH": str(self.folder / "login")}
+            own |= {"XDG_CACHE_HOME": str(self.home / ".cache")}
         return os.environ | own
 
     @property

@@ -32,6 +32,7 @@ mount -t tmpfs -o mode=755 tmpfs /root
 mkdir -p {python}
 mount --bind /mnt/python {python}
 export HOME=/mnt/home PYTHONPATH=/mnt/code PATH=/mnt/environment/bin:$PATH
+unset XDG_CACHE_HOME
 cd /mnt/here
 """
 LEFT = """

@@ -24,7 +24,7 @@ AS_INSTALLED_IN = """
 import sys
 sys.executable = sys.argv.pop(1)
 from hpc.cluster import head
-head.FOLDER_LIMIT_S = float(sys.argv.pop(1))
+head.FOLDER_LIMIT_S, head.WORKED_S = float(sys.argv.pop(1)), float(sys.argv.pop(1))
 sys.exit(head.main())
 """
 # The first FAILING heads write a log as Ray does, and end; the next tells an address, and stays until END is there.
@@ -59,11 +59,17 @@ class Controller:
             (tmp_path / "bin" / name).chmod(0o755)
 
     def run(
-        self, *command: str, failing: int, restarts: int = 0, limit_s: float = 0.5, listens: Callable[[], object] = bool
+        self,
+        *command: str,
+        failing: int,
+        restarts: int = 0,
+        limit_s: float = 0.5,
+        worked_s: float = 1800.0,
+        listens: Callable[[], object] = bool,
     ) -> subprocess.CompletedProcess[str]:
         """The job, with a `ray` that fails so often before it starts a head; `listens` is called when that is asked.
 
-        The shared folder may take no file for `limit_s`.
+        The shared folder may take no file for `limit_s`; after `worked_s` that is a new fault.
         """
         job = {
             "SLURM_RESTART_COUNT": str(restarts),
@@ -73,7 +79,8 @@ class Controller:
         }
         fake = {"STARTS": str(self._starts), "FAILING": str(failing), "END": str(self._starts.with_name("end"))}
         fake["PATH"] = f"{self._python.parent}:{os.environ['PATH']}"
-        words = ["-c", AS_INSTALLED_IN, str(self._python), str(limit_s), str(self.folder.path), "--", *command]
+        limits = [str(limit_s), str(worked_s)]
+        words = ["-c", AS_INSTALLED_IN, str(self._python), *limits, str(self.folder.path), "--", *command]
         with refusing_head(listens) as address:
             return subprocess.run(
                 [sys.executable, *words], env=os.environ | job | fake | {"ADDRESS": address}, capture_output=True,
@@ -148,6 +155,9 @@ def test_a_shared_folder_that_takes_no_file_is_said_and_the_job_queued_again(con
     again = controller.run("true", failing=0, restarts=99)
     said = "; the job was queued again 99 times in all: fix the folder and launch the sweep again"
     assert (again.returncode, said in again.stderr) == (TRY_AGAIN, True)  # most of them may be of other walltimes
+    assert controller.took_told() == ["failed"]
+    later = controller.run("true", failing=0, restarts=99, worked_s=0.1)
+    assert "make room there; the job is queued again" in later.stderr  # a folder that did work until then
     assert controller.took_told() == ["failed"]
     in_the_way.rmdir()
     assert controller.run("true", failing=0).returncode == 0

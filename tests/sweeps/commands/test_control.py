@@ -108,7 +108,9 @@ def test_a_run_is_stopped_from_elsewhere_and_its_logs_are_read(
         assert "INFO trial begins" in logs.stdout
         followed = control.logs(run, trial, 20, follow=True)
         assert "INFO trial begins" in next(followed)
-        running = wait_for(lambda: RUNNING.search(sweeps_command("status", run.path).stdout), "an epoch", 400.0)
+        running = wait_for(
+            lambda: RUNNING.search(sweeps_command("status", run.path).stdout), "an epoch", 400.0, poll_s=1.0
+        )
         assert running["trial"] == trial
         stopped = sweeps_command("stop", run.path)
         assert (stopped.returncode, stopped.stderr) == (0, "")
@@ -255,5 +257,5 @@ def _running_trial(run: RunFolder) -> str:
                 rows = tables.rows("SELECT trial_id FROM attempts WHERE status = 'running'")
             if rows and (log := run.log(str(rows[0]["trial_id"]))).exists() and log.stat().st_size:  # its first line
                 return str(rows[0]["trial_id"])
-        time.sleep(0.2)
+        time.sleep(0.5)
     raise AssertionError("no trial ran")

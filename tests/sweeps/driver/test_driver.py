@@ -359,7 +359,7 @@ def test_a_trial_whose_slot_is_killed_is_tried_again_and_ctrl_c_stops_it(tmp_pat
         assert time.monotonic() < limit
         died = rows(tmp_path, "SELECT * FROM attempts WHERE status = 'died'")
         again = rows(tmp_path, "SELECT * FROM attempts WHERE status = 'running' AND attempt = 2")
-        time.sleep(0.2)
+        time.sleep(0.5)
     assert died[0]["cause"] == "the process that held the trial's ranks ended"
     assert [row["trial_id"] for row in again] == [row["trial_id"] for row in died]
     stop(process, signal.SIGINT)
