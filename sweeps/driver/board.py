@@ -179,10 +179,7 @@ class SweepState:
     def search_on(self, *, if_idle: bool = False) -> None:
         """Take the next trials of a search, or note its end; `if_idle`: only while no trial waits or runs."""
         search = self._search
-        if search is None:
-            return
-        live = self._queue.live
-        if if_idle and live:
+        if search is None or ((live := self._queue.live) and if_idle):
             return
         trials = search.more(self._scores_of_ended(live), live)
         left = self.ledger.resting_trials(search.stopped_trials()) if trials or not live else []
