@@ -288,7 +288,7 @@ class _Simulation:
         """Stop a node. The loss is not noticed yet, but no trial starts there, as on a node that does not answer."""
         if not node.is_alive:
             return
-        self._failed += node.record.busy
+        self._failed += bool(node.runs)
         self._open.pop(node.record.job, None)
         failed_s = self._now_s
         for run in node.runs.values():

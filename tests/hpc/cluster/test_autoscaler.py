@@ -211,7 +211,7 @@ class Cluster:
             assert self.workers[job].state == "ready"
         for job in actions.release:
             worker = self.workers[job]
-            assert worker.state == "ready" and not worker.busy and worker.idle_since_s is not None
+            assert worker.state == "ready" and worker.idle_since_s is not None
             assert self.now_s - worker.idle_since_s >= self.limits.idle_s
         for job in actions.cancel:
             assert self.workers[job].state in ("waiting", "starting")
