@@ -10,6 +10,7 @@ import random
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from benchmarks.simulated_cluster import SimulatedCluster, SimulationResult
 from hpc.cluster.autoscaler import Failures, ScalingLimits, Worker, decide
@@ -25,7 +26,8 @@ def simulate(trials: Sequence[TimedTrial], limits: ScalingLimits, cluster: Simul
     Raises:
         ValueError: a stage takes longer than a worker lives, without checkpoints, so it would never end.
     """
-    longest_s = max((step.longest_stage_s for trial in trials for step in trial.steps), default=0.0)
+    steps = (step.ends_s for trial in trials for step in trial.steps)
+    longest_s = max((end - begin for ends in steps for begin, end in pairwise((0.0, *ends))), default=0.0)
     lives_s = limits.walltime_s - cluster.start_s - cluster.trial_start_s
     if cluster.checkpoint_every_s is None and longest_s > lives_s:
         raise ValueError(
@@ -159,7 +161,7 @@ class _Simulation:
             for node in nodes:
                 node.free -= 1
                 node.runs[choice.trial_id] = run
-                node.change(busy=True, idle_since_s=None)
+                node.change(idle_since_s=None)
                 if not node.free:
                     del self._open[node.record.job]
             self._look_again()
@@ -216,7 +218,7 @@ class _Simulation:
             del node.runs[run.trial.trial_id]
             node.free += 1
             if not node.runs:
-                node.change(busy=False, idle_since_s=self._now_s)
+                node.change(idle_since_s=self._now_s)
                 self._look_again_at(self._now_s + self._limits.idle_s)
             if node.record.state == "draining" and not node.runs:
                 self._end(node, self._now_s)
@@ -286,7 +288,7 @@ class _Simulation:
         """Stop a node. The loss is not noticed yet, but no trial starts there, as on a node that does not answer."""
         if not node.is_alive:
             return
-        self._failed += node.record.busy
+        self._failed += bool(node.runs)
         self._open.pop(node.record.job, None)
         failed_s = self._now_s
         for run in node.runs.values():

@@ -131,16 +131,16 @@ def _reproduce(options: argparse.Namespace, command: str) -> Iterator[str]:
 
 
 def _lines(options: argparse.Namespace, command: str) -> Iterator[str]:
+    from sweeps.run.run_folder import RunFolder
+
     if options.command == "status":
         from sweeps.commands.status import status
-        from sweeps.run.run_folder import RunFolder
 
         return write(status(RunFolder(options.run)), options)
     if options.command in ("stop", "cancel", "retry", "logs"):
         return _control(options)
     if options.command == "time":
         from sweeps.commands.latencies import How, time_models
-        from sweeps.run.run_folder import RunFolder
 
         how = How(
             batch=options.batch, device=options.device, threads=options.threads, repeats=options.repeats,
@@ -153,13 +153,11 @@ def _lines(options: argparse.Namespace, command: str) -> Iterator[str]:
         return clean(options.folder, options.runs, dry_run=options.dry_run)
     if options.command == "replay":
         from sweeps.commands.replay import replay_lines
-        from sweeps.run.run_folder import RunFolder
 
         return replay_lines(RunFolder(options.run))
     if options.command == "reproduce":
         return _reproduce(options, command)
     from sweeps.commands.explain import explain, find_trial
-    from sweeps.run.run_folder import RunFolder
 
     runs = options.runs or sorted(path.parent for path in Path("runs").glob(f"[!.]*/{RunFolder(Path()).plan}"))
     return explain(find_trial(options.first, runs), find_trial(options.second, runs), imports=options.imports)

@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m tailor") -> int:
     arguments = _parser(prog).parse_args(typed)
     try:
         if arguments.command == "data":
-            return data_command.run(arguments)
+            return data_command.run(arguments, sys.stdout)
         if arguments.command == "fetch":
             return fetch.run(arguments, sys.stdout)
         if arguments.command == "check-gpu":

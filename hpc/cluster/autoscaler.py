@@ -21,7 +21,6 @@ class Worker:
     state: Literal["waiting", "starting", "ready", "draining"]
     """In SLURM's queue; started there and not joined; usable; gets no new work (also: released, cancelled)."""
     ends_at_s: float | None = None  # when its walltime ends; None while it waits in SLURM's queue
-    busy: bool = False
     idle_since_s: float | None = None  # since when it has been ready without work; None if it is not
     starting_since_s: float | None = None  # None unless it is starting
 
@@ -124,7 +123,7 @@ def decide(
         ...                        idle_s=60, start_limit_s=300)
         >>> decide([], 2, 0.0, limits, failures=Failures(), surplus_since_s=None).submit
         2
-        >>> ready = Worker(job="7", state="ready", ends_at_s=3600, busy=True)
+        >>> ready = Worker(job="7", state="ready", ends_at_s=3600)
         >>> decide([ready], 1, 3500.0, limits, failures=Failures(), surplus_since_s=None).drain
         ('7',)
 
@@ -172,8 +171,7 @@ def _surplus_workers(
 
     def has_been_idle(worker: Worker) -> bool:
         since_s = worker.idle_since_s
-        is_idle = worker.state == "ready" and not worker.busy and since_s is not None
-        return is_idle and since_s is not None and now_s - since_s >= limits.idle_s
+        return worker.state == "ready" and since_s is not None and now_s - since_s >= limits.idle_s
 
     idle = [worker for worker in staying if has_been_idle(worker)]
     release = sorted(idle, key=lambda worker: _left_s(worker, now_s))[:surplus]

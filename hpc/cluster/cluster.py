@@ -383,7 +383,6 @@ class Cluster:
             job=job.id,
             state=state,
             ends_at_s=job.ends_at_s,
-            busy=job.idle_since_s is None,
             idle_since_s=job.idle_since_s if state == "ready" else None,
             starting_since_s=job.started_s if state == "starting" else None,
         )

@@ -268,8 +268,7 @@ class _RankProcess:
 
 def end_with_parent(parent_id: int) -> None:
     """Have the kernel kill this process when its parent has ended."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_id:  # the parent ended before the line above
         sys.exit(f"the process {parent_id} that started this rank has ended")
 

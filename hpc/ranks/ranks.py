@@ -14,9 +14,8 @@ from typing import Any
 
 from transtailor.documents import Record
 from transtailor.garbage import import_uncollected
+from transtailor.sources import PACKAGES, ROOT
 
-CODE = Path(__file__).resolve().parents[2]
-ROOMS = ("transtailor", "hpc", "tailor", "results", "sweeps")
 START_LIMIT_S = 300.0  # a first import of torch from a busy shared file system takes minutes
 CLOSE_LIMIT_S = 10.0
 # A rank that dies breaks its neighbours' collectives: their errors may arrive first, the death shortly after.
@@ -219,7 +218,7 @@ def _is_installed(file: str) -> bool:
     """Whether a file belongs to our packages, to a library or to Python."""
     path = Path(file)
     is_library = {"site-packages", "dist-packages"} & {*path.parts} or path.is_relative_to(sys.base_prefix)
-    return file.startswith("<") or bool(is_library) or any(path.is_relative_to(CODE / room) for room in ROOMS)
+    return file.startswith("<") or bool(is_library) or any(path.is_relative_to(ROOT / room) for room in PACKAGES)
 
 
 def rank_environment(*, rank: int, ranks: int, local_rank: int, local_ranks: int, threads: int) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import resource
 import secrets
 import shutil
 import sys
@@ -14,7 +13,7 @@ import ray
 
 from hpc.errors import ClusterError
 from hpc.folders.orphan_cleanup import MARK, folder_for_ray, guarded_folder, kill_marked
-from hpc.ray.limits import raise_limits
+from hpc.ray.limits import open_files, raise_limits
 from hpc.ray.node import OBJECT_STORE_BYTES, child_of, python_of_workers, ray_environment
 from hpc.ray.private import RAY, read_environment_again, start_on_the_loopback
 from transtailor.files import write_file
@@ -96,11 +95,11 @@ def _why_not(folder: Path, error: Exception) -> str:
     rooms = [
         f"{shutil.disk_usage(place).free / 1e6:.0f} MB free in {place}" for place in (SHARED_MEMORY, folder.parent)
     ]
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return (
         f"Ray did not start on this machine: {str(error).strip() or type(error).__name__}\n"
-        f"it needs space, files and time ({', '.join(rooms)}; ulimit -n is {files}, load {os.getloadavg()[0]:.0f}): "
-        "fix what is short and type the same command again, or add --site serial, which needs no Ray"
+        f"it needs space, files and time ({', '.join(rooms)}; ulimit -n is {open_files()}, "
+        f"load {os.getloadavg()[0]:.0f}): fix what is short and type the same command again, or add --site serial, "
+        "which needs no Ray"
     )
 
 

@@ -179,15 +179,15 @@ class SweepState:
     def search_on(self, *, if_idle: bool = False) -> None:
         """Take the next trials of a search, or note its end; `if_idle`: only while no trial waits or runs."""
         search = self._search
-        if search is None or (if_idle and self._queue.live):
+        if search is None or ((live := self._queue.live) and if_idle):
             return
-        trials = search.more(self._scores_of_ended(), self._queue.live)
-        left = self.ledger.resting_trials(search.stopped_trials()) if trials or not self._queue.live else []
+        trials = search.more(self._scores_of_ended(live), live)
+        left = self.ledger.resting_trials(search.stopped_trials()) if trials or not live else []
         for trial_id in left:  # before its row says so: a launch that is killed here removes the states again
             shutil.rmtree(self._launch.run.checkpoint(trial_id), ignore_errors=True)
         self.ledger.stop(left)
         if not trials:
-            self._search = search if self._queue.live else None
+            self._search = search if live else None
             return
         self._trials |= {trial.trial_id: trial for trial in trials}
         self._work |= {stage.key: stage.work for trial in trials for stage in trial.stages}
@@ -197,12 +197,12 @@ class SweepState:
         self._queue = self._queue.with_trials(map(self._queued_trial, trials))
         self.search_on()  # asynchronously there may be more
 
-    def _scores_of_ended(self) -> dict[ScoreKey, Score]:
+    def _scores_of_ended(self, live: Collection[str]) -> dict[ScoreKey, Score]:
         """The scores without those of live trials at the rungs to which they run now: these may change."""
         return {
             (key, rung): score
             for (key, rung), score in self._scores.items()
-            if key not in self._queue.live or rung != _rung_of(self._trials[key])
+            if key not in live or rung != _rung_of(self._trials[key])
         }
 
     def report(self, trial_id: str, report: TrialReport) -> None:

@@ -245,7 +245,7 @@ class LiveDisplay:
         bar = Table.grid(padding=(0, 1))
         whole = ProgressBar(total=1.0, completed=progress.done_fraction, width=BAR_WIDTH)
         bar.add_row(whole, done_text(progress))
-        state = [Text(progress.state, style="yellow")] if progress.state else []
+        state = [Text(printable(progress.state), style="yellow")] if progress.state else []
         return Group(self._head(progress), bar, *state, *running, *best)
 
     def _head(self, progress: SweepProgress) -> Text:

@@ -17,8 +17,9 @@ from hpc.folders.cluster_folder import ClusterFolder, HeadReader
 from results.store.reader import load
 from sweeps.driver.events import EventLog
 from sweeps.driver.tune_site import RayPool
+from sweeps.planning.this_machine import rank_need
 from sweeps.run.run_folder import RunFolder
-from sweeps.slurm.cluster_run import rank_need, worker_command
+from sweeps.slurm.cluster_run import worker_command
 from sweeps.spec.resources import Resources
 from transtailor.waiting import WaitedTooLong, wait_for
 

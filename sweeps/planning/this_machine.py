@@ -39,12 +39,16 @@ def check_resources(spec: Spec, site: str) -> None:
         )
 
 
-def most_at_once(resources: Resources) -> int:
-    """How many trials fit on this machine at once, by its cores and, if they need them, its GPUs; 0: not one."""
-    need = RankNeed(
+def rank_need(resources: Resources) -> RankNeed:
+    """What this machine, or a cluster, has to give to each trial."""
+    return RankNeed(
         ranks=resources.ranks, cpus_per_rank=resources.threads_per_rank, gpus_per_rank=resources.gpus_per_rank
     )
-    return need.places(cpus=usable_cores(), gpus=gpus_of(resources)) // resources.ranks
+
+
+def most_at_once(resources: Resources) -> int:
+    """How many trials fit on this machine at once, by its cores and, if they need them, its GPUs; 0: not one."""
+    return rank_need(resources).places(cpus=usable_cores(), gpus=gpus_of(resources)) // resources.ranks
 
 
 def gpus_of(resources: Resources) -> int:

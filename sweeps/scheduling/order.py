@@ -3,6 +3,7 @@
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 
@@ -83,9 +84,9 @@ class TrialQueue:
         return queue
 
     @property
-    def finished(self) -> frozenset[str]:
-        """Keys of the finished stages."""
-        return frozenset(self._finished)
+    def finished(self) -> AbstractSet[str]:
+        """Keys of the finished stages; not a copy, since callers ask for one stage after the other."""
+        return self._finished
 
     @property
     def claimed(self) -> frozenset[str]:

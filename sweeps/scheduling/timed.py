@@ -21,11 +21,6 @@ class TimedStep:
         """Seconds of all stages."""
         return self.ends_s[-1]
 
-    @property
-    def longest_stage_s(self) -> float:
-        """Seconds of the longest stage."""
-        return max(end - begin for begin, end in zip((0.0, *self.ends_s), self.ends_s, strict=False))
-
 
 @dataclass(frozen=True, kw_only=True)
 class TimedTrial:

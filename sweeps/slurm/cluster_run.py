@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from hpc.cluster.needs import RankNeed, controller_need, limits_of, worker_need
+from hpc.cluster.needs import controller_need, limits_of, worker_need
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site
 from hpc.slurm.jobs import QueuedJob, queue, submit
 from hpc.slurm.script import script
 from sweeps.errors import RunFolderError
 from sweeps.planning.forecast import Capacity
+from sweeps.planning.this_machine import rank_need
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.spec.resources import Resources
 from transtailor.documents import DocumentError, Record
@@ -191,11 +192,4 @@ def capacity_of(site: Site, resources: Resources, trials: int) -> Capacity:
     units, unit = (site.gpus_per_node, "GPU") if resources.gpus_per_rank else (site.cpus_per_node, "core")
     return Capacity(
         limits=replace(limits, max_workers=max(1, useful)), units_per_worker=units, unit=unit, start_s=START_S
-    )
-
-
-def rank_need(resources: Resources) -> RankNeed:
-    """What the cluster has to give to each trial."""
-    return RankNeed(
-        ranks=resources.ranks, cpus_per_rank=resources.threads_per_rank, gpus_per_rank=resources.gpus_per_rank
     )

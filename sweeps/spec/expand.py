@@ -189,7 +189,7 @@ def _check_equal_tuning(spec: Spec, kept: Mapping[str, int]) -> None:
     """Raise SpecError if exclusions leave only some of the settings of [tuning]; `kept` counts them by origin."""
     wanted = len(_settings_of_tuning(spec))
     for untuned, count in kept.items():
-        if wanted and count < wanted:
+        if count < wanted:
             raise SpecError(
                 f"{spec.where} [[exclude]]: leaves {count} of the {wanted} settings of [tuning] to {untuned}; every "
                 "arm needs all of them, so exclude all of its settings or none"

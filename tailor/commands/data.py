@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -52,13 +51,12 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     check.add_argument("folder", type=Path, metavar="ROOT/NAME")
 
 
-def run(arguments: argparse.Namespace, out: TextIO | None = None) -> int:
+def run(arguments: argparse.Namespace, out: TextIO) -> int:
     """Run the command; the exit code: 0, or 130 if interrupted.
 
     Raises:
         ConfigError: the user's mistake, or a fault in the files.
     """
-    out = sys.stdout if out is None else out
     try:
         if arguments.data_command == "prepare":
             _prepare(arguments, out)

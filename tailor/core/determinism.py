@@ -48,7 +48,7 @@ class RepeatableBackward:
             return
         if self._is_strict is None:
             self._is_strict = is_repeatable(self._model, images[:1])
-        with _algorithms(warn_only=not self._is_strict):
+        with deterministic_algorithms(True, warn_only=not self._is_strict):
             yield
 
 
@@ -66,7 +66,7 @@ def is_repeatable(model: nn.Module, images: Tensor) -> bool:
     tested = copy.deepcopy(model).eval()  # no dropout: the generators of training are left alone
     parameters = [parameter.requires_grad_(True) for parameter in tested.parameters()]
     try:
-        with _algorithms(warn_only=False), torch.enable_grad():
+        with deterministic_algorithms(True), torch.enable_grad():
             torch.autograd.grad(tested(images).float().sum(), parameters, allow_unused=True)
     except RuntimeError as error:
         if "determinis" not in str(error):
@@ -77,11 +77,11 @@ def is_repeatable(model: nn.Module, images: Tensor) -> bool:
 
 
 @contextmanager
-def _algorithms(*, warn_only: bool) -> Iterator[None]:
-    """Deterministic algorithms within a block; afterwards as before."""
+def deterministic_algorithms(is_asked: bool, *, warn_only: bool = False) -> Iterator[None]:
+    """Ask for deterministic algorithms within a block, or for any; afterwards as before."""
     was_asked = torch.are_deterministic_algorithms_enabled()
     was_lenient = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=warn_only)
+    torch.use_deterministic_algorithms(is_asked, warn_only=warn_only)
     try:
         yield
     finally:

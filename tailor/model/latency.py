@@ -10,6 +10,7 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
+from tailor.core.determinism import deterministic_algorithms
 from tailor.core.heartbeat import beat
 from tailor.data.task_data import generator
 from tailor.model.cost import macs_of, params_count
@@ -73,7 +74,7 @@ def measure(
     """
     state = state.fold_factors()
     macs = macs_of(state)  # first, because it imports the network's code, which is not the model's memory
-    with _threads(threads), _any_algorithms(), torch.inference_mode():
+    with _threads(threads), deterministic_algorithms(False), torch.inference_mode():
         _wake(device)
         before_bytes = _resident_bytes("VmRSS")
         model = state.build(device).eval().to(precision)
@@ -141,17 +142,6 @@ def precision_name(precision: torch.dtype, device: torch.device) -> str:
     name = str(precision).removeprefix("torch.")
     is_tf32 = device.type == "cuda" and torch.backends.cudnn.allow_tf32
     return f"{name} (TF32 allowed in convolutions)" if is_tf32 else name
-
-
-@contextmanager
-def _any_algorithms() -> Iterator[None]:
-    """Also allow algorithms that do not give the same bits each time; trainings on GPUs do not."""
-    before, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(False)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=warns)
 
 
 @contextmanager

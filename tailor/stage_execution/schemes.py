@@ -15,7 +15,7 @@ from tailor.pruning.criteria.base import norms_behind
 from tailor.pruning.surgery import Group
 from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, compute
 from tailor.stage_execution.pruning import groups_of
-from tailor.stage_execution.tuning import fine_tune
+from tailor.stage_execution.tuning import compute_fine_tune
 from tailor.training.loop import group, optimiser_for, train
 
 LARGEST_SHIFT = 10.0  # of a gated norm, in standard deviations of its output, as in the authors' code
@@ -31,7 +31,7 @@ def compute_fine_tune_softly(stage: stages.FineTuneSoftly, parent: ModelState, c
     budget = budget_solver.Budget(parent, found, stage.removed_macs_fraction, minimum, stage.width_multiple)
     kept = budget_solver.uniform(budget, {})
     zeroed = {g.name: g.filters - len(kept[g.name]) for g in found}  # the same counts in every epoch
-    return fine_tune(stage, parent, context, lambda model: zero_smallest(model, found, zeroed))
+    return compute_fine_tune(stage, parent, context, lambda model: zero_smallest(model, found, zeroed))
 
 
 @torch.no_grad()

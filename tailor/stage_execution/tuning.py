@@ -74,11 +74,6 @@ def scale_gradients(module: nn.Module, factor: Tensor) -> None:
 
 
 @compute.register
-def compute_fine_tune(stage: stages.FineTune, parent: ModelState, context: StageContext) -> StageOutput:
-    return fine_tune(stage, parent, context)
-
-
-@compute.register
 def compute_fine_tune_part(stage: stages.FineTunePart, parent: ModelState, context: StageContext) -> StageOutput:
     trained = _tune(stage.whole, parent, context, until_epoch=stage.first_epochs)
     samples = context.splits(stage.task).validation
@@ -87,7 +82,8 @@ def compute_fine_tune_part(stage: stages.FineTunePart, parent: ModelState, conte
     return StageOutput(info=scores | {"macs": macs_of(parent)})
 
 
-def fine_tune(
+@compute.register
+def compute_fine_tune(
     stage: stages.FineTune,
     parent: ModelState,
     context: StageContext,
@@ -136,7 +132,6 @@ class HasState(Protocol):
 
     def model_state(self) -> ModelState:
         """The model's state after that stage; collective."""
-        ...
 
 
 def teaching_of(stage: stages.FineTune, context: StageContext) -> Teaching | None:

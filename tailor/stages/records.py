@@ -28,17 +28,14 @@ class StageOutcome(Protocol):
     @property
     def key(self) -> str:
         """The stage's key, 64 hexadecimal digits."""
-        ...
 
     @property
     def deciding_score(self) -> float:
         """The score that the trial's decisions read, the larger the better; NaN in plans and for other stages."""
-        ...
 
     @property
     def removed_macs_fraction(self) -> float:
         """Of a pruning, the share of the original MACs that is removed; NaN in plans and for other stages."""
-        ...
 
 
 class GroupRule(Settings):

@@ -25,7 +25,7 @@ def starting(job: str, for_s: float = 1) -> Worker:
 
 
 def busy(job: str, left_s: float = 3000) -> Worker:
-    return Worker(job=job, state="ready", ends_at_s=NOW_S + left_s, busy=True)
+    return Worker(job=job, state="ready", ends_at_s=NOW_S + left_s)
 
 
 def idle(job: str, for_s: float, left_s: float = 3000) -> Worker:
@@ -33,7 +33,7 @@ def idle(job: str, for_s: float, left_s: float = 3000) -> Worker:
 
 
 def draining(job: str) -> Worker:
-    return Worker(job=job, state="draining", ends_at_s=NOW_S + 60, busy=True)
+    return Worker(job=job, state="draining", ends_at_s=NOW_S + 60)
 
 
 def decided(*workers: Worker, wanted: int, surplus_since_s: float | None = None, **changes: Any) -> Actions:
@@ -200,7 +200,7 @@ class Cluster:
         for worker in [worker for worker in self.workers.values() if worker.state == "ready"]:
             works, wanted = wanted > 0, wanted - self.limits.slots_per_worker
             idle_since_s = None if works else self.now_s if worker.idle_since_s is None else worker.idle_since_s
-            self._change(worker, busy=works, idle_since_s=idle_since_s)
+            self._change(worker, idle_since_s=idle_since_s)
 
     def _check(self, actions: Actions) -> None:
         given_back = (*actions.release, *actions.cancel)
@@ -211,7 +211,7 @@ class Cluster:
             assert self.workers[job].state == "ready"
         for job in actions.release:
             worker = self.workers[job]
-            assert worker.state == "ready" and not worker.busy and worker.idle_since_s is not None
+            assert worker.state == "ready" and worker.idle_since_s is not None
             assert self.now_s - worker.idle_since_s >= self.limits.idle_s
         for job in actions.cancel:
             assert self.workers[job].state in ("waiting", "starting")

@@ -14,6 +14,7 @@ from sweeps.driver.driver import SweepSite, run_sweep
 from sweeps.driver.progress_file import ProgressFile, read_progress
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.run_lock import RunLock
+from sweeps.scheduling.order import TrialQueue
 from sweeps.spec.json_settings import JsonSettings
 
 HERE = Path(__file__).parents[1]
@@ -55,13 +56,13 @@ def scored(name: str, accuracy: float, *where: Any) -> PlannedTrial:
     return elsewhere(trial(name, [{"name": name, "accuracy": accuracy}], label="arm"), *where)
 
 
-def swept(plan: Plan, folder: Path, stop_at: str = "never") -> Recorder:
+def swept(plan: Plan, folder: Path, stop_at: str = "never", search: Any = None) -> Recorder:
     run = make_run(plan, folder)
     display = Recorder(folder / "stop", stop_at)
     with RunLock(run.lock) as lock:
         run_sweep(
             plan, run, folder / "cache", SweepSite("serial", target="fake_rank:FakeRank"),
-            display=ProgressFile(lock.tell, display), stop_file=folder / "stop",
+            display=ProgressFile(lock.tell, display), stop_file=folder / "stop", search=search,
         )  # fmt: skip
     return display
 
@@ -93,6 +94,29 @@ def test_how_far_a_stage_is_comes_to_the_display_and_into_the_file(tmp_path: Pat
     assert told.work_left == pytest.approx(0.75 * 600.001)
     seen = read_progress(tmp_path / "runs" / "fake" / "launch.lock")
     assert seen is not None and seen.progress == shown[-1]
+
+
+class NoMore:
+    """A search that proposes nothing; it notes that it was asked."""
+
+    def __init__(self, asked: list[str]) -> None:
+        self._asked = asked
+
+    def more(self, _scores: object, _live: object) -> tuple[()]:
+        self._asked.append("more")
+        return ()
+
+    def stopped_trials(self) -> tuple[()]:
+        return ()
+
+
+def test_which_trials_are_live_is_asked_once_for_all_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    live: Any = TrialQueue.live
+    monkeypatch.setattr(TrialQueue, "live", property(lambda queue: asked.append("live") or live.fget(queue)))
+    trials = [scored(str(seed), 0.5, "net", "digits", seed) for seed in range(3)]
+    swept(plan_of(trials), tmp_path, search=NoMore(asked))
+    assert asked == ["live", "more"] * 4  # before each trial, and at the end
 
 
 @pytest.mark.parametrize("content", [b"", b"{}\n", b'{"pid": 1}\n{"progress": {"sweep": "fa', b'\n{"progress": {}}'])

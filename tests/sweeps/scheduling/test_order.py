@@ -74,6 +74,11 @@ def test_of_trials_that_begin_alike_one_could_start() -> None:
     assert queue.could_start == 6
 
 
+def test_finished_stages_are_not_copied_for_each_question() -> None:
+    queue = TrialQueue([waiting("A", "root a")], {"root"}, slots=1)
+    assert queue.finished is queue.finished == {"root"}
+
+
 def test_work_left_counts_each_stage_once() -> None:
     queue = TrialQueue([waiting("A", "root:4 a:1"), waiting("B", "root:4 b:2"), waiting("C", "c:8")], {"c"}, slots=2)
     assert queue.work_left == 7

@@ -24,7 +24,7 @@ from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning import surgery
 from tailor.stage_execution import StageContext, StageOutput, apply, compute
 from tailor.stage_execution.schemes import zero_smallest
-from tailor.stage_execution.tuning import fine_tune
+from tailor.stage_execution.tuning import compute_fine_tune
 from tailor.stages import GroupRule, Stage
 from tailor.training.checkpoint import Checkpoint
 from tests.tailor.trials import assert_equal_tensors, short_trial
@@ -127,7 +127,7 @@ def test_zeroed_filters_go_on_training_and_others_may_be_zeroed_next(fitted: Fit
         zero_smallest(model, found, {group.name: 5 for group in found})
         zeroed.append([zero_filters(state.with_weights_of(model), g.name) for g in found])
 
-    fine_tune(stage, state, place, zero)
+    compute_fine_tune(stage, state, place, zero)
     assert trained == [0, 0, 0, 0]  # an epoch later none of them is zero any more
     assert all(len(filters) == 5 for epoch in zeroed for filters in epoch)
     assert any(before != after for before, after in zip(zeroed, zeroed[1:], strict=False))
