@@ -108,7 +108,7 @@ def parser(prog: str = "python sweeps/launch.py") -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the run folders (default: runs)")
     parser.add_argument("--cache", type=Path, default=Path("cache"), help="folder of finished stages (default: cache)")
     parser.add_argument(
-        "--only", metavar="TRIAL", help="run only this trial of the spec; give it its own run with --name"
+        "--only", metavar="TRIAL", help="run only this trial (id, or first digits); give it its own run with --name"
     )
     parser.add_argument(
         AGAIN_OPTION, action="append", default=[], metavar="TRIAL",
