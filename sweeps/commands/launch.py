@@ -142,6 +142,10 @@ def check_site(name: str) -> None:
 
 def _plan_launch(options: argparse.Namespace) -> tuple[Plan, "RunSearch | None"]:
     check_site(options.site)
+    if options.detach and options.site in ONE_MACHINE_SITES:
+        raise SpecError(
+            "--detach needs a SLURM site (--site); on this machine leave it out, and type the command in tmux"
+        )
     if options.max_disk_gb is not None and not 0 < options.max_disk_gb < math.inf:
         raise SpecError(f"--max-disk-gb {options.max_disk_gb:g}: expected more than 0, such as --max-disk-gb 50")
     spec = load_spec(find_spec(options.spec), options.assignments, options.name, options.imports)
