@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python sweeps/laun
     try:
         with ignore_closed_stdout():
             return _launch(options)
-        return SUCCESS
+        return SUCCESS if options.plan else INTERRUPTED  # the reader of the standard output has left
     except (UserError, SlurmError, ClusterError, PermissionError) as error:
         say(error, to=sys.stderr)
         return MISTAKE
