@@ -209,7 +209,7 @@ def test_a_damaged_run_is_named_by_plan_and_launch(
 
 
 @pytest.mark.parametrize(("option", "code"), [((), 130), (("--plan",), 0)], ids=["run", "plan"])
-def test_a_sweep_that_ends_because_nobody_reads_its_output_is_not_finished(
+def test_a_sweep_that_ends_because_its_output_is_closed_is_not_finished(
     tmp_path: Path, write_spec: WriteSpec, option: tuple[str, ...], code: int
 ) -> None:
     read, write = os.pipe()
