@@ -6,6 +6,7 @@ import math
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -14,7 +15,7 @@ from hpc.errors import SiteError, SlurmError
 from hpc.sites.site import Need, SiteFile, explain_faults, find_site, path_as_site, read_site, site_files, users_folder
 from transtailor.errors import FAILED, INTERRUPTED, MISTAKE, SUCCESS, UserError
 from transtailor.shell import command
-from transtailor.terminal import ignore_closed_stdout, say
+from transtailor.terminal import CommandParser, ignore_closed_stdout, say
 
 REASON_SHOWN = 160  # characters of SLURM's message
 
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m hpc") ->
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description="Clusters and their jobs.", allow_abbrev=False)
+    parser = CommandParser(prog=prog, description="Clusters and their jobs.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("sites", help="the sites that have a name, their files, and what is wrong with them")
     init = commands.add_parser("init", help="read this cluster's settings and write a first site file to edit")
@@ -73,10 +74,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < math.inf:
-        raise ValueError(text)
-    return seconds
+    with suppress(ValueError):
+        if 0 < (seconds := float(text)) < math.inf:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r}: expected seconds, more than 0, such as 300")
 
 
 def _split_at_dashes(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:

@@ -13,7 +13,7 @@ from results.errors import ResultsError
 from results.text.page import PageTable, Part
 from transtailor.errors import INTERRUPTED, MISTAKE, SUCCESS, UserError
 from transtailor.shell import command
-from transtailor.terminal import ignore_closed_stdout, say
+from transtailor.terminal import CommandParser, ignore_closed_stdout, say
 from transtailor.validation import fraction
 
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m results"
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description="Read what a sweep wrote.")
+    parser = CommandParser(prog=prog, description="Read what a sweep wrote.")
     commands = parser.add_subparsers(dest="command", required=True)
     _add_report(commands)
     query = commands.add_parser("query", help="print the answer to a query on the tables of one or more runs")

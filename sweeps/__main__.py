@@ -14,7 +14,7 @@ from hpc.errors import SlurmError
 from results.cli.output import add_output, write
 from tailor.core.errors import TrainingError
 from transtailor.errors import FAILED, MISTAKE, SUCCESS, UserError
-from transtailor.terminal import ignore_closed_stdout, say
+from transtailor.terminal import CommandParser, ignore_closed_stdout, say
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m sweeps") -> int:
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m sweeps")
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description="Look at runs.", allow_abbrev=False)
+    parser = CommandParser(prog=prog, description="Look at runs.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     status = commands.add_parser("status", help="trials by state, who runs it, the best so far by validation")
     status.add_argument("run", type=Path, metavar="RUN", help="folder of a run, such as runs/demo")

@@ -24,7 +24,7 @@ from tailor.execution.weights_check import refuse_missing
 from transtailor.documents import DocumentError, describe_fault, find_line, read_toml
 from transtailor.errors import FAILED, MISTAKE, SUCCESS, UserError
 from transtailor.shell import command as to_type
-from transtailor.terminal import say
+from transtailor.terminal import CommandParser, say
 
 
 def main(argv: list[str] | None = None, prog: str = "python -m tailor") -> int:
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m tailor") -> int:
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description="One trial without a sweep.")
+    parser = CommandParser(prog=prog, description="One trial without a sweep.")
     commands = parser.add_subparsers(dest="command", required=True)
     runs = commands.add_parser("run", help="run a trial and print its operating points")
     plan = commands.add_parser("plan", help="print a trial's id and stages without running it")

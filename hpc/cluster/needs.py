@@ -45,21 +45,23 @@ def limits_of(site: Site, need: RankNeed) -> ScalingLimits:
             f"not fit: a node has {site.cpus_per_node} CPUs and {site.gpus_per_node} GPUs, and limits.max_jobs = "
             f"{site.limits.max_jobs} leaves {max(0, max_workers)} workers; change [resources] of the spec, or the site"
         )
-    try:
-        return ScalingLimits(
-            max_workers=max_workers,
-            walltime_s=site.walltime_min * 60.0,
-            drain_before_s=site.drain_before_s,
-            successor_lead_s=site.drain_before_s,  # the queue's wait is not known
-            idle_s=site.idle_s,
-            start_limit_s=START_LIMIT_S,
-            slots_per_worker=max(1, places // need.ranks),
-            workers_per_slot=span,
-            gpu_hours_left=site.limits.gpu_hours_per_sweep,
-            gpu_hours_per_worker=gpus_of_worker(site, need) * site.walltime_min / 60,
+    if 2 * site.drain_before_s >= site.walltime_min * 60:
+        raise SiteError(
+            f"the site's drain_before_s = {site.drain_before_s} is half of its walltime or more (walltime_min = "
+            f"{site.walltime_min}), so a worker would be replaced as soon as it starts; make it shorter, or that longer"
         )
-    except ValueError as error:
-        raise SiteError(f"the site's walltime_min = {site.walltime_min}: {error}") from error
+    return ScalingLimits(
+        max_workers=max_workers,
+        walltime_s=site.walltime_min * 60.0,
+        drain_before_s=site.drain_before_s,
+        successor_lead_s=site.drain_before_s,  # the queue's wait is not known
+        idle_s=site.idle_s,
+        start_limit_s=START_LIMIT_S,
+        slots_per_worker=max(1, places // need.ranks),
+        workers_per_slot=span,
+        gpu_hours_left=site.limits.gpu_hours_per_sweep,
+        gpu_hours_per_worker=gpus_of_worker(site, need) * site.walltime_min / 60,
+    )
 
 
 def gpus_of_worker(site: Site, need: RankNeed) -> int:

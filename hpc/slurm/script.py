@@ -87,7 +87,7 @@ def _check(site: Site, need: Need, gpus: int, walltime_min: int) -> None:
         ),
         (
             shared is not None and not need.log_folder.is_relative_to(shared),
-            f"logs in {need.log_folder}, which is not below shared_folder = {shared}",
+            f"logs in {need.log_folder}, which is not below shared_folder = {shared} (work in a folder below it)",
         ),
     ]
     if excess := [text for wrong, text in faults if wrong]:

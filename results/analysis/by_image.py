@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from results.arms.comparison import Arm, Point, Problem
-from results.arms.selection import arms_at_budget, check_label, select_arms
+from results.arms.selection import arms_at_budget, check_budget, check_label, select_arms
 from results.arms.shared_training import support_lines
 from results.errors import ResultsError
 from results.sign_flip import SIGNIFICANCE
@@ -60,6 +60,7 @@ def compare_by_image(run: Run, first: str, second: str, asked: float | None = No
     arms = select_arms(run).arms
     for label in (first, second):
         check_label(arms, label)
+    check_budget(arms, asked)
     found = []
     for problem in sorted({arm.problem for arm in arms}):
         its = arms_at_budget([arm for arm in arms if arm.problem == problem and arm.metric == "accuracy"], asked)

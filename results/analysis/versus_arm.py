@@ -5,7 +5,7 @@ from typing import Any
 
 from results.arms.comparison import BASELINE, Arm, budget_order, compare
 from results.arms.findings import findings_of
-from results.arms.selection import arms_at_budget
+from results.arms.selection import arms_at_budget, check_budget, check_label
 from results.arms.shared_training import support_lines
 from results.arms.verdict import verdict_word
 from results.errors import ResultsError
@@ -14,7 +14,6 @@ from results.statistics.pairs import holm
 from results.store.reader import Run
 from results.text.number_format import SCALES, p_text, percent
 from results.text.page import Heading, Note, PageTable, Part
-from transtailor.names import nearest
 
 ARM = ("asked %", "removed %", "arm", "test")
 COMPARISON = ("difference", "95%", "won–lost–tied", "ahead %", "p", "smallest p", "p (Holm)", "it says")
@@ -37,7 +36,7 @@ def versus_arm_page(run: Run, label: str, asked: float | None) -> Iterator[Part]
             decides) are shown as they are. None shows all budgets and takes the smallest of `label`.
 
     Raises:
-        ResultsError: no such arm has been tested.
+        ResultsError: no such arm has been tested, or no arm at that budget.
     """
     compared = _compare_arms(run, label, asked)
     for base, rows in compared:
@@ -100,13 +99,12 @@ def _record(row: "ComparedRow", corrected: Mapping[Models, float | None]) -> dic
 def _compare_arms(run: Run, label: str, asked: float | None) -> list[tuple[Arm, list["ComparedRow"]]]:
     """Return, for each problem, the arm that the others are compared with, and a row for each of these."""
     arms = findings_of(run).tested
+    check_label(arms, label)
+    check_budget(arms, asked)
     bases = [base for problem in sorted({arm.problem for arm in arms}) if (base := _base(arms, problem, label, asked))]
     if not bases:
-        labels = {arm.label for arm in arms}
-        if label in labels:
-            at = f"{percent(asked or 0.0, 1)}% fewer MACs"
-            raise ResultsError(f"{label!r} has no tested point at {at}; leave out --at to see its points")
-        raise ResultsError(f"no tested arm is called {label!r}{nearest(label, labels)}")
+        at = f"{percent(asked or 0.0, 1)}% fewer MACs"
+        raise ResultsError(f"{label!r} has no tested point at {at}; leave out --at to see its points")
     shown = {
         base.problem: arms_at_budget([arm for arm in arms if arm.problem == base.problem], asked) for base in bases
     }

@@ -57,7 +57,7 @@ def select_arms(
         for problem in sorted({arm.problem for arm in arms})
         for arm in arms_at_budget([one for one in arms if one.problem == problem], asked)
     ]
-    if not arms or (asked and not any(_is_at(arm, asked) for arm in arms)):
+    if not arms or not _has_budget(arms, asked):
         raise ResultsError(_explain_no_arm(points, score, asked, equal_cost=equal_cost))
     return Selection(arms, score, _count_not_finite(points), unreached)
 
@@ -69,6 +69,16 @@ def arms_at_budget(arms: Sequence[Arm], asked: float | None) -> list[Arm]:
     there = [arm for arm in arms if _is_at(arm, asked)]
     pruned = {arm.label for arm in arms if arm.asked}
     return there + [arm for arm in arms if not arm.asked and arm.label not in pruned and arm not in there]
+
+
+def check_budget(arms: Sequence[Arm], asked: float | None) -> None:
+    """Raise ResultsError, with the budgets there are, unless a tested arm is at that budget."""
+    if asked and not _has_budget(arms, asked):
+        raise ResultsError(_explain_no_budget(arms, "test_score", asked))
+
+
+def _has_budget(arms: Sequence[Arm], asked: float | None) -> bool:
+    return not asked or any(_is_at(arm, asked) for arm in arms)
 
 
 def _is_at(arm: Arm, asked: float) -> bool:
@@ -119,6 +129,10 @@ def _explain_no_arm(points: Sequence[Point], score: str, asked: float | None, *,
     if equal_cost:
         return f"no path has points on both sides of {asked:g} of the MACs removed, and nothing is extrapolated"
     if asked is not None:
-        budgets = ", ".join(f"{budget:g}" for budget in sorted({point.asked for point in points if point.asked}))
-        return f"no arm has a {score} at {asked:g} of the MACs removed; budgets: {budgets or 'none'}"
+        return _explain_no_budget(points, score, asked)
     return f"no arm has a {score} yet"
+
+
+def _explain_no_budget(there: Sequence[Arm] | Sequence[Point], score: str, asked: float) -> str:
+    budgets = ", ".join(f"{budget:g}" for budget in sorted({one.asked for one in there if one.asked}))
+    return f"no arm has a {score} at {asked:g} of the MACs removed; budgets: {budgets or 'none'}"

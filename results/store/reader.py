@@ -180,8 +180,10 @@ class Run:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: object, _trace: object) -> None:
         self.close()
+        if isinstance(error, RuntimeError) and str(error) == "Query interrupted":  # what DuckDB makes of Ctrl-C
+            raise KeyboardInterrupt from None
 
 
 def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], tables: Iterable[str] = TABLES) -> Run:

@@ -55,11 +55,13 @@ def find_trial(prefix: str, runs: Sequence[Path]) -> KnownTrial:
                     imports=record.imports,
                 )
                 found.setdefault(trial_id, known)
-    where = ", ".join(str(path) for path in runs) or "no run folder"
+    if not runs:
+        raise RunFolderError("the folder runs has no run; name the folder of one with --run RUN")
+    where = ", ".join(str(path) for path in runs)
     if not found:
         raise RunFolderError(
-            f"no trial whose id begins with {prefix!r} in {where}{nearest(prefix, ids) if ids else ''}; "
-            "the ids are in the table `planned` and in the output of --plan; name the folder with --run RUN"
+            f"no trial whose id begins with {prefix!r} in {where}{nearest(prefix, ids)}; "
+            "the ids are in the table `planned` and in the output of --plan"
         )
     if len(found) > 1:
         raise RunFolderError(

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python sweeps/laun
     try:
         with ignore_closed_stdout():
             return _launch(options)
-        return SUCCESS
+        return SUCCESS if options.plan else INTERRUPTED  # the reader of the standard output has left
     except (UserError, SlurmError, ClusterError, PermissionError) as error:
         say(error, to=sys.stderr)
         return MISTAKE
@@ -108,7 +108,7 @@ def parser(prog: str = "python sweeps/launch.py") -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the run folders (default: runs)")
     parser.add_argument("--cache", type=Path, default=Path("cache"), help="folder of finished stages (default: cache)")
     parser.add_argument(
-        "--only", metavar="TRIAL", help="run only this trial of the spec; give it its own run with --name"
+        "--only", metavar="TRIAL", help="run only this trial (id, or first digits); give it its own run with --name"
     )
     parser.add_argument(
         AGAIN_OPTION, action="append", default=[], metavar="TRIAL",
@@ -142,6 +142,10 @@ def check_site(name: str) -> None:
 
 def _plan_launch(options: argparse.Namespace) -> tuple[Plan, "RunSearch | None"]:
     check_site(options.site)
+    if options.detach and options.site in ONE_MACHINE_SITES:
+        raise SpecError(
+            "--detach needs a SLURM site (--site); on this machine leave it out, and type the command in tmux"
+        )
     if options.max_disk_gb is not None and not 0 < options.max_disk_gb < math.inf:
         raise SpecError(f"--max-disk-gb {options.max_disk_gb:g}: expected more than 0, such as --max-disk-gb 50")
     spec = load_spec(find_spec(options.spec), options.assignments, options.name, options.imports)

@@ -169,18 +169,21 @@ def no_sharing(plan: Plan) -> Plan:
 
 
 def select_trials(plan: Plan, trial_ids: Sequence[str]) -> Plan:
-    """Return a plan with only these trials, in the order of the plan.
+    """Return a plan with only these trials, by their ids or first digits, in the order of the plan.
 
     Raises:
-        SpecError: the plan has no such trial; the text names the nearest one.
+        SpecError: the plan has no such trial, and the text names the nearest one; or several.
     """
     there = [trial.trial_id for trial in plan.trials]
-    for trial_id in trial_ids:
-        if trial_id not in there:
+    for digits in trial_ids:
+        found = [trial_id for trial_id in there if trial_id.startswith(digits)]
+        if not found:
             raise SpecError(
-                f"{plan.name} has no trial {trial_id!r}{nearest(trial_id, there)}; type --plan to see the ids of all"
+                f"{plan.name} has no trial {digits!r}{nearest(digits, there)}; type --plan to see the ids of all"
             )
-    return replace(plan, trials=tuple(trial for trial in plan.trials if trial.trial_id in trial_ids))
+        if len(found) > 1:
+            raise SpecError(f"{len(found)} trials of {plan.name} begin with {digits!r}; type more digits")
+    return replace(plan, trials=tuple(trial for trial in plan.trials if trial.trial_id.startswith((*trial_ids,))))
 
 
 def refuse_missing_weights(plan: Plan) -> None:

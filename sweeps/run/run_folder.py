@@ -173,8 +173,8 @@ def check_is_run(run: RunFolder) -> None:
         raise RunFolderError(f"there is no run {run.path}; type the folder of a run, such as runs/demo")
     if not run.plan.exists():
         raise RunFolderError(
-            f"{run.path} is there but is not a whole run: it has no {run.plan.name}; "
-            "move it away, or type another --name"
+            f"{run.path} is not the folder of a run: it has no {run.plan.name}; type one, such as "
+            "runs/demo, or for a new run another --name"
         )
     missing = [path.name for path in (run.spec, run.provenance, run.tables / "planned") if not path.exists()]
     if missing:

@@ -222,11 +222,13 @@ def _parsed(spec: Spec, combination: Combination, label: str | None, sections: S
 
 def _place(spec: Spec, combination: Combination, keys: Sequence[str]) -> str:
     """Say where a setting of a trial was given: the part of the spec, with the line if known; or `--set`."""
-    dotted = ".".join(keys)
+    dotted, given = ".".join(keys), []
     for assignment in spec.assignments:
         table, _, key = assignment.partition("=")[0].strip().partition(".")
         if table in ("trial", "axes", "tuning") and overlap(key, dotted):
-            return set_option(assignment)
+            given.append(set_option(assignment))
+    if given:
+        return " ".join(given)
     variant = () if combination.variant is None else ("variants", str(combination.variant))
     tables = [(*variant, "axes"), ("axes",), ("tuning",), *([variant] if variant else []), ("trial",)]
     text = "" if spec.path is None else spec.path.read_text(encoding="utf-8")

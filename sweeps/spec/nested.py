@@ -1,6 +1,7 @@
 """Nested tables of settings: merged, changed at a path, and checked for what a spec cannot have."""
 
 from collections.abc import Mapping, Sequence
+from datetime import date, time
 from typing import Any
 
 from sweeps.errors import SpecError
@@ -51,7 +52,7 @@ def set_value(table: dict[str, Any], path: Sequence[str], value: Any) -> None:
 
 
 def check_plain(value: Any, where: str) -> None:
-    """Raise SpecError if a date or a time is among the values."""
+    """Raise SpecError if a date, a time or, in Python, an object of another type is among the values."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             check_plain(inner, f"{where} {key}")
@@ -59,4 +60,7 @@ def check_plain(value: Any, where: str) -> None:
         for inner in value:
             check_plain(inner, where)
     elif not isinstance(value, str | int | float | bool):
-        raise SpecError(f"{where}: {value} is a date or time, which a spec cannot have: put it in quotes")
+        what, do = f"a {type(value).__name__}", "give text, a number, true or false, a list or a table"
+        if isinstance(value, date | time):
+            what, do = "a date or time", "put it in quotes"
+        raise SpecError(f"{where}: {value} is {what}, which a spec cannot have: {do}")

@@ -217,7 +217,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         close = nearest(path.name, names)
         raise SpecError(f"no such spec: {path}{close}; type the path of a TOML file, or a shipped name") from None
     except OSError as error:
-        raise SpecError(f"{path}: cannot be read as a spec: {error}") from None
+        raise SpecError(f"{path}: cannot be read as a spec: {error.strerror}; type the path of a TOML file") from None
     except DocumentError as error:
         raise SpecError(f"{path.name}: {describe_fault(path, error)}") from None
     check_plain(document, path.name)

@@ -177,15 +177,18 @@ def load_state(folder: Path, network: str | None = None) -> ModelState:
         description = _Description.model_validate_json((folder / DESCRIPTION_FILE).read_bytes())
         content = (folder / MODEL_FILE).read_bytes()
     except (OSError, ValidationError) as error:
-        raise ConfigError(
-            f"{folder} holds no saved model ({_words(error)}); to save one, type: "
-            + command("trial", "run", "TRIAL", "--save", "FOLDER")
-        ) from error
+        how = "pruned.save(folder)" if network else command("trial", "run", "TRIAL", "--save", "FOLDER")
+        raise ConfigError(f"{folder} holds no saved model ({_words(error)}); to save one, type: {how}") from error
     if hashlib.sha256(content).hexdigest() != description.sha256:
         raise ConfigError(
             f"{folder / MODEL_FILE} was changed or is incomplete: its SHA-256 is not that in {DESCRIPTION_FILE}"
         )
     if network is None:
+        if "#" in description.network:  # saved by `tailor.prune`
+            raise ConfigError(
+                f"{folder} holds a network of your own; to load it, type in Python: "
+                f"tailor.load({str(folder)!r}, model=...) with the network that was pruned"
+            )
         _refuse_other_version(description, folder)
     parts: dict[str, dict[str, Tensor]] = {"tensors": {}, "factors": {}}
     try:

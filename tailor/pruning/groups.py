@@ -55,7 +55,8 @@ def candidates(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) 
     """
     modules = dict(model.named_modules())
     if unknown := [name for name in rule.exclude if name not in modules]:
-        raise ConfigError(f"pruning.exclude: the network has no module {unknown[0]!r}{nearest(unknown[0], modules)}")
+        near = nearest(unknown[0], filter(None, modules))  # the network itself has no name
+        raise ConfigError(f"pruning.exclude: the network has no module {unknown[0]!r}{near}")
     if rule.is_whole:
         from tailor.networks.attention import replace_attention  # imports torchvision, which takes a second
 

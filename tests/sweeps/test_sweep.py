@@ -1,6 +1,7 @@
 """Sweeps in Python: defined, planned, run by a process of its own, followed, stopped; errors are the command's."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -39,6 +40,16 @@ def _in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def small(name: str = "small", **tables: object) -> Sweep:
     return Sweep(name, trial=TRIAL, axes={"seed": [0]}, **tables)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [(range(2), "range(0, 2) is a range, which"), ((0, 1), "(0, 1) is a tuple"), ([None], "None is a NoneType")],
+)
+def test_values_that_no_spec_has_are_named_by_their_type(seeds: object, said: str) -> None:
+    with pytest.raises(SpecError, match=re.escape(said)) as refusal:
+        Sweep("small", trial=TRIAL, axes={"seed": seeds})
+    assert str(refusal.value).endswith("give text, a number, true or false, a list or a table")
 
 
 @pytest.mark.slow

@@ -46,6 +46,16 @@ def test_a_mistyped_command_ends_with_2_and_the_nearest_name(tmp_path: Path) -> 
     assert "status" in said.stderr or "--help" in said.stderr  # click names the nearest since 8.4
 
 
+@pytest.mark.parametrize(
+    "words", ["status runs/demo", "report runs/demo", "trial plan t.toml", "data check d", "sites"]
+)
+def test_an_unknown_option_shows_the_usage_of_its_own_command(words: str, tmp_path: Path) -> None:
+    said = transtailor_command(*words.split(), "--bogus", folder=tmp_path)
+    name = words.removesuffix(" runs/demo").removesuffix(" t.toml").removesuffix(" d")
+    assert said.returncode == 2 and said.stderr.startswith(f"usage: transtailor {name} [-h]")
+    assert "unrecognized arguments: --bogus" in said.stderr
+
+
 def test_words_and_exit_codes_pass_through(tmp_path: Path) -> None:
     said = transtailor_command("status", "runs/no such", folder=tmp_path)
     assert (said.returncode, said.stdout) == (2, "")

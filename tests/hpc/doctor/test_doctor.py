@@ -272,7 +272,7 @@ def test_a_wait_without_an_end_is_a_mistake(text: str, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as raised:
         main(["doctor", "--site", "example", "--limit-s", text])
     assert raised.value.code == 2
-    assert "--limit-s" in capsys.readouterr().err
+    assert f"--limit-s: {text!r}: expected seconds, more than 0" in capsys.readouterr().err
 
 
 # --- what runs on the nodes ---

@@ -145,7 +145,7 @@ def test_an_array_runs_as_many_elements_as_the_site_allows_jobs() -> None:
         ({"array_size": 4}, "an array of 4, and limits.array_size = 3"),
         ({"nodes": 3}, "24 GPU-hours, and limits.gpu_hours_per_sweep = 16"),
         ({"array_size": 3, "gpus": 4}, "24 GPU-hours"),
-        ({"log_folder": Path("/sharedX/logs")}, "not below shared_folder = /shared"),
+        ({"log_folder": Path("/sharedX/logs")}, "not below shared_folder = /shared (work in a folder below it)"),
     ],
 )
 def test_what_a_site_cannot_give_is_refused(need: dict[str, Any], said: str) -> None:

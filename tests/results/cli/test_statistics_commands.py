@@ -63,6 +63,8 @@ def test_each_command_prints_its_table(
         (("table", "RUN", "--at", "20"), "expected a fraction from 0 to below 1; for 20% type 0.2"),
         (("compare", "RUN", "--against", "ours", "--at", "2.5%"), "for 2.5% type 0.025"),
         (("table", "RUN", "--at", "0.5"), "budgets: 0.1, 0.2"),
+        (("compare", "RUN", "--against", "ours", "--at", "0.5"), "budgets: 0.1, 0.2"),
+        (("images", "RUN", "ours", "theirs", "--at", "0.5"), "budgets: 0.1, 0.2"),
         (("table", "RUN", "--format", "html"), "invalid choice"),
         (("table", "RUN/nowhere"), "no folder"),
         (("effects", "RUN", "--of", "labl"), "did you mean 'label'?"),

@@ -356,3 +356,12 @@ def test_version_0_was_never_written(tmp_path: Path) -> None:
     _write(tmp_path / "tables" / "trials", schema.with_metadata(schema.metadata | {b"schema_version": b"0"}))
     with pytest.raises(ResultsError, match="was not written by this program"):
         load(tmp_path)
+
+
+def test_ctrl_c_during_a_query_is_no_fault(tmp_path: Path) -> None:
+    """DuckDB makes a RuntimeError of it; other errors stay what they are."""
+    (tmp_path / "tables").mkdir()
+    with pytest.raises(KeyboardInterrupt), load(tmp_path):
+        raise RuntimeError("Query interrupted")
+    with pytest.raises(RuntimeError, match="something else"), load(tmp_path):
+        raise RuntimeError("something else")

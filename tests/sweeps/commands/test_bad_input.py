@@ -207,6 +207,20 @@ def test_bad_assignment(
         assert part in message
 
 
+@pytest.mark.parametrize("site", [(), ("--site", "serial")])
+def test_a_sweep_on_this_machine_cannot_be_detached(
+    write_spec: WriteSpec, refused: Callable[..., str], site: tuple[str, ...]
+) -> None:
+    assert "--detach needs a SLURM site" in refused(write_spec(), "--plan", "--detach", *site)
+
+
+def test_several_assignments_of_a_refused_table_are_all_named(
+    write_spec: WriteSpec, refused: Callable[..., str]
+) -> None:
+    sets = ["--set", "trial.data.train_images=20", "--set", "trial.data.crop_px=200"]
+    assert refused(write_spec(), *sets).startswith(f"{' '.join(sets)}: data: crop_px = 200")
+
+
 def test_no_such_spec_names_the_nearest(write_spec: WriteSpec, refused: Callable[..., str]) -> None:
     write_spec(name="paper.toml")
     assert "did you mean 'paper.toml'" in refused("papr.toml")
@@ -216,7 +230,7 @@ def test_no_such_spec_names_the_nearest(write_spec: WriteSpec, refused: Callable
 def test_a_folder_and_a_binary_file_are_no_specs(tmp_path: Path, refused: Callable[..., str]) -> None:
     (tmp_path / "folder.toml").mkdir()
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
-    assert "folder.toml: cannot be read" in refused(tmp_path / "folder.toml")
+    assert "cannot be read as a spec: Is a directory; type the path of a TOML" in refused(tmp_path / "folder.toml")
     assert "binary.toml: is not valid TOML" in refused(tmp_path / "binary.toml")
 
 

@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import re
 import shlex
 import shutil
@@ -205,6 +206,18 @@ def test_a_damaged_run_is_named_by_plan_and_launch(
         assert (done.returncode, done.stdout) == (2, "")
         assert "runs/small is damaged: plan.json" in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("option", "code"), [((), 130), (("--plan",), 0)], ids=["run", "plan"])
+def test_a_sweep_that_ends_because_its_output_is_closed_is_not_finished(
+    tmp_path: Path, write_spec: WriteSpec, option: tuple[str, ...], code: int
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    words = [sys.executable, str(LAUNCH), str(write_spec()), "--site", "serial", *option]
+    done = subprocess.run(words, cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (code, "")
 
 
 def test_the_command_that_ran_is_kept(launch: Command, finished_run: RunFolder, write_spec: WriteSpec) -> None:

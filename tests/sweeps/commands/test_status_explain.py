@@ -219,4 +219,10 @@ def test_explain_refuses_unclear_ids(sweeps_command: Command, run: RunFolder, pr
     assert run.path.exists()
     done = sweeps_command("explain", prefix, prefix)
     assert (done.returncode, done.stdout) == (2, "")
-    assert expected in done.stderr
+    assert expected in done.stderr and "--run RUN" not in done.stderr
+
+
+def test_explain_without_a_run_says_how_to_name_one(sweeps_command: Command) -> None:
+    done = sweeps_command("explain", "3f2a", "81bc")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "name the folder of one with --run RUN" in done.stderr

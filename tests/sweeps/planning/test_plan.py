@@ -86,6 +86,14 @@ def test_weights_are_looked_at_with_each_method_that_reads_them(write_spec: Writ
     refuse_missing_weights(select_trials(plan, [t.trial_id for t in plan.trials if t.label == "head_only"]))
 
 
+def test_trials_are_selected_by_their_first_digits(write_spec: WriteSpec) -> None:
+    plan = make_plan(load_spec(write_spec()))
+    one = plan.trials[1]
+    assert select_trials(plan, [one.trial_id[:12]]).trials == (one,)
+    with pytest.raises(SpecError, match=r"trials of \w+ begin with ''; type more digits"):
+        select_trials(plan, [""])
+
+
 def test_resources_are_in_no_id(write_spec: WriteSpec) -> None:
     path = write_spec()
     one = make_plan(load_spec(path))

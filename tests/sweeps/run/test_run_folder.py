@@ -251,7 +251,7 @@ def test_a_folder_that_is_no_run_is_refused_and_left_alone(plan: Plan, tmp_path:
     folder.mkdir(parents=True)
     if content:
         (folder / content).write_text("mine")
-    with pytest.raises(RunFolderError, match="is not a whole run"):
+    with pytest.raises(RunFolderError, match="is not the folder of a run: it has no plan.json; type one"):
         go_on(plan, RunFolder(folder))
     assert [path.name for path in folder.iterdir()] == ([content] if content else [])
 

@@ -134,7 +134,9 @@ def test_excluded_modules_keep_all_filters() -> None:
     fate = {group.layers[0]: group for group in made.groups}
     assert fate["second"].kept == tuple(range(8)) and "excluded" in str(fate["second"].reason)
     assert len(fate["first"].kept) < 8
-    with pytest.raises(ConfigError, match=r"exclude: the network has no module 'secnd'; did you mean 'second'"):
+    with pytest.raises(
+        ConfigError, match=r"exclude: the network has no module 'secnd'; did you mean 'second'\? \(valid: \w"
+    ):
         tailor.prune(model, example, removed_macs_fraction=0.3, exclude=["secnd"])
 
 
@@ -347,5 +349,11 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"changed")
     with pytest.raises(ConfigError, match="was changed or is incomplete"):
         tailor.load(tmp_path, model=linear())
-    with pytest.raises(ConfigError, match="holds no saved model"):
+    with pytest.raises(ConfigError, match=r"holds no saved model .*; to save one, type: pruned.save\(folder\)"):
         tailor.load(tmp_path / "nothing", model=linear())
+
+
+def test_what_prune_saved_is_not_for_the_functions_that_read_a_trials_model(tmp_path: Path) -> None:
+    tailor.prune(linear(), torch.zeros(1, 8), removed_macs_fraction=0.3).save(tmp_path)
+    with pytest.raises(ConfigError, match=r"a network of your own; to load it, type in Python: tailor.load\('"):
+        tailor.load_model(tmp_path)
