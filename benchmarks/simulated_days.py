@@ -71,8 +71,8 @@ FOUND = (
     "The disturbances that found these are in tests/simulation/failed.jsonl, which `make check` replays, "
     "seven of them with their fault planted, too: those are found there, whatever the table says. Two lines there "
     "were faults of the simulator: its disk did not know the rights of a file that was removed without a sync, and a "
-    "lock of the product was a real one. A third one made day 10,274 a false alarm: it asked who holds a trial after "
-    "a rank had been held up in its write, not before.",
+    "lock of the product was a real one. A third one made days 10,274 and 23,694 false alarms: it asked who holds a "
+    "trial after a rank had been held up in its write, not before.",
     "Most of a day's time is spent in calls to the file system, small Parquet files and DuckDB's queries. Spared are "
     "opening DuckDB (one stays warm), reading equal bytes again, and asking again about equal files.",
     "Not simulated: GPUs; a shared folder that machines see differently; a network between ranks; "

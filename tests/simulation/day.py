@@ -354,8 +354,9 @@ class Simulation:
         rank = machine.rank_of(task.process) if machine else None
         if rank is None or rank.task is None:
             return
-        is_new_table = path.endswith("/tables")  # its name is synced
+        is_new_table = path.endswith("/tables")  # its name is synced, in the run's folder
         is_row = is_new_table or ("/tables/" in path and any(f"/tables/{table}" in path for table in OF_TRIALS))
+        is_row |= rank.is_writing and path == str(rank.task.run)
         if is_row and not rank.is_writing and event in ("open", "mkdir"):
             holder = rank.task.run / "trials" / rank.task.trial_id / "holder"
             if holder.read_text() != rank.task.holder:
