@@ -24,18 +24,22 @@ def is_over(run: Run) -> bool:
     return bool((row["planned"] > 0 and row["open"] == 0) or row["last_event"] == "stopped")
 
 
-def refuse_gaps(run: Run) -> None:
-    """Raise ResultsError if rows of a run are lost.
+def lost_rows(run: Run) -> str:
+    """Tell how many finished trials have no row in a table; empty if no rows of the run are lost.
 
     A trial's rows are written before the row that says it has finished, so every finished trial must have a planned
     row, stages and operating points.
     """
     (row,) = run.rows(GAPS)
-    gaps = [f"{count} of {row['finished']} finished trials have no row in {table}" for table, count in row.items()
-            if table != "finished" and count]  # fmt: skip
-    if gaps:
+    return "; ".join(f"{count} of {row['finished']} finished trials have no row in {table}"
+                     for table, count in row.items() if table != "finished" and count)  # fmt: skip
+
+
+def refuse_gaps(run: Run) -> None:
+    """Raise ResultsError if rows of a run are lost."""
+    if lost := lost_rows(run):
         raise ResultsError(
-            f"rows are lost: {'; '.join(gaps)}. Put the missing files of {', '.join(map(str, run.paths.values()))} back"
+            f"rows are lost: {lost}. Put the missing files of {', '.join(map(str, run.paths.values()))} back"
             " from a copy; to see what is left, type: "
             + command("query", *run.paths.values(), "SELECT trial_id, status FROM trials")
         )

@@ -217,6 +217,14 @@ def test_mixed_hardware_and_code_are_marked(tmp_path: Path, synthetic: Any) -> N
     )
 
 
+def test_rows_that_are_lost_are_told(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(seeds=(0, 1)).write(tmp_path)
+    assert "Rows are lost" not in text_of(write_report(tmp_path).read_text())
+    next((tmp_path / "tables" / "operating_points").iterdir()).unlink()
+    lost = "Rows are lost: 1 of 4 finished trials have no row in operating_points."
+    assert lost in text_of(write_report(tmp_path).read_text())
+
+
 def test_a_missed_budget_and_another_protocol_are_marked(tmp_path: Path, synthetic: Any) -> None:
     synthetic(seeds=(0,), budgets=(0.0, 0.1, 0.4)).write(tmp_path)  # 0.412 is removed where 0.4 is asked
     text = text_of(write_report(tmp_path).read_text())
