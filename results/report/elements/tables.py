@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from results.arms.comparison import Pairing
 from results.arms.cost import SharingSavings
@@ -28,7 +29,7 @@ class HtmlTable:
     sql: str = ""
     note: str = ""
 
-    @property
+    @cached_property
     def footnotes(self) -> list[str]:
         """The texts of all marks, each once; a row refers to them by number, from 1."""
         return list(dict.fromkeys(mark for row in self.rows for mark in row.marks))

@@ -192,6 +192,13 @@ def test_at_equal_cost_scores_lie_between_the_points_of_a_path(tmp_path: Path) -
     )
 
 
+@pytest.mark.parametrize("removed", [(0.25 + 1e-10, 0.4), (0.1, 0.25 - 1e-10)])
+def test_a_path_that_ends_at_the_cost_up_to_rounding_reaches_it(tmp_path: Path, removed: tuple[float, float]) -> None:
+    path = Trial(label="p", seed=0, right=(50, 50), asked=(0.25, 0.4), removed=removed)
+    (row,) = table(tmp_path, [path], asked=0.25, equal_cost=True).rows
+    assert (row.name, row.cells[0].value.value) == ("p at 25% fewer MACs", 0.5)  # type: ignore[union-attr]
+
+
 def test_at_equal_cost_a_score_that_is_not_a_number_is_lost_and_not_unreached(tmp_path: Path) -> None:
     paths = [
         Trial(label=label, seed=seed, right=(90, 70), asked=(0.1, 0.3), removed=(0.1, 0.3),

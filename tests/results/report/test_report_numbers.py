@@ -21,6 +21,7 @@ from results.report import write_report
 from results.report.elements.blocks import Figure, TableBlock
 from results.report.sections import disagreement, drawn
 from results.report.sections.comparing import BUDGET, overview
+from results.report.sections.now import TO_COME
 from results.report.serve import ReportServer
 from results.statistics.means import mean_interval
 from results.statistics.pairs import compare_pairs
@@ -219,6 +220,19 @@ def test_a_sweep_that_runs_tells_what_is_to_come_and_the_best_so_far(tmp_path: P
                            " FROM compared_points GROUP BY ALL ORDER BY score DESC LIMIT 1")[0]  # fmt: skip
     assert math.isclose(float(re.findall(r"Best so far .*?, ([\d.]+)%", said)[0]), 100 * best["score"], abs_tol=0.005)
     assert "over 2 of 3 seeds" in said
+
+
+def test_a_trial_to_come_is_expected_to_take_as_long_as_those_on_its_data(tmp_path: Path) -> None:
+    several = [
+        Trial(label="arm", seed=seed, right=(80,) * (1 - seed), dataset=data, ended="missing" if seed else "finished")
+        for data in ("small", "large") for seed in (0, 1) if (data, seed) != ("small", 1)
+    ]  # fmt: skip
+    run = write_run(tmp_path / "run", several)
+    with load(run) as loaded:
+        (row,) = loaded.rows("SELECT * EXCLUDE (written_at) FROM trials WHERE trial_id = ?", [several[1].trial_id])
+    Writer(run / "tables").write("trials", [row | {"seconds": 7200.0}])  # on the large data; 1 s on the small
+    with load(run) as loaded:
+        assert loaded.rows(TO_COME)[0]["hours_to_come"] == 2.0
 
 
 STATES = ("finished", "stopped", "stopped", "resting", "resting", "resting", "running", "continued")
