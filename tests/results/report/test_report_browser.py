@@ -269,6 +269,8 @@ def test_a_point_without_the_cost_is_neither_drawn_nor_selected(browser: Browser
     def change(data: dict[str, Any]) -> None:
         (hours,) = (column for column in data["columns"] if column["name"] == "device_hours")
         hours["values"] = [0.001, 100.0, *[None] * (data["rows"] - 2)]
+        (axis,) = (one for one in data["spec"]["usermeta"]["costs"] if one["column"] == "device_hours")
+        axis["domains"] = [[0.001 * axis["factor"], 100.0 * axis["factor"]]] * len(axis["domains"])
 
     few = tmp_path / "few.html"
     few.write_text(with_data(with_points(page.read_text(), 6000), change))
