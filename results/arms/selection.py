@@ -111,7 +111,7 @@ def _count_not_finite(points: Sequence[Point]) -> dict[tuple[Problem, str], int]
 def _explain_no_arm(points: Sequence[Point], score: str, asked: float | None, *, equal_cost: bool) -> str:
     """Explain why there is no arm."""
     if not points:
-        return "no operating points yet: wait for the first trials"
+        return "no operating points yet, apart from those of failed trials: wait for the first trials that finish"
     if any(point.test is not None for point in points) and not any(
         math.isfinite(point.test or 0.0) for point in points
     ):

@@ -264,7 +264,8 @@ def test_odd_runs_have_a_report(tmp_path: Path, synthetic: Any, changes: dict[st
 
 def test_a_run_without_rows_has_a_report(tmp_path: Path) -> None:
     (tmp_path / "tables").mkdir()
-    assert "0 trials planned" in text_of(write_report(tmp_path).read_text())
+    text = text_of(write_report(tmp_path).read_text())
+    assert "0 trials planned" in text and "⚠" not in text
 
 
 def test_a_run_that_grows_has_a_report_each_time(tmp_path: Path, synthetic: Any) -> None:
