@@ -59,7 +59,8 @@ def select_arms(
     ]
     if not arms or (asked and not any(_is_at(arm, asked) for arm in arms)):
         raise ResultsError(_explain_no_arm(points, score, asked, equal_cost=equal_cost))
-    return Selection(arms, score, _count_not_finite(points), unreached)
+    shown = [point for point in points if asked is None or not point.asked or _is_at(point, asked)]
+    return Selection(arms, score, _count_not_finite(shown), unreached)
 
 
 def arms_at_budget(arms: Sequence[Arm], asked: float | None) -> list[Arm]:
@@ -71,8 +72,8 @@ def arms_at_budget(arms: Sequence[Arm], asked: float | None) -> list[Arm]:
     return there + [arm for arm in arms if not arm.asked and arm.label not in pruned and arm not in there]
 
 
-def _is_at(arm: Arm, asked: float) -> bool:
-    return arm.asked is not None and math.isclose(arm.asked, asked, abs_tol=1e-6)
+def _is_at(one: Arm | Point, asked: float) -> bool:
+    return one.asked is not None and math.isclose(one.asked, asked, abs_tol=1e-6)
 
 
 def check_score(score: str) -> None:

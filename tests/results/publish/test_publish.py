@@ -212,6 +212,17 @@ def test_at_equal_cost_a_score_that_is_not_a_number_is_lost_and_not_unreached(tm
     assert not any("does not reach" in note for note in made.notes)
 
 
+def test_scores_that_are_not_numbers_are_counted_at_the_budget_that_is_shown(tmp_path: Path) -> None:
+    paths = [
+        Trial(label=label, seed=seed, right=(80, 70), asked=(0.2, 0.3),
+              validation=(math.nan,) * 2 if (label, seed) == ("a", 0) else (0.9, 0.7))
+        for label in "ab" for seed in range(3)
+    ]  # fmt: skip
+    for asked, count in ((0.2, 1), (None, 2)):
+        made = table(tmp_path / str(count), paths, asked=asked, score="validation_score")
+        assert any(f": {count} whose score is not a number" in note for note in made.notes)
+
+
 def test_printed_numbers_stand_beside_and_are_never_the_best(tmp_path: Path) -> None:
     folder = write_run(tmp_path, trials(best=BEST, far=FAR))
     row = {**COMMON, "paper": "Paper & Co (2021)", "place": "Table 1", "label": "best", "method": "prune",
