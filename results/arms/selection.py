@@ -59,7 +59,11 @@ def select_arms(
     ]
     if not arms or (asked and not any(_is_at(arm, asked) for arm in arms)):
         raise ResultsError(_explain_no_arm(points, score, asked, equal_cost=equal_cost))
-    shown = [point for point in points if asked is None or not point.asked or _is_at(point, asked)]
+    pruned = {(point.problem, point.label) for point in points if point.asked}
+    shown = [
+        point for point in points
+        if asked is None or _is_at(point, asked) or (not point.asked and (point.problem, point.label) not in pruned)
+    ]  # fmt: skip
     return Selection(arms, score, _count_not_finite(shown), unreached)
 
 
