@@ -15,6 +15,7 @@ from results.errors import ResultsError
 from results.report import watch, write_report
 from results.store.reader import load
 from results.store.writer import Writer
+from tests.results.exact_run import START, write_search
 from tests.results.report_page import figures_of, parsed, text_of
 
 EVIL = "<script>alert('x')</script>\"&$a_b$"
@@ -118,6 +119,19 @@ def test_watching_a_run_that_was_interrupted_ends(tmp_path: Path, synthetic: Any
     pages = list(watch(tmp_path, 3.0, waited.append))
     assert len(pages) == 2 and waited == [3.0]
     assert "data-renew-s" not in pages[-1].read_text()
+
+
+def test_watching_a_search_ends_with_it_and_not_with_a_batch(tmp_path: Path) -> None:
+    """All that is planned has ended; at the third look, the search has."""
+    run, waited = write_search(tmp_path / "run", 1), list[float]()
+    stopped = {"driver": "d", "number": 0, "happened_at": START, "kind": "stopped", "code_digest": "c"}
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 2:
+            Writer(run / "tables").write("events", [stopped])
+
+    assert len(list(watch(run, 3.0, wait))) == 3 == len(waited) + 1
 
 
 def test_the_numbers_are_those_of_the_tables(tmp_path: Path, synthetic: Any) -> None:
