@@ -13,13 +13,15 @@ WITH each AS (
         NOT cached OR row_number() OVER (PARTITION BY stage_key ORDER BY cached, written_at) = 1 AS is_computed
     FROM stages
 )
-SELECT kind, count(DISTINCT stage_key) AS stages, coalesce(sum(hours) FILTER (is_computed), 0) AS rank_hours,
-    coalesce(sum(hours) FILTER (is_computed AND device <> 'cpu'), 0) AS gpu_hours,
-    coalesce(sum(hours) FILTER (NOT is_computed), 0) AS saved_rank_hours
+SELECT kind, count(DISTINCT stage_key) AS stages,
+    coalesce(sum(hours ORDER BY hours) FILTER (is_computed), 0) AS rank_hours,
+    coalesce(sum(hours ORDER BY hours) FILTER (is_computed AND device <> 'cpu'), 0) AS gpu_hours,
+    coalesce(sum(hours ORDER BY hours) FILTER (NOT is_computed), 0) AS saved_rank_hours
 FROM each GROUP BY kind ORDER BY rank_hours + saved_rank_hours DESC, kind
 """
 """A stage counts as computed in each trial that did not find it in the cache: in all of them without sharing, and in
-one where an earlier run or attempt has computed it. `saved_rank_hours`: what the others would have computed again."""
+one where an earlier run or attempt has computed it. `saved_rank_hours`: what the others would have computed again.
+In order, so that the same rows give the same sums to the last digit."""
 _STAGES_IN_VIEW = 30
 _ANSWERS: WeakKeyDictionary[Run, Answer] = WeakKeyDictionary()
 
