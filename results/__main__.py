@@ -14,7 +14,6 @@ from results.text.page import PageTable, Part
 from transtailor.errors import INTERRUPTED, MISTAKE, SUCCESS, UserError
 from transtailor.shell import command
 from transtailor.terminal import CommandParser, ignore_closed_stdout, say
-from transtailor.validation import fraction
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m results") -> int:
@@ -59,15 +58,6 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     diff.add_argument("first", type=Path, metavar="RUN", help="folder of a run")
     diff.add_argument("second", type=Path, metavar="RUN", help="folder of another one")
     diff.set_defaults(lines=_diff)
-    compare = commands.add_parser("compare", help="print every arm against one of them, paired by seed")
-    compare.add_argument("run", metavar="RUN", help="folder of the run")
-    compare.add_argument("--against", required=True, metavar="LABEL", help="the arm that all others are compared with")
-    compare.add_argument(
-        "--at", type=fraction, metavar="FRACTION",
-        help="only this budget, such as 0.2, and arms that prune nothing; without it all budgets are shown",
-    )  # fmt: skip
-    add_output(compare)
-    compare.set_defaults(page=_compare)
     add_statistics(commands)
     merge = commands.add_parser("compact", help="merge the many parts of a run into few files; removes nothing")
     merge.add_argument("run", metavar="RUN", help="folder of the run, which may be running")
@@ -170,16 +160,6 @@ def _diff(given: argparse.Namespace) -> Iterator[str]:
             two_trials = command("explain", given.first, given.second)
             raise ResultsError(f"no folder {str(folder)!r}; for two trials, type: {two_trials}")
     yield from run_lines(given.first, given.second)
-
-
-def _compare(given: argparse.Namespace) -> Iterator[Part]:
-    from results.analysis.versus_arm import versus_arm_page
-    from results.store.completeness import refuse_gaps
-    from results.store.reader import load
-
-    with load(given.run) as run:
-        refuse_gaps(run)
-        yield from versus_arm_page(run, given.against, given.at)
 
 
 def _compact(given: argparse.Namespace) -> Iterator[str]:

@@ -101,7 +101,10 @@ def best_lines(run: Run, by: str, limits: Sequence[Limit]) -> Iterator[str]:
     found = best_points(run, by, limits)
     under = f" with {' and '.join(map(str, limits))}" if limits else ""
     if not found:
-        raise ResultsError(f"no operating point{under} in {run.path}: raise the limit, or wait for more trials")
+        advice = "raise the limit, or wait" if limits else "wait"
+        raise ResultsError(
+            f"no operating point{under} in {run.path} but those of failed trials: {advice} for more trials"
+        )
     for row in found:
         yield from _lines(row, run, by, under)
 

@@ -55,9 +55,11 @@ def effects_of(found: Findings, asked: float | None = None, of: Sequence[str] = 
     """
     points = _choose_points(found.points, asked)
     if not points:
-        at = "" if asked is None else f" at {asked:g} of the MACs removed"
+        if asked is None:
+            raise ResultsError("no trial has a test score yet")
         raise ResultsError(
-            f"no trial has a test score{at}; look at the budgets with: {command('table', found.run.path)}"
+            f"no trial has a test score at {asked:g} of the MACs removed; look at the budgets with:"
+            f" {command('table', found.run.path)}"
         )
     settings = {row["trial_id"]: _settings(row["config_json"], row["label"]) for row in found.run.rows(SETTINGS)}
     analyses = []

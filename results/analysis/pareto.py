@@ -209,6 +209,11 @@ def _marks(fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str) -> list[st
             notes.append("Hours on different devices cannot be compared.")
     if any(len(arm.environments) > 1 for arm in arms):
         notes.append("Some arms were computed on mixed hardware, ranks or torch versions.")
+    if lost := sum(arm.failed > 0 for arm in arms):
+        notes.append(
+            f"{lost} arms lost seeds to failed trials or to scores that are not a number: their means are over the"
+            " other seeds, so they look better than they are."
+        )
     if fewer := [point for front in fronts.values() for point in front if point.seeds < len(point.arm.test_by_seed)]:
         notes.append(f"{len(fewer)} arms have seeds without a {cost}; these seeds are left out of the front.")
     return notes

@@ -159,8 +159,8 @@ class Pairing:
         )
         lost = f"{self.failed} of their trials failed, and the means are of the others"
         return [
-            *([lost] if self.failed else []),
             *([unequal] if self.tuning_budgets_differ else []),
+            *([lost] if self.failed else []),
             *doubts(self.result),
         ]
 

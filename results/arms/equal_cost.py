@@ -11,6 +11,8 @@ from results.arms.comparison import Point, Problem, Setting
 from results.statistics.paths import score_at
 
 Path = tuple[Problem, str, str, int, Setting | None]
+_SAME_COST = 1e-9
+"""Shares that differ by less are one, as in `score_at`."""
 
 
 def points_at_equal_cost(points: Iterable[Point], removed: float) -> tuple[list[Point], list[Path]]:
@@ -47,7 +49,7 @@ def _interpolate(path: list[Point], removed: float) -> Point | None:
         return None
     tested = [point for point in path if point.test is not None]
     test = score_at([point.removed for point in tested], [point.test or 0.0 for point in tested], removed)
-    low = max((point for point in path if point.removed <= removed + 1e-12), key=lambda point: point.removed)
-    high = min((point for point in path if point.removed >= removed - 1e-12), key=lambda point: point.removed)
+    low = max((point for point in path if point.removed <= removed + _SAME_COST), key=lambda point: point.removed)
+    high = min((point for point in path if point.removed >= removed - _SAME_COST), key=lambda point: point.removed)
     keys = "/".join(dict.fromkeys((low.model_key, high.model_key)))
     return replace(low, asked=removed, removed=removed, model_key=keys, validation=validation, test=test)

@@ -59,7 +59,12 @@ def select_arms(
     ]
     if not arms or not _has_budget(arms, asked):
         raise ResultsError(_explain_no_arm(points, score, asked, equal_cost=equal_cost))
-    return Selection(arms, score, _count_not_finite(points), unreached)
+    pruned = {(point.problem, point.label) for point in points if point.asked}
+    shown = [
+        point for point in points
+        if asked is None or _is_at(point, asked) or (not point.asked and (point.problem, point.label) not in pruned)
+    ]  # fmt: skip
+    return Selection(arms, score, _count_not_finite(shown), unreached)
 
 
 def arms_at_budget(arms: Sequence[Arm], asked: float | None) -> list[Arm]:
@@ -81,8 +86,8 @@ def _has_budget(arms: Sequence[Arm], asked: float | None) -> bool:
     return not asked or any(_is_at(arm, asked) for arm in arms)
 
 
-def _is_at(arm: Arm, asked: float) -> bool:
-    return arm.asked is not None and math.isclose(arm.asked, asked, abs_tol=1e-6)
+def _is_at(one: Arm | Point, asked: float) -> bool:
+    return one.asked is not None and math.isclose(one.asked, asked, abs_tol=1e-6)
 
 
 def check_score(score: str) -> None:
@@ -121,7 +126,7 @@ def _count_not_finite(points: Sequence[Point]) -> dict[tuple[Problem, str], int]
 def _explain_no_arm(points: Sequence[Point], score: str, asked: float | None, *, equal_cost: bool) -> str:
     """Explain why there is no arm."""
     if not points:
-        return "no operating points yet: wait for the first trials"
+        return "no operating points yet, apart from those of failed trials: wait for the first trials that finish"
     if any(point.test is not None for point in points) and not any(
         math.isfinite(point.test or 0.0) for point in points
     ):

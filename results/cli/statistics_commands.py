@@ -1,18 +1,29 @@
-"""The commands about many trials at once: table, effects, power, stops, front, images."""
+"""The commands about many trials at once: compare, table, effects, power, stops, front, images."""
 
 import argparse
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from results.cli.output import add_output
 from results.errors import ResultsError
 from results.text.page import Part
 from transtailor.validation import fraction
 
+if TYPE_CHECKING:
+    from results.store.reader import Run
+Command = Callable[["Run", argparse.Namespace], Iterator[Part]]
+
 
 def add_statistics(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add them to `python -m results`; each imports what it needs when it runs."""
+    compare = _command(commands, "compare", "print every arm against one of them, paired by seed", _compare)
+    compare.add_argument("--against", required=True, metavar="LABEL", help="the arm that all others are compared with")
+    compare.add_argument(
+        "--at", type=fraction, metavar="FRACTION",
+        help="only this budget, such as 0.2, and arms that prune nothing; without it all budgets are shown",
+    )  # fmt: skip
     table = _command(
         commands, "table", "methods x data sets with intervals, the best and its ties marked by test", _table
     )
@@ -51,68 +62,69 @@ def add_statistics(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     _add_at(images)
 
 
-def _command(
-    commands: Any, name: str, text: str, page: Callable[[argparse.Namespace], Iterator[Part]]
-) -> argparse.ArgumentParser:
+def _command(commands: Any, name: str, text: str, page: Command) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
     parser.add_argument("run", metavar="RUN", help="folder of the run")
     add_output(parser)
-    parser.set_defaults(page=page)
+    parser.set_defaults(page=partial(_of_whole_run, page))
     return parser
+
+
+def _of_whole_run(page: Command, given: argparse.Namespace) -> Iterator[Part]:
+    """Yield the page of a run. Raises ResultsError: rows of it are lost, so its means would be of fewer trials."""
+    from results.store.completeness import refuse_gaps
+    from results.store.reader import load
+
+    with load(given.run) as run:
+        refuse_gaps(run)
+        yield from page(run, given)
 
 
 def _add_at(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--at", type=fraction, metavar="FRACTION", help="share of the MACs to remove, such as 0.2")
 
 
-def _table(given: argparse.Namespace) -> Iterator[Part]:
+def _compare(run: "Run", given: argparse.Namespace) -> Iterator[Part]:
+    from results.analysis.versus_arm import versus_arm_page
+
+    return versus_arm_page(run, given.against, given.at)
+
+
+def _table(run: "Run", given: argparse.Namespace) -> Iterator[Part]:
     from results.publish.published_table import published_table
     from results.publish.published_text import published_page
-    from results.store.reader import load
 
-    with load(given.run) as run:
-        table = published_table(run, score=given.metric, asked=given.at, equal_cost=given.equal_cost)
-    yield from published_page(table)
+    return published_page(published_table(run, score=given.metric, asked=given.at, equal_cost=given.equal_cost))
 
 
-def _effects(given: argparse.Namespace) -> Iterator[Part]:
+def _effects(run: "Run", given: argparse.Namespace) -> Iterator[Part]:
     from results.analysis.effects import effects_page
-    from results.store.reader import load
 
-    with load(given.run) as run:
-        yield from effects_page(run, given.at, given.of)
+    return effects_page(run, given.at, given.of)
 
 
-def _power(given: argparse.Namespace) -> Iterator[Part]:
+def _power(run: "Run", given: argparse.Namespace) -> Iterator[Part]:
     from results.analysis.seeds_needed import seeds_needed_page
-    from results.store.reader import load
 
     difference = given.difference
     if difference is not None and (not math.isfinite(difference) or not difference):
         raise ResultsError(f"--difference {difference:g}: expected a number other than 0, such as 0.01")
-    with load(given.run) as run:
-        yield from seeds_needed_page(run, given.against, given.at, difference)
+    return seeds_needed_page(run, given.against, given.at, difference)
 
 
-def _stops(given: argparse.Namespace) -> Iterator[Part]:
+def _stops(run: "Run", given: argparse.Namespace) -> Iterator[Part]:
     from results.analysis.stopping import stops_page
-    from results.store.reader import load
 
-    with load(given.run) as run:
-        yield from stops_page(run, given.label)
+    return stops_page(run, given.label)
 
 
-def _front(given: argparse.Namespace) -> Iterator[Part]:
+def _front(run: "Run", given: argparse.Namespace) -> Iterator[Part]:
     from results.analysis.pareto import front_page
-    from results.store.reader import load
 
-    with load(given.run) as run:
-        yield from front_page(run, given.cost, given.metric)
+    return front_page(run, given.cost, given.metric)
 
 
-def _images(given: argparse.Namespace) -> Iterator[Part]:
+def _images(run: "Run", given: argparse.Namespace) -> Iterator[Part]:
     from results.analysis.by_image import image_page
-    from results.store.reader import load
 
-    with load(given.run) as run:
-        yield from image_page(run, given.first, given.second, given.at)
+    return image_page(run, given.first, given.second, given.at)

@@ -8,6 +8,7 @@ from typing import Protocol
 from results.errors import ResultsError
 from results.export.series import Trial, Value, trials_of, values_of
 from results.store.reader import Run
+from results.store.views import literal
 from transtailor.shell import pip
 
 
@@ -34,6 +35,9 @@ class ByTrial:
         """Add the new values of each trial; skip trials that have not changed."""
         added = 0
         open_trials = [trial for trial in trials_of(run) if not self._is_done(trial)]
+        its = ", ".join(literal(trial.trial_id) for trial in open_trials)
+        # Else each batch of trials would read all files again.
+        run.hold("stages", "epochs", "measured_points", where=f"trial_id IN ({its or 'NULL'})")
         for trial, values in values_of(run, open_trials):
             state = (trial.status, trial.attempts, len(values))
             if (values or trial.status) and self._given.get(trial.trial_id) != state:

@@ -27,7 +27,7 @@ class CsvFiles:
                 written += self._write(run, name, table.key)
                 self._files[name] = files
                 changed.append(name)
-        if {"operating_points", "predictions", "estimates"} & set(changed):
+        if {"operating_points", "predictions", "estimates", "timings"} & set(changed):
             written += self._write(run, "measured_points", TABLES["operating_points"].key)
         return written
 

@@ -9,17 +9,19 @@ from results.store.reader import Run
 
 KINDS = """
 WITH each AS (
-    SELECT stage_key, any_value(kind) AS kind, arg_min(compute_s, (cached, written_at)) AS compute_s,
-        arg_min(ranks, (cached, written_at)) AS ranks, arg_min(device, (cached, written_at)) AS device,
-        count(DISTINCT trial_id) AS trials
-    FROM stages GROUP BY stage_key
+    SELECT *, compute_s * ranks / 3600 AS hours,
+        NOT cached OR row_number() OVER (PARTITION BY stage_key ORDER BY cached, written_at) = 1 AS is_computed
+    FROM stages
 )
-SELECT kind, count(*) AS stages, sum(compute_s * ranks) / 3600 AS rank_hours,
-    coalesce(sum(compute_s * ranks) FILTER (device <> 'cpu'), 0) / 3600 AS gpu_hours,
-    sum(compute_s * ranks * (trials - 1)) / 3600 AS saved_rank_hours
+SELECT kind, count(DISTINCT stage_key) AS stages,
+    coalesce(sum(hours ORDER BY hours) FILTER (is_computed), 0) AS rank_hours,
+    coalesce(sum(hours ORDER BY hours) FILTER (is_computed AND device <> 'cpu'), 0) AS gpu_hours,
+    coalesce(sum(hours ORDER BY hours) FILTER (NOT is_computed), 0) AS saved_rank_hours
 FROM each GROUP BY kind ORDER BY rank_hours + saved_rank_hours DESC, kind
 """
-"""Each stage once. `saved_rank_hours`: what the other trials that need it would have computed again."""
+"""A stage counts as computed in each trial that did not find it in the cache: in all of them without sharing, and in
+one where an earlier run or attempt has computed it. `saved_rank_hours`: what the others would have computed again.
+In order, so that the same rows give the same sums to the last digit."""
 _STAGES_IN_VIEW = 30
 _ANSWERS: WeakKeyDictionary[Run, Answer] = WeakKeyDictionary()
 

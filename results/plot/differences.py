@@ -31,7 +31,8 @@ def differences(found: Findings, problem: Problem) -> Chart | None:
         if seed in other.test_by_seed
     ]
     panel = [budgets.index(asked) if asked in budgets else -1 for _, asked, *_ in rows]
-    labels = [name for name in order_labels(found.methods) if any(one.label == name for one in pairings)]
+    shown = {one.label for one in pairings}
+    labels = [name for name in order_labels(found.methods) if name in shown]
     left = names_width(labels)
     means = [_mean(one, budgets.index(one.asked), scale) for one in pairings if one.asked in budgets]
     least = above_widest_gap([one["x"] for one in means])

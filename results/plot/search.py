@@ -125,13 +125,14 @@ def settings(run: Run) -> Chart | None:
     levels = {
         axis: _levels([one.get(axis) for one in records]) for axis in dict.fromkeys(k for r in records for k in r)
     }
+    places = {axis: {text: place for place, text in enumerate(found)} for axis, found in levels.items()}
     varying = [axis for axis, found in levels.items() if len(found) > 1]
     axes = varying[:_MOST_AXES]
     if not axes:
         return None
 
     def height(axis: str, text: str) -> float:
-        return levels[axis].index(text) / (len(levels[axis]) - 1)
+        return places[axis][text] / (len(levels[axis]) - 1)
 
     scale, (rung, *_) = _scale(data), data.column("rung")
     title = f"{_noun(scale)} {'at the end' if rung == 'end' else f'after {rung}' if 'epoch' in rung else f'at {rung}'}"

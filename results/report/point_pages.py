@@ -16,8 +16,10 @@ from transtailor.documents import DocumentError, Record
 
 PAGE_ROWS, MOST_ROWS = 200, 10_000
 _TEXTS = ("network", "dataset", "label", "trial_id")
-_SIGNS = {"=": "abs({} - ?) < 1e-9", "!=": "abs({} - ?) >= 1e-9"}
-_SIGNS |= {sign: f"{{}} {sign} ?" for sign in ("<", ">", "<=", ">=")}
+_SIGNS = {
+    "=": "abs({} - ?) < 1e-9", "!=": "abs({} - ?) >= 1e-9", ">": "{} - ? > 1e-9", "<": "? - {} > 1e-9",
+    ">=": "? - {} < 1e-9", "<=": "{} - ? < 1e-9",
+}  # fmt: skip
 _FACTORS = " ".join(f"WHEN {literal(metric)} THEN CAST({scale.factor} AS DOUBLE)" for metric, scale in SCALES.items())
 
 

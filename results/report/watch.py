@@ -6,14 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from results.report.page import write_report
+from results.store.completeness import is_over
 from results.store.reader import load
 
-STATE = """
-SELECT (SELECT count(*) FROM planned) AS planned,
-    (SELECT count(*) FROM planned WHERE trial_id NOT IN (SELECT trial_id FROM trials)) AS missing,
-    (SELECT count(*) FROM attempts WHERE status = 'running') AS running,
-    (SELECT count(*) FROM attempts) AS attempts
-"""
+STATE = "SELECT count(*) AS attempts, count(*) FILTER (status = 'running') AS running FROM attempts"
 
 
 def watch(
@@ -25,8 +21,8 @@ def watch(
 ) -> Iterator[Path]:
     """Write the report every `period_s` until the run has ended; yield its path each time.
 
-    A run has ended when every planned trial has finished or failed, or when two checks in a row see no running attempt
-    (an interrupted sweep). The page reloads itself with the same period; the last one no longer does.
+    A run has ended when it is over, or when two checks in a row see no running attempt (an interrupted sweep). The page
+    reloads itself with the same period; the last one no longer does.
 
     Raises:
         ResultsError: as `write_report`.
@@ -34,9 +30,9 @@ def watch(
     idle = 0
     while True:
         with load(run) as loaded:
-            state = loaded.rows(STATE)[0]
+            state, ended = loaded.rows(STATE)[0], is_over(loaded)
         idle = idle + 1 if state["attempts"] and not state["running"] else 0
-        ended = state["planned"] > 0 and (state["missing"] == 0 or idle > 1)
+        ended = ended or idle > 1
         yield write_report(run, None if ended else period_s, out=out)
         if ended:
             return

@@ -124,9 +124,10 @@ def _covariance_of_means(centred: np.ndarray, is_tested: np.ndarray) -> float:
 
 
 def _binomial_p(b: int, c: int) -> tuple[float, float]:
-    """Compute exact p and mid-p of b against c: min(1, 2 P(X <= min)), and the same minus P(X = min)."""
+    """Compute exact p and mid-p of b against c: both tails, and the same with half of what is as likely as b and c."""
     fewer = min(b, c)
     below = float(special.bdtr(fewer, b + c, 0.5))
     ways = math.lgamma(b + c + 1) - math.lgamma(fewer + 1) - math.lgamma(b + c - fewer + 1)
     there = math.exp(ways - (b + c) * math.log(2))
-    return min(1.0, 2 * below), min(1.0, 2 * below - there)
+    # Of two equal numbers, what is as likely is there only once.
+    return min(1.0, 2 * below), 1 - there / 2 if b == c > 0 else min(1.0, 2 * below - there)

@@ -36,7 +36,7 @@ def answer(run: Run, sql: str) -> Answer:
     found = run.arrow(sql)
     columns = [column.to_pylist() for column in found.columns]
     for place, kind in enumerate(found.schema.types):
-        if pa.types.is_nested(kind) or pa.types.is_temporal(kind) or pa.types.is_decimal(kind):
+        if pa.types.is_nested(kind) or pa.types.is_temporal(kind):
             columns[place] = [plain(value) for value in columns[place]]
     return Answer(tuple(found.column_names), list(zip(*columns, strict=True)), sql.strip())
 

@@ -18,24 +18,30 @@ def failed_trials(run: Run) -> list[dict[str, Any]]:
 def is_over(run: Run) -> bool:
     """Whether one run is over: each trial has ended and is not being retried, or the cluster has stopped.
 
-    A run that was interrupted without an event is not over, since it may be resumed.
+    A run that was interrupted without an event is not over, since it may be resumed. A search is over only with this
+    event: whenever a batch has ended, no trial is open until the next one is planned.
     """
     (row,) = run.rows(OPEN)
-    return bool((row["planned"] > 0 and row["open"] == 0) or row["last_event"] == "stopped")
+    ended = row["planned"] > 0 and row["open"] == 0 and not row["proposals"]
+    return bool(ended or row["last_event"] == "stopped")
 
 
-def refuse_gaps(run: Run) -> None:
-    """Raise ResultsError if rows of a run are lost.
+def lost_rows(run: Run) -> str:
+    """Tell how many finished trials have no row in a table; empty if no rows of the run are lost.
 
     A trial's rows are written before the row that says it has finished, so every finished trial must have a planned
     row, stages and operating points.
     """
     (row,) = run.rows(GAPS)
-    gaps = [f"{count} of {row['finished']} finished trials have no row in {table}" for table, count in row.items()
-            if table != "finished" and count]  # fmt: skip
-    if gaps:
+    return "; ".join(f"{count} of {row['finished']} finished trials have no row in {table}"
+                     for table, count in row.items() if table != "finished" and count)  # fmt: skip
+
+
+def refuse_gaps(run: Run) -> None:
+    """Raise ResultsError if rows of a run are lost."""
+    if lost := lost_rows(run):
         raise ResultsError(
-            f"rows are lost: {'; '.join(gaps)}. Put the missing files of {', '.join(map(str, run.paths.values()))} back"
+            f"rows are lost: {lost}. Put the missing files of {', '.join(map(str, run.paths.values()))} back"
             " from a copy; to see what is left, type: "
             + command("query", *run.paths.values(), "SELECT trial_id, status FROM trials")
         )
@@ -52,7 +58,8 @@ FROM trials WHERE status = 'finished'
 OPEN = """
 SELECT count(*) AS planned,
     count(*) FILTER (trials.trial_id IS NULL OR last.attempt > trials.attempts) AS open,
-    (SELECT arg_max(kind, (written_at, number)) FROM events) AS last_event
+    (SELECT arg_max(kind, (written_at, number)) FROM events) AS last_event,
+    (SELECT count(*) FROM proposals) AS proposals
 FROM planned LEFT JOIN trials USING (trial_id)
 LEFT JOIN (SELECT trial_id, max(attempt) AS attempt FROM attempts GROUP BY trial_id) AS last USING (trial_id)
 """

@@ -82,9 +82,13 @@ class Run:
         return rows
 
     def arrow(self, sql: str, parameters: list[Any] | None = None) -> pa.Table:
-        """Run a query and return an Arrow table. Raises as `sql`."""
+        """Run a query and return an Arrow table, whose numbers are int64 or double. Raises as `sql`."""
         with self._translate_errors(sql):
-            return self.connection.sql(sql, params=parameters).to_arrow_table()
+            found = self.connection.sql(sql, params=parameters).to_arrow_table()
+        for place, field in enumerate(found.schema):
+            if pa.types.is_decimal(field.type):  # DuckDB's sums of whole numbers, and numbers such as 0.5
+                found = found.set_column(place, field.name, _plain(found.column(place)))
+        return found
 
     def write_csv(self, sql: str, path: Path) -> int:
         """Write the result of a query to a CSV file with a header; return its number of rows. Raises as `sql`.
@@ -219,6 +223,14 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], tables:
     else:
         paths, several = _runs_by_name([Path(one) for one in run]), True
     return _open_tables(paths, tuple(tables), several=several)
+
+
+def _plain(decimals: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return decimals as double; as int64 where they have no digits behind the point, up to 2^63."""
+    try:
+        return decimals.cast(pa.float64() if decimals.type.scale else pa.int64())
+    except pa.ArrowInvalid:
+        return decimals.cast(pa.float64())
 
 
 def python_values(answer: pa.Table | pa.ChunkedArray) -> list[Any]:

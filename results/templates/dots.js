@@ -27,7 +27,7 @@ function panelsOf(view) {
     const x = view.scale(`concat_${place}_x`), y = view.scale(`concat_${place}_y`);
     return (row) => {
       const across = x(row[cost.column] * cost.factor), up = y(row[score.column] * row.factor);
-      const isInside = across >= 0 && across <= box.width && up >= 0 && up <= box.height;
+      const isInside = row[cost.column] !== null && across >= 0 && across <= box.width && up >= 0 && up <= box.height;
       return isInside ? [left + box.x + across, top + box.y + up] : null;
     };
   });

@@ -28,7 +28,7 @@ function drawParallel() {
   const axes = parallelAxes(), lines = [], marks = [];
   const lit = new Set(selectedPoints().map((row) => row.trial_id)), some = lit.size < last.size;
   const of = (at) => ({ trial_id: ids[at], lit: some && lit.has(ids[at]) });
-  const low = Math.min(...scores), high = Math.max(...scores);
+  const known = scores.filter(Number.isFinite), low = Math.min(...known), high = Math.max(...known);
   axes.forEach((axis, order) => {
     const values = ids.map((id) => value(axis, data.row.get(id))), { place, marks: levels } = placer(values);
     values.forEach((what, at) => lines.push({ ...of(at), axis: axis.name, order, place: place(what) }));

@@ -27,7 +27,7 @@ function written(row, column) {
 
 // Words such as `taylor test>94 seed=1`: a comparison with a column, or a text that is in one of them.
 const SIGNS = {
-  ">": (a, b) => a > b, "<": (a, b) => a < b, ">=": (a, b) => a >= b, "<=": (a, b) => a <= b,
+  ">": (a, b) => a - b > 1e-9, "<": (a, b) => b - a > 1e-9, ">=": (a, b) => b - a < 1e-9, "<=": (a, b) => a - b < 1e-9,
   "=": (a, b) => Math.abs(a - b) < 1e-9, "!=": (a, b) => Math.abs(a - b) >= 1e-9,
 };
 function comparisons(text) {
@@ -49,10 +49,10 @@ function matcher(text) {
 function selectedPoints() {
   const arms = new Set(chosen("arms")), brush = chosen("brush"), fits = matcher(state.words);
   const [cost, score] = frontAxes();
-  const inside = (amount, [low, high]) => amount >= low && amount <= high;
+  const inside = (what, by, [low, high]) => typeof what === "number" && what * by >= low && what * by <= high;
   return orderedPoints().filter((row) => (!brush || (
-    row.panel === brush.panel && inside(row[cost.column] * cost.factor, brush.x)
-      && inside(row[score.column] * row.factor, brush.y))) && (!arms.size || arms.has(row.label)) && fits(row));
+    row.panel === brush.panel && inside(row[cost.column], cost.factor, brush.x)
+      && inside(row[score.column], row.factor, brush.y))) && (!arms.size || arms.has(row.label)) && fits(row));
 }
 
 // All points in the order of the table; a filter keeps the order, so that a brush over many points sorts nothing.

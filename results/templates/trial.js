@@ -23,7 +23,8 @@ function commandsOf(trial, points, data) {
   if (last) {
     made.push(["save its sub-model", `transtailor reproduce ${run} ${id} --point ${last.point} --save models`]);
     const rivals = pointRows.filter((row) => row.label === last.label && row.panel === last.panel);
-    const best = rivals.reduce((one, other) => (other.validation_score > one.validation_score ? other : one));
+    const rank = (row) => (typeof row.validation_score === "number" ? row.validation_score : -Infinity);
+    const best = rivals.reduce((one, other) => (rank(other) > rank(one) ? other : one));
     const rival = word(best.trial_id), runs = [...new Set([run, runOf(best.trial_id)])].map((one) => ` --run ${one}`);
     if (rival !== id) made.push(["compare with its arm's best", `transtailor explain ${id} ${rival}${runs.join("")}`]);
   }

@@ -208,8 +208,12 @@ def _mark(cell: object, strong: str, escape: Callable[[str], str]) -> str:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Make names distinct: the second of two equal ones gets the name before it in brackets."""
-    return [f"{name} ({names[place - 1]})" if name in names[:place] else name for place, name in enumerate(names)]
+    """Make names distinct: the second of two equal ones gets the name before it in brackets, or else its number."""
+    found: list[str] = []
+    for place, name in enumerate(names):
+        offered = (name, f"{name} ({names[place - 1]})", *(f"{name} ({number})" for number in range(2, place + 2)))
+        found.append(next(one for one in offered if one not in found))
+    return found
 
 
 def _csv_cell(value: object) -> object:

@@ -82,7 +82,7 @@ class Section:
 def listing(run: Run, sql: str, title: str = "", *, folded: bool = False) -> TableBlock:
     """Run a query and return its result as a table."""
     found = run.arrow(sql)
-    numeric = tuple(str(kind).startswith(("int", "double", "decimal")) for kind in found.schema.types)
+    numeric = tuple(str(kind).startswith(("int", "double")) for kind in found.schema.types)
     rows = [TableRow(tuple(cell(value) for value in row.values())) for row in found.to_pylist()]
     table = HtmlTable(tuple(name.replace("_", " ") for name in found.column_names), numeric, rows, sql.strip())
     return TableBlock(table, title, folded=folded)

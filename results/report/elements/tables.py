@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from results.arms.comparison import Pairing
 from results.arms.cost import SharingSavings
@@ -28,7 +29,7 @@ class HtmlTable:
     sql: str = ""
     note: str = ""
 
-    @property
+    @cached_property
     def footnotes(self) -> list[str]:
         """The texts of all marks, each once; a row refers to them by number, from 1."""
         return list(dict.fromkeys(mark for row in self.rows for mark in row.marks))
@@ -127,7 +128,7 @@ def cost_table(
     whole: SharingSavings, labels: dict[str, SharingSavings], unit: tuple[float, str], sql: str
 ) -> HtmlTable:
     """Build the table of the time of stages, shared and point by point; `unit`: its number per hour, its name."""
-    columns = ("label", "stages", "operating points", f"computed ({unit[1]})", f"point by point ({unit[1]})", "ratio")
+    columns = ("label", "stages", "operating points", f"each once ({unit[1]})", f"point by point ({unit[1]})", "ratio")
     rows = [_cost_row(label, cost, unit[0]) for label, cost in ({"all together": whole} | labels).items()]
     return HtmlTable(columns, (False, *[True] * 5), rows, sql)
 

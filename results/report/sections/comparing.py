@@ -122,8 +122,8 @@ def _named_pairings(found: Findings) -> list[Pairing]:
 def warnings(found: Findings) -> list[str]:
     """Return the warnings about the comparisons."""
     lines = []
-    if "budgets are not equal" in (text := _tuned(found)):
-        lines.append(f"{text} Comparisons of such arms are marked and do not settle anything.")
+    if len({point.best_of for point in found.best}) > 1:
+        lines.append(f"{_tuned(found)} Comparisons of such arms are marked and do not settle anything.")
     if lost := sum(arm.not_finite for arm in found.arms):
         lines.append(
             f"Operating points whose validation score is not a number: {lost}; the means leave them out, so their"

@@ -28,8 +28,8 @@ def section(run: Run) -> Section:
         made.blocks.append(
             Words(
                 f"Against a second baseline, each operating point computed alone from the start: the {whole.points}"
-                f" distinct points would have taken {hours_text(whole.separate_s / 3600, unit)} of stages instead of"
-                f" {hours_text(whole.shared_s / 3600, unit)}, {whole.ratio:.2f} times as much."
+                f" distinct points take {hours_text(whole.separate_s / 3600, unit)} of stages,"
+                f" {whole.ratio:.2f} times the {hours_text(whole.shared_s / 3600, unit)} of each stage computed once."
             )
         )
     table = tables.cost_table(whole, labels, unit, cost.COSTS)

@@ -10,16 +10,18 @@ from results.store.views import literal
 
 IMAGES = """
 WITH answers AS (
-    SELECT trial_id IN ({first}) AS is_first, image_id, label AS class, prediction FROM predictions
+    SELECT trial_id IN ({first}) AS is_first, image_id, predictions.label AS class, prediction,
+        1 / count(*) OVER (PARTITION BY trial_id IN ({first}), seed, image_id) AS share
+    FROM predictions JOIN operating_points USING (trial_id, point)
     WHERE split = 'test' AND trial_id IN ({first}, {second}) AND (trial_id, point) IN ({points})
+), counts AS (
+    SELECT image_id, class, round(coalesce(sum(share) FILTER (is_first AND prediction = class), 0), 6) AS one,
+        round(coalesce(sum(share) FILTER (NOT is_first AND prediction = class), 0), 6) AS two,
+        list_sort(list(DISTINCT prediction) FILTER (prediction <> class)) AS wrong_answers
+    FROM answers GROUP BY image_id, class
 )
-SELECT image_id, class, count(*) FILTER (is_first AND prediction = class) AS {one},
-    count(*) FILTER (NOT is_first AND prediction = class) AS {two},
-    list_sort(list(DISTINCT prediction) FILTER (prediction <> class)) AS wrong_answers
-FROM answers GROUP BY image_id, class
-HAVING count(*) FILTER (is_first AND prediction = class) <> count(*) FILTER (NOT is_first AND prediction = class)
-ORDER BY abs(count(*) FILTER (is_first AND prediction = class)
-    - count(*) FILTER (NOT is_first AND prediction = class)) DESC, image_id LIMIT {most}
+SELECT image_id, class, one AS {one}, two AS {two}, wrong_answers FROM counts
+WHERE one <> two ORDER BY abs(one - two) DESC, image_id LIMIT {most}
 """
 _MOST = 60
 
@@ -30,7 +32,7 @@ def section(found: Findings, budget: float) -> Section:
         "images",
         "Images on which two sub-models disagree",
         "Test images that one arm predicts right in more seeds than the other; the numbers are seeds that are right, of"
-        " those that both have.",
+        " those that both have. Several trials of a seed count as their share that is right.",
         empty="No two arms of one problem with test predictions of classes of the same seeds yet.",
         short="Images",
     )

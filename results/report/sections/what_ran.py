@@ -9,7 +9,7 @@ from results.arms.shared_training import support_lines
 from results.arms.trial_settings import TrialSettings
 from results.report.elements.blocks import Section, TableBlock, Words, listing
 from results.report.elements.tables import HtmlTable, TableRow
-from results.store.completeness import TRIAL_STATES
+from results.store.completeness import TRIAL_STATES, lost_rows
 from results.store.reader import Run
 from results.text.number_format import NOTHING
 from transtailor.documents import read_json
@@ -56,6 +56,8 @@ def section(found: Findings, settings: TrialSettings) -> Section:
 def warnings(run: Run, counts: dict[str, int]) -> list[str]:
     """Return what a reader must know first."""
     found = []
+    if lost := lost_rows(run):
+        found.append(f"Rows are lost: {lost}. The report is of the others: put the missing files back from a copy.")
     missing, planned = counts["missing"], counts["planned"]
     if missing:
         found.append(

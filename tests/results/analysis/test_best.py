@@ -112,4 +112,4 @@ def test_a_run_without_points_says_so(tmp_path: Path, trial_row: Any, command: C
     Writer(tmp_path / "tables").write("trials", [trial_row(status="failed", error="it diverged")])
     done = command("best", tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "no operating point in" in done.stderr
+    assert "no operating point in" in done.stderr and "but those of failed trials: wait for more" in done.stderr

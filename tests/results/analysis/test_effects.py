@@ -130,6 +130,9 @@ def test_bad_input_says_why(tmp_path: Path) -> None:
             effects_of(findings_of(run))
         with pytest.raises(ResultsError, match=r"no trial has a test score at 0.5"):
             effects_of(findings_of(run), 0.5)
+    failed = [write_run(tmp_path / name, [Trial(label="a", seed=0, right=(), ended="failed")]) for name in "ab"]
+    with load(failed) as run, pytest.raises(ResultsError, match=r"^no trial has a test score yet$"):
+        effects_of(findings_of(run))
     with (
         load(write_run(tmp_path / "near", crossed())) as run,
         pytest.raises(ResultsError, match="did you mean 'network'"),

@@ -1,5 +1,6 @@
 """Fronts of a run: costs of every kind, means over seeds, and costs that were not written down."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,17 @@ def test_one_seed_has_a_front_and_no_share(tmp_path: Path) -> None:
         ((_, front),) = fronts_of(run, "macs").items()
         assert "one seed" in "\n".join(markdown_lines(front_page(run, "macs")))
     assert [point.share for point in front] == [None] * 3
+
+
+def test_a_front_tells_which_arms_lost_seeds(tmp_path: Path) -> None:
+    several = [
+        Trial(label=label, seed=seed, right=(80,), validation=(math.nan if (label, seed) == ("a", 0) else 0.8,))
+        for label in "ab" for seed in range(3)
+    ]  # fmt: skip
+    with load(write_run(tmp_path, several)) as run:
+        texts = ["\n".join(markdown_lines(front_page(run, "macs", f"{name}_score"))) for name in ("test", "validation")]
+    lost = "1 arms lost seeds to failed trials or to scores that are not a number"
+    assert [lost in text for text in texts] == [False, True]
 
 
 def test_a_cost_that_was_not_written_down_names_those_that_were(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from results.analysis.pareto import DEVICE_HOURS, costs_of
 from results.arms.cost import SharingSavings, cost_of_run
+from results.plot.costs import KINDS
 from results.store.reader import load
 from results.store.writer import Writer
 
@@ -107,3 +108,19 @@ def test_a_stage_found_in_the_cache_costs_what_its_maker_measured(tmp_path: Path
     with load(tmp_path) as run:
         whole, _ = cost_of_run(run)
     assert whole.shared_s == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize(
+    ("cached", "computed"), [((False, True, True), 1), ((False, False, False), 3), ((True, True, True), 1)],
+    ids=["shared", "without sharing", "of an earlier run"],
+)  # fmt: skip
+def test_what_each_trial_computed_itself_was_not_saved(tmp_path: Path, cached: tuple[bool, ...], computed: int) -> None:
+    """Three trials with one stage of half an hour on two ranks."""
+    rows = [
+        STAGE | {"trial_id": f"t{n}", "stage_key": "s", "parents": [], "compute_s": 1800.0, "cached": found}
+        for n, found in enumerate(cached)
+    ]
+    Writer(tmp_path / "tables").write("stages", rows)
+    with load(tmp_path) as run:
+        (row,) = run.rows(KINDS)
+    assert (row["rank_hours"], row["saved_rank_hours"], row["stages"]) == (computed, 3 - computed, 1)

@@ -6,6 +6,7 @@ import pytest
 
 from results.arms.comparison import Pairing
 from results.arms.verdict import verdict, verdict_word
+from results.report.elements.tables import pairings_table
 from results.statistics.pairs import compare_pairs
 
 
@@ -72,3 +73,10 @@ def test_different_tuning_budgets_settle_nothing(first: set[int], second: set[in
     assert words in verdict(unequal)
     equal = pairing(CLEAR, first_best_of=frozenset(first), second_best_of=frozenset(first))
     assert verdict_word(equal) == ("better" if len(first) == 1 else "not equally tuned")
+
+
+def test_a_table_tells_of_different_tuning_budgets_also_where_trials_failed() -> None:
+    unequal = pairing(CLEAR, first_best_of=frozenset({3}), second_best_of=frozenset({2}), failed=1)
+    (row,) = pairings_table([unequal], "", where=False).rows
+    assert row.cells[-1] == "incomplete, 1 failed"
+    assert row.marks[0].startswith("the tuning budgets are not equal: the best of 3 settings")

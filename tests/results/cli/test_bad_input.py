@@ -19,6 +19,12 @@ COMMANDS = {
     "best": ("best", "RUN"),
     "compare": ("compare", "RUN", "--against", "fine_tune"),
     "export": ("export", "RUN", "--to", "csv"),
+    "table": ("table", "RUN"),
+    "effects": ("effects", "RUN"),
+    "power": ("power", "RUN", "--against", "fine_tune"),
+    "stops": ("stops", "RUN"),
+    "front": ("front", "RUN"),
+    "images": ("images", "RUN", "transtailor", "fine_tune"),
 }
 
 
@@ -75,7 +81,7 @@ def emptied(run: Path) -> None:
 @pytest.fixture
 def run(tmp_path: Path, synthetic: Any) -> Path:
     """A run of four trials, with a part of each table for each."""
-    run: Path = synthetic(seeds=(0, 1), budgets=(0.1,), test_images=5).write(tmp_path / "run")
+    run: Path = synthetic(seeds=(0, 1), budgets=(0.0, 0.1), test_images=5).write(tmp_path / "run")
     return run
 
 

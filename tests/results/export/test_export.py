@@ -3,6 +3,7 @@
 import csv
 import re
 import shlex
+import shutil
 import signal
 import struct
 import subprocess
@@ -17,8 +18,10 @@ from tensorboardX.proto.event_pb2 import Event
 
 from results.__main__ import main
 from results.errors import ResultsError
+from results.export import series
 from results.export.command import TOOLS, export_lines
-from results.export.series import POINT_COLUMNS, trials_of, values_of
+from results.export.series import POINT_COLUMNS, Trial, Value, trials_of, values_of
+from results.export.target import ByTrial
 from results.store.completeness import is_over
 from results.store.reader import load
 from results.store.schema import TABLES
@@ -129,6 +132,38 @@ def test_csv_files_are_replaced_only_where_rows_came(run: Path, tmp_path: Path, 
         assert files.update(tables) == 5
     after = {path.name: path.stat().st_ino for path in (tmp_path / "out").iterdir()}
     assert {name for name in after if before[name] != after[name]} == {"trials.csv"}
+
+
+def test_csv_files_have_times_that_came_while_they_followed(run: Path, tmp_path: Path) -> None:
+    from results.export.to_csv import CsvFiles
+
+    files = CsvFiles(tmp_path / "out")
+    with load(run) as tables:
+        files.update(tables)
+        (point, *_) = tables.rows("SELECT model_key FROM operating_points")
+    times = dict.fromkeys(("latency_ms", "latency_lower_quartile_ms", "latency_upper_quartile_ms"), 2.5)
+    how = {"device_name": "cpu", "threads": 1, "precision": "float32", "batch": 1, "repeats": 3, "torch_version": "2"}
+    Writer(run / "tables").write("timings", [point | times | how | {"code_digest": CODE}])
+    with load(run) as tables:
+        files.update(tables)
+    rows = csv.DictReader((tmp_path / "out" / "measured_points.csv").open(newline=""))
+    assert [row["latency_ms"] for row in rows if row["model_key"] == point["model_key"]] == ["2.5"]
+
+
+def test_the_files_of_a_run_are_read_once_for_all_trials(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not again for each batch of trials, which takes hours of a run with very many."""
+    added: list[str] = []
+
+    def add(trial: Trial, values: list[Value]) -> int:
+        shutil.rmtree(run / "tables" / "predictions", ignore_errors=True)
+        added.append(trial.trial_id)
+        return len(values)
+
+    monkeypatch.setattr(series, "BATCH_TRIALS", 1)
+    with load(run) as tables:
+        trials = [trial.trial_id for trial in trials_of(tables)]
+        assert ByTrial(add).update(tables) > 0
+    assert added == trials and len(trials) > 1
 
 
 def test_tensorboard_has_each_value_once_however_often_it_is_typed(run: Path, tmp_path: Path, synthetic: Any) -> None:

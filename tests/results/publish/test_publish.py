@@ -192,6 +192,13 @@ def test_at_equal_cost_scores_lie_between_the_points_of_a_path(tmp_path: Path) -
     )
 
 
+@pytest.mark.parametrize("removed", [(0.25 + 1e-10, 0.4), (0.1, 0.25 - 1e-10)])
+def test_a_path_that_ends_at_the_cost_up_to_rounding_reaches_it(tmp_path: Path, removed: tuple[float, float]) -> None:
+    path = Trial(label="p", seed=0, right=(50, 50), asked=(0.25, 0.4), removed=removed)
+    (row,) = table(tmp_path, [path], asked=0.25, equal_cost=True).rows
+    assert (row.name, row.cells[0].value.value) == ("p at 25% fewer MACs", 0.5)  # type: ignore[union-attr]
+
+
 def test_at_equal_cost_a_score_that_is_not_a_number_is_lost_and_not_unreached(tmp_path: Path) -> None:
     paths = [
         Trial(label=label, seed=seed, right=(90, 70), asked=(0.1, 0.3), removed=(0.1, 0.3),
@@ -203,6 +210,17 @@ def test_at_equal_cost_a_score_that_is_not_a_number_is_lost_and_not_unreached(tm
     assert cell(made, "a").value.value == pytest.approx(0.75)
     assert any("a, net on digits (50 training images): 1 whose score is not a number" in note for note in made.notes)
     assert not any("does not reach" in note for note in made.notes)
+
+
+def test_scores_that_are_not_numbers_are_counted_at_the_budget_that_is_shown(tmp_path: Path) -> None:
+    paths = [
+        Trial(label=label, seed=seed, right=(80, 70), asked=(0.2, 0.3),
+              validation=(math.nan,) * 2 if (label, seed) == ("a", 0) else (0.9, 0.7))
+        for label in "ab" for seed in range(3)
+    ]  # fmt: skip
+    for asked, count in ((0.2, 1), (None, 2)):
+        made = table(tmp_path / str(count), paths, asked=asked, score="validation_score")
+        assert any(f": {count} whose score is not a number" in note for note in made.notes)
 
 
 def test_printed_numbers_stand_beside_and_are_never_the_best(tmp_path: Path) -> None:

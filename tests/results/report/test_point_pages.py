@@ -68,6 +68,15 @@ def test_filters_are_those_of_the_page(pages: PointPages) -> None:
     assert walked(pages, problem=["vgg11", "birds", None]) == (0, [])
 
 
+def test_a_number_that_is_reached_up_to_rounding_is_reached(tmp_path: Path, synthetic: Any) -> None:
+    """100 * 0.28 is 28.000000000000004, and 100 * 0.29 is 28.999999999999996."""
+    pages = PointPages(load(synthetic(seeds=(0,), budgets=(0.28, 0.29), test_images=5).write(tmp_path)))
+    asked = [(sign, amount) for amount in (28, 29) for sign in ("<", "<=", "=", ">=", ">")]
+    found = [walked(pages, numbers=[["asked_removed_macs_fraction", *one]], texts=["tailor"])[0] for one in asked]
+    assert found == [0, 1, 1, 2, 1, 1, 2, 1, 1, 0]
+    pages.close()
+
+
 @pytest.mark.parametrize(
     "question",
     ["", "{", "[]", '{"sort": "point; DROP TABLE points"}', '{"numbers": [["1=1 OR seed", "=", 1]]}',

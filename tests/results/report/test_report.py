@@ -15,6 +15,7 @@ from results.errors import ResultsError
 from results.report import watch, write_report
 from results.store.reader import load
 from results.store.writer import Writer
+from tests.results.exact_run import START, write_search
 from tests.results.report_page import figures_of, parsed, text_of
 
 EVIL = "<script>alert('x')</script>\"&$a_b$"
@@ -120,6 +121,19 @@ def test_watching_a_run_that_was_interrupted_ends(tmp_path: Path, synthetic: Any
     assert "data-renew-s" not in pages[-1].read_text()
 
 
+def test_watching_a_search_ends_with_it_and_not_with_a_batch(tmp_path: Path) -> None:
+    """All that is planned has ended; at the third look, the search has."""
+    run, waited = write_search(tmp_path / "run", 1), list[float]()
+    stopped = {"driver": "d", "number": 0, "happened_at": START, "kind": "stopped", "code_digest": "c"}
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 2:
+            Writer(run / "tables").write("events", [stopped])
+
+    assert len(list(watch(run, 3.0, wait))) == 3 == len(waited) + 1
+
+
 def test_the_numbers_are_those_of_the_tables(tmp_path: Path, synthetic: Any) -> None:
     synthetic(seeds=(0, 1, 2), test_images=50).write(tmp_path)
     with load(tmp_path) as run:
@@ -217,6 +231,14 @@ def test_mixed_hardware_and_code_are_marked(tmp_path: Path, synthetic: Any) -> N
     )
 
 
+def test_rows_that_are_lost_are_told(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(seeds=(0, 1)).write(tmp_path)
+    assert "Rows are lost" not in text_of(write_report(tmp_path).read_text())
+    next((tmp_path / "tables" / "operating_points").iterdir()).unlink()
+    lost = "Rows are lost: 1 of 4 finished trials have no row in operating_points."
+    assert lost in text_of(write_report(tmp_path).read_text())
+
+
 def test_a_missed_budget_and_another_protocol_are_marked(tmp_path: Path, synthetic: Any) -> None:
     synthetic(seeds=(0,), budgets=(0.0, 0.1, 0.4)).write(tmp_path)  # 0.412 is removed where 0.4 is asked
     text = text_of(write_report(tmp_path).read_text())
@@ -256,7 +278,8 @@ def test_odd_runs_have_a_report(tmp_path: Path, synthetic: Any, changes: dict[st
 
 def test_a_run_without_rows_has_a_report(tmp_path: Path) -> None:
     (tmp_path / "tables").mkdir()
-    assert "0 trials planned" in text_of(write_report(tmp_path).read_text())
+    text = text_of(write_report(tmp_path).read_text())
+    assert "0 trials planned" in text and "⚠" not in text
 
 
 def test_a_run_that_grows_has_a_report_each_time(tmp_path: Path, synthetic: Any) -> None:

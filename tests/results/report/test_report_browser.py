@@ -11,7 +11,7 @@ from PIL import Image
 from results.report import write_report
 from tests.install import no_chromium
 from tests.results.chromium import IS_LEFT_OUT, Browser
-from tests.results.many_points import write_points
+from tests.results.many_points import with_data, with_points, write_points
 from tests.results.many_trials import write_many
 from tests.results.report.report_page import DRAWN, cells, count, middle_of, opened, until
 from transtailor.waiting import wait_for
@@ -260,6 +260,62 @@ def test_a_hundred_thousand_points_are_isolated_selected_and_opened(
     })()""")
     browser.click(x, y)
     assert not browser.run("document.getElementById('trial').hidden")
+    assert browser.complaints == []
+
+
+def test_a_point_without_the_cost_is_neither_drawn_nor_selected(browser: Browser, page: Path, tmp_path: Path) -> None:
+    """Of many points, whose dots Vega does not have; two have been timed."""
+
+    def change(data: dict[str, Any]) -> None:
+        (hours,) = (column for column in data["columns"] if column["name"] == "device_hours")
+        hours["values"] = [0.001, 100.0, *[None] * (data["rows"] - 2)]
+        (axis,) = (one for one in data["spec"]["usermeta"]["costs"] if one["column"] == "device_hours")
+        axis["domains"] = [[0.001 * axis["factor"], 100.0 * axis["factor"]]] * len(axis["domains"])
+
+    few = tmp_path / "few.html"
+    few.write_text(with_data(with_points(page.read_text(), 6000), change))
+    brush = json.dumps({"panel": 0, "x": [-1e9, 1e9], "y": [0, 100]})
+    opened(browser, few, "#cost=device_hours&brush=" + quote(brush))
+    until(browser, "document.querySelector('canvas.dots')")
+    painted = browser.run("""(() => {
+        const dots = document.querySelector('canvas.dots'), copy = dots.cloneNode();
+        const image = copy.getContext('2d');
+        image.drawImage(dots, 0, 0);
+        const { data } = image.getImageData(0, 0, dots.width, dots.height);
+        return data.filter((what, at) => at % 4 === 3 && what > 0).length;
+    })()""")
+    assert count(browser) == (2, 6000) and painted <= 2 * 16
+    assert browser.complaints == []
+
+
+def test_a_score_that_is_no_number_takes_no_line_from_the_others(browser: Browser, page: Path, tmp_path: Path) -> None:
+    """Nor is its trial the best of its arm."""
+
+    def change(data: dict[str, Any]) -> None:
+        for column in data["columns"]:
+            if column["name"] in ("test_score", "validation_score"):
+                column["values"][0] = "nan"
+
+    lost = tmp_path / "lost.html"
+    lost.write_text(with_data(page.read_text(), change))
+    opened(browser, lost)
+    first, other = browser.run("""(() => {
+        const { columns } = JSON.parse(document.querySelector('#pareto script').textContent);
+        const of = (name, row) => {
+            const column = columns.find(one => one.name === name);
+            return column.texts ? column.texts[column.places[row]] : column.values[row];
+        };
+        const alike = (row) => ['label', 'network'].every(name => of(name, row) === of(name, 0));
+        const rows = columns[0].places.map((place, row) => row).filter(alike);
+        return [of('trial_id', 0), of('trial_id', rows.find(row => of('trial_id', row) !== of('trial_id', 0)))];
+    })()""")
+    browser.run(f"location.hash = '#trial-{other}'; 0")
+    until(browser, "!document.getElementById('trial').hidden")
+    assert f"transtailor explain {other} {first}" not in browser.run("document.getElementById('trial').innerText")
+    browser.run("document.querySelector('#trial .close').click();"
+                "document.getElementById('parallel').scrollIntoView(); 0")  # fmt: skip
+    until(browser, "document.querySelector('#parallel svg')")
+    assert "NaN" not in browser.run("document.querySelector('#parallel svg').textContent")
     assert browser.complaints == []
 
 

@@ -21,6 +21,7 @@ from results.report import write_report
 from results.report.elements.blocks import Figure, TableBlock
 from results.report.sections import disagreement, drawn
 from results.report.sections.comparing import BUDGET, overview
+from results.report.sections.now import TO_COME
 from results.report.serve import ReportServer
 from results.statistics.means import mean_interval
 from results.statistics.pairs import compare_pairs
@@ -106,17 +107,20 @@ def test_two_hundred_numbers_are_those_of_queries_and_statistics(run: Path, page
 def test_the_images_that_divide_two_arms_are_those_of_a_loop(run: Path, page: str) -> None:
     (table, sql) = next((rows, sql) for rows, sql in tables_of(page) if "wrong_answers" in sql)
     with load(run) as opened:
-        right: dict[tuple[int, str], int] = defaultdict(int)
+        answers: dict[tuple[int, str, int], list[bool]] = defaultdict(list)
         network = opened.rows("SELECT min(network) AS network FROM compared_points")[0]["network"]
         rows = opened.rows(
-            "SELECT image_id, point.label AS arm, p.label = prediction AS is_right FROM compared_points AS point"
+            "SELECT image_id, seed, point.label AS arm, p.label = prediction AS is_right FROM compared_points AS point"
             " JOIN predictions AS p USING (trial_id, point) WHERE split = 'test' AND network = ? AND (point.label ="
             " 'fine_tune' OR point.label = 'transtailor' AND round(asked_removed_macs_fraction, 9) = 0.2)", [network],
         )  # fmt: skip
     for row in rows:
-        right[row["image_id"], row["arm"]] += row["is_right"]
+        answers[row["image_id"], row["arm"], row["seed"]].append(row["is_right"])
+    right: dict[tuple[int, str], float] = defaultdict(float)
+    for (image, arm, _), of_trials in answers.items():
+        right[image, arm] += sum(of_trials) / len(of_trials)
     wanted = {image: (right[image, "transtailor"], right[image, "fine_tune"]) for image, _ in right}
-    shown = {int(cells[0]): (int(cells[2]), int(cells[3])) for cells in table}
+    shown = {int(cells[0]): (float(cells[2]), float(cells[3])) for cells in table}
     assert shown == {image: two for image, two in wanted.items() if two[0] != two[1]}
     distances = [abs(one - two) for one, two in shown.values()]
     assert distances == sorted(distances, reverse=True) and distances[0] > 0
@@ -135,6 +139,16 @@ def test_images_are_counted_over_the_seeds_that_both_arms_have(tmp_path: Path) -
     assert [row.cells[:4] for row in block.table.rows] == [("99", "1", "0", "2")]
     with load(write_run(tmp_path / "none", [*ours[4:], *base])) as opened:
         assert disagreement.section(findings_of(opened), BUDGET).blocks == []
+
+
+def test_images_are_counted_by_seeds_also_where_a_seed_has_several_trials(tmp_path: Path) -> None:
+    """Image 80 is right in one of the two trials of each seed, and the base has one trial: 1.5 seeds of three."""
+    ours = [Trial(label="prune", seed=seed, right=(80 + x,), config={"x": x}) for x in (0, 1) for seed in range(3)]
+    base = [Trial(label="fine_tune", method="fine_tune", seed=seed, right=(80,), asked=(0.0,)) for seed in range(3)]
+    with load(write_run(tmp_path, [*ours, *base])) as opened:
+        (block,) = disagreement.section(findings_of(opened), BUDGET).blocks
+    assert isinstance(block, TableBlock)
+    assert [row.cells for row in block.table.rows] == [("80", "0", "1.5", "0", "9")]
 
 
 def test_trials_that_failed_are_counted_with_their_number_of_training_images(tmp_path: Path) -> None:
@@ -219,6 +233,19 @@ def test_a_sweep_that_runs_tells_what_is_to_come_and_the_best_so_far(tmp_path: P
                            " FROM compared_points GROUP BY ALL ORDER BY score DESC LIMIT 1")[0]  # fmt: skip
     assert math.isclose(float(re.findall(r"Best so far .*?, ([\d.]+)%", said)[0]), 100 * best["score"], abs_tol=0.005)
     assert "over 2 of 3 seeds" in said
+
+
+def test_a_trial_to_come_is_expected_to_take_as_long_as_those_on_its_data(tmp_path: Path) -> None:
+    several = [
+        Trial(label="arm", seed=seed, right=(80,) * (1 - seed), dataset=data, ended="missing" if seed else "finished")
+        for data in ("small", "large") for seed in (0, 1) if (data, seed) != ("small", 1)
+    ]  # fmt: skip
+    run = write_run(tmp_path / "run", several)
+    with load(run) as loaded:
+        (row,) = loaded.rows("SELECT * EXCLUDE (written_at) FROM trials WHERE trial_id = ?", [several[1].trial_id])
+    Writer(run / "tables").write("trials", [row | {"seconds": 7200.0}])  # on the large data; 1 s on the small
+    with load(run) as loaded:
+        assert loaded.rows(TO_COME)[0]["hours_to_come"] == 2.0
 
 
 STATES = ("finished", "stopped", "stopped", "resting", "resting", "resting", "running", "continued")

@@ -1,5 +1,8 @@
 """McNemar's test, and differences over seeds and images, by hand and against statsmodels."""
 
+import math
+import operator
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -33,6 +36,17 @@ def test_the_exact_p_is_statsmodels(b: int, c: int) -> None:
         assert found.p == pytest.approx(statsmodels_mcnemar([[10, b], [c, 5]], exact=True).pvalue, rel=1e-9)
     assert found.mid_p <= found.p <= 1
     assert found.smallest_p <= found.p
+
+
+@pytest.mark.parametrize(("b", "c"), [(1, 1), (4, 4), (0, 1), (2, 7), (9, 3)])
+def test_the_mid_p_is_that_of_all_outcomes(b: int, c: int) -> None:
+    """What is further from equal, and half of what is as far: Fagerland, Lydersen and Laake, 2013."""
+    ways = {one: math.comb(b + c, one) / 2 ** (b + c) for one in range(b + c + 1)}
+    beyond, as_far = (
+        sum(chance for one, chance in ways.items() if compared(abs(2 * one - b - c), abs(b - c)))
+        for compared in (operator.gt, operator.eq)
+    )
+    assert mcnemar(*models(2, b, c, 2)).mid_p == pytest.approx(beyond + as_far / 2)
 
 
 def test_no_discordant_image_says_nothing() -> None:

@@ -342,6 +342,16 @@ def test_estimates_of_one_value_have_no_r_squared(tmp_path: Path, synthetic: Any
         ]
 
 
+def test_sums_and_decimals_are_plain_numbers(tmp_path: Path, trial_row: Row) -> None:
+    Writer(tmp_path / "tables").write("trials", [trial_row(attempts=2), trial_row(trial_id="b", attempts=3)])
+    sql = "SELECT sum(attempts) AS n, 0.5 AS half, sum(attempts) * 10000000000000000000000000 AS large FROM trials"
+    with load(tmp_path) as run:
+        (row,) = run.rows(sql)
+        assert (type(row["n"]), row["n"]) == (int, 5) and (type(row["half"]), row["half"]) == (float, 0.5)
+        assert (type(row["large"]), row["large"]) == (float, 5e25)
+        assert list(map(str, run.sql(sql).dtypes))[:2] == ["int64", "float64"]
+
+
 def test_printed_numbers_without_a_budget_are_one_row_for_each_key(tmp_path: Path) -> None:
     row = {"paper": "p", "place": "Table 1", "label": "l", "network": "n", "dataset": "d", "metric": "accuracy",
            "code_digest": "c"}  # fmt: skip

@@ -52,6 +52,16 @@ def test_no_line_of_a_table_is_wider_than_the_screen(width: int) -> None:
     assert not any("…" in line for line in terminal_lines(wide, width, wide=True))
 
 
+def test_of_columns_with_one_name_none_is_lost() -> None:
+    """As of `SELECT * FROM planned JOIN trials USING (trial_id) JOIN attempts USING (trial_id)`."""
+    names = ("a", "b", "a", "a", "a (b)", "a")
+    table = PageTable(columns=names, rows=[tuple(range(6))])
+    (record,) = json.loads("".join(TEXTS["json"]([table])))
+    assert record == {"a": 0, "b": 1, "a (b)": 2, "a (a)": 3, "a (b) (a)": 4, "a (a (b))": 5}
+    equal = PageTable(columns=("a",) * 4, rows=[tuple(range(4))])
+    assert list(TEXTS["csv"]([equal])) == ["a,a (a),a (2),a (3)", "0,1,2,3"]
+
+
 def test_what_could_move_the_cursor_is_written_as_its_code() -> None:
     assert [one_line(value) for value in ("a\nb", "\x1b[31m", None, 1 / 3, 10**12)] == [
         "a\\nb", "\\x1b[31m", "", "0.333333", "1000000000000",
