@@ -71,7 +71,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_report(commands: "argparse._SubParsersAction[CommandParser]") -> None:
     report = commands.add_parser("report", help="write RUN/report.html and print its path")
     report.add_argument(
         "--out", type=Path, metavar="FILE", help="the page's path (default: report.html in the first RUN)"

@@ -70,7 +70,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_time(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_time(commands: "argparse._SubParsersAction[CommandParser]") -> None:
     time = commands.add_parser("time", help="latency and peak memory of each sub-model of a run on this machine")
     time.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
     time.add_argument("--cache", type=Path, default=Path("cache"), help="folder of finished stages (default: cache)")
@@ -81,7 +81,7 @@ def _add_time(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     time.add_argument("--again", action="store_true", help="time also what was timed under the same conditions")
 
 
-def _add_control(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_control(commands: "argparse._SubParsersAction[CommandParser]") -> None:
     for name, text in (
         ("stop", "end a run cleanly, wherever it runs; launching it again resumes it"),
         ("cancel", "end all SLURM jobs of a run at once; launching it again resumes it"),

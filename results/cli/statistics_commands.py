@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from results.cli.output import add_output
 from results.errors import ResultsError
 from results.text.page import Part
+from transtailor.terminal import CommandParser
 from transtailor.validation import fraction
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 Command = Callable[["Run", argparse.Namespace], Iterator[Part]]
 
 
-def add_statistics(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_statistics(commands: "argparse._SubParsersAction[CommandParser]") -> None:
     """Add them to `python -m results`; each imports what it needs when it runs."""
     compare = _command(commands, "compare", "print every arm against one of them, paired by seed", _compare)
     compare.add_argument("--against", required=True, metavar="LABEL", help="the arm that all others are compared with")
@@ -66,11 +67,11 @@ def _command(commands: Any, name: str, text: str, page: Command) -> argparse.Arg
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
     parser.add_argument("run", metavar="RUN", help="folder of the run")
     add_output(parser)
-    parser.set_defaults(page=partial(_of_whole_run, page))
+    parser.set_defaults(page=partial(_page_of_whole_run, page))
     return parser
 
 
-def _of_whole_run(page: Command, given: argparse.Namespace) -> Iterator[Part]:
+def _page_of_whole_run(page: Command, given: argparse.Namespace) -> Iterator[Part]:
     """Yield the page of a run. Raises ResultsError: rows of it are lost, so its means would be of fewer trials."""
     from results.store.completeness import refuse_gaps
     from results.store.reader import load
