@@ -68,16 +68,8 @@ bench: $(READY)  ## half an hour: speed and memory against the alternatives; wri
 bench-long: $(READY)  ## more than two hours: the other benchmarks of speed and scale, three of them on a real SLURM (root, the packages of slurm-testbed); SINCE=2026-11-26 resumes
 	$(BIN)/python benchmarks/all.py bench-long $(if $(SINCE),--since $(SINCE))
 
-bench-faults: $(READY)  ## two hours: kills, interrupts and feeds nonsense to everything; resumes after the recorded faults; needs what bench-long does
-	$(BIN)/python benchmarks/faults.py
-	$(BIN)/python benchmarks/faults.py --with search --faults 200
-	$(BIN)/python benchmarks/faults.py --with ray --faults 200
-	$(BIN)/python benchmarks/faults.py --with slurm --faults 80
-	$(BIN)/python benchmarks/chaos.py
-	$(BIN)/python benchmarks/simulated_days.py --minutes 20 --processes 2
-	$(BIN)/python benchmarks/soak.py
-	$(BIN)/python benchmarks/fuzzing.py
-	$(BIN)/python benchmarks/simulated_days.py --minutes 30 --planted
+bench-faults: $(READY)  ## two hours: kills, interrupts and feeds nonsense to everything; resumes as bench-long does, and needs what that does
+	$(BIN)/python benchmarks/all.py bench-faults $(if $(SINCE),--since $(SINCE))
 
 check-gpu:  ## on a machine with a GPU, in half a minute: does it compute what the CPU computes? Needs torch, but neither Ray nor .venv
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m transtailor check-gpu

@@ -1,4 +1,4 @@
-"""The benchmarks of `make bench` and `make bench-long`, one after the other; ends with the code of one that fails.
+"""The benchmarks of `make bench`, `bench-long` and `bench-faults`, one after the other; ends with one that fails.
 
 python benchmarks/all.py bench
 python benchmarks/all.py bench-long --since 2026-11-26   # resumes: leaves out what docs/results has since that day
@@ -55,6 +55,17 @@ GROUPS = {
         python benchmarks/utilisation.py
         python benchmarks/stopping.py
     """,
+    "bench-faults": """
+        python benchmarks/faults.py
+        python benchmarks/faults.py --with search --faults 200
+        python benchmarks/faults.py --with ray --faults 200
+        python benchmarks/faults.py --with slurm --faults 80
+        python benchmarks/chaos.py
+        python benchmarks/simulated_days.py --minutes 20 --processes 2
+        python benchmarks/soak.py
+        python benchmarks/fuzzing.py
+        python benchmarks/simulated_days.py --minutes 30 --planted
+    """,
 }
 RECORD = re.compile(r"^- date: `(?P<date>[\d-]+) .*`\n- command: `(?P<command>.*)`$", re.MULTILINE)
 
@@ -83,7 +94,7 @@ def main(words: Sequence[str] | None = None) -> int:
         program, *arguments = shlex.split(command)
         called = [Path(sys.executable).with_name(program), *arguments]
         if code := subprocess.run(called, cwd=ROOT, check=False).returncode:
-            print(f"== ended with {code}: {command}", flush=True)
+            print(f"== ended with {code}: {command}; --since would leave it out if it has a table", flush=True)
             return code
     return 0
 
