@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from results.arms.comparison import Arm, Point, Problem, arms_of, environments_of, points_of
 from results.arms.counts import failed_trials
@@ -12,6 +13,7 @@ from results.errors import ResultsError
 from results.store.reader import Run
 from transtailor.names import did_you_mean, nearest
 
+One = TypeVar("One", Arm, Point)
 SCORES = ("test_score", "validation_score")
 """What arms are compared by; the test score is read only after all choices are made."""
 
@@ -52,28 +54,25 @@ def select_arms(
             unreached[problem, label] = unreached.get((problem, label), 0) + 1
     points = _score_points(run, points, score)
     arms = _tested_arms(run, points)
-    arms = [
-        arm
-        for problem in sorted({arm.problem for arm in arms})
-        for arm in arms_at_budget([one for one in arms if one.problem == problem], asked)
-    ]
+    arms = _select_at_budget(arms, asked)
     if not arms or not _has_budget(arms, asked):
         raise ResultsError(_explain_no_arm(points, score, asked, equal_cost=equal_cost))
-    pruned = {(point.problem, point.label) for point in points if point.asked}
-    shown = [
-        point for point in points
-        if asked is None or _is_at(point, asked) or (not point.asked and (point.problem, point.label) not in pruned)
-    ]  # fmt: skip
-    return Selection(arms, score, _count_not_finite(shown), unreached)
+    return Selection(arms, score, _count_not_finite(_select_at_budget(points, asked)), unreached)
 
 
-def arms_at_budget(arms: Sequence[Arm], asked: float | None) -> list[Arm]:
-    """Return the arms of one problem that are at a budget, and those that have no budget (no pruning, or by a rule)."""
+def _select_at_budget(ones: Sequence[One], asked: float | None) -> list[One]:
+    problems = sorted({one.problem for one in ones})
+    its = ([one for one in ones if one.problem == problem] for problem in problems)
+    return [one for of_problem in its for one in arms_at_budget(of_problem, asked)]
+
+
+def arms_at_budget(arms: Sequence[One], asked: float | None) -> list[One]:
+    """Return the arms (or points) of one problem that are at a budget, and those of arms without any budget."""
     if asked is None:
         return list(arms)
     there = [arm for arm in arms if _is_at(arm, asked)]
     pruned = {arm.label for arm in arms if arm.asked}
-    return there + [arm for arm in arms if not arm.asked and arm.label not in pruned and arm not in there]
+    return there + [arm for arm in arms if not arm.asked and arm.label not in pruned and not _is_at(arm, asked)]
 
 
 def check_budget(arms: Sequence[Arm], asked: float | None) -> None:
@@ -86,7 +85,7 @@ def _has_budget(arms: Sequence[Arm], asked: float | None) -> bool:
     return not asked or any(_is_at(arm, asked) for arm in arms)
 
 
-def _is_at(one: Arm | Point, asked: float) -> bool:
+def _is_at(one: One, asked: float) -> bool:
     return one.asked is not None and math.isclose(one.asked, asked, abs_tol=1e-6)
 
 

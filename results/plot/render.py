@@ -55,13 +55,13 @@ def bundle() -> str:
 
 
 def _kept_script() -> str:
-    with suppress(OSError, ValueError, RuntimeError, ResultsError):  # RuntimeError: this user has no home
+    with suppress(OSError, ValueError, RuntimeError):  # RuntimeError: this user has no home
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transtailor"
         kept = folder / f"vega_{version('vl-convert-python')}.js"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not kept.exists():
             write_file(kept, _converted("bundle", _SNIPPET), mode=0o600)
-        refuse_shared((folder, kept), ResultsError)  # browsers will run it
+        refuse_shared((folder, kept), PermissionError)  # browsers will run it
         return kept.read_text(encoding="utf-8")
     return _converted("bundle", _SNIPPET).decode()
 
