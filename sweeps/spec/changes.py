@@ -51,9 +51,14 @@ class Changes:
             self._without = [one for one in self._without if not _matches(_given(self._spec, one), _at(raw, one))]
 
     def check_exclusions(self, *, alone: bool = False) -> None:
-        """Raise SpecError for an exclusion that matches no trial; `alone`: only if one of its settings matches none."""
+        """Raise SpecError for an exclusion that matches no trial; `alone`: only if one of its settings matches none.
+
+        One with a setting that a `--set` gives may match none: `--set 'axes.network=["digits_vgg"]'` of a spec that
+        excludes some trials of digits_resnet.
+        """
+        given = {_setting(assignment) for assignment in self._spec.assignments}
         for exclusion in self._exclusions:
-            if self._trials and not exclusion.used:
+            if self._trials and not exclusion.used and not exclusion.settings & given:
                 exclusion.refuse(self._spec.where, self._trials, alone=alone)
 
     def check_assignments(self) -> None:
@@ -70,7 +75,8 @@ class Changes:
 
 
 def _setting(assignment: str) -> str:
-    return assignment.partition("=")[0].strip().removeprefix("trial.")
+    """The setting that a `--set` gives to all trials or as an axis."""
+    return assignment.partition("=")[0].strip().removeprefix("trial.").removeprefix("axes.")
 
 
 def _is_setting(spec: Spec, assignment: str) -> bool:
@@ -93,6 +99,11 @@ class _Exclusion:
         self.pattern = pattern
         self.number = number
         self.used = False
+
+    @property
+    def settings(self) -> set[str]:
+        """The settings that all together exclude a trial, and maybe `label`."""
+        return {key for key, _ in leaves(self.pattern)}
 
     def matches(self, settings: Mapping[str, Any]) -> bool:
         found = _matches(self.pattern, settings)

@@ -115,6 +115,25 @@ def test_what_changes_a_setting_is_not_refused(space: str, write_spec: WriteSpec
     refuse_impossible(load_spec(path, ["trial.optimisation.epochs=9", "trial.optimisation.learning_rate=0.01"]))
 
 
+@pytest.mark.parametrize("search", ["", "[search]\n"])
+def test_an_exclusion_of_values_that_a_set_leaves_out_is_not_refused(
+    search: str, launch: Command, write_spec: WriteSpec
+) -> None:
+    exclude = '[[exclude]]\nseed = 1\nlabel = "prune l2"\n[[exclude]]\noptimisation.learning_rate = 0.1\n'
+    write_spec(ARMS + exclude + search)
+    done = launch("spec.toml", "--plan", "--set", "axes.seed=[0]")
+    assert (done.returncode, done.stderr) == (0, "")
+    done = launch("spec.toml", "--plan", "--set", "axes.seed=[0]", "--set", "axes.optimisation.learning_rate=[0.01]")
+    assert (done.returncode, done.stderr) == (0, "")
+    done = launch("spec.toml", "--plan", "--set", "trial.optimisation.epochs=9", "--set", "axes.seed=[0, 2]")
+    assert (done.returncode, done.stderr) == (0, "")
+    done = launch("spec.toml", "--plan", "--set", "axes.optimisation.learning_rate=[0.1]")
+    assert done.returncode == 2 and "[[exclude]]" in done.stderr, "nothing is left"
+    write_spec(ARMS + '[[exclude]]\nlabel = "prune l3"\n' + search)
+    done = launch("spec.toml", "--plan", "--set", "axes.seed=[0]")
+    assert (done.returncode, 'label: matches no trial; given "prune l3"' in done.stderr) == (2, True)
+
+
 def test_a_value_that_no_setting_can_have_is_the_reason_of_a_refusal(launch: Command, write_spec: WriteSpec) -> None:
     write_spec(ARMS + "[[exclude]]\nseed = 2\n[search]\n")
     done = launch("spec.toml", "--set", "trial.optimisation.epochs=few")
