@@ -21,10 +21,12 @@ from sweeps.planning.plan import (
     choose_probe,
     cost_of,
     planned_work,
+    refuse_missing_weights,
 )
 from sweeps.planning.this_machine import ONE_MACHINE_SITES, most_at_once
 from sweeps.run.relaunch import check_may_resume, this_code_digest
 from sweeps.run.run_folder import RunFolder, open_run
+from tailor.core.errors import ConfigError
 from tailor.execution.cache import Cache
 from transtailor.shell import rerun
 
@@ -75,6 +77,10 @@ def preview(plan: Plan, site: str, *, runs: Path, cache: Path, command: Sequence
         slots = most_slots(capacity)
         yield from plan_lines(plan.searches, work_of, slots, None if durations is None else time_text)
     yield from f"run       {state}".splitlines()
+    try:
+        refuse_missing_weights(plan)
+    except ConfigError as refusal:
+        yield from f"weights   launching would be refused: {refusal}".splitlines()
     if durations is None:
         how = "" if command is None or plan.searches is not None else _probe(plan, command)
         yield from f"time      not known: no run below {runs} has computed a stage{how}".splitlines()

@@ -165,6 +165,17 @@ def test_a_search_uses_slots_for_its_largest_batch_and_its_plan_says_so(
     assert f", {at_once} at a time in " in lines(plan, tmp_path / "runs", "local")
 
 
+def test_weights_that_a_launch_would_miss_are_named_with_what_to_type(tmp_path: Path) -> None:
+    path, weights = tmp_path / "quick.toml", tmp_path / "net.safetensors"
+    named = f'source = {{ weights = "{weights}", weights_sha256 = "{64 * "0"}" }}'
+    path.write_text(QUICK_SPEC.replace("source.epochs = 2", named))
+    said = lines(make_plan(load_spec(path)), tmp_path / "runs")
+    assert f"weights   launching would be refused: no weights at {weights}; give source.weights" in said
+    weights.write_bytes(b"another file")
+    assert "weights   launching would be refused: " in lines(make_plan(load_spec(path)), tmp_path / "runs")
+    assert "refused" not in lines(quick_plan(tmp_path), tmp_path / "runs")
+
+
 def test_jobs_are_printed_as_they_would_be_submitted(tmp_path: Path) -> None:
     site = tmp_path / "mine.toml"
     site.write_text("cpus_per_node = 4\nmemory_gb = 1\nwalltime_min = 60\n")
