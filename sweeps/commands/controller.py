@@ -42,10 +42,11 @@ def main() -> int:
     try:
         check_code()
         check_is_own(run)
-        with RunLock(run.lock, patience_s=LOCK_LIMIT_S):
+        with RunLock(run.lock, patience_s=LOCK_LIMIT_S, is_stopped=cluster.stop_file.exists):
             outcome = _run(run, cluster)
     except UserError as error:
-        outcome = RunOutcome(code=MISTAKE, text=str(error))
+        code = INTERRUPTED if cluster.stop_file.exists() else MISTAKE
+        outcome = RunOutcome(code=code, text=str(error))
     except KeyboardInterrupt:  # a second SIGTERM: SLURM sends one to all processes of a job, and its head another
         return INTERRUPTED
     except Exception:  # noqa: BLE001  # such as a disk or a head that does not respond for a while: not the end of the sweep

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,12 +27,15 @@ class RunLock:
     The first line of its file names the holder; the second has the progress of the sweep.
     """
 
-    def __init__(self, path: Path, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self, path: Path, patience_s: float = PATIENCE_S, *, is_stopped: Callable[[], bool] = lambda: False
+    ) -> None:
         """Take the lock.
 
         Args:
             path: the lock file; created if it is missing.
             patience_s: how long to wait for another holder.
+            is_stopped: ends the wait; asked before each pause of it.
 
         Raises:
             RunFolderError: another process holds it; the text says which one.
@@ -39,7 +43,7 @@ class RunLock:
         # Not inherited by programs that this process starts: a left-over child must not keep the run locked.
         self._handle: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            _wait_for(self._handle, path, patience_s)
+            _wait_for(self._handle, path, patience_s, is_stopped)
         except BaseException:
             self.release()
             raise
@@ -87,11 +91,13 @@ def holder_of(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def _wait_for(handle: int, path: Path, patience_s: float) -> None:
+def _wait_for(handle: int, path: Path, patience_s: float, is_stopped: Callable[[], bool]) -> None:
     def is_free() -> bool:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if is_stopped():
+                raise WaitedTooLong from None
             return False
         except OSError as error:
             raise RunFolderError(
@@ -102,7 +108,9 @@ def _wait_for(handle: int, path: Path, patience_s: float) -> None:
         return True
 
     try:
-        wait_for(is_free, f"the process that runs {path.parent} to release it", patience_s, poll_s=POLL_S)
+        wait_for(
+            is_free, f"the process that runs {path.parent} to release it", patience_s, poll_s=POLL_S, poll_to_s=1.0
+        )
     except WaitedTooLong:
         holder = _read_holder(handle)
         raise RunFolderError(

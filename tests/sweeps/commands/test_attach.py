@@ -1,18 +1,22 @@
 """Submitting a sweep where SLURM refuses it: what is said, what is left, and going on once the site is mended."""
 
+import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sweeps.commands.controller import plan_of
+from sweeps.commands.controller import LOCK_LIMIT_S, plan_of
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, open_run
+from sweeps.run.run_lock import RunLock
 from sweeps.slurm.cluster_run import ClusterRun
 from tests.hpc.fakes.commands import FakeSlurm
+from transtailor.errors import INTERRUPTED
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 SITE = """
@@ -126,3 +130,21 @@ def test_a_controller_that_runs_takes_no_more_trials_and_keeps_its_spec(
     assert launch(*words, "--extend").stdout.splitlines()[0].endswith("(running on node1); attached")
     other = launch(*words, "--set", "resources.threads_per_rank=2").stdout
     assert "; attached, with its own spec: stop it and launch again for what this one changes\n" in other
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_stop_ends_a_controller_that_waits_for_the_one_before_it(
+    tmp_path: Path, write_spec: Callable[..., Path], launch: Command
+) -> None:
+    assert launch(write_spec(), "--site", "./site.toml", "--detach").returncode == 0
+    run = RunFolder(tmp_path / "runs" / "small")
+    ClusterRun(run).stop_file.touch()
+    with RunLock(run.lock):
+        done = subprocess.run(
+            [sys.executable, "-m", "sweeps.commands.controller", run.path],
+            capture_output=True, text=True, timeout=LOCK_LIMIT_S / 2, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    outcome = ClusterRun(run).outcome
+    assert outcome is not None and outcome.code == INTERRUPTED
+    assert f"is being run already, by process {os.getpid()} on " in outcome.text
