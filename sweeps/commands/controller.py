@@ -42,10 +42,10 @@ def main() -> int:
     try:
         check_code()
         check_is_own(run)
-        with RunLock(run.lock, patience_s=LOCK_LIMIT_S, is_stopped=cluster.stop_file.exists):
+        with RunLock(run.lock, patience_s=LOCK_LIMIT_S, is_stopped=cluster.is_stop_asked):
             outcome = _run(run, cluster)
     except UserError as error:
-        code = INTERRUPTED if cluster.stop_file.exists() else MISTAKE
+        code = INTERRUPTED if cluster.is_stop_asked() else MISTAKE
         outcome = RunOutcome(code=code, text=str(error))
     except KeyboardInterrupt:  # a second SIGTERM: SLURM sends one to all processes of a job, and its head another
         return INTERRUPTED
@@ -53,7 +53,7 @@ def main() -> int:
         traceback.print_exc()
         return TRY_AGAIN
     say(outcome.text)
-    if outcome.code == INTERRUPTED and not cluster.stop_file.exists():
+    if outcome.code == INTERRUPTED and not cluster.is_stop_asked():
         return INTERRUPTED  # by the job, which will start this process again
     try:
         cluster.set_outcome(outcome)

@@ -3,6 +3,7 @@
 The jobs use the run's copy of the code, so the checkout may change.
 """
 
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,6 +59,10 @@ class ClusterRun:
     def stop_file(self) -> Path:
         """Asks the controller to stop."""
         return self.folder.stop
+
+    def is_stop_asked(self) -> bool:
+        """Whether the controller was asked to stop; False also while the folder does not answer."""
+        return os.path.exists(self.stop_file)  # noqa: PTH110  # Path.exists raises for an I/O error
 
     @property
     def exists(self) -> bool:

@@ -1,5 +1,6 @@
 """Submitting a sweep where SLURM refuses it: what is said, what is left, and going on once the site is mended."""
 
+import errno
 import os
 import re
 import shlex
@@ -148,3 +149,16 @@ def test_a_stop_ends_a_controller_that_waits_for_the_one_before_it(
     outcome = ClusterRun(run).outcome
     assert outcome is not None and outcome.code == INTERRUPTED
     assert f"is being run already, by process {os.getpid()} on " in outcome.text
+
+
+def test_a_folder_that_does_not_answer_is_no_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = ClusterRun(RunFolder(tmp_path))
+    cluster.folder.path.mkdir(parents=True)
+    cluster.stop_file.touch()
+    assert cluster.is_stop_asked()
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "stat", fail)
+    assert not cluster.is_stop_asked()
