@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
+from results.text.settings import leaves
 from sweeps.errors import SpecError
 from sweeps.spec.expand import Combination, Expanded, Tuning, expand
 from sweeps.spec.json_settings import JsonSettings
@@ -123,9 +124,32 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
         spec_text=spec.to_toml([f"code/imports/{module.file.as_posix()}" for module in imports]),
         imports=imports,
         printed=tuple(spec.printed),
-        warnings=tuple(warnings),
+        warnings=(*warnings, *_warnings_of_equals(trials.values() if spec.search is None else ())),
         searches=None if spec.search is None else spec,
     )
+
+
+def _warnings_of_equals(trials: Iterable[PlannedTrial]) -> Iterator[str]:
+    """Warn of trials with the same stages as an earlier one, though not of such that differ in their method.
+
+    A user's method may decide by scores, which a dry run does not have: then equal stages can have different results.
+    """
+    first: dict[tuple[str, ...], PlannedTrial] = {}
+    found: dict[tuple[str, ...], int] = {}  # labels and settings -> trials
+    for trial in trials:
+        earlier = first.setdefault(tuple([stage.key for stage in trial.stages]), trial)
+        if earlier is not trial:
+            one, other = dict(leaves(earlier.settings.values)), dict(leaves(trial.settings.values))
+            keys = [key for key in (one | other) if key not in one or key not in other or one[key] != other[key]]
+            if not any(key.startswith("method.") for key in keys):
+                arms = " and ".join(dict.fromkeys([earlier.label, trial.label]))
+                found[arms, *keys] = found.get((arms, *keys), 0) + 1
+    for (arms, *keys), count in found.items():
+        yield (
+            f"{arms}: {count} trial{'s' if count > 1 else ''} will have the same results as an earlier one, because no "
+            f"stage reads the settings in which they differ: {', '.join(keys)}; a comparison would count them as "
+            "measured twice, so vary these settings only in arms that read them"
+        )
 
 
 def plan_trial(expanded: Expanded, rung: Rung | None = None) -> PlannedTrial:

@@ -62,6 +62,29 @@ def test_a_planned_trial_is_its_configuration_and_its_walk() -> None:
         assert (walked.trial_id, walked.stages) == (trial.trial_id, trial.stages)
 
 
+def test_trials_that_differ_only_in_what_no_stage_reads_are_warned_of(write_spec: WriteSpec) -> None:
+    text = """
+name = "unread"
+[axes]
+seed = [0, 1]
+optimisation.learning_rate = [0.01, 0.02, 0.03]
+[[variants]]
+method.name = "pac_net"
+[[variants]]
+method.name = "fine_tune"
+[[variants]]
+axes.method.stop_early = [false, true]
+method = { name = "transtailor", steps = 2 }
+"""
+    (said,) = make_plan(load_spec(write_spec(text))).warnings
+    assert said.startswith("pac_net: 4 trials will have the same results as an earlier one, because no stage reads ")
+    assert "in which they differ: optimisation.learning_rate; a comparison" in said
+    same = 'method = { name = "head_only" }\n[[variants]]\nlabel = "two"\noptimisation.epochs = 7\nmethod'
+    (said,) = make_plan(load_spec(write_spec(f'name = "twins"\n[[variants]]\n{same}.name = "head_only"\n'))).warnings
+    assert said.startswith("head_only and two: 1 trial will have the same results as an earlier one")
+    assert "in which they differ: optimisation.epochs; " in said
+
+
 def test_the_embedded_sweep_shares_what_the_issue_asks_for() -> None:
     plan = make_plan(load_spec(EMBEDDED_SPEC))
     cost = cost_of(plan.trials, lambda _: False)
