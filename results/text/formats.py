@@ -7,6 +7,7 @@ import math
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from numbers import Number
 from types import MappingProxyType
 from typing import Any
@@ -38,7 +39,8 @@ def markdown_lines(page: Page) -> Iterator[str]:
     """Write the page as Markdown; texts of users are escaped."""
     for part in page:
         if isinstance(part, PageTable):
-            rows = [[_mark(cell, "**{}**", escape_markdown) for cell in row] for row in part.rows]
+            escape = lru_cache(escape_markdown)  # most columns of a long table repeat a few texts
+            rows = [[_mark(cell, "**{}**", escape) for cell in row] for row in part.rows]
             left = _text_columns(part)
             yield f"| {' | '.join(map(escape_markdown, part.columns))} |"
             yield f"| {' | '.join('---' if place in left else '---:' for place in range(len(part.columns)))} |"

@@ -134,11 +134,11 @@ def _warnings_of_equals(trials: Iterable[PlannedTrial]) -> Iterator[str]:
 
     A user's method may decide by scores, which a dry run does not have: then equal stages can have different results.
     """
-    first: dict[tuple[str, ...], PlannedTrial] = {}
+    first: dict[str, PlannedTrial] = {}  # last stage -> a trial
     found: dict[tuple[str, ...], int] = {}  # labels and settings -> trials
     for trial in trials:
-        earlier = first.setdefault(tuple([stage.key for stage in trial.stages]), trial)
-        if earlier is not trial:
+        earlier = first.setdefault(trial.stages[-1].key, trial)
+        if earlier is not trial and [one.key for one in earlier.stages] == [one.key for one in trial.stages]:
             one, other = dict(leaves(earlier.settings.values)), dict(leaves(trial.settings.values))
             keys = [key for key in (one | other) if key not in one or key not in other or one[key] != other[key]]
             if not any(key.startswith("method.") for key in keys):

@@ -1,6 +1,7 @@
 """The settings that all pruning methods share. Without torch."""
 
-from typing import Annotated, Literal
+from functools import cache
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -25,4 +26,9 @@ class PruningConfig(GroupRule):
     @property
     def rule(self) -> GroupRule:
         """What can be removed."""
-        return GroupRule(**{name: getattr(self, name) for name in GroupRule.model_fields})
+        return _rule(*[(name, getattr(self, name)) for name in GroupRule.model_fields])
+
+
+@cache  # plans ask for few rules, with every stage that prunes
+def _rule(*settings: tuple[str, Any]) -> GroupRule:
+    return GroupRule(**dict(settings))

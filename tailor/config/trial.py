@@ -14,10 +14,10 @@ from tailor.config.optimisation import Optimisation
 from tailor.config.pruning import PruningConfig
 from tailor.config.source import SourceConfig
 from tailor.core.named import name_validator
-from tailor.core.plugin_digests import digest_of_class, digests_in
+from tailor.core.plugin_digests import anything_is_loaded, digest_of_class, digests_in
 from tailor.core.registry import Registry
 from tailor.core.settings import Seed, Settings
-from tailor.stages import StageGenerator, canonical_json
+from tailor.stages import StageGenerator, canonical_json, settings_json
 from transtailor.names import nearest
 
 M = TypeVar("M", bound="Method")
@@ -221,19 +221,21 @@ def trial_id(config: TrialConfig, stage_versions: dict[str, int]) -> str:
     >>> trial_id(TrialConfig(method="head_only"), stage_versions={"fit_head": 1})
     '7ddae798332d3fca'
     """
-    identity: dict[str, Any] = {
-        "config": config.identity(),
+    parts: dict[str, Any] = {
         "data_sha256": config.data.sha256,
         "method_version": config.method.version,
         "stage_versions": stage_versions,
     }
-    if plugins := digests_in(identity["config"]):  # of the user's modules that the settings name
-        identity["imports"] = plugins
+    # The user's modules that the settings name.
+    if anything_is_loaded() and (plugins := digests_in(config.identity())):
+        parts["imports"] = plugins
     versions = {
         "augmentation": AUGMENTATION_VERSIONS[config.data.augmentation],
         "network": NETWORKS[config.network].version,
         **config.method.name_versions(config.network),
     }
     if raised := {name: version for name, version in versions.items() if version > 1}:
-        identity["name_versions"] = raised  # these names mean something else than at first
-    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
+        parts["name_versions"] = raised  # these names mean something else than at first
+    # Sorted by name, as one call of canonical_json would have it: "config" is the first.
+    text = f'{{"config":{settings_json(config)},{canonical_json(parts)[1:]}'
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
 """The kinds of stages, the nodes of a trial's tree, without torch; `tailor.stage_execution` computes them."""
 
 from tailor.stages.adaptation import CumulativeSum, Priority, PruneByCumulativeSum
-from tailor.stages.identity import Stage, StageGenerator, StageSubgenerator, canonical_json
+from tailor.stages.identity import Stage, StageGenerator, StageSubgenerator, canonical_json, settings_json
 from tailor.stages.legr import LearnRanking
 from tailor.stages.pac_net import Allocate, Calibrate, FindEssential
 from tailor.stages.preparing import FitHead, LoadWeights, Reinitialise, RememberWeights, TrainSource, WeighChannels

@@ -42,7 +42,8 @@ class Stage:
     @property
     def parents(self) -> tuple[str, ...]:
         """Keys of the stages that this one starts from."""
-        outcomes = [getattr(self, name, None) for name in PARENTS]
+        kind: type = type(self)
+        outcomes = [getattr(self, name) for name in _parent_fields(kind)]
         return tuple([outcome.key for outcome in outcomes if outcome is not None])
 
     def cost(self, size: Size) -> StageCost:  # noqa: ARG002
@@ -99,6 +100,15 @@ def canonical_json(value: Any) -> str:
     return _CANONICAL.encode(value)
 
 
+def settings_json(settings: Settings) -> str:
+    """Canonical JSON of `settings.identity()`; that of a section which many trials share is made once.
+
+    >>> settings_json(GroupRule(linear=True))
+    '{"linear":true,"residual":"inside"}'
+    """
+    return _text_of_fields(settings)
+
+
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
 
@@ -111,13 +121,18 @@ def _text_of_fields(record: object) -> str:
     parts = []
     for name, start, neutral in _key_fields(kind):
         value = getattr(record, name)
-        if value != neutral:
+        if neutral is ALWAYS or value != neutral:
             parts.append(start + _TEXTS.get(type(value), _text)(value))
     return f"{{{','.join(parts)}}}"
 
 
 def _text(value: Any) -> str:
-    is_record = isinstance(value, Settings) or (is_dataclass(value) and not isinstance(value, type))
+    if isinstance(value, Settings):
+        try:
+            return _text_of_shared(value)
+        except TypeError:  # a user's settings with a list or a table have no hash
+            return _text_of_fields(value)
+    is_record = is_dataclass(value) and not isinstance(value, type)
     return _text_of_fields(value) if is_record else canonical_json(value)
 
 
@@ -126,7 +141,7 @@ def _text_of_float(value: float) -> str:
     return float.__repr__(value + 0.0) if isfinite(value) else canonical_json(value)  # which refuses it
 
 
-# A plan's many stages have few tasks, trainings and rules.
+# A plan's many trials and stages have few sections, tasks, trainings and rules.
 _text_of_shared = lru_cache(maxsize=2**16)(_text_of_fields)
 
 _TEXTS: dict[type, Callable[[Any], str]] = {
@@ -139,6 +154,11 @@ _TEXTS: dict[type, Callable[[Any], str]] = {
     bool: {False: "false", True: "true"}.__getitem__,
     type(None): {None: "null"}.__getitem__,
 }
+
+
+@cache
+def _parent_fields(kind: Any) -> tuple[str, ...]:
+    return tuple(name for name in PARENTS if name in kind.__dataclass_fields__)
 
 
 @cache

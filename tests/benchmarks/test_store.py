@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from benchmarks.store import GROUP_BY, make_parts
+from benchmarks.store import GROUP_BY, ask_duckdb, make_parts
 from benchmarks.store_writers import STORES, rows_from
 from benchmarks.synthetic_run import write_synthetic_run
+from results.store.compact import compact, superfluous_files
 from results.store.completeness import is_over, refuse_gaps
 from results.store.reader import load
 from results.store.schema import TABLES
@@ -34,6 +35,11 @@ def test_the_parts_that_are_asked_have_the_rows_that_are_named(tmp_path: Path) -
         answer = run.rows(GROUP_BY)
     assert len(answer) == 20
     assert sum(row["images"] for row in answer) == 200
+    assert ask_duckdb(tmp_path / "run")["images"].to_pylist() == 20 * [10]
+    compact(tmp_path / "run")
+    for path in superfluous_files(tmp_path / "run"):
+        path.unlink()
+    assert ask_duckdb(tmp_path / "run")["images"].to_pylist() == 20 * [10]
 
 
 def test_our_store_gets_the_rows_that_the_others_get(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A plan is what a slow and obvious planner makes of the same spec: one trial after the other, with nothing kept."""
 
+import json
 import random
 from collections.abc import Callable
 from itertools import islice
@@ -7,20 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.errors import SpecError
 from sweeps.planning.plan import PlannedTrial, make_plan, no_sharing
 from sweeps.spec.expand import expand
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.spec import SPECS, Spec, load_spec
 from sweeps.spec.toml_text import toml_value
+from tailor.config import pruning
 from tailor.config.parsing import parse_trial
 from tailor.core import seeds
 from tailor.execution import dry_run
 from tailor.methods import recipe
-from tailor.stages import identity, training
+from tailor.stages import canonical_json, identity, settings_json, training
 
 WriteSpec = Callable[..., Path]
 MEMOS = [
-    memo for module in (seeds, dry_run, recipe, identity, training) for memo in vars(module).values()
+    memo for module in (seeds, dry_run, recipe, identity, training, pruning) for memo in vars(module).values()
     if hasattr(memo, "cache_clear")
 ]  # fmt: skip
 AXES = {
@@ -33,7 +36,7 @@ AXES = {
     "source.epochs": [1, 2],
     "optimisation.epochs": [1, 25],
     "optimisation.learning_rate": [0.0005, 0.1],
-    "optimisation.weight_decay": [0.0, -0.0],
+    "optimisation.weight_decay": [-0.0, 0.01],
     "pruning.residual": ["inside", "coupled"],
     "protocol": ["validation", "paper"],
 }
@@ -56,6 +59,9 @@ def planned_alone(raw: dict[str, object], label: str) -> tuple[object, ...]:
     for memo in MEMOS:
         memo.cache_clear()
     config = parse_trial(raw, "alone")
+    plain = config.identity()
+    assert json.loads(settings_json(config)) == json.loads(canonical_json(plain))
+    assert settings_json(config) == canonical_json(plain).replace("-0.0", "0.0")
     walked = dry_run.dry_run(config)
     return walked.trial_id, label, JsonSettings(config.model_dump(mode="json")), walked.stages
 
@@ -87,6 +93,14 @@ def test_a_generated_spec(number: int, write_spec: WriteSpec) -> None:
     variants = [f"[[variants]]\nmethod = {toml_value(method)}" for method in draw.sample(METHODS, 3)]
     variants.append(f"[[variants]]\nlabel = 'taught'\n{TAUGHT}")
     assert check(load_spec(write_spec("\n".join(['name = "generated"', "[axes]", *lines, *variants])))) > 0
+
+
+def test_a_zero_with_a_sign_is_the_same_setting(write_spec: WriteSpec) -> None:
+    spec = load_spec(
+        write_spec('name = "zeros"\ntrial.method.name = "fine_tune"\n[axes]\noptimisation.weight_decay = [0.0, -0.0]\n')
+    )
+    with pytest.raises(SpecError, match="two trials with one id"):
+        make_plan(spec)
 
 
 def test_without_sharing() -> None:

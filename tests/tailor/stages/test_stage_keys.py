@@ -11,7 +11,7 @@ from sweeps.planning.plan import make_plan
 from sweeps.spec.spec import SPECS, load_spec
 from tailor.core.settings import Settings
 from tailor.execution.dry_run import PlannedOutcome, stages_of
-from tailor.stages import Stage, Training, TrainingSettings, TrainSource
+from tailor.stages import Stage, Training, TrainingSettings, TrainSource, settings_json
 from tailor.stages.identity import PARENTS
 from tests.tailor.trials import short_trial
 
@@ -72,6 +72,20 @@ def test_records_that_are_equal_have_one_key() -> None:
     zero, negative = (replace(stage, training=stage.training.replace(weight_decay=value)) for value in (0.0, -0.0))
     assert zero == negative
     assert zero.key() == negative.key() != stage.key()
+
+
+class Listed(Settings):
+    names: list[str]
+
+
+class WithList(Settings):
+    listed: Listed
+
+
+def test_settings_of_a_user_may_have_a_list_which_has_no_hash() -> None:
+    first, second = (WithList(listed=Listed(names=names)) for names in (["a"], ["a", "b"]))
+    assert settings_json(first) == '{"listed":{"names":["a"]}}'
+    assert settings_json(second) == '{"listed":{"names":["a","b"]}}'
 
 
 def test_a_training_has_every_setting_that_a_trial_shares_with_it() -> None:
