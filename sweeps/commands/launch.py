@@ -26,6 +26,7 @@ from sweeps.planning.this_machine import ONE_MACHINE_SITES, check_resources
 from sweeps.spec.spec import EMBEDDED_SPEC, Spec, find_spec, load_spec
 from transtailor.errors import FAILED, INTERRUPTED, MISTAKE, SUCCESS, UserError
 from transtailor.files import refuse_unwritable
+from transtailor.garbage import pause_collection
 from transtailor.names import did_you_mean
 from transtailor.shell import command, rerun
 from transtailor.terminal import ignore_closed_stdout, say
@@ -178,6 +179,7 @@ def _select_trials(plan: Plan, options: argparse.Namespace) -> Plan:
     return select_trials(plan, options.again) if options.again else plan
 
 
+@pause_collection()  # as in planning: tables of all trials, and no garbage
 def _show(plan: Plan, options: argparse.Namespace) -> int:
     from sweeps.commands.preview import preview
 

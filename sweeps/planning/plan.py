@@ -253,10 +253,11 @@ def cost_of(
     asked = 0
     for trial in trials:
         asked += len(trial.stages)
+        network = trial.settings.network
         for stage in trial.stages:
             if stage.key not in distinct:
                 distinct[stage.key] = stage
-                work[stage.key] = work_of(stage, trial.settings.network)
+                work[stage.key] = work_of(stage, network)
     missing = [stage for stage in distinct.values() if not is_cached(stage.key)]
     points = [stage for stage in distinct.values() if stage.point is not None]
     return PlanCost(

@@ -27,6 +27,7 @@ from sweeps.run.run_folder import (
 from sweeps.run.run_lock import RunLock
 from sweeps.spec.resources import Resources
 from transtailor.files import deny_others_writing, make_folder
+from transtailor.garbage import pause_collection
 from transtailor.sources import ROOT, code_digest, sources
 
 SHOWN = 8  # lines of a difference; the rest is counted
@@ -74,6 +75,7 @@ def describe(changed: Difference, record: LaunchRecord, plan: Plan) -> list[str]
     return ["{} trials added, {} removed, {} renamed".format(*counts), *lines[:SHOWN], *more]
 
 
+@pause_collection()  # the record of all trials is no garbage
 def start(plan: Plan, runs: Path, *, extend: bool, update_code: bool) -> tuple[RunFolder, RunLock, str]:
     """Create or resume the run; returns its folder, its lock (held) and what was done, such as "resumed".
 
