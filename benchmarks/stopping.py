@@ -19,7 +19,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 
 from benchmarks.record import RESULTS, ROOT, Measured, read_rows, verdict, write
 from benchmarks.slurm_bed import events, slurm_bed
@@ -58,13 +57,13 @@ from pathlib import Path
 from tailor.extend import CRITERIA, Criterion
 
 
-def is_hung(_scoring):
+def hang(_scoring):
     Path({begun!r}).touch()
     while True:
         time.sleep(1.0)
 
 
-CRITERIA.add("hangs", Criterion(compute=hangs, source="a benchmark"))
+CRITERIA.add("hangs", Criterion(compute=hang, source="a benchmark"))
 """
 COLUMNS = ("state", "noticed_s", "ended_s", "goals", "verdict")
 
@@ -133,9 +132,13 @@ def stop_here(state: str) -> tuple[float | None, float]:
             with load(run.path) as tables:
                 return tables.rows(query)
 
+        def has_begun() -> bool:
+            if process.poll() is not None:
+                raise RuntimeError(f"{state}: the launch has ended before the stop:\n{(folder / 'log').read_text()}")
+            return (folder / "begun").exists() if "not answer" in state else stages(folder / "cache") > 0
+
         try:
-            trains = partial(stages, folder / "cache")
-            until((folder / "begun").exists if "not answer" in state else trains, LIMIT_S, state)
+            until(has_begun, LIMIT_S, state)
             began_s = time.time()
             words = [sys.executable, "-m", "sweeps", "stop", str(run.path)]
             subprocess.run(words, cwd=folder, env=environment, check=True, capture_output=True, timeout=LIMIT_S)
