@@ -14,15 +14,24 @@ def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
+def differing_keys(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Dotted keys of the settings in which two configurations differ, or which only one of them has.
+
+    >>> differing_keys({"seed": 0, "data": {"name": "digits"}}, {"seed": 1, "data": {"name": "digits"}})
+    ['seed']
+    """
+    old, new = dict(leaves(first)), dict(leaves(second))
+    return [key for key in old | new if key not in old or key not in new or old[key] != new[key]]
+
+
 def setting_lines(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
     """Yield one line for each setting in which two configurations differ, and the number of equal settings."""
     old, new = dict(leaves(first)), dict(leaves(second))
-    keys = list(dict.fromkeys([*old, *new]))
-    different = [key for key in keys if key not in old or key not in new or old[key] != new[key]]
+    different = differing_keys(first, second)
     width = max((len(key) for key in different), default=0)
     for key in different:
         yield f"  {key.ljust(width)}  {_value_text(old, key)}  |  {_value_text(new, key)}"
-    yield f"  all other settings ({len(keys) - len(different)}) are the same"
+    yield f"  all other settings ({len(old | new) - len(different)}) are the same"
 
 
 def _value_text(settings: Mapping[str, Any], key: str) -> str:

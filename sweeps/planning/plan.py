@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from results.text.settings import leaves
+from results.text.settings import differing_keys
 from sweeps.errors import SpecError
 from sweeps.spec.expand import Combination, Expanded, Tuning, expand
 from sweeps.spec.json_settings import JsonSettings
@@ -137,10 +137,9 @@ def _warnings_of_equals(trials: Iterable[PlannedTrial]) -> Iterator[str]:
     first: dict[str, PlannedTrial] = {}  # last stage -> a trial
     found: dict[tuple[str, ...], int] = {}  # labels and settings -> trials
     for trial in trials:
-        earlier = first.setdefault(trial.stages[-1].key, trial)
+        earlier = first.setdefault(trial.stages[-1].key if trial.stages else "", trial)
         if earlier is not trial and [one.key for one in earlier.stages] == [one.key for one in trial.stages]:
-            one, other = dict(leaves(earlier.settings.values)), dict(leaves(trial.settings.values))
-            keys = [key for key in (one | other) if key not in one or key not in other or one[key] != other[key]]
+            keys = differing_keys(earlier.settings.values, trial.settings.values)
             if not any(key.startswith("method.") for key in keys):
                 arms = " and ".join(dict.fromkeys([earlier.label, trial.label]))
                 found[arms, *keys] = found.get((arms, *keys), 0) + 1

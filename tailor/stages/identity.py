@@ -127,12 +127,13 @@ def _text_of_fields(record: object) -> str:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, Settings):
+    # Settings of a user's module may be equal and have two texts (1 and 1.0), so they share none.
+    if isinstance(value, Settings) and not anything_is_loaded():
         try:
             return _text_of_shared(value)
         except TypeError:  # a user's settings with a list or a table have no hash
             return _text_of_fields(value)
-    is_record = is_dataclass(value) and not isinstance(value, type)
+    is_record = isinstance(value, Settings) or (is_dataclass(value) and not isinstance(value, type))
     return _text_of_fields(value) if is_record else canonical_json(value)
 
 
