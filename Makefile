@@ -2,7 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Five files at a time, each with its tests in order: most tests wait for processes that they started.
-PYTEST := $(BIN)/python -m pytest -n 5 --no-loadscope-reorder --durations=60
+PYTEST := $(BIN)/python -m pytest -n 5 --no-loadscope-reorder --durations=20
+SHUFFLED := $(if $(SEED),-p pytest_randomly --randomly-seed=$(SEED))
+ROOMS := transtailor hpc tailor results sweeps
 READY := .venv/.ready
 
 # Tests start hundreds of Pythons; if this variable is set, each would compile everything that it imports.
@@ -14,21 +16,19 @@ export SLURM_TESTS ?= required
 export CHROMIUM_TESTS ?= required
 endif
 
-.PHONY: numbers demo test test-fast test-long check format lint types collected constraints audit bench bench-long bench-faults bench-gpu check-gpu docs slurm-testbed slurm-testbed-down clean
+.PHONY: numbers demo test test-long check format lint types examples constraints audit bench bench-long bench-faults bench-gpu check-gpu docs slurm-testbed slurm-testbed-down clean
 
 demo: $(BIN)/transtailor  ## run the embedded sweep and write its report (two to three minutes on two cores, after the installation)
 	$(BIN)/transtailor run demo
 
-check: $(READY)  ## what every change must pass and CI runs: 21 minutes on two quiet cores
-	$(MAKE) --no-print-directory --jobs=2 --output-sync format lint types collected
+test: $(READY)  ## does it work here? At most six minutes on two cores; no root, no SLURM, no browser. SEED=1 shuffles the order
+	$(PYTEST) $(SHUFFLED) -m "not check and not long"
+
+check: $(READY)  ## what every change must pass, and CI runs: format, lint, types, examples, `make test`, then all other tests
+	$(MAKE) --no-print-directory --jobs=2 --output-sync format lint types examples
 	$(MAKE) --no-print-directory test
-
-test: $(READY)  ## the tests; with CI set, packages that they need in addition to Python are installed (root, Debian-like)
 	@if [ -n "$$CI" ]; then $(BIN)/python -m tests.install || true; fi
-	$(PYTEST) -m "not long"
-
-test-fast: $(READY)  ## the tests that need no Ray and take a few seconds each
-	$(PYTEST) -m "not slow and not ray and not slurm and not long"
+	$(PYTEST) $(SHUFFLED) -m "check and not long"
 
 test-long: $(READY)  ## all tests in a clone with an awkward name, other Pythons, oldest versions: see docs/testing.md
 	$(BIN)/python -m tests.long
@@ -38,13 +38,13 @@ format: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports > .venv/imports.txt || { cat .venv/imports.txt; exit 1; }
 
 types: $(READY)
 	$(BIN)/mypy
 
-# Runs next to the types, on the other core: it reports a test that cannot be imported at once, and compiles what tests import.
-collected: $(READY)
-	$(BIN)/python -m pytest --collect-only --quiet > .venv/collected.txt || { tail -n 40 .venv/collected.txt; exit 1; }
+examples: $(READY)  ## those in the docstrings
+	$(BIN)/python -m pytest --quiet --doctest-modules $(ROOMS)
 
 constraints: $(READY)  ## update constraints.txt: the versions that CI installs, and the SHA-256 of their files
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --quiet \

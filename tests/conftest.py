@@ -1,16 +1,16 @@
-"""How tests are distributed over processes (`make test` has five): by file; all on a real SLURM count as one."""
+"""How tests are distributed over processes (`make` has five): by file; all on a real SLURM count as one."""
 
 import gc
 import os
 import signal
 import tempfile
-from collections import defaultdict
 
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
-LONGEST_FIRST = ("slurm", "ray", "slow")  # markers
+LONGEST_FIRST = ("tests/slurm/", "tests/sweeps/driver/", "tests/test_", "tests/faults/", "tests/sweeps/")
+"""Where tests wait for whole sweeps: begun last, one of these files would run alone at the end."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,16 +42,13 @@ class _ByPlace(LoadFileScheduling):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort slow files first, so that none of them runs alone at the end."""
-    markers = defaultdict[str, set[str]](set)
-    for item in items:
-        markers[item.nodeid.partition("::")[0]] |= {marker.name for marker in item.iter_markers()}
+    """Begin with the folders whose tests take longest."""
 
-    def place(item: pytest.Item) -> int:
-        found = markers[item.nodeid.partition("::")[0]]
-        return next((number for number, name in enumerate(LONGEST_FIRST) if name in found), len(LONGEST_FIRST))
+    def rank(item: pytest.Item) -> int:
+        matches = (number for number, start in enumerate(LONGEST_FIRST) if item.nodeid.startswith(start))
+        return next(matches, len(LONGEST_FIRST))
 
-    items.sort(key=place)
+    items.sort(key=rank)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer | None) -> LoadFileScheduling:

@@ -7,7 +7,7 @@ import sys
 import venv
 from pathlib import Path
 
-from tests.import_graph import ROOMS, ROOT
+from tests.product import ROOMS, ROOT
 
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 BUILD = "import os, sys; from setuptools import build_meta; os.chdir(sys.argv[1]); build_meta.build_{}(sys.argv[2])"

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tests.import_graph import ROOT, modules
+from tests.product import ROOT, modules
 
 LIBRARIES = ("ray", "submitit", "torch", "torchvision")
 PRIVATE = re.compile(r"_(?!_\w*__$)[A-Za-z_]\w*")

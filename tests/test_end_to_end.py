@@ -107,7 +107,7 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     return sweep
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_every_trial_has_its_rows(serial: Sweep) -> None:
     tables = tables_of(serial.run)
     assert [row["status"] for row in tables["trials"]] == ["finished"] * TRIALS
@@ -118,7 +118,7 @@ def test_every_trial_has_its_rows(serial: Sweep) -> None:
     assert len({row["stage_key"] for row in tables["stages"]}) < len(tables["stages"])  # stages are shared
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_a_finished_sweep_says_so(serial: Sweep) -> None:
     before = tables_of(serial.run)
     text = serial.launch("--site", "serial", "--set", "resources.fork_ranks=false")
@@ -127,7 +127,7 @@ def test_a_finished_sweep_says_so(serial: Sweep) -> None:
     same(before, tables_of(serial.run))
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_without_sharing_the_results_are_equal(serial: Sweep, tmp_path: Path) -> None:
     alone = Sweep(tmp_path)
     alone.launch("--site", "serial", "--no-sharing")
@@ -143,8 +143,7 @@ def test_without_sharing_the_results_are_equal(serial: Sweep, tmp_path: Path) ->
     assert not list((tmp_path / "runs").rglob("private_cache"))
 
 
-@pytest.mark.slow
-@pytest.mark.ray
+@pytest.mark.check
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize(
     "kills", [1, pytest.param(0, marks=pytest.mark.long), pytest.param(10, marks=pytest.mark.long)]

@@ -50,8 +50,7 @@ def waits(scoring):
 CRITERIA.add("waits", Criterion(compute=waits, source="a test"))
 """
 pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.slow,
+    pytest.mark.check,
     pytest.mark.timeout(1800),
     pytest.mark.skipif(IS_LEFT_OUT, reason=str(no_chromium())),
 ]

@@ -12,7 +12,7 @@ from transtailor.sources import ROOT
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")

@@ -48,7 +48,7 @@ def test_it_is_reported_and_queried(folder: Path) -> None:
     assert "| 9 | 7 | 0 | 1 | 1 |" in status.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_it_is_continued_under_another_name(folder: Path) -> None:
     """Two of its trials have new ids, so it is not extended; a run of another name computes nothing again."""
     spec = folder / "kept.toml"

@@ -134,7 +134,7 @@ def plan_block(page: str, block: Block, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize("page", HERE)
 def test_the_blocks_of_a_page_run(page: str, datasets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -27,8 +27,8 @@ from sweeps.spec.resources import Resources
 from tailor.core import torch_private
 from tailor.core.torch_private import TORCH
 from tailor.parallel.process_group import join
-from tests.import_graph import PRODUCT, ROOT
 from tests.private_uses import PRIVATE, Use, private_uses
+from tests.product import PRODUCT, ROOT
 from transtailor.private_names import LibraryError, PrivateNames
 from transtailor.shell import pip
 

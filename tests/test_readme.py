@@ -150,8 +150,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return environment(tmp_path_factory.mktemp("environment"), wheel)
 
 
-@pytest.mark.slow
-@pytest.mark.ray
+@pytest.mark.check
 @pytest.mark.timeout(1800)
 def test_the_blocks_run_as_they_are_pasted(programs: Path, tmp_path: Path) -> None:
     """The sweep that they name is here a shorter one: a file of the working folder comes before a shipped name."""
@@ -160,8 +159,6 @@ def test_the_blocks_run_as_they_are_pasted(programs: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.long
-@pytest.mark.slow
-@pytest.mark.ray
 @pytest.mark.timeout(3000)
 def test_the_blocks_run_with_the_sweep_that_they_name(programs: Path, tmp_path: Path) -> None:
     """The shipped one."""

@@ -68,7 +68,7 @@ def missing_names(page: str) -> Iterator[str]:
                 yield f"{module.__name__}.{name}"
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_the_site_builds_and_its_links_lead_somewhere(tmp_path: Path) -> None:
     site = tmp_path / "site"
     done = subprocess.run([*BUILD, str(DOCS), str(site)], capture_output=True, text=True, check=False)

@@ -45,8 +45,7 @@ def weights(file: Path) -> str:
     return f'source = {{ weights = "{file.name}", weights_sha256 = "{digest}" }}'
 
 
-@pytest.mark.slow
-@pytest.mark.ray
+@pytest.mark.check
 @pytest.mark.timeout(1200)
 def test_the_tutorial_runs_as_it_is_pasted(tmp_path: Path) -> None:
     page = (DOCS / "tutorial.md").read_text()

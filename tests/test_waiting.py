@@ -19,7 +19,7 @@ from sweeps.commands import attach, control, controller, latencies
 from sweeps.driver import tune_site
 from sweeps.run import run_lock
 from sweeps.spec.resources import Resources
-from tests.import_graph import ROOT, modules
+from tests.product import ROOT, modules
 from transtailor.waiting import Unlimited, WaitedTooLong, reap, start_in_thread, wait_for
 
 # Calls that wait, and where their limit is: behind how many arguments, or under which name (None: only there).

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.environment import build_wheel, environment, shell, sources
-from tests.import_graph import ROOMS, ROOT
+from tests.product import ROOMS, ROOT
 
 OLD_RUN = ROOT / "tests" / "fixtures" / "run_0_1" / "run.tar.xz"
 WHERE = "import hpc, results, sweeps, tailor; print({m.__file__ for m in (hpc, results, sweeps, tailor)})"
@@ -61,7 +61,7 @@ def output(words: list[str], programs: Path, folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_its_commands_work(wheel: Path, tmp_path_factory: pytest.TempPathFactory, folder: Path) -> None:
     programs = environment(tmp_path_factory.mktemp("environment"), wheel)
     (folder / "trial.toml").write_text('[method]\nname = "head_only"\n')
@@ -73,7 +73,7 @@ def test_its_commands_work(wheel: Path, tmp_path_factory: pytest.TempPathFactory
     assert (folder / "runs" / "kept" / "report.html").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_an_editable_install_works_too(source: Path, tmp_path_factory: pytest.TempPathFactory, folder: Path) -> None:
     editable = build_wheel(source, tmp_path_factory.mktemp("editable"), editable=True)
     programs = environment(tmp_path_factory.mktemp("environment"), editable)

@@ -55,7 +55,6 @@ def test_each_script_says_what_it_takes(
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_the_training_loop_is_measured_for_each_network_and_both_numbers_of_ranks(tmp_path: Path) -> None:
     done = run("training_loop.py", tmp_path, "--quick")
     assert done.returncode == 0, done.stderr
@@ -73,7 +72,6 @@ def test_the_training_loop_is_measured_for_each_network_and_both_numbers_of_rank
 
 
 @pytest.mark.long
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "named"),
     [

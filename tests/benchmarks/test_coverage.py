@@ -9,7 +9,7 @@ LONG = "46 arms, 20 seeds"  # minutes for so many repeats
 CLAIMS = [case for case in cases() if case.claimed is not None and "skewed" not in case.world and case.n != LONG]
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize("case", CLAIMS, ids=lambda case: f"{case.what}, {case.n}, {case.world}")
 def test_what_is_claimed_is_kept(case: Case) -> None:
     """Intervals and power reach what is claimed and tests do not err more often, up to 3.5 standard errors."""
@@ -22,7 +22,7 @@ def test_what_is_claimed_is_kept(case: Case) -> None:
         assert found <= case.claimed + slack
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_an_interval_that_is_too_short_would_be_seen() -> None:
     """The same simulation finds the normal's quantile in the place of t's: 81% at three values."""
     import numpy as np

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import SCRIPTS, commands, main
-from tests.import_graph import ROOT
+from tests.product import ROOT
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
@@ -40,7 +40,6 @@ def test_each_script_is_given_what_it_takes(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.long
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_quick_look_on_a_cpu_writes_three_tables(tmp_path: Path) -> None:
     assert main(["--device", "cpu", "--quick", "--out", str(tmp_path)]) == 0

@@ -10,7 +10,6 @@ from tests.benchmarks.looks import rows_in, run
 
 
 @pytest.mark.long
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_quick_look_on_a_cpu_writes_a_table(tmp_path: Path) -> None:
     done = run("gpu_step.py", tmp_path, "--device", "cpu", "--quick")

@@ -19,7 +19,7 @@ def rows_of(script: str, folder: Path) -> list[dict[str, str]]:
     return rows_in(folder)
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_the_simulated_cluster_loses_more_without_checkpoints_and_takes_longer_without_sharing(tmp_path: Path) -> None:
     found = {row["what"]: row for row in rows_of("simulation.py", tmp_path)}
     assert len(found) == 5
@@ -33,7 +33,6 @@ def test_the_simulated_cluster_loses_more_without_checkpoints_and_takes_longer_w
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_planning_is_measured_in_processes_of_its_own(tmp_path: Path) -> None:
     rows = rows_of("planning.py", tmp_path)
     assert [row["what"].partition(",")[0] for row in rows] == ["--plan", "launched again"]
@@ -42,7 +41,6 @@ def test_planning_is_measured_in_processes_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_start_up_is_measured_beside_bare_python(tmp_path: Path) -> None:
     rows = {row["what"]: row for row in rows_of("startup.py", tmp_path)}
     assert len(rows) == 5
@@ -54,8 +52,6 @@ def test_start_up_is_measured_beside_bare_python(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.slow
-@pytest.mark.ray
 def test_memory_and_disk_of_a_sweep_are_measured_while_it_runs(tmp_path: Path) -> None:
     rows = {row["what"]: row for row in rows_of("footprint.py", tmp_path)}
     for name in ("driver", "slot", "rank", "Ray itself"):
@@ -69,7 +65,6 @@ def test_memory_and_disk_of_a_sweep_are_measured_while_it_runs(tmp_path: Path) -
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_the_report_and_the_status_of_a_large_run_are_measured_beside_a_scan(tmp_path: Path) -> None:
     rows = rows_of("large_run.py", tmp_path)
     assert len(rows) == 8

@@ -39,8 +39,6 @@ def test_parts_that_nobody_saw_are_refused() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.slow
-@pytest.mark.ray
 def test_a_look_at_a_few_hundred(tmp_path: Path) -> None:
     done = run("many_trials.py", tmp_path, "--quick")
     assert done.returncode == 0, done.stderr

@@ -21,7 +21,6 @@ def test_packed_rounds_are_set_against_one_after_the_other_and_other_results_are
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_a_quick_look_on_a_cpu_writes_a_table(tmp_path: Path) -> None:
     done = run("packed_trials.py", tmp_path, "--device", "cpu", "--quick")
     assert done.returncode == 0, done.stderr

@@ -29,7 +29,6 @@ HAS_THEIRS = importlib.util.find_spec("torch_pruning") is not None
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_a_quick_look_has_every_model_twice_and_its_ratios_are_those_of_its_columns(tmp_path: Path) -> None:
     done = run("pruned_speed.py", tmp_path, "--quick")
     assert done.returncode == 0, done.stderr
@@ -68,7 +67,7 @@ def test_rounded_widths_are_multiples_and_others_are_not() -> None:
     assert len(odd[1]) > 10
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.skipif(not HAS_THEIRS, reason="Torch-Pruning is not installed")
 def test_torch_pruning_removes_the_asked_share_of_the_macs() -> None:
     whole = initial_state("mobilenet_v2", 1000, (3, 64, 64), seed=0)

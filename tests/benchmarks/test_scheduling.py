@@ -86,7 +86,6 @@ def _forget(_trials: int, _slots: int, _seconds: float, folder: Path) -> float:
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_real_trials_note_their_first_steps_and_the_deaths_of_their_ranks(tmp_path: Path) -> None:
     for target, trials in (("WarmRank", 2), ("DyingRank", 1)):
         (tmp_path / target).mkdir()

@@ -24,12 +24,12 @@ ROOT = Path(__file__).parents[2]
 OLD, NEW = b"old content", b"new content"
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize(("attack", "faults", "seed"), [
     ("writes", 3, 1),
     ("search", 2, 3),
     pytest.param("writes", 60, 2, marks=pytest.mark.long),
-    pytest.param("ray", 2, 48, marks=[pytest.mark.long, pytest.mark.ray]),
+    pytest.param("ray", 2, 48, marks=pytest.mark.long),
 ])  # fmt: skip
 def test_a_sweep_survives_what_strikes_it(tmp_path: Path, attack: str, faults: int, seed: int) -> None:
     command = [sys.executable, "benchmarks/faults.py", "--with", attack, "--out", str(tmp_path / "f")]

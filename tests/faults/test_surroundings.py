@@ -70,7 +70,7 @@ method = { name = "prune", criterion = "struck" }
 """
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.check,
     pytest.mark.skipif(os.getuid() != 0, reason="mounts a file system and makes a cgroup: only root may"),
 ]
 

@@ -51,7 +51,7 @@ def days() -> Iterator[Days]:
         yield Days.below(Path(place))
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))
 def test_a_day_keeps_the_promises(days: Days, first: int) -> None:
     for seed in range(first, first + AT_ONCE):

@@ -20,8 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent not in item.path.parents:
             continue
-        item.add_marker(pytest.mark.slurm)
-        item.add_marker(pytest.mark.slow)
+        item.add_marker(pytest.mark.check)
         if REASON is not None and os.environ.get("SLURM_TESTS") != "required":
             item.add_marker(pytest.mark.skip(reason=REASON))
 

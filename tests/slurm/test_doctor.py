@@ -61,7 +61,7 @@ def marks(out: str) -> dict[str, str]:
     return {title: mark for mark, title in re.findall(r"^([✓✗–]) ([^:]*):", out, flags=re.MULTILINE)}
 
 
-@pytest.mark.ray
+@pytest.mark.check
 @pytest.mark.usefixtures("slurm")
 def test_two_nodes_have_all_that_a_sweep_needs(folder: Path) -> None:
     code, out = examined(folder, network_interface="eth0", scratch_folder="/dev/shm/$SLURM_JOB_ID/scratch")
@@ -79,7 +79,6 @@ def test_two_nodes_have_all_that_a_sweep_needs(folder: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.ray
 @pytest.mark.usefixtures("slurm")
 def test_a_site_of_one_node_says_what_could_not_be_checked(folder: Path) -> None:
     code, out = examined(folder, sbatch='exclude = "node2"')

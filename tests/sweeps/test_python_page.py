@@ -8,7 +8,7 @@ import pytest
 from tests.pages import DOCS, blocks, run_block
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}

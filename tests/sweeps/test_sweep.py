@@ -52,7 +52,7 @@ def test_values_that_no_spec_has_are_named_by_their_type(seeds: object, said: st
     assert str(refusal.value).endswith("give text, a number, true or false, a list or a table")
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_it_is_run_by_a_process_of_its_own_followed_and_its_best_model_saved(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -76,7 +76,7 @@ def test_it_is_run_by_a_process_of_its_own_followed_and_its_best_model_saved(
         changed.run("serial")
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_it_survives_this_process_and_is_stopped_from_another(capsys: pytest.CaptureFixture[str]) -> None:
     """A Python that ends right after `run()`; another one follows the run, stops it, and resumes it."""
     script = (

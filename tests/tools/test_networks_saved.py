@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_a_saved_network_is_rebuilt_and_exported(folder: Path) -> None:
     assert try_rebuild(folder) == YES
     assert try_export(folder, "torch-export") == YES
@@ -34,7 +34,7 @@ def test_other_outputs_are_a_difference(folder: Path) -> None:
         assert try_rebuild(folder).startswith("outputs differ by ")
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_a_torn_network_is_neither_and_says_why(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"torn")
     for said in (try_rebuild(folder), try_export(folder, "torch-export")):
@@ -42,7 +42,7 @@ def test_a_torn_network_is_neither_and_says_why(folder: Path) -> None:
         assert str(folder) not in said
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_what_unpickles_is_not_rebuilt(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = networks_saved.REBUILD.replace("said = ", "import pickle; pickle.loads(pickle.dumps(Exception)); said = ")
     monkeypatch.setattr(networks_saved, "REBUILD", script)

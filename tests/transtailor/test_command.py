@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import parsed, transtailor_command
-from tests.import_graph import ROOT
+from tests.product import ROOT
 from transtailor.__main__ import ENTRIES
 
 HEAVY = ("torch", "ray", "pandas", "duckdb", "pyarrow", "numpy", "pydantic")

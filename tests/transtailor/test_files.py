@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.import_graph import ROOMS, ROOT
+from tests.product import ROOMS, ROOT
 from transtailor.files import make_folder, name_file, name_folder, sync, write_file, write_folder
 
 ALLOWED = {

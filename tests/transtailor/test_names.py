@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.import_graph import ROOT
+from tests.product import ROOT
 from transtailor.names import NAMES_SHOWN, closest, did_you_mean, nearest
 
 

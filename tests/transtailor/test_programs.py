@@ -12,7 +12,7 @@ from hpc.errors import ClusterError, GpuHoursSpentError, SiteError, SlurmError
 from results.errors import ResultsError
 from sweeps.errors import RunFolderError, SpecError
 from tailor.core.errors import ConfigError, TrainingError
-from tests.import_graph import ROOT
+from tests.product import ROOT
 from transtailor.errors import UserError
 
 MISTAKES = [ConfigError, GpuHoursSpentError, ResultsError, RunFolderError, SiteError, SpecError]

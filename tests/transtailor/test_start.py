@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.import_graph import ROOMS, ROOT
+from tests.product import ROOMS, ROOT
 
 FOREIGN = 'raise RuntimeError("the foreign package was imported")\n'
 

@@ -155,8 +155,7 @@ def with_ray(tmp_path: Path, slurm: FakeSlurm, ray_cluster: Any, monkeypatch: py
         ray_cluster.remove_node(node, allow_graceful=False)
 
 
-@pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.check
 def test_workers_are_asked_for_join_are_lost_and_replaced(with_ray: Machine) -> None:
     cluster = with_ray.cluster
     cluster.wanted_slots = 4  # two CPUs each: two workers
@@ -177,8 +176,7 @@ def test_workers_are_asked_for_join_are_lost_and_replaced(with_ray: Machine) -> 
     assert not cluster.lost_one_since(1050.0)
 
 
-@pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.check
 def test_a_node_that_was_drained_and_died_between_two_looks_has_left(with_ray: Machine) -> None:
     cluster = with_ray.cluster
     with_ray.slurm.says("squeue", f"301|RUNNING|NONE|node1|{with_ray.name}|None\n")
@@ -192,8 +190,7 @@ def test_a_node_that_was_drained_and_died_between_two_looks_has_left(with_ray: M
     assert cluster.lost_one_since(1000.0)  # trials that were there moved
 
 
-@pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.usefixtures("ray_cluster")
 def test_however_often_a_trial_looks_at_its_nodes_the_head_is_asked_now_and_then(
     monkeypatch: pytest.MonkeyPatch,
@@ -216,8 +213,7 @@ def test_however_often_a_trial_looks_at_its_nodes_the_head_is_asked_now_and_then
     assert asked[2:] == ["draining"] * 3
 
 
-@pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.check
 def test_near_its_walltime_a_worker_is_drained_after_its_successor_was_asked_for(with_ray: Machine) -> None:
     from datetime import datetime
 
@@ -243,8 +239,7 @@ def test_near_its_walltime_a_worker_is_drained_after_its_successor_was_asked_for
     assert len(draining_nodes()) <= 1
 
 
-@pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.check
 def test_an_idle_worker_is_given_back_and_a_new_driver_takes_over_what_is_there(with_ray: Machine) -> None:
     cluster = with_ray.cluster
     with_ray.join("77")  # a driver that was killed had asked for it

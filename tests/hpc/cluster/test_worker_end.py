@@ -186,7 +186,7 @@ def _ended_by_slurm(worker: Worker) -> None:
     worker.process.send_signal(signal.SIGTERM)
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize(
     ("comes", "why"),
     [

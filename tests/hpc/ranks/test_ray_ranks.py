@@ -15,7 +15,7 @@ from tests.hpc.processes import are_ended, limited_processor_time
 
 HERE = Path(__file__).parents[1]
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = pytest.mark.check
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,7 @@ HERE = Path(__file__).parents[1]
 WORK_LIMIT_S = 8.0  # within which also a busy machine lets a rank that works give one of its signs
 HANG_LIMIT_S = 2.0  # whoever hangs gives none, however busy the machine is
 STACKS_LIMIT_S = 15.0  # is waited for as a whole where a rank of Ray was stopped
-RAY = [pytest.mark.ray, pytest.mark.slow]
-LONG_RAY = pytest.param("ray", marks=[*RAY, pytest.mark.long])
+LONG_RAY = pytest.param("ray", marks=pytest.mark.long)
 Start = Callable[[str, float], Any]
 
 
@@ -59,7 +58,7 @@ def process_ids(ranks: Any) -> list[int]:
     return ranks.process_ids if isinstance(ranks, ProcessRanks) else [place.process_id for place in ranks.places]
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize("kind", ["processes", LONG_RAY])
 def test_ranks_that_work_for_longer_than_the_limit_are_left_alone(two_ranks: Start, kind: str) -> None:
     ranks = two_ranks(kind, WORK_LIMIT_S)
@@ -67,8 +66,8 @@ def test_ranks_that_work_for_longer_than_the_limit_are_left_alone(two_ranks: Sta
     ranks.kill()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["processes", pytest.param("ray", marks=RAY)])
+@pytest.mark.check
+@pytest.mark.parametrize("kind", ["processes", pytest.param("ray", marks=pytest.mark.check)])
 def test_a_call_tells_on_the_way_where_rank_0_is(two_ranks: Start, kind: str) -> None:
     ranks = two_ranks(kind, WORK_LIMIT_S)
     heartbeats: list[Heartbeat] = []
@@ -84,12 +83,12 @@ def test_a_call_tells_on_the_way_where_rank_0_is(two_ranks: Start, kind: str) ->
     assert are_ended(started)
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize(
     ("method", "kind"),
     [
-        ("hang", "processes"), pytest.param("hang", "ray", marks=RAY), ("loop_for_ever", "processes"),
-        pytest.param("loop_for_ever", "ray", marks=[*RAY, pytest.mark.long]),
+        ("hang", "processes"), pytest.param("hang", "ray", marks=pytest.mark.check), ("loop_for_ever", "processes"),
+        pytest.param("loop_for_ever", "ray", marks=pytest.mark.long),
     ],
 )  # fmt: skip
 def test_ranks_that_hang_say_where_and_are_ended(two_ranks: Start, method: str, kind: str) -> None:
@@ -102,7 +101,7 @@ def test_ranks_that_hang_say_where_and_are_ended(two_ranks: Start, method: str, 
     assert are_ended(process_ids(ranks))
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize("kind", ["processes", LONG_RAY])
 def test_a_rank_that_was_stopped_from_outside_is_told_apart(two_ranks: Start, kind: str) -> None:
     ranks = two_ranks(kind, HANG_LIMIT_S)

@@ -194,7 +194,7 @@ sys.addaudithook(hook)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_tensorboard_has_each_value_once_wherever_an_export_is_killed(run: Path, tmp_path: Path) -> None:
     expected = {trial: rounded(values) for trial, values in values_in(run).items()}
     for last in (2, 3):  # before the first file has its name, and before the second folder is there

@@ -68,7 +68,7 @@ def test_beside_a_printed_number_without_a_budget_is_the_end_of_each_path(tmp_pa
     assert found == {None: (3, pytest.approx(0.71)), 0.2: (3, pytest.approx(0.8))}
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize("name", [*OF_THE_RUN, *OF_A_PROBLEM])
 def test_every_figure_is_drawn_without_a_browser(run: OpenedRun, tmp_path: Path, name: str) -> None:
     problem = {"network": "vgg16"} if name in OF_A_PROBLEM else {}
@@ -78,7 +78,7 @@ def test_every_figure_is_drawn_without_a_browser(run: OpenedRun, tmp_path: Path,
     assert "NaN" not in svg and "undefined" not in svg
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_a_figure_is_saved_in_each_format(run: OpenedRun, tmp_path: Path) -> None:
     chart = run.plot.costs()
     assert chart.save(tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
@@ -126,7 +126,7 @@ def test_a_run_without_rows_says_what_is_missing(tmp_path: Path) -> None:
         empty.plot.stop_rules()
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_names_that_look_like_code_are_text(tmp_path: Path, synthetic: Any) -> None:
     evil = "</script><b>'] + \"datum' \\ {a}"
     path = synthetic(labels=((evil, "transtailor"), ("fine_tune", "fine_tune")), networks=(evil,)).write(tmp_path)
@@ -165,7 +165,7 @@ def test_widths_over_data_sets_agree_as_computed_by_hand(tmp_path: Path, synthet
         run.plot.over_data("vgg16")
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_a_matrix_of_labels_has_each_pair_in_both_orders(run: OpenedRun, tmp_path: Path) -> None:
     """Of the filters kept a query gives each pair once, of the widths in both orders."""
     found = findings_of(run)

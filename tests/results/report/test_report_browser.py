@@ -17,7 +17,7 @@ from tests.results.report.report_page import DRAWN, cells, count, middle_of, ope
 from transtailor.waiting import wait_for
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.check,
     pytest.mark.skipif(IS_LEFT_OUT, reason=str(no_chromium())),
 ]
 MOST_NODES, MOST_LAYOUTS = 300_000, 100

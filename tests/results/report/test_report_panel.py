@@ -21,7 +21,7 @@ from tests.results.exact_run import Trial, write_run
 from tests.results.report.report_page import DRAWN, count, middle_of, opened, shade, until
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.check,
     pytest.mark.skipif(IS_LEFT_OUT, reason=str(no_chromium())),
 ]
 OLD_RUN = Path(__file__).parents[2] / "fixtures" / "run_0_1" / "run.tar.xz"

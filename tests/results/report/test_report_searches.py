@@ -142,7 +142,7 @@ def test_a_run_that_does_not_search_says_so(tmp_path: Path) -> None:
         assert search.searching(run) == []
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.skipif(IS_LEFT_OUT, reason=str(no_chromium()))
 def test_a_browser_draws_each_figure_of_a_search_and_shows_the_warning(halved: Path) -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, chromium(Path(folder)) as browser:

@@ -167,7 +167,7 @@ def test_a_part_that_is_gone_is_no_blank_page(server: ReportServer) -> None:
     (server.runs[0] / "gone").rename(server.runs[0] / "tables")
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.skipif(IS_LEFT_OUT, reason=str(no_chromium()))
 def test_a_browser_is_told_what_cannot_be_read_and_goes_on_when_it_can(server: ReportServer) -> None:
     tables, gone = server.runs[0] / "tables", server.runs[0] / "gone"
@@ -181,7 +181,7 @@ def test_a_browser_is_told_what_cannot_be_read_and_goes_on_when_it_can(server: R
         until(browser, "document.querySelector('figure[data-drawn]')")
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.skipif(IS_LEFT_OUT, reason=str(no_chromium()))
 def test_points_that_the_page_leaves_out_come_when_they_are_scrolled_to(
     server: ReportServer, synthetic: Any, monkeypatch: pytest.MonkeyPatch
@@ -226,7 +226,7 @@ def test_points_that_the_page_leaves_out_come_when_they_are_scrolled_to(
         until(browser, f"{count}?.startsWith('20 of 80 operating points; the SQL')")
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.skipif(IS_LEFT_OUT, reason=str(no_chromium()))
 def test_a_browser_follows_new_rows_and_keeps_what_was_chosen(server: ReportServer, synthetic: Any) -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, chromium(Path(folder)) as browser:

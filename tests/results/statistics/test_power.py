@@ -61,7 +61,7 @@ def test_the_upper_limit_of_a_deviation_by_chi_squared() -> None:
     assert largest_deviation(2.0, 10) == pytest.approx(2.0 * np.sqrt(9 / stats.chi2.ppf(0.2, 9)))
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_the_sign_flip_test_has_about_the_power_that_was_planned_for_t() -> None:
     generator = np.random.default_rng(0)
     n = pairs_for(0.9)

@@ -162,7 +162,7 @@ for last, run in enumerate(runs, 1):  # imported once, forked for each
 MOST_WRITES = 60
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_killed_at_each_write_no_reader_loses_or_doubles_a_row(tmp_path: Path, trial_row: Row) -> None:
     whole = tmp_path / "whole"
     writer = Writer(whole / "tables")

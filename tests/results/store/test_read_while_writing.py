@@ -11,7 +11,7 @@ from results.store.reader import load
 from results.store.writer import Writer
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize("what", [COMPACTS, REMOVES, LAUNCHES])
 def test_each_row_is_seen_once_while_others_write_and_one_compacts(tmp_path: Path, what: str) -> None:
     rows, rounds = 0, 0

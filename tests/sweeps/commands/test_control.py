@@ -92,7 +92,7 @@ def test_what_is_no_run_or_has_no_jobs_is_said(tmp_path: Path, sweeps_command: C
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_a_run_is_stopped_from_elsewhere_and_its_logs_are_read(
     tmp_path: Path, write_spec: Callable[..., Path], sweeps_command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,7 +208,7 @@ def test_retry_of_no_run_is_said(tmp_path: Path, sweeps_process: Command) -> Non
     assert "there is no run" in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_retry_of_trials_that_are_named_of_what_failed_and_of_all(
     tmp_path: Path, write_spec: Callable[..., Path], launch_process: Command, sweeps_process: Command
 ) -> None:

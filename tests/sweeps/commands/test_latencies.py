@@ -20,7 +20,7 @@ from tailor.core.errors import ConfigError
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_each_sub_model_is_timed_once_and_nothing_is_trained(
     sweeps_command: Command, trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -230,7 +230,7 @@ def test_the_command_that_ran_is_kept(launch: Command, finished_run: RunFolder, 
 QUICK = ("--site", "serial", "--set", "trial.source.epochs=1", "--set", "trial.optimisation.head_epochs=1")
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_failed_trials_are_named_with_their_log_and_end_with_one(launch: Command, write_spec: WriteSpec) -> None:
     diverging = ("--set", "trial.optimisation.epochs=1", "--set", "trial.optimisation.head_learning_rate=1e38")
     done = launch(write_spec(), *QUICK, *diverging, "--set", "axes.seed=[0]")
@@ -275,7 +275,7 @@ method = { name = "transtailor", steps = 1, stop_early = true }
     assert "4 trials" in done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
     launch: Command, write_spec: WriteSpec, tmp_path: Path
 ) -> None:

@@ -259,7 +259,7 @@ def test_without_sharing_every_trial_takes_all_of_its_stages() -> None:
     assert work_s[1] / work_s[0] == pytest.approx(8 * 3 / (2 + 4 + 8))
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_the_scheduled_makespan_of_a_real_serial_run_is_the_sum_of_what_its_stages_took(
     tmp_path: Path, trained: RunFolder, launch: Command
 ) -> None:

@@ -23,7 +23,7 @@ label = "<img src=x onerror=alert(2)> $(touch pwned) '\\""
 method.name = "fine_tune"
 """
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.check
 
 
 def launched(folder: Path, umask: int) -> None:

@@ -17,7 +17,7 @@ from tailor.model.state import load_model
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_a_trial_again_from_the_cache_and_anew(sweeps_command: Command, trained: RunFolder, tmp_path: Path) -> None:
     run = trained
     with load(run.path) as tables:

@@ -30,7 +30,6 @@ from tailor.deploy.export import _onnx_written
 from tailor.networks.timm_builders import first_record
 from tests.commands import parsed, transtailor_command
 from tests.hpc.fakes.commands import FakeSlurm
-from tests.suggested import NOT_PASTED, places
 from tests.sweeps.conftest import SMALL_SPEC, ends_written
 from tests.tailor.prepare.pictures import class_folders
 from transtailor.errors import UserError
@@ -54,7 +53,7 @@ class Case:
     """A message, and what becomes of its suggestion.
 
     Attributes:
-        places: in the product, that it covers.
+        place: the function that makes the message.
         typed: words behind `transtailor`; {} is where a mistake is, or the suggestion goes.
         found: a pattern; its group is a command, or the words in the place of the mistake.
         wrong: that mistake.
@@ -62,7 +61,7 @@ class Case:
         words: placeholders in it, and what a user has in their place.
     """
 
-    places: str
+    place: str
     typed: str | Callable[[Path], str]
     found: str
     wrong: str = ""
@@ -271,8 +270,8 @@ def assert_understood(words: Sequence[str], folder: Path, then: str) -> None:
         assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.places)
+@pytest.mark.check
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.place)
 def test_a_suggestion_is_understood(case: Case, scene: Path, tmp_path: Path) -> None:
     if callable(case.typed):
         with chdir(scene):
@@ -289,7 +288,7 @@ def test_a_suggestion_is_understood(case: Case, scene: Path, tmp_path: Path) -> 
         assert_understood(pasted(line, scene, tmp_path), scene, case.then)
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_where_a_run_was_cut_off_its_command_resumes_it(
     scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,7 +300,7 @@ def test_where_a_run_was_cut_off_its_command_resumes_it(
     assert_understood(pasted(look, scene, tmp_path), scene, "done")
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_on_slurm(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = os.environ["PATH"]
     slurm = FakeSlurm(tmp_path, monkeypatch)
@@ -334,30 +333,3 @@ def test_what_is_to_be_installed_can_be_named_to_pip(tmp_path: Path, monkeypatch
         words = pasted(str(error.value).rpartition("type: ")[2], tmp_path, tmp_path)
         assert words[:4] == ["python", "-m", "pip", "install"]
         assert [Requirement(word) for word in words[4:]]
-
-
-OF_OTHER_TESTS = {
-    "sweeps/commands/launch.py:_say_how_to_resume", "sweeps/commands/launch.py:_run_on_slurm",
-    "sweeps/commands/attach.py:submit_or_find", "results/export/target.py:library",
-    "tailor/deploy/export.py:_onnx_written", "tailor/networks/timm_builders.py:first_record",
-    "transtailor/private_names.py:PrivateNames.check",
-}  # fmt: skip
-"""Places that the tests with names of their own cover."""
-
-
-def test_every_place_that_suggests_something_is_covered() -> None:
-    covered = {place for case in CASES for place in case.places.split()} | OF_OTHER_TESTS
-    found = places()
-    assert found - covered - set(NOT_PASTED) == set()
-    assert (covered | set(NOT_PASTED)) - found == set()  # nothing is asked for that is gone
-    assert covered & set(NOT_PASTED) == set()
-
-
-def test_a_planted_suggestion_is_found(tmp_path: Path) -> None:
-    (tmp_path / "hpc").mkdir()
-    (tmp_path / "hpc" / "new.py").write_text(
-        'def f(p):\n    """type: this"""\n    p.add_argument("--x", help="type: x")\n'
-        'class C:\n    def g(self):\n        raise ValueError("no; type: transtailor run")\n'
-        'def h():\n    return command("run")\n'
-    )
-    assert places(tmp_path) == {"hpc/new.py:C.g", "hpc/new.py:h"}

@@ -201,8 +201,7 @@ def on_ray(tmp_path_factory: pytest.TempPathFactory) -> Swept:
         return Swept(folder, recorder, sweep(plan_of(ON_RAY), folder, "local", recorder, slots=2))
 
 
-@pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.check
 def test_on_ray_every_trial_ends_once_and_no_stage_is_computed_twice(on_ray: Swept) -> None:
     finished = len(ON_RAY) - 2
     assert on_ray.outcome == SweepOutcome(finished=finished, failed=2, interrupted=False, stages_computed=3 + 30 + 6)
@@ -218,21 +217,18 @@ def test_on_ray_every_trial_ends_once_and_no_stage_is_computed_twice(on_ray: Swe
     assert on_ray.recorder.states[-1].work_left == pytest.approx(0)
 
 
-@pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.check
 def test_on_ray_what_raises_fails_and_what_dies_is_tried_again(on_ray: Swept) -> None:
     assert_trouble_is_told(on_ray.folder, on_ray.recorder)
 
 
-@pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.check
 def test_on_ray_ranks_stay_warm_from_trial_to_trial(on_ray: Swept) -> None:
     """Two slots, and a new process for each that died."""
     assert len({entry["process"] for entry in computed(on_ray.folder / "cache")}) <= 2 + 4
 
 
-@pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.check
 def test_a_sibling_starts_as_soon_as_the_shared_stage_is_there(on_ray: Swept) -> None:
     """A holds the second slot's trial back during the root only, not during its own long end."""
     spans = {entry["key"]: entry for entry in computed(on_ray.folder / "cache")}
@@ -293,13 +289,13 @@ def stop(process: subprocess.Popen[str], number: signal.Signals) -> None:
     assert not psutil.wait_procs(started, LIMIT_S)[1]
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize(
     ("site", "number"),
     [
         ("serial", signal.SIGINT),
         ("serial", signal.SIGTERM),
-        pytest.param("local", signal.SIGTERM, marks=[pytest.mark.ray, pytest.mark.long]),
+        pytest.param("local", signal.SIGTERM, marks=[pytest.mark.check, pytest.mark.long]),
     ],
 )
 def test_a_sweep_that_is_stopped_leaves_nothing_and_the_next_goes_on(
@@ -317,8 +313,8 @@ def test_a_sweep_that_is_stopped_leaves_nothing_and_the_next_goes_on(
     assert len(computed(tmp_path / "cache")) == 6  # nothing was computed again
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("site", ["serial", pytest.param("local", marks=pytest.mark.ray)])
+@pytest.mark.check
+@pytest.mark.parametrize("site", ["serial", pytest.param("local", marks=pytest.mark.check)])
 def test_a_killed_launch_leaves_no_process_and_the_next_goes_on(tmp_path: Path, site: str, recorder: Recorder) -> None:
     process, started = start_sweep(tmp_path, site)
     process.kill()
@@ -332,8 +328,7 @@ def test_a_killed_launch_leaves_no_process_and_the_next_goes_on(tmp_path: Path, 
     assert {row["cause"] for row in abandoned} == {"the process that launched it ended without a message"}
 
 
-@pytest.mark.slow
-@pytest.mark.ray
+@pytest.mark.check
 def test_a_launch_whose_raylet_is_killed_ends_and_says_so(tmp_path: Path) -> None:
     """Tune would wait for ever."""
     process, started = start_sweep(tmp_path, "local")
@@ -345,8 +340,7 @@ def test_a_launch_whose_raylet_is_killed_ends_and_says_so(tmp_path: Path) -> Non
     assert not psutil.wait_procs(started, LIMIT_S)[1]
 
 
-@pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.check
 def test_a_trial_whose_slot_is_killed_is_tried_again_and_ctrl_c_stops_it(tmp_path: Path) -> None:
     # Two trials for two slots: a third one that waits may rightly take the place of the one that died.
     process, started = start_sweep(tmp_path, "local", trials=2)

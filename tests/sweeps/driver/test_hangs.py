@@ -143,27 +143,23 @@ def alone(launches: dict[str, Launch]) -> Path:
     return launches["alone"].ended(failed=0)
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_a_rank_that_is_stopped_inside_a_stage_is_replaced(launches: dict[str, Launch], alone: Path) -> None:
     run = assert_replaced(launches["stopped once"], alone)
     assert "it cannot print its stacks" in log_of(run, attempts(run)[0]["trial_id"])
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_a_step_without_end_is_given_up_and_the_log_says_where_it_was(launches: dict[str, Launch]) -> None:
     assert_given_up(launches["endless"])
 
 
 @pytest.mark.long
-@pytest.mark.slow
-@pytest.mark.ray
 def test_a_rank_on_ray_that_is_stopped_inside_a_stage_is_replaced(tmp_path: Path, alone: Path) -> None:
     assert_replaced(Launch.begun(tmp_path, "local", **STOPPED_ONCE), alone)
 
 
 @pytest.mark.long
-@pytest.mark.slow
-@pytest.mark.ray
 def test_a_step_without_end_on_ray_is_given_up(tmp_path: Path) -> None:
     assert_given_up(Launch.begun(tmp_path, "local", **ENDLESS))
 

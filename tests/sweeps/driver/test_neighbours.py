@@ -23,7 +23,7 @@ RAY = "python -m ray.scripts.scripts"  # its own script names the folder that it
 AS_NOBODY = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
 NOTHING_LEFT = "/dev/shm:\n\n/tmp:\n"
 
-pytestmark = [needs_namespaces, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [needs_namespaces, pytest.mark.check, pytest.mark.timeout(1500)]
 
 
 def run_there(folder: Path, commands: str) -> Ended:

@@ -19,8 +19,7 @@ from fake_plan import computed, make_run, plan_of, trial  # noqa: E402
 LIMIT_S = 300.0
 
 
-@pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.check
 def test_a_stop_cuts_off_a_stage_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
     stop, begun, cache = tmp_path / "stop", tmp_path / "begun", tmp_path / "cache"

@@ -48,7 +48,7 @@ CRITERIA.add("waits", Criterion(compute=waits, source="a test"))
 """
 KNOWN = "f" * 64  # a token that others have
 LED_ASTRAY = {"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": KNOWN, "RAY_ADDRESS": "127.0.0.1:6379"}
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.check, pytest.mark.timeout(1800)]
 
 
 class Sweep:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.ray
+pytestmark = pytest.mark.check
 TRIALS, SLOTS = 60, 2
 HELD = 8  # trials at once: those that run and wait for a slot, the one that Tune is left with
 

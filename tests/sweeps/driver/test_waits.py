@@ -28,7 +28,7 @@ sys.path.insert(0, str(HERE))  # tests are imported by path; the ranks' processe
 
 from fake_plan import key_of, make_run, plan_of, trial  # noqa: E402
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = pytest.mark.check
 LOOKS = 40  # of Tune's loop: it makes one a second where nothing runs, and used to make 600 before it heard of a stop
 
 

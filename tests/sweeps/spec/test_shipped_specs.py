@@ -263,7 +263,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=pytest.mark.long) if name in MANY_METHODS else name for name in SHIPPED],

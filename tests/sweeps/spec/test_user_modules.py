@@ -123,7 +123,7 @@ def test_imports_are_a_list_of_paths(launch: Command, write_spec: WriteSpec, val
     assert 'type a list, as in imports = ["my_method.py"]' in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_ranks_import_the_copy_and_later_edits_do_not_matter(
     launch_process: Command, sweeps_process: Command, write_spec: WriteSpec, module: Path, tmp_path: Path
 ) -> None:

@@ -183,7 +183,7 @@ ALL: dict[str, Any] = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_two_ranks_equal_one(tmp_path: Path) -> None:
     """Parts of a batch where no norm is: with one, the parts themselves differ."""
     trials = [
@@ -202,7 +202,7 @@ def test_two_ranks_equal_one(tmp_path: Path) -> None:
         assert_same(alone, together)
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_synchronised_norms_in_bf16(tmp_path: Path) -> None:
     """Two ranks stay as near to one as bf16's three digits let them; norms of one rank's images are further away."""
     bf16 = SHORT | {"batch_size": 8, "precision": "bf16"}
@@ -216,7 +216,7 @@ def test_synchronised_norms_in_bf16(tmp_path: Path) -> None:
         torch.testing.assert_close(two.tensors[name], tensor, rtol=2e-2, atol=5e-3, msg=lambda m, n=name: f"{n}: {m}")
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_local_norms_see_the_images_of_their_rank(tmp_path: Path) -> None:
     """Two ranks by hand: each share through the network on its own, and the first share's running statistics."""
     local = SHORT | {"epochs": 1, "batch_size": 8, "norm": "local", "momentum": 0.0, "learning_rate": 0.05}
@@ -253,7 +253,7 @@ def gradients_of(model: nn.Module, part: task_data.Batch) -> list[Tensor]:
 # --- compilation ---
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("network", "settings"),
@@ -289,7 +289,7 @@ class Wide(nn.Module):
         return self.layer(rows).relu()
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_each_width_is_compiled_once_for_whole_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch runs a function as it is once it was compiled too often; here, after two times."""
     import torch._dynamo
@@ -318,7 +318,7 @@ def test_the_sizes_that_are_compiled_for(parts: int, ranks: tuple[int, int], siz
     assert whole_sizes(Training(epochs=1, batch_size=32, seed=0, accumulation_steps=parts), group) == sizes
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_a_missing_compiler_is_named_before_training(tmp_path: Path) -> None:
     (tmp_path / "trial.toml").write_text(
         '[method]\nname = "head_only"\n[optimisation]\ncompile = true\nhead_epochs = 1\n[source]\nepochs = 1\n'

@@ -185,7 +185,7 @@ NETWORKS.add("undecided", NetworkInfo(
 """
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_a_network_of_ones_own_is_brought_and_what_cannot_be_traced_is_refused(
     tmp_path: Path, command: Callable[..., Said]
 ) -> None:

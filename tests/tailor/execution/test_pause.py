@@ -152,7 +152,7 @@ def pause_on_two_ranks(folder: Path, text: str) -> None:
     leave()
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_two_ranks_pause_together_and_go_on(run: Run, tmp_path: Path) -> None:
     config = short_trial(TRANSTAILOR, network="digits_resnet", **SETTINGS)
     said, _ = on_two_ranks(pause_on_two_ranks, tmp_path, config.model_dump_json(), folder=tmp_path)

@@ -109,7 +109,7 @@ def interrupt(folder: Path) -> None:
     assert_equal_tensors(found, dict(straight.state_dict()))
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.skipif(
     not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
     reason=f"torch {torch.__version__} has no devices that are written in Python",

@@ -147,7 +147,7 @@ def climb_on_two_ranks(folder: Path, text: str) -> None:
     leave()
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_parts_equal_the_whole_on_two_ranks(run: Run, tmp_path: Path) -> None:
     config = trial({"name": "fine_tune"}, ema_decay=0.9, optimiser="adam", momentum=0.0)
     on_two_ranks(climb_on_two_ranks, tmp_path, config.model_dump_json(), folder=tmp_path)

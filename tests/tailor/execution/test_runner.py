@@ -71,7 +71,7 @@ def test_stopped_between_stages_equals_straight(network: str, run: Run, ranks: P
     assert stored(pieces, resumed) == stored(Cache(tmp_path / "straight"), straight)
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_killed_inside_a_stage_equals_straight(run: Run, tmp_path: Path) -> None:
     config = short_trial(METHODS[0], network="digits_resnet", optimisation={"epochs": 6, "head_epochs": 2})
     straight = run(config, Cache(tmp_path / "straight"))

@@ -45,7 +45,7 @@ def command(*words: str) -> None:
     assert main(list(words)) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize(("network", "start"), [("digits_resnet", by_torchrun), ("digits_vgg", forked)])
 def test_two_ranks_equal_one(
     network: str, start: Callable[..., str], run: Callable[..., list[StageEvent]], tmp_path: Path

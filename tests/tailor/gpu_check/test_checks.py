@@ -18,7 +18,7 @@ from tailor.gpu_check.training import check_attention, check_memory, check_optim
 from tailor.gpu_check.trials import TOLERANCES, compute_stage, differences, trial
 from tailor.parallel.process_group import ProcessGroup
 from tests.commands import transtailor_command
-from tests.import_graph import ROOT
+from tests.product import ROOT
 from tests.tailor.forking import end_of
 from tests.tailor.pretended_gpu import pretended_gpu
 
@@ -31,7 +31,7 @@ def test_each_method_has_a_trial() -> None:
     assert {method["name"] for method in trials.METHODS} == own
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_on_a_pretended_gpu_all_is_right(tmp_path: Path) -> None:
     assert end_of(_check_there, str(tmp_path)) == 0
 
@@ -105,7 +105,6 @@ sys.exit(report(rows, describe_machine(ranks), sys.stdout))
     assert "ZeroDivisionError: division by zero" in done.stdout
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_on_a_cpu_all_checks_are_made(tmp_path: Path) -> None:
     said = transtailor_command("check-gpu", "--device", "cpu", folder=tmp_path)

@@ -217,7 +217,7 @@ method = { name = "target_aware_adaptation", iterations = 2, kept_cumulative_fra
 """
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_two_ranks_equal_one(run: Run, tmp_path: Path) -> None:
     """33 images in batches of 8: in the last batch one of the ranks has no image."""
     config = parse_trial(tomllib.loads(TOML), "test")

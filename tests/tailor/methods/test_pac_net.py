@@ -283,7 +283,7 @@ def test_resumed_inside_a_stage_equals_straight(network: str, run: Run, ranks: P
         assert cache.read_tensors(after.result.key) == Cache(tmp_path / "straight").read_tensors(before.result.key)
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_two_ranks_equal_one(tmp_path: Path) -> None:
     """33 samples in batches of 8: the last has one, so one of two ranks gets an empty share of it.
 

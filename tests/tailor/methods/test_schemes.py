@@ -314,7 +314,7 @@ def test_cached_equals_computed(method: dict[str, Any], run: Run, tmp_path: Path
             assert_equal_tensors(getattr(one.result.model_state(), part), getattr(other.result.model_state(), part))
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_two_ranks_equal_one(tmp_path: Path) -> None:
     """33 images in batches of 8: the last batch has one image, so one of two ranks gets an empty share of it."""
     once = {"source": {"epochs": 3}, "data": {"train_images": 33, "augmentation": "shift"}}

@@ -79,7 +79,7 @@ def test_where_the_peak_cannot_be_read_nothing_is_said_of_it(
     assert found.peak_memory_bytes is None and "not measured" in "\n".join(latency_lines(found))
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells the peak of the resident set")
 def test_memory_in_a_fresh_process_is_that_of_weights_and_activations(tmp_path: Path) -> None:
     state = pruned("resnet18")

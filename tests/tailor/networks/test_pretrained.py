@@ -114,7 +114,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pyte
 # --- torchvision's older files ---
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_the_old_names_of_vit(tmp_path: Path) -> None:
     model = building.build("vit_b_32", 3, seed=0)
     old = {
@@ -154,7 +154,7 @@ def test_the_old_names_of_densenet(tmp_path: Path) -> None:
     assert_equal_tensors(loaded, dict(other.state_dict()))
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize("name", ["GoogLeNet_Weights.IMAGENET1K_V1", "Inception_V3_Weights.IMAGENET1K_V1"])
 def test_auxiliary_heads_go_and_the_pixels_are_the_networks(name: str, tmp_path: Path) -> None:
     """Torchvision's network takes ImageNet's normalisation and changes it inside; ours takes what it makes of it."""

@@ -30,7 +30,7 @@ def test_attention_by_a_parameter_is_pinned(device: str) -> None:
     assert "needed behind it" in refusals(model, (3, 8, 8), ALL)["second"]
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
 @pytest.mark.parametrize(
     "name",

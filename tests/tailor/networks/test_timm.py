@@ -35,9 +35,9 @@ INSIDE, COUPLED, LINEAR = GroupRule(), GroupRule(residual="coupled"), GroupRule(
 SOME = [
     pytest.param("timm/resnet26", COUPLED, 64, "fc", id="resnet26"),
     pytest.param("timm/mobilenetv3_small_100", INSIDE, 64, "classifier", id="mobilenetv3_small_100"),
-    pytest.param("timm/efficientnet_lite0", INSIDE, 64, "classifier", id="efficientnet_lite0", marks=pytest.mark.slow),
-    pytest.param("timm/convnext_atto", LINEAR, 64, "head.fc", id="convnext_atto", marks=pytest.mark.slow),
-    pytest.param("timm/vit_tiny_patch16_224", LINEAR, 224, "head", id="vit_tiny_patch16_224", marks=pytest.mark.slow),
+    pytest.param("timm/efficientnet_lite0", INSIDE, 64, "classifier", id="efficientnet_lite0", marks=pytest.mark.check),
+    pytest.param("timm/convnext_atto", LINEAR, 64, "head.fc", id="convnext_atto", marks=pytest.mark.check),
+    pytest.param("timm/vit_tiny_patch16_224", LINEAR, 224, "head", id="vit_tiny_patch16_224", marks=pytest.mark.check),
 ]
 
 
@@ -95,7 +95,7 @@ def test_a_pruned_network_is_the_masked_one(name: str, rule: GroupRule, size: in
 
 
 @needs_timm
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.usefixtures("photographs")
 def test_a_trial_runs_on_it(run: Run, tmp_path: Path) -> None:
     method = {"name": "transtailor", "steps": 1, "alpha_epochs": 1}

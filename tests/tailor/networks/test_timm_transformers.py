@@ -15,7 +15,7 @@ from tailor.stages import GroupRule
 from tools.masked_reference import mask_model
 
 HAS_TIMM = importlib.util.find_spec("timm") is not None
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not HAS_TIMM, reason="timm is not installed")]
+pytestmark = [pytest.mark.check, pytest.mark.skipif(not HAS_TIMM, reason="timm is not installed")]
 ALL = GroupRule(residual="coupled", linear=True, stream=True, heads=True)
 SMALL = {
     "vit_tiny_patch16_224": {"img_size": 32, "depth": 2, "embed_dim": 24, "num_heads": 3},

@@ -102,7 +102,7 @@ def test_a_state_of_another_network_is_refused() -> None:
         building.rebuild("digits_resnet", 5, tensors)
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_a_line_of_the_table_is_what_a_check_shows() -> None:
     name = "shufflenet_v2_x0_5"
     line = row(name, describe(name), check(name))

@@ -84,13 +84,13 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]
     return folder, on_two_ranks(norms_on_two_ranks, folder, names, folder=folder)
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_one_value_per_channel_over_all_ranks_is_refused_on_each(two_ranks: tuple[Path, list[str]]) -> None:
     for said in two_ranks[1]:
         assert "a norm got one value per channel, which has no variance" in said
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize("name", NAMES)
 def test_two_ranks_compute_what_one_norm_does_with_all_images(name: str, two_ranks: tuple[Path, list[str]]) -> None:
     ranks = [torch.load(two_ranks[0] / f"{rank}.pt", weights_only=True) for rank in (0, 1)]

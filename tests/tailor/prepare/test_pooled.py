@@ -145,7 +145,7 @@ def test_sizes_by_class_add_up_and_are_next_to_their_shares() -> None:
             assert abs(sizes[name].train - train * count / whole) < 2
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_two_ranks_equal_one(root: Path, tmp_path: Path) -> None:
     ((alone, together),) = on_one_and_two_ranks([trial(root, 3)], tmp_path)
     assert_same(alone, together)

@@ -43,7 +43,7 @@ def trial(root: Path, method: dict[str, Any], **settings: Any) -> Any:
     return parse_trial(SHORT | {"method": method, "data": data} | settings, "test")
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize(
     "method",
     [
@@ -68,7 +68,7 @@ def test_the_published_systems_run_on_a_folder_of_images(
     assert torch.bincount(tests).tolist() == [2, 2, 2]  # a fifth of each class, rounded down
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_weights_of_a_file_and_random_crops(root: Path, run: Run, shared_cache: Cache, tmp_path: Path) -> None:
     weights = building.build("resnet18", 7, seed=5).state_dict()
     path = tmp_path / "resnet18.safetensors"
@@ -177,7 +177,7 @@ def resnet18_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.slow
+@pytest.mark.check
 @pytest.mark.parametrize("layout", ARCHIVES)
 def test_from_an_archive_to_a_finished_trial_by_the_commands(
     layout: str, tmp_path: Path, resnet18_file: Path, capsys: pytest.CaptureFixture[str]

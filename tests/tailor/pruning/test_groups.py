@@ -204,7 +204,7 @@ def by_torch_pruning(model: nn.Module, layer: str, shape: tuple[int, ...]) -> di
     "network",
     [
         *("digits_vgg", "digits_vgg_bn", "digits_resnet"),
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("resnet18", "mobilenet_v2", "mobilenet_v3_small")),
+        *(pytest.param(n, marks=pytest.mark.check) for n in ("resnet18", "mobilenet_v2", "mobilenet_v3_small")),
     ],
 )
 def test_torch_pruning_finds_the_same_slices(network: str) -> None:

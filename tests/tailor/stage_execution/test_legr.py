@@ -192,7 +192,7 @@ def test_cached_equals_computed(run: Run, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_killed_inside_the_search_equals_straight(run: Run, tmp_path: Path) -> None:
     config = short_trial(method(generations=15, tuning_steps=5), network="digits_resnet")
     straight = run(config, Cache(tmp_path / "straight"))
@@ -223,7 +223,7 @@ def losses_in(checkpoint: Path) -> list[float]:
     return losses
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_a_search_goes_on_from_what_it_recalls(run: Run, tmp_path: Path) -> None:
     """Losses that no network has: were they judged again, the search would end elsewhere."""
     config = short_trial(method())
@@ -250,7 +250,7 @@ allocation = { name = "legr", population = 4, samples = 2, generations = 8, tuni
 """
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_two_ranks_equal_one(run: Run, tmp_path: Path) -> None:
     """Taylor's scores and the search, from the same source network; ranks add up float32 in another order."""
     config = parse_trial(tomllib.loads(TOML), "test")

@@ -150,7 +150,7 @@ def test_the_next_fine_tuning_starts_with_it(
             torch.testing.assert_close(after.momentum[name], speed.detach(), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_two_ranks_equal_one(tmp_path: Path) -> None:
     """33 images in batches of 8: the last batch has one image, so one of two ranks gets an empty share of it."""
     trial = {

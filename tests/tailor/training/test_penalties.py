@@ -288,7 +288,7 @@ def test_without_an_anchor_there_is_nothing_to_compare_with(fitted: Fitted, rank
     assert penalties.penalty_for(None, fitted("digits_vgg"), ranks) is None
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_two_ranks_equal_one(tmp_path: Path) -> None:
     """33 images in batches of 8: the last batch has one image, so one of two ranks gets an empty share of it."""
     once = {"source": {"epochs": 3}, "data": {"train_images": 33, "augmentation": "shift"}}
