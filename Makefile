@@ -1,8 +1,8 @@
 # `make demo` and `make check` need Python >= 3.11, git and make; they set up .venv themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-# Five files at a time, each with its tests in order: most tests wait for processes that they started.
-PYTEST := $(BIN)/python -m pytest -n 5 --no-loadscope-reorder --durations=20
+# Several files at a time, each with its tests in order; more of those that wait for processes that they started.
+PYTEST := $(BIN)/python -m pytest --no-loadscope-reorder --durations=20
 SHUFFLED := $(if $(SEED),-p pytest_randomly --randomly-seed=$(SEED))
 ROOMS := transtailor hpc tailor results sweeps
 READY := .venv/.ready
@@ -22,13 +22,13 @@ demo: $(BIN)/transtailor  ## run the embedded sweep and write its report (two to
 	$(BIN)/transtailor run demo
 
 test: $(READY)  ## does it work here? At most six minutes on two cores; no root, no SLURM, no browser. SEED=1 shuffles the order
-	$(PYTEST) $(SHUFFLED) -m "not check and not long"
+	$(PYTEST) -n 3 $(SHUFFLED) -m "not check and not long"
 
 check: $(READY)  ## what every change must pass, and CI runs: format, lint, types, examples, `make test`, then all other tests
 	$(MAKE) --no-print-directory --jobs=2 --output-sync format lint types examples
 	$(MAKE) --no-print-directory test
 	@if [ -n "$$CI" ]; then $(BIN)/python -m tests.install || true; fi
-	$(PYTEST) $(SHUFFLED) -m "check and not long"
+	$(PYTEST) -n 5 $(SHUFFLED) -m "check and not long"
 
 test-long: $(READY)  ## all tests in a clone with an awkward name, other Pythons, oldest versions: see docs/testing.md
 	$(BIN)/python -m tests.long

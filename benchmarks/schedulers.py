@@ -106,7 +106,7 @@ def measure(contender: Contender, trials: int, slots: int, seconds: float = 0.0)
 
 
 def run_ours(trials: int, slots: int, seconds: float, folder: Path) -> float:
-    """`sweeps.driver.driver.run_sweep` on the site "local", with its tables; each trial is one stage."""
+    """As `sweeps.driver.driver.run_sweep` on the site "local", with its tables; each trial is one stage."""
     from benchmarks.idle_sweep import make_run
 
     plan, run = make_run(trials, folder / "runs", folder, seconds)
@@ -120,11 +120,12 @@ def sweep_silently(plan: "Plan", run: "RunFolder", cache: Path, site: str, slots
         RuntimeError: a trial did not finish.
     """
     from sweeps.driver.display import PlainDisplay
-    from sweeps.driver.driver import SweepSite, run_sweep
+    from tests.sweeps.other_ranks import sweep_with_ranks
 
     show_to_ranks()
     start_s = time.perf_counter()
-    outcome = run_sweep(plan, run, cache, SweepSite(site, slots, target), display=PlainDisplay(io.StringIO()))
+    display = PlainDisplay(io.StringIO())
+    outcome = sweep_with_ranks(target, plan, run, cache, display=display, site=site, slots=slots)
     wall_s = time.perf_counter() - start_s
     if outcome.finished != len(plan.trials):
         raise RuntimeError(f"{outcome.finished} of {len(plan.trials)} trials finished: {outcome}")

@@ -72,8 +72,10 @@ def search_spec(settings: int, seed: int) -> Spec:
 
 
 def ours(spec: Spec, cache: Path, folder: Path) -> Clocked:
-    """Run it as `transtailor run` does, on the site local."""
-    from sweeps.driver.driver import SweepSite, run_sweep
+    """Run it as `transtailor run` does on the site local, but with SLOTS slots on any machine."""
+    from sweeps.driver.display import display_for_terminal
+    from sweeps.driver.driver import TRIAL_TARGET
+    from tests.sweeps.other_ranks import sweep_with_ranks
 
     start_s = time.monotonic()
     run = RunFolder(folder / spec.name)
@@ -81,7 +83,10 @@ def ours(spec: Spec, cache: Path, folder: Path) -> Clocked:
     run, held, _ = start(search.plan, folder, extend=True, update_code=False)
     with held:
         search.save()
-        run_sweep(search.plan, run, cache, SweepSite("local", slots=SLOTS), search=search)
+        sweep_with_ranks(
+            TRIAL_TARGET, search.plan, run, cache,
+            display=display_for_terminal(), site="local", slots=SLOTS, search=search,
+        )  # fmt: skip
     wall_s = time.monotonic() - start_s
     with results.load(run.path) as tables:
         ends = tables.rows(BEST)

@@ -1,8 +1,8 @@
 """What `make test-long` runs: `python -m tests.long PART...` runs the named parts, without a name all of them.
 
     awkward        all tests, in a clone of the last commit in a folder named "a -c b's"
-    3.11 3.12 3.13 the fast tests with that Python and the newest versions of all packages
-    lowest         the fast tests with the oldest versions that pyproject.toml allows
+    3.11 3.12 3.13 those of `make test` with that Python and the newest versions of all packages
+    lowest         those of `make test` with the oldest versions that pyproject.toml allows
 
 Takes about two and a half hours on two cores; each part needs 8 GB of disk while it runs, and uv (in the extra `dev`).
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.11", "3.12", "3.13")
 PARTS = ("awkward", *PYTHONS, "lowest")
-FAST = ("-m", "not slow and not ray and not slurm and not long")
+OF_MAKE_TEST = ("-m", "not check and not long")
 SIDE_BY_SIDE = ("-n", "3", "--no-loadscope-reorder", "-q")
 
 
@@ -30,17 +30,17 @@ def run_awkward(folder: Path) -> int:
 
 
 def run_with(folder: Path, python: str, *, lowest: bool) -> int:
-    """Run the fast tests in a new environment; returns the exit code."""
-    made = folder / "environment"
+    """Run the tests of `make test` in a new environment; returns the exit code."""
+    environment = folder / "environment"
     uv = [sys.executable, "-m", "uv"]
-    subprocess.run([*uv, "venv", "--quiet", "--python", python, str(made)], check=True)
+    subprocess.run([*uv, "venv", "--quiet", "--python", python, str(environment)], check=True)
     versions = ["--resolution", "lowest-direct"] if lowest else []
-    into = ["--python", str(made / "bin" / "python")]
+    into = ["--python", str(environment / "bin" / "python")]
     subprocess.run(
         [*uv, "pip", "install", "--quiet", "--compile-bytecode", *into, *versions, "--editable", f"{ROOT}[dev]"],
         check=True,
     )
-    return _pytest(made / "bin" / "python", ROOT, FAST, dict(os.environ))
+    return _pytest(environment / "bin" / "python", ROOT, OF_MAKE_TEST, dict(os.environ))
 
 
 def _pytest(python: Path, where: Path, options: tuple[str, ...], environment: dict[str, str]) -> int:

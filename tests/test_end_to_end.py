@@ -64,13 +64,22 @@ class Sweep:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """Launches it on Ray in a process and a group of its own, which append what they print to `log`."""
-        command = [sys.executable, str(commands.LAUNCH), *self._arguments()]
+    def start(self, *options: str) -> subprocess.Popen[bytes]:
+        """Launches it in a process and a group of its own, by default on Ray; what they print is appended to `log`."""
+        command = [sys.executable, str(commands.LAUNCH), *self._arguments(), *options]
         with self.log.open("a") as log:
             return subprocess.Popen(
                 command, cwd=self.folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
+
+    def start_and_kill(self, after: int, *options: str) -> None:
+        """Launches it in a process group of its own, and ends that by SIGKILL once the run has so many parts."""
+        process = self.start(*options)
+        while count_parts(self.run) < after:
+            assert process.poll() is None, self.log.read_text()
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, self.log.read_text()
 
     @property
     def log(self) -> Path:
@@ -84,19 +93,25 @@ class Sweep:
 
 def tables_of(run: Path) -> dict[str, list[dict[str, Any]]]:
     """All rows that must not depend on the course of the sweep, each exactly once."""
-    found = {}
+    rows = {}
     with load(run) as tables:
         for table, columns in MAY_DIFFER.items():
-            found[table] = tables.rows(f"SELECT * EXCLUDE ({', '.join(columns)}) FROM {table} ORDER BY ALL")
-        ended = tables.rows("SELECT trial_id, status FROM trials ORDER BY ALL")
-    found["trials"] = ended
-    return found
+            rows[table] = tables.rows(f"SELECT * EXCLUDE ({', '.join(columns)}) FROM {table} ORDER BY ALL")
+        rows["trials"] = tables.rows("SELECT trial_id, status FROM trials ORDER BY ALL")
+    return rows
 
 
-def same(left: dict[str, list[dict[str, Any]]], right: dict[str, list[dict[str, Any]]]) -> None:
-    for table in left:
-        assert len(right[table]) == len(left[table]), table
-        assert right[table] == left[table], table
+def assert_equal(expected: dict[str, list[dict[str, Any]]], found: dict[str, list[dict[str, Any]]]) -> None:
+    for table in expected:
+        assert len(found[table]) == len(expected[table]), table
+        assert found[table] == expected[table], table
+
+
+def seeded_moments() -> random.Random:
+    """Random moments to kill at; pytest shows the seed when the test fails, to repeat the kills."""
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")  # noqa: T201
+    return random.Random(seed)  # noqa: S311
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +122,6 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     return sweep
 
 
-@pytest.mark.check
 def test_every_trial_has_its_rows(serial: Sweep) -> None:
     tables = tables_of(serial.run)
     assert [row["status"] for row in tables["trials"]] == ["finished"] * TRIALS
@@ -118,13 +132,12 @@ def test_every_trial_has_its_rows(serial: Sweep) -> None:
     assert len({row["stage_key"] for row in tables["stages"]}) < len(tables["stages"])  # stages are shared
 
 
-@pytest.mark.check
 def test_a_finished_sweep_says_so(serial: Sweep) -> None:
     before = tables_of(serial.run)
     text = serial.launch("--site", "serial", "--set", "resources.fork_ranks=false")
     assert "all 4 trials are finished" in text.lower()
     assert text.splitlines()[-1] == str(serial.run / "report.html")
-    same(before, tables_of(serial.run))
+    assert_equal(before, tables_of(serial.run))
 
 
 @pytest.mark.check
@@ -143,6 +156,14 @@ def test_without_sharing_the_results_are_equal(serial: Sweep, tmp_path: Path) ->
     assert not list((tmp_path / "runs").rglob("private_cache"))
 
 
+def test_killed_at_a_random_moment_and_continued_it_equals_the_undisturbed_one(serial: Sweep, tmp_path: Path) -> None:
+    """Its ranks are forked, those of the reference are not."""
+    sweep = Sweep(tmp_path)
+    sweep.start_and_kill(seeded_moments().randrange(1, count_parts(serial.run) // 2), "--site", "serial")
+    sweep.launch("--site", "serial")
+    assert_equal(tables_of(serial.run), tables_of(sweep.run))
+
+
 @pytest.mark.check
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize(
@@ -151,18 +172,11 @@ def test_without_sharing_the_results_are_equal(serial: Sweep, tmp_path: Path) ->
 def test_on_ray_and_killed_at_random_moments_it_equals_the_undisturbed_serial_one(
     serial: Sweep, tmp_path: Path, kills: int
 ) -> None:
-    """SIGKILL of the launcher's process group, each time some parts of tables further on."""
-    sweep, seed = Sweep(tmp_path), random.randrange(10**6)
-    print(f"seed {seed}")  # noqa: T201  # pytest shows it when the test fails, to repeat the kills
-    moments, parts = random.Random(seed), count_parts(serial.run)  # noqa: S311
+    """Each kill some parts of tables further on."""
+    sweep, moments, parts = Sweep(tmp_path), seeded_moments(), count_parts(serial.run)
     for after in sorted(moments.randrange(parts // 2) for _ in range(kills)):
-        process = sweep.start()
-        while count_parts(sweep.run) < after:
-            assert process.poll() is None, sweep.log.read_text()
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, sweep.log.read_text()
+        sweep.start_and_kill(after)
     assert sweep.start().wait() == 0, sweep.log.read_text()
     assert sweep.log.read_text().splitlines()[-1] == str(sweep.run / "report.html")
     assert (sweep.run / "report.html").stat().st_size > 10_000
-    same(tables_of(serial.run), tables_of(sweep.run))
+    assert_equal(tables_of(serial.run), tables_of(sweep.run))

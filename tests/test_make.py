@@ -1,4 +1,4 @@
-"""What `make test` calls, and what it installs with CI set."""
+"""What `make test` and `make check` call, and what is installed with CI set."""
 
 import os
 import re
@@ -11,36 +11,69 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.install import PARTS
+from tests.product import ROOT
 
-ROOT = Path(__file__).parents[1]
 MISSING = [reason for _, missing in PARTS.values() if (reason := missing()) is not None]
-PYTEST = "python -m pytest -n 5 --no-loadscope-reorder --durations=60 -m not long"
+PYTEST = "python -m pytest --no-loadscope-reorder --durations=20"
 PYTHON = """#!/bin/sh
 echo "python $*, SLURM_TESTS=$SLURM_TESTS, CHROMIUM_TESTS=$CHROMIUM_TESTS"
 [ "$2" != tests.install ] || exit 1
 """
+MAKE = """#!/bin/sh
+echo "make $*"
+"""
+OPTIONAL = "SLURM_TESTS=, CHROMIUM_TESTS="
 REQUIRED = "SLURM_TESTS=required, CHROMIUM_TESTS=required"
 HALF = "SLURM_TESTS=optional, CHROMIUM_TESTS=required"
+FIRST = [
+    "make --no-print-directory --jobs=2 --output-sync format lint types examples",
+    "make --no-print-directory test",
+]
+
+
+def program(path: Path, text: str) -> None:
+    """Write a program."""
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def without_make() -> dict[str, str]:
+    """The variables of this process, without those that a `make check` around this test has set for its tests."""
+    set_outside = ("CI", "SEED", "SLURM_TESTS", "CHROMIUM_TESTS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES")
+    return {name: value for name, value in os.environ.items() if name not in set_outside}
 
 
 @pytest.mark.parametrize(
-    ("variables", "called"),
+    ("words", "variables", "called"),
     [
-        ({}, [f"{PYTEST}, SLURM_TESTS=, CHROMIUM_TESTS="]),
-        ({"CI": "1"}, [f"python -m tests.install, {REQUIRED}", f"{PYTEST}, {REQUIRED}"]),
-        ({"CI": "1", "SLURM_TESTS": "optional"}, [f"python -m tests.install, {HALF}", f"{PYTEST}, {HALF}"]),
+        ("test", {}, [f"{PYTEST} -n 3 -m not check and not long, {OPTIONAL}"]),
+        (
+            "test SEED=7",
+            {},
+            [f"{PYTEST} -n 3 -p pytest_randomly --randomly-seed=7 -m not check and not long, {OPTIONAL}"],
+        ),
+        ("test", {"CI": "1"}, [f"{PYTEST} -n 3 -m not check and not long, {REQUIRED}"]),
+        ("check", {}, [*FIRST, f"{PYTEST} -n 5 -m check and not long, {OPTIONAL}"]),
+        (
+            "check",
+            {"CI": "1"},
+            [*FIRST, f"python -m tests.install, {REQUIRED}", f"{PYTEST} -n 5 -m check and not long, {REQUIRED}"],
+        ),
+        (
+            "check",
+            {"CI": "1", "SLURM_TESTS": "optional"},
+            [*FIRST, f"python -m tests.install, {HALF}", f"{PYTEST} -n 5 -m check and not long, {HALF}"],
+        ),
     ],
 )
-def test_with_ci_set_slurm_and_a_browser_are_required(
-    tmp_path: Path, variables: dict[str, str], called: list[str]
-) -> None:
-    (tmp_path / "python").write_text(PYTHON)
-    (tmp_path / "python").chmod(0o755)
-    # Without what a `make check` that runs this test has set for its own `make test`.
-    set_outside = ("CI", "SLURM_TESTS", "CHROMIUM_TESTS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
-    environment = {name: value for name, value in os.environ.items() if name not in set_outside}
-    words = ["make", "--silent", "test", f"BIN={tmp_path}", "READY="]
-    done = subprocess.run(words, cwd=ROOT, env=environment | variables, capture_output=True, text=True, check=True)
+def test_what_is_called(tmp_path: Path, words: str, variables: dict[str, str], called: list[str]) -> None:
+    """With CI set, SLURM and a browser are installed for `make check`, and required."""
+    program(tmp_path / "python", PYTHON)
+    program(tmp_path / "make", MAKE)  # in the place of the `make` that the Makefile calls
+    done = subprocess.run(
+        ["make", "--silent", *words.split(), f"BIN={tmp_path}", "READY=", f"MAKE={tmp_path}/make"],
+        cwd=ROOT, env=without_make() | variables, capture_output=True, text=True, check=True,
+    )  # fmt: skip
     assert done.stdout.splitlines() == called
 
 
@@ -72,36 +105,23 @@ case "$*" in *--dry-run*) exit $DRY;; *) exit 3;; esac
 )
 def test_ci_installs_what_constraints_say_or_fails(tmp_path: Path, ci: str, dry: str, code: int, by_pip: bool) -> None:
     """A file with another digest ends it; where uv finds no packages at all, pip looks for them."""
-    for name, text in (("python", PYTHON), ("uv", UV)):
-        (tmp_path / name).write_text(text)
-        (tmp_path / name).chmod(0o755)
-    words = [
-        "make",
-        "--silent",
-        f"BIN={tmp_path}",
-        f"PYTHON={tmp_path}/python",
-        f"READY={tmp_path}/ready",
-        f"{tmp_path}/ready",
-    ]
-    done = subprocess.run(
-        words, cwd=ROOT, env=os.environ | {"CI": ci, "DRY": dry}, capture_output=True, text=True, check=False
-    )
+    program(tmp_path / "python", PYTHON)
+    program(tmp_path / "uv", UV)
+    ready = tmp_path / "ready"
+    words = ["make", "--silent", f"BIN={tmp_path}", f"PYTHON={tmp_path}/python", f"READY={ready}", str(ready)]
+    variables = without_make() | {"CI": ci, "DRY": dry}
+    done = subprocess.run(words, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
     assert (done.returncode, "pip install --quiet --editable" in done.stdout) == (code, by_pip), done.stderr
-    assert ("uv pip install" in done.stderr) == bool(ci)
-    assert done.stderr.count("--constraints constraints.txt") == len(
-        [line for line in done.stderr.splitlines() if "uv pip" in line]
-    )
+    calls_of_uv = [line for line in done.stderr.splitlines() if "uv pip" in line]
+    assert bool(calls_of_uv) == bool(ci)
+    assert all("--constraints constraints.txt" in line for line in calls_of_uv)
 
 
 @pytest.mark.parametrize(
     ("apt_get", "limit_s", "said"),
     [
         ("exit 0", "60", "that need a real SLURM cannot run here: no munged"),
-        (
-            "echo no route to host >&2; exit 100",
-            "60",
-            "cannot run here: apt-get install failed: no route to host; no munged",
-        ),
+        ("echo no route >&2; exit 100", "60", "cannot run here: apt-get install failed: no route; no munged"),
         ("exec sleep 60", "0.5", "cannot run here: apt-get update took more than 0.5 s; no munged"),
     ],
 )
@@ -109,25 +129,24 @@ def test_ci_installs_what_constraints_say_or_fails(tmp_path: Path, ci: str, dry:
 def test_where_nothing_can_be_installed_a_line_for_each_part_says_so(
     tmp_path: Path, apt_get: str, limit_s: str, said: str
 ) -> None:
-    (tmp_path / "apt-get").write_text(f"#!/bin/sh\n{apt_get}\n")
-    (tmp_path / "apt-get").chmod(0o755)
+    program(tmp_path / "apt-get", f"#!/bin/sh\n{apt_get}\n")
     (tmp_path / "sleep").symlink_to("/bin/sleep")
-    words = [sys.executable, "-m", "tests.install", "--limit-s", limit_s]
-    done = subprocess.run(
-        words, cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run_install("--limit-s", limit_s, path=str(tmp_path))
     assert done.returncode == 1, done.stderr
     assert said in done.stdout and done.stdout.count("\n") == len(PARTS)
 
 
 @pytest.mark.skipif(MISSING != [], reason="; ".join(MISSING))
 def test_where_all_is_there_nothing_is_installed(tmp_path: Path) -> None:
-    (tmp_path / "apt-get").write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
-    (tmp_path / "apt-get").chmod(0o755)
-    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.install"], cwd=ROOT, env=os.environ | {"PATH": path},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    program(tmp_path / "apt-get", f"#!/bin/sh\ntouch {tmp_path}/called\n")
+    done = run_install(path=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     assert (done.returncode, done.stdout) == (0, "")
     assert not (tmp_path / "called").exists()
+
+
+def run_install(*options: str, path: str) -> subprocess.CompletedProcess[str]:
+    """`python -m tests.install` with this PATH."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.install", *options], cwd=ROOT, env=os.environ | {"PATH": path},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip

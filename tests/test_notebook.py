@@ -2,21 +2,27 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from transtailor.sources import ROOT
 
-NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
+
+def read_notebook() -> Any:
+    """Return the notebook; nbformat is imported where a notebook is read, because all test processes import this."""
+    import nbformat
+
+    return nbformat.read(ROOT / "docs" / "notebook.ipynb", as_version=4)
 
 
 @pytest.mark.check
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nbclient import NotebookClient
+
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = read_notebook()
     client = NotebookClient(notebook, timeout=550, startup_timeout=300, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()
     shown = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
@@ -28,7 +34,9 @@ def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_is_committed_without_outputs() -> None:
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    import nbformat
+
+    notebook = read_notebook()
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert code and all(not cell.outputs and cell.execution_count is None for cell in code)

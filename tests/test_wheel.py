@@ -9,6 +9,7 @@ import pytest
 
 from tests.environment import build_wheel, environment, shell, sources
 from tests.product import ROOMS, ROOT
+from tests.test_readme import SHORTER, blocks
 
 OLD_RUN = ROOT / "tests" / "fixtures" / "run_0_1" / "run.tar.xz"
 WHERE = "import hpc, results, sweeps, tailor; print({m.__file__ for m in (hpc, results, sweeps, tailor)})"
@@ -16,10 +17,11 @@ USES = {
     "the embedded sweep is planned": ["transtailor", "plan"],
     "a trial is planned": ["transtailor", "trial", "plan", "trial.toml"],
     "the shipped site is found": ["transtailor", "sites"],
-    "a run is reported": ["transtailor", "report", "runs/kept"],
     "a run's status is shown, by the room": ["python", "-m", "sweeps", "status", "runs/kept"],
     "a run is asked, by the room": ["python", "-m", "results", "query", "runs/kept", "SELECT 1"],
 }
+"""What the README does not show."""
+pytestmark = pytest.mark.check
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel."""
     return build_wheel(source, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of programs of an environment with the wheel."""
+    return environment(tmp_path_factory.mktemp("environment"), wheel)
 
 
 def test_it_holds_the_rooms_and_nothing_else(wheel: Path) -> None:
@@ -57,23 +65,19 @@ def folder(tmp_path: Path) -> Path:
 
 def output(words: list[str], programs: Path, folder: Path) -> str:
     done = subprocess.run(words, cwd=folder, env=shell(programs), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    assert done.returncode == 0, f"{words}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
     return done.stdout
 
 
-@pytest.mark.check
-def test_its_commands_work(wheel: Path, tmp_path_factory: pytest.TempPathFactory, folder: Path) -> None:
-    programs = environment(tmp_path_factory.mktemp("environment"), wheel)
+def test_its_commands_work(programs: Path, folder: Path) -> None:
     (folder / "trial.toml").write_text('[method]\nname = "head_only"\n')
     with tarfile.open(OLD_RUN) as archive:
         archive.extractall(folder, filter="data")
     assert output(["python", "-c", WHERE], programs, folder).count(str(programs.parent)) == 4
     for words in USES.values():
         output(words, programs, folder)
-    assert (folder / "runs" / "kept" / "report.html").is_file()
 
 
-@pytest.mark.check
 def test_an_editable_install_works_too(source: Path, tmp_path_factory: pytest.TempPathFactory, folder: Path) -> None:
     editable = build_wheel(source, tmp_path_factory.mktemp("editable"), editable=True)
     programs = environment(tmp_path_factory.mktemp("environment"), editable)
@@ -82,3 +86,24 @@ def test_an_editable_install_works_too(source: Path, tmp_path_factory: pytest.Te
     # A package of that name comes first for `python -m`; the command does not look there.
     (folder / "results" / "__init__.py").write_text('raise RuntimeError("not ours")\n')
     assert "--against" in output(["transtailor", "compare", "--help"], programs, folder)
+
+
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("sweep", ["shorter", pytest.param("shipped", marks=pytest.mark.long)])
+def test_the_readme_runs_as_it_is_pasted(sweep: str, programs: Path, tmp_path: Path) -> None:
+    """All blocks in one new shell, in a folder of the user's that has a package `results`."""
+    if sweep == "shorter":
+        (tmp_path / "tour").write_text(SHORTER)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "__init__.py").write_text('raise RuntimeError("not ours")\n')
+    output(["bash", "-c", "set -e\n" + "\n".join(blocks("bash"))], programs, tmp_path)
+    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert not_ignored({*written, "new.py"} - {"results/__init__.py", "tour"}) == {"new.py"}
+    assert (tmp_path / "runs" / "shorter" / "report.html").is_file()
+
+
+def not_ignored(files: set[str]) -> set[str]:
+    """Of files below the working folder, those that git would show to a user who works in the checkout."""
+    words = ["git", "check-ignore", "--no-index", *files]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    return files - set(done.stdout.splitlines())

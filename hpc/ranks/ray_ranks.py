@@ -295,15 +295,14 @@ class GroupNodes:
     """The nodes of this process's placement group: whether one of them has died or is draining."""
 
     def __init__(self) -> None:
-        self._group = get_current_placement_group()
         self._ids: frozenset[str] = frozenset()
         self._looked_s = self._counted_s = float("-inf")
         self._is_left = False
 
     def ids(self) -> frozenset[str]:
         """Ray's ids of the nodes; empty while the group is being placed."""
-        if self._group is not None and not self._ids:  # a placed group does not move
-            table = placement_group_table(self._group)
+        if not self._ids and (group := get_current_placement_group()) is not None:  # a placed group does not move
+            table = placement_group_table(group)
             self._ids = frozenset(node for node in table.get("bundles_to_node_id", {}).values() if node)
         return self._ids
 

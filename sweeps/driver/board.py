@@ -23,6 +23,7 @@ from sweeps.search.records import Score, ScoreKey
 from sweeps.worker.messages import PointReport, StageReport, TrialAssignment, TrialReport, TrialTask
 from transtailor.files import write_file
 
+MAX_ATTEMPTS = 3  # of a trial in one launch; only attempts whose processes died are repeated
 PAUSE_NOTED_EVERY_S = 600.0  # while the disk stays full
 WAIT_NOTED_AFTER_S, WAIT_NOTED_EVERY_S = 10.0, 60.0  # while nothing runs
 
@@ -66,7 +67,6 @@ class Launch:
     run: RunFolder
     cache: Path
     slots: int
-    max_attempts: int  # of a trial
     code_digest: str
     search: MoreTrials | None = None  # None: the plan has all trials
 
@@ -88,8 +88,9 @@ class SweepState:
     def __init__(
         self, launch: Launch, earlier: Earlier, ledger: Ledger, display: Display, events: EventLog, disk: DiskGuard
     ) -> None:
-        self._plan, self._launch = launch.plan, launch
-        self.ledger, self._display = ledger, display
+        self.launch, self.ledger = launch, ledger
+        self.display, self.events = display, events
+        self._plan = launch.plan
         self._trials = {trial.trial_id: trial for trial in self._plan.trials if trial.trial_id not in earlier.states}
         waiting = [self._queued_trial(trial) for trial in self._trials.values()]
         self._queue = TrialQueue(waiting, earlier.finished_stages, slots=launch.slots)
@@ -99,7 +100,7 @@ class SweepState:
         self._pace, self._work_done = Pace(), 0.0
         self._started_s: float | None = None
         self._best = {point.of: point for point in earlier.best}
-        self._events, self._disk, self._missing_bytes = events, disk, earlier.missing_bytes
+        self._disk, self._missing_bytes = disk, earlier.missing_bytes
         self._why_paused: str | None = None
         self._pause_noted_s = 0.0
         self._waits: str | None = None  # for what, while nothing runs
@@ -127,10 +128,10 @@ class SweepState:
         why = self._disk.why_paused(int(self._missing_bytes * left_fraction))
         has_changed = (why is None) != (self._why_paused is None)
         if has_changed:
-            self._events("resumed" if why is None else "paused", detail=why)
+            self.events("resumed" if why is None else "paused", detail=why)
         if has_changed or (why is not None and time.monotonic() > self._pause_noted_s + PAUSE_NOTED_EVERY_S):
             self._pause_noted_s = time.monotonic()
-            self._display.note("there is room again: resumed" if why is None else f"paused: {why}")
+            self.display.note("there is room again: resumed" if why is None else f"paused: {why}")
         self._why_paused = why
         return why is None
 
@@ -149,16 +150,16 @@ class SweepState:
         is_long = now_s > self._waits_since_s + WAIT_NOTED_AFTER_S
         if what != self._wait_noted and is_long and now_s > self._wait_noted_s + WAIT_NOTED_EVERY_S:
             self._wait_noted, self._wait_noted_s = what, now_s
-            self._events("waiting", detail=what)
-            self._display.note(f"waiting for {what}")
+            self.events("waiting", detail=what)
+            self.display.note(f"waiting for {what}")
         self._show()
 
     def set_stopping(self, who: str) -> None:
         """Note that a stop was asked for: no trial starts from now on. Called from any thread."""
         self._stopped_by = who
-        self._display.note(f"stopping: asked by {who}")
+        self.display.note(f"stopping: asked by {who}")
         with suppress(OSError):  # a disk that refuses it: the sweep stops all the same
-            self._events("stopping", detail=who)
+            self.events("stopping", detail=who)
 
     def next(self) -> TrialAssignment | Blocked | None:
         """The trial to start in a free slot; or what blocks all; None: no trial waits."""
@@ -171,7 +172,7 @@ class SweepState:
         self._started_s = time.monotonic() if self._started_s is None else self._started_s
         trial_id = choice.trial_id
         self._reached[trial_id] = _Reached()
-        attempts = self._launch.max_attempts - self.ledger.attempts_made(trial_id)
+        attempts = MAX_ATTEMPTS - self.ledger.attempts_made(trial_id)
         self.ledger.note_start(trial_id)
         self._show()
         return TrialAssignment(task=self._task(self._trials[trial_id]), attempts=attempts)
@@ -184,7 +185,7 @@ class SweepState:
         trials = search.more(self._scores_of_ended(live), live)
         left = self.ledger.resting_trials(search.stopped_trials()) if trials or not live else []
         for trial_id in left:  # before its row says so: a launch that is killed here removes the states again
-            shutil.rmtree(self._launch.run.checkpoint(trial_id), ignore_errors=True)
+            shutil.rmtree(self.launch.run.checkpoint(trial_id), ignore_errors=True)
         self.ledger.stop(left)
         if not trials:
             self._search = search if live else None
@@ -237,7 +238,7 @@ class SweepState:
             log_tail: last lines of its ranks, if there are any.
             counts: as one of the trial's attempts; not if a node was lost or drained, which is not the trial's fault.
         """
-        over = counts and self.ledger.attempts_made(trial_id) >= self._launch.max_attempts
+        over = counts and self.ledger.attempts_made(trial_id) >= MAX_ATTEMPTS
         self._note_end(trial_id, "died" if counts else "interrupted", cause, log_tail, over=over, counts=counts)
         if not over:
             self._queue.trial_ended(trial_id, finished=False)
@@ -255,7 +256,7 @@ class SweepState:
 
     def close(self) -> None:
         """Show the end."""
-        self._display.close(self.progress)
+        self.display.close(self.progress)
 
     @property
     def progress(self) -> SweepProgress:
@@ -321,12 +322,12 @@ class SweepState:
             self._scores.pop((trial_id, _rung_of(self._trials[trial_id])), None)
             self._log(trial_id, f"{status}: {cause}", log_tail)
             again = "" if over else "; it is tried again"
-            self._display.note(f"trial {trial_id} ({self._trials[trial_id].label}) {status}: {cause}{again}")
+            self.display.note(f"trial {trial_id} ({self._trials[trial_id].label}) {status}: {cause}{again}")
 
     def _log(self, trial_id: str, *texts: str | None) -> None:
         """Append to the log of a trial whose ranks have ended; what they printed last is in no other file."""
         line = log_line(datetime.now(UTC), "ERROR", "\n".join(text for text in texts if text))
-        path = self._launch.run.log(trial_id)
+        path = self.launch.run.log(trial_id)
         path.parent.mkdir(exist_ok=True)
         with path.open("a") as log:
             log.write(f"{line}\n")
@@ -334,7 +335,7 @@ class SweepState:
     def _hold(self, trial_id: str) -> str:
         """Let only the ranks that get the trial now write its rows; returns what proves that they are these."""
         holder = uuid.uuid4().hex
-        path = self._launch.run.holder(trial_id)
+        path = self.launch.run.holder(trial_id)
         path.parent.mkdir(exist_ok=True)
         write_file(path, holder)
         return holder
@@ -367,7 +368,7 @@ class SweepState:
 
     def _show(self) -> None:
         self._pace.note(self._elapsed_s(), self._work_done + self._work_in_stages())
-        self._display.show(self.progress)
+        self.display.show(self.progress)
 
     def _queued_trial(self, trial: PlannedTrial) -> QueuedTrial:
         distinct = {stage.key: stage.work for stage in trial.stages}
@@ -384,12 +385,12 @@ class SweepState:
             settings=trial.settings,
             label=trial.label,
             sweep=self._plan.name,
-            run=self._launch.run.path,
-            cache=self._launch.cache,
+            run=self.launch.run.path,
+            cache=self.launch.cache,
             private_cache=self._plan.private_cache,
-            code_digest=self._launch.code_digest,
+            code_digest=self.launch.code_digest,
             device="cuda" if self._plan.resources.gpus_per_rank else "cpu",
-            imports=tuple(self._launch.run.imports / module.file for module in self._plan.imports),
+            imports=tuple(self.launch.run.imports / module.file for module in self._plan.imports),
             holder=self._hold(trial.trial_id),
             rung=trial.rung,
         )

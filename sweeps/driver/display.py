@@ -3,7 +3,6 @@
 import math
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
@@ -102,12 +101,11 @@ class Display(Protocol):
         """Show the end, and release the terminal."""
 
 
-def display_for_terminal(stream: TextIO | None = None) -> Display:
-    """The live display if `stream` (None: standard output) is a terminal, plain lines otherwise."""
-    stream = sys.stdout if stream is None else stream
-    if stream.isatty():
-        return LiveDisplay(Console(file=stream))
-    return PlainDisplay(stream)
+def display_for_terminal() -> Display:
+    """The live display if standard output is a terminal, plain lines otherwise."""
+    if sys.stdout.isatty():
+        return LiveDisplay(Console(file=sys.stdout))
+    return PlainDisplay(sys.stdout)
 
 
 def done_text(progress: SweepProgress) -> str:
@@ -177,15 +175,15 @@ def best_lines(progress: SweepProgress) -> list[str]:
 class PlainDisplay:
     """Lines for a log: at the start, once trials run, at each message, from time to time, and at the end."""
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
-        self._stream, self._clock = stream, clock
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
         self._last_s: float | None = None
         self._last_fraction = 0.0
         self._has_begun = False
 
     def show(self, progress: SweepProgress) -> None:
         """Write a line if the last one is old enough."""
-        now = self._clock()
+        now = time.monotonic()
         begins = bool(progress.running) and not self._has_begun
         self._has_begun |= begins
         if self._last_s is not None and not begins:
@@ -214,15 +212,15 @@ class PlainDisplay:
 class LiveDisplay:
     """A bar, the running trials and the best of each arm, redrawn in place."""
 
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console, self._clock = console, clock
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._progress: SweepProgress | None = None
         self._shown_at_s = 0.0
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
 
     def show(self, progress: SweepProgress) -> None:
         """Take the state that the next redraw shows."""
-        self._progress, self._shown_at_s = progress, self._clock()
+        self._progress, self._shown_at_s = progress, time.monotonic()
         if not self._live.is_started:
             self._live.start()
 
@@ -251,7 +249,7 @@ class LiveDisplay:
     def _head(self, progress: SweepProgress) -> Text:
         """The counts and times; the elapsed time also advances between two states."""
         counts = progress.counts
-        since_s = self._clock() - self._shown_at_s
+        since_s = time.monotonic() - self._shown_at_s
         return Text(
             f"{progress.sweep}  {counts.finished}/{counts.trials} finished  {counts.running} running  "
             f"{counts.waiting} waiting  {counts.failed} failed   elapsed {time_text(progress.elapsed_s + since_s)}"

@@ -13,8 +13,8 @@ from pathlib import Path
 from hpc.ranks.warm_process import warm_process
 from results.store.reader import Run, last_written_us, load, stopped_trial_ids
 from results.store.writer import Writer
-from sweeps.driver.board import Earlier, Launch, SweepState, TrialBackend
-from sweeps.driver.display import Best, Display, display_for_terminal
+from sweeps.driver.board import Earlier, Launch, MoreTrials, SweepState, TrialBackend
+from sweeps.driver.display import Best, Display
 from sweeps.driver.events import EventLog
 from sweeps.driver.ledger import Ledger, TrialState
 from sweeps.driver.merging import merge_meanwhile
@@ -23,7 +23,8 @@ from sweeps.driver.signals import Interrupted, StopSignals
 from sweeps.planning.plan import Plan, cost_of
 from sweeps.planning.this_machine import most_at_once
 from sweeps.run.run_folder import RunFolder, open_run
-from sweeps.search.run_search import RunSearch, read_scores
+from sweeps.search.run_search import read_scores
+from sweeps.spec.resources import Resources
 from tailor.execution.cache import Cache
 from transtailor.files import make_folder
 
@@ -34,7 +35,6 @@ SELECT network, dataset, label, metric, max(validation_score) AS validation_scor
     arg_max(macs, validation_score) AS macs, arg_max(seed, validation_score) AS seed, list(DISTINCT seed) AS seeds
 FROM operating_points WHERE NOT isnan(validation_score) GROUP BY network, dataset, label, metric
 """
-MAX_ATTEMPTS = 3  # of a trial in one launch; only attempts whose processes died are repeated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +49,9 @@ class SweepOutcome:
 
 @dataclass(frozen=True)
 class SweepSite:
-    """Where and how trials run."""
+    """Where trials run."""
 
     name: str  # "serial", "local", or "slurm" next to a Ray head in a job
-    slots: int | None = None  # trials at once on the site "local"; None: as many as fit on this process's cores
-    target: str = TRIAL_TARGET  # the class of the object in each rank, "module:Class"
-    max_attempts: int = MAX_ATTEMPTS  # of a trial whose processes die
     max_disk_gb: float | None = None  # most that the cache may hold, in units of 10^9 bytes; None: what the disk holds
 
 
@@ -64,15 +61,15 @@ def run_sweep(
     cache: Path,
     site: SweepSite,
     *,
-    display: Display | None = None,
+    display: Display,
     stop_file: Path | None = None,
-    search: RunSearch | None = None,
+    search: MoreTrials | None = None,
 ) -> SweepOutcome:
     """Run the trials that are not finished; to be called from the main thread, by the holder of the run's lock.
 
     Args:
         cache: folder of finished stages.
-        display: where progress is shown; None: on this terminal.
+        display: where progress is shown.
         stop_file: stops the sweep like a signal as soon as it exists.
         search: chooses more trials when those of the plan have ended; None: there are no more.
 
@@ -81,40 +78,87 @@ def run_sweep(
         ClusterError: on the site "slurm", there is no head, or another controller has taken over.
         SiteError: a trial does not fit on the nodes of the SLURM site.
     """
+    resources = plan.resources
+    state = sweep_state(
+        plan, run, cache,
+        most_slots=most_slots_on(site.name, resources), max_disk_gb=site.max_disk_gb, display=display, search=search,
+    )  # fmt: skip
+    if site.name != "slurm":  # there the pool writes this event, with its job
+        state.events("controller_started", detail=f"on site {site.name}")
+    if site.name != "serial":
+        state.set_wait("Ray to start")  # 20 s, with its imports
+    # GPUs are given to Ray's actors, and a process that uses one cannot be forked
+    forks = resources.fork_ranks and not resources.gpus_per_rank and state.waiting and site.name != "slurm"
+    with warm_process(TRIAL_TARGET) if forks else nullcontext() as warm_address:
+        return run_trials(state, partial(_backend, site.name, state, warm_address), stop_file)
+
+
+def most_slots_on(site_name: str, resources: Resources) -> int | None:
+    """Return how many trials a site can run at once; None: as many as it gets workers for.
+
+    Raises:
+        ValueError: no such site.
+    """
+    if site_name == "serial":
+        return 1
+    if site_name == "local":
+        return most_at_once(resources)
+    if site_name == "slurm":
+        return None
+    raise ValueError(f"site {site_name!r} is not known; type serial, local or slurm")
+
+
+def slots_for(plan: Plan, waiting: int, most_slots: int | None) -> int:
+    """Return how many trials a launch runs at once, if so many wait: no more than there are trials to run."""
+    trials = waiting if plan.searches is None else plan.most_live
+    return max(1, trials if most_slots is None else min(most_slots, trials))
+
+
+def sweep_state(
+    plan: Plan,
+    run: RunFolder,
+    cache: Path,
+    *,
+    most_slots: int | None,
+    display: Display,
+    max_disk_gb: float | None = None,
+    search: MoreTrials | None = None,
+) -> SweepState:
+    """Return the state in which a launch begins: trials that are not finished, by tables and cache, wait.
+
+    Attempts that a killed launch has left running are ended.
+
+    Args:
+        most_slots: at most so many trials run at once; None: as many as there are.
+        max_disk_gb: see `SweepSite`; all others: see `run_sweep`.
+    """
+    driver_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    code_digest = open_run(run).code_digest
     with load(run.path) as tables:
         states = _states_of(plan, tables)
         waiting = sum(trial.trial_id not in states for trial in plan.trials)
-        slots = _slots(site, plan, waiting)
-        display = display or display_for_terminal()
-        driver, digest = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}", open_run(run).code_digest
-        launch = Launch(
-            plan=plan, run=run, cache=cache, slots=slots, max_attempts=site.max_attempts, code_digest=digest,
-            search=search,
-        )  # fmt: skip
-        events = EventLog(Writer(run.tables), driver, digest, display.note)
+        slots = slots_for(plan, waiting, most_slots)
+        launch = Launch(plan=plan, run=run, cache=cache, slots=slots, code_digest=code_digest, search=search)
+        events = EventLog(Writer(run.tables), driver_id, code_digest, display.note)
         make_folder(cache)
-        ledger = _open_ledger(launch, tables, states, driver)
+        ledger = _open_ledger(launch, tables, states, driver_id)
         earlier = _earlier(launch, tables, states)
-    board = SweepState(launch, earlier, ledger, display, events, DiskGuard(cache, site.max_disk_gb))
-    if site.name != "slurm":  # there the pool writes this event, with its job
-        events("controller_started", detail=f"on site {site.name}")
-    if site.name != "serial":
-        board.set_wait("Ray to start")  # 20 s, with its imports
-    # GPUs are given to Ray's actors, and a process that uses one cannot be forked
-    forks = plan.resources.fork_ranks and not plan.resources.gpus_per_rank and board.waiting and site.name != "slurm"
-    with (
-        warm_process(site.target) if forks else nullcontext() as warm_address,
-        merge_meanwhile(run.path, display.note),
-    ):
-        open_backend = partial(_backend, site, launch, events, warm_address)
-        interrupted = not _run_to_the_end(open_backend, board, stop_file)
-        events("stopped", detail="interrupted" if interrupted else None)
-    counts = board.ledger.counts()
+    return SweepState(launch, earlier, ledger, display, events, DiskGuard(cache, max_disk_gb))
+
+
+def run_trials(
+    state: SweepState, open_backend: Callable[[], TrialBackend], stop_file: Path | None = None
+) -> SweepOutcome:
+    """Run the trials that wait on the backend that `open_backend` returns; see `run_sweep`."""
+    with merge_meanwhile(state.launch.run.path, state.display.note):
+        interrupted = not _run_to_the_end(open_backend, state, stop_file)
+        state.events("stopped", detail="interrupted" if interrupted else None)
+    counts = state.ledger.counts()
     return SweepOutcome(
         finished=counts.finished,
         failed=counts.failed,
         interrupted=interrupted,
-        stages_computed=board.ledger.stages_computed,
+        stages_computed=state.ledger.stages_computed,
     )
 
 
@@ -132,19 +176,19 @@ def _states_of(plan: Plan, tables: Run) -> dict[str, TrialState]:
     return states
 
 
-def _run_to_the_end(open_backend: Callable[[], TrialBackend], board: SweepState, stop_file: Path | None) -> bool:
+def _run_to_the_end(open_backend: Callable[[], TrialBackend], state: SweepState, stop_file: Path | None) -> bool:
     """Run the trials that wait; False if that was interrupted."""
-    with StopSignals(stop_file, board.set_stopping) as stop:
+    with StopSignals(stop_file, state.set_stopping) as stop:
         try:
-            if board.waiting:
+            if state.waiting:
                 with stop.interruptible():
                     backend = open_backend()
-                backend.run(board, stop)
+                backend.run(state, stop)
         except Interrupted as signal_name:
-            board.interrupt(f"the launch was stopped by {signal_name}")
+            state.interrupt(f"the launch was stopped by {signal_name}")
             return False
         finally:
-            board.close()
+            state.close()
     return True
 
 
@@ -162,42 +206,29 @@ def _earlier(launch: Launch, tables: Run, states: Mapping[str, TrialState]) -> E
     )
 
 
-def _backend(site: SweepSite, launch: Launch, events: EventLog, warm_address: str | None) -> TrialBackend:
+def _backend(site_name: str, state: SweepState, warm_address: str | None) -> TrialBackend:
     """What runs trials on a site; Ray is imported only where it is used."""
-    resources = launch.plan.resources
-    if site.name == "serial":
+    launch, resources = state.launch, state.launch.plan.resources
+    if site_name == "serial":
         from sweeps.driver.serial_site import SerialSite
 
-        return SerialSite(site.target, resources, warm_address)
-    if site.name not in ("local", "slurm"):
-        raise ValueError(f"site {site.name!r} is not known; type serial, local or slurm")
+        return SerialSite(TRIAL_TARGET, resources, warm_address)
     # Read when Ray is imported. Our own tables and display report the deaths of ranks, once.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed")
     from sweeps.driver.tune_site import TuneSite
 
-    if site.name == "local":
+    if site_name == "local":
         from sweeps.driver.local_pool import local_pool
 
         open_pool = partial(local_pool, resources, launch.slots)
-        return TuneSite(site.target, resources, launch.cache, open_pool, warm_address)
+        return TuneSite(TRIAL_TARGET, resources, launch.cache, open_pool, warm_address)
     from sweeps.driver.slurm_pool import slurm_pool
 
-    pool = partial(slurm_pool, launch.run, resources, launch.code_digest, events)
-    return TuneSite(site.target, resources, launch.cache, pool)
+    open_pool = partial(slurm_pool, launch.run, resources, launch.code_digest, state.events)
+    return TuneSite(TRIAL_TARGET, resources, launch.cache, open_pool)
 
 
-def _slots(site: SweepSite, plan: Plan, waiting: int) -> int:
-    """Trials at once: as asked, or as many as fit on this machine; at most as many as there are trials to run."""
-    if site.name == "serial":
-        return 1
-    trials = waiting if plan.searches is None else plan.most_live
-    if site.name == "slurm":
-        return max(1, trials)  # the number of workers decides
-    most = most_at_once(plan.resources) if site.slots is None else site.slots
-    return max(1, min(most, trials))
-
-
-def _open_ledger(launch: Launch, tables: Run, states: Mapping[str, TrialState], driver: str) -> Ledger:
+def _open_ledger(launch: Launch, tables: Run, states: Mapping[str, TrialState], driver_id: str) -> Ledger:
     """The ledger of this launch; it ends attempts that a killed launch has left running."""
     numbers = tables.rows("SELECT trial_id, max(attempt) AS attempt FROM attempts GROUP BY trial_id")
     last_us = last_written_us(tables)
@@ -207,7 +238,7 @@ def _open_ledger(launch: Launch, tables: Run, states: Mapping[str, TrialState], 
         states=states,
         attempts_before={row["trial_id"]: row["attempt"] for row in numbers},
         code_digest=launch.code_digest,
-        driver=driver,
+        driver=driver_id,
     )
     left = tables.rows("SELECT * FROM attempts WHERE status = 'running'")
     ledger.close_abandoned(

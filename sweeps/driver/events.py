@@ -15,9 +15,7 @@ class EventLog:
     A refusal by SLURM is also shown with `tell`, once for each text: the request is repeated while the sweep runs.
     """
 
-    def __init__(
-        self, writer: RowWriter, driver: str, code_digest: str, tell: Callable[[str], object] | None = None
-    ) -> None:
+    def __init__(self, writer: RowWriter, driver: str, code_digest: str, tell: Callable[[str], object]) -> None:
         self._writer, self._driver, self._code_digest, self._tell = writer, driver, code_digest, tell
         self._number = 0
         self._refused: str | None = None  # the refusal that was shown last
@@ -49,5 +47,5 @@ class EventLog:
             self._writer.write("events", [row])
             is_new = kind == REFUSED and detail != self._refused
             self._refused = detail if kind == REFUSED else self._refused
-        if is_new and self._tell is not None:
+        if is_new:
             self._tell(f"SLURM refused: {detail}; it is asked again")

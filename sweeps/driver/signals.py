@@ -23,7 +23,7 @@ class StopSignals:
     Outside the main thread, where Python sets no handlers, no signal is caught.
     """
 
-    def __init__(self, file: Path | None = None, on_stop: Callable[[str], object] | None = None) -> None:
+    def __init__(self, file: Path | None, on_stop: Callable[[str], object]) -> None:
         """Listen to signals and to a file.
 
         Args:
@@ -75,7 +75,7 @@ class StopSignals:
             with suppress(OSError):  # a file system that does not answer is asked again
                 if self._file is not None and self._file.exists():
                     self.received = self.received or f"the file {self._file.name}"
-        if self.received is not None and self._on_stop is not None:
+        if self.received is not None:
             self._on_stop(self.received)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:

@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests.benchmarks.looks import rows_in, run
 
 
-@pytest.mark.check
 def test_a_distinct_stage_is_one_file_and_two_syncs(tmp_path: Path) -> None:
     done = run("files_and_syncs.py", tmp_path, "--seeds", "1")
     assert done.returncode == 0, done.stderr

@@ -19,7 +19,6 @@ def rows_of(script: str, folder: Path) -> list[dict[str, str]]:
     return rows_in(folder)
 
 
-@pytest.mark.check
 def test_the_simulated_cluster_loses_more_without_checkpoints_and_takes_longer_without_sharing(tmp_path: Path) -> None:
     found = {row["what"]: row for row in rows_of("simulation.py", tmp_path)}
     assert len(found) == 5

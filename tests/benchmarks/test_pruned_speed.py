@@ -67,7 +67,6 @@ def test_rounded_widths_are_multiples_and_others_are_not() -> None:
     assert len(odd[1]) > 10
 
 
-@pytest.mark.check
 @pytest.mark.skipif(not HAS_THEIRS, reason="Torch-Pruning is not installed")
 def test_torch_pruning_removes_the_asked_share_of_the_macs() -> None:
     whole = initial_state("mobilenet_v2", 1000, (3, 64, 64), seed=0)

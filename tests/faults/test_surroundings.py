@@ -148,6 +148,7 @@ def test_a_rank_that_runs_out_of_memory_is_replaced(tmp_path: Path, undisturbed:
     assert is_whole(tmp_path, undisturbed)
 
 
+@pytest.mark.long
 def test_a_disk_that_is_full_is_told_and_the_sweep_goes_on_later(
     tmp_path: Path, undisturbed: Path, small_disk: Path
 ) -> None:

@@ -70,7 +70,7 @@ PLANTED = (
     ),
     Planted(
         "a new cache's name is not synced",
-        f"{DRIVER}:run_sweep",
+        f"{DRIVER}:sweep_state",
         "make_folder(cache)",
         "cache.mkdir(parents=True, exist_ok=True)",
     ),

@@ -20,6 +20,7 @@ from tests.simulation.seeds import Days, told
 
 FAILED = [json.loads(line) for line in (Path(__file__).parent / "failed.jsonl").read_text().splitlines()]
 SEEDS, AT_ONCE = 300, 25
+CHECK = pytest.mark.check
 ROOT = Path(__file__).parents[2]
 REPLAYED = (0, 2, 3, 15)  # one of each kind, the last one with a stop
 REPLAY = """
@@ -41,6 +42,7 @@ SEEN = {
     "a trial that is not continued has no row": 2,
     "a driver on SLURM does not look for a stop": 247,
 }  # planted faults, and a seed whose day they break
+LOSE_OR_DOUBLE_ROWS = list(SEEN)[:4]
 LOSES_ALL = 2  # a seed with which a loss of power leaves only what was synced
 
 
@@ -51,8 +53,7 @@ def days() -> Iterator[Days]:
         yield Days.below(Path(place))
 
 
-@pytest.mark.check
-@pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))
+@pytest.mark.parametrize("first", [0, *(pytest.param(first, marks=CHECK) for first in range(AT_ONCE, SEEDS, AT_ONCE))])
 def test_a_day_keeps_the_promises(days: Days, first: int) -> None:
     for seed in range(first, first + AT_ONCE):
         day = days.day(seed)
@@ -66,6 +67,7 @@ def test_what_failed_once_is_kept_now(days: Days, failed: dict[str, Any]) -> Non
     assert not day.broken, told(failed["seed"], disturbances, day)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("failed", [one for one in FAILED if "fault" in one], ids=lambda failed: failed["what"])
 def test_it_fails_again_with_its_fault(days: Days, failed: dict[str, Any]) -> None:
     (fault,) = (fault for fault in PLANTED if fault.what == failed["fault"])
@@ -73,6 +75,7 @@ def test_it_fails_again_with_its_fault(days: Days, failed: dict[str, Any]) -> No
         assert days.day(failed["seed"], [Disturbance(**one) for one in failed["disturbances"]], failed["kind"]).broken
 
 
+@pytest.mark.long
 def test_a_seed_replays_exactly_in_another_process(days: Days) -> None:
     assert {kind_of(seed) for seed in REPLAYED} == {*KINDS}
     here = [days.day(seed) for seed in REPLAYED]
@@ -86,6 +89,7 @@ def test_a_seed_replays_exactly_in_another_process(days: Days) -> None:
     assert all(day.struck for day in here)
 
 
+@pytest.mark.check
 def test_what_fails_is_made_smaller(days: Days) -> None:
     late = Disturbance("late", "", "", 3, 1)
     power = Disturbance("power", "replace", "runs/day/tables/trials/*-*.parquet", 1, LOSES_ALL)
@@ -96,7 +100,9 @@ def test_what_fails_is_made_smaller(days: Days) -> None:
     assert not days.day(0, [power]).broken
 
 
-@pytest.mark.parametrize("what", SEEN)
+@pytest.mark.parametrize(
+    "what", [pytest.param(what, marks=() if what in LOSE_OR_DOUBLE_ROWS else CHECK) for what in SEEN]
+)
 def test_a_planted_fault_breaks_a_day(days: Days, what: str) -> None:
     (fault,) = (fault for fault in PLANTED if fault.what == what)
     with fault.planted():

@@ -24,8 +24,6 @@ SMALL = """
 source.epochs = 2
 optimisation.epochs = 2
 optimisation.head_epochs = 2
-[axes]
-seed = [0, 1]
 [[variants]]
 method.name = "head_only"
 [[variants]]
@@ -153,12 +151,6 @@ class Sweep:
         """How many stages are finished."""
         return len(list((self.folder / "cache").glob("??/[!.]*.stage")))
 
-    def like_serial(self, *options: str) -> Comparison:
-        """The run beside the same sweep run one trial after the other, from an empty cache."""
-        done = self.launch(*SERIAL, *options, site="serial")
-        assert done.returncode == 0, done.stderr
-        return self.beside_serial()
-
     def ends(self) -> dict[str, int]:
         """How many rows say that a trial finished, by trial: in all files, of which a loaded run shows the last row."""
         parts = [str(part) for part in (self.run.tables / "trials").glob("**/[!.]*.parquet")]
@@ -207,8 +199,8 @@ def held(folder: Path) -> Path:
     return hold
 
 
-def until(condition: Callable[[], object], limit_s: float, what: str) -> None:
-    """Returns when the condition is true.
+def until(condition: Callable[[], object], limit_s: float, what: str, every_s: float = 1.0) -> None:
+    """Returns when the condition is true, at which it looks so often.
 
     Raises:
         AssertionError: it is not, after the limit.
@@ -216,4 +208,4 @@ def until(condition: Callable[[], object], limit_s: float, what: str) -> None:
     end_s = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end_s, f"waited {limit_s:g} s for {what}"
-        time.sleep(1.0)
+        time.sleep(every_s)

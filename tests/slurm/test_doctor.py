@@ -61,7 +61,7 @@ def marks(out: str) -> dict[str, str]:
     return {title: mark for mark, title in re.findall(r"^([✓✗–]) ([^:]*):", out, flags=re.MULTILINE)}
 
 
-@pytest.mark.check
+@pytest.mark.long
 @pytest.mark.usefixtures("slurm")
 def test_two_nodes_have_all_that_a_sweep_needs(folder: Path) -> None:
     code, out = examined(folder, network_interface="eth0", scratch_folder="/dev/shm/$SLURM_JOB_ID/scratch")

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -38,12 +37,6 @@ def states_when(ids: tuple[str, ...], condition: Callable[[list[JobState]], bool
 
 def all_ended(states: list[JobState]) -> bool:
     return all(state.ended for state in states)
-
-
-def test_a_second_test_bed_is_refused_and_the_first_one_named(slurm: Testbed, tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match=f"down --folder {slurm.folder}$"):
-        Testbed(tmp_path).up()
-    assert "slurmctld" in slurm.running()
 
 
 def test_init_asks_the_cluster(slurm: Testbed, site: Site) -> None:

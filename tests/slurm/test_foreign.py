@@ -67,7 +67,7 @@ def test_doctor_sweep_and_report(foreign: Testbed, site: str) -> None:
     unchecked = set(re.findall(r"^– ([^:]*):", done.stdout, flags=re.MULTILINE))
     assert unchecked == {"accounting", "jobs submitted by nodes"}, done.stdout
     (foreign.home / "small.toml").write_text(f'name = "small"\n{SMALL}')
-    done = called(foreign, "transtailor", "run", "small.toml", "--site", "testbed", "--set", "axes.seed=[0]")
+    done = called(foreign, "transtailor", "run", "small.toml", "--site", "testbed")
     assert done.returncode == 0, done.stdout
     assert done.stdout.rstrip().endswith("report.html")
     run = foreign.home / "runs" / "small"

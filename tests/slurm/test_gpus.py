@@ -70,6 +70,7 @@ def seen_by_ranks(
     return sorted(seen, key=lambda one: str(one["rank"]))
 
 
+@pytest.mark.long
 def test_two_ranks_on_a_node_have_a_gpu_each(three_nodes: Testbed, tmp_path: Path) -> None:
     seen = seen_by_ranks(three_nodes, tmp_path, ranks=2, gpus_per_rank=1, gpus=2)
     assert len({one["node"] for one in seen}) == 1

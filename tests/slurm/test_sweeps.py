@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,16 @@ from tests.slurm.disturbances import folders_of_nodes, left_behind
 from tests.slurm.sweep import SMALL, Sweep, held, make_sweep, until
 from tests.slurm.testbed import Testbed
 
+WIDE = """
+[trial]
+source.epochs = 2
+optimisation.epochs = 2
+optimisation.head_epochs = 2
+method = { name = "transtailor", steps = 2 }
+[resources]
+ranks = 2
+placement = "spread"
+"""
 LONG = """
 imports = ["held.py"]
 [trial]
@@ -24,6 +36,7 @@ seed = [0, 1, 2, 3]
 method.name = "fine_tune"
 """
 TOLD = re.compile(r"seed \d \| node\d \| fine_tune 3/4 \| epoch \d+ of 100000, loss \S+, [\d,]+ images/s \| ")
+SERIAL_LIMIT_S = 600.0  # for what takes some seconds where nothing else runs
 HOSTILE = """it's "a" $(touch pwned) # é"""
 
 
@@ -40,6 +53,20 @@ def nothing_is_left(sweep: Sweep) -> None:
     until(lambda: not folders_of_nodes(), 300, "the nodes' temporary folders to go")
 
 
+@contextmanager
+def serial_beside(sweep: Sweep) -> Iterator[None]:
+    """Run the same sweep one trial after the other meanwhile, and wait for its end."""
+    log = sweep.folder / "serial.log"
+    with log.open("w") as stream:
+        serial = sweep.start_serial(stream)
+    try:
+        yield
+        assert serial.wait(SERIAL_LIMIT_S) == 0, log.read_text()
+    finally:
+        serial.kill()
+        serial.wait()
+
+
 @pytest.fixture(scope="module")
 def finished(three_nodes: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """A small sweep that ran in a folder with a hostile name, while a long one ran, which has been stopped since."""
@@ -53,9 +80,16 @@ def finished(three_nodes: Testbed, tmp_path_factory: pytest.TempPathFactory) -> 
     held(long.folder)
     begun = long.launch("--detach")
     assert begun.returncode == 0, begun.stderr
-    done = small.launch()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.rstrip().endswith("report.html")
+    with serial_beside(small):
+        done = small.launch()
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.rstrip().endswith("report.html")
+        _watch_and_stop(long)
+    return small
+
+
+def _watch_and_stop(long: Sweep) -> None:
+    """Look at a sweep as its user does while it runs, and stop it."""
     until(lambda: long.rows("SELECT * FROM attempts WHERE nodes IS NOT NULL"), 500, "the long sweep to run")
     said = ""
 
@@ -70,13 +104,12 @@ def finished(three_nodes: Testbed, tmp_path_factory: pytest.TempPathFactory) -> 
     stopped = long.command("stop", str(long.run.path))
     assert stopped.returncode == 0, stopped.stderr
     nothing_is_left(long)
-    return small
 
 
 def test_the_tables_are_those_of_the_serial_site(finished: Sweep) -> None:
-    comparison = finished.like_serial()
+    comparison = finished.beside_serial()
     assert comparison.is_equal, str(comparison)
-    assert sorted(finished.ends().values()) == [1] * 6
+    assert sorted(finished.ends().values()) == [1] * 3
     assert not list(finished.folder.parent.rglob("pwned"))
 
 
@@ -115,16 +148,17 @@ def test_what_ran_is_the_runs_own_copy_of_the_code(finished: Sweep) -> None:
 def test_launched_again_it_has_nothing_to_do(finished: Sweep) -> None:
     again = finished.launch()
     assert again.returncode == 0, again.stderr
-    assert "all 6 trials are finished" in again.stdout
+    assert "all 3 trials are finished" in again.stdout
     assert jobs_of("small") == []
 
 
 def test_a_trial_across_nodes(three_nodes: Testbed, tmp_path: Path) -> None:
-    spec = SMALL + '\n[resources]\nranks = 2\nplacement = "spread"\n'
-    sweep = make_sweep(three_nodes, tmp_path, "wide", spec, exclusive="true")  # a worker for each node
-    done = sweep.launch("--set", "axes.seed=[0]")
+    sweep = make_sweep(three_nodes, tmp_path, "wide", WIDE, exclusive="true")  # a worker for each node
+    with serial_beside(sweep):
+        done = sweep.launch()
     assert done.returncode == 0, done.stdout + done.stderr
-    nodes = [row["nodes"] for row in sweep.rows("SELECT nodes FROM attempts WHERE status = 'finished'")]
-    assert any(len(set(names)) == 2 for names in nodes if isinstance(names, list)), nodes
-    comparison = sweep.like_serial("--set", "axes.seed=[0]")
+    ((nodes,),) = [row.values() for row in sweep.rows("SELECT nodes FROM attempts WHERE status = 'finished'")]
+    assert isinstance(nodes, list)
+    assert len(set(nodes)) == 2, nodes
+    comparison = sweep.beside_serial()
     assert comparison.is_equal, str(comparison)

@@ -10,10 +10,15 @@ from pathlib import Path
 import pytest
 
 from results.store.writer import Writer
+from sweeps.planning.plan import Plan, make_plan
+from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder
+from sweeps.spec.spec import load_spec
 from tests import commands
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+WriteSpec = Callable[..., Path]
+WriteEnds = Callable[..., None]
 
 SMALL_SPEC = """
 name = "small"
@@ -57,7 +62,7 @@ def trained(trained_once: Path, tmp_path: Path) -> RunFolder:
 
 
 @pytest.fixture
-def write_spec(tmp_path: Path) -> Callable[..., Path]:
+def write_spec(tmp_path: Path) -> WriteSpec:
     """Write a spec (by default one of six trials) below the test's folder; returns its path."""
 
     def write(text: str = SMALL_SPEC, name: str = "spec.toml") -> Path:
@@ -66,6 +71,25 @@ def write_spec(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+def created_run(plan: Plan, runs: Path) -> RunFolder:
+    """The new run of a plan, not launched."""
+    run, lock, _ = start(plan, runs, extend=False, update_code=False)
+    lock.release()
+    return run
+
+
+@pytest.fixture
+def plan(write_spec: WriteSpec) -> Plan:
+    """The plan of a small sweep: head_only, prune l1, prune random, each with seeds 0 and 1."""
+    return make_plan(load_spec(write_spec()))
+
+
+@pytest.fixture
+def run(plan: Plan, tmp_path: Path) -> RunFolder:
+    """Its run, not launched."""
+    return created_run(plan, tmp_path / "runs")
 
 
 @pytest.fixture

@@ -1,19 +1,23 @@
-"""Plans of made-up trials for `fake_rank.FakeRank`, and run folders for them."""
+"""Plans of made-up trials for `fake_rank.FakeRank`, their run folders, and sweeps of them."""
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sweeps.driver.display import SweepProgress
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.provenance import provenance
 from sweeps.run.run_folder import RunFolder, create_run
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.resources import Resources
 from tailor.execution.dry_run import PlannedStage
+from tests.sweeps.other_ranks import sweep_with_ranks
 
 SOURCES = {Path("fake.py"): b""}
+sweep_of_fakes = partial(sweep_with_ranks, "tests.sweeps.fake_rank:FakeRank")
 
 
 def key_of(name: str) -> str:
@@ -76,6 +80,23 @@ def make_run(plan: Plan, folder: Path) -> RunFolder:
     """A new run folder for the plan."""
     with create_run(plan, folder / "runs", provenance(SOURCES), SOURCES):
         return RunFolder(folder / "runs" / plan.name)
+
+
+class Recorder:
+    """A display that remembers."""
+
+    def __init__(self) -> None:
+        self.states: list[SweepProgress] = []
+        self.notes: list[str] = []
+
+    def show(self, progress: SweepProgress) -> None:
+        self.states.append(progress)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def close(self, progress: SweepProgress) -> None:
+        self.show(progress)
 
 
 def computed(cache: Path) -> list[dict[str, Any]]:

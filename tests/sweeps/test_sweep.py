@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,12 @@ from hpc.errors import SiteError
 from sweeps import Sweep, follow
 from sweeps.errors import LaunchError, RunFolderError, SpecError
 from sweeps.followed_run import FollowedRun
-from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder
 from sweeps.run.run_lock import RunLock
 from sweeps.slurm.cluster_run import ClusterRun, RunOutcome, Submission
 from sweeps.spec.spec import load_spec
 from tests import commands
+from tests.sweeps.conftest import WriteEnds, created_run
 from transtailor.sources import ROOT
 
 TRIAL = {
@@ -52,10 +51,11 @@ def test_values_that_no_spec_has_are_named_by_their_type(seeds: object, said: st
     assert str(refusal.value).endswith("give text, a number, true or false, a list or a table")
 
 
-@pytest.mark.check
+@pytest.mark.long
 def test_it_is_run_by_a_process_of_its_own_followed_and_its_best_model_saved(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """As docs/python.md does, whose test is test_python_page.py."""
     run = small().run("serial").wait()
     assert run.state == "finished" and run.counts() == {"finished": 1, "running": 0, "waiting": 0, "failed": 0}
     assert "1 of 1 trials finished" in capsys.readouterr().out
@@ -67,13 +67,18 @@ def test_it_is_run_by_a_process_of_its_own_followed_and_its_best_model_saved(
     model = tailor.load_model(str(again.save_model(best.trial_id, int(best.point), "saved")))
     assert sum(weights.numel() for weights in model.parameters()) == best.params
     assert small().run("serial").wait().state == "finished"  # nothing is left to run
-    written = load_spec(Path("runs/small.toml"))
-    assert (written.trial, written.axes) == (TRIAL, {"seed": [0]})
+
+
+@pytest.mark.check
+def test_a_launch_that_is_refused_says_what_the_command_says() -> None:
+    created_run(small().plan("serial").plan, Path("runs"))
     with pytest.raises(LaunchError, match="unrecognized arguments: --bogus"):
         small().run("serial", options=["--bogus"])
     changed = Sweep("small", trial=TRIAL, axes={"seed": [0, 1]})
     with pytest.raises(LaunchError, match="--extend"):
         changed.run("serial")
+    written = load_spec(Path("runs/small.toml"))
+    assert (written.trial, written.axes) == (TRIAL, {"seed": [0, 1]})
 
 
 @pytest.mark.check
@@ -138,8 +143,7 @@ def test_a_run_is_running_while_a_process_holds_it(tmp_path: Path) -> None:
 def _launched_on_slurm_and_then_here(outcome: RunOutcome | None) -> RunFolder:
     """A run whose controller has ended with this outcome, or with none."""
     plan = small().plan("serial").plan
-    run, lock, _ = start(plan, Path("runs"), extend=False, update_code=False)
-    lock.release()
+    run = created_run(plan, Path("runs"))
     run.cluster.mkdir(mode=0o700)
     run.submission.write_text(Submission(cache=Path("cache"), job="7").to_json())
     assert FollowedRun(run.path).state == "running"
@@ -147,13 +151,12 @@ def _launched_on_slurm_and_then_here(outcome: RunOutcome | None) -> RunFolder:
         ClusterRun(run).set_outcome(outcome)
         assert FollowedRun(run.path).wait().state == "interrupted"
     time.sleep(0.05)  # files have other times
-    _, lock, _ = start(plan, Path("runs"), extend=False, update_code=False)
-    lock.release()
+    created_run(plan, Path("runs"))
     return run
 
 
 def test_a_controller_without_an_outcome_is_forgotten_when_the_run_is_launched_here(
-    write_ends: Callable[..., None],
+    write_ends: WriteEnds,
 ) -> None:
     run = _launched_on_slurm_and_then_here(None)
     assert FollowedRun(run.path).state == "interrupted"

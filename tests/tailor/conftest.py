@@ -11,6 +11,7 @@ from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent, run_trial
 from tailor.model.state import ModelState
 from tailor.parallel.process_group import ProcessGroup, join
+from tailor.stage_execution import StageContext
 from tests.commands import Said, tailor_command
 from tests.tailor.trials import short_trial
 
@@ -32,6 +33,12 @@ def ranks() -> ProcessGroup:
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     """A cache that tests share where they only need a trained network to start from."""
     return Cache(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def place(ranks: ProcessGroup) -> StageContext:
+    """Where a stage is computed by itself: on one rank, without a checkpoint."""
+    return StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Two ranks, real DistributedDataParallel over gloo, and trials on them beside the same trials in this process.
 
 A start of `torchrun` takes longer than most trials here, so ranks are forked and get what `torchrun` sets;
-`test_two_ranks.py` has both.
+`execution/test_two_ranks.py` has both.
 """
 
 import contextlib
@@ -120,22 +120,26 @@ def on_one_and_two_ranks(configs: list[TrialConfig], folder: Path) -> list[tuple
     return list(zip(alone, together, strict=True))
 
 
-def assert_same(alone: list[StageEvent], together: list[StageEvent]) -> None:
+def assert_same(alone: list[StageEvent], together: list[StageEvent], trial: str = "") -> None:
     """Equal stages, equal up to the order in which ranks add up float32 numbers.
 
     Some 1e-7 of a sum, up to 1e-4 of it after a few steps of training; a mistake (a sample twice, a mean of means, a
-    gradient of one rank) is 1e-2 and more.
+    norm over one rank's share, a gradient of one rank) is 1e-2 and more.
     """
     assert [event.result.key for event in alone] == [event.result.key for event in together]
     for one, two in zip(alone, together, strict=True):
+        stage = f"{trial} {one.result.stage.kind}"
         computed_by = two.result.description.made_by.ranks
-        assert computed_by == (1 if one.result.stage.of is None else 2)
+        assert computed_by == (1 if one.result.stage.of is None else 2), stage
+        for left, right in zip(one.result.info.get("epochs", []), two.result.info.get("epochs", []), strict=True):
+            assert right["images"] == left["images"], stage  # each sample counted once
+            assert abs(right["train_loss"] - left["train_loss"]) < 1e-3 * abs(left["train_loss"]), stage
         others = two.result.read_tensors()
         for name, tensor in one.result.read_tensors().items():
-            where = f"{one.result.stage.kind} {name}"
+            where = f"{stage} {name}"
             if tensor.is_floating_point():
                 torch.testing.assert_close(
                     others[name], tensor, rtol=2e-3, atol=2e-4, msg=lambda m, w=where: f"{w}: {m}"
                 )
             else:
-                assert torch.equal(others[name], tensor), where
+                assert torch.equal(others[name], tensor), where  # the same filters go, the same predictions come

@@ -59,7 +59,6 @@ def test_what_cannot_be_is_refused_by_name_before_anything_trains(network: str) 
 SHIPPED = arms()  # as long as no test has brought its own
 
 
-@pytest.mark.check
 @pytest.mark.parametrize(
     "network",
     [

@@ -10,7 +10,6 @@ from tests.results.chromium import IS_LEFT_OUT
 from tools.pictures import COLUMNS, plan_lines, take_picture
 
 
-@pytest.mark.check
 @pytest.mark.skipif(IS_LEFT_OUT, reason=str(no_chromium()))
 def test_the_plan_fits_its_terminal_and_a_page_its_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin")

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,12 @@ def test_a_package_that_was_installed_over_ours_is_named(tmp_path: Path) -> None
     (site / "tailor_of_suits-9.dist-info" / "top_level.txt").write_text("tailor\n")
     said = said_by("transtailor", "--help", folder=tmp_path, path=str(site))
     assert "python -m pip uninstall tailor-of-suits" in said
+
+
+def test_no_module_of_ours_hides_a_library() -> None:
+    """`python sweeps/launch.py` puts that folder first on the path, so that its modules are found first."""
+    libraries = set(packages_distributions()) | set(sys.stdlib_module_names)
+    ours = {path.stem for path in (ROOT / "sweeps").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert {"launch", "driver"} <= ours
+    assert (ours - {"__init__", "__main__", "__pycache__"}) & libraries == set()
+    assert set(ROOMS) & set(sys.stdlib_module_names) == set()

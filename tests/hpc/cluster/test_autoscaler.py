@@ -10,6 +10,7 @@ import pytest
 
 from hpc.cluster.autoscaler import BACKOFF_MAX_S, BACKOFF_S, Actions, Failures, ScalingLimits, Worker, decide
 
+LONG = pytest.mark.long
 LIMITS = ScalingLimits(
     max_workers=8, walltime_s=3600, drain_before_s=90, successor_lead_s=60, idle_s=30, start_limit_s=120
 )  # fmt: skip
@@ -259,7 +260,7 @@ def random_limits(rng: np.random.Generator) -> ScalingLimits:
     )
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", [*range(20), *(pytest.param(seed, marks=LONG) for seed in range(20, 60))])
 def test_no_history_breaks_the_rules(seed: int) -> None:
     rng = np.random.default_rng(seed)
     cluster = Cluster(rng, random_limits(rng), dies_at_once=rng.choice([0.0, 0.3]), dies_per_s=rng.choice([0.0, 0.02]))
@@ -271,7 +272,7 @@ def test_no_history_breaks_the_rules(seed: int) -> None:
     assert cluster.submitted or cluster.limits.affordable == 0
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [*range(10), *(pytest.param(seed, marks=LONG) for seed in range(10, 20))])
 def test_steady_work_gets_its_workers_and_keeps_them(seed: int) -> None:
     rng = np.random.default_rng(seed)
     limits = dataclasses.replace(random_limits(rng), gpu_hours_left=None, walltime_s=10_000, start_limit_s=1000)
@@ -283,7 +284,7 @@ def test_steady_work_gets_its_workers_and_keeps_them(seed: int) -> None:
     assert cluster.given_back == 0
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=LONG) for seed in range(4, 10))])
 def test_walltimes_cost_one_successor_each(seed: int) -> None:
     """Once all are there, somebody works at every moment, and no worker is asked for beside the successors."""
     rng = np.random.default_rng(seed)

@@ -108,13 +108,6 @@ class Machine:
         cluster.observe({}, frozenset(), now_s)
         cluster.reconcile(now_s)
 
-    def tick_until_told(self, now_s: float, events: int) -> None:
-        """Ticks at one moment until so many events were told in all: Ray takes a while to see what happened."""
-        end_s = time.monotonic() + LIMIT_S
-        while len(self.events) < events:
-            assert time.monotonic() < end_s, self.events
-            self.tick(now_s)
-
     def since(self, number: int) -> list[tuple[str, str | None]]:
         """The events after the first `number`."""
         return self.events[number:]
@@ -153,27 +146,6 @@ def with_ray(tmp_path: Path, slurm: FakeSlurm, ray_cluster: Any, monkeypatch: py
     monkeypatch.undo()
     for node in list(ray_cluster.worker_nodes):
         ray_cluster.remove_node(node, allow_graceful=False)
-
-
-@pytest.mark.check
-def test_workers_are_asked_for_join_are_lost_and_replaced(with_ray: Machine) -> None:
-    cluster = with_ray.cluster
-    cluster.wanted_slots = 4  # two CPUs each: two workers
-    with_ray.tick(1000.0)
-    assert with_ray.events == [("worker_submitted", "101"), ("worker_submitted", "102")]
-    assert cluster.slots == 0
-    node = with_ray.join("101")
-    with_ray.tick(1001.0)
-    assert with_ray.since(2) == [("worker_joined", "101")]
-    assert cluster.slots == 2
-    with_ray.slurm.says("squeue", f"102|PENDING|N/A||{with_ray.name}|Priority\n")
-    with_ray.ray.remove_node(node, allow_graceful=False)
-    with_ray.tick_until_told(1050.0, 5)
-    assert with_ray.since(3) == [("worker_lost", "101"), ("worker_submitted", "103")]
-    assert cluster.slots == 0
-    assert ["101"] in with_ray.slurm.calls("scancel")
-    assert cluster.lost_one_since(1049.0)
-    assert not cluster.lost_one_since(1050.0)
 
 
 @pytest.mark.check

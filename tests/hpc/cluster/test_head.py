@@ -126,6 +126,7 @@ def test_a_head_that_does_not_start_is_tried_again_on_other_ports(controller: Co
     assert controller.took_told() == []  # the command has called it
 
 
+@pytest.mark.check
 def test_after_so_many_tries_the_job_ends_and_says_how_to_go_on(controller: Controller) -> None:
     done = controller.run("touch", str(controller.folder.path / "ran"), failing=99)
     assert done.returncode == TRY_AGAIN
@@ -141,6 +142,7 @@ def test_after_so_many_tries_the_job_ends_and_says_how_to_go_on(controller: Cont
     assert not any(Path(start.split()[0]).parent.exists() for start in controller.starts)
 
 
+@pytest.mark.check
 def test_a_shared_folder_that_takes_no_file_is_said_and_the_job_queued_again(controller: Controller) -> None:
     in_the_way = controller.folder.path / "head.json"
     in_the_way.mkdir()
@@ -173,6 +175,7 @@ def test_a_stop_is_heard_while_the_head_starts(controller: Controller) -> None:
     assert controller.took_told() == ["interrupted"]
 
 
+@pytest.mark.check
 def test_a_stop_is_heard_while_the_shared_folder_takes_no_file(controller: Controller) -> None:
     (controller.folder.path / "head.json").mkdir()
     done = controller.run("touch", "ran", failing=0, limit_s=400.0, listens=controller.folder.stop.touch)
@@ -181,6 +184,7 @@ def test_a_stop_is_heard_while_the_shared_folder_takes_no_file(controller: Contr
     assert controller.took_told() == ["interrupted"]
 
 
+@pytest.mark.check
 def test_a_command_that_always_ends_at_once_is_given_up(controller: Controller) -> None:
     done = controller.run("sh", "-c", f"exit {TRY_AGAIN}", failing=0)
     assert done.returncode == MISTAKE
@@ -188,6 +192,7 @@ def test_a_command_that_always_ends_at_once_is_given_up(controller: Controller) 
     assert controller.took_told() == ["failed"]
 
 
+@pytest.mark.check
 def test_a_site_that_cannot_be_read_is_reported_without_a_traceback(controller: Controller) -> None:
     site = controller.folder.path / "site.json"
     for damage, code, said in (

@@ -159,11 +159,6 @@ def test_a_node_that_ends_by_itself_is_a_fault_and_says_why(worker: Worker, code
     assert "this worker ends" not in out
 
 
-def _released_by_the_driver(worker: Worker) -> None:
-    worker.folder.release("7")
-    worker.end_raylet(0)
-
-
 def _released_by_the_driver_a_moment_late(worker: Worker) -> None:
     worker.end_raylet(0)
     worker.folder.release("7")
@@ -190,7 +185,6 @@ def _ended_by_slurm(worker: Worker) -> None:
 @pytest.mark.parametrize(
     ("comes", "why"),
     [
-        (_released_by_the_driver, "the driver has released the node"),
         (_released_by_the_driver_a_moment_late, "the driver has released the node"),
         (_head_ended, "its head has ended"),
         (_head_ended_and_the_raylet_saw_it_first, "its head has ended"),

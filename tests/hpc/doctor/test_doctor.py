@@ -374,14 +374,6 @@ def test_what_is_waited_for_is_erased_on_a_terminal_and_no_text_is_markup(monkey
     assert told.replace("\x1b[32m", "").replace("\x1b[0m", "") == f"ok   x: {'[red]' * 10}\n"
 
 
-def test_what_is_not_waited_for_long_is_in_no_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")  # a file stays plain
-    board = Checklist(io.StringIO())
-    board.show_wait("a job")
-    board.add("x", failure("m", "do"))
-    assert board.stream.getvalue() == "MISS x: m\n    -> do\n"  # type: ignore[attr-defined]
-
-
 def test_a_restarted_job_tells_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     monkeypatch.setattr(sys, "argv", ["job", str(tmp_path)])

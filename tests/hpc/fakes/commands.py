@@ -1,6 +1,5 @@
 """Fake SLURM commands on PATH, for what a real SLURM will not do at will."""
 
-import json
 import os
 import shlex
 import signal
@@ -15,7 +14,25 @@ import pytest
 
 from transtailor.waiting import WaitedTooLong, wait_for
 
-ANSWER = Path(__file__).with_name("answer.py")
+RECORDED = ("SLURM", "SBATCH", "SQUEUE", "TMPDIR")  # beginnings of the variables that are kept of a call
+# In sh alone, which starts in a tenth of Python's time. The first free number is that of the call.
+COMMAND = """#!/bin/sh
+number=1
+set -C
+while ! true >{call}.$number; do number=$((number + 1)); done 2>/dev/null
+set +C
+export -p >{call}.$number.environment
+printf '%s\\0' "$0" "$@" >{call}.$number
+[ $number -lt {last} ] || number={last}
+case $number in
+{answers}
+esac
+"""
+# A process that starts another one, as the wrappers that some sites put around SLURM's commands; whoever calls it gives
+# it a group of its own, which therefore has its number.
+HANG = """: >{folder}/hangs-$$
+{python} -SI -c 'import time; time.sleep(3600)' {folder}
+"""
 
 
 class FakeSlurm:
@@ -24,17 +41,29 @@ class FakeSlurm:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
         (folder / "bin").mkdir()
+        (folder / "calls").mkdir()
         monkeypatch.setenv("PATH", str(folder / "bin"))
 
     def says(self, name: str, *answers: str | dict[str, Any]) -> None:
-        """`name` prints these one call after the other; a dict may set out, error, returncode and hang."""
-        entries = [{"out": answer} if isinstance(answer, str) else answer for answer in answers]
-        (self.folder / f"{name}.json").write_text(json.dumps(entries))
+        """`name` prints these one call after the other; a dict may set out, error, returncode and hang.
+
+        The last one is given from then on.
+        """
+        cases = [f"{number}) {self._case(answer)};;" for number, answer in enumerate(answers, start=1)]
+        call = shlex.quote(str(self.folder / "calls" / name))
         command = self.folder / "bin" / name
-        words = shlex.join([sys.executable, "-SI", str(ANSWER), name, str(self.folder)])
-        # A process that starts another one, as the wrappers that some sites put around SLURM's commands.
-        command.write_text(f'#!/bin/sh\n{words} "$@"\nexit $?\n')
-        command.chmod(0o755)
+        new = command.with_name(f".{name}.new")  # a call that runs keeps the command that it began with
+        new.write_text(COMMAND.format(call=call, last=len(answers), answers="\n".join(cases)))
+        new.chmod(0o755)
+        new.replace(command)
+
+    def _case(self, answer: str | dict[str, Any]) -> str:
+        """What a call does, in sh."""
+        entry = {"out": answer} if isinstance(answer, str) else answer
+        if entry.get("hang"):
+            return HANG.format(folder=shlex.quote(str(self.folder)), python=shlex.quote(sys.executable))
+        out, error = (shlex.quote(entry.get(key, "")) for key in ("out", "error"))
+        return f"printf %s {out}; printf %s {error} >&2; exit {entry.get('returncode', 0)}"
 
     def ends_waits_for_what_hangs(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """From now on the limit of a call is over as soon as its command hangs; any other has all the time it needs."""
@@ -52,16 +81,19 @@ class FakeSlurm:
 
     def calls(self, name: str) -> list[list[str]]:
         """The arguments of each call of `name`."""
-        return [call["arguments"] for call in self._calls() if call["name"] == name]
+        texts = [path.read_bytes().decode() for path in self._records(name)]
+        return [text.split("\0")[1:-1] for text in texts if text]  # an empty one is written just now
 
     def environment(self, name: str) -> dict[str, str]:
         """SLURM's variables in the last call of `name`."""
-        found: dict[str, str] = [call["environment"] for call in self._calls() if call["name"] == name][-1]
-        return found
+        record = self._records(name)[-1]
+        words = shlex.split(record.with_name(f"{record.name}.environment").read_text())
+        variables = dict(word.split("=", 1) for word in words if "=" in word)
+        return {key: value for key, value in variables.items() if key.startswith(RECORDED)}
 
-    def _calls(self) -> list[dict[str, Any]]:
-        path = self.folder / "calls.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    def _records(self, name: str) -> list[Path]:
+        paths = {int(path.suffix[1:]): path for path in (self.folder / "calls").glob(f"{name}.*[0-9]")}
+        return [paths[number] for number in sorted(paths)]
 
 
 def is_asking(cluster: Any) -> bool:

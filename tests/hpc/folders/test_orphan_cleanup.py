@@ -60,7 +60,6 @@ def test_leaving_ends_marked_processes_and_spares_others(monkeypatch: pytest.Mon
     bystander.wait()
 
 
-@pytest.mark.check
 def test_the_guard_clears_when_its_owner_was_killed() -> None:
     owner, folder, child, guard = start_owner()
     owner.kill()
@@ -69,7 +68,6 @@ def test_the_guard_clears_when_its_owner_was_killed() -> None:
     assert not folder.exists()
 
 
-@pytest.mark.check
 def test_an_owner_that_has_cleared_its_folder_is_left_alone() -> None:
     owner, folder, child, guard = start_owner()
     owner.communicate()
@@ -78,7 +76,6 @@ def test_an_owner_that_has_cleared_its_folder_is_left_alone() -> None:
     assert not folder.exists()
 
 
-@pytest.mark.check
 def test_the_next_start_clears_when_the_guard_was_killed_too() -> None:
     owner, folder, child, guard = start_owner()
     guard.kill()

@@ -171,7 +171,6 @@ def test_a_rank_ignores_the_terminals_ctrl_c(one_rank: ProcessRanks) -> None:
     assert os.getsid(one_rank.process_ids[0]) != os.getsid(0)
 
 
-@pytest.mark.check
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_failure_shows_at_once_though_the_other_rank_hangs(two_ranks: ProcessRanks, rank: int) -> None:
     started = two_ranks.process_ids
@@ -181,7 +180,6 @@ def test_a_failure_shows_at_once_though_the_other_rank_hangs(two_ranks: ProcessR
     assert are_ended(started)
 
 
-@pytest.mark.check
 def test_a_death_shows_at_once_though_the_other_rank_hangs(two_ranks: ProcessRanks) -> None:
     started = two_ranks.process_ids
     with pytest.raises(RankDied, match="rank 1 of 2 was ended by SIGKILL"):
@@ -189,16 +187,14 @@ def test_a_death_shows_at_once_though_the_other_rank_hangs(two_ranks: ProcessRan
     assert are_ended(started)
 
 
-@pytest.mark.check
 def test_a_death_is_the_cause_of_its_neighbours_error(two_ranks: ProcessRanks, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hpc.ranks.process_ranks.DEATH_GRACE_S", 30.0)  # on a busy machine the death may be late
     with pytest.raises(RankDied, match="rank 1 of 2 was ended by SIGKILL"):
         two_ranks.call("die_and_neighbour_fails", 1)
 
 
-@pytest.mark.check
-def test_two_ranks_reduce_over_the_loopback_alone(warm_address: str | None) -> None:
-    ranks = ProcessRanks("rank_target:Gloo", 2, warm_address=warm_address)
+def test_two_ranks_reduce_over_the_loopback_alone(forking: str) -> None:
+    ranks = ProcessRanks("rank_target:Gloo", 2, warm_address=forking)
     try:
         assert ranks.call("reduce") == [3.0, 3.0]
         listening = ranks.call("listening_addresses")
@@ -213,7 +209,6 @@ def test_two_ranks_reduce_over_the_loopback_alone(warm_address: str | None) -> N
         ranks.kill()
 
 
-@pytest.mark.check
 @pytest.mark.parametrize("start", ["fresh", "forked"])
 def test_ranks_end_with_a_parent_that_was_killed(start: str) -> None:
     parent = subprocess.Popen([sys.executable, "-c", OWNER, start], stdout=subprocess.PIPE, text=True)

@@ -3,7 +3,8 @@
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import psutil
 import pytest
 
 from hpc.ranks.ranks import RankDied, RankFailed
+from tests.hpc.hangs import HANG_LIMIT_S, STACKS_LIMIT_S, WORK_LIMIT_S, hung_in, stopped_outside, where_rank_0_is
 from tests.hpc.processes import are_ended, limited_processor_time
 
 HERE = Path(__file__).parents[1]
@@ -93,3 +95,48 @@ def test_no_answer_in_time_and_a_death_while_idle(machine: Any, monkeypatch: pyt
     os.kill(process_id, signal.SIGKILL)
     with pytest.raises(RankDied):
         ranks.call("count")
+
+
+@pytest.fixture
+def watched(machine: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], Any]]:
+    """Starts two ranks with a limit, and ends them in the end."""
+    monkeypatch.setattr(machine, "STACKS_LIMIT_S", STACKS_LIMIT_S)
+    with ExitStack() as stack:
+
+        def start(limit_s: float) -> Any:
+            ranks = machine.RayRanks("rank_target:Watched", 2, hang_limit_s=limit_s)
+            stack.callback(ranks.kill)
+            return ranks
+
+        yield start
+
+
+def process_ids(ranks: Any) -> list[int]:
+    """Of both ranks, without a call to them, which is watched."""
+    return [place.process_id for place in ranks.places]
+
+
+def test_a_call_tells_on_the_way_where_rank_0_is(watched: Callable[[float], Any]) -> None:
+    ranks = watched(WORK_LIMIT_S)
+    where_rank_0_is(ranks)
+    assert are_ended(process_ids(ranks))
+
+
+@pytest.mark.parametrize("method", ["hang", pytest.param("loop_for_ever", marks=pytest.mark.long)])
+def test_ranks_that_hang_say_where_and_are_ended(watched: Callable[[float], Any], method: str) -> None:
+    ranks = watched(HANG_LIMIT_S)
+    hung_in(ranks, method)
+    assert are_ended(process_ids(ranks))
+
+
+@pytest.mark.long
+def test_ranks_that_work_for_longer_than_the_limit_are_left_alone(watched: Callable[[float], Any]) -> None:
+    assert watched(WORK_LIMIT_S).call("work_on", 1, 1.5 * WORK_LIMIT_S) == ["waited", "done"]
+
+
+@pytest.mark.long
+def test_a_rank_that_was_stopped_from_outside_is_told_apart(watched: Callable[[float], Any]) -> None:
+    ranks = watched(HANG_LIMIT_S)
+    os.kill(process_ids(ranks)[1], signal.SIGSTOP)
+    stopped_outside(ranks)
+    assert are_ended(process_ids(ranks))

@@ -13,6 +13,7 @@ from results.store.reader import load
 from results.store.writer import Writer
 from tailor.execution.cache import Cache
 from tests.commands import Said
+from tests.results.conftest import Synthetic
 from transtailor.shell import command as to_type
 
 Command = Callable[..., Said]
@@ -30,11 +31,11 @@ def slow_best(rows: list[dict[str, Any]], by: str, most_macs: float = math.inf) 
     return best
 
 
-@pytest.fixture
-def run_folder(tmp_path: Path, synthetic: Any) -> Path:
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two networks, so that there are two problems whose scores do not compare."""
-    folder: Path = synthetic(networks=("vgg11", "mlp"), seeds=(0, 1)).write(tmp_path / "my run")
-    return folder
+    folder = tmp_path_factory.mktemp("best") / "my run"
+    return Synthetic(networks=("vgg11", "mlp"), seeds=(0, 1)).write(folder)
 
 
 @pytest.mark.parametrize("limit", [None, "macs=0.85", "macs=850000", "macs=8.5e5"])

@@ -54,6 +54,7 @@ def test_hours_count_every_rank_from_the_start_of_the_chain(tmp_path: Path) -> N
     assert set(costs.values()) == {2 * 0.5 * 2}  # source and point, half an hour each, on two ranks
 
 
+@pytest.mark.check
 def test_a_front_by_latency_needs_timed_models_and_says_where_they_were_timed(tmp_path: Path) -> None:
     """Here "good" is the fastest, and no other is on the front; by MACs "small" is."""
     with load(write(tmp_path)) as run:

@@ -78,6 +78,7 @@ def test_nothing_computed_has_no_ratio(tmp_path: Path) -> None:
     assert SharingSavings().ratio is None
 
 
+@pytest.mark.check
 def test_ten_thousand_trials_are_added_up(tmp_path: Path, a_point: dict[str, Any]) -> None:
     trials: dict[str, tuple[float, tuple[str, ...]]] = {"source": (5, ())}
     for trial in range(10_000):

@@ -128,6 +128,7 @@ def text_of(page: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.replace("</sup>", " ")))
 
 
+@pytest.mark.check
 def test_the_report_says_the_best_of_how_many_and_shows_the_first_setting_beside(
     tmp_path: Path, synthetic: Any
 ) -> None:
@@ -145,6 +146,7 @@ def test_the_report_says_the_best_of_how_many_and_shows_the_first_setting_beside
     assert f"{100 * (found['fine_tune', 0.0].validation.mean or 0):.2f}" in text
 
 
+@pytest.mark.check
 def test_the_report_refuses_to_call_unequal_tuning_equal(tmp_path: Path, synthetic: Any) -> None:
     run = tuned_run(tmp_path, synthetic, lambda _label, _seed: 0.7, ("fine_tune", 3))
     text = text_of(write_report(run).read_text())

@@ -1,52 +1,31 @@
 """A run that is empty, torn, half lost or newer, and SQL that fails: clear words, exit 2, nothing written."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from results.__main__ import main
 from results.errors import ResultsError
 from results.store.reader import load
 from results.store.schema import SCHEMA_VERSION
 from results.store.writer import Writer
+from tests.commands import Said
 
+Command = Callable[..., Said]
 COMMANDS = {
-    "query": ("query", "RUN", "SELECT count(*) AS n FROM trials"),
-    "best": ("best", "RUN"),
-    "compare": ("compare", "RUN", "--against", "fine_tune"),
-    "export": ("export", "RUN", "--to", "csv"),
-    "table": ("table", "RUN"),
-    "effects": ("effects", "RUN"),
-    "power": ("power", "RUN", "--against", "fine_tune"),
-    "stops": ("stops", "RUN"),
-    "front": ("front", "RUN"),
-    "images": ("images", "RUN", "transtailor", "fine_tune"),
+    "query": ("query", "SELECT count(*) AS n FROM trials"),
+    "best": ("best",),
+    "compare": ("compare", "--against", "fine_tune"),
+    "export": ("export", "--to", "csv"),
+    "table": ("table",),
+    "effects": ("effects",),
+    "power": ("power", "--against", "fine_tune"),
+    "stops": ("stops",),
+    "front": ("front",),
+    "images": ("images", "transtailor", "fine_tune"),
 }
-
-
-@dataclass(frozen=True)
-class Done:
-    """What came of a command."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def command(run: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Runs `python -m results` with these words, of which RUN is the run."""
-
-    def call(*words: str) -> Done:
-        code = main([word.replace("RUN", str(run)) for word in words])
-        said = capsys.readouterr()
-        return Done(code, said.out, said.err)
-
-    return call
 
 
 def every_second(run: Path, table: str) -> list[Path]:
@@ -85,41 +64,44 @@ def run(tmp_path: Path, synthetic: Any) -> Path:
     return run
 
 
-def test_what_is_not_damaged_is_answered(command: Callable[..., Done]) -> None:
-    for words in COMMANDS.values():
-        done = command(*words)
+def typed(name: str, run: Path) -> list[object]:
+    """The words of a command on this run."""
+    command, *options = COMMANDS[name]
+    return [command, run, *options]
+
+
+def test_what_is_not_damaged_is_answered(run: Path, command: Command) -> None:
+    for name in COMMANDS:
+        done = command(*typed(name, run))
         assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
-    ("damage", "name", "said"),
+    ("damage", "names", "said"),
     [
-        *((torn, name, "2 of 4 files of the table trials cannot be read") for name in COMMANDS),
-        *((newer, name, f"has schema version {SCHEMA_VERSION + 1}, this program knows up to") for name in COMMANDS),
-        *(
-            (without_points, name, "of 4 finished trials have no row in operating_points")
-            for name in list(COMMANDS)[1:]
-        ),
-        (emptied, "best", "no operating point in"),
-        (emptied, "compare", "no tested arm is called 'fine_tune'"),
-        (emptied, "export", "has no trials yet: nothing to export"),
+        (torn, list(COMMANDS), "2 of 4 files of the table trials cannot be read"),
+        (newer, list(COMMANDS), f"has schema version {SCHEMA_VERSION + 1}, this program knows up to"),
+        (without_points, list(COMMANDS)[1:], "of 4 finished trials have no row in operating_points"),
+        (emptied, ["best"], "no operating point in"),
+        (emptied, ["compare"], "no tested arm is called 'fine_tune'"),
+        (emptied, ["export"], "has no trials yet: nothing to export"),
     ],
 )
 def test_a_damaged_run_is_refused_in_words_and_nothing_is_written(
-    run: Path, command: Callable[..., Done], damage: Callable[[Path], None], name: str, said: str
+    run: Path, command: Command, damage: Callable[[Path], None], names: list[str], said: str
 ) -> None:
     damage(run)
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    done = command(*COMMANDS[name])
-    assert done.returncode == 2, done.stdout
-    assert said in done.stderr
-    assert done.stdout == ""
-    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    for name in names:
+        done = command(*typed(name, run))
+        assert (done.returncode, done.stdout) == (2, ""), name
+        assert said in done.stderr, name
+        assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before, name
 
 
-def test_a_query_on_a_run_of_which_rows_are_lost_answers_and_warns(run: Path, command: Callable[..., Done]) -> None:
+def test_a_query_on_a_run_of_which_rows_are_lost_answers_and_warns(run: Path, command: Command) -> None:
     without_points(run)
-    done = command(*COMMANDS["query"])
+    done = command(*typed("query", run))
     assert (done.returncode, done.stdout) == (0, "| n |\n| ---: |\n| 4 |\n")
     assert done.stderr.startswith("warning: rows are lost: 2 of 4 finished trials have no row in planned; 2 of 4")
     assert str(run) in done.stderr
@@ -146,11 +128,9 @@ def test_of_many_torn_files_the_first_are_named_and_the_rest_counted(run: Path, 
         ("SELECT '\udcff'", "the query failed"),
     ],
 )
-def test_sql_that_fails_says_why_and_writes_nothing(
-    run: Path, command: Callable[..., Done], sql: str, said: str
-) -> None:
+def test_sql_that_fails_says_why_and_writes_nothing(run: Path, command: Command, sql: str, said: str) -> None:
     before = sorted(run.rglob("*"))
-    done = command("query", "RUN", sql)
+    done = command("query", run, sql)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert sorted(run.rglob("*")) == before

@@ -59,6 +59,7 @@ def test_mistakes_say_why_exit_2_and_write_nothing(
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "tables"]
 
 
+@pytest.mark.check
 def test_a_reader_that_has_had_enough_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "tables").mkdir()
     words = [sys.executable, "-m", "results", "query", str(tmp_path), "FROM range(100000)"]

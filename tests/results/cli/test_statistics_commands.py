@@ -2,23 +2,16 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from results.__main__ import main
+from tests.commands import Said
 from tests.results.exact_run import Trial, write_run
 
+Command = Callable[..., Said]
 PATH = {"asked": (0.1, 0.2), "removed": (0.1, 0.2)}
-
-
-def command(words: tuple[str, ...], run: Path) -> int:
-    """The exit status of the command in this process, argparse's own included."""
-    try:
-        return main([word.replace("RUN", str(run)) for word in words])
-    except SystemExit as stopped:
-        assert isinstance(stopped.code, int)
-        return stopped.code
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +40,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("images", "RUN", "ours", "theirs", "--at", "0.2"), "Over 6 seeds and 100 images"),
     ],
 )
-def test_each_command_prints_its_table(
-    run: Path, words: tuple[str, ...], expected: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert command(words, run) == 0
-    printed = capsys.readouterr()
-    assert printed.err == ""
-    assert expected in printed.out
+def test_each_command_prints_its_table(run: Path, words: tuple[str, ...], expected: str, command: Command) -> None:
+    done = command(*(word.replace("RUN", str(run)) for word in words))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert expected in done.stdout
 
 
+@pytest.mark.check
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -75,22 +66,19 @@ def test_each_command_prints_its_table(
         (("images", "RUN", "ours", "nobody"), "no tested arm is called 'nobody'"),
     ],
 )
-def test_mistakes_exit_2_and_print_nothing(
-    run: Path, words: tuple[str, ...], reason: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_mistakes_exit_2_and_print_nothing(run: Path, words: tuple[str, ...], reason: str, command: Command) -> None:
     before = sorted(run.rglob("*"))
-    assert command(words, run) == 2
-    printed = capsys.readouterr()
-    assert reason in printed.err
-    assert printed.out == ""
+    done = command(*(word.replace("RUN", str(run)) for word in words))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert reason in done.stderr
     assert sorted(run.rglob("*")) == before
 
 
-def test_help_and_a_table_import_neither_pandas_nor_statsmodels(run: Path) -> None:
+@pytest.mark.check
+def test_tables_and_effects_import_neither_pandas_nor_statsmodels(run: Path) -> None:
     code = (
-        "import sys; from results.__main__ import main; main(sys.argv[1:]);"
+        "import sys; from results.__main__ import main; main(['table', sys.argv[1]]); main(['effects', sys.argv[1]]);"
         "print(sorted({'pandas', 'statsmodels', 'torch', 'ray'} & set(sys.modules)))"
     )
-    for words in (("table", str(run)), ("effects", str(run))):
-        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
-        assert done.stdout.splitlines()[-1] == "[]"
+    done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

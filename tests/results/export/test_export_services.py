@@ -15,7 +15,7 @@ import pytest
 from tests.results.export.test_export import add_epochs, exported, values_in
 from tests.results.halved_run import Tried, write_halved
 
-QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
+pytestmark = pytest.mark.check
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,6 @@ def in_mlflow(out: Path) -> dict[str, Counter[tuple[str, int, float]]]:
     }
 
 
-@pytest.mark.check
 def test_mlflow_has_each_value_once_and_how_trials_ended(run: Path, tmp_path: Path, synthetic: Any) -> None:
     pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")
     from mlflow import MlflowClient
@@ -126,7 +125,6 @@ def records_in(content: bytes) -> Iterator[bytes]:
         place += head + length
 
 
-@pytest.mark.check
 def test_weights_and_biases_has_each_ended_trial_once_and_whole(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("wandb", reason="the extra `wandb` is not installed")
     out = tmp_path / "out"
@@ -159,7 +157,6 @@ def halved(tmp_path: Path) -> Path:
     return write_halved(tmp_path / "halved", tried)
 
 
-@pytest.mark.check
 def test_a_trial_that_a_search_stopped_is_killed_in_mlflow(halved: Path, tmp_path: Path) -> None:
     pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")
     from mlflow import MlflowClient
@@ -170,7 +167,6 @@ def test_a_trial_that_a_search_stopped_is_killed_in_mlflow(halved: Path, tmp_pat
     assert {run.data.params["x"]: run.info.status for run in runs} == {"finished": "FINISHED", "stopped": "KILLED"}
 
 
-@pytest.mark.check
 def test_a_trial_that_a_search_stopped_has_not_crashed_in_weights_and_biases(halved: Path, tmp_path: Path) -> None:
     pytest.importorskip("wandb", reason="the extra `wandb` is not installed")
     out = tmp_path / "out"

@@ -14,6 +14,7 @@ import results
 from results.arms.findings import findings_of
 from results.errors import ResultsError
 from results.opened import OpenedRun
+from results.plot.chart import Chart
 from results.plot.layers import budgets, kept_filters, over_data, widths
 from results.plot.style import PALETTE, SHAPES, label_channels, order_labels
 from results.plot.timeline import lanes_of
@@ -39,6 +40,7 @@ def test_every_figure_has_a_name_and_no_other(run: OpenedRun) -> None:
     )
 
 
+@pytest.mark.check
 def test_what_two_runs_have_is_drawn_once(run: OpenedRun, tmp_path: Path) -> None:
     """A copy of the run beside it: but for the attempts, which are those of both, every figure is as of one."""
     shutil.copytree(run.path, tmp_path / "copy")
@@ -68,19 +70,36 @@ def test_beside_a_printed_number_without_a_budget_is_the_end_of_each_path(tmp_pa
     assert found == {None: (3, pytest.approx(0.71)), 0.2: (3, pytest.approx(0.8))}
 
 
+DRAWS = """
+import json, sys
+from results.plot.render import convert
+json.dump([convert("svg", spec).decode() for spec in json.load(sys.stdin)], sys.stdout)
+"""
+
+
+def drawn(*charts: Chart) -> list[str]:
+    """Each chart as SVG; all from one process, whose engine takes longer to start than to draw."""
+    specs = json.dumps([json.dumps(chart.to_dict()) for chart in charts])
+    done = subprocess.run([sys.executable, "-c", DRAWS], input=specs, capture_output=True, text=True, check=True)
+    pictures: list[str] = json.loads(done.stdout)
+    return pictures
+
+
 @pytest.mark.check
-@pytest.mark.parametrize("name", [*OF_THE_RUN, *OF_A_PROBLEM])
-def test_every_figure_is_drawn_without_a_browser(run: OpenedRun, tmp_path: Path, name: str) -> None:
-    problem = {"network": "vgg16"} if name in OF_A_PROBLEM else {}
-    chart = getattr(run.plot, name)(**problem)
-    svg = chart.save(tmp_path / "figure.svg").read_text()
-    assert len(re.findall('aria-roledescription="(?!axis|legend|title)', svg)) > 3
-    assert "NaN" not in svg and "undefined" not in svg
+def test_every_figure_is_drawn_without_a_browser(run: OpenedRun) -> None:
+    names = (*OF_THE_RUN, *OF_A_PROBLEM)
+    problem_of = {name: {"network": "vgg16"} for name in OF_A_PROBLEM}
+    pictures = drawn(*(getattr(run.plot, name)(**problem_of.get(name, {})) for name in names))
+    for name, svg in zip(names, pictures, strict=True):
+        assert len(re.findall('aria-roledescription="(?!axis|legend|title)', svg)) > 3, name
+        assert "NaN" not in svg and "undefined" not in svg, name
 
 
 @pytest.mark.check
 def test_a_figure_is_saved_in_each_format(run: OpenedRun, tmp_path: Path) -> None:
     chart = run.plot.costs()
+    (svg,) = drawn(chart)
+    assert chart.save(tmp_path / "a.svg").read_text() == svg
     assert chart.save(tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
     assert chart.save(str(tmp_path / "a.PNG")).read_bytes().startswith(b"\x89PNG")
     assert json.loads(chart.save(tmp_path / "a.json").read_text()) == chart.to_dict()
@@ -130,8 +149,7 @@ def test_a_run_without_rows_says_what_is_missing(tmp_path: Path) -> None:
 def test_names_that_look_like_code_are_text(tmp_path: Path, synthetic: Any) -> None:
     evil = "</script><b>'] + \"datum' \\ {a}"
     path = synthetic(labels=((evil, "transtailor"), ("fine_tune", "fine_tune")), networks=(evil,)).write(tmp_path)
-    chart = results.load(path).plot.front()
-    svg = chart.save(tmp_path / "a.svg").read_text()
+    (svg,) = drawn(results.load(path).plot.front())
     assert "<b>" not in svg and "&lt;/script&gt;&lt;b&gt;'] + \"datum' \\ {a}" in svg.replace("&quot;", '"')
 
 
@@ -166,17 +184,18 @@ def test_widths_over_data_sets_agree_as_computed_by_hand(tmp_path: Path, synthet
 
 
 @pytest.mark.check
-def test_a_matrix_of_labels_has_each_pair_in_both_orders(run: OpenedRun, tmp_path: Path) -> None:
+def test_a_matrix_of_labels_has_each_pair_in_both_orders(run: OpenedRun) -> None:
     """Of the filters kept a query gives each pair once, of the widths in both orders."""
     found = findings_of(run)
     _, *where = next(iter(budgets(found)))
-    for chart in (kept_filters(found, *where)["same-filters"], widths(found, *where)["agreement"]):
+    charts = [kept_filters(found, *where)["same-filters"], widths(found, *where)["agreement"]]
+    for chart, svg in zip(charts, drawn(*charts), strict=True):
         labels = {name for column in ("label", "other_label") for name in chart.answer.column(column)}
-        svg = chart.save(tmp_path / "a.svg").read_text()
         cells = re.findall(r'"rect mark" d="M([\d.]+),([\d.]+)h', svg)
         assert len(set(cells)) == len(labels) ** 2 > 4
 
 
+@pytest.mark.check
 def test_vl_convert_runs_in_a_process_of_its_own() -> None:
     """What reads or trains never has its engine in it."""
     script = "import results, results.plot.plots, results.report, sys; print('vl_convert' in sys.modules)"

@@ -8,6 +8,7 @@ import pytest
 
 from results.plot.render import bundle
 
+pytestmark = pytest.mark.check
 KEPT = "const kept = true;"
 
 

@@ -22,13 +22,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def running() -> Iterator[Browser]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, chromium(Path(folder)) as browser:
-        browser.size(1280, 800)
         yield browser
 
 
 @pytest.fixture
 def browser(running: Browser) -> Browser:
-    """The browser as new: light, nothing kept, no complaints."""
+    """The browser as new: of the usual size, light, nothing kept, no complaints."""
+    running.size(1280, 800)
     running.colours("light")
     running.call("Page.navigate", url="about:blank")
     running.wait_for("Page.loadEventFired")

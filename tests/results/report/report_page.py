@@ -10,13 +10,13 @@ DRAWN = "Array.from(document.querySelectorAll('figure')).every(figure => 'drawn'
 
 
 def until(browser: Browser, condition: str) -> None:
-    """Waits until an expression holds in the page; a page that has stopped is an error after half a minute."""
+    """Waits until an expression holds in the page; a page that has stopped is an error after five minutes."""
     script = f"""new Promise((done, fail) => {{
         const look = (left) => {{
             if ({condition}) return done();
             return left ? setTimeout(look, 20, left - 1) : fail('waited for this in vain');
         }};
-        look(1500);
+        look(15_000);
     }})"""
     browser.run(script)
 

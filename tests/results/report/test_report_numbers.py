@@ -6,6 +6,7 @@ import math
 import random
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,7 @@ def test_trials_that_failed_are_counted_with_their_number_of_training_images(tmp
     }
 
 
+@pytest.mark.check
 def test_the_rows_that_are_not_held_are_in_no_section(run: Path) -> None:
     def shown(found: Findings) -> list[object]:
         blocks = [*drawn.kept_filters_section(found).blocks, *disagreement.section(found, BUDGET).blocks]
@@ -189,6 +191,7 @@ def test_the_rows_that_are_not_held_are_in_no_section(run: Path) -> None:
         assert shown(found) == before
 
 
+@pytest.mark.check
 def test_a_trial_in_two_runs_counts_once_and_runs_can_be_told_apart(tmp_path: Path, synthetic: Any) -> None:
     synthetic(seeds=(0, 1, 2)).write(tmp_path / "a")
     synthetic(seeds=(1, 2, 3)).write(tmp_path / "b")
@@ -251,6 +254,7 @@ def test_a_trial_to_come_is_expected_to_take_as_long_as_those_on_its_data(tmp_pa
 STATES = ("finished", "stopped", "stopped", "resting", "resting", "resting", "running", "continued")
 
 
+@pytest.mark.check
 def test_what_a_search_has_stopped_and_what_rests_is_not_still_to_come(tmp_path: Path) -> None:
     """Two run: one of them was stopped, and continues. The live page is the same."""
     scores = {"finished": (0.7, 0.8, 0.9), "running": ()}
@@ -286,54 +290,50 @@ def test_the_verdict_of_a_search_reads_the_confirmed_settings_only(tmp_path: Pat
     assert "99.00" not in said
 
 
+@pytest.mark.check
 def test_a_confirmed_setting_with_a_failed_trial_is_not_the_winner(tmp_path: Path) -> None:
     said = text_of(write_report(write_search(tmp_path, 2, failed=1)).read_text())
     assert "2 confirmed with new seeds, arm, proposal 0 is best by validation: test accuracy 80.50%" in said
 
 
+@pytest.mark.check
 def test_a_search_without_confirmed_settings_has_no_winner(tmp_path: Path) -> None:
     said = text_of(write_report(write_search(tmp_path, 0)).read_text())
     assert "Of 3 settings searched, none is confirmed with new seeds ([confirm]): nothing can be compared." in said
 
 
-def test_the_panel_has_the_validation_loss_where_it_was_measured(tmp_path: Path) -> None:
-    """Every third epoch of one of the two stages; every fifth of both, and the last, has the training loss."""
+def curves_of(folder: Path, losses: Sequence[Sequence[tuple[float, float | None]]]) -> list[list[Any]]:
+    """What the panel draws of a trial's two stages, of whose epochs these are the training and validation losses."""
     trial = Trial(label="arm", seed=0, right=(80,))
-    run = write_run(tmp_path, [trial])
-    of = {"trial_id": trial.trial_id, "code_digest": "c", "learning_rate": 0.1, "images": 50, "seconds": 1.0}
+    run = write_run(folder, [trial])
     with load(run) as opened:
         keys = [row["stage_key"] for row in opened.rows('SELECT stage_key FROM stages ORDER BY "order"')]
-    rows = [
-        {**of, "stage_key": key, "kind": "tune", "epoch": epoch, "train_loss": 1.0 + epoch, "validation_score": None,
-         "train_accuracy_fraction": 0.5, "validation_loss": 2.0 + epoch if place and epoch % 3 == 2 else None}
-        for place, key in enumerate(keys) for epoch in range(7)
-    ]  # fmt: skip
-    Writer(run / "tables").write("epochs", rows)
-    (text,) = re.findall(r'id="trials">(.*?)</script>', write_report(run).read_text(), flags=re.DOTALL)
-    stages = {len(one): one for one in json.loads(text)["curves"]["stages"]}
-    assert stages[3] == ["tune", [1, 6, 7], [1.0, 6.0, 7.0]]
-    assert stages[4] == ["tune", [1, 3, 6, 7], [1.0, 3.0, 6.0, 7.0], [None, 4.0, 7.0, None]]
-
-
-def test_the_last_epoch_of_a_stage_is_its_length_though_its_loss_is_no_number(tmp_path: Path) -> None:
-    trial = Trial(label="arm", seed=0, right=(80,))
-    run = write_run(tmp_path, [trial])
     of = {"trial_id": trial.trial_id, "code_digest": "c", "learning_rate": 0.1, "images": 50, "seconds": 1.0,
-          "train_accuracy_fraction": 0.5, "validation_loss": None, "validation_score": None}  # fmt: skip
-    with load(run) as opened:
-        keys = [row["stage_key"] for row in opened.rows('SELECT stage_key FROM stages ORDER BY "order"')]
-    losses = [[math.nan] * 2, [1.0] * 6 + [math.inf]]
+          "train_accuracy_fraction": 0.5, "validation_score": None}  # fmt: skip
     Writer(run / "tables").write("epochs", [
-        {**of, "stage_key": key, "kind": kind, "epoch": epoch, "train_loss": loss}
-        for key, kind, several in zip(keys, ("train_source", "tune"), losses, strict=True)
-        for epoch, loss in enumerate(several)
+        {**of, "stage_key": key, "kind": kind, "epoch": epoch, "train_loss": train, "validation_loss": validation}
+        for key, kind, of_stage in zip(keys, ("train_source", "tune"), losses, strict=True)
+        for epoch, (train, validation) in enumerate(of_stage)
     ])  # fmt: skip
     (text,) = re.findall(r'id="trials">(.*?)</script>', write_report(run).read_text(), flags=re.DOTALL)
     curves = json.loads(text)["curves"]
-    places = curves["of"][trial.trial_id]
-    assert [curves["stages"][place] for place in places] == [
-        ["train_source", [2], [None]], ["tune", [1, 6, 7], [1.0, 1.0, None]],
-    ]  # fmt: skip
+    return [curves["stages"][place] for place in curves["of"][trial.trial_id]]
+
+
+@pytest.mark.check
+def test_curves_have_every_fifth_and_the_last_epoch_and_each_whose_validation_loss_was_measured(tmp_path: Path) -> None:
+    """Also where a loss is no number: the last epoch tells how long the stage was."""
+    plain = [(1.0 + epoch, None) for epoch in range(7)]
+    validated = [(1.0 + epoch, 2.0 + epoch if epoch % 3 == 2 else None) for epoch in range(7)]
+    assert curves_of(tmp_path / "validated", [plain, validated]) == [
+        ["train_source", [1, 6, 7], [1.0, 6.0, 7.0]],
+        ["tune", [1, 3, 6, 7], [1.0, 3.0, 6.0, 7.0], [None, 4.0, 7.0, None]],
+    ]
+    diverged = [[(math.nan, None)] * 2, [*[(1.0, None)] * 6, (math.inf, None)]]
+    assert curves_of(tmp_path / "diverged", diverged) == [
+        ["train_source", [2], [None]],
+        ["tune", [1, 6, 7], [1.0, 1.0, None]],
+    ]
 
 
 def test_the_panel_of_a_trial_has_its_curves_and_its_widths(run: Path, page: str) -> None:

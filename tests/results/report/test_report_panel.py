@@ -130,9 +130,7 @@ def test_a_trial_that_failed_has_its_curves_too(browser: Browser, tmp_path: Path
 def test_a_phone_has_no_sideways_scroll(browser: Browser, page: Path) -> None:
     browser.size(390, 800)
     opened(browser, page)
-    width = browser.run("document.documentElement.scrollWidth")
-    browser.size(1280, 800)
-    assert width <= 390
+    assert browser.run("document.documentElement.scrollWidth") <= 390
 
 
 def test_an_address_leads_to_a_trial_and_what_users_wrote_stays_text(browser: Browser, page: Path) -> None:
@@ -145,56 +143,53 @@ def test_an_address_leads_to_a_trial_and_what_users_wrote_stays_text(browser: Br
     assert browser.complaints == []
 
 
+LIKE_CODE = "</script><b>'] + \"datum\\"
 LIKE_SQL = "'; DROP TABLE trials; --"
 LIKE_MARKUP = "**bold** [a](http://a.example) `b` {{ 7 * 7 }} $x$ &lt;"
-ODD: dict[str, tuple[dict[str, Any], str]] = {
-    "half a run": ({"end": lambda _label, seed: "finished" if seed else "missing"}, "Still to come: 2"),
-    "no finished trial": ({"end": lambda _label, _seed: "missing"}, "neither finished nor failed: 6 of 6"),
-    "all failed": ({"end": lambda _label, _seed: "failed"}, "Trials that failed: 6"),
-    "one seed": ({"seeds": (0,)}, "Cannot settle it: "),
-    "one arm": ({"labels": (("fine_tune", "fine_tune"),)}, "No arm to compare with full fine-tuning yet."),
-    "names like code": (
-        {"labels": (("</script><b>'] + \"datum\\", "transtailor"), ("fine_tune", "fine_tune")),
-         "networks": ("<img src=x onerror=alert(1)>",)},
-        "<img src=x onerror=alert(1)>",
+LIKE_TAG = "<img src=x onerror=alert(1)>"
+OLD_SCHEMA = "an older schema"
+ODD: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "half a run": ({"end": lambda _label, seed: "finished" if seed else "missing"}, ["Still to come: 2"]),
+    "no finished trial": ({"end": lambda _label, _seed: "missing"}, ["neither finished nor failed: 6 of 6"]),
+    "all failed": ({"end": lambda _label, _seed: "failed"}, ["Trials that failed: 6"]),
+    "one seed": ({"seeds": (0,)}, ["Cannot settle it: "]),
+    "one arm": ({"labels": (("fine_tune", "fine_tune"),)}, ["No arm to compare with full fine-tuning yet."]),
+    "odd names": (
+        {"labels": ((LIKE_CODE, "transtailor"), (LIKE_SQL, "prune"), (LIKE_MARKUP, "prune"), ("tune", "fine_tune")),
+         "networks": (LIKE_TAG, "x' OR '1'='1")},
+        [LIKE_CODE, LIKE_SQL, LIKE_MARKUP, LIKE_TAG],
     ),
-    "names like SQL": (
-        {"labels": ((LIKE_SQL, "transtailor"), ("fine_tune", "fine_tune")), "networks": ("x' OR '1'='1",)}, LIKE_SQL,
+    "120 arms": (
+        {"labels": tuple((f"arm {n}", "prune") for n in range(120)), "seeds": (0,), "budgets": (0.0, 0.2)},
+        ["120 labels of 1 method"],
     ),
-    "names like markup": ({"labels": ((LIKE_MARKUP, "transtailor"), ("fine_tune", "fine_tune"))}, LIKE_MARKUP),
-    "500 arms": (
-        {"labels": tuple((f"arm {n}", "prune") for n in range(500)), "seeds": (0,), "budgets": (0.0, 0.2)},
-        "500 labels of 1 method",
-    ),
+    "nothing at all": ({"seeds": ()}, ["No trial is planned yet."]),
+    OLD_SCHEMA: ({}, ["validation: not recorded"]),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", [*ODD, "nothing at all", "an older schema"])
+@pytest.mark.parametrize("case", ODD)
 def test_an_odd_run_has_a_page_that_explains_it_and_complains_of_nothing(
     browser: Browser, tmp_path: Path, synthetic: Any, case: str
 ) -> None:
-    run, told = tmp_path, "No trial is planned yet."
-    if case in ODD:
-        changes, told = ODD[case]
-        synthetic(test_images=20, **changes).write(run)
-    elif case == "an older schema":
+    changes, expected = ODD[case]
+    if case == OLD_SCHEMA:
         with tarfile.open(OLD_RUN) as archive:
             archive.extractall(tmp_path, filter="data")
         run = tmp_path / "runs" / "kept"
     else:
-        (run / "tables").mkdir()
-    page = write_report(run)
-    browser.open(page)
+        run = synthetic(test_images=20, **changes).write(tmp_path)
+    browser.open(write_report(run))
     until(browser, DRAWN)
-    if case == "an older schema":
+    if case == OLD_SCHEMA:
         browser.run("document.querySelector('#points td a.trial').click()")
         until(browser, "document.querySelector('#trial svg')")
-        told = "validation: not recorded"
-    assert told in browser.run("""(() => {
+    text = browser.run("""(() => {
         const copy = document.body.cloneNode(true);
         copy.querySelectorAll('script').forEach(one => one.remove());
         return copy.textContent;
     })()""")
+    assert [words for words in expected if words not in text] == []
     assert browser.complaints == []
     assert len(browser.requests) == 1
 

@@ -6,6 +6,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -21,20 +22,37 @@ from results.store.reader import load
 from results.store.writer import Writer
 from tests.install import no_chromium
 from tests.results.chromium import IS_LEFT_OUT, Browser, chromium
+from tests.results.conftest import Synthetic
 from transtailor.waiting import wait_for
 
+pytestmark = pytest.mark.check
 LIMIT_S = 300.0
 
 
-@pytest.fixture
-def server(tmp_path: Path, synthetic: Any) -> Iterator[ReportServer]:
-    run = synthetic(seeds=(0,), test_images=20).write(tmp_path / "run")
-    with ReportServer([run]) as made:
-        thread = threading.Thread(target=made.serve_forever, daemon=True)
+@contextmanager
+def serving(folder: Path) -> Iterator[ReportServer]:
+    """A server of a small run of two trials."""
+    run = Synthetic(seeds=(0,), test_images=20).write(folder / "run")
+    with ReportServer([run]) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        yield made
-        made.shutdown()
+        yield server
+        server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ReportServer]:
+    """A server of its own, for a test that changes the run."""
+    with serving(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReportServer]:
+    """One server for all tests that only ask."""
+    with serving(tmp_path_factory.mktemp("shared")) as server:
+        yield server
 
 
 def answer(server: ReportServer, path: str, method: str = "GET", **headers: str) -> tuple[int, str, dict[str, str]]:
@@ -53,22 +71,23 @@ def until(browser: Browser, condition: str) -> None:
     wait_for(lambda: browser.poll(f"Boolean({condition})"), condition, LIMIT_S)
 
 
-def test_a_reader_with_the_token_gets_the_report(server: ReportServer) -> None:
-    status, page, headers = answer(server, "/page", **token(server))
+def test_a_reader_with_the_token_gets_the_report(shared_server: ReportServer) -> None:
+    status, page, headers = answer(shared_server, "/page", **token(shared_server))
     assert status == 200 and "<title>run – report</title>" in page and "connect-src 'self'" in page
-    assert headers["X-Version"] == answer(server, "/version", **token(server))[1]
+    assert headers["X-Version"] == answer(shared_server, "/version", **token(shared_server))[1]
     assert headers["Cache-Control"] == "no-store"
 
 
-@pytest.mark.parametrize("path", ["/page", "/version", "/report.html", "/../run/tables", "/page?token="])
-@pytest.mark.parametrize("given", ["", "Bearer ", "Bearer wrong", "Basic x", "Bearer \u00fc"])
-def test_without_the_token_nothing_is_said_of_the_run(server: ReportServer, path: str, given: str) -> None:
-    status, text, _ = answer(server, path, Authorization=given.encode("latin-1").decode("latin-1"))
-    assert status == 401
-    assert "transtailor" not in text and "operating" not in text
+@pytest.mark.parametrize("path", ["/page", "/version", "/report.html", "/../run/tables", "/page?token=", "/points?{}"])
+def test_without_the_token_nothing_is_said_of_the_run(shared_server: ReportServer, path: str) -> None:
+    for authorization in ("", "Bearer ", "Bearer wrong", f"Basic {shared_server.token}", "Bearer \u00fc"):
+        status, text, _ = answer(shared_server, path, Authorization=authorization)
+        assert status == 401, authorization
+        assert "transtailor" not in text and "operating" not in text, authorization
 
 
-def test_the_opening_has_no_data_and_the_token_is_in_no_address_that_is_sent(server: ReportServer) -> None:
+def test_the_opening_has_no_data_and_the_token_is_in_no_address_that_is_sent(shared_server: ReportServer) -> None:
+    server = shared_server
     status, page, headers = answer(server, "/")
     assert status == 200 and len(page) < 4000 and server.token not in page and "run" not in headers.values()
     assert "default-src 'none'" in headers["Content-Security-Policy"]
@@ -77,14 +96,14 @@ def test_the_opening_has_no_data_and_the_token_is_in_no_address_that_is_sent(ser
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1", "127.0.0.1:1", ""])
-def test_another_host_is_refused_with_the_token_too(server: ReportServer, host: str) -> None:
-    assert answer(server, "/page", Host=host, **token(server))[0] == 421
-    assert answer(server, "/", Host=host)[0] == 421
+def test_another_host_is_refused_with_the_token_too(shared_server: ReportServer, host: str) -> None:
+    assert answer(shared_server, "/page", Host=host, **token(shared_server))[0] == 421
+    assert answer(shared_server, "/", Host=host)[0] == 421
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"])
-def test_there_is_get_and_nothing_else(server: ReportServer, method: str) -> None:
-    assert answer(server, "/page", method, **token(server))[0] == 501
+def test_there_is_get_and_nothing_else(shared_server: ReportServer, method: str) -> None:
+    assert answer(shared_server, "/page", method, **token(shared_server))[0] == 501
 
 
 def test_who_asks_for_newer_rows_is_answered_when_their_page_is_made(server: ReportServer) -> None:
@@ -102,72 +121,70 @@ def test_who_asks_for_newer_rows_is_answered_when_their_page_is_made(server: Rep
 
 
 def test_who_asks_for_newer_rows_of_a_run_that_rests_is_told_so(
-    server: ReportServer, monkeypatch: pytest.MonkeyPatch
+    shared_server: ReportServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serve, "_NEWER_S", 0.3)
-    _, _, headers = answer(server, "/page", **token(server))
-    assert answer(server, f"/version?{headers['X-Version']}", **token(server))[:2] == (200, headers["X-Version"])
+    _, _, headers = answer(shared_server, "/page", **token(shared_server))
+    asked = answer(shared_server, f"/version?{headers['X-Version']}", **token(shared_server))
+    assert asked[:2] == (200, headers["X-Version"])
 
 
-def test_a_reader_who_goes_away_leaves_no_trace(server: ReportServer, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_reader_who_goes_away_leaves_no_trace(shared_server: ReportServer, capfd: pytest.CaptureFixture[str]) -> None:
     """A page that is loaded again while the server answers, as a browser does it."""
     for error in (BrokenPipeError(), ValueError("a fault of ours")):
         try:
             raise error
         except (BrokenPipeError, ValueError):
-            server.handle_error(None, (ADDRESS, 1))
+            shared_server.handle_error(None, (ADDRESS, 1))
     said = capfd.readouterr().err
     assert "a fault of ours" in said and "BrokenPipe" not in said
 
 
-def test_a_part_that_disappears_or_is_torn_is_explained(server: ReportServer) -> None:
-    part = next(server.runs[0].glob("tables/trials/*.parquet"))
-    part.with_name("z.parquet").write_bytes(part.read_bytes()[:100])
+def test_a_part_that_is_torn_or_gone_is_explained_and_no_blank_page(server: ReportServer) -> None:
+    """Of the rows that are left a page is made, and what was answered before can still be asked for."""
+    tables = server.runs[0] / "tables"
+    part = next(tables.glob("trials/*.parquet"))
+    torn = part.with_name("z.parquet")
+    torn.write_bytes(part.read_bytes()[:100])
     for path in ("/version", "/page"):
         status, text, _ = answer(server, path, **token(server))
         assert status == 500 and "z.parquet" in text
-    part.with_name("z.parquet").unlink()
+    torn.unlink()
     assert answer(server, "/page", **token(server))[0] == 200
+    shutil.rmtree(tables / "predictions")
+    answer(server, "/version", **token(server))
+    status, text, _ = answer(server, "/page", **token(server))
+    assert status == 200 and "No test predictions yet." in text
+    tables.rename(server.runs[0] / "gone")
+    status, text, _ = answer(server, "/version", **token(server))
+    assert status == 500 and "tables" in text
 
 
 def test_a_taken_port_and_a_folder_that_is_no_run_are_refused(
-    server: ReportServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shared_server: ReportServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["serve", str(server.runs[0]), "--port", str(server.server_port)]) == 2
+    assert main(["serve", str(shared_server.runs[0]), "--port", str(shared_server.server_port)]) == 2
     assert "leave it out" in capsys.readouterr().err
     assert main(["serve", str(tmp_path / "none")]) == 2
 
 
-def test_it_says_how_to_open_it_from_another_machine(tmp_path: Path, synthetic: Any) -> None:
-    lines = serve_lines([synthetic(seeds=(0,), test_images=5).write(tmp_path)], 0)
+def test_it_says_how_to_open_it_from_another_machine(shared_server: ReportServer) -> None:
+    lines = serve_lines(shared_server.runs, 0)
     link, tunnel, _ = (next(lines) for _ in range(3))
     port = link.partition(":")[2].partition(":")[2].partition("/")[0]
     assert f"ssh -N -L {port}:127.0.0.1:{port} " in tunnel
     lines.close()
 
 
-def test_points_are_answered_to_who_has_the_token(server: ReportServer) -> None:
+def test_points_are_answered_to_who_has_the_token(shared_server: ReportServer) -> None:
     path = "/points?" + quote(json.dumps({"sort": "-test_score", "labels": ["transtailor"]}))
-    status, text, _ = answer(server, path, **token(server))
+    status, text, _ = answer(shared_server, path, **token(shared_server))
     assert status == 200 and json.loads(text)["count"] == json.loads(text)["rows"] == 4
-    assert answer(server, path)[0] == 401
-    status, text, _ = answer(server, "/points?" + quote('{"sort": "1; DROP TABLE points"}'), **token(server))
+    path = "/points?" + quote('{"sort": "1; DROP TABLE points"}')
+    status, text, _ = answer(shared_server, path, **token(shared_server))
     assert status == 400 and "no question about points" in text
 
 
-def test_a_part_that_is_gone_is_no_blank_page(server: ReportServer) -> None:
-    """Of the rows that are left a page is made, and what was answered before can still be asked for."""
-    shutil.rmtree(server.runs[0] / "tables" / "predictions")
-    answer(server, "/version", **token(server))
-    status, text, _ = answer(server, "/page", **token(server))
-    assert status == 200 and "No test predictions yet." in text
-    (server.runs[0] / "tables").rename(server.runs[0] / "gone")
-    status, text, _ = answer(server, "/version", **token(server))
-    assert status == 500 and "tables" in text
-    (server.runs[0] / "gone").rename(server.runs[0] / "tables")
-
-
-@pytest.mark.check
 @pytest.mark.skipif(IS_LEFT_OUT, reason=str(no_chromium()))
 def test_a_browser_is_told_what_cannot_be_read_and_goes_on_when_it_can(server: ReportServer) -> None:
     tables, gone = server.runs[0] / "tables", server.runs[0] / "gone"
@@ -181,7 +198,6 @@ def test_a_browser_is_told_what_cannot_be_read_and_goes_on_when_it_can(server: R
         until(browser, "document.querySelector('figure[data-drawn]')")
 
 
-@pytest.mark.check
 @pytest.mark.skipif(IS_LEFT_OUT, reason=str(no_chromium()))
 def test_points_that_the_page_leaves_out_come_when_they_are_scrolled_to(
     server: ReportServer, synthetic: Any, monkeypatch: pytest.MonkeyPatch
@@ -226,7 +242,6 @@ def test_points_that_the_page_leaves_out_come_when_they_are_scrolled_to(
         until(browser, f"{count}?.startsWith('20 of 80 operating points; the SQL')")
 
 
-@pytest.mark.check
 @pytest.mark.skipif(IS_LEFT_OUT, reason=str(no_chromium()))
 def test_a_browser_follows_new_rows_and_keeps_what_was_chosen(server: ReportServer, synthetic: Any) -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, chromium(Path(folder)) as browser:

@@ -58,12 +58,6 @@ def test_the_interval_is_wider_than_the_percentiles_of_few_values() -> None:
     assert 1.05 < (found.high - found.low) / (high - low) < 1.4
 
 
-def test_draws_come_from_the_given_generator_alone() -> None:
-    values = rng(9).normal(0, 1, 20)
-    assert iqm_interval(values, rng(1)) == iqm_interval(values, rng(1))
-    assert iqm_interval(values, rng(1)) != iqm_interval(values, rng(2))
-
-
 def test_what_cannot_be_averaged_is_refused() -> None:
     with pytest.raises(ValueError, match="finite"):
         summary([0.5, math.nan], rng(), "mean")

@@ -124,6 +124,7 @@ def test_query_takes_several_runs(runs: tuple[Path, Path], command: Callable[...
     assert (done.stdout, done.stderr) == ("| run | n |\n| --- | ---: |\n| a | 4 |\n| b | 4 |\n", "")
 
 
+@pytest.mark.check
 def test_pandas_is_imported_by_df_alone(runs: tuple[Path, Path]) -> None:
     code = (
         "import sys, results; assert 'pyarrow' not in sys.modules;"

@@ -6,7 +6,6 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,9 @@ from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.run.run_lock import RunLock
 from sweeps.slurm.cluster_run import ClusterRun
 from tests.hpc.fakes.commands import FakeSlurm
+from tests.sweeps.conftest import Command, WriteSpec
 from transtailor.errors import INTERRUPTED
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
 SITE = """
 cpus_per_node = 2
 walltime_min = 60
@@ -49,7 +48,7 @@ def test_where_an_account_is_wanted_that_is_said_and_the_same_command_goes_on_wi
     advice: str,
     tmp_path: Path,
     slurm: FakeSlurm,
-    write_spec: Callable[..., Path],
+    write_spec: WriteSpec,
     launch: Command,
 ) -> None:
     slurm.says("sbatch", {"error": f"sbatch: error: {said}", "returncode": 1}, "7\n")
@@ -71,7 +70,7 @@ def test_where_an_account_is_wanted_that_is_said_and_the_same_command_goes_on_wi
 
 
 def test_trials_that_are_named_reach_the_controller_and_none_that_runs_already(
-    tmp_path: Path, slurm: FakeSlurm, write_spec: Callable[..., Path], launch: Command
+    tmp_path: Path, slurm: FakeSlurm, write_spec: WriteSpec, launch: Command
 ) -> None:
     words = [write_spec(), "--site", "./site.toml", "--detach"]
     assert launch(*words).returncode == 0
@@ -100,7 +99,7 @@ def test_trials_that_are_named_reach_the_controller_and_none_that_runs_already(
 def test_the_command_that_a_plan_suggests_runs_one_trial_on_slurm(
     options: list[str],
     tmp_path: Path,
-    write_spec: Callable[..., Path],
+    write_spec: WriteSpec,
     launch: Command,
 ) -> None:
     planned = launch(write_spec(), "--site", "./site.toml", *options, "--plan").stdout
@@ -117,7 +116,7 @@ def test_the_command_that_a_plan_suggests_runs_one_trial_on_slurm(
 
 
 def test_a_controller_that_runs_takes_no_more_trials_and_keeps_its_spec(
-    tmp_path: Path, slurm: FakeSlurm, write_spec: Callable[..., Path], launch: Command
+    tmp_path: Path, slurm: FakeSlurm, write_spec: WriteSpec, launch: Command
 ) -> None:
     words = [write_spec(), "--site", "./site.toml", "--detach"]
     assert launch(*words).returncode == 0
@@ -135,7 +134,7 @@ def test_a_controller_that_runs_takes_no_more_trials_and_keeps_its_spec(
 
 @pytest.mark.usefixtures("slurm")
 def test_a_stop_ends_a_controller_that_waits_for_the_one_before_it(
-    tmp_path: Path, write_spec: Callable[..., Path], launch: Command
+    tmp_path: Path, write_spec: WriteSpec, launch: Command
 ) -> None:
     assert launch(write_spec(), "--site", "./site.toml", "--detach").returncode == 0
     run = RunFolder(tmp_path / "runs" / "small")

@@ -1,6 +1,5 @@
 """Every mistake in what was typed: exit code 2, one clear message with file, key and nearest name, nothing created."""
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +7,7 @@ import pytest
 
 from sweeps.commands import launch as launch_command
 from sweeps.planning.this_machine import usable_cores, usable_gpus
-
-WriteSpec = Callable[..., Path]
+from tests.sweeps.conftest import Command, WriteSpec
 
 HEAD = 'name = "bad"\n'
 TRIAL = HEAD + '[trial]\nmethod.name = "head_only"\n'
@@ -255,9 +253,7 @@ def test_a_folder_that_may_not_be_written(write_spec: WriteSpec, refused: Callab
     assert f"{option} /proc/below: /proc cannot be written" in refused(write_spec(), option, "/proc/below")
 
 
-def test_the_real_command_line(
-    launch_process: Callable[..., subprocess.CompletedProcess[str]], write_spec: WriteSpec, tmp_path: Path
-) -> None:
+def test_the_real_command_line(launch_process: Command, write_spec: WriteSpec, tmp_path: Path) -> None:
     path = write_spec(TRIAL + "seeed = 1\n")
     done = launch_process(path)
     assert (done.returncode, done.stdout) == (2, "")
@@ -268,9 +264,7 @@ def test_the_real_command_line(
 
 
 @pytest.mark.parametrize("option", [["--site", "locla"], ["--plam"], ["--ext"], ["--max-disk-gb", "-1"]])
-def test_bad_options(
-    launch: Callable[..., subprocess.CompletedProcess[str]], write_spec: WriteSpec, tmp_path: Path, option: list[str]
-) -> None:
+def test_bad_options(launch: Command, write_spec: WriteSpec, tmp_path: Path, option: list[str]) -> None:
     done = launch(write_spec(), *option)
     assert done.returncode == 2
     assert option[0] in done.stderr

@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,31 +12,15 @@ from results.store.compact import compact
 from results.store.reader import finished_trial_ids, load
 from results.store.writer import Writer
 from sweeps.commands.clean import clean
-from sweeps.planning.plan import Plan, make_plan
-from sweeps.run.relaunch import start
+from sweeps.planning.plan import Plan
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.run.run_lock import RunLock
-from sweeps.spec.spec import load_spec
 from tailor.execution.cache import Cache
 from tests.faults.whole_files import description
+from tests.sweeps.conftest import Command, WriteEnds
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
 STRAY = ["0" * 63 + digit for digit in "123"]
 OF_OLD_CODE = "a" * 64
-
-
-@pytest.fixture
-def plan(write_spec: Callable[..., Path]) -> Plan:
-    """The plan of six trials."""
-    return make_plan(load_spec(write_spec()))
-
-
-@pytest.fixture
-def run(plan: Plan, tmp_path: Path) -> RunFolder:
-    """Its run, not launched."""
-    folder, lock, _ = start(plan, tmp_path / "runs", extend=False, update_code=False)
-    lock.release()
-    return folder
 
 
 @pytest.fixture
@@ -71,7 +53,7 @@ def rows(run: RunFolder) -> list[str]:
 
 
 @pytest.fixture
-def merged(run: RunFolder, plan: Plan, write_ends: Callable[..., None]) -> RunFolder:
+def merged(run: RunFolder, plan: Plan, write_ends: WriteEnds) -> RunFolder:
     """The run with four merged parts of `trials` and one that is not; the last trial has not finished."""
     ids = [trial.trial_id for trial in plan.trials]
     for trial_id in ids[:3]:
@@ -118,7 +100,7 @@ def test_of_a_run_merged_parts_and_checkpoints_of_finished_trials_go(
 
 
 def test_of_a_search_states_of_stopped_trials_go_but_not_of_one_that_was_continued(
-    sweeps_command: Command, run: RunFolder, plan: Plan, write_ends: Callable[..., None]
+    sweeps_command: Command, run: RunFolder, plan: Plan, write_ends: WriteEnds
 ) -> None:
     stopped, continued, resting = [trial.trial_id for trial in plan.trials[:3]]
     attempt = {

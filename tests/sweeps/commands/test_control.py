@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,16 +15,13 @@ from hpc.sites.site import Site
 from results.store.completeness import failed_trials
 from results.store.reader import finished_trial_ids, load
 from sweeps.commands import control
-from sweeps.planning.plan import make_plan
-from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.slurm.cluster_run import ClusterRun, Submission
-from sweeps.spec.spec import load_spec
 from tests.commands import LAUNCH, sweeps_command
 from tests.hpc.fakes.commands import FakeSlurm
+from tests.sweeps.conftest import Command, WriteSpec
 from transtailor.waiting import wait_for
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
 SPEC = """
 name = "long"
 [trial]
@@ -85,7 +81,7 @@ CRITERIA.add("breaks", Criterion(compute=breaks, source="a test"))
 
 
 def test_what_is_no_run_or_has_no_jobs_is_said(tmp_path: Path, sweeps_command: Command) -> None:
-    for command in ("stop", "cancel", "logs"):
+    for command in ("stop", "cancel", "logs", "retry", "time"):
         done = sweeps_command(command, tmp_path / "none")
         assert (done.returncode, done.stdout) == (2, "")
         assert "there is no run" in done.stderr
@@ -94,7 +90,7 @@ def test_what_is_no_run_or_has_no_jobs_is_said(tmp_path: Path, sweeps_command: C
 
 @pytest.mark.check
 def test_a_run_is_stopped_from_elsewhere_and_its_logs_are_read(
-    tmp_path: Path, write_spec: Callable[..., Path], sweeps_command: Command, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, write_spec: WriteSpec, sweeps_command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "LOOK_EVERY_S", 0.05)
     write_spec(SPEC)
@@ -151,10 +147,7 @@ def test_logs_of_a_run_show_stages_and_scores_of_what_was_written_last(
     assert "a job" not in sweeps_command("logs", trained.path).stdout
 
 
-def test_what_does_not_stop_is_killed(tmp_path: Path, write_spec: Callable[..., Path]) -> None:
-    plan = make_plan(load_spec(write_spec()))
-    run, lock, _ = start(plan, tmp_path / "runs", extend=False, update_code=False)
-    lock.release()
+def test_what_does_not_stop_is_killed(run: RunFolder) -> None:
     with subprocess.Popen([sys.executable, "-c", DEAF, str(run.lock)], stdout=subprocess.PIPE) as deaf:
         assert deaf.stdout is not None
         deaf.stdout.readline()
@@ -166,10 +159,10 @@ def test_what_does_not_stop_is_killed(tmp_path: Path, write_spec: Callable[..., 
 
 
 def test_stop_leaves_a_sweep_alone_that_was_launched_again_while_it_waited(
-    tmp_path: Path, write_spec: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "POLL_S", 0.01)
-    cluster, slurm = _launched_on_slurm(tmp_path, write_spec, monkeypatch)
+    cluster, slurm = _launched_on_slurm(run), FakeSlurm(tmp_path, monkeypatch)
     first, second = (f"{job}|RUNNING|N/A|n1|{cluster.folder.controller_name}|None\n" for job in (7, 8))
     slurm.says("squeue", first, first, second)
     slurm.says("scancel", "")
@@ -178,10 +171,8 @@ def test_stop_leaves_a_sweep_alone_that_was_launched_again_while_it_waited(
     assert slurm.calls("scancel") == [] and cluster.outcome is None
 
 
-def test_jobs_that_do_not_end_are_named(
-    tmp_path: Path, write_spec: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cluster, slurm = _launched_on_slurm(tmp_path, write_spec, monkeypatch)
+def test_jobs_that_do_not_end_are_named(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, slurm = _launched_on_slurm(run), FakeSlurm(tmp_path, monkeypatch)
     controller, prefix = cluster.folder.controller_name, cluster.folder.worker_prefix
     slurm.says("squeue", f"7|COMPLETING|N/A|n1|{controller}|None\n8|COMPLETING|N/A|n2|{prefix}1|None\n")
     slurm.says("scancel", "")
@@ -190,27 +181,16 @@ def test_jobs_that_do_not_end_are_named(
     assert left.startswith("not ended after 0.1 s: 7, 8; perhaps a node does not respond")
 
 
-def _launched_on_slurm(
-    tmp_path: Path, write_spec: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> tuple[ClusterRun, FakeSlurm]:
-    plan = make_plan(load_spec(write_spec()))
-    run, lock, _ = start(plan, tmp_path / "runs", extend=False, update_code=False)
-    lock.release()
+def _launched_on_slurm(run: RunFolder) -> ClusterRun:
     cluster = ClusterRun(run)
     cluster.folder.make(Site(cpus_per_node=2, walltime_min=60), run.name)
-    run.submission.write_text(Submission(cache=tmp_path / "cache").to_json())
-    return cluster, FakeSlurm(tmp_path, monkeypatch)
-
-
-def test_retry_of_no_run_is_said(tmp_path: Path, sweeps_process: Command) -> None:
-    done = sweeps_process("retry", tmp_path / "none")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "there is no run" in done.stderr
+    run.submission.write_text(Submission(cache=Path("cache")).to_json())
+    return cluster
 
 
 @pytest.mark.check
 def test_retry_of_trials_that_are_named_of_what_failed_and_of_all(
-    tmp_path: Path, write_spec: Callable[..., Path], launch_process: Command, sweeps_process: Command
+    tmp_path: Path, write_spec: WriteSpec, launch_process: Command, sweeps_process: Command
 ) -> None:
     mended = tmp_path / "mended"
     write_spec(BREAKS.format(mended=str(mended)), "breaks.py")
@@ -236,16 +216,16 @@ def test_retry_of_trials_that_are_named_of_what_failed_and_of_all(
     rest = sweeps_process("retry", run.path, "--failed")
     assert (rest.returncode, rest.stdout.splitlines()[0]) == (0, f"{run.path}: 1 failed trials, which are tried again")
     assert "4 of 4 trials finished, 0 failed" in rest.stdout
-    whole = sweeps_process("retry", run.path)  # as it was launched, not as one of its trials was tried again
-    assert (whole.returncode, "all 4 trials are finished" in whole.stdout) == (0, True)
-    assert len(open_run(run).provenance["history"]) == 4
+    whole = next(control.retry(run))  # as it was launched, not as one of its trials was tried again
+    assert whole.startswith(f"in {tmp_path}: ") and "spec.toml" in whole and "--again" not in whole
+    assert len(open_run(run).provenance["history"]) == 3
     for words, said in (
         ([first], f"trial {first} is finished; nothing to do\n"),
         (["--failed"], f"{run.path}: 0 failed trials; nothing to do\n"),
     ):
         nothing = sweeps_command("retry", run.path, *words, folder=tmp_path)
         assert (nothing.returncode, nothing.stdout) == (0, said)
-    assert len(open_run(run).provenance["history"]) == 4
+    assert len(open_run(run).provenance["history"]) == 3
 
 
 def _running_trial(run: RunFolder) -> str:

@@ -1,9 +1,7 @@
 """`python -m sweeps time`: each sub-model of a run once, from the cache alone, and the front that comes of it."""
 
 import os
-import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,8 +14,7 @@ from sweeps.commands.latencies import How, _one_process_each, call_in
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder
 from tailor.core.errors import ConfigError
-
-Command = Callable[..., subprocess.CompletedProcess[str]]
+from tests.sweeps.conftest import Command
 
 
 @pytest.mark.check
@@ -82,12 +79,6 @@ def test_each_sub_model_is_timed_once_and_nothing_is_trained(
 def test_numbers_that_measure_nothing_are_refused(given: dict[str, int], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         How(**given)  # type: ignore[arg-type]
-
-
-def test_no_run_is_no_traceback(sweeps_command: Command) -> None:
-    done = sweeps_command("time", "runs/none")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "there is no run runs/none; type the folder of a run, such as runs/demo\n"
 
 
 def test_a_model_that_is_never_measured_ends_the_command() -> None:

@@ -10,21 +10,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from results.store.reader import load
 from sweeps.planning.plan import Plan, make_plan
-from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder
 from sweeps.spec.spec import load_spec
 from tests.commands import LAUNCH
 from tests.faults.invariants import count_parts
-
-Command = Callable[..., subprocess.CompletedProcess[str]]
-WriteSpec = Callable[..., Path]
+from tests.sweeps.conftest import Command, WriteEnds, WriteSpec
 
 HEAVY = ("torch", "ray", "pandas", "scipy", "torch_pruning", "torchvision", "sklearn", "matplotlib")
 LIST_IMPORTS = """
@@ -39,18 +35,9 @@ print("HEAVY", code, *[name for name in {heavy!r} if name in sys.modules])
 """
 
 
-def make_run(plan: Plan, runs: Path) -> RunFolder:
-    """The run of a plan, not launched."""
-    run, lock, _ = start(plan, runs, extend=False, update_code=False)
-    lock.release()
-    return run
-
-
 @pytest.fixture
-def finished_run(write_spec: WriteSpec, write_ends: Callable[..., None], tmp_path: Path) -> RunFolder:
+def finished_run(plan: Plan, run: RunFolder, write_ends: WriteEnds) -> RunFolder:
     """A run of the small sweep of which all trials are finished."""
-    plan = make_plan(load_spec(write_spec()))
-    run = make_run(plan, tmp_path / "runs")
     write_ends(run, [trial.trial_id for trial in plan.trials])
     return run
 
@@ -65,31 +52,14 @@ def test_plan_of_the_embedded_sweep_from_another_folder(launch: Command, tmp_pat
     assert sum("digits_resnet" in line for line in done.stdout.splitlines()) == 30
 
 
-@pytest.mark.parametrize("arguments", [["--plan"], ["--help"]])
+@pytest.mark.usefixtures("finished_run")
+@pytest.mark.parametrize("arguments", [["--help"], ["--plan"], ["spec.toml", "--plan"]])
 def test_plan_and_help_import_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
-    command = [
-        sys.executable,
-        "-c",
-        LIST_IMPORTS.format(heavy=HEAVY),
-        str(LAUNCH),
-        *arguments,
-    ]
+    """The last one shows the run that is there."""
+    command = [sys.executable, "-c", LIST_IMPORTS.format(heavy=HEAVY), str(LAUNCH), *arguments]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1] == "HEAVY 0", done.stdout + done.stderr
-
-
-def test_plan_of_an_existing_run_imports_nothing_heavy(finished_run: RunFolder, write_spec: WriteSpec) -> None:
-    arguments = [str(write_spec()), "--plan", "--runs", str(finished_run.path.parent)]
-    command = [
-        sys.executable,
-        "-c",
-        LIST_IMPORTS.format(heavy=HEAVY),
-        str(LAUNCH),
-        *arguments,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines()[-1] == "HEAVY 0", done.stdout + done.stderr
-    assert "6 of 6 trials are finished" in done.stdout
+    assert ("6 of 6 trials are finished" in done.stdout) == ("spec.toml" in arguments)
 
 
 def test_a_module_beside_the_script_shadows_no_library(tmp_path: Path) -> None:
@@ -118,6 +88,14 @@ def test_plan_counts_cached_stages(launch: Command, tmp_path: Path) -> None:
     for cache, cached in (("cache", len(keys)), ("older", 4), ("none", 0)):
         done = launch("trained.toml", "--plan", "--runs", "others", "--cache", cache)
         assert f"{len(keys)} distinct, {cached} already cached" in done.stdout
+
+
+def test_a_launch_notes_when_it_began_and_ended(trained: RunFolder) -> None:
+    with load(trained.path) as tables:
+        events = tables.rows("SELECT kind, detail FROM events ORDER BY number")
+    assert [(row["kind"], row["detail"]) for row in events] == [
+        ("controller_started", "on site serial"), ("stopped", None),
+    ]  # fmt: skip
 
 
 def test_plan_lists_every_trial_with_what_varies(launch: Command, write_spec: WriteSpec) -> None:
@@ -171,17 +149,19 @@ def test_plan_without_sharing(launch: Command, write_spec: WriteSpec) -> None:
     assert "sharing   off" in done.stdout
 
 
-def test_all_finished_says_so_and_ends_with_the_report(
+def test_all_finished_says_so_ends_with_the_report_and_keeps_the_command(
     launch: Command, finished_run: RunFolder, write_spec: WriteSpec
 ) -> None:
     parts = sorted((finished_run.path / "tables" / "attempts").glob("*.parquet"))
-    done = launch(write_spec())
+    done = launch(write_spec(), "--site", "serial")
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted((finished_run.path / "tables" / "attempts").glob("*.parquet")) == parts  # no trial was begun again
     assert "all 6 trials are finished" in done.stdout
     assert done.stdout.splitlines()[-1] == "runs/small/report.html"
     assert finished_run.report.is_file()
     assert "transtailor status runs/small" in done.stdout
+    last = json.loads(finished_run.provenance.read_text())["history"][-1]
+    assert (last["argv"][1:], last["what"]) == ([str(write_spec()), "--site", "serial"], "resumed")
 
 
 def test_a_launch_of_another_spec_changes_nothing(
@@ -218,13 +198,6 @@ def test_a_sweep_that_ends_because_its_output_is_closed_is_not_finished(
     done = subprocess.run(words, cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (code, "")
-
-
-def test_the_command_that_ran_is_kept(launch: Command, finished_run: RunFolder, write_spec: WriteSpec) -> None:
-    assert launch(write_spec(), "--site", "serial").returncode == 0
-    last = json.loads(finished_run.provenance.read_text())["history"][-1]
-    assert last["argv"][1:] == [str(write_spec()), "--site", "serial"]
-    assert last["what"] == "resumed"
 
 
 QUICK = ("--site", "serial", "--set", "trial.source.epochs=1", "--set", "trial.optimisation.head_epochs=1")

@@ -17,7 +17,7 @@ from results.store.reader import load
 from results.store.writer import Writer
 from results.text.formats import markdown_lines
 from sweeps.commands.preview import preview
-from sweeps.driver.driver import SweepSite, _slots
+from sweeps.driver.driver import most_slots_on, slots_for
 from sweeps.planning.durations import MeasuredStage, durations_in, fit_durations
 from sweeps.planning.forecast import Capacity, forecasts, one_machine, timed_trials
 from sweeps.planning.plan import Plan, make_plan, select_trials
@@ -160,8 +160,7 @@ def test_a_search_uses_slots_for_its_largest_batch_and_its_plan_says_so(
         f'step = 0.1 }}\n[search]\nsampler = "tpe"\ntrials = 8\nbatch = 4\n{confirm}'
     )
     plan = RunSearch(load_spec(tmp_path / "s.toml"), RunFolder(tmp_path / "runs" / "s")).plan
-    assert _slots(SweepSite("local"), plan, waiting=4) == at_once
-    assert _slots(SweepSite("local", slots=2), plan, waiting=4) == 2
+    assert slots_for(plan, 4, most_slots_on("local", plan.resources)) == at_once
     assert f", {at_once} at a time in " in lines(plan, tmp_path / "runs", "local")
 
 

@@ -1,8 +1,6 @@
 """`python -m sweeps reproduce`: one trial again, beside the rows of its run, and its sub-model."""
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,8 +11,7 @@ from sweeps.errors import RunFolderError
 from sweeps.followed_run import FollowedRun
 from sweeps.run.run_folder import RunFolder
 from tailor.model.state import load_model
-
-Command = Callable[..., subprocess.CompletedProcess[str]]
+from tests.sweeps.conftest import Command
 
 
 @pytest.mark.check

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,30 +12,12 @@ from hpc.sites.site import Site
 from results.store.reader import load
 from results.store.writer import Writer
 from sweeps.driver.events import EventLog
-from sweeps.planning.plan import Plan, PlannedTrial, make_plan
-from sweeps.run.relaunch import start
+from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.run_folder import RunFolder
 from sweeps.run.run_lock import RunLock
 from sweeps.slurm.cluster_run import ClusterRun, Submission
-from sweeps.spec.spec import load_spec
 from tests.hpc.fakes.commands import FakeSlurm
-
-Command = Callable[..., subprocess.CompletedProcess[str]]
-WriteSpec = Callable[..., Path]
-
-
-@pytest.fixture
-def plan(write_spec: WriteSpec) -> Plan:
-    """The plan of a small sweep: head_only, prune l1, prune random, each with seeds 0 and 1."""
-    return make_plan(load_spec(write_spec()))
-
-
-@pytest.fixture
-def run(plan: Plan, tmp_path: Path) -> RunFolder:
-    """Its run, not launched."""
-    folder, lock, _ = start(plan, tmp_path / "runs", extend=False, update_code=False)
-    lock.release()
-    return folder
+from tests.sweeps.conftest import Command, WriteEnds
 
 
 def write_point(run: RunFolder, trial: PlannedTrial, accuracy: float, removed: float) -> None:
@@ -89,7 +70,7 @@ def test_status_on_slurm_before_the_controller_begins(
 
 
 def test_status_says_what_a_run_waits_for_and_what_was_refused(sweeps_command: Command, run: RunFolder) -> None:
-    log = EventLog(Writer(run.tables), "d", "0" * 64)
+    log = EventLog(Writer(run.tables), "d", "0" * 64, print)
     refused, waiting = "refused   sbatch: error: QOSMaxSubmit, ", "waiting   SLURM to take a worker, for "
     with RunLock(run.lock):
         for kind, detail, expected in (
@@ -110,9 +91,7 @@ def test_status_says_what_a_run_waits_for_and_what_was_refused(sweeps_command: C
     assert "stopping" not in sweeps_command("status", "runs/small").stdout  # nobody runs it
 
 
-def test_status_while_it_runs(
-    sweeps_command: Command, run: RunFolder, plan: Plan, write_ends: Callable[..., None]
-) -> None:
+def test_status_while_it_runs(sweeps_command: Command, run: RunFolder, plan: Plan, write_ends: WriteEnds) -> None:
     head, other_head, pruned, *_ = plan.trials
     write_ends(run, [head.trial_id])
     write_ends(run, [other_head.trial_id], "failed", "loss is not finite")
@@ -140,7 +119,7 @@ def test_status_while_it_runs(
 
 
 def test_status_of_a_run_that_has_ended(
-    sweeps_command: Command, run: RunFolder, plan: Plan, write_ends: Callable[..., None]
+    sweeps_command: Command, run: RunFolder, plan: Plan, write_ends: WriteEnds
 ) -> None:
     write_ends(run, [trial.trial_id for trial in plan.trials])
     assert "has ended; all trials are finished" in sweeps_command("status", "runs/small").stdout

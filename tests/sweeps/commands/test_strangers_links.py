@@ -3,28 +3,23 @@
 import json
 import os
 import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from results.store.compact import compact
-from sweeps.planning.plan import make_plan
-from sweeps.run.relaunch import start
+from sweeps.planning.plan import Plan
 from sweeps.run.run_folder import RunFolder, open_run
-from sweeps.spec.spec import load_spec
 from tests.commands import results_command
+from tests.sweeps.conftest import Command, WriteEnds, created_run
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
-WriteEnds = Callable[..., None]
+pytestmark = pytest.mark.check
 
 
 @pytest.fixture
-def run(write_spec: Callable[..., Path], write_ends: WriteEnds, tmp_path: Path) -> RunFolder:
+def run(plan: Plan, write_ends: WriteEnds, tmp_path: Path) -> RunFolder:
     """A run with merged parts, two trials that have finished, and a third one's checkpoint."""
-    folder, lock, _ = start(make_plan(load_spec(write_spec())), tmp_path / "runs", extend=False, update_code=False)
-    lock.release()
+    folder = created_run(plan, tmp_path / "runs")
     first, second, third, *_ = open_run(folder).trials
     for trial_id in (first, second):
         write_ends(folder, [trial_id])

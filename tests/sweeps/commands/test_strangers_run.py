@@ -5,23 +5,19 @@ import json
 import os
 import shutil
 import stat
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sweeps.planning.plan import make_plan
-from sweeps.run.relaunch import start
+from sweeps.planning.plan import Plan, make_plan
 from sweeps.run.run_folder import RunFolder
 from sweeps.spec.spec import load_spec
-from tests.sweeps.conftest import SMALL_SPEC
+from tests.sweeps.conftest import SMALL_SPEC, Command, WriteSpec, created_run
 from transtailor.files import write_file
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
-WriteSpec = Callable[..., Path]
-
+pytestmark = pytest.mark.check
 EVIL = "\x1b]0;x\x07\x1b[2J[/x] \u202e[bold]"
 SHOWN = "\\x1b]0;x\\x07\\x1b[2J[/x] \\u202e[bold]"
 
@@ -31,10 +27,7 @@ def run_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that was never launched."""
     folder = tmp_path_factory.mktemp("strangers")
     (folder / "spec.toml").write_text(SMALL_SPEC)
-    plan = make_plan(load_spec(folder / "spec.toml"))
-    run, lock, _ = start(plan, folder / "runs", extend=False, update_code=False)
-    lock.release()
-    return run.path
+    return created_run(make_plan(load_spec(folder / "spec.toml")), folder / "runs").path
 
 
 @pytest.fixture
@@ -215,38 +208,21 @@ def test_explain_imports_modules_only_when_it_is_asked_to(
     assert (tmp_path / "ran").exists()
 
 
-def _folder(launch: dict[str, Any], tmp_path: Path) -> None:
-    launch["folder"] = str(tmp_path / "elsewhere")
-
-
-def _options(launch: dict[str, Any], _tmp_path: Path) -> None:
-    launch["argv"] = ["launch.py", "--no-such-option"]
-
-
-def _nothing(launch: dict[str, Any], _tmp_path: Path) -> None:
-    launch["argv"] = None
-
-
-def _runs(launch: dict[str, Any], tmp_path: Path) -> None:
-    launch["argv"] = ["launch.py", "--runs", str(tmp_path / "elsewhere")]
-
-
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (_folder, "it was moved, or comes from another user"),
-        (_runs, "it was moved, or comes from another user"),
-        (_options, "names no launch"),
-        (_nothing, "provenance.json lacks an entry"),
+        ({"folder": "/elsewhere"}, "it was moved, or comes from another user"),
+        ({"argv": ["launch.py", "--runs", "/elsewhere"]}, "it was moved, or comes from another user"),
+        ({"argv": ["launch.py", "--no-such-option"]}, "names no launch"),
+        ({"argv": None}, "provenance.json lacks an entry"),
     ],
 )
 def test_retry_runs_nothing_but_a_launch_of_this_run(
-    edit: Callable[[dict[str, Any], Path], None], words: str, run: RunFolder, tmp_path: Path, sweeps_command: Command
+    edit: dict[str, Any], words: str, run: RunFolder, tmp_path: Path, sweeps_command: Command
 ) -> None:
-    def edit_all(said: dict[str, Any]) -> None:
-        for launch in said["history"]:
-            launch |= {"argv": ["launch.py", "--plan"], "folder": str(tmp_path)}
-            edit(launch, tmp_path)
+    def edit_all(record: dict[str, Any]) -> None:
+        for launch in record["history"]:
+            launch |= {"argv": ["launch.py", "--plan"], "folder": str(tmp_path)} | edit
 
     change(run.provenance, edit_all)
     done = sweeps_command("retry", run.path)
@@ -290,12 +266,10 @@ def test_a_run_of_another_user_is_not_gone_on_with(run: RunFolder, launch: Comma
     assert "runs/small/spec.toml belongs to another user (id 12345)" in done.stderr
 
 
-def test_under_a_lax_umask_no_one_else_may_change_what_is_executed(write_spec: WriteSpec, tmp_path: Path) -> None:
+def test_under_a_lax_umask_no_one_else_may_change_what_is_executed(plan: Plan, tmp_path: Path) -> None:
     before = os.umask(0o002)
     try:
-        plan = make_plan(load_spec(write_spec()))
-        made, lock, _ = start(plan, tmp_path / "runs", extend=False, update_code=False)
-        lock.release()
+        made = created_run(plan, tmp_path / "runs")
         write_file(made.report, "a report")
         assert os.umask(0o002) == 0o002
     finally:
@@ -303,4 +277,4 @@ def test_under_a_lax_umask_no_one_else_may_change_what_is_executed(write_spec: W
     found = {path: stat.S_IMODE(path.stat().st_mode) for path in (made.path, *made.path.rglob("*"))}
     assert {path: mode for path, mode in found.items() if mode & 0o022} == {}
     assert stat.S_IMODE((tmp_path / "runs").stat().st_mode) == 0o775  # may be for several users
-    start(plan, tmp_path / "runs", extend=False, update_code=False)[1].release()
+    created_run(plan, tmp_path / "runs")  # and it is not refused

@@ -7,9 +7,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import chdir
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +20,6 @@ from sweeps.commands.control import retry
 from sweeps.commands.launch import _say_how_to_resume
 from sweeps.planning.plan import make_plan
 from sweeps.planning.this_machine import usable_cores
-from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder
 from sweeps.run.run_lock import RunLock
 from sweeps.slurm.cluster_run import ClusterRun
@@ -30,163 +28,46 @@ from tailor.deploy.export import _onnx_written
 from tailor.networks.timm_builders import first_record
 from tests.commands import parsed, transtailor_command
 from tests.hpc.fakes.commands import FakeSlurm
-from tests.sweeps.conftest import SMALL_SPEC, ends_written
+from tests.sweeps.conftest import SMALL_SPEC, created_run, ends_written
 from tests.tailor.prepare.pictures import class_folders
 from transtailor.errors import UserError
 from transtailor.private_names import LibraryError, PrivateNames
 
+pytestmark = pytest.mark.check
 RECORDER = '#!/bin/sh\nprintf "%s\\0" "$(basename "$0")" "$@" > "$RECORD"\n'
-PROGRAMS = ("transtailor", "python", "tensorboard")
-SITE = "cpus_per_node = 2\nwalltime_min = 60\n"
-TRIAL = 'network = "digits_vgg"\nmethod.name = "head_only"\n'
-IMAGES = f'{TRIAL}data = {{ name = "birds", root = "my sets" }}\n'
-WEIGHTS = '{}source = {{ weights = "my weights.pt", weights_sha256 = "{}" }}\n'
-BY_NAME = """network = "resnet18"
-method.name = "head_only"
-data = { name = "cows", root = "my sets", train_images = 6 }
-source.weights = "ResNet18_Weights.IMAGENET1K_V1"
-"""
+IMAGES = 'network = "digits_vgg"\nmethod.name = "head_only"\ndata = { name = "birds", root = "my sets" }\n'
 
-
-@dataclass(frozen=True)
-class Case:
-    """A message, and what becomes of its suggestion.
-
-    Attributes:
-        place: the function that makes the message.
-        typed: words behind `transtailor`; {} is where a mistake is, or the suggestion goes.
-        found: a pattern; its group is a command, or the words in the place of the mistake.
-        wrong: that mistake.
-        then: "done" (it ends with 0), "planned" (a launch whose plan is made), "parsed" (it would take long).
-        words: placeholders in it, and what a user has in their place.
-    """
-
-    place: str
-    typed: str | Callable[[Path], str]
-    found: str
-    wrong: str = ""
-    then: str = "done"
-    words: Mapping[str, str] = field(default_factory=dict)
-
-
-def held(folder: Path) -> str:
-    with RunLock(folder / "my runs" / "waiting" / "launch.lock"):
-        return said(folder, "run waiting.toml --runs 'my runs' --site serial")
-
-
-def tried_again(_: Path) -> str:
-    return next(retry(RunFolder(Path("my runs") / "waiting")))  # before it becomes that command
-
-
-def prepared_twice(folder: Path) -> str:
-    typed = "data prepare dogs --image-px 16 --from 'my photographs' --to 'my sets'"
-    return said(folder, typed) and said(folder, typed)
-
-
-def without_weights(folder: Path) -> str:
-    said(folder, "data prepare cows --image-px 32 --from 'my photographs' --to 'my sets'")
-    return said(folder, "trial run by_name.toml")
-
-
-CASES = [
-    Case(
-        "sweeps/spec/spec.py:_literal", "plan axes.toml {}",
-        r"type (--set .*)", wrong="--set axes.network=[digits_resnet]",
-    ),
-    Case(
-        "sweeps/spec/axes.py:check_axes", "plan axes.toml {}",
-        r"type (--set .*)", wrong="--set axes.network=digits_resnet",
-    ),
-    Case("sweeps/spec/spec.py:_assign", "plan trained.toml {}", r"did you mean (--set .*)\?", wrong="--set seed=3"),
-    Case(
-        "sweeps/spec/changes.py:Changes.check_assignments", "plan axes.toml {}", r"type (--set .*)",
-        wrong="--set trial.seed=3",
-    ),
-    Case(
-        "sweeps/planning/this_machine.py:check_resources", "plan trained.toml {}",
-        r"type (--set \S+),", wrong=f"--set resources.ranks={usable_cores() + 1}",
-    ),
-    Case(
-        "sweeps/planning/this_machine.py:check_resources", "plan trained.toml {}",
-        r"type (--set \S+ --set \S+),", wrong=f"--set resources.threads_per_rank={usable_cores() + 1}",
-    ),
-    Case(
-        "sweeps/planning/this_machine.py:check_resources", "plan trained.toml --set resources.gpus_per_rank=1 {}",
-        r"type (--set \S+),",
-    ),
-    Case(
-        "sweeps/run/relaunch.py:check_may_resume", "run axes.toml --set 'axes.seed=[0,1,2]' --runs 'my runs' {}",
-        r"type (--extend) to",
-    ),
-    Case(
-        "sweeps/run/relaunch.py:check_may_resume", "run axes.toml --set trial.source.seed=3 --runs 'my runs' {}",
-        r"type (--name NAME) for", words={"NAME": "other"}, then="planned",
-    ),
-    Case(
-        "sweeps/commands/preview.py:_probe", "plan trained.toml --runs 'no runs' --cache 'no cache'",
-        r"^ +(\S.* --name trained_probe)$", then="planned",
-    ),
-    Case(
-        "sweeps/commands/launch.py:_finish", "run trained.toml --runs 'my runs' --site serial",
-        r"^  (transtailor .*)$",
-    ),
-    Case("sweeps/commands/status.py:_headline", "status 'my runs/waiting'", r"type in .*?: (.*)", then="planned"),
-    Case("sweeps/commands/control.py:retry", tried_again, r"in .*?: (.*)", then="planned"),
-    Case("sweeps/run/run_lock.py:_wait_for", held, r"type: (.*)"),
-    Case("sweeps/commands/control.py:cancel", "cancel 'my runs/waiting'", r"type: (.*)"),
-    Case("sweeps/commands/control.py:logs", "logs 'my runs/waiting' zz", r"type: (.*)"),
-    Case("sweeps/commands/clean.py:_waste_of_cache", "clean cache --dry-run {}", r"such as (--runs runs),"),
-    Case("results/__main__.py:_compact", "compact 'my runs/unmerged'", r"type: (.*)"),
-    Case("results/analysis/best.py:_lines", "best 'my runs/trained'", r"(transtailor reproduce .*)"),
-    Case(
-        "results/analysis/best.py:Limit.parse", "best 'my runs/trained' --under {}",
-        r"such as (macs=\S+)", wrong="macs",
-    ),
-    Case("results/analysis/effects.py:effects_of", "effects 'my runs/trained' --at 0.9", r"with: (.*)"),
-    Case(
-        "results/analysis/pareto.py:fronts_of", "front 'my runs/trained' --cost latency_ms",
-        r"type: (.*)", then="parsed",
-    ),
-    Case("results/store/completeness.py:refuse_gaps", "compare 'my runs/torn' --against head_only", r"type: (.*)"),
-    Case("results/__main__.py:_diff", "diff 'no 1' 'no 2'", r"type: (.*)", then="parsed"),
-    Case(
-        "results/__main__.py:_report", "report 'my runs/trained' {}",
-        r"such as (--watch .*)", wrong="--watch 0", then="parsed",
-    ),
-    Case(
-        "results/store/reader.py:Run._translate_errors", "query 'my runs/trained' {}",
-        r"such as (.*)", wrong="'SELECT 1; SELECT 2'",
-    ),
-    Case(
-        "results/cli/output.py:write", "query 'my runs/trained' 'FROM trials' {}",
-        r"such as (--limit .*)", wrong="--limit 0",
-    ),
-    Case("results/export/command.py:", "export 'my runs/trained' --to tensorboard", r"type: (.*)", then="recorded"),
-    Case("tailor/commands/check_gpu.py:run", "check-gpu", r"checks: (\S+ check-gpu .*)", then="parsed"),
-    Case("hpc/__main__.py:_sites", "sites", r"\((\S+ init) writes", then="parsed"),
-    Case("hpc/__main__.py:_script", "script ./site.toml", r"such as: (.*)"),
-    Case("hpc/sites/site.py:find_site", "run demo --site nowhere", r"node: (\S+ init)", then="parsed"),
-    Case("tailor/__main__.py:_read", "trial run axes.toml", r"type: (.*)", then="planned"),
-    Case("tailor/__main__.py:_read", "trial plan demo", r"run by: (.*)", then="planned"),
-    Case("sweeps/spec/spec.py:_refuse_single_trial", "plan trial.toml", r"type: (.*) \(in a", then="parsed"),
-    Case(
-        "tailor/catalogue/manifest.py:read", "trial plan images.toml",
-        r"type: (.*)", words={"FOLDER_OR_ARCHIVE": "'my photographs'"},
-    ),
-    Case(
-        "tailor/commands/data.py:_prepare", "data prepare cats --image-px 16 --from 'my photographs' --to 'my sets'",
-        r"type: (.*)",
-    ),
-    Case("tailor/prepare/workspace.py:workspace", prepared_twice, r"type: (.*)\. To"),
-    Case(
-        "tailor/catalogue/datasets.py:info", "plan axes.toml --set trial.data.name=birds",
-        r"after: (.*)", then="parsed",
-    ),
-    Case("tailor/catalogue/weights.py:check_pin", "trial plan pinned.toml", r"type: (.*)\)"),
-    Case("tailor/execution/weights_check.py:_how_to_get", without_weights, r"type: (.*)", then="parsed"),
-    Case("tailor/model/state.py:load_state", "model time 'my runs'", r"type: (.*)", then="parsed"),
-    Case("transtailor/ownership.py:refuse_shared", "stop 'my runs/shared'", r"type: (.*)"),
-]  # fmt: skip
+# Words behind `transtailor`, of which {} is a mistake; the mistake; a pattern whose group is what to type in its place.
+MENDED = [
+    ("plan axes.toml {}", "--set axes.network=[digits_resnet]", r"type (--set .*)"),
+    ("plan axes.toml {}", "--set axes.network=digits_resnet", r"type (--set .*)"),
+    ("plan axes.toml {}", "--set trial.seed=3", r"type (--set .*)"),
+    ("plan trained.toml {}", "--set seed=3", r"did you mean (--set .*)\?"),
+    ("plan trained.toml {}", f"--set resources.ranks={usable_cores() + 1}", r"type (--set \S+),"),
+    ("plan trained.toml --set resources.gpus_per_rank=1 {}", "", r"type (--set \S+),"),
+    ("run axes.toml --set 'axes.seed=[0,1,2]' --runs 'my runs' {}", "", r"type (--extend) to"),
+    ("clean cache --dry-run {}", "", r"such as (--runs runs),"),
+    ("best 'my runs/trained' --under {}", "macs", r"such as (macs=\S+)"),
+    ("query 'my runs/trained' 'FROM trials' {}", "--limit 0", r"such as (--limit .*)"),
+]
+# Words behind `transtailor`; a pattern whose group is a command; whether the command is run, or only planned or parsed.
+COMMANDS = [
+    ("plan trained.toml --runs 'no runs' --cache 'no cache'", r"^ +(\S.* --name trained_probe)$", "planned"),
+    ("run trained.toml --runs 'my runs' --site serial", r"^  (transtailor .*)$", "run"),
+    ("status 'my runs/waiting'", r"type in .*?: (.*)", "planned"),
+    ("logs 'my runs/waiting' zz", r"type: (.*)", "run"),
+    ("cancel 'my runs/waiting'", r"type: (.*)", "run"),
+    ("stop 'my runs/shared'", r"type: (.*)", "run"),
+    ("compact 'my runs/unmerged'", r"type: (.*)", "run"),
+    ("compare 'my runs/torn' --against head_only", r"type: (.*)", "run"),
+    ("effects 'my runs/trained' --at 0.9", r"with: (.*)", "run"),
+    ("best 'my runs/trained'", r"(transtailor reproduce .*)", "run"),
+    ("front 'my runs/trained' --cost latency_ms", r"type: (.*)", "parsed"),
+    ("script ./site.toml", r"such as: (.*)", "run"),
+    ("trial run axes.toml", r"type: (.*)", "planned"),
+    ("trial plan images.toml", r"type: (.*)", "run"),
+    ("data prepare cats --image-px 16 --from 'my photographs' --to 'my sets'", r"type: (.*)", "run"),
+]
 
 
 def said(folder: Path, typed: str) -> str:
@@ -196,7 +77,7 @@ def said(folder: Path, typed: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def _on_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """The program is known by its name, as in an environment that is activated."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 
@@ -207,14 +88,15 @@ def scene(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scene") / "it's $HOME"
     shutil.copytree(trained_once, folder)
     shutil.copytree(folder / "runs", folder / "my runs")
-    for name in ("small", "waiting"):
-        text = SMALL_SPEC.replace('"small"', f'"{name}"')
-        (folder / f"{'axes' if name == 'small' else name}.toml").write_text(text)
-    run, waiting = (created(folder, f"{name}.toml") for name in ("axes", "waiting"))
+    (folder / "axes.toml").write_text(SMALL_SPEC)
+    (folder / "waiting.toml").write_text(SMALL_SPEC.replace('"small"', '"waiting"'))
+    small, waiting = (
+        created_run(make_plan(load_spec(folder / name)), folder / "my runs") for name in ("axes.toml", "waiting.toml")
+    )
     ids = [trial.trial_id for trial in make_plan(load_spec(folder / "axes.toml", ["axes.seed=[0,1,2]"])).trials]
     for ended in (ids[:1], ids[1:]):  # two parts, which no launch has merged
-        ends_written(run, ended)
-    shutil.copytree(run.path, folder / "my runs" / "unmerged")
+        ends_written(small, ended)
+    shutil.copytree(small.path, folder / "my runs" / "unmerged")
     record = json.loads(waiting.provenance.read_text())
     typed = ["/x/bin/transtailor", "run", "waiting.toml", "--runs", "my runs", "--site", "serial"]
     record["history"][-1] |= {"argv": typed, "folder": str(folder)}
@@ -225,27 +107,17 @@ def scene(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for lost in ("tables/operating_points", "merged"):
         shutil.rmtree(folder / "my runs" / "torn" / lost)
     class_folders(folder / "my photographs")
-    (folder / "trial.toml").write_text(TRIAL)
     (folder / "images.toml").write_text(IMAGES)
-    (folder / "my weights.pt").write_bytes(b"weights")
-    (folder / "pinned.toml").write_text(WEIGHTS.format(TRIAL, "abc"))
-    (folder / "by_name.toml").write_text(BY_NAME)
-    (folder / "site.toml").write_text(SITE)
+    (folder / "site.toml").write_text("cpus_per_node = 2\nwalltime_min = 60\n")
     return folder
 
 
-def created(folder: Path, spec: str) -> RunFolder:
-    run, lock, _ = start(make_plan(load_spec(folder / spec)), folder / "my runs", extend=False, update_code=False)
-    lock.release()
-    return run
-
-
 def pasted(line: str, folder: Path, records: Path) -> list[str]:
-    """The words that bash gives to the first of our programs in a line; none where it has run other programs alone."""
+    """The words that bash gives to our program in a line; none if the line has run other programs alone."""
     programs, record = records / "programs", records / "record"
     programs.mkdir(exist_ok=True)
     record.unlink(missing_ok=True)
-    for name in PROGRAMS:
+    for name in ("transtailor", "python"):
         (programs / name).write_text(RECORDER)
         (programs / name).chmod(0o755)
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "RECORD": str(record)}
@@ -256,51 +128,56 @@ def pasted(line: str, folder: Path, records: Path) -> list[str]:
     return record.read_text().split("\0")[:-1] if record.exists() else []
 
 
-def assert_understood(words: Sequence[str], folder: Path, then: str) -> None:
+def assert_understood(words: list[str], folder: Path, then: str) -> None:
     """The program takes these words, of which the first is its name."""
     if not words:
         return  # another program was suggested, and bash has run it
-    rest = words[1:]
-    if then == "recorded":
-        assert [word for word in rest if Path(word).is_dir()], words
-    elif then == "parsed":
-        parsed(rest)
-    else:
-        done = transtailor_command(*rest, *(["--plan"] if then == "planned" else []), folder=folder)
-        assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
+    if then == "parsed":
+        parsed(words[1:])
+        return
+    done = transtailor_command(*words[1:], *(["--plan"] if then == "planned" else []), folder=folder)
+    assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
 
 
-@pytest.mark.check
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.place)
-def test_a_suggestion_is_understood(case: Case, scene: Path, tmp_path: Path) -> None:
-    if callable(case.typed):
-        with chdir(scene):
-            text = case.typed(scene)
-    else:
-        text = said(scene, case.typed.format(case.wrong))
-    found = re.findall(case.found, text, flags=re.MULTILINE)
-    assert found, text
-    for suggestion in found:
-        for placeholder, own in case.words.items():
-            suggestion = suggestion.replace(placeholder, own)
-        is_command = not isinstance(case.typed, str) or "{}" not in case.typed
-        line = suggestion if is_command else f"transtailor {case.typed.format(suggestion)}"
-        assert_understood(pasted(line, scene, tmp_path), scene, case.then)
+@pytest.mark.parametrize(("typed", "mistake", "pattern"), MENDED)
+def test_a_line_is_understood_once_it_is_mended_as_its_message_says(
+    typed: str, mistake: str, pattern: str, scene: Path, tmp_path: Path
+) -> None:
+    message = said(scene, typed.format(mistake))
+    suggestions = re.findall(pattern, message)
+    assert suggestions, message
+    for suggestion in suggestions:
+        assert_understood(pasted(f"transtailor {typed.format(suggestion)}", scene, tmp_path), scene, "run")
 
 
-@pytest.mark.check
-def test_where_a_run_was_cut_off_its_command_resumes_it(
+@pytest.mark.parametrize(("typed", "pattern", "then"), COMMANDS)
+def test_a_command_in_a_message_is_understood(typed: str, pattern: str, then: str, scene: Path, tmp_path: Path) -> None:
+    message = said(scene, typed)
+    commands = re.findall(pattern, message, flags=re.MULTILINE)
+    assert commands, message
+    for command in commands:
+        command = command.replace("FOLDER_OR_ARCHIVE", "'my photographs'")
+        assert_understood(pasted(command, scene, tmp_path), scene, then)
+
+
+def test_the_command_of_a_run_that_is_tried_again_held_or_cut_off_is_understood(
     scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run = RunFolder(Path("my runs") / "waiting")
+    with chdir(scene):
+        (again,) = re.findall(r"in .*?: (.*)", next(retry(run)))  # before it becomes that command
+        with RunLock(run.lock):
+            (look_at_it,) = re.findall(r"type: (.*)", said(scene, "run waiting.toml --runs 'my runs' --site serial"))
+    assert_understood(pasted(again, scene, tmp_path), scene, "planned")
+    assert_understood(pasted(look_at_it, scene, tmp_path), scene, "run")
     typed = ["transtailor", "run", "waiting.toml", "--runs", "my runs", "--set", "axes.network=['digits_vgg']"]
     monkeypatch.setattr(sys, "argv", typed)
-    _say_how_to_resume(make_plan(load_spec(scene / "waiting.toml")), scene / "my runs" / "waiting")
+    _say_how_to_resume(make_plan(load_spec(scene / "waiting.toml")), scene / run.path)
     resume, look = re.findall(r": (\S*transtailor .*)", capsys.readouterr().out)
     assert pasted(resume, scene, tmp_path) == typed
-    assert_understood(pasted(look, scene, tmp_path), scene, "done")
+    assert_understood(pasted(look, scene, tmp_path), scene, "run")
 
 
-@pytest.mark.check
 def test_on_slurm(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = os.environ["PATH"]
     slurm = FakeSlurm(tmp_path, monkeypatch)
@@ -312,9 +189,9 @@ def test_on_slurm(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     job = ClusterRun(RunFolder(scene / "my runs" / "far")).folder.controller_name
     slurm.says("squeue", f"7|RUNNING|N/A|node1|{job}|None\n")
     refused = said(scene, f"{typed} --again {make_plan(load_spec(scene / 'axes.toml')).trials[0].trial_id}")
-    found = re.findall(r": (transtailor .*)", detached + refused)
-    assert [pasted(line, scene, tmp_path)[1] for line in found] == ["status", "stop", "stop"]
-    for line in found:
+    commands = re.findall(r": (transtailor .*)", detached + refused)
+    assert [pasted(line, scene, tmp_path)[1] for line in commands] == ["status", "stop", "stop"]
+    for line in commands:
         assert_understood(pasted(line, scene, tmp_path), scene, "parsed")
 
 

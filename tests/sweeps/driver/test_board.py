@@ -1,8 +1,6 @@
 """What the board makes of reports: how far stages are, and the best of each comparison."""
 
-import os
 import socket
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,41 +8,25 @@ from typing import Any
 import pytest
 
 from sweeps.driver.display import SweepProgress, best_lines
-from sweeps.driver.driver import SweepSite, run_sweep
 from sweeps.driver.progress_file import ProgressFile, read_progress
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.run_lock import RunLock
 from sweeps.scheduling.order import TrialQueue
 from sweeps.spec.json_settings import JsonSettings
-
-HERE = Path(__file__).parents[1]
-sys.path.insert(0, str(HERE))  # tests are imported by path; the ranks' processes get the same folder
-
-from fake_plan import make_run, plan_of, trial  # noqa: E402
+from tests.sweeps.fake_plan import Recorder, make_run, plan_of, sweep_of_fakes, trial
 
 
-class Recorder:
-    """A display that remembers, and asks for a stop once a running trial says these words."""
+class Stopper(Recorder):
+    """Asks for a stop once a running trial says these words."""
 
     def __init__(self, stop: Path, words: str) -> None:
-        self.shown: list[SweepProgress] = []
+        super().__init__()
         self._stop, self._words = stop, words
 
     def show(self, progress: SweepProgress) -> None:
-        self.shown.append(progress)
+        super().show(progress)
         if any(trial.words == self._words for trial in progress.running):
             self._stop.touch()
-
-    def note(self, text: str) -> None:
-        """Not looked at."""
-
-    def close(self, progress: SweepProgress) -> None:
-        self.shown.append(progress)
-
-
-@pytest.fixture(autouse=True)
-def _fakes_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
 
 
 def elsewhere(of: PlannedTrial, network: str, dataset: str, seed: int) -> PlannedTrial:
@@ -56,15 +38,14 @@ def scored(name: str, accuracy: float, *where: Any) -> PlannedTrial:
     return elsewhere(trial(name, [{"name": name, "accuracy": accuracy}], label="arm"), *where)
 
 
-def swept(plan: Plan, folder: Path, stop_at: str = "never", search: Any = None) -> Recorder:
-    run = make_run(plan, folder)
-    display = Recorder(folder / "stop", stop_at)
+def swept(plan: Plan, folder: Path, stop_at: str = "never", search: Any = None) -> list[SweepProgress]:
+    """What the display is shown of a sweep, which is stopped at these words."""
+    run, stop = make_run(plan, folder), folder / "stop"
+    display = Stopper(stop, stop_at)
     with RunLock(run.lock) as lock:
-        run_sweep(
-            plan, run, folder / "cache", SweepSite("serial", target="fake_rank:FakeRank"),
-            display=ProgressFile(lock.tell, display), stop_file=folder / "stop", search=search,
-        )  # fmt: skip
-    return display
+        told = ProgressFile(lock.tell, display)
+        sweep_of_fakes(plan, run, folder / "cache", display=told, stop_file=stop, search=search)
+    return display.states
 
 
 def test_the_best_of_a_network_and_a_data_set_is_not_that_of_another_and_names_its_seed(tmp_path: Path) -> None:
@@ -72,7 +53,7 @@ def test_the_best_of_a_network_and_a_data_set_is_not_that_of_another_and_names_i
         scored("a", 0.75, "net", "digits", 0), scored("b", 0.5, "net", "digits", 1),
         scored("c", 0.9, "other", "digits", 0), scored("d", 0.1, "net", "blobs", 4),
     ]  # fmt: skip
-    last = swept(plan_of(trials), tmp_path).shown[-1]
+    last = swept(plan_of(trials), tmp_path)[-1]
     assert [text.replace(": validation accuracy", "").replace(" at 1 M MACs", "") for text in best_lines(last)] == [
         "arm, net on blobs 0.1000 (seed 4)",
         "arm, net on digits 0.7500 (seed 0, best of 2 seeds)",
@@ -82,7 +63,7 @@ def test_the_best_of_a_network_and_a_data_set_is_not_that_of_another_and_names_i
 
 def test_how_far_a_stage_is_comes_to_the_display_and_into_the_file(tmp_path: Path) -> None:
     one = elsewhere(trial("t", ["s", {"name": "u", "seconds": 600.0, "words": "epoch 7 of 25"}]), "net", "digits", 3)
-    shown = swept(plan_of([one]), tmp_path, "epoch 7 of 25").shown
+    shown = swept(plan_of([one]), tmp_path, "epoch 7 of 25")
     running = [progress.running[0] for progress in shown if progress.running]
     assert [each.words for each in running][0] == "starting"
     last = running[-1]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from sweeps.driver import display as display_module
 from sweeps.driver.display import (
     Best,
     LiveDisplay,
@@ -47,11 +48,19 @@ def progress(done: float, left: float, elapsed_s: float, *, failed: int = 0) -> 
 
 
 class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
+    """Stands for the module `time`."""
 
-    def __call__(self) -> float:
-        return self.now
+    now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(display_module, "time", clock)
+    return clock
 
 
 @pytest.mark.parametrize(
@@ -110,12 +119,12 @@ def test_the_best_of_two_networks_and_of_two_data_sets_are_told_apart() -> None:
     ]
 
 
-def test_plain_lines_are_sparse_but_failures_are_not() -> None:
-    stream, clock = io.StringIO(), Clock()
-    display = PlainDisplay(stream, clock)
+def test_plain_lines_are_sparse_but_failures_are_not(clock: Clock) -> None:
+    stream = io.StringIO()
+    display = PlainDisplay(stream)
     shown = []
     for second in range(101):
-        clock.now = float(second)
+        clock.now_s = float(second)
         before = len(stream.getvalue().splitlines())
         display.show(progress(second, 100 - second, second))
         if new := stream.getvalue().splitlines()[before:]:
@@ -132,18 +141,18 @@ def test_plain_lines_are_sparse_but_failures_are_not() -> None:
     ]
 
 
-def test_a_slow_sweep_still_says_that_it_lives() -> None:
-    stream, clock = io.StringIO(), Clock()
-    display = PlainDisplay(stream, clock)
+def test_a_slow_sweep_still_says_that_it_lives(clock: Clock) -> None:
+    stream = io.StringIO()
+    display = PlainDisplay(stream)
     for second in range(0, 181, 5):
-        clock.now = float(second)
+        clock.now_s = float(second)
         display.show(progress(1, 1000, second))
     assert len(stream.getvalue().splitlines()) == 2 * 4  # at 0, 60, 120 and 180 s
 
 
 def test_the_live_display_shows_stage_best_and_failures() -> None:
     stream = io.StringIO()
-    display = LiveDisplay(Console(file=stream, force_terminal=True, width=120), Clock())
+    display = LiveDisplay(Console(file=stream, force_terminal=True, width=120))
     display.show(progress(25, 75, 50))
     display.note("trial x failed: ValueError")
     display.close(progress(100, 0, 100))
@@ -153,8 +162,9 @@ def test_the_live_display_shows_stage_best_and_failures() -> None:
     assert "\x1b[?25h" in text  # the cursor is back
 
 
-def test_a_file_gets_plain_lines() -> None:
-    assert isinstance(display_for_terminal(io.StringIO()), PlainDisplay)
+def test_a_file_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    assert isinstance(display_for_terminal(), PlainDisplay)
 
 
 EVIL = "\x1b]0;x\x07[/x] [bold]b \u202e"

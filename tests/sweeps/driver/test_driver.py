@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,39 +18,14 @@ import pytest
 from results.store.reader import finished_trial_ids, load
 from results.store.writer import Writer
 from sweeps.driver import board, quota
-from sweeps.driver.display import SweepProgress
-from sweeps.driver.driver import SweepOutcome, SweepSite, run_sweep
+from sweeps.driver.driver import SweepOutcome, most_slots_on
 from sweeps.planning.plan import Plan
 from sweeps.run.run_folder import RunFolder
+from sweeps.spec.resources import Resources
+from tests.sweeps.fake_plan import Recorder, computed, families, key_of, make_run, plan_of, sweep_of_fakes, trial
 
-HERE = Path(__file__).parents[1]
-sys.path.insert(0, str(HERE))  # tests are imported by path; the ranks' processes get the same folder
-
-from fake_plan import computed, families, key_of, make_run, plan_of, trial  # noqa: E402
-
+ROOT = Path(__file__).parents[3]
 LIMIT_S = 500.0  # on a busy machine; all that is waited for takes seconds
-
-
-class Recorder:
-    """A display that remembers."""
-
-    def __init__(self) -> None:
-        self.states: list[SweepProgress] = []
-        self.notes: list[str] = []
-
-    def show(self, progress: SweepProgress) -> None:
-        self.states.append(progress)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def close(self, progress: SweepProgress) -> None:
-        self.states.append(progress)
-
-
-@pytest.fixture(autouse=True)
-def _fakes_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
 
 
 @pytest.fixture
@@ -57,12 +33,12 @@ def recorder() -> Recorder:
     return Recorder()
 
 
-def sweep(plan: Plan, folder: Path, site: str, display: Recorder, slots: int | None = None) -> SweepOutcome:
+def sweep(plan: Plan, folder: Path, display: Recorder, **options: Any) -> SweepOutcome:
+    """A launch on the site "serial", unless the options of `sweep_with_ranks` say something else."""
     run = folder / "runs" / plan.name
     if not run.exists():
         make_run(plan, folder)
-    where = SweepSite(site, slots, "fake_rank:FakeRank")
-    return run_sweep(plan, RunFolder(run), folder / "cache", where, display=display)
+    return sweep_of_fakes(plan, RunFolder(run), folder / "cache", display=display, **options)
 
 
 def rows(folder: Path, sql: str) -> list[dict[str, Any]]:
@@ -70,21 +46,105 @@ def rows(folder: Path, sql: str) -> list[dict[str, Any]]:
         return tables.rows(sql)
 
 
-def test_every_trial_ends_once_and_no_stage_is_computed_twice(tmp_path: Path, recorder: Recorder) -> None:
-    plan = plan_of(families(3, 6, seconds=0.02))
-    outcome = sweep(plan, tmp_path, "serial", recorder)
-    assert outcome == SweepOutcome(finished=18, failed=0, interrupted=False, stages_computed=3 + 9 + 18)
-    keys = [entry["key"] for entry in computed(tmp_path / "cache")]
-    assert len(keys) == len(set(keys)) == 30
-    ended = rows(tmp_path, "SELECT trial_id, status, attempts FROM trials ORDER BY trial_id")
-    ids = sorted(each.trial_id for each in plan.trials)
-    assert ended == [{"trial_id": name, "status": "finished", "attempts": 1} for name in ids]
-    assert len(rows(tmp_path, "SELECT * FROM attempts WHERE status = 'finished'")) == 18
-    assert max(state.counts.running for state in recorder.states) == 1
-    assert recorder.states[-1].work_left == pytest.approx(0)
-    again = sweep(plan, tmp_path, "serial", recorder)
-    assert again == SweepOutcome(finished=18, failed=0, interrupted=False, stages_computed=0)
-    assert len(computed(tmp_path / "cache")) == 30
+FAMILIES = families(3, 6, seconds=0.02)
+TROUBLE = [
+    trial("raises", ["a", {"name": "b", "raises": "the loss is not finite"}]),
+    trial("dies-once", ["c", {"name": "d", "deaths": 1}, "e"]),
+    trial("dies-always", [{"name": "f", "deaths": 99}]),
+    trial("good", [{"name": "g", "accuracy": 0.75}, {"name": "h", "accuracy": 0.5}], label="arm"),
+]
+SIBLINGS = [
+    trial("A", [{"name": "root", "seconds": 0.5}, {"name": "own-a", "seconds": 500.0, "until": key_of("own-b")}]),
+    trial("B", [{"name": "root", "seconds": 0.5}, {"name": "own-b", "seconds": 0.1}]),
+]
+"""B cannot begin before A has computed the root; were it held back until A has ended, A would take its 500 s."""
+TRIALS = {"serial": [*FAMILIES, *TROUBLE], "local": [*SIBLINGS, *FAMILIES, *TROUBLE]}
+SLOTS = {"serial": 1, "local": 2}
+FAILED, DEATHS = 2, 4  # of the trials in trouble
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A sweep that has ended."""
+
+    site: str
+    folder: Path
+    recorder: Recorder
+    outcome: SweepOutcome
+
+    @property
+    def untroubled(self) -> list[str]:
+        """Ids of the trials that nothing happens to."""
+        return sorted({each.trial_id for each in TRIALS[self.site]} - {each.trial_id for each in TROUBLE})
+
+
+@pytest.fixture(scope="module", params=["serial", "local"])
+def swept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """All trials of a site in one sweep: one after the other, or on Ray in two slots."""
+    site, folder, recorder = request.param, tmp_path_factory.mktemp(request.param), Recorder()
+    outcome = sweep(plan_of(TRIALS[site]), folder, recorder, site=site, slots=SLOTS[site])
+    return Swept(site, folder, recorder, outcome)
+
+
+def test_every_trial_ends_once_and_no_stage_is_computed_twice(swept: Swept) -> None:
+    finished = len(swept.untroubled) + len(TROUBLE) - FAILED
+    distinct = {stage.key for each in TRIALS[swept.site] for stage in each.stages} - {key_of("b"), key_of("f")}
+    assert swept.outcome == SweepOutcome(
+        finished=finished, failed=FAILED, interrupted=False, stages_computed=len(distinct)
+    )
+    assert sorted(entry["key"] for entry in computed(swept.folder / "cache")) == sorted(distinct)
+    ended = rows(swept.folder, "SELECT trial_id, status, attempts FROM trials ORDER BY trial_id")
+    assert [row for row in ended if row["trial_id"] in swept.untroubled] == [
+        {"trial_id": name, "status": "finished", "attempts": 1} for name in swept.untroubled
+    ]
+    assert len(rows(swept.folder, "SELECT * FROM attempts WHERE status = 'finished'")) == finished
+    assert max(state.counts.running for state in swept.recorder.states) == SLOTS[swept.site]
+    assert swept.recorder.states[-1].work_left == pytest.approx(0)
+
+
+def test_what_raises_fails_and_what_dies_is_tried_again(swept: Swept) -> None:
+    """And resumed, not begun anew: the stages of the test above are computed once."""
+    ended = {row["trial_id"]: row for row in rows(swept.folder, "SELECT * FROM trials")}
+    assert {each.trial_id: (ended[each.trial_id]["status"], ended[each.trial_id]["attempts"]) for each in TROUBLE} == {
+        "raises": ("failed", 1),
+        "dies-once": ("finished", 2),
+        "dies-always": ("failed", 3),
+        "good": ("finished", 1),
+    }
+    assert finished_trial_ids(swept.folder / "runs" / "fake") == {*swept.untroubled, "dies-once", "good"}
+    assert re.fullmatch(r"ValueError: the loss is not finite \(.*fake_rank.py, line \d+\)", ended["raises"]["error"])
+    (failed,) = rows(swept.folder, "SELECT * FROM attempts WHERE status = 'failed'")
+    assert "in _compute" in failed["log_tail"]
+    died = rows(swept.folder, "SELECT trial_id, attempt, cause FROM attempts WHERE status = 'died' ORDER BY ALL")
+    tries = [("dies-always", 1), ("dies-always", 2), ("dies-always", 3), ("dies-once", 1)]
+    assert [(row["trial_id"], row["attempt"]) for row in died] == tries
+    assert all("rank 0 of 1" in row["cause"] for row in died)
+    assert len(swept.recorder.notes) == DEATHS + 1
+    (best,) = swept.recorder.states[-1].best
+    assert (best.label, best.validation_score) == ("arm", 0.75)
+
+
+def test_ranks_stay_warm_from_trial_to_trial(swept: Swept) -> None:
+    """One process for each slot, and a new one for each that died."""
+    assert len({entry["process"] for entry in computed(swept.folder / "cache")}) <= SLOTS[swept.site] + DEATHS
+
+
+@pytest.mark.parametrize("swept", ["local"], indirect=True)
+def test_a_sibling_starts_as_soon_as_the_shared_stage_is_there(swept: Swept) -> None:
+    """A holds the second slot's trial back during the root only, not during its own long end."""
+    spans = {entry["key"]: entry for entry in computed(swept.folder / "cache")}
+    root, own_a, own_b = (spans[key_of(name)] for name in ("root", "own-a", "own-b"))
+    assert root["trial"] == "A"
+    assert root["end"] <= own_b["begin"] and own_b["end"] < own_a["end"]
+
+
+@pytest.mark.parametrize("swept", ["serial"], indirect=True)
+def test_a_launch_of_a_sweep_that_has_ended_tries_only_what_failed(swept: Swept, tmp_path: Path) -> None:
+    shutil.copytree(swept.folder, tmp_path, dirs_exist_ok=True)
+    outcome = sweep(plan_of(TRIALS["serial"]), tmp_path, Recorder())
+    finished = swept.outcome.finished
+    assert outcome == SweepOutcome(finished=finished, failed=FAILED, interrupted=False, stages_computed=0)
+    assert computed(tmp_path / "cache") == computed(swept.folder / "cache")
 
 
 def test_what_a_killed_launch_left_running_ends_with_its_last_sign_of_life(tmp_path: Path, recorder: Recorder) -> None:
@@ -99,50 +159,11 @@ def test_what_a_killed_launch_left_running_ends_with_its_last_sign_of_life(tmp_p
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         os.utime(path, times=(0, (began + timedelta(hours=hours)).timestamp()))
-    assert sweep(plan, tmp_path, "serial", recorder).finished == 2
+    assert sweep(plan, tmp_path, recorder).finished == 2
     ended = rows(tmp_path, "SELECT * FROM attempts WHERE attempt = 1 ORDER BY trial_id")
     assert [row["status"] for row in ended] == ["interrupted"] * 2
     hours = [(row["ended_at"] - row["started_at"]).total_seconds() / 3600 for row in ended]
     assert hours == [pytest.approx(1.5), 0.0]
-
-
-FAMILIES = {each.trial_id for each in families(3, 6)} | {"A", "B"}
-TROUBLE = [
-    trial("raises", ["a", {"name": "b", "raises": "the loss is not finite"}]),
-    trial("dies-once", ["c", {"name": "d", "deaths": 1}, "e"]),
-    trial("dies-always", [{"name": "f", "deaths": 99}]),
-    trial("good", [{"name": "g", "accuracy": 0.75}, {"name": "h", "accuracy": 0.5}], label="arm"),
-]
-
-
-def test_what_raises_fails_and_what_dies_is_tried_again(tmp_path: Path, recorder: Recorder) -> None:
-    outcome = sweep(plan_of(TROUBLE), tmp_path, "serial", recorder)
-    assert outcome == SweepOutcome(finished=2, failed=2, interrupted=False, stages_computed=6)
-    assert finished_trial_ids(tmp_path / "runs" / "fake") == {"dies-once", "good"}
-    assert_trouble_is_told(tmp_path, recorder)
-
-
-def assert_trouble_is_told(folder: Path, recorder: Recorder) -> None:
-    """What the tables and the display say of the trials that are in trouble."""
-    ended = {row["trial_id"]: row for row in rows(folder, "SELECT * FROM trials")}
-    assert {each.trial_id: (ended[each.trial_id]["status"], ended[each.trial_id]["attempts"]) for each in TROUBLE} == {
-        "raises": ("failed", 1),
-        "dies-once": ("finished", 2),
-        "dies-always": ("failed", 3),
-        "good": ("finished", 1),
-    }
-    assert re.fullmatch(r"ValueError: the loss is not finite \(.*fake_rank.py, line \d+\)", ended["raises"]["error"])
-    (failed,) = rows(folder, "SELECT * FROM attempts WHERE status = 'failed'")
-    assert "in _compute" in failed["log_tail"]
-    died = rows(folder, "SELECT trial_id, attempt, cause FROM attempts WHERE status = 'died' ORDER BY ALL")
-    tries = [("dies-always", 1), ("dies-always", 2), ("dies-always", 3), ("dies-once", 1)]
-    assert [(row["trial_id"], row["attempt"]) for row in died] == tries
-    assert all("rank 0 of 1" in row["cause"] for row in died)
-    assert len(recorder.notes) == 5
-    (best,) = recorder.states[-1].best
-    assert (best.label, best.validation_score) == ("arm", 0.75)
-    keys = [entry["key"] for entry in computed(folder / "cache") if entry["trial"] in ended.keys() - FAMILIES]
-    assert sorted(keys) == sorted(key_of(name) for name in "acdegh")  # resumed, not begun anew
 
 
 def test_rows_of_a_launcher_whose_clock_was_ahead_are_replaced(tmp_path: Path, recorder: Recorder) -> None:
@@ -156,7 +177,7 @@ def test_rows_of_a_launcher_whose_clock_was_ahead_are_replaced(tmp_path: Path, r
     ahead.write("attempts", [{**attempt, **end, "trial_id": "failed", "cause": "x"}])
     times = {"started_at": now, "seconds": 0.0, "code_digest": "c"}
     ahead.write("trials", [{**times, **end, "trial_id": "failed", "attempts": 1, "error": "x"}])
-    assert sweep(plan, tmp_path, "serial", recorder).finished == 2
+    assert sweep(plan, tmp_path, recorder).finished == 2
     assert finished_trial_ids(tmp_path / "runs" / "fake") == {"cut-off", "failed"}
     told = rows(tmp_path, "SELECT trial_id, attempt, status FROM attempts ORDER BY ALL")
     assert [tuple(row.values()) for row in told] == [
@@ -166,86 +187,23 @@ def test_rows_of_a_launcher_whose_clock_was_ahead_are_replaced(tmp_path: Path, r
 
 def test_two_ranks_stay_warm_from_trial_to_trial(tmp_path: Path, recorder: Recorder) -> None:
     plan = plan_of([trial(f"t{i}", [f"s{i}"]) for i in range(10)], ranks=2)
-    assert sweep(plan, tmp_path, "serial", recorder).finished == 10
+    assert sweep(plan, tmp_path, recorder).finished == 10
     assert len({entry["process"] for entry in computed(tmp_path / "cache")}) == 1
 
 
 def test_trials_with_a_cache_of_their_own_share_nothing(tmp_path: Path, recorder: Recorder) -> None:
     plan = plan_of(families(1, 3), private_cache=True)
-    assert sweep(plan, tmp_path, "serial", recorder).finished == 3
-
-
-SIBLINGS = [
-    trial("A", [{"name": "root", "seconds": 0.5}, {"name": "own-a", "seconds": 500.0, "until": key_of("own-b")}]),
-    trial("B", [{"name": "root", "seconds": 0.5}, {"name": "own-b", "seconds": 0.1}]),
-]
-"""B cannot begin before A has computed the root; were it held back until A has ended, A would take its 500 s."""
-ON_RAY = [*SIBLINGS, *families(3, 6, seconds=0.02), *TROUBLE]
-
-
-@dataclass(frozen=True)
-class Swept:
-    """A sweep that has ended."""
-
-    folder: Path
-    recorder: Recorder
-    outcome: SweepOutcome
-
-
-@pytest.fixture(scope="module")
-def on_ray(tmp_path_factory: pytest.TempPathFactory) -> Swept:
-    """All of these trials in one sweep on Ray, on two slots."""
-    folder, recorder = tmp_path_factory.mktemp("on_ray"), Recorder()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
-        return Swept(folder, recorder, sweep(plan_of(ON_RAY), folder, "local", recorder, slots=2))
-
-
-@pytest.mark.check
-def test_on_ray_every_trial_ends_once_and_no_stage_is_computed_twice(on_ray: Swept) -> None:
-    finished = len(ON_RAY) - 2
-    assert on_ray.outcome == SweepOutcome(finished=finished, failed=2, interrupted=False, stages_computed=3 + 30 + 6)
-    keys = [entry["key"] for entry in computed(on_ray.folder / "cache")]
-    assert len(keys) == len(set(keys)) == 3 + 30 + 6
-    ended = rows(on_ray.folder, "SELECT trial_id, status, attempts FROM trials ORDER BY trial_id")
-    untroubled = sorted(each.trial_id for each in (*SIBLINGS, *families(3, 6)))
-    assert [row for row in ended if row["trial_id"] in untroubled] == [
-        {"trial_id": name, "status": "finished", "attempts": 1} for name in untroubled
-    ]
-    assert len(rows(on_ray.folder, "SELECT * FROM attempts WHERE status = 'finished'")) == finished
-    assert max(state.counts.running for state in on_ray.recorder.states) == 2
-    assert on_ray.recorder.states[-1].work_left == pytest.approx(0)
-
-
-@pytest.mark.check
-def test_on_ray_what_raises_fails_and_what_dies_is_tried_again(on_ray: Swept) -> None:
-    assert_trouble_is_told(on_ray.folder, on_ray.recorder)
-
-
-@pytest.mark.check
-def test_on_ray_ranks_stay_warm_from_trial_to_trial(on_ray: Swept) -> None:
-    """Two slots, and a new process for each that died."""
-    assert len({entry["process"] for entry in computed(on_ray.folder / "cache")}) <= 2 + 4
-
-
-@pytest.mark.check
-def test_a_sibling_starts_as_soon_as_the_shared_stage_is_there(on_ray: Swept) -> None:
-    """A holds the second slot's trial back during the root only, not during its own long end."""
-    spans = {entry["key"]: entry for entry in computed(on_ray.folder / "cache")}
-    root, own_a, own_b = (spans[key_of(name)] for name in ("root", "own-a", "own-b"))
-    assert root["trial"] == "A"
-    assert root["end"] <= own_b["begin"] and own_b["end"] < own_a["end"]
+    assert sweep(plan, tmp_path, recorder).finished == 3
 
 
 SWEEP_PROGRAM = """
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from fake_plan import make_run, plan_of, trial
-from sweeps.driver.driver import SweepSite, run_sweep
-folder = Path(sys.argv[2])
-plan = plan_of([trial(f"t{i}", [f"quick{i}", {"name": f"long{i}", "seconds": 1e9}]) for i in range(int(sys.argv[4]))])
-outcome = run_sweep(plan, make_run(plan, folder), folder / "cache", SweepSite(sys.argv[3], 2, "fake_rank:FakeRank"))
+from tests.sweeps.fake_plan import Recorder, make_run, plan_of, sweep_of_fakes, trial
+folder, site, trials, slots = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+plan = plan_of([trial(f"t{i}", [f"quick{i}", {"name": f"long{i}", "seconds": 1e9}]) for i in range(trials)])
+run = make_run(plan, folder)
+outcome = sweep_of_fakes(plan, run, folder / "cache", display=Recorder(), site=site, slots=slots)
 print("interrupted" if outcome.interrupted else "not interrupted", flush=True)
 """
 
@@ -253,15 +211,15 @@ print("interrupted" if outcome.interrupted else "not interrupted", flush=True)
 def start_sweep(folder: Path, site: str, trials: int = 3) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
     """A process (and group) that runs a long sweep, once each slot has computed a stage, and all its descendants."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SWEEP_PROGRAM, str(HERE), str(folder), site, str(trials)],
+        [sys.executable, "-c", SWEEP_PROGRAM, str(folder), site, str(trials), str(SLOTS[site])],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
     limit = time.monotonic() + LIMIT_S
-    slots = {"serial": 1, "local": 2}[site]  # all: one killed between its stage and the line of it would not count
-    while len(computed(folder / "cache")) < slots:
+    while len(computed(folder / "cache")) < SLOTS[site]:  # all: one that is killed early has no line of its stage
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < limit
         time.sleep(0.05)
@@ -289,13 +247,12 @@ def stop(process: subprocess.Popen[str], number: signal.Signals) -> None:
     assert not psutil.wait_procs(started, LIMIT_S)[1]
 
 
-@pytest.mark.check
 @pytest.mark.parametrize(
     ("site", "number"),
     [
         ("serial", signal.SIGINT),
-        ("serial", signal.SIGTERM),
-        pytest.param("local", signal.SIGTERM, marks=[pytest.mark.check, pytest.mark.long]),
+        pytest.param("serial", signal.SIGTERM, marks=pytest.mark.check),
+        pytest.param("local", signal.SIGTERM, marks=pytest.mark.long),
     ],
 )
 def test_a_sweep_that_is_stopped_leaves_nothing_and_the_next_goes_on(
@@ -308,22 +265,27 @@ def test_a_sweep_that_is_stopped_leaves_nothing_and_the_next_goes_on(
     assert rows(tmp_path, "SELECT * FROM trials") == []
     left = computed(tmp_path / "cache")
     plan = plan_of([trial(f"t{i}", [f"quick{i}", f"long{i}"]) for i in range(3)])
-    assert sweep(plan, tmp_path, "serial", recorder).finished == 3
+    assert sweep(plan, tmp_path, recorder).finished == 3
     assert computed(tmp_path / "cache")[: len(left)] == left
     assert len(computed(tmp_path / "cache")) == 6  # nothing was computed again
 
 
-@pytest.mark.check
-@pytest.mark.parametrize("site", ["serial", pytest.param("local", marks=pytest.mark.check)])
-def test_a_killed_launch_leaves_no_process_and_the_next_goes_on(tmp_path: Path, site: str, recorder: Recorder) -> None:
-    process, started = start_sweep(tmp_path, site)
+def test_a_killed_launch_leaves_no_process_and_the_next_goes_on(tmp_path: Path) -> None:
+    process, _ = start_sweep(tmp_path, "serial")
+    assert_killed_it_leaves_no_process_and_the_next_goes_on(process, tmp_path, trials=3)
+
+
+def assert_killed_it_leaves_no_process_and_the_next_goes_on(
+    process: subprocess.Popen[str], folder: Path, trials: int
+) -> None:
+    started = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
     assert not psutil.wait_procs(started, LIMIT_S)[1]
-    plan = plan_of([trial(f"t{i}", [f"quick{i}", f"long{i}"]) for i in range(3)])
-    assert sweep(plan, tmp_path, "serial", recorder).finished == 3
-    assert len(computed(tmp_path / "cache")) == 6
-    abandoned = rows(tmp_path, "SELECT cause FROM attempts WHERE status = 'interrupted'")
+    plan = plan_of([trial(f"t{i}", [f"quick{i}", f"long{i}"]) for i in range(trials)])
+    assert sweep(plan, folder, Recorder()).finished == trials
+    assert len(computed(folder / "cache")) == 2 * trials
+    abandoned = rows(folder, "SELECT cause FROM attempts WHERE status = 'interrupted'")
     assert abandoned
     assert {row["cause"] for row in abandoned} == {"the process that launched it ended without a message"}
 
@@ -341,7 +303,7 @@ def test_a_launch_whose_raylet_is_killed_ends_and_says_so(tmp_path: Path) -> Non
 
 
 @pytest.mark.check
-def test_a_trial_whose_slot_is_killed_is_tried_again_and_ctrl_c_stops_it(tmp_path: Path) -> None:
+def test_on_ray_a_trial_whose_slot_is_killed_is_tried_again_and_then_the_launch_is_killed(tmp_path: Path) -> None:
     # Two trials for two slots: a third one that waits may rightly take the place of the one that died.
     process, started = start_sweep(tmp_path, "local", trials=2)
     slots = [each for each in started if "TuneSlot" in name_of(each)]
@@ -356,11 +318,7 @@ def test_a_trial_whose_slot_is_killed_is_tried_again_and_ctrl_c_stops_it(tmp_pat
         time.sleep(0.5)
     assert died[0]["cause"] == "the process that held the trial's ranks ended"
     assert [row["trial_id"] for row in again] == [row["trial_id"] for row in died]
-    stop(process, signal.SIGINT)
-    ends = rows(tmp_path, "SELECT attempt, status, cause FROM attempts WHERE status != 'died' ORDER BY attempt")
-    said = "the launch was stopped by SIGINT"
-    assert ends == [{"attempt": number, "status": "interrupted", "cause": said} for number in (1, 2)]
-    assert rows(tmp_path, "SELECT * FROM trials") == []
+    assert_killed_it_leaves_no_process_and_the_next_goes_on(process, tmp_path, trials=2)
 
 
 def test_a_full_disk_is_told_again_while_it_lasts_and_then_the_sweep_resumes(
@@ -380,15 +338,12 @@ def test_a_full_disk_is_told_again_while_it_lasts_and_then_the_sweep_resumes(
                 old.unlink()
 
     display, plan = Cleaner(), plan_of([trial("t", ["s"])])
-    make_run(plan, tmp_path)
-    site = SweepSite("serial", target="fake_rank:FakeRank", max_disk_gb=0.003)
-    done = run_sweep(plan, RunFolder(tmp_path / "runs" / "fake"), old.parent, site, display=display)
-    assert done.finished == 1
+    assert sweep(plan, tmp_path, display, max_disk_gb=0.003).finished == 1
     first, again, resumed = display.notes
     assert all(note.startswith("paused: 0 bytes are left of the 3.0 MB for ") for note in (first, again))
     assert resumed.startswith("there is room again")
 
 
-def test_an_unknown_site_is_refused(tmp_path: Path, recorder: Recorder) -> None:
+def test_an_unknown_site_is_refused() -> None:
     with pytest.raises(ValueError, match="'moon' is not known; type serial, local or slurm"):
-        sweep(plan_of([trial("t", ["s"])]), tmp_path, "moon", recorder)
+        most_slots_on("moon", Resources())

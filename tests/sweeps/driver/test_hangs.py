@@ -66,16 +66,17 @@ hang_limit_s = {limit_s}
 # from outside does not count.
 PROGRAM = """
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from sweeps.driver import board
+from sweeps.driver.display import display_for_terminal
 from sweeps.driver.driver import SweepSite, run_sweep
 from sweeps.planning.plan import make_plan
 from sweeps.run.relaunch import start
 from sweeps.spec.spec import load_spec
 plan = make_plan(load_spec(Path("spec.toml")))
 run, lock, _ = start(plan, Path("runs"), extend=False, update_code=False)
-outcome = run_sweep(plan, run, Path("cache"), SweepSite(sys.argv[1], max_attempts=1))
+board.MAX_ATTEMPTS = 1
+outcome = run_sweep(plan, run, Path("cache"), SweepSite(sys.argv[1]), display=display_for_terminal())
 sys.exit(outcome.failed)
 """
 

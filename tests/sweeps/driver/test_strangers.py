@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from hpc.folders.orphan_cleanup import PREFIX
+from results.store.reader import load
 from tests.hpc.stranger import OK, UNAUTHENTICATED, UNIMPLEMENTED, Answers, Port, ask, listening
 from transtailor.waiting import wait_for
 
@@ -64,6 +65,7 @@ class Sweep:
         self.process = psutil.Popen(
             [sys.executable, str(ROOT / "sweeps" / "launch.py"), str(folder / "spec.toml"), *words],
             cwd=folder, env=os.environ | LED_ASTRAY | {"HOME": str(home)}, stdout=subprocess.DEVNULL,
+            start_new_session=True,
         )  # fmt: skip
         wait_for(self._trains, "the first stage", LIMIT_S)
         self.ports = listening(self.process)
@@ -83,11 +85,18 @@ class Sweep:
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
+    """One for all tests; Ctrl-C ends it, which leaves nothing behind."""
     running = Sweep(tmp_path_factory.mktemp("long"))
     yield running
-    running.process.send_signal(signal.SIGINT)
+    started = running.process.children(recursive=True)
+    os.killpg(running.process.pid, signal.SIGINT)  # as a terminal does: the whole group gets it, Ray's processes, too
     assert running.process.wait(LIMIT_S) == 130
+    assert not psutil.wait_procs(started, LIMIT_S)[1]
     assert not running.ray.exists()
+    with load(running.folder / "runs" / "long") as tables:
+        assert tables.rows("SELECT status, cause FROM attempts") == [
+            {"status": "interrupted", "cause": "the launch was stopped by SIGINT"}
+        ]
 
 
 def test_a_local_sweep_listens_on_the_loopback_alone(sweep: Sweep) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.check
+pytestmark = pytest.mark.long
 TRIALS, SLOTS = 60, 2
 HELD = 8  # trials at once: those that run and wait for a slot, the one that Tune is left with
 
@@ -28,7 +28,7 @@ def held_by_the_driver(folder: Path) -> tuple[list[int], list[int]]:
     from benchmarks.idle_sweep import make_run
     from benchmarks.record import show_to_ranks
     from sweeps.driver.display import SweepProgress
-    from sweeps.driver.driver import SweepSite, run_sweep
+    from tests.sweeps.other_ranks import sweep_with_ranks
 
     class Looks:
         """A display that looks at the driver's own memory."""
@@ -51,5 +51,7 @@ def held_by_the_driver(folder: Path) -> tuple[list[int], list[int]]:
     show_to_ranks()
     plan, run = make_run(TRIALS, folder / "runs", folder, 0.0)
     looks = Looks()
-    run_sweep(plan, run, folder / "cache", SweepSite("local", SLOTS, "benchmarks.idle_rank:IdleRank"), display=looks)
+    sweep_with_ranks(
+        "benchmarks.idle_rank:IdleRank", plan, run, folder / "cache", display=looks, site="local", slots=SLOTS
+    )
     return list(looks.held.values()), list(looks.references.values())

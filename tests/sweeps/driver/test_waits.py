@@ -1,12 +1,11 @@
 """A sweep in which nothing runs: a stop and the end of its place are noticed, and what cannot start fails in words."""
 
-import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,70 +15,42 @@ from hpc.ray.local import local_ray
 from hpc.ray.node import last_errors
 from results.store.reader import load
 from sweeps.driver import board, tune_site
-from sweeps.driver.display import SweepProgress
-from sweeps.driver.driver import SweepOutcome, SweepSite, run_sweep
+from sweeps.driver.driver import SweepOutcome
+from sweeps.driver.tune_site import RayPool
 from sweeps.planning.plan import Plan
 from sweeps.run.run_folder import RunFolder
 from sweeps.worker.tune_slot import wait_for_any
 from tailor.execution.cache import Cache
-
-HERE = Path(__file__).parents[1]
-sys.path.insert(0, str(HERE))  # tests are imported by path; the ranks' processes get the same folder
-
-from fake_plan import key_of, make_run, plan_of, trial  # noqa: E402
+from tests.sweeps.fake_plan import Recorder, key_of, make_run, plan_of, sweep_of_fakes, trial
 
 pytestmark = pytest.mark.check
 LOOKS = 40  # of Tune's loop: it makes one a second where nothing runs, and used to make 600 before it heard of a stop
 
 
-class Recorder:
-    """A display that remembers."""
-
-    def __init__(self) -> None:
-        self.states: list[str] = []
-        self.notes: list[str] = []
-        self.running: list[tuple[str, str]] = []  # node and words
-
-    def show(self, progress: SweepProgress) -> None:
-        self.states.append(progress.state)
-        self.running += [(trial.node, trial.words) for trial in progress.running]
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def close(self, progress: SweepProgress) -> None:
-        self.show(progress)
-
-
-class Pool:
-    """Slots on a Ray that is there, as many as a test says."""
+class Pool(RayPool):
+    """Slots on a Ray that is there, as many as a test says; `on_look` is called with the number of the look."""
 
     comes_and_goes = False
     most_slots = 1
 
-    def __init__(self, folder: Path, slots: int, happens: Callable[[int], None]) -> None:
-        self.storage, self._own, self.slots, self._happens = folder / "tune", folder_for_ray(folder), slots, happens
+    def __init__(self, folder: Path, slots: int, on_look: Callable[[int], None]) -> None:
+        self.storage, self._slots, self._on_look = folder / "tune", slots, on_look
+        self._folder_of_ray = folder_for_ray(folder)
         self.looks = 0
 
-    def want(self, slots: int) -> None:
-        """Change nothing."""
+    @property
+    def slots(self) -> int:
+        return self._slots
 
     def check(self) -> None:
-        """Lets happen what is to happen."""
         self.looks += 1
-        self._happens(self.looks)
-
-    def lost(self, nodes: tuple[str, ...]) -> bool:
-        """Never."""
-        return bool(nodes)
+        self._on_look(self.looks)
 
     def waits_for(self) -> str | None:
-        """A slot."""
         return None if self.slots else "the moon"
 
     def last_errors(self) -> str:
-        """Those of Ray."""
-        return last_errors(self._own)
+        return last_errors(self._folder_of_ray)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +65,6 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ray_folder(python: Path) -> Iterator[Path]:
     """A Ray on one CPU, started from there."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
         patch.setattr(sys, "executable", str(python / "bin" / Path(sys.executable).name))
         with local_ray(1) as folder:
             yield folder
@@ -105,18 +75,14 @@ def swept(
     place: Pool,
     plan: Plan,
     display: Recorder,
-    monkeypatch: pytest.MonkeyPatch,
     stop: Path | None = None,
     max_disk_gb: float | None = None,
 ) -> SweepOutcome:
-    @contextmanager
-    def this_place(*_: Any) -> Iterator[Pool]:
-        yield place
-
-    monkeypatch.setattr("sweeps.driver.local_pool.local_pool", this_place)
-    run, cache = make_run(plan, folder), folder / "cache"
-    site = SweepSite("local", target="fake_rank:FakeRank", max_disk_gb=max_disk_gb)
-    return run_sweep(plan, run, cache, site, display=display, stop_file=stop)
+    run, open_pool = make_run(plan, folder), partial(nullcontext, place)
+    return sweep_of_fakes(
+        plan, run, folder / "cache",
+        display=display, site="local", open_pool=open_pool, stop_file=stop, max_disk_gb=max_disk_gb,
+    )  # fmt: skip
 
 
 def events(folder: Path) -> list[tuple[str, str | None]]:
@@ -130,17 +96,17 @@ def test_a_stop_is_noticed_while_no_trial_is_live(
     monkeypatch.setattr(board, "WAIT_NOTED_AFTER_S", 0.0)
     stop, display = tmp_path / "stop", Recorder()
     place = Pool(ray_folder, 0, lambda look: stop.touch() if look == 4 else None)
-    outcome = swept(tmp_path, place, plan_of([trial("t", ["s"])]), display, monkeypatch, stop)
+    outcome = swept(tmp_path, place, plan_of([trial("t", ["s"])]), display, stop)
     assert (outcome.interrupted, outcome.finished) == (True, 0)
     assert place.looks < LOOKS
-    assert events(tmp_path)[1:] == [
+    assert events(tmp_path) == [
         ("waiting", "the moon"),
         ("stopping", "the file stop"),
         ("stopped", "interrupted"),
     ]
     assert display.notes == ["waiting for the moon", "stopping: asked by the file stop"]
-    assert any(state.startswith("waiting for the moon, for ") for state in display.states)
-    assert display.states[-1] == "stopping: asked by the file stop"
+    assert any(progress.state.startswith("waiting for the moon, for ") for progress in display.states)
+    assert display.states[-1].state == "stopping: asked by the file stop"
 
 
 def test_a_held_slot_looks_at_the_shared_folder_more_and_more_rarely(tmp_path: Path) -> None:
@@ -156,49 +122,46 @@ def test_a_held_slot_looks_at_the_shared_folder_more_and_more_rarely(tmp_path: P
     assert 1 < looks < 25  # at even distances of POLL_S they would be 40; on a busy machine there are fewer
 
 
-def test_a_stop_is_noticed_while_the_disk_has_no_room(
-    tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stop_is_noticed_while_the_disk_has_no_room(tmp_path: Path, ray_folder: Path) -> None:
     stop, display = tmp_path / "stop", Recorder()
     place = Pool(ray_folder, 1, lambda look: stop.touch() if look == 4 else None)
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "more").write_bytes(bytes(2_000_000))
-    outcome = swept(tmp_path, place, plan_of([trial("t", ["s"])]), display, monkeypatch, stop, max_disk_gb=0.001)
+    outcome = swept(tmp_path, place, plan_of([trial("t", ["s"])]), display, stop, max_disk_gb=0.001)
     assert (outcome.interrupted, outcome.finished) == (True, 0)
     assert place.looks < LOOKS
-    assert [kind for kind, _ in events(tmp_path)[1:]] == ["paused", "stopping", "stopped"]
+    assert [kind for kind, _ in events(tmp_path)] == ["paused", "stopping", "stopped"]
 
 
-def test_how_far_a_stage_is_comes_through_tune_while_the_stage_goes_on(
-    tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_how_far_a_stage_is_comes_through_tune_while_the_stage_goes_on(tmp_path: Path, ray_folder: Path) -> None:
     display, told = Recorder(), (socket.gethostname(), "epoch 7 of 25")
     key = key_of("seen")
     seen = tmp_path / "cache" / key[:2] / key / "stage.json"  # the trial's own stage ends with it
 
+    def running() -> list[tuple[str, str]]:
+        """Node and words of the running trial, again and again."""
+        return [(trial.node, trial.words) for progress in display.states for trial in progress.running]
+
     def see(_look: int) -> None:
-        if told in display.running:
+        if told in running():
             seen.parent.mkdir(parents=True, exist_ok=True)
             seen.touch()
 
     plan = plan_of([trial("t", [{"name": "s", "seconds": 3600.0, "until": key, "words": "epoch 7 of 25"}])])
-    outcome = swept(tmp_path, Pool(ray_folder, 1, see), plan, display, monkeypatch)
+    outcome = swept(tmp_path, Pool(ray_folder, 1, see), plan, display)
     assert (outcome.finished, outcome.stages_computed) == (1, 1)
-    assert display.states[0] == "waiting for Ray to start"
-    steps = [step for step in dict.fromkeys(display.running) if step[1]]
+    steps = [step for step in dict.fromkeys(running()) if step[1]]
     assert steps == [("", "starting"), (told[0], "starting"), told]
 
 
-def test_the_end_of_the_place_is_noticed_while_no_trial_is_live(
-    tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_end_of_the_place_is_noticed_while_no_trial_is_live(tmp_path: Path, ray_folder: Path) -> None:
     def spent(look: int) -> None:
         if look == 2:
             raise ClusterError("the hours are spent")
 
     place = Pool(ray_folder, 0, spent)
     with pytest.raises(ClusterError, match="the hours are spent"):
-        swept(tmp_path, place, plan_of([trial("t", ["s"])]), Recorder(), monkeypatch)
+        swept(tmp_path, place, plan_of([trial("t", ["s"])]), Recorder())
     assert place.looks < LOOKS
 
 
@@ -206,11 +169,14 @@ def test_trials_run_in_an_environment_with_an_odd_path_and_fail_in_words_once_it
     tmp_path: Path, ray_folder: Path, python: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = Pool(ray_folder, 1, lambda _: None)
-    assert swept(tmp_path, place, plan_of([trial("t", ["s"])]), Recorder(), monkeypatch).finished == 1
+    assert swept(tmp_path, place, plan_of([trial("t", ["s"])]), Recorder()).finished == 1
     monkeypatch.setattr(tune_site, "START_LIMIT_S", 3.0)
-    python.unlink()
     without, display = tmp_path / "without", Recorder()
-    outcome = swept(without, place, plan_of([trial("t", ["s"])]), display, monkeypatch)
+    python.unlink()
+    try:
+        outcome = swept(without, place, plan_of([trial("t", ["s"])]), display)
+    finally:
+        python.symlink_to(sys.prefix)  # for the other tests on this Ray
     assert (outcome.failed, outcome.interrupted) == (1, False)
     with load(without / "runs" / "fake") as tables:
         attempts = tables.rows("SELECT status, cause, log_tail FROM attempts ORDER BY attempt")

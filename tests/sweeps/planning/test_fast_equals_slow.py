@@ -2,9 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable
 from itertools import islice
-from pathlib import Path
 
 import pytest
 
@@ -20,8 +18,8 @@ from tailor.core import seeds
 from tailor.execution import dry_run
 from tailor.methods import recipe
 from tailor.stages import canonical_json, identity, settings_json, training
+from tests.sweeps.conftest import WriteSpec
 
-WriteSpec = Callable[..., Path]
 MEMOS = [
     memo for module in (seeds, dry_run, recipe, identity, training, pruning) for memo in vars(module).values()
     if hasattr(memo, "cache_clear")

@@ -1,6 +1,5 @@
 """Plans: ids, what is shared, what it costs, and the same sweep without sharing."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,8 +21,7 @@ from tailor.config.parsing import parse_trial
 from tailor.core.errors import ConfigError
 from tailor.execution.dry_run import PlannedStage, dry_run
 from tailor.networks import building
-
-WriteSpec = Callable[..., Path]
+from tests.sweeps.conftest import WriteSpec
 
 
 def stage(key: str, work: float, *parents: str, point: int | None = None) -> PlannedStage:

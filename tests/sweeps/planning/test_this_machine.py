@@ -1,6 +1,5 @@
 """What fits on this machine: its cores, and GPUs that a driver's program lists."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,8 +8,8 @@ from sweeps.errors import SpecError
 from sweeps.planning.this_machine import check_resources, gpus_of, most_at_once, usable_cores, usable_gpus
 from sweeps.spec.resources import Resources
 from sweeps.spec.spec import load_spec
+from tests.sweeps.conftest import WriteSpec
 
-WriteSpec = Callable[..., Path]
 LISTED = "GPU 0: NVIDIA H200 (UUID: GPU-1)\n  MIG 1g.10gb Device 0: (UUID: MIG-1)\nGPU 1: NVIDIA H200 (UUID: GPU-2)\n"
 
 

@@ -1,7 +1,6 @@
 """The rows of the table `planned`."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -9,11 +8,10 @@ import pyarrow.parquet as pq
 from sweeps.planning.plan import make_plan
 from sweeps.run.planned_rows import write_planned
 from sweeps.spec.spec import load_spec
+from tests.sweeps.conftest import WriteSpec
 
 
-def test_what_auto_stands_for_is_in_the_rows_and_not_in_the_ids(
-    write_spec: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_what_auto_stands_for_is_in_the_rows_and_not_in_the_ids(write_spec: WriteSpec, tmp_path: Path) -> None:
     text = 'name = "s"\n[trial.method]\nname = "transtailor"\n[axes]\nnetwork = ["digits_vgg", "digits_resnet"]\n'
     plan = make_plan(load_spec(write_spec(text)))
     write_planned(tmp_path, plan, plan.trials, "0" * 64)

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,8 @@ from sweeps.run.relaunch import describe, difference, start
 from sweeps.run.run_folder import FORMAT, RunFolder, create_run, open_run, save_code
 from sweeps.run.run_lock import RunLock, holder_of
 from sweeps.spec.spec import load_spec
+from tests.sweeps.conftest import WriteSpec, created_run
 from transtailor.sources import code_digest, sources
-
-WriteSpec = Callable[..., Path]
 
 # Started in a process of its own: makes the run and kills itself at the n-th file operation below the folder of runs.
 KILLED_CREATION = """
@@ -49,21 +50,6 @@ print(seen)
 """
 
 
-@pytest.fixture
-def plan(write_spec: WriteSpec) -> Plan:
-    """The plan of a small sweep."""
-    return make_plan(load_spec(write_spec()))
-
-
-@pytest.fixture
-def make_run(plan: Plan, tmp_path: Path) -> RunFolder:
-    """A run of the small sweep, unlocked."""
-    run, lock, what = start(plan, tmp_path / "runs", extend=False, update_code=False)
-    lock.release()
-    assert what == "created"
-    return run
-
-
 def go_on(plan: Plan, run: RunFolder, *, extend: bool = False, update_code: bool = False) -> str:
     """Launch `plan` on the runs that `run` is in; what was done."""
     _, lock, what = start(plan, run.path.parent, extend=extend, update_code=update_code)
@@ -82,26 +68,26 @@ def files_of(run: RunFolder) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in run.path.rglob("*") if path.is_file() and path != run.lock}
 
 
-def test_a_new_run_holds_all_that_it_was_made_of(make_run: RunFolder, plan: Plan) -> None:
-    record = open_run(make_run)
+def test_a_new_run_holds_all_that_it_was_made_of(run: RunFolder, plan: Plan) -> None:
+    record = open_run(run)
     assert list(record.trials) == [trial.trial_id for trial in plan.trials]
     assert [trial.settings for trial in record.trials.values()] == [trial.settings for trial in plan.trials]
-    assert planned_ids(make_run) == set(record.trials)
-    assert make_plan(load_spec(make_run.spec)).trials == plan.trials
+    assert planned_ids(run) == set(record.trials)
+    assert make_plan(load_spec(run.spec)).trials == plan.trials
     files = sources()
     assert record.code_digest == code_digest(files)
-    copy = make_run.code_of(record.code_digest)
+    copy = run.code_of(record.code_digest)
     assert {path.relative_to(copy): path.read_bytes() for path in copy.rglob("*") if path.is_file()} == files
     created = record.provenance["created"]
     assert created["packages"]["pyarrow"] == __import__("pyarrow").__version__
     assert created["argv"] == sys.argv
     assert created["code_digest"] == record.code_digest
     assert [entry["what"] for entry in record.provenance["history"]] == ["created with 6 trials"]
-    assert [path.name for path in make_run.path.parent.iterdir()] == ["small"]
+    assert [path.name for path in run.path.parent.iterdir()] == ["small"]
 
 
-def test_planned_rows_say_what_the_plan_says(make_run: RunFolder, plan: Plan) -> None:
-    with load(make_run.path) as rows:
+def test_planned_rows_say_what_the_plan_says(run: RunFolder, plan: Plan) -> None:
+    with load(run.path) as rows:
         found = {row["trial_id"]: row for row in rows.rows("SELECT * FROM planned")}
     for trial in plan.trials:
         row = found[trial.trial_id]
@@ -123,8 +109,7 @@ def test_killed_while_it_is_made_leaves_no_half_run(write_spec: WriteSpec, plan:
             assert set(open_run(RunFolder(runs / "small")).trials) == {trial.trial_id for trial in plan.trials}
         assert len(list(runs.glob(".*.creating"))) <= 1  # each creation removes what the one before left
     assert list(runs.glob(".*.creating")) or (runs / "small").exists()
-    run, lock, _ = start(plan, runs, extend=False, update_code=False)
-    lock.release()
+    run = created_run(plan, runs)
     assert planned_ids(run) == {trial.trial_id for trial in plan.trials}
     remove_abandoned(runs)
     assert [path.name for path in runs.iterdir()] == ["small"]
@@ -148,6 +133,7 @@ def test_an_interrupt_right_after_it_has_its_name_leaves_a_whole_run(
     assert what == "resumed"
 
 
+@pytest.mark.check
 def test_of_launches_at_the_same_moment_one_makes_the_run(write_spec: WriteSpec, tmp_path: Path) -> None:
     script = KILLED_CREATION.replace("start(plan", "print(start(plan").replace(
         "update_code=False)", "update_code=False)[2])"
@@ -193,14 +179,6 @@ def test_a_creation_that_fails_leaves_nothing(plan: Plan, tmp_path: Path) -> Non
     assert list((runs / "small").iterdir()) == []
 
 
-def _half_plan(run: RunFolder) -> None:
-    run.plan.write_bytes(run.plan.read_bytes()[:-100])
-
-
-def _plan_of_another_program(run: RunFolder) -> None:
-    run.plan.write_text('{"format": 1, "steps": []}')
-
-
 def _newer(run: RunFolder) -> None:
     run.plan.write_text(run.plan.read_text().replace(f'"format": {FORMAT}', '"format": 99'))
 
@@ -210,17 +188,11 @@ def _torn_rows(run: RunFolder) -> None:
     part.write_bytes(part.read_bytes()[:-20])
 
 
-def _no_rows(run: RunFolder) -> None:
-    for part in (run.tables / "planned").iterdir():
-        part.unlink()
-    (run.tables / "planned").rmdir()
-
-
 DAMAGES = {
     "no plan": (lambda run: run.plan.unlink(), "has no plan.json"),
-    "half a plan": (_half_plan, "plan.json cannot be read"),
+    "half a plan": (lambda run: os.truncate(run.plan, 1000), "plan.json cannot be read"),
     "empty plan": (lambda run: run.plan.write_text(""), "plan.json cannot be read"),
-    "plan of another program": (_plan_of_another_program, "lacks an entry"),
+    "plan of another program": (lambda run: run.plan.write_text('{"format": 1, "steps": []}'), "lacks an entry"),
     "plan without format": (lambda run: run.plan.write_text("{}"), "no format number"),
     "plan that is a list": (lambda run: run.plan.write_text("[1]"), "no format number"),
     "newer plan": (_newer, "newer version"),
@@ -229,20 +201,20 @@ DAMAGES = {
     "provenance without history": (lambda run: run.provenance.write_text('{"format": 1}'), "lacks an entry"),
     "no spec": (lambda run: run.spec.unlink(), "has no spec.toml"),
     "torn rows": (_torn_rows, "cannot be read"),
-    "no rows": (_no_rows, "has no planned"),
+    "no rows": (lambda run: shutil.rmtree(run.tables / "planned"), "has no planned"),
 }
 
 
 @pytest.mark.parametrize(("damage", "expected"), DAMAGES.values(), ids=DAMAGES.keys())
 def test_a_damaged_run_is_refused_and_left_alone(
-    make_run: RunFolder, plan: Plan, damage: Callable[[RunFolder], Any], expected: str
+    run: RunFolder, plan: Plan, damage: Callable[[RunFolder], Any], expected: str
 ) -> None:
-    damage(make_run)
-    before = files_of(make_run)
+    damage(run)
+    before = files_of(run)
     with pytest.raises(RunFolderError, match=expected) as refusal:
-        go_on(plan, make_run)
-    assert str(make_run.path) in str(refusal.value)
-    assert files_of(make_run) == before
+        go_on(plan, run)
+    assert str(run.path) in str(refusal.value)
+    assert files_of(run) == before
 
 
 @pytest.mark.parametrize("content", [None, "notes.txt"])
@@ -262,70 +234,70 @@ def test_a_file_in_place_of_the_run_is_refused(plan: Plan, tmp_path: Path) -> No
         go_on(plan, RunFolder(tmp_path / "small"))
 
 
-def test_the_same_spec_goes_on(make_run: RunFolder, plan: Plan) -> None:
-    before = files_of(make_run)
-    assert go_on(plan, make_run) == "resumed"
-    after = files_of(make_run)
-    assert {path for path in after if after[path] != before.get(path)} == {str(make_run.provenance)}
-    history = open_run(make_run).provenance["history"]
+def test_the_same_spec_goes_on(run: RunFolder, plan: Plan) -> None:
+    before = files_of(run)
+    assert go_on(plan, run) == "resumed"
+    after = files_of(run)
+    assert {path for path in after if after[path] != before.get(path)} == {str(run.provenance)}
+    history = open_run(run).provenance["history"]
     assert [entry["what"] for entry in history] == ["created with 6 trials", "resumed"]
     assert history[1]["other_packages"] == {}
 
 
-def test_other_resources_are_no_other_spec(make_run: RunFolder, write_spec: WriteSpec) -> None:
-    assert go_on(make_plan(load_spec(write_spec(), ["resources.ranks=2"])), make_run) == "resumed, with other resources"
-    assert make_plan(load_spec(make_run.spec)).resources.ranks == 2  # a controller plans from this file
+def test_other_resources_are_no_other_spec(run: RunFolder, write_spec: WriteSpec) -> None:
+    assert go_on(make_plan(load_spec(write_spec(), ["resources.ranks=2"])), run) == "resumed, with other resources"
+    assert make_plan(load_spec(run.spec)).resources.ranks == 2  # a controller plans from this file
 
 
-def test_more_trials_need_extend_and_keep_the_old(make_run: RunFolder, plan: Plan, write_spec: WriteSpec) -> None:
+def test_more_trials_need_extend_and_keep_the_old(run: RunFolder, plan: Plan, write_spec: WriteSpec) -> None:
     grown = make_plan(load_spec(write_spec(), ["axes.seed=[0,1,2]"]))
-    before = files_of(make_run)
+    before = files_of(run)
     with pytest.raises(RunFolderError, match=r"3 trials added, 0 removed(.|\n)*seed: 0, 1 -> 0, 1, 2(.|\n)*--extend"):
-        go_on(grown, make_run)
-    assert files_of(make_run) == before
-    assert go_on(grown, make_run, extend=True) == "extended by 3 trials"
-    assert planned_ids(make_run) == set(open_run(make_run).trials) == {trial.trial_id for trial in grown.trials}
-    parts = sorted((make_run.tables / "planned").iterdir())
+        go_on(grown, run)
+    assert files_of(run) == before
+    assert go_on(grown, run, extend=True) == "extended by 3 trials"
+    assert planned_ids(run) == set(open_run(run).trials) == {trial.trial_id for trial in grown.trials}
+    parts = sorted((run.tables / "planned").iterdir())
     assert [pq.read_metadata(part).num_rows for part in parts] == [6, 3]
-    assert go_on(grown, make_run) == "resumed"
+    assert go_on(grown, run) == "resumed"
     with pytest.raises(RunFolderError, match="3 removed"):
-        go_on(plan, make_run, extend=True)
+        go_on(plan, run, extend=True)
 
 
-def test_cut_off_while_it_is_extended_it_can_be_extended_again(make_run: RunFolder, write_spec: WriteSpec) -> None:
-    old_plan = make_run.plan.read_bytes()
+def test_cut_off_while_it_is_extended_it_can_be_extended_again(run: RunFolder, write_spec: WriteSpec) -> None:
+    old_plan = run.plan.read_bytes()
     grown = make_plan(load_spec(write_spec(), ["axes.seed=[0,1,2]"]))
-    go_on(grown, make_run, extend=True)
-    make_run.plan.write_bytes(old_plan)  # the last thing that an extension writes
-    assert go_on(grown, make_run, extend=True) == "extended by 3 trials"
-    assert planned_ids(make_run) == set(open_run(make_run).trials) == {trial.trial_id for trial in grown.trials}
+    go_on(grown, run, extend=True)
+    run.plan.write_bytes(old_plan)  # the last thing that an extension writes
+    assert go_on(grown, run, extend=True) == "extended by 3 trials"
+    assert planned_ids(run) == set(open_run(run).trials) == {trial.trial_id for trial in grown.trials}
 
 
 @pytest.mark.parametrize("extend", [False, True])
-def test_changed_trials_are_shown_and_refused(make_run: RunFolder, write_spec: WriteSpec, extend: bool) -> None:
+def test_changed_trials_are_shown_and_refused(run: RunFolder, write_spec: WriteSpec, extend: bool) -> None:
     changed = make_plan(load_spec(write_spec(), ["trial.optimisation.epochs=3", "axes.seed=[0,5]"]))
-    before = files_of(make_run)
+    before = files_of(run)
     with pytest.raises(RunFolderError) as refusal:
-        go_on(changed, make_run, extend=extend)
+        go_on(changed, run, extend=extend)
     message = str(refusal.value)
     for part in ("6 trials added, 6 removed", "optimisation.epochs: 25 -> 3", "seed: 0, 1 -> 0, 5", "--name"):
         assert part in message
     assert ("--extend is not enough" in message) == extend
-    assert files_of(make_run) == before
+    assert files_of(run) == before
 
 
-def test_a_renamed_arm_is_a_change(make_run: RunFolder, write_spec: WriteSpec) -> None:
+def test_a_renamed_arm_is_a_change(run: RunFolder, write_spec: WriteSpec) -> None:
     text = write_spec().read_text().replace('method.name = "head_only"', 'method.name = "head_only"\nlabel = "head"')
     with pytest.raises(RunFolderError, match=r"0 trials added, 0 removed, 2 renamed\n.*label: .*head_only.* -> .*head"):
-        go_on(make_plan(load_spec(write_spec(text))), make_run, extend=True)
+        go_on(make_plan(load_spec(write_spec(text))), run, extend=True)
 
 
-def test_a_long_difference_stays_short(make_run: RunFolder, write_spec: WriteSpec) -> None:
+def test_a_long_difference_stays_short(run: RunFolder, write_spec: WriteSpec) -> None:
     names = ("epochs", "head_epochs", "batch_size")
     changes = [f"trial.optimisation.{name}=9" for name in names]
     changes += [f"trial.source.{name}=9" for name in ("seed", "epochs", "batch_size")]
     changes += [f"trial.data.{name}=9" for name in ("train_images", "images_per_class", "split_seed")]
-    record = open_run(make_run)
+    record = open_run(run)
     changed = make_plan(load_spec(write_spec(), [*changes, f"axes.seed={[*range(40)]}"]))
     lines = describe(difference(record, changed), record, changed)
     assert len(lines) == 10
@@ -333,19 +305,19 @@ def test_a_long_difference_stays_short(make_run: RunFolder, write_spec: WriteSpe
     assert all(len(line) < 120 for line in lines)
 
 
-def test_changed_code_is_refused_unless_it_is_wanted(make_run: RunFolder, plan: Plan) -> None:
-    _made_with_other_code(make_run)
-    before = files_of(make_run)
+def test_changed_code_is_refused_unless_it_is_wanted(run: RunFolder, plan: Plan) -> None:
+    _made_with_other_code(run)
+    before = files_of(run)
     with pytest.raises(RunFolderError, match=r"other code(.|\n)*--update-code"):
-        go_on(plan, make_run)
-    assert files_of(make_run) == before
+        go_on(plan, run)
+    assert files_of(run) == before
     now = code_digest(sources())
-    assert go_on(plan, make_run, update_code=True) == f"resumed, with new code {now[:12]}"
-    record = open_run(make_run)
+    assert go_on(plan, run, update_code=True) == f"resumed, with new code {now[:12]}"
+    record = open_run(run)
     assert record.code_digest == now
     assert [entry["code_digest"] for entry in record.provenance["history"]] == ["f" * 64, now]
-    assert sorted(path.name for path in make_run.code.iterdir()) == sorted(["f" * 12, now[:12]])
-    assert go_on(plan, make_run) == "resumed"
+    assert sorted(path.name for path in run.code.iterdir()) == sorted(["f" * 12, now[:12]])
+    assert go_on(plan, run) == "resumed"
 
 
 def _made_with_other_code(run: RunFolder) -> None:
@@ -355,46 +327,44 @@ def _made_with_other_code(run: RunFolder) -> None:
     run.code_of(digest).rename(run.code_of("f" * 64))
 
 
-def test_a_copy_of_the_code_is_made_once(make_run: RunFolder) -> None:
-    save_code(make_run, "a" * 64, {Path("tailor/x.py"): b"first"})
-    save_code(make_run, "a" * 64, {Path("tailor/x.py"): b"second"})
-    assert (make_run.code_of("a" * 64) / "tailor/x.py").read_bytes() == b"first"
+def test_a_copy_of_the_code_is_made_once(run: RunFolder) -> None:
+    save_code(run, "a" * 64, {Path("tailor/x.py"): b"first"})
+    save_code(run, "a" * 64, {Path("tailor/x.py"): b"second"})
+    assert (run.code_of("a" * 64) / "tailor/x.py").read_bytes() == b"first"
 
 
-def test_two_launches_on_one_run_are_refused_and_a_dead_one_is_not(make_run: RunFolder, plan: Plan) -> None:
+def test_two_launches_on_one_run_are_refused_and_a_dead_one_is_not(run: RunFolder, plan: Plan) -> None:
     script = "import sys; from pathlib import Path; from sweeps.run.run_lock import RunLock\n"
     script += "lock = RunLock(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
-    command = [sys.executable, "-c", script, str(make_run.lock)]
+    command = [sys.executable, "-c", script, str(run.lock)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        assert (holder_of(make_run.lock) or {})["pid"] == other.pid
-        before = files_of(make_run)
+        assert (holder_of(run.lock) or {})["pid"] == other.pid
+        before = files_of(run)
         with pytest.raises(RunFolderError, match=rf"process {other.pid} on {os.uname().nodename} since 20"):
-            go_on(plan, make_run)
-        assert files_of(make_run) == before
+            go_on(plan, run)
+        assert files_of(run) == before
         other.kill()
-    assert holder_of(make_run.lock) is None
-    assert go_on(plan, make_run) == "resumed"
+    assert holder_of(run.lock) is None
+    assert go_on(plan, run) == "resumed"
 
 
-def test_the_lock_does_not_pass_to_programs_that_the_launch_starts(make_run: RunFolder, plan: Plan) -> None:
-    _, lock, _ = start(plan, make_run.path.parent, extend=False, update_code=False)
+def test_the_lock_does_not_pass_to_programs_that_the_launch_starts(run: RunFolder, plan: Plan) -> None:
+    _, lock, _ = start(plan, run.path.parent, extend=False, update_code=False)
     command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, close_fds=False) as child:
         lock.release()
-        assert go_on(plan, make_run) == "resumed"
+        assert go_on(plan, run) == "resumed"
         child.kill()
 
 
-def test_a_refused_launch_lets_go_of_the_lock(make_run: RunFolder, write_spec: WriteSpec) -> None:
+def test_a_refused_launch_lets_go_of_the_lock(run: RunFolder, write_spec: WriteSpec) -> None:
     with pytest.raises(RunFolderError):
-        go_on(make_plan(load_spec(write_spec(), ["axes.seed=[9]"])), make_run)
-    assert holder_of(make_run.lock) is None
+        go_on(make_plan(load_spec(write_spec(), ["axes.seed=[9]"])), run)
+    assert holder_of(run.lock) is None
 
 
-def test_with_and_without_sharing_do_not_mix(make_run: RunFolder, plan: Plan) -> None:
-    from dataclasses import replace
-
+def test_with_and_without_sharing_do_not_mix(run: RunFolder, plan: Plan) -> None:
     with pytest.raises(RunFolderError, match="with sharing, this launch is one without sharing"):
-        go_on(replace(plan, private_cache=True), make_run)
+        go_on(replace(plan, private_cache=True), run)

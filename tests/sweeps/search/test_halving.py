@@ -4,7 +4,6 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -14,9 +13,9 @@ from sweeps.search.proposals import next_batch
 from sweeps.search.records import Proposal, Score, ScoreKey
 from sweeps.search.run_search import replay
 from sweeps.spec.spec import Spec, load_spec
+from tests.sweeps.conftest import WriteSpec
 from tests.sweeps.search.test_proposals import Rows, decided
 
-WriteSpec = Callable[..., Path]
 SPEC = """
 name = "s"
 [trial]

@@ -1,16 +1,15 @@
 """Limits of time count what launches have run, over all of them, and not the time between them."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from results.store.writer import Writer
-from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder
 from sweeps.search.run_search import RunSearch
 from sweeps.spec.spec import load_spec
+from tests.sweeps.conftest import WriteSpec, created_run
 
 SPEC = """
 name = "s"
@@ -44,13 +43,12 @@ ATTEMPTS = [  # driver, trial, start, end, all in hours: the first launch was ki
     ],
 )
 def test_time_between_launches_does_not_count(
-    limit: str, resources: str, is_over: bool, write_spec: Callable[..., Path], tmp_path: Path
+    limit: str, resources: str, is_over: bool, write_spec: WriteSpec, tmp_path: Path
 ) -> None:
     """1.5 h in the first launch and 1 h in the second; 3 h of trials, each on half a GPU, or on two."""
     spec = load_spec(write_spec(SPEC % (limit, resources)))
     plan = RunSearch(spec, RunFolder(tmp_path / "runs" / "s")).plan
-    run, lock, _ = start(plan, tmp_path / "runs", extend=False, update_code=False)
-    lock.release()
+    run = created_run(plan, tmp_path / "runs")
     rows = [
         {
             "trial_id": trial, "attempt": place, "driver": driver, "status": status, "host": "node1",

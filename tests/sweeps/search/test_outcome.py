@@ -3,11 +3,16 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from results.store.reader import load
 from results.store.writer import Writer
+from sweeps.search import proposals
 from sweeps.search.outcome import outcome_lines
 from sweeps.search.run_search import read_proposals
+from tests import commands
 from tests.results.exact_run import Trial, write_run
 
 SEEDS = (1, 2, 3)
@@ -27,6 +32,11 @@ def outcome(folder: Path, found: Mapping[str, Sequence[Trial]]) -> list[str]:
     Writer(run / "tables").write("proposals", rows)
     with load(run) as tables:
         return list(outcome_lines(read_proposals(tables), tables))
+
+
+def rows_of(run: Path, sql: str) -> list[dict[str, Any]]:
+    with load(run) as tables:
+        return tables.rows(sql)
 
 
 def trials(name: str, of_100: int, **changes: Mapping[int, object]) -> list[Trial]:
@@ -57,3 +67,39 @@ def test_a_score_that_is_no_number_is_left_out_and_counted(tmp_path: Path) -> No
 def test_a_setting_of_which_all_trials_have_failed_is_named(tmp_path: Path) -> None:
     (line,) = outcome(tmp_path, {"gone": trials("gone", 80, ended=dict.fromkeys(SEEDS, "failed"))})
     assert line == "not compared: proposal 10, 0 of 3 new seeds, 3 failed: x = gone"
+
+
+ONE_IN_THREE = """
+name = "search"
+[trial]
+method.name = "head_only"
+source.epochs = 1
+data.train_images = 64
+[axes]
+optimisation.head_epochs = { from = 1, to = 9 }
+[[exclude]]
+optimisation.head_epochs = [2, 3, 5, 6, 8, 9]
+[search]
+sampler = "random"
+trials = 9
+"""
+
+
+def test_a_search_of_which_settings_are_refused_ends_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proposals, "MOST_REFUSED", 3)
+    (tmp_path / "spec.toml").write_text(ONE_IN_THREE)
+    run = tmp_path / "runs" / "search"
+    for _ in range(2):  # launched again, nothing is left
+        done = commands.launch("spec.toml", "--site", "serial", folder=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        why = "3 settings of a batch were refused, the last because: [[exclude]] leaves it out"
+        assert f"the search ended early: {why}\n" in done.stdout
+        made = rows_of(run, "SELECT purpose, refusal, trial_ids FROM proposals ORDER BY number")
+        assert made[-1] == {"purpose": "end", "refusal": why, "trial_ids": []}
+        assert [one["purpose"] for one in made[:-1]] == ["search"] * (len(made) - 1)
+        assert sum(one["refusal"] is not None for one in made[:-1]) == 3
+    assert len(rows_of(run, "FROM attempts")) == len(made) - 1 - 3 > 0
+    replayed = commands.sweeps_command("replay", "runs/search", folder=tmp_path)
+    assert f"all {len(made)} proposals in 2 batches are decided alike" in replayed.stdout

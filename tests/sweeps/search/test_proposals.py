@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -14,8 +13,8 @@ from sweeps.search.run_search import replay
 from sweeps.search.samplers import sampler_seed
 from sweeps.spec.spec import Spec, load_spec
 from tailor.core.seeds import stream
+from tests.sweeps.conftest import WriteSpec
 
-WriteSpec = Callable[..., Path]
 HEAD = """
 name = "s"
 [trial.method]

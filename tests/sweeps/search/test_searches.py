@@ -22,7 +22,6 @@ from results.store.writer import Writer
 from sweeps.errors import RunFolderError
 from sweeps.run.relaunch import check_may_resume, start, this_code_digest
 from sweeps.run.run_folder import LaunchRecord, RunFolder, open_run
-from sweeps.search import proposals
 from sweeps.search.run_search import RunSearch
 from sweeps.spec.spec import load_spec
 from tests import commands
@@ -31,6 +30,7 @@ from tests.results.chromium import IS_LEFT_OUT, chromium
 from tests.results.report.report_page import DRAWN, until
 from transtailor.waiting import reap, wait_for
 
+pytestmark = pytest.mark.check
 SPEC = """
 name = "search"
 [trial]
@@ -266,47 +266,13 @@ def test_a_plan_says_what_runs_first_and_what_runs_at_most(tmp_path: Path) -> No
     assert not (tmp_path / "runs").exists()
 
 
-ONE_IN_THREE = """
-name = "search"
-[trial]
-method.name = "head_only"
-source.epochs = 1
-data.train_images = 64
-[axes]
-optimisation.head_epochs = { from = 1, to = 9 }
-[[exclude]]
-optimisation.head_epochs = [2, 3, 5, 6, 8, 9]
-[search]
-sampler = "random"
-trials = 9
-"""
-
-
-def test_a_search_of_which_settings_are_refused_ends_and_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(proposals, "MOST_REFUSED", 3)
-    (tmp_path / "spec.toml").write_text(ONE_IN_THREE)
-    for _ in range(2):  # launched again, nothing is left
-        done = commands.launch("spec.toml", "--site", "serial", folder=tmp_path)
-        assert done.returncode == 0, done.stdout + done.stderr
-        why = "3 settings of a batch were refused, the last because: [[exclude]] leaves it out"
-        assert f"the search ended early: {why}\n" in done.stdout
-        made = rows(tmp_path, "SELECT purpose, refusal, trial_ids FROM proposals ORDER BY number")
-        assert made[-1] == {"purpose": "end", "refusal": why, "trial_ids": []}
-        assert [one["purpose"] for one in made[:-1]] == ["search"] * (len(made) - 1)
-        assert sum(one["refusal"] is not None for one in made[:-1]) == 3
-    assert len(rows(tmp_path, "FROM attempts")) == len(made) - 1 - 3 > 0
-    replayed = commands.sweeps_command("replay", "runs/search", folder=tmp_path)
-    assert f"all {len(made)} proposals in 2 batches are decided alike" in replayed.stdout
-
-
 def test_on_ray_it_decides_alike(serial: tuple[Path, str], tmp_path: Path) -> None:
     launch(tmp_path)
     for sql in (DECISIONS, POINTS):
         assert rows(tmp_path, sql) == rows(serial[0], sql)
 
 
+@pytest.mark.long
 def test_asynchronously_on_ray_what_was_decided_is_decided_again(tmp_path: Path) -> None:
     """Which settings continue depends on the machine; that a third does, and none waits for a rung, does not."""
     (tmp_path / "spec.toml").write_text(SPEC.replace("eta = 3", "asynchronous = true, eta = 3"))

@@ -1,14 +1,11 @@
 """Ranges of axes: a short form of a list, rounded so that values, and with them stages, come again."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from sweeps.errors import SpecError
 from sweeps.spec.spec import load_spec
+from tests.sweeps.conftest import WriteSpec
 
-WriteSpec = Callable[..., Path]
 HEAD = 'name = "ranges"\n[trial.method]\nname = "head_only"\n[axes]\n'
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache as cached
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.photographs_study import LABELS
-from sweeps.planning.plan import make_plan
+from sweeps.planning.plan import Plan, make_plan
 from sweeps.spec.expand import expand
 from sweeps.spec.spec import SPECS, Spec, load_spec
 from tailor.catalogue.datasets import DATASETS
@@ -46,11 +47,11 @@ ONE_DRAW = ("demo.toml", "tour.toml", "search.toml")  # they show the program; n
 SOURCE_IMAGES = 2_000
 PIXELS = (3, 256, 256)
 SHIPPED = sorted(path.name for path in SPECS.glob("*.toml"))
-MANY_METHODS = (
-    "methods_on_digits.toml",
-    "transfer_pruning_bench.toml",
-    "transfer_pruning_rates.toml",
-)  # most of what all of them train
+PLANNED = [pytest.param(name, marks=pytest.mark.check if "transformers" in name else ()) for name in SHIPPED]
+TRAINED_IN_CHECK = (  # one of each kind; each method has tests of its own
+    "demo.toml", "tour.toml", "search.toml", "heads_on_digits.toml", "pac_net_few_samples.toml", "trashnet.toml",
+    "transformers_deit_s.toml", "transtailor_resnet101.toml", "adaptation_five_sets.toml", "beta_default.toml",
+)  # fmt: skip
 OF_THE_SOURCE = {"load_weights", "train_source", "find_essential", "allocate"}  # stages that read the source alone
 ONE_EPOCH = {"alpha_epochs": 1, "allocate_epochs": 1}  # of a method's own settings
 DRAWS = {"population": 2, "samples": 1, "generations": 2, "draws": 2}  # of an allocation that searches
@@ -111,10 +112,16 @@ def given(name: str, root: Path, seeds: Sequence[int] = ()) -> Spec:
     return load_spec(SPECS / name, [*root_set, f"axes.seed={[*seeds] or spec.axes['seed'][:1]}"])
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_every_spec_plans_and_its_printed_numbers_stand_beside_trials(name: str, root: Path) -> None:
-    spec = given(name, root)
-    plan = make_plan(spec)
+@cached
+def plan_of(name: str, root: Path) -> Plan:
+    """The plan of one of the spec's seeds."""
+    return make_plan(given(name, root))
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_every_spec_plans_and_its_labels_and_printed_numbers_are_those_of_trials(name: str, root: Path) -> None:
+    """A default may change; a label that names a mode of beta may not mean another mode then."""
+    spec, plan = given(name, root), plan_of(name, root)
     assert spec.name == Path(name).stem
     assert plan.trials
     arms = {(trial.label, trial.settings.method) for trial in plan.trials}
@@ -122,8 +129,13 @@ def test_every_spec_plans_and_its_printed_numbers_stand_beside_trials(name: str,
     for row in spec.printed:
         assert (row.label, row.method) in arms
         assert (row.network, row.dataset) in places
+    for trial in plan.trials:
+        named = set(BETA_MODES) & set(trial.label.replace(",", " ").split())
+        if named and trial.settings.method == "transtailor":
+            assert named == {trial.settings.values["method"]["beta"]}, trial.label
 
 
+@pytest.mark.check
 @pytest.mark.parametrize("name", [name for name in SHIPPED if name not in ONE_DRAW])
 def test_each_seed_draws_its_own_source_and_splits(name: str, root: Path) -> None:
     """What is drawn once for all seeds is in no interval over seeds: only weights of a file may be the same."""
@@ -241,19 +253,6 @@ def shrunk(settings: Mapping[str, Any]) -> TrialConfig:
     )
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_a_label_that_names_a_mode_of_beta_has_that_mode(name: str, root: Path) -> None:
-    """A default may change; a label may not mean another mode then."""
-    wrong = [
-        (trial.label, trial.settings.values["method"].get("beta"))
-        for trial in make_plan(given(name, root)).trials
-        for mode in BETA_MODES
-        if mode in trial.label.replace(",", " ").split() and trial.settings.values["method"]["name"] == "transtailor"
-        if trial.settings.values["method"].get("beta") != mode
-    ]
-    assert wrong == []
-
-
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
     """One for all specs, so that what two of them have in common is run once; on one thread."""
@@ -266,11 +265,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
 @pytest.mark.check
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.long) if name in MANY_METHODS else name for name in SHIPPED],
+    [name if name in TRAINED_IN_CHECK else pytest.param(name, marks=pytest.mark.long) for name in SHIPPED],
 )
 def test_each_distinct_method_of_a_spec_trains(name: str, root: Path, cache: Cache) -> None:
     ranks = join("cpu")
-    shrunken = [shrunk(trial.settings.values) for trial in make_plan(given(name, root)).trials]
+    shrunken = [shrunk(trial.settings.values) for trial in plan_of(name, root).trials]
     distinct = {config.model_dump_json(): config for config in shrunken}
     for config in distinct.values():
         events = list(run_trial(config, cache=cache, ranks=ranks, checkpoint_folder=None))

@@ -13,8 +13,7 @@ from sweeps.spec.nested import merge_tables
 from sweeps.spec.spec import EMBEDDED_SPEC, SPECS, Spec, load_spec
 from sweeps.spec.toml_text import toml_value
 from tailor.core.errors import ConfigError
-
-WriteSpec = Callable[..., Path]
+from tests.sweeps.conftest import WriteSpec
 
 
 def trials_of(spec: Spec) -> list[tuple[str, str, int]]:

@@ -1,6 +1,5 @@
 """[[printed]]: a paper's numbers beside a spec, read strictly, kept in the resolved text, and written as rows."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,7 @@ from sweeps.planning.plan import make_plan
 from sweeps.run.relaunch import start
 from sweeps.spec.printed_rows import PrintedRow, write_printed
 from sweeps.spec.spec import load_spec
-
-WriteSpec = Callable[..., Path]
+from tests.sweeps.conftest import WriteSpec
 
 HEAD = 'name = "p"\n[trial]\nmethod.name = "head_only"\n'
 ARM = '[[printed]]\npaper = "A (2020)"\nplace = "Table 1"\nlabel = "head_only"\nnetwork = "digits_vgg"\n'

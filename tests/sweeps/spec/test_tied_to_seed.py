@@ -1,6 +1,5 @@
 """Seeds that are tied to the trial's: what they draw is drawn anew with each seed."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,8 +8,8 @@ from sweeps.errors import SpecError
 from sweeps.spec.expand import expand
 from sweeps.spec.spec import load_spec
 from tailor.execution.dry_run import dry_run
+from tests.sweeps.conftest import WriteSpec
 
-WriteSpec = Callable[..., Path]
 TIED = """
 name = "tied"
 tied_to_seed = ["source.seed", "data.split_seed"]

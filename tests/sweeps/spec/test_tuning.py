@@ -1,7 +1,6 @@
 """[tuning] in a spec: crossed with every arm alike, written into `planned`, and no arm may have fewer settings."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,7 @@ from sweeps.run.run_folder import RunFolder
 from sweeps.spec.expand import expand
 from sweeps.spec.spec import load_spec
 from tailor.execution.dry_run import dry_run
-
-WriteSpec = Callable[..., Path]
+from tests.sweeps.conftest import WriteSpec, created_run
 
 SPEC = """
 name = "tuned"
@@ -52,8 +50,7 @@ def test_without_tuning_there_is_no_setting(write_spec: WriteSpec) -> None:
 
 def test_planned_rows_say_which_setting_a_trial_has(write_spec: WriteSpec, tmp_path: Path) -> None:
     plan = make_plan(load_spec(write_spec(SPEC)))
-    run, lock, _ = start(plan, tmp_path / "runs", extend=False, update_code=False)
-    lock.release()
+    run = created_run(plan, tmp_path / "runs")
     with load(run.path) as tables:
         rows = {row["trial_id"]: row for row in tables.rows("SELECT * FROM planned")}
     for trial in plan.trials:

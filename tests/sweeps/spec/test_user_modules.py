@@ -4,16 +4,13 @@ What a module registers is there for good, so each command has a process of its 
 """
 
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from results.store.reader import load
 from sweeps.run.run_folder import RunFolder, open_run
-
-Command = Callable[..., subprocess.CompletedProcess[str]]
-WriteSpec = Callable[..., Path]
+from tests.sweeps.conftest import Command, WriteSpec
 
 MODULE = """
 from typing import Literal
@@ -93,26 +90,30 @@ def test_the_command_line_imports_too_and_twice_is_once(
     assert trial_ids(launch_process(write_spec(SPEC), "--plan", "--import", module)) == ids
 
 
-BAD = {
-    "missing": (None, ["mine.py: cannot be imported: No such file"]),
-    "raises": ("x = 1\nraise ValueError('not today')\n", ["mine.py, line 2: ValueError: not today"]),
-    "takes a name": (MODULE.replace("inverse_l1", "l1"), ["ValueError: criterion 'l1' is registered already"]),
-}
-
-
-@pytest.mark.parametrize(("case", "options"), [("missing", ["--plan"]), ("raises", []), ("takes a name", ["--plan"])])
+@pytest.mark.parametrize(
+    ("text", "message", "options"),
+    [
+        (None, "mine.py: cannot be imported: No such file", ["--plan"]),
+        ("x = 1\nraise ValueError('not today')\n", "mine.py, line 2: ValueError: not today", []),
+        (MODULE.replace("inverse_l1", "l1"), "ValueError: criterion 'l1' is registered already", ["--plan"]),
+    ],
+    ids=["missing", "raises", "takes a name"],
+)
 def test_what_cannot_be_imported_is_a_mistake(
-    launch_process: Command, write_spec: WriteSpec, module: Path, tmp_path: Path, case: str, options: list[str]
+    launch_process: Command,
+    write_spec: WriteSpec,
+    module: Path,
+    tmp_path: Path,
+    text: str | None,
+    message: str,
+    options: list[str],
 ) -> None:
-    text, words = BAD[case]
-    if text is None:
-        module.unlink()
-    else:
+    module.unlink()
+    if text is not None:
         module.write_text(text)
     done = launch_process(write_spec(SPEC), *options)
     assert (done.returncode, done.stdout) == (2, "")
-    assert all(part in done.stderr for part in words), done.stderr
-    assert "Traceback" not in done.stderr
+    assert message in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
 
 

@@ -1,5 +1,6 @@
 """The rows of real trials of one epoch: the training behind a point counted by hand, classes and real values apart."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,16 @@ TASK = TrialTask(
 )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def rows_of(config: TrialConfig, folder: Path) -> tuple[list[StageEvent], dict[str, list[dict[str, Any]]]]:
     """The events of a trial, and its rows as the store gives them back."""
-    torch.set_num_threads(1)
     rows, events = TrialRows(TASK, config), []
     for event in run_trial(config, cache=Cache(folder / "cache"), ranks=join("cpu")):
         rows.add(event)

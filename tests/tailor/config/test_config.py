@@ -85,6 +85,19 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ),
     ({"method": {"name": "prune", "criterion": "bn_gamma"}}, r"reads BatchNorm's factors, and digits_vgg has no norm"),
     ({"method": {"name": "gbn"}}, r"'gbn' reads BatchNorm's factors, and digits_vgg has no norm"),
+    (
+        {"network": "digits_resnet", "method": {"name": "gbn"}, "optimisation": {"regulariser": "l2_sp"}},
+        r"'gbn' has a penalty of its own, so optimisation.regulariser = 'l2_sp' has no effect",
+    ),
+    ({"network": "digits_resnet", "method": {"name": "gbn", "steps": 10}}, r"removes the whole network"),
+    (
+        {"method": {"name": "sfp", "evaluated": "masked"}, "pruning": {"measure_norms": True}},
+        r"with evaluated = 'masked' none is; leave one of them out",
+    ),
+    (
+        {"method": {"name": "target_aware_adaptation"}, "pruning": {"width_multiple": 8}},
+        r"width_multiple = 8 has no effect on target_aware_adaptation",
+    ),
     ({"method": HEAD, "optimisation": {"regulariser": "slimming"}}, r"slimming.*digits_vgg.*no norm"),
     (
         ON_PHOTOGRAPHS | {"method": {"name": "prune", "criterion": "apoz"}},
@@ -121,7 +134,6 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
         r"\S+ of digits_resnet, which can lose filters, has no activation module",
     ),
     (ON_PHOTOGRAPHS | {"method": {"name": "pac_net"}}, r"pac_net trains .* and photographs has no source task"),
-    (ON_PHOTOGRAPHS | {"method": HEAD, "source": {}}, r"photographs has no source task to pre-train on; give source.w"),
     (ON_PHOTOGRAPHS | {"method": {"name": "smaller_dense"}}, r"source.weights only fits the whole one"),
     ({"method": {"name": "pac_net", "prune_ratio": 1.0}}, r"prune_ratio: .*less than 1 \(given: 1.0\)"),
     ({"method": {"name": "pac_net", "prune_ratio": -0.1}}, r"prune_ratio: .*\(given: -0.1\)"),
@@ -215,12 +227,10 @@ def test_bad_input_ends_with_2_and_leaves_nothing(
 
 
 def test_a_trial_alone(tmp_path: Path, command: Command) -> None:
-    """Planned by a process of its own, and run in this one."""
     (tmp_path / "trial.toml").write_text(
         'source = { epochs = 1 }\noptimisation = { epochs = 1, head_epochs = 1 }\n[method]\nname = "fine_tune"\n'
     )
-    words = [sys.executable, "-m", "tailor", "plan", "trial.toml"]
-    planned = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    planned = command("plan", "trial.toml", folder=tmp_path)
     assert planned.returncode == 0 and "4 stages" in planned.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["trial.toml"]
     finished = command("run", "trial.toml", "--save", "models", folder=tmp_path)
@@ -240,12 +250,20 @@ def test_a_diverging_trial_ends_with_1_and_names_the_stage(tmp_path: Path, comma
     assert re.search(r"error: stage train_source \(.*\): the loss is (nan|inf) in epoch", finished.stderr)
 
 
-def test_planning_imports_no_torch() -> None:
-    program = (
-        "import sys\n"
-        "from tailor.config.parsing import parse_trial\nfrom tailor.execution.dry_run import dry_run\n"
-        "dry_run(parse_trial({'method': {'name': 'transtailor'}}, 'test'))\n"
-        "heavy = {'torch', 'ray', 'sklearn', 'numpy', 'pandas'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)
+WITHOUT_TORCH = """
+import sys
+import tailor.catalogue.manifest, tailor.commands.data, tailor.commands.fetch
+from tailor.catalogue import feasibility_table, weights
+from tailor.catalogue.networks import NETWORKS
+from tailor.config.parsing import parse_trial
+from tailor.execution.dry_run import dry_run
+
+dry_run(parse_trial({"method": {"name": "transtailor"}}, "test"))
+assert feasibility_table.table() and weights.table() and NETWORKS["resnet18"]
+heavy = {"torch", "timm", "ray", "sklearn", "numpy", "pandas", "PIL", "rich", "scipy"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_planning_and_what_is_known_of_networks_weights_and_data_imports_no_torch() -> None:
+    subprocess.run([sys.executable, "-c", WITHOUT_TORCH], check=True)

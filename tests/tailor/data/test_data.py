@@ -115,10 +115,6 @@ def test_normalised_pixels_are_torchs_division_in_every_layout() -> None:
         assert torch.equal(found, expected) and found.stride() == expected.stride()
 
 
-def test_normalised_pixels() -> None:
-    assert torch.equal(task_data.normalise(torch.tensor([0, 255], dtype=torch.uint8)), torch.tensor([-1.0, 1.0]))
-
-
 MISTAKES: dict[str, tuple[Callable[[Samples], dict[str, Samples]], str]] = {
     "fewer": (lambda made: {"target": made.take(torch.arange(20))}, "number of labels of target is 20, expected 40"),
     "more": (lambda made: {"target": made.take(torch.arange(80) % 40)}, "labels of target is 80, expected 40"),

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,10 +15,11 @@ from tailor.catalogue.networks import NETWORKS
 from tailor.core.errors import ConfigError
 from tailor.deploy.export import EXAMPLE_BATCH, FORMATS, export, images_for
 from tailor.model.state import ModelState, Pixels, save_model
-from tests.commands import Said
 from tests.tailor.saved_models import EMBEDDED, TORCHVISION, outputs, pruned
 
+pytestmark = pytest.mark.check
 ROOT = Path(__file__).parents[3]
+FEW = ["digits_vgg_bn", "friedman_mlp"]  # images and rows of numbers
 BATCHES = (1, EXAMPLE_BATCH, 5)
 AS_MODULES = """
 import sys, torch, tailor
@@ -64,7 +64,10 @@ class Saved:
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(EMBEDDED, id="embedded"), pytest.param(TORCHVISION, id="torchvision", marks=pytest.mark.long)],
+    params=[
+        pytest.param(FEW, id="few"),
+        pytest.param([name for name in EMBEDDED | TORCHVISION if name not in FEW], id="more", marks=pytest.mark.long),
+    ],
 )
 def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Saved:
     folder, states = tmp_path_factory.mktemp("saved"), {name: pruned(name) for name in request.param}
@@ -185,10 +188,10 @@ NETWORKS.add("undecided", NetworkInfo(
 """
 
 
-@pytest.mark.check
 def test_a_network_of_ones_own_is_brought_and_what_cannot_be_traced_is_refused(
-    tmp_path: Path, command: Callable[..., Said]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(NETWORKS, "_records", dict(NETWORKS))
     state = ModelState(
         network="undecided",
         classes=5,
@@ -198,12 +201,11 @@ def test_a_network_of_ones_own_is_brought_and_what_cannot_be_traced_is_refused(
     save_model(state, tmp_path / "model")
     (tmp_path / "own.py").write_text(OWN_NETWORK)
     typed = ["export", str(tmp_path / "model"), "--to", "torch-export"]
-    unknown = command(*typed, folder=tmp_path)
-    assert unknown.returncode == 2 and "give the module that registers it: --import FILE" in unknown.stderr
-    words = [sys.executable, "-m", "tailor", *typed, "--import", str(tmp_path / "own.py")]
-    refused = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert refused.returncode == 2 and "network undecided cannot be exported" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    assert main(typed) == 2
+    assert "give the module that registers it: --import FILE" in capsys.readouterr().err
+    assert main([*typed, "--import", str(tmp_path / "own.py")]) == 2
+    refused = capsys.readouterr().err
+    assert "network undecided cannot be exported" in refused and "Traceback" not in refused
 
 
 @pytest.mark.parametrize("out", ["folder", "file/model.pt2"])

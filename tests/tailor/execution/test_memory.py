@@ -24,7 +24,7 @@ def hungry() -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("parts", "advice"),
-    [(1, "accumulation_steps = 2, which"), (16, "set a smaller batch_size"), (2, "accumulation_steps = 4, which")],
+    [(2, "accumulation_steps = 4, which"), (16, "set a smaller batch_size")],
 )
 def test_it_names_the_stage_the_batch_size_and_what_to_set(
     hungry: str, parts: int, advice: str, run: Run, shared_cache: Cache

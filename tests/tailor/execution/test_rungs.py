@@ -49,7 +49,9 @@ def climb(config: TrialConfig, cache: Cache, ranks: ProcessGroup, folder: Path, 
 @pytest.mark.parametrize(
     ("method", "optimisation"),
     [
-        ({"name": "transtailor", "steps": 1, "alpha_epochs": 1}, {"ema_decay": 0.9}),
+        pytest.param(
+            {"name": "transtailor", "steps": 1, "alpha_epochs": 1}, {"ema_decay": 0.9}, marks=pytest.mark.check
+        ),
         ({"name": "fine_tune"}, {"optimiser": "adam", "momentum": 0.0}),
     ],
 )

@@ -1,4 +1,4 @@
-"""1 rank == 2 ranks: real DistributedDataParallel over gloo, started by torchrun or as if by it."""
+"""1 rank == 2 ranks: real DistributedDataParallel over gloo, for trials with every kind of stage."""
 
 import os
 import subprocess
@@ -6,76 +6,130 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from tailor.__main__ import main
+from tailor.catalogue.networks import NETWORKS
 from tailor.config.parsing import parse_trial
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
 from tests.tailor.forking import ENVIRONMENT
-from tests.tailor.two_ranks import copy_stage, on_two_ranks
+from tests.tailor.two_ranks import assert_same, copy_stage, on_one_and_two_ranks
 
 # 33 images in batches of 8: the last batch has one image, so one of two ranks gets an empty share of it.
+BASE: dict[str, Any] = {
+    "network": "digits_resnet",
+    "source": {"epochs": 3},
+    "data": {"train_images": 33, "augmentation": "shift"},
+}
+TRAINING: dict[str, Any] = {"epochs": 2, "head_epochs": 2, "batch_size": 8}
+ALL_SETTINGS: dict[str, Any] = {
+    "warm_up_epochs": 1,
+    "schedule": "cosine",
+    "label_smoothing": 0.1,
+    "clip_gradient_norm": 1.0,
+    "ema_decay": 0.9,
+    "distillation_weight": 0.5,
+    "memory_format": "channels_last",
+}
+ROWS: dict[str, Any] = {
+    "network": "friedman_mlp",
+    "data": {"name": "friedman1", "train_images": 33},
+    "pruning": {"linear": True},
+}
+TRANSTAILOR, PRUNE = {"name": "transtailor", "steps": 2, "alpha_epochs": 2}, {"name": "prune"}
+TUNE_FIRST = PRUNE | {"order": "tune_first"}
+PAC_NET = {"name": "pac_net", "allocate_epochs": 2, "penalty_strength": 3.0}
+LEGR = {"name": "legr", "population": 4, "samples": 2, "generations": 8, "tuning_steps": 3}
+
+
+def tuned_first(regulariser: str, **settings: float) -> dict[str, Any]:
+    """A trial that tunes with a penalty; at a smaller rate, so that rounding stays small."""
+    penalty = {"name": regulariser} | settings
+    return {"method": TUNE_FIRST, "optimisation": {"learning_rate": 0.002, "regulariser": penalty}}
+
+
+TRIALS: dict[str, dict[str, Any]] = {
+    "all settings": {"method": TRANSTAILOR | {"steps": 1}, "optimisation": ALL_SETTINGS},
+    # Parts of a batch where no norm is: with one, the parts themselves differ.
+    "batches in parts": {
+        "network": "digits_vgg",
+        "method": PRUNE,
+        "optimisation": ALL_SETTINGS | {"accumulation_steps": 2},
+    },
+    "pac_net": {"method": PAC_NET},
+    "transtailor": {"method": TRANSTAILOR},
+    "frozen norms": {"method": PRUNE, "optimisation": {"norm": "frozen"}},
+    "measured norms and kept momentum": {
+        "method": PRUNE | {"steps": 2},
+        "pruning": {"measure_norms": True, "optimiser_state": "kept"},
+    },
+    "pac_net of real values": ROWS | {"method": PAC_NET},
+    "target_aware_adaptation": {
+        "method": {"name": "target_aware_adaptation", "iterations": 2, "kept_cumulative_fraction": 0.9}
+    },
+    "legr": {"method": PRUNE | {"criterion": "taylor", "removed_macs_fraction": 0.3, "allocation": LEGR}},
+    "sfp": {"network": "digits_vgg", "method": {"name": "sfp"}},
+    "gbn": {"method": {"name": "gbn", "steps": 1, "ticks": 2, "tick_epochs": 2}},
+    "l2_sp": tuned_first("l2_sp", strength=1.0) | {"network": "digits_vgg"},
+    "delta": tuned_first("delta", strength=0.1),
+    "bss": tuned_first("bss", strength=0.5, smallest=3) | {"network": "digits_vgg"},
+    "slimming": tuned_first("slimming", strength=0.05),
+}
+FEW = ["all settings", "batches in parts", "pac_net"]
+MORE = [name for name in TRIALS if name not in FEW]
+
+
+@pytest.mark.parametrize("names", [FEW, pytest.param(MORE, marks=pytest.mark.check)], ids=["few", "more"])
+def test_two_ranks_equal_one(names: list[str], tmp_path: Path) -> None:
+    trials = []
+    for name in names:
+        optimisation = TRAINING | TRIALS[name].get("optimisation", {})
+        trials.append(parse_trial(BASE | TRIALS[name] | {"optimisation": optimisation}, name))
+    pairs = on_one_and_two_ranks(trials, tmp_path)
+    for name, (alone, together) in zip(names, pairs, strict=True):
+        assert_same(alone, together, name)
+        if name.startswith("pac_net"):
+            assert_only_redundant_weights_moved(together)
+
+
+def assert_only_redundant_weights_moved(events: list[StageEvent]) -> None:
+    """What PAC-Net must not move stays bit for bit."""
+    states = {event.result.stage.kind: event.result.model_state() for event in events}
+    allocated, calibrated = states["allocate"], states["calibrate"]
+    head = {f"{NETWORKS[allocated.network].head}.{part}" for part in ("weight", "bias")}
+    for name, is_essential in allocated.essential.items():
+        assert not allocated.tensors[name][~is_essential].any()
+        if name not in head:
+            assert torch.equal(calibrated.tensors[name][is_essential], allocated.tensors[name][is_essential])
+    for name in set(allocated.tensors) - set(allocated.essential) - head:
+        assert torch.equal(calibrated.tensors[name], allocated.tensors[name])
+
+
 TOML = """
-network = "{network}"
-source = {{ epochs = 3 }}
-data = {{ train_images = 33, augmentation = "shift" }}
-optimisation = {{ epochs = 2, head_epochs = 2, batch_size = 8 }}
-method = {{ name = "transtailor", steps = 2, alpha_epochs = 2 }}
+network = "digits_resnet"
+source = { epochs = 3 }
+data = { train_images = 33, augmentation = "shift" }
+optimisation = { epochs = 2, head_epochs = 2, batch_size = 8 }
+method = { name = "transtailor", steps = 1, alpha_epochs = 1 }
 """
 
 
-def by_torchrun(*words: str, folder: Path) -> str:
-    """What torchrun's two ranks printed together."""
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tailor"]
-    environment = os.environ | ENVIRONMENT
-    done = subprocess.run([*start, *words], env=environment, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def forked(*words: str, folder: Path) -> str:
-    """The same of ranks that were forked."""
-    return "".join(on_two_ranks(command, *words, folder=folder))
-
-
-def command(*words: str) -> None:
-    assert main(list(words)) == 0
-
-
 @pytest.mark.check
-@pytest.mark.parametrize(("network", "start"), [("digits_resnet", by_torchrun), ("digits_vgg", forked)])
-def test_two_ranks_equal_one(
-    network: str, start: Callable[..., str], run: Callable[..., list[StageEvent]], tmp_path: Path
-) -> None:
-    """Both start from the same source network.
-
-    Ranks add up gradients and statistics in another order, which changes float32 sums by some 1e-7 of their size; ten
-    steps with momentum and the curvature of the loss make up to 1e-4 of it. A mistake (a sample twice, a mean of
-    means, a norm over one rank's share) is 1e-2 and more.
-    """
-    text = TOML.format(network=network)
-    alone = run(parse_trial(tomllib.loads(text), "test"), Cache(tmp_path / "one"))
-    source = alone[0].result.key
-    copy_stage(source, Cache(tmp_path / "one"), Cache(tmp_path / "two"))
-    (tmp_path / "trial.toml").write_text(text)
-    trial, cache = str(tmp_path / "trial.toml"), str(tmp_path / "two")
-    said = start("run", trial, "--cache", cache, "--device", "cpu", folder=tmp_path)
-    assert said.count("point 2: ") == 1  # rank 0 alone prints
-
-    together = run(parse_trial(tomllib.loads(text), "test"), Cache(tmp_path / "two"))
+def test_two_ranks_that_torchrun_starts_equal_one(run: Callable[..., list[StageEvent]], tmp_path: Path) -> None:
+    config = parse_trial(tomllib.loads(TOML), "test")
+    one, two = Cache(tmp_path / "one"), Cache(tmp_path / "two")
+    alone = run(config, one)
+    copy_stage(alone[0].result.key, one, two)
+    (tmp_path / "trial.toml").write_text(TOML)
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tailor"]
+    typed = ["run", "trial.toml", "--cache", str(tmp_path / "two"), "--device", "cpu"]
+    environment = os.environ | ENVIRONMENT
+    done = subprocess.run([*start, *typed], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("point 1: ") == 1  # rank 0 alone prints
+    together = run(config, two)
     assert all(event.result.cached for event in together)
-    assert together[-1].result.description.made_by.ranks == 2
-    for one, two in zip(alone, together, strict=True):
-        assert one.result.key == two.result.key
-        for left, right in zip(one.result.info.get("epochs", []), two.result.info.get("epochs", []), strict=True):
-            assert right["images"] == left["images"]  # each sample counted once
-            assert right["train_loss"] == pytest.approx(left["train_loss"], rel=1e-4)
-        for name, tensor in one.result.read_tensors().items():
-            other = two.result.read_tensors()[name]
-            if tensor.is_floating_point():
-                torch.testing.assert_close(other, tensor, rtol=2e-3, atol=2e-4, msg=lambda m, n=name: f"{n}: {m}")
-            else:
-                assert torch.equal(other, tensor), name  # the same filters go, the same predictions come
+    assert_same(alone, together)

@@ -23,6 +23,7 @@ from tests.tailor.forking import end_of
 from tests.tailor.pretended_gpu import pretended_gpu
 
 Run = Callable[..., list[StageEvent]]
+pytestmark = pytest.mark.check
 NOT_NEEDED = ("ray", "submitit", "pyarrow", "duckdb", "pandas", "cryptography")
 
 
@@ -31,7 +32,6 @@ def test_each_method_has_a_trial() -> None:
     assert {method["name"] for method in trials.METHODS} == own
 
 
-@pytest.mark.check
 def test_on_a_pretended_gpu_all_is_right(tmp_path: Path) -> None:
     assert end_of(_check_there, str(tmp_path)) == 0
 

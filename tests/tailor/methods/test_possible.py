@@ -1,8 +1,6 @@
 """What a network can lose at the most: the table counted anew, and against networks that are really slimmed."""
 
 import json
-import subprocess
-import sys
 from itertools import product
 from typing import Any
 
@@ -42,14 +40,21 @@ def trial(network: str, **pruning: Any) -> dict[str, Any]:
     return SHORT | {"network": network, "data": data, "pruning": pruning, "method": {"name": "head_only"}}
 
 
-@pytest.mark.parametrize("network", [*EMBEDDED, "resnet18", "mobilenet_v2"])
+@pytest.mark.parametrize("network", [*EMBEDDED, pytest.param("mobilenet_v2", marks=pytest.mark.check)])
 def test_the_table_is_counted_anew(network: str) -> None:
     assert feasibility_table.table()[network] == rules(network)
     for known in feasibility_table.table()[network].values():
         assert macs_left(known.parts, NETWORKS[network].input_shape, 1.0) == NETWORKS[network].macs
 
 
-@pytest.mark.parametrize(("network", "known"), [("digits_vit", 16), ("resnext50_32x4d", 12), ("digits_resnet", 4)])
+@pytest.mark.parametrize(
+    ("network", "known"),
+    [
+        pytest.param("digits_vit", 16, marks=pytest.mark.check),
+        pytest.param("resnext50_32x4d", 12, marks=pytest.mark.long),
+        ("digits_resnet", 4),
+    ],
+)
 def test_what_a_narrow_rule_allows_is_in_what_a_wide_one_finds(network: str, known: int) -> None:
     """The table is made from few analyses; each rule analysed by itself says the same."""
     rows, kinds = dict(feasibility_table.table()[network]), (False, True)
@@ -102,8 +107,8 @@ def test_what_is_left_of_a_slimmed_network(network: str, rule: dict[str, Any]) -
     assert macs_left(parts_left(network, found), info.input_shape, 0.5) == macs_of(slimmed)
 
 
-@pytest.mark.parametrize("minimum", [0.0, 0.1, 0.5, 1.0])
-@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("minimum", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("rule", [RULES[0], RULES[-1]], ids=str)
 @pytest.mark.parametrize("network", EMBEDDED)
 def test_the_bound_is_kept_and_nearly_reached(network: str, rule: dict[str, Any], minimum: float) -> None:
     config = parse_trial(trial(network, **rule, minimum_filters_fraction=minimum), "test")
@@ -120,18 +125,28 @@ def test_the_bound_is_kept_and_nearly_reached(network: str, rule: dict[str, Any]
             refuse_impossible(config, 0.99)
 
 
-@pytest.mark.parametrize("side_px", [97, 160, 255])
+@pytest.mark.check
 @pytest.mark.parametrize(
-    "network", ["resnet18", "vgg16", "alexnet", "inception_v3", "densenet121", "shufflenet_v2_x1_0"]
+    "network",
+    [
+        "resnet18",
+        "alexnet",
+        *(
+            pytest.param(n, marks=pytest.mark.long)
+            for n in ("vgg16", "inception_v3", "densenet121", "shufflenet_v2_x1_0")
+        ),
+    ],
 )
-def test_the_table_holds_for_images_of_any_size(network: str, side_px: int) -> None:
-    shape = (3, side_px, side_px + 31)
-    whole = cost.macs(network, 5, cost.original_shapes(network, 5), shape)
-    for known in feasibility_table.table()[network].values():
-        assert macs_left(known.parts, shape, 1.0) == whole
+def test_the_table_holds_for_images_of_any_size(network: str) -> None:
+    for side_px in (97, 160, 255):
+        shape = (3, side_px, side_px + 31)
+        whole = cost.macs(network, 5, cost.original_shapes(network, 5), shape)
+        for known in feasibility_table.table()[network].values():
+            assert macs_left(known.parts, shape, 1.0) == whole
 
 
-@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.check
+@pytest.mark.parametrize("rule", [RULES[0], RULES[-1]], ids=str)
 def test_what_is_left_of_a_slimmed_network_that_reads_other_images(rule: dict[str, Any]) -> None:
     tensors = building.build("mobilenet_v2", 5, seed=0).state_dict()
     state = ModelState(network="mobilenet_v2", classes=5, input_shape=(3, 97, 97), tensors=tensors)
@@ -158,8 +173,3 @@ def test_of_a_network_with_windows_nothing_is_known_at_other_sizes() -> None:
     with pytest.raises(ConfigError, match=r"0\.9 of the MACs is more than swin_t can lose"):
         parse_trial(raw | {"data": {"name": random_pixels(224), "train_images": 8}}, "test")
     parse_trial(raw | {"data": {"name": random_pixels(97), "train_images": 8}}, "test")
-
-
-def test_it_is_known_without_torch() -> None:
-    program = "import sys, tailor.catalogue.feasibility_table as p; p.table(); assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", program], check=True)

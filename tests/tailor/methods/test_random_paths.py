@@ -10,13 +10,11 @@ from torch import Tensor
 
 from tailor.core.seeds import stream
 from tailor.data.task_data import generator
-from tailor.execution.dry_run import PlannedOutcome, stages_of
 from tailor.model.state import ModelState
-from tailor.parallel.process_group import ProcessGroup
 from tailor.stage_execution import StageContext, compute
 from tailor.stage_execution.pruning import groups_of
 from tailor.stages import GroupRule, Stage
-from tests.tailor.trials import short_trial
+from tests.tailor.trials import planned_stages, short_trial
 
 Fitted = Callable[[str], ModelState]
 RULE = GroupRule()
@@ -29,13 +27,7 @@ CONTROLS: list[tuple[str, dict[str, Any]]] = [
 
 def drawing_stages(kind: str, method: dict[str, Any]) -> list[Stage]:
     """The stages of this kind in a plan of the trial."""
-    steps, outcome, found = stages_of(short_trial(method)), None, list[Stage]()
-    while True:
-        try:
-            found.append(steps.send(outcome))  # type: ignore[arg-type]
-        except StopIteration:
-            return [stage for stage in found if stage.kind == kind]
-        outcome = PlannedOutcome(found[-1].key())
+    return [stage for stage in planned_stages(short_trial(method)) if stage.kind == kind]
 
 
 def scored(state: ModelState) -> ModelState:
@@ -45,9 +37,9 @@ def scored(state: ModelState) -> ModelState:
 
 
 @pytest.mark.parametrize(("kind", "method"), CONTROLS, ids=[kind for kind, _ in CONTROLS])
-def test_each_step_draws_anew(kind: str, method: dict[str, Any], fitted: Fitted, ranks: ProcessGroup) -> None:
+def test_each_step_draws_anew(kind: str, method: dict[str, Any], fitted: Fitted, place: StageContext) -> None:
     """All steps are computed for the same network and budget, so that what differs is what was drawn."""
-    state, place = scored(fitted("digits_vgg")), StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=9)
+    state = scored(fitted("digits_vgg"))
     drawn: list[dict[str, Tensor]] = []
     for stage in drawing_stages(kind, method):
         same = {} if kind == "score_filters" else {"removed_macs_fraction": 0.3}
@@ -56,8 +48,8 @@ def test_each_step_draws_anew(kind: str, method: dict[str, Any], fitted: Fitted,
         assert any(not torch.equal(drawn[left][name], drawn[right][name]) for name in drawn[0])
 
 
-def test_the_first_step_draws_what_it_always_drew(fitted: Fitted, ranks: ProcessGroup) -> None:
-    state, place = scored(fitted("digits_vgg")), StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=9)
+def test_the_first_step_draws_what_it_always_drew(fitted: Fitted, place: StageContext) -> None:
+    state = scored(fitted("digits_vgg"))
     first = drawing_stages(*CONTROLS[0])[0]
     numbers = generator(stream(0, "scores"), "random scores")
     for name, scores in compute(first, state, place).tensors.items():

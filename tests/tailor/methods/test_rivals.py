@@ -12,17 +12,16 @@ from tailor.catalogue.networks import NETWORKS as NETWORKS_BY_NAME
 from tailor.catalogue.networks import network_stub
 from tailor.core.errors import ConfigError
 from tailor.execution.cache import Cache
-from tailor.execution.dry_run import PlannedOutcome, dry_run, stages_of
+from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import StageEvent
 from tailor.methods.prune import has_own_parameters
 from tailor.model.state import ModelState
 from tailor.networks import building
-from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning import surgery
 from tailor.stage_execution import StageContext, apply, compute
 from tailor.stage_execution.preparing import own_parameters
 from tailor.stages import GroupRule, Reinitialise
-from tests.tailor.trials import NETWORKS, short_trial
+from tests.tailor.trials import NETWORKS, planned_stages, short_trial
 
 Run = Callable[..., list[StageEvent]]
 
@@ -60,18 +59,14 @@ def test_widths_from_scratch_are_those_of_the_pruned_network_and_nothing_else_is
     )
 
 
-WITHOUT_OWN = (
-    "digits_resnet",
-    "friedman_mlp",
-    "efficientnet_b0",
-    "mobilenet_v3_small",
-    "densenet121",
-    "regnet_y_400mf",
-)
 WITH_OWN = ("digits_vit", "vit_b_32", "swin_t", "swin_v2_t", "maxvit_t", "convnext_tiny")
+OTHERS = (*WITH_OWN[1:], "efficientnet_b0", "densenet121", "regnet_y_400mf")
 
 
-@pytest.mark.parametrize("network", [*WITHOUT_OWN, *WITH_OWN])
+@pytest.mark.parametrize(
+    "network",
+    ["digits_resnet", "digits_vit", *(pytest.param(name, marks=pytest.mark.check) for name in OTHERS)],
+)
 def test_a_plan_knows_which_networks_have_parameters_without_a_reset(network: str) -> None:
     whole = ModelState(network=network, classes=5, input_shape=(3, 64, 64), tensors={})
     assert bool(own_parameters(whole)) == (network in WITH_OWN)
@@ -81,24 +76,17 @@ def test_a_plan_knows_which_networks_have_parameters_without_a_reset(network: st
 def reinitialisation(network: str) -> Reinitialise:
     """The stage as a trial of this network has it."""
     method = {"name": "prune", "weights": "reinitialised", "removed_macs_fraction": 0.1}
-    steps, outcome = stages_of(short_trial(method, network=network, pruning={"linear": True})), None
-    while True:
-        stage = steps.send(outcome)  # type: ignore[arg-type]
-        if isinstance(stage, Reinitialise):
-            return stage
-        outcome = PlannedOutcome(stage.key())
+    stages = planned_stages(short_trial(method, network=network, pruning={"linear": True}))
+    return next(stage for stage in stages if isinstance(stage, Reinitialise))
 
 
-def test_from_scratch_keeps_nothing_of_a_transformer(ranks: ProcessGroup) -> None:
+def test_from_scratch_keeps_nothing_of_a_transformer(place: StageContext) -> None:
     """Positions and class tokens are those of a new network, cut to the widths that are left."""
     tensors = {name: t + 0.125 for name, t in building.build("digits_vit", 5, seed=0).state_dict().items()}
     whole = ModelState(network="digits_vit", classes=5, input_shape=(1, 8, 8), tensors=tensors)
     found = surgery.groups(whole.build(), whole.input_shape, GroupRule(stream=True, heads=True, linear=True))
     state = surgery.slim(whole, {g.name: torch.arange(1, g.filters) for g in found}, found)
-    stage, place = (
-        reinitialisation("digits_vit"),
-        StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=9),
-    )
+    stage = reinitialisation("digits_vit")
     after = apply(stage, state, compute(stage, state, place).tensors)
     assert {n: t.shape for n, t in after.tensors.items()} == {n: t.shape for n, t in state.tensors.items()}
     assert [name for name, tensor in after.tensors.items() if torch.equal(tensor, state.tensors[name])] == []
@@ -121,11 +109,10 @@ class Shifted(nn.Module):
         return logits
 
 
-def test_a_parameter_that_nothing_sets_anew_is_refused(monkeypatch: pytest.MonkeyPatch, ranks: ProcessGroup) -> None:
+def test_a_parameter_that_nothing_sets_anew_is_refused(monkeypatch: pytest.MonkeyPatch, place: StageContext) -> None:
     monkeypatch.setitem(NETWORKS_BY_NAME._records, "shifted", network_stub("", Shifted, (1, 8, 8)))
     tensors = building.build("shifted", 5, seed=0).state_dict()
     state = ModelState(network="shifted", classes=5, input_shape=(1, 8, 8), tensors=tensors)
-    place = StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=9)
     with pytest.raises(ConfigError, match=r"would keep shift of shifted as it was pre-trained.*give it one"):
         compute(Reinitialise(of=None, seed=1), state, place)
 
@@ -177,9 +164,3 @@ def test_the_distinct_stages_of_a_known_sweep() -> None:
     assert found["train_factors"] == 2 * 3
     # Per seed: head_only, whose point is the path's first; fine_tune; PAC-Net; one behind each pruning.
     assert found["operating_point"] == 2 * (3 + 2 * 4 + 3)
-
-
-def test_another_target_shares_the_source_stages_of_pac_net() -> None:
-    walks = [dry_run(short_trial({"name": "pac_net"}, data={"images_per_class": n})) for n in (5, 10)]
-    shared = [a.kind for a, b in zip(walks[0].stages, walks[1].stages, strict=True) if a.key == b.key]
-    assert shared == ["train_source", "find_essential", "allocate"]

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tailor import stages
-from tailor.config.parsing import parse_trial
-from tailor.core.errors import ConfigError
 from tailor.data import task_data
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import PlannedOutcome
@@ -27,22 +25,12 @@ from tailor.stage_execution.schemes import zero_smallest
 from tailor.stage_execution.tuning import compute_fine_tune
 from tailor.stages import GroupRule, Stage
 from tailor.training.checkpoint import Checkpoint
-from tests.tailor.trials import assert_equal_tensors, short_trial
-from tests.tailor.two_ranks import assert_same, on_one_and_two_ranks
+from tests.tailor.trials import assert_equal_tensors, by_kind, short_trial
 
 Run = Callable[..., list[StageEvent]]
 Fitted = Callable[[str], ModelState]
 NETWORKS = ("digits_vgg", "digits_vgg_bn", "digits_resnet")
 PARENT = PlannedOutcome("0" * 64)
-
-
-@pytest.fixture
-def place(ranks: ProcessGroup) -> StageContext:
-    return StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0)
-
-
-def by_kind(events: list[StageEvent], kind: str) -> list[StageEvent]:
-    return [event for event in events if event.result.stage.kind == kind]
 
 
 def outputs(state: ModelState) -> Tensor:
@@ -174,12 +162,6 @@ def test_the_masked_network_is_the_whole_one_with_its_zeroed_filters(run: Run, s
     assert constants.abs().max() > 0.01  # what the zeroed filters' norms still give
 
 
-def test_measuring_norms_of_a_masked_network_is_refused() -> None:
-    method = {"name": "sfp", "evaluated": "masked"}
-    with pytest.raises(ConfigError, match="with evaluated = 'masked' none is; leave one of them out"):
-        short_trial(method, network="digits_resnet", pruning={"measure_norms": True})
-
-
 def test_soft_fine_tuning_resumed_equals_straight(fitted: Fitted, place: StageContext, tmp_path: Path) -> None:
     state, stage = fitted("digits_vgg_bn"), softly("digits_vgg_bn")
     straight = compute(stage, state, place)
@@ -285,44 +267,3 @@ def test_the_path_of_gbn(run: Run, shared_cache: Cache) -> None:
     assert regularisers == [{"name": "slimming", "strength": 0.001}] * 2
     orders = [event.result.stage.settings()["training"]["seed"] for event in by_kind(events, "train_gates")]
     assert len(set(orders)) == 4
-
-
-@pytest.mark.parametrize(
-    ("trial", "message"),
-    [
-        ({"network": "digits_vgg"}, "'gbn' reads BatchNorm's factors, and digits_vgg has no norm"),
-        (
-            {"network": "digits_resnet", "optimisation": {"regulariser": "l2_sp"}},
-            "'gbn' has a penalty of its own, so optimisation.regulariser = 'l2_sp' has no effect",
-        ),
-        ({"network": "digits_resnet", "method": {"name": "gbn", "steps": 10}}, "removes the whole network"),
-    ],
-)
-def test_what_gbn_cannot_be_is_refused_before_training(trial: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        parse_trial({"method": {"name": "gbn"}} | trial, "test")
-
-
-@pytest.mark.parametrize("method", [{"name": "sfp"}, {"name": "gbn", "steps": 1, "ticks": 2}])
-def test_cached_equals_computed(method: dict[str, Any], run: Run, tmp_path: Path) -> None:
-    trial = short_trial(method, network="digits_resnet")
-    computed, cached = run(trial, Cache(tmp_path)), run(trial, Cache(tmp_path))
-    assert all(event.result.cached for event in cached) and not any(event.result.cached for event in computed)
-    for one, other in zip(computed, cached, strict=True):
-        assert one.result.info == other.result.info
-        for part in ("tensors", "scores"):
-            assert_equal_tensors(getattr(one.result.model_state(), part), getattr(other.result.model_state(), part))
-
-
-@pytest.mark.check
-def test_two_ranks_equal_one(tmp_path: Path) -> None:
-    """33 images in batches of 8: the last batch has one image, so one of two ranks gets an empty share of it."""
-    once = {"source": {"epochs": 3}, "data": {"train_images": 33, "augmentation": "shift"}}
-    optimisation = {"epochs": 2, "head_epochs": 2, "batch_size": 8}
-    methods = [
-        {"network": "digits_vgg", "method": {"name": "sfp"}},
-        {"network": "digits_resnet", "method": {"name": "gbn", "steps": 1, "ticks": 2, "tick_epochs": 2}},
-    ]
-    trials = [parse_trial(once | {"optimisation": optimisation} | method, "test") for method in methods]
-    for alone, together in on_one_and_two_ranks(trials, tmp_path):
-        assert_same(alone, together)

@@ -9,7 +9,7 @@ from results.statistics.paths import stop_rule
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
 from tailor.methods.path import exceeds_tolerance
-from tests.tailor.trials import NETWORKS, short_trial
+from tests.tailor.trials import short_trial
 
 TOLERANCE = 0.003
 
@@ -48,10 +48,8 @@ def test_an_unknown_accuracy_never_stops() -> None:
     assert not exceeds_tolerance(0.5, math.nan, TOLERANCE)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize(("tolerance", "beta", "stops"), [(0.003, "raw", True), (0.9, "off", False)])
 def test_stop_early_ends_where_the_query_says(
-    network: str,
     tolerance: float,
     beta: str,
     stops: bool,
@@ -65,7 +63,7 @@ def test_stop_early_ends_where_the_query_says(
     whole, stopped = (
         [
             event.result
-            for event in run(short_trial(method, network=network, optimisation=rates), shared_cache)
+            for event in run(short_trial(method, network="digits_resnet", optimisation=rates), shared_cache)
             if event.point is not None
         ]
         for method in (path, early)

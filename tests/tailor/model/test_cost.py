@@ -16,12 +16,11 @@ def macs(name: str, size: int) -> int:
     ("name", "size"),
     [
         ("mobilenet_v2", 96),  # depthwise convolutions
-        ("regnet_y_400mf", 160),  # grouped convolutions, squeeze and excitation
-        ("shufflenet_v2_x0_5", 65),  # an odd size
-        ("convnext_tiny", 96),  # linear layers at each position
-        ("vit_b_16", 224),  # the projections of attention are parameters of another module
+        ("regnet_y_400mf", 65),  # grouped convolutions, squeeze and excitation, an odd size
         ("swin_t", 96),  # linear layers called as functions
-        ("maxvit_t", 224),  # attention in windows and in grids, beside depthwise convolutions
+        pytest.param("convnext_tiny", 96, marks=pytest.mark.check),  # linear layers at each position
+        pytest.param("vit_b_16", 224, marks=pytest.mark.check),  # the projections are another module's parameters
+        pytest.param("maxvit_t", 224, marks=pytest.mark.check),  # attention in windows and in grids
     ],
 )
 def test_macs_agree_with_torchs_counter(name: str, size: int) -> None:

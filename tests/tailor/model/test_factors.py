@@ -69,7 +69,8 @@ def test_a_copied_model_has_factors_of_its_own() -> None:
 
 
 @needs_timm
-@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenetv3_small_100", "resnet26", "regnetx_002"])
+@pytest.mark.check
+@pytest.mark.parametrize("name", ["efficientnet_b0", "resnet26"])
 def test_folding_keeps_the_function_of_timms_networks(name: str) -> None:
     state = with_factors_of_timms(name)
     found = groups(replace(state, factors={}).build(), state.input_shape, GroupRule())
@@ -101,7 +102,7 @@ def with_factors_of_timms(name: str) -> ModelState:
     return ModelState(network=f"timm/{name}", classes=5, input_shape=shape, tensors=model.state_dict(), factors=factors)
 
 
-@pytest.mark.parametrize("network", ["digits_vgg", "digits_vgg_bn", "digits_resnet", "friedman_mlp", "mobilenet_v2"])
+@pytest.mark.parametrize("network", ["digits_vgg", "digits_resnet", "friedman_mlp"])
 def test_a_saved_model_has_its_factors_in_its_weights(network: str, tmp_path: Path) -> None:
     state = pruned(network)
     assert state.factors

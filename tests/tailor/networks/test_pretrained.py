@@ -138,6 +138,7 @@ class _Published:
         return dict(self.tensors)
 
 
+@pytest.mark.check
 def test_the_old_names_of_densenet(tmp_path: Path) -> None:
     model = building.build("densenet121", 3, seed=0)
     old = {}
@@ -155,7 +156,10 @@ def test_the_old_names_of_densenet(tmp_path: Path) -> None:
 
 
 @pytest.mark.check
-@pytest.mark.parametrize("name", ["GoogLeNet_Weights.IMAGENET1K_V1", "Inception_V3_Weights.IMAGENET1K_V1"])
+@pytest.mark.parametrize(
+    "name",
+    ["GoogLeNet_Weights.IMAGENET1K_V1", pytest.param("Inception_V3_Weights.IMAGENET1K_V1", marks=pytest.mark.long)],
+)
 def test_auxiliary_heads_go_and_the_pixels_are_the_networks(name: str, tmp_path: Path) -> None:
     """Torchvision's network takes ImageNet's normalisation and changes it inside; ours takes what it makes of it."""
     info = find(name)

@@ -35,10 +35,10 @@ def test_attention_by_a_parameter_is_pinned(device: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "vit_base_patch16_siglip_224",  # attention by a parameter
-        "vit_pe_core_tiny_patch16_384",  # the same
+        "vit_pe_core_tiny_patch16_384",  # attention by a parameter
         "vit_tiny_r_s16_p8_224",  # runs its convolutions while it is built
-        "vitamin_small_224",  # the same
+        pytest.param("vit_base_patch16_siglip_224", marks=pytest.mark.long),
+        pytest.param("vitamin_small_224", marks=pytest.mark.long),
     ],
 )
 def test_networks_that_could_not_be_analysed(name: str) -> None:
@@ -46,6 +46,7 @@ def test_networks_that_could_not_be_analysed(name: str) -> None:
     assert groups(building.skeleton(f"timm/{name}", 5), NETWORKS[f"timm/{name}"].input_shape, ALL)
 
 
+@pytest.mark.check
 @pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
 def test_masks_that_no_state_has_are_computed_again() -> None:
     """Swin's masks of shifted windows are buffers outside of the state_dict."""

@@ -13,7 +13,6 @@ import torch
 
 from tailor.catalogue.datasets import DATASETS, DataInfo
 from tailor.catalogue.networks import NETWORKS
-from tailor.catalogue.weights import sha256_of
 from tailor.config.parsing import parse_trial
 from tailor.core.errors import ConfigError
 from tailor.data.task_data import Samples, digest
@@ -21,7 +20,7 @@ from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
 from tailor.model import cost
 from tailor.model.state import ModelState, load_model, save_model
-from tailor.networks import building, pretrained
+from tailor.networks import building
 from tailor.pruning import surgery
 from tailor.pruning.feasibility_count import rules
 from tailor.pruning.groups import groups
@@ -32,12 +31,13 @@ Run = Callable[..., list[StageEvent]]
 HAS_TIMM = importlib.util.find_spec("timm") is not None
 needs_timm = pytest.mark.skipif(not HAS_TIMM, reason="timm is not installed (pip install 'transtailor-sweeps[timm]')")
 INSIDE, COUPLED, LINEAR = GroupRule(), GroupRule(residual="coupled"), GroupRule(linear=True)
+pytestmark = pytest.mark.check
 SOME = [
-    pytest.param("timm/resnet26", COUPLED, 64, "fc", id="resnet26"),
-    pytest.param("timm/mobilenetv3_small_100", INSIDE, 64, "classifier", id="mobilenetv3_small_100"),
-    pytest.param("timm/efficientnet_lite0", INSIDE, 64, "classifier", id="efficientnet_lite0", marks=pytest.mark.check),
-    pytest.param("timm/convnext_atto", LINEAR, 64, "head.fc", id="convnext_atto", marks=pytest.mark.check),
-    pytest.param("timm/vit_tiny_patch16_224", LINEAR, 224, "head", id="vit_tiny_patch16_224", marks=pytest.mark.check),
+    pytest.param("timm/resnet26", COUPLED, 64, "fc"),
+    pytest.param("timm/mobilenetv3_small_100", INSIDE, 64, "classifier", marks=pytest.mark.long),
+    pytest.param("timm/efficientnet_lite0", INSIDE, 64, "classifier", marks=pytest.mark.long),
+    pytest.param("timm/convnext_atto", LINEAR, 64, "head.fc"),
+    pytest.param("timm/vit_tiny_patch16_224", LINEAR, 224, "head", marks=pytest.mark.long),
 ]
 
 
@@ -95,7 +95,6 @@ def test_a_pruned_network_is_the_masked_one(name: str, rule: GroupRule, size: in
 
 
 @needs_timm
-@pytest.mark.check
 @pytest.mark.usefixtures("photographs")
 def test_a_trial_runs_on_it(run: Run, tmp_path: Path) -> None:
     method = {"name": "transtailor", "steps": 1, "alpha_epochs": 1}
@@ -104,16 +103,6 @@ def test_a_trial_runs_on_it(run: Run, tmp_path: Path) -> None:
     last = run(config, Cache(tmp_path))[-1].result
     assert last.info["macs"] <= 0.9 * last.info["original_macs"]
     assert last.model_state().network == "timm/mobilenetv3_small_100"
-
-
-@needs_timm
-def test_its_weights_come_from_a_file(tmp_path: Path) -> None:
-    tensors = building.build("timm/resnet26", 7, seed=3).state_dict()
-    path = tmp_path / "resnet26.pth"
-    torch.save(tensors, path)
-    loaded, classes = pretrained.load(path, sha256_of(path), "timm/resnet26")
-    assert classes == 7
-    assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
 
 
 @needs_timm
@@ -151,12 +140,10 @@ from tailor.catalogue.analysis import rules_of
 from tailor.catalogue.networks import NETWORKS
 print(repr((NETWORKS["timm/convnext_atto"].macs, NETWORKS["timm/convnext_atto"].head, rules_of("timm/convnext_atto"))))
 assert not {"timm", "torch"} & set(sys.modules)
-NETWORKS["timm/convnext_attto"]
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     info = NETWORKS["timm/convnext_atto"]
     assert done.stdout.strip() == repr((info.macs, info.head, rules("timm/convnext_atto")))
-    assert "ConfigError: timm 1" in done.stderr and "no network 'convnext_attto'; did you mean" in done.stderr
 
 
 def test_without_timm_it_is_said_what_to_install() -> None:
@@ -169,11 +156,3 @@ def test_without_timm_it_is_said_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "network 'timm/resnet26' is timm's, which is not installed" in done.stderr
     assert "pip install 'transtailor-sweeps[timm]'" in done.stderr
-
-
-def test_other_names_do_not_import_timm_or_torch() -> None:
-    program = (
-        "import sys; from tailor.catalogue.networks import NETWORKS; 'resnet18' in NETWORKS; NETWORKS['resnet18']\n"
-    )
-    check = "assert not {'timm', 'torch'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", program + check], check=True)

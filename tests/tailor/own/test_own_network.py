@@ -21,6 +21,7 @@ from tests.tailor import small_networks, small_transformers
 from tools.masked_reference import mask_model
 
 NETWORKS_OF_USERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, Any]]] = {
+    "gated": (small_networks.Gated, (3, 8, 8), {}),
     "resnet18": (lambda: torchvision.models.resnet18(num_classes=7), (3, 32, 32), {}),
     "mobilenet_v2": (lambda: torchvision.models.mobilenet_v2(width_mult=0.25), (3, 32, 32), {}),
     "vit": (small_transformers.ViT, (3, 16, 16), {"heads": True, "stream": True, "allocation": "by_kind"}),
@@ -40,7 +41,15 @@ def images(shape: tuple[int, ...], count: int = 2, dtype: torch.dtype = torch.fl
     return torch.randn(count, *shape, generator=generator(0, "images"), dtype=dtype)
 
 
-@pytest.fixture(scope="module", params=sorted(NETWORKS_OF_USERS))
+@pytest.fixture(
+    scope="module",
+    params=[
+        "gated",
+        "vit",
+        pytest.param("resnet18", marks=pytest.mark.check),
+        pytest.param("mobilenet_v2", marks=pytest.mark.check),
+    ],
+)
 def pruned(request: pytest.FixtureRequest) -> tuple[nn.Module, PrunedNetwork, Tensor, dict[str, Any]]:
     torch.manual_seed(0)
     make, shape, settings = NETWORKS_OF_USERS[request.param]

@@ -25,7 +25,6 @@ from tailor.methods.recipe import Recipe
 from tailor.prepare import arrays
 from tests.tailor.prepare.pictures import class_folders, data, encoded, prepare
 from tests.tailor.prepare.test_check import rewritten
-from tests.tailor.two_ranks import assert_same, on_one_and_two_ranks
 
 CLASSES = {"cat": 20, "dog": 10, "eel": 30}
 POOL = ("--test-split", "trial", "--image-px", 32)
@@ -143,14 +142,6 @@ def test_sizes_by_class_add_up_and_are_next_to_their_shares() -> None:
         for name, count in pool.items():
             assert math.floor(test * count / whole) <= sizes[name].test <= math.ceil(test * count / whole)
             assert abs(sizes[name].train - train * count / whole) < 2
-
-
-@pytest.mark.check
-def test_two_ranks_equal_one(root: Path, tmp_path: Path) -> None:
-    ((alone, together),) = on_one_and_two_ranks([trial(root, 3)], tmp_path)
-    assert_same(alone, together)
-    tested = together[-1].result.read_tensors()["test/image_id"]
-    assert tested.tolist() == drawn(root, 3)["test"]
 
 
 def test_a_plan_knows_the_sizes(root: Path) -> None:

@@ -4,8 +4,6 @@ import csv
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -303,13 +301,7 @@ def test_caltech_leaves_60_images_of_each_class_to_train_on(tmp_path: Path) -> N
     assert manifest.read(tmp_path / "root", "fifth").test_images == 62
 
 
-def test_planning_needs_neither_torch_nor_numpy() -> None:
-    program = "import sys; import tailor.catalogue.manifest, tailor.commands.data; print(sorted(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    for module in ("torch", "numpy", "PIL", "rich", "scipy"):
-        assert f"'{module}'" not in done.stdout
-
-
+@pytest.mark.check
 @needs_data(PHOTOGRAPHS)
 def test_real_photographs(tmp_path: Path) -> None:
     origin = DATA / PHOTOGRAPHS

@@ -120,6 +120,7 @@ def start(origin: Path, root: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", PROGRAM, str(origin), str(root)], cwd=Path(__file__).parents[3])
 
 
+@pytest.mark.check
 def test_killed_and_typed_again_it_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     archive = pack(class_folders(tmp_path / "images", per_class=6 * CHUNK_IMAGES), tmp_path / "images.tar")
     root = tmp_path / "root"

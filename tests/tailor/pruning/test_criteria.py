@@ -19,7 +19,7 @@ from tailor.pruning import budget_solver, surgery
 from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.criteria.base import Scoring, norms_behind
 from tailor.stages import Grouping, GroupRule
-from tests.tailor.trials import NETWORKS, SHORT
+from tests.tailor.trials import NETWORKS, SHORT, planned_stages
 
 EVERYTHING = GroupRule(residual="coupled", linear=True)
 ALONE = ProcessGroup(rank=0, world_size=1, device=torch.device("cpu"))
@@ -115,13 +115,6 @@ def test_bn_gamma_names_the_layer_without_a_norm() -> None:
         scores_by("bn_gamma", scoring_of(state_of("digits_vgg_bn")))
     with pytest.raises(ConfigError, match="'gbn' reads .* and digits_resnet has no such layer; set pruning.residual"):
         norms_behind(state_of("digits_resnet"), (), "method 'gbn'")
-    for network, refused in (("digits_vgg", True), ("digits_resnet", False)):
-        trial = SHORT | {"network": network, "method": {"name": "prune", "criterion": "bn_gamma"}}
-        if refused:
-            with pytest.raises(ConfigError, match="has no norm"):
-                parse_trial(trial, "test")
-        else:
-            parse_trial(trial, "test")
 
 
 def test_random_scores_are_of_their_seed_alone() -> None:
@@ -240,21 +233,8 @@ def test_members_of_a_group_lose_the_same_filters() -> None:
 def test_a_stage_carries_what_its_criterion_reads_and_nothing_else(criterion: str) -> None:
     network = "digits_resnet"
     config = parse_trial(SHORT | {"network": network, "method": {"name": "prune", "criterion": criterion}}, "test")
-    steps, scored, outcome = config.method.walk(config), None, None
-    while scored is None:
-        stage = steps.send(outcome)  # type: ignore[arg-type]  # None starts a generator
-        scored = stage if isinstance(stage, stages.ScoreFilters) else None
-        outcome = Known(stage.key())
+    scored = next(stage for stage in planned_stages(config) if isinstance(stage, stages.ScoreFilters))
     known = CRITERIA[criterion]
     assert (scored.task is not None) == (scored.batch_size is not None) == known.reads_data
     assert (scored.placement is not None) == known.has_gates
     assert (scored.seed is not None) == known.draws
-
-
-class Known:
-    """An outcome of which only the key is known."""
-
-    deciding_score = removed_macs_fraction = float("nan")
-
-    def __init__(self, key: str) -> None:
-        self.key = key

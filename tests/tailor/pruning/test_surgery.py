@@ -199,6 +199,7 @@ assert not {"tailor.pruning.groups", "torch_pruning"} & set(sys.modules)
 """
 
 
+@pytest.mark.check
 def test_a_saved_model_is_rebuilt_in_a_fresh_process(tmp_path: Path) -> None:
     saved = {}
     for network in ("digits_vgg", "digits_resnet"):

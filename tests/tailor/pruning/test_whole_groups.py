@@ -1,6 +1,7 @@
 """Heads, the stream and hidden units of transformers: what goes together, and slimmed equals masked."""
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -82,8 +83,11 @@ def drawn(found: tuple[Group, ...], seed: int = 1) -> Kept:
     return kept
 
 
-@pytest.mark.parametrize("rule", [ALL, STREAM, HEADS, LINEAR], ids=["all", "stream", "heads", "heads and hidden"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [*((name, ALL) for name in NAMES), *product(("ViT", "Swin", "Mixer"), (STREAM, HEADS, LINEAR))],
+    ids=str,
+)
 def test_masked_equals_slimmed(name: str, rule: GroupRule) -> None:
     found = groups(small(name), SHAPE, rule)
     asked = {"stream": rule.stream, "heads": rule.heads and name != "Mixer", "filters": rule.linear}
@@ -97,7 +101,7 @@ def test_masked_equals_slimmed(name: str, rule: GroupRule) -> None:
         assert (logits - original).abs().max() > 1e-3 * original.abs().max(), f"{group.name} changes nothing"
 
 
-@pytest.mark.parametrize("name", ["ViT", "TorchvisionViT", "Swin"])
+@pytest.mark.parametrize("name", ["ViT", "Swin"])
 def test_a_channel_of_zeros_under_an_ordinary_norm_is_not_a_channel_that_is_gone(name: str) -> None:
     found = groups(small(name), SHAPE, STREAM)
     assert difference_of(name, drawn(found), found, is_norm_masked=False) > 1e-3
@@ -110,7 +114,7 @@ def rotated(group: Group) -> Group:
     return replace(group, slices=tuple(slices))
 
 
-@pytest.mark.parametrize("name", ["ViT", "TorchvisionViT", "Swin", "SwinV2"])
+@pytest.mark.parametrize("name", ["ViT", "Swin"])
 def test_rotated_heads_are_seen(name: str) -> None:
     found = groups(small(name), SHAPE, HEADS)
     kept = {group.name: torch.tensor([0, 2]) for group in found}

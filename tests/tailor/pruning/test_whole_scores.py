@@ -178,6 +178,7 @@ METHODS = [
 ]
 
 
+@pytest.mark.check
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method["name"])
 def test_a_trial_prunes_them(method: dict[str, Any], run: Run, tmp_path: Any) -> None:
     pruning = {"heads": True, "stream": True, "linear": True}

@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from tailor.config.parsing import parse_trial
 from tailor.core.errors import ConfigError
 from tailor.data.task_data import generator
 from tailor.execution.cache import Cache
-from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import StageEvent
 from tailor.model.cost import macs_of, original_macs, removed_macs_fraction
 from tailor.model.state import ModelState
@@ -93,15 +91,15 @@ def unrounded(how: str, found: Found, ranking: Ranking, least: budget_solver.Min
 
 
 REAL = [
-    ("mobilenet_v2", INSIDE, 8),  # depthwise
-    ("resnet18", COUPLED, 8),  # added outputs
-    ("resnext50_32x4d", COUPLED, 16),  # grouped convolutions between
-    ("densenet121", INSIDE, 8),  # concatenated
+    pytest.param("mobilenet_v2", INSIDE, 8, "lowest_of_all"),  # depthwise
+    pytest.param("resnet18", COUPLED, 8, "uniform"),  # added outputs
+    pytest.param("resnext50_32x4d", COUPLED, 16, "uniform", marks=pytest.mark.long),  # grouped convolutions between
+    pytest.param("densenet121", INSIDE, 8, "lowest_of_all", marks=pytest.mark.long),  # concatenated
 ]
 
 
-@pytest.mark.parametrize(("network", "rule", "multiple"), REAL, ids=[name for name, _, _ in REAL])
-@pytest.mark.parametrize("how", ["lowest_of_all", "uniform"])
+@pytest.mark.check
+@pytest.mark.parametrize(("network", "rule", "multiple", "how"), REAL)
 def test_every_layer_of_real_networks_is_a_multiple_or_whole(
     network: str, rule: GroupRule, multiple: int, how: str
 ) -> None:
@@ -130,6 +128,7 @@ def test_what_is_narrower_than_the_multiple_stays_whole() -> None:
     assert budget_solver.round_widths(found, {g.name: 3 for g in found}, 1) == {g.name: 3 for g in found}
 
 
+@pytest.mark.check
 @pytest.mark.parametrize("what", ["whole", "alike"])
 def test_groups_of_convolutions_are_counted_by_their_filters(what: Any) -> None:
     """Of 128 filters in 32 groups: a group has four, and a place in all groups has 32."""
@@ -152,21 +151,6 @@ def test_a_trial_keeps_multiples_on_its_whole_path(run: Run, shared_cache: Cache
     for cut, asked in zip(cuts, (0.2, 0.4), strict=True):
         assert asked <= cut.removed_macs_fraction <= asked + budget_solver.BUDGET_MARGIN
         assert all(len(kept) % 2 == 0 for kept in cut.read_tensors().values())
-
-
-@pytest.mark.parametrize("method", ["prune", "transtailor", "sfp", "smaller_dense"])
-def test_a_multiple_of_one_is_as_before_it_existed(method: str) -> None:
-    def keys(**pruning: Any) -> list[str]:
-        return [stage.key for stage in dry_run(short_trial({"name": method}, pruning=pruning)).stages]
-
-    assert keys(width_multiple=1) == keys()
-    assert keys(width_multiple=4) != keys()
-
-
-def test_a_rule_without_budget_refuses_it() -> None:
-    raw = {"network": "digits_resnet", "method": {"name": "target_aware_adaptation"}, "pruning": {"width_multiple": 8}}
-    with pytest.raises(ConfigError, match=r"width_multiple = 8 has no effect on target_aware_adaptation"):
-        parse_trial(raw, "test")
 
 
 # --- budgets that are missed, and layers that would be empty ---
@@ -223,11 +207,11 @@ def coarsest_slowly(state: ModelState, found: tuple[surgery.Group, ...]) -> tupl
     return layer, shares[layer]
 
 
-@pytest.mark.parametrize("network", ["digits_vgg", "digits_resnet"])
 def test_a_pruning_that_removes_nothing_names_the_layer_in_the_way(
-    network: str, fitted: Callable[[str], ModelState], caplog: pytest.LogCaptureFixture
+    fitted: Callable[[str], ModelState], caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is an error, unless an earlier step removed enough for it: then it is said."""
+    network = "digits_resnet"
     whole = fitted(network)
     found, ranking = ranked(whole, INSIDE)
     layer, share = coarsest_slowly(whole, found)

@@ -3,7 +3,6 @@
 import hashlib
 import math
 import signal
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import torch
 from torch.nn import functional as F
 
 from tailor import stages
-from tailor.config.allocations import LeGR
 from tailor.config.parsing import parse_trial
 from tailor.core.errors import ConfigError
 from tailor.data import task_data
@@ -24,7 +22,6 @@ from tailor.execution.cache import Cache
 from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import StageEvent
 from tailor.model.state import ModelState
-from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning import budget_solver, surgery
 from tailor.stage_execution.base import StageContext
 from tailor.stage_execution.legr import evolve, tune_briefly
@@ -32,8 +29,7 @@ from tailor.stages import Task
 from tailor.training.checkpoint import CHECKSUM_BYTES
 from tests.tailor.forking import end_of
 from tests.tailor.struck import run_until_struck
-from tests.tailor.trials import NETWORKS, SHORT, assert_equal_tensors, short_trial
-from tests.tailor.two_ranks import copy_stage, on_two_ranks, run_trials
+from tests.tailor.trials import SHORT, assert_equal_tensors, short_trial
 
 Run = Callable[..., list[StageEvent]]
 # --- fitness ---
@@ -65,10 +61,9 @@ def validation_loss(state: ModelState, task: Task) -> float:
         return F.cross_entropy(model(task_data.normalise(samples.fetch().images)), samples.labels).item()
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_fitness_is_the_validation_loss_after_pruning(network: str, run: Run, shared_cache: Cache) -> None:
+def test_fitness_is_the_validation_loss_after_pruning(run: Run, shared_cache: Cache) -> None:
     coupled = {"residual": "coupled", "linear": True}
-    events = run(short_trial(method(), network=network, pruning=coupled), shared_cache)
+    events = run(short_trial(method(), network="digits_resnet", pruning=coupled), shared_cache)
     event, stage, scored = learned(events)
     found = surgery.groups(scored.build(), scored.input_shape, stage.rule)
     least = budget_solver.minimums(scored, found, 0.1)
@@ -100,16 +95,12 @@ def test_fitness_is_the_validation_loss_after_pruning(network: str, run: Run, sh
         assert torch.equal(scores, scored.scores[layer] * affine[layer][0] + affine[layer][1])
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_tuning_takes_its_steps_on_the_training_images(
-    network: str, run: Run, ranks: ProcessGroup, shared_cache: Cache
-) -> None:
+def test_tuning_takes_its_steps_on_the_training_images(run: Run, place: StageContext, shared_cache: Cache) -> None:
     """Nine batches of 32 from 200 images: plain SGD by hand, every image once or twice."""
-    config = short_trial(method(tuning_steps=9, tuning_learning_rate=0.01), network=network)
+    config = short_trial(method(tuning_steps=9, tuning_learning_rate=0.01), network="digits_resnet")
     _, stage, scored = learned(run(config, shared_cache))
     assert stage.training is not None and stage.training.batch_size == 32
     samples = task_data.splits(stage.task).train
-    place = StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0)
     fast = tune_briefly(stage, scored, samples, place)
 
     repeated = torch.cat([torch.arange(200), torch.arange(88)])
@@ -173,23 +164,7 @@ def test_an_impossible_search_is_refused(given: dict[str, Any], text: str) -> No
         parse_trial(SHORT | {"method": method(**given)}, "test")
 
 
-def test_the_published_search_can_be_asked_for() -> None:
-    published = LeGR(population=64, samples=16, generations=400, tuning_steps=200)
-    assert (published.mutated_fraction, published.scale_sigma, published.tuning_learning_rate) == (0.1, 1.0, 0.001)
-
-
 # --- cached == computed, resumed == straight, two ranks == one ---
-
-
-def test_cached_equals_computed(run: Run, tmp_path: Path) -> None:
-    config = short_trial(method(tuning_steps=2))
-    computed, again = run(config, Cache(tmp_path)), run(config, Cache(tmp_path))
-    assert all(event.result.cached for event in again)
-    assert [event.result.info for event in again] == [event.result.info for event in computed]
-    assert_equal_tensors(again[-1].result.model_state().tensors, computed[-1].result.model_state().tensors)
-    assert_equal_tensors(
-        learned(again)[0].result.model_state().scores, learned(computed)[0].result.model_state().scores
-    )
 
 
 @pytest.mark.check
@@ -235,37 +210,3 @@ def test_a_search_goes_on_from_what_it_recalls(run: Run, tmp_path: Path) -> None
     (folder / f"{event.result.key}.checkpoint").write_bytes(hashlib.sha256(content).digest() + content)
     found, _, _ = learned(run(config, Cache(tmp_path / "resumed"), folder))
     assert found.result.info["losses"][:4] == invented
-
-
-TOML = """
-network = "digits_resnet"
-source = { epochs = 3 }
-data = { train_images = 33, augmentation = "shift" }
-optimisation = { epochs = 2, head_epochs = 2, batch_size = 8 }
-[method]
-name = "prune"
-criterion = "taylor"
-removed_macs_fraction = 0.3
-allocation = { name = "legr", population = 4, samples = 2, generations = 8, tuning_steps = 3 }
-"""
-
-
-@pytest.mark.check
-def test_two_ranks_equal_one(run: Run, tmp_path: Path) -> None:
-    """Taylor's scores and the search, from the same source network; ranks add up float32 in another order."""
-    config = parse_trial(tomllib.loads(TOML), "test")
-    alone = run(config, Cache(tmp_path / "one"))
-    source = alone[0].result.key
-    copy_stage(source, Cache(tmp_path / "one"), Cache(tmp_path / "two"))
-    on_two_ranks(run_trials, tmp_path / "two", [config.model_dump_json()], folder=tmp_path)
-    together = run(config, Cache(tmp_path / "two"))
-    assert all(event.result.cached for event in together)
-    one, two = learned(alone)[0].result, learned(together)[0].result
-    assert two.description.made_by.ranks == 2
-    assert two.info["losses"] == pytest.approx(one.info["losses"], rel=1e-3)
-    for left, right in zip(alone, together, strict=True):
-        if left.result.stage.kind in ("score_filters", "learn_ranking"):
-            for name, tensor in left.result.read_tensors().items():
-                torch.testing.assert_close(right.result.read_tensors()[name], tensor, rtol=1e-3, atol=1e-6)
-        if left.result.stage.kind == "prune":
-            assert_equal_tensors(right.result.read_tensors(), left.result.read_tensors())

@@ -1,7 +1,6 @@
 """Norms measured again after a pruning, and momentum that outlives it."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tailor import stages
-from tailor.config.parsing import parse_trial
 from tailor.data import task_data
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import PlannedOutcome
@@ -21,16 +19,11 @@ from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning import surgery
 from tailor.stage_execution import StageContext, apply, compute
 from tailor.stages import GroupRule
-from tests.tailor.trials import assert_equal_tensors, short_trial
-from tests.tailor.two_ranks import assert_same, on_one_and_two_ranks
+from tests.tailor.trials import assert_equal_tensors, by_kind, short_trial
 
 Run = Callable[..., list[StageEvent]]
 Fitted = Callable[[str], ModelState]
 PARENT = PlannedOutcome("0" * 64)
-
-
-def by_kind(events: list[StageEvent], kind: str) -> list[StageEvent]:
-    return [event for event in events if event.result.stage.kind == kind]
 
 
 # --- norms ---
@@ -148,19 +141,3 @@ def test_the_next_fine_tuning_starts_with_it(
         )
         if optimiser_state == "kept":
             torch.testing.assert_close(after.momentum[name], speed.detach(), rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.check
-def test_two_ranks_equal_one(tmp_path: Path) -> None:
-    """33 images in batches of 8: the last batch has one image, so one of two ranks gets an empty share of it."""
-    trial = {
-        "network": "digits_resnet",
-        "source": {"epochs": 3},
-        "data": {"train_images": 33},
-        "optimisation": {"epochs": 2, "head_epochs": 2, "batch_size": 8},
-        "pruning": {"measure_norms": True, "optimiser_state": "kept"},
-        "method": {"name": "prune", "steps": 2},
-    }
-    ((alone, together),) = on_one_and_two_ranks([parse_trial(trial, "test")], tmp_path)
-    assert len(by_kind(alone, "measure_norms")) == 2
-    assert_same(alone, together)

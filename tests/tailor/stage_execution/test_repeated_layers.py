@@ -88,11 +88,11 @@ def test_a_criterion_reads_the_mean_over_all_calls(criterion: str, state: ModelS
     torch.testing.assert_close(scores["wide"], READINGS[criterion](hidden_of(state)).mean(dim=0))
 
 
-def test_a_bias_takes_over_the_mean_of_all_calls(state: ModelState, ranks: ProcessGroup) -> None:
+def test_a_bias_takes_over_the_mean_of_all_calls(state: ModelState, place: StageContext) -> None:
     found = surgery.groups(state.build(), state.input_shape, RULE)
     pruned = surgery.slim(state, {"wide": torch.tensor([0, 2, 3, 5, 6])}, found)
     stage = stages.ShiftMeans(of=None, unpruned=Outcome(state), rule=RULE, task=TASK, batch_size=32)
-    made = compute(stage, pruned, StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=9)).tensors
+    made = compute(stage, pruned, place).tensors
     gone = [1, 4, 7]
     expected = state.tensors["narrow.weight"][:, gone] @ hidden_of(state).mean(dim=0)[gone]
     torch.testing.assert_close(made["tensors/narrow.bias"], state.tensors["narrow.bias"] + expected)

@@ -12,13 +12,13 @@ from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
 from tailor.core.settings import Settings
-from tailor.execution.dry_run import PlannedOutcome, stages_of
+from tailor.execution.dry_run import stages_of
 from tailor.model.state import ModelState
-from tailor.parallel.process_group import ProcessGroup
 from tailor.stage_execution import StageContext, apply, compute
 from tailor.stages import Stage, Training
 from tailor.stages.identity import PARENTS
 from tests.tailor.config.test_ids import GOLDEN_IDS, OTHER_VALUES, changed
+from tests.tailor.trials import planned_stages
 
 BASE: dict[str, Any] = {
     "network": "digits_resnet",
@@ -117,16 +117,6 @@ def computed(config: TrialConfig, place: StageContext) -> Iterator[tuple[Stage, 
         outcome = Reached(key, state, score, gone)
 
 
-def planned(config: TrialConfig) -> list[Stage]:
-    steps, outcome, found = stages_of(config), None, []
-    while True:
-        try:
-            found.append(steps.send(outcome))  # type: ignore[arg-type]
-        except StopIteration:
-            return found
-        outcome = PlannedOutcome(found[-1].key())
-
-
 def leaves(settings: dict[str, Any], path: str = "") -> dict[str, Any]:
     """Settings by their dotted names."""
     found = {}
@@ -140,15 +130,19 @@ def different(stage: Stage, other: Stage) -> set[str]:
     return {name for name in left | right if left.get(name) != right.get(name)}
 
 
-@pytest.mark.parametrize("trial", TRIALS)
-def test_what_a_stage_does_not_read_is_not_in_its_key(trial: str, ranks: ProcessGroup) -> None:
+QUICK = ("fine_tune", "prune", "transtailor")
+
+
+@pytest.mark.parametrize(
+    "trial", [*QUICK, *(pytest.param(name, marks=pytest.mark.check) for name in TRIALS if name not in QUICK)]
+)
+def test_what_a_stage_does_not_read_is_not_in_its_key(trial: str, place: StageContext) -> None:
     raw = TRIALS[trial]
-    place = StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=1e9)
     reads = list(computed(parse_trial(raw, "test"), place))
     compared = 0
     for setting, value in OTHER_VALUES.items():
         try:
-            other = planned(changed(raw, setting, value))
+            other = planned_stages(changed(raw, setting, value))
         except ConfigError:  # not for this method, or only beside another setting
             continue
         for (stage, seen), changed_stage in zip(reads, other, strict=False):
@@ -164,7 +158,7 @@ def test_what_a_stage_does_not_read_is_not_in_its_key(trial: str, ranks: Process
 
 
 def test_the_kinds_that_are_not_covered_are_these() -> None:
-    reached = {stage.kind for raw in TRIALS.values() for stage in planned(parse_trial(raw, "test"))}
+    reached = {stage.kind for raw in TRIALS.values() for stage in planned_stages(parse_trial(raw, "test"))}
     classes = [one for one in vars(stages).values() if isinstance(one, type) and issubclass(one, Stage)]
     kinds = {one.kind for one in classes if isinstance(getattr(one, "kind", None), str)}
     assert kinds - reached == NOT_REACHED

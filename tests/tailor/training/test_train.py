@@ -1,4 +1,4 @@
-"""The training loop against the same steps written by hand."""
+"""The training loop against the same steps written by hand; its settings are in test_training_settings.py."""
 
 import math
 from pathlib import Path
@@ -11,7 +11,6 @@ from torchvision.ops import StochasticDepth
 from tailor.core import heartbeat
 from tailor.core.errors import TrainingError
 from tailor.data import task_data
-from tailor.data.objective import quality
 from tailor.data.task_data import Samples
 from tailor.methods.recipe import Recipe
 from tailor.networks import building
@@ -21,7 +20,7 @@ from tailor.training.checkpoint import Checkpoint, TrainingProgress
 from tailor.training.loop import TrainingExtras, describe_progress, draws_randomly, group, optimiser_for, train
 from tailor.training.prediction import predict
 from tests.tailor.networks.test_timm import needs_timm
-from tests.tailor.trials import NETWORKS, assert_equal_tensors, short_trial
+from tests.tailor.trials import assert_equal_tensors, short_trial
 
 ALONE = ProcessGroup(rank=0, world_size=1, device=torch.device("cpu"))
 
@@ -87,32 +86,6 @@ def test_the_loop_equals_steps_written_by_hand(schedule: str) -> None:
         torch.testing.assert_close(p, by_hand.get_parameter(name), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
-@pytest.mark.parametrize("network", NETWORKS)
-def test_a_second_epoch_from_a_checkpoint_equals_going_on(network: str, optimiser: str, tmp_path: Path) -> None:
-    """Interrupted after each possible epoch; bit for bit, optimiser state and running statistics included."""
-    settings = training(epochs=4, optimiser=optimiser)
-    straight = building.build(network, 5, seed=0).train()
-    whole = train(straight, all_of(straight, settings), samples(), settings, "none", no_checkpoint())
-    path = tmp_path / "stage.safetensors"
-    for _ in range(settings.epochs - 1):
-        interrupted = building.build(network, 5, seed=1).train()  # other weights: all must come from the file
-        with pytest.raises(KeyboardInterrupt):
-            checkpoint = InterruptedCheckpoint(path) if path.exists() else FirstCheckpoint(path)
-            train(interrupted, all_of(interrupted, settings), samples(), settings, "none", checkpoint)
-    resumed = building.build(network, 5, seed=1).train()
-    history = train(
-        resumed,
-        all_of(resumed, settings),
-        samples(),
-        settings,
-        "none",
-        Checkpoint(path, 0.0, ALONE),
-    )
-    assert_equal_tensors(dict(resumed.state_dict()), dict(straight.state_dict()))
-    assert [e["train_loss"] for e in history] == [e["train_loss"] for e in whole]
-
-
 class InterruptedCheckpoint(Checkpoint):
     """Ends the training once it has written."""
 
@@ -122,15 +95,6 @@ class InterruptedCheckpoint(Checkpoint):
     def save(self, *args: object) -> None:
         super().save(*args)  # type: ignore[arg-type]
         raise KeyboardInterrupt
-
-
-class FirstCheckpoint(InterruptedCheckpoint):
-    """The same, and the model starts from the straight run's weights."""
-
-    def restore(self, model: torch.nn.Module, *rest: object) -> object:
-        name = "digits_vgg" if hasattr(model, "features") else "digits_resnet"
-        model.load_state_dict(building.build(name, 5, seed=0).state_dict())
-        return super().restore(model, *rest)  # type: ignore[arg-type]
 
 
 def test_a_checkpoint_inside_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,6 +162,7 @@ def test_all_that_draws_in_training_is_known() -> None:
     )
 
 
+@pytest.mark.check
 @needs_timm
 def test_timms_swin_draws_in_training() -> None:
     assert any(draws_randomly(module) for module in building.skeleton("timm/swin_tiny_patch4_window7_224", 5).modules())
@@ -238,14 +203,6 @@ def test_predictions_are_in_the_order_of_the_samples() -> None:
     together = predict(model, some, ALONE)
     one_by_one = torch.cat([predict(model, some.take(torch.tensor([i])), ALONE) for i in range(20)])
     torch.testing.assert_close(together, one_by_one, rtol=1e-5, atol=1e-6)
-
-
-def test_the_quality_of_classes_by_hand() -> None:
-    probabilities = torch.tensor([[0.5, 0.4, 0.1], [0.1, 0.8, 0.1], [0.25, 0.25, 0.5]])
-    found = quality(probabilities.log(), torch.tensor([0, 1, 0]))
-    assert found.metric == "accuracy"
-    assert found.loss == pytest.approx(-(math.log(0.5) + math.log(0.8) + math.log(0.25)) / 3)
-    assert found.score == pytest.approx(2 / 3)
 
 
 def test_a_penalty_is_added_once_per_step_and_after_epoch_called_once_per_epoch() -> None:

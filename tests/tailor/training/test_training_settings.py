@@ -208,30 +208,6 @@ def test_frozen_norms_stay_bit_for_bit() -> None:
         assert torch.equal(tensor, before.state_dict()[name]) == (name in stay), name
 
 
-def test_frozen_norms_are_a_fixed_scale_and_shift() -> None:
-    """The same training of a network in which each norm was replaced by its function written out."""
-    how = training(norm="frozen", weight_decay=0.0)
-    replaced = building.build("digits_resnet", 5, seed=0)
-    for module in list(replaced.modules()):
-        for name, norm in module.named_children():
-            if isinstance(norm, nn.BatchNorm2d):
-                norm.running_mean.normal_(generator=task_data.generator(1, name))  # as if it had seen images
-                module.register_module(name, WrittenOut(norm))
-    model = building.build("digits_resnet", 5, seed=0)
-    for module in list(model.modules()):
-        for name, norm in module.named_children():
-            if isinstance(norm, nn.BatchNorm2d):
-                norm.running_mean.normal_(generator=task_data.generator(1, name))
-    set_norms(model, "frozen", ALONE)
-    for each in (model, replaced):
-        optimiser = optimiser_for([group([p for p in each.parameters() if p.requires_grad], 0.02)], how)
-        train(each, optimiser, samples(), how, "none", Checkpoint(None, 0.0, ALONE))
-    found = dict(replaced.named_parameters())
-    assert found
-    for name, p in found.items():
-        torch.testing.assert_close(p, model.get_parameter(name), rtol=1e-3, atol=1e-5)
-
-
 def test_frozen_norms_are_torchs_own_in_evaluation_mode() -> None:
     """Plain torch, momentum and weight decay included, from norms that have learned something."""
     how, plain = training(norm="frozen"), building.build("digits_resnet", 5, seed=0)
@@ -258,17 +234,6 @@ def test_frozen_norms_are_torchs_own_in_evaluation_mode() -> None:
             plain_optimiser.step()
     assert len(rest) == len(list(plain.parameters())) - 2 * len(norms)
     assert_close(model, plain.state_dict())
-
-
-class WrittenOut(nn.Module):
-    def __init__(self, norm: nn.BatchNorm2d) -> None:
-        super().__init__()
-        self.norm = (norm,)  # hidden from the module: nothing to train
-
-    def forward(self, features: Tensor) -> Tensor:
-        (norm,) = self.norm
-        mean, deviation = norm.running_mean[:, None, None], (norm.running_var + norm.eps).sqrt()[:, None, None]
-        return (features - mean) / deviation * norm.weight.detach()[:, None, None] + norm.bias.detach()[:, None, None]
 
 
 # --- how it is computed ---

@@ -1,0 +1,55 @@
+"""A sweep whose ranks are not those of real trials: `run_sweep`, put together again from the driver's public parts."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hpc.ranks.warm_process import warm_process
+from sweeps.driver.board import MoreTrials, SweepState, TrialBackend
+from sweeps.driver.display import Display
+from sweeps.driver.driver import SweepOutcome, run_trials, sweep_state
+from sweeps.driver.serial_site import SerialSite
+from sweeps.planning.plan import Plan
+from sweeps.run.run_folder import RunFolder
+
+OpenPool = Callable[[], AbstractContextManager[Any]]
+
+
+def sweep_with_ranks(
+    rank: str,
+    plan: Plan,
+    run: RunFolder,
+    cache: Path,
+    *,
+    display: Display,
+    site: str = "serial",
+    slots: int = 1,
+    open_pool: OpenPool | None = None,
+    stop_file: Path | None = None,
+    max_disk_gb: float | None = None,
+    search: MoreTrials | None = None,
+) -> SweepOutcome:
+    """Run what is not finished on a site of this machine; `rank` is the class of the object in each rank.
+
+    `open_pool` opens the Ray of the site "local"; None: a Ray of its own.
+    """
+    state = sweep_state(
+        plan, run, cache, most_slots=slots, display=display, max_disk_gb=max_disk_gb, search=search
+    )  # fmt: skip
+    with warm_process(rank) as warm_address:
+        if site == "serial":
+            open_backend: Callable[[], TrialBackend] = partial(SerialSite, rank, plan.resources, warm_address)
+        else:
+            open_backend = partial(_on_ray, rank, state, warm_address, open_pool)
+        return run_trials(state, open_backend, stop_file)
+
+
+def _on_ray(rank: str, state: SweepState, warm_address: str, open_pool: OpenPool | None) -> TrialBackend:
+    from sweeps.driver.local_pool import local_pool  # imports Ray
+    from sweeps.driver.tune_site import TuneSite
+
+    resources = state.launch.plan.resources
+    open_pool = open_pool or partial(local_pool, resources, state.launch.slots)
+    return TuneSite(rank, resources, state.launch.cache, open_pool, warm_address)
