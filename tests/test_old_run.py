@@ -15,6 +15,7 @@ FINISHED = {
     "101315567d7ce08a", "bb393bc59887d647",
 }  # fmt: skip
 FAILED, INTERRUPTED = "9eec299e74ef692f", "ed68f38fb547ad96"
+pytestmark = pytest.mark.check
 POINTS = 11  # operating points of the finished trials
 
 

@@ -23,6 +23,7 @@ def test_what_a_terminal_acts_on_is_shown_as_an_escape(text: str, shown: str) ->
     assert printable(text) == shown
 
 
+@pytest.mark.check
 def test_every_sign_is_shown_as_itself_or_as_ascii() -> None:
     for number in range(sys.maxunicode + 1):
         shown = printable(chr(number))

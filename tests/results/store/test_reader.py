@@ -127,6 +127,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+@pytest.mark.check
 def test_any_folder_name_works_and_no_other_folder_is_read(tmp_path: Path, trial_row: Row) -> None:
     folders = ["a", "starfish", "whats", *HOSTILE]
     for name in folders:

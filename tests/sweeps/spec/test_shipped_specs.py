@@ -209,6 +209,7 @@ def test_what_a_paper_prints_twice_is_the_same_number() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in SHIPPED if needs_data(load_spec(SPECS / name))])
+@pytest.mark.check
 def test_data_that_are_not_there_are_asked_for(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no such data set: .* data\.root = ROOT, after: .* data prepare \w+ --from"):
         list(expand(load_spec(SPECS / name)))

@@ -163,6 +163,7 @@ def test_a_file_that_was_brought_by_hand_is_pinned_by_fetch(server: Server, shor
     assert listed[3:] == [f"{hashlib.sha256(CONTENT).hexdigest()}  {short.file}"]
 
 
+@pytest.mark.check
 def test_all_digits_that_are_known_are_required(
     server: Server, short: WeightsInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
