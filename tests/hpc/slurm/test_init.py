@@ -121,8 +121,9 @@ def test_a_mandatory_account_that_is_not_found_is_said(
     assert "# MISSING: the cluster refuses jobs without an account" in text
 
 
+@pytest.mark.usefixtures("slurm")
 def test_the_file_goes_to_the_users_sites_and_is_never_overwritten(
-    slurm: FakeSlurm, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "config" / "transtailor" / "sites"
     assert main(["init"]) == 0
