@@ -181,8 +181,8 @@ class ClusterFolder:
 class HeadReader:
     """The newest result of `ClusterFolder.head`; while the file system fails, the last one for a limited time."""
 
-    def __init__(self, folder: ClusterFolder, limit_s: float = FAULT_LIMIT_S) -> None:
-        self._folder, self._limit_s = folder, limit_s
+    def __init__(self, folder: ClusterFolder) -> None:
+        self._folder = folder
         self._last: Head | None = None
         self._faulty_since_s: float | None = None
 
@@ -194,10 +194,10 @@ class HeadReader:
             if self._faulty_since_s is None:
                 self._faulty_since_s = time.monotonic()
                 say(
-                    f"the head of {self._folder.path} cannot be read: {error}; for {self._limit_s:g} s it is kept",
+                    f"the head of {self._folder.path} cannot be read: {error}; for {FAULT_LIMIT_S:g} s it is kept",
                     to=sys.stderr,
                 )
-            if time.monotonic() - self._faulty_since_s > self._limit_s:
-                text = f"the head of {self._folder.path} could not be read for {self._limit_s:g} s: {error}"
+            if time.monotonic() - self._faulty_since_s > FAULT_LIMIT_S:
+                text = f"the head of {self._folder.path} could not be read for {FAULT_LIMIT_S:g} s: {error}"
                 raise FolderError(text) from error
         return self._last

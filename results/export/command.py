@@ -48,9 +48,7 @@ def _target(tool: str, folder: Path) -> Target:
     return ByTrial(WeightsAndBiases(folder).add)
 
 
-def export_lines(
-    run: Path, to: str, out: Path | None = None, *, follow: bool = False, every_s: float = FOLLOW_EVERY_S
-) -> Iterator[str]:
+def export_lines(run: Path, to: str, out: Path | None = None, *, follow: bool = False) -> Iterator[str]:
     """Export a run; yield what was done, line by line.
 
     Run again, also after it was killed, it adds what is new: nothing is exported twice.
@@ -75,11 +73,11 @@ def export_lines(
     make_folder(folder)
     busy = f"another process exports to {str(folder)!r}; wait for it, or type another --out"
     with hold_lock(folder / ".lock", busy):
-        yield from _updates(run, target, every_s if follow else None)
+        yield from _updates(run, target, follow=follow)
     yield TOOLS[to].format(folder if to == "csv" else shlex.quote(str(folder)))  # the others are commands
 
 
-def _updates(run: Path, target: Target, every_s: float | None) -> Iterator[str]:
+def _updates(run: Path, target: Target, *, follow: bool) -> Iterator[str]:
     """Update the target once, or repeatedly until the sweep has ended; yield what was added."""
     is_first = True
     while True:
@@ -92,7 +90,7 @@ def _updates(run: Path, target: Target, every_s: float | None) -> Iterator[str]:
                 raise
         if added or is_first:
             yield f"{added:,} new {target.unit}"
-        if every_s is None or over:
+        if over or not follow:
             return
         is_first = False
-        time.sleep(every_s)
+        time.sleep(FOLLOW_EVERY_S)

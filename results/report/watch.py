@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from results.report.page import write_report
@@ -12,13 +12,7 @@ from results.store.reader import load
 STATE = "SELECT count(*) AS attempts, count(*) FILTER (status = 'running') AS running FROM attempts"
 
 
-def watch(
-    run: str | os.PathLike[str],
-    period_s: float,
-    wait: Callable[[float], object] = time.sleep,
-    *,
-    out: Path | None = None,
-) -> Iterator[Path]:
+def watch(run: str | os.PathLike[str], period_s: float, *, out: Path | None = None) -> Iterator[Path]:
     """Write the report every `period_s` until the run has ended; yield its path each time.
 
     A run has ended when it is over, or when two checks in a row see no running attempt (an interrupted sweep). The page
@@ -36,4 +30,4 @@ def watch(
         yield write_report(run, None if ended else period_s, out=out)
         if ended:
             return
-        wait(period_s)
+        time.sleep(period_s)

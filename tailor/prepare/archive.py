@@ -63,13 +63,12 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def unpack(archive: Path, parent: Path, limit_bytes: int = LIMIT_BYTES) -> Path:
+def unpack(archive: Path, parent: Path) -> Path:
     """The folder below `parent` with the archive's files; the result of an earlier call is used again.
 
     Args:
         archive: a .zip, .tar, .tar.gz or .tgz file.
         parent: an existing folder.
-        limit_bytes: an archive of more bytes, unpacked, is refused.
 
     Raises:
         ConfigError: not an archive, damaged, or with members that must not be unpacked; no files are left then.
@@ -84,7 +83,7 @@ def unpack(archive: Path, parent: Path, limit_bytes: int = LIMIT_BYTES) -> Path:
     try:
         partial.mkdir()
         free_bytes = shutil.disk_usage(parent).free
-        _look(archive, limit_bytes, free_bytes)
+        _look(archive, free_bytes)
         _write(archive, partial)
     except ConfigError:
         shutil.rmtree(partial, ignore_errors=True)
@@ -106,15 +105,15 @@ def _own(folder: Path) -> Path:
     return folder
 
 
-def _look(archive: Path, limit_bytes: int, free_bytes: int) -> None:
+def _look(archive: Path, free_bytes: int) -> None:
     """Raise ConfigError for an archive with invalid members; no more bytes are written than a member claims."""
     total_bytes, names = 0, set[PurePosixPath]()
     for count, member in enumerate(_members(archive), start=1):
         path = _path_inside(archive, member)
         total_bytes += member.size_bytes
-        if total_bytes > limit_bytes or count > LIMIT_MEMBERS:
+        if total_bytes > LIMIT_BYTES or count > LIMIT_MEMBERS:
             raise ConfigError(
-                f"{archive} unpacks to more than {limit_bytes:,} bytes or {LIMIT_MEMBERS:,} members, the limits "
+                f"{archive} unpacks to more than {LIMIT_BYTES:,} bytes or {LIMIT_MEMBERS:,} members, the limits "
                 "against archives that are made to fill a disk; if you trust it, unpack it yourself and give the folder"
             )
         if member.kind == "file":

@@ -97,19 +97,23 @@ def test_a_folder_that_is_no_clusters_says_so(tmp_path: Path) -> None:
         ClusterFolder(tmp_path).site()
 
 
-def test_a_head_that_cannot_be_read_for_a_while_is_kept(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_head_that_cannot_be_read_for_a_while_is_kept(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = ClusterFolder(tmp_path)
     head = Head(address="127.0.0.1:1", generation="g", job="7")
     folder.set_head(head)
-    patient, hasty = HeadReader(folder, 1e9), HeadReader(folder, -1.0)
-    assert patient() == hasty() == head
+    reader = HeadReader(folder)
+    monkeypatch.setattr("hpc.folders.cluster_folder.FAULT_LIMIT_S", 1e9)
+    assert reader() == head
     (tmp_path / "head.json").unlink()
-    assert patient() is None  # it has gone: that is no fault
+    assert reader() is None  # it has gone: that is no fault
     folder.set_head(head)
-    assert patient() == head
+    assert reader() == head
     (tmp_path / "head.json").unlink()
     (tmp_path / "head.json").mkdir()  # for ESTALE, EIO or EACCES, which no test can have at will
-    assert [patient(), patient()] == [head, head]
+    assert [reader(), reader()] == [head, head]
     assert capfd.readouterr().err.count("cannot be read") == 1
+    monkeypatch.setattr("hpc.folders.cluster_folder.FAULT_LIMIT_S", -1.0)
     with pytest.raises(FolderError, match="could not be read for -1 s"):
-        hasty()
+        reader()

@@ -242,10 +242,13 @@ def test_a_point_waits_for_its_test_rows_unless_its_trial_has_ended(run: Path) -
     assert "point/test_score" in values()
 
 
-def test_following_ends_with_the_sweep_and_has_everything(tmp_path: Path, synthetic: Any) -> None:
+def test_following_ends_with_the_sweep_and_has_everything(
+    tmp_path: Path, synthetic: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("results.export.command.FOLLOW_EVERY_S", 0.01)
     run, out = tmp_path / "run", tmp_path / "out"
     synthetic(seeds=(0, 1), test_images=5, end=lambda _, seed: "missing" if seed else "finished").write(run)
-    lines = export_lines(run, "tensorboard", out, follow=True, every_s=0.01)
+    lines = export_lines(run, "tensorboard", out, follow=True)
     assert next(lines).endswith("new values")
     assert set(in_tensorboard(out)) == set(values_in(run))
     synthetic(seeds=(1,), test_images=5).write(run)

@@ -55,7 +55,9 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path, synthetic: Any) -> No
 
 
 @pytest.mark.check
-def test_a_report_is_renewed_until_the_run_has_ended(tmp_path: Path, synthetic: Any) -> None:
+def test_a_report_is_renewed_until_the_run_has_ended(
+    tmp_path: Path, synthetic: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is missing at the first look is written while the second is waited for."""
     ends = {("transtailor", 2): "missing"}
     running = synthetic(end=lambda label, seed: ends.get((label, seed), "finished"))
@@ -67,7 +69,8 @@ def test_a_report_is_renewed_until_the_run_has_ended(tmp_path: Path, synthetic: 
         ends.clear()
         running.write(tmp_path)
 
-    pages = [path.read_text() for path in watch(tmp_path, 7.0, wait)]
+    monkeypatch.setattr("time.sleep", wait)
+    pages = [path.read_text() for path in watch(tmp_path, 7.0)]
     assert waited == [7.0]
     assert ['data-renew-s="7.0"' in page for page in pages] == [True, False]
     assert ["1 trial missing" in text_of(page) for page in pages] == [True, False]
@@ -103,16 +106,19 @@ def test_a_page_that_cannot_be_made_is_refused_in_words(
 
 
 @pytest.mark.check
-def test_watching_a_run_that_was_interrupted_ends(tmp_path: Path, synthetic: Any) -> None:
+def test_watching_a_run_that_was_interrupted_ends(
+    tmp_path: Path, synthetic: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synthetic(end=lambda label, _seed: "missing" if label == "fine_tune" else "finished").write(tmp_path)
     waited: list[float] = []
-    pages = list(watch(tmp_path, 3.0, waited.append))
+    monkeypatch.setattr("time.sleep", waited.append)
+    pages = list(watch(tmp_path, 3.0))
     assert len(pages) == 2 and waited == [3.0]
     assert "data-renew-s" not in pages[-1].read_text()
 
 
 @pytest.mark.check
-def test_watching_a_search_ends_with_it_and_not_with_a_batch(tmp_path: Path) -> None:
+def test_watching_a_search_ends_with_it_and_not_with_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that is planned has ended; at the third look, the search has."""
     run, waited = write_search(tmp_path / "run", 1), list[float]()
     stopped = {"driver": "d", "number": 0, "happened_at": START, "kind": "stopped", "code_digest": "c"}
@@ -122,7 +128,8 @@ def test_watching_a_search_ends_with_it_and_not_with_a_batch(tmp_path: Path) -> 
         if len(waited) == 2:
             Writer(run / "tables").write("events", [stopped])
 
-    assert len(list(watch(run, 3.0, wait))) == 3 == len(waited) + 1
+    monkeypatch.setattr("time.sleep", wait)
+    assert len(list(watch(run, 3.0))) == 3 == len(waited) + 1
 
 
 def test_few_seeds_are_called_unable_to_settle_it(tmp_path: Path, synthetic: Any) -> None:

@@ -100,24 +100,27 @@ def test_a_file_without_a_name_is_refused(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
-def test_a_bomb_is_refused_by_its_size_unpacked(tmp_path: Path, name: str) -> None:
+def test_a_bomb_is_refused_by_its_size_unpacked(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     make = zip_with if name.endswith(".zip") else tar_with
     packed = make(tmp_path / name, "zeros.jpg", size=5_000_000)
     assert packed.stat().st_size < 50_000
+    monkeypatch.setattr(archive, "LIMIT_BYTES", 1_000_000)
     with pytest.raises(ConfigError, match="more than 1,000,000 bytes"):
-        archive.unpack(packed, tmp_path, limit_bytes=1_000_000)
+        archive.unpack(packed, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert (archive.unpack(packed, tmp_path, limit_bytes=6_000_000) / "zeros.jpg").stat().st_size == 5_000_000
+    monkeypatch.setattr(archive, "LIMIT_BYTES", 6_000_000)
+    assert (archive.unpack(packed, tmp_path) / "zeros.jpg").stat().st_size == 5_000_000
 
 
-def test_an_archive_that_does_not_fit_on_the_disk_is_refused(tmp_path: Path) -> None:
+def test_an_archive_that_does_not_fit_on_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = tmp_path / "huge.tar"
     member = tarfile.TarInfo("huge.jpg")
     member.size = shutil.disk_usage(tmp_path).free + 2**30
     packed.write_bytes(member.tobuf())
     os.truncate(packed, 512 + member.size + 10_240)  # zeros that take no room
+    monkeypatch.setattr(archive, "LIMIT_BYTES", 2 * member.size)
     with pytest.raises(ConfigError, match="are free"):
-        archive.unpack(packed, tmp_path, limit_bytes=2 * member.size)
+        archive.unpack(packed, tmp_path)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -193,14 +196,15 @@ def endless_headers(path: Path, kind: bytes, blocks: int = 2**17) -> Path:
     ids=["long name", "extended header", "sparse file", "cut off", "global headers", "bzip2", "lzma", "no text"],
 )
 def test_what_would_take_much_memory_or_cannot_be_read_is_refused(
-    make: Callable[[Path], Path], said: str, tmp_path: Path
+    make: Callable[[Path], Path], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(archive, "LIMIT_BYTES", 2**20)
     packed = make(tmp_path)
     parent = tmp_path / "parent"
     parent.mkdir()
     tracemalloc.start()
     with pytest.raises(ConfigError, match=said):
-        archive.unpack(packed, parent, limit_bytes=2**20)
+        archive.unpack(packed, parent)
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak_bytes < 32 * 2**20
