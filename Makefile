@@ -28,7 +28,7 @@ check: $(READY)  ## what every change must pass, and CI runs: format, lint, type
 	$(MAKE) --no-print-directory --jobs=2 --output-sync format lint types examples
 	$(MAKE) --no-print-directory test
 	@if [ -n "$$CI" ]; then $(BIN)/python -m tests.install || true; fi
-	$(PYTEST) -n 5 $(SHUFFLED) -m "check and not long"
+	$(PYTEST) -n 6 $(SHUFFLED) -m "check and not long"
 
 test-long: $(READY)  ## all tests in a clone with an awkward name, other Pythons, oldest versions: see docs/testing.md
 	$(BIN)/python -m tests.long

@@ -14,7 +14,7 @@ LONGEST_FIRST = ("tests/slurm/", "tests/sweeps/driver/", "tests/test_", "tests/f
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give all processes one cache folder that ends with the tests, and heed SIGINT.
+    """Give all processes one cache folder that ends with the tests and Ray's workers the usual priority; heed SIGINT.
 
     A shell lets a command ignore SIGINT that it starts in the background, with all of its children.
     """
@@ -22,6 +22,8 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.TemporaryDirectory(prefix="caches-")
         config.add_cleanup(folder.cleanup)
         os.environ["XDG_CACHE_HOME"] = folder.name
+        # Ray's workers would have the lowest priority, and starve beside the other tests.
+        os.environ.setdefault("RAY_worker_niceness", "0")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.disable()  # until all is imported

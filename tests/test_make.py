@@ -53,16 +53,16 @@ def without_make() -> dict[str, str]:
             [f"{PYTEST} -n 3 -p pytest_randomly --randomly-seed=7 -m not check and not long, {OPTIONAL}"],
         ),
         ("test", {"CI": "1"}, [f"{PYTEST} -n 3 -m not check and not long, {REQUIRED}"]),
-        ("check", {}, [*FIRST, f"{PYTEST} -n 5 -m check and not long, {OPTIONAL}"]),
+        ("check", {}, [*FIRST, f"{PYTEST} -n 6 -m check and not long, {OPTIONAL}"]),
         (
             "check",
             {"CI": "1"},
-            [*FIRST, f"python -m tests.install, {REQUIRED}", f"{PYTEST} -n 5 -m check and not long, {REQUIRED}"],
+            [*FIRST, f"python -m tests.install, {REQUIRED}", f"{PYTEST} -n 6 -m check and not long, {REQUIRED}"],
         ),
         (
             "check",
             {"CI": "1", "SLURM_TESTS": "optional"},
-            [*FIRST, f"python -m tests.install, {HALF}", f"{PYTEST} -n 5 -m check and not long, {HALF}"],
+            [*FIRST, f"python -m tests.install, {HALF}", f"{PYTEST} -n 6 -m check and not long, {HALF}"],
         ),
     ],
 )
