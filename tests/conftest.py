@@ -1,4 +1,4 @@
-"""How tests are distributed over processes (`make` has five): by file; all on a real SLURM count as one."""
+"""How tests are distributed over the processes of `make`: by file; all on a real SLURM count as one."""
 
 import gc
 import os
