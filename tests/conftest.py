@@ -9,7 +9,15 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
-LONGEST_FIRST = ("tests/slurm/", "tests/sweeps/driver/", "tests/test_", "tests/faults/", "tests/sweeps/")
+LONGEST_FIRST = (
+    "tests/slurm/",
+    "tests/test_",
+    "tests/hpc/ranks/test_ray",
+    "tests/sweeps/commands/test_latencies",
+    "tests/sweeps/driver/",
+    "tests/faults/",
+    "tests/sweeps/",
+)
 """Where tests wait for whole sweeps: begun last, one of these files would run alone at the end."""
 
 
