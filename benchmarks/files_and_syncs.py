@@ -104,8 +104,8 @@ def part_of(place: str) -> str:
         return "folders of the cache" if len(parts) <= 2 and parts[-1] != "*" else "cache"
     if "checkpoint" in parts:
         return "checkpoints"
-    if len(parts) > 3 and parts[2] in ("tables", "merged"):
-        return f"{parts[2]}/{parts[3]}"
+    if len(parts) > 3 and parts[2] in ("tables", ".writing"):
+        return f"tables/{parts[3]}"
     return parts[2] if len(parts) > 3 and parts[2] == "trials" else "run"
 
 
@@ -131,9 +131,9 @@ def row_of(
 
 
 NOTES = (
-    "Inodes: files and folders that are there after the launch, and at rest: after the next one, which removes the "
-    "parts that the first has merged. A cache has at most 256 folders of stages, a run two of each table and a merged "
-    "file; small sweeps show a large share of them. Checkpoints are written at each step here, so no sum has them.",
+    "Inodes: files and folders that are there after the launch, and at rest: after the next one, which removes what "
+    "tables/ was before the first had settled it. A cache has at most 256 folders of stages, a run one of each table; "
+    "small sweeps show a large share of them. Checkpoints are written at each step here, so no sum has them.",
     "An operating point's: of all rows that its trial writes itself. A trial's: of the driver's rows (attempts, "
     "trials), of its own rows, of its file `holder`, and of the stages that it computed.",
 )

@@ -71,14 +71,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _rows(folder: Path, trials: int, runs: int) -> Iterator[tuple[Cell, ...]]:
-    """The commands on a made-up run, as it was written and compacted.
+    """The commands on a made-up run, as it was written, and settled.
 
     Work that takes memory runs in separate processes: a command's peak is never counted below that of this one.
     """
     _python(folder, str(ROOT / "benchmarks" / "synthetic_run.py"), "run", "--trials", str(trials))
-    for state in ("in parts of 100 trials", "compacted"):
-        if state == "compacted":
-            _python(folder, "-m", "results", "compact", "run")
+    for state in ("in parts of 100 trials", "settled"):
+        if state == "settled":
+            _python(folder, "-m", "sweeps", "compact", "run")
         for asked in ASKED:
             tables = _folders(folder / "run", asked.tables)
             files = sum(len(list(table.glob("*.parquet"))) for table in tables)
@@ -90,13 +90,8 @@ def _rows(folder: Path, trials: int, runs: int) -> Iterator[tuple[Cell, ...]]:
 
 
 def _folders(run: Path, tables: Sequence[str] | None) -> list[Path]:
-    """The folders of these tables, or of all: the merged files of a table if it has some, else its parts."""
-    found = []
-    for parts in sorted((run / "tables").iterdir()):
-        merged = parts / "merged"
-        if tables is None or parts.name in tables:
-            found.append(merged if merged.is_dir() else parts)
-    return found
+    """The folders of these tables, or of all."""
+    return [folder for folder in sorted((run / "tables").glob("*/")) if tables is None or folder.name in tables]
 
 
 def _python(folder: Path, *words: str) -> None:

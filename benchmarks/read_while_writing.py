@@ -1,11 +1,12 @@
-"""Readers read while 8 processes write rows and one compacts: does any see a row twice, or lose one?
+"""Readers read while 8 processes write rows and one merges or settles them: does any see a row twice, or lose one?
 
     python benchmarks/read_while_writing.py                 # three rounds of 60 s
     python benchmarks/read_while_writing.py --seconds 5     # a quick test
 
 Each writer numbers its rows and announces, after each write, how many of them are durable. So before a reader loads the
-run, it knows how many rows of each writer it must see at least, and that they have no gap. In the third round launches
-of a sweep merge, one after the other, and half of the readers know only the pattern of all Parquet files of a table.
+run, it knows how many rows of each writer it must see at least, and that they have no gap. Half of the readers know
+nothing of us: pandas, pyarrow, polars and DuckDB read the folder of a table. They may meet an error, but no row twice
+and no smaller number.
 """
 
 import sys
@@ -18,19 +19,22 @@ import argparse
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
 import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.record import RESULTS, Measured, verdict, write
 from results.errors import ResultsError
-from results.store.compact import compact, only_one, superfluous_files
+from results.store.compact import compact
 from results.store.reader import Run, load
+from results.store.settle import settle
 from results.store.writer import Writer
 from sweeps.driver.merging import merge_meanwhile
 
@@ -38,12 +42,9 @@ ROWS = 20  # of a part
 START_S = 300.0  # that processes may take to begin
 START = datetime(2024, 5, 1, tzinfo=UTC)
 PACKAGES = ("pyarrow", "duckdb")
-COMPACTS, REMOVES, LAUNCHES = "compacts", "compacts and removes merged parts", "merges in one launch after the other"
+MERGES, SETTLES, LAUNCHES = "merges", "settles, again and again", "merges and settles in one launch after the other"
 LAUNCH_S = 1.0
-ALL_FILES = """
-SELECT driver, count(*) AS n, count(DISTINCT number) AS d, count(*) FILTER (detail != repeat('x', 40)) AS torn
-FROM read_parquet(?) GROUP BY ALL
-"""
+COLUMNS = ["driver", "number", "detail"]
 
 
 @dataclass(kw_only=True)
@@ -78,40 +79,41 @@ class Shown(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table; 1 if anything was wrong."""
-    parser = argparse.ArgumentParser(description="do readers see each row once while it is written and compacted?")
+    parser = argparse.ArgumentParser(
+        description="do readers see each row once while it is written, merged and settled?"
+    )
     parser.add_argument("--seconds", type=float, default=60.0, help="of each round")
     parser.add_argument("--writers", type=int, default=8)
     parser.add_argument("--readers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS / "read_while_writing", help="path, without suffix")
     given = parser.parse_args(arguments)
     rows = []
-    for what in (COMPACTS, REMOVES, LAUNCHES):
+    for what in (MERGES, SETTLES, LAUNCHES):
         with tempfile.TemporaryDirectory() as folder:
             run = Path(folder)
-            seen, rows_written, compactions = one_round(
+            seen, rows_written, merges = one_round(
                 run, seconds=given.seconds, writers=given.writers, readers=given.readers, what=what
             )
         facts = {"seconds": given.seconds, "writers": given.writers, "readers": given.readers}
-        facts |= {"compactions": compactions, "rows_written": rows_written} | vars(seen)
+        facts |= {"merges": merges, "rows_written": rows_written} | vars(seen)
         del facts["rows_seen_last"]
-        rows.append({"one_process": what} | facts | {"verdict": verdict(seen.is_right and compactions > 0)})
+        rows.append({"one_process": what} | facts | {"verdict": verdict(seen.is_right and merges > 0)})
     columns = tuple(rows[0])
     table = tuple(tuple(row[column] for column in columns) for row in rows)
-    title = "Reading while others write and one compacts"
+    title = "Reading while others write and one merges or settles"
     write(Measured(title=title, columns=columns, rows=table, notes=_notes()), given.out, PACKAGES)
     return int(any(row["verdict"] != verdict(True) for row in rows))
 
 
 def one_round(run: Path, *, seconds: float, writers: int, readers: int, what: str) -> tuple[Seen, int, int]:
-    """Writes, compacts and reads at once; what the readers found, rows written, and how often there was a compaction.
+    """Writes, merges and reads at once; what the readers found, rows written, and how often rows were merged.
 
     Args:
         run: an empty folder, which becomes a run.
         seconds: its duration.
         writers: processes that write.
         readers: processes that read.
-        what: the one process does: `COMPACTS`, `REMOVES` merged parts at once, after which a reader may have to load
-            again, or `LAUNCHES`.
+        what: the one process does: `MERGES`, `SETTLES` or `LAUNCHES`; after these two a reader may have to load again.
 
     Raises:
         RuntimeError: a process ended with an error of its own.
@@ -119,15 +121,15 @@ def one_round(run: Path, *, seconds: float, writers: int, readers: int, what: st
     (run / "tables").mkdir()
     spawn = multiprocessing.get_context("spawn")
     durable = spawn.Array("q", writers, lock=False)
-    compactions = spawn.Value("q", 0, lock=False)
+    merges = spawn.Value("q", 0, lock=False)
     stop, answers = spawn.Event(), spawn.Queue()
     ready = spawn.Barrier(writers + 1 + readers + 1)  # or the slowest to start would hardly be there
     processes: list[BaseProcess] = [
         spawn.Process(target=_write, args=(run, number, durable, stop, ready)) for number in range(writers)
     ]
-    processes.append(spawn.Process(target=_compact, args=(run, what, compactions, stop, ready)))
+    processes.append(spawn.Process(target=_merge, args=(run, what, merges, stop, ready)))
     for number in range(readers):
-        read = _read_plainly if what == LAUNCHES and number % 2 else _read
+        read = _read_plainly if number % 2 else _read
         processes.append(spawn.Process(target=read, args=(run, durable, stop, answers, ready)))
     for process in processes:
         process.start()
@@ -145,7 +147,7 @@ def one_round(run: Path, *, seconds: float, writers: int, readers: int, what: st
     with load(run) as tables:
         _look(tables, list(durable), [Shown()] * writers, last)
     found.add(Seen(**vars(last) | {"reads": 0, "rows_seen_last": 0}))
-    return found, sum(durable), compactions.value
+    return found, sum(durable), merges.value
 
 
 def _write(run: Path, number: int, durable: Any, stop: Any, ready: Any) -> None:
@@ -163,20 +165,16 @@ def _write(run: Path, number: int, durable: Any, stop: Any, ready: Any) -> None:
             ready.wait(START_S)
 
 
-def _compact(run: Path, what: str, compactions: Any, stop: Any, ready: Any) -> None:
+def _merge(run: Path, what: str, merges: Any, stop: Any, ready: Any) -> None:
     notes: list[str] = []
     ready.wait(START_S)
     while not stop.is_set():
         if what == LAUNCHES:
             with merge_meanwhile(run, notes.append):
                 stop.wait(LAUNCH_S)
-            compactions.value += 1
+            merges.value += 1
             continue
-        compactions.value += bool(compact(run))
-        if what == REMOVES:
-            with only_one(run):
-                for path in superfluous_files(run):
-                    path.unlink()
+        merges.value += bool(compact(run) if what == MERGES else settle(run))
     if notes:
         raise RuntimeError("; ".join(notes))
 
@@ -204,25 +202,48 @@ def _read(run: Path, durable: Any, stop: Any, answers: Any, ready: Any) -> None:
 
 
 def _read_plainly(run: Path, durable: Any, stop: Any, answers: Any, ready: Any) -> None:
-    """Reads all Parquet files of a table repeatedly; rows of a merged part may be seen twice, so they do not count."""
-    seen = Seen()
+    """Reads the folder of a table repeatedly, with one reader of Parquet after the other."""
+    readers = plain_readers()
+    folder, turn, seen = str(run / "tables" / "events"), 0, Seen()
     ready.wait(START_S)
-    while seen.reads == 0 or not stop.is_set():
-        least = list(durable)
+    while seen.reads < len(readers) or not stop.is_set():
+        least, turn = list(durable), turn + 1
         try:
-            files = duckdb.connect()
-            files.execute("SET enable_progress_bar = false")
-            found = {row[0]: row for row in files.execute(ALL_FILES, [f"{run}/tables/events/**/*.parquet"]).fetchall()}
-        except duckdb.IOException:
+            rows = readers[turn % len(readers)](folder)
+        except Exception as error:  # noqa: BLE001  # each reader has its own
+            if Path(folder).exists() and "No such file" not in str(error) and "No files found" not in str(error):
+                print(f"a reader met {error!r}", file=sys.stderr, flush=True)
+                seen.errors += 1
             seen.told_to_load_again += 1
             continue
-        for number, rows in enumerate(least):
-            _, seen_rows, distinct, torn = found.get(f"writer{number}", ("", 0, 0, 0))
-            seen.rows_missing += max(0, rows - distinct)
-            seen.errors += torn
-            seen.rows_seen_last = seen_rows
+        found = rows.group_by("driver").aggregate([("number", "count"), ("number", "count_distinct")]).to_pylist()
+        by_writer = {row["driver"]: row for row in found}
+        for number, durable_rows in enumerate(least):
+            row = by_writer.get(f"writer{number}", {"number_count": 0, "number_count_distinct": 0})
+            seen.rows_missing += max(0, durable_rows - row["number_count_distinct"])
+            seen.rows_twice += row["number_count"] - row["number_count_distinct"]
+        seen.errors += rows.num_rows - pc.sum(pc.equal(rows["detail"], "x" * 40)).as_py() if rows.num_rows else 0
+        seen.rows_seen_last = rows.num_rows
         seen.reads += 1
     answers.put(seen)
+
+
+def plain_readers() -> list[Callable[[str], pa.Table]]:
+    """Readers of all files in a folder that know nothing of us; imported here, where they are needed."""
+    import pandas as pd
+    import polars as pl
+    from pyarrow.dataset import dataset
+
+    def duck(pattern: str) -> Callable[[str], pa.Table]:
+        return lambda folder: duckdb.sql(f"SELECT {', '.join(COLUMNS)} FROM '{folder}/{pattern}'").to_arrow_table()
+
+    return [
+        lambda folder: pa.Table.from_pandas(pd.read_parquet(folder, columns=COLUMNS)),
+        lambda folder: dataset(folder).to_table(COLUMNS),
+        lambda folder: pl.scan_parquet(folder).select(COLUMNS).collect().to_arrow(),
+        duck("*.parquet"),
+        duck("**/*.parquet"),
+    ]
 
 
 def _look(tables: Run, least: Sequence[int], before: Sequence[Shown], seen: Seen) -> list[Shown]:
@@ -259,11 +280,9 @@ def _notes() -> tuple[str, ...]:
         "rows_twice: rows in the files that a reader opens, less distinct ones. rows_missing: rows that were durable,"
         " or seen by the same reader, before it loaded the run, or gaps in a writer's numbers. older_rows_shown: of a"
         " key that had been written again.",
-        f"{LAUNCHES}: each takes {LAUNCH_S:g} s; at its end it merges, and removes what was merged before it began."
-        " Every second reader takes tables/events/**/*.parquet and no manifest: it must see each durable row at least"
-        " once.",
-        "told_to_load_again: the loaded run's files were removed by a clean-up; the reader gets an error, which is no"
-        " fault; it cannot happen where nothing is removed.",
+        f"{LAUNCHES}: each takes {LAUNCH_S:g} s. Every second reader knows nothing of us: pandas, pyarrow, polars and"
+        " DuckDB (`*` and `**`), in turns, read the folder of a table.",
+        "told_to_load_again: files were replaced after the reader had listed them: an error, which is no fault.",
         "goal: no row twice or missing, no older row, no error.",
     )
 

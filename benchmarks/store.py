@@ -29,13 +29,13 @@ import pyarrow.parquet as pq
 
 from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
 from benchmarks.store_writers import PREPARE, STORES, Store, rows_from
-from results.store.compact import compact, superfluous_files
 from results.store.reader import load
 from results.store.schema import TABLES, arrow_schema
+from results.store.settle import settle
 
 PROCESSES = 8
 START_S = 300.0  # that processes may take to begin
-WRITING_GOAL, COMPACTED_GOAL_S, PARTS_GOAL_S = 5000, 1.0, 5.0
+WRITING_GOAL, SETTLED_GOAL_S, PARTS_GOAL_S = 5000, 1.0, 5.0
 COLUMNS = (
     "what", "with", "rows", "files", "rows_per_call", "seconds", "seconds_quartiles", "rows_per_s", "times_ours",
     "safe_against_the", "rounds", "goal", "verdict",
@@ -156,17 +156,15 @@ def _write(
 
 
 def _measure_asking(sizes: Sizes) -> Iterator[tuple[Cell, ...]]:
-    """How long a group-by takes, from the folder to the answer, in parts and compacted."""
+    """How long a group-by takes, from the folder to the answer, in parts and settled."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         make_parts(run, sizes.rows, sizes.parts)
         what = f"group by over {sizes.rows:,} rows"
-        for state, goal_s in (("in parts", PARTS_GOAL_S), ("compacted", COMPACTED_GOAL_S)):
-            files = 1 if state == "compacted" else sizes.parts
-            if state == "compacted":
-                yield _row("compact them", "ours", [_wall_s(lambda: compact(run))], rows=sizes.rows, files=files)
-                for path in superfluous_files(run):  # as `transtailor clean` does
-                    path.unlink()
+        for state, goal_s in (("in parts", PARTS_GOAL_S), ("settled", SETTLED_GOAL_S)):
+            files = 1 if state == "settled" else sizes.parts
+            if state == "settled":
+                yield _row("settle them", "ours", [_wall_s(lambda: settle(run))], rows=sizes.rows, files=files)
             times_s = [_wall_s(lambda: _ask(run)) for _ in range(sizes.rounds + 1)][1:]
             judged = {"goal": f"< {goal_s:g} s", "verdict": verdict(statistics.median(times_s) < goal_s)}
             yield _row(what, f"ours, {state}: load and ask", times_s, rows=sizes.rows, files=files, **judged)

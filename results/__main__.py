@@ -1,4 +1,4 @@
-"""The command line: `python -m results report | query | best | compare | table | export | diff | compact | ...`."""
+"""The command line: `python -m results report | query | best | compare | table | export | diff | ...`."""
 
 import transtailor.start  # noqa: F401  # first: it looks whether the rooms are ours  # isort: skip
 import argparse
@@ -54,14 +54,16 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="macs=0.8 (up to 1: of the original's), macs=2e6, params=100000, latency_ms=2 (repeatable)",
     )  # fmt: skip
     best.set_defaults(lines=_best)
+    points = commands.add_parser(
+        "points", help="write RUN/points.parquet: a row for each operating point, with each setting as a column"
+    )
+    points.add_argument("run", type=Path, metavar="RUN", help="folder of the run, which may be running")
+    points.set_defaults(lines=_points)
     diff = commands.add_parser("diff", help="print the differences of two runs")
     diff.add_argument("first", type=Path, metavar="RUN", help="folder of a run")
     diff.add_argument("second", type=Path, metavar="RUN", help="folder of another one")
     diff.set_defaults(lines=_diff)
     add_statistics(commands)
-    merge = commands.add_parser("compact", help="merge the many parts of a run into few files; removes nothing")
-    merge.add_argument("run", metavar="RUN", help="folder of the run, which may be running")
-    merge.set_defaults(lines=_compact)
     export = commands.add_parser("export", help="a run as CSV files, or in TensorBoard, MLflow or Weights & Biases")
     export.add_argument("run", metavar="RUN", help="folder of the run, which may be running")
     export.add_argument("--to", type=str.lower, required=True, choices=("csv", "tensorboard", "mlflow", "wandb"))
@@ -152,6 +154,16 @@ def _best(given: argparse.Namespace) -> Iterator[str]:
         yield from best_lines(run, given.by, limits)
 
 
+def _points(given: argparse.Namespace) -> Iterator[str]:
+    from results.store.completeness import refuse_gaps
+    from results.store.points import write_points
+    from results.store.reader import load
+
+    with load(given.run) as run:
+        refuse_gaps(run)
+        yield str(write_points(run))
+
+
 def _diff(given: argparse.Namespace) -> Iterator[str]:
     from results.analysis.diff import run_lines
 
@@ -160,19 +172,6 @@ def _diff(given: argparse.Namespace) -> Iterator[str]:
             two_trials = command("explain", given.first, given.second)
             raise ResultsError(f"no folder {str(folder)!r}; for two trials, type: {two_trials}")
     yield from run_lines(given.first, given.second)
-
-
-def _compact(given: argparse.Namespace) -> Iterator[str]:
-    from results.store.compact import compact
-
-    made = compact(given.run)
-    for new in made:
-        sizes = f"{new.parts_bytes:,} bytes -> {new.merged_bytes:,} bytes"
-        yield f"{new.table}: {len(new.parts)} parts, {new.rows:,} rows, {sizes}, in {new.path}"
-    if not made:
-        yield "nothing to merge"
-        return
-    yield f"the parts are still there; to remove them, type: {command('clean', given.run)}"
 
 
 def _export(given: argparse.Namespace) -> Iterator[str]:

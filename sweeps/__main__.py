@@ -67,6 +67,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     clean.add_argument(
         "--runs", type=Path, metavar="RUNS", help="for a cache: folder of all runs that may need its stages"
     )
+    merge = commands.add_parser("compact", help="bring the tables of a run to rest: each row once")
+    merge.add_argument("run", type=Path, metavar="RUN", help="folder of a run that is not running")
     return parser
 
 
@@ -151,6 +153,10 @@ def _lines(options: argparse.Namespace, command: str) -> Iterator[str]:
         from sweeps.commands.clean import clean
 
         return clean(options.folder, options.runs, dry_run=options.dry_run)
+    if options.command == "compact":
+        from sweeps.commands.compact import compact
+
+        return compact(RunFolder(options.run))
     if options.command == "replay":
         from sweeps.commands.replay import replay_lines
 

@@ -1,6 +1,5 @@
 """Each block of code in docs/ is run by a test, here or in the test that has its page, or says why it is not."""
 
-import csv
 import re
 import tarfile
 import tomllib
@@ -8,10 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import duckdb
+import pyarrow.parquet as pq
 import pytest
 import tomli_w
 
+from results.store.schema import TABLES
 from sweeps.spec.nested import merge_tables
 from sweeps.spec.spec import SPEC_KEYS
 from tailor.config.parsing import parse_trial
@@ -163,16 +163,16 @@ def test_pages_that_are_run_elsewhere_are_named_there() -> None:
 def test_what_the_page_on_r_reads_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a_small_run(tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert transtailor_command("export", "runs/demo", "--to", "csv", folder=tmp_path).returncode == 0
-    csv_code, parquet_code = (block.text for block in PAGES["r.md"] if block.kind == "r")
-    (path,) = re.findall(r'read\.csv\("(.*)"\)', csv_code)
-    rows = list(csv.DictReader(Path(path).read_text().splitlines()))
-    (formula,) = re.findall(r"aggregate\((.*), data", csv_code)
-    assert {*re.findall(r"\w+", formula), "seed"} <= set(rows[0])
-    wanted = re.findall(r'(\w+) == "?([\w.]+)', csv_code)
-    assert {value for _, value in wanted} <= {row[key] for row in rows for key, _ in wanted}
-    (query,) = re.findall(r'dbGetQuery\(connection, "(.*?)"\)', parquet_code, flags=re.DOTALL)
-    assert len(duckdb.sql(query).fetchall()) == len(rows)
+    assert transtailor_command("points", "runs/demo", folder=tmp_path).returncode == 0
+    points_code, folder_code = (block.text for block in PAGES["r.md"] if block.kind == "r")
+    (path,) = re.findall(r'read_parquet\("(.*)"\)', points_code)
+    rows = pq.read_table(path).to_pylist()
+    (formula,) = re.findall(r"aggregate\((.*), data", points_code)
+    assert {*re.findall(r"\w+", formula), "seed", "is_compared"} <= set(rows[0])
+    wanted = re.findall(r'(\w+) == "?([\w.]+)', points_code)
+    assert {value for _, value in wanted} <= {str(row[key]) for row in rows for key, _ in wanted}
+    (folder,) = re.findall(r'open_dataset\("(.*?)"\)', folder_code)
+    assert Path(folder).parts[-2:-1] == ("tables",) and Path(folder).name in TABLES
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from results.store.points_view import MEANINGS
 from results.store.schema import SCHEMA_VERSION, TABLES, TYPES, ColumnSchema, TableSchema
 from transtailor.files import write_file
 
@@ -25,6 +26,26 @@ def _lines() -> Iterator[str]:
     yield "`run`, which is part of the key. [How to read them](reading.md)."
     for table in TABLES.values():
         yield from _table(table)
+    yield from _points()
+    yield from _measured_points()
+    yield from _other_views()
+
+
+def _points() -> Iterator[str]:
+    yield ""
+    yield "## points"
+    yield ""
+    yield "A view, and the file `points.parquet` of a run: a row for each operating point of the finished trials, with"
+    yield "columns of `operating_points`, those below, and one for each setting of the trial, such as"
+    yield "`optimisation_learning_rate`. How to use it: [reading](reading.md#one-tidy-table)."
+    yield ""
+    yield "| column | unit | meaning |"
+    yield "| --- | --- | --- |"
+    for name, (unit, meaning) in MEANINGS.items():
+        yield f"| `{name}` | {unit} | {meaning} |"
+
+
+def _measured_points() -> Iterator[str]:
     yield ""
     yield "## measured_points"
     yield ""
@@ -44,6 +65,9 @@ def _lines() -> Iterator[str]:
         "| `removed_nothing` | bool |  | whether it asks to remove more than at the trial's point before, and no "
         "filter was: an earlier step had removed enough for both, or the method prunes nothing |"
     )
+
+
+def _other_views() -> Iterator[str]:
     yield ""
     yield "## compared_points"
     yield ""

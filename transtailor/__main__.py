@@ -63,6 +63,7 @@ ENTRIES = {
             "reproduce": ("run one trial again and save its sub-model", "runs/demo 3f2a --save models"),
             "time": ("measure the latency of a run's sub-models here", "runs/demo"),
             "clean": ("remove what a run or a cache no longer needs", "runs/demo --dry-run"),
+            "compact": ("bring the tables of a killed run to rest: each row once", "runs/demo"),
         },
     ),
     **_entries(
@@ -72,6 +73,7 @@ ENTRIES = {
             "report": ("write a run's page of figures and tables", "runs/demo"),
             "serve": ("the page in your browser, live while the sweep runs", "runs/demo"),
             "query": ("query a run's tables in SQL", "runs/demo 'SELECT status, count(*) FROM trials GROUP BY ALL'"),
+            "points": ("write one table of all operating points and their settings", "runs/demo"),
             "best": ("the best sub-model under a limit", "runs/demo --under macs=0.8"),
             "compare": ("compare every arm with one of them, paired by seed", "runs/demo --against fine_tune"),
             "table": ("methods x data sets, as for a paper", "runs/demo --format latex"),
@@ -82,7 +84,6 @@ ENTRIES = {
             "images": ("two arms on the same test images", "runs/demo transtailor fine_tune"),
             "diff": ("what differs between two runs", "runs/demo runs/more_seeds"),
             "export": ("a run's tables as CSV, or for TensorBoard, MLflow, W&B", "runs/demo --to csv"),
-            "compact": ("merge the many files of a run's tables", "runs/demo"),
         },
     ),
     **_entries(

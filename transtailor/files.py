@@ -19,7 +19,7 @@ Content = str | bytes | Callable[[BinaryIO], object]
 _synced: set[Path] = set()  # folders whose names this process has synced
 
 
-def write_file(path: Path, content: Content, *, mode: int | None = None) -> Path:
+def write_file(path: Path, content: Content, *, mode: int | None = None, made_in: Path | None = None) -> Path:
     """Write a file, or replace it at once; returns the path.
 
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -29,8 +29,9 @@ def write_file(path: Path, content: Content, *, mode: int | None = None) -> Path
     Args:
         path: its folder exists.
         mode: 0o600 keeps it private from the first moment; None lets others read it if the umask does.
+        made_in: folder on the same file system for the temporary name; None: that of the file.
     """
-    temporary = _temporary(path)
+    temporary = _temporary(path if made_in is None else made_in / path.name)
     try:
         _write_new(temporary, content, mode)
         temporary.replace(path)

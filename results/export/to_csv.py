@@ -1,10 +1,14 @@
-"""Export each table, and `measured_points`, to a CSV file with its present rows."""
+"""Export each table, `points` and `measured_points` to a CSV file with its present rows."""
 
 from pathlib import Path
 
 from results.store.reader import Run
 from results.store.schema import TABLES
 from transtailor.files import make_folder, name_file
+
+VIEWS = ("points", "measured_points")
+MADE_OF = {"operating_points", "predictions", "estimates", "timings", "planned", "trials", "stages", "proposals"}
+"""The tables that these views are made of."""
 
 
 class CsvFiles:
@@ -27,8 +31,8 @@ class CsvFiles:
                 written += self._write(run, name, table.key)
                 self._files[name] = files
                 changed.append(name)
-        if {"operating_points", "predictions", "estimates", "timings"} & set(changed):
-            written += self._write(run, "measured_points", TABLES["operating_points"].key)
+        if MADE_OF & set(changed):
+            written += sum(self._write(run, view, TABLES["operating_points"].key) for view in VIEWS)
         return written
 
     def _write(self, run: Run, view: str, key: tuple[str, ...]) -> int:

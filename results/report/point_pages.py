@@ -53,7 +53,7 @@ class PointPages:
         more = "run, " if len(run.paths) > 1 else ""
         self._texts: tuple[str, ...] = ("run", *_TEXTS) if more else _TEXTS
         run.connection.execute(
-            f"CREATE TEMP TABLE points AS SELECT {more}point.*, CASE metric {_FACTORS} END AS factor,"
+            f"CREATE TEMP TABLE paged_points AS SELECT {more}point.*, CASE metric {_FACTORS} END AS factor,"
             f" lower(concat_ws(chr(10), {', '.join(self._texts)})) AS texts FROM ({POINTS}) AS point"
             f" JOIN (SELECT {more}trial_id, point, metric FROM compared_points) USING (trial_id, point)"
         )
@@ -117,5 +117,5 @@ class PointPages:
     def _asked(self, what: str, where: list[tuple[str, list[Any]]], order: str = "") -> list[dict[str, Any]]:
         conditions = " AND ".join(condition for condition, _ in where) or "true"
         return self._run.rows(
-            f"SELECT {what} FROM points WHERE {conditions} {order}", [v for _, vs in where for v in vs]
+            f"SELECT {what} FROM paged_points WHERE {conditions} {order}", [v for _, vs in where for v in vs]
         )

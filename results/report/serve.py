@@ -19,7 +19,7 @@ from urllib.parse import unquote
 from results.errors import ResultsError
 from results.report.page import hash_source, page_of, policy_of, render
 from results.report.point_pages import PointPages
-from results.store.parts import merged_folder, tables_folder
+from results.store.parts import tables_folder
 from results.store.reader import load
 from transtailor.waiting import WaitedTooLong, wait_for
 
@@ -61,7 +61,7 @@ class ReportServer(ThreadingHTTPServer):
     def _version(self) -> str:
         """A text that changes when a file of the run's tables comes or goes; empty when a run has gone."""
         try:
-            folders = [folder for run in self.runs for folder in (tables_folder(run), merged_folder(run))]
+            folders = [tables_folder(run) for run in self.runs]
         except ResultsError:
             return ""
         names = sorted(str(path) for folder in folders for path in folder.rglob("*.parquet"))

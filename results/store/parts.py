@@ -1,11 +1,12 @@
-"""Which files hold the rows of a run: the parts from writers, and merged files that stand for many of them.
+"""Which files hold the rows of a run.
 
-    tables/<table>/*.parquet          parts; any Parquet reader can read them
-    tables/<table>/merged/*.parquet   the rows of many parts in one file, as `results.store.compact` wrote them
-    merged/manifest.json              which parts each merged file stands for
-    merged/<table>/*.parquet          merged files of older programs
+    tables/<table>/*.parquet       what any Parquet reader reads: parts of writers, and settled files (`settle.py`)
+    tables/.settled.json           the names of the files whose rows are in the settled files
+    .superseded/<n>/               what tables/ was before a settlement; a late writer may still write into it
+    merged/<table>/*.parquet       while a launch runs: the rows of many parts in one file (`compact.py`)
+    merged/manifest.json           which parts each merged file stands for
 
-A part that the manifest names is never opened here, so each row is read once, also while the part still exists.
+A file that a record or the manifest names is never opened here, so each row is read once, also while the file exists.
 """
 
 import re
@@ -24,7 +25,10 @@ from results.store.schema import SCHEMA_VERSION, TABLES, TableSchema
 from results.store.schema_migrations import OLDER_VERSIONS, columns_of
 from transtailor.documents import read_json
 
-MANIFEST_FORMAT = 2  # 2 has the merged files below tables/
+MANIFEST_FORMAT = SETTLED_FORMAT = 1
+SUPERSEDED, SETTLING, WRITING = ".superseded", ".settling", ".writing"
+"""Folders of a run: of what its tables/ was before each settlement, of what will take its place, and of parts that are
+not whole yet, by table: some readers refuse a folder that has other files beside the parts."""
 REFUSED_SHOWN = 3
 NAMED_BY_A_WRITER = re.compile(r"\d{8}T\d{6}\.\d{6}-")  # with the moment of the last rows
 _LOCAL = LocalFileSystem()  # else Arrow looks up the file system of each of thousands of files
@@ -48,20 +52,43 @@ class MergeManifest:
         return frozenset[str]().union(*self.merged.get(table, {}).values())
 
 
+@dataclass(frozen=True)
+class StoreState:
+    """Which files of a run do not count, and why: what changes whenever files are merged or settled.
+
+    Attributes:
+        superseded: table -> names of the files whose rows are in settled files.
+        manifest: the merged files and their parts.
+        folders: where parts may be: tables/, and what it was before.
+    """
+
+    superseded: Mapping[str, frozenset[str]]
+    manifest: MergeManifest
+    folders: tuple[Path, ...]
+
+    def hidden(self, table: str) -> frozenset[str]:
+        """Return the names of the parts of a table that must not be read."""
+        return self.superseded.get(table, frozenset()) | self.manifest.parts(table)
+
+    def merged_files(self, table: str) -> list[str]:
+        """Return the names of the merged files of a table that are to be read."""
+        superseded = self.superseded.get(table, frozenset())
+        return [name for name in self.manifest.merged.get(table, {}) if name not in superseded]
+
+
 def merged_folder(run: Path) -> Path:
-    """Return the folder of a run's manifest."""
+    """Return the folder of a run's manifest and merged files."""
     return run / "merged"
 
 
-def merged_folders(run: Path, table: str) -> tuple[Path, Path]:
-    """Return the folders of a table's merged files: of today, and of older programs."""
-    return run / "tables" / table / "merged", merged_folder(run) / table
+def superseded_folders(run: Path) -> list[Path]:
+    """Return the folders of what a run's tables/ was before each settlement, the earliest first."""
+    return sorted((run / SUPERSEDED).glob("[0-9]*"))
 
 
-def merged_file(run: Path, table: str, name: str) -> Path:
-    """Return the path of a merged file."""
-    path, older = (folder / name for folder in merged_folders(run, table))
-    return older if not path.exists() and older.exists() else path
+def settled_file(tables: Path) -> Path:
+    """Return the path of the record of a settlement, in its folder of tables."""
+    return tables / ".settled.json"
 
 
 def manifest_file(run: Path) -> Path:
@@ -69,15 +96,48 @@ def manifest_file(run: Path) -> Path:
     return merged_folder(run) / "manifest.json"
 
 
+def is_settled_name(name: str) -> bool:
+    """Whether a file is settled: it has its name from a settlement."""
+    return "-settled-" in name
+
+
 def tables_folder(run: Path) -> Path:
     """Return the folder of the run's tables, which need not exist yet. Raises ResultsError: the folder is no run."""
     if not run.is_dir():
         raise ResultsError(f"no folder {str(run)!r}: expected the folder of a run, such as runs/demo")
     tables = run / "tables"
-    if not tables.is_dir() and not (run / "spec.toml").is_file():
+    is_run = tables.is_dir() or (run / "spec.toml").is_file() or (run / SUPERSEDED).is_dir()
+    if not is_run:
         hint = f"; did you mean {str(run.parent)!r}?" if run.name == "tables" else ""
         raise ResultsError(f"{str(run)!r} is no run: it has neither tables/ nor spec.toml{hint}")
     return tables
+
+
+def read_state(run: Path) -> StoreState:
+    """Read which files of a run do not count.
+
+    Raises:
+        ResultsError: the folder is no run, or a record is damaged or has a newer version.
+    """
+    folders = (tables_folder(run), *superseded_folders(run))
+    superseded: dict[str, set[str]] = {}
+    for folder in folders:
+        for table, names in read_superseded(folder).items():
+            superseded.setdefault(table, set()).update(names)
+    return StoreState(
+        superseded={table: frozenset(names) for table, names in superseded.items()},
+        manifest=read_manifest(run),
+        folders=folders,
+    )
+
+
+def read_superseded(tables: Path) -> Mapping[str, frozenset[str]]:
+    """Read which files the settled ones of a folder of tables stand for: table -> names; empty if it was never settled.
+
+    Raises:
+        ResultsError: the record is damaged or has a newer version.
+    """
+    return {table: frozenset(names) for table, names in _read_record(settled_file(tables), "superseded").items()}
 
 
 def read_manifest(run: Path) -> MergeManifest:
@@ -86,46 +146,72 @@ def read_manifest(run: Path) -> MergeManifest:
     Raises:
         ResultsError: it is damaged or has a newer version.
     """
-    path = manifest_file(run)
+    merged = _read_record(manifest_file(run), "merged")
+    return MergeManifest(
+        {table: {name: frozenset(parts) for name, parts in files.items()} for table, files in merged.items()}
+    )
+
+
+def _read_record(path: Path, key: str) -> Mapping[str, Any]:
+    """Return table -> names of files, or a mapping of them; empty where the file is missing.
+
+    Raises:
+        ResultsError: it is damaged or has a newer version.
+    """
     try:
         content: dict[str, Any] = read_json(path)
         if content["format"] > MANIFEST_FORMAT:
             raise ResultsError(
                 f"{str(path)!r} has format {content['format']}, this program knows up to {MANIFEST_FORMAT}: update it"
             )
-        merged = {
-            table: {str(name): frozenset(parts) for name, parts in files.items()}
-            for table, files in content["merged"].items()
-        }
-        if elsewhere := [name for files in merged.values() for name in files if Path(name).name != name]:
-            raise ValueError(f"expected names of files, given {elsewhere[0]!r}")
+        tables: dict[str, Any] = content[key]
+        for names in tables.values():
+            for name in names:
+                if Path(name).name != name:
+                    raise ValueError(f"expected names of files, given {name!r}")
     except FileNotFoundError:
-        return MergeManifest()
+        return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ResultsError(
-            f"{str(path)!r} is damaged ({error!r}): put it back from a copy; if no part was removed by"
-            f" `transtailor clean`, the folder {str(path.parent)!r} may be moved away as well"
-        ) from error
-    return MergeManifest(merged)
+        raise ResultsError(f"{str(path)!r} is damaged ({error!r}): put it back from a copy") from error
+    return tables
 
 
 def parts_of(run: Path, tables: Iterable[str] = TABLES) -> dict[str, list[Part]]:
     """Return table -> the files to read, sorted by name; each was checked.
 
-    Parts are listed before the manifest is read, so the manifest names each part that was removed before.
+    If files were merged or settled meanwhile, all is read again: a listing from before and a record from after do not
+    fit each other.
 
     Raises:
         ResultsError: the folder is no run, or a file is torn, foreign or from a newer version.
     """
-    folder, names = tables_folder(run), tuple(tables)
+    names = tuple(tables)
     while True:
-        listed = {name: _names_in_order(folder / name) for name in names}
-        manifest = read_manifest(run)
+        state = read_state(run)
+        missing: FileNotFoundError | None = None
+        found: dict[str, list[Part]] = {}
         try:
-            return {name: _fitting_parts(run, TABLES[name], listed[name], manifest) for name in names}
-        except FileNotFoundError as error:  # only a clean-up removes parts, after they are in the manifest
-            if read_manifest(run) == manifest:
-                raise ResultsError(f"a file is missing; put it back from a copy: {error}") from error
+            found = {name: _fitting_parts(TABLES[name], _counted_files(run, name, state)) for name in names}
+        except FileNotFoundError as error:
+            missing = error
+        if read_state(run) != state:
+            continue
+        if missing is not None:
+            raise ResultsError(f"a file is missing; put it back from a copy: {missing}") from missing
+        return found
+
+
+def _counted_files(run: Path, table: str, state: StoreState) -> list[Path]:
+    """Return the files whose rows count, sorted by name: rows of one key and one moment are ordered by their files."""
+    hidden = state.hidden(table)
+    paths: dict[str, Path] = {}
+    for folder in state.folders:  # tables/ first: a part of a late writer is linked there, too
+        for name in _names_in_order(folder / table):
+            if name not in hidden:
+                paths.setdefault(name, folder / table / name)
+    for name in state.merged_files(table):
+        paths[name] = merged_folder(run) / table / name
+    return [paths[name] for name in sorted(paths)]
 
 
 def list_parts(folder: Path) -> list[Path]:
@@ -158,14 +244,10 @@ def _writer_of(part: str) -> str:
     return part.split("-")[1] if "-" in part else part
 
 
-def _fitting_parts(run: Path, table: TableSchema, listed: list[str], manifest: MergeManifest) -> list[Part]:
-    hidden = manifest.parts(table.name)
-    merged = [merged_file(run, table.name, name) for name in manifest.merged.get(table.name, {})]
-    paths = [run / "tables" / table.name / name for name in listed if name not in hidden] + merged
+def _fitting_parts(table: TableSchema, paths: list[Path]) -> list[Part]:
     columns = {version: columns_of(table, version) for version in (*OLDER_VERSIONS, SCHEMA_VERSION)}
     parts, refused = [], []
-    # By name over both folders: rows of one key and one moment are ordered by the names of their files.
-    for path in sorted(paths, key=lambda path: path.name):
+    for path in paths:
         try:
             parts.append(Part(path, _version_of(path, table, columns)))
         except ResultsError as error:

@@ -1,6 +1,7 @@
 """Read runs at any moment: one view per table, with the last row of each natural key."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ import pyarrow as pa
 
 from results.errors import ResultsError
 from results.store.parts import NAMED_BY_A_WRITER, Part, parts_of
+from results.store.points_view import create_view
 from results.store.schema import TABLES
 from results.store.views import (
     COMPARED_POINTS,
@@ -32,10 +34,11 @@ if TYPE_CHECKING:
     import duckdb
     import pandas
 
-VIEWS = ("measured_points", "compared_points", "timed_on", "computed_stages", "unshared_costs")
+VIEWS = ("points", "measured_points", "compared_points", "timed_on", "computed_stages", "unshared_costs")
 NO_EXTENSIONS = ("autoinstall_known_extensions", "autoload_known_extensions")
 ABOUT_TRIALS = ("planned", "trials", "attempts", "stages", "operating_points")
 """Tables with a new row whenever a trial makes progress."""
+POINTS = re.compile(r"(?:\bfrom|\bjoin|,)\s+\"?points\b", re.IGNORECASE)
 _OF_EACH_RUN = ("attempts", "proposals")
 """Tables whose rows are no others than those of their run, even if another run has the same trials."""
 STOPPED = """
@@ -59,6 +62,7 @@ class Run:
         self.paths = paths
         self.connection = connection
         self.parts = parts
+        self._has_points = False  # the view is made when a query names it: it reads the settings of all trials
 
     @property
     def path(self) -> Path:
@@ -122,6 +126,10 @@ class Run:
         """
         import duckdb
 
+        if POINTS.search(sql) and not self._has_points:
+            self._has_points = True
+            names = list(self.paths) if len(self.paths) > 1 else [self.path.resolve().name]
+            create_view(self.connection, names)
         try:
             sql.encode()  # an argument from a shell may be invalid text
             statements = self.connection.extract_statements(sql)

@@ -1,5 +1,6 @@
 """Write rows durably: each call makes one immutable Parquet file, atomically."""
 
+import errno
 import os
 import uuid
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from results.store.parts import WRITING, superseded_folders
 from results.store.schema import (
     BOOLEAN,
     FLOAT,
@@ -21,14 +23,19 @@ from results.store.schema import (
     MOMENT,
     STRING,
     STRINGS,
+    TABLES,
     ColumnSchema,
     TableSchema,
     arrow_schema,
     table_named,
 )
 from transtailor.files import make_folder, write_file
+from transtailor.waiting import WaitedTooLong, wait_for
 
 WRITTEN_AT = "written_at"
+FOLDER_IS_GONE = (errno.ENOENT, errno.ESTALE)
+REPLACED_LIMIT_S, REPLACED_POLL_S = 60.0, 0.01
+"""For a settlement to put the new folder in place: two renames; clients of a shared file system may see it later."""
 COMPRESSED_FROM_BYTES = 4096
 """Of a part; compressing a smaller one takes longer and saves no block of a disk."""
 
@@ -76,11 +83,42 @@ class Writer:
         columns[WRITTEN_AT] = pa.array([moment] * len(rows), MOMENT)
         schema = arrow_schema(description)
         part = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
-        folder = self.tables / table
-        make_folder(folder)
+        return self._write_part(table, moment, part)
+
+    def begin(self) -> None:
+        """Write a part without rows of each table, so that every reader finds the tables from the first moment."""
+        for description in TABLES.values():
+            self._write_part(description.name, self._moment(), arrow_schema(description).empty_table())
+
+    def _write_part(self, table: str, moment: datetime, part: pa.Table) -> Path:
+        """Write a part into its table's folder, also while a settlement replaces all folders (`results.store.settle`).
+
+        Only a run that was never settled gets new folders: else a reader could find `tables/` with this part alone.
+        """
         # Random: a fork may have copied the writer into another process.
-        path = folder / f"{moment:%Y%m%dT%H%M%S.%f}-{self._id}-{uuid.uuid4().hex[:12]}.parquet"
-        return write_file(path, partial(_encode, part))
+        path = self.tables / table / f"{moment:%Y%m%dT%H%M%S.%f}-{self._id}-{uuid.uuid4().hex[:12]}.parquet"
+        content, made_in = partial(_encode, part), self.tables.parent / WRITING / table
+
+        def written() -> Path | None:
+            try:
+                if not superseded_folders(self.tables.parent):
+                    make_folder(path.parent)
+                make_folder(made_in)
+                return write_file(path, content, made_in=made_in)
+            except OSError as error:
+                if error.errno not in FOLDER_IS_GONE or not superseded_folders(self.tables.parent):
+                    raise
+            # Its folder may have been replaced when the part had its name: then it is read from there.
+            return next((moved for moved in self._moved(path) if moved.exists()), None)
+
+        try:
+            return wait_for(written, f"the folder {str(path.parent)!r}", REPLACED_LIMIT_S, poll_s=REPLACED_POLL_S)
+        except WaitedTooLong:  # a settlement was killed; the next one reads what is here
+            return write_file(self._moved(path)[-1], content, made_in=made_in)
+
+    def _moved(self, path: Path) -> list[Path]:
+        """Return what a part's path became in each settlement."""
+        return [folder / path.parent.name / path.name for folder in superseded_folders(self.tables.parent)]
 
     def _moment(self) -> datetime:
         with self._clock:

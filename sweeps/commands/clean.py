@@ -1,6 +1,6 @@
 """Remove files of a run or a cache that are no longer needed; print what was removed and its size.
 
-Of a run: parts that `python -m results compact` has merged, and checkpoints and private caches of trials that are
+Of a run, whose tables are settled first: what these were before, and checkpoints and private caches of trials that are
 finished or stopped.
 Of a cache: stages that no run below a given folder has planned or run.
 """
@@ -8,14 +8,16 @@ Of a cache: stages that no run below a given folder has planned or run.
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from results.store.compact import only_one, superfluous_files
+from results.store.parts import SUPERSEDED, WRITING, superseded_folders
 from results.store.reader import finished_trial_ids, load, stopped_trial_ids
+from results.store.settle import is_settled, settle
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.run.run_lock import RunLock, holder_of
@@ -42,7 +44,7 @@ class Waste:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all its files; those already removed do not count."""
+        """Bytes that become free: of all its files but those that are gone, or stay under another name."""
         files = _walk(self.path) if self.path.is_dir() else [self.path]
         return sum(_size_bytes(path) for path in files)
 
@@ -74,7 +76,8 @@ def clean(folder: Path, runs: Path | None, *, dry_run: bool) -> Iterator[str]:
         if RunFolder(folder).plan.is_file():
             if runs is not None:
                 raise RunFolderError(f"{folder} is a run: leave out --runs {runs}, or type the folder of a cache")
-            found = _waste_of_run(RunFolder(folder), held, dry_run=dry_run)
+            yield from _settle(RunFolder(folder), held, dry_run=dry_run)
+            found = _waste_of_run(RunFolder(folder))
         elif next(Cache(folder).stored_keys(), None) is not None:
             found = _waste_of_cache(folder, runs)
         else:
@@ -85,22 +88,26 @@ def clean(folder: Path, runs: Path | None, *, dry_run: bool) -> Iterator[str]:
         yield from _remove(found, dry_run=dry_run)
 
 
-def _waste_of_run(run: RunFolder, held: ExitStack, *, dry_run: bool) -> list[Waste]:
+def _settle(run: RunFolder, held: ExitStack, *, dry_run: bool) -> Iterator[str]:
+    """Bring a run's tables to rest and keep it locked; a dry run, which writes nothing, says what it leaves out."""
     open_run(run)
-    if not dry_run:  # a dry run takes no lock, because that would write
+    if not dry_run:
         held.enter_context(RunLock(run.lock))
-        held.enter_context(only_one(run.path))
+        settle(run.path)
+    elif not is_settled(run.path):
+        yield "its tables would be settled first, as after a launch; what they are now would then be removed, too"
+
+
+def _waste_of_run(run: RunFolder) -> list[Waste]:
     with load(run.path, ["trials", "attempts"]) as tables:
         over = {"finished": finished_trial_ids(run.path), "stopped": stopped_trial_ids(tables)}
-    found = [
-        Waste(f"merged parts of {path.parent.name}" if path.parent.parent == run.tables else CUT_OFF, path)
-        for path in superfluous_files(run.path)
-    ]
+    found = [Waste("tables before they were settled", path) for path in superseded_folders(run.path)]
     for trial_id, state in sorted((trial_id, state) for state, ids in over.items() for trial_id in ids):
         folders = (run.checkpoint(trial_id), run.private_cache(trial_id))  # of use only while it may continue
         found += [Waste(f"{path.name} of {state} trials", path) for path in folders if path.is_dir()]
-    halves = [path for place in (".", "tables/*", "trials/*") for path in run.path.glob(f"{place}/.*.tmp")]
-    found += [Waste(CUT_OFF, path) for path in sorted([*halves, *run.trials.glob("*/.removed-*")])]
+    halves = [path for place in (".", f"{WRITING}/*", "trials/*") for path in run.path.glob(f"{place}/.*.tmp")]
+    removed = [path for place in (SUPERSEDED, "trials/*") for path in run.path.glob(f"{place}/.removed-*")]
+    found += [Waste(CUT_OFF, path) for path in sorted([*halves, *removed])]
     refuse_outside(run.path, (waste.path for waste in found), RunFolderError)  # ids and links may be another user's
     return found
 
@@ -188,6 +195,7 @@ def _remove(found: Iterable[Waste], *, dry_run: bool) -> Iterator[str]:
 
 def _size_bytes(path: Path) -> int:
     try:
-        return 0 if path.is_symlink() or path.is_dir() else path.stat().st_size
+        facts = path.lstat()
     except FileNotFoundError:
         return 0
+    return facts.st_size if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1 else 0

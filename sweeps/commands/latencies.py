@@ -4,6 +4,7 @@ import multiprocessing
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from results.store.reader import load
 from results.store.writer import Writer
 from sweeps.commands.reproduce import refuse_file
+from sweeps.driver.merging import RunningTables
 from sweeps.errors import RunFolderError
 from sweeps.run.relaunch import this_code_digest
 from sweeps.run.run_folder import RecordedTrial, RunFolder, modules_of, open_run
-from sweeps.run.run_lock import holder_of
+from sweeps.run.run_lock import RunLock, holder_of
 from tailor.commands.model import refuse_too_few
 from tailor.config.parsing import parse_trial
 from tailor.core.errors import Paused
@@ -105,7 +107,18 @@ def time_models(run: RunFolder, cache: Path, how: How) -> Iterator[str]:
             yield from _unsteady(
                 first, call_in(processes, MEASURE_LIMIT_S, _measure, Path(name) / "first", how, modules)
             )
+    if timed:
+        yield from _bring_to_rest(run)
     yield from _summary(timed, sum(len(row["points"]) for row in waiting) - timed, cache, circumstance)
+
+
+def _bring_to_rest(run: RunFolder) -> Iterator[str]:
+    """Settle the tables and write the points with their latency, as at the end of a launch; a launch does it itself."""
+    notes: list[str] = []
+    if holder_of(run.lock) is None:
+        with suppress(RunFolderError), RunLock(run.lock):  # a launch may have begun just now
+            RunningTables(run.path, notes.append).end()
+    yield from notes
 
 
 def _circumstance(ranks: "ProcessGroup", how: How) -> dict[str, Any]:

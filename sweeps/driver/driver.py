@@ -150,8 +150,8 @@ def run_trials(
     state: SweepState, open_backend: Callable[[], TrialBackend], stop_file: Path | None = None
 ) -> SweepOutcome:
     """Run the trials that wait on the backend that `open_backend` returns; see `run_sweep`."""
-    with merge_meanwhile(state.launch.run.path, state.display.note):
-        interrupted = not _run_to_the_end(open_backend, state, stop_file)
+    with merge_meanwhile(state.launch.run.path, state.display.note) as tables:
+        tables.is_stopped = interrupted = not _run_to_the_end(open_backend, state, stop_file)
         state.events("stopped", detail="interrupted" if interrupted else None)
     counts = state.ledger.counts()
     return SweepOutcome(

@@ -1,57 +1,131 @@
-"""Merges the parts of a running sweep: thousands of small files would make every reader slow."""
+"""Keeps the tables of a running sweep quick to read, brings them to rest at its end, and writes its table of points."""
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 
 from results.errors import ResultsError
-from results.store.compact import compact, compact_if_many, list_superfluous, remove_old
+from results.store.compact import compact_if_many
+from results.store.points import keep_what_is_not_ours, points_file, write_points
+from results.store.reader import load
+from results.store.settle import settle_or_clear
+from transtailor.shell import command
+from transtailor.waiting import TELL_AFTER_S
 
 LOOK_EVERY_S = 60.0
-END_LIMIT_S = 30.0  # for a compaction that runs when the sweep ends; it is killed with the process
+END_LIMIT_S = 30.0  # for a merge that runs when the sweep ends; it is ended with the process
+POINTS_COST_FRACTION = 0.01  # of a sweep's time that writing its points may take
+MANY_TRIALS = 2000  # whose points are not written after a stop, which is to end soon
 
 Note = Callable[[str], object]
 
 
-@contextmanager
-def merge_meanwhile(run: Path, note: Note) -> Iterator[None]:
-    """Merge the parts of a run in a thread while the block runs, if there are many, and all at its end.
+class RunningTables:
+    """What is done to the tables of a run while a sweep writes them, and when it ends.
 
-    Then the parts are removed that were merged before the block began, and what a killed compaction had left. So no
-    reader that lists all files while a sweep runs loses one of them, or finds neither a part nor the merged file that
-    stands for it.
+    Attributes:
+        is_stopped: a stop was asked for.
+    """
+
+    def __init__(self, run: Path, note: Note) -> None:
+        self.is_stopped = False
+        self._run, self._note = run, note
+        self._next_points_s = time.monotonic() + LOOK_EVERY_S
+
+    def begin(self) -> None:
+        """Remove the table of points that an earlier launch has written: it lacks what this one adds."""
+        if points_file(self._run).exists():
+            self._try(self._remove_points, "its table of points is not removed")
+
+    def look(self) -> None:
+        """Merge the parts if they are many; write the points if the last time is long enough ago."""
+        self._try(lambda: compact_if_many(self._run), "its tables are not merged")
+        if time.monotonic() >= self._next_points_s:
+            took_s = self._write_points()
+            self._next_points_s = time.monotonic() + took_s / POINTS_COST_FRACTION
+
+    def end(self) -> None:
+        """Bring the tables to rest and write the points; after a stop of a large sweep, say how to write them."""
+        began_s = time.monotonic()
+
+        def tell(text: str) -> None:
+            if time.monotonic() - began_s > TELL_AFTER_S:
+                self._note(text)
+
+        if self._try(lambda: settle_or_clear(self._run, tell), "its tables are not settled"):
+            self._try(self._write_last_points, "its table of points is not written")
+
+    def _write_last_points(self) -> None:
+        with load(self._run, ["planned"]) as tables:
+            (planned,) = tables.rows("SELECT count(*) AS trials FROM planned")
+        if self.is_stopped and planned["trials"] > MANY_TRIALS:
+            points_file(self._run).unlink(missing_ok=True)
+            self._note(f"to write {points_file(self._run)}, type: {command('points', self._run)}")
+            return
+        self._write_points()
+
+    def _write_points(self) -> float:
+        """Return the seconds that it took."""
+        began_s = time.monotonic()
+
+        def write() -> None:
+            with load(self._run) as tables:
+                self._note_what_is_kept(keep_what_is_not_ours(tables))
+                write_points(tables)
+
+        self._try(write, "its table of points is not written")
+        return time.monotonic() - began_s
+
+    def _remove_points(self) -> None:
+        with load(self._run, ["planned"]) as tables:
+            self._note_what_is_kept(keep_what_is_not_ours(tables))
+        points_file(self._run).unlink(missing_ok=True)
+
+    def _note_what_is_kept(self, text: str) -> None:
+        if text:
+            self._note(text)
+
+    def _try(self, act: Callable[[], object], what_fails: str) -> bool:
+        """Do it, and return whether that succeeded; if not, tell: the next launch does it at its end."""
+        try:
+            act()
+        except (ResultsError, OSError, pa.ArrowException) as error:
+            self._note(f"{what_fails}: {error}")
+            return False
+        return True
+
+
+@contextmanager
+def merge_meanwhile(run: Path, note: Note) -> Iterator[RunningTables]:
+    """Merge the parts of a run in a thread while the block runs, if there are many; settle its tables when it ends.
+
+    The table of points is written each minute, if that costs little, and at the end.
 
     Args:
-        note: takes a message if the parts cannot be merged; they are when the next launch ends.
+        note: takes a message if something of that fails; and one for each table, if settling takes long.
     """
-    old = frozenset(list_superfluous(run))
+    tables = RunningTables(run, note)
+    tables.begin()
     over = threading.Event()
-    thread = threading.Thread(target=_merge_until, args=(over, run, note), daemon=True)
+    thread = threading.Thread(target=_look_until, args=(over, tables), daemon=True)
     thread.start()
+    is_quick = False
     try:
-        yield
+        yield tables
+    except KeyboardInterrupt:  # a second signal
+        is_quick = True
+        raise
     finally:
         over.set()
         thread.join(END_LIMIT_S)
-    if not thread.is_alive():
-        _try(lambda: _merge_all(run, old), note)
+        if not is_quick and not thread.is_alive():
+            tables.end()
 
 
-def _merge_all(run: Path, old: Collection[Path]) -> None:
-    compact(run)
-    remove_old(run, old)
-
-
-def _merge_until(over: threading.Event, run: Path, note: Note) -> None:
+def _look_until(over: threading.Event, tables: RunningTables) -> None:
     while not over.wait(LOOK_EVERY_S):
-        _try(lambda: compact_if_many(run), note)
-
-
-def _try(merge: Callable[[], object], note: Note) -> None:
-    try:
-        merge()
-    except (ResultsError, OSError, pa.ArrowException) as error:
-        note(f"the parts of its tables are not merged: {error}")
+        tables.look()

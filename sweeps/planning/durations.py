@@ -140,14 +140,13 @@ def _some_trials(run: Path, trial_ids: Collection[str]) -> dict[str, dict[str, A
 
 
 def _rows(run: Path, table: str, columns: Sequence[str], most_parts: int | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table's files, merged ones and parts; missing or damaged files are skipped."""
+    """Yield the rows of a table's files; missing or damaged files are skipped."""
     import pyarrow as pa  # 0.2 s
     import pyarrow.parquet as pq
 
-    from results.store.parts import merged_folders, tables_folder
+    from results.store.parts import tables_folder
 
-    folders = (*merged_folders(run, table), tables_folder(run) / table)
-    parts = sorted(path for folder in folders for path in folder.glob("*.parquet"))
+    parts = sorted((tables_folder(run) / table).glob("*.parquet"))
     for path in parts[:: 1 if most_parts is None else -(-len(parts) // most_parts) or 1]:
         try:
             yield from pq.ParquetFile(path).read(columns=list(columns)).to_pylist()

@@ -18,6 +18,13 @@ class TuningColumns:
     tuning_order: int | None = None
 
 
+def begin_tables(tables: Path) -> None:
+    """Write a part without rows of each table of a new run."""
+    from results.store.writer import Writer
+
+    Writer(tables).begin()
+
+
 def write_planned(tables: Path, plan: Plan, trials: Iterable[PlannedTrial], code_digest: str) -> None:
     """Write a row for each of these trials, and the papers' numbers; the last row of a trial counts."""
     from results.store.writer import Writer  # pyarrow takes 0.2 s: not for `--plan` and `--help`

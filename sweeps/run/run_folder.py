@@ -28,7 +28,7 @@ from hpc.folders.cluster_folder import ClusterFolder
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.abandoned import remove_abandoned, temporary_name
-from sweeps.run.planned_rows import TuningColumns, tuning_of, write_planned
+from sweeps.run.planned_rows import TuningColumns, begin_tables, tuning_of, write_planned
 from sweeps.run.run_lock import LOCK_FILE, RunLock
 from sweeps.spec.json_settings import JsonSettings
 from transtailor.documents import read_json
@@ -283,6 +283,7 @@ def _fill(run: RunFolder, plan: Plan, launch: Mapping[str, Any], sources: Mappin
     run.trials.mkdir()
     save_code(run, digest, sources)
     save_imports(run, plan)
+    begin_tables(run.tables)
     write_planned(run.tables, plan, plan.trials, digest)
     write_file(run.spec, plan.spec_text)
     history = [_entry(f"created with {len(plan.trials)} trials", launch, launch)]

@@ -5,10 +5,10 @@ from pathlib import Path
 from benchmarks.store import GROUP_BY, ask_duckdb, make_parts
 from benchmarks.store_writers import STORES, rows_from
 from benchmarks.synthetic_run import write_synthetic_run
-from results.store.compact import compact, superfluous_files
 from results.store.completeness import is_over, refuse_gaps
 from results.store.reader import load
 from results.store.schema import TABLES
+from results.store.settle import settle
 from sweeps.run.run_folder import RunFolder, open_run
 
 
@@ -36,9 +36,7 @@ def test_the_parts_that_are_asked_have_the_rows_that_are_named(tmp_path: Path) -
     assert len(answer) == 20
     assert sum(row["images"] for row in answer) == 200
     assert ask_duckdb(tmp_path / "run")["images"].to_pylist() == 20 * [10]
-    compact(tmp_path / "run")
-    for path in superfluous_files(tmp_path / "run"):
-        path.unlink()
+    settle(tmp_path / "run")
     assert ask_duckdb(tmp_path / "run")["images"].to_pylist() == 20 * [10]
 
 

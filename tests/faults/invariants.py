@@ -26,7 +26,7 @@ VOLATILE = frozenset({"written_at", "cached", "compute_s", "seconds", "code_dige
 """What may differ between two rows of one key that say the same: when, how long, by whom, under which name."""
 OF_TRIALS = ("stages", "epochs", "layers", "kept_filters", "operating_points", "predictions", "estimates", "rungs")
 PART = "fine_tune_part"  # a stage that is not planned: of a trial that rests
-MERGED = "merged"  # a folder of files with the rows of many parts, of which some are still there
+MADE_OF_PARTS = ("-merged-", "-settled-")  # in the names of files with the rows of parts, of which some are still there
 OF_POINTS = ("layers", "predictions", "estimates")
 AT_ONCE = 100  # trials whose rows are in memory together
 
@@ -40,55 +40,67 @@ class Violation:
 
 
 class Parts:
-    """The parts of a run's tables: what is wrong with them as such, and of which trials those are that are whole."""
+    """The files of a run's tables: what is wrong with them as such, and of which trials those are that are whole."""
 
-    def __init__(self, run: Path) -> None:
-        """Reads every part in full, one after the other."""
+    def __init__(self, run: Path, *, at_rest: bool = False) -> None:
+        """Reads every file in full, one after the other.
+
+        Args:
+            at_rest: each reader of all files in tables/ should find each row that counts once, and no replaced one.
+        """
         self.wrong: list[str] = []
         self.whole: list[tuple[str, Path, frozenset[str]]] = []
         for table in TABLES:
-            for part in sorted((run / "tables" / table).glob("**/[!.]*")):  # with a dot: no reader takes it for whole
-                if part != run / "tables" / table / MERGED:
-                    self._look(table, part)
+            everywhere, plainly = set[tuple[Any, ...]](), Counter[tuple[Any, ...]]()
+            for part in files_of(run, table):
+                written = self._look(table, part)
+                everywhere |= {key for _, key in written}
+                if part.parent.parent == run / "tables":
+                    plainly.update(key if at_rest else (moment, key) for moment, key in written)
+            self.wrong += [f"{table}: {row} is twice in tables/" for row, n in plainly.items() if n > 1]
+            there = set(plainly) if at_rest else {key for _, key in plainly}
+            if (run / "tables").exists():  # it is absent for a moment while it is replaced: an error for its readers
+                self.wrong += [f"{table}: {key} is not in tables/" for key in everywhere - there]
 
     @property
     def trial_ids(self) -> list[str]:
         """All trials that have a row somewhere."""
         return sorted(frozenset[str]().union(*(trial_ids for _, _, trial_ids in self.whole)))
 
-    def _look(self, table: str, part: Path) -> None:
+    def _look(self, table: str, part: Path) -> list[tuple[Any, tuple[Any, ...]]]:
+        """The moment and the key of each row."""
         names = TABLES[table].key
         try:
             columns = read_table(part)
             keys = list(zip(*(columns.column(name).to_pylist() for name in names), strict=True))
+            moments = columns.column("written_at").to_pylist()
         except (pa.ArrowException, OSError, KeyError) as error:
             self.wrong.append(f"{table}/{part.name} is torn: {error}")
-            return
-        if len(set(keys)) < len(keys) and part.parent.name != MERGED:
+            return []
+        if len(set(keys)) < len(keys) and not is_made_of_parts(part):
             self.wrong += [f"{table}: {key} twice in one part" for key, n in Counter(keys).items() if n > 1]
         place = names.index("trial_id") if "trial_id" in names else None
         self.whole.append((table, part, frozenset() if place is None else frozenset(key[place] for key in keys)))
+        return list(zip(moments, keys, strict=True))
 
 
 class Written:
     """Rows as they were written, also those that later ones replace: of all trials, or of some."""
 
     def __init__(self, parts: Parts, trial_ids: frozenset[str] | None = None) -> None:
-        """Reads the parts that have such rows."""
+        """Reads the files that have such rows: of what is made of parts, the rows whose part is gone."""
         self.rows: dict[str, list[Row]] = {table: [] for table in TABLES}
-        in_parts: set[tuple[Any, ...]] = set()  # that a merged file may have, too
-        for table, part, there in sorted(parts.whole, key=lambda found: found[1].parent.name == MERGED):
-            if trial_ids is None or there & trial_ids:
-                columns = read_table(part)
-                if trial_ids is not None:  # a merged file has the rows of all trials
-                    columns = columns.filter(pc.is_in(columns["trial_id"], value_set=pa.array(sorted(trial_ids))))
-                rows: list[Row] = columns.to_pylist()
-                known = [(table, row["written_at"], *key_of(table, row)) for row in rows]
-                if part.parent.name == MERGED:
-                    rows = [row for row, name in zip(rows, known, strict=True) if name not in in_parts]
-                else:
-                    in_parts.update(known)
-                self.rows[table] += rows
+        known, names = set[tuple[Any, ...]](), set[tuple[str, str]]()
+        for table, part, there in sorted(parts.whole, key=lambda found: is_made_of_parts(found[1])):
+            if (trial_ids is not None and not there & trial_ids) or (table, part.name) in names:
+                continue
+            names.add((table, part.name))  # what came late into a folder that was replaced has its name in both
+            columns = read_table(part)
+            if trial_ids is not None:  # a file that is made of parts has the rows of all trials
+                columns = columns.filter(pc.is_in(columns["trial_id"], value_set=pa.array(sorted(trial_ids))))
+            rows = {(table, row["written_at"], *key_of(table, row)): row for row in columns.to_pylist()}
+            self.rows[table] += [row for name, row in rows.items() if not (is_made_of_parts(part) and name in known)]
+            known.update(rows)
 
     @cached_property
     def last(self) -> dict[str, dict[tuple[Any, ...], Row]]:
@@ -116,13 +128,27 @@ def read_table(part: Path) -> pa.Table:
     return pq.ParquetFile(part, pre_buffer=False).read(use_threads=False)
 
 
+def files_of(run: Path, table: str) -> list[Path]:
+    """All files with rows of a table, wherever a reader may look; with a dot in front they are not whole.
+
+    Those in tables/ come last: while a launch runs, they have all rows that the others have.
+    """
+    places = (*sorted(run.glob(".superseded/*")), run / "merged", run / "tables")
+    return [path for place in places for path in sorted(place.glob(f"{table}/[!.]*"))]
+
+
+def is_made_of_parts(file: Path) -> bool:
+    """Whether it has the rows of parts that a writer wrote."""
+    return any(name in file.name for name in MADE_OF_PARTS)
+
+
 def count_parts(run: Path, table: str = "*") -> int:
-    """How many whole parts of a table, or of all, there are or were until they were merged and removed."""
-    there = {(part.parent.name, part.name) for part in run.glob(f"tables/{table}/[!.]*.parquet")}
-    manifest = run / MERGED / "manifest.json"
-    merged = json.loads(manifest.read_text())["merged"] if manifest.exists() else {}
-    names = {name for name in merged if table in ("*", name)}
-    return len(there | {(name, part) for name in names for parts in merged[name].values() for part in parts})
+    """How many parts of a table, or of all, there are or were until the last launch ended."""
+    there = {(part.parent.name, part.name) for part in files_of(run, table)}
+    for record in run.glob("tables/.settled.json"):
+        superseded = json.loads(record.read_text())["superseded"]
+        there |= {(name, part) for name in superseded if table in ("*", name) for part in superseded[name]}
+    return sum(not is_made_of_parts(Path(name)) for _, name in there)
 
 
 def key_of(table: str, row: Row) -> tuple[Any, ...]:
@@ -130,15 +156,16 @@ def key_of(table: str, row: Row) -> tuple[Any, ...]:
     return tuple(row[name] for name in TABLES[table].key)
 
 
-def violations(run: Path, cache: Path, *, ended: bool) -> list[Violation]:
+def violations(run: Path, cache: Path, *, ended: bool, at_rest: bool | None = None) -> list[Violation]:
     """The promises 1, 3 and 4 that are broken, in order; empty where all are kept.
 
     Args:
         run: folder of the run.
         cache: folder of its stages.
         ended: nothing runs any more and all trials should have ended; otherwise a launch was just cut off.
+        at_rest: the last launch has brought the tables to rest; None: as `ended`.
     """
-    parts = Parts(run)
+    parts = Parts(run, at_rest=ended if at_rest is None else at_rest)
     found = [Violation(1, what) for what in (*parts.wrong, *damaged_stages(cache))]
     trial_ids = parts.trial_ids
     for first in range(0, len(trial_ids), AT_ONCE):

@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from results.store.compact import compact, superfluous_files
+from results.store.compact import compact
+from results.store.settle import settle
 from tailor.execution.cache import Cache
 from tests.faults.invariants import (
     OF_TRIALS,
@@ -47,9 +48,9 @@ def rewrite(part: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, 
     pq.write_table(rows.from_pylist(change(rows.to_pylist()), schema=rows.schema), part)
 
 
-def said(run: Path, cache: Path) -> str:
+def said(run: Path, cache: Path, *, at_rest: bool = False) -> str:
     """All violations, one per line."""
-    return "\n".join(f"{found.promise}: {found.what}" for found in violations(run, cache, ended=True))
+    return "\n".join(f"{found.promise}: {found.what}" for found in violations(run, cache, ended=True, at_rest=at_rest))
 
 
 def test_nothing_is_found_in_a_whole_run(whole: tuple[Path, Path]) -> None:
@@ -78,17 +79,16 @@ def test_a_doubled_row_is_found(whole: tuple[Path, Path], table: str) -> None:
     )
 
 
-@pytest.mark.parametrize("removes", [False, True])
-def test_nothing_is_found_in_a_merged_run_and_what_it_lost_is(whole: tuple[Path, Path], removes: bool) -> None:
-    written = count_parts(whole[0])
-    compact(whole[0])
-    for path in superfluous_files(whole[0]) if removes else ():
-        path.unlink()
-    assert said(*whole) == ""
-    assert count_parts(whole[0]) == written
-    (merged,) = (whole[0] / "tables" / "trials" / "merged").iterdir()
-    rewrite(merged, lambda rows: rows[:-1])
-    assert (TRIALS[1] in said(*whole)) == removes  # else its part still has the row
+def test_nothing_is_found_in_a_merged_and_settled_run_and_what_it_lost_is(whole: tuple[Path, Path]) -> None:
+    run, cache = whole
+    written = count_parts(run)
+    compact(run)
+    assert (said(run, cache), count_parts(run)) == ("", written)
+    assert f"attempts: ('{TRIALS[1]}', 1) is twice in tables/" in said(run, cache, at_rest=True)  # its begin and end
+    settle(run)
+    assert (said(run, cache, at_rest=True), count_parts(run)) == ("", written)
+    rewrite(part_of(run, "trials"), lambda rows: rows[:-1])
+    assert f"trials: ('{TRIALS[1]}',) is not in tables/" in said(run, cache, at_rest=True)
 
 
 def test_a_row_that_is_twice_in_one_part_is_found(whole: tuple[Path, Path]) -> None:

@@ -96,8 +96,8 @@ class TinySweep:
         """The moments of a launch."""
         return self.notes / f"trace{number}"
 
-    def launch(self, number: int, fault: Fault | None = None) -> Launch:
-        """Launches it in a fork and waits for its end.
+    def launch(self, number: int, fault: Fault | None = None, words: tuple[str, ...] = ()) -> Launch:
+        """Launches it, with more words in the command, in a fork and waits for its end.
 
         Raises:
             TimeoutError: it did not end; it was killed.
@@ -105,7 +105,7 @@ class TinySweep:
         output = self.notes / f"output{number}"
         child = os.fork()
         if child == 0:
-            _in_a_fork(lambda: self._be_launched(number, fault), output)
+            _in_a_fork(lambda: self._be_launched(number, fault, words), output)
         handle = os.pidfd_open(child)
         try:
             if not select.select([handle], [], [], LIMIT_S)[0]:
@@ -117,7 +117,7 @@ class TinySweep:
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         return Launch(code, output.read_text(errors="replace"))
 
-    def _be_launched(self, number: int, fault: Fault | None) -> int:
+    def _be_launched(self, number: int, fault: Fault | None, words: tuple[str, ...]) -> int:
         from hpc.ranks import process_ranks
         from sweeps.commands import launch
         from sweeps.driver import driver
@@ -129,7 +129,7 @@ class TinySweep:
         process_ranks.subprocess = forked  # type: ignore[assignment]
         driver.warm_process = lambda _: nullcontext()  # type: ignore[assignment]  # this process is warm itself
         runner.run_trial.__kwdefaults__["checkpoint_every_s"] = 0.0  # as after half a minute in a longer one
-        sys.argv = ["sweeps/launch.py", str(self.notes / "spec.toml"), "--site", "serial"]
+        sys.argv = ["sweeps/launch.py", str(self.notes / "spec.toml"), "--site", "serial", *words]
         watch.install()
         return launch.main([*sys.argv[1:], "--runs", str(self.run.parent), "--cache", str(self.cache)])
 

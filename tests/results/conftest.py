@@ -40,6 +40,7 @@ class Synthetic:
     device: Callable[[str, int], str] = lambda _label, _seed: "cpu"
     error: str = "RuntimeError: out of memory"
     provenance: object = None
+    config: Callable[[str, int], dict[str, Any]] = lambda _label, _seed: {}
 
     def write(self, run: Path) -> Path:
         """Writes the whole run, and says where."""
@@ -67,7 +68,12 @@ class Synthetic:
         source, head = sha("source", network), sha("head", network, seed)
         keys = [sha("point", network, label, seed, point) for point in range(len(budgets))]
         common = {"trial_id": trial_id, "code_digest": CODE}
-        plan = {"sweep": "demo", "ranks": 1, "points_planned": len(budgets), "config_json": "{}"}
+        plan = {
+            "sweep": "demo",
+            "ranks": 1,
+            "points_planned": len(budgets),
+            "config_json": json.dumps(self.config(label, seed)),
+        }
         plan |= {"tuning_json": None, "tuning_order": None}
         writer.write("planned", [{**common, **arm, **plan, "stage_keys": [source, head, *keys]}])
         end = self.end(label, seed)

@@ -355,7 +355,9 @@ class Simulation:
         if rank is None or rank.task is None:
             return
         is_new_table = path.endswith("/tables")  # its name is synced, in the run's folder
-        is_row = is_new_table or ("/tables/" in path and any(f"/tables/{table}" in path for table in OF_TRIALS))
+        is_row = is_new_table or any(
+            f"/{place}/{table}" in path for place in ("tables", ".writing") for table in OF_TRIALS
+        )
         is_row |= rank.is_writing and path == str(rank.task.run)
         if is_row and not rank.is_writing and event in ("open", "mkdir"):
             holder = rank.task.run / "trials" / rank.task.trial_id / "holder"
@@ -371,7 +373,7 @@ class Simulation:
     def _judge(self) -> None:
         """At the end of the day."""
         self._check_promised()
-        parts = Parts(self.run_folder)
+        parts = Parts(self.run_folder, at_rest="tables are not settled" not in self.said.getvalue())
         written = Written(parts)
         found = [Violation(1, what) for what in (*parts.wrong, *damaged_stages(self.cache))]
         found += broken_of_trials(written, self.cache, ended=True)

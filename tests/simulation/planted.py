@@ -7,6 +7,7 @@ FILES, CACHE, TRIAL = "transtailor.files", "tailor.execution.cache", "sweeps.wor
 BOARD, LEDGER, TUNE = "sweeps.driver.board", "sweeps.driver.ledger", "sweeps.driver.tune_site"
 SEARCH = "sweeps.search.run_search"
 QUEUE, DRIVER, COMPACT = "sweeps.scheduling.order", "sweeps.driver.driver", "results.store.compact"
+SETTLE = "results.store.settle"
 
 PLANTED = (
     Planted(
@@ -30,7 +31,7 @@ PLANTED = (
     Planted(
         "a file is written under its final name",
         f"{FILES}:write_file",
-        "temporary = _temporary(path)",
+        "temporary = _temporary(path if made_in is None else made_in / path.name)",
         "temporary = path\n    path.unlink(missing_ok=True)",
     ),
     Planted(
@@ -197,20 +198,32 @@ PLANTED = (
     Planted(
         "a merged file lacks a part",
         f"{COMPACT}:_merge",
-        "partial(_copy_rows, paths, schema)",
-        "partial(_copy_rows, paths[1:], schema)",
+        "partial(copy_rows, paths, schema, {})",
+        "partial(copy_rows, paths[1:], schema, {})",
     ),
     Planted(
         "a merged file is not synced",
         f"{COMPACT}:_merge",
-        "write_file(final, partial(_copy_rows, paths, schema))",
-        "stream = final.open('wb')\n    _copy_rows(paths, schema, stream)\n    stream.close()",
+        "write_file(final, partial(copy_rows, paths, schema, {}))",
+        "stream = final.open('wb')\n    copy_rows(paths, schema, {}, stream)\n    stream.close()",
     ),
     Planted(
-        "parts are removed though the name of what stands for them is not synced",
-        f"{COMPACT}:superfluous_files",
-        "sync(merged_folder(run))",
+        "the names of settled files are not synced",
+        f"{SETTLE}:_settle_table",
+        "sync(folder)",
         "pass",
+    ),
+    Planted(
+        "a part that comes while tables are settled is not taken along",
+        f"{SETTLE}:_take_late_parts",
+        "if path.name not in names",
+        "if not path.name",
+    ),
+    Planted(
+        "a replaced row stays when tables are settled",
+        f"{SETTLE}:_replaced_rows",
+        '> 1"\n    ).fetchall()',
+        '> 9"\n    ).fetchall()',
     ),
     Planted(
         "a run is extended before its rows are written",

@@ -56,6 +56,7 @@ def surroundings(day: Simulation) -> Iterator[None]:
         (os, "urandom", world.numbers.randbytes),
         (secrets, "token_hex", lambda n=16: world.numbers.randbytes(n).hex()),
         (uuid, "uuid4", lambda: uuid.UUID(int=world.numbers.getrandbits(128), version=4)),
+        (merging, "write_points", _no_points),
         (events, "threading", threads), (merging, "threading", threads), (signals, "threading", threads),
         (quota, "start_in_thread", _at_once), (sys, "argv", ["launch.py"]),
         (launch, "_plan_launch", _planned(day)),
@@ -109,6 +110,11 @@ def _tune(day: Simulation) -> SimpleNamespace:
         pass
 
     return SimpleNamespace(run=run, PlacementGroupFactory=nothing, CheckpointConfig=nothing)
+
+
+def _no_points(run: reader.Run) -> Path:
+    """Stands for the writer of the table of points, which nothing of a sweep reads."""
+    return run.path
 
 
 def _stop_signals(day: Simulation) -> type[signals.StopSignals]:

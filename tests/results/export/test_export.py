@@ -105,7 +105,7 @@ def run(tmp_path: Path, synthetic: Any) -> Path:
 def test_csv_files_hold_every_table_as_it_is_read(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(run), "--to", "csv"]) == 0
     out = run / "export" / "csv"
-    assert {path.stem for path in out.glob("*.csv")} == {*TABLES, "measured_points"}
+    assert {path.stem for path in out.glob("*.csv")} == {*TABLES, "points", "measured_points"}
     assert str(out) in capsys.readouterr().out
     with load(run) as tables:
         for name in (*TABLES, "measured_points"):

@@ -51,7 +51,7 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path, synthetic: Any) -> No
     synthetic().write(tmp_path)
     first = write_report(tmp_path).read_bytes()
     assert write_report(tmp_path).read_bytes() == first
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "tables"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".writing", "report.html", "tables"]
 
 
 @pytest.mark.check

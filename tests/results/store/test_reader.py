@@ -240,7 +240,7 @@ def test_queries_take_parameters_and_refusals_say_why(tmp_path: Path, trial_row:
         ):
             with pytest.raises(ResultsError, match="expected one query"):
                 run.rows(sql)
-    assert [path.name for path in tmp_path.iterdir()] == ["tables"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".writing", "tables"]
 
 
 def test_missing_and_failed_trials_are_named(tmp_path: Path, synthetic: Any) -> None:

@@ -1,18 +1,15 @@
 """docs/reading.md says what is so: its blocks run, from top to bottom, on a small made-up run."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pandas as pd
-import polars as pl
 import pytest
-from pyarrow.dataset import dataset
 
-import results
-from results.store.compact import compact, superfluous_files
-from results.store.writer import Writer
+from results.arms.comparison import arms_of, environments_of, points_of
+from results.store.points import write_points
+from results.store.reader import load
+from results.store.settle import is_settled
 from tests.pages import DOCS, blocks, run_block
 
 
@@ -26,6 +23,7 @@ def test_the_page_runs(
     networks = ("digits_vgg", "digits_resnet")  # as the demo has
     synthetic(networks=networks, seeds=(0, 1)).write(tmp_path / "runs" / "demo")
     synthetic(networks=networks, seeds=(1, 2)).write(tmp_path / "runs" / "more_seeds")
+    write_points(load(rates(synthetic).write(tmp_path / "runs" / "rates")))
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for block in blocks(DOCS / "reading.md"):
@@ -39,28 +37,36 @@ def test_the_page_runs(
     assert {arm.validation.n for arm in names["more"]} == {3}
     assert (tmp_path / "accuracy_by_macs.svg").stat().st_size > 1000
     assert "over 2 pairs" in printed
-    assert (tmp_path / "runs" / "demo" / "merged" / "manifest.json").is_file()
+    assert len(names["axes"].get_lines()) >= len(CRITERIA)
+    assert is_settled(tmp_path / "runs" / "demo")
 
 
-def test_other_readers_see_the_rows_that_load_sees_also_after_a_clean_up(
-    tmp_path: Path, synthetic: Any, trial_row: Callable[..., dict[str, Any]]
+CRITERIA, RATES = ("l1", "taylor"), (0.001, 0.01, 0.1)
+
+
+def rates(synthetic: Any) -> Any:
+    """A run whose arms are two criteria, each with three learning rates."""
+    arms = {f"{criterion} {rate:g}": (criterion, rate) for criterion in CRITERIA for rate in RATES}
+    return synthetic(
+        labels=[(arm, "prune") for arm in arms],
+        config=lambda label, seed: {
+            "seed": seed,
+            "method": {"name": "prune", "criterion": arms[label][0]},
+            "optimisation": {"learning_rate": arms[label][1]},
+        },
+    )
+
+
+def test_one_table_has_accuracy_against_learning_rate_with_the_numbers_of_compare(
+    tmp_path: Path, synthetic: Any
 ) -> None:
-    """Merged files and parts that came later lie where docs/reading.md says; here no row was written twice."""
-    run = synthetic(seeds=(0, 1)).write(tmp_path / "run")
-    compact(run)
-    for path in superfluous_files(run):
-        path.unlink()
-    Writer(run / "tables").write("trials", [trial_row()])
-    files = sorted((run / "tables" / "trials").glob("**/*.parquet"))
-    with results.load(run) as loaded:
-        expected = sorted((row["trial_id"], row["status"], row["seconds"]) for row in loaded.rows("FROM trials"))
-    columns = ["trial_id", "status", "seconds"]
-    pandas_rows = pd.concat([pd.read_parquet(file, columns=columns) for file in files])
-    rows_of = {
-        "pandas": pandas_rows.itertuples(index=False, name=None),
-        "pyarrow": zip(*dataset(files).to_table(columns).to_pydict().values(), strict=True),
-        "polars": pl.read_parquet(files, columns=columns).select(columns).rows(),
-        "duckdb": duckdb.sql(f"SELECT trial_id, status, seconds FROM '{run}/tables/trials/**/*.parquet'").fetchall(),
-    }
-    assert {reader: sorted(map(tuple, rows)) for reader, rows in rows_of.items()} == dict.fromkeys(rows_of, expected)
-    assert len(expected) == 5 and len(files) == 2
+    run = load(rates(synthetic).write(tmp_path / "run"))
+    df = pd.read_parquet(write_points(run)).query("is_compared and asked_removed_macs_fraction == 0.2")
+    found = df.groupby(["method_criterion", "optimisation_learning_rate"]).test_score.agg(["mean", "sem"])
+    arms = [arm for arm in arms_of(points_of(run), environments_of(run)) if arm.asked == 0.2]
+    expected = {arm.label: arm.test for arm in arms}
+    assert len(found) == len(expected) == 6
+    for criterion, rate in found.index:
+        mean = expected[f"{criterion} {rate:g}"]
+        assert found.loc[criterion, rate]["mean"] == pytest.approx(mean.mean, abs=1e-12)
+        assert found.loc[criterion, rate]["sem"] == pytest.approx(mean.deviation / mean.n**0.5, abs=1e-12)

@@ -113,20 +113,19 @@ def test_the_file_then_its_name_reach_the_disk(tmp_path: Path, trial_row: Row, m
     real = os.fsync
 
     def watching(handle: int) -> None:
-        parts = [name.name for name in (tmp_path / "trials").iterdir()] if (tmp_path / "trials").is_dir() else []
+        parts = sorted(path.name for path in tmp_path.glob("tables/trials/*"))
         seen.append((str(Path(f"/proc/self/fd/{handle}").readlink()), parts))
         real(handle)
 
     monkeypatch.setattr(os, "fsync", watching)
-    part = Writer(tmp_path).write("trials", [trial_row()])
+    part = Writer(tmp_path / "tables").write("trials", [trial_row()])
     assert part is not None
-    (above, _), (made, _), (file, before), (folder, after) = seen
-    assert (above, made) == (
-        str(tmp_path.parent),
-        str(tmp_path),
-    )  # names of the folder that was there, and of the new one
+    *made, (file, before), (folder, after) = seen
+    # The names of the folder that was there, and of the new ones.
+    above = [tmp_path.parent, tmp_path, tmp_path / "tables", tmp_path, tmp_path / ".writing"]
+    assert [place for place, _ in made] == [str(path) for path in above]
     assert Path(file).name.startswith(".")
-    assert before == [Path(file).name]
+    assert before == []  # no reader sees it before it has its name
     assert (folder, after) == (str(part.parent), [part.name])
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from results.store.compact import compact
 from results.store.reader import finished_trial_ids, load
+from results.store.settle import is_settled, settle
 from results.store.writer import Writer
 from sweeps.commands.clean import clean
 from sweeps.planning.plan import Plan
@@ -53,13 +53,13 @@ def rows(run: RunFolder) -> list[str]:
 
 
 @pytest.fixture
-def merged(run: RunFolder, plan: Plan, write_ends: WriteEnds) -> RunFolder:
-    """The run with four merged parts of `trials` and one that is not; the last trial has not finished."""
+def settled(run: RunFolder, plan: Plan, write_ends: WriteEnds) -> RunFolder:
+    """The run with four parts of `trials` that were settled and one that was not; the last trial has not finished."""
     ids = [trial.trial_id for trial in plan.trials]
     for trial_id in ids[:3]:
         write_ends(run, [trial_id])
     write_ends(run, [ids[3]], "failed", "x")
-    compact(run.path)
+    settle(run.path)
     write_ends(run, [ids[4]])
     for trial_id in (ids[0], ids[3], ids[5]):
         (run.trial(trial_id) / "checkpoint").mkdir(parents=True)
@@ -69,34 +69,41 @@ def merged(run: RunFolder, plan: Plan, write_ends: WriteEnds) -> RunFolder:
 
 
 def test_a_dry_run_changes_nothing_and_says_what_the_real_one_removes(
-    sweeps_command: Command, merged: RunFolder
+    sweeps_command: Command, settled: RunFolder
 ) -> None:
-    before, size_bytes = tree(merged.path), sum(path.stat().st_size for path in _merged_parts(merged))
+    before = tree(settled.path)
     dry = sweeps_command("clean", "runs/small", "--dry-run")
     assert (dry.returncode, dry.stderr) == (0, "")
-    assert tree(merged.path) == before
-    assert f"5 would be removed, {size_bytes + 1000:,} bytes" in dry.stdout
+    assert tree(settled.path) == before
+    assert "its tables would be settled first" in dry.stdout  # a part came after that
+    settle(settled.path)
+    dry = sweeps_command("clean", "runs/small", "--dry-run")
+    superseded = [path for path in settled.path.glob(".superseded/*/**/*") if path.is_file()]
+    size_bytes = sum(path.stat().st_size for path in superseded if path.stat().st_nlink == 1)
+    assert size_bytes > 1000  # the parts; a file that is as it was has the bytes of its new name
+    assert f"2 would be removed, {size_bytes + 1000:,} bytes" in dry.stdout
     real = sweeps_command("clean", "runs/small")
     assert real.stdout == dry.stdout.replace("would be removed", "removed")
     assert sweeps_command("clean", "runs/small").stdout == "nothing to remove\n"
 
 
-def test_of_a_run_merged_parts_and_checkpoints_of_finished_trials_go(
-    sweeps_command: Command, merged: RunFolder, plan: Plan
+def test_of_a_run_earlier_tables_and_checkpoints_of_finished_trials_go(
+    sweeps_command: Command, settled: RunFolder, plan: Plan
 ) -> None:
-    before, known, finished = tree(merged.path), rows(merged), finished_trial_ids(merged.path)
-    gone = {str(path.relative_to(merged.path)) for path in _merged_parts(merged)}
-    assert len(gone) == 4
-    gone.add(f"trials/{plan.trials[0].trial_id}/checkpoint/x.safetensors")
+    known, finished = rows(settled), finished_trial_ids(settled.path)
+    before = {name: content for name, content in tree(settled.path).items() if not is_of_the_store(name)}
     assert sweeps_command("clean", "runs/small").returncode == 0
-    after = tree(merged.path)
-    assert set(before) - set(after) == gone
-    assert {name: content for name, content in after.items() if name != "launch.lock"} == {
-        name: content for name, content in before.items() if name not in {*gone, "launch.lock"}
-    }
-    assert (rows(merged), finished_trial_ids(merged.path)) == (known, finished)
-    assert len(open_run(merged).trials) == 6
+    after = tree(settled.path)
+    del before[f"trials/{plan.trials[0].trial_id}/checkpoint/x.safetensors"]
+    assert {name: content for name, content in after.items() if not is_of_the_store(name)} == before
+    assert is_settled(settled.path) and not list((settled.path / ".superseded").iterdir())
+    assert (rows(settled), finished_trial_ids(settled.path)) == (known, finished)
+    assert len(open_run(settled).trials) == 6
     assert "| 6 | 4 | 0 | 1 | 1 |" in sweeps_command("status", "runs/small").stdout
+
+
+def is_of_the_store(name: str) -> bool:
+    return name.startswith(("tables/", ".superseded/", "merged/")) or name == "launch.lock"
 
 
 def test_of_a_search_states_of_stopped_trials_go_but_not_of_one_that_was_continued(
@@ -111,12 +118,8 @@ def test_of_a_search_states_of_stopped_trials_go_but_not_of_one_that_was_continu
     for trial_id in (stopped, continued, resting):
         run.checkpoint(trial_id).mkdir(parents=True)
         (run.checkpoint(trial_id) / "x").write_bytes(b"x" * 1000)
-    assert "checkpoint of stopped trials        1            1,000 bytes" in sweeps_command("clean", run.path).stdout
+    assert re.search(r"checkpoint of stopped trials +1 +1,000 bytes", sweeps_command("clean", run.path).stdout)
     assert [run.checkpoint(trial_id).exists() for trial_id in (stopped, continued, resting)] == [False, True, True]
-
-
-def _merged_parts(run: RunFolder) -> list[Path]:
-    return sorted((run.tables / "trials").iterdir())[:4]
 
 
 def test_of_a_cache_only_what_no_run_reaches_goes(sweeps_command: Command, cache: Cache) -> None:
@@ -144,19 +147,19 @@ def test_what_a_killed_clean_up_left_goes_with_the_next(sweeps_command: Command,
     assert not (cache.folder / "00" / ".removed-0123456789abcdef").exists()
 
 
-def test_what_a_killed_launch_left_half_made_goes(cache: Cache, merged: RunFolder, plan: Plan) -> None:
-    trial = merged.trial(plan.trials[0].trial_id)
-    halves = [folder / ".x.0a1b2c3d.tmp" for folder in (merged.path, merged.tables / "trials", trial)]
+def test_what_a_killed_launch_left_half_made_goes(cache: Cache, settled: RunFolder, plan: Plan) -> None:
+    trial = settled.trial(plan.trials[0].trial_id)
+    halves = [folder / ".x.0a1b2c3d.tmp" for folder in (settled.path, settled.path / ".writing" / "trials", trial)]
     for half in halves:
         half.write_bytes(b"PAR1")
-    said = "\n".join(clean(merged.path, None, dry_run=False))
+    said = "\n".join(clean(settled.path, None, dry_run=False))
     assert re.search(r"left by an interrupted command +3 +12 bytes", said)
     assert not any(half.exists() for half in halves)
-    assert merged.log(plan.trials[0].trial_id).exists()
+    assert settled.log(plan.trials[0].trial_id).exists()
     young, old = (cache.folder / "00" / name for name in (".0000.1.ab", ".1111.2.cd"))
     old.mkdir()
     os.utime(old, (0.0, 0.0))
-    assert "left by an interrupted command" in "\n".join(clean(cache.folder, merged.path.parent, dry_run=False))
+    assert "left by an interrupted command" in "\n".join(clean(cache.folder, settled.path.parent, dry_run=False))
     assert (young.exists(), old.exists()) == (True, False)
 
 
@@ -172,13 +175,13 @@ def test_what_a_killed_launch_left_half_made_goes(cache: Cache, merged: RunFolde
     ],
 )
 def test_mistakes_remove_nothing(
-    sweeps_command: Command, cache: Cache, merged: RunFolder, words: tuple[str, ...], reason: str
+    sweeps_command: Command, cache: Cache, settled: RunFolder, words: tuple[str, ...], reason: str
 ) -> None:
-    before = tree(cache.folder) | tree(merged.path)
+    before = tree(cache.folder) | tree(settled.path)
     done = sweeps_command("clean", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert reason in done.stderr
-    assert tree(cache.folder) | tree(merged.path) == before
+    assert tree(cache.folder) | tree(settled.path) == before
 
 
 def test_a_cache_of_other_runs_is_not_emptied(sweeps_command: Command, run: RunFolder, tmp_path: Path) -> None:
@@ -191,27 +194,27 @@ def test_a_cache_of_other_runs_is_not_emptied(sweeps_command: Command, run: RunF
     assert other.has(STRAY[0])
 
 
-def test_what_is_being_run_is_left_alone(sweeps_command: Command, cache: Cache, merged: RunFolder) -> None:
+def test_what_is_being_run_is_left_alone(sweeps_command: Command, cache: Cache, settled: RunFolder) -> None:
     before = tree(cache.folder)
-    with RunLock(merged.lock):
-        files = tree(merged.path)
+    with RunLock(settled.lock):
+        files = tree(settled.path)
         for words in (("runs/small",), ("cache", "--runs", "runs")):
             done = sweeps_command("clean", *words)
             assert (done.returncode, done.stdout) == (2, "")
             assert "running" in done.stderr or "is being run" in done.stderr
-        assert tree(merged.path) == files
-    (merged.path.parent / ".x@h@1@00000000.creating").mkdir()
+        assert tree(settled.path) == files
+    (settled.path.parent / ".x@h@1@00000000.creating").mkdir()
     assert "is being made" in sweeps_command("clean", "cache", "--runs", "runs").stderr
     assert tree(cache.folder) == before
 
 
-def test_where_rows_cannot_be_read_nothing_goes(sweeps_command: Command, cache: Cache, merged: RunFolder) -> None:
-    part = next((merged.tables / "stages").iterdir())
+def test_where_rows_cannot_be_read_nothing_goes(sweeps_command: Command, cache: Cache, settled: RunFolder) -> None:
+    part = next((settled.tables / "stages").glob("*.parquet"))
     part.write_bytes(part.read_bytes()[:-9])
-    before = tree(cache.folder) | {name: c for name, c in tree(merged.path).items() if name != "launch.lock"}
+    before = tree(cache.folder) | {name: c for name, c in tree(settled.path).items() if not name.endswith("lock")}
     for words in (("runs/small",), ("cache", "--runs", "runs")):
         done = sweeps_command("clean", *words)
         assert (done.returncode, done.stdout) == (2, "")
         assert "torn" in done.stderr
-    after = tree(cache.folder) | {name: c for name, c in tree(merged.path).items() if name != "launch.lock"}
+    after = tree(cache.folder) | {name: c for name, c in tree(settled.path).items() if not name.endswith("lock")}
     assert after == before

@@ -152,10 +152,12 @@ def test_plan_without_sharing(launch: Command, write_spec: WriteSpec) -> None:
 def test_all_finished_says_so_ends_with_the_report_and_keeps_the_command(
     launch: Command, finished_run: RunFolder, write_spec: WriteSpec
 ) -> None:
-    parts = sorted((finished_run.path / "tables" / "attempts").glob("*.parquet"))
+    with load(finished_run.path) as run:
+        attempts = run.rows("FROM attempts ORDER BY ALL")
     done = launch(write_spec(), "--site", "serial")
     assert (done.returncode, done.stderr) == (0, "")
-    assert sorted((finished_run.path / "tables" / "attempts").glob("*.parquet")) == parts  # no trial was begun again
+    with load(finished_run.path) as run:
+        assert run.rows("FROM attempts ORDER BY ALL") == attempts  # no trial was begun again
     assert "all 6 trials are finished" in done.stdout
     assert done.stdout.splitlines()[-1] == "runs/small/report.html"
     assert finished_run.report.is_file()

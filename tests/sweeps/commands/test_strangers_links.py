@@ -55,7 +55,7 @@ def test_clean_removes_no_folder_to_which_a_finished_trial_leads(
     done = sweeps_command("clean", "runs/small")
     assert tree(mine) == before
     assert (done.returncode, "leads out of runs/small" in done.stderr) == (2, True), done.stdout + done.stderr
-    assert len(list((run.tables / "trials").glob("*.parquet"))) >= 2  # what was to go, too
+    assert list(run.path.glob(".superseded/*"))  # what was to go, too
 
 
 def test_a_plan_with_trials_elsewhere_is_no_run(run: RunFolder, sweeps_command: Command) -> None:
@@ -68,7 +68,9 @@ def test_a_plan_with_trials_elsewhere_is_no_run(run: RunFolder, sweeps_command: 
         assert "plan.json names a trial '../../mine'" in done.stderr
 
 
-@pytest.mark.parametrize("place", ["tables/trials", "tables", "merged", "tables/trials/merged", "trials"])
+@pytest.mark.parametrize(
+    "place", ["tables/trials", "tables", "merged", ".superseded", "merged/trials", ".settling", "trials"]
+)
 def test_clean_and_compact_touch_no_run_to_which_links_lead(
     place: str, run: RunFolder, write_ends: WriteEnds, tmp_path: Path, sweeps_command: Command
 ) -> None:
@@ -79,11 +81,13 @@ def test_clean_and_compact_touch_no_run_to_which_links_lead(
         write_ends(RunFolder(stranger), [trial_id])
         (run.trial(trial_id) / "checkpoint").mkdir(parents=True, exist_ok=True)
         (run.trial(trial_id) / "checkpoint" / "x").write_text("x")
+    for folder in (run.path, stranger):
+        (folder / place).mkdir(parents=True, exist_ok=True)
     shutil.rmtree(stranger / place)
     (stranger / place).symlink_to(run.path / place)
     before = tree(run.path)
     for done in (
-        results_command("compact", "runs/stranger", folder=tmp_path), sweeps_command("clean", "runs/stranger"),
+        sweeps_command("compact", "runs/stranger"), sweeps_command("clean", "runs/stranger"),
     ):  # fmt: skip
         assert (done.returncode, "leads out of" in done.stderr) == (2, True) or place == "trials", done
     assert tree(run.path) == before
@@ -109,7 +113,7 @@ def test_an_export_writes_to_no_folder_to_which_a_link_leads(link: str, run: Run
 
 def test_a_manifest_names_no_file_elsewhere(run: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "beside").mkdir()
-    (merged,) = (run.tables / "trials" / "merged").glob("*.parquet")
+    (merged,) = (run.path / "merged" / "trials").glob("*.parquet")
     shutil.copy(merged, tmp_path / "beside" / "part.parquet")
     (tmp_path / "beside" / "secret.txt").write_text("secret")
     manifest = run.path / "merged" / "manifest.json"
@@ -122,11 +126,11 @@ def test_a_manifest_names_no_file_elsewhere(run: RunFolder, tmp_path: Path) -> N
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("place", ["plan.json", "provenance.json", "merged/manifest.json"])
+@pytest.mark.parametrize("place", ["plan.json", "provenance.json", "merged/manifest.json", "tables/.settled.json"])
 def test_what_is_no_file_is_not_waited_for(place: str, run: RunFolder, sweeps_command: Command) -> None:
     """An archive can hold a pipe, whose reader waits for ever for somebody who writes, and a link to /dev/zero."""
     for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
-        (run.path / place).unlink()
+        (run.path / place).unlink(missing_ok=True)
         make(run.path / place)
         done = sweeps_command("status", "runs/small")
         assert (done.returncode, Path(place).name in done.stderr) == (2, True)

@@ -1,0 +1,114 @@
+"""One tidy table: a row for each operating point of the finished trials, with each setting as a column of its own.
+
+The view `points` of a run has it at any moment; `RUN/points.parquet` is the same for every reader of Parquet::
+
+    import pandas as pd
+    points = pd.read_parquet("runs/tour/points.parquet").query("is_compared")
+    points.groupby(["arm", "asked_removed_macs_fraction"]).test_score.agg(["mean", "std"])
+
+The setting `optimisation.learning_rate` is the column `optimisation_learning_rate`: SQL needs no quotes.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from results.errors import ResultsError
+from results.store.points_view import MEANINGS, settings_of
+from results.store.schema import TABLES
+from transtailor.files import write_file
+from transtailor.ownership import refuse_outside
+
+if TYPE_CHECKING:
+    from results.store.reader import Run
+
+POINTS_FORMAT = 1
+
+
+def points_file(run: Path) -> Path:
+    """Return the path of a run's table of points."""
+    return run / "points.parquet"
+
+
+def points_table(run: "Run") -> pa.Table:
+    """Return the view `points` of a run, each field with its unit and meaning."""
+    found = run.arrow("FROM points")
+    known: dict[str, Mapping[str | bytes, str | bytes]] = {
+        field.name: field.metadata for field in settings_of(run.connection, several=False).schema if field.metadata
+    }
+    known |= {
+        column.name: {"unit": column.unit, "meaning": column.meaning} for column in TABLES["operating_points"].columns
+    }
+    known |= {name: {"unit": unit, "meaning": meaning} for name, (unit, meaning) in MEANINGS.items()}
+    return found.cast(pa.schema([field.with_metadata(known[field.name]) for field in found.schema]))
+
+
+def write_points(run: "Run") -> Path:
+    """Write the table of points of one loaded run; return its path.
+
+    Raises:
+        ResultsError: there is another file of this name, which is left as it is: see `why_not_ours`; or rows cannot be
+            read.
+
+    Writes:
+        `<run>/points.parquet`, whole or not at all.
+    """
+    path = points_file(run.path)
+    refuse_outside(run.path, [path], ResultsError)
+    if reason := why_not_ours(run):
+        raise ResultsError(f"{path} {reason}; rename it, and repeat the command: {path} is then written anew")
+    table = points_table(run)
+    facts = {"table": "points", "format": str(POINTS_FORMAT), "rows_sha256": _digest(table)}
+    table = table.replace_schema_metadata(facts)
+    return write_file(path, partial(pq.write_table, table, compression="zstd"))
+
+
+def why_not_ours(run: "Run") -> str:
+    """Say why the file with the name of the table of points is not the one that was written for this run.
+
+    Returns:
+        Such as "was changed after it was written"; empty if it is, or there is none.
+    """
+    path = points_file(run.path)
+    try:
+        facts = pq.read_schema(path).metadata or {}
+        if facts.get(b"table") != b"points":
+            return "was not written by this program"
+        if int(facts[b"format"]) > POINTS_FORMAT:
+            return f"has format {int(facts[b'format'])}, this program knows up to {POINTS_FORMAT}"
+        table = pq.ParquetFile(path).read()
+        if _digest(table).encode() != facts[b"rows_sha256"]:
+            return "was changed after it was written"
+        planned = run.arrow("SELECT trial_id FROM planned")["trial_id"]
+        if not pc.all(pc.is_in(table["trial_id"], value_set=planned), min_count=0).as_py():
+            return "belongs to another run"
+    except FileNotFoundError:
+        return ""
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        return f"is no table of points ({error})"
+    return ""
+
+
+def keep_what_is_not_ours(run: "Run") -> str:
+    """Rename a file that has the name of the table of points and is not that; return a message, or an empty text."""
+    if not (reason := why_not_ours(run)):
+        return ""
+    path = points_file(run.path)
+    kept = next(name for n in itertools.count(1) if not (name := path.with_name(f"{path.name}.kept-{n}")).exists())
+    path.rename(kept)
+    return f"{path} {reason}: it is {kept.name} now"
+
+
+def _digest(table: pa.Table) -> str:
+    """Return the SHA-256 of the rows, whatever their metadata."""
+    sink = pa.BufferOutputStream()
+    pyarrow.csv.write_csv(table, sink)
+    return hashlib.sha256(sink.getvalue()).hexdigest()

@@ -1,0 +1,133 @@
+"""The view `points`: a row for each operating point of the finished trials, with each setting as a column of its own.
+
+The setting `optimisation.learning_rate` is the column `optimisation_learning_rate`: SQL needs no quotes.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from results.store.schema import TABLES
+from results.store.views import literal
+from results.text.settings import leaves
+from transtailor.documents import read_json
+
+if TYPE_CHECKING:
+    import duckdb
+
+VIEW = """
+CREATE OR REPLACE TEMP VIEW points AS
+WITH chosen AS (
+    SELECT {trial}, point,
+        row_number() OVER (PARTITION BY {trial}, asked_removed_macs_fraction ORDER BY point DESC) = 1 AS is_last,
+        rank() OVER (
+            PARTITION BY network, dataset, train_images, label, method, seed, asked_removed_macs_fraction
+            ORDER BY validation DESC, tuning_order
+        ) = 1 AS is_best
+    FROM (
+        SELECT *, avg(CASE WHEN isfinite(validation_score) THEN validation_score ELSE '-inf' END) OVER (
+            PARTITION BY network, dataset, train_images, label, method, seed, asked_removed_macs_fraction, tuning_order
+        ) AS validation
+        FROM compared_points LEFT JOIN (SELECT {trial}, tuning_order FROM planned) USING ({trial})
+    )
+)
+SELECT {run} AS run, trial_id, label AS arm, label, method, network, dataset, train_images, seed, point,
+    asked_removed_macs_fraction, removed_macs_fraction, macs, original_macs, params, latency_ms, peak_memory_bytes,
+    metric, validation_score, test_score, test_images, trained_epochs, compute_s, device_hours * 3600 AS rank_s,
+    coalesce(is_last AND is_best, false) AS is_compared, settings.* EXCLUDE ({trial})
+FROM measured_points JOIN (SELECT {trial} FROM trials WHERE status = 'finished') USING ({trial})
+LEFT JOIN chosen USING ({trial}, point)
+LEFT JOIN unshared_costs USING (stage_key)
+LEFT JOIN settings_of_trials AS settings USING ({trial})
+ORDER BY network, dataset, train_images, arm, seed, trial_id, point
+"""
+"""`is_compared`: whether `transtailor compare` takes the point. It takes none that a search tried, of [tuning] only the
+values that are best on the validation split, and of several points at one budget the last of each trial."""
+
+MEANINGS = {
+    "run": ("", "name of the run"),
+    "arm": ("", "name of the arm in comparisons"),
+    "latency_ms": ("ms", "median time of a forward pass, by `transtailor time`; null if not timed"),
+    "peak_memory_bytes": ("bytes", "most memory that these passes held; null if not timed"),
+    "test_score": ("fraction, or R squared", "the model's score on the test split; null if not measured"),
+    "test_images": ("images", "images in the test split"),
+    "compute_s": ("s", "time of all stages behind the point, as if it shared none with others"),
+    "rank_s": ("s", "the same, the time of each stage multiplied by its ranks"),
+    "is_compared": ("", "whether `transtailor compare` takes the point"),
+}
+"""Column -> unit and meaning; those of all others are the tables'."""
+
+
+def create_view(connection: "duckdb.DuckDBPyConnection", runs: Sequence[str]) -> None:
+    """Make the view `points` of runs, given by their names, whose tables are views of the connection."""
+    connection.register("settings_of_trials", settings_of(connection, several=len(runs) > 1))
+    name = literal(runs[0]) if len(runs) == 1 else "run"
+    connection.execute(VIEW.format(trial=", ".join(_trial_columns(several=len(runs) > 1)), run=name))
+
+
+def settings_of(connection: "duckdb.DuckDBPyConnection", *, several: bool) -> pa.Table:
+    """Return the settings of all planned trials, with the columns that name the trial; of one run or of several."""
+    trial = _trial_columns(several=several)
+    planned = connection.sql(f"SELECT {', '.join(trial)}, config_json FROM planned ORDER BY ALL").to_arrow_table()
+    table = planned.select(trial)
+    settings = settings_table([read_json(text) for text in planned["config_json"].to_pylist()])
+    for field, column in zip(settings.schema, settings.columns, strict=True):
+        table = table.append_column(field, column)
+    return table
+
+
+def _trial_columns(*, several: bool) -> list[str]:
+    """Return the columns that name a trial."""
+    return ["run", "trial_id"] if several else ["trial_id"]
+
+
+def settings_table(configs: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return a row for each configuration with a column for each setting that any of them has.
+
+    A column has whole numbers, numbers, truth values or texts if all its values are such; else, as with lists, their
+    JSON. A setting that a configuration does not have is null.
+
+    >>> configs = [{"seed": 1, "data": {"name": "dogs", "sizes": [8, 9]}}, {"data": {"sizes": 8}, "rate": 0.5}]
+    >>> settings_table(configs).to_pylist()
+    [{'data_name': 'dogs', 'data_sizes': '[8, 9]', 'rate': None}, {'data_name': None, 'data_sizes': '8', 'rate': 0.5}]
+    """
+    flat = [dict(leaves(config)) for config in configs]
+    names = column_names(dict.fromkeys(key for one in flat for key in one))
+    columns, fields = [], []
+    for key, name in names.items():
+        column = _column([one.get(key) for one in flat])
+        columns.append(column)
+        fields.append(pa.field(name, column.type, metadata={"unit": "", "meaning": f"the trial's setting {key}"}))
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+def column_names(keys: Iterable[str]) -> dict[str, str]:
+    """Return setting -> its column: dots become underscores, two where another column has the name with one.
+
+    Settings that are columns of their own in every table, such as `seed`, are left out.
+
+    >>> column_names(["seed", "optimisation.learning_rate", "model.a", "model_a"])
+    {'optimisation.learning_rate': 'optimisation_learning_rate', 'model.a': 'model__a', 'model_a': 'model_a'}
+    """
+    own = {column.name for column in TABLES["operating_points"].columns} | MEANINGS.keys()
+    settings = [key for key in keys if key not in own]
+    count = Counter(key.replace(".", "_") for key in settings)
+    count.update(own)
+    return {key: key.replace(".", "_" if count[key.replace(".", "_")] == 1 else "__") for key in settings}
+
+
+def _column(values: list[Any]) -> pa.Array:
+    """Return the values with the type that all of them have, or as JSON."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int} and all(abs(value) < 2**63 for value in values if value is not None):
+        return pa.array(values, pa.int64())
+    if kinds <= {int, float}:
+        return pa.array([None if value is None else float(value) for value in values], pa.float64())
+    if kinds == {bool}:
+        return pa.array(values, pa.bool_())
+    if kinds == {str}:
+        return pa.array(values, pa.string())
+    return pa.array([None if value is None else json.dumps(value, ensure_ascii=False) for value in values], pa.string())

@@ -1,0 +1,149 @@
+"""At rest, every reader of Parquet finds the rows that `results.load` counts: pandas, pyarrow, polars, DuckDB, R."""
+
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from results.store.schema import TABLES
+from tests.commands import sweeps_command
+from tests.faults.invariants import Violation
+from tests.faults.lives import in_a_fork
+from tests.faults.moments import Fault, Moment, moments_of
+from tests.faults.tiny_sweep import SEARCH, SPEC, TinySweep, warm_up
+
+EXTENDED = SPEC.replace("[[variants]]", "[axes]\nseed = [0, 1]\n[[variants]]", 1)
+R_COUNTS = 'for (table in commandArgs(TRUE)) cat(nrow(dplyr::collect(arrow::open_dataset(table))), "")'
+
+
+def read_plainly() -> dict[str, Callable[[Path, str], list[Any]]]:
+    """Reader -> what it returns of a column of a folder; imported where it reads, since they start threads."""
+    import duckdb
+    import pandas
+    import polars
+    import pyarrow.dataset
+
+    def duck(pattern: str) -> Callable[[Path, str], list[Any]]:
+        sql = "SELECT {} AS found FROM '{}/{}'"
+        return lambda folder, name: duckdb.sql(sql.format(name, folder, pattern)).to_arrow_table()["found"].to_pylist()
+
+    return {
+        "pandas": lambda folder, name: pandas.read_parquet(folder, columns=[name])[name].tolist(),
+        "pyarrow": lambda folder, name: pyarrow.dataset.dataset(folder).to_table([name])[name].to_pylist(),
+        "polars": lambda folder, name: polars.scan_parquet(folder).select(name).collect()[name].to_list(),
+        "duckdb *": duck("*.parquet"),
+        "duckdb **": duck("**/*.parquet"),
+    }
+
+
+def disagreements(run: Path) -> list[Violation]:
+    """Tables of which a reader finds other rows than `results.load`, told by the moments when they were written."""
+    from results.store.reader import load
+
+    found = []
+    with load(run) as tables:
+        for table in TABLES:
+            counted = Counter(row["at"] for row in tables.rows(f"SELECT epoch_us(written_at) AS at FROM {table}"))
+            for reader, read in read_plainly().items():
+                moments = read(run / "tables" / table, "written_at")
+                read_rows = Counter(round(moment.timestamp() * 1e6) for moment in moments)
+                if read_rows != counted:
+                    found.append(Violation(1, f"{reader} reads {read_rows.total()} {table}, we {counted.total()}"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished() -> Iterator[tuple[TinySweep, list[Moment]]]:
+    """A sweep that has finished, and the moments of its launch."""
+    warm_up()
+    with TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as place:  # noqa: S108
+        sweep = TinySweep.below(Path(place) / "life")
+        assert sweep.launch(0).code == 0
+        yield sweep, moments_of(sweep.trace(0))
+
+
+@pytest.fixture
+def copied(finished: tuple[TinySweep, list[Moment]], tmp_path: Path) -> TinySweep:
+    """A copy of it, for changes."""
+    shutil.copytree(finished[0].folder.parent, tmp_path / "life")
+    return TinySweep(tmp_path / "life" / "sweep", tmp_path / "life" / "notes")
+
+
+def test_after_a_launch_and_after_an_extended_one(copied: TinySweep) -> None:
+    assert in_a_fork(lambda: disagreements(copied.run)) == []
+    (copied.notes / "spec.toml").write_text(EXTENDED)
+    launch = copied.launch(1, words=("--extend",))
+    assert launch.code == 0, launch.said
+    assert in_a_fork(lambda: disagreements(copied.run)) == []
+
+
+def test_after_an_interrupt_and_the_launch_that_resumes(
+    finished: tuple[TinySweep, list[Moment]], tmp_path: Path
+) -> None:
+    sweep = TinySweep.below(tmp_path / "life")
+    trained = next(moment for moment in finished[1] if moment.place.startswith("runs/tiny/tables/epochs"))
+    assert sweep.launch(0, Fault(how="SIGINT", moment=trained, seed=0)).code == 130
+    assert in_a_fork(lambda: disagreements(sweep.run)) == []
+    assert sweep.launch(1).code == 0
+    assert in_a_fork(lambda: disagreements(sweep.run)) == []
+
+
+@pytest.mark.check
+def test_after_a_search(tmp_path: Path) -> None:
+    warm_up()
+    sweep = TinySweep.below(tmp_path / "life", SEARCH)
+    assert sweep.launch(0).code == 0
+    assert in_a_fork(lambda: disagreements(sweep.run)) == []
+
+
+def _at_the_end(moments: list[Moment]) -> list[Moment]:
+    """Changes after the last row of a trial: merging, settling, the table of points."""
+    last = max(
+        place
+        for place, moment in enumerate(moments)
+        if "tables/trials" in moment.place and ".settling" not in moment.place
+    )
+    return moments[last + 1 :]
+
+
+@pytest.mark.parametrize("command", ["launch", "compact", "clean"])
+@pytest.mark.parametrize("every", [pytest.param(9, marks=pytest.mark.check), pytest.param(1, marks=pytest.mark.long)])
+def test_killed_at_the_end_of_a_launch_and_brought_to_rest_by_the_next_command(
+    finished: tuple[TinySweep, list[Moment]], command: str, every: int, tmp_path: Path
+) -> None:
+    moments = _at_the_end(finished[1])
+    assert len(moments) > 50
+    for number, moment in enumerate(moments[::every]):
+        sweep = TinySweep.below(tmp_path / str(number))
+        assert sweep.launch(0, Fault(how="SIGKILL of both", moment=moment, seed=number)).code == -9, moment
+        if command == "launch":
+            assert sweep.launch(1).code == 0
+        else:
+            assert in_a_fork(partial(refused, command, sweep.run)) == []
+        assert in_a_fork(partial(disagreements, sweep.run)) == [], moment
+
+
+def refused(command: str, run: Path) -> list[Violation]:
+    """What a command says on standard error."""
+    said = sweeps_command(command, run, folder=run)
+    return [Violation(0, said.stderr)] if said.stderr or said.returncode else []
+
+
+def test_r_counts_the_same_rows(finished: tuple[TinySweep, list[Moment]]) -> None:
+    has_arrow = (
+        shutil.which("Rscript")
+        and not subprocess.run(
+            ["Rscript", "-e", "library(arrow); library(dplyr)"], capture_output=True, check=False
+        ).returncode
+    )
+    if not has_arrow:
+        pytest.skip("R, or its packages arrow and dplyr, are not installed")
+    folders = [str(finished[0].run / "tables" / table) for table in ("trials", "operating_points")]
+    counted = subprocess.run(["Rscript", "-e", R_COUNTS, *folders], capture_output=True, text=True, check=True)
+    assert counted.stdout.split() == ["2", "4"]

@@ -1,0 +1,141 @@
+"""`points.parquet`: what its rows and columns are, and files of its name that are not ours."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from results.arms.comparison import points_of
+from results.arms.tuning import best_settings, ended_settings
+from results.errors import ResultsError
+from results.opened import load
+from results.store.points import keep_what_is_not_ours, write_points
+from results.store.points_view import column_names, settings_table
+from results.store.schema import TABLES
+from tests.commands import Said
+from tests.results.arms.test_tuning import tuned_run
+
+
+def settings(_label: str, seed: int) -> dict[str, Any]:
+    """Of a trial, with values of each kind."""
+    return {
+        "network": "vgg11", "seed": seed, "method": {"name": "prune", "removed_macs_fraction": 0.2},
+        "data": {"name": "digits", "sizes": [8, 16]}, "epochs": "auto" if seed else 3,
+        "weight_decay": 0 if seed else 0.1,
+    }  # fmt: skip
+
+
+def test_each_point_of_a_finished_trial_has_a_row_with_all_settings(tmp_path: Path, synthetic: Any) -> None:
+    ends = {("transtailor", 1): "failed", ("transtailor", 2): "missing"}
+    made = synthetic(end=lambda label, seed: ends.get((label, seed), "finished"), config=settings)
+    run = load(made.write(tmp_path / "run"))
+    points = pd.read_parquet(write_points(run))
+    assert points.groupby("label").size().to_dict() == {"fine_tune": 3, "transtailor": 4}  # of 3 seeds, and of 1
+    first = points.iloc[-1]
+    assert first[["run", "label", "seed", "network", "data_sizes"]].tolist() == [
+        "run", "transtailor", 0, "vgg11", "[8, 16]"
+    ]  # fmt: skip
+    kinds = {name: str(points[name].dtype) for name in ("method_removed_macs_fraction", "epochs", "weight_decay")}
+    assert kinds["method_removed_macs_fraction"] == kinds["weight_decay"] == "float64"
+    assert set(points["epochs"]) == {"3", '"auto"'}  # texts and numbers: JSON
+    scores = run.sql(
+        "SELECT trial_id, point, test_score, compute_s FROM measured_points JOIN unshared_costs USING (stage_key)"
+    )
+    joined = points.merge(scores, on=["trial_id", "point"], suffixes=("", "_expected"))
+    assert len(joined) == len(points)
+    assert (joined.test_score == joined.test_score_expected).all() and (
+        joined.compute_s == joined.compute_s_expected
+    ).all()
+    pd.testing.assert_frame_equal(run.points, points, check_dtype=False)
+
+
+def test_columns_have_units_and_meanings(tmp_path: Path, synthetic: Any) -> None:
+    path = write_points(load(synthetic(config=settings).write(tmp_path / "run")))
+    facts = {field.name: field.metadata for field in pq.read_schema(path)}
+    assert all(facts[name] and facts[name][b"meaning"] for name in facts)
+    assert facts["macs"][b"unit"] == b"MACs"
+    assert facts["data_sizes"][b"meaning"] == b"the trial's setting data.sizes"
+
+
+def test_the_compared_points_are_those_that_compare_takes(tmp_path: Path, synthetic: Any) -> None:
+    """Of two settings of [tuning] the better one by validation, per arm, seed and budget; ties go to the first."""
+    run = load(tuned_run(tmp_path, synthetic, lambda _label, seed: (0.7, 0.8, 0.9)[seed % 3], ("fine_tune", 5)))
+    chosen = {(point.trial_id, point.point) for point in best_settings(points_of(run), ended_settings(run))}
+    rows = run.rows("SELECT trial_id, point, is_compared FROM points")
+    assert {(row["trial_id"], row["point"]) for row in rows if row["is_compared"]} == chosen
+    assert len(chosen) < len(rows)
+
+
+def test_names_of_settings_cannot_collide() -> None:
+    names = column_names(["seed", "model.a", "model_a", "test.score", "x.y.z", "x.y_z", "plain"])
+    assert names == {
+        "model.a": "model__a", "model_a": "model_a", "test.score": "test__score", "x.y.z": "x__y__z",
+        "x.y_z": "x__y_z", "plain": "plain",
+    }  # fmt: skip
+    columns = {column.name for column in TABLES["operating_points"].columns} | {"test_score", "latency_ms", "arm"}
+    assert len(set(names.values())) == len(names) and not columns & set(names.values())
+
+
+def test_a_column_has_one_type() -> None:
+    """Whole numbers, numbers, truth values, texts; all else is JSON."""
+    values = [[1, None], [1, 0.5], [True, False], ["a", None], [True, 1], [[1], None], [2**70, 1], [None, None]]
+    tables = [settings_table([{"x": value} for value in pair]) for pair in values]
+    assert [str(table.schema.field("x").type) for table in tables] == [
+        "int64", "double", "bool", "string", "string", "string", "double", "int64"
+    ]  # fmt: skip
+    assert tables[4]["x"].to_pylist() == ["true", "1"]
+
+
+def foreign(path: Path) -> None:
+    pd.DataFrame({"mine": [1]}).to_parquet(path)
+
+
+def torn(path: Path) -> None:
+    path.write_bytes(b"PAR1")
+
+
+def edited(path: Path) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(table.column_names.index("seed"), "seed", pa.array([7] * len(table))), path)
+
+
+def newer(path: Path) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({b"table": b"points", b"format": b"9"}), path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (foreign, "was not written by this program"),
+        (torn, "is no table of points"),
+        (edited, "was changed after it was written"),
+        (newer, "has format 9, this program knows up to 1"),
+    ],
+)
+def test_a_file_that_is_not_ours_is_named_and_kept(
+    damage: Callable[[Path], None], reason: str, tmp_path: Path, synthetic: Any, command: Callable[..., Said]
+) -> None:
+    run = synthetic().write(tmp_path / "run")
+    path = write_points(load(run))
+    damage(path)
+    content = path.read_bytes()
+    done = command("points", run)
+    assert (done.returncode, reason in done.stderr, path.read_bytes()) == (2, True, content)
+    with load(run) as tables:
+        assert reason in keep_what_is_not_ours(tables)  # as a launch does
+        assert write_points(tables) == path
+        assert keep_what_is_not_ours(tables) == ""
+    assert path.with_name("points.parquet.kept-1").read_bytes() == content
+
+
+def test_the_points_of_another_run_are_not_taken_for_this_ones(tmp_path: Path, synthetic: Any) -> None:
+    one, other = (load(synthetic(seeds=(seed,)).write(tmp_path / str(seed))) for seed in (0, 1))
+    path = write_points(one)
+    path.rename(tmp_path / "1" / "points.parquet")
+    with pytest.raises(ResultsError, match="belongs to another run"):
+        write_points(other)
