@@ -85,10 +85,10 @@ def lose(sweep: Sweep) -> list[Took]:
     joined, lost = [job for _, job in events(sweep, "worker_joined")], {job for _, job in events(sweep, "worker_lost")}
     victim = next(job for job in joined if job not in lost)
     before = len(events(sweep, "worker_submitted"))
-    cancel([victim])
+    cancel([victim], None)
     until(lambda: len(events(sweep, "worker_submitted")) > before, LIMIT_S, "a replacement")
     replaced_s, heir = events(sweep, "worker_submitted")[before]
-    cancel([heir])
+    cancel([heir], None)
     cancelled_s = time.time()
     found = [Took(what=BY_RAY, value=replaced_s - dict((job, at) for at, job in events(sweep, "worker_lost"))[victim])]
     until(lambda: len(events(sweep, "worker_submitted")) > before + 1, LIMIT_S, "another replacement")

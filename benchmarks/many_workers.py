@@ -24,7 +24,6 @@ import psutil
 
 from benchmarks.record import RESULTS, Cell, Measured, write
 from benchmarks.slurm_bed import slurm_bed
-from hpc.slurm.jobs import queue
 from tests.slurm.sweep import make_sweep, until
 
 SPEC = """
@@ -97,7 +96,7 @@ def measure(workers: int) -> tuple[Cell, ...]:
         until(lambda: sweep.stages() >= STAGES * workers, LIMIT_S, "all trials to wait in the criterion")
         row = observe(workers)
         sweep.command("cancel", str(sweep.run.path))
-        until(lambda: not queue(), LIMIT_S, "all jobs to end")
+        until(lambda: not sweep.place.jobs(), LIMIT_S, "all jobs to end")
         return row
 
 

@@ -95,7 +95,7 @@ def stop_on_slurm(state: str) -> tuple[float | None, float]:
             raise RuntimeError(stopped.stderr)
         until(lambda: not sweep.place.jobs(), LIMIT_S, "the last job to end")
         ended_s = time.time() - began_s
-        cancel(blocked)
+        cancel(blocked, None)
         noticed = events(sweep, "stopping")
         return (noticed[0][0] - began_s if noticed else None), ended_s
 

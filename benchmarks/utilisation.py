@@ -19,7 +19,6 @@ import time
 
 from benchmarks.record import RESULTS, Cell, Measured, verdict, write
 from benchmarks.slurm_bed import Spans, events, slurm_bed, stage_spans
-from hpc.slurm.jobs import queue
 from tests.slurm.disturbances import Disturber
 from tests.slurm.sweep import Sweep, make_sweep, until
 
@@ -45,14 +44,14 @@ class Held:
     """When the jobs of workers ran, as SLURM says: looked at every second, in seconds since 1970."""
 
     def __init__(self, sweep: Sweep) -> None:
-        self._prefix = sweep.place.folder.worker_prefix
+        self._run = sweep.place
         self.spans: dict[str, tuple[float, float]] = {}  # by the job's id
 
     def look(self) -> None:
         """Notes the jobs that run now."""
         now_s = time.time()
-        for job in queue():
-            if job.name.startswith(self._prefix) and job.state.state != "PENDING":
+        for job in self._run.jobs():
+            if not self._run.is_controller(job) and job.state.state != "PENDING":
                 self.spans[job.id] = (self.spans.get(job.id, (now_s, now_s))[0], now_s)
 
 

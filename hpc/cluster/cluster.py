@@ -91,6 +91,9 @@ class Cluster:
         """
         self.generation = generation
         self.job_name = folder.worker_name(generation)  # of all workers
+        self._job_names = sorted(
+            {self.job_name, *folder.job_names()} - {folder.controller_name}
+        )  # also of earlier heads
         self.wanted_slots = 0  # set by the driver: trials that run and those that could start
         self.slots = 0  # trials that can run at once on the present workers
         self._folder, self._site, self._need, self._on_event = folder, site, need, on_event
@@ -273,14 +276,15 @@ class Cluster:
         made before it. Later polls are not repeated, since the next one follows soon.
         """
         self._polled_s, self._poll_at_s = now_s, now_s + LOOK_EVERY_S
-        self._poll = start_in_thread(partial(queue, ONCE if self._has_polled else PATIENCE))
+        patience = ONCE if self._has_polled else PATIENCE
+        self._poll = start_in_thread(partial(queue, self._job_names, self._site.cluster, patience))
 
     def _take_queue(self, now_s: float) -> None:
         if self._poll is None or not self._poll.done():
             return
         poll, self._poll, self._has_polled = self._poll, None, True
         try:
-            listed = {job.id: job for job in poll.result(0) if job.name.startswith(self._folder.worker_prefix)}
+            listed = {job.id: job for job in poll.result(0) if job.name in self._job_names}
         except (SlurmError, OSError) as error:  # Ray's own view stays up to date meanwhile
             self._report("worker_refused", None, f"the queue cannot be read: {error}")
             return
@@ -362,7 +366,7 @@ class Cluster:
 
     def _cancel(self, ids: list[str]) -> None:
         try:
-            cancel(ids, ONCE)
+            cancel(ids, self._site.cluster, ONCE)
         except SlurmError as error:  # those that the next poll still finds are cancelled again
             self._report("worker_refused", None, f"{', '.join(ids)} cannot be cancelled: {error}")
 

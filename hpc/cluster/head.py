@@ -236,12 +236,20 @@ def _end(process: subprocess.Popen[bytes], *, at_once: bool) -> None:
         reap(process, 1.0 if at_once else END_LIMIT_S)
 
 
+def _cluster_of(folder: ClusterFolder) -> str | None:
+    """The site's cluster; None, a node's own, which is the same, if the folder does not answer."""
+    try:
+        return folder.site().cluster
+    except (ClusterError, OSError):
+        return None
+
+
 def _queue_again(folder: ClusterFolder) -> int:
     """Have SLURM start this job again, with the same id."""
     job = os.environ["SLURM_JOB_ID"]
     say(f"job {job} is queued again")
     try:
-        requeue(job)
+        requeue(job, _cluster_of(folder))
     except SlurmError as error:
         say(f"{error}; launch the sweep again to resume", to=sys.stderr)
         call_on_end(folder, "failed")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import hpc
-from hpc.cluster.needs import RankNeed, controller_need, limits_of
+from hpc.cluster.needs import RankNeed, controller_need, default_devices, limits_of
 from hpc.doctor.board import Checklist
 from hpc.doctor.finding import Checks, DoctorFolder, Finding, NodeState, environment, failure, fine, unknown
 from hpc.doctor.watch import EDIT, Stopped, Watch, clock_finding
@@ -22,10 +22,24 @@ from hpc.errors import ClusterError, SiteError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Need, Site
 from hpc.slurm.first_site import gpu_fault, gpus_of
-from hpc.slurm.jobs import ONCE, PATIENCE, ask, cancel, jobs, queue, requeue, signal_steps, submit, would_start
+from hpc.slurm.jobs import (
+    ONCE,
+    PATIENCE,
+    QueuedJob,
+    ask,
+    call_of,
+    cancel,
+    jobs,
+    queue,
+    requeue,
+    signal_steps,
+    submit,
+    would_start,
+)
 from transtailor.documents import Record
 from transtailor.waiting import WaitedTooLong, wait_for
 
+PARTS = ("main", "walltime")  # its jobs, by the end of their names
 NEEDED = ("sbatch", "squeue", "scancel", "scontrol")
 WALLTIME_MIN = 15  # more than all limits below
 MEMORY_GB = 4.0  # torch with CUDA takes most of it
@@ -104,10 +118,12 @@ class Doctor:
             self.board.add("commands", failure(f"no {', '.join(absent)} on PATH", "go to a login node of the cluster"))
             raise Stopped("SLURM's commands are missing")
         self.board.add("commands", fine(", ".join(NEEDED)))
-        if not self._try("SLURM answers", _ping, "type: scontrol ping"):
+        ping = shlex.join(call_of(self.site.cluster, "scontrol", "ping"))
+        if not self._try("SLURM answers", lambda: _ping(self.site.cluster), f"type: {ping}"):
             raise Stopped("SLURM does not answer")
-        self.board.add("accounting", _check_accounting())
+        self.board.add("accounting", _check_accounting(self.site.cluster))
         self._try("site", self._limits)
+        self.board.add("devices of trials", self._devices())
         if self.site.gpus_per_node:
             self.board.add("GPUs of the partition", _gpus_of(self.site))
         if not self._try("folder", self._make_folder, "give a folder of yours that all nodes see: --folder"):
@@ -124,6 +140,10 @@ class Doctor:
         limits = limits_of(self.site, RankNeed(ranks=1, cpus_per_rank=1, gpus_per_rank=0.0))
         most = "as many workers as wanted" if self.site.limits.max_jobs is None else f"{limits.max_workers} workers"
         return fine(f"{self.site.partition or 'default partition'}, {most}, {self.site.walltime_min} min each")
+
+    def _devices(self) -> Finding:
+        """Which devices trials get."""
+        return fine(f"{default_devices(self.site)}, unless [resources] gpus_per_rank of the spec says otherwise")
 
     def _make_folder(self) -> Finding:
         self._path = path = Path(tempfile.mkdtemp(prefix=f".{self._name}-", dir=self.parent))
@@ -159,7 +179,8 @@ class Doctor:
     def _second(self, first: Watch) -> str | None:
         """Start a second job on another node than the first; None, after a line, if there is none."""
         try:
-            nodes = [str(self.site.sbatch.get("exclude", "")), *(job.nodes for job in queue() if job.id in first.ids)]
+            running = [job for job in self._queue() if job.id in first.ids]
+            nodes = [str(self.site.sbatch.get("exclude", "")), *(job.nodes for job in running)]
             named = ",".join(filter(None, nodes))
             flags = self.site.sbatch | ({"exclude": named} if named else {})
             site = self._small_site.model_copy(update={"sbatch": flags})
@@ -169,7 +190,7 @@ class Doctor:
             if finding.state == "fine":
                 self.board.add("second job starts", finding)
                 return second.ids[0]
-            cancel(second.ids)
+            cancel(second.ids, self.site.cluster)
             fault = finding.text
         except (SiteError, SlurmError) as error:
             fault = str(error)
@@ -211,7 +232,11 @@ class Doctor:
         command = ["env", f"PYTHONPATH={code}", sys.executable, "-P", "-u", "-m", "hpc.doctor.job", *words]
         job = submit(site or self._small_site, self._need(part, walltime_min, signal_before_s), command)
         self._jobs += job.ids
-        return Watch([job.ids[0]], folder, self._logs, self.board, range(1))
+        return Watch([job.ids[0]], folder, self._logs, self.board, range(1), self.site.cluster)
+
+    def _queue(self) -> list[QueuedJob]:
+        """The doctor's own jobs that have not ended."""
+        return queue([f"{self._name}-{part}" for part in PARTS], self.site.cluster)
 
     def _ask(self, watch: Watch, *, signal_alone: bool = False) -> None:
         """Let the started jobs begin their checks."""
@@ -264,7 +289,7 @@ class Doctor:
     def _signal(self, watch: Watch) -> None:
         def check() -> Finding:
             watch.wait_for_answers("listens", Record, ANSWER_LIMIT_S, "the end of the checks on the nodes")
-            signal_steps(watch.ids, "USR2")
+            signal_steps(watch.ids, "USR2", self.site.cluster)
             watch.wait_for_finding("signal", SIGNAL_LIMIT_S, f"the signal (at most {SIGNAL_LIMIT_S:g} s)")
             how = "sent by scancel as SLURM does before a walltime, without waiting for one"
             return fine(f"USR2 reaches the processes ({how}{'' if self.thorough else ': --thorough does'})")
@@ -273,7 +298,7 @@ class Doctor:
 
     def _requeue(self, watch: Watch) -> None:
         def check() -> Finding:
-            requeue(watch.ids[0])
+            requeue(watch.ids[0], self.site.cluster)
             if self.thorough:
                 what = f"the requeued job (at most {RESTART_LIMIT_S:g} s)"
                 self.board.show_wait(what)
@@ -319,17 +344,18 @@ class Doctor:
             SlurmError: SLURM failed.
             ClusterError: they have not ended in time.
         """
-        if running := [job for job, state in (jobs(ids) if ids else {}).items() if state.state == "RUNNING"]:
+        cluster = self.site.cluster
+        if running := [job for job, state in jobs(ids, cluster).items() if state.state == "RUNNING"]:
             with suppress(SlurmError, WaitedTooLong):  # then they are cancelled; SLURM kills them soon after
-                signal_steps(running, "TERM")
-                wait_for(lambda: _are_over(running), "a clean end", CLEAN_END_LIMIT_S)
-        cancel(ids)
-        what = f"job {', '.join(ids)} to end; type: scancel {' '.join(ids)}"
-        wait_for(lambda: _are_over(ids), what, END_LIMIT_S, error=ClusterError)
+                signal_steps(running, "TERM", cluster)
+                wait_for(lambda: _are_over(running, cluster), "a clean end", CLEAN_END_LIMIT_S)
+        cancel(ids, cluster)
+        what = f"job {', '.join(ids)} to end; type: {shlex.join(call_of(cluster, 'scancel', *ids))}"
+        wait_for(lambda: _are_over(ids, cluster), what, END_LIMIT_S, error=ClusterError)
 
     def _clear(self) -> None:
         def check() -> Finding:
-            named = [job.id for job in queue() if job.name.startswith(f"{self._name}-")]  # also if sbatch hung
+            named = [job.id for job in self._queue()]  # also if sbatch hung
             self._end(list(dict.fromkeys([*self._jobs, *named])))
             if self._lock is not None:
                 self._lock.close()
@@ -338,23 +364,24 @@ class Doctor:
             return fine("no job, no folder")
 
         if self._path is not None:
-            self._try("nothing left behind", check, f"look yourself: squeue --me; rm -r {shlex.quote(str(self._path))}")
+            look = shlex.join(call_of(self.site.cluster, "squeue", "--me"))
+            self._try("nothing left behind", check, f"look yourself: {look}; rm -r {shlex.quote(str(self._path))}")
 
 
-def _are_over(ids: list[str]) -> bool:
+def _are_over(ids: list[str], cluster: str | None) -> bool:
     """Whether none of the jobs can still run."""
-    return all(state.ended or state.state == "UNKNOWN" for state in jobs(ids).values())
+    return all(state.ended or state.state == "UNKNOWN" for state in jobs(ids, cluster).values())
 
 
-def _ping() -> Finding:
-    rows = ask(["scontrol", "ping"], r"(.*)", PATIENCE)
+def _ping(cluster: str | None) -> Finding:
+    rows = ask(call_of(cluster, "scontrol", "ping"), r"(.*)", PATIENCE)
     text = "; ".join(row[0] for row in rows)
     return fine(text) if "UP" in text else failure(text, "SLURM's controller is down: ask the administrator")
 
 
-def _check_accounting() -> Finding:
+def _check_accounting(cluster: str | None) -> Finding:
     try:
-        ask(["sacct", "--noheader", "--allocations", "--format=JobID"], None, PATIENCE)
+        ask(call_of(cluster, "sacct", "--noheader", "--allocations", "--format=JobID"), None, PATIENCE)
     except SlurmError as error:
         return unknown(f"none, and none is needed; without it the end of old jobs is unknown ({error})")
     return fine("sacct answers")
@@ -364,11 +391,11 @@ def _gpus_of(site: Site) -> Finding:
     """Whether trials can run on the GPUs that sinfo lists for the site."""
     partition = [f"--partition={site.partition}"] if site.partition else []
     try:
-        rows = ask(["sinfo", "--noheader", "--exact", "--format=%G", *partition], r"(.*)", ONCE)
+        rows = ask(call_of(site.cluster, "sinfo", "--noheader", "--exact", "--format=%G", *partition), r"(.*)", ONCE)
     except SlurmError as error:
         return unknown(str(error))
     wanted = [(gpus[0], gpu_fault(gres)) for (gres,) in rows if (gpus := gpus_of(gres))]
-    wanted = [(name, fault) for name, fault in wanted if name.startswith(site.gres or "gpu")]
+    wanted = [(name, fault) for name, fault in wanted if site.gres in (None, "gpu", name)]
     if faults := list(dict.fromkeys(fault for _, fault in wanted if fault)):
         return failure("; ".join(faults), "choose another partition or gres, or set gpus_per_node = 0")
     return fine(", ".join(dict.fromkeys(name for name, _ in wanted))) if wanted else unknown("sinfo lists none")

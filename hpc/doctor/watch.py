@@ -10,6 +10,7 @@ from hpc.doctor.board import Checklist
 from hpc.doctor.finding import DoctorFolder, Finding, Message, NodeState, failure, fine
 from hpc.errors import ClusterError
 from hpc.slurm.jobs import WAITS, JobState, jobs
+from transtailor.lines import lines_of
 from transtailor.waiting import WaitedTooLong, wait_for
 
 LOOK_EVERY_S = 2.0  # while a person is waiting
@@ -33,6 +34,7 @@ class Watch:
         folder: where its nodes write their findings.
         logs: where its output is.
         ranks: of their nodes.
+        cluster: the site's.
     """
 
     ids: list[str]
@@ -40,6 +42,7 @@ class Watch:
     logs: Path
     board: Checklist
     ranks: Sequence[int]
+    cluster: str | None
     _looked_s: float = 0.0
 
     def wait_until_started(self, limit_s: float) -> Finding:
@@ -67,7 +70,7 @@ class Watch:
     def state(self) -> JobState:
         """SLURM's present state of a job that has ended, or else of the first."""
         self._looked_s = time.monotonic()
-        states = list(jobs(self.ids).values())
+        states = list(jobs(self.ids, self.cluster).values())
         return next((state for state in states if state.ended), states[0])
 
     def wait_for_answers(self, name: str, kind: type[Message], limit_s: float, what: str) -> list[Message]:
@@ -106,7 +109,7 @@ class Watch:
         lines = []
         for path in sorted(path for job in self.ids for path in self.logs.glob(f"{job}_*")):
             text = path.read_text(encoding="utf-8", errors="replace")
-            plain = [line for line in text.splitlines() if line[:1].strip()]  # frames of stacks are indented
+            plain = [line for line in lines_of(text) if line[:1].strip()]  # frames of stacks are indented
             lines += [f"\n      {path.name} | {line[:LOG_COLUMNS]}" for line in plain[-LOG_LINES:]]
         return f":{''.join(lines)}" if lines else f"; it wrote no log into {self.logs}"
 

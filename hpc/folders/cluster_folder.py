@@ -6,6 +6,7 @@ cluster/            mode 0700
     site.json       the site as it was at the launch
     head.json       where the Ray head listens, and its generation; absent while there is none
     stop            exists once a user asked the sweep to stop
+    generations/GEN exists once a head of that generation listens: SLURM may have jobs of its workers
     released/JOB    exists once the driver wants that worker's node to end
     logs/           what the jobs print
 """
@@ -26,6 +27,7 @@ from transtailor.files import make_folder, write_file
 from transtailor.ownership import refuse_shared
 from transtailor.terminal import say
 
+GENERATION_DIGITS = 8  # of a generation, in the names of its workers' jobs
 FAULT_LIMIT_S = 120.0  # in which a file system may come back
 
 
@@ -48,7 +50,7 @@ class ClusterFolder:
         self.stop = path / "stop"  # exists once a stop was requested
         self._authority = path / "ca.pem", path / "ca.key"
         self._site, self._head, self._name = path / "site.json", path / "head.json", path / "name"
-        self._released = path / "released"
+        self._released, self._generations = path / "released", path / "generations"
 
     def outputs(self, job: str = "*") -> list[Path]:
         """What a job has printed, by SLURM's id, or all jobs have; the file that was written last at the end."""
@@ -94,14 +96,19 @@ class ClusterFolder:
         """The name of the controller's job."""
         return f"{self.name}-controller"
 
-    @property
-    def worker_prefix(self) -> str:
-        """Prefix of the names of the workers' jobs, of all generations."""
-        return f"{self.name}-worker-"
-
     def worker_name(self, generation: str) -> str:
         """The name of the jobs of workers that serve one generation."""
-        return f"{self.worker_prefix}{generation[:8]}"
+        return f"{self.name}-worker-{generation[:GENERATION_DIGITS]}"
+
+    def job_names(self) -> tuple[str, ...]:
+        """The names of all jobs that this cluster may have: the controller's, and those of workers, by generation.
+
+        Raises:
+            FolderError: they cannot be read.
+        """
+        with self._faults():
+            generations = sorted(path.name for path in self._generations.glob("[!.]*"))
+        return (self.controller_name, *(self.worker_name(generation) for generation in generations))
 
     def tls(self, address: str, folder: Path) -> dict[str, str]:
         """Ray's variables for a node with this address, whose new certificate is written into a private folder.
@@ -144,6 +151,8 @@ class ClusterFolder:
 
     def set_head(self, head: Head) -> None:
         """Publish where the head listens; replaces an earlier head."""
+        make_folder(self._generations)
+        write_file(self._generations / head.generation[:GENERATION_DIGITS], "")
         write_file(self._head, head.to_json())
 
     def unset_head(self, generation: str) -> None:

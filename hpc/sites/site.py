@@ -9,22 +9,14 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hpc.errors import SiteError
+from hpc.sites.sbatch_flags import refusal
+from hpc.slurm_grammar import is_gres_kind
 from transtailor.documents import DocumentError, read_toml
 from transtailor.names import nearest
 from transtailor.shell import command
 from transtailor.validation import Fault, list_faults
 
 SHIPPED = Path(__file__).parent
-# Flags of sbatch that other keys of a site, or the job itself, set -> what to use instead.
-GOVERNED_FLAGS = {
-    "partition": "partition", "account": "account", "qos": "qos", "constraint": "constraint", "exclusive": "exclusive",
-    "gres": "gres and gpus_per_node", "gpus-per-node": "gpus_per_node", "cpus-per-task": "cpus_per_node",
-    "mem": "memory_gb", "time": "walltime_min", "chdir": "shared_folder",
-} | dict.fromkeys(
-    ["array", "job-name", "nodes", "ntasks-per-node", "output", "error", "open-mode", "signal", "requeue", "no-requeue",
-     "dependency", "wrap", "wait", "parsable", "test-only"],
-    "nothing: it belongs to each job",
-)  # fmt: skip
 
 
 def one_line(text: str) -> str:
@@ -53,6 +45,20 @@ def _absolute_or_variable(text: str) -> str:
     return text
 
 
+def _cluster_name(text: str) -> str:
+    if not re.fullmatch(r"\w[\w.-]*", text) or text.lower() == "all":
+        raise ValueError(
+            'write the name of one cluster, such as "wice"; sacctmgr show clusters format=cluster lists them'
+        )
+    return text
+
+
+def _a_megabyte_or_more(memory_gb: float) -> float:
+    if memory_gb * 1024 < 1:
+        raise ValueError("write at least 0.001, which is 1 MB: --mem=0 would ask for all memory of a node")
+    return memory_gb
+
+
 def _command_line(text: str) -> str:
     if not text.replace("\t", " ").isprintable():
         raise ValueError("write one line of bash per entry of the list")
@@ -64,6 +70,8 @@ def _command_line(text: str) -> str:
 OneLine = Annotated[str, AfterValidator(one_line)]
 AbsoluteFolder = Annotated[OneLine, AfterValidator(_absolute)]
 ScratchFolder = Annotated[OneLine, AfterValidator(_absolute_or_variable)]
+MemoryGb = Annotated[float, Field(gt=0, allow_inf_nan=False), AfterValidator(_a_megabyte_or_more)]
+ClusterName = Annotated[OneLine, AfterValidator(_cluster_name)]
 CommandLine = Annotated[str, AfterValidator(_command_line)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -92,7 +100,7 @@ class Controller(SiteRecord):
     qos: OneLine | None = None
     constraint: OneLine | None = None
     cpus: Count = 1
-    memory_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 4.0
+    memory_gb: MemoryGb = 4.0
     walltime_min: Count | None = None
     container: Annotated[tuple[OneLine, ...], Field(strict=False)] = ()
     """Words before its command. Not the site's: it submits jobs, and few containers have an sbatch."""
@@ -103,6 +111,8 @@ class Site(SiteRecord):
 
     description: OneLine | None = None
     """A line for the list of sites."""
+    cluster: ClusterName | None = None
+    """One of several clusters behind a login node (`-M` of SLURM's commands); None: the login node's own."""
     partition: OneLine | None = None
     """None leaves the choice to SLURM, here and in the next keys."""
     account: OneLine | None = None
@@ -113,7 +123,7 @@ class Site(SiteRecord):
     gres: OneLine | None = None
     """The name of GPUs, such as "gpu:a100": jobs ask for `--gres=gpu:a100:N`; None: for `--gpus-per-node=N`."""
     cpus_per_node: Count
-    memory_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    memory_gb: MemoryGb | None = None
     """Memory of a node that jobs may use (SLURM's GB, 2**30 bytes); None leaves memory to SLURM's default."""
     walltime_min: Count
     """The longest walltime of a job, and the default."""
@@ -145,18 +155,18 @@ class Site(SiteRecord):
     @field_validator("gres")
     @classmethod
     def _gres_is_a_name(cls, gres: str | None) -> str | None:
-        if gres is not None and not re.fullmatch(r"\w+(:(?!\d+$)[\w.-]+)?", gres):
-            raise ValueError('write only the name, such as "gpu:a100", and the number as gpus_per_node')
+        if gres is not None and not is_gres_kind(gres):
+            raise ValueError('write only the name, such as "gpu:a100" or "gpu:3090", and the number as gpus_per_node')
         return gres
 
     @field_validator("sbatch")
     @classmethod
     def _flags_are_free(cls, flags: dict[str, Any]) -> dict[str, Any]:
         for flag, value in flags.items():
+            if (reason := refusal(flag)) is not None:
+                raise ValueError(reason)
             if not re.fullmatch(r"[a-z][a-z0-9-]*", flag):
                 raise ValueError(f"{flag!r} is not a flag of sbatch: write its long name without --")
-            if flag in GOVERNED_FLAGS:
-                raise ValueError(f"{flag!r} cannot be set here; use {GOVERNED_FLAGS[flag]}")
             if flag.startswith("container"):
                 raise ValueError(
                     f"{flag!r} is a flag of pyxis or enroot, which are not supported: SLURM would not signal their "
@@ -204,7 +214,7 @@ class Need(SiteRecord):
     job_name: OneLine = "transtailor"
     nodes: Count = 1
     cpus: Count | None = None
-    memory_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    memory_gb: MemoryGb | None = None
     gpus: Annotated[int, Field(ge=0)] | None = None
     walltime_min: Count | None = None
     signal_before_s: Count = 90
@@ -217,6 +227,13 @@ class Need(SiteRecord):
     """In SLURM's syntax, such as "afterany:123"."""
     array_size: Count | None = None
     """Elements of a job array; None is a plain job."""
+
+    @field_validator("job_name")
+    @classmethod
+    def _job_name_is_one_name(cls, name: str) -> str:
+        if "," in name:
+            raise ValueError("write a name without commas: squeue --name, which finds the job, takes several names")
+        return name
 
     @field_validator("dependency")
     @classmethod

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -18,8 +18,10 @@ from typing import Any
 from hpc.errors import SlurmError
 from hpc.sites.site import Need, Site
 from hpc.slurm.script import script
+from hpc.slurm_grammar import job_state
 from transtailor.documents import read_toml
 from transtailor.files import write_file
+from transtailor.lines import last_line, lines_of
 from transtailor.waiting import KILL_LIMIT_S
 
 JOB_ID = re.compile(r"[0-9]+(_[0-9]+)?")
@@ -33,6 +35,7 @@ PASSING = (
     "Zero Bytes were transmitted", "temporarily unable to accept job", "Resource temporarily unavailable",
 )  # fmt: skip
 UNKNOWN_JOB = "Invalid job id specified"
+CLUSTER_HEADING = re.compile(r"CLUSTER: \S+")  # of squeue -M and sinfo -M; older versions print it despite --noheader
 WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD")  # its command has not begun; CONFIGURING: a node boots
 
 
@@ -126,11 +129,13 @@ def submit(site: Site, need: Need, command: Sequence[str], patience: Patience = 
     write_file(path, text, mode=0o600)
     for attempt in range(patience.tries):
         time.sleep(patience.pause_s if attempt else 0.0)
-        answer = _call(["sbatch", "--parsable", str(path)], patience.timeout_s)
-        printed = re.fullmatch(r"(\d+)(;\S+)?", answer.out.strip().split("\n")[-1]) if answer.returncode == 0 else None
+        answer = _call(call_of(site.cluster, "sbatch", "--parsable", str(path)), patience.timeout_s)
+        printed = re.fullmatch(r"(\d+)(?:;(\S+))?", last_line(answer.out)) if answer.returncode == 0 else None
         number = int(printed[1]) if printed else None
         if number is None and answer.is_from_command and (answer.passes or answer.returncode == 0):
-            number = _number_of(path, patience)
+            number = _number_of(path, need.job_name, site.cluster, patience)
+        if printed and printed[2] not in (None, site.cluster):
+            raise SlurmError(_cancel_elsewhere(printed[1], printed[2], site.cluster, patience))
         if number is not None:
             elements = [] if need.array_size is None else range(need.array_size)
             return Job(number, tuple(f"{number}_{index}" for index in elements) or (str(number),))
@@ -138,7 +143,21 @@ def submit(site: Site, need: Need, command: Sequence[str], patience: Patience = 
             raise SlurmError(f"sbatch did not submit {path}: {_refusal(answer)}")
     raise SlurmError(
         f"sbatch did not submit {path} in {patience.tries} tries of {patience.timeout_s:g} s, last: "
-        f"{_short_answer(answer)}. Is SLURM up? Type: scontrol ping"
+        f"{_short_answer(answer)}. Is SLURM up? Type: {shlex.join(call_of(site.cluster, 'scontrol', 'ping'))}"
+    )
+
+
+def _cancel_elsewhere(number: str, cluster: str, expected: str | None, patience: Patience) -> str:
+    """Cancel a job that was submitted to another cluster than the site's, which no other call would find."""
+    try:
+        cancel([number], cluster, patience)
+        done = "it was cancelled there"
+    except SlurmError as error:
+        done = f"it could not be cancelled ({error}); type: {shlex.join(call_of(cluster, 'scancel', number))}"
+    where = "the site names none" if expected is None else f"the site's is {expected!r}"
+    return (
+        f"sbatch submitted job {number} to the cluster {cluster!r}, and {where}: {done}. "
+        f'Write cluster = "{cluster}" in the site, or see which wrapper or plugin of sbatch chose it'
     )
 
 
@@ -152,22 +171,27 @@ def would_start(site: Site, need: Need, command: Sequence[str], patience: Patien
     with tempfile.NamedTemporaryFile("w", suffix=".sh", encoding="utf-8") as file:
         file.write(script(site, need, command))
         file.flush()
-        answer = _call(["sbatch", "--test-only", file.name], patience.timeout_s)
+        answer = _call(call_of(site.cluster, "sbatch", "--test-only", file.name), patience.timeout_s)
     if answer.returncode != 0:
         raise SlurmError(_refusal(answer))
-    return answer.error.strip().split("\n")[-1].removeprefix("sbatch: ")
+    return last_line(answer.error).removeprefix("sbatch: ")
 
 
-def signal_steps(ids: Iterable[str], name: str) -> None:
+def signal_steps(ids: Iterable[str], name: str, cluster: str | None) -> None:
     """Send a signal to the processes of running jobs, as SLURM does before a walltime ends; raises SlurmError."""
     if asked := _check_ids(ids):
-        ask(["scancel", f"--signal={name}", *asked], None, PATIENCE)
+        ask(call_of(cluster, "scancel", f"--signal={name}", *asked), None, PATIENCE)
 
 
-def jobs(ids: Iterable[str], patience: Patience = PATIENCE) -> dict[str, JobState]:
+def jobs(ids: Iterable[str], cluster: str | None, patience: Patience = PATIENCE) -> dict[str, JobState]:
     """The states of jobs, by id: one call of squeue for all, and one of sacct for all that squeue does not know.
 
     Jobs that neither knows (also without accounting) are looked up with scontrol, and otherwise UNKNOWN.
+
+    Args:
+        ids: of jobs of one cluster.
+        cluster: the site's; None: the one of this machine.
+        patience: with each call.
 
     Raises:
         SlurmError: squeue, or scontrol where it was needed, gave no readable answer in any of `patience.tries`.
@@ -176,25 +200,25 @@ def jobs(ids: Iterable[str], patience: Patience = PATIENCE) -> dict[str, JobStat
     if not asked:
         return {}
     listed = "--jobs=" + ",".join(asked)
-    words = ["squeue", "--all", "--array", "--noheader", "--states=all", "--format=%i|%T|%r", listed]
-    states = {key: JobState(*rest) for key, *rest in ask(words, r"(\d+\S*)\|([A-Z_]+)\|(.*)", patience)}
+    call = call_of(cluster, "squeue", "--all", "--array", "--noheader", "--states=all", "--format=%i|%T|%r", listed)
+    states = {key: JobState(*rest) for key, *rest in ask(call, r"(\d\S*)\|([A-Z_]+)\|(.*)", patience)}
     if missing := [job for job in asked if job not in states]:
-        states |= _states_in_accounting(missing, patience)
+        states |= _states_in_accounting(missing, cluster, patience)
     for job in asked:
         if job not in states:
-            states[job] = _show_job(job, patience)
+            states[job] = _show_job(job, cluster, patience)
     return {job: states[job] for job in asked}
 
 
-def cancel(ids: Iterable[str], patience: Patience = PATIENCE) -> None:
+def cancel(ids: Iterable[str], cluster: str | None, patience: Patience = PATIENCE) -> None:
     """End exactly these jobs, which may have ended already; raises SlurmError if scancel fails."""
     if asked := _check_ids(ids):
-        ask(["scancel", *asked], None, patience)
+        ask(call_of(cluster, "scancel", *asked), None, patience)
 
 
-def requeue(job: str) -> None:
+def requeue(job: str, cluster: str | None) -> None:
     """Have SLURM end a job and start it again later, with the same id; raises SlurmError if scontrol fails."""
-    ask(["scontrol", "requeue", *_check_ids([job])], None, PATIENCE)
+    ask(call_of(cluster, "scontrol", "requeue", *_check_ids([job])), None, PATIENCE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,13 +232,20 @@ class QueuedJob:
     nodes: str  # in SLURM's syntax; empty while it waits
 
 
-def queue(patience: Patience = PATIENCE) -> list[QueuedJob]:
-    """All jobs of this user that have not ended, in one call of squeue; raises SlurmError if it fails."""
-    words = ["squeue", "--all", "--me", "--noheader", "--format=%i|%T|%e|%N|%j|%r"]
-    rows = ask(words, r"(\d+\S*)\|([A-Z_]+)\|([^|]*)\|([^|]*)\|(.*)\|([^|]*)", patience)
+def queue(names: Collection[str], cluster: str | None, patience: Patience = PATIENCE) -> list[QueuedJob]:
+    """The jobs of this user with one of these names that have not ended, in one call of squeue.
+
+    squeue looks for the names, so that it prints nothing that the name of another job could forge.
+
+    Raises:
+        SlurmError: squeue failed, or a line with one of the names cannot be read.
+    """
+    asked = "--name=" + ",".join(names)
+    call = call_of(cluster, "squeue", "--all", "--me", "--noheader", "--format=%i|%T|%e|%N|%r|%j", asked)
+    rows = ask(call, r"(\d\S*)\|([A-Z_]+)\|([^|]*)\|([^|]*)\|(.*)\|([^|]*)", patience, needed=names)
     return [
         QueuedJob(id=job, name=name, state=JobState(state, reason), ends_at=_moment(end), nodes=nodes)
-        for job, state, end, nodes, name, reason in rows
+        for job, state, end, nodes, reason, name in rows
         if state not in ENDED
     ]
 
@@ -226,32 +257,71 @@ def _moment(text: str) -> datetime | None:
         return None
 
 
-def ask(words: Sequence[str], line: str | None, patience: Patience) -> list[tuple[str, ...]]:
-    """Call a command that may be repeated, and return the groups of `line` in each line of its output.
+def call_of(cluster: str | None, command: str, *arguments: str) -> list[str]:
+    """The words of a call of one of SLURM's commands for a cluster; None: the one of this machine.
 
-    Without `line` the output is ignored. An unknown job is no error: it is in no line.
+    >>> call_of("wice", "scancel", "7")
+    ['scancel', '-M', 'wice', '7']
+    """
+    return [command, *([] if cluster is None else ["-M", cluster]), *arguments]
+
+
+def ask(
+    call: Sequence[str], row: str | None, patience: Patience, needed: Collection[str] = ()
+) -> list[tuple[str, ...]]:
+    """Return the rows of `ask_all`."""
+    return ask_all(call, row, patience, needed)[0]
+
+
+def ask_all(
+    call: Sequence[str], row: str | None, patience: Patience, needed: Collection[str] = ()
+) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Call a command that may be repeated; return the groups of `row` in each line that it fits, and the other lines.
+
+    A wrapper may print other lines, and names that other people chose may have a line break. An unknown job is no
+    error: it is in no line.
+
+    Args:
+        call: its words.
+        row: a regular expression; None: the output is ignored.
+        patience: with each call.
+        needed: a line with one of these texts has to be a row.
 
     Raises:
         SlurmError: the command is absent, refused, or gave no readable answer in any of `patience.tries`.
     """
     for attempt in range(patience.tries):
         time.sleep(patience.pause_s if attempt else 0.0)
-        answer = _call(words, patience.timeout_s)
+        answer = _call(call, patience.timeout_s)
         if answer.passes:
             continue
         if answer.returncode != 0 and not _knows_not(answer):
-            raise SlurmError(f"{words[0]} failed: {_short_answer(answer)}. It was called as: {shlex.join(words)}")
-        lines = [text.rstrip() for text in answer.out.splitlines() if text.strip()] if line is not None else []
-        read = [re.fullmatch(line or "", text) for text in lines]
-        if all(read):
-            return [match.groups() for match in read if match]
+            raise SlurmError(f"{call[0]} failed: {_short_answer(answer)}. It was called as: {shlex.join(call)}")
+        if row is None:
+            return [], []
+        rows, unread = _read(answer.out, row)
+        is_lost = any(text in line for text in needed for line in unread)
+        if not is_lost and (rows or not unread):
+            return rows, unread
+    ping = ["scontrol", *(call[1:3] if call[1:2] == ["-M"] else []), "ping"]
     raise SlurmError(
-        f"{words[0]} gave no readable answer in {patience.tries} tries of {patience.timeout_s:g} s, last: "
-        f"{_short_answer(answer)}. It was called as: {shlex.join(words)}. Is SLURM up? Type: scontrol ping"
+        f"{call[0]} gave no readable answer in {patience.tries} tries of {patience.timeout_s:g} s, last: "
+        f"{_short_answer(answer)}. It was called as: {shlex.join(call)}. Is SLURM up? Type: {shlex.join(ping)}"
     )
 
 
-def _call(words: Sequence[str], timeout_s: float) -> _Answer:
+def _read(out: str, row: str) -> tuple[list[tuple[str, ...]], list[str]]:
+    """The groups of each line that a regular expression fits, and the other lines; headings and blank lines in none."""
+    rows, unread = [], []
+    for line in map(str.strip, lines_of(out)):
+        if match := re.fullmatch(row, line):
+            rows.append(match.groups())
+        elif line and not CLUSTER_HEADING.fullmatch(line):
+            unread.append(line)
+    return rows, unread
+
+
+def _call(call: Sequence[str], timeout_s: float) -> _Answer:
     """Run one command of SLURM to its end, or kill it (and its children) after `timeout_s`.
 
     Variables such as SBATCH_PARTITION or SQUEUE_FORMAT would change its meaning, and a job that submits another one
@@ -264,16 +334,16 @@ def _call(words: Sequence[str], timeout_s: float) -> _Answer:
     environment = {name: value for name, value in os.environ.items() if not ours.match(name) and name != "TMPDIR"}
     try:
         process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            errors="replace", env=environment, start_new_session=True,
+            call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
+            start_new_session=True,
         )  # fmt: skip
     except FileNotFoundError as error:
-        raise SlurmError(f"there is no {words[0]} on PATH: is this a login node of a SLURM cluster?") from error
+        raise SlurmError(f"there is no {call[0]} on PATH: is this a login node of a SLURM cluster?") from error
     except OSError as error:  # such as a node that is at its limit of processes, memory or files at the moment
         return _Answer(None, "", str(error), is_from_command=False)
     try:
         out, errors = process.communicate(timeout=timeout_s)
-        return _Answer(process.returncode, out, errors)
+        return _answer(process.returncode, out, errors)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         try:
@@ -281,7 +351,12 @@ def _call(words: Sequence[str], timeout_s: float) -> _Answer:
         except subprocess.TimeoutExpired:  # another process holds the pipes, or a disk does not answer
             return _Answer(None, "", "")
         # It may have ended in time while this process was stopped: then its answer counts.
-        return _Answer(None if process.returncode == -signal.SIGKILL else process.returncode, out, errors)
+        return _answer(None if process.returncode == -signal.SIGKILL else process.returncode, out, errors)
+
+
+def _answer(returncode: int | None, out: bytes, errors: bytes) -> _Answer:
+    # Popen's text mode would make a line end of each carriage return.
+    return _Answer(returncode, out.decode(errors="replace"), errors.decode(errors="replace"))
 
 
 def _check_ids(ids: Iterable[str]) -> list[str]:
@@ -292,36 +367,39 @@ def _check_ids(ids: Iterable[str]) -> list[str]:
     return asked
 
 
-def _number_of(path: Path, patience: Patience) -> int | None:
+def _number_of(path: Path, job_name: str, cluster: str | None, patience: Patience) -> int | None:
     """The number of the job whose script is `path`, None if SLURM has none; raises SlurmError if that is unknown."""
-    words = ["squeue", "--all", "--me", "--noheader", "--states=all", "--format=%F|%o"]
+    call = call_of(
+        cluster, "squeue", "--all", "--me", "--noheader", "--states=all", "--format=%F|%o", f"--name={job_name}"
+    )
     try:
-        rows = ask(words, r"(\d+)\|(.*)", patience)
+        rows = ask(call, r"(\d+)\|(.*)", patience, needed=[path.name])
     except SlurmError as error:
         raise SlurmError(f"whether {path} was submitted is unknown, check it before you try again: {error}") from error
     return min((int(number) for number, script_file in rows if path.name in script_file), default=None)
 
 
-def _states_in_accounting(ids: Sequence[str], patience: Patience) -> dict[str, JobState]:
+def _states_in_accounting(ids: Sequence[str], cluster: str | None, patience: Patience) -> dict[str, JobState]:
     """The states of jobs in the accounting; empty if there is none."""
-    words = ["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State,ExitCode"]
+    call = call_of(cluster, "sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State,ExitCode")
     try:
-        rows = ask([*words, "--jobs=" + ",".join(ids)], r"([^|]+)\|([^|]+)\|([^|]*)", patience)
+        rows = ask([*call, "--jobs=" + ",".join(ids)], r"([^|]+)\|([^|]+)\|([^|]*)", patience)
     except SlurmError:  # usually there is none; then scontrol is asked
         return {}
-    # "CANCELLED by 0" is CANCELLED.
-    return {job: JobState(state.split()[0], f"exit code {code}") for job, state, code in rows if job in ids}
+    return {job: JobState(job_state(state), f"exit code {code}") for job, state, code in rows if job in ids}
 
 
-def _show_job(job: str, patience: Patience) -> JobState:
+def _show_job(job: str, cluster: str | None, patience: Patience) -> JobState:
     """The state of one job that the controller still knows."""
-    rows = ask(["scontrol", "--oneliner", "show", "job", job], r".*\bJobState=(\S+) Reason=(\S+).*", patience)
+    # The first of such words: before them are SLURM's own and the job's name, after them what people wrote.
+    row = r"JobId=.*?\sJobState=(\S+) Reason=(\S+).*"
+    rows = ask(call_of(cluster, "scontrol", "--oneliner", "show", "job", job), row, patience)
     return JobState(*rows[0]) if rows else JobState("UNKNOWN", "Vanished")
 
 
 def _knows_not(answer: _Answer) -> bool:
     return all(
-        UNKNOWN_JOB in text or "already completing or completed" in text for text in answer.error.splitlines() or [""]
+        UNKNOWN_JOB in text or "already completing or completed" in text for text in lines_of(answer.error) or [""]
     )
 
 

@@ -11,7 +11,8 @@ from hpc.errors import SiteError
 from hpc.sites.site import Need, Site
 from hpc.slurm.submitit_private import SUBMITIT, text_of
 
-# If the step is killed, SLURM would end the job: it is queued again, unless SLURM is ending it.
+# If the step is killed, SLURM would end the job: it is queued again, unless SLURM is ending it. A node's own cluster
+# is that of the job, so `-M` is not needed there.
 AGAIN_IF_KILLED = """
 code=$?
 if [ "$code" -gt 128 ] && scontrol show job "$SLURM_JOB_ID" | grep -q JobState=RUNNING; then
@@ -48,6 +49,8 @@ def sbatch_parameters(site: Site, need: Need) -> dict[str, Any]:
     further: dict[str, Any] = {"requeue" if need.requeue else "no-requeue": True, "propagate": "NONE"} | site.sbatch
     if site.shared_folder is not None:
         further["chdir"] = site.shared_folder
+    if site.cluster is not None:
+        further["clusters"] = site.cluster
     return {name: value for name, value in chosen.items() if value is not None} | {
         "job_name": need.job_name,
         "nodes": need.nodes,
@@ -57,9 +60,16 @@ def sbatch_parameters(site: Site, need: Need) -> dict[str, Any]:
         "signal_delay_s": need.signal_before_s,
         "wckey": None,  # by default submitit's name, which sites that use such keys refuse
         "setup": _setup(site),
-        "srun_args": [f"--cpus-per-task={cpus}"],  # since SLURM 22.05 a step does not inherit it from its job
+        "srun_args": _srun_arguments(site, cpus),
         "additional_parameters": further,
     }
+
+
+def _srun_arguments(site: Site, cpus: int) -> list[str]:
+    arguments = [f"--cpus-per-task={cpus}"]  # since SLURM 22.05 a step does not inherit it from its job
+    if "export" in site.sbatch:  # a step inherits this one: the variables of `setup` would not reach it
+        arguments.append("--export=ALL")
+    return arguments
 
 
 def _check(site: Site, need: Need, gpus: int, walltime_min: int) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.slurm.jobs import QueuedJob
-from hpc.slurm.jobs import cancel as cancel_jobs
 from results.store.completeness import failed_trials
 from results.store.reader import finished_trial_ids, load
 from sweeps.commands.attach import job_text
@@ -82,11 +81,12 @@ def cancel(run: RunFolder, limit_s: float = STOP_LIMIT_S) -> Iterator[str]:
     if not cluster.exists:
         raise RunFolderError(f"{run.path} has no jobs: it was not launched on SLURM; type: {command('stop', run.path)}")
     if left := [job.id for job in cluster.jobs()]:
-        cancel_jobs(left)
+        cluster.cancel(left)
         yield f"cancelled {len(left)} jobs: {', '.join(left)}"
         if not _wait(lambda: not cluster.jobs(), limit_s):
             ids = ", ".join(job.id for job in cluster.jobs())
-            yield f"not ended after {limit_s:g} s: {ids}; perhaps a node does not respond. To look at them: squeue --me"
+            why = f"perhaps a node does not respond. To look at them: {cluster.squeue}"
+            yield f"not ended after {limit_s:g} s: {ids}; {why}"
             return
     yield f"{run.path} has no jobs; to resume, launch it again"
 

@@ -4,7 +4,9 @@ The jobs use the run's copy of the code, so the checkout may change.
 """
 
 import os
+import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +14,7 @@ from typing import TypeVar
 from hpc.cluster.needs import controller_need, limits_of, worker_need
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site
-from hpc.slurm.jobs import QueuedJob, queue, submit
+from hpc.slurm.jobs import QueuedJob, call_of, cancel, queue, submit
 from hpc.slurm.script import script
 from sweeps.errors import RunFolderError
 from sweeps.planning.forecast import Capacity
@@ -104,9 +106,17 @@ class ClusterRun:
         Raises:
             SlurmError: the queue cannot be read.
         """
-        controller, prefix = self.folder.controller_name, self.folder.worker_prefix
-        mine = [job for job in queue() if job.name == controller or job.name.startswith(prefix)]
-        return sorted(mine, key=lambda job: (job.name != controller, job.id))
+        listed = queue(self.folder.job_names(), self.folder.site().cluster)
+        return sorted(listed, key=lambda job: (not self.is_controller(job), job.id))
+
+    def cancel(self, ids: Iterable[str]) -> None:
+        """End jobs of this run at once; raises SlurmError if scancel fails."""
+        cancel(ids, self.folder.site().cluster)
+
+    @property
+    def squeue(self) -> str:
+        """The command that lists all jobs of this user on the run's cluster, to paste."""
+        return shlex.join(call_of(self.folder.site().cluster, "squeue", "--me"))
 
     def is_controller(self, job: QueuedJob) -> bool:
         """Whether a job of this run is its controller's."""

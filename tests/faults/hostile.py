@@ -245,8 +245,8 @@ def _slurm(_folder: Path, said: dict[str, bytes]) -> bool:
 
     patience = Patience(tries=1, pause_s=0.0)
     with _programs(said):
-        jobs(["12", "13_1"], patience)
-        queue(patience)
+        jobs(["12", "13_1"], None, patience)
+        queue(["a sweep"], None, patience)
         site_text(ask_cluster(patience))
     return True
 
@@ -260,10 +260,10 @@ def _programs(said: dict[str, bytes]) -> Iterator[None]:
         returncode = 0
 
         def __init__(self, words: list[str], **_: object) -> None:
-            self.text = said.get(" ".join(words[:3]), said.get(words[0], b"")).decode(errors="replace")
+            self.out = said.get(" ".join(words[:3]), said.get(words[0], b""))
 
-        def communicate(self, timeout: float) -> tuple[str, str]:  # noqa: ARG002
-            return self.text, ""
+        def communicate(self, timeout: float) -> tuple[bytes, bytes]:  # noqa: ARG002
+            return self.out, b""
 
     before = jobs.subprocess
     jobs.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": Program})  # type: ignore[assignment]
@@ -283,7 +283,7 @@ train_images = 64
 """
 ANSWERS = {
     "squeue": b"12|RUNNING|None\n13_1|PENDING|Resources\n",
-    "squeue --all --me": b"12|RUNNING|2026-11-20T10:00:00|node[1-2]|a sweep|None\n13_1|PENDING|N/A||x|Priority\n",
+    "squeue --all --me": b"12|RUNNING|2026-11-20T10:00:00|node[1-2]|None|a sweep\n13_1|PENDING|N/A||Priority|x\n",
     "sacct": b"12|COMPLETED|0:0\n13_1|CANCELLED by 0|0:15\n",
     "scontrol --oneliner show": b"PartitionName=main OverSubscribe=EXCLUSIVE JobState=RUNNING Reason=None x\n",
     "scontrol show config": b"ClusterName = c\nMaxArraySize = 1001\nAccountingStorageEnforce = associations\n",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpc.slurm.jobs import QueuedJob, cancel, requeue, signal_steps
+from hpc.slurm.jobs import QueuedJob, requeue, signal_steps
 from results.store.reader import load
 from sweeps.run.run_folder import RunFolder
 from sweeps.slurm.cluster_run import ClusterRun
@@ -26,7 +26,7 @@ class Disturber:
         """The job of a worker is cancelled: SIGTERM to all of its processes."""
         if (job := self._running("worker")) is None:
             return None
-        cancel([job.id])
+        ClusterRun(self.run).cancel([job.id])
         return f"job {job.id} on {job.nodes}"
 
     def worker_killed(self) -> str | None:
@@ -45,7 +45,7 @@ class Disturber:
         """An administrator queues the controller again."""
         if (job := self._running("controller")) is None:
             return None
-        requeue(job.id)
+        requeue(job.id, None)
         return f"job {job.id} on {job.nodes}"
 
     def stopped(self) -> str | None:
@@ -59,7 +59,7 @@ class Disturber:
         """The controller gets the signal that SLURM sends before the end of its walltime."""
         if (job := self._running("controller")) is None:
             return None
-        signal_steps([job.id], "USR2")
+        signal_steps([job.id], "USR2", None)
         return f"job {job.id} on {job.nodes}"
 
     def worker_node_killed(self) -> str | None:
@@ -118,7 +118,8 @@ class Disturber:
 
     def _empty(self, node: str) -> None:
         self.testbed.drain(node)
-        cancel([job.id for job in ClusterRun(self.run).jobs() if job.nodes == node])
+        cluster = ClusterRun(self.run)
+        cluster.cancel([job.id for job in cluster.jobs() if job.nodes == node])
 
     def _running(self, kind: str, but: str = "") -> QueuedJob | None:
         jobs = [

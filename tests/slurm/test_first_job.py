@@ -29,7 +29,7 @@ def site(slurm: Testbed) -> Site:
 def states_when(ids: tuple[str, ...], condition: Callable[[list[JobState]], bool]) -> list[JobState]:
     """The jobs' states as soon as they meet the condition."""
     end = time.monotonic() + 300.0
-    while not condition(states := list(jobs(ids).values())):
+    while not condition(states := list(jobs(ids, None).values())):
         assert time.monotonic() < end, states
         time.sleep(0.2)
     return states
@@ -73,7 +73,7 @@ def test_a_job_runs_as_it_was_asked_for(slurm: Testbed, site: Site) -> None:
 def test_a_command_that_fails_and_an_unknown_job_are_told_apart(slurm: Testbed, site: Site) -> None:
     job = submit(site, Need(log_folder=slurm.folder / "logs"), ["false"])
     states_when(job.ids, all_ended)
-    states = jobs([*job.ids, "99999"])
+    states = jobs([*job.ids, "99999"], None)
     assert states[job.ids[0]].state == "FAILED"
     assert "see its log" in states[job.ids[0]].explanation
     assert states["99999"].state == "UNKNOWN"
@@ -88,12 +88,12 @@ def test_cancel_ends_exactly_the_jobs_named(slurm: Testbed, site: Site) -> None:
     states_when(array.ids, lambda states: all(state.state == "RUNNING" for state in states))
     (state,) = states_when(waiting.ids, lambda states: states[0].reason != "None")
     assert (state.state, state.reason) == ("PENDING", "Dependency")
-    cancel(array.ids[1:2])
+    cancel(array.ids[1:2], None)
     states_when(array.ids[1:2], all_ended)
-    assert [state.state for state in jobs(array.ids).values()] == ["RUNNING", "CANCELLED", "RUNNING"]
-    cancel([*array.ids, *waiting.ids])  # one of them has ended before
+    assert [state.state for state in jobs(array.ids, None).values()] == ["RUNNING", "CANCELLED", "RUNNING"]
+    cancel([*array.ids, *waiting.ids], None)  # one of them has ended before
     states_when((*array.ids, *waiting.ids), all_ended)
-    cancel(["99999"])
+    cancel(["99999"], None)
 
 
 @pytest.mark.parametrize(

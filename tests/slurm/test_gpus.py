@@ -48,9 +48,9 @@ def first_gpus_are_taken(three_nodes: Testbed) -> Iterator[None]:
     words = ["sbatch", *options, "--wrap=sleep 3600"]
     done = subprocess.run(words, env=three_nodes.environment, capture_output=True, text=True, check=True)
     job = done.stdout.strip()
-    until(lambda: jobs([job])[job].state == "RUNNING", 300, "the job that takes GPUs")
+    until(lambda: jobs([job], None)[job].state == "RUNNING", 300, "the job that takes GPUs")
     yield
-    cancel([job])
+    cancel([job], None)
 
 
 def seen_by_ranks(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.slurm.jobs import queue
+from hpc.slurm.jobs import PATIENCE, ask
 from results.store.reader import load
 from tests.slurm.disturbances import folders_of_nodes, left_behind
 from tests.slurm.sweep import SMALL, Sweep, held, make_sweep, until
@@ -42,7 +42,8 @@ HOSTILE = """it's "a" $(touch pwned) # é"""
 
 def jobs_of(name: str) -> list[str]:
     """Names of the jobs in the queue that belong to a sweep of that name."""
-    return [job.name for job in queue() if job.name.startswith(f"{name}-")]
+    rows = ask(["squeue", "--all", "--me", "--noheader", "--format=%j"], r"(.+)", PATIENCE)
+    return [job for (job,) in rows if job.startswith(f"{name}-")]
 
 
 def nothing_is_left(sweep: Sweep) -> None:

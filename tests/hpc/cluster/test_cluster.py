@@ -10,7 +10,7 @@ import pytest
 from hpc.cluster.needs import START_LIMIT_S, RankNeed, limits_of
 from hpc.cluster.nodes import worker_nodes
 from hpc.errors import GpuHoursSpentError, SiteError
-from hpc.folders.cluster_folder import ClusterFolder
+from hpc.folders.cluster_folder import ClusterFolder, Head
 from hpc.ray.private import drain_node, draining_nodes
 from hpc.sites.site import Site, SubmissionLimits
 from tests.hpc.fakes.commands import FakeSlurm, is_asking, without_hanging_on
@@ -151,7 +151,7 @@ def with_ray(tmp_path: Path, slurm: FakeSlurm, ray_cluster: Any, monkeypatch: py
 @pytest.mark.check
 def test_a_node_that_was_drained_and_died_between_two_looks_has_left(with_ray: Machine) -> None:
     cluster = with_ray.cluster
-    with_ray.slurm.says("squeue", f"301|RUNNING|NONE|node1|{with_ray.name}|None\n")
+    with_ray.slurm.says("squeue", f"301|RUNNING|NONE|node1|None|{with_ray.name}\n")
     with_ray.join("301")
     with_ray.tick(1000.0)
     node = worker_nodes(NEED)["301"]
@@ -195,7 +195,7 @@ def test_near_its_walltime_a_worker_is_drained_after_its_successor_was_asked_for
     with_ray.tick(1000.0)
     with_ray.join("201")
     end = datetime.fromtimestamp(1000.0 + 3600.0).isoformat()
-    running = f"201|RUNNING|{end}|node1|{with_ray.name}|None\n"
+    running = f"201|RUNNING|{end}|node1|None|{with_ray.name}\n"
     with_ray.slurm.says("squeue", running)
     with_ray.tick(1001.0)
     with_ray.tick(1010.0)  # the queue is asked again soon after somebody joined
@@ -203,7 +203,7 @@ def test_near_its_walltime_a_worker_is_drained_after_its_successor_was_asked_for
     with_ray.tick(1000.0 + 3600.0 - 239.0)
     assert with_ray.since(2) == [("worker_submitted", "202")]
     assert (cluster.slots, len(draining_nodes())) == (2, 0)
-    with_ray.slurm.says("squeue", f"{running}202|PENDING|N/A||{with_ray.name}|Priority\n")
+    with_ray.slurm.says("squeue", f"{running}202|PENDING|N/A||Priority|{with_ray.name}\n")
     with_ray.tick(1000.0 + 3600.0 - 119.0)
     told = with_ray.since(3)
     assert told[0] == ("worker_draining", "201")
@@ -213,11 +213,12 @@ def test_near_its_walltime_a_worker_is_drained_after_its_successor_was_asked_for
 
 @pytest.mark.check
 def test_an_idle_worker_is_given_back_and_a_new_driver_takes_over_what_is_there(with_ray: Machine) -> None:
-    cluster = with_ray.cluster
+    with_ray.folder.set_head(Head(address="node2:1", generation="f" * 16, job="49"))
+    cluster = with_ray.cluster = with_ray.at(SITE)
     with_ray.join("77")  # a driver that was killed had asked for it
-    running = f"77|RUNNING|NONE|node1|{with_ray.name}|None\n78|PENDING|N/A||{with_ray.name}|Priority\n"
-    old = "50|RUNNING|NONE|node2|" + with_ray.name.replace(GENERATION[:8], "ffffffff") + "|None\n"
-    foreign = "60|RUNNING|NONE|node2|demo-00000000-worker-01234567|None\n"
+    running = f"77|RUNNING|NONE|node1|None|{with_ray.name}\n78|PENDING|N/A||Priority|{with_ray.name}\n"
+    old = "50|RUNNING|NONE|node2|None|" + with_ray.name.replace(GENERATION[:8], "ffffffff") + "\n"
+    foreign = "60|RUNNING|NONE|node2|None|demo-00000000-worker-01234567\n"
     with_ray.slurm.says("squeue", running + old + foreign)
     cluster.wanted_slots = 2
     with_ray.tick(1000.0)
@@ -245,12 +246,12 @@ def test_a_node_that_boots_is_waited_for_as_the_queue_is(machine: Machine) -> No
     cluster = machine.cluster
     cluster.wanted_slots = 2
     machine.tick(1000.0)
-    machine.slurm.says("squeue", f"101|CONFIGURING|2026-01-01T00:00:00|cloud1|{machine.name}|None\n")
+    machine.slurm.says("squeue", f"101|CONFIGURING|2026-01-01T00:00:00|cloud1|None|{machine.name}\n")
     for moment_s in (1040.0, 1400.0, 1800.0):  # no worker joins before it has booted
         machine.tick(moment_s)
         assert machine.events == [("worker_submitted", "101")]
         assert cluster.waits_for == "1 workers in the SLURM queue: its node is starting"
-    machine.slurm.says("squeue", f"101|RUNNING|NONE|cloud1|{machine.name}|None\n")
+    machine.slurm.says("squeue", f"101|RUNNING|NONE|cloud1|None|{machine.name}\n")
     machine.tick(1840.0)
     assert machine.since(1) == []
     machine.tick(1840.0 + START_LIMIT_S + 1.0)
@@ -277,7 +278,7 @@ def test_a_queue_that_does_not_answer_is_asked_once_and_then_at_the_next_look(
     cluster.wanted_slots = 2
     machine.tick(1000.0)
     machine.slurm.ends_waits_for_what_hangs(monkeypatch)
-    machine.slurm.says("squeue", "", {"hang": True}, f"101|PENDING|N/A||{machine.name}|Priority\n")  # the first is over
+    machine.slurm.says("squeue", "", {"hang": True}, f"101|PENDING|N/A||Priority|{machine.name}\n")  # the first is over
     machine.tick(1040.0)
     assert machine.events == [("worker_submitted", "101"), ("worker_refused", None)]
     assert len(machine.slurm.calls("squeue")) == 2
@@ -289,7 +290,7 @@ def test_a_queue_that_does_not_answer_is_asked_once_and_then_at_the_next_look(
 
 def test_the_first_look_is_patient_so_that_nothing_is_submitted_twice(machine: Machine) -> None:
     busy = {"error": "squeue: error: Socket timed out on send/recv operation", "returncode": 1}
-    machine.slurm.says("squeue", busy, f"77|PENDING|N/A||{machine.name}|Priority\n")
+    machine.slurm.says("squeue", busy, f"77|PENDING|N/A||Priority|{machine.name}\n")
     machine.cluster.wanted_slots = 2
     machine.tick(1000.0)
     assert machine.events == []

@@ -29,7 +29,7 @@ elif command == "squeue" and state.read_text():
     job, reason = state.read_text().split("|")
     many = any("%e" in word for word in arguments)
     for number in (int(path.name.removeprefix("submitted-")) for path in sorted(Path(folder).glob("submitted-*"))):
-        sys.stdout.write(f"{number}|{job}|N/A|node{number}||{reason}\n" if many else f"{number}|{job}|{reason}\n")
+        sys.stdout.write(f"{number}|{job}|N/A|node{number}|{reason}|\n" if many else f"{number}|{job}|{reason}\n")
 elif command == "sinfo":
     sys.stdout.write(Path(folder, "gres").read_text())
 elif command == "scancel" and "--signal=USR2" in arguments:

@@ -104,7 +104,7 @@ def test_what_cannot_be_cancelled_is_cancelled_again_when_the_queue_still_has_it
     cluster.wanted_slots = 0
     sweep.set_node("101", alive=False)
     sweep.tick_until(lambda: ("worker_refused", None) in sweep.events and not is_asking(cluster), 1100.0)
-    slurm.says("squeue", f"101|RUNNING|NONE|node1|{cluster.job_name}|None\n")
+    slurm.says("squeue", f"101|RUNNING|NONE|node1|None|{cluster.job_name}\n")
     sweep.tick_until(lambda: len(slurm.calls("scancel")) == 2 and not is_asking(cluster), 1140.0)
     assert slurm.calls("scancel") == [["101"], ["101"]]
     slurm.says("squeue", "")

@@ -46,9 +46,10 @@ def test_it_is_read(answer: dict[str, Any], tmp_path: Path, monkeypatch: pytest.
         slurm.says(name, {"squeue": "", "sacct": NO_ACCOUNTING, "scontrol": UNKNOWN}[name])
     slurm.says("squeue" if asked == "queue" else asked, said)
     if asked == "queue":
-        assert [[job.id, job.state.state, job.nodes, job.name] for job in queue(QUICK)] == expects
+        names = [name for *_, name in expects]
+        assert [[job.id, job.state.state, job.nodes, job.name] for job in queue(names, None, QUICK)] == expects
     elif asked != "sbatch":
-        found = jobs(expects, QUICK)
+        found = jobs(expects, None, QUICK)
         assert {job: [state.state, state.reason] for job, state in found.items()} == expects
     elif said.get("returncode"):
         with pytest.raises(SlurmError, match=expects):

@@ -20,6 +20,7 @@ HOSTILE = """it's "x" $(touch pwned) `touch pwned` ; touch pwned # é"""
 # Each field of a site: another value, and the lines that it takes from the text and adds to it.
 SITE_CHANGES: dict[str, tuple[Any, set[str], set[str]]] = {
     "description": ("a site", set(), set()),
+    "cluster": ("wice", set(), {"#SBATCH --clusters=wice"}),
     "partition": ("gpu", set(), {"#SBATCH --partition=gpu"}),
     "account": ("lab", set(), {"#SBATCH --account=lab"}),
     "qos": ("high", set(), {"#SBATCH --qos=high"}),
@@ -124,6 +125,13 @@ def test_each_field_of_a_site_changes_its_lines_and_no_other(field: str) -> None
 def test_each_field_of_a_need_changes_its_lines_and_no_other(field: str) -> None:
     value, lost, gained = NEED_CHANGES[field]
     assert changed((SITE, NEED), (SITE, Need.model_validate(dict(NEED) | {field: value}))) == (lost, gained)
+
+
+def test_the_step_keeps_the_variables_of_setup_whatever_the_job_is_given() -> None:
+    site = Site.model_validate(dict(SITE) | {"sbatch": {"export": "NONE"}})
+    lost, gained = changed((SITE, NEED), (site, NEED))
+    assert gained == {"#SBATCH --export=NONE", "--export=ALL echo hi"}
+    assert lost == {"echo hi"}
 
 
 def test_an_array_runs_as_many_elements_as_the_site_allows_jobs() -> None:

@@ -11,7 +11,19 @@ import pytest
 
 from hpc.errors import SlurmError
 from hpc.sites.site import Need, Site
-from hpc.slurm.jobs import Job, JobState, Patience, cancel, explanations, jobs, submit
+from hpc.slurm.jobs import (
+    Job,
+    JobState,
+    Patience,
+    cancel,
+    explanations,
+    jobs,
+    queue,
+    requeue,
+    signal_steps,
+    submit,
+    would_start,
+)
 from hpc.slurm.script import script
 from tests.hpc.fakes.commands import FakeSlurm, without_hanging_on
 
@@ -37,13 +49,87 @@ def test_what_is_submitted_is_the_text_that_is_printed(
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm/slurm.conf")
     slurm.says("sbatch", "sbatch: warning: the cluster is busy\n12;testbed\n")
     need = need_in(tmp_path)
-    assert submit(SITE, need, ["echo", HOSTILE], QUICK) == Job(12, ("12",))
-    ((flag, path),) = slurm.calls("sbatch")
-    assert flag == "--parsable"
+    site = SITE.model_copy(update={"cluster": "testbed"})
+    assert submit(site, need, ["echo", HOSTILE], QUICK) == Job(12, ("12",))
+    ((*flags, path),) = slurm.calls("sbatch")
+    assert flags == ["-M", "testbed", "--parsable"]
     assert Path(path).parent == need.log_folder
-    assert Path(path).read_text() == script(SITE, need, ["echo", HOSTILE])
+    assert Path(path).read_text() == script(site, need, ["echo", HOSTILE])
     assert Path(path).stat().st_mode & 0o777 == 0o600
     assert slurm.environment("sbatch") == {"SLURM_CONF": "/etc/slurm/slurm.conf"}
+
+
+def test_all_calls_for_a_site_ask_its_cluster(slurm: FakeSlurm, tmp_path: Path) -> None:
+    site = SITE.model_copy(update={"cluster": "wice"})
+    slurm.says("sbatch", BUSY, "12;wice\n")
+    slurm.says("squeue", "")
+    slurm.says("sacct", "")
+    slurm.says("scontrol", "")
+    slurm.says("scancel", "")
+    submit(site, need_in(tmp_path), ["true"], Patience(timeout_s=300.0, tries=3, pause_s=0.0))
+    would_start(site, need_in(tmp_path), ["true"], QUICK)
+    queue(["demo-controller"], "wice", QUICK)
+    jobs(["12"], "wice", QUICK)
+    cancel(["12"], "wice", QUICK)
+    signal_steps(["12"], "USR2", "wice")
+    requeue("12", "wice")
+    calls = {name: slurm.calls(name) for name in ("sbatch", "squeue", "sacct", "scontrol", "scancel")}
+    assert {name: len(words) for name, words in calls.items()} == {
+        "sbatch": 3, "squeue": 3, "sacct": 1, "scontrol": 2, "scancel": 2
+    }  # fmt: skip
+    assert all(words[:2] == ["-M", "wice"] for called in calls.values() for words in called), calls
+
+
+@pytest.mark.parametrize("site", [SITE, SITE.model_copy(update={"cluster": "genius"})])
+def test_a_job_that_went_to_another_cluster_is_cancelled_there(slurm: FakeSlurm, tmp_path: Path, site: Site) -> None:
+    slurm.says("sbatch", "123;wice\n")
+    slurm.says("scancel", "")
+    with pytest.raises(SlurmError, match="to the cluster 'wice'.*cancelled there.*cluster = \"wice\" in the site"):
+        submit(site, need_in(tmp_path), ["true"], QUICK)
+    assert slurm.calls("scancel") == [["-M", "wice", "123"]]
+    assert len(slurm.calls("sbatch")) == 1
+
+
+LINE_ENDS = ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
+OURS = "7|RUNNING|2026-01-01T10:00:00|node[1-2]|None|demo-controller\n8|PENDING|N/A||Priority|demo-worker-1\n"
+
+
+@pytest.mark.parametrize("line_end", LINE_ENDS)
+def test_the_names_of_other_jobs_hide_none_of_ours(slurm: FakeSlurm, line_end: str) -> None:
+    other = f"6|RUNNING|2026-01-01T10:00:00|node3|None|my{line_end}job\n"
+    slurm.says("squeue", other + OURS + other)
+    found = [job for job in queue(["demo-controller", "demo-worker-1"], None, QUICK) if job.name.startswith("demo-")]
+    assert [(job.id, job.name, job.nodes) for job in found] == [
+        ("7", "demo-controller", "node[1-2]"),
+        ("8", "demo-worker-1", ""),
+    ]
+    (call,) = slurm.calls("squeue")  # so the name of another job cannot be taken for a row of ours
+    assert "--name=demo-controller,demo-worker-1" in call and call.index("--me") < len(call)
+
+
+def test_a_line_of_ours_that_cannot_be_read_is_no_job_that_has_ended(slurm: FakeSlurm) -> None:
+    slurm.says("squeue", f"oops: {OURS}", OURS)
+    assert [job.id for job in queue(["demo-controller", "demo-worker-1"], None, QUICK)] == ["7", "8"]
+    slurm.says("squeue", f"oops: {OURS}")
+    with pytest.raises(SlurmError, match="squeue gave no readable answer in 3 tries"):
+        queue(["demo-controller", "demo-worker-1"], None, QUICK)
+
+
+@pytest.mark.parametrize("line_end", LINE_ENDS)
+def test_a_reason_with_a_line_end_hides_no_other_job(slurm: FakeSlurm, line_end: str) -> None:
+    slurm.says("squeue", f"1|PENDING|(see{line_end}the notice)\n2|RUNNING|None\n")
+    states = jobs(["1", "2"], None, QUICK)
+    assert {job: state.state for job, state in states.items()} == {"1": "PENDING", "2": "RUNNING"}
+
+
+def test_what_people_wrote_of_a_job_is_not_its_state(slurm: FakeSlurm) -> None:
+    slurm.says("squeue", "")
+    slurm.says(
+        "scontrol",
+        "JobId=5 JobName=demo JobState=RUNNING Reason=None Comment=JobState=FAILED Reason=x Command=/a JobState=FAILED "
+        "Reason=y\n",
+    )
+    assert jobs(["5"], None, QUICK)["5"] == JobState("RUNNING", "None")
 
 
 def test_an_array_has_an_id_for_each_element(slurm: FakeSlurm, tmp_path: Path) -> None:
@@ -136,28 +222,28 @@ def test_without_slurm_the_missing_command_is_named(tmp_path: Path) -> None:
     with pytest.raises(SlurmError, match="no sbatch on PATH: is this a login node"):
         submit(SITE, need_in(tmp_path), ["true"], QUICK)
     with pytest.raises(SlurmError, match="no squeue on PATH"):
-        jobs(["1"], QUICK)
+        jobs(["1"], None, QUICK)
 
 
 def test_all_jobs_are_asked_for_in_one_call(slurm: FakeSlurm) -> None:
     slurm.says(
         "squeue", "1|RUNNING|None\n2_0|PENDING|Resources\n2_1|PENDING|(launch_failed_requeued_held)\n9|RUNNING|x\n"
     )
-    states = jobs(["2_1", "2_0", "1", "1"], QUICK)
+    states = jobs(["2_1", "2_0", "1", "1"], None, QUICK)
     assert list(states) == ["2_1", "2_0", "1"]
     assert states["1"] == JobState("RUNNING", "None")
     assert states["2_0"].explanation == explanations()["reasons"]["Resources"]
     assert "scontrol release" in states["2_1"].explanation
     (call,) = slurm.calls("squeue")
     assert "--jobs=2_1,2_0,1" in call
-    assert jobs([], QUICK) == {}
+    assert jobs([], None, QUICK) == {}
     assert len(slurm.calls("squeue")) == 1
 
 
 def test_vanished_jobs_are_looked_up_in_accounting_in_one_call(slurm: FakeSlurm) -> None:
     slurm.says("squeue", "1|RUNNING|None\n")
     slurm.says("sacct", "2|COMPLETED|0:0\n3_1|CANCELLED by 0|0:15\n3_[2-3]|PENDING|0:0\n")
-    states = jobs(["1", "2", "3_1"], QUICK)
+    states = jobs(["1", "2", "3_1"], None, QUICK)
     assert states["2"] == JobState("COMPLETED", "exit code 0:0")
     assert states["3_1"].state == "CANCELLED"
     assert {job: state.ended for job, state in states.items()} == {"1": False, "2": True, "3_1": True}
@@ -177,7 +263,7 @@ def test_without_accounting_the_controller_is_asked_and_unknown_is_said(
     )
     if accounting:
         slurm.says("sacct", accounting)
-    states = jobs(["5", "6"], QUICK)
+    states = jobs(["5", "6"], None, QUICK)
     assert states["5"] == JobState("FAILED", "NonZeroExitCode")
     assert states["6"].state == "UNKNOWN"
     assert not states["6"].ended
@@ -188,7 +274,7 @@ def test_without_accounting_the_controller_is_asked_and_unknown_is_said(
 def test_a_command_that_hangs_is_ended_at_its_limit(slurm: FakeSlurm) -> None:
     slurm.says("squeue", {"hang": True})
     with pytest.raises(SlurmError, match=r"in 1 tries of 0\.5 s, last: no answer in time"):
-        jobs(["1"], Patience(timeout_s=0.5, tries=1))
+        jobs(["1"], None, Patience(timeout_s=0.5, tries=1))
     assert without_hanging_on(slurm.folder)
 
 
@@ -197,14 +283,14 @@ def test_garbage_and_time_outs_of_squeue_are_retried_and_then_said(
 ) -> None:
     slurm.ends_waits_for_what_hangs(monkeypatch)
     slurm.says("squeue", "%&/ oops\n", {"hang": True}, "1|RUNNING|None\n")
-    assert jobs(["1"], QUICK)["1"].state == "RUNNING"
+    assert jobs(["1"], None, QUICK)["1"].state == "RUNNING"
     slurm.says("squeue", "%&/ oops\n")
     with pytest.raises(SlurmError, match="squeue gave no readable answer in 3 tries.*oops.*scontrol ping"):
-        jobs(["1"], QUICK)
+        jobs(["1"], None, QUICK)
     assert len(slurm.calls("squeue")) == 6
     slurm.says("squeue", {"error": "squeue: unrecognized option", "returncode": 1})
     with pytest.raises(SlurmError, match="unrecognized option"):
-        jobs(["1"], QUICK)
+        jobs(["1"], None, QUICK)
     assert len(slurm.calls("squeue")) == 7  # this will not pass: not tried again
     assert without_hanging_on(slurm.folder)
 
@@ -223,7 +309,7 @@ def test_an_answer_that_was_there_in_time_counts_though_it_is_read_late(
 
     monkeypatch.setattr(subprocess, "Popen", HeldMeanwhile)
     slurm.says("squeue", "1|RUNNING|None\n")
-    assert jobs(["1"], QUICK)["1"].state == "RUNNING"
+    assert jobs(["1"], None, QUICK)["1"].state == "RUNNING"
     assert len(slurm.calls("squeue")) == 1
 
 
@@ -246,13 +332,13 @@ def test_a_command_that_cannot_be_started_is_tried_again(
     slurm.says("sbatch", "7\n")
     monkeypatch.setattr(subprocess, "Popen", Refused)
     Refused.number = 2
-    assert jobs(["1"], QUICK)["1"].state == "RUNNING"
+    assert jobs(["1"], None, QUICK)["1"].state == "RUNNING"
     Refused.number = 2
     assert submit(SITE, need_in(tmp_path), ["true"], QUICK) == Job(7, ("7",))
     assert len(slurm.calls("squeue")) == 1  # what did not start has submitted nothing
     Refused.number = 3
     with pytest.raises(SlurmError, match="in 3 tries of 300 s, last: it could not be started, .*temporarily unav"):
-        jobs(["1"], QUICK)
+        jobs(["1"], None, QUICK)
     Refused.number = 3
     with pytest.raises(SlurmError, match=r"sbatch did not submit .* last: it could not be started"):
         submit(SITE, need_in(tmp_path), ["true"], QUICK)
@@ -260,20 +346,20 @@ def test_a_command_that_cannot_be_started_is_tried_again(
 
 def test_cancel_names_exactly_the_jobs(slurm: FakeSlurm) -> None:
     slurm.says("scancel", {"error": "scancel: error: Socket timed out on send/recv operation", "returncode": 1}, "")
-    cancel(["12", "13_4", "12"], QUICK)
+    cancel(["12", "13_4", "12"], None, QUICK)
     assert slurm.calls("scancel") == [["12", "13_4"]] * 2
-    cancel([], QUICK)  # scancel without a job could mean others'
+    cancel([], None, QUICK)  # scancel without a job could mean others'
     assert len(slurm.calls("scancel")) == 2
 
 
 def test_cancelling_what_has_ended_is_fine_and_others_jobs_are_not(slurm: FakeSlurm) -> None:
     ended = "scancel: error: Kill job error on job id 12: Invalid job id specified\n"
     slurm.says("scancel", {"error": ended, "returncode": 1})
-    cancel(["12"], QUICK)
+    cancel(["12"], None, QUICK)
     denied = "scancel: error: Kill job error on job id 13: Access/permission denied\n"
     slurm.says("scancel", {"error": ended + denied, "returncode": 1})
     with pytest.raises(SlurmError, match="permission denied"):
-        cancel(["12", "13"], QUICK)
+        cancel(["12", "13"], None, QUICK)
 
 
 @pytest.mark.parametrize("hostile", ["", "--user=root", "1,2", "1 2", "-u", "1;2", "12_", "12_x", "١"])
@@ -282,7 +368,7 @@ def test_what_is_no_id_reaches_no_command(slurm: FakeSlurm, hostile: str) -> Non
     slurm.says("squeue", "")
     for call in (cancel, jobs):
         with pytest.raises(ValueError, match="not the id of a job"):
-            call(["1", hostile], QUICK)
+            call(["1", hostile], None, QUICK)
     assert slurm.calls("scancel") == slurm.calls("squeue") == []
 
 

@@ -53,6 +53,9 @@ class Commands:
             case "squeue":
                 line = next(word for word in rest if word.startswith("--format=")).removeprefix("--format=")
                 listed = self.slurm.jobs if "--states=all" in rest else self.slurm.live
+                names = next((word for word in rest if word.startswith("--name=")), None)
+                if names is not None:
+                    listed = [job for job in listed if job.name in names.removeprefix("--name=").split(",")]
                 return 0, "".join(f"{self._line(job, line)}\n" for job in listed), ""
             case "scancel":
                 for job_id in rest:
@@ -87,13 +90,13 @@ class _Command:
         self.pid, self.returncode = FIRST_PID, 0
         self._is_killed = False
 
-    def communicate(self, timeout: float) -> tuple[str, str]:
+    def communicate(self, timeout: float) -> tuple[bytes, bytes]:
         """As a process's; raises subprocess.TimeoutExpired."""
         commands, name = self._commands, self._words[0]
         world = commands.slurm.world
         if self._is_killed:
             self.returncode = -9
-            return "", ""
+            return b"", b""
         fault = commands.fault
         if fault in ("hang", "late"):
             if fault == "late":
@@ -111,7 +114,7 @@ class _Command:
             self.returncode, out, errors = 1, "", REFUSES.format(name=name)
         else:
             self.returncode, out, errors = commands.answer(self._words)
-        return ("nonsense: " + out if fault == "nonsense" else out), errors
+        return ("nonsense: " + out if fault == "nonsense" else out).encode(), errors.encode()
 
 
 def any_fault(chance: Any) -> str:

@@ -78,7 +78,7 @@ def test_trials_that_are_named_reach_the_controller_and_none_that_runs_already(
     place = ClusterRun(run)
     assert place.submission.chosen == ()
     trial = list(open_run(run).trials)[3]
-    slurm.says("squeue", f"7|RUNNING|N/A|node1|{place.folder.controller_name}|None\n")
+    slurm.says("squeue", f"7|RUNNING|N/A|node1|None|{place.folder.controller_name}\n")
     refused = launch(*words, "--again", trial)
     assert refused.returncode == 2
     assert "is running in job 7, which accepts no more trials; wait, or stop it first" in refused.stderr
@@ -121,7 +121,7 @@ def test_a_controller_that_runs_takes_no_more_trials_and_keeps_its_spec(
     words = [write_spec(), "--site", "./site.toml", "--detach"]
     assert launch(*words).returncode == 0
     controller = ClusterRun(RunFolder(tmp_path / "runs" / "small")).folder.controller_name
-    slurm.says("squeue", f"7|RUNNING|N/A|node1|{controller}|None\n")
+    slurm.says("squeue", f"7|RUNNING|N/A|node1|None|{controller}\n")
     more = [*words, "--set", "axes.seed=[0,1,2]"]
     assert "type --extend to add them" in launch(*more).stderr
     refused = launch(*more, "--extend")

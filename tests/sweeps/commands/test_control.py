@@ -163,7 +163,7 @@ def test_stop_leaves_a_sweep_alone_that_was_launched_again_while_it_waited(
 ) -> None:
     monkeypatch.setattr(control, "POLL_S", 0.01)
     cluster, slurm = _launched_on_slurm(run), FakeSlurm(tmp_path, monkeypatch)
-    first, second = (f"{job}|RUNNING|N/A|n1|{cluster.folder.controller_name}|None\n" for job in (7, 8))
+    first, second = (f"{job}|RUNNING|N/A|n1|None|{cluster.folder.controller_name}\n" for job in (7, 8))
     slurm.says("squeue", first, first, second)
     slurm.says("scancel", "")
     asked, left = control.stop(cluster.run, 60.0)
@@ -173,8 +173,8 @@ def test_stop_leaves_a_sweep_alone_that_was_launched_again_while_it_waited(
 
 def test_jobs_that_do_not_end_are_named(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster, slurm = _launched_on_slurm(run), FakeSlurm(tmp_path, monkeypatch)
-    controller, prefix = cluster.folder.controller_name, cluster.folder.worker_prefix
-    slurm.says("squeue", f"7|COMPLETING|N/A|n1|{controller}|None\n8|COMPLETING|N/A|n2|{prefix}1|None\n")
+    controller, worker = cluster.folder.controller_name, cluster.folder.worker_name("1")
+    slurm.says("squeue", f"7|COMPLETING|N/A|n1|None|{controller}\n8|COMPLETING|N/A|n2|None|{worker}\n")
     slurm.says("scancel", "")
     cancelled, left = control.cancel(cluster.run, 0.1)
     assert cancelled == "cancelled 2 jobs: 7, 8"

@@ -62,7 +62,7 @@ def test_status_on_slurm_before_the_controller_begins(
     folder.make(Site(cpus_per_node=2, walltime_min=60), run.name)
     run.submission.write_text(Submission(cache=tmp_path / "cache").to_json())
     controller = folder.controller_name
-    FakeSlurm(tmp_path, monkeypatch).says("squeue", f"7|PENDING|N/A||{controller}|Priority\n")
+    FakeSlurm(tmp_path, monkeypatch).says("squeue", f"7|PENDING|N/A||Priority|{controller}\n")
     first, *others = sweeps_command("status", "runs/small").stdout.splitlines()
     assert "its controller has not begun yet, or ended without an outcome; if no job of it is below, type in" in first
     (job,) = (text for text in others if text.startswith("job "))

@@ -187,7 +187,7 @@ def test_on_slurm(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     typed = "run axes.toml --name far --runs 'my runs' --site ./site.toml --detach"
     detached = said(scene, typed)
     job = ClusterRun(RunFolder(scene / "my runs" / "far")).folder.controller_name
-    slurm.says("squeue", f"7|RUNNING|N/A|node1|{job}|None\n")
+    slurm.says("squeue", f"7|RUNNING|N/A|node1|None|{job}\n")
     refused = said(scene, f"{typed} --again {make_plan(load_spec(scene / 'axes.toml')).trials[0].trial_id}")
     commands = re.findall(r": (transtailor .*)", detached + refused)
     assert [pasted(line, scene, tmp_path)[1] for line in commands] == ["status", "stop", "stop"]

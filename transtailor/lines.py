@@ -1,0 +1,20 @@
+"""The lines of a text that someone else wrote: a log, the output of a command, a file of a user.
+
+`str.splitlines` also ends a line at eight characters that names, paths and messages may have in their middle, such as
+the form feed and U+2028; so whoever chose such a name would make two lines of one.
+"""
+
+
+def lines_of(text: str) -> list[str]:
+    r"""Return the lines, each of which ends with a line feed, perhaps after a carriage return.
+
+    >>> lines_of("a\u2028b\r\nc\n")
+    ['a\u2028b', 'c']
+    """
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return lines if lines[-1] else lines[:-1]
+
+
+def last_line(text: str) -> str:
+    """Return the last line that is not blank, without white space around it; "" if there is none."""
+    return next((line.strip() for line in reversed(lines_of(text)) if line.strip()), "")
