@@ -45,6 +45,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     init = commands.add_parser("init", help="read this cluster's settings and write a first site file to edit")
     init.add_argument("--name", help="of the site (default: the cluster's)")
     init.add_argument("--to", type=Path, metavar="FILE", help="write this file instead of NAME.toml among your sites")
+    init.add_argument("--cluster", help="one of several clusters behind this login node (sbatch --clusters)")
     init.add_argument("--partition", help="for jobs of this partition (default: the cluster's default)")
     script = commands.add_parser(
         "script",
@@ -117,10 +118,10 @@ def _description(site_file: SiteFile) -> tuple[list[str], bool]:
 
 
 def _init(options: argparse.Namespace) -> Iterator[str]:
-    from hpc.slurm.first_site import ask_cluster, site_text, write_new
+    from hpc.slurm.first_site import ask_cluster, partition_notes, site_text, write_new
 
     try:
-        cluster = ask_cluster()
+        cluster = ask_cluster(cluster=options.cluster)
     except SlurmError as error:
         reason = " ".join(str(error).partition("\\n")[0].split())[:REASON_SHOWN]  # SLURM's first line, quoted
         init = command("init")
@@ -132,9 +133,11 @@ def _init(options: argparse.Namespace) -> Iterator[str]:
     path = options.to or users_folder() / f"{name}.toml"
     if options.to is None and (not name or Path(name).name != name):
         raise SiteError(f"--name {given!r} is no name of a file; use --to FILE for another folder")
+    partition = cluster.partition(options.partition)
     write_new(path, site_text(cluster, options.partition))
     yield f"wrote {path}"
-    yield from (f"missing: {text}" for text in cluster.missing)
+    notes = [f"partition {partition.name}: {text}" for text in partition_notes(partition)]
+    yield from (f"missing: {text}" for text in (*cluster.missing, *notes))
     yield f"edit it, then type: {command('doctor', '--site', name if options.to is None else path_as_site(path))}"
 
 

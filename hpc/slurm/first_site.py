@@ -4,19 +4,22 @@ import getpass
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpc.errors import SiteError, SlurmError
 from hpc.sites.site import Site
-from hpc.slurm.jobs import PATIENCE, Patience, ask
+from hpc.slurm.jobs import PATIENCE, Patience, ask, ask_all, call_of
+from hpc.slurm.partition_rules import hints, most_cpus, most_memory_mb, unknown_rules, why_not
+from hpc.slurm_grammar import count_of, gres_of, is_node_usable, memory_mb, minutes_of
 from transtailor.documents import read_toml
 from transtailor.files import deny_others_writing, write_new_file
 from transtailor.names import nearest
 
-NO_CONSUME = ":no_consume"  # SLURM then counts no GPU as used
 AMD = re.compile(r"gpu:(\w*[_-])?(amd|instinct|radeon|mi\d{2,3})", re.I)  # as their gres is usually named
+LINE_SHOWN = 80  # characters of a line that cannot be read
 UNLIMITED_WALLTIME_MIN = 24 * 60  # written if the partition sets no limit
 
 
@@ -27,6 +30,7 @@ class Nodes:
     number: int
     cpus: int
     memory_mb: int
+    sockets: int | None  # None: not known
     gpus: tuple[str, int] | None  # name, number
     features: str
     gpu_fault: str = ""  # why trials cannot run on these GPUs
@@ -49,6 +53,20 @@ class Partition:
     walltime_min: int | None
     kinds: tuple[Nodes, ...]
     rules: Mapping[str, str]  # as scontrol shows them, such as AllowAccounts
+
+    @property
+    def faults(self) -> list[str]:
+        """Why jobs of a sweep do not run there."""
+        return [*why_not(self.rules)]
+
+    @property
+    def kind(self) -> Nodes:
+        """The most frequent nodes, with what one job may have of each by the rules; without nodes a made-up one."""
+        if not self.kinds:
+            return Nodes(0, 1, 0, None, None, "")
+        most = self.kinds[0]
+        cpus = most_cpus(self.rules, most.cpus, most.sockets)
+        return replace(most, cpus=cpus, memory_mb=most_memory_mb(self.rules, most.memory_mb, cpus))
 
     def allows(self, what: str, name: str) -> bool:
         """Whether jobs of an account (`what` = "Accounts") or with a quality of service ("Qos") may run there."""
@@ -86,6 +104,7 @@ class ClusterFacts:
     """What SLURM reports about its cluster; `missing` has a line for each unknown fact."""
 
     name: str
+    cluster: str | None  # as it was asked for; None: the login node's own
     partitions: tuple[Partition, ...]
     accounts: tuple[Account, ...]
     account_needed: bool
@@ -94,11 +113,19 @@ class ClusterFacts:
     missing: tuple[str, ...]
 
     def partition(self, name: str | None) -> Partition:
-        """The partition of that name, or else the default or first that is up; raises SiteError if there is none."""
+        """The partition of that name, or else the default or first in which jobs run.
+
+        Raises:
+            SiteError: there is none of that name.
+        """
         by_name = {partition.name: partition for partition in self.partitions}
         if name is not None and name not in by_name:
             raise SiteError(f"no partition {name!r}{nearest(name, by_name)}")
-        return by_name[name] if name else max(self.partitions, key=lambda one: (one.default, one.up))
+        if name is not None:
+            return by_name[name]
+        return max(
+            self.partitions, key=lambda one: (one.up and not one.faults, one.default, one.rules.get("Hidden") != "YES")
+        )
 
     def accounts_for(self, partition: Partition) -> list[Account]:
         """The accounts of the user that the partition allows, each with the allowed qualities of service.
@@ -125,27 +152,34 @@ class ClusterFacts:
         )
 
 
-def ask_cluster(patience: Patience = PATIENCE) -> ClusterFacts:
+def ask_cluster(patience: Patience = PATIENCE, cluster: str | None = None) -> ClusterFacts:
     """Ask sinfo, scontrol and sacctmgr, each once or twice; works without the last.
+
+    Args:
+        patience: with each call.
+        cluster: one of several behind this login node; None: the login node's own.
 
     Raises:
         SlurmError: sinfo or scontrol is absent or failed, or there is no partition.
     """
     config = dict(
         (key, value.strip())
-        for key, value in ask(["scontrol", "show", "config"], r"(?:(\S+)\s+=(.*)|.*)", patience)
+        for key, value in ask(call_of(cluster, "scontrol", "show", "config"), r"(?:(\S+)\s+=(.*)|.*)", patience)
         if key is not None
     )
-    accounts, missing = _accounts(patience)
+    name = config.get("ClusterName", cluster or "cluster")
+    accounts, missing = _accounts(name, patience)
     needed = config.get("AccountingStorageEnforce", "none") not in ("none", "(null)", "")
-    partitions = _partitions(patience)
+    partitions, unread = _partitions(cluster, patience)
+    missing += unread
     if not partitions:
         raise SlurmError("sinfo lists no partition: may you use this cluster? Ask its administrator")
     if needed and not accounts:
         missing = (*missing, "the cluster refuses jobs without an account, and you seem to have none: set account")
     size = config.get("MaxArraySize", "")
     return ClusterFacts(
-        name=config.get("ClusterName", "cluster"),
+        name=name,
+        cluster=cluster,
         partitions=partitions,
         accounts=accounts,
         account_needed=needed,
@@ -155,42 +189,66 @@ def ask_cluster(patience: Patience = PATIENCE) -> ClusterFacts:
     )
 
 
-def _partitions(patience: Patience) -> tuple[Partition, ...]:
-    words = ["sinfo", "--noheader", "--all", "--exact", "--format=%P|%a|%l|%D|%c|%m|%G|%f"]
-    line = r"([^|]+)\|([^|]*)\|([^|]*)\|(\d+)\|(\d+)\+?\|(\d+)\+?\|([^|]*)\|(.*)"
-    shown = ask(["scontrol", "--oneliner", "show", "partition"], r".*?PartitionName=(\S+)(.*)|.*", patience)
+def _partitions(cluster: str | None, patience: Patience) -> tuple[tuple[Partition, ...], tuple[str, ...]]:
+    """The partitions, and lines about what sinfo printed that cannot be read."""
+    show = call_of(cluster, "scontrol", "--oneliner", "show", "partition")
+    shown = ask(show, r".*?PartitionName=(.*?)(\s\w+=.*)|.*", patience)
     rules = {name: dict(re.findall(r"(\w+)=(\S*)", rest)) for name, rest in shown if name}
-    rows = defaultdict(list)
-    for name, *rest in ask(words, line, patience):
-        rows[name].append(rest)
+    call = call_of(cluster, "sinfo", "--noheader", "--all", "--exact", "--format=%P|%a|%l|%D|%c|%m|%G|%f|%T|%X")
+    row = r"([^|]+)\|([^|]*)\|([^|]*)\|(\d+)\|([^|]*)\|([^|]*)\|([^|]*)\|([^|]*)(?:\|([^|]*)\|([^|]*))?"
+    rows, lines = ask_all(call, row, patience)
+    unread = [f"sinfo printed a line that cannot be read: {line[:LINE_SHOWN]!r}" for line in lines]
+    kinds = defaultdict[str, list[tuple[Nodes, str]]](list)
+    first: dict[str, tuple[str, str]] = {}
+    for name, available, limit, number, cpus, memory, gres, features, state, sockets in rows:
+        first.setdefault(name, (available, limit))
+        if cores := count_of(cpus):
+            nodes = Nodes(
+                int(number), cores, memory_mb(memory) or 0, count_of(sockets or ""), gpus_of(gres),
+                features.replace("(null)", ""), gpu_fault(gres),
+            )  # fmt: skip
+            kinds[name].append((nodes, state or ""))
     partitions = []
-    for name, kinds in rows.items():
-        nodes = [
-            Nodes(int(number), int(cpus), int(mb), gpus_of(gres), features.replace("(null)", ""), gpu_fault(gres))
-            for _, _, number, cpus, mb, gres, features in kinds
-        ]
+    for name, (available, limit) in first.items():
         plain = name.removesuffix("*")
+        try:
+            walltime_min = minutes_of(limit)
+        except ValueError as error:
+            walltime_min = None
+            unread.append(f"partition {plain}: {error}; set walltime_min")
         partitions.append(
             Partition(
                 name=plain,
                 default=name.endswith("*"),
-                up=kinds[0][0] == "up",
+                up=available == "up",
                 exclusive=rules.get(plain, {}).get("OverSubscribe") == "EXCLUSIVE",
-                walltime_min=minutes_of(kinds[0][1]),
-                kinds=tuple(sorted(nodes, key=lambda kind: -kind.number)),
+                walltime_min=walltime_min,
+                kinds=_merged(kinds[name]),
                 rules=rules.get(plain, {}),
             )
         )
-    return tuple(partitions)
+    return tuple(partitions), tuple(unread)
 
 
-def _accounts(patience: Patience) -> tuple[tuple[Account, ...], tuple[str, ...]]:
-    """The user's accounts, and lines about what is missing if they are unknown."""
+def _merged(kinds: Sequence[tuple[Nodes, str]]) -> tuple[Nodes, ...]:
+    """The kinds of nodes, in all their states together; first that of which jobs can use most."""
+    usable = dict[Nodes, int]()
+    numbers = dict[Nodes, int]()
+    for nodes, state in kinds:
+        kind = replace(nodes, number=0)
+        numbers[kind] = numbers.get(kind, 0) + nodes.number
+        usable[kind] = usable.get(kind, 0) + nodes.number * is_node_usable(state)
+    order = sorted(numbers, key=lambda kind: (-usable[kind], -numbers[kind]))
+    return tuple(replace(kind, number=numbers[kind]) for kind in order)
+
+
+def _accounts(cluster: str, patience: Patience) -> tuple[tuple[Account, ...], tuple[str, ...]]:
+    """The user's accounts at a cluster, and lines about what is missing if they are unknown."""
     user = getpass.getuser()
-    words = ["sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={user}"]
+    call = ["sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={user}", f"cluster={cluster}"]
     try:
-        line = r"([^|]+)\|([^|]*)\|([^|]*)\|([^|]*)\|([^|]*)\|(\d*)\|(\d*)"
-        rows = ask([*words, "format=Account,Partition,QOS,DefaultQOS,MaxWall,MaxJobs,MaxSubmit"], line, patience)
+        row = r"([^|]+)\|([^|]*)\|([^|]*)\|([^|]*)\|([^|]*)\|(\d*)\|(\d*)"
+        rows = ask([*call, "format=Account,Partition,QOS,DefaultQOS,MaxWall,MaxJobs,MaxSubmit"], row, patience)
     except SlurmError as error:
         return (), (f"accounts and qos are unknown: {error}",)
     accounts = []
@@ -198,33 +256,39 @@ def _accounts(patience: Patience) -> tuple[tuple[Account, ...], tuple[str, ...]]
         qos = tuple(filter(None, names.split(",")))
         default = default or (qos[0] if len(qos) == 1 else "normal")  # as slurmctld chooses
         most = min((int(limit) for limit in limits if limit), default=None)
-        accounts.append(Account(account, partition, qos, default, minutes_of(wall), most))
-    return tuple(accounts), () if accounts else (f"sacctmgr knows no account of {user}",)
+        accounts.append(Account(account, partition, qos, default, _limit_min(wall), most))
+    return tuple(accounts), () if accounts else (f"sacctmgr knows no account of {user} at {cluster}",)
 
 
 def _qos(patience: Patience) -> dict[str, Qos]:
     """The limits of each quality of service for a user; empty if they cannot be read."""
-    words = ["sacctmgr", "--noheader", "--parsable2", "show", "qos", "format=Name,MaxWall,MaxJobsPU,MaxSubmitPU"]
+    call = ["sacctmgr", "--noheader", "--parsable2", "show", "qos", "format=Name,MaxWall,MaxJobsPU,MaxSubmitPU"]
     try:
-        rows = ask(words, r"([^|]+)\|([^|]*)\|(\d*)\|(\d*)", patience)
+        rows = ask(call, r"([^|]+)\|([^|]*)\|(\d*)\|(\d*)", patience)
     except SlurmError:
         return {}
     return {
-        name: Qos(minutes_of(wall), min((int(number) for number in numbers if number), default=None))
+        name: Qos(_limit_min(wall), min((int(number) for number in numbers if number), default=None))
         for name, wall, *numbers in rows
     }
 
 
-def gpus_of(gres: str) -> tuple[str, int] | None:
-    """The GPUs in sinfo's list of generic resources, as (name, number).
-
-    >>> gpus_of("gpu:a100:4(S:0-1)")
-    ('gpu:a100', 4)
-    """
-    for resource in re.sub(r"\([^)]*\)", "", gres).replace(NO_CONSUME, "").split(","):
-        if match := re.fullmatch(r"(gpu(?::[\w.-]*[A-Za-z_][\w.-]*)?):(\d+)", resource.strip()):
-            return match[1], int(match[2])
+def _limit_min(limit: str) -> int | None:
+    """A limit of time in minutes; None also for one that cannot be read, beside which other limits count."""
+    with suppress(ValueError):
+        return minutes_of(limit)
     return None
+
+
+def gpus_of(gres: str) -> tuple[str, int] | None:
+    """The GPUs in sinfo's list of generic resources, as (name, number); of several kinds the most frequent.
+
+    >>> gpus_of("gpu:3090:4(S:0-1),gpu:v100:2")
+    ('gpu:3090', 4)
+    """
+    gpus = [one for one in gres_of(gres) if one.name == "gpu" and one.count]
+    most = max(gpus, key=lambda one: one.count, default=None)
+    return None if most is None else (most.kind, most.count)
 
 
 def gpu_fault(gres: str) -> str:
@@ -234,24 +298,11 @@ def gpu_fault(gres: str) -> str:
     'gpu:mi250x is a name of AMD GPUs, which are not supported: trials run on NVIDIA GPUs (CUDA) or on CPUs'
     """
     gpus = gpus_of(gres)
-    if gpus and NO_CONSUME in gres:
+    if gpus and not all(one.is_consumed for one in gres_of(gres) if one.name == "gpu"):
         return f"{gpus[0]} is no_consume, which is not supported: SLURM gives the same GPUs to many jobs"
     if gpus and AMD.match(gpus[0]):
         return f"{gpus[0]} is a name of AMD GPUs, which are not supported: trials run on NVIDIA GPUs (CUDA) or on CPUs"
     return ""
-
-
-def minutes_of(limit: str) -> int | None:
-    """A time limit that sinfo prints (D-H:M:S, H:M:S or M:S) in whole minutes; None for no limit ("infinite").
-
-    >>> minutes_of("1-12:30:00")
-    2190
-    """
-    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):\d+", limit)
-    if match is None:
-        return None
-    days, hours, minutes = (int(part or 0) for part in match.groups())
-    return (days * 24 + hours) * 60 + minutes
 
 
 def site_text(cluster: ClusterFacts, partition_name: str | None = None) -> str:
@@ -272,7 +323,8 @@ def site_text(cluster: ClusterFacts, partition_name: str | None = None) -> str:
     text: str = template.render(
         cluster=cluster,
         partition=partition,
-        kind=partition.kinds[0],
+        kind=partition.kind,
+        unused=partition_notes(partition),
         limits=limits,
         walltime_min=UNLIMITED_WALLTIME_MIN if limits.walltime_min is None else max(limits.walltime_min, 1),
         all_accounts=_names(cluster.accounts),
@@ -289,6 +341,14 @@ def site_text(cluster: ClusterFacts, partition_name: str | None = None) -> str:
     except ValueError as error:  # not TOML, or not a site
         raise SlurmError(f"the answers of cluster {cluster.name} make no valid site: {error}\n{text}") from error
     return text
+
+
+def partition_notes(partition: Partition) -> list[str]:
+    """What has to be known of a partition, or done, before jobs of a sweep run there."""
+    unknown = [
+        f"{rule}={partition.rules[rule]} is a rule that init does not know" for rule in unknown_rules(partition.rules)
+    ]
+    return [*partition.faults, *hints(partition.rules), *unknown]
 
 
 def _names(accounts: Iterable[Account]) -> list[str]:

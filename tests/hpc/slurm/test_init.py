@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import re
 import shlex
 import signal
 import stat
@@ -12,9 +13,11 @@ import pytest
 
 from hpc.__main__ import _parser, main
 from hpc.errors import SlurmError
-from hpc.sites.site import Site, find_site, read_site
-from hpc.slurm.first_site import ask_cluster, gpus_of, minutes_of, site_text
+from hpc.sites.site import Need, Site, find_site, read_site
+from hpc.slurm.first_site import ask_cluster, gpus_of, site_text
 from hpc.slurm.jobs import Patience
+from hpc.slurm.partition_rules import NOT_USED, USED, hints
+from hpc.slurm.script import script
 from tests.hpc.fakes.commands import FakeSlurm
 
 QUICK = Patience(timeout_s=20.0, tries=2, pause_s=0.0)
@@ -191,6 +194,8 @@ def test_hostile_names_of_a_cluster_stay_in_their_place(slurm: FakeSlurm) -> Non
         ("gpu:2", ("gpu", 2)),
         ("shard:8,gpu:1g.5gb:7(S:0,2)", ("gpu:1g.5gb", 7)),
         ("gpu:a100_80:2", ("gpu:a100_80", 2)),
+        ("gpu:3090:8(S:0-1)", ("gpu:3090", 8)),
+        ("gpu:v100:2,gpu:3090:4", ("gpu:3090", 4)),
         ("(null)", None),
         ("fpga:2", None),
     ],
@@ -201,12 +206,179 @@ def test_gpus_among_generic_resources(gres: str, gpus: tuple[str, int] | None) -
         assert Site(cpus_per_node=1, walltime_min=1, gres=gpus[0], gpus_per_node=gpus[1]).gres == gpus[0]
 
 
+def test_a_type_of_digits_is_written_and_asked_for(slurm: FakeSlurm) -> None:
+    slurm.says("sinfo", SINFO.replace("gpu:a100:4(S:0,1),shard:8", "gpu:3090:8(S:0-1)"))
+    site = parsed(site_text(ask_cluster(QUICK), "gpu"))
+    assert (site.gres, site.gpus_per_node) == ("gpu:3090", 8)
+    assert "#SBATCH --gres=gpu:3090:8\n" in script(site, Need(log_folder=Path("/logs")), ["true"])
+
+
+@pytest.mark.parametrize(("memory_gb", "said"), [("0.0001", "at least 0.001"), ("0.0009", "at least 0.001")])
+def test_no_amount_of_memory_becomes_all_of_it(
+    tmp_path: Path, memory_gb: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "site.toml"
+    path.write_text(f"cpus_per_node = 1\nwalltime_min = 60\nmemory_gb = {memory_gb}\n")
+    assert main(["script", str(path), "--", "true"]) == 2
+    assert said in capsys.readouterr().err
+    path.write_text("cpus_per_node = 1\nwalltime_min = 60\nmemory_gb = 0.001\n")
+    assert main(["script", str(path), "--", "true"]) == 0
+    assert "--mem=1MB" in capsys.readouterr().out
+
+
+# What `scontrol show partition` prints, in the forms of: ComputeCanada/puppet-magic_castle/issues/124 (20.11), 22.05.8
+# of Debian, documentation of clusters with 23.11 and 24.05 (ExclusiveTopo, MaxCPUsPerSocket), a cluster's in Geneva
+# (25.05: Exclusive), SlinkyProject/slurm-operator/issues/113 (25.11: NodeSets). Values are ours.
+SHOWN = {
+    "20.11": """PartitionName=p AllowGroups=ALL AllowAccounts=ALL AllowQos=ALL AllocNodes=ALL Default=YES QoS=N/A \
+DefaultTime=01:00:00 DisableRootJobs=NO ExclusiveUser=NO GraceTime=0 Hidden=NO MaxNodes=UNLIMITED MaxTime=1-00:00:00 \
+MinNodes=0 LLN=NO MaxCPUsPerNode=UNLIMITED Nodes=node[1-9] PriorityJobFactor=1 PriorityTier=1 RootOnly=NO ReqResv=NO \
+OverSubscribe=YES:4 OverTimeLimit=NONE PreemptMode=OFF State=UP TotalCPUs=144 TotalNodes=9 SelectTypeParameters=NONE \
+JobDefaults=(null) DefMemPerCPU=256 MaxMemPerNode=UNLIMITED""",
+    "22.05": """PartitionName=p AllowGroups=ALL DenyAccounts=other AllowQos=ALL AllocNodes=ALL Default=YES QoS=N/A \
+DefaultTime=NONE DisableRootJobs=NO ExclusiveUser=NO GraceTime=0 Hidden=NO MaxNodes=8 MaxTime=UNLIMITED MinNodes=0 \
+LLN=NO MaxCPUsPerNode=UNLIMITED NodeSets=cn Nodes=cn[1-9] PriorityJobFactor=1 PriorityTier=1 RootOnly=NO ReqResv=NO \
+OverSubscribe=EXCLUSIVE OverTimeLimit=NONE PreemptMode=REQUEUE State=UP TotalCPUs=144 TotalNodes=9 \
+SelectTypeParameters=NONE JobDefaults=DefCpuPerGPU=30 DefMemPerNode=UNLIMITED MaxMemPerNode=UNLIMITED \
+TRES=cpu=144,mem=9G,node=9,billing=144,gres/gpu=8 TRESBillingWeights=CPU=1.0,Mem=0.25G""",
+    "24.05": """PartitionName=p AllowGroups=ALL AllowAccounts=lab DenyQos=low AllocNodes=ALL Default=NO QoS=N/A \
+DefaultTime=NONE DisableRootJobs=NO ExclusiveUser=NO ExclusiveTopo=NO GraceTime=0 Hidden=NO MaxNodes=UNLIMITED \
+MaxTime=3-00:00:00 MinNodes=1 LLN=NO MaxCPUsPerNode=124 MaxCPUsPerSocket=UNLIMITED NodeSets=h100 Nodes=gh[1-9] \
+PriorityJobFactor=1 PriorityTier=1 RootOnly=NO ReqResv=NO OverSubscribe=FORCE:1 OverTimeLimit=NONE \
+PreemptMode=REQUEUE State=UP TotalCPUs=1152 TotalNodes=9 SelectTypeParameters=NONE JobDefaults=DefCpuPerGPU=30 \
+DefMemPerCPU=12000 MaxMemPerCPU=12000 TRES=cpu=1116,mem=13G,node=9,billing=9,gres/gpu=36""",
+    "25.05": """PartitionName=p AllowGroups=ALL AllowAccounts=ALL AllowQos=ALL AllocNodes=ALL Default=NO QoS=N/A \
+DefaultTime=00:01:00 DisableRootJobs=NO Exclusive=NO GraceTime=0 Hidden=NO MaxNodes=UNLIMITED MaxTime=7-00:00:00 \
+MinNodes=0 LLN=NO MaxCPUsPerNode=UNLIMITED MaxCPUsPerSocket=UNLIMITED Nodes=gpu4 PriorityJobFactor=4 PriorityTier=4 \
+RootOnly=NO ReqResv=NO OverSubscribe=NO OverTimeLimit=NONE PreemptMode=OFF State=UP TotalCPUs=64 TotalNodes=1 \
+SelectTypeParameters=NONE JobDefaults=(null) DefMemPerNode=UNLIMITED MaxMemPerNode=UNLIMITED \
+TRES=cpu=62,mem=750G,node=1,billing=264,gres/gpu=1,gres/gpu:nvidia_h100_nvl=1""",
+}
+
+
+@pytest.mark.parametrize("version", SHOWN)
+def test_each_rule_that_slurm_prints_is_used_or_named_as_not_used(slurm: FakeSlurm, version: str) -> None:
+    shown = SHOWN[version]
+    printed = set(re.findall(r"(\w+)=", re.sub(r"(JobDefaults|TRES|TRESBillingWeights)=\S*", r"\1=", shown)))
+    assert printed - USED - set(NOT_USED) == set()
+    slurm.says("scontrol", config("none"), shown.replace("\n", " ") + "\n")
+    slurm.says("sinfo", "p|up|infinite|9|128|1024000|gpu:4|(null)|idle|2\n")
+    (partition,) = ask_cluster(QUICK).partitions
+    assert partition.faults == [] and [*hints(partition.rules)] == []
+    assert partition.kind.cpus == (124 if version == "24.05" else 128)
+    assert partition.kind.memory_mb == 1024000
+    assert partition.exclusive == (version == "22.05")
+
+
 @pytest.mark.parametrize(
-    ("limit", "minutes"),
-    [("2-01:30:00", 2970), ("1:00:00", 60), ("30:00", 30), ("infinite", None), ("n/a", None), ("", None)],
+    ("rules", "cpus", "memory_gb"),
+    [
+        ("MaxCPUsPerNode=UNLIMITED MaxMemPerNode=UNLIMITED", 64, 500.0),
+        ("MaxCPUsPerNode=48 MaxMemPerNode=UNLIMITED", 48, 500.0),
+        ("MaxCPUsPerSocket=16 MaxMemPerNode=100000", 32, 97.6),
+        ("MaxCPUsPerNode=8 MaxMemPerCPU=2048", 8, 16.0),
+    ],
 )
-def test_time_limits(limit: str, minutes: int | None) -> None:
-    assert minutes_of(limit) == minutes
+def test_a_site_asks_for_no_more_of_a_node_than_the_partition_allows(
+    slurm: FakeSlurm, rules: str, cpus: int, memory_gb: float
+) -> None:
+    slurm.says("scontrol", config("none"), f"PartitionName=p AllowGroups=ALL {rules} State=UP\n")
+    slurm.says("sinfo", "p*|up|infinite|9|64|512000|(null)|(null)|idle|2\n")
+    site = parsed(site_text(ask_cluster(QUICK)))
+    assert (site.cpus_per_node, site.memory_gb) == (cpus, memory_gb)
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ("RootOnly=YES", "RootOnly=YES: only administrators submit to it"),
+        ("AllowGroups=nobodys,others", "AllowGroups=nobodys,others: you are in none of these groups"),
+        ("MinNodes=2", "MinNodes=2: its jobs have at least 2 nodes, and a worker has one"),
+        ("MaxNodes=0", "MaxNodes=0"),
+        ("State=DRAIN", "State=DRAIN: it starts no jobs at present"),
+        ("TotalNodes=0", "TotalNodes=0: it has no nodes at present"),
+    ],
+)
+def test_a_partition_where_no_job_of_a_sweep_runs_is_not_chosen_and_says_why(
+    slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch, rules: str, said: str, capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "getgroups", list)
+    other = "PartitionName=hidden Hidden=YES State=UP\nPartitionName=open AllowGroups=ALL State=UP\n"
+    slurm.says("scontrol", *[config("none"), f"PartitionName=first {rules}\n{other}"] * 2)
+    slurm.says("sinfo", "first*|up|infinite|9|64|5120|(null)|(null)|idle|2\n" + "".join(
+        f"{name}|up|infinite|1|8|5120|(null)|(null)|idle|2\n" for name in ("hidden", "open")
+    ))  # fmt: skip
+    assert parsed(site_text(ask_cluster(QUICK))).partition == "open"
+    assert main(["init", "--to", str(tmp_path / "x.toml"), "--partition", "first"]) == 0
+    assert f"missing: partition first: {said}" in capsys.readouterr().out
+    assert f"# MISSING: partition first: {said}" in (tmp_path / "x.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ("ReqResv=YES", "ReqResv=YES: its jobs need a reservation"),
+        ("AllocNodes=login[1-2]", "AllocNodes=login[1-2]: it accepts jobs from there alone"),
+        ("OverSubscribe=FORCE:4", "OverSubscribe=FORCE:4: other jobs may use the same CPUs"),
+        ("NewRule=7", "NewRule=7 is a rule that init does not know"),
+    ],
+)
+def test_what_a_partition_wants_is_said(slurm: FakeSlurm, rules: str, said: str) -> None:
+    slurm.says("scontrol", config("none"), f"PartitionName=p AllowGroups=ALL {rules} State=UP\n")
+    slurm.says("sinfo", "p*|up|infinite|9|64|512000|(null)|(null)|idle|2\n")
+    text = site_text(ask_cluster(QUICK))
+    assert f"# MISSING: partition p: {said}" in text and parsed(text).partition == "p"
+
+
+def test_a_partition_without_nodes_gives_a_file_to_complete(slurm: FakeSlurm) -> None:
+    slurm.says("scontrol", config("none"), "PartitionName=dyn AllowGroups=ALL State=UP TotalNodes=0 Nodes=(null)\n")
+    slurm.says("sinfo", "dyn*|up|infinite|0|0|0|(null)|(null)|n/a|0\n")
+    text = site_text(ask_cluster(QUICK))
+    assert "cpus_per_node = 1  # MISSING: no node says how many" in text
+    assert "dyn, default: no time limit; no nodes at present" in text
+    assert parsed(text).memory_gb is None
+
+
+def test_a_name_of_several_words_has_its_rules(slurm: FakeSlurm) -> None:
+    slurm.says("scontrol", config("none"), "PartitionName=CPU nodes (amd) AllowGroups=ALL MaxCPUsPerNode=8 State=UP\n")
+    slurm.says("sinfo", "CPU nodes (amd)|up|infinite|9|64|512000|(null)|(null)|idle|2\n")
+    site = parsed(site_text(ask_cluster(QUICK)))
+    assert (site.partition, site.cpus_per_node) == ("CPU nodes (amd)", 8)
+
+
+def test_nodes_that_are_down_are_not_those_that_a_site_describes(slurm: FakeSlurm) -> None:
+    slurm.says("scontrol", config("none"), "PartitionName=p AllowGroups=ALL State=UP\n")
+    slurm.says(
+        "sinfo",
+        "p*|up|infinite|90|16|64000|(null)|old|down*|2\np*|up|infinite|5|64|512000|gpu:8|new|idle~|2\n"
+        "p*|up|infinite|4|64|512000|gpu:8|new|mixed-|2\n",
+    )
+    text = site_text(ask_cluster(QUICK))
+    assert parsed(text).cpus_per_node == 64
+    assert "9 nodes of 64 CPUs, 512000 MB, 8 x gpu, features new; 90 nodes of 16 CPUs" in text
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r", "\v", "\f", "\x1c", "\x85", "\u2028"])
+def test_a_line_that_cannot_be_read_hides_no_partition_and_is_said(slurm: FakeSlurm, line_end: str) -> None:
+    first, *others = SINFO.splitlines(keepends=True)
+    slurm.says("sinfo", "".join([first, f"gpu|up|1:00|3|4|512|(null)|a{line_end}b\n", *others[1:]]))
+    slurm.says("sacctmgr", f"a{line_end}b||normal||||\nlab||normal||||\n", QOS)
+    cluster = ask_cluster(QUICK)
+    assert {partition.name for partition in cluster.partitions} == {"cpu", "gpu", "old"}
+    assert "lab" in {account.name for account in cluster.accounts}
+    said = [text for text in cluster.missing if "cannot be read" in text]
+    assert said == (["sinfo printed a line that cannot be read: 'b'"] if line_end == "\n" else [])
+
+
+def test_accounts_and_all_else_are_those_of_the_cluster_that_is_asked(slurm: FakeSlurm, tmp_path: Path) -> None:
+    assert main(["init", "--to", str(tmp_path / "own.toml")]) == 0
+    assert "cluster=alps" in slurm.calls("sacctmgr")[0]  # one slurmdbd may have the accounts of several clusters
+    assert main(["init", "--to", str(tmp_path / "other.toml"), "--cluster", "wice"]) == 0
+    assert read_site(tmp_path / "own.toml").cluster is None
+    assert read_site(tmp_path / "other.toml").cluster == "wice"
+    assert all(words[:2] == ["-M", "wice"] for name in ("sinfo", "scontrol") for words in slurm.calls(name)[-1:])
 
 
 @pytest.mark.parametrize(
