@@ -16,6 +16,7 @@ from sweeps.commands.control import LAUNCHER
 from sweeps.commands.launch import check_site
 from sweeps.commands.preview import preview
 from sweeps.followed_run import PAGE_WIDTH, FollowedRun, LaunchProcess
+from sweeps.planning.devices import slurm_site, spec_on_site
 from sweeps.planning.plan import Plan, make_plan, refuse_missing_weights
 from sweeps.planning.this_machine import ONE_MACHINE_SITES, check_resources
 from sweeps.spec.spec import Spec, find_spec, load_spec, spec_of
@@ -93,13 +94,14 @@ class Sweep:
     def _make_plan(self, site: str, runs: Path, *, extend: bool = False) -> Plan:
         """The trials, of a search those that it has chosen so far. Raises as `plan`."""
         check_site(site)
-        check_resources(self.spec, site)
-        if self.spec.search is None:
-            return make_plan(self.spec)
+        spec = spec_on_site(self.spec, slurm_site(site))
+        check_resources(spec, site)
+        if spec.search is None:
+            return make_plan(spec)
         from sweeps.run.run_folder import RunFolder
         from sweeps.search.run_search import RunSearch
 
-        return RunSearch(self.spec, RunFolder(runs / self.spec.name), extend=extend).plan
+        return RunSearch(spec, RunFolder(runs / spec.name), extend=extend).plan
 
     def run(
         self,

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Literal
 
 from hpc.cluster.sweep_end import call_on_end
+from hpc.folders.cluster_folder import ClusterFolder
 from results.report import write_report
 from sweeps.driver.display import PlainDisplay
 from sweeps.driver.driver import SweepSite, run_sweep
 from sweeps.driver.progress_file import ProgressFile
 from sweeps.errors import RunFolderError
+from sweeps.planning.devices import spec_on_site
 from sweeps.planning.plan import Plan, make_plan, no_sharing, select_trials
 from sweeps.run.run_folder import RunFolder, check_is_own, modules_of, open_run
 from sweeps.run.run_lock import RunLock
@@ -97,7 +99,7 @@ def plan_of(run: RunFolder) -> tuple[Plan, RunSearch | None]:
         ConfigError: one of its modules was changed.
     """
     record = open_run(run)
-    spec = load_spec(run.spec)
+    spec = spec_on_site(load_spec(run.spec), ClusterFolder(run.cluster).site())
     modules = modules_of(run, record.imports)
     if {Path(module) for module in spec.imports} != {module.resolve() for module in modules}:
         raise RunFolderError(f"{run.spec} names other modules than {run.plan}: was one of them changed by hand?")

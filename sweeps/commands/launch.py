@@ -21,6 +21,7 @@ from hpc.errors import ClusterError, SiteError, SlurmError
 from hpc.sites.site import find_site
 from results.cli.output import add_output, write
 from sweeps.errors import RunFolderError, SpecError
+from sweeps.planning.devices import slurm_site, spec_on_site
 from sweeps.planning.plan import Plan, make_plan, no_sharing, refuse_missing_weights, select_trials
 from sweeps.planning.this_machine import ONE_MACHINE_SITES, check_resources
 from sweeps.spec.spec import EMBEDDED_SPEC, Spec, find_spec, load_spec
@@ -150,6 +151,7 @@ def _plan_launch(options: argparse.Namespace) -> tuple[Plan, "RunSearch | None"]
     if options.max_disk_gb is not None and not 0 < options.max_disk_gb < math.inf:
         raise SpecError(f"--max-disk-gb {options.max_disk_gb:g}: expected more than 0, such as --max-disk-gb 50")
     spec = load_spec(find_spec(options.spec), options.assignments, options.name, options.imports)
+    spec = spec_on_site(spec, slurm_site(options.site))
     check_resources(spec, options.site)
     if spec.search is not None:
         return _plan_search(spec, options)

@@ -7,11 +7,11 @@ from typing import Any
 
 from rich.filesize import decimal
 
-from hpc.sites.site import find_site
 from results.sign_flip import SIGNIFICANCE, pairs_needed, smallest_p
 from results.text.page import Note, PageTable, Part
 from results.text.settings import leaves
 from sweeps.errors import RunFolderError
+from sweeps.planning.devices import devices_text, slurm_site
 from sweeps.planning.durations import Durations, durations_in
 from sweeps.planning.forecast import Capacity, Forecast, forecasts, most_slots, one_machine, timed_trials
 from sweeps.planning.plan import (
@@ -23,7 +23,7 @@ from sweeps.planning.plan import (
     planned_work,
     refuse_missing_weights,
 )
-from sweeps.planning.this_machine import ONE_MACHINE_SITES, most_at_once
+from sweeps.planning.this_machine import most_at_once, usable_gpus
 from sweeps.run.relaunch import check_may_resume, this_code_digest
 from sweeps.run.run_folder import RunFolder, open_run
 from tailor.core.errors import ConfigError
@@ -51,12 +51,14 @@ def preview(plan: Plan, site: str, *, runs: Path, cache: Path, command: Sequence
         SiteError: no such site, or a trial does not fit there.
     """
     run, scripts = RunFolder(runs / plan.name), list[tuple[str, str]]()
-    if site in ONE_MACHINE_SITES:
+    found = slurm_site(site)
+    if found is None:
         capacity = _this_machine(plan, site)
+        idle_gpus = 0 if plan.resources.gpus_per_rank else usable_gpus()
     else:
         from sweeps.slurm.cluster_run import capacity_of, job_texts
 
-        found = find_site(site)
+        idle_gpus = 0
         scripts = job_texts(run, found, plan.resources, this_code_digest())
         capacity = capacity_of(found, plan.resources, plan.most_live)
     finished, state = _state_of_run(run, plan)
@@ -68,6 +70,7 @@ def preview(plan: Plan, site: str, *, runs: Path, cache: Path, command: Sequence
     yield _table(plan, finished)
     yield ""
     yield from _summary(plan, cost, site, "work" if durations is None else "time")
+    yield f"devices   {devices_text(plan.resources, found, idle_gpus)}"
     if plan.searches is None:
         yield _what_can_be_settled(plan)
     else:

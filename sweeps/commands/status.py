@@ -10,9 +10,11 @@ from results.store.reader import Run, last_written_us, load
 from results.text.page import Heading, PageTable, Part
 from sweeps.driver.display import done_text, left_text, time_text
 from sweeps.driver.progress_file import read_progress
+from sweeps.planning.devices import devices_text, spec_on_site
 from sweeps.run.run_folder import LaunchRecord, RunFolder, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun
+from sweeps.spec.spec import load_spec
 from transtailor.shell import rerun
 
 FAILURES_SHOWN = 10
@@ -72,6 +74,7 @@ def status(run: RunFolder) -> Iterator[Part]:
         last_us = last_written_us(rows)
         if last_us is not None:
             yield f"last row  written {_age(_moment(last_us), now)} ago"
+        yield _devices(run)
         yield from _states(run, rows, is_run=holder is not None, now=now)
         yield from _jobs(run)
         yield PageTable(columns=("trials", *counts), rows=[(len(record.trials), *counts.values())], words=())
@@ -79,6 +82,13 @@ def status(run: RunFolder) -> Iterator[Part]:
         yield from _running_page(run, record, running, now)
         yield from _best(rows)
         yield from _failures(run, rows)
+
+
+def _devices(run: RunFolder) -> str:
+    """Say which devices trials get where the run was launched last, and why."""
+    cluster = ClusterRun(run)
+    site = cluster.folder.site() if cluster.is_last_launch else None
+    return f"devices   {devices_text(spec_on_site(load_spec(run.spec), site).resources, site)}"
 
 
 def _states(run: RunFolder, rows: Run, *, is_run: bool, now: datetime) -> Iterator[str]:

@@ -14,7 +14,8 @@ class Resources(BaseModel):
     threads_per_rank: int = Field(default=1, ge=1)
     """Threads (and cores) of each rank."""
     gpus_per_rank: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
-    """GPUs of each rank, at most 1. Below 1, several trials (of one rank each) share a GPU; 0 trains on CPUs."""
+    """GPUs of each rank, at most 1. Below 1, several trials (of one rank each) share a GPU; 0 trains on CPUs. Left out:
+    1 on a SLURM site with GPUs (`gpus_per_node`), 0 elsewhere."""
     placement: Literal["pack", "spread"] = "pack"
     """Whether to place the ranks of a trial on as few nodes as possible, or on as many."""
     hang_limit_s: float = Field(default=1800.0, gt=0.0, allow_inf_nan=False)
@@ -22,6 +23,28 @@ class Resources(BaseModel):
 
     fork_ranks: bool = True
     """Whether ranks on the CPUs of one machine are forked from a process that has imported torch; `false`: fresh."""
+
+    @property
+    def says_gpus(self) -> bool:
+        """Whether the spec has `gpus_per_rank`; where it has not, the site decides."""
+        return "gpus_per_rank" in self.model_fields_set
+
+    def on_nodes_with(self, gpus_per_node: int) -> "Resources":
+        """Return these resources with the GPUs that ranks get on a SLURM site.
+
+        >>> Resources().on_nodes_with(4).gpus_per_rank
+        1.0
+        >>> Resources(gpus_per_rank=0).on_nodes_with(4).gpus_per_rank
+        0.0
+        """
+        if self.says_gpus:
+            return self
+        values = dict(self) | {"gpus_per_rank": 1.0 if gpus_per_node else 0.0}
+        return Resources.model_construct(self.model_fields_set, **values)  # the spec still says nothing about GPUs
+
+    def as_said(self) -> dict[str, Any]:
+        """Return the table `[resources]` of a spec: all keys, but `gpus_per_rank` only if the spec has it."""
+        return self.model_dump(exclude=set() if self.says_gpus else {"gpus_per_rank"})
 
     @field_validator("gpus_per_rank", mode="before")
     @classmethod

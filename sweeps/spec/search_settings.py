@@ -108,7 +108,6 @@ def check_search(
     search: SearchSettings | None,
     confirm: ConfirmSettings | None,
     tuning: Collection[str],
-    gpus_per_rank: float,
     where: str,
 ) -> None:
     """Raise SpecError for tables that contradict each other."""
@@ -118,8 +117,6 @@ def check_search(
         return
     if tuning:
         raise SpecError(f"{where} [search]: [tuning] chooses settings too; move its keys to [axes]")
-    if search.gpu_hours is not None and not gpus_per_rank:
-        raise SpecError(f"{where} [search] gpu_hours: [resources] gpus_per_rank is 0, so none pass; give hours instead")
     if search.trials is None and search.sampler != "grid":
         raise SpecError(f"{where} [search]: sampler {search.sampler!r} has no end; type trials = 40, for example")
     if search.cost != "macs" and search.sampler != "nsga2":

@@ -78,6 +78,14 @@ class Spec(BaseModel):
     assignments: list[str] = Field(default=[], exclude=True)
     """The `--set`s as typed, for messages."""
 
+    def check_gpu_hours(self) -> None:
+        """Raise SpecError if a search is limited by hours of GPUs, and its trials use none."""
+        if self.search is not None and self.search.gpu_hours is not None and not self.resources.gpus_per_rank:
+            raise SpecError(
+                f"{self.where} [search] gpu_hours = {self.search.gpu_hours:g}: trials use no GPU (gpus_per_rank in "
+                "[resources] is 0), so none pass; give hours instead"
+            )
+
     def to_toml(self, imports: Sequence[str] | None = None) -> str:
         """Write the spec as self-contained TOML; `load_spec` reads it back as an equal spec.
 
@@ -95,7 +103,7 @@ class Spec(BaseModel):
         document["exclude"] = self.exclude
         document["search"] = self.search and self.search.model_dump(exclude_none=True)
         document["confirm"] = self.confirm and self.confirm.model_dump()
-        document["resources"] = self.resources.model_dump()
+        document["resources"] = self.resources.as_said()
         document["printed"] = [row.model_dump(exclude_none=True) for row in self.printed]
         return tomli_w.dumps({key: value for key, value in document.items() if value})
 
@@ -158,7 +166,9 @@ def _checked(document: dict[str, Any], where: str, **source: Any) -> Spec:
     except ValidationError as error:
         raise SpecError(_explained(error, where)) from None
     check_name(spec.name, f"{where} name")
-    check_search(spec.search, spec.confirm, spec.tuning, spec.resources.gpus_per_rank, where)
+    check_search(spec.search, spec.confirm, spec.tuning, where)
+    if spec.resources.says_gpus:
+        spec.check_gpu_hours()
     return spec
 
 

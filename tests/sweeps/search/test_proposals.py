@@ -197,7 +197,10 @@ def test_decisions_whose_seed_an_older_version_did_not_record_are_replayed(write
         ("[confirm]\ntop = 3\n", r"\[confirm\]: there is no search to confirm; add \[search\]"),
         ("[search]\ntrials = 3\n[tuning]\noptimisation.learning_rate = [0.1]\n", r"\[tuning\] chooses settings too"),
         ("[search]\ntrials = 3\n[confirm]\nseeds = 1\n", r"\[confirm\] seeds: given 1"),
-        ("[search]\ntrials = 3\ngpu_hours = 2\n", r"gpu_hours: \[resources\] gpus_per_rank is 0.*give hours instead"),
+        (
+            "[search]\ntrials = 3\ngpu_hours = 2\n[resources]\ngpus_per_rank = 0\n",
+            r"gpu_hours = 2: trials use no GPU \(gpus_per_rank in \[resources\] is 0\).*give hours instead",
+        ),
         ("[search]\ntrials = 3\nhours = 0\n", r"\[search\] hours: given 0"),
         (
             "[search]\ntrails = 9\n",

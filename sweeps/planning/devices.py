@@ -1,0 +1,51 @@
+"""Which devices trials get on a site, and why: decided here, and said in the plan and by `status`."""
+
+from hpc.cluster.needs import default_devices
+from hpc.sites.site import Site, find_site
+from sweeps.planning.this_machine import ONE_MACHINE_SITES
+from sweeps.spec.resources import Resources
+from sweeps.spec.spec import Spec
+
+
+def spec_on_site(spec: Spec, site: Site | None) -> Spec:
+    """Return the spec with the GPUs that its trials get on a SLURM site; None: on this machine.
+
+    Raises:
+        SpecError: a search is limited by hours of GPUs, and its trials use none.
+    """
+    gpus_per_node = 0 if site is None else site.gpus_per_node
+    placed = spec.model_copy(update={"resources": spec.resources.on_nodes_with(gpus_per_node)})
+    placed.check_gpu_hours()
+    return placed
+
+
+def slurm_site(name: str) -> Site | None:
+    """Return the SLURM site of that name or file; None: the name is one of this machine. Raises SiteError."""
+    return None if name in ONE_MACHINE_SITES else find_site(name)
+
+
+def devices_text(resources: Resources, site: Site | None, idle_gpus: int = 0) -> str:
+    """Say which devices trials get, and why.
+
+        >>> devices_text(Resources(gpus_per_rank=0.5), None)
+        '0.5 GPUs for each rank, as gpus_per_rank = 0.5 in [resources] says'
+
+    Args:
+        resources: those of a spec on the site.
+        site: None is this machine.
+        idle_gpus: GPUs of this machine that trials could use.
+    """
+    gpus = resources.gpus_per_rank
+    unused = idle_gpus if site is None else site.gpus_per_node
+    if resources.says_gpus:
+        devices = "CPUs" if not gpus else "1 GPU" if gpus == 1 else f"{gpus:g} GPUs"
+        text = f"{devices} for each rank, as gpus_per_rank = {gpus:g} in [resources] says"
+    elif site is not None:
+        text = f"{default_devices(site)}, and [resources] has no gpus_per_rank"
+    else:
+        text = "CPUs for each rank, as [resources] has no gpus_per_rank"
+    if gpus or not unused:
+        return text
+    where = "of this machine" if site is None else "of each node"
+    idle = f"the GPU {where} stays" if unused == 1 else f"{unused} GPUs {where} stay"
+    return f"{text}; {idle} idle: to use {'it' if unused == 1 else 'them'}, type --set resources.gpus_per_rank=1"
