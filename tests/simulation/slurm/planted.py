@@ -30,7 +30,7 @@ PLANTED_ON_SLURM = (
     _Planted(
         "a stop cancels no job",
         "sweeps.commands.control:cancel",
-        "cancel_jobs(left)",
+        "cluster.cancel(left)",
         "pass",
     ),
     _Planted(
@@ -84,7 +84,7 @@ PLANTED_ON_SLURM = (
     _Planted(
         "a submission without an answer is repeated at once",
         f"{JOBS}:submit",
-        "number = _number_of(path, patience)",
+        "number = _number_of(path, need.job_name, site.cluster, patience)",
         "number = None",
     ),
     _Planted(
