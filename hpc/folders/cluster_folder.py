@@ -151,9 +151,9 @@ class ClusterFolder:
 
     def set_head(self, head: Head) -> None:
         """Publish where the head listens; replaces an earlier head."""
-        make_folder(self._generations)
+        self._generations.mkdir(exist_ok=True)
         write_file(self._generations / head.generation[:GENERATION_DIGITS], "")
-        write_file(self._head, head.to_json())
+        write_file(self._head, head.to_json())  # which syncs the names of both
 
     def unset_head(self, generation: str) -> None:
         """Remove what `set_head` wrote, unless another head has replaced it."""
