@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from hpc.errors import SiteError, SlurmError
 from hpc.sites.site import Need, SiteFile, explain_faults, find_site, path_as_site, read_site, site_files, users_folder
 from transtailor.errors import FAILED, INTERRUPTED, MISTAKE, SUCCESS, UserError
+from transtailor.lines import lines_of
 from transtailor.shell import command
 from transtailor.terminal import CommandParser, ignore_closed_stdout, say
 
@@ -110,7 +111,7 @@ def _description(site_file: SiteFile) -> tuple[list[str], bool]:
     try:
         site = read_site(site_file.path)
     except SiteError as error:
-        return [*lines, *(f"    BROKEN: {line}" for line in str(error).splitlines())], False
+        return [*lines, *(f"    BROKEN: {line}" for line in lines_of(str(error)))], False
     memory = "" if site.memory_gb is None else f", {site.memory_gb:g} GB"
     lines += [f"    {site.description}"] if site.description else []
     lines.append(f"    {site.cpus_per_node} CPUs, {site.gpus_per_node} GPUs{memory}, {site.walltime_min} min")

@@ -13,6 +13,7 @@ from stat import S_ISREG
 from typing import Any, ClassVar, Self
 
 from transtailor.errors import UserError
+from transtailor.lines import lines_of
 from transtailor.validation import list_faults
 
 DEEPEST = 64  # levels of nested tables and lists: code that walks through a document is recursive
@@ -125,7 +126,7 @@ def describe_fault(path: Path, error: DocumentError) -> str:
     if position is None:
         return f"{error}{hint}"
     number = int(position[1])
-    line = "".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[number - 1 : number]).strip()
+    line = "".join(lines_of(path.read_text(encoding="utf-8", errors="replace"))[number - 1 : number]).strip()
     return f"line {number} {REFUSED}{line}   ({_AT_LINE.sub('', text)}{hint})"
 
 
@@ -141,7 +142,7 @@ def find_line(text: str, keys: Sequence[str]) -> int | None:
     arrays: Counter[str] = Counter()
     table: tuple[str, ...] = ()
     best: tuple[int, int] | None = None
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(lines_of(text), start=1):
         if header := _HEADER.match(line):
             name = _split(header[2])
             if header[1] == "[[":

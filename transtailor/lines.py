@@ -5,16 +5,27 @@ the form feed and U+2028; so whoever chose such a name would make two lines of o
 """
 
 
-def lines_of(text: str) -> list[str]:
+def lines_of(text: str, *, only_ended: bool = False) -> list[str]:
     r"""Return the lines, each of which ends with a line feed, perhaps after a carriage return.
+
+    The last one may lack its end; `only_ended` leaves such a one out, which its writer has not finished.
 
     >>> lines_of("a\u2028b\r\nc\n")
     ['a\u2028b', 'c']
     """
     lines = [line.removesuffix("\r") for line in text.split("\n")]
-    return lines if lines[-1] else lines[:-1]
+    return lines if lines[-1] and not only_ended else lines[:-1]
 
 
 def last_line(text: str) -> str:
     """Return the last line that is not blank, without white space around it; "" if there is none."""
     return next((line.strip() for line in reversed(lines_of(text)) if line.strip()), "")
+
+
+def first_line(text: str) -> str:
+    r"""Return the first line that is not blank, without white space around it; "" if there is none.
+
+    >>> first_line("\nout of memory\nmore")
+    'out of memory'
+    """
+    return next((line.strip() for line in lines_of(text) if line.strip()), "")

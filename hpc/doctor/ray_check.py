@@ -19,6 +19,7 @@ from hpc.doctor.finding import DoctorFolder, Finding, failure, fine
 from hpc.errors import ClusterError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.ray.node import signals_ignored
+from transtailor.lines import first_line
 from transtailor.private_names import LibraryError
 from transtailor.waiting import wait_for
 
@@ -33,7 +34,7 @@ def main() -> int:
     try:
         finding = _meet(ClusterFolder(folder.path / "cluster"), "--with-worker" in sys.argv[2:])
     except (ClusterError, RayError) as error:
-        finding = failure(str(error).splitlines()[0], ADVICE)
+        finding = failure(first_line(str(error)), ADVICE)
     except LibraryError as error:
         finding = failure(str(error), "do that wherever the jobs run")
     folder.write("ray", finding)

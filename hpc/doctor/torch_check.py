@@ -17,6 +17,7 @@ from hpc.errors import ClusterError
 from hpc.ranks.ranks import RankHost, meeting_environment, rank_environment
 from hpc.ranks.ray_ranks import interface_of
 from hpc.ray.node import allocation, own_address
+from transtailor.lines import first_line
 
 NUMBERS = 2**22  # float32
 REPETITIONS = 5
@@ -37,7 +38,7 @@ def main() -> int:
     try:
         finding = _all_reduce(folder, rank, ranks, interface)
     except (ClusterError, RuntimeError, OSError) as error:  # torch's errors are RuntimeErrors
-        finding = failure(f"{type(error).__name__}: {str(error).splitlines()[0]}", ADVICE)
+        finding = failure(f"{type(error).__name__}: {first_line(str(error))}", ADVICE)
     folder.report("all-reduce", rank, finding)
     return 0
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from transtailor.lines import lines_of
 from transtailor.terminal import say
 from transtailor.waiting import KILL_LIMIT_S, WaitedTooLong, wait_for
 
@@ -119,7 +120,7 @@ def remove_abandoned(below: Path = SHORT) -> None:
             status = folder.lstat()
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
                 continue
-            is_left = _has_ended(*(folder / OWNER).read_text().splitlines())
+            is_left = _has_ended(*lines_of((folder / OWNER).read_text()))
         except (OSError, TypeError, ValueError):  # it is being made or removed now, or its owner file is odd
             continue
         if is_left:

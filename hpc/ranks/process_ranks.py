@@ -39,6 +39,7 @@ from hpc.ranks.ranks import (
 )
 from hpc.ray.limits import limits_hint
 from transtailor.documents import DocumentError
+from transtailor.lines import lines_of
 from transtailor.waiting import WaitedTooLong, reap, wait_for
 
 LOOPBACK = "127.0.0.1"
@@ -259,7 +260,7 @@ class _RankProcess:
         self._printed.close()
 
     def _log_tail(self) -> str:
-        return "\n".join(self._output().decode(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+        return "\n".join(lines_of(self._output().decode(errors="replace"))[-LOG_TAIL_LINES:])
 
     def _output(self) -> bytes:
         """All of its output, read without moving its write position."""

@@ -17,6 +17,7 @@ from hpc.ray.limits import open_files, raise_limits
 from hpc.ray.node import OBJECT_STORE_BYTES, child_of, python_of_workers, ray_environment
 from hpc.ray.private import RAY, read_environment_again, start_on_the_loopback
 from transtailor.files import write_file
+from transtailor.lines import first_line
 from transtailor.terminal import say
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -73,7 +74,7 @@ def _start_in_tries(folder: Path, cpus: int, gpus: int) -> None:
             if not tries_left or "timed out" not in str(error).lower():
                 raise ClusterError(why) from error
             kill_marked(folder)
-            say(f"Ray is started again: {str(error).strip().splitlines()[0]}", to=sys.stderr)
+            say(f"Ray is started again: {first_line(str(error))}", to=sys.stderr)
 
 
 def _start(folder: Path, cpus: int, gpus: int) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 from hpc.errors import ClusterError
 from hpc.folders.orphan_cleanup import MARK, folder_for_ray
 from hpc.ray.limits import raise_limits
+from transtailor.lines import lines_of
 from transtailor.waiting import reap
 
 JOB_LABEL = "slurm-job"  # a label of each Ray node: the id of the job that holds it
@@ -249,7 +250,7 @@ class Complaints:
     def new(self) -> list[str]:
         """The new lines; of lines that differ only in numbers the first; at most `MOST_COMPLAINTS` in all."""
         files = [session / "raylet.err" for session in _sessions(self._own)]
-        lines = [line for file in files if file.exists() for line in file.read_text(errors="replace").splitlines()]
+        lines = [line for file in files if file.exists() for line in lines_of(file.read_text(errors="replace"))]
         first = {re.sub(r"\d+", "0", line): line[:LONGEST_RECORD] for line in reversed(lines) if line.strip()}
         fresh = [key for key in reversed(first) if key not in self._told][: MOST_COMPLAINTS - len(self._told)]
         self._told += fresh

@@ -9,6 +9,7 @@ from typing import Any
 from results.errors import ResultsError
 from results.store.reader import Run, load
 from transtailor.documents import read_json
+from transtailor.lines import lines_of
 
 SHOWN = 12
 """At most this many lines of one kind are printed; the rest is counted."""
@@ -48,7 +49,7 @@ def _specs(first: Path, second: Path) -> Iterator[str]:
     if missing := [path for path in texts if not path.is_file()]:
         yield f"specs: not compared, no {' and no '.join(map(str, missing))}"
         return
-    old, new = (path.read_text(encoding="utf-8").splitlines() for path in texts)
+    old, new = (lines_of(path.read_text(encoding="utf-8")) for path in texts)
     lines = list(difflib.unified_diff(old, new, str(texts[0]), str(texts[1]), n=0, lineterm=""))
     yield f"specs: {'different' if lines else 'the same'}"
     for line in lines:

@@ -17,6 +17,7 @@ from typing import Any
 
 from results.errors import ResultsError
 from transtailor.files import write_file
+from transtailor.lines import last_line
 from transtailor.ownership import refuse_shared
 
 LIMIT_S = 600.0  # of a conversion, which takes seconds
@@ -74,8 +75,8 @@ def _converted(kind: str, given: str) -> bytes:
     except subprocess.TimeoutExpired:
         raise ResultsError(f"vl-convert has not made {kind} in {LIMIT_S:.0f} s") from None
     if done.returncode:
-        reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise ResultsError(f"vl-convert could not make {kind}: {' '.join(reason) or done.returncode}")
+        reason = last_line(done.stderr.decode(errors="replace"))
+        raise ResultsError(f"vl-convert could not make {kind}: {reason or done.returncode}")
     return done.stdout
 
 

@@ -14,6 +14,7 @@ from sweeps.planning.plan import Plan
 from sweeps.run.relaunch import check_may_resume, difference, is_other_spec, start, this_code_digest
 from sweeps.run.run_folder import RunFolder, check_is_own, open_run
 from sweeps.slurm.cluster_run import ClusterRun, RunOutcome, Submission, job_texts
+from transtailor.lines import lines_of
 from transtailor.shell import command
 from transtailor.waiting import Unlimited, WaitedTooLong, wait_for
 
@@ -135,4 +136,4 @@ def job_text(job: QueuedJob) -> str:
 def log_tail(cluster: ClusterRun) -> str:
     """Return the last lines of the controller's log."""
     logs = cluster.folder.outputs(cluster.submission.job or "*")
-    return "\n".join(logs[-1].read_text(errors="replace").splitlines()[-LOG_LINES:]) if logs else "(it has none)"
+    return "\n".join(lines_of(logs[-1].read_text(errors="replace"))[-LOG_LINES:]) if logs else "(it has none)"

@@ -23,6 +23,7 @@ from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun, RunOutcome
 from transtailor.documents import DocumentError, read_json
 from transtailor.errors import INTERRUPTED
+from transtailor.lines import lines_of
 from transtailor.shell import command, launch_words
 from transtailor.sources import ROOT
 from transtailor.waiting import KILL_LIMIT_S, Unlimited, WaitedTooLong, wait_for
@@ -151,7 +152,7 @@ def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = Fal
         is_over = not follow or holder_of(run.lock) is None  # before reading, so that the last lines are read too
         found: list[str] = []
         for path in _find_logs(run)[-LOGS_SHOWN:] if trial_id is None else files:
-            text = path.read_text(errors="replace").splitlines()
+            text = lines_of(path.read_text(errors="replace"), only_ended=not is_over)
             new = text[shown[path] :] if path in shown else text[max(0, len(text) - lines) :]
             shown[path] = len(text)
             if new and trial_id is None and path != last:

@@ -28,6 +28,7 @@ from sweeps.run.relaunch import check_may_resume, this_code_digest
 from sweeps.run.run_folder import RunFolder, open_run
 from tailor.core.errors import ConfigError
 from tailor.execution.cache import Cache
+from transtailor.lines import lines_of
 from transtailor.shell import rerun
 
 IN_COLUMNS = ("network", "data.name", "seed")
@@ -79,20 +80,20 @@ def preview(plan: Plan, site: str, *, runs: Path, cache: Path, command: Sequence
 
         slots = most_slots(capacity)
         yield from plan_lines(plan.searches, work_of, slots, None if durations is None else time_text)
-    yield from f"run       {state}".splitlines()
+    yield from lines_of(f"run       {state}")
     try:
         refuse_missing_weights(plan)
     except ConfigError as refusal:
-        yield from f"weights   launching would be refused: {refusal}".splitlines()
+        yield from lines_of(f"weights   launching would be refused: {refusal}")
     if durations is None:
         how = "" if command is None or plan.searches is not None else _probe(plan, command)
-        yield from f"time      not known: no run below {runs} has computed a stage{how}".splitlines()
+        yield from lines_of(f"time      not known: no run below {runs} has computed a stage{how}")
     else:
         left = timed_trials(plan, durations, lambda trial: trial.trial_id in finished, is_cached)
         yield from _duration_lines(plan, durations)
         yield from _forecast(forecasts(left, capacity), capacity)
     for title, text in scripts:
-        yield from ("", f"--- {title}", *text.splitlines())
+        yield from ("", f"--- {title}", *lines_of(text))
 
 
 def _this_machine(plan: Plan, site: str) -> Capacity:

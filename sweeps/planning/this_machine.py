@@ -9,6 +9,7 @@ from hpc.cluster.needs import RankNeed
 from sweeps.errors import SpecError
 from sweeps.spec.resources import Resources
 from sweeps.spec.spec import Spec
+from transtailor.lines import lines_of
 
 ONE_MACHINE_SITES = ("local", "serial")
 DRIVER_LIMIT_S = 60.0  # for a list of GPUs; a driver that is loaded for it takes seconds
@@ -77,4 +78,4 @@ def _gpus_of_the_driver(program: str) -> int:
         said = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=DRIVER_LIMIT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return 0
-    return sum(line.startswith("GPU ") for line in said.stdout.splitlines())
+    return sum(line.startswith("GPU ") for line in lines_of(said.stdout))

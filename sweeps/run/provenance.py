@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from transtailor.lines import lines_of
 from transtailor.sources import PACKAGES, ROOT, code_digest
 
 
@@ -39,7 +40,7 @@ def provenance(files: dict[Path, bytes]) -> dict[str, Any]:
 def _cpu() -> str | None:
     """The processor's name, if Linux knows it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = lines_of(Path("/proc/cpuinfo").read_text())
     except OSError:
         return None
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
@@ -52,7 +53,7 @@ def _gpus() -> list[str]:
         done = subprocess.run(words, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return done.stdout.splitlines() if done.returncode == 0 else []
+    return lines_of(done.stdout) if done.returncode == 0 else []
 
 
 @cache
@@ -73,7 +74,7 @@ def _git() -> dict[str, Any] | None:
     changes = _git_output("status", "--porcelain", "--", *PACKAGES)
     if top is None or commit is None or changes is None or Path(top).resolve() != ROOT:
         return None
-    return {"commit": commit, "dirty": bool(changes), "changes": changes.splitlines()}
+    return {"commit": commit, "dirty": bool(changes), "changes": lines_of(changes)}
 
 
 def _git_output(*arguments: str) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from hpc.ranks.ranks import LOG_TAIL_LINES, Heartbeat, RankDied, RankFailed, RankGroup, RankHung
 from sweeps.worker.messages import RankAnswer, TrialAssignment, TrialReport
+from transtailor.lines import lines_of
 
 REPORT_EVERY_S = 2.0  # of the progress of a stage
 
@@ -93,5 +94,5 @@ class Slot:
 
 def failed_report(failure: RankFailed) -> TrialReport:
     """The report that a rank has raised; the trial is over, because the same call would raise again."""
-    tail = "\n".join(failure.traceback.splitlines()[-LOG_TAIL_LINES:])
+    tail = "\n".join(lines_of(failure.traceback)[-LOG_TAIL_LINES:])
     return TrialReport(kind="failed", cause=str(failure), log_tail=tail, over=True)

@@ -14,6 +14,7 @@ from tailor.catalogue.feasibility_table import Prunable, read_rows
 from tailor.catalogue.networks import NETWORKS, NetworkInfo
 from tailor.core.errors import ConfigError
 from tailor.core.registry import function_of
+from transtailor.lines import last_line
 
 LIMIT_S = 900.0  # the slowest known takes 20
 
@@ -44,8 +45,8 @@ def _analyse_apart(name: str) -> dict[str, Any]:
     except subprocess.TimeoutExpired as error:
         raise ConfigError(f"network {name!r} was not analysed in {LIMIT_S:.0f} s; choose another one") from error
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise ConfigError(said[-1] if done.returncode == 2 else f"network {name!r} cannot be analysed: {said[-1]}")
+        said = last_line(done.stderr) or f"exit code {done.returncode}"
+        raise ConfigError(said if done.returncode == 2 else f"network {name!r} cannot be analysed: {said}")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

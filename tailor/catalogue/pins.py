@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tailor.core.errors import ConfigError
 from transtailor.files import write_file
+from transtailor.lines import lines_of
 
 # At least two independent projects have published the same digest of such a file.
 KNOWN_FILE = Path(__file__).parent / "torchvision_sha256.json"
@@ -55,7 +56,7 @@ def known_sha256() -> dict[str, str]:
 def _read(sums: Path) -> dict[str, str]:
     """File name -> whole SHA-256."""
     try:
-        lines = sums.read_text().splitlines()
+        lines = lines_of(sums.read_text())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from transtailor.errors import FAILED, SUCCESS
+from transtailor.lines import first_line
 from transtailor.shell import command as to_type
 from transtailor.terminal import printable, say
 
@@ -62,7 +63,7 @@ def rows_of(checks: "Iterable[Check]", ranks: "ProcessGroup", folder: Path) -> "
         try:
             yield from check(ranks, place)
         except Exception as error:  # noqa: BLE001  # whatever a device raises, the other checks are made
-            said = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            said = f"{type(error).__name__}: {first_line(str(error))}"
             yield CheckRow(check.__name__, "", "no error", said, False)
 
 

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from transtailor.lines import first_line
+
 log = logging.getLogger(__name__)
 
 
@@ -71,7 +73,7 @@ def is_repeatable(model: nn.Module, images: Tensor) -> bool:
     except RuntimeError as error:
         if "determinis" not in str(error):
             raise
-        log.warning("repeated trials of this network may differ in last bits: %s", str(error).splitlines()[0])
+        log.warning("repeated trials of this network may differ in last bits: %s", first_line(str(error)))
         return False
     return True
 

@@ -20,6 +20,7 @@ from tailor.core.registry import Registry
 from tailor.data.task_data import generator
 from tailor.model.state import ModelState
 from transtailor.files import make_folder, write_file
+from transtailor.lines import first_line
 from transtailor.shell import pip
 
 TOLERANCE = 1e-5  # of the outputs' difference, as a share of the largest output (of 1 where all are smaller)
@@ -99,7 +100,7 @@ def program(state: ModelState, batch: int, axes: Axes) -> ExportedProgram:
         traced = torch.export.export(state.build().eval(), (images,), dynamic_shapes=(axes,))
     except RuntimeError as error:
         raise ConfigError(
-            f"network {state.network} cannot be exported: {str(error).strip().splitlines()[0]}; "
+            f"network {state.network} cannot be exported: {first_line(str(error))}; "
             "if only the number of images is the problem, fix it: --batch 1"
         ) from error
     _forget_sources(traced.graph_module)

@@ -7,6 +7,7 @@ import torch
 
 from tailor.config.optimisation import Optimisation
 from tailor.core.errors import TrainingError
+from transtailor.lines import first_line
 
 
 @contextmanager
@@ -29,5 +30,5 @@ def memory_explained(optimisation: Optimisation, device: torch.device) -> Iterat
         raise TrainingError(
             f"out of memory on {device} with optimisation.batch_size = {size} and accumulation_steps = {parts}; set "
             f"{finer}a smaller batch_size, or let fewer trials share a GPU (resources.gpus_per_rank). torch says: "
-            f"{str(error).splitlines()[0]}"
+            f"{first_line(str(error))}"
         ) from error

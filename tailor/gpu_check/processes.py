@@ -20,6 +20,7 @@ from tailor.gpu_check import CheckRow
 from tailor.gpu_check.training import ShortTraining
 from tailor.model.state import weights
 from tailor.parallel.process_group import ProcessGroup, join, leave
+from transtailor.lines import last_line
 from transtailor.waiting import reap
 
 LIMIT_S = 300.0
@@ -57,7 +58,7 @@ def _end_of_ranks(count: int, device: str, path: Path) -> str:
         for rank in started:
             reap(rank)
     failed = [text.strip() for rank, text in zip(started, said, strict=True) if rank.returncode]
-    return (failed[0] or "a rank died").splitlines()[-1] if failed else ""
+    return (last_line(failed[0]) or "a rank died") if failed else ""
 
 
 def main() -> int:

@@ -15,6 +15,7 @@ from tailor.core.heartbeat import beat
 from tailor.data.task_data import generator
 from tailor.model.cost import macs_of, params_count
 from tailor.model.state import ModelState
+from transtailor.lines import lines_of
 
 WARM_UP_RUNS = 5
 PEAK_SWITCH = Path("/proc/self/clear_refs")
@@ -132,7 +133,7 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     listed = Path("/proc/cpuinfo")
-    lines = listed.read_text().splitlines() if listed.exists() else []
+    lines = lines_of(listed.read_text()) if listed.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
 
@@ -200,5 +201,5 @@ def _peak_bytes(device: torch.device, before_bytes: int) -> int:
 def _resident_bytes(name: str) -> int:
     """VmRSS, the resident memory, or VmHWM, its peak; 0 on other systems than Linux."""
     status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
+    lines = lines_of(status.read_text()) if status.exists() else []
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))

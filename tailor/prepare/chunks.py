@@ -21,6 +21,7 @@ from tailor.prepare import decode
 from tailor.prepare.arrays import file_sha256
 from tailor.prepare.listing import ImageFile, some
 from transtailor.documents import DocumentError, Record
+from transtailor.lines import lines_of
 
 CHUNK_IMAGES = 128
 
@@ -95,10 +96,10 @@ def _begin(out: Path, journal: Path, header: bytes, files: Sequence[ImageFile], 
         json.dumps([image_px, CHUNK_IMAGES, decode.versions(), [file.name for file in files]]).encode()
     ).hexdigest()
     if out.exists() and journal.exists():
-        lines = journal.read_text().splitlines(keepends=True)
-        if lines and lines[0] == f"{identity}\n":
+        lines = lines_of(journal.read_text(), only_ended=True)  # the last one is cut off if its writer was killed
+        if lines and lines[0] == identity:
             chunks = {line: chunk for line in lines[1:] if (chunk := _chunk(line))}
-            journal.write_text("".join([lines[0], *chunks]))  # without a line that was cut off
+            journal.write_text("".join(f"{line}\n" for line in (identity, *chunks)))
             return {chunk.number: chunk for chunk in chunks.values()}
     out.write_bytes(header)
     journal.write_text(f"{identity}\n")
@@ -106,9 +107,9 @@ def _begin(out: Path, journal: Path, header: bytes, files: Sequence[ImageFile], 
 
 
 def _chunk(line: str) -> Chunk | None:
-    """A line of the journal; None if it was cut off when its writer was killed."""
+    """A line of the journal; None if it is damaged."""
     try:
-        return Chunk.from_json(line) if line.endswith("\n") else None
+        return Chunk.from_json(line)
     except DocumentError:
         return None
 

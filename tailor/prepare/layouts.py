@@ -25,6 +25,7 @@ from tailor.prepare.listing import (
     list_class_folders,
     subfolders,
 )
+from transtailor.lines import lines_of
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def _class_of(name: str) -> str:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in lines_of(path.read_text(encoding="utf-8")) if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}; download the lists again") from error
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tailor.core.errors import ConfigError
+from transtailor.lines import first_line
 from transtailor.ownership import refuse_shared
 
 MOST_KINDS = 4  # torch keeps code for eight variants of a function, and a kind may have two
@@ -90,7 +91,7 @@ def require_compiler(device: torch.device) -> None:
         path = shutil.which(wanted) or "not found"
         raise ConfigError(
             f"optimisation.compile = true needs a C++ compiler (on GPUs also Triton), and compiling a line failed: "
-            f"{str(error).strip().splitlines()[0]} ({wanted}: {path}); install g++ or name one with CXX=..., or set "
+            f"{first_line(str(error))} ({wanted}: {path}); install g++ or name one with CXX=..., or set "
             "optimisation.compile = false"
         ) from error
     torch.compiler.reset()

@@ -15,8 +15,11 @@ from hpc.sites.site import Site
 from results.store.completeness import failed_trials
 from results.store.reader import finished_trial_ids, load
 from sweeps.commands import control
+from sweeps.planning.plan import make_plan
+from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.slurm.cluster_run import ClusterRun, Submission
+from sweeps.spec.spec import load_spec
 from tests.commands import LAUNCH, sweeps_command
 from tests.hpc.fakes.commands import FakeSlurm
 from tests.sweeps.conftest import Command, WriteSpec
@@ -145,6 +148,21 @@ def test_logs_of_a_run_show_stages_and_scores_of_what_was_written_last(
     assert (fewer.returncode, fewer.stdout, fewer.stderr) == (2, "", "--lines is -3; expected 0 or more\n")
     monkeypatch.setattr(control, "LOGS_SHOWN", 2)
     assert "a job" not in sweeps_command("logs", trained.path).stdout
+
+
+def test_a_line_of_a_log_is_shown_once_it_is_whole(tmp_path: Path, write_spec: WriteSpec) -> None:
+    plan = make_plan(load_spec(write_spec()))
+    run, lock, _ = start(plan, tmp_path / "runs", extend=False, update_code=False)
+    trial = plan.trials[0].trial_id
+    run.log(trial).parent.mkdir(parents=True, exist_ok=True)
+    run.log(trial).write_text("first\nsec")
+    with lock:
+        followed = control.logs(run, trial, 20, follow=True)
+        assert next(followed) == "first"
+        with run.log(trial).open("a") as log:
+            log.write("ond\nthird\f\x85of\u2028three\nlast")
+        assert [next(followed), next(followed)] == ["second", "third\f\x85of\u2028three"]
+    assert [*followed] == ["last"]  # as the run has ended, no more of it comes
 
 
 def test_what_does_not_stop_is_killed(run: RunFolder) -> None:
