@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import IO, Any
 
+from hpc.environment import for_ranks
 from hpc.ranks.forked import ForkedProcess, fork_at
 from hpc.ranks.ranks import (
     CLOSE_LIMIT_S,
@@ -86,7 +87,7 @@ class ProcessRanks(RankGroup):
                 environment = rank_environment(
                     rank=rank, ranks=ranks, local_rank=rank, local_ranks=ranks, threads=threads_per_rank
                 )
-                self._ranks.append(_RankProcess(rank, ranks, os.environ | environment, warm_address))
+                self._ranks.append(_RankProcess(rank, ranks, for_ranks(os.environ) | environment, warm_address))
             deadline = time.monotonic() + START_LIMIT_S
             for rank_process in self._ranks:
                 if isinstance(rank_process.process, ForkedProcess):

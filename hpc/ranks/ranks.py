@@ -154,7 +154,9 @@ class RankHost:
 
     def load(self, target: str) -> None:
         """Import the target's class, "module:Class"; the slow part, which all ranks do in parallel."""
+        cores = os.sched_getaffinity(0)
         self._make = class_of(target)
+        os.sched_setaffinity(0, cores)  # a library may have pinned its importer
 
     def host_store(self, address: str) -> int:
         """On rank 0: serve the store for torch's env:// rendezvous; returns its port.

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, cast
 
+from hpc.environment import for_ranks
 from hpc.ranks.forked import NUMBER, user_of
 from hpc.ranks.process_ranks import end_with_parent, serve
 from hpc.ranks.ranks import CLOSE_LIMIT_S, class_of
@@ -60,7 +61,7 @@ def _start(target: str, listener: int) -> subprocess.Popen[bytes] | None:
     with suppress(OSError):  # the environment is gone, no more processes: a fresh rank says so
         return subprocess.Popen(
             [sys.executable, *map(str, words)],
-            env=os.environ | IMPORTING,
+            env=for_ranks(os.environ) | IMPORTING,
             pass_fds=[listener],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -206,7 +207,9 @@ def _why_not() -> str | None:
 def main(listener_number: int, owner_id: int, target: str) -> None:
     """Import the target's module, then fork ranks until this process is ended."""
     end_with_parent(owner_id)
+    cores = os.sched_getaffinity(0)
     getattr(class_of(target), "import_ahead", bool)()
+    os.sched_setaffinity(0, cores)  # a library may have pinned its importer, and so all forks
     if why_not := _why_not():
         sys.exit(f"no rank is forked from this process: {why_not}")
     gc.collect()

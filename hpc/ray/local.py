@@ -5,12 +5,13 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import ray
 
+from hpc.environment import for_ranks
 from hpc.errors import ClusterError
 from hpc.folders.orphan_cleanup import MARK, folder_for_ray, guarded_folder, kill_marked
 from hpc.ray.limits import open_files, raise_limits
@@ -44,7 +45,8 @@ def local_ray(cpus: int, gpus: int = 0) -> Iterator[Path]:
     with guarded_folder() as folder:
         token = folder / "token"
         write_file(token, secrets.token_hex(32), mode=0o600)
-        with _environment(ray_environment(token, folder) | {MARK: str(folder)}):
+        removed = dict.fromkeys(os.environ.keys() - for_ranks(os.environ).keys())
+        with _environment(removed | ray_environment(token, folder) | {MARK: str(folder)}):
             try:
                 _start_in_tries(folder, cpus, gpus)
                 del os.environ[MARK]  # processes that are started from here on are no part of this Ray
@@ -105,16 +107,20 @@ def _why_not(folder: Path, error: Exception) -> str:
 
 
 @contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Set these variables for this process and those that it starts; restores them afterwards."""
+def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
+    """Set these variables (None: unset) for this process and those that it starts; restores them afterwards."""
     before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
+    _set(variables)
     read_environment_again()
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+        _set(before)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
         read_environment_again()

@@ -18,6 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from hpc.environment import for_ranks
 from hpc.errors import ClusterError
 from hpc.folders.orphan_cleanup import MARK, folder_for_ray
 from hpc.ray.limits import raise_limits
@@ -141,7 +142,7 @@ class RayNode:
             options: further words for `ray start`: whether it is a head, and its resources.
             drain_s: how long running work may continue after SIGTERM.
         """
-        environment = os.environ | dict(variables) | _HEALTH_CHECKS
+        environment = for_ranks(os.environ) | dict(variables) | _HEALTH_CHECKS
         environment |= {
             MARK: str(folder),
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": f"{drain_s:g}",

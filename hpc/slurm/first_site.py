@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -157,11 +158,12 @@ def ask_cluster(patience: Patience = PATIENCE, cluster: str | None = None) -> Cl
 
     Args:
         patience: with each call.
-        cluster: one of several behind this login node; None: the login node's own.
+        cluster: one of several behind this login node; None: the one in SLURM_CLUSTERS, or the login node's own.
 
     Raises:
         SlurmError: sinfo or scontrol is absent or failed, or there is no partition.
     """
+    cluster = cluster or os.environ.get("SLURM_CLUSTERS") or None  # a module of the site may set it
     config = dict(
         (key, value.strip())
         for key, value in ask(call_of(cluster, "scontrol", "show", "config"), r"(?:(\S+)\s+=(.*)|.*)", patience)

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hpc.environment import for_slurm
 from hpc.errors import SlurmError
 from hpc.sites.site import Need, Site
 from hpc.slurm.script import script
@@ -324,18 +325,15 @@ def _read(out: str, row: str) -> tuple[list[tuple[str, ...]], list[str]]:
 def _call(call: Sequence[str], timeout_s: float) -> _Answer:
     """Run one command of SLURM to its end, or kill it (and its children) after `timeout_s`.
 
-    Variables such as SBATCH_PARTITION or SQUEUE_FORMAT would change its meaning, and a job that submits another one
-    would pass its own variables on: the command receives none of them, nor this machine's TMPDIR.
+    It gets the variables of `for_slurm`.
 
     Raises:
         SlurmError: there is no such command here.
     """
-    ours = re.compile(r"(SBATCH|SRUN|SQUEUE|SACCT|SINFO|SCANCEL|SCONTROL|SLURMD?|SUBMITIT)_(?!CONF$)")
-    environment = {name: value for name, value in os.environ.items() if not ours.match(name) and name != "TMPDIR"}
     try:
         process = subprocess.Popen(
-            call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
-            start_new_session=True,
+            call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=for_slurm(os.environ), start_new_session=True,
         )  # fmt: skip
     except FileNotFoundError as error:
         raise SlurmError(f"there is no {call[0]} on PATH: is this a login node of a SLURM cluster?") from error

@@ -106,7 +106,8 @@ def _check(site: Site, need: Need, gpus: int, walltime_min: int) -> None:
 
 def _setup(site: Site) -> list[str]:
     """Lines of bash before the command: the site's own, then the variables of its keys."""
-    lines = list(site.setup)
+    # The token of whoever submits is not for what runs in the job; there, SLURM knows its user by the node.
+    lines = ["unset SLURM_JWT", *site.setup]
     if site.network_interface is not None:
         interface = shlex.quote(site.network_interface)
         lines.append(f"export GLOO_SOCKET_IFNAME={interface} NCCL_SOCKET_IFNAME={interface}")

@@ -1,12 +1,14 @@
 """One trial on its ranks: runs its stages, writes its rows. Each rank has one object for all of its trials."""
 
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from hpc.environment import missing_cores
 from hpc.ranks.ranks import Heartbeat
 from results.store.writer import Writer
 from sweeps.run.run_folder import RunFolder, log_line
@@ -82,7 +84,10 @@ class TrialRank:
             self._begin_log(run.log(task.trial_id))
             self._rows = TrialRows(task, config)
             self._written_s = time.monotonic()
-            logging.getLogger(__name__).info("trial begins")
+            log = logging.getLogger(__name__)
+            log.info("trial begins")
+            if (fault := missing_cores(os.environ, len(os.sched_getaffinity(0)))) is not None:
+                log.warning(fault)
 
     def advance(self) -> str:
         """Run to the end of the next stage, and of those behind it that are short; return a `RankAnswer`.

@@ -22,6 +22,10 @@ class Plain:
     def __init__(self) -> None:
         self.calls = 0
 
+    def cores(self) -> set[int]:
+        importlib.import_module("torch").ones(1)
+        return os.sched_getaffinity(0)
+
     def environment(self) -> dict[str, str]:
         return dict(os.environ)
 

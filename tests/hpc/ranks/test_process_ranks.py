@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,22 @@ def test_a_forked_rank_has_what_a_fresh_one_has(forking: str, monkeypatch: pytes
     assert forked.call("parent_id") == another.call("parent_id") != [os.getpid()]
     for ranks in (fresh, forked, another):
         ranks.close()
+
+
+@pytest.mark.parametrize("is_forked", [False, True])
+def test_what_a_shell_says_of_cores_and_of_slurm_is_not_for_ranks(
+    is_forked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell = {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores", "SLURM_JWT": "secret", "KMP_AFFINITY": "compact"}
+    for name, value in shell.items():
+        monkeypatch.setenv(name, value)
+    with warm_process("rank_target:Plain") if is_forked else nullcontext() as address:
+        ranks = ProcessRanks("rank_target:Plain", 2, warm_address=address)
+        try:
+            assert ranks.call("cores") == [os.sched_getaffinity(0)] * 2  # not the first core for both
+            assert [shell.keys() & found.keys() for found in ranks.call("environment")] == [set(), set()]
+        finally:
+            ranks.kill()
 
 
 def test_a_forked_rank_is_as_nice_as_who_asks_for_it(forking: str) -> None:

@@ -83,6 +83,7 @@ TEXT = """\
 #SBATCH --time=120
 
 # setup
+unset SLURM_JWT
 
 # command
 export SUBMITIT_EXECUTOR=slurm

@@ -59,6 +59,28 @@ def test_what_is_submitted_is_the_text_that_is_printed(
     assert slurm.environment("sbatch") == {"SLURM_CONF": "/etc/slurm/slurm.conf"}
 
 
+def test_the_commands_have_their_own_settings_and_no_others(
+    slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {
+        "SLURM_CONF": "/a", "SLURM_CONF_SERVER": "ctl:6817", "SLURM_CLUSTERS": "wice", "SLURM_JWT": "secret",
+        "SLURM_SACK_SOCKET": "/run/sack",
+    }  # fmt: skip
+    lost = ["SLURM_TIME_FORMAT", "SLURM_BITSTR_LEN", "SLURM_JOB_ID", "SLURM_MEM_PER_NODE", "SQUEUE_NAMES", "SBATCH_QOS"]
+    for name in [name for name in os.environ if name.startswith(("SLURM_", "SQUEUE_", "SBATCH_"))]:
+        monkeypatch.delenv(name)
+    for name, value in {**kept, **dict.fromkeys(lost, "x")}.items():
+        monkeypatch.setenv(name, value)
+    slurm.says("squeue", "1|RUNNING|None\n")
+    slurm.says("sbatch", "7;wice\n")
+    jobs(["1"], None, QUICK)
+    assert slurm.environment("squeue") == kept
+    site = SITE.model_copy(update={"cluster": "wice"})
+    submit(site, need_in(tmp_path), ["true"], QUICK)
+    text = Path(slurm.calls("sbatch")[0][-1]).read_text()
+    assert "secret" not in text and text.index("unset SLURM_JWT\n") < text.index("srun ")
+
+
 def test_all_calls_for_a_site_ask_its_cluster(slurm: FakeSlurm, tmp_path: Path) -> None:
     site = SITE.model_copy(update={"cluster": "wice"})
     slurm.says("sbatch", BUSY, "12;wice\n")
