@@ -23,6 +23,7 @@ from hpc.errors import ClusterError
 from hpc.folders.orphan_cleanup import MARK, folder_for_ray
 from hpc.ray.limits import raise_limits
 from transtailor.lines import lines_of
+from transtailor.machine import visible_gpus
 from transtailor.waiting import reap
 
 JOB_LABEL = "slurm-job"  # a label of each Ray node: the id of the job that holds it
@@ -73,14 +74,14 @@ def allocation(environment: Mapping[str, str]) -> JobAllocation:
         raise ClusterError(f"this is not a job of SLURM: {error} is not set; it is started by sbatch") from error
     node_mb, cpu_mb = environment.get("SLURM_MEM_PER_NODE"), environment.get("SLURM_MEM_PER_CPU")
     memory_mb = int(node_mb) if node_mb else int(cpu_mb) * cpus if cpu_mb else None
-    gpus = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    gpus = visible_gpus(environment.get("CUDA_VISIBLE_DEVICES", ""))
     if not gpus and (amd := next((name for name in AMD_VARIABLES if environment.get(name)), None)):
         raise ClusterError(
             f"the job was given AMD GPUs ({amd} = {environment[amd]}): ROCm is not supported, trials run on NVIDIA's "
             "GPUs (CUDA) or on CPUs; set gpus_per_node = 0 in the site, or choose another partition"
         )
     memory_bytes = None if memory_mb is None else memory_mb * 2**20
-    return JobAllocation(job=job, cpus=cpus, memory_bytes=memory_bytes, gpus=len(gpus))
+    return JobAllocation(job=job, cpus=cpus, memory_bytes=memory_bytes, gpus=gpus)
 
 
 def own_address(interface: str | None = None) -> str:

@@ -10,6 +10,7 @@ from sweeps.errors import SpecError
 from sweeps.spec.resources import Resources
 from sweeps.spec.spec import Spec
 from transtailor.lines import lines_of
+from transtailor.machine import usable_cores, visible_gpus
 
 ONE_MACHINE_SITES = ("local", "serial")
 DRIVER_LIMIT_S = 60.0  # for a list of GPUs; a driver that is loaded for it takes seconds
@@ -57,18 +58,12 @@ def gpus_of(resources: Resources) -> int:
     return usable_gpus() if resources.gpus_per_rank else 0
 
 
-def usable_cores() -> int:
-    """Return the number of cores that this process may use: those of the job's allocation, not of the machine."""
-    return len(os.sched_getaffinity(0))
-
-
 def usable_gpus() -> int:
     """Return the number of NVIDIA GPUs that this process may use: of CUDA_VISIBLE_DEVICES, or all of the driver."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        names = [name.strip() for name in visible.split(",")]
-        return next((count for count, name in enumerate(names) if name in ("", "-1")), len(names))
-    return 0 if (program := shutil.which("nvidia-smi")) is None else _gpus_of_the_driver(program)
+    program = shutil.which("nvidia-smi")
+    present = None if program is None else _gpus_of_the_driver(program)
+    return present or 0 if visible is None else visible_gpus(visible, present)
 
 
 @cache

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from transtailor.lines import lines_of
+from transtailor.machine import usable_cores
 from transtailor.sources import PACKAGES, ROOT, code_digest
 
 
@@ -25,7 +26,7 @@ def provenance(files: dict[Path, bytes]) -> dict[str, Any]:
         "folder": str(Path.cwd()),
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "cpu": _cpu(),
         "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         "gpus": _gpus(),

@@ -1,13 +1,13 @@
 """`python -m tailor data prepare | check`: its arguments and what it prints."""
 
 import argparse
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from tailor.core.errors import ConfigError
 from transtailor.errors import INTERRUPTED, SUCCESS
+from transtailor.machine import usable_cores
 from transtailor.shell import command
 from transtailor.terminal import say
 from transtailor.validation import fraction
@@ -44,7 +44,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     prepare.add_argument(
         "--threads",
         type=int,
-        default=min(MOST_THREADS, len(os.sched_getaffinity(0))),
+        default=min(MOST_THREADS, usable_cores()),
         help="images decoded at once (default: cores, at most 4)",
     )
     check = commands.add_parser("check", help="verify a prepared data set and look for images that are in it twice")

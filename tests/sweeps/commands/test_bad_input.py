@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from sweeps.commands import launch as launch_command
-from sweeps.planning.this_machine import usable_cores, usable_gpus
+from sweeps.planning.this_machine import usable_gpus
 from tests.sweeps.conftest import Command, WriteSpec
+from transtailor.machine import usable_cores
 
 HEAD = 'name = "bad"\n'
 TRIAL = HEAD + '[trial]\nmethod.name = "head_only"\n'

@@ -19,7 +19,6 @@ from results.export.target import library
 from sweeps.commands.control import retry
 from sweeps.commands.launch import _say_how_to_resume
 from sweeps.planning.plan import make_plan
-from sweeps.planning.this_machine import usable_cores
 from sweeps.run.run_folder import RunFolder
 from sweeps.run.run_lock import RunLock
 from sweeps.slurm.cluster_run import ClusterRun
@@ -31,6 +30,7 @@ from tests.hpc.fakes.commands import FakeSlurm
 from tests.sweeps.conftest import SMALL_SPEC, created_run, ends_written
 from tests.tailor.prepare.pictures import class_folders
 from transtailor.errors import UserError
+from transtailor.machine import usable_cores
 from transtailor.private_names import LibraryError, PrivateNames
 
 pytestmark = pytest.mark.check

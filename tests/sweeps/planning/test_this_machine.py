@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from sweeps.errors import SpecError
-from sweeps.planning.this_machine import check_resources, gpus_of, most_at_once, usable_cores, usable_gpus
+from sweeps.planning.this_machine import check_resources, gpus_of, most_at_once, usable_gpus
 from sweeps.spec.resources import Resources
 from sweeps.spec.spec import load_spec
 from tests.sweeps.conftest import WriteSpec
+from transtailor.machine import usable_cores
 
 LISTED = "GPU 0: NVIDIA H200 (UUID: GPU-1)\n  MIG 1g.10gb Device 0: (UUID: MIG-1)\nGPU 1: NVIDIA H200 (UUID: GPU-2)\n"
 
@@ -27,7 +28,11 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("driver")
 @pytest.mark.parametrize(
-    ("visible", "gpus"), [(None, 2), ("", 0), ("-1", 0), ("1", 1), ("0,1,2", 3), ("GPU-1, GPU-2", 2), ("0,-1,1", 1)]
+    ("visible", "gpus"),
+    [
+        *((None, 2), ("", 0), ("-1", 0), ("1", 1), ("0,1,2", 2), ("GPU-1, GPU-2", 2), ("0,-1,1", 1)),
+        *(("NoDevFiles", 0), ("2", 0), ("0,0", 0), ("0,x,1", 1), ("MIG-1", 1), ("none", 0), (" 1 , 0 ", 2)),
+    ],
 )
 def test_gpus_are_those_of_the_driver_or_of_the_environment(
     visible: str | None, gpus: int, monkeypatch: pytest.MonkeyPatch
