@@ -16,7 +16,7 @@ from tests.slurm.sweep import until
 
 OUTPUTS = Path(__file__).resolve().parents[1] / "hpc" / "slurm" / "outputs"
 LIMIT_S = 300.0
-JOBS, QUEUE = "%i|%T|%r", "%i|%T|%e|%N|%j|%r"
+JOBS, QUEUE = "%i|%T|%r", "%i|%T|%e|%N|%r|%j"
 
 
 def said(*words: str) -> dict[str, str | int]:

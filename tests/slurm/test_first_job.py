@@ -10,7 +10,7 @@ import pytest
 
 from hpc.errors import SlurmError
 from hpc.sites.site import Need, Site, read_site
-from hpc.slurm.jobs import JobState, cancel, jobs, submit
+from hpc.slurm.jobs import JobState, cancel, jobs, queue, submit, would_start
 from tests.slurm.testbed import Testbed
 
 HOSTILE = """it's "x" $(touch pwned) # é"""
@@ -94,6 +94,39 @@ def test_cancel_ends_exactly_the_jobs_named(slurm: Testbed, site: Site) -> None:
     cancel([*array.ids, *waiting.ids], None)  # one of them has ended before
     states_when((*array.ids, *waiting.ids), all_ended)
     cancel(["99999"], None)
+
+
+def test_names_of_other_jobs_neither_hide_nor_forge_ours(slurm: Testbed, site: Site) -> None:
+    need = Need(log_folder=slurm.folder / "logs", job_name="ours-controller", gpus=0, cpus=1, memory_gb=0.5)
+    held = site.model_copy(update={"sbatch": {"hold": True}})
+    ours = submit(held, need, ["true"])
+    forged = "1\n999|RUNNING|N/A|node1|None|ours-controller"
+    names = [f"a{line_end}b" for line_end in ("\n", "\r", "\f", "\x85", "\u2028")]
+    words = ["sbatch", "--parsable", "--hold", "--output=/dev/null", "--mem=100", "--wrap=true"]
+    others = [
+        subprocess.run([*words, f"--job-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
+        for name in (*names, forged)
+    ]
+    try:
+        found = queue(["ours-controller", "ours-worker-1"], None)
+        assert [(job.id, job.name, job.state.state) for job in found] == [(ours.ids[0], "ours-controller", "PENDING")]
+        assert {state.state for state in jobs([*ours.ids, *others], None).values()} == {"PENDING"}
+    finally:
+        cancel([*ours.ids, *others], None)
+
+
+def test_a_cluster_that_is_named_is_asked_in_all_calls(slurm: Testbed, site: Site) -> None:
+    if not slurm.accounting:
+        pytest.skip("without accounting SLURM knows no cluster by its name; the parametrised fixture has both")
+    named = site.model_copy(update={"cluster": "testbed"})
+    need = Need(log_folder=slurm.folder / "logs", job_name="named", gpus=0, cpus=1, memory_gb=0.5)
+    assert would_start(named, need, ["true"])
+    job = submit(named, need, ["sleep", "3600"])
+    states_when(job.ids, lambda states: states[0].state == "RUNNING")
+    assert [(one.id, one.state.state) for one in queue(["named"], "testbed")] == [(job.ids[0], "RUNNING")]
+    assert jobs(job.ids, "testbed")[job.ids[0]].state == "RUNNING"
+    cancel(job.ids, "testbed")
+    states_when(job.ids, all_ended)
 
 
 @pytest.mark.parametrize(
