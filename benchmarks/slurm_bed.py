@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from hpc.slurm.jobs import Patience, ask
+from hpc.slurm.calls import Patience, ask
 from tailor.execution.cache import Cache
 from tests.slurm.disturbances import folders_of_nodes
 from tests.slurm.sweep import Sweep

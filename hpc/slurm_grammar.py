@@ -110,6 +110,21 @@ def memory_mb(text: str) -> int | None:
     return int(float(match[1]) * UNITS_MB[match[2] or "M"]) if match else None
 
 
+def tres_of(text: str) -> dict[str, int]:
+    """Return trackable resources and their amounts, memory in MB, as sacctmgr (MaxTRES) and scontrol (TRES) print them.
+
+    >>> tres_of("cpu=64,mem=240G,node=1,gres/gpu=4,gres/gpu:3090=4")
+    {'cpu': 64, 'mem': 245760, 'node': 1, 'gres/gpu': 4, 'gres/gpu:3090': 4}
+    """
+    found = {}
+    for entry in text.split(","):
+        name, _, amount = entry.strip().partition("=")
+        number = memory_mb(amount) if name == "mem" else count_of(amount)
+        if number is not None:
+            found[name] = number
+    return found
+
+
 def is_node_usable(state: str) -> bool:
     """Whether jobs can run on a node in a state, now or later: as sinfo (`idle~`) or scontrol (`IDLE+CLOUD`) prints it.
 

@@ -13,7 +13,7 @@ from hpc.cluster import head, needs, sweep_end, worker
 from hpc.doctor import login
 from hpc.folders import cluster_folder, orphan_cleanup
 from hpc.ranks import ranks
-from hpc.slurm import jobs
+from hpc.slurm import calls
 from sweeps import followed_run
 from sweeps.commands import attach, control, controller, latencies
 from sweeps.driver import tune_site
@@ -199,7 +199,7 @@ def test_the_limits_on_the_page_are_those_of_the_code() -> None:
         "a head, by a worker": [worker.HEAD_LIMIT_S],
         "`head.json`, while it cannot be read": [cluster_folder.FAULT_LIMIT_S],
         "a worker that SLURM has started, by the driver": [needs.START_LIMIT_S],
-        "one call of a SLURM command": [jobs.ONCE.timeout_s, jobs.PATIENCE.timeout_s],
+        "one call of a SLURM command": [calls.ONCE.timeout_s, calls.PATIENCE.timeout_s],
         "the process that holds a run": [run_lock.PATIENCE_S, controller.LOCK_LIMIT_S],
         "the start of a launch, by Python (`Sweep.run`)": [followed_run.START_LIMIT_S],
         "the outcome of a controller that is gone from the queue": [attach.GONE_LIMIT_S],

@@ -19,7 +19,8 @@ from hpc.errors import GpuHoursSpentError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.ray.private import drain_node, draining_nodes, release_node
 from hpc.sites.site import Site
-from hpc.slurm.jobs import ONCE, PATIENCE, WAITS, Job, QueuedJob, cancel, queue, submit
+from hpc.slurm.calls import ONCE, PATIENCE
+from hpc.slurm.jobs import WAITS, Job, QueuedJob, cancel, queue, submit
 from transtailor.waiting import start_in_thread
 
 TICK_S = 1.0

@@ -31,7 +31,8 @@ from hpc.folders.orphan_cleanup import LONGEST_BYTES, SHORT
 from hpc.ray.limits import FILES_PER_WORKER, OTHER_FILES, list_fatal_limits, open_files, raise_limits
 from hpc.ray.node import own_address
 from hpc.sites.site import Need
-from hpc.slurm.jobs import ONCE, would_start
+from hpc.slurm.calls import ONCE
+from hpc.slurm.jobs import would_start
 from transtailor.documents import Record
 from transtailor.waiting import WaitedTooLong, reap, wait_for
 

@@ -21,21 +21,9 @@ from hpc.doctor.watch import EDIT, Stopped, Watch, clock_finding
 from hpc.errors import ClusterError, SiteError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Need, Site
+from hpc.slurm.calls import ONCE, PATIENCE, ask, call_of
 from hpc.slurm.first_site import gpu_fault, gpus_of
-from hpc.slurm.jobs import (
-    ONCE,
-    PATIENCE,
-    QueuedJob,
-    ask,
-    call_of,
-    cancel,
-    jobs,
-    queue,
-    requeue,
-    signal_steps,
-    submit,
-    would_start,
-)
+from hpc.slurm.jobs import QueuedJob, cancel, jobs, queue, requeue, signal_steps, submit, would_start
 from transtailor.documents import Record
 from transtailor.waiting import WaitedTooLong, wait_for
 

@@ -7,14 +7,14 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hpc.errors import SiteError, SlurmError
 from hpc.sites.site import Site
-from hpc.slurm.jobs import PATIENCE, Patience, ask, ask_all, call_of
-from hpc.slurm.partition_rules import hints, most_cpus, most_memory_mb, unknown_rules, why_not
-from hpc.slurm_grammar import count_of, gres_of, is_node_usable, memory_mb, minutes_of
+from hpc.slurm.calls import PATIENCE, Patience, ask, ask_all, call_of
+from hpc.slurm.partition_rules import hints, most_cpus, most_memory_mb, why_not
+from hpc.slurm_grammar import count_of, gres_of, is_node_usable, memory_mb, minutes_of, tres_of
 from transtailor.documents import read_toml
 from transtailor.files import deny_others_writing, write_new_file
 from transtailor.names import nearest
@@ -56,6 +56,11 @@ class Partition:
     rules: Mapping[str, str]  # as scontrol shows them, such as AllowAccounts
 
     @property
+    def is_hidden(self) -> bool:
+        """Whether SLURM shows it only to those who ask for all."""
+        return self.rules.get("Hidden") == "YES"
+
+    @property
     def faults(self) -> list[str]:
         """Why jobs of a sweep do not run there."""
         return [*why_not(self.rules)]
@@ -81,6 +86,7 @@ class Qos:
 
     walltime_min: int | None
     max_jobs: int | None
+    tres: Mapping[str, int] = field(default_factory=dict)  # of a job, or of all jobs of the user: what is less
 
 
 @dataclass(frozen=True)
@@ -124,9 +130,10 @@ class ClusterFacts:
             raise SiteError(f"no partition {name!r}{nearest(name, by_name)}")
         if name is not None:
             return by_name[name]
-        return max(
-            self.partitions, key=lambda one: (one.up and not one.faults, one.default, one.rules.get("Hidden") != "YES")
-        )
+        return max(self.partitions, key=lambda one: (self._takes_jobs(one), one.default, not one.is_hidden))
+
+    def _takes_jobs(self, partition: Partition) -> bool:
+        return partition.up and not partition.faults and bool(self.accounts_for(partition) or not self.accounts)
 
     def accounts_for(self, partition: Partition) -> list[Account]:
         """The accounts of the user that the partition allows, each with the allowed qualities of service.
@@ -150,6 +157,7 @@ class ClusterFacts:
         return Qos(
             walltime_min=min((one for one in walltimes if one is not None), default=None),
             max_jobs=min((one for one in most if one), default=None),
+            tres=_least(one.tres for one in known),
         )
 
 
@@ -264,15 +272,40 @@ def _accounts(cluster: str, patience: Patience) -> tuple[tuple[Account, ...], tu
 
 def _qos(patience: Patience) -> dict[str, Qos]:
     """The limits of each quality of service for a user; empty if they cannot be read."""
-    call = ["sacctmgr", "--noheader", "--parsable2", "show", "qos", "format=Name,MaxWall,MaxJobsPU,MaxSubmitPU"]
+    fields = "format=Name,MaxWall,MaxJobsPU,MaxSubmitPU,MaxTRES,MaxTRESPU"
+    call = ["sacctmgr", "--noheader", "--parsable2", "show", "qos", fields]
     try:
-        rows = ask(call, r"([^|]+)\|([^|]*)\|(\d*)\|(\d*)", patience)
+        rows = ask(call, r"([^|]+)\|([^|]*)\|(\d*)\|(\d*)(?:\|([^|]*)\|([^|]*))?", patience)
     except SlurmError:
         return {}
     return {
-        name: Qos(_limit_min(wall), min((int(number) for number in numbers if number), default=None))
-        for name, wall, *numbers in rows
+        name: Qos(
+            _limit_min(wall),
+            min((int(number) for number in (jobs, submitted) if number), default=None),
+            _least(tres_of(text or "") for text in (of_a_job, of_a_user)),
+        )
+        for name, wall, jobs, submitted, of_a_job, of_a_user in rows
     }
+
+
+def _least(limits: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The smallest limit of each resource."""
+    least: dict[str, int] = {}
+    for of_one in limits:
+        for name, number in of_one.items():
+            least[name] = min(number, least.get(name, number))
+    return least
+
+
+def _limited(kind: Nodes, tres: Mapping[str, int]) -> Nodes:
+    """What a job may have of a node by the limits of a quality of service."""
+    gpus = kind.gpus
+    if gpus is not None:
+        name, number = gpus
+        number = min(number, tres.get("gres/gpu", number), tres.get(f"gres/{name}", number))
+        gpus = (name, number) if number else None
+    cpus = max(1, min(kind.cpus, tres.get("cpu", kind.cpus)))
+    return replace(kind, cpus=cpus, memory_mb=min(kind.memory_mb, tres.get("mem", kind.memory_mb)), gpus=gpus)
 
 
 def _limit_min(limit: str) -> int | None:
@@ -325,7 +358,8 @@ def site_text(cluster: ClusterFacts, partition_name: str | None = None) -> str:
     text: str = template.render(
         cluster=cluster,
         partition=partition,
-        kind=partition.kind,
+        kind=_limited(partition.kind, limits.tres),
+        tres=", ".join(f"{name}={number}" for name, number in limits.tres.items()),
         unused=partition_notes(partition),
         limits=limits,
         walltime_min=UNLIMITED_WALLTIME_MIN if limits.walltime_min is None else max(limits.walltime_min, 1),
@@ -347,10 +381,7 @@ def site_text(cluster: ClusterFacts, partition_name: str | None = None) -> str:
 
 def partition_notes(partition: Partition) -> list[str]:
     """What has to be known of a partition, or done, before jobs of a sweep run there."""
-    unknown = [
-        f"{rule}={partition.rules[rule]} is a rule that init does not know" for rule in unknown_rules(partition.rules)
-    ]
-    return [*partition.faults, *hints(partition.rules), *unknown]
+    return [*partition.faults, *hints(partition.rules)]
 
 
 def _names(accounts: Iterable[Account]) -> list[str]:

@@ -1,10 +1,7 @@
 """SLURM's own commands: submitting, watching, ending and requeueing jobs."""
 
-import os
 import re
 import shlex
-import signal
-import subprocess
 import tempfile
 import time
 import uuid
@@ -15,28 +12,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hpc.environment import for_slurm
 from hpc.errors import SlurmError
 from hpc.sites.site import Need, Site
+from hpc.slurm.calls import PATIENCE, Answer, Patience, ask, call_of, run, short_answer
 from hpc.slurm.script import script
 from hpc.slurm_grammar import job_state
 from transtailor.documents import read_toml
 from transtailor.files import write_file
-from transtailor.lines import last_line, lines_of
-from transtailor.waiting import KILL_LIMIT_S
+from transtailor.lines import last_line
 
 JOB_ID = re.compile(r"[0-9]+(_[0-9]+)?")
 ENDED = frozenset(
     ["BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED"]
     + ["TIMEOUT"]
 )
-# Errors of SLURM's commands while the controller is busy or restarts: the same call may succeed a little later.
-PASSING = (
-    "Socket timed out", "Unable to contact slurm controller", "Connection refused", "Connection timed out",
-    "Zero Bytes were transmitted", "temporarily unable to accept job", "Resource temporarily unavailable",
-)  # fmt: skip
-UNKNOWN_JOB = "Invalid job id specified"
-CLUSTER_HEADING = re.compile(r"CLUSTER: \S+")  # of squeue -M and sinfo -M; older versions print it despite --noheader
 WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD")  # its command has not begun; CONFIGURING: a node boots
 
 
@@ -44,19 +33,6 @@ WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD")  # its command ha
 def explanations() -> dict[str, Any]:
     """What SLURM's reasons and refusals mean: the file `explanations.toml`."""
     return read_toml(Path(__file__).with_name("explanations.toml"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How long one call of a SLURM command may take, how often it is tried, and the pause in between."""
-
-    timeout_s: float = 60.0
-    tries: int = 3
-    pause_s: float = 5.0
-
-
-PATIENCE = Patience()
-ONCE = Patience(timeout_s=20.0, tries=1)  # for code that repeats its call soon anyway
 
 
 @dataclass(frozen=True)
@@ -101,19 +77,6 @@ class JobState:
         return words if words in explanations()["reasons"] else re.split(r",| \(", words)[0]
 
 
-@dataclass(frozen=True)
-class _Answer:
-    returncode: int | None  # None: no answer in time
-    out: str
-    error: str
-    is_from_command: bool = True  # else it could not be started, and has done nothing
-
-    @property
-    def passes(self) -> bool:
-        """Whether the same call may succeed a little later."""
-        return self.returncode is None or (self.returncode != 0 and any(text in self.error for text in PASSING))
-
-
 def submit(site: Site, need: Need, command: Sequence[str], patience: Patience = PATIENCE) -> Job:
     """Write `script(...)` into the log folder, submit exactly this file, and return the job.
 
@@ -130,7 +93,7 @@ def submit(site: Site, need: Need, command: Sequence[str], patience: Patience = 
     write_file(path, text, mode=0o600)
     for attempt in range(patience.tries):
         time.sleep(patience.pause_s if attempt else 0.0)
-        answer = _call(call_of(site.cluster, "sbatch", "--parsable", str(path)), patience.timeout_s)
+        answer = run(call_of(site.cluster, "sbatch", "--parsable", str(path)), patience.timeout_s)
         printed = re.fullmatch(r"(\d+)(?:;(\S+))?", last_line(answer.out)) if answer.returncode == 0 else None
         number = int(printed[1]) if printed else None
         if number is None and answer.is_from_command and (answer.passes or answer.returncode == 0):
@@ -144,7 +107,7 @@ def submit(site: Site, need: Need, command: Sequence[str], patience: Patience = 
             raise SlurmError(f"sbatch did not submit {path}: {_refusal(answer)}")
     raise SlurmError(
         f"sbatch did not submit {path} in {patience.tries} tries of {patience.timeout_s:g} s, last: "
-        f"{_short_answer(answer)}. Is SLURM up? Type: {shlex.join(call_of(site.cluster, 'scontrol', 'ping'))}"
+        f"{short_answer(answer)}. Is SLURM up? Type: {shlex.join(call_of(site.cluster, 'scontrol', 'ping'))}"
     )
 
 
@@ -172,7 +135,7 @@ def would_start(site: Site, need: Need, command: Sequence[str], patience: Patien
     with tempfile.NamedTemporaryFile("w", suffix=".sh", encoding="utf-8") as file:
         file.write(script(site, need, command))
         file.flush()
-        answer = _call(call_of(site.cluster, "sbatch", "--test-only", file.name), patience.timeout_s)
+        answer = run(call_of(site.cluster, "sbatch", "--test-only", file.name), patience.timeout_s)
     if answer.returncode != 0:
         raise SlurmError(_refusal(answer))
     return last_line(answer.error).removeprefix("sbatch: ")
@@ -258,105 +221,6 @@ def _moment(text: str) -> datetime | None:
         return None
 
 
-def call_of(cluster: str | None, command: str, *arguments: str) -> list[str]:
-    """The words of a call of one of SLURM's commands for a cluster; None: the one of this machine.
-
-    >>> call_of("wice", "scancel", "7")
-    ['scancel', '-M', 'wice', '7']
-    """
-    return [command, *([] if cluster is None else ["-M", cluster]), *arguments]
-
-
-def ask(
-    call: Sequence[str], row: str | None, patience: Patience, needed: Collection[str] = ()
-) -> list[tuple[str, ...]]:
-    """Return the rows of `ask_all`."""
-    return ask_all(call, row, patience, needed)[0]
-
-
-def ask_all(
-    call: Sequence[str], row: str | None, patience: Patience, needed: Collection[str] = ()
-) -> tuple[list[tuple[str, ...]], list[str]]:
-    """Call a command that may be repeated; return the groups of `row` in each line that it fits, and the other lines.
-
-    A wrapper may print other lines, and names that other people chose may have a line break. An unknown job is no
-    error: it is in no line.
-
-    Args:
-        call: its words.
-        row: a regular expression; None: the output is ignored.
-        patience: with each call.
-        needed: a line with one of these texts has to be a row.
-
-    Raises:
-        SlurmError: the command is absent, refused, or gave no readable answer in any of `patience.tries`.
-    """
-    for attempt in range(patience.tries):
-        time.sleep(patience.pause_s if attempt else 0.0)
-        answer = _call(call, patience.timeout_s)
-        if answer.passes:
-            continue
-        if answer.returncode != 0 and not _knows_not(answer):
-            raise SlurmError(f"{call[0]} failed: {_short_answer(answer)}. It was called as: {shlex.join(call)}")
-        if row is None:
-            return [], []
-        rows, unread = _read(answer.out, row)
-        is_lost = any(text in line for text in needed for line in unread)
-        if not is_lost and (rows or not unread):
-            return rows, unread
-    ping = ["scontrol", *(call[1:3] if call[1:2] == ["-M"] else []), "ping"]
-    raise SlurmError(
-        f"{call[0]} gave no readable answer in {patience.tries} tries of {patience.timeout_s:g} s, last: "
-        f"{_short_answer(answer)}. It was called as: {shlex.join(call)}. Is SLURM up? Type: {shlex.join(ping)}"
-    )
-
-
-def _read(out: str, row: str) -> tuple[list[tuple[str, ...]], list[str]]:
-    """The groups of each line that a regular expression fits, and the other lines; headings and blank lines in none."""
-    rows, unread = [], []
-    for line in map(str.strip, lines_of(out)):
-        if match := re.fullmatch(row, line):
-            rows.append(match.groups())
-        elif line and not CLUSTER_HEADING.fullmatch(line):
-            unread.append(line)
-    return rows, unread
-
-
-def _call(call: Sequence[str], timeout_s: float) -> _Answer:
-    """Run one command of SLURM to its end, or kill it (and its children) after `timeout_s`.
-
-    It gets the variables of `for_slurm`.
-
-    Raises:
-        SlurmError: there is no such command here.
-    """
-    try:
-        process = subprocess.Popen(
-            call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=for_slurm(os.environ), start_new_session=True,
-        )  # fmt: skip
-    except FileNotFoundError as error:
-        raise SlurmError(f"there is no {call[0]} on PATH: is this a login node of a SLURM cluster?") from error
-    except OSError as error:  # such as a node that is at its limit of processes, memory or files at the moment
-        return _Answer(None, "", str(error), is_from_command=False)
-    try:
-        out, errors = process.communicate(timeout=timeout_s)
-        return _answer(process.returncode, out, errors)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        try:
-            out, errors = process.communicate(timeout=KILL_LIMIT_S)
-        except subprocess.TimeoutExpired:  # another process holds the pipes, or a disk does not answer
-            return _Answer(None, "", "")
-        # It may have ended in time while this process was stopped: then its answer counts.
-        return _answer(None if process.returncode == -signal.SIGKILL else process.returncode, out, errors)
-
-
-def _answer(returncode: int | None, out: bytes, errors: bytes) -> _Answer:
-    # Popen's text mode would make a line end of each carriage return.
-    return _Answer(returncode, out.decode(errors="replace"), errors.decode(errors="replace"))
-
-
 def _check_ids(ids: Iterable[str]) -> list[str]:
     """The ids, each once; raises ValueError if one of them is not the id of a job."""
     asked = list(dict.fromkeys(ids))
@@ -395,21 +259,6 @@ def _show_job(job: str, cluster: str | None, patience: Patience) -> JobState:
     return JobState(*rows[0]) if rows else JobState("UNKNOWN", "Vanished")
 
 
-def _knows_not(answer: _Answer) -> bool:
-    return all(
-        UNKNOWN_JOB in text or "already completing or completed" in text for text in lines_of(answer.error) or [""]
-    )
-
-
-def _short_answer(answer: _Answer) -> str:
-    """A command's answer, in at most 300 characters."""
-    if not answer.is_from_command:
-        how = "it could not be started"
-    else:
-        how = "no answer in time" if answer.returncode is None else f"exit code {answer.returncode}"
-    return f"{how}, {(answer.error.strip() or answer.out.strip() or 'no text')[:300]!r}"
-
-
-def _refusal(answer: _Answer) -> str:
+def _refusal(answer: Answer) -> str:
     advice = [text for words, text in explanations()["refusals"].items() if words.lower() in answer.error.lower()]
-    return "; ".join([_short_answer(answer), *advice])
+    return "; ".join([short_answer(answer), *advice])

@@ -55,6 +55,8 @@ def hints(rules: Mapping[str, str]) -> Iterator[str]:
     sharing = rules.get("OverSubscribe", rules.get("Shared", ""))
     if sharing.startswith("FORCE") and sharing != "FORCE:1":
         yield f"OverSubscribe={sharing}: other jobs may use the same CPUs, so times vary"
+    for rule in sorted(set(rules) - USED - set(NOT_USED)):
+        yield f"{rule}={rules[rule]} is a rule that init does not know"
 
 
 def most_cpus(rules: Mapping[str, str], cpus: int, sockets: int | None) -> int:
@@ -81,11 +83,6 @@ def most_memory_mb(rules: Mapping[str, str], memory: int, cpus: int) -> int:
     of_a_cpu = memory_mb(rules.get("MaxMemPerCPU", ""))
     limits = [memory, memory_mb(rules.get("MaxMemPerNode", "")), None if of_a_cpu is None else of_a_cpu * cpus]
     return min(limit for limit in limits if limit is not None)
-
-
-def unknown_rules(rules: Mapping[str, str]) -> list[str]:
-    """Return the rules that this program does not know, such as those of a newer SLURM."""
-    return sorted(set(rules) - USED - set(NOT_USED))
 
 
 def own_groups() -> set[str]:

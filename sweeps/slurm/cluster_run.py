@@ -14,7 +14,8 @@ from typing import TypeVar
 from hpc.cluster.needs import controller_need, limits_of, worker_need
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site
-from hpc.slurm.jobs import QueuedJob, call_of, cancel, queue, submit
+from hpc.slurm.calls import call_of
+from hpc.slurm.jobs import QueuedJob, cancel, queue, submit
 from hpc.slurm.script import script
 from sweeps.errors import RunFolderError
 from sweeps.planning.forecast import Capacity

@@ -253,8 +253,8 @@ def _slurm(_folder: Path, said: dict[str, bytes]) -> bool:
 
 @contextmanager
 def _programs(said: dict[str, bytes]) -> Iterator[None]:
-    """SLURM's commands, as hpc.slurm.jobs starts them, that print what was drawn."""
-    from hpc.slurm import jobs
+    """SLURM's commands, as hpc.slurm.calls starts them, that print what was drawn."""
+    from hpc.slurm import calls
 
     class Program:
         returncode = 0
@@ -265,12 +265,12 @@ def _programs(said: dict[str, bytes]) -> Iterator[None]:
         def communicate(self, timeout: float) -> tuple[bytes, bytes]:  # noqa: ARG002
             return self.out, b""
 
-    before = jobs.subprocess
-    jobs.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": Program})  # type: ignore[assignment]
+    before = calls.subprocess
+    calls.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": Program})  # type: ignore[assignment]
     try:
         yield
     finally:
-        jobs.subprocess = before
+        calls.subprocess = before
 
 
 TRIAL = b"""network = "digits_vgg"

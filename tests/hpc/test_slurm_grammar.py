@@ -11,6 +11,7 @@ from hpc.slurm_grammar import (
     job_state,
     memory_mb,
     minutes_of,
+    tres_of,
 )
 
 
@@ -111,6 +112,22 @@ def test_states_of_jobs(text: str, state: str) -> None:
 )
 def test_amounts_of_memory(text: str, megabytes: int | None) -> None:
     assert memory_mb(text) == megabytes
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        # scontrol of 25.05; sacctmgr's MaxTRESPU, github.com/aws/aws-parallelcluster/issues/6621 (24.05)
+        ("cpu=62,mem=750G,node=1,gres/gpu:nvidia_h100_nvl=1", [62, 768000, 1, 1]),
+        ("cpu=8,mem=500G", [8, 512000]),
+        ("cpu=24,mem=15674M,node=2,billing=24", [24, 15674, 2, 24]),
+        ("gres/gpu:3090=8", [8]),
+        ("", []),
+    ],
+)
+def test_trackable_resources(text: str, found: list[int]) -> None:
+    assert [*tres_of(text).values()] == found
+    assert [*tres_of(text)] == [entry.partition("=")[0] for entry in text.split(",") if entry]
 
 
 @pytest.mark.parametrize(("text", "number"), [("64", 64), ("64+", 64), ("UNLIMITED", None), ("n/a", None), ("0", 0)])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.slurm.jobs import PATIENCE, ask
+from hpc.slurm.calls import PATIENCE, ask
 from results.store.reader import load
 from tests.slurm.disturbances import folders_of_nodes, left_behind
 from tests.slurm.sweep import SMALL, Sweep, held, make_sweep, until

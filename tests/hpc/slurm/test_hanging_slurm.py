@@ -16,7 +16,7 @@ from hpc.cluster.needs import RankNeed
 from hpc.cluster.nodes import WorkerNode
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site, SubmissionLimits
-from hpc.slurm.jobs import Patience
+from hpc.slurm.calls import Patience
 from tests.hpc.fakes.commands import FakeSlurm, end_hanging_on, is_asking, started_from
 from transtailor.waiting import wait_for
 

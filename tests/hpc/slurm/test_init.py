@@ -14,8 +14,8 @@ import pytest
 from hpc.__main__ import _parser, main
 from hpc.errors import SlurmError
 from hpc.sites.site import Need, Site, find_site, read_site
+from hpc.slurm.calls import Patience
 from hpc.slurm.first_site import ask_cluster, gpus_of, site_text
-from hpc.slurm.jobs import Patience
 from hpc.slurm.partition_rules import NOT_USED, USED, hints
 from hpc.slurm.script import script
 from tests.hpc.fakes.commands import FakeSlurm
@@ -330,6 +330,22 @@ def test_what_a_partition_wants_is_said(slurm: FakeSlurm, rules: str, said: str)
     slurm.says("sinfo", "p*|up|infinite|9|64|512000|(null)|(null)|idle|2\n")
     text = site_text(ask_cluster(QUICK))
     assert f"# MISSING: partition p: {said}" in text and parsed(text).partition == "p"
+
+
+def test_limits_of_a_quality_of_service_are_kept(slurm: FakeSlurm) -> None:
+    slurm.says(
+        "sacctmgr", "lab||normal||||\n", "normal||||cpu=32,gres/gpu:a100=3|gres/gpu=2,mem=100G\nhigh||||cpu=1|\n"
+    )
+    text = site_text(ask_cluster(QUICK), "gpu")
+    site = parsed(text)
+    assert (site.cpus_per_node, site.gpus_per_node, site.memory_gb) == (32, 2, 100.0)
+    assert "allows at most (memory in MB): cpu=32, gres/gpu:a100=3, gres/gpu=2, mem=102400" in text
+
+
+def test_a_partition_that_takes_no_account_of_yours_is_not_chosen(slurm: FakeSlurm) -> None:
+    closed = PARTITIONS.replace("PartitionName=cpu AllowGroups=ALL", "PartitionName=cpu AllowAccounts=others")
+    slurm.says("scontrol", config("associations"), closed)
+    assert parsed(site_text(ask_cluster(QUICK))).partition == "gpu"
 
 
 def test_a_partition_without_nodes_gives_a_file_to_complete(slurm: FakeSlurm) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from hpc.errors import SlurmError
 from hpc.sites.site import Need, Site
-from hpc.slurm.jobs import Patience, jobs, queue, submit
+from hpc.slurm.calls import Patience
+from hpc.slurm.jobs import jobs, queue, submit
 from tests.hpc.fakes.commands import FakeSlurm
 
 OUTPUTS = Path(__file__).with_name("outputs")

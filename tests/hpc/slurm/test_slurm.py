@@ -11,19 +11,8 @@ import pytest
 
 from hpc.errors import SlurmError
 from hpc.sites.site import Need, Site
-from hpc.slurm.jobs import (
-    Job,
-    JobState,
-    Patience,
-    cancel,
-    explanations,
-    jobs,
-    queue,
-    requeue,
-    signal_steps,
-    submit,
-    would_start,
-)
+from hpc.slurm.calls import Patience
+from hpc.slurm.jobs import Job, JobState, cancel, explanations, jobs, queue, requeue, signal_steps, submit, would_start
 from hpc.slurm.script import script
 from tests.hpc.fakes.commands import FakeSlurm, without_hanging_on
 

@@ -89,7 +89,7 @@ PLANTED_ON_SLURM = (
     ),
     _Planted(
         "a command of SLURM that hangs is waited for",
-        f"{JOBS}:_call",
+        "hpc.slurm.calls:run",
         "timeout=timeout_s",
         "timeout=1e9",
     ),

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from hpc.cluster import cluster, head, nodes, worker
-from hpc.slurm import jobs
+from hpc.slurm import calls as called
 from sweeps.commands import controller
 from sweeps.driver import slurm_pool
 from sweeps.run.run_folder import RunFolder
@@ -102,7 +102,7 @@ class SlurmDay:
             lambda *words: act(self._cluster, *words)
         )
         return [
-            (os, "environ", _Environment(world, os.environ)), (os, "killpg", killpg), (jobs, "subprocess", calls),
+            (os, "environ", _Environment(world, os.environ)), (os, "killpg", killpg), (called, "subprocess", calls),
             *((module, "check_code", lambda: None) for module in (head, worker, controller)),
             *((module, "own_address", self._own_address) for module in (head, worker)),
             *((module, "check_closed", lambda *_: None) for module in (head, worker)),
