@@ -22,8 +22,9 @@ from hpc.errors import ClusterError, SiteError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Need, Site
 from hpc.slurm.calls import ONCE, PATIENCE, ask, call_of
-from hpc.slurm.first_site import gpu_fault, gpus_of
+from hpc.slurm.first_site import gpu_fault
 from hpc.slurm.jobs import QueuedJob, cancel, jobs, queue, requeue, signal_steps, submit, would_start
+from hpc.slurm_grammar import gres_of
 from transtailor.documents import Record
 from transtailor.waiting import WaitedTooLong, wait_for
 
@@ -111,9 +112,9 @@ class Doctor:
             raise Stopped("SLURM does not answer")
         self.board.add("accounting", _check_accounting(self.site.cluster))
         self._try("site", self._limits)
-        self.board.add("devices of trials", self._devices())
-        if self.site.gpus_per_node:
-            self.board.add("GPUs of the partition", _gpus_of(self.site))
+        devices = f"{default_devices(self.site)}, unless [resources] gpus_per_rank of the spec says otherwise"
+        self.board.add("devices of trials", fine(devices))
+        self.board.add("GPUs of the partition", _gpus_of(self.site))
         if not self._try("folder", self._make_folder, "give a folder of yours that all nodes see: --folder"):
             raise Stopped("there is no folder for its files")
         worker = Need(log_folder=self._logs, signal_before_s=self.site.drain_before_s, requeue=False)
@@ -128,10 +129,6 @@ class Doctor:
         limits = limits_of(self.site, RankNeed(ranks=1, cpus_per_rank=1, gpus_per_rank=0.0))
         most = "as many workers as wanted" if self.site.limits.max_jobs is None else f"{limits.max_workers} workers"
         return fine(f"{self.site.partition or 'default partition'}, {most}, {self.site.walltime_min} min each")
-
-    def _devices(self) -> Finding:
-        """Which devices trials get."""
-        return fine(f"{default_devices(self.site)}, unless [resources] gpus_per_rank of the spec says otherwise")
 
     def _make_folder(self) -> Finding:
         self._path = path = Path(tempfile.mkdtemp(prefix=f".{self._name}-", dir=self.parent))
@@ -376,17 +373,22 @@ def _check_accounting(cluster: str | None) -> Finding:
 
 
 def _gpus_of(site: Site) -> Finding:
-    """Whether trials can run on the GPUs that sinfo lists for the site."""
+    """Whether trials can run on the GPUs that sinfo lists for the site, and use them."""
     partition = [f"--partition={site.partition}"] if site.partition else []
     try:
         rows = ask(call_of(site.cluster, "sinfo", "--noheader", "--exact", "--format=%G", *partition), r"(.*)", ONCE)
     except SlurmError as error:
         return unknown(str(error))
-    wanted = [(gpus[0], gpu_fault(gres)) for (gres,) in rows if (gpus := gpus_of(gres))]
-    wanted = [(name, fault) for name, fault in wanted if site.gres in (None, "gpu", name)]
+    listed = [(one.kind, gpu_fault(gres)) for (gres,) in rows for one in gres_of(gres) if one.name == "gpu"]
+    if listed and not site.gpus_per_node:
+        names = ", ".join(dict.fromkeys(name for name, _ in listed))
+        return unknown(f"sinfo lists {names}, and the site has gpus_per_node = 0: trials do not use them")
+    wanted = [(name, fault) for name, fault in listed if site.gres in (None, "gpu", name)]
     if faults := list(dict.fromkeys(fault for _, fault in wanted if fault)):
         return failure("; ".join(faults), "choose another partition or gres, or set gpus_per_node = 0")
-    return fine(", ".join(dict.fromkeys(name for name, _ in wanted))) if wanted else unknown("sinfo lists none")
+    if wanted:
+        return fine(", ".join(dict.fromkeys(name for name, _ in wanted)))
+    return unknown("sinfo lists none") if site.gpus_per_node else fine("none, as the site says")
 
 
 def _rights_finding(rights: tuple[str, ...], where: str = "") -> Finding | None:

@@ -45,6 +45,7 @@ def test_init_asks_the_cluster(slurm: Testbed, site: Site) -> None:
     text = (slurm.folder / "site.toml").read_text()
     assert f"Your accounts: {'root' if slurm.accounting else 'unknown'}\n" in text
     assert ("# MISSING: accounts and qos are unknown: sacctmgr failed" in text) != slurm.accounting
+    assert text.count("MISSING") == (not slurm.accounting)  # of its partition's rules none is in the way, or unknown
 
 
 def test_a_job_runs_as_it_was_asked_for(slurm: Testbed, site: Site) -> None:

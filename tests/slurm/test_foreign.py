@@ -65,7 +65,7 @@ def test_doctor_sweep_and_report(foreign: Testbed, site: str) -> None:
     done = called(foreign, "hpc", "doctor", "--site", "testbed")
     assert done.returncode == 0, done.stdout
     unchecked = set(re.findall(r"^– ([^:]*):", done.stdout, flags=re.MULTILINE))
-    assert unchecked == {"accounting", "jobs submitted by nodes"}, done.stdout
+    assert unchecked == {"accounting", "GPUs of the partition", "jobs submitted by nodes"}, done.stdout
     (foreign.home / "small.toml").write_text(f'name = "small"\n{SMALL}')
     done = called(foreign, "transtailor", "run", "small.toml", "--site", "testbed")
     assert done.returncode == 0, done.stdout

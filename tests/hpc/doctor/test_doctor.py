@@ -238,6 +238,38 @@ def test_only_the_gpus_that_the_site_names_count(slurm: SmallSlurm) -> None:
     assert slurm.calls("sinfo") == [["--noheader", "--exact", "--format=%G", "--partition=gpu"]]
 
 
+@pytest.mark.parametrize(
+    ("gpus", "gres", "devices", "said"),
+    [
+        (
+            4,
+            "gpu:a100:2,gpu:3090:4",
+            "1 GPU for each rank, as the site has gpus_per_node = 4",
+            "✓ GPUs of the partition: gp",
+        ),
+        (
+            0,
+            "gpu:a100:2",
+            "CPUs for each rank, as the site has gpus_per_node = 0",
+            "– GPUs of the partition: sinfo lists gpu",
+        ),
+        (
+            0,
+            "(null)",
+            "CPUs for each rank, as the site has gpus_per_node = 0",
+            "✓ GPUs of the partition: none, as the si",
+        ),
+    ],
+)
+def test_it_says_which_devices_trials_get(slurm: SmallSlurm, gpus: int, gres: str, devices: str, said: str) -> None:
+    (slurm.folder / "gres").write_text(f"{gres}\n")
+    slurm.refuses({"sbatch": "no"})
+    slurm.over.set()
+    _, out = slurm.examine(SITE.model_copy(update={"gres": "gpu:3090" if gpus else None, "gpus_per_node": gpus}))
+    assert f"✓ devices of trials: {devices}, unless [resources] gpus_per_rank of the spec says otherwise\n" in out
+    assert said in out
+
+
 def test_a_clock_that_is_behind(slurm: SmallSlurm) -> None:
     slurm.behind_s = 5000.0
     is_sound, out = slurm.examine()
