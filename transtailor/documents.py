@@ -19,6 +19,7 @@ DEEPEST = 64  # levels of nested tables and lists: code that walks through a doc
 REFUSED = "is not valid TOML: "
 _HEADER = re.compile(r"\s*(\[\[?)([^\[\]]+)\]")
 _ASSIGNED = re.compile(r"\s*([\w.\"' -]+?)\s*=")
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # byte order marks
 _AT_LINE = re.compile(r" \(at line (\d+), column \d+\)")
 _HINTS = (
     (r"Illegal character '\n'", "a quote is opened there and not closed"),
@@ -26,6 +27,7 @@ _HINTS = (
     ("Invalid value", 'text needs quotes, as in name = "demo"'),
     ("Expected '=' after a key", "each line is a key, =, and a value"),
     ("Cannot overwrite a value", "the key is set twice"),
+    ("Cannot declare", "a table is there once; each table of a list begins with two brackets, as in [[variants]]"),
 )
 
 
@@ -53,6 +55,31 @@ def read_toml(given: Path | str | bytes) -> dict[str, Any]:
     """Parse TOML from a file or a text. Raises the errors of `read_json`."""
     document: dict[str, Any] = _read("TOML", tomllib.loads, given)
     return document
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that a user wrote. Raises OSError, and DocumentError as `decode_text`."""
+    return decode_text(path.read_bytes())
+
+
+def decode_text(content: bytes) -> str:
+    r"""Text in UTF-8, without the byte order mark that editors on Windows put before it.
+
+        >>> decode_text(b"\xef\xbb\xbfname")
+        'name'
+
+    Raises:
+        DocumentError: it is in another encoding; the text says where.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if content.startswith(_UTF_16):
+            what = "it is in UTF-16, as PowerShell writes it"
+        else:
+            line = content.count(b"\n", 0, error.start) + 1
+            what = f"line {line} has the byte 0x{content[error.start]:02x}"
+        raise DocumentError(f"not text in UTF-8: {what}; save the file as UTF-8") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +152,7 @@ def describe_fault(path: Path, error: DocumentError) -> str:
     if position is None:
         return f"{error}{hint}"
     number = int(position[1])
-    line = "".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[number - 1 : number]).strip()
+    line = "".join(read_text(path).split("\n")[number - 1 : number]).strip()
     return f"line {number} {REFUSED}{line}   ({_AT_LINE.sub('', text)}{hint})"
 
 
@@ -141,7 +168,7 @@ def find_line(text: str, keys: Sequence[str]) -> int | None:
     arrays: Counter[str] = Counter()
     table: tuple[str, ...] = ()
     best: tuple[int, int] | None = None
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if header := _HEADER.match(line):
             name = _split(header[2])
             if header[1] == "[[":
@@ -171,10 +198,10 @@ def _plain(value: Any) -> Any:
 def _read(kind: str, parse: Any, given: Path | str | bytes) -> Any:
     content = given.read_bytes() if isinstance(given, Path) else given
     try:
-        document = parse(content if isinstance(content, str) else content.decode())
+        document = parse(content if isinstance(content, str) else decode_text(content))
     except RecursionError:
         raise DocumentError(f"is nested more than {DEEPEST} levels deep") from None
-    except ValueError as error:  # also for bytes that are not UTF-8, and for numbers of thousands of digits
+    except ValueError as error:  # also for other encodings, and for numbers of thousands of digits
         raise DocumentError(f"is not valid {kind}: {error}") from error
     check_depth(document)
     return document

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from tailor.core.errors import ConfigError
+from transtailor.documents import DocumentError, read_text
 from transtailor.files import write_file
 
 # At least two independent projects have published the same digest of such a file.
@@ -55,10 +56,10 @@ def known_sha256() -> dict[str, str]:
 def _read(sums: Path) -> dict[str, str]:
     """File name -> whole SHA-256."""
     try:
-        lines = sums.read_text().splitlines()
+        lines = read_text(sums).splitlines()
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, DocumentError) as error:
         raise ConfigError(f"{sums} cannot be read: {error}") from error
     found: dict[str, str] = {}
     for number, line in enumerate(lines, 1):

@@ -272,9 +272,7 @@ def test_a_folder_may_be_below_the_shared_one_by_another_path(
 ) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    (tmp_path / "site.toml").write_text(
-        f'cpus_per_node = 1\nwalltime_min = 5\nshared_folder = "{tmp_path / "link"}"\n'
-    )
+    (tmp_path / "site.toml").write_text(f'cpus_per_node = 1\nwalltime_min = 5\nshared_folder = "{tmp_path / "link"}"\n')
     monkeypatch.setenv("PATH", str(tmp_path))  # without SLURM's commands, so that it ends at its first check
     assert main(["doctor", "--site", str(tmp_path / "site.toml"), "--folder", str(tmp_path / "real")]) == 1
     assert "not below" not in capsys.readouterr().err
