@@ -8,7 +8,7 @@ from hpc.errors import SlurmError
 from results.store.completeness import failed_trials
 from results.store.reader import Run, last_written_us, load
 from results.text.page import Heading, PageTable, Part
-from sweeps.driver.display import done_text, left_text, time_text
+from sweeps.driver.display import BEST_FIRST, done_text, left_text, time_text
 from sweeps.driver.progress_file import read_progress
 from sweeps.run.run_folder import LaunchRecord, RunFolder, open_run
 from sweeps.run.run_lock import holder_of
@@ -18,14 +18,14 @@ from transtailor.shell import rerun
 FAILURES_SHOWN = 10
 READ = ("planned", "trials", "attempts", "operating_points", "events")
 
-BEST = """
+BEST = f"""
 SELECT label, network, dataset, replace(metric, '_', ' ') AS metric, validation_score AS score,
        removed_macs_fraction AS removed, seed, trial_id AS trial, point, count(*) OVER arm AS "of points",
        count(DISTINCT seed) OVER arm AS "of seeds"
 FROM operating_points
 WINDOW arm AS (PARTITION BY network, dataset, label)
-QUALIFY row_number() OVER (arm ORDER BY isnan(validation_score), validation_score DESC, macs, trial_id, point) = 1
-ORDER BY network, dataset, score DESC, label
+QUALIFY row_number() OVER (arm ORDER BY {BEST_FIRST}) = 1
+ORDER BY network, dataset, isnan(score), score DESC, label
 """
 RUNNING_COLUMNS = ("trial", "label", "what", "seed", "node", "stage", "progress", "for")
 RUNNING_USUAL = (0, 1, 5, 6, 7, 2, 3, 4)
