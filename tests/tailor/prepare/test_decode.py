@@ -1,5 +1,6 @@
 """Pixels: the same as torchvision's from the same file; what is no whole 8-bit image has none."""
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -133,9 +134,16 @@ def png_with(*chunks: bytes, pixels: bytes | None = None) -> bytes:
     return content[:header_end] + b"".join(chunks) + content[header_end:]
 
 
+def plain_jpeg() -> bytes:
+    """A JPEG file that says how many pixels an inch has: Pillow then does not look for that in EXIF data."""
+    content = io.BytesIO()
+    picture(3).save(content, "JPEG", dpi=(72, 72))
+    return content.getvalue()
+
+
 def jpeg_with(marker: int, content: bytes) -> bytes:
     """A JPEG file with a segment behind its first two bytes."""
-    jpeg = encoded(3)
+    jpeg = plain_jpeg()
     return jpeg[:2] + struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content + jpeg[2:]
 
 
@@ -163,7 +171,7 @@ JUNK: dict[str, bytes] = {
 @pytest.mark.parametrize("what", JUNK)
 def test_junk_beside_the_pixels_costs_no_image(tmp_path: Path, what: str) -> None:
     format = "PNG" if what.startswith("png") else "JPEG"
-    (tmp_path / "plain").write_bytes(encoded(3, format))
+    (tmp_path / "plain").write_bytes(plain_jpeg() if format == "JPEG" else encoded(3, format))
     (tmp_path / "junk").write_bytes(JUNK[what])
     plain, junk = (decode(tmp_path / name, 16) for name in ("plain", "junk"))
     assert junk.problem == ""
