@@ -13,6 +13,7 @@ from sweeps.driver.progress_file import read_progress
 from sweeps.run.run_folder import LaunchRecord, RunFolder, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun
+from transtailor.shell import command as to_type
 from transtailor.shell import rerun
 
 FAILURES_SHOWN = 10
@@ -184,7 +185,8 @@ def _failures(run: RunFolder, rows: Run) -> Iterator[str]:
         yield f"failed    {trial['trial_id']}  {trial['label']}: {trial['error']}"
         yield f"          attempts: {trial['attempts']}; its log: {run.log(trial['trial_id'])}"
     if len(failed) > FAILURES_SHOWN:
-        yield f"... and {len(failed) - FAILURES_SHOWN} more failed trials"
+        every = to_type("query", run.path, "SELECT trial_id, error FROM trials WHERE status = 'failed'")
+        yield f"... and {len(failed) - FAILURES_SHOWN} more failed trials; to list all: {every}"
 
 
 def _moment(microseconds: int) -> datetime:
