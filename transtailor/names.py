@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 NAMES_SHOWN = 12
-LONGEST_FILE_NAME = 150  # characters; file systems take 255 bytes, and ids, suffixes and temporary endings are added
+LONGEST_FILE_NAME = 100  # characters; encrypted home folders (eCryptfs) take 143, and ids and endings are added
 LEAST_LIKENESS = 0.5  # difflib's ratio, 1 for the same name
 LIKENESS_LISTED = 0.3  # of the names that are listed if there are too many to list all
 _BUDGET = ("removed_macs_fraction", "step_macs_fraction", "prune_ratio")

@@ -210,7 +210,8 @@ def from_lists(
         )
     if outside := [name for name in count if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]:
         raise ConfigError(f"the lists name images outside of {folder}: {some(outside)}; {remedy}")
-    if missing := [name for name in count if not (folder / name).is_file()]:
+    path_of = _paths(folder, count)
+    if missing := [name for name in count if name not in path_of]:
         raise FilesRefused(
             f"{len(missing)} of {len(count)} listed images are not in {folder}: {some(missing)}; give the whole "
             "archive of images",
@@ -218,7 +219,17 @@ def from_lists(
         )
     return FileListing(
         files=tuple(
-            ImageFile(path=folder / name, name=name, class_name=class_name, split=split)
+            ImageFile(path=path_of[name], name=_name(path_of[name], folder), class_name=class_name, split=split)
             for name, class_name, split in entries
         )
     )
+
+
+def _paths(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """The path of each listed name that is there, also of one that the disk has in another Unicode form."""
+    found = {name: folder / name for name in names if (folder / name).is_file()}
+    others = [name for name in names if name not in found and not name.isascii()]
+    if others:
+        on_disk = {normal_form(_name(path, folder)): path for path in folder.rglob("*") if path.is_file()}
+        found |= {name: on_disk[normal_form(name)] for name in others if normal_form(name) in on_disk}
+    return found

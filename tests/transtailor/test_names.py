@@ -58,7 +58,9 @@ def test_a_long_name_is_shortened_and_stays_apart_from_others(tmp_path: Path) ->
     names = {file_name(label, "net") for label in labels}
     assert len(names) == len(labels)
     for name in names:
-        (tmp_path / f"{name}-0123456789abcdef-1").mkdir()
+        folder = tmp_path / f".{name}-0123456789abcdef-1"
+        folder.mkdir()
+        assert len(folder.name) <= 143
 
 
 def test_capitals_do_not_matter() -> None:

@@ -208,17 +208,36 @@ def test_a_folder_of_classes(tmp_path: Path) -> None:
 
 
 CAFE_NFC, CAFE_NFD = "caf\u00e9", "cafe\u0301"
+FORMS = {
+    "accent": (CAFE_NFC, CAFE_NFD),
+    "umlaut": ("\u00dcbung", "U\u0308bung"),
+    "kana": ("\u304c", "\u304b\u3099"),
+    "hangul": ("\uac15", "\u1100\u1161\u11bc"),
+    "compatibility ideograph": ("\u585a", "\ufa10"),
+}
 
 
-def test_a_class_whose_name_has_another_unicode_form_in_another_split_is_the_same_class(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [*FORMS.values(), *(forms[::-1] for forms in FORMS.values())], ids=ascii)
+def test_a_class_whose_name_has_another_unicode_form_in_another_split_is_the_same_class(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
     """macOS and archives made there write NFD; the files keep their names, and the class that of the training split."""
-    fill(tmp_path, [f"train/{CAFE_NFC}/1.jpg", f"val/{CAFE_NFD}/2.jpg", "train/tea/3.jpg", "val/tea/4.jpg"])
+    one, other = names
+    fill(tmp_path, [f"train/{one}/1.jpg", f"val/{other}/2.jpg", "train/Tea/3.jpg", "val/Tea/4.jpg"])
     assert rows(list_folder((tmp_path,))) == [
-        (CAFE_NFC, "train", f"train/{CAFE_NFC}/1.jpg"),
-        (CAFE_NFC, "val", f"val/{CAFE_NFD}/2.jpg"),
-        ("tea", "train", "train/tea/3.jpg"),
-        ("tea", "val", "val/tea/4.jpg"),
+        ("Tea", "train", "train/Tea/3.jpg"),
+        ("Tea", "val", "val/Tea/4.jpg"),
+        (one, "train", f"train/{one}/1.jpg"),
+        (one, "val", f"val/{other}/2.jpg"),
     ]
+
+
+def test_a_list_may_have_names_in_another_unicode_form_than_the_disk(tmp_path: Path) -> None:
+    root = indoor67(tmp_path)
+    (root / "Images" / "bar" / "a.jpg").rename(root / "Images" / "bar" / f"{CAFE_NFD}.jpg")
+    (root / "TrainImages.txt").write_text(f"bar/{CAFE_NFC}.jpg\ngym/a.jpg")
+    found = {file.name for file in LAYOUTS["indoor67"].list_images((root,)).files}
+    assert found == {f"bar/{CAFE_NFD}.jpg", "bar/b.jpg", "gym/a.jpg", "gym/b.jpg"}
 
 
 def test_two_classes_that_look_the_same_are_refused_with_their_code_points(tmp_path: Path) -> None:
