@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from hpc.errors import SiteError, SlurmError
 from hpc.sites.site import Need, SiteFile, explain_faults, find_site, path_as_site, read_site, site_files, users_folder
 from transtailor.errors import FAILED, INTERRUPTED, MISTAKE, SUCCESS, UserError
+from transtailor.files import is_below
 from transtailor.lines import lines_of
 from transtailor.shell import command
 from transtailor.terminal import CommandParser, ignore_closed_stdout, say
@@ -148,8 +149,8 @@ def _doctor(options: argparse.Namespace) -> int:
 
     site = find_site(options.site)
     parent = (options.folder or Path(site.shared_folder or Path.cwd())).absolute()
-    if site.shared_folder is not None and not parent.is_relative_to(site.shared_folder):
-        raise SiteError(f"--folder {parent} is not below the site's shared_folder = {site.shared_folder}")
+    if site.shared_folder is not None and not is_below(parent, Path(site.shared_folder)):
+        raise SiteError(f"--folder {options.folder} is not below the site's shared_folder = {site.shared_folder}")
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores it
             signal.signal(number, signal.default_int_handler)

@@ -21,7 +21,7 @@ from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError, TrainingError
 from tailor.execution.plugins import load
 from tailor.execution.weights_check import refuse_missing
-from transtailor.documents import DocumentError, describe_fault, find_line, read_toml
+from transtailor.documents import DocumentError, describe_fault, find_line, read_text, read_toml
 from transtailor.errors import FAILED, MISTAKE, SUCCESS, UserError
 from transtailor.shell import command as to_type
 from transtailor.terminal import CommandParser, say
@@ -106,7 +106,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _place(path: Path, keys: Sequence[str]) -> str:
-    line = find_line(path.read_text(encoding="utf-8"), keys)
+    line = find_line(read_text(path), keys)
     return str(path) if line is None else f"{path}, line {line}"
 
 

@@ -20,6 +20,7 @@ DEEPEST = 64  # levels of nested tables and lists: code that walks through a doc
 REFUSED = "is not valid TOML: "
 _HEADER = re.compile(r"\s*(\[\[?)([^\[\]]+)\]")
 _ASSIGNED = re.compile(r"\s*([\w.\"' -]+?)\s*=")
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # byte order marks
 _AT_LINE = re.compile(r" \(at line (\d+), column \d+\)")
 _HINTS = (
     (r"Illegal character '\n'", "a quote is opened there and not closed"),
@@ -27,6 +28,7 @@ _HINTS = (
     ("Invalid value", 'text needs quotes, as in name = "demo"'),
     ("Expected '=' after a key", "each line is a key, =, and a value"),
     ("Cannot overwrite a value", "the key is set twice"),
+    ("Cannot declare", "a table is there once; each table of a list begins with two brackets, as in [[variants]]"),
 )
 
 
@@ -54,6 +56,31 @@ def read_toml(given: Path | str | bytes) -> dict[str, Any]:
     """Parse TOML from a file or a text. Raises the errors of `read_json`."""
     document: dict[str, Any] = _read("TOML", tomllib.loads, given)
     return document
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that a user wrote. Raises OSError, and DocumentError as `decode_text`."""
+    return decode_text(path.read_bytes())
+
+
+def decode_text(content: bytes) -> str:
+    r"""Text in UTF-8, without the byte order mark that editors on Windows put before it.
+
+        >>> decode_text(b"\xef\xbb\xbfname")
+        'name'
+
+    Raises:
+        DocumentError: it is in another encoding; the text says where.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if content.startswith(_UTF_16):
+            what = "it is in UTF-16, as PowerShell writes it"
+        else:
+            line = content.count(b"\n", 0, error.start) + 1
+            what = f"line {line} has the byte 0x{content[error.start]:02x}"
+        raise DocumentError(f"not text in UTF-8: {what}; save the file as UTF-8") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +153,7 @@ def describe_fault(path: Path, error: DocumentError) -> str:
     if position is None:
         return f"{error}{hint}"
     number = int(position[1])
-    line = "".join(lines_of(path.read_text(encoding="utf-8", errors="replace"))[number - 1 : number]).strip()
+    line = "".join(lines_of(read_text(path))[number - 1 : number]).strip()
     return f"line {number} {REFUSED}{line}   ({_AT_LINE.sub('', text)}{hint})"
 
 
@@ -172,10 +199,10 @@ def _plain(value: Any) -> Any:
 def _read(kind: str, parse: Any, given: Path | str | bytes) -> Any:
     content = given.read_bytes() if isinstance(given, Path) else given
     try:
-        document = parse(content if isinstance(content, str) else content.decode())
+        document = parse(content if isinstance(content, str) else decode_text(content))
     except RecursionError:
         raise DocumentError(f"is nested more than {DEEPEST} levels deep") from None
-    except ValueError as error:  # also for bytes that are not UTF-8, and for numbers of thousands of digits
+    except ValueError as error:  # also for other encodings, and for numbers of thousands of digits
         raise DocumentError(f"is not valid {kind}: {error}") from error
     check_depth(document)
     return document

@@ -125,6 +125,18 @@ def existing_above(folder: Path) -> Path:
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
+def is_below(path: Path, folder: Path) -> bool:
+    """Whether a path is in a folder, or is the folder, wherever links on the way lead.
+
+    A folder has several paths where it can be reached by a link, such as a home folder on a cluster. A shell, a site
+    file and the system may each have another one.
+
+    >>> is_below(Path("/etc/../usr/lib"), Path("/usr")), is_below(Path("/usr"), Path("/usr/lib"))
+    (True, False)
+    """
+    return path.resolve().is_relative_to(folder.resolve())
+
+
 def refuse_unwritable(folder: Path, option: str, error: type[Exception]) -> None:
     """Raise `error` unless the folder given with `option` is writable or can be made; leaves no file behind."""
     existing = existing_above(folder)

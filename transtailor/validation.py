@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from transtailor.names import closest
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
@@ -38,7 +40,8 @@ def list_faults(error: "ValidationError") -> list[Fault]:
             keys=tuple(str(part) for part in fault["loc"] if not _BRANCH_OF_UNION.search(str(part))),
             kind=kinds.get(fault["type"], "wrong"),
             expected=fault["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, in [ ]")
-            + _percentage(fault),
+            + _percentage(fault)
+            + _choice(fault),
             given=fault["input"],
         )
         for fault in error.errors()
@@ -61,6 +64,14 @@ def fraction(text: str) -> float:
     is_percentage = typed and number < 100 and (typed[2] or number > 1)
     hint = f"; for {number:g}% type {number / 100:g}" if is_percentage else ""
     raise argparse.ArgumentTypeError(f"{text!r}: expected a fraction from 0 to below 1{hint}")
+
+
+def _choice(fault: Any) -> str:
+    """The nearest of the words that a text may be: "Adam" for 'sgd' or 'adam'."""
+    if fault["type"] != "literal_error" or not isinstance(fault["input"], str):
+        return ""
+    close = closest(fault["input"], re.findall(r"'([^']*)'", fault["ctx"]["expected"]))
+    return "" if close is None else f"; did you mean {close!r}?"
 
 
 def _percentage(fault: Any) -> str:

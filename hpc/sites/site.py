@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from hpc.errors import SiteError
 from hpc.sites.sbatch_flags import refusal
 from hpc.slurm_grammar import is_gres_kind
-from transtailor.documents import DocumentError, read_toml
+from transtailor.documents import DocumentError, describe_fault, read_toml
 from transtailor.names import nearest
 from transtailor.shell import command
 from transtailor.validation import Fault, list_faults
@@ -252,7 +252,7 @@ def read_site(path: Path) -> Site:
     except OSError as error:
         raise SiteError(f"site file {path} cannot be read: {error}") from error
     except DocumentError as error:
-        raise SiteError(f"site file {path} {error}; texts need quotes") from error
+        raise SiteError(f"site file {path}: {describe_fault(path, error)}") from error
     except ValidationError as error:
         raise SiteError(
             f"site file {path}:\n" + "\n".join(f"  {line}" for line in explain_faults(error, Site))
@@ -311,8 +311,10 @@ def find_site(name_or_path: str) -> Site:
         return read_site(Path(name_or_path).expanduser())
     files = site_files()
     if name_or_path not in files:
+        beside = Path(f"{name_or_path}.toml")
+        is_meant = f"; there is a file {beside}, which is meant by ./{beside}" if beside.is_file() else ""
         raise SiteError(
-            f"no site {name_or_path!r}{nearest(name_or_path, files)}; give a path that ends in .toml, "
+            f"no site {name_or_path!r}{is_meant}{nearest(name_or_path, files)}; give a path that ends in .toml, "
             f"or write a site of your cluster on its login node: {command('init')}"
         )
     return read_site(files[name_or_path].path)

@@ -1,8 +1,9 @@
-"""The exact text of a job: a pure function of a site and the job's need, without I/O."""
+"""The exact text of a job, from a site and the job's need; of the disk, only links are read."""
 
 import re
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from submitit import SlurmExecutor
@@ -10,6 +11,7 @@ from submitit import SlurmExecutor
 from hpc.errors import SiteError
 from hpc.sites.site import Need, Site
 from hpc.slurm.submitit_private import SUBMITIT, text_of
+from transtailor.files import is_below
 
 # If the step is killed, SLURM would end the job: it is queued again, unless SLURM is ending it. A node's own cluster
 # is that of the job, so `-M` is not needed there.
@@ -24,7 +26,7 @@ exit "$code"
 
 
 def sbatch_parameters(site: Site, need: Need) -> dict[str, Any]:
-    """The parameters of sbatch, with the names of `submitit.SlurmExecutor.update_parameters`, without I/O.
+    """The parameters of sbatch, with the names of `submitit.SlurmExecutor.update_parameters`.
 
     Raises:
         SiteError: a node of the site has less than the job needs, or the site's limits forbid the job.
@@ -96,7 +98,7 @@ def _check(site: Site, need: Need, gpus: int, walltime_min: int) -> None:
             f"{gpu_hours:g} GPU-hours, and limits.gpu_hours_per_sweep = {limits.gpu_hours_per_sweep}",
         ),
         (
-            shared is not None and not need.log_folder.is_relative_to(shared),
+            shared is not None and not is_below(need.log_folder, Path(shared)),
             f"logs in {need.log_folder}, which is not below shared_folder = {shared} (work in a folder below it)",
         ),
     ]

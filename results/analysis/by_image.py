@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from results.arms.class_names import class_names
 from results.arms.comparison import Arm, Point, Problem
 from results.arms.selection import arms_at_budget, check_budget, check_label, select_arms
 from results.arms.shared_training import support_lines
@@ -81,12 +82,14 @@ def image_page(run: Run, first: str, second: str, asked: float | None = None) ->
         columns = ("seed", "images", "only first right", "only second right", "p", "mid-p", "smallest p")
         yield PageTable(columns=columns, rows=[_seed_row(seed, found) for seed, found in sorted(one.by_seed.items())])
         yield ""
+        names = class_names(run, one.problem)
         if one.by_class:
             of_class = ("class", "images", "difference", "95%", "p", "p (Holm)")
-            yield PageTable(columns=of_class, rows=[*_class_rows(one)])
-        if one.by_class:
+            yield PageTable(columns=of_class, rows=[*_class_rows(one, () if names is None else names.names)])
             yield ""
         yield from map(Note, _notes(one))
+        if names is not None:
+            yield Note(f"Names of classes: as in {names.source}.")
         yield ""
     problems = [one.problem for one in several]
     yield from map(Note, support_lines(run, problems))
@@ -151,10 +154,11 @@ def _seed_row(seed: int, found: McNemar) -> tuple[str, ...]:
     return (str(seed), *counts, f"{found.p:.3g}", f"{found.mid_p:.3g}", f"{found.smallest_p:.3g}")
 
 
-def _class_rows(one: ByImage) -> Iterator[tuple[str, ...]]:
+def _class_rows(one: ByImage, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
     corrected = holm([found.p for found in one.by_class.values()])
     for (number, found), p in zip(one.by_class.items(), corrected, strict=True):
-        yield str(number), str(found.images), *_crossed_cells(found), p_text(p)
+        name = names[number] if number < len(names) else str(number)
+        yield name, str(found.images), *_crossed_cells(found), p_text(p)
 
 
 def _crossed_cells(found: Crossed) -> tuple[str, str, str]:

@@ -1,7 +1,6 @@
 """A run as other tools take it: trials with settings, and values with a tag and a step."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 from results.store.reader import Run
 from results.text.settings import leaves
 from transtailor.documents import read_json
+from transtailor.names import file_name
 
 BATCH_TRIALS = 200
 """This many trials' values are held in memory at once."""
@@ -87,9 +87,9 @@ def values_of(run: Run, trials: Sequence[Trial]) -> Iterator[tuple[Trial, list[V
 
 
 def _trial(row: Mapping[str, Any]) -> Trial:
-    parts = (row["label"], row["network"], row["dataset"], f"seed{row['seed']}", row["trial_id"])
     settings = {"label": row["label"]} | {key: _plain(value) for key, value in leaves(read_json(row["config_json"]))}
-    name = "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", word) for word in parts)
+    arm = file_name(row["label"], row["network"], row["dataset"], f"seed{row['seed']}")
+    name = f"{arm}-{row['trial_id']}"
     same = {column: row[column] for column in ("trial_id", "sweep", "status", "error", "started_us", "ended_us")}
     return Trial(name=name, settings=settings, attempts=row["attempts"] or 0, **same)
 

@@ -1,6 +1,8 @@
 """Export each trial as an MLflow run: to a database in a folder, or to MLFLOW_TRACKING_URI."""
 
+import math
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from transtailor.files import make_folder
 MOST_METRICS, MOST_PARAMS = 1000, 100  # that MLflow takes in one request
 LONGEST = 6000  # characters of a parameter
 TRIAL_TAG = "trial_id"
+INFINITE_TAG = "infinite_values"  # has the values that are no metrics
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
 
@@ -35,6 +38,7 @@ class Mlflow:
             make_folder(folder)
             uri = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
             self._artifacts = (folder.resolve() / "artifacts").as_uri()
+        self._uri = uri
         self._client = client(uri)
         self._experiment: str | None = None
         self._runs: dict[str, tuple[str, str]] = {}  # trial -> id and status of its run
@@ -50,7 +54,7 @@ class Mlflow:
             return self._add(trial, values)
         except self._refusal as error:
             raise ResultsError(
-                f"MLflow refused trial {trial.trial_id}: {error}; the same command resumes there"
+                f"MLflow refused trial {trial.trial_id}: {error}; once that is mended, the same command resumes there"
             ) from error
 
     def _add(self, trial: Trial, values: list[Value]) -> int:
@@ -64,9 +68,14 @@ class Mlflow:
             self._send_settings(run, trial.settings)
         there = self._there[trial.trial_id]
         new = [value for value in values if (value.tag, value.step) not in there]
-        metrics = [self._entities.Metric(v.tag, v.number, v.at_us // 1000, v.step) for v in new]
+        # MLflow's databases keep 1.8e308 for an infinite number, which would be another one.
+        finite = [value for value in new if not math.isinf(value.number)]
+        metrics = [self._entities.Metric(v.tag, v.number, v.at_us // 1000, v.step) for v in finite]
         for first in range(0, len(metrics), MOST_METRICS):
             self._client.log_batch(run, metrics=metrics[first : first + MOST_METRICS])
+        if len(finite) < len(new):
+            infinite = [f"{v.tag} = {v.number} at step {v.step}" for v in values if math.isinf(v.number)]
+            self._client.set_tag(run, INFINITE_TAG, "; ".join(infinite)[:LONGEST])
         there |= {(value.tag, value.step) for value in new}
         if trial.status is not None and STATUS[trial.status] != status:
             self._end(run, trial)
@@ -74,10 +83,20 @@ class Mlflow:
         return len(new)
 
     def _open(self, name: str) -> str:
-        """Return the id of the experiment, which is created if missing; note its runs."""
+        """Return the id of the experiment, which is created if missing; note its runs.
+
+        Raises:
+            ResultsError: it was deleted in MLflow, which keeps it and its name.
+        """
         found = self._client.get_experiment_by_name(name)
         if found is None:
             return str(self._client.create_experiment(name, artifact_location=self._artifacts))
+        if found.lifecycle_stage == "deleted":
+            restore = shlex.join(["mlflow", "experiments", "restore", "--experiment-id", found.experiment_id])
+            raise ResultsError(
+                f"the experiment {name!r} was deleted in MLflow; to restore it, type: "
+                f"MLFLOW_TRACKING_URI={shlex.quote(self._uri)} {restore}, or export to another folder with --out"
+            )
         page = None
         while True:
             runs = self._client.search_runs([found.experiment_id], max_results=1000, page_token=page)

@@ -185,7 +185,15 @@ def _select_trials(plan: Plan, options: argparse.Namespace) -> Plan:
 def _show(plan: Plan, options: argparse.Namespace) -> int:
     from sweeps.commands.preview import preview
 
-    page = preview(plan, options.site, runs=options.runs, cache=options.cache, command=sys.argv)
+    page = preview(
+        plan,
+        options.site,
+        runs=options.runs,
+        cache=options.cache,
+        command=sys.argv,
+        extend=options.extend,
+        update_code=options.update_code,
+    )
     for line in write(page, options):
         say(line)
     return SUCCESS

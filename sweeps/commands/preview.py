@@ -24,7 +24,7 @@ from sweeps.planning.plan import (
     refuse_missing_weights,
 )
 from sweeps.planning.this_machine import most_at_once, usable_gpus
-from sweeps.run.relaunch import check_may_resume, this_code_digest
+from sweeps.run.relaunch import check_may_resume, difference, this_code_digest
 from sweeps.run.run_folder import RunFolder, open_run
 from tailor.core.errors import ConfigError
 from tailor.execution.cache import Cache
@@ -38,7 +38,16 @@ USUAL = (0, 1, 8, 2, 3, 4, 7, 6, 5)
 TELLING = (8, 2, 3)  # columns that are shown only if their values differ
 
 
-def preview(plan: Plan, site: str, *, runs: Path, cache: Path, command: Sequence[str] | None) -> Iterator[Part]:
+def preview(
+    plan: Plan,
+    site: str,
+    *,
+    runs: Path,
+    cache: Path,
+    command: Sequence[str] | None,
+    extend: bool = False,
+    update_code: bool = False,
+) -> Iterator[Part]:
     """Yield a page to print, of which programs get the trials; reads the cache and the runs, writes nothing.
 
     Args:
@@ -46,6 +55,7 @@ def preview(plan: Plan, site: str, *, runs: Path, cache: Path, command: Sequence
         runs: folder of the run folders; their measurements give the durations of stages.
         cache: folder of finished stages.
         command: the words that were typed, with `--plan`; None: none were, so no command to measure a trial is shown.
+        extend, update_code: as the launch will have them: whether it may add trials to the run, or use other code.
 
     Raises:
         RunFolderError: the run exists and is damaged.
@@ -62,7 +72,7 @@ def preview(plan: Plan, site: str, *, runs: Path, cache: Path, command: Sequence
         idle_gpus = 0
         scripts = job_texts(run, found, plan.resources, this_code_digest())
         capacity = capacity_of(found, plan.resources, plan.most_live)
-    finished, state = _state_of_run(run, plan)
+    finished, state = _state_of_run(run, plan, extend=extend, update_code=update_code)
     # Without sharing every trial has its own empty cache, whatever is in the common one.
     is_cached = (lambda _: False) if plan.private_cache else set(Cache(cache).stored_keys()).__contains__
     durations = durations_in(runs, plan.resources.ranks)
@@ -101,7 +111,7 @@ def _this_machine(plan: Plan, site: str) -> Capacity:
     return one_machine(1 if site == "serial" else max(1, min(most_at_once(plan.resources), plan.most_live)), cores)
 
 
-def _state_of_run(run: RunFolder, plan: Plan) -> tuple[set[str], str]:
+def _state_of_run(run: RunFolder, plan: Plan, *, extend: bool, update_code: bool) -> tuple[set[str], str]:
     """Return the ids of the finished trials, and the state of the run."""
     if not run.path.exists():
         return set(), f"{run.path} does not exist yet"
@@ -111,9 +121,12 @@ def _state_of_run(run: RunFolder, plan: Plan) -> tuple[set[str], str]:
     finished = finished_trial_ids(run.path) & {trial.trial_id for trial in plan.trials}
     state = f"{run.path} exists: {len(finished)} of {len(plan.trials)} trials are finished"
     try:
-        check_may_resume(run, record, plan, this_code_digest(), extend=False, update_code=False)
+        check_may_resume(run, record, plan, this_code_digest(), extend=extend, update_code=update_code)
     except RunFolderError as refusal:
         state += f"\nlaunching would be refused: {refusal}"
+    else:
+        if extend and (added := difference(record, plan).added):
+            state += f"\nlaunching would extend it by {len(added)} trials"
     return finished, state
 
 

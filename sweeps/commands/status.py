@@ -8,26 +8,27 @@ from hpc.errors import SlurmError
 from results.store.completeness import failed_trials
 from results.store.reader import Run, last_written_us, load
 from results.text.page import Heading, PageTable, Part
-from sweeps.driver.display import done_text, left_text, time_text
+from sweeps.driver.display import BEST_FIRST, done_text, left_text, time_text
 from sweeps.driver.progress_file import read_progress
 from sweeps.planning.devices import devices_text, spec_on_site
 from sweeps.run.run_folder import LaunchRecord, RunFolder, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun
 from sweeps.spec.spec import load_spec
+from transtailor.shell import command as to_type
 from transtailor.shell import rerun
 
 FAILURES_SHOWN = 10
 READ = ("planned", "trials", "attempts", "operating_points", "events")
 
-BEST = """
+BEST = f"""
 SELECT label, network, dataset, replace(metric, '_', ' ') AS metric, validation_score AS score,
        removed_macs_fraction AS removed, seed, trial_id AS trial, point, count(*) OVER arm AS "of points",
        count(DISTINCT seed) OVER arm AS "of seeds"
 FROM operating_points
 WINDOW arm AS (PARTITION BY network, dataset, label)
-QUALIFY row_number() OVER (arm ORDER BY isnan(validation_score), validation_score DESC, macs, trial_id, point) = 1
-ORDER BY network, dataset, score DESC, label
+QUALIFY row_number() OVER (arm ORDER BY {BEST_FIRST}) = 1
+ORDER BY network, dataset, isnan(score), score DESC, label
 """
 RUNNING_COLUMNS = ("trial", "label", "what", "seed", "node", "stage", "progress", "for")
 RUNNING_USUAL = (0, 1, 5, 6, 7, 2, 3, 4)
@@ -194,7 +195,8 @@ def _failures(run: RunFolder, rows: Run) -> Iterator[str]:
         yield f"failed    {trial['trial_id']}  {trial['label']}: {trial['error']}"
         yield f"          attempts: {trial['attempts']}; its log: {run.log(trial['trial_id'])}"
     if len(failed) > FAILURES_SHOWN:
-        yield f"... and {len(failed) - FAILURES_SHOWN} more failed trials"
+        every = to_type("query", run.path, "SELECT trial_id, error FROM trials WHERE status = 'failed'")
+        yield f"... and {len(failed) - FAILURES_SHOWN} more failed trials; to list all: {every}"
 
 
 def _moment(microseconds: int) -> datetime:

@@ -307,9 +307,10 @@ class SweepState:
         new = Best(
             label=trial.label, network=trial.settings.network, dataset=trial.settings.dataset, seed=seed,
             seeds=(seed,), metric=point.metric, validation_score=point.validation_score, macs=point.macs,
+            trial_id=trial.trial_id, point=point.point,
         )  # fmt: skip
         before = self._best.get(new.of, new)
-        best = before if before.validation_score >= new.validation_score else new
+        best = min(before, new, key=lambda one: one.rank)
         self._best[new.of] = replace(best, seeds=tuple({*before.seeds, seed}))
 
     def _note_end(

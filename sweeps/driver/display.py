@@ -23,6 +23,10 @@ BEST_SHOWN = 8  # arms on the live display; the end shows all
 RUNNING_SHOWN = 8  # trials
 
 
+BEST_FIRST = "isnan(validation_score), validation_score DESC, macs, trial_id, point"
+"""The order of an arm's operating points in SQL, the best first; of equal scores the one with fewer MACs."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Best:
     """The best operating point so far of an arm on a network and a data set, by the validation split."""
@@ -35,6 +39,14 @@ class Best:
     metric: str
     validation_score: float
     macs: int
+    trial_id: str
+    point: int
+
+    @property
+    def rank(self) -> tuple[bool, float, int, str, int]:
+        """What points of one arm are ordered by, the best first, as by `BEST_FIRST`."""
+        is_nan = math.isnan(self.validation_score)
+        return is_nan, 0.0 if is_nan else -self.validation_score, self.macs, self.trial_id, self.point
 
     @property
     def of(self) -> tuple[str, ...]:
@@ -163,7 +175,7 @@ def running_lines(progress: SweepProgress) -> list[str]:
 
 def best_lines(progress: SweepProgress) -> list[str]:
     """The best operating point per network, data set and arm, of each pair the best arm first."""
-    ranked = sorted(progress.best, key=lambda best: (best.network, best.dataset, -best.validation_score))
+    ranked = sorted(progress.best, key=lambda best: (best.network, best.dataset, *best.rank[:2], best.label))
     return [
         f"{best.label}, {best.network} on {best.dataset}: validation {best.metric.replace('_', ' ')} "
         f"{best.validation_score:.4f} at {best.macs / 1e6:.4g} M MACs "

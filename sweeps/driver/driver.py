@@ -14,7 +14,7 @@ from hpc.ranks.warm_process import warm_process
 from results.store.reader import Run, last_written_us, load, stopped_trial_ids
 from results.store.writer import Writer
 from sweeps.driver.board import Earlier, Launch, MoreTrials, SweepState, TrialBackend
-from sweeps.driver.display import Best, Display
+from sweeps.driver.display import BEST_FIRST, Best, Display
 from sweeps.driver.events import EventLog
 from sweeps.driver.ledger import Ledger, TrialState
 from sweeps.driver.merging import merge_meanwhile
@@ -30,10 +30,11 @@ from transtailor.files import make_folder
 
 TRIAL_TARGET = "sweeps.worker.trial:TrialRank"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-BEST_BEFORE = """
-SELECT network, dataset, label, metric, max(validation_score) AS validation_score,
-    arg_max(macs, validation_score) AS macs, arg_max(seed, validation_score) AS seed, list(DISTINCT seed) AS seeds
-FROM operating_points WHERE NOT isnan(validation_score) GROUP BY network, dataset, label, metric
+BEST_BEFORE = f"""
+SELECT network, dataset, label, metric, validation_score, macs, seed, trial_id, point,
+    list_sort(list_distinct(list(seed) OVER (PARTITION BY network, dataset, label, metric))) AS seeds
+FROM operating_points
+QUALIFY row_number() OVER (PARTITION BY network, dataset, label, metric ORDER BY {BEST_FIRST}) = 1
 """
 
 

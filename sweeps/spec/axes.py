@@ -1,11 +1,13 @@
 """The axes of a sweep: settings by dotted keys with the values to cross; seeds that are tied to the trial's seed."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sweeps.errors import SpecError
 from sweeps.spec.ranges import is_range, range_values
 from sweeps.spec.toml_text import set_option, toml_value
+from tailor.config.parsing import settings_by_name
 from tailor.config.trial import METHODS, TrialConfig
 from transtailor.names import nearest
 
@@ -38,8 +40,8 @@ def check_axes(axes: Mapping[str, Any], where: str, option: str | None = None) -
     for key, values in axes.items():
         check_trial_keys({key.partition(".")[0]: None}, () if key != RATE else (RATE,), where)
         if not isinstance(values, list):
-            list_of_it = f"[{toml_value(values)}]"
-            advice = f"{key} = {list_of_it}" if option is None else set_option(f"{option}{key}={list_of_it}")
+            meant = _meant(values)
+            advice = f"{key} = {meant}" if option is None else set_option(f"{option}{key}={meant}")
             raise SpecError(f"{where} {key}: given {values!r}; an axis is a list: type {advice}")
         if not values:
             raise SpecError(f"{where} {key}: the list is empty, so no trials are left; give it values or leave it out")
@@ -50,6 +52,20 @@ def check_axes(axes: Mapping[str, Any], where: str, option: str | None = None) -
         above = next((other for other in axes if key.startswith(f"{other}.")), None)
         if above is not None:
             raise SpecError(f"{where} {key}: {above} is an axis too and both would set {key}; leave one out")
+
+
+def _meant(value: Any) -> str:
+    """The values of an axis, as TOML, that were probably meant by one value.
+
+    >>> _meant("0-4"), _meant("0, 1, 4"), _meant("l1")
+    ('{ from = 0, to = 4 }', '[0, 1, 4]', '["l1"]')
+    """
+    if isinstance(value, str):
+        if ends := re.fullmatch(r"\s*(\d+)\s*(?:-|\.\.\.?|to)\s*(\d+)\s*", value):
+            return f"{{ from = {int(ends[1])}, to = {int(ends[2])} }}"
+        if re.fullmatch(r"\s*\[?\s*-?\d+(\s*,\s*-?\d+)+\s*\]?\s*", value):
+            return toml_value([int(number) for number in re.findall(r"-?\d+", value)])
+    return toml_value([value])
 
 
 def own_rate(
@@ -98,7 +114,7 @@ def check_trial_keys(table: Mapping[str, Any], others: tuple[str, ...], where: s
     valid = [*TRIAL_KEYS, *others]
     for key in table:
         if key not in valid:
-            raise SpecError(f"{where}: no such key: {key!r}{nearest(key, valid)}")
+            raise SpecError(f"{where}: no such key: {key!r}{nearest(key, valid, settings_by_name())}")
 
 
 def check_tied(tied: Any, where: str) -> None:

@@ -17,7 +17,7 @@ from sweeps.spec.toml_text import set_option, toml_value
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
-from transtailor.documents import find_line
+from transtailor.documents import find_line, read_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +231,7 @@ def _place(spec: Spec, combination: Combination, keys: Sequence[str]) -> str:
         return " ".join(given)
     variant = () if combination.variant is None else ("variants", str(combination.variant))
     tables = [(*variant, "axes"), ("axes",), ("tuning",), *([variant] if variant else []), ("trial",)]
-    text = "" if spec.path is None else spec.path.read_text(encoding="utf-8")
+    text = "" if spec.path is None else read_text(spec.path)
     for place in tables:
         line = find_line(text, [*place, *keys])
         if line is not None and line != find_line(text, place):

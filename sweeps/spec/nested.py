@@ -11,11 +11,12 @@ def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, 
     """Merge the settings of `over` on `base`: tables key by key, all else is replaced.
 
     A table with another `name` than the base's (a method) replaces it: the settings of one have no meaning for another.
+    Those of a data set have: its folder, its training images and what is cut from an image.
     """
     result = dict(base)
     for key, value in over.items():
         old = result.get(key)
-        if isinstance(value, Mapping) and isinstance(old, Mapping) and not _renames(old, value):
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and (key == "data" or not _renames(old, value)):
             result[key] = merge_tables(old, value)
         else:
             result[key] = value

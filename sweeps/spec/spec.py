@@ -20,8 +20,9 @@ from sweeps.spec.ranges import is_range, range_values
 from sweeps.spec.resources import Resources
 from sweeps.spec.search_settings import ConfirmSettings, SearchSettings, check_search
 from sweeps.spec.toml_text import set_option, toml_value
+from tailor.config.parsing import settings_by_name
 from transtailor.documents import DEEPEST, DocumentError, describe_fault, read_toml
-from transtailor.names import nearest
+from transtailor.names import closest, nearest
 from transtailor.shell import command
 from transtailor.validation import list_faults
 
@@ -275,6 +276,12 @@ def _check_keys(document: Mapping[str, Any], where: str) -> None:
     for key, value in document.items():
         if key not in SPEC_KEYS:
             hint = "; it is a setting of the trial: write it under [trial]" if key in TRIAL_KEYS else ""
+            if (
+                not hint
+                and (setting := closest(key, settings_by_name())) is not None
+                and closest(key, SPEC_KEYS) is None
+            ):
+                hint = f"; did you mean {settings_by_name()[setting]}, a setting of [trial]?"
             raise SpecError(f"{where}: no such key: {key!r} (given {value!r}){nearest(key, SPEC_KEYS)}{hint}")
     if "name" not in document:
         raise SpecError(f'{where}: has no name; type name = "..." (the run folder) as its first line')
@@ -287,16 +294,14 @@ def _assign(document: dict[str, Any], assignment: str) -> None:
     path = dotted.strip().split(".")
     if not equals or not all(path) or len(path) > DEEPEST:
         raise SpecError(f"{where}: is not key=value; type for example --set trial.seed=3 or --set 'axes.seed=[0,1]'")
+    if not text.strip():
+        raise SpecError(f"{where}: has no value; type one behind the =, or {dotted}='\"\"' for an empty text")
     value = _literal(text.strip(), dotted)
     tables = ("trial", "axes", "tuning", "resources")
     if path[0] not in tables or len(path) < 2:
-        hint = (
-            f"; did you mean {set_option(f'trial.{assignment}')}?"
-            if path[0] in TRIAL_KEYS
-            else nearest(path[0], list(tables))
-        )
         raise SpecError(
-            f"{where}: {dotted!r} cannot be set; type a key that begins with trial., axes., tuning. or resources.{hint}"
+            f"{where}: {dotted!r} cannot be set; type a key that begins with trial., axes., tuning. or resources."
+            + _as_setting(path, text, tables)
         )
     if path[0] in ("axes", "tuning"):
         key = ".".join(path[1:])
@@ -308,6 +313,16 @@ def _assign(document: dict[str, Any], assignment: str) -> None:
     if path[0] == "trial":
         check_trial_keys(over["trial"], (), where)
     document.update(merge_tables({key: _table(document, key, where) for key in (path[0],)}, over))
+
+
+def _as_setting(path: Sequence[str], text: str, tables: Sequence[str]) -> str:
+    """The end of a message: the `--set` that was probably meant by a key outside of the tables."""
+    known = {**settings_by_name(), **dict.fromkeys(TRIAL_KEYS, "")}
+    meant = closest(path[0], known)
+    if path[0] in tables or meant is None or (meant != path[0] and closest(path[0], tables) is not None):
+        return nearest(path[0], tables)
+    setting = ".".join(["trial", known[meant] or meant, *path[1:]])
+    return f"; did you mean {set_option(f'{setting}={text}')}?"
 
 
 def _literal(text: str, key: str) -> Any:
@@ -324,6 +339,9 @@ def _literal(text: str, key: str) -> Any:
         pass
     if text[:1] in ("'", '"'):
         raise SpecError(f"--set {key}={text}: a quote is opened there and not closed")
+    for opening, closing in ("[]", "{}"):
+        if text[:1] == opening and text.count(opening) != text.count(closing):
+            raise SpecError(f"--set {key}={text}: {opening} and {closing} do not match; type them in pairs")
     if text[:1] == "[" and text[-1:] == "]":
         words = toml_value([_literal(word.strip(), key) for word in text[1:-1].split(",")])
         raise SpecError(

@@ -53,7 +53,13 @@ def info(name: str, root: str | None = None) -> DataInfo:
         ConfigError: there is no such data set; the text says how to prepare one.
     """
     if root is not None:
-        return _prepared_data(name, root, _manifest_time_ns(name, root))
+        time_ns = _manifest_time_ns(name, root)
+        if name in DATASETS and not time_ns:
+            raise ConfigError(
+                f"no data set {name!r} is prepared in {root}, and the one of the catalogue has no folder; leave "
+                "data.root out for it, and set it beside the data sets that are prepared there"
+            )
+        return _prepared_data(name, root, time_ns)
     if name not in DATASETS:
         raise ConfigError(
             f"no such data set: {name!r}{nearest(name, DATASETS)}; your own images need data.root = ROOT, after: "

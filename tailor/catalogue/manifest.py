@@ -1,7 +1,7 @@
 """The manifest of a prepared data set: what planning knows of it without reading pixels.
 
 ROOT/NAME/manifest.json      this
-ROOT/NAME/images.csv         every image: id, task, split, class, name, SHA-256 of the file it came from
+ROOT/NAME/images.csv         every image: id, task, split, class, name, SHA-256 and fingerprint of the file it came from
 ROOT/NAME/<task>.images.npy  uint8 (N, 3, H, W); <task> is source or target
 ROOT/NAME/<task>.labels.npy  int64 (N,); <task>.ids.npy int64 (N,)
 ROOT/NAME/target.is_test.npy bool (N,), or for a pool, from which each trial draws its own test split,
@@ -20,16 +20,14 @@ from transtailor.documents import Record, read_json
 from transtailor.names import nearest
 from transtailor.shell import command
 
-FORMAT_VERSION = 2
-POOL_VERSION = 3  # of a pool alone, so that other manifests stay as they were
-UNSEALED_VERSION = 1  # without a digest of the manifest itself; still read, its numbers are compared on loading
+FORMAT_VERSION = 4
 MANIFEST_FILE, IMAGES_FILE = "manifest.json", "images.csv"
 SOURCE, TARGET = "source", "target"
 COLUMNS = {SOURCE: ("images", "labels", "ids"), TARGET: ("images", "labels", "ids", "is_test")}
 ARRAY_FILES = tuple(f"{task}.{column}.npy" for task, columns in COLUMNS.items() for column in columns)
 GROUP_FILE = f"{TARGET}.group.npy"
 POOL_FILES = (*ARRAY_FILES[:-1], GROUP_FILE)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +53,7 @@ class DataManifest(Record):
     files: dict[str, StoredFile]
     made: dict[str, Any] = field(default_factory=dict)  # how the data set was made, for readers
     class_images: tuple[int, ...] = ()  # of a pool: the target's images of each class
-    sha256: str = ""  # of the other fields; manifests of version 1 have none
+    sha256: str = ""  # of the other fields
 
     @property
     def source_classes(self) -> int:
@@ -123,7 +121,7 @@ def folder_of(root: Path, name: str) -> Path:
     if not _NAME.fullmatch(name):
         raise ConfigError(
             f"a data set cannot be called {name!r}: use letters, digits, '_', '-' and '.', beginning with "
-            "a letter or a digit, for example birds_176"
+            "a letter or a digit, at most 100 characters, for example birds_176"
         )
     return root / name
 
@@ -135,9 +133,7 @@ def remedy(folder: Path) -> str:
 
 def write(folder: Path, manifest: DataManifest) -> None:
     """Write `manifest.json` with its own SHA-256 into the folder of the data set."""
-    content = asdict(manifest) | {"format_version": POOL_VERSION if manifest.class_images else FORMAT_VERSION}
-    if not manifest.class_images:
-        del content["class_images"]
+    content = asdict(manifest)
     content["sha256"] = manifest_sha256(content)
     (folder / MANIFEST_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -150,12 +146,12 @@ def manifest_sha256(content: dict[str, Any]) -> str:
 
 def _parse(content: dict[str, Any]) -> DataManifest:
     version = content["format_version"]
-    if version not in (UNSEALED_VERSION, FORMAT_VERSION, POOL_VERSION):
-        raise ValueError(f"its format is version {version}, this program reads {UNSEALED_VERSION} to {POOL_VERSION}")
-    if version != UNSEALED_VERSION and content["sha256"] != manifest_sha256(content):
+    if version != FORMAT_VERSION:
+        raise ValueError(f"its format is version {version}, this program reads {FORMAT_VERSION}")
+    if content["sha256"] != manifest_sha256(content):
         raise ValueError("it was changed after it was written: its SHA-256 differs")
     found = DataManifest.from_values(content)
-    names = POOL_FILES if version == POOL_VERSION else ARRAY_FILES
+    names = found.array_files
     if set(found.files) != {*names, IMAGES_FILE}:
         raise ValueError(f"it lists the files {', '.join(sorted(found.files))}")
     for file in names:

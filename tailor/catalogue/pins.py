@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from tailor.core.errors import ConfigError
+from transtailor.documents import DocumentError, read_text
 from transtailor.files import write_file
 from transtailor.lines import lines_of
 
@@ -56,10 +57,10 @@ def known_sha256() -> dict[str, str]:
 def _read(sums: Path) -> dict[str, str]:
     """File name -> whole SHA-256."""
     try:
-        lines = lines_of(sums.read_text())
+        lines = lines_of(read_text(sums))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, DocumentError) as error:
         raise ConfigError(f"{sums} cannot be read: {error}") from error
     found: dict[str, str] = {}
     for number, line in enumerate(lines, 1):

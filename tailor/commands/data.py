@@ -1,6 +1,8 @@
 """`python -m tailor data prepare | check`: its arguments and what it prints."""
 
 import argparse
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from tailor.catalogue.manifest import DataManifest
 
 MOST_THREADS = 4  # unless the user asks for more: a login node is shared
-PAIRS_SHOWN = 20
+SHOWN = 20  # copies of each kind that `check` lists
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +32,10 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     prepare.add_argument("--to", dest="root", type=Path, required=True, metavar="ROOT", help="folder of data sets")
     prepare.add_argument("--layout", default="folder", help="folder (default) or an official layout, see docs/data.md")
+    prepare.add_argument(
+        "--labels", type=Path, metavar="FILE.csv",
+        help="images and their classes, line by line, for a folder without a folder for each class",
+    )  # fmt: skip
     prepare.add_argument("--image-px", type=int, default=176, help="side of the images in pixels (default: 176)")
     prepare.add_argument("--source-classes", default="", metavar="A,B,...", help="classes that are the source task")
     prepare.add_argument("--source-from", type=Path, metavar="FOLDER_OR_ARCHIVE", help="images of the source task")
@@ -49,6 +55,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
     check = commands.add_parser("check", help="verify a prepared data set and look for images that are in it twice")
     check.add_argument("folder", type=Path, metavar="ROOT/NAME")
+    check.add_argument("--all", action="store_true", help="list all copies, not only the first ones")
 
 
 def run(arguments: argparse.Namespace, out: TextIO) -> int:
@@ -61,7 +68,7 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
         if arguments.data_command == "prepare":
             _prepare(arguments, out)
         else:
-            _check(arguments.folder, out)
+            _check(arguments.folder, out, shown=sys.maxsize if arguments.all else SHOWN)
     except KeyboardInterrupt:
         say("interrupted; the same command resumes", to=out)
         return INTERRUPTED
@@ -91,39 +98,41 @@ def _prepare(arguments: argparse.Namespace, out: TextIO) -> None:
         split_seed=arguments.split_seed or 0,
         threads=arguments.threads,
         test_by_trial=by_trial,
+        labels=arguments.labels,
     )
     made = prepare(request, out)
     for line in _description(made):
         say(line, to=out)
-    say(f"to verify it, type: {command('data', 'check', arguments.root / arguments.name)}", to=out)
+    check = command("data", "check", arguments.root / arguments.name)
+    say(f"to verify it, type: {check} (with --all it lists every copy)", to=out)
 
 
-def _check(folder: Path, out: TextIO) -> None:
+def _check(folder: Path, out: TextIO, *, shown: int) -> None:
     from tailor.catalogue import manifest
     from tailor.prepare import arrays, duplicates, progress
+    from tailor.prepare.images_file import read_images
+    from tailor.prepare.preparation import copies, groups_text
 
-    root, name = folder.resolve().parent, folder.resolve().name
+    there = Path(os.path.abspath(folder))  # noqa: PTH100  # a link to a data set has the name that trials give it
+    root, name = there.parent, there.name
     stored = manifest.read(root, name).files.values()
     with progress.show_progress(out, f"verifying {name}", sum(file.size_bytes for file in stored), "bytes") as advance:
         found = arrays.verify(root, name, advance)
     for line in _description(found):
         say(line, to=out)
     say("all files are unchanged", to=out)
-    if not found.sha256:
-        say(
-            "note: this version of the manifest has no digest of itself, so trials do not notice a digest or a class "
-            f"name that was changed by hand; for one that has it, {manifest.remedy(folder)}",
-            to=out,
-        )
-    count = found.source_images + found.target_images
-    with progress.show_progress(out, "looking for images that are in it twice", count, "images") as advance:
-        alike = duplicates.find(root, name, advance)
-    for groups, pairs in alike.items():
-        say(f"{groups}: {len(pairs)} pair(s) of images look alike", to=out)
-        for pair in pairs[:PAIRS_SHOWN]:
+    images = read_images(manifest.folder_of(root, name) / manifest.IMAGES_FILE)
+    for line in copies(images, shown=shown):
+        say(line, to=out)
+    groups = arrays.load(root, name)[manifest.TARGET].group
+    if groups is not None:
+        say(groups_text(groups), to=out)
+    for parts, pairs in duplicates.find(images).items():
+        say(f"{parts}: {len(pairs)} pair(s) of images look alike", to=out)
+        for pair in pairs[:shown]:
             say(f"  {pair.left} = {pair.right} ({pair.bits} bits differ)", to=out)
-        if len(pairs) > PAIRS_SHOWN:
-            say(f"  and {len(pairs) - PAIRS_SHOWN} more", to=out)
+        if len(pairs) > shown:
+            say(f"  and {len(pairs) - shown} more (--all lists them)", to=out)
 
 
 def _description(found: "DataManifest") -> Iterator[str]:

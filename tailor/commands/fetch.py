@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 from tailor.catalogue import datasets, pins, weights
 from tailor.core.errors import ConfigError
-from transtailor.documents import DocumentError, read_toml, walk
+from transtailor.documents import DocumentError, describe_fault, read_toml, walk
 from transtailor.errors import INTERRUPTED, SUCCESS
 from transtailor.files import make_folder, name_file
 from transtailor.terminal import say
@@ -216,6 +216,6 @@ def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> list[dict[str, Any]
             "ResNet18_Weights.IMAGENET1K_V1"
         ) from error
     except DocumentError as error:
-        raise ConfigError(f"{path} {error}") from error
+        raise ConfigError(f"{path}: {describe_fault(path, error)}") from error
     base = document.get("extends")
     return [document] + (_read(path.parent / base, (*extended_by, path.resolve())) if isinstance(base, str) else [])

@@ -13,6 +13,8 @@ from tailor.core.settings import Count, Seed, Settings
 
 AUGMENTATION_VERSIONS = {"none": 1, "shift": 2, "crop_flip": 2}
 """Increased when an augmentation's images change; 2: batches are contiguous, as `memory_format` says."""
+CROP_VERSION = 2
+"""Increased when the pixels of a square change; 2: its place is rounded as torchvision's `CenterCrop` does."""
 
 
 class DataConfig(Settings):
@@ -55,6 +57,11 @@ class DataConfig(Settings):
         except ConfigError as error:
             raise ValueError(str(error)) from error
         return self
+
+    @property
+    def crop_version(self) -> int:
+        """The version of how squares are cut from the images; 1 for whole images."""
+        return 1 if self.crop_px is None else CROP_VERSION
 
     @property
     def sha256(self) -> str:

@@ -1,6 +1,8 @@
 """A trial's configuration from nested tables, and messages for mistakes: the key, the value, the nearest name."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -40,10 +42,24 @@ def parse_trial(raw: dict[str, Any], where: str | Callable[[Sequence[str]], str]
         raise ConfigError("\n".join(lines)) from None
 
 
+@lru_cache(maxsize=1)
+def settings_by_name() -> Mapping[str, str]:
+    """The settings in the tables of a trial: name -> as it is written at the top of a trial.
+
+    >>> settings_by_name()["learning_rate"]
+    'optimisation.learning_rate'
+    """
+    found = {"removed_macs_fraction": "method.removed_macs_fraction"}
+    for table in ("optimisation", "data", "pruning", "source"):  # the first that has a name is meant most often
+        for name in _model_of(TrialConfig, table, None).model_fields:
+            found.setdefault(name, f"{table}.{name}")
+    return MappingProxyType(found)
+
+
 def _message(fault: Fault, raw: dict[str, Any]) -> str:
     key = fault.key or "settings"
     if fault.kind == "unknown":
-        return f"unknown key {key!r}{nearest(fault.keys[-1], _valid_keys(fault.keys[:-1], raw))}"
+        return f"unknown key {key!r}{nearest(fault.keys[-1], _valid_keys(fault.keys[:-1], raw), settings_by_name())}"
     if fault.kind == "missing":
         return f"{key} is missing"
     return f"{key}: {fault.expected}" + ("" if isinstance(fault.given, dict) else f" (given: {fault.given!r})")

@@ -231,6 +231,7 @@ def trial_id(config: TrialConfig, stage_versions: dict[str, int]) -> str:
         parts["imports"] = plugins
     versions = {
         "augmentation": AUGMENTATION_VERSIONS[config.data.augmentation],
+        "crop": config.data.crop_version,
         "network": NETWORKS[config.network].version,
         **config.method.name_versions(config.network),
     }

@@ -46,10 +46,10 @@ def augment(images: Tensor, how: str, places: Tensor | None, crop_px: int | None
 
 
 def centre(images: Tensor, crop_px: int | None) -> Tensor:
-    """The middle crop_px x crop_px pixels; the whole images for None."""
+    """The middle crop_px x crop_px pixels, rounded as torchvision's `CenterCrop` does; the whole images for None."""
     if crop_px is None:
         return images
-    top, left = ((size - crop_px) // 2 for size in images.shape[-2:])
+    top, left = (round((size - crop_px) / 2) for size in images.shape[-2:])
     return images[..., top : top + crop_px, left : left + crop_px]
 
 

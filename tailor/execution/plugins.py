@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from importlib.abc import InspectLoader
-from importlib.util import module_from_spec, spec_from_loader
+from importlib.util import decode_source, module_from_spec, spec_from_loader
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -35,7 +35,7 @@ class _Source(InspectLoader):
 
     def get_source(self, fullname: str) -> str:  # noqa: ARG002  # importlib's interface
         """The source text."""
-        return self._content.decode()
+        return decode_source(self._content)
 
     def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002
         """The compiled source; tracebacks name its file."""

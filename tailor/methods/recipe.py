@@ -64,6 +64,7 @@ class Recipe:
             network_version=NETWORKS[network].version,
             initial_seed=stream(source.seed, "source"),
             training=_source_training(source),
+            crop_version=data.crop_version,
         )
         return _share(stage)
 
@@ -275,6 +276,7 @@ def _task(data: DataConfig, sha256: str, subset_seed: int | None, augmentation_v
         augmentation=data.augmentation,
         crop_px=data.crop_px,
         augmentation_version=augmentation_version,
+        crop_version=data.crop_version,
     )
 
 

@@ -5,6 +5,7 @@ than a limit of bytes or members. Modes and owners in the archive are ignored. S
 files and plain and gzipped tar files: their readers need little memory, whatever a file claims.
 """
 
+import errno
 import gzip
 import hashlib
 import os
@@ -19,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from io import BufferedReader
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, cast
 
 from tailor.core.errors import ConfigError
@@ -90,11 +91,28 @@ def unpack(archive: Path, parent: Path) -> Path:
         raise
     except UNREADABLE as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise ConfigError(
-            f"{archive} cannot be unpacked: {error}; expected a whole {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} "
-            "file: compare its size with the original's, or unpack it yourself and give the folder"
-        ) from error
+        raise ConfigError(f"{archive} cannot be unpacked: {_explained(error)}") from error
     return partial.rename(final)
+
+
+def _explained(error: Exception) -> str:
+    """Why an archive cannot be unpacked, and what to do."""
+    unpack_it = "unpack it yourself and give the folder"
+    if isinstance(error, OSError) and error.errno is not None:  # of the system, not of the archive
+        reason = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"{reason}; make room, or give another --to"
+        if error.errno == errno.ENAMETOOLONG:
+            return f"{reason}; {unpack_it}, with shorter names"
+        return f"{reason}; make it readable for you, or {unpack_it}"
+    if isinstance(error, RuntimeError) and "password" in str(error):  # zipfile has no class of its own for it
+        return f"it is encrypted; {unpack_it}"
+    if isinstance(error, UnicodeError):
+        return f"a name in it is not what its encoding says ({error}); {unpack_it}"
+    return (
+        f"{error}; expected a whole {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file: compare its size with the "
+        f"original's, or {unpack_it}"
+    )
 
 
 def _own(folder: Path) -> Path:
@@ -130,15 +148,20 @@ def _look(archive: Path, free_bytes: int) -> None:
 
 def _path_inside(archive: Path, member: ArchiveMember) -> PurePosixPath:
     """The member's path, checked to be below the folder that it is unpacked to."""
-    path = PurePosixPath(member.name)
-    member.name.encode()  # raises UnicodeEncodeError for a name that is not text
+    os.fsencode(member.name)  # raises UnicodeEncodeError for what cannot be a file's name
+    path, as_on_windows = PurePosixPath(member.name), PureWindowsPath(member.name)
     if member.kind == "file" and not path.parts:
         raise ConfigError(f"{archive}: member {member.name!r} is a file without a name; make the archive again")
-    leads_out = path.is_absolute() or ".." in path.parts or "\\" in member.name or member.name[1:2] == ":"
-    if leads_out or "\0" in member.name or member.kind not in ("file", "folder"):
-        what = "a path that leads out of its folder" if member.kind in ("file", "folder") else member.kind
+    problem = None if member.kind in ("file", "folder") else member.kind
+    if path.is_absolute() or as_on_windows.root or ".." in (*path.parts, *as_on_windows.parts):
+        problem = "a path that leads out of its folder"
+    elif "\\" in member.name:
+        problem = "a path with \\ instead of /, as some programs on Windows write it"
+    elif "\0" in member.name:
+        problem = "a name with a null character"
+    if problem is not None:
         raise ConfigError(
-            f"{archive}: member {member.name!r} is {what}; nothing was unpacked. Expected files and folders below "
+            f"{archive}: member {member.name!r} is {problem}; nothing was unpacked. Expected files and folders below "
             "one folder; if you trust the archive, unpack it yourself and give the folder"
         )
     return path
@@ -150,7 +173,10 @@ def _members(archive: Path) -> Iterator[ArchiveMember]:
         with zipfile.ZipFile(archive) as opened:
             for info in opened.infolist():
                 if info.compress_type not in COMPRESSIONS:
-                    raise zipfile.BadZipFile(f"member {info.filename!r} is neither stored nor deflated")
+                    raise ConfigError(
+                        f"{archive}: member {info.filename!r} is neither stored nor deflated, but compressed in a way "
+                        f"that is not read here (method {info.compress_type}); unpack it yourself and give the folder"
+                    )
                 content = partial(opened.open, info)
                 yield ArchiveMember(name=info.filename, kind=_zip_kind(info), size_bytes=info.file_size, open=content)
         return

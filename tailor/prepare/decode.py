@@ -1,6 +1,7 @@
 """One image file as pixels: RGB, upright, shorter side resized to `image_px` with antialiasing, centre crop.
 
 The same pixels as torchvision's `Resize(image_px)` (bilinear, antialiased) and `CenterCrop(image_px)` on a PIL image.
+Only pixels count: what else is in a file (dates, places, texts, colour profiles) may be damaged.
 """
 
 import hashlib
@@ -8,14 +9,17 @@ import io
 import re
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, features
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from tailor.core.errors import ConfigError
+from tailor.prepare import fingerprint
 
 HOW = (
     "EXIF orientation applied; transparency over black; converted to RGB; shorter side resized to image_px (bilinear, "
@@ -46,6 +50,23 @@ UNREADABLE = (
     zlib.error,
     Image.DecompressionBombError,
 )
+OTHER_FILES = (
+    (r"version https://git-lfs", "a pointer of Git LFS instead of the image: type git lfs pull where it came from"),
+    (r"\s*<(!doctype )?html", "a web page, perhaps of a download that failed: download the image again"),
+    (r"\s*<(\?xml|svg)", "an SVG or XML file: convert it to PNG"),
+    (r".{4}ftyp(hei|hev|mif1|msf1)", "a HEIC image: convert it to JPEG"),
+    (r".{4}ftypavi", "an AVIF image: convert it to JPEG or PNG"),
+    (r"%PDF", "a PDF file: convert it to PNG"),
+    (r"\xff\n|\0\0\0\x0cJXL ", "a JPEG XL image: convert it to PNG"),
+    (r"\0\0\0\x0cjP  |\xffO\xffQ", "a JPEG 2000 image: convert it to PNG"),
+    (r"8BPS", "a Photoshop file: convert it to PNG"),
+    (r"\xff\xd8\xff|\x89PNG|GIF8|RIFF", "a damaged image: its header cannot be read"),
+    (r"\Z", "an empty file"),
+    (r"\0+\Z", "a file of zeros, as a copy that was interrupted leaves it: copy it again"),
+)
+"""How files begin that are none of FORMATS, whatever their names say -> what they are."""
+PNG_START = b"\x89PNG\r\n\x1a\n"
+PNG_OF_PIXELS = (b"tRNS", b"acTL", b"fcTL", b"fdAT")  # optional chunks without which there are other pixels
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,6 +75,7 @@ class Decoded:
 
     pixels: NDArray[np.uint8] | None  # (3, H, W)
     sha256: str  # of the file's bytes
+    fingerprint: str  # empty if there are no pixels
     problem: str  # empty if there are pixels
 
 
@@ -66,17 +88,26 @@ def decode(path: Path, image_px: int) -> Decoded:
         if len(content) > LIMIT_FILE_BYTES:
             raise ValueError(f"more than {LIMIT_FILE_BYTES:,} bytes, which no image needs")
         sha256 = hashlib.sha256(content).hexdigest()
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            return Decoded(pixels=_pixels(image, image_px), sha256=sha256, problem="")
+        upright = _read(content)
+        pixels = np.asarray(_square(upright, image_px), dtype=np.uint8).transpose(2, 0, 1)
+        return Decoded(
+            pixels=np.ascontiguousarray(pixels), sha256=sha256, fingerprint=fingerprint.fingerprint(upright), problem=""
+        )
     except UNREADABLE as error:
-        return Decoded(pixels=None, sha256=sha256, problem=f"{path}: {error}")
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return Decoded(pixels=None, sha256=sha256, fingerprint="", problem=reason)
 
 
 def versions() -> dict[str, str]:
-    """The libraries whose versions can change pixels."""
+    """The libraries whose versions can change pixels, and what is made of the pixels."""
     import PIL
 
-    return {"pillow": PIL.__version__, "jpeg": str(features.version("jpg")), "resized": HOW}
+    return {
+        "pillow": PIL.__version__,
+        "jpeg": str(features.version("jpg")),
+        "resized": HOW,
+        "fingerprint": fingerprint.HOW,
+    }
 
 
 def check_image_px(image_px: int) -> None:
@@ -85,19 +116,65 @@ def check_image_px(image_px: int) -> None:
         raise ConfigError(f"--image-px is {image_px}; expected a side in pixels from 16 to 2048, for example 176")
 
 
-def _pixels(image: Image.Image, image_px: int) -> NDArray[np.uint8]:
-    if image.width * image.height > LIMIT_PIXELS:
-        raise ValueError(f"{image.width} x {image.height} pixels, more than the limit of {LIMIT_PIXELS:,}")
-    if image.mode not in MODES or DEEP.search(str(getattr(image, "tile", ()))):
-        raise ValueError(f"pixels of mode {image.mode!r}, of more than 8 bits; convert it to 8 bits")
-    square = _square(_rgb(_upright(image)), image_px)
-    return np.ascontiguousarray(np.asarray(square, dtype=np.uint8).transpose(2, 0, 1))
+def _read(content: bytes) -> Image.Image:
+    """The image in a file's bytes: upright, RGB. Raises one of UNREADABLE."""
+    try:
+        return _open(content)
+    except UNREADABLE as error:
+        if content.startswith(PNG_START):
+            with suppress(*UNREADABLE):  # of this too: the pixels are damaged, and Pillow's first error says how
+                return _open(_without_texts(content))
+        if isinstance(error, UnidentifiedImageError):
+            raise ValueError(_kind(content)) from error
+        raise
+
+
+def _open(content: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        if image.width * image.height > LIMIT_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} pixels, more than the limit of {LIMIT_PIXELS:,}")
+        if image.mode not in MODES or DEEP.search(str(getattr(image, "tile", ()))):
+            raise ValueError(f"pixels of mode {image.mode!r}, of more than 8 bits; convert it to 8 bits")
+        return _rgb(_upright(image))
+
+
+def _kind(content: bytes) -> str:
+    """What a file is that is no image which is read here."""
+    start = content[:4096].decode("latin-1")
+    for pattern, what in OTHER_FILES:
+        if re.match(pattern, start, re.IGNORECASE | re.DOTALL):
+            return f"it is {what}"
+    return f"it is no image that is read here ({', '.join(FORMATS)})"
+
+
+def _without_texts(png: bytes) -> bytes:
+    """A PNG file with only the chunks that its pixels need: texts and profiles may be damaged, or of many megabytes."""
+    kept = []
+    for kind, whole in _chunks(png):
+        is_optional = kind[:1].islower()  # in PNG, bit 5 of the first letter says so
+        has_orientation = kind == b"eXIf" and zlib.crc32(whole[4:-4]) == int.from_bytes(whole[-4:], "big")
+        if not is_optional or kind in PNG_OF_PIXELS or has_orientation:
+            kept.append(whole)
+    return PNG_START + b"".join(kept)
+
+
+def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The chunks of a PNG file: kind, and the whole chunk."""
+    place = len(PNG_START)
+    while place + 12 <= len(png):
+        (length,) = struct.unpack_from(">I", png, place)
+        end = place + 12 + length
+        yield png[place + 4 : place + 8], png[place:end]
+        place = end
 
 
 def _upright(image: Image.Image) -> Image.Image:
     """The image as the camera was held; of what a camera wrote only this is read, and none of it is written."""
     image.load()
-    turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    try:
+        turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except (*UNREADABLE, LookupError, ArithmeticError, AttributeError):  # what a camera or a program wrote is damaged
+        turn = None
     return image if turn is None else image.transpose(turn)
 
 

@@ -25,6 +25,7 @@ from tailor.prepare.listing import (
     list_class_folders,
     subfolders,
 )
+from transtailor.documents import DocumentError, read_text
 from transtailor.lines import lines_of
 
 
@@ -157,8 +158,8 @@ def _class_of(name: str) -> str:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return [line.strip() for line in lines_of(path.read_text(encoding="utf-8")) if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
+        return [line.strip() for line in lines_of(read_text(path)) if line.strip()]
+    except (OSError, DocumentError) as error:
         raise ConfigError(f"{path} cannot be read: {error}; download the lists again") from error
 
 

@@ -1,5 +1,7 @@
 """The image files with their classes and splits, as every layout returns them."""
 
+import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,8 +28,8 @@ class ImageFile:
     """An image on disk."""
 
     path: Path
-    name: str  # below its folder or archive, with slashes: what images.csv keeps
-    class_name: str
+    name: str  # below its folder or archive, with slashes, as text: what images.csv keeps
+    class_name: str  # as text
     split: str  # train, val or test; pool if trials draw theirs; "" if the layout has no splits
 
 
@@ -39,15 +41,52 @@ class FileListing:
     left_out: tuple[str, ...] = ()  # names of other files, which are not read
 
 
-def some(names: Iterable[str]) -> str:
+@dataclass(frozen=True)
+class Refused:
+    """A file or folder that the user must see to, and why."""
+
+    path: Path
+    reason: str
+
+
+class FilesRefused(ConfigError):
+    """Some files keep a data set from being made; `prepare` writes all of them to a file, so none is cut here."""
+
+    def __init__(self, text: str, refused: Sequence[Refused]) -> None:
+        """`text` says what is wrong and what to do; `refused` is in the order of the files."""
+        super().__init__(text)
+        self.refused = tuple(refused)
+
+
+def some(names: Iterable[str], shown: int = SHOWN) -> str:
     """The first few names, and the number of the others.
 
     >>> some(["c", "a", "b"]), some("abcdefg")
     ('a, b, c', 'a, b, c, d, e and 2 more')
     """
     every = sorted(names)
-    more = f" and {len(every) - SHOWN} more" if len(every) > SHOWN else ""
-    return ", ".join(every[:SHOWN]) + more
+    more = f" and {len(every) - shown} more" if len(every) > shown else ""
+    return ", ".join(every[:shown]) + more
+
+
+def as_text(name: str) -> str:
+    r"""A name from the disk as text for images.csv and the manifest, which other programs read as UTF-8.
+
+    Disks of older systems have names in other encodings. Bytes of a name that are not UTF-8 are written as \xe9.
+
+    >>> as_text(os.fsdecode(b"caf\xe9"))
+    'caf\\xe9'
+    """
+    return os.fsencode(name).decode("utf-8", errors="backslashreplace")
+
+
+def normal_form(name: str) -> str:
+    """A name for comparing, sorting and drawing: in NFC, because macOS and archives made there may write NFD.
+
+    >>> normal_form("cafe\\u0301") == "caf\\u00e9"
+    True
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 @contextmanager
@@ -76,16 +115,14 @@ def split_of(folder: Path) -> str | None:
     return SPLIT_NAMES.get(folder.name.casefold())
 
 
-def has_images(folder: Path) -> bool:
-    """Whether images are directly in a folder."""
-    return any(path.suffix.lower() in SUFFIXES and not is_hidden(path) for path in folder.iterdir())
+def images_in(folder: Path) -> list[Path]:
+    """The images directly in a folder, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not is_hidden(path))
 
 
 def loose_files(folder: Path, root: Path) -> list[str]:
     """The files directly in a folder, by their paths from `root`."""
-    return sorted(
-        path.relative_to(root).as_posix() for path in folder.iterdir() if path.is_file() and not is_hidden(path)
-    )
+    return sorted(_name(path, root) for path in folder.iterdir() if path.is_file() and not is_hidden(path))
 
 
 def list_class_folders(folder: Path, root: Path, split: str = "", classes: Sequence[Path] | None = None) -> FileListing:
@@ -98,37 +135,67 @@ def list_class_folders(folder: Path, root: Path, split: str = "", classes: Seque
         classes: the folders of classes; None: all folders.
 
     Raises:
-        ConfigError: no classes, or a class without images.
+        ConfigError: no classes, two with the same name, or classes without images.
     """
     files: list[ImageFile] = []
     left_out = loose_files(folder, root)
     class_folders = subfolders(folder) if classes is None else classes
     if not class_folders:
         raise ConfigError(f"{folder} has no folders; expected a folder for each class, with its images")
+    _refuse_same_names(class_folders)
+    empty: list[Path] = []
     for class_folder in class_folders:
         entries = sorted(path for path in class_folder.iterdir() if not is_hidden(path))
         images = [path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file()]
         if not images:
-            splits = "" if split else f"; names of splits are {', '.join(SPLIT_NAMES)}"
-            raise ConfigError(
-                f"class {class_folder.name!r} has no images: none of {', '.join(SUFFIXES)} is directly in "
-                f"{class_folder}; put them there, or remove the folder{splits}"
-            )
+            empty.append(class_folder)
         known = set(images)
-        left_out += [path.relative_to(root).as_posix() for path in entries if path not in known]
-        files += [
-            ImageFile(path=path, name=path.relative_to(root).as_posix(), class_name=class_folder.name, split=split)
-            for path in images
-        ]
+        left_out += [_name(path, root) for path in entries if path not in known]
+        class_name = as_text(class_folder.name)
+        files += [ImageFile(path=path, name=_name(path, root), class_name=class_name, split=split) for path in images]
+    if empty:
+        _refuse_empty(empty, split)
     return FileListing(files=tuple(files), left_out=tuple(left_out))
 
 
-def from_lists(folder: Path, listed: Iterable[tuple[str, str, str]]) -> FileListing:
-    """The images that official lists name.
+def _name(path: Path, root: Path) -> str:
+    return as_text(path.relative_to(root).as_posix())
+
+
+def _refuse_same_names(class_folders: Sequence[Path]) -> None:
+    """Raise ConfigError if two folders have the same name in two forms, and so look the same on the screen."""
+    seen: dict[str, Path] = {}
+    for folder in class_folders:
+        other = seen.setdefault(normal_form(as_text(folder.name)), folder)
+        if other != folder:
+            raise ConfigError(
+                f"{folder.parent} has the class {folder.name!r} twice, in two forms of Unicode: {ascii(other.name)} "
+                f"and {ascii(folder.name)}; move the images of one into the other"
+            )
+
+
+def _refuse_empty(folders: Sequence[Path], split: str) -> None:
+    """Raise FilesRefused for the folders of classes without images."""
+    splits = "" if split else f"; names of splits are {', '.join(SPLIT_NAMES)}"
+    names = some(repr(as_text(folder.name)) for folder in folders)
+    which = f"class {names} has" if len(folders) == 1 else f"{len(folders)} classes have"
+    raise FilesRefused(
+        f"{which} no images: none of {', '.join(SUFFIXES)} is directly in "
+        f"{folders[0] if len(folders) == 1 else f'the folders of {names}'}; put them there, or remove the "
+        f"{'folder' if len(folders) == 1 else 'folders'}{splits}",
+        [Refused(folder, "a class without images") for folder in folders],
+    )
+
+
+def from_lists(
+    folder: Path, listed: Iterable[tuple[str, str, str]], remedy: str = "download the lists again"
+) -> FileListing:
+    """The images that lists name.
 
     Args:
         folder: the folder that names in the lists are relative to.
         listed: name, class and split of each image.
+        remedy: what to do if the lists are wrong.
 
     Raises:
         ConfigError: an image is listed twice, does not exist, or is outside of `folder`.
@@ -136,20 +203,33 @@ def from_lists(folder: Path, listed: Iterable[tuple[str, str, str]]) -> FileList
     entries = list(listed)
     count = Counter(name for name, _, _ in entries)
     if twice := [name for name, times in count.items() if times > 1]:
-        raise ConfigError(
-            f"splits overlap: {some(twice)} are in the lists more than once; download the lists again, each image may "
-            "belong to one split"
+        raise FilesRefused(
+            f"splits overlap: {some(twice)} are in the lists more than once; {remedy}, each image may "
+            "belong to one split",
+            [Refused(folder / name, "listed more than once") for name in twice],
         )
     if outside := [name for name in count if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]:
-        raise ConfigError(f"the lists name images outside of {folder}: {some(outside)}; download the lists again")
-    if missing := [name for name in count if not (folder / name).is_file()]:
-        raise ConfigError(
+        raise ConfigError(f"the lists name images outside of {folder}: {some(outside)}; {remedy}")
+    path_of = _paths(folder, count)
+    if missing := [name for name in count if name not in path_of]:
+        raise FilesRefused(
             f"{len(missing)} of {len(count)} listed images are not in {folder}: {some(missing)}; give the whole "
-            "archive of images"
+            "archive of images",
+            [Refused(folder / name, "listed, but not there") for name in missing],
         )
     return FileListing(
         files=tuple(
-            ImageFile(path=folder / name, name=name, class_name=class_name, split=split)
+            ImageFile(path=path_of[name], name=_name(path_of[name], folder), class_name=class_name, split=split)
             for name, class_name, split in entries
         )
     )
+
+
+def _paths(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """The path of each listed name that is there, also of one that the disk has in another Unicode form."""
+    found = {name: folder / name for name in names if (folder / name).is_file()}
+    others = [name for name in names if name not in found and not name.isascii()]
+    if others:
+        on_disk = {normal_form(_name(path, folder)): path for path in folder.rglob("*") if path.is_file()}
+        found |= {name: on_disk[normal_form(name)] for name in others if normal_form(name) in on_disk}
+    return found

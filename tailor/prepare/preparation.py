@@ -1,27 +1,42 @@
 """Makes a data set of image files: unpacks, lists, divides into tasks, decodes, writes the manifest, renames."""
 
-import csv
 import shutil
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tailor.catalogue import manifest
-from tailor.catalogue.manifest import TARGET, DataManifest
+from tailor.catalogue.manifest import SOURCE, TARGET, DataManifest
 from tailor.core.errors import ConfigError
 from tailor.prepare import archive, arrays, chunks, decode, duplicates, progress
+from tailor.prepare.chunks import DecodedTask
+from tailor.prepare.fingerprint import bits_of
 from tailor.prepare.folder import list_folder
+from tailor.prepare.images_file import ListedImage, write_images
+from tailor.prepare.labels import list_labelled
 from tailor.prepare.layouts import LAYOUTS, Layout
-from tailor.prepare.listing import SPLITS, TEST, FileListing, ImageFile, errors_explained, some
+from tailor.prepare.listing import (
+    SHOWN,
+    SPLITS,
+    TEST,
+    FileListing,
+    FilesRefused,
+    ImageFile,
+    Refused,
+    as_text,
+    errors_explained,
+    some,
+)
 from tailor.prepare.tasks import SplitRule, TaskFiles, cut, has_test_split
 from tailor.prepare.workspace import publish, workspace
-from transtailor.terminal import say
-
-CSV_COLUMNS = ("id", "task", "split", "class", "label", "name", "file_sha256")
+from transtailor.files import write_file
+from transtailor.terminal import printable, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,54 +54,93 @@ class Request:
     split_seed: int
     threads: int
     test_by_trial: bool = False  # the images are a pool, of which each trial draws its test split
+    labels: Path | None = None  # a table of the images and their classes, where no folders say them
+
+    @property
+    def folder(self) -> Path:
+        """The data set's folder."""
+        return manifest.folder_of(self.root, self.name)
 
 
 def prepare(request: Request, out: TextIO) -> DataManifest:
     """Make the data set `request.name` below `request.root`; the same call resumes an interrupted one.
 
     Raises:
-        ConfigError: the user's mistake or a fault in the files; no part of the data set is left then.
+        ConfigError: the user's mistake or a fault in the files; the data set has no folder then. If single files are
+            at fault, the text names a file with all of them, and what was decoded is kept.
 
     Writes: the data set's folder, whole or not at all; progress to `out`.
     """
-    final = manifest.folder_of(request.root, request.name)
     layout = LAYOUTS[request.layout]
     decode.check_image_px(request.image_px)
+    if request.labels is not None and layout.images is not None:
+        raise ConfigError(
+            f"--labels has no effect with --layout {request.layout}, which has its own lists; leave it out"
+        )
     for origin in (*request.origins, *filter(None, [request.source_from])):
         if not origin.exists():
             raise ConfigError(f"{origin} does not exist; give {layout.expects} in --from")
-    with workspace(final) as work:
-        roots = _roots(request.origins, work, out)
-        source_roots = None if request.source_from is None else _roots((request.source_from,), work, out)
-        with errors_explained():
-            listing = layout.list_images(roots)
-            source = None if source_roots is None else list_folder(source_roots)
-        _tell([listing] if source is None else [listing, source], layout, out)
-        test = SplitRule(
-            fraction=request.test_fraction,
-            seed=request.split_seed,
-            training_images_per_class=layout.training_images_per_class,
-            by_trial=request.test_by_trial,
-        )
-        tasks = cut(listing, source, request.source_classes, test)
-        drawn = test.description(listing)
-        if not test.by_trial and not has_test_split(listing.files):
-            say(f"note: no test split is given, so one is drawn: {drawn} (--test-fraction, --split-seed)", to=out)
-        prepared = work / "prepared"
-        prepared.mkdir(exist_ok=True)
-        hashes = _decode(tasks, request, prepared, work, out)
-        _tell_copies(tasks, hashes, out, is_refused=layout.images is None and has_test_split(listing.files))
-        _write_columns(prepared, tasks)
-        if test.by_trial:
-            _write_groups(prepared, tasks[TARGET], out)
-        _write_images(prepared / manifest.IMAGES_FILE, tasks, hashes)
-        _describe(prepared, request, tasks, test, drawn)
-        publish(prepared, final)
+    with workspace(request.folder) as work:
+        listed_files = work.with_name(f"{request.name}.refused.txt")
+        listed_files.unlink(missing_ok=True)  # of an earlier call
+        unpacked: dict[Path, Path] = {}  # folder -> the archive that it comes from
+        try:
+            _make(request, layout, work, unpacked, out)
+        except FilesRefused as error:
+            advice = "; then type the same command again"
+            if (work / "prepared").exists():
+                advice += f": what was decoded is kept in {work}"
+            if len(error.refused) > SHOWN:
+                lines = [f"{_shown(refused.path, unpacked)}\t{printable(refused.reason)}" for refused in error.refused]
+                write_file(listed_files, "".join(f"{line}\n" for line in lines))
+                advice += f". All {len(lines)}, with the reasons, are in {listed_files}"
+            raise FilesRefused(f"{error}{advice}", error.refused) from error
     return manifest.read(request.root, request.name)
 
 
-def _roots(origins: Sequence[Path], work: Path, out: TextIO) -> tuple[Path, ...]:
-    """The folders to look for images and lists in; archives are unpacked below `work`."""
+def _make(request: Request, layout: Layout, work: Path, unpacked: dict[Path, Path], out: TextIO) -> None:
+    """Make the data set in `work` and give it its name; notes in `unpacked` which folder is of which archive."""
+    roots = _roots(request.origins, work, unpacked, out)
+    source_roots = None if request.source_from is None else _roots((request.source_from,), work, unpacked, out)
+    with errors_explained():
+        listing = layout.list_images(roots) if request.labels is None else list_labelled(roots, request.labels)
+        source = None if source_roots is None else list_folder(source_roots)
+    _tell([listing] if source is None else [listing, source], layout, out)
+    test = SplitRule(
+        fraction=request.test_fraction,
+        seed=request.split_seed,
+        training_images_per_class=layout.training_images_per_class,
+        by_trial=request.test_by_trial,
+    )
+    tasks = cut(listing, source, request.source_classes, test)
+    drawn = test.description(listing)
+    if not test.by_trial and not has_test_split(listing.files):
+        say(f"note: no test split is given, so one is drawn: {drawn} (--test-fraction, --split-seed)", to=out)
+    prepared = work / "prepared"
+    prepared.mkdir(exist_ok=True)
+    images = _listed(tasks, _decode(tasks, request, prepared, work, out))
+    if layout.images is None and has_test_split(listing.files) and not test.by_trial:
+        _refuse_shared(tasks[TARGET], images)
+    for line in copies(images):
+        say(line, to=out)
+    _write_columns(prepared, tasks)
+    if test.by_trial:
+        _write_groups(prepared, tasks[TARGET], images, out)
+    write_images(prepared / manifest.IMAGES_FILE, images)
+    _describe(prepared, request, tasks, test, drawn)
+    publish(prepared, request.folder)
+
+
+def _shown(path: Path, unpacked: Mapping[Path, Path]) -> str:
+    """A path as the user knows it: below the folder that was given, or in an archive."""
+    for folder, packed in unpacked.items():
+        if path.is_relative_to(folder):
+            return printable(f"{packed}: {path.relative_to(folder)}")
+    return printable(as_text(str(path)))
+
+
+def _roots(origins: Sequence[Path], work: Path, unpacked: dict[Path, Path], out: TextIO) -> tuple[Path, ...]:
+    """The folders to look for images and lists in; archives are unpacked below `work`, and noted in `unpacked`."""
     roots: list[Path] = []
     lists = [path for path in origins if path.suffix.lower() in (".txt", ".mat")]
     for origin in origins:
@@ -95,6 +149,7 @@ def _roots(origins: Sequence[Path], work: Path, out: TextIO) -> tuple[Path, ...]
         elif archive.is_archive(origin):
             say(f"unpacking {origin}", to=out)
             roots.append(archive.unpack(origin, work))
+            unpacked[roots[-1]] = origin
         elif origin not in lists:
             raise ConfigError(
                 f"{origin} is neither a folder nor an archive; expected a folder, a {', '.join(archive.SUFFIXES)} "
@@ -113,9 +168,11 @@ def _tell(listings: Sequence[FileListing], layout: Layout, out: TextIO) -> None:
     """Print what is unusual about the listed files but not an error."""
     for listing in listings:
         if listing.left_out:
-            count, names = len(listing.left_out), some(listing.left_out)
+            kinds = Counter(PurePosixPath(name).suffix or "no suffix" for name in listing.left_out)
+            counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(SHOWN))
             say(
-                f"note: {count} file(s) are left out, because they are not images in the folder of a class: {names}",
+                f"note: {len(listing.left_out)} file(s) are left out, because they are not images in the folder of a "
+                f"class ({counted}): {some(listing.left_out)}",
                 to=out,
             )
     found = len(listings[0].files)
@@ -125,8 +182,12 @@ def _tell(listings: Sequence[FileListing], layout: Layout, out: TextIO) -> None:
 
 def _decode(
     tasks: dict[str, TaskFiles], request: Request, prepared: Path, work: Path, out: TextIO
-) -> dict[str, tuple[str, ...]]:
-    """Write the images of both tasks; SHA-256 of each image's file by task."""
+) -> dict[str, DecodedTask]:
+    """Write the images of both tasks.
+
+    Raises:
+        FilesRefused: files that are no whole images; all others are decoded and kept.
+    """
     count = sum(len(task.files) for task in tasks.values())
     needed_bytes = count * 3 * request.image_px**2
     there_bytes = sum(path.stat().st_size for path in prepared.iterdir())  # of an interrupted call
@@ -136,68 +197,103 @@ def _decode(
             f"{count} images of {request.image_px} x {request.image_px} pixels take {needed_bytes:,} bytes, and "
             f"{free_bytes:,} are free in {request.root}; make room, or give a smaller --image-px or another --to"
         )
-    hashes: dict[str, tuple[str, ...]] = {}
-    kept_images = 0
-    with progress.show_progress(out, f"decoding {request.name}", count, "images") as advance:
+    decoded: dict[str, DecodedTask] = {}
+    with progress.show_progress(out, f"decoding {request.name}", count, "images") as advance, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # of metadata that is not read; they name no file
         for task, cutting in tasks.items():
             images, journal = prepared / f"{task}.images.npy", work / f"{task}.journal"
-            hashes[task], kept = chunks.decode_files(
+            decoded[task] = chunks.decode_files(
                 cutting.files, request.image_px, images, journal, request.threads, advance
             )
-            kept_images += kept
-    if kept_images:
-        say(f"{kept_images} of them were decoded before an interruption, verified and kept", to=out)
-    return hashes
+    if kept_images := sum(task.kept_images for task in decoded.values()):
+        say(f"{kept_images} of them were decoded by an earlier call, verified and kept", to=out)
+    broken: dict[ImageFile, str] = {}
+    for task, cutting in tasks.items():
+        problems = zip(cutting.files, decoded[task].problems, strict=True)
+        broken |= {file: problem for file, problem in problems if problem}
+    if broken:
+        raise FilesRefused(
+            f"{len(broken)} of {count} image files cannot be read: "
+            f"{some(f'{file.name} ({problem})' for file, problem in broken.items())}; replace or remove them",
+            [Refused(file.path, problem) for file, problem in broken.items()],
+        )
+    return decoded
 
 
-def _tell_copies(
-    tasks: dict[str, TaskFiles], hashes: dict[str, tuple[str, ...]], out: TextIO, *, is_refused: bool
-) -> None:
-    """Print which files are the same, byte for byte, under two labels or in two of the target's splits.
-
-    Raises:
-        ConfigError: the target's splits share a file, and `is_refused`.
-    """
-    for name, task in tasks.items():
-        if shared := _shared_files(task, hashes[name], lambda file: file.class_name):
-            text = f"{len(shared)} file(s) have more than one label: {some(shared)}"
-            say(f"warning: {text}; remove those in the wrong folder, and prepare again", to=out)
-    if not (shared := _shared_files(tasks[TARGET], hashes[TARGET], lambda file: file.split)):
-        return
-    text = f"splits overlap: {len(shared)} file(s) are in more than one split: {some(shared)}; remove them from one"
-    if is_refused:
-        raise ConfigError(text)
-    say(f"warning: {text}, or test scores will be too good", to=out)
+def _listed(tasks: dict[str, TaskFiles], decoded: dict[str, DecodedTask]) -> list[ListedImage]:
+    """The lines of images.csv."""
+    images: list[ListedImage] = []
+    for task, cutting in tasks.items():
+        for file, label, sha256, fingerprint in zip(
+            cutting.files, cutting.labels, decoded[task].hashes, decoded[task].fingerprints, strict=True
+        ):
+            number = len(images)
+            images.append(ListedImage(number, task, file.split, file.class_name, label, file.name, sha256, fingerprint))
+    return images
 
 
-def _shared_files(task: TaskFiles, hashes: Sequence[str], part_of: Callable[[ImageFile], str]) -> list[str]:
-    """The files that are in several parts of a task, each as its names."""
-    names: dict[str, dict[str, str]] = defaultdict(dict)  # SHA-256 -> part -> name
-    for file, sha256 in zip(task.files, hashes, strict=True):
-        names[sha256].setdefault(part_of(file), file.name)
-    return [" = ".join(sorted(by_part.values())) for by_part in names.values() if len(by_part) > 1]
+def copies(images: Sequence[ListedImage], *, shown: int = SHOWN) -> Iterator[str]:
+    """Yield a warning if files are, byte for byte, under several labels, and one if they are in several splits."""
+    for task in (SOURCE, TARGET):
+        if shared := duplicates.with_two_labels([image for image in images if image.task == task]):
+            names = some(map(" = ".join, shared), shown)
+            yield (
+                f"warning: {len(shared)} file(s) have more than one label: {names}; remove those in the wrong folder, "
+                "and prepare again"
+            )
+    if shared := duplicates.in_two_splits([image for image in images if image.task == TARGET]):
+        names = some(map(" = ".join, shared), shown)
+        yield (
+            f"warning: splits overlap: {len(shared)} file(s) are in more than one split: {names}; remove them from "
+            "one, or test scores will be too good"
+        )
 
 
-def _write_groups(prepared: Path, target: TaskFiles, out: TextIO) -> None:
+def _refuse_shared(target: TaskFiles, images: Sequence[ListedImage]) -> None:
+    """Raise FilesRefused for files that are, byte for byte, in several splits."""
+    shared = duplicates.in_two_splits([image for image in images if image.task == TARGET])
+    if shared:
+        path_of = {file.name: file.path for file in target.files}
+        raise FilesRefused(
+            f"splits overlap: {len(shared)} file(s) are in more than one split: {some(map(' = '.join, shared))}; "
+            "remove them from one",
+            [Refused(path_of[name], f"in two splits: {' = '.join(names)}") for names in shared for name in names],
+        )
+
+
+def _write_groups(prepared: Path, target: TaskFiles, images: Sequence[ListedImage], out: TextIO) -> None:
     """Write the groups of a pool instead of a test split, and print how many images they hold together.
 
     Raises:
-        ConfigError: a class has fewer groups than a trial has splits.
+        FilesRefused: classes have fewer groups than a trial has splits.
     """
-    groups = duplicates.alike(np.load(prepared / f"{TARGET}.images.npy", mmap_mode="r", allow_pickle=False))
+    groups = duplicates.groups_of(bits_of([image.fingerprint for image in images if image.task == TARGET]))
     (prepared / f"{TARGET}.is_test.npy").unlink()
     np.save(prepared / manifest.GROUP_FILE, groups, allow_pickle=False)
-    labels, counts = np.array(target.labels), np.bincount(groups)
+    labels = np.array(target.labels)
+    shown: list[str] = []
+    refused: list[Refused] = []
     for label, name in enumerate(target.classes):
         of_class = groups[labels == label]
-        if len(set(of_class)) < len(SPLITS):
-            raise ConfigError(
-                f"class {name!r} has {len(of_class)} images in {len(set(of_class))} group(s) of images that look "
-                "alike; expected three or more groups, for training, validation and test images of each trial: add "
-                "other images of it, or remove it"
-            )
+        count = len(set(of_class))
+        if count < len(SPLITS):
+            of_name = [file for file in target.files if file.class_name == name]
+            refused += [Refused(file.path, f"looks like others of class {name!r}") for file in of_name]
+            shown.append(f"class {name!r} has {len(of_class)} images in {count} group(s)")
+    if shown:
+        raise FilesRefused(
+            f"{some(shown)} of images that look alike; expected three or more groups, for training, validation and "
+            "test images of each trial: add other images of it, or remove it",
+            refused,
+        )
+    say(groups_text(groups), to=out)
+
+
+def groups_text(groups: NDArray[np.int64]) -> str:
+    """How many images of a pool look like another one."""
+    counts = np.bincount(groups)
     held = int(counts[counts > 1].sum())
-    say(f"{held} images look like another one; they are in {int((counts > 1).sum())} groups, each stays whole", to=out)
+    return f"{held} images look like another one; they are in {int((counts > 1).sum())} groups, each stays whole"
 
 
 def _write_columns(prepared: Path, tasks: dict[str, TaskFiles]) -> None:
@@ -213,18 +309,6 @@ def _write_columns(prepared: Path, tasks: dict[str, TaskFiles]) -> None:
         first_id += count
         for column in manifest.COLUMNS[task][1:]:
             np.save(prepared / f"{task}.{column}.npy", columns[column], allow_pickle=False)
-
-
-def _write_images(path: Path, tasks: dict[str, TaskFiles], hashes: dict[str, tuple[str, ...]]) -> None:
-    """Write images.csv: a line for each image, in the order of ids."""
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(CSV_COLUMNS)
-        number = 0
-        for task, cutting in tasks.items():
-            for image, label, sha256 in zip(cutting.files, cutting.labels, hashes[task], strict=True):
-                lines.writerow((number, task, image.split, image.class_name, label, image.name, sha256))
-                number += 1
 
 
 def _describe(prepared: Path, request: Request, tasks: dict[str, TaskFiles], test: SplitRule, drawn: str) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tailor.core.errors import ConfigError
-from tailor.prepare.listing import POOL, TEST, TRAIN, FileListing, ImageFile, some
+from tailor.prepare.folder import CLASS_FOLDERS
+from tailor.prepare.listing import POOL, TEST, TRAIN, FileListing, FilesRefused, ImageFile, Refused, normal_form, some
 from transtailor.names import nearest
 
 TEST_FRACTION = 0.2  # the default for folders without a test split
@@ -42,13 +43,31 @@ class SplitRule:
             raise ConfigError(f"--test-fraction is {share}; expected a fraction between 0 and 1, for example 0.2")
         return share
 
+    def images_of(self, count: int) -> int:
+        """How many images of a class of so many are test images; below 1: they are too few."""
+        if self.leaves_training_images:
+            return count - (self.training_images_per_class or 0)
+        return min(max(1, round(count * self.share)), count - 1)
+
+    @property
+    def least(self) -> str:
+        """What a class needs, for error messages."""
+        if self.leaves_training_images:
+            return f"more than {self.training_images_per_class}, or --test-fraction"
+        return "two or more"
+
+    @property
+    def leaves_training_images(self) -> bool:
+        """Whether the layout says how many training images of each class there are, and the user no fraction."""
+        return self.fraction is None and self.training_images_per_class is not None
+
     def description(self, listing: FileListing) -> str:
         """Where the test split of a listing comes from, for readers."""
         if self.by_trial:
             return f"{self.share} of all images, drawn by each trial"
         if has_test_split(listing.files):
             return "the data set's own"
-        if self.fraction is None and self.training_images_per_class is not None:
+        if self.leaves_training_images:
             return f"all but {self.training_images_per_class} images of each class, drawn by seed {self.seed}"
         return f"{self.fraction or TEST_FRACTION} of each class, drawn by seed {self.seed}"
 
@@ -74,14 +93,17 @@ def cut(
     """
     if source is not None and source_classes:
         raise ConfigError("a source task is given twice: choose between --source-classes and --source-from")
-    classes = {file.class_name for file in listing.files}
+    classes = {normal_form(file.class_name): file.class_name for file in listing.files}
     for name in source_classes:
-        if name not in classes:
-            raise ConfigError(f"no such class: {name!r}{nearest(name, sorted(classes))}; see --source-classes")
-    chosen = set(source_classes)
+        if normal_form(name) not in classes:
+            raise ConfigError(f"no such class: {name!r}{nearest(name, classes.values())}; see --source-classes")
+    chosen = {classes[normal_form(name)] for name in source_classes}
     source_files = [file for file in listing.files if file.class_name in chosen] if source is None else source.files
     target_files = [file for file in listing.files if file.class_name not in chosen]
-    tasks = {"source": _task(source_files, "source"), "target": _task(target_files, "target")}
+    tasks = {
+        "source": _task(source_files, "source", is_whole=source is not None),
+        "target": _task(target_files, "target", is_whole=not source_classes),
+    }
     if not tasks["target"].files:
         raise ConfigError("the target task has no classes left; name fewer of them in --source-classes")
     if test.by_trial:
@@ -96,37 +118,37 @@ def cut(
     return tasks
 
 
-def _task(files: Sequence[ImageFile], name: str) -> TaskFiles:
-    classes = tuple(sorted({file.class_name for file in files}))
+def _task(files: Sequence[ImageFile], name: str, *, is_whole: bool) -> TaskFiles:
+    """A task; `is_whole`: it has all classes of its folder, of which none went to the other task."""
+    classes = tuple(sorted({file.class_name for file in files}, key=normal_form))
     if len(classes) == 1:
-        raise ConfigError(f"the {name} task has one class, {classes[0]!r}; a task needs two or more")
-    return TaskFiles(classes=classes, files=tuple(sorted(files, key=lambda file: (file.class_name, file.name))))
+        way_out = f": {CLASS_FOLDERS}" if is_whole else ""
+        raise ConfigError(
+            f"the {name} task has one class, {classes[0]!r}, of {len(files)} images; a task needs two or more{way_out}"
+        )
+    by_name = sorted(files, key=lambda file: (normal_form(file.class_name), normal_form(file.name)))
+    return TaskFiles(classes=classes, files=tuple(by_name))
 
 
 def _with_test_split(task: TaskFiles, test: SplitRule) -> TaskFiles:
-    drawn: set[str] = set()
-    for name in task.classes:
-        drawn |= _draw([file.name for file in task.files if file.class_name == name], name, test)
-    files = [replace(file, split=TEST if file.name in drawn else file.split or TRAIN) for file in task.files]
-    return replace(task, files=tuple(files))
-
-
-def _draw(names: list[str], class_name: str, test: SplitRule) -> set[str]:
-    """The test images of a class: the first in the order of a hash of seed and name, which depends on no generator and
-    no other image."""
-    if test.fraction is None and test.training_images_per_class is not None:
-        count = len(names) - test.training_images_per_class
-        rule = f"more than {test.training_images_per_class} images of each class, or --test-fraction"
-    else:
-        count = min(max(1, round(len(names) * test.share)), len(names) - 1)
-        rule = "at least two images of each class"
-    if count < 1:
-        raise ConfigError(
-            f"class {class_name!r} has {len(names)} image(s) ({some(names)}), too few for a test split; expected {rule}"
+    of_class: dict[str, list[ImageFile]] = {name: [] for name in task.classes}
+    for file in task.files:
+        of_class[file.class_name].append(file)
+    few = {name: files for name, files in of_class.items() if test.images_of(len(files)) < 1}
+    if few:
+        counts = {name: f"class {name!r} has {len(files)} image(s)" for name, files in few.items()}
+        raise FilesRefused(
+            f"too few images for a test split: {some(counts.values())}; expected {test.least} in each class",
+            [Refused(few[name][0].path.parent, text) for name, text in counts.items()],
         )
-    return set(sorted(names, key=lambda name: _place(name, test.seed))[:count])
+    drawn: set[str] = set()
+    for files in of_class.values():
+        by_place = sorted((file.name for file in files), key=lambda name: _place(name, test.seed))
+        drawn.update(by_place[: test.images_of(len(files))])
+    split = [replace(file, split=TEST if file.name in drawn else file.split or TRAIN) for file in task.files]
+    return replace(task, files=tuple(split))
 
 
 def _place(name: str, seed: int) -> bytes:
-    """A name's place in the draw; of a name that is not UTF-8 the bytes are hashed as the file system has them."""
-    return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()
+    """A name's place in the draw of test images, by a hash: it depends on no generator and no other image."""
+    return hashlib.sha256(f"{seed}/{normal_form(name)}".encode()).digest()

@@ -1,5 +1,6 @@
-"""The hidden folder in which one process makes a data set before it gets its name; kept if interrupted."""
+"""The hidden folder in which one process makes a data set before it gets its name; kept for a call that continues."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tailor.core.errors import ConfigError
+from tailor.prepare.listing import FilesRefused
 from transtailor.files import name_folder, sync
 from transtailor.shell import command
 
@@ -15,6 +17,8 @@ from transtailor.shell import command
 @contextmanager
 def workspace(final: Path) -> Iterator[Path]:
     """A folder next to `final` to make it in; removed after success and after the user's mistake, otherwise kept.
+
+    It is also kept if single files are refused after something was unpacked or decoded: the next call needs it.
 
     Raises:
         ConfigError: `final` exists, its parent cannot be written to, or another process is making it.
@@ -29,13 +33,15 @@ def workspace(final: Path) -> Iterator[Path]:
         work.mkdir(parents=True, exist_ok=True)
         handle = os.open(work / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise ConfigError(f"cannot write to {final.parent}: {error}; give a folder of yours in --to") from error
+        raise ConfigError(f"cannot write to {final.parent}: {error.strerror}; {_remedy(error)}") from error
     try:
         _lock(handle, final)
         try:
             yield work
-        except ConfigError:
-            shutil.rmtree(work)
+        except ConfigError as error:
+            has_work = any(path.is_dir() for path in work.iterdir())
+            if not (isinstance(error, FilesRefused) and has_work):
+                shutil.rmtree(work)
             raise
         shutil.rmtree(work)
     finally:
@@ -48,8 +54,16 @@ def publish(folder: Path, final: Path) -> None:
         sync(path)
     try:
         name_folder(folder, final)
+    except FileExistsError as error:
+        raise ConfigError(f"{error}; remove it, or choose another name") from error
     except OSError as error:
-        raise ConfigError(f"cannot write {final}: {error}; remove it, or choose another name") from error
+        raise ConfigError(f"cannot write {final}: {error.strerror}; {_remedy(error)}") from error
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "make room, or give another --to"
+    return "give a folder of yours in --to"
 
 
 def _lock(handle: int, final: Path) -> None:

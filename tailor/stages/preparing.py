@@ -25,6 +25,7 @@ class TrainSource(Stage):
     training: Training
     width_multiple: int = neutral(1)  # of the narrower layers
     network_version: int = neutral(1)
+    crop_version: int = neutral(1)  # of the images
 
     def cost(self, size: Size) -> StageCost:
         return size.training_cost(self.training.epochs, size.source_images, size.weights_bytes)

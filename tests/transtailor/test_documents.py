@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from transtailor.documents import DEEPEST, DocumentError, read_json, read_toml
+from transtailor.documents import DEEPEST, DocumentError, read_json, read_text, read_toml
 
 DEEP = 5000
 
@@ -35,10 +35,28 @@ def test_toml_that_cannot_be_read_is_refused(text: str) -> None:
         read_toml(text)
 
 
-def test_bytes_that_are_no_text_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("name = 'demo'\n".encode("utf-16"), "it is in UTF-16, as PowerShell writes it; save the file as UTF-8"),
+        ("name = 'demo'\n".encode("utf-16-be"), "not valid"),
+        ("name = 'demo'\n# caf\u00e9".encode("latin-1"), "line 2 has the byte 0xe9; save the file as UTF-8"),
+        (b"\x80\x04\x95", "line 1 has the byte 0x80"),
+    ],
+)
+def test_text_in_another_encoding_is_refused_with_its_place(content: bytes, said: str) -> None:
     for read in (read_json, read_toml):
-        with pytest.raises(DocumentError, match="can't decode"):
-            read(b"\xff\xfe")
+        with pytest.raises(DocumentError, match=said):
+            read(content)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    """Windows' editors write one."""
+    written = tmp_path / "marked"
+    written.write_text('a = "caf\u00e9"', encoding="utf-8-sig")
+    assert read_text(written) == 'a = "caf\u00e9"'
+    assert read_toml(written) == {"a": "caf\u00e9"}
+    assert read_json('{"a": 1}'.encode("utf-8-sig")) == {"a": 1}
 
 
 def test_what_is_nested_as_deep_as_it_may_be_is_read() -> None:

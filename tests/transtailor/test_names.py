@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.product import ROOT
-from transtailor.names import NAMES_SHOWN, closest, did_you_mean, nearest
+from transtailor.names import NAMES_SHOWN, closest, did_you_mean, file_name, nearest
 
 
 @pytest.mark.parametrize(("given", "close"), [("digts", "digits"), ("circle", None), ("", None)])
@@ -36,8 +37,66 @@ def test_who_typed_it_right_does_not_wait_for_difflib() -> None:
     assert subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("prune l1", "digits_vgg"), "prune_l1-digits_vgg"),
+        (("../up", "a/b\\c"), "__up-a_b_c"),
+        (("--help",), "_help"),
+        ((".hidden",), "_hidden"),
+        (("",), "_"),
+        (("caf\u00e9 \u6a39",), "caf_"),
+        (("a\nb\0c",), "a_b_c"),
+    ],
+)
+def test_words_of_a_user_become_the_name_of_a_file(words: tuple[str, ...], name: str) -> None:
+    assert file_name(*words) == name
+
+
+def test_a_long_name_is_shortened_and_stays_apart_from_others(tmp_path: Path) -> None:
+    labels = ["x" * 240, "x" * 241, "x" * 3000, "x" * 240 + "a", "x " * 240, "x-" * 240]
+    names = {file_name(label, "net") for label in labels}
+    assert len(names) == len(labels)
+    for name in names:
+        folder = tmp_path / f".{name}-0123456789abcdef-1"
+        folder.mkdir()
+        assert len(folder.name) <= 143
+
+
 def test_capitals_do_not_matter() -> None:
     assert closest("ResNet18", ["resnet18", "vgg16"]) == "resnet18"
+
+
+@pytest.mark.parametrize(
+    ("given", "valid", "close"),
+    [
+        ("lr", ["momentum", "learning_rate"], "learning_rate"),
+        ("wd", ["weight_decay", "width"], "weight_decay"),
+        ("bs", ["batch_size"], "batch_size"),
+        ("pruning_ratio", ["alpha_learning_rate", "removed_macs_fraction"], "removed_macs_fraction"),
+        ("pruning-ratio", ["alpha_learning_rate", "step_macs_fraction"], "step_macs_fraction"),
+        ("sparsity", ["steps", "prune_ratio"], "prune_ratio"),
+        ("model", ["data", "network"], "network"),
+        ("mixed_precision", ["precision"], "precision"),
+    ],
+)
+def test_words_of_other_programs_are_understood(given: str, valid: list[str], close: str | None) -> None:
+    assert closest(given, valid) == close
+
+
+def test_names_of_other_places_are_found_too_and_not_listed() -> None:
+    elsewhere = {"learning_rate": "optimisation.learning_rate", "optimiser": "optimisation.optimiser"}
+    tables = ["data", "optimisation"]
+    assert nearest("lr", tables, elsewhere) == (
+        "; did you mean 'optimisation.learning_rate'? (valid: data, optimisation)"
+    )
+    assert "did you mean 'optimisation.optimiser'" in nearest("optimizer", tables, elsewhere)
+    assert "did you mean 'optimisation'" in nearest("optimization", tables, elsewhere)
+
+
+def test_the_name_that_is_meant_is_listed() -> None:
+    names = ["learning_rate", "lrx", *(f"n{number}" for number in range(20))]
+    assert "(valid: learning_rate, lrx, " in nearest("lr", names)
 
 
 def test_of_many_names_the_likely_are_shown() -> None:

@@ -57,6 +57,9 @@ def test_the_line_of_a_setting_is_found(keys: Sequence[str], line: int | None) -
         ('a = """b', ["a quote is opened and not closed"]),
         ("a\n", ["line 1", "each line is a key, =, and a value"]),
         ("a = 1\na = 2\n", ["line 2", "the key is set twice"]),
+        ("[a]\nb = 1\n[a]\nb = 2\n", ["line 3", "[[variants]]"]),
+        ("\ufeff[a]\nb = c\n", ["line 2", "b = c"]),
+        ("# a\u2028b\na = b\n", ["line 2", "a = b"]),  # only line feeds end lines of TOML
     ],
 )
 def test_what_is_no_toml_is_told_with_its_line_and_what_is_missing(

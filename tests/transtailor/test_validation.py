@@ -1,7 +1,7 @@
 """Pydantic's errors, as whoever wrote the TOML sees them."""
 
 from argparse import ArgumentTypeError
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
@@ -69,6 +69,17 @@ def test_an_unknown_key_has_the_tables_above_it() -> None:
 def test_a_missing_key_is_named() -> None:
     (fault,) = faults()
     assert (fault.kind, fault.key) == ("missing", "name")
+
+
+@pytest.mark.parametrize(("given", "hint"), [("Adam", "'adam'"), ("SGD", "'sgd'"), ("lion", None), (3, None)])
+def test_of_some_words_the_nearest_is_told(given: Any, hint: str | None) -> None:
+    class Choice(BaseModel):
+        optimiser: Literal["sgd", "adam"]
+
+    with pytest.raises(ValidationError) as caught:
+        Choice(optimiser=given)
+    (fault,) = list_faults(caught.value)
+    assert fault.expected == "Input should be 'sgd' or 'adam'" + (f"; did you mean {hint}?" if hint else "")
 
 
 def test_words_of_a_validator_stand_alone() -> None:

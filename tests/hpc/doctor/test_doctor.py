@@ -299,6 +299,17 @@ def test_a_mistake_in_typing_is_none_of_the_cluster(tmp_path: Path, capsys: pyte
     assert "not below the site's shared_folder = /shared" in capsys.readouterr().err
 
 
+def test_a_folder_may_be_below_the_shared_one_by_another_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "site.toml").write_text(f'cpus_per_node = 1\nwalltime_min = 5\nshared_folder = "{tmp_path / "link"}"\n')
+    monkeypatch.setenv("PATH", str(tmp_path))  # without SLURM's commands, so that it ends at its first check
+    assert main(["doctor", "--site", str(tmp_path / "site.toml"), "--folder", str(tmp_path / "real")]) == 1
+    assert "not below" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["nan", "inf", "0", "-1", "soon"])
 def test_a_wait_without_an_end_is_a_mistake(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:

@@ -42,6 +42,7 @@ def fault(folder: Path, text: str) -> str:
         (SMALL + "exclusive = 1", ["exclusive = 1", "boolean"]),
         (SMALL + 'setup = "module load x"', ["setup = 'module load x'", "a list, in [ ]"]),
         (SMALL + "partition = gpu", ["not valid TOML", "line 3", "quotes"]),
+        (SMALL + "partition\n", ["not valid TOML", "line 3", "each line is a key, =, and a value"]),
         (SMALL + 'gpus_per_node = 4\ngres = "gpu:4"', ["gres = 'gpu:4'", '"gpu:a100"', "gpus_per_node"]),
         (SMALL + 'gpus_per_node = 4\ngres = "gpu:a100:4"', ["gres = 'gpu:a100:4'", '"gpu:a100"']),
         (SMALL + 'gres = "gpu:a100"', ["gpu:a100", "needs gpus_per_node"]),
@@ -58,6 +59,23 @@ def fault(folder: Path, text: str) -> str:
 def test_a_fault_names_key_value_and_what_to_write(tmp_path: Path, text: str, said: list[str]) -> None:
     message = fault(tmp_path, text)
     assert [part for part in said if part not in message] == []
+
+
+def test_an_editor_on_windows_may_have_written_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(SMALL.replace("\n", "\r\n"), encoding="utf-8-sig", newline="")
+    assert read_site(path).cpus_per_node == 4
+    path.write_text(SMALL, encoding="utf-16")
+    with pytest.raises(SiteError, match=r"mine.toml: is not valid TOML: .*UTF-16.*save the file as UTF-8$"):
+        read_site(path)
+
+
+def test_a_file_beside_the_working_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mycluster.toml").write_text(SMALL)
+    with pytest.raises(SiteError, match=r"meant by ./mycluster.toml"):
+        find_site("mycluster")
+    assert find_site("./mycluster.toml").cpus_per_node == 4
 
 
 def test_all_faults_are_said_at_once(tmp_path: Path) -> None:

@@ -143,6 +143,23 @@ def test_an_array_runs_as_many_elements_as_the_site_allows_jobs() -> None:
     assert "#SBATCH --output=/shared/run/logs/%A_%a_0_log.out\n" in text
 
 
+def test_a_shared_folder_may_be_reached_by_links(tmp_path: Path) -> None:
+    """The working folder is known by its real path, and a site file has the path that its author types."""
+    real, link = tmp_path / "real", tmp_path / "link"
+    (real / "work" / "logs").mkdir(parents=True)
+    link.symlink_to(real)
+    (tmp_path / "home").symlink_to(real / "work")
+    for shared in (real, link, tmp_path / "real" / "..", link / "work" / ".."):
+        site = Site.model_validate(dict(SITE) | {"shared_folder": str(shared)})
+        for folder in (real, link):
+            need = Need.model_validate(dict(NEED) | {"log_folder": folder / "work" / "logs"})
+            assert f"#SBATCH --chdir={shared}\n" in script(site, need, ["true"])
+    site = Site.model_validate(dict(SITE) | {"shared_folder": str(tmp_path / "home")})
+    elsewhere = Need.model_validate(dict(NEED) | {"log_folder": link / "logs"})
+    with pytest.raises(SiteError, match=f"not below shared_folder = {tmp_path}/home"):
+        script(site, elsewhere, ["true"])
+
+
 @pytest.mark.parametrize(
     ("need", "said"),
     [

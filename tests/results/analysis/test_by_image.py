@@ -1,5 +1,6 @@
 """Two arms on the same images, by hand from the predictions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from results.errors import ResultsError
 from results.store.reader import load
 from results.text.formats import markdown_lines
 from tests.results.exact_run import Trial, write_run
+from tests.tailor.prepare.pictures import class_folders, prepare
 
 
 def arms(first: list[list[int]], second: list[list[int]]) -> list[Trial]:
@@ -34,6 +36,19 @@ def test_seeds_whole_and_classes_by_hand(tmp_path: Path) -> None:
     }
     assert "Over 2 seeds and 100 images" in text
     assert "| 0 | 100 | 2 | 0 | 0.5 |" in text
+
+
+def test_classes_of_a_prepared_data_set_have_their_names(tmp_path: Path) -> None:
+    prepare("birds", class_folders(tmp_path / "images", 5, ("auk", "jay")), tmp_path / "sets")
+    config = {"data": {"name": "birds", "root": str(tmp_path / "sets")}}
+    trials = [replace(trial, dataset="birds", config=config) for trial in arms([[0, 1, 2]] * 2, [[2, 3]] * 2)]
+    with load(write_run(tmp_path / "run", trials)) as run:
+        named = "\n".join(markdown_lines(image_page(run, "first", "second")))
+        assert "| auk | 50 |" in named and "| jay | 50 |" in named
+        assert f"Names of classes: as in {tmp_path}/sets/birds/manifest.json" in named
+        (tmp_path / "sets" / "birds").rename(tmp_path / "elsewhere")
+        numbered = "\n".join(markdown_lines(image_page(run, "first", "second")))
+        assert "| 0 | 50 |" in numbered and "| 1 | 50 |" in numbered and "Names of classes" not in numbered
 
 
 def test_one_seed_has_mcnemar_and_no_interval(tmp_path: Path) -> None:

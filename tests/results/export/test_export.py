@@ -218,6 +218,16 @@ def test_tensorboard_has_each_value_once_wherever_an_export_is_killed(run: Path,
         assert in_tensorboard(out) == expected
 
 
+def test_a_label_without_a_limit_becomes_the_name_of_a_folder(tmp_path: Path, synthetic: Any) -> None:
+    long = "wide caf\u00e9 / " * 30
+    labels = ((long, "transtailor"), (f"{long}b", "fine_tune"), ("../up", "prune"))
+    run = synthetic(seeds=(0,), test_images=5, labels=labels).write(tmp_path / "run")
+    out = tmp_path / "out" / "board"
+    list(export_lines(run, "tensorboard", out))
+    assert in_tensorboard(out).keys() == values_in(run).keys()
+    assert [path.name for path in out.parent.iterdir()] == ["board"]
+
+
 def test_a_point_waits_for_its_test_rows_unless_its_trial_has_ended(run: Path) -> None:
     with load(run) as tables:
         (point, *_) = tables.rows("SELECT * EXCLUDE (written_at) FROM operating_points WHERE label = 'transtailor'")

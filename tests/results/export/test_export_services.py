@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from results.store.reader import load
+from results.store.writer import Writer
+from tests.results.conftest import CODE
 from tests.results.export.test_export import add_epochs, exported, values_in
 from tests.results.halved_run import Tried, write_halved
 
@@ -165,6 +168,44 @@ def test_a_trial_that_a_search_stopped_is_killed_in_mlflow(halved: Path, tmp_pat
     assert done.returncode == 0, done.stderr
     runs = MlflowClient(f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}").search_runs(["1"])
     assert {run.data.params["x"]: run.info.status for run in runs} == {"finished": "FINISHED", "stopped": "KILLED"}
+
+
+def test_an_infinite_value_is_not_another_number_in_mlflow(run: Path, tmp_path: Path) -> None:
+    """Its databases would keep 1.8e308."""
+    pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")
+    from mlflow import MlflowClient
+
+    with load(run) as tables:
+        (head,) = tables.rows("SELECT trial_id, stage_key, kind FROM stages WHERE kind = 'FitHead'")
+    row = head | {"learning_rate": 0.1, "images": 10, "seconds": 0.5, "train_accuracy_fraction": None}
+    losses = {7: float("inf"), 8: float("-inf"), 9: 0.25}
+    rows = [row | {"epoch": epoch, "train_loss": loss, "code_digest": CODE} for epoch, loss in losses.items()]
+    Writer(run / "tables").write("epochs", rows)
+    for _ in range(2):  # also when it is typed again
+        done = exported(run, "--to", "mlflow", "--out", tmp_path / "out")
+        assert done.returncode == 0, done.stderr
+    client = MlflowClient(f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}")
+    (found,) = (one for one in client.search_runs(["1"]) if one.data.tags["trial_id"] == head["trial_id"])
+    losses_there = client.get_metric_history(found.info.run_id, "01_FitHead/train_loss")
+    assert [(metric.step, metric.value) for metric in losses_there if metric.step > 6] == [(9, 0.25)]
+    assert found.data.tags["infinite_values"] == (
+        "01_FitHead/train_loss = inf at step 7; 01_FitHead/train_loss = -inf at step 8"
+    )
+
+
+def test_an_experiment_that_was_deleted_is_not_one_to_type_again(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")
+    from mlflow import MlflowClient
+
+    assert exported(run, "--to", "mlflow", "--out", tmp_path / "out").returncode == 0
+    uri = f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}"
+    MlflowClient(uri).delete_experiment("1")
+    done = exported(run, "--to", "mlflow", "--out", tmp_path / "out")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "was deleted in MLflow" in done.stderr and "resumes" not in done.stderr
+    assert f"MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id 1" in done.stderr
+    MlflowClient(uri).restore_experiment("1")
+    assert exported(run, "--to", "mlflow", "--out", tmp_path / "out").returncode == 0
 
 
 def test_a_trial_that_a_search_stopped_has_not_crashed_in_weights_and_biases(halved: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from sweeps.driver.driver import most_slots_on, slots_for
 from sweeps.planning.durations import MeasuredStage, durations_in, fit_durations
 from sweeps.planning.forecast import Capacity, forecasts, one_machine, timed_trials
 from sweeps.planning.plan import Plan, make_plan, select_trials
-from sweeps.run.relaunch import this_code_digest
+from sweeps.run.relaunch import start, this_code_digest
 from sweeps.run.run_folder import RunFolder
 from sweeps.scheduling.timed import schedule
 from sweeps.search.run_search import RunSearch
@@ -63,6 +63,22 @@ def quick_plan(folder: Path) -> Plan:
 
 def lines(plan: Plan, runs: Path, site: str = "serial", command: Sequence[str] = ("sweeps/launch.py",)) -> str:
     return "\n".join(markdown_lines(preview(plan, site, runs=runs, cache=runs / "no_cache", command=command)))
+
+
+def test_the_plan_of_an_extension_says_what_the_launch_will_do(tmp_path: Path) -> None:
+    """It said that launching would be refused, whatever was typed."""
+    plan = quick_plan(tmp_path)
+    _, lock, _ = start(
+        select_trials(plan, [plan.trials[0].trial_id]), tmp_path / "runs", extend=False, update_code=False
+    )
+    lock.release()
+    page = {"runs": tmp_path / "runs", "cache": tmp_path / "cache", "command": None}
+    refused, extended = (
+        "\n".join(markdown_lines(preview(plan, "serial", **page, extend=extend))) for extend in (False, True)
+    )
+    assert "launching would be refused" in refused and "type --extend" in refused
+    assert "launching would be refused" not in extended
+    assert "launching would extend it by 3 trials" in extended
 
 
 def test_a_stage_takes_what_the_same_took_or_its_kind_and_network_or_its_kind_or_all() -> None:

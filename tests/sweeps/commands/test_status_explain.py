@@ -1,6 +1,8 @@
 """`python -m sweeps status` and `explain`, on runs whose rows are written by hand."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -12,12 +14,14 @@ from hpc.sites.site import Site
 from results.store.reader import load
 from results.store.writer import Writer
 from sweeps.driver.events import EventLog
-from sweeps.planning.plan import Plan, PlannedTrial
+from sweeps.planning.plan import Plan, PlannedTrial, make_plan
 from sweeps.run.run_folder import RunFolder
 from sweeps.run.run_lock import RunLock
 from sweeps.slurm.cluster_run import ClusterRun, Submission
+from sweeps.spec.spec import load_spec
+from tests.commands import transtailor_command
 from tests.hpc.fakes.commands import FakeSlurm
-from tests.sweeps.conftest import Command, WriteEnds
+from tests.sweeps.conftest import SMALL_SPEC, Command, WriteEnds, WriteSpec, created_run
 
 
 def write_point(run: RunFolder, trial: PlannedTrial, accuracy: float, removed: float) -> None:
@@ -53,6 +57,23 @@ def test_status_of_a_run_that_nobody_runs_says_how_to_go_on(
     assert "not running; to resume, type in " in done.stdout
     assert "\n| 6 | 0 | 0 | 6 | 0 |\n" in done.stdout
     assert run.path.name in done.stdout
+
+
+def test_status_says_how_to_list_the_failures_that_it_does_not_show(
+    sweeps_command: Command, write_spec: WriteSpec, write_ends: WriteEnds, tmp_path: Path
+) -> None:
+    path = write_spec(SMALL_SPEC.replace("seed = [0, 1]", "seed = [0, 1, 2, 3]"))
+    plan = make_plan(load_spec(path))
+    run = created_run(plan, tmp_path / "runs")
+    failed = [trial.trial_id for trial in plan.trials]
+    write_ends(run, failed, "failed", "no")
+    shown = sweeps_command("status", "runs/small").stdout
+    more = re.search(r"and 2 more failed trials; to list all: (.*)", shown)
+    assert more is not None
+    program, *words = shlex.split(more[1])
+    assert program.endswith("transtailor")
+    listed = transtailor_command(*words, folder=tmp_path).stdout
+    assert all(trial_id in listed for trial_id in failed)
 
 
 def test_status_on_slurm_before_the_controller_begins(

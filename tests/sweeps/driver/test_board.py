@@ -2,6 +2,7 @@
 
 import socket
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,16 @@ def test_the_best_of_a_network_and_a_data_set_is_not_that_of_another_and_names_i
         "arm, net on digits 0.7500 (seed 0, best of 2 seeds)",
         "arm, other on digits 0.9000 (seed 0)",
     ]
+
+
+@pytest.mark.parametrize("order", [*permutations(("a", "b", "c"))], ids="".join)
+def test_of_equal_scores_the_same_one_is_the_best_whichever_came_first(order: tuple[str, ...], tmp_path: Path) -> None:
+    """As `status` orders them: by MACs, then by the trial's id. A score that is not a number is never the best."""
+    accuracies = {"a": float("nan"), "b": 0.75, "c": 0.75}
+    trials = [scored(name, accuracies[name], "net", "digits", "abc".index(name)) for name in order]
+    (best,) = swept(plan_of(trials), tmp_path)[-1].best
+    first = min(trial.trial_id for trial in trials if trial.settings.seed > 0)
+    assert (best.validation_score, best.trial_id) == (0.75, first)
 
 
 def test_how_far_a_stage_is_comes_to_the_display_and_into_the_file(tmp_path: Path) -> None:

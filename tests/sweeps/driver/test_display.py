@@ -24,6 +24,7 @@ from sweeps.driver.display import (
 from sweeps.driver.ledger import Counts
 
 DIGITS: dict[str, Any] = {"network": "digits_vgg", "dataset": "digits", "metric": "accuracy"}
+FIRST: dict[str, Any] = {"trial_id": "a" * 16, "point": 0}
 RUNNING = RunningTrial(
     trial_id="a" * 16, label="transtailor", network="digits_vgg", dataset="digits", seed=1, node="n1",
     stage="fine_tune 5/9", words="epoch 7 of 25, loss 0.4121, 3,210 images/s",
@@ -40,8 +41,8 @@ def progress(done: float, left: float, elapsed_s: float, *, failed: int = 0) -> 
         elapsed_s=elapsed_s,
         left_s=(90.0, 240.0),
         best=(
-            Best(label="prune l1", **DIGITS, seed=0, seeds=(0,), validation_score=0.81, macs=2_000_000),
-            Best(label="transtailor", **DIGITS, seed=2, seeds=(0, 1, 2), validation_score=0.9, macs=1_500_000),
+            Best(label="prune l1", **DIGITS, seed=0, seeds=(0,), validation_score=0.81, macs=2_000_000, **FIRST),
+            Best(label="transtailor", **DIGITS, seed=2, seeds=(0, 1, 2), validation_score=0.9, macs=1_500_000, **FIRST),
         ),
         running=(RUNNING,),
     )

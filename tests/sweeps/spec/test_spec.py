@@ -90,6 +90,24 @@ def test_a_table_of_another_name_replaces_and_one_of_the_same_name_is_merged() -
     assert base == {"method": {"name": "transtailor", "steps": 3}, "seed": 1}
 
 
+def test_another_data_set_keeps_what_is_said_of_data(write_spec: WriteSpec) -> None:
+    """Its folder was dropped, and the trial refused, or run on the data set of that name in the catalogue."""
+    path = write_spec("""
+name = "two"
+[trial]
+method.name = "head_only"
+data = { name = "digits", train_images = 100 }
+[[variants]]
+label = "numbers"
+data.name = "friedman1"
+network = "friedman_mlp"
+""")
+    (trial,) = expand(load_spec(path))
+    assert (trial.config.data.name, trial.config.data.train_images) == ("friedman1", 100)
+    base = {"data": {"name": "a", "root": "/sets"}}
+    assert merge_tables(base, {"data": {"name": "b"}}) == {"data": {"name": "b", "root": "/sets"}}
+
+
 def test_extends_takes_over_what_it_does_not_say(write_spec: WriteSpec, tmp_path: Path) -> None:
     write_spec()
     (tmp_path / "below").mkdir()

@@ -206,6 +206,13 @@ Command = Callable[..., Said]
     [
         (None, "no such file: trial.toml"),
         (b"\xff\xfe", "trial.toml is not valid TOML"),
+        ("method = 'l1'\n".encode("utf-16"), "it is in UTF-16, as PowerShell writes it; save the file as UTF-8"),
+        (b"# caf\xe9\nmethod = 'prune'", "line 1 has the byte 0xe9; save the file as UTF-8"),
+        ("[method]\nname = 'transtailr'".encode("utf-8-sig"), "trial.toml, line 1: method: no such method"),
+        (b"lr = 0.1\nmethod = 'prune'", "unknown key 'lr'; did you mean 'optimisation.learning_rate'"),
+        (b"method = { name = 'prune', pruning_ratio = 0.5 }", "did you mean 'removed_macs_fraction'"),
+        (b"method = { name = 'transtailor', pruning_ratio = 0.5 }", "did you mean 'step_macs_fraction'"),
+        (b"method = 'prune'\noptimisation.optimiser = 'Adam'", "did you mean 'adam'"),
         (b"method = ", "trial.toml is not valid TOML"),
         (
             b"[method]\nname = 'transtailr'",

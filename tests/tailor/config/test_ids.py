@@ -15,7 +15,7 @@ from tailor.config.trial import METHODS, TrialConfig
 from tailor.core.settings import Settings
 from tailor.execution.dry_run import dry_run
 from tailor.stages import FoldImportance, GroupRule
-from tests.tailor.trials import short_trial
+from tests.tailor.trials import planned_stages, short_trial
 
 GOLDEN_IDS = {
     "fine_tune": "e22d6aadfac08494",
@@ -240,6 +240,23 @@ def test_a_rule_for_more_than_filters_is_another_one_and_a_switch_that_is_off_co
     assert stage(GroupRule()).settings() == {"rule": {"linear": False, "residual": "inside"}}
     assert stage(GroupRule(**change)).settings()["rule"] == {"linear": False, "residual": "inside"} | change
     assert stage(GroupRule(**change)).key() != stage(GroupRule()).key()
+
+
+@pytest.mark.parametrize("method", ["transtailor", "pac_net"])
+def test_stages_that_read_squares_have_the_version_of_how_they_are_cut(method: str) -> None:
+    """2: the centre is rounded as torchvision rounds it, so other pixels are read than before."""
+    whole, cut = (
+        planned_stages(parse_trial(NETWORK | {"method": {"name": method}, "data": crop}, "test"))
+        for crop in ({}, {"crop_px": 8})
+    )
+    kinds = set()
+    for stage in cut:
+        settings = stage.settings()
+        if "task" in settings or "data_name" in settings:
+            kinds.add(stage.kind)
+            assert settings.get("task", settings)["crop_version"] == 2
+    assert kinds > ({"train_source", "allocate", "calibrate"} if method == "pac_net" else {"train_source", "fit_head"})
+    assert "crop_version" not in str([stage.settings() for stage in whole])
 
 
 def test_a_default_written_out_is_the_same_trial() -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torchvision.transforms import CenterCrop
 
 from tailor.config.parsing import parse_trial
 from tailor.core.errors import ConfigError
@@ -63,6 +64,12 @@ def test_without_augmentation_the_centre_is_seen() -> None:
     assert augmentation.draw_places("none", IDS, (8, 8), 4, 0, 0) is None
     assert torch.equal(augmentation.augment(IMAGES, "none", None, 4), IMAGES[..., 2:6, 2:6])
     assert augmentation.augment(IMAGES, "none", None, None) is IMAGES
+
+
+@pytest.mark.parametrize("crop_px", range(1, 12))
+def test_the_centre_is_that_of_torchvision(crop_px: int) -> None:
+    images = torch.arange(2 * 3 * 11 * 15).remainder(251).to(torch.uint8).reshape(2, 3, 11, 15)
+    assert torch.equal(augmentation.centre(images, crop_px), CenterCrop(crop_px)(images))
 
 
 def test_batches_show_crops_and_evaluation_the_centre() -> None:

@@ -77,6 +77,53 @@ BAD: dict[str, Callable[[Path], Path]] = {
 ODD = ("tar fifo", "tar device")
 
 
+def test_separators_of_windows_are_called_so(tmp_path: Path) -> None:
+    packed = zip_with(tmp_path / "a.zip", "images\\cat\\1.jpg")
+    with pytest.raises(ConfigError, match=r"a path with \\ instead of /, as some programs on Windows write it"):
+        archive.unpack(packed, tmp_path)
+    assert list(tmp_path.iterdir()) == [packed]
+
+
+def test_a_colon_in_a_name_is_no_drive(tmp_path: Path) -> None:
+    assert (archive.unpack(zip_with(tmp_path / "a.zip", "a:1.jpg"), tmp_path) / "a:1.jpg").is_file()
+
+
+def encrypted(path: Path) -> Path:
+    """A zip archive whose members say that they are encrypted."""
+    zip_with(path, "b.jpg")
+    content = bytearray(path.read_bytes())
+    for start, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = content.find(start)
+        while place >= 0:
+            content[place + flags] |= 1
+            place = content.find(start, place + 1)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda folder: encrypted(folder / "a.zip"), "it is encrypted; unpack it yourself"),
+        (lambda folder: tar_with(folder / "a.tar", "x" * 300 + ".jpg"), "File name too long.*with shorter names"),
+        (lambda folder: zipped_by(folder / "a.zip", zipfile.ZIP_BZIP2), "not read here .method 12.; unpack it"),
+    ],
+    ids=["encrypted", "long name", "other compression"],
+)
+def test_the_reason_is_the_true_one(tmp_path: Path, make: Callable[[Path], Path], said: str) -> None:
+    packed = make(tmp_path)
+    with pytest.raises(ConfigError, match=said) as refused:
+        archive.unpack(packed, tmp_path)
+    assert "compare its size" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == [packed]
+
+
+def test_a_name_in_another_encoding_is_unpacked_as_it_is(tmp_path: Path) -> None:
+    """A tar file of a disk with names in Latin-1."""
+    name = os.fsdecode(b"caf\xe9/1.jpg")
+    assert (archive.unpack(tar_with(tmp_path / "a.tar", name), tmp_path) / name).is_file()
+
+
 @pytest.mark.parametrize("what", BAD)
 def test_members_that_lead_out_are_refused_before_anything_is_unpacked(tmp_path: Path, what: str) -> None:
     packed = BAD[what](tmp_path)

@@ -13,7 +13,8 @@ from tailor.catalogue.manifest import ARRAY_FILES, IMAGES_FILE
 from tailor.core.errors import ConfigError
 from tailor.prepare import arrays
 from tailor.prepare.decode import decode
-from tailor.prepare.duplicates import Pair, fingerprints, pairs
+from tailor.prepare.duplicates import Pair, pairs
+from tailor.prepare.fingerprint import SIDE_PX, bits_of, fingerprint
 from tests.tailor.prepare.pictures import class_folders, data, encoded, picture, prepare
 
 
@@ -66,12 +67,10 @@ def rewritten(folder: Path, **fields: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | fields, indent=1))
 
 
-def unsealed(folder: Path) -> None:
-    """Makes the manifest one of version 1, as it was written before manifests vouched for themselves."""
-    path = folder / "manifest.json"
-    content = json.loads(path.read_text())
-    del content["sha256"]
-    path.write_text(json.dumps(content | {"format_version": 1}))
+def sealed(folder: Path) -> None:
+    """Gives a manifest that was changed the digest of what it now says."""
+    content = json.loads((folder / "manifest.json").read_text())
+    rewritten(folder, sha256=manifest.manifest_sha256(content))
 
 
 def changed(value: Any) -> Iterator[Any]:
@@ -104,7 +103,7 @@ def test_whatever_is_changed_in_a_manifest_by_hand_is_noticed_when_planning(fold
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("format_version", 4, "version 4, this program reads 1 to 3"),
+        ("format_version", 3, "version 3, this program reads 4"),
         ("digest", "0" * 64, "digest is not that of its arrays"),
         ("input_shape", [3, 8, 8], "shape"),
         ("classes", {"source": ["dog", "eel"], "target": ["cat"]}, "beyond the class names"),
@@ -113,11 +112,9 @@ def test_whatever_is_changed_in_a_manifest_by_hand_is_noticed_when_planning(fold
         ("files", {}, "lists the files"),
     ],
 )
-def test_a_manifest_of_version_1_that_does_not_fit_its_files_is_refused(
-    folder: Path, key: str, value: object, said: str
-) -> None:
-    unsealed(folder)
+def test_a_manifest_that_does_not_fit_its_files_is_refused(folder: Path, key: str, value: object, said: str) -> None:
     rewritten(folder, **{key: value})
+    sealed(folder)
     with pytest.raises(ConfigError, match=said):
         data("check", folder)
     if key != "digest":  # training reads no images to compare it
@@ -125,19 +122,8 @@ def test_a_manifest_of_version_1_that_does_not_fit_its_files_is_refused(
             arrays.load(folder.parent, "animals")
 
 
-def test_a_manifest_of_version_1_is_read_and_said_to_be_one(folder: Path) -> None:
-    digest = manifest.read(folder.parent, "animals").digest
-    assert "note:" not in data("check", folder)
-    unsealed(folder)
-    found = manifest.read(folder.parent, "animals")
-    assert (found.digest, found.sha256) == (digest, "")
-    said = data("check", folder)
-    assert "all files are unchanged" in said
-    assert "has no digest of itself" in said and f"for one that has it, remove {folder} and prepare" in said
-
-
 def test_a_manifest_that_is_none_is_refused(folder: Path) -> None:
-    for content in ("", "[]", "{}", '{"format_version": 1}', '{"format_version": 2}'):
+    for content in ("", "[]", "{}", '{"format_version": 4}'):
         (folder / "manifest.json").write_text(content)
         with pytest.raises(ConfigError, match="is not a manifest"):
             manifest.read(folder.parent, "animals")
@@ -172,33 +158,45 @@ def test_copies_between_splits_and_tasks_are_found(tmp_path: Path) -> None:
     }
 
 
+def test_all_copies_are_listed_on_demand_and_counted_otherwise(tmp_path: Path) -> None:
+    origin = class_folders(tmp_path / "images", per_class=30)
+    for number in range(25):
+        (origin / "dog" / f"again{number}.jpg").write_bytes((origin / "cat" / f"{number}.jpg").read_bytes())
+    assert "25 file(s) have more than one label" in prepare("animals", origin, tmp_path)
+    some, every = (data("check", tmp_path / "animals", *option) for option in ((), ("--all",)))
+    assert "25 file(s) have more than one label" in some and "and 5 more" in some
+    assert all(f"cat/{number}.jpg = dog/again{number}.jpg" in every for number in range(25))
+
+
+def test_a_link_to_a_data_set_has_its_own_name(folder: Path, tmp_path: Path) -> None:
+    """Trials read ROOT/NAME, wherever the link leads."""
+    (tmp_path / "store").mkdir()
+    folder.rename(tmp_path / "store" / "of_all")
+    folder.symlink_to(tmp_path / "store" / "of_all")
+    assert "all files are unchanged" in data("check", folder)
+
+
 def slow_fingerprint(image: np.ndarray) -> list[bool]:
-    """Bits of one image (3, H, W), H and W multiples of 72: the definition, cell by cell."""
-    grey = 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2]
-    rows = np.array_split(grey, 8, axis=0)
-    grid = [[float(cell.mean()) for cell in np.array_split(row, 8, axis=1)] for row in rows]
-    wide = [[float(cell.mean()) for cell in np.array_split(row, 9, axis=1)] for row in rows]
-    mean = float(np.mean(grid))
-    return [
-        bit
-        for cells, wider in zip(grid, wide, strict=True)
-        for bit in (
-            *(cell > mean for cell in cells),
-            *(right > left for left, right in zip(wider, wider[1:], strict=False)),
-        )
-    ]
+    """Bits of one image (72, 72, 3): the definition, cell by cell, in whole numbers."""
+    grey = image.astype(int) @ [299, 587, 114]
+    cells = [[int(grey[9 * y : 9 * y + 9, 9 * x : 9 * x + 9].sum()) for x in range(8)] for y in range(8)]
+    wide = [[int(grey[9 * y : 9 * y + 9, 8 * x : 8 * x + 8].sum()) for x in range(9)] for y in range(8)]
+    total = sum(map(sum, cells))
+    brighter = [64 * cell > total for row in cells for cell in row]
+    return brighter + [right > left for row in wide for left, right in zip(row, row[1:], strict=False)]
 
 
 def test_fingerprints_are_as_defined() -> None:
-    images = np.stack([np.asarray(picture(number, (72, 72))).transpose(2, 0, 1) for number in range(200)])
-    assert fingerprints(images).tolist() == [slow_fingerprint(image) for image in images]
+    images = [picture(number, (SIDE_PX, SIDE_PX)) for number in range(200)]
+    found = bits_of([fingerprint(image) for image in images])
+    assert found.tolist() == [slow_fingerprint(np.asarray(image)) for image in images]
 
 
 def test_pairs_are_those_whose_hashes_both_differ_in_two_bits_or_fewer() -> None:
     draw = np.random.default_rng(0)
     left = draw.random((1500, 128)) < 0.5
     right = left[::3].copy()
-    flips = {0: [3], 1: [3, 4], 2: [3, 4, 5], 3: [3, 4, 11, 12], 4: [3, 11, 12, 13]}  # bits 0-7 of 16: mean hash
+    flips = {0: [3], 1: [3, 4], 2: [3, 4, 5], 3: [3, 4, 70, 71], 4: [3, 70, 71, 72]}  # bits 0-63: mean hash
     for row, bits in flips.items():
         right[row, bits] ^= True
     found = {(pair.left, pair.right): pair.bits for pair in pairs(left, right)}
@@ -212,11 +210,11 @@ def test_pairs_are_those_whose_hashes_both_differ_in_two_bits_or_fewer() -> None
 
 
 def test_a_photograph_compressed_anew_is_alike_and_another_is_not(tmp_path: Path) -> None:
-    pixels = []
+    prints = []
     for number in range(20):
         for quality in (95, 50):
             path = tmp_path / f"{number}_{quality}.jpg"
             picture(number, (200, 160)).save(path, quality=quality)
-            pixels.append(decode(path, 64).pixels)
-    found = fingerprints(np.stack([one for one in pixels if one is not None]))
+            prints.append(decode(path, 64).fingerprint)
+    found = bits_of(prints)
     assert {(pair.left, pair.right) for pair in pairs(found[::2], found[1::2])} == {(n, n) for n in range(20)}

@@ -1,5 +1,6 @@
 """Pixels: the same as torchvision's from the same file; what is no whole 8-bit image has none."""
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, PILToTensor, Resize
 
 from tailor.prepare.decode import decode
@@ -87,7 +88,7 @@ def test_a_tiff_file_with_a_text_for_a_place_is_named(tmp_path: Path) -> None:
     assert content.count(strips) == 1
     (tmp_path / "a.tif").write_bytes(content.replace(strips, text))
     found = decode(tmp_path / "a.tif", 16)
-    assert found.pixels is None and "a.tif" in found.problem
+    assert found.pixels is None and found.problem
 
 
 @pytest.mark.parametrize(
@@ -95,17 +96,114 @@ def test_a_tiff_file_with_a_text_for_a_place_is_named(tmp_path: Path) -> None:
     [
         (encoded(1)[:-200], "truncated"),
         (encoded(1, "PNG")[:-100], ""),
-        (encoded(1)[:20], ""),
-        (b"", "cannot identify"),
-        (b"no image" * 100, "cannot identify"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", "cannot identify"),
+        (encoded(1)[:20], "damaged image"),
+        (b"", "an empty file"),
+        (bytes(5000), "a file of zeros"),
+        (b"no image" * 100, "no image that is read here"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", "no image that is read here"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html>\n<html><head><title>404 Not Found", "a web page"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg">', "SVG"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", "AVIF"),
+        (b"%PDF-1.7\n", "PDF"),
     ],
 )
-def test_what_is_no_whole_image_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+def test_what_is_no_whole_image_has_its_reason(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "broken.jpg").write_bytes(content)
     found = decode(tmp_path / "broken.jpg", 16)
-    assert found.pixels is None
-    assert "broken.jpg" in found.problem and said in found.problem
+    assert found.pixels is None and found.problem
+    assert said in found.problem and "BytesIO" not in found.problem
+
+
+def test_a_file_that_may_not_be_read_is_no_broken_image(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").mkdir()
+    assert decode(tmp_path / "a.jpg", 16).problem == "Is a directory"
+
+
+def chunk(kind: bytes, content: bytes, checksum: int | None = None) -> bytes:
+    """A chunk of a PNG file."""
+    right = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", right if checksum is None else checksum)
+
+
+def png_with(*chunks: bytes, pixels: bytes | None = None) -> bytes:
+    """A PNG file with chunks behind its header."""
+    content = encoded(3, "PNG") if pixels is None else pixels
+    header_end = 8 + 25
+    return content[:header_end] + b"".join(chunks) + content[header_end:]
+
+
+def plain_jpeg() -> bytes:
+    """A JPEG file that says how many pixels an inch has: Pillow then does not look for that in EXIF data."""
+    content = io.BytesIO()
+    picture(3).save(content, "JPEG", dpi=(72, 72))
+    return content.getvalue()
+
+
+def jpeg_with(marker: int, content: bytes) -> bytes:
+    """A JPEG file with a segment behind its first two bytes."""
+    jpeg = plain_jpeg()
+    return jpeg[:2] + struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content + jpeg[2:]
+
+
+EXIF_START = b"Exif\0\0"
+XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
+LARGE = zlib.compress(bytes(2 * 2**20))  # Pillow refuses texts and profiles of more than 1 MB
+JUNK: dict[str, bytes] = {
+    "exif of random bytes": jpeg_with(0xE1, EXIF_START + np.random.default_rng(0).bytes(200)),
+    "exif of another order": jpeg_with(0xE1, EXIF_START + b"II\0*" + bytes(20)),
+    "exif cut off": jpeg_with(0xE1, EXIF_START + b"II*\0\x08\0\0\0\xff\xff"),
+    "exif whose list is in itself": jpeg_with(0xE1, EXIF_START + b"MM\0*\0\0\0\x08\0\1\x87\x69\0\4\0\0\0\1\0\0\0\x08"),
+    "xmp that is not utf-8": jpeg_with(0xE1, XMP_START + b"<x:xmpmeta>\xa8\xff</x:xmpmeta>"),  # ImageNet has one
+    "pictures of a stereo camera": jpeg_with(0xE2, b"MPF\0II*\0\x08\0\0\0\xff\xff"),
+    "photoshop's": jpeg_with(0xED, b"Photoshop 3.0\x008BIM\x03\xed\0\0\0\0\0\xff"),
+    "png: text of 2 MB": png_with(chunk(b"zTXt", b"parameters\0\0" + LARGE)),
+    "png: international text of 2 MB": png_with(chunk(b"iTXt", b"workflow\0\1\0\0\0" + LARGE)),
+    "png: profile of 2 MB": png_with(chunk(b"iCCP", b"ICC\0\0" + LARGE)),
+    "png: text with another checksum": png_with(chunk(b"tEXt", b"Comment\0hello", checksum=0)),
+    "png: text that is not compressed": png_with(chunk(b"zTXt", b"Comment\0\0hello")),
+    "png: exif of random bytes": png_with(chunk(b"eXIf", np.random.default_rng(0).bytes(99))),
+    "png: exif as hexadecimal digits": png_with(chunk(b"tEXt", b"Raw profile type exif\0\nexif\n  8\nxyz\n")),
+}
+
+
+@pytest.mark.parametrize("what", JUNK)
+def test_junk_beside_the_pixels_costs_no_image(tmp_path: Path, what: str) -> None:
+    format = "PNG" if what.startswith("png") else "JPEG"
+    (tmp_path / "plain").write_bytes(plain_jpeg() if format == "JPEG" else encoded(3, format))
+    (tmp_path / "junk").write_bytes(JUNK[what])
+    plain, junk = (decode(tmp_path / name, 16) for name in ("plain", "junk"))
+    assert junk.problem == ""
+    np.testing.assert_array_equal(junk.pixels, plain.pixels)
+
+
+def test_junk_beside_the_orientation_leaves_it(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright = picture(3, (32, 32))
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    upright.save(tmp_path / "upright.png")
+    turned = (tmp_path / "turned.png").read_bytes()
+    (tmp_path / "turned.png").write_bytes(png_with(chunk(b"zTXt", b"a\0\0" + LARGE), pixels=turned))
+    found = decode(tmp_path / "turned.png", 16)
+    np.testing.assert_array_equal(found.pixels, decode(tmp_path / "upright.png", 16).pixels)
+
+
+def test_junk_does_not_hide_that_pixels_are_damaged(tmp_path: Path) -> None:
+    content = png_with(chunk(b"zTXt", b"a\0\0" + LARGE))
+    (tmp_path / "a.png").write_bytes(content[: len(content) - 100])
+    assert decode(tmp_path / "a.png", 16).pixels is None
+
+
+def test_a_tiff_file_with_a_list_of_the_camera_beyond_its_end(tmp_path: Path) -> None:
+    directory = TiffImagePlugin.ImageFileDirectory_v2()
+    directory[0x8769] = {0x9003: "2020:01:01 00:00:00"}
+    picture(3, (20, 20)).save(tmp_path / "plain.tif", tiffinfo=directory)
+    before, entry, place = (tmp_path / "plain.tif").read_bytes().partition(struct.pack("<HHI", 0x8769, 4, 1))
+    assert entry
+    (tmp_path / "a.tif").write_bytes(before + entry + struct.pack("<I", 10**6) + place[4:])
+    np.testing.assert_array_equal(decode(tmp_path / "a.tif", 16).pixels, decode(tmp_path / "plain.tif", 16).pixels)
 
 
 def test_more_than_8_bits_are_refused_and_not_clipped(tmp_path: Path) -> None:

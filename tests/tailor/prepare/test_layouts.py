@@ -154,6 +154,14 @@ def test_what_is_no_image_is_left_out_and_named(tmp_path: Path) -> None:
     assert LAYOUTS["caltech256"].list_images((caltech256(tmp_path),)).left_out == ("002.flag/RENAME2",)
 
 
+def test_lists_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """As Windows' editors write them."""
+    root = indoor67(tmp_path)
+    for name in ("TrainImages.txt", "TestImages.txt"):
+        (root / name).write_text((root / name).read_text(), encoding="utf-8-sig")
+    assert rows(LAYOUTS["indoor67"].list_images((root,))) == sorted(EXPECTED["indoor67"])
+
+
 @pytest.mark.parametrize(
     ("name", "file", "content", "said"),
     [
@@ -199,6 +207,45 @@ def test_a_folder_of_classes(tmp_path: Path) -> None:
     assert listing.left_out == ("cat/notes.md",)
 
 
+CAFE_NFC, CAFE_NFD = "caf\u00e9", "cafe\u0301"
+FORMS = {
+    "accent": (CAFE_NFC, CAFE_NFD),
+    "umlaut": ("\u00dcbung", "U\u0308bung"),
+    "kana": ("\u304c", "\u304b\u3099"),
+    "hangul": ("\uac15", "\u1100\u1161\u11bc"),
+    "compatibility ideograph": ("\u585a", "\ufa10"),
+}
+
+
+@pytest.mark.parametrize("names", [*FORMS.values(), *(forms[::-1] for forms in FORMS.values())], ids=ascii)
+def test_a_class_whose_name_has_another_unicode_form_in_another_split_is_the_same_class(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    """macOS and archives made there write NFD; the files keep their names, and the class that of the training split."""
+    one, other = names
+    fill(tmp_path, [f"train/{one}/1.jpg", f"val/{other}/2.jpg", "train/Tea/3.jpg", "val/Tea/4.jpg"])
+    assert rows(list_folder((tmp_path,))) == [
+        ("Tea", "train", "train/Tea/3.jpg"),
+        ("Tea", "val", "val/Tea/4.jpg"),
+        (one, "train", f"train/{one}/1.jpg"),
+        (one, "val", f"val/{other}/2.jpg"),
+    ]
+
+
+def test_a_list_may_have_names_in_another_unicode_form_than_the_disk(tmp_path: Path) -> None:
+    root = indoor67(tmp_path)
+    (root / "Images" / "bar" / "a.jpg").rename(root / "Images" / "bar" / f"{CAFE_NFD}.jpg")
+    (root / "TrainImages.txt").write_text(f"bar/{CAFE_NFC}.jpg\ngym/a.jpg")
+    found = {file.name for file in LAYOUTS["indoor67"].list_images((root,)).files}
+    assert found == {f"bar/{CAFE_NFD}.jpg", "bar/b.jpg", "gym/a.jpg", "gym/b.jpg"}
+
+
+def test_two_classes_that_look_the_same_are_refused_with_their_code_points(tmp_path: Path) -> None:
+    fill(tmp_path, [f"{CAFE_NFC}/1.jpg", f"{CAFE_NFD}/2.jpg", "tea/3.jpg"])
+    with pytest.raises(ConfigError, match=r"twice, in two forms of Unicode: 'cafe\\u0301' and 'caf\\xe9'"):
+        list_folder((tmp_path,))
+
+
 def test_a_folder_of_splits(tmp_path: Path) -> None:
     for number, split in enumerate(("train", "val", "test")):
         class_folders(tmp_path / split, per_class=number + 1)
@@ -230,12 +277,20 @@ def test_classes_may_be_called_like_splits(tmp_path: Path) -> None:
     ("made", "said"),
     [
         ([], "has no folders"),
-        (["train/cat/1.jpg", "train/dog/1.jpg", "test/cat/1.jpg"], "train and test differ in their classes: dog"),
+        (["1.jpg", "2.jpg"], "2 images and no folders, so nothing says their classes.*--labels"),
+        (["cat/1.txt", "dog/1.txt", "eel/1.jpg"], "2 classes have no images.*the folders of 'cat', 'dog'"),
+        (
+            ["train/cat/1.jpg", "train/dog/1.jpg", "test/cat/1.jpg"],
+            "train, test differ in their classes, there is no test/dog",
+        ),
         (["test/cat/1.jpg", "val/cat/1.jpg"], "but not 'train'"),
         (["cat/1.jpg", "dog/deeper/1.jpg", "eel/1.jpg"], "class 'dog' has no images"),
         (["train/cat/1.jpg", "train/dog/x.txt", "test/cat/1.jpg"], "class 'dog' has no images"),
         (["train/cat/1.jpg", "teste/cat/1.jpg"], "the splits train and also teste; .*train, training, val"),
-        (["treino/cat/1.jpg", "teste/cat/1.jpg"], "class 'teste' has no images.*names of splits are train, training"),
+        (
+            ["treino/cat/1.jpg", "teste/cat/1.jpg"],
+            "2 classes have no images.*'teste', 'treino'.*names of splits are train, training",
+        ),
         (["train/cat/1.jpg", "val/cat/1.jpg", "Valid/cat/1.jpg"], "Valid and val are names of the same split"),
         (["train/1.jpg", "test/2.jpg"], "train has no folders; expected a folder for each class"),
     ],

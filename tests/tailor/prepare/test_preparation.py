@@ -18,7 +18,7 @@ from tailor.data.prepared import image_tensor
 from tailor.prepare.arrays import Arrays, load
 from tailor.prepare.decode import decode
 from tests.shared_data import DATA, needs_data
-from tests.tailor.prepare.pictures import class_folders, encoded, fill, pack, prepare
+from tests.tailor.prepare.pictures import class_folders, data, encoded, fill, pack, prepare
 from transtailor.shell import command as to_type
 
 PHOTOGRAPHS = "trashnet6"
@@ -81,9 +81,12 @@ def test_names_that_are_not_utf_8_are_drawn_and_listed(tmp_path: Path) -> None:
     """As on disks of older systems, here in Latin-1."""
     latin = os.fsdecode(b"caf\xe9")
     prepare("drinks", class_folders(tmp_path / "images", classes=(latin, "tea")), tmp_path)
-    with (tmp_path / "drinks" / "images.csv").open(newline="", errors="surrogateescape") as file:
-        assert {line["class"] for line in csv.DictReader(file)} == {latin, "tea"}
+    written = lines_of(tmp_path / "drinks")  # in UTF-8, as every program reads it
+    assert {line["class"] for line in written} == {"caf\\xe9", "tea"}
+    assert {line["name"] for line in written if line["class"] != "tea"} == {f"caf\\xe9/{n}.jpg" for n in range(5)}
+    assert manifest.read(tmp_path, "drinks").classes["target"] == ("caf\\xe9", "tea")
     assert datasets.info("drinks", str(tmp_path)).test_images == 2
+    assert "all files are unchanged" in data("check", tmp_path / "drinks")
 
 
 def test_a_folder_that_cannot_be_read_is_named() -> None:
@@ -190,28 +193,140 @@ def test_the_tensor_shares_the_pages_and_never_changes_the_file(tmp_path: Path) 
 
 
 FAULTS = {
-    "truncated": (lambda root: (root / "cat" / "0.jpg").write_bytes(encoded(1)[:-150]), "1 file.*cat/0.jpg.*truncated"),
-    "no image": (lambda root: (root / "dog" / "1.jpg").write_bytes(b"text"), "1 file.*dog/1.jpg"),
+    "truncated": (lambda root: (root / "cat" / "0.jpg").write_bytes(encoded(1)[:-150]), "1 of 15 .*cat/0.jpg.*trunc"),
+    "no image": (lambda root: (root / "dog" / "1.jpg").write_bytes(b"text"), "1 of 15 .*dog/1.jpg.*no image"),
     "empty class": (lambda root: (root / "fox").mkdir(), "class 'fox' has no images"),
 }
 
 
 @pytest.mark.parametrize("what", FAULTS)
-def test_a_fault_in_the_files_is_named_and_leaves_nothing(tmp_path: Path, what: str) -> None:
+def test_a_fault_in_the_files_is_named_and_leaves_no_data_set(tmp_path: Path, what: str) -> None:
     origin = class_folders(tmp_path / "images")
     make, said = FAULTS[what]
     make(origin)
     with pytest.raises(ConfigError, match=said):
         prepare("animals", origin, tmp_path / "root")
-    assert list((tmp_path / "root").iterdir()) == []
+    left = [] if what == "empty class" else [".animals.preparing"]
+    assert [path.name for path in (tmp_path / "root").iterdir()] == left
 
 
-def test_all_broken_images_are_counted(tmp_path: Path) -> None:
+def broken_images(origin: Path, names: list[str]) -> None:
+    for name in names:
+        (origin / name).write_bytes(b"text")
+
+
+def test_all_broken_images_are_in_a_file_and_what_was_decoded_is_kept(tmp_path: Path) -> None:
+    """Of both tasks: else each call would name some more."""
+    names = [f"{name}/{number}.jpg" for name in ("ant", "cat", "eel") for number in range(5)]
+    origin = class_folders(tmp_path / "images", 20, ("ant", "bee", "cat", "dog", "eel"))
+    broken_images(origin, names)
+    options = ("--source-classes", "ant,bee")
+    listed = tmp_path / "root" / "animals.refused.txt"
+    with pytest.raises(ConfigError) as refused:
+        prepare("animals", origin, tmp_path / "root", *options)
+    said = str(refused.value)
+    assert "15 of 100 image files cannot be read: ant/0.jpg" in said and "and 10 more" in said and str(listed) in said
+    lines = [line.split("\t") for line in listed.read_text().splitlines()]
+    assert sorted(path for path, _ in lines) == sorted(str(origin / name) for name in names)
+    assert all("no image that is read here" in reason for _, reason in lines)
+    for path, _ in lines:
+        Path(path).unlink()
+    said = prepare("animals", origin, tmp_path / "root", *options)
+    assert "85 of them were decoded by an earlier call, verified and kept" in said
+    assert [path.name for path in (tmp_path / "root").iterdir()] == ["animals"]
+    assert_is_what_plain_decoding_gives(origin, tmp_path / "root", "animals")
+
+
+def test_broken_images_of_an_archive_are_named_by_the_archive(tmp_path: Path) -> None:
+    names = [f"cat/{number}.jpg" for number in range(6)]
+    origin = class_folders(tmp_path / "images", 10)
+    broken_images(origin, names)
+    packed = pack(origin, tmp_path / "images.zip")
+    with pytest.raises(ConfigError, match="6 of 30"):
+        prepare("animals", packed, tmp_path / "root")
+    listed = (tmp_path / "root" / "animals.refused.txt").read_text().splitlines()
+    assert [line.split("\t")[0] for line in listed] == [f"{packed}: {name}" for name in names]
+
+
+def test_all_classes_without_images_are_in_a_file(tmp_path: Path) -> None:
     origin = class_folders(tmp_path / "images")
-    for number in range(4):
-        (origin / "eel" / f"{number}.jpg").write_bytes(b"text")
-    with pytest.raises(ConfigError, match=r"4 file\(s\) .*eel/0.jpg.*eel/3.jpg"):
-        prepare("animals", origin, tmp_path)
+    for number in range(8):
+        (origin / f"empty{number}").mkdir()
+    with pytest.raises(ConfigError, match="8 classes have no images.*and 3 more"):
+        prepare("animals", origin, tmp_path / "root")
+    listed = (tmp_path / "root" / "animals.refused.txt").read_text().splitlines()
+    assert [line.split("\t")[0] for line in listed] == [str(origin / f"empty{number}") for number in range(8)]
+    with pytest.raises(ConfigError, match="gone does not exist"):
+        prepare("animals", tmp_path / "gone", tmp_path / "root")
+
+
+def test_images_that_are_listed_and_missing_are_all_in_a_file(tmp_path: Path) -> None:
+    """An official list of which seven images were not unpacked."""
+    listed = [f"{name}/{number}.jpg" for name in ("bar", "gym") for number in range(6)]
+    fill(tmp_path / "Images", listed[7:])
+    (tmp_path / "TrainImages.txt").write_text("\n".join(listed[::2]))
+    (tmp_path / "TestImages.txt").write_text("\n".join(listed[1::2]))
+    with pytest.raises(ConfigError, match="7 of 12 listed images are not in"):
+        prepare("indoor", tmp_path, tmp_path / "root", "--layout", "indoor67")
+    lines = (tmp_path / "root" / "indoor.refused.txt").read_text().splitlines()
+    assert sorted(line.split("\t")[0] for line in lines) == sorted(
+        str(tmp_path / "Images" / name) for name in listed[:7]
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "encoding"),
+    [
+        ("image,class\n{}", "utf-8"),
+        ("id,breed\n{}", "utf-8-sig"),  # as Excel writes it
+        ("{}", "utf-8"),  # without names of the columns
+    ],
+)
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("suffix", [".jpg", ""])
+def test_a_flat_folder_with_a_table_of_labels(
+    tmp_path: Path, table: str, encoding: str, separator: str, suffix: str
+) -> None:
+    origin = fill(tmp_path / "images", [f"{number}.jpg" for number in range(12)] + ["unlisted.jpg"])
+    classes = ("cat", "caf\u00e9")
+    lines = [f"{number}{suffix},{classes[number % 2]}" for number in range(12)]
+    text = table.format("\n".join(lines)).replace(",", separator)
+    (tmp_path / "labels.csv").write_text(f"{text}\n", encoding=encoding)
+    said = prepare("animals", origin, tmp_path, "--labels", tmp_path / "labels.csv")
+    assert "1 file(s) are left out" in said and "unlisted.jpg" in said
+    found = {line["name"]: line["class"] for line in lines_of(tmp_path / "animals")}
+    assert found == {f"{number}.jpg": classes[number % 2] for number in range(12)}
+
+
+def test_a_table_of_labels_may_have_splits(tmp_path: Path) -> None:
+    origin = fill(tmp_path / "images", [f"{number}.jpg" for number in range(12)])
+    lines = [f"{number}.jpg,{number % 2},{('Train', 'val', 'test')[number // 4]}" for number in range(12)]
+    (tmp_path / "labels.csv").write_text("\n".join(["name,label,Split", *lines]))
+    prepare("animals", origin, tmp_path, "--labels", tmp_path / "labels.csv")
+    found = [(line["split"], line["class"]) for line in lines_of(tmp_path / "animals")]
+    assert sorted(found) == sorted(2 * [(split, label) for split in ("train", "val", "test") for label in "01"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is not a table of images"),
+        (b"0.jpg\n1.jpg\n", "is not a table of images"),
+        (b"image,class\n0.jpg,cat\n1.jpg\n", "line 3: '1.jpg' where a value is expected for each of image, class"),
+        (b"image,class\n0.jpg,cat\n1.jpg,\n", "line 3"),
+        (b"image,class\n0.jpg,cat\n7.jpg,dog\n", "1 of 2 listed images are not in.*7.jpg"),
+        (b"image,class\n0.jpg,cat\n0.jpg,dog\n", "0.jpg are in the lists more than once; correct .*labels.csv"),
+        (b"image,class,split\n0.jpg,cat,train\n1.jpg,dog,tset\n", "line 3: no such split: 'tset'; did you mean 'test'"),
+        (b"image,class\n0.jpg,caf\xe9\n", "not text in UTF-8: line 2 has the byte 0xe9"),
+        ("image,class\n0.jpg,cat\n".encode("utf-16"), "UTF-16"),
+    ],
+)
+def test_a_table_of_labels_that_does_not_fit_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    origin = fill(tmp_path / "images", ["0.jpg", "1.jpg"])
+    (tmp_path / "labels.csv").write_bytes(content)
+    with pytest.raises(ConfigError, match=said):
+        prepare("animals", origin, tmp_path / "root", "--labels", tmp_path / "labels.csv")
+    assert not (tmp_path / "root" / "animals").exists()
 
 
 def test_own_splits_that_share_an_image_are_refused(tmp_path: Path) -> None:
@@ -220,7 +335,7 @@ def test_own_splits_that_share_an_image_are_refused(tmp_path: Path) -> None:
     (tmp_path / "images" / "test" / "cat" / "copy.jpg").write_bytes(encoded(0))
     with pytest.raises(ConfigError, match="splits overlap: 1 file.*test/cat/copy.jpg = train/cat/0.jpg"):
         prepare("animals", tmp_path / "images", tmp_path / "root")
-    assert list((tmp_path / "root").iterdir()) == []
+    assert not (tmp_path / "root" / "animals").exists()
 
 
 def test_what_the_folder_does_not_say_is_told(tmp_path: Path) -> None:
@@ -231,9 +346,12 @@ def test_what_the_folder_does_not_say_is_told(tmp_path: Path) -> None:
     (origin / "readme.txt").write_text("mine")
     said = prepare("animals", origin, tmp_path)
     assert "no test split is given, so one is drawn: 0.2 of each class, drawn by seed 0" in said
-    assert "1 file(s) are left out, because they are not images in the folder of a class: readme.txt" in said
+    assert "1 file(s) are left out, because they are not images in the folder of a class (1 .txt): readme.txt" in said
     assert "warning: 1 file(s) have more than one label: cat/0.jpg = dog/a_cat.jpg" in said
     assert "warning: splits overlap: 1 file(s) are in more than one split: cat/" in said
+    checked = data("check", tmp_path / "animals")
+    for warning in (line for line in said.splitlines() if line.startswith("warning")):
+        assert warning in checked
     (of,) = [line for line in lines_of(tmp_path / "animals") if line["name"] == "dog/a_cat.jpg"]
     assert of["class"] == "dog"  # told, not decided
     usual = prepare("usual", class_folders(tmp_path / "others"), tmp_path)
@@ -262,6 +380,8 @@ def test_names_and_places_that_cannot_be_are_refused(tmp_path: Path) -> None:
     for name in ("../out", ".hidden", "a/b", ""):
         with pytest.raises(ConfigError, match="cannot be called"):
             prepare(name, origin, tmp_path / "root")
+    with pytest.raises(ConfigError, match="at most 100 characters"):
+        prepare("a" * 101, origin, tmp_path / "root")
     with pytest.raises(ConfigError, match="gone does not exist"):
         prepare("animals", tmp_path / "gone", tmp_path / "root")
     with pytest.raises(ConfigError, match="neither a folder nor an archive"):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from tailor.catalogue import manifest
 from tailor.core.errors import ConfigError
-from tailor.prepare.chunks import CHUNK_IMAGES, decode_files
+from tailor.prepare.chunks import CHUNK_IMAGES, DecodedTask, decode_files
 from tailor.prepare.listing import ImageFile
 from tailor.prepare.workspace import workspace
 from tests.tailor.prepare.pictures import class_folders, encoded, fill, pack, prepare
@@ -30,8 +31,8 @@ def files(tmp_path: Path) -> list[ImageFile]:
     return [ImageFile(path=tmp_path / "images" / name, name=name, class_name="a", split="") for name in names]
 
 
-def decode_all(files: list[ImageFile], folder: Path, stop_after: int = IMAGES) -> tuple[tuple[str, ...], int]:
-    """Decodes the files, interrupted once `stop_after` images are done."""
+def decode_all(files: list[ImageFile], folder: Path, stop_after: int = IMAGES) -> DecodedTask:
+    """Decodes the files, interrupted once more than `stop_after` images are done."""
     done = 0
 
     def advance(count: int) -> None:
@@ -45,7 +46,7 @@ def decode_all(files: list[ImageFile], folder: Path, stop_after: int = IMAGES) -
 
 def straight(files: list[ImageFile], tmp_path: Path) -> bytes:
     (tmp_path / "straight").mkdir()
-    assert decode_all(files, tmp_path / "straight")[1] == 0
+    assert decode_all(files, tmp_path / "straight").kept_images == 0
     return (tmp_path / "straight" / "images.npy").read_bytes()
 
 
@@ -61,25 +62,25 @@ def interrupted(files: list[ImageFile], tmp_path: Path) -> Path:
 def test_finished_chunks_are_kept_and_the_end_is_the_same(files: list[ImageFile], tmp_path: Path) -> None:
     expected, folder = straight(files, tmp_path), interrupted(files, tmp_path)
     again = decode_all(files, folder)
-    assert again[1] == 2 * CHUNK_IMAGES and len(again[0]) == IMAGES
+    assert again.kept_images == 2 * CHUNK_IMAGES and len(again.hashes) == IMAGES
     assert (folder / "images.npy").read_bytes() == expected
     assert np.load(folder / "images.npy").shape == (IMAGES, 3, 16, 16)
-    assert decode_all(files, folder) == (again[0], IMAGES)
+    assert decode_all(files, folder) == replace(again, kept_images=IMAGES)
 
 
-def test_a_chunk_whose_pixels_were_damaged_is_decoded_anew(files: list[ImageFile], tmp_path: Path) -> None:
+def test_an_image_whose_pixels_were_damaged_is_decoded_anew(files: list[ImageFile], tmp_path: Path) -> None:
     expected, folder = straight(files, tmp_path), interrupted(files, tmp_path)
     with (folder / "images.npy").open("r+b") as stream:
         stream.seek(5000)
         stream.write(b"damage")
-    assert decode_all(files, folder)[1] == CHUNK_IMAGES
+    assert decode_all(files, folder).kept_images == 2 * CHUNK_IMAGES - 1
     assert (folder / "images.npy").read_bytes() == expected
 
 
-def test_a_chunk_whose_image_file_changed_is_decoded_anew(files: list[ImageFile], tmp_path: Path) -> None:
+def test_an_image_whose_file_changed_is_decoded_anew(files: list[ImageFile], tmp_path: Path) -> None:
     folder = interrupted(files, tmp_path)
     files[3].path.write_bytes(encoded(7000))
-    assert decode_all(files, folder)[1] == CHUNK_IMAGES
+    assert decode_all(files, folder).kept_images == 2 * CHUNK_IMAGES - 1
     assert (folder / "images.npy").read_bytes() == straight(files, tmp_path)
 
 
@@ -87,15 +88,54 @@ def test_a_line_that_was_cut_off_counts_for_nothing(files: list[ImageFile], tmp_
     expected, folder = straight(files, tmp_path), interrupted(files, tmp_path)
     journal = folder / "journal"
     journal.write_bytes(journal.read_bytes()[:-20])
-    assert decode_all(files, folder)[1] == CHUNK_IMAGES
+    assert decode_all(files, folder).kept_images == 2 * CHUNK_IMAGES - 1
     assert (folder / "images.npy").read_bytes() == expected
-    assert decode_all(files, folder)[1] == IMAGES
+    assert decode_all(files, folder).kept_images == IMAGES
 
 
-def test_other_work_begins_anew(files: list[ImageFile], tmp_path: Path) -> None:
+def test_another_size_begins_anew(files: list[ImageFile], tmp_path: Path) -> None:
     folder = interrupted(files, tmp_path)
-    assert decode_all(files[:-1], folder)[1] == 0
-    assert np.load(folder / "images.npy").shape == (IMAGES - 1, 3, 16, 16)
+    found = decode_files(files, 17, folder / "images.npy", folder / "journal", 2, lambda _: None)
+    assert found.kept_images == 0
+    assert np.load(folder / "images.npy").shape == (IMAGES, 3, 17, 17)
+
+
+@pytest.mark.parametrize("removed", [[0], [5, 6, 200], [IMAGES - 1], [*range(0, IMAGES, 3)]], ids=str)
+def test_what_was_decoded_is_kept_when_other_files_are_removed(
+    files: list[ImageFile], tmp_path: Path, removed: list[int]
+) -> None:
+    folder = tmp_path / "begun"
+    folder.mkdir()
+    decode_all(files, folder)
+    left = [file for number, file in enumerate(files) if number not in removed]
+    assert decode_all(left, folder).kept_images == len(left)
+    assert (folder / "images.npy").read_bytes() == straight(left, tmp_path)
+
+
+def test_files_that_are_added_or_moved_cost_few_of_the_others(files: list[ImageFile], tmp_path: Path) -> None:
+    folder = tmp_path / "begun"
+    folder.mkdir()
+    decode_all(files[1:], folder)
+    turned = [*files[200:], *files[:200]]
+    for other in (files, turned):
+        assert decode_all(other, folder).kept_images < IMAGES
+        (tmp_path / "straight").mkdir(exist_ok=True)
+        decode_all(other, tmp_path / "straight")
+        assert (folder / "images.npy").read_bytes() == (tmp_path / "straight" / "images.npy").read_bytes()
+
+
+def test_what_is_no_image_is_named_and_the_others_of_its_chunk_are_kept(files: list[ImageFile], tmp_path: Path) -> None:
+    folder = tmp_path / "begun"
+    folder.mkdir()
+    broken = [3, 130, 131]
+    for number in broken:
+        files[number].path.write_bytes(b"no image")
+    first = decode_all(files, folder)
+    assert [number for number, problem in enumerate(first.problems) if problem] == broken
+    for number in broken:
+        files[number].path.write_bytes(encoded(5000 + number))
+    assert decode_all(files, folder).kept_images == IMAGES - len(broken)
+    assert (folder / "images.npy").read_bytes() == straight(files, tmp_path)
 
 
 PROGRAM = """
@@ -104,13 +144,13 @@ from pathlib import Path
 from tailor.prepare import chunks
 from tests.tailor.prepare.pictures import prepare
 
-write = chunks._write_chunk
+note = chunks._note
 
-def write_and_stop(*given):
-    write(*given)
+def note_and_stop(*given):
+    note(*given)
     os.kill(os.getpid(), signal.SIGSTOP)
 
-chunks._write_chunk = write_and_stop
+chunks._note = note_and_stop
 prepare("animals", Path(sys.argv[1]), Path(sys.argv[2]), "--threads", 1)
 """
 
@@ -134,7 +174,7 @@ def test_killed_and_typed_again_it_ends_as_if_nothing_had_happened(tmp_path: Pat
     assert not (root / "animals").exists()
     with pytest.raises(ConfigError, match="no data set 'animals' is prepared"):
         manifest.read(root, "animals")
-    assert "decoded before an interruption, verified and kept" in prepare("animals", archive, root)
+    assert "decoded by an earlier call, verified and kept" in prepare("animals", archive, root)
     assert [path.name for path in root.iterdir()] == ["animals"]
     prepare("straight", tmp_path / "images", root)
     assert manifest.read(root, "animals").digest == manifest.read(root, "straight").digest

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tailor.core.errors import ConfigError
-from tailor.prepare.listing import FileListing, ImageFile
+from tailor.prepare.listing import FileListing, FilesRefused, ImageFile
 from tailor.prepare.tasks import SplitRule, TaskFiles, cut
 
 DRAWN = SplitRule(fraction=0.2, seed=0, training_images_per_class=None)
@@ -55,6 +55,23 @@ def test_a_layout_may_ask_for_all_but_so_many_training_images() -> None:
         cut(listing({"cat": 10, "dog": 6}), None, (), rule)
 
 
+def test_names_are_sorted_drawn_and_chosen_whatever_their_unicode_form() -> None:
+    """So the data set of a folder is the same on macOS (NFD) and Linux."""
+    nfc, nfd = "caf\u00e9", "cafe\u0301"
+    sizes = [{name: 10, "cafz": 10, "tea": 10, "wine": 10} for name in (nfc, nfd)]
+    tasks = [cut(listing(size), None, (nfc, "cafz"), DRAWN) for size in sizes]
+    assert [task["source"].classes for task in tasks] == [("cafz", nfc), ("cafz", nfd)]
+    whole = [cut(listing(size), None, (), DRAWN)["target"] for size in sizes]
+    places = [[file.split for file in task.files] for task in whole]
+    assert places[0] == places[1]
+
+
+def test_all_classes_that_are_too_small_are_named() -> None:
+    with pytest.raises(FilesRefused) as refused:
+        cut(listing({"cat": 1, "dog": 1, "eel": 2}), None, (), DRAWN)
+    assert [one.path.name for one in refused.value.refused] == ["cat", "dog"]
+
+
 def test_a_second_folder_is_the_source() -> None:
     tasks = cut(listing({"cat": 2, "dog": 2}), listing({"dog": 3, "yak": 3}), (), DRAWN)
     assert tasks["source"].classes == ("dog", "yak") and len(tasks["source"].files) == 6
@@ -70,6 +87,7 @@ def test_a_second_folder_is_the_source() -> None:
         ({"cat": 2, "dog": 2, "eel": 2}, None, ("cat", "dog"), 0.2, "target task has one class, 'eel'"),
         ({"cat": 2, "dog": 2, "eel": 2}, None, ("cat",), 0.2, "source task has one class, 'cat'"),
         ({"cat": 1, "dog": 2}, None, (), 0.2, "class 'cat' has 1 image"),
+        ({"images": 9}, None, (), 0.2, "one class, 'images', of 9 images.*folder of its own.*--labels"),
         ({"cat": 2, "dog": 2}, None, (), 0.0, "--test-fraction is 0.0"),
         ({"cat": 2, "dog": 2}, None, (), 1.0, "--test-fraction is 1.0"),
     ],

@@ -1,0 +1,51 @@
+"""images.csv of a prepared data set: a line for each image, in the order of ids."""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from tailor.core.errors import ConfigError
+
+
+class ListedImage(NamedTuple):
+    """A line of images.csv; the names of the fields are those of its columns, but for `class`."""
+
+    id: int
+    task: str  # source or target
+    split: str  # train, val, test or pool
+    class_name: str
+    label: int
+    name: str  # of its file, below the folder or archive that it came from
+    file_sha256: str
+    fingerprint: str  # equal or nearly so for images that look alike, see fingerprint.py
+
+
+COLUMNS = tuple("class" if field == "class_name" else field for field in ListedImage._fields)
+
+
+def write_images(path: Path, images: Iterable[ListedImage]) -> None:
+    """Write images.csv, in UTF-8."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(COLUMNS)
+        lines.writerows(images)
+
+
+def read_images(path: Path) -> list[ListedImage]:
+    """The lines of images.csv.
+
+    Raises:
+        ConfigError: it is not what `write_images` wrote.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            first, *lines = csv.reader(file)
+            if tuple(first) != COLUMNS:
+                raise ValueError(f"its columns are {', '.join(first)}; expected {', '.join(COLUMNS)}")
+            return [
+                ListedImage(int(number), task, split, class_name, int(label), name, file_sha256, fingerprint)
+                for number, task, split, class_name, label, name, file_sha256, fingerprint in lines
+            ]
+    except (OSError, ValueError, csv.Error) as error:
+        raise ConfigError(f"{path} cannot be read: {error}; prepare the data set again") from error
