@@ -41,4 +41,6 @@ def _trial(number: int, data: dict[str, Any]) -> PlannedTrial:
     key = hashlib.sha256(str(number).encode()).hexdigest()
     stage = PlannedStage(key=key, kind="idle", version=1, parents=(), work=1.0, stored_bytes=0, point=None)
     config = {"network": "none", "data": data | {"stage_keys": [key]}, "method": {"name": "none"}, "seed": 0}
-    return PlannedTrial(trial_id=f"{number:016x}", label="idle", settings=JsonSettings(config), stages=(stage,))
+    return PlannedTrial(
+        trial_id=f"{number:016x}", label="idle", arm="idle", settings=JsonSettings(config), stages=(stage,)
+    )

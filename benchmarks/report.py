@@ -160,7 +160,7 @@ def _browser_times(browser: Browser, page: Path, times: int) -> Iterator[tuple[s
     browser.point(x, y, "mouseReleased")
     yield "the table filtered by a brush", moves, BRUSH_MS
     browser.run("location.hash = 'cost=macs'; 0")
-    labels = browser.run("Array.from(document.querySelectorAll('button.arm')).map(one => one.dataset.label)")
+    labels = browser.run("Array.from(document.querySelectorAll('button.arm')).map(one => one.dataset.arm)")
     clicks = [f"document.querySelectorAll('button.arm')[{n % len(labels)}].click()" for n in range(times)]
     yield "an arm isolated", [busy_ms(partial(browser.run, click)) for click in clicks], ISOLATE_MS
 
@@ -174,7 +174,7 @@ def _answers(run: Path, sizes: Sizes) -> Iterator[tuple[Cell, ...]]:
     middle = json.dumps({"after": [50.0, f"{0:016x}", 0]})
     asked = {"the first page, with the count": "{}", "a page from the middle": middle,
              "a page filtered by words": '{"texts": ["arm 3"], "numbers": [["test_score", ">", 50], ["seed", "=", 1]]}',
-             "a page sorted by a text": '{"sort": "label"}'}  # fmt: skip
+             "a page sorted by a text": '{"sort": "arm"}'}  # fmt: skip
     for what, question in asked.items():
         times = [_cpu_s(lambda: pages.answer(question)) for _ in range(sizes.times)]  # noqa: B023
         yield _row(f"{what} of {sizes.rows:,} rows", times, "s", ANSWER_S)
@@ -188,7 +188,8 @@ def make_points(run: Path, rows: int) -> None:
     trials, points = [f"{n // 6:016x}" for n in numbers], [n % 6 for n in numbers]
     values: dict[str, dict[str, Any]] = {
         "operating_points": {
-            "sweep": ["rows"] * rows, "label": [f"arm {n // 6 % 8}" for n in numbers], "method": ["prune"] * rows,
+            "sweep": ["rows"] * rows, "label": [f"arm {n // 6 % 8}" for n in numbers],
+            "arm": [f"arm {n // 6 % 8}" for n in numbers], "method": ["prune"] * rows,
             "network": ["net"] * rows, "dataset": ["digits"] * rows, "seed": [n // 48 % 10 for n in numbers],
             "asked_removed_macs_fraction": [n % 6 / 10 for n in numbers], "metric": ["accuracy"] * rows,
             "removed_macs_fraction": [n % 6 / 10 for n in numbers], "macs": [10**6 + n for n in numbers],

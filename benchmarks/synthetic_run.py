@@ -213,8 +213,8 @@ def _planned_row(trial: Trial, sweep: str) -> Row:
 
 def _arm(trial: Trial) -> Row:
     return {
-        "trial_id": trial.trial_id, "label": trial.arm.label, "method": trial.arm.method, "network": trial.network,
-        "dataset": trial.dataset, "train_images": TRAIN_IMAGES, "seed": trial.seed,
+        "trial_id": trial.trial_id, "label": trial.arm.label, "arm": trial.arm.label, "method": trial.arm.method,
+        "network": trial.network, "dataset": trial.dataset, "train_images": TRAIN_IMAGES, "seed": trial.seed,
     }  # fmt: skip
 
 

@@ -82,6 +82,11 @@ def _add_report(commands: "argparse._SubParsersAction[CommandParser]") -> None:
         "--watch", nargs="?", type=float, const=30.0, metavar="SECONDS",
         help="write it again every SECONDS (default: 30) until the sweep has ended; the open page reloads itself",
     )  # fmt: skip
+    report.add_argument(
+        "--over", action="append", default=[], metavar="SETTING",
+        help="average over this setting, such as optimisation.learning_rate, instead of telling arms apart by it "
+        "(repeatable)",
+    )  # fmt: skip
     report.set_defaults(lines=_report)
     serve = commands.add_parser("serve", help="serve RUN's report to this machine's browser; it follows the sweep")
     serve.add_argument("--port", type=int, default=0, metavar="PORT", help="to listen on (default: any that is free)")
@@ -93,7 +98,7 @@ def _add_report(commands: "argparse._SubParsersAction[CommandParser]") -> None:
         )  # fmt: skip
         command_of_runs.add_argument(
             "--apart", choices=("colour", "panel"),
-            help="tell several runs apart, by colours or by panels (default: arms of one label are one arm)",
+            help="tell several runs apart, by colours or by panels (default: arms of one name are one arm)",
         )  # fmt: skip
 
 
@@ -103,8 +108,10 @@ def _report(given: argparse.Namespace) -> Iterator[str]:
     run = given.runs if len(given.runs) > 1 else given.runs[0]
     _check_apart(given)
     if given.watch is None:
-        yield str(write_report(run, apart=given.apart, out=given.out))
+        yield str(write_report(run, apart=given.apart, over=given.over, out=given.out))
         return
+    if given.over:
+        raise ResultsError("--watch and --over: expected one of them; leave the other out")
     if len(given.runs) > 1:
         raise ResultsError(f"--watch: expected one run, given {len(given.runs)}; type: {command('serve', *given.runs)}")
     if not 0 < given.watch < math.inf:

@@ -26,7 +26,7 @@ class OpenedRun(reader.Run):
         run = results.load("runs/demo")
         run.best(under={"macs": 0.8})
         run.compare("fine_tune", at=0.4)
-        run.sql("SELECT label, avg(test_score) AS test FROM measured_points GROUP BY ALL")
+        run.sql("SELECT arm, avg(test_score) AS test FROM measured_points GROUP BY ALL")
         run.plot.front(cost="params").save("front.pdf")
     """
 
@@ -62,26 +62,36 @@ class OpenedRun(reader.Run):
         limits = [Limit.parse(f"{column}={most}") for column, most in (under or {}).items()]
         return pandas.DataFrame(best_points(self, by, limits))
 
-    def compare(self, against: str, *, at: float | None = None) -> "pandas.DataFrame":
+    def compare(self, against: str, *, at: float | None = None, over: Sequence[str] = ()) -> "pandas.DataFrame":
         """Return every arm compared with one of them, paired by seed, as numbers of `transtailor compare`.
 
         Scores and differences are fractions: 0.01 is one percentage point of accuracy. `p_holm` is p corrected over
         all arms of one network and data set. A trial in several runs counts once.
 
         Args:
-            against: the label of the arm that all others are compared with.
+            against: the arm that all others are compared with, by its name, or by a label that only it has.
             at: only this budget, such as 0.4 for 40% fewer MACs, and arms that prune nothing.
+            over: settings to average over, such as "optimisation.learning_rate", instead of telling arms apart by them.
 
         Raises:
-            ResultsError: no such arm, or rows are lost.
+            ResultsError: no such arm, several with that label, no arms that differ in a setting of `over`, or rows are
+                lost.
         """
         import pandas
 
         from results.analysis.versus_arm import versus_arm_records
+        from results.arms.over import NAMED, average_over
         from results.store.completeness import refuse_gaps
 
         refuse_gaps(self)
-        with self.counted_once() as run:
+        if not over:
+            with self.counted_once() as run:
+                return pandas.DataFrame(versus_arm_records(run, against, at))
+        # Loaded again, since the arms of this run keep their names in its other answers.
+        with reader.load([*self.paths.values()] if len(self.paths) > 1 else self.path) as run:
+            run.count_once()
+            run.hold(*NAMED)
+            average_over(run, over)
             return pandas.DataFrame(versus_arm_records(run, against, at))
 
     def __getattr__(self, name: str) -> "pandas.DataFrame":
@@ -100,7 +110,7 @@ class OpenedRun(reader.Run):
 
     def _repr_html_(self) -> str:
         arms = self.sql(
-            "SELECT network, dataset, label, count(DISTINCT seed) AS seeds, count(*) AS points, "
+            "SELECT network, dataset, arm, count(DISTINCT seed) AS seeds, count(*) AS points, "
             "max(validation_score) AS best_validation_score FROM measured_points GROUP BY ALL ORDER BY ALL"
         )
         return f"<p>{html.escape(repr(self))}</p>{arms.to_html(index=False)}"

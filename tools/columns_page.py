@@ -83,8 +83,8 @@ def _other_views() -> Iterator[str]:
     yield ""
     yield "```bash"
     yield (
-        "transtailor query runs/demo 'SELECT label, sum(u.device_hours) AS hours FROM compared_points"
-        " JOIN unshared_costs AS u USING (stage_key) GROUP BY label ORDER BY hours DESC'"
+        "transtailor query runs/demo 'SELECT arm, sum(u.device_hours) AS hours FROM compared_points"
+        " JOIN unshared_costs AS u USING (stage_key) GROUP BY arm ORDER BY hours DESC'"
     )
     yield "```"
 

@@ -26,10 +26,11 @@ from transtailor.files import write_file
 from transtailor.sources import ROOT
 
 RESULTS = ROOT / "docs" / "results"
-ARM = "network, dataset, train_images, label, method"
+ARM = "network, dataset, train_images, label, arm, method"
 POINTS = f"""
-CREATE TABLE compared_points AS SELECT *, md5(concat_ws(' ', network, dataset, train_images, seed, macs, params,
-    validation_score, validation_loss, test_score)) AS model_key FROM read_parquet({{file}});
+CREATE TABLE compared_points AS SELECT * REPLACE (coalesce(arm, label) AS arm), md5(concat_ws(' ', network, dataset,
+    train_images, seed, macs, params, validation_score, validation_loss, test_score)) AS model_key FROM (
+    SELECT NULL::VARCHAR AS arm WHERE false UNION ALL BY NAME FROM read_parquet({{file}}));  -- older files have no arms
 CREATE TABLE planned AS
     SELECT *, NULL::VARCHAR AS tuning_json, NULL::BIGINT AS tuning_order, now() AS written_at
     FROM (SELECT DISTINCT {ARM} FROM compared_points)

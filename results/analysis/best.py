@@ -17,8 +17,8 @@ LIMITED = {"macs": "MACs", "params": "parameters", "latency_ms": "ms"}
 """Columns that may be limited -> their unit."""
 
 BEST = """
-SELECT network, dataset, train_images, metric, label, seed, trial_id, point, model_key, macs, original_macs, params,
-    validation_score, {by} AS score, test_score, test_images,
+SELECT network, dataset, train_images, metric, label, arm, seed, trial_id, point, model_key, macs, original_macs,
+    params, validation_score, {by} AS score, test_score, test_images,
     count(*) OVER problem AS points, count(*) FILTER (isfinite({by})) OVER problem AS scored
 FROM compared_points
 WHERE {limits}
@@ -113,7 +113,7 @@ def _lines(row: dict[str, Any], run: Run, by: str, under: str) -> Iterator[str]:
     images = f" ({row['train_images']} training images)" if row["train_images"] else ""
     yield f"{row['network']} on {row['dataset']}{images}: the best of {row['points']} operating points{under}, by {by}"
     metric = row["metric"].replace("_", " ")
-    yield f"  trial {row['trial_id']}, point {row['point']}  ({row['label']}, seed {row['seed']})"
+    yield f"  trial {row['trial_id']}, point {row['point']}  ({row['arm']}, seed {row['seed']})"
     yield f"  validation {metric}  {row['validation_score']:.4f}{_optimism(row, by)}"
     test = "not measured" if row["test_score"] is None else f"{row['test_score']:.4f} on {row['test_images']} images"
     yield f"  test {metric}        {test}"

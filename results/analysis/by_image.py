@@ -7,7 +7,7 @@ import numpy as np
 
 from results.arms.class_names import class_names
 from results.arms.comparison import Arm, Point, Problem
-from results.arms.selection import arms_at_budget, check_budget, check_label, select_arms
+from results.arms.selection import arm_called, arms_at_budget, check_budget, select_arms
 from results.arms.shared_training import support_lines
 from results.errors import ResultsError
 from results.sign_flip import SIGNIFICANCE
@@ -51,25 +51,25 @@ def compare_by_image(run: Run, first: str, second: str, asked: float | None = No
     """Compare two arms in every classification problem that has both.
 
     Args:
-        first, second: labels; each is taken at its smallest budget that is shown.
+        first, second: names of arms, or labels that only one arm has; each is taken at its smallest budget that is
+            shown.
         asked: share of the MACs to remove; arms without points there are taken as they are.
 
     Raises:
-        ResultsError: no such arm; a seed of an arm has several trials; or the models of a pair were tested on different
-            images.
+        ResultsError: no such arm, or several with that label; a seed of an arm has several trials; or the models of a
+            pair were tested on different images.
     """
     arms = select_arms(run).arms
-    for label in (first, second):
-        check_label(arms, label)
+    names = [arm_called(arms, one) for one in (first, second)]
     check_budget(arms, asked)
     found = []
     for problem in sorted({arm.problem for arm in arms}):
         its = arms_at_budget([arm for arm in arms if arm.problem == problem and arm.metric == "accuracy"], asked)
-        one, two = (_arm(its, label) for label in (first, second))
+        one, two = (_arm(its, name) for name in names)
         if one is not None and two is not None:
             found.append(_compare_problem(run, problem, (one, _points(one)), (two, _points(two))))
     if not found:
-        raise ResultsError(f"{first!r} and {second!r} have no problem of classes in common at that budget")
+        raise ResultsError(f"{names[0]!r} and {names[1]!r} have no problem of classes in common at that budget")
     return found
 
 
@@ -95,8 +95,8 @@ def image_page(run: Run, first: str, second: str, asked: float | None = None) ->
     yield from map(Note, support_lines(run, problems))
 
 
-def _arm(arms: Sequence[Arm], label: str) -> Arm | None:
-    its = [arm for arm in arms if arm.label == label]
+def _arm(arms: Sequence[Arm], name: str) -> Arm | None:
+    its = [arm for arm in arms if arm.name == name]
     return min(its, key=lambda arm: (arm.asked is None, arm.asked or 0.0), default=None)
 
 

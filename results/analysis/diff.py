@@ -15,7 +15,7 @@ SHOWN = 12
 """At most this many lines of one kind are printed; the rest is counted."""
 
 IN_BOTH = """
-SELECT a.trial_id, a.point, a.label, a.seed, a.macs AS a_macs, b.macs AS b_macs,
+SELECT a.trial_id, a.point, a.arm, a.seed, a.macs AS a_macs, b.macs AS b_macs,
     a.validation_score AS a_score, b.validation_score AS b_score
 FROM operating_points AS a JOIN operating_points AS b USING (trial_id, point)
 WHERE a.run = ? AND b.run = ?
@@ -23,7 +23,7 @@ ORDER BY abs(a.validation_score - b.validation_score) DESC, trial_id, point
 """
 ENVIRONMENTS = "SELECT DISTINCT device, ranks, torch_version FROM stages WHERE run = ? ORDER BY ALL"
 ENDS = """
-SELECT trial_id, label, coalesce(status, 'not over') AS status
+SELECT trial_id, arm, coalesce(status, 'not over') AS status
 FROM planned LEFT JOIN trials USING (run, trial_id) WHERE run = ? ORDER BY trial_id
 """
 
@@ -96,15 +96,15 @@ def _trials(first: dict[str, dict[str, Any]], second: dict[str, dict[str, Any]],
     alone = [len(trials) - len(common) for trials in (first, second)]
     yield f"trials: {len(common)} in both, {alone[0]} only in {a}, {alone[1]} only in {b}"
     for name, own, other in ((a, first, second), (b, second, first)):
-        labels: dict[str, int] = {}
+        arms: dict[str, int] = {}
         for trial_id, row in own.items():
             if trial_id not in other:
-                labels[row["label"]] = labels.get(row["label"], 0) + 1
-        yield from _some([f"  only in {name}: {label} ({count})" for label, count in sorted(labels.items())])
+                arms[row["arm"]] = arms.get(row["arm"], 0) + 1
+        yield from _some([f"  only in {name}: {arm} ({count})" for arm, count in sorted(arms.items())])
     yield from _some(
         [
             f"  {trial_id}: {first[trial_id][column]}  |  {second[trial_id][column]}"
-            for column in ("label", "status")
+            for column in ("arm", "status")
             for trial_id in common
             if first[trial_id][column] != second[trial_id][column]
         ]
@@ -116,7 +116,7 @@ def _results(rows: list[dict[str, Any]], a: str, b: str) -> Iterator[str]:
     yield f"results: of {len(rows)} operating points in both, {len(different)} differ"
     yield from _some(
         [
-            f"  {row['trial_id']} point {row['point']} ({row['label']}, seed {row['seed']}): validation"
+            f"  {row['trial_id']} point {row['point']} ({row['arm']}, seed {row['seed']}): validation"
             f" {row['a_score']:.6f} in {a}, {row['b_score']:.6f} in {b}; MACs {row['a_macs']:,}, {row['b_macs']:,}"
             for row in different
         ]

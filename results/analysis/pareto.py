@@ -172,7 +172,7 @@ def _front(arms: Sequence[Arm], known: Costs) -> list[FrontPoint]:
         )
         for row, place in enumerate(there)
     ]
-    return sorted(found, key=lambda point: (point.cost, -point.score, point.arm.label))
+    return sorted(found, key=lambda point: (point.cost, -point.score, point.arm.name))
 
 
 def _costs_by_seed(arm: Arm, known: Costs) -> dict[int, float]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from results.arms.comparison import Arm, Pairing, Problem, budget_order, compare
-from results.arms.selection import check_label, select_arms
+from results.arms.selection import arm_called, select_arms
 from results.arms.shared_training import support_lines
 from results.errors import ResultsError
 from results.sign_flip import SIGNIFICANCE
@@ -59,25 +59,26 @@ def seeds_needed(pairings: Sequence[Pairing], difference: float | None) -> list[
     return found
 
 
-def seeds_needed_page(run: Run, label: str, asked: float | None, difference: float | None) -> Iterator[Part]:
+def seeds_needed_page(run: Run, against: str, asked: float | None, difference: float | None) -> Iterator[Part]:
     """Yield one table per problem: every arm against one.
 
     Args:
-        label: the arm that all others are compared with, at its smallest budget that is shown.
+        against: the arm that all others are compared with, by its name, or by a label that only it has; at its smallest
+            budget that is shown.
         asked: share of the MACs to remove; None shows all budgets.
         difference: the difference worth detecting, in the metric's own unit (0.01 is one point of accuracy); None
             takes each measured one for true, which is too optimistic if it was large by chance.
 
     Raises:
-        ResultsError: no such arm, or all comparisons have fewer than two pairs.
+        ResultsError: no such arm, several with that label, or all comparisons have fewer than two pairs.
     """
     arms = select_arms(run, asked=asked).arms
-    check_label(arms, label)
-    every = {problem: _pairings(arms, problem, label) for problem in sorted({arm.problem for arm in arms})}
+    name = arm_called(arms, against)
+    every = {problem: _pairings(arms, problem, name) for problem in sorted({arm.problem for arm in arms})}
     family = {problem: pairings for problem, pairings in every.items() if pairings}
     if not any(pairing.result.difference.n > 1 for pairings in family.values() for pairing in pairings):
         raise ResultsError(
-            f"no comparison with {label!r} has two or more seeds: with one seed there is no spread, so no interval can"
+            f"no comparison with {name!r} has two or more seeds: with one seed there is no spread, so no interval can"
             " be given and no number of seeds can be planned; add some with --set 'axes.seed=[0,1,2]' --extend"
         )
     for problem in family:
@@ -91,9 +92,9 @@ def seeds_needed_page(run: Run, label: str, asked: float | None, difference: flo
     yield from map(Note, support_lines(run, family))
 
 
-def _pairings(arms: Sequence[Arm], problem: Problem, label: str) -> list[Pairing]:
-    its = sorted((arm for arm in arms if arm.problem == problem), key=lambda arm: (budget_order(arm.asked), arm.label))
-    base = next((arm for arm in its if arm.label == label), None)
+def _pairings(arms: Sequence[Arm], problem: Problem, name: str) -> list[Pairing]:
+    its = sorted((arm for arm in arms if arm.problem == problem), key=lambda arm: (budget_order(arm.asked), arm.name))
+    base = next((arm for arm in its if arm.name == name), None)
     others = [arm for arm in its if arm is not base]
     return [compare([(arm, base)]) for arm in others] if base else []
 

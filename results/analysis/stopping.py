@@ -40,7 +40,7 @@ Choose = Callable[[Sequence[Point]], Point]
 
 @dataclass(frozen=True)
 class RuleOutcome:
-    """What one rule chose for one label in one problem, over its seeds; `against` compares it with the paper's."""
+    """What one rule chose for one arm in one problem, over its seeds; `against` compares it with the paper's."""
 
     rule: str
     arm: Arm
@@ -63,7 +63,7 @@ def rules_for(budgets: Sequence[float]) -> dict[str, Choose]:
 def rule_outcomes(
     points: Sequence[Point], ended: Mapping[Tried, set[Setting]], environments: EnvironmentsByTrial
 ) -> dict[tuple[Problem, str], list[RuleOutcome]]:
-    """Return what each rule chose, for each problem and label whose trials have several points.
+    """Return what each rule chose, for each problem and arm whose trials have several points.
 
     With [tuning], the rules choose on the paths of the best setting: settings are compared at the ends of their paths,
     all as one budget; `ended` is from `ended_settings`.
@@ -73,7 +73,7 @@ def rule_outcomes(
     paths: dict[tuple[Problem, str], dict[str, list[Point]]] = {}
     for point in points:
         if point.trial_id in best:
-            paths.setdefault((point.problem, point.label), {}).setdefault(point.trial_id, []).append(point)
+            paths.setdefault((point.problem, point.arm), {}).setdefault(point.trial_id, []).append(point)
     found = {}
     for key, by_trial in sorted(paths.items(), key=lambda item: item[0]):
         several = [sorted(path, key=lambda point: point.point) for path in by_trial.values()]
@@ -83,15 +83,20 @@ def rule_outcomes(
 
 
 def stops_page(run: Run, label: str | None = None) -> Iterator[Part]:
-    """Yield one table per problem and label. Raises ResultsError: no trial (with that label) has several points."""
-    outcomes = rule_outcomes(points_of(run), ended_settings(run), environments_of(run))
-    labels = sorted({name for _, name in outcomes})
-    if not outcomes or (label is not None and label not in labels):
+    """Yield one table per problem and arm. Raises ResultsError: no trial (with that label) has several points.
+
+    Args:
+        label: only arms with this label, or the arm of this name; None: all.
+    """
+    points = points_of(run)
+    outcomes = rule_outcomes(points, ended_settings(run), environments_of(run))
+    meant = {point.arm for point in points if label in (None, point.label, point.arm)}
+    shown = {key: several for key, several in outcomes.items() if key[1] in meant}
+    if not shown:
         raise ResultsError(
             f"no trial{'' if label is None else f' of {label!r}'} has several operating points;"
-            f" labels that have several: {', '.join(labels) or 'none'}"
+            f" arms that have several: {'; '.join(sorted({name for _, name in outcomes})) or 'none'}"
         )
-    shown = {key: several for key, several in outcomes.items() if label in (None, key[1])}
     for (problem, name), several in shown.items():
         yield Heading(f"{name}, {problem}")
         yield ""
@@ -167,12 +172,12 @@ def outcome_row(one: RuleOutcome) -> tuple[str, ...]:
 
 def _marks(shown: Mapping[tuple[Problem, str], Sequence[RuleOutcome]]) -> list[str]:
     notes = []
-    for (problem, label), several in shown.items():
+    for (problem, name), several in shown.items():
         arm = several[0].arm
         if arm.test.n == 1:
-            notes.append(f"{label}, {problem}: only one seed, so no interval can be given.")
+            notes.append(f"{name}, {problem}: only one seed, so no interval can be given.")
         if lost := max(one.arm.not_finite for one in several):
-            notes.append(f"{label}, {problem}: up to {lost} trials end with a validation score that is not a number.")
+            notes.append(f"{name}, {problem}: up to {lost} trials end with a validation score that is not a number.")
         if len(arm.environments) > 1:
-            notes.append(f"{label}, {problem}: computed on mixed hardware, ranks or torch versions.")
+            notes.append(f"{name}, {problem}: computed on mixed hardware, ranks or torch versions.")
     return notes

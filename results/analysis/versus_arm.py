@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from results.arms.comparison import BASELINE, Arm, budget_order, compare
+from results.arms.comparison import BASELINE, Arm, best_first, budget_order, compare
 from results.arms.findings import findings_of
-from results.arms.selection import arms_at_budget, check_budget, check_label
+from results.arms.selection import arm_called, arms_at_budget, check_budget
 from results.arms.shared_training import support_lines
 from results.arms.verdict import verdict_word
 from results.errors import ResultsError
@@ -27,18 +27,18 @@ Pair = tuple[Arm, Arm]  # an arm, and the control that it is compared with
 Models = tuple[frozenset[str], frozenset[str]]
 
 
-def versus_arm_page(run: Run, label: str, asked: float | None) -> Iterator[Part]:
+def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
     """Yield the page: one table per network, data set and number of training images.
 
     Args:
-        label: the arm that all others are compared with.
+        against: the arm that all others are compared with: its name, or its label if it is the only one with it.
         asked: the only budget that is shown, as a fraction of the MACs; arms without a budget (no pruning, or a rule
-            decides) are shown as they are. None shows all budgets and takes the smallest of `label`.
+            decides) are shown as they are. None shows all budgets and takes the smallest of `against`.
 
     Raises:
-        ResultsError: no such arm has been tested, or no arm at that budget.
+        ResultsError: no such arm has been tested, several arms have that label, or no arm is at that budget.
     """
-    compared = _compare_arms(run, label, asked)
+    compared = _compare_arms(run, against, asked)
     for base, rows in compared:
         yield Heading(str(base.problem))
         yield ""
@@ -54,7 +54,7 @@ def versus_arm_page(run: Run, label: str, asked: float | None) -> Iterator[Part]
     yield from _pooled_lines(run, compared)
 
 
-def versus_arm_records(run: Run, label: str, asked: float | None) -> list[dict[str, Any]]:
+def versus_arm_records(run: Run, against: str, asked: float | None) -> list[dict[str, Any]]:
     """Return the tables of `versus_arm_page` as numbers: one record for each arm at a budget, in the order of the rows.
 
     Scores and differences are as in `measured_points` (an accuracy of 0.91), p is None where pairs are missing, and
@@ -65,7 +65,7 @@ def versus_arm_records(run: Run, label: str, asked: float | None) -> list[dict[s
     """
     return [
         _record(row, corrected)
-        for _, rows in _compare_arms(run, label, asked)
+        for _, rows in _compare_arms(run, against, asked)
         for corrected in (_correct_p(rows),)
         for row in rows
     ]
@@ -79,6 +79,7 @@ def _record(row: "ComparedRow", corrected: Mapping[Models, float | None]) -> dic
         "train_images": arm.problem.train_images or None,
         "metric": arm.metric,
         "label": arm.label,
+        "arm": arm.name,
         "asked_removed_macs_fraction": arm.asked,
         "removed_macs_fraction": arm.removed,
         "test_score": arm.test.mean,
@@ -92,34 +93,34 @@ def _record(row: "ComparedRow", corrected: Mapping[Models, float | None]) -> dic
         "p": found.p,
         "p_holm": corrected[row.models],
         "verdict": row.verdict,
-        "against": row.control.label,
+        "against": row.control.name,
     }
 
 
-def _compare_arms(run: Run, label: str, asked: float | None) -> list[tuple[Arm, list["ComparedRow"]]]:
+def _compare_arms(run: Run, against: str, asked: float | None) -> list[tuple[Arm, list["ComparedRow"]]]:
     """Return, for each problem, the arm that the others are compared with, and a row for each of these."""
     arms = findings_of(run).tested
-    check_label(arms, label)
+    name = arm_called(arms, against)
     check_budget(arms, asked)
-    bases = [base for problem in sorted({arm.problem for arm in arms}) if (base := _base(arms, problem, label, asked))]
+    bases = [base for problem in sorted({arm.problem for arm in arms}) if (base := _base(arms, problem, name, asked))]
     if not bases:
         at = f"{percent(asked or 0.0, 1)}% fewer MACs"
-        raise ResultsError(f"{label!r} has no tested point at {at}; leave out --at to see its points")
+        raise ResultsError(f"{name!r} has no tested point at {at}; leave out --at to see its points")
     shown = {
         base.problem: arms_at_budget([arm for arm in arms if arm.problem == base.problem], asked) for base in bases
     }
     return [(base, [ComparedRow([pair]) for pair in _pairs(shown[base.problem], base)]) for base in bases]
 
 
-def _base(arms: Sequence[Arm], problem: object, label: str, asked: float | None) -> Arm | None:
+def _base(arms: Sequence[Arm], problem: object, name: str, asked: float | None) -> Arm | None:
     """Choose the arm that others are compared with, among those that would be shown."""
     its = arms_at_budget([arm for arm in arms if arm.problem == problem], asked)
-    return min((arm for arm in its if arm.label == label), key=lambda arm: budget_order(arm.asked), default=None)
+    return min((arm for arm in its if arm.name == name), key=lambda arm: budget_order(arm.asked), default=None)
 
 
 def _pairs(arms: Sequence[Arm], base: Arm) -> list[Pair]:
     """List every arm but the base with its control, in the order of the rows."""
-    ordered = sorted(arms, key=lambda arm: (budget_order(arm.asked), -(arm.test.mean or 0.0), arm.label))
+    ordered = sorted(arms, key=lambda arm: (budget_order(arm.asked), -(arm.test.mean or 0.0), arm.name))
     return [(arm, _control(arms, base, arm)) for arm in ordered if arm is not base]
 
 
@@ -127,12 +128,13 @@ def _control(arms: Sequence[Arm], base: Arm, arm: Arm) -> Arm:
     """Choose what an arm is compared with.
 
     This is `base`. If `base` is fine-tuning that has trained for fewer epochs, it is the fine-tuning that has trained
-    for as long as the arm, where there is one. Example: "fine-tuning, 60 epochs" for an arm of 55 epochs.
+    for as long as the arm, where there is one; of several with one label, the best by validation. Example:
+    "fine-tuning, 60 epochs" for an arm of 55 epochs.
     """
     if base.method != BASELINE or arm.method == BASELINE or not _is_shorter(base, arm):
         return base
     as_long = [one for one in arms if one.method == BASELINE and not _is_shorter(one, arm)]
-    return min(as_long, key=lambda one: (one.trained_epochs or 0.0, one.label), default=base)
+    return min(as_long, key=lambda one: (one.trained_epochs or 0.0, one.label, best_first(one), one.name), default=base)
 
 
 def _is_shorter(control: Arm, arm: Arm) -> bool:
@@ -146,7 +148,7 @@ def _pooled_lines(run: Run, compared: Sequence[tuple[Arm, Sequence["ComparedRow"
     """Yield the same over all problems of one metric, for arms that several problems have; nothing if none do."""
     groups: dict[tuple[str, tuple[bool, float], str], list[Pair]] = {}
     for row in (row for _, rows in compared for row in rows):
-        groups.setdefault((row.arm.metric, budget_order(row.arm.asked), row.arm.label), []).append(row.pairs[0])
+        groups.setdefault((row.arm.metric, budget_order(row.arm.asked), row.arm.name), []).append(row.pairs[0])
     pooled = [ComparedRow(pairs) for _, pairs in sorted(groups.items()) if len(pairs) > 1]
     if not pooled:
         return
@@ -159,7 +161,7 @@ def _pooled_lines(run: Run, compared: Sequence[tuple[Arm, Sequence["ComparedRow"
         rows=[
             (
                 percent(row.arm.asked, 1),
-                row.arm.label,
+                row.arm.name,
                 str(len(row.pairs)),
                 str(row.pairing.result.difference.n),
                 *cells,
@@ -202,7 +204,7 @@ class ComparedRow:
 def _cells(rows: Sequence[ComparedRow]) -> Iterator[tuple[str, ...]]:
     for row, cells in zip(rows, _comparison_cells(rows), strict=True):
         arm, measured = row.arm, SCALES[row.arm.metric].value(row.arm.test.mean)
-        yield percent(arm.asked, 1), percent(arm.removed, 1), arm.label, measured, *cells, row.control.label
+        yield percent(arm.asked, 1), percent(arm.removed, 1), arm.name, measured, *cells, row.control.name
 
 
 def _comparison_cells(rows: Sequence[ComparedRow]) -> Iterator[tuple[str, ...]]:

@@ -19,13 +19,13 @@ BASELINE = "fine_tune"
 TRANSTAILOR = "transtailor"
 
 POINTS = """
-SELECT network, dataset, train_images, label, method, seed, trial_id, point, asked_removed_macs_fraction,
+SELECT network, dataset, train_images, label, arm, method, seed, trial_id, point, asked_removed_macs_fraction,
     removed_macs_fraction, model_key,
     metric, validation_score, validation_images, test_score, test_images, trained_epochs, tuning_json, tuning_order
 FROM compared_points LEFT JOIN (
     SELECT DISTINCT ON (trial_id) trial_id, tuning_json, tuning_order FROM planned ORDER BY trial_id, written_at DESC
 ) USING (trial_id)
-ORDER BY network, dataset, label, method, seed, trial_id, point
+ORDER BY network, dataset, arm, method, seed, trial_id, point
 """
 
 ENVIRONMENTS_OF_TRIALS = "SELECT DISTINCT trial_id, device, ranks, torch_version FROM stages"
@@ -67,6 +67,7 @@ class Point:
 
     problem: Problem
     label: str
+    arm: str
     method: str
     seed: int
     trial_id: str
@@ -86,10 +87,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Arm:
-    """One label at one asked budget of one problem, over its seeds."""
+    """One arm at one asked budget of one problem, over its seeds."""
 
     problem: Problem
-    label: str
+    name: str
+    label: str  # what the spec calls it, which several arms can have
     method: str
     asked: float | None  # share of the MACs to remove; None where a rule decided that
     removed: float  # mean share of the MACs that was really removed
@@ -112,15 +114,16 @@ class Arm:
 
     def __str__(self) -> str:
         if self.asked is None or (self.method == BASELINE and not self.asked):
-            return self.label
-        return f"{self.label} at {100 * self.asked:g}% fewer MACs"
+            return self.name
+        return f"{self.name} at {100 * self.asked:g}% fewer MACs"
 
 
 @dataclass(frozen=True)
 class Pairing:
     """Two arms compared seed by seed, in one problem or averaged over several (`problem` is None then).
 
-    `first` and `second` are the names of the arms; `label` and `asked` (a fraction or None) are the first's.
+    `first` and `second` are the names of the arms at their budgets; `arm` and `asked` (a fraction or None) are the
+    first's.
     `first_best_of` and `second_best_of`: from how many settings of [tuning] the points were chosen.
     `failed`: how many trials of both failed: they may have failed where they would have scored badly.
     """
@@ -128,7 +131,7 @@ class Pairing:
     problem: Problem | None
     first: str
     second: str
-    label: str
+    arm: str
     asked: float | None
     metric: str
     result: Paired
@@ -184,16 +187,14 @@ def arms_of(
     """Return all arms, sorted by problem and by rank within each; `failed` counts failed trials by their arm."""
     groups: dict[tuple[Problem, str, str, float | None], list[Point]] = {}
     for point in last_points(points):
-        groups.setdefault((point.problem, point.label, point.method, point.asked), []).append(point)
+        groups.setdefault((point.problem, point.arm, point.method, point.asked), []).append(point)
     lost = failed or {}
-    arms = [
-        arm_of(group, environments, lost.get((problem, label), 0)) for (problem, label, *_), group in groups.items()
-    ]
+    arms = [arm_of(group, environments, lost.get((problem, name), 0)) for (problem, name, *_), group in groups.items()]
     arms.sort(
         key=lambda arm: (
             arm.problem,
-            math.inf if arm.validation.mean is None else -arm.validation.mean,
-            arm.label,
+            best_first(arm),
+            arm.name,
             budget_order(arm.asked),
         )
     )
@@ -218,7 +219,7 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
     networks and data sets are given, only seeds are drawn.
 
     Args:
-        pairs: at least one. Several should be the same two labels in different problems.
+        pairs: at least one. Several should be the same two arms in different problems.
 
     Raises:
         ValueError: the pairs have different metrics, so that their differences have no common mean.
@@ -234,7 +235,7 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
         problem=ones[0].problem if len(pairs) == 1 else None,
         first=str(ones[0]),
         second=str(twos[0]),
-        label=ones[0].label,
+        arm=ones[0].name,
         asked=ones[0].asked,
         metric=ones[0].metric,
         result=replace(compare_pairs(first, second), unpaired=len(every) - len(seeds)),
@@ -244,7 +245,7 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
         second_best_of=frozenset[int]().union(*(arm.best_of for arm in twos)),
         environments=frozenset[Environment]().union(*(arm.environments for arm in (*ones, *twos))),
         problems=len(pairs),
-        failed=sum({(arm.problem, arm.label): arm.failed for arm in (*ones, *twos)}.values()),
+        failed=sum({(arm.problem, arm.name): arm.failed for arm in (*ones, *twos)}.values()),
     )
 
 
@@ -259,24 +260,40 @@ def _models_of(arms: Sequence[Arm], seeds: Iterable[int]) -> frozenset[str]:
 
 
 def baseline_pairs(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
-    """Pair each arm with full fine-tuning of its problem, by label; problems without it are left out."""
+    """Pair each arm with full fine-tuning of its problem, by name; problems without it are left out."""
     baselines = {problem: baseline_of(arms, problem) for problem in {arm.problem for arm in arms}}
     return [
         (arm, baseline)
-        for arm in sorted(arms, key=lambda arm: (arm.problem, arm.label, budget_order(arm.asked)))
+        for arm in sorted(arms, key=lambda arm: (arm.problem, arm.name, budget_order(arm.asked)))
         if (baseline := baselines[arm.problem]) is not None and arm is not baseline
     ]
 
 
 def baseline_of(arms: Sequence[Arm], problem: Problem) -> Arm | None:
-    """Choose full fine-tuning: the label of that name, else the first with that method, at the smallest budget."""
+    """Choose full fine-tuning: of the label of that name, else of the first with that method, at the smallest budget.
+
+    Of several arms with that label, as with several learning rates, it is the best by validation.
+    """
     return next(iter(baselines_of(arms, problem)), None)
 
 
 def baselines_of(arms: Sequence[Arm], problem: Problem) -> list[Arm]:
-    """Return all arms of full fine-tuning (for example with other epochs), the label of that name first."""
+    """Return all arms of full fine-tuning (for example with other epochs), those of the label of that name first.
+
+    Of one label, they are in the order of their validation scores, the best first.
+    """
     found = [arm for arm in arms if arm.problem == problem and arm.method == BASELINE]
-    return sorted(found, key=lambda arm: (arm.label != BASELINE, arm.label, budget_order(arm.asked)))
+    return sorted(
+        found,
+        key=lambda arm: (
+            arm.label != BASELINE, arm.label, budget_order(arm.asked), best_first(arm), arm.name,
+        ),
+    )  # fmt: skip
+
+
+def best_first(arm: Arm) -> float:
+    """Sort key: the largest mean validation score first, arms without one last."""
+    return math.inf if arm.validation.mean is None else -arm.validation.mean
 
 
 def transtailor_at(arms: Sequence[Arm], asked: float) -> list[Arm]:
@@ -293,6 +310,7 @@ def _point(row: dict[str, Any]) -> Point:
     return Point(
         problem=Problem(row["network"], row["dataset"], row["train_images"] or 0),
         label=row["label"],
+        arm=row["arm"],
         method=row["method"],
         seed=row["seed"],
         trial_id=row["trial_id"],
@@ -320,6 +338,7 @@ def arm_of(points: Sequence[Point], environments: EnvironmentsByTrial, failed: i
     epochs = [point.trained_epochs for point in points if point.trained_epochs is not None]
     return Arm(
         problem=points[0].problem,
+        name=points[0].arm,
         label=points[0].label,
         method=points[0].method,
         asked=points[0].asked,

@@ -6,26 +6,26 @@ from results.store.reader import Run
 
 COSTS = """
 WITH has AS (
-    SELECT label, stage_key, false AS is_point
-    FROM stages JOIN (SELECT trial_id, label FROM planned UNION SELECT trial_id, label FROM operating_points)
+    SELECT arm, stage_key, false AS is_point
+    FROM stages JOIN (SELECT trial_id, arm FROM planned UNION SELECT trial_id, arm FROM operating_points)
         USING (trial_id)
-    UNION SELECT label, stage_key, true FROM operating_points
+    UNION SELECT arm, stage_key, true FROM operating_points
     UNION SELECT NULL, stage_key, false FROM stages
     UNION SELECT NULL, stage_key, true FROM operating_points
 ), named AS (
-    SELECT label, stage_key FROM has
-    UNION SELECT label, unnest(parents) FROM has JOIN computed_stages USING (stage_key) WHERE NOT is_point
+    SELECT arm, stage_key FROM has
+    UNION SELECT arm, unnest(parents) FROM has JOIN computed_stages USING (stage_key) WHERE NOT is_point
 ), lost AS (
-    SELECT label, count(*) AS unrecorded FROM named ANTI JOIN computed_stages USING (stage_key) GROUP BY label
+    SELECT arm, count(*) AS unrecorded FROM named ANTI JOIN computed_stages USING (stage_key) GROUP BY arm
 )
-SELECT has.label, count(*) FILTER (NOT is_point) AS stages, count(*) FILTER (is_point) AS points,
+SELECT has.arm, count(*) FILTER (NOT is_point) AS stages, count(*) FILTER (is_point) AS points,
     coalesce(sum(each.compute_s) FILTER (NOT is_point), 0) AS shared_s,
     coalesce(sum(alone.compute_s) FILTER (is_point), 0) AS separate_s, coalesce(any_value(unrecorded), 0) AS unrecorded
 FROM has LEFT JOIN computed_stages AS each USING (stage_key) LEFT JOIN unshared_costs AS alone USING (stage_key)
-    LEFT JOIN lost ON has.label IS NOT DISTINCT FROM lost.label
-GROUP BY has.label ORDER BY has.label
+    LEFT JOIN lost ON has.arm IS NOT DISTINCT FROM lost.arm
+GROUP BY has.arm ORDER BY has.arm
 """
-"""Of each label, and with the label null of all together."""
+"""Of each arm, and with the arm null of all together."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class SharingSavings:
 
 
 def cost_of_run(run: Run) -> tuple[SharingSavings, dict[str, SharingSavings]]:
-    """Compute the cost of the whole run, and of each label on its own.
+    """Compute the cost of the whole run, and of each arm on its own.
 
-    Labels share stages, so their shared seconds add up to more than those of the run.
+    Arms share stages, so their shared seconds add up to more than those of the run.
     """
-    found = {row.pop("label"): SharingSavings(**row) for row in run.rows(COSTS)}
+    found = {row.pop("arm"): SharingSavings(**row) for row in run.rows(COSTS)}
     return found.pop(None, SharingSavings()), found

@@ -8,14 +8,14 @@ from results.store.completeness import TRIAL_STATES
 from results.store.reader import Run
 
 TRIALS_OF_ARMS = f"""
-SELECT network, dataset, train_images, label, seed, state, count(*) AS trials FROM ({TRIAL_STATES})
+SELECT network, dataset, train_images, arm, seed, state, count(*) AS trials FROM ({TRIAL_STATES})
 GROUP BY ALL ORDER BY ALL
 """
 
 
 @dataclass(frozen=True)
 class TrialCounts:
-    """The number of trials of one label in one problem, and its planned seeds."""
+    """The number of trials of one arm in one problem, and its planned seeds."""
 
     planned: int
     finished: int
@@ -40,10 +40,10 @@ CountsByArm = dict[tuple[Problem, str], TrialCounts]
 
 
 def trial_counts(run: Run) -> CountsByArm:
-    """Count the trials of every planned problem and label."""
+    """Count the trials of every planned problem and arm."""
     found: CountsByArm = {}
     for row in run.rows(TRIALS_OF_ARMS):
-        key = Problem(row["network"], row["dataset"], row["train_images"] or 0), row["label"]
+        key = Problem(row["network"], row["dataset"], row["train_images"] or 0), row["arm"]
         one = TrialCounts(
             planned=row["trials"],
             finished=row["trials"] * (row["state"] == "finished"),
@@ -57,7 +57,7 @@ def trial_counts(run: Run) -> CountsByArm:
 
 
 def failed_trials(run: Run) -> dict[tuple[Problem, str], int]:
-    """Count the failed trials of every planned problem and label."""
+    """Count the failed trials of every planned problem and arm."""
     return {key: count.failed for key, count in trial_counts(run).items()}
 
 
@@ -75,13 +75,13 @@ def total_counts(counts: Iterable[TrialCounts]) -> TrialCounts:
 
 
 def count_lines(counts: CountsByArm, problems: Iterable[Problem]) -> list[str]:
-    """Write one sentence on all trials of these problems, and one for each label with unfinished trials."""
+    """Write one sentence on all trials of these problems, and one for each arm with unfinished trials."""
     within = set(problems)
     shown = {key: count for key, count in counts.items() if key[0] in within}
     if not shown:
         return ["Trials: none was planned here, so missing trials cannot be counted."]
     lines = [f"Trials: {total_counts(shown.values())}."]
-    for (problem, label), count in sorted(shown.items()):
+    for (problem, arm), count in sorted(shown.items()):
         if count.finished < count.planned:
-            lines.append(f"{label}, {problem}: {count}; means are over those that did not fail.")
+            lines.append(f"{arm}, {problem}: {count}; means are over those that did not fail.")
     return lines

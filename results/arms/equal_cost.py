@@ -18,7 +18,7 @@ _SAME_COST = 1e-9
 def points_at_equal_cost(points: Iterable[Point], removed: float) -> tuple[list[Point], list[Path]]:
     """Return one point per path at that cost, and the paths that do not reach it.
 
-    A path has all points of one label, seed and setting: those of one trial, or of several if every budget is a trial
+    A path has all points of one arm, seed and setting: those of one trial, or of several if every budget is a trial
     of its own. A path that removes nothing is returned as it is. The model of an interpolated point has the keys of
     both neighbours.
 
@@ -27,7 +27,7 @@ def points_at_equal_cost(points: Iterable[Point], removed: float) -> tuple[list[
     """
     paths: dict[Path, list[Point]] = {}
     for point in points:
-        paths.setdefault((point.problem, point.label, point.method, point.seed, point.setting), []).append(point)
+        paths.setdefault((point.problem, point.arm, point.method, point.seed, point.setting), []).append(point)
     found: list[Point] = []
     unreached: list[Path] = []
     for path, several in paths.items():

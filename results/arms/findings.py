@@ -27,7 +27,7 @@ class Findings:
     ended: Mapping[Tried, set[Setting]]  # the settings whose trials have ended
     environments: EnvironmentsByTrial
     arms: list[Arm]  # of `best`
-    methods: Mapping[str, str]  # label -> method, of the plan and of the points
+    methods: Mapping[str, str]  # name of an arm -> method, of the plan and of the points
     scales: Mapping[Problem, Scale]  # how the scores of each problem are written
     problems: list[Problem]  # those with test scores, in order
 
@@ -38,12 +38,12 @@ class Findings:
 
     @cached_property
     def against_baseline(self) -> list[tuple[Arm, Arm, Pairing]]:
-        """Each arm with a test score, full fine-tuning in its problem, and the two compared; by problem and label."""
+        """Each arm with a test score, full fine-tuning in its problem, and the two compared; by problem and name."""
         pairs = comparison.baseline_pairs(self.tested)
         return [(arm, baseline, comparison.compare([(arm, baseline)])) for arm, baseline in pairs]
 
 
-LABELS = "SELECT label, method FROM planned UNION SELECT label, method FROM operating_points ORDER BY ALL"
+METHODS = "SELECT arm, method FROM planned UNION SELECT arm, method FROM operating_points ORDER BY ALL"
 
 
 def findings_of(run: Run) -> Findings:
@@ -59,7 +59,7 @@ def findings_of(run: Run) -> Findings:
         ended=ended,
         environments=environments,
         arms=comparison.arms_of(best, environments, failed_trials(run)),
-        methods={row["label"]: row["method"] for row in run.rows(LABELS)},
+        methods={row["arm"]: row["method"] for row in run.rows(METHODS)},
         scales={point.problem: SCALES[point.metric] for point in reversed(points)},
         problems=sorted({point.problem for point in points if point.test is not None}),
     )

@@ -24,8 +24,8 @@ class Selection:
 
     arms: list[Arm]  # with their score in `test`, also if `score` is the validation score
     score: str  # one of `SCORES`
-    not_finite: dict[tuple[Problem, str], int]  # points whose score is NaN or infinite, per problem and label
-    unreached: dict[tuple[Problem, str], int]  # seeds whose path does not reach the asked cost, per problem and label
+    not_finite: dict[tuple[Problem, str], int]  # points whose score is NaN or infinite, per problem and arm
+    unreached: dict[tuple[Problem, str], int]  # seeds whose path does not reach the asked cost, per problem and arm
 
 
 def select_arms(
@@ -50,8 +50,8 @@ def select_arms(
         if asked is None:
             raise ResultsError("--equal-cost needs a cost: type --at with a fraction, such as --at 0.3")
         points, left = points_at_equal_cost(points, asked)
-        for problem, label, *_ in left:
-            unreached[problem, label] = unreached.get((problem, label), 0) + 1
+        for problem, arm, *_ in left:
+            unreached[problem, arm] = unreached.get((problem, arm), 0) + 1
     points = _score_points(run, points, score)
     arms = _tested_arms(run, points)
     arms = _select_at_budget(arms, asked)
@@ -71,8 +71,13 @@ def arms_at_budget(arms: Sequence[One], asked: float | None) -> list[One]:
     if asked is None:
         return list(arms)
     there = [arm for arm in arms if _is_at(arm, asked)]
-    pruned = {arm.label for arm in arms if arm.asked}
-    return there + [arm for arm in arms if not arm.asked and arm.label not in pruned and not _is_at(arm, asked)]
+    pruned = {_name(arm) for arm in arms if arm.asked}
+    return there + [arm for arm in arms if not arm.asked and _name(arm) not in pruned and not _is_at(arm, asked)]
+
+
+def _name(one: One) -> str:
+    """The name of the arm."""
+    return one.name if isinstance(one, Arm) else one.arm
 
 
 def check_budget(arms: Sequence[Arm], asked: float | None) -> None:
@@ -95,11 +100,24 @@ def check_score(score: str) -> None:
         raise ResultsError(f"--metric {score}: {did_you_mean(score, SCORES)}expected one of {', '.join(SCORES)}")
 
 
-def check_label(arms: Sequence[Arm], label: str) -> None:
-    """Raise ResultsError, with the nearest name, unless an arm has that label."""
-    labels = sorted({arm.label for arm in arms})
-    if label not in labels:
-        raise ResultsError(f"no tested arm is called {label!r}{nearest(label, labels)}")
+def arm_called(arms: Sequence[Arm], text: str) -> str:
+    """Return the name of the arm that is meant: that of this name, or the only one with this label.
+
+    Raises:
+        ResultsError: there is none, and the text names the nearest one; or several have that label, and it lists them.
+    """
+    names = sorted({arm.name for arm in arms})
+    if text in names:
+        return text
+    of_label = sorted({arm.name for arm in arms if arm.label == text})
+    if not of_label:
+        raise ResultsError(f"no tested arm is called {text!r}{nearest(text, names)}")
+    if len(of_label) > 1:
+        raise ResultsError(
+            f"{text!r} is the label of {len(of_label)} arms; type the name of one of them:\n"
+            + "\n".join(f"  {name}" for name in of_label)
+        )
+    return of_label[0]
 
 
 def _score_points(run: Run, points: Sequence[Point], score: str) -> list[Point]:
@@ -118,7 +136,7 @@ def _count_not_finite(points: Sequence[Point]) -> dict[tuple[Problem, str], int]
     found: dict[tuple[Problem, str], int] = {}
     for point in points:
         if point.test is not None and not math.isfinite(point.test):
-            found[point.problem, point.label] = found.get((point.problem, point.label), 0) + 1
+            found[point.problem, point.arm] = found.get((point.problem, point.arm), 0) + 1
     return found
 
 

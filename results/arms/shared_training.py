@@ -8,20 +8,20 @@ from results.arms.counts import count_lines, trial_counts
 from results.store.reader import Run
 
 TRAINED_STAGES = """
-SELECT network, dataset, train_images, label, seed, kind, list(DISTINCT stage_key ORDER BY stage_key) AS keys
+SELECT network, dataset, train_images, arm, seed, kind, list(DISTINCT stage_key ORDER BY stage_key) AS keys
 FROM stages JOIN (SELECT DISTINCT stage_key FROM epochs) USING (stage_key)
-    JOIN (SELECT trial_id, network, dataset, train_images, label, seed FROM planned) USING (trial_id)
+    JOIN (SELECT trial_id, network, dataset, train_images, arm, seed FROM planned) USING (trial_id)
 GROUP BY ALL ORDER BY ALL
 """
-"""The training stages (those with epochs) of each label's seeds."""
+"""The training stages (those with epochs) of each arm's seeds."""
 
 
 @dataclass(frozen=True)
 class SharedTraining:
-    """A kind of training that seeds of one label share: `seeds` seeds have only `distinct` trainings."""
+    """A kind of training that seeds of one arm share: `seeds` seeds have only `distinct` trainings."""
 
     problem: Problem
-    label: str
+    arm: str
     kind: str
     distinct: int
     seeds: int
@@ -32,13 +32,13 @@ class SharedTraining:
 
 
 def shared_trainings(run: Run) -> list[SharedTraining]:
-    """Return each kind of training stage that several seeds of a label share, by problem, label and kind.
+    """Return each kind of training stage that several seeds of an arm share, by problem, arm and kind.
 
     For example, a source that was trained once is in all seeds' scores; their interval does not cover other sources.
     """
     found: dict[tuple[Problem, str, str], dict[int, tuple[str, ...]]] = {}
     for row in run.rows(TRAINED_STAGES):
-        key = Problem(row["network"], row["dataset"], row["train_images"] or 0), row["label"], row["kind"]
+        key = Problem(row["network"], row["dataset"], row["train_images"] or 0), row["arm"], row["kind"]
         found.setdefault(key, {})[row["seed"]] = tuple(row["keys"])
     return [
         SharedTraining(*key, distinct=distinct, seeds=len(by_seed))
@@ -53,13 +53,13 @@ def support_lines(run: Run, problems: Collection[Problem]) -> list[str]:
 
 
 def shared_training_lines(trainings: Iterable[SharedTraining], problems: Iterable[Problem]) -> list[str]:
-    """Write one sentence for each kind of sharing within these problems, with its labels."""
-    within, labels = set(problems), dict[str, set[str]]()
+    """Write one sentence for each kind of sharing within these problems, with its arms."""
+    within, arms = set(problems), dict[str, set[str]]()
     for shared in trainings:
         if shared.problem in within:
-            labels.setdefault(str(shared), set()).add(shared.label)
+            arms.setdefault(str(shared), set()).add(shared.arm)
     return [
-        f"{text} ({', '.join(sorted(of)) if len(of) <= 3 else f'{len(of)} labels'}): n is smaller than it looks, and no"
+        f"{text} ({'; '.join(sorted(of)) if len(of) <= 3 else f'{len(of)} arms'}): n is smaller than it looks, and no"
         " interval here covers another such training."
-        for text, of in sorted(labels.items())
+        for text, of in sorted(arms.items())
     ]

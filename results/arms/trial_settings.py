@@ -11,10 +11,10 @@ from results.text.settings import leaves
 from transtailor.documents import read_json
 
 TRIALS = f"""
-SELECT trial_id, label, method, network, dataset, train_images, seed, state AS status, attempts, seconds, error,
+SELECT trial_id, arm, method, network, dataset, train_images, seed, state AS status, attempts, seconds, error,
     config_json
 FROM ({TRIAL_STATES})
-ORDER BY network, dataset, label, seed, trial_id
+ORDER BY network, dataset, arm, seed, trial_id
 """
 _MISSING = "(not there)"
 _NO_PATH = frozenset('"\\')

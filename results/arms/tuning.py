@@ -15,29 +15,29 @@ from results.store.reader import Run
 from transtailor.documents import read_json
 
 ENDED_SETTINGS = """
-SELECT DISTINCT network, dataset, train_images, label, method, seed, tuning_json, tuning_order
+SELECT DISTINCT network, dataset, train_images, arm, method, seed, tuning_json, tuning_order
 FROM planned JOIN trials USING (trial_id)
 WHERE tuning_order IS NOT NULL
 ORDER BY ALL
 """
 
 CHOSEN_SETTINGS = """
-SELECT network, dataset, train_images, label, seed, asked_removed_macs_fraction, tuning_json, validation_score
-FROM compared_points JOIN planned USING (trial_id, network, dataset, train_images, label, method, seed)
+SELECT network, dataset, train_images, arm, seed, asked_removed_macs_fraction, tuning_json, validation_score
+FROM compared_points JOIN planned USING (trial_id, network, dataset, train_images, arm, method, seed)
 WHERE tuning_order IS NOT NULL
 QUALIFY row_number() OVER (
-    PARTITION BY network, dataset, train_images, label, method, seed, asked_removed_macs_fraction
+    PARTITION BY network, dataset, train_images, arm, method, seed, asked_removed_macs_fraction
     ORDER BY CASE WHEN isnan(validation_score) THEN 1 ELSE 0 END, validation_score DESC, tuning_order) = 1
 ORDER BY ALL
 """
-"""The same choice in SQL, where a label has one trial for each seed and setting, and a trial one point at a budget."""
+"""The same choice in SQL, where an arm has one trial for each seed and setting, and a trial one point at a budget."""
 
 
 class Tried(NamedTuple):
     """One arm at one seed, over all its budgets: the unit that is tuned."""
 
     problem: Problem
-    label: str
+    arm: str
     method: str
     seed: int
 
@@ -47,7 +47,7 @@ class Count:
     """In how many seeds a setting was chosen for an arm at a budget, and from how many settings."""
 
     problem: Problem
-    label: str
+    arm: str
     asked: float | None
     setting: Setting
     seeds: int
@@ -59,7 +59,7 @@ def ended_settings(run: Run) -> dict[Tried, set[Setting]]:
     found: dict[Tried, set[Setting]] = {}
     for row in run.rows(ENDED_SETTINGS):
         tried = Tried(
-            Problem(row["network"], row["dataset"], row["train_images"] or 0), row["label"], row["method"], row["seed"]
+            Problem(row["network"], row["dataset"], row["train_images"] or 0), row["arm"], row["method"], row["seed"]
         )
         found.setdefault(tried, set()).add(Setting(row["tuning_order"], row["tuning_json"]))
     return found
@@ -81,7 +81,7 @@ def best_settings(points: Iterable[Point], ended: Mapping[Tried, set[Setting]]) 
         if point.setting is None:
             chosen.append(point)
             continue
-        tried = Tried(point.problem, point.label, point.method, point.seed)
+        tried = Tried(point.problem, point.arm, point.method, point.seed)
         groups.setdefault((tried, point.asked), {}).setdefault(point.setting, []).append(point)
     for (tried, _), settings in groups.items():
         best = min(settings, key=lambda setting: (-_validation(settings[setting]), setting.order))
@@ -100,7 +100,7 @@ def counts_of(chosen: Iterable[Point]) -> list[Count]:
     groups: dict[tuple[Problem, str, float | None], dict[Setting, list[Point]]] = {}
     for point in chosen:
         if point.setting is not None:
-            arm = (point.problem, point.label, point.asked)
+            arm = (point.problem, point.arm, point.asked)
             groups.setdefault(arm, {}).setdefault(point.setting, []).append(point)
     arms = sorted(groups, key=lambda arm: (*arm[:2], budget_order(arm[2])))
     return [

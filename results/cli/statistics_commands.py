@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from results.cli.output import add_output
 from results.errors import ResultsError
-from results.text.page import Part
+from results.text.page import Note, Part
 from transtailor.terminal import CommandParser
 from transtailor.validation import fraction
 
@@ -20,11 +20,12 @@ Command = Callable[["Run", argparse.Namespace], Iterator[Part]]
 def add_statistics(commands: "argparse._SubParsersAction[CommandParser]") -> None:
     """Add them to `python -m results`; each imports what it needs when it runs."""
     compare = _command(commands, "compare", "print every arm against one of them, paired by seed", _compare)
-    compare.add_argument("--against", required=True, metavar="LABEL", help="the arm that all others are compared with")
+    _add_against(compare)
     compare.add_argument(
         "--at", type=fraction, metavar="FRACTION",
         help="only this budget, such as 0.2, and arms that prune nothing; without it all budgets are shown",
     )  # fmt: skip
+    _add_over(compare)
     table = _command(
         commands, "table", "methods x data sets with intervals, the best and its ties marked by test", _table
     )
@@ -32,6 +33,7 @@ def add_statistics(commands: "argparse._SubParsersAction[CommandParser]") -> Non
         "--metric", default="test_score", metavar="SCORE", help="test_score (default) or validation_score"
     )
     _add_at(table)
+    _add_over(table)
     table.add_argument(
         "--equal-cost", action="store_true",
         help="compare at exactly that share of removed MACs, interpolated along each path, not at the asked budget",
@@ -43,23 +45,25 @@ def add_statistics(commands: "argparse._SubParsersAction[CommandParser]") -> Non
         help="such as optimisation.learning_rate or label (repeatable; default: all that vary)",
     )  # fmt: skip
     power = _command(commands, "power", "how many more seeds would settle each comparison with an arm", _power)
-    power.add_argument("--against", required=True, metavar="LABEL", help="the arm that all others are compared with")
+    _add_against(power)
+    _add_over(power)
     _add_at(power)
     power.add_argument(
         "--difference", type=float, metavar="SCORE",
         help="the difference worth finding, such as 0.01 for a point of accuracy (default: the measured one)",
     )  # fmt: skip
     stops = _command(commands, "stops", "what each stop rule would have chosen on the recorded paths", _stops)
-    stops.add_argument("--label", metavar="LABEL", help="only this arm")
+    stops.add_argument("--label", metavar="LABEL", help="only arms with this label, or the arm of this name")
     front = _command(commands, "front", "which arms are worth their cost, and how certain that is", _front)
     front.add_argument(
         "--cost", default="macs", metavar="COLUMN",
         help="macs (default), params, latency_ms, peak_memory_bytes, device_hours, ...",
     )  # fmt: skip
     front.add_argument("--metric", default="test_score", metavar="SCORE", help="test_score or validation_score")
+    _add_over(front)
     images = _command(commands, "images", "two arms on the same test images: McNemar, and class by class", _images)
-    images.add_argument("first", metavar="LABEL", help="an arm")
-    images.add_argument("second", metavar="LABEL", help="another one")
+    images.add_argument("first", metavar="ARM", help="an arm, by its name, or by a label that only it has")
+    images.add_argument("second", metavar="ARM", help="another one")
     _add_at(images)
 
 
@@ -78,7 +82,33 @@ def _page_of_whole_run(page: Command, given: argparse.Namespace) -> Iterator[Par
 
     with load(given.run) as run:
         refuse_gaps(run)
+        yield from _averaged(run, getattr(given, "over", []))
         yield from page(run, given)
+
+
+def _averaged(run: "Run", over: list[str]) -> Iterator[Part]:
+    """Average over these settings in what follows, and yield the sentences that say so."""
+    from results.arms.over import NAMED, average_over
+
+    if over:
+        run.hold(*NAMED)
+        yield from map(Note, average_over(run, over))
+        yield ""
+
+
+def _add_against(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--against", required=True, metavar="ARM",
+        help="the arm that all others are compared with: its name, or a label that only it has",
+    )  # fmt: skip
+
+
+def _add_over(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--over", action="append", default=[], metavar="SETTING",
+        help="average over this setting, such as optimisation.learning_rate, instead of telling arms apart by it "
+        "(repeatable)",
+    )  # fmt: skip
 
 
 def _add_at(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ BATCH_TRIALS = 200
 """This many trials' values are held in memory at once."""
 
 TRIALS = """
-SELECT trial_id, sweep, label, network, dataset, seed, config_json, status, error, trials.attempts,
+SELECT trial_id, sweep, label, arm, network, dataset, seed, config_json, status, error, trials.attempts,
     epoch_us(trials.started_at) AS started_us, epoch_us(ended_at) AS ended_us
 FROM planned LEFT JOIN trials USING (trial_id)
 ORDER BY trials.ended_at, planned.written_at, trial_id
@@ -87,9 +87,11 @@ def values_of(run: Run, trials: Sequence[Trial]) -> Iterator[tuple[Trial, list[V
 
 
 def _trial(row: Mapping[str, Any]) -> Trial:
-    settings = {"label": row["label"]} | {key: _plain(value) for key, value in leaves(read_json(row["config_json"]))}
-    arm = file_name(row["label"], row["network"], row["dataset"], f"seed{row['seed']}")
-    name = f"{arm}-{row['trial_id']}"
+    settings = {"label": row["label"], "arm": row["arm"]} | {
+        key: _plain(value) for key, value in leaves(read_json(row["config_json"]))
+    }
+    trial = file_name(row["label"], row["network"], row["dataset"], f"seed{row['seed']}")
+    name = f"{trial}-{row['trial_id']}"
     same = {column: row[column] for column in ("trial_id", "sweep", "status", "error", "started_us", "ended_us")}
     return Trial(name=name, settings=settings, attempts=row["attempts"] or 0, **same)
 

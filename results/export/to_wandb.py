@@ -60,7 +60,7 @@ class WeightsAndBiases:
         )  # fmt: skip
         return self._wandb.init(
             project=trial.sweep, id=f"{trial.trial_id}-{trial.attempts}", name=trial.name, dir=folder,
-            config=dict(trial.settings), group=str(trial.settings["label"]), settings=settings, reinit="create_new",
+            config=dict(trial.settings), group=str(trial.settings["arm"]), settings=settings, reinit="create_new",
             resume="allow" if self._mode == "online" else None,
         )  # fmt: skip
 

@@ -6,12 +6,12 @@ from typing import Any
 from results.arms.comparison import POINTS, Pairing, Problem, budget_order
 from results.arms.findings import Findings
 from results.plot.chart import Chart, Spec
-from results.plot.style import WIDTH, label_channels, names_width, order_labels, quantity, row_axis, told
+from results.plot.style import WIDTH, arm_channels, names_width, order_arms, quantity, row_axis, told
 from results.statistics.gaps import above_widest_gap
 from results.store.answers import Answer
 from results.text.number_format import SCALES, Scale, percent
 
-_COLUMNS = ("label", "asked_removed_macs_fraction", "seed", "test_score", "baseline_test_score", "difference")
+_COLUMNS = ("arm", "asked_removed_macs_fraction", "seed", "test_score", "baseline_test_score", "difference")
 _MOST_BUDGETS = 4
 
 
@@ -25,15 +25,15 @@ def differences(found: Findings, problem: Problem) -> Chart | None:
     scale = SCALES[baseline.metric]
     budgets = _budgets(pairings)
     rows = [
-        (arm.label, arm.asked, seed, score, other.test_by_seed[seed], score - other.test_by_seed[seed])
+        (arm.name, arm.asked, seed, score, other.test_by_seed[seed], score - other.test_by_seed[seed])
         for arm, other, _ in compared
         for seed, score in sorted(arm.test_by_seed.items())
         if seed in other.test_by_seed
     ]
     panel = [budgets.index(asked) if asked in budgets else -1 for _, asked, *_ in rows]
-    shown = {one.label for one in pairings}
-    labels = [name for name in order_labels(found.methods) if name in shown]
-    left = names_width(labels)
+    shown = {one.arm for one in pairings}
+    arms = [name for name in order_arms(found.methods) if name in shown]
+    left = names_width(arms)
     means = [_mean(one, budgets.index(one.asked), scale) for one in pairings if one.asked in budgets]
     least = above_widest_gap([one["x"] for one in means])
     far = [one for one in means if one["x"] < least]
@@ -48,7 +48,7 @@ def differences(found: Findings, problem: Problem) -> Chart | None:
                 "title": _at(one),
                 "width": (WIDTH - left) / len(budgets) - 24,
                 "height": {"step": 24},
-                "layer": _layers(found, place, scale, labels, [min(ends), max(ends)]),
+                "layer": _layers(found, place, scale, arms, [min(ends), max(ends)]),
             }
             for place, one in enumerate(budgets)
         ],
@@ -56,7 +56,7 @@ def differences(found: Findings, problem: Problem) -> Chart | None:
     hidden = len({one.asked for one in pairings}) - len(budgets)
     notes = [f"{hidden} more budgets are in the tables."] if hidden else []
     if far:
-        notes.append(f"Far below, and not drawn: {'; '.join(' '.join((one['arm'], one['words'])) for one in far)}.")
+        notes.append(f"Far below, and not drawn: {'; '.join(' '.join((one['name'], one['words'])) for one in far)}.")
     return Chart(
         f"{problem}: difference in test {scale.noun} to {baseline}{scale.difference_axis_unit}",
         spec,
@@ -68,13 +68,13 @@ def differences(found: Findings, problem: Problem) -> Chart | None:
     )
 
 
-def _layers(found: Findings, place: int, scale: Scale, labels: Sequence[str], ends: list[float]) -> list[Spec]:
+def _layers(found: Findings, place: int, scale: Scale, arms: Sequence[str], ends: list[float]) -> list[Spec]:
     across = {"domain": ends, "zero": False, "nice": True}
     here = {"filter": f"datum.panel == {place}"}
-    y = {"field": "label", "type": "nominal", "sort": list(labels), "axis": row_axis(labels=place == 0)}
-    colour = {"color": label_channels(found.methods, labels, with_shape=False, legend=False)["color"]}
+    y = {"field": "arm", "type": "nominal", "sort": list(arms), "axis": row_axis(labels=place == 0)}
+    colour = {"color": arm_channels(found.methods, arms, with_shape=False, legend=False)["color"]}
     means = {"data": {"name": "means"}, "transform": [here]}
-    seed = told(label="arm", seed="seed", x=f"difference{scale.difference_unit}|+.{scale.digits}f")
+    seed = told(arm="arm", seed="seed", x=f"difference{scale.difference_unit}|+.{scale.digits}f")
     return [
         {"data": {"values": [{}]}, "mark": {"type": "rule", "color": "#888"}, "encoding": {"x": {"datum": 0}}},
         {
@@ -93,7 +93,7 @@ def _layers(found: Findings, place: int, scale: Scale, labels: Sequence[str], en
             "mark": {"type": "point", "size": 60, "opacity": 1, "clip": True},
             "encoding": colour | {
                 "x": quantity("x", scale=across), "y": y,
-                "tooltip": told(arm="arm", words="difference", doubts="it says"),
+                "tooltip": told(name="arm", words="difference", doubts="it says"),
                 "fill": {"condition": {"test": "datum.settled", **colour["color"]}, "value": "white"},
             },
         },
@@ -106,7 +106,7 @@ def _mean(pairing: Pairing, panel: int, scale: Scale) -> dict[str, Any]:
     doubts = "; ".join(pairing.doubts) or "settled"
     low, high = (None if end is None else scale.factor * end for end in (mean.low, mean.high))
     words = f"{scale.difference(mean.mean)}{scale.difference_unit}{interval}, n = {mean.n}"
-    return {"panel": panel, "label": pairing.label, "arm": pairing.first, "x": scale.factor * (mean.mean or 0.0),
+    return {"panel": panel, "arm": pairing.arm, "name": pairing.first, "x": scale.factor * (mean.mean or 0.0),
             "low": low, "high": high, "settled": not pairing.doubts, "words": words, "doubts": doubts}  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from results.text.number_format import SCALES, number, p_text
 
 EFFECTS = """
 WITH ends AS (
-    SELECT trial_id, label, method, test_score FROM compared_points
+    SELECT trial_id, test_score FROM compared_points
     WHERE {problem} QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1
 ), settings AS (
     SELECT trial_id, setting, json_extract(config_json, '$."' || replace(setting, '.', '"."') || '"') AS json

@@ -9,19 +9,19 @@ from results.arms.comparison import TRANSTAILOR, Problem
 from results.arms.findings import Findings
 from results.plot.chart import Chart, Spec
 from results.plot.costs import time_unit
-from results.plot.style import GREY, WIDTH, label_channels, quantity, score_domain, told
+from results.plot.style import GREY, WIDTH, arm_channels, quantity, score_domain, told
 from results.statistics.gaps import above_widest_gap
 from results.store.answers import Answer, answer
 from results.store.reader import Run
 from results.text.number_format import Scale, percent
 
 POINTS = """
-SELECT network, dataset, train_images, label, seed, trial_id, point,
+SELECT network, dataset, train_images, arm, seed, trial_id, point,
     round(asked_removed_macs_fraction, 9) AS asked_removed_macs_fraction, removed_macs_fraction, macs, params,
     device_hours, latency_ms, peak_memory_bytes, validation_score, test_score, test_images
 FROM compared_points LEFT JOIN unshared_costs USING (stage_key)
 WHERE test_score IS NOT NULL
-ORDER BY network, dataset, train_images, label, seed, trial_id, point
+ORDER BY network, dataset, train_images, arm, seed, trial_id, point
 """
 """`device_hours`: of all ranks, for all stages that led to the point, without sharing."""
 
@@ -81,7 +81,7 @@ def front(
             views[score][place] | {"x": ends[cost][place]},
             log=log,
             score=score,
-            labels=set(data.column("label")),
+            arms=set(data.column("arm")),
         )
         for place in range(len(found.problems))
     ]
@@ -91,7 +91,7 @@ def front(
             {"name": "cost", "value": cost},
             {"name": "cost_factor", "value": chosen.factor},
             {"name": "isolated", "value": []},
-            {"name": "picked", "select": {"type": "point", "fields": ["label"]}, "bind": "legend", "views": ["dots0"]},
+            {"name": "picked", "select": {"type": "point", "fields": ["arm"]}, "bind": "legend", "views": ["dots0"]},
             {"name": "brush", "select": {"type": "interval"}, "views": [f"dots{n}" for n in range(len(panels))]},
         ],
         "columns": min(len(panels), 2),
@@ -155,14 +155,14 @@ def _views(found: Findings, means: Means, score: str) -> list[dict[str, Any]]:
         low = min([end for end in ends if end >= kept] + inside, default=0.0)
         high = max(ends + inside, default=1.0)
         words = [f"{_name(one)} {scale.value(one.score)}" for one in sorted(below, key=lambda one: -one.score)]
-        made.append({"domain": score_domain(scale, low, high), "below": f"{', '.join(words)} ↓" if words else ""})
+        made.append({"domain": score_domain(scale, low, high), "below": f"{'; '.join(words)} ↓" if words else ""})
     return made
 
 
 def _name(point: FrontPoint) -> str:
     if _is_head_fit(point):
-        return f"{point.arm.label}'s head fit"
-    return point.arm.label if point.arm.asked == 0 else str(point.arm)
+        return f"{point.arm.name}'s head fit"
+    return point.arm.name if point.arm.asked == 0 else str(point.arm)
 
 
 def _is_head_fit(point: FrontPoint) -> bool:
@@ -176,8 +176,8 @@ def _row(
     scale = found.scales[point.arm.problem]
     low, high = (None if end is None else scale.factor * end for end in (point.interval.low, point.interval.high))
     return {
-        "panel": panel, "score": score, "cost": cost, "label": point.arm.label, "asked": point.arm.asked,
-        "arm": _name(point), "x": point.cost * next(one.factor for one in costs if one.column == cost),
+        "panel": panel, "score": score, "cost": cost, "arm": point.arm.name, "asked": point.arm.asked,
+        "name": _name(point), "x": point.cost * next(one.factor for one in costs if one.column == cost),
         "y": scale.factor * point.score, "low": low, "high": high, "seeds": point.seeds,
         "on_front": point.is_on_front, "on_path": not _is_head_fit(point),
         "share": "one seed" if point.share is None else f"{percent(point.share, 0)}% of resamples",
@@ -187,7 +187,7 @@ def _row(
 
 def _panel(
     found: Findings, place: int, cost: Cost, view: dict[str, Any], *, log: bool, score: str,
-    labels: set[str],
+    arms: set[str],
 ) -> Spec:  # fmt: skip
     problem = found.problems[place]
     scale = found.scales[problem]
@@ -198,8 +198,8 @@ def _panel(
         "x", cost.title, axis={"format": "~s", "tickCount": 7}, scale={"padding": 14, "nice": False, **kind, **ends}
     )
     y = quantity("y", title, scale={"zero": False, "nice": False, "domain": view["domain"]})
-    channels = label_channels(found.methods, labels)
-    is_lit = "!length(isolated) || indexof(isolated, datum.label) >= 0"
+    channels = arm_channels(found.methods, arms)
+    is_lit = "!length(isolated) || indexof(isolated, datum.arm) >= 0"
     lit: dict[str, Any] = {"condition": {"test": is_lit, "value": 1}, "value": 0.06}
     faint: dict[str, Any] = {"condition": {"test": is_lit, "value": 0.4}, "value": 0.03}
     here = {"filter": f"datum.panel == {place}"}
@@ -213,9 +213,9 @@ def _panel(
     ]
     means: Spec = {"data": {"name": "means"}}
     where = {"color": channels["color"]}
-    tip = told(arm="arm", y=f"mean {title}|.{scale.digits}f", interval="95%", seeds="seeds", x=f"{cost.short}|,.4~r",
+    tip = told(name="arm", y=f"mean {title}|.{scale.digits}f", interval="95%", seeds="seeds", x=f"{cost.short}|,.4~r",
                share="on the front in")  # fmt: skip
-    dot = told(label="arm", seed="seed", removed="removed MACs (%)|.1f", y=f"{title}|.{scale.digits}f",
+    dot = told(arm="arm", seed="seed", removed="removed MACs (%)|.1f", y=f"{title}|.{scale.digits}f",
                x=f"{cost.short}|,.4~r", trial_id="trial", point="point")  # fmt: skip
     layers: list[Spec] = [
         means | {

@@ -1,4 +1,4 @@
-"""What pruning left of each layer, as shaded cells: labels against layers, and labels against labels."""
+"""What pruning left of each layer, as shaded cells: arms against layers, and arms against arms."""
 
 import json
 from collections import Counter
@@ -6,30 +6,30 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from results.arms.comparison import TRANSTAILOR, Problem
-from results.arms.filter_agreement import OF_LABELS, OF_SEEDS, agreement_sql
+from results.arms.filter_agreement import OF_ARMS, OF_SEEDS, agreement_sql
 from results.arms.findings import Findings, problem_condition
 from results.plot.chart import Chart, Spec
-from results.plot.style import PALETTE, WIDTH, label_channels, names_width, order_labels, row_axis, told
+from results.plot.style import PALETTE, WIDTH, arm_channels, names_width, order_arms, row_axis, told
 from results.store.answers import Answer, answer
 from results.store.views import literal
 
 WIDTHS = """
 WITH chosen AS (
-    SELECT trial_id, point, label, seed FROM compared_points
+    SELECT trial_id, point, arm, seed FROM compared_points
     WHERE {problem} AND (abs(asked_removed_macs_fraction - {asked}) < 1e-6 OR asked_removed_macs_fraction IS NULL)
     QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1
 )
-SELECT label, layer, min("order") AS "order", max(original_width) AS original_width, count(DISTINCT seed) AS seeds,
+SELECT arm, layer, min("order") AS "order", max(original_width) AS original_width, count(DISTINCT seed) AS seeds,
     avg(width) AS mean_width, min(width) AS least_width, max(width) AS most_width,
     avg(width / original_width) AS kept_fraction,
     coalesce(stddev_samp(width / original_width), 0) AS spread_of_kept_fraction
 FROM layers JOIN chosen USING (trial_id, point)
-GROUP BY label, layer
-ORDER BY label, "order", layer
+GROUP BY arm, layer
+ORDER BY arm, "order", layer
 """
 AGREEMENT = """
 WITH widths AS ({widths})
-SELECT one.label, other.label AS other_label, count(*) AS layers,
+SELECT one.arm, other.arm AS other_arm, count(*) AS layers,
     1 - avg(abs(one.kept_fraction - other.kept_fraction)) AS agreement
 FROM widths AS one JOIN widths AS other USING (layer)
 GROUP BY ALL ORDER BY ALL
@@ -38,7 +38,7 @@ GROUP BY ALL ORDER BY ALL
 OVER_DATA = """
 WITH chosen AS (
     SELECT trial_id, point, dataset, seed FROM compared_points
-    WHERE network = {network} AND label = {label}
+    WHERE network = {network} AND arm = {arm}
         AND (abs(asked_removed_macs_fraction - {asked}) < 1e-6 OR asked_removed_macs_fraction IS NULL)
     QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1
 ), kept AS (
@@ -46,13 +46,13 @@ WITH chosen AS (
     FROM layers JOIN chosen USING (trial_id, point) GROUP BY dataset, seed, layer
 )
 """
-"""How much of each layer a label keeps on each data set; for TransTailor's Figure 4."""
+"""How much of each layer an arm keeps on each data set; for TransTailor's Figure 4."""
 OF_DATA = """
-SELECT dataset AS label, layer, min("order") AS "order", count(*) AS seeds, avg(kept_fraction) AS kept_fraction
+SELECT dataset, layer, min("order") AS "order", count(*) AS seeds, avg(kept_fraction) AS kept_fraction
 FROM kept GROUP BY dataset, layer ORDER BY dataset, "order", layer
 """
 BETWEEN_DATA = """
-SELECT one.dataset AS label, other.dataset AS other_label, count(DISTINCT (one.seed, other.seed)) AS pairs,
+SELECT one.dataset, other.dataset AS other_dataset, count(DISTINCT (one.seed, other.seed)) AS pairs,
     1 - avg(abs(one.kept_fraction - other.kept_fraction)) AS agreement
 FROM kept AS one JOIN kept AS other USING (layer)
 WHERE one.dataset < other.dataset OR one.dataset = other.dataset AND one.seed < other.seed
@@ -69,7 +69,7 @@ class Shading(NamedTuple):
 
 
 Figures = Callable[[Findings, Problem, float, str], dict[str, Chart]]
-_MOST_LABELS = 40
+_MOST_ROWS = 40
 _MOST_IN_MATRIX = 24
 _MOST_STEP, _LEAST_STEP_WITH_TEXT = 90, 26
 
@@ -94,14 +94,14 @@ def compared_filters(found: Findings) -> str:
 
 
 def _budget_of(found: Findings, problem: Problem) -> float | None:
-    """Choose the budget at which most labels can be compared; of several, the one closest to a fifth."""
-    labels = {(point.asked, point.label) for point in found.points if point.problem == problem and point.asked}
-    counts = Counter(asked for asked, _ in labels if asked is not None)
+    """Choose the budget at which most arms can be compared; of several, the one closest to a fifth."""
+    arms = {(point.asked, point.arm) for point in found.points if point.problem == problem and point.asked}
+    counts = Counter(asked for asked, _ in arms if asked is not None)
     return min(counts, key=lambda asked: (-counts[asked], abs(asked - 0.2)), default=None)
 
 
 def widths(found: Findings, problem: Problem, asked: float, at: str) -> dict[str, Chart]:
-    """The filters left in each layer, and how far two labels agree on that; both are left out where no rows are.
+    """The filters left in each layer, and how far two arms agree on that; both are left out where no rows are.
 
     Args:
         problem, asked, at: from `budgets`.
@@ -115,7 +115,7 @@ def widths(found: Findings, problem: Problem, asked: float, at: str) -> dict[str
         charts["facing"] = _facing(found, f"{problem}: filters of each layer, two arms face to face", data)
     if 1 < len({row[0] for row in data.rows}) <= _MOST_IN_MATRIX:
         pairs = answer(found.run, AGREEMENT.format(widths=data.sql))
-        title = f"{problem}: agreement of two labels on the widths (100 less the mean difference in points)"
+        title = f"{problem}: agreement of two arms on the widths (100 less the mean difference in points)"
         text = "format(100 * datum.agreement, '.0f')"
         charts["agreement"] = _by_pair(title, pairs, Shading("1 - datum.agreement", text))
     return charts
@@ -132,44 +132,44 @@ def over_data(found: Findings, network: str) -> dict[str, Chart]:
     of_arms: dict[tuple[str, str, float], set[str]] = {}
     for point in found.points:
         if point.problem.network == network and point.asked:
-            of_arms.setdefault((point.method, point.label, point.asked), set()).add(point.problem.dataset)
-    arms = [(method != TRANSTAILOR, abs(asked - 0.2), label, asked, len(data)) for (method, label, asked), data in
+            of_arms.setdefault((point.method, point.arm, point.asked), set()).add(point.problem.dataset)
+    arms = [(method != TRANSTAILOR, abs(asked - 0.2), arm, asked, len(data)) for (method, arm, asked), data in
             of_arms.items() if len(data) > 1]  # fmt: skip
     if not arms:
         return {}
-    *_, label, asked, _ = min(arms, key=lambda arm: (-arm[-1], arm))
-    kept = OVER_DATA.format(network=literal(network), label=literal(label), asked=repr(asked))
+    *_, arm, asked, _ = min(arms, key=lambda one: (-one[-1], one))
+    kept = OVER_DATA.format(network=literal(network), arm=literal(arm), asked=repr(asked))
     widths_of_data, pairs = answer(found.run, kept + OF_DATA), answer(found.run, kept + BETWEEN_DATA)
-    at = f"{network}, {label}, at {100 * asked:g}% fewer MACs"
+    at = f"{network}, {arm}, at {100 * asked:g}% fewer MACs"
     charts = {}
     if widths_of_data.rows:
         title = f"{at}: filters left in each layer (%) on each data set"
         text = "format(100 * datum.kept_fraction, '.0f')"
-        charts["over-data"] = _by_layer(title, widths_of_data, Shading("1 - datum.kept_fraction", text))
+        charts["over-data"] = _by_layer(title, widths_of_data, Shading("1 - datum.kept_fraction", text), of="dataset")
         title = f"{at}: agreement of two data sets, and of two seeds of one (100 less the mean difference in points)"
         text = "format(100 * datum.agreement, '.0f')"
-        charts["data-agreement"] = _by_pair(title, pairs, Shading("1 - datum.agreement", text))
+        charts["data-agreement"] = _by_pair(title, pairs, Shading("1 - datum.agreement", text), of="dataset")
     return charts
 
 
 def _facing(found: Findings, title: str, data: Answer) -> Chart:
-    """Bars of two labels for each layer, inside the outline of the original; `isolated` chooses other labels."""
-    labels = [label for label in order_labels(found.methods) if label in set(data.column("label"))]
-    two = f"(length(isolated) > 1 ? isolated : {json.dumps(labels[:2])})"
+    """Bars of two arms for each layer, inside the outline of the original; `isolated` chooses other arms."""
+    arms = [arm for arm in order_arms(found.methods) if arm in set(data.column("arm"))]
+    two = f"(length(isolated) > 1 ? isolated : {json.dumps(arms[:2])})"
     layers = list(dict.fromkeys(layer for _, layer in sorted(set(zip(
         data.column("order"), data.column("layer"), strict=True)))))  # fmt: skip
     y = {"field": "layer", "type": "nominal", "sort": layers, "axis": row_axis()}
-    colour = label_channels(found.methods, labels, with_shape=False)["color"]
+    colour = arm_channels(found.methods, arms, with_shape=False)["color"]
     colour["legend"]["values"] = {"expr": two}
-    tip = told(label="arm", layer="layer", mean_width="mean filters|.1f", original_width="of", seeds="seeds")
+    tip = told(arm="arm", layer="layer", mean_width="mean filters|.1f", original_width="of", seeds="seeds")
     return Chart(title, {
         "params": [{"name": "isolated", "value": []}],
         "data": {"name": "rows"},
-        "transform": [{"filter": f"indexof({two}, datum.label) >= 0"}],
+        "transform": [{"filter": f"indexof({two}, datum.arm) >= 0"}],
         "width": WIDTH - names_width(layers),
         "height": {"step": 9, "for": "offset"},
         "usermeta": {"left": names_width(layers)},
-        "encoding": {"y": y, "yOffset": {"field": "label"}, "color": colour, "tooltip": tip},
+        "encoding": {"y": y, "yOffset": {"field": "arm"}, "color": colour, "tooltip": tip},
         "layer": [
             {"mark": {"type": "bar", "filled": False, "strokeWidth": 1},
              "encoding": {"x": {"field": "original_width", "type": "quantitative", "title": "filters", "stack": None}}},
@@ -179,45 +179,46 @@ def _facing(found: Findings, title: str, data: Answer) -> Chart:
 
 
 def kept_filters(found: Findings, problem: Problem, asked: float, at: str) -> dict[str, Chart]:
-    """How far seeds keep the same filters, layer by layer, and how far two labels do. As `widths` otherwise."""
+    """How far seeds keep the same filters, layer by layer, and how far two arms do. As `widths` otherwise."""
     charts: dict[str, Chart] = {}
     text = "format(datum.kappa, '.2f')"
     where = problem_condition(problem)
     data = answer(found.run, agreement_sql(found.run, OF_SEEDS, where=where, asked=asked))
     if data.rows:
-        title = f"{problem}: how far the seeds of a label keep the same filters (kappa) {at}"
+        title = f"{problem}: how far the seeds of an arm keep the same filters (kappa) {at}"
         charts["kept"] = _by_layer(title, data, Shading("datum.kappa", text))
-    labels = {point.label for point in found.points if point.problem == problem and point.removed > 0}
-    if len(labels) <= _MOST_IN_MATRIX:
-        data = answer(found.run, agreement_sql(found.run, OF_LABELS, where=where, asked=asked))
+    arms = {point.arm for point in found.points if point.problem == problem and point.removed > 0}
+    if len(arms) <= _MOST_IN_MATRIX:
+        data = answer(found.run, agreement_sql(found.run, OF_ARMS, where=where, asked=asked))
         if data.rows:
-            title = f"{problem}: how far two labels keep the same filters with one seed, and a label with two seeds"
+            title = f"{problem}: how far two arms keep the same filters with one seed, and an arm with two seeds"
             charts["same-filters"] = _by_pair(f"{title} (kappa) {at}", data, Shading("datum.kappa", text))
     return charts
 
 
-def _by_layer(title: str, data: Answer, cell: Shading) -> Chart:
-    """Labels against layers.
+def _by_layer(title: str, data: Answer, cell: Shading, of: str = "arm") -> Chart:
+    """Arms, or the values of another column, against layers.
 
     Args:
-        data: with `label`, `layer` and `order`, the layer's place.
+        data: with that column, `layer` and `order`, the layer's place.
     """
     records = data.records()
-    labels = sorted({record["label"] for record in records})
+    names = sorted({record[of] for record in records})
     layers = list(dict.fromkeys(layer for _, layer in sorted({(one["order"], one["layer"]) for one in records})))
-    shown = labels[:_MOST_LABELS]
-    note = f"{len(labels) - len(shown)} more labels are in the table." if len(labels) > len(shown) else ""
-    return _heat(title, data, [("label", "layer")], shown, layers, cell, note)
+    shown = names[:_MOST_ROWS]
+    note = f"{len(names) - len(shown)} more {of}s are in the table." if len(names) > len(shown) else ""
+    return _heat(title, data, [(of, "layer")], shown, layers, cell, note)
 
 
-def _by_pair(title: str, data: Answer, cell: Shading) -> Chart:
-    """Labels against labels; a row with `label` and `other_label` is for both orders. As `_by_layer` otherwise."""
-    labels = sorted({name for column in ("label", "other_label") for name in data.column(column)})
-    orders = [("label", "other_label"), ("other_label", "label")]
+def _by_pair(title: str, data: Answer, cell: Shading, of: str = "arm") -> Chart:
+    """Arms against arms; a row with `arm` and `other_arm` is for both orders. As `_by_layer` otherwise."""
+    one, other = of, f"other_{of}"
+    names = sorted({name for column in (one, other) for name in data.column(column)})
+    orders = [(one, other), (other, one)]
     pairs = set(zip(*(data.column(column) for column in orders[0]), strict=True))
     if all(pair[::-1] in pairs for pair in pairs):
         del orders[1]
-    return _heat(title, data, orders, labels, labels, cell, "")
+    return _heat(title, data, orders, names, names, cell, "")
 
 
 def _heat(

@@ -75,7 +75,7 @@ class Plots:
         return _present(charts.get((problem.network, problem.dataset)), "epochs")
 
     def widths(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
-        """The filters left in each layer, label by label."""
+        """The filters left in each layer, arm by arm."""
         return self._of_layers(layers.widths, "widths", network, dataset)
 
     def over_data(self, network: str) -> Chart:
@@ -83,7 +83,7 @@ class Plots:
         return _present(layers.over_data(self._found, network).get("over-data"), "arm that pruned it on two data sets")
 
     def kept_filters(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
-        """How far the seeds of a label keep the same filters, layer by layer (kappa)."""
+        """How far the seeds of an arm keep the same filters, layer by layer (kappa)."""
         return self._of_layers(layers.kept_filters, "kept", network, dataset)
 
     def stop_rules(self, *, network: str | None = None, dataset: str | None = None) -> Chart:

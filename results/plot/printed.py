@@ -10,7 +10,7 @@ from results.store.reader import Run
 from results.text.number_format import SCALES
 
 PRINTED = """
-SELECT paper, place, printed.label, printed.network, printed.dataset,
+SELECT paper, place, printed.label, arm, printed.network, printed.dataset,
     printed.asked_removed_macs_fraction, printed.metric, any_value(value) AS printed_value,
     avg(test_score) AS measured_test_score, stddev_samp(test_score) AS deviation, count(test_score) AS trials,
     any_value(note) AS note
@@ -23,7 +23,8 @@ FROM printed LEFT JOIN (
         OR abs(point.asked_removed_macs_fraction - printed.asked_removed_macs_fraction) < 1e-6)
 GROUP BY ALL ORDER BY ALL
 """
-"""Beside a number without a budget are the ends of the trials' paths, so that each trial counts once."""
+"""A row for each arm that has the number's label. Beside a number without a budget are the ends of the trials' paths,
+so that each trial counts once."""
 
 
 def printed_numbers(run: Run) -> list[Chart]:
@@ -34,7 +35,7 @@ def printed_numbers(run: Run) -> list[Chart]:
     for record in records:
         asked = record["asked_removed_macs_fraction"]
         at = "" if asked is None else f", {100 * asked:g}%"
-        names.append(f"{record['label']}, {record['network']}, {record['dataset']}{at}")
+        names.append(f"{record['arm'] or record['label']}, {record['network']}, {record['dataset']}{at}")
     left = names_width(names)
     charts = []
     for metric in sorted({record["metric"] for record in records}):

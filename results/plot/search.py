@@ -43,10 +43,10 @@ SELECT trial_id, number, setting, place, rung, metric, score, max(place) OVER (P
 FROM reached JOIN settings USING (trial_id) ORDER BY trial_id, place
 """
 SETTINGS = f"""{_REACHED}, lowest AS (
-    SELECT number, trials, setting, label, reached.* FROM reached JOIN settings USING (trial_id)
+    SELECT number, trials, setting, arm, reached.* FROM reached JOIN settings USING (trial_id)
     JOIN planned USING (trial_id) QUALIFY place = min(place) OVER ()
 )
-SELECT number, any_value(label) AS arm, any_value(setting) AS setting, min(trial_id) AS trial_id,
+SELECT number, any_value(arm) AS arm, any_value(setting) AS setting, min(trial_id) AS trial_id,
     any_value(rung) AS rung, any_value(lowest.metric) AS metric, avg(lowest.score) AS score,
     avg(ends.score) AS end_score
 FROM lowest LEFT JOIN ends USING (trial_id) GROUP BY number HAVING count(*) = any_value(trials) ORDER BY number

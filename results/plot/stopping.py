@@ -1,4 +1,4 @@
-"""What each stop rule would have chosen on the recorded paths: a row for each label, a mark for each rule."""
+"""What each stop rule would have chosen on the recorded paths: a row for each arm, a mark for each rule."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,17 +10,17 @@ from results.plot.style import PALETTE, WIDTH, names_width, quantity, row_axis, 
 from results.store.answers import Answer
 
 _RULES = (*(f"paper's, tolerance {one:g}" for one in sorted(TOLERANCES)), "best by validation", "end of the path")
-_COLUMNS = ("label", "rule", "seeds", "removed_macs_fraction", "validation_score", "test_score")
-_MOST_LABELS = 20
+_COLUMNS = ("arm", "rule", "seeds", "removed_macs_fraction", "validation_score", "test_score")
+_MOST_ARMS = 20
 
 Outcomes = Mapping[str, Sequence[RuleOutcome]]
-"""By label."""
+"""By arm."""
 
 
 def outcomes_of(found: Findings, problem: Problem) -> Outcomes:
-    """What every rule chooses for each label of a problem whose trials have several points."""
+    """What every rule chooses for each arm of a problem whose trials have several points."""
     points = [point for point in found.points if point.problem == problem]
-    return {label: several for (_, label), several in
+    return {arm: several for (_, arm), several in
             rule_outcomes(points, found.ended, found.environments).items()}  # fmt: skip
 
 
@@ -34,21 +34,21 @@ def stop_rules(found: Findings, problem: Problem, outcomes: Outcomes) -> Chart |
         return None
     scale = found.scales[problem]
     rows = [
-        (label, one.rule, len(one.arm.models_by_seed), one.arm.removed, one.arm.validation.mean, one.arm.test.mean)
-        for label, several in outcomes.items()
+        (arm, one.rule, len(one.arm.models_by_seed), one.arm.removed, one.arm.validation.mean, one.arm.test.mean)
+        for arm, several in outcomes.items()
         for one in sorted((one for one in several if one.rule in _RULES), key=lambda one: _RULES.index(one.rule))
     ]
-    labels = sorted(outcomes)
-    shown = labels[:_MOST_LABELS]
+    arms = sorted(outcomes)
+    shown = arms[:_MOST_ARMS]
     left = names_width(shown)
     axes = {"removed": "removed MACs (%)", "score": f"test {scale.noun}{scale.axis_unit}"}
     forms = {"removed": ".1f", "score": f".{scale.digits}f"}
-    tip = told(label="arm", rule="rule", seeds="seeds", **{name: f"{axes[name]}|{forms[name]}" for name in axes})
+    tip = told(arm="arm", rule="rule", seeds="seeds", **{name: f"{axes[name]}|{forms[name]}" for name in axes})
     rule = {"field": "rule", "type": "nominal", "sort": list(_RULES)}
     spec: Spec = {
         "data": {"name": "rows"},
         "transform": [
-            {"filter": {"field": "label", "oneOf": shown}},
+            {"filter": {"field": "arm", "oneOf": shown}},
             {"calculate": "datum.removed_macs_fraction * 100", "as": "removed"},
             {"calculate": f"datum.test_score * {scale.factor}", "as": "score"},
         ],
@@ -62,7 +62,7 @@ def stop_rules(found: Findings, problem: Problem, outcomes: Outcomes) -> Chart |
                 "mark": {"type": "point", "filled": True, "size": 50, "opacity": 1},
                 "encoding": {
                     "x": quantity(name, title),
-                    "y": {"field": "label", "type": "nominal", "axis": row_axis(labels=name == "removed")},
+                    "y": {"field": "arm", "type": "nominal", "axis": row_axis(labels=name == "removed")},
                     "yOffset": rule,
                     "color": rule | {"title": None, "scale": {"domain": _RULES, "range": PALETTE[: len(_RULES)]}},
                     "tooltip": tip,
@@ -71,6 +71,6 @@ def stop_rules(found: Findings, problem: Problem, outcomes: Outcomes) -> Chart |
             for name, title in axes.items()
         ],
     }
-    note = f"{len(labels) - len(shown)} more labels are in the table." if len(labels) > len(shown) else ""
+    note = f"{len(arms) - len(shown)} more arms are in the table." if len(arms) > len(shown) else ""
     title = f"{problem}: what each rule would have chosen, means over seeds"
     return Chart(title, spec, Answer(_COLUMNS, rows, POINTS.strip()), note=note, derived=True)

@@ -1,4 +1,4 @@
-"""The look of figures: a colour and a shape for each label, the same in all figures of a run."""
+"""The look of figures: a colour and a shape for each arm, the same in all figures of a run."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -16,7 +16,7 @@ SIGNS = "●■◆▲✚▶◀"
 GREY = "#76808c"
 WIDTH = 1000
 """Pixels of a figure without its labels; the report's page fits it to the window."""
-_LETTER, _MOST_NAME = 6.4, 300
+_LETTER, _MOST_NAME = 6.4, 400  # an arm's name has at most 60 letters
 
 CONFIG: dict[str, Any] = {
     "font": "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif",
@@ -29,29 +29,29 @@ CONFIG: dict[str, Any] = {
 """Of a figure on white; the report's page has one of its own, by day and by night."""
 
 
-def order_labels(methods: Mapping[str, str]) -> list[str]:
-    """Labels in the order of their colours, so that TransTailor and full fine-tuning look alike in every report."""
-    return sorted(methods, key=lambda label: (methods[label] != TRANSTAILOR, methods[label] != BASELINE, label))
+def order_arms(methods: Mapping[str, str]) -> list[str]:
+    """Names of arms in the order of their colours: TransTailor and full fine-tuning look alike in every report."""
+    return sorted(methods, key=lambda arm: (methods[arm] != TRANSTAILOR, methods[arm] != BASELINE, arm))
 
 
-def label_channels(
+def arm_channels(
     methods: Mapping[str, str], shown: Collection[str], *, with_shape: bool = True, legend: bool = True
 ) -> dict[str, Any]:
-    """The channels `color` and `shape` by label; ten colours and seven shapes tell 70 labels apart.
+    """The channels `color` and `shape` by arm; ten colours and seven shapes tell 70 arms apart.
 
     Args:
-        methods: label -> method, of the whole run.
-        shown: labels of this figure; others are not in its legend. One that the run does not have is grey.
+        methods: name of an arm -> method, of the whole run.
+        shown: arms of this figure; others are not in its legend. One that the run does not have is grey.
     """
-    places = {label: place for place, label in enumerate(order_labels(methods))}
-    labels = sorted(shown, key=lambda label: places.get(label, len(places)))
-    colours = [PALETTE[places[label] % len(PALETTE)] if label in places else GREY for label in labels]
-    shapes = [SHAPES[places.get(label, 0) % len(SHAPES)] for label in labels]
-    shared = {"field": "label", "type": "nominal"}
+    places = {arm: place for place, arm in enumerate(order_arms(methods))}
+    arms = sorted(shown, key=lambda arm: places.get(arm, len(places)))
+    colours = [PALETTE[places[arm] % len(PALETTE)] if arm in places else GREY for arm in arms]
+    shapes = [SHAPES[places.get(arm, 0) % len(SHAPES)] for arm in arms]
+    shared = {"field": "arm", "type": "nominal"}
     box = {"title": None, "columns": 6} if legend else None
-    channels = {"color": shared | {"scale": {"domain": labels, "range": colours}, "legend": box}}
+    channels = {"color": shared | {"scale": {"domain": arms, "range": colours}, "legend": box}}
     if with_shape:
-        channels["shape"] = shared | {"scale": {"domain": labels, "range": shapes}, "legend": box}
+        channels["shape"] = shared | {"scale": {"domain": arms, "range": shapes}, "legend": box}
     return channels
 
 

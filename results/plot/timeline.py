@@ -14,7 +14,7 @@ WITH last AS (SELECT max(written_at) AS row_at FROM (
 ), shared AS (
     SELECT trial_id, sum(compute_s) AS shared_s FROM stages WHERE cached GROUP BY trial_id
 )
-SELECT coalesce(array_to_string(list_sort(list_distinct(nodes)), ' + '), host) AS machine, label, seed, trial_id,
+SELECT coalesce(array_to_string(list_sort(list_distinct(nodes)), ' + '), host) AS machine, arm, seed, trial_id,
     attempt, attempts.status,
     epoch(started_at) - min(epoch(started_at)) OVER () AS started_s,
     epoch(coalesce(ended_at, greatest(row_at, started_at))) - min(epoch(started_at)) OVER () AS ended_s,
@@ -96,7 +96,7 @@ def timeline(run: Run) -> Chart | None:
                     "x2": {"field": "end"},
                     "color": {"field": "status", "type": "nominal", "title": None,
                               "scale": {"domain": statuses, "range": [COLOURS[one] for one in statuses]}},
-                    "tooltip": told(label="arm", seed="seed", trial_id="trial", attempt="attempt", status="status",
+                    "tooltip": told(arm="arm", seed="seed", trial_id="trial", attempt="attempt", status="status",
                                     machine="machine", start=f"from ({unit})|.2f", end=f"to ({unit})|.2f",
                                     cause="cause"),
                 },

@@ -103,7 +103,7 @@ def published_table(
         of_column, its_notes = _column(column, chosen, counts, generator)
         cells |= {(name, column): cell for name, cell in of_column.items()}
         notes += its_notes
-    keys = {(arm.label, arm.asked, str(arm)) for arm in arms}
+    keys = {(arm.name, arm.asked, str(arm)) for arm in arms}
     names = sorted(keys, key=lambda key: (budget_order(key[1]), key[0]))
     rows = [PublishedRow(name, tuple(cells.get((name, column)) for column in columns)) for *_, name in names]
     printed = numbers_at_budget(printed_numbers(run), asked)
@@ -219,7 +219,7 @@ def _values(groups: Mapping[str, Sequence[Arm]], generator: np.random.Generator)
 
 
 def _seeds(arms: Sequence[Arm], counts: CountsByArm) -> tuple[int, int]:
-    planned = [counts[key].seeds for arm in arms if (key := (arm.problem, arm.label)) in counts]
+    planned = [counts[key].seeds for arm in arms if (key := (arm.problem, arm.name)) in counts]
     return len(mean_by_seed(arms)), len(frozenset[int]().union(*planned))
 
 
@@ -276,9 +276,9 @@ def _notes(chosen: Selection, cells: Iterable[Cell], problems: Sequence[Problem]
         ("whose score is not a number", chosen.not_finite),
         ("whose path does not reach this cost", chosen.unreached),
     ):
-        for (problem, label), count in sorted(found.items()):
+        for (problem, arm), count in sorted(found.items()):
             if problem in problems:
-                notes.append(f"{label}, {problem}: {count} {what}, left out of the mean.")
+                notes.append(f"{arm}, {problem}: {count} {what}, left out of the mean.")
     return notes
 
 

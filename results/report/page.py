@@ -16,6 +16,7 @@ from jinja2 import PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from results.arms.findings import findings_of
+from results.arms.over import arms_that_differ, average_over
 from results.arms.trial_settings import settings_of, trial_rows
 from results.errors import ResultsError
 from results.plot.costs import time_unit
@@ -42,7 +43,7 @@ from results.store.reader import Run, load
 from transtailor.files import write_file
 
 _HELD = ("planned", "trials", "attempts", "stages", "operating_points", "layers", "printed")
-APART = {"colour": "label = run || ': ' || label", "panel": "network = network || ', ' || run"}
+APART = {"colour": "arm = run || ': ' || arm", "panel": "network = network || ', ' || run"}
 """How one page distinguishes several runs: by the names of their arms, or by a panel for each."""
 _SEARCHES_APART = f"""{APART["colour"]} WHERE (SELECT count(DISTINCT run) FROM proposals) > 1
     AND trial_id IN (SELECT unnest(trial_ids) FROM proposals WHERE purpose = 'confirm')"""
@@ -87,7 +88,14 @@ class Page:
 Runs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
-def write_report(run: Runs, renew_s: float | None = None, *, apart: str | None = None, out: Path | None = None) -> Path:
+def write_report(
+    run: Runs,
+    renew_s: float | None = None,
+    *,
+    apart: str | None = None,
+    over: Sequence[str] = (),
+    out: Path | None = None,
+) -> Path:
     """Write the report and return its path; an older one is replaced atomically.
 
     Works at any moment of a sweep, with the rows that are there.
@@ -95,11 +103,13 @@ def write_report(run: Runs, renew_s: float | None = None, *, apart: str | None =
     Args:
         run: folder of the run; or several, which become one page. A trial that is in two of them counts once.
         renew_s: seconds after which the page reloads itself, if it is written repeatedly.
-        apart: a key of `APART`; None: arms with the same label are one arm, whatever run their trials are from.
+        apart: a key of `APART`; None: arms of one name are one arm, whatever run their trials are from.
+        over: settings to average over, such as "optimisation.learning_rate", instead of telling arms apart by them.
         out: path of the page; None: `report.html` in the folder of the run, or of the first one.
 
     Raises:
-        ResultsError: a folder is no run, a part of it cannot be read, or `out` is a folder; then none is written.
+        ResultsError: a folder is no run, a part of it cannot be read, no arms differ in a setting of `over`, or `out`
+            is a folder; then none is written.
 
     Writes:
         The page, atomically. The same rows give the same bytes.
@@ -109,7 +119,7 @@ def write_report(run: Runs, renew_s: float | None = None, *, apart: str | None =
     with load(run) as loaded:
         with ThreadPoolExecutor(1) as ahead:
             ahead.submit(bundle)  # a process of its own makes Vega's scripts meanwhile; `render` gets the error
-            page = page_of(loaded, renew_s, apart=apart)
+            page = page_of(loaded, renew_s, apart=apart, over=over)
         text = render(page)
         path = out or next(iter(loaded.paths.values())) / "report.html"
     try:
@@ -165,14 +175,15 @@ def _sources() -> tuple[str, str, str]:
     return style, bundle(), f"(function () {{\n{''.join(parts)}}})();"
 
 
-def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None) -> Page:
-    """Compute everything that the report shows of a run, or of several: `apart` as for `write_report`."""
-    doubles = what_ran.doubles(run)
+def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None, over: Sequence[str] = ()) -> Page:
+    """Compute everything that the report shows of a run, or of several: `apart` and `over` as for `write_report`."""
+    doubles = [*what_ran.doubles(run), *([] if apart or len(run.paths) == 1 else arms_that_differ(run))]
     run.count_once()
     run.hold(*_HELD)
     if len(run.paths) > 1:
         for table in ("planned", "operating_points"):
             run.connection.execute(f"UPDATE {table} SET {APART[apart] if apart else _SEARCHES_APART}")
+    averaged = average_over(run, over)
     run.hold("measured_points", "computed_stages", "unshared_costs")
     counts: dict[str, int] = run.rows(what_ran.COUNTS)[0]
     found = findings_of(run)
@@ -189,7 +200,8 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None)
     page.tiles = _tiles(run, counts)
     predictions = searched.predictions_of(run)
     page.warnings = [
-        *doubles, *what_ran.warnings(run, counts), *searched.warnings(run, predictions), *comparing.warnings(found)
+        *averaged, *doubles, *what_ran.warnings(run, counts), *searched.warnings(run, predictions),
+        *comparing.warnings(found),
     ]  # fmt: skip
     try:
         page.facts = what_ran.provenance(run)

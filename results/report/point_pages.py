@@ -15,7 +15,7 @@ from results.text.number_format import SCALES
 from transtailor.documents import DocumentError, Record
 
 PAGE_ROWS, MOST_ROWS = 200, 10_000
-_TEXTS = ("network", "dataset", "label", "trial_id")
+_TEXTS = ("network", "dataset", "arm", "trial_id")
 _SIGNS = {
     "=": "abs({} - ?) < 1e-9", "!=": "abs({} - ?) >= 1e-9", ">": "{} - ? > 1e-9", "<": "? - {} > 1e-9",
     ">=": "? - {} < 1e-9", "<=": "{} - ? < 1e-9",
@@ -29,7 +29,7 @@ class Question(Record):
 
     Attributes:
         sort: a column; with "-" before it, the largest first.
-        texts: each is in one of the columns of texts; `labels`: of these arms, empty for all.
+        texts: each is in one of the columns of texts; `arms`: of these arms, empty for all.
         numbers: column, sign, number.
         problem: network, data set, training images.
         most: rows of the answer; None: `PAGE_ROWS`. No answer has more than `MOST_ROWS`.
@@ -38,7 +38,7 @@ class Question(Record):
 
     sort: str = "-test_score"
     texts: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
+    arms: tuple[str, ...] = ()
     numbers: tuple[tuple[str, Literal["=", "!=", "<", ">", "<=", ">="], float], ...] = ()
     problem: tuple[str, str, int | None] | None = None
     most: int | None = None
@@ -90,8 +90,8 @@ class PointPages:
         except (DocumentError, KeyError) as error:
             raise ResultsError(f"no question about points: {error}") from error
         where += [("contains(texts, ?)", [part.lower()]) for part in question.texts]
-        if question.labels:
-            where.append(("label IN (SELECT unnest(?))", [[*question.labels]]))
+        if question.arms:
+            where.append(("arm IN (SELECT unnest(?))", [[*question.arms]]))
         if question.problem:
             same = "(network, dataset) = (?, ?) AND train_images IS NOT DISTINCT FROM ?"
             where.append((same, [*question.problem]))

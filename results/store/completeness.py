@@ -10,7 +10,7 @@ from transtailor.shell import command
 def failed_trials(run: Run) -> list[dict[str, Any]]:
     """List trials of one run that failed for good.
 
-    Each record has trial_id, label, network, dataset, seed (None if it was never planned), attempts and error.
+    Each record has trial_id, arm, network, dataset, seed (None if it was never planned), attempts and error.
     """
     return run.rows(FAILED)
 
@@ -78,17 +78,17 @@ LEFT JOIN (
 """Each planned trial as finished, failed, stopped by a search and not continued since, resting at a rung, missing."""
 
 MISSING = """
-SELECT trial_id, label, network, dataset, seed, attempt, attempts.status AS attempt_status, cause
+SELECT trial_id, arm, network, dataset, seed, attempt, attempts.status AS attempt_status, cause
 FROM planned
 LEFT JOIN (FROM attempts QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY attempt DESC) = 1) AS attempts
     USING (trial_id)
 WHERE trial_id NOT IN (SELECT trial_id FROM trials) AND attempts.status IS DISTINCT FROM 'rested'
-ORDER BY network, dataset, label, seed, trial_id
+ORDER BY network, dataset, arm, seed, trial_id
 """
 
 FAILED = """
-SELECT trial_id, label, network, dataset, seed, attempts, error
+SELECT trial_id, arm, network, dataset, seed, attempts, error
 FROM trials LEFT JOIN planned USING (trial_id)
 WHERE status = 'failed'
-ORDER BY network, dataset, label, seed, trial_id
+ORDER BY network, dataset, arm, seed, trial_id
 """

@@ -24,17 +24,17 @@ WITH chosen AS (
     SELECT {trial}, point,
         row_number() OVER (PARTITION BY {trial}, asked_removed_macs_fraction ORDER BY point DESC) = 1 AS is_last,
         rank() OVER (
-            PARTITION BY network, dataset, train_images, label, method, seed, asked_removed_macs_fraction
+            PARTITION BY network, dataset, train_images, arm, seed, asked_removed_macs_fraction
             ORDER BY validation DESC, tuning_order
         ) = 1 AS is_best
     FROM (
         SELECT *, avg(CASE WHEN isfinite(validation_score) THEN validation_score ELSE '-inf' END) OVER (
-            PARTITION BY network, dataset, train_images, label, method, seed, asked_removed_macs_fraction, tuning_order
+            PARTITION BY network, dataset, train_images, arm, seed, asked_removed_macs_fraction, tuning_order
         ) AS validation
         FROM compared_points LEFT JOIN (SELECT {trial}, tuning_order FROM planned) USING ({trial})
     )
 )
-SELECT {run} AS run, trial_id, label AS arm, label, method, network, dataset, train_images, seed, point,
+SELECT {run} AS run, trial_id, arm, label, method, network, dataset, train_images, seed, point,
     asked_removed_macs_fraction, removed_macs_fraction, macs, original_macs, params, latency_ms, peak_memory_bytes,
     metric, validation_score, test_score, test_images, trained_epochs, compute_s, device_hours * 3600 AS rank_s,
     coalesce(is_last AND is_best, false) AS is_compared, settings.* EXCLUDE ({trial})
@@ -49,7 +49,6 @@ values that are best on the validation split, and of several points at one budge
 
 MEANINGS = {
     "run": ("", "name of the run"),
-    "arm": ("", "name of the arm in comparisons"),
     "latency_ms": ("ms", "median time of a forward pass, by `transtailor time`; null if not timed"),
     "peak_memory_bytes": ("bytes", "most memory that these passes held; null if not timed"),
     "test_score": ("fraction, or R squared", "the model's score on the test split; null if not measured"),

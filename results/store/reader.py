@@ -22,6 +22,7 @@ from results.store.views import (
     TIMED_ON,
     UNSHARED_COSTS,
     all_rows,
+    arms_as_planned,
     file_pattern,
     literal,
     names_in,
@@ -327,7 +328,10 @@ def _connect(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "duck
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     for name, table in TABLES.items():
         by_run = {run: parts[name] for run, parts in found.items() if parts[name]}
-        connection.execute(f"CREATE VIEW {quote(name)} AS {select(table, by_run, several=several)}")
+        rows = select(table, by_run, several=several)
+        if name == "operating_points":
+            rows = arms_as_planned(rows, several=several)
+        connection.execute(f"CREATE VIEW {quote(name)} AS {rows}")
     connection.execute(TIMED_ON)
     if several:
         connection.execute(COUNTED_TRIALS)

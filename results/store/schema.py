@@ -5,8 +5,8 @@ in "shared". Each table also has the columns of "every_table", at its end.
 
 A row of `operating_points`, shortened::
 
-    {"trial_id": "9f2c...", "point": 2, "label": "transtailor", "seed": 0, "asked_removed_macs_fraction": 0.2,
-     "removed_macs_fraction": 0.2031, "metric": "accuracy", "validation_score": 0.912, ...}
+    {"trial_id": "9f2c...", "point": 2, "label": "transtailor", "arm": "transtailor", "seed": 0,
+     "asked_removed_macs_fraction": 0.2, "removed_macs_fraction": 0.2031, "metric": "accuracy", ...}
 """
 
 import json
@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from transtailor.names import did_you_mean
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 """Increased by one with every change of a table below, and written to each file. A reader refuses newer versions, and
 reads older ones through `results.store.schema_migrations`."""
 

@@ -24,11 +24,14 @@ class OlderTable:
 
 _SAME = OlderTable()
 
+_NO_ARM = {"arm": '"label"'}  # an arm was a label
+_VERSION_9 = {"planned": OlderTable(made=_NO_ARM), "operating_points": OlderTable(made=_NO_ARM)}
+
 _NO_LATENCY = {"pruning_latency_ms": "CAST(NULL AS DOUBLE)"}
 _NOT_RECORDED = {"sampler_seed": "CAST(NULL AS BIGINT)", "reads": "CAST(NULL AS INTEGER[])"}
-_VERSION_8 = {"proposals": OlderTable(made=_NOT_RECORDED)}
+_VERSION_8 = _VERSION_9 | {"proposals": OlderTable(made=_NOT_RECORDED)}
 
-_VERSION_7 = _VERSION_8 | {"operating_points": OlderTable(made=_NO_LATENCY)}
+_VERSION_7 = _VERSION_8 | {"operating_points": OlderTable(made=_NO_ARM | _NO_LATENCY)}
 
 _NO_RUNGS = {name: "CAST(NULL AS BIGINT)" for name in ("rung", "promotes", "eta")}
 _VERSION_6 = _VERSION_7 | {"proposals": OlderTable(made=_NOT_RECORDED | _NO_RUNGS)}
@@ -60,11 +63,12 @@ _VERSION_2 = _VERSION_3 | {
 _UNKNOWN = {"train_images": "CAST(NULL AS BIGINT)"}
 _VERSION_1 = _VERSION_2 | {
     "planned": OlderTable(
-        made=_UNKNOWN | {"tuning_json": "CAST(NULL AS VARCHAR)", "tuning_order": "CAST(NULL AS BIGINT)"}
+        made=_UNKNOWN | _NO_ARM | {"tuning_json": "CAST(NULL AS VARCHAR)", "tuning_order": "CAST(NULL AS BIGINT)"}
     ),
     "operating_points": OlderTable(
         gone={"validation_accuracy_fraction": FLOAT},
         made=_UNKNOWN
+        | _NO_ARM
         | _NO_LATENCY
         | {
             "trained_macs": "CAST(NULL AS DOUBLE)",
@@ -78,7 +82,7 @@ _VERSION_1 = _VERSION_2 | {
 OLDER_VERSIONS: Mapping[int, Mapping[str, OlderTable]] = MappingProxyType(
     {
         1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4, 5: _VERSION_5, 6: _VERSION_6, 7: _VERSION_7,
-        8: _VERSION_8,
+        8: _VERSION_8, 9: _VERSION_9,
     }
 )  # fmt: skip
 """Schema version -> table -> its differences; tables that are not listed are as today."""

@@ -118,6 +118,18 @@ def names_in(*, several: bool) -> dict[str, str]:
     }
 
 
+def arms_as_planned(points: str, *, several: bool) -> str:
+    """Return the SQL for these rows of operating points, each with the arm that `planned` has for its trial.
+
+    That is another one where an arm got another name after the point was written, as with `--extend`.
+    """
+    trial = names_in(several=several)["trial"]
+    return (
+        f"SELECT point.* REPLACE (coalesce(planned.arm, point.arm) AS arm) FROM ({points}) AS point"
+        f" LEFT JOIN (SELECT {trial}, arm FROM planned) AS planned USING ({trial})"
+    )
+
+
 def select(table: TableSchema, parts: dict[str, list[Part]], *, several: bool) -> str:
     """Return the SQL for the last row of each key, over runs (name -> parts); `several` adds the column `run`."""
     if not parts:

@@ -50,8 +50,8 @@ function paintDots(view) {
   pointRows.forEach((row) => {
     const at = panels[row.panel](row);
     if (!at) return;
-    if (!inks.has(row.label)) inks.set(row.label, channelsOf(colour(row.label)));
-    const ink = inks.get(row.label), share = !arms.size || arms.has(row.label) ? DOT_SHARE : FADED_SHARE;
+    if (!inks.has(row.arm)) inks.set(row.arm, channelsOf(colour(row.arm)));
+    const ink = inks.get(row.arm), share = !arms.size || arms.has(row.arm) ? DOT_SHARE : FADED_SHARE;
     const x0 = Math.round(at[0] * sharp - size / 2), y0 = Math.round(at[1] * sharp - size / 2);
     for (let y = Math.max(y0, 0); y < Math.min(y0 + size, height); y++) {
       for (let x = Math.max(x0, 0); x < Math.min(x0 + size, width); x++) {

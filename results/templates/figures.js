@@ -31,7 +31,7 @@ function pageConfig() {
     font: getComputedStyle(document.body).fontFamily, background: colour("--paper"), view: { stroke: null },
     axis: { ...axis, labelFontSize: 11, titleFontSize: 12, titleFontWeight: "normal" }, text: { color: ink },
     title: { color: ink, subtitleColor: soft, anchor: "start", fontSize: 13, subtitleFontSize: 11 },
-    legend: { labelColor: ink, titleColor: soft, labelLimit: 300, symbolOpacity: 1, symbolLimit: 0, orient: "top" },
+    legend: { labelColor: ink, titleColor: soft, labelLimit: 400, symbolOpacity: 1, symbolLimit: 0, orient: "top" },
     header: { labelColor: ink, labelFontWeight: "bold", labelLimit: 1000 },
   };
 }

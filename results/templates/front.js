@@ -40,10 +40,10 @@ async function drawFront(figure) {
   return view;
 }
 
-function isolate(label, several) {
-  const before = chosen("arms"), others = several ? before.filter((one) => one !== label) : [];
-  const again = before.includes(label) && (several || before.length === 1);
-  choose({ arms: JSON.stringify(again ? others : [...others, label]) });
+function isolate(arm, several) {
+  const before = chosen("arms"), others = several ? before.filter((one) => one !== arm) : [];
+  const again = before.includes(arm) && (several || before.length === 1);
+  choose({ arms: JSON.stringify(again ? others : [...others, arm]) });
 }
 
 // The figure as it is shown: Vega's marks over the image of the dots, where there is one, on the page's ground.
@@ -83,13 +83,13 @@ function startFront() {
     press("PNG", async () => save("front.png", await pngOf(view()))),
     press("CSV", () => everyPoint().then((rows) => save("points.csv", csvOf(rows), "text/csv"), tellFailure)));
   all("button.arm").forEach((one) => one.addEventListener("click", (event) =>
-    isolate(one.dataset.label, event.shiftKey || event.ctrlKey || event.metaKey)));
+    isolate(one.dataset.arm, event.shiftKey || event.ctrlKey || event.metaKey)));
   onChange((changed) => {
     const arms = chosen("arms");
     if (isMany && changed.has("arms") && view()) paintDots(view());
     zoom.disabled = !chosen("brush");
     all("input", controls).forEach((one) => { one.checked = state[one.name] === one.value; });
-    all("button.arm").forEach((one) => one.setAttribute("aria-pressed", arms.includes(one.dataset.label)));
+    all("button.arm").forEach((one) => one.setAttribute("aria-pressed", arms.includes(one.dataset.arm)));
     const isOther = ["score", "cost", "scale", "zoom"].some((name) => changed.has(name));
     if (view() && (isOther || state.brush !== drawnBrush)) drawFront(frontFigure);
   });

@@ -3,8 +3,8 @@ const MOST_LINES = 1000, LEVELS = 9;
 const parallelPlace = find("#parallel");
 
 function parallelAxes() {
-  const { columns, varying } = trialsData(), labels = columns.find((one) => one.name === "label");
-  return [{ ...labels, name: "arm" }, ...varying].filter(
+  const { columns, varying } = trialsData(), arms = columns.find((one) => one.name === "arm");
+  return [arms, ...varying].filter(
     ({ name, texts = [] }) => name !== "seed" && !name.startsWith("data.") && texts.length > 1).slice(0, 7);
 }
 

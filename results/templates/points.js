@@ -3,7 +3,7 @@ const ROW_PX = 28, AIR = 8;
 const number = (digits) => new Intl.NumberFormat(
   "en", { minimumFractionDigits: digits, maximumFractionDigits: digits }).format;
 const POINT_COLUMNS = [
-  { name: "network" }, { name: "dataset" }, { name: "arm", column: "label" }, { name: "seed", write: String },
+  { name: "network" }, { name: "dataset" }, { name: "arm" }, { name: "seed", write: String },
   { name: "asked", title: "asked %", column: "asked_removed_macs_fraction", factor: 100, write: number(1) },
   { name: "removed", title: "removed %", column: "removed_macs_fraction", factor: 100, write: number(1) },
   { name: "test", column: "test_score", score: true, write: number(2) },
@@ -52,7 +52,7 @@ function selectedPoints() {
   const inside = (what, by, [low, high]) => typeof what === "number" && what * by >= low && what * by <= high;
   return orderedPoints().filter((row) => (!brush || (
     row.panel === brush.panel && inside(row[cost.column], cost.factor, brush.x)
-      && inside(row[score.column], row.factor, brush.y))) && (!arms.size || arms.has(row.label)) && fits(row));
+      && inside(row[score.column], row.factor, brush.y))) && (!arms.size || arms.has(row.arm)) && fits(row));
 }
 
 // All points in the order of the table; a filter keeps the order, so that a brush over many points sorts nothing.
@@ -99,7 +99,7 @@ async function pageOf(after, most) {
   const numbers = given.filter((one) => one.column).map(
     ({ column, sign, amount }) => [column.column || column.name, sign, amount]);
   const question = JSON.stringify({
-    sort: state.sort, labels: chosen("arms"), texts: given.flatMap((one) => one.part || []), after, most,
+    sort: state.sort, arms: chosen("arms"), texts: given.flatMap((one) => one.part || []), after, most,
     numbers: brush ? [...numbers, ...inside(cost, brush.x), ...inside(score, brush.y)] : numbers,
     problem: problem && [problem.network, problem.dataset, problem.train_images || null],
   });

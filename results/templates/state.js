@@ -31,7 +31,7 @@ function readAddress() {
 const isRange = (one) => Array.isArray(one) && one.length === 2 && one.every(Number.isFinite);
 const isBox = (one) => Boolean(one) && isRange(one.x) && isRange(one.y);
 const KINDS = {
-  arms: (one) => Array.isArray(one) && one.every((label) => typeof label === "string"),
+  arms: (one) => Array.isArray(one) && one.every((arm) => typeof arm === "string"),
   brush: (one) => one === null || (isBox(one) && Boolean(frontMeta && frontMeta.problems[one.panel])),
   zoom: (one) => Boolean(one) && Object.values(one).every(isBox),
 };

@@ -22,7 +22,7 @@ function commandsOf(trial, points, data) {
   const made = [["run it again", `transtailor reproduce ${run} ${id}`], ["its log", `transtailor logs ${run} ${id}`]];
   if (last) {
     made.push(["save its sub-model", `transtailor reproduce ${run} ${id} --point ${last.point} --save models`]);
-    const rivals = pointRows.filter((row) => row.label === last.label && row.panel === last.panel);
+    const rivals = pointRows.filter((row) => row.arm === last.arm && row.panel === last.panel);
     const rank = (row) => (typeof row.validation_score === "number" ? row.validation_score : -Infinity);
     const best = rivals.reduce((one, other) => (rank(other) > rank(one) ? other : one));
     const rival = word(best.trial_id), runs = [...new Set([run, runOf(best.trial_id)])].map((one) => ` --run ${one}`);

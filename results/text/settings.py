@@ -4,11 +4,13 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+_NO_TABLES = (str, int, float, list, type(None))  # asked first: a question about an abstract class takes long
+
 
 def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield dotted key and value of every setting in nested tables, in their order."""
     for key, value in table.items():
-        if isinstance(value, Mapping):
+        if not isinstance(value, _NO_TABLES) and isinstance(value, Mapping):
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

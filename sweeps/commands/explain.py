@@ -28,7 +28,7 @@ class KnownTrial:
 
     trial_id: str
     run: Path
-    label: str
+    arm: str
     settings: JsonSettings
     imports: tuple[Path, ...]  # the user modules of its run
 
@@ -50,7 +50,7 @@ def find_trial(prefix: str, runs: Sequence[Path]) -> KnownTrial:
                 known = KnownTrial(
                     trial_id=trial_id,
                     run=path,
-                    label=trial.label,
+                    arm=trial.arm,
                     settings=trial.settings,
                     imports=record.imports,
                 )
@@ -76,7 +76,7 @@ def explain(first: KnownTrial, second: KnownTrial, *, imports: bool = False) -> 
     `imports`: import, and so execute, the user modules in the folders of their runs.
     """
     for trial in (first, second):
-        yield f"{trial.trial_id}  {trial.label}  ({trial.run})"
+        yield f"{trial.trial_id}  {trial.arm}  ({trial.run})"
     if first.trial_id == second.trial_id:
         yield "one and the same trial"
         return

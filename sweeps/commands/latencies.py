@@ -32,7 +32,7 @@ STEADY_FRACTION = 0.1  # by which a model's time may differ when it is timed aga
 MEASURE_LIMIT_S = 3600.0  # of one sub-model; if it takes longer, the device is stuck
 
 WAITING = """
-SELECT trial_id, any_value(label) AS label, list(point ORDER BY point) AS points,
+SELECT trial_id, any_value(arm) AS arm, list(point ORDER BY point) AS points,
     list(model_key ORDER BY point) AS model_keys
 FROM (FROM operating_points QUALIFY row_number() OVER (PARTITION BY model_key ORDER BY trial_id, point) = 1)
 WHERE ? OR model_key NOT IN (
@@ -100,7 +100,7 @@ def time_models(run: RunFolder, cache: Path, how: How) -> Iterator[str]:
                 found = call_in(processes, MEASURE_LIMIT_S, _measure, place, how, modules)
                 first = first or found
                 rows.append(_row(found) | {"model_key": wanted[point], "code_digest": digest})
-                yield f"{row['trial_id']}  {row['label']}, point {point}: {_costs(found)}"
+                yield f"{row['trial_id']}  {row['arm']}, point {point}: {_costs(found)}"
             writer.write("timings", rows)
             timed += len(rows)
         if first is not None:

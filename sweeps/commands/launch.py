@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 AGAIN_OPTION = "--again"
 FAILURES_SHOWN = 10
 RECOMMENDED_QUERY = (
-    "SELECT network, label, avg(validation_score) AS validation, avg(test_score) AS test, count(*) AS points "
+    "SELECT network, arm, avg(validation_score) AS validation, avg(test_score) AS test, count(*) AS points "
     "FROM measured_points GROUP BY ALL ORDER BY ALL LIMIT 10"
 )
 MACHINE_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
@@ -330,7 +330,7 @@ def _finish(plan: Plan, search: "RunSearch | None", run: "RunFolder") -> int:
         failed = [trial for trial in failed_trials(rows) if trial["trial_id"] in planned]
         stopped = len(stopped_trial_ids(rows))
     for trial in failed[:FAILURES_SHOWN]:
-        say(f"failed: trial {trial['trial_id']} ({trial['label']}, seed {trial['seed']}): {trial['error']}")
+        say(f"failed: trial {trial['trial_id']} ({trial['arm']}, seed {trial['seed']}): {trial['error']}")
         say(f"        its log: {run.log(trial['trial_id'])}")
     if len(failed) > FAILURES_SHOWN:
         say(f"... and {len(failed) - FAILURES_SHOWN} more; {command('status', run.path)}")

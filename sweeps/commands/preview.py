@@ -11,6 +11,7 @@ from results.sign_flip import SIGNIFICANCE, pairs_needed, smallest_p
 from results.text.page import Note, PageTable, Part
 from results.text.settings import leaves
 from sweeps.errors import RunFolderError
+from sweeps.planning.arms import repetitions
 from sweeps.planning.devices import devices_text, slurm_site
 from sweeps.planning.durations import Durations, durations_in
 from sweeps.planning.forecast import Capacity, Forecast, forecasts, most_slots, one_machine, timed_trials
@@ -32,10 +33,12 @@ from transtailor.lines import lines_of
 from transtailor.shell import rerun
 
 IN_COLUMNS = ("network", "data.name", "seed")
-COLUMNS = ("trial", "label", "network", "data", "seed", "points", "stages", "state", "settings that vary in its label")
+COLUMNS = ("trial", "arm", "network", "data", "seed", "points", "stages", "state", "settings that vary in its arm")
 WORDS = (0, 1, 2, 3, 7)  # not the settings, which are never cut
 USUAL = (0, 1, 8, 2, 3, 4, 7, 6, 5)
 TELLING = (8, 2, 3)  # columns that are shown only if their values differ
+ARM_COLUMNS = ("arm", "problems", "seeds", "points of a seed", "trials")
+OFTEN_TUNED = "optimisation."  # settings whose best value is often chosen by validation
 
 
 def preview(
@@ -78,12 +81,12 @@ def preview(
     durations = durations_in(runs, plan.resources.ranks)
     work_of = planned_work if durations is None else durations.seconds
     cost = cost_of(plan.trials, is_cached, work_of)
-    yield _table(plan, finished)
-    yield ""
+    yield from _tables(plan, finished)
     yield from _summary(plan, cost, site, "work" if durations is None else "time")
     yield f"devices   {devices_text(plan.resources, found, idle_gpus)}"
     if plan.searches is None:
         yield _what_can_be_settled(plan)
+        yield from _what_varies(plan)
     else:
         from sweeps.driver.display import time_text
         from sweeps.search.costs import plan_lines
@@ -130,35 +133,80 @@ def _state_of_run(run: RunFolder, plan: Plan, *, extend: bool, update_code: bool
     return finished, state
 
 
+def _tables(plan: Plan, finished: set[str]) -> Iterator[Part]:
+    """Yield the table of the trials, and that of the arms; in a search, arms are what is confirmed later."""
+    yield _table(plan, finished)
+    yield ""
+    if plan.searches is None:
+        yield _arms_table(plan.trials)
+        yield ""
+
+
 def _table(plan: Plan, finished: set[str]) -> PageTable:
     rows: list[tuple[str | int, ...]] = []
     varying = _varied_keys(plan.trials)
-    tables = {label: {key.partition(".")[0] for key in keys} for label, keys in varying.items()}
+    tables = {arm: {key.partition(".")[0] for key in keys} for arm, keys in varying.items()}
     for trial in plan.trials:
-        of, keys, of_keys = trial.settings, varying[trial.label], tables[trial.label]
+        of, keys, of_keys = trial.settings, varying[trial.arm], tables[trial.arm]
         found = leaves({name: value for name, value in of.values.items() if name in of_keys})
         settings = " ".join(f"{key}={value}" for key, value in found if key in keys)
         state = "finished" if trial.trial_id in finished else "to run"
-        names = (trial.trial_id, trial.label, of.network, of.dataset, of.seed)
+        names = (trial.trial_id, trial.arm, of.network, of.dataset, of.seed)
         rows.append((*names, len(trial.points), len(trial.stages), state, settings))
     usual = [place for place in USUAL if place not in TELLING or len({row[place] for row in rows}) > 1]
     return PageTable(columns=COLUMNS, rows=rows, words=WORDS, usual=usual)
 
 
 def _varied_keys(trials: tuple[PlannedTrial, ...]) -> dict[str, set[str]]:
-    """Return label -> dotted keys with more than one value among its trials and without a column."""
+    """Return arm -> dotted keys with more than one value among its trials and without a column."""
     varying: dict[str, set[str]] = {}
-    values: dict[tuple[str, str], Any] = {}  # label and key -> the first value
-    seen: dict[tuple[str, str], Any] = {}  # label and table -> the previous one, usually the same
+    values: dict[tuple[str, str], Any] = {}  # arm and key -> the first value
+    seen: dict[tuple[str, str], Any] = {}  # arm and table -> the previous one, usually the same
     for trial in trials:
-        label = trial.label
-        found = varying.setdefault(label, set())
+        arm = trial.arm
+        found = varying.setdefault(arm, set())
         for name, table in trial.settings.values.items():
-            if (label, name) in seen and seen[label, name] == table:
+            if (arm, name) in seen and seen[arm, name] == table:
                 continue
-            seen[label, name] = table
-            found.update(key for key, value in leaves({name: table}) if values.setdefault((label, key), value) != value)
-    return {label: found.difference(IN_COLUMNS) for label, found in varying.items()}
+            seen[arm, name] = table
+            found.update(key for key, value in leaves({name: table}) if values.setdefault((arm, key), value) != value)
+    return {arm: found.difference(IN_COLUMNS) for arm, found in varying.items()}
+
+
+def _arms_table(trials: Sequence[PlannedTrial]) -> PageTable:
+    """List the arms, in the order of the plan; an arm has one configuration in each problem."""
+    of_arms: dict[str, list[PlannedTrial]] = defaultdict(list)
+    for trial in trials:
+        of_arms[trial.arm].append(trial)
+    rows = []
+    for arm, its in of_arms.items():
+        points: dict[tuple[object, ...], set[str]] = defaultdict(set)
+        for trial in its:
+            points[*_problem(trial), trial.settings.seed].update(stage.key for stage in trial.points)
+        problems, seeds = {_problem(trial) for trial in its}, {trial.settings.seed for trial in its}
+        rows.append((arm, len(problems), len(seeds), max(map(len, points.values())), len(its)))
+    return PageTable(columns=ARM_COLUMNS, rows=rows, records=())
+
+
+def _problem(trial: PlannedTrial) -> tuple[str, str, int | None]:
+    return trial.settings.network, trial.settings.dataset, trial.train_images
+
+
+def _what_varies(plan: Plan) -> Iterator[str]:
+    """Name what repeats a seed, and [tuning] where an axis makes arms of what is often tuned."""
+    trials = (((*_problem(trial), trial.arm, trial.settings.seed), trial.settings.values) for trial in plan.trials)
+    for key in repetitions(trials):
+        yield (
+            f"repeats   {key} has several values for one seed: it repeats the seed, so a seed's score is the mean over "
+            "them, and n counts the seeds"
+        )
+    keys = dict.fromkeys(key for several in plan.told_apart_by.values() for key in several)
+    tuned = [key for key in keys if key.startswith(OFTEN_TUNED)]
+    if tuned and all(trial.tuning is None for trial in plan.trials):
+        yield (
+            f"tuning    each value of {' and of '.join(tuned)} is an arm of its own; to compare arms at the value that "
+            "is best by validation, write the values under [tuning] instead"
+        )
 
 
 def _summary(plan: Plan, cost: PlanCost, site: str, unit: str) -> Iterator[str]:
@@ -186,14 +234,14 @@ def _what_can_be_settled(plan: Plan) -> str:
     Networks and data sets add none: they are averaged within a seed.
     With Holm's correction over all other arms of a network and data set, as in `compare`, p is as many times larger.
     """
-    seeds: dict[tuple[str, str, str], set[int]] = defaultdict(set)
-    arms: dict[tuple[str, str], set[str]] = defaultdict(set)
+    seeds: dict[tuple[object, ...], set[int]] = defaultdict(set)
+    arms: dict[tuple[object, ...], set[str]] = defaultdict(set)
     for trial in plan.trials:
-        problem = trial.settings.network, trial.settings.dataset
-        seeds[*problem, trial.label].add(trial.settings.seed)
-        arms[problem].add(trial.label)
+        problem = _problem(trial)
+        seeds[*problem, trial.arm].add(trial.settings.seed)
+        arms[problem].add(trial.arm)
     fewest = min(len(of_arm) for of_arm in seeds.values())
-    others = max(1, max(len(labels) for labels in arms.values()) - 1)
+    others = max(1, max(len(names) for names in arms.values()) - 1)
     alone, corrected = smallest_p(fewest), min(1.0, others * smallest_p(fewest))
     family = f", and p = {corrected:.2g} as one of {others} (Holm)" if others > 1 else ""
     needed = pairs_needed(SIGNIFICANCE / others)

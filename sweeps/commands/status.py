@@ -22,18 +22,18 @@ FAILURES_SHOWN = 10
 READ = ("planned", "trials", "attempts", "operating_points", "events")
 
 BEST = f"""
-SELECT label, network, dataset, replace(metric, '_', ' ') AS metric, validation_score AS score,
-       removed_macs_fraction AS removed, seed, trial_id AS trial, point, count(*) OVER arm AS "of points",
-       count(DISTINCT seed) OVER arm AS "of seeds"
+SELECT arm, network, dataset, train_images AS "training images", replace(metric, '_', ' ') AS metric,
+       validation_score AS score, removed_macs_fraction AS removed, seed, trial_id AS trial, point,
+       count(*) OVER arm AS "of points", count(DISTINCT seed) OVER arm AS "of seeds"
 FROM operating_points
-WINDOW arm AS (PARTITION BY network, dataset, label)
+WINDOW arm AS (PARTITION BY network, dataset, train_images, arm)
 QUALIFY row_number() OVER (arm ORDER BY {BEST_FIRST}) = 1
-ORDER BY network, dataset, isnan(score), score DESC, label
+ORDER BY network, dataset, train_images, isnan(score), score DESC, arm
 """
-RUNNING_COLUMNS = ("trial", "label", "what", "seed", "node", "stage", "progress", "for")
+RUNNING_COLUMNS = ("trial", "arm", "what", "seed", "node", "stage", "progress", "for")
 RUNNING_USUAL = (0, 1, 5, 6, 7, 2, 3, 4)
-BEST_WORDS = (0, 1, 2, 3, 7)
-BEST_USUAL = (0, 1, 4, 5, 6, 7, 9, 10, 8, 3, 2)
+BEST_WORDS = (0, 1, 2, 4, 8)
+BEST_USUAL = (0, 1, 5, 6, 7, 8, 10, 11, 9, 4, 2, 3)
 
 # Microseconds since 1970: converting Arrow's timestamps to Python imports pandas, which takes most of a second.
 RUNNING = """
@@ -146,8 +146,8 @@ def _running_page(run: RunFolder, record: LaunchRecord, running: list[dict[str, 
     rows = []
     for attempt in running:
         trial_id = attempt["trial_id"]
-        label = record.trials[trial_id].label if trial_id in record.trials else "?"
-        unknown = (label, "", "", ", ".join(attempt["nodes"] or ()), "", "")  # not reported by its driver
+        arm = record.trials[trial_id].arm if trial_id in record.trials else "?"
+        unknown = (arm, "", "", ", ".join(attempt["nodes"] or ()), "", "")  # not reported by its driver
         what = reported[trial_id].cells()[1:] if trial_id in reported else unknown
         rows.append((trial_id, *what, _age(_moment(attempt["started_us"]), now)))
     if rows:
@@ -192,7 +192,7 @@ def _best(rows: Run) -> Iterator[Part]:
 def _failures(run: RunFolder, rows: Run) -> Iterator[str]:
     failed = failed_trials(rows)
     for trial in failed[:FAILURES_SHOWN]:
-        yield f"failed    {trial['trial_id']}  {trial['label']}: {trial['error']}"
+        yield f"failed    {trial['trial_id']}  {trial['arm']}: {trial['error']}"
         yield f"          attempts: {trial['attempts']}; its log: {run.log(trial['trial_id'])}"
     if len(failed) > FAILURES_SHOWN:
         every = to_type("query", run.path, "SELECT trial_id, error FROM trials WHERE status = 'failed'")

@@ -77,7 +77,7 @@ class Earlier:
 
     states: Mapping[str, TrialState]  # of the trials that are not to be run now
     finished_stages: Collection[str]  # keys
-    best: Collection[Best]
+    best: Mapping[Best, Collection[str]]  # to the ids of the trials that it is the best of
     missing_bytes: int  # of the stages that are not in the cache
     scores: Mapping[ScoreKey, Score]  # of finished trials, and of all at their rungs
 
@@ -100,6 +100,7 @@ class SweepState:
         self._pace, self._work_done = Pace(), 0.0
         self._started_s: float | None = None
         self._best = {point.of: point for point in earlier.best}
+        self._best_of = {point.of: set(trial_ids) for point, trial_ids in earlier.best.items()}
         self._disk, self._missing_bytes = disk, earlier.missing_bytes
         self._why_paused: str | None = None
         self._pause_noted_s = 0.0
@@ -303,15 +304,15 @@ class SweepState:
         )
         if point.point is None:
             return
-        seed = trial.settings.seed
         new = Best(
-            label=trial.label, network=trial.settings.network, dataset=trial.settings.dataset, seed=seed,
-            seeds=(seed,), metric=point.metric, validation_score=point.validation_score, macs=point.macs,
-            trial_id=trial.trial_id, point=point.point,
+            arm=trial.arm, network=trial.settings.network, dataset=trial.settings.dataset,
+            train_images=trial.train_images, seed=trial.settings.seed, trials=1, metric=point.metric,
+            validation_score=point.validation_score, macs=point.macs, trial_id=trial.trial_id, point=point.point,
         )  # fmt: skip
-        before = self._best.get(new.of, new)
-        best = min(before, new, key=lambda one: one.rank)
-        self._best[new.of] = replace(best, seeds=tuple({*before.seeds, seed}))
+        best = min(self._best.get(new.of, new), new, key=lambda one: one.rank)
+        trial_ids = self._best_of.setdefault(new.of, set())
+        trial_ids.add(trial.trial_id)
+        self._best[new.of] = replace(best, trials=len(trial_ids))
 
     def _note_end(
         self, trial_id: str, status: Ending, cause: str | None, log_tail: str | None, *, over: bool, counts: bool = True
@@ -323,7 +324,7 @@ class SweepState:
             self._scores.pop((trial_id, _rung_of(self._trials[trial_id])), None)
             self._log(trial_id, f"{status}: {cause}", log_tail)
             again = "" if over else "; it is tried again"
-            self.display.note(f"trial {trial_id} ({self._trials[trial_id].label}) {status}: {cause}{again}")
+            self.display.note(f"trial {trial_id} ({self._trials[trial_id].arm}) {status}: {cause}{again}")
 
     def _log(self, trial_id: str, *texts: str | None) -> None:
         """Append to the log of a trial whose ranks have ended; what they printed last is in no other file."""
@@ -358,7 +359,7 @@ class SweepState:
         number, stages = reached.stages, len(trial.stages)
         return RunningTrial(
             trial_id=trial_id,
-            label=trial.label,
+            arm=trial.arm,
             network=trial.settings.network,
             dataset=trial.settings.dataset,
             seed=trial.settings.seed,
@@ -385,6 +386,7 @@ class SweepState:
             trial_id=trial.trial_id,
             settings=trial.settings,
             label=trial.label,
+            arm=trial.arm,
             sweep=self._plan.name,
             run=self.launch.run.path,
             cache=self.launch.cache,

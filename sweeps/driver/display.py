@@ -29,13 +29,14 @@ BEST_FIRST = "isnan(validation_score), validation_score DESC, macs, trial_id, po
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The best operating point so far of an arm on a network and a data set, by the validation split."""
+    """The best operating point so far of an arm in a problem, by the validation split."""
 
     network: str
     dataset: str
-    label: str
+    train_images: int | None  # None: not known
+    arm: str
     seed: int
-    seeds: tuple[int, ...]  # all that it is the best of
+    trials: int  # that it is the best of
     metric: str
     validation_score: float
     macs: int
@@ -49,9 +50,9 @@ class Best:
         return is_nan, 0.0 if is_nan else -self.validation_score, self.macs, self.trial_id, self.point
 
     @property
-    def of(self) -> tuple[str, ...]:
+    def of(self) -> tuple[str | int | None, ...]:
         """What the points have in common that may be compared with it."""
-        return self.network, self.dataset, self.label, self.metric
+        return self.network, self.dataset, self.train_images, self.arm, self.metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class RunningTrial:
     """A running trial."""
 
     trial_id: str
-    label: str
+    arm: str
     network: str
     dataset: str
     seed: int
@@ -70,7 +71,7 @@ class RunningTrial:
     def cells(self) -> tuple[str, ...]:
         """Its cells in a table."""
         what = f"{self.network} on {self.dataset}"
-        return self.trial_id[:12], self.label, what, f"seed {self.seed}", self.node, self.stage, self.words
+        return self.trial_id[:12], self.arm, what, f"seed {self.seed}", self.node, self.stage, self.words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,14 +175,25 @@ def running_lines(progress: SweepProgress) -> list[str]:
 
 
 def best_lines(progress: SweepProgress) -> list[str]:
-    """The best operating point per network, data set and arm, of each pair the best arm first."""
-    ranked = sorted(progress.best, key=lambda best: (best.network, best.dataset, *best.rank[:2], best.label))
-    return [
-        f"{best.label}, {best.network} on {best.dataset}: validation {best.metric.replace('_', ' ')} "
-        f"{best.validation_score:.4f} at {best.macs / 1e6:.4g} M MACs "
-        f"(seed {best.seed}{f', best of {len(best.seeds)} seeds' if len(best.seeds) > 1 else ''})"
-        for best in ranked
-    ]
+    """The best operating point per problem and arm, of each problem the best arm first."""
+    ranked = sorted(
+        progress.best,
+        key=lambda best: (best.network, best.dataset, best.train_images or 0, *best.rank[:2], best.arm),
+    )
+    sizes: dict[tuple[str, str], set[int | None]] = {}
+    for best in ranked:
+        sizes.setdefault((best.network, best.dataset), set()).add(best.train_images)
+    return [_best_line(best, has_sizes=len(sizes[best.network, best.dataset]) > 1) for best in ranked]
+
+
+def _best_line(best: Best, *, has_sizes: bool) -> str:
+    """Write the best point of an arm; `has_sizes`: whether its data set is there with several numbers of images."""
+    images = f" ({best.train_images} training images)" if has_sizes else ""
+    of = f", best of {best.trials} trials" if best.trials > 1 else ""
+    return (
+        f"{best.arm}, {best.network} on {best.dataset}{images}: validation {best.metric.replace('_', ' ')} "
+        f"{best.validation_score:.4f} at {best.macs / 1e6:.4g} M MACs (seed {best.seed}{of})"
+    )
 
 
 class PlainDisplay:

@@ -31,10 +31,10 @@ from transtailor.files import make_folder
 TRIAL_TARGET = "sweeps.worker.trial:TrialRank"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BEST_BEFORE = f"""
-SELECT network, dataset, label, metric, validation_score, macs, seed, trial_id, point,
-    list_sort(list_distinct(list(seed) OVER (PARTITION BY network, dataset, label, metric))) AS seeds
+SELECT network, dataset, train_images, arm, metric, validation_score, macs, seed, trial_id, point,
+    list_distinct(list(trial_id) OVER (PARTITION BY network, dataset, train_images, arm, metric)) AS trial_ids
 FROM operating_points
-QUALIFY row_number() OVER (PARTITION BY network, dataset, label, metric ORDER BY {BEST_FIRST}) = 1
+QUALIFY row_number() OVER (PARTITION BY network, dataset, train_images, arm, metric ORDER BY {BEST_FIRST}) = 1
 """
 
 
@@ -258,6 +258,10 @@ def _last_sign(trial: Path, started_at: datetime) -> datetime:
     return max(started_at, min(last, datetime.now(UTC)))
 
 
-def _best_before(tables: Run) -> list[Best]:
-    """The best operating point of each arm that earlier launches reached, by the validation split."""
-    return [Best(**row | {"seeds": tuple(row["seeds"])}) for row in tables.rows(BEST_BEFORE)]
+def _best_before(tables: Run) -> dict[Best, set[str]]:
+    """The best operating point of each arm that earlier launches reached, and the ids of the trials it is best of."""
+    found = {}
+    for row in tables.rows(BEST_BEFORE):
+        trial_ids = set(row.pop("trial_ids"))
+        found[Best(**row, trials=len(trial_ids))] = trial_ids
+    return found

@@ -7,11 +7,13 @@ from typing import Any
 
 from results.text.settings import differing_keys
 from sweeps.errors import SpecError
+from sweeps.planning.arms import Arms, ArmTrial, arms_of
 from sweeps.spec.expand import Combination, Expanded, Tuning, expand
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.printed_rows import PrintedRow
 from sweeps.spec.resources import Resources
 from sweeps.spec.spec import Spec
+from sweeps.spec.toml_text import toml_value
 from sweeps.spec.user_modules import UserModule, load_modules
 from tailor.config.trial import TrialConfig
 from tailor.execution.dry_run import PlannedStage, PlannedStages, Rung, dry_run
@@ -28,7 +30,8 @@ class PlannedTrial:
     """A trial to run."""
 
     trial_id: str
-    label: str  # name of its arm in comparisons
+    label: str  # what the spec calls it
+    arm: str  # the name of what is compared: its label, and the settings that tell this arm apart
     settings: JsonSettings
     stages: tuple[PlannedStage, ...]  # in the order of execution
     tuning: Tuning | None = None  # its setting of [tuning]; None without one
@@ -60,6 +63,8 @@ class Plan:
     imports: tuple[UserModule, ...] = ()
     printed: tuple[PrintedRow, ...] = ()  # numbers of papers, to compare with the measured ones
     warnings: tuple[str, ...] = ()  # what a user should know before the start, each once
+    told_apart_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Label -> dotted keys of the settings that tell its arms apart; none for a label that is one arm."""
     searches: Spec | None = None  # the spec of a sweep that chooses its trials; these are the trials so far
 
     @property
@@ -98,14 +103,16 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
 
     Raises:
         ConfigError: an invalid trial, or a module that cannot be imported.
-        SpecError: two trials with one id, or a spec without trials.
+        SpecError: two trials with one id, two variants of different methods with one label, or a spec without trials.
     """
     imports = load_modules(spec.imports)
     trials: dict[str, PlannedTrial] = {}
     origins: dict[str, Combination] = {}
     warnings: dict[str, None] = {}
     known: PlannedStages = {}
+    of_label: dict[str, Expanded] = {}  # the first trial with each label
     for expanded in _batches(expand(spec) if choose is None else choose()):
+        _refuse_shared_label(spec, of_label.setdefault(expanded.label, expanded), expanded)
         trial = _plan_trial(expanded.config, expanded.settings, expanded.label, expanded.tuning, known)
         warnings |= dict.fromkeys(expanded.config.warnings())
         if trial.trial_id in trials:
@@ -117,16 +124,51 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
             )
         trials[trial.trial_id] = trial
         origins[trial.trial_id] = expanded.combination
+    # The arms of a search are its labels: they must not change when it proposes more settings.
+    arms = _arms_of([*trials.values()]) if spec.search is None else None
+    named = trials.values() if arms is None else map(_with_arm, trials.values(), arms.names)
     return Plan(
         name=spec.name,
-        trials=tuple(trials.values()),
+        trials=tuple(named),
         resources=spec.resources,
         spec_text=spec.to_toml([f"code/imports/{module.file.as_posix()}" for module in imports]),
         imports=imports,
         printed=tuple(spec.printed),
         warnings=(*warnings, *_warnings_of_equals(trials.values() if spec.search is None else ())),
+        told_apart_by={} if arms is None else arms.told_apart_by,
         searches=None if spec.search is None else spec,
     )
+
+
+def _refuse_shared_label(spec: Spec, first: Expanded, other: Expanded) -> None:
+    """Raise SpecError for two variants of different methods with one label."""
+    one, two = first.combination.variant, other.combination.variant
+    methods = first.config.method.name, other.config.method.name
+    if one != two and methods[0] != methods[1]:
+        raise SpecError(
+            f"{spec.where} [[variants]] {one} and [[variants]] {two} have the label {other.label!r}, and different "
+            f"methods, {methods[0]} and {methods[1]}: a label is one method's; give [[variants]] {two} its own, such "
+            f"as label = {toml_value(f'{other.label} {methods[1]}')}, or leave it out"
+        )
+
+
+def _arms_of(trials: Sequence[PlannedTrial]) -> Arms:
+    return arms_of(
+        [
+            ArmTrial(
+                problem=(trial.settings.network, trial.settings.dataset, trial.train_images),
+                label=trial.label,
+                settings=trial.settings.values,
+                tuning={} if trial.tuning is None else trial.tuning.values,
+                points={stage.asked_removed_macs_fraction: stage.key for stage in trial.points},
+            )
+            for trial in trials
+        ]
+    )
+
+
+def _with_arm(trial: PlannedTrial, arm: str) -> PlannedTrial:
+    return trial if trial.arm == arm else replace(trial, arm=arm)
 
 
 def _warnings_of_equals(trials: Iterable[PlannedTrial]) -> Iterator[str]:
@@ -146,8 +188,8 @@ def _warnings_of_equals(trials: Iterable[PlannedTrial]) -> Iterator[str]:
     for (arms, *keys), count in found.items():
         yield (
             f"{arms}: {count} trial{'s' if count > 1 else ''} will have the same results as an earlier one, because no "
-            f"stage reads the settings in which they differ: {', '.join(keys)}; a comparison would count them as "
-            "measured twice, so vary these settings only in arms that read them"
+            f"stage reads the settings in which they differ: {', '.join(keys)}; they would be shown as several "
+            "results, so vary these settings only in arms that read them"
         )
 
 
@@ -186,7 +228,7 @@ def no_sharing(plan: Plan) -> Plan:
                 seen.add(point.key)
                 alone = config.model_copy(update={"last_point": point.point})
                 settings = JsonSettings(alone.model_dump(mode="json"))
-                planned = _plan_trial(alone, settings, trial.label, trial.tuning, known)
+                planned = replace(_plan_trial(alone, settings, trial.label, trial.tuning, known), arm=trial.arm)
                 trials[planned.trial_id] = planned
     return replace(plan, name=f"{plan.name}_no_sharing", trials=tuple(trials.values()), private_cache=True)
 
@@ -281,6 +323,7 @@ def _plan_trial(
     return PlannedTrial(
         trial_id=walked.trial_id,
         label=label,
+        arm=label,
         settings=settings,
         stages=walked.stages,
         tuning=tuning,

@@ -34,6 +34,7 @@ def write_planned(tables: Path, plan: Plan, trials: Iterable[PlannedTrial], code
             "sweep": plan.name,
             "trial_id": trial.trial_id,
             "label": trial.label,
+            "arm": trial.arm,
             "method": trial.settings.method,
             "network": trial.settings.network,
             "dataset": trial.settings.dataset,

@@ -164,6 +164,7 @@ def _resume(
     digest = launch["code_digest"]
     added = difference(record, plan).added
     what = [f"extended by {len(added)} trials" if added else "resumed"]
+    what += _renamed_arms(record, plan)
     if digest != record.code_digest:
         what.append(f"with new code {digest[:12]}")
     if plan.resources.model_dump() != {
@@ -173,20 +174,36 @@ def _resume(
         what.append("with other resources")
     save_code(run, digest, files)
     save_imports(run, plan)
-    changed = [*added, *_tuned_otherwise(record, plan)]
+    changed = [*added, *_described_otherwise(record, plan)]
     if changed or is_other_spec(run, plan) or list(record.imports) != [module.file for module in plan.imports]:
         add_trials(run, plan, changed, digest)
     add_launch(run, record, ", ".join(what), launch)
     return ", ".join(what)
 
 
-def _tuned_otherwise(record: LaunchRecord, plan: Plan) -> list[PlannedTrial]:
-    """Old trials whose order among the settings of [tuning] has changed; they are still the same trials."""
+def _described_otherwise(record: LaunchRecord, plan: Plan) -> list[PlannedTrial]:
+    """Old trials whose arm has another name now, or whose order among the settings of [tuning] has changed.
+
+    They are still the same trials, and of their rows in `planned` the last one counts.
+    """
     return [
         trial
         for trial in plan.trials
-        if (old := record.trials.get(trial.trial_id)) is not None and old.tuning != tuning_of(trial)
+        if (old := record.trials.get(trial.trial_id)) is not None
+        and (old.arm, old.tuning) != (trial.arm, tuning_of(trial))
     ]
+
+
+def _renamed_arms(record: LaunchRecord, plan: Plan) -> list[str]:
+    """Say which arms have another name now, because a setting tells them apart from arms that were added."""
+    renamed = {
+        (old.arm, trial.arm): None
+        for trial in plan.trials
+        if (old := record.trials.get(trial.trial_id)) is not None and old.arm != trial.arm
+    }
+    texts = [f"{before!r} is now {after!r}" for before, after in renamed]
+    more = [f"{len(texts) - SHOWN} more arms have new names"] if len(texts) > SHOWN else []
+    return [f"the arm {text}" for text in texts[:SHOWN]] + more
 
 
 def _changes(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> Iterator[str]:

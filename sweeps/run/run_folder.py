@@ -1,7 +1,7 @@
 """The folder of a run: the name of every file in it, its creation (whole or not at all), and its reading.
 
 runs/<sweep>/spec.toml            the spec with `extends` and `--set` applied
-             plan.json            trial id -> label and settings; a relaunch is compared with it
+             plan.json            trial id -> label, arm and settings; a relaunch is compared with it
              provenance.json      command, machine, packages, commit; one entry per launch
              code/<digest>/       the sources that ran, one copy for each digest in the rows
              code/imports/        the user's modules that ran, <SHA-256>/<name>.py
@@ -109,6 +109,7 @@ class RecordedTrial:
     """A trial of a run, as plan.json has it."""
 
     label: str
+    arm: str
     settings: JsonSettings
     tuning: TuningColumns
 
@@ -305,7 +306,8 @@ def _entry(what: str, launch: Mapping[str, Any], first: Mapping[str, Any]) -> di
 
 def _plan_text(plan: Plan) -> str:
     trials = {
-        trial.trial_id: {"label": trial.label, "config": trial.settings.values} | asdict(tuning_of(trial))
+        trial.trial_id: {"label": trial.label, "arm": trial.arm, "config": trial.settings.values}
+        | asdict(tuning_of(trial))
         for trial in plan.trials
     }
     return _json_text(
@@ -327,12 +329,14 @@ def _known_id(run: RunFolder, trial_id: str) -> str:
 
 
 def _known_trial(run: RunFolder, value: Mapping[str, Any]) -> RecordedTrial:
+    # Format 1 has no tuning, and runs of earlier versions have no arms: there an arm was a label.
     label = str(value["label"])
-    if not label.isprintable():  # a line break in it could look like a line of ours
-        raise _damage_error(run, f"{run.plan.name}: expected a label in one line, given {label!r}")
-    # Format 1 has no tuning.
+    arm = str(value.get("arm", label))
+    for name in (label, arm):
+        if not name.isprintable():  # a line break in it could look like a line of ours
+            raise _damage_error(run, f"{run.plan.name}: expected a name in one line, given {name!r}")
     tuning = TuningColumns(tuning_json=value.get("tuning_json"), tuning_order=value.get("tuning_order"))
-    return RecordedTrial(label=label, settings=JsonSettings(dict(value["config"])), tuning=tuning)
+    return RecordedTrial(label=label, arm=arm, settings=JsonSettings(dict(value["config"])), tuning=tuning)
 
 
 def _read_json(run: RunFolder, path: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class PrintedRow(BaseModel):
     place: str = Field(min_length=1)
     """Where in the paper: "Table 1"."""
     label: str = Field(min_length=1)
-    """The arm of this spec that the number is compared with."""
+    """The label of this spec whose arms the number is compared with."""
     method: str | None = Field(default=None, min_length=1)
     """Name of the method here; None if there is none."""
     network: str = Field(min_length=1)

@@ -37,7 +37,7 @@ class Variant(BaseModel):
 
     model_config = _STRICT
     label: str | None = Field(default=None, min_length=1)
-    """Name of the arm in comparisons; None: the method's name (and criterion)."""
+    """Its name in comparisons, which the names of its arms begin with; None: the method's name (and criterion)."""
     axes: dict[str, list[Any]] = {}
     """Crossed with the common axes, only for this variant; keys are dotted."""
     settings: dict[str, Any] = {}
@@ -59,7 +59,7 @@ class Spec(BaseModel):
     tied_to_seed: list[str] = []
     """Dotted keys of seeds that are set to the trial's seed: each seed draws its own source or splits."""
     variants: list[Variant] = []
-    """Arms: settings merged on the base trial, each with `label` and `axes` if wanted; without any, the base alone."""
+    """Settings merged on the base trial, each with `label` and `axes` if wanted; without any, the base alone."""
     exclude: list[dict[str, Any]] = []
     """Partial trials (and `label`); a list stands for any of its values."""
     resources: Resources = Resources()

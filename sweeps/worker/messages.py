@@ -16,6 +16,7 @@ class TrialTask(Record):
     trial_id: str
     settings: JsonSettings
     label: str
+    arm: str
     sweep: str
     run: Path
     cache: Path

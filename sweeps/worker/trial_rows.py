@@ -28,6 +28,7 @@ class TrialRows:
         self._arm = {
             "sweep": task.sweep,
             "label": task.label,
+            "arm": task.arm,
             "method": config.method.name,
             "network": config.network,
             "dataset": config.data.name,

@@ -61,7 +61,7 @@ class Method(Settings):
         return ()
 
     def label(self) -> str:
-        """The name of this arm in comparisons, unless the spec gives one."""
+        """Its name in comparisons, unless the spec gives one."""
         return self.name
 
 

@@ -33,6 +33,7 @@ class PlannedStage:
     work: float  # forward passes of one image x MACs of the network at that stage; a relative cost
     stored_bytes: int  # expected on disk
     point: int | None  # number of the operating point, None for other stages
+    asked_removed_macs_fraction: float | None = None  # of an operating point; None also where a rule decides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +177,9 @@ def _plan_stage(stage: Stage, size: Size, point: int | None) -> PlannedStage:
         work=cost.work,
         stored_bytes=DESCRIPTION_BYTES + cost.stored_bytes,
         point=point,
+        asked_removed_macs_fraction=(
+            stage.asked_removed_macs_fraction if isinstance(stage, stages.OperatingPoint) else None
+        ),
     )
 
 

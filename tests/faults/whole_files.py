@@ -17,7 +17,7 @@ KEYS = ("1" * 64, "2" * 64)  # a trial's stages, each of which is a point
 def write_trial(run: Path, trial: str) -> None:
     """All rows of one trial that finished at its first attempt, each table in a part of its own."""
     writer, code = Writer(run / "tables"), {"code_digest": "c", "trial_id": trial}
-    arm = {"label": "x", "method": "x", "network": "n", "dataset": "d", "seed": 0, "sweep": "s"}
+    arm = {"label": "x", "arm": "x", "method": "x", "network": "n", "dataset": "d", "seed": 0, "sweep": "s"}
     plan = {"ranks": 1, "points_planned": POINTS, "config_json": "{}", "stage_keys": list(KEYS)}
     span = {"started_at": NOW, "ended_at": NOW}
     attempt = {"attempt": 1, "driver": "d", "host": "h", **code}

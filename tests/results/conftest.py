@@ -58,6 +58,7 @@ class Synthetic:
         trial_id = sha("trial", network, self.dataset, label, seed)[:16]
         arm = {
             "label": label,
+            "arm": label,
             "method": method,
             "network": network,
             "dataset": self.dataset,

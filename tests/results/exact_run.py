@@ -34,6 +34,7 @@ class Trial:
         epochs: of training on the target behind each model.
         shared_source: whether all seeds of the run have one source training.
         config: settings beside the network, the method and the seed; two trials that differ elsewhere have others.
+        arm: name of its arm; the label where it is empty.
         latency_ms: of each point, as its pruning measured it.
     """
 
@@ -54,6 +55,7 @@ class Trial:
     epochs: int = 1
     config: Mapping[str, Any] = field(default_factory=dict)
     latency_ms: float | None = None
+    arm: str = ""
     train_images: int = 50
 
     @property
@@ -97,9 +99,9 @@ def write_search(run: Path, confirmed: int, failed: int | None = None) -> Path:
 
 
 def _rows(trial: Trial, images: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
-    of = {**COMMON, "trial_id": trial.trial_id, "sweep": "exact", "label": trial.label, "method": trial.method,
-          "network": trial.network, "dataset": trial.dataset, "seed": trial.seed,
-          "train_images": trial.train_images}  # fmt: skip
+    of = {**COMMON, "trial_id": trial.trial_id, "sweep": "exact", "label": trial.label,
+          "arm": trial.arm or trial.label, "method": trial.method, "network": trial.network, "dataset": trial.dataset,
+          "seed": trial.seed, "train_images": trial.train_images}  # fmt: skip
     settings = {"network": trial.network, "method": {"name": trial.method}, "seed": trial.seed, **trial.config}
     source = sha("source", trial.network, 0 if trial.shared_source else trial.seed)
     keys = [sha("point", trial.trial_id, point) for point in range(len(trial.right))]

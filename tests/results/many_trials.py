@@ -59,6 +59,7 @@ def _trial(number: int, generator: np.random.Generator, busy_until: np.ndarray) 
     common = {"trial_id": trial_id, "code_digest": CODE}
     arm = {
         "label": label,
+        "arm": label,
         "method": method,
         "network": network,
         "dataset": "flowers",

@@ -51,7 +51,7 @@ def trial(name: str, stages: Iterable[str | Mapping[str, Any]], label: str = "fa
         "seed": 0,
         "fake": {"stages": made},
     }
-    return PlannedTrial(trial_id=name, label=label, settings=JsonSettings(config), stages=tuple(planned))
+    return PlannedTrial(trial_id=name, label=label, arm=label, settings=JsonSettings(config), stages=tuple(planned))
 
 
 def plan_of(trials: Iterable[PlannedTrial], *, ranks: int = 1, private_cache: bool = False) -> Plan:

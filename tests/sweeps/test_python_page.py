@@ -20,7 +20,7 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         "first: 6 trials" in printed and "finished {'finished': 6, 'running': 0, 'waiting': 0, 'failed': 0}" in printed
     )
     assert len(names["plan"].trials) == 6
-    assert set(names["compared"]["label"]) == {"fine-tuning", "l1"} and set(names["means"]["label"]) == {
+    assert set(names["compared"]["label"]) == {"fine-tuning", "l1"} and set(names["means"]["arm"]) == {
         "fine-tuning", "l1", "random",
     }  # fmt: skip
     (best,) = names["best"].itertuples()

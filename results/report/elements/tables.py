@@ -41,12 +41,12 @@ class HtmlTable:
 
 @dataclass(frozen=True)
 class ArmRow:
-    """An arm on the first screen: its label, the sign of its mark, numbers as text, and what failed of it.
+    """An arm on the first screen: its name, the sign of its mark, numbers as text, and what failed of it.
 
-    `is_first`: whether it is the first budget of its label, which is named there only.
+    `is_first`: whether it is the first budget of its arm, which is named there only.
     """
 
-    label: str
+    name: str
     colour: int
     sign: str
     cells: tuple[str, ...]
@@ -66,7 +66,7 @@ class ArmsTable:
 def pairings_table(pairings: Sequence[Pairing], sql: str, *, where: bool) -> HtmlTable:
     """Build the table of paired differences, one comparison per row; `where` adds a column for the problem."""
     columns = (
-        "where", "label", "asked %", "against", "pairs", "difference", "95%", "won–lost–tied", "p", "smallest p",
+        "where", "arm", "asked %", "against", "pairs", "difference", "95%", "won–lost–tied", "p", "smallest p",
         "it says",
     )  # fmt: skip
     numeric = (False, False, True, False, True, True, True, True, True, True, False)
@@ -90,7 +90,7 @@ def _pairing_row(pairing: Pairing) -> TableRow:
         marks.append(f"{seeds} only one of the two arms: left out")
     cells = (
         str(pairing.problem or "pooled"),
-        pairing.label,
+        pairing.arm,
         percent(pairing.asked, 1),
         pairing.second,
         str(found.difference.n),
@@ -106,12 +106,12 @@ def _pairing_row(pairing: Pairing) -> TableRow:
 
 def settings_table(counts: Sequence[Count], sql: str) -> HtmlTable:
     """Build the table of how often each setting of [tuning] was chosen, arm by arm."""
-    columns = ("where", "label", "asked %", "setting", "chosen in seeds", "best of")
+    columns = ("where", "arm", "asked %", "setting", "chosen in seeds", "best of")
     rows = [
         TableRow(
             (
                 str(count.problem),
-                count.label,
+                count.arm,
                 percent(count.asked, 1),
                 setting_text(count.setting),
                 str(count.seeds),
@@ -124,12 +124,10 @@ def settings_table(counts: Sequence[Count], sql: str) -> HtmlTable:
     return HtmlTable(columns, (False, False, True, False, True, True), rows, sql)
 
 
-def cost_table(
-    whole: SharingSavings, labels: dict[str, SharingSavings], unit: tuple[float, str], sql: str
-) -> HtmlTable:
+def cost_table(whole: SharingSavings, arms: dict[str, SharingSavings], unit: tuple[float, str], sql: str) -> HtmlTable:
     """Build the table of the time of stages, shared and point by point; `unit`: its number per hour, its name."""
-    columns = ("label", "stages", "operating points", f"each once ({unit[1]})", f"point by point ({unit[1]})", "ratio")
-    rows = [_cost_row(label, cost, unit[0]) for label, cost in ({"all together": whole} | labels).items()]
+    columns = ("arm", "stages", "operating points", f"each once ({unit[1]})", f"point by point ({unit[1]})", "ratio")
+    rows = [_cost_row(name, cost, unit[0]) for name, cost in ({"all together": whole} | arms).items()]
     return HtmlTable(columns, (False, *[True] * 5), rows, sql)
 
 

@@ -9,7 +9,7 @@ from results.arms.counts import failed_trials
 from results.arms.findings import Findings
 from results.arms.verdict import verdict, verdict_word
 from results.plot.differences import differences
-from results.plot.style import PALETTE, SIGNS, order_labels
+from results.plot.style import PALETTE, SIGNS, order_arms
 from results.report.elements import tables
 from results.report.elements.blocks import Figure, Section, TableBlock, Words
 from results.report.elements.tables import ArmRow, ArmsTable
@@ -37,7 +37,7 @@ def headline(found: Findings) -> str:
 def overview(found: Findings) -> list[ArmsTable]:
     """List all arms with their test score, and their difference to full fine-tuning, for the first screen."""
     failed = failed_trials(found.run)
-    places = {label: place for place, label in enumerate(order_labels(found.methods))}
+    places = {name: place for place, name in enumerate(order_arms(found.methods))}
     made = []
     for problem in found.problems:
         arms = [arm for arm in found.arms if arm.problem == problem]
@@ -45,9 +45,9 @@ def overview(found: Findings) -> list[ArmsTable]:
         pairs = {id(arm): pairing for arm, _, pairing in compared}
         best: dict[str, float] = {}
         for arm in arms:
-            best[arm.label] = max(arm.test.mean or 0.0, best.get(arm.label, -math.inf))
+            best[arm.name] = max(arm.test.mean or 0.0, best.get(arm.name, -math.inf))
         rows: list[ArmRow] = []
-        for arm in sorted(arms, key=lambda arm: (-best[arm.label], arm.label, comparison.budget_order(arm.asked))):
+        for arm in sorted(arms, key=lambda arm: (-best[arm.name], arm.name, comparison.budget_order(arm.asked))):
             scale, pairing = SCALES[arm.metric], pairs.get(id(arm))
             difference = None if pairing is None else pairing.result.difference
             cells = (
@@ -58,12 +58,12 @@ def overview(found: Findings) -> list[ArmsTable]:
                 NOTHING if pairing is None else _SHORT.get(verdict_word(pairing), verdict_word(pairing)),
                 NOTHING if arm.rank is None else str(arm.rank), scale.value(arm.validation.mean),
             )  # fmt: skip
-            is_first = not rows or rows[-1].label != arm.label
-            rows.append(_arm_row(places, arm.label, cells, failed.get((problem, arm.label), 0), is_first=is_first))
-        measured = {arm.label for arm in arms}
-        for (where, label), count in failed.items():
-            if where == problem and count and label not in measured:
-                rows.append(_arm_row(places, label, (NOTHING,) * 9, count, is_first=True))
+            is_first = not rows or rows[-1].name != arm.name
+            rows.append(_arm_row(places, arm.name, cells, failed.get((problem, arm.name), 0), is_first=is_first))
+        measured = {arm.name for arm in arms}
+        for (where, name), count in failed.items():
+            if where == problem and count and name not in measured:
+                rows.append(_arm_row(places, name, (NOTHING,) * 9, count, is_first=True))
         mark = SCALES[arms[0].metric].mark if arms else "%"
         # What answers the question is first: two tables side by side are narrow.
         columns = ("removed %", f"test {mark}", "95%", "n", "diff.", "95%", "it says", "rank", f"validation {mark}")
@@ -72,10 +72,10 @@ def overview(found: Findings) -> list[ArmsTable]:
     return made
 
 
-def _arm_row(places: Mapping[str, int], label: str, cells: tuple[str, ...], failed: int, *, is_first: bool) -> ArmRow:
-    place = places[label]
+def _arm_row(places: Mapping[str, int], name: str, cells: tuple[str, ...], failed: int, *, is_first: bool) -> ArmRow:
+    place = places[name]
     told = f"{failed} failed" if failed and is_first else ""
-    return ArmRow(label, place % len(PALETTE), SIGNS[place % len(SIGNS)], cells, told, is_first)
+    return ArmRow(name, place % len(PALETTE), SIGNS[place % len(SIGNS)], cells, told, is_first)
 
 
 def named_section(found: Findings) -> Section:
@@ -107,12 +107,12 @@ def named_section(found: Findings) -> Section:
 
 def _named_pairings(found: Findings) -> list[Pairing]:
     """TransTailor at the budget against each arm of full fine-tuning: in each problem, then pooled."""
-    pairs_by_labels: dict[tuple[str, str, str], list[tuple[Arm, Arm]]] = {}
+    pairs_by_names: dict[tuple[str, str, str], list[tuple[Arm, Arm]]] = {}
     for arm in comparison.transtailor_at(found.arms, BUDGET):
         for baseline in comparison.baselines_of(found.arms, arm.problem):
-            pairs_by_labels.setdefault((arm.label, baseline.label, arm.metric), []).append((arm, baseline))
+            pairs_by_names.setdefault((arm.name, baseline.name, arm.metric), []).append((arm, baseline))
     pairings: list[Pairing] = []
-    for pairs in pairs_by_labels.values():
+    for pairs in pairs_by_names.values():
         pairings += [comparison.compare([pair]) for pair in pairs]
         if len(pairs) > 1:
             pairings.append(comparison.compare(pairs))
@@ -130,10 +130,10 @@ def warnings(found: Findings) -> list[str]:
             " arms look better than they are."
         )
     if sizes := [arm for arm in found.arms if len(arm.test_images) > 1]:
-        lines.append(f"Arms whose trials have different numbers of test images: {', '.join(map(str, sizes))}.")
+        lines.append(f"Arms whose trials have different numbers of test images: {'; '.join(map(str, sizes))}.")
     off = [arm for arm in found.arms if arm.asked is not None and abs(arm.removed - arm.asked) > BUDGET_MISSED_FRACTION]
     if off:
-        told = ", ".join(f"{arm} ({percent(arm.removed, 1)}% removed)" for arm in off[:_MOST_NAMED])
+        told = "; ".join(f"{arm} ({percent(arm.removed, 1)}% removed)" for arm in off[:_MOST_NAMED])
         more = f" and {len(off) - _MOST_NAMED} more" if len(off) > _MOST_NAMED else ""
         lines.append(
             f"Arms that miss their budget by more than {percent(BUDGET_MISSED_FRACTION, 0)} point: {told}{more}."

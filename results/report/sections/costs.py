@@ -10,12 +10,12 @@ from results.text.number_format import number
 
 
 def section(run: Run) -> Section:
-    """Draw the kinds of stages as bars, and list the costs of all labels."""
+    """Draw the kinds of stages as bars, and list the costs of all arms."""
     made = Section(
         "cost",
         "Cost",
         "A rank-hour is an hour of one process of a trial; on GPUs it is a GPU-hour. A stage that several trials need"
-        " is computed once. Labels share stages, so their rows add up to more than the whole.",
+        " is computed once. Arms share stages, so their rows add up to more than the whole.",
         empty="No stages yet.",
     )
     chart = cost_by_kind(run)
@@ -23,7 +23,7 @@ def section(run: Run) -> Section:
         return made
     unit = time_unit(run)
     made.blocks += [Words(_in_a_sentence(chart.answer, unit)), Figure("kinds", chart)]
-    whole, labels = cost.cost_of_run(run)
+    whole, arms = cost.cost_of_run(run)
     if whole.ratio is not None:
         made.blocks.append(
             Words(
@@ -32,7 +32,7 @@ def section(run: Run) -> Section:
                 f" {whole.ratio:.2f} times the {hours_text(whole.shared_s / 3600, unit)} of each stage computed once."
             )
         )
-    table = tables.cost_table(whole, labels, unit, cost.COSTS)
+    table = tables.cost_table(whole, arms, unit, cost.COSTS)
     made.blocks.append(TableBlock(table, "Shared, and point by point", derived=True, folded=len(table.rows) > 24))
     return made
 

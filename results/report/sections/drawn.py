@@ -13,7 +13,7 @@ def learning_section(found: Findings) -> Section:
     made = Section(
         "learning",
         "Learning curves",
-        "Median over the stages of a label with quartiles, on the training images; dashed: on the validation split,"
+        "Median over the stages of an arm with quartiles, on the training images; dashed: on the validation split,"
         " where the spec asks for it (validate_every), else it is not recorded. Every stage counts once, however many"
         " trials share it; the curves of several pruning steps overlap.",
         empty="No epochs yet.",
@@ -24,7 +24,7 @@ def learning_section(found: Findings) -> Section:
 
 
 def widths_section(found: Findings) -> Section:
-    """Draw the widths for each problem, the agreement of labels if there are several, and one arm over data sets."""
+    """Draw the widths for each problem, the agreement of arms if there are several, and one arm over data sets."""
     made = _of_layers(found, widths, Section(
         "widths",
         "What is left of each layer",
@@ -40,7 +40,7 @@ def widths_section(found: Findings) -> Section:
 
 
 def kept_filters_section(found: Findings) -> Section:
-    """Draw for each problem labels against layers, and labels against labels if they are few."""
+    """Draw for each problem arms against layers, and arms against arms if they are few."""
     return _of_layers(found, kept_filters, Section(
         "kept",
         "Which filters are kept",
@@ -60,9 +60,9 @@ def printed_section(run: Run) -> Section | None:
     made = Section(
         "printed",
         "What the papers print",
-        "Rings: the number as printed. Full dots: the mean over this run's trials of that label on that data set, with"
-        " one standard deviation. Unless a note says otherwise, the papers' data, weights and training differ from"
-        " those of this run.",
+        "Rings: the number as printed. Full dots: the mean over this run's trials of an arm with that label on that"
+        " data set, with one standard deviation. Unless a note says otherwise, the papers' data, weights and training"
+        " differ from those of this run.",
         short="Papers",
     )
     made.blocks += [Figure(f"printed{place}", chart) for place, chart in enumerate(charts)]

@@ -9,7 +9,7 @@ from results.store.reader import Run
 ERRORS = """
 SELECT
     coalesce(nullif(trim(list_last(string_split(rtrim(error, e'\\n '), e'\\n'))), ''), '(empty)') AS last_line,
-    count(*) AS trials, list(DISTINCT label ORDER BY label)[:8] AS labels
+    count(*) AS trials, list(DISTINCT arm ORDER BY arm)[:8] AS arms
 FROM trials LEFT JOIN planned USING (trial_id)
 WHERE status = 'failed' GROUP BY last_line ORDER BY trials DESC, last_line
 """

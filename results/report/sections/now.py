@@ -12,17 +12,17 @@ from results.store.completeness import TRIAL_STATES
 
 TO_COME = f"""
 WITH states AS ({TRIAL_STATES}), ended AS (
-    SELECT network, dataset, label, avg(seconds) AS mean_s FROM states WHERE seconds IS NOT NULL GROUP BY ALL
+    SELECT network, dataset, arm, avg(seconds) AS mean_s FROM states WHERE seconds IS NOT NULL GROUP BY ALL
 )
 SELECT count(*) FILTER (state = 'missing') AS missing, count(*) FILTER (state = 'resting') AS resting,
     count(*) FILTER (state = 'stopped') AS stopped, (SELECT sum(seconds) FROM trials) / 3600 AS hours,
     sum(coalesce(mean_s, (SELECT avg(seconds) FROM trials))) FILTER (state = 'missing') / 3600 AS hours_to_come,
     (SELECT count(*) FROM attempts WHERE status = 'running') AS running
-FROM states LEFT JOIN ended USING (network, dataset, label)
+FROM states LEFT JOIN ended USING (network, dataset, arm)
 """
 """A trial to come is expected to take as long as the mean of its arm that has ended, else as the mean of all."""
 RUNNING = """
-SELECT coalesce(array_to_string(list_sort(list_distinct(nodes)), ' + '), host) AS machine, label AS arm, seed,
+SELECT coalesce(array_to_string(list_sort(list_distinct(nodes)), ' + '), host) AS machine, arm, seed,
     trial_id, attempt, strftime(started_at, '%Y-%m-%d %H:%M:%S UTC') AS since
 FROM attempts LEFT JOIN planned USING (trial_id) WHERE attempts.status = 'running' ORDER BY ALL
 """
@@ -44,7 +44,7 @@ def section(found: Findings) -> Section | None:
     for problem in found.problems:
         arms = [arm for arm in found.arms if arm.problem == problem and arm.rank == 1]
         for arm in arms[:1]:
-            planned = counts.get((problem, arm.label))
+            planned = counts.get((problem, arm.name))
             of = f" of {len(planned.seeds)}" if planned else ""
             scale = found.scales[problem]
             made.blocks.append(Words(

@@ -13,8 +13,8 @@ def section(found: Findings) -> Section:
         "Score against cost",
         "MACs are multiply-accumulate operations of one forward pass of one image; an operating point is a sub-model"
         " that was measured. Small marks: every operating point. Large:"
-        " the mean of each label at each asked budget, with its 95% t interval."
-        " Lines join the budgets of a label; the dashed line is the front: no other mean beats these in both cost and"
+        " the mean of each arm at each asked budget, with its 95% t interval."
+        " Lines join the budgets of an arm; the dashed line is the front: no other mean beats these in both cost and"
         " score. Rank-time is the time of all stages that led to the point, times their ranks, without sharing. Point"
         " at a mark to read it, click on it to see its trial; click on an arm to isolate it (with Shift, several);"
         " drag a rectangle to select points for the table below. Ranks are by the score on the validation split; the"

@@ -55,11 +55,11 @@ def headline(found: Findings) -> str:
     runs = len(search.searching(found.run))
     of = f"Of {row['searched']} settings searched" + (f" in {runs} runs" if runs > 1 else "")
     text = (
-        f"{of} and {row['confirmed']} confirmed with new seeds, {best.label} is best"
+        f"{of} and {row['confirmed']} confirmed with new seeds, {best.name} is best"
         f" by validation: test {scale.noun} {scale.value(best.test.mean)}{scale.unit} [{scale.interval(best.test)}],"
         f" n = {best.test.n}, on {best.problem}."
     )
-    return f"{text} Against the next, {others[0].label}: {verdict(compare([(best, others[0])]))}" if others else text
+    return f"{text} Against the next, {others[0].name}: {verdict(compare([(best, others[0])]))}" if others else text
 
 
 def predictions_of(run: Run) -> Predictions:

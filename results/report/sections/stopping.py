@@ -12,7 +12,7 @@ TOLERANCE = 0.003
 
 
 def section(found: Findings) -> Section:
-    """Compare the rules for each problem, and label by label."""
+    """Compare the rules for each problem, and arm by arm."""
     made = Section(
         "stop",
         "What stop rules would have chosen",
@@ -27,10 +27,10 @@ def section(found: Findings) -> Section:
         outcomes = outcomes_of(found, problem)
         if chart := stop_rules(found, problem, outcomes):
             made.blocks.append(Figure(f"stop{place}", chart))
-        for label, several in outcomes.items():
-            rows += [TableRow((str(problem), label, *outcome_row(one)[:-1])) for one in several]
+        for name, several in outcomes.items():
+            rows += [TableRow((str(problem), name, *outcome_row(one)[:-1])) for one in several]
     if rows:
-        columns, numeric = ("where", "label", *COLUMNS[:-1]), (False, False, False, *[True] * 8)
+        columns, numeric = ("where", "arm", *COLUMNS[:-1]), (False, False, False, *[True] * 8)
         table = HtmlTable(columns, numeric, rows, comparison.POINTS)
-        made.blocks.append(TableBlock(table, "All rules, label by label", derived=True, folded=len(rows) > 8))
+        made.blocks.append(TableBlock(table, "All rules, arm by arm", derived=True, folded=len(rows) > 8))
     return made

@@ -7,7 +7,7 @@ from results.arms.trial_settings import TrialSettings
 from results.report.elements.blocks import packed
 from results.store.reader import Run
 
-_SHOWN = ("trial_id", "label", "method", "network", "dataset", "train_images", "seed", "status", "attempts", "seconds")
+_SHOWN = ("trial_id", "arm", "method", "network", "dataset", "train_images", "seed", "status", "attempts", "seconds")
 _MOST_ERROR = 4_000
 """The page has at most this many characters of an error, and of the end of a log."""
 LOGS = """

@@ -26,7 +26,7 @@ SELECT count(*) AS planned,
 FROM ({TRIAL_STATES})
 """
 ARMS = """
-SELECT network, dataset, label, method, count(*) AS planned,
+SELECT network, dataset, arm, method, count(*) AS planned,
     count(*) FILTER (status = 'finished') AS finished, count(*) FILTER (status = 'failed') AS failed,
     list(DISTINCT seed ORDER BY seed) AS seeds
 FROM planned LEFT JOIN trials USING (trial_id)
@@ -116,11 +116,11 @@ def provenance(run: Run) -> list[tuple[str, str]]:
 
 
 def _in_a_sentence(arms: HtmlTable) -> str:
-    networks, datasets, labels, methods = (sorted({row.cells[place] for row in arms.rows}) for place in range(4))
+    networks, datasets, names, methods = (sorted({row.cells[place] for row in arms.rows}) for place in range(4))
     if not arms.rows:
         return "No trial is planned yet."
     return (
-        f"{_counted(len(labels), 'label')} of {_counted(len(methods), 'method')} ({', '.join(methods)}) on"
+        f"{_counted(len(names), 'arm')} of {_counted(len(methods), 'method')} ({', '.join(methods)}) on"
         f" {', '.join(networks)}, with {', '.join(datasets)}."
     )
 

@@ -68,7 +68,7 @@ def test_the_page_and_a_label_without_a_path(tmp_path: Path) -> None:
         assert "### path, net on digits" in text
         assert "is no usable rule" in text
         assert "Trials: 6 planned, 6 finished" in text
-        with pytest.raises(ResultsError, match="labels that have several: path"):
+        with pytest.raises(ResultsError, match="arms that have several: path"):
             list(markdown_lines(stops_page(run, "single")))
 
 

@@ -28,9 +28,9 @@ def point(**changes: Any) -> Point:
     problem = changes.get("problem", VGG)
     trial_id = f"{problem}-{label}-{seed}"
     facts: dict[str, Any] = {
-        "problem": problem, "label": label, "method": label, "seed": seed, "trial_id": trial_id, "point": 0,
-        "asked": asked, "removed": asked, "model_key": f"{trial_id}-{asked}", "validation": 0.9, "metric": "accuracy",
-        "validation_images": 100, "test": 0.9, "test_images": 50,
+        "problem": problem, "label": label, "arm": label, "method": label, "seed": seed,
+        "trial_id": trial_id, "point": 0, "asked": asked, "removed": asked, "model_key": f"{trial_id}-{asked}",
+        "validation": 0.9, "metric": "accuracy", "validation_images": 100, "test": 0.9, "test_images": 50,
     }  # fmt: skip
     return Point(**(facts | changes))
 
@@ -163,3 +163,12 @@ def test_every_arm_of_full_fine_tuning_is_a_baseline() -> None:
     found = baselines_of(arms_of(points, {}), VGG)
     assert [arm.label for arm in found] == ["fine_tune", "longer", "other"]
     assert baseline_of(arms_of(points, {}), VGG) == found[0]
+
+
+def test_of_several_arms_of_fine_tuning_the_best_by_validation_is_the_baseline() -> None:
+    rates = {"fine_tune, learning_rate = 0.001": 0.8, "fine_tune, learning_rate = 0.01": 0.95}
+    tuned = [point(label="fine_tune", arm=name, trial_id=name, asked=0.0, validation=score, test=1 - score)
+             for name, score in rates.items()]  # fmt: skip
+    arms = arms_of([*tuned, point(label="a longer one", method="fine_tune", asked=0.0, validation=0.99), point()], {})
+    baseline = baseline_of(arms, VGG)
+    assert baseline is not None and baseline.name == "fine_tune, learning_rate = 0.01"

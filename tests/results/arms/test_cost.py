@@ -31,8 +31,8 @@ def whole_cost(
     writer = Writer(folder / "tables")
     writer.write("stages", [STAGE | {"trial_id": "t", "stage_key": key, "compute_s": seconds, "parents": list(parents)}
                             for key, (seconds, parents) in stages.items()])  # fmt: skip
-    writer.write("operating_points", [a_point | {"trial_id": "t", "point": number, "stage_key": key, "label": "l"}
-                                      for number, key in enumerate(points)])  # fmt: skip
+    writer.write("operating_points", [a_point | {"trial_id": "t", "point": number, "stage_key": key, "label": "l",
+                                                 "arm": "l"} for number, key in enumerate(points)])  # fmt: skip
     with load(folder) as run:
         whole, labels = cost_of_run(run)
         assert labels == ({"l": whole} if points else {})

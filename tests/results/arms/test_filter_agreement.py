@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from results.arms.filter_agreement import MOST_SEEDS, agreement_of_labels, agreement_of_seeds
+from results.arms.filter_agreement import MOST_SEEDS, agreement_of_arms, agreement_of_seeds
 from results.plot.layers import OVER_DATA, WIDTHS
 from results.store.reader import Run, load
 from results.store.writer import Writer
@@ -31,9 +31,10 @@ def write(
         "compute_s": 1.0, "device": "cpu", "ranks": 1, "torch_version": "2", "stored_bytes": 1,
     } for order, (key, parents) in enumerate([(source, []), (sha(common["trial_id"]), [source])])])  # fmt: skip
     writer.write("operating_points", [{
-        **point, "sweep": "s", "label": label, "method": "prune", "network": "n", "dataset": "d", "seed": seed,
-        "stage_key": "p", "model_key": "m", "protocol": "validation", "asked_removed_macs_fraction": budget,
-        "removed_macs_fraction": budget, "macs": 1, "original_macs": 1, "params": 1, "trained_epochs": 1,
+        **point, "sweep": "s", "label": label, "arm": label, "method": "prune", "network": "n", "dataset": "d",
+        "seed": seed, "stage_key": "p", "model_key": "m", "protocol": "validation",
+        "asked_removed_macs_fraction": budget, "removed_macs_fraction": budget,
+        "macs": 1, "original_macs": 1, "params": 1, "trained_epochs": 1,
         "metric": "accuracy", "validation_score": score, "deciding_score": score, "validation_loss": 1.0,
         "validation_images": 1,
     }])  # fmt: skip
@@ -46,7 +47,7 @@ def write(
 
 
 def labels(run: Run) -> dict[tuple[str, str], dict[str, Any]]:
-    return {(row.pop("label"), row.pop("other_label")): row for row in agreement_of_labels(run, **HERE)}
+    return {(row.pop("arm"), row.pop("other_arm")): row for row in agreement_of_arms(run, **HERE)}
 
 
 def kappa(filters: int, one: list[int], other: list[int]) -> float:
@@ -75,7 +76,7 @@ def test_it_is_what_a_count_by_hand_gives(tmp_path: Path) -> None:
         assert agreement_of_seeds(run, **HERE) == []
 
 
-def test_seeds_of_a_label_are_compared_pair_by_pair(tmp_path: Path) -> None:
+def test_seeds_of_an_arm_are_compared_pair_by_pair(tmp_path: Path) -> None:
     """The same filters: 1; the other half: -1; so of three seeds the mean is -1/3."""
     low, high = [0, 1, 2, 3, 4], [5, 6, 7, 8, 9]
     for seed, kept in enumerate((low, low, high)):
@@ -84,7 +85,7 @@ def test_seeds_of_a_label_are_compared_pair_by_pair(tmp_path: Path) -> None:
         (found,) = agreement_of_seeds(run, **HERE)
         of_labels = labels(run)
     assert found == {
-        "label": "a", "layer": "features.0", "order": 0, "filters": 10, "pairs_of_seeds": 3, "mean_kept": 5.0,
+        "arm": "a", "layer": "features.0", "order": 0, "filters": 10, "pairs_of_seeds": 3, "mean_kept": 5.0,
         "mean_shared": pytest.approx(5 / 3), "shared_by_chance": 2.5, "kappa": pytest.approx(-1 / 3),
     }  # fmt: skip
     assert of_labels.keys() == {("a", "a")}
@@ -118,7 +119,7 @@ def test_filters_of_different_sources_are_not_compared(tmp_path: Path) -> None:
     with load(tmp_path) as run:
         assert agreement_of_seeds(run, **HERE) == []
         assert labels(run).keys() == {("a", "b")}
-        assert agreement_of_labels(run, where="network = 'other'", asked=0.2) == []
+        assert agreement_of_arms(run, where="network = 'other'", asked=0.2) == []
 
 
 def test_the_best_by_validation_stands_for_a_seed_and_another_budget_counts_not(tmp_path: Path) -> None:
@@ -147,5 +148,5 @@ def test_what_a_trial_wrote_before_it_failed_is_not_compared(tmp_path: Path, tri
         assert {label for pair in labels(run) for label in pair} == {"a", "b"}
         of = "network = 'n'"
         widths = run.rows(WIDTHS.format(problem=of, asked=0.2))
-        over_data = run.rows(OVER_DATA.format(network="'n'", label="'failed'", asked=0.2) + "SELECT * FROM kept")
-    assert ({row["label"] for row in widths}, over_data) == ({"a", "b"}, [])
+        over_data = run.rows(OVER_DATA.format(network="'n'", arm="'failed'", asked=0.2) + "SELECT * FROM kept")
+    assert ({row["arm"] for row in widths}, over_data) == ({"a", "b"}, [])

@@ -14,7 +14,7 @@ def test_a_source_that_seeds_share_is_one_draw(tmp_path: Path) -> None:
     several.append(Trial(label="alone", seed=0, right=(90,), network="other", shared_source=True))
     with load(write_run(tmp_path, several)) as run:
         draws = shared_trainings(run)
-    assert [(draw.label, draw.kind, draw.distinct, draw.seeds) for draw in draws] == [("shared", "train_source", 1, 3)]
+    assert [(draw.arm, draw.kind, draw.distinct, draw.seeds) for draw in draws] == [("shared", "train_source", 1, 3)]
     (line,) = shared_training_lines(draws, {draws[0].problem})
     assert line.startswith("train source: 3 seeds share one training (shared)")
     assert shared_training_lines(draws, []) == []

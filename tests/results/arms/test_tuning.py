@@ -21,16 +21,16 @@ FAST = Setting(1, '{"optimisation.learning_rate": 0.005}')
 
 def point(**changes: Any) -> Point:
     facts: dict[str, Any] = {
-        "problem": DIGITS, "label": "a", "method": "a", "seed": 0, "point": 0, "asked": 0.2, "removed": 0.2,
-        "model_key": "m", "metric": "accuracy", "validation": 0.5, "validation_images": 10, "test": 0.5,
-        "test_images": 10, "setting": SLOW,
+        "problem": DIGITS, "label": "a", "arm": changes.get("label", "a"), "method": "a", "seed": 0, "point": 0,
+        "asked": 0.2, "removed": 0.2, "model_key": "m", "metric": "accuracy", "validation": 0.5,
+        "validation_images": 10, "test": 0.5, "test_images": 10, "setting": SLOW,
     } | changes  # fmt: skip
     facts.setdefault("trial_id", f"{facts['label']}-{facts['seed']}-{facts['setting']}")
     return Point(**facts)
 
 
 def chosen(points: list[Point], ended: dict[Tried, set[Setting]] | None = None) -> dict[tuple[str, int, Any], Point]:
-    return {(each.label, each.seed, each.asked): each for each in best_settings(points, ended or {})}
+    return {(each.arm, each.seed, each.asked): each for each in best_settings(points, ended or {})}
 
 
 def test_validation_chooses_for_each_arm_seed_and_budget_and_test_does_not() -> None:
@@ -108,7 +108,7 @@ def tuned_run(run: Path, synthetic: Any, fast: Callable[[str, int], float], left
     with load(run) as tables:
         rows = {name: tables.rows(f"SELECT * EXCLUDE (written_at) FROM {name}")
                 for name in ("planned", "trials", "operating_points", "predictions")}  # fmt: skip
-    arm_of = {row["trial_id"]: (row["label"], row["seed"]) for row in rows["planned"]}
+    arm_of = {row["trial_id"]: (row["arm"], row["seed"]) for row in rows["planned"]}
     for name, several in rows.items():
         tuning = {"tuning_json": SLOW.values, "tuning_order": 0} if name == "planned" else {}
         writer.write(name, [row | tuning for row in several])

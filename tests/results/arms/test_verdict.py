@@ -14,7 +14,7 @@ def pairing(differences: list[float], **changes: Any) -> Pairing:
     """A against B, with these differences seed by seed."""
     found = compare_pairs(dict(enumerate(differences)), dict.fromkeys(range(len(differences)), 0.0))
     facts: dict[str, Any] = {
-        "problem": None, "first": "A", "second": "B", "label": "A", "asked": 0.2, "metric": "accuracy", "result": found,
+        "problem": None, "first": "A", "second": "B", "arm": "A", "asked": 0.2, "metric": "accuracy", "result": found,
         **dict.fromkeys(("first_models", "second_models"), frozenset(map(str, range(len(differences))))),
         "first_best_of": frozenset({1}),
         "second_best_of": frozenset({1}), "environments": frozenset(),

@@ -61,7 +61,7 @@ def test_each_command_prints_its_table(run: Path, words: tuple[str, ...], expect
         (("effects", "RUN", "--of", "labl"), "did you mean 'label'?"),
         (("power", "RUN", "--against", "their"), "did you mean 'theirs'?"),
         (("power", "RUN", "--against", "theirs", "--difference", "nan"), "expected a number"),
-        (("stops", "RUN", "--label", "none"), "labels that have several: ours, theirs"),
+        (("stops", "RUN", "--label", "none"), "arms that have several: ours; theirs"),
         (("front", "RUN", "--cost", "latency"), "costs of this run: macs"),
         (("images", "RUN", "ours", "nobody"), "no tested arm is called 'nobody'"),
     ],

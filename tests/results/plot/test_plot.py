@@ -16,7 +16,7 @@ from results.errors import ResultsError
 from results.opened import OpenedRun
 from results.plot.chart import Chart
 from results.plot.layers import budgets, kept_filters, over_data, widths
-from results.plot.style import PALETTE, SHAPES, label_channels, order_labels
+from results.plot.style import PALETTE, SHAPES, arm_channels, order_arms
 from results.plot.timeline import lanes_of
 from results.statistics.gaps import above_widest_gap
 from results.store.writer import Writer
@@ -68,6 +68,21 @@ def test_beside_a_printed_number_without_a_budget_is_the_end_of_each_path(tmp_pa
         records = opened.plot.printed().answer.records()
     found = {one["asked_removed_macs_fraction"]: (one["trials"], one["measured_test_score"]) for one in records}
     assert found == {None: (3, pytest.approx(0.71)), 0.2: (3, pytest.approx(0.8))}
+
+
+def test_a_printed_number_has_a_row_for_each_arm_with_its_label(tmp_path: Path) -> None:
+    """The mean over arms would be a number of none of them."""
+    rates = {"l1, learning_rate = 0.01": 60, "l1, learning_rate = 0.1": 90}
+    trials = [Trial(label="l1", arm=arm, seed=0, right=(right,), config={"x": arm}) for arm, right in rates.items()]
+    row = {**COMMON, "paper": "P", "place": "Table 1", "network": "net", "dataset": "digits", "value": 0.8,
+           "metric": "accuracy"}  # fmt: skip
+    run = write_run(tmp_path, trials)
+    Writer(run / "tables").write("printed", [row | {"label": label} for label in ("l1", "not measured")])
+    with results.load(run) as opened:
+        chart = opened.plot.printed()
+    found = {one["arm"]: one["measured_test_score"] for one in chart.answer.records()}
+    assert found == {arm: pytest.approx(right / 100) for arm, right in rates.items()} | {None: None}
+    assert chart.extra["name"] == [f"{name}, net, digits" for name in (*rates, "not measured")]
 
 
 DRAWS = """
@@ -171,9 +186,11 @@ def test_widths_over_data_sets_agree_as_computed_by_hand(tmp_path: Path, synthet
     writer.write("layers", rows)
     run = results.load(tmp_path / "run")
     charts = over_data(findings_of(run), "vgg11")
-    found = {(row["label"], row["layer"]): row["kept_fraction"] for row in charts["over-data"].answer.records()}
+    found = {(row["dataset"], row["layer"]): row["kept_fraction"] for row in charts["over-data"].answer.records()}
     assert found == pytest.approx({("cars", "a"): 0.7, ("cars", "b"): 0.8, ("dogs", "a"): 0.2, ("dogs", "b"): 0.6})
-    pairs = {(row["label"], row["other_label"]): row["agreement"] for row in charts["data-agreement"].answer.records()}
+    pairs = {
+        (row["dataset"], row["other_dataset"]): row["agreement"] for row in charts["data-agreement"].answer.records()
+    }
     between = 1 - (0.6 + 0.6 + 0.4 + 0.4 + 0.0 + 0.4 + 0.0 + 0.4) / 8
     assert pairs == pytest.approx(
         {("cars", "cars"): 1 - (0.2 + 0.0) / 2, ("dogs", "dogs"): 1 - (0.0 + 0.4) / 2, ("cars", "dogs"): between}
@@ -184,13 +201,13 @@ def test_widths_over_data_sets_agree_as_computed_by_hand(tmp_path: Path, synthet
 
 
 @pytest.mark.check
-def test_a_matrix_of_labels_has_each_pair_in_both_orders(run: OpenedRun) -> None:
+def test_a_matrix_of_arms_has_each_pair_in_both_orders(run: OpenedRun) -> None:
     """Of the filters kept a query gives each pair once, of the widths in both orders."""
     found = findings_of(run)
     _, *where = next(iter(budgets(found)))
     charts = [kept_filters(found, *where)["same-filters"], widths(found, *where)["agreement"]]
     for chart, svg in zip(charts, drawn(*charts), strict=True):
-        labels = {name for column in ("label", "other_label") for name in chart.answer.column(column)}
+        labels = {name for column in ("arm", "other_arm") for name in chart.answer.column(column)}
         cells = re.findall(r'"rect mark" d="M([\d.]+),([\d.]+)h', svg)
         assert len(set(cells)) == len(labels) ** 2 > 4
 
@@ -203,14 +220,14 @@ def test_vl_convert_runs_in_a_process_of_its_own() -> None:
     assert done.stdout == "False\n"
 
 
-def test_seventy_labels_look_different_and_two_look_alike_in_every_run() -> None:
+def test_seventy_arms_look_different_and_two_look_alike_in_every_run() -> None:
     methods = {f"arm {n}": "prune" for n in range(68)} | {"ours": "transtailor", "all": "fine_tune"}
-    assert order_labels(methods)[:2] == ["ours", "all"]
-    channels = label_channels(methods, set(methods))
+    assert order_arms(methods)[:2] == ["ours", "all"]
+    channels = arm_channels(methods, set(methods))
     looks = set(zip(channels["color"]["scale"]["range"], channels["shape"]["scale"]["range"], strict=True))
     assert len(looks) == 70
     assert (PALETTE[0], SHAPES[0]) in looks
-    few = label_channels(methods, {"all", "of no run"})["color"]["scale"]
+    few = arm_channels(methods, {"all", "of no run"})["color"]["scale"]
     assert few == {"domain": ["all", "of no run"], "range": [PALETTE[1], "#76808c"]}
 
 

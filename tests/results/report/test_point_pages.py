@@ -46,9 +46,7 @@ def walked(pages: PointPages, **question: Any) -> tuple[int, list[dict[str, Any]
     return count, rows
 
 
-@pytest.mark.parametrize(
-    "sort", ["-test_score", "test_score", "label", "-seed", "validation_score", "-validation_score"]
-)
+@pytest.mark.parametrize("sort", ["-test_score", "test_score", "arm", "-seed", "validation_score", "-validation_score"])
 def test_each_point_is_on_one_page_and_in_order(pages: PointPages, sort: str) -> None:
     count, rows = walked(pages, sort=sort)
     assert count == len(rows) == len({(row["trial_id"], row["point"]) for row in rows}) == 9 * SEEDS > PAGE_ROWS
@@ -61,9 +59,9 @@ def test_each_point_is_on_one_page_and_in_order(pages: PointPages, sort: str) ->
 def test_filters_are_those_of_the_page(pages: PointPages) -> None:
     _, every = walked(pages)
     count, rows = walked(pages, numbers=[["test_score", ">=", 80], ["seed", "=", 1]], texts=["TAILOR"])
-    wanted = [row for row in every if row["test_score"] >= 0.8 and row["seed"] == 1 and row["label"] == "transtailor"]
+    wanted = [row for row in every if row["test_score"] >= 0.8 and row["seed"] == 1 and row["arm"] == "transtailor"]
     assert rows == wanted and count == len(wanted) > 0
-    assert {row["label"] for row in walked(pages, labels=["fine_tune"])[1]} == {"fine_tune"}
+    assert {row["arm"] for row in walked(pages, arms=["fine_tune"])[1]} == {"fine_tune"}
     assert walked(pages, problem=["vgg11", "digits", None])[0] == len(every)
     assert walked(pages, problem=["vgg11", "birds", None]) == (0, [])
 
@@ -96,4 +94,4 @@ def test_points_of_several_runs_are_sorted_and_found_by_run(tmp_path: Path, synt
 
 
 def test_texts_are_looked_for_and_not_run(pages: PointPages) -> None:
-    assert walked(pages, texts=["' OR 1=1 --"]) == walked(pages, labels=["x') OR ('1'='1"]) == (0, [])
+    assert walked(pages, texts=["' OR 1=1 --"]) == walked(pages, arms=["x') OR ('1'='1"]) == (0, [])

@@ -310,7 +310,7 @@ def test_a_budget_that_a_rule_decided_has_no_number(tmp_path: Path, synthetic: A
         )
     asked = [None, math.nan]
     for row, value in zip(rows, asked, strict=True):
-        changes = {"label": "by rule", "method": "by_rule", "trial_id": row["trial_id"] + "x"}
+        changes = {"label": "by rule", "arm": "by rule", "method": "by_rule", "trial_id": row["trial_id"] + "x"}
         Writer(tmp_path / "tables").write("operating_points", [row | changes | {"asked_removed_macs_fraction": value}])
     text = text_of(write_report(tmp_path).read_text())
     assert re.search(r"by rule 30\.9 – – 0 ", text)  # one arm, not tested

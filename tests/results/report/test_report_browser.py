@@ -85,11 +85,11 @@ def test_a_click_on_an_arm_isolates_it_in_figure_table_and_address(browser: Brow
     opened(browser, page)
     before, every = count(browser)
     assert before == every > 1000
-    browser.click(*middle_of(browser, "button.arm", "one.dataset.label === 'taylor'"))
+    browser.click(*middle_of(browser, "button.arm", "one.dataset.arm === 'taylor'"))
     assert count(browser)[0] < every and set(cells(browser, 2)) == {"taylor"}
     fades = "Array.from(document.querySelectorAll('#pareto path[aria-roledescription=point]')).filter({}).length"
     until(browser, fades.format("one => Number(one.getAttribute('opacity')) < 0.1") + " > 100")
-    assert browser.run("document.querySelector('button.arm[aria-pressed=true]').dataset.label") == "taylor"
+    assert browser.run("document.querySelector('button.arm[aria-pressed=true]').dataset.arm") == "taylor"
     address = browser.run("location.hash")
     browser.call("Page.navigate", url="about:blank")  # or the same page would only move to another place
     browser.wait_for("Page.loadEventFired")
@@ -239,7 +239,7 @@ def test_a_hundred_thousand_points_are_isolated_selected_and_opened(
     }; 0""")
     inked = "pixels().data.reduce((sum, what, at) => sum + (at % 4 === 3 ? what : 0), 0)"
     before = browser.run(inked)
-    browser.click(*middle_of(browser, "button.arm", "one.dataset.label === 'taylor'"))
+    browser.click(*middle_of(browser, "button.arm", "one.dataset.arm === 'taylor'"))
     isolated, _ = count(browser)
     assert 0 < isolated < 50_000 and 0 < browser.run(inked) < before / 2
     x, y = middle_of(browser, "#pareto .concat_0_group > g > path.background")
@@ -301,7 +301,7 @@ def test_a_score_that_is_no_number_takes_no_line_from_the_others(browser: Browse
             const column = columns.find(one => one.name === name);
             return column.texts ? column.texts[column.places[row]] : column.values[row];
         };
-        const alike = (row) => ['label', 'network'].every(name => of(name, row) === of(name, 0));
+        const alike = (row) => ['arm', 'network'].every(name => of(name, row) === of(name, 0));
         const rows = columns[0].places.map((place, row) => row).filter(alike);
         return [of('trial_id', 0), of('trial_id', rows.find(row => of('trial_id', row) !== of('trial_id', 0)))];
     })()""")

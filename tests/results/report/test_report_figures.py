@@ -94,7 +94,7 @@ def test_every_query_that_is_printed_runs(many: Path, page_of_many: str) -> None
 
 
 def _arms(run: Run) -> dict[tuple[str, str, float | None], Any]:
-    return {(arm.problem.network, arm.label, arm.asked): arm for arm in arms_of(points_of(run), {})}
+    return {(arm.problem.network, arm.name, arm.asked): arm for arm in arms_of(points_of(run), {})}
 
 
 def _records(figure: Shown) -> list[dict[str, Any]]:
@@ -109,13 +109,13 @@ def test_the_differences_drawn_are_those_of_the_comparison(many: Path, page_of_m
     """The seeds' differences that the query finds have the mean that the comparison computes."""
     found: dict[tuple[str, float | None], list[float]] = {}
     for row in _records(figures_of(page_of_many)["against0"]):
-        found.setdefault((row["label"], row["asked_removed_macs_fraction"]), []).append(row["difference"])
+        found.setdefault((row["arm"], row["asked_removed_macs_fraction"]), []).append(row["difference"])
     with load(many) as run:
         pairings = [compare([pair]) for pair in baseline_pairs(list(_arms(run).values()))]
     its = [one for one in pairings if one.problem and one.problem.network == "resnet101" and one.result.difference.n]
     assert len(its) == len(found) > 10
     for one in its:
-        differences = found[one.label, one.asked]
+        differences = found[one.arm, one.asked]
         assert len(differences) == one.result.difference.n
         assert math.fsum(differences) / len(differences) == pytest.approx(one.result.difference.mean, abs=1e-5)
 
@@ -132,7 +132,7 @@ def test_the_hours_behind_a_point_are_those_of_the_fronts(many: Path, page_of_ma
 def test_the_stop_rules_drawn_are_those_that_are_compared(many: Path, page_of_many: str) -> None:
     with load(many) as run:
         outcomes = rule_outcomes(points_of(run), {}, {})
-    rows = {(row["label"], row["rule"]): row for row in _records(figures_of(page_of_many)["stop0"])}
+    rows = {(row["arm"], row["rule"]): row for row in _records(figures_of(page_of_many)["stop0"])}
     checked = 0
     for (problem, label), several in outcomes.items():
         for one in several:

@@ -65,7 +65,7 @@ def first_screen(page: str) -> dict[str, list[list[str]]]:
                                   page, flags=re.DOTALL):  # fmt: skip
         lines, label = [], ""
         for line in re.findall(r"<tr.*?</tr>", body, flags=re.DOTALL):
-            label = html.unescape((re.findall('data-label="(.*?)"', line) or [label])[0])
+            label = html.unescape((re.findall('data-arm="(.*?)"', line) or [label])[0])
             lines.append([label, *map(html.unescape, re.findall(r'<td class="n">(.*?)</td>', line))])
         found[title] = lines
     return found
@@ -164,7 +164,7 @@ def test_trials_that_failed_are_counted_with_their_number_of_training_images(tmp
     doomed = Trial(label="doomed", seed=0, right=(), ended="failed", config={"images": 50})
     with load(write_run(tmp_path, [*few, *many, doomed])) as opened:
         shown = {
-            table.title.partition(",")[0]: {row.label: row.failed for row in table.rows}
+            table.title.partition(",")[0]: {row.name: row.failed for row in table.rows}
             for table in overview(findings_of(opened))
         }
     assert shown == {
@@ -204,7 +204,7 @@ def test_a_trial_in_two_runs_counts_once_and_runs_can_be_told_apart(tmp_path: Pa
     assert means_of(figure.data) == means_of(whole.data)
     assert {"name": "run"}.items() <= figure.data["extra"][1].items()
     assert main(["report", *both, "--apart", "colour", "--out", str(tmp_path / "colour.html")]) == 0
-    assert 'data-label="b: transtailor"' in (tmp_path / "colour.html").read_text()
+    assert 'data-arm="b: transtailor"' in (tmp_path / "colour.html").read_text()
     panels = figures_of(write_report(both, apart="panel", out=tmp_path / "panel.html").read_text())["pareto-figure"]
     assert len(panels.data["spec"]["concat"]) == 2
 

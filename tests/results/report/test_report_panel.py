@@ -48,7 +48,7 @@ def test_two_arms_stand_face_to_face_and_can_be_chosen(browser: Browser, page: P
         "Array.from(document.querySelectorAll('#facing0 .role-legend-label text')).map(one => one.textContent).join()"
     )
     assert browser.run(shown) == "transtailor,transtailor v1"
-    browser.run("""['l1', 'taylor'].forEach((name) => document.querySelector(`button.arm[data-label=${name}]`)
+    browser.run("""['l1', 'taylor'].forEach((name) => document.querySelector(`button.arm[data-arm=${name}]`)
         .dispatchEvent(new MouseEvent('click', { shiftKey: true })))""")
     until(browser, f"{shown} === 'l1,taylor'")
     assert browser.complaints == []
@@ -161,7 +161,7 @@ ODD: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "120 arms": (
         {"labels": tuple((f"arm {n}", "prune") for n in range(120)), "seeds": (0,), "budgets": (0.0, 0.2)},
-        ["120 labels of 1 method"],
+        ["120 arms of 1 method"],
     ),
     "nothing at all": ({"seeds": ()}, ["No trial is planned yet."]),
     OLD_SCHEMA: ({}, ["validation: not recorded"]),

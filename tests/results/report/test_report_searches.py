@@ -120,7 +120,7 @@ def test_two_searches_on_one_page_have_a_history_each(halved: Path, tmp_path: Pa
                 assert figures[f"{name}{place}"].data["columns"] == alone[name].data["columns"], name
     said = text_of(page)
     assert "Of 9 settings searched in 2 runs and 3 confirmed with new seeds, run: arm, proposal 3 is best" in said
-    assert {"run: arm, proposal 2", "other: arm, proposal 2"} <= set(re.findall(r'data-label="(.*?)"', page))
+    assert {"run: arm, proposal 2", "other: arm, proposal 2"} <= set(re.findall(r'data-arm="(.*?)"', page))
     assert "Run run, rung 0 (1 epoch)" in said
     plot = results.load(runs).plot
     assert len(plot.search_history(run="other").answer.rows) == 3

@@ -177,7 +177,7 @@ def test_it_says_how_to_open_it_from_another_machine(shared_server: ReportServer
 
 
 def test_points_are_answered_to_who_has_the_token(shared_server: ReportServer) -> None:
-    path = "/points?" + quote(json.dumps({"sort": "-test_score", "labels": ["transtailor"]}))
+    path = "/points?" + quote(json.dumps({"sort": "-test_score", "arms": ["transtailor"]}))
     status, text, _ = answer(shared_server, path, **token(shared_server))
     assert status == 200 and json.loads(text)["count"] == json.loads(text)["rows"] == 4
     path = "/points?" + quote('{"sort": "1; DROP TABLE points"}')
@@ -223,9 +223,9 @@ def test_points_that_the_page_leaves_out_come_when_they_are_scrolled_to(
         assert len(seen) == 80
         shown = [float(one) for one in browser.run(f"{scores}.map(one => one.textContent)")]
         assert shown == sorted(shown, reverse=True)
-        browser.run("document.querySelector('button.arm[data-label=fine_tune]').click()")
+        browser.run("document.querySelector('button.arm[data-arm=fine_tune]').click()")
         until(browser, f"{count} === '16 of 80 operating points'")
-        browser.run("document.querySelector('button.arm[data-label=fine_tune]').click()")
+        browser.run("document.querySelector('button.arm[data-arm=fine_tune]').click()")
         browser.run("const input = document.querySelector('#words'); input.value = 'macs<8.5e5';"
                     "input.dispatchEvent(new Event('input')); 0")  # fmt: skip
         until(browser, f"{count} === '32 of 80 operating points'")
@@ -250,10 +250,10 @@ def test_a_browser_follows_new_rows_and_keeps_what_was_chosen(server: ReportServ
         browser.wait_for("Page.loadEventFired")
         until(browser, "document.querySelector('figure[data-drawn]')")
         assert "token" not in browser.run("location.href")
-        browser.run("document.querySelector('button.arm[data-label=transtailor]').click(); window.old = true; 0")
+        browser.run("document.querySelector('button.arm[data-arm=transtailor]').click(); window.old = true; 0")
         synthetic(seeds=(1,), test_images=20).write(server.runs[0])
         until(browser, "!window.old && document.querySelector('figure[data-drawn]')")
         until(browser, "document.body.textContent.includes('4 trials planned')")
         until(browser, "document.querySelector('figure[data-drawn]')")
-        assert browser.run("document.querySelector('button.arm[aria-pressed=true]').dataset.label") == "transtailor"
+        assert browser.run("document.querySelector('button.arm[aria-pressed=true]').dataset.arm") == "transtailor"
         assert browser.complaints == []

@@ -249,8 +249,8 @@ def test_missing_and_failed_trials_are_named(tmp_path: Path, synthetic: Any) -> 
     with load(run_folder) as run:
         (missing,) = run.rows(MISSING)
         (failed,) = failed_trials(run)
-    assert (missing["label"], missing["seed"], missing["attempt"]) == ("transtailor", 0, None)
-    assert (failed["label"], failed["seed"], failed["error"]) == ("fine_tune", 1, "RuntimeError: out of memory")
+    assert (missing["arm"], missing["seed"], missing["attempt"]) == ("transtailor", 0, None)
+    assert (failed["arm"], failed["seed"], failed["error"]) == ("fine_tune", 1, "RuntimeError: out of memory")
 
 
 def test_a_missing_trial_shows_its_last_attempt(tmp_path: Path, synthetic: Any) -> None:

@@ -114,14 +114,14 @@ def test_plan_for_programs_and_for_a_narrow_screen(
     monkeypatch.setenv("COLUMNS", "80")
     plan = make_plan(load_spec(write_spec()))
     rows = json.loads(launch(write_spec(), "--plan", "--format", "json").stdout)
-    assert [(row["trial"], row["label"], row["seed"]) for row in rows] == [
+    assert [(row["trial"], row["arm"], row["seed"]) for row in rows] == [
         (trial.trial_id, trial.label, trial.settings.seed) for trial in plan.trials
     ]
     said = launch(write_spec(), "--plan", "--limit", "2").stdout
     assert "... 4 more rows of 6" in said and "sweep     small: 6 trials" in said
     narrow = launch(write_spec(), "--plan", "--format", "terminal").stdout.splitlines()
-    assert narrow[0].split() == ["trial", "label", "seed", "state", "stages", "points"]
-    assert "not shown: network, data, settings that vary in its label; all columns: --wide" in narrow
+    assert narrow[0].split() == ["trial", "arm", "seed", "state", "stages", "points"]
+    assert "not shown: network, data, settings that vary in its arm; all columns: --wide" in narrow
 
 
 def test_plan_can_be_cut_short(tmp_path: Path) -> None:

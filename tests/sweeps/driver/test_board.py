@@ -57,7 +57,7 @@ def test_the_best_of_a_network_and_a_data_set_is_not_that_of_another_and_names_i
     last = swept(plan_of(trials), tmp_path)[-1]
     assert [text.replace(": validation accuracy", "").replace(" at 1 M MACs", "") for text in best_lines(last)] == [
         "arm, net on blobs 0.1000 (seed 4)",
-        "arm, net on digits 0.7500 (seed 0, best of 2 seeds)",
+        "arm, net on digits 0.7500 (seed 0, best of 2 trials)",
         "arm, other on digits 0.9000 (seed 0)",
     ]
 

@@ -23,10 +23,10 @@ from sweeps.driver.display import (
 )
 from sweeps.driver.ledger import Counts
 
-DIGITS: dict[str, Any] = {"network": "digits_vgg", "dataset": "digits", "metric": "accuracy"}
+DIGITS: dict[str, Any] = {"network": "digits_vgg", "dataset": "digits", "train_images": 200, "metric": "accuracy"}
 FIRST: dict[str, Any] = {"trial_id": "a" * 16, "point": 0}
 RUNNING = RunningTrial(
-    trial_id="a" * 16, label="transtailor", network="digits_vgg", dataset="digits", seed=1, node="n1",
+    trial_id="a" * 16, arm="transtailor", network="digits_vgg", dataset="digits", seed=1, node="n1",
     stage="fine_tune 5/9", words="epoch 7 of 25, loss 0.4121, 3,210 images/s",
 )  # fmt: skip
 SAID = "transtailor  digits_vgg on digits  seed 1  n1  fine_tune 5/9  epoch 7 of 25, loss 0.4121, 3,210 images/s"
@@ -41,8 +41,8 @@ def progress(done: float, left: float, elapsed_s: float, *, failed: int = 0) -> 
         elapsed_s=elapsed_s,
         left_s=(90.0, 240.0),
         best=(
-            Best(label="prune l1", **DIGITS, seed=0, seeds=(0,), validation_score=0.81, macs=2_000_000, **FIRST),
-            Best(label="transtailor", **DIGITS, seed=2, seeds=(0, 1, 2), validation_score=0.9, macs=1_500_000, **FIRST),
+            Best(arm="prune l1", **DIGITS, seed=0, trials=1, validation_score=0.81, macs=2_000_000, **FIRST),
+            Best(arm="transtailor", **DIGITS, seed=2, trials=3, validation_score=0.9, macs=1_500_000, **FIRST),
         ),
         running=(RUNNING,),
     )
@@ -100,7 +100,7 @@ def test_while_a_trial_runs_not_all_work_is_done_and_time_is_left() -> None:
 
 
 def test_running_trials_are_in_columns_and_not_more_than_fit() -> None:
-    other = replace(RUNNING, label="l1", node="", stage="end", words="")
+    other = replace(RUNNING, arm="l1", node="", stage="end", words="")
     shown = progress(25, 75, 50)
     one, second = running_lines(replace(shown, running=(RUNNING, other)))
     assert one == f"aaaaaaaaaaaa  {SAID}"
@@ -112,11 +112,16 @@ def test_running_trials_are_in_columns_and_not_more_than_fit() -> None:
 def test_the_best_of_two_networks_and_of_two_data_sets_are_told_apart() -> None:
     shown = progress(25, 75, 50)
     first = shown.best[0]
-    both = (first, replace(first, network="a_net", validation_score=0.3), replace(first, dataset="blobs", seeds=(0, 4)))
+    both = (first, replace(first, network="a_net", validation_score=0.3), replace(first, dataset="blobs", trials=2))
     assert best_lines(replace(shown, best=both)) == [
         "prune l1, a_net on digits: validation accuracy 0.3000 at 2 M MACs (seed 0)",
-        "prune l1, digits_vgg on blobs: validation accuracy 0.8100 at 2 M MACs (seed 0, best of 2 seeds)",
+        "prune l1, digits_vgg on blobs: validation accuracy 0.8100 at 2 M MACs (seed 0, best of 2 trials)",
         "prune l1, digits_vgg on digits: validation accuracy 0.8100 at 2 M MACs (seed 0)",
+    ]
+    fewer = replace(first, train_images=20, validation_score=0.5)
+    assert best_lines(replace(shown, best=(first, fewer))) == [
+        f"prune l1, digits_vgg on digits ({images} training images): validation accuracy {score} at 2 M MACs (seed 0)"
+        for images, score in ((20, "0.5000"), (200, "0.8100"))
     ]
 
 
@@ -137,7 +142,7 @@ def test_plain_lines_are_sparse_but_failures_are_not(clock: Clock) -> None:
     assert stream.getvalue().splitlines()[-4:] == [
         "trial x failed: ValueError",
         line(progress(100, 0, 100)),
-        "  transtailor, digits_vgg on digits: validation accuracy 0.9000 at 1.5 M MACs (seed 2, best of 3 seeds)",
+        "  transtailor, digits_vgg on digits: validation accuracy 0.9000 at 1.5 M MACs (seed 2, best of 3 trials)",
         "  prune l1, digits_vgg on digits: validation accuracy 0.8100 at 2 M MACs (seed 0)",
     ]
 
@@ -177,8 +182,8 @@ def test_labels_are_text_and_neither_markup_nor_escape_sequences(is_live: bool) 
     stream = io.StringIO()
     display = LiveDisplay(Console(file=stream, width=200)) if is_live else PlainDisplay(stream)
     named = progress(25, 75, 50)
-    running = tuple(replace(trial, label=EVIL) for trial in named.running)
-    best = tuple(replace(best, label=EVIL) for best in named.best)
+    running = tuple(replace(trial, arm=EVIL) for trial in named.running)
+    best = tuple(replace(best, arm=EVIL) for best in named.best)
     named = replace(named, best=best, running=running, state=EVIL)
     display.show(named)
     display.note(EVIL)

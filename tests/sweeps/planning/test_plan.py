@@ -37,9 +37,11 @@ def test_cost_by_hand() -> None:
     other, third = stage("other", 1.0, "head"), stage("third", 0.125, "other", point=0)
     settings = JsonSettings({"network": "digits_vgg"})
     trials = [
-        PlannedTrial(trial_id="a", label="path", settings=settings, stages=(source, head, first, tune, second)),
-        PlannedTrial(trial_id="b", label="other", settings=settings, stages=(source, head, other, third)),
-        PlannedTrial(trial_id="c", label="again", settings=settings, stages=(source, head, first)),
+        PlannedTrial(
+            trial_id="a", label="path", arm="path", settings=settings, stages=(source, head, first, tune, second)
+        ),
+        PlannedTrial(trial_id="b", label="other", arm="other", settings=settings, stages=(source, head, other, third)),
+        PlannedTrial(trial_id="c", label="again", arm="again", settings=settings, stages=(source, head, first)),
     ]
     cost = cost_of(trials, {"source", "first"}.__contains__)
     assert (cost.stages_asked, cost.stages_distinct, cost.stages_cached, cost.points_distinct) == (12, 7, 2, 3)

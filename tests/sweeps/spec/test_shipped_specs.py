@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks.photographs_study import LABELS
+from results.arms.names import LONGEST
 from sweeps.planning.plan import Plan, make_plan
 from sweeps.spec.expand import expand
 from sweeps.spec.spec import SPECS, Spec, load_spec
@@ -133,6 +134,8 @@ def test_every_spec_plans_and_its_labels_and_printed_numbers_are_those_of_trials
         named = set(BETA_MODES) & set(trial.label.replace(",", " ").split())
         if named and trial.settings.method == "transtailor":
             assert named == {trial.settings.values["method"]["beta"]}, trial.label
+    assert {trial.arm for trial in plan.trials} == {trial.label for trial in plan.trials}  # each label is one arm
+    assert max(len(trial.arm) for trial in plan.trials) <= LONGEST
 
 
 @pytest.mark.check

@@ -22,7 +22,7 @@ from transtailor.documents import DocumentError, Record
 
 TASK = TrialTask(
     trial_id="t", settings=JsonSettings({"seed": 3, "data": {"name": "d", "sizes": [1, 2]}, "rate": 1e-05}), label="l",
-    sweep="s", run=Path("runs/s"), cache=Path("/cache"), private_cache=False, code_digest="c", device="cpu",
+    arm="l", sweep="s", run=Path("runs/s"), cache=Path("/cache"), private_cache=False, code_digest="c", device="cpu",
     imports=(Path("a/b.py"), Path("c/d.py")), holder="h",
 )  # fmt: skip
 START = RankStart(target="module:Class", ranks=2, threads_per_rank=1, gpus_per_rank=0.5, hang_limit_s=None)

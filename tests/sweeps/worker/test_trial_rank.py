@@ -31,8 +31,8 @@ def task_of(folder: Path, seed: int) -> TrialTask:
     holder.write_text("h")
     return TrialTask(
         trial_id=f"trial{seed}", settings=JsonSettings(parse_trial(settings, "test").model_dump(mode="json")),
-        label="l", sweep="s", run=run.path, cache=folder / "cache", private_cache=False, code_digest="c", device="cpu",
-        imports=(), holder="h",
+        label="l", arm="l", sweep="s", run=run.path, cache=folder / "cache", private_cache=False, code_digest="c",
+        device="cpu", imports=(), holder="h",
     )  # fmt: skip
 
 

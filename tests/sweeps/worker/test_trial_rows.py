@@ -25,7 +25,7 @@ SHORT = {
     "data": {"train_images": 64},
 }
 TASK = TrialTask(
-    trial_id="t", settings=JsonSettings({}), label="l", sweep="s", run=Path("run"), cache=Path("cache"),
+    trial_id="t", settings=JsonSettings({}), label="l", arm="l", sweep="s", run=Path("run"), cache=Path("cache"),
     private_cache=False, code_digest="c", device="cpu", imports=(), holder="h",
 )  # fmt: skip
 

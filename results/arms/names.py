@@ -1,0 +1,169 @@
+"""The names of arms: a label, and the settings that tell apart the configurations that have it.
+
+An arm is what is compared: a configuration. A label is what a user wrote for it, which several configurations can have.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SEED = "seed"
+REPETITIONS = ("source.seed", "data.split_seed")
+"""Settings that repeat a seed's trial of an arm, where they are not tied to the seed."""
+SEEDS = (SEED, *REPETITIONS)
+PLACES = ("data.root", "source.weights", "source.weights_folder", "validate_every")
+"""Settings that change no result, such as where files are: they are in no trial's id."""
+LONGEST = 60
+"""Characters of an arm's name: two of them fit a line of a terminal, beside their numbers."""
+_LONGEST_VALUE = 16
+_CUT = "…"
+_NAME = ".name"  # `method.allocation.name = "uniform"` is written `method.allocation = "uniform"` in a spec
+_SOURCE = "source."
+
+Telling = tuple[tuple[str, str], ...]
+"""The settings that tell a configuration apart from others with its label: dotted keys, and their values as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """What is compared within a problem; the settings are flat, and without what repeats it, such as the seed."""
+
+    problem: tuple[object, ...]
+    label: str
+    settings: Mapping[str, Any]  # dotted key -> value
+
+
+def arm_names(configurations: Sequence[Configuration]) -> list[str]:
+    """Return the name of each configuration: its label, and the settings that differ between those of one label.
+
+    Settings differ if they do so within a problem. In another problem, the same settings are then in the names too, so
+    that arms of one name have these settings alike everywhere. Names have at most `LONGEST` characters, and no two
+    configurations of one problem have the same.
+
+    >>> rates = [{"optimisation.learning_rate": rate, "source.epochs": 5} for rate in (0.01, 0.005)]
+    >>> for settings in rates:
+    ...     print(arm_names([Configuration(problem=("vgg",), label="prune l1", settings=settings)]))
+    ['prune l1']
+    ['prune l1']
+    >>> arm_names([Configuration(problem=("vgg",), label="prune l1", settings=settings) for settings in rates])
+    ['prune l1, learning_rate = 0.01', 'prune l1, learning_rate = 0.005']
+    """
+    flat = [_without_names(one.settings) for one in configurations]
+    by_label: dict[str, list[int]] = defaultdict(list)
+    for place, one in enumerate(configurations):
+        by_label[one.label].append(place)
+    names = [""] * len(configurations)
+    taken: set[str] = set()
+    for label, places in by_label.items():
+        keys = _differing([(configurations[place].problem, flat[place]) for place in places])
+        telling = [_telling(flat[place], keys) for place in places]
+        of_label = _names_of_label(label, telling, {key for place in places for key in flat[place]})
+        if taken & set(of_label.values()):  # with another label, which happens to be written like this one's name
+            of_label = _numbered(label, of_label, taken)
+        taken |= set(of_label.values())
+        for place, of_place in zip(places, telling, strict=True):
+            names[place] = of_label[of_place]
+    return names
+
+
+def differing_settings(settings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the dotted keys in which these settings differ, or which only some of them have, in their order."""
+    return _differing([((), one) for one in settings])
+
+
+def _without_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with keys as in a spec: a table with a name is written as that name."""
+    return {key.removesuffix(_NAME): value for key, value in settings.items()}
+
+
+def _differing(settings: Iterable[tuple[object, Mapping[str, Any]]]) -> list[str]:
+    """The keys whose values differ within a problem, in their order."""
+    first: dict[object, Mapping[str, Any]] = {}
+    keys: dict[str, bool] = {}
+    for problem, one in settings:
+        before = first.setdefault(problem, one)
+        for key in (*before, *one):
+            same = key in before and key in one and before[key] == one[key]
+            keys[key] = keys.get(key, False) or not same
+    return [key for key, differs in keys.items() if differs]
+
+
+def _telling(settings: Mapping[str, Any], keys: Iterable[str]) -> Telling:
+    return tuple((key, json.dumps(settings[key], ensure_ascii=False)) for key in keys if key in settings)
+
+
+def _value_text(value_json: str, most: int) -> str:
+    """A value as a person writes it, without quotes; a long one is cut at its beginning, where paths are alike."""
+    text = str(json.loads(value_json)) if value_json.startswith('"') else value_json.replace("null", "none")
+    if not text.isprintable():
+        text = json.dumps(json.loads(value_json))  # a name is one line, and changes nothing on a terminal
+    return text if len(text) <= most else _CUT + text[1 - most :]
+
+
+def _names_of_label(label: str, telling: Sequence[Telling], keys: Iterable[str]) -> dict[Telling, str]:
+    """Name the configurations of one label: in full, or shorter where a name would be too long."""
+    several = list(dict.fromkeys(telling))
+    if len(several) == 1:
+        return {several[0]: _cut(label, LONGEST)}
+    endings = _endings({key for one in several for key, _ in one}, keys)
+    for shown, most in ((several, LONGEST), (_needed(several), LONGEST), (_needed(several), _LONGEST_VALUE)):
+        words = [
+            ", ".join([label, *(f"{endings[key]} = {_value_text(value, most)}" for key, value in one)]) for one in shown
+        ]
+        if max(map(len, words)) <= LONGEST and len(set(words)) == len(several):
+            return dict(zip(several, words, strict=True))
+    return _numbered(label, several, ())
+
+
+def _endings(shown: Iterable[str], keys: Iterable[str]) -> dict[str, str]:
+    """The shortest ending of each key that no other key has: `learning_rate` of `optimisation.learning_rate`.
+
+    Settings of the source training keep their `source.`: a learning rate without it is that of the target.
+    """
+    target = [key for key in keys if not key.startswith(_SOURCE)]
+    return {key: key if key.startswith(_SOURCE) else _shortest_ending(key, target) for key in shown}
+
+
+def _shortest_ending(key: str, keys: Sequence[str]) -> str:
+    parts = key.split(".")
+    for count in range(1, len(parts)):
+        ending = ".".join(parts[-count:])
+        if sum(f".{other}".endswith(f".{ending}") for other in keys) == 1:
+            return ending
+    return key
+
+
+def _needed(several: Sequence[Telling]) -> list[Telling]:
+    """Leave out settings without which the others still tell all configurations apart, the last ones first."""
+    keys = list(dict.fromkeys(key for one in several for key, _ in one))
+    for key in reversed(keys):
+        fewer = [other for other in keys if other != key]
+        if len({_only(one, fewer) for one in several}) == len(several):
+            keys = fewer
+    return [_only(one, keys) for one in several]
+
+
+def _only(one: Telling, keys: Iterable[str]) -> Telling:
+    wanted = set(keys)
+    return tuple((key, value) for key, value in one if key in wanted)
+
+
+def _numbered(label: str, several: Iterable[Telling], taken: Iterable[str]) -> dict[Telling, str]:
+    """Number the configurations; no name is one of those taken."""
+    names: dict[Telling, str] = {}
+    others, number = set(taken), 0
+    for one in several:
+        while True:
+            number += 1
+            end = f", settings {number}"
+            name = _cut(label, LONGEST - len(end)) + end
+            if name not in others:
+                break
+        names[one] = name
+    return names
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + _CUT
