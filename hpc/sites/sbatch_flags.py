@@ -89,20 +89,20 @@ def refusal(flag: str) -> str | None:
 
         >>> refusal("nice")
         >>> refusal("mem-per-cpu")
-        "'mem-per-cpu' cannot be set here: sbatch takes one flag of memory; use memory_gb, a key of the site"
+        "'mem-per-cpu' cannot be set here: sbatch takes one flag of memory; use memory_gb, a key above [sbatch]"
         >>> refusal("licen")
-        "'licen', short for licenses: write the whole name"
+        "'licen' (short for licenses): write the whole name"
 
     Args:
         flag: as the site writes it; leading dashes do not count.
     """
     word = flag.lstrip("-")
     names = _names(word)
-    given = repr(flag) if word in names else f"{flag!r}, short for {' or '.join(names[:MOST_NAMES])}"
+    given = repr(flag) if word in names else f"{flag!r} (short for {' or '.join(names[:MOST_NAMES])})"
     refused = next((name for name in names if name in REFUSED), None)
     if refused is not None:
         reason, instead = REFUSED[refused]
-        do = f"use {instead}, a key of the site" if instead else "leave it out"
+        do = f"use {instead}, a key above [sbatch]" if instead else "leave it out"
         return f"{given} cannot be set here: {reason}; {do}"
     return None if word in names or not names else f"{given}: write the whole name"
 

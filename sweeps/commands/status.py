@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from hpc.errors import SlurmError
+from hpc.errors import ClusterError, SlurmError
 from results.store.completeness import failed_trials
 from results.store.reader import Run, last_written_us, load
 from results.text.page import Heading, PageTable, Part
@@ -15,6 +15,7 @@ from sweeps.run.run_folder import LaunchRecord, RunFolder, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun
 from sweeps.spec.spec import load_spec
+from transtailor.errors import UserError
 from transtailor.shell import command as to_type
 from transtailor.shell import rerun
 
@@ -88,8 +89,12 @@ def status(run: RunFolder) -> Iterator[Part]:
 def _devices(run: RunFolder) -> str:
     """Say which devices trials get where the run was launched last, and why."""
     cluster = ClusterRun(run)
-    site = cluster.folder.site() if cluster.is_last_launch else None
-    return f"devices   {devices_text(spec_on_site(load_spec(run.spec), site).resources, site)}"
+    try:
+        site = cluster.folder.site() if cluster.is_last_launch else None
+        text = devices_text(spec_on_site(load_spec(run.spec), site).resources, site)
+    except (ClusterError, UserError) as error:  # the rest of the page is still worth reading
+        text = f"not known: {error}"
+    return f"devices   {text}"
 
 
 def _states(run: RunFolder, rows: Run, *, is_run: bool, now: datetime) -> Iterator[str]:

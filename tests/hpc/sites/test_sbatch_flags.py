@@ -61,7 +61,7 @@ def test_flags_on_which_nothing_depends_are_passed_on(flag: str) -> None:
         ("exclu = true", ["short for exclude or exclusive"]),
         ("uid = 0", ["another user"]),
         ("quiet = true", ["answers of sbatch are read"]),
-        ("licen = true", ["short for licenses: write the whole name"]),
+        ("licen = true", ["(short for licenses): write the whole name"]),
     ],
 )
 def test_a_refused_flag_says_what_depends_on_it_and_what_to_write(
