@@ -104,7 +104,7 @@ def _prepare(arguments: argparse.Namespace, out: TextIO) -> None:
     for line in _description(made):
         say(line, to=out)
     check = command("data", "check", arguments.root / arguments.name)
-    say(f"to verify it, type: {check} (with --all it lists every copy)", to=out)
+    say(f"to verify it (with --all, to list every copy, too), type: {check}", to=out)
 
 
 def _check(folder: Path, out: TextIO, *, shown: int) -> None:

@@ -176,13 +176,14 @@ def _refuse_same_names(class_folders: Sequence[Path]) -> None:
 
 def _refuse_empty(folders: Sequence[Path], split: str) -> None:
     """Raise FilesRefused for the folders of classes without images."""
-    splits = "" if split else f"; names of splits are {', '.join(SPLIT_NAMES)}"
     names = some(repr(as_text(folder.name)) for folder in folders)
-    which = f"class {names} has" if len(folders) == 1 else f"{len(folders)} classes have"
+    if len(folders) == 1:
+        which, where = f"class {names} has", f"{folders[0]}; put them there, or remove the folder"
+    else:
+        which, where = f"{len(folders)} classes have", f"the folders of {names}; put them there, or remove the folders"
+    names_of_splits = "" if split else f"; names of splits are {', '.join(SPLIT_NAMES)}"
     raise FilesRefused(
-        f"{which} no images: none of {', '.join(SUFFIXES)} is directly in "
-        f"{folders[0] if len(folders) == 1 else f'the folders of {names}'}; put them there, or remove the "
-        f"{'folder' if len(folders) == 1 else 'folders'}{splits}",
+        f"{which} no images: none of {', '.join(SUFFIXES)} is directly in {where}{names_of_splits}",
         [Refused(folder, "a class without images") for folder in folders],
     )
 

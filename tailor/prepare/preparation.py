@@ -118,6 +118,9 @@ def _make(request: Request, layout: Layout, work: Path, unpacked: dict[Path, Pat
         say(f"note: no test split is given, so one is drawn: {drawn} (--test-fraction, --split-seed)", to=out)
     prepared = work / "prepared"
     prepared.mkdir(exist_ok=True)
+    for path in prepared.iterdir():
+        if not path.name.endswith(".images.npy"):  # of an earlier call, which may have had other options
+            path.unlink()
     images = _listed(tasks, _decode(tasks, request, prepared, work, out))
     if layout.images is None and has_test_split(listing.files) and not test.by_trial:
         _refuse_shared(tasks[TARGET], images)

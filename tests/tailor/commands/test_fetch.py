@@ -129,6 +129,16 @@ def short(monkeypatch: pytest.MonkeyPatch, info: WeightsInfo) -> WeightsInfo:
     return weights.find(NAME)
 
 
+def test_digests_written_on_windows_are_read(tmp_path: Path) -> None:
+    lines = f"{'0' * 64}  net.pth\r\n{'1' * 64} *other.pth\r\n"
+    (tmp_path / "SHA256SUMS").write_text(lines, encoding="utf-8-sig", newline="")
+    assert pins.other_pin(tmp_path / "net.pth", "0" * 64) is None
+    assert "0" * 64 in str(pins.other_pin(tmp_path / "net.pth", "2" * 64))
+    (tmp_path / "SHA256SUMS").write_text(lines, encoding="utf-16")
+    with pytest.raises(ConfigError, match="SHA256SUMS cannot be read: .*UTF-16"):
+        pins.other_pin(tmp_path / "net.pth", "0" * 64)
+
+
 def test_the_first_fetch_pins_all_digits(server: Server, short: WeightsInfo, tmp_path: Path) -> None:
     out, found = io.StringIO(), hashlib.sha256(CONTENT).hexdigest()
     target = fetch(NAME, tmp_path, out, server.origin)

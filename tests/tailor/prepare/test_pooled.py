@@ -182,6 +182,12 @@ def test_a_class_of_two_groups_is_no_pool(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"class 'fox' has 3 images in 1 group\(s\).*expected three or more"):
         prepare("animals", tmp_path / "images", tmp_path / "data", *POOL)
     assert not (tmp_path / "data" / "animals").exists()
+    (tmp_path / "images" / "gnu" / "0.jpg").rename(tmp_path / "images" / "fox" / "gnu.jpg")
+    (tmp_path / "images" / "gnu").rmdir()
+    said = prepare("animals", tmp_path / "images", tmp_path / "data", "--image-px", 32)  # with a fixed test split
+    assert "18 of them were decoded by an earlier call" in said
+    stored = {path.name for path in (tmp_path / "data" / "animals").iterdir()}
+    assert stored == {*manifest.ARRAY_FILES, manifest.IMAGES_FILE, manifest.MANIFEST_FILE}
 
 
 @pytest.mark.parametrize(
