@@ -61,7 +61,7 @@ class DataConfig(Settings):
     @property
     def crop_version(self) -> int:
         """The version of how squares are cut from the images; 1 for whole images."""
-        return 1 if self.crop_px is None else CROP_VERSION
+        return 1 if self.input_shape == self.info.input_shape else CROP_VERSION
 
     @property
     def sha256(self) -> str:

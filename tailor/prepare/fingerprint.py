@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-HOW = "mean hash and difference hash of the centre square, 72 x 72 pixels (area means)"
+HOW = "mean hash and difference hash of the centre square, grey (ITU-R BT.601), 72 x 72 pixels (area means)"
 SIDE_PX = 72  # the least that 8 and 9 cells divide
 HASH_BITS = 64
-LUMA = (299, 587, 114)  # thousandths of red, green and blue, ITU-R BT.601
 
 
 def fingerprint(image: Image.Image) -> str:
@@ -26,8 +25,8 @@ def fingerprint(image: Image.Image) -> str:
     width, height = image.size
     half = min(width, height) / 2
     square = (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half)
-    small = image.resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX, box=square)
-    grey = np.asarray(small, dtype=np.int64) @ np.asarray(LUMA, dtype=np.int64)
+    small = image.convert("L").resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX, box=square)
+    grey = np.asarray(small, dtype=np.int64)
     grid = grey.reshape(8, 9, 8, 9).sum(axis=(1, 3))
     wide = grey.reshape(8, 9, 9, 8).sum(axis=(1, 3))
     brighter = grid * grid.size > grid.sum()

@@ -4,6 +4,7 @@ So a change here is either a mistake or a decision: then the version of the stag
 written anew and CHANGELOG.md says why.
 """
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -15,7 +16,7 @@ from tailor.config.trial import METHODS, TrialConfig
 from tailor.core.settings import Settings
 from tailor.execution.dry_run import dry_run
 from tailor.stages import FoldImportance, GroupRule
-from tests.tailor.trials import planned_stages, short_trial
+from tests.tailor.trials import PHOTOGRAPHS, planned_stages, short_trial
 
 GOLDEN_IDS = {
     "fine_tune": "e22d6aadfac08494",
@@ -245,10 +246,12 @@ def test_a_rule_for_more_than_filters_is_another_one_and_a_switch_that_is_off_co
 @pytest.mark.parametrize("method", ["transtailor", "pac_net"])
 def test_stages_that_read_squares_have_the_version_of_how_they_are_cut(method: str) -> None:
     """2: the centre is rounded as torchvision rounds it, so other pixels are read than before."""
-    whole, cut = (
-        planned_stages(parse_trial(NETWORK | {"method": {"name": method}, "data": crop}, "test"))
-        for crop in ({}, {"crop_px": 8})
-    )
+    raw = {"network": "resnet18", "method": {"name": method}}
+    with DATASETS.borrow("photographs", replace(PHOTOGRAPHS, source_classes=5, source_images=1000)):
+        whole, cut, same = (
+            planned_stages(parse_trial(raw | {"data": {"name": "photographs", **crop}}, "test"))
+            for crop in ({}, {"crop_px": 57}, {"crop_px": 64})
+        )
     kinds = set()
     for stage in cut:
         settings = stage.settings()
@@ -256,7 +259,7 @@ def test_stages_that_read_squares_have_the_version_of_how_they_are_cut(method: s
             kinds.add(stage.kind)
             assert settings.get("task", settings)["crop_version"] == 2
     assert kinds > ({"train_source", "allocate", "calibrate"} if method == "pac_net" else {"train_source", "fit_head"})
-    assert "crop_version" not in str([stage.settings() for stage in whole])
+    assert "crop_version" not in str([stage.settings() for stage in (*whole, *same)])
 
 
 def test_a_default_written_out_is_the_same_trial() -> None:
