@@ -65,7 +65,7 @@ def leave_alone(place: Path, spec: str = SPEC, hows: tuple[How, ...] = HOWS) -> 
     for number in range(2):
         launch = sweep.launch(number)
         assert launch.code == 0, launch.said
-    broken = in_a_fork(lambda: violations(sweep.run, sweep.cache, ended=True))
+    broken = _in_a_fork(lambda: violations(sweep.run, sweep.cache, ended=True))
     assert (broken, temporaries(sweep.folder)) == ([], [])
     first, again = (moments_of(sweep.trace(number)) for number in range(2))
     return Undisturbed(
@@ -115,7 +115,7 @@ def _judged(sweep: TinySweep, fault: Fault, launch: Launch) -> list[str]:
         broken.append("6: it ended with a traceback")
     broken += [f"4: process left: {what}" for what in _left(sweep.folder)]
     if sweep.run.exists():
-        broken += _told(in_a_fork(lambda: violations(sweep.run, sweep.cache, ended=False)))
+        broken += _told(_in_a_fork(lambda: violations(sweep.run, sweep.cache, ended=False)))
     return broken
 
 
@@ -125,9 +125,9 @@ def _end(sweep: TinySweep, number: int, undisturbed: Undisturbed) -> list[str]:
     if launch.code != 0:
         return [f"1: the launch after the faults ended with {launch.code}: {launch.said[-500:]}"]
     broken = [f"4: process left: {what}" for what in _left(sweep.folder)]
-    broken += _told(in_a_fork(lambda: violations(sweep.run, sweep.cache, ended=True)))
-    broken += _told(in_a_fork(lambda: _decided_otherwise(sweep.run)))
-    return broken + _told(in_a_fork(lambda: differences(sweep.run, undisturbed.run)))
+    broken += _told(_in_a_fork(lambda: violations(sweep.run, sweep.cache, ended=True)))
+    broken += _told(_in_a_fork(lambda: _decided_otherwise(sweep.run)))
+    return broken + _told(_in_a_fork(lambda: differences(sweep.run, undisturbed.run)))
 
 
 def _decided_otherwise(run: Path) -> list[Violation]:
@@ -155,7 +155,7 @@ def _told(found: Sequence[Violation]) -> list[str]:
     return [f"{one.promise}: {one.what}" for one in found]
 
 
-def in_a_fork(judge: Callable[[], list[Violation]]) -> list[Violation]:
+def _in_a_fork(judge: Callable[[], list[Violation]]) -> list[Violation]:
     """What a judgement finds; in a fork, since readers of Parquet start threads, which later forks would lack."""
     reading, writing = os.pipe()
     child = os.fork()
