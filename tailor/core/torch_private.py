@@ -34,7 +34,9 @@ TORCH = PrivateNames(
         "torch.ops.aten._unsafe_view": _FORMS,
         "torch.ops.aten._reshape_alias": _FORMS,
         "torch.ops.aten._adaptive_avg_pool2d": _FORMS,
+        "torch.ops.aten._adaptive_avg_pool3d": _FORMS,
         "torch.ops.aten._softmax": "an operation of the dispatcher in attention",
+        "torch.ops.aten._trilinear": "the product of nn.Bilinear, which has no other name",
     },
 )
 try:
@@ -48,7 +50,9 @@ try:
     COPY = torch.ops.aten._to_copy
     VIEWS = (torch.ops.aten._unsafe_view, torch.ops.aten._reshape_alias)
     AVERAGE_POOL = torch.ops.aten._adaptive_avg_pool2d
+    AVERAGE_POOL_3D = torch.ops.aten._adaptive_avg_pool3d
     SOFTMAX = torch.ops.aten._softmax
+    TRILINEAR = torch.ops.aten._trilinear
 except (ImportError, AttributeError):
     TORCH.check()  # names the missing one, and what to type
     raise
@@ -65,9 +69,9 @@ def storage_of(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
-def wrapper(kind: type[Tensor], shape: Sequence[int], like: Tensor) -> Any:
-    """A tensor of a subclass, without memory, with the dtype and the device of another tensor."""
-    return Tensor._make_wrapper_subclass(kind, shape, dtype=like.dtype, device=like.device)
+def wrapper(kind: type[Tensor], shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> Any:
+    """A tensor of a subclass, without memory, with the device of another tensor, and its dtype or another."""
+    return Tensor._make_wrapper_subclass(kind, shape, dtype=dtype or like.dtype, device=like.device)
 
 
 def without_torch_function() -> Any:

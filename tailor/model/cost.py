@@ -9,43 +9,57 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tailor.core.torch_private import TorchDispatchMode, storage_of
+from tailor.core.torch_private import TRILINEAR, TorchDispatchMode, storage_of
 from tailor.model.state import ModelState
 from tailor.networks import building
 
 aten = torch.ops.aten
-PRODUCTS = (aten.convolution, aten.mm, aten.addmm, aten.bmm, aten.baddbmm)
+MATRIX_PRODUCTS = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm)
 
 
 class _Products(TorchDispatchMode):
-    """Counts the outputs of each parameter's products, in convolutions and matrix products.
+    """Counts the multiply-accumulates of all products in a forward pass, those of each parameter by its name.
 
-    Of products without a parameter it counts the multiply-accumulates. It sees whether a convolution is in groups.
+    These are the operations that `torch.utils.flop_counter` counts, and nn.Bilinear's, which it does not. Products
+    without a parameter are counted together. It also sees whether a convolution is in groups.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.name_of = {storage_of(parameter): name for name, parameter in model.named_parameters()}
-        self.outputs: Counter[str] = Counter()
+        self.by_parameter: Counter[str] = Counter()
         self.activation_macs = 0
-        self.all_macs = 0
         self.has_conv_groups = False
+
+    @property
+    def all_macs(self) -> int:
+        return sum(self.by_parameter.values()) + self.activation_macs
 
     def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func.overloadpacket in PRODUCTS:
-            factors = [a for a in args if isinstance(a, Tensor) and a.dim() > 1]
-            first, second = factors[0].shape, factors[-1].shape  # second: (..., K, J), or (C, K, rows, columns)
-            is_convolution = func.overloadpacket is aten.convolution
-            self.has_conv_groups |= is_convolution and 1 < args[-1] < first[1]
-            each = math.prod(second[1:]) if is_convolution else second[-2]
-            self.all_macs += result.numel() * each
-            names = {self.name_of.get(storage_of(factor)) for factor in factors} - {None}
-            for name in names:
-                self.outputs[str(name)] += result.numel()
-            if not names:
-                self.activation_macs += result.numel() * each
+        operation = func.overloadpacket
+        if operation is aten.convolution:
+            x, weight, transposed, groups = args[0], args[1], args[6], args[8]
+            self.has_conv_groups |= 1 < groups < x.shape[1]
+            # A weight is used once at each position: of the outputs, or of the inputs if it spreads them.
+            positions = math.prod((x if transposed else result).shape[2:])
+            self._add(len(x) * positions * weight.numel(), weight)
+        elif operation in MATRIX_PRODUCTS:
+            left, right = args[-2:]
+            self._add(result.numel() * left.shape[-1], right, left)
+        elif operation is TRILINEAR:
+            x, weight = args[0], args[1]
+            self._add(len(x) * weight.numel(), weight)
         return result
+
+    def _add(self, macs: int, *factors: Tensor) -> None:
+        """Count a product for the first of its factors that is a parameter."""
+        names = (self.name_of.get(storage_of(factor)) for factor in factors)
+        name = next((name for name in names if name is not None), None)
+        if name is None:
+            self.activation_macs += macs
+        else:
+            self.by_parameter[name] += macs
 
 
 @lru_cache(maxsize=32)
@@ -68,13 +82,13 @@ def counted_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
 
 @lru_cache(maxsize=32)
 def positions(network: str, classes: int, input_shape: tuple[int, ...]) -> dict[str, int]:
-    """Name of each weight of a convolution or linear layer -> the number of positions where one image applies it.
+    """Name of each parameter that is multiplied with -> the number of positions where one image applies it.
 
-    A weight that a network applies twice counts twice.
+    A weight that a network applies twice counts twice. Rounded down where a part of it is applied more often.
     """
     shapes = original_shapes(network, classes)
-    outputs = _count_products(network, classes, input_shape).outputs
-    return {name: count // shapes[name][0] for name, count in outputs.items()}
+    counted = _count_products(network, classes, input_shape).by_parameter
+    return {name: macs // math.prod(shapes[name]) for name, macs in counted.items()}
 
 
 def activation_macs(network: str, classes: int, input_shape: tuple[int, ...]) -> int:
@@ -91,7 +105,7 @@ def has_conv_groups(network: str, classes: int, input_shape: tuple[int, ...]) ->
 
 
 def macs(network: str, classes: int, shapes: dict[str, torch.Size], input_shape: tuple[int, ...]) -> int:
-    """Multiply-accumulates of all convolutions and matrix products for one image of `input_shape`.
+    """Multiply-accumulates of all products of a pass (see `_Products`) for one image of `input_shape`.
 
     >>> macs("friedman_mlp", 5, original_shapes("friedman_mlp", 5), (10,)) == 10 * 64 + 64 * 64 + 64 * 5
     True
@@ -107,8 +121,9 @@ def macs_by_layer(
 
     This is also true for grouped convolutions: all elements of their weight (C, inputs / groups, k, k) are used.
     """
-    applied = positions(network, classes, input_shape)
-    return {name: count * math.prod(shapes[name]) for name, count in applied.items()}
+    originals = original_shapes(network, classes)
+    counted = _count_products(network, classes, input_shape).by_parameter
+    return {name: macs * math.prod(shapes[name]) // math.prod(originals[name]) for name, macs in counted.items()}
 
 
 @lru_cache(maxsize=32)

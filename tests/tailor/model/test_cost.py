@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from tailor.catalogue.networks import NETWORKS, is_of_family
 from tailor.model import cost
 from tailor.networks import building
 
@@ -12,22 +15,83 @@ def macs(name: str, size: int) -> int:
     return cost.macs(name, 5, cost.original_shapes(name, 5), (3, size, size))
 
 
+class Twice(nn.Module):
+    """A layer of two inputs that gets the same one twice."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.layer(x, x)
+        return made
+
+
+class Last(nn.Module):
+    """The last output of a recurrent layer."""
+
+    def __init__(self, layer: nn.RNNBase) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.layer(x)[0][:, -1]
+        return made
+
+
+class Query(nn.Module):
+    """A linear layer of a learned input (3, 4)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.latent, self.layer = nn.Parameter(torch.rand(3, 4)), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum() + self.layer(self.latent)
+
+
+QUICK = {
+    "mobilenet_v2": 96,  # depthwise convolutions
+    "regnet_y_400mf": 65,  # grouped convolutions, squeeze and excitation, an odd size
+    "swin_t": 96,  # linear layers called as functions
+}
+IN_CHECK = {
+    "convnext_tiny": 96,  # linear layers at each position
+    "vit_b_16": 224,  # the projections are another module's parameters
+    "maxvit_t": 224,  # attention in windows and in grids
+}
+ALL = {name: info.input_shape for name, info in NETWORKS.items() if not is_of_family(name)}
+
+
 @pytest.mark.parametrize(
-    ("name", "size"),
+    ("name", "shape"),
     [
-        ("mobilenet_v2", 96),  # depthwise convolutions
-        ("regnet_y_400mf", 65),  # grouped convolutions, squeeze and excitation, an odd size
-        ("swin_t", 96),  # linear layers called as functions
-        pytest.param("convnext_tiny", 96, marks=pytest.mark.check),  # linear layers at each position
-        pytest.param("vit_b_16", 224, marks=pytest.mark.check),  # the projections are another module's parameters
-        pytest.param("maxvit_t", 224, marks=pytest.mark.check),  # attention in windows and in grids
+        *((name, (3, size, size)) for name, size in QUICK.items()),
+        *(pytest.param(name, (3, size, size), marks=pytest.mark.check) for name, size in IN_CHECK.items()),
+        *(pytest.param(name, shape, marks=pytest.mark.long) for name, shape in ALL.items()),
     ],
 )
-def test_macs_agree_with_torchs_counter(name: str, size: int) -> None:
+def test_macs_agree_with_torchs_counter(name: str, shape: tuple[int, ...]) -> None:
     model = building.skeleton(name, 5).eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, 3, size, size, device="meta"))
-    assert macs(name, size) == counter.get_total_flops() // 2
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, *shape, device="meta"))
+    assert cost.macs(name, 5, cost.original_shapes(name, 5), shape) == counter.get_total_flops() // 2
+
+
+def test_a_transposed_convolution_uses_its_weights_at_each_input() -> None:
+    """By hand: 25 inputs x 4 channels x 3 channels x 4 places."""
+    layer = nn.ConvTranspose2d(4, 3, 2, stride=2).to("meta")
+    assert cost.counted_macs(layer, (4, 5, 5)) == 25 * 4 * 3 * 4
+
+
+def test_what_torchs_counter_leaves_out_is_counted() -> None:
+    """By hand: each weight of a Bilinear once; of an LSTM four gates of both its inputs at each of seven places."""
+    assert cost.counted_macs(Twice(nn.Bilinear(4, 4, 6)).to("meta"), (4,)) == 4 * 4 * 6
+    assert cost.counted_macs(Last(nn.LSTM(5, 6, batch_first=True)).to("meta"), (7, 5)) == 7 * 4 * 6 * (5 + 6)
+
+
+def test_a_product_of_two_parameters_counts_once() -> None:
+    assert cost.counted_macs(Query().to("meta"), (2,)) == 3 * 4 * 5
 
 
 def test_attention_counts_its_two_products() -> None:
