@@ -33,7 +33,8 @@ def mask_model(model: nn.Module, kept: Kept, found: tuple[Group, ...], *, is_nor
                 with torch.no_grad():
                     tensors[part.tensor].index_fill_(part.dim, removed, 0.0)
             module = modules.get(name)
-            if is_norm_masked and key == "weight" and isinstance(module, NORMS) and len(removed):
+            is_of_channels = isinstance(module, nn.GroupNorm) and module.num_groups == module.num_channels
+            if is_norm_masked and key == "weight" and isinstance(module, NORMS) and len(removed) and not is_of_channels:
                 module.register_forward_hook(_OverKept(removed))
 
 

@@ -5,7 +5,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from tailor.core.torch_private import BatchNormBase, NormBase
+from tailor.core.torch_private import NormBase
 
 HEADS = ":heads"  # behind a site's name: its factors multiply the heads that the layer reads, and not its outputs
 GROUPS = ":groups"  # the same of groups of a convolution, which have scores and no factors
@@ -80,7 +80,7 @@ def _multiply(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) ->
 def _channels_dim(module: nn.Module, output: Tensor) -> int:
     if isinstance(module, nn.Linear):
         return -1
-    is_first = output.dim() > 3 or isinstance(module, nn.Conv1d | BatchNormBase)
+    is_first = output.dim() > 3 or isinstance(module, nn.Conv1d | NormBase | nn.GroupNorm)
     return 1 if is_first else -1  # tokens have them last
 
 

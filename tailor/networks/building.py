@@ -1,5 +1,6 @@
 """Networks by name, built at their original widths or at the widths of given tensors."""
 
+import copy
 from typing import Any, Literal
 
 import torch
@@ -10,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from tailor.catalogue.networks import NETWORKS
 from tailor.core.errors import ConfigError
 from tailor.core.registry import function_of
-from tailor.core.torch_private import BatchNormBase
+from tailor.core.torch_private import NormBase
 from tailor.networks.sizes import Sizes, set_sizes
 
 RUN_WHILE_BUILT = (F.conv1d, F.conv2d, F.linear, F.batch_norm, F.layer_norm, F.group_norm)
@@ -60,37 +61,54 @@ def _compute_buffers(model: nn.Module, name: str, classes: int, device: torch.de
         setattr(model.get_submodule(of), key, whole.get_submodule(of).get_buffer(key).to(device))
 
 
+def copied(model: nn.Module, memory: dict[int, Any] | None = None) -> nn.Module:
+    """A deep copy, also of a weight that a hook keeps computed (`torch.nn.utils.weight_norm`), which deepcopy refuses.
+
+    Args:
+        memory: id of an object -> what takes its place in the copy.
+    """
+    kept = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in kept} | (memory or {}))
+
+
 def fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Replace the tensors of `model` by copies of these, by name, and set the widths of its layers."""
+    """Replace the tensors of `model` by copies of these, by name, and set the widths of its layers.
+
+    What the model does not train (`requires_grad`) stays so.
+    """
     copied: dict[int, Tensor] = {}  # by the old tensor's id, so that tied weights stay tied
     for name, module in model.named_modules():
-        weight = tensors.get(f"{name}.weight")
-        if weight is not None:
-            _widen(module, weight)
+        along = tensors.get(f"{name}.weight", tensors.get(f"{name}.running_mean"))
+        if along is not None:
+            _widen(module, along)
         own = [kind(recurse=False, remove_duplicate=False) for kind in (module.named_parameters, module.named_buffers)]
         for key, old in [pair for pairs in own for pair in pairs]:
             new = tensors.get(f"{name}.{key}" if name else key)
             if new is not None:
                 if id(old) not in copied:
                     copy = new.clone()
-                    copied[id(old)] = nn.Parameter(copy) if isinstance(old, nn.Parameter) else copy
+                    is_parameter = isinstance(old, nn.Parameter)
+                    copied[id(old)] = nn.Parameter(copy, requires_grad=old.requires_grad) if is_parameter else copy
                 setattr(module, key, copied[id(old)])
 
 
 def _widen(module: nn.Module, weight: Tensor) -> None:
     """Set a layer's numbers of channels to those of its weight."""
-    if isinstance(module, nn.Conv1d | nn.Conv2d):
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
         if module.groups > 1 and module.groups == module.in_channels:  # depthwise
             module.groups = weight.shape[0] * module.in_channels // module.out_channels
         module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = weight.shape
-    elif isinstance(module, BatchNormBase):
-        module.num_features = weight.shape[0]
+    elif isinstance(module, NormBase):
+        module.num_features = len(weight)
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = len(weight)
     elif isinstance(module, nn.LayerNorm | nn.RMSNorm) and len(module.normalized_shape) == 1:
         module.normalized_shape = tuple(weight.shape)
-    elif isinstance(module, nn.GroupNorm) and module.num_groups == 1:
-        module.num_channels = weight.shape[0]
+    elif isinstance(module, nn.GroupNorm) and module.num_groups in (1, module.num_channels):
+        module.num_groups = min(module.num_groups, len(weight))
+        module.num_channels = len(weight)
 
 
 def skeleton(name: str, classes: int) -> nn.Module:

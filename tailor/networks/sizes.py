@@ -17,7 +17,8 @@ HEAD_WIDTHS = ("attn_dim", "val_attn_dim", "key_attn_dim", "out_dim", "dim_out")
 STREAM_WIDTHS = ("hidden_dim", "embed_dim", "shape")
 PLACE = {"bias_shape": -1, "shape": 0}  # of the number in attributes that are a tuple
 GROUP_COUNTS = ("groups",)  # of convolutions
-ALLOWED = (*HEAD_COUNTS, *HEAD_WIDTHS, *STREAM_WIDTHS, *GROUP_COUNTS)
+CHANNEL_COUNTS = ("num_features", "num_groups", "num_channels")  # of norms without factors
+ALLOWED = (*HEAD_COUNTS, *HEAD_WIDTHS, *STREAM_WIDTHS, *GROUP_COUNTS, *CHANNEL_COUNTS)
 
 
 def size_of(module: nn.Module | None, attribute: str) -> int | None:
@@ -44,11 +45,10 @@ def set_sizes(model: nn.Module, sizes: Sizes) -> None:
     Raises:
         ConfigError: the model has no such module or attribute, or it cannot have this size.
     """
-    if not sizes:
-        return
-    from tailor.networks.attention import replace_attention  # imports torchvision, which takes a second
+    if any(set(attributes) - set(CHANNEL_COUNTS) for attributes in sizes.values()):
+        from tailor.networks.attention import replace_attention  # imports torchvision, which takes a second
 
-    replace_attention(model)
+        replace_attention(model)
     modules = dict(model.named_modules())
     for name, attributes in sizes.items():
         for attribute, size in attributes.items():

@@ -1,16 +1,18 @@
 """Traces which layers read each filter's output: the forward pass is run on labels instead of numbers.
 
-Every output of a convolution or linear layer gets a label. The network's own code is then run on tensors of labels:
-an operation that moves elements (flatten, concatenation, transposition) moves labels, an operation that combines two
-elements (the addition of a skip, a gate) joins their labels, and a layer records which labels it reads at which input.
-So no architecture needs its own rule. An operation that is not known, or that would compute something else for the
-other channels if some were missing (attention, LayerNorm, grouped convolutions, halves of the channels), pins the
-labels that it reads: their filters have to stay. An unknown operation costs prunable filters, never correctness.
+Every output of a convolution or linear layer gets a label. The network's own code is then run on tensors of labels
+(`channel_labels`): an operation that moves elements (flatten, concatenation, transposition) moves labels, an operation
+that combines two elements (the addition of a skip, a gate) joins their labels, and a layer records which labels it
+reads at which input. So no architecture needs its own rule. An operation that is not known, or that would compute
+something else for the other channels if some were missing (attention, LayerNorm, grouped convolutions, halves of the
+channels), pins the labels that it reads: their filters have to stay. An unknown operation costs prunable filters, never
+correctness.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,115 +20,18 @@ from torch.nn import functional as F
 
 from tailor.core.torch_private import (
     AVERAGE_POOL,
+    AVERAGE_POOL_3D,
     COPY,
     VIEWS,
+    NormBase,
     tree_leaves,
     tree_map,
-    without_torch_function,
     works_in_place,
-    wrapper,
 )
-from tailor.pruning.dependency_trace import PINNED, Trace, varies
+from tailor.pruning.channel_labels import POINTWISE, ChannelLabels, follow, on_meta, pinned_labels
+from tailor.pruning.dependency_trace import Trace, varies
 
 aten = torch.ops.aten
-T = TypeVar("T", bound=Trace)
-POINTWISE = "pointwise"  # the handler of each operation on single elements that has none of its own
-# Such operations, too, though torch 2.11 does not say so of them.
-UNTAGGED = {aten.celu_, aten.elu_, aten.hardsigmoid_, aten.hardtanh_, aten.leaky_relu, aten.leaky_relu_, aten.selu_}
-
-
-class ChannelLabels(Tensor):
-    """A tensor of labels in the place of a tensor of numbers; operations on it make others."""
-
-    ids: Tensor  # int64, of the same shape; dims along which nothing varies have stride 0
-    record: Trace
-    maker: str | None  # the layer or norm whose output this object is
-
-    @staticmethod
-    def __new__(cls, ids: Tensor, trace: Trace, maker: str | None = None) -> "ChannelLabels":
-        made: ChannelLabels = wrapper(cls, ids.shape, trace.like)
-        made.ids, made.record, made.maker = ids, trace, maker
-        return made
-
-    @classmethod
-    def __torch_function__(
-        cls, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        with without_torch_function():
-            if args and isinstance(args[0], ChannelLabels):
-                layer = (args[0].record.layers or LAYERS).get(func)
-                made = None if layer is None else layer(args[0].record, func, *args, **(kwargs or {}))
-                if made is not None:
-                    return made
-            return func(*args, **(kwargs or {}))
-
-    @classmethod
-    def __torch_dispatch__(  # type: ignore[override]  # torch types it as if it were no class method
-        cls, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        given = [a for a in tree_leaves((args, kwargs)) if isinstance(a, ChannelLabels)]
-        trace = given[0].record
-        handlers = trace.handlers or HANDLERS
-        is_pointwise = torch.Tag.pointwise in func.tags or func.overloadpacket in UNTAGGED
-        handler = handlers.get(func.overloadpacket, handlers[POINTWISE] if is_pointwise else None)
-        made = handler(trace, func, args, kwargs or {}) if handler is not None else None
-        return _unknown(given, func, args, kwargs or {}) if made is None else made
-
-
-def follow(model: nn.Module, input_shape: tuple[int, ...], kind: Callable[..., T]) -> T:
-    """The trace of one forward pass of a model in evaluation mode; no weight is read or changed.
-
-    Args:
-        model: its training flags are restored afterwards.
-        kind: of the trace, which says what the pass understands.
-    """
-    like = next(model.parameters(), torch.empty(0))
-    trace = kind(tensor_of={id(parameter): name for name, parameter in model.named_parameters()}, like=like)
-    training = {module: module.training for module in model.modules()}
-    hooks = [
-        module.register_forward_pre_hook(_call_hook(trace, name))
-        for name, module in model.named_modules()
-        if not list(module.children())
-    ]
-    try:
-        images = ChannelLabels(pinned_labels((1, *input_shape)), trace)
-        with torch.no_grad(), trace.watch():
-            result = model.eval()(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, flag in training.items():
-            module.training = flag
-    for output in tree_leaves(result):
-        if isinstance(output, ChannelLabels):
-            trace.pin(output.ids, "the network's output")
-    return trace
-
-
-def _call_hook(trace: Trace, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-    def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        trace.calls[name] = trace.calls.get(name, 0) + 1
-        is_activation = type(module).__module__ == nn.ReLU.__module__
-        if is_activation and isinstance(inputs[0], ChannelLabels) and inputs[0].maker is not None:
-            trace.activation_of.setdefault(inputs[0].maker, name)
-
-    return note
-
-
-def pinned_labels(shape: Any) -> Tensor:
-    """Labels of what is no filter's output, or has to stay."""
-    return torch.full((), PINNED).expand(shape)
-
-
-def on_meta(func: Any, args: Any, kwargs: Any) -> Any:
-    """The result of an operation for tensors of these shapes, without computing it."""
-
-    def empty(value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        return torch.empty(value.shape, dtype=value.dtype, device="meta")
-
-    return func(*tree_map(empty, args), **{k: v for k, v in tree_map(empty, kwargs).items() if k != "device"})
 
 
 # --- layers: those with filters, and norms, which work on each channel alone. None: the operations below handle it. ---
@@ -137,6 +42,7 @@ def _conv(
 ) -> ChannelLabels | None:
     layer, read = _layer(trace, weight, bias), trace.channels(x.ids, 1)
     if layer is None or read is None:
+        note_unread(trace, layer, x)
         return None
     inputs, outputs = read.numel(), weight.shape[0]
     groups = inputs // weight.shape[1]
@@ -146,18 +52,20 @@ def _conv(
     elif groups == inputs:  # depthwise: each output belongs to the filter of its one input
         made = read.repeat_interleave(outputs // inputs)
     else:
-        trace.pin(read, "a grouped convolution")
+        trace.unread[layer] = why = "a grouped convolution"
+        trace.pin(read, why)
         return None
     _use_outputs(trace, layer, bias, made)
     shape = on_meta(func, (x, weight, bias, *rest), kw).shape
     return ChannelLabels(made.reshape(1, -1, *[1] * (len(shape) - 2)).expand(shape), trace, layer)
 
 
-def _linear(
-    trace: Trace, func: Any, x: ChannelLabels, weight: Tensor, bias: Tensor | None = None
-) -> ChannelLabels | None:
+def _linear(trace: Trace, func: Any, x: Any, weight: Tensor, bias: Tensor | None = None) -> ChannelLabels | None:
+    if not isinstance(x, ChannelLabels):
+        return None
     layer, read = _layer(trace, weight, bias), trace.channels(x.ids, -1)
     if layer is None or read is None:
+        note_unread(trace, layer, x)
         return None
     trace.use(f"{layer}.weight", 1, read)
     made = trace.outputs(layer, weight.shape[0])
@@ -167,35 +75,63 @@ def _linear(
     return ChannelLabels(made.expand(on_meta(func, (x, weight, bias), {}).shape), trace, layer)
 
 
-def _batch_norm(
+def _channel_norm(
     trace: Trace,
     _func: Any,
     x: ChannelLabels,
-    mean: Tensor | None,
-    variance: Tensor | None,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     *_rest: Any,
     **_kw: Any,
 ) -> ChannelLabels | None:
+    """BatchNorm and InstanceNorm, with or without factors and statistics: each channel is normed by itself."""
     read = trace.channels(x.ids, 1)
-    if weight is None or bias is None or mean is None or variance is None or read is None:
+    tensors = (weight, bias, running_mean, running_var)
+    names = [trace.tensor_of.get(id(tensor)) for tensor in tensors if tensor is not None]
+    if read is None or None in names:
         return None
-    norm = _layer(trace, weight, bias)
-    if norm is None:
-        return None
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        trace.use(f"{norm}.{name}", 0, read)
+    for name in names:
+        trace.use(str(name), 0, read)
+    norm, module = trace.running[-1]
+    if not isinstance(module, NormBase | nn.GroupNorm):  # called as a function
+        return ChannelLabels(x.ids, trace)
+    if not names:
+        trace.join(trace.unsized.setdefault(norm, read), read)
     if x.maker is not None:
         trace.norm_of.setdefault(x.maker, norm)
     return ChannelLabels(x.ids, trace, norm)
 
 
+def _group_norm(
+    trace: Trace, func: Any, x: Any, groups: int, weight: Any = None, bias: Any = None, *_rest: Any, **_kw: Any
+) -> ChannelLabels | None:
+    """With as many groups as channels, each channel is normed by itself."""
+    if groups == x.shape[1]:
+        return _channel_norm(trace, func, x, weight=weight, bias=bias)
+    trace.pin(x.ids, f"a norm over each {x.shape[1] // groups} of its channels")
+    return None
+
+
+def _prelu(trace: Trace, _func: Any, x: ChannelLabels, weight: Tensor) -> ChannelLabels | None:
+    if weight.numel() > 1:
+        name, read = trace.tensor_of.get(id(weight)), trace.channels(x.ids, 1)
+        if name is None or read is None:
+            return None
+        trace.use(name, 0, read)
+    return ChannelLabels(x.ids, trace)
+
+
 LAYERS: dict[Any, Callable[..., ChannelLabels | None]] = {
     F.conv1d: _conv,
     F.conv2d: _conv,
+    F.conv3d: _conv,
     F.linear: _linear,
-    F.batch_norm: _batch_norm,
+    F.batch_norm: _channel_norm,
+    F.instance_norm: _channel_norm,
+    F.group_norm: _group_norm,
+    F.prelu: _prelu,
 }
 
 
@@ -206,6 +142,16 @@ def _layer(trace: Trace, weight: Tensor, bias: Tensor | None) -> str | None:
     return layer if named and layer else None
 
 
+def note_unread(trace: Trace, layer: str | None, x: ChannelLabels) -> None:
+    """Note why a layer's filters stay, and pin what it reads: its weight is not its own, or it reads no channels."""
+    if layer is not None:
+        trace.unread[layer] = "its inputs are other channels at other positions"
+        return
+    name, _ = trace.running[-1]
+    trace.unread[name] = "its code computes its weight or bias, or they have other names"
+    trace.pin(x.ids, f"{name or 'the network'}, whose code computes its weight or bias")
+
+
 def _use_outputs(trace: Trace, layer: str, bias: Tensor | None, labels: Tensor) -> None:
     trace.use(f"{layer}.weight", 0, labels)
     if bias is not None:
@@ -213,19 +159,6 @@ def _use_outputs(trace: Trace, layer: str, bias: Tensor | None, labels: Tensor) 
 
 
 # --- operations between layers. None: not known, so all labels that it reads are pinned. ---
-
-
-def _unknown(given: list[ChannelLabels], func: Any, args: Any, kwargs: Any) -> Any:
-    """Pin the labels that are read; the result is not a filter's output."""
-    for labels in given:
-        labels.record.pin(labels.ids, func.overloadpacket.__name__)
-    if works_in_place(func):
-        return args[0]
-    trace = given[0].record
-    return tree_map(
-        lambda made: ChannelLabels(pinned_labels(made.shape), trace) if isinstance(made, Tensor) else made,
-        on_meta(func, args, kwargs),
-    )
 
 
 def _pointwise(trace: Trace, func: Any, args: Any, kwargs: Any) -> Any:
@@ -243,12 +176,19 @@ def _pointwise(trace: Trace, func: Any, args: Any, kwargs: Any) -> Any:
         trace.join(combined[0], other)
     if works_in_place(func):
         return args[0]
-    largest = max(combined, key=Tensor.numel)
+    # Of equal labels, those that vary along the fewest dims are passed on.
+    largest = min(combined, key=lambda ids: (sum(varies(ids, d) for d in range(ids.dim())), -ids.numel()))
     return ChannelLabels(largest.expand(torch.broadcast_shapes(*(ids.shape for ids in combined))), trace)
 
 
 def _same(trace: Trace, _func: Any, args: Any, _kwargs: Any) -> ChannelLabels:
     return ChannelLabels(args[0].ids, trace)
+
+
+def _copy(trace: Trace, _func: Any, args: Any, kwargs: Any) -> ChannelLabels | None:
+    """Numbers of another precision or place are followed, integers (which may be looked up) are not."""
+    dtype = kwargs.get("dtype") or args[0].dtype
+    return ChannelLabels(args[0].ids, trace, dtype=dtype) if dtype.is_floating_point else None
 
 
 def _move(trace: Trace, func: Any, args: Any, kwargs: Any) -> ChannelLabels:
@@ -306,7 +246,7 @@ def _positions(dims_of: Callable[..., list[int]]) -> Callable[..., Any]:
             ids = ids.narrow(dim, 0, 1)
         if outputs[0].dim() < ids.dim():
             ids = ids.squeeze(dims)
-        return tree_map(lambda output: ChannelLabels(ids.expand(output.shape), trace), made)
+        return tree_map(lambda output: ChannelLabels(ids.expand(output.shape), trace, dtype=output.dtype), made)
 
     return handler
 
@@ -325,13 +265,18 @@ def _last_two(_args: Any, _kwargs: Any) -> list[int]:
     return [-2, -1]
 
 
+def _last_three(_args: Any, _kwargs: Any) -> list[int]:
+    return [-3, -2, -1]
+
+
 def _padded_axes(args: Any, _kwargs: Any) -> list[int]:
     return [-1 - k for k, pair in enumerate(list(pairwise(args[1]))[::2]) if pair != (0, 0)]
 
 
 HANDLERS: dict[Any, Callable[..., Any]] = {
     POINTWISE: _pointwise,
-    **dict.fromkeys((aten.clone, aten.detach, aten.alias, COPY, aten.hardswish, aten.hardswish_), _same),
+    **dict.fromkeys((aten.clone, aten.detach, aten.alias, aten.hardswish, aten.hardswish_), _same),
+    COPY: _copy,
     **dict.fromkeys((aten.permute, aten.transpose, aten.t, aten.expand, aten.unsqueeze, aten.squeeze), _move),
     **dict.fromkeys((aten.view, *VIEWS), _view),
     aten.cat: _cat,
@@ -351,4 +296,10 @@ HANDLERS: dict[Any, Callable[..., Any]] = {
         ),
         _positions(_last_two),
     ),
+    **dict.fromkeys((aten.avg_pool3d, aten.max_pool3d_with_indices, AVERAGE_POOL_3D), _positions(_last_three)),
 }
+
+
+def follow_filters(model: nn.Module, input_shape: tuple[int, ...]) -> Trace:
+    """The trace of one forward pass, as by `follow`."""
+    return follow(model, input_shape, partial(Trace, layers=LAYERS, handlers=HANDLERS))

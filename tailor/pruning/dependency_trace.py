@@ -1,12 +1,11 @@
 """The result of a forward pass on labels (see `channel_tracing`): which filters and tensors belong together."""
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 PINNED = 0  # the label of elements that are not a filter's output or have to stay
 
@@ -28,10 +27,10 @@ class Product:
 class Trace:
     """The result of one forward pass on labels. Labels are integers from 1 on; PINNED is 0."""
 
-    tensor_of: dict[int, str]  # id of a parameter -> its name
+    tensor_of: dict[int, str]  # id of a parameter, or of a buffer that is saved -> its name
     like: Tensor  # a parameter: tensors of labels say that they are where it is, and have such numbers
-    layers: Mapping[Any, Callable[..., Any]] = field(default_factory=dict)  # torch's function -> what reads it here
-    handlers: Mapping[Any, Callable[..., Any]] = field(default_factory=dict)  # the same of the dispatcher's operations
+    layers: Mapping[Any, Callable[..., Any]]  # torch's function -> what reads it here
+    handlers: Mapping[Any, Callable[..., Any]]  # the same of the dispatcher's operations
     labels: int = 1
     first_label: dict[str, int] = field(default_factory=dict)  # layer -> label of its first output
     width: dict[str, int] = field(default_factory=dict)  # layer -> number of outputs
@@ -42,18 +41,21 @@ class Trace:
     norm_of: dict[str, str] = field(default_factory=dict)  # layer -> the norm directly after it
     activation_of: dict[str, str] = field(default_factory=dict)  # layer or norm -> the activation module after it
     channels_last: set[str] = field(default_factory=set)  # layers with feature maps whose channels are the last dim
-    calls: dict[str, int] = field(default_factory=dict)  # module without submodules -> calls in one pass
-    # The rest is noted by `whole_tracing` alone.
-    grouped: dict[str, Tensor] = field(default_factory=dict)  # convolution in groups -> labels that it reads and makes
+    calls: dict[str, int] = field(default_factory=dict)  # module -> calls in one pass
+    running: list[tuple[str, nn.Module]] = field(default_factory=list)  # whose code runs now, the innermost last
+    unread: dict[str, str] = field(default_factory=dict)  # layer that was called -> why it is not understood
+    unsized: dict[str, Tensor] = field(default_factory=dict)  # norm without any tensor -> labels of its channels
     loose: dict[str, Tensor] = field(default_factory=dict)  # parameter -> labels of its elements
     fixed: set[str] = field(default_factory=set)  # parameters that were used in a way that is not understood
+    # The rest is noted by `whole_tracing` alone.
+    grouped: dict[str, Tensor] = field(default_factory=dict)  # convolution in groups -> labels that it reads and makes
     grids: list[Grid] = field(default_factory=list)
     normed: list[Tensor] = field(default_factory=list)  # labels (C,) of channels that a norm's statistics run over
     products: list[Product] = field(default_factory=list)
 
-    def watch(self) -> AbstractContextManager[object]:
-        """The context in which the network's code runs."""
-        return nullcontext()
+    def follows(self, name: str, tensor: Tensor) -> bool:  # noqa: ARG002  # a transformer's trace reads it
+        """Whether a parameter or buffer enters as labels: it has one number for each channel."""
+        return tensor.numel() == max(tensor.shape)
 
     def channels(self, labels: Tensor, dim: int) -> Tensor | None:
         """Labels (C,) of the channels at `dim`; None if they are not the same at all positions."""

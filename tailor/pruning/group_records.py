@@ -132,11 +132,12 @@ def what_stays(tensors: Mapping[str, Tensor], kept: Kept, found: Iterable[Group]
 def sizes_left(
     before: Mapping[str, Mapping[str, int]], kept: Kept, found: Iterable[Group]
 ) -> dict[str, dict[str, int]]:
-    """Sizes of modules when the kept filters are left; what follows a number of filters wins over what does not."""
+    """Sizes of modules when the kept filters are left; several groups may share one."""
     sizes = {name: dict(attributes) for name, attributes in before.items()}
-    smaller = [group for group in found if group.name in kept and len(kept[group.name]) < group.filters]
-    for size, count in sorted(
-        ((size, len(kept[group.name])) for group in smaller for size in group.sizes), key=lambda pair: pair[0].each
-    ):
-        sizes.setdefault(size.module, {})[size.attribute] = size.each * count + size.other
+    for group in found:
+        gone = group.filters - len(kept.get(group.name, range(group.filters)))
+        for size in group.sizes if gone else ():
+            of_module = sizes.setdefault(size.module, {})
+            present = of_module.get(size.attribute, size.each * group.filters + size.other)
+            of_module[size.attribute] = present - size.each * gone
     return sizes

@@ -1,6 +1,6 @@
 """Which filters can be removed under a rule and, if it asks for them, which heads, streams and conv groups."""
 
-import copy
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,16 +11,24 @@ from torch import Tensor, nn
 from tailor.core.errors import ConfigError
 from tailor.model.factors import GROUPS, HEADS
 from tailor.networks import building
-from tailor.networks.sizes import GROUP_COUNTS, HEAD_COUNTS, HEAD_WIDTHS, STREAM_WIDTHS, set_size, size_of
-from tailor.pruning.channel_tracing import follow
-from tailor.pruning.dependency_trace import Trace
-from tailor.pruning.group_records import Group, GroupMember, Kind, SizeOf, Slice, sizes_left, what_stays
+from tailor.networks.sizes import (
+    CHANNEL_COUNTS,
+    GROUP_COUNTS,
+    HEAD_COUNTS,
+    HEAD_WIDTHS,
+    STREAM_WIDTHS,
+    set_size,
+    size_of,
+)
+from tailor.pruning.channel_tracing import follow_filters
+from tailor.pruning.group_records import Group, GroupMember, Kept, Kind, SizeOf, Slice, sizes_left, what_stays
 from tailor.pruning.units import Numbers, Units
 from tailor.pruning.whole_tracing import follow_whole
 from tailor.stages import GroupRule
 from transtailor.names import nearest
 
 WEIGHT = ".weight"
+COMPUTED = ".parametrizations."  # behind a layer's name: what torch computes its weight from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +55,20 @@ def refusals(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) ->
     return {member.layer: c.reason for c in refused for member in c.group.members if c.reason is not None}
 
 
+def reasons_of(found: Iterable[Candidate]) -> str:
+    """Why candidates cannot lose filters: each reason once, behind its layers."""
+    layers: dict[str, list[str]] = {}
+    for candidate in found:
+        if candidate.reason is not None:
+            layers.setdefault(candidate.reason, []).append(candidate.group.name)
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in layers.items()) or "it has no layers"
+
+
 def candidates(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> list[Candidate]:
     """All groups of a network, in the order of its modules; under a rule for wholes, attention is replaced in it.
+
+    Each layer with a matrix of weights is in one of them; one that is not understood is in a group of its own, which
+    cannot lose filters.
 
     Raises:
         ConfigError: the rule excludes a module that the network does not have.
@@ -63,25 +83,28 @@ def candidates(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) 
         replace_attention(model)
         units = Units(follow_whole(model, input_shape, rule.conv_groups))
     else:
-        units = Units(follow(model, input_shape, Trace))
+        units = Units(follow_filters(model, input_shape))
     network = _Network(model, units, rule)
     found = [c for unit in units.units_by_group() if (c := network.candidate(*unit)) is not None]
+    found += network.layers_in_none_of(found)
     found.sort(key=lambda c: network.order[c.group.name.partition(":")[0]])
     return list(_runnable(model, input_shape, found))
 
 
 def _runnable(model: nn.Module, input_shape: tuple[int, ...], found: list[Candidate]) -> Iterator[Candidate]:
     """The candidates; those without one of whose units the network's code does not run are refused."""
-    new = [c.group for c in found if c.reason is None and c.group.kind != "filters"]
-    is_fine = not new or why_it_does_not_run(model, input_shape, new) is None
+    prunable = [c.group for c in found if c.reason is None]
+    is_fine = not prunable or why_it_does_not_run(model, input_shape, prunable) is None
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     whys: dict[object, str | None] = {}  # of groups that are alike; one of them is tried
     for candidate in found:
         reason, group = candidate.reason, candidate.group
-        if not is_fine and reason is None and group.kind != "filters":
-            if (alike := _likeness(model, shapes, group)) not in whys:
+        if not is_fine and reason is None:
+            # Filters of layers that are alike may be read by different code.
+            alike = group.name if group.kind == "filters" else _likeness(model, shapes, group)
+            if alike not in whys:
                 whys[alike] = why_it_does_not_run(model, input_shape, [group])
-            reason = f"the network's code does not run with fewer: {whys[alike]}" if whys[alike] else None
+            reason = f"the network's code does not run with fewer{whys[alike]}" if whys[alike] else None
         yield replace(candidate, reason=reason)
 
 
@@ -128,10 +151,41 @@ class _Network:
             filters=len(numbers),
             slices=tuple(replace(s, indices=s.indices[order]) for s in slices),
             kind=kind,
-            sizes=tuple(self._sizes(kind, slices, first)),
+            sizes=tuple(self._sizes(numbers, kind, slices, first)),
             product_macs=self.units.product_macs(numbers),
         )
         return Candidate(group=group, reason=self._reason(numbers, group, own))
+
+    def layers_in_none_of(self, found: list[Candidate]) -> list[Candidate]:
+        """The layers with a matrix of weights that are no part of a group, each with the reason."""
+        of_groups = {s.tensor for c in found for s in c.group.slices if s.dim == 0 or s.loose}
+        of_groups |= {f"{m.layer.partition(':')[0]}{WEIGHT}" for c in found for m in c.group.members}
+        others: dict[str, int] = {}  # layer -> outputs
+        for tensor, parameter in self.parameters.items():
+            layer = tensor.partition(COMPUTED)[0] if COMPUTED in tensor else tensor.rpartition(".")[0]
+            if layer and parameter.dim() > 1 and parameter.numel() > max(parameter.shape) and tensor not in of_groups:
+                width = getattr(self.modules[layer], "out_channels", len(parameter))
+                others.setdefault(layer, width)
+        return [
+            Candidate(
+                group=Group(
+                    members=(GroupMember(layer=layer, norm=None, activation=None, activation_kind=None),),
+                    filters=width,
+                    slices=(),
+                ),
+                reason=self._why_in_no_group(layer),
+            )
+            for layer, width in others.items()
+        ]
+
+    def _why_in_no_group(self, layer: str) -> str:
+        """Why a layer that is in no group keeps its filters."""
+        if any(self.owners[id(parameter)] > 1 for parameter in self.modules[layer].parameters(recurse=False)):
+            return "its weight is another layer's, too"
+        if layer not in self.trace.calls:
+            return "nothing calls it in evaluation mode"
+        kind = type(self.modules[layer]).__name__
+        return self.trace.unread.get(layer, f"only convolutions and linear layers lose filters, and it is a {kind}")
 
     def _member(self, layer: str, kind: Kind) -> GroupMember:
         if kind in ("heads", "conv_groups"):
@@ -184,7 +238,16 @@ class _Network:
             reason = "it is a linear layer"
         return reason
 
-    def _sizes(self, kind: Kind, slices: tuple[Slice, ...], own: Slice) -> Iterator[SizeOf]:
+    def _sizes_of_norms(self, numbers: Numbers) -> Iterator[SizeOf]:
+        """How many channels norms have that are behind these units and have no tensor that says so."""
+        for name, labels in self.trace.unsized.items():
+            each = self.units.count_of(numbers, labels)
+            for attribute in CHANNEL_COUNTS if each else ():
+                if size_of(self.modules[name], attribute) == len(labels):
+                    other = len(labels) - each * len(numbers)
+                    yield SizeOf(module=name, attribute=attribute, each=each, other=other)
+
+    def _sizes(self, numbers: Numbers, kind: Kind, slices: tuple[Slice, ...], own: Slice) -> Iterator[SizeOf]:
         """The numbers that the network's code computes with and that follow how many units are kept."""
         count, width = own.indices.shape[0], own.indices.numel()
         layers = {s.tensor.rpartition(".")[0] for s in slices}
@@ -205,6 +268,7 @@ class _Network:
             for attribute, value in wanted.items():
                 if size_of(self.modules[name], attribute) == value:
                     yield SizeOf(module=name, attribute=attribute, each=value // count)
+        yield from self._sizes_of_norms(numbers)
 
     def _heads_that_stay(self) -> Iterator[SizeOf]:
         """The sizes of attention that is replaced: what it replaces does not run in a narrower stream either."""
@@ -216,11 +280,37 @@ class _Network:
 
 
 def why_it_does_not_run(model: nn.Module, input_shape: tuple[int, ...], found: Iterable[Group]) -> str | None:
-    """The first line of the error of a forward pass without the first unit of each group; None: there is none."""
+    """Why the network's code does not run without the first unit of each group: the mode, and the error's first line.
+
+    None if it does, in evaluation and in training mode: code under `if self.training` may read filters, too. What does
+    not run on torch's device `meta` with all units is not tried.
+    """
     found = [group for group in found if group.filters > 1]
     kept = {group.name: torch.arange(1, group.filters) for group in found}
-    memory = {id(tensor): _on_meta(tensor) for tensor in (*model.parameters(), *model.buffers())}
-    smaller = copy.deepcopy(model, memory)
+    for training in (False, True):
+        error = _error_of(_on_meta(model, kept, found), input_shape, training=training)
+        if error is not None and _error_of(_on_meta(model, {}, found), input_shape, training=training) is None:
+            return f" in training mode: {error}" if training else f": {error}"
+    return None
+
+
+def _error_of(model: nn.Module, input_shape: tuple[int, ...], *, training: bool) -> str | None:
+    """The first line of the error of a forward pass; None: there is none."""
+    dtype = next(model.parameters()).dtype
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            inputs = 2 if training else 1  # norms need more than one
+            model.train(training)(torch.zeros(inputs, *input_shape, dtype=dtype, device="meta"))
+    except Exception as error:  # noqa: BLE001  # a user's code may raise anything
+        return str(error).strip().partition("\n")[0] or type(error).__name__
+    return None
+
+
+def _on_meta(model: nn.Module, kept: Kept, found: list[Group]) -> nn.Module:
+    """A copy of the model without memory, of which these units are left."""
+    memory = {id(tensor): _shape_of(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    smaller = building.copied(model, memory)
     tensors = dict(smaller.state_dict())
     for (name, dim), stays in what_stays(tensors, kept, found).items():
         tensors[name] = tensors[name].index_select(dim, stays.nonzero().flatten().to(tensors[name].device))
@@ -228,15 +318,10 @@ def why_it_does_not_run(model: nn.Module, input_shape: tuple[int, ...], found: I
         for attribute, size in sizes.items():
             set_size(smaller.get_submodule(module), attribute, size)
     building.fill(smaller, tensors)
-    try:
-        with torch.no_grad():
-            smaller.eval()(torch.zeros(1, *input_shape, dtype=next(model.parameters()).dtype, device="meta"))
-    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
-        return str(error).partition("\n")[0]
-    return None
+    return smaller
 
 
-def _on_meta(tensor: Tensor) -> Tensor:
+def _shape_of(tensor: Tensor) -> Tensor:
     if not tensor.dtype.is_floating_point:
         return tensor.clone()
     made = torch.empty_like(tensor, device="meta")

@@ -5,8 +5,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from tailor.core.errors import ConfigError
 from tailor.data.task_data import generator
-from tailor.model.factors import fold_into
+from tailor.model.factors import HEADS, fold_into
 from tailor.model.state import ModelState
 from tailor.pruning.group_records import sites
 from tailor.pruning.surgery import Group
@@ -71,6 +72,11 @@ def _fold(state: ModelState, factors: dict[str, Tensor], found: tuple[Group, ...
                 if site is not None:
                     carrier[site] = member.norm or member.layer if site == member.activation else site
     moved = {carrier[site]: values for site, values in factors.items()}
+    if without := [site for site in moved if f"{site.removesuffix(HEADS)}.weight" not in state.tensors]:
+        raise ConfigError(
+            f"factors follow {without[0]}, a norm without weights that could take them; choose beta = 'grad' or 'off', "
+            f"or exclude the layers before it"
+        )
     inverse = {name: 1.0 / values for name, values in moved.items()}  # gradients of a weight f times as large: 1 / f
     return replace(
         state,

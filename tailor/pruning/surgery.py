@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tailor.model.factors import GROUPS, HEADS, fold_into
+from tailor.model.factors import GROUPS, HEADS
 from tailor.model.state import ModelState
 from tailor.pruning.group_records import Group, GroupMember, Kept, Slice, sizes_left, what_stays
 from tailor.pruning.groups import groups
@@ -56,17 +56,17 @@ def slim(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:
 
 
 def mask(state: ModelState, kept: Kept, found: tuple[Group, ...]) -> ModelState:
-    """The state in which filters that are not kept, and norms and activations after them, have the output zero.
+    """The state in which filters that are not kept put out zero and are read as zero.
 
-    Zero is multiplied into the weights and biases of each layer with a part of a removed filter: the members of its
-    group, their norms, depthwise convolutions and gates.
+    Zero is multiplied into each part of a tensor that belongs to a removed filter: of the members of its group, their
+    norms, depthwise convolutions and gates, so that their outputs are zero, and of the layers that read it, because an
+    activation between them (Sigmoid, Softplus) may make something else of zero.
     """
-    factors = {
-        name.removesuffix(".weight"): keep.float()
-        for (name, dim), keep in what_stays(state.tensors, kept, found).items()
-        if dim == 0 and name.endswith(".weight")
-    }
-    return replace(state, tensors=fold_into(state.tensors, factors))
+    masked = dict(state.tensors)
+    for (name, dim), keep in what_stays(state.tensors, kept, found).items():
+        along = [-1 if d == dim else 1 for d in range(masked[name].dim())]
+        masked[name] = masked[name] * keep.to(masked[name]).reshape(along)
+    return replace(state, tensors=masked)
 
 
 def _kept_indices(before: Kept, kept: Kept, found: tuple[Group, ...]) -> Kept:

@@ -59,7 +59,8 @@ class Units:
         """What such units are."""
         if any(self._has(units, product.each) for product in self.trace.products if product.has_heads):
             return "heads"
-        streams = (*self.trace.normed, *self.trace.loose.values())
+        tokens = (labels for labels in self.trace.loose.values() if labels.numel() > max(labels.shape))
+        streams = (*self.trace.normed, *tokens)
         if any(self._has(units, labels) for labels in streams):
             return "stream"
         is_grouped = any(self._has(units, labels) for labels in self.trace.grouped.values())
@@ -68,7 +69,11 @@ class Units:
     def product_macs(self, units: Numbers) -> int:
         """Those of products of activations that go with each of these units."""
         products = self.trace.products
-        return sum(p.macs * int((self.classes[p.each.numpy()] == units[0]).sum()) for p in products)
+        return sum(p.macs * self.count_of(units, p.each) for p in products)
+
+    def count_of(self, units: Numbers, labels: Tensor) -> int:
+        """How many of these labels belong to each of these units."""
+        return int((self.classes[labels.numpy()] == units[0]).sum())
 
     def reasons(self, units: Numbers) -> list[str]:
         """Why some of these units have to stay."""

@@ -24,7 +24,8 @@ from torch.nn import functional as F
 
 from tailor.core.torch_private import SOFTMAX, VIEWS, tree_leaves, works_in_place
 from tailor.pruning import channel_tracing
-from tailor.pruning.channel_tracing import POINTWISE, ChannelLabels, blocks, follow, on_meta, pinned_labels
+from tailor.pruning.channel_labels import POINTWISE, ChannelLabels, enter, follow, on_meta, pinned_labels
+from tailor.pruning.channel_tracing import blocks, note_unread
 from tailor.pruning.dependency_trace import Product, core, varies
 from tailor.pruning.whole_trace import WholeTrace, compact, dims_that_vary
 from tailor.stages import ConvGroups
@@ -61,9 +62,11 @@ def _conv(
 
 
 def _linear(trace: WholeTrace, func: Any, x: Any, weight: Tensor, bias: Tensor | None = None) -> ChannelLabels | None:
-    x, name = trace.enter(x), trace.tensor_of.get(id(weight))
+    x, name = enter(trace, x), trace.tensor_of.get(id(weight))
     own_bias = None if bias is None else trace.tensor_of.get(id(bias))
     if name is None or (bias is not None and own_bias is None and not isinstance(bias, ChannelLabels)):
+        if isinstance(x, ChannelLabels):
+            note_unread(trace, None, x)
         return None
     if isinstance(x, ChannelLabels):
         ids, shape = compact(x.ids), on_meta(func, (x, weight, bias), {}).shape
@@ -120,7 +123,9 @@ def _group_norm(
     trace: WholeTrace, func: Any, x: Any, groups: int, weight: Any = None, bias: Any = None, *_rest: Any, **_kw: Any
 ) -> Any:
     """One group: as a norm over the channels, which are at dim 1, and over all positions."""
-    if not isinstance(x, ChannelLabels) or groups != 1 or dims_that_vary(ids := compact(x.ids), range(2, ids.dim())):
+    if groups != 1:
+        return channel_tracing.LAYERS[func](trace, func, x, groups, weight, bias)
+    if dims_that_vary(ids := compact(x.ids), range(2, ids.dim())):
         return None
     last = ChannelLabels(ids.movedim(1, -1), trace)
     made = _layer_norm(trace, func, last, (x.shape[1],), weight, bias)

@@ -140,8 +140,8 @@ def slimming(
     """
     plain = replace(state, factors={})  # where a factor is attached, the trace finds no norm behind its layer
     found = surgery.groups(plain.build(), state.input_shape, ANY_LAYER)
-    norms = {member.norm for group in found for member in group.members} - {None}
-    gammas = [model.get_parameter(f"{norm}.weight") for norm in sorted(map(str, norms))]
+    norms = {f"{member.norm}.weight" for group in found for member in group.members} & state.tensors.keys()
+    gammas = [model.get_parameter(norm) for norm in sorted(norms)]
     if not gammas:
         raise ConfigError(f"regulariser 'slimming' shrinks BatchNorm's factors, and {state.network} has no norm")
 
