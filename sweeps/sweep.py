@@ -17,7 +17,7 @@ from sweeps.commands.launch import check_site
 from sweeps.commands.preview import preview
 from sweeps.followed_run import PAGE_WIDTH, FollowedRun, LaunchProcess
 from sweeps.planning.devices import slurm_site, spec_on_site
-from sweeps.planning.plan import Plan, make_plan, refuse_missing_weights
+from sweeps.planning.plan import Plan, make_plan, refuse_missing_weights, refuse_unfit_networks
 from sweeps.planning.this_machine import ONE_MACHINE_SITES, check_resources
 from sweeps.spec.spec import Spec, find_spec, load_spec, spec_of
 from transtailor.files import make_folder, write_file
@@ -127,7 +127,8 @@ class Sweep:
         """
         options = list(options)
         planned = self._make_plan(site, Path(runs), extend="--extend" in options)
-        refuse_missing_weights(planned)  # what it refuses is raised here, before a process
+        refuse_missing_weights(planned)  # what this and the next refuse is raised here, before a process
+        refuse_unfit_networks(planned)
         folder, spec = Path(runs), Path(runs) / f"{self.spec.name}.toml"
         make_folder(folder)
         write_file(spec, self.spec.to_toml())

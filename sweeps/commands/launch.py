@@ -22,7 +22,14 @@ from hpc.sites.site import find_site
 from results.cli.output import add_output, write
 from sweeps.errors import RunFolderError, SpecError
 from sweeps.planning.devices import slurm_site, spec_on_site
-from sweeps.planning.plan import Plan, make_plan, no_sharing, refuse_missing_weights, select_trials
+from sweeps.planning.plan import (
+    Plan,
+    make_plan,
+    no_sharing,
+    refuse_missing_weights,
+    refuse_unfit_networks,
+    select_trials,
+)
 from sweeps.planning.this_machine import ONE_MACHINE_SITES, check_resources
 from sweeps.spec.spec import EMBEDDED_SPEC, Spec, find_spec, load_spec
 from transtailor.errors import FAILED, INTERRUPTED, MISTAKE, SUCCESS, UserError
@@ -72,7 +79,9 @@ def _launch(options: argparse.Namespace) -> int:
         say(f"warning: {text}", to=sys.stderr)
     if options.plan:
         return _show(_select_trials(plan, options), options)
-    refuse_missing_weights(_select_trials(plan, options))
+    selected = _select_trials(plan, options)
+    refuse_missing_weights(selected)
+    refuse_unfit_networks(selected)
     if options.site not in ONE_MACHINE_SITES:
         return _run_on_slurm(plan, search, options)
     return _run(plan, search, options)

@@ -23,6 +23,7 @@ from sweeps.planning.plan import (
     cost_of,
     planned_work,
     refuse_missing_weights,
+    refuse_unfit_networks,
 )
 from sweeps.planning.this_machine import most_at_once, usable_gpus
 from sweeps.run.relaunch import check_may_resume, difference, this_code_digest
@@ -94,10 +95,11 @@ def preview(
         slots = most_slots(capacity)
         yield from plan_lines(plan.searches, work_of, slots, None if durations is None else time_text)
     yield from lines_of(f"run       {state}")
-    try:
-        refuse_missing_weights(plan)
-    except ConfigError as refusal:
-        yield from lines_of(f"weights   launching would be refused: {refusal}")
+    for what, refuse in (("weights", refuse_missing_weights), ("network", refuse_unfit_networks)):
+        try:
+            refuse(plan)
+        except ConfigError as refusal:
+            yield from lines_of(f"{what}   launching would be refused: {refusal}")
     if durations is None:
         how = "" if command is None or plan.searches is not None else _probe(plan, command)
         yield from lines_of(f"time      not known: no run below {runs} has computed a stage{how}")

@@ -15,7 +15,9 @@ from sweeps.spec.resources import Resources
 from sweeps.spec.spec import Spec
 from sweeps.spec.toml_text import toml_value
 from sweeps.spec.user_modules import UserModule, load_modules
+from tailor.catalogue.networks import NETWORKS
 from tailor.config.trial import TrialConfig
+from tailor.core.plugin_digests import digest_of
 from tailor.execution.dry_run import PlannedStage, PlannedStages, Rung, dry_run
 from tailor.execution.weights_check import refuse_missing
 from tailor.stages import canonical_json
@@ -266,6 +268,25 @@ def refuse_missing_weights(plan: Plan) -> None:
             reads = [source, settings.network, settings.values["data"], settings.method]
             weights.setdefault(canonical_json(reads), trial)
     refuse_missing(trial.settings.parse() for trial in weights.values())
+
+
+def refuse_unfit_networks(plan: Plan) -> None:
+    """Raise ConfigError unless the users' networks of a plan can be trained and pruned as its trials do.
+
+    Trials that differ in their seeds alone are tried once. Imports torch if there are such networks.
+
+    Raises:
+        ConfigError: a network cannot; the text says where and what to change.
+    """
+    trials: dict[str, PlannedTrial] = {}
+    for trial in plan.trials:
+        if digest_of(NETWORKS, trial.settings.network) is not None:
+            tables = {key: value for key, value in trial.settings.values.items() if key != "seed"}
+            trials.setdefault(canonical_json(tables), trial)
+    for trial in trials.values():
+        from tailor.execution.network_check import refuse_unfit
+
+        refuse_unfit(trial.settings.parse(), plan.resources.ranks)
 
 
 def choose_probe(trials: Sequence[PlannedTrial]) -> PlannedTrial:

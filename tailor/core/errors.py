@@ -1,5 +1,8 @@
 """The errors that a user of `tailor` can cause."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from transtailor.errors import UserError
 
 
@@ -13,3 +16,15 @@ class Paused(Exception):  # an event, not a mistake
 
 class TrainingError(RuntimeError):
     """Training cannot continue (for example, the loss is no longer finite); the text names stage, epoch and step."""
+
+
+@contextmanager
+def explain_errors(what: str, advice: str) -> Iterator[None]:
+    """Raise ConfigError for what a user's code raises, with the first line of its message."""
+    try:
+        yield
+    except (ConfigError, TrainingError):
+        raise
+    except Exception as error:  # noqa: BLE001  # a user's code may raise anything
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ConfigError(f"{what} ({type(error).__name__}: {reason}); {advice}") from error

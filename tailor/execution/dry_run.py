@@ -82,7 +82,7 @@ def stages_of(config: TrialConfig, rung: Rung | None = None) -> StageGenerator:
         return stop_after_point(config.method.walk(config), config.last_point)
     if getattr(config.method, "stop_early", False):
         raise ConfigError("stop_early = true ends paths by itself, and halving does, too; leave one of them out")
-    found = [*_walk(stages_of(config))]
+    found = [*planned_stages(config)]
     if rung.point is not None:
         last = sum(isinstance(stage, stages.OperatingPoint) for stage in found) - 1
         if rung.point >= last:
@@ -120,8 +120,9 @@ def _stop_in_tuning(steps: StageGenerator, number: int, epochs: int) -> StageGen
         outcome = yield stage
 
 
-def _walk(steps: StageGenerator) -> Iterator[Stage]:
-    """Yield the stages of a method without their results, so that no rule stops it early."""
+def planned_stages(config: TrialConfig, rung: Rung | None = None) -> Iterator[Stage]:
+    """Yield the stages of a trial without their results, so that no rule stops it early."""
+    steps = stages_of(config, rung)
     outcome: StageOutcome | None = None
     while True:
         try:
@@ -150,7 +151,7 @@ def dry_run(config: TrialConfig, known: PlannedStages | None = None, rung: Rung 
     known = {} if known is None else known
     same_size = known.setdefault(size, {})
     points = 0
-    for stage in _walk(stages_of(config, rung)):
+    for stage in planned_stages(config, rung):
         versions[stage.kind] = stage.version
         point = points if isinstance(stage, stages.OperatingPoint) else None
         key = stage.key()

@@ -23,6 +23,7 @@ from tailor.data import task_data
 from tailor.execution.cache import Cache, DamagedStage, MadeBy, StageDescription, StoredStage
 from tailor.execution.dry_run import Rung, stages_of
 from tailor.execution.memory import memory_explained
+from tailor.execution.network_check import refuse_unfit
 from tailor.model.state import ModelState
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stage_execution import StageContext, Tensors, apply, compute
@@ -173,6 +174,7 @@ def run_trial(
         validate_every=config.validate_every,
         pause=pause,
     )
+    refuse_unfit(config, ranks.world_size)
     steps = stages_of(config, rung)
     stage: Stage | None = next(steps)
     order = points = 0

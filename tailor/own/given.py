@@ -1,6 +1,5 @@
 """What a user gives to a call (a module, an example of its input, batches), checked and made usable by stages."""
 
-import copy
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from tailor.catalogue.networks import NETWORKS, network_stub
-from tailor.core.errors import ConfigError, TrainingError
+from tailor.core.errors import ConfigError, TrainingError, explain_errors
 from tailor.core.torch_private import tree_leaves
 from tailor.data.objective import Loss
 from tailor.data.task_data import Batch, Samples
 from tailor.model.factors import FACTORS
 from tailor.model.state import ModelState, weights
+from tailor.networks.building import copied
 
 TABLE = re.compile(r"(?<![\w.])(?:pruning|method|optimisation)\.(?=\w)")  # of a setting, which has none in a call
 NUMBERS = (torch.float32, torch.float64)
@@ -44,11 +44,8 @@ class OwnNetwork:
         return ModelState(network=self.name, classes=1, input_shape=shape, tensors=weights(self.template))
 
     def build(self, state: ModelState) -> nn.Module:
-        """A new module with this state: on the user's device, trained are the parameters that the user trains."""
-        model, trained = state.build(), {name: p.requires_grad for name, p in self.template.named_parameters()}
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(trained.get(name, True))
-        return model.to(self.device)
+        """A new module with this state, on the user's device."""
+        return state.build().to(self.device)
 
     def head(self, outputs: Any) -> str:
         """The last layer with as many outputs as the network, else the last layer."""
@@ -69,7 +66,7 @@ def registration(own: OwnNetwork, **facts: Any) -> Iterator[None]:
         facts: fields of NetworkInfo.
     """
     drawn_on = [own.device] if own.device.type == "cuda" else []
-    stub = network_stub("a user's module", lambda **_: copy.deepcopy(own.template))
+    stub = network_stub("a user's module", lambda **_: copied(own.template))
     try:
         with (
             NETWORKS.borrow(own.name, replace(stub, **facts)),
@@ -90,7 +87,7 @@ def copy_module(model: nn.Module) -> OwnNetwork:
     kind = type(model).__name__
     tensors = _checked_tensors(model, kind)
     with explain_errors(f"{kind} cannot be copied", "leave out of it what copy.deepcopy refuses"):
-        template = copy.deepcopy(model).cpu()
+        template = copied(model).cpu()
     return OwnNetwork(name=f"{kind}#{next(_calls)}", template=template, device=tensors[0].device)
 
 
@@ -146,6 +143,8 @@ def checked_example(own: OwnNetwork, example_input: Tensor) -> tuple[Tensor, Any
     example = example_input.detach().cpu()
     with explain_errors(f"{kind} does not run on example_input, {given}", "give a batch of inputs as it reads them"):
         outputs = run_copy(own.template, example)
+    with explain_errors(f"{kind} does not run on one input alone, for which the cost is counted", "mend its code"):
+        run_copy(own.template, example[:1])
     if strange := [type(leaf).__name__ for leaf in tree_leaves(outputs) if not isinstance(leaf, PLAIN)]:
         raise ConfigError(f"{kind} returns a {strange[0]}; expected are tensors, in tuples, lists and dictionaries too")
     return example, outputs
@@ -154,19 +153,7 @@ def checked_example(own: OwnNetwork, example_input: Tensor) -> tuple[Tensor, Any
 @torch.no_grad()
 def run_copy(model: nn.Module, inputs: Tensor) -> Any:
     """The outputs of a copy of the module in evaluation mode."""
-    return copy.deepcopy(model).eval()(inputs)
-
-
-@contextmanager
-def explain_errors(what: str, advice: str) -> Iterator[None]:
-    """Raise ConfigError for what a user's code raises, with the first line of its message."""
-    try:
-        yield
-    except (ConfigError, TrainingError):
-        raise
-    except Exception as error:  # noqa: BLE001  # a user's code may raise anything
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ConfigError(f"{what} ({type(error).__name__}: {reason}); {advice}") from error
+    return copied(model).eval()(inputs)
 
 
 def samples_of(

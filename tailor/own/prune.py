@@ -1,6 +1,5 @@
 """`prune` and `transtailor`: a user's module pruned by the stages of a trial, in memory."""
 
-import copy
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,40 +13,39 @@ from tailor.config.optimisation import Optimisation
 from tailor.config.parsing import parse_trial
 from tailor.config.pruning import PruningConfig
 from tailor.config.trial import TrialConfig
-from tailor.core.errors import ConfigError
-from tailor.core.torch_private import tree_leaves
+from tailor.core.errors import ConfigError, explain_errors
 from tailor.data.objective import Loss
 from tailor.data.task_data import Samples
+from tailor.execution.dry_run import planned_stages
+from tailor.execution.frozen_check import refuse_frozen
 from tailor.execution.in_memory import SamplesContext, run_in_memory
+from tailor.execution.network_check import refuse_single_images
 from tailor.methods.prune import Pruning
 from tailor.methods.recipe import Recipe
 from tailor.methods.transtailor import TransTailor
 from tailor.model.cost import macs_of, params_count
 from tailor.model.factors import carries
 from tailor.model.state import ModelState
+from tailor.networks.building import copied
 from tailor.own.given import (
     OwnNetwork,
     checked_example,
     copy_module,
-    explain_errors,
     registration,
-    run_copy,
     samples_of,
 )
 from tailor.own.pruned import PrunedGroup, PrunedNetwork
 from tailor.parallel.process_group import ProcessGroup
-from tailor.pruning import surgery
 from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.group_records import sites
-from tailor.pruning.groups import Candidate, candidates
-from tailor.stages import StageGenerator
+from tailor.pruning.groups import Candidate, candidates, reasons_of
+from tailor.pruning.removal_check import ADVICE, evaluate, random_batches, refuse_other_function, train_once
+from tailor.stages import FineTune, StageGenerator
 from transtailor.names import nearest
 
 DEFAULTS: dict[str, Any] = {"residual": "coupled", "linear": True}  # all filters of any network that can go (C)
 WHERE = "arguments"
-REASONS = 5  # that a message lists
-ROUNDINGS = 1e4  # by which outputs of the same network may differ, times the precision of the largest
-ADVICE = (
+CODE = (
     "its forward must run on inputs of any values: without `if` on a tensor, .item(), .numpy(), and without tensors "
     "on a device that the code names"
 )
@@ -196,12 +194,11 @@ def _prune(
             f"precision = 'bf16' converts outputs that are one tensor, and {own.kind} returns a "
             f"{type(outputs).__name__}; leave precision out"
         )
-    with registration(own), explain_errors(f"{own.kind} cannot be analysed", ADVICE):
+    with registration(own), explain_errors(f"{own.kind} cannot be analysed", CODE):
         rule = parse_trial({"method": "fine_tune", "pruning": raw.get("pruning", {})}, WHERE).pruning.rule
-        found = candidates(copy.deepcopy(own.template), tuple(example.shape[1:]), rule)
+        found = candidates(copied(own.template), tuple(example.shape[1:]), rule)
     if all(candidate.reason for candidate in found):
-        why = "; ".join(f"{candidate.group.name}: {candidate.reason}" for candidate in found[:REASONS])
-        raise ConfigError(f"no filter of {own.kind} can be removed: {why or 'it has no layers with filters'}")
+        raise ConfigError(f"no filter of {own.kind} can be removed: {reasons_of(found)}")
     samples, batch_size = samples_of(own, example, loader, loss)
     raw = raw | {"optimisation": {"batch_size": batch_size} | raw.get("optimisation", {})}
     with (
@@ -210,15 +207,22 @@ def _prune(
     ):
         config = parse_trial(raw | {"network": own.name, "data": {"name": own.name, "train_images": 1}}, WHERE)
         _refuse_own_sites(own, config, found)
+        removable = tuple(candidate.group for candidate in found if candidate.reason is None)
+        planned = list(planned_stages(config))
+        refuse_frozen(own.template, planned, removable, config.method.name)
         is_simple = isinstance(config.method, Pruning)
+        if not is_simple and samples is not None:
+            tunings = [stage for stage in planned if isinstance(stage, FineTune)]
+            refuse_single_images(tunings, config, 1, len(samples))
+            with explain_errors(f"{own.kind} does not run forward and backward in training mode", "mend its code"):
+                train_once(copied(own.template), samples.images[: config.optimisation.batch_size].cpu())
         walk = _score_and_prune(config) if is_simple else config.method.walk(config)
         given = own.state(example)
         ranks = ProcessGroup(rank=0, world_size=1, device=own.device)
         context = SamplesContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=math.inf, samples=samples)
         state = run_in_memory(walk, given, context).fold_factors()
         pruned = own.build(state)
-        changes = config.pruning.measure_norms or config.pruning.shift_means or not is_simple
-        _check_same(given, state, found, example, is_same=not changes)
+        _check_pruned(given, state, found, example)
         return PrunedNetwork(
             model=pruned,
             groups=tuple(_pruned_group(candidate, state) for candidate in found),
@@ -242,43 +246,13 @@ def _refuse_own_sites(own: OwnNetwork, config: TrialConfig, found: list[Candidat
             )
 
 
-def _check_same(
-    given: ModelState, state: ModelState, found: list[Candidate], example: Tensor, *, is_same: bool
-) -> None:
-    """Raise ConfigError unless the pruned network runs and, if it can be compared, computes what the masked one does.
-
-    Without channels under a norm, whose statistics are others, both are the same function. A network that computes
-    with the number of its filters, which no trace shows, is found here.
-    """
+def _check_pruned(given: ModelState, state: ModelState, found: list[Candidate], example: Tensor) -> None:
+    """Raise ConfigError unless the pruned network runs, and is what the given one is with zeros (`removal_check`)."""
     lost = tuple(c.group for c in found if c.group.name in (state.kept or {}))
-    advice = "exclude = [...] names modules that keep all their filters"
-    with explain_errors("the network does not run without the filters that were chosen", advice):
-        pruned = tree_leaves(run_copy(state.build(), example))
-        masked = surgery.mask(given, {group.name: (state.kept or {})[group.name] for group in lost}, lost)
-        expected = tree_leaves(run_copy(masked.build(), example))
-    for one, other in zip(pruned, expected, strict=True):
-        is_compared = is_same and all(group.kind != "stream" for group in lost) and isinstance(one, Tensor)
-        if is_compared and (difference := _difference(one, other, torch.finfo(example.dtype).eps)):
-            raise ConfigError(
-                f"without the filters that were chosen, {given.network} computes something else than with zeros in "
-                f"their place ({difference}): its code computes with the number of filters, or draws random numbers; "
-                f"{advice}"
-            )
-
-
-def _difference(one: Tensor, other: Tensor, precision: float) -> str:
-    """The difference of two outputs of the same network, for a message; empty if it is rounding."""
-    one, other = (torch.view_as_real(t.resolve_conj()) if t.is_complex() else t for t in (one, other))
-    one, other = one.double(), other.double()
-    if one.shape != other.shape:
-        return f"their shapes are {tuple(one.shape)} and {tuple(other.shape)}"
-    if not one.numel():
-        return ""
-    rounding = ROUNDINGS * precision * float(other.nan_to_num(0.0, 0.0, 0.0).abs().max())
-    if torch.allclose(one, other, rtol=0.0, atol=rounding, equal_nan=True):
-        return ""
-    largest = float((one - other).nan_to_num(0.0, 0.0, 0.0).abs().max())
-    return f"they differ by {largest:.3g}" if largest > rounding else "in one of the two some numbers are not finite"
+    kept = {group.name: (state.kept or {})[group.name] for group in lost}
+    refuse_other_function(given, kept, lost, [*random_batches(example), example])
+    with explain_errors("the network does not run without the filters that were chosen", ADVICE):
+        evaluate(state.build(), example, 0)
 
 
 def _facts(found: list[Candidate], example: Tensor) -> dict[str, Any]:
@@ -309,10 +283,13 @@ def _info(example: Tensor, samples: Samples | None) -> DataInfo:
 
 
 def _pruned_group(candidate: Candidate, state: ModelState) -> PrunedGroup:
+    matrices = {name for name, tensor in state.tensors.items() if name.endswith(".weight") and tensor.dim() > 1}
     group = candidate.group
     kept = (state.kept or {}).get(group.name, torch.arange(group.filters))
+    members = [member.layer.partition(":")[0] for member in group.members]
+    made = [s.tensor.removesuffix(".weight") for s in group.slices if s.dim == 0 and s.tensor in matrices]
     return PrunedGroup(
-        layers=tuple(member.layer.partition(":")[0] for member in group.members),
+        layers=tuple(dict.fromkeys([*members, *made])),
         kind=group.kind,
         filters=group.filters,
         kept=tuple(kept.tolist()),

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tailor.core.errors import ConfigError
+from tailor.core.errors import ConfigError, explain_errors
 from tailor.model.state import ModelState, load_state, save_model
-from tailor.own.given import copy_module, explain_errors, registration, run_copy
+from tailor.own.given import copy_module, registration, run_copy
 from tailor.pruning.group_records import Kind
 
 
@@ -16,7 +16,7 @@ from tailor.pruning.group_records import Kind
 class PrunedGroup:
     """Filters that can only be removed together, and what became of them."""
 
-    layers: tuple[str, ...]  # whose outputs they are; of heads, the layer that reads them
+    layers: tuple[str, ...]  # whose outputs they are; of heads, the layer that reads them; then those that go with them
     kind: Kind
     filters: int
     kept: tuple[int, ...]  # indices of those that stay, ascending

@@ -67,8 +67,8 @@ def train_all(
 
 
 def scale_gradients(module: nn.Module, factor: Tensor) -> None:
-    """Multiply the gradients of a layer's weights by one factor per output."""
-    for parameter in module.parameters(recurse=False):
+    """Multiply the gradients of a layer's weights by one factor per output; what is not trained has none."""
+    for parameter in (p for p in module.parameters(recurse=False) if p.requires_grad):
         shape = (-1, *[1] * (parameter.dim() - 1))
         parameter.register_hook(lambda gradient, shape=shape: gradient * factor.reshape(shape))
 

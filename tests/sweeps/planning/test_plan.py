@@ -12,16 +12,19 @@ from sweeps.planning.plan import (
     make_plan,
     no_sharing,
     refuse_missing_weights,
+    refuse_unfit_networks,
     select_trials,
 )
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.spec import EMBEDDED_SPEC, load_spec
+from tailor.catalogue.networks import NETWORKS
 from tailor.catalogue.weights import sha256_of
 from tailor.config.parsing import parse_trial
 from tailor.core.errors import ConfigError
 from tailor.execution.dry_run import PlannedStage, dry_run
 from tailor.networks import building
 from tests.sweeps.conftest import WriteSpec
+from tests.tailor.execution.users_networks import SOURCE
 
 
 def stage(key: str, work: float, *parents: str, point: int | None = None) -> PlannedStage:
@@ -107,6 +110,26 @@ def test_weights_are_looked_at_with_each_method_that_reads_them(write_spec: Writ
     with pytest.raises(ConfigError, match="head has 7 outputs while the source task of digits has 5 classes"):
         refuse_missing_weights(plan)
     refuse_missing_weights(select_trials(plan, [t.trial_id for t in plan.trials if t.label == "head_only"]))
+
+
+def test_a_users_network_is_tried_before_a_launch(write_spec: WriteSpec, tmp_path: Path) -> None:
+    """With two ranks, a parameter that no output depends on would stop the training in torch."""
+    (tmp_path / "nets.py").write_text(SOURCE)
+    text = "\n".join(
+        [
+            'name = "nets"\nimports = ["nets.py"]\nresources.ranks = 2\ntrial.method.name = "fine_tune"',
+            *(f'[[variants]]\nnetwork = "{network}"' for network in ("plain", "unused")),
+        ]
+    )
+    before = set(NETWORKS)
+    try:
+        plan = make_plan(load_spec(write_spec(text)))
+        with pytest.raises(ConfigError, match="network 'unused': no output depends on 9.spare.weight, 9.spare.bias"):
+            refuse_unfit_networks(plan)
+        refuse_unfit_networks(select_trials(plan, [plan.trials[0].trial_id]))
+    finally:
+        for name in set(NETWORKS) - before:
+            NETWORKS.remove(name)
 
 
 def test_trials_are_selected_by_their_first_digits(write_spec: WriteSpec) -> None:

@@ -201,6 +201,16 @@ def own_layer() -> nn.Sequential:
     return nn.Sequential(Doubled(8, 16), nn.ReLU(), nn.Linear(16, 3))
 
 
+def frozen() -> nn.Sequential:
+    model = small()
+    model[:2].requires_grad_(False)
+    return model
+
+
+def with_norm() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+
+
 TRANSTAILOR: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
     "own layer": (own_layer, {}, "factors follow 0, a Doubled, .*; set exclude = \\['0'\\], or beta = 'grad'"),
     "smoothing": (small, {"loss": nn.CrossEntropyLoss(), "label_smoothing": 0.1}, "label_smoothing is a part"),
@@ -208,6 +218,12 @@ TRANSTAILOR: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
     "fraction": (small, {"removed_macs_fraction": 30}, "removed_macs_fraction = 30; expected a number between"),
     "steps": (small, {"steps": 0}, "steps: Input should be greater than or equal to 1"),
     "no data": (small, {"loader": None}, "give loader"),
+    "frozen": (frozen, {"beta": "fold"}, "does not train 1.bias, 1.weight .*multiplies factors into them"),
+    "one left": (
+        with_norm,
+        {"loader": [(torch.randn(4, 8), torch.zeros(4).long())] * 2, "batch_size": 7},
+        "batch_size = 8",
+    ),
 }
 
 
@@ -225,6 +241,16 @@ def test_a_layer_of_the_users_own_can_be_tuned_without_factors() -> None:
     made = tailor.transtailor(own_layer(), torch.zeros(1, 8), removed_macs_fraction=0.3, loader=pairs(), **settings)
     assert not [name for name, _ in made.model.named_buffers()]
     assert not made.model[0]._forward_hooks  # type: ignore[index,union-attr]
+
+
+def test_what_is_not_trained_stays_to_the_bit() -> None:
+    settings: dict[str, Any] = {"steps": 1, "epochs": 1, "alpha_epochs": 1, "beta": "grad"}
+    model = frozen()
+    made = tailor.transtailor(model, torch.zeros(1, 8), removed_macs_fraction=0.3, loader=pairs(), **settings)
+    kept = list(made.groups[0].kept)
+    assert torch.equal(made.model[0].weight, model[0].weight[kept])  # type: ignore[index,union-attr,arg-type]
+    assert not made.model[0].weight.requires_grad  # type: ignore[index,union-attr]
+    assert not torch.equal(made.model[3].weight, model[3].weight[:, kept])  # type: ignore[index,union-attr,arg-type]
 
 
 def test_what_is_drawn_leaves_the_users_numbers_as_they_were() -> None:

@@ -1,0 +1,96 @@
+"""What a user's network does not train (`requires_grad = False`) stays as it is, or the trial is refused.
+
+Gradients never reach such a parameter. A few stages also write into weights: docs/extend/network.md has a table.
+"""
+
+from collections.abc import Iterable
+from functools import singledispatch
+
+from torch import nn
+
+import tailor.stages as stages
+from tailor.core.errors import ConfigError
+from tailor.pruning.group_records import Group
+from tailor.stages import Stage
+
+Written = tuple[set[str], str]
+"""Names of parameters, and in words what a stage does to them."""
+
+NOTHING: Written = (set(), "")
+
+
+def refuse_frozen(model: nn.Module, planned: Iterable[Stage], found: Iterable[Group], method: str) -> None:
+    """Raise ConfigError if a stage writes into a parameter that the model does not train.
+
+    Args:
+        model: as the user made it.
+        planned: the stages of a trial.
+        found: groups that can lose filters.
+        method: its name, for the message.
+    """
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    if not frozen:
+        return
+    found = tuple(found)
+    for stage in planned:
+        names, what = written(stage, model, found)
+        if touched := sorted(names & frozen):
+            raise ConfigError(
+                f"the network does not train {', '.join(touched)} (requires_grad = False), and method {method!r} "
+                f"{what}; train these, exclude their modules (exclude = [...]), or choose another method: the table in "
+                "docs/extend/network.md says which"
+            )
+
+
+@singledispatch
+def written(stage: Stage, model: nn.Module, found: tuple[Group, ...]) -> Written:  # noqa: ARG001
+    """The parameters that a stage writes other than by their gradients; most stages write none."""
+    return NOTHING
+
+
+@written.register
+def _attach_importance(stage: stages.AttachImportance, _model: nn.Module, found: tuple[Group, ...]) -> Written:
+    if stage.mode in ("off", "grad"):
+        return NOTHING
+    members = [member for group in found for member in group.members]
+    carriers = [m.layer if stage.placement == "before_norm" else m.norm or m.layer for m in members]
+    return _weight_and_bias(carriers), f"multiplies factors into them (beta = {stage.mode!r}; 'grad' and 'off' do not)"
+
+
+@written.register
+def _train_gates(_stage: stages.TrainGates, _model: nn.Module, found: tuple[Group, ...]) -> Written:
+    norms = [member.norm for group in found for member in group.members if member.norm]
+    return _weight_and_bias(norms), "trains them as gates"
+
+
+@written.register
+def _fine_tune_softly(_stage: stages.FineTuneSoftly, _model: nn.Module, found: tuple[Group, ...]) -> Written:
+    return {f"{member.layer}.weight" for group in found for member in group.members}, "sets filters to zero"
+
+
+@written.register
+def _shift_means(_stage: stages.ShiftMeans, _model: nn.Module, found: tuple[Group, ...]) -> Written:
+    readers = {part.tensor.removesuffix(".weight") for group in found for part in group.slices if part.dim == 1}
+    return {f"{reader}.bias" for reader in readers}, "with pruning.shift_means writes into the biases"
+
+
+@written.register
+def _find_essential(_stage: stages.FindEssential, model: nn.Module, _found: tuple[Group, ...]) -> Written:
+    matrices = {name for name, parameter in model.named_parameters() if parameter.dim() > 1}
+    return matrices, "sets weights to zero"
+
+
+@written.register
+def _reinitialise(_stage: stages.Reinitialise, model: nn.Module, _found: tuple[Group, ...]) -> Written:
+    return {name for name, _ in model.named_parameters()}, "draws all weights again"
+
+
+@written.register
+def _train_source(stage: stages.TrainSource, model: nn.Module, _found: tuple[Group, ...]) -> Written:
+    if not stage.removed_macs_fraction:
+        return NOTHING
+    return {name for name, _ in model.named_parameters()}, "draws all weights of a narrower network"
+
+
+def _weight_and_bias(modules: Iterable[str]) -> set[str]:
+    return {f"{module}.{key}" for module in modules for key in ("weight", "bias")}

@@ -1,0 +1,165 @@
+"""A user's network is tried before its trial computes anything, and what it does not train stays as it is."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tailor.catalogue.networks import NETWORKS
+from tailor.config.trial import METHODS, TrialConfig
+from tailor.core.errors import ConfigError
+from tailor.execution.cache import Cache
+from tailor.execution.network_check import refuse_unfit
+from tailor.execution.runner import StageEvent, run_trial
+from tailor.parallel.process_group import join, leave
+from tests.tailor.execution.users_networks import load_networks, trial_of
+from tests.tailor.two_ranks import on_two_ranks
+
+Run = Callable[..., list[StageEvent]]
+PRUNE: dict[str, Any] = {"name": "prune", "removed_macs_fraction": 0.25}
+TAILOR: dict[str, Any] = {"name": "transtailor", "steps": 1, "step_macs_fraction": 0.25, "alpha_epochs": 1}
+FROZEN = ("0.weight", "0.bias", "1.weight", "3.weight")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder, before = tmp_path_factory.mktemp("networks"), set(NETWORKS)
+    load_networks(folder)
+    yield folder
+    for name in set(NETWORKS) - before:
+        NETWORKS.remove(name)
+
+
+@pytest.mark.parametrize(
+    ("network", "method", "ranks", "words"),
+    [
+        (
+            "mixed",
+            PRUNE,
+            1,
+            "network 'mixed': no filter can be removed: 0: .*a norm over each 12 of its channels; 3: .*output",
+        ),
+        ("pair", {"name": "fine_tune"}, 1, r"2 images .* in training mode it makes a tuple; .* expects .*\(2, 5\)"),
+        ("broken", {"name": "fine_tune"}, 1, "does not run on 1 image .*, in 6, a Linear: .*mat1"),
+        ("headless", {"name": "fine_tune"}, 1, "head = '9' .* names no nn.Linear.* are 8$"),
+        ("frozen_head", {"name": "fine_tune"}, 1, "8, its head, is not trained"),
+        ("unused", {"name": "fine_tune"}, 2, "no output depends on 9.spare.weight, 9.spare.bias.*resources.ranks = 1"),
+    ],
+)
+def test_what_would_fail_is_refused_before_anything_is_computed(
+    network: str, method: dict[str, Any], ranks: int, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        refuse_unfit(trial_of(network, method), ranks)
+
+
+def test_what_is_fine_is_not_refused() -> None:
+    for network in ("plain", "frozen", "norm_of_vectors"):
+        refuse_unfit(trial_of(network, PRUNE), 2)
+    refuse_unfit(trial_of("unused", {"name": "fine_tune"}), 1)
+    refuse_unfit(trial_of("mixed", {"name": "fine_tune"}), 1)
+
+
+@pytest.mark.parametrize(
+    ("images", "settings", "ranks"),
+    [
+        (33, {}, 1),
+        (65, {}, 1),
+        (33, {}, 2),  # the norms compute over both ranks
+        (34, {"norm": "local"}, 2),  # each rank gets one
+        (36, {"accumulation_steps": 4}, 1),  # four parts of one
+    ],
+)
+def test_a_last_batch_of_one_image(images: int, settings: dict[str, Any], ranks: int) -> None:
+    def trial(network: str, train_images: int = images, batch_size: int = 32) -> TrialConfig:
+        tuning = {"epochs": 1, "head_epochs": 1, "batch_size": batch_size} | settings
+        data = {"name": "digits", "train_images": train_images}
+        return trial_of(network, {"name": "fine_tune"}, optimisation=tuning, data=data)
+
+    words = f"{images} images in batches of 32 leave a last batch in which 7, a BatchNorm2d.*optimisation.batch_size = "
+    with pytest.raises(ConfigError, match=words) as refusal:
+        refuse_unfit(trial("norm_of_vectors"), ranks)
+    refuse_unfit(trial("norm_of_vectors", batch_size=int(str(refusal.value).rpartition(" = ")[2])), ranks)
+    refuse_unfit(trial("norm_of_vectors", train_images=64), ranks)
+    refuse_unfit(trial("plain"), ranks)  # whose norms get 64 values of each image
+
+
+def frozen_rows(state_tensors: dict[str, torch.Tensor], kept: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What is left of the frozen parameters without the filters that were removed."""
+    first, second = (kept.get(layer, torch.arange(24)) for layer in ("0", "3"))
+    whole = {name: state_tensors[name] for name in FROZEN}
+    left = {name: whole[name][first] for name in FROZEN[:3]}
+    return left | {"3.weight": whole["3.weight"][second][:, first]}
+
+
+# What each method does with frozen layers; docs/extend/network.md has the same.
+VERDICTS: dict[str, tuple[dict[str, Any], str]] = {
+    "head_only": ({}, ""),
+    "fine_tune": ({}, ""),
+    "prune": ({"removed_macs_fraction": 0.25}, ""),
+    "target_aware_adaptation": ({"iterations": 1}, ""),
+    "transtailor": (TAILOR, "multiplies factors into them"),
+    "sfp": ({"removed_macs_fraction": 0.25}, "sets filters to zero"),
+    "gbn": ({"steps": 1}, "trains them as gates"),
+    "pac_net": ({}, "sets weights to zero"),
+    "smaller_dense": ({"removed_macs_fraction": 0.25}, "draws all weights of a narrower network"),
+}
+OTHERS = sorted(VERDICTS.keys() - {"prune", "transtailor"})
+
+
+def test_each_method_has_a_verdict() -> None:
+    assert {name for name in METHODS if METHODS[name].__module__.startswith("tailor.methods.")} == VERDICTS.keys()
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in ("prune", "transtailor") else pytest.param(n, marks=pytest.mark.check) for n in VERDICTS]
+)
+def test_what_is_frozen_stays_to_the_bit_or_is_refused(name: str, run: Run, tmp_path: Path) -> None:
+    settings, refusal = VERDICTS[name]
+    config = trial_of("frozen", {"name": name} | settings)
+    if refusal:
+        with pytest.raises(ConfigError, match=rf"does not train .*requires_grad = False.*{name!r} {refusal}"):
+            run(config, Cache(tmp_path))
+        return
+    states = [event.result.model_state() for event in run(config, Cache(tmp_path))]
+    expected = frozen_rows(states[0].tensors, states[-1].kept or {})
+    assert all(torch.equal(states[-1].tensors[part], tensor) for part, tensor in expected.items())
+    if name != "head_only":
+        assert not torch.equal(
+            states[-1].tensors["4.weight"], states[0].tensors["4.weight"][: len(states[-1].tensors["4.weight"])]
+        )
+
+
+@pytest.mark.parametrize("mode", ["grad", "off"])
+def test_transtailor_without_factors_in_weights_keeps_them(mode: str, run: Run, tmp_path: Path) -> None:
+    states = [e.result.model_state() for e in run(trial_of("frozen", TAILOR | {"beta": mode}), Cache(tmp_path))]
+    expected = frozen_rows(states[0].tensors, states[-1].kept or {})
+    assert states[-1].kept
+    assert all(torch.equal(states[-1].tensors[part], tensor) for part, tensor in expected.items())
+
+
+def test_weights_that_are_drawn_again_are_refused() -> None:
+    with pytest.raises(ConfigError, match="method 'prune' draws all weights again"):
+        refuse_unfit(trial_of("frozen", PRUNE | {"weights": "reinitialised"}), 1)
+
+
+def run_frozen(folder: Path, cache: Path, text: str) -> None:
+    """Runs a trial of the frozen network, in a rank."""
+    load_networks(folder)
+    ranks = join("cpu")
+    states = [
+        event.result.model_state()
+        for event in run_trial(TrialConfig.model_validate_json(text), cache=Cache(cache), ranks=ranks)
+    ]
+    expected = frozen_rows(states[0].tensors, states[-1].kept or {})
+    assert all(torch.equal(states[-1].tensors[part], tensor) for part, tensor in expected.items())
+    assert ranks.world_size == 2
+    leave()
+
+
+@pytest.mark.check
+def test_what_is_frozen_stays_on_two_ranks(networks: Path, tmp_path: Path) -> None:
+    text = trial_of("frozen", PRUNE).model_dump_json()
+    on_two_ranks(run_frozen, networks, tmp_path / "cache", text, folder=tmp_path)

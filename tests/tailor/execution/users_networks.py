@@ -1,0 +1,112 @@
+"""A user's module with networks that have one fault each; all read images (B, 1, 8, 8)."""
+
+from pathlib import Path
+from typing import Any
+
+from tailor.config.parsing import parse_trial
+from tailor.config.trial import TrialConfig
+from tailor.execution.plugins import load
+
+SOURCE = """
+from dataclasses import replace
+
+from tailor.catalogue.networks import network_stub
+from tailor.extend import NETWORKS
+
+WIDTH = 24
+
+
+def stack(*layers, num_classes):
+    from torch import nn
+
+    ends = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTH, num_classes)]
+    first = [nn.Conv2d(1, WIDTH, 3, padding=1), nn.BatchNorm2d(WIDTH), nn.ReLU()]
+    second = [nn.Conv2d(WIDTH, WIDTH, 3, padding=1), nn.BatchNorm2d(WIDTH), nn.ReLU()]
+    return nn.Sequential(*first, *second, *layers, *ends)
+
+
+def plain(num_classes):
+    return stack(num_classes=num_classes)
+
+
+def frozen(num_classes, *parts):
+    network = plain(num_classes)
+    for part in parts or ("0.weight", "0.bias", "1.weight", "3.weight"):
+        network.get_parameter(part).requires_grad_(False)
+    return network
+
+
+def frozen_head(num_classes):
+    return frozen(num_classes, "8.weight")
+
+
+def unused(num_classes):
+    from torch import nn
+
+    network = plain(num_classes)
+    network.append(nn.Identity())
+    network[-1].spare = nn.Linear(3, 4)
+    return network
+
+
+def norm_of_vectors(num_classes):
+    from torch import nn
+
+    return stack(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(WIDTH), num_classes=num_classes)
+
+
+def mixed(num_classes):
+    from torch import nn
+
+    layers = [nn.Conv2d(1, WIDTH, 3), nn.GroupNorm(2, WIDTH), nn.Flatten(), nn.Linear(WIDTH * 36, num_classes)]
+    return nn.Sequential(*layers)
+
+
+def pair(num_classes):
+    from torch import nn
+
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = plain(num_classes)
+            self.body[8] = nn.Identity()
+            self.head = nn.Linear(WIDTH, num_classes)
+
+        def forward(self, images):
+            made = self.head(self.body(images))
+            return (made, made) if self.training else made
+
+    return Pair()
+
+
+def broken(num_classes):
+    from torch import nn
+
+    return stack(nn.Linear(7, WIDTH), num_classes=num_classes)
+
+
+HEADS = {"mixed": "3", "pair": "head", "broken": "9", "norm_of_vectors": "10"}
+for builder in (plain, frozen, frozen_head, unused, norm_of_vectors, mixed, pair, broken):
+    name = builder.__name__
+    stub = network_stub("of a test", builder, (1, 8, 8))
+    facts = dict(head=HEADS.get(name, "8"), has_norm=True, activation="ReLU", macs=1, params_count=1)
+    NETWORKS.add(name, replace(stub, **facts, head_params_count=1))
+NETWORKS.add("headless", replace(NETWORKS["plain"], head="9"))
+"""
+
+
+def load_networks(folder: Path) -> None:
+    """Import the module as `--import` does."""
+    file = folder / "networks_of_a_user.py"
+    file.write_text(SOURCE)
+    load(file)
+
+
+def trial_of(network: str, method: dict[str, Any], **settings: Any) -> TrialConfig:
+    """A trial of a few steps; `settings` replace whole tables of it."""
+    tables = {
+        "source": {"epochs": 1, "batch_size": 256},
+        "optimisation": {"epochs": 1, "head_epochs": 1, "batch_size": 64},
+        "pruning": {"residual": "coupled", "linear": True},
+    }
+    return parse_trial(tables | {"network": network, "method": method} | settings, "test")
