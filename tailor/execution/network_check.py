@@ -20,6 +20,7 @@ from tailor.execution.dry_run import planned_stages
 from tailor.execution.frozen_check import refuse_frozen
 from tailor.model.state import ModelState, weights
 from tailor.networks import building
+from tailor.parallel.norm import refuse_unknown_norms
 from tailor.pruning.group_records import Group
 from tailor.pruning.groups import candidates, reasons_of
 from tailor.pruning.removal_check import evaluate, random_batches, refuse_other_function, train_once
@@ -69,7 +70,7 @@ def _try_training(
     model = building.build(network, classes, seed=0)
     if any(map(nn.parameter.is_lazy, model.parameters())):
         raise ConfigError("it has lazy layers, which have no width before their first call; give them their widths")
-    _refuse_head(model, NETWORKS[network].head)
+    _refuse_head(model, NETWORKS[network].head, classes)
     for mode, run, count in (("evaluation", evaluate, 1), ("evaluation", evaluate, 2), ("training", train_once, 2)):
         images = torch.randn(count, *input_shape, generator=torch.Generator().manual_seed(0))
         tried = f"on {count} image{'s' if count > 1 else ''} {input_shape} in {mode} mode"
@@ -81,8 +82,11 @@ def _try_training(
         if not isinstance(outputs, Tensor) or outputs.shape != (count, classes):
             given = f"a tensor {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
             raise ConfigError(f"{tried} it makes {given}; a trial expects one tensor of outputs ({count}, {classes})")
+    if not has_several_ranks:
+        return
+    refuse_unknown_norms(model)
     unused = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    if unused and has_several_ranks:
+    if unused:
         raise ConfigError(
             f"no output depends on {', '.join(unused)}, and with several ranks torch waits for the gradients of all "
             "parameters; remove from the network what is not used, freeze it (parameter.requires_grad_(False)), or "
@@ -90,16 +94,16 @@ def _try_training(
         )
 
 
-def _refuse_head(model: nn.Module, head: str) -> None:
-    """Raise ConfigError unless the head is a linear layer that is trained."""
-    modules = dict(model.named_modules())
-    if not isinstance(modules.get(head), nn.Linear):
-        linear = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
+def _refuse_head(model: nn.Module, head: str, classes: int) -> None:
+    """Raise ConfigError unless the head is a layer with one output for each class that is trained."""
+    weights = {name.removesuffix(".weight"): p for name, p in model.named_parameters() if name.endswith(".weight")}
+    fitting = [name for name, weight in weights.items() if weight.dim() > 1 and len(weight) == classes]
+    if head not in fitting:
         raise ConfigError(
-            f"head = {head!r} of its NetworkInfo names no nn.Linear, which a new target replaces; its linear layers "
-            f"are {', '.join(linear) or 'none'}"
+            f"head = {head!r} of its NetworkInfo names no layer with {classes} outputs (num_classes), which a new "
+            f"target replaces; it has {', '.join(fitting) or 'none'}"
         )
-    if not all(parameter.requires_grad for parameter in modules[head].parameters()):
+    if not all(parameter.requires_grad for parameter in model.get_submodule(head).parameters()):
         raise ConfigError(
             f"{head}, its head, is not trained (requires_grad = False), and a new target replaces it by a new one that "
             "has to be trained; train it, too"
@@ -120,7 +124,10 @@ def _try_pruning(
     found = candidates(model, input_shape, rule)
     groups = tuple(candidate.group for candidate in found if candidate.reason is None)
     if not groups:
-        raise ConfigError(f"no filter can be removed: {reasons_of(found)}")
+        raise ConfigError(
+            f"no filter can be removed: {reasons_of(found)}; change its code, or these settings: pruning.residual = "
+            "'coupled', pruning.linear = true; methods 'fine_tune' and 'head_only' remove none"
+        )
     kept = {group.name: torch.arange(group.filters // 2, group.filters) for group in groups}
     refuse_other_function(state, kept, groups, random_batches(torch.zeros(1, *input_shape)))
     return groups

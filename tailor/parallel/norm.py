@@ -122,20 +122,24 @@ def synchronise_norms(model: nn.Module, ranks: ProcessGroup) -> nn.Module:
     """
     if ranks.world_size == 1:
         return model
-    for name, module in model.named_modules():
+    refuse_unknown_norms(model)
+    for module in model.modules():
         if isinstance(module, BatchNormBase):
-            _refuse_unknown(name, module)
             # The classes only add behaviour: parameters, buffers, factors and hooks stay with the module. Torch's own
             # conversion makes new modules, without factors and hooks.
             module.__class__ = _SynchronisedOnGpu if ranks.device.type == "cuda" else SynchronisedBatchNorm
     return model
 
 
-def _refuse_unknown(name: str, norm: BatchNormBase) -> None:
-    is_known = type(norm).__module__ in (BatchNormBase.__module__, __name__, TIMMS)
-    if not (is_known and norm.affine and norm.track_running_stats):
-        kind = f"{type(norm).__module__}.{type(norm).__qualname__}"
-        raise ConfigError(
-            f"{name}, a {kind}, cannot compute over several ranks: it is neither torch's nor timm's, or has no weights "
-            "or running statistics; train on one rank (resources.ranks = 1)"
-        )
+def refuse_unknown_norms(model: nn.Module) -> None:
+    """Raise ConfigError if a norm of the model cannot compute over several ranks."""
+    for name, norm in model.named_modules():
+        if not isinstance(norm, BatchNormBase):
+            continue
+        is_known = type(norm).__module__ in (BatchNormBase.__module__, __name__, TIMMS)
+        if not (is_known and norm.affine and norm.track_running_stats):
+            kind = f"{type(norm).__module__}.{type(norm).__qualname__}"
+            raise ConfigError(
+                f"{name}, a {kind}, cannot compute over several ranks: it is neither torch's nor timm's, or has no "
+                "weights or running statistics; train on one rank (resources.ranks = 1)"
+            )

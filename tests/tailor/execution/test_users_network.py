@@ -43,8 +43,9 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         ),
         ("pair", {"name": "fine_tune"}, 1, r"2 images .* in training mode it makes a tuple; .* expects .*\(2, 5\)"),
         ("broken", {"name": "fine_tune"}, 1, "does not run on 1 image .*, in 6, a Linear: .*mat1"),
-        ("headless", {"name": "fine_tune"}, 1, "head = '9' .* names no nn.Linear.* are 8$"),
+        ("headless", {"name": "fine_tune"}, 1, "head = '9' .* names no layer with 5 outputs.* it has 8$"),
         ("frozen_head", {"name": "fine_tune"}, 1, "8, its head, is not trained"),
+        ("plain_norm", PRUNE, 2, "6, a .*BatchNorm2d, cannot compute over several ranks.*resources.ranks = 1"),
         ("unused", {"name": "fine_tune"}, 2, "no output depends on 9.spare.weight, 9.spare.bias.*resources.ranks = 1"),
     ],
 )

@@ -55,6 +55,12 @@ def norm_of_vectors(num_classes):
     return stack(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(WIDTH), num_classes=num_classes)
 
 
+def plain_norm(num_classes):
+    from torch import nn
+
+    return stack(nn.BatchNorm2d(WIDTH, affine=False), num_classes=num_classes)
+
+
 def mixed(num_classes):
     from torch import nn
 
@@ -85,8 +91,8 @@ def broken(num_classes):
     return stack(nn.Linear(7, WIDTH), num_classes=num_classes)
 
 
-HEADS = {"mixed": "3", "pair": "head", "broken": "9", "norm_of_vectors": "10"}
-for builder in (plain, frozen, frozen_head, unused, norm_of_vectors, mixed, pair, broken):
+HEADS = {"mixed": "3", "pair": "head", "broken": "9", "norm_of_vectors": "10", "plain_norm": "9"}
+for builder in (plain, frozen, frozen_head, unused, norm_of_vectors, plain_norm, mixed, pair, broken):
     name = builder.__name__
     stub = network_stub("of a test", builder, (1, 8, 8))
     facts = dict(head=HEADS.get(name, "8"), has_norm=True, activation="ReLU", macs=1, params_count=1)

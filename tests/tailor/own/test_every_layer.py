@@ -6,6 +6,7 @@ trained, and its cost is that of torch's own counter.
 
 import inspect
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ from tailor.pruning.group_records import Group
 from tailor.pruning.groups import groups
 from tailor.pruning.surgery import Kept
 from tailor.stages import GroupRule
-from tests.tailor.own.layer_networks import CASES
+from tests.tailor.own.layer_networks import CASES, WIDTH
 from tests.tailor.trials import by_kind
 from tools.masked_reference import mask_model
 
@@ -120,6 +121,16 @@ def assert_every_layer_is_listed(model: nn.Module, made: PrunedNetwork) -> None:
     layers = {name.partition(".parametrizations.")[0] for name in matrices if ".parametrizations." in name}
     layers |= {name.rpartition(".")[0] for name in matrices if ".parametrizations." not in name}
     assert layers <= listed
+
+
+@pytest.mark.parametrize("name", ["InstanceNorm2d", "GroupNorm of each channel without factors", "scale"])
+def test_what_was_saved_is_loaded(name: str, tmp_path: Path) -> None:
+    model = CASES[name].make()
+    made = tailor.prune(model, example(), removed_macs_fraction=0.2)
+    made.save(tmp_path)
+    assert torch.equal(outputs_of(tailor.load(tmp_path, model=model)), outputs_of(made.model))
+    norms = [module for module in made.model.modules() if isinstance(module, nn.InstanceNorm2d)]
+    assert all(norm.num_features < WIDTH for norm in norms)
 
 
 @pytest.fixture(scope="module")
