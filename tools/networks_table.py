@@ -21,7 +21,7 @@ from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.pruning import surgery
 from tailor.pruning.group_records import Group
-from tailor.pruning.groups import groups, refusals
+from tailor.pruning.groups import candidates, groups
 from tailor.pruning.network_facts import CLASSES, find_facts
 from tailor.stages import GroupRule
 from tools import networks_document
@@ -79,7 +79,9 @@ def check(name: str) -> Checked:
     else:
         passes, note = compare_slimmed_with_masked(name, found[chosen], RULES[chosen])
         taken_home = check_saved(name, found[chosen]) if passes else {}
-    whys = Counter(why.partition(": ")[2] or why for why in refusals(model, INPUT_SHAPE, RULES[-1]).values())
+    traced = [c for c in candidates(model, INPUT_SHAPE, RULES[-1]) if c.group.slices]
+    reasons = [c.reason for c in traced for _ in c.group.members if c.reason is not None]
+    whys = Counter(why.partition(": ")[2] or why for why in reasons)
     whole = ", ".join(f"{why} ({n})" for why, n in whys.most_common() if why != "the network's output")
     return Checked(
         groups=tuple(map(len, found)),

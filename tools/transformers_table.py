@@ -95,7 +95,8 @@ def line_of(name: str) -> dict[str, Any]:
     goes = tuple(candidate.group for candidate in found if candidate.reason is None)
     counted: Counter[str] = Counter(group.kind for group in goes)
     counted["hidden_units"] = sum(map(is_hidden_unit, goes))
-    why = Counter(f"{c.group.kind}: {c.reason}" for c in found if c.reason and "the network's output" not in c.reason)
+    refused = [c for c in found if c.reason and c.group.slices and "the network's output" not in c.reason]
+    why = Counter(f"{c.group.kind}: {c.reason}" for c in refused)
     line: dict[str, Any] = {kind: counted[kind] for kind in KINDS}
     line |= {"analysed_s": round(analysed_s, 1), "refused": dict(why.most_common(3)), "rebuilt": "nothing goes"}
     try:

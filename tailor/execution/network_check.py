@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import tailor.stages as stages
 from tailor.catalogue.networks import NETWORKS
 from tailor.config.trial import TrialConfig
-from tailor.core.errors import ConfigError
+from tailor.core.errors import ConfigError, explain_errors
 from tailor.core.plugin_digests import digest_of
 from tailor.execution.dry_run import planned_stages
 from tailor.execution.frozen_check import refuse_frozen
@@ -22,7 +22,7 @@ from tailor.model.state import ModelState, weights
 from tailor.networks import building
 from tailor.parallel.norm import refuse_unknown_norms
 from tailor.pruning.group_records import Group
-from tailor.pruning.groups import candidates, reasons_of
+from tailor.pruning.groups import FOLLOWED, candidates, reasons_of
 from tailor.pruning.removal_check import evaluate, random_batches, refuse_other_function, train_once
 from tailor.stages import GroupRule, Stage, Training
 
@@ -67,7 +67,8 @@ def _try_training(
     network: str, _sha256: str, input_shape: tuple[int, ...], classes: int, has_several_ranks: bool
 ) -> None:
     """Raise ConfigError unless the network runs on images, forward and backward, and uses all that it trains."""
-    model = building.build(network, classes, seed=0)
+    with explain_errors(f"it cannot be built with num_classes = {classes}", "mend its builder"):
+        model = building.build(network, classes, seed=0)
     if any(map(nn.parameter.is_lazy, model.parameters())):
         raise ConfigError("it has lazy layers, which have no width before their first call; give them their widths")
     _refuse_head(model, NETWORKS[network].head, classes)
@@ -121,7 +122,8 @@ def _try_pruning(
     """
     model = building.build(network, classes, seed=0)
     state = ModelState(network=network, classes=classes, input_shape=input_shape, tensors=weights(model))
-    found = candidates(model, input_shape, rule)
+    with explain_errors("its code cannot be followed", FOLLOWED):
+        found = candidates(model, input_shape, rule)
     groups = tuple(candidate.group for candidate in found if candidate.reason is None)
     if not groups:
         raise ConfigError(

@@ -38,17 +38,13 @@ from tailor.own.pruned import PrunedGroup, PrunedNetwork
 from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.group_records import sites
-from tailor.pruning.groups import Candidate, candidates, reasons_of
+from tailor.pruning.groups import FOLLOWED, Candidate, candidates, reasons_of
 from tailor.pruning.removal_check import ADVICE, evaluate, random_batches, refuse_other_function, train_once
 from tailor.stages import FineTune, StageGenerator
 from transtailor.names import nearest
 
 DEFAULTS: dict[str, Any] = {"residual": "coupled", "linear": True}  # all filters of any network that can go (C)
 WHERE = "arguments"
-CODE = (
-    "its forward must run on inputs of any values: without `if` on a tensor, .item(), .numpy(), and without tensors "
-    "on a device that the code names"
-)
 _OF_ALL: dict[str, list[str]] = {
     "": ["seed"],
     "pruning": sorted(PruningConfig.model_fields.keys() - {"optimiser_state"}),
@@ -194,7 +190,7 @@ def _prune(
             f"precision = 'bf16' converts outputs that are one tensor, and {own.kind} returns a "
             f"{type(outputs).__name__}; leave precision out"
         )
-    with registration(own), explain_errors(f"{own.kind} cannot be analysed", CODE):
+    with registration(own), explain_errors(f"{own.kind} cannot be analysed", FOLLOWED):
         rule = parse_trial({"method": "fine_tune", "pruning": raw.get("pruning", {})}, WHERE).pruning.rule
         found = candidates(copied(own.template), tuple(example.shape[1:]), rule)
     if all(candidate.reason for candidate in found):

@@ -28,6 +28,10 @@ from tailor.stages import GroupRule
 from transtailor.names import nearest
 
 WEIGHT = ".weight"
+FOLLOWED = (  # what a user does where a network's code cannot be followed
+    "its forward must run on inputs of any values: without `if` on a tensor, .item(), .numpy(), and without tensors "
+    "on a device that the code names"
+)
 COMPUTED = ".parametrizations."  # behind a layer's name: what torch computes its weight from
 
 
@@ -162,10 +166,12 @@ class _Network:
         of_groups |= {f"{m.layer.partition(':')[0]}{WEIGHT}" for c in found for m in c.group.members}
         others: dict[str, int] = {}  # layer -> outputs
         for tensor, parameter in self.parameters.items():
-            layer = tensor.partition(COMPUTED)[0] if COMPUTED in tensor else tensor.rpartition(".")[0]
-            if layer and parameter.dim() > 1 and parameter.numel() > max(parameter.shape) and tensor not in of_groups:
-                width = getattr(self.modules[layer], "out_channels", len(parameter))
-                others.setdefault(layer, width)
+            path, _, key = tensor.rpartition(".")
+            layer = tensor.partition(COMPUTED)[0] if COMPUTED in tensor else path
+            is_weight = "weight" in key or COMPUTED in tensor or layer in self.trace.unread
+            is_matrix = parameter.dim() > 1 and parameter.numel() > max(parameter.shape)
+            if layer and is_weight and is_matrix and tensor not in of_groups:
+                others.setdefault(layer, getattr(self.modules[layer], "out_channels", len(parameter)))
         return [
             Candidate(
                 group=Group(
@@ -184,6 +190,8 @@ class _Network:
             return "its weight is another layer's, too"
         if layer not in self.trace.calls:
             return "nothing calls it in evaluation mode"
+        if (layer + WEIGHT, 0) in self.trace.uses:
+            return "it works on each of its inputs alone, and these have to stay"
         kind = type(self.modules[layer]).__name__
         return self.trace.unread.get(layer, f"only convolutions and linear layers lose filters, and it is a {kind}")
 

@@ -19,7 +19,9 @@ from tailor.pruning.group_records import Group, Kept
 
 ADVICE = "exclude = [...] names modules that keep all their filters"
 WITHOUT = "without the filters that were chosen"
-ROUNDINGS = 1e4  # by which outputs of the same network may differ, times the precision of the largest
+# By which outputs of the same network may differ, relative to the largest: norms of a few inputs enlarge roundings.
+TOLERANCE = {torch.float64: 1e-6}
+TOLERANCE_OF_OTHERS = 1e-3
 SPREAD = 0.1  # most that is added to tensors of equal numbers
 
 Pass = Callable[[nn.Module, Tensor, int], Any]
@@ -49,6 +51,7 @@ def refuse_other_function(whole: ModelState, kept: Kept, found: Sequence[Group],
     whole = replace(whole, tensors=uneven(whole.tensors))
     lost = tuple(group for group in found if len(kept.get(group.name, range(group.filters))) < group.filters)
     slimmed, masked = surgery.slim(whole, kept, lost).build(), surgery.mask(whole, kept, lost).build()
+    batches = _in_double(slimmed, masked, batches)
     is_compared = all(group.kind != "stream" for group in lost)
     for module in (*slimmed.modules(), *masked.modules()):
         if "Dropout" in type(module).__name__ and hasattr(module, "p"):
@@ -81,6 +84,17 @@ def refuse_other_function(whole: ModelState, kept: Kept, found: Sequence[Group],
             "pruned network cannot be compared with it; give example_input typical numbers"
         )
     compare(train_once, "in training mode, ")
+
+
+def _in_double(slimmed: nn.Module, masked: nn.Module, batches: Sequence[Tensor]) -> list[Tensor]:
+    """The batches and both models in float64, in which a difference is no rounding; as they were if they do not run."""
+    doubled = [batch.double() for batch in batches]
+    masked.double()
+    if any(_attempt(evaluate, masked, batch) is not None for batch in doubled):
+        slimmed.double()
+        return doubled
+    masked.to(batches[0].dtype)
+    return list(batches)
 
 
 def uneven(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -135,14 +149,14 @@ def difference_of(outputs: Any, others: Any) -> str:
 
 @torch.no_grad()
 def _difference(one: Tensor, other: Tensor) -> str:
-    precision = torch.finfo(one.dtype).eps if one.is_floating_point() or one.is_complex() else 0.0
+    tolerance = TOLERANCE.get(one.dtype, TOLERANCE_OF_OTHERS) if one.is_floating_point() or one.is_complex() else 0.0
     one, other = (torch.view_as_real(t.resolve_conj()) if t.is_complex() else t for t in (one, other))
     one, other = one.double(), other.double()
     if one.shape != other.shape:
         return f"their shapes are {tuple(one.shape)} and {tuple(other.shape)}"
     if not one.numel():
         return ""
-    rounding = ROUNDINGS * precision * float(other.nan_to_num(0.0, 0.0, 0.0).abs().max())
+    rounding = tolerance * float(other.nan_to_num(0.0, 0.0, 0.0).abs().max())
     if torch.allclose(one, other, rtol=0.0, atol=rounding, equal_nan=True):
         return ""
     largest = float((one - other).nan_to_num(0.0, 0.0, 0.0).abs().max())

@@ -41,6 +41,8 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             1,
             "network 'mixed': no filter can be removed: 0: .*a norm over each 12 of its channels; 3: .*output",
         ),
+        ("branching", PRUNE, 1, "its code cannot be followed .*without `if` on a tensor"),
+        ("without_classes", PRUNE, 1, "cannot be built with num_classes = 5 .*unexpected keyword argument"),
         ("pair", {"name": "fine_tune"}, 1, r"2 images .* in training mode it makes a tuple; .* expects .*\(2, 5\)"),
         ("broken", {"name": "fine_tune"}, 1, "does not run on 1 image .*, in 6, a Linear: .*mat1"),
         ("headless", {"name": "fine_tune"}, 1, "head = '9' .* names no layer with 5 outputs.* it has 8$"),

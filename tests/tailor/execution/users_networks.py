@@ -91,8 +91,27 @@ def broken(num_classes):
     return stack(nn.Linear(7, WIDTH), num_classes=num_classes)
 
 
-HEADS = {"mixed": "3", "pair": "head", "broken": "9", "norm_of_vectors": "10", "plain_norm": "9"}
-for builder in (plain, frozen, frozen_head, unused, norm_of_vectors, plain_norm, mixed, pair, broken):
+def branching(num_classes):
+    from torch import nn
+
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = plain(num_classes)
+
+        def forward(self, images):
+            return self.body(images if images.sum() > 0 else -images)
+
+    return Branching()
+
+
+def without_classes():
+    return plain(5)
+
+
+HEADS = {"branching": "body.8", "mixed": "3", "pair": "head", "broken": "9", "norm_of_vectors": "10", "plain_norm": "9"}
+BUILDERS = (plain, frozen, frozen_head, unused, norm_of_vectors, plain_norm, mixed, pair, broken, branching)
+for builder in (*BUILDERS, without_classes):
     name = builder.__name__
     stub = network_stub("of a test", builder, (1, 8, 8))
     facts = dict(head=HEADS.get(name, "8"), has_norm=True, activation="ReLU", macs=1, params_count=1)

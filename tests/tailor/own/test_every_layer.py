@@ -117,7 +117,8 @@ def test_a_call(name: str) -> None:
 def assert_every_layer_is_listed(model: nn.Module, made: PrunedNetwork) -> None:
     """Each module with a matrix of weights of its own, or of what its weight is computed from."""
     listed = {layer for group in made.groups for layer in group.layers}
-    matrices = [name for name, parameter in model.named_parameters() if sum(size > 1 for size in parameter.shape) > 1]
+    sizes = {name: sum(size > 1 for size in parameter.shape) for name, parameter in model.named_parameters()}
+    matrices = [name for name, dims in sizes.items() if dims > 1 and ("weight" in name or "parametrizations" in name)]
     layers = {name.partition(".parametrizations.")[0] for name in matrices if ".parametrizations." in name}
     layers |= {name.rpartition(".")[0] for name in matrices if ".parametrizations." not in name}
     assert layers <= listed
