@@ -271,16 +271,18 @@ def refuse_missing_weights(plan: Plan) -> None:
 
 
 def refuse_unfit_networks(plan: Plan) -> None:
-    """Raise ConfigError unless the users' networks of a plan can be trained and pruned as its trials do.
+    """Raise ConfigError unless the networks of a plan can be trained and pruned as its trials do.
 
-    Trials that differ in their seeds alone are tried once. Imports torch if there are such networks.
+    Users' networks are tried; of others, only a last batch of one image can be wrong. Trials that differ in their seeds
+    alone are looked at once. Imports torch if there is something to try.
 
     Raises:
         ConfigError: a network cannot; the text says where and what to change.
     """
     trials: dict[str, PlannedTrial] = {}
     for trial in plan.trials:
-        if digest_of(NETWORKS, trial.settings.network) is not None:
+        is_users = digest_of(NETWORKS, trial.settings.network) is not None
+        if is_users or (trial.train_images or 0) % trial.settings.values["optimisation"]["batch_size"] == 1:
             tables = {key: value for key, value in trial.settings.values.items() if key != "seed"}
             trials.setdefault(canonical_json(tables), trial)
     for trial in trials.values():

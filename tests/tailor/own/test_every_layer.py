@@ -175,6 +175,7 @@ def test_a_trial(name: str, imported: Cache, run: Callable[..., list[StageEvent]
     assert last.point_facts().macs == counted_macs(last.model_state().build()) + case.uncounted_macs
 
 
+@pytest.mark.check
 def test_every_layer_class_of_torch_with_weights_is_in_a_network() -> None:
     used = {type(module) for case in CASES.values() for module in case.make().modules()}
     kinds = {kind for kind in vars(nn).values() if isinstance(kind, type) and issubclass(kind, nn.Module)}
