@@ -131,7 +131,7 @@ def _try_pruning(
             "'coupled', pruning.linear = true; methods 'fine_tune' and 'head_only' remove none"
         )
     kept = {group.name: torch.arange(group.filters // 2, group.filters) for group in groups}
-    refuse_other_function(state, kept, groups, random_batches(torch.zeros(1, *input_shape)))
+    refuse_other_function(state, kept, groups, random_batches(torch.zeros(1, *input_shape))[:1])
     return groups
 
 
