@@ -28,7 +28,8 @@ from tailor.pruning.group_records import Group
 from tailor.pruning.groups import groups
 from tailor.pruning.surgery import Kept
 from tailor.stages import GroupRule
-from tests.tailor.own.layer_networks import CASES, WIDTH
+from tests.tailor.own.layer_networks import CASES
+from tests.tailor.own.layer_parts import WIDTH
 from tests.tailor.trials import by_kind
 from tools.masked_reference import mask_model
 
@@ -85,7 +86,7 @@ def assert_same(model: nn.Module, reference: nn.Module) -> None:
 
 
 def assert_trains(model: nn.Module) -> None:
-    """All that gets a gradient in the network before it was pruned gets one."""
+    """It runs forward and backward in training mode."""
     outputs = copied(model).train()(example())
     sum(part.square().mean() for part in (outputs if isinstance(outputs, tuple) else [outputs])).backward()
 
