@@ -37,7 +37,7 @@ ONCE = Patience(timeout_s=20.0, tries=1)  # for code that repeats its call soon 
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandAnswer:
     """What one call of a command printed, and its exit code."""
 
     returncode: int | None  # None: no answer in time
@@ -115,7 +115,7 @@ def _read(out: str, row: str) -> tuple[list[tuple[str, ...]], list[str]]:
     return rows, unread
 
 
-def run(call: Sequence[str], timeout_s: float) -> Answer:
+def run(call: Sequence[str], timeout_s: float) -> CommandAnswer:
     """Run one command of SLURM to its end, or kill it (and its children) after `timeout_s`.
 
     It gets the variables of `for_slurm`.
@@ -131,7 +131,7 @@ def run(call: Sequence[str], timeout_s: float) -> Answer:
     except FileNotFoundError as error:
         raise SlurmError(f"there is no {call[0]} on PATH: is this a login node of a SLURM cluster?") from error
     except OSError as error:  # such as a node that is at its limit of processes, memory or files at the moment
-        return Answer(None, "", str(error), is_from_command=False)
+        return CommandAnswer(None, "", str(error), is_from_command=False)
     try:
         out, errors = process.communicate(timeout=timeout_s)
         return _read_answer(process.returncode, out, errors)
@@ -140,23 +140,23 @@ def run(call: Sequence[str], timeout_s: float) -> Answer:
         try:
             out, errors = process.communicate(timeout=KILL_LIMIT_S)
         except subprocess.TimeoutExpired:  # another process holds the pipes, or a disk does not answer
-            return Answer(None, "", "")
+            return CommandAnswer(None, "", "")
         # It may have ended in time while this process was stopped: then its answer counts.
         return _read_answer(None if process.returncode == -signal.SIGKILL else process.returncode, out, errors)
 
 
-def _read_answer(returncode: int | None, out: bytes, errors: bytes) -> Answer:
+def _read_answer(returncode: int | None, out: bytes, errors: bytes) -> CommandAnswer:
     # Popen's text mode would make a line end of each carriage return.
-    return Answer(returncode, out.decode(errors="replace"), errors.decode(errors="replace"))
+    return CommandAnswer(returncode, out.decode(errors="replace"), errors.decode(errors="replace"))
 
 
-def _knows_not(answer: Answer) -> bool:
+def _knows_not(answer: CommandAnswer) -> bool:
     return all(
         UNKNOWN_JOB in text or "already completing or completed" in text for text in lines_of(answer.error) or [""]
     )
 
 
-def short_answer(answer: Answer) -> str:
+def short_answer(answer: CommandAnswer) -> str:
     """A command's answer, in at most 300 characters."""
     if not answer.is_from_command:
         how = "it could not be started"

@@ -14,7 +14,7 @@ from typing import Any
 
 from hpc.errors import SlurmError
 from hpc.sites.site import Need, Site
-from hpc.slurm.calls import PATIENCE, Answer, Patience, ask, call_of, run, short_answer
+from hpc.slurm.calls import PATIENCE, CommandAnswer, Patience, ask, call_of, run, short_answer
 from hpc.slurm.script import script
 from hpc.slurm_grammar import job_state
 from transtailor.documents import read_toml
@@ -259,6 +259,6 @@ def _show_job(job: str, cluster: str | None, patience: Patience) -> JobState:
     return JobState(*rows[0]) if rows else JobState("UNKNOWN", "Vanished")
 
 
-def _refusal(answer: Answer) -> str:
+def _refusal(answer: CommandAnswer) -> str:
     advice = [text for words, text in explanations()["refusals"].items() if words.lower() in answer.error.lower()]
     return "; ".join([short_answer(answer), *advice])

@@ -81,7 +81,7 @@ method = { name = "transtailor", steps = 2 }
 """
     (said,) = make_plan(load_spec(write_spec(text))).warnings
     assert said.startswith("pac_net: 4 trials will have the same results as an earlier one, because no stage reads ")
-    assert "in which they differ: optimisation.learning_rate; a comparison" in said
+    assert "in which they differ: optimisation.learning_rate; they would be shown as several results" in said
     same = 'method = { name = "head_only" }\n[[variants]]\nlabel = "two"\noptimisation.epochs = 7\nmethod'
     (said,) = make_plan(load_spec(write_spec(f'name = "twins"\n[[variants]]\n{same}.name = "head_only"\n'))).warnings
     assert said.startswith("head_only and two: 1 trial will have the same results as an earlier one")

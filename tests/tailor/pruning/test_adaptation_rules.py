@@ -150,7 +150,7 @@ def test_the_query_of_the_page_finds_the_best_point(path: list[tuple[float, floa
     query = PAGE.read_text().split("```sql\n")[1].split("```")[0]
     tables = duckdb.connect()
     tables.execute(
-        "CREATE TABLE measured_points (trial_id TEXT, method TEXT, label TEXT, network TEXT, seed INT, point INT, "
+        "CREATE TABLE measured_points (trial_id TEXT, method TEXT, arm TEXT, network TEXT, seed INT, point INT, "
         "validation_score DOUBLE, test_score DOUBLE, macs DOUBLE, removed_macs_fraction DOUBLE)"
     )
     for trial in ("one", "other"):
