@@ -20,6 +20,7 @@ from tests.simulation.seeds import Days, told
 
 FAILED = [json.loads(line) for line in (Path(__file__).parent / "failed.jsonl").read_text().splitlines()]
 SEEDS, AT_ONCE = 300, 25
+OF_CHECK = 150  # seeds; all others take part in `make test-long` alone
 CHECK = pytest.mark.check
 ROOT = Path(__file__).parents[2]
 REPLAYED = (0, 2, 3, 15)  # one of each kind, the last one with a stop
@@ -53,7 +54,16 @@ def days() -> Iterator[Days]:
         yield Days.below(Path(place))
 
 
-@pytest.mark.parametrize("first", [0, *(pytest.param(first, marks=CHECK) for first in range(AT_ONCE, SEEDS, AT_ONCE))])
+@pytest.mark.parametrize(
+    "first",
+    [
+        0,
+        *(
+            pytest.param(first, marks=CHECK if first < OF_CHECK else pytest.mark.long)
+            for first in range(AT_ONCE, SEEDS, AT_ONCE)
+        ),
+    ],
+)
 def test_a_day_keeps_the_promises(days: Days, first: int) -> None:
     for seed in range(first, first + AT_ONCE):
         day = days.day(seed)

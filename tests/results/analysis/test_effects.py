@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from results.analysis.effects import effects_of, effects_page
+from results.analysis.effects import effects_of, effects_page, effects_table
 from results.arms.findings import findings_of
 from results.errors import ResultsError
 from results.plot.effects import interaction
 from results.statistics.means import mean_interval
 from results.store.reader import load
 from results.text.formats import latex_lines, markdown_lines
+from results.text.number_format import NOTHING, p_text
 from tests.results.exact_run import Trial, write_run
 
 
@@ -63,6 +64,19 @@ def test_the_page_has_effects_levels_and_counts(tmp_path: Path) -> None:
     assert re.search(r"\| 0.01 \| 70.50 \|.*\| 4 \| 8 \|\n\| 0.1 \| 75.50 ", text)  # numbers by size
     assert "1 failed" in text
     assert "also stands for optimisation.twin" in text
+
+
+def test_holms_correction_is_over_the_effects_without_the_seed(tmp_path: Path) -> None:
+    """The seed is a block, and no hypothesis: of three effects the smallest p counts three times."""
+    noise = iter((0, 3, 1, 4, 2, 0, 5, 1, 3, 2, 4, 0, 1, 5, 2, 3))
+    noisy = [replace(trial, right=(trial.right[0] + next(noise),)) for trial in crossed()]
+    with load(write_run(tmp_path, noisy)) as run:
+        (found,) = effects_of(findings_of(run))
+    ps = {effect.name: effect.p for effect in found.result.effects if effect.name != "seed"}
+    smallest = min(ps, key=lambda name: ps[name] or 0.0)
+    rows = {row[0]: row for row in effects_table(found.result).rows}
+    assert rows[smallest][-1] == p_text(min(1.0, 3 * (ps[smallest] or 0.0)))
+    assert rows["seed"][-1] == NOTHING
 
 
 def test_latex_is_written_without_greek_letters_and_without_noise_there_is_no_p(tmp_path: Path) -> None:

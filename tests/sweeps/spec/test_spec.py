@@ -255,3 +255,10 @@ def test_numbers_and_truth_values_are_told_apart(write_spec: WriteSpec) -> None:
     )
     with pytest.raises(SpecError, match="method.stop_early: matches no trial"):
         list(expand(load_spec(write_spec(text))))
+
+
+def test_a_whole_number_excludes_the_same_number_with_a_point(write_spec: WriteSpec) -> None:
+    text = 'name = "w"\n[trial]\nmethod.name = "fine_tune"\n[axes]\noptimisation.learning_rate = [0.5, 1.0]\n'
+    text += "[[exclude]]\noptimisation.learning_rate = 1\n"
+    (left,) = expand(load_spec(write_spec(text)))
+    assert left.config.optimisation.learning_rate == 0.5
