@@ -34,7 +34,7 @@ from results.store.parts import (
     read_state,
     tables_folder,
 )
-from results.store.schema import SCHEMA_VERSION, TABLES, arrow_schema
+from results.store.schema import SCHEMA_VERSION, TABLES, TableSchema, arrow_schema
 from transtailor.files import make_folder, write_file
 from transtailor.ownership import refuse_outside
 
@@ -88,11 +88,10 @@ def compact(run: str | os.PathLike[str]) -> list[Merged]:
     path = Path(run)
     tables_folder(path)
     with only_one(path):
-        return merge_parts(path, at_least=2)
+        return _merge_parts(path)
 
 
-def merge_parts(run: Path, *, at_least: int) -> list[Merged]:
-    """Merge the parts of each table and version if there are so many; to be called by the holder of the lock."""
+def _merge_parts(run: Path) -> list[Merged]:
     state = read_state(run)
     merged = []
     for table, files in parts_of(run).items():
@@ -100,7 +99,7 @@ def merge_parts(run: Path, *, at_least: int) -> list[Merged]:
         waiting = [part for part in files if part.path.name not in known and not is_settled_name(part.path.name)]
         for version in sorted({part.version for part in waiting}):
             group = [part for part in waiting if part.version == version]
-            if len(group) >= at_least:
+            if len(group) > 1:
                 merged.append(_merge(run, table, group))
     if merged:
         _write_manifest(run, state, merged)
@@ -126,9 +125,7 @@ def _merge(run: Path, table: str, parts: Sequence[Part]) -> Merged:
     make_folder(folder)
     final = folder / f"{parts[-1].path.stem}-merged-{os.urandom(4).hex()}.parquet"
     paths = tuple(part.path for part in parts)
-    is_older = parts[-1].version != SCHEMA_VERSION
-    schema = pq.read_schema(paths[-1]) if is_older else arrow_schema(TABLES[table])  # with units and meanings
-    write_file(final, partial(copy_rows, paths, schema, {}))
+    write_file(final, partial(copy_rows, paths, schema_of(TABLES[table], parts), {}))
     return Merged(
         table=table,
         path=final,
@@ -137,6 +134,11 @@ def _merge(run: Path, table: str, parts: Sequence[Part]) -> Merged:
         parts_bytes=sum(path.stat().st_size for path in paths),
         merged_bytes=final.stat().st_size,
     )
+
+
+def schema_of(table: TableSchema, parts: Sequence[Part]) -> pa.Schema:
+    """Return the schema for the rows of parts of one version, with units and meanings."""
+    return arrow_schema(table) if parts[-1].version == SCHEMA_VERSION else pq.read_schema(parts[-1].path)
 
 
 def copy_rows(

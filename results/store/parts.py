@@ -96,6 +96,11 @@ def manifest_file(run: Path) -> Path:
     return merged_folder(run) / "manifest.json"
 
 
+def is_made_of_parts(name: str) -> bool:
+    """Whether a file has the rows of several parts: it is merged or settled."""
+    return "-merged-" in name or is_settled_name(name)
+
+
 def is_settled_name(name: str) -> bool:
     """Whether a file is settled: it has its name from a settlement."""
     return "-settled-" in name

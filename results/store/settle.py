@@ -29,12 +29,13 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from results.store.compact import copy_rows, merge_parts, only_one
+from results.store.compact import copy_rows, only_one, schema_of
 from results.store.parts import (
     SETTLED_FORMAT,
     SETTLING,
     SUPERSEDED,
     Part,
+    is_made_of_parts,
     is_settled_name,
     list_parts,
     manifest_file,
@@ -93,7 +94,6 @@ def settle(run: Path, progress: Progress = lambda _: None) -> list[SettledTable]
         if is_settled(run):
             _remove_merged(run)
             return []
-        merge_parts(run, at_least=1)
         files = parts_of(run)
         older = superseded_folders(run)
         number = 1 + max([_number_of_the_last(run), *(int(folder.name) for folder in older)])
@@ -134,31 +134,35 @@ def is_settled(run: Path) -> bool:
 def _settle_table(
     table: TableSchema, parts: Sequence[Part], replaced: Mapping[Path, Collection[int]], folder: Path, number: int
 ) -> SettledTable:
-    """Make the settled files of a table: a file without a replaced row gets another name, the others are copied.
+    """Make the settled files of a table: merged and settled ones get another name, parts are merged into one.
 
     Args:
-        replaced: file -> numbers of its rows that do not count.
+        replaced: file -> numbers of its rows that do not count; such a file is copied.
         number: of the settlement.
     """
     make_folder(folder)
-    schema = arrow_schema(table)
-    files = rows = 0
-    for place, part in enumerate(parts):
-        count = pq.read_metadata(part.path).num_rows - len(replaced.get(part.path, ()))
-        if count == 0:
-            continue
-        moment = part.path.name.partition("-")[0]
+    is_large = {part.path: is_made_of_parts(part.path.name) for part in parts}
+    small = [part for part in parts if not is_large[part.path]]
+    groups = [[part] for part in parts if is_large[part.path]]
+    groups += [[part for part in small if part.version == version] for version in sorted({p.version for p in small})]
+    rows = {}
+    for place, group in enumerate(groups):
+        moment = group[-1].path.name.partition("-")[0]
         final = folder / f"{moment}-settled-{number:06}-{place:06}.parquet"
-        if part.path in replaced:
-            write_file(final, partial(copy_rows, [part.path], schema, replaced))
+        if is_large[group[0].path] and group[0].path not in replaced:
+            _link(group[0].path, final)
         else:
-            _link(part.path, final)
-        files, rows = files + 1, rows + count
-    if files == 0:  # so that every reader finds the columns
-        write_file(folder / f"{NEVER}-settled-{number:06}-000000.parquet", partial(copy_rows, [], schema, {}))
+            write_file(final, partial(copy_rows, [part.path for part in group], schema_of(table, group), replaced))
+        rows[final] = pq.read_metadata(final).num_rows
+    for empty in [path for path, count in rows.items() if not count]:
+        empty.unlink()
+        del rows[empty]
+    if not rows:  # so that every reader finds the columns
+        empty = folder / f"{NEVER}-settled-{number:06}-000000.parquet"
+        rows[write_file(empty, partial(copy_rows, [], arrow_schema(table), {}))] = 0
     sync(folder)
     return SettledTable(
-        table=table.name, files=max(files, 1), rows=rows, replaced_rows=sum(map(len, replaced.values()))
+        table=table.name, files=len(rows), rows=sum(rows.values()), replaced_rows=sum(map(len, replaced.values()))
     )
 
 
@@ -170,7 +174,7 @@ def _replaced_rows(
     The first query knows the keys only as hashes of 8 bytes: few tables of a sweep have replaced rows, and no table has
     many.
     """
-    if not parts:
+    if len(parts) < 2 and not any(is_made_of_parts(part.path.name) for part in parts):  # no part has a key twice
         return {}
     key = ", ".join(map(quote, table.key))
     source = f"({all_rows(table, list(parts))})"
@@ -274,7 +278,7 @@ def _remove_merged(run: Path) -> None:
 
 def _remove_superseded(run: Path, folders: Sequence[Path]) -> None:
     """Remove what earlier settlements have left, unless a part in it still counts."""
-    counted = {part.path for parts in parts_of(run).values() for part in parts}
+    counted = {part.path for parts in parts_of(run).values() for part in parts} if folders else set()
     for folder in folders:
         if not any(folder in path.parents for path in counted):
             shutil.rmtree(folder, ignore_errors=True)

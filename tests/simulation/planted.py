@@ -198,14 +198,15 @@ PLANTED = (
     Planted(
         "a merged file lacks a part",
         f"{COMPACT}:_merge",
-        "partial(copy_rows, paths, schema, {})",
-        "partial(copy_rows, paths[1:], schema, {})",
+        "partial(copy_rows, paths, schema_of(TABLES[table], parts), {})",
+        "partial(copy_rows, paths[1:], schema_of(TABLES[table], parts), {})",
     ),
     Planted(
         "a merged file is not synced",
         f"{COMPACT}:_merge",
-        "write_file(final, partial(copy_rows, paths, schema, {}))",
-        "stream = final.open('wb')\n    copy_rows(paths, schema, {}, stream)\n    stream.close()",
+        "write_file(final, partial(copy_rows, paths, schema_of(TABLES[table], parts), {}))",
+        "stream = final.open('wb')\n"
+        "    copy_rows(paths, schema_of(TABLES[table], parts), {}, stream)\n    stream.close()",
     ),
     Planted(
         "the names of settled files are not synced",

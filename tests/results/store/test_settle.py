@@ -188,7 +188,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import results.store.settle
-runs, seen, real = sys.argv[1:], 0, os.fsync
+every, runs, seen, real = int(sys.argv[1]), sys.argv[2:], 0, os.fsync
 
 def step():
     global seen
@@ -204,36 +204,40 @@ def fsync(handle):
     step()
     real(handle)
 
-for last, run in enumerate(runs, 1):  # imported once, forked for each
+for number, run in enumerate(runs, 1):  # imported once, forked for each
+    last = number * every
     if (child := os.fork()) == 0:
         os.fsync = fsync
         sys.addaudithook(hook)
         results.store.settle.settle(Path(run))
         os._exit(0)
     if (code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])) != -signal.SIGKILL:
-        print(last, code)
+        print(number, code)
         break
 """
 MOST_STEPS = 400
 
 
-@pytest.mark.check
-def test_killed_at_each_step_our_readers_lose_nothing_and_the_next_settlement_completes_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("every", [pytest.param(5, marks=pytest.mark.check), pytest.param(1, marks=pytest.mark.long)])
+def test_killed_at_each_step_our_readers_lose_nothing_and_the_next_settlement_completes_it(
+    tmp_path: Path, every: int
+) -> None:
     whole = tmp_path / "whole"
     write_events(whole, 0, 1)
     settle(whole)
     write_events(whole, 1, 2)
-    runs = [tmp_path / f"run{last}" for last in range(1, MOST_STEPS)]
+    runs = [tmp_path / f"run{number}" for number in range(MOST_STEPS // every)]
     for run in runs:
         shutil.copytree(whole, run)
-    done = subprocess.run([sys.executable, "-c", KILLED, *map(str, runs)], capture_output=True, text=True, check=True)
+    words = [sys.executable, "-c", KILLED, str(every), *map(str, runs)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
     last, code = map(int, done.stdout.split())  # the first that nobody killed
     assert code == 0, done.stderr
     for number, run in enumerate(runs[:last], start=1):
         assert ours(run) == [0, 1, 2], number
         settle(run)
         assert_at_rest(run, [0, 1, 2])
-    assert last > 50
+    assert last * every > 50
 
 
 OVERTAKEN = """
