@@ -6,9 +6,9 @@ from results.store.reader import Run
 from results.store.schema import TABLES
 from transtailor.files import make_folder, name_file
 
-VIEWS = ("points", "measured_points")
-MADE_OF = {"operating_points", "predictions", "estimates", "timings", "planned", "trials", "stages", "proposals"}
-"""The tables that these views are made of."""
+_MEASURED = frozenset({"operating_points", "predictions", "estimates", "timings"})
+VIEWS = {"points": _MEASURED | {"planned", "trials", "stages", "proposals"}, "measured_points": _MEASURED}
+"""View -> the tables that it is made of."""
 
 
 class CsvFiles:
@@ -31,8 +31,9 @@ class CsvFiles:
                 written += self._write(run, name, table.key)
                 self._files[name] = files
                 changed.append(name)
-        if MADE_OF & set(changed):
-            written += sum(self._write(run, view, TABLES["operating_points"].key) for view in VIEWS)
+        for view, tables in VIEWS.items():
+            if tables & set(changed):
+                written += self._write(run, view, TABLES["operating_points"].key)
         return written
 
     def _write(self, run: Run, view: str, key: tuple[str, ...]) -> int:

@@ -83,16 +83,24 @@ class ReportServer(ThreadingHTTPServer):
             version = self._version()
             if self._page is None or self._page[0] != version:
                 self._page = None
-                before, run = self._points, load(self.runs if len(self.runs) > 1 else self.runs[0])
-                try:
-                    text, self._points = render(page_of(run, apart=self.apart), live=True), PointPages(run)
-                except BaseException:
-                    run.close()
-                    raise
+                before = self._points
+                text, self._points = self._render()
                 self._page = (version, text)
                 if before:
                     before.close()
             return self._page
+
+    def _render(self) -> tuple[str, PointPages]:
+        """Render the report of the last rows; again, if a launch ended meanwhile and put other files in their place."""
+        while True:
+            run = load(self.runs if len(self.runs) > 1 else self.runs[0])
+            try:
+                return render(page_of(run, apart=self.apart), live=True), PointPages(run)
+            except BaseException as error:
+                is_outdated = isinstance(error, Exception) and run.is_outdated()
+                run.close()
+                if not is_outdated:
+                    raise
 
     def points(self, question: str) -> str:
         """Some operating points of the last page. Raises ResultsError: the question is none."""

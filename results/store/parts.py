@@ -118,6 +118,12 @@ def tables_folder(run: Path) -> Path:
     return tables
 
 
+def has_table(run: Path, table: str) -> bool:
+    """Whether a run has the folder of a table, also between the two renames of a settlement."""
+    folders = (run / "tables", *superseded_folders(run))
+    return any((folder / table).exists() for folder in folders)
+
+
 def read_state(run: Path) -> StoreState:
     """Read which files of a run do not count.
 

@@ -112,6 +112,17 @@ def settle(run: Path, progress: Progress = lambda _: None) -> list[SettledTable]
     return settled
 
 
+def complete_killed(run: Path) -> None:
+    """Complete a settlement that was killed between its two renames: writers would wait for the folder of tables.
+
+    Raises:
+        ResultsError: another process merges the run.
+    """
+    if not (run / "tables").exists():
+        with only_one(run):
+            _complete_earlier(run)
+
+
 def settle_or_clear(run: Path, progress: Progress = lambda _: None) -> None:
     """Settle the tables of a run; if they are at rest already, remove what they were before. Raises as `settle`."""
     if not settle(run, progress):

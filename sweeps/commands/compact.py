@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
+from results.store.parts import tables_folder
 from results.store.points import write_points
 from results.store.reader import load
 from results.store.settle import settle
-from sweeps.run.run_folder import RunFolder, open_run
+from sweeps.run.run_folder import RunFolder
 from sweeps.run.run_lock import RunLock
 
 
@@ -13,10 +14,11 @@ def compact(run: RunFolder) -> Iterator[str]:
     """Settle the tables of a run that is not running, and write `points.parquet`; yield what was done, line by line.
 
     Raises:
-        RunFolderError: the folder is no run, or the run is running.
-        ResultsError: a file cannot be read; nothing is changed. Or a file called `points.parquet` is not the run's.
+        RunFolderError: the run is running.
+        ResultsError: the folder is no run, or a file cannot be read; nothing is changed. Or a file called
+            `points.parquet` is not the run's.
     """
-    open_run(run)
+    tables_folder(run.path)
     with RunLock(run.lock):
         settled = settle(run.path)
         for table in settled:

@@ -87,6 +87,8 @@ def start(plan: Plan, runs: Path, *, extend: bool, update_code: bool) -> tuple[R
         RunFolderError: the run may not be resumed; the text shows the difference and names the option.
         OSError: the file system refuses.
     """
+    from results.store.settle import complete_killed  # pyarrow takes 0.2 s
+
     run = RunFolder(runs / plan.name)
     files = sources()
     launch = provenance(files)
@@ -101,6 +103,7 @@ def start(plan: Plan, runs: Path, *, extend: bool, update_code: bool) -> tuple[R
     check_is_own(run)
     lock = RunLock(run.lock)
     try:
+        complete_killed(run.path)
         record = open_run(run)
         check_may_resume(run, record, plan, launch["code_digest"], extend=extend, update_code=update_code)
         with deny_others_writing():

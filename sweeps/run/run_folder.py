@@ -166,6 +166,8 @@ def create_run(plan: Plan, runs: Path, launch: Mapping[str, Any], sources: Mappi
 
 def check_is_run(run: RunFolder) -> None:
     """Raise RunFolderError, with what to do, unless a folder has all files of a run; their content is not read."""
+    from results.store.parts import has_table  # pyarrow takes 0.2 s
+
     if not run.path.is_dir():
         if run.path.exists():
             raise RunFolderError(
@@ -177,7 +179,8 @@ def check_is_run(run: RunFolder) -> None:
             f"{run.path} is not the folder of a run: it has no {run.plan.name}; type one, such as "
             "runs/demo, or for a new run another --name"
         )
-    missing = [path.name for path in (run.spec, run.provenance, run.tables / "planned") if not path.exists()]
+    missing = [path.name for path in (run.spec, run.provenance) if not path.exists()]
+    missing += [] if has_table(run.path, "planned") else ["planned"]
     if missing:
         raise _damage_error(run, f"it has no {' and no '.join(missing)}")
 

@@ -57,7 +57,7 @@ class RunSearch:
         self.spec, self._run = spec, run
         self.proposals: list[Proposal] = []
         self._saved, self._is_over = 0, False
-        if run.tables.exists():
+        if run.plan.is_file():
             _refuse_changed(spec, run, extend=extend)
             with load(run.path) as tables:
                 self.proposals = read_proposals(tables)
@@ -118,7 +118,7 @@ class RunSearch:
     def has_ended(self) -> bool:
         """Whether all trials have ended or are stopped, and no more are proposed; False if only a launch can say."""
         assert self.spec.search is not None
-        if not self.spec.search.is_replayable or not self._run.tables.exists():
+        if not self.spec.search.is_replayable or not self._run.plan.is_file():
             return False
         with load(self._run.path) as tables:
             ended = finished_trial_ids(self._run.path) | stopped_trial_ids(tables)

@@ -29,7 +29,9 @@ AUDITED = {
 }  # fmt: skip
 TAKES_ROOM = ("open", "mkdir", "fsync")
 CHANGES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-_RANDOM = re.compile(r"\d{8}T[\d.]+-[0-9a-f]+|[0-9a-f]{8,}|(?<=\.)\d+(?=\.|$|/)|(?<=^cache/)..|(?<=@).+(?=\.creating)")
+_RANDOM = re.compile(
+    r"\d{8}T[\d.]+-(?:settled|[0-9a-f]+)|[0-9a-f]{8,}|(?<=\.)\d+(?=\.|$|/)|(?<=^cache/)..|(?<=@).+(?=\.creating)"
+)
 
 
 @dataclass(frozen=True, order=True)

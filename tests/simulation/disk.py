@@ -20,7 +20,7 @@ from tests.simulation.world import Dead, Task, World
 
 TEMPORARY = re.compile(r"(^|/)\.([^/]+)\.[0-9a-f]{8}\.tmp(?=$|/)")  # half of a file, or a folder: named like the whole
 SMALL = re.compile(
-    r"\d{8}T[\d.]+-[0-9a-f]+|[0-9a-f]{8,}|(?<=\.)\d+(?=\.|$|/)|(?<=^shared/cache/)..|(?<=@).+(?=\.creating)"
+    r"\d{8}T[\d.]+-(?:settled|[0-9a-f]+)|[0-9a-f]{8,}|(?<=\.)\d+(?=\.|$|/)|(?<=^shared/cache/)..|(?<=@).+(?=\.creating)"
 )
 _CREATES = os.O_CREAT
 _REAL = {

@@ -54,7 +54,7 @@ def test_a_label_cannot_act_on_the_terminal_nor_add_a_line(
     first, second, *_ = json.loads(run.plan.read_text())["trials"]
     done = sweeps_command("status", run.path) if command == "status" else sweeps_command("explain", first, second)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "plan.json: expected a label in one line, given 'quiet" in done.stderr or SHOWN in done.stderr
+    assert "plan.json: expected a name in one line, given 'quiet" in done.stderr or SHOWN in done.stderr
     assert "\x1b" not in done.stderr
     assert "\nprogress" not in done.stderr
 

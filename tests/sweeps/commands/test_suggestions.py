@@ -61,7 +61,6 @@ COMMANDS = [
     ("logs 'my runs/waiting' zz", r"type: (.*)", "run"),
     ("cancel 'my runs/waiting'", r"type: (.*)", "run"),
     ("stop 'my runs/shared'", r"type: (.*)", "run"),
-    ("compact 'my runs/unmerged'", r"type: (.*)", "run"),
     ("compare 'my runs/torn' --against head_only", r"type: (.*)", "run"),
     ("effects 'my runs/trained' --at 0.9", r"with: (.*)", "run"),
     ("best 'my runs/trained'", r"(transtailor reproduce .*)", "run"),
@@ -97,9 +96,7 @@ def scene(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         created_run(make_plan(load_spec(folder / name)), folder / "my runs") for name in ("axes.toml", "waiting.toml")
     )
     ids = [trial.trial_id for trial in make_plan(load_spec(folder / "axes.toml", ["axes.seed=[0,1,2]"])).trials]
-    for ended in (ids[:1], ids[1:]):  # two parts, which no launch has merged
-        ends_written(small, ended)
-    shutil.copytree(small.path, folder / "my runs" / "unmerged")
+    ends_written(small, ids)
     record = json.loads(waiting.provenance.read_text())
     typed = ["/x/bin/transtailor", "run", "waiting.toml", "--runs", "my runs", "--site", "serial"]
     record["history"][-1] |= {"argv": typed, "folder": str(folder)}
