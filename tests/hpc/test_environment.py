@@ -31,6 +31,7 @@ def test_fewer_cores_than_threads_are_said(ranks: int, threads: int, cores: int,
     assert is_enough or f"may use {cores} core" in str(fault)
 
 
+@pytest.mark.check
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: nothing can be pinned to fewer")
 def test_the_variables_do_pin_where_they_are_left(tmp_path: Path) -> None:
     pinned = for_ranks(os.environ) | {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores"}

@@ -16,6 +16,7 @@ from tests.commands import ROOT, sweeps_command
 from tests.faults.moments import Fault, Moment, moments_of
 from tests.faults.tiny_sweep import SEARCH, SPEC, TinySweep, warm_up
 
+pytestmark = pytest.mark.check
 EXTENDED = SPEC.replace("[[variants]]", "[axes]\nseed = [0, 1]\n[[variants]]", 1)
 R_COUNTS = 'for (table in commandArgs(TRUE)) cat(nrow(dplyr::collect(arrow::open_dataset(table))), "")'
 
@@ -108,7 +109,6 @@ def test_after_an_interrupt_and_the_launch_that_resumes(
     assert_all_agree(sweep.run)
 
 
-@pytest.mark.check
 def test_after_a_search(tmp_path: Path) -> None:
     warm_up()
     sweep = TinySweep.below(tmp_path / "life", SEARCH)
@@ -127,7 +127,7 @@ def _at_the_end(moments: list[Moment]) -> list[Moment]:
 
 
 @pytest.mark.parametrize("command", ["launch", "compact", "clean"])
-@pytest.mark.parametrize("every", [pytest.param(9, marks=pytest.mark.check), pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.long)])
 def test_killed_at_the_end_of_a_launch_and_brought_to_rest_by_the_next_command(
     finished: tuple[TinySweep, list[Moment]], command: str, every: int, tmp_path: Path
 ) -> None:
