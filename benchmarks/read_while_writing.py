@@ -19,24 +19,23 @@ import argparse
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
-import duckdb
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.record import RESULTS, Measured, verdict, write
 from results.errors import ResultsError
-from results.store.compact import compact
+from results.store.merge import merge
 from results.store.reader import Run, load
 from results.store.settle import settle
 from results.store.writer import Writer
 from sweeps.driver.merging import merge_meanwhile
+from tests.plain_readers import plain_readers
 
 ROWS = 20  # of a part
 START_S = 300.0  # that processes may take to begin
@@ -174,7 +173,7 @@ def _merge(run: Path, what: str, merges: Any, stop: Any, ready: Any) -> None:
                 stop.wait(LAUNCH_S)
             merges.value += 1
             continue
-        merges.value += bool(compact(run) if what == MERGES else settle(run))
+        merges.value += bool(merge(run) if what == MERGES else settle(run))
     if notes:
         raise RuntimeError("; ".join(notes))
 
@@ -203,15 +202,15 @@ def _read(run: Path, durable: Any, stop: Any, answers: Any, ready: Any) -> None:
 
 def _read_plainly(run: Path, durable: Any, stop: Any, answers: Any, ready: Any) -> None:
     """Reads the folder of a table repeatedly, with one reader of Parquet after the other."""
-    readers = plain_readers()
-    folder, turn, seen = str(run / "tables" / "events"), 0, Seen()
+    readers = list(plain_readers().values())
+    folder, turn, seen = run / "tables" / "events", 0, Seen()
     ready.wait(START_S)
     while seen.reads < len(readers) or not stop.is_set():
         least, turn = list(durable), turn + 1
         try:
-            rows = readers[turn % len(readers)](folder)
+            rows = readers[turn % len(readers)](folder, COLUMNS)
         except Exception as error:  # noqa: BLE001  # each reader has its own
-            if Path(folder).exists() and "No such file" not in str(error) and "No files found" not in str(error):
+            if folder.exists() and "No such file" not in str(error) and "No files found" not in str(error):
                 print(f"a reader met {error!r}", file=sys.stderr, flush=True)
                 seen.errors += 1
             seen.told_to_load_again += 1
@@ -226,24 +225,6 @@ def _read_plainly(run: Path, durable: Any, stop: Any, answers: Any, ready: Any) 
         seen.rows_seen_last = rows.num_rows
         seen.reads += 1
     answers.put(seen)
-
-
-def plain_readers() -> list[Callable[[str], pa.Table]]:
-    """Readers of all files in a folder that know nothing of us; imported here, where they are needed."""
-    import pandas as pd
-    import polars as pl
-    from pyarrow.dataset import dataset
-
-    def duck(pattern: str) -> Callable[[str], pa.Table]:
-        return lambda folder: duckdb.sql(f"SELECT {', '.join(COLUMNS)} FROM '{folder}/{pattern}'").to_arrow_table()
-
-    return [
-        lambda folder: pa.Table.from_pandas(pd.read_parquet(folder, columns=COLUMNS)),
-        lambda folder: dataset(folder).to_table(COLUMNS),
-        lambda folder: pl.scan_parquet(folder).select(COLUMNS).collect().to_arrow(),
-        duck("*.parquet"),
-        duck("**/*.parquet"),
-    ]
 
 
 def _look(tables: Run, least: Sequence[int], before: Sequence[Shown], seen: Seen) -> list[Shown]:

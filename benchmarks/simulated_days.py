@@ -66,8 +66,8 @@ FOUND = (
     "loss of power `stop` knew no job, and a controller continued (hpc/folders/cluster_folder.py); in day 2,719, "
     "which was simulated again with its line.",
     "Found and fixed: a launch that was killed while it merged parts, before the manifest's name was synced, was "
-    "followed by one that removed the parts; a loss of power then took their rows (results/store/compact.py, "
-    "`superfluous_files`); in day 12,772, which was simulated again with its line.",
+    "followed by one that removed the parts; a loss of power then took their rows "
+    "(no part is removed now while it counts); in day 12,772, which was simulated again with its line.",
     "The disturbances that found these are in tests/simulation/failed.jsonl, which `make check` replays, "
     "seven of them with their fault planted, too: those are found there, whatever the table says. Two lines there "
     "were faults of the simulator: its disk did not know the rights of a file that was removed without a sync, and a "

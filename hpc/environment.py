@@ -45,7 +45,8 @@ def missing_cores(environment: Mapping[str, str], cores: int) -> str | None:
         environment: of a rank.
         cores: that the rank may use.
     """
-    ranks, threads = int(environment.get("LOCAL_WORLD_SIZE", "1")), int(environment.get("OMP_NUM_THREADS", "1"))
+    ranks = int(environment.get("LOCAL_WORLD_SIZE", "1"))
+    threads = int(environment.get("OMP_NUM_THREADS", "1"))
     if cores >= ranks * threads:
         return None
     own = f"{ranks} rank{'s' if ranks > 1 else ''} of {threads} thread{'s' if threads > 1 else ''} on this machine"

@@ -41,6 +41,14 @@ class Part(NamedTuple):
     version: int
 
 
+def by_version(parts: Iterable[Part]) -> list[list[Part]]:
+    """Return the parts of each schema version, the oldest version first, in the order in which they are given."""
+    groups: dict[int, list[Part]] = {}
+    for part in parts:
+        groups.setdefault(part.version, []).append(part)
+    return [groups[version] for version in sorted(groups)]
+
+
 @dataclass(frozen=True)
 class MergeManifest:
     """Table -> name of a merged file -> names of the parts whose rows it holds."""

@@ -22,7 +22,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from results.errors import ResultsError
-from results.store.points_view import MEANINGS, settings_of
+from results.store.points_view import MEANINGS
 from results.store.schema import TABLES
 from transtailor.files import write_file
 from transtailor.ownership import refuse_outside
@@ -42,7 +42,7 @@ def points_table(run: "Run") -> pa.Table:
     """Return the view `points` of a run, each field with its unit and meaning."""
     found = run.arrow("FROM points")
     known: dict[str, Mapping[str | bytes, str | bytes]] = {
-        field.name: field.metadata for field in settings_of(run.connection, several=False).schema if field.metadata
+        field.name: field.metadata for field in run.setting_fields() if field.metadata
     }
     known |= {
         column.name: {"unit": column.unit, "meaning": column.meaning} for column in TABLES["operating_points"].columns

@@ -60,27 +60,30 @@ MEANINGS = {
 """Column -> unit and meaning; those of all others are the tables'."""
 
 
-def create_view(connection: "duckdb.DuckDBPyConnection", runs: Sequence[str]) -> None:
-    """Make the view `points` of runs, given by their names, whose tables are views of the connection."""
-    connection.register("settings_of_trials", settings_of(connection, several=len(runs) > 1))
-    name = literal(runs[0]) if len(runs) == 1 else "run"
-    connection.execute(VIEW.format(trial=", ".join(_trial_columns(several=len(runs) > 1)), run=name))
+def create_view(connection: "duckdb.DuckDBPyConnection", runs: Sequence[str]) -> pa.Schema:
+    """Make the view `points` of runs whose tables are views of the connection.
+
+    Args:
+        runs: their names.
+
+    Returns:
+        the fields of the settings, with their units and meanings.
+    """
+    trial = ["run", "trial_id"] if len(runs) > 1 else ["trial_id"]
+    settings = _settings_of(connection, trial)
+    connection.register("settings_of_trials", settings)
+    connection.execute(VIEW.format(trial=", ".join(trial), run="run" if len(runs) > 1 else literal(runs[0])))
+    return settings.schema
 
 
-def settings_of(connection: "duckdb.DuckDBPyConnection", *, several: bool) -> pa.Table:
-    """Return the settings of all planned trials, with the columns that name the trial; of one run or of several."""
-    trial = _trial_columns(several=several)
+def _settings_of(connection: "duckdb.DuckDBPyConnection", trial: Sequence[str]) -> pa.Table:
+    """Return the settings of all planned trials, after the columns that name the trial."""
     planned = connection.sql(f"SELECT {', '.join(trial)}, config_json FROM planned ORDER BY ALL").to_arrow_table()
-    table = planned.select(trial)
+    table = planned.select(list(trial))
     settings = settings_table([read_json(text) for text in planned["config_json"].to_pylist()])
     for field, column in zip(settings.schema, settings.columns, strict=True):
         table = table.append_column(field, column)
     return table
-
-
-def _trial_columns(*, several: bool) -> list[str]:
-    """Return the columns that name a trial."""
-    return ["run", "trial_id"] if several else ["trial_id"]
 
 
 def settings_table(configs: Sequence[Mapping[str, Any]]) -> pa.Table:

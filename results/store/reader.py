@@ -63,7 +63,7 @@ class Run:
         self.paths = paths
         self.connection = connection
         self.parts = parts
-        self._has_points = False  # the view is made when a query names it: it reads the settings of all trials
+        self._setting_fields: pa.Schema | None = None  # None: no query has named the view `points` yet
 
     @property
     def path(self) -> Path:
@@ -71,6 +71,13 @@ class Run:
         if len(self.paths) > 1:
             raise ResultsError(f"expected one run, given {', '.join(self.paths)}; load that run alone")
         return next(iter(self.paths.values()))
+
+    def setting_fields(self) -> pa.Schema:
+        """Return the fields of the trials' settings in the view `points`; the first call makes the view."""
+        if self._setting_fields is None:
+            names = list(self.paths) if len(self.paths) > 1 else [self.path.resolve().name]
+            self._setting_fields = create_view(self.connection, names)
+        return self._setting_fields
 
     def sql(self, sql: str, parameters: list[Any] | None = None) -> "pandas.DataFrame":
         """Run a query and return a pandas table; each `?` in it stands for one of the `parameters`.
@@ -127,15 +134,13 @@ class Run:
         """
         import duckdb
 
-        if POINTS.search(sql) and not self._has_points:
-            self._has_points = True
-            names = list(self.paths) if len(self.paths) > 1 else [self.path.resolve().name]
-            create_view(self.connection, names)
         try:
             sql.encode()  # an argument from a shell may be invalid text
             statements = self.connection.extract_statements(sql)
             if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
                 raise ResultsError(f"expected one query, given {sql!r}; type one such as 'SELECT * FROM trials'")
+            if POINTS.search(sql):
+                self.setting_fields()  # makes the view; not with the others, since it reads all settings
             yield
         except (duckdb.Error, UnicodeEncodeError) as error:
             raise ResultsError(f"the query failed: {error}\nTables: {', '.join((*TABLES, *VIEWS))}") from error

@@ -29,12 +29,13 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from results.store.compact import copy_rows, only_one, schema_of
+from results.store.merge import copy_rows, only_one, schema_of
 from results.store.parts import (
     SETTLED_FORMAT,
     SETTLING,
     SUPERSEDED,
     Part,
+    by_version,
     is_made_of_parts,
     is_settled_name,
     list_parts,
@@ -47,7 +48,7 @@ from results.store.parts import (
     superseded_folders,
 )
 from results.store.schema import TABLES, TableSchema, arrow_schema
-from results.store.views import all_rows, quote
+from results.store.views import LAST_FIRST, all_rows, quote
 from transtailor.documents import read_json
 from transtailor.files import make_folder, sync, write_file
 
@@ -91,12 +92,12 @@ def settle(run: Path, progress: Progress = lambda _: None) -> list[SettledTable]
 
     with only_one(run):
         _complete_earlier(run)
-        if is_settled(run):
+        files = parts_of(run)
+        if _are_at_rest(run, files):
             _remove_merged(run)
             return []
-        files = parts_of(run)
         older = superseded_folders(run)
-        number = 1 + max([_number_of_the_last(run), *(int(folder.name) for folder in older)])
+        number = 1 + max([_number_of(run / "tables"), *(int(folder.name) for folder in older)])
         settling = run / SETTLING
         shutil.rmtree(settling, ignore_errors=True)
         settled = []
@@ -132,11 +133,13 @@ def settle_or_clear(run: Path, progress: Progress = lambda _: None) -> None:
 
 def is_settled(run: Path) -> bool:
     """Whether each table of a run is at rest: all its rows are in settled files, and no other file is there."""
-    if not (run / "tables").is_dir():
-        return False
-    counted = parts_of(run)
-    for name, parts in counted.items():
-        present = {path.name for path in list_parts(run / "tables" / name)}
+    return _are_at_rest(run, parts_of(run))
+
+
+def _are_at_rest(run: Path, files: Mapping[str, Sequence[Part]]) -> bool:
+    """Whether the folder of each table has exactly the files that count, and all are settled."""
+    for table, parts in files.items():
+        present = {path.name for path in list_parts(run / "tables" / table)}
         if not parts or present != {part.path.name for part in parts} or not all(map(is_settled_name, present)):
             return False
     return True
@@ -145,29 +148,27 @@ def is_settled(run: Path) -> bool:
 def _settle_table(
     table: TableSchema, parts: Sequence[Part], replaced: Mapping[Path, Collection[int]], folder: Path, number: int
 ) -> SettledTable:
-    """Make the settled files of a table: merged and settled ones get another name, parts are merged into one.
+    """Make the settled files of a table: merged and settled ones get another name, all others become one file.
 
     Args:
         replaced: file -> numbers of its rows that do not count; such a file is copied.
         number: of the settlement.
     """
     make_folder(folder)
-    is_large = {part.path: is_made_of_parts(part.path.name) for part in parts}
-    small = [part for part in parts if not is_large[part.path]]
-    groups = [[part] for part in parts if is_large[part.path]]
-    groups += [[part for part in small if part.version == version] for version in sorted({p.version for p in small})]
-    rows = {}
-    for place, group in enumerate(groups):
+    large = [part for part in parts if is_made_of_parts(part.path.name)]
+    small = [part for part in parts if not is_made_of_parts(part.path.name)]
+    rows: dict[Path, int] = {}  # of each file that has some
+    for place, group in enumerate([*([part] for part in large), *by_version(small)]):
         moment = group[-1].path.name.partition("-")[0]
         final = folder / f"{moment}-settled-{number:06}-{place:06}.parquet"
-        if is_large[group[0].path] and group[0].path not in replaced:
+        if place < len(large) and group[0].path not in replaced:
             _link(group[0].path, final)
         else:
             write_file(final, partial(copy_rows, [part.path for part in group], schema_of(table, group), replaced))
-        rows[final] = pq.read_metadata(final).num_rows
-    for empty in [path for path, count in rows.items() if not count]:
-        empty.unlink()
-        del rows[empty]
+        if count := pq.read_metadata(final).num_rows:
+            rows[final] = count
+        else:
+            final.unlink()
     if not rows:  # so that every reader finds the columns
         empty = folder / f"{NEVER}-settled-{number:06}-000000.parquet"
         rows[write_file(empty, partial(copy_rows, [], arrow_schema(table), {}))] = 0
@@ -195,8 +196,7 @@ def _replaced_rows(
     )
     found = connection.execute(
         f"SELECT _part, file_row_number FROM {source} SEMI JOIN twice ON hash({key}) = twice.hashed"
-        f" QUALIFY row_number() OVER (PARTITION BY {key}"
-        " ORDER BY written_at DESC, parse_filename(_part) DESC, file_row_number DESC) > 1"
+        f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {LAST_FIRST}) > 1"
     ).fetchall()
     replaced: dict[Path, list[int]] = {}
     by_name = {str(part.path.absolute()): part.path for part in parts}
@@ -213,9 +213,9 @@ def _link(path: Path, name: Path) -> None:
         write_file(name, path.read_bytes())
 
 
-def _number_of_the_last(run: Path) -> int:
-    """Return the number of the settlement whose files tables/ has; 0 where it has none."""
-    path = settled_file(run / "tables")
+def _number_of(tables: Path) -> int:
+    """Return the number of the settlement that made a folder of tables; 0 if none did."""
+    path = settled_file(tables)
     return int(read_json(path)["number"]) if path.exists() else 0
 
 
@@ -263,7 +263,7 @@ def _complete(run: Path) -> None:
 
 def _take_late_parts(run: Path, tables: Path) -> None:
     """Link the parts into new tables that have come into the old ones after their files were read, under new names."""
-    number = read_json(settled_file(tables))["number"]
+    number = _number_of(tables)
     superseded = {table: set(names) for table, names in read_superseded(tables).items()}
     late = [
         (table, path)

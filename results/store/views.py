@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from results.store.parts import Part
+from results.store.parts import Part, by_version
 from results.store.schema import BOOLEAN, FLOAT, INTEGER, INTEGERS, MOMENT, STRING, STRINGS, TableSchema
 from results.store.schema_migrations import expressions_of
 
@@ -16,6 +16,8 @@ _SQL_TYPES = {
     MOMENT: "TIMESTAMPTZ",
 }
 
+LAST_FIRST = "written_at DESC, parse_filename(_part) DESC, file_row_number DESC"
+"""The order of the rows of one key: the first one counts."""
 _NO_PATTERN = str.maketrans({sign: f"[{sign}]" for sign in "*?["})
 
 MEASURED_POINTS = """
@@ -149,16 +151,14 @@ def _last_rows(table: TableSchema, parts: list[Part], run: str) -> str:
     key = ", ".join(quote(column) for column in table.key)
     return (
         f"SELECT {run}{columns} FROM ({all_rows(table, parts)})"
-        f" QUALIFY row_number() OVER (PARTITION BY {key}"
-        " ORDER BY written_at DESC, parse_filename(_part) DESC, file_row_number DESC) = 1"
+        f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {LAST_FIRST}) = 1"
     )
 
 
 def all_rows(table: TableSchema, parts: list[Part]) -> str:
     """Return the SQL for all rows of these parts (at least one), with today's columns."""
-    versions = sorted({part.version for part in parts})
     return " UNION ALL ".join(
-        _rows(table, version, [part.path for part in parts if part.version == version]) for version in versions
+        _rows(table, group[0].version, [part.path for part in group]) for group in by_version(parts)
     )
 
 

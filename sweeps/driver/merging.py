@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from results.errors import ResultsError
-from results.store.compact import compact_if_many
+from results.store.merge import merge_if_many
 from results.store.points import keep_what_is_not_ours, points_file, write_points
 from results.store.reader import load
 from results.store.settle import settle_or_clear
@@ -43,7 +43,7 @@ class RunningTables:
 
     def look(self) -> None:
         """Merge the parts if they are many; write the points if the last time is long enough ago."""
-        self._try(lambda: compact_if_many(self._run), "its tables are not merged")
+        self._try(lambda: merge_if_many(self._run), "its tables are not merged")
         if time.monotonic() >= self._next_points_s:
             took_s = self._write_points()
             self._next_points_s = time.monotonic() + took_s / POINTS_COST_FRACTION

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from results.store.compact import compact
+from results.store.merge import merge
 from results.store.settle import settle
 from tailor.execution.cache import Cache
 from tests.faults.invariants import (
@@ -82,7 +82,7 @@ def test_a_doubled_row_is_found(whole: tuple[Path, Path], table: str) -> None:
 def test_nothing_is_found_in_a_merged_and_settled_run_and_what_it_lost_is(whole: tuple[Path, Path]) -> None:
     run, cache = whole
     written = count_parts(run)
-    compact(run)
+    merge(run)
     assert (said(run, cache), count_parts(run)) == ("", written)
     assert f"attempts: ('{TRIALS[1]}', 1) is twice in tables/" in said(run, cache, at_rest=True)  # its begin and end
     settle(run)

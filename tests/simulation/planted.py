@@ -6,7 +6,7 @@ from tests.simulation.slurm.planted import PLANTED_ON_SLURM
 FILES, CACHE, TRIAL = "transtailor.files", "tailor.execution.cache", "sweeps.worker.trial"
 BOARD, LEDGER, TUNE = "sweeps.driver.board", "sweeps.driver.ledger", "sweeps.driver.tune_site"
 SEARCH = "sweeps.search.run_search"
-QUEUE, DRIVER, COMPACT = "sweeps.scheduling.order", "sweeps.driver.driver", "results.store.compact"
+QUEUE, DRIVER, MERGE = "sweeps.scheduling.order", "sweeps.driver.driver", "results.store.merge"
 SETTLE = "results.store.settle"
 
 PLANTED = (
@@ -197,13 +197,13 @@ PLANTED = (
     ),
     Planted(
         "a merged file lacks a part",
-        f"{COMPACT}:_merge",
+        f"{MERGE}:_merge",
         "partial(copy_rows, paths, schema_of(TABLES[table], parts), {})",
         "partial(copy_rows, paths[1:], schema_of(TABLES[table], parts), {})",
     ),
     Planted(
         "a merged file is not synced",
-        f"{COMPACT}:_merge",
+        f"{MERGE}:_merge",
         "write_file(final, partial(copy_rows, paths, schema_of(TABLES[table], parts), {}))",
         "stream = final.open('wb')\n"
         "    copy_rows(paths, schema_of(TABLES[table], parts), {}, stream)\n    stream.close()",

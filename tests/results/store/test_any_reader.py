@@ -4,10 +4,9 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pytest
 
@@ -15,30 +14,11 @@ from results.store.schema import TABLES
 from tests.commands import ROOT, sweeps_command
 from tests.faults.moments import Fault, Moment, moments_of
 from tests.faults.tiny_sweep import SEARCH, SPEC, TinySweep, warm_up
+from tests.plain_readers import plain_readers
 
 pytestmark = pytest.mark.check
 EXTENDED = SPEC.replace("[[variants]]", "[axes]\nseed = [0, 1]\n[[variants]]", 1)
 R_COUNTS = 'for (table in commandArgs(TRUE)) cat(nrow(dplyr::collect(arrow::open_dataset(table))), "")'
-
-
-def read_plainly() -> dict[str, Callable[[Path, str], list[Any]]]:
-    """Reader -> what it returns of a column of a folder; imported where it reads, since they start threads."""
-    import duckdb
-    import pandas
-    import polars
-    import pyarrow.dataset
-
-    def duck(pattern: str) -> Callable[[Path, str], list[Any]]:
-        sql = "SELECT {} AS found FROM '{}/{}'"
-        return lambda folder, name: duckdb.sql(sql.format(name, folder, pattern)).to_arrow_table()["found"].to_pylist()
-
-    return {
-        "pandas": lambda folder, name: pandas.read_parquet(folder, columns=[name])[name].tolist(),
-        "pyarrow": lambda folder, name: pyarrow.dataset.dataset(folder).to_table([name])[name].to_pylist(),
-        "polars": lambda folder, name: polars.scan_parquet(folder).select(name).collect()[name].to_list(),
-        "duckdb *": duck("*.parquet"),
-        "duckdb **": duck("**/*.parquet"),
-    }
 
 
 def disagreements(run: Path) -> list[str]:
@@ -49,8 +29,8 @@ def disagreements(run: Path) -> list[str]:
     with load(run) as tables:
         for table in TABLES:
             counted = Counter(row["at"] for row in tables.rows(f"SELECT epoch_us(written_at) AS at FROM {table}"))
-            for reader, read in read_plainly().items():
-                moments = read(run / "tables" / table, "written_at")
+            for reader, read in plain_readers().items():
+                moments = read(run / "tables" / table, ["written_at"])["written_at"].to_pylist()
                 read_rows = Counter(round(moment.timestamp() * 1e6) for moment in moments)
                 if read_rows != counted:
                     found.append(f"{reader} reads {read_rows.total()} {table}, we {counted.total()}")

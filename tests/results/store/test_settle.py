@@ -9,21 +9,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pandas
-import polars
-import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
 from results.errors import ResultsError
 from results.store import settle as module
 from results.store import writer as writer_module
-from results.store.compact import compact
+from results.store.merge import merge
 from results.store.reader import load
 from results.store.schema import TABLES, arrow_schema
 from results.store.settle import is_settled, settle, settle_or_clear
 from results.store.writer import Writer
+from tests.plain_readers import plain_readers
 
 Row = Callable[..., dict[str, Any]]
 
@@ -46,28 +44,20 @@ def ours(run: Path) -> list[int]:
         return sorted(row["number"] for row in tables.rows("SELECT number FROM events"))
 
 
-PLAIN_READERS: dict[str, Callable[[str], list[int]]] = {
-    "pandas": lambda folder: pandas.read_parquet(folder)["number"].tolist(),
-    "pyarrow": lambda folder: pyarrow.dataset.dataset(folder).to_table()["number"].to_pylist(),
-    "polars": lambda folder: polars.scan_parquet(folder).collect()["number"].to_list(),
-    "duckdb *": lambda folder: [n for (n,) in duckdb.sql(f"SELECT number FROM '{folder}/*.parquet'").fetchall()],
-    "duckdb **": lambda folder: [n for (n,) in duckdb.sql(f"SELECT number FROM '{folder}/**/*.parquet'").fetchall()],
-}
-
-
 def plain(run: Path) -> dict[str, list[int]]:
     """The same from readers that know nothing of us."""
-    return {name: sorted(read(str(run / "tables" / "events"))) for name, read in PLAIN_READERS.items()}
+    folder = run / "tables" / "events"
+    return {name: sorted(read(folder, ["number"])["number"].to_pylist()) for name, read in plain_readers().items()}
 
 
 def assert_at_rest(run: Path, numbers: list[int]) -> None:
-    assert (ours(run), plain(run)) == (numbers, dict.fromkeys(PLAIN_READERS, numbers))
+    assert (ours(run), plain(run)) == (numbers, dict.fromkeys(plain_readers(), numbers))
     assert is_settled(run)
 
 
 def test_each_row_is_there_once_and_replaced_ones_are_gone(tmp_path: Path) -> None:
     write_events(tmp_path, 0, 1, 2)
-    compact(tmp_path)
+    merge(tmp_path)
     write_events(tmp_path, 1, 3)
     settled = {table.table: table for table in settle(tmp_path)}
     assert (settled["events"].rows, settled["events"].replaced_rows) == (4, 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from results.store.compact import compact
+from results.store.merge import merge
 from sweeps.planning.plan import Plan
 from sweeps.run.run_folder import RunFolder, open_run
 from tests.commands import results_command
@@ -23,7 +23,7 @@ def run(plan: Plan, write_ends: WriteEnds, tmp_path: Path) -> RunFolder:
     first, second, third, *_ = open_run(folder).trials
     for trial_id in (first, second):
         write_ends(folder, [trial_id])
-    compact(folder.path)
+    merge(folder.path)
     (folder.trial(third) / "checkpoint").mkdir(parents=True)
     return folder
 

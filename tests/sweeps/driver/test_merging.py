@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from results.store import compact
+from results.store import merge
 from results.store.parts import read_manifest
 from results.store.reader import load
 from results.store.settle import is_settled
@@ -99,14 +99,14 @@ def test_at_the_second_signal_a_launch_ends_at_once(run: Run) -> None:
 
 def test_many_parts_are_merged_while_the_sweep_runs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOOK_EVERY_S", 0.01)
-    monkeypatch.setattr(compact, "MANY_PARTS", 5)
-    monkeypatch.setattr(compact, "MANY_FRACTION", 1.0)
+    monkeypatch.setattr(merge, "MANY_PARTS", 5)
+    monkeypatch.setattr(merge, "MANY_FRACTION", 1.0)
     with run.launch():
         run.write(4)
         run.write(1)
         wait_for(lambda: len(read_manifest(run.path).parts("events")) == 5, "the first five parts", 120.0)
         run.write(4)
-        assert compact.compact_if_many(run.path) == []  # of nine parts less than half wait
+        assert merge.merge_if_many(run.path) == []  # of nine parts less than half wait
         run.write(1)
         wait_for(lambda: len(read_manifest(run.path).parts("events")) == 10, "the others", 120.0)
         assert (len(run.parts), run.plain, run.ours) == (10, run.written, run.written)  # who lists them sees each once

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from results.errors import ResultsError
-from results.store.compact import compact, only_one
+from results.store.merge import merge, only_one
 from results.store.parts import manifest_file, parts_of
 from results.store.reader import finished_trial_ids, load
 from results.store.schema import SCHEMA_VERSION, TABLES, arrow_schema
@@ -45,7 +45,7 @@ def test_the_same_rows_are_read_from_fewer_files_and_no_part_is_touched(tmp_path
     run = synthetic(seeds=(0, 1)).write(tmp_path / "it's [a] run")
     rows, files, finished = all_rows(run), parts_on_disk(run), finished_trial_ids(run)
     counts = rows_read(run)
-    made = compact(run)
+    made = merge(run)
     assert {one.table for one in made} == {name for name in TABLES if rows[name]}
     assert all(len(parts) <= 1 for parts in parts_of(run).values())
     assert (all_rows(run), parts_on_disk(run), finished_trial_ids(run)) == (rows, files, finished)
@@ -61,13 +61,13 @@ def test_later_rows_replace_merged_ones_and_merged_ones_stay_as_they_are(tmp_pat
     writer = Writer(tmp_path / "tables")
     writer.write("trials", [trial_row(status="failed", error="x"), trial_row(trial_id="b")])
     writer.write("trials", [trial_row(seconds=2.0)])
-    (first,) = compact(tmp_path)
+    (first,) = merge(tmp_path)
     content = first.path.read_bytes()
-    assert compact(tmp_path) == []
+    assert merge(tmp_path) == []
     writer.write("trials", [trial_row(seconds=3.0)])
-    assert compact(tmp_path) == []  # one part alone waits
+    assert merge(tmp_path) == []  # one part alone waits
     writer.write("trials", [trial_row(trial_id="b", status="failed", error="y")])
-    (second,) = compact(tmp_path)
+    (second,) = merge(tmp_path)
     assert (len(second.parts), second.rows) == (2, 2)
     assert first.path.read_bytes() == content
     with load(tmp_path) as run:
@@ -89,7 +89,7 @@ def test_parts_of_each_schema_version_have_their_own_file(tmp_path: Path) -> Non
     for score in (0.25, 0.125):
         Writer(run / "tables").write("operating_points", [points[0] | {"validation_score": score}])
     rows = all_rows(run)
-    assert [one.table for one in compact(run)] == ["operating_points", "operating_points"]
+    assert [one.table for one in merge(run)] == ["operating_points", "operating_points"]
     assert all_rows(run) == rows
     assert [part.version for part in parts_of(run)["operating_points"]] == [SCHEMA_VERSION, 1]
 
@@ -97,13 +97,13 @@ def test_parts_of_each_schema_version_have_their_own_file(tmp_path: Path) -> Non
 def test_only_one_compacts_at_a_time(tmp_path: Path, trial_row: Row) -> None:
     Writer(tmp_path / "tables").write("trials", [trial_row()])
     with only_one(tmp_path), pytest.raises(ResultsError, match="another process merges the tables"):
-        compact(tmp_path)
-    assert compact(tmp_path) == []
+        merge(tmp_path)
+    assert merge(tmp_path) == []
 
 
 def test_no_run_is_not_made_one(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="is no run"):
-        compact(tmp_path)
+        merge(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -115,9 +115,9 @@ def test_a_manifest_that_cannot_be_read_is_named(tmp_path: Path, trial_row: Row,
     writer = Writer(tmp_path / "tables")
     writer.write("trials", [trial_row()])
     writer.write("trials", [trial_row()])
-    compact(tmp_path)
+    merge(tmp_path)
     manifest_file(tmp_path).write_text(content)
-    for read in (load, finished_trial_ids, compact):
+    for read in (load, finished_trial_ids, merge):
         with pytest.raises(ResultsError, match=words):
             read(tmp_path)
 
@@ -126,7 +126,7 @@ def test_a_merged_file_that_is_gone_or_torn_is_named(tmp_path: Path, trial_row: 
     writer = Writer(tmp_path / "tables")
     writer.write("trials", [trial_row()])
     writer.write("trials", [trial_row()])
-    (made,) = compact(tmp_path)
+    (made,) = merge(tmp_path)
     content = made.path.read_bytes()
     made.path.write_bytes(content[:-9])
     with pytest.raises(ResultsError, match="torn or no Parquet file"):

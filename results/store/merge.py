@@ -26,6 +26,7 @@ from results.store.parts import (
     SUPERSEDED,
     Part,
     StoreState,
+    by_version,
     is_settled_name,
     list_parts,
     manifest_file,
@@ -71,7 +72,7 @@ def only_one(run: Path) -> Iterator[None]:
         yield
 
 
-def compact(run: str | os.PathLike[str]) -> list[Merged]:
+def merge(run: str | os.PathLike[str]) -> list[Merged]:
     """Merge all parts that are not merged yet, table by table, and return what was merged.
 
     A merged file holds all rows of its parts, replaced ones too, in the order of the parts' names. Parts of different
@@ -97,18 +98,15 @@ def _merge_parts(run: Path) -> list[Merged]:
     for table, files in parts_of(run).items():
         known = {*state.merged_files(table)}
         waiting = [part for part in files if part.path.name not in known and not is_settled_name(part.path.name)]
-        for version in sorted({part.version for part in waiting}):
-            group = [part for part in waiting if part.version == version]
-            if len(group) > 1:
-                merged.append(_merge(run, table, group))
+        merged += [_merge(run, table, group) for group in by_version(waiting) if len(group) > 1]
     if merged:
         _write_manifest(run, state, merged)
         pa.default_memory_pool().release_unused()  # a driver would keep what its largest merge needed
     return merged
 
 
-def compact_if_many(run: Path) -> list[Merged]:
-    """Merge the parts if that is worth while: if thousands wait, or in a large run a twentieth of all. As `compact`."""
+def merge_if_many(run: Path) -> list[Merged]:
+    """Merge the parts if that is worth while: if thousands wait, or in a large run a twentieth of all. As `merge`."""
     state, waiting, merged = read_state(run), 0, 0
     for table in TABLES:
         hidden = state.manifest.parts(table)
@@ -116,7 +114,7 @@ def compact_if_many(run: Path) -> list[Merged]:
         names = [path.name for path in list_parts(run / "tables" / table)]
         waiting += sum(name not in hidden and not is_settled_name(name) for name in names)
     # A share of all: each manifest names all parts, so writing it every few thousand parts would take ever longer.
-    return compact(run) if waiting >= max(MANY_PARTS, merged * MANY_FRACTION) else []
+    return merge(run) if waiting >= max(MANY_PARTS, merged * MANY_FRACTION) else []
 
 
 def _merge(run: Path, table: str, parts: Sequence[Part]) -> Merged:
