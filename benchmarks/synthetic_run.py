@@ -28,6 +28,7 @@ import numpy as np
 
 from results.store.schema import TABLES
 from results.store.writer import Writer
+from sweeps.run.run_folder import FORMAT
 from transtailor.files import make_folder, write_file
 
 Row = dict[str, Any]
@@ -380,12 +381,19 @@ def _write_facts(folder: Path, trials: Sequence[Trial]) -> None:
         "packages": {}, "git": None, "code_digest": CODE,
     }  # fmt: skip
     provenance = {
-        "format": 2, "name": folder.name, "code_digest": CODE, "created": launch,
+        "format": FORMAT, "name": folder.name, "code_digest": CODE, "created": launch,
         "history": [launch | {"what": f"created with {len(trials)} trials", "other_packages": {}}],
     }  # fmt: skip
     plan = {
-        "format": 2, "name": folder.name, "resources": {"ranks": 1, "threads_per_rank": 1}, "private_cache": False,
-        "imports": [], "trials": {t.trial_id: {"label": t.arm.label, "config": t.config} for t in trials},
+        "format": FORMAT, "name": folder.name, "resources": {"ranks": 1, "threads_per_rank": 1}, "private_cache": False,
+        "imports": [],
+        "trials": {
+            trial.trial_id: {
+                "label": trial.arm.label, "arm": trial.arm.label, "config": trial.config,
+                "tuning_json": None, "tuning_order": None,
+            }
+            for trial in trials
+        },
     }  # fmt: skip
     make_folder(folder / "trials")
     for name, text in (

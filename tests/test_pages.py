@@ -1,7 +1,6 @@
 """Each block of code in docs/ is run by a test, here or in the test that has its page, or says why it is not."""
 
 import re
-import tarfile
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from sweeps.spec.nested import merge_tables
 from sweeps.spec.spec import SPEC_KEYS
 from tailor.config.parsing import parse_trial
 from tailor.execution.dry_run import dry_run
-from tests.commands import transtailor_command
+from tests.commands import launch, transtailor_command
 from tests.pages import DOCS, Block, blocks, run_block
 from tests.results.conftest import Synthetic
 from tests.results.exact_run import Trial, write_run
@@ -81,9 +80,9 @@ def two_arms(folder: Path) -> None:
 
 def a_trained_run(folder: Path) -> None:
     """A whole run with its cache."""
-    with tarfile.open(ROOT / "tests" / "fixtures" / "run_0_1" / "run.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
-    (folder / "runs" / "kept").rename(folder / "runs" / "demo")
+    (folder / "head.toml").write_text(f"[trial]\n{SHORT}")
+    done = launch("head.toml", "--name", "demo", "--site", "serial", folder=folder)
+    assert done.returncode == 0, done.stderr
 
 
 def a_trial(folder: Path) -> None:

@@ -1,17 +1,16 @@
 """The installed package has everything that its commands need, and finds it in any working folder."""
 
 import subprocess
-import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from tests.environment import build_wheel, environment, shell, sources
+from tests.faults.whole_files import write_run
 from tests.product import ROOMS, ROOT
 from tests.test_readme import SHORTER, blocks
 
-OLD_RUN = ROOT / "tests" / "fixtures" / "run_0_1" / "run.tar.xz"
 WHERE = "import hpc, results, sweeps, tailor; print({m.__file__ for m in (hpc, results, sweeps, tailor)})"
 USES = {
     "the embedded sweep is planned": ["transtailor", "plan"],
@@ -71,8 +70,7 @@ def output(words: list[str], programs: Path, folder: Path) -> str:
 
 def test_its_commands_work(programs: Path, folder: Path) -> None:
     (folder / "trial.toml").write_text('[method]\nname = "head_only"\n')
-    with tarfile.open(OLD_RUN) as archive:
-        archive.extractall(folder, filter="data")
+    write_run(folder / "runs" / "kept")
     assert output(["python", "-c", WHERE], programs, folder).count(str(programs.parent)) == 4
     for words in USES.values():
         output(words, programs, folder)

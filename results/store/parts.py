@@ -22,7 +22,7 @@ from pyarrow.fs import LocalFileSystem
 
 from results.errors import ResultsError
 from results.store.schema import SCHEMA_VERSION, TABLES, TableSchema
-from results.store.schema_migrations import OLDER_VERSIONS, columns_of
+from results.store.schema_migrations import explain_old_run, readable_columns
 from transtailor.documents import read_json
 
 MANIFEST_FORMAT = SETTLED_FORMAT = 1
@@ -32,6 +32,10 @@ not whole yet, by table: some readers refuse a folder that has other files besid
 REFUSED_SHOWN = 3
 NAMED_BY_A_WRITER = re.compile(r"\d{8}T\d{6}\.\d{6}-")  # with the moment of the last rows
 _LOCAL = LocalFileSystem()  # else Arrow looks up the file system of each of thousands of files
+
+
+class OldRunError(ResultsError):
+    """A file has a schema version that this program no longer reads."""
 
 
 class Part(NamedTuple):
@@ -259,16 +263,18 @@ def _names_in_order(folder: Path) -> list[str]:
 
 
 def _writer_of(part: str) -> str:
-    """Return the writer's id from a part's name, see `results.store.writer`; in older parts each has its own."""
+    """Return the writer's id from a part's name, see `results.store.writer`; other files have one each."""
     return part.split("-")[1] if "-" in part else part
 
 
 def _fitting_parts(table: TableSchema, paths: list[Path]) -> list[Part]:
-    columns = {version: columns_of(table, version) for version in (*OLDER_VERSIONS, SCHEMA_VERSION)}
+    columns = readable_columns(table)
     parts, refused = [], []
     for path in paths:
         try:
             parts.append(Part(path, _version_of(path, table, columns)))
+        except OldRunError:  # as are all other files of the run
+            raise
         except ResultsError as error:
             refused.append(str(error))
     if refused:
@@ -288,6 +294,7 @@ def _version_of(path: Path, table: TableSchema, columns: dict[int, dict[str, pa.
 
     Raises:
         FileNotFoundError: it was removed.
+        OldRunError: the part has a version that is no longer read.
         ResultsError: the part is torn, belongs to something else, or is newer than this program.
     """
     try:
@@ -302,7 +309,7 @@ def _version_of(path: Path, table: TableSchema, columns: dict[int, dict[str, pa.
         ) from error
     facts = schema.metadata or {}
     version = facts.get(b"schema_version", b"")
-    if facts.get(b"table") != table.name.encode() or not version.isdigit() or int(version) < min(columns):
+    if facts.get(b"table") != table.name.encode() or not version.isdigit():
         raise ResultsError(
             f"{str(path)!r} was not written by this program as a part of {table.name}; move it out of the folder"
         )
@@ -310,6 +317,8 @@ def _version_of(path: Path, table: TableSchema, columns: dict[int, dict[str, pa.
         raise ResultsError(
             f"{str(path)!r} has schema version {int(version)}, this program knows up to {SCHEMA_VERSION}: update it"
         )
+    if int(version) not in columns:
+        raise OldRunError(explain_old_run(path))
     expected = columns[int(version)]
     if dict(zip(schema.names, schema.types, strict=True)) != expected:
         listed = "\n".join(f"{name}: {kind}" for name, kind in expected.items())

@@ -25,7 +25,6 @@ from sweeps.run.run_folder import (
     save_imports,
 )
 from sweeps.run.run_lock import RunLock
-from sweeps.spec.resources import Resources
 from transtailor.files import deny_others_writing, make_folder
 from transtailor.garbage import pause_collection
 from transtailor.sources import ROOT, code_digest, sources
@@ -170,10 +169,7 @@ def _resume(
     what += _renamed_arms(record, plan)
     if digest != record.code_digest:
         what.append(f"with new code {digest[:12]}")
-    if plan.resources.model_dump() != {
-        **Resources().model_dump(),
-        **record.resources,
-    }:  # older records lack newer resources
+    if plan.resources.model_dump() != record.resources:
         what.append("with other resources")
     save_code(run, digest, files)
     save_imports(run, plan)

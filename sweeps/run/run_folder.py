@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc.folders.cluster_folder import ClusterFolder
+from results.store.schema_migrations import explain_old_run
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.abandoned import remove_abandoned, temporary_name
@@ -35,7 +36,7 @@ from transtailor.documents import read_json
 from transtailor.files import make_folder, name_folder, write_file, write_folder
 from transtailor.ownership import refuse_shared
 
-FORMAT = 2  # 2 added imports and tuning; of plan.json and provenance.json
+FORMAT = 3  # of plan.json and provenance.json
 _ID = re.compile(r"[0-9A-Za-z_-]+")
 _MODULE = re.compile(r"[0-9a-f]{64}/[^/]+\.py")
 
@@ -196,7 +197,7 @@ def open_run(run: RunFolder) -> LaunchRecord:
     try:
         record = LaunchRecord(
             trials={_known_id(run, key): _known_trial(run, value) for key, value in plan["trials"].items()},
-            imports=tuple(Path(name) for name in plan.get("imports", [])),
+            imports=tuple(Path(name) for name in plan["imports"]),
             resources=dict(plan["resources"]),
             private_cache=plan["private_cache"],
             code_digest=str(provenance["code_digest"]),
@@ -332,13 +333,11 @@ def _known_id(run: RunFolder, trial_id: str) -> str:
 
 
 def _known_trial(run: RunFolder, value: Mapping[str, Any]) -> RecordedTrial:
-    # Format 1 has no tuning, and runs of earlier versions have no arms: there an arm was a label.
-    label = str(value["label"])
-    arm = str(value.get("arm", label))
+    label, arm = str(value["label"]), str(value["arm"])
     for name in (label, arm):
         if not name.isprintable():  # a line break in it could look like a line of ours
             raise _damage_error(run, f"{run.plan.name}: expected a name in one line, given {name!r}")
-    tuning = TuningColumns(tuning_json=value.get("tuning_json"), tuning_order=value.get("tuning_order"))
+    tuning = TuningColumns(tuning_json=value["tuning_json"], tuning_order=value["tuning_order"])
     return RecordedTrial(label=label, arm=arm, settings=JsonSettings(dict(value["config"])), tuning=tuning)
 
 
@@ -354,6 +353,8 @@ def _read_json(run: RunFolder, path: Path) -> dict[str, Any]:
             f"{run.path} was made by a newer version of this program ({path.name} has format {content['format']}, "
             f"known is {FORMAT}); update the program, or type another --name"
         )
+    if content["format"] < FORMAT:
+        raise RunFolderError(explain_old_run(path))
     return content
 
 

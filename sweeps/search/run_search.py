@@ -213,14 +213,8 @@ def replay(spec: Spec, tables: Run) -> list[tuple[Proposal, Proposal | None]]:
         then = spec.model_copy(update={"search": with_eta(spec.search, etas[-1] if etas else None)})
         again: list[Decision] = next_batch(then, before, read, over, sampling)
         new = {decision.proposal.number: decision.proposal for decision in again}
-        differ += [(one, new.get(one.number)) for one in stored if not _is_alike(one, new.get(one.number))]
+        differ += [(one, new.get(one.number)) for one in stored if one != new.get(one.number)]
     return differ
-
-
-def _is_alike(stored: Proposal, new: Proposal | None) -> bool:
-    """Whether a decision is the stored one in all that its row says; older versions recorded less."""
-    unknown: dict[str, Any] = {name: None for name in ("sampler_seed", "reads") if getattr(stored, name) is None}
-    return new is not None and replace(new, **unknown) == stored
 
 
 def _row(proposal: Proposal) -> dict[str, Any]:

@@ -4,7 +4,7 @@
                             then the tensors that the stage changed, as a safetensors file
 
 Two processes that finish one stage at the same time write the same content: the second one finds the file and drops its
-own. Older caches have a folder `cache/ab/abcd...` for a stage, with the two in the files of `OLDER_FILES`; it is read.
+own.
 """
 
 import hashlib
@@ -20,7 +20,6 @@ from transtailor.files import make_folder, sync, write_new_file
 
 SUFFIX = ".stage"
 KEY_DIGITS = 64
-OLDER_FILES = ("stage.json", "tensors.safetensors")
 DESCRIPTION_BYTES = 2**28
 """More than any description has; a damaged file may have no end of its first line."""
 
@@ -36,7 +35,7 @@ class MadeBy:
     compute_s: float
     device: str
     ranks: int
-    threads: int | None = None  # of each rank; version 0.1.0 did not write it
+    threads: int  # of each rank
     torch_version: str
 
 
@@ -72,21 +71,18 @@ class Cache:
         self.folder = folder
 
     def path(self, key: str) -> Path:
-        """The file of a stage, whether it exists or not; or the folder in which an older program stored it."""
-        file, older = self._paths(key)
-        return older if not file.exists() and (older / OLDER_FILES[0]).exists() else file
+        """The file of a stage, whether it exists or not."""
+        return self.folder / key[:2] / f"{key}{SUFFIX}"
 
     def has(self, key: str) -> bool:
         """Whether the stage is finished."""
-        file, older = self._paths(key)
-        return file.exists() or (older / OLDER_FILES[0]).exists()
+        return self.path(key).exists()
 
     def stored_keys(self) -> Iterator[str]:
         """Yield the keys of all finished stages; unfinished and damaged ones have names that begin with a dot."""
-        for path in self.folder.glob(f"??/{KEY_DIGITS * '[0-9a-f]'}*"):
-            key, rest = path.name[:KEY_DIGITS], path.name[KEY_DIGITS:]
-            if path.parent.name == key[:2] and (rest == SUFFIX or (not rest and (path / OLDER_FILES[0]).is_file())):
-                yield key
+        for path in self.folder.glob(f"??/{KEY_DIGITS * '[0-9a-f]'}{SUFFIX}"):
+            if path.parent.name == path.name[:2]:
+                yield path.stem
 
     def read(self, key: str) -> StoredStage | None:
         """The description of a finished stage; None if there is none.
@@ -103,7 +99,7 @@ class Cache:
             stored = read_json(described)
             if stored["key"] != key:
                 raise ValueError(f"it describes stage {stored['key']}")
-            if stored.pop("sha256", None) not in (None, _checksum(stored)):  # None: older stages have none
+            if stored.pop("sha256") != _checksum(stored):
                 raise ValueError("its SHA-256 is not the one in it")
             return StoredStage.from_values({name: stored[name] for name in ("key", "description", "tensors_bytes")})
         except (ValueError, KeyError, TypeError) as error:
@@ -153,16 +149,9 @@ class Cache:
         path.rename(target)
         return target
 
-    def _paths(self, key: str) -> tuple[Path, Path]:
-        folder = self.folder / key[:2]
-        return folder / f"{key}{SUFFIX}", folder / key
-
 
 def _read(path: Path, *, with_tensors: bool = True) -> tuple[bytes, bytes]:
     """The description and the tensors of a stage, as they are stored."""
-    if path.suffix != SUFFIX:
-        described, tensors = (path / name for name in OLDER_FILES)
-        return described.read_bytes(), tensors.read_bytes() if with_tensors else b""
     with path.open("rb") as file:
         return file.readline(DESCRIPTION_BYTES), file.read() if with_tensors else b""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from results.store.writer import Writer
+from sweeps.run.run_folder import FORMAT
 from tailor.execution.cache import Cache, MadeBy, StageDescription
 
 TRIALS = ("a" * 16, "b" * 16)
@@ -48,10 +49,14 @@ def write_run(run: Path) -> None:
     for trial in TRIALS:
         write_trial(run, trial)
     launch = {"packages": {"torch": "2"}, "command": "launch", "argv": ["launch"]}
-    trials = {trial: {"label": "x", "config": {"seed": 0}} for trial in TRIALS}
-    plan = {"format": 2, "name": "run", "trials": trials, "resources": {"ranks": 1}, "private_cache": False}
+    trials = {
+        trial: {"label": "x", "arm": "x", "config": {"seed": 0}, "tuning_json": None, "tuning_order": None}
+        for trial in TRIALS
+    }
+    plan = {"format": FORMAT, "name": "run", "trials": trials, "resources": {"ranks": 1}, "private_cache": False}
+    plan["imports"] = []
     history = [{"what": "created", "command": "launch", "argv": ["launch"], "folder": "/"}]
-    provenance = {"format": 2, "name": "run", "code_digest": "c", "created": launch, "history": history}
+    provenance = {"format": FORMAT, "name": "run", "code_digest": "c", "created": launch, "history": history}
     (run / "plan.json").write_text(json.dumps(plan))
     (run / "provenance.json").write_text(json.dumps(provenance))
     (run / "spec.toml").write_text('name = "run"\n')

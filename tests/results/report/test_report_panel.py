@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 import shutil
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ pytestmark = [
     pytest.mark.check,
     pytest.mark.skipif(IS_LEFT_OUT, reason=str(no_chromium())),
 ]
-OLD_RUN = Path(__file__).parents[2] / "fixtures" / "run_0_1" / "run.tar.xz"
 
 
 def test_settings_are_lines_and_what_is_selected_is_lit(browser: Browser, page: Path) -> None:
@@ -147,7 +145,6 @@ LIKE_CODE = "</script><b>'] + \"datum\\"
 LIKE_SQL = "'; DROP TABLE trials; --"
 LIKE_MARKUP = "**bold** [a](http://a.example) `b` {{ 7 * 7 }} $x$ &lt;"
 LIKE_TAG = "<img src=x onerror=alert(1)>"
-OLD_SCHEMA = "an older schema"
 ODD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "half a run": ({"end": lambda _label, seed: "finished" if seed else "missing"}, ["Still to come: 2"]),
     "no finished trial": ({"end": lambda _label, _seed: "missing"}, ["neither finished nor failed: 6 of 6"]),
@@ -164,7 +161,6 @@ ODD: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["120 arms of 1 method"],
     ),
     "nothing at all": ({"seeds": ()}, ["No trial is planned yet."]),
-    OLD_SCHEMA: ({}, ["validation: not recorded"]),
 }  # fmt: skip
 
 
@@ -173,17 +169,9 @@ def test_an_odd_run_has_a_page_that_explains_it_and_complains_of_nothing(
     browser: Browser, tmp_path: Path, synthetic: Any, case: str
 ) -> None:
     changes, expected = ODD[case]
-    if case == OLD_SCHEMA:
-        with tarfile.open(OLD_RUN) as archive:
-            archive.extractall(tmp_path, filter="data")
-        run = tmp_path / "runs" / "kept"
-    else:
-        run = synthetic(test_images=20, **changes).write(tmp_path)
+    run = synthetic(test_images=20, **changes).write(tmp_path)
     browser.open(write_report(run))
     until(browser, DRAWN)
-    if case == OLD_SCHEMA:
-        browser.run("document.querySelector('#points td a.trial').click()")
-        until(browser, "document.querySelector('#trial svg')")
     text = browser.run("""(() => {
         const copy = document.body.cloneNode(true);
         copy.querySelectorAll('script').forEach(one => one.remove());

@@ -1,68 +1,63 @@
-"""Runs that earlier versions of this package wrote are read under the names of today."""
+"""Files of schema versions that this program reads no longer, or under the names of today."""
 
-import shutil
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from results.report import write_report
-from results.store.reader import finished_trial_ids, load
-from results.store.schema import TABLES
+from results.errors import ResultsError
+from results.store import schema_migrations
+from results.store.reader import load
+from results.store.schema import SCHEMA_VERSION, STRING
+from results.store.schema_migrations import LAST_READER, OlderTable
+from tests.commands import results_command
 
-pytestmark = pytest.mark.check
-DATA = Path(__file__).parents[1] / "data"
-"""Runs as versions 1, 2, 3 and 8 of this package wrote them, with every table that the version had."""
-
-
-def raw_tables(version: int) -> dict[str, pa.Table]:
-    """The rows of each table as they stand in its file."""
-    folders = (DATA / f"v{version}" / "tables").iterdir()
-    return {folder.name: pq.ParquetFile(folder / "part.parquet").read() for folder in folders}
+OLD = SCHEMA_VERSION - 1
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 8])
-def test_an_old_run_is_read_under_the_names_of_today(version: int) -> None:
-    raw = raw_tables(version)
-    assert {table.schema.metadata[b"schema_version"] for table in raw.values()} == {b"%d" % version}
-    with load(DATA / f"v{version}") as run:
-        for name, table in raw.items():
-            same = [column for column in table.column_names if column in {one.name for one in TABLES[name].columns}]
-            listed = ", ".join(f'"{column}"' for column in same)
-            rows = run.rows(f"SELECT {listed} FROM {name}")
-            assert sorted(map(str, rows)) == sorted(map(str, table.select(same).to_pylist())), name
+def write_as_version(run: Path, table: str, version: int, change: Any = lambda rows: rows) -> None:
+    """Write a table's parts again as files of another schema version, after a change of their rows."""
+    for path in (run / "tables" / table).glob("*.parquet"):
+        rows = change(pq.ParquetFile(path).read())
+        facts = {b"table": table.encode(), b"schema_version": b"%d" % version}
+        pq.write_table(rows.replace_schema_metadata(facts), path)
 
 
-def test_what_an_old_version_called_otherwise_has_the_name_of_today_and_what_it_lacked_is_null() -> None:
-    old = {(row["trial_id"], row["point"]): row for row in raw_tables(1)["operating_points"].to_pylist()}
-    with load(DATA / "v1") as run:
-        rows = run.rows("FROM operating_points")
-        assert [row["tuning_json"] for row in run.rows("FROM planned")] == [None] * 4
-        assert len(run.rows("FROM epochs WHERE train_accuracy_fraction = 0.75")) == 1
-        measured = run.rows("SELECT test_score, test_images FROM measured_points")
-    assert len(rows) == len(old) == 5
-    for row in rows:
-        score = old[row["trial_id"], row["point"]]["validation_accuracy_fraction"]
-        assert (row["metric"], row["trained_macs"]) == ("accuracy", None)
-        assert row["validation_score"] == row["deciding_score"] == score
-    assert {row["test_images"] for row in measured} == {5}
-    assert all(0.0 <= row["test_score"] <= 1.0 for row in measured)
-    assert len(finished_trial_ids(DATA / "v1")) == 3
-    with load(DATA / "v2") as run:
-        assert [row["nodes"] for row in run.rows("FROM attempts")] == [None] * 4
-        events = run.rows("SELECT driver, number, job, node, slots, detail FROM events ORDER BY driver")
-    assert events == [
-        {"driver": f"e{n}", "number": 0, "job": None, "node": None, "slots": None, "detail": f"node {n}"}
-        for n in range(2)
-    ]
-    with load(DATA / "v3") as run:
-        assert run.rows("FROM timings") == run.rows("FROM timed_on") == run.rows("FROM kept_filters") == []
-        assert {row["validation_score"] for row in run.rows("FROM epochs")} == {None}
-    with load(DATA / "v8") as run:
-        assert run.rows("SELECT DISTINCT sampler_seed, reads FROM proposals") == [{"sampler_seed": None, "reads": None}]
+def test_a_run_from_before_is_refused_in_one_line_that_names_the_commit_that_reads_it(
+    tmp_path: Path, synthetic: Any
+) -> None:
+    run = synthetic().write(tmp_path / "runs" / "old")
+    write_as_version(run, "planned", OLD)
+    write_as_version(run, "operating_points", OLD)
+    done = results_command("best", "runs/old", folder=tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert f"the last one that reads it is commit {LAST_READER}" in done.stderr
 
 
-def test_an_old_run_has_a_report(tmp_path: Path) -> None:
-    shutil.copytree(DATA / "v1", tmp_path / "run")
-    assert "transtailor" in write_report(tmp_path / "run").read_text()
+def test_a_planted_older_version_is_read_under_the_names_of_today_beside_files_of_today(
+    tmp_path: Path, synthetic: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = synthetic().write(tmp_path / "run")
+    synthetic(networks=("vgg13",)).write(tmp_path / "run")
+    with load(run) as today:
+        expected = today.rows("SELECT * EXCLUDE (written_at) FROM planned ORDER BY trial_id")
+
+    def as_before(rows: pa.Table) -> pa.Table:
+        names = ["place" if name == "network" else name for name in rows.column_names]
+        return rows.rename_columns(names).drop_columns(["tuning_json"])
+
+    half = sorted((run / "tables" / "planned").glob("*.parquet"))[::2]
+    kept = {path: path.read_bytes() for path in half}
+    write_as_version(run, "planned", OLD, as_before)
+    for path, content in kept.items():
+        path.write_bytes(content)
+    with pytest.raises(ResultsError, match="written by an earlier version"):
+        load(run)
+    older = OlderTable(gone={"place": STRING}, made={"network": "place", "tuning_json": "CAST(NULL AS VARCHAR)"})
+    monkeypatch.setattr(schema_migrations, "OLDER_VERSIONS", MappingProxyType({OLD: {"planned": older}}))
+    with load(run) as found:
+        assert found.rows("SELECT * EXCLUDE (written_at) FROM planned ORDER BY trial_id") == expected

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sweeps.planning.plan import Plan, make_plan
-from sweeps.run.run_folder import RunFolder
+from sweeps.run.run_folder import FORMAT, RunFolder
 from sweeps.spec.spec import load_spec
 from tests.sweeps.conftest import SMALL_SPEC, Command, WriteSpec, created_run
 from transtailor.files import write_file
@@ -95,11 +95,11 @@ def test_a_spec_that_is_nested_without_end_is_refused(deep: str, write_spec: Wri
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("provenance.json", {"format": 2, "code_digest": "c", "created": {"packages": {}}, "history": []}),
-        ("provenance.json", {"format": 2, "code_digest": "c", "created": {"packages": {}}, "history": ["x"]}),
+        ("provenance.json", {"format": FORMAT, "code_digest": "c", "created": {"packages": {}}, "history": []}),
+        ("provenance.json", {"format": FORMAT, "code_digest": "c", "created": {"packages": {}}, "history": ["x"]}),
         ("provenance.json", {"history": [{"command": "x", "folder": "/", "argv": []}]}),
         ("provenance.json", {"history": [{"command": "x", "folder": "/", "argv": [7]}]}),
-        ("plan.json", {"format": 2, "name": "x", "trials": {"a": []}, "resources": {}, "private_cache": False}),
+        ("plan.json", {"format": FORMAT, "name": "x", "trials": {"a": []}, "resources": {}, "private_cache": False}),
         ("cluster/outcome.json", []),
         ("cluster/outcome.json", {"x": 1}),
     ],

@@ -184,6 +184,10 @@ def _newer(run: RunFolder) -> None:
     run.plan.write_text(run.plan.read_text().replace(f'"format": {FORMAT}', '"format": 99'))
 
 
+def _older(run: RunFolder) -> None:
+    run.plan.write_text(run.plan.read_text().replace(f'"format": {FORMAT}', '"format": 2'))
+
+
 def _torn_rows(run: RunFolder) -> None:
     part = next((run.tables / "planned").glob("*.parquet"))
     part.write_bytes(part.read_bytes()[:-20])
@@ -193,13 +197,17 @@ DAMAGES = {
     "no plan": (lambda run: run.plan.unlink(), "has no plan.json"),
     "half a plan": (lambda run: os.truncate(run.plan, 1000), "plan.json cannot be read"),
     "empty plan": (lambda run: run.plan.write_text(""), "plan.json cannot be read"),
-    "plan of another program": (lambda run: run.plan.write_text('{"format": 1, "steps": []}'), "lacks an entry"),
+    "plan of another program": (
+        lambda run: run.plan.write_text(f'{{"format": {FORMAT}, "steps": []}}'),
+        "lacks an entry",
+    ),
     "plan without format": (lambda run: run.plan.write_text("{}"), "no format number"),
     "plan that is a list": (lambda run: run.plan.write_text("[1]"), "no format number"),
     "newer plan": (_newer, "newer version"),
+    "older plan": (_older, "plan.json' was written by an earlier version of this program; the last one that reads it"),
     "binary provenance": (lambda run: run.provenance.write_bytes(b"\xff\xfe"), "provenance.json cannot be read"),
     "no provenance": (lambda run: run.provenance.unlink(), "has no provenance.json"),
-    "provenance without history": (lambda run: run.provenance.write_text('{"format": 1}'), "lacks an entry"),
+    "provenance without history": (lambda run: run.provenance.write_text(f'{{"format": {FORMAT}}}'), "lacks an entry"),
     "no spec": (lambda run: run.spec.unlink(), "has no spec.toml"),
     "torn rows": (_torn_rows, "cannot be read"),
     "no rows": (lambda run: shutil.rmtree(run.tables / "planned"), "has no planned"),
