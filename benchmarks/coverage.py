@@ -199,7 +199,7 @@ def _pool_cases() -> list[Case]:
 
 
 def _tables() -> list[Case]:
-    """Tables of equal arms, as `results.publish` compares them: arms that lost a seed are in no comparison."""
+    """Tables of equal arms, as `results.questions.table` compares them: arms that lost a seed are in no comparison."""
 
     def errs(arms: int, n: int, failing: str, generator: np.random.Generator) -> bool:
         scores = generator.normal(0, 1, (n, arms)) + generator.normal(0, 1, (n, 1))

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from benchmarks.process import Taken, run_measured
 from benchmarks.record import RESULTS, ROOT, Cell, Measured, spread, verdict, write
-from sweeps.commands.status import READ
+from sweeps.operations.status import READ
 
 COLUMNS = (
     "what", "trials", "files", "runs", "wall_s", "wall_s_quartiles", "cpu_s", "times_the_scan", "peak_memory_gb",

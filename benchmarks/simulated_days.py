@@ -44,7 +44,7 @@ FOUND = (
     "Found and fixed: a new cache's folder was made without a sync of its name, so a loss of power could take all "
     "stages of a sweep's first launch, whose trials were on record as finished (sweeps/driver/driver.py).",
     "Found and fixed: a stale folder (ESTALE) ended a launch with a traceback instead of 2 and the reason "
-    "(sweeps/commands/launch.py).",
+    "(sweeps/operations/launch.py).",
     "Found and fixed: if a rank was killed between making a folder and syncing its name, later ranks never synced it, "
     "so a loss of power could take finished stages (transtailor/files.py, `make_folder`); disturbances chosen by hand.",
     "Found and fixed: if a rank was killed between naming a stage and syncing the name, later trials used the stage "
@@ -56,7 +56,7 @@ FOUND = (
     "Found and fixed: a stop on a full or failing disk ended with a traceback of the thread that notes it "
     "(sweeps/driver/board.py); in a search.",
     "Found and fixed: a controller's driver ended with a traceback if its outcome could not be written, and was not "
-    "started again; and if SLURM and the head both sent it SIGTERM (sweeps/commands/controller.py); on SLURM.",
+    "started again; and if SLURM and the head both sent it SIGTERM (sweeps/operations/controller.py); on SLURM.",
     "Found and fixed: after the clock had been set back, a worker's job that ended before it joined was missed for as "
     "long, and the sweep waited (hpc/cluster/cluster.py, `now_s`); on SLURM, disturbances chosen by hand.",
     "Found and fixed: a search on SLURM that lost its last worker while all trials rested at a rung waited for ever: "

@@ -4,7 +4,7 @@
     python benchmarks/stopping.py --states local     # only those; the others stay in the table
 
 On a SLURM of two nodes (tests/slurm/testbed.py) and on this machine: a sweep is brought into each state and stopped by
-`python -m sweeps stop`. Noticed is the event "stopping", ended is the end of the last job, or of the process.
+`transtailor stop`. Noticed is the event "stopping", ended is the end of the last job, or of the process.
 """
 
 import sys
@@ -168,7 +168,7 @@ STATES: dict[str, Callable[[str], tuple[float | None, float]]] = {
     "SLURM: a stage does not answer": stop_on_slurm,
 }
 NOTES = (
-    "Once each. Seconds count from the call of `python -m sweeps stop`, whose own start is in them.",
+    "Once each. Seconds count from the call of `transtailor stop`, whose own start is in them.",
     "Not noticed: where no driver runs yet, stop cancels the jobs itself.",
 )
 

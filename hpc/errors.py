@@ -1,17 +1,17 @@
 """Errors of sites, SLURM and Ray clusters."""
 
-from transtailor.errors import UserError
+from transtailor.errors import ExplainedError, UserError
 
 
 class SiteError(UserError, ValueError):
     """A mistake in a site or in a request to it; the text says what was given, what is expected, and what to do."""
 
 
-class SlurmError(RuntimeError):
+class SlurmError(ExplainedError, RuntimeError):
     """SLURM refused, did not answer in time, or gave an unreadable answer; the text says which and what to do."""
 
 
-class ClusterError(RuntimeError):
+class ClusterError(ExplainedError, RuntimeError):
     """A process of a Ray cluster did not start or join; the text says which one, and where to look."""
 
 

@@ -3,10 +3,12 @@
 import html
 import os
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from contextlib import suppress
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from results.plot.plots import Plots
+from results.plots import Plots
+from results.question import ask, question_named
 from results.store import reader
 from results.store.schema import TABLES
 
@@ -20,7 +22,8 @@ _NAMES = (*TABLES, *reader.VIEWS)
 class OpenedRun(reader.Run):
     """One run, or several, as they were when they were opened.
 
-    Each table of docs/columns.md is an attribute, as a pandas table: `run.trials`, `run.measured_points`.
+    Each table of docs/columns.md is an attribute, as a pandas table: `run.trials`, `run.measured_points`. Each question
+    of `transtailor --help` is a method with the options of its command: `run.stops(label="transtailor")`.
 
     Example:
         run = results.load("runs/demo")
@@ -55,7 +58,7 @@ class OpenedRun(reader.Run):
         """
         import pandas
 
-        from results.analysis.best import Limit, best_points
+        from results.best import Limit, best_points
         from results.store.completeness import refuse_gaps
 
         refuse_gaps(self)
@@ -79,8 +82,8 @@ class OpenedRun(reader.Run):
         """
         import pandas
 
-        from results.analysis.versus_arm import versus_arm_records
         from results.arms.over import NAMED, average_over
+        from results.questions.compare import versus_arm_records
         from results.store.completeness import refuse_gaps
 
         refuse_gaps(self)
@@ -94,9 +97,12 @@ class OpenedRun(reader.Run):
             average_over(run, over)
             return pandas.DataFrame(versus_arm_records(run, against, at))
 
-    def __getattr__(self, name: str) -> "pandas.DataFrame":
+    def __getattr__(self, name: str) -> Any:
         if name in _NAMES:
             return self.sql(f"FROM {name}")
+        with suppress(LookupError):
+            question_named(name)
+            return partial(ask, self, name)
         raise AttributeError(f"a run has no table {name!r}; it has {', '.join(_NAMES)}")
 
     def __dir__(self) -> list[str]:

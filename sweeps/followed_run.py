@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from results.text.formats import terminal_lines
-from sweeps.commands import control
-from sweeps.commands.attach import follow as follow_jobs
-from sweeps.commands.explain import find_trial
-from sweeps.commands.reproduce import Saving, reproduce
-from sweeps.commands.status import count_trials, status
 from sweeps.driver.display import PlainDisplay
 from sweeps.driver.progress_file import read_progress
 from sweeps.errors import LaunchError
+from sweeps.operations import control
+from sweeps.operations.attach import follow as follow_jobs
+from sweeps.operations.explain import find_trial
+from sweeps.operations.reproduce import Saving, reproduce
+from sweeps.operations.status import count_trials, status
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from results.text.formats import terminal_lines
 from results.text.page import Page, PageTable
-from sweeps.commands.control import LAUNCHER
-from sweeps.commands.launch import check_site
-from sweeps.commands.preview import preview
 from sweeps.followed_run import PAGE_WIDTH, FollowedRun, LaunchProcess
+from sweeps.operations.control import LAUNCHER
+from sweeps.operations.launch import check_site
+from sweeps.operations.preview import preview
 from sweeps.planning.devices import slurm_site, spec_on_site
 from sweeps.planning.plan import Plan, make_plan, refuse_missing_weights, refuse_unfit_networks
 from sweeps.planning.this_machine import ONE_MACHINE_SITES, check_resources

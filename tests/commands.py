@@ -4,67 +4,45 @@ import io
 import os
 import subprocess
 import sys
-from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, chdir, contextmanager, nullcontext, redirect_stderr, redirect_stdout
-from importlib import import_module
 from pathlib import Path
 
+import click
 import pytest
 
 Said = subprocess.CompletedProcess[str]
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCH = ROOT / "sweeps" / "launch.py"
-Main = Callable[[Sequence[str]], int]
+COMMAND = ROOT / ".venv" / "bin" / "transtailor"
 
 
 def launch(*arguments: object, folder: Path) -> Said:
     """`python sweeps/launch.py ...`; not for sweeps with user modules, which stay registered."""
-    from sweeps.commands.launch import main
     from sweeps.driver import driver
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(driver, "warm_process", _warm_process)
-        return _call(main, LAUNCH, arguments, folder)
-
-
-def sweeps_command(*arguments: object, folder: Path) -> Said:
-    """`python -m sweeps ...`; not for a `retry` that tries again, which becomes another program."""
-    from sweeps.__main__ import main
-
-    return _call(main, ROOT / "sweeps" / "__main__.py", arguments, folder)
-
-
-def results_command(*arguments: object, folder: Path) -> Said:
-    """`python -m results ...`."""
-    from results.__main__ import main
-
-    return _call(main, ROOT / "results" / "__main__.py", arguments, folder)
-
-
-def tailor_command(*arguments: object, folder: Path) -> Said:
-    """`python -m tailor ...`."""
-    from tailor.__main__ import main
-
-    return _call(main, ROOT / "tailor" / "__main__.py", arguments, folder)
+        return _call(LAUNCH, arguments, folder, before=("run",))
 
 
 def transtailor_command(*arguments: object, folder: Path) -> Said:
-    """`transtailor ...`."""
-    from transtailor.__main__ import main
-
-    return _call(main, ROOT / ".venv" / "bin" / "transtailor", arguments, folder)
+    """`transtailor ...`; not for a `retry` that tries again, which becomes another program."""
+    return _call(COMMAND, arguments, folder)
 
 
-def parsed(words: Sequence[str]) -> Namespace:
-    """What the command's own parser makes of `transtailor WORDS...`; SystemExit: it refuses them."""
-    from transtailor.__main__ import ENTRIES
+def parsed(words: Sequence[str]) -> dict[str, object]:
+    """What the command's own parser makes of `transtailor WORDS...`; ClickException: it refuses them."""
+    from transtailor.__main__ import tree
 
-    name = next(name for name in ENTRIES if [*words[: len(name.split())]] == name.split())
-    room = import_module(ENTRIES[name].main)
-    parser = getattr(room, "parser", None) or room._parser
-    options: Namespace = parser("transtailor").parse_args([*ENTRIES[name].words, *words[len(name.split()) :]])
-    return options
+    context, left = click.Context(tree()), list(words)
+    while isinstance(context.command, click.Group):
+        name, found, left = context.command.resolve_command(context, left)
+        assert found is not None
+        if not isinstance(found, click.Group):
+            return found.make_context(name, left, parent=context).params
+        context = click.Context(found, parent=context, info_name=name)
+    raise AssertionError(words)
 
 
 def in_own_process(*words: object, folder: Path) -> Said:
@@ -74,13 +52,15 @@ def in_own_process(*words: object, folder: Path) -> Said:
     )
 
 
-def _call(main: Main, program: Path, arguments: Sequence[object], folder: Path) -> Said:
+def _call(program: Path, arguments: Sequence[object], folder: Path, before: Sequence[str] = ()) -> Said:
+    from transtailor.__main__ import main
+
     typed = [str(program), *map(str, arguments)]
     out, err = io.StringIO(), io.StringIO()
     with chdir(folder), _argv(typed), redirect_stdout(out), redirect_stderr(err):
         try:
-            code = main(typed[1:])
-        except SystemExit as end:  # argparse's
+            code = main([*before, *typed[1:]])
+        except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     return Said(typed, code, out.getvalue(), err.getvalue())
 

@@ -13,7 +13,7 @@ LONGEST_FIRST = (
     "tests/slurm/",
     "tests/test_",
     "tests/hpc/ranks/test_ray",
-    "tests/sweeps/commands/test_latencies",
+    "tests/sweeps/operations/test_latencies",
     "tests/sweeps/driver/",
     "tests/faults/",
     "tests/sweeps/",

@@ -87,7 +87,7 @@ def link(tmp_path: Path, sweep: subprocess.Popen[str]) -> Iterator[str]:
             return int(tables.rows(running)[0]["n"])
 
     wait_for(lambda: trials() >= min(2, os.cpu_count() or 1), "two trials", LIMIT_S, poll_s=1.0)
-    serving = begun(["-m", "results", "serve", str(run)], tmp_path, stdout=subprocess.PIPE)
+    serving = begun(["-m", "transtailor", "serve", str(run)], tmp_path, stdout=subprocess.PIPE)
     assert serving.stdout
     yield serving.stdout.readline().removeprefix("open ").strip()
     serving.send_signal(signal.SIGINT)

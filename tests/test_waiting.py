@@ -8,17 +8,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from hpc.__main__ import _parser as doctor_parser
 from hpc.cluster import head, needs, sweep_end, worker
 from hpc.doctor import login
 from hpc.folders import cluster_folder, orphan_cleanup
 from hpc.ranks import ranks
 from hpc.slurm import calls
 from sweeps import followed_run
-from sweeps.commands import attach, control, controller, latencies
 from sweeps.driver import tune_site
+from sweeps.operations import attach, control, controller, latencies
 from sweeps.run import run_lock
 from sweeps.spec.resources import Resources
+from tests.commands import parsed
 from tests.product import ROOT, modules
 from transtailor.waiting import Unlimited, WaitedTooLong, reap, start_in_thread, wait_for
 
@@ -37,7 +37,7 @@ ENDED_OTHERWISE = {
     ("hpc.ranks.process_ranks", "connection.recv"): "a rank for its driver's next call",
     ("hpc.ranks.warm_process", "self._selector.select"): "a warm process for the next rank",
     ("hpc.folders.orphan_cleanup", "sys.stdin.buffer.read"): "a guard for its owner's end",
-    ("results.export.command", "time.sleep"): "`--follow` of `transtailor logs` and `export`",
+    ("results.export.updates", "time.sleep"): "`--follow` of `transtailor logs` and `export`",
     ("results.report.watch", "time.sleep"): "`--watch` of `transtailor report`",
     ("results.report.serve", "server.serve_forever"): "`transtailor serve`",
     ("tailor.execution.runner", "context.ranks.wait"): "a rank for the others in a collective",
@@ -54,7 +54,7 @@ SHORT = {
     ("hpc.ranks.warm_process", "os.waitid"): "the process has ended, as `select` said",
     ("hpc.ranks.warm_process", "os.waitpid"): "the process has ended, as `select` said",
     ("hpc.ray.stranger", "connection.recv"): "its socket has a timeout",
-    ("results.plot.render", "sys.stdin.read"): "its parent closes the pipe, and has a limit",
+    ("results.render.figures", "sys.stdin.read"): "its parent closes the pipe, and has a limit",
     ("results.report.page", "ThreadPoolExecutor"): "its one call has a limit",
     ("tailor.execution.cache", "file.readline"): "a file on a disk",
     ("tools.networks_saved", "process.stdout.readline"): "developers run it and watch it",
@@ -187,7 +187,7 @@ def test_the_limits_on_the_page_are_those_of_the_code() -> None:
     table = page.partition("| wait for | limit | then |")[2].partition("\n\n")[0]
     rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()[2:]]
     written = {cells[1]: [float(number) for number in re.findall(r"[\d.]+", cells[2])] for cells in rows}
-    default_s = doctor_parser("x").parse_args(["doctor", "--site", "x"]).limit_s
+    default_s = parsed(["doctor", "--site", "x"])["limit_s"]
     assert written == {
         "a trial's first process, with a free slot": [ranks.START_LIMIT_S],
         "a trial's ranks: processes, torch's import, their meeting": [ranks.START_LIMIT_S],

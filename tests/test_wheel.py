@@ -16,8 +16,8 @@ USES = {
     "the embedded sweep is planned": ["transtailor", "plan"],
     "a trial is planned": ["transtailor", "trial", "plan", "trial.toml"],
     "the shipped site is found": ["transtailor", "sites"],
-    "a run's status is shown, by the room": ["python", "-m", "sweeps", "status", "runs/kept"],
-    "a run is asked, by the room": ["python", "-m", "results", "query", "runs/kept", "SELECT 1"],
+    "a run's status is shown, by the room": ["python", "-m", "transtailor", "status", "runs/kept"],
+    "a run is asked, by the room": ["python", "-m", "transtailor", "query", "runs/kept", "SELECT 1"],
 }
 """What the README does not show."""
 pytestmark = pytest.mark.check
@@ -80,7 +80,7 @@ def test_an_editable_install_works_too(source: Path, tmp_path_factory: pytest.Te
     editable = build_wheel(source, tmp_path_factory.mktemp("editable"), editable=True)
     programs = environment(tmp_path_factory.mktemp("environment"), editable)
     assert output(["python", "-c", WHERE], programs, folder).count(str(source)) == 4
-    assert "--against" in output(["python", "-m", "results", "compare", "--help"], programs, folder)
+    assert "--against" in output(["python", "-m", "transtailor", "compare", "--help"], programs, folder)
     # A package of that name comes first for `python -m`; the command does not look there.
     (folder / "results" / "__init__.py").write_text('raise RuntimeError("not ours")\n')
     assert "--against" in output(["transtailor", "compare", "--help"], programs, folder)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import duckdb
 
-from results.analysis.versus_arm import versus_arm_page
+from results.questions.compare import versus_arm_page
 from results.store.reader import Run
 from results.store.schema import TABLES
 from results.store.views import literal, quote, select

@@ -24,7 +24,7 @@ from typing import Any
 import duckdb
 import pandas
 
-from results.analysis.versus_arm import versus_arm_page
+from results.questions.compare import versus_arm_page
 from results.statistics.means import mean_interval
 from results.statistics.pairs import Paired, compare_pairs
 from results.text.page import Heading, Note, PageTable, Part

@@ -16,7 +16,7 @@ from PIL import Image
 
 from results.store.reader import load
 from results.text.formats import terminal_lines
-from sweeps.commands.preview import preview
+from sweeps.operations.preview import preview
 from sweeps.planning.plan import make_plan
 from sweeps.spec.spec import SPECS, load_spec
 

@@ -6,15 +6,35 @@ The codes are for what started them: a shell, a script, SLURM, or another progra
 [0, 1, 2, 75, 130]
 """
 
+import errno
+
 SUCCESS = 0
 FAILED = 1  # the command ran, and something failed: trials, a training, a check of a cluster
-MISTAKE = 2  # in what was typed or in a file; argparse uses it too
+MISTAKE = 2  # in what was typed or in a file; click uses it too
 TRY_AGAIN = 75  # EX_TEMPFAIL: the input is fine, and starting the command again may succeed
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
 
-class UserError(Exception):
-    """A mistake that a user can fix; the text says what was given, what is valid and what to type next.
 
-    Command lines print only the text and end with `MISTAKE`.
+class ExplainedError(Exception):
+    """An error whose text is all that a user needs: commands print it without a traceback.
+
+    Attributes:
+        exit_code: with which the command ends.
     """
+
+    exit_code = MISTAKE
+
+
+class UserError(ExplainedError):
+    """A mistake that a user can fix; the text says what was given, what is valid and what to type next."""
+
+
+def is_of_the_machine(error: OSError) -> bool:
+    """Whether a disk, a quota or permissions refuse something, which the user has to mend.
+
+    >>> is_of_the_machine(PermissionError("read-only")), is_of_the_machine(ConnectionResetError("bug"))
+    (True, False)
+    """
+    return isinstance(error, PermissionError) or error.errno in _OF_THE_MACHINE

@@ -1,22 +1,10 @@
 """Words from a terminal, and output to it: only text, even if it comes from other users' files."""
 
-import argparse
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
-
-
-class CommandParser(argparse.ArgumentParser):
-    """A parser whose subcommands refuse unknown words themselves, so that the message has the usage of theirs."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse the words; unknown ones end the program."""
-        options, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
-        return options, unknown
+from typing import TextIO
 
 
 def printable(text: object) -> str:

@@ -1,6 +1,5 @@
 """Pydantic's errors in terms of the TOML that a user wrote: keys of tables, and the value given there."""
 
-import argparse
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -55,7 +54,7 @@ def fraction(text: str) -> float:
         0.2
 
     Raises:
-        ArgumentTypeError: it is not; for a percentage the text says what to type.
+        ValueError: it is not; for a percentage the text says what to type.
     """
     typed = re.fullmatch(r"\s*(\d*\.?\d+(?:[eE][-+]?\d+)?)\s*(%?)\s*", text)
     number = float(typed[1]) if typed else -1.0
@@ -63,7 +62,7 @@ def fraction(text: str) -> float:
         return number
     is_percentage = typed and number < 100 and (typed[2] or number > 1)
     hint = f"; for {number:g}% type {number / 100:g}" if is_percentage else ""
-    raise argparse.ArgumentTypeError(f"{text!r}: expected a fraction from 0 to below 1{hint}")
+    raise ValueError(f"{text!r}: expected a fraction from 0 to below 1{hint}")
 
 
 def _choice(fault: Any) -> str:

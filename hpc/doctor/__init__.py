@@ -1,1 +1,1 @@
-"""`python -m hpc doctor`: tries on a site, with tiny jobs, what a sweep needs there."""
+"""`transtailor doctor`: tries on a site, with tiny jobs, what a sweep needs there."""

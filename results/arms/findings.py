@@ -7,10 +7,13 @@ from functools import cached_property
 from results.arms import comparison, tuning
 from results.arms.comparison import Arm, EnvironmentsByTrial, Pairing, Point, Problem, Setting
 from results.arms.counts import failed_trials
+from results.arms.trial_settings import TrialSettings, settings_of, trial_rows
 from results.arms.tuning import Tried
 from results.store.reader import Run
 from results.store.views import literal
 from results.text.number_format import SCALES, Scale
+
+USUAL_BUDGET = 0.2
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,17 @@ class Findings:
         """Each arm with a test score, full fine-tuning in its problem, and the two compared; by problem and name."""
         pairs = comparison.baseline_pairs(self.tested)
         return [(arm, baseline, comparison.compare([(arm, baseline)])) for arm, baseline in pairs]
+
+    @cached_property
+    def budget(self) -> float:
+        """The budget of the first comparison on the page: TransTailor's nearest to 20% of the MACs removed."""
+        asked = {arm.asked for arm in self.tested if arm.method == comparison.TRANSTAILOR and arm.asked}
+        return min(asked, key=lambda one: (abs(one - USUAL_BUDGET), one), default=USUAL_BUDGET)
+
+    @cached_property
+    def settings(self) -> TrialSettings:
+        """The settings of the planned trials."""
+        return settings_of(trial_rows(self.run))
 
 
 METHODS = "SELECT arm, method FROM planned UNION SELECT arm, method FROM operating_points ORDER BY ALL"

@@ -1,4 +1,4 @@
-"""Select the arms to compare: the best setting of [tuning] by validation, at a budget or at exactly equal cost."""
+"""Select the arms to compare: the best setting of [tuning] by validation, at one budget or at all."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,6 @@ from typing import TypeVar
 
 from results.arms.comparison import Arm, Point, Problem, arms_of, environments_of, points_of
 from results.arms.counts import failed_trials
-from results.arms.equal_cost import points_at_equal_cost
 from results.arms.tuning import best_settings, ended_settings
 from results.errors import ResultsError
 from results.store.reader import Run
@@ -25,39 +24,27 @@ class Selection:
     arms: list[Arm]  # with their score in `test`, also if `score` is the validation score
     score: str  # one of `SCORES`
     not_finite: dict[tuple[Problem, str], int]  # points whose score is NaN or infinite, per problem and arm
-    unreached: dict[tuple[Problem, str], int]  # seeds whose path does not reach the asked cost, per problem and arm
 
 
-def select_arms(
-    run: Run, *, score: str = "test_score", asked: float | None = None, equal_cost: bool = False
-) -> Selection:
-    """Select the arms of a run that have the score: at one asked budget, at exactly that cost, or at all budgets.
+def select_arms(run: Run, *, score: str = "test_score", asked: float | None = None) -> Selection:
+    """Select the arms of a run that have the score: at one asked budget, or at all budgets.
 
     Arms without a budget (they prune nothing, or a rule decides) are always included as they are.
 
     Args:
         score: one of `SCORES`.
         asked: share of the MACs to remove; None takes all budgets.
-        equal_cost: whether to interpolate at exactly `asked` removed MACs.
 
     Raises:
-        ResultsError: no such score, no budget to interpolate at, or no finite score.
+        ResultsError: no such score, no arm at that budget, or no finite score.
     """
     check_score(score)
-    points = points_of(run)
-    unreached: dict[tuple[Problem, str], int] = {}
-    if equal_cost:
-        if asked is None:
-            raise ResultsError("--equal-cost needs a cost: type --at with a fraction, such as --at 0.3")
-        points, left = points_at_equal_cost(points, asked)
-        for problem, arm, *_ in left:
-            unreached[problem, arm] = unreached.get((problem, arm), 0) + 1
-    points = _score_points(run, points, score)
+    points = _score_points(run, points_of(run), score)
     arms = _tested_arms(run, points)
     arms = _select_at_budget(arms, asked)
     if not arms or not _has_budget(arms, asked):
-        raise ResultsError(_explain_no_arm(points, score, asked, equal_cost=equal_cost))
-    return Selection(arms, score, _count_not_finite(_select_at_budget(points, asked)), unreached)
+        raise ResultsError(_explain_no_arm(points, score, asked))
+    return Selection(arms, score, _count_not_finite(_select_at_budget(points, asked)))
 
 
 def _select_at_budget(ones: Sequence[One], asked: float | None) -> list[One]:
@@ -140,7 +127,7 @@ def _count_not_finite(points: Sequence[Point]) -> dict[tuple[Problem, str], int]
     return found
 
 
-def _explain_no_arm(points: Sequence[Point], score: str, asked: float | None, *, equal_cost: bool) -> str:
+def _explain_no_arm(points: Sequence[Point], score: str, asked: float | None) -> str:
     """Explain why there is no arm."""
     if not points:
         return "no operating points yet, apart from those of failed trials: wait for the first trials that finish"
@@ -148,8 +135,6 @@ def _explain_no_arm(points: Sequence[Point], score: str, asked: float | None, *,
         math.isfinite(point.test or 0.0) for point in points
     ):
         return f"no {score} is finite: all {len(points)} are NaN or infinite"
-    if equal_cost:
-        return f"no path has points on both sides of {asked:g} of the MACs removed, and nothing is extrapolated"
     if asked is not None:
         return _explain_no_budget(points, score, asked)
     return f"no arm has a {score} yet"

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,30 +15,27 @@ from jinja2 import Environment as Templates
 from jinja2 import PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from results.arms.findings import findings_of
+from results.arms.findings import Findings, findings_of
 from results.arms.over import arms_that_differ, average_over
-from results.arms.trial_settings import settings_of, trial_rows
+from results.arms.trial_settings import trial_rows
 from results.errors import ResultsError
-from results.plot.costs import time_unit
-from results.plot.layers import compared_filters
-from results.plot.render import bundle
-from results.report.elements.blocks import Section, script_json
-from results.report.elements.tables import ArmsTable
-from results.report.sections import (
-    comparing,
+from results.questions import (
+    compare,
     costs,
-    disagreement,
-    drawn,
     effects,
-    failures,
-    now,
-    pareto,
-    searched,
-    stopping,
-    time_line,
-    trials,
-    what_ran,
+    front,
+    images,
+    layers,
+    learning,
+    printed,
+    search,
+    stops,
+    timeline,
 )
+from results.render.blocks import Section, script_json
+from results.render.figures import bundle
+from results.render.tables import ArmsTable
+from results.report import failures, now, overview, trials, what_ran
 from results.store.reader import Run, load
 from transtailor.files import write_file
 
@@ -48,6 +45,26 @@ APART = {"colour": "arm = run || ': ' || arm", "panel": "network = network || ',
 _SEARCHES_APART = f"""{APART["colour"]} WHERE (SELECT count(DISTINCT run) FROM proposals) > 1
     AND trial_id IN (SELECT unnest(trial_ids) FROM proposals WHERE purpose = 'confirm')"""
 """Two searches number their proposals alike, so what they confirm is named by its run in any case."""
+
+SECTIONS: tuple[Callable[[Findings], Section | None], ...] = (
+    now.section,
+    search.section,
+    overview.named_section,
+    overview.tuning_section,
+    compare.section,
+    effects.section,
+    learning.section,
+    layers.widths_section,
+    layers.kept_filters_section,
+    images.section,
+    stops.section,
+    timeline.section,
+    costs.section,
+    printed.section,
+    what_ran.section,
+    failures.section,
+)
+"""The sections below the first screen, in this order; one without anything to show may be None."""
 
 _SCRIPTS = (
     *("state.js", "page.js", "figures.js", "dots.js", "points.js", "front.js", "trial.js", "parallel.js"),
@@ -188,47 +205,28 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None,
     counts: dict[str, int] = run.rows(what_ran.COUNTS)[0]
     found = findings_of(run)
     # The two largest tables, of which few rows are compared.
-    run.hold("kept_filters", where=compared_filters(found))
-    run.hold("predictions", where=disagreement.compared_predictions(found, comparing.BUDGET))
+    run.hold("kept_filters", where=layers.compared_filters(found))
+    run.hold("predictions", where=images.compared_predictions(found))
     planned = trial_rows(run)
-    settings = settings_of(planned)
     page = Page(
         ", ".join(path.resolve().name for path in run.paths.values()),
         run.rows(LAST_ROW)[0]["at"] or "",
         renew_s=renew_s,
     )
     page.tiles = _tiles(run, counts)
-    predictions = searched.predictions_of(run)
     page.warnings = [
-        *averaged, *doubles, *what_ran.warnings(run, counts), *searched.warnings(run, predictions),
-        *comparing.warnings(found),
+        *averaged, *doubles, *what_ran.warnings(run, counts), *search.warnings(run),
+        *overview.warnings(found),
     ]  # fmt: skip
     try:
         page.facts = what_ran.provenance(run)
     except (ValueError, OSError) as error:
         page.warnings.append(f"provenance.json cannot be read: {error}")
-    page.trials = script_json(trials.script_data(run, planned, settings))
-    page.verdict = searched.headline(found) or comparing.headline(found)
-    page.main = pareto.section(found)
-    page.arms = comparing.overview(found)
-    made = [
-        now.section(found),
-        searched.section(run, predictions),
-        comparing.named_section(found),
-        comparing.tuning_section(found),
-        comparing.baseline_section(found),
-        effects.section(found, settings),
-        drawn.learning_section(found),
-        drawn.widths_section(found),
-        drawn.kept_filters_section(found),
-        disagreement.section(found, comparing.BUDGET),
-        stopping.section(found),
-        time_line.section(run),
-        costs.section(run),
-        drawn.printed_section(run),
-        what_ran.section(found, settings),
-        failures.section(run),
-    ]
+    page.trials = script_json(trials.script_data(run, planned, found.settings))
+    page.verdict = search.headline(found) or overview.headline(found)
+    page.main = front.section(found)
+    page.arms = overview.overview(found)
+    made = [section(found) for section in SECTIONS]
     page.sections = [section for section in made if section is not None]
     return page
 
@@ -238,7 +236,7 @@ def _tiles(run: Run, counts: dict[str, Any]) -> list[tuple[str, str]]:
               if counts[name] or name not in ("stopped", "resting")]  # fmt: skip
     tiles = [(f"{counts[name]:,}", f"trial{'' if counts[name] == 1 else 's'} {name}") for name in states]
     spent, saved = costs.hours(run)
-    unit = time_unit(run)
+    unit = costs.time_unit(run)
     for hours, what in ((spent, "computed"), (saved, "saved by sharing")):
         amount, name = costs.hours_text(hours, unit, "rank-").split(" ")
         tiles.append((amount, f"{name} {what}"))

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from results.errors import ResultsError
-from results.plot.costs import time_unit
-from results.plot.front import POINTS
-from results.report.elements.blocks import packed
+from results.questions.costs import time_unit
+from results.questions.front import POINTS
+from results.render.blocks import packed
 from results.store.reader import Run
 from results.store.views import literal
 from results.text.number_format import SCALES

@@ -3,8 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 
 def stop_rule(scores: Sequence[float], tolerance: float) -> int:
     """Choose the point of TransTailor's Algorithm 1 on a recorded path; returns its place.
@@ -58,34 +56,6 @@ def patience_rule(scores: Sequence[float], patience: int) -> int:
         elif place - best >= patience:
             break
     return best
-
-
-def score_at(costs: Sequence[float], scores: Sequence[float], cost: float) -> float | None:
-    """Interpolate the score at a cost linearly between the neighbouring points of a path.
-
-    Nothing is extrapolated: None if the cost is outside the path; NaN if a neighbouring score is not finite. Of points
-    at one cost the last counts.
-
-    Args:
-        costs: what each point costs, in any order; the same unit as `cost`.
-        scores: the score of each point.
-
-    Example:
-        >>> score_at([0.0, 0.2, 0.4], [0.9, 0.875, 0.625], 0.3)
-        0.75
-    """
-    last = dict(zip(costs, scores, strict=True))
-    known = sorted(last)
-    at = int(np.searchsorted(known, cost))
-    for near in (at, at - 1):  # at a point, up to rounding, no neighbour is needed
-        if 0 <= near < len(known) and math.isclose(known[near], cost, rel_tol=1e-9, abs_tol=1e-12):
-            return last[known[near]] if math.isfinite(last[known[near]]) else math.nan
-    if at in (0, len(known)):
-        return None
-    before, after = known[at - 1], known[at]
-    share = (cost - before) / (after - before)
-    score = last[before] + share * (last[after] - last[before])
-    return score if math.isfinite(score) else math.nan
 
 
 def _refuse_empty(scores: Sequence[float]) -> None:

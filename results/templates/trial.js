@@ -26,7 +26,7 @@ function commandsOf(trial, points, data) {
     const rank = (row) => (typeof row.validation_score === "number" ? row.validation_score : -Infinity);
     const best = rivals.reduce((one, other) => (rank(other) > rank(one) ? other : one));
     const rival = word(best.trial_id), runs = [...new Set([run, runOf(best.trial_id)])].map((one) => ` --run ${one}`);
-    if (rival !== id) made.push(["compare with its arm's best", `transtailor explain ${id} ${rival}${runs.join("")}`]);
+    if (rival !== id) made.push(["compare with its arm's best", `transtailor diff ${id} ${rival}${runs.join("")}`]);
   }
   const list = element("dl", undefined, "commands");
   made.forEach(([title, text]) => {

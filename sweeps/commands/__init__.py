@@ -1,1 +1,1 @@
-"""The commands of `python -m sweeps` and `python sweeps/launch.py`."""
+"""The commands of this room, one in each file."""

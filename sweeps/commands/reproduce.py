@@ -1,135 +1,31 @@
-"""Run one trial of a run again, with or without the cache; compare it with the run's rows, save its sub-model."""
+"""Run one trial again and save its sub-model."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from results.store.reader import load
-from sweeps.commands.explain import KnownTrial
-from sweeps.errors import RunFolderError
-from sweeps.run.run_folder import RunFolder, modules_of, open_run
-from tailor.config.parsing import parse_trial
-from tailor.config.trial import TrialConfig
-from tailor.core.errors import ConfigError
-from tailor.execution import plugins
-from tailor.execution.dry_run import dry_run
-from tailor.stages import PointFacts
-from transtailor.files import existing_above
-
-RECORDED = """
-SELECT point, macs, metric, validation_score FROM operating_points WHERE trial_id = ? ORDER BY point
-"""
+from sweeps.command_options import cache_option, complete_trials
+from transtailor import cli
 
 
-@dataclass(frozen=True, kw_only=True)
-class Saving:
-    """Where a sub-model is saved, and what its card adds to the known facts."""
-
-    folder: Path
-    command: str  # that was typed
-    licence: str | None = None  # the user's line; None: not given
-
-
+@cli.command(example="runs/demo 3f2a --save models")
+@cli.run_argument
+@cli.argument("trial", shell_complete=complete_trials)
+@cli.option("--point", type=int, metavar="N", help="end with operating point N (default: the last)")
+@cli.option("--save", type=cli.FOLDER, metavar="FOLDER", help="save the sub-model of that point here")
+@cli.option("--licence", metavar="TEXT", help="the line on the licence in its card")
+@cache_option
 def reproduce(
-    trial: KnownTrial, *, cache: Path, point: int | None = None, saving: Saving | None = None
+    run: Path, trial: str, point: int | None, save: Path | None, licence: str | None, cache: Path
 ) -> Iterator[str]:
-    """Yield lines to print: each operating point's score compared with that of the run; last, how many are equal.
+    """Run one trial again, by its id or the first digits, and compare it with the rows; perhaps save its sub-model.
 
-    Args:
-        trial: to run again, on one rank of this process.
-        cache: of its stages; missing ones are computed and stored. With an empty folder the trial runs from the start.
-        point: number of the operating point to end with; None for the whole path.
-        saving: of the sub-model of `point`, or of the last point; None saves none.
-
-    Raises:
-        RunFolderError: this code cannot read its settings, or makes another trial of them; it has no such point; or
-            the cache is a file.
-        TrainingError: training diverged.
-
-    Writes:
-        the missing stages, and what `tailor.deploy.card.save_with_card` writes in the folder of `saving`.
+    An empty cache recomputes all.
     """
-    refuse_file(cache)
-    config = _config(trial)
-    points = sum(stage.point is not None for stage in dry_run(config).stages)
-    if point is not None and not 0 <= point < points:
-        raise _no_point_error(trial, point, points)
-    with load(trial.run) as run:
-        recorded = {row["point"]: row for row in run.rows(RECORDED, [trial.trial_id])}
-    equal = reached = 0
-    threads = open_run(RunFolder(trial.run)).resources.get("threads_per_rank", 1)
-    for number, facts in _points(config, cache, point, saving, threads):
-        reached += 1
-        old = recorded.get(number)
-        equal += old is not None and (old["macs"], old["validation_score"]) == (facts.macs, facts.validation_score)
-        yield _line(number, facts, old)
-    if point is not None and reached <= point:  # its path ends early
-        raise _no_point_error(trial, point, reached)
-    yield f"{equal} of {reached} points are exactly those in {trial.run}"
-    if saving is not None:
-        yield f"saved in {saving.folder}; to load it: tailor.load_model({str(saving.folder)!r})"
+    from sweeps.operations.explain import find_trial
+    from sweeps.operations.reproduce import Saving
+    from sweeps.operations.reproduce import reproduce as run_again
+    from tailor.deploy.card import refuse_unsavable
 
-
-def refuse_file(cache: Path) -> None:
-    """Raise RunFolderError if the folder of finished stages, or one above it, is a file."""
-    if not (existing := existing_above(cache)).is_dir():
-        raise RunFolderError(f"--cache {cache}: {existing} is a file; name the folder of finished stages")
-
-
-def _no_point_error(trial: KnownTrial, point: int, points: int) -> RunFolderError:
-    return RunFolderError(f"trial {trial.trial_id} has no point {point}, only {points}, counted from 0")
-
-
-def _config(trial: KnownTrial) -> TrialConfig:
-    """Parse the trial's settings, and check that they are the same trial with this code."""
-    run = RunFolder(trial.run)
-    code = f"the code that ran it is in {run.code_of(open_run(run).code_digest)}, and its commit in {run.provenance}"
-    for module in modules_of(run, trial.imports):
-        plugins.load_copy(module)
-    try:
-        config = parse_trial(trial.settings.values, f"trial {trial.trial_id}")
-    except ConfigError as error:
-        raise RunFolderError(f"this version of the code cannot read its settings: {error}\n{code}") from error
-    made = dry_run(config).trial_id
-    if made != trial.trial_id:
-        raise RunFolderError(
-            f"trial {trial.trial_id} was made by another version of its method or stages: with this code the same "
-            f"settings are trial {made}; {code}"
-        )
-    return config
-
-
-def _points(
-    config: TrialConfig, cache: Path, last: int | None, saving: Saving | None, threads: int
-) -> Iterator[tuple[int, PointFacts]]:
-    """Yield number and facts of each operating point up to the last, whose sub-model is saved."""
-    from tailor.deploy.card import save_point
-    from tailor.execution.cache import Cache
-    from tailor.execution.runner import run_trial
-    from tailor.parallel.process_group import join, leave
-
-    ranks = join("cpu", threads=threads)
-    end = None
-    try:
-        for event in run_trial(config, cache=Cache(cache), ranks=ranks, checkpoint_folder=cache / "checkpoints"):
-            if event.point is not None:
-                end = event
-                yield event.point, event.result.point_facts()
-                if event.point == last:
-                    break
-        if saving is not None and end is not None and last in (None, end.point):
-            state = end.result.model_state()
-            save_point(config, end, state, saving.folder, command=saving.command, licence=saving.licence)
-    finally:
-        leave()
-
-
-def _line(number: int, facts: PointFacts, old: dict[str, Any] | None) -> str:
-    text = f"point {number}: {facts.macs:,} MACs, validation {facts.metric.replace('_', ' ')} "
-    text += f"{facts.validation_score:.6f}"
-    if old is None:
-        return f"{text}; the run has no row of it"
-    if (old["macs"], old["validation_score"]) == (facts.macs, facts.validation_score):
-        return f"{text}, as in the run"
-    return f"{text}; the run has {old['macs']:,} MACs and {old['validation_score']:.6f}"
+    refuse_unsavable(save, licence)
+    saving = None if save is None else Saving(folder=save, command=cli.typed(), licence=licence)
+    return run_again(find_trial(trial, [run]), cache=cache, point=point, saving=saving)

@@ -187,7 +187,7 @@ def worker_command(code: Path, digest: str) -> tuple[str, ...]:
 
 def controller_command(code: Path, digest: str, cluster: Path, run: Path) -> tuple[str, ...]:
     """The command of a controller: the head, which starts the driver of the run."""
-    driver = [*_python(code, digest), "-m", "sweeps.commands.controller", str(run)]
+    driver = [*_python(code, digest), "-m", "sweeps.operations.controller", str(run)]
     head = [*_python(code, digest), "-m", "hpc.cluster.head", str(cluster), "--", *driver]
     return ("bash", "-c", _IGNORE_EARLY_SIGNALS, "controller", *head)
 

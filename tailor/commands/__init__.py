@@ -1,1 +1,1 @@
-"""The subcommands of `python -m tailor`: their arguments and what they print."""
+"""The commands of this room, one in each file."""

@@ -1,6 +1,5 @@
-"""`python -m tailor check-gpu`: whether a GPU computes what the CPU computes, as a table to send."""
+"""Check that a GPU computes what the CPU computes."""
 
-import argparse
 import platform
 import sys
 import tempfile
@@ -9,6 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+import click
+
+from transtailor import cli
 from transtailor.errors import FAILED, SUCCESS
 from transtailor.lines import first_line
 from transtailor.shell import command as to_type
@@ -23,22 +25,17 @@ WIDTH = 160  # of a table in a file or a pipe
 VERDICTS = {True: "right", False: "WRONG", None: "not here"}
 
 
-def add_to(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
-    parser.add_argument(
-        "--device", choices=("cuda", "cpu"), default="cuda", help="(default: cuda) cpu: tries the checks"
-    )
-
-
-def run(arguments: argparse.Namespace, out: TextIO) -> int:
-    """Check, and print the table; the exit code: 0, also without a GPU, or 1 where a check fails."""
+@cli.command(example="--device cpu")
+@cli.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", help="cpu: tries the checks")
+def check_gpu(device: str) -> int:
+    """Check that a GPU computes what the CPU computes; the exit code is 1 where a check fails."""
     import torch
 
     from tailor.parallel.process_group import join, leave
 
-    if arguments.device == "cuda" and not torch.cuda.is_available():
+    if device == "cuda" and not torch.cuda.is_available():
         trying = to_type("check-gpu", "--device", "cpu")
-        say(f"no GPU: torch {torch.__version__} sees none, so nothing was checked; to try the checks: {trying}", to=out)
+        say(f"no GPU: torch {torch.__version__} sees none, so nothing was checked; to try the checks: {trying}")
         return SUCCESS
     from tailor.gpu_check import processes, training, trials
 
@@ -46,9 +43,9 @@ def run(arguments: argparse.Namespace, out: TextIO) -> int:
         trials.check_methods, trials.check_resumption, training.check_precision, training.check_optimisers,
         training.check_attention, training.check_waits, training.check_memory, processes.check_ranks,
     )  # fmt: skip
-    ranks = join(arguments.device, threads=1)
+    ranks = join(device, threads=1)
     with tempfile.TemporaryDirectory() as folder:
-        code = report(rows_of(checks, ranks, Path(folder)), describe_machine(ranks), out)
+        code = report(rows_of(checks, ranks, Path(folder)), describe_machine(ranks), sys.stdout)
     leave()
     return code
 

@@ -1,11 +1,12 @@
-"""Fetches what trials need to this machine, for compute nodes without a network: `python -m tailor fetch WHAT...`.
+"""Download weights, for nodes without a network.
 
 Weights are fetched by name. Data sets and weights in your own files are only checked. Without torch.
 """
 
-import argparse
 import hashlib
 import os
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -16,6 +17,7 @@ from urllib.request import urlopen
 
 from tailor.catalogue import datasets, pins, weights
 from tailor.core.errors import ConfigError
+from transtailor import cli
 from transtailor.documents import DocumentError, describe_fault, read_toml, walk
 from transtailor.errors import INTERRUPTED, SUCCESS
 from transtailor.files import make_folder, name_file
@@ -37,37 +39,26 @@ class Needs:
     data: tuple[tuple[str, str], ...]  # name and root of prepared data sets
 
 
-def add_to(parser: argparse.ArgumentParser) -> None:
-    """Give the parser of `fetch` its arguments."""
-    parser.add_argument(
-        "what", nargs="+", metavar="WHAT",
-        help="a TOML file of a trial or a sweep, or weights by name, such as ResNet18_Weights.IMAGENET1K_V1",
-    )  # fmt: skip
-    parser.add_argument(
-        "--to", type=Path, metavar="FOLDER", help=f"where the weights go (default: weights_folder, or {weights.FOLDER})"
-    )
-    parser.add_argument(
-        "--origin",
-        default=ORIGIN,
-        metavar="URL",
-        help="where the files are: https, file, or http on this machine (default: %(default)s)",
-    )
+@cli.command(example="trial.toml")
+@cli.argument("what", nargs=-1, required=True)
+@cli.option(
+    "--to",
+    type=cli.FOLDER,
+    metavar="FOLDER",
+    help=f"where the weights go (default: weights_folder, or {weights.FOLDER})",
+)
+@cli.option("--origin", default=ORIGIN, metavar="URL", help="where the files are: https, file, or http on this machine")
+def fetch(what: tuple[str, ...], to: Path | None, origin: str) -> int:
+    """Bring weights by name to this machine, and check what trials read.
 
-
-def run(arguments: argparse.Namespace, out: TextIO) -> int:
-    """Fetch the weights and check the rest; print a line to `out` for each.
-
-    Returns:
-        The exit code: 0, or 130 if interrupted.
-
-    Raises:
-        ConfigError: something cannot be fetched or is not as expected; all files that were fetched before are whole.
+    WHAT is a TOML file of a trial or a sweep, or weights by name, such as ResNet18_Weights.IMAGENET1K_V1. What was
+    fetched before a failure is whole.
     """
-    _refuse_open(arguments.origin)
+    _refuse_open(origin)
     try:
-        _fetch_all(needs_of(arguments.what), arguments.to, arguments.origin, out)
+        _fetch_all(needs_of(what), to, origin, sys.stdout)
     except KeyboardInterrupt:
-        say("interrupted; no file is incomplete: type the same command again", to=out)
+        say("interrupted; no file is incomplete: type the same command again")
         return INTERRUPTED
     return SUCCESS
 
@@ -93,10 +84,10 @@ def _fetch_all(needs: Needs, to: Path | None, origin: str, out: TextIO) -> None:
         say("no weights by name are asked for", to=out)
     for folder in [to] if to else [Path(found) for found in needs.folders or (weights.FOLDER,)]:
         for name in needs.names:
-            fetch(name, folder.expanduser(), out, origin)
+            fetch_weights(name, folder.expanduser(), out, origin)
 
 
-def needs_of(what: list[str]) -> Needs:
+def needs_of(what: Sequence[str]) -> Needs:
     """What these names and TOML files need, each once.
 
     A TOML file is searched for names of weights in all its values (a trial, an axis, a variant) and for tables
@@ -128,7 +119,7 @@ def _own_path(place: str) -> str:
     return str(Path(place).expanduser())
 
 
-def fetch(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) -> Path:
+def fetch_weights(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) -> Path:
     """The file of the weights of this name in a folder, verified; downloaded unless it is there.
 
     The file gets its name only when it is complete and on disk. A damaged one is replaced.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from transtailor.errors import UserError
+from transtailor.errors import FAILED, ExplainedError, UserError
 
 
 class ConfigError(UserError, ValueError):
@@ -14,8 +14,10 @@ class Paused(Exception):  # an event, not a mistake
     """A trial was asked to pause and did, on all ranks; the same call resumes from this moment."""
 
 
-class TrainingError(RuntimeError):
+class TrainingError(ExplainedError, RuntimeError):
     """Training cannot continue (for example, the loss is no longer finite); the text names stage, epoch and step."""
+
+    exit_code = FAILED
 
 
 @contextmanager

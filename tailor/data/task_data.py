@@ -114,7 +114,7 @@ def load(name: str, root: str | None = None) -> dict[str, Samples]:
     """Source and target of a data set, and `test` if its test images are fixed.
 
     Arrays of the catalog are verified against the digest that is in every key. Prepared ones were verified when they
-    were written; `python -m tailor data check` verifies them again.
+    were written; `transtailor data check` verifies them again.
 
     Raises:
         ConfigError: no such data set, or its arrays differ from its description (of a user's loader: in number, shape,

@@ -129,11 +129,11 @@ def _of_hpc() -> tuple[type[Exception], ...]:
 
 
 def _trial(folder: Path, content: bytes) -> bool:
-    from tailor.__main__ import main
+    from transtailor.__main__ import main
     from transtailor.errors import MISTAKE
 
     (folder / "trial.toml").write_bytes(content)
-    code = main(["plan", str(folder / "trial.toml")])
+    code = main(["trial", "plan", str(folder / "trial.toml")])
     assert code in (0, MISTAKE), code
     return code == 0
 
@@ -147,8 +147,8 @@ def _of_tailor() -> tuple[type[Exception], ...]:
 def _run(folder: Path, contents: dict[str, bytes]) -> bool:
     from results.store.completeness import failed_trials, is_over, refuse_gaps
     from results.store.reader import finished_trial_ids, load
-    from sweeps.commands.explain import explain, find_trial
-    from sweeps.commands.status import status
+    from sweeps.operations.explain import explain, find_trial
+    from sweeps.operations.status import status
     from sweeps.run.run_folder import RunFolder, open_run
 
     put(folder, contents)

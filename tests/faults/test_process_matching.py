@@ -11,7 +11,7 @@ from tests.slurm.disturbances import module_run_by, processes
 FOLDER = "/home/a -c b's/clone-c/run"
 PYTHON = ["/opt/a -c b/bin/python3.11", "-P", "-u"]
 HEAD = [*PYTHON, "-m", "hpc.cluster.head", FOLDER, "--", "env", f"PYTHONPATH={FOLDER}/code", *PYTHON]
-DRIVER = ["-m", "sweeps.commands.controller", FOLDER]
+DRIVER = ["-m", "sweeps.operations.controller", FOLDER]
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ DRIVER = ["-m", "sweeps.commands.controller", FOLDER]
     [
         ([*PYTHON, "-m", "hpc.cluster.worker", FOLDER], "hpc.cluster.worker"),
         ([*HEAD, *DRIVER], "hpc.cluster.head"),
-        ([*PYTHON, *DRIVER], "sweeps.commands.controller"),
+        ([*PYTHON, *DRIVER], "sweeps.operations.controller"),
         (["bash", "-c", 'exec "$@"', "worker", *PYTHON, "-m", "hpc.cluster.worker", FOLDER], None),
         (["srun", "--unbuffered", *PYTHON, "-m", "hpc.cluster.worker", FOLDER], None),
         ([*PYTHON, f"{FOLDER}/-m"], None),

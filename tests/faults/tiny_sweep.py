@@ -119,9 +119,9 @@ class TinySweep:
 
     def _be_launched(self, number: int, fault: Fault | None, words: tuple[str, ...]) -> int:
         from hpc.ranks import process_ranks
-        from sweeps.commands import launch
         from sweeps.driver import driver
         from tailor.execution import runner
+        from transtailor.__main__ import main
 
         os.chdir(self.folder)
         watch = Watch(self.folder, self.trace(number), fault)
@@ -131,7 +131,7 @@ class TinySweep:
         runner.run_trial.__kwdefaults__["checkpoint_every_s"] = 0.0  # as after half a minute in a longer one
         sys.argv = ["sweeps/launch.py", str(self.notes / "spec.toml"), "--site", "serial", *words]
         watch.install()
-        return launch.main([*sys.argv[1:], "--runs", str(self.run.parent), "--cache", str(self.cache)])
+        return main(["run", *sys.argv[1:], "--runs", str(self.run.parent), "--cache", str(self.cache)])
 
 
 def warm_up() -> None:
@@ -156,7 +156,7 @@ def warm_up() -> None:
         importlib.import_module(name)
     import torch
 
-    from results.plot.render import bundle
+    from results.render.figures import bundle
 
     torch.set_num_threads(1)
     torch.optim.SGD([torch.zeros(1)], lr=0.0)  # imports more than torch itself

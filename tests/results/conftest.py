@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from results.store.writer import Writer
-from tests.commands import Said, results_command
+from tests.commands import Said, transtailor_command
 
 CODE = "c0de" * 16
 START = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
@@ -126,7 +126,7 @@ class Synthetic:
 @pytest.fixture
 def command() -> Callable[..., Said]:
     """`python -m results` with these words, in this process."""
-    return partial(results_command, folder=Path())
+    return partial(transtailor_command, folder=Path())
 
 
 @pytest.fixture

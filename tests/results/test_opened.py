@@ -9,7 +9,7 @@ from results.errors import ResultsError
 from results.opened import OpenedRun
 from results.store.reader import VIEWS
 from results.store.schema import TABLES
-from tests.commands import results_command
+from tests.commands import transtailor_command
 from tests.results.conftest import Synthetic
 
 
@@ -36,7 +36,7 @@ def test_polars_has_the_same_rows(opened: OpenedRun) -> None:
 
 def test_best_is_that_of_the_command(opened: OpenedRun) -> None:
     best = opened.best(under={"macs": 0.9})
-    said = results_command("best", str(opened.path), "--under", "macs=0.9", folder=opened.path).stdout
+    said = transtailor_command("best", str(opened.path), "--under", "macs=0.9", folder=opened.path).stdout
     assert len(best) == said.count("the best of") > 0
     for row in best.itertuples():
         assert f"trial {row.trial_id}, point {row.point}" in said
@@ -47,7 +47,7 @@ def test_best_is_that_of_the_command(opened: OpenedRun) -> None:
 def test_compare_has_the_numbers_of_the_command(opened: OpenedRun) -> None:
     label = opened.compared_points["label"].sort_values().iloc[0]
     found = opened.compare(label)
-    text = results_command(
+    text = transtailor_command(
         "compare", str(opened.path), "--against", label, "--format", "csv", folder=opened.path
     ).stdout
     said = [line.split(",") for line in text.splitlines()[1:]]

@@ -13,7 +13,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from sweeps.commands import launch
 from tests.faults.invariants import (
     OF_TRIALS,
     Parts,
@@ -35,6 +34,7 @@ from tests.simulation.slurm.surroundings import SlurmDay
 from tests.simulation.strikes import Strike
 from tests.simulation.surroundings import surroundings
 from tests.simulation.world import Dead, Process, Stuck, World
+from transtailor.__main__ import main
 
 PLACES = (Path("/dev/shm"), Path("/tmp"))  # a file system in memory, where there is one
 STOP_LIMIT_S = 60.0
@@ -196,7 +196,7 @@ class Simulation:
         words = ["day.toml", "--runs", str(self.root / "runs"), "--cache", str(self.cache)]
         words += ["--site", str(self.slurm.site)] if self.slurm else []
         try:
-            launched.code = launch.main([*words, "--extend", "--update-code"])
+            launched.code = main(["run", *words, "--extend", "--update-code"])
         except SystemExit as end:
             launched.code = int(end.code or 0) if not isinstance(end.code, str) else 1
         except KeyboardInterrupt:
@@ -227,8 +227,8 @@ class Simulation:
         self.disk.fails_with, self.disk.is_full = None, False
         if self.slurm is not None:
             self.broken += self.slurm.settle()
-        for main in [one.main for one in self.launches.values() if one.main is not None]:
-            self.world.sleep(LAUNCH_LIMIT_S, lambda main=main: main.done)  # type: ignore[misc]
+        for task in [one.main for one in self.launches.values() if one.main is not None]:
+            self.world.sleep(LAUNCH_LIMIT_S, lambda task=task: task.done)  # type: ignore[misc]
 
     def _wait_for_the_end_of_all(self) -> None:
         me = self.world.current

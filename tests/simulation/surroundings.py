@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 
 import results.report
 from results.store import reader
-from sweeps.commands import launch
 from sweeps.driver import driver, events, local_pool, merging, quota, signals, tune_site
+from sweeps.operations import launch
 from sweeps.planning.plan import Plan
 from sweeps.run import relaunch
 from sweeps.search.run_search import RunSearch

@@ -35,7 +35,7 @@ class Disturber:
 
     def driver_killed(self) -> str | None:
         """The driver is killed."""
-        return self._kill("sweeps.commands.controller")
+        return self._kill("sweeps.operations.controller")
 
     def head_killed(self) -> str | None:
         """The process that holds head and driver is killed."""

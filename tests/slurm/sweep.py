@@ -124,7 +124,7 @@ class Sweep:
 
     def command(self, *words: str, limit_s: float = 600) -> subprocess.CompletedProcess[str]:
         """`python -m sweeps`."""
-        return self._call(["-m", "sweeps", *words], limit_s)
+        return self._call(["-m", "transtailor", *words], limit_s)
 
     def start_serial(self, log: IO[str]) -> subprocess.Popen[str]:
         """The same sweep, one trial after the other, from an empty cache; for `beside_serial` when it has ended."""

@@ -34,10 +34,19 @@ def queued(slurm: Testbed) -> str:
 
 
 def started(folder: Path, *words: str, sbatch: str = "", **changes: object) -> subprocess.Popen[str]:
-    """`python -m hpc doctor` for a site that differs so from SITE."""
+    """`transtailor doctor` for a site that differs so from SITE."""
     lines = [f"{key} = {value!r}" for key, value in (SITE | changes).items()]
     (folder / "site.toml").write_text("\n".join(lines) + f"\n[sbatch]\n{sbatch}\n")
-    command = [sys.executable, "-m", "hpc", "doctor", "--site", str(folder / "site.toml"), "--folder", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "transtailor",
+        "doctor",
+        "--site",
+        str(folder / "site.toml"),
+        "--folder",
+        str(folder),
+    ]
     return subprocess.Popen(
         [*command, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=hear_all_signals
     )

@@ -20,7 +20,7 @@ HOSTILE = """it's "x" $(touch pwned) # é"""
 def site(slurm: Testbed) -> Site:
     """What `init` writes, as it stands."""
     path = slurm.folder / "site.toml"
-    words = [sys.executable, "-m", "hpc", "init", "--to", str(path)]
+    words = [sys.executable, "-m", "transtailor", "init", "--to", str(path)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"wrote {path}\n")
     return read_site(path)

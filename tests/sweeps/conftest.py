@@ -100,8 +100,8 @@ def launch(tmp_path: Path) -> Command:
 
 @pytest.fixture
 def sweeps_command(tmp_path: Path) -> Command:
-    """Run `python -m sweeps ...` in the test's folder."""
-    return partial(commands.sweeps_command, folder=tmp_path)
+    """Run `transtailor ...` in the test's folder."""
+    return partial(commands.transtailor_command, folder=tmp_path)
 
 
 @pytest.fixture
@@ -112,8 +112,8 @@ def launch_process(tmp_path: Path) -> Command:
 
 @pytest.fixture
 def sweeps_process(tmp_path: Path) -> Command:
-    """Run `python -m sweeps ...` in the test's folder, in a process of its own."""
-    return partial(commands.in_own_process, "-m", "sweeps", folder=tmp_path)
+    """Run `transtailor ...` in the test's folder, in a process of its own."""
+    return partial(commands.in_own_process, "-m", "transtailor", folder=tmp_path)
 
 
 def ends_written(run: RunFolder, trial_ids: list[str], status: str = "finished", error: str | None = None) -> None:

@@ -12,7 +12,7 @@ from tailor.execution.runner import StageEvent, run_trial
 from tailor.model.state import ModelState
 from tailor.parallel.process_group import ProcessGroup, join
 from tailor.stage_execution import StageContext
-from tests.commands import Said, tailor_command
+from tests.commands import Said, transtailor_command
 from tests.tailor.trials import short_trial
 
 
@@ -43,8 +43,8 @@ def place(ranks: ProcessGroup) -> StageContext:
 
 @pytest.fixture
 def command() -> Callable[..., Said]:
-    """`python -m tailor` with these words in this folder, in this process."""
-    return tailor_command
+    """`transtailor` with these words in this folder, in this process."""
+    return transtailor_command
 
 
 @pytest.fixture

@@ -1,24 +1,53 @@
 """The one command: it lists what there is, hands words over as they were typed, and imports only what it needs."""
 
+import json
 import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
+import click
 import pytest
+from click.shell_completion import ShellComplete
 
 from tests.commands import parsed, transtailor_command
 from tests.product import ROOT
-from transtailor.__main__ import ENTRIES
+from transtailor.__main__ import tree
+from transtailor.cli import Commands, Entry
 
 HEAVY = ("torch", "ray", "pandas", "duckdb", "pyarrow", "numpy", "pydantic")
+
+
+def listed(group: Commands, before: str = "") -> dict[str, Entry]:
+    """All commands below a group, by their whole names."""
+    found = {}
+    for name, entry in group.entries.items():
+        if entry.commands is None:
+            found[f"{before}{name}"] = entry
+        else:
+            found |= listed(Commands(name, entry.text, entry.commands), f"{before}{name} ")
+    return found
+
+
+EVERY = listed(tree())
+
+
+def command_of(name: str) -> click.Command:
+    entry = EVERY[name]
+    found = getattr(import_module(entry.module), entry.module.rpartition(".")[2])
+    assert isinstance(found, click.Command)
+    return found
 
 
 def test_without_words_it_lists_every_command(tmp_path: Path) -> None:
     said = transtailor_command(folder=tmp_path)
     assert said.returncode == 0
     assert said.stdout == transtailor_command("--help", folder=tmp_path).stdout
-    assert [name for name, entry in ENTRIES.items() if name not in said.stdout or entry.text not in said.stdout] == []
+    assert len(EVERY) > 35
+    assert [
+        name for name, entry in EVERY.items() if f" {name} " not in said.stdout or entry.text not in said.stdout
+    ] == []
 
 
 def test_its_help_imports_nothing_large() -> None:
@@ -30,20 +59,27 @@ def test_its_help_imports_nothing_large() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("name", EVERY)
 def test_each_help_has_an_example_that_its_parser_takes(name: str, tmp_path: Path) -> None:
     said = transtailor_command(*name.split(), "--help", folder=tmp_path)
     assert (said.returncode, said.stderr) == (0, "")
-    assert said.stdout.startswith(f"usage: transtailor {name} ")
+    assert said.stdout.startswith(f"Usage: transtailor {name} ")
     example = said.stdout.splitlines()[-1].removeprefix("example: ")
     assert shlex.split(example)[: 1 + len(name.split())] == ["transtailor", *name.split()]
-    parsed([*name.split(), *shlex.split(ENTRIES[name].example.partition(" -- ")[0])])
+    parsed(shlex.split(example)[1:])
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_each_option_says_what_it_is_for(name: str) -> None:
+    options = [one for one in command_of(name).params if isinstance(one, click.Option)]
+    assert [one.name for one in options if not one.help] == []
 
 
 def test_a_mistyped_command_ends_with_2_and_the_nearest_name(tmp_path: Path) -> None:
     said = transtailor_command("stauts", "runs/demo", folder=tmp_path)
-    assert said.returncode == 2
-    assert "status" in said.stderr or "--help" in said.stderr  # click names the nearest since 8.4
+    assert said.returncode == 2 and "did you mean 'status'?" in said.stderr
+    said = transtailor_command("data", "chek", "d", folder=tmp_path)
+    assert said.returncode == 2 and "did you mean 'check'?" in said.stderr and "transtailor data --help" in said.stderr
 
 
 @pytest.mark.parametrize(
@@ -52,8 +88,8 @@ def test_a_mistyped_command_ends_with_2_and_the_nearest_name(tmp_path: Path) -> 
 def test_an_unknown_option_shows_the_usage_of_its_own_command(words: str, tmp_path: Path) -> None:
     said = transtailor_command(*words.split(), "--bogus", folder=tmp_path)
     name = words.removesuffix(" runs/demo").removesuffix(" t.toml").removesuffix(" d")
-    assert said.returncode == 2 and said.stderr.startswith(f"usage: transtailor {name} [-h]")
-    assert "unrecognized arguments: --bogus" in said.stderr
+    assert said.returncode == 2 and said.stderr.startswith(f"Usage: transtailor {name} ")
+    assert "No such option" in said.stderr and "--bogus" in said.stderr
 
 
 def test_words_and_exit_codes_pass_through(tmp_path: Path) -> None:
@@ -89,13 +125,57 @@ def test_a_shipped_spec_goes_by_its_name_from_any_folder(tmp_path: Path) -> None
     assert said.returncode == 2 and "did you mean 'tour'?" in said.stderr
 
 
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a run in runs/ and a spec."""
+    run = tmp_path / "runs" / "birds"
+    run.mkdir(parents=True)
+    trials = {
+        "3f2a": {"arm": "prune l1", "config": {"seed": 0, "optimisation": {"epochs": 1}}},
+        "81bc": {"arm": "fine_tune", "config": {"seed": 0, "optimisation": {"epochs": 2}}},
+    }
+    (run / "plan.json").write_text(json.dumps({"trials": trials}))
+    (tmp_path / "mine.toml").touch()
+    return tmp_path
+
+
 @pytest.mark.parametrize(
-    ("words", "completed"), [("transtailor stat", "plain,status"), ("transtailor table --form", "plain,--format")]
+    ("words", "completed"),
+    [
+        (["transtailor", "stat"], ["plain,status"]),
+        (["transtailor", "table", "--form"], ["plain,--format"]),
+        (["transtailor", "status", "bi"], ["plain,birds"]),
+        (["transtailor", "logs", "birds", "3"], ["plain,3f2a"]),
+        (["transtailor", "compare", "birds", "--against", "fi"], ["plain,fine_tune"]),
+        (["transtailor", "table", "birds", "--over", "opt"], ["plain,optimisation.epochs"]),
+        (["transtailor", "run", "min"], ["plain,mine.toml"]),
+        (["transtailor", "plan", "dem"], ["plain,demo", "plain,demo_10_seeds"]),
+        (["transtailor", "run", "--set", "resources.ran"], ["plain,resources.ranks="]),
+        (["transtailor", "run", "--set", "axes.optimisation.learning_r"], ["plain,axes.optimisation.learning_rate="]),
+        (["transtailor", "diff", "8"], ["plain,81bc"]),
+    ],
+    ids=" ".join,
 )
-def test_a_shell_is_told_how_a_word_can_go_on(words: str, completed: str) -> None:
+def test_a_shell_is_told_how_a_word_can_go_on(
+    words: list[str], completed: list[str], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    shown = [item for item in ShellComplete(tree(), {}, "transtailor", "").get_completions(words[1:-1], words[-1])]
+    assert [f"{item.type},{item.value}" for item in shown] == completed
+
+
+def test_the_shells_own_protocol() -> None:
     program = "import sys; from transtailor.__main__ import main; sys.argv = ['transtailor']; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT,
-        env={"_TRANSTAILOR_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))},
+        env={"_TRANSTAILOR_COMPLETE": "bash_complete", "COMP_WORDS": "transtailor stat", "COMP_CWORD": "1"},
     )  # fmt: skip
-    assert done.stdout.splitlines() == [completed]
+    assert done.stdout.splitlines() == ["plain,status"]
+
+
+def test_a_run_is_found_by_its_name_below_runs(place: Path) -> None:
+    said = transtailor_command("status", "birds", folder=place)
+    assert "runs/birds" in said.stderr  # it is damaged
+    assert "no run birds" in transtailor_command("status", "bird", folder=place).stderr
+    (place / "birds").mkdir()
+    assert "birds is not the folder of a run" in transtailor_command("status", "birds", folder=place).stderr

@@ -9,7 +9,7 @@ import pytest
 from hpc.cluster.sweep_end import call_on_end
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site
-from sweeps.commands.controller import HOW
+from sweeps.operations.controller import HOW
 
 
 def folder_with(path: Path, *on_end: str) -> ClusterFolder:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from hpc.__main__ import main
 from hpc.doctor import job
 from hpc.doctor.board import Checklist
 from hpc.doctor.finding import (
@@ -34,6 +33,7 @@ from hpc.doctor.login import NODE_CHECKS, Doctor
 from hpc.doctor.watch import clock_finding, skew_s
 from hpc.errors import ClusterError
 from hpc.sites.site import Site
+from transtailor.__main__ import main
 from transtailor.documents import Record
 from transtailor.waiting import wait_for
 

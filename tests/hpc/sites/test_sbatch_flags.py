@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hpc.__main__ import main
 from hpc.sites.sbatch_flags import OTHER_SPELLINGS, PASSED_ON, REFUSED, SHORT, refusal
+from transtailor.__main__ import main
 
 # The manual of sbatch 22.05 (Debian's package), and what the manuals of 23.02 to 25.11 have more.
 MANUAL = """

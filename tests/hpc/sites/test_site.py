@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from hpc.__main__ import main
 from hpc.errors import SiteError
 from hpc.sites.site import SHIPPED, Controller, Site, SubmissionLimits, find_site, read_site, site_files
+from transtailor.__main__ import main
 
 SMALL = "cpus_per_node = 4\nwalltime_min = 60\n"
 

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from hpc.__main__ import _parser, main
 from hpc.errors import SlurmError
 from hpc.sites.site import Need, Site, find_site, read_site
 from hpc.slurm.calls import Patience
 from hpc.slurm.first_site import ask_cluster, gpus_of, site_text
 from hpc.slurm.partition_rules import NOT_USED, USED, hints
 from hpc.slurm.script import script
+from tests.commands import parsed as parsed_command
 from tests.hpc.fakes.commands import FakeSlurm
+from transtailor.__main__ import main
 
 QUICK = Patience(timeout_s=20.0, tries=2, pause_s=0.0)
 SINFO = """\
@@ -482,5 +483,5 @@ def test_the_command_that_it_ends_with_is_one_that_there_is(
     last = capsys.readouterr().out.splitlines()[-1].partition("type: ")[2]
     words = shlex.split(last)
     assert "doctor" in words[1:]
-    options = _parser("transtailor").parse_args(words[words.index("doctor") :])
-    assert (options.command, find_site(options.site).partition) == ("doctor", "cpu")
+    options = parsed_command(words[words.index("doctor") :])
+    assert find_site(str(options["site"])).partition == "cpu"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from hpc.__main__ import main
 from hpc.cluster.needs import RankNeed, controller_need, worker_need
 from hpc.errors import SiteError
 from hpc.sites.site import Controller, Need, Site, SubmissionLimits
 from hpc.slurm.script import sbatch_parameters, script
+from transtailor.__main__ import main
 
 SITE = Site(cpus_per_node=8, memory_gb=32, gpus_per_node=4, walltime_min=120)
 NEED = Need(log_folder=Path("/shared/run/logs"))

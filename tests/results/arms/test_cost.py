@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from results.analysis.pareto import DEVICE_HOURS, costs_of
 from results.arms.cost import SharingSavings, cost_of_run
-from results.plot.costs import KINDS
+from results.questions.costs import KINDS
+from results.questions.front import DEVICE_HOURS, costs_of
 from results.store.reader import load
 from results.store.writer import Writer
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from results.arms.filter_agreement import MOST_SEEDS, agreement_of_arms, agreement_of_seeds
-from results.plot.layers import OVER_DATA, WIDTHS
+from results.questions.layers import OVER_DATA, WIDTHS
 from results.store.reader import Run, load
 from results.store.writer import Writer
 from tests.results.conftest import CODE, sha

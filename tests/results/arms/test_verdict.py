@@ -6,7 +6,7 @@ import pytest
 
 from results.arms.comparison import Pairing
 from results.arms.verdict import verdict, verdict_word
-from results.report.elements.tables import pairings_table
+from results.render.tables import pairings_table
 from results.statistics.pairs import compare_pairs
 
 

@@ -16,24 +16,24 @@ from typing import Any
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from results.__main__ import main
 from results.errors import ResultsError
 from results.export import series
-from results.export.command import TOOLS, export_lines
 from results.export.series import POINT_COLUMNS, Trial, Value, trials_of, values_of
 from results.export.target import ByTrial
+from results.export.updates import TOOLS, export_lines
 from results.store.completeness import is_over
 from results.store.reader import load
 from results.store.schema import TABLES
 from results.store.writer import Writer
 from tests.results.conftest import CODE, START, sha
+from transtailor.__main__ import main
 
 Row = Callable[..., dict[str, Any]]
 
 
 def exported(*words: str | Path, code: str = "") -> subprocess.CompletedProcess[str]:
-    """`python -m results export` in a process of its own, after some code."""
-    program = f"import sys\n{code}\nfrom results.__main__ import main\nsys.exit(main(['export', *sys.argv[1:]]))"
+    """`transtailor export` in a process of its own, after some code."""
+    program = f"import sys\n{code}\nfrom transtailor.__main__ import main\nsys.exit(main(['export', *sys.argv[1:]]))"
     words = tuple(map(str, words))
     return subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
 
@@ -188,7 +188,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import tensorboardX, results.export.to_tensorboard
-from results.export.command import export_lines
+from results.export.updates import export_lines
 run, out = sys.argv[1:]
 
 def hook(event, given):
@@ -256,7 +256,7 @@ def test_a_point_waits_for_its_test_rows_unless_its_trial_has_ended(run: Path) -
 def test_following_ends_with_the_sweep_and_has_everything(
     tmp_path: Path, synthetic: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("results.export.command.FOLLOW_EVERY_S", 0.01)
+    monkeypatch.setattr("results.export.updates.FOLLOW_EVERY_S", 0.01)
     run, out = tmp_path / "run", tmp_path / "out"
     synthetic(seeds=(0, 1), test_images=5, end=lambda _, seed: "missing" if seed else "finished").write(run)
     lines = export_lines(run, "tensorboard", out, follow=True)
@@ -277,7 +277,7 @@ def hear_interrupts() -> None:
 def test_following_can_be_stopped_and_goes_on(tmp_path: Path, synthetic: Any) -> None:
     run = synthetic(seeds=(0,), test_images=5, end=lambda label, _: "missing" if label == "fine_tune" else "finished")
     run = run.write(tmp_path / "run")
-    words = [sys.executable, "-m", "results", "export", str(run), "--to", "csv", "--follow"]
+    words = [sys.executable, "-m", "transtailor", "export", str(run), "--to", "csv", "--follow"]
     process = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
     )

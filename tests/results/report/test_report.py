@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from results.__main__ import main
 from results.arms.comparison import arms_of, compare, points_of
 from results.errors import ResultsError
 from results.report import watch, write_report
@@ -16,6 +15,7 @@ from results.store.reader import load
 from results.store.writer import Writer
 from tests.results.exact_run import START, write_search
 from tests.results.report_page import figures_of, parsed, text_of
+from transtailor.__main__ import main
 
 EVIL = '</script><script>alert(1)</script><img src=x onerror=alert(2)>"&$a_b$'
 

@@ -307,7 +307,7 @@ def test_a_score_that_is_no_number_takes_no_line_from_the_others(browser: Browse
     })()""")
     browser.run(f"location.hash = '#trial-{other}'; 0")
     until(browser, "!document.getElementById('trial').hidden")
-    assert f"transtailor explain {other} {first}" not in browser.run("document.getElementById('trial').innerText")
+    assert f"transtailor diff {other} {first}" not in browser.run("document.getElementById('trial').innerText")
     browser.run("document.querySelector('#trial .close').click();"
                 "document.getElementById('parallel').scrollIntoView(); 0")  # fmt: skip
     until(browser, "document.querySelector('#parallel svg')")

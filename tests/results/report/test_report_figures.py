@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from results.analysis.pareto import costs_of
-from results.analysis.stopping import rule_outcomes
 from results.arms.comparison import arms_of, baseline_pairs, compare, points_of
+from results.questions.front import costs_of
+from results.questions.stops import rule_outcomes
+from results.render.blocks import packed
 from results.report import write_report
-from results.report.elements.blocks import packed
 from results.store.answers import cell, plain
 from results.store.reader import Run, load
 from tests.results.many_trials import write_many

@@ -13,16 +13,15 @@ from typing import Any
 import pytest
 from markupsafe import Markup
 
-from results.__main__ import main
 from results.arms.counts import trial_counts
 from results.arms.findings import Findings, findings_of
 from results.arms.trial_settings import trial_rows
-from results.plot.layers import compared_filters
+from results.questions import images, layers
+from results.questions.layers import compared_filters
+from results.render.blocks import Figure, TableBlock
 from results.report import write_report
-from results.report.elements.blocks import Figure, TableBlock
-from results.report.sections import disagreement, drawn
-from results.report.sections.comparing import BUDGET, overview
-from results.report.sections.now import TO_COME
+from results.report.now import TO_COME
+from results.report.overview import overview
 from results.report.serve import ReportServer
 from results.statistics.means import mean_interval
 from results.statistics.pairs import compare_pairs
@@ -32,6 +31,7 @@ from tests.results.exact_run import Trial, write_run, write_search
 from tests.results.halved_run import Tried, write_halved
 from tests.results.many_trials import write_many
 from tests.results.report_page import figures_of, tables_of, text_of
+from transtailor.__main__ import main
 
 NUMBERS = 200
 
@@ -135,11 +135,11 @@ def test_images_are_counted_over_the_seeds_that_both_arms_have(tmp_path: Path) -
         for seed in range(4)
     ]
     with load(write_run(tmp_path / "some", [*ours, *base])) as opened:
-        (block,) = disagreement.section(findings_of(opened), BUDGET).blocks
+        (block,) = images.section(findings_of(opened)).blocks
     assert isinstance(block, TableBlock)
     assert [row.cells[:4] for row in block.table.rows] == [("99", "1", "0", "2")]
     with load(write_run(tmp_path / "none", [*ours[4:], *base])) as opened:
-        assert disagreement.section(findings_of(opened), BUDGET).blocks == []
+        assert images.section(findings_of(opened)).blocks == []
 
 
 def test_images_are_counted_by_seeds_also_where_a_seed_has_several_trials(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_images_are_counted_by_seeds_also_where_a_seed_has_several_trials(tmp_pa
     ours = [Trial(label="prune", seed=seed, right=(80 + x,), config={"x": x}) for x in (0, 1) for seed in range(3)]
     base = [Trial(label="fine_tune", method="fine_tune", seed=seed, right=(80,), asked=(0.0,)) for seed in range(3)]
     with load(write_run(tmp_path, [*ours, *base])) as opened:
-        (block,) = disagreement.section(findings_of(opened), BUDGET).blocks
+        (block,) = images.section(findings_of(opened)).blocks
     assert isinstance(block, TableBlock)
     assert [row.cells for row in block.table.rows] == [("80", "0", "1.5", "0", "9")]
 
@@ -176,7 +176,7 @@ def test_trials_that_failed_are_counted_with_their_number_of_training_images(tmp
 @pytest.mark.check
 def test_the_rows_that_are_not_held_are_in_no_section(run: Path) -> None:
     def shown(found: Findings) -> list[object]:
-        blocks = [*drawn.kept_filters_section(found).blocks, *disagreement.section(found, BUDGET).blocks]
+        blocks = [*layers.kept_filters_section(found).blocks, *images.section(found).blocks]
         return [block.data if isinstance(block, Figure) else block for block in blocks]  # data are rounded
 
     with load(run) as opened:
@@ -184,7 +184,7 @@ def test_the_rows_that_are_not_held_are_in_no_section(run: Path) -> None:
         before = shown(found)
         assert {type(block) for block in before} == {Markup, TableBlock}
         for table, where in (("kept_filters", compared_filters(found)),
-                             ("predictions", disagreement.compared_predictions(found, BUDGET))):  # fmt: skip
+                             ("predictions", images.compared_predictions(found))):  # fmt: skip
             rows = opened.rows(f"SELECT count(*) AS n FROM {table}")
             opened.hold(table, where=where)
             assert opened.rows(f"SELECT count(*) AS n FROM {table}")[0]["n"] < rows[0]["n"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from results.plot.style import PALETTE
+from results.render.style import PALETTE
 from results.report import write_report
 from results.store.reader import load
 from results.store.writer import Writer
@@ -67,7 +67,7 @@ def test_a_trial_s_commands_are_taken_by_their_parsers_and_copied(browser: Brows
     opened(browser, page, "#sort=validation_score")
     browser.click(*middle_of(browser, "#points td a.trial"))
     commands = browser.run("Array.from(document.querySelectorAll('#trial .commands code')).map(one => one.textContent)")
-    assert [command.split()[1] for command in commands] == ["reproduce", "logs", "reproduce", "explain"]
+    assert [command.split()[1] for command in commands] == ["reproduce", "logs", "reproduce", "diff"]
     for command in commands:
         parsed(shlex.split(command)[1:])
     table = browser.run("document.querySelector('#trial .wide table').innerText").splitlines()
@@ -87,7 +87,7 @@ def test_an_arm_s_best_of_another_run_is_named_with_that_run(browser: Browser, t
     browser.click(*middle_of(browser, "#points td a.trial"))
     command = browser.run("Array.from(document.querySelectorAll('#trial .commands code')).pop().textContent")
     words = command.split()
-    assert words[1:4] == ["explain", *(Trial(label="arm", seed=seed, right=()).trial_id for seed in (0, 1))]
+    assert words[1:4] == ["diff", *(Trial(label="arm", seed=seed, right=()).trial_id for seed in (0, 1))]
     assert words[4:] == ["--run", "runs/ours", "--run", "runs/best"]
     parsed(words[1:])
     assert browser.complaints == []

@@ -11,7 +11,7 @@ import pytest
 
 import results
 from results.errors import ResultsError
-from results.plot import search
+from results.questions import search
 from results.report import write_report
 from results.store.reader import load
 from tests.install import no_chromium

@@ -14,15 +14,15 @@ from urllib.parse import quote
 
 import pytest
 
-from results.__main__ import main
+from results.render import blocks
 from results.report import point_pages, serve, write_report
-from results.report.elements import blocks
 from results.report.serve import ADDRESS, ReportServer, serve_lines
 from results.store.reader import load
 from results.store.writer import Writer
 from tests.install import no_chromium
 from tests.results.chromium import IS_LEFT_OUT, Browser, chromium
 from tests.results.conftest import Synthetic
+from transtailor.__main__ import main
 from transtailor.waiting import wait_for
 
 pytestmark = pytest.mark.check

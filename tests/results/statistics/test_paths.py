@@ -2,10 +2,9 @@
 
 import math
 
-import numpy as np
 import pytest
 
-from results.statistics.paths import best_stop_rule, patience_rule, score_at, stop_rule
+from results.statistics.paths import best_stop_rule, patience_rule, stop_rule
 
 
 def test_small_steps_down_add_up_for_the_printed_rule_alone() -> None:
@@ -31,22 +30,3 @@ def test_no_point_is_refused(rule: object) -> None:
     assert callable(rule)
     with pytest.raises(ValueError, match="at least one"):
         rule([])
-
-
-def test_between_two_points_lies_a_straight_line() -> None:
-    assert score_at([0.1, 0.3], [0.9, 0.7], 0.15) == pytest.approx(0.85)
-    costs, scores = [0.3, 0.0, 0.2], [0.6, 0.9, 0.8]  # in any order
-    for cost in np.linspace(0, 0.3, 13):
-        assert score_at(costs, scores, cost) == pytest.approx(np.interp(cost, [0.0, 0.2, 0.3], [0.9, 0.8, 0.6]))
-
-
-def test_nothing_is_extrapolated_and_nothing_made_of_nan() -> None:
-    assert score_at([0.1, 0.3], [0.9, 0.7], 0.09) is None
-    assert score_at([0.1, 0.3], [0.9, 0.7], 0.31) is None
-    assert score_at([0.1, 0.3], [0.9, 0.7], 0.1 + 1e-15) == 0.9
-    for lost in (math.nan, math.inf):  # between its neighbours, not outside the path
-        for cost in (0.15, 0.2):
-            assert math.isnan(score_at([0.1, 0.2, 0.3], [0.9, lost, 0.7], cost) or 0.0)
-    assert score_at([0.1, 0.2, 0.3], [0.9, math.nan, 0.7], 0.3) == 0.7  # a point that is there needs no neighbour
-    assert score_at([0.1, 0.1], [0.9, 0.7], 0.1) == 0.7  # the last of equal costs
-    assert score_at([], [], 0.1) is None

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from results.store.schema import TABLES
-from tests.commands import ROOT, sweeps_command
+from tests.commands import ROOT, transtailor_command
 from tests.faults.moments import Fault, Moment, moments_of
 from tests.faults.tiny_sweep import SEARCH, SPEC, TinySweep, warm_up
 from tests.plain_readers import plain_readers
@@ -119,7 +119,7 @@ def test_killed_at_the_end_of_a_launch_and_brought_to_rest_by_the_next_command(
         if command == "launch":
             assert sweep.launch(1).code == 0
         else:
-            said = sweeps_command(command, sweep.run, folder=sweep.run)
+            said = transtailor_command(command, sweep.run, folder=sweep.run)
             assert (said.returncode, said.stderr) == (0, "")
         assert_all_agree(sweep.run)
 

@@ -13,7 +13,7 @@ from results.store import schema_migrations
 from results.store.reader import load
 from results.store.schema import SCHEMA_VERSION, STRING
 from results.store.schema_migrations import LAST_READER, OlderTable
-from tests.commands import results_command
+from tests.commands import transtailor_command
 
 OLD = SCHEMA_VERSION - 1
 
@@ -32,7 +32,7 @@ def test_a_run_from_before_is_refused_in_one_line_that_names_the_commit_that_rea
     run = synthetic().write(tmp_path / "runs" / "old")
     write_as_version(run, "planned", OLD)
     write_as_version(run, "operating_points", OLD)
-    done = results_command("best", "runs/old", folder=tmp_path)
+    done = transtailor_command("best", "runs/old", folder=tmp_path)
     assert done.returncode == 2 and done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
     assert f"the last one that reads it is commit {LAST_READER}" in done.stderr

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 from pyarrow import parquet
-
 from results.cli.output import add_output, write
+
 from results.errors import ResultsError
 from results.text.formats import LEAST_WIDTH, TEXTS, one_line, parquet_bytes, terminal_lines
 from results.text.page import Heading, Note, PageTable, Part, Strong, limit_rows

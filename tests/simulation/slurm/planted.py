@@ -4,7 +4,7 @@ from functools import partial
 
 from tests.simulation.planted_fault import Planted
 
-CLUSTER, CONTROLLER, POOL = "hpc.cluster.cluster", "sweeps.commands.controller", "sweeps.driver.slurm_pool"
+CLUSTER, CONTROLLER, POOL = "hpc.cluster.cluster", "sweeps.operations.controller", "sweeps.driver.slurm_pool"
 HEAD, WORKER, JOBS = "hpc.cluster.head", "hpc.cluster.worker", "hpc.slurm.jobs"
 
 _Planted = partial(Planted, kind="slurm")
@@ -29,7 +29,7 @@ PLANTED_ON_SLURM = (
     ),
     _Planted(
         "a stop cancels no job",
-        "sweeps.commands.control:cancel",
+        "sweeps.operations.control:cancel",
         "cluster.cancel(left)",
         "pass",
     ),

@@ -7,8 +7,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from hpc.errors import ClusterError, SlurmError
-from sweeps.commands import control
 from sweeps.errors import RunFolderError
+from sweeps.operations import control
 from sweeps.run.run_folder import RunFolder
 from tests.simulation.slurm.commands import any_fault
 from tests.simulation.slurm.scheduler import BatchJob, JobRun

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.cluster import cluster, head, nodes, worker
 from hpc.slurm import calls as called
-from sweeps.commands import controller
 from sweeps.driver import slurm_pool
+from sweeps.operations import controller
 from sweeps.run.run_folder import RunFolder
 from sweeps.slurm.cluster_run import ClusterRun
 from tests.simulation import trials

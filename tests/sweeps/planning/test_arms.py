@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import results
-from results.plot.front import POINTS
+from results.questions.front import POINTS
 from results.store.reader import load
 from results.store.writer import Writer
 from sweeps.errors import SpecError
@@ -20,7 +20,7 @@ from sweeps.planning.plan import Plan, PlannedTrial, make_plan, no_sharing, sele
 from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder
 from sweeps.spec.spec import load_spec
-from tests.commands import results_command, sweeps_command
+from tests.commands import transtailor_command
 from tests.sweeps.conftest import Command, WriteSpec, created_run
 
 RATES = """
@@ -159,17 +159,17 @@ def said(command: Callable[..., Any], *words: object, folder: Path) -> str:
 def test_every_output_names_the_same_arms(finished: RunFolder, launch: Command, tmp_path: Path) -> None:
     run = "runs/rates"
     plan = launch("spec.toml", "--plan", "--site", "serial").stdout
-    table = said(results_command, "table", run, folder=tmp_path)
-    compared = said(results_command, "compare", run, "--against", ARMS[1], folder=tmp_path)
-    status = said(sweeps_command, "status", run, folder=tmp_path)
-    report = Path(said(results_command, "report", run, folder=tmp_path).strip())
+    table = said(transtailor_command, "table", run, folder=tmp_path)
+    compared = said(transtailor_command, "compare", run, "--against", ARMS[1], folder=tmp_path)
+    status = said(transtailor_command, "status", run, folder=tmp_path)
+    report = Path(said(transtailor_command, "report", run, folder=tmp_path).strip())
     page = html.unescape((tmp_path / report).read_text())
     for arm in ARMS:
         assert all(arm in text for text in (plan, table, compared, status))
         assert f'data-arm="{arm}"' in page
         row = next(line for line in table.splitlines() if line.strip("| *=").startswith(arm))
         assert f"{MEANS[arm]:.2f} ± " in row and "(3)" in row
-    best = said(results_command, "best", run, folder=tmp_path)
+    best = said(transtailor_command, "best", run, folder=tmp_path)
     assert "(prune l1, learning_rate = 0.005, seed 2)" in best
     assert re.search(r"tuning .*optimisation.learning_rate.*\[tuning\]", plan) and "repeats" not in plan
     assert "3 of each arm" in plan  # seeds
@@ -178,23 +178,25 @@ def test_every_output_names_the_same_arms(finished: RunFolder, launch: Command, 
 
 
 def test_a_label_names_an_arm_only_where_it_has_one(finished: RunFolder, tmp_path: Path) -> None:
-    refused = results_command("compare", finished.path, "--against", "prune l1", folder=tmp_path)
+    refused = transtailor_command("compare", finished.path, "--against", "prune l1", folder=tmp_path)
     assert refused.returncode == 2
     assert "'prune l1' is the label of 3 arms" in refused.stderr and all(arm in refused.stderr for arm in ARMS[3:])
-    wrong = results_command("compare", finished.path, "--against", "prune l1, learning_rate = 0.05", folder=tmp_path)
+    wrong = transtailor_command(
+        "compare", finished.path, "--against", "prune l1, learning_rate = 0.05", folder=tmp_path
+    )
     assert wrong.returncode == 2 and "did you mean" in wrong.stderr
 
 
 def test_who_averages_over_an_axis_says_so_and_the_output_names_it(finished: RunFolder, tmp_path: Path) -> None:
     over = ("--over", "optimisation.learning_rate")
-    table = said(results_command, "table", finished.path, *over, folder=tmp_path)
+    table = said(transtailor_command, "table", finished.path, *over, folder=tmp_path)
     assert "Averaged over optimisation.learning_rate (0.001, 0.005, 0.01)" in table
     assert not any(arm in table for arm in ARMS)
     mean = sum(MEANS[arm] for arm in ARMS[3:]) / 3
     assert re.search(rf"prune l1 .*{mean:.2f} ± 2\.48 \(3\)", table)  # of three seeds: 59, 60, 61
     records = json.loads(
         said(
-            results_command,
+            transtailor_command,
             "compare",
             finished.path,
             "--against",
@@ -206,14 +208,14 @@ def test_who_averages_over_an_axis_says_so_and_the_output_names_it(finished: Run
         )
     )
     assert "prune l1" in json.dumps(records)
-    page = said(results_command, "report", finished.path, *over, folder=tmp_path).strip()
+    page = said(transtailor_command, "report", finished.path, *over, folder=tmp_path).strip()
     text = html.unescape(Path(page).read_text())
     assert 'data-arm="prune l1"' in text and "Averaged over optimisation.learning_rate" in text
     opened = results.load(finished.path)
     compared = opened.compare("fine_tune", over=["optimisation.learning_rate"])
     assert [*compared["arm"]] == ["prune l1"] and compared["difference"][0] == pytest.approx(0.0)
     assert sorted(set(opened.planned["arm"])) == ARMS  # as they were
-    wrong = results_command("table", finished.path, "--over", "optimisation.momentum", folder=tmp_path)
+    wrong = transtailor_command("table", finished.path, "--over", "optimisation.momentum", folder=tmp_path)
     assert wrong.returncode == 2 and "they differ in: optimisation.learning_rate" in wrong.stderr
 
 

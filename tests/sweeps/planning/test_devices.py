@@ -6,16 +6,16 @@ import pytest
 
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site
-from sweeps.commands import controller
-from sweeps.commands.launch import main as launch
-from sweeps.commands.status import status
 from sweeps.errors import SpecError
+from sweeps.operations import controller
+from sweeps.operations.status import status
 from sweeps.planning.devices import spec_on_site
 from sweeps.planning.plan import make_plan
 from sweeps.run.run_folder import RunFolder
 from sweeps.slurm.cluster_run import Submission
 from sweeps.spec.spec import load_spec
 from tests.sweeps.conftest import WriteSpec, created_run
+from transtailor.__main__ import main
 
 GPUS = Site(cpus_per_node=8, gpus_per_node=4, walltime_min=60)
 CPUS = Site(cpus_per_node=8, walltime_min=60)
@@ -37,7 +37,7 @@ gpu_hours = 1
 def planned(capsys: pytest.CaptureFixture[str], folder: Path, *words: str) -> str:
     """What `--plan` prints."""
     places = ["--runs", str(folder / "runs"), "--cache", str(folder / "cache")]
-    assert launch([*words, "--plan", *places]) == 0
+    assert main(["run", *words, "--plan", *places]) == 0
     return capsys.readouterr().out
 
 

@@ -68,7 +68,7 @@ def test_a_search_reads_the_latencies_that_its_trials_measure(tmp_path: Path) ->
     for row in measured:
         asked_ms = float(row["label"].split()[2])
         assert (1 - MARGIN) * asked_ms <= row["ms"] <= asked_ms
-    replayed = commands.in_own_process("-m", "sweeps", "replay", "runs/fast", folder=tmp_path)
+    replayed = commands.in_own_process("-m", "transtailor", "replay", "runs/fast", folder=tmp_path)
     assert "all 3 proposals in 2 batches are decided alike" in replayed.stdout
 
 

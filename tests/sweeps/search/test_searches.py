@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from results.plot.search import history, rungs, search_front, settings
-from results.report.elements.blocks import Figure
-from results.report.sections.searched import predictions_of, section
+from results.questions.search import history, predictions_of, rungs, search_front, section, settings
+from results.render.blocks import Figure
 from results.store.reader import load
 from results.store.writer import Writer
 from sweeps.errors import RunFolderError
@@ -111,7 +110,7 @@ def test_settings_that_are_not_among_the_best_of_a_rung_are_stopped_and_leave_no
     serial: tuple[Path, str],
 ) -> None:
     folder, _ = serial
-    status = commands.sweeps_command("status", "runs/search", folder=folder)
+    status = commands.transtailor_command("status", "runs/search", folder=folder)
     assert "has ended; 7 trials are finished, 5 stopped" in status.stdout
     (best, *others) = rows(
         folder, "SELECT status FROM rungs JOIN trials USING (trial_id) ORDER BY validation_score DESC, started_at"
@@ -165,7 +164,7 @@ def test_launched_again_nothing_is_left_and_every_decision_is_made_again(serial:
     said = launch(folder, "--site", "serial")
     assert " trials have ended, and the search proposes no more" in said
     assert {table: rows(folder, f"SELECT * FROM {table} ORDER BY ALL") for table in before} == before
-    replayed = commands.sweeps_command("replay", "runs/search", folder=folder)
+    replayed = commands.transtailor_command("replay", "runs/search", folder=folder)
     assert (replayed.returncode, replayed.stdout) == (
         0,
         "runs/search: all 13 proposals in 5 batches are decided alike\n"
@@ -188,7 +187,7 @@ def test_no_decision_reads_test_predictions(
         is_best = row["trial_id"] == last["trial_id"]
         row[score] = float(is_best) if table == "operating_points" else row["label"] if is_best else -1
     Writer(tmp_path / "runs" / "search" / "tables").write(table, found)
-    replayed = commands.sweeps_command("replay", "runs/search", folder=tmp_path)
+    replayed = commands.transtailor_command("replay", "runs/search", folder=tmp_path)
     assert decided in replayed.stdout + replayed.stderr
 
 
@@ -198,7 +197,7 @@ def test_a_replay_says_that_a_searcher_of_tune_cannot_be_asked_again(tmp_path: P
     run, lock, _ = start(search.plan, tmp_path / "runs", extend=False, update_code=False)
     with lock:
         search.save()
-    replayed = commands.sweeps_command("replay", run.path, folder=tmp_path)
+    replayed = commands.transtailor_command("replay", run.path, folder=tmp_path)
     assert replayed.returncode == 0, replayed.stderr
     assert "all 3 proposals in 1 batches are decided alike\n" in replayed.stdout
     assert "settings were proposed by tune:optuna, whose state is not kept: these were not tried\n" in replayed.stdout
@@ -254,7 +253,7 @@ def test_with_extend_more_settings_continue(serial: tuple[Path, str], tmp_path: 
     )
     changed = [trial_id for trial_id in before if after[trial_id] != before[trial_id]]
     assert [(before[trial_id], after[trial_id]) for trial_id in changed] == [("stopped", "finished")]
-    replayed = commands.sweeps_command("replay", "runs/search", folder=tmp_path)
+    replayed = commands.transtailor_command("replay", "runs/search", folder=tmp_path)
     assert replayed.returncode == 0, replayed.stderr
 
 
@@ -286,7 +285,7 @@ def test_asynchronously_on_ray_what_was_decided_is_decided_again(tmp_path: Path)
     assert ended >= 4 + 3
     assert rows(tmp_path, status) == [{"status": "finished", "n": ended}, {"status": "stopped", "n": 12 - ended}]
     assert not [*tmp_path.glob("runs/search/trials/*/checkpoint/*")]
-    replayed = commands.sweeps_command("replay", "runs/search", folder=tmp_path)
+    replayed = commands.transtailor_command("replay", "runs/search", folder=tmp_path)
     assert "proposals in" in replayed.stdout and "depends on the order in which trials end" in replayed.stdout
 
 
@@ -307,12 +306,12 @@ def kill_after_decision(folder: Path, parts: int) -> None:
 KILLED_AT_A_STATE = """
 import sys
 from pathlib import Path
-from sweeps.commands.launch import main
+from transtailor.__main__ import main
 from tests.faults.moments import Fault, Moment, Watch
 
 place = "runs/search/trials/*/checkpoint/*.checkpoint"
 Watch(Path(), Path("../trace"), Fault("SIGKILL", Moment("remove", place), seed=0)).install()
-sys.exit(main(["spec.toml", "--site", "serial"]))
+sys.exit(main(["run", "spec.toml", "--site", "serial"]))
 """
 
 
@@ -328,7 +327,7 @@ def test_killed_it_continues_as_if_undisturbed_and_leaves_no_state(serial: tuple
     launch(folder, "--site", "serial")
     for sql in (DECISIONS, POINTS):
         assert rows(folder, sql) == rows(serial[0], sql)
-    replayed = commands.sweeps_command("replay", "runs/search", folder=folder)
+    replayed = commands.transtailor_command("replay", "runs/search", folder=folder)
     assert "all 13 proposals in 5 batches are decided alike" in replayed.stdout, replayed.stderr
     assert not [*folder.glob("runs/search/trials/*/checkpoint/*")]
 

@@ -139,7 +139,7 @@ def test_ranks_import_the_copy_and_later_edits_do_not_matter(
     assert rows["prune inverse_l1"]["model_key"] != rows["prune l1"]["model_key"]
     module.unlink()
     first, second = rows["prune inverse_l1"]["trial_id"], rows["prune l1"]["trial_id"]
-    explained = sweeps_process("explain", first, second, "--imports")
+    explained = sweeps_process("diff", first, second, "--imports")
     assert "train_source, fit_head" in explained.stdout, explained.stdout + explained.stderr
     again = launch_process("runs/own/spec.toml", "--site", "serial")  # its imports are the copies
     assert again.returncode == 0, again.stderr

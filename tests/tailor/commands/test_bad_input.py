@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 
-from tailor.__main__ import main
 from tailor.catalogue.manifest import manifest_sha256
 from tailor.catalogue.weights import sha256_of
 from tailor.networks import building
 from tests.tailor.prepare.pictures import class_folders, prepare
+from transtailor.__main__ import main
 from transtailor.shell import command as to_type
 
 Run = Callable[[str], str]
@@ -45,7 +45,7 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
         path, cache = tmp_path / "trial.toml", tmp_path / "cache"
         path.write_text(text)
         capsys.readouterr()
-        assert main(["run", str(path), "--cache", str(cache), "--device", "cpu"]) == 2
+        assert main(["trial", "run", str(path), "--cache", str(cache), "--device", "cpu"]) == 2
         assert not list(cache.rglob("*.stage"))  # nothing was computed, nothing stands there half
         said = capsys.readouterr().err
         assert said.startswith("error: ")
@@ -80,10 +80,10 @@ def test_a_head_of_another_source_task_where_the_method_keeps_it(
         assert expected in refused(text)
         return
     (tmp_path / "trial.toml").write_text(text)
-    assert main(["plan", str(tmp_path / "trial.toml")]) == 2
+    assert main(["trial", "plan", str(tmp_path / "trial.toml")]) == 2
     assert expected in capsys.readouterr().err
     (tmp_path / "trial.toml").write_text(trial(root, **{"data.name": "sourced"}))  # which brings a head of its own
-    assert main(["plan", str(tmp_path / "trial.toml")]) == 0
+    assert main(["trial", "plan", str(tmp_path / "trial.toml")]) == 0
 
 
 def test_weights_that_are_not_the_pinned_ones_or_were_cut_off(root: Path, refused: Run) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tailor.__main__ import main
 from tailor.catalogue import pins, weights
 from tailor.catalogue.weights import WeightsInfo
 from tailor.commands import fetch as fetching
 from tailor.commands.fetch import fetch, needs_of
 from tailor.core.errors import ConfigError
+from transtailor.__main__ import main
 
 NAME, OTHER = "ResNet18_Weights.IMAGENET1K_V1", "ResNet50_Weights.IMAGENET1K_V2"
 CONTENT = bytes(range(256)) * 10_000  # 2.5 MB, more than two blocks

@@ -34,9 +34,9 @@ def computed_by(cache: Path) -> dict[str, int]:
 def test_one_thread_unless_another_number_is_typed_and_it_is_recorded(tmp_path: Path, command: Command) -> None:
     (tmp_path / "trial.toml").write_text(TRIAL)
     torch.set_num_threads(3)  # as on a machine with three cores
-    one = command("run", "trial.toml", "--cache", "one", "--device", "cpu", folder=tmp_path)
+    one = command("trial", "run", "trial.toml", "--cache", "one", "--device", "cpu", folder=tmp_path)
     assert one.returncode == 0, one.stderr
-    two = command("run", "trial.toml", "--cache", "two", "--device", "cpu", "--threads", "2", folder=tmp_path)
+    two = command("trial", "run", "trial.toml", "--cache", "two", "--device", "cpu", "--threads", "2", folder=tmp_path)
     assert two.returncode == 0, two.stderr
     by_one, by_two = computed_by(tmp_path / "one"), computed_by(tmp_path / "two")
     assert set(by_one.values()) == {1}
@@ -46,7 +46,7 @@ def test_one_thread_unless_another_number_is_typed_and_it_is_recorded(tmp_path: 
 
 def test_no_thread_is_refused(tmp_path: Path, command: Command) -> None:
     (tmp_path / "trial.toml").write_text(TRIAL)
-    refused = command("run", "trial.toml", "--threads", "0", folder=tmp_path)
+    refused = command("trial", "run", "trial.toml", "--threads", "0", folder=tmp_path)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == "error: --threads is 0; expected 1 or more\n"
     assert not (tmp_path / "cache").exists()
@@ -55,7 +55,7 @@ def test_no_thread_is_refused(tmp_path: Path, command: Command) -> None:
 def test_a_cache_that_is_a_file_is_refused(tmp_path: Path, command: Command) -> None:
     (tmp_path / "trial.toml").write_text(TRIAL)
     (tmp_path / "cache").write_text("")
-    refused = command("run", "trial.toml", "--cache", "cache", folder=tmp_path)
+    refused = command("trial", "run", "trial.toml", "--cache", "cache", folder=tmp_path)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith("error: --cache cache: ") and "Not a directory" in refused.stderr
 

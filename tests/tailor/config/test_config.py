@@ -226,7 +226,7 @@ def test_bad_input_ends_with_2_and_leaves_nothing(
     if content is not None:
         (tmp_path / "trial.toml").write_bytes(content)
     before = sorted(tmp_path.rglob("*"))
-    finished = command("run", "trial.toml", folder=tmp_path)
+    finished = command("trial", "run", "trial.toml", folder=tmp_path)
     assert finished.returncode == 2
     assert finished.stderr.startswith("error: ") and message in finished.stderr
     assert "Traceback" not in finished.stderr
@@ -237,14 +237,14 @@ def test_a_trial_alone(tmp_path: Path, command: Command) -> None:
     (tmp_path / "trial.toml").write_text(
         'source = { epochs = 1 }\noptimisation = { epochs = 1, head_epochs = 1 }\n[method]\nname = "fine_tune"\n'
     )
-    planned = command("plan", "trial.toml", folder=tmp_path)
+    planned = command("trial", "plan", "trial.toml", folder=tmp_path)
     assert planned.returncode == 0 and "4 stages" in planned.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["trial.toml"]
-    finished = command("run", "trial.toml", "--save", "models", folder=tmp_path)
+    finished = command("trial", "run", "trial.toml", "--save", "models", folder=tmp_path)
     assert finished.returncode == 0, finished.stderr
     assert re.search(r"point 0: 0.0% of the MACs removed, validation accuracy 0\.\d{4}", finished.stdout)
     assert (tmp_path / "models" / "point_0" / "model.safetensors").exists()
-    again = command("run", "trial.toml", folder=tmp_path)
+    again = command("trial", "run", "trial.toml", folder=tmp_path)
     assert again.stdout.count("cached") == 4
 
 
@@ -252,14 +252,14 @@ def test_a_diverging_trial_ends_with_1_and_names_the_stage(tmp_path: Path, comma
     (tmp_path / "trial.toml").write_text(
         'source = { epochs = 20, learning_rate = 1e6 }\n[method]\nname = "head_only"\n'
     )
-    finished = command("run", "trial.toml", folder=tmp_path)
+    finished = command("trial", "run", "trial.toml", folder=tmp_path)
     assert finished.returncode == 1
     assert re.search(r"error: stage train_source \(.*\): the loss is (nan|inf) in epoch", finished.stderr)
 
 
 WITHOUT_TORCH = """
 import sys
-import tailor.catalogue.manifest, tailor.commands.data, tailor.commands.fetch
+import tailor.catalogue.manifest, tailor.commands.data.prepare, tailor.commands.fetch
 from tailor.catalogue import feasibility_table, weights
 from tailor.catalogue.networks import NETWORKS
 from tailor.config.parsing import parse_trial

@@ -293,7 +293,7 @@ def test_a_missing_compiler_is_named_before_training(tmp_path: Path) -> None:
     (tmp_path / "trial.toml").write_text(
         '[method]\nname = "head_only"\n[optimisation]\ncompile = true\nhead_epochs = 1\n[source]\nepochs = 1\n'
     )
-    command = [sys.executable, "-m", "tailor", "run", "trial.toml", "--device", "cpu"]
+    command = [sys.executable, "-m", "transtailor", "trial", "run", "trial.toml", "--device", "cpu"]
     here = str(Path(__file__).parents[3])
     environment = os.environ | {"CXX": str(tmp_path / "no-such-g++"), "PYTHONPATH": here, "OMP_NUM_THREADS": "1"}
     environment |= {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "compiled")}

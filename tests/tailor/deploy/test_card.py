@@ -11,13 +11,13 @@ from markdown_it import MarkdownIt
 from torch.utils.flop_counter import FlopCounterMode
 
 import tailor
-from tailor.__main__ import main
 from tailor.config.parsing import parse_trial
 from tailor.data import task_data
 from tailor.deploy.card import card, escape, facts_of, save_with_card, score_of
 from tailor.methods.recipe import Recipe
 from tests.tailor.saved_models import pruned
 from tests.tailor.trials import SHORT, short_trial
+from transtailor.__main__ import main
 
 TRANSTAILOR = {"name": "transtailor", "steps": 1}
 HOSTILE = "a | b <script>x</script> **c** `d` [e](f)\n# g \\ &amp; ~~h~~ \u202ei"
@@ -36,7 +36,7 @@ head_epochs = 2
 
 
 def facts(**given: Any) -> Any:
-    settings = {"command": "python -m tailor run trial.toml", "licence": None} | given
+    settings = {"command": "transtailor trial run trial.toml", "licence": None} | given
     return facts_of(short_trial(TRANSTAILOR), POINT | {"test_score": 0.25}, **settings)
 
 
@@ -61,7 +61,7 @@ def test_macs_and_parameters_agree_with_torchs_own_count_of_the_loaded_model(net
 
 def test_run_saves_every_point_with_its_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "trial.toml").write_text(TRIAL)
-    typed = ["run", f"{tmp_path}/trial.toml", "--cache", f"{tmp_path}/cache", "--save", f"{tmp_path}/models"]
+    typed = ["trial", "run", f"{tmp_path}/trial.toml", "--cache", f"{tmp_path}/cache", "--save", f"{tmp_path}/models"]
     assert main([*typed, "--device", "cpu", "--licence", "CC BY 4.0"]) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
     assert all(
@@ -77,7 +77,7 @@ def test_run_saves_every_point_with_its_card(tmp_path: Path, capsys: pytest.Capt
         assert (known["point"], known["method"], known["licence"]) == (number, "transtailor", "CC BY 4.0")
         assert known["settings"] == json.loads(json.dumps(config.identity()))
         assert known["data_sha256"] == config.data.sha256
-        assert known["command"].startswith("python -m tailor run ") and str(tmp_path / "models") in known["command"]
+        assert known["command"].startswith("transtailor trial run ") and str(tmp_path / "models") in known["command"]
         model = tailor.load_model(folder)
         for split, score in known["scores"].items():
             samples = getattr(splits, split)
@@ -90,7 +90,7 @@ def test_run_saves_every_point_with_its_card(tmp_path: Path, capsys: pytest.Capt
 
 def test_a_licence_without_a_model_to_save_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "trial.toml").write_text(TRIAL)
-    assert main(["run", str(tmp_path / "trial.toml"), "--licence", "MIT"]) == 2
+    assert main(["trial", "run", str(tmp_path / "trial.toml"), "--licence", "MIT"]) == 2
     assert "give --save FOLDER, too" in capsys.readouterr().err
 
 
@@ -99,7 +99,7 @@ def test_a_file_where_the_folder_should_be_is_named_before_anything_is_computed(
 ) -> None:
     (tmp_path / "trial.toml").write_text(TRIAL)
     for save in (tmp_path / "trial.toml", tmp_path / "trial.toml" / "models"):
-        typed = ["run", str(tmp_path / "trial.toml"), "--save", str(save), "--cache", str(tmp_path / "cache")]
+        typed = ["trial", "run", str(tmp_path / "trial.toml"), "--save", str(save), "--cache", str(tmp_path / "cache")]
         assert main(typed) == 2
         assert f"{tmp_path / 'trial.toml'} cannot be written to (Not a directory)" in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()

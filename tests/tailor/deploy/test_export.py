@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from tailor.__main__ import main
 from tailor.catalogue.networks import NETWORKS
 from tailor.core.errors import ConfigError
 from tailor.deploy.export import EXAMPLE_BATCH, FORMATS, export, images_for
 from tailor.model.state import ModelState, Pixels, save_model
 from tests.tailor.saved_models import EMBEDDED, TORCHVISION, outputs, pruned
+from transtailor.__main__ import main
 
 pytestmark = pytest.mark.check
 ROOT = Path(__file__).parents[3]
@@ -141,10 +141,10 @@ def test_the_command_writes_beside_the_model(
     small: ModelState, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_model(small, tmp_path)
-    assert main(["export", str(tmp_path), "--to", "torch-export", "--batch", "4"]) == 0
+    assert main(["model", "export", str(tmp_path), "--to", "torch-export", "--batch", "4"]) == 0
     assert "for 4 image(s) at once" in capsys.readouterr().out
     assert torch.export.load(tmp_path / "model.pt2").module()(torch.zeros(4, 10)).shape == (4, 5)
-    assert main(["export", str(tmp_path), "--to", "onnx", "--out", str(tmp_path / "other.onnx")]) == 0
+    assert main(["model", "export", str(tmp_path), "--to", "onnx", "--out", str(tmp_path / "other.onnx")]) == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.json", "model.pt2", "model.safetensors", "other.onnx"]
 
 
@@ -160,7 +160,7 @@ def test_mistakes_are_named(
     small: ModelState, tmp_path: Path, capsys: pytest.CaptureFixture[str], typed: list[str], message: str
 ) -> None:
     save_model(small, tmp_path)
-    assert main(["export", str(tmp_path), *typed]) == 2
+    assert main(["model", "export", str(tmp_path), *typed]) == 2
     assert message in capsys.readouterr().err
 
 
@@ -200,7 +200,7 @@ def test_a_network_of_ones_own_is_brought_and_what_cannot_be_traced_is_refused(
     )
     save_model(state, tmp_path / "model")
     (tmp_path / "own.py").write_text(OWN_NETWORK)
-    typed = ["export", str(tmp_path / "model"), "--to", "torch-export"]
+    typed = ["model", "export", str(tmp_path / "model"), "--to", "torch-export"]
     assert main(typed) == 2
     assert "give the module that registers it: --import FILE" in capsys.readouterr().err
     assert main([*typed, "--import", str(tmp_path / "own.py")]) == 2
@@ -215,7 +215,7 @@ def test_a_place_that_cannot_be_written_to_is_refused(
     save_model(pruned("friedman_mlp"), tmp_path / "model")
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
-    assert main(["export", str(tmp_path / "model"), "--to", "torch-export", "--out", str(tmp_path / out)]) == 2
+    assert main(["model", "export", str(tmp_path / "model"), "--to", "torch-export", "--out", str(tmp_path / out)]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"error: {tmp_path / out} cannot be written") and "--out FILE" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "model"]

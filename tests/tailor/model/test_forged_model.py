@@ -11,13 +11,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tailor.__main__ import main
 from tailor.catalogue.networks import NETWORKS
 from tailor.core.errors import ConfigError
 from tailor.execution.plugins import load
 from tailor.model.state import ModelState, load_model, load_state, save_model
 from tailor.networks import building
 from tests.faults.whole_files import write_model
+from transtailor.__main__ import main
 
 Tensors = dict[str, Tensor]
 
@@ -53,7 +53,7 @@ def test_forged_tensors_are_refused(case: str, tmp_path: Path, capsys: pytest.Ca
     load_model(tmp_path)
     tensors = safetensors.torch.load_file(tmp_path / "model.safetensors")
     forge(tmp_path, safetensors.torch.save(FORGED[case](tensors)))
-    assert main(["time", str(tmp_path), "--repeats", "2"]) == 2
+    assert main(["model", "time", str(tmp_path), "--repeats", "2"]) == 2
     said = capsys.readouterr().err
     assert WORDS.search(said), said
     assert "Traceback" not in said
@@ -65,7 +65,7 @@ def test_bytes_that_are_no_tensors_are_refused(
 ) -> None:
     write_model(tmp_path)
     forge(tmp_path, content)
-    assert main(["time", str(tmp_path)]) == 2
+    assert main(["model", "time", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert "model.safetensors has no tensors as `run --save` writes them: SafetensorError: " in said
     assert "Traceback" not in said
@@ -109,7 +109,7 @@ def test_another_version_of_the_users_network_is_refused(
     (tmp_path / "model.json").write_text(json.dumps(other))
     with pytest.raises(ConfigError, match=f"of network 'of_a_user' from a module of SHA-256 {'0' * 64}.*{sha256}"):
         load_model(tmp_path)
-    assert main(["time", str(tmp_path), "--import", str(tmp_path / "net.py")]) == 2
+    assert main(["model", "time", str(tmp_path), "--import", str(tmp_path / "net.py")]) == 2
     said = capsys.readouterr().err
     assert "give that version: --import FILE" in said and "Traceback" not in said
 

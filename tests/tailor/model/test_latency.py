@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from tailor.__main__ import main
 from tailor.model import latency
 from tailor.model.cost import macs_of
 from tailor.model.latency import WARM_UP_RUNS, latency_lines, measure
 from tailor.model.state import ModelState, save_model
 from tests.tailor.saved_models import pruned
+from transtailor.__main__ import main
 
 CPU = torch.device("cpu")
 
@@ -88,7 +88,19 @@ def test_memory_in_a_fresh_process_is_that_of_weights_and_activations(batches: l
     weights_bytes = sum(tensor.nbytes for tensor in state.tensors.values())
     peaks = {}
     for batch in batches:
-        typed = ["time", str(tmp_path), "--batch", str(batch), "--repeats", "2", "--threads", "1", "--device", "cpu"]
+        typed = [
+            "model",
+            "time",
+            str(tmp_path),
+            "--batch",
+            str(batch),
+            "--repeats",
+            "2",
+            "--threads",
+            "1",
+            "--device",
+            "cpu",
+        ]
         finished = subprocess.run(
             [sys.executable, "-m", "tailor", *typed, "--json"], capture_output=True, text=True, check=True
         )
@@ -115,10 +127,10 @@ def test_mistakes_are_named(
     state: ModelState, tmp_path: Path, capsys: pytest.CaptureFixture[str], typed: list[str], message: str
 ) -> None:
     save_model(state, tmp_path)
-    assert main(["time", str(tmp_path), *typed]) == 2
+    assert main(["model", "time", str(tmp_path), *typed]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["time", str(tmp_path)]) == 2
+    assert main(["model", "time", str(tmp_path)]) == 2
     assert "transtailor trial run TRIAL --save FOLDER" in capsys.readouterr().err

@@ -59,7 +59,7 @@ def pack(folder: Path, archive: Path) -> Path:
 
 
 def data(*typed: object) -> str:
-    """What `python -m tailor data ...` writes; raises what it raises."""
+    """What `transtailor data ...` writes; raises what it raises."""
     parser = argparse.ArgumentParser()
     command.add_to(parser)
     out = io.StringIO()

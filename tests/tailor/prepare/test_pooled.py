@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from tailor.__main__ import main
 from tailor.catalogue import manifest
 from tailor.catalogue.datasets import info
 from tailor.catalogue.pool import split_sizes
@@ -26,6 +25,7 @@ from tailor.methods.recipe import Recipe
 from tailor.prepare import arrays
 from tests.tailor.prepare.pictures import class_folders, data, encoded, picture, prepare
 from tests.tailor.prepare.test_check import rewritten
+from transtailor.__main__ import main
 
 CLASSES = {"cat": 20, "dog": 10, "eel": 30}
 POOL = ("--test-split", "trial", "--image-px", 32)
@@ -167,7 +167,7 @@ def test_a_pool_that_is_too_small_for_a_class_is_refused_with_2(
         f'network = "resnet18"\nmethod.name = "head_only"\n[data]\nname = "animals"\nroot = "{root}"\n'
         f"train_images = {train_images}\n"
     )
-    assert main(["plan", str(tmp_path / "trial.toml")]) == 2
+    assert main(["trial", "plan", str(tmp_path / "trial.toml")]) == 2
     found = capsys.readouterr().err
     with pytest.raises(ConfigError, match=said):
         trial(root, data={"name": "animals", "root": str(root), "train_images": train_images})

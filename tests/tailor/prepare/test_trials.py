@@ -11,7 +11,6 @@ import safetensors.torch
 import torch
 from scipy.io import savemat
 
-from tailor.__main__ import main
 from tailor.catalogue.weights import sha256_of
 from tailor.config.parsing import parse_trial
 from tailor.execution.cache import Cache
@@ -19,6 +18,7 @@ from tailor.execution.runner import StageEvent
 from tailor.networks import building
 from tests.tailor.prepare.pictures import class_folders, fill, pack, prepare
 from tests.tailor.prepare.test_layouts import matlab_cells
+from transtailor.__main__ import main
 
 Run = Callable[..., list[StageEvent]]
 SHORT = {
@@ -150,7 +150,7 @@ weights = "{resnet18_file}"
 weights_sha256 = "{sha256_of(resnet18_file)}"
 """)
     capsys.readouterr()
-    assert main(["run", str(file), "--cache", str(tmp_path / "cache"), "--device", "cpu"]) == 0
+    assert main(["trial", "run", str(file), "--cache", str(tmp_path / "cache"), "--device", "cpu"]) == 0
     printed = capsys.readouterr().out
     assert "point 0: 0.0% of the MACs removed" in printed
     assert re.search(r"point 1: 1\d\.\d% of the MACs removed", printed)

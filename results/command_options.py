@@ -1,0 +1,49 @@
+"""Options that several commands on results have."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from transtailor import cli
+
+
+def _plan_of(ctx: click.Context) -> dict[str, dict[str, object]]:
+    """Return the trials of the run that was typed, by id, as its plan.json has them; {} where there is none."""
+    run = ctx.params.get("run") or next(iter(ctx.params.get("runs") or ()), None)
+    if run is None:
+        return {}
+    trials: dict[str, dict[str, object]] = json.loads((Path(run) / "plan.json").read_bytes())["trials"]
+    return trials
+
+
+def _arms(ctx: click.Context) -> Iterator[str]:
+    yield from dict.fromkeys(str(trial["arm"]) for trial in _plan_of(ctx).values())
+
+
+def _settings(ctx: click.Context) -> Iterator[str]:
+    """Yield the settings in which trials of the run differ."""
+    from results.text.settings import leaves
+
+    values: dict[str, set[str]] = {}
+    for trial in _plan_of(ctx).values():
+        config = trial["config"]
+        assert isinstance(config, dict)
+        for name, value in leaves(config):
+            values.setdefault(name, set()).add(json.dumps(value))
+    yield from sorted(name for name, several in values.items() if len(several) > 1)
+
+
+complete_arms, complete_settings = cli.complete(_arms), cli.complete(_settings)
+
+against_option = cli.option(
+    "--against", required=True, metavar="ARM", shell_complete=complete_arms,
+    help="the arm that all others are compared with: its name, or a label that only it has",
+)  # fmt: skip
+at_option = cli.option("--at", type=cli.FRACTION, metavar="FRACTION", help="share of the MACs to remove, such as 0.2")
+over_option = cli.option(
+    "--over", multiple=True, metavar="SETTING", shell_complete=complete_settings,
+    help="average over this setting, such as optimisation.learning_rate, instead of telling arms apart by it "
+    "(repeatable)",
+)  # fmt: skip

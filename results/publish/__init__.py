@@ -1,1 +1,0 @@
-"""A table to publish: its contents, and its text."""

@@ -1,0 +1,120 @@
+"""A question about a whole run, as a command and as a method of the run."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from results.arms.over import NAMED, average_over
+from results.command_output import prints_page
+from results.store.completeness import refuse_gaps
+from results.store.reader import Run, load
+from results.text.formats import TEXTS
+from results.text.page import Note, PageTable, Part
+from transtailor import cli
+
+if TYPE_CHECKING:
+    import pandas
+
+Answer = Callable[..., Iterator[Part]]
+"""From a run and options to a page."""
+
+
+class Question(cli.Command):
+    """The command of a question.
+
+    Attributes:
+        answer: the function that it was made of, from an open run to a page.
+    """
+
+    answer: Answer
+
+
+def question(*, example: str) -> Callable[[Answer], Question]:
+    """Make a command on a whole run of a function that answers with a page; its docstring is the help.
+
+    The command refuses a run of which rows are lost, since its means would be of fewer trials.
+    """
+
+    def decorate(answer: Answer) -> Question:
+        @wraps(answer)
+        def page(run: Path, over: Sequence[str] = (), **options: Any) -> Iterator[Part]:
+            with load(run) as tables:
+                refuse_gaps(tables)
+                yield from averaged(tables, over)
+                yield from answer(tables, **options)
+
+        made = cli.command(example=example, cls=Question)(cli.run_argument(prints_page(page)))
+        assert isinstance(made, Question)
+        made.answer = answer
+        return made
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class AnswerPage:
+    """What a question answers, as a method of a run returns it: a notebook shows it, `tables` are for programs.
+
+    Example:
+        print(run.stops())
+        run.front(cost="params").tables[0]
+    """
+
+    parts: tuple[Part, ...]
+
+    @property
+    def tables(self) -> "list[pandas.DataFrame]":
+        """The tables in their order; where a table has records for programs, these."""
+        import pandas
+
+        found = [part for part in self.parts if isinstance(part, PageTable)]
+        return [
+            pandas.DataFrame(table.rows, columns=list(table.columns))
+            if table.records is None
+            else pandas.DataFrame(table.records)
+            for table in found
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(TEXTS["markdown"](self.parts))
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+def ask(run: Run, name: str, over: Sequence[str] = (), **options: Any) -> AnswerPage:
+    """Return what a question answers; `options` are those of its command, such as `at=0.2`.
+
+    Raises:
+        ResultsError: rows of the run are lost, or the question cannot be answered.
+    """
+    refuse_gaps(run)
+    answer = question_named(name).answer
+    if not over:
+        return AnswerPage((*answer(run, **options),))
+    # Loaded again, since the arms of this run keep their names in its other answers.
+    with load([*run.paths.values()] if len(run.paths) > 1 else run.path) as again:
+        return AnswerPage((*averaged(again, over), *answer(again, **options)))
+
+
+def question_named(name: str) -> Question:
+    """Return the question of this name. Raises LookupError: there is none."""
+    module = f"results.questions.{name}"
+    if not name.isidentifier() or find_spec(module) is None:
+        raise LookupError(name)
+    found = getattr(import_module(module), name, None)
+    if not isinstance(found, Question):
+        raise LookupError(name)
+    return found
+
+
+def averaged(run: Run, over: Sequence[str]) -> Iterator[Part]:
+    """Average over these settings in what follows, and yield the sentences that say so."""
+    if over:
+        run.hold(*NAMED)
+        yield from map(Note, average_over(run, over))
+        yield ""

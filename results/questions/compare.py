@@ -1,0 +1,423 @@
+"""Every arm of a run compared with one of them, paired by seed, as a page for a note or a paper."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from results.arms import comparison
+from results.arms.comparison import BASELINE, POINTS, Arm, Pairing, Problem, best_first, budget_order
+from results.arms.findings import Findings, findings_of
+from results.arms.selection import arm_called, arms_at_budget, check_budget
+from results.arms.shared_training import support_lines
+from results.arms.verdict import verdict_word
+from results.command_options import against_option, over_option
+from results.errors import ResultsError
+from results.question import question
+from results.render import tables
+from results.render.blocks import Figure, Section, TableBlock
+from results.render.chart import Chart, Spec
+from results.render.style import WIDTH, arm_channels, names_width, order_arms, quantity, row_axis, told
+from results.sign_flip import SIGNIFICANCE
+from results.statistics.gaps import above_widest_gap
+from results.statistics.pairs import holm
+from results.store.answers import Answer
+from results.store.reader import Run
+from results.text.number_format import SCALES, Scale, p_text, percent
+from results.text.page import Heading, Note, PageTable, Part
+from transtailor import cli
+
+ARM = ("asked %", "removed %", "arm", "test")
+COMPARISON = ("difference", "95%", "won–lost–tied", "ahead %", "p", "smallest p", "p (Holm)", "it says")
+COLUMNS = (*ARM, *COMPARISON, "against")
+POOLED = ("asked %", "arm", "problems", "seeds", *COMPARISON)
+_USUALLY_COMPARED = ("difference", "95%", "won–lost–tied", "p", "it says")
+USUAL = [COLUMNS.index(name) for name in ("arm", "removed %", "test", *_USUALLY_COMPARED)]
+USUAL_POOLED = [POOLED.index(name) for name in ("arm", "asked %", "seeds", *_USUALLY_COMPARED)]
+
+Pair = tuple[Arm, Arm]  # an arm, and the control that it is compared with
+Models = tuple[frozenset[str], frozenset[str]]
+
+
+def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
+    """Yield the page: one table per network, data set and number of training images.
+
+    Args:
+        against: the arm that all others are compared with: its name, or its label if it is the only one with it.
+        asked: the only budget that is shown, as a fraction of the MACs; arms without a budget (no pruning, or a rule
+            decides) are shown as they are. None shows all budgets and takes the smallest of `against`.
+
+    Raises:
+        ResultsError: no such arm has been tested, several arms have that label, or no arm is at that budget.
+    """
+    compared = _compare_arms(run, against, asked)
+    for base, rows in compared:
+        yield Heading(str(base.problem))
+        yield ""
+        yield f"Compared with {base}: {SCALES[base.metric].value(base.test.mean)} over {base.test.n} seeds."
+        yield ""
+        several = any(row.control is not base for row in rows)
+        usual = [*USUAL, *([COLUMNS.index("against")] if several else [])]
+        words = (0, 2, len(COLUMNS) - 2, len(COLUMNS) - 1)
+        yield PageTable(columns=COLUMNS, rows=[*_cells(rows)], words=words, usual=usual)
+        yield ""
+        yield from map(Note, [*_notes(rows), *support_lines(run, [base.problem])])
+        yield ""
+    yield from _pooled_lines(run, compared)
+
+
+def versus_arm_records(run: Run, against: str, asked: float | None) -> list[dict[str, Any]]:
+    """Return the tables of `versus_arm_page` as numbers: one record for each arm at a budget, in the order of the rows.
+
+    Scores and differences are as in `measured_points` (an accuracy of 0.91), p is None where pairs are missing, and
+    `p_holm` is corrected over the arms of one network and data set.
+
+    Raises:
+        ResultsError: as `versus_arm_page`.
+    """
+    return [
+        _record(row, corrected)
+        for _, rows in _compare_arms(run, against, asked)
+        for corrected in (_correct_p(rows),)
+        for row in rows
+    ]
+
+
+def _record(row: "ComparedRow", corrected: Mapping[Models, float | None]) -> dict[str, Any]:
+    arm, found = row.arm, row.pairing.result
+    return {
+        "network": arm.problem.network,
+        "dataset": arm.problem.dataset,
+        "train_images": arm.problem.train_images or None,
+        "metric": arm.metric,
+        "label": arm.label,
+        "arm": arm.name,
+        "asked_removed_macs_fraction": arm.asked,
+        "removed_macs_fraction": arm.removed,
+        "test_score": arm.test.mean,
+        "difference": found.difference.mean,
+        "difference_low": found.difference.low,
+        "difference_high": found.difference.high,
+        "pairs": found.difference.n,
+        "wins": found.wins,
+        "losses": found.losses,
+        "ties": found.ties,
+        "p": found.p,
+        "p_holm": corrected[row.models],
+        "verdict": row.verdict,
+        "against": row.control.name,
+    }
+
+
+def _compare_arms(run: Run, against: str, asked: float | None) -> list[tuple[Arm, list["ComparedRow"]]]:
+    """Return, for each problem, the arm that the others are compared with, and a row for each of these."""
+    arms = findings_of(run).tested
+    name = arm_called(arms, against)
+    check_budget(arms, asked)
+    bases = [base for problem in sorted({arm.problem for arm in arms}) if (base := _base(arms, problem, name, asked))]
+    if not bases:
+        at = f"{percent(asked or 0.0, 1)}% fewer MACs"
+        raise ResultsError(f"{name!r} has no tested point at {at}; leave out --at to see its points")
+    shown = {
+        base.problem: arms_at_budget([arm for arm in arms if arm.problem == base.problem], asked) for base in bases
+    }
+    return [(base, [ComparedRow([pair]) for pair in _pairs(shown[base.problem], base)]) for base in bases]
+
+
+def _base(arms: Sequence[Arm], problem: object, name: str, asked: float | None) -> Arm | None:
+    """Choose the arm that others are compared with, among those that would be shown."""
+    its = arms_at_budget([arm for arm in arms if arm.problem == problem], asked)
+    return min((arm for arm in its if arm.name == name), key=lambda arm: budget_order(arm.asked), default=None)
+
+
+def _pairs(arms: Sequence[Arm], base: Arm) -> list[Pair]:
+    """List every arm but the base with its control, in the order of the rows."""
+    ordered = sorted(arms, key=lambda arm: (budget_order(arm.asked), -(arm.test.mean or 0.0), arm.name))
+    return [(arm, _control(arms, base, arm)) for arm in ordered if arm is not base]
+
+
+def _control(arms: Sequence[Arm], base: Arm, arm: Arm) -> Arm:
+    """Choose what an arm is compared with.
+
+    This is `base`. If `base` is fine-tuning that has trained for fewer epochs, it is the fine-tuning that has trained
+    for as long as the arm, where there is one; of several with one label, the best by validation. Example:
+    "fine-tuning, 60 epochs" for an arm of 55 epochs.
+    """
+    if base.method != BASELINE or arm.method == BASELINE or not _is_shorter(base, arm):
+        return base
+    as_long = [one for one in arms if one.method == BASELINE and not _is_shorter(one, arm)]
+    return min(as_long, key=lambda one: (one.trained_epochs or 0.0, one.label, best_first(one), one.name), default=base)
+
+
+def _is_shorter(control: Arm, arm: Arm) -> bool:
+    """Whether the control has trained for fewer epochs on the target; no if the rows do not say."""
+    if control.trained_epochs is None or arm.trained_epochs is None:
+        return False
+    return control.trained_epochs < arm.trained_epochs - 1e-9
+
+
+def _pooled_lines(run: Run, compared: Sequence[tuple[Arm, Sequence["ComparedRow"]]]) -> Iterator[Part]:
+    """Yield the same over all problems of one metric, for arms that several problems have; nothing if none do."""
+    groups: dict[tuple[str, tuple[bool, float], str], list[Pair]] = {}
+    for row in (row for _, rows in compared for row in rows):
+        groups.setdefault((row.arm.metric, budget_order(row.arm.asked), row.arm.name), []).append(row.pairs[0])
+    pooled = [ComparedRow(pairs) for _, pairs in sorted(groups.items()) if len(pairs) > 1]
+    if not pooled:
+        return
+    yield Heading("All together")
+    yield ""
+    yield "The unit is the seed: each is averaged over its problems, then compared with the base, averaged likewise."
+    yield ""
+    yield PageTable(
+        columns=POOLED,
+        rows=[
+            (
+                percent(row.arm.asked, 1),
+                row.arm.name,
+                str(len(row.pairs)),
+                str(row.pairing.result.difference.n),
+                *cells,
+            )
+            for row, cells in zip(pooled, _comparison_cells(pooled), strict=True)
+        ],
+        words=(0, 1, len(POOLED) - 1),
+        usual=USUAL_POOLED,
+    )
+    yield ""
+    yield Note(
+        "Networks and data sets are these, not drawn from others, and all weigh the same: n counts seeds that all of"
+        " them have, and the result does not cover other networks or data sets."
+    )
+    yield from map(Note, [*_notes(pooled), *support_lines(run, [base.problem for base, _ in compared])])
+    yield ""
+
+
+class ComparedRow:
+    """An arm and its control, in one problem or in several: one row of a table."""
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self.pairs = pairs
+        self.arm, self.control = pairs[0]
+        self.pairing = comparison.compare(pairs)
+        self.trained_longer = any(_is_shorter(control, arm) for arm, control in pairs)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict, and whether the arm has trained for longer than its control."""
+        longer = self.trained_longer and not self.pairing.failed
+        return verdict_word(self.pairing) + (", but trained longer" if longer else "")
+
+    @property
+    def models(self) -> Models:
+        """What is compared: rows of the same models are one comparison."""
+        return self.pairing.first_models, self.pairing.second_models
+
+
+def _cells(rows: Sequence[ComparedRow]) -> Iterator[tuple[str, ...]]:
+    for row, cells in zip(rows, _comparison_cells(rows), strict=True):
+        arm, measured = row.arm, SCALES[row.arm.metric].value(row.arm.test.mean)
+        yield percent(arm.asked, 1), percent(arm.removed, 1), arm.name, measured, *cells, row.control.name
+
+
+def _comparison_cells(rows: Sequence[ComparedRow]) -> Iterator[tuple[str, ...]]:
+    """Yield the cells of the columns `COMPARISON`, with p corrected as one family."""
+    corrected = _correct_p(rows)
+    for row in rows:
+        scale, found = SCALES[row.pairing.metric], row.pairing.result
+        yield (
+            scale.difference(found.difference.mean),
+            scale.interval(found.difference, signed=True),
+            f"{found.wins}–{found.losses}–{found.ties}",
+            percent(found.improvement, 0),
+            *map(p_text, (found.p, found.smallest_p, corrected[row.models])),
+            row.verdict,
+        )
+
+
+def _correct_p(rows: Sequence[ComparedRow]) -> dict[Models, float | None]:
+    """Correct p for the family (Holm): by the models compared, so that equal rows count once.
+
+    Rows with failed trials are not in the family, and their corrected p is None.
+    """
+    family = {row.models: None if row.pairing.failed else row.pairing.result.p for row in rows}
+    return dict(zip(family, holm([*family.values()]), strict=True))
+
+
+def _notes(rows: Sequence[ComparedRow]) -> list[str]:
+    """Say how many verdicts remain after correction, and which rows to read with care."""
+    corrected = _correct_p(rows)
+    settled = {row.models for row in rows if verdict_word(row.pairing) in ("better", "worse")}
+    left = sum((corrected[models] or 0.0) <= SIGNIFICANCE for models in settled)
+    notes = [
+        "ahead %: probability of improvement: how often the arm is ahead at the same seed; a tie counts half."
+        f" It says: each row on its own. Of {len(settled)} better or worse, {left} remain with Holm's correction over"
+        f" these {sum(p is not None for p in corrected.values())} comparisons."
+    ]
+    if len(corrected) < len(rows):
+        notes.append(f"{len(rows) - len(corrected)} rows have the models of another row and count once.")
+    pairings = [row.pairing for row in rows]
+    if incomplete := sum(pairing.failed > 0 for pairing in pairings):
+        notes.append(
+            f"{incomplete} rows lost seeds to failed trials or to scores that are not a number: they show the other"
+            " seeds, have no verdict, and are in no correction."
+        )
+    if longer := sum(row.trained_longer for row in rows):
+        notes.append(
+            f"{longer} rows have trained for more epochs than what they are compared with: part of a difference may be"
+            " that. A spec can have fine-tuning that trains as long."
+        )
+    if mixed := sum(len(pairing.environments) > 1 for pairing in pairings):
+        notes.append(f"{mixed} comparisons were computed on mixed hardware, ranks or torch versions.")
+    if unpaired := sum(pairing.result.unpaired > 0 for pairing in pairings):
+        notes.append(f"{unpaired} comparisons have seeds that only one of the two arms has; these are left out.")
+    if shares := sum(pairing.shares_models for pairing in pairings):
+        notes.append(f"{shares} comparisons have fewer distinct models than pairs: n is smaller than it looks.")
+    return notes
+
+
+_COLUMNS = ("arm", "asked_removed_macs_fraction", "seed", "test_score", "baseline_test_score", "difference")
+_MOST_BUDGETS = 4
+
+
+def chart(found: Findings, problem: Problem) -> Chart | None:
+    """Differences in the test score to full fine-tuning; None where no arm can be compared with it."""
+    compared = [one for one in found.against_baseline if one[0].problem == problem]
+    pairings = [pairing for _, _, pairing in compared if pairing.result.difference.n]
+    if not pairings:
+        return None
+    baseline = compared[0][1]
+    scale = SCALES[baseline.metric]
+    budgets = _budgets(pairings)
+    rows = [
+        (arm.name, arm.asked, seed, score, other.test_by_seed[seed], score - other.test_by_seed[seed])
+        for arm, other, _ in compared
+        for seed, score in sorted(arm.test_by_seed.items())
+        if seed in other.test_by_seed
+    ]
+    panel = [budgets.index(asked) if asked in budgets else -1 for _, asked, *_ in rows]
+    shown = {one.arm for one in pairings}
+    arms = [name for name in order_arms(found.methods) if name in shown]
+    left = names_width(arms)
+    means = [_mean(one, budgets.index(one.asked), scale) for one in pairings if one.asked in budgets]
+    least = above_widest_gap([one["x"] for one in means])
+    far = [one for one in means if one["x"] < least]
+    ends = [one[name] for one in means if one["x"] >= least for name in ("low", "x", "high") if one[name] is not None]
+    ends.append(0.0)
+    spec: Spec = {
+        "columns": len(budgets),
+        "resolve": {"scale": {"x": "shared", "y": "shared"}},
+        "usermeta": {"left": left},
+        "concat": [
+            {
+                "title": _at(one),
+                "width": (WIDTH - left) / len(budgets) - 24,
+                "height": {"step": 24},
+                "layer": _layers(found, place, scale, arms, [min(ends), max(ends)]),
+            }
+            for place, one in enumerate(budgets)
+        ],
+    }
+    hidden = len({one.asked for one in pairings}) - len(budgets)
+    notes = [f"{hidden} more budgets are in the tables."] if hidden else []
+    if far:
+        notes.append(f"Far below, and not drawn: {'; '.join(' '.join((one['name'], one['words'])) for one in far)}.")
+    return Chart(
+        f"{problem}: difference in test {scale.noun} to {baseline}{scale.difference_axis_unit}",
+        spec,
+        Answer(_COLUMNS, rows, POINTS.strip()),
+        {"panel": panel},
+        {"means": means},
+        " ".join(notes),
+        derived=True,
+    )
+
+
+def _layers(found: Findings, place: int, scale: Scale, arms: Sequence[str], ends: list[float]) -> list[Spec]:
+    across = {"domain": ends, "zero": False, "nice": True}
+    here = {"filter": f"datum.panel == {place}"}
+    y = {"field": "arm", "type": "nominal", "sort": list(arms), "axis": row_axis(labels=place == 0)}
+    colour = {"color": arm_channels(found.methods, arms, with_shape=False, legend=False)["color"]}
+    means = {"data": {"name": "means"}, "transform": [here]}
+    seed = told(arm="arm", seed="seed", x=f"difference{scale.difference_unit}|+.{scale.digits}f")
+    return [
+        {"data": {"values": [{}]}, "mark": {"type": "rule", "color": "#888"}, "encoding": {"x": {"datum": 0}}},
+        {
+            "data": {"name": "rows"},
+            "transform": [here, {"calculate": f"datum.difference * {scale.factor}", "as": "x"}],
+            "mark": {"type": "point", "filled": True, "size": 18, "opacity": 0.45, "yOffset": 6, "clip": True},
+            "encoding": colour | {"x": quantity("x", scale=across), "y": y, "tooltip": seed},
+        },
+        {
+            **means,
+            "mark": {"type": "rule", "strokeWidth": 2, "clip": True},
+            "encoding": colour | {"x": quantity("low", scale=across), "x2": {"field": "high"}, "y": y},
+        },
+        {
+            **means,
+            "mark": {"type": "point", "size": 60, "opacity": 1, "clip": True},
+            "encoding": colour | {
+                "x": quantity("x", scale=across), "y": y,
+                "tooltip": told(name="arm", words="difference", doubts="it says"),
+                "fill": {"condition": {"test": "datum.settled", **colour["color"]}, "value": "white"},
+            },
+        },
+    ]  # fmt: skip
+
+
+def _mean(pairing: Pairing, panel: int, scale: Scale) -> dict[str, Any]:
+    mean = pairing.result.difference
+    interval = "" if mean.low is None else f" [{scale.interval(mean, signed=True)}]"
+    doubts = "; ".join(pairing.doubts) or "settled"
+    low, high = (None if end is None else scale.factor * end for end in (mean.low, mean.high))
+    words = f"{scale.difference(mean.mean)}{scale.difference_unit}{interval}, n = {mean.n}"
+    return {"panel": panel, "arm": pairing.arm, "name": pairing.first, "x": scale.factor * (mean.mean or 0.0),
+            "low": low, "high": high, "settled": not pairing.doubts, "words": words, "doubts": doubts}  # fmt: skip
+
+
+def _budgets(pairings: Sequence[Pairing]) -> list[float | None]:
+    """Choose the budgets to draw: those of most arms, in order."""
+    counts: dict[float | None, int] = {}
+    for pairing in pairings:
+        counts[pairing.asked] = counts.get(pairing.asked, 0) + 1
+    most = sorted(counts, key=lambda asked: (-counts[asked], budget_order(asked)))[:_MOST_BUDGETS]
+    return sorted(most, key=budget_order)
+
+
+def _at(asked: float | None) -> str:
+    if asked is None:
+        return "decided by a rule"
+    return "nothing removed" if asked == 0 else f"{percent(asked, 0)}% removed"
+
+
+def section(found: Findings) -> Section:
+    """Compare all arms with full fine-tuning, in a figure and a table for each problem."""
+    pairings = [pairing for _, _, pairing in found.against_baseline]
+    text = "Paired by seed on the test split: small dots are seeds, large ones their mean with its 95% interval."
+    text += " Full dots are settled differences, rings are not."
+    if len(pairings) > 1:
+        text += (
+            f" These are {len(pairings)} comparisons, each tested on its own at 0.05: without any true difference,"
+            f" about {0.05 * len(pairings):.1f} of them would look settled."
+        )
+    made = Section(
+        "against", "All arms against full fine-tuning", text,
+        empty="No arm to compare with full fine-tuning yet.",
+        short="Pairs",
+    )  # fmt: skip
+    for place, problem in enumerate(sorted({pairing.problem for pairing in pairings if pairing.problem})):
+        its = [pairing for pairing in pairings if pairing.problem == problem]
+        if drawn := chart(found, problem):
+            made.blocks.append(Figure(f"against{place}", drawn))
+            table = tables.pairings_table(its, comparison.POINTS, where=False)
+            made.blocks.append(TableBlock(table, f"{problem}: the means", derived=True, folded=True))
+    return made
+
+
+@question(example="runs/demo --against fine_tune")
+@against_option
+@cli.option(
+    "--at", type=cli.FRACTION, metavar="FRACTION",
+    help="only this budget, such as 0.2, and arms that prune nothing; without it all budgets are shown",
+)  # fmt: skip
+@over_option
+def compare(run: Run, against: str, at: float | None = None) -> Iterator[Part]:
+    """Compare every arm with one of them, paired by seed."""
+    return versus_arm_page(run, against, at)

@@ -1,0 +1,136 @@
+"""What the run cost, in rank-hours and GPU-hours, and what sharing saved."""
+
+from weakref import WeakKeyDictionary
+
+from results.arms import cost
+from results.arms.findings import Findings
+from results.render import tables
+from results.render.blocks import Figure, Section, TableBlock, Words
+from results.render.chart import Chart, Spec
+from results.render.style import PALETTE, WIDTH, names_width, row_axis, told
+from results.store.answers import Answer, answer
+from results.store.reader import Run
+from results.text.number_format import number
+
+KINDS = """
+WITH each AS (
+    SELECT *, compute_s * ranks / 3600 AS hours,
+        NOT cached OR row_number() OVER (PARTITION BY stage_key ORDER BY cached, written_at) = 1 AS is_computed
+    FROM stages
+)
+SELECT kind, count(DISTINCT stage_key) AS stages,
+    coalesce(sum(hours ORDER BY hours) FILTER (is_computed), 0) AS rank_hours,
+    coalesce(sum(hours ORDER BY hours) FILTER (is_computed AND device <> 'cpu'), 0) AS gpu_hours,
+    coalesce(sum(hours ORDER BY hours) FILTER (NOT is_computed), 0) AS saved_rank_hours
+FROM each GROUP BY kind ORDER BY rank_hours + saved_rank_hours DESC, kind
+"""
+"""A stage counts as computed in each trial that did not find it in the cache: in all of them without sharing, and in
+one where an earlier run or attempt has computed it. `saved_rank_hours`: what the others would have computed again.
+In order, so that the same rows give the same sums to the last digit."""
+_STAGES_IN_VIEW = 30
+_ANSWERS: WeakKeyDictionary[Run, Answer] = WeakKeyDictionary()
+
+
+def kinds_of(run: Run) -> Answer:
+    """The answer of `KINDS`, which is asked once of a run as it was loaded."""
+    if run not in _ANSWERS:
+        _ANSWERS[run] = answer(run, KINDS)
+    return _ANSWERS[run]
+
+
+def hour_unit(hours: float) -> tuple[float, str]:
+    """Choose a readable unit for these hours; return its number per hour and its name."""
+    return (1.0, "hours") if hours >= 1 else (60.0, "minutes") if hours >= 1 / 60 else (3600.0, "seconds")
+
+
+def time_unit(run: Run) -> tuple[float, str]:
+    """Choose the unit of all rank-times of a page, by what a stage took on average: its number per hour, its name."""
+    data = kinds_of(run)
+    return hour_unit(_STAGES_IN_VIEW * sum(data.column("rank_hours")) / max(sum(data.column("stages")), 1))
+
+
+def cost_by_kind(run: Run) -> Chart | None:
+    """A bar for each kind of stage; None where no stage is written."""
+    data = kinds_of(run)
+    if not data.rows:
+        return None
+    kinds = data.column("kind")
+    factor, unit = time_unit(run)
+    parts = ["computed", "saved by sharing"]
+    left = names_width(kinds)
+    spec: Spec = {
+        "data": {"name": "rows"},
+        "transform": [
+            {"calculate": f"datum.rank_hours * {factor}", "as": parts[0]},
+            {"calculate": f"datum.saved_rank_hours * {factor}", "as": parts[1]},
+            {"fold": parts, "as": ["part", "amount"]},
+        ],
+        "width": WIDTH - left,
+        "height": {"step": 24},
+        "usermeta": {"left": left},
+        "mark": "bar",
+        "encoding": {
+            "y": {"field": "kind", "type": "nominal", "sort": kinds, "axis": row_axis()},
+            "x": {"field": "amount", "type": "quantitative", "title": f"rank-{unit}"},
+            "color": {"field": "part", "type": "nominal", "title": None,
+                      "scale": {"domain": parts, "range": [PALETTE[0], PALETTE[7]]}},
+            "order": {"field": "part"},
+            "tooltip": told(kind="stage", part="part", amount=f"rank-{unit}|,.4~r", stages="stages"),
+        },
+    }  # fmt: skip
+    return Chart(f"Rank-{unit} of each kind of stage", spec, data)
+
+
+def section(found: Findings) -> Section:
+    """Draw the kinds of stages as bars, and list the costs of all arms."""
+    made = Section(
+        "cost",
+        "Cost",
+        "A rank-hour is an hour of one process of a trial; on GPUs it is a GPU-hour. A stage that several trials need"
+        " is computed once. Arms share stages, so their rows add up to more than the whole.",
+        empty="No stages yet.",
+    )
+    run = found.run
+    chart = cost_by_kind(run)
+    if chart is None:
+        return made
+    unit = time_unit(run)
+    made.blocks += [Words(_in_a_sentence(chart.answer, unit)), Figure("kinds", chart)]
+    whole, arms = cost.cost_of_run(run)
+    if whole.ratio is not None:
+        made.blocks.append(
+            Words(
+                f"Against a second baseline, each operating point computed alone from the start: the {whole.points}"
+                f" distinct points take {hours_text(whole.separate_s / 3600, unit)} of stages,"
+                f" {whole.ratio:.2f} times the {hours_text(whole.shared_s / 3600, unit)} of each stage computed once."
+            )
+        )
+    table = tables.cost_table(whole, arms, unit, cost.COSTS)
+    made.blocks.append(TableBlock(table, "Shared, and point by point", derived=True, folded=len(table.rows) > 24))
+    return made
+
+
+def hours(run: Run) -> tuple[float, float]:
+    """Sum the rank-hours that were computed, and those that sharing saved."""
+    data = kinds_of(run)
+    return sum(data.column("rank_hours")), sum(data.column("saved_rank_hours"))
+
+
+def hours_text(hours: float, unit: tuple[float, str], before: str = "") -> str:
+    """Write hours in the page's unit, such as "1.8 rank-minutes" for 0.03, (60, "minutes") and before="rank-"."""
+    factor, name = unit
+    return f"{number(factor * hours, 1)} {before}{name}"
+
+
+def _in_a_sentence(data: Answer, unit: tuple[float, str]) -> str:
+    spent, saved, gpus = (sum(data.column(name)) for name in ("rank_hours", "saved_rank_hours", "gpu_hours"))
+    share = (
+        f", {100 * saved / (spent + saved):.0f}% of what each trial on its own would have computed"
+        if spent + saved
+        else ""
+    )
+    return (
+        f"{hours_text(spent, unit, 'rank-')} were computed,"
+        f" {hours_text(gpus, unit, 'rank-') if gpus else 'none'} of them on GPUs;"
+        f" sharing stages between trials saved {hours_text(saved, unit, 'rank-')}{share}."
+    )

@@ -1,0 +1,467 @@
+"""Which settings of a sweep matter: main effects and interactions of the settings that vary, with effect sizes."""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from results.arms.comparison import POINTS, Environment, Point, Problem, last_points
+from results.arms.findings import Findings, findings_of, problem_condition
+from results.arms.shared_training import support_lines
+from results.arms.trial_settings import texts_of
+from results.command_options import at_option, complete_settings
+from results.errors import ResultsError
+from results.question import question
+from results.render.blocks import Figure, Section, TableBlock, Words
+from results.render.chart import Chart, Spec
+from results.render.style import GREY, PALETTE, WIDTH, names_width, quantity, row_axis, told
+from results.render.tables import HtmlTable, TableRow
+from results.statistics.means import Mean, mean_interval
+from results.statistics.pairs import holm
+from results.statistics.variance import Anova, Effect, anova
+from results.store.answers import Answer, answer
+from results.store.reader import Run
+from results.store.views import literal
+from results.text.number_format import NOTHING, SCALES, number, p_text
+from results.text.page import Heading, Note, PageTable, Part
+from transtailor import cli
+from transtailor.names import nearest
+from transtailor.shell import command
+
+SETTINGS = "SELECT trial_id, label, config_json FROM planned"
+BLOCK = "seed"
+LABEL = "label"
+NOT_A_FACTOR = (BLOCK, "last_point")
+"""Settings that are no factor: the block, and one that changes no score."""
+MOST_FACTORS = 6
+L = TypeVar("L", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Effects:
+    """An analysis of one metric."""
+
+    metric: str
+    factors: Mapping[str, Sequence[str]]  # name -> the level of each observation
+    aliases: Mapping[str, Sequence[str]]  # factor -> other settings that change exactly when it does
+    points: Sequence[Point]  # the observations
+    result: Anova
+    notes: Sequence[str]  # sentences to print below the table
+
+
+def effects_of(found: Findings, asked: float | None = None, of: Sequence[str] = ()) -> list[Effects]:
+    """Analyse, for each metric, the test score of each trial at a budget or at the end of its path.
+
+    Args:
+        asked: share of the MACs to remove; None takes each trial's last operating point.
+        of: settings to analyse, such as "optimisation.learning_rate", or "label"; empty: all that vary. If these are
+            not crossed with each other, as in a sweep of variants, the label stands for them.
+
+    Raises:
+        ResultsError: there is only one seed, nothing varies, or no such setting varies.
+    """
+    points = _choose_points(found.points, asked)
+    if not points:
+        if asked is None:
+            raise ResultsError("no trial has a test score yet")
+        raise ResultsError(
+            f"no trial has a test score at {asked:g} of the MACs removed; look at the budgets with:"
+            f" {command('table', found.run.path)}"
+        )
+    settings = {row["trial_id"]: _settings(row["config_json"], row["label"]) for row in found.run.rows(SETTINGS)}
+    analyses = []
+    for metric in sorted({point.metric for point in points}):
+        its = [point for point in points if point.metric == metric and point.trial_id in settings]
+        finite = [point for point in its if point.test is not None and math.isfinite(point.test)]
+        if not finite:
+            raise ResultsError(f"no test score in {metric} is finite: all {len(its)} are NaN, infinite or missing")
+        if len({point.seed for point in finite}) < 2:
+            raise ResultsError(
+                "only one seed: an effect cannot be distinguished from chance, so no interval and no p can be given;"
+                " add seeds with --set 'axes.seed=[0,1,2]' --extend"
+            )
+        mixed = frozenset[Environment]().union(
+            *(found.environments.get(point.trial_id, frozenset()) for point in finite)
+        )
+        analyses.append(_analysis(metric, finite, settings, of, len(its) - len(finite), is_mixed=len(mixed) > 1))
+    return analyses
+
+
+def effects_page(run: Run, asked: float | None = None, of: Sequence[str] = ()) -> Iterator[Part]:
+    """Yield for each metric a table of effects, the means of each factor's levels, and notes.
+
+    Raises:
+        ResultsError: as `effects_of`.
+    """
+    several = effects_of(findings_of(run), asked, of)
+    where = "at the end of each trial's path" if asked is None else f"at {100 * asked:g}% fewer MACs as asked"
+    for effects in several:
+        yield Heading(f"Effects on the test score ({effects.metric.replace('_', ' ')}) {where}")
+        yield ""
+        yield effects_table(effects.result)
+        for name, levels in effects.factors.items():
+            yield ""
+            yield _levels_table(name, levels, effects)
+        problems = {point.problem for point in effects.points}
+        yield ""
+        yield from map(Note, [*effects.notes, *support_lines(run, problems)])
+        yield ""
+
+
+def _choose_points(points: Sequence[Point], asked: float | None) -> list[Point]:
+    """Choose one point per trial."""
+    if asked is not None:
+        there = [
+            point for point in points if point.asked is not None and math.isclose(point.asked, asked, abs_tol=1e-6)
+        ]
+        return last_points(there)
+    return list({point.trial_id: point for point in points}.values())
+
+
+def _settings(config_json: str, label: str) -> dict[str, str]:
+    """Return the level of every setting of a trial, as text."""
+    return {LABEL: label, **{key: text for key, text in texts_of(config_json).items() if key not in NOT_A_FACTOR}}
+
+
+def _analysis(
+    metric: str,
+    points: Sequence[Point],
+    settings: Mapping[str, Mapping[str, str]],
+    of: Sequence[str],
+    lost: int,
+    *,
+    is_mixed: bool,
+) -> Effects:
+    seeds = [str(point.seed) for point in points]
+    varying = {
+        name: levels
+        for name, levels in _varied_levels([settings[point.trial_id] for point in points]).items()
+        if not name.endswith("seed") or not _go_together(levels, seeds)  # such as source.seed: tied to the block
+    }
+    factors, aliases, why = _choose_factors(varying, of)
+    result = anova([point.test or 0.0 for point in points], factors, (BLOCK, seeds))
+    notes = [why] if why else []
+    if of and (rest := [name for name in _separate_settings(varying)[0] if name not in (*of, LABEL)]):
+        notes.append(f"Other settings vary too and count as noise: {', '.join(rest)}.")
+    notes += [f"{name} also stands for {', '.join(others)}, which change with it." for name, others in aliases.items()]
+    notes += _marks(result, lost)
+    if is_mixed:
+        notes.append("Computed on mixed hardware, ranks or torch versions, which may cause an effect.")
+    return Effects(metric, factors, aliases, points, result, notes)
+
+
+def _go_together(levels: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether each of two columns changes exactly when the other does."""
+    return len(set(zip(levels, others, strict=True))) == len(set(levels)) == len(set(others))
+
+
+def _varied_levels(rows: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
+    """Return the levels of each setting that has more than one."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name, "(does not have it)") for row in rows] for name in names}
+    return {name: levels for name, levels in columns.items() if len(set(levels)) > 1}
+
+
+def _choose_factors(
+    varying: Mapping[str, list[str]], of: Sequence[str]
+) -> tuple[dict[str, list[str]], dict[str, list[str]], str]:
+    """Choose the factors; return them, their aliases, and why they are not all settings that vary."""
+    for name in of:
+        if name not in varying:
+            raise ResultsError(f"--of {name}: no such setting varies here{nearest(name, varying)}")
+    if of:
+        return {name: varying[name] for name in of}, {}, ""
+    if not varying:
+        raise ResultsError("only the seed varies between these trials, so there is no effect to analyse")
+    factors, aliases = _separate_settings({name: levels for name, levels in varying.items() if name != LABEL})
+    if factors and len(factors) <= MOST_FACTORS and _is_crossed(list(factors.values())):
+        return factors, aliases, ""
+    labels = varying.get(LABEL)
+    if labels is None:
+        return factors, aliases, "Not all combinations of these settings were run: choose settings with --of."
+    beside = {name: levels for name, levels in factors.items() if _is_crossed([labels, levels])}
+    kept: dict[str, list[str]] = {LABEL: labels}
+    for name, levels in beside.items():
+        if _is_crossed([*kept.values(), levels]):
+            kept[name] = levels
+    why = "The variants' settings are not crossed, so the label stands for them; choose settings with --of."
+    return kept, {name: aliases[name] for name in kept if name in aliases}, why
+
+
+def _separate_settings(columns: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Return one setting of each set that changes together, and the other settings of its set."""
+    first: dict[tuple[int, ...], str] = {}
+    factors: dict[str, list[str]] = {}
+    aliases: dict[str, list[str]] = {}
+    for name, levels in columns.items():
+        known = {level: place for place, level in enumerate(dict.fromkeys(levels))}
+        pattern = tuple(known[level] for level in levels)
+        if pattern in first:
+            aliases.setdefault(first[pattern], []).append(name)
+        else:
+            first[pattern] = name
+            factors[name] = levels
+    return factors, aliases
+
+
+def _is_crossed(columns: Sequence[Sequence[str]]) -> bool:
+    """Whether every combination of these levels occurs."""
+    return len(set(zip(*columns, strict=True))) == math.prod(len(set(levels)) for levels in columns)
+
+
+def _marks(result: Anova, lost: int) -> list[str]:
+    notes = []
+    if lost:
+        notes.append(f"{lost} trials have no finite test score and are left out.")
+    if not result.is_balanced:
+        there, possible = result.cells
+        notes.append(
+            f"Unbalanced: {there} of {possible} combinations of levels and seeds have a score (from {result.fewest} to"
+            f" {result.most} each). Sums of squares are of type II, and shares do not add up."
+        )
+    if any(not effect.degrees for effect in result.effects):
+        notes.append("A term with 0 degrees of freedom cannot be separated from the terms above it in these trials.")
+    if not result.residual_degrees:
+        notes.append("No degrees of freedom are left for noise, so no F and no p can be given.")
+    elif not result.residual_sum_of_squares:
+        notes.append("These terms explain all scores and leave no noise, so no F and no p can be given.")
+    notes.append(
+        f"{result.n} scores; the seed is a block, and its interactions are the noise ({result.residual_degrees} degrees"
+        " of freedom). p (Holm) is corrected over this table without the seed. F tests assume equal, normal noise."
+    )
+    return notes
+
+
+def effects_table(result: Anova) -> PageTable:
+    """Build the table of all effects, with the noise in the last row."""
+    columns = ("effect", "df", "share η²", "partial η²", "ω²", "F", "p", "p (Holm)")
+    corrected = holm([None if effect.name == BLOCK else effect.p for effect in result.effects])
+    rows: list[tuple[str, ...]] = [
+        (
+            effect.name,
+            str(effect.degrees),
+            number(effect.eta_squared, 3),
+            number(effect.partial_eta_squared, 3),
+            number(effect.omega_squared, 3),
+            number(effect.f, 2),
+            p_text(effect.p),
+            p_text(p),
+        )
+        for effect, p in zip(result.effects, corrected, strict=True)
+    ]
+    share = result.residual_sum_of_squares / result.sum_of_squares if result.sum_of_squares else None
+    rows.append(("noise", str(result.residual_degrees), number(share, 3), *[NOTHING] * 5))
+    return PageTable(columns=columns, rows=rows)
+
+
+def _levels_table(name: str, levels: Sequence[str], effects: Effects) -> PageTable:
+    """Build the table of each level's mean; n is the number of seeds."""
+    scale, scores = SCALES[effects.metric], Counter(levels)
+    means = means_by_level(levels, effects.points)
+    rows = [
+        (level, scale.value(means[level].mean), scale.interval(means[level]), str(means[level].n), str(scores[level]))
+        for level in sorted(means, key=level_order)
+    ]
+    return PageTable(columns=(name, f"mean {scale.mark}", "95%", "seeds", "scores"), rows=rows)
+
+
+def means_by_level(levels: Sequence[L], points: Sequence[Point]) -> dict[L, Mean]:
+    """Average the test scores of each level with their 95% interval, within each seed first: n is that of seeds."""
+    scores: dict[L, dict[int, list[float]]] = {}
+    for level, point in zip(levels, points, strict=True):
+        scores.setdefault(level, {}).setdefault(point.seed, []).append(point.test or 0.0)
+    return {level: mean_interval([math.fsum(several) / len(several) for several in by_seed.values()])
+            for level, by_seed in scores.items()}  # fmt: skip
+
+
+def strongest_pair(effects: Effects) -> tuple[tuple[str, str], Effect] | None:
+    """Find the two factors that interact most, beyond chance, and their effect; None with a single factor."""
+    pairs = {" x ".join(pair): pair for pair in itertools.combinations(effects.factors, 2)}
+    found = [(pairs[one.name], one) for one in effects.result.effects if one.name in pairs and one.degrees]
+    return max(found, key=lambda one: (one[1].omega_squared or 0.0, one[1].eta_squared or 0.0), default=None)
+
+
+def level_order(level: str) -> tuple[float, str]:
+    """Sort key: numbers by size, then texts."""
+    try:
+        return float(level), level
+    except ValueError:
+        return math.inf, level
+
+
+EFFECTS = """
+WITH ends AS (
+    SELECT trial_id, test_score FROM compared_points
+    WHERE {problem} QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1
+), settings AS (
+    SELECT trial_id, setting, json_extract(config_json, '$."' || replace(setting, '.', '"."') || '"') AS json
+    FROM planned, (SELECT unnest([{settings}]) AS setting) WHERE {problem}
+)
+SELECT setting, coalesce(json_extract_string(json, '$'), 'none') AS value, count(*) AS trials,
+    avg(test_score) AS mean_test_score, median(test_score) AS median_test_score,
+    quantile_cont(test_score, 0.25) AS lower_quartile, quantile_cont(test_score, 0.75) AS upper_quartile
+FROM ends JOIN settings USING (trial_id)
+WHERE isfinite(test_score) AND json IS NOT NULL AND json_type(json) <> 'OBJECT'
+GROUP BY setting, value
+QUALIFY count(*) OVER (PARTITION BY setting) BETWEEN 2 AND {most_values}
+ORDER BY setting, try_cast(value AS DOUBLE), value
+"""
+MOST_VALUES = 12
+_MOST_SETTINGS = 10
+
+
+def chart(found: Findings, problem: Problem, settings: Sequence[str]) -> Chart | None:
+    """A group of rows for each setting, that with the widest range on top; None where none varies.
+
+    Args:
+        settings: dotted names, such as "optimisation.learning_rate".
+    """
+    shown = ", ".join(literal(name) for name in settings)
+    sql = EFFECTS.format(problem=problem_condition(problem), settings=shown or "NULL", most_values=MOST_VALUES)
+    data = answer(found.run, sql)
+    if not data.rows:
+        return None
+    scale = found.scales[problem]
+    records = data.records()
+    medians: dict[str, list[float]] = {}
+    for record in records:
+        medians.setdefault(record["setting"], []).append(record["median_test_score"])
+    order = sorted(medians, key=lambda setting: min(medians[setting]) - max(medians[setting]))
+    names = [f"{record['value']} ({record['trials']} trials)" for record in records]
+    middle, low, high = (f"{name}_shown" for name in ("median", "lower", "upper"))
+    columns = {middle: "median_test_score", low: "lower_quartile", high: "upper_quartile"}
+    title = f"test {scale.noun}{scale.axis_unit}"
+    y = {"field": "name", "type": "nominal", "axis": row_axis(), "sort": {"field": "place"}}
+    colour = {"condition": {"test": "datum.setting == 'seed'", "value": GREY}, "value": PALETTE[0]}
+    tip = told(setting="setting", name="value", **{middle: f"median {title}|.{scale.digits}f"})
+    spec: Spec = {
+        "data": {"name": "rows"},
+        "transform": [
+            {"calculate": f"datum.{column} * {scale.factor}", "as": name} for name, column in columns.items()
+        ],
+        "columns": 1,
+        "spacing": 12,
+        "resolve": {"scale": {"x": "shared"}},
+        "usermeta": {"left": names_width(names)},
+        "concat": [
+            {
+                "title": {"text": setting, "fontSize": 11},
+                "transform": [{"filter": {"field": "setting", "equal": setting}}],
+                "width": WIDTH - names_width(names),
+                "height": {"step": 20},
+                "encoding": {"y": y, "color": colour},
+                "layer": [
+                    {"mark": {"type": "rule", "strokeWidth": 2},
+                     "encoding": {"x": quantity(low, title, axis={"tickCount": 8}), "x2": {"field": high}}},
+                    {"mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
+                     "encoding": {"x": quantity(middle, title), "tooltip": tip}},
+                ],
+            }
+            for setting in order[:_MOST_SETTINGS]
+        ],
+    }  # fmt: skip
+    left = len(order) - _MOST_SETTINGS
+    note = f"{left} more settings, whose medians lie closer together, are in the table." if left > 0 else ""
+    title = f"{problem}: test {scale.noun} for each value, the setting with the largest range on top"
+    return Chart(title, spec, data, {"name": names, "place": list(range(len(names)))}, note=note)
+
+
+def interaction(effects: Effects) -> Chart | None:
+    """The mean score of each combination of the two settings that interact most; None if only one setting varies."""
+    found = strongest_pair(effects)
+    if found is None:
+        return None
+    pair, effect = found
+    levels = {name: sorted(set(effects.factors[name]), key=level_order) for name in pair}
+    across, lines = sorted(pair, key=lambda name: -len(levels[name]))
+    cells = list(zip(effects.factors[across], effects.factors[lines], strict=True))
+    means = sorted(means_by_level(cells, effects.points).items(), key=lambda one: [*map(level_order, one[0])])
+    rows = [(*cell, mean.n, mean.mean, mean.low, mean.high) for cell, mean in means]
+    scale = SCALES[effects.metric]
+    title = f"test {scale.noun}{scale.axis_unit}"
+    names = {"mean": "mean_test_score", "lowest": "low", "highest": "high"}
+    spec: Spec = {
+        "data": {"name": "rows"},
+        "transform": [{"calculate": f"isValid(datum.{column}) ? datum.{column} * {scale.factor} : null", "as": name}
+                      for name, column in names.items()],
+        "width": WIDTH - 80,
+        "height": 220,
+        "encoding": {
+            "x": {"field": "value", "type": "nominal", "sort": levels[across], "title": across,
+                  "axis": {"labelAngle": 0}, "scale": {"type": "point", "padding": 0.5}},
+            "color": {"field": "other_value", "type": "nominal", "title": lines, "sort": levels[lines],
+                      "scale": {"range": [*PALETTE]}},
+            "tooltip": told(value=across, other_value=lines, mean=f"mean {title}|.{scale.digits}f", seeds="seeds"),
+        },
+        "layer": [
+            {"mark": {"type": "rule", "opacity": 0.5},
+             "encoding": {"y": quantity("lowest", title), "y2": {"field": "highest"}}},
+            {"mark": {"type": "line", "point": {"size": 50}}, "encoding": {"y": quantity("mean", title)}},
+        ],
+    }  # fmt: skip
+    data = Answer(("value", "other_value", "seeds", *names.values()), rows, f"{SETTINGS};\n{POINTS.strip()}")
+    title = f"The settings that interact most: {across} and {lines}"
+    note = (
+        "Means over seeds with 95% t intervals. The interaction's share of the variance is"
+        f" {number(effect.eta_squared, 3)}, its p {p_text(effect.p)}."
+    )
+    return Chart(title, spec, data, note=note, derived=True)
+
+
+def section(found: Findings) -> Section:
+    """Draw one figure for each problem, with one group of rows for each setting that varies."""
+    made = Section(
+        "effects",
+        "Effects of the settings",
+        "The test score of each trial's last operating point, for each value of each setting that varies: median"
+        " and quartiles over all trials with that value. The difference of two rows is the effect of the setting only"
+        " if all values occur with the same other settings (crossed axes). The rows of the seed show the effect of"
+        " chance.",
+        short="Settings",
+        empty=f"No setting has between 2 and {MOST_VALUES} values in trials with a test score.",
+    )
+    keys = found.settings.effects()
+    if not keys:
+        return made
+    made.blocks += _analysis_blocks(found)
+    for place, problem in enumerate(found.problems):
+        if drawn := chart(found, problem, keys):
+            made.blocks.append(Figure(f"effects{place}", drawn))
+    return made
+
+
+def _analysis_blocks(found: Findings) -> list[TableBlock | Words | Figure]:
+    """Build the analysis of variance for each metric with its strongest interaction, or explain why there is none."""
+    try:
+        several = effects_of(found)
+    except ResultsError as error:
+        return [Words(f"No analysis of variance: {error}.")]
+    made: list[TableBlock | Words | Figure] = []
+    for place, one in enumerate(several):
+        made.append(_analysis_block(one))
+        if chart := interaction(one):
+            made.append(Figure(f"interaction{place}", chart))
+    return made
+
+
+def _analysis_block(effects: Effects) -> TableBlock:
+    page = effects_table(effects.result)
+    rows = [TableRow(tuple(map(str, row))) for row in page.rows[:-1]]  # without the noise
+    title = f"Analysis of variance of the test {SCALES[effects.metric].noun} at the end of each trial's path"
+    table = HtmlTable(
+        tuple(page.columns), (False, *[True] * 7), rows, f"{SETTINGS};\n{POINTS}", " ".join(effects.notes)
+    )
+    return TableBlock(table, title, derived=True)
+
+
+@question(example="runs/demo")
+@at_option
+@cli.option(
+    "--of", multiple=True, metavar="SETTING", shell_complete=complete_settings,
+    help="such as optimisation.learning_rate or label (repeatable; default: all that vary)",
+)  # fmt: skip
+def effects(run: Run, at: float | None = None, of: Sequence[str] = ()) -> Iterator[Part]:
+    """Which settings matter: analysis of variance with effect sizes."""
+    return effects_page(run, at, of)

@@ -1,0 +1,516 @@
+"""Which arms are worth their cost: the Pareto front of score against MACs, parameters, latency or hours."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from results.arms.comparison import TRANSTAILOR, Arm, Problem
+from results.arms.findings import Findings
+from results.arms.selection import select_arms
+from results.arms.shared_training import support_lines
+from results.command_options import over_option
+from results.errors import ResultsError
+from results.question import question
+from results.questions.costs import time_unit
+from results.render.blocks import Figure, Section, Words
+from results.render.chart import Chart, Spec
+from results.render.style import GREY, WIDTH, arm_channels, quantity, score_domain, told
+from results.statistics.fronts import FRONT_DRAWS, front_shares, on_front, resamples
+from results.statistics.gaps import above_widest_gap
+from results.statistics.means import Mean, mean_interval
+from results.store.answers import Answer, answer
+from results.store.reader import Run
+from results.text.number_format import SCALES, Scale, number, percent
+from results.text.page import Heading, Note, PageTable, Part
+from transtailor import cli
+from transtailor.names import did_you_mean
+from transtailor.shell import command
+
+DEVICE_HOURS = "device_hours"
+"""Hours of all ranks for all stages that led to a point, without sharing; GPU-hours on GPUs."""
+NO_COST = (
+    *("seed", "point", "validation_score", "deciding_score", "validation_loss", "validation_images", "test_score"),
+    *("test_images", "train_images", "asked_removed_macs_fraction", "removed_macs_fraction", "original_macs"),
+)
+"""Numeric columns that are no cost of a model."""
+TIMED = ("latency_ms", "peak_memory_bytes")
+"""Costs that `transtailor time` measures, under the conditions that the view `timed_on` names."""
+WAYS = "SELECT count(*) AS ways FROM (SELECT DISTINCT device_name, threads, precision, batch FROM timings)"
+NUMBERS = "SELECT column_name FROM (DESCRIBE measured_points) WHERE column_type IN ('BIGINT', 'DOUBLE')"
+HOURS = "SELECT trial_id, point, device_hours AS cost FROM compared_points JOIN unshared_costs USING (stage_key)"
+
+
+Costs = Mapping[tuple[str, int], float]
+"""By trial and number of the point."""
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """One arm, with means over its seeds.
+
+    Attributes:
+        share: share of the bootstrap resamples of the seeds in which the arm is on the front; None for one seed.
+    """
+
+    arm: Arm
+    cost: float  # in the unit of the column; hours for `DEVICE_HOURS`
+    interval: Mean  # the mean score with its 95% interval, over the seeds that have both a score and a cost
+    is_on_front: bool  # whether no other arm of the problem is as cheap and as good, and better in one
+    share: float | None
+
+    @property
+    def score(self) -> float:
+        """The mean score over the seeds."""
+        assert self.interval.mean is not None  # an arm without a seed has no point
+        return self.interval.mean
+
+    @property
+    def seeds(self) -> int:
+        """The number of seeds that the means are over."""
+        return self.interval.n
+
+
+def cost_names(run: Run) -> list[str]:
+    """Return the names of all costs of this run."""
+    columns = [row["column_name"] for row in run.rows(NUMBERS)]
+    return [*(name for name in columns if name not in NO_COST), DEVICE_HOURS]
+
+
+def fronts_of(run: Run, cost: str, score: str = "test_score") -> dict[Problem, list[FrontPoint]]:
+    """Return all arms of each problem, sorted by cost, with their place on or behind the front.
+
+    Raises:
+        ResultsError: the run has no such cost or score, or no point has both.
+    """
+    found = fronts_among(select_arms(run, score=score).arms, costs_of(run, cost))
+    if not found:
+        hint = f"; to time the sub-models, type: {command('time', run.path)}" if cost in TIMED else ""
+        raise ResultsError(f"no operating point has both a {score} and a {cost}{hint}")
+    return found
+
+
+def fronts_among(arms: Sequence[Arm], costs: Costs) -> dict[Problem, list[FrontPoint]]:
+    """Return what `fronts_of` does from known costs; problems without any cost are left out.
+
+    Args:
+        arms: with a score in `test`.
+        costs: from `costs_of`.
+    """
+    problems: dict[Problem, list[Arm]] = {}
+    for arm in arms:
+        problems.setdefault(arm.problem, []).append(arm)
+    fronts = {problem: _front(its, costs) for problem, its in sorted(problems.items())}
+    return {problem: front for problem, front in fronts.items() if front}
+
+
+def costs_of(run: Run, cost: str) -> Costs:
+    """Return the cost of every operating point that has one, by trial and number of the point.
+
+    Raises:
+        ResultsError: the run has no such cost.
+    """
+    names = cost_names(run)
+    if cost not in names:
+        hint = did_you_mean(cost, names)
+        raise ResultsError(f"--cost {cost}: {hint}costs of this run: {', '.join(names)}")
+    sql = f'SELECT trial_id, point, "{cost}" AS cost FROM compared_points WHERE isfinite("{cost}")'
+    rows = run.rows(f"{HOURS} WHERE cost > 0" if cost == DEVICE_HOURS else sql)
+    return {(row["trial_id"], row["point"]): float(row["cost"]) for row in rows}
+
+
+def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]:
+    """Yield one table per problem, sorted by cost. Raises as `fronts_of`."""
+    fronts = fronts_of(run, cost, score)
+    for problem, front in fronts.items():
+        scale = SCALES[front[0].arm.metric]
+        yield Heading(f"{problem}: {score.split('_')[0]} {scale.mark} against {cost}")
+        yield ""
+        columns = ("arm", cost, scale.mark, "95%", "seeds", "on the front", "share of resamples")
+        yield PageTable(columns=columns, rows=[_row(point) for point in front])
+        yield ""
+    yield from map(
+        Note,
+        [
+            "On the front: no other arm is at least as cheap and at least as good, and better in one of the two (means"
+            f" over seeds). The share is that of {FRONT_DRAWS} resamples of the seeds in which this holds. It is no p:"
+            " one of two equal arms has 0.95 or more in 21% of all cases with 5 seeds, in 14% with 10.",
+            *_marks(fronts, cost),
+            *(circumstance_lines(run) if cost in TIMED else []),
+            *support_lines(run, fronts),
+        ],
+    )
+
+
+def circumstance_lines(run: Run) -> list[str]:
+    """Say under which conditions the models of `measured_points` were timed; no line if none was."""
+    (count,) = run.rows(WAYS)
+    return [
+        f"Latency and memory are those of one forward pass of {row['batch']} image{'' if row['batch'] == 1 else 's'} on"
+        f" {row['device_name']}, {row['threads']} thread{'' if row['threads'] == 1 else 's'}, {row['precision']};"
+        f" {row['models']} models were timed like this"
+        + (f"; the table timings has {count['ways'] - 1} more such conditions." if count["ways"] > 1 else ".")
+        for row in run.rows("FROM timed_on")
+    ]
+
+
+def _front(arms: Sequence[Arm], known: Costs) -> list[FrontPoint]:
+    seeds = sorted({seed for arm in arms for seed in arm.test_by_seed})
+    costs, scores = np.full((len(arms), len(seeds)), np.nan), np.full((len(arms), len(seeds)), np.nan)
+    for place, arm in enumerate(arms):
+        by_seed = _costs_by_seed(arm, known)
+        for column, seed in enumerate(seeds):
+            if seed in by_seed and seed in arm.test_by_seed:
+                costs[place, column], scores[place, column] = by_seed[seed], arm.test_by_seed[seed]
+    there = [place for place in range(len(arms)) if np.isfinite(costs[place]).any()]
+    if not there:
+        return []
+    costs, scores = costs[there], scores[there]
+    mean_cost, mean_score = np.nanmean(costs, axis=1), np.nanmean(scores, axis=1)
+    front = on_front(mean_cost, mean_score)
+    shares: list[float | None] = [None] * len(there)
+    if len(seeds) > 1:
+        shares = front_shares(costs, scores, _resamples(len(seeds))).tolist()
+    found = [
+        FrontPoint(
+            arm=arms[place],
+            cost=float(mean_cost[row]),
+            interval=mean_interval(scores[row][np.isfinite(scores[row])].tolist()),
+            is_on_front=bool(front[row]),
+            share=shares[row],
+        )
+        for row, place in enumerate(there)
+    ]
+    return sorted(found, key=lambda point: (point.cost, -point.score, point.arm.name))
+
+
+def _costs_by_seed(arm: Arm, known: Costs) -> dict[int, float]:
+    """The mean over the points of each seed that have a cost."""
+    found: dict[int, list[float]] = {}
+    for point in arm.points:
+        if (cost := known.get((point.trial_id, point.point))) is not None:
+            found.setdefault(point.seed, []).append(cost)
+    return {seed: sum(several) / len(several) for seed, several in found.items()}
+
+
+@cache  # a page has many fronts over as many seeds
+def _resamples(seeds: int) -> np.ndarray:
+    return resamples(seeds, np.random.default_rng(0))  # the same rows give the same table
+
+
+def _row(point: FrontPoint) -> tuple[str, ...]:
+    scale = SCALES[point.arm.metric]
+    cost = f"{point.cost:,.0f}" if point.cost >= 1000 else f"{point.cost:.4g}"
+    share = "one seed" if point.share is None else number(point.share, 2)
+    on = "yes" if point.is_on_front else ""
+    return str(point.arm), cost, scale.value(point.score), scale.interval(point.interval), str(point.seeds), on, share
+
+
+def _marks(fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str) -> list[str]:
+    notes = []
+    arms = [point.arm for front in fronts.values() for point in front]
+    if cost == DEVICE_HOURS:
+        devices = sorted({environment.device for arm in arms for environment in arm.environments})
+        notes.append(
+            f"{DEVICE_HOURS}: hours x ranks of all stages of a point, without sharing, on {', '.join(devices)}."
+        )
+        if len(devices) > 1:
+            notes.append("Hours on different devices cannot be compared.")
+    if any(len(arm.environments) > 1 for arm in arms):
+        notes.append("Some arms were computed on mixed hardware, ranks or torch versions.")
+    if lost := sum(arm.failed > 0 for arm in arms):
+        notes.append(
+            f"{lost} arms lost seeds to failed trials or to scores that are not a number: their means are over the"
+            " other seeds, so they look better than they are."
+        )
+    if fewer := [point for front in fronts.values() for point in front if point.seeds < len(point.arm.test_by_seed)]:
+        notes.append(f"{len(fewer)} arms have seeds without a {cost}; these seeds are left out of the front.")
+    return notes
+
+
+POINTS = """
+SELECT network, dataset, train_images, arm, seed, trial_id, point,
+    round(asked_removed_macs_fraction, 9) AS asked_removed_macs_fraction, removed_macs_fraction, macs, params,
+    device_hours, latency_ms, peak_memory_bytes, validation_score, test_score, test_images
+FROM compared_points LEFT JOIN unshared_costs USING (stage_key)
+WHERE test_score IS NOT NULL
+ORDER BY network, dataset, train_images, arm, seed, trial_id, point
+"""
+"""`device_hours`: of all ranks, for all stages that led to the point, without sharing."""
+
+SCORES = {"test_score": "test", "validation_score": "validation"}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the figure can show across: its column, its short name, its axis, and the factor to the axis' unit."""
+
+    column: str
+    short: str
+    title: str
+    factor: float = 1.0
+
+
+Means = dict[tuple[str, str], dict[Problem, list[FrontPoint]]]
+"""By score and cost."""
+
+
+def means_of(found: Findings) -> Means:
+    """The means of all arms with their place on the front, for each score and each cost that the run has."""
+    means: Means = {}
+    costs = {cost: costs_of(found.run, cost) for cost in ("macs", "params", DEVICE_HOURS, *TIMED)}
+    by_validation = [replace(arm, test=arm.validation, test_by_seed=arm.validation_by_seed) for arm in found.arms]
+    for cost, known in costs.items():
+        if known or cost not in TIMED:
+            for score, arms in zip(SCORES, (found.arms, by_validation), strict=True):
+                means[score, cost] = fronts_among([arm for arm in arms if arm.test.mean is not None], known)
+    return means
+
+
+def chart(
+    found: Findings, means: Means, *, score: str = "test_score", cost: str = "macs", log: bool = False
+) -> Chart | None:
+    """One panel for each problem; None where nothing has been tested.
+
+    Args:
+        means: from `means_of`.
+        score, cost: a key of `means`.
+    """
+    data = answer(found.run, POINTS)
+    if not data.rows:
+        return None
+    costs = [one for one in _costs(found.run) if (score, one.column) in means]
+    chosen = next(one for one in costs if one.column == cost)
+    scales = [found.scales[problem] for problem in found.problems]
+    views = {name: _views(found, means, name) for name in SCORES}
+    places = {(one.network, one.dataset, one.train_images): n for n, one in enumerate(found.problems)}
+    panel = [places[network, dataset, images or 0] for network, dataset, images, *_ in data.rows]
+    ends = {one.column: _ends(data, panel, one, len(places)) for one in costs}
+    panels = [
+        _panel(
+            found,
+            place,
+            chosen,
+            views[score][place] | {"x": ends[cost][place]},
+            log=log,
+            score=score,
+            arms=set(data.column("arm")),
+        )
+        for place in range(len(found.problems))
+    ]
+    spec = {
+        "params": [
+            {"name": "score", "value": score},
+            {"name": "cost", "value": cost},
+            {"name": "cost_factor", "value": chosen.factor},
+            {"name": "isolated", "value": []},
+            {"name": "picked", "select": {"type": "point", "fields": ["arm"]}, "bind": "legend", "views": ["dots0"]},
+            {"name": "brush", "select": {"type": "interval"}, "views": [f"dots{n}" for n in range(len(panels))]},
+        ],
+        "columns": min(len(panels), 2),
+        "concat": panels,
+        # What the report's page offers: the other axes, which it puts into the same specification.
+        "usermeta": {
+            "costs": [{"column": one.column, "short": one.short, "title": one.title, "factor": one.factor,
+                       "domains": ends[one.column]} for one in costs],
+            "scores": [{"column": name, "short": short, "titles": [_title(name, scale) for scale in scales],
+                        "views": views[name]} for name, short in SCORES.items()],
+            "problems": [{"network": problem.network, "dataset": problem.dataset, "train_images": problem.train_images,
+                          "factor": scale.factor}
+                         for problem, scale in zip(found.problems, scales, strict=True)],
+        },
+    }  # fmt: skip
+    rows = [_drawn_row(found, *key, place, point, costs) for key, of_key in means.items()
+            for place, problem in enumerate(found.problems) for point in of_key.get(problem, [])]  # fmt: skip
+    nouns = " or ".join(dict.fromkeys(scale.noun for scale in scales))
+    title = f"{SCORES[score].capitalize()} {nouns} against {chosen.short}"
+    extra: dict[str, list[Any]] = {"panel": panel}
+    if len(found.run.paths) > 1:
+        runs = {row["trial_id"]: row["run"] for row in found.run.rows("SELECT trial_id, run FROM compared_points")}
+        extra["run"] = [runs[trial] for trial in data.column("trial_id")]
+    return Chart(title, spec, data, extra, {"means": rows})
+
+
+def _ends(data: Answer, panel: Sequence[int], cost: Cost, panels: int) -> list[list[float] | None]:
+    """For each panel the least and the largest cost of its points, as drawn; None where no point has one."""
+    values: list[list[float]] = [[] for _ in range(panels)]
+    for place, value in zip(panel, data.column(cost.column), strict=True):
+        if value:
+            values[place].append(value * cost.factor)
+    return [[min(several), max(several)] if several else None for several in values]
+
+
+def _costs(run: Run) -> list[Cost]:
+    factor, unit = time_unit(run)
+    return [
+        Cost("macs", "MACs", "multiply-accumulates for one image"),
+        Cost("params", "parameters", "parameters"),
+        Cost(DEVICE_HOURS, "rank-time", f"rank-{unit} of computing", factor),
+        Cost("latency_ms", "latency", "median latency of a forward pass (ms)"),
+        Cost("peak_memory_bytes", "memory", "peak memory of a forward pass (MiB)", 2.0**-20),
+    ]
+
+
+def _title(score: str, scale: Scale) -> str:
+    return f"{SCORES[score]} {scale.noun}{scale.axis_unit}"
+
+
+def _views(found: Findings, means: Means, score: str) -> list[dict[str, Any]]:
+    """For each problem the ends of the axis of scores, and a text that names the means below it."""
+    made = []
+    for problem in found.problems:
+        scale = found.scales[problem]
+        points = means[score, "macs"].get(problem, [])
+        ends = [value for one in points for value in (one.interval.low, one.interval.high) if value is not None]
+        kept = above_widest_gap([one.score for one in points])
+        below = [one for one in points if one.score < kept]
+        inside = [one.score for one in points if one.score >= kept]
+        low = min([end for end in ends if end >= kept] + inside, default=0.0)
+        high = max(ends + inside, default=1.0)
+        words = [f"{_name(one)} {scale.value(one.score)}" for one in sorted(below, key=lambda one: -one.score)]
+        made.append({"domain": score_domain(scale, low, high), "below": f"{'; '.join(words)} ↓" if words else ""})
+    return made
+
+
+def _name(point: FrontPoint) -> str:
+    if _is_head_fit(point):
+        return f"{point.arm.name}'s head fit"
+    return point.arm.name if point.arm.asked == 0 else str(point.arm)
+
+
+def _is_head_fit(point: FrontPoint) -> bool:
+    """TransTailor's path begins with the unpruned network of which only the head was trained."""
+    return point.arm.method == TRANSTAILOR and point.arm.asked == 0
+
+
+def _drawn_row(
+    found: Findings, score: str, cost: str, panel: int, point: FrontPoint, costs: Sequence[Cost]
+) -> dict[str, Any]:
+    scale = found.scales[point.arm.problem]
+    low, high = (None if end is None else scale.factor * end for end in (point.interval.low, point.interval.high))
+    return {
+        "panel": panel, "score": score, "cost": cost, "arm": point.arm.name, "asked": point.arm.asked,
+        "name": _name(point), "x": point.cost * next(one.factor for one in costs if one.column == cost),
+        "y": scale.factor * point.score, "low": low, "high": high, "seeds": point.seeds,
+        "on_front": point.is_on_front, "on_path": not _is_head_fit(point),
+        "share": "one seed" if point.share is None else f"{percent(point.share, 0)}% of resamples",
+        "interval": f"{scale.interval(point.interval)}",
+    }  # fmt: skip
+
+
+def _panel(
+    found: Findings, place: int, cost: Cost, view: dict[str, Any], *, log: bool, score: str,
+    arms: set[str],
+) -> Spec:  # fmt: skip
+    problem = found.problems[place]
+    scale = found.scales[problem]
+    title = _title(score, scale)
+    kind = {"type": "log"} if log else {"type": "linear", "zero": False}
+    ends = {"domain": view["x"]} if view["x"] else {}
+    x = quantity(
+        "x", cost.title, axis={"format": "~s", "tickCount": 7}, scale={"padding": 14, "nice": False, **kind, **ends}
+    )
+    y = quantity("y", title, scale={"zero": False, "nice": False, "domain": view["domain"]})
+    channels = arm_channels(found.methods, arms)
+    is_lit = "!length(isolated) || indexof(isolated, datum.arm) >= 0"
+    lit: dict[str, Any] = {"condition": {"test": is_lit, "value": 1}, "value": 0.06}
+    faint: dict[str, Any] = {"condition": {"test": is_lit, "value": 0.4}, "value": 0.03}
+    here = {"filter": f"datum.panel == {place}"}
+    shown = [here, {"filter": "datum.cost == cost && datum.score == score"}]
+    of_rows = [
+        here,
+        {"filter": "isValid(datum[cost]) && isValid(datum[score])"},
+        {"calculate": "datum[cost] * cost_factor", "as": "x"},
+        {"calculate": f"datum[score] * {scale.factor}", "as": "y"},
+        {"calculate": "datum.removed_macs_fraction * 100", "as": "removed"},
+    ]
+    means: Spec = {"data": {"name": "means"}}
+    where = {"color": channels["color"]}
+    tip = told(name="arm", y=f"mean {title}|.{scale.digits}f", interval="95%", seeds="seeds", x=f"{cost.short}|,.4~r",
+               share="on the front in")  # fmt: skip
+    dot = told(arm="arm", seed="seed", removed="removed MACs (%)|.1f", y=f"{title}|.{scale.digits}f",
+               x=f"{cost.short}|,.4~r", trial_id="trial", point="point")  # fmt: skip
+    layers: list[Spec] = [
+        means | {
+            "transform": [*shown, {"filter": "datum.on_front"}],
+            "mark": {"type": "line", "interpolate": "step-after", "strokeDash": [5, 3], "color": GREY, "clip": True},
+        },
+        means | {
+            "transform": [*shown, {"filter": "datum.on_front"}],
+            "mark": {"type": "point", "shape": "circle", "size": 260, "color": GREY, "strokeWidth": 1, "clip": True},
+        },
+        means | {
+            "transform": [*shown, {"filter": "datum.on_path"}],
+            "mark": {"type": "line", "strokeWidth": 1.7, "clip": True},
+            "encoding": where | {"opacity": lit, "order": {"field": "asked"}},
+        },
+        means | {
+            "transform": shown,
+            "mark": {"type": "rule", "clip": True},
+            "encoding": where | {"y": {"field": "low"}, "y2": {"field": "high"}, "opacity": faint},
+        },
+        {
+            "name": f"dots{place}", "data": {"name": "rows"}, "transform": of_rows,
+            "mark": {"type": "point", "filled": True, "size": 22, "clip": True},
+            "encoding": channels | {"opacity": faint, "tooltip": dot},
+        },
+        means | {
+            "transform": shown,
+            "mark": {"type": "point", "filled": True, "size": 85, "stroke": "white", "strokeWidth": 1, "clip": True},
+            "encoding": channels | {"opacity": lit, "tooltip": tip},
+        },
+    ]  # fmt: skip
+    below: Spec = {
+        "data": {"values": [{"text": view["below"]}]},
+        "mark": {"type": "text", "align": "right", "baseline": "bottom", "fontSize": 11, "color": GREY,
+                 "limit": WIDTH // 2 - 60},
+        "encoding": {"x": {"value": "width"}, "y": {"value": "height"}, "text": {"field": "text"}},
+    }  # fmt: skip
+    images = f", {problem.train_images} training images" if problem.train_images else ""
+    width = WIDTH / min(len(found.problems), 2) - 80
+    return {
+        "title": {"text": problem.network, "subtitle": f"{problem.dataset}{images}"},
+        "width": width,
+        "height": 280,
+        "layer": [{"encoding": {"x": x, "y": y}, "layer": layers}, below],
+    }
+
+
+def section(found: Findings) -> Section:
+    """Draw one figure with a panel for each problem that has test scores."""
+    made = Section(
+        "pareto",
+        "Score against cost",
+        "MACs are multiply-accumulate operations of one forward pass of one image; an operating point is a sub-model"
+        " that was measured. Small marks: every operating point. Large:"
+        " the mean of each arm at each asked budget, with its 95% t interval."
+        " Lines join the budgets of an arm; the dashed line is the front: no other mean beats these in both cost and"
+        " score. Rank-time is the time of all stages that led to the point, times their ranks, without sharing. Point"
+        " at a mark to read it, click on it to see its trial; click on an arm to isolate it (with Shift, several);"
+        " drag a rectangle to select points for the table below. Ranks are by the score on the validation split; the"
+        " test score is shown and ranks nothing.",
+        empty="No test predictions yet.",
+        short="Score and cost",
+    )
+    means = means_of(found)
+    drawn = chart(found, means)
+    if drawn is None:
+        return made
+    made.blocks.append(Figure("pareto-figure", drawn))
+    if any(cost in TIMED for _, cost in means):
+        made.blocks += [Words(line) for line in circumstance_lines(found.run)]
+    return made
+
+
+@question(example="runs/demo --cost params")
+@cli.option(
+    "--cost", default="macs", metavar="COLUMN",
+    help="macs, params, latency_ms, peak_memory_bytes, device_hours, ...",
+)  # fmt: skip
+@cli.option("--metric", default="test_score", metavar="SCORE", help="test_score or validation_score")
+@over_option
+def front(run: Run, cost: str = "macs", metric: str = "test_score") -> Iterator[Part]:
+    """Which arms are worth their cost, and how certain that is."""
+    return front_page(run, cost, metric)

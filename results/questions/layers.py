@@ -1,0 +1,301 @@
+"""What pruning left of each layer, as shaded cells: arms against layers, and arms against arms."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from results.arms.comparison import TRANSTAILOR, Problem
+from results.arms.filter_agreement import OF_ARMS, OF_SEEDS, agreement_sql
+from results.arms.findings import Findings, problem_condition
+from results.render.blocks import Figure, Section
+from results.render.chart import Chart, Spec
+from results.render.style import PALETTE, WIDTH, arm_channels, names_width, order_arms, row_axis, told
+from results.store.answers import Answer, answer
+from results.store.views import literal
+
+WIDTHS = """
+WITH chosen AS (
+    SELECT trial_id, point, arm, seed FROM compared_points
+    WHERE {problem} AND (abs(asked_removed_macs_fraction - {asked}) < 1e-6 OR asked_removed_macs_fraction IS NULL)
+    QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1
+)
+SELECT arm, layer, min("order") AS "order", max(original_width) AS original_width, count(DISTINCT seed) AS seeds,
+    avg(width) AS mean_width, min(width) AS least_width, max(width) AS most_width,
+    avg(width / original_width) AS kept_fraction,
+    coalesce(stddev_samp(width / original_width), 0) AS spread_of_kept_fraction
+FROM layers JOIN chosen USING (trial_id, point)
+GROUP BY arm, layer
+ORDER BY arm, "order", layer
+"""
+AGREEMENT = """
+WITH widths AS ({widths})
+SELECT one.arm, other.arm AS other_arm, count(*) AS layers,
+    1 - avg(abs(one.kept_fraction - other.kept_fraction)) AS agreement
+FROM widths AS one JOIN widths AS other USING (layer)
+GROUP BY ALL ORDER BY ALL
+"""
+
+OVER_DATA = """
+WITH chosen AS (
+    SELECT trial_id, point, dataset, seed FROM compared_points
+    WHERE network = {network} AND arm = {arm}
+        AND (abs(asked_removed_macs_fraction - {asked}) < 1e-6 OR asked_removed_macs_fraction IS NULL)
+    QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1
+), kept AS (
+    SELECT dataset, seed, layer, min("order") AS "order", avg(width / original_width) AS kept_fraction
+    FROM layers JOIN chosen USING (trial_id, point) GROUP BY dataset, seed, layer
+)
+"""
+"""How much of each layer an arm keeps on each data set; for TransTailor's Figure 4."""
+OF_DATA = """
+SELECT dataset, layer, min("order") AS "order", count(*) AS seeds, avg(kept_fraction) AS kept_fraction
+FROM kept GROUP BY dataset, layer ORDER BY dataset, "order", layer
+"""
+BETWEEN_DATA = """
+SELECT one.dataset, other.dataset AS other_dataset, count(DISTINCT (one.seed, other.seed)) AS pairs,
+    1 - avg(abs(one.kept_fraction - other.kept_fraction)) AS agreement
+FROM kept AS one JOIN kept AS other USING (layer)
+WHERE one.dataset < other.dataset OR one.dataset = other.dataset AND one.seed < other.seed
+GROUP BY ALL ORDER BY ALL
+"""
+"""Two data sets: any two seeds. One data set: two seeds, which shows how far chance alone moves the widths."""
+
+
+class Shading(NamedTuple):
+    """Expressions on a row: how dark its cell is, from 0 to 1, and the text inside it."""
+
+    shade: str
+    text: str
+
+
+Figures = Callable[[Findings, Problem, float, str], dict[str, Chart]]
+_MOST_ROWS = 40
+_MOST_IN_MATRIX = 24
+_MOST_STEP, _LEAST_STEP_WITH_TEXT = 90, 26
+
+
+def budgets(found: Findings) -> Iterator[tuple[int, Problem, float, str]]:
+    """Yield each problem with pruned sub-models: its place, itself, the budget to compare at, and this as text."""
+    for place, problem in enumerate(found.problems):
+        asked = _budget_of(found, problem)
+        if asked is not None:
+            yield place, problem, asked, f"at {100 * asked:g}% fewer MACs, or where a rule decided"
+
+
+def compared_filters(found: Findings) -> str:
+    """The SQL condition on the rows of `kept_filters` that `kept_filters` can read."""
+    asked = [
+        f"abs(asked_removed_macs_fraction - {one!r}) < 1e-6" for one in {asked for _, _, asked, _ in budgets(found)}
+    ]
+    compared = f"FROM operating_points WHERE {' OR '.join(['asked_removed_macs_fraction IS NULL', *sorted(asked)])}"
+    # Numbers in the condition leave out rows before the last one of each key is looked for; a subquery does not.
+    numbers = [str(row["point"]) for row in found.run.rows(f"SELECT DISTINCT point {compared} ORDER BY point")]
+    return f"point IN ({', '.join(numbers) or 'NULL'}) AND (trial_id, point) IN (SELECT (trial_id, point) {compared})"
+
+
+def _budget_of(found: Findings, problem: Problem) -> float | None:
+    """Choose the budget at which most arms can be compared; of several, the one closest to a fifth."""
+    arms = {(point.asked, point.arm) for point in found.points if point.problem == problem and point.asked}
+    counts = Counter(asked for asked, _ in arms if asked is not None)
+    return min(counts, key=lambda asked: (-counts[asked], abs(asked - 0.2)), default=None)
+
+
+def widths(found: Findings, problem: Problem, asked: float, at: str) -> dict[str, Chart]:
+    """The filters left in each layer, and how far two arms agree on that; both are left out where no rows are.
+
+    Args:
+        problem, asked, at: from `budgets`.
+    """
+    charts: dict[str, Chart] = {}
+    data = answer(found.run, WIDTHS.format(problem=problem_condition(problem), asked=repr(asked)))
+    if data.rows:
+        title = f"{problem}: filters left in each layer (%) {at}"
+        text = "format(100 * datum.kept_fraction, '.0f')"
+        charts["widths"] = _by_layer(title, data, Shading("1 - datum.kept_fraction", text))
+        charts["facing"] = _facing(found, f"{problem}: filters of each layer, two arms face to face", data)
+    if 1 < len({row[0] for row in data.rows}) <= _MOST_IN_MATRIX:
+        pairs = answer(found.run, AGREEMENT.format(widths=data.sql))
+        title = f"{problem}: agreement of two arms on the widths (100 less the mean difference in points)"
+        text = "format(100 * datum.agreement, '.0f')"
+        charts["agreement"] = _by_pair(title, pairs, Shading("1 - datum.agreement", text))
+    return charts
+
+
+def over_data(found: Findings, network: str) -> dict[str, Chart]:
+    """One arm's sub-models of a network over data sets, as TransTailor's Figure 4: widths, and how far they agree.
+
+    The arm and the budget are those with most data sets; of several, TransTailor's and the one closest to a fifth.
+
+    Returns:
+        Charts "over-data" and "data-agreement"; none if no arm has pruned the network on two data sets.
+    """
+    of_arms: dict[tuple[str, str, float], set[str]] = {}
+    for point in found.points:
+        if point.problem.network == network and point.asked:
+            of_arms.setdefault((point.method, point.arm, point.asked), set()).add(point.problem.dataset)
+    arms = [(method != TRANSTAILOR, abs(asked - 0.2), arm, asked, len(data)) for (method, arm, asked), data in
+            of_arms.items() if len(data) > 1]  # fmt: skip
+    if not arms:
+        return {}
+    *_, arm, asked, _ = min(arms, key=lambda one: (-one[-1], one))
+    kept = OVER_DATA.format(network=literal(network), arm=literal(arm), asked=repr(asked))
+    widths_of_data, pairs = answer(found.run, kept + OF_DATA), answer(found.run, kept + BETWEEN_DATA)
+    at = f"{network}, {arm}, at {100 * asked:g}% fewer MACs"
+    charts = {}
+    if widths_of_data.rows:
+        title = f"{at}: filters left in each layer (%) on each data set"
+        text = "format(100 * datum.kept_fraction, '.0f')"
+        charts["over-data"] = _by_layer(title, widths_of_data, Shading("1 - datum.kept_fraction", text), of="dataset")
+        title = f"{at}: agreement of two data sets, and of two seeds of one (100 less the mean difference in points)"
+        text = "format(100 * datum.agreement, '.0f')"
+        charts["data-agreement"] = _by_pair(title, pairs, Shading("1 - datum.agreement", text), of="dataset")
+    return charts
+
+
+def _facing(found: Findings, title: str, data: Answer) -> Chart:
+    """Bars of two arms for each layer, inside the outline of the original; `isolated` chooses other arms."""
+    arms = [arm for arm in order_arms(found.methods) if arm in set(data.column("arm"))]
+    two = f"(length(isolated) > 1 ? isolated : {json.dumps(arms[:2])})"
+    layers = list(dict.fromkeys(layer for _, layer in sorted(set(zip(
+        data.column("order"), data.column("layer"), strict=True)))))  # fmt: skip
+    y = {"field": "layer", "type": "nominal", "sort": layers, "axis": row_axis()}
+    colour = arm_channels(found.methods, arms, with_shape=False)["color"]
+    colour["legend"]["values"] = {"expr": two}
+    tip = told(arm="arm", layer="layer", mean_width="mean filters|.1f", original_width="of", seeds="seeds")
+    return Chart(title, {
+        "params": [{"name": "isolated", "value": []}],
+        "data": {"name": "rows"},
+        "transform": [{"filter": f"indexof({two}, datum.arm) >= 0"}],
+        "width": WIDTH - names_width(layers),
+        "height": {"step": 9, "for": "offset"},
+        "usermeta": {"left": names_width(layers)},
+        "encoding": {"y": y, "yOffset": {"field": "arm"}, "color": colour, "tooltip": tip},
+        "layer": [
+            {"mark": {"type": "bar", "filled": False, "strokeWidth": 1},
+             "encoding": {"x": {"field": "original_width", "type": "quantitative", "title": "filters", "stack": None}}},
+            {"mark": "bar", "encoding": {"x": {"field": "mean_width", "type": "quantitative", "stack": None}}},
+        ],
+    }, data)  # fmt: skip
+
+
+def kept_filters(found: Findings, problem: Problem, asked: float, at: str) -> dict[str, Chart]:
+    """How far seeds keep the same filters, layer by layer, and how far two arms do. As `widths` otherwise."""
+    charts: dict[str, Chart] = {}
+    text = "format(datum.kappa, '.2f')"
+    where = problem_condition(problem)
+    data = answer(found.run, agreement_sql(found.run, OF_SEEDS, where=where, asked=asked))
+    if data.rows:
+        title = f"{problem}: how far the seeds of an arm keep the same filters (kappa) {at}"
+        charts["kept"] = _by_layer(title, data, Shading("datum.kappa", text))
+    arms = {point.arm for point in found.points if point.problem == problem and point.removed > 0}
+    if len(arms) <= _MOST_IN_MATRIX:
+        data = answer(found.run, agreement_sql(found.run, OF_ARMS, where=where, asked=asked))
+        if data.rows:
+            title = f"{problem}: how far two arms keep the same filters with one seed, and an arm with two seeds"
+            charts["same-filters"] = _by_pair(f"{title} (kappa) {at}", data, Shading("datum.kappa", text))
+    return charts
+
+
+def _by_layer(title: str, data: Answer, cell: Shading, of: str = "arm") -> Chart:
+    """Arms, or the values of another column, against layers.
+
+    Args:
+        data: with that column, `layer` and `order`, the layer's place.
+    """
+    records = data.records()
+    names = sorted({record[of] for record in records})
+    layers = list(dict.fromkeys(layer for _, layer in sorted({(one["order"], one["layer"]) for one in records})))
+    shown = names[:_MOST_ROWS]
+    note = f"{len(names) - len(shown)} more {of}s are in the table." if len(names) > len(shown) else ""
+    return _heat(title, data, [(of, "layer")], shown, layers, cell, note)
+
+
+def _by_pair(title: str, data: Answer, cell: Shading, of: str = "arm") -> Chart:
+    """Arms against arms; a row with `arm` and `other_arm` is for both orders. As `_by_layer` otherwise."""
+    one, other = of, f"other_{of}"
+    names = sorted({name for column in (one, other) for name in data.column(column)})
+    orders = [(one, other), (other, one)]
+    pairs = set(zip(*(data.column(column) for column in orders[0]), strict=True))
+    if all(pair[::-1] in pairs for pair in pairs):
+        del orders[1]
+    return _heat(title, data, orders, names, names, cell, "")
+
+
+def _heat(
+    title: str,
+    data: Answer,
+    orders: list[tuple[str, str]],
+    rows: list[str],
+    columns: list[str],
+    cell: Shading,
+    note: str,
+) -> Chart:
+    left = names_width(rows)
+    step = min((WIDTH - left) / max(len(columns), 1), _MOST_STEP)
+    forms = {name: "|.4~g" if isinstance(data.column(name)[0], float) else "" for name in data.columns}
+    layers: list[Spec] = []
+    for up, across in orders:
+        where = {
+            "y": {"field": up, "type": "nominal", "scale": {"domain": rows}, "axis": row_axis()},
+            "x": {"field": across, "type": "nominal", "scale": {"domain": columns},
+                  "axis": {"title": None, "orient": "top", "ticks": False, "domain": False, "labelLimit": 150}},
+        }  # fmt: skip
+        tip = told(**{name: name.replace("_", " ") + form for name, form in forms.items()})
+        fill = {"field": "shade", "type": "quantitative", "legend": None,
+                "scale": {"domain": [0, 1], "clamp": True, "range": ["#f2f5f9", PALETTE[0]]}}  # fmt: skip
+        layers.append(
+            {"mark": {"type": "rect", "stroke": "white"}, "encoding": {**where, "color": fill, "tooltip": tip}}
+        )
+        if step >= _LEAST_STEP_WITH_TEXT:
+            ink = {"condition": {"test": "datum.shade > 0.55", "value": "white"}, "value": "#1b2330"}
+            words = {"text": {"field": "text", "type": "nominal"}, "color": ink}
+            layers.append({"mark": {"type": "text", "fontSize": 11}, "encoding": {**where, **words}})
+    spec: Spec = {
+        "data": {"name": "rows"},
+        "transform": [
+            {"filter": {"field": orders[0][0], "oneOf": rows}},
+            {"calculate": cell.shade, "as": "shade"},
+            {"calculate": cell.text, "as": "text"},
+        ],
+        "width": {"step": step},
+        "height": {"step": 24},
+        "layer": layers,
+    }
+    return Chart(title, spec, data, note=note)
+
+
+def widths_section(found: Findings) -> Section:
+    """Draw the widths for each problem, the agreement of arms if there are several, and one arm over data sets."""
+    made = _of_layers(found, widths, Section(
+        "widths",
+        "What is left of each layer",
+        "Filters that are left in each layer, in per cent of the original ones: the mean over seeds. The stronger"
+        " the colour, the more are removed. Point at a cell to see how far the seeds agree. Below, two arms face to"
+        " face: choose them in the table of arms, the second one with Shift.",
+        empty="No layers of pruned networks yet.",
+        short="Layers",
+    ))  # fmt: skip
+    for place, network in enumerate(dict.fromkeys(problem.network for problem in found.problems)):
+        made.blocks += [Figure(f"{name}{place}", chart) for name, chart in over_data(found, network).items()]
+    return made
+
+
+def kept_filters_section(found: Findings) -> Section:
+    """Draw for each problem arms against layers, and arms against arms if they are few."""
+    return _of_layers(found, kept_filters, Section(
+        "kept",
+        "Which filters are kept",
+        "Cohen's kappa of two selections of filters: 1 if both keep the same filters, 0 if they agree as much as"
+        " random selections of these sizes, below 0 if less. The stronger the colour, the more they agree. Only"
+        " sub-models pruned from the same source weights are compared, in layers that lost filters in both.",
+        empty="No two sub-models yet whose filters can be compared.",
+        short="Filters",
+    ))  # fmt: skip
+
+
+def _of_layers(found: Findings, figures: Figures, made: Section) -> Section:
+    for place, problem, asked, at in budgets(found):
+        charts = figures(found, problem, asked, at)
+        made.blocks += [Figure(f"{name}{place}", chart) for name, chart in charts.items()]
+    return made

@@ -1,0 +1,116 @@
+"""Learning curves: median and quartiles over the stages of an arm, a panel for each kind of stage."""
+
+from typing import Any
+
+from results.arms.findings import Findings
+from results.render.blocks import Figure, Section
+from results.render.chart import Chart, Spec
+from results.render.style import WIDTH, arm_channels, quantity, told
+from results.store.answers import Answer, answer
+from results.store.views import literal
+
+CURVES = """
+WITH arms AS (
+    SELECT DISTINCT trial_id, arm, network, dataset FROM planned
+    UNION SELECT DISTINCT trial_id, arm, network, dataset FROM operating_points
+), curves AS (
+    SELECT stage_key, kind, epoch, network, dataset, arg_min(train_loss, trial_id) AS train_loss,
+        arg_min(train_accuracy_fraction, trial_id) AS train_accuracy_fraction,
+        arg_min(validation_loss, trial_id) AS validation_loss,
+        CASE WHEN any_value(train_accuracy_fraction) IS NOT NULL THEN arg_min(validation_score, trial_id) END
+            AS validation_accuracy,
+        CASE WHEN count(DISTINCT arm) = 1 THEN any_value(arm) ELSE 'shared by several arms' END AS arm
+    FROM epochs JOIN arms USING (trial_id) GROUP BY stage_key, kind, epoch, network, dataset
+)
+SELECT network, dataset, kind, arm, epoch + 1 AS epoch, count(*) AS stages,
+    median(train_loss) AS train_loss, quantile_cont(train_loss, 0.25) AS loss_lower_quartile,
+    quantile_cont(train_loss, 0.75) AS loss_upper_quartile,
+    median(train_accuracy_fraction) AS train_accuracy, quantile_cont(train_accuracy_fraction, 0.25)
+        AS accuracy_lower_quartile, quantile_cont(train_accuracy_fraction, 0.75) AS accuracy_upper_quartile,
+    median(validation_loss) AS validation_loss, median(validation_accuracy) AS validation_accuracy
+FROM (FROM curves SELECT *,
+    greatest(1, CAST(ceil(max(epoch) OVER (PARTITION BY network, dataset, kind) / {most}) AS BIGINT)) AS step,
+    max(epoch) OVER (PARTITION BY network, dataset, kind, arm) AS last)
+WHERE isfinite(train_loss) AND (epoch % step = 0 OR epoch = last)
+GROUP BY network, dataset, kind, arm, epoch
+ORDER BY network, dataset, kind, arm, epoch
+"""
+"""Each stage counts once, however many trials share it; of long trainings, about `most` epochs are kept."""
+_MOST_EPOCHS = 50
+
+
+def learning_curves(found: Findings) -> dict[tuple[str, str], Chart]:
+    """A figure for each network and data set."""
+    data = answer(found.run, CURVES.format(most=_MOST_EPOCHS))
+    charts = {}
+    for network, dataset in sorted({(row[0], row[1]) for row in data.rows}):
+        rows = [row for row in data.rows if row[:2] == (network, dataset)]
+        sql = f"SELECT * FROM ({data.sql}) WHERE network = {literal(network)} AND dataset = {literal(dataset)}"
+        sql += " ORDER BY network, dataset, kind, arm, epoch"
+        charts[network, dataset] = _chart(found, Answer(data.columns, rows, sql))
+    return charts
+
+
+def _chart(found: Findings, data: Answer) -> Chart:
+    records = data.records()
+    kinds = {record["kind"] for record in records if record["epoch"] > 1} or {record["kind"] for record in records}
+    ordered = sorted(kinds, key=lambda kind: (not kind.startswith("fine"), kind))
+    arms = {record["arm"] for record in records}
+    spec: Spec = {
+        "data": {"name": "rows"},
+        "columns": min(len(ordered), 2),
+        "concat": [_panel(found, kind, [one for one in records if one["kind"] == kind], len(ordered), arms)
+                   for kind in ordered],
+        "resolve": {"scale": {"color": "shared"}},
+    }  # fmt: skip
+    title = f"{records[0]['network']} on {records[0]['dataset']}: learning curves of each kind of stage"
+    return Chart(title, spec, data)
+
+
+def _panel(found: Findings, kind: str, records: list[dict[str, Any]], panels: int, arms: set[str]) -> Spec:
+    scored = all(record["train_accuracy"] is not None for record in records)
+    what, factor = ("accuracy", 100) if scored else ("loss", 1)
+    title = "training accuracy (%)" if scored else "training loss"
+    validated = any(record[f"validation_{what}"] is not None for record in records)
+    columns = {"y": f"train_{what}", "low": f"{what}_lower_quartile", "high": f"{what}_upper_quartile"}
+    columns |= {"validation": f"validation_{what}"} if validated else {}
+    x = quantity("epoch", "epoch", axis={"tickMinStep": 1, "format": "d"})
+    tip = told(arm="arm", epoch="epoch", y=f"{title}, median|.4~g", stages="stages")
+    dashed: list[Spec] = [
+        {"transform": [{"filter": "isValid(datum.validation)"}],
+         "mark": {"type": "line", "strokeWidth": 1.8, "strokeDash": [5, 3]},
+         "encoding": {"y": quantity("validation", title), "tooltip": told(
+             arm="arm", epoch="epoch", validation=f"{title.replace('training', 'validation')}, median|.4~g")}},
+    ]  # fmt: skip
+    return {
+        "title": kind.replace("_", " ") + (" (dashed: validation)" if validated else ""),
+        "width": WIDTH / min(panels, 2) - 80,
+        "height": 220,
+        "transform": [
+            {"filter": {"field": "kind", "equal": kind}},
+            *({"calculate": f"datum.{column} * {factor}", "as": name} for name, column in columns.items()),
+        ],
+        "encoding": {"x": x, **arm_channels(found.methods, arms, with_shape=False)},
+        "layer": [
+            {"mark": {"type": "area", "opacity": 0.14 if len(arms) <= 12 else 0.0},
+             "encoding": {"y": quantity("low", title), "y2": {"field": "high"}}},
+            {"mark": {"type": "line", "strokeWidth": 1.8, "point": {"size": 12} if len(arms) <= 12 else False},
+             "encoding": {"y": quantity("y", title), "tooltip": tip}},
+            *(dashed if validated else []),
+        ],
+    }  # fmt: skip
+
+
+def section(found: Findings) -> Section:
+    """Draw one figure for each network and data set, with a panel for each kind of stage."""
+    made = Section(
+        "learning",
+        "Learning curves",
+        "Median over the stages of an arm with quartiles, on the training images; dashed: on the validation split,"
+        " where the spec asks for it (validate_every), else it is not recorded. Every stage counts once, however many"
+        " trials share it; the curves of several pruning steps overlap.",
+        empty="No epochs yet.",
+        short="Learning",
+    )
+    made.blocks += [Figure(f"learning{place}", chart) for place, chart in enumerate(learning_curves(found).values())]
+    return made

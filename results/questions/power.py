@@ -1,0 +1,157 @@
+"""How many more seeds would settle each comparison with one arm, and what the present seeds can detect."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from results.arms.comparison import Arm, Pairing, Problem, budget_order, compare
+from results.arms.selection import arm_called, select_arms
+from results.arms.shared_training import support_lines
+from results.command_options import against_option, at_option, over_option
+from results.errors import ResultsError
+from results.question import question
+from results.sign_flip import SIGNIFICANCE
+from results.statistics.pairs import pairs_text
+from results.statistics.power import POWER, detectable_effect, largest_deviation, pairs_for
+from results.store.reader import Run
+from results.text.number_format import NOTHING, SCALES
+from results.text.page import Heading, Note, PageTable, Part
+from transtailor import cli
+
+COLUMNS = (
+    "arm", "pairs", "difference", "95%", "deviation", "these find", "settle it", "with doubt", "in the family", "more",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What one comparison needs.
+
+    Attributes:
+        detectable: smallest true difference that the present pairs detect with `POWER`; None below two pairs.
+
+    The last three are None if no feasible number of pairs is enough, as for a difference of 0.
+    """
+
+    pairing: Pairing
+    detectable: float | None
+    pairs: int | None  # pairs that detect the wanted difference with `POWER`, if the measured deviation is the true one
+    pairs_with_doubt: int | None  # the same with the upper 80% limit of that deviation
+    pairs_in_family: int | None  # the same as `pairs` at the level that Holm's correction starts with
+
+
+def seeds_needed(pairings: Sequence[Pairing], difference: float | None) -> list[Needed]:
+    """Compute what each comparison of a family needs to settle `difference`, or its measured one."""
+    family = SIGNIFICANCE / max(len(pairings), 1)
+    found = []
+    for pairing in pairings:
+        mean = pairing.result.difference
+        wanted = mean.mean if difference is None else difference
+        if wanted is None or not mean.deviation:
+            found.append(Needed(pairing, None, None, None, None))
+            continue
+        effect, careful = wanted / mean.deviation, wanted / largest_deviation(mean.deviation, mean.n)
+        found.append(
+            Needed(
+                pairing,
+                detectable_effect(mean.n) * mean.deviation,
+                pairs_for(effect),
+                pairs_for(careful),
+                pairs_for(effect, significance=family),
+            )
+        )
+    return found
+
+
+def seeds_needed_page(run: Run, against: str, asked: float | None, difference: float | None) -> Iterator[Part]:
+    """Yield one table per problem: every arm against one.
+
+    Args:
+        against: the arm that all others are compared with, by its name, or by a label that only it has; at its smallest
+            budget that is shown.
+        asked: share of the MACs to remove; None shows all budgets.
+        difference: the difference worth detecting, in the metric's own unit (0.01 is one point of accuracy); None
+            takes each measured one for true, which is too optimistic if it was large by chance.
+
+    Raises:
+        ResultsError: no such arm, several with that label, or all comparisons have fewer than two pairs.
+    """
+    arms = select_arms(run, asked=asked).arms
+    name = arm_called(arms, against)
+    every = {problem: _pairings(arms, problem, name) for problem in sorted({arm.problem for arm in arms})}
+    family = {problem: pairings for problem, pairings in every.items() if pairings}
+    if not any(pairing.result.difference.n > 1 for pairings in family.values() for pairing in pairings):
+        raise ResultsError(
+            f"no comparison with {name!r} has two or more seeds: with one seed there is no spread, so no interval can"
+            " be given and no number of seeds can be planned; add some with --set 'axes.seed=[0,1,2]' --extend"
+        )
+    for problem in family:
+        yield Heading(f"{problem}, against {family[problem][0].second}")
+        yield ""
+        rows = seeds_needed(family[problem], difference)
+        yield PageTable(columns=COLUMNS, rows=[_row(one) for one in rows])
+        yield ""
+        yield from map(Note, _notes(rows, difference))
+        yield ""
+    yield from map(Note, support_lines(run, family))
+
+
+def _pairings(arms: Sequence[Arm], problem: Problem, name: str) -> list[Pairing]:
+    its = sorted((arm for arm in arms if arm.problem == problem), key=lambda arm: (budget_order(arm.asked), arm.name))
+    base = next((arm for arm in its if arm.name == name), None)
+    others = [arm for arm in its if arm is not base]
+    return [compare([(arm, base)]) for arm in others] if base else []
+
+
+def _row(one: Needed) -> tuple[str, ...]:
+    scale, found = SCALES[one.pairing.metric], one.pairing.result.difference
+    more = None if one.pairs is None else max(0, one.pairs - found.n)
+    return (
+        one.pairing.first,
+        str(found.n),
+        scale.difference(found.mean),
+        scale.interval(found, signed=True),
+        scale.value(found.deviation),
+        scale.value(one.detectable),
+        *(NOTHING if count is None else f"{count:,}" for count in (one.pairs, one.pairs_with_doubt)),
+        *(NOTHING if count is None else f"{count:,}" for count in (one.pairs_in_family, more)),
+    )
+
+
+def _notes(rows: Sequence[Needed], difference: float | None) -> list[str]:
+    """Explain the columns, and say which rows to read with care."""
+    what = "the measured difference, taken for true" if difference is None else f"a true difference of {difference:g}"
+    notes = [
+        f"These find: the smallest true difference that the present pairs detect with a power of {POWER:g} at"
+        f" {SIGNIFICANCE:g} (paired t test). Settle it: pairs that detect {what}; more: those still to run."
+        " With doubt: the same with the upper 80% limit of the deviation. In the family: as settle it, but at"
+        f" {SIGNIFICANCE:g} / {len(rows)}, where Holm's correction over this table starts."
+    ]
+    if difference is None:
+        notes.append("A measured difference that looks large is usually too large: plan with --difference.")
+    if alike := sum(not one.pairing.result.difference.deviation for one in rows):
+        notes.append(
+            f"{alike} comparisons have no spread (equal arms, or one pair), so nothing can be planned from them."
+        )
+    marked = [one.pairing for one in rows]
+    if mixed := sum(len(pairing.environments) > 1 for pairing in marked):
+        notes.append(f"{mixed} comparisons were computed on mixed hardware, ranks or torch versions.")
+    if unpaired := [pairing for pairing in marked if pairing.result.unpaired]:
+        text = ", ".join(f"{one.first} ({pairs_text(one.result.difference.n)})" for one in unpaired)
+        notes.append(f"Seeds that only one of the two arms has are left out: {text}.")
+    return notes
+
+
+@question(example="runs/demo --against fine_tune")
+@against_option
+@over_option
+@at_option
+@cli.option(
+    "--difference", type=float, metavar="SCORE",
+    help="the difference worth finding, such as 0.01 for a point of accuracy (default: the measured one)",
+)  # fmt: skip
+def power(run: Run, against: str, at: float | None = None, difference: float | None = None) -> Iterator[Part]:
+    """How many more seeds would settle each comparison with an arm."""
+    if difference is not None and (not math.isfinite(difference) or not difference):
+        raise ResultsError(f"--difference {difference:g}: expected a number other than 0, such as 0.01")
+    return seeds_needed_page(run, against, at, difference)

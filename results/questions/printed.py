@@ -1,0 +1,108 @@
+"""The papers' printed numbers beside the measured ones."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from results.arms.findings import Findings
+from results.render.blocks import Figure, Section
+from results.render.chart import Chart, Spec
+from results.render.style import PALETTE, WIDTH, names_width, quantity, row_axis, told
+from results.store.answers import answer
+from results.store.reader import Run
+from results.text.number_format import SCALES
+
+PRINTED = """
+SELECT paper, place, printed.label, arm, printed.network, printed.dataset,
+    printed.asked_removed_macs_fraction, printed.metric, any_value(value) AS printed_value,
+    avg(test_score) AS measured_test_score, stddev_samp(test_score) AS deviation, count(test_score) AS trials,
+    any_value(note) AS note
+FROM printed LEFT JOIN (
+    SELECT *, row_number() OVER (PARTITION BY trial_id ORDER BY point DESC) = 1 AS is_end FROM compared_points
+    QUALIFY row_number() OVER (PARTITION BY trial_id, asked_removed_macs_fraction ORDER BY point DESC) = 1
+) AS point ON point.label = printed.label AND point.network = printed.network AND point.dataset = printed.dataset
+    AND point.metric = printed.metric AND isfinite(point.test_score)
+    AND (printed.asked_removed_macs_fraction IS NULL AND is_end
+        OR abs(point.asked_removed_macs_fraction - printed.asked_removed_macs_fraction) < 1e-6)
+GROUP BY ALL ORDER BY ALL
+"""
+"""A row for each arm that has the number's label. Beside a number without a budget are the ends of the trials' paths,
+so that each trial counts once."""
+
+
+def printed_numbers(run: Run) -> list[Chart]:
+    """A figure for each metric; none where the run has no printed numbers."""
+    data = answer(run, PRINTED)
+    records = data.records()
+    names = []
+    for record in records:
+        asked = record["asked_removed_macs_fraction"]
+        at = "" if asked is None else f", {100 * asked:g}%"
+        names.append(f"{record['arm'] or record['label']}, {record['network']}, {record['dataset']}{at}")
+    left = names_width(names)
+    charts = []
+    for metric in sorted({record["metric"] for record in records}):
+        scale = SCALES[metric]
+        title = f"{scale.noun}{scale.axis_unit}"
+        y = {"field": "name", "type": "nominal", "sort": None, "axis": row_axis()}
+        form = f"|.{scale.digits}f"
+        tip = told(name="arm", paper="paper", place="in", printed=f"printed{form}", measured=f"measured{form}",
+                   trials="trials", note="note")  # fmt: skip
+        columns = {"printed": "printed_value", "measured": "measured_test_score"}
+        places = list(dict.fromkeys(_place(record) for record in records if record["metric"] == metric))
+        spec: Spec = {
+            "data": {"name": "rows"},
+            "transform": [
+                {"filter": {"field": "metric", "equal": metric}},
+                *({"calculate": f"datum.{column} === null ? null : datum.{column} * {scale.factor}", "as": name}
+                  for name, column in columns.items()),
+                {"calculate": f"isValid(datum.deviation) ? datum.deviation * {scale.factor} : 0", "as": "half"},
+                {"calculate": "datum.measured - datum.half", "as": "low"},
+                {"calculate": "datum.measured + datum.half", "as": "high"},
+            ],
+            "columns": 1,
+            "resolve": {"scale": {"x": "shared", "color": "shared"}},
+            "usermeta": {"left": left},
+            "concat": [
+                {
+                    "title": {"text": place, "fontSize": 11},
+                    "transform": [{"filter": {"field": "where", "equal": place}}],
+                    "width": WIDTH - left,
+                    "height": {"step": 24},
+                    "encoding": {"y": y},
+                    "layer": [
+                        {"mark": {"type": "rule", "strokeWidth": 2, "color": PALETTE[0]},
+                         "encoding": {"x": quantity("low", title), "x2": {"field": "high"}}},
+                        *({"mark": {"type": "point", "filled": name == "measured", "size": 60, "opacity": 1},
+                           "encoding": {"x": quantity(name, title), "tooltip": tip, "color": {
+                               "datum": name, "title": None,
+                               "scale": {"domain": list(columns), "range": [PALETTE[1], PALETTE[0]]}}}}
+                          for name in columns),
+                    ],
+                }
+                for place in places
+            ],
+        }  # fmt: skip
+        where = [_place(record) for record in records]
+        charts.append(Chart(f"Printed and measured {scale.noun}", spec, data, {"name": names, "where": where}))
+    return charts
+
+
+def _place(record: Mapping[str, Any]) -> str:
+    return f"{record['paper']}, {record['place']}"
+
+
+def section(found: Findings) -> Section | None:
+    """Draw one row for each printed number; None if the run has none."""
+    charts = printed_numbers(found.run)
+    if not charts:
+        return None
+    made = Section(
+        "printed",
+        "What the papers print",
+        "Rings: the number as printed. Full dots: the mean over this run's trials of an arm with that label on that"
+        " data set, with one standard deviation. Unless a note says otherwise, the papers' data, weights and training"
+        " differ from those of this run.",
+        short="Papers",
+    )
+    made.blocks += [Figure(f"printed{place}", chart) for place, chart in enumerate(charts)]
+    return made

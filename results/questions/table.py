@@ -1,0 +1,372 @@
+"""A table to publish: methods down, data sets across, mean with interval, the best and its ties marked by a test.
+
+The best of a column is the arm with the highest mean; every arm that the test cannot tell from it is a tie. An arm that
+lost seeds is shown, but not compared. If several problems have one metric, a last column averages them within each
+seed: the seed is the unit of every column.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from results.arms.comparison import Arm, Pairing, Problem, budget_order, compare, mean_by_seed
+from results.arms.counts import CountsByArm, trial_counts
+from results.arms.printed import PrintedPoint, belongs_to, numbers_at_budget, printed_numbers, rows_by_name
+from results.arms.selection import Selection, select_arms
+from results.arms.shared_training import support_lines
+from results.command_options import at_option, over_option
+from results.question import question
+from results.sign_flip import SIGNIFICANCE, pairs_needed, smallest_p
+from results.statistics.means import BOOTSTRAP_FROM, Summary, statistic_of, summary
+from results.statistics.with_best import with_best_p
+from results.store.reader import Run
+from results.text.number_format import NOTHING, SCALES
+from results.text.page import Note, PageTable, Part, Strong
+from transtailor import cli
+
+Place = Literal["best", "tie", "behind", "unsettled", "incomplete"]
+
+
+RowModels = frozenset[tuple[Problem, int, frozenset[str]]]
+
+TOGETHER = (
+    "all together: each seed's mean over the networks and data sets, all with the same weight, over the seeds that all"
+    " of them have. They are given, not drawn: the interval covers other seeds alone."
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm in one column.
+
+    Attributes:
+        place: best, a tie with it, or behind it; unsettled in a column whose tests cannot reach `SIGNIFICANCE`;
+            incomplete, and not compared, if seeds failed.
+        p: against the best, corrected for all comparisons of the column (`with_best_p`); None for the best itself and
+            if nothing is compared.
+    """
+
+    value: Summary
+    seeds: tuple[int, int]  # (seeds in the mean, planned seeds); the second is 0 if nothing was planned
+    failed: int  # how many trials failed or gave a score that is not a number
+    place: Place
+    p: float | None
+    smallest_p: float | None  # the smallest p that the test can reach
+
+
+@dataclass(frozen=True)
+class PublishedColumn:
+    """One problem, or all together if `problem` is None."""
+
+    problem: Problem | None
+    metric: str
+
+    @property
+    def title(self) -> str:
+        """The heading of the column."""
+        return "all together" if self.problem is None else str(self.problem)
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One arm over all columns, or one row of printed numbers; None for an empty cell."""
+
+    name: str
+    cells: tuple[Cell | PrintedPoint | None, ...]
+
+
+@dataclass(frozen=True)
+class Published:
+    """The table and the notes below it."""
+
+    columns: tuple[PublishedColumn, ...]
+    rows: tuple[PublishedRow, ...]
+    notes: tuple[str, ...]
+
+
+def published_table(run: Run, *, score: str = "test_score", asked: float | None = None) -> Published:
+    """Compute the table of a run.
+
+    Args:
+        score, asked: as for `select_arms`.
+
+    Raises:
+        ResultsError: as `select_arms`.
+    """
+    chosen = select_arms(run, score=score, asked=asked)
+    arms = chosen.arms
+    counts = trial_counts(run)
+    columns = _columns(arms)
+    generator = np.random.default_rng(0)  # fixed, so that the same rows give the same table
+    cells: dict[tuple[str, PublishedColumn], Cell] = {}
+    notes: list[str] = []
+    for column in columns:
+        of_column, its_notes = _column(column, chosen, counts, generator)
+        cells |= {(name, column): cell for name, cell in of_column.items()}
+        notes += its_notes
+    keys = {(arm.name, arm.asked, str(arm)) for arm in arms}
+    names = sorted(keys, key=lambda key: (budget_order(key[1]), key[0]))
+    rows = [PublishedRow(name, tuple(cells.get((name, column)) for column in columns)) for *_, name in names]
+    printed = numbers_at_budget(printed_numbers(run), asked)
+    rows += [
+        _printed_row(name, several, columns)
+        for name, several in rows_by_name(_printed_points(printed, columns)).items()
+    ]
+    problems = [column.problem for column in columns if column.problem is not None]
+    notes += _notes(chosen, cells.values(), problems)
+    notes += support_lines(run, problems)
+    if left := len(printed) - len(_printed_points(printed, columns)):
+        notes.append(f"{left} printed numbers are of networks or data sets that were not measured here.")
+    return Published(tuple(columns), tuple(rows), tuple(notes))
+
+
+def _columns(arms: Sequence[Arm]) -> list[PublishedColumn]:
+    metrics = {arm.problem: arm.metric for arm in arms}
+    columns = [PublishedColumn(problem, metric) for problem, metric in sorted(metrics.items())]
+    if len(columns) > 1 and len(set(metrics.values())) == 1:
+        columns.append(PublishedColumn(None, columns[0].metric))
+    return columns
+
+
+def _column(
+    column: PublishedColumn, chosen: Selection, counts: CountsByArm, generator: np.random.Generator
+) -> tuple[dict[str, Cell], list[str]]:
+    """Compute the cells of a column by the names of their rows, and its notes."""
+    groups = _groups(column, chosen.arms)
+    if not groups:
+        return {}, []
+    values = _values(groups, generator)
+    failed = {name: sum(arm.failed for arm in several) for name, several in groups.items()}
+    cells = {
+        name: Cell(values[name], _seeds(several, counts), failed[name], "incomplete", None, None)
+        for name, several in groups.items()
+    }
+    complete = {name: several for name, several in groups.items() if not failed[name]}
+    notes = [] if column.problem is not None else [TOGETHER]
+    notes += _said_of_incomplete(column, sum(map(bool, failed.values())))
+    if not complete:
+        return cells, notes
+    best = max(complete, key=lambda name: (values[name].value or 0.0, name))
+    family = _family(complete, best)
+    p_values, smallest, seeds = _with_best(family, complete, generator)
+    pairings = {name: _pair_arms(complete[best], several) for name, several in complete.items() if name != best}
+    settles = len(family) == 1 or smallest <= SIGNIFICANCE
+    cells[best] = replace(cells[best], place="best" if settles else "unsettled")
+    for name, pairing in pairings.items():
+        p = p_values[_row_of(complete[name])]
+        place = _place(pairing, p) if settles else "unsettled"
+        cells[name] = replace(cells[name], place=place, p=p, smallest_p=smallest)
+    return cells, [*notes, *_column_notes(column, list(pairings.values()), len(family) - 1, seeds)]
+
+
+def _groups(column: PublishedColumn, arms: Sequence[Arm]) -> dict[str, list[Arm]]:
+    """Group the arms of a column by the names of their rows; over all problems only those that each has at a seed."""
+    groups: dict[str, list[Arm]] = {}
+    for arm in arms:
+        if column.problem in (None, arm.problem):
+            groups.setdefault(str(arm), []).append(arm)
+    if column.problem is not None:
+        return groups
+    everywhere = {arm.problem for arm in arms}
+    return {
+        name: several
+        for name, several in groups.items()
+        if {arm.problem for arm in several} == everywhere and mean_by_seed(several)
+    }
+
+
+def _row_of(arms: Sequence[Arm]) -> RowModels:
+    """Return the models of a row; two rows with the same models count once in a family."""
+    return frozenset((arm.problem, seed, models) for arm in arms for seed, models in arm.models_by_seed.items())
+
+
+def _family(complete: Mapping[str, Sequence[Arm]], best: str) -> dict[RowModels, str]:
+    """Return the rows to compare, equal ones once, the best first: models -> name of a row."""
+    family = {_row_of(complete[best]): best}
+    for name, several in complete.items():
+        family.setdefault(_row_of(several), name)
+    return family
+
+
+def _with_best(
+    family: Mapping[RowModels, str], complete: Mapping[str, Sequence[Arm]], generator: np.random.Generator
+) -> tuple[dict[RowModels, float | None], float, int]:
+    """Return the corrected p of each row of a family against the first, the smallest possible p, and the seeds."""
+    tables = [mean_by_seed(complete[name]) for name in family.values()]
+    seeds = sorted(set(tables[0]).intersection(*tables[1:]))
+    if not seeds:
+        return dict.fromkeys(family), 1.0, 0
+    scores = np.array([[table[seed] for table in tables] for seed in seeds])
+    p_values = with_best_p(scores, 0, generator)
+    return dict(zip(family, map(float, p_values), strict=True)), smallest_p(len(seeds)), len(seeds)
+
+
+def _place(pairing: Pairing, p: float | None) -> Place:
+    """Place the second arm of a pairing relative to the first, which is the best of its column."""
+    ahead = (pairing.result.difference.mean or 0.0) > 0  # the best by IQM need not have the higher mean
+    return "behind" if ahead and p is not None and p <= SIGNIFICANCE and not pairing.doubts else "tie"
+
+
+def _pair_arms(best: Sequence[Arm], other: Sequence[Arm]) -> Pairing:
+    others = {arm.problem: arm for arm in other}
+    return compare([(arm, others[arm.problem]) for arm in best if arm.problem in others])
+
+
+def _values(groups: Mapping[str, Sequence[Arm]], generator: np.random.Generator) -> dict[str, Summary]:
+    """Compute one number per group with one statistic per column: the IQM only if each group has enough seeds."""
+    values = {name: list(mean_by_seed(several).values()) for name, several in groups.items()}
+    statistic = statistic_of(min(map(len, values.values())))
+    return {name: summary(scores, generator, statistic) for name, scores in values.items()}
+
+
+def _seeds(arms: Sequence[Arm], counts: CountsByArm) -> tuple[int, int]:
+    planned = [counts[key].seeds for arm in arms if (key := (arm.problem, arm.name)) in counts]
+    return len(mean_by_seed(arms)), len(frozenset[int]().union(*planned))
+
+
+def _said_of_incomplete(column: PublishedColumn, rows: int) -> list[str]:
+    if not rows:
+        return []
+    return [
+        f"{column.title}: {rows} of the rows lost seeds to failed trials or to scores that are not a number."
+        " Their means are over the other seeds, so they are not compared."
+    ]
+
+
+def _column_notes(column: PublishedColumn, pairings: Sequence[Pairing], comparisons: int, seeds: int) -> list[str]:
+    """Say what a column's tests can reach, and which comparisons to read with care."""
+    if not pairings:
+        return []
+    reach = smallest_p(seeds) if seeds else 1.0
+    text = f"{column.title}: {comparisons} comparisons with the best over {seeds} seeds reach p = {reach:.3g} at best"
+    if reach > SIGNIFICANCE:
+        text += f", so no arm can be distinguished from the best and none is marked; {pairs_needed()} seeds could"
+    notes = [f"{text}."]
+    for mark, marked in (
+        ("were computed on mixed hardware, ranks or torch versions", [len(one.environments) > 1 for one in pairings]),
+        (
+            "were chosen from different numbers of settings, so none of them is marked as behind",
+            [one.tuning_budgets_differ for one in pairings],
+        ),
+        ("have seeds that only one of the two has; no test reads those", [one.result.unpaired > 0 for one in pairings]),
+        ("have fewer distinct models than pairs", [one.shares_models for one in pairings]),
+    ):
+        if any(marked):
+            notes.append(f"{column.title}: {sum(marked)} of the comparisons with the best {mark}.")
+    return notes
+
+
+def _notes(chosen: Selection, cells: Iterable[Cell], problems: Sequence[Problem]) -> list[str]:
+    """Explain the numbers, and say which are missing."""
+    shown = list(cells)
+    kinds = {cell.value.statistic for cell in shown}
+    notes = [f"{chosen.score.split('_')[0]} scores; mean ± half of the 95% t interval over seeds, n in brackets."]
+    if "IQM" in kinds:
+        notes.append(
+            "IQM: mean of the middle half of the seeds, with its 95% bootstrap interval;"
+            f" given if every arm of a column has {BOOTSTRAP_FROM} seeds or more."
+        )
+    notes.append(
+        "Bold: the highest of the column, and (marked =) every arm that cannot be distinguished from it: the sign-flip "
+        f"test, corrected for the choice of the best among all arms of the column (max-T), gives p > {SIGNIFICANCE}, "
+        "or the 95% interval of the difference contains 0."
+    )
+    if any(cell.value.low is None for cell in shown):
+        notes.append("A number without interval has a single seed: no interval can be given.")
+    for (problem, arm), count in sorted(chosen.not_finite.items()):
+        if problem in problems:
+            notes.append(f"{arm}, {problem}: {count} whose score is not a number, left out of the mean.")
+    return notes
+
+
+def _printed_points(printed: Sequence[PrintedPoint], columns: Sequence[PublishedColumn]) -> list[PrintedPoint]:
+    """Return the printed numbers that belong to one of the columns."""
+    return [number for number in printed if any(_belongs(number, column) for column in columns)]
+
+
+def _belongs(number: PrintedPoint, column: PublishedColumn) -> bool:
+    return column.problem is not None and belongs_to(
+        number, column.problem.network, column.problem.dataset, column.metric
+    )
+
+
+def _printed_row(name: str, numbers: Sequence[PrintedPoint], columns: Sequence[PublishedColumn]) -> PublishedRow:
+    return PublishedRow(
+        name, tuple(next((one for one in numbers if _belongs(one, column)), None) for column in columns)
+    )
+
+
+RECORD = (
+    "row", "network", "dataset", "train_images", "metric", "statistic", "n", "planned_seeds", "value", "low", "high",
+    "place", "p_adjusted", "smallest_p", "failed_seeds", "printed_in",
+)  # fmt: skip
+
+
+def published_page(table: Published) -> Iterator[Part]:
+    """Yield the table with its notes; the best of a column and its ties are bold. For programs: one record per cell."""
+    rows = [
+        (row.name, *(_mark_best(cell, column) for cell, column in zip(row.cells, table.columns, strict=True)))
+        for row in table.rows
+    ]
+    cells = [
+        dict(zip(RECORD, (row.name, *_column_place(column), *_fields(cell)), strict=True))
+        for row in table.rows
+        for cell, column in zip(row.cells, table.columns, strict=True)
+        if cell is not None
+    ]
+    heads = [f"{column.title}, {SCALES[column.metric].mark}" for column in table.columns]
+    yield PageTable(columns=["", *heads], rows=rows, records=cells)
+    yield ""
+    yield from map(Note, table.notes)
+
+
+def _mark_best(cell: Cell | PrintedPoint | None, column: PublishedColumn) -> str:
+    text = _text(cell, column)
+    return Strong(text) if isinstance(cell, Cell) and cell.place in ("best", "tie") else text
+
+
+def _text(cell: Cell | PrintedPoint | None, column: PublishedColumn) -> str:
+    scale = SCALES[column.metric]
+    if cell is None:
+        return NOTHING
+    if isinstance(cell, PrintedPoint):
+        return scale.value(cell.value)
+    found, (seeds, planned) = cell.value, cell.seeds
+    text = scale.value(found.value)
+    if found.value is not None and found.low is not None and found.high is not None:
+        if found.statistic == "mean":
+            text += f" ± {scale.value((found.high - found.low) / 2)}"
+        else:
+            text += f" IQM, {scale.value(found.low)} … {scale.value(found.high)}"
+    counted = f"{seeds} of {planned}" if seeds < planned else str(seeds)
+    counted += f", {cell.failed} failed" if cell.failed else ""
+    return f"{text} ({counted}){' =' if cell.place == 'tie' else ''}"
+
+
+def _column_place(column: PublishedColumn) -> tuple[object, ...]:
+    problem = column.problem
+    return (
+        *((None, None, None) if problem is None else (problem.network, problem.dataset, problem.train_images or None)),
+        column.metric,
+    )
+
+
+def _fields(cell: Cell | PrintedPoint) -> tuple[object, ...]:
+    if isinstance(cell, PrintedPoint):
+        return ("printed", None, None, cell.value, *[None] * 6, f"{cell.paper}, {cell.place}")
+    found = cell.value
+    return (
+        found.statistic, found.n, cell.seeds[1], found.value, found.low, found.high,
+        cell.place, cell.p, cell.smallest_p, cell.failed, None,
+    )  # fmt: skip
+
+
+@question(example="runs/demo --format latex")
+@cli.option("--metric", default="test_score", metavar="SCORE", help="test_score or validation_score")
+@at_option
+@over_option
+def table(run: Run, metric: str = "test_score", at: float | None = None) -> Iterator[Part]:
+    """Methods x data sets with intervals; the best and its ties are marked by test."""
+    return published_page(published_table(run, score=metric, asked=at))

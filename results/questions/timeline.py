@@ -1,0 +1,153 @@
+"""Which trial ran where and when, and what was lost, shared or idle."""
+
+from collections.abc import Sequence
+
+from results.arms.findings import Findings
+from results.questions.costs import hours_text, time_unit
+from results.render.blocks import Figure, Section, TableBlock, Words, listing
+from results.render.chart import Chart, Spec
+from results.render.style import PALETTE, WIDTH, names_width, quantity, told
+from results.store.answers import answer
+from results.store.reader import Run
+
+ATTEMPTS = """
+WITH last AS (SELECT max(written_at) AS row_at FROM (
+    SELECT max(written_at) AS written_at FROM attempts UNION ALL SELECT max(written_at) FROM stages)
+), shared AS (
+    SELECT trial_id, sum(compute_s) AS shared_s FROM stages WHERE cached GROUP BY trial_id
+)
+SELECT coalesce(array_to_string(list_sort(list_distinct(nodes)), ' + '), host) AS machine, arm, seed, trial_id,
+    attempt, attempts.status,
+    epoch(started_at) - min(epoch(started_at)) OVER () AS started_s,
+    epoch(coalesce(ended_at, greatest(row_at, started_at))) - min(epoch(started_at)) OVER () AS ended_s,
+    coalesce(shared_s, 0) AS shared_s, cause
+FROM attempts CROSS JOIN last LEFT JOIN shared USING (trial_id) LEFT JOIN planned USING (trial_id)
+ORDER BY started_at, trial_id, attempt
+"""
+"""An attempt that still runs ends with the last row of the run. `shared_s`: stages that the trial found cached."""
+EVENTS = """
+SELECT strftime(happened_at, '%Y-%m-%d %H:%M:%S') AS "at", kind, node, job, slots, detail,
+    round(epoch(happened_at) - (SELECT min(epoch(started_at)) FROM attempts), 3) AS at_s
+FROM events ORDER BY happened_at, driver, number
+"""
+COLOURS = {"finished": PALETTE[2], "running": PALETTE[1], "failed": PALETTE[6], "died": PALETTE[4],
+           "interrupted": PALETTE[3], "rested": PALETTE[7]}  # fmt: skip
+_MOST_LANES = 120
+
+
+def lanes_of(spans: Sequence[tuple[str, float, float]]) -> list[int]:
+    """The lane of each span (machine, start, end): the first of its machine that is free when it starts.
+
+    Lanes are numbered over all machines, those of the first machine by name first.
+    """
+    free_at: dict[str, list[float]] = {}
+    place: dict[int, tuple[str, int]] = {}
+    for number, (machine, start, end) in sorted(enumerate(spans), key=lambda item: (item[1][1], item[0])):
+        ends = free_at.setdefault(machine, [])
+        lane = next((lane for lane, free in enumerate(ends) if free <= start + 1e-9), len(ends))
+        ends[lane : lane + 1] = [end]
+        place[number] = (machine, lane)
+    first, total = dict[str, int](), 0
+    for machine in sorted(free_at):
+        first[machine], total = total, total + len(free_at[machine])
+    return [first[place[number][0]] + place[number][1] for number in range(len(spans))]
+
+
+def timeline(run: Run) -> Chart | None:
+    """Attempts as bars, events as marks on top; None where no attempt is written."""
+    data = answer(run, ATTEMPTS)
+    if not data.rows:
+        return None
+    spans = list(zip(*(data.column(name) for name in ("machine", "started_s", "ended_s")), strict=True))
+    lanes = lanes_of(spans)
+    per_hour, unit = time_unit(run)
+    size = 3600 / per_hour
+    count = min(max(lanes) + 1, _MOST_LANES)
+    names = {lane: machine for (machine, _, _), lane in sorted(zip(spans, lanes, strict=True), key=lambda one: -one[1])}
+    first = {machine: lane for lane, machine in sorted(names.items(), reverse=True)}
+    across = f"{unit} since the first attempt"
+    heads = [{"lane": lane, "machine": machine} for machine, lane in first.items() if lane < count]
+    events = [row for row in answer(run, EVENTS).records() if row["at_s"] is not None and row["at_s"] >= 0]
+    statuses = [status for status in COLOURS if status in set(data.column("status"))]
+    y = {"field": "lane", "type": "ordinal", "axis": None, "scale": {"domain": list(range(count)), "padding": 0.15}}
+    left = names_width(first)
+    moments: Spec = {
+        "data": {"name": "events"},
+        "transform": [{"calculate": f"datum.at_s / {size}", "as": "at_shown"}],
+        "mark": {"type": "point", "shape": "triangle-down", "filled": True, "color": "#444", "y": -6,
+                 "size": 40, "opacity": 1},
+        "encoding": {"x": quantity("at_shown", across, scale={"zero": True, "nice": False}),
+                     "tooltip": told(at="at", kind="event", node="node", detail="detail")},
+    }  # fmt: skip
+    spec: Spec = {
+        "width": WIDTH - left,
+        "height": {"step": 18 if count <= 24 else 8},
+        "padding": {"left": left, "top": 5, "right": 5, "bottom": 5},
+        "usermeta": {"left": left},
+        "layer": [
+            {
+                "data": {"name": "rows"},
+                "transform": [
+                    {"filter": f"datum.lane < {count}"},
+                    {"calculate": f"datum.started_s / {size}", "as": "start"},
+                    {"calculate": f"max(datum.ended_s, datum.started_s) / {size}", "as": "end"},
+                ],
+                "mark": {"type": "bar", "minBandSize": 2},
+                "encoding": {
+                    "y": y, "x": quantity("start", across, scale={"zero": True, "nice": False}),
+                    "x2": {"field": "end"},
+                    "color": {"field": "status", "type": "nominal", "title": None,
+                              "scale": {"domain": statuses, "range": [COLOURS[one] for one in statuses]}},
+                    "tooltip": told(arm="arm", seed="seed", trial_id="trial", attempt="attempt", status="status",
+                                    machine="machine", start=f"from ({unit})|.2f", end=f"to ({unit})|.2f",
+                                    cause="cause"),
+                },
+            },
+            {
+                "data": {"values": heads},
+                "mark": {"type": "text", "align": "right", "x": -8, "limit": left},
+                "encoding": {"y": y, "text": {"field": "machine", "type": "nominal"}},
+            },
+            *([moments] if events else []),
+        ],
+    }  # fmt: skip
+    note = f"{max(lanes) + 1 - count} more lanes are in the table." if max(lanes) + 1 > count else ""
+    return Chart("Attempts on each machine", spec, data, {"lane": lanes}, {"events": events} if events else {}, note)
+
+
+_LOST = ("failed", "died", "interrupted")
+
+
+def section(found: Findings) -> Section:
+    """Draw all attempts in one figure, and list the events of the cluster."""
+    made = Section(
+        "time",
+        "Time line",
+        "One bar is one attempt of a trial, on a lane of the machine that ran it; empty lanes are idle.",
+        empty="No attempts yet.",
+    )
+    run = found.run
+    chart = timeline(run)
+    events = listing(run, EVENTS, "What the cluster did", folded=True)
+    if chart:
+        made.blocks += [Words(_in_a_sentence(chart, time_unit(run))), Figure("timeline", chart)]
+    if events.table.rows:
+        made.blocks.append(TableBlock(events.table, events.title, folded=len(events.table.rows) > 12))
+    return made
+
+
+def _in_a_sentence(chart: Chart, unit: tuple[float, str]) -> str:
+    records, lanes = chart.answer.records(), max(chart.extra["lane"]) + 1
+    spent = {id(row): row["ended_s"] - row["started_s"] for row in records}
+    busy, whole = sum(spent.values()), lanes * max(row["ended_s"] for row in records)
+    lost = sum(spent[id(row)] for row in records if row["status"] in _LOST)
+    shared = sum({row["trial_id"]: row["shared_s"] for row in records}.values())
+    machines = len({row["machine"] for row in records})
+    idle = 100 * (1 - busy / whole) if whole > 0 else 0.0
+    return (
+        f"{len(records)} attempts on {lanes} lane{'' if lanes == 1 else 's'} of"
+        f" {machines} machine{'' if machines == 1 else 's'}: {hours_text(busy / 3600, unit)} of work,"
+        f" {idle:.0f}% of the lanes' time idle,"
+        f" {hours_text(lost / 3600, unit) if lost else 'nothing'} in attempts that did not finish."
+        f" Trials took {hours_text(shared / 3600, unit)} of stages from the cache."
+    )

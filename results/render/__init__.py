@@ -1,0 +1,1 @@
+"""What figures, tables and the page are made of; it knows no question."""

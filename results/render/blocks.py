@@ -1,0 +1,117 @@
+"""The building blocks of a page: sections with texts, tables and figures, and the query results behind them."""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from markupsafe import Markup
+
+from results.render.chart import Chart
+from results.render.tables import HtmlTable, TableRow
+from results.store.answers import DIGITS, cell
+from results.store.reader import Run
+
+MOST_ROWS = 100_000
+"""A page has at most this many rows of one figure's data; the query gives them all."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its data. `name` distinguishes it on the page: letters, digits and dashes."""
+
+    name: str
+    chart: Chart
+
+    @property
+    def data(self) -> Markup:
+        """What the page's script reads: the specification, and its data column by column."""
+        chart = self.chart
+        rows = chart.answer.rows[:MOST_ROWS]
+        answered = [[row[place] for row in rows] for place in range(len(chart.answer.columns))]
+        extra = [values[:MOST_ROWS] for values in chart.extra.values()]
+        tables = {name: _columns(list(rows[0]), zip(*(row.values() for row in rows), strict=True))
+                  for name, rows in chart.tables.items() if rows}  # fmt: skip
+        return script_json(
+            {
+                "spec": chart.spec,
+                "columns": _columns(chart.answer.columns, answered),
+                "extra": _columns(chart.extra, extra),
+                "tables": tables,
+                "rows": len(rows),
+                "left_out": len(chart.answer.rows) - len(rows),
+            }
+        )
+
+
+def _columns(names: Iterable[str], columns: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
+    return [{"name": name, **packed(values)} for name, values in zip(names, columns, strict=True)]
+
+
+@dataclass(frozen=True)
+class TableBlock:
+    """A table. `derived`: it is computed from the result of its query, not the result itself."""
+
+    table: HtmlTable
+    title: str = ""
+    derived: bool = False
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Words:
+    """A paragraph; `bold` is a short title before it."""
+
+    text: str
+    bold: str = ""
+
+
+@dataclass
+class Section:
+    """A section of the page. Without blocks it shows `empty`; `short` is its title in the table of contents."""
+
+    name: str
+    title: str
+    text: str = ""
+    blocks: list[Figure | TableBlock | Words] = field(default_factory=list)
+    empty: str = "No data yet."
+    short: str = ""
+
+
+def listing(run: Run, sql: str, title: str = "", *, folded: bool = False) -> TableBlock:
+    """Run a query and return its result as a table."""
+    found = run.arrow(sql)
+    numeric = tuple(str(kind).startswith(("int", "double")) for kind in found.schema.types)
+    rows = [TableRow(tuple(cell(value) for value in row.values())) for row in found.to_pylist()]
+    table = HtmlTable(tuple(name.replace("_", " ") for name in found.column_names), numeric, rows, sql.strip())
+    return TableBlock(table, title, folded=folded)
+
+
+def packed(values: Sequence[Any]) -> dict[str, Any]:
+    """Pack a column for the page: each text once, with its places; numbers with six digits.
+
+    NaN and the infinities, which JSON does not have, become texts.
+    """
+    if any(isinstance(value, str) for value in values):
+        texts: dict[Any, int] = {}
+        places = [texts.setdefault(value, len(texts)) for value in values]
+        return {"texts": list(texts), "places": places}
+    return {"values": [_number(value) for value in values]}
+
+
+def script_json(value: object) -> Markup:
+    """Write JSON that is safe inside a script element, with any texts in it."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)
+
+
+def _number(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return str(value)
+    short = float(f"{value:.{DIGITS}g}")
+    return int(short) if short == int(short) and abs(short) < 1e15 else short

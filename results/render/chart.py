@@ -1,0 +1,69 @@
+"""A figure: a Vega-Lite specification and its data."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from results.render.figures import write_figure
+from results.render.style import CONFIG
+from results.store.answers import Answer
+
+Spec = dict[str, Any]
+"""Vega-Lite as JSON has it."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure with its data, as `run.plot.front()` returns it.
+
+    Attributes:
+        extra: more columns of "rows", which only the figure needs.
+        tables: further data sets, computed from rows: means, intervals.
+    """
+
+    title: str
+    spec: Spec  # Vega-Lite without data; it names the data set "rows" and those of `tables`
+    answer: Answer  # the query whose rows are the data set "rows"; `derived`: from whose rows they are computed
+    extra: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    note: str = ""  # what a reader should know, a sentence below the figure
+    derived: bool = False
+
+    def to_dict(self) -> Spec:
+        """The figure with its data as Vega-Lite, such as `altair.Chart.from_dict` reads it."""
+        names = (*self.answer.columns, *self.extra)
+        rows = [dict(zip(names, row, strict=True)) for row in zip(*self._columns(), strict=True)]
+        datasets = {"rows": rows, **self.tables}
+        return {
+            "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+            "background": "white",  # half transparent marks have wrong colours in a PNG without a background
+            "config": CONFIG,
+            "title": {"text": self.title, "subtitle": self.note} if self.note else self.title,
+            **self.spec,
+            "datasets": {name: [_finite(row) for row in several] for name, several in datasets.items()},
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the figure as SVG, PDF, PNG or JSON, as the name's ending says; no browser is needed.
+
+        Raises:
+            ResultsError: another ending, or the file cannot be written.
+        """
+        return write_figure(self.to_dict(), Path(path))
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """What a notebook shows."""
+        return {"application/vnd.vegalite.v6+json": self.to_dict(), "text/plain": f"Chart({self.title!r})"}
+
+    def _columns(self) -> list[Sequence[Any]]:
+        return [*(self.answer.column(name) for name in self.answer.columns), *self.extra.values()]
+
+
+def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with None for what JSON does not have: not a number, and the infinities."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
+    }

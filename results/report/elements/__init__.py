@@ -1,1 +1,0 @@
-"""The parts of the report's sections: tables, figures, texts."""

@@ -1,0 +1,69 @@
+"""While the sweep runs: how far it is, what it will still take, the best so far, what runs where, the last events."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from results.arms.counts import trial_counts
+from results.arms.findings import Findings
+from results.questions.costs import hours_text, time_unit
+from results.render.blocks import Section, Words, listing
+from results.store.completeness import TRIAL_STATES
+
+TO_COME = f"""
+WITH states AS ({TRIAL_STATES}), ended AS (
+    SELECT network, dataset, arm, avg(seconds) AS mean_s FROM states WHERE seconds IS NOT NULL GROUP BY ALL
+)
+SELECT count(*) FILTER (state = 'missing') AS missing, count(*) FILTER (state = 'resting') AS resting,
+    count(*) FILTER (state = 'stopped') AS stopped, (SELECT sum(seconds) FROM trials) / 3600 AS hours,
+    sum(coalesce(mean_s, (SELECT avg(seconds) FROM trials))) FILTER (state = 'missing') / 3600 AS hours_to_come,
+    (SELECT count(*) FROM attempts WHERE status = 'running') AS running
+FROM states LEFT JOIN ended USING (network, dataset, arm)
+"""
+"""A trial to come is expected to take as long as the mean of its arm that has ended, else as the mean of all."""
+RUNNING = """
+SELECT coalesce(array_to_string(list_sort(list_distinct(nodes)), ' + '), host) AS machine, arm, seed,
+    trial_id, attempt, strftime(started_at, '%Y-%m-%d %H:%M:%S UTC') AS since
+FROM attempts LEFT JOIN planned USING (trial_id) WHERE attempts.status = 'running' ORDER BY ALL
+"""
+LAST_EVENTS = """
+SELECT strftime(happened_at, '%Y-%m-%d %H:%M:%S UTC') AS "at", kind, node, slots, detail FROM events
+ORDER BY happened_at DESC, number DESC LIMIT 8
+"""
+
+
+def section(found: Findings) -> Section | None:
+    """Tell how far the sweep is; None when no planned trial is missing or rests."""
+    run = found.run
+    (row,) = run.rows(TO_COME)
+    if not row["missing"] and not row["resting"]:
+        return None
+    made = Section("now", "While it runs", short="Now")
+    made.blocks.append(Words(" ".join(_how_far(row, time_unit(run)))))
+    counts = trial_counts(run)
+    for problem in found.problems:
+        arms = [arm for arm in found.arms if arm.problem == problem and arm.rank == 1]
+        for arm in arms[:1]:
+            planned = counts.get((problem, arm.name))
+            of = f" of {len(planned.seeds)}" if planned else ""
+            scale = found.scales[problem]
+            made.blocks.append(Words(
+                f"Best so far by validation on {problem}: {arm}, {scale.value(arm.validation.mean)}{scale.unit}"
+                f" over {len(arm.models_by_seed)}{of} seeds."
+            ))  # fmt: skip
+    running, events = listing(run, RUNNING, "Running"), listing(run, LAST_EVENTS, "Last events")
+    made.blocks += [one for one in (running, events) if one.table.rows]
+    return made
+
+
+def _how_far(row: dict[str, Any], unit: tuple[float, str]) -> Iterator[str]:
+    """Write a sentence for each of: what has ended, what is to come, what rests, what is stopped."""
+    if row["hours"]:
+        yield f"The trials that have ended took {hours_text(row['hours'], unit)}."
+    to_come, running = row["hours_to_come"], row["running"]
+    at_once = f", or {hours_text(to_come / running, unit)} with {running} at once" if to_come and running else ""
+    expected = f", expected to take {hours_text(to_come, unit)}{at_once}" if to_come else ""
+    yield f"Still to come: {row['missing']}{expected}."
+    if row["resting"]:
+        yield f"Resting at a rung, from which the best continue: {row['resting']}."
+    if row["stopped"]:
+        yield f"Stopped by the search: {row['stopped']}."

@@ -1,0 +1,172 @@
+"""The first comparisons of the page: TransTailor at one budget, the tables of all arms, the tuning."""
+
+import math
+from collections.abc import Mapping
+
+from results.arms import comparison, tuning
+from results.arms.comparison import Arm, Pairing
+from results.arms.counts import failed_trials
+from results.arms.findings import Findings
+from results.arms.verdict import verdict, verdict_word
+from results.render import tables
+from results.render.blocks import Section, TableBlock, Words
+from results.render.style import PALETTE, SIGNS, order_arms
+from results.render.tables import ArmRow, ArmsTable
+from results.text.number_format import NOTHING, SCALES, percent
+
+_MOST_VERDICTS = 6
+_MOST_NAMED = 8
+_SHORT = {"cannot settle it": "open", "not equally tuned": "untuned"}
+BUDGET_MISSED_FRACTION = 0.01
+"""Arms that miss their asked budget by more than this are named."""
+
+
+def headline(found: Findings) -> str:
+    """Write the verdict of the first comparison: pooled if there are several problems."""
+    pairings = _named_pairings(found)
+    if not pairings:
+        return ""
+    pooled = [pairing for pairing in pairings if pairing.problem is None] or pairings
+    where = f", on {pooled[0].problem}" if pooled[0].problem else ", pooled over networks"
+    return f"{verdict(pooled[0])} Against {pooled[0].second}{where}."
+
+
+def overview(found: Findings) -> list[ArmsTable]:
+    """List all arms with their test score, and their difference to full fine-tuning, for the first screen."""
+    failed = failed_trials(found.run)
+    places = {name: place for place, name in enumerate(order_arms(found.methods))}
+    made = []
+    for problem in found.problems:
+        arms = [arm for arm in found.arms if arm.problem == problem]
+        compared = [one for one in found.against_baseline if one[0].problem == problem]
+        pairs = {id(arm): pairing for arm, _, pairing in compared}
+        best: dict[str, float] = {}
+        for arm in arms:
+            best[arm.name] = max(arm.test.mean or 0.0, best.get(arm.name, -math.inf))
+        rows: list[ArmRow] = []
+        for arm in sorted(arms, key=lambda arm: (-best[arm.name], arm.name, comparison.budget_order(arm.asked))):
+            scale, pairing = SCALES[arm.metric], pairs.get(id(arm))
+            difference = None if pairing is None else pairing.result.difference
+            cells = (
+                percent(arm.removed, 1),
+                scale.value(arm.test.mean), scale.interval(arm.test), str(len(arm.test_by_seed)),
+                NOTHING if difference is None else scale.difference(difference.mean),
+                NOTHING if difference is None else scale.interval(difference, signed=True),
+                NOTHING if pairing is None else _SHORT.get(verdict_word(pairing), verdict_word(pairing)),
+                NOTHING if arm.rank is None else str(arm.rank), scale.value(arm.validation.mean),
+            )  # fmt: skip
+            is_first = not rows or rows[-1].name != arm.name
+            rows.append(_arm_row(places, arm.name, cells, failed.get((problem, arm.name), 0), is_first=is_first))
+        measured = {arm.name for arm in arms}
+        for (where, name), count in failed.items():
+            if where == problem and count and name not in measured:
+                rows.append(_arm_row(places, name, (NOTHING,) * 9, count, is_first=True))
+        mark = SCALES[arms[0].metric].mark if arms else "%"
+        # What answers the question is first: two tables side by side are narrow.
+        columns = ("removed %", f"test {mark}", "95%", "n", "diff.", "95%", "it says", "rank", f"validation {mark}")
+        title = f"{problem}, difference to {compared[0][1]}" if compared else str(problem)
+        made.append(ArmsTable(title, columns, rows))
+    return made
+
+
+def _arm_row(places: Mapping[str, int], name: str, cells: tuple[str, ...], failed: int, *, is_first: bool) -> ArmRow:
+    place = places[name]
+    told = f"{failed} failed" if failed and is_first else ""
+    return ArmRow(name, place % len(PALETTE), SIGNS[place % len(SIGNS)], cells, told, is_first)
+
+
+def named_section(found: Findings) -> Section:
+    """Compare TransTailor at the budget with each arm of full fine-tuning, in each problem and pooled."""
+    section = Section(
+        "named",
+        "TransTailor against fine-tuning",
+        f"TransTailor's sub-model at {100 * found.budget:g}% fewer MACs, and full fine-tuning of the whole network."
+        " Scores on the test split, paired by seed. The verdict is “better” only if the interval of the difference"
+        " excludes 0 and an exact sign-flip test agrees.",
+        empty="No operating points of TransTailor at this budget and of full fine-tuning yet.",
+        short="Verdicts",
+    )
+    pairings = _named_pairings(found)
+    for pairing in pairings:
+        where = str(pairing.problem) if pairing.problem else "Over all networks, by seed"
+        if len(section.blocks) == _MOST_VERDICTS:
+            section.blocks.append(Words(f"The table has {len(pairings) - _MOST_VERDICTS} more comparisons."))
+            break
+        words = verdict(pairing)
+        if pairing.shares_models:
+            words += " Several pairs have the same model, so n is smaller than it looks."
+        section.blocks.append(Words(words, bold=f"{where}, against {pairing.second}"))
+    if pairings:
+        table = tables.pairings_table(pairings, comparison.POINTS, where=True)
+        section.blocks.append(TableBlock(table, derived=True))
+    return section
+
+
+def _named_pairings(found: Findings) -> list[Pairing]:
+    """TransTailor at the budget against each arm of full fine-tuning: in each problem, then pooled."""
+    pairs_by_names: dict[tuple[str, str, str], list[tuple[Arm, Arm]]] = {}
+    for arm in comparison.transtailor_at(found.arms, found.budget):
+        for baseline in comparison.baselines_of(found.arms, arm.problem):
+            pairs_by_names.setdefault((arm.name, baseline.name, arm.metric), []).append((arm, baseline))
+    pairings: list[Pairing] = []
+    for pairs in pairs_by_names.values():
+        pairings += [comparison.compare([pair]) for pair in pairs]
+        if len(pairs) > 1:
+            pairings.append(comparison.compare(pairs))
+    return pairings
+
+
+def warnings(found: Findings) -> list[str]:
+    """Return the warnings about the comparisons."""
+    lines = []
+    if len({point.best_of for point in found.best}) > 1:
+        lines.append(f"{_tuned(found)} Comparisons of such arms are marked and do not settle anything.")
+    if lost := sum(arm.not_finite for arm in found.arms):
+        lines.append(
+            f"Operating points whose validation score is not a number: {lost}; the means leave them out, so their"
+            " arms look better than they are."
+        )
+    if sizes := [arm for arm in found.arms if len(arm.test_images) > 1]:
+        lines.append(f"Arms whose trials have different numbers of test images: {'; '.join(map(str, sizes))}.")
+    off = [arm for arm in found.arms if arm.asked is not None and abs(arm.removed - arm.asked) > BUDGET_MISSED_FRACTION]
+    if off:
+        told = "; ".join(f"{arm} ({percent(arm.removed, 1)}% removed)" for arm in off[:_MOST_NAMED])
+        more = f" and {len(off) - _MOST_NAMED} more" if len(off) > _MOST_NAMED else ""
+        lines.append(
+            f"Arms that miss their budget by more than {percent(BUDGET_MISSED_FRACTION, 0)} point: {told}{more}."
+        )
+    return lines
+
+
+def tuning_section(found: Findings) -> Section | None:
+    """Show which settings of [tuning] were chosen, and the comparisons with only the first of them."""
+    counts = tuning.counts_of(found.best)
+    if not counts:
+        return None
+    section = Section(
+        "tuning", "What was tuned", f"{_tuned(found)} The test split was not used to choose.", short="Tuning"
+    )
+    section.blocks.append(TableBlock(tables.settings_table(counts, tuning.CHOSEN_SETTINGS), derived=True))
+    first = tuning.first_setting(found.points)
+    of_first = sorted({tuning.setting_text(point.setting) for point in first if point.setting is not None})
+    pairs = comparison.baseline_pairs(comparison.arms_of(first, found.environments, failed_trials(found.run)))
+    pairings = [comparison.compare([pair]) for pair in pairs]
+    for problem in sorted({pairing.problem for pairing in pairings if pairing.problem}):
+        its = [pairing for pairing in pairings if pairing.problem == problem]
+        table = tables.pairings_table(its, comparison.POINTS, where=False)
+        title = f"{problem}, all at the first setting: {', '.join(of_first)}. The comparison below, without tuning"
+        section.blocks.append(TableBlock(table, title, derived=True))
+    return section
+
+
+def _tuned(found: Findings) -> str:
+    numbers = sorted({point.best_of for point in found.best})
+    if len(numbers) == 1:
+        return (
+            f"Each arm is shown with the best of {numbers[0]} settings by validation, chosen for each seed and asked"
+            " budget: all arms have the same tuning budget."
+        )
+    return (
+        f"Arms are shown with the best of {', '.join(map(str, numbers))} settings by validation: their tuning"
+        " budgets are not equal."
+    )

@@ -1,0 +1,164 @@
+"""What was run, and on what: arms, the settings that vary, machines, code and provenance."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from results.arms.findings import Findings
+from results.arms.shared_training import support_lines
+from results.arms.trial_settings import TrialSettings
+from results.render.blocks import Section, TableBlock, Words, listing
+from results.render.tables import HtmlTable, TableRow
+from results.store.completeness import TRIAL_STATES, lost_rows
+from results.store.reader import Run
+from results.text.number_format import NOTHING
+from transtailor.documents import read_json
+
+OF_ONE_MACHINE = ("folder", "host", "pid")  # facts of provenance.json that a page to share leaves out
+_MOST_VALUES = 12
+
+COUNTS = f"""
+SELECT count(*) AS planned,
+    (SELECT count(*) FROM trials WHERE status = 'finished') AS finished,
+    (SELECT count(*) FROM trials WHERE status = 'failed') AS failed,
+    count(*) FILTER (state = 'missing') AS missing, count(*) FILTER (state = 'resting') AS resting,
+    count(*) FILTER (state = 'stopped') AS stopped
+FROM ({TRIAL_STATES})
+"""
+ARMS = """
+SELECT network, dataset, arm, method, count(*) AS planned,
+    count(*) FILTER (status = 'finished') AS finished, count(*) FILTER (status = 'failed') AS failed,
+    list(DISTINCT seed ORDER BY seed) AS seeds
+FROM planned LEFT JOIN trials USING (trial_id)
+GROUP BY ALL ORDER BY ALL
+"""
+ENVIRONMENTS = """
+SELECT device, ranks, torch_version, count(DISTINCT stage_key) AS stages, count(DISTINCT trial_id) AS trials
+FROM stages GROUP BY ALL ORDER BY ALL
+"""
+CODES = "SELECT code_digest, count(*) AS points FROM operating_points GROUP BY ALL ORDER BY ALL"
+PROTOCOLS = "SELECT protocol, count(*) AS points FROM operating_points GROUP BY ALL ORDER BY ALL"
+CONFIGURATIONS = "SELECT trial_id, config_json FROM planned ORDER BY trial_id"
+
+
+def section(found: Findings) -> Section:
+    """Build the section; long tables are folded."""
+    arms = listing(found.run, ARMS, "Arms")
+    made = Section("ran", "What was run", short="Provenance")
+    made.blocks.append(Words(_in_a_sentence(arms.table)))
+    if found.settings.varying:
+        made.blocks.append(_varying(found.settings))
+    made.blocks += [replace(arms, folded=len(arms.table.rows) > 16), listing(found.run, ENVIRONMENTS, "Computed on")]
+    made.blocks += map(Words, support_lines(found.run, {arm.problem for arm in found.arms}))
+    return made
+
+
+def warnings(run: Run, counts: dict[str, int]) -> list[str]:
+    """Return what a reader must know first."""
+    found = []
+    if lost := lost_rows(run):
+        found.append(f"Rows are lost: {lost}. The report is of the others: put the missing files back from a copy.")
+    missing, planned = counts["missing"], counts["planned"]
+    if missing:
+        found.append(
+            f"Planned trials that have neither finished nor failed: {missing} of {planned}."
+            " The sweep is still running or was stopped early; the report covers the points so far."
+        )
+    if counts["resting"]:
+        found.append(f"Trials that rest at a rung of a search: {counts['resting']}; the best of them continue.")
+    if counts["failed"]:
+        found.append(f"Trials that failed: {counts['failed']}; see the last section.")
+    machines = run.rows(ENVIRONMENTS)
+    if len(machines) > 1:
+        kinds = "; ".join(f"{row['device']}, ranks: {row['ranks']}, torch {row['torch_version']}" for row in machines)
+        found.append(
+            f"The stages were computed on mixed hardware, ranks or torch versions ({kinds}), which can cause"
+            " differences. Comparisons that mix them are marked."
+        )
+    codes = run.rows(CODES)
+    if len(codes) > 1:
+        which = ", ".join(f"{row['code_digest'][:12]} ({row['points']} points)" for row in codes)
+        found.append(f"The operating points were measured by different code: {which}.")
+    for row in run.rows(PROTOCOLS):
+        if row["protocol"] != "validation":
+            found.append(
+                f"Operating points that follow the protocol {row['protocol']!r}: {row['points']};"
+                " their trials decided by the training images, not by the validation split."
+            )
+    return found
+
+
+def doubles(run: Run) -> list[str]:
+    """Return what a reader must know of trials that are in several of the runs; ask before the rows are held."""
+    if len(run.paths) == 1:
+        return []
+    several = run.rows("SELECT trial_id FROM planned GROUP BY trial_id HAVING count(DISTINCT run) > 1")
+    text = f"Trials in several runs: {len(several)}; each counts once, as the run has it that wrote it last."
+    return [text] if several else []
+
+
+def provenance(run: Run) -> list[tuple[str, str]]:
+    """Read the facts of provenance.json, line by line; none without this file. Of several runs, with their names.
+
+    Raises:
+        ValueError: it is not a JSON object.
+        OSError: it cannot be read.
+    """
+    found: dict[str, Any] = {}
+    for name, folder in run.paths.items():
+        path = folder / "provenance.json"
+        if path.is_file():
+            facts = read_json(path)
+            if not isinstance(facts, dict):
+                raise ValueError("expected a JSON object")
+            found |= {name: facts} if len(run.paths) > 1 else facts
+    return _flat(found)
+
+
+def _in_a_sentence(arms: HtmlTable) -> str:
+    networks, datasets, names, methods = (sorted({row.cells[place] for row in arms.rows}) for place in range(4))
+    if not arms.rows:
+        return "No trial is planned yet."
+    return (
+        f"{_counted(len(names), 'arm')} of {_counted(len(methods), 'method')} ({', '.join(methods)}) on"
+        f" {', '.join(networks)}, with {', '.join(datasets)}."
+    )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _varying(settings: TrialSettings) -> TableBlock:
+    """List the settings that vary between trials: their values, and how many trials have each."""
+    rows = []
+    for key, values in settings.counts():
+        texts = [f"{text} ({count})" for text, count in values[:_MOST_VALUES]]
+        more = len(values) - len(texts)
+        rows.append(TableRow((key, str(len(values)), ", ".join([*texts, *([f"and {more} more"] if more else [])]))))
+    note = f"{len(settings.common)} more settings are the same in all trials; a trial's panel shows them."
+    table = HtmlTable(
+        ("setting", "values", "which, and in how many trials"), (False, True, False), rows, CONFIGURATIONS, note
+    )
+    return TableBlock(table, "Settings that vary", derived=True, folded=len(rows) > 16)
+
+
+def _flat(facts: dict[str, Any], before: str = "") -> list[tuple[str, str]]:
+    """Write a JSON object as lines of key and value; keys of nested objects are joined by dots."""
+    lines: list[tuple[str, str]] = []
+    for key, value in facts.items():
+        if key in OF_ONE_MACHINE:
+            continue
+        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            value = {str(number): item for number, item in enumerate(value)}
+        if isinstance(value, dict) and value:
+            lines += _flat(value, f"{before}{key}.")
+        else:
+            lines.append((before + key, _text(value)))
+    return lines
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return NOTHING
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,120 @@
+"""Options and completions that several commands on sweeps have."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from results.command_output import output_options
+from transtailor import cli
+
+cache_option = cli.option("--cache", type=cli.FOLDER, default="cache", help="folder of finished stages")
+
+
+def plan_options(function: cli.Function) -> cli.Function:
+    """Give a command the argument and the options that say which sweep is meant, and how it is continued."""
+    for decorate in reversed(_OF_PLAN):
+        function = decorate(function)
+    return function
+
+
+def run_options(function: cli.Function) -> cli.Function:
+    """Give a command these, and the options of a launch."""
+    for decorate in reversed(_OF_LAUNCH):
+        function = decorate(function)
+    return plan_options(output_options(function))
+
+
+def runs_of_launch(words: Sequence[str]) -> Path:
+    """Return the folder of the run folders that a launch was given.
+
+    Raises:
+        ClickException, Exit: the words are no launch.
+    """
+    folder: Path = _launch.make_context("run", list(words)).params["runs"]
+    return folder
+
+
+def _specs(_: click.Context) -> Iterator[str]:
+    from sweeps.spec.spec import SPECS
+
+    yield from sorted(path.stem for path in SPECS.glob("*.toml"))
+    yield from sorted(str(path) for path in Path().glob("*.toml"))
+
+
+def _keys(_: click.Context) -> Iterator[str]:
+    """Yield what `--set` can change, with an equals sign behind: the keys that trials of the shipped demo have."""
+    from results.text.settings import leaves
+    from sweeps.spec.expand import expand
+    from sweeps.spec.resources import Resources
+    from sweeps.spec.spec import EMBEDDED_SPEC, load_spec
+
+    trials = expand(load_spec(EMBEDDED_SPEC))
+    of_trials = sorted({key for trial in trials for key, _ in leaves(trial.settings.values)})
+    for key in of_trials:
+        yield from (f"trial.{key}=", f"axes.{key}=")
+    yield from (f"resources.{key}=" for key in Resources.model_fields)
+
+
+_OF_PLAN = (
+    cli.argument("spec", type=cli.PATH, required=False, default="demo", shell_complete=cli.complete(_specs)),
+    cli.option(
+        "--site", default="local",
+        help="where trials run: local = Ray on this machine, serial = one after the other without Ray, or the name "
+        "or file of a SLURM site (transtailor sites)",
+    ),
+    cli.option(
+        "--set", "assignments", multiple=True, metavar="KEY=VALUE", shell_complete=cli.complete(_keys),
+        help="change the spec: trial.optimisation.epochs=3, axes.seed=[0,1], resources.ranks=1 (repeatable)",
+    ),
+    cli.option(
+        "--import", "imports", multiple=True, type=cli.FILE, metavar="FILE",
+        help="a module of your own with a method, criterion, network, data set, ... (repeatable)",
+    ),
+    cli.option("--name", help="name of the sweep and its run folder, instead of the spec's"),
+    cli.option("--runs", type=cli.FOLDER, default="runs", help="folder of the run folders"),
+    cache_option,
+    cli.option(
+        "--only", metavar="TRIAL", help="run only this trial (id, or first digits); give it its own run with --name"
+    ),
+    cli.option(
+        "--again", multiple=True, metavar="TRIAL",
+        help="run only these trials of an existing run now (repeatable; transtailor retry RUN TRIAL...)",
+    ),
+    cli.option("--extend", is_flag=True, help="add trials to a run; all its old trials must still be in the spec"),
+    cli.option("--update-code", is_flag=True, help="continue a run although the code has changed"),
+    cli.option(
+        "--no-sharing", is_flag=True,
+        help="each operating point as a trial of its own from the start, to measure what sharing saves",
+    ),
+)  # fmt: skip
+
+
+_OF_LAUNCH = (
+    cli.option("--detach", is_flag=True, help="on SLURM: submit and return; the same command attaches again"),
+    cli.option("--max-disk-gb", type=float, metavar="GB", help="start no trial while the cache is nearly this large"),
+    cli.option("--plan", is_flag=True, help="show trials and cost; run and write nothing"),
+)
+
+
+@click.command()
+@run_options
+def _launch(**_: object) -> None:
+    """Only parses."""
+
+
+def _trials(ctx: click.Context) -> Iterator[str]:
+    """Yield the ids of the trials of the run that was typed, or of all runs."""
+    run = ctx.params.get("run")
+    plans = [Path(run) / "plan.json"] if run else sorted(cli.RUNS.glob("[!.]*/plan.json"))
+    for plan in plans:
+        yield from json.loads(plan.read_bytes())["trials"]
+
+
+def _runs_and_trials(ctx: click.Context) -> Iterator[str]:
+    yield from (path.parent.name for path in sorted(cli.RUNS.glob("[!.]*/plan.json")))
+    yield from _trials(ctx)
+
+
+complete_trials, complete_runs_and_trials = cli.complete(_trials), cli.complete(_runs_and_trials)

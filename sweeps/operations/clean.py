@@ -1,0 +1,201 @@
+"""Remove files of a run or a cache that are no longer needed; print what was removed and its size.
+
+Of a run, whose tables are settled first: what these were before, and checkpoints and private caches of trials that are
+finished or stopped.
+Of a cache: stages that no run below a given folder has planned or run.
+"""
+
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from results.store.parts import SUPERSEDED, WRITING, superseded_folders
+from results.store.reader import finished_trial_ids, load, stopped_trial_ids
+from results.store.settle import is_settled, settle
+from sweeps.errors import RunFolderError
+from sweeps.run.run_folder import RunFolder, open_run
+from sweeps.run.run_lock import RunLock, holder_of
+from tailor.execution.cache import Cache, DamagedStage
+from transtailor.ownership import refuse_outside
+
+CUT_OFF = "left by an interrupted command"
+ABANDONED_AFTER_S = 24 * 3600.0
+"""A half-made stage is removed after this time without a write; another run may be making it, for some minutes."""
+
+REACHED = """
+SELECT DISTINCT unnest(stage_keys) AS key FROM planned
+UNION SELECT stage_key FROM stages UNION SELECT unnest(parents) FROM stages
+UNION SELECT stage_key FROM operating_points UNION SELECT model_key FROM operating_points
+"""
+
+
+@dataclass(frozen=True)
+class Waste:
+    """A file or folder to remove, and what it is."""
+
+    what: str
+    path: Path
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that become free: of all its files but those that are gone, or stay under another name."""
+        files = _walk(self.path) if self.path.is_dir() else [self.path]
+        return sum(_size_bytes(path) for path in files)
+
+    def remove(self) -> None:
+        """Remove it; a folder is renamed first, so that no process finds half of it."""
+        if not self.path.is_dir():
+            self.path.unlink(missing_ok=True)
+            return
+        doomed = self.path.with_name(f".removed-{secrets.token_hex(8)}")
+        try:
+            self.path.rename(doomed)
+        except FileNotFoundError:
+            return  # another process removed it
+        shutil.rmtree(doomed)
+
+
+def clean(folder: Path, runs: Path | None, *, dry_run: bool) -> Iterator[str]:
+    """Remove what is not needed; yield lines on what was removed, or would be with `dry_run`.
+
+    Args:
+        folder: of a run that is not running, or a cache.
+        runs: for a cache, the folder of all runs that use it: what these have planned or run stays.
+
+    Raises:
+        RunFolderError: the folder is neither; a run to clean is running; or `runs` does not fit.
+        ResultsError: rows cannot be read, so it is not known what is needed; nothing is removed.
+    """
+    with ExitStack() as held:
+        if RunFolder(folder).plan.is_file():
+            if runs is not None:
+                raise RunFolderError(f"{folder} is a run: leave out --runs {runs}, or type the folder of a cache")
+            yield from _settle(RunFolder(folder), held, dry_run=dry_run)
+            found = _waste_of_run(RunFolder(folder))
+        elif next(Cache(folder).stored_keys(), None) is not None:
+            found = _waste_of_cache(folder, runs)
+        else:
+            raise RunFolderError(
+                f"{folder} is neither the folder of a run (it has no {RunFolder(folder).plan.name}) nor a cache with "
+                "finished stages"
+            )
+        yield from _remove(found, dry_run=dry_run)
+
+
+def _settle(run: RunFolder, held: ExitStack, *, dry_run: bool) -> Iterator[str]:
+    """Bring a run's tables to rest and keep it locked; a dry run, which writes nothing, says what it leaves out."""
+    open_run(run)
+    if not dry_run:
+        held.enter_context(RunLock(run.lock))
+        settle(run.path)
+    elif not is_settled(run.path):
+        yield "its tables would be settled first, as after a launch; what they are now would then be removed, too"
+
+
+def _waste_of_run(run: RunFolder) -> list[Waste]:
+    with load(run.path, ["trials", "attempts"]) as tables:
+        over = {"finished": finished_trial_ids(run.path), "stopped": stopped_trial_ids(tables)}
+    found = [Waste("tables before they were settled", path) for path in superseded_folders(run.path)]
+    for trial_id, state in sorted((trial_id, state) for state, ids in over.items() for trial_id in ids):
+        folders = (run.checkpoint(trial_id), run.private_cache(trial_id))  # of use only while it may continue
+        found += [Waste(f"{path.name} of {state} trials", path) for path in folders if path.is_dir()]
+    halves = [path for place in (".", f"{WRITING}/*", "trials/*") for path in run.path.glob(f"{place}/.*.tmp")]
+    removed = [path for place in (SUPERSEDED, "trials/*") for path in run.path.glob(f"{place}/.removed-*")]
+    found += [Waste(CUT_OFF, path) for path in sorted([*halves, *removed])]
+    refuse_outside(run.path, (waste.path for waste in found), RunFolderError)  # ids and links may be another user's
+    return found
+
+
+def _waste_of_cache(cache: Path, runs: Path | None) -> list[Waste]:
+    if runs is None:
+        raise RunFolderError(
+            f"{cache} is a cache: type --runs FOLDER, such as --runs runs, with all runs that may need its stages"
+        )
+    stored, reached = Cache(cache), _needed_keys(runs)
+    keys = sorted(stored.stored_keys())
+    found = [Waste(f"{_stage_kind(stored, key)} stages", stored.path(key)) for key in keys if key not in reached]
+    if len(found) == len(keys):
+        raise RunFolderError(
+            f"no run below {runs} needs any stage of {cache}: is it the cache of other runs? To remove it all, "
+            f"remove the folder {cache} yourself"
+        )
+    halves = [path for path in cache.glob("??/.[0-9a-f]*") if _age_s(path) > ABANDONED_AFTER_S]
+    return found + [Waste(CUT_OFF, path) for path in sorted([*halves, *cache.glob("*/.removed-*")])]
+
+
+def _age_s(path: Path) -> float:
+    """Return the seconds since the last write to a folder; 0 for one that was just renamed."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _needed_keys(runs: Path) -> set[str]:
+    """Collect the keys of all stages that a run below a folder, at any depth, has planned or run.
+
+    Raises:
+        RunFolderError: no run, or a run is being made or is running.
+        ResultsError: a run cannot be read.
+    """
+    below = sorted(_walk(runs))
+    if making := [path for path in below if path.match(".*.creating")]:
+        raise RunFolderError(f"a run is being made in {making[0]}; wait for it")
+    names = (RunFolder(runs).plan.name, RunFolder(runs).tables.name)
+    found = {path.parent for path in below if path.name in names}
+    if not found:
+        raise RunFolderError(f"no run below {runs}, so all stages would be removed; type the folder of your runs")
+    keys: set[str] = set()
+    for path in sorted(found):
+        if holder_of(RunFolder(path).lock) is not None:
+            raise RunFolderError(f"{path} is running; wait for it, or stop it with Ctrl-C")
+        with load(path) as run:
+            keys |= {row["key"] for row in run.rows(REACHED)}
+    return keys
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield files and folders at any depth; folders that a sweep removes meanwhile are skipped (`rglob` raises)."""
+    for place, folders, files in os.walk(folder):
+        yield from (Path(place, name) for name in (*folders, *files))
+
+
+def _stage_kind(cache: Cache, key: str) -> str:
+    try:
+        stored = cache.read(key)
+    except (OSError, DamagedStage):
+        return "damaged"
+    return stored.description.kind if stored else "removed"
+
+
+def _remove(found: Iterable[Waste], *, dry_run: bool) -> Iterator[str]:
+    """Remove the waste; yield the number and size of each kind."""
+    totals: dict[str, tuple[int, int]] = {}
+    for waste in found:
+        count, size_bytes = totals.get(waste.what, (0, 0))
+        totals[waste.what] = (count + 1, size_bytes + waste.size_bytes)
+        if not dry_run:
+            waste.remove()
+    if not totals:
+        yield "nothing to remove"
+        return
+    did = "would be removed" if dry_run else "removed"
+    width = max(map(len, totals))
+    for what, (count, size_bytes) in sorted(totals.items()):
+        yield f"{what.ljust(width)}  {count:>7,}  {size_bytes:>15,} bytes"
+    whole = sum(size_bytes for _, size_bytes in totals.values())
+    yield f"{sum(count for count, _ in totals.values()):,} {did}, {whole:,} bytes"
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        facts = path.lstat()
+    except FileNotFoundError:
+        return 0
+    return facts.st_size if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1 else 0

@@ -1,0 +1,254 @@
+"""Control a run from any terminal: stop and cancel it, read its logs, retry trials."""
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hpc.folders.cluster_folder import ClusterFolder
+from hpc.slurm.jobs import QueuedJob
+from results.store.completeness import failed_trials
+from results.store.reader import finished_trial_ids, load
+from sweeps.command_options import runs_of_launch
+from sweeps.errors import RunFolderError
+from sweeps.operations.attach import job_text
+from sweeps.operations.explain import find_trial
+from sweeps.operations.launch import AGAIN_OPTION
+from sweeps.run.run_folder import RunFolder, check_is_own, open_run
+from sweeps.run.run_lock import holder_of
+from sweeps.slurm.cluster_run import ClusterRun, RunOutcome
+from transtailor.documents import DocumentError, read_json
+from transtailor.errors import INTERRUPTED
+from transtailor.lines import lines_of
+from transtailor.shell import command, launch_words
+from transtailor.sources import ROOT
+from transtailor.waiting import KILL_LIMIT_S, Unlimited, WaitedTooLong, wait_for
+
+LAUNCHER = ROOT / "sweeps" / "launch.py"
+STOP_LIMIT_S = 60.0  # to interrupt stages, release nodes and write files
+POLL_S = 1.0
+LOOK_EVERY_S = 5.0
+LOGS_SHOWN = 10  # of a run
+FOLLOWED = Unlimited("until the sweep is no longer running, or Ctrl-C")
+
+
+def stop(run: RunFolder, limit_s: float = STOP_LIMIT_S) -> Iterator[str]:
+    """End a run cleanly; finished stages are kept, and launching it again resumes it. Yield lines to print.
+
+    Raises:
+        RunFolderError: no run, or it runs on another machine and must be stopped there.
+        SlurmError: SLURM does not answer.
+    """
+    open_run(run)
+    check_is_own(run)  # or it would say which processes and jobs of yours are ended
+    cluster = ClusterRun(run)
+    jobs = cluster.jobs() if cluster.exists else []
+    if not jobs:
+        yield _stop_here(run, limit_s)
+        return
+    if cluster.is_controller(jobs[0]) and jobs[0].state.state == "RUNNING":
+        cluster.stop_file.touch()
+        yield f"asked job {jobs[0].id} to stop"
+        if not _wait(lambda: not (left := cluster.jobs()) or _later(cluster, jobs, left) is not None, limit_s):
+            yield f"it has not ended after {limit_s:g} s; perhaps a stage or a node does not respond"
+    if again := _later(cluster, jobs, cluster.jobs()):
+        yield f"{run.path} was launched again as job {again}, which is not stopped; to stop it too, type this again"
+        return
+    yield from cancel(run)
+    if cluster.outcome is None:  # tells processes that follow the run that it has ended
+        cluster.set_outcome(RunOutcome(code=INTERRUPTED, text="it was stopped before its driver had an outcome"))
+
+
+def _later(cluster: ClusterRun, before: Sequence[QueuedJob], now: Sequence[QueuedJob]) -> str | None:
+    """The id of a controller that came after these jobs, from a launch of the meantime; None if there is none."""
+    known = {job.id for job in before}
+    return next((job.id for job in now if cluster.is_controller(job) and job.id not in known), None)
+
+
+def cancel(run: RunFolder, limit_s: float = STOP_LIMIT_S) -> Iterator[str]:
+    """End all jobs of a run at once, and no others; launching it again resumes it. Yield lines to print.
+
+    Raises:
+        RunFolderError: no run, or it was not launched on SLURM.
+        SlurmError: SLURM does not answer.
+    """
+    open_run(run)
+    check_is_own(run)  # or it would say which processes and jobs of yours are ended
+    cluster = ClusterRun(run)
+    if not cluster.exists:
+        raise RunFolderError(f"{run.path} has no jobs: it was not launched on SLURM; type: {command('stop', run.path)}")
+    if left := [job.id for job in cluster.jobs()]:
+        cluster.cancel(left)
+        yield f"cancelled {len(left)} jobs: {', '.join(left)}"
+        if not _wait(lambda: not cluster.jobs(), limit_s):
+            ids = ", ".join(job.id for job in cluster.jobs())
+            why = f"perhaps a node does not respond. To look at them: {cluster.squeue}"
+            yield f"not ended after {limit_s:g} s: {ids}; {why}"
+            return
+    yield f"{run.path} has no jobs; to resume, launch it again"
+
+
+def _stop_here(run: RunFolder, limit_s: float) -> str:
+    """End the process on this machine that runs it; return a message."""
+    holder = holder_of(run.lock)
+    if holder is None:
+        return f"{run.path}: not running"
+    if holder.get("host") != socket.gethostname():
+        raise RunFolderError(
+            f"{run.path} is running in process {holder.get('pid', '?')} on {holder.get('host', '?')}; stop it there"
+        )
+    process_id = int(holder["pid"])
+    os.kill(process_id, signal.SIGTERM)
+    if _wait(lambda: holder_of(run.lock) is None, limit_s):
+        return f"{run.path} was stopped; to resume, launch it again"
+    if holder_of(run.lock) == holder:  # the same process; the processes that it started end with it
+        os.kill(process_id, signal.SIGKILL)
+    if not _wait(lambda: holder_of(run.lock) is None, KILL_LIMIT_S):
+        raise RunFolderError(f"process {process_id} was killed and still holds {run.path}: a disk may not respond")
+    return f"{run.path}: process {process_id} did not stop in {limit_s:g} s and was killed; to resume, launch it again"
+
+
+def _wait(condition: Callable[[], bool], limit_s: float) -> bool:
+    """Whether the condition became true in time; polled slowly, since it may call SLURM."""
+    try:
+        return wait_for(condition, "the end of the run", limit_s, poll_s=POLL_S, poll_to_s=LOOK_EVERY_S)
+    except WaitedTooLong:
+        return False
+
+
+def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = False) -> Iterator[str]:
+    """Yield the last lines of a trial's log, or of the logs of the run's jobs and trials that were written last.
+
+    Args:
+        trial_id: or its first digits; None: all logs of the run.
+        follow: continue with new lines until the run is no longer running.
+
+    Raises:
+        RunFolderError: no run, no log, or a negative number of lines.
+    """
+    if lines < 0:
+        raise RunFolderError(f"--lines is {lines}; expected 0 or more")
+    record = open_run(run)
+    if trial_id is not None:
+        ids = [found for found in record.trials if found.startswith(trial_id)]
+        if len(ids) != 1:
+            which = f"{len(ids)} trials whose ids begin" if ids else "no trial whose id begins"
+            raise RunFolderError(f"{run.path} has {which} with {trial_id!r}; type: {command('status', run.path)}")
+        files = [run.log(ids[0])]
+        if not files[0].is_file():
+            raise RunFolderError(f"trial {ids[0]} has no log yet: it has not started")
+    elif not _find_logs(run) and not follow:
+        raise RunFolderError(f"{run.path} has no logs yet: none of its trials has started")
+    shown: dict[Path, int] = {}
+    last: Path | None = None
+
+    def news() -> tuple[list[str], bool] | None:
+        """Return new lines, and whether these are the last."""
+        nonlocal last
+        is_over = not follow or holder_of(run.lock) is None  # before reading, so that the last lines are read too
+        found: list[str] = []
+        for path in _find_logs(run)[-LOGS_SHOWN:] if trial_id is None else files:
+            text = lines_of(path.read_text(errors="replace"), only_ended=not is_over)
+            new = text[shown[path] :] if path in shown else text[max(0, len(text) - lines) :]
+            shown[path] = len(text)
+            if new and trial_id is None and path != last:
+                found.append(f"== {path}")
+                last = path
+            found += map(_log_line, new)
+        return (found, is_over) if found or is_over else None
+
+    is_over = False
+    while not is_over:
+        new, is_over = wait_for(news, f"more lines in the logs of {run.path}", FOLLOWED, poll_s=POLL_S)
+        yield from new
+
+
+def _find_logs(run: RunFolder) -> list[Path]:
+    """Return the logs of the run's jobs and trials, the one written last at the end."""
+    files = [*ClusterFolder(run.cluster).logs.glob("*_log.*"), *run.trial_logs()]
+    return sorted((path for path in files if path.is_file()), key=lambda path: path.stat().st_mtime)
+
+
+def _log_line(line: str) -> str:
+    """Write a record of a trial's log as text; return other and half-written lines as they are."""
+    try:
+        record = read_json(line)
+        return f"{record['at']} {record['level']} {record['text']}"
+    except (DocumentError, LookupError, TypeError):
+        return line
+
+
+def job_lines(run: RunFolder) -> Iterator[str]:
+    """Yield one line for each job of a run on SLURM: what it is, where it runs, or why it waits.
+
+    Raises:
+        SlurmError: the queue cannot be read.
+    """
+    cluster = ClusterRun(run)
+    for job in cluster.jobs() if cluster.exists else []:
+        kind = "controller" if cluster.is_controller(job) else "worker"
+        yield f"job       {job.id}  {kind}  {job_text(job)}"
+
+
+def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = ()) -> Iterator[str]:
+    """Replace this process by the last launch of the run: trials that failed or never ended are tried again.
+
+    The command is printed first. Its options and folder come from provenance.json; the program is this one.
+
+    Args:
+        failed: launch only if a trial has failed; a line says how many have.
+        trials: ids, or their first digits, of the only trials to run; a line names those that are already finished.
+
+    Raises:
+        RunFolderError: no run, no such trial, other users may have changed the run, or it was not launched here.
+        ResultsError: one of its parts is torn.
+    """
+    check_is_own(run)
+    folder, words = _launch_of(run, open_run(run).provenance["history"])
+    if failed:
+        with load(run.path) as rows:
+            found = len(failed_trials(rows))
+        yield f"{run.path}: {found} failed trials" + (", which are tried again" if found else "; nothing to do")
+        if not found:
+            return
+    wanted = list(dict.fromkeys(find_trial(prefix, [run.path]).trial_id for prefix in trials))
+    done = finished_trial_ids(run.path)
+    for trial_id in wanted:
+        if trial_id in done:
+            yield f"trial {trial_id} is finished; nothing to do"
+    again = [f"{AGAIN_OPTION}={trial_id}" for trial_id in wanted if trial_id not in done]
+    if trials and not again:
+        return
+    yield f"in {folder}: {command('run', *words, *again)}"
+    os.chdir(folder)
+    os.execv(sys.executable, [sys.executable, str(LAUNCHER), *words, *again])
+
+
+def _launch_of(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> tuple[Path, list[str]]:
+    """Return folder and options of the last launch of the whole run.
+
+    Raises:
+        RunFolderError: they are no launch, or would not launch this run.
+    """
+    try:
+        launch = next((entry for entry in reversed(history) if not _names_trials(entry["argv"])), history[0])
+        folder, words = Path(launch["folder"]), launch_words([str(word) for word in launch["argv"]])
+        runs = runs_of_launch(words)
+    except (LookupError, TypeError, AttributeError, click.ClickException, click.exceptions.Exit):
+        raise RunFolderError(f"{run.provenance} names no launch; type the command yourself") from None
+    if (folder / runs).resolve() != run.path.resolve().parent or not folder.is_dir():
+        raise RunFolderError(
+            f"{run.path} was launched in {folder}, for runs in {runs}: it was moved, or comes from another user; "
+            "launch it yourself"
+        )
+    return folder, words
+
+
+def _names_trials(argv: Sequence[str]) -> bool:
+    """Whether a launch was only of some trials of the run."""
+    return any(word.partition("=")[0] == AGAIN_OPTION for word in argv)

@@ -1,0 +1,312 @@
+"""Launches of sweeps: read the spec, plan, show, run, report; launched again, a sweep resumes.
+
+
+Exit codes: 0 all trials finished, 1 some failed, 2 a mistake in the command, 130 interrupted.
+Only code that runs trials imports torch and Ray, so `--plan` and `--help` are fast.
+"""
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpc.errors import SiteError
+from hpc.sites.site import find_site
+from results.text.page import Part
+from sweeps.errors import RunFolderError, SpecError
+from sweeps.planning.devices import slurm_site, spec_on_site
+from sweeps.planning.plan import (
+    Plan,
+    make_plan,
+    no_sharing,
+    refuse_missing_weights,
+    refuse_unfit_networks,
+    select_trials,
+)
+from sweeps.planning.this_machine import ONE_MACHINE_SITES, check_resources
+from sweeps.spec.spec import EMBEDDED_SPEC, Spec, find_spec, load_spec
+from transtailor.errors import FAILED, INTERRUPTED, MISTAKE, SUCCESS, is_of_the_machine
+from transtailor.files import refuse_unwritable
+from transtailor.garbage import pause_collection
+from transtailor.names import did_you_mean
+from transtailor.shell import command, rerun
+from transtailor.terminal import say
+
+if TYPE_CHECKING:
+    from sweeps.run.run_folder import RunFolder
+    from sweeps.run.run_lock import RunLock
+    from sweeps.search.run_search import RunSearch
+
+AGAIN_OPTION = "--again"
+FAILURES_SHOWN = 10
+RECOMMENDED_QUERY = (
+    "SELECT network, arm, avg(validation_score) AS validation, avg(test_score) AS test, count(*) AS points "
+    "FROM measured_points GROUP BY ALL ORDER BY ALL LIMIT 10"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchOptions:
+    """What was typed to plan or run a sweep; docs/running.md describes each option."""
+
+    spec: Path = EMBEDDED_SPEC
+    site: str = "local"
+    assignments: tuple[str, ...] = ()
+    imports: tuple[Path, ...] = ()
+    name: str | None = None
+    runs: Path = Path("runs")
+    cache: Path = Path("cache")
+    only: str | None = None
+    again: tuple[str, ...] = ()
+    extend: bool = False
+    update_code: bool = False
+    no_sharing: bool = False
+    detach: bool = False
+    max_disk_gb: float | None = None
+
+
+def launch(options: LaunchOptions) -> int:
+    """Run a sweep, or continue it; return the exit code. Raises ExplainedError: the user's mistake."""
+    try:
+        plan, search = _read_plan(options)
+        selected = _select_trials(plan, options)
+        refuse_missing_weights(selected)
+        refuse_unfit_networks(selected)
+        if options.site not in ONE_MACHINE_SITES:
+            return _run_on_slurm(plan, search, options)
+        return _run(plan, search, options)
+    except OSError as error:
+        if not is_of_the_machine(error):
+            raise
+        say(f"{error}; no finished work is lost: fix this, then the same command resumes", to=sys.stderr)
+        return MISTAKE
+    except KeyboardInterrupt:
+        say("interrupted; no finished work is lost: the same command resumes", to=sys.stderr)
+        return INTERRUPTED
+
+
+def planned_page(options: LaunchOptions, typed: Sequence[str]) -> Iterator[Part]:
+    """Yield the page that shows the trials and the cost of a sweep; runs and writes nothing.
+
+    Args:
+        typed: the launch as it would be typed (as `sys.argv`), for the commands on the page.
+    """
+    from sweeps.operations.preview import preview
+
+    with pause_collection():  # as in planning: tables of all trials, and no garbage
+        plan, _ = _read_plan(options)
+        yield from preview(
+            _select_trials(plan, options),
+            options.site,
+            runs=options.runs,
+            cache=options.cache,
+            command=typed,
+            extend=options.extend,
+            update_code=options.update_code,
+        )
+
+
+def _read_plan(options: LaunchOptions) -> tuple[Plan, "RunSearch | None"]:
+    """Plan what was asked for, and print the warnings of the plan."""
+    plan, search = _plan_launch(options)
+    for text in plan.warnings:
+        say(f"warning: {text}", to=sys.stderr)
+    return plan, search
+
+
+def check_site(name: str) -> None:
+    """Raise SiteError unless trials can run there; called first."""
+    if name not in ONE_MACHINE_SITES:
+        try:
+            find_site(name)
+        except SiteError as error:
+            also = f"{did_you_mean(name, ONE_MACHINE_SITES)}local and serial are this machine"
+            raise SiteError(f"--site {name}: {error} ({also})") from error
+
+
+def _plan_launch(options: LaunchOptions) -> tuple[Plan, "RunSearch | None"]:
+    check_site(options.site)
+    if options.detach and options.site in ONE_MACHINE_SITES:
+        raise SpecError(
+            "--detach needs a SLURM site (--site); on this machine leave it out, and type the command in tmux"
+        )
+    if options.max_disk_gb is not None and not 0 < options.max_disk_gb < math.inf:
+        raise SpecError(f"--max-disk-gb {options.max_disk_gb:g}: expected more than 0, such as --max-disk-gb 50")
+    spec = load_spec(find_spec(options.spec), options.assignments, options.name, options.imports)
+    spec = spec_on_site(spec, slurm_site(options.site))
+    check_resources(spec, options.site)
+    if spec.search is not None:
+        return _plan_search(spec, options)
+    plan = make_plan(spec)
+    plan = no_sharing(plan) if options.no_sharing else plan  # first: its trials have ids of their own
+    return (plan if options.only is None else select_trials(plan, [options.only])), None
+
+
+def _plan_search(spec: Spec, options: LaunchOptions) -> tuple[Plan, "RunSearch"]:
+    """Return the trials that the search has chosen so far, or chooses first."""
+    from sweeps.run.run_folder import RunFolder
+    from sweeps.search.run_search import RunSearch
+
+    for option, value in (
+        ("--only", options.only),
+        (AGAIN_OPTION, options.again),
+        ("--no-sharing", options.no_sharing),
+    ):
+        if value:
+            raise SpecError(f"{spec.where} [search] chooses the trials, so {option} cannot be used; leave one out")
+    search = RunSearch(spec, RunFolder(options.runs / spec.name), extend=options.extend)
+    return search.plan, search
+
+
+def _select_trials(plan: Plan, options: LaunchOptions) -> Plan:
+    """Return the plan with the trials to run now: those of --again, or all."""
+    return select_trials(plan, options.again) if options.again else plan
+
+
+def _run(plan: Plan, search: "RunSearch | None", options: LaunchOptions) -> int:
+    from sweeps.driver.merging import merge_meanwhile
+    from sweeps.run.relaunch import start
+    from sweeps.search.run_search import RunSearch
+
+    refuse_unwritable(options.cache, "--cache", RunFolderError)
+    refuse_unwritable(options.runs, "--runs", RunFolderError)
+    try:
+        extend = options.extend or search is not None  # a launch was killed before the run had the new trials
+        run, lock, what = start(plan, options.runs, extend=extend, update_code=options.update_code)
+    except OSError as error:
+        raise RunFolderError(f"the run folder cannot be written: {error}; type another --runs") from error
+    plan = _select_trials(plan, options)
+    with lock:
+        say(f"{run.path}: {what}")
+        if search is not None and what != "created":
+            search = RunSearch(search.spec, run)  # another launch may have proposed until this one had the lock
+            plan = search.plan
+        if _has_ended(plan, search, run.path):
+            with merge_meanwhile(run.path, say):  # what the launch that finished them has left
+                what = "are finished" if search is None else "have ended, and the search proposes no more"
+                say(f"all {len(plan.trials)} trials {what}")
+        elif not _run_unfinished(plan, run, lock, search, options):
+            return _say_how_to_resume(plan if search is None else search.plan, run.path)
+        return _finish(plan, search, run)
+
+
+def _run_on_slurm(plan: Plan, search: "RunSearch | None", options: LaunchOptions) -> int:
+    """Submit the controller, or find a running one; follow it until it has ended, unless --detach is given."""
+    from sweeps.operations.attach import follow, submit_or_find
+    from sweeps.search.run_search import RunSearch
+    from sweeps.slurm.cluster_run import Submission
+
+    refuse_unwritable(options.cache, "--cache", RunFolderError)
+    refuse_unwritable(options.runs, "--runs", RunFolderError)
+    chosen = _select_trials(plan, options)
+    if _has_ended(chosen, search, options.runs / plan.name) and not _has_controller(options.runs / plan.name):
+        return _run(plan, search, options)  # no trial is left to submit
+    cluster, what = submit_or_find(
+        plan,
+        options.runs,
+        Submission(cache=options.cache.resolve(), max_disk_gb=options.max_disk_gb, chosen=options.again),
+        options.site,
+        extend=options.extend or search is not None,
+        update_code=options.update_code,
+    )
+    say(f"{cluster.run.path}: {what}")
+    stop = command("stop", cluster.run.path)
+    if options.detach and cluster.outcome is None:
+        say(f"it continues without this command; to see its state: {command('status', cluster.run.path)}")
+        say(f"to stop it: {stop}")
+        return SUCCESS
+    try:
+        outcome = follow(cluster)
+    except KeyboardInterrupt:
+        say("detached: the sweep continues; the same command attaches again")
+        say(f"to stop it: {stop}")
+        return INTERRUPTED
+    if outcome.code == MISTAKE:
+        say(outcome.text, to=sys.stderr)
+        return MISTAKE
+    search = search and RunSearch(search.spec, cluster.run)  # with what the controller has proposed
+    if outcome.code == INTERRUPTED:
+        return _say_how_to_resume(chosen if search is None else search.plan, cluster.run.path)
+    return _finish(chosen, search, cluster.run)
+
+
+def _has_ended(plan: Plan, search: "RunSearch | None", run: Path) -> bool:
+    from results.store.reader import finished_trial_ids
+
+    if search is not None:
+        return search.has_ended()
+    return run.is_dir() and {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run)
+
+
+def _has_controller(run: Path) -> bool:
+    """Whether a controller has a job, which may still write the report."""
+    from sweeps.run.run_folder import RunFolder
+    from sweeps.slurm.cluster_run import ClusterRun
+
+    cluster = ClusterRun(RunFolder(run))
+    return cluster.exists and cluster.controller() is not None
+
+
+def _run_unfinished(
+    plan: Plan, run: "RunFolder", lock: "RunLock", search: "RunSearch | None", options: LaunchOptions
+) -> bool:
+    """Run the trials that are not finished; return False if interrupted."""
+    from sweeps.driver.display import display_for_terminal
+    from sweeps.driver.driver import SweepSite, run_sweep
+    from sweeps.driver.progress_file import ProgressFile
+
+    display = ProgressFile(lock.tell, display_for_terminal())
+    site = SweepSite(options.site, max_disk_gb=options.max_disk_gb)
+    if search is not None:
+        search.save()
+    try:
+        ended = run_sweep(plan, run, options.cache, site, display=display, search=search)
+        return not ended.interrupted
+    except KeyboardInterrupt:  # the second Ctrl-C, which does not wait for a clean stop
+        return False
+
+
+def _say_how_to_resume(plan: Plan, run: Path) -> int:
+    from results.store.reader import finished_trial_ids
+
+    done = len(finished_trial_ids(run) & {trial.trial_id for trial in plan.trials})
+    say(f"interrupted: {done} of {len(plan.trials)} trials are finished, and every finished stage is kept")
+    say(f"to resume, type: {rerun(sys.argv)}")
+    say(f"to see its state: {command('status', run)}")
+    return INTERRUPTED
+
+
+def _finish(plan: Plan, search: "RunSearch | None", run: "RunFolder") -> int:
+    """Write the report, name failed trials, print the next commands; the last line is the report's path."""
+    from results.questions.search import rung_predictions
+    from results.report import write_report
+    from results.store.completeness import failed_trials
+    from results.store.reader import load, stopped_trial_ids
+    from sweeps.search.outcome import outcome_lines
+
+    plan = plan if search is None else search.plan
+    report = write_report(run.path)
+    with load(run.path) as rows:
+        confirmed = (
+            [] if search is None else [*map(str, rung_predictions(rows)), *outcome_lines(search.proposals, rows)]
+        )
+        planned = {trial.trial_id for trial in plan.trials}
+        failed = [trial for trial in failed_trials(rows) if trial["trial_id"] in planned]
+        stopped = len(stopped_trial_ids(rows))
+    for trial in failed[:FAILURES_SHOWN]:
+        say(f"failed: trial {trial['trial_id']} ({trial['arm']}, seed {trial['seed']}): {trial['error']}")
+        say(f"        its log: {run.log(trial['trial_id'])}")
+    if len(failed) > FAILURES_SHOWN:
+        say(f"... and {len(failed) - FAILURES_SHOWN} more; {command('status', run.path)}")
+    if failed:
+        say(f"to try them again, type: {rerun(sys.argv)}")
+    for line in confirmed:
+        say(line)
+    done = f"{len(plan.trials) - len(failed) - stopped} of {len(plan.trials)} trials finished, {len(failed)} failed"
+    say(f"{done}{f', {stopped} stopped' if stopped else ''}; next:")
+    for words in (("status",), ("report",), ("query", RECOMMENDED_QUERY)):
+        say(f"  {command(words[0], run.path, *words[1:])}")
+    say(report)
+    return FAILED if failed else SUCCESS

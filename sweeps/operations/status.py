@@ -1,0 +1,212 @@
+"""The state of a run, read from its folder at any moment and from any terminal; starts and changes nothing."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from hpc.errors import ClusterError, SlurmError
+from results.store.completeness import failed_trials
+from results.store.reader import Run, last_written_us, load
+from results.text.page import Heading, PageTable, Part
+from sweeps.driver.display import BEST_FIRST, done_text, left_text, time_text
+from sweeps.driver.progress_file import read_progress
+from sweeps.planning.devices import devices_text, spec_on_site
+from sweeps.run.run_folder import LaunchRecord, RunFolder, open_run
+from sweeps.run.run_lock import holder_of
+from sweeps.slurm.cluster_run import ClusterRun
+from sweeps.spec.spec import load_spec
+from transtailor.errors import UserError
+from transtailor.shell import command as to_type
+from transtailor.shell import rerun
+
+FAILURES_SHOWN = 10
+READ = ("planned", "trials", "attempts", "operating_points", "events")
+
+BEST = f"""
+SELECT arm, network, dataset, train_images AS "training images", replace(metric, '_', ' ') AS metric,
+       validation_score AS score, removed_macs_fraction AS removed, seed, trial_id AS trial, point,
+       count(*) OVER arm AS "of points", count(DISTINCT seed) OVER arm AS "of seeds"
+FROM operating_points
+WINDOW arm AS (PARTITION BY network, dataset, train_images, arm)
+QUALIFY row_number() OVER (arm ORDER BY {BEST_FIRST}) = 1
+ORDER BY network, dataset, train_images, isnan(score), score DESC, arm
+"""
+RUNNING_COLUMNS = ("trial", "arm", "what", "seed", "node", "stage", "progress", "for")
+RUNNING_USUAL = (0, 1, 5, 6, 7, 2, 3, 4)
+BEST_WORDS = (0, 1, 2, 4, 8)
+BEST_USUAL = (0, 1, 5, 6, 7, 8, 10, 11, 9, 4, 2, 3)
+
+# Microseconds since 1970: converting Arrow's timestamps to Python imports pandas, which takes most of a second.
+RUNNING = """
+SELECT trial_id, epoch_us(started_at) AS started_us, nodes FROM attempts WHERE status = 'running' ORDER BY started_at
+"""
+
+STATES_OF_TRIALS = """
+SELECT trial_id, coalesce(trials.status, 'resting') AS status
+FROM (FROM attempts QUALIFY row_number() OVER (PARTITION BY trial_id ORDER BY attempt DESC) = 1) AS last
+FULL JOIN trials USING (trial_id)
+WHERE last.status = 'rested' OR trials.status IN ('finished', 'failed')
+"""
+"""Of trials that have ended, and of those that rest: whose last attempt has reached a rung. A stopped trial that was
+continued since is neither."""
+
+LAST_EVENTS = """
+SELECT kind, arg_max(detail, happened_at) AS detail, epoch_us(max(happened_at)) AS at_us FROM events
+WHERE driver = (SELECT arg_max(driver, happened_at) FROM events) GROUP BY kind
+"""
+# The state of a run after the newest of these events; "": it is running.
+STATES = {"waiting": "waiting", "paused": "paused", "stopping": "stopping", "resumed": "", "worker_joined": ""}
+TAKEN = ("worker_submitted", "worker_joined")
+
+
+def status(run: RunFolder) -> Iterator[Part]:
+    """Yield a page to print: who runs it, the trials by state, the best so far by validation, the failures.
+
+    Raises:
+        RunFolderError: the folder is no run, or damaged.
+        ResultsError: one of its parts is torn.
+    """
+    record = open_run(run)
+    holder = holder_of(run.lock)  # before the rows, so that trials that end in between are seen as ended
+    now = datetime.now(UTC)
+    with load(run.path, READ) as rows:
+        rows.hold("trials", "attempts")  # which several queries read, often from thousands of parts
+        running, counts = _running_attempts(record, rows, is_run=holder is not None)
+        yield _headline(run, record, holder, counts, now)
+        last_us = last_written_us(rows)
+        if last_us is not None:
+            yield f"last row  written {_age(_moment(last_us), now)} ago"
+        yield _devices(run)
+        yield from _states(run, rows, is_run=holder is not None, now=now)
+        yield from _jobs(run)
+        yield PageTable(columns=("trials", *counts), rows=[(len(record.trials), *counts.values())], words=())
+        yield ""  # else Markdown would take the next line for a row
+        yield from _running_page(run, record, running, now)
+        yield from _best(rows)
+        yield from _failures(run, rows)
+
+
+def _devices(run: RunFolder) -> str:
+    """Say which devices trials get where the run was launched last, and why."""
+    cluster = ClusterRun(run)
+    try:
+        site = cluster.folder.site() if cluster.is_last_launch else None
+        text = devices_text(spec_on_site(load_spec(run.spec), site).resources, site)
+    except (ClusterError, UserError) as error:  # the rest of the page is still worth reading
+        text = f"not known: {error}"
+    return f"devices   {text}"
+
+
+def _states(run: RunFolder, rows: Run, *, is_run: bool, now: datetime) -> Iterator[str]:
+    """Say whether the run stops, is paused or waits, and what SLURM has refused since it last accepted a worker."""
+    cluster = ClusterRun(run)
+    last = {row["kind"]: row for row in rows.rows(LAST_EVENTS)}
+    state = max((row for kind, row in last.items() if kind in STATES), key=lambda row: row["at_us"], default=None)
+    if cluster.stop_file.exists() and cluster.outcome is None:
+        asked = datetime.fromtimestamp(cluster.stop_file.stat().st_mtime, UTC)
+        yield f"stopping  asked {_age(asked, now)} ago; no new stage begins"
+    elif is_run and state is not None and (word := STATES[state["kind"]]):
+        yield f"{word.ljust(9)} {state['detail']}, for {_age(_moment(state['at_us']), now)}"
+    taken_us = max((last[kind]["at_us"] for kind in TAKEN if kind in last), default=0)
+    refused = last.get("worker_refused")
+    if is_run and refused is not None and refused["at_us"] > taken_us:
+        yield f"refused   {refused['detail']}, {_age(_moment(refused['at_us']), now)} ago; it is submitted again"
+
+
+def _jobs(run: RunFolder) -> Iterator[str]:
+    """Yield the run's jobs on SLURM, or the error if SLURM does not answer."""
+    from sweeps.operations.control import job_lines
+
+    try:
+        yield from job_lines(run)
+    except SlurmError as error:
+        yield f"jobs      unknown: {error}"
+
+
+def count_trials(run: RunFolder) -> dict[str, int]:
+    """How many trials of a run are finished, running, waiting and failed. Raises as `status`."""
+    record, is_run = open_run(run), holder_of(run.lock) is not None
+    with load(run.path, ("trials", "attempts")) as rows:
+        return _running_attempts(record, rows, is_run=is_run)[1]
+
+
+def _running_attempts(record: LaunchRecord, rows: Run, *, is_run: bool) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Return the attempts of trials that have not ended, and the number of trials in each state."""
+    ended = {row["trial_id"]: row["status"] for row in rows.rows(STATES_OF_TRIALS)}
+    running = [attempt for attempt in rows.rows(RUNNING) if attempt["trial_id"] not in ended] if is_run else []
+    states = dict.fromkeys(record.trials, "waiting") | dict.fromkeys(
+        (one["trial_id"] for one in running if one["trial_id"] in record.trials), "running"
+    )
+    found = list((states | {trial_id: state for trial_id, state in ended.items() if trial_id in states}).values())
+    counts = {state: found.count(state) for state in ("finished", "running", "waiting", "failed")}
+    return running, counts | {state: found.count(state) for state in ("resting", "stopped") if state in found}
+
+
+def _running_page(run: RunFolder, record: LaunchRecord, running: list[dict[str, Any]], now: datetime) -> Iterator[Part]:
+    """Yield the progress of the sweep and of each running trial, as last reported by the driver, and its run time."""
+    seen = (read_progress(run.lock) or read_progress(run.progress)) if running else None
+    reported = {} if seen is None else {trial.trial_id: trial for trial in seen.progress.running}
+    if seen is not None:
+        yield f"progress  {done_text(seen.progress)}, time left {left_text(seen.progress)}"
+    rows = []
+    for attempt in running:
+        trial_id = attempt["trial_id"]
+        arm = record.trials[trial_id].arm if trial_id in record.trials else "?"
+        unknown = (arm, "", "", ", ".join(attempt["nodes"] or ()), "", "")  # not reported by its driver
+        what = reported[trial_id].cells()[1:] if trial_id in reported else unknown
+        rows.append((trial_id, *what, _age(_moment(attempt["started_us"]), now)))
+    if rows:
+        yield Heading("running")
+        yield PageTable(columns=RUNNING_COLUMNS, rows=rows, words=range(len(RUNNING_COLUMNS)), usual=RUNNING_USUAL)
+        yield ""
+
+
+def _headline(
+    run: RunFolder, record: LaunchRecord, holder: dict[str, Any] | None, counts: dict[str, int], now: datetime
+) -> str:
+    if holder is not None:
+        since = f", for {_age(datetime.fromisoformat(holder['since']), now)}" if "since" in holder else ""
+        return f"{run.path}: running in process {holder.get('pid', '?')} on {holder.get('host', '?')}{since}"
+    launch = record.provenance["history"][-1]
+    command = f"type in {launch['folder']}: {rerun(launch['argv'])}"
+    cluster = ClusterRun(run)
+    if cluster.is_last_launch and cluster.outcome is None and counts["waiting"]:
+        return (
+            f"{run.path}: launched on SLURM; its controller has not begun yet, or ended without an outcome; if no job"
+            f" of it is below, {command}"
+        )
+    if counts["waiting"] or counts.get("resting"):
+        return f"{run.path}: not running; to resume, {command}"
+    if counts["failed"]:
+        return f"{run.path}: has ended with failures; to retry them, {command}"
+    if stopped := counts.get("stopped"):
+        return f"{run.path}: has ended; {counts['finished']} trials are finished, {stopped} stopped"
+    return f"{run.path}: has ended; all trials are finished"
+
+
+def _best(rows: Run) -> Iterator[Part]:
+    """Yield the best point of each arm, with its seed and the number of points that it was chosen from."""
+    best = rows.rows(BEST)
+    if best:
+        yield Heading("best so far, by validation")
+        shown = [[f"{cell:.4f}" if isinstance(cell, float) else cell for cell in row.values()] for row in best]
+        yield PageTable(columns=[*best[0]], rows=shown, words=BEST_WORDS, usual=BEST_USUAL, records=best)
+        yield ""
+
+
+def _failures(run: RunFolder, rows: Run) -> Iterator[str]:
+    failed = failed_trials(rows)
+    for trial in failed[:FAILURES_SHOWN]:
+        yield f"failed    {trial['trial_id']}  {trial['arm']}: {trial['error']}"
+        yield f"          attempts: {trial['attempts']}; its log: {run.log(trial['trial_id'])}"
+    if len(failed) > FAILURES_SHOWN:
+        every = to_type("query", run.path, "SELECT trial_id, error FROM trials WHERE status = 'failed'")
+        yield f"... and {len(failed) - FAILURES_SHOWN} more failed trials; to list all: {every}"
+
+
+def _moment(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC)
+
+
+def _age(moment: datetime, now: datetime) -> str:
+    return time_text(max(0.0, (now - moment).total_seconds()))

@@ -1,0 +1,1 @@
+"""Data sets of your own images."""

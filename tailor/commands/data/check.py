@@ -1,0 +1,58 @@
+"""Verify a prepared data set."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transtailor import cli
+
+if TYPE_CHECKING:
+    from tailor.catalogue.manifest import DataManifest
+
+SHOWN = 20  # copies of each kind that are listed
+
+
+@cli.command(example="datasets/mine")
+@cli.argument("folder", type=cli.FOLDER, metavar="ROOT/NAME")
+@cli.option("--all", "every", is_flag=True, help="list all copies, not only the first ones")
+def check(folder: Path, every: bool) -> Iterator[str]:
+    """Verify a prepared data set, and look for images that are in it twice."""
+    from tailor.catalogue import manifest
+    from tailor.prepare import arrays, duplicates, progress
+    from tailor.prepare.images_file import read_images
+    from tailor.prepare.preparation import copies, groups_text
+
+    shown = sys.maxsize if every else SHOWN
+    there = Path(os.path.abspath(folder))  # noqa: PTH100  # a link to a data set has the name that trials give it
+    root, name = there.parent, there.name
+    stored = manifest.read(root, name).files.values()
+    with progress.show_progress(
+        sys.stdout, f"verifying {name}", sum(file.size_bytes for file in stored), "bytes"
+    ) as advance:
+        found = arrays.verify(root, name, advance)
+    yield from describe(found)
+    yield "all files are unchanged"
+    images = read_images(manifest.folder_of(root, name) / manifest.IMAGES_FILE)
+    yield from copies(images, shown=shown)
+    groups = arrays.load(root, name)[manifest.TARGET].group
+    if groups is not None:
+        yield groups_text(groups)
+    for parts, pairs in duplicates.find(images).items():
+        yield f"{parts}: {len(pairs)} pair(s) of images look alike"
+        for pair in pairs[:shown]:
+            yield f"  {pair.left} = {pair.right} ({pair.bits} bits differ)"
+        if len(pairs) > shown:
+            yield f"  and {len(pairs) - shown} more (--all lists them)"
+
+
+def describe(found: "DataManifest") -> Iterator[str]:
+    """Yield the lines that describe a prepared data set."""
+    channels, height, width = found.input_shape
+    yield f"data set {found.name}: {channels} x {height} x {width} pixels, digest {found.digest}"
+    yield f"  source: {found.source_images} images of {found.source_classes} classes"
+    yield (
+        f"  target: {found.target_images} images of {found.target_classes} classes, "
+        f"{found.test_images} of them test images" + (", drawn by each trial" if found.pool else "")
+    )

@@ -1,0 +1,95 @@
+"""Make a data set of a folder or an archive."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tailor.commands.data.check import describe
+from tailor.core.errors import ConfigError
+from transtailor import cli
+from transtailor.errors import INTERRUPTED, SUCCESS
+from transtailor.machine import usable_cores
+from transtailor.shell import command
+from transtailor.terminal import say
+
+MOST_THREADS = 4  # unless the user asks for more: a login node is shared
+
+
+@cli.command(example="mine --from photographs --to datasets")
+@cli.argument("name")
+@cli.option(
+    "--from",
+    "origins",
+    type=cli.PATH,
+    required=True,
+    multiple=True,
+    metavar="FOLDER_OR_ARCHIVE",
+    help="folder, or .zip, .tar, .tar.gz, .tgz; an official data set's archives and lists together ",
+)
+@cli.argument("more", type=cli.PATH, nargs=-1, metavar="")
+@cli.option("--to", "root", type=cli.FOLDER, required=True, metavar="ROOT", help="folder of data sets")
+@cli.option("--layout", default="folder", help="folder, or an official layout, see docs/data.md")
+@cli.option(
+    "--labels",
+    type=cli.FILE,
+    metavar="FILE.csv",
+    help="images and their classes, line by line, for a folder without a folder for each class",
+)
+@cli.option("--image-px", default=176, help="side of the images in pixels")
+@cli.option("--source-classes", default="", metavar="A,B,...", help="classes that are the source task")
+@cli.option("--source-from", type=cli.PATH, metavar="FOLDER_OR_ARCHIVE", help="images of the source task")
+@cli.option("--test-fraction", type=cli.FRACTION, help="of each class, where there is no test split (default: 0.2)")
+@cli.option(
+    "--test-split",
+    type=click.Choice(["fixed", "trial"]),
+    default="fixed",
+    help="fixed: the data set's own or drawn now; trial: each trial draws its own by data.split_seed",
+)
+@cli.option("--split-seed", type=int, help="draws that test split (default: 0)")
+@cli.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=lambda: min(MOST_THREADS, usable_cores()),
+    show_default="cores, at most 4",
+    help="images decoded at once",
+)
+def prepare(
+    name: str,
+    origins: tuple[Path, ...],
+    more: tuple[Path, ...],
+    root: Path,
+    source_classes: str,
+    test_split: str,
+    split_seed: int | None,
+    **settings: Any,
+) -> int:
+    """Make a data set of a folder or an archive of images, once; NAME is what trials will call it."""
+    from tailor.prepare.preparation import Request
+    from tailor.prepare.preparation import prepare as make
+
+    by_trial = test_split == "trial"
+    if by_trial and split_seed is not None:
+        raise ConfigError(
+            f"--split-seed {split_seed} has no effect with --test-split trial: each trial draws its test "
+            "split by its own data.split_seed; leave --split-seed out"
+        )
+    request = Request(
+        name=name,
+        origins=(*origins, *more),  # a shell that expands a pattern behind --from gives it one path, and us the others
+        root=root,
+        source_classes=tuple(word.strip() for word in source_classes.split(",") if word.strip()),
+        split_seed=split_seed or 0,
+        test_by_trial=by_trial,
+        **settings,
+    )
+    try:
+        made = make(request, sys.stdout)
+    except KeyboardInterrupt:
+        say("interrupted; the same command resumes")
+        return INTERRUPTED
+    for line in describe(made):
+        say(line)
+    say(f"to verify it (with --all, to list every copy, too), type: {command('data', 'check', root / name)}")
+    return SUCCESS

@@ -1,0 +1,20 @@
+"""The stages of one trial; runs nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tailor.execution.dry_run import dry_run
+from tailor.trial_file import imports_option, read_trial, trial_argument
+from transtailor import cli
+
+
+@cli.command(example="trial.toml")
+@trial_argument
+@imports_option
+def plan(trial: Path, imports: tuple[Path, ...]) -> Iterator[str]:
+    """Print the id and the stages of the trial that the TOML file TRIAL describes, without running it."""
+    walked = dry_run(read_trial(trial, imports))
+    yield f"trial {walked.trial_id}: {len(walked.stages)} stages"
+    for number, stage in enumerate(walked.stages):
+        point = "" if stage.point is None else f"  operating point {stage.point}"
+        yield f"{number:3}  {stage.key[:12]}  {stage.kind}{point}"

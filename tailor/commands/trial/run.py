@@ -1,0 +1,116 @@
+"""Run one trial without a sweep."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tailor.core import heartbeat
+from tailor.core.errors import ConfigError
+from tailor.execution.dry_run import dry_run
+from tailor.trial_file import imports_option, read_trial, trial_argument
+from transtailor import cli
+from transtailor.files import refuse_unwritable
+from transtailor.terminal import say
+
+if TYPE_CHECKING:
+    from tailor.execution.runner import StageEvent
+
+LINE_PERIOD_S, LIVE_PERIOD_S = 10.0, 0.5  # between two reports on a stage: in a log, on a terminal
+
+
+@cli.command(example="trial.toml --save models")
+@trial_argument
+@imports_option
+@cli.option("--cache", type=cli.FOLDER, default="cache", help="folder of finished stages")
+@cli.option("--save", type=cli.FOLDER, help="folder to save each operating point's sub-model in")
+@cli.option("--licence", metavar="TEXT", help="the line on the licence in each saved sub-model's card")
+@cli.option("--device", default="auto", help="auto, cpu or cuda")
+@cli.option("--threads", type=click.IntRange(min=1), default=1, metavar="N", help="CPU threads of each rank")
+def run(
+    trial: Path,
+    imports: tuple[Path, ...],
+    cache: Path,
+    save: Path | None,
+    licence: str | None,
+    device: str,
+    threads: int,
+) -> None:
+    """Run the trial that the TOML file TRIAL describes, and print its operating points.
+
+    With several processes: torchrun --nproc-per-node 2 -m transtailor trial run TRIAL
+    """
+    from tailor.deploy.card import refuse_unsavable, save_point
+    from tailor.execution.cache import Cache
+    from tailor.execution.runner import run_trial
+    from tailor.parallel.process_group import join, leave
+
+    config = read_trial(trial, imports)
+    refuse_unsavable(save, licence)
+    refuse_unwritable(cache, "--cache", ConfigError)
+    ranks = join(device, threads=threads)
+    macs_before: int | None = None  # of the operating point before
+    checkpoints = cache / "checkpoints"
+    kinds = [stage.kind for stage in dry_run(config).stages]
+    try:
+        with _progress_shown(kinds if ranks.rank == 0 else []) as passed:
+            for event in run_trial(config, cache=Cache(cache), ranks=ranks, checkpoint_folder=checkpoints):
+                passed.append(event.result.key)
+                state = event.result.model_state() if save and event.point is not None else None  # collective
+                if ranks.rank > 0:
+                    continue
+                seconds = event.result.description.made_by.compute_s
+                how = "cached" if event.result.cached else f"{seconds:.2f} s"
+                say(f"{event.order:3}  {event.result.key[:12]}  {event.result.stage.kind:18} {how:>8}")
+                if event.point is not None:
+                    say(f"     {_point(event, macs_before)}")
+                    macs_before = event.result.point_facts().macs
+                if save is not None and state is not None:
+                    folder = save / f"point_{event.point}"
+                    save_point(config, event, state, folder, command=cli.typed(), licence=licence)
+                    say(f"     saved in {folder}; to load it: tailor.load_model({str(folder)!r})")
+    finally:
+        leave()
+
+
+@contextmanager
+def _progress_shown(kinds: list[str]) -> Iterator[list[str]]:
+    """Show how far the running stage is; yield the list to append the keys of finished stages to.
+
+    On a terminal this is one line that is updated; otherwise a line now and then on standard error.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    passed: list[str] = []
+    is_over = threading.Event()
+    is_live = sys.stdout.isatty()
+
+    def look() -> None:
+        while not is_over.wait(LIVE_PERIOD_S if is_live else LINE_PERIOD_S):
+            number, words = len(passed), heartbeat.latest()[2]
+            text = f"{kinds[number]} {number + 1}/{len(kinds)}  {words}" if number < len(kinds) else ""
+            if is_live:
+                status.update(Text(text))
+            elif text and words:
+                say(f"     {text}", to=sys.stderr)
+
+    thread = threading.Thread(target=look, daemon=True)
+    with Console(quiet=not is_live).status("", spinner="line") as status:
+        thread.start()
+        try:
+            yield passed
+        finally:
+            is_over.set()
+            thread.join(LINE_PERIOD_S)
+
+
+def _point(event: "StageEvent", macs_before: int | None) -> str:
+    """An operating point in a line; `macs_before`: of the previous one on the path, if any."""
+    facts = event.result.point_facts()
+    nothing = "; it removed nothing" if facts.macs == macs_before else ""
+    return f"point {event.point}: {facts}{nothing}"

@@ -1,0 +1,56 @@
+"""The file of one trial, and the user's modules that it needs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tailor.config.parsing import parse_trial
+from tailor.config.trial import TrialConfig
+from tailor.core.errors import ConfigError
+from tailor.execution.plugins import load
+from tailor.execution.weights_check import refuse_missing
+from transtailor import cli
+from transtailor.documents import DocumentError, describe_fault, find_line, read_text, read_toml
+from transtailor.shell import command as to_type
+
+trial_argument = cli.argument("trial", type=cli.FILE)
+imports_option = cli.option(
+    "--import", "imports", multiple=True, type=cli.FILE, metavar="FILE",
+    help="your own module with a method, criterion, network, data set, ... (repeatable)",
+)  # fmt: skip
+
+
+def read_trial(path: Path, imports: Sequence[Path]) -> TrialConfig:
+    """Import the user's modules, and return the trial that a file describes. Raises ConfigError: the user's mistake."""
+    load_modules(imports)
+    config = parse_trial(_read(path), lambda keys: _place(path, keys))
+    refuse_missing([config])
+    return config
+
+
+def load_modules(imports: Sequence[Path]) -> None:
+    """Import the user's modules. Raises ConfigError: one cannot be imported."""
+    for module in imports:
+        load(module)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        read = read_toml(path)
+    except FileNotFoundError as error:
+        sweep = to_type("run", path)
+        raise ConfigError(f"no such file: {path}; type the path of a TOML file. A sweep is run by: {sweep}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    except DocumentError as error:
+        raise ConfigError(f"{path} {describe_fault(path, error)}") from error
+    if {"trial", "axes", "variants"} & read.keys():
+        raise ConfigError(
+            f"{path} is the spec of a sweep, not the settings of one trial; to run it, type: {to_type('run', path)}"
+        )
+    return read
+
+
+def _place(path: Path, keys: Sequence[str]) -> str:
+    line = find_line(read_text(path), keys)
+    return str(path) if line is None else f"{path}, line {line}"

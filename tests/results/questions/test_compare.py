@@ -1,0 +1,167 @@
+"""Every arm against one of them, as Markdown: the numbers are those of the comparison, the rows those asked for."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.errors import ResultsError
+from results.questions.compare import versus_arm_page
+from results.store.reader import load
+from results.text.formats import markdown_lines
+from tests.results.exact_run import Trial, write_run
+
+LABELS = (("transtailor", "transtailor"), ("rival | one", "prune"), ("fine_tune", "fine_tune"))
+
+
+def lines(run: Path, label: str, asked: float | None) -> list[str]:
+    with load(run) as opened:
+        return list(markdown_lines(versus_arm_page(opened, label, asked)))
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.replace("\\|", "/").strip("|").split("|")]
+
+
+def test_differences_are_paired_by_seed(tmp_path: Path, synthetic: Any) -> None:
+    run = synthetic(labels=LABELS, seeds=range(6)).write(tmp_path / "run")
+    found = lines(run, "fine_tune", 0.0)
+    with load(run) as opened:
+        tests = opened.rows("SELECT label, seed, asked_removed_macs_fraction AS asked, test_score FROM measured_points")
+    score = {(row["label"], row["seed"], row["asked"]): row["test_score"] for row in tests}
+    expected = sum(score["transtailor", s, 0.0] - score["fine_tune", s, 0.0] for s in range(6)) / 6
+    (row,) = [cells(line) for line in found if line.startswith("| 0.0 ") and "transtailor" in line]
+    assert float(row[4]) == pytest.approx(100 * expected, abs=0.006)
+    mean = sum(score["transtailor", s, 0.0] for s in range(6)) / 6
+    assert float(row[3]) == pytest.approx(100 * mean, abs=0.006)
+
+
+def test_a_budget_shows_its_arms_and_what_prunes_nothing(tmp_path: Path, synthetic: Any) -> None:
+    run = synthetic(labels=LABELS).write(tmp_path / "run")
+    rows = [cells(line)[:3] for line in lines(run, "transtailor", 0.2) if line.startswith("| ")]
+    shown = [row for row in rows if row[0] not in ("asked %", "---")]
+    assert {row[0] for row in shown} == {"0.0", "20.0"}
+    assert ["20.0", "20.6", "rival / one"] in shown  # a sign that Markdown would take for a column
+    assert [row[2] for row in shown if row[0] == "0.0"] == ["fine_tune"]  # the others' paths begin there, too
+    assert not any(row[2] == "transtailor" for row in shown)  # not against itself
+    against_tuning = [cells(line)[2] for line in lines(run, "fine_tune", 0.2) if line.startswith("| 20.0")]
+    assert sorted(against_tuning) == ["rival / one", "transtailor"]  # what prunes nothing can be the base, too
+    assert len(lines(run, "transtailor", None)) > len(lines(run, "transtailor", 0.2))
+
+
+def test_an_unknown_arm_is_named_with_those_there_are(tmp_path: Path, synthetic: Any) -> None:
+    run = synthetic(labels=LABELS).write(tmp_path / "run")
+    with pytest.raises(
+        ResultsError, match=r"is called 'transtailr'; did you mean 'transtailor'\? \(valid: fine_tune, rival"
+    ):
+        lines(run, "transtailr", None)
+    with pytest.raises(ResultsError, match=r"at 0.25 of the MACs removed; budgets: 0.1, 0.2"):
+        lines(run, "transtailor", 0.25)
+
+
+def test_every_row_says_what_its_pairs_can_reach_and_what_holms_correction_leaves(tmp_path: Path) -> None:
+    arms = {"base": [90] * 6, "better": range(91, 97), "worse": range(80, 86), "level": [89, 91] * 3}
+    several = [Trial(label=label, seed=seed, right=(of[seed],)) for label, of in arms.items() for seed in range(6)]
+    several.append(Trial(label="lost", seed=0, right=(), ended="failed"))
+    found = lines(write_run(tmp_path, several), "base", 0.2)
+    head, *rows = (dict(enumerate(cells(line))) for line in found if line.startswith("| ") and "---" not in line)
+    columns = {name: place for place, name in head.items()}
+    by_label = {row[columns["arm"]]: row for row in rows}
+    assert by_label["better"][columns["p"]] == by_label["better"][columns["smallest p"]] == "0.0312"
+    assert by_label["better"][columns["p (Holm)"]] == "0.0938"  # three times as large
+    assert (by_label["better"][columns["ahead %"]], by_label["level"][columns["ahead %"]]) == ("100", "50")
+    text = "\n".join(found)
+    assert "Of 2 better or worse, 0 remain with Holm's correction over these 3 comparisons." in text
+    assert "Trials: 25 planned, 24 finished, 1 failed, 0 missing." in text
+    assert "lost, net on digits (50 training images): 1 planned" in text
+
+
+def table(found: list[str]) -> dict[str, dict[str, str]]:
+    """The rows of the first table by the name of their arm, each by the names of the columns."""
+    head, _, *rest = (cells(line) for line in found if line.startswith("| "))
+    rows = [dict(zip(head, row, strict=True)) for row in rest if len(row) == len(head)]
+    return {row["arm"]: row for row in rows}
+
+
+def test_an_arm_is_compared_with_fine_tuning_that_has_trained_for_as_long(tmp_path: Path) -> None:
+    arms = {"tuned": ("fine_tune", 10, 90), "tuned long": ("fine_tune", 30, 92), "tuned longest": ("fine_tune", 60, 93)}
+    arms |= {"short": ("prune", 10, 91), "long": ("prune", 25, 91), "too long": ("prune", 90, 91)}
+    trials = [
+        Trial(label=label, method=method, seed=seed, right=(right + seed % 2,), epochs=epochs)
+        for label, (method, epochs, right) in arms.items()
+        for seed in range(6)
+    ]
+    found = lines(write_run(tmp_path, trials), "tuned", 0.2)
+    rows = table(found)
+    assert {arm: row["against"] for arm, row in rows.items()} == {
+        "tuned long": "tuned", "tuned longest": "tuned", "short": "tuned", "long": "tuned long", "too long": "tuned",
+    }  # fmt: skip
+    assert rows["long"]["difference"] == "-1.00"
+    assert rows["too long"]["it says"] == "better, but trained longer"
+    assert "3 rows have trained for more epochs than what they are compared with" in "\n".join(found)
+    others = table(lines(tmp_path, "short", 0.2))  # not fine-tuning: it stays what all others are compared with
+    assert {row["against"] for row in others.values()} == {"short"}
+    assert others["long"]["it says"].endswith(", but trained longer")
+
+
+def test_rows_of_the_same_models_are_one_comparison(tmp_path: Path) -> None:
+    arms = {"base": [90] * 6, "better": range(91, 97), "twin": range(91, 97), "worse": range(80, 86)}
+    trials = [
+        Trial(label=label, seed=seed, right=(of[seed],), model=f"{'better' if label == 'twin' else label} {seed}")
+        for label, of in arms.items()
+        for seed in range(6)
+    ]
+    found = lines(write_run(tmp_path, trials), "base", 0.2)
+    rows = table(found)
+    assert {rows[arm]["p (Holm)"] for arm in ("better", "twin", "worse")} == {"0.0625"}  # two, not three
+    text = "\n".join(found)
+    assert "over these 2 comparisons" in text
+    assert "1 rows have the models of another row and count once." in text
+
+
+def test_the_pooled_table_says_what_its_pairs_share(tmp_path: Path) -> None:
+    trials = [
+        Trial(label=label, seed=seed, network=network, right=(right + seed,), shared_source=True)
+        for label, right in (("base", 80), ("other", 90))
+        for network in ("one", "two")
+        for seed in range(6)
+    ]
+    found = lines(write_run(tmp_path, trials), "base", 0.2)
+    pooled = "\n".join(found).split("All together")[1]
+    assert "Networks and data sets are these, not drawn from others" in pooled
+    assert "share one training" in pooled
+
+
+def test_networks_are_averaged_within_seeds_before_anything_is_tested(tmp_path: Path) -> None:
+    trials = [
+        Trial(label=label, seed=seed, network=network, right=(right + seed,))
+        for label, right in (("base", 70), ("one", 71), ("two", 73), ("three", 75))
+        for network in ("net a", "net b")
+        for seed in range(6)
+    ]
+    found = lines(write_run(tmp_path, trials), "base", 0.2)
+    pooled = found[found.index("### All together") :]
+    assert "The unit is the seed" in "\n".join(pooled)
+    rows = {row["arm"]: row for row in table(pooled).values()}
+    assert {(row["seeds"], row["smallest p"], row["p (Holm)"]) for row in rows.values()} == {("6", "0.0312", "0.0938")}
+    assert "Of 3 better or worse, 0 remain with Holm's correction over these 3 comparisons." in "\n".join(pooled)
+
+
+def test_an_arm_with_failed_seeds_has_no_verdict_and_is_in_no_family(tmp_path: Path) -> None:
+    trials = [
+        Trial(label=label, seed=seed, network=network, right=(right + seed,))
+        for label, right in (("base", 70), ("other", 60), ("lucky", 90))
+        for network in ("net a", "net b")
+        for seed in range(8)
+        if not (label == "lucky" and seed > 5)
+    ]
+    trials += [Trial(label="lucky", seed=seed, network="net b", right=(95,), ended="failed") for seed in (6, 7)]
+    found = lines(write_run(tmp_path, trials), "base", 0.2)
+    first = table(found)
+    assert first["lucky"]["difference"] == "+20.00"
+    assert (first["lucky"]["p (Holm)"], first["lucky"]["it says"]) == ("–", "incomplete, 2 failed")
+    assert (first["other"]["p (Holm)"], first["other"]["it says"]) == ("0.00781", "worse")
+    pooled = found[found.index("### All together") :]
+    assert table(pooled)["lucky"]["it says"] == "incomplete, 2 failed"
+    assert "over these 1 comparisons" in "\n".join(pooled)
+    assert "1 rows lost seeds to failed trials" in "\n".join(pooled)

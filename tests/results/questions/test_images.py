@@ -1,0 +1,91 @@
+"""Two arms on the same images, by hand from the predictions."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from results.errors import ResultsError
+from results.questions.images import compare_by_image, image_page
+from results.store.reader import load
+from results.text.formats import markdown_lines
+from tests.results.exact_run import Trial, write_run
+from tests.tailor.prepare.pictures import class_folders, prepare
+
+
+def arms(first: list[list[int]], second: list[list[int]]) -> list[Trial]:
+    named = (("first", first), ("second", second))
+    return [Trial(label=label, seed=seed, right=(right,)) for label, of in named for seed, right in enumerate(of)]
+
+
+def test_seeds_whole_and_classes_by_hand(tmp_path: Path) -> None:
+    """The first alone names image 97 and 99 in seed 0, 99 in seed 1; the second alone image 0 in seed 1."""
+    common = list(range(1, 90))
+    run_folder = write_run(tmp_path, arms([[0, *common, 97, 99], [*common, 99]], [[0, *common], [0, *common]]))
+    with load(run_folder) as run:
+        (found,) = compare_by_image(run, "first", "second")
+        text = "\n".join(markdown_lines(image_page(run, "first", "second")))
+    counts = {seed: (one.images, one.first_only, one.second_only, one.p) for seed, one in found.by_seed.items()}
+    assert counts == {0: (100, 2, 0, 0.5), 1: (100, 1, 1, 1.0)}
+    assert found.overall is not None
+    assert (found.overall.seeds, found.overall.images) == (2, 100)
+    assert found.overall.difference == pytest.approx((2 + 0) / 200)
+    assert {number: (one.images, one.difference) for number, one in found.by_class.items()} == {
+        0: (50, pytest.approx(-1 / 100)),
+        1: (50, pytest.approx(3 / 100)),
+    }
+    assert "Over 2 seeds and 100 images" in text
+    assert "| 0 | 100 | 2 | 0 | 0.5 |" in text
+
+
+def test_classes_of_a_prepared_data_set_have_their_names(tmp_path: Path) -> None:
+    prepare("birds", class_folders(tmp_path / "images", 5, ("auk", "jay")), tmp_path / "sets")
+    config = {"data": {"name": "birds", "root": str(tmp_path / "sets")}}
+    trials = [replace(trial, dataset="birds", config=config) for trial in arms([[0, 1, 2]] * 2, [[2, 3]] * 2)]
+    with load(write_run(tmp_path / "run", trials)) as run:
+        named = "\n".join(markdown_lines(image_page(run, "first", "second")))
+        assert "| auk | 50 |" in named and "| jay | 50 |" in named
+        assert f"Names of classes: as in {tmp_path}/sets/birds/manifest.json" in named
+        (tmp_path / "sets" / "birds").rename(tmp_path / "elsewhere")
+        numbered = "\n".join(markdown_lines(image_page(run, "first", "second")))
+        assert "| 0 | 50 |" in numbered and "| 1 | 50 |" in numbered and "Names of classes" not in numbered
+
+
+def test_one_seed_has_mcnemar_and_no_interval(tmp_path: Path) -> None:
+    with load(write_run(tmp_path, arms([[0, 1, 2]], [[2, 3]]))) as run:
+        text = "\n".join(markdown_lines(image_page(run, "first", "second")))
+    assert "Only one seed" in text and "no interval" in text
+
+
+def test_other_images_are_refused_within_a_pair_and_counted_between_seeds(tmp_path: Path) -> None:
+    of_pair = [Trial(label="first", seed=0, right=([0],)), Trial(label="second", seed=0, right=([0],))]
+    write_run(tmp_path / "pair", of_pair[:1])
+    write_run(tmp_path / "pair", of_pair[1:], images=range(50, 150))
+    with load(tmp_path / "pair") as run, pytest.raises(ResultsError, match="tested on different images"):
+        compare_by_image(run, "first", "second")
+    several = arms([[0], [0]], [[1], [1]])
+    write_run(tmp_path / "seeds", [trial for trial in several if trial.seed == 0])
+    write_run(tmp_path / "seeds", [trial for trial in several if trial.seed == 1], images=range(1, 101))
+    with load(tmp_path / "seeds") as run:
+        (found,) = compare_by_image(run, "first", "second")
+        assert "Over 2 seeds and 101 images" in "\n".join(markdown_lines(image_page(run, "first", "second")))
+    assert found.overall is not None
+    assert found.overall.difference == pytest.approx((0 - 1 / 100) / 2)  # image 0 is in the first seed alone
+    assert {number: one.images for number, one in found.by_class.items()} == {0: 51, 1: 50}
+    assert set(found.by_seed) == {0, 1}
+
+
+def test_unpaired_seeds_several_trials_of_a_seed_and_unknown_arms(tmp_path: Path) -> None:
+    with load(write_run(tmp_path / "a", arms([[0], [0], [1]], [[1], [1]]))) as run:
+        (found,) = compare_by_image(run, "first", "second")
+        assert found.unpaired == 1
+        with pytest.raises(ResultsError, match="did you mean 'second'"):
+            compare_by_image(run, "first", "secnd")
+        with pytest.raises(ResultsError, match="at 0.9 of the MACs removed; budgets: 0.2"):
+            compare_by_image(run, "first", "second", 0.9)
+    twice = [*arms([[0]], [[1]]), Trial(label="first", seed=0, right=([0],), config={"x": 1})]
+    with (
+        load(write_run(tmp_path / "b", twice)) as run,
+        pytest.raises(ResultsError, match="several trials have one seed"),
+    ):
+        compare_by_image(run, "first", "second")

@@ -1,0 +1,55 @@
+"""How many more seeds: what the page says is what the statistics say of the differences."""
+
+from pathlib import Path
+
+import pytest
+
+from results.errors import ResultsError
+from results.questions.power import COLUMNS, seeds_needed_page
+from results.statistics.means import mean_interval
+from results.statistics.power import detectable_effect, pairs_for
+from results.store.reader import load
+from results.text.formats import markdown_lines
+from tests.results.exact_run import Trial, write_run
+
+BASE = (90, 91, 92, 90, 91, 92)
+ARM = (91, 91, 93, 90, 93, 92)
+
+
+def write(folder: Path, seeds: int) -> Path:
+    arms = {"base": BASE, "arm": ARM, "same": BASE}
+    return write_run(
+        folder, [Trial(label=label, seed=s, right=(of[s],)) for label, of in arms.items() for s in range(seeds)]
+    )
+
+
+def row(lines: list[str], name: str) -> dict[str, str]:
+    (line,) = [line for line in lines if line.startswith(f"| {name}")]
+    return dict(zip(COLUMNS, (cell.strip() for cell in line.strip("|").split("|")), strict=True))
+
+
+def test_pairs_and_what_they_find(tmp_path: Path) -> None:
+    with load(write(tmp_path, 6)) as run:
+        lines = list(markdown_lines(seeds_needed_page(run, "base", 0.2, None)))
+        planned = list(markdown_lines(seeds_needed_page(run, "base", 0.2, 0.002)))
+    mean = mean_interval([(one - two) / 100 for one, two in zip(ARM, BASE, strict=True)])
+    assert mean.mean is not None and mean.deviation is not None
+    found = row(lines, "arm at")
+    needed = pairs_for(mean.mean / mean.deviation)
+    assert needed is not None
+    assert (found["pairs"], found["settle it"], found["more"]) == ("6", str(needed), str(needed - 6))
+    assert found["in the family"] == str(pairs_for(mean.mean / mean.deviation, significance=0.05 / 2))
+    assert int(found["with doubt"]) > needed
+    assert float(found["these find"]) == pytest.approx(100 * detectable_effect(6) * mean.deviation, abs=0.006)
+    assert row(planned, "arm at")["settle it"] == f"{pairs_for(0.002 / mean.deviation):,}"
+    assert row(lines, "same")["settle it"] == "–"
+    assert any("no spread" in line for line in lines)
+    assert any(line.startswith("- Trials: 18 planned, 18 finished") for line in lines)
+
+
+def test_one_seed_and_an_unknown_arm_say_why(tmp_path: Path) -> None:
+    with load(write(tmp_path, 1)) as run:
+        with pytest.raises(ResultsError, match="with one seed there is no spread, so no interval"):
+            list(markdown_lines(seeds_needed_page(run, "base", None, None)))
+        with pytest.raises(ResultsError, match="did you mean 'base'"):
+            list(markdown_lines(seeds_needed_page(run, "bas", None, None)))

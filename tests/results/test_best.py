@@ -1,0 +1,116 @@
+"""The best point by validation under a limit; the test split decides nothing unless somebody insists."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.best import Limit, best_lines, best_points
+from results.errors import ResultsError
+from results.store.reader import load
+from results.store.writer import Writer
+from tailor.execution.cache import Cache
+from tests.commands import Said
+from tests.results.conftest import Synthetic
+from transtailor.shell import command as to_type
+
+Command = Callable[..., Said]
+
+
+def slow_best(rows: list[dict[str, Any]], by: str, most_macs: float = math.inf) -> dict[str, Any]:
+    """The same by a plain loop over the rows of one problem."""
+    best: dict[str, Any] | None = None
+    for row in sorted(rows, key=lambda row: (row["macs"], row["trial_id"], row["point"])):
+        if row["macs"] > most_macs or not math.isfinite(row[by]):
+            continue
+        if best is None or row[by] > best[by]:
+            best = row
+    assert best is not None
+    return best
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two networks, so that there are two problems whose scores do not compare."""
+    folder = tmp_path_factory.mktemp("best") / "my run"
+    return Synthetic(networks=("vgg11", "mlp"), seeds=(0, 1)).write(folder)
+
+
+@pytest.mark.parametrize("limit", [None, "macs=0.85", "macs=850000", "macs=8.5e5"])
+@pytest.mark.parametrize("by", ["validation_score", "test_score"])
+def test_the_best_is_that_of_a_slow_loop(run_folder: Path, limit: str | None, by: str) -> None:
+    with load(run_folder) as run:
+        found = best_points(run, by, [] if limit is None else [Limit.parse(limit)])
+        rows = run.rows("FROM measured_points")
+    assert [row["network"] for row in found] == ["mlp", "vgg11"]
+    for row in found:
+        of_problem = [other for other in rows if other["network"] == row["network"]]
+        most = math.inf if limit is None else 850_000
+        expected = slow_best(of_problem, by, most)
+        assert (row["trial_id"], row["point"]) == (expected["trial_id"], expected["point"])
+        assert row["points"] == sum(other["macs"] <= most for other in of_problem)
+
+
+def test_a_score_that_is_not_a_number_never_wins_and_equal_ones_go_by_macs(tmp_path: Path, synthetic: Any) -> None:
+    scores = {0: 0.75, 1: math.nan, 2: 0.75, 3: 0.5}
+    synthetic(
+        seeds=(0,), labels=(("transtailor", "transtailor"),), validation=lambda _label, _seed, point: scores[point]
+    ).write(tmp_path)
+    with load(tmp_path) as run:
+        (row,) = best_points(run)
+        text = "\n".join(best_lines(run, "validation_score", []))
+    assert (row["point"], row["points"], row["scored"]) == (2, 4, 3)
+    assert "the largest of 3" in text
+
+
+def test_no_score_at_all_is_said(tmp_path: Path, synthetic: Any) -> None:
+    synthetic(seeds=(0,), validation=lambda _label, _seed, _point: math.nan).write(tmp_path)
+    with load(tmp_path) as run:
+        text = "\n".join(best_lines(run, "validation_score", []))
+    assert "none of them has a finite validation_score" in text
+
+
+def test_params_are_limited_by_number(run_folder: Path) -> None:
+    with load(run_folder) as run:
+        assert len(best_points(run, limits=[Limit.parse("params=1000")])) == 2
+        with pytest.raises(ResultsError, match="no operating point with at most 999 parameters"):
+            list(best_lines(run, "validation_score", [Limit.parse("params=999")]))
+
+
+@pytest.mark.parametrize(
+    "text", ["macs", "macs=", "macs=x", "mac=1", "test_score=0.5", "macs=nan", "macs=-1", "macs=0"]
+)
+def test_a_limit_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ResultsError, match="type one such as macs=0.8"):
+        Limit.parse(text)
+
+
+def test_the_command_names_the_point_its_stage_and_how_to_save_it(run_folder: Path, command: Command) -> None:
+    done = command("best", run_folder, "--under", "macs=0.85")
+    assert (done.returncode, done.stderr) == (0, "")
+    with load(run_folder) as run:
+        (row, _) = best_points(run, limits=[Limit.parse("macs=0.85")])
+    trial, point, key = row["trial_id"], row["point"], row["model_key"]
+    assert f"trial {trial}, point {point}" in done.stdout
+    assert f"in the cache: {Cache(Path('<cache>')).path(key)}\n" in done.stdout
+    save = to_type("reproduce", run_folder, trial, "--point", point, "--save", f"models/{trial}_point_{point}")
+    assert save in done.stdout
+
+
+def test_by_the_test_split_warns_and_nothing_near_it_is_taken(run_folder: Path, command: Command) -> None:
+    done = command("best", run_folder, "--by", "test_score")
+    assert done.returncode == 0
+    assert done.stderr.startswith("warning: the test score of a point")
+    for name in ("test", "test_images", "accuracy", ""):
+        done = command("best", run_folder, "--by", name)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "expected one of validation_score, test_score" in done.stderr
+
+
+def test_a_run_without_points_says_so(tmp_path: Path, trial_row: Any, command: Command) -> None:
+    Writer(tmp_path / "tables").write("trials", [trial_row(status="failed", error="it diverged")])
+    done = command("best", tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no operating point in" in done.stderr and "but those of failed trials: wait for more" in done.stderr

@@ -1,0 +1,163 @@
+"""Submitting a sweep where SLURM refuses it: what is said, what is left, and going on once the site is mended."""
+
+import errno
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweeps.errors import RunFolderError
+from sweeps.operations.controller import LOCK_LIMIT_S, plan_of
+from sweeps.run.run_folder import RunFolder, open_run
+from sweeps.run.run_lock import RunLock
+from sweeps.slurm.cluster_run import ClusterRun
+from tests.hpc.fakes.commands import FakeSlurm
+from tests.sweeps.conftest import Command, WriteSpec
+from transtailor.errors import INTERRUPTED
+
+SITE = """
+cpus_per_node = 2
+walltime_min = 60
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    """A cluster with an empty queue that accepts jobs 7, 8 and 9, and its site in site.toml."""
+    (tmp_path / "site.toml").write_text(SITE)
+    found = FakeSlurm(tmp_path, monkeypatch)
+    found.says("sbatch", "7\n", "8\n", "9\n")
+    found.says("squeue", "")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("Batch job submission failed: Invalid account or account/partition combination specified", "is missing or"),
+        ("You must specify an account with -A", "this cluster wants an account: set account"),
+        ("lua: jobs without --account are not accepted here", "this cluster wants an account: set account"),
+    ],
+)
+def test_where_an_account_is_wanted_that_is_said_and_the_same_command_goes_on_with_one(
+    said: str,
+    advice: str,
+    tmp_path: Path,
+    slurm: FakeSlurm,
+    write_spec: WriteSpec,
+    launch: Command,
+) -> None:
+    slurm.says("sbatch", {"error": f"sbatch: error: {said}", "returncode": 1}, "7\n")
+    words = [write_spec(), "--site", "./site.toml", "--detach"]
+    code = f"PYTHONPATH={tmp_path}/runs/small/code/"
+    assert code in launch(*words, "--plan").stdout
+    refused = launch(*words)
+    assert refused.returncode == 2
+    assert said in refused.stderr and advice in refused.stderr and "sacctmgr show associations" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert ClusterRun(RunFolder(tmp_path / "runs" / "small")).outcome is None
+    (tmp_path / "site.toml").write_text(f'account = "mine"\n{SITE}')
+    done = launch(*words)
+    assert done.returncode == 0, done.stderr
+    assert "resumed; submitted as job 7" in done.stdout
+    (_, script) = slurm.calls("sbatch")[-1]
+    text = Path(script).read_text()
+    assert "#SBATCH --account=mine" in text and code in text
+
+
+def test_trials_that_are_named_reach_the_controller_and_none_that_runs_already(
+    tmp_path: Path, slurm: FakeSlurm, write_spec: WriteSpec, launch: Command
+) -> None:
+    words = [write_spec(), "--site", "./site.toml", "--detach"]
+    assert launch(*words).returncode == 0
+    run = RunFolder(tmp_path / "runs" / "small")
+    place = ClusterRun(run)
+    assert place.submission.chosen == ()
+    trial = list(open_run(run).trials)[3]
+    slurm.says("squeue", f"7|RUNNING|N/A|node1|None|{place.folder.controller_name}\n")
+    refused = launch(*words, "--again", trial)
+    assert refused.returncode == 2
+    assert "is running in job 7, which accepts no more trials; wait, or stop it first" in refused.stderr
+    assert "transtailor stop runs/small" in refused.stderr
+    slurm.says("squeue", "")
+    wrong = launch(*words, "--again", trial[:-1] + "x")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert f"did you mean {trial!r}?" in wrong.stderr
+    assert place.submission.chosen == ()
+    assert launch(*words, "--again", trial).returncode == 0
+    assert place.submission.chosen == (trial,)
+    assert launch(*words).returncode == 0
+    assert place.submission.chosen == ()
+
+
+@pytest.mark.usefixtures("slurm")
+@pytest.mark.parametrize("options", [[], ["--no-sharing"]], ids=["sharing", "no sharing"])
+def test_the_command_that_a_plan_suggests_runs_one_trial_on_slurm(
+    options: list[str],
+    tmp_path: Path,
+    write_spec: WriteSpec,
+    launch: Command,
+) -> None:
+    planned = launch(write_spec(), "--site", "./site.toml", *options, "--plan").stdout
+    (suggested,) = re.findall(r"^ +(\S.* --only .*_probe)$", planned, flags=re.MULTILINE)
+    words = shlex.split(suggested)
+    submitted = launch(*words[words.index("--site") - 1 :], "--detach")
+    assert submitted.returncode == 0, submitted.stderr
+    (run,) = map(RunFolder, (tmp_path / "runs").iterdir())
+    plan, _ = plan_of(run)
+    assert [trial.trial_id for trial in plan.trials] == list(open_run(run).trials) == [words[words.index("--only") + 1]]
+    run.spec.write_text(run.spec.read_text().replace("seed = [\n    0,\n    1,\n]", "seed = [9]"))
+    with pytest.raises(RunFolderError, match="makes other trials than those in"):
+        plan_of(run)
+
+
+def test_a_controller_that_runs_takes_no_more_trials_and_keeps_its_spec(
+    tmp_path: Path, slurm: FakeSlurm, write_spec: WriteSpec, launch: Command
+) -> None:
+    words = [write_spec(), "--site", "./site.toml", "--detach"]
+    assert launch(*words).returncode == 0
+    controller = ClusterRun(RunFolder(tmp_path / "runs" / "small")).folder.controller_name
+    slurm.says("squeue", f"7|RUNNING|N/A|node1|None|{controller}\n")
+    more = [*words, "--set", "axes.seed=[0,1,2]"]
+    assert "type --extend to add them" in launch(*more).stderr
+    refused = launch(*more, "--extend")
+    assert (refused.returncode, "--extend" in refused.stderr) == (2, False)
+    assert "is running in job 7, which accepts no more trials; wait, or stop it first" in refused.stderr
+    assert launch(*words, "--extend").stdout.splitlines()[0].endswith("(running on node1); attached")
+    other = launch(*words, "--set", "resources.threads_per_rank=2").stdout
+    assert "; attached, with its own spec: stop it and launch again for what this one changes\n" in other
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_stop_ends_a_controller_that_waits_for_the_one_before_it(
+    tmp_path: Path, write_spec: WriteSpec, launch: Command
+) -> None:
+    assert launch(write_spec(), "--site", "./site.toml", "--detach").returncode == 0
+    run = RunFolder(tmp_path / "runs" / "small")
+    ClusterRun(run).stop_file.touch()
+    with RunLock(run.lock):
+        done = subprocess.run(
+            [sys.executable, "-m", "sweeps.operations.controller", run.path],
+            capture_output=True, text=True, timeout=LOCK_LIMIT_S / 2, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    outcome = ClusterRun(run).outcome
+    assert outcome is not None and outcome.code == INTERRUPTED
+    assert f"is being run already, by process {os.getpid()} on " in outcome.text
+
+
+def test_a_folder_that_does_not_answer_is_no_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = ClusterRun(RunFolder(tmp_path))
+    cluster.folder.path.mkdir(parents=True)
+    cluster.stop_file.touch()
+    assert cluster.is_stop_asked()
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "stat", fail)
+    assert not cluster.is_stop_asked()

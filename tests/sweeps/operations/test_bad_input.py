@@ -1,0 +1,298 @@
+"""Every mistake in what was typed: exit code 2, one clear message with file, key and nearest name, nothing created."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sweeps.planning.this_machine import usable_gpus
+from tests.sweeps.conftest import Command, WriteSpec
+from transtailor.__main__ import main
+from transtailor.machine import usable_cores
+
+HEAD = 'name = "bad"\n'
+TRIAL = HEAD + '[trial]\nmethod.name = "head_only"\n'
+ONE_SHOT = HEAD + '[trial]\nmethod.name = "prune"\n'
+
+BAD_SPECS = {
+    "not TOML": ("name = \n[trial]\n", ["spec.toml", "not valid TOML", "line 1"]),
+    "no name": ("[trial]\n", ["spec.toml", 'name = "..."']),
+    "name of another type": ("name = 3\n[trial]\nmethod.name = 'head_only'\n", ["spec.toml name", "3", "string"]),
+    "name that leaves the folder": ('name = "../up"\n[trial]\nmethod.name="head_only"', ["spec.toml name", "'../up'"]),
+    "unknown table": (TRIAL + "[axis]\nseed = [0]\n", ["spec.toml", "'axis'", "did you mean 'axes'"]),
+    "setting outside of its table": ("seed = 3\n" + TRIAL, ["'seed'", "under [trial]"]),
+    "misspelt setting": (TRIAL + "seeed = 1\n", ["spec.toml [trial]", "'seeed'", "did you mean 'seed'"]),
+    "misspelt nested setting": (
+        TRIAL + "optimisation.epoch = 1\n",
+        ["spec.toml [trial]", "optimisation.epoch", "did you mean 'epochs'"],
+    ),
+    "wrong type": (TRIAL + 'optimisation.epochs = "many"\n', ["spec.toml [trial]", "optimisation.epochs", "'many'"]),
+    "truth value for a number": (TRIAL + "seed = true\n", ["spec.toml [trial]", "seed", "True"]),
+    "date": (TRIAL + "seed = 2020-01-01\n", ["spec.toml trial seed", "2020-01-01"]),
+    "table for a value": (TRIAL + "seed.value = 1\n", ["spec.toml [trial]", "seed"]),
+    "value for a table": (HEAD + "trial = 1\n", ["spec.toml trial", "[trial]"]),
+    "budget above 1": (ONE_SHOT + "method.removed_macs_fraction = 1.5\n", ["method.removed_macs_fraction", "1.5"]),
+    "negative budget": (ONE_SHOT + "method.removed_macs_fraction = -0.1\n", ["method.removed_macs_fraction", "-0.1"]),
+    "path that removes all": (
+        HEAD + '[trial]\nmethod = { name = "transtailor", steps = 10 }\n',
+        ["steps", "fewer steps"],
+    ),
+    "no method": (HEAD + "[trial]\nseed = 1\n", ["spec.toml [trial]", "method"]),
+    "no such method": (
+        HEAD + '[trial]\nmethod.name = "transtailer"\n',
+        ["'transtailer'", "did you mean 'transtailor'"],
+    ),
+    "a setting of the base": (
+        TRIAL + 'network = "digits_vvg"\n[axes]\nseed = [0, 1]\n[[variants]]\nlabel = "a"\n',
+        ["spec.toml [trial], line 4: network", "did you mean 'digits_vgg'"],
+    ),
+    "a setting of the second variant": (
+        TRIAL + '[[variants]]\nlabel = "a"\n[[variants]]\noptimisation.epochs = "x"\n',
+        ["spec.toml [[variants]] 2, line 7: optimisation.epochs"],
+    ),
+    "per cent": (
+        HEAD + '[trial]\nmethod = { name = "prune", criterion = "l1", removed_macs_fraction = 20 }\n',
+        ["spec.toml [trial], line 3: method.removed_macs_fraction", "for 20% type 0.2"],
+    ),
+    "per cent as text": (TRIAL + 'optimisation.learning_rate = "5%"\n', ["optimisation.learning_rate", "type 0.05"]),
+    "other capitals": (TRIAL + 'network = "ResNet18"\n', ["did you mean 'resnet18'", " in all"]),
+    "an open quote": (TRIAL + 'network = "x\n', ["line 4", 'network = "x', "a quote is opened there and not closed"]),
+    "a single trial's settings": ('method.name = "head_only"\n', ["single trial", "trial run", "spec.toml"]),
+    "no such network": (TRIAL + 'network = "digits_vvg"\n', ["network", "digits_vvg", "did you mean 'digits_vgg'"]),
+    "no such data set": (TRIAL + 'data.name = "digit"\n', ["data", "'digit'", "did you mean 'digits'"]),
+    "0 ranks": (TRIAL + "[resources]\nranks = 0\n", ["spec.toml [resources] ranks", "0"]),
+    "half a rank": (TRIAL + "[resources]\nranks = 1.5\n", ["spec.toml [resources] ranks", "1.5"]),
+    "ranks that share a GPU": (
+        TRIAL + "[resources]\nranks = 2\ngpus_per_rank = 0.5\n",
+        ["spec.toml [resources]", "choose ranks = 1, so that several trials share it, or gpus_per_rank = 1"],
+    ),
+    "two GPUs for a rank": (
+        TRIAL + "[resources]\ngpus_per_rank = 2\n",
+        ["spec.toml [resources] gpus_per_rank", "given 2", "for more GPUs give more ranks"],
+    ),
+    "more GPUs than there are": (
+        TRIAL + f"[resources]\nranks = {usable_gpus() + 1}\ngpus_per_rank = 1\n",
+        ["spec.toml [resources] ranks = ", "with gpus_per_rank = 1: a trial needs", "type --set resources."],
+    ),
+    "misspelt resource": (TRIAL + "[resources]\nrank = 1\n", ["[resources]", "'rank'", "did you mean 'ranks'"]),
+    "more ranks than cores": (
+        TRIAL + f"[resources]\nranks = {usable_cores() + 1}\n",
+        ["spec.toml [resources] ranks", f"--set resources.ranks={usable_cores()}"],
+    ),
+    "axis that is no list": (TRIAL + "[axes]\nseed = 3\n", ["spec.toml [axes] seed", "seed = [3]"]),
+    "axis that is a range in words": (TRIAL + '[axes]\nseed = "0-4"\n', ["'0-4'", "seed = { from = 0, to = 4 }"]),
+    "axis that is a list in words": (TRIAL + '[axes]\nseed = "0, 1"\n', ["'0, 1'", "seed = [0, 1]"]),
+    "setting by its usual short name": (
+        TRIAL + "optimisation.lr = 0.1\n",
+        ["optimisation.lr", "did you mean 'learning_rate'"],
+    ),
+    "setting outside of its table, by a short name": (
+        TRIAL + "lr = 0.1\n",
+        ["spec.toml [trial]", "'lr'", "did you mean 'optimisation.learning_rate'"],
+    ),
+    "budget by another name": (ONE_SHOT + "method.pruning_ratio = 0.5\n", ["did you mean 'removed_macs_fraction'"]),
+    "optimiser in capitals": (TRIAL + 'optimisation.optimiser = "Adam"\n', ["'Adam'", "did you mean 'adam'"]),
+    "variants without a second bracket": (TRIAL + "[variants]\nlabel = 'a'\n[variants]\n", ["line 6", "[[variants]]"]),
+    "variant without a second bracket": (TRIAL + "[variants]\nlabel = 'a'\n", ["spec.toml variants", "[[variants]]"]),
+    "data set of the catalogue in a folder": (
+        TRIAL + 'data = { name = "digits", root = "here" }\n',
+        ["'digits'", "leave data.root out"],
+    ),
+    "axis without values": (TRIAL + "[axes]\nseed = []\n", ["spec.toml [axes] seed", "empty"]),
+    "axis with a value twice": (
+        TRIAL + "[axes]\nseed = [1, 2, 1]\n",
+        ["spec.toml [axes] seed", "1 is there twice"],
+    ),
+    "axis with the same number twice": (TRIAL + "[axes]\noptimisation.weight_decay = [1, 1.0]\n", ["one id"]),
+    "axis of no setting": (TRIAL + "[axes]\nsead = [1]\n", ["spec.toml [axes]", "'sead'", "did you mean 'seed'"]),
+    "axis of no nested setting": (
+        TRIAL + "[axes]\noptimisation.epoch = [1]\n",
+        ["optimisation.epoch = 1", "did you mean 'epochs'"],
+    ),
+    "axis of a setting and of its table": (
+        TRIAL + '[axes]\noptimisation = [{ epochs = 1 }]\n"optimisation.epochs" = [1]\n',
+        ["[axes] optimisation.epochs", "leave one out"],
+    ),
+    "axis in two places": (
+        HEAD + "[axes]\nseed = [0]\n[[variants]]\nmethod.name='head_only'\naxes.seed = [1]\n",
+        ["[[variants]] 1 axes seed", "[axes] seed"],
+    ),
+    "variant that an axis overrides": (
+        HEAD + "[axes]\nseed = [0]\n[[variants]]\nmethod.name='head_only'\nseed = 1\n",
+        ["[[variants]] 1 seed", "no effect"],
+    ),
+    "variants that are no tables": (HEAD + "variants = [1]\n", ["spec.toml variants", "[[variants]]"]),
+    "misspelt label": (
+        HEAD + "[[variants]]\nlable = 'x'\nmethod.name = 'head_only'\n",
+        ["[[variants]] 1", "'lable'", "did you mean 'label'"],
+    ),
+    "empty label": (HEAD + "[[variants]]\nlabel = ''\nmethod.name = 'head_only'\n", ["[[variants]] 1 label"]),
+    "two trials with one id": (
+        HEAD + "[[variants]]\nmethod.name = 'head_only'\n[[variants]]\nmethod.name = 'head_only'\n",
+        ["two trials with one id", "[[variants]] 1", "[[variants]] 2"],
+    ),
+    "everything excluded": (TRIAL + "[[exclude]]\nseed = 0\n", ["spec.toml [[exclude]]", "every trial is excluded"]),
+    "exclusion of no setting": (TRIAL + "[[exclude]]\nsead = 0\n", ["[[exclude]] 1", "'sead'", "did you mean 'seed'"]),
+    "exclusion of no nested setting": (
+        TRIAL + "[[exclude]]\noptimisation.epoch = 1\n",
+        ["[[exclude]] 1", "'optimisation.epoch'", "did you mean 'optimisation.epochs'"],
+    ),
+    "exclusion that matches nothing": (
+        TRIAL + "[[exclude]]\nnetwork = 'digits_vg'\n",
+        ["[[exclude]] 1 network", "matches no trial", "digits_vgg"],
+    ),
+    "exclusion that matches only in part": (
+        TRIAL
+        + "[axes]\nseed = [0, 1]\nsource.seed = [0, 1]\n"
+        + "[[exclude]]\nseed = 0\nsource.seed = 0\n[[exclude]]\nseed = [0]\nsource.seed = [2]\n",
+        ["[[exclude]] 2 source.seed", "matches no trial"],
+    ),
+    "exclusion after one that takes the same trials": (
+        TRIAL
+        + "[axes]\nseed = [0, 1]\nsource.seed = [0, 1]\n"
+        + "[[exclude]]\nseed = 0\n[[exclude]]\nseed = 0\nsource.seed = 1\noptimisation.epochs = 25\n"
+        + "[[exclude]]\nseed = 1\nsource.seed = 0\nlabel = 'head'\n",
+        ["[[exclude]] 3 label", "matches no trial", "head_only"],
+    ),
+    "extends what is not there": ('extends = "nothing.toml"\n' + TRIAL, ["no such spec", "nothing.toml"]),
+    "extends itself": ('extends = "spec.toml"\n' + TRIAL, ["spec.toml", "extends itself"]),
+    "extends a number": ("extends = 1\n" + TRIAL, ["spec.toml extends", "1"]),
+}
+
+BAD_ASSIGNMENTS = {
+    "axes.network=[digits_vgg, x]": [
+        "words in a list need quotes",
+        """type --set 'axes.network=["digits_vgg", "x"]'""",
+    ],
+    'trial.network="x': ["a quote is opened there and not closed"],
+    "axes.seed=[0, 1": ["--set axes.seed=[0, 1", "[ and ] do not match"],
+    'trial.data={ name = "digits"': ["{ and } do not match"],
+    "trial.network=": ["--set trial.network=", "has no value"],
+    "axes.seed=0-4": ["--set 'axes.seed={ from = 0, to = 4 }'"],
+    "lr=0.1": ["--set lr=0.1", "--set trial.optimisation.learning_rate=0.1"],
+    "optimisation.epochs=3": ["--set trial.optimisation.epochs=3"],
+    "trial.lr=0.1": ["did you mean 'optimisation.learning_rate'"],
+    "trial.seed": ["--set trial.seed", "key=value"],
+    "=3": ["--set =3", "key=value"],
+    "seed=3": ["--set seed=3", "--set trial.seed=3"],
+    "trail.seed=3": ["--set trail.seed=3", "did you mean 'trial'"],
+    "trial.sead=3": ["--set trial.sead=3", "did you mean 'seed'"],
+    "trial.optimisation.epoch=3": ["optimisation.epoch", "did you mean 'epochs'", "--set trial.optimisation.epoch=3"],
+    "trial.optimisation.epochs=few": ["optimisation.epochs", "'few'", "--set trial.optimisation.epochs=few"],
+    "trial.seed=3": ["--set trial.seed=3", "no effect", "--set 'axes.seed=[3]'"],
+    "trial.method.removed_macs_fraction=2": ["removed_macs_fraction"],
+    "axes.seed=3": ["--set axes.seed=3", "--set 'axes.seed=[3]'"],
+    "axes.sead=[3]": ["--set axes.sead=[3]", "did you mean 'seed'"],
+    "resources.ranks=0": ["[resources] ranks", "0"],
+    "resources.rank=1": ["'rank'", "did you mean 'ranks'"],
+    "name=other": ["--set name=other", "trial., axes., tuning. or resources."],
+}
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Launch in this process, in the test's folder: it must end with 2 and change no file; returns the message."""
+    monkeypatch.chdir(tmp_path)
+
+    def launch(*arguments: object) -> str:
+        before = contents(tmp_path)
+        assert main(["run", *map(str, arguments)]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.strip()
+        assert "Traceback" not in printed.err
+        assert contents(tmp_path) == before
+        return printed.err
+
+    return launch
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Every file and folder below `folder` with what is in it."""
+    return {str(path): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(("text", "expected"), BAD_SPECS.values(), ids=BAD_SPECS.keys())
+@pytest.mark.parametrize("plan", [[], ["--plan"]], ids=["run", "plan"])
+def test_bad_spec(
+    write_spec: WriteSpec, refused: Callable[..., str], plan: list[str], text: str, expected: list[str]
+) -> None:
+    message = refused(write_spec(text), *plan)
+    for part in expected:
+        assert part in message
+
+
+@pytest.mark.parametrize(("assignment", "expected"), BAD_ASSIGNMENTS.items(), ids=BAD_ASSIGNMENTS.keys())
+def test_bad_assignment(
+    write_spec: WriteSpec, refused: Callable[..., str], assignment: str, expected: list[str]
+) -> None:
+    message = refused(write_spec(), "--set", assignment)
+    for part in expected:
+        assert part in message
+
+
+@pytest.mark.parametrize("site", [(), ("--site", "serial")])
+def test_a_sweep_on_this_machine_cannot_be_detached(
+    write_spec: WriteSpec, refused: Callable[..., str], site: tuple[str, ...]
+) -> None:
+    assert "--detach needs a SLURM site" in refused(write_spec(), "--plan", "--detach", *site)
+
+
+def test_several_assignments_of_a_refused_table_are_all_named(
+    write_spec: WriteSpec, refused: Callable[..., str]
+) -> None:
+    sets = ["--set", "trial.data.train_images=20", "--set", "trial.data.crop_px=200"]
+    assert refused(write_spec(), *sets).startswith(f"{' '.join(sets)}: data: crop_px = 200")
+
+
+def test_no_such_spec_names_the_nearest(write_spec: WriteSpec, refused: Callable[..., str]) -> None:
+    write_spec(name="paper.toml")
+    assert "did you mean 'paper.toml'" in refused("papr.toml")
+    assert "did you mean 'demo'" in refused("sweeps/specs/demmo.toml")
+
+
+def test_a_folder_and_a_binary_file_are_no_specs(tmp_path: Path, refused: Callable[..., str]) -> None:
+    (tmp_path / "folder.toml").mkdir()
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    assert "cannot be read as a spec: Is a directory; type the path of a TOML" in refused(tmp_path / "folder.toml")
+    assert "binary.toml: is not valid TOML" in refused(tmp_path / "binary.toml")
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".hidden", "a/b", "x" * 101, "two words", "a\nb", "$(touch x)", "it's", '"', "`x`", "a;b"]
+)
+def test_a_name_that_cannot_name_a_folder(write_spec: WriteSpec, refused: Callable[..., str], name: str) -> None:
+    assert "cannot name a run folder" in refused(write_spec(), "--name", name)
+
+
+@pytest.mark.parametrize("option", ["--runs", "--cache"])
+def test_a_file_in_place_of_a_folder(
+    tmp_path: Path, write_spec: WriteSpec, refused: Callable[..., str], option: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert f"{option} file/below" in refused(write_spec(), option, "file/below")
+
+
+@pytest.mark.parametrize("option", ["--runs", "--cache"])
+def test_a_folder_that_may_not_be_written(write_spec: WriteSpec, refused: Callable[..., str], option: str) -> None:
+    # Not even root may make a file in /proc.
+    assert f"{option} /proc/below: /proc cannot be written" in refused(write_spec(), option, "/proc/below")
+
+
+def test_the_real_command_line(launch_process: Command, write_spec: WriteSpec, tmp_path: Path) -> None:
+    path = write_spec(TRIAL + "seeed = 1\n")
+    done = launch_process(path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "spec.toml [trial]" in done.stderr
+    assert "did you mean 'seed'" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["spec.toml"]
+
+
+@pytest.mark.parametrize("option", [["--site", "locla"], ["--plam"], ["--ext"], ["--max-disk-gb", "-1"]])
+def test_bad_options(launch: Command, write_spec: WriteSpec, tmp_path: Path, option: list[str]) -> None:
+    done = launch(write_spec(), *option)
+    assert done.returncode == 2
+    assert option[0] in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["spec.toml"]

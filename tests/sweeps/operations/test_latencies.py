@@ -1,0 +1,92 @@
+"""`transtailor time`: each sub-model of a run once, from the cache alone, and the front that comes of it."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from results.questions.front import front_page
+from results.store.reader import load
+from results.text.formats import markdown_lines
+from sweeps.errors import RunFolderError
+from sweeps.operations import latencies
+from sweeps.operations.latencies import How, _one_process_each, call_in
+from sweeps.run.run_folder import RunFolder
+from tailor.core.errors import ConfigError
+from tests.sweeps.conftest import Command
+
+
+@pytest.mark.check
+def test_each_sub_model_is_timed_once_and_nothing_is_trained(
+    sweeps_command: Command, trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latencies, "STEADY_FRACTION", 1e9)  # other tests use this machine
+    run = trained
+    with load(run.path) as tables:
+        models = {row["model_key"] for row in tables.rows("SELECT model_key FROM operating_points")}
+    stages = sorted((tmp_path / "cache").glob("??/[!.]*.stage"))
+
+    none = sweeps_command("time", "runs/trained", "--cache", "elsewhere", "--device", "cpu")
+    assert (none.returncode, none.stdout) == (2, "")
+    assert f"elsewhere lacks stages of each of the {len(models)} sub-models" in none.stderr
+
+    done = sweeps_command("time", "runs/trained", "--threads", "1", "--repeats", "3", "--device", "cpu")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{len(models)} sub-models timed on " in done.stdout
+    with load(run.path) as tables:
+        rows = tables.rows("FROM timings")
+        assert {row["model_key"] for row in rows} == models
+        assert len(rows) == len(models)
+        for row in rows:
+            assert 0 < row["latency_lower_quartile_ms"] <= row["latency_ms"] <= row["latency_upper_quartile_ms"]
+            assert (row["threads"], row["batch"], row["precision"], row["repeats"]) == (1, 1, "float32", 3)
+            assert row["peak_memory_bytes"] > 0
+        text = "\n".join(markdown_lines(front_page(tables, "latency_ms")))
+    assert "one forward pass of 1 image on" in text
+    assert sorted((tmp_path / "cache").glob("??/[!.]*.stage")) == stages
+
+    file = sweeps_command("time", "runs/trained", "--cache", "trained.toml", "--device", "cpu")
+    assert (file.returncode, file.stdout) == (2, "")
+    assert "--cache trained.toml: " in file.stderr and "trained.toml is a file" in file.stderr
+
+    large = sweeps_command("time", "runs/trained", "--threads", "1", "--batch", str(10**13), "--device", "cpu")
+    assert (large.returncode, large.stdout) == (2, "")
+    assert large.stderr.startswith("a sub-model could not be timed: ") and "smaller --batch" in large.stderr
+
+    again = sweeps_command("time", "runs/trained", "--threads", "1", "--device", "cpu")
+    assert again.stdout.startswith("nothing to time: ")
+    more = sweeps_command("time", "runs/trained", "--threads", "1", "--batch", "2", "--repeats", "2", "--device", "cpu")
+    assert f"{len(models)} sub-models timed on " in more.stdout
+    assert "steady" not in done.stdout + more.stdout
+    monkeypatch.setattr(latencies, "STEADY_FRACTION", 0.0)
+    words = ("--threads", "1", "--batch", "2", "--repeats", "2", "--device", "cpu", "--again")
+    unsteady = sweeps_command("time", "runs/trained", *words)
+    assert "warning: this machine is not steady: the first sub-model took " in unsteady.stdout
+    assert f"{len(models)} sub-models timed on " in unsteady.stdout
+    with load(run.path) as tables:
+        assert len(tables.rows("FROM timings")) == 2 * len(models)  # of each the last row
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"batch": 0}, "--batch is 0; expected 1 or more"),
+        ({"threads": 0}, "--threads is 0; expected 1 or more"),
+        ({"repeats": 1}, "--repeats is 1; expected 2 or more"),
+    ],
+)
+def test_numbers_that_measure_nothing_are_refused(given: dict[str, int], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        How(**given)  # type: ignore[arg-type]
+
+
+def test_a_model_that_is_never_measured_ends_the_command() -> None:
+    with _one_process_each() as processes, pytest.raises(RunFolderError, match="not timed within 0.1 s"):
+        call_in(processes, 0.1, time.sleep, 600.0)
+
+
+def test_a_process_that_ends_while_it_measures_is_reported() -> None:
+    """As it does with more --threads than the machine can start, or when its memory is needed elsewhere."""
+    with _one_process_each() as processes, pytest.raises(RunFolderError, match=r"not be timed: .* smaller --batch or"):
+        call_in(processes, 60.0, os._exit, 1)

@@ -1,0 +1,228 @@
+"""`transtailor status` and `explain`, on runs whose rows are written by hand."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from hpc.sites.site import Site
+from results.store.reader import load
+from results.store.writer import Writer
+from sweeps.driver.events import EventLog
+from sweeps.planning.plan import Plan, PlannedTrial, make_plan
+from sweeps.run.run_folder import RunFolder
+from sweeps.run.run_lock import RunLock
+from sweeps.slurm.cluster_run import ClusterRun, Submission
+from sweeps.spec.spec import load_spec
+from tests.commands import transtailor_command
+from tests.hpc.fakes.commands import FakeSlurm
+from tests.sweeps.conftest import SMALL_SPEC, Command, WriteEnds, WriteSpec, created_run
+
+
+def write_point(run: RunFolder, trial: PlannedTrial, accuracy: float, removed: float) -> None:
+    """One operating point of a trial."""
+    row = {
+        "sweep": "small", "trial_id": trial.trial_id, "point": 0, "label": trial.label, "arm": trial.arm, "method": "m",
+        "network": "digits_vgg", "dataset": "digits", "train_images": 200, "seed": trial.settings.seed,
+        "stage_key": "0" * 64,
+        "model_key": "1" * 64, "protocol": "validation", "asked_removed_macs_fraction": removed,
+        "removed_macs_fraction": removed, "macs": int(1000 * (1 - removed)), "original_macs": 1000, "params": 10,
+        "trained_epochs": 1, "trained_macs": 1.0, "validation_loss": 0.1, "validation_images": 100,
+        "metric": "accuracy", "validation_score": accuracy, "deciding_score": accuracy, "code_digest": "0" * 64,
+    }  # fmt: skip
+    Writer(run.tables).write("operating_points", [row])
+
+
+def write_running(run: RunFolder, trial: PlannedTrial) -> None:
+    """The start of an attempt, five hours ago."""
+    started = datetime.now(UTC) - timedelta(hours=5)
+    row = {
+        "trial_id": trial.trial_id, "attempt": 1, "driver": "d", "status": "running", "cause": None, "log_tail": None,
+        "host": "h", "started_at": started, "ended_at": None, "code_digest": "0" * 64,
+    }  # fmt: skip
+    Writer(run.tables).write("attempts", [row])
+
+
+def test_status_of_a_run_that_nobody_runs_says_how_to_go_on(
+    sweeps_command: Command, sweeps_process: Command, run: RunFolder
+) -> None:
+    done = sweeps_command("status", "runs/small")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sweeps_process("status", "runs/small").stdout.splitlines()[0] == done.stdout.splitlines()[0]
+    assert "not running; to resume, type in " in done.stdout
+    assert "\n| 6 | 0 | 0 | 6 | 0 |\n" in done.stdout
+    assert run.path.name in done.stdout
+
+
+def test_status_says_how_to_list_the_failures_that_it_does_not_show(
+    sweeps_command: Command, write_spec: WriteSpec, write_ends: WriteEnds, tmp_path: Path
+) -> None:
+    path = write_spec(SMALL_SPEC.replace("seed = [0, 1]", "seed = [0, 1, 2, 3]"))
+    plan = make_plan(load_spec(path))
+    run = created_run(plan, tmp_path / "runs")
+    failed = [trial.trial_id for trial in plan.trials]
+    write_ends(run, failed, "failed", "no")
+    shown = sweeps_command("status", "runs/small").stdout
+    more = re.search(r"and 2 more failed trials; to list all: (.*)", shown)
+    assert more is not None
+    program, *words = shlex.split(more[1])
+    assert program.endswith("transtailor")
+    listed = transtailor_command(*words, folder=tmp_path).stdout
+    assert all(trial_id in listed for trial_id in failed)
+
+
+def test_status_on_slurm_before_the_controller_begins(
+    sweeps_command: Command, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = ClusterRun(run).folder
+    folder.make(Site(cpus_per_node=2, walltime_min=60), run.name)
+    run.submission.write_text(Submission(cache=tmp_path / "cache").to_json())
+    controller = folder.controller_name
+    FakeSlurm(tmp_path, monkeypatch).says("squeue", f"7|PENDING|N/A||Priority|{controller}\n")
+    first, *others = sweeps_command("status", "runs/small").stdout.splitlines()
+    assert "its controller has not begun yet, or ended without an outcome; if no job of it is below, type in" in first
+    (job,) = (text for text in others if text.startswith("job "))
+    assert job == "job       7  controller  pending: jobs with a higher priority are first"
+
+
+def test_status_says_what_a_run_waits_for_and_what_was_refused(sweeps_command: Command, run: RunFolder) -> None:
+    log = EventLog(Writer(run.tables), "d", "0" * 64, print)
+    refused, waiting = "refused   sbatch: error: QOSMaxSubmit, ", "waiting   SLURM to take a worker, for "
+    with RunLock(run.lock):
+        for kind, detail, expected in (
+            ("controller_started", None, []),
+            ("worker_refused", "sbatch: error: QOSMaxSubmit", [refused]),
+            ("waiting", "SLURM to take a worker", [waiting, refused]),
+            ("worker_submitted", None, [waiting]),
+            ("worker_joined", None, []),
+            ("paused", "0.10 GB are left", ["paused    0.10 GB are left, for "]),
+            ("resumed", None, []),
+            ("stopping", "SIGTERM", ["stopping  SIGTERM, for "]),
+        ):
+            log(kind, detail=detail)
+            said = sweeps_command("status", "runs/small").stdout.splitlines()
+            told = [text for text in said if text.startswith(("refused", "waiting", "paused", "stopping"))]
+            assert len(told) == len(expected)
+            assert all(text.startswith(begin) for text, begin in zip(told, expected, strict=True))
+    assert "stopping" not in sweeps_command("status", "runs/small").stdout  # nobody runs it
+
+
+def test_status_while_it_runs(sweeps_command: Command, run: RunFolder, plan: Plan, write_ends: WriteEnds) -> None:
+    head, other_head, pruned, *_ = plan.trials
+    write_ends(run, [head.trial_id])
+    write_ends(run, [other_head.trial_id], "failed", "loss is not finite")
+    write_running(run, pruned)
+    write_point(run, head, 0.5, 0.0)
+    write_point(run, pruned, 0.75, 0.2)
+    write_point(run, plan.trials[4], 0.75, 0.4)
+    with RunLock(run.lock):
+        shown = sweeps_command("status", "runs/small").stdout
+    assert "running in process" in shown
+    assert "| trials | finished | running | waiting | failed |" in shown and "\n| 6 | 1 | 1 | 3 | 1 |\n" in shown
+    assert f"| {pruned.trial_id} | prune l1 |  |  |  |  |  | 5 h 0" in shown
+    assert f"failed    {other_head.trial_id}  head_only: loss is not finite" in shown
+    assert f"log: runs/small/trials/{other_head.trial_id}" in shown
+    best = json.loads(sweeps_command("status", "runs/small", "--format", "json").stdout)[1:]
+    assert [(row["arm"], row["score"], row["seed"], row["of points"]) for row in best] == [
+        ("prune l1", 0.75, plan.trials[4].settings.seed, 2),
+        ("head_only", 0.5, head.settings.seed, 1),
+    ]
+    # Equal accuracies: the one with fewer MACs is the better.
+    assert (best[0]["removed"], best[0]["trial"]) == (0.4, plan.trials[4].trial_id)
+    assert f"| prune l1 | digits_vgg | digits | 200 | accuracy | 0.7500 | 0.4000 | {best[0]['seed']} |" in shown
+    # The launcher is gone: what it left running waits.
+    assert "| 6 | 1 | 0 | 4 | 1 |" in sweeps_command("status", "runs/small").stdout
+
+
+def test_status_of_a_run_that_has_ended(
+    sweeps_command: Command, run: RunFolder, plan: Plan, write_ends: WriteEnds
+) -> None:
+    write_ends(run, [trial.trial_id for trial in plan.trials])
+    assert "has ended; all trials are finished" in sweeps_command("status", "runs/small").stdout
+
+
+@pytest.mark.parametrize("folder", ["runs/smal", "runs", "spec.toml"])
+def test_status_of_no_run(sweeps_command: Command, run: RunFolder, folder: str) -> None:
+    assert run.path.exists()
+    done = sweeps_command("status", folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert folder in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_status_imports_nothing_heavy(run: RunFolder) -> None:
+    heavy = ("torch", "ray", "pandas")
+    script = "import sys; from transtailor.__main__ import main; main(['status', sys.argv[1]])\n"
+    script += f"print('HEAVY', *[name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script, run.path], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "HEAVY"
+
+
+def test_explain_shows_each_setting_and_what_is_shared(sweeps_command: Command, run: RunFolder, plan: Plan) -> None:
+    first = next(trial for trial in plan.trials if (trial.label, trial.settings.seed) == ("prune l1", 0))
+    second = next(trial for trial in plan.trials if (trial.label, trial.settings.seed) == ("prune random", 1))
+    done = sweeps_command("diff", first.trial_id[:10], second.trial_id, "--run", run.path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{first.trial_id}  prune l1" in done.stdout
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert 'method.criterion "l1" | "random"' in lines
+    assert "seed 0 | 1" in lines
+    assert sum(" | " in line for line in lines) == 2
+    assert lines[-2:] == ["stages in common: 1 of 6 and 6: train_source", "neither has an operating point yet"]
+
+
+def test_explain_shows_points_side_by_side(trained: RunFolder, sweeps_command: Command) -> None:
+    """One trial has two points, the other one."""
+    with load(trained.path) as tables:
+        points = tables.rows("SELECT * FROM measured_points ORDER BY method DESC, point")
+    longer, shorter = dict.fromkeys(row["trial_id"] for row in points)
+    done = sweeps_command("diff", longer, shorter, "--run", trained.path)
+    shown = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    texts = [
+        f"{row['removed_macs_fraction']:.4f} {row['validation_score']:.4f} {row['test_score']:.4f}" for row in points
+    ]
+    assert [row["point"] for row in points] == [0, 1, 0]
+    assert shown[-2:] == [f"0 {texts[0]} | {texts[2]}", f"1 {texts[1]} | (does not have it)"]
+
+
+def test_explain_names_settings_that_only_one_has(sweeps_command: Command, run: RunFolder, plan: Plan) -> None:
+    assert run.path.exists()
+    done = sweeps_command("diff", plan.trials[0].trial_id, plan.trials[2].trial_id)
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert 'method.criterion (does not have it) | "l1"' in lines
+    assert 'method.name "head_only" | "prune"' in lines
+    assert any(line.endswith(": train_source, fit_head") for line in lines)
+
+
+def test_explain_a_trial_of_another_version_of_the_code(sweeps_command: Command, run: RunFolder, plan: Plan) -> None:
+    trial = plan.trials[0]
+    run.plan.write_text(run.plan.read_text().replace(trial.trial_id, "ffffffffffffffff"))
+    shown = sweeps_command("diff", "ffff", plan.trials[1].trial_id).stdout
+    assert "ffffffffffffffff was made by another version" in shown
+    assert trial.trial_id in shown
+
+
+def test_explain_one_and_the_same(sweeps_command: Command, run: RunFolder, plan: Plan) -> None:
+    assert run.path.exists()
+    assert "the same trial" in sweeps_command("diff", plan.trials[0].trial_id, plan.trials[0].trial_id[:8]).stdout
+
+
+@pytest.mark.parametrize(
+    ("prefix", "expected"), [("zz", "no trial whose id begins with 'zz'"), ("", "type more digits")]
+)
+def test_explain_refuses_unclear_ids(sweeps_command: Command, run: RunFolder, prefix: str, expected: str) -> None:
+    assert run.path.exists()
+    done = sweeps_command("diff", prefix, prefix)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert expected in done.stderr and "--run RUN" not in done.stderr
+
+
+def test_explain_without_a_run_says_how_to_name_one(sweeps_command: Command) -> None:
+    done = sweeps_command("diff", "3f2a", "81bc")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "name the folder of one with --run RUN" in done.stderr
