@@ -25,7 +25,7 @@ OLD, NEW = b"old content", b"new content"
 
 
 @pytest.mark.parametrize(("attack", "faults", "seed"), [
-    ("writes", 1, 78),  # the power is lost while a checkpoint gets its name
+    pytest.param("writes", 1, 78, marks=pytest.mark.check),  # the power is lost while a checkpoint gets its name
     pytest.param("search", 2, 3, marks=pytest.mark.check),
     pytest.param("writes", 60, 2, marks=pytest.mark.long),
     pytest.param("ray", 2, 48, marks=pytest.mark.long),

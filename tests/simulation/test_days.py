@@ -20,7 +20,7 @@ from tests.simulation.seeds import Days, told
 
 FAILED = [json.loads(line) for line in (Path(__file__).parent / "failed.jsonl").read_text().splitlines()]
 SEEDS, AT_ONCE = 300, 25
-OF_CHECK = 150  # seeds; all others take part in `make test-long` alone
+OF_CHECK = 75  # seeds; all others take part in `make test-long` alone
 CHECK = pytest.mark.check
 ROOT = Path(__file__).parents[2]
 REPLAYED = (0, 2, 3, 15)  # one of each kind, the last one with a stop

@@ -68,6 +68,7 @@ def test_the_guard_clears_when_its_owner_was_killed() -> None:
     assert not folder.exists()
 
 
+@pytest.mark.check
 def test_an_owner_that_has_cleared_its_folder_is_left_alone() -> None:
     owner, folder, child, guard = start_owner()
     owner.communicate()
@@ -76,6 +77,7 @@ def test_an_owner_that_has_cleared_its_folder_is_left_alone() -> None:
     assert not folder.exists()
 
 
+@pytest.mark.check
 def test_the_next_start_clears_when_the_guard_was_killed_too() -> None:
     owner, folder, child, guard = start_owner()
     guard.kill()

@@ -204,6 +204,7 @@ def test_a_death_shows_at_once_though_the_other_rank_hangs(two_ranks: ProcessRan
     assert are_ended(started)
 
 
+@pytest.mark.check
 def test_a_death_is_the_cause_of_its_neighbours_error(two_ranks: ProcessRanks, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hpc.ranks.process_ranks.DEATH_GRACE_S", 30.0)  # on a busy machine the death may be late
     with pytest.raises(RankDied, match="rank 1 of 2 was ended by SIGKILL"):

@@ -43,6 +43,7 @@ def two_ranks(warm_address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[St
         yield start
 
 
+@pytest.mark.check
 def test_ranks_that_work_for_longer_than_the_limit_are_left_alone(two_ranks: Start) -> None:
     assert two_ranks(WORK_LIMIT_S).call("work_on", 1, 1.5 * WORK_LIMIT_S) == ["waited", "done"]
 

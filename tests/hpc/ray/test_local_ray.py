@@ -72,6 +72,7 @@ def test_where_it_does_not_start_the_error_says_what_it_needs(
     assert environment() == astray
 
 
+@pytest.mark.check
 def test_what_does_not_come_up_in_time_is_started_once_more(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

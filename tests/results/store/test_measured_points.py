@@ -1,15 +1,11 @@
 """What the view of measured points says beside the rows themselves."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from results.store.reader import load
 from results.store.writer import Writer
 from tests.results.exact_run import Trial, write_run
-
-VERSION_3 = Path(__file__).parents[1] / "data" / "v3"
-"""Written by version 3 of this package: every table that it had, of eight made-up trials, none of them timed."""
 
 
 def test_points_say_where_nothing_was_removed(tmp_path: Path) -> None:
@@ -34,14 +30,17 @@ def timing(model_key: str, latency_ms: float, **more: object) -> dict[str, Any]:
 
 
 def test_measured_points_have_the_times_of_the_circumstance_in_which_most_models_were_timed(tmp_path: Path) -> None:
-    shutil.copytree(VERSION_3, tmp_path / "run")
+    path = {"asked": (0.1, 0.2), "removed": (0.1, 0.2)}
+    trials = [Trial(label="a", seed=seed, right=[90, 80 - seed], **path) for seed in range(3)]  # type: ignore[arg-type]
+    untimed = write_run(tmp_path / "untimed", trials)
+    write_run(tmp_path / "run", trials)
     with load(tmp_path / "run") as run:
         first, second, third, *_ = (row["model_key"] for row in run.rows("SELECT model_key FROM operating_points"))
     writer = Writer(tmp_path / "run" / "tables")
     writer.write("timings", [timing(first, 3.0), timing(second, 5.0, peak_memory_bytes=None)])
     writer.write("timings", [timing(third, 0.5, device_name="gpu b"), timing(first, 0.25, batch=8)])
     writer.write("timings", [timing(first, 4.0)])
-    for runs in (tmp_path / "run", [tmp_path / "run", VERSION_3]):
+    for runs in (tmp_path / "run", [tmp_path / "run", untimed]):
         with load(runs) as run:
             found = run.rows("SELECT model_key, latency_ms, peak_memory_bytes FROM measured_points")
             timed = {row.pop("model_key"): tuple(row.values()) for row in found if row["latency_ms"]}

@@ -1,6 +1,5 @@
 """Merging parts while a sweep runs: our readers open fewer files, and the parts stay for all others."""
 
-import shutil
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,11 +12,10 @@ from results.errors import ResultsError
 from results.store.merge import merge, only_one
 from results.store.parts import manifest_file, parts_of
 from results.store.reader import finished_trial_ids, load
-from results.store.schema import SCHEMA_VERSION, TABLES, arrow_schema
+from results.store.schema import TABLES, arrow_schema
 from results.store.writer import Writer
 
 Row = Callable[..., dict[str, Any]]
-VERSION_1 = Path(__file__).parents[1] / "data" / "v1"
 
 
 def all_rows(run: Path, names: Iterable[str] = (*TABLES, "measured_points")) -> dict[str, list[str]]:
@@ -77,21 +75,6 @@ def test_later_rows_replace_merged_ones_and_merged_ones_stay_as_they_are(tmp_pat
         ]
     assert finished_trial_ids(tmp_path) == {"a"}
     assert rows_read(tmp_path)["trials"] == 5
-
-
-def test_parts_of_each_schema_version_have_their_own_file(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(VERSION_1, run)
-    old = next((run / "tables" / "operating_points").iterdir())
-    shutil.copy(old, old.with_name("again.parquet"))  # the same rows once more, so that there is something to merge
-    with load(run) as tables:
-        points = tables.rows("SELECT * EXCLUDE (written_at) FROM operating_points ORDER BY trial_id, point")
-    for score in (0.25, 0.125):
-        Writer(run / "tables").write("operating_points", [points[0] | {"validation_score": score}])
-    rows = all_rows(run)
-    assert [one.table for one in merge(run)] == ["operating_points", "operating_points"]
-    assert all_rows(run) == rows
-    assert [part.version for part in parts_of(run)["operating_points"]] == [SCHEMA_VERSION, 1]
 
 
 def test_only_one_compacts_at_a_time(tmp_path: Path, trial_row: Row) -> None:

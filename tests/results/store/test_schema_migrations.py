@@ -10,9 +10,12 @@ import pytest
 
 from results.errors import ResultsError
 from results.store import schema_migrations
+from results.store.merge import merge
+from results.store.parts import parts_of
 from results.store.reader import load
 from results.store.schema import SCHEMA_VERSION, STRING
 from results.store.schema_migrations import LAST_READER, OlderTable
+from results.store.settle import settle
 from tests.commands import transtailor_command
 
 OLD = SCHEMA_VERSION - 1
@@ -59,5 +62,12 @@ def test_a_planted_older_version_is_read_under_the_names_of_today_beside_files_o
         load(run)
     older = OlderTable(gone={"place": STRING}, made={"network": "place", "tuning_json": "CAST(NULL AS VARCHAR)"})
     monkeypatch.setattr(schema_migrations, "OLDER_VERSIONS", MappingProxyType({OLD: {"planned": older}}))
+    with load(run) as found:
+        assert found.rows("SELECT * EXCLUDE (written_at) FROM planned ORDER BY trial_id") == expected
+    merge(run)
+    with load(run) as found:
+        assert found.rows("SELECT * EXCLUDE (written_at) FROM planned ORDER BY trial_id") == expected
+    assert {part.version for part in parts_of(run)["planned"]} == {OLD, SCHEMA_VERSION}
+    settle(run)
     with load(run) as found:
         assert found.rows("SELECT * EXCLUDE (written_at) FROM planned ORDER BY trial_id") == expected

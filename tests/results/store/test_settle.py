@@ -208,7 +208,7 @@ for number, run in enumerate(runs, 1):  # imported once, forked for each
 MOST_STEPS = 400
 
 
-@pytest.mark.parametrize("every", [pytest.param(5, marks=pytest.mark.check), pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("every", [pytest.param(10, marks=pytest.mark.check), pytest.param(1, marks=pytest.mark.long)])
 def test_killed_at_each_step_our_readers_lose_nothing_and_the_next_settlement_completes_it(
     tmp_path: Path, every: int
 ) -> None:

@@ -128,6 +128,7 @@ def test_a_run_is_stopped_from_elsewhere_and_its_logs_are_read(
     assert "no trial whose id begins with '0000'" in unknown.stderr
 
 
+@pytest.mark.check
 def test_logs_of_a_run_show_stages_and_scores_of_what_was_written_last(
     trained: RunFolder, transtailor_command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,14 +78,9 @@ def test_a_module_beside_the_script_shadows_no_library(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("trained")
 def test_plan_counts_cached_stages(launch: Command, tmp_path: Path) -> None:
-    """Those of a sweep that ran; and those that an older program stored, in folders."""
     plan = make_plan(load_spec(tmp_path / "trained.toml"))
     keys = sorted({stage.key for trial in plan.trials for stage in trial.stages})
-    for key in keys[:4]:
-        folder = tmp_path / "older" / key[:2] / key
-        folder.mkdir(parents=True)
-        (folder / "stage.json").write_text("{}")
-    for cache, cached in (("cache", len(keys)), ("older", 4), ("none", 0)):
+    for cache, cached in (("cache", len(keys)), ("none", 0)):
         done = launch("trained.toml", "--plan", "--runs", "others", "--cache", cache)
         assert f"{len(keys)} distinct, {cached} already cached" in done.stdout
 

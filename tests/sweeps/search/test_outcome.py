@@ -85,6 +85,7 @@ trials = 9
 """
 
 
+@pytest.mark.check
 def test_a_search_of_which_settings_are_refused_ends_and_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

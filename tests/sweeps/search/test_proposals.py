@@ -181,14 +181,6 @@ def test_a_replay_finds_a_decision_that_was_changed(write_spec: WriteSpec) -> No
     assert [old.number for old, _ in replay(spec, Rows(forged, epochs))] == [5]  # type: ignore[arg-type]
 
 
-def test_decisions_whose_seed_an_older_version_did_not_record_are_replayed(write_spec: WriteSpec) -> None:
-    spec = load_spec(write_spec(TPE))
-    made = [replace(one, sampler_seed=None, reads=None) for one in decided(spec, epochs)]
-    assert replay(spec, Rows(made, epochs)) == []  # type: ignore[arg-type]
-    forged = [*made[:5], replace(made[5], candidate=made[0].candidate), *made[6:]]
-    assert 5 in {old.number for old, _ in replay(spec, Rows(forged, epochs))}  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
