@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 
@@ -11,10 +10,10 @@ from transtailor import cli
 
 def _plan_of(ctx: click.Context) -> dict[str, dict[str, object]]:
     """Return the trials of the run that was typed, by id, as its plan.json has them; {} where there is none."""
-    run = ctx.params.get("run") or next(iter(ctx.params.get("runs") or ()), None)
+    run = cli.typed_run(ctx)
     if run is None:
         return {}
-    trials: dict[str, dict[str, object]] = json.loads((Path(run) / "plan.json").read_bytes())["trials"]
+    trials: dict[str, dict[str, object]] = json.loads((run / "plan.json").read_bytes())["trials"]
     return trials
 
 

@@ -106,8 +106,8 @@ def _launch(**_: object) -> None:
 
 def _trials(ctx: click.Context) -> Iterator[str]:
     """Yield the ids of the trials of the run that was typed, or of all runs."""
-    run = ctx.params.get("run")
-    plans = [Path(run) / "plan.json"] if run else sorted(cli.RUNS.glob("[!.]*/plan.json"))
+    run = cli.typed_run(ctx)
+    plans = [run / "plan.json"] if run else sorted(cli.RUNS.glob("[!.]*/plan.json"))
     for plan in plans:
         yield from json.loads(plan.read_bytes())["trials"]
 

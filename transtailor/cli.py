@@ -45,6 +45,7 @@ __all__ = [
     "option",
     "run_argument",
     "typed",
+    "typed_run",
 ]
 
 RUNS = Path("runs")
@@ -206,6 +207,14 @@ class _Fraction(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
+class _Path(click.Path):
+    """A path as it was typed, which need not exist: what is wrong with it is said by who opens it."""
+
+    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> Path:
+        """Make a path of the text."""
+        return Path(value)
+
+
 class _Run(click.Path):
     """The folder of a run, or its name below runs/."""
 
@@ -226,13 +235,22 @@ class _Run(click.Path):
 
 
 FRACTION = _Fraction()
-PATH: click.Path = click.Path(path_type=Path)
-FILE: click.Path = click.Path(path_type=Path, dir_okay=False)
-FOLDER: click.Path = click.Path(path_type=Path, file_okay=False)
+PATH, FILE, FOLDER = _Path(), _Path(dir_okay=False), _Path(file_okay=False)
 RUN = _Run()
 
 run_argument = argument("run", type=RUN)
 """The argument of every command on one run."""
+
+
+def typed_run(ctx: click.Context) -> Path | None:
+    """Return the run that was typed, for completions; None: there is none yet.
+
+    In front of an option whose value is being typed, click has not looked at the arguments.
+    """
+    words = shlex.split(ctx.meta.get(_TYPED, ""))[1:]
+    given = (RUN.convert(word, None, None) for word in words if not word.startswith("-"))
+    return ctx.params.get("run") or next((path for path in given if (path / "plan.json").is_file()), None)
+
 
 Words = Callable[[click.Context], Iterable[str]]
 

@@ -12,7 +12,7 @@ TOOLS = ("csv", "tensorboard", "mlflow", "wandb")
 
 @cli.command(example="runs/demo --to csv")
 @cli.run_argument
-@cli.option("--to", type=click.Choice(TOOLS, case_sensitive=False), required=True)
+@cli.option("--to", type=click.Choice(TOOLS, case_sensitive=False), required=True, help="what will read it")
 @cli.option("--out", type=cli.FOLDER, metavar="FOLDER", help="folder to write to (default: RUN/export/TOOL)")
 @cli.option("--follow", is_flag=True, help="continue until the sweep has ended")
 def export(run: Path, to: str, out: Path | None, follow: bool) -> Iterator[str]:

@@ -1,4 +1,7 @@
-"""Every arm of a run compared with one of them, paired by seed, as a page for a note or a paper."""
+"""Compare every arm with one of them, paired by seed.
+
+A page for a note or a paper: each arm beside its control, with interval, sign-flip test and Holm's correction.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -1,4 +1,7 @@
-"""Which settings of a sweep matter: main effects and interactions of the settings that vary, with effect sizes."""
+"""Which settings matter.
+
+Analysis of variance: main effects and interactions of the settings that vary, with effect sizes.
+"""
 
 import itertools
 import math

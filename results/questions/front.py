@@ -1,4 +1,7 @@
-"""Which arms are worth their cost: the Pareto front of score against MACs, parameters, latency or hours."""
+"""Which arms are worth their cost.
+
+The Pareto front of score against MACs, parameters, latency or hours.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,7 @@
-"""Two arms on the same test images: McNemar's test for each seed, seeds and images together, and class by class."""
+"""Two arms on the same test images.
+
+McNemar's test for each seed, seeds and images together, and class by class.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

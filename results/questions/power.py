@@ -1,4 +1,7 @@
-"""How many more seeds would settle each comparison with one arm, and what the present seeds can detect."""
+"""How many more seeds would settle a comparison.
+
+For each comparison with one arm; and what the present seeds can detect.
+"""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,6 @@
-"""A table to publish: methods down, data sets across, mean with interval, the best and its ties marked by a test.
+"""Methods x data sets, as for a paper.
+
+A table to publish: methods down, data sets across, mean with interval, the best and its ties marked by a test.
 
 The best of a column is the arm with the highest mean; every arm that the test cannot tell from it is a tie. An arm that
 lost seeds is shown, but not compared. If several problems have one metric, a last column averages them within each

@@ -26,7 +26,7 @@ def diff(first: str, second: str, runs: tuple[Path, ...], imports: bool) -> Iter
     from sweeps.run.run_folder import RunFolder
 
     folders = [cli.RUN.convert(given, None, None) for given in (first, second)]
-    are_runs = [folder.is_dir() for folder in folders]
+    are_runs = [bool(given) and folder.is_dir() for given, folder in zip((first, second), folders, strict=True)]
     if all(are_runs):
         return run_lines(*folders)
     if any(are_runs):

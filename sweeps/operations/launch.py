@@ -32,7 +32,7 @@ from transtailor.files import refuse_unwritable
 from transtailor.garbage import pause_collection
 from transtailor.names import did_you_mean
 from transtailor.shell import command, rerun
-from transtailor.terminal import say
+from transtailor.terminal import ignore_closed_stdout, say
 
 if TYPE_CHECKING:
     from sweeps.run.run_folder import RunFolder
@@ -70,13 +70,9 @@ class LaunchOptions:
 def launch(options: LaunchOptions) -> int:
     """Run a sweep, or continue it; return the exit code. Raises ExplainedError: the user's mistake."""
     try:
-        plan, search = _read_plan(options)
-        selected = _select_trials(plan, options)
-        refuse_missing_weights(selected)
-        refuse_unfit_networks(selected)
-        if options.site not in ONE_MACHINE_SITES:
-            return _run_on_slurm(plan, search, options)
-        return _run(plan, search, options)
+        with ignore_closed_stdout():
+            return _launch(options)
+        return INTERRUPTED  # the reader of the standard output has left
     except OSError as error:
         if not is_of_the_machine(error):
             raise
@@ -85,6 +81,16 @@ def launch(options: LaunchOptions) -> int:
     except KeyboardInterrupt:
         say("interrupted; no finished work is lost: the same command resumes", to=sys.stderr)
         return INTERRUPTED
+
+
+def _launch(options: LaunchOptions) -> int:
+    plan, search = _read_plan(options)
+    selected = _select_trials(plan, options)
+    refuse_missing_weights(selected)
+    refuse_unfit_networks(selected)
+    if options.site not in ONE_MACHINE_SITES:
+        return _run_on_slurm(plan, search, options)
+    return _run(plan, search, options)
 
 
 def planned_page(options: LaunchOptions, typed: Sequence[str]) -> Iterator[Part]:

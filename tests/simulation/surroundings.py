@@ -6,7 +6,6 @@ computes the stages.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import secrets
@@ -82,10 +81,10 @@ def surroundings(day: Simulation) -> Iterator[None]:
         logging.disable(level)
 
 
-def _planned(day: Simulation) -> Callable[[argparse.Namespace], tuple[Plan, RunSearch | None]]:
+def _planned(day: Simulation) -> Callable[[launch.LaunchOptions], tuple[Plan, RunSearch | None]]:
     """As `launch._plan_launch`, of a spec that is read and planned once."""
 
-    def planned(options: argparse.Namespace) -> tuple[Plan, RunSearch | None]:
+    def planned(options: launch.LaunchOptions) -> tuple[Plan, RunSearch | None]:
         if day.searches:
             return launch._plan_search(trials.search(), options)
         return trials.plan(day.seeds), None

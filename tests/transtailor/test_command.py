@@ -176,6 +176,6 @@ def test_the_shells_own_protocol() -> None:
 def test_a_run_is_found_by_its_name_below_runs(place: Path) -> None:
     said = transtailor_command("status", "birds", folder=place)
     assert "runs/birds" in said.stderr  # it is damaged
-    assert "no run birds" in transtailor_command("status", "bird", folder=place).stderr
+    assert "no run bird;" in transtailor_command("status", "bird", folder=place).stderr
     (place / "birds").mkdir()
     assert "birds is not the folder of a run" in transtailor_command("status", "birds", folder=place).stderr

@@ -30,7 +30,7 @@ def test_what_may_go_away_by_itself_is_none(event: type[Exception]) -> None:
 
 
 def test_exit_codes_are_told_apart() -> None:
-    codes = {name: code for name, code in vars(transtailor.errors).items() if name.isupper()}
+    codes = {name: code for name, code in vars(transtailor.errors).items() if name[0].isupper() and name.isupper()}
     assert codes == {"SUCCESS": 0, "FAILED": 1, "MISTAKE": 2, "TRY_AGAIN": 75, "INTERRUPTED": 130}
 
 

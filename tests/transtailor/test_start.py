@@ -7,8 +7,6 @@ import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-import pytest
-
 from tests.product import ROOMS, ROOT
 
 FOREIGN = 'raise RuntimeError("the foreign package was imported")\n'
@@ -34,17 +32,16 @@ def foreign(folder: Path, room: str) -> Path:
     return package
 
 
-@pytest.mark.parametrize("command", ["sweeps", "hpc", "tailor", "transtailor"])
-def test_a_package_in_the_working_folder(tmp_path: Path, command: str) -> None:
+def test_a_package_in_the_working_folder(tmp_path: Path) -> None:
     package = foreign(tmp_path, "results")
-    said = said_by(command, "--help", folder=tmp_path)
+    said = said_by("transtailor", "--help", folder=tmp_path)
     assert said.startswith(f"error: {package} hides TransTailor's package 'results'")
     assert "type `transtailor`" in said
 
 
 def test_a_package_on_the_path(tmp_path: Path) -> None:
     package = foreign(tmp_path / "lib", "sweeps")
-    said = said_by("tailor", "--help", folder=tmp_path.parent, path=str(tmp_path / "lib"))
+    said = said_by("transtailor", "--help", folder=tmp_path.parent, path=str(tmp_path / "lib"))
     assert str(package) in said and f"take {tmp_path / 'lib'} off PYTHONPATH" in said
 
 

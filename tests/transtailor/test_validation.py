@@ -1,6 +1,5 @@
 """Pydantic's errors, as whoever wrote the TOML sees them."""
 
-from argparse import ArgumentTypeError
 from typing import Any, Literal
 
 import pytest
@@ -48,7 +47,7 @@ def test_a_fraction_is_taken(typed: str, number: float) -> None:
     ],
 )
 def test_of_a_percentage_it_is_told_what_to_type(typed: str, hint: str) -> None:
-    with pytest.raises(ArgumentTypeError) as told:
+    with pytest.raises(ValueError) as told:
         fraction(typed)
     assert str(told.value) == f"{typed!r}: expected a fraction from 0 to below 1{hint}"
 

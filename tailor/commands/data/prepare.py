@@ -50,7 +50,7 @@ MOST_THREADS = 4  # unless the user asks for more: a login node is shared
 @cli.option("--split-seed", type=int, help="draws that test split (default: 0)")
 @cli.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=int,
     default=lambda: min(MOST_THREADS, usable_cores()),
     show_default="cores, at most 4",
     help="images decoded at once",
@@ -63,12 +63,15 @@ def prepare(
     source_classes: str,
     test_split: str,
     split_seed: int | None,
+    threads: int,
     **settings: Any,
 ) -> int:
     """Make a data set of a folder or an archive of images, once; NAME is what trials will call it."""
     from tailor.prepare.preparation import Request
     from tailor.prepare.preparation import prepare as make
 
+    if threads < 1:
+        raise ConfigError(f"--threads is {threads}; expected 1 or more")
     by_trial = test_split == "trial"
     if by_trial and split_seed is not None:
         raise ConfigError(
@@ -81,6 +84,7 @@ def prepare(
         root=root,
         source_classes=tuple(word.strip() for word in source_classes.split(",") if word.strip()),
         split_seed=split_seed or 0,
+        threads=threads,
         test_by_trial=by_trial,
         **settings,
     )

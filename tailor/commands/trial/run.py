@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from tailor.core import heartbeat
 from tailor.core.errors import ConfigError
 from tailor.execution.dry_run import dry_run
@@ -30,7 +28,7 @@ LINE_PERIOD_S, LIVE_PERIOD_S = 10.0, 0.5  # between two reports on a stage: in a
 @cli.option("--save", type=cli.FOLDER, help="folder to save each operating point's sub-model in")
 @cli.option("--licence", metavar="TEXT", help="the line on the licence in each saved sub-model's card")
 @cli.option("--device", default="auto", help="auto, cpu or cuda")
-@cli.option("--threads", type=click.IntRange(min=1), default=1, metavar="N", help="CPU threads of each rank")
+@cli.option("--threads", default=1, metavar="N", help="CPU threads of each rank")
 def run(
     trial: Path,
     imports: tuple[Path, ...],
@@ -51,6 +49,8 @@ def run(
 
     config = read_trial(trial, imports)
     refuse_unsavable(save, licence)
+    if threads < 1:
+        raise ConfigError(f"--threads is {threads}; expected 1 or more")
     refuse_unwritable(cache, "--cache", ConfigError)
     ranks = join(device, threads=threads)
     macs_before: int | None = None  # of the operating point before

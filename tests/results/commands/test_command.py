@@ -43,7 +43,6 @@ def test_query_prints_markdown_where_it_is_no_terminal(tmp_path: Path, synthetic
         (("query", "RUN", ""), "expected one query"),
         (("query", "RUN"), "SQL"),
         (("repot", "RUN"), "report"),
-        ((), "command"),
     ],
 )
 def test_mistakes_say_why_exit_2_and_write_nothing(

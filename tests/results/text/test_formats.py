@@ -1,6 +1,5 @@
 """One page in every format: for a screen, for a note, for a paper, for programs."""
 
-import argparse
 import csv
 import io
 import json
@@ -10,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 from pyarrow import parquet
-from results.cli.output import add_output, write
 
+from results.command_output import Output, write
 from results.errors import ResultsError
 from results.text.formats import LEAST_WIDTH, TEXTS, one_line, parquet_bytes, terminal_lines
 from results.text.page import Heading, Note, PageTable, Part, Strong, limit_rows
@@ -113,25 +112,19 @@ def test_a_limit_says_what_it_leaves_out() -> None:
     assert len(json.loads("\n".join(TEXTS["json"](limit_rows(page(), 2))))) == 2
 
 
-def options(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_output(parser)
-    return parser.parse_args(words)
-
-
 def test_the_format_is_the_screens_on_a_screen_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert next(write(page(), options())) == "### problem_one"
+    assert next(write(page(), Output())) == "### problem_one"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    assert next(write(page(), options())) == "problem_one"
-    assert next(write(page(), options("--format", "markdown"))) == "### problem_one"
+    assert next(write(page(), Output())) == "problem_one"
+    assert next(write(page(), Output(format="markdown"))) == "### problem_one"
     with pytest.raises(ResultsError, match=r"add > FILE\.parquet"):
-        list(write(page(), options("--format", "parquet")))
+        list(write(page(), Output(format="parquet")))
     with pytest.raises(ResultsError, match="type one such as --limit 20"):
-        list(write(page(), options("--limit", "0")))
+        list(write(page(), Output(limit=0)))
 
 
 def test_parquet_goes_to_the_standard_output(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
-    assert list(write(page(), options("--format", "parquet"))) == []
+    assert list(write(page(), Output(format="parquet"))) == []
     assert parquet.read_table(io.BytesIO(capsysbinary.readouterr().out)).num_rows == 3
 
 

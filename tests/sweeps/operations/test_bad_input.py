@@ -242,7 +242,7 @@ def test_several_assignments_of_a_refused_table_are_all_named(
     write_spec: WriteSpec, refused: Callable[..., str]
 ) -> None:
     sets = ["--set", "trial.data.train_images=20", "--set", "trial.data.crop_px=200"]
-    assert refused(write_spec(), *sets).startswith(f"{' '.join(sets)}: data: crop_px = 200")
+    assert refused(write_spec(), *sets).startswith(f"error: {' '.join(sets)}: data: crop_px = 200")
 
 
 def test_no_such_spec_names_the_nearest(write_spec: WriteSpec, refused: Callable[..., str]) -> None:

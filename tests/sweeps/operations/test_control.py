@@ -83,9 +83,9 @@ CRITERIA.add("breaks", Criterion(compute=breaks, source="a test"))
 """
 
 
-def test_what_is_no_run_or_has_no_jobs_is_said(tmp_path: Path, transtailor_command: Command) -> None:
+def test_what_is_no_run_or_has_no_jobs_is_said(tmp_path: Path, sweeps_command: Command) -> None:
     for command in ("stop", "cancel", "logs", "retry", "time"):
-        done = transtailor_command(command, tmp_path / "none")
+        done = sweeps_command(command, tmp_path / "none")
         assert (done.returncode, done.stdout) == (2, "")
         assert "there is no run" in done.stderr
         assert "Traceback" not in done.stderr
@@ -93,7 +93,7 @@ def test_what_is_no_run_or_has_no_jobs_is_said(tmp_path: Path, transtailor_comma
 
 @pytest.mark.check
 def test_a_run_is_stopped_from_elsewhere_and_its_logs_are_read(
-    tmp_path: Path, write_spec: WriteSpec, transtailor_command: Command, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, write_spec: WriteSpec, sweeps_command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "LOOK_EVERY_S", 0.05)
     write_spec(SPEC)
@@ -102,16 +102,16 @@ def test_a_run_is_stopped_from_elsewhere_and_its_logs_are_read(
     launched = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     try:
         trial = _running_trial(run)
-        logs = transtailor_command("logs", run.path, trial)
+        logs = sweeps_command("logs", run.path, trial)
         assert logs.returncode == 0, logs.stderr
         assert "INFO trial begins" in logs.stdout
         followed = control.logs(run, trial, 20, follow=True)
         assert "INFO trial begins" in next(followed)
         running = wait_for(
-            lambda: RUNNING.search(transtailor_command("status", run.path).stdout), "an epoch", 400.0, poll_s=1.0
+            lambda: RUNNING.search(sweeps_command("status", run.path).stdout), "an epoch", 400.0, poll_s=1.0
         )
         assert running["trial"] == trial
-        stopped = transtailor_command("stop", run.path)
+        stopped = sweeps_command("stop", run.path)
         assert (stopped.returncode, stopped.stderr) == (0, "")
         assert "was stopped; to resume, launch it again" in stopped.stdout
         assert launched.wait() == 130
@@ -119,36 +119,36 @@ def test_a_run_is_stopped_from_elsewhere_and_its_logs_are_read(
     finally:
         launched.kill()
         launched.communicate()
-    assert ": not running" in transtailor_command("stop", run.path).stdout
-    refused = transtailor_command("cancel", run.path)
+    assert ": not running" in sweeps_command("stop", run.path).stdout
+    refused = sweeps_command("cancel", run.path)
     assert refused.returncode == 2
     assert "was not launched on SLURM" in refused.stderr
-    unknown = transtailor_command("logs", run.path, "0000")
+    unknown = sweeps_command("logs", run.path, "0000")
     assert unknown.returncode == 2
     assert "no trial whose id begins with '0000'" in unknown.stderr
 
 
 @pytest.mark.check
 def test_logs_of_a_run_show_stages_and_scores_of_what_was_written_last(
-    trained: RunFolder, transtailor_command: Command, monkeypatch: pytest.MonkeyPatch
+    trained: RunFolder, sweeps_command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (trained.cluster / "logs").mkdir(parents=True)
     (trained.cluster / "logs" / "7_0_log.out").write_text("a job\n")
     os.utime(trained.cluster / "logs" / "7_0_log.out", (0, 0))
-    shown = transtailor_command("logs", trained.path).stdout
+    shown = sweeps_command("logs", trained.path).stdout
     assert shown.count("== ") == 3 and "\na job\n" in shown
     assert re.search(r"INFO stage 0: train_source, [\d.]+ s\n", shown)
     assert re.search(r"; point 0: [\d.]+% of the MACs removed, validation accuracy 0\.\d{4}\n", shown)
-    (last,) = transtailor_command(
+    (last,) = sweeps_command(
         "logs", trained.path, next(iter(open_run(trained).trials)), "--lines", "1"
     ).stdout.splitlines()
     assert last.endswith("INFO trial is over")
-    none = transtailor_command("logs", trained.path, "--lines", "0")
+    none = sweeps_command("logs", trained.path, "--lines", "0")
     assert (none.returncode, none.stdout) == (0, "")
-    fewer = transtailor_command("logs", trained.path, "--lines", "-3")
+    fewer = sweeps_command("logs", trained.path, "--lines", "-3")
     assert (fewer.returncode, fewer.stdout, fewer.stderr) == (2, "", "--lines is -3; expected 0 or more\n")
     monkeypatch.setattr(control, "LOGS_SHOWN", 2)
-    assert "a job" not in transtailor_command("logs", trained.path).stdout
+    assert "a job" not in sweeps_command("logs", trained.path).stdout
 
 
 def test_a_line_of_a_log_is_shown_once_it_is_whole(tmp_path: Path, write_spec: WriteSpec) -> None:

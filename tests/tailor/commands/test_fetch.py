@@ -15,7 +15,8 @@ import pytest
 from tailor.catalogue import pins, weights
 from tailor.catalogue.weights import WeightsInfo
 from tailor.commands import fetch as fetching
-from tailor.commands.fetch import fetch, needs_of
+from tailor.commands.fetch import fetch_weights as fetch
+from tailor.commands.fetch import needs_of
 from tailor.core.errors import ConfigError
 from transtailor.__main__ import main
 

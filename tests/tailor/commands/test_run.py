@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tailor.commands import run
+from tailor.commands.trial import run
 from tailor.core import heartbeat
 from tests.commands import Said
 from transtailor.waiting import wait_for

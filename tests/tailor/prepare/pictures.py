@@ -1,16 +1,17 @@
 """Small real image files, folders and archives of them, and the command as a user types it."""
 
-import argparse
 import io
 import tarfile
 import zipfile
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from tailor.commands import data as command
+from tailor.commands.data.check import check as data_check
+from tailor.commands.data.prepare import prepare as data_prepare
 
 
 def picture(number: int, size: tuple[int, int] = (40, 32), mode: str = "RGB") -> Image.Image:
@@ -58,12 +59,15 @@ def pack(folder: Path, archive: Path) -> Path:
     return archive
 
 
-def data(*typed: object) -> str:
-    """What `transtailor data ...` writes; raises what it raises."""
-    parser = argparse.ArgumentParser()
-    command.add_to(parser)
+def data(name: str, *typed: object) -> str:
+    """What `transtailor data NAME ...` writes; raises what it raises."""
+    command = {"prepare": data_prepare, "check": data_check}[name]
     out = io.StringIO()
-    assert command.run(parser.parse_args([str(word) for word in typed]), out) == 0
+    with redirect_stdout(out), command.make_context(name, [str(word) for word in typed]) as context:
+        assert command.callback is not None
+        answer = context.invoke(command.callback, **context.params)
+        lines = () if answer == 0 else answer
+        out.writelines(f"{line}\n" for line in lines)
     return out.getvalue()
 
 
