@@ -44,8 +44,8 @@ class Asked:
 
 
 ASKED = (
-    Asked(what="report", words=("-m", "results", "report")),
-    Asked(what="status", words=("-m", "sweeps", "status"), tables=READ),
+    Asked(what="report", words=("-m", "transtailor", "report")),
+    Asked(what="status", words=("-m", "transtailor", "status"), tables=READ),
 )
 GOALS: dict[tuple[str, int], tuple[float | None, float | None]] = {
     ("report", 10_000): (20.0, 1.0),
@@ -78,7 +78,7 @@ def _rows(folder: Path, trials: int, runs: int) -> Iterator[tuple[Cell, ...]]:
     _python(folder, str(ROOT / "benchmarks" / "synthetic_run.py"), "run", "--trials", str(trials))
     for state in ("in parts of 100 trials", "settled"):
         if state == "settled":
-            _python(folder, "-m", "sweeps", "compact", "run")
+            _python(folder, "-m", "transtailor", "compact", "run")
         for asked in ASKED:
             tables = _folders(folder / "run", asked.tables)
             files = sum(len(list(table.glob("*.parquet"))) for table in tables)

@@ -140,7 +140,7 @@ def stop_here(state: str) -> tuple[float | None, float]:
         try:
             until(has_begun, LIMIT_S, state)
             began_s = time.time()
-            words = [sys.executable, "-m", "sweeps", "stop", str(run.path)]
+            words = [sys.executable, "-m", "transtailor", "stop", str(run.path)]
             subprocess.run(words, cwd=folder, env=environment, check=True, capture_output=True, timeout=LIMIT_S)
             process.wait(LIMIT_S)
             ended_s = time.time() - began_s

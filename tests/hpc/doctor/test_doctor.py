@@ -310,12 +310,10 @@ def test_a_folder_may_be_below_the_shared_one_by_another_path(
     assert "not below" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["nan", "inf", "0", "-1", "soon"])
+@pytest.mark.parametrize("text", ["nan", "inf", "0", "-1"])
 def test_a_wait_without_an_end_is_a_mistake(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as raised:
-        main(["doctor", "--site", "example", "--limit-s", text])
-    assert raised.value.code == 2
-    assert f"--limit-s: {text!r}: expected seconds, more than 0" in capsys.readouterr().err
+    assert main(["doctor", "--site", "example", "--limit-s", text]) == 2
+    assert f"--limit-s {text}: expected seconds, more than 0" in capsys.readouterr().err
 
 
 # --- what runs on the nodes ---
