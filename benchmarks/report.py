@@ -102,7 +102,8 @@ def _rows(folder: Path, sizes: Sizes, demo: Path | None) -> Iterator[tuple[Cell,
 
 
 def _page(what: str, run: Path, times: int, mb: float | None, cpu_s: float | None) -> Iterator[tuple[Cell, ...]]:
-    command, environment = [sys.executable, "-m", "transtailor", "report", str(run)], os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "transtailor", "report", str(run)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     found = [run_measured(command, run, environment) for _ in range(times)]
     yield _row(f"page of {what}", [(run / "report.html").stat().st_size / MB], "MB", mb)
     yield _row(f"writing it, {what}", [one.wall_s for one in found], "s")
