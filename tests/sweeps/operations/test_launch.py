@@ -62,6 +62,24 @@ def test_plan_and_help_import_nothing_heavy(tmp_path: Path, arguments: list[str]
     assert ("6 of 6 trials are finished" in done.stdout) == ("spec.toml" in arguments)
 
 
+@pytest.mark.parametrize("has_environment", [True, False])
+def test_a_python_without_the_program_says_which_one_has_it(tmp_path: Path, has_environment: bool) -> None:
+    script = tmp_path / "sweeps" / "launch.py"
+    script.parent.mkdir()
+    shutil.copy(LAUNCH, script)
+    own = tmp_path / ".venv" / "bin" / "python"
+    if has_environment:
+        own.parent.mkdir(parents=True)
+        own.touch()
+    done = subprocess.run(
+        [sys.executable, "-S", "-E", str(script), "my.toml", "--plan"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    typed = ".venv/bin/python sweeps/launch.py my.toml --plan" if has_environment else "make demo"
+    assert done.stderr.startswith("error: this Python, ") and done.stderr.endswith(f"type: {typed}\n")
+
+
 def test_a_module_beside_the_script_shadows_no_library(tmp_path: Path) -> None:
     """With a `ray.py` and a `json.py` beside it, the script still gets the libraries of these names."""
     copy = tmp_path / "sweeps"

@@ -124,8 +124,8 @@ def test_two_ranks_that_torchrun_starts_equal_one(run: Callable[..., list[StageE
     alone = run(config, one)
     copy_stage(alone[0].result.key, one, two)
     (tmp_path / "trial.toml").write_text(TOML)
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tailor"]
-    typed = ["run", "trial.toml", "--cache", str(tmp_path / "two"), "--device", "cpu"]
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    typed = ["transtailor", "trial", "run", "trial.toml", "--cache", str(tmp_path / "two"), "--device", "cpu"]
     environment = os.environ | ENVIRONMENT
     done = subprocess.run([*start, *typed], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -102,7 +102,7 @@ def test_memory_in_a_fresh_process_is_that_of_weights_and_activations(batches: l
             "cpu",
         ]
         finished = subprocess.run(
-            [sys.executable, "-m", "tailor", *typed, "--json"], capture_output=True, text=True, check=True
+            [sys.executable, "-m", "transtailor", *typed, "--json"], capture_output=True, text=True, check=True
         )
         found = json.loads(finished.stdout)
         assert (found["network"], found["batch"], found["input_shape"]) == ("resnet18", batch, [3, 64, 64])
