@@ -44,6 +44,7 @@ SEEN = {
     "a driver on SLURM does not look for a stop": 327,
 }  # planted faults, and a seed whose day they break
 LOSE_OR_DOUBLE_ROWS = list(SEEN)[:4]
+LOST_HOLD = 160  # a seed
 LOSES_ALL = 2  # a seed with which a loss of power leaves only what was synced
 
 
@@ -68,6 +69,12 @@ def test_a_day_keeps_the_promises(days: Days, first: int) -> None:
     for seed in range(first, first + AT_ONCE):
         day = days.day(seed)
         assert not day.broken, told(seed, days.disturbances(seed), day)
+
+
+def test_a_rank_that_has_lost_its_trial_writes_no_more_rows(days: Days) -> None:
+    """On this day a rank still computes when another one has its trial; few days have such a moment."""
+    day = days.day(LOST_HOLD)
+    assert not day.broken, told(LOST_HOLD, days.disturbances(LOST_HOLD), day)
 
 
 @pytest.mark.parametrize("failed", FAILED, ids=lambda failed: failed["what"])
