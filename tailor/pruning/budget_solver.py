@@ -53,10 +53,7 @@ def combine_scores(scores: dict[str, Tensor], groups: tuple[Group, ...], groupin
 def minimums(state: ModelState, groups: tuple[Group, ...], minimum_filters_fraction: float) -> Minimum:
     """The fewest filters of each group that stay: a share of its ORIGINAL ones, rounded up, at least one."""
     shapes = cost.original_shapes(state.network, state.classes)
-    minimum = {}
-    for group in groups:
-        minimum[group.name] = max(1, math.ceil(minimum_filters_fraction * group.filters_in(shapes)))
-    return minimum
+    return {group.name: max(1, math.ceil(minimum_filters_fraction * group.filters_in(shapes))) for group in groups}
 
 
 def lowest_of_all(budget: Budget, ranking: Ranking) -> Kept:

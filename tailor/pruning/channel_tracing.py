@@ -40,6 +40,7 @@ aten = torch.ops.aten
 def _conv(
     trace: Trace, func: Any, x: ChannelLabels, weight: Tensor, bias: Tensor | None = None, *rest: Any, **kw: Any
 ) -> ChannelLabels | None:
+    """A convolution: new labels for its outputs; of a depthwise one those of its inputs."""
     layer = _layer(trace, weight, bias)
     inputs = trace.channels(x.ids, 1)
     if layer is None or inputs is None:
@@ -123,6 +124,7 @@ def _group_norm(
 
 
 def _prelu(trace: Trace, _func: Any, x: ChannelLabels, weight: Tensor) -> ChannelLabels | None:
+    """Its weight has one number, or one for each channel, which goes with the channel."""
     if weight.numel() > 1:
         name = trace.tensor_of.get(id(weight))
         channels = trace.channels(x.ids, 1)
@@ -162,6 +164,7 @@ def note_unread(trace: Trace, layer: str | None, x: ChannelLabels) -> None:
 
 
 def _use_outputs(trace: Trace, layer: str, bias: Tensor | None, labels: Tensor) -> None:
+    """Record that a layer's rows of its weight, and its biases, belong to these labels."""
     trace.use(f"{layer}.weight", 0, labels)
     if bias is not None:
         trace.use(f"{layer}.bias", 0, labels)
@@ -202,6 +205,7 @@ def note_gate(trace: Trace, func: Any, combined: list[Tensor]) -> None:
 
 
 def _same(trace: Trace, _func: Any, args: Any, _kwargs: Any) -> ChannelLabels:
+    """The labels stay where they are."""
     return ChannelLabels(args[0].ids, trace)
 
 
@@ -229,7 +233,7 @@ def _view(trace: Trace, func: Any, args: Any, kwargs: Any) -> ChannelLabels | No
 
 @dataclass(frozen=True)
 class Block:
-    """Dims of a shape that a change of shape makes other dims of, with the same number of elements."""
+    """Neighbouring dims of a shape, and the dims that a change of shape makes of them: as many elements."""
 
     dims_before: range
     dims_after: range
@@ -267,6 +271,7 @@ def blocks(before: torch.Size, after: torch.Size) -> Iterator[Block]:
 
 
 def _cat(trace: Trace, _func: Any, args: Any, _kwargs: Any) -> ChannelLabels | None:
+    """Put labels side by side; dims along which none of them vary keep stride 0."""
     parts, dim = concatenated(args)
     shape = list(parts[0].shape)
     shape[dim] = sum(part.shape[dim] for part in parts)

@@ -117,7 +117,7 @@ def parts_left(network: str, removable: Sequence[Group]) -> tuple[Part, ...]:
     totals: defaultdict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0])  # grid -> c0, c1, c2
     for weight, count in cost.positions(network, TABLE_CLASSES, input_shape).items():
         stride, offset = grid_of.get(weight, (0, 0))
-        positions = 1 if stride else count
+        positions = 1 if stride else count  # those along a grid depend on the images: `macs_left` counts them
         outputs, inputs, *kernel = shapes[weight]
         times_used = positions * math.prod(kernel)
 

@@ -22,7 +22,7 @@ from tailor.networks.sizes import (
 )
 from tailor.pruning.channel_tracing import follow_filters
 from tailor.pruning.group_records import Group, GroupMember, Kept, Kind, SizeOf, Slice, sizes_left, what_stays
-from tailor.pruning.units import Numbers, Units
+from tailor.pruning.units import UnitNumbers, Units
 from tailor.pruning.whole_tracing import follow_whole
 from tailor.stages import GroupRule
 from transtailor.names import nearest
@@ -112,9 +112,9 @@ def candidates(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) 
 def _refuse_what_does_not_run(
     model: nn.Module, input_shape: tuple[int, ...], candidates: list[Candidate]
 ) -> list[Candidate]:
-    """The candidates, of which those get a reason without whose first unit the network's code does not run.
+    """Refuse each candidate without whose first unit the network's code does not run; return all candidates.
 
-    The network is run once without a unit of every group. Only if that fails, the groups are tried one by one.
+    The network is run once without the first unit of every group. Only if that fails, the groups are tried one by one.
     """
     removable = prunable_groups(candidates)
     if not removable or why_it_does_not_run(model, input_shape, removable) is None:
@@ -162,7 +162,7 @@ class _Network:
         self.parameters = dict(model.named_parameters(remove_duplicate=False))
         self.owners = Counter(map(id, self.parameters.values()))  # id of a parameter -> names that it has
 
-    def candidate(self, numbers: Numbers, slices: tuple[Slice, ...]) -> Candidate | None:
+    def candidate(self, numbers: UnitNumbers, slices: tuple[Slice, ...]) -> Candidate | None:
         """The group of these units; None if they are of no layer of the network."""
         kind = self.units.kind(numbers)
         own = self._slices_of_members(kind, slices)
@@ -186,20 +186,20 @@ class _Network:
         These are the layers that read the heads, or else those that make the outputs. Layers whose outputs are only
         multiplied onto others (gates) are left out if there are others.
         """
-        made: dict[str, Slice] = {}
-        read: dict[str, Slice] = {}
+        outputs: dict[str, Slice] = {}
+        inputs: dict[str, Slice] = {}
         for part in slices:
             layer = part.tensor.removesuffix(WEIGHT)
             is_weight = part.tensor.endswith(WEIGHT) and layer in self.modules and not part.loose
             if is_weight and part.dim == 0 and layer in self.trace.first_label:
-                made[layer] = part
+                outputs[layer] = part
             elif is_weight and part.dim == 1:
-                read[layer] = part
+                inputs[layer] = part
         if kind == "heads":
-            members = read
+            members = inputs
         else:
-            without_gates = {layer: part for layer, part in made.items() if layer not in self.trace.gates}
-            members = without_gates or made
+            without_gates = {layer: part for layer, part in outputs.items() if layer not in self.trace.gates}
+            members = without_gates or outputs
         return {layer: members[layer] for layer in sorted(members, key=self.order.__getitem__)}
 
     def layers_in_none_of(self, candidates: list[Candidate]) -> list[Candidate]:
@@ -235,6 +235,7 @@ class _Network:
         return self.trace.unread.get(layer, f"only convolutions and linear layers lose filters, and it is a {kind}")
 
     def _member(self, layer: str, kind: Kind) -> GroupMember:
+        """A layer as a member of such a group; that of heads and conv groups has no norm and no activation."""
         if kind in ("heads", "conv_groups"):
             suffix = HEADS if kind == "heads" else GROUPS
             return GroupMember(layer=layer + suffix, norm=None, activation=None, activation_kind=None)
@@ -252,7 +253,7 @@ class _Network:
             activation_kind=type(self.modules[activation]).__name__,
         )
 
-    def _reason(self, numbers: Numbers, group: Group, own: Mapping[str, Slice]) -> str | None:
+    def _reason(self, numbers: UnitNumbers, group: Group, own: Mapping[str, Slice]) -> str | None:
         """Why the group cannot lose filters under the rule, None if it can; `own`: the slices of its members."""
         why_pinned = self.units.reasons(numbers)
         if why_pinned:
@@ -274,6 +275,7 @@ class _Network:
         return is_part or (is_single and part.indices.shape[1] > 1)
 
     def _reason_of_the_rule(self, group: Group, own: Mapping[str, Slice]) -> str | None:
+        """Why the rule keeps the group's filters, or what is not known to remove them; None: it does not keep them."""
         kind = group.kind
         reason = None
         if self._is_excluded(group):
@@ -300,7 +302,7 @@ class _Network:
                 return True
         return False
 
-    def _sizes_of_norms(self, numbers: Numbers) -> Iterator[SizeOf]:
+    def _sizes_of_norms(self, numbers: UnitNumbers) -> Iterator[SizeOf]:
         """How many channels norms have that are behind these units and have no tensor that says so."""
         for name, labels in self.trace.unsized.items():
             each = self.units.count_of(numbers, labels)
@@ -311,7 +313,7 @@ class _Network:
                     other = len(labels) - each * len(numbers)
                     yield SizeOf(module=name, attribute=attribute, each=each, other=other)
 
-    def _sizes(self, numbers: Numbers, kind: Kind, slices: tuple[Slice, ...], own: Slice) -> Iterator[SizeOf]:
+    def _sizes(self, numbers: UnitNumbers, kind: Kind, slices: tuple[Slice, ...], own: Slice) -> Iterator[SizeOf]:
         """The numbers that the network's code computes with and that follow how many units are kept.
 
         An attribute with a known name is such a number if its value is that of all units together.

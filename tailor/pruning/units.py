@@ -16,7 +16,8 @@ from torch import Tensor
 from tailor.pruning.dependency_trace import PINNED, Trace
 from tailor.pruning.group_records import Kind, Slice
 
-Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
+UnitNumbers = np.ndarray[tuple[int], np.dtype[np.int64]]
+"""The numbers of units, which are classes of labels."""
 
 
 class Units:
@@ -29,8 +30,8 @@ class Units:
         self._pin_what_is_no_rectangle()
         self._use_parameters()
 
-    def units_by_group(self) -> Iterator[tuple[Numbers, tuple[Slice, ...]]]:
-        """The units of each group, which have equally many indices of the same tensors, and what belongs to them."""
+    def units_by_group(self) -> Iterator[tuple[UnitNumbers, tuple[Slice, ...]]]:
+        """Yield the units of each group, which have equally many indices of the same tensors, with these indices."""
         # Units with equal signatures have equally many indices of the same tensors; 0: no tensor has the unit.
         signatures = np.zeros(int(self.classes.max()) + 1, dtype=np.uint64)
         for (tensor, dim), labels in self.trace.uses.items():
@@ -46,7 +47,7 @@ class Units:
             units = np.flatnonzero(group_of == group)
             yield units, tuple(self._slice(units, tensor, dim) for tensor, dim in uses)
 
-    def _slice(self, units: Numbers, tensor: str, dim: int) -> Slice:
+    def _slice(self, units: UnitNumbers, tensor: str, dim: int) -> Slice:
         """The indices of one dim of a tensor that belong to these units: a row for each unit, in their order."""
         row_of_class = np.full(int(self.classes.max()) + 1, -1)
         row_of_class[units] = np.arange(len(units))
@@ -55,8 +56,8 @@ class Units:
         table = indices[np.argsort(rows[indices], kind="stable")].reshape(len(units), -1)
         return Slice(tensor=tensor, dim=dim, indices=torch.from_numpy(table), loose=tensor in self.trace.loose)
 
-    def kind(self, units: Numbers) -> Kind:
-        """What such units are."""
+    def kind(self, units: UnitNumbers) -> Kind:
+        """What these units are, as a group."""
         heads = [product.each for product in self.trace.products if product.has_heads]
         if self._have_any(units, heads):
             return "heads"
@@ -67,19 +68,19 @@ class Units:
             return "conv_groups"
         return "filters"
 
-    def product_macs(self, units: Numbers) -> int:
+    def product_macs(self, units: UnitNumbers) -> int:
         """MACs of products of activations with each other that go with each of these units."""
         return sum(product.macs * self.count_of(units, product.each) for product in self.trace.products)
 
-    def count_of(self, units: Numbers, labels: Tensor) -> int:
+    def count_of(self, units: UnitNumbers, labels: Tensor) -> int:
         """How many of these labels belong to each of these units, all of which have equally many."""
         return int((self.classes[labels.numpy()] == units[0]).sum())
 
-    def reasons(self, units: Numbers) -> list[str]:
+    def reasons(self, units: UnitNumbers) -> list[str]:
         """Why some of these units have to stay."""
         return sorted({self.pinned[unit] for unit in units.tolist() if unit in self.pinned})
 
-    def _have_any(self, units: Numbers, tensors: Iterable[Tensor]) -> bool:
+    def _have_any(self, units: UnitNumbers, tensors: Iterable[Tensor]) -> bool:
         """Whether a label in any of these tensors belongs to one of the units."""
         return any(bool(np.isin(self.classes[labels.numpy()], units).any()) for labels in tensors)
 
@@ -112,14 +113,14 @@ class Units:
         return [dim for dim in range(classes.ndim) if (classes != classes.take([0], axis=dim)).any()]
 
 
-def _classes_of(trace: Trace) -> Numbers:
+def _classes_of(trace: Trace) -> UnitNumbers:
     """The class of each label. Labels of one class were joined, directly or through others: they go together."""
     pairs = torch.cat([torch.zeros(1, 2, dtype=torch.int64), *trace.joins]).numpy()
     graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(trace.labels, trace.labels))
     return connected_components(graph, directed=False)[1].astype(np.int64)  # type: ignore[no-any-return]
 
 
-def _pinned_classes(trace: Trace, classes: Numbers) -> dict[int, str]:
+def _pinned_classes(trace: Trace, classes: UnitNumbers) -> dict[int, str]:
     """Class whose filters have to stay -> the first reason."""
     reasons = {int(classes[PINNED]): "values of no filter"}
     for labels, why in trace.pins:

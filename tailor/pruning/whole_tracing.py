@@ -359,7 +359,8 @@ def _blank(trace: WholeTrace, func: Any, args: Any, kwargs: Any) -> Tensor:
     return torch.zeros(result.shape, dtype=result.dtype, device=trace.like.device)
 
 
-_first, _second = channel_tracing.dim_argument(1, 0), channel_tracing.dim_argument(2, 0)
+_dim_at_1 = channel_tracing.dim_argument(1, 0)
+_dim_at_2 = channel_tracing.dim_argument(2, 0)
 HANDLERS: dict[Any, Callable[..., Any]] = {
     **channel_tracing.HANDLERS,
     POINTWISE: _pointwise,
@@ -367,8 +368,8 @@ HANDLERS: dict[Any, Callable[..., Any]] = {
     aten.cat: _cat,
     SOFTMAX: _softmax,
     aten.linalg_vector_norm: _norm,
-    **{op: _pick(_first, channel_tracing.HANDLERS[op]) for op in (aten.slice, aten.select, aten.unbind)},
-    **{op: _pick(_second, channel_tracing.HANDLERS[op]) for op in (aten.split, aten.split_with_sizes)},
+    **{op: _pick(_dim_at_1, channel_tracing.HANDLERS[op]) for op in (aten.slice, aten.select, aten.unbind)},
+    **{op: _pick(_dim_at_2, channel_tracing.HANDLERS[op]) for op in (aten.split, aten.split_with_sizes)},
     aten.index: _index,
     **dict.fromkeys((aten.new_zeros, aten.new_ones, aten.zeros_like, aten.ones_like, aten.new_full), _blank),
 }

@@ -6,7 +6,7 @@ sweep. What does not change the result (ranks, device, paths, logging) is in no 
 
 The text of a record is put together here, field by field. The encoder of `json` would need all values as dictionaries
 first, and the sections that many stages share would be encoded again for each of them. Measured, a stage's key then
-takes 11 us instead of 7, and the settings of a trial 23 us instead of 7; a plan has thousands of both.
+takes 1.5 times as long (11 us instead of 7), and a trial's settings 3.5 times (23 us); a plan has thousands of both.
 """
 
 import hashlib
