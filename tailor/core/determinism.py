@@ -43,9 +43,9 @@ class RepeatableBackward:
 
     @contextmanager
     def context(self, images: Tensor) -> Iterator[None]:
-        """The context; `images` (B, ...) are those of the pass, of which the first ones test the model."""
+        """Run the block with repeatable attention; the first of the pass's `images` (B, ...) test the model."""
         is_asked = torch.are_deterministic_algorithms_enabled()
-        if self._model is None or not is_asked or images.device.type == "cpu" or not len(images):
+        if self._model is None or not is_asked or images.device.type == "cpu" or len(images) == 0:
             yield
             return
         if self._is_strict is None:
@@ -55,7 +55,7 @@ class RepeatableBackward:
 
 
 def has_attention(model: nn.Module) -> bool:
-    """Whether a module's class is called some attention, as torch's, torchvision's and timm's are.
+    """Whether the class name of any module contains "attention", as in torch, torchvision and timm.
 
     >>> has_attention(nn.Sequential(nn.MultiheadAttention(8, 2))), has_attention(nn.Linear(8, 2))
     (True, False)
@@ -64,12 +64,16 @@ def has_attention(model: nn.Module) -> bool:
 
 
 def is_repeatable(model: nn.Module, images: Tensor) -> bool:
-    """Whether torch has a deterministic algorithm for each operation of the model, tested on a copy; logs if not."""
-    tested = copy.deepcopy(model).eval()  # no dropout: the generators of training are left alone
-    parameters = [parameter.requires_grad_(True) for parameter in tested.parameters()]
+    """Whether torch has a deterministic algorithm for each operation of the model; logs a warning if not.
+
+    A copy of the model is differentiated, to see whether torch raises an error.
+    """
+    model_copy = copy.deepcopy(model).eval()  # no dropout: the generators of training are left alone
+    parameters = [parameter.requires_grad_(True) for parameter in model_copy.parameters()]
     try:
         with deterministic_algorithms(True), torch.enable_grad():
-            torch.autograd.grad(tested(images).float().sum(), parameters, allow_unused=True)
+            loss = model_copy(images).float().sum()
+            torch.autograd.grad(loss, parameters, allow_unused=True)
     except RuntimeError as error:
         if "determinis" not in str(error):
             raise
@@ -80,7 +84,7 @@ def is_repeatable(model: nn.Module, images: Tensor) -> bool:
 
 @contextmanager
 def deterministic_algorithms(is_asked: bool, *, warn_only: bool = False) -> Iterator[None]:
-    """Ask for deterministic algorithms within a block, or for any; afterwards as before."""
+    """Within the block, use only deterministic algorithms, or any if not `is_asked`; then restore torch's settings."""
     was_asked = torch.are_deterministic_algorithms_enabled()
     was_lenient = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(is_asked, warn_only=warn_only)

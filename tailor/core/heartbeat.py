@@ -1,4 +1,4 @@
-"""The heartbeat of this process, and its progress: so a watcher can tell a long computation from one that hangs.
+"""The heartbeat of this process, and its progress: a watcher can tell a long computation from one that hangs.
 
 Each batch and each collective call beats. Your own module that computes for long without a batch calls `beat()`.
 """
@@ -14,11 +14,11 @@ _last = [0]
 
 
 def unknown_progress() -> tuple[float, str]:
-    """No progress is known."""
+    """Return no progress and no text: the report before anything sets another one."""
     return 0.0, ""
 
 
-_where: list[ProgressReport] = [unknown_progress]
+_report: list[ProgressReport] = [unknown_progress]
 
 
 def beat() -> None:
@@ -29,11 +29,12 @@ def beat() -> None:
 sign = beat  # its name in modules that were written for version 0.1
 
 
-def report_progress_by(where: ProgressReport) -> None:
-    """Ask `where` for the progress from now on."""
-    _where[0] = where
+def report_progress_by(report: ProgressReport) -> None:
+    """Ask `report` for the progress from now on."""
+    _report[0] = report
 
 
 def latest() -> tuple[int, float, str]:
-    """The number of beats so far (while it rises, the process is alive), and the present progress."""
-    return _last[0], *_where[0]()
+    """Return the number of beats so far (while it rises, the process is alive), and the present progress."""
+    fraction, text = _report[0]()
+    return _last[0], fraction, text

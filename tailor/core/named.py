@@ -14,12 +14,12 @@ S = TypeVar("S", bound=Settings)
 
 
 def name_validator(kinds: Registry[type[S]]) -> BeforeValidator:
-    """For the annotation of a setting that is given by name, see `parse_named`."""
+    """The validator for the annotation of a setting that is given by name; it calls `parse_named`."""
     return BeforeValidator(partial(parse_named, kinds))
 
 
 def parse_named(kinds: Registry[type[S]], value: Any) -> Any:
-    """The settings in `value`, a table with a `name` or only the name; settings and None are returned as they are.
+    """Validate `value`, a table with a `name` or only the name; settings and None are returned as they are.
 
     Raises:
         ValueError: no name, or no such name (pydantic adds the place).

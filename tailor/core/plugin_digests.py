@@ -30,8 +30,10 @@ def anything_is_loaded() -> bool:
 
 def digest_of(registry: Registry[Any], name: str) -> str | None:
     """The SHA-256 of the plugin that registered `name`; None for this program's own records."""
-    record = (registry.noun, name)
-    return next((plugin.sha256 for plugin in _loaded_plugins() if record in plugin.registered), None)
+    for plugin in _loaded_plugins():
+        if (registry.noun, name) in plugin.registered:
+            return plugin.sha256
+    return None
 
 
 def digests_in(settings: object) -> dict[str, str]:
@@ -41,13 +43,13 @@ def digests_in(settings: object) -> dict[str, str]:
     """
     if not anything_is_loaded():
         return {}
-    named = {value for value in walk(settings) if isinstance(value, str)}
-    return {
-        f"{noun} {name}": plugin.sha256
-        for plugin in _loaded_plugins()
-        for noun, name in sorted(plugin.registered)
-        if name in named
-    }
+    texts = {value for value in walk(settings) if isinstance(value, str)}
+    digests = {}
+    for plugin in _loaded_plugins():
+        for noun, name in sorted(plugin.registered):
+            if name in texts:
+                digests[f"{noun} {name}"] = plugin.sha256
+    return digests
 
 
 def digest_of_class(kind: type) -> str | None:
@@ -58,8 +60,9 @@ def digest_of_class(kind: type) -> str | None:
 
 
 def _loaded_plugins() -> Iterator[PluginRecord]:
-    package = sys.modules.get(PACKAGE)
-    for module in vars(package).values() if package is not None else ():
+    if PACKAGE not in sys.modules:
+        return
+    for module in vars(sys.modules[PACKAGE]).values():
         plugin = getattr(module, "_PLUGIN", None)
         if isinstance(plugin, PluginRecord):
             yield plugin

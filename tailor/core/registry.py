@@ -72,20 +72,21 @@ class Registry(Mapping[str, T], Generic[T]):
         return len(self._records)
 
     def _can_be_added(self, name: object) -> bool:
-        """Add the record if it can be added now; whether it is registered."""
+        """Import the built-in records, if that has not happened yet; True if the name is registered now."""
         self._import_built_in()
         return name in self._records
 
     def _import_built_in(self) -> None:
         if self._built_in is not None:
-            name, self._built_in = self._built_in, None  # the module may look records up meanwhile
-            importlib.import_module(name)
+            module = self._built_in
+            self._built_in = None  # first, because the module may look records up while it is imported
+            importlib.import_module(module)
 
 
-def function_of(given: str | Callable[..., Any]) -> Callable[..., Any]:
-    """The function in a record, imported now if it is given as "module:function"."""
-    if not isinstance(given, str):
-        return given
-    module, name = given.split(":")
+def function_of(function_or_path: str | Callable[..., Any]) -> Callable[..., Any]:
+    """The function in a record; one that is written as "module:function" is imported now."""
+    if not isinstance(function_or_path, str):
+        return function_or_path
+    module, name = function_or_path.split(":")
     function: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return function

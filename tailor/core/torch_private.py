@@ -59,7 +59,7 @@ except (ImportError, AttributeError):
 
 
 class UncheckedBatchNorm(BatchNormBase):
-    """Takes features of any shape: the original class checked them."""
+    """A BatchNorm that takes features of any shape; the class that it replaces has checked them."""
 
     def _check_input_dim(self, features: Tensor) -> None: ...
 
@@ -70,12 +70,12 @@ def storage_of(tensor: Tensor) -> int:
 
 
 def wrapper(kind: type[Tensor], shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> Any:
-    """A tensor of a subclass, without memory, with the device of another tensor, and its dtype or another."""
+    """A tensor of the subclass `kind` without memory, with the device of `like`, and its dtype unless one is named."""
     return Tensor._make_wrapper_subclass(kind, shape, dtype=dtype or like.dtype, device=like.device)
 
 
 def without_torch_function() -> Any:
-    """Context in which torch's functions take tensors of subclasses for plain ones."""
+    """A context in which torch's functions treat tensors of subclasses as plain tensors."""
     return torch._C.DisableTorchFunctionSubclass()
 
 

@@ -64,8 +64,10 @@ class TargetAwareAdaptation(Method):
     def label(self) -> str:
         """One arm per statistic and priority."""
         parts: list[str] = [self.name]
-        parts += [] if self.statistic == "mean_activation" else [self.statistic]
-        parts += [] if self.priority == "removable" else [self.priority]
+        if self.statistic != "mean_activation":
+            parts.append(self.statistic)
+        if self.priority != "removable":
+            parts.append(self.priority)
         return " ".join(parts)
 
     def walk(self, config: TrialConfig) -> StageGenerator:
@@ -74,7 +76,7 @@ class TargetAwareAdaptation(Method):
         fitted = yield from recipe.head()
         model = yield recipe.fine_tune(fitted, 1)  # the pre-trained network, tuned on the target
         point = yield recipe.point(model)
-        path = [(point.deciding_score, 0.0)]  # with the share of the MACs that was removed
+        path = [(point.deciding_score, 0.0)]  # score and removed share of the MACs of each point
         for iteration in range(1, self.iterations + 1):
             statistics = yield recipe.scores(model, self.statistic)
             pruned = yield self._surgery(statistics, config, recipe)

@@ -20,40 +20,45 @@ def most_removable(config: TrialConfig) -> float:
     >>> 0.2 < most_removable(config) < 1.0
     True
     """
-    name, data, kept = config.network, config.data, config.pruning.minimum_filters_fraction
-    info = NETWORKS[name]
-    known = _find_prunable(config)
-    if known is None:
+    data = config.data
+    info = NETWORKS[config.network]
+    prunable = _find_prunable(config)
+    if prunable is None:
         return 1.0
     if not is_prunable(config):
         return 0.0
-    if data.input_shape != info.input_shape and not any(stride for stride, *_ in known.parts):
+    reads_any_size = any(stride for stride, *_ in prunable.parts)
+    if data.input_shape != info.input_shape and not reads_any_size:
         return 1.0
     features = info.head_params_count // TABLE_CLASSES  # or one more, where the head has a bias
-    heads_difference = (data.info.target_classes - TABLE_CLASSES) * features
-    left = macs_left(known.parts, data.input_shape, kept) + min(0, heads_difference)
-    return 1.0 - max(0.0, left) / (macs_left(known.parts, data.input_shape, 1.0) + heads_difference)
+    difference_of_heads = (data.info.target_classes - TABLE_CLASSES) * features
+    least = macs_left(prunable.parts, data.input_shape, config.pruning.minimum_filters_fraction)
+    least += min(0, difference_of_heads)
+    original = macs_left(prunable.parts, data.input_shape, 1.0) + difference_of_heads
+    return 1.0 - max(0.0, least) / original
 
 
 def _find_prunable(config: TrialConfig) -> Prunable | None:
     """What the trial's network can lose under its rule; None if it is not known."""
-    rule, rules = config.pruning.rule, _rules(config.network)
-    if rule.exclude or (rules is None and rule.is_whole):
-        return _analyse(config.network, rule)[0]
-    return None if rules is None else rules.get(rule.name)
+    rule = config.pruning.rule
+    by_rule = _prunable_by_rule(config.network)
+    if rule.exclude or (by_rule is None and rule.is_whole):
+        prunable, _ = _analyse(config.network, rule)
+        return prunable
+    return None if by_rule is None else by_rule.get(rule.name)
 
 
 @lru_cache
 def _analyse(network: str, rule: GroupRule) -> tuple[Prunable, frozenset[str]]:
-    """What can go of a user's network, or without some modules, and the kinds that there are: once per process."""
+    """What a network can lose under a rule that no table has, and which kinds of groups it has; once per process."""
     from tailor.pruning.feasibility_count import prunable
 
     return prunable(network, rule)
 
 
 @lru_cache
-def _rules(network: str) -> dict[str, Prunable] | None:
-    """What a network can lose under each rule; None if it is not known."""
+def _prunable_by_rule(network: str) -> dict[str, Prunable] | None:
+    """Name of each rule -> what the network can lose under it; None if it is not known."""
     return rules_of(network) if is_of_family(network) else table().get(network)
 
 
@@ -63,28 +68,31 @@ def refuse_impossible(config: TrialConfig, removed_macs_fraction: float) -> None
     most = most_removable(config)
     if removed_macs_fraction > most:
         pruning = config.pruning
+        settings = f"pruning.residual = {pruning.residual!r}, pruning.linear = {str(pruning.linear).lower()}"
+        for kind, value in pruning.rule.wholes.items():
+            settings += f", pruning.{kind} = {json.dumps(value)}"
+        settings += f" and pruning.minimum_filters_fraction = {pruning.minimum_filters_fraction:g}"
         raise ValueError(
             f"{removed_macs_fraction:g} of the MACs is more than {config.network} can lose, which is {most:.3f} with "
-            f"pruning.residual = {pruning.residual!r}, pruning.linear = {str(pruning.linear).lower()}"
-            + "".join(f", pruning.{kind} = {json.dumps(value)}" for kind, value in pruning.rule.wholes.items())
-            + f" and pruning.minimum_filters_fraction = {pruning.minimum_filters_fraction:g}; choose a smaller budget, "
-            "or change one of these settings"
+            f"{settings}; choose a smaller budget, or change one of these settings"
         )
 
 
 def refuse_missing_kinds(config: TrialConfig) -> None:
-    """Raise ValueError if the settings prune heads or a stream and the trial's network has none that can go."""
-    rule, rules = config.pruning.rule, _rules(config.network)
+    """Raise ValueError if the settings prune heads, a stream or groups of convolutions and the network has none."""
+    rule = config.pruning.rule
+    by_rule = _prunable_by_rule(config.network)
     for kind, value in rule.wholes.items():
-        if rules is None or rule.exclude:
-            has = kind in _analyse(config.network, rule)[1]
+        if by_rule is None or rule.exclude:
+            _, kinds = _analyse(config.network, rule)
+            has_kind = kind in kinds
         else:
-            has = GroupRule(**{kind: value}).name in rules  # type: ignore[arg-type]
-        if not has:
+            has_kind = GroupRule(**{kind: value}).name in by_rule  # type: ignore[arg-type]
+        if not has_kind:
+            other = "resnext50_32x4d" if kind == "conv_groups" else "a transformer such as vit_b_16 or swin_t"
             raise ValueError(
                 f"pruning.{kind} = {str(value).lower()}, and {config.network} has no {kind} that can go; "
-                f"leave pruning.{kind} out, or choose "
-                + ("resnext50_32x4d" if kind == "conv_groups" else "a transformer such as vit_b_16 or swin_t")
+                f"leave pruning.{kind} out, or choose {other}"
             )
 
 
@@ -93,8 +101,8 @@ def is_prunable(config: TrialConfig) -> bool:
 
     The groups of filters are the same for images of any size.
     """
-    known = _find_prunable(config)
-    return known is None or any(c1 or c2 for *_, c1, c2 in known.parts)
+    prunable = _find_prunable(config)
+    return prunable is None or any(c1 or c2 for *_, c1, c2 in prunable.parts)
 
 
 def refuse_unprunable(config: TrialConfig) -> None:
@@ -115,20 +123,20 @@ def refuse_without_norms(config: TrialConfig, what: str) -> None:
     """
     if not NETWORKS[config.network].has_norm:
         raise ValueError(f"{what} reads BatchNorm's factors, and {config.network} has no norm")
-    known = _find_prunable(config)
-    if known is not None and known.without_norm:
+    prunable = _find_prunable(config)
+    if prunable is not None and prunable.without_norm:
         raise ValueError(
-            f"{what} reads the factor of the norm behind each layer, and {known.without_norm} of {config.network}, "
+            f"{what} reads the factor of the norm behind each layer, and {prunable.without_norm} of {config.network}, "
             "which can lose filters, has none; choose another, or pruning.linear = false if the layer is linear"
         )
 
 
 def refuse_without_activations(config: TrialConfig) -> None:
     """Raise ValueError unless each layer that can lose filters has its own activation; for a method's `check`."""
-    known = _find_prunable(config)
-    if known is not None and known.without_activation:
+    prunable = _find_prunable(config)
+    if prunable is not None and prunable.without_activation:
         raise ValueError(
-            f"placement = 'after_activation': {known.without_activation} of {config.network}, which can lose filters, "
-            "has no activation module of its own that a factor can follow; choose placement = 'after_norm', or other "
-            "layers with pruning.residual and pruning.linear"
+            f"placement = 'after_activation': {prunable.without_activation} of {config.network}, which can lose "
+            "filters, has no activation module of its own that a factor can follow; choose placement = 'after_norm', "
+            "or other layers with pruning.residual and pruning.linear"
         )

@@ -76,12 +76,12 @@ class PACNet(Method):
 
     def _allocation_training(self, config: TrialConfig) -> Training:
         """As the embedded source networks are trained, except for PAC-Net's own settings."""
-        source, rate = config.source, self.allocate_learning_rate
+        source = config.source
         return Training(
             epochs=self.allocate_epochs,
             batch_size=source.batch_size,
-            learning_rate=rate,
-            head_learning_rate=rate,
+            learning_rate=self.allocate_learning_rate,
+            head_learning_rate=self.allocate_learning_rate,
             momentum=source.momentum,
             weight_decay=0.0,  # it would change weights whose gradient is masked (C)
             schedule="cosine",
@@ -91,5 +91,4 @@ class PACNet(Method):
 
     def _calibration_training(self, tuning: Training) -> Training:
         """As all methods fine-tune, except for PAC-Net's own settings."""
-        rate, optimiser = self.calibrate_learning_rate, self.optimiser
-        return tuning.replace(learning_rate=rate, weight_decay=0.0, optimiser=optimiser)
+        return tuning.replace(learning_rate=self.calibrate_learning_rate, weight_decay=0.0, optimiser=self.optimiser)

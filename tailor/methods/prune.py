@@ -53,20 +53,21 @@ class Pruning(Method):
 
     def check(self, config: TrialConfig) -> None:
         """Refuse a criterion that does not work on the network, and settings without effect."""
-        needs, info = CRITERIA[self.criterion].needs, NETWORKS[config.network]
-        if needs == "norm":
+        criterion = CRITERIA[self.criterion]
+        activation = NETWORKS[config.network].activation
+        if criterion.needs == "norm":
             refuse_without_norms(config, f"criterion {self.criterion!r}")
-        if needs == "relu" and info.activation not in ("ReLU", "ReLU6", "none"):  # none: a plain function
+        if criterion.needs == "relu" and activation not in ("ReLU", "ReLU6", "none"):  # none: a plain function
             raise ValueError(
-                f"criterion {self.criterion!r} counts zeros behind a ReLU, and {config.network} has {info.activation}"
+                f"criterion {self.criterion!r} counts zeros behind a ReLU, and {config.network} has {activation}"
             )
-        if config.pruning.rule.is_whole and not CRITERIA[self.criterion].scores_wholes:
-            able = ", ".join(sorted(name for name in CRITERIA if CRITERIA[name].scores_wholes))
+        if config.pruning.rule.is_whole and not criterion.scores_wholes:
+            others = sorted(name for name in CRITERIA if CRITERIA[name].scores_wholes)
             raise ValueError(
                 f"criterion {self.criterion!r} scores filters only; leave out pruning.heads, pruning.stream and "
-                f"pruning.conv_groups, or choose one of {able}"
+                f"pruning.conv_groups, or choose one of {', '.join(others)}"
             )
-        if config.pruning.conv_groups != "none" and CRITERIA[self.criterion].has_gates:
+        if config.pruning.conv_groups != "none" and criterion.has_gates:
             raise ValueError(
                 f"criterion {self.criterion!r} scores factors, and groups of convolutions have none; leave out "
                 "pruning.conv_groups, or choose criterion 'l1', 'l2' or 'fpgm'"
@@ -96,10 +97,14 @@ class Pruning(Method):
     def label(self) -> str:
         """One arm for each criterion, allocation and order; its budgets are points of that arm."""
         parts = ["prune", self.criterion]
-        parts += [] if self.allocation.name == "global" else [self.allocation.label()]
-        parts += [] if self.order == "head_first" else [self.order]
-        parts += [] if self.steps == 1 else ["iterative"]
-        parts += [] if self.weights == "kept" else ["from scratch"]
+        if self.allocation.name != "global":
+            parts.append(self.allocation.label())
+        if self.order != "head_first":
+            parts.append(self.order)
+        if self.steps > 1:
+            parts.append("iterative")
+        if self.weights == "reinitialised":
+            parts.append("from scratch")
         return " ".join(parts)
 
     def walk(self, config: TrialConfig) -> StageGenerator:
@@ -114,8 +119,9 @@ class Pruning(Method):
             budget = self.removed_macs_fraction * step / self.steps
             tunings += 1
             if self.criterion == "beta":
-                epochs, rate = self.alpha_epochs, self.alpha_learning_rate
-                model = yield recipe.train_factors(model, tunings, epochs=epochs, learning_rate=rate)
+                model = yield recipe.train_factors(
+                    model, tunings, epochs=self.alpha_epochs, learning_rate=self.alpha_learning_rate
+                )
             scores = yield recipe.scores(model, self.criterion, step=step)
             model = yield from recipe.prune(scores, budget, self.allocation, self.grouping, step=step)
             if self.weights == "reinitialised":

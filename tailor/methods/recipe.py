@@ -28,19 +28,19 @@ class Recipe:
 
     def __init__(self, config: TrialConfig) -> None:
         self.config = config
-        data, pruning = config.data, config.pruning
+        data = config.data
         subset_seed = None if data.images_per_class is None else stream(config.seed, "subset")
-        self.task = _task(data, data.sha256, subset_seed, AUGMENTATION_VERSIONS[data.augmentation])
-        self.rule = pruning.rule
+        self.task = _shared_task(data, data.sha256, subset_seed, AUGMENTATION_VERSIONS[data.augmentation])
+        self.rule = config.pruning.rule
         self._unpruned: StageOutcome | None = None  # with distillation: the network that its teacher is tuned from
         self._teacher: StageOutcome | None = None
 
     def source(self, removed_macs_fraction: float = 0.0) -> stages.TrainSource | stages.LoadWeights:
         """The pre-trained network; with a fraction above 0, a narrower one from the start."""
         data = self.config.data
-        width_multiple = self.config.pruning.width_multiple if removed_macs_fraction else 1
-        network, network_sha256 = self.config.network, digest_of(NETWORKS, self.config.network)
         source = self.config.source
+        network = self.config.network
+        network_sha256 = digest_of(NETWORKS, network)
         if source.weights_sha256 is not None:
             return stages.LoadWeights(
                 of=None,
@@ -60,13 +60,13 @@ class Recipe:
             data_name=data.name,
             data_sha256=self.task.sha256,
             removed_macs_fraction=removed_macs_fraction,
-            width_multiple=width_multiple,
+            width_multiple=self.config.pruning.width_multiple if removed_macs_fraction else 1,
             network_version=NETWORKS[network].version,
             initial_seed=stream(source.seed, "source"),
             training=_source_training(source),
             crop_version=data.crop_version,
         )
-        return _share(stage)
+        return _shared_stage(stage)
 
     def head(self, removed_macs_fraction: float = 0.0) -> StageSubgenerator:
         """Yield the pre-trained network, the fitted head, and with distillation a teacher; return the head's outcome.
@@ -82,6 +82,7 @@ class Recipe:
         return (yield from self._fit(removed_macs_fraction))
 
     def _fit(self, removed_macs_fraction: float) -> StageSubgenerator:
+        """Yield the pre-trained network, the fitted head, and what the regulariser needs; return the last outcome."""
         pretrained = yield self.source(removed_macs_fraction)
         fitted = yield self.fit_head(pretrained)
         regulariser = self.config.optimisation.regulariser
@@ -112,7 +113,7 @@ class Recipe:
 
         Accumulation, precision, memory format and compilation are those of the trial.
         """
-        return _plain(self.tuning(number))
+        return _plain_training(self.tuning(number))
 
     def fine_tune(
         self, model: StageOutcome, number: int, regulariser: Regulariser | None = None, *, has_factors: bool = False
@@ -187,17 +188,17 @@ class Recipe:
 
         `step` is that of a path, from 1: a criterion that draws has other numbers in each.
         """
-        known = CRITERIA[criterion]
+        facts = CRITERIA[criterion]
         return stages.ScoreFilters(
             of=model,
             criterion=criterion,
             criterion_sha256=digest_of(CRITERIA, criterion),
             rule=self.rule,
-            task=self.task if known.reads_data else None,
-            batch_size=self.config.optimisation.batch_size if known.reads_data else None,
-            placement=placement if known.has_gates else None,
-            seed=stream(self.config.seed, "scores") if known.draws else None,
-            step=step if known.draws else 1,
+            task=self.task if facts.reads_data else None,
+            batch_size=self.config.optimisation.batch_size if facts.reads_data else None,
+            placement=placement if facts.has_gates else None,
+            seed=stream(self.config.seed, "scores") if facts.draws else None,
+            step=step if facts.draws else 1,
         )
 
     def prune(
@@ -230,42 +231,49 @@ class Recipe:
         )
         pruned = yield from allocation.stages(scores, cut)
         if self.config.pruning.shift_means:
-            batch_size = self.config.optimisation.batch_size
             pruned = yield stages.ShiftMeans(
-                of=pruned, unpruned=scores, rule=self.rule, task=self.task, batch_size=batch_size
+                of=pruned,
+                unpruned=scores,
+                rule=self.rule,
+                task=self.task,
+                batch_size=self.config.optimisation.batch_size,
             )
         return (yield from self.norms(pruned))
 
     def norms(self, pruned: StageOutcome) -> StageSubgenerator:
         """Yield the new measurement of the norms if the trial wants it and has norms; return the last outcome."""
-        if not (self.config.pruning.measure_norms and NETWORKS[self.config.network].has_norm):
+        is_measured = self.config.pruning.measure_norms and NETWORKS[self.config.network].has_norm
+        if not is_measured:
             return pruned
-        return (
-            yield stages.MeasureNorms(
-                of=pruned,
-                task=self.task,
-                batch_size=self.config.optimisation.batch_size,
-                seed=stream(self.config.seed, "norms"),
-            )
+        measured = yield stages.MeasureNorms(
+            of=pruned,
+            task=self.task,
+            batch_size=self.config.optimisation.batch_size,
+            seed=stream(self.config.seed, "norms"),
         )
+        return measured
 
     def point(self, model: StageOutcome, asked_removed_macs_fraction: float | None = 0.0) -> stages.OperatingPoint:
         """The measurement of a model; `protocol` sets which split the trial's decisions read.
 
         `asked_removed_macs_fraction` is None without a budget, if a rule decides what is removed.
         """
-        asked = asked_removed_macs_fraction
+        if asked_removed_macs_fraction is not None:
+            asked_removed_macs_fraction = round(asked_removed_macs_fraction, 9)
         return stages.OperatingPoint(
             of=model,
             task=self.task,
-            asked_removed_macs_fraction=None if asked is None else round(asked, 9),
+            asked_removed_macs_fraction=asked_removed_macs_fraction,
             decides_on="train" if self.config.protocol == "paper" else "validation",
         )
 
 
 @lru_cache(maxsize=1024)
-def _task(data: DataConfig, sha256: str, subset_seed: int | None, augmentation_version: int) -> Task:
-    """One task for all equal ones; the digest is an argument, so it is never that of older data of this name."""
+def _shared_task(data: DataConfig, sha256: str, subset_seed: int | None, augmentation_version: int) -> Task:
+    """Return the same task for equal arguments.
+
+    The digest is an argument, so that a task is never that of older data of this name.
+    """
     return Task(
         name=data.name,
         sha256=sha256,
@@ -286,7 +294,7 @@ def _head_training(tuning: Training, epochs: int) -> Training:
 
 
 @lru_cache(maxsize=1024)
-def _plain(tuning: Training) -> Training:
+def _plain_training(tuning: Training) -> Training:
     return tuning.replace(
         schedule="constant",
         optimiser="sgd",
@@ -315,6 +323,6 @@ def _source_training(source: SourceConfig) -> Training:
 
 
 @lru_cache(maxsize=1024)
-def _share(stage: stages.TrainSource) -> stages.TrainSource:
-    """One stage in place of all equal ones: thousands of trials start from a few, each of which is hashed once."""
+def _shared_stage(stage: stages.TrainSource) -> stages.TrainSource:
+    """Return the same object for equal stages: thousands of trials start from a few, each of which is hashed once."""
     return stage

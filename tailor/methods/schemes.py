@@ -103,7 +103,8 @@ class GateDecorator(Method):
 
     def walk(self, config: TrialConfig) -> StageGenerator:
         """Yield the head; then ticks with pruning, tock and measurement for each step."""
-        recipe, penalty = Recipe(config), Slimming(strength=self.sparsity_strength)
+        recipe = Recipe(config)
+        penalty = Slimming(strength=self.sparsity_strength)
         model = yield from recipe.head()
         yield recipe.point(model)
         for step in range(1, self.steps + 1):

@@ -89,7 +89,8 @@ class TransTailor(Method):
             refuse_unprunable(config)  # only prunable filters have factors
         else:
             refuse_impossible(config, self.steps * self.step_macs_fraction)
-        mode, info = self.mode(config.network), NETWORKS[config.network]
+        mode = self.mode(config.network)
+        info = NETWORKS[config.network]
         if mode in ("raw", "off") and self.beta_normalisation != "auto":
             raise ValueError(
                 f"beta = {mode!r} multiplies no normalised importance, so beta_normalisation = "

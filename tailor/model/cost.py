@@ -54,12 +54,12 @@ class _Products(TorchDispatchMode):
 
     def _add(self, macs: int, *factors: Tensor) -> None:
         """Count a product for the first of its factors that is a parameter."""
-        names = (self.name_of.get(storage_of(factor)) for factor in factors)
-        name = next((name for name in names if name is not None), None)
-        if name is None:
-            self.activation_macs += macs
-        else:
-            self.by_parameter[name] += macs
+        for factor in factors:
+            name = self.name_of.get(storage_of(factor))
+            if name is not None:
+                self.by_parameter[name] += macs
+                return
+        self.activation_macs += macs
 
 
 @lru_cache(maxsize=32)
@@ -69,10 +69,11 @@ def _count_products(network: str, classes: int, input_shape: tuple[int, ...]) ->
 
 
 def _products_of(model: nn.Module, input_shape: tuple[int, ...]) -> _Products:
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), (counted := _Products(model)):  # attention as its two products
-        dtype = next((p.dtype for p in model.parameters()), None)
+    dtype = next((parameter.dtype for parameter in model.parameters()), None)
+    products = _Products(model)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), products:  # attention as its two products
         model.eval()(torch.zeros(1, *input_shape, device="meta", dtype=dtype))
-    return counted
+    return products
 
 
 def counted_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
@@ -87,8 +88,8 @@ def positions(network: str, classes: int, input_shape: tuple[int, ...]) -> dict[
     A weight that a network applies twice counts twice. Rounded down where a part of it is applied more often.
     """
     shapes = original_shapes(network, classes)
-    counted = _count_products(network, classes, input_shape).by_parameter
-    return {name: macs // math.prod(shapes[name]) for name, macs in counted.items()}
+    macs_of_parameters = _count_products(network, classes, input_shape).by_parameter
+    return {name: macs // math.prod(shapes[name]) for name, macs in macs_of_parameters.items()}
 
 
 def activation_macs(network: str, classes: int, input_shape: tuple[int, ...]) -> int:
@@ -122,8 +123,10 @@ def macs_by_layer(
     This is also true for grouped convolutions: all elements of their weight (C, inputs / groups, k, k) are used.
     """
     originals = original_shapes(network, classes)
-    counted = _count_products(network, classes, input_shape).by_parameter
-    return {name: macs * math.prod(shapes[name]) // math.prod(originals[name]) for name, macs in counted.items()}
+    by_layer = {}
+    for name, macs_at_first in _count_products(network, classes, input_shape).by_parameter.items():
+        by_layer[name] = macs_at_first * math.prod(shapes[name]) // math.prod(originals[name])
+    return by_layer
 
 
 @lru_cache(maxsize=32)

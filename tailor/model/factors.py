@@ -9,7 +9,9 @@ from tailor.core.torch_private import NormBase
 
 HEADS = ":heads"  # behind a site's name: its factors multiply the heads that the layer reads, and not its outputs
 GROUPS = ":groups"  # the same of groups of a convolution, which have scores and no factors
-FACTORS = ("factor", "head_factor")  # names of what `attach` adds to modules
+FACTOR = "factor"
+HEAD_FACTOR = "head_factor"
+FACTORS = (FACTOR, HEAD_FACTOR)  # names of what `attach` adds to modules
 OF_SWIN = ("torchvision.models.swin_transformer",)
 NORMS = (NormBase, nn.LayerNorm, nn.GroupNorm)
 FILTERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -32,14 +34,16 @@ def attach(model: nn.Module, factors: dict[str, Tensor], *, trainable: bool = Fa
     _call_projections(model, factors)
     parameters = []
     for site, values in factors.items():
-        module, name = model.get_submodule(site.removesuffix(HEADS)), FACTORS[site.endswith(HEADS)]
+        module = model.get_submodule(site.removesuffix(HEADS))
+        is_of_heads = site.endswith(HEADS)
+        name = HEAD_FACTOR if is_of_heads else FACTOR
         if trainable:
             parameter = nn.Parameter(values.clone())
             module.register_parameter(name, parameter)
             parameters.append(parameter)
         else:
             module.register_buffer(name, values.clone())
-        if site.endswith(HEADS):
+        if is_of_heads:
             module.register_forward_pre_hook(_multiply_heads)
         else:
             _multiply_at(module)
@@ -56,13 +60,16 @@ def _call_projections(model: nn.Module, sites: Iterable[str]) -> None:
 
 
 def _multiply_heads(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    factor, (heads,) = module.head_factor, inputs
+    (heads,) = inputs
+    factor = module.head_factor
     assert isinstance(factor, Tensor)
     return (heads * factor.repeat_interleave(heads.shape[-1] // len(factor)),)
 
 
 def _multiply_at(module: nn.Module) -> None:
-    inner = next(module.children(), None) if isinstance(module, NORMS) else None  # the part that gets the norm's result
+    inner = None  # the part of a norm that gets the norm's result
+    if isinstance(module, NORMS):
+        inner = next(module.children(), None)
     if inner is None:
         module.register_forward_hook(_multiply)
     else:
@@ -80,8 +87,8 @@ def _multiply(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) ->
 def _channels_dim(module: nn.Module, output: Tensor) -> int:
     if isinstance(module, nn.Linear):
         return -1
-    is_first = output.dim() > 3 or isinstance(module, nn.Conv1d | NormBase | nn.GroupNorm)
-    return 1 if is_first else -1  # tokens have them last
+    has_channels_first = output.dim() > 3 or isinstance(module, nn.Conv1d | NormBase | nn.GroupNorm)
+    return 1 if has_channels_first else -1  # tokens have them last
 
 
 def _multiply_inside(norm: nn.Module, _inner: nn.Module, inputs: tuple[Tensor]) -> Tensor:
@@ -112,7 +119,8 @@ def fold_into(tensors: dict[str, Tensor], factors: dict[str, Tensor]) -> dict[st
     for site, values in factors.items():
         reader = f"{site.removesuffix(HEADS)}.weight"
         if site.endswith(HEADS) and reader in folded:
-            folded[reader] = folded[reader] * values.repeat_interleave(folded[reader].shape[1] // len(values))
+            width = folded[reader].shape[1] // len(values)  # of a head
+            folded[reader] = folded[reader] * values.repeat_interleave(width)
         for name in (f"{site}.weight", f"{site}.bias"):
             if name in folded:
                 tensor = folded[name]

@@ -106,36 +106,40 @@ def measure(
         )
 
 
-def latency_lines(found: Latency) -> Iterator[str]:
+def latency_lines(latency: Latency) -> Iterator[str]:
     """The measurement as lines of text."""
-    lower, median, upper = (
-        f"{1e3 * seconds:.4g}"
-        for seconds in (found.latency_lower_quartile_s, found.latency_median_s, found.latency_upper_quartile_s)
-    )
-    yield f"{found.network}: {found.macs:,} MACs, {found.params:,} parameters, input {found.input_shape}"
+    lower_ms = 1e3 * latency.latency_lower_quartile_s
+    median_ms = 1e3 * latency.latency_median_s
+    upper_ms = 1e3 * latency.latency_upper_quartile_s
+    yield f"{latency.network}: {latency.macs:,} MACs, {latency.params:,} parameters, input {latency.input_shape}"
     yield (
-        f"on {found.device} ({found.device_name}), {found.threads} CPU thread(s), {found.precision}, "
-        f"torch {found.torch_version}, batch {found.batch}"
+        f"on {latency.device} ({latency.device_name}), {latency.threads} CPU thread(s), {latency.precision}, "
+        f"torch {latency.torch_version}, batch {latency.batch}"
     )
     yield (
-        f"latency      {median} ms median, {lower} to {upper} ms quartiles, "
-        f"{found.repeats} repeats after {found.warm_up_runs} warm-up runs"
+        f"latency      {median_ms:.4g} ms median, {lower_ms:.4g} to {upper_ms:.4g} ms quartiles, "
+        f"{latency.repeats} repeats after {latency.warm_up_runs} warm-up runs"
     )
-    yield f"throughput   {found.images_per_s:,.1f} images/s"
-    if found.peak_memory_bytes is None:
-        yield f"peak memory  {found.peak_memory_is}"
+    yield f"throughput   {latency.images_per_s:,.1f} images/s"
+    if latency.peak_memory_bytes is None:
+        yield f"peak memory  {latency.peak_memory_is}"
     else:
-        yield f"peak memory  {found.peak_memory_bytes / 2**20:.1f} MiB ({found.peak_memory_is})"
+        yield f"peak memory  {latency.peak_memory_bytes / 2**20:.1f} MiB ({latency.peak_memory_is})"
 
 
 def device_name(device: torch.device) -> str:
     """The model of the GPU, or of the CPU if the system gives it, else the CPU's architecture."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    listed = Path("/proc/cpuinfo")
-    lines = lines_of(listed.read_text()) if listed.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    for line in _lines_in(Path("/proc/cpuinfo")):
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _lines_in(path: Path) -> list[str]:
+    """The lines of a file that only Linux has; none on other systems."""
+    return list(lines_of(path.read_text())) if path.exists() else []
 
 
 def precision_name(precision: torch.dtype, device: torch.device) -> str:
@@ -181,7 +185,7 @@ def _wait(device: torch.device) -> None:
 
 
 def _forget_peak(device: torch.device) -> bool:
-    """Start a new measurement of the peak; whether this system can."""
+    """Start a new measurement of the peak; False if this system cannot."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return True
@@ -200,6 +204,7 @@ def _peak_bytes(device: torch.device, before_bytes: int) -> int:
 
 def _resident_bytes(name: str) -> int:
     """VmRSS, the resident memory, or VmHWM, its peak; 0 on other systems than Linux."""
-    status = Path("/proc/self/status")
-    lines = lines_of(status.read_text()) if status.exists() else []
-    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+    for line in _lines_in(Path("/proc/self/status")):
+        if line.startswith(f"{name}:"):
+            return 1024 * int(line.split()[1])
+    return 0

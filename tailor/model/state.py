@@ -25,7 +25,8 @@ from transtailor.validation import list_faults
 Format = Literal[1, 2]
 PLAIN: Format = 1
 WITH_SIZES: Format = 2  # as 1, and the sizes of modules that lost heads or channels of a stream
-MODEL_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
+MODEL_FILE = "model.safetensors"
+DESCRIPTION_FILE = "model.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +39,14 @@ class Pixels:
     def hook(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Inputs in [-1, 1], as data sets give them, converted to what the network expects (a forward pre-hook)."""
         (images,) = inputs
-        # Filled on the device: of a tensor of Python's numbers the host would wait for the copy, in each step.
-        mean, std = (
-            torch.stack([torch.full((), one, dtype=images.dtype, device=images.device) for one in of_channels])
-            for of_channels in (self.mean, self.std)
-        )
-        return ((images * 0.5 + (0.5 - mean[:, None, None])) / std[:, None, None],)
+        mean = _on_device_of(images, self.mean)[:, None, None]
+        std = _on_device_of(images, self.std)[:, None, None]
+        return ((images * 0.5 + (0.5 - mean)) / std,)
+
+
+def _on_device_of(images: Tensor, numbers: tuple[float, ...]) -> Tensor:
+    """A tensor of these numbers, filled on the device: the host would have to wait for a copy, in each step."""
+    return torch.stack([torch.full((), number, dtype=images.dtype, device=images.device) for number in numbers])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,11 +110,11 @@ class ModelState:
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
     """The state_dict without the attached factors, copied to the CPU."""
-    return {
-        name: tensor.detach().to("cpu", copy=True).contiguous()
-        for name, tensor in model.state_dict().items()
-        if name.rpartition(".")[2] not in FACTORS
-    }
+    copies = {}
+    for name, tensor in model.state_dict().items():
+        if name.rpartition(".")[2] not in FACTORS:
+            copies[name] = tensor.detach().to("cpu", copy=True).contiguous()
+    return copies
 
 
 class _Facts(BaseModel):
@@ -145,11 +148,10 @@ def save_model(state: ModelState, folder: Path) -> None:
     """
     make_folder(folder)
     state = state.fold_factors()
-    named = {f"tensors/{n}": t for n, t in state.tensors.items()} | {
-        f"factors/{n}": t for n, t in state.factors.items()
-    }
-    content = safetensors.torch.save(named)
-    description = {
+    tensors = {f"tensors/{name}": tensor for name, tensor in state.tensors.items()}
+    factors = {f"factors/{site}": factor for site, factor in state.factors.items()}
+    content = safetensors.torch.save(tensors | factors)
+    description: dict[str, object] = {
         "format": WITH_SIZES if state.sizes else PLAIN,
         "network": state.network,
         "classes": state.classes,
@@ -157,7 +159,9 @@ def save_model(state: ModelState, folder: Path) -> None:
         "pixel_mean": list(state.pixels.mean),
         "pixel_std": list(state.pixels.std),
         "sha256": hashlib.sha256(content).hexdigest(),
-    } | ({"sizes": state.sizes} if state.sizes else {})
+    }
+    if state.sizes:
+        description["sizes"] = state.sizes
     write_file(folder / MODEL_FILE, content)
     write_file(folder / DESCRIPTION_FILE, json.dumps(description, indent=1))
 
@@ -217,11 +221,12 @@ def load_state(folder: Path, network: str | None = None) -> ModelState:
 def _refuse_other_version(description: _Description, folder: Path) -> None:
     """Raise ConfigError if the network is registered by another version of the user's module than that on the card."""
     expected = description.facts.imports.get(f"{NETWORKS.noun} {description.network}")
-    found = digest_of(NETWORKS, description.network)
-    if None not in (expected, found) and expected != found:
+    registered = digest_of(NETWORKS, description.network)
+    is_own = expected is not None and registered is not None
+    if is_own and expected != registered:
         raise ConfigError(
             f"{folder} is of network {description.network!r} from a module of SHA-256 {expected}, and the module that "
-            f"registers it now has {found}: it may compute something else; give that version: --import FILE"
+            f"registers it now has {registered}: it may compute something else; give that version: --import FILE"
         )
 
 
@@ -244,8 +249,10 @@ def _words(error: OSError | ValidationError) -> str:
     """The faults of a description, in one line."""
     if isinstance(error, OSError):
         return str(error)
-    wrong = [": ".join(filter(None, (fault.key, fault.expected))) for fault in list_faults(error)]
-    return f"{DESCRIPTION_FILE}: {'; '.join(wrong)}"
+    faults = []
+    for fault in list_faults(error):
+        faults.append(": ".join(part for part in (fault.key, fault.expected) if part))
+    return f"{DESCRIPTION_FILE}: {'; '.join(faults)}"
 
 
 def load_model(folder: str | Path) -> nn.Module:

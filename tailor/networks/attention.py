@@ -24,14 +24,14 @@ class SelfAttention(nn.MultiheadAttention):
         self, query: Tensor, key: Tensor, value: Tensor, *others: Any, **named: Any
     ) -> tuple[Tensor, Tensor | None]:
         """Tokens (B, N, C) and None."""
-        is_plain = named.get("need_weights") is False and all(
-            given is None or given is False for given in named.values()
-        )
-        if others or not (is_plain and query is key is value and query.dim() == 3):
+        is_to_themselves = query is key is value and query.dim() == 3
+        has_no_options = not others and all(option is None or option is False for option in named.values())
+        if not is_to_themselves or not has_no_options or named.get("need_weights") is not False:
             return super().forward(query, key, value, *others, **named)
         tokens = query if self.batch_first else query.transpose(0, 1)
-        made = F.linear(tokens, self.in_proj_weight, self.in_proj_bias)
-        q, k, v = made.reshape(*made.shape[:2], 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+        projected = F.linear(tokens, self.in_proj_weight, self.in_proj_bias)
+        by_head = projected.reshape(*projected.shape[:2], 3, self.num_heads, self.head_dim)
+        q, k, v = by_head.permute(2, 0, 3, 1, 4).unbind(0)
         heads = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
         out = self.out_proj(heads.transpose(1, 2).flatten(2))
         return (out if self.batch_first else out.transpose(0, 1)), None
@@ -57,19 +57,23 @@ class WindowAttentionV2(ShiftedWindowAttentionV2):  # type: ignore[misc]
         return _attend_in_windows(self, x, self._attend)
 
     def _attend(self, windows: Tensor, bias: Tensor) -> Tensor:
-        made = F.linear(windows, self.qkv.weight)
+        qkv = F.linear(windows, self.qkv.weight)
         if self.qkv.bias is not None:
-            (q, k, v), (of_q, of_k, of_v) = made.chunk(3, dim=-1), self.qkv.bias.chunk(3)
-            made = torch.cat([q + of_q, k + 0.0 * of_k, v + of_v], dim=-1)  # which says whose bias it is
-        return _attend(self, made, bias, self.logit_scale.clamp(max=math.log(100.0)).exp())
+            q, k, v = qkv.chunk(3, dim=-1)
+            q_bias, k_bias, v_bias = self.qkv.bias.chunk(3)
+            qkv = torch.cat([q + q_bias, k + 0.0 * k_bias, v + v_bias], dim=-1)  # 0: a trace sees whose bias it is
+        return _attend(self, qkv, bias, self.logit_scale.clamp(max=math.log(100.0)).exp())
 
 
-def _attend(module: ShiftedWindowAttention, made: Tensor, bias: Tensor, cosine_scale: Tensor | None = None) -> Tensor:
+def _attend(module: ShiftedWindowAttention, qkv: Tensor, bias: Tensor, cosine_scale: Tensor | None = None) -> Tensor:
     """What each window's tokens (B, windows, N, heads x D) gather, from queries, keys and values side by side."""
-    q, k, v = made.reshape(*made.shape[:3], 3, module.num_heads, module.head_dim).permute(3, 0, 1, 4, 2, 5).unbind(0)
+    by_head = qkv.reshape(*qkv.shape[:3], 3, module.num_heads, module.head_dim)
+    q, k, v = by_head.permute(3, 0, 1, 4, 2, 5).unbind(0)
     scale = None
     if cosine_scale is not None:
-        q, k, scale = F.normalize(q, dim=-1) * cosine_scale, F.normalize(k, dim=-1), 1.0
+        q = F.normalize(q, dim=-1) * cosine_scale
+        k = F.normalize(k, dim=-1)
+        scale = 1.0
     dropout = module.attention_dropout if module.training else 0.0
     heads = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=scale)
     return heads.transpose(2, 3).flatten(3)
@@ -81,18 +85,19 @@ def _attend_in_windows(module: ShiftedWindowAttention, x: Tensor, attend: Callab
     rows, columns = module.window_size
     x = F.pad(x, (0, 0, 0, -width % columns, 0, -height % rows))
     batch, high, wide, _ = x.shape
-    sides = zip(module.window_size, (high, wide), module.shift_size, strict=True)
-    down, right = (0 if window >= side else shift for window, side, shift in sides)
+    shift_down, shift_right = module.shift_size
+    down = 0 if rows >= high else shift_down  # one window along a side has nothing to be shifted to
+    right = 0 if columns >= wide else shift_right
     if down or right:
         x = x.roll((-down, -right), dims=(1, 2))
-    grid = (batch, high // rows, rows, wide // columns, columns, -1)
-    windows = x.reshape(grid).transpose(2, 3).reshape(batch, -1, rows * columns, x.shape[-1])
+    grid = x.reshape(batch, high // rows, rows, wide // columns, columns, -1)
+    windows = grid.transpose(2, 3).reshape(batch, -1, rows * columns, x.shape[-1])
     bias = module.get_relative_position_bias()
     if down or right:
         bias = bias + _window_mask(high, wide, rows, columns, down, right, x)
     x = F.dropout(module.proj(attend(windows, bias)), module.dropout, module.training)
-    grid = (batch, high // rows, wide // columns, rows, columns, -1)
-    x = x.reshape(grid).transpose(2, 3).reshape(batch, high, wide, x.shape[-1])
+    grid = x.reshape(batch, high // rows, wide // columns, rows, columns, -1)
+    x = grid.transpose(2, 3).reshape(batch, high, wide, x.shape[-1])
     if down or right:
         x = x.roll((down, right), dims=(1, 2))
     return x[:, :height, :width].contiguous()
@@ -101,13 +106,17 @@ def _attend_in_windows(module: ShiftedWindowAttention, x: Tensor, attend: Callab
 def _window_mask(high: int, wide: int, rows: int, columns: int, down: int, right: int, x: Tensor) -> Tensor:
     """(windows, 1, N, N): MASKED between positions of a window that the shift brought beside each other, else 0."""
 
-    def parts(side: int, window: int, shift: int) -> Tensor:
-        places = torch.arange(side, device=x.device)
-        return (places >= side - window).int() + (places >= side - shift).int() if shift else torch.zeros_like(places)
+    def part_along(side: int, window: int, shift: int) -> Tensor:
+        """(side,): 0, 1 or 2, the number of the part that a position belongs to."""
+        positions = torch.arange(side, device=x.device)
+        if not shift:
+            return torch.zeros_like(positions)
+        return (positions >= side - window).int() + (positions >= side - shift).int()
 
-    part = 3 * parts(high, rows, down)[:, None] + parts(wide, columns, right)[None]
+    part = 3 * part_along(high, rows, down)[:, None] + part_along(wide, columns, right)[None]
     part = part.reshape(high // rows, rows, wide // columns, columns).transpose(1, 2).reshape(-1, rows * columns)
-    return ((part[:, None] != part[:, :, None]) * torch.full((), MASKED, dtype=x.dtype, device=x.device))[:, None]
+    is_apart = part[:, None] != part[:, :, None]
+    return (is_apart * torch.full((), MASKED, dtype=x.dtype, device=x.device))[:, None]
 
 
 RUNS_WITH_FEWER: dict[type[nn.Module], type[nn.Module]] = {

@@ -36,7 +36,8 @@ def rebuild(name: str, classes: int, tensors: dict[str, Tensor], sizes: Sizes | 
     """
     model = _without_memory(name, classes)
     expected = set(model.state_dict())
-    if wrong := sorted(expected ^ set(tensors)):
+    wrong = sorted(expected ^ set(tensors))
+    if wrong:
         which = "missing" if wrong[0] in expected else "unknown"
         raise ConfigError(
             f"these tensors do not fit {name}: {wrong[0]!r} is {which} ({len(wrong)} such names); "
@@ -53,12 +54,14 @@ def rebuild(name: str, classes: int, tensors: dict[str, Tensor], sizes: Sizes | 
 
 def _compute_buffers(model: nn.Module, name: str, classes: int, device: torch.device) -> None:
     """Give buffers that no state_dict has, such as the masks of shifted windows, the values of a whole network."""
-    without = [
-        (of, key) for of, one in model.named_modules() for key, b in one.named_buffers(recurse=False) if b.is_meta
-    ]
-    whole = build(name, classes, seed=0) if without and device.type != "meta" else model
-    for of, key in without:
-        setattr(model.get_submodule(of), key, whole.get_submodule(of).get_buffer(key).to(device))
+    without_values: list[tuple[str, str]] = []  # module, name of its buffer
+    for path, module in model.named_modules():
+        without_values += [(path, key) for key, buffer in module.named_buffers(recurse=False) if buffer.is_meta]
+    if not without_values or device.type == "meta":
+        return
+    whole = build(name, classes, seed=0)
+    for path, key in without_values:
+        setattr(model.get_submodule(path), key, whole.get_submodule(path).get_buffer(key).to(device))
 
 
 def copied(model: nn.Module, memory: dict[int, Any] | None = None) -> nn.Module:
@@ -67,8 +70,12 @@ def copied(model: nn.Module, memory: dict[int, Any] | None = None) -> nn.Module:
     Args:
         memory: id of an object -> what takes its place in the copy.
     """
-    kept = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
-    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in kept} | (memory or {}))
+    in_place_of = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor):  # an attribute that is no parameter and no buffer
+                in_place_of[id(value)] = value.detach().clone()
+    return copy.deepcopy(model, in_place_of | (memory or {}))
 
 
 def fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -76,20 +83,24 @@ def fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
 
     What the model does not train (`requires_grad`) stays so.
     """
-    copied: dict[int, Tensor] = {}  # by the old tensor's id, so that tied weights stay tied
-    for name, module in model.named_modules():
-        along = tensors.get(f"{name}.weight", tensors.get(f"{name}.running_mean"))
-        if along is not None:
-            _widen(module, along)
-        own = [kind(recurse=False, remove_duplicate=False) for kind in (module.named_parameters, module.named_buffers)]
-        for key, old in [pair for pairs in own for pair in pairs]:
-            new = tensors.get(f"{name}.{key}" if name else key)
-            if new is not None:
-                if id(old) not in copied:
-                    copy = new.clone()
-                    is_parameter = isinstance(old, nn.Parameter)
-                    copied[id(old)] = nn.Parameter(copy, requires_grad=old.requires_grad) if is_parameter else copy
-                setattr(module, key, copied[id(old)])
+    new_of: dict[int, Tensor] = {}  # by the old tensor's id, so that tied weights stay tied
+    for path, module in model.named_modules():
+        weight = tensors.get(f"{path}.weight", tensors.get(f"{path}.running_mean"))
+        if weight is not None:
+            _widen(module, weight)
+        own = [
+            *module.named_parameters(recurse=False, remove_duplicate=False),
+            *module.named_buffers(recurse=False, remove_duplicate=False),
+        ]
+        for key, old in own:
+            name = f"{path}.{key}" if path else key
+            if name not in tensors:
+                continue
+            if id(old) not in new_of:
+                new_of[id(old)] = tensors[name].clone()
+                if isinstance(old, nn.Parameter):
+                    new_of[id(old)] = nn.Parameter(new_of[id(old)], requires_grad=old.requires_grad)
+            setattr(module, key, new_of[id(old)])
 
 
 def _widen(module: nn.Module, weight: Tensor) -> None:
@@ -97,7 +108,8 @@ def _widen(module: nn.Module, weight: Tensor) -> None:
     if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
         if module.groups > 1 and module.groups == module.in_channels:  # depthwise
             module.groups = weight.shape[0] * module.in_channels // module.out_channels
-        module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
+        module.out_channels = weight.shape[0]
+        module.in_channels = weight.shape[1] * module.groups
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = weight.shape
     elif isinstance(module, NormBase):
@@ -117,16 +129,15 @@ def skeleton(name: str, classes: int) -> nn.Module:
     Buffers of integers keep their values, by which networks look up others (the relative positions of attention).
     """
     model = _without_memory(name, classes)
-    integers = {
-        (module, key): buffer
-        for module in model.modules()
-        for key, buffer in module.named_buffers(recurse=False)
-        if not buffer.dtype.is_floating_point and buffer.dim()
-    }
+    integers: list[tuple[nn.Module, str, Tensor]] = []  # module, name of its buffer, the buffer
+    for module in model.modules():
+        for key, buffer in module.named_buffers(recurse=False):
+            is_float = buffer.dtype.is_floating_point
+            if not is_float and buffer.dim() > 0 and not buffer.is_meta:
+                integers.append((module, key, buffer))
     model.to("meta")
-    for (module, key), buffer in integers.items():
-        if not buffer.is_meta:
-            setattr(module, key, buffer)
+    for module, key, buffer in integers:
+        setattr(module, key, buffer)
     return model
 
 
@@ -156,11 +167,13 @@ class _WithoutMemory(TorchFunctionMode):
         changed = args[0] if args else kwargs.get("tensor")  # as torch.nn.init calls it
         if getattr(func, "__name__", "") in INITIALISING and isinstance(changed, Tensor) and changed.is_meta:
             return changed
-        if func in RUN_WHILE_BUILT and any(isinstance(a, Tensor) and a.is_meta for a in args):
-            args = [a.to("meta") if isinstance(a, Tensor) else a for a in args]
-        is_float = (kwargs.get("dtype") or torch.float32).is_floating_point
-        goes = func is torch.empty and (is_float or self.integers == "meta")
-        return func(*args, **kwargs | ({"device": "meta"} if goes else {}))
+        if func in RUN_WHILE_BUILT and any(isinstance(arg, Tensor) and arg.is_meta for arg in args):
+            args = [arg.to("meta") if isinstance(arg, Tensor) else arg for arg in args]
+        if func is torch.empty:
+            is_float = (kwargs.get("dtype") or torch.float32).is_floating_point
+            if is_float or self.integers == "meta":
+                kwargs = kwargs | {"device": "meta"}
+        return func(*args, **kwargs)
 
 
 def _build(name: str, classes: int) -> nn.Module:

@@ -1,6 +1,7 @@
 """The embedded networks, small enough for tests and demonstrations on a CPU."""
 
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +18,14 @@ class DigitsVGG(nn.Module):
 
     def __init__(self, num_classes: int, width: int = 24, *, norm: bool = False) -> None:
         super().__init__()
-        widths = (width, 2 * width, 2 * width, 2 * width)
+        widths = (1, width, 2 * width, 2 * width, 2 * width)
         layers: list[nn.Module] = []
-        for number, (before, after) in enumerate(zip((1, *widths), widths, strict=False)):
-            layers += [conv(before, after, bias=True), *([nn.BatchNorm2d(after)] if norm else []), nn.ReLU()]
-            if number % 2:
+        for number, (in_channels, out_channels) in enumerate(pairwise(widths)):
+            layers.append(conv(in_channels, out_channels, bias=True))
+            if norm:
+                layers.append(nn.BatchNorm2d(out_channels))
+            layers.append(nn.ReLU())
+            if number % 2 == 1:
                 layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Sequential(nn.Linear(widths[-1] * 4, 64), nn.ReLU(), nn.Linear(64, num_classes))
@@ -90,13 +94,15 @@ class DigitsAttention(nn.Module):
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
-        self.num_heads, self.head_dim = num_heads, width // num_heads
-        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.num_heads = num_heads
+        self.head_dim = width // num_heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (B, N, width) of tokens of the same shape."""
-        made = self.qkv(tokens).unflatten(2, (3, self.num_heads, self.head_dim))
-        queries, keys, values = made.permute(2, 0, 3, 1, 4).unbind(0)
+        by_head = self.qkv(tokens).unflatten(2, (3, self.num_heads, self.head_dim))
+        queries, keys, values = by_head.permute(2, 0, 3, 1, 4).unbind(0)
         heads = functional.scaled_dot_product_attention(queries, keys, values)
         out: Tensor = self.proj(heads.transpose(1, 2).flatten(2))
         return out
@@ -107,7 +113,8 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
-        self.norm1, self.attention = nn.LayerNorm(width), DigitsAttention(width, num_heads)
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = DigitsAttention(width, num_heads)
         self.norm2 = nn.LayerNorm(width)
         self.hidden = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
@@ -127,7 +134,8 @@ class DigitsViT(nn.Module):
         self.class_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
         self.positions = nn.Parameter(0.02 * torch.randn(1, 17, width))
         self.blocks = nn.Sequential(*(TransformerBlock(width, num_heads) for _ in range(depth)))
-        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, num_classes)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, num_classes) of images (B, 1, 8, 8)."""

@@ -39,7 +39,8 @@ def load(path: Path, sha256: str, network: str) -> tuple[dict[str, Tensor], int]
         raise ConfigError(f"source.weights: {path} holds no weights ({type(error).__name__}: {error})") from error
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise ConfigError(f"source.weights: {path} holds no state_dict; give torch.save(model.state_dict(), ...)")
-    return _check(_with_todays_names(tensors, set(building.skeleton(network, 1).state_dict())), network, path)
+    known_names = set(building.skeleton(network, 1).state_dict())
+    return _check(_with_todays_names(tensors, known_names), network, path)
 
 
 def check_head(outputs: int, data_name: str, source_classes: int) -> None:
@@ -55,11 +56,21 @@ def _with_todays_names(tensors: dict[str, Tensor], known: set[str]) -> dict[str,
     """The tensors under the names that the network knows, without auxiliary heads where it has none."""
     renamed = {}
     for old, tensor in tensors.items():
-        names = (pattern.sub(new, old) for pattern, new in RENAMED)
-        name = old if old in known else next((new for new in names if new in known), old)
+        name = _todays_name(old, known)
         if name in known or not name.startswith(AUXILIARY):
             renamed[name] = tensor
     return renamed
+
+
+def _todays_name(old: str, known: set[str]) -> str:
+    """The name that a network has in place of an older one; the older one if it has neither."""
+    if old in known:
+        return old
+    for pattern, replacement in RENAMED:
+        name = pattern.sub(replacement, old)
+        if name in known:
+            return name
+    return old
 
 
 def _check(tensors: dict[str, Tensor], network: str, path: Path) -> tuple[dict[str, Tensor], int]:
@@ -81,6 +92,8 @@ def _check(tensors: dict[str, Tensor], network: str, path: Path) -> tuple[dict[s
             f"unknown {extra[:3]}"
         )
     whole = new | tensors
-    if broken := [name for name, tensor in whole.items() if not bool(torch.isfinite(tensor).all())]:
+    broken = [name for name, tensor in whole.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
         raise ConfigError(f"source.weights: {path} holds numbers that are not finite, in {', '.join(broken[:3])}")
-    return {name: whole[name].to(tensor.dtype).contiguous() for name, tensor in new.items()}, classes
+    state_dict = {name: whole[name].to(tensor.dtype).contiguous() for name, tensor in new.items()}
+    return state_dict, classes

@@ -52,11 +52,11 @@ def set_sizes(model: nn.Module, sizes: Sizes) -> None:
     modules = dict(model.named_modules())
     for name, attributes in sizes.items():
         for attribute, size in attributes.items():
-            made_with = size_of(modules.get(name), attribute) if attribute in ALLOWED else None
-            if made_with is None or not 1 <= size <= made_with:
+            original = size_of(modules.get(name), attribute) if attribute in ALLOWED else None
+            if original is None or not 1 <= size <= original:
                 raise ConfigError(
                     f"sizes: {name or 'the network'} has no {attribute} that can be {size}; expected is one of "
-                    f"{', '.join(ALLOWED)}, from 1 to the number that the network is made with ({made_with}); save "
+                    f"{', '.join(ALLOWED)}, from 1 to the number that the network is made with ({original}); save "
                     "the model again with the same version of this program"
                 )
             set_size(modules[name], attribute, size)

@@ -19,7 +19,7 @@ PREFIX = "timm/"
 
 
 def first_record(name: str) -> NetworkInfo:
-    """A record that is enough to build one of timm's networks; without torch only its name is looked at.
+    """A record that is enough to build one of timm's networks; before torch is imported, only its name is checked.
 
     Raises:
         ConfigError: timm is not installed, or has no such network.
@@ -40,8 +40,10 @@ def first_record(name: str) -> NetworkInfo:
     timm = importlib.import_module("timm")
     if not timm.is_model(own):
         raise ConfigError(f"timm {timm.__version__} has no network {own!r}{nearest(own, timm.list_models())}")
-    known = timm.get_pretrained_cfg(own, allow_unregistered=True)
-    return stub if known is None else replace(stub, input_shape=tuple(known.input_size))
+    weights_facts = timm.get_pretrained_cfg(own, allow_unregistered=True)
+    if weights_facts is None:
+        return stub
+    return replace(stub, input_shape=tuple(weights_facts.input_size))
 
 
 def build(own_name: str, num_classes: int) -> "nn.Module":

@@ -48,11 +48,16 @@ class OwnNetwork:
         return state.build().to(self.device)
 
     def head(self, outputs: Any) -> str:
-        """The last layer with as many outputs as the network, else the last layer."""
-        layers = [(name.removesuffix(".weight"), p) for name, p in self.template.named_parameters() if p.dim() > 1]
+        """The last layer with as many outputs as the network, else the last layer; "" if there is none."""
         classes = outputs.shape[1] if isinstance(outputs, Tensor) and outputs.dim() > 1 else None
-        fitting = [name for name, p in layers if p.shape[0] == classes]
-        return next(reversed(fitting or [name for name, _ in layers]), "")
+        layers = [""]
+        fitting = []
+        for name, parameter in self.template.named_parameters():
+            if parameter.dim() > 1:
+                layers.append(name.removesuffix(".weight"))
+                if parameter.shape[0] == classes:
+                    fitting.append(layers[-1])
+        return fitting[-1] if fitting else layers[-1]
 
 
 @contextmanager
@@ -75,7 +80,8 @@ def registration(own: OwnNetwork, **facts: Any) -> Iterator[None]:
         ):
             yield
     except (ConfigError, TrainingError) as error:
-        raise type(error)(TABLE.sub("", str(error).replace(own.name, own.kind))) from error.__cause__
+        message = str(error).replace(own.name, own.kind)
+        raise type(error)(TABLE.sub("", message)) from error.__cause__
 
 
 def copy_module(model: nn.Module) -> OwnNetwork:
@@ -92,41 +98,42 @@ def copy_module(model: nn.Module) -> OwnNetwork:
 
 
 def _checked_tensors(model: nn.Module, kind: str) -> list[Tensor]:
-    """Parameters and buffers."""
+    """Return the module's parameters and buffers; raise ConfigError if it is not one that can be pruned."""
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         raise ConfigError(f"model is a {kind}; expected a torch.nn.Module whose code is Python")
-    if others := [name for name, value in model.state_dict().items() if not isinstance(value, Tensor)]:
+    others = [name for name, value in model.state_dict().items() if not isinstance(value, Tensor)]
+    if others:
         raise ConfigError(f"{kind} has state that is no tensor, {', '.join(others[:3])}, which cannot be saved as one")
-    if taken := [name for name, _ in _all_tensors(model) if name.rpartition(".")[2] in FACTORS]:
+    tensor_of = dict([*model.named_parameters(), *model.named_buffers()])
+    tensors = list(tensor_of.values())
+    taken = [name for name in tensor_of if name.rpartition(".")[2] in FACTORS]
+    if taken:
         raise ConfigError(
             f"{kind} has tensors called {', '.join(taken[:3])}, a name that pruning attaches to modules; rename them"
         )
     if kind == "OptimizedModule":
         raise ConfigError("model is compiled, and a compiled module is not analysed; prune it before torch.compile")
-    tensors = [tensor for _, tensor in _all_tensors(model)]
-    if any(map(nn.parameter.is_lazy, tensors)):
+    if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
         raise ConfigError(f"{kind} has lazy layers, which have no width yet; run it once: model(example_input)")
-    if not any(True for _ in model.parameters()):
+    if not list(model.parameters()):
         raise ConfigError(f"{kind} has no parameters, so no filter can be removed")
-    if other := {tensor.dtype for tensor in tensors if tensor.is_floating_point()} - {*NUMBERS}:
+    coarse = {tensor.dtype for tensor in tensors if tensor.is_floating_point() and tensor.dtype not in NUMBERS}
+    if coarse:
         raise ConfigError(
-            f"{kind} has weights of {', '.join(map(str, other))}, in which scores are too coarse; prune model.float() "
+            f"{kind} has weights of {', '.join(map(str, coarse))}, in which scores are too coarse; prune model.float() "
             "and convert the result: pruned.model.half()"
         )
-    if len(devices := {tensor.device for tensor in tensors}) > 1 or "meta" in {one.type for one in devices}:
+    devices = {tensor.device for tensor in tensors}
+    if len(devices) > 1 or any(device.type == "meta" for device in devices):
         raise ConfigError(
             f"{kind} is on {', '.join(sorted(map(str, devices)))}; move it to one device: model.to('cpu')"
         )
-    if broken := [name for name, parameter in model.named_parameters() if not bool(parameter.isfinite().all())]:
+    broken = [name for name, parameter in model.named_parameters() if not bool(parameter.isfinite().all())]
+    if broken:
         raise ConfigError(
             f"{kind} has numbers that are not finite, in {', '.join(broken[:3])}; scores need finite ones"
         )
     return tensors
-
-
-def _all_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """Parameters and buffers, with their names."""
-    return [*model.named_parameters(), *model.named_buffers()]
 
 
 def checked_example(own: OwnNetwork, example_input: Tensor) -> tuple[Tensor, Any]:
@@ -135,18 +142,24 @@ def checked_example(own: OwnNetwork, example_input: Tensor) -> tuple[Tensor, Any
     Raises:
         ConfigError: it is no batch of inputs of the module, or the outputs are no tensors.
     """
-    kind, given = own.kind, type(example_input).__name__
+    kind = own.kind
+    what = type(example_input).__name__
+    is_batch = False
     if isinstance(example_input, Tensor):
-        given = f"a tensor {tuple(example_input.shape)} of {example_input.dtype}"
-    if not isinstance(example_input, Tensor) or example_input.dim() < 2 or not example_input.is_floating_point():
-        raise ConfigError(f"example_input is {given}; expected a batch of inputs as {kind} reads them: floats (B, ...)")
+        what = f"a tensor {tuple(example_input.shape)} of {example_input.dtype}"
+        is_batch = example_input.dim() >= 2 and example_input.is_floating_point()
+    if not is_batch:
+        raise ConfigError(f"example_input is {what}; expected a batch of inputs as {kind} reads them: floats (B, ...)")
     example = example_input.detach().cpu()
-    with explain_errors(f"{kind} does not run on example_input, {given}", "give a batch of inputs as it reads them"):
+    with explain_errors(f"{kind} does not run on example_input, {what}", "give a batch of inputs as it reads them"):
         outputs = run_copy(own.template, example)
     with explain_errors(f"{kind} does not run on one input alone, for which the cost is counted", "mend its code"):
         run_copy(own.template, example[:1])
-    if strange := [type(leaf).__name__ for leaf in tree_leaves(outputs) if not isinstance(leaf, PLAIN)]:
-        raise ConfigError(f"{kind} returns a {strange[0]}; expected are tensors, in tuples, lists and dictionaries too")
+    for leaf in tree_leaves(outputs):
+        if not isinstance(leaf, PLAIN):
+            raise ConfigError(
+                f"{kind} returns a {type(leaf).__name__}; expected are tensors, in tuples, lists and dictionaries too"
+            )
     return example, outputs
 
 
@@ -168,26 +181,30 @@ def samples_of(
         if loss is not None:
             raise ConfigError("loss is given, and no data; give loader = ..., batches of (inputs, targets)")
         return None, 2
-    read = [_check_batch(batch, number, example) for number, batch in enumerate(loader)]
-    if not read:
+    batches = [_check_batch(batch, number, example) for number, batch in enumerate(loader)]
+    if not batches:
         raise ConfigError("loader gives no batch; an iterator that was read to its end gives none")
     with explain_errors("the targets of all batches do not fit together", "give them the same shape but for the first"):
-        inputs, targets = (torch.cat(parts) for parts in zip(*read, strict=True))
-    size = len(read[0][0])
+        inputs = torch.cat([batch_inputs for batch_inputs, _ in batches])
+        targets = torch.cat([batch_targets for _, batch_targets in batches])
+    first_inputs, _ = batches[0]
+    size = len(first_inputs)
     _try_loss(own, Batch(images=inputs[:size], labels=targets[:size], global_count=size, loss=loss))
     samples = Samples(images=inputs, labels=targets, ids=torch.arange(len(inputs)), device=own.device, loss=loss)
     return samples, max(2, size)
 
 
 def _check_batch(batch: Any, number: int, example: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs and targets of a batch, on the CPU."""
+    """Return the inputs and targets of a batch on the CPU; raise ConfigError if they do not fit the example."""
     is_pair = isinstance(batch, list | tuple) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)
     if not is_pair:
         raise ConfigError(
             f"batch {number} of loader is a {type(batch).__name__}; expected two tensors: inputs, targets"
         )
-    inputs, targets = (part.detach().cpu() for part in batch)
-    if inputs.shape[1:] != example.shape[1:] or inputs.dtype != example.dtype or inputs.shape[:1] != targets.shape[:1]:
+    inputs = batch[0].detach().cpu()
+    targets = batch[1].detach().cpu()
+    has_shape = inputs.shape[1:] == example.shape[1:] and inputs.shape[:1] == targets.shape[:1]
+    if not has_shape or inputs.dtype != example.dtype:
         shape = ", ".join(map(str, example.shape[1:]))
         raise ConfigError(
             f"batch {number} of loader has inputs {tuple(inputs.shape)} of {inputs.dtype} and targets "
@@ -212,8 +229,9 @@ def _try_loss(own: OwnNetwork, batch: Batch) -> None:
 
 def _refuse_other_shape(outputs: Any, targets: Tensor) -> None:
     """Raise ConfigError unless each real target has its output; axes of length 1 count for nothing."""
-    one, other = ([size for size in tensor.shape[1:] if size != 1] for tensor in (outputs, targets))
-    if one != other:
+    sizes_of_outputs = [size for size in outputs.shape[1:] if size != 1]
+    sizes_of_targets = [size for size in targets.shape[1:] if size != 1]
+    if sizes_of_outputs != sizes_of_targets:
         raise ConfigError(
             f"the network has outputs {tuple(outputs.shape)} and the loader targets {tuple(targets.shape)}; squared "
             "errors need one target for each output: give targets of that shape, or loss = ..."

@@ -37,8 +37,9 @@ from tailor.own.given import (
 from tailor.own.pruned import PrunedGroup, PrunedNetwork
 from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning.criteria import CRITERIA
-from tailor.pruning.group_records import sites
-from tailor.pruning.groups import FOLLOWED, Candidate, candidates, reasons_of
+from tailor.pruning.group_records import Group, members_of, sites
+from tailor.pruning.groups import FOLLOWED, Candidate, candidates, prunable_groups, reasons_of
+from tailor.pruning.network_facts import activation_kinds
 from tailor.pruning.removal_check import ADVICE, evaluate, random_batches, refuse_other_function, train_once
 from tailor.stages import FineTune, StageGenerator
 from transtailor.names import nearest
@@ -138,7 +139,8 @@ def transtailor(
     steps = raw["method"].setdefault("steps", TransTailor.model_fields["steps"].default)
     if not isinstance(removed_macs_fraction, float) or not 0.0 < removed_macs_fraction < 1.0:
         raise ConfigError(f"removed_macs_fraction = {removed_macs_fraction!r}; expected a number between 0 and 1")
-    raw["method"]["step_macs_fraction"] = removed_macs_fraction / steps if isinstance(steps, int) and steps > 0 else 0.5
+    is_count = isinstance(steps, int) and steps > 0  # any other value is refused with all settings
+    raw["method"]["step_macs_fraction"] = removed_macs_fraction / steps if is_count else 0.5
     tuning = raw.setdefault("optimisation", {})
     if loss is not None and "label_smoothing" in tuning:
         raise ConfigError("label_smoothing is a part of the loss by default, and loss is given; leave one of them out")
@@ -150,28 +152,40 @@ def transtailor(
 def _tables(settings: Mapping[str, Any], names: Mapping[str, list[str]], method: dict[str, Any]) -> dict[str, Any]:
     """A trial's tables from settings without tables.
 
+    Args:
+        names: table -> its settings; "" has those that are in no table.
+        method: the table `method` so far.
+
     Raises:
         ConfigError: there is no such setting.
     """
-    table_of = {name: table for table, of_table in names.items() for name in of_table}
-    tables: dict[str, Any] = {"method": method}
+    table_of: dict[str, str] = {}  # by setting
+    for table, of_table in names.items():
+        table_of |= dict.fromkeys(of_table, table)
+    raw: dict[str, Any] = {"method": method}
     for name, value in settings.items():
         if name not in table_of:
             raise ConfigError(f"there is no setting {name!r}{nearest(name, table_of)}")
-        (tables.setdefault(table_of[name], {}) if table_of[name] else tables)[name] = value
-    return tables
+        table = table_of[name]
+        if table == "":
+            raw[name] = value
+        else:
+            raw.setdefault(table, {})[name] = value
+    return raw
 
 
 def _score_and_prune(config: TrialConfig) -> StageGenerator:
     """Yield the given model, its scores, and the surgery."""
-    recipe, method = Recipe(config), config.method
+    recipe = Recipe(config)
+    method = config.method
     assert isinstance(method, Pruning)
     if isinstance(method.allocation, RandomBest | LeGR):
         raise ConfigError(
             f"allocation {method.allocation.name!r} chooses by validation images, which a trial has; choose 'global', "
             "'uniform', 'by_kind' or {'name': 'latency', 'latency_ms': ...}"
         )
-    scores = yield recipe.scores((yield recipe.source()), method.criterion)
+    model = yield recipe.source()
+    scores = yield recipe.scores(model, method.criterion)
     yield from recipe.prune(scores, method.removed_macs_fraction, method.allocation, method.grouping)
 
 
@@ -192,18 +206,18 @@ def _prune(
         )
     with registration(own), explain_errors(f"{own.kind} cannot be analysed", FOLLOWED):
         rule = parse_trial({"method": "fine_tune", "pruning": raw.get("pruning", {})}, WHERE).pruning.rule
-        found = candidates(copied(own.template), tuple(example.shape[1:]), rule)
-    if all(candidate.reason for candidate in found):
-        raise ConfigError(f"no filter of {own.kind} can be removed: {reasons_of(found)}")
+        all_candidates = candidates(copied(own.template), tuple(example.shape[1:]), rule)
+    removable = prunable_groups(all_candidates)
+    if not removable:
+        raise ConfigError(f"no filter of {own.kind} can be removed: {reasons_of(all_candidates)}")
     samples, batch_size = samples_of(own, example, loader, loss)
     raw = raw | {"optimisation": {"batch_size": batch_size} | raw.get("optimisation", {})}
     with (
-        registration(own, head=own.head(outputs), **_facts(found, example)),
+        registration(own, head=own.head(outputs), **_facts(removable, example)),
         DATASETS.borrow(own.name, _info(example, samples)),
     ):
         config = parse_trial(raw | {"network": own.name, "data": {"name": own.name, "train_images": 1}}, WHERE)
-        _refuse_own_sites(own, config, found)
-        removable = tuple(candidate.group for candidate in found if candidate.reason is None)
+        _refuse_own_sites(own, config, removable)
         planned = list(planned_stages(config))
         refuse_frozen(own.template, planned, removable, config.method.name)
         is_simple = isinstance(config.method, Pruning)
@@ -213,52 +227,53 @@ def _prune(
             with explain_errors(f"{own.kind} does not run forward and backward in training mode", "mend its code"):
                 train_once(copied(own.template), samples.images[: config.optimisation.batch_size].cpu())
         walk = _score_and_prune(config) if is_simple else config.method.walk(config)
-        given = own.state(example)
+        whole = own.state(example)
         ranks = ProcessGroup(rank=0, world_size=1, device=own.device)
         context = SamplesContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=math.inf, samples=samples)
-        state = run_in_memory(walk, given, context).fold_factors()
-        pruned = own.build(state)
-        _check_pruned(given, state, found, example)
+        pruned = run_in_memory(walk, whole, context).fold_factors()
+        pruned_model = own.build(pruned)
+        _check_pruned(whole, pruned, all_candidates, example)
         return PrunedNetwork(
-            model=pruned,
-            groups=tuple(_pruned_group(candidate, state) for candidate in found),
-            macs=macs_of(state),
-            macs_before=macs_of(given),
-            params=params_count(state.tensors, pruned),
-            params_before=params_count(given.tensors, own.template),
-            state=state,
+            model=pruned_model,
+            groups=tuple(_pruned_group(candidate, pruned) for candidate in all_candidates),
+            macs=macs_of(pruned),
+            macs_before=macs_of(whole),
+            params=params_count(pruned.tensors, pruned_model),
+            params_before=params_count(whole.tensors, own.template),
+            state=pruned,
         )
 
 
-def _refuse_own_sites(own: OwnNetwork, config: TrialConfig, found: list[Candidate]) -> None:
+def _refuse_own_sites(own: OwnNetwork, config: TrialConfig, removable: tuple[Group, ...]) -> None:
     """Raise ConfigError where factors would stay in the module, because they follow a layer of the user's own class."""
     if not isinstance(config.method, TransTailor) or config.method.mode(own.name) in ("grad", "off"):
         return
-    for site in sites(tuple(c.group for c in found if c.reason is None), config.method.placement).values():
+    for site in sites(removable, config.method.placement).values():
         if not carries(own.template, site):
+            module = own.template.get_submodule(site.partition(":")[0])
             raise ConfigError(
-                f"factors follow {site}, a {type(own.template.get_submodule(site.partition(':')[0])).__name__}, into "
-                f"which they cannot be multiplied; set exclude = [{site!r}], or beta = 'grad'"
+                f"factors follow {site}, a {type(module).__name__}, into which they cannot be multiplied; set "
+                f"exclude = [{site!r}], or beta = 'grad'"
             )
 
 
-def _check_pruned(given: ModelState, state: ModelState, found: list[Candidate], example: Tensor) -> None:
-    """Raise ConfigError unless the pruned network runs, and is what the given one is with zeros (`removal_check`)."""
-    lost = tuple(c.group for c in found if c.group.name in (state.kept or {}))
-    kept = {group.name: (state.kept or {})[group.name] for group in lost}
-    refuse_other_function(given, kept, lost, [*random_batches(example), example])
+def _check_pruned(whole: ModelState, pruned: ModelState, candidates: list[Candidate], example: Tensor) -> None:
+    """Raise ConfigError unless the pruned network runs, and is what the whole one is with zeros (`removal_check`)."""
+    kept_by_layer = pruned.kept or {}
+    smaller = [candidate.group for candidate in candidates if candidate.group.name in kept_by_layer]
+    kept = {group.name: kept_by_layer[group.name] for group in smaller}
+    refuse_other_function(whole, kept, smaller, [*random_batches(example), example])
     with explain_errors("the network does not run without the filters that were chosen", ADVICE):
-        evaluate(state.build(), example, 0)
+        evaluate(pruned.build(), example, 0)
 
 
-def _facts(found: list[Candidate], example: Tensor) -> dict[str, Any]:
-    """What checks of settings read of a network."""
-    members = [member for candidate in found if candidate.reason is None for member in candidate.group.members]
-    kinds = sorted({member.activation_kind for member in members if member.activation_kind})
+def _facts(removable: tuple[Group, ...], example: Tensor) -> dict[str, Any]:
+    """What checks of settings read of a network: fields of NetworkInfo."""
+    members = members_of(removable)
     return {
         "input_shape": tuple(example.shape[1:]),
         "has_norm": any(member.norm for member in members),
-        "activation": "+".join(kinds) or "none",
+        "activation": activation_kinds(members),
     }
 
 
@@ -278,14 +293,17 @@ def _info(example: Tensor, samples: Samples | None) -> DataInfo:
     )
 
 
-def _pruned_group(candidate: Candidate, state: ModelState) -> PrunedGroup:
-    matrices = {name for name, tensor in state.tensors.items() if name.endswith(".weight") and tensor.dim() > 1}
+def _pruned_group(candidate: Candidate, pruned: ModelState) -> PrunedGroup:
     group = candidate.group
-    kept = (state.kept or {}).get(group.name, torch.arange(group.filters))
-    members = [member.layer.partition(":")[0] for member in group.members]
-    made = [s.tensor.removesuffix(".weight") for s in group.slices if s.dim == 0 and s.tensor in matrices]
+    kept = (pruned.kept or {}).get(group.name, torch.arange(group.filters))
+    layers = [member.layer.partition(":")[0] for member in group.members]
+    for part in group.slices:
+        is_matrix = part.tensor.endswith(".weight") and pruned.tensors[part.tensor].dim() > 1
+        layer = part.tensor.removesuffix(".weight")
+        if part.dim == 0 and is_matrix and layer not in layers:
+            layers.append(layer)
     return PrunedGroup(
-        layers=tuple(dict.fromkeys([*members, *made])),
+        layers=tuple(layers),
         kind=group.kind,
         filters=group.filters,
         kept=tuple(kept.tolist()),

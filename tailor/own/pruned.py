@@ -23,9 +23,12 @@ class PrunedGroup:
     reason: str | None  # why none can be removed; None: they can
 
     def __str__(self) -> str:
-        others = f" and {len(self.layers) - 1} more" if len(self.layers) > 1 else ""
-        left = f"{self.filters} stay: {self.reason}" if self.reason else f"{len(self.kept)} of {self.filters} stay"
-        return f"{self.layers[0]}{others} ({self.kind}): {left}"
+        layers = self.layers[0]
+        if len(self.layers) > 1:
+            layers += f" and {len(self.layers) - 1} more"
+        if self.reason:
+            return f"{layers} ({self.kind}): {self.filters} stay: {self.reason}"
+        return f"{layers} ({self.kind}): {len(self.kept)} of {self.filters} stay"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,7 +95,8 @@ def load(folder: str | Path, *, model: nn.Module) -> nn.Module:
         state = load_state(folder, network=own.name)
         for name, whole in own.template.state_dict().items():
             tensor = state.tensors.get(name, whole)
-            if tensor.dim() != whole.dim() or any(n > of for n, of in zip(tensor.shape, whole.shape, strict=True)):
+            sizes = zip(tensor.shape, whole.shape, strict=False)
+            if tensor.dim() != whole.dim() or any(size > most for size, most in sizes):
                 raise ConfigError(
                     f"{folder} is of another network than this {own.kind}: {name} is {tuple(tensor.shape)} there and "
                     f"{tuple(whole.shape)} here; give the network that was pruned"

@@ -54,10 +54,11 @@ def kept_count(statistics: Sequence[float], kept_cumulative_fraction: float) -> 
     """
     if not statistics or not all(math.isfinite(value) and value >= 0.0 for value in statistics):
         raise ValueError(f"a cumulative sum needs finite statistics >= 0, at least one; given {list(statistics)}")
-    total, held = math.fsum(statistics), 0.0
+    total = math.fsum(statistics)
+    partial_sum = 0.0
     for k, value in enumerate(sorted(statistics, reverse=True), start=1):
-        held += value
-        if held >= (kept_cumulative_fraction - ROUNDING) * total:
+        partial_sum += value
+        if partial_sum >= (kept_cumulative_fraction - ROUNDING) * total:
             return k
     return len(statistics)
 
@@ -67,30 +68,37 @@ def cut_layers(layers: Sequence[Layer], cut: CumulativeSum) -> tuple[LayerCut, .
 
     Of the layers that can lose a filter, those of the highest priority lose as many as they can; ties go by order.
     """
-    judged = [_judge(layer, cut) for layer in layers]
-    able = [number for number, layer in enumerate(judged) if layer.removed]
-    first = sorted(able, key=lambda number: -judged[number].priority)[: cut.layers_per_iteration]
-    return tuple(layer if number in first else replace(layer, removed=0) for number, layer in enumerate(judged))
+    possible_cuts = [_possible_cut(layer, cut) for layer in layers]
+    able = [index for index, possible in enumerate(possible_cuts) if possible.removed > 0]
+    by_priority = sorted(able, key=lambda index: -possible_cuts[index].priority)
+    chosen = set(by_priority[: cut.layers_per_iteration])
+    cuts = []
+    for index, possible in enumerate(possible_cuts):
+        cuts.append(possible if index in chosen else replace(possible, removed=0))
+    return tuple(cuts)
 
 
-def _judge(layer: Layer, cut: CumulativeSum) -> LayerCut:
-    """What the layer would lose if it had a high priority."""
+def _possible_cut(layer: Layer, cut: CumulativeSum) -> LayerCut:
+    """What the layer loses if it is one of those that are cut first."""
     filters = len(layer.statistics)
     kept = kept_count(layer.statistics, cut.kept_cumulative_fraction)
+    most_at_once = max(1, math.floor(cut.most_filters_fraction * filters + ROUNDING))
     removable_fraction = 1.0 - kept / filters
-    at_once = max(1, math.floor(cut.most_filters_fraction * filters + ROUNDING))
+    priority = removable_fraction
+    if cut.priority == "removable_x_macs":
+        priority *= layer.macs_fraction
     return LayerCut(
         name=layer.name,
         filters=filters,
         kept_by_rule=kept,
         removable_fraction=removable_fraction,
-        priority=removable_fraction * (layer.macs_fraction if cut.priority == "removable_x_macs" else 1.0),
-        removed=max(0, min(filters - kept, at_once, filters - layer.minimum)),
+        priority=priority,
+        removed=max(0, min(filters - kept, most_at_once, filters - layer.minimum)),
     )
 
 
 def best_point(path: Sequence[tuple[float, float]]) -> int:
-    """The number of the best point: the best validation score, among equal ones the smallest network.
+    """The index of the best point: that of the best validation score, among equal ones of the smallest network.
 
     >>> best_point([(0.90, 0.0), (0.92, 0.1), (0.92, 0.2), (0.80, 0.3)])
     2
@@ -99,8 +107,10 @@ def best_point(path: Sequence[tuple[float, float]]) -> int:
         path: (score, removed share of the MACs) of each point, at least one; a score that is NaN is the worst.
     """
 
-    def worth(number: int) -> tuple[float, float]:
-        score, removed = path[number]
-        return (-math.inf if math.isnan(score) else score), removed
+    def worth(index: int) -> tuple[float, float]:
+        score, removed = path[index]
+        if math.isnan(score):
+            score = -math.inf
+        return score, removed
 
     return max(range(len(path)), key=worth)

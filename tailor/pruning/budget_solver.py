@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ from tailor.stages import Division
 BUDGET_MARGIN = 0.05
 """Share of the original network's MACs by which a pruning may exceed its budget (C)."""
 
+COMBINING: dict[str, Callable[..., Tensor]] = {"sum": torch.sum, "mean": torch.mean, "max": torch.amax}
+
 Ranking = dict[str, Tensor]  # group name -> (F,)
 Minimum = dict[str, int]  # group name -> fewest filters that stay
 
@@ -31,25 +34,26 @@ class Budget:
     """What to remove, whatever divides it over layers."""
 
     state: ModelState
-    found: tuple[Group, ...]
+    groups: tuple[Group, ...]
     removed_macs_fraction: float  # of the original network with this head; what earlier steps removed counts
     minimum: Minimum  # what every group keeps
     width_multiple: int = 1  # see `round_widths`
 
 
-def combine_scores(scores: dict[str, Tensor], found: tuple[Group, ...], grouping: str) -> Ranking:
+def combine_scores(scores: dict[str, Tensor], groups: tuple[Group, ...], grouping: str) -> Ranking:
     """Group name -> (F,): the scores of a group's layers combined by `sum`, `mean` or `max`."""
+    combine = COMBINING[grouping]
     ranking = {}
-    for group in found:
-        rows = torch.stack([scores[member.layer] for member in group.members])
-        ranking[group.name] = {"sum": rows.sum(dim=0), "mean": rows.mean(dim=0), "max": rows.amax(dim=0)}[grouping]
+    for group in groups:
+        of_layers = torch.stack([scores[member.layer] for member in group.members])  # (layers, F)
+        ranking[group.name] = combine(of_layers, dim=0)
     return ranking
 
 
-def minimums(state: ModelState, found: tuple[Group, ...], minimum_filters_fraction: float) -> Minimum:
+def minimums(state: ModelState, groups: tuple[Group, ...], minimum_filters_fraction: float) -> Minimum:
     """The fewest filters of each group that stay: a share of its ORIGINAL ones, rounded up, at least one."""
-    original = cost.original_shapes(state.network, state.classes)
-    return {g.name: max(1, math.ceil(minimum_filters_fraction * g.filters_in(original))) for g in found}
+    shapes = cost.original_shapes(state.network, state.classes)
+    return {group.name: max(1, math.ceil(minimum_filters_fraction * group.filters_in(shapes))) for group in groups}
 
 
 def lowest_of_all(budget: Budget, ranking: Ranking) -> Kept:
@@ -64,9 +68,9 @@ def lowest_of_all(budget: Budget, ranking: Ranking) -> Kept:
 
     def counts(removals: int) -> dict[str, int]:
         removed = Counter(name for name, _ in order[:removals])
-        return {g.name: removed[g.name] for g in budget.found}
+        return {group.name: removed[group.name] for group in budget.groups}
 
-    return lowest_in_each(budget.found, _fewest(budget, len(order), counts), ranking)
+    return lowest_in_each(budget.groups, _fewest(budget, len(order), counts), ranking)
 
 
 def uniform(budget: Budget, ranking: Ranking) -> Kept:
@@ -77,27 +81,35 @@ def uniform(budget: Budget, ranking: Ranking) -> Kept:
     Raises:
         ConfigError: as of `lowest_of_all`.
     """
-    original = cost.original_shapes(budget.state.network, budget.state.classes)
+    shapes = cost.original_shapes(budget.state.network, budget.state.classes)
 
     def counts(thousandths: int) -> dict[str, int]:
-        widths = {g.name: round(g.filters_in(original) * (1000 - thousandths) / 1000) for g in budget.found}
-        return {g.name: g.filters - min(g.filters, max(budget.minimum[g.name], widths[g.name])) for g in budget.found}
+        removed = {}
+        for group in budget.groups:
+            width = round(group.filters_in(shapes) * (1000 - thousandths) / 1000)
+            width = max(width, budget.minimum[group.name])
+            removed[group.name] = max(0, group.filters - width)
+        return removed
 
-    return lowest_in_each(budget.found, _fewest(budget, 1000, counts), ranking)
+    return lowest_in_each(budget.groups, _fewest(budget, 1000, counts), ranking)
 
 
 def lowest_by_kind(budget: Budget, ranking: Ranking) -> Kept:
-    """As `lowest_of_all`, by each filter's place among all of its kind (heads, stream, ...) instead of its score.
+    """As `lowest_of_all`, by each filter's rank among all of its kind (heads, stream, ...) instead of its score.
 
-    So every kind loses the same share, whatever the scale of its scores. Of equal places the first kind goes first.
+    So every kind loses the same share, whatever the scale of its scores. Of equal ranks the first kind goes first.
     """
-    places: Ranking = {}
-    for kind in dict.fromkeys(group.kind for group in budget.found):
-        names = [group.name for group in budget.found if group.kind == kind]
+    names_by_kind: dict[str, list[str]] = {}
+    for group in budget.groups:
+        names_by_kind.setdefault(group.kind, []).append(group.name)
+    by_rank: Ranking = {}
+    for names in names_by_kind.values():
         scores = torch.cat([ranking[name] for name in names])
-        place = (scores.argsort(stable=True).argsort() + 0.5) / len(scores)
-        places |= zip(names, place.split([len(ranking[name]) for name in names]), strict=True)
-    return lowest_of_all(budget, places)
+        ranks = (scores.argsort(stable=True).argsort() + 0.5) / len(scores)  # in (0, 1)
+        sizes = [len(ranking[name]) for name in names]
+        for name, ranks_of_group in zip(names, ranks.split(sizes), strict=True):
+            by_rank[name] = ranks_of_group
+    return lowest_of_all(budget, by_rank)
 
 
 DIVISIONS: dict[Division, Callable[[Budget, Ranking], Kept]] = {
@@ -113,41 +125,46 @@ def random_widths(budget: Budget, ranking: Ranking, numbers: torch.Generator) ->
     Raises:
         ConfigError: as of `lowest_of_all`.
     """
-    drawn = {g.name: float(torch.rand((), generator=numbers)) for g in budget.found}
+    drawn_shares = {group.name: float(torch.rand((), generator=numbers)) for group in budget.groups}
 
     def counts(thousandths: int) -> dict[str, int]:
         # Up to 1000 every group loses its drawn share; above, the rest of each shrinks until all are at their minimum.
-        part, beyond = min(thousandths, 1000) / 1000, max(thousandths - 1000, 0) / 1000
-        shares = {name: share * part + (1.0 - share) * beyond for name, share in drawn.items()}
-        most = {g.name: max(0, g.filters - budget.minimum[g.name]) for g in budget.found}
-        return {g.name: min(round(g.filters * shares[g.name]), most[g.name]) for g in budget.found}
+        part_of_drawn = min(thousandths, 1000) / 1000
+        part_of_rest = max(thousandths - 1000, 0) / 1000
+        removed = {}
+        for group in budget.groups:
+            drawn = drawn_shares[group.name]
+            share = drawn * part_of_drawn + (1.0 - drawn) * part_of_rest
+            most = max(0, group.filters - budget.minimum[group.name])
+            removed[group.name] = min(round(group.filters * share), most)
+        return removed
 
-    return lowest_in_each(budget.found, _fewest(budget, 2000, counts), ranking)
+    return lowest_in_each(budget.groups, _fewest(budget, 2000, counts), ranking)
 
 
-def round_widths(found: tuple[Group, ...], removed: dict[str, int], width_multiple: int) -> dict[str, int]:
+def round_widths(groups: tuple[Group, ...], removed: dict[str, int], width_multiple: int) -> dict[str, int]:
     """The same removals or fewer, so that each group keeps a multiple of `width_multiple` filters, or all of them.
 
     Heads are counted one by one: what makes hardware fast is their width, which stays. Groups of a convolution, or
     places in all of its groups, are counted by their filters.
     Widths are rounded up, so each group keeps at least one filter and its minimum.
     """
-
-    def stays(group: Group) -> int:
-        if group.kind == "heads":
-            return group.filters - removed[group.name]
+    rounded = {}
+    for group in groups:
         multiple = width_multiple
-        if group.kind == "conv_groups":
+        if group.kind == "heads":
+            multiple = 1
+        elif group.kind == "conv_groups":
             multiple //= math.gcd(width_multiple, group.own_slice.indices.shape[1])
-        return multiple * math.ceil((group.filters - removed[group.name]) / multiple)
+        width = multiple * math.ceil((group.filters - removed[group.name]) / multiple)
+        rounded[group.name] = max(0, group.filters - width)
+    return rounded
 
-    return {g.name: max(0, g.filters - stays(g)) for g in found}
 
-
-def lowest_in_each(found: tuple[Group, ...], removed: dict[str, int], ranking: Ranking) -> Kept:
+def lowest_in_each(groups: tuple[Group, ...], removed: dict[str, int], ranking: Ranking) -> Kept:
     """The filters that stay if each group loses its `removed[name]` lowest-ranked ones; ties go by position."""
     kept = {}
-    for group in found:
+    for group in groups:
         order = torch.arange(group.filters)
         if group.name in ranking:
             order = torch.sort(ranking[group.name], stable=True).indices
@@ -164,38 +181,49 @@ def _fewest(budget: Budget, most: int, counts: Callable[[int], dict[str, int]]) 
     Raises:
         ConfigError: `counts(most)` does not meet the budget, or a single group exceeds it by more than BUDGET_MARGIN.
     """
-    whole = original_macs(budget.state)
-    allowed = whole * (1.0 - budget.removed_macs_fraction)
-    macs_without = macs_after(budget.state, budget.found)
+    original = original_macs(budget.state)
+    allowed = original * (1.0 - budget.removed_macs_fraction)
+    macs_without = macs_after(budget.state, budget.groups)
 
     def removed_counts(n: int) -> dict[str, int]:
-        return round_widths(budget.found, counts(n), budget.width_multiple)
+        return round_widths(budget.groups, counts(n), budget.width_multiple)
 
     def too_much(removed: dict[str, int]) -> float:
         """Share of the MACs that is removed beyond the budget; below 0 if it is not met."""
-        return (allowed - macs_without(removed)) / whole
+        return (allowed - macs_without(removed)) / original
 
     if too_much(removed_counts(most)) < 0.0:
         raise _impossible(budget, removed_counts(most))
     fewest = bisect_left(range(most), True, key=lambda n: too_much(removed_counts(n)) >= 0.0)
-    if too_much(removed_counts(fewest)) <= BUDGET_MARGIN:
-        return removed_counts(fewest)
-    before, after = removed_counts(max(0, fewest - 1)), removed_counts(fewest)
+    after = removed_counts(fewest)
+    if too_much(after) <= BUDGET_MARGIN:
+        return after
+    before = removed_counts(max(0, fewest - 1))
     changed = [name for name in after if after[name] > before[name]]
-    parts = [before | {name: after[name] for name in changed[:number]} for number in range(len(changed) + 1)]
-    number = bisect_left(range(len(changed)), True, key=lambda number: too_much(parts[number]) >= 0.0)
-    if too_much(parts[number]) > BUDGET_MARGIN:
-        last = (changed[number - 1], too_much(parts[number - 1])) if number else None
-        raise _budget_error(budget, too_much(parts[number]), last)
-    return parts[number]
+    parts = [before]  # parts[k]: the first k of the changed groups have lost their filters
+    for name in changed:
+        parts.append(parts[-1] | {name: after[name]})
+    enough = bisect_left(range(len(changed)), True, key=lambda number: too_much(parts[number]) >= 0.0)
+    if too_much(parts[enough]) > BUDGET_MARGIN:
+        last_cut = None
+        if enough > 0:
+            last_cut = (changed[enough - 1], too_much(parts[enough - 1]))
+        raise _budget_error(budget, too_much(parts[enough]), last_cut)
+    return parts[enough]
 
 
-def _budget_error(budget: Budget, too_much: float, last: tuple[str, float] | None) -> ConfigError:
-    """The error for a budget that is exceeded; `last`: the group that was cut last, and the excess before."""
+def _budget_error(budget: Budget, too_much: float, last_cut: tuple[str, float] | None) -> ConfigError:
+    """The error for a budget that is exceeded by `too_much`.
+
+    Args:
+        last_cut: the group that was cut last, and `too_much` before it was.
+    """
     asked = budget.removed_macs_fraction
-    removed, way = asked + too_much, "earlier steps removed them"
-    if last is not None:
-        way = f"the last filters of {last[0]} lead there from {max(0.0, asked + last[1]):.3f}"
+    removed = asked + too_much
+    way = "earlier steps removed them"
+    if last_cut is not None:
+        name, too_much_before = last_cut
+        way = f"the last filters of {name} lead there from {max(0.0, asked + too_much_before):.3f}"
     return ConfigError(
         f"removed_macs_fraction = {asked:g} is missed by more than {BUDGET_MARGIN:g}: {removed:.3f} of "
         f"the MACs of {budget.state.network} are removed, and {way}; choose another budget, larger steps or a smaller "
@@ -204,19 +232,22 @@ def _budget_error(budget: Budget, too_much: float, last: tuple[str, float] | Non
 
 
 def _impossible(budget: Budget, removed: dict[str, int]) -> ConfigError:
-    """The error for an impossible budget; `removed`: with all groups at their minimum."""
-    state, found = budget.state, budget.found
-    whole, left = original_macs(state), macs_after(state, found)(removed)
-    shapes = shapes_after({name: tensor.shape for name, tensor in state.tensors.items()}, found, removed)
-    least = cost.macs_by_layer(state.network, state.classes, shapes, state.input_shape)
+    """The error for an impossible budget; `removed` is what each group has lost at its minimum."""
+    state = budget.state
+    original = original_macs(state)
+    left = macs_after(state, budget.groups)(removed)
+    shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
+    least_shapes = shapes_after(shapes, budget.groups, removed)
+    least = cost.macs_by_layer(state.network, state.classes, least_shapes, state.input_shape)
     largest = max(least, key=least.__getitem__)
-    prunable = ", ".join(group.name for group in found) or "none"
+    prunable = ", ".join(group.name for group in budget.groups) or "none"
     return ConfigError(
         f"removed_macs_fraction = {budget.removed_macs_fraction:g} is more than {state.network} can lose, which is "
-        f"{1.0 - left / whole:.3f} with its prunable layers ({prunable}) at their minimum; most of what "
-        f"stays is in {largest.removesuffix('.weight')}, {least[largest] / whole:.3f} of the original MACs; choose a "
-        "smaller budget, pruning.minimum_filters_fraction or pruning.width_multiple, or let more layers lose filters: "
-        "pruning.residual = 'coupled', pruning.linear = true, in a transformer pruning.heads or pruning.stream = true"
+        f"{1.0 - left / original:.3f} with its prunable layers ({prunable}) at their minimum; most of what "
+        f"stays is in {largest.removesuffix('.weight')}, {least[largest] / original:.3f} of the original MACs; choose "
+        "a smaller budget, pruning.minimum_filters_fraction or pruning.width_multiple, or let more layers lose "
+        "filters: pruning.residual = 'coupled', pruning.linear = true, in a transformer pruning.heads or "
+        "pruning.stream = true"
     )
 
 
@@ -228,22 +259,21 @@ def removal_order(scores: Ranking, minimum: Minimum) -> list[tuple[str, int]]:
     >>> removal_order({"a": torch.tensor([0.5, 0.1]), "b": torch.tensor([0.3, 0.2])}, {"a": 1, "b": 0})
     [('a', 1), ('b', 1), ('b', 0)]
     """
-    ranked = sorted(
-        (value, layer, index, name)
-        for layer, (name, values) in enumerate(scores.items())
-        for index, value in enumerate(values.tolist())
-    )
+    scored = []  # in the order of layers and filters, in which a stable sort leaves equal scores
+    for name, values in scores.items():
+        scored += [(value, name, index) for index, value in enumerate(values.tolist())]
+    scored.sort(key=itemgetter(0))
     left = {name: len(values) for name, values in scores.items()}
     order = []
-    for _, _, index, name in ranked:
+    for _, name, index in scored:
         if left[name] > minimum[name]:
             left[name] -= 1
             order.append((name, index))
     return order
 
 
-def macs_after(state: ModelState, found: tuple[Group, ...]) -> Callable[[dict[str, int]], int]:
-    """A function: how many filters each group loses -> MACs that are left.
+def macs_after(state: ModelState, groups: tuple[Group, ...]) -> Callable[[dict[str, int]], int]:
+    """Return a function from how many filters each group loses to the MACs that are left.
 
     A head takes its products of activations along. Those of heads that were removed before are known from counting the
     state as it is.
@@ -252,19 +282,19 @@ def macs_after(state: ModelState, found: tuple[Group, ...]) -> Callable[[dict[st
     gone_before = cost.macs(state.network, state.classes, shapes, state.input_shape) - macs_of(state)
 
     def macs_without(removed: dict[str, int]) -> int:
-        after = shapes_after(shapes, found, removed)
-        products = sum(removed[group.name] * group.product_macs for group in found)
+        after = shapes_after(shapes, groups, removed)
+        products = sum(removed[group.name] * group.product_macs for group in groups)
         return cost.macs(state.network, state.classes, after, state.input_shape) - gone_before - products
 
     return macs_without
 
 
 def shapes_after(
-    shapes: dict[str, torch.Size], found: tuple[Group, ...], removed: dict[str, int]
+    shapes: dict[str, torch.Size], groups: tuple[Group, ...], removed: dict[str, int]
 ) -> dict[str, torch.Size]:
     """Shapes of all tensors after each group lost `removed[name]` filters, any of them."""
     after = {name: list(shape) for name, shape in shapes.items()}
-    for group in found:
+    for group in groups:
         for part in group.slices:
             after[part.tensor][part.dim] -= removed[group.name] * part.indices.shape[1]
     return {name: torch.Size(shape) for name, shape in after.items()}

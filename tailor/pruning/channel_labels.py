@@ -35,41 +35,48 @@ class ChannelLabels(Tensor):
     def __new__(
         cls, ids: Tensor, trace: Trace, maker: str | None = None, dtype: torch.dtype | None = None
     ) -> "ChannelLabels":
-        made: ChannelLabels = wrapper(cls, ids.shape, trace.like, dtype)
-        made.ids, made.record, made.maker = ids, trace, maker
-        return made
+        labels: ChannelLabels = wrapper(cls, ids.shape, trace.like, dtype)
+        labels.ids = ids
+        labels.record = trace
+        labels.maker = maker
+        return labels
 
     @classmethod
     def __torch_function__(
         cls, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        kwargs = kwargs or {}
         with without_torch_function():
             if args and isinstance(args[0], ChannelLabels):
-                layer = args[0].record.layers.get(func)
-                made = None if layer is None else layer(args[0].record, func, *args, **(kwargs or {}))
-                if made is not None:
-                    return made
-            return func(*args, **(kwargs or {}))
+                trace = args[0].record
+                if func in trace.layers:
+                    output = trace.layers[func](trace, func, *args, **kwargs)
+                    if output is not None:
+                        return output
+            return func(*args, **kwargs)
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]  # torch types it as if it were no class method
         cls, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        given = [a for a in tree_leaves((args, kwargs)) if isinstance(a, ChannelLabels)]
-        trace = given[0].record
-        handlers = trace.handlers
+        kwargs = kwargs or {}
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, ChannelLabels)]
+        trace = inputs[0].record
         is_pointwise = torch.Tag.pointwise in func.tags or func.overloadpacket in UNTAGGED
-        handler = handlers.get(func.overloadpacket, handlers[POINTWISE] if is_pointwise else None)
-        made = handler(trace, func, args, kwargs or {}) if handler is not None else None
-        if made is None:
-            return _unknown(given, func, args, kwargs or {})
-        if isinstance(made, ChannelLabels) and not any(labels.dtype.is_floating_point for labels in given):
-            made = ChannelLabels(made.ids, trace, dtype=given[0].dtype)  # integers, by which something may be looked up
-        return made
+        handler = trace.handlers.get(func.overloadpacket)
+        if handler is None and is_pointwise:
+            handler = trace.handlers[POINTWISE]
+        output = None if handler is None else handler(trace, func, args, kwargs)
+        if output is None:
+            return _unknown(inputs, func, args, kwargs)
+        if isinstance(output, ChannelLabels) and not any(labels.dtype.is_floating_point for labels in inputs):
+            # Integers, by which something may be looked up.
+            output = ChannelLabels(output.ids, trace, dtype=inputs[0].dtype)
+        return output
 
 
 def follow(model: nn.Module, input_shape: tuple[int, ...], kind: Callable[..., T]) -> T:
-    """The trace of one forward pass of a model in evaluation mode; no weight is read or changed.
+    """Run a model once in evaluation mode on labels and return the trace; no weight is read or changed.
 
     Args:
         model: its modules' attributes, such as the training flags, are restored afterwards.
@@ -78,7 +85,9 @@ def follow(model: nn.Module, input_shape: tuple[int, ...], kind: Callable[..., T
     like = next(model.parameters(), torch.empty(0))
     trace = kind(tensor_of={id(tensor): name for name, tensor in _tensors(model)}, like=like)
     attributes = {module: dict(vars(module)) for module in model.modules()}
-    hooks = [hook for name, module in model.named_modules() for hook in _hooks(trace, name, module)]
+    hooks: list[RemovableHandle] = []
+    for name, module in model.named_modules():
+        hooks += _add_hooks(trace, name, module)
     try:
         images = ChannelLabels(pinned_labels((1, *input_shape)), trace)
         with torch.no_grad(), _Entering(trace):
@@ -104,22 +113,22 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield name, buffer
 
 
-def _hooks(trace: Trace, name: str, module: nn.Module) -> Iterator[RemovableHandle]:
+def _add_hooks(trace: Trace, name: str, module: nn.Module) -> list[RemovableHandle]:
     """Add the hooks that note a module's calls."""
     is_activation = type(module).__module__ == nn.ReLU.__module__ and not list(module.children())
 
     def begin(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
         trace.running.append((name, module))
         trace.calls[name] = trace.calls.get(name, 0) + 1
-        x = next(iter(inputs), None)
-        if is_activation and isinstance(x, ChannelLabels) and x.maker is not None:
-            trace.activation_of.setdefault(x.maker, name)
+        if is_activation and inputs and isinstance(inputs[0], ChannelLabels):
+            maker = inputs[0].maker
+            if maker is not None:
+                trace.activation_of.setdefault(maker, name)
 
     def end(_module: nn.Module, _inputs: tuple[Any, ...], _output: Any) -> None:
         trace.running.pop()
 
-    yield module.register_forward_pre_hook(begin, prepend=True)
-    yield module.register_forward_hook(end)
+    return [module.register_forward_pre_hook(begin, prepend=True), module.register_forward_hook(end)]
 
 
 class _Entering(TorchFunctionMode):
@@ -137,9 +146,11 @@ class _Entering(TorchFunctionMode):
         if func in self.layers:
             if args and isinstance(args[0], ChannelLabels):
                 return func(*args, **kwargs)
-            with without_torch_function():
-                made = self.layers[func](self.trace, func, *args, **kwargs) if func in TAKE_NUMBERS else None
-            return func(*args, **kwargs) if made is None else made
+            output = None
+            if func in TAKE_NUMBERS:
+                with without_torch_function():
+                    output = self.layers[func](self.trace, func, *args, **kwargs)
+            return func(*args, **kwargs) if output is None else output
         return func(*tree_map(self._enter, args), **tree_map(self._enter, kwargs))
 
     def _enter(self, value: Any) -> Any:
@@ -148,7 +159,9 @@ class _Entering(TorchFunctionMode):
 
 def enter(trace: Trace, value: Any) -> Any:
     """Labels in place of a parameter or buffer that the trace follows; anything else as it is."""
-    name = trace.tensor_of.get(id(value)) if isinstance(value, Tensor) else None
+    if not isinstance(value, Tensor):
+        return value
+    name = trace.tensor_of.get(id(value))
     if name is None or value.numel() <= 1 or not trace.follows(name, value):
         return value
     if name not in trace.loose:
@@ -170,19 +183,21 @@ def on_meta(func: Any, args: Any, kwargs: Any) -> Any:
             return value
         return torch.empty(value.shape, dtype=value.dtype, device="meta")
 
-    return func(*tree_map(empty, args), **{k: v for k, v in tree_map(empty, kwargs).items() if k != "device"})
+    without_device = {name: value for name, value in kwargs.items() if name != "device"}
+    return func(*tree_map(empty, args), **tree_map(empty, without_device))
 
 
-def _unknown(given: list[ChannelLabels], func: Any, args: Any, kwargs: Any) -> Any:
+def _unknown(inputs: list[ChannelLabels], func: Any, args: Any, kwargs: Any) -> Any:
     """Pin the labels that are read; the result is not a filter's output."""
-    for labels in given:
-        labels.record.pin(labels.ids, func.overloadpacket.__name__)
+    trace = inputs[0].record
+    for labels in inputs:
+        trace.pin(labels.ids, func.overloadpacket.__name__)
     if works_in_place(func):
         return args[0]
-    trace = given[0].record
-    return tree_map(
-        lambda made: (
-            ChannelLabels(pinned_labels(made.shape), trace, dtype=made.dtype) if isinstance(made, Tensor) else made
-        ),
-        on_meta(func, args, kwargs),
-    )
+
+    def pinned(output: Any) -> Any:
+        if not isinstance(output, Tensor):
+            return output
+        return ChannelLabels(pinned_labels(output.shape), trace, dtype=output.dtype)
+
+    return tree_map(pinned, on_meta(func, args, kwargs))

@@ -10,8 +10,8 @@ correctness.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -40,39 +40,47 @@ aten = torch.ops.aten
 def _conv(
     trace: Trace, func: Any, x: ChannelLabels, weight: Tensor, bias: Tensor | None = None, *rest: Any, **kw: Any
 ) -> ChannelLabels | None:
-    layer, read = _layer(trace, weight, bias), trace.channels(x.ids, 1)
-    if layer is None or read is None:
+    """A convolution: new labels for its outputs; of a depthwise one those of its inputs."""
+    layer = _layer(trace, weight, bias)
+    inputs = trace.channels(x.ids, 1)
+    if layer is None or inputs is None:
         note_unread(trace, layer, x)
         return None
-    inputs, outputs = read.numel(), weight.shape[0]
-    groups = inputs // weight.shape[1]
+    groups = len(inputs) // weight.shape[1]
     if groups == 1:
-        trace.use(f"{layer}.weight", 1, read)
-        made = trace.outputs(layer, outputs)
-    elif groups == inputs:  # depthwise: each output belongs to the filter of its one input
-        made = read.repeat_interleave(outputs // inputs)
+        trace.use(f"{layer}.weight", 1, inputs)
+        outputs = trace.outputs(layer, weight.shape[0])
+    elif groups == len(inputs):  # depthwise: each output belongs to the filter of its one input
+        outputs = inputs.repeat_interleave(weight.shape[0] // len(inputs))
     else:
-        trace.unread[layer] = why = "a grouped convolution"
-        trace.pin(read, why)
+        trace.unread[layer] = "a grouped convolution"
+        trace.pin(inputs, "a grouped convolution")
         return None
-    _use_outputs(trace, layer, bias, made)
+    _use_outputs(trace, layer, bias, outputs)
     shape = on_meta(func, (x, weight, bias, *rest), kw).shape
-    return ChannelLabels(made.reshape(1, -1, *[1] * (len(shape) - 2)).expand(shape), trace, layer)
+    return ChannelLabels(at_dim_1(outputs, shape), trace, layer)
+
+
+def at_dim_1(labels: Tensor, shape: torch.Size) -> Tensor:
+    """Labels (C,) of channels, expanded to a shape (B, C, ...)."""
+    return labels.reshape(1, -1, *[1] * (len(shape) - 2)).expand(shape)
 
 
 def _linear(trace: Trace, func: Any, x: Any, weight: Tensor, bias: Tensor | None = None) -> ChannelLabels | None:
     if not isinstance(x, ChannelLabels):
         return None
-    layer, read = _layer(trace, weight, bias), trace.channels(x.ids, -1)
-    if layer is None or read is None:
+    layer = _layer(trace, weight, bias)
+    inputs = trace.channels(x.ids, -1)
+    if layer is None or inputs is None:
         note_unread(trace, layer, x)
         return None
-    trace.use(f"{layer}.weight", 1, read)
-    made = trace.outputs(layer, weight.shape[0])
-    _use_outputs(trace, layer, bias, made)
+    trace.use(f"{layer}.weight", 1, inputs)
+    outputs = trace.outputs(layer, weight.shape[0])
+    _use_outputs(trace, layer, bias, outputs)
     if x.dim() > 3:
         trace.channels_last.add(layer)
-    return ChannelLabels(made.expand(on_meta(func, (x, weight, bias), {}).shape), trace, layer)
+    shape = on_meta(func, (x, weight, bias), {}).shape
+    return ChannelLabels(outputs.expand(shape), trace, layer)
 
 
 def _channel_norm(
@@ -87,18 +95,19 @@ def _channel_norm(
     **_kw: Any,
 ) -> ChannelLabels | None:
     """BatchNorm and InstanceNorm, with or without factors and statistics: each channel is normed by itself."""
-    read = trace.channels(x.ids, 1)
-    tensors = (weight, bias, running_mean, running_var)
-    names = [trace.tensor_of.get(id(tensor)) for tensor in tensors if tensor is not None]
-    if read is None or None in names:
+    channels = trace.channels(x.ids, 1)
+    tensors = [tensor for tensor in (weight, bias, running_mean, running_var) if tensor is not None]
+    names = [trace.tensor_of.get(id(tensor)) for tensor in tensors]
+    if channels is None or None in names:
         return None
     for name in names:
-        trace.use(str(name), 0, read)
+        trace.use(str(name), 0, channels)
     norm, module = trace.running[-1]
     if not isinstance(module, NormBase | nn.GroupNorm):  # called as a function
         return ChannelLabels(x.ids, trace)
     if not names:
-        trace.join(trace.unsized.setdefault(norm, read), read)
+        channels_of_first_call = trace.unsized.setdefault(norm, channels)
+        trace.join(channels_of_first_call, channels)
     if x.maker is not None:
         trace.norm_of.setdefault(x.maker, norm)
     return ChannelLabels(x.ids, trace, norm)
@@ -115,11 +124,13 @@ def _group_norm(
 
 
 def _prelu(trace: Trace, _func: Any, x: ChannelLabels, weight: Tensor) -> ChannelLabels | None:
+    """Its weight has one number, or one for each channel, which goes with the channel."""
     if weight.numel() > 1:
-        name, read = trace.tensor_of.get(id(weight)), trace.channels(x.ids, 1)
-        if name is None or read is None:
+        name = trace.tensor_of.get(id(weight))
+        channels = trace.channels(x.ids, 1)
+        if name is None or channels is None:
             return None
-        trace.use(name, 0, read)
+        trace.use(name, 0, channels)
     return ChannelLabels(x.ids, trace)
 
 
@@ -153,6 +164,7 @@ def note_unread(trace: Trace, layer: str | None, x: ChannelLabels) -> None:
 
 
 def _use_outputs(trace: Trace, layer: str, bias: Tensor | None, labels: Tensor) -> None:
+    """Record that a layer's rows of its weight, and its biases, belong to these labels."""
     trace.use(f"{layer}.weight", 0, labels)
     if bias is not None:
         trace.use(f"{layer}.bias", 0, labels)
@@ -163,25 +175,37 @@ def _use_outputs(trace: Trace, layer: str, bias: Tensor | None, labels: Tensor) 
 
 def _pointwise(trace: Trace, func: Any, args: Any, kwargs: Any) -> Any:
     """Join the labels of combined elements; numbers that depend on no filter pin them, except single numbers."""
-    combined = [
-        a.ids if isinstance(a, ChannelLabels) else pinned_labels(a.shape)
-        for a in tree_leaves((args, kwargs))
-        if isinstance(a, ChannelLabels) or (isinstance(a, Tensor) and a.numel() > 1)
-    ]
-    if func.overloadpacket in (aten.mul, aten.mul_) and len(combined) == 2:
-        small, large = sorted(combined, key=Tensor.numel)
-        if small.numel() < large.numel():
-            trace.gates |= trace.layers_of(small) - trace.layers_of(large)
+    combined = []
+    for leaf in tree_leaves((args, kwargs)):
+        if isinstance(leaf, ChannelLabels):
+            combined.append(leaf.ids)
+        elif isinstance(leaf, Tensor) and leaf.numel() > 1:
+            combined.append(pinned_labels(leaf.shape))
+    note_gate(trace, func, combined)
     for other in combined[1:]:
         trace.join(combined[0], other)
     if works_in_place(func):
         return args[0]
-    # Of equal labels, those that vary along the fewest dims are passed on.
-    largest = min(combined, key=lambda ids: (sum(varies(ids, d) for d in range(ids.dim())), -ids.numel()))
-    return ChannelLabels(largest.expand(torch.broadcast_shapes(*(ids.shape for ids in combined))), trace)
+
+    def fewest_dims(ids: Tensor) -> tuple[int, int]:
+        return sum(varies(ids, dim) for dim in range(ids.dim())), -ids.numel()
+
+    passed_on = min(combined, key=fewest_dims)  # of labels that are equal from now on
+    shape = torch.broadcast_shapes(*[ids.shape for ids in combined])
+    return ChannelLabels(passed_on.expand(shape), trace)
+
+
+def note_gate(trace: Trace, func: Any, combined: list[Tensor]) -> None:
+    """Note the layers of the smaller factor of a product of two as gates of the larger one."""
+    if func.overloadpacket not in (aten.mul, aten.mul_) or len(combined) != 2:
+        return
+    small, large = sorted(combined, key=Tensor.numel)
+    if small.numel() < large.numel():
+        trace.gates |= trace.layers_of(small) - trace.layers_of(large)
 
 
 def _same(trace: Trace, _func: Any, args: Any, _kwargs: Any) -> ChannelLabels:
+    """The labels stay where they are."""
     return ChannelLabels(args[0].ids, trace)
 
 
@@ -198,47 +222,82 @@ def _move(trace: Trace, func: Any, args: Any, kwargs: Any) -> ChannelLabels:
 
 def _view(trace: Trace, func: Any, args: Any, kwargs: Any) -> ChannelLabels | None:
     """Change the shape; None if a dim that varies is split, because pruning would move the split."""
-    ids, shape = args[0].ids, on_meta(func, args, kwargs).shape
-    for old, new in blocks(ids.shape, shape):
-        sizes_before, sizes_after = [[n for n in s if n != 1] for s in (ids.shape[slice(*old)], shape[slice(*new)])]
-        if sizes_before != sizes_after and len(sizes_after) > 1 and any(varies(ids, d) for d in range(*old)):
+    ids = args[0].ids
+    shape = on_meta(func, args, kwargs).shape
+    for block in blocks(ids.shape, shape):
+        is_split = block.sizes_before != block.sizes_after and len(block.sizes_after) > 1
+        if is_split and any(varies(ids, dim) for dim in block.dims_before):
             return None
     return ChannelLabels(ids.reshape(shape), trace)
 
 
-def blocks(old: torch.Size, new: torch.Size) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """The finest pairs of ranges of dims (start, end) of two shapes that have the same number of elements."""
-    i = j = 0
-    while i < len(old) or j < len(new):
-        start, m, n = (i, j), 1, 1
-        while (i, j) == start or m != n:
-            if m <= n and i < len(old) or j == len(new):
-                m, i = m * old[i], i + 1
+@dataclass(frozen=True)
+class Block:
+    """Neighbouring dims of a shape, and the dims that a change of shape makes of them: as many elements."""
+
+    dims_before: range
+    dims_after: range
+    sizes_before: list[int]  # of these dims, without sizes of 1
+    sizes_after: list[int]
+
+
+def blocks(before: torch.Size, after: torch.Size) -> Iterator[Block]:
+    """Yield the finest blocks of two shapes that have the same number of elements.
+
+    >>> [(block.sizes_before, block.sizes_after) for block in blocks(torch.Size([2, 6, 5]), torch.Size([2, 2, 3, 5]))]
+    [([2], [2]), ([6], [2, 3]), ([5], [5])]
+    """
+    start_before = start_after = 0
+    while start_before < len(before) or start_after < len(after):
+        end_before, end_after = start_before, start_after
+        elements_before = elements_after = 1
+        is_empty = True
+        while is_empty or elements_before != elements_after:
+            has_fewer_before = elements_before <= elements_after and end_before < len(before)
+            if has_fewer_before or end_after == len(after):
+                elements_before *= before[end_before]
+                end_before += 1
             else:
-                n, j = n * new[j], j + 1
-        yield (start[0], i), (start[1], j)
+                elements_after *= after[end_after]
+                end_after += 1
+            is_empty = False
+        yield Block(
+            dims_before=range(start_before, end_before),
+            dims_after=range(start_after, end_after),
+            sizes_before=[size for size in before[start_before:end_before] if size != 1],
+            sizes_after=[size for size in after[start_after:end_after] if size != 1],
+        )
+        start_before, start_after = end_before, end_after
 
 
 def _cat(trace: Trace, _func: Any, args: Any, _kwargs: Any) -> ChannelLabels | None:
-    parts = [part for part in args[0] if part.numel()]
-    dim = (args[1] if len(args) > 1 else 0) % parts[0].dim()
-    rows = [p.ids if isinstance(p, ChannelLabels) else pinned_labels(p.shape) for p in parts]
-    shape = list(rows[0].shape)
-    shape[dim] = sum(row.shape[dim] for row in rows)
-    for d in range(len(shape)):
-        if d != dim and not any(varies(row, d) for row in rows):
-            rows = [row.narrow(d, 0, 1) for row in rows]
-    return ChannelLabels(torch.cat(rows, dim).expand(shape), trace)
+    """Put labels side by side; dims along which none of them vary keep stride 0."""
+    parts, dim = concatenated(args)
+    shape = list(parts[0].shape)
+    shape[dim] = sum(part.shape[dim] for part in parts)
+    for other_dim in range(len(shape)):
+        if other_dim != dim and not any(varies(part, other_dim) for part in parts):
+            parts = [part.narrow(other_dim, 0, 1) for part in parts]
+    return ChannelLabels(torch.cat(parts, dim).expand(shape), trace)
+
+
+def concatenated(args: Any) -> tuple[list[Tensor], int]:
+    """The labels of what a concatenation with these arguments puts together, without empty tensors, and its dim."""
+    tensors = [tensor for tensor in args[0] if tensor.numel()]
+    dim = (args[1] if len(args) > 1 else 0) % tensors[0].dim()
+    labels = [tensor.ids if isinstance(tensor, ChannelLabels) else pinned_labels(tensor.shape) for tensor in tensors]
+    return labels, dim
 
 
 def _positions(dims_of: Callable[..., list[int]]) -> Callable[..., Any]:
     """Handler of an operation that reads, drops, adds or reorders positions along the dims that `dims_of` names."""
 
     def handler(trace: Trace, func: Any, args: Any, kwargs: Any) -> Any:
-        ids, made = args[0].ids, on_meta(func, args, kwargs)
+        ids = args[0].ids
+        result = on_meta(func, args, kwargs)
         dims = sorted({dim % ids.dim() for dim in dims_of(args, kwargs)})
-        outputs = tree_leaves(made)
-        if all(output.shape == ids.shape for output in outputs) and func.overloadpacket is aten.slice:
+        outputs = tree_leaves(result)
+        if func.overloadpacket is aten.slice and outputs[0].shape == ids.shape:
             return ChannelLabels(ids, trace)  # the whole
         if any(varies(ids, dim) for dim in dims):
             return None
@@ -246,17 +305,21 @@ def _positions(dims_of: Callable[..., list[int]]) -> Callable[..., Any]:
             ids = ids.narrow(dim, 0, 1)
         if outputs[0].dim() < ids.dim():
             ids = ids.squeeze(dims)
-        return tree_map(lambda output: ChannelLabels(ids.expand(output.shape), trace, dtype=output.dtype), made)
+        return tree_map(lambda output: ChannelLabels(ids.expand(output.shape), trace, dtype=output.dtype), result)
 
     return handler
 
 
 def dim_argument(position: int, default: int | None = None) -> Callable[..., list[int]]:
+    """A function that returns the dims in an operation's arguments: at a position, or by the name `dim`; else all."""
+
     def dims_of(args: Any, kwargs: Any) -> list[int]:
-        found = args[position] if len(args) > position else kwargs.get("dim", default)
-        if isinstance(found, int):
-            return [found]
-        return list(found or range(args[0].dim()))  # none named: all
+        dims = args[position] if len(args) > position else kwargs.get("dim", default)
+        if isinstance(dims, int):
+            return [dims]
+        if not dims:
+            return list(range(args[0].dim()))
+        return list(dims)
 
     return dims_of
 
@@ -270,7 +333,13 @@ def _last_three(_args: Any, _kwargs: Any) -> list[int]:
 
 
 def _padded_axes(args: Any, _kwargs: Any) -> list[int]:
-    return [-1 - k for k, pair in enumerate(list(pairwise(args[1]))[::2]) if pair != (0, 0)]
+    """The axes that are made longer: `args[1]` has two numbers for each, from the last axis on."""
+    padding = args[1]
+    axes = []
+    for number in range(len(padding) // 2):
+        if padding[2 * number] != 0 or padding[2 * number + 1] != 0:
+            axes.append(-1 - number)
+    return axes
 
 
 HANDLERS: dict[Any, Callable[..., Any]] = {
@@ -301,5 +370,5 @@ HANDLERS: dict[Any, Callable[..., Any]] = {
 
 
 def follow_filters(model: nn.Module, input_shape: tuple[int, ...]) -> Trace:
-    """The trace of one forward pass, as by `follow`."""
+    """The trace of one forward pass of a convolutional network, see `follow`."""
     return follow(model, input_shape, partial(Trace, layers=LAYERS, handlers=HANDLERS))

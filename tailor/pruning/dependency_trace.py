@@ -59,9 +59,10 @@ class Trace:
 
     def channels(self, labels: Tensor, dim: int) -> Tensor | None:
         """Labels (C,) of the channels at `dim`; None if they are not the same at all positions."""
-        first = labels.movedim(dim, -1)
-        one = first[(0,) * (first.dim() - 1)]
-        return one if bool((core(first) == core(one)).all()) else None
+        by_position = labels.movedim(dim, -1)
+        at_first_position = by_position[(0,) * (by_position.dim() - 1)]
+        is_same = bool((core(by_position) == core(at_first_position)).all())
+        return at_first_position if is_same else None
 
     def join(self, left: Tensor, right: Tensor) -> None:
         """Record that labels at equal positions (after broadcasting) are removed together or not at all."""
@@ -69,9 +70,9 @@ class Trace:
         codes = torch.unique(left.flatten() * self.labels + right.flatten())  # faster than unique rows
         pairs = torch.stack([codes // self.labels, codes % self.labels], dim=1)
         pairs = pairs[pairs[:, 0] != pairs[:, 1]]
-        fixed = (pairs == PINNED).any(dim=1)
-        self.joins.append(pairs[~fixed])
-        self.pins.append((pairs[fixed].flatten(), "a sum or product with values of no filter"))
+        has_pinned = (pairs == PINNED).any(dim=1)
+        self.joins.append(pairs[~has_pinned])
+        self.pins.append((pairs[has_pinned].flatten(), "a sum or product with values of no filter"))
 
     def pin(self, labels: Tensor, why: str) -> None:
         """Record that the filters with these labels have to stay, because of `why`."""
@@ -79,21 +80,27 @@ class Trace:
 
     def use(self, tensor: str, dim: int, labels: Tensor) -> None:
         """Record that the indices of `dim` of a tensor belong to these labels (n,)."""
-        before = self.uses.setdefault((tensor, dim), labels)
-        self.join(before, labels)
+        first_labels = self.uses.setdefault((tensor, dim), labels)
+        self.join(first_labels, labels)
 
     def outputs(self, layer: str, width: int) -> Tensor:
         """Labels (width,) of a layer's outputs: new ones, or those of its first call."""
         if layer not in self.first_label:
-            self.first_label[layer], self.width[layer] = self.labels, width
+            self.first_label[layer] = self.labels
+            self.width[layer] = width
             self.labels += width
-        return torch.arange(self.first_label[layer], self.first_label[layer] + width)
+        first = self.first_label[layer]
+        return torch.arange(first, first + width)
 
     def layers_of(self, labels: Tensor) -> set[str]:
         """Layers with outputs among these labels."""
-        seen = torch.zeros(self.labels, dtype=torch.bool)
-        seen[labels.flatten()] = True
-        return {name for name, first in self.first_label.items() if seen[first : first + self.width[name]].any()}
+        is_among_them = torch.zeros(self.labels, dtype=torch.bool)
+        is_among_them[labels.flatten()] = True
+        layers = set()
+        for layer, first in self.first_label.items():
+            if is_among_them[first : first + self.width[layer]].any():
+                layers.add(layer)
+        return layers
 
 
 def varies(labels: Tensor, dim: int) -> bool:

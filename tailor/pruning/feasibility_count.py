@@ -3,10 +3,9 @@
 import math
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
-from itertools import product
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache, partial
 
 from torch import nn
 
@@ -14,41 +13,51 @@ from tailor.catalogue.feasibility_table import TABLE_CLASSES, Part, Prunable
 from tailor.catalogue.networks import NETWORKS
 from tailor.model import cost
 from tailor.networks import building
-from tailor.pruning.group_records import Group
+from tailor.pruning.group_records import Group, members_of
 from tailor.pruning.groups import groups
 from tailor.pruning.network_facts import UNREAD
 from tailor.stages import GroupRule
 
+OUTPUTS = 0  # dim of a weight
+INPUTS = 1
 FAR_PX = 960  # a multiple of all strides
 CHECKED_PX = ((97, 97), (131, 250))  # height and width of images
-ALL = GroupRule(residual="coupled", linear=True)
-WHOLE = ALL.replace(stream=True, heads=True)
-OF_FILTERS: list[dict[str, Any]] = [
-    {"residual": residual, "linear": linear} for residual, linear in product(("inside", "coupled"), (False, True))
-]
-WIDEST = (ALL, WHOLE)
+# Each of these rules is another trace of the network; what goes under one of them goes under the narrower ones, too.
+ALL_FILTERS = GroupRule(residual="coupled", linear=True)
+WHOLE = ALL_FILTERS.replace(stream=True, heads=True)
 OF_CONV_GROUPS = (WHOLE.replace(conv_groups="whole"), WHOLE.replace(conv_groups="alike"))
 
 
 def rules(network: str) -> dict[str, Prunable]:
-    """Name of each rule -> what the network can lose under it; not of rules for kinds of groups that it has not."""
-    found: dict[str, Prunable] = {}
-    in_groups = cost.has_conv_groups(network, TABLE_CLASSES, NETWORKS[network].input_shape)
-    for widest in WIDEST + (OF_CONV_GROUPS if in_groups else ()):  # each is another trace of the network
-        of_widest = _groups(network, widest)
-        has = {group.kind for group in of_widest}
-        for stream, heads in product(*[{False, wide} for wide in (widest.stream, widest.heads)]):
-            whole = widest.replace(stream=stream, heads=heads)
-            if set(whole.wholes) <= has and whole.is_whole == widest.is_whole:
-                for rule in (whole.replace(**each) for each in OF_FILTERS):
-                    found[rule.name] = _prunable_of(network, tuple(g for g in of_widest if _may_go(network, g, rule)))
-    return found
+    """Name of each rule -> what the network can lose under it; rules for kinds that the network lacks are left out."""
+    widest_rules = [ALL_FILTERS, WHOLE]
+    if cost.has_conv_groups(network, TABLE_CLASSES, NETWORKS[network].input_shape):
+        widest_rules += OF_CONV_GROUPS
+    by_rule: dict[str, Prunable] = {}
+    for widest in widest_rules:
+        groups_of_widest = _groups(network, widest)
+        kinds = {group.kind for group in groups_of_widest}
+        for rule in _narrower_rules(widest):
+            has_all_kinds = set(rule.wholes) <= kinds
+            if has_all_kinds and rule.is_whole == widest.is_whole:
+                removable = [group for group in groups_of_widest if _may_go(network, group, rule)]
+                by_rule[rule.name] = _prunable_of(network, removable)
+    return by_rule
+
+
+def _narrower_rules(widest: GroupRule) -> Iterator[GroupRule]:
+    """Yield the rules that remove at most what the widest one removes, with its setting of `conv_groups`."""
+    for stream in {False, widest.stream}:
+        for heads in {False, widest.heads}:
+            for residual in ("inside", "coupled"):
+                for linear in (False, True):
+                    yield widest.replace(stream=stream, heads=heads, residual=residual, linear=linear)
 
 
 def prunable(network: str, rule: GroupRule) -> tuple[Prunable, frozenset[str]]:
     """What a network can lose under one rule, and the kinds of groups that there are."""
-    found = _groups(network, rule)
-    return _prunable_of(network, found), frozenset(group.kind for group in found)
+    groups_of_rule = _groups(network, rule)
+    return _prunable_of(network, groups_of_rule), frozenset(group.kind for group in groups_of_rule)
 
 
 def _groups(network: str, rule: GroupRule) -> tuple[Group, ...]:
@@ -59,52 +68,75 @@ def _may_go(network: str, group: Group, rule: GroupRule) -> bool:
     """Whether a group that can go under a wider rule can go under this one."""
     if group.kind != "filters":
         return group.kind in rule.wholes
-    linear, _ = _layers(network)
-    is_linear = any(member.layer in linear for member in group.members)
-    return (rule.linear or not is_linear) and (rule.residual == "coupled" or len(group.members) == 1)
+    is_linear = any(member.layer in _module_names(network).linear for member in group.members)
+    if is_linear and not rule.linear:
+        return False
+    return rule.residual == "coupled" or len(group.members) == 1
+
+
+@dataclass(frozen=True)
+class _ModuleNames:
+    """Names of a network's modules."""
+
+    linear: frozenset[str]  # linear layers
+    with_weight: frozenset[str]  # a norm among them has a factor for each channel
 
 
 @lru_cache(maxsize=1)
-def _layers(network: str) -> tuple[frozenset[str], frozenset[str]]:
-    """Names of linear layers, and of modules with a factor for each channel."""
+def _module_names(network: str) -> _ModuleNames:
     model = building.skeleton(network, TABLE_CLASSES)
-    linear = frozenset(name for name, module in model.named_modules() if isinstance(module, nn.Linear))
-    return linear, frozenset(name.removesuffix(".weight") for name, _ in model.named_parameters())
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    with_weight = [name.removesuffix(".weight") for name, _ in model.named_parameters()]
+    return _ModuleNames(frozenset(linear), frozenset(with_weight))
 
 
-def _prunable_of(network: str, found: tuple[Group, ...]) -> Prunable:
-    members = [member for group in found for member in group.members]
-    _, with_factors = _layers(network)
+def _prunable_of(network: str, removable: Sequence[Group]) -> Prunable:
+    members = members_of(removable)
+    with_weight = _module_names(network).with_weight
+    without_norm = [member.layer for member in members if member.norm not in with_weight]
+    without_activation = [member.layer for member in members if member.activation is None]
     return Prunable(
-        parts=parts_left(network, found),
-        without_norm=next((member.layer for member in members if member.norm not in with_factors), ""),
-        without_activation=next((member.layer for member in members if member.activation is None), ""),
+        parts=parts_left(network, removable),
+        without_norm=without_norm[0] if without_norm else "",
+        without_activation=without_activation[0] if without_activation else "",
     )
 
 
-def parts_left(network: str, found: Sequence[Group]) -> tuple[Part, ...]:
+def parts_left(network: str, removable: Sequence[Group]) -> tuple[Part, ...]:
     """What is left when each of these groups keeps a fraction of its filters; see `Part`.
 
     A weight of (outputs, inputs, ...) is used once per position; a part of each of its two dimensions shrinks.
     """
-    shrinks: Counter[tuple[str, int]] = Counter()
-    for group in found:
+    input_shape = NETWORKS[network].input_shape
+    shrinking: Counter[tuple[str, int]] = Counter()  # (weight, dim) -> indices that belong to the groups
+    for group in removable:
         for part in group.slices:
-            shrinks[part.tensor, part.dim] += part.indices.numel()
-    shapes, grid = cost.original_shapes(network, TABLE_CLASSES), grids(network)
-    totals: defaultdict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0])
-    for weight, count in cost.positions(network, TABLE_CLASSES, NETWORKS[network].input_shape).items():
-        stride, offset = grid.get(weight, (0, 0))
+            shrinking[part.tensor, part.dim] += part.indices.numel()
+    shapes = cost.original_shapes(network, TABLE_CLASSES)
+    grid_of = grids(network)
+    totals: defaultdict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0])  # grid -> c0, c1, c2
+    for weight, count in cost.positions(network, TABLE_CLASSES, input_shape).items():
+        stride, offset = grid_of.get(weight, (0, 0))
+        positions = 1 if stride else count  # those along a grid depend on the images: `macs_left` counts them
         outputs, inputs, *kernel = shapes[weight]
-        (o1, i1), times = (shrinks[weight, 0], shrinks[weight, 1]), math.prod(kernel) * (1 if stride else count)
-        o0, i0 = outputs - o1, inputs - i1
-        for power, macs in enumerate((o0 * i0, o0 * i1 + o1 * i0, o1 * i1)):
-            totals[stride, offset][power] += times * macs
-    if constant := cost.activation_macs(network, TABLE_CLASSES, NETWORKS[network].input_shape):
-        of_heads = sum(group.filters * group.product_macs for group in found)
-        totals[0, 0][0] += constant - of_heads
-        totals[0, 0][1] += of_heads
-    return tuple((*place, c0, c1, c2) for place, (c0, c1, c2) in sorted(totals.items()))
+        times_used = positions * math.prod(kernel)
+
+        shrinking_outputs = shrinking[weight, OUTPUTS]
+        shrinking_inputs = shrinking[weight, INPUTS]
+        fixed_outputs = outputs - shrinking_outputs
+        fixed_inputs = inputs - shrinking_inputs
+
+        c0, c1, c2 = totals[stride, offset]
+        c0 += times_used * fixed_outputs * fixed_inputs
+        c1 += times_used * (fixed_outputs * shrinking_inputs + shrinking_outputs * fixed_inputs)
+        c2 += times_used * shrinking_outputs * shrinking_inputs
+        totals[stride, offset] = [c0, c1, c2]
+    activation_macs = cost.activation_macs(network, TABLE_CLASSES, input_shape)
+    if activation_macs:
+        macs_of_groups = sum(group.filters * group.product_macs for group in removable)
+        totals[0, 0][0] += activation_macs - macs_of_groups
+        totals[0, 0][1] += macs_of_groups
+    return tuple((*grid, c0, c1, c2) for grid, (c0, c1, c2) in sorted(totals.items()))
 
 
 @lru_cache(maxsize=1)
@@ -114,48 +146,48 @@ def grids(network: str) -> dict[str, tuple[int, int]]:
     Empty for a network that reads images of only one size, for one that multiplies activations with each other, and
     for one whose layers have other positions, such as in windows to which images are padded.
     """
-    shape = NETWORKS[network].input_shape
-    if not NETWORKS[network].any_size or cost.activation_macs(network, TABLE_CLASSES, shape):
+    input_shape = NETWORKS[network].input_shape
+    if not NETWORKS[network].any_size or cost.activation_macs(network, TABLE_CLASSES, input_shape):
         return {}
-    channels, side_px, _ = shape
+    channels, side_px, _ = input_shape
 
     @cache
     def positions(height_px: int, width_px: int) -> dict[str, int]:
         return cost.positions(network, TABLE_CLASSES, (channels, height_px, width_px))
 
-    def expected_positions(weight: str, height_px: int, width_px: int) -> int:
-        stride, offset = found[weight]
-        everywhere = positions(side_px, side_px)[weight]
-        return (height_px + offset) // stride * ((width_px + offset) // stride) if stride else everywhere
+    def positions_along_side(weight: str, px: int) -> int:
+        return math.isqrt(positions(px, px)[weight])
 
     try:
-        found = {
-            weight: _grid(lambda px, weight=weight: math.isqrt(positions(px, px)[weight]), side_px)  # type: ignore[misc]
-            for weight in positions(side_px, side_px)
-        }
-        is_so = all(
-            count == expected_positions(weight, *shape)
-            for shape in CHECKED_PX
-            for weight, count in positions(*shape).items()
-        )
+        grid_of = {}
+        for weight in positions(side_px, side_px):
+            grid_of[weight] = _grid(partial(positions_along_side, weight), side_px)
+        for height_px, width_px in CHECKED_PX:
+            for weight, count in positions(height_px, width_px).items():
+                stride, offset = grid_of[weight]
+                expected = positions(side_px, side_px)[weight]  # without a stride the same for all sizes
+                if stride:
+                    expected = (height_px + offset) // stride * ((width_px + offset) // stride)
+                if count != expected:
+                    return {}
     except UNREAD:
         return {}
-    return found if is_so else {}
+    return grid_of
 
 
-def _grid(places: Callable[[int], int], side_px: int) -> tuple[int, int]:
-    """Stride and offset of a layer that is applied at `places(n)` positions along a side of n pixels.
+def _grid(positions_along: Callable[[int], int], side_px: int) -> tuple[int, int]:
+    """Stride and offset of a layer that is applied at `positions_along(n)` positions along a side of n pixels.
 
     A sequence of layers that are each applied at floor((n + a) / s) positions is again of this form.
 
     >>> _grid(lambda px: (px + 1) // 2, side_px=224)
     (2, 1)
     """
-    here = places(side_px)
-    more = places(side_px + FAR_PX) - here
+    here = positions_along(side_px)
+    more = positions_along(side_px + FAR_PX) - here
     if more <= 0:  # after a pooling to a fixed size
         return 0, 0
     stride = FAR_PX // more
-    larger = range(side_px + 1, side_px + stride)
-    next_px = larger.start + bisect_left(larger, here + 1, key=places)
+    larger_px = range(side_px + 1, side_px + stride)
+    next_px = larger_px.start + bisect_left(larger_px, here + 1, key=positions_along)  # first with a position more
     return stride, stride * (here + 1) - next_px

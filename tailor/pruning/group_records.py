@@ -87,9 +87,10 @@ class Group:
 
     @property
     def own_slice(self) -> Slice:
-        """What the group's filters are in the weight that names the group: its outputs, of heads its inputs."""
-        layer, is_head = self.name.partition(":")[0], self.kind == "heads"
-        return next(s for s in self.slices if s.tensor == f"{layer}.weight" and s.dim == int(is_head))
+        """The slice of the weight that names the group: of heads its inputs, of all others its outputs."""
+        weight = f"{self.name.partition(':')[0]}.weight"
+        dim = 1 if self.kind == "heads" else 0
+        return next(part for part in self.slices if part.tensor == weight and part.dim == dim)
 
     def filters_in(self, shapes: Mapping[str, Sequence[int]]) -> int:
         """How many filters the group has in a network whose tensors have these shapes."""
@@ -97,14 +98,22 @@ class Group:
         return shapes[own.tensor][own.dim] // own.indices.shape[1]
 
 
-def sites(found: tuple[Group, ...], placement: Placement) -> dict[str, str]:
+def members_of(groups: Iterable[Group]) -> list[GroupMember]:
+    """The members of all groups, in the order of the groups."""
+    members: list[GroupMember] = []
+    for group in groups:
+        members += group.members
+    return members
+
+
+def sites(groups: Iterable[Group], placement: Placement) -> dict[str, str]:
     """Layer -> the module at whose output its filters' factors are, of all layers of the groups.
 
     Raises:
         ConfigError: a layer has no such module, or two layers have the same one.
     """
     layer_at: dict[str, str] = {}
-    for member in (member for group in found for member in group.members):
+    for member in members_of(groups):
         site = member.site(placement)
         if site in layer_at:
             raise ConfigError(
@@ -115,29 +124,37 @@ def sites(found: tuple[Group, ...], placement: Placement) -> dict[str, str]:
     return {layer: site for site, layer in layer_at.items()}
 
 
-def what_stays(tensors: Mapping[str, Tensor], kept: Kept, found: Iterable[Group]) -> dict[tuple[str, int], Tensor]:
-    """(tensor, dim) -> which of its indices stay, bool."""
+def what_stays(tensors: Mapping[str, Tensor], kept: Kept, groups: Iterable[Group]) -> dict[tuple[str, int], Tensor]:
+    """(tensor, dim) -> one bool per index of that dim: whether it stays. Only of groups that `kept` names."""
     stays: dict[tuple[str, int], Tensor] = {}
-    for group in found:
-        if group.name in kept:
-            gone = torch.ones(group.filters, dtype=torch.bool)
-            gone[kept[group.name]] = False
-            for part in group.slices:
-                size = tensors[part.tensor].shape[part.dim]
-                of_tensor = stays.setdefault((part.tensor, part.dim), torch.ones(size, dtype=torch.bool))
-                of_tensor[part.indices[gone].flatten()] = False
+    for group in groups:
+        if group.name not in kept:
+            continue
+        removed = torch.ones(group.filters, dtype=torch.bool)
+        removed[kept[group.name]] = False
+        for part in group.slices:
+            size = tensors[part.tensor].shape[part.dim]
+            stays_of_dim = stays.setdefault((part.tensor, part.dim), torch.ones(size, dtype=torch.bool))
+            stays_of_dim[part.indices[removed].flatten()] = False
     return stays
 
 
 def sizes_left(
-    before: Mapping[str, Mapping[str, int]], kept: Kept, found: Iterable[Group]
+    before: Mapping[str, Mapping[str, int]], kept: Kept, groups: Iterable[Group]
 ) -> dict[str, dict[str, int]]:
-    """Sizes of modules when the kept filters are left; several groups may share one."""
+    """Sizes of modules when the kept filters are left; several groups may share one.
+
+    Args:
+        before: module -> attribute -> size, of the modules that differ from the unpruned network already.
+        kept: groups that are not in it keep all filters.
+    """
     sizes = {name: dict(attributes) for name, attributes in before.items()}
-    for group in found:
-        gone = group.filters - len(kept.get(group.name, range(group.filters)))
-        for size in group.sizes if gone else ():
+    for group in groups:
+        removed_count = group.filters - len(kept.get(group.name, range(group.filters)))
+        if removed_count == 0:
+            continue
+        for size in group.sizes:
             of_module = sizes.setdefault(size.module, {})
             present = of_module.get(size.attribute, size.each * group.filters + size.other)
-            of_module[size.attribute] = present - size.each * gone
+            of_module[size.attribute] = present - size.each * removed_count
     return sizes

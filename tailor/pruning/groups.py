@@ -22,7 +22,7 @@ from tailor.networks.sizes import (
 )
 from tailor.pruning.channel_tracing import follow_filters
 from tailor.pruning.group_records import Group, GroupMember, Kept, Kind, SizeOf, Slice, sizes_left, what_stays
-from tailor.pruning.units import Numbers, Units
+from tailor.pruning.units import UnitNumbers, Units
 from tailor.pruning.whole_tracing import follow_whole
 from tailor.stages import GroupRule
 from transtailor.names import nearest
@@ -50,22 +50,33 @@ def groups(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> t
         model: a network whose code runs on a batch of images. If the rule asks for heads or the stream, attention that
             cannot run with fewer heads is replaced in it (see `replace_attention`).
     """
-    return tuple(c.group for c in candidates(model, input_shape, rule) if c.reason is None)
+    return prunable_groups(candidates(model, input_shape, rule))
+
+
+def prunable_groups(candidates: Iterable[Candidate]) -> tuple[Group, ...]:
+    """The groups of the candidates that can lose filters."""
+    return tuple(candidate.group for candidate in candidates if candidate.reason is None)
 
 
 def refusals(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> dict[str, str]:
     """Layer -> why its filters cannot be removed, for each layer in no group of `groups`."""
-    refused = [c for c in candidates(model, input_shape, rule) if c.reason is not None]
-    return {member.layer: c.reason for c in refused for member in c.group.members if c.reason is not None}
-
-
-def reasons_of(found: Iterable[Candidate]) -> str:
-    """Why candidates cannot lose filters: each reason once, behind its layers."""
-    layers: dict[str, list[str]] = {}
-    for candidate in found:
+    reasons: dict[str, str] = {}
+    for candidate in candidates(model, input_shape, rule):
         if candidate.reason is not None:
-            layers.setdefault(candidate.reason, []).append(candidate.group.name)
-    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in layers.items()) or "it has no layers"
+            for member in candidate.group.members:
+                reasons[member.layer] = candidate.reason
+    return reasons
+
+
+def reasons_of(candidates: Iterable[Candidate]) -> str:
+    """Why candidates cannot lose filters, as text: each reason once, behind the names of its layers."""
+    layers_by_reason: dict[str, list[str]] = {}
+    for candidate in candidates:
+        if candidate.reason is not None:
+            layers_by_reason.setdefault(candidate.reason, []).append(candidate.group.name)
+    if not layers_by_reason:
+        return "it has no layers"
+    return "; ".join(f"{', '.join(layers)}: {reason}" for reason, layers in layers_by_reason.items())
 
 
 def candidates(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) -> list[Candidate]:
@@ -78,8 +89,10 @@ def candidates(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) 
         ConfigError: the rule excludes a module that the network does not have.
     """
     modules = dict(model.named_modules())
-    if unknown := [name for name in rule.exclude if name not in modules]:
-        near = nearest(unknown[0], filter(None, modules))  # the network itself has no name
+    unknown = [name for name in rule.exclude if name not in modules]
+    if unknown:
+        known = [name for name in modules if name]  # the network itself has no name
+        near = nearest(unknown[0], known)
         raise ConfigError(f"pruning.exclude: the network has no module {unknown[0]!r}{near}")
     if rule.is_whole:
         from tailor.networks.attention import replace_attention  # imports torchvision, which takes a second
@@ -89,100 +102,126 @@ def candidates(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) 
     else:
         units = Units(follow_filters(model, input_shape))
     network = _Network(model, units, rule)
-    found = [c for unit in units.units_by_group() if (c := network.candidate(*unit)) is not None]
-    found += network.layers_in_none_of(found)
-    found.sort(key=lambda c: network.order[c.group.name.partition(":")[0]])
-    return list(_runnable(model, input_shape, found))
+    by_units = [network.candidate(numbers, slices) for numbers, slices in units.units_by_group()]
+    all_candidates = [candidate for candidate in by_units if candidate is not None]
+    all_candidates += network.layers_in_none_of(all_candidates)
+    all_candidates.sort(key=lambda candidate: network.order[candidate.group.name.partition(":")[0]])
+    return _refuse_what_does_not_run(model, input_shape, all_candidates)
 
 
-def _runnable(model: nn.Module, input_shape: tuple[int, ...], found: list[Candidate]) -> Iterator[Candidate]:
-    """The candidates; those without one of whose units the network's code does not run are refused."""
-    prunable = [c.group for c in found if c.reason is None]
-    is_fine = not prunable or why_it_does_not_run(model, input_shape, prunable) is None
+def _refuse_what_does_not_run(
+    model: nn.Module, input_shape: tuple[int, ...], candidates: list[Candidate]
+) -> list[Candidate]:
+    """Refuse each candidate without whose first unit the network's code does not run; return all candidates.
+
+    The network is run once without the first unit of every group. Only if that fails, the groups are tried one by one.
+    """
+    removable = prunable_groups(candidates)
+    if not removable or why_it_does_not_run(model, input_shape, removable) is None:
+        return candidates
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    whys: dict[object, str | None] = {}  # of groups that are alike; one of them is tried
-    for candidate in found:
-        reason, group = candidate.reason, candidate.group
-        if not is_fine and reason is None:
+    errors: dict[object, str | None] = {}  # by likeness: of the groups that are alike, one is tried
+    checked = []
+    for candidate in candidates:
+        reason = candidate.reason
+        if reason is None:
+            group = candidate.group
             # Filters of layers that are alike may be read by different code.
-            alike = group.name if group.kind == "filters" else _likeness(model, shapes, group)
-            if alike not in whys:
-                whys[alike] = why_it_does_not_run(model, input_shape, [group])
-            reason = f"the network's code does not run with fewer{whys[alike]}" if whys[alike] else None
-        yield replace(candidate, reason=reason)
+            likeness = group.name if group.kind == "filters" else _likeness(model, shapes, group)
+            if likeness not in errors:
+                errors[likeness] = why_it_does_not_run(model, input_shape, [group])
+            error = errors[likeness]
+            if error is not None:
+                reason = f"the network's code does not run with fewer{error}"
+        checked.append(replace(candidate, reason=reason))
+    return checked
 
 
 def _likeness(model: nn.Module, shapes: Mapping[str, torch.Size], group: Group) -> object:
     """Equal for groups of one kind in modules of the same classes, of the same shapes."""
-    parts = []
+    parts: Counter[object] = Counter()
     for part in group.slices:
-        module, _, key = part.tensor.rpartition(".")
-        owners = [type(model.get_submodule(name)) for name in (module, module.rpartition(".")[0])]
-        parts.append((*owners, key, part.dim, part.indices.shape, shapes[part.tensor]))
-    return group.kind, frozenset(Counter(parts).items()), frozenset(s.attribute for s in group.sizes)
+        layer, _, key = part.tensor.rpartition(".")
+        owner = layer.rpartition(".")[0]
+        classes = (type(model.get_submodule(layer)), type(model.get_submodule(owner)))
+        parts[classes, key, part.dim, part.indices.shape, shapes[part.tensor]] += 1
+    attributes = frozenset(size.attribute for size in group.sizes)
+    return group.kind, frozenset(parts.items()), attributes
 
 
 class _Network:
     """A model whose units become groups, and what the rule allows of them."""
 
     def __init__(self, model: nn.Module, units: Units, rule: GroupRule) -> None:
-        self.model, self.units, self.rule, self.trace = model, units, rule, units.trace
+        self.model = model
+        self.units = units
+        self.rule = rule
+        self.trace = units.trace
         self.modules = dict(model.named_modules())
         self.order = {name: number for number, name in enumerate(self.modules)}
         self.parameters = dict(model.named_parameters(remove_duplicate=False))
-        self.owners = Counter(map(id, self.parameters.values()))
+        self.owners = Counter(map(id, self.parameters.values()))  # id of a parameter -> names that it has
 
-    def candidate(self, numbers: Numbers, slices: tuple[Slice, ...]) -> Candidate | None:
+    def candidate(self, numbers: UnitNumbers, slices: tuple[Slice, ...]) -> Candidate | None:
         """The group of these units; None if they are of no layer of the network."""
         kind = self.units.kind(numbers)
-        of_layers = {
-            (s.tensor.removesuffix(WEIGHT), s.dim): s
-            for s in slices
-            if s.tensor.endswith(WEIGHT) and s.tensor.removesuffix(WEIGHT) in self.modules and not s.loose
-        }
-        if kind == "heads":
-            own = {layer: s for (layer, dim), s in of_layers.items() if dim == 1}
-        else:
-            made = {layer: s for (layer, dim), s in of_layers.items() if dim == 0 and layer in self.trace.first_label}
-            own = {layer: s for layer, s in made.items() if layer not in self.trace.gates} or made
+        own = self._slices_of_members(kind, slices)
         if not own:
             return None
-        own = dict(sorted(own.items(), key=lambda item: self.order[item[0]]))
         first = next(iter(own.values()))
-        order = torch.argsort(first.indices[:, 0])
+        order = torch.argsort(first.indices[:, 0])  # units as the first member has them
         group = Group(
             members=tuple(self._member(layer, kind) for layer in own),
             filters=len(numbers),
-            slices=tuple(replace(s, indices=s.indices[order]) for s in slices),
+            slices=tuple(replace(part, indices=part.indices[order]) for part in slices),
             kind=kind,
             sizes=tuple(self._sizes(numbers, kind, slices, first)),
             product_macs=self.units.product_macs(numbers),
         )
         return Candidate(group=group, reason=self._reason(numbers, group, own))
 
-    def layers_in_none_of(self, found: list[Candidate]) -> list[Candidate]:
-        """The layers with a matrix of weights that are no part of a group, each with the reason."""
-        of_groups = {s.tensor for c in found for s in c.group.slices if s.dim == 0 or s.loose}
-        of_groups |= {f"{m.layer.partition(':')[0]}{WEIGHT}" for c in found for m in c.group.members}
-        others: dict[str, int] = {}  # layer -> outputs
+    def _slices_of_members(self, kind: Kind, slices: tuple[Slice, ...]) -> dict[str, Slice]:
+        """Layer -> the slice of its weight, of the layers that are a group's members, in the network's order.
+
+        These are the layers that read the heads, or else those that make the outputs. Layers whose outputs are only
+        multiplied onto others (gates) are left out if there are others.
+        """
+        outputs: dict[str, Slice] = {}
+        inputs: dict[str, Slice] = {}
+        for part in slices:
+            layer = part.tensor.removesuffix(WEIGHT)
+            is_weight = part.tensor.endswith(WEIGHT) and layer in self.modules and not part.loose
+            if is_weight and part.dim == 0 and layer in self.trace.first_label:
+                outputs[layer] = part
+            elif is_weight and part.dim == 1:
+                inputs[layer] = part
+        if kind == "heads":
+            members = inputs
+        else:
+            without_gates = {layer: part for layer, part in outputs.items() if layer not in self.trace.gates}
+            members = without_gates or outputs
+        return {layer: members[layer] for layer in sorted(members, key=self.order.__getitem__)}
+
+    def layers_in_none_of(self, candidates: list[Candidate]) -> list[Candidate]:
+        """The layers with a matrix of weights that are in no group, each as a group of its own, with the reason."""
+        of_groups: set[str] = set()  # tensors
+        for candidate in candidates:
+            of_groups |= {part.tensor for part in candidate.group.slices if part.dim == 0 or part.loose}
+            of_groups |= {f"{member.layer.partition(':')[0]}{WEIGHT}" for member in candidate.group.members}
+        outputs_of: dict[str, int] = {}  # layer -> outputs
         for tensor, parameter in self.parameters.items():
             path, _, key = tensor.rpartition(".")
             layer = tensor.partition(COMPUTED)[0] if COMPUTED in tensor else path
             is_weight = "weight" in key or COMPUTED in tensor or layer in self.trace.unread
             is_matrix = parameter.dim() > 1 and parameter.numel() > max(parameter.shape)
             if layer and is_weight and is_matrix and tensor not in of_groups:
-                others.setdefault(layer, getattr(self.modules[layer], "out_channels", len(parameter)))
-        return [
-            Candidate(
-                group=Group(
-                    members=(GroupMember(layer=layer, norm=None, activation=None, activation_kind=None),),
-                    filters=width,
-                    slices=(),
-                ),
-                reason=self._why_in_no_group(layer),
-            )
-            for layer, width in others.items()
-        ]
+                outputs_of.setdefault(layer, getattr(self.modules[layer], "out_channels", len(parameter)))
+        refused = []
+        for layer, outputs in outputs_of.items():
+            member = GroupMember(layer=layer, norm=None, activation=None, activation_kind=None)
+            group = Group(members=(member,), filters=outputs, slices=())
+            refused.append(Candidate(group=group, reason=self._why_in_no_group(layer)))
+        return refused
 
     def _why_in_no_group(self, layer: str) -> str:
         """Why a layer that is in no group keeps its filters."""
@@ -196,41 +235,50 @@ class _Network:
         return self.trace.unread.get(layer, f"only convolutions and linear layers lose filters, and it is a {kind}")
 
     def _member(self, layer: str, kind: Kind) -> GroupMember:
+        """A layer as a member of such a group; that of heads and conv groups has no norm and no activation."""
         if kind in ("heads", "conv_groups"):
             suffix = HEADS if kind == "heads" else GROUPS
             return GroupMember(layer=layer + suffix, norm=None, activation=None, activation_kind=None)
         norm = self.trace.norm_of.get(layer)
         activation = self.trace.activation_of.get(norm or layer)
-        name = None if activation is None else type(self.modules[activation]).__name__
+        if activation is None:
+            return GroupMember(layer=layer, norm=norm, activation=None, activation_kind=None)
         # A factor's hook expects an activation's channels at dim 1 of feature maps, and last in tokens.
-        elsewhere = layer in self.trace.channels_last or isinstance(self.modules[layer], nn.Conv1d)
-        alone = activation is not None and self.trace.calls[activation] == 1 and not elsewhere
-        return GroupMember(layer=layer, norm=norm, activation=activation if alone else None, activation_kind=name)
+        has_channels_elsewhere = layer in self.trace.channels_last or isinstance(self.modules[layer], nn.Conv1d)
+        is_own = self.trace.calls[activation] == 1 and not has_channels_elsewhere
+        return GroupMember(
+            layer=layer,
+            norm=norm,
+            activation=activation if is_own else None,
+            activation_kind=type(self.modules[activation]).__name__,
+        )
 
-    def _reason(self, numbers: Numbers, group: Group, own: Mapping[str, Slice]) -> str | None:
-        """Why the group cannot lose filters under the rule, None if it can."""
-        is_single = group.kind in ("filters", "stream")
-        used = [self.parameters[s.tensor] for s in group.slices if s.tensor in self.parameters]
-        reason = None
-        if whys := self.units.reasons(numbers):
-            reason = f"all of its outputs are needed behind it: {', '.join(whys)}"
-        elif any(
-            s.indices.numel() != self.parameters[s.tensor].shape[s.dim] or (is_single and s.indices.shape[1] > 1)
-            for s in own.values()
-        ):
-            reason = "its outputs are combined with each other, or with a part of another layer's"
-        elif any(layer not in self.trace.calls for layer in own):
-            reason = "its weight is used without calling it, so factors at its output would not act"
-        elif any(self.owners[id(parameter)] > 1 for parameter in used):
-            reason = "its weight is another layer's, too"
-        else:
-            reason = self._reason_of_the_rule(group, own)
-        return reason
+    def _reason(self, numbers: UnitNumbers, group: Group, own: Mapping[str, Slice]) -> str | None:
+        """Why the group cannot lose filters under the rule, None if it can; `own`: the slices of its members."""
+        why_pinned = self.units.reasons(numbers)
+        if why_pinned:
+            return f"all of its outputs are needed behind it: {', '.join(why_pinned)}"
+        if any(self._is_combined(group.kind, part) for part in own.values()):
+            return "its outputs are combined with each other, or with a part of another layer's"
+        if any(layer not in self.trace.calls for layer in own):
+            return "its weight is used without calling it, so factors at its output would not act"
+        for part in group.slices:
+            parameter = self.parameters.get(part.tensor)
+            if parameter is not None and self.owners[id(parameter)] > 1:
+                return "its weight is another layer's, too"
+        return self._reason_of_the_rule(group, own)
+
+    def _is_combined(self, kind: Kind, part: Slice) -> bool:
+        """Whether the units have only a part of a layer's filters, or single units have several of them."""
+        is_part = part.indices.numel() != self.parameters[part.tensor].shape[part.dim]
+        is_single = kind in ("filters", "stream")
+        return is_part or (is_single and part.indices.shape[1] > 1)
 
     def _reason_of_the_rule(self, group: Group, own: Mapping[str, Slice]) -> str | None:
-        kind, reason = group.kind, None
-        makers = [f"{s.tensor}." for s in group.slices if s.dim == 0 or s.loose]
-        if any(maker.startswith(f"{name}.") for name in self.rule.exclude for maker in makers):
+        """Why the rule keeps the group's filters, or what is not known to remove them; None: it does not keep them."""
+        kind = group.kind
+        reason = None
+        if self._is_excluded(group):
             reason = "it is excluded (pruning.exclude)"
         elif kind == "heads" and not self.rule.heads:
             reason = "it reads heads (pruning.heads)"
@@ -246,34 +294,48 @@ class _Network:
             reason = "it is a linear layer"
         return reason
 
-    def _sizes_of_norms(self, numbers: Numbers) -> Iterator[SizeOf]:
+    def _is_excluded(self, group: Group) -> bool:
+        """Whether the rule excludes a module that makes the group's filters, or one that contains such a module."""
+        for part in group.slices:
+            is_made = part.dim == 0 or part.loose
+            if is_made and any(f"{part.tensor}.".startswith(f"{name}.") for name in self.rule.exclude):
+                return True
+        return False
+
+    def _sizes_of_norms(self, numbers: UnitNumbers) -> Iterator[SizeOf]:
         """How many channels norms have that are behind these units and have no tensor that says so."""
         for name, labels in self.trace.unsized.items():
             each = self.units.count_of(numbers, labels)
-            for attribute in CHANNEL_COUNTS if each else ():
+            if each == 0:
+                continue
+            for attribute in CHANNEL_COUNTS:
                 if size_of(self.modules[name], attribute) == len(labels):
                     other = len(labels) - each * len(numbers)
                     yield SizeOf(module=name, attribute=attribute, each=each, other=other)
 
-    def _sizes(self, numbers: Numbers, kind: Kind, slices: tuple[Slice, ...], own: Slice) -> Iterator[SizeOf]:
-        """The numbers that the network's code computes with and that follow how many units are kept."""
-        count, width = own.indices.shape[0], own.indices.numel()
-        layers = {s.tensor.rpartition(".")[0] for s in slices}
+    def _sizes(self, numbers: UnitNumbers, kind: Kind, slices: tuple[Slice, ...], own: Slice) -> Iterator[SizeOf]:
+        """The numbers that the network's code computes with and that follow how many units are kept.
+
+        An attribute with a known name is such a number if its value is that of all units together.
+        """
+        count = own.indices.shape[0]
+        width = own.indices.numel()
+        layers = {part.tensor.rpartition(".")[0] for part in slices}
         owners = {layer.rpartition(".")[0] for layer in layers}
-        wanted: dict[str, int] = {}  # attribute -> its value in what belongs to these units
+        values: dict[str, int] = {}  # attribute -> its value in modules that belong to these units
         if kind == "heads":
             layers |= owners
-            wanted = dict.fromkeys(HEAD_COUNTS, count) | dict.fromkeys(HEAD_WIDTHS, width)
+            values = dict.fromkeys(HEAD_COUNTS, count) | dict.fromkeys(HEAD_WIDTHS, width)
         elif kind == "stream":
-            while owners - layers:
+            while owners - layers:  # the modules around them, up to the network
                 layers |= owners
                 owners = {layer.rpartition(".")[0] for layer in layers}
-            wanted = dict.fromkeys(STREAM_WIDTHS, count)
+            values = dict.fromkeys(STREAM_WIDTHS, count)
             yield from self._heads_that_stay()
         elif kind == "conv_groups" and self.rule.conv_groups == "whole":
-            wanted = dict.fromkeys(GROUP_COUNTS, count)
+            values = dict.fromkeys(GROUP_COUNTS, count)
         for name in sorted(layers):
-            for attribute, value in wanted.items():
+            for attribute, value in values.items():
                 if size_of(self.modules[name], attribute) == value:
                     yield SizeOf(module=name, attribute=attribute, each=value // count)
         yield from self._sizes_of_norms(numbers)
@@ -287,17 +349,20 @@ class _Network:
                 yield SizeOf(module=name, attribute="num_heads", each=0, other=size_of(module, "num_heads") or 1)
 
 
-def why_it_does_not_run(model: nn.Module, input_shape: tuple[int, ...], found: Iterable[Group]) -> str | None:
+def why_it_does_not_run(model: nn.Module, input_shape: tuple[int, ...], groups: Iterable[Group]) -> str | None:
     """Why the network's code does not run without the first unit of each group: the mode, and the error's first line.
 
     None if it does, in evaluation and in training mode: code under `if self.training` may read filters, too. What does
     not run on torch's device `meta` with all units is not tried.
     """
-    found = [group for group in found if group.filters > 1]
-    kept = {group.name: torch.arange(1, group.filters) for group in found}
+    groups = [group for group in groups if group.filters > 1]
+    kept = {group.name: torch.arange(1, group.filters) for group in groups}
     for training in (False, True):
-        error = _error_of(_on_meta(model, kept, found), input_shape, training=training)
-        if error is not None and _error_of(_on_meta(model, {}, found), input_shape, training=training) is None:
+        error = _error_of(_on_meta(model, kept, groups), input_shape, training=training)
+        if error is None:
+            continue
+        runs_whole = _error_of(_on_meta(model, {}, groups), input_shape, training=training) is None
+        if runs_whole:
             return f" in training mode: {error}" if training else f": {error}"
     return None
 
@@ -315,22 +380,24 @@ def _error_of(model: nn.Module, input_shape: tuple[int, ...], *, training: bool)
     return None
 
 
-def _on_meta(model: nn.Module, kept: Kept, found: list[Group]) -> nn.Module:
+def _on_meta(model: nn.Module, kept: Kept, groups: list[Group]) -> nn.Module:
     """A copy of the model without memory, of which these units are left."""
-    memory = {id(tensor): _shape_of(tensor) for tensor in (*model.parameters(), *model.buffers())}
-    smaller = building.copied(model, memory)
+    tensors_on_meta = {id(tensor): _to_meta(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    smaller = building.copied(model, tensors_on_meta)
     tensors = dict(smaller.state_dict())
-    for (name, dim), stays in what_stays(tensors, kept, found).items():
-        tensors[name] = tensors[name].index_select(dim, stays.nonzero().flatten().to(tensors[name].device))
-    for module, sizes in sizes_left({}, kept, found).items():
+    for (name, dim), stays in what_stays(tensors, kept, groups).items():
+        indices = stays.nonzero().flatten().to(tensors[name].device)
+        tensors[name] = tensors[name].index_select(dim, indices)
+    for module, sizes in sizes_left({}, kept, groups).items():
         for attribute, size in sizes.items():
             set_size(smaller.get_submodule(module), attribute, size)
     building.fill(smaller, tensors)
     return smaller
 
 
-def _shape_of(tensor: Tensor) -> Tensor:
+def _to_meta(tensor: Tensor) -> Tensor:
+    """The tensor without memory, a parameter if it is one; integers keep their values, which networks look up by."""
     if not tensor.dtype.is_floating_point:
         return tensor.clone()
-    made = torch.empty_like(tensor, device="meta")
-    return nn.Parameter(made) if isinstance(tensor, nn.Parameter) else made
+    empty = torch.empty_like(tensor, device="meta")
+    return nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty

@@ -9,14 +9,14 @@ from tailor.core.errors import ConfigError
 from tailor.data.task_data import generator
 from tailor.model.factors import HEADS, fold_into
 from tailor.model.state import ModelState
-from tailor.pruning.group_records import sites
+from tailor.pruning.group_records import members_of, sites
 from tailor.pruning.surgery import Group
 from tailor.stages import AttachImportance, Normalisation
 
 CLIP = (0.1, 10.0)  # a safeguard of ours, see docs/methods/transtailor.md
 
 
-def attach_importance(state: ModelState, found: tuple[Group, ...], how: AttachImportance) -> ModelState:
+def attach_importance(state: ModelState, groups: tuple[Group, ...], how: AttachImportance) -> ModelState:
     """The scored state prepared for importance-aware fine-tuning, without its scores.
 
     Args:
@@ -25,26 +25,28 @@ def attach_importance(state: ModelState, found: tuple[Group, ...], how: AttachIm
             multiplies sqrt(beta) / mean; `raw` multiplies beta itself; `grad` only scales the gradients of the filters'
             weights by beta / mean; `off` changes nothing. Normalised factors are clipped to [0.1, 10].
     """
-    plain = replace(state, scores={})
+    without_scores = replace(state, scores={})
     if how.mode == "off":
-        return plain
-    site_of = sites(found, how.placement)
-    beta = {layer: scores.sqrt() if how.mode == "sqrt" else scores for layer, scores in state.scores.items()}
+        return without_scores
+    site_of = sites(groups, how.placement)
+    beta = state.scores
+    if how.mode == "sqrt":
+        beta = {layer: scores.sqrt() for layer, scores in beta.items()}
     if how.mode != "raw":
         numbers = None if how.seed is None else generator(how.seed, "placebo")
-        beta = {layer: normalise_importance(values, how.normalisation, numbers) for layer, values in beta.items()}
+        beta = {layer: normalise_importance(scores, how.normalisation, numbers) for layer, scores in beta.items()}
     if how.mode == "grad":
-        return replace(plain, gradient_factors=beta)
-    attached = replace(plain, factors={site_of[layer]: values for layer, values in beta.items()})
+        return replace(without_scores, gradient_factors=beta)
+    attached = replace(without_scores, factors={site_of[layer]: factor for layer, factor in beta.items()})
     if how.mode == "fold":
         inverse = {site: 1.0 / factor for site, factor in attached.factors.items()}
-        return _fold(attached, inverse, found)
+        return _fold(attached, inverse, groups)
     return attached
 
 
-def fold_importance(state: ModelState, found: tuple[Group, ...]) -> ModelState:
+def fold_importance(state: ModelState, groups: tuple[Group, ...]) -> ModelState:
     """The state with its factors multiplied into the weights: the same function without factors."""
-    return replace(_fold(state, state.factors, found), factors={}, gradient_factors={})
+    return replace(_fold(state, state.factors, groups), factors={}, gradient_factors={})
 
 
 def normalise_importance(beta: Tensor, how: Normalisation, numbers: torch.Generator | None = None) -> Tensor:
@@ -59,25 +61,30 @@ def normalise_importance(beta: Tensor, how: Normalisation, numbers: torch.Genera
     if how == "none":
         return beta.clamp_min(1e-6)
     scale = beta.square().mean().sqrt() if how == "rms" else beta.mean()
-    values = torch.ones_like(beta) if scale <= 0 else (beta / scale).clamp(*CLIP)
-    return values[torch.randperm(len(values), generator=numbers)] if how == "permuted" else values
+    factors = torch.ones_like(beta) if scale <= 0 else (beta / scale).clamp(*CLIP)
+    if how == "permuted":
+        return factors[torch.randperm(len(factors), generator=numbers)]
+    return factors
 
 
-def _fold(state: ModelState, factors: dict[str, Tensor], found: tuple[Group, ...]) -> ModelState:
+def _fold(state: ModelState, factors: dict[str, Tensor], groups: tuple[Group, ...]) -> ModelState:
     """Multiply the weights and the anchor that they are compared with by their filters' factors; momentum too."""
-    carrier = {}  # a factor after a ReLU can be moved before it, since factors are positive
-    for group in found:
-        for member in group.members:
-            for site in (member.layer, member.norm, member.activation):
-                if site is not None:
-                    carrier[site] = member.norm or member.layer if site == member.activation else site
-    moved = {carrier[site]: values for site, values in factors.items()}
-    if without := [site for site in moved if f"{site.removesuffix(HEADS)}.weight" not in state.tensors]:
+    carrier: dict[str, str] = {}  # site -> the layer or norm whose weights take its factors
+    for member in members_of(groups):
+        carrier[member.layer] = member.layer
+        if member.norm is not None:
+            carrier[member.norm] = member.norm
+        if member.activation is not None:
+            # A factor after a ReLU can be moved before it, since factors are positive.
+            carrier[member.activation] = member.norm or member.layer
+    moved = {carrier[site]: factor for site, factor in factors.items()}
+    without_weight = [name for name in moved if f"{name.removesuffix(HEADS)}.weight" not in state.tensors]
+    if without_weight:
         raise ConfigError(
-            f"factors follow {without[0]}, a norm without weights that could take them; choose beta = 'grad' or 'off', "
-            f"or exclude the layers before it"
+            f"factors follow {without_weight[0]}, a norm without weights that could take them; choose beta = 'grad' or "
+            "'off', or exclude the layers before it"
         )
-    inverse = {name: 1.0 / values for name, values in moved.items()}  # gradients of a weight f times as large: 1 / f
+    inverse = {name: 1.0 / factor for name, factor in moved.items()}  # gradients of a weight f times as large: 1 / f
     return replace(
         state,
         tensors=fold_into(state.tensors, moved),

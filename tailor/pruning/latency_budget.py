@@ -22,7 +22,7 @@ class Measured:
 def least_removal(
     asked_ms: float, present: float, most: float, latency_ms_at: Callable[[float], float]
 ) -> tuple[Measured, ...]:
-    """All tries of the search for the smallest removal with which the latency is at most `asked_ms`; the result last.
+    """Search for the smallest removal with which the latency is at most `asked_ms`; return all tries, the result last.
 
     >>> least_removal(6.0, 0.0, 0.8, latency_ms_at=lambda removed: 10.0 * (1.0 - removed))[-1]
     Measured(removed_macs_fraction=0.4, latency_ms=6.0)
@@ -38,12 +38,15 @@ def least_removal(
             than MARGIN.
     """
 
-    def try_fraction(fraction: float) -> Measured:
-        tries.append(Measured(removed_macs_fraction=fraction, latency_ms=latency_ms_at(fraction)))
-        return tries[-1]
-
     tries: list[Measured] = []
-    slow, fast = try_fraction(present), try_fraction(most)
+
+    def try_fraction(fraction: float) -> Measured:
+        measured = Measured(removed_macs_fraction=fraction, latency_ms=latency_ms_at(fraction))
+        tries.append(measured)
+        return measured
+
+    slow = try_fraction(present)
+    fast = try_fraction(most)
     if slow.latency_ms <= asked_ms:
         raise ConfigError(
             f"latency_ms = {asked_ms:g} is met already: a forward pass takes {slow.latency_ms:.4g} ms before any "
@@ -56,11 +59,15 @@ def least_removal(
         )
     while fast.removed_macs_fraction - slow.removed_macs_fraction > RESOLUTION:
         middle = try_fraction((slow.removed_macs_fraction + fast.removed_macs_fraction) / 2)
-        slow, fast = (slow, middle) if middle.latency_ms <= asked_ms else (middle, fast)
+        if middle.latency_ms <= asked_ms:
+            fast = middle
+        else:
+            slow = middle
     if fast.latency_ms < (1.0 - MARGIN) * asked_ms:
         raise ConfigError(
             f"latency_ms = {asked_ms:g} is missed by more than {MARGIN:.0%}: a pass takes {slow.latency_ms:.4g} ms "
             f"with {slow.removed_macs_fraction:.3f} of the MACs removed, and {fast.latency_ms:.4g} ms with "
             f"{fast.removed_macs_fraction:.3f}; choose another latency, or measure more repeats on an idle machine"
         )
-    return (*(one for one in tries if one is not fast), fast)
+    others = [measured for measured in tries if measured is not fast]
+    return (*others, fast)

@@ -1,5 +1,6 @@
 """Finds what a plan needs to know of a network by building it without memory."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -8,11 +9,12 @@ from torch import nn
 from tailor.catalogue.networks import NETWORKS, NetworkInfo
 from tailor.model import cost
 from tailor.networks import building
+from tailor.pruning.group_records import GroupMember, members_of
 from tailor.pruning.groups import groups
 from tailor.stages import GroupRule
 
 CLASSES = 5
-OTHER_SIZES = (96, 225)
+OTHER_SIZES_PX = (96, 225)
 UNREAD = (AssertionError, RuntimeError, ValueError)  # networks raise different errors for a size that they do not read
 
 
@@ -20,26 +22,35 @@ def find_facts(name: str) -> NetworkInfo:
     """The facts of a network that can be built by its name."""
     info = NETWORKS[name]
     model = building.skeleton(name, CLASSES)
-    members = [m for g in groups(model, info.input_shape, GroupRule(linear=True)) for m in g.members]
+    members = members_of(groups(model, info.input_shape, GroupRule(linear=True)))
     head = head_of(model)
-    values: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "head": head,
         "has_norm": any(member.norm for member in members),
-        "activation": "+".join(sorted({m.activation_kind for m in members if m.activation_kind})) or "none",
+        "activation": activation_kinds(members),
         "macs": cost.macs(name, CLASSES, cost.original_shapes(name, CLASSES), info.input_shape),
         "activation_macs": cost.activation_macs(name, CLASSES, info.input_shape),
-        "params_count": sum(p.numel() for p in model.parameters()),
-        "head_params_count": sum(p.numel() for p in model.get_submodule(head).parameters()),
-        "any_size": all(reads(model, size) for size in OTHER_SIZES),
+        "params_count": sum(parameter.numel() for parameter in model.parameters()),
+        "head_params_count": sum(parameter.numel() for parameter in model.get_submodule(head).parameters()),
+        "any_size": all(reads_size(model, side_px) for side_px in OTHER_SIZES_PX),
     }
-    return NetworkInfo(**vars(info) | values)
+    return NetworkInfo(**vars(info) | facts)
 
 
-def reads(model: nn.Module, size: int) -> bool:
-    """Whether a network on `meta` reads images of another size."""
+def activation_kinds(members: Iterable[GroupMember]) -> str:
+    """The classes of the activation modules behind these layers, such as "GELU+ReLU"; "none" if there is none.
+
+    Layers whose activation is a plain function have no such module.
+    """
+    kinds = {member.activation_kind for member in members if member.activation_kind is not None}
+    return "+".join(sorted(kinds)) or "none"
+
+
+def reads_size(model: nn.Module, side_px: int) -> bool:
+    """Whether a network on `meta` reads square images of this size."""
     try:
         with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, size, size, device="meta"))
+            model.eval()(torch.zeros(1, 3, side_px, side_px, device="meta"))
     except UNREAD:
         return False
     return True
@@ -47,5 +58,8 @@ def reads(model: nn.Module, size: int) -> bool:
 
 def head_of(model: nn.Module) -> str:
     """Name of the last layer with as many outputs as classes."""
-    weights = [name for name, p in model.named_parameters() if name.endswith(".weight") and p.shape[0] == CLASSES]
-    return weights[-1].removesuffix(".weight")
+    layers = []
+    for name, parameter in model.named_parameters():
+        if name.endswith(".weight") and parameter.shape[0] == CLASSES:
+            layers.append(name.removesuffix(".weight"))
+    return layers[-1]

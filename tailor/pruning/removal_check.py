@@ -4,7 +4,7 @@ A trace of shapes does not show code that computes with the number of filters, n
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from tailor.pruning.group_records import Group, Kept
 
 ADVICE = "exclude = [...] names modules that keep all their filters"
 WITHOUT = "without the filters that were chosen"
-# By which outputs of the same network may differ, relative to the largest: norms of a few inputs enlarge roundings.
+# By how much outputs of the same network may differ, relative to the largest: norms of a few inputs enlarge roundings.
 TOLERANCE = {torch.float64: 1e-6}
 TOLERANCE_OF_OTHERS = 1e-3
 SPREAD = 0.1  # most that is added to tensors of equal numbers
@@ -29,13 +29,14 @@ Pass = Callable[[nn.Module, Tensor, int], Any]
 
 def random_batches(like: Tensor) -> list[Tensor]:
     """Batches of two to four inputs (B, ...) such as `like`: normal numbers, numbers in [0, 1], zeros and ones."""
-    draw = generator(0, "tried inputs")
+    numbers = generator(0, "tried inputs")
     shape = (max(2, min(4, len(like))), *like.shape[1:])
-    uniform = torch.rand(shape, generator=draw, dtype=like.dtype)
-    return [torch.randn(shape, generator=draw, dtype=like.dtype), uniform, uniform.round()]
+    uniform = torch.rand(shape, generator=numbers, dtype=like.dtype)
+    normal = torch.randn(shape, generator=numbers, dtype=like.dtype)
+    return [normal, uniform, uniform.round()]
 
 
-def refuse_other_function(whole: ModelState, kept: Kept, found: Sequence[Group], batches: Sequence[Tensor]) -> None:
+def refuse_other_function(whole: ModelState, kept: Kept, groups: Sequence[Group], batches: Sequence[Tensor]) -> None:
     """Raise ConfigError unless the network without filters computes what the masked one does.
 
     Both are run in evaluation mode, and in training mode forward and backward, without dropout; where the masked one
@@ -45,46 +46,69 @@ def refuse_other_function(whole: ModelState, kept: Kept, found: Sequence[Group],
 
     Args:
         whole: the network with all filters.
-        found: its groups.
+        groups: its groups.
         batches: inputs (B, ...).
     """
     whole = replace(whole, tensors=uneven(whole.tensors))
-    lost = tuple(group for group in found if len(kept.get(group.name, range(group.filters))) < group.filters)
-    slimmed, masked = surgery.slim(whole, kept, lost).build(), surgery.mask(whole, kept, lost).build()
-    batches = _in_double(slimmed, masked, batches)
-    is_compared = all(group.kind != "stream" for group in lost)
-    for module in (*slimmed.modules(), *masked.modules()):
+    smaller = tuple(group for group in groups if len(kept.get(group.name, range(group.filters))) < group.filters)
+    comparison = _Comparison(
+        network=whole.network,
+        slimmed=surgery.slim(whole, kept, smaller).build(),
+        masked=surgery.mask(whole, kept, smaller).build(),
+        compares_outputs=all(group.kind != "stream" for group in smaller),
+    )
+    batches = _in_double(comparison.slimmed, comparison.masked, batches)
+    for module in (*comparison.slimmed.modules(), *comparison.masked.modules()):
         if "Dropout" in type(module).__name__ and hasattr(module, "p"):
             module.p = 0.0  # type: ignore[assignment]  # for fewer channels other numbers would be drawn
 
-    def compare(run: Pass, mode: str, most: int) -> bool:
-        """Compare on so many batches; whether the whole network runs on one that shows something."""
-        shows = False
-        for batch in batches:
-            expected = _attempt(run, masked, batch) if most else None
-            if expected is None:
-                continue
-            shows |= not _is_constant(batch)
-            most -= 1
-            with explain_errors(f"{mode}the network does not run {WITHOUT}", ADVICE):
-                outputs = run(slimmed, batch, 0)
-            if is_compared and (difference := difference_of(outputs, expected)):
-                draws = bool(difference_of(run(masked, batch, 1), expected))
-                if draws and mode:
-                    continue
-                cause = "draws random numbers" if draws else "computes with the number of filters"
-                raise ConfigError(
-                    f"{mode}{WITHOUT}, {whole.network} computes something else than with zeros in their place "
-                    f"({difference}): its code {cause}; {ADVICE}"
-                )
-        return shows
-
-    if not compare(evaluate, "", len(batches)) and is_compared:
+    evaluated = [batch for batch in batches if comparison.check(evaluate, "", batch)]
+    shows_nothing = all(_is_constant(batch) for batch in evaluated)
+    if comparison.compares_outputs and shows_nothing:
         raise ConfigError(
             f"{whole.network} does not run on random inputs, and the numbers of example_input are all equal, so the "
             "pruned network cannot be compared with it; give example_input typical numbers"
         )
-    compare(train_once, "in training mode, ", 1)  # a step is costly
+    for batch in batches:
+        if comparison.check(train_once, "in training mode, ", batch):
+            break  # a step is costly, so one batch has to do
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Comparison:
+    """The network without filters beside the one with zeros in their place."""
+
+    network: str
+    slimmed: nn.Module
+    masked: nn.Module
+    compares_outputs: bool  # False: the slimmed one only has to run
+
+    def check(self, run: Pass, mode: str, batch: Tensor) -> bool:
+        """Whether the masked network runs on a batch. If it does, the slimmed one has to run and to compute the same.
+
+        Args:
+            mode: for messages; empty in evaluation mode. In training mode, a network that draws random numbers may
+                compute something else each time.
+
+        Raises:
+            ConfigError: the slimmed network does not run, or computes something else.
+        """
+        expected = _attempt(run, self.masked, batch)
+        if expected is None:
+            return False
+        with explain_errors(f"{mode}the network does not run {WITHOUT}", ADVICE):
+            outputs = run(self.slimmed, batch, 0)
+        difference = difference_of(outputs, expected) if self.compares_outputs else ""
+        if not difference:
+            return True
+        draws = bool(difference_of(run(self.masked, batch, 1), expected))
+        if draws and mode:
+            return True
+        cause = "draws random numbers" if draws else "computes with the number of filters"
+        raise ConfigError(
+            f"{mode}{WITHOUT}, {self.network} computes something else than with zeros in their place "
+            f"({difference}): its code {cause}; {ADVICE}"
+        )
 
 
 def _in_double(slimmed: nn.Module, masked: nn.Module, batches: Sequence[Tensor]) -> list[Tensor]:
@@ -99,17 +123,17 @@ def _in_double(slimmed: nn.Module, masked: nn.Module, batches: Sequence[Tensor])
 
 
 def uneven(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors; those of equal numbers are raised by up to 0.1 each, so that variances stay positive."""
-    draw = generator(0, "uneven tensors")
+    """The tensors, of which those of equal numbers get up to 0.1 added to each, so that variances stay positive."""
+    numbers = generator(0, "uneven tensors")
     changed = dict(tensors)
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and _is_constant(tensor):
-            changed[name] = tensor + SPREAD * torch.rand(tensor.shape, generator=draw).to(tensor)
+            changed[name] = tensor + SPREAD * torch.rand(tensor.shape, generator=numbers).to(tensor)
     return changed
 
 
 def _is_constant(tensor: Tensor) -> bool:
-    return not tensor.numel() or bool((tensor == tensor.flatten()[0]).all())
+    return tensor.numel() == 0 or bool((tensor == tensor.flatten()[0]).all())
 
 
 def evaluate(model: nn.Module, batch: Tensor, seed: int = 0) -> Any:
@@ -139,26 +163,39 @@ def _attempt(run: Pass, model: nn.Module, batch: Tensor) -> Any:
 
 
 def difference_of(outputs: Any, others: Any) -> str:
-    """The difference of the outputs of two networks, for a message; empty if it is rounding."""
-    outputs, others = tree_leaves(outputs), tree_leaves(others)
-    if len(outputs) != len(others):
-        return f"they have {len(outputs)} and {len(others)} outputs"
-    pairs = zip(outputs, others, strict=True)
-    found = (_difference(one, other) for one, other in pairs if isinstance(one, Tensor) and isinstance(other, Tensor))
-    return next(filter(None, found), "")
+    """The first difference of the outputs of two networks, for a message; empty if it is rounding."""
+    leaves = tree_leaves(outputs)
+    other_leaves = tree_leaves(others)
+    if len(leaves) != len(other_leaves):
+        return f"they have {len(leaves)} and {len(other_leaves)} outputs"
+    for leaf, other in zip(leaves, other_leaves, strict=True):
+        if isinstance(leaf, Tensor) and isinstance(other, Tensor):
+            difference = _difference(leaf, other)
+            if difference:
+                return difference
+    return ""
 
 
 @torch.no_grad()
-def _difference(one: Tensor, other: Tensor) -> str:
-    tolerance = TOLERANCE.get(one.dtype, TOLERANCE_OF_OTHERS) if one.is_floating_point() or one.is_complex() else 0.0
-    one, other = (torch.view_as_real(t.resolve_conj()) if t.is_complex() else t for t in (one, other))
-    one, other = one.double(), other.double()
-    if one.shape != other.shape:
-        return f"their shapes are {tuple(one.shape)} and {tuple(other.shape)}"
-    if not one.numel():
+def _difference(left: Tensor, right: Tensor) -> str:
+    tolerance = 0.0  # of integers
+    if left.is_floating_point() or left.is_complex():
+        tolerance = TOLERANCE.get(left.dtype, TOLERANCE_OF_OTHERS)
+    left = _as_double(left)
+    right = _as_double(right)
+    if left.shape != right.shape:
+        return f"their shapes are {tuple(left.shape)} and {tuple(right.shape)}"
+    if left.numel() == 0:
         return ""
-    rounding = tolerance * float(other.nan_to_num(0.0, 0.0, 0.0).abs().max())
-    if torch.allclose(one, other, rtol=0.0, atol=rounding, equal_nan=True):
+    rounding = tolerance * float(right.nan_to_num(0.0, 0.0, 0.0).abs().max())
+    if torch.allclose(left, right, rtol=0.0, atol=rounding, equal_nan=True):
         return ""
-    largest = float((one - other).nan_to_num(0.0, 0.0, 0.0).abs().max())
+    largest = float((left - right).nan_to_num(0.0, 0.0, 0.0).abs().max())
     return f"they differ by {largest:.3g}" if largest > rounding else "in one of the two some numbers are not finite"
+
+
+def _as_double(tensor: Tensor) -> Tensor:
+    """The tensor in float64; of complex numbers both parts, in a last dim."""
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    return tensor.double()

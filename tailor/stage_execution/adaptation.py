@@ -19,43 +19,46 @@ log = logging.getLogger(__name__)
 def compute_prune_by_cumulative_sum(
     stage: stages.PruneByCumulativeSum, parent: ModelState, _context: StageContext
 ) -> StageOutput:
-    found = groups_of(parent, stage.rule)
-    if not found:
+    groups = groups_of(parent, stage.rule)
+    if not groups:
         raise ConfigError(
             f"no layer of {parent.network} can lose filters with pruning.residual = {stage.rule.residual!r} and "
             f"pruning.linear = {str(stage.rule.linear).lower()}; set pruning.linear = true or residual = 'coupled'"
         )
-    ranking = budget_solver.combine_scores(parent.scores, found, stage.grouping)
-    layers = layers_of(parent, found, ranking, budget_solver.minimums(parent, found, stage.minimum_filters_fraction))
-    cuts = adaptation_rules.cut_layers(layers, stage.cut)
+    ranking = budget_solver.combine_scores(parent.scores, groups, stage.grouping)
+    minimum = budget_solver.minimums(parent, groups, stage.minimum_filters_fraction)
+    cuts = adaptation_rules.cut_layers(layers_of(parent, groups, ranking, minimum), stage.cut)
     if not any(cut.removed for cut in cuts):
-        least = {layer.name: layer.minimum for layer in layers}
-        nearest = min(cuts, key=lambda cut: max(cut.kept_by_rule, least[cut.name]) / cut.filters)
+        nearest = min(cuts, key=lambda cut: max(cut.kept_by_rule, minimum[cut.name]) / cut.filters)
         log.warning(
             "no filter can be removed: no layer has one beyond its cumulative sum and its minimum; nearest is %s: of "
             "its %d filters the sum keeps %d and the minimum %d",
             nearest.name,
             nearest.filters,
             nearest.kept_by_rule,
-            least[nearest.name],
+            minimum[nearest.name],
         )
-    kept = budget_solver.lowest_in_each(found, {cut.name: cut.removed for cut in cuts}, ranking)
-    return surgery_output(parent, kept, found, None, {"layers": [asdict(cut) for cut in cuts]})
+    removed = {cut.name: cut.removed for cut in cuts}
+    kept = budget_solver.lowest_in_each(groups, removed, ranking)
+    return surgery_output(parent, kept, groups, None, {"layers": [asdict(cut) for cut in cuts]})
 
 
 def layers_of(
-    state: ModelState, found: tuple[surgery.Group, ...], ranking: budget_solver.Ranking, minimum: budget_solver.Minimum
+    state: ModelState, groups: tuple[surgery.Group, ...], ranking: budget_solver.Ranking, minimum: budget_solver.Minimum
 ) -> list[adaptation_rules.Layer]:
-    """The groups for the rule; the MACs of a group are those of its members at their present widths."""
+    """The groups as the rule reads them; the MACs of a group are those of its members at their present widths."""
     shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
-    macs = cost.macs_by_layer(state.network, state.classes, shapes, state.input_shape)
-    whole = macs_of(state)
-    return [
-        adaptation_rules.Layer(
-            name=group.name,
-            statistics=ranking[group.name].tolist(),
-            macs_fraction=sum(macs[f"{member.layer}.weight"] for member in group.members) / whole,
-            minimum=minimum[group.name],
+    macs_by_weight = cost.macs_by_layer(state.network, state.classes, shapes, state.input_shape)
+    model_macs = macs_of(state)
+    layers = []
+    for group in groups:
+        group_macs = sum(macs_by_weight[f"{member.layer}.weight"] for member in group.members)
+        layers.append(
+            adaptation_rules.Layer(
+                name=group.name,
+                statistics=ranking[group.name].tolist(),
+                macs_fraction=group_macs / model_macs,
+                minimum=minimum[group.name],
+            )
         )
-        for group in found
-    ]
+    return layers

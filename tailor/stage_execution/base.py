@@ -60,8 +60,13 @@ class StageContext:
 
     def splits(self, task: Task) -> task_data.Splits:
         """The target's splits, fetched to this rank's device."""
-        splits, place = task_data.splits(task, self.data_root), self._device_images.place
-        return task_data.Splits(train=place(splits.train), validation=place(splits.validation), test=place(splits.test))
+        splits = task_data.splits(task, self.data_root)
+        images = self._device_images
+        return task_data.Splits(
+            train=images.place(splits.train),
+            validation=images.place(splits.validation),
+            test=images.place(splits.test),
+        )
 
     def validation(self, task: Task) -> EpochValidation | None:
         """What measures the validation split while a model trains on this task, if it is asked for."""
@@ -92,9 +97,8 @@ def apply(stage: Stage, parent: ModelState | None, tensors: Tensors) -> ModelSta
     By default each part that is stored replaces that of the state; of `tensors` those that were not stored stay.
     """
     assert parent is not None  # stages without a parent have a function of their own
-    stored: dict[str, Any] = {
-        name: part(name, tensors) for name in sorted({name.partition("/")[0] for name in tensors})
-    }
+    parts = sorted({name.partition("/")[0] for name in tensors})
+    stored: dict[str, Any] = {name: part(name, tensors) for name in parts}
     if "tensors" in stored:
         stored["tensors"] = parent.tensors | stored["tensors"]
     return replace(parent, **stored)
@@ -107,4 +111,6 @@ def add_prefix(part: str, tensors: Tensors) -> Tensors:
 
 def part(name: str, tensors: Tensors) -> Tensors:
     """The tensors of one part without the prefix; sorted, because safetensors' order differs between processes."""
-    return {n.removeprefix(f"{name}/"): tensors[n] for n in sorted(tensors) if n.startswith(f"{name}/")}
+    prefix = f"{name}/"
+    names = sorted(full_name for full_name in tensors if full_name.startswith(prefix))
+    return {full_name.removeprefix(prefix): tensors[full_name] for full_name in names}

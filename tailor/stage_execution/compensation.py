@@ -25,32 +25,44 @@ def compute_shift_means(stage: stages.ShiftMeans, parent: ModelState, context: S
     unpruned = cast(HasState, stage.unpruned).model_state()
     if unpruned.kept is None or parent.kept is None:
         raise ConfigError("pruning.shift_means needs the indices of kept filters, which initialised weights have not")
-    found = groups_of(unpruned, stage.rule)
+    groups = groups_of(unpruned, stage.rule)
     kept = {}
-    for group in found:
-        before = unpruned.kept.get(group.name, torch.arange(group.filters))
-        kept[group.name] = torch.isin(before, parent.kept.get(group.name, before)).nonzero().flatten()
-    gone = gone_inputs(unpruned, kept, found)
-    means = _means(unpruned, {*gone}, stage, context)
+    for group in groups:
+        kept_before = unpruned.kept.get(group.name, torch.arange(group.filters))
+        kept_now = parent.kept.get(group.name, kept_before)
+        kept[group.name] = torch.isin(kept_before, kept_now).nonzero().flatten()
+    gone = gone_inputs(unpruned, kept, groups)
+    means = _means(unpruned, set(gone), stage, context)
     tensors = dict(unpruned.tensors)
     for layer, inputs in gone.items():
         weight = tensors[f"{layer}.weight"]
-        read = weight.flatten(2).sum(dim=2) if weight.dim() > 2 else weight
-        tensors[f"{layer}.bias"] = tensors[f"{layer}.bias"] + read[:, inputs] @ means[layer][inputs].to(read.dtype)
-    slimmed = surgery.slim(replace(unpruned, tensors=tensors), kept, found).tensors
-    return StageOutput(tensors=add_prefix("tensors", {f"{layer}.bias": slimmed[f"{layer}.bias"] for layer in gone}))
+        matrix = weight.flatten(2).sum(dim=2) if weight.dim() > 2 else weight  # a mean is the same at each position
+        shift = matrix[:, inputs] @ means[layer][inputs].to(matrix.dtype)
+        tensors[f"{layer}.bias"] = tensors[f"{layer}.bias"] + shift
+    slimmed = surgery.slim(replace(unpruned, tensors=tensors), kept, groups).tensors
+    biases = {f"{layer}.bias": slimmed[f"{layer}.bias"] for layer in gone}
+    return StageOutput(tensors=add_prefix("tensors", biases))
 
 
-def gone_inputs(state: ModelState, kept: surgery.Kept, found: tuple[surgery.Group, ...]) -> dict[str, Tensor]:
-    """Layer with a bias -> its inputs that removed filters and heads gave; channels under norms are left out."""
+def gone_inputs(state: ModelState, kept: surgery.Kept, groups: tuple[surgery.Group, ...]) -> dict[str, Tensor]:
+    """Layer with a bias -> indices of its inputs that came from removed filters and heads.
+
+    Channels under norms over channels (the stream) are left out.
+    """
     gone: dict[str, Tensor] = {}
-    for group in (group for group in found if group.kind in ("filters", "heads")):
+    for group in groups:
+        if group.kind not in ("filters", "heads"):
+            continue
         removed = torch.ones(group.filters, dtype=torch.bool)
         removed[kept[group.name]] = False
-        for read in (read for read in group.slices if read.dim == 1 and not read.loose):
-            layer = read.tensor.removesuffix(".weight")
-            if f"{layer}.bias" in state.tensors and removed.any():
-                gone[layer] = torch.cat([gone.get(layer, torch.zeros(0, dtype=torch.int64)), *read.indices[removed]])
+        if not removed.any():
+            continue
+        for part in group.slices:
+            is_read = part.dim == 1 and not part.loose
+            layer = part.tensor.removesuffix(".weight")
+            if is_read and f"{layer}.bias" in state.tensors:
+                before = gone.get(layer, torch.zeros(0, dtype=torch.int64))
+                gone[layer] = torch.cat([before, *part.indices[removed]])
     return gone
 
 
@@ -61,22 +73,12 @@ def _means(state: ModelState, layers: set[str], stage: stages.ShiftMeans, contex
     if stage.rule.is_whole:
         replace_attention(model)  # so that it calls its layers
 
-    totals = {  # the last number counts what the layer saw
-        layer: torch.zeros(state.tensors[f"{layer}.weight"].shape[1] + 1, dtype=torch.float64, device=ranks.device)
-        for layer in sorted(layers)
-    }
-
-    def add_into(layer: str, module: nn.Module) -> None:
-        def add(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            values = inputs[0].movedim(-1 if isinstance(module, nn.Linear) else 1, -1)
-            total = values.flatten(1, -2).mean(dim=1).sum(dim=0) if values.dim() > 2 else values.sum(dim=0)
-            totals[layer][:-1] += total.double()
-            totals[layer][-1] += len(values)
-
-        module.register_forward_pre_hook(add)
-
-    for layer in totals:
-        add_into(layer, model.get_submodule(layer))
+    totals: dict[str, Tensor] = {}
+    for layer in sorted(layers):
+        inputs = state.tensors[f"{layer}.weight"].shape[1]
+        # The last number counts the images that the layer saw.
+        totals[layer] = torch.zeros(inputs + 1, dtype=torch.float64, device=ranks.device)
+        _add_inputs_into(totals[layer], model.get_submodule(layer))
     data = context.splits(stage.task).train
     with torch.no_grad():
         for batch in batches(data, stage.batch_size, 0, 0, "none", ranks):
@@ -84,3 +86,16 @@ def _means(state: ModelState, layers: set[str], stage: stages.ShiftMeans, contex
                 model(batch.images)
     sums = {layer: ranks.sum(total) for layer, total in totals.items()}
     return {layer: (total[:-1] / total[-1]).cpu() for layer, total in sums.items()}
+
+
+def _add_inputs_into(total: Tensor, module: nn.Module) -> None:
+    """From now on, add to `total` (inputs + 1,) each image's mean input over its positions, and count the images."""
+
+    def add(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        channels_dim = -1 if isinstance(module, nn.Linear) else 1
+        values = inputs[0].movedim(channels_dim, -1)
+        per_image = values.flatten(1, -2).mean(dim=1) if values.dim() > 2 else values
+        total[:-1] += per_image.sum(dim=0).double()
+        total[-1] += len(values)
+
+    module.register_forward_pre_hook(add)

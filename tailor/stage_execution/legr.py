@@ -37,15 +37,16 @@ class Individual:
 
 @compute.register
 def compute_learn_ranking(stage: stages.LearnRanking, parent: ModelState, context: StageContext) -> StageOutput:
-    found, data = groups_of(parent, stage.rule), context.splits(stage.task)
-    minimum = budget_solver.minimums(parent, found, stage.minimum_filters_fraction)
-    budget = budget_solver.Budget(parent, found, stage.removed_macs_fraction, minimum, stage.width_multiple)
+    groups = groups_of(parent, stage.rule)
+    data = context.splits(stage.task)
+    minimum = budget_solver.minimums(parent, groups, stage.minimum_filters_fraction)
+    budget = budget_solver.Budget(parent, groups, stage.removed_macs_fraction, minimum, stage.width_multiple)
 
     def loss_of(affine: Affine) -> float:
-        ranking = budget_solver.combine_scores(shift_scores(parent.scores, affine), found, stage.grouping)
+        ranking = budget_solver.combine_scores(shift_scores(parent.scores, affine), groups, stage.grouping)
         kept = budget_solver.lowest_of_all(budget, ranking)
-        judged = tune_briefly(stage, surgery.slim(parent, kept, found), data.train, context)
-        outputs = predict(judged.build(context.ranks.device), data.validation, context.ranks)
+        tuned = tune_briefly(stage, surgery.slim(parent, kept, groups), data.train, context)
+        outputs = predict(tuned.build(context.ranks.device), data.validation, context.ranks)
         return quality(outputs, data.validation.labels.cpu()).loss
 
     spread = {layer: float(scores.std(correction=0)) for layer, scores in parent.scores.items()}
@@ -63,14 +64,19 @@ def compute_learn_ranking(stage: stages.LearnRanking, parent: ModelState, contex
 
 def shift_scores(scores: dict[str, Tensor], affine: Affine) -> dict[str, Tensor]:
     """Layer -> (F,) its scores times its scale plus its shift."""
-    return {layer: values * affine[layer][0] + affine[layer][1] for layer, values in scores.items()}
+    shifted = {}
+    for layer, values in scores.items():
+        scale, shift = affine[layer]
+        shifted[layer] = values * scale + shift
+    return shifted
 
 
 def tune_briefly(stage: stages.LearnRanking, state: ModelState, samples: Samples, context: StageContext) -> ModelState:
     """The state after `tuning_steps` full batches of SGD; the images repeat in order (C)."""
     if stage.training is None:
         return state
-    repeated = samples.take(torch.arange(stage.tuning_steps * stage.training.batch_size) % len(samples))
+    images = stage.tuning_steps * stage.training.batch_size
+    repeated = samples.take(torch.arange(images) % len(samples))
     short = replace(context, checkpoint_folder=None, pause=never)  # the search remembers losses, not steps
     trained = train_all(state, repeated, stage.training, short, key=stage.key(), augmentation=stage.task.augmentation)
     return replace(state, tensors=trained.tensors)
@@ -118,11 +124,15 @@ def next_individual(stage: stages.LearnRanking, spread: dict[str, float], histor
 
     if number == stage.population - 1:
         return dict.fromkeys(spread, (1.0, 0.0))
+    affine: Affine = {}
     if number < stage.population:
-        return {layer: (math.exp(normal(stage.scale_sigma)), normal(deviation)) for layer, deviation in spread.items()}
+        for layer, deviation in spread.items():
+            scale = math.exp(normal(stage.scale_sigma))
+            affine[layer] = (scale, normal(deviation))
+        return affine
     alive = history[-stage.population :]
     drawn = torch.randint(stage.population, (stage.samples,), generator=numbers).tolist()
-    winner = min((alive[position] for position in drawn), key=lambda individual: individual.loss)
+    winner = min([alive[position] for position in drawn], key=lambda individual: individual.loss)
     mutations = max(1, int(stage.mutated_fraction * len(spread)))  # at least one (C): few layers would never change
     mutated = set(torch.randint(len(spread), (mutations,), generator=numbers).tolist())
     sigma = stage.scale_sigma * (1.0 - number / (1.25 * stage.generations))
@@ -130,7 +140,8 @@ def next_individual(stage: stages.LearnRanking, spread: dict[str, float], histor
     for position, (layer, deviation) in enumerate(spread.items()):
         if position in mutated:
             scale, shift = affine[layer]
-            affine[layer] = (scale * math.exp(normal(sigma)), shift + normal(deviation))
+            new_scale = scale * math.exp(normal(sigma))
+            affine[layer] = (new_scale, shift + normal(deviation))
     return affine
 
 
@@ -140,7 +151,9 @@ def next_individual(stage: stages.LearnRanking, spread: dict[str, float], histor
 def read_losses(checkpoint: Checkpoint) -> list[float]:
     """The losses of an interrupted search, on all ranks; none at a new start."""
     content = checkpoint.read()
-    return safetensors.torch.load(content)["losses"].tolist() if content else []
+    if not content:
+        return []
+    return safetensors.torch.load(content)["losses"].tolist()
 
 
 def write_losses(checkpoint: Checkpoint, history: Sequence[Individual]) -> None:

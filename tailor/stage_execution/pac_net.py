@@ -42,12 +42,16 @@ def essential_masks(weights: Tensors, prune_ratio: float) -> Tensors:
     Args:
         prune_ratio: share of all weights whose mask is false, rounded to whole weights.
     """
-    magnitudes = torch.cat([weights[name].abs().flatten() for name in weights])
+    magnitudes = torch.cat([tensor.abs().flatten() for tensor in weights.values()])
     order = magnitudes.sort(descending=True, stable=True).indices
+    essential_count = round((1.0 - prune_ratio) * len(magnitudes))
     mask = torch.zeros(len(magnitudes), dtype=torch.bool)
-    mask[order[: round((1.0 - prune_ratio) * len(magnitudes))]] = True
+    mask[order[:essential_count]] = True
     parts = mask.split([tensor.numel() for tensor in weights.values()])
-    return {name: own.reshape(tensor.shape) for (name, tensor), own in zip(weights.items(), parts, strict=True)}
+    masks = {}
+    for (name, tensor), part in zip(weights.items(), parts, strict=True):
+        masks[name] = part.reshape(tensor.shape)
+    return masks
 
 
 def counts(essential: Tensors) -> dict[str, Any]:
@@ -68,7 +72,8 @@ def compute_allocate(stage: stages.Allocate, parent: ModelState, context: StageC
     model = synchronise_norms(state.build(context.ranks.device).train(), context.ranks)
     restrict(model, parent.essential)
     optimiser = optimiser_for([group(list(model.parameters()), stage.training.learning_rate)], stage.training)
-    samples, checkpoint = context.source(stage.data_name), context.checkpoint(stage.key())
+    samples = context.source(stage.data_name)
+    checkpoint = context.checkpoint(stage.key())
     extras = NO_EXTRAS
     if stage.start_penalty:
         extras = TrainingExtras(penalty=sum_of_squares(model, parent.essential, stage.start_penalty, parent.tensors))
@@ -89,7 +94,8 @@ def compute_calibrate(stage: stages.Calibrate, parent: ModelState, context: Stag
         parameter.requires_grad_(True)
     restrict(model, redundant)
     groups = [group(rest, stage.training.learning_rate), group(head, stage.training.head_learning_rate)]
-    optimiser, samples = optimiser_for(groups, stage.training), context.splits(stage.task).train
+    optimiser = optimiser_for(groups, stage.training)
+    samples = context.splits(stage.task).train
     penalty = sum_of_squares(model, redundant, stage.penalty_strength)
     extras = TrainingExtras(penalty=penalty, validation=context.validation(stage.task))
     checkpoint = context.checkpoint(stage.key())
@@ -106,17 +112,19 @@ def redundant_masks(state: ModelState) -> Tensors:
 def sum_of_squares(model: nn.Module, masks: Tensors, strength: float, starts: Tensors | None = None) -> Penalty:
     """The penalty strength x sum of w^2 over the weights of `model` at which the masks are true.
 
-    With `starts`, where the weights were, of (w - start)^2.
+    With `starts`, which are the weights before training, the sum of (w - start)^2.
     """
-    masked = [
-        (weight, None if starts is None else starts[name].to(weight.device), mask.to(weight.device))
-        for name, mask in masks.items()
-        for weight in (model.get_parameter(name),)
-    ]
+    weights = {name: model.get_parameter(name) for name in masks}
+    masks = {name: mask.to(weights[name].device) for name, mask in masks.items()}
+    if starts is not None:
+        starts = {name: starts[name].to(weight.device) for name, weight in weights.items()}
 
     def penalty(_batch: Batch, _outputs: Tensor) -> Tensor:
-        moved = [((weight if start is None else weight - start) * mask) for weight, start, mask in masked]
-        return strength * torch.stack([distance.square().sum() for distance in moved]).sum()
+        sums = []
+        for name, weight in weights.items():
+            distance = weight if starts is None else weight - starts[name]
+            sums.append((distance * masks[name]).square().sum())
+        return strength * torch.stack(sums).sum()
 
     return penalty
 

@@ -34,20 +34,19 @@ def compute_train_source(stage: stages.TrainSource, _parent: None, context: Stag
         state = narrow_state(state, stage.removed_macs_fraction, stage.width_multiple, seed=stage.initial_seed)
     samples = context.source(stage.data_name)
     trained = train_all(state, samples, stage.training, context, key=stage.key())
-    return StageOutput(
-        info={"epochs": trained.history, "macs": macs_of(state)}, tensors=add_prefix("tensors", trained.tensors)
-    )
+    info = {"epochs": trained.history, "macs": macs_of(state)}
+    return StageOutput(info=info, tensors=add_prefix("tensors", trained.tensors))
 
 
 @apply.register
 def apply_train_source(stage: stages.TrainSource, _parent: None, tensors: Tensors) -> ModelState:
-    found = part("tensors", tensors)
-    head = found[f"{NETWORKS[stage.network].head}.weight"]
+    state_dict = part("tensors", tensors)
+    head = state_dict[f"{NETWORKS[stage.network].head}.weight"]
     return ModelState(
         network=stage.network,
         classes=len(head),
         input_shape=tuple(stage.input_shape),
-        tensors=found,
+        tensors=state_dict,
         kept=None if stage.removed_macs_fraction else {},
     )
 
@@ -62,13 +61,14 @@ def compute_load_weights(stage: stages.LoadWeights, _parent: None, context: Stag
 
 @apply.register
 def apply_load_weights(stage: stages.LoadWeights, _parent: None, tensors: Tensors) -> ModelState:
-    found = part("tensors", tensors)
+    state_dict = part("tensors", tensors)
+    head = state_dict[f"{NETWORKS[stage.network].head}.weight"]
     return ModelState(
         network=stage.network,
-        classes=len(found[f"{NETWORKS[stage.network].head}.weight"]),
+        classes=len(head),
         input_shape=tuple(stage.input_shape),
         pixels=Pixels(mean=tuple(stage.pixel_mean), std=tuple(stage.pixel_std)),
-        tensors=found,
+        tensors=state_dict,
     )
 
 
@@ -81,10 +81,11 @@ def initial_state(network: str, classes: int, input_shape: tuple[int, ...], *, s
 def narrow_state(state: ModelState, removed_macs_fraction: float, width_multiple: int = 1, *, seed: int) -> ModelState:
     """A new state in which every layer lost the same share of its filters: a smaller dense network."""
     rule = GroupRule(residual="coupled", linear=True)
-    found = surgery.groups(state.build(), state.input_shape, rule)
-    least = budget_solver.minimums(state, found, 0.0)
-    kept = budget_solver.uniform(budget_solver.Budget(state, found, removed_macs_fraction, least, width_multiple), {})
-    return reinitialise(surgery.slim(state, kept, found), seed)
+    groups = surgery.groups(state.build(), state.input_shape, rule)
+    minimum = budget_solver.minimums(state, groups, 0.0)
+    budget = budget_solver.Budget(state, groups, removed_macs_fraction, minimum, width_multiple)
+    kept = budget_solver.uniform(budget, {})
+    return reinitialise(surgery.slim(state, kept, groups), seed)
 
 
 def reinitialise(state: ModelState, seed: int) -> ModelState:
@@ -93,7 +94,8 @@ def reinitialise(state: ModelState, seed: int) -> ModelState:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module in model.modules():
-            if callable(reset := getattr(module, "reset_parameters", None)):
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
                 reset()
     return ModelState(
         network=state.network,
@@ -114,8 +116,9 @@ def compute_fit_head(stage: stages.FitHead, parent: ModelState, context: StageCo
     optimiser = optimiser_for([group(list(head.parameters()), stage.training.head_learning_rate)], stage.training)
     history = train(model, optimiser, samples, stage.training, stage.task.augmentation, context.checkpoint(stage.key()))
     trained = weights(model)
+    head_tensors = {name: trained[name] for name in state.head_names()}
     info = {"epochs": history, "macs": macs_of(state)}
-    return StageOutput(info=info, tensors=add_prefix("tensors", {n: trained[n] for n in state.head_names()}))
+    return StageOutput(info=info, tensors=add_prefix("tensors", head_tensors))
 
 
 @apply.register
@@ -130,7 +133,8 @@ def replace_head(state: ModelState, classes: int, seed: int) -> ModelState:
     new = initial_state(state.network, classes, state.input_shape, seed=seed).tensors
     head = {name: new[name] for name in state.head_names()}
     weight = f"{NETWORKS[state.network].head}.weight"
-    head[weight] = head[weight][:, : state.tensors[weight].shape[1]].contiguous()  # fewer in a narrower network
+    features = state.tensors[weight].shape[1]  # fewer in a narrower network
+    head[weight] = head[weight][:, :features].contiguous()
     return replace(state, classes=classes, tensors=state.tensors | head)
 
 
@@ -151,18 +155,19 @@ def compute_reinitialise(stage: stages.Reinitialise, parent: ModelState, _contex
     tensors = reinitialise(parent, stage.seed).tensors
     if own:
         whole = building.build(parent.network, parent.classes, seed=stage.seed).state_dict()
-        tensors |= {name: whole[name][tuple(map(slice, tensors[name].shape))].clone() for name in own}
+        for name in own:
+            first_of_each_dim = tuple(slice(size) for size in tensors[name].shape)
+            tensors[name] = whole[name][first_of_each_dim].clone()
     return StageOutput(tensors=add_prefix("tensors", tensors))
 
 
 def own_parameters(state: ModelState) -> list[str]:
     """Names of the parameters that no layer's `reset_parameters` sets, such as positions and class tokens."""
-    return [
-        name
-        for path, module in building.skeleton(state.network, state.classes).named_modules()
-        if not callable(getattr(module, "reset_parameters", None))
-        for name, _ in module.named_parameters(prefix=path, recurse=False)
-    ]
+    names: list[str] = []
+    for path, module in building.skeleton(state.network, state.classes).named_modules():
+        if not callable(getattr(module, "reset_parameters", None)):
+            names += [name for name, _ in module.named_parameters(prefix=path, recurse=False)]
+    return names
 
 
 @apply.register
@@ -175,20 +180,22 @@ def apply_reinitialise(_stage: stages.Reinitialise, parent: ModelState, tensors:
 
 @compute.register
 def compute_weigh_channels(stage: stages.WeighChannels, parent: ModelState, context: StageContext) -> StageOutput:
-    train, ranks = context.splits(stage.task).train, context.ranks
-    drawn = torch.randperm(len(train), generator=generator(stage.seed, "attention"))[: stage.images]
-    mine = train.take(drawn[ranks.rank :: ranks.world_size].to(train.labels.device))
+    ranks = context.ranks
+    samples = context.splits(stage.task).train
+    drawn = torch.randperm(len(samples), generator=generator(stage.seed, "attention"))[: stage.images]
+    own_samples = samples.take(drawn[ranks.rank :: ranks.world_size].to(samples.labels.device))
     model = parent.build(ranks.device).eval()
-    compared, weights = compared_layers(parent), {}
-    if not compared:
+    channels_of = compared_layers(parent)
+    if not channels_of:
         raise ConfigError(f"regulariser 'delta' compares feature maps, and no convolution of {parent.network} has any")
-    for layer, channels in compared.items():
+    channel_weights = {}
+    for layer, channels in channels_of.items():
         losses = []
         for channel in range(channels):
             with zero_channel(model.get_submodule(layer), channel):
-                losses.append(loss_of(model, mine))
-        weights[layer] = attention(ranks.sum(torch.stack(losses)).cpu())
-    return StageOutput(tensors=add_prefix("channel_weights", weights))
+                losses.append(loss_of(model, own_samples))
+        channel_weights[layer] = attention(ranks.sum(torch.stack(losses)).cpu())
+    return StageOutput(tensors=add_prefix("channel_weights", channel_weights))
 
 
 def attention(losses: Tensor) -> Tensor:

@@ -33,19 +33,20 @@ ROUNDING = 1e-9  # of a share of the MACs
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
-_FOUND: dict[Hashable, tuple[Group, ...]] = {}  # the stages of one pruning ask for the same few
-MOST_FOUND = 8
+_TRACED: dict[Hashable, tuple[Group, ...]] = {}  # structure -> groups; the stages of one pruning ask for the same few
+MOST_TRACED = 8
 
 
 def groups_of(state: ModelState, rule: GroupRule) -> tuple[Group, ...]:
     """The prunable groups of a state; its factors are not traced, and equal structures are traced once."""
     shapes = tuple((name, tensor.shape) for name, tensor in state.tensors.items())
     structure = (state.network, state.classes, state.input_shape, shapes, json.dumps(state.sizes), rule)
-    if structure not in _FOUND:
-        if len(_FOUND) == MOST_FOUND:
-            _FOUND.clear()
-        _FOUND[structure] = surgery.groups(replace(state, factors={}).build(), state.input_shape, rule)
-    return _FOUND[structure]
+    if structure not in _TRACED:
+        if len(_TRACED) == MOST_TRACED:
+            _TRACED.clear()
+        model = replace(state, factors={}).build()
+        _TRACED[structure] = surgery.groups(model, state.input_shape, rule)
+    return _TRACED[structure]
 
 
 # --- TransTailor's factors, and scores (Eq. 3 and 5) ---
@@ -55,19 +56,21 @@ def groups_of(state: ModelState, rule: GroupRule) -> tuple[Group, ...]:
 def compute_train_factors(stage: stages.TrainFactors, parent: ModelState, context: StageContext) -> StageOutput:
     model = parent.build(context.ranks.device).eval().requires_grad_(False)
     numbers = None if stage.seed is None else generator(stage.seed, "factors")
-    all_found, values = groups_of(parent, stage.rule), {}
-    site_of = sites(all_found, stage.placement)
-    for found in all_found:
-        for member in found.members:
-            value = torch.full((found.filters,), stage.start)
+    groups = groups_of(parent, stage.rule)
+    site_of = sites(groups, stage.placement)
+    starts = {}  # site -> (filters,)
+    for filter_group in groups:
+        for member in filter_group.members:
+            start = torch.full((filter_group.filters,), stage.start)
             if numbers is not None:
-                value += stage.noise * torch.randn(found.filters, generator=numbers)
-            values[site_of[member.layer]] = value.to(context.ranks.device)
-    parameters = attach(model, values, trainable=True)
+                start += stage.noise * torch.randn(filter_group.filters, generator=numbers)
+            starts[site_of[member.layer]] = start.to(context.ranks.device)
+    parameters = attach(model, starts, trainable=True)
     optimiser = optimiser_for([group(parameters, stage.training.learning_rate)], stage.training)
-    samples, checkpoint = context.splits(stage.task).train, context.checkpoint(stage.key())
+    samples = context.splits(stage.task).train
+    checkpoint = context.checkpoint(stage.key())
     history = train(model, optimiser, samples, stage.training, stage.task.augmentation, checkpoint)
-    alpha = {site: p.detach().cpu() for site, p in zip(values, parameters, strict=True)}
+    alpha = {site: parameter.detach().cpu() for site, parameter in zip(starts, parameters, strict=True)}
     return StageOutput(info={"epochs": history, "macs": macs_of(parent)}, tensors=add_prefix("alpha", alpha))
 
 
@@ -82,7 +85,8 @@ def compute_score_filters(stage: stages.ScoreFilters, parent: ModelState, contex
         placement=stage.placement,
         seed=None if stage.seed is None else stages.step_seed(stage.seed, stage.step),
     )
-    return StageOutput(tensors=add_prefix("scores", CRITERIA[stage.criterion].function()(scoring)))
+    scores_of = CRITERIA[stage.criterion].function()
+    return StageOutput(tensors=add_prefix("scores", scores_of(scoring)))
 
 
 @apply.register
@@ -95,36 +99,38 @@ def apply_score_filters(_stage: stages.ScoreFilters, parent: ModelState, tensors
 
 @compute.register
 def compute_prune(stage: stages.Prune, parent: ModelState, _context: StageContext) -> StageOutput:
-    found = groups_of(parent, stage.rule)
-    kept = solve_budget(stage, parent, found, stage.removed_macs_fraction)
-    return surgery_output(parent, kept, found, stage.removed_macs_fraction)
+    groups = groups_of(parent, stage.rule)
+    kept = solve_budget(stage, parent, groups, stage.removed_macs_fraction)
+    return surgery_output(parent, kept, groups, stage.removed_macs_fraction)
 
 
 def solve_budget(
     stage: stages.Prune | stages.PruneToLatency,
     state: ModelState,
-    found: tuple[Group, ...],
+    groups: tuple[Group, ...],
     removed_macs_fraction: float,
 ) -> surgery.Kept:
-    """What a pruning with these settings keeps for a budget."""
-    ranking = budget_solver.combine_scores(state.scores, found, stage.grouping)
+    """The filters that stay if a pruning with these settings removes this share of the MACs."""
+    ranking = budget_solver.combine_scores(state.scores, groups, stage.grouping)
     if stage.seed is not None:
         numbers = generator(stages.step_seed(stage.seed, stage.step), "random filters")
-        ranking = {g.name: torch.rand(g.filters, generator=numbers) for g in found}
-    minimum = budget_solver.minimums(state, found, stage.minimum_filters_fraction)
-    budget = budget_solver.Budget(state, found, removed_macs_fraction, minimum, stage.width_multiple)
+        ranking = {group.name: torch.rand(group.filters, generator=numbers) for group in groups}
+    minimum = budget_solver.minimums(state, groups, stage.minimum_filters_fraction)
+    budget = budget_solver.Budget(state, groups, removed_macs_fraction, minimum, stage.width_multiple)
     return budget_solver.DIVISIONS[stage.allocation](budget, ranking)
 
 
 @compute.register
 def compute_prune_to_latency(stage: stages.PruneToLatency, parent: ModelState, context: StageContext) -> StageOutput:
-    found, device = groups_of(parent, stage.rule), _device(stage)
+    groups = groups_of(parent, stage.rule)
+    device = _device(stage)
 
     def latency_ms_at(fraction: float) -> float:
-        slimmed = surgery.slim(parent, solve_budget(stage, parent, found, fraction), found)
+        kept = solve_budget(stage, parent, groups, fraction)
+        slimmed = surgery.slim(parent, kept, groups)
         text = b""
         if context.ranks.rank == 0:  # the others wait for the measurement
-            timed = measure(
+            latency = measure(
                 slimmed,
                 batch=stage.batch_size,
                 device=device,
@@ -132,20 +138,20 @@ def compute_prune_to_latency(stage: stages.PruneToLatency, parent: ModelState, c
                 repeats=stage.repeats,
                 precision=PRECISIONS[stage.precision],
             )
-            text = str(1e3 * timed.latency_lower_quartile_s).encode()
+            text = str(1e3 * latency.latency_lower_quartile_s).encode()
         return float(context.ranks.broadcast_bytes(text))
 
-    tries = least_removal(
-        stage.latency_ms, max(0.0, removed_macs_fraction(parent)), stage.removed_macs_fraction, latency_ms_at
-    )
+    present = max(0.0, removed_macs_fraction(parent))
+    tries = least_removal(stage.latency_ms, present, stage.removed_macs_fraction, latency_ms_at)
+    result = tries[-1]
     info = {
         "asked_latency_ms": stage.latency_ms,
-        "latency_ms": tries[-1].latency_ms,
+        "latency_ms": result.latency_ms,
         "device_name": device_name(device),
-        "tries": [asdict(one) for one in tries],
+        "tries": [asdict(measured) for measured in tries],
     }
-    asked = tries[-1].removed_macs_fraction
-    return surgery_output(parent, solve_budget(stage, parent, found, asked), found, asked, info)
+    kept = solve_budget(stage, parent, groups, result.removed_macs_fraction)
+    return surgery_output(parent, kept, groups, result.removed_macs_fraction, info)
 
 
 def _device(stage: stages.PruneToLatency) -> torch.device:
@@ -171,26 +177,28 @@ def apply_any_pruning(
 def compute_prune_best_of_random(
     stage: stages.PruneBestOfRandom, parent: ModelState, context: StageContext
 ) -> StageOutput:
-    found, data = groups_of(parent, stage.rule), context.splits(stage.task)
-    ranking = budget_solver.combine_scores(parent.scores, found, stage.grouping)
-    minimum = budget_solver.minimums(parent, found, stage.minimum_filters_fraction)
-    budget = budget_solver.Budget(parent, found, stage.removed_macs_fraction, minimum, stage.width_multiple)
+    groups = groups_of(parent, stage.rule)
+    validation = context.splits(stage.task).validation
+    ranking = budget_solver.combine_scores(parent.scores, groups, stage.grouping)
+    minimum = budget_solver.minimums(parent, groups, stage.minimum_filters_fraction)
+    budget = budget_solver.Budget(parent, groups, stage.removed_macs_fraction, minimum, stage.width_multiple)
     numbers = generator(stages.step_seed(stage.seed, stage.step), "random widths")
-    best, scores = None, []
+    best_kept = None
+    scores: list[float] = []
     for _ in range(stage.draws):
         kept = budget_solver.random_widths(budget, ranking, numbers)
-        score = score_on(surgery.slim(parent, kept, found), data.validation, context)
-        if best is None or score > max(scores):
-            best = kept
+        score = score_on(surgery.slim(parent, kept, groups), validation, context)
+        if best_kept is None or score > max(scores):
+            best_kept = kept
         scores.append(score)
-    assert best is not None
-    return surgery_output(parent, best, found, stage.removed_macs_fraction, {"drawn_scores": scores})
+    assert best_kept is not None
+    return surgery_output(parent, best_kept, groups, stage.removed_macs_fraction, {"drawn_scores": scores})
 
 
 def surgery_output(
     parent: ModelState,
     kept: surgery.Kept,
-    found: tuple[Group, ...],
+    groups: tuple[Group, ...],
     asked_removed_macs_fraction: float | None,
     info: dict[str, object] | None = None,
 ) -> StageOutput:
@@ -203,19 +211,20 @@ def surgery_output(
     Raises:
         ConfigError: a layer would be empty, or no filter would be removed although the budget is not met.
     """
-    if empty := [name for name, stays in kept.items() if not len(stays)]:
+    empty = [name for name, indices in kept.items() if len(indices) == 0]
+    if empty:
         raise ConfigError(
             f"the pruning would leave no filter of {', '.join(empty)}; keep at least one, or set "
             "pruning.minimum_filters_fraction"
         )
-    is_whole = all(len(kept[group.name]) == group.filters for group in found if group.name in kept)
+    is_whole = all(len(kept[group.name]) == group.filters for group in groups if group.name in kept)
     if is_whole and asked_removed_macs_fraction is not None:
-        warn_nothing_removed(parent, found, asked_removed_macs_fraction)
-    removed = removed_macs_fraction(surgery.slim(parent, kept, found))
+        warn_nothing_removed(parent, groups, asked_removed_macs_fraction)
+    removed = removed_macs_fraction(surgery.slim(parent, kept, groups))
     return StageOutput(info={"removed_macs_fraction": removed} | (info or {}), tensors=add_prefix("kept", kept))
 
 
-def warn_nothing_removed(state: ModelState, found: tuple[Group, ...], asked_removed_macs_fraction: float) -> None:
+def warn_nothing_removed(state: ModelState, groups: tuple[Group, ...], asked_removed_macs_fraction: float) -> None:
     """Warn that a step of a path removes no filter, because an earlier one removed enough for both.
 
     This is not an error: its operating point meets its budget within `budget_solver.BUDGET_MARGIN`, and its MACs show
@@ -225,7 +234,7 @@ def warn_nothing_removed(state: ModelState, found: tuple[Group, ...], asked_remo
         ConfigError: no earlier step removed enough; the text names the layer with the coarsest filters.
     """
     present = removed_macs_fraction(state)
-    layer, share = coarsest(state, found)
+    layer, share = coarsest(state, groups)
     if present < asked_removed_macs_fraction - ROUNDING or present <= 0.0:
         raise ConfigError(
             f"the pruning removes no filter: {present:.3f} of the MACs of {state.network} are removed, and the budget "
@@ -243,14 +252,18 @@ def warn_nothing_removed(state: ModelState, found: tuple[Group, ...], asked_remo
     )
 
 
-def coarsest(state: ModelState, found: tuple[Group, ...]) -> tuple[str, float]:
-    """The group whose filters have the most MACs each, and their share of the original ones; ("none", 0) of none."""
-    before, whole = macs_of(state), original_macs(state)
-    macs_without = budget_solver.macs_after(state, found)
-    shares = {
-        group.name: (before - macs_without({other.name: int(other is group) for other in found})) / whole
-        for group in found
-    }
+def coarsest(state: ModelState, groups: tuple[Group, ...]) -> tuple[str, float]:
+    """The group whose filters have the most MACs each, and each filter's share of the original network's MACs.
+
+    ("none", 0) if there is no group.
+    """
+    macs_before = macs_of(state)
+    original = original_macs(state)
+    macs_without = budget_solver.macs_after(state, groups)
+    shares = {}
+    for filter_group in groups:
+        removed = {other.name: 1 if other is filter_group else 0 for other in groups}
+        shares[filter_group.name] = (macs_before - macs_without(removed)) / original
     return max(shares.items(), key=lambda item: item[1], default=("none", 0.0))
 
 
@@ -263,12 +276,13 @@ def compute_measure_norms(stage: stages.MeasureNorms, parent: ModelState, contex
             norm.momentum = None  # the plain mean over all batches
             norm.train()
     model = synchronise_norms(model, context.ranks)
+    samples = context.splits(stage.task).train
     with torch.no_grad():
-        for batch in batches(context.splits(stage.task).train, stage.batch_size, stage.seed, 0, "none", context.ranks):
+        for batch in batches(samples, stage.batch_size, stage.seed, 0, "none", context.ranks):
             model(batch.images)
-    measured = weights(model)
-    buffers = {name for name, _ in model.named_buffers()}
-    return StageOutput(tensors=add_prefix("tensors", {name: t for name, t in measured.items() if name in buffers}))
+    buffer_names = {name for name, _ in model.named_buffers()}
+    buffers = {name: tensor for name, tensor in weights(model).items() if name in buffer_names}
+    return StageOutput(tensors=add_prefix("tensors", buffers))
 
 
 # --- importance-aware fine-tuning (Eq. 6) ---

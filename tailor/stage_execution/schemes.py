@@ -1,5 +1,6 @@
 """SFP's fine-tuning that zeroes filters, and GBN's tick."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -26,28 +27,33 @@ LARGEST_SHIFT = 10.0  # of a gated norm, in standard deviations of its output, a
 
 @compute.register
 def compute_fine_tune_softly(stage: stages.FineTuneSoftly, parent: ModelState, context: StageContext) -> StageOutput:
-    found = groups_of(parent, stage.rule)
-    minimum = budget_solver.minimums(parent, found, stage.minimum_filters_fraction)
-    budget = budget_solver.Budget(parent, found, stage.removed_macs_fraction, minimum, stage.width_multiple)
+    groups = groups_of(parent, stage.rule)
+    minimum = budget_solver.minimums(parent, groups, stage.minimum_filters_fraction)
+    budget = budget_solver.Budget(parent, groups, stage.removed_macs_fraction, minimum, stage.width_multiple)
     kept = budget_solver.uniform(budget, {})
-    zeroed = {g.name: g.filters - len(kept[g.name]) for g in found}  # the same counts in every epoch
-    return compute_fine_tune(stage, parent, context, lambda model: zero_smallest(model, found, zeroed))
+    # The same counts in every epoch.
+    zeroed = {filter_group.name: filter_group.filters - len(kept[filter_group.name]) for filter_group in groups}
+    return compute_fine_tune(stage, parent, context, lambda model: zero_smallest(model, groups, zeroed))
 
 
 @torch.no_grad()
-def zero_smallest(model: nn.Module, found: tuple[Group, ...], zeroed: dict[str, int]) -> None:
+def zero_smallest(model: nn.Module, groups: tuple[Group, ...], zeroed: dict[str, int]) -> None:
     """Set the weights of the filters of smallest L2 norm to zero, `zeroed[name]` of each group, in all its members.
 
     Biases and norms stay, so that the filters' outputs keep a gradient and can grow again.
     """
-    weights = {m.layer: model.get_parameter(f"{m.layer}.weight") for g in found for m in g.members}
-    norms = {layer: weight.flatten(1).norm(dim=1).cpu() for layer, weight in weights.items()}
-    kept = budget_solver.lowest_in_each(found, zeroed, budget_solver.combine_scores(norms, found, "sum"))
-    for g in found:
-        stays = torch.zeros(g.filters)
-        stays[kept[g.name]] = 1.0
-        for member in g.members:
-            weight = weights[member.layer]
+    norms = {}
+    for filter_group in groups:
+        for member in filter_group.members:
+            weight = model.get_parameter(f"{member.layer}.weight")
+            norms[member.layer] = weight.flatten(1).norm(dim=1).cpu()
+    ranking = budget_solver.combine_scores(norms, groups, "sum")
+    kept = budget_solver.lowest_in_each(groups, zeroed, ranking)
+    for filter_group in groups:
+        stays = torch.zeros(filter_group.filters)
+        stays[kept[filter_group.name]] = 1.0
+        for member in filter_group.members:
+            weight = model.get_parameter(f"{member.layer}.weight")
             weight.mul_(stays.to(weight.device).reshape(-1, *[1] * (weight.dim() - 1)))
 
 
@@ -56,23 +62,25 @@ def zero_smallest(model: nn.Module, found: tuple[Group, ...], zeroed: dict[str, 
 
 @compute.register
 def compute_train_gates(stage: stages.TrainGates, parent: ModelState, context: StageContext) -> StageOutput:
+    device = context.ranks.device
     norm_of = norms_behind(parent, groups_of(parent, stage.rule), "method 'gbn'")
     shifts = {norm: shift(parent, norm) for norm in norm_of.values()}
-    gates = {norm: parent.tensors[f"{norm}.weight"] for norm in norm_of.values()}
-    model = with_gates_apart(parent, shifts).build(context.ranks.device).eval().requires_grad_(False)
-    parameters = attach(model, {norm: gate.to(context.ranks.device) for norm, gate in gates.items()}, trainable=True)
+    gates = {norm: parent.tensors[f"{norm}.weight"].to(device) for norm in norm_of.values()}
+    model = with_gates_apart(parent, shifts).build(device).eval().requires_grad_(False)
+    parameters = attach(model, gates, trainable=True)
     optimiser = optimiser_for([group(parameters, stage.training.learning_rate)], stage.training)
     optimiser.register_step_pre_hook(add_scores)
-    samples, checkpoint = context.splits(stage.task).train, context.checkpoint(stage.key())
+    samples = context.splits(stage.task).train
+    checkpoint = context.checkpoint(stage.key())
     history = train(model, optimiser, samples, stage.training, stage.task.augmentation, checkpoint)
+    steps = len(history) * math.ceil(len(samples) / stage.training.batch_size)
     trained: Tensors = {}
-    for norm, gate in zip(gates, parameters, strict=True):
+    scores: Tensors = {}
+    for (layer, norm), gate in zip(norm_of.items(), parameters, strict=True):
         phi = gate.detach().cpu()
-        trained |= {f"{norm}.weight": phi, f"{norm}.bias": phi * shifts[norm]}
-    steps = len(history) * -(-len(samples) // stage.training.batch_size)
-    scores = {
-        layer: optimiser.state[gate]["score"].cpu() / steps for layer, gate in zip(norm_of, parameters, strict=True)
-    }
+        trained[f"{norm}.weight"] = phi
+        trained[f"{norm}.bias"] = phi * shifts[norm]
+        scores[layer] = optimiser.state[gate]["score"].cpu() / steps
     info = {"epochs": history, "macs": macs_of(parent)}
     return StageOutput(info=info, tensors=add_prefix("tensors", trained) | add_prefix("scores", scores))
 
@@ -85,10 +93,11 @@ def shift(state: ModelState, norm: str) -> Tensor:
 
 def with_gates_apart(state: ModelState, shifts: dict[str, Tensor]) -> ModelState:
     """The state with norms x^ + b / gamma, before they are multiplied by gates phi = gamma."""
-    plain: Tensors = {}
+    without_gates: Tensors = {}
     for norm, ratio in shifts.items():
-        plain |= {f"{norm}.weight": torch.ones_like(ratio), f"{norm}.bias": ratio}
-    return replace(state, tensors=state.tensors | plain)
+        without_gates[f"{norm}.weight"] = torch.ones_like(ratio)
+        without_gates[f"{norm}.bias"] = ratio
+    return replace(state, tensors=state.tensors | without_gates)
 
 
 @torch.no_grad()

@@ -54,32 +54,48 @@ def train_all(
         scale_gradients(model.get_submodule(layer), factor.to(context.ranks.device))
     model = set_norms(model, training.norm, context.ranks)
     head = list(model.get_submodule(NETWORKS[state.network].head).parameters())
-    rest = [p for p in model.parameters() if not any(p is h for h in head)]
-    groups = [group(rest, training.learning_rate), group(head, training.head_learning_rate)]
-    optimiser = optimiser_for([g for g in groups if g["params"]], training)
+    ids_of_head = {id(parameter) for parameter in head}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in ids_of_head]
+    groups = []
+    if rest:
+        groups.append(group(rest, training.learning_rate))
+    if head:
+        groups.append(group(head, training.head_learning_rate))
+    optimiser = optimiser_for(groups, training)
     for name, parameter in model.named_parameters():
         if name in state.momentum:
             optimiser.state[parameter]["momentum_buffer"] = state.momentum[name].to(context.ranks.device, copy=True)
     history = train(model, optimiser, samples, training, augmentation, context.checkpoint(key), extras_for(model))
-    buffers = {name: optimiser.state[p].get("momentum_buffer") for name, p in model.named_parameters()}
-    momentum = {name: buffer.detach().cpu() for name, buffer in buffers.items() if buffer is not None}
+    momentum: Tensors = {}
+    for name, parameter in model.named_parameters():
+        buffer = optimiser.state[parameter].get("momentum_buffer")
+        if buffer is not None:
+            momentum[name] = buffer.detach().cpu()
     return TrainedWeights(model=model, history=history, tensors=weights(model), momentum=momentum)
 
 
 def scale_gradients(module: nn.Module, factor: Tensor) -> None:
     """Multiply the gradients of a layer's weights by one factor per output; what is not trained has none."""
-    for parameter in (p for p in module.parameters(recurse=False) if p.requires_grad):
-        shape = (-1, *[1] * (parameter.dim() - 1))
-        parameter.register_hook(lambda gradient, shape=shape: gradient * factor.reshape(shape))
+    for parameter in module.parameters(recurse=False):
+        if parameter.requires_grad:
+            shape = (-1, *[1] * (parameter.dim() - 1))
+            parameter.register_hook(lambda gradient, shape=shape: gradient * factor.reshape(shape))
 
 
 @compute.register
 def compute_fine_tune_part(stage: stages.FineTunePart, parent: ModelState, context: StageContext) -> StageOutput:
     trained = _tune(stage.whole, parent, context, until_epoch=stage.first_epochs)
     samples = context.splits(stage.task).validation
-    found = quality(predict(trained.model, samples, context.ranks), samples.labels.cpu())
-    scores = {"metric": found.metric, "validation_score": found.score, "validation_loss": found.loss}
-    return StageOutput(info=scores | {"macs": macs_of(parent)})
+    outputs = predict(trained.model, samples, context.ranks)
+    validation = quality(outputs, samples.labels.cpu())
+    return StageOutput(
+        info={
+            "metric": validation.metric,
+            "validation_score": validation.score,
+            "validation_loss": validation.loss,
+            "macs": macs_of(parent),
+        }
+    )
 
 
 @compute.register
@@ -138,7 +154,8 @@ def teaching_of(stage: stages.FineTune, context: StageContext) -> Teaching | Non
     """The stage's teacher in evaluation mode, on every rank; None without distillation."""
     if stage.distillation is None:
         return None
-    model = cast(HasState, stage.teacher).model_state().build(context.ranks.device).eval().requires_grad_(False)
+    state = cast(HasState, stage.teacher).model_state()
+    model = state.build(context.ranks.device).eval().requires_grad_(False)
     teacher = Forward(model, stage.training, context.ranks)
     return Teaching(teacher=teacher, weight=stage.distillation.weight, temperature=stage.distillation.temperature)
 
@@ -153,16 +170,21 @@ def apply_fine_tune(_stage: stages.FineTune, parent: ModelState, tensors: Tensor
 
 @compute.register
 def compute_operating_point(stage: stages.OperatingPoint, parent: ModelState, context: StageContext) -> StageOutput:
-    model, data = parent.build(context.ranks.device), context.splits(stage.task)
-    outputs = {split: predict(model, getattr(data, split), context.ranks) for split in ("validation", "test")}
+    model = parent.build(context.ranks.device)
+    data = context.splits(stage.task)
+    outputs = {
+        "validation": predict(model, data.validation, context.ranks),
+        "test": predict(model, data.test, context.ranks),
+    }
     validation = quality(outputs["validation"], data.validation.labels.cpu())
-    deciding = validation.score
+    deciding_score = validation.score
     if stage.decides_on == "train":
-        deciding = quality(predict(model, data.train, context.ranks), data.train.labels.cpu()).score
+        train_outputs = predict(model, data.train, context.ranks)
+        deciding_score = quality(train_outputs, data.train.labels.cpu()).score
     facts = stages.PointFacts(
         **cost_of(parent, model),
         metric=validation.metric,
-        deciding_score=deciding,
+        deciding_score=deciding_score,
         validation_score=validation.score,
         validation_loss=validation.loss,
         validation_images=len(data.validation),
@@ -180,15 +202,21 @@ def cost_of(state: ModelState, model: nn.Module) -> dict[str, Any]:
     """MACs and parameters of a sub-model, and its widths layer by layer."""
     shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
     original = cost.original_shapes(state.network, state.classes)
-    by_layer = cost.macs_by_layer(state.network, state.classes, shapes, state.input_shape)
+    layers = []
+    for weight, macs in cost.macs_by_layer(state.network, state.classes, shapes, state.input_shape).items():
+        layers.append(
+            {
+                "layer": weight.removesuffix(".weight"),
+                "width": shapes[weight][0],
+                "original_width": original[weight][0],
+                "macs": macs,
+            }
+        )
     return {
         "macs": macs_of(state),
         "original_macs": original_macs(state),
         "params": cost.params_count(state.tensors, model),
-        "layers": [
-            {"layer": n.removesuffix(".weight"), "width": shapes[n][0], "original_width": original[n][0], "macs": m}
-            for n, m in by_layer.items()
-        ],
+        "layers": layers,
     }
 
 
@@ -197,16 +225,17 @@ def predictions(outputs: dict[str, Tensor], data: Splits) -> Tensors:
     tensors: Tensors = {}
     for split, output in outputs.items():
         samples = getattr(data, split)
-        rows = {"image_id": samples.ids, "label": samples.labels}
+        columns = {"image_id": samples.ids, "label": samples.labels}
         if samples.labels.is_floating_point():
-            rows["prediction"] = output.flatten()
+            columns["prediction"] = output.flatten()
         else:
-            rows["probability"], rows["prediction"] = output.softmax(dim=1).max(dim=1)
-        tensors |= add_prefix(split, {name: values.cpu().contiguous() for name, values in rows.items()})
+            columns["probability"], columns["prediction"] = output.softmax(dim=1).max(dim=1)
+        tensors |= add_prefix(split, {name: values.cpu().contiguous() for name, values in columns.items()})
     return tensors
 
 
 @torch.no_grad()
 def score_on(state: ModelState, samples: Samples, context: StageContext) -> float:
     """The score of a state on samples, in the task's metric."""
-    return quality(predict(state.build(context.ranks.device), samples, context.ranks), samples.labels.cpu()).score
+    outputs = predict(state.build(context.ranks.device), samples, context.ranks)
+    return quality(outputs, samples.labels.cpu()).score

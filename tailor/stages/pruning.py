@@ -32,7 +32,7 @@ class TrainFactors(Stage):
 
 
 def step_seed(seed: int, step: int) -> int:
-    """The seed of what a step of a path draws; the first step's is the path's.
+    """The seed of what a step of a path draws; that of the first step is the path's own seed.
 
     >>> step_seed(7, 1), step_seed(7, 2) == step_seed(7, 3)
     (7, False)
@@ -89,7 +89,7 @@ class DrawnStage(BudgetedStage):
 
     @property
     def version(self) -> int:
-        """2: as of all, or a later step drew the numbers of the first one again."""
+        """2: a later step drew the numbers of the first one again, or the reason of `BudgetedStage.version`."""
         return 2 if self.step > 1 else super().version
 
 

@@ -56,23 +56,33 @@ class GroupRule(Settings):
 
     @property
     def wholes(self) -> dict[str, bool | str]:
-        """What it asks for beside single filters: kind of group -> its setting."""
-        asked = {"stream": self.stream, "heads": self.heads, "conv_groups": self.conv_groups}
-        return {kind: value for kind, value in asked.items() if value not in (False, "none")}
+        """What the rule removes beside single filters: kind of group -> its setting."""
+        settings: dict[str, bool | str] = {}
+        if self.stream:
+            settings["stream"] = True
+        if self.heads:
+            settings["heads"] = True
+        if self.conv_groups != "none":
+            settings["conv_groups"] = self.conv_groups
+        return settings
 
     @property
     def name(self) -> str:
-        """Of the rule in tables of what networks can lose; what it excludes is not in it.
+        """The rule's name in tables of what networks can lose; the modules that it excludes are not part of the name.
 
         >>> GroupRule(residual="coupled", linear=True, heads=True).name
         'coupled + linear + heads'
         """
-        named = [f"{kind} {value}" if isinstance(value, str) else kind for kind, value in self.wholes.items()]
-        return " + ".join([self.residual, *(["linear"] if self.linear else []), *named])
+        parts: list[str] = [self.residual]
+        if self.linear:
+            parts.append("linear")
+        for kind, value in self.wholes.items():
+            parts.append(f"{kind} {value}" if isinstance(value, str) else kind)
+        return " + ".join(parts)
 
     @property
     def is_whole(self) -> bool:
-        """Whether it asks for more than single filters."""
+        """Whether the rule removes more than single filters."""
         return bool(self.wholes)
 
 

@@ -70,14 +70,14 @@ class Training(TrainingSettings):
     @staticmethod
     def from_settings(settings: TrainingSettings, *, epochs: int, batch_size: int, seed: int) -> "Training":
         """A training by the settings of a trial."""
-        return _training(_values(settings), epochs, batch_size, seed)
+        return _shared_training(_values_of(settings), epochs, batch_size, seed)
 
 
-_values = attrgetter(*TrainingSettings.model_fields)
+_values_of = attrgetter(*TrainingSettings.model_fields)
 
 
 @lru_cache(maxsize=2**12)
-def _training(values: tuple[Any, ...], epochs: int, batch_size: int, seed: int) -> Training:
-    """One training for all equal ones: the thousands of trials of a plan have few."""
-    shared = dict(zip(TrainingSettings.model_fields, values, strict=True))
-    return Training(epochs=epochs, batch_size=batch_size, seed=seed, **shared)
+def _shared_training(values: tuple[Any, ...], epochs: int, batch_size: int, seed: int) -> Training:
+    """Return the same training for equal arguments: the thousands of trials of a plan have few different ones."""
+    settings = dict(zip(TrainingSettings.model_fields, values, strict=True))
+    return Training(epochs=epochs, batch_size=batch_size, seed=seed, **settings)

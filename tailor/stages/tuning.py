@@ -44,10 +44,13 @@ class FineTune(Stage):
 
         The teacher, which is wider, is counted at the student's width.
         """
-        others = bool(self.regulariser and self.regulariser.runs_anchor) + bool(self.distillation)
-        passes = size.both_passes + others * size.macs
+        work_per_image = size.both_passes
+        if self.regulariser is not None and self.regulariser.runs_anchor:
+            work_per_image += size.macs
+        if self.distillation is not None:
+            work_per_image += size.macs
+        work = self.training.epochs * size.train_images * work_per_image
         copies = 2 if self.optimiser_state == "kept" else 1
-        work = self.training.epochs * size.train_images * passes
         return StageCost(work=work, stored_bytes=copies * size.weights_bytes)
 
 
@@ -64,11 +67,15 @@ class FineTunePart(FineTune):
     @property
     def whole(self) -> FineTune:
         """The fine-tuning that this is the beginning of."""
-        return FineTune(**{one.name: getattr(self, one.name) for one in fields(FineTune)})
+        return FineTune(**{field.name: getattr(self, field.name) for field in fields(FineTune)})
 
     def cost(self, size: Size) -> StageCost:
         """The share of the epochs; on disk the checkpoint: weights, their average, what the optimiser keeps."""
-        copies = 2 + (self.training.optimiser == "adam") + (self.training.ema_decay is not None)
+        copies = 2  # weights and momentum
+        if self.training.optimiser == "adam":
+            copies += 1  # a second moment
+        if self.training.ema_decay is not None:
+            copies += 1  # the average
         work = super().cost(size).work * self.first_epochs / self.training.epochs
         return StageCost(work=work, stored_bytes=copies * size.weights_bytes)
 
@@ -90,7 +97,7 @@ class OperatingPoint(Stage):
 
 @dataclass(frozen=True, kw_only=True)
 class PointFacts:
-    """What an operating point found out."""
+    """The facts of an operating point: its cost and its quality."""
 
     macs: int
     original_macs: int
@@ -108,5 +115,5 @@ class PointFacts:
         return 1.0 - self.macs / self.original_macs
 
     def __str__(self) -> str:
-        removed, metric = self.removed_macs_fraction, self.metric.replace("_", " ")
-        return f"{removed:.1%} of the MACs removed, validation {metric} {self.validation_score:.4f}"
+        metric = self.metric.replace("_", " ")
+        return f"{self.removed_macs_fraction:.1%} of the MACs removed, validation {metric} {self.validation_score:.4f}"

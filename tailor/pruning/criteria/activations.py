@@ -66,13 +66,15 @@ def _add_into(total: Tensor, model: nn.Module, member: GroupMember, reading: Rea
     activation: nn.Module = nn.Identity()
     if member.activation is None:
         activation = getattr(nn, member.activation_kind or "ReLU")()
+    # The channels of a linear layer's output are last, all others are at dim 1.
     is_last = member.norm is None and isinstance(model.get_submodule(member.layer), nn.Linear)
 
     def add(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         values = reading(activation(output))
-        channels = values.dim() - 1 if is_last else 1
+        channels_dim = values.dim() - 1 if is_last else 1
+        other_dims = [dim for dim in range(values.dim()) if dim != channels_dim]
         positions = values.numel() // (len(values) * (len(total) - 1))
-        total[:-1].add_(values.sum(dim=[dim for dim in range(values.dim()) if dim != channels]) / positions)
+        total[:-1].add_(values.sum(dim=other_dims) / positions)
         total[-1] += len(values)
 
     site = member.activation or member.norm or member.layer

@@ -7,7 +7,7 @@ from tailor.core.errors import ConfigError
 from tailor.data.task_data import Samples
 from tailor.model.state import ModelState
 from tailor.parallel.process_group import ProcessGroup
-from tailor.pruning.surgery import Group
+from tailor.pruning.group_records import Group, members_of
 from tailor.stages import Placement
 
 
@@ -16,7 +16,7 @@ class Scoring:
     """A model to be scored; fields that the criterion does not declare are None."""
 
     state: ModelState
-    found: tuple[Group, ...]
+    found: tuple[Group, ...]  # all groups that can lose filters, whose layers are scored
     ranks: ProcessGroup
     samples: Samples | None  # the target's training images
     batch_size: int | None  # global
@@ -30,7 +30,7 @@ class Scoring:
         return self.samples
 
 
-def norms_behind(state: ModelState, found: Iterable[Group], reader: str) -> dict[str, str]:
+def norms_behind(state: ModelState, groups: Iterable[Group], reader: str) -> dict[str, str]:
     """Layer -> the norm after it, of all layers of the groups; the first check of networks that no table has.
 
     Args:
@@ -40,7 +40,7 @@ def norms_behind(state: ModelState, found: Iterable[Group], reader: str) -> dict
         ConfigError: a layer has no norm with factors after it, or there is no layer.
     """
     norms: dict[str, str] = {}
-    for member in (member for group in found for member in group.members):
+    for member in members_of(groups):
         if member.norm is None or f"{member.norm}.weight" not in state.tensors:
             raise ConfigError(
                 f"{reader} reads the factor of the norm behind each layer, and {member.layer} of {state.network} has "

@@ -29,27 +29,34 @@ def taylor(scoring: Scoring) -> dict[str, Tensor]:
 def _mean_over_batches(
     scoring: Scoring, gates: dict[str, Tensor], size_of: Callable[[Tensor], Tensor]
 ) -> dict[str, Tensor]:
-    """Layer -> (F,) mean over mini-batches of size_of(dL/dz x z); z is in `gates` by site, ones if it is not.
+    """Layer -> (F,) mean over mini-batches of size_of(dL/dz x z) at gates z.
 
     L is the mean loss of the mini-batch over all ranks; norms use their running statistics.
+
+    Args:
+        gates: site -> z (F,); at sites that are not in it, z is 1.
     """
-    state, ranks = scoring.state, scoring.ranks
+    ranks = scoring.ranks
     assert scoring.placement is not None and scoring.batch_size is not None
-    site_of, values = sites(scoring.found, scoring.placement), {}
+    site_of = sites(scoring.found, scoring.placement)
+    gate_at = {}
     for group in scoring.found:
-        for site in (site_of[member.layer] for member in group.members):
-            values[site] = gates.get(site, torch.ones(group.filters)).to(ranks.device)
-    model = state.build(ranks.device).eval().requires_grad_(False)
-    parameters = attach(model, values, trainable=True)
-    lengths = [len(p) for p in parameters]
-    total, count = torch.zeros(sum(lengths), device=ranks.device), 0
-    point, repeatable = torch.cat([p.detach() for p in parameters]), RepeatableBackward(model)
+        for member in group.members:
+            site = site_of[member.layer]
+            gate_at[site] = gates.get(site, torch.ones(group.filters)).to(ranks.device)
+    model = scoring.state.build(ranks.device).eval().requires_grad_(False)
+    parameters = attach(model, gate_at, trainable=True)
+    lengths = [len(parameter) for parameter in parameters]
+    z = torch.cat([parameter.detach() for parameter in parameters])
+    repeatable = RepeatableBackward(model)
+    total = torch.zeros(sum(lengths), device=ranks.device)
+    count = 0
     for batch in batches(scoring.data, scoring.batch_size, 0, 0, "none", ranks):
         loss = batch.loss_sum(model(batch.images)) / batch.global_count
         with repeatable.context(batch.images):
             gradients = torch.autograd.grad(loss, parameters)
         gradient = ranks.sum(torch.cat(gradients))  # one message for all layers
-        total += size_of(gradient * point)
+        total += size_of(gradient * z)
         count += 1
     means = (total / count).cpu().split(lengths)
     return {layer: mean.clone() for layer, mean in zip(site_of, means, strict=True)}

@@ -31,8 +31,12 @@ def fpgm(scoring: Scoring) -> dict[str, Tensor]:
 
     The filters nearest to the geometric median are removed first, because the others can replace them.
     """
-    exact = "donot_use_mm_for_euclid_dist"  # the fast way rounds equal filters apart
-    return {layer: torch.cdist(filters, filters, compute_mode=exact).sum(dim=1) for layer, filters in _filters(scoring)}
+    scores = {}
+    for layer, filters in _filters(scoring):
+        # The faster way, by a matrix product, rounds equal filters apart.
+        distances = torch.cdist(filters, filters, compute_mode="donot_use_mm_for_euclid_dist")
+        scores[layer] = distances.sum(dim=1)
+    return scores
 
 
 def bn_gamma(scoring: Scoring) -> dict[str, Tensor]:
@@ -53,7 +57,7 @@ def random(scoring: Scoring) -> dict[str, Tensor]:
 
 
 def _filters(scoring: Scoring) -> Iterator[tuple[str, Tensor]]:
-    """Each layer, convolution or linear, with its filters (F, weights of one)."""
+    """Yield each layer, convolution or linear, with its filters (F, weights of one)."""
     tensors = scoring.state.tensors
     for group in scoring.found:
         for member in group.members:
@@ -61,15 +65,16 @@ def _filters(scoring: Scoring) -> Iterator[tuple[str, Tensor]]:
                 yield member.layer, rows_of_values(tensors, group)
             elif group.kind == "conv_groups":
                 name = f"{member.layer.removesuffix(GROUPS)}.weight"
-                made = next(part for part in group.slices if (part.tensor, part.dim) == (name, 0))
-                yield member.layer, tensors[name][made.indices].flatten(1)
+                outputs = next(part for part in group.slices if part.tensor == name and part.dim == 0)
+                yield member.layer, tensors[name][outputs.indices].flatten(1)
             else:
                 yield member.layer, tensors[f"{member.layer}.weight"].flatten(1)
 
 
 def rows_of_values(tensors: dict[str, Tensor], group: Group) -> Tensor:
     """(H, D x C): the weights that make each head's values: the last rows, behind those of queries and keys."""
-    width = next(part for part in group.slices if part.dim == 1 and not part.loose).indices.shape[1]
-    made = [part for part in group.slices if part.dim == 0 and tensors[part.tensor].dim() == 2]
-    makes = [part for part in made if part.indices.shape[1] >= width][-1]
-    return tensors[makes.tensor][makes.indices[:, -width:]].flatten(1)
+    read = next(part for part in group.slices if part.dim == 1 and not part.loose)
+    width = read.indices.shape[1]  # of a head
+    matrices = [part for part in group.slices if part.dim == 0 and tensors[part.tensor].dim() == 2]
+    making_values = [part for part in matrices if part.indices.shape[1] >= width][-1]
+    return tensors[making_values.tensor][making_values.indices[:, -width:]].flatten(1)
