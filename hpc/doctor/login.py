@@ -22,7 +22,7 @@ from hpc.errors import ClusterError, SiteError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Need, Site
 from hpc.slurm.calls import ONCE, PATIENCE, ask, call_of
-from hpc.slurm.first_site import gpu_fault
+from hpc.slurm.cluster_facts import gpu_fault
 from hpc.slurm.jobs import QueuedJob, cancel, jobs, queue, requeue, signal_steps, submit, would_start
 from hpc.slurm_grammar import gres_of
 from transtailor.documents import Record
