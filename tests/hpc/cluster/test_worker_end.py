@@ -40,7 +40,7 @@ def seen(*words):
     return found
 
 node.child_of, worker.CHECK_S = seen, 0.1
-worker.WANTED_LIMIT_S, node.WORDS_LIMIT_S = (float(word) for word in os.environ["LIMITS"].split())
+worker.WANTED_LIMIT_S, node.EXIT_LIMIT_S = (float(word) for word in os.environ["LIMITS"].split())
 sys.exit(worker.main())
 """
 # Like `ray start --block`: it ends when its raylet ended with a code other than 0, and stays otherwise.
