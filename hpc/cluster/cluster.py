@@ -6,21 +6,22 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, wait
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Literal, Protocol
 
 import ray
 
-from hpc.cluster.autoscaler import Actions, Failures, ScalingLimits, Worker, decide
+from hpc.cluster.autoscaler import Actions, Failures, ScalingLimits, decide
 from hpc.cluster.needs import START_LIMIT_S, RankNeed, gpus_of_worker, limits_of, worker_need
 from hpc.cluster.nodes import WorkerNode, worker_nodes
+from hpc.cluster.worker_job import WorkerJob
 from hpc.errors import GpuHoursSpentError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.ray.private import drain_node, draining_nodes, release_node
 from hpc.sites.site import Site
 from hpc.slurm.calls import ONCE, PATIENCE
-from hpc.slurm.jobs import WAITS, Job, QueuedJob, cancel, queue, submit
+from hpc.slurm.jobs import Job, QueuedJob, cancel, queue, submit
 from transtailor.waiting import start_in_thread
 
 TICK_S = 1.0
@@ -42,22 +43,6 @@ class OnEvent(Protocol):
         self, kind: EventKind, *, job: str | None = None, node: str | None = None, detail: str | None = None
     ) -> None:
         """Take one event: SLURM's id of the job, the node's host name, and details for people."""
-
-
-@dataclass(kw_only=True)
-class _Job:
-    """What the driver knows of a worker's job; times are those of `Cluster.now_s`."""
-
-    id: str
-    submitted_s: float
-    started_s: float | None = None
-    joined_s: float | None = None
-    ends_at_s: float | None = None
-    idle_since_s: float | None = None
-    node: str | None = None  # Ray's id
-    host: str | None = None
-    reason: str = ""  # why it waits in the queue
-    leaves: bool = False  # drained, released or cancelled
 
 
 class Cluster:
@@ -102,7 +87,7 @@ class Cluster:
         self._on_event = on_event
         self._worker_command = [*worker_command, str(folder.path), generation]
         self._limits = limits_of(site, need)
-        self._jobs: dict[str, _Job] = {}
+        self._jobs: dict[str, WorkerJob] = {}
         self._failures = Failures()
         self._surplus_since_s: float | None = None
         self._gpu_hours_ended = gpu_hours_before  # of workers that have ended
@@ -201,7 +186,7 @@ class Cluster:
 
     def _decide(self, now_s: float) -> None:
         actions = decide(
-            [self._worker_of(job) for job in self._jobs.values()],
+            [job.as_worker() for job in self._jobs.values()],
             self.wanted_slots,
             now_s,
             self._limits_now(),
@@ -245,7 +230,7 @@ class Cluster:
                 places += node_of_job.places
         self.slots = places // self._need.ranks
 
-    def _observe_job(self, job: _Job, node: WorkerNode | None, leaving: AbstractSet[str], now_s: float) -> None:
+    def _observe_job(self, job: WorkerJob, node: WorkerNode | None, leaving: AbstractSet[str], now_s: float) -> None:
         """Note whether a worker has joined, is being drained, has died, or is idle; `node` is None without one."""
         if node is not None and node.alive and job.joined_s is None:
             self._note_join(job, node, now_s)
@@ -266,9 +251,9 @@ class Cluster:
     def _adopt(self, job_id: str, now_s: float) -> None:
         """Take over a worker that an earlier driver submitted for the same head."""
         if job_id not in self._given_up:
-            self._jobs[job_id] = _Job(id=job_id, submitted_s=now_s)
+            self._jobs[job_id] = WorkerJob(id=job_id, submitted_s=now_s)
 
-    def _note_join(self, job: _Job, node: WorkerNode, now_s: float) -> None:
+    def _note_join(self, job: WorkerJob, node: WorkerNode, now_s: float) -> None:
         job.joined_s = now_s
         job.node = node.id
         job.host = node.host
@@ -277,7 +262,7 @@ class Cluster:
         self._poll_at_s = min(self._poll_at_s, now_s + LOOK_AGAIN_S)  # SLURM knows when it ends
         self._report("worker_joined", job)
 
-    def _forget(self, job: _Job, now_s: float, why: str) -> None:
+    def _forget(self, job: WorkerJob, now_s: float, why: str) -> None:
         """Forget a job that ended, wanted or not, and have SLURM cancel what is left of it."""
         del self._jobs[job.id]
         self._given_up.add(job.id)
@@ -327,7 +312,7 @@ class Cluster:
         for job in list(self._jobs.values()):
             queued = listed.get(job.id)
             if queued is not None:
-                _update(job, queued, now_s, clock_was_set_by_s)
+                job.take_from_queue(queued, now_s, clock_was_set_by_s)
             elif job.joined_s is None and job.submitted_s < self._polled_s - LOOK_AGAIN_S:
                 self._forget(job, now_s, f"its job ended before it joined; its log is in {self._folder.logs}")
 
@@ -377,7 +362,7 @@ class Cluster:
         except OSError as error:  # no thread could be started for it
             self._refusal = str(error)
         for slurm_job in submitted:
-            job = _Job(id=slurm_job.ids[0], submitted_s=now_s)
+            job = WorkerJob(id=slurm_job.ids[0], submitted_s=now_s)
             if job.id not in self._given_up:  # it may have joined, or ended, while others were submitted
                 self._jobs.setdefault(job.id, job)
             self._report("worker_submitted", job)
@@ -385,7 +370,7 @@ class Cluster:
             self._failures = self._failures.with_one_more(now_s)
             self._report("worker_refused", None, self._refusal)
 
-    def _leave(self, job: _Job, why: str) -> None:
+    def _leave(self, job: WorkerJob, why: str) -> None:
         """Note that a worker's node was told to end."""
         job.leaves = True
         self._folder.release(job.id)
@@ -407,34 +392,8 @@ class Cluster:
         except SlurmError as error:  # those that the next poll still finds are cancelled again
             self._report("worker_refused", None, f"{', '.join(ids)} cannot be cancelled: {error}")
 
-    def _report(self, kind: EventKind, job: _Job | None, detail: str | None = None) -> None:
+    def _report(self, kind: EventKind, job: WorkerJob | None, detail: str | None = None) -> None:
         if job is None:
             self._on_event(kind, job=None, node=None, detail=detail or None)
         else:
             self._on_event(kind, job=job.id, node=job.host, detail=detail or None)
-
-    def _worker_of(self, job: _Job) -> Worker:
-        state: Literal["waiting", "starting", "ready", "draining"] = "waiting"
-        if job.leaves:
-            state = "draining"
-        elif job.joined_s is not None:
-            state = "ready"
-        elif job.started_s is not None:
-            state = "starting"
-        return Worker(
-            job=job.id,
-            state=state,
-            ends_at_s=job.ends_at_s,
-            idle_since_s=job.idle_since_s if state == "ready" else None,
-            starting_since_s=job.started_s if state == "starting" else None,
-        )
-
-
-def _update(job: _Job, queued: QueuedJob, now_s: float, clock_was_set_by_s: float) -> None:
-    """Take over SLURM's information on a job."""
-    if queued.state.state in WAITS:
-        job.reason = queued.state.explanation
-        return
-    job.started_s = job.started_s or now_s
-    if queued.ends_at is not None:
-        job.ends_at_s = queued.ends_at.timestamp() - clock_was_set_by_s

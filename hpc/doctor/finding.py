@@ -94,15 +94,12 @@ def merge_findings(findings: dict[str, Finding]) -> Finding:
     shown = misses or findings
     first = next(iter(shown.values()))
     all_say_the_same = len(shown) == len(findings) and len({finding.text for finding in shown.values()}) == 1
-    if all_say_the_same:
-        text = first.text
-    else:
-        text = "; ".join(f"{node}: {finding.text}" for node, finding in shown.items())
+    texts = [first.text] if all_say_the_same else [f"{node}: {finding.text}" for node, finding in shown.items()]
     advice: list[str] = []
     for finding in shown.values():
         if finding.advice and finding.advice not in advice:
             advice.append(finding.advice)
-    return Finding(state=first.state, text=text, advice="; ".join(advice))
+    return Finding(state=first.state, text="; ".join(texts), advice="; ".join(advice))
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,13 @@ import hpc
 from hpc.cluster.needs import RankNeed, controller_need, default_devices, limits_of
 from hpc.doctor.board import Checklist
 from hpc.doctor.finding import Checks, DoctorFolder, Finding, NodeState, environment, failure, fine, unknown
+from hpc.doctor.slurm_checks import accounting, partition_gpus, ping
 from hpc.doctor.watch import EDIT, Stopped, Watch, clock_finding
 from hpc.errors import ClusterError, SiteError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Need, Site
-from hpc.slurm.calls import ONCE, PATIENCE, ask, call_of
-from hpc.slurm.cluster_facts import gpu_fault
+from hpc.slurm.calls import call_of
 from hpc.slurm.jobs import QueuedJob, cancel, jobs, queue, requeue, signal_steps, submit, would_start
-from hpc.slurm_grammar import gres_of
 from transtailor.documents import Record
 from transtailor.waiting import WaitedTooLong, wait_for
 
@@ -108,14 +107,14 @@ class Doctor:
             self.board.add("commands", failure(f"no {', '.join(absent)} on PATH", "go to a login node of the cluster"))
             raise Stopped("SLURM's commands are missing")
         self.board.add("commands", fine(", ".join(NEEDED)))
-        ping = shlex.join(call_of(self.site.cluster, "scontrol", "ping"))
-        if not self._try("SLURM answers", lambda: _ping(self.site.cluster), f"type: {ping}"):
+        ping_command = shlex.join(call_of(self.site.cluster, "scontrol", "ping"))
+        if not self._try("SLURM answers", lambda: ping(self.site.cluster), f"type: {ping_command}"):
             raise Stopped("SLURM does not answer")
-        self.board.add("accounting", _check_accounting(self.site.cluster))
+        self.board.add("accounting", accounting(self.site.cluster))
         self._try("site", self._limits)
         devices = f"{default_devices(self.site)}, unless [resources] gpus_per_rank of the spec says otherwise"
         self.board.add("devices of trials", fine(devices))
-        self.board.add("GPUs of the partition", _gpus_of(self.site))
+        self.board.add("GPUs of the partition", partition_gpus(self.site))
         if not self._try("folder", self._make_folder, "give a folder of yours that all nodes see: --folder"):
             raise Stopped("there is no folder for its files")
         worker = Need(log_folder=self._logs, signal_before_s=self.site.drain_before_s, requeue=False)
@@ -364,47 +363,6 @@ class Doctor:
 def _are_over(ids: list[str], cluster: str | None) -> bool:
     """Whether none of the jobs can still run."""
     return all(state.ended or state.state == "UNKNOWN" for state in jobs(ids, cluster).values())
-
-
-def _ping(cluster: str | None) -> Finding:
-    rows = ask(call_of(cluster, "scontrol", "ping"), r"(.*)", PATIENCE)
-    text = "; ".join(line for (line,) in rows)
-    return fine(text) if "UP" in text else failure(text, "SLURM's controller is down: ask the administrator")
-
-
-def _check_accounting(cluster: str | None) -> Finding:
-    try:
-        ask(call_of(cluster, "sacct", "--noheader", "--allocations", "--format=JobID"), None, PATIENCE)
-    except SlurmError as error:
-        return unknown(f"none, and none is needed; without it the end of old jobs is unknown ({error})")
-    return fine("sacct answers")
-
-
-def _gpus_of(site: Site) -> Finding:
-    """Return whether trials can run on the GPUs that sinfo lists for the site, and use them."""
-    call = call_of(site.cluster, "sinfo", "--noheader", "--exact", "--format=%G")
-    if site.partition:
-        call.append(f"--partition={site.partition}")
-    try:
-        rows = ask(call, r"(.*)", ONCE)
-    except SlurmError as error:
-        return unknown(str(error))
-    listed = []  # name and fault
-    for (gres,) in rows:
-        fault = gpu_fault(gres)
-        listed += [(resource.kind, fault) for resource in gres_of(gres) if resource.name == "gpu"]
-    if not site.gpus_per_node:
-        if not listed:
-            return fine("none, as the site says")
-        names = ", ".join(dict.fromkeys(name for name, _fault in listed))
-        return unknown(f"sinfo lists {names}, and the site has gpus_per_node = 0: trials do not use them")
-    wanted = [(name, fault) for name, fault in listed if site.gres in (None, "gpu", name)]
-    if not wanted:
-        return unknown("sinfo lists none")
-    faults = list(dict.fromkeys(fault for _name, fault in wanted if fault))
-    if faults:
-        return failure("; ".join(faults), "choose another partition or gres, or set gpus_per_node = 0")
-    return fine(", ".join(dict.fromkeys(name for name, _fault in wanted)))
 
 
 def _rights_on_nodes(answers: Sequence[NodeState]) -> Finding:

@@ -163,9 +163,9 @@ class ProcessRanks(RankGroup):
 
 def _wait_for_any(ranks: Sequence["_RankProcess"], limit_s: float) -> list["_RankProcess"]:
     """Wait until some ranks have answered or ended, and return them; [] after `limit_s` seconds."""
-    connections = [rank.connection for rank in ranks]
-    process_files = [rank.process_file for rank in ranks]
-    ready = set(wait(connections + process_files, limit_s))
+    files: list[Connection | int] = [rank.connection for rank in ranks]
+    files += [rank.process_file for rank in ranks]
+    ready = set(wait(files, limit_s))
     return [rank for rank in ranks if rank.connection in ready or rank.process_file in ready]
 
 
