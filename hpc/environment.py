@@ -1,4 +1,4 @@
-"""Which variables of a shell go to SLURM's commands, and which go to ranks: decided by what each one is for."""
+"""Which variables of a shell SLURM's commands get, and which ones ranks get."""
 
 import re
 from collections.abc import Mapping
@@ -6,9 +6,9 @@ from collections.abc import Mapping
 # How the commands find their controller, and how they show who calls them (their manuals; SLURM_SACK_*: auth/slurm).
 SLURM_SETTINGS = frozenset(["SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS"])
 SLURM_CREDENTIALS = frozenset(["SLURM_JWT", "SLURM_SACK_JWKS", "SLURM_SACK_KEY", "SLURM_SACK_SOCKET"])
-# All others would change what a command does (SBATCH_PARTITION) or prints (SQUEUE_FORMAT, SLURM_TIME_FORMAT), or are
-# those of the job that calls it (SLURM_CPUS_PER_TASK), which the job that it submits would take for its own.
-_SLURMS = re.compile(r"(SALLOC|SBATCH|SRUN|SQUEUE|SACCT|SACCTMGR|SINFO|SCANCEL|SCONTROL|SLURMD?|SUBMITIT)_")
+# All other variables of SLURM would change what a command does (SBATCH_PARTITION) or prints (SQUEUE_FORMAT,
+# SLURM_TIME_FORMAT), or describe the job that calls it (SLURM_CPUS_PER_TASK), and the new job would inherit them.
+_OF_SLURM = re.compile(r"(SALLOC|SBATCH|SRUN|SQUEUE|SACCT|SACCTMGR|SINFO|SCANCEL|SCONTROL|SLURMD?|SUBMITIT)_")
 
 # On which cores OpenMP places the threads of a process: each rank would begin with the first core.
 PINNING = frozenset(
@@ -22,21 +22,21 @@ def for_slurm(environment: Mapping[str, str]) -> dict[str, str]:
     >>> for_slurm({"SLURM_CONF": "/etc/slurm.conf", "SQUEUE_FORMAT": "%i", "SLURM_JOB_ID": "7", "HOME": "/home/me"})
     {'SLURM_CONF': '/etc/slurm.conf', 'HOME': '/home/me'}
     """
-    kept = SLURM_SETTINGS | SLURM_CREDENTIALS
-    return {
-        name: value
-        for name, value in environment.items()
-        if name in kept or not (_SLURMS.match(name) or name == "TMPDIR")
-    }
+    kept = {}
+    for name, value in environment.items():
+        is_of_job_or_shell = name == "TMPDIR" or _OF_SLURM.match(name) is not None
+        if not is_of_job_or_shell or name in SLURM_SETTINGS | SLURM_CREDENTIALS:
+            kept[name] = value
+    return kept
 
 
 def for_ranks(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that ranks, and the Ray that starts them, get: no credentials, and no cores of a shell."""
+    """Return the variables that ranks, and the Ray that starts them, get: no credentials, and no pinning to cores."""
     return {name: value for name, value in environment.items() if name not in PINNING | SLURM_CREDENTIALS}
 
 
 def missing_cores(environment: Mapping[str, str], cores: int) -> str | None:
-    """Say that the ranks of a trial on this machine have fewer cores than threads; None if they have enough.
+    """Return a warning if the ranks of a trial on this machine have fewer cores than threads; else None.
 
         >>> missing_cores({"LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "4"}, cores=1)
         '2 ranks of 4 threads on this machine may use 1 core: what pins them? See taskset -p, and OMP_* in the shell'
@@ -49,6 +49,12 @@ def missing_cores(environment: Mapping[str, str], cores: int) -> str | None:
     threads = int(environment.get("OMP_NUM_THREADS", "1"))
     if cores >= ranks * threads:
         return None
-    own = f"{ranks} rank{'s' if ranks > 1 else ''} of {threads} thread{'s' if threads > 1 else ''} on this machine"
-    usable = f"{cores} core{'s' if cores > 1 else ''}"
-    return f"{own} may use {usable}: what pins them? See taskset -p, and OMP_* in the shell"
+    return (
+        f"{_number_of('rank', ranks)} of {_number_of('thread', threads)} on this machine may use "
+        f"{_number_of('core', cores)}: what pins them? See taskset -p, and OMP_* in the shell"
+    )
+
+
+def _number_of(noun: str, count: int) -> str:
+    """Return such as "1 core" or "2 cores"."""
+    return f"{count} {noun}{'s' if count > 1 else ''}"

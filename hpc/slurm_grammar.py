@@ -1,4 +1,4 @@
-"""The texts that SLURM's commands print, from 20.02 to 25.11: resources, times and states. All readers use this.
+"""Read the texts that SLURM's commands print, from 20.02 to 25.11: resources, times and states. All readers use this.
 
 Lists of nodes, such as "node[1-3,7]", are not read: they are shown, and handed back to SLURM, as it prints them.
 """
@@ -14,7 +14,7 @@ UNITS_MB = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2, "P": 1024.0**3
 UNUSABLE_STATES = frozenset(
     ["down", "drain", "drained", "draining", "error", "fail", "failing", "future", "inval", "unknown"]
 )
-UNUSABLE_FLAGS = UNUSABLE_STATES | {"invalid_reg"}  # not NOT_RESPONDING, which is also said of nodes that boot
+UNUSABLE_FLAGS = UNUSABLE_STATES | {"invalid_reg"}  # not NOT_RESPONDING, which nodes have also while they boot
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Gres:
 def gres_of(text: str) -> list[Gres]:
     """Return the generic resources of a node, as sinfo (`%G`, GresUsed) and scontrol (`Gres=`) print them.
 
-    What follows in brackets, sockets as `(S:0-1)` or indices as `(IDX:0,2)`, is left out, and so is what has no count.
+    Sockets, as `(S:0-1)`, and indices, as `(IDX:0,2)`, are left out, and so are resources without a count.
 
         >>> gres_of("gpu:3090:8(S:0-1),shard:32")
         [Gres(name='gpu', type='3090', count=8, is_consumed=True), Gres(name='shard', type=None, count=32, \
@@ -43,17 +43,19 @@ is_consumed=True)]
         >>> gres_of("gpu:(null):2(IDX:0-1)")
         [Gres(name='gpu', type=None, count=2, is_consumed=True)]
     """
-    found = []
-    plain = re.sub(r"\((?:S|IDX|CNT):[^)]*\)", "", text)  # these have commas
-    for entry in plain.split(","):
+    resources = []
+    without_brackets = re.sub(r"\((?:S|IDX|CNT):[^)]*\)", "", text)  # these have commas
+    for entry in without_brackets.split(","):
         name, *words = entry.strip().split(":")
         is_consumed = NO_CONSUME not in words
         words = [word for word in words if word != NO_CONSUME]
-        if words and (count := re.fullmatch(r"(\d+)([KMG]?)", words[-1])):
-            type_ = words[0] if len(words) > 1 and words[0].lower() not in NOT_SET else None
-            number = int(count[1]) * 1024 ** " KMG".index(count[2] or " ")
-            found.append(Gres(name, type_, number, is_consumed))
-    return found
+        count = re.fullmatch(r"(\d+)([KMG]?)", words[-1]) if words else None
+        if count is None:
+            continue
+        has_type = len(words) > 1 and words[0].lower() not in NOT_SET
+        number = int(count[1]) * 1024 ** " KMG".index(count[2] or " ")
+        resources.append(Gres(name, words[0] if has_type else None, number, is_consumed))
+    return resources
 
 
 def is_gres_kind(text: str) -> bool:
@@ -65,12 +67,12 @@ def is_gres_kind(text: str) -> bool:
     match = re.fullmatch(r"\w+(?::([\w.-]+))?", text)
     if match is None:
         return False
-    type_ = match[1]
-    return type_ is None or not type_.isdecimal() or len(type_) >= TYPE_DIGITS
+    gres_type = match[1]
+    return gres_type is None or not gres_type.isdecimal() or len(gres_type) >= TYPE_DIGITS
 
 
 def minutes_of(limit: str) -> int | None:
-    """Return a limit of time in whole minutes; None: there is none.
+    """Return a limit of time in whole minutes; None if there is none.
 
     sinfo prints D-H:M:S, H:M:S or M:S; sacctmgr and scontrol the same, and administrators also write M, D-H and D-H:M.
 
@@ -79,19 +81,20 @@ def minutes_of(limit: str) -> int | None:
         >>> minutes_of("UNLIMITED")
 
     Raises:
-        ValueError: it is no limit in any of these forms.
+        ValueError: the text has none of these forms.
     """
     if limit.strip().lower() in NO_LIMIT:
         return None
     match = re.fullmatch(r"(?:(\d+)-(\d+)(?::(\d+))?(?::\d+)?|(?:(\d+):)?(\d+):\d+|(\d+))", limit.strip())
     if match is None:
         raise ValueError(f"{limit!r} is no limit of time, such as 1-00:00:00, 30:00 or infinite")
-    days, day_hours, day_minutes, hours, minutes, alone = (int(part or 0) for part in match.groups())
-    return (days * 24 + day_hours + hours) * 60 + day_minutes + minutes + alone
+    # Of the three forms only the parts of one are there: D-H:M, H:M:S or M.
+    days, day_hours, day_minutes, hours, minutes, only_minutes = (int(part or 0) for part in match.groups())
+    return (days * 24 + day_hours + hours) * 60 + day_minutes + minutes + only_minutes
 
 
 def count_of(text: str) -> int | None:
-    """Return a number, also one that stands for several nodes, as "64+"; None: not set, or without a limit.
+    """Return a number, also of the form "64+", the least of several nodes; None if it is not set or has no limit.
 
     >>> count_of("64+"), count_of("UNLIMITED"), count_of("n/a")
     (64, None, None)
@@ -101,7 +104,7 @@ def count_of(text: str) -> int | None:
 
 
 def memory_mb(text: str) -> int | None:
-    """Return an amount of memory in MB (2**20 bytes), the unit of a number without one; None: not set, or unlimited.
+    """Return an amount of memory in MB (2**20 bytes); None if it is not set or has no limit. MB is the default unit.
 
     >>> memory_mb("240G"), memory_mb("256000+"), memory_mb("UNLIMITED")
     (245760, 256000, None)
@@ -116,17 +119,17 @@ def tres_of(text: str) -> dict[str, int]:
     >>> tres_of("cpu=64,mem=240G,node=1,gres/gpu=4,gres/gpu:3090=4")
     {'cpu': 64, 'mem': 245760, 'node': 1, 'gres/gpu': 4, 'gres/gpu:3090': 4}
     """
-    found = {}
+    amounts = {}
     for entry in text.split(","):
         name, _, amount = entry.strip().partition("=")
         number = memory_mb(amount) if name == "mem" else count_of(amount)
         if number is not None:
-            found[name] = number
-    return found
+            amounts[name] = number
+    return amounts
 
 
 def is_node_usable(state: str) -> bool:
-    """Whether jobs can run on a node in a state, now or later: as sinfo (`idle~`) or scontrol (`IDLE+CLOUD`) prints it.
+    """Whether jobs can run on a node now or later, by its state in sinfo (`idle~`) or scontrol (`IDLE+CLOUD`).
 
     >>> [is_node_usable(state) for state in ("mixed-", "IDLE+CLOUD+POWERED_DOWN", "idle~", "down*", "IDLE+DRAIN")]
     [True, True, True, False, False]
@@ -136,7 +139,7 @@ def is_node_usable(state: str) -> bool:
 
 
 def job_state(text: str) -> str:
-    """Return the state of a job without what sacct adds: "CANCELLED by 1000", "CANCELLED+".
+    """Return the state of a job without what sacct adds to it, as in "CANCELLED by 1000" and "CANCELLED+".
 
     >>> job_state("CANCELLED by 1000")
     'CANCELLED'

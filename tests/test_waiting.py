@@ -47,7 +47,7 @@ ENDED_OTHERWISE = {
 SHORT = {
     ("hpc.doctor.job", "link.recv"): "its socket has a timeout",
     ("hpc.doctor.job", "listening.accept"): "its socket has a timeout",
-    ("hpc.ranks.forked", "asked.recv"): "its socket has a timeout",
+    ("hpc.ranks.forked", "connection.recv"): "its socket has a timeout",
     ("hpc.ranks.process_ranks", "self.connection.recv"): "what is there already, as `poll` said",
     ("hpc.ranks.process_ranks", "time.sleep"): "a thread shows signs of life as long as its rank lives",
     ("hpc.ranks.warm_process", "self._listener.accept"): "what is there already, as `select` said",

@@ -1,4 +1,4 @@
-"""What all commands are made of: `command` makes one of a function, `Commands` is a group that loads them when needed.
+"""What all commands are made of: `command` turns a function into one, `Commands` is a group that imports them lazily.
 
 @cli.command(example="runs/demo --lines 5")
 @cli.run_argument
@@ -12,7 +12,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -49,22 +49,23 @@ __all__ = [
 ]
 
 RUNS = Path("runs")
-"""Where runs are, unless `--runs` says otherwise; a run below it can be given by its name alone."""
+"""Where runs are, unless `--runs` says otherwise. The user can give a run below it by its name alone."""
 
 Answer = Iterable[object] | int | None
-"""What the function of a command returns: the lines to print, or the exit code; None: success."""
+"""What the function of a command returns: the lines to print, or the exit code. None means success."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-"""What a decorator of a command returns as it got it."""
+"""A function that a decorator returns unchanged."""
 
-_TYPED = f"{__name__}.typed"
+_TYPED = f"{__name__}.typed"  # key in click's `meta`
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
 
 
 class Command(click.Command):
     """A command that prints the lines of its function, or ends with the exit code that the function returns.
 
-    A mistake of the user is explained on standard error, without a traceback: exit code 2, or that of the error.
+    If the user made a mistake, it explains this on standard error without a traceback, and ends with exit code 2 or the
+    one of the error.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -73,24 +74,26 @@ class Command(click.Command):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> None:
-        """Call the function, print, and end."""
-        code = SUCCESS
+        """Call the function, print its answer, and end with the exit code."""
+        exit_code = SUCCESS
         try:
             with ignore_closed_stdout():
-                code = _print(super().invoke(ctx))
+                exit_code = _print(super().invoke(ctx))
         except ExplainedError as error:
-            code = _explain(error, error.exit_code)
+            _explain(error)
+            exit_code = error.exit_code
         except OSError as error:
             if not is_of_the_machine(error):
                 raise
-            code = _explain(error, MISTAKE)
+            _explain(error)
+            exit_code = MISTAKE
         except KeyboardInterrupt:
             say("interrupted", to=sys.stderr)
-            code = INTERRUPTED
-        ctx.exit(code)
+            exit_code = INTERRUPTED
+        ctx.exit(exit_code)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the example in a line of its own, which is never broken."""
+        """Write the example in a line of its own, without line breaks, so that it can be pasted."""
         if self.epilog is not None:
             formatter.write(f"\nexample: {ctx.command_path} {self.epilog}".rstrip() + "\n")
 
@@ -102,7 +105,7 @@ def typed() -> str:
 
 
 def _print(answer: Answer) -> int:
-    """Print the lines of a command as they come; return its exit code."""
+    """Print the lines of a command as they come; return the exit code."""
     if isinstance(answer, int):
         return answer
     for line in answer or ():
@@ -110,29 +113,28 @@ def _print(answer: Answer) -> int:
     return SUCCESS
 
 
-def _explain(error: Exception, code: int) -> int:
+def _explain(error: Exception) -> None:
     say(f"error: {error}", to=sys.stderr)
-    return code
 
 
 def command(*, example: str, cls: type[Command] = Command) -> Callable[[Callable[..., Answer]], click.Command]:
-    """Make a command of a function, whose docstring is its help.
+    """Return a decorator that turns a function into a command, whose help is the function's docstring.
 
     Args:
-        example: arguments that work; the help shows them behind the name of the command.
+        example: arguments that work. The help shows them behind the name of the command.
     """
     return click.command(cls=cls, epilog=example, context_settings=_CONTEXT)
 
 
 @dataclass(frozen=True, order=True)
 class Entry:
-    """A command of a group, as the help of the group lists it without importing it.
+    """A command, or a group of commands, that is listed in the help without importing it.
 
     Attributes:
-        module: its last word is the name of the command's function, too.
+        module: dotted name. The command's function has the name of the module's last part.
         text: what it is for.
-        section: of the list.
-        commands: of a group; None: it is a command.
+        section: heading of the list that it is in.
+        commands: those of a group; None if this is a command.
     """
 
     module: str
@@ -153,45 +155,50 @@ class Commands(click.Group):
         return list(self.entries)
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command; None: there is none of this name."""
+        """Import and return a command, or return a group; None if there is none of this name."""
         entry = self.entries.get(cmd_name)
         if entry is None:
             return None
         if entry.commands is not None:
             return Commands(cmd_name, entry.text, entry.commands)
-        found = getattr(import_uncollected(entry.module), entry.module.rpartition(".")[2])
-        assert isinstance(found, click.Command)
-        return found
+        function_name = entry.module.rpartition(".")[2]
+        imported = getattr(import_uncollected(entry.module), function_name)
+        assert isinstance(imported, click.Command)
+        return imported
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that was typed. Raises UsageError, which names the nearest one: there is none."""
-        typed = args[0]
-        if not typed.startswith("-") and typed not in self.entries:
-            hint = did_you_mean(typed, self.entries)
-            ctx.fail(f"no command {typed!r}; {hint}to list them, type: {ctx.command_path} --help")
+        """Find the command that was typed. If there is none, raise UsageError, which names the nearest one."""
+        name = args[0]
+        if not name.startswith("-") and name not in self.entries:
+            hint = did_you_mean(name, self.entries)
+            ctx.fail(f"no command {name!r}; {hint}to list them, type: {ctx.command_path} --help")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one list of commands for each section, those of groups with the name of their group."""
-        for section in dict.fromkeys(entry.section for entry in self.entries.values()):
+        entries_by_section: dict[str, dict[str, Entry]] = {}
+        for name, entry in self.entries.items():
+            entries_by_section.setdefault(entry.section, {})[name] = entry
+        for section, entries in entries_by_section.items():
             with formatter.section(section):
-                formatter.write_dl([*_listed({n: e for n, e in self.entries.items() if e.section == section})])
+                formatter.write_dl(list(_list_lines(entries)))
 
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write it as it is: lines to paste are never broken."""
+        """Write the epilog without line breaks of click's own, because its lines are to be pasted."""
         if self.epilog:
             formatter.write(f"\n{self.epilog}\n")
 
 
-def _listed(entries: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:
+def _list_lines(entries: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:
     """Yield name and text of each command, those of groups with the name of their group in front."""
     for name, entry in entries.items():
         if entry.commands is None:
             yield name, entry.text
         else:
-            yield from ((f"{name} {inner}", text) for inner, text in _listed(entry.commands))
+            for inner_name, text in _list_lines(entry.commands):
+                yield f"{name} {inner_name}", text
 
 
 class _Fraction(click.ParamType[float]):
@@ -200,7 +207,7 @@ class _Fraction(click.ParamType[float]):
     name = "fraction"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it; a percentage is refused with what to type."""
+        """Return the number. A percentage is refused; the message says what to type instead."""
         try:
             return fraction(str(value))
         except ValueError as error:
@@ -208,10 +215,10 @@ class _Fraction(click.ParamType[float]):
 
 
 class _Path(click.Path):
-    """A path as it was typed, which need not exist: what is wrong with it is said by who opens it."""
+    """A path as it was typed. It is not checked here: the code that opens it knows what to say if it does not exist."""
 
     def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> Path:
-        """Make a path of the text."""
+        """Return the text as a path."""
         return Path(value)
 
 
@@ -219,23 +226,26 @@ class _Run(click.Path):
     """The folder of a run, or its name below runs/."""
 
     def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> Path:
-        """Return the folder: as typed, or the one of this name below runs/ if only that one exists."""
-        typed = Path(value)
-        if not typed.exists() and typed.name == str(value) and (RUNS / typed).is_dir():
-            return RUNS / typed
-        return typed
+        """Return the folder as it was typed, or the one of this name below runs/ if only that one exists."""
+        folder = Path(value)
+        is_plain_name = folder.name == str(value)
+        if not folder.exists() and is_plain_name and (RUNS / folder).is_dir():
+            return RUNS / folder
+        return folder
 
     def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
-        """Complete the names of runs below runs/, and folders."""
+        """Complete the names of runs below runs/; if none begins like this, let the shell complete folders."""
         from click.shell_completion import CompletionItem
 
-        known = [path.parent.name for path in sorted(RUNS.glob("[!.]*/plan.json"))]
-        names = [CompletionItem(name) for name in known if name.startswith(incomplete)]
-        return names or [CompletionItem(incomplete, type="dir")]
+        names = [plan.parent.name for plan in sorted(RUNS.glob("[!.]*/plan.json"))]
+        items = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return items or [CompletionItem(incomplete, type="dir")]
 
 
 FRACTION = _Fraction()
-PATH, FILE, FOLDER = _Path(), _Path(dir_okay=False), _Path(file_okay=False)
+PATH = _Path()
+FILE = _Path(dir_okay=False)
+FOLDER = _Path(file_okay=False)
 RUN = _Run()
 
 run_argument = argument("run", type=RUN)
@@ -243,28 +253,36 @@ run_argument = argument("run", type=RUN)
 
 
 def typed_run(ctx: click.Context) -> Path | None:
-    """Return the run that was typed, for completions; None: there is none yet.
+    """Return the run that was typed, for completions; None if there is none yet.
 
-    In front of an option whose value is being typed, click has not looked at the arguments.
+    While the value of an option is being typed, click has not parsed the arguments: then the words are searched.
     """
+    run: Path | None = ctx.params.get("run")
+    if run:
+        return run
     words = shlex.split(ctx.meta.get(_TYPED, ""))[1:]
-    given = (RUN.convert(word, None, None) for word in words if not word.startswith("-"))
-    return ctx.params.get("run") or next((path for path in given if (path / "plan.json").is_file()), None)
+    for word in words:
+        if word.startswith("-"):
+            continue
+        path = RUN.convert(word, None, None)
+        if (path / "plan.json").is_file():
+            return path
+    return None
 
 
-Words = Callable[[click.Context], Iterable[str]]
+WordLister = Callable[[click.Context], Iterable[str]]
 
 
-def complete(words: Words) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Make a completion of a function that lists all words; nothing is completed where it cannot."""
+def complete(list_words: WordLister) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Return a completion by the words that a function lists; if the function fails, nothing is completed."""
 
-    def completed(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-        with suppress(OSError, ValueError, ExplainedError), Path(os.devnull).open("w") as nowhere:
-            sys.stderr, before = nowhere, sys.stderr
-            try:
-                return [word for word in words(ctx) if word.startswith(incomplete)]
-            finally:
-                sys.stderr = before
+    def matching_words(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+        with (
+            suppress(OSError, ValueError, ExplainedError),
+            Path(os.devnull).open("w") as nowhere,
+            redirect_stderr(nowhere),  # a message would be in the middle of the line that is being typed
+        ):
+            return [word for word in list_words(ctx) if word.startswith(incomplete)]
         return []
 
-    return completed
+    return matching_words

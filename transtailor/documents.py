@@ -36,35 +36,37 @@ class DocumentError(UserError, ValueError):
     """The input is not JSON or TOML, or is nested too deeply; the text says why, but does not name the file."""
 
 
-def read_json(given: Path | str | bytes) -> Any:
+def read_json(source: Path | str | bytes) -> Any:
     """Parse JSON from a file or a text.
 
     Raises:
         DocumentError: it is not valid JSON, is nested too deeply, or is not a regular file.
         OSError: the file cannot be read.
     """
-    if isinstance(given, Path):
-        handle = os.open(given, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # the reader of a pipe would wait
-        with os.fdopen(handle, "rb") as file:
-            if not S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise DocumentError("is no file")
-            given = file.read()
-    return _read("JSON", json.loads, given)
+    if not isinstance(source, Path):
+        return _parse("JSON", json.loads, source)
+    handle = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # the reader of a pipe would wait
+    with os.fdopen(handle, "rb") as file:
+        if not S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise DocumentError("is no file")
+        content = file.read()
+    return _parse("JSON", json.loads, content)
 
 
-def read_toml(given: Path | str | bytes) -> dict[str, Any]:
+def read_toml(source: Path | str | bytes) -> dict[str, Any]:
     """Parse TOML from a file or a text. Raises the errors of `read_json`."""
-    document: dict[str, Any] = _read("TOML", tomllib.loads, given)
+    content = source.read_bytes() if isinstance(source, Path) else source
+    document: dict[str, Any] = _parse("TOML", tomllib.loads, content)
     return document
 
 
 def read_text(path: Path) -> str:
-    """The text of a file that a user wrote. Raises OSError, and DocumentError as `decode_text`."""
+    """Return the text of a file that a user wrote. Raises OSError, and DocumentError as `decode_text`."""
     return decode_text(path.read_bytes())
 
 
 def decode_text(content: bytes) -> str:
-    r"""Text in UTF-8, without the byte order mark that editors on Windows put before it.
+    r"""Return text in UTF-8, without the byte order mark that editors on Windows put before it.
 
         >>> decode_text(b"\xef\xbb\xbfname")
         'name'
@@ -90,17 +92,17 @@ class Record:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     def to_json(self) -> str:
-        """The record as JSON, for `from_json`."""
+        """Return the record as JSON, for `from_json`."""
         return json.dumps(self, default=_plain)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """The record that `to_json` wrote. Raises as `from_values`."""
+        """Return the record that `to_json` wrote. Raises as `from_values`."""
         return cls.from_values(read_json(text))
 
     @classmethod
     def from_values(cls, values: object) -> Self:
-        """A record from JSON values.
+        """Make a record of JSON values.
 
         Raises:
             DocumentError: a field is missing, unknown or has another type; the text names it.
@@ -145,20 +147,30 @@ def walk(document: object) -> Iterator[Any]:
 
 def describe_fault(path: Path, error: DocumentError) -> str:
     """Explain why `read_toml` refused a file: the number of the line, its text, and a hint."""
-    text = str(error).removeprefix(REFUSED)
-    if text == str(error):
-        return text
-    hint = next((f"; {hint}" for words, hint in _HINTS if text.startswith(words)), "")
-    position = _AT_LINE.search(text)
+    message = str(error)
+    if not message.startswith(REFUSED):
+        return message
+    problem = message.removeprefix(REFUSED)
+    hint = _hint(problem)
+    position = _AT_LINE.search(problem)
     if position is None:
-        return f"{error}{hint}"
+        return f"{message}{hint}"
     number = int(position[1])
-    line = "".join(lines_of(read_text(path))[number - 1 : number]).strip()
-    return f"line {number} {REFUSED}{line}   ({_AT_LINE.sub('', text)}{hint})"
+    lines = lines_of(read_text(path))
+    line = lines[number - 1].strip() if number <= len(lines) else ""  # the end of the text is after the last line
+    return f"line {number} {REFUSED}{line}   ({_AT_LINE.sub('', problem)}{hint})"
+
+
+def _hint(problem: str) -> str:
+    """Return what a user should look at, with a semicolon before it; "" if no hint is known for this problem."""
+    for words, hint in _HINTS:
+        if problem.startswith(words):
+            return f"; {hint}"
+    return ""
 
 
 def find_line(text: str, keys: Sequence[str]) -> int | None:
-    r"""The number of the line that sets `keys`, or else of the table around it; None if the text has neither.
+    r"""Return the number of the line that sets `keys`, or else of the table around it; None if the text has neither.
 
         >>> find_line("[data]\nname = 'digits'", ["data", "name"])
         2
@@ -166,38 +178,53 @@ def find_line(text: str, keys: Sequence[str]) -> int | None:
     Args:
         keys: those of the tables above it and its own; for an array of tables its name, then the number from 1.
     """
-    arrays: Counter[str] = Counter()
+    best_line = None
+    most_keys_in_common = -1
+    for number, line_keys in _keys_by_line(text):
+        in_common = min(len(line_keys), len(keys))
+        is_on_the_way = line_keys[:in_common] == tuple(keys[:in_common])
+        if is_on_the_way and in_common > most_keys_in_common:
+            best_line = number
+            most_keys_in_common = in_common
+    return best_line
+
+
+def _keys_by_line(text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield each line that begins a table or sets a key: its number from 1, and all keys that lead to what it sets."""
+    tables_of_array: Counter[str] = Counter()
     table: tuple[str, ...] = ()
-    best: tuple[int, int] | None = None
     for number, line in enumerate(lines_of(text), start=1):
-        if header := _HEADER.match(line):
-            name = _split(header[2])
+        header = _HEADER.match(line)
+        assignment = _ASSIGNED.match(line)
+        if header is not None:
+            table = _split(header[2])
+            array = table[0]
             if header[1] == "[[":
-                arrays[name[0]] += 1
-            table = (name[0], str(arrays[name[0]]), *name[1:]) if name[0] in arrays else name
-            path = table
-        elif assigned := _ASSIGNED.match(line):
-            path = (*table, *_split(assigned[1]))
-        else:
-            continue
-        common = min(len(path), len(keys))
-        if path[:common] == tuple(keys[:common]) and (best is None or common > best[0]):
-            best = common, number
-    return None if best is None else best[1]
+                tables_of_array[array] += 1
+            if array in tables_of_array:
+                table = (array, str(tables_of_array[array]), *table[1:])
+            yield number, table
+        elif assignment is not None:
+            yield number, (*table, *_split(assignment[1]))
 
 
 def _values_in(value: object) -> list[Any]:
-    return list(value.values()) if isinstance(value, dict) else [*value] if isinstance(value, list | tuple) else []
+    """Return the values of a table or a list; none for anything else."""
+    if isinstance(value, dict):
+        return list(value.values())
+    if isinstance(value, list | tuple):
+        return list(value)
+    return []
 
 
 def _plain(value: Any) -> Any:
+    """Return the fields of a record, or a path as text: what `json.dumps` cannot write itself."""
     if is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in fields(value)}
     return os.fspath(value)
 
 
-def _read(kind: str, parse: Any, given: Path | str | bytes) -> Any:
-    content = given.read_bytes() if isinstance(given, Path) else given
+def _parse(kind: str, parse: Any, content: str | bytes) -> Any:
     try:
         document = parse(content if isinstance(content, str) else decode_text(content))
     except RecursionError:
@@ -209,4 +236,5 @@ def _read(kind: str, parse: Any, given: Path | str | bytes) -> Any:
 
 
 def _split(dotted: str) -> tuple[str, ...]:
+    """Return the parts of a dotted key, without quotes."""
     return tuple(part.strip(" \"'") for part in dotted.split("."))

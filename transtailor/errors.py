@@ -32,7 +32,7 @@ class UserError(ExplainedError):
 
 
 def is_of_the_machine(error: OSError) -> bool:
-    """Whether a disk, a quota or permissions refuse something, which the user has to mend.
+    """Whether a disk, a quota or permissions refuse something, so that the user has to act.
 
     >>> is_of_the_machine(PermissionError("read-only")), is_of_the_machine(ConnectionResetError("bug"))
     (True, False)

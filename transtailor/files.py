@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent: for a concurrent reader, after a kill, and after a loss of power.
+"""Write files and folders that are whole or absent: for a concurrent reader, after a kill, and after a power failure.
 
 Each one is made under a temporary name in the same folder, synced, and renamed (or linked, where an existing file must
 stay); then the folder is synced. So it is on the disk under its name when the call returns. Temporary names are
@@ -63,17 +63,18 @@ def write_new_file(path: Path, content: Content) -> None:
 
 
 def finish_new_file(path: Path) -> None:
-    """Sync the name of a file of `write_new_file` if its writer has not yet: it may have been killed before it did.
+    """Sync the name of a file of `write_new_file` if its writer may have been killed before it did so.
 
-    Until then the file has two names.
+    As long as the file also has its temporary name, the writer has not synced it.
     """
     with suppress(PermissionError):  # a folder of another user
-        if path.stat().st_nlink > 1:
+        has_temporary_name = path.stat().st_nlink > 1
+        if has_temporary_name:
             sync(path.parent)
 
 
 def write_folder(path: Path, files: Mapping[str, bytes] | Mapping[Path, bytes]) -> None:
-    """Make a folder of files, and the folders above it; no reader sees a part of it.
+    """Make a folder of files, and the folders above it. A reader sees all of it or nothing.
 
     Args:
         path: of the new folder.
@@ -98,17 +99,17 @@ def write_folder(path: Path, files: Mapping[str, bytes] | Mapping[Path, bytes]) 
         raise
 
 
-def name_file(made: Path, path: Path) -> None:
-    """Rename a file that other code made in the same folder; a file of that name is replaced at once."""
-    sync(made)
-    made.replace(path)
+def name_file(temporary: Path, path: Path) -> None:
+    """Rename a file that other code wrote in the same folder; a file of that name is replaced at once."""
+    sync(temporary)
+    temporary.replace(path)
     sync(path.parent)
 
 
-def name_folder(made: Path, path: Path) -> None:
-    """Rename a folder within its parent, synced already; raises FileExistsError if a non-empty folder has that name."""
+def name_folder(temporary: Path, path: Path) -> None:
+    """Rename a folder, synced already, in its parent. Raises FileExistsError if a non-empty folder has that name."""
     try:
-        made.replace(path)
+        temporary.replace(path)
     except OSError as error:
         if path.exists():
             raise FileExistsError(f"{path} is there already") from error
@@ -117,7 +118,7 @@ def name_folder(made: Path, path: Path) -> None:
 
 
 def existing_above(folder: Path) -> Path:
-    """The folder, or the lowest one above it that exists; absolute.
+    """Return the folder if it exists, or the lowest one above it that does; absolute.
 
     >>> existing_above(Path("/no/such/folder"))
     PosixPath('/')
@@ -126,7 +127,7 @@ def existing_above(folder: Path) -> Path:
 
 
 def is_below(path: Path, folder: Path) -> bool:
-    """Whether a path is in a folder, or is the folder, wherever links on the way lead.
+    """Whether a path is in a folder, or is the folder, with links in both resolved.
 
     A folder has several paths where it can be reached by a link, such as a home folder on a cluster. A shell, a site
     file and the system may each have another one.
@@ -151,34 +152,34 @@ def refuse_unwritable(folder: Path, option: str, error: type[Exception]) -> None
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it, and sync the name of each before the next one is made.
 
-    Also the name of the lowest one that exists is synced, once by each process: the one that made it may have been
-    killed before.
+    The name of the lowest existing folder is synced too, once by each process: whoever made it may have been killed
+    before doing so.
     """
-    made = [folder]
-    while not made[-1].is_dir():
-        made.append(made[-1].parent)
-    for new in reversed(made):
-        is_new = not new.is_dir()
-        if not is_new and new in _synced:
+    upwards = [folder]  # from the folder to the lowest one that exists
+    while not upwards[-1].is_dir():
+        upwards.append(upwards[-1].parent)
+    for path in reversed(upwards):
+        is_new = not path.is_dir()
+        if not is_new and path in _synced:
             continue
-        new.mkdir(exist_ok=True)
+        path.mkdir(exist_ok=True)
         try:
-            sync(new.parent)
+            sync(path.parent)
         except PermissionError:
             if is_new:
                 raise
-        _synced.add(new)
+        _synced.add(path)
 
 
 @contextmanager
 def deny_others_writing() -> Iterator[None]:
     """Let only this user write to files made in this block, even if the umask allows others to."""
-    before = os.umask(0o077)
-    os.umask(before | 0o022)
+    umask_before = os.umask(0o077)  # the umask can be read only by setting it
+    os.umask(umask_before | 0o022)
     try:
         yield
     finally:
-        os.umask(before)
+        os.umask(umask_before)
 
 
 def sync(path: Path) -> None:

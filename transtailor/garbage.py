@@ -1,4 +1,4 @@
-"""Garbage collection is turned off where a search for garbage would find next to none."""
+"""Turn garbage collection off where a search for garbage would find next to none."""
 
 import gc
 import importlib
@@ -21,9 +21,9 @@ def pause_collection() -> Iterator[None]:
 
 
 def import_uncollected(name: str) -> ModuleType:
-    """Import a module with the garbage collector off; returns the module.
+    """Import a module with the garbage collector off, and return it.
 
-    What is there after a first import stays as long as the process, so later searches leave it out.
+    What a first import leaves in memory stays as long as the process, so later searches for garbage skip it (`freeze`).
 
         >>> import_uncollected("json").dumps(1)
         '1'

@@ -6,15 +6,18 @@ the form feed and U+2028; so whoever chose such a name would make two lines of o
 
 
 def lines_of(text: str, *, only_ended: bool = False) -> list[str]:
-    r"""Return the lines, each of which ends with a line feed, perhaps after a carriage return.
+    r"""Return the lines of a text, without their line feeds and the carriage returns before these.
 
-    The last one may lack its end; `only_ended` leaves such a one out, which its writer has not finished.
+    The last line may have no line feed, because its writer has not finished it; `only_ended` leaves it out.
 
     >>> lines_of("a\u2028b\r\nc\n")
     ['a\u2028b', 'c']
     """
     lines = [line.removesuffix("\r") for line in text.split("\n")]
-    return lines if lines[-1] and not only_ended else lines[:-1]
+    has_unended_line = lines[-1] != ""
+    if has_unended_line and not only_ended:
+        return lines
+    return lines[:-1]
 
 
 def last_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What this process may use of its machine, by the rules of those who limit it: the kernel's, and CUDA's."""
+"""Which cores and GPUs this process may use, by the limits of the kernel, of a container and of CUDA."""
 
 import os
 import re
@@ -8,40 +8,48 @@ from pathlib import Path
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Return how many cores this process may use: those that it may run on, and no more than a container's quota pays.
+    """Return how many cores this process may use: its CPU affinity, and at most what a container's quota allows.
 
     Args:
         root: where `proc` and the cgroups are found.
     """
     cores = len(os.sched_getaffinity(0))
-    quotas = [int(quota + 1e-9) for quota in _cpu_quotas(root)]
-    return max(1, min([cores, *quotas]))
+    for quota in _cpu_quotas(root):
+        whole_cores = int(quota + 1e-9)  # 2.9999999 of a division is 3
+        cores = min(cores, whole_cores)
+    return max(1, cores)
 
 
 def visible_gpus(visible: str, present: int | None = None) -> int:
-    """Return how many GPUs a value of CUDA_VISIBLE_DEVICES shows: those before the first word that names none.
+    """Return how many GPUs a value of CUDA_VISIBLE_DEVICES shows: all words before the first one that names no GPU.
 
         >>> visible_gpus("0,1"), visible_gpus("GPU-8f2, MIG-3a1"), visible_gpus("0,-1,1"), visible_gpus("NoDevFiles")
         (2, 2, 1, 0)
 
     Args:
-        visible: numbers, or beginnings of identifiers, with commas. One that is there twice shows none at all.
-        present: GPUs of the machine; None: not known.
+        visible: numbers, or beginnings of identifiers, separated by commas. If one occurs twice, CUDA shows no GPU.
+        present: how many GPUs the machine has; None if that is not known.
     """
-    words = [word.strip() for word in visible.split(",")]
-    names = []
-    for word in words:
-        number = re.match(r"\+?(\d+)", word)  # CUDA reads numbers as C's strtoul does
-        is_named = word.startswith(("GPU-", "MIG-"))
-        is_there = number is not None and (present is None or int(number[1]) < present)
-        if not (is_named or is_there):
+    names: list[int | str] = []
+    for word in visible.split(","):
+        name = _gpu_name(word.strip())
+        if name is None or (isinstance(name, int) and present is not None and name >= present):
             break
-        names.append(int(number[1]) if number is not None else word)
-    return len(names) if len(set(names)) == len(names) else 0
+        names.append(name)
+    has_duplicates = len(set(names)) < len(names)
+    return 0 if has_duplicates else len(names)
+
+
+def _gpu_name(word: str) -> int | str | None:
+    """Return the number or the identifier of a GPU that a word names; None if it names none."""
+    number = re.match(r"\+?(\d+)", word)  # CUDA reads numbers as C's strtoul does
+    if number is not None:
+        return int(number[1])
+    return word if word.startswith(("GPU-", "MIG-")) else None
 
 
 def _cpu_quotas(root: Path) -> Iterator[float]:
-    """Yield the cores that each cgroup of this process, and each one above it, pays for."""
+    """Yield how many cores each cgroup of this process, and each one above it, allows; skip those without a quota."""
     for group in _cpu_groups(root):
         with suppress(OSError, ValueError):  # no such file: this group sets no quota
             if (group / "cpu.max").exists():  # version 2
@@ -61,15 +69,28 @@ def _cpu_groups(root: Path) -> Iterator[Path]:
     except OSError:
         return
     for mount in mounts.split("\n"):
-        before, _, after = mount.partition(" - ")
-        kind, _, options = after.partition(" ")
-        if kind not in ("cgroup", "cgroup2") or (kind == "cgroup" and "cpu" not in re.split(r"[ ,]", options)):
+        description, _, file_system = mount.partition(" - ")
+        version, _, options = file_system.partition(" ")
+        has_cpu_limits = version == "cgroup2" or (version == "cgroup" and "cpu" in re.split(r"[ ,]", options))
+        if not has_cpu_limits:
             continue
-        shown, place = before.split()[3:5]  # which group the mount shows, and where
-        top = root / place.lstrip("/")
-        for line in own.split("\n"):
-            _, controllers, path = line.split(":", 2) if line.count(":") >= 2 else ("", "-", "")
-            if controllers == "" if kind == "cgroup2" else "cpu" in controllers.split(","):
-                below = path.removeprefix(shown.rstrip("/")).lstrip("/")
-                group = top / below if (top / below).is_dir() else top  # a container may see only its own
-                yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(top))
+        shown_group, mount_point = description.split()[3:5]
+        top = root / mount_point.lstrip("/")
+        for group_path in _own_cpu_groups(own, version):
+            below = group_path.removeprefix(shown_group.rstrip("/")).lstrip("/")
+            group = top / below if (top / below).is_dir() else top  # a container may see only its own
+            for folder in (group, *group.parents):
+                if folder.is_relative_to(top):
+                    yield folder
+
+
+def _own_cpu_groups(proc_self_cgroup: str, version: str) -> Iterator[str]:
+    """Yield the paths of this process's groups that limit CPUs, in this version ("cgroup" or "cgroup2")."""
+    for line in proc_self_cgroup.split("\n"):  # such as 4:cpu,cpuacct:/slurm/job_7 or 0::/slurm/job_7
+        if line.count(":") < 2:
+            continue
+        _number, controllers, path = line.split(":", 2)
+        is_wanted_in_version_1 = version == "cgroup" and "cpu" in controllers.split(",")
+        is_wanted_in_version_2 = version == "cgroup2" and controllers == ""
+        if is_wanted_in_version_1 or is_wanted_in_version_2:
+            yield path

@@ -10,14 +10,32 @@ LONGEST_FILE_NAME = 100  # characters; encrypted home folders (eCryptfs) take 14
 LEAST_LIKENESS = 0.5  # difflib's ratio, 1 for the same name
 LIKENESS_LISTED = 0.3  # of the names that are listed if there are too many to list all
 _BUDGET = ("removed_macs_fraction", "step_macs_fraction", "prune_ratio")
+_GPUS = ("gpus_per_rank", "gpus_per_node")
 OTHER_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        **dict.fromkeys(("pruning_ratio", "prune_rate", "pruning_rate", "sparsity", "amount", "ratio"), _BUDGET),
-        **dict.fromkeys(("model", "arch", "architecture", "backbone", "net"), ("network",)),
-        **dict.fromkeys(("amp", "fp16", "mixed_precision", "dtype"), ("precision",)),
-        **dict.fromkeys(("gpus", "num_gpus", "n_gpus"), ("gpus_per_rank", "gpus_per_node")),
-        **dict.fromkeys(("img_size", "image_size", "input_size"), ("crop_px",)),
-        **dict.fromkeys(("lr_scheduler", "scheduler"), ("schedule",)),
+        "pruning_ratio": _BUDGET,
+        "prune_rate": _BUDGET,
+        "pruning_rate": _BUDGET,
+        "sparsity": _BUDGET,
+        "amount": _BUDGET,
+        "ratio": _BUDGET,
+        "model": ("network",),
+        "arch": ("network",),
+        "architecture": ("network",),
+        "backbone": ("network",),
+        "net": ("network",),
+        "amp": ("precision",),
+        "fp16": ("precision",),
+        "mixed_precision": ("precision",),
+        "dtype": ("precision",),
+        "gpus": _GPUS,
+        "num_gpus": _GPUS,
+        "n_gpus": _GPUS,
+        "img_size": ("crop_px",),
+        "image_size": ("crop_px",),
+        "input_size": ("crop_px",),
+        "lr_scheduler": ("schedule",),
+        "scheduler": ("schedule",),
         "dataset": ("data", "name"),
         "pretrained": ("weights",),
         "workers": ("ranks",),
@@ -27,29 +45,33 @@ OTHER_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """What other programs of the field call a setting -> our names for it, the most likely first."""
 
 
-def nearest(given: str, valid: Iterable[str], elsewhere: Mapping[str, str] = MappingProxyType({})) -> str:
-    """The end of an error message: the nearest valid name if one is near, and the valid names, or some of many.
+def nearest(typed: str, valid: Iterable[str], elsewhere: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return the end of an error message: the nearest valid name if one is near, and the valid names or some of them.
 
     >>> nearest("epoch", ["epochs", "batch_size"])
     "; did you mean 'epochs'? (valid: batch_size, epochs)"
 
     Args:
-        elsewhere: further names, which are valid in other places -> as they are typed here; they are not listed.
+        elsewhere: further names, which are valid in other places -> as they are typed here. They are suggested, but
+            not listed.
     """
     names = sorted(valid)
-    others = [name for name in elsewhere if name not in names]
-    close = _meant(given, names) or _meant(given, others) or closest(given, [*names, *others])
-    hint = "" if close is None else f"; did you mean {close if close in names else elsewhere[close]!r}?"
+    other_names = [name for name in elsewhere if name not in names]
+    close = _meant(typed, names) or _meant(typed, other_names) or closest(typed, [*names, *other_names])
+    hint = ""
+    if close is not None:
+        suggestion = close if close in names else elsewhere[close]
+        hint = f"; did you mean {suggestion!r}?"
     if len(names) <= NAMES_SHOWN:
         return f"{hint} (valid: {', '.join(names) or 'none'})"
-    listed = _alike(given, names, NAMES_SHOWN, LIKENESS_LISTED) or names[:NAMES_SHOWN]
+    listed = _alike(typed, names, NAMES_SHOWN, LIKENESS_LISTED) or names[:NAMES_SHOWN]
     if close in names and close not in listed:
         listed = [close, *listed]
     return f"{hint} (valid: {', '.join(listed)}, ... {len(names)} in all)"
 
 
 def file_name(*words: str) -> str:
-    """A name for a file or folder, of words that a user has written: letters, digits, `.`, `_`, with `-` between them.
+    """Return a name for a file or folder, made of words of a user: letters, digits, `.`, `_`, and `-` between words.
 
     A name that would be too long is shortened, and ends with a digest of the words.
 
@@ -67,33 +89,43 @@ def file_name(*words: str) -> str:
     return f"{name[: LONGEST_FILE_NAME - len(digest) - 1]}-{digest}"
 
 
-def did_you_mean(given: str, valid: Iterable[str]) -> str:
-    """The middle of an error message that continues with the valid names; empty if none is near."""
-    close = closest(given, valid)
+def did_you_mean(typed: str, valid: Iterable[str]) -> str:
+    """Return "did you mean ...? " with the nearest valid name, for the middle of a message; "" if none is near."""
+    close = closest(typed, valid)
     return "" if close is None else f"did you mean {close!r}? "
 
 
-def closest(given: str, valid: Iterable[str]) -> str | None:
-    """The valid name that means or is most like the given one, ignoring case; None if none is near.
+def closest(typed: str, valid: Iterable[str]) -> str | None:
+    """Return the valid name that means the same, or is most like what was typed, ignoring case; None if none is near.
 
     >>> closest("ADAM", ["sgd", "adam"]), closest("lr", ["momentum", "learning_rate"])
     ('adam', 'learning_rate')
     """
     names = list(valid)
-    return _meant(given, names) or next(iter(_alike(given, names, 1, LEAST_LIKENESS)), None)
+    meant = _meant(typed, names)
+    if meant:
+        return meant
+    alike = _alike(typed, names, 1, LEAST_LIKENESS)
+    return alike[0] if alike else None
 
 
-def _meant(given: str, names: Sequence[str]) -> str | None:
-    """The name of which the given word is another word, or the first letters, as `lr` is of `learning_rate`."""
-    word = given.casefold().replace("-", "_")
-    other_words = [name for name in OTHER_WORDS.get(word, ()) if name in names]
-    initials = [name for name in names if "_" in name and "".join(part[:1] for part in name.split("_")) == word]
-    return next(iter([*other_words, *initials]), None)
+def _meant(typed: str, names: Sequence[str]) -> str | None:
+    """Return the name that other programs call so, or that has these initials (`lr`: `learning_rate`), or None."""
+    word = typed.casefold().replace("-", "_")
+    for name in OTHER_WORDS.get(word, ()):
+        if name in names:
+            return name
+    for name in names:
+        initials = "".join(part[:1] for part in name.split("_"))
+        if "_" in name and initials == word:
+            return name
+    return None
 
 
-def _alike(given: str, names: list[str], count: int, least: float) -> list[str]:
-    """The names that are most like the given one, the best first."""
+def _alike(typed: str, names: list[str], count: int, least: float) -> list[str]:
+    """Return up to `count` names that are most like what was typed, ignoring case, the best first."""
     import difflib  # here, as a correct command does not need it
 
-    written = {name.casefold(): name for name in names}
-    return [written[name] for name in difflib.get_close_matches(given.casefold(), written, n=count, cutoff=least)]
+    as_written = {name.casefold(): name for name in names}
+    close = difflib.get_close_matches(typed.casefold(), as_written, n=count, cutoff=least)
+    return [as_written[name] for name in close]

@@ -10,33 +10,39 @@ WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def refuse_shared(paths: Iterable[Path], error: type[Exception], *, secret: bool = False) -> None:
-    """Raise `error` unless these belong to this user or to root, and no other user may write to them.
+    """Raise `error` unless these files belong to this user or to root, and no other user may write to them.
 
     Args:
-        paths: files and folders, which may be absent; for a link also its target.
+        paths: files and folders, which may be absent; of a link both the link and its target are checked.
         error: to raise.
         secret: no other user may read them either.
 
     Raises:
         Exception: `error`; the text says what to type.
     """
-    closed = stat.S_IRWXG | stat.S_IRWXO if secret else WRITABLE_BY_OTHERS
+    forbidden_mode = WRITABLE_BY_OTHERS
+    can = "write to"
+    chmod = "go-w"
+    if secret:
+        forbidden_mode = stat.S_IRWXG | stat.S_IRWXO
+        can = "read"
+        chmod = "go-rwx"
     for path in paths:
         try:
-            own, target = path.lstat(), path.stat()
+            link = path.lstat()
+            target = path.stat()
         except FileNotFoundError:
             continue
-        for owner in (own.st_uid, target.st_uid):
+        for owner in (link.st_uid, target.st_uid):
             if owner not in (os.getuid(), 0):
                 raise error(
                     f"{path} belongs to another user (id {owner}), who would decide what you execute; "
                     "name a file of yours instead"
                 )
-        if target.st_mode & closed:
-            can, change = ("read", "go-rwx") if secret else ("write to", "go-w")
+        if target.st_mode & forbidden_mode:
             raise error(
                 f"others can {can} {path} (mode {stat.S_IMODE(target.st_mode):o}), which decides what you execute; "
-                f"type: chmod {change} {shlex.quote(str(path))}"
+                f"type: chmod {chmod} {shlex.quote(str(path))}"
             )
 
 
@@ -45,7 +51,7 @@ def refuse_outside(folder: Path, paths: Iterable[Path], error: type[Exception]) 
 
     Args:
         folder: may be a link itself; then its target counts.
-        paths: files and folders, which may be absent; the last name of each may be a link only to what is below.
+        paths: files and folders, which may be absent; one may be a link to another file below the folder.
         error: to raise.
 
     Raises:
@@ -53,7 +59,8 @@ def refuse_outside(folder: Path, paths: Iterable[Path], error: type[Exception]) 
     """
     root = folder.resolve()
     for path in paths:
-        if not (target := path.resolve()).is_relative_to(root):
+        target = path.resolve()
+        if not target.is_relative_to(root):
             raise error(
                 f"{path} leads out of {folder}, to {target}: nothing is written or removed there; if it comes from "
                 "another user, do not use it; if the link is yours, replace it by the files themselves"

@@ -1,4 +1,4 @@
-"""Private names of libraries that a room relies on: which of them an installed version lacks, and what to do then."""
+"""Check that installed libraries have the private names that a room relies on, and say what to do if they do not."""
 
 import importlib
 import inspect
@@ -27,7 +27,7 @@ class PrivateNames:
     """Dotted name -> what it is used for. "a.f(word)": a keyword or an attribute in the body of f."""
 
     def find_missing(self) -> list[str]:
-        """The names that the installed version lacks; takes microseconds once the library is imported.
+        """Return the names that the installed version lacks; takes microseconds once the library is imported.
 
         >>> PrivateNames(library="json", tried="", names={"json.dumps": "", "json.dump_all": ""}).find_missing()
         ['json.dump_all']
@@ -36,37 +36,43 @@ class PrivateNames:
 
     def check(self) -> None:
         """Raise LibraryError, which says what to type, if the installed version lacks one of the names."""
-        if lacking := self.find_missing():
-            library = self.library.partition("[")[0]
-            parts = "; ".join(f"{name} ({self.names[name]})" for name in lacking)
-            raise LibraryError(
-                f"{library} {version(library)} lacks what is used of it: {parts}; it was tried with {library} "
-                f"{self.tried}: type: {pip('install', f'{self.library}=={self.tried}')}"
-            )
+        missing = self.find_missing()
+        if not missing:
+            return
+        library = self.library.partition("[")[0]
+        names_and_uses = "; ".join(f"{name} ({self.names[name]})" for name in missing)
+        raise LibraryError(
+            f"{library} {version(library)} lacks what is used of it: {names_and_uses}; it was tried with {library} "
+            f"{self.tried}: type: {pip('install', f'{self.library}=={self.tried}')}"
+        )
 
 
 def _is_there(name: str) -> bool:
-    dotted, _, word = name.removesuffix(")").partition("(")
-    place, *parts = dotted.split(".")
-    thing: Any = importlib.import_module(place)
+    """Whether the installed library has a name of `PrivateNames.names`."""
+    dotted_name, _, word = name.removesuffix(")").partition("(")
+    path, *parts = dotted_name.split(".")
+    value: Any = importlib.import_module(path)  # of the part of the name that was looked up so far
     for part in parts:
-        place += f".{part}"
-        is_module = part not in vars(thing) and _has_module(thing, place) if isinstance(thing, ModuleType) else False
-        if is_module and place == dotted:
-            return True  # not imported here: that may take seconds
-        if is_module:
-            thing = importlib.import_module(place)
-        elif hasattr(thing, part):
-            thing = getattr(thing, part)
+        path += f".{part}"
+        if _is_module_to_import(value, part, path):
+            if path == dotted_name:
+                return True  # not imported here: that may take seconds
+            value = importlib.import_module(path)
+        elif hasattr(value, part):
+            value = getattr(value, part)
         else:
             return False
-    return not word or word in _words(thing)
+    return not word or word in _words(value)
 
 
-def _has_module(package: ModuleType, place: str) -> bool:
-    return "__path__" in vars(package) and find_spec(place) is not None
+def _is_module_to_import(package: object, part: str, path: str) -> bool:
+    """Whether `part` is a module of a package that has not been imported yet."""
+    if not isinstance(package, ModuleType) or part in vars(package):
+        return False
+    return "__path__" in vars(package) and find_spec(path) is not None
 
 
 def _words(function: Any) -> tuple[Any, ...]:
+    """Return the names and constants in the body of a function."""
     code = inspect.unwrap(function).__code__
     return (*code.co_varnames, *code.co_names, *code.co_consts)

@@ -20,25 +20,25 @@ class ForeignCodeError(UserError):
 
 
 def sources(root: Path = ROOT) -> dict[Path, bytes]:
-    """Path relative to `root` -> content of every source file of the packages, in a fixed order."""
-    paths = (
-        path.relative_to(root)
-        for package in PACKAGES
-        for path in (root / package).rglob("*")
-        if path.suffix in CODE_SUFFIXES and path.is_file()
-    )
+    """Return path relative to `root` -> content of every source file of the packages, sorted by path."""
+    paths = []
+    for package in PACKAGES:
+        for path in (root / package).rglob("*"):
+            if path.suffix in CODE_SUFFIXES and path.is_file():
+                paths.append(path.relative_to(root))
     return {path: (root / path).read_bytes() for path in sorted(paths)}
 
 
 def code_digest(files: dict[Path, bytes]) -> str:
-    """SHA-256 over the names and contents of `sources` without specs and sites; 64 hexadecimal digits.
+    """Return the SHA-256 of the names and contents of `sources`, without specs and sites; 64 hexadecimal digits.
 
     >>> code_digest({})[:12]
     'e3b0c44298fc'
     """
     digest = hashlib.sha256()
     for path, content in files.items():
-        if path.suffix != ".toml" or path.parent not in NOT_CODE:
+        is_spec_or_site = path.suffix == ".toml" and path.parent in NOT_CODE
+        if not is_spec_or_site:
             digest.update(f"{path.as_posix()}\0{len(content)}\0".encode())
             digest.update(content)
     return digest.hexdigest()
@@ -50,15 +50,19 @@ def check_code(root: Path = ROOT) -> None:
     Without `DIGEST_VARIABLE` any sources are allowed.
 
     Raises:
-        ForeignCodeError: they were changed since the launch, or another file is in their folder.
+        ForeignCodeError: the sources have changed since the launch, or something else is in their folder.
     """
-    launched = os.environ.get(DIGEST_VARIABLE)
-    if launched is None:
+    launched_digest = os.environ.get(DIGEST_VARIABLE)
+    if launched_digest is None:
         return
-    beside = sorted({path.name for path in root.iterdir()} - {*PACKAGES})
-    if beside or code_digest(sources(root)) != launched:
-        what = f"{beside[0]!r} was added to it" if beside else "its SHA-256 is another one"
-        raise ForeignCodeError(
-            f"{root} is not the copy of the code that was launched ({launched[:12]}): {what}; none of it is run. "
-            "Move it away and launch again"
-        )
+    added_names = sorted({path.name for path in root.iterdir()} - set(PACKAGES))
+    if added_names:
+        fault = f"{added_names[0]!r} was added to it"
+    elif code_digest(sources(root)) != launched_digest:
+        fault = "its SHA-256 is another one"
+    else:
+        return
+    raise ForeignCodeError(
+        f"{root} is not the copy of the code that was launched ({launched_digest[:12]}): {fault}; none of it is run. "
+        "Move it away and launch again"
+    )

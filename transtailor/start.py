@@ -17,34 +17,37 @@ MARK = "TransTailor"  # in the first lines of each room: a package installed lat
 
 
 def find_intruder() -> str | None:
-    """A message that names the package that hides one of ours, and says what to do; None if all are ours."""
+    """Return a message that names the package that hides one of ours and says what to do; None if all are ours."""
     for room in ROOMS:
         spec = find_spec(room)
-        place = None if spec is None or spec.origin is None else Path(spec.origin)
-        if place is None:
+        if spec is None or spec.origin is None:
             return f"the package {room!r} is missing in {HOME}; install transtailor-sweeps again"
-        if place.resolve().parents[1] != HOME or MARK not in place.read_text(encoding="utf-8", errors="replace"):
-            return f"{place} hides TransTailor's package {room!r}: {_remedy(room, place)}"
+        init_file = Path(spec.origin)
+        is_in_home = init_file.resolve().parents[1] == HOME
+        if not is_in_home or MARK not in init_file.read_text(encoding="utf-8", errors="replace"):
+            return f"{init_file} hides TransTailor's package {room!r}: {_remedy(room, init_file)}"
     return None
 
 
-def _remedy(room: str, place: Path) -> str:
-    if Path.cwd() in place.absolute().parents[:2]:
+def _remedy(room: str, intruder: Path) -> str:
+    """Return what to type against a package that is imported in place of a room; `intruder` is its `__init__.py`."""
+    if Path.cwd() in intruder.absolute().parents[:2]:
         return (
             "`python -m` looks in the working folder first; type `transtailor` instead of `python -m ...`,"
             " or work in another folder"
         )
     from importlib.metadata import packages_distributions
 
-    others = {*packages_distributions().get(room, ())} - {"transtailor-sweeps"}
-    if not others:
-        return f"rename it, or take {place.parents[1]} off PYTHONPATH"
-    names = " ".join(sorted(others))
-    return f"it came with {names}; use a separate environment, or install transtailor-sweeps again after this: " + pip(
-        "uninstall", *sorted(others)
+    distributions = sorted(set(packages_distributions().get(room, ())) - {"transtailor-sweeps"})
+    if not distributions:
+        return f"rename it, or take {intruder.parents[1]} off PYTHONPATH"
+    return (
+        f"it came with {' '.join(distributions)}; use a separate environment, or install transtailor-sweeps again"
+        f" after this: {pip('uninstall', *distributions)}"
     )
 
 
-if (_text := find_intruder()) is not None:
-    sys.stderr.write(f"error: {_text}\n")
+_message = find_intruder()
+if _message is not None:
+    sys.stderr.write(f"error: {_message}\n")
     sys.exit(MISTAKE)

@@ -8,9 +8,9 @@ from typing import TextIO
 
 
 def printable(text: object) -> str:
-    r"""A text with all that a terminal could act on as an escape; tabs and line breaks stay.
+    r"""Return a text in which what a terminal could act on is escaped; tabs and line breaks stay.
 
-    Escaped are control characters, marks that change the direction of text, and code points without a character.
+    Control characters, marks that change the direction of text, and code points without a character are escaped.
 
         >>> printable("\x1b[31mred")
         '\\x1b[31mred'
@@ -18,9 +18,13 @@ def printable(text: object) -> str:
     shown = str(text)
     if shown.isprintable():
         return shown
-    return "".join(
-        sign if sign.isprintable() or sign in "\n\t" else sign.encode("unicode_escape").decode() for sign in shown
-    )
+    return "".join(_printable_character(character) for character in shown)
+
+
+def _printable_character(character: str) -> str:
+    if character.isprintable() or character in "\n\t":
+        return character
+    return character.encode("unicode_escape").decode()
 
 
 def say(text: object, *, to: TextIO | None = None) -> None:

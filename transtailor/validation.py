@@ -1,4 +1,4 @@
-"""Pydantic's errors in terms of the TOML that a user wrote: keys of tables, and the value given there."""
+"""Translate pydantic's errors into the terms of the TOML that a user wrote: the keys, and the value given there."""
 
 import re
 from dataclasses import dataclass
@@ -32,19 +32,21 @@ class Fault:
 
 
 def list_faults(error: "ValidationError") -> list[Fault]:
-    """All mistakes, in pydantic's order."""
+    """Return all mistakes, in pydantic's order."""
+    return [_fault_of(details) for details in error.errors()]
+
+
+def _fault_of(details: Any) -> Fault:
+    """Return a mistake that pydantic describes with a dictionary."""
     kinds: dict[str, Literal["unknown", "missing"]] = {"extra_forbidden": "unknown", "missing": "missing"}
-    return [
-        Fault(
-            keys=tuple(str(part) for part in fault["loc"] if not _BRANCH_OF_UNION.search(str(part))),
-            kind=kinds.get(fault["type"], "wrong"),
-            expected=fault["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, in [ ]")
-            + _percentage(fault)
-            + _choice(fault),
-            given=fault["input"],
-        )
-        for fault in error.errors()
-    ]
+    location = [str(part) for part in details["loc"]]
+    message = details["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, in [ ]")
+    return Fault(
+        keys=tuple(part for part in location if not _BRANCH_OF_UNION.search(part)),
+        kind=kinds.get(details["type"], "wrong"),
+        expected=message + _percentage_hint(details) + _choice_hint(details),
+        given=details["input"],
+    )
 
 
 def fraction(text: str) -> float:
@@ -56,29 +58,36 @@ def fraction(text: str) -> float:
     Raises:
         ValueError: it is not; for a percentage the text says what to type.
     """
+    mistake = f"{text!r}: expected a fraction from 0 to below 1"
     typed = re.fullmatch(r"\s*(\d*\.?\d+(?:[eE][-+]?\d+)?)\s*(%?)\s*", text)
-    number = float(typed[1]) if typed else -1.0
-    if typed and not typed[2] and number < 1:
+    if typed is None:
+        raise ValueError(mistake)
+    number = float(typed[1])
+    has_percent_sign = typed[2] == "%"
+    if number < 1 and not has_percent_sign:
         return number
-    is_percentage = typed and number < 100 and (typed[2] or number > 1)
-    hint = f"; for {number:g}% type {number / 100:g}" if is_percentage else ""
-    raise ValueError(f"{text!r}: expected a fraction from 0 to below 1{hint}")
+    is_percentage = number < 100 and (has_percent_sign or number > 1)
+    if is_percentage:
+        mistake += f"; for {number:g}% type {number / 100:g}"
+    raise ValueError(mistake)
 
 
-def _choice(fault: Any) -> str:
-    """The nearest of the words that a text may be: "Adam" for 'sgd' or 'adam'."""
-    if fault["type"] != "literal_error" or not isinstance(fault["input"], str):
+def _choice_hint(details: Any) -> str:
+    """Return a hint at the nearest of the words that a text may be, such as 'adam' for "Adam"; "" if none is near."""
+    if details["type"] != "literal_error" or not isinstance(details["input"], str):
         return ""
-    close = closest(fault["input"], re.findall(r"'([^']*)'", fault["ctx"]["expected"]))
+    words = re.findall(r"'([^']*)'", details["ctx"]["expected"])
+    close = closest(details["input"], words)
     return "" if close is None else f"; did you mean {close!r}?"
 
 
-def _percentage(fault: Any) -> str:
-    """What to type if a fraction was given in per cent: 20, "20%"."""
-    given = fault["input"]
-    if isinstance(given, str) and fault["type"].startswith("float"):
-        per_cent = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", given)
-        return f"; type {float(per_cent[1]) / 100:g}" if per_cent else ""
-    limit = fault.get("ctx", {}).get("lt", fault.get("ctx", {}).get("le"))
-    is_one = isinstance(given, int | float) and limit == 1 and 2 <= given <= 100
-    return f"; it is a fraction: for {given:g}% type {given / 100:g}" if is_one else ""
+def _percentage_hint(details: Any) -> str:
+    """Return what to type if a fraction was given in per cent (20, "20%"); "" if it was not."""
+    value = details["input"]
+    if isinstance(value, str) and details["type"].startswith("float"):
+        percentage = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value)
+        return f"; type {float(percentage[1]) / 100:g}" if percentage else ""
+    context = details.get("ctx", {})
+    limit = context.get("lt", context.get("le"))
+    is_percentage = isinstance(value, int | float) and limit == 1 and 2 <= value <= 100
+    return f"; it is a fraction: for {value:g}% type {value / 100:g}" if is_percentage else ""

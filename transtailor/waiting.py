@@ -1,4 +1,4 @@
-"""Waiting: one function for all of it, so that no wait is silent, or unlimited without a reason."""
+"""Wait by one function everywhere, so that no wait is silent, or unlimited without a reason."""
 
 import errno
 import math
@@ -18,7 +18,7 @@ POLL_S = 0.2
 TELL_AFTER_S = 10.0
 KILL_LIMIT_S = 20.0  # until a killed process has gone
 SLOWER_FRACTION = 0.2  # of the time waited so far: the pause between two polls, if they may become rarer
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
 
 class Child(Protocol):
@@ -39,7 +39,7 @@ class WaitedTooLong(Exception):  # noqa: N818  # an event
 
 @dataclass(frozen=True)
 class Unlimited:
-    """Used instead of a limit: why a wait may last for ever, such as "SLURM queue"."""
+    """In place of a limit: the reason why a wait may last for ever, such as "SLURM queue"."""
 
     reason: str
 
@@ -49,7 +49,7 @@ def _to_stderr(text: str) -> None:
 
 
 def wait_for(
-    condition: Callable[[], Found | None],
+    condition: Callable[[], Value | None],
     what: str,
     limit_s: float | Unlimited,
     *,
@@ -57,8 +57,8 @@ def wait_for(
     poll_to_s: float | None = None,
     error: type[Exception] = WaitedTooLong,
     tell: Callable[[str], object] | None = _to_stderr,
-) -> Found:
-    """Poll `condition` until it returns neither None nor False; returns that value.
+) -> Value:
+    """Poll `condition` until it returns neither None nor False; return that value.
 
         >>> replies = iter([None, False, "ready"])
         >>> wait_for(lambda: next(replies), "a reply", limit_s=60.0, poll_s=0.0)
@@ -77,9 +77,13 @@ def wait_for(
     Raises:
         error: the limit has passed; the text names `what`.
     """
-    began_s, began_at = time.monotonic(), datetime.now()
+    began_s = time.monotonic()
+    began_at = datetime.now()
     most_s = math.inf if isinstance(limit_s, Unlimited) else limit_s
-    while (value := condition()) is None or value is False:
+    while True:
+        value = condition()
+        if value is not None and value is not False:
+            return value
         waited_s = time.monotonic() - began_s
         if waited_s >= most_s:
             raise error(f"waited {most_s:g} s for {what}")
@@ -87,15 +91,16 @@ def wait_for(
             limit = f"no limit: {limit_s.reason}" if isinstance(limit_s, Unlimited) else f"at most {limit_s:g} s"
             tell(f"waiting for {what} since {began_at:%H:%M:%S} ({limit})")
             tell = None
-        pause_s = poll_s if poll_to_s is None else min(poll_to_s, max(poll_s, waited_s * SLOWER_FRACTION))
+        pause_s = poll_s
+        if poll_to_s is not None:
+            pause_s = min(poll_to_s, max(poll_s, waited_s * SLOWER_FRACTION))
         time.sleep(min(pause_s, most_s - waited_s))
-    return value
 
 
 def reap(process: Child, limit_s: float = 0.0) -> int | None:
-    """The exit code of a child, which is killed if it has not ended after `limit_s`.
+    """Return the exit code of a child, which is killed if it has not ended after `limit_s`.
 
-    None, after a line on standard error, if even the kill does not end it, as when a file system does not answer.
+    Return None, after a line on standard error, if even the kill does not end it, as when a file system hangs.
     """
     try:
         return process.wait(limit_s)
@@ -108,12 +113,13 @@ def reap(process: Child, limit_s: float = 0.0) -> int | None:
         return None
 
 
-def start_in_thread(call: Callable[[], Found]) -> Future[Found]:
-    """The future of a call that may hang: its thread ends with this process, which a pool's thread would delay.
+def start_in_thread(call: Callable[[], Value]) -> Future[Value]:
+    """Start a call that may hang in a thread, and return its future.
 
-    If no thread can be started at the moment, the future has that as an OSError.
+    The thread does not keep this process alive, as the thread of a pool would. If no thread can be started at the
+    moment, the future raises an OSError.
     """
-    future: Future[Found] = Future()
+    future: Future[Value] = Future()
 
     def run() -> None:
         try:

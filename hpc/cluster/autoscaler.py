@@ -1,4 +1,4 @@
-"""How many workers a sweep should have: a pure function of its workers, its work and the time. No I/O, no clock.
+"""Decide how many workers a sweep should have: a pure function of its workers, its work and the time. No I/O, no clock.
 
 The driver calls `decide` about once a second with the real clock, the simulation of a schedule with a simulated one.
 """
@@ -63,9 +63,10 @@ class ScalingLimits:
         return max(0.0, math.floor(self.gpu_hours_left / self.gpu_hours_per_worker + 1e-9))  # sums of floats
 
     def workers_for(self, slots: int) -> int:
-        """How many workers this many slots need, within the limit; a trial that spans workers gets all or none."""
+        """Return how many workers these slots need, within the limit; a trial that spans workers gets all or none."""
         wanted = math.ceil(slots / self.slots_per_worker) * self.workers_per_slot
-        return min(wanted, self.max_workers // self.workers_per_slot * self.workers_per_slot)
+        most = self.max_workers // self.workers_per_slot * self.workers_per_slot
+        return min(wanted, most)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,7 @@ class Failures:
         return self.last_wave_s + min(BACKOFF_MAX_S, BACKOFF_S * 2.0 ** min(self.waves - 1, 30))
 
     def with_one_more(self, now_s: float) -> "Failures":
-        """The failures after a worker died at `now_s` before it was of use."""
+        """Return the failures after a worker died at `now_s` before it was of use."""
         if now_s < self.backoff_ends_s:
             return self
         return Failures(waves=self.waves + 1, last_wave_s=now_s)
@@ -144,7 +145,10 @@ def decide(
     ending = [worker for worker in active if _left_s(worker, now_s) <= near_the_end_s]
     needed = limits.workers_for(wanted_slots)
     surplus = len(staying) - needed
-    surplus_since_s = None if surplus <= 0 else now_s if surplus_since_s is None else surplus_since_s
+    if surplus <= 0:
+        surplus_since_s = None
+    elif surplus_since_s is None:
+        surplus_since_s = now_s
     submit = 0
     if surplus < 0 and not stuck:  # stuck workers are failures, which count before the next submission
         submit = min(-surplus, limits.max_workers - len(active), _submission_limit(active, now_s, limits, failures))
@@ -167,7 +171,7 @@ def decide(
 def _surplus_workers(
     staying: Iterable[Worker], ending: Iterable[Worker], needed: int, surplus: int, now_s: float, limits: ScalingLimits
 ) -> list[Worker]:
-    """Workers idle for `idle_s`: the first `surplus` to end, and those near their end that are replaced."""
+    """Return workers idle for `idle_s`: the first `surplus` to end, and those near their end that are replaced."""
 
     def has_been_idle(worker: Worker) -> bool:
         since_s = worker.idle_since_s
@@ -175,20 +179,21 @@ def _surplus_workers(
 
     idle = [worker for worker in staying if has_been_idle(worker)]
     release = sorted(idle, key=lambda worker: _left_s(worker, now_s))[:surplus]
-    ready = sum(worker.state == "ready" for worker in staying) - len(release)
-    if ready >= needed:
+    ready = [worker for worker in staying if worker.state == "ready"]
+    if len(ready) - len(release) >= needed:
         release += [worker for worker in ending if has_been_idle(worker)]
     return release
 
 
 def _submission_limit(active: Iterable[Worker], now_s: float, limits: ScalingLimits, failures: Failures) -> int:
-    """How many workers the budget and the failures allow to submit now."""
+    """Return how many workers the budget and the failures allow to submit now."""
     if now_s < failures.backoff_ends_s:
         return 0
     allowed = limits.affordable
     if failures.waves:
-        unproven = sum(worker.state in ("waiting", "starting") for worker in active)
-        allowed = min(allowed, max(1, limits.max_workers // BACKOFF_SHRINK**failures.waves) - unproven)
+        unproven = [worker for worker in active if worker.state in ("waiting", "starting")]
+        most_unproven = max(1, limits.max_workers // BACKOFF_SHRINK**failures.waves)
+        allowed = min(allowed, most_unproven - len(unproven))
     return int(min(allowed, limits.max_workers))
 
 

@@ -6,21 +6,22 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, wait
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Literal, Protocol
 
 import ray
 
-from hpc.cluster.autoscaler import Actions, Failures, ScalingLimits, Worker, decide
+from hpc.cluster.autoscaler import Actions, Failures, ScalingLimits, decide
 from hpc.cluster.needs import START_LIMIT_S, RankNeed, gpus_of_worker, limits_of, worker_need
 from hpc.cluster.nodes import WorkerNode, worker_nodes
+from hpc.cluster.worker_job import WorkerJob
 from hpc.errors import GpuHoursSpentError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.ray.private import drain_node, draining_nodes, release_node
 from hpc.sites.site import Site
 from hpc.slurm.calls import ONCE, PATIENCE
-from hpc.slurm.jobs import WAITS, Job, QueuedJob, cancel, queue, submit
+from hpc.slurm.jobs import Job, QueuedJob, cancel, queue, submit
 from transtailor.waiting import start_in_thread
 
 TICK_S = 1.0
@@ -44,28 +45,12 @@ class OnEvent(Protocol):
         """Take one event: SLURM's id of the job, the node's host name, and details for people."""
 
 
-@dataclass(kw_only=True)
-class _Job:
-    """What is known of a worker's job; times are those of `Cluster.now_s`."""
-
-    id: str
-    submitted_s: float
-    started_s: float | None = None
-    joined_s: float | None = None
-    ends_at_s: float | None = None
-    idle_since_s: float | None = None
-    node: str | None = None  # Ray's id
-    host: str | None = None
-    reason: str = ""  # why it waits in the queue
-    leaves: bool = False  # drained, released or cancelled
-
-
 class Cluster:
     """Keeps as many workers as the work can use, in a thread of its own, from `start` to `close`.
 
-    Use it by `start`, `wanted_slots`, `slots`, `check` and `close`; `tick` is one turn of its thread. SLURM's commands
-    are called in further threads, and their answers are taken at the next tick: one that hangs delays only its own
-    purpose. At most one poll of the queue, one submission and one cancellation are under way.
+    A driver uses `start`, `wanted_slots`, `slots`, `check` and `close`; `tick` is one turn of the thread. SLURM's
+    commands are called in further threads, and their answers are taken at the next tick: so a command that hangs delays
+    only what it is for. At most one poll of the queue, one submission and one cancellation are under way.
     """
 
     def __init__(
@@ -92,20 +77,23 @@ class Cluster:
         """
         self.generation = generation
         self.job_name = folder.worker_name(generation)  # of all workers
-        self._job_names = sorted(
-            {self.job_name, *folder.job_names()} - {folder.controller_name}
-        )  # also of earlier heads
+        # Also those of the workers of earlier heads.
+        self._job_names = sorted({self.job_name, *folder.job_names()} - {folder.controller_name})
         self.wanted_slots = 0  # set by the driver: trials that run and those that could start
         self.slots = 0  # trials that can run at once on the present workers
-        self._folder, self._site, self._need, self._on_event = folder, site, need, on_event
+        self._folder = folder
+        self._site = site
+        self._need = need
+        self._on_event = on_event
         self._worker_command = [*worker_command, str(folder.path), generation]
         self._limits = limits_of(site, need)
-        self._jobs: dict[str, _Job] = {}
+        self._jobs: dict[str, WorkerJob] = {}
         self._failures = Failures()
         self._surplus_since_s: float | None = None
         self._gpu_hours_ended = gpu_hours_before  # of workers that have ended
         self._lost_s = 0.0  # when a worker was lost last
-        self._poll_at_s = self._polled_s = 0.0  # the next poll of the queue; the start of the last one
+        self._poll_at_s = 0.0  # when the queue is polled next
+        self._polled_s = 0.0  # when the last poll began
         self._has_polled = False
         self._poll: Future[list[QueuedJob]] | None = None
         self._submission: Future[tuple[list[Job], str | None]] | None = None
@@ -138,13 +126,15 @@ class Cluster:
         if self._submission is not None:
             wait([self._submission], CLOSE_S)
         self._take_submission(self.now_s)
-        ids = self._to_cancel | {job.id for job in self._jobs.values() if job.joined_s is None}
+        not_joined = {job.id for job in self._jobs.values() if job.joined_s is None}
+        ids = sorted(self._to_cancel | not_joined)
         if ids:
-            wait([start_in_thread(partial(self._cancel, sorted(ids)))], CLOSE_S)
+            cancellation = start_in_thread(lambda: self._cancel(ids))
+            wait([cancellation], CLOSE_S)
 
     @property
     def now_s(self) -> float:
-        """Seconds since 1970 by the clock as it was at the start: that it is set since then changes no wait."""
+        """Seconds since 1970 by the clock as it was at the start. If the clock is set later, no wait changes."""
         return time.monotonic() + self._clock_s
 
     @property
@@ -153,22 +143,23 @@ class Cluster:
         if self.slots:
             return None
         queued = [job for job in self._jobs.values() if job.joined_s is None and not job.leaves]
-        starting = sum(job.started_s is not None for job in queued)
+        starting = [job for job in queued if job.started_s is not None]
         if starting:
-            return f"{starting} workers that SLURM has started to join Ray, at most {START_LIMIT_S:g} s each"
+            return f"{len(starting)} workers that SLURM has started to join Ray, at most {START_LIMIT_S:g} s each"
         if queued:
             reasons = "; ".join(sorted({job.reason for job in queued if job.reason}))
             return f"{len(queued)} workers in the SLURM queue" + (f": {reasons}" if reasons else "")
         return f"SLURM to take a worker: {self._refusal}" if self._refusal else "SLURM to take a worker"
 
     def lost_one_since(self, moment_s: float) -> bool:
-        """Whether a worker was lost after that moment; see `now_s`."""
+        """Whether a worker was lost after that moment, by the clock of `now_s`."""
         return self._lost_s > moment_s
 
     def lost_nodes(self, nodes: Sequence[str]) -> list[str]:
-        """Those of the nodes (Ray's ids) that have died or are being drained."""
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - draining_nodes()  # type: ignore[no-untyped-call]
-        return [node for node in nodes if node not in alive]
+        """Return those of the nodes (Ray's ids) that have died or are being drained."""
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
+        usable = alive - draining_nodes()
+        return [node for node in nodes if node not in usable]
 
     def _run(self) -> None:
         try:
@@ -195,7 +186,7 @@ class Cluster:
 
     def _decide(self, now_s: float) -> None:
         actions = decide(
-            [self._worker_of(job) for job in self._jobs.values()],
+            [job.as_worker() for job in self._jobs.values()],
             self.wanted_slots,
             now_s,
             self._limits_now(),
@@ -206,20 +197,20 @@ class Cluster:
         self._carry_out(actions, now_s)
 
     def _limits_now(self) -> ScalingLimits:
-        """The limits with the GPU-hours that are left; present workers count with all that they asked for.
+        """Return the limits with the GPU-hours that are left; present workers count with all that they asked for.
 
         Raises:
             GpuHoursSpentError: too little is left for a worker, and no worker is present.
         """
-        whole = self._site.limits.gpu_hours_per_sweep
-        if whole is None:
+        allowed_hours = self._site.limits.gpu_hours_per_sweep
+        if allowed_hours is None:
             return self._limits
-        asked = len(self._jobs) * self._limits.gpu_hours_per_worker
-        limits = replace(self._limits, gpu_hours_left=whole - self._gpu_hours_ended - asked)
+        hours_of_present = len(self._jobs) * self._limits.gpu_hours_per_worker
+        limits = replace(self._limits, gpu_hours_left=allowed_hours - self._gpu_hours_ended - hours_of_present)
         if limits.affordable < 1 and not self._jobs:
             raise GpuHoursSpentError(
-                f"{self._gpu_hours_ended:.1f} of limits.gpu_hours_per_sweep = {whole:g} are used, too little is left "
-                "for another worker; raise it in the site's file and launch again"
+                f"{self._gpu_hours_ended:.1f} of limits.gpu_hours_per_sweep = {allowed_hours:g} are used, too little "
+                "is left for another worker; raise it in the site's file and launch again"
             )
         return limits
 
@@ -227,47 +218,65 @@ class Cluster:
 
     def observe(self, nodes: Mapping[str, WorkerNode], leaving: AbstractSet[str], now_s: float) -> None:
         """Take Ray's view: the workers' nodes by the ids of their jobs, and the ids of nodes that are drained."""
-        for job_id in [job_id for job_id, node in nodes.items() if node.alive and job_id not in self._jobs]:
-            self._adopt(job_id, now_s)
+        for job_id, node in nodes.items():
+            if node.alive and job_id not in self._jobs:
+                self._adopt(job_id, now_s)
         for job in list(self._jobs.values()):
-            node = nodes.get(job.id)
-            if node is not None and node.alive and job.joined_s is None:
-                self._note_join(job, node, now_s)
-            if job.joined_s is None:
-                continue
-            # SLURM warned it, or another program drained it; that may be seen only once it is dead.
-            if node is not None and not job.leaves and (node.id in leaving or node.was_drained):
-                job.leaves = True
-                self._report("worker_draining", job, "its end is near")
-            if node is None or not node.alive:
-                self._forget(job, now_s, "its Ray node died" + (f": {node.death}" if node and node.death else ""))
-                continue
-            job.idle_since_s = None if node.busy else (job.idle_since_s or now_s)
-        staying = [node for job in self._jobs.values() if not job.leaves and (node := nodes.get(job.id)) and node.alive]
-        self.slots = sum(node.places for node in staying) // self._need.ranks
+            self._observe_job(job, nodes.get(job.id), leaving, now_s)
+        places = 0
+        for job in self._jobs.values():
+            node_of_job = nodes.get(job.id)
+            if node_of_job is not None and node_of_job.alive and not job.leaves:
+                places += node_of_job.places
+        self.slots = places // self._need.ranks
+
+    def _observe_job(self, job: WorkerJob, node: WorkerNode | None, leaving: AbstractSet[str], now_s: float) -> None:
+        """Note whether a worker has joined, is being drained, has died, or is idle; `node` is None without one."""
+        if node is not None and node.alive and job.joined_s is None:
+            self._note_join(job, node, now_s)
+        if job.joined_s is None:
+            return
+        # SLURM warned it, or another program drained it; that may be seen only once it is dead.
+        if node is not None and not job.leaves and (node.id in leaving or node.was_drained):
+            job.leaves = True
+            self._report("worker_draining", job, "its end is near")
+        if node is None or not node.alive:
+            death = f": {node.death}" if node is not None and node.death else ""
+            self._forget(job, now_s, f"its Ray node died{death}")
+        elif node.busy:
+            job.idle_since_s = None
+        else:
+            job.idle_since_s = job.idle_since_s or now_s
 
     def _adopt(self, job_id: str, now_s: float) -> None:
         """Take over a worker that an earlier driver submitted for the same head."""
         if job_id not in self._given_up:
-            self._jobs[job_id] = _Job(id=job_id, submitted_s=now_s)
+            self._jobs[job_id] = WorkerJob(id=job_id, submitted_s=now_s)
 
-    def _note_join(self, job: _Job, node: WorkerNode, now_s: float) -> None:
-        job.joined_s, job.node, job.host = now_s, node.id, node.host
+    def _note_join(self, job: WorkerJob, node: WorkerNode, now_s: float) -> None:
+        job.joined_s = now_s
+        job.node = node.id
+        job.host = node.host
         job.started_s = job.started_s or now_s
         self._failures = Failures()
         self._poll_at_s = min(self._poll_at_s, now_s + LOOK_AGAIN_S)  # SLURM knows when it ends
         self._report("worker_joined", job)
 
-    def _forget(self, job: _Job, now_s: float, why: str) -> None:
+    def _forget(self, job: WorkerJob, now_s: float, why: str) -> None:
         """Forget a job that ended, wanted or not, and have SLURM cancel what is left of it."""
         del self._jobs[job.id]
         self._given_up.add(job.id)
-        self._lost_s = now_s if job.joined_s is not None else self._lost_s
+        if job.joined_s is not None:
+            self._lost_s = now_s
         if job.started_s is not None:
             self._gpu_hours_ended += gpus_of_worker(self._site, self._need) * (now_s - job.started_s) / 3600
-        if not job.leaves and (job.joined_s is None or now_s - job.joined_s < PROVEN_S):
-            self._failures = self._failures.with_one_more(now_s)
-        self._report("worker_ended" if job.leaves else "worker_lost", job, None if job.leaves else why)
+        if job.leaves:
+            self._report("worker_ended", job)
+        else:
+            was_of_use = job.joined_s is not None and now_s - job.joined_s >= PROVEN_S
+            if not was_of_use:
+                self._failures = self._failures.with_one_more(now_s)
+            self._report("worker_lost", job, why)
         self._to_cancel.add(job.id)  # a remaining process would hold the node
 
     def _poll_queue(self, now_s: float) -> None:
@@ -276,28 +285,34 @@ class Cluster:
         The first poll is repeated if it fails: jobs of an earlier driver must not be submitted again, so no decision is
         made before it. Later polls are not repeated, since the next one follows soon.
         """
-        self._polled_s, self._poll_at_s = now_s, now_s + LOOK_EVERY_S
+        self._polled_s = now_s
+        self._poll_at_s = now_s + LOOK_EVERY_S
         patience = ONCE if self._has_polled else PATIENCE
         self._poll = start_in_thread(partial(queue, self._job_names, self._site.cluster, patience))
 
     def _take_queue(self, now_s: float) -> None:
+        """Take SLURM's view, once the poll of the queue has an answer."""
         if self._poll is None or not self._poll.done():
             return
-        poll, self._poll, self._has_polled = self._poll, None, True
+        poll = self._poll
+        self._poll = None
+        self._has_polled = True
         try:
             listed = {job.id: job for job in poll.result(0) if job.name in self._job_names}
         except (SlurmError, OSError) as error:  # Ray's own view stays up to date meanwhile
             self._report("worker_refused", None, f"the queue cannot be read: {error}")
             return
-        # Workers of an earlier head, and those whose cancellation has had no effect yet.
-        self._to_cancel |= {job.id for job in listed.values() if job.name != self.job_name or job.id in self._given_up}
-        for job_id in [job.id for job in listed.values() if job.name == self.job_name and job.id not in self._jobs]:
-            self._adopt(job_id, now_s)
-        set_by_s = round(time.time() - self.now_s)  # the clock, since the start; SLURM's times have it
+        for listed_job in listed.values():
+            is_of_earlier_head = listed_job.name != self.job_name
+            if is_of_earlier_head or listed_job.id in self._given_up:  # the latter is not cancelled yet
+                self._to_cancel.add(listed_job.id)
+            if not is_of_earlier_head and listed_job.id not in self._jobs:
+                self._adopt(listed_job.id, now_s)
+        clock_was_set_by_s = round(time.time() - self.now_s)  # since the start; SLURM's times are by that clock
         for job in list(self._jobs.values()):
             queued = listed.get(job.id)
             if queued is not None:
-                _update(job, queued, now_s, set_by_s)
+                job.take_from_queue(queued, now_s, clock_was_set_by_s)
             elif job.joined_s is None and job.submitted_s < self._polled_s - LOOK_AGAIN_S:
                 self._forget(job, now_s, f"its job ended before it joined; its log is in {self._folder.logs}")
 
@@ -305,11 +320,12 @@ class Cluster:
 
     def _carry_out(self, actions: Actions, now_s: float) -> None:
         if actions.submit and self._submission is None:
-            self._submission = start_in_thread(partial(self._submit, actions.submit))
+            self._submission = start_in_thread(lambda: self._submit(actions.submit))
         for job_id in actions.drain:
             job = self._jobs[job_id]
             assert job.node is not None
-            drain_node(job.node, "its walltime ends", max(1.0, (job.ends_at_s or now_s) - now_s))
+            left_s = (job.ends_at_s or now_s) - now_s
+            drain_node(job.node, "its walltime ends", max(1.0, left_s))
             self._leave(job, "its walltime ends")
         for job_id in actions.release:
             job = self._jobs[job_id]
@@ -325,7 +341,7 @@ class Cluster:
                 self._forget(job, now_s, "")
 
     def _submit(self, number: int) -> tuple[list[Job], str | None]:
-        """Submit `number` workers, until one is refused; returns the submitted ones, and the reason of a refusal."""
+        """Submit `number` workers, until one is refused; return the submitted ones, and the reason of a refusal."""
         need = worker_need(self._site, self._need, self._folder.logs, self.job_name)
         submitted: list[Job] = []
         try:
@@ -338,12 +354,15 @@ class Cluster:
     def _take_submission(self, now_s: float) -> None:
         if self._submission is None or not self._submission.done():
             return
-        submission, self._submission = self._submission, None
+        submission = self._submission
+        self._submission = None
+        submitted: list[Job] = []
         try:
             submitted, self._refusal = submission.result(0)
         except OSError as error:  # no thread could be started for it
-            submitted, self._refusal = [], str(error)
-        for job in [_Job(id=job.ids[0], submitted_s=now_s) for job in submitted]:
+            self._refusal = str(error)
+        for slurm_job in submitted:
+            job = WorkerJob(id=slurm_job.ids[0], submitted_s=now_s)
             if job.id not in self._given_up:  # it may have joined, or ended, while others were submitted
                 self._jobs.setdefault(job.id, job)
             self._report("worker_submitted", job)
@@ -351,7 +370,8 @@ class Cluster:
             self._failures = self._failures.with_one_more(now_s)
             self._report("worker_refused", None, self._refusal)
 
-    def _leave(self, job: _Job, why: str) -> None:
+    def _leave(self, job: WorkerJob, why: str) -> None:
+        """Note that a worker's node was told to end."""
         job.leaves = True
         self._folder.release(job.id)
         self._report("worker_draining", job, why)
@@ -362,7 +382,8 @@ class Cluster:
                 self._cancellation.result(0)
             self._cancellation = None
         if self._to_cancel and self._cancellation is None:
-            self._cancellation = start_in_thread(partial(self._cancel, sorted(self._to_cancel)))
+            ids = sorted(self._to_cancel)
+            self._cancellation = start_in_thread(lambda: self._cancel(ids))
             self._to_cancel = set()
 
     def _cancel(self, ids: list[str]) -> None:
@@ -371,33 +392,8 @@ class Cluster:
         except SlurmError as error:  # those that the next poll still finds are cancelled again
             self._report("worker_refused", None, f"{', '.join(ids)} cannot be cancelled: {error}")
 
-    def _report(self, kind: EventKind, job: _Job | None, detail: str | None = None) -> None:
-        self._on_event(
-            kind, job=None if job is None else job.id, node=None if job is None else job.host, detail=detail or None
-        )
-
-    def _worker_of(self, job: _Job) -> Worker:
-        state: Literal["waiting", "starting", "ready", "draining"] = "waiting"
-        if job.leaves:
-            state = "draining"
-        elif job.joined_s is not None:
-            state = "ready"
-        elif job.started_s is not None:
-            state = "starting"
-        return Worker(
-            job=job.id,
-            state=state,
-            ends_at_s=job.ends_at_s,
-            idle_since_s=job.idle_since_s if state == "ready" else None,
-            starting_since_s=job.started_s if state == "starting" else None,
-        )
-
-
-def _update(job: _Job, queued: QueuedJob, now_s: float, set_by_s: float) -> None:
-    """Take over SLURM's information on a job."""
-    if queued.state.state in WAITS:
-        job.reason = queued.state.explanation
-        return
-    job.started_s = job.started_s or now_s
-    if queued.ends_at is not None:
-        job.ends_at_s = queued.ends_at.timestamp() - set_by_s
+    def _report(self, kind: EventKind, job: WorkerJob | None, detail: str | None = None) -> None:
+        if job is None:
+            self._on_event(kind, job=None, node=None, detail=detail or None)
+        else:
+            self._on_event(kind, job=job.id, node=job.host, detail=detail or None)

@@ -37,9 +37,10 @@ from transtailor.waiting import Unlimited, WaitedTooLong, reap, wait_for
 GENERATION_VARIABLE = "TRANSTAILOR_GENERATION"
 START_LIMIT_S = 120.0  # of a head, in each try
 HEAD_TRIES = 3
-FOLDER_LIMIT_S, FOLDER_POLL_S = 600.0, 5.0  # for the shared folder to take a file
+FOLDER_LIMIT_S = 600.0  # for the shared folder to take a file
+FOLDER_POLL_S = 5.0
 MAX_RESTARTS = 20  # of the job, for any reason; after that a folder that is broken from the start is left to its owner
-WORKED_S = 1800.0  # the folder of a job that ran as long did work: its fault is a new one
+WORKED_S = 1800.0  # if a job ran as long, its folder did work, and the fault is a new one
 CHECK_S = 0.5
 DRIVES = Unlimited("a sweep takes as long as its trials do; SLURM's walltime ends the job")
 END_LIMIT_S = 30.0  # for the command to end cleanly
@@ -50,13 +51,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
-    """Run head and command; returns the exit code of the command."""
-    place = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    if place != 2 or len(sys.argv) < 4:
+    """Run head and command; return the exit code of the command, or TRY_AGAIN or MISTAKE if that has none."""
+    if len(sys.argv) < 4 or sys.argv[1] == "--" or sys.argv[2] != "--":
         say("type: python -m hpc.cluster.head CLUSTER_FOLDER -- COMMAND", to=sys.stderr)
         return MISTAKE
-    folder, command = ClusterFolder(Path(sys.argv[1])), sys.argv[place + 1 :]
-    warnings, began_s = Warnings(), time.monotonic()
+    folder = ClusterFolder(Path(sys.argv[1]))
+    command = sys.argv[3:]
+    warnings = Warnings()
+    began_s = time.monotonic()
     try:
         check_code()
         folder.check()
@@ -91,7 +93,7 @@ def _say(text: str) -> None:
 
 
 def serve(folder: ClusterFolder, command: Sequence[str], warnings: Warnings, *, tries: int = HEAD_TRIES) -> int | None:
-    """Run head and command; returns the exit code of the command, None if both have to be started again.
+    """Run head and command; return the exit code of the command, None if both have to be started again.
 
     Args:
         command: uses the cluster.
@@ -103,12 +105,12 @@ def serve(folder: ClusterFolder, command: Sequence[str], warnings: Warnings, *, 
         ClusterError: this is not a job of SLURM, or it ends.
     """
     # The controller runs no trials: Ray places nothing on a node without CPUs and GPUs.
-    given = replace(allocation(os.environ), gpus=0)
+    job = replace(allocation(os.environ), gpus=0)
     address = own_address(folder.site().network_interface)
     faults: list[HeadStartError] = []
     for _ in range(tries):
         try:
-            return _serve_once(folder, command, warnings, given, address)
+            return _serve_once(folder, command, warnings, job, address)
         except HeadStartError as error:
             faults.append(error)
             say(f"start {len(faults)} of at most {tries}: {error}")
@@ -119,19 +121,19 @@ def serve(folder: ClusterFolder, command: Sequence[str], warnings: Warnings, *, 
 
 
 def _serve_once(
-    folder: ClusterFolder, command: Sequence[str], warnings: Warnings, given: JobAllocation, address: str
+    folder: ClusterFolder, command: Sequence[str], warnings: Warnings, job: JobAllocation, address: str
 ) -> int | None:
     """Like `serve`, with one head, on ports that the kernel chooses."""
     generation = uuid.uuid4().hex
     logs = folder.logs / f"ray-head-{generation[:8]}"
-    with scratch_folder(given.job) as scratch, guarded_folder(scratch) as temporary:
+    with scratch_folder(job.job) as scratch, guarded_folder(scratch) as temporary:
         options = ["--head", "--port=0", "--num-cpus=0", "--num-gpus=0", "--include-dashboard=false"]
         variables = ray_environment(folder.token, temporary) | folder.tls(address, temporary)
-        node = RayNode(given, temporary, variables, address, options, drain_s=0)
+        node = RayNode(job, temporary, variables, address, options, drain_s=0)
         try:
-            listens_at = _address(folder, node, temporary, logs, warnings)
+            listens_at = _wait_for_address(folder, node, temporary, logs, warnings)
             check_closed(listens_at, variables)
-            _publish_head(folder, Head(address=listens_at, generation=generation, job=given.job), warnings)
+            _publish_head(folder, Head(address=listens_at, generation=generation, job=job.job), warnings)
             say(f"Ray head {generation} listens at {listens_at}")
             environment = os.environ | variables | {GENERATION_VARIABLE: generation}
             code = _run(command, environment, node, warnings)
@@ -146,33 +148,35 @@ def _serve_once(
 
 def _publish_head(folder: ClusterFolder, head: Head, warnings: Warnings) -> None:
     """Write the head's address into the shared folder; raise FolderError if that fails for `FOLDER_LIMIT_S`."""
-    why = "it is full"
+    last_error = "it is full"
 
     def write_head() -> bool:
-        nonlocal why
+        nonlocal last_error
         _check_wanted(folder, warnings)
         try:
             folder.set_head(head)
         except OSError as error:
-            why = str(error)
+            last_error = str(error)
             return False
         return True
 
     try:
         wait_for(write_head, f"room in the shared folder {folder.path}", FOLDER_LIMIT_S, poll_s=FOLDER_POLL_S)
     except WaitedTooLong as late:
-        raise FolderError(f"{late}: {why}; make room there") from None
+        raise FolderError(f"{late}: {last_error}; make room there") from None
 
 
-def _address(folder: ClusterFolder, node: RayNode, temporary: Path, logs: Path, warnings: Warnings) -> str:
-    """Wait for the head to listen; returns its address. If it does not, Ray's logs are kept as the folder `logs`."""
+def _wait_for_address(folder: ClusterFolder, node: RayNode, temporary: Path, logs: Path, warnings: Warnings) -> str:
+    """Wait for the head to listen; return its address. If it does not, Ray's logs are kept as the folder `logs`."""
 
     def read_address() -> str | None:
         _check_wanted(folder, warnings)
         if node.has_ended():
             raise ClusterError("the Ray head ended while it started")
         file = folder_for_ray(temporary) / "ray_current_cluster"  # Ray writes it when the head listens
-        return (file.read_text().strip() or None) if file.exists() else None
+        if not file.exists():
+            return None
+        return file.read_text().strip() or None
 
     try:
         return wait_for(read_address, "the Ray head to listen", START_LIMIT_S, error=ClusterError)
@@ -191,15 +195,23 @@ def _check_wanted(folder: ClusterFolder, warnings: Warnings) -> None:
 
 
 def _run(command: Sequence[str], environment: dict[str, str], node: RayNode, warnings: Warnings) -> int | None:
-    short_runs, pause_s = 0, 0.0
+    """Run the command, and again after it was killed or ended with TRY_AGAIN. Like `_run_once` otherwise.
+
+    Raises:
+        ClusterError: it ended soon after its start too many times in a row.
+    """
+    short_runs = 0
+    pause_s = 0.0
     while short_runs < MAX_SHORT_RUNS:
         began_s = time.monotonic()
         code = _run_once(command, environment, node, warnings, pause_s)
-        if code is None or 0 <= code != TRY_AGAIN:
+        was_killed = code is not None and code < 0
+        if code is None or (code != TRY_AGAIN and not was_killed):
             return code
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else "cannot continue"
-        say(f"the command {how}: it is started again")
-        short_runs = short_runs + 1 if time.monotonic() - began_s < SHORT_S else 0
+        reason = f"was killed by {signal.Signals(-code).name}" if was_killed else "cannot continue"
+        say(f"the command {reason}: it is started again")
+        was_short = time.monotonic() - began_s < SHORT_S
+        short_runs = short_runs + 1 if was_short else 0
         pause_s = RESTART_PAUSE_S
     raise ClusterError(f"the command ended within {SHORT_S:g} s {MAX_SHORT_RUNS} times in a row; see its output above")
 
@@ -207,16 +219,17 @@ def _run(command: Sequence[str], environment: dict[str, str], node: RayNode, war
 def _run_once(
     command: Sequence[str], environment: dict[str, str], node: RayNode, warnings: Warnings, pause_s: float
 ) -> int | None:
-    """The command's exit code, negative if it was killed; None if head or job end before it."""
+    """Run the command; return its exit code, negative if it was killed, or None if head or job end before it."""
     time.sleep(pause_s)
     process = subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_parent
     )
+
+    def is_over() -> bool:
+        return process.poll() is not None or warnings.is_near or warnings.is_now or node.has_ended()
+
     try:
-        wait_for(
-            lambda: process.poll() is not None or warnings.is_near or warnings.is_now or node.has_ended(),
-            "the end of the command", DRIVES, poll_s=CHECK_S, tell=None,
-        )  # fmt: skip
+        wait_for(is_over, "the end of the command", DRIVES, poll_s=CHECK_S, tell=None)
         return process.poll()
     finally:
         _end(process, at_once=warnings.is_now)
@@ -237,7 +250,7 @@ def _end(process: subprocess.Popen[bytes], *, at_once: bool) -> None:
 
 
 def _cluster_of(folder: ClusterFolder) -> str | None:
-    """The site's cluster; None, a node's own, which is the same, if the folder does not answer."""
+    """Return the site's cluster; None if the folder does not answer: that is the node's own cluster, the same one."""
     try:
         return folder.site().cluster
     except (ClusterError, OSError):

@@ -1,5 +1,6 @@
 """What the ranks of a trial need of a node, and what the jobs of a sweep ask for. Without Ray."""
 
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ class RankNeed:
     gpus_per_rank: float = 0.0
 
     def places(self, cpus: float, gpus: float) -> int:
-        """How many ranks fit on a node.
+        """Return how many ranks fit on a node.
 
         >>> RankNeed(ranks=4, cpus_per_rank=4, gpus_per_rank=0.5).places(cpus=64, gpus=2)
         4
@@ -30,16 +31,19 @@ class RankNeed:
         by_cpus = int(cpus // self.cpus_per_rank)
         if self.gpus_per_rank == 0:
             return by_cpus
-        of_a_gpu = int(1.0 / self.gpus_per_rank + 1e-9)  # a rank of a part of a GPU has all of it on one
-        return min(by_cpus, int(gpus) * of_a_gpu if of_a_gpu else int(gpus / self.gpus_per_rank + 1e-9))
+        ranks_on_a_gpu = int(1.0 / self.gpus_per_rank + 1e-9)
+        if ranks_on_a_gpu == 0:  # a rank has more than one GPU
+            return min(by_cpus, int(gpus / self.gpus_per_rank + 1e-9))
+        return min(by_cpus, int(gpus) * ranks_on_a_gpu)  # what a rank has of a GPU is all on the same one
 
 
 def limits_of(site: Site, need: RankNeed) -> ScalingLimits:
-    """The limits for `autoscaler.decide`; raises SiteError if such a trial does not fit, or has no time to drain."""
+    """Return the limits for `autoscaler.decide`. Raises SiteError if no trial fits, or if it has no time to drain."""
     places = need.places(site.cpus_per_node, site.gpus_per_node)
-    max_workers = (site.limits.max_jobs or sys.maxsize // 2) - (site.limits.max_jobs is not None)  # less the controller
-    span = 1 if places >= need.ranks else -(-need.ranks // max(places, 1))
-    if places == 0 or span > max_workers:
+    max_jobs = site.limits.max_jobs
+    max_workers = sys.maxsize // 2 if max_jobs is None else max_jobs - 1  # the controller is a job too
+    workers_per_slot = math.ceil(need.ranks / max(places, 1))
+    if places == 0 or workers_per_slot > max_workers:
         raise SiteError(
             f"a trial of {need.ranks} ranks, each on {need.cpus_per_rank} CPUs and {need.gpus_per_rank:g} GPUs, does "
             f"not fit: a node has {site.cpus_per_node} CPUs and {site.gpus_per_node} GPUs, and limits.max_jobs = "
@@ -58,14 +62,14 @@ def limits_of(site: Site, need: RankNeed) -> ScalingLimits:
         idle_s=site.idle_s,
         start_limit_s=START_LIMIT_S,
         slots_per_worker=max(1, places // need.ranks),
-        workers_per_slot=span,
+        workers_per_slot=workers_per_slot,
         gpu_hours_left=site.limits.gpu_hours_per_sweep,
         gpu_hours_per_worker=gpus_of_worker(site, need) * site.walltime_min / 60,
     )
 
 
 def default_devices(site: Site) -> str:
-    """Say which devices trials get on a site if their spec says nothing about GPUs, and why.
+    """Return which devices trials get on a site if their spec says nothing about GPUs, and why.
 
     >>> default_devices(Site(cpus_per_node=8, gpus_per_node=4, walltime_min=60))
     '1 GPU for each rank, as the site has gpus_per_node = 4'
@@ -75,12 +79,12 @@ def default_devices(site: Site) -> str:
 
 
 def gpus_of_worker(site: Site, need: RankNeed) -> int:
-    """GPUs of a worker: all of its node, or none if trials need none."""
+    """Return the GPUs of a worker: all of its node, or none if trials need none."""
     return site.gpus_per_node if need.gpus_per_rank else 0
 
 
 def worker_need(site: Site, need: RankNeed, logs: Path, name: str) -> Need:
-    """What a worker's job asks for: a whole node of the site, without its GPUs if trials need none."""
+    """Return what a worker's job asks for: a whole node of the site, without its GPUs if trials need none."""
     return Need(
         log_folder=logs,
         job_name=name,
@@ -91,15 +95,15 @@ def worker_need(site: Site, need: RankNeed, logs: Path, name: str) -> Need:
 
 
 def controller_need(site: Site, logs: Path, name: str) -> Need:
-    """What the controller's job asks for."""
-    own = site.controller
+    """Return what the controller's job asks for."""
+    controller = site.controller
     return Need(
         log_folder=logs,
         job_name=name,
-        cpus=min(own.cpus, site.cpus_per_node),
-        memory_gb=min(own.memory_gb, site.memory_gb or own.memory_gb),
+        cpus=min(controller.cpus, site.cpus_per_node),
+        memory_gb=min(controller.memory_gb, site.memory_gb or controller.memory_gb),
         gpus=0,
-        walltime_min=own.walltime_min or site.walltime_min,
+        walltime_min=controller.walltime_min or site.walltime_min,
         signal_before_s=site.drain_before_s,
         requeue=True,
         again_if_killed=True,

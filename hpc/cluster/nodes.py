@@ -28,22 +28,24 @@ class WorkerNode:
 
 
 def worker_nodes(need: RankNeed) -> dict[str, WorkerNode]:
-    """The Ray nodes of workers' jobs, including dead ones, by the job's id."""
-    free = free_resources()
+    """Return the Ray nodes of workers' jobs, including dead ones, by the job's id; of several the living one."""
+    free_by_node = free_resources()
     nodes = {}
     for node in ray.nodes():  # type: ignore[no-untyped-call]
-        job, whole, left = node["Labels"].get(JOB_LABEL), node["Resources"], free.get(node["NodeID"], {})
-        if job is None or (node["Alive"] and "node:__internal_head__" in whole):
+        job = node["Labels"].get(JOB_LABEL)
+        resources = node["Resources"]
+        is_head = node["Alive"] and "node:__internal_head__" in resources
+        if job is None or is_head:
             continue
-        busy = any(left.get(name, 0.0) < whole.get(name, 0.0) for name in ("CPU", "GPU"))
         if job in nodes and not node["Alive"]:
             continue
+        free = free_by_node.get(node["NodeID"], {})
         nodes[job] = WorkerNode(
             id=node["NodeID"],
             host=node["NodeManagerHostname"],
             alive=node["Alive"],
-            places=need.places(whole.get("CPU", 0.0), whole.get("GPU", 0.0)),
-            busy=busy,
+            places=need.places(resources.get("CPU", 0.0), resources.get("GPU", 0.0)),
+            busy=any(free.get(name, 0.0) < resources.get(name, 0.0) for name in ("CPU", "GPU")),
             death=node.get("DeathReasonMessage", ""),
             was_drained=not node["Alive"] and node.get("DeathReason") in DRAINED,
         )
@@ -59,8 +61,8 @@ def connect(address: str) -> None:
     """
     RAY.check()
     try:
-        own = address.rpartition(":")[0]
-        join_on(own, address=address, log_to_driver=False, logging_level=logging.ERROR, **python_of_workers())
+        own_address = address.rpartition(":")[0]
+        join_on(own_address, address=address, log_to_driver=False, logging_level=logging.ERROR, **python_of_workers())
     except (ConnectionError, RuntimeError) as error:
         raise ClusterError(f"the Ray head at {address} does not answer: {error}") from error
     check_driver(address)

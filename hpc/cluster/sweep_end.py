@@ -1,4 +1,4 @@
-"""The site's command for the end of a sweep (`on_end`), which the controller's node calls."""
+"""Call the site's command for the end of a sweep (`on_end`), on the controller's node."""
 
 import shlex
 import subprocess
@@ -13,19 +13,20 @@ ON_END_LIMIT_S = 60.0
 
 
 def call_on_end(folder: ClusterFolder, how: Literal["finished", "failed", "interrupted"]) -> None:
-    """Run `on_end` with `how` and the run's folder, which the cluster's is in.
+    """Run `on_end` with two arguments: `how`, and the run's folder, which has the cluster's folder in it.
 
-    Its result is printed and has no other effect. It is not called if other users can change the site.
+    The result is printed and has no other effect. The command is not called if other users can change the site.
     """
     try:
         folder.check()
         command = folder.site().on_end
         if not command:
             return
-        words = [*command, how, str(folder.path.resolve().parent)]
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, timeout=ON_END_LIMIT_S, check=False)
-        text = f"{shlex.join(words)} ended with code {done.returncode}"
+        run_folder = folder.path.resolve().parent
+        words = [*command, how, str(run_folder)]
+        completed = subprocess.run(words, stdin=subprocess.DEVNULL, timeout=ON_END_LIMIT_S, check=False)
+        result = f"{shlex.join(words)} ended with code {completed.returncode}"
     except (ClusterError, OSError, subprocess.TimeoutExpired) as error:
-        text = str(error)
+        result = str(error)
     with suppress(OSError):  # the log may be in a folder that is full
-        say(f"on_end: {text}")
+        say(f"on_end: {result}")

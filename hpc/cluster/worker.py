@@ -2,8 +2,8 @@
 
     python -m hpc.cluster.worker CLUSTER_FOLDER GENERATION
 
-It ends by itself when its head has ended, when it was drained, and some time after SLURM's warning of its end; its last
-line says which. If the node ends otherwise, the exit code is 1, and Ray's own logs are kept.
+It ends by itself when its head has ended, when it was drained, and some time after SLURM's warning of its end; the last
+line that it prints says which. If the node ends otherwise, the exit code is 1, and Ray's own logs are kept.
 """
 
 import signal
@@ -38,7 +38,8 @@ class Warnings:
     """SLURM's signals to this job: its end is near (USR2), or has come (TERM)."""
 
     def __init__(self) -> None:
-        self.is_near = self.is_now = False
+        self.is_near = False
+        self.is_now = False
         signal.signal(signal.SIGUSR2, self._note_near)
         signal.signal(signal.SIGTERM, self._note_now)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])
@@ -51,7 +52,7 @@ class Warnings:
 
 
 def main() -> int:
-    """Serve until the head, the node or the job ends; returns the exit code."""
+    """Serve until the head, the node or the job ends; return the exit code."""
     parser = argparse.ArgumentParser(description="The job of a worker.", allow_abbrev=False)
     parser.add_argument("folder", type=Path)
     parser.add_argument("generation")
@@ -69,31 +70,35 @@ def main() -> int:
 
 
 def serve(folder: ClusterFolder, generation: str, warnings: Warnings) -> str:
-    """Run the node until it has to end; returns the reason.
+    """Run the node until it has to end; return the reason.
 
     Raises:
         ClusterError: there is no such head, the job cannot have a node, or the node ended unexpectedly.
     """
-    heads = HeadReader(folder)
-    head, given, site = _head(folder, heads, generation, warnings), allocation(os.environ), folder.site()
-    options = [f"--address={head.address}", f"--num-cpus={given.cpus}", f"--num-gpus={given.gpus}"]
+    read_newest_head = HeadReader(folder)
+    head = _wait_for_head(folder, read_newest_head, generation, warnings)
+    job = allocation(os.environ)
+    site = folder.site()
+    options = [f"--address={head.address}", f"--num-cpus={job.cpus}", f"--num-gpus={job.gpus}"]
     address = own_address(site.network_interface)
     drain_s = max(1.0, site.drain_before_s - 5.0)
-    with scratch_folder(given.job) as scratch, guarded_folder(scratch) as temporary:
+    with scratch_folder(job.job) as scratch, guarded_folder(scratch) as temporary:
         variables = ray_environment(folder.token, temporary) | folder.tls(address, temporary)
         check_closed(head.address, variables)  # a node joins no cluster that others may use
-        node = RayNode(given, temporary, variables, address, options, drain_s=drain_s)
+        node = RayNode(job, temporary, variables, address, options, drain_s=drain_s)
         try:
-            return _watch(node, folder, heads, generation, warnings, given.job)
+            return _watch(node, folder, read_newest_head, generation, warnings, job.job)
         finally:
             node.kill()
 
 
-def _head(folder: ClusterFolder, heads: HeadReader, generation: str, warnings: Warnings) -> Head:
+def _wait_for_head(folder: ClusterFolder, read_newest_head: HeadReader, generation: str, warnings: Warnings) -> Head:
+    """Return the head of this generation, once it listens. Raises ClusterError if another one has replaced it."""
+
     def read_head() -> Head | None:
         if warnings.is_near or warnings.is_now:
             raise ClusterError("SLURM warned this job of its end before it had joined a head")
-        head = heads()
+        head = read_newest_head()
         if head is not None and head.generation != generation:
             raise ClusterError(f"the head that this job was for has ended; now there is one of job {head.job}")
         return head
@@ -103,9 +108,9 @@ def _head(folder: ClusterFolder, heads: HeadReader, generation: str, warnings: W
 
 
 def _watch(
-    node: RayNode, folder: ClusterFolder, heads: HeadReader, generation: str, warnings: Warnings, job: str
+    node: RayNode, folder: ClusterFolder, read_newest_head: HeadReader, generation: str, warnings: Warnings, job: str
 ) -> str:
-    """Like `serve`, for a started node."""
+    """Wait until a started node has to end, or has ended; return the reason. Raises ClusterError like `serve`."""
     is_drained = False
 
     def find_end() -> str | None:
@@ -117,7 +122,7 @@ def _watch(
         if warnings.is_near and not is_drained:
             node.drain()
             is_drained = True
-        return _why_now(heads, generation, warnings)
+        return _why_now(read_newest_head, generation, warnings)
 
     why = wait_for(find_end, "the end of the head, of the node or of this job", SERVES, poll_s=CHECK_S, tell=None)
     if why != NODE_ENDED:
@@ -126,8 +131,9 @@ def _watch(
         return "SLURM warned of the job's end, and the node was drained"
 
     def find_reason() -> str | None:
-        is_released = folder.is_released(job)
-        return "the driver has released the node" if is_released else _why_now(heads, generation, warnings)
+        if folder.is_released(job):
+            return "the driver has released the node"
+        return _why_now(read_newest_head, generation, warnings)
 
     try:
         return wait_for(find_reason, "the reason why the node ended", WANTED_LIMIT_S)
@@ -136,9 +142,9 @@ def _watch(
         raise ClusterError(f"the Ray node of job {job} was not to end, and {end}") from None
 
 
-def _why_now(heads: HeadReader, generation: str, warnings: Warnings) -> str | None:
-    """Why the worker has to end at once; None if it does not."""
-    head = heads()
+def _why_now(read_newest_head: HeadReader, generation: str, warnings: Warnings) -> str | None:
+    """Return why the worker has to end at once; None if it does not."""
+    head = read_newest_head()
     if head is None or head.generation != generation:
         return "its head has ended"
     return "SLURM ends the job" if warnings.is_now else None

@@ -22,21 +22,22 @@ def doctor(site: str, folder: Path | None, limit_s: float, thorough: bool) -> in
     """Check, with small jobs, what a sweep needs at a site."""
     if not 0 < limit_s < math.inf:
         raise SiteError(f"--limit-s {limit_s:g}: expected seconds, more than 0, such as 300")
-    known = find_site(site)
-    parent = (folder or Path(known.shared_folder or Path.cwd())).absolute()
-    if known.shared_folder is not None and not is_below(parent, Path(known.shared_folder)):
-        raise SiteError(f"--folder {folder} is not below the site's shared_folder = {known.shared_folder}")
+    site_settings = find_site(site)
+    shared_folder = site_settings.shared_folder
+    parent = (folder or Path(shared_folder or Path.cwd())).absolute()
+    if shared_folder is not None and not is_below(parent, Path(shared_folder)):
+        raise SiteError(f"--folder {folder} is not below the site's shared_folder = {shared_folder}")
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores it
             signal.signal(number, signal.default_int_handler)
     board = Checklist()
     board.print_lines(f"site {site}; its files are in {parent}")
     try:
-        is_sound = Doctor(known, parent, board, limit_s, thorough).run()
+        is_sound = Doctor(site_settings, parent, board, limit_s, thorough).run()
     except KeyboardInterrupt:
         return INTERRUPTED
-    unchecked = f"; {board.unknowns} not checked or not needed (–)" if board.unknowns else ""
-    board.print_lines(
-        ("nothing is missing" if is_sound else f"{board.misses} missing: see what follows ->") + unchecked
-    )
+    summary = "nothing is missing" if is_sound else f"{board.misses} missing: see what follows ->"
+    if board.unknowns:
+        summary += f"; {board.unknowns} not checked or not needed (–)"
+    board.print_lines(summary)
     return SUCCESS if is_sound else FAILED

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from hpc.errors import SiteError, SlurmError
 from hpc.sites.site import path_as_site, users_folder
-from hpc.slurm.first_site import ask_cluster, partition_notes, site_text, write_new
+from hpc.slurm.cluster_facts import ask_cluster
+from hpc.slurm.first_site import partition_notes, site_text, write_new
 from transtailor import cli
 from transtailor.shell import command
 
@@ -20,20 +21,27 @@ REASON_SHOWN = 160  # characters of SLURM's message
 def init(name: str | None, to: Path | None, cluster: str | None, partition: str | None) -> Iterator[str]:
     """Read this cluster's settings and write a first site file to edit."""
     try:
-        found = ask_cluster(cluster=cluster)
+        facts = ask_cluster(cluster=cluster)
     except SlurmError as error:
         reason = " ".join(str(error).partition("\\n")[0].split())[:REASON_SHOWN]  # SLURM's first line, quoted
         raise SiteError(
             f"no SLURM cluster answers here; on a login node of the cluster type: {command('init')} ({reason})"
         ) from error
-    given = name or found.name
-    site_name = given.removesuffix(".toml")  # with it, it would be read as a path
-    path = to or users_folder() / f"{site_name}.toml"
-    if to is None and (not site_name or Path(site_name).name != site_name):
-        raise SiteError(f"--name {given!r} is no name of a file; use --to FILE for another folder")
-    of_jobs = found.partition(partition)
-    write_new(path, site_text(found, partition))
+    wanted_name = name or facts.name
+    site_name = wanted_name.removesuffix(".toml")  # with this ending, it would be read as a path
+    if to is not None:
+        path = to
+        site_argument = path_as_site(to)
+    elif not site_name or Path(site_name).name != site_name:
+        raise SiteError(f"--name {wanted_name!r} is no name of a file; use --to FILE for another folder")
+    else:
+        path = users_folder() / f"{site_name}.toml"
+        site_argument = site_name
+    partition_of_jobs = facts.partition(partition)
+    write_new(path, site_text(facts, partition))
     yield f"wrote {path}"
-    notes = [f"partition {of_jobs.name}: {text}" for text in partition_notes(of_jobs)]
-    yield from (f"missing: {text}" for text in (*found.missing, *notes))
-    yield f"edit it, then type: {command('doctor', '--site', site_name if to is None else path_as_site(path))}"
+    for text in facts.missing:
+        yield f"missing: {text}"
+    for text in partition_notes(partition_of_jobs):
+        yield f"missing: partition {partition_of_jobs.name}: {text}"
+    yield f"edit it, then type: {command('doctor', '--site', site_argument)}"

@@ -32,9 +32,9 @@ def script(site: str, words: tuple[str, ...], log_folder: Path, **options: Any) 
     """Print the text that sbatch would get for a job that runs COMMAND; SITE is a name or the path of a file."""
     if not words:
         raise SiteError("no command; type it after --, such as: " + command("script", site, "--", "hostname"))
-    given = {key: value for key, value in options.items() if value is not None}
+    typed_options = {key: value for key, value in options.items() if value is not None}
     try:
-        need = Need.model_validate({**given, "log_folder": log_folder.absolute()})
+        need = Need.model_validate({**typed_options, "log_folder": log_folder.absolute()})
     except ValidationError as error:
         raise SiteError("no such job is possible:\n" + "\n".join(explain_faults(error, Need))) from error
     yield script_text(find_site(site), need, words)

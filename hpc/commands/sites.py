@@ -12,25 +12,28 @@ from transtailor.terminal import say
 @cli.command(example="")
 def sites() -> int:
     """The sites that have a name, their files, and what is wrong with them."""
-    faults = 0
+    exit_code = SUCCESS
     for site_file in site_files().values():
-        lines, sound = _description(site_file)
-        faults += not sound
+        lines, is_valid = _describe(site_file)
+        if not is_valid:
+            exit_code = MISTAKE
         say("\n".join(lines))
     say(f"your own sites: {users_folder()} ({command('init')} writes one)")
-    return MISTAKE if faults else SUCCESS
+    return exit_code
 
 
-def _description(site_file: SiteFile) -> tuple[list[str], bool]:
-    """Lines about one site, and whether its file is valid."""
+def _describe(site_file: SiteFile) -> tuple[list[str], bool]:
+    """Return lines about one site, and whether its file is valid."""
     lines = [f"{site_file.name}  {site_file.path}"]
     if site_file.hides:
         lines.append(f"    hides {site_file.hides}")
     try:
         site = read_site(site_file.path)
     except SiteError as error:
-        return [*lines, *(f"    BROKEN: {line}" for line in lines_of(str(error)))], False
+        lines += [f"    BROKEN: {line}" for line in lines_of(str(error))]
+        return lines, False
+    if site.description:
+        lines.append(f"    {site.description}")
     memory = "" if site.memory_gb is None else f", {site.memory_gb:g} GB"
-    lines += [f"    {site.description}"] if site.description else []
     lines.append(f"    {site.cpus_per_node} CPUs, {site.gpus_per_node} GPUs{memory}, {site.walltime_min} min")
     return lines, True

@@ -1,4 +1,4 @@
-"""The doctor's list: a line for each check when it ends, and on a terminal what it is waiting for."""
+"""Print the doctor's list: a line for each check when it ends, and on a terminal what the doctor is waiting for."""
 
 import sys
 import time
@@ -28,46 +28,53 @@ class Checklist:
     stream: TextIO = field(default_factory=lambda: sys.stdout)
     misses: int = 0
     unknowns: int = 0
-    _waiting: str = ""
-    _waiting_since_s: float = 0.0
-    _said: bool = False
+    _waits_for: str = ""
+    _waits_since_s: float = 0.0
+    _has_printed_wait: bool = False
 
     def __post_init__(self) -> None:
         self._console = Console(file=self.stream, force_terminal=self.stream.isatty(), highlight=False)
 
     def add(self, title: str, finding: Finding) -> None:
         """Print the result of one check."""
-        self.misses += finding.state == "missing"
-        self.unknowns += finding.state == "unknown"
-        self._line(f" {title}: {finding.text}", finding.state)
-        if finding.advice and finding.state == "missing":
-            self._line(f"    -> {finding.advice}")
+        self._print_line(f" {title}: {finding.text}", finding.state)
+        if finding.state == "unknown":
+            self.unknowns += 1
+        if finding.state == "missing":
+            self.misses += 1
+            if finding.advice:
+                self._print_line(f"    -> {finding.advice}")
 
     def print_lines(self, *texts: str) -> None:
         """Print other lines."""
         for text in texts:
-            self._line(text)
+            self._print_line(text)
 
     def show_wait(self, text: str) -> None:
         """Show what the doctor is waiting for: at once on a terminal, and once in a log after `QUIET_S`."""
         now_s = time.monotonic()
-        if text != self._waiting:
-            self._waiting, self._waiting_since_s, self._said = text, now_s, False
+        if text != self._waits_for:
+            self._waits_for = text
+            self._waits_since_s = now_s
+            self._has_printed_wait = False
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._console.control(NEW_LINE)
             self._console.print(self._printable(f"… {text}"), no_wrap=True, overflow="ellipsis", end="")
-        elif not self._said and now_s - self._waiting_since_s >= QUIET_S:
-            self._said = True
-            self._line(f"  waits for {text}")
+        elif not self._has_printed_wait and now_s - self._waits_since_s >= QUIET_S:
+            self._has_printed_wait = True
+            self._print_line(f"  waits for {text}")
 
-    def _line(self, text: str, state: State | None = None) -> None:
-        mark = [] if state is None else [(self._mark(state), STYLES[state])]
+    def _print_line(self, text: str, state: State | None = None) -> None:
+        line = self._printable(text)
+        if state is not None:
+            line = Text.assemble((self._mark(state), STYLES[state]), line)
         self._console.control(NEW_LINE)  # prints nothing if lines cannot be erased
-        self._console.print(Text.assemble(*mark, self._printable(text)), soft_wrap=True)
+        self._console.print(line, soft_wrap=True)
 
     def _printable(self, text: str) -> Text:
         """Escape what the stream cannot encode: logs may hold anything."""
-        return Text(printable(text).encode(self._encoding, "backslashreplace").decode(self._encoding))
+        encoded = printable(text).encode(self._encoding, "backslashreplace")
+        return Text(encoded.decode(self._encoding))
 
     def _mark(self, state: State) -> str:
         try:

@@ -30,7 +30,7 @@ class Finding(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Checks(Record):
-    """What the nodes have to check; `signal_alone`: nothing but the signal."""
+    """What the nodes have to check: nothing but the signal if `signal_alone`."""
 
     ranks: int
     gpus: int
@@ -43,7 +43,7 @@ class Checks(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class NodeState(Record):
-    """The time of a node, and the rights (octal) of a private folder and a private file that it has made."""
+    """The time of a node, and the rights (octal) of a private folder and of a private file in it, made there."""
 
     node: str
     rights: tuple[str, ...]
@@ -70,17 +70,17 @@ class TorchRank(Record):
 
 
 def fine(text: str) -> Finding:
-    """The finding of a passed check."""
+    """Return the finding of a passed check."""
     return Finding(state="fine", text=text)
 
 
 def failure(text: str, advice: str) -> Finding:
-    """The finding of a failed check, with what to do about it."""
+    """Return the finding of a failed check, with what to do about it."""
     return Finding(state="missing", text=text, advice=advice)
 
 
 def unknown(text: str) -> Finding:
-    """The finding of a check that was not possible, or is not needed."""
+    """Return the finding of a check that was not possible, or is not needed."""
     return Finding(state="unknown", text=text)
 
 
@@ -90,13 +90,16 @@ def merge_findings(findings: dict[str, Finding]) -> Finding:
     >>> merge_findings({"node1": fine("4 GPUs"), "node2": failure("no GPU", "see gres")}).text
     'node2: no GPU'
     """
-    shown = {node: found for node, found in findings.items() if found.state == "missing"} or findings
-    texts = dict.fromkeys(found.text for found in shown.values())
+    misses = {node: finding for node, finding in findings.items() if finding.state == "missing"}
+    shown = misses or findings
     first = next(iter(shown.values()))
-    same = len(texts) == 1 and len(shown) == len(findings)
-    text = first.text if same else "; ".join(f"{node}: {found.text}" for node, found in shown.items())
-    advice = "; ".join(dict.fromkeys(found.advice for found in shown.values() if found.advice))
-    return Finding(state=first.state, text=text, advice=advice)
+    all_say_the_same = len(shown) == len(findings) and len({finding.text for finding in shown.values()}) == 1
+    texts = [first.text] if all_say_the_same else [f"{node}: {finding.text}" for node, finding in shown.items()]
+    advice: list[str] = []
+    for finding in shown.values():
+        if finding.advice and finding.advice not in advice:
+            advice.append(finding.advice)
+    return Finding(state=first.state, text="; ".join(texts), advice="; ".join(advice))
 
 
 @dataclass(frozen=True)
@@ -133,16 +136,19 @@ class DoctorFolder:
 
     def read_findings(self, check: str, ranks: Sequence[int]) -> Finding | None:
         """Read and merge the nodes' findings; None while one of them has not reported."""
-        findings = {}
+        findings: dict[str, Finding] = {}
         for rank in ranks:
-            if (found := self.read(f"{check}-{rank}", Finding)) is None:
+            finding = self.read(f"{check}-{rank}", Finding)
+            if finding is None:
                 return None
-            findings[f"{found.node} (rank {rank})" if found.node in findings else found.node] = found
+            is_second_of_node = finding.node in findings
+            name = f"{finding.node} (rank {rank})" if is_second_of_node else finding.node
+            findings[name] = finding
         return merge_findings(findings)
 
 
 def environment() -> dict[str, str]:
-    """What has to be equal on all machines: versions, and the digest of the code."""
+    """Return what has to be equal on all machines: versions, and the digest of the code."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

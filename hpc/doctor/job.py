@@ -1,4 +1,4 @@
-"""The program of the doctor's jobs, one on each node: runs the checks in order, and reports each when it ends.
+"""Run the checks of the doctor on a node, as its job: in order, each reported when it ends.
 
     python -m hpc.doctor.job FOLDER RANK LIMIT_S     (how long it waits for the other job to start)
 
@@ -50,7 +50,7 @@ INTERFACE_ADVICE = "set network_interface in the site to one that the nodes shar
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """This process: its rank, and the doctor's question."""
+    """The node of this process: its rank, and what the doctor asks of it."""
 
     folder: DoctorFolder
     rank: int
@@ -67,7 +67,7 @@ class Node:
 
 
 def main() -> int:
-    """Run all checks; returns 0, since the findings are in the folder."""
+    """Run all checks; return 0, since the findings are in the folder."""
     warnings = Warnings()
     folder = DoctorFolder(Path(sys.argv[1]))
     if os.environ.get("SLURM_RESTART_COUNT", "0") != "0":  # this start shows that a job is started again
@@ -79,23 +79,26 @@ def main() -> int:
         _signal(node, warnings)
         return 0
     _hello(node)
-    made: list[Path] = []
+    new_folders: list[Path] = []
     try:
-        _checks(node, warnings, made)
+        _checks(node, warnings, new_folders)
     finally:
-        for path in made:
+        for folder_path in new_folders:
             with suppress(OSError):  # another program uses it by now
-                path.rmdir()
+                folder_path.rmdir()
     _signal(node, warnings)
     return 0
 
 
-def _checks(node: Node, warnings: Warnings, made: list[Path]) -> None:
-    """Run and report all checks before the signal; stop once SLURM ends the job."""
+def _checks(node: Node, warnings: Warnings, new_folders: list[Path]) -> None:
+    """Run and report all checks before the signal; stop once SLURM ends the job.
+
+    The folders that are made on the node are added to `new_folders`.
+    """
     question = node.question
     checks: dict[str, Callable[[], Finding]] = {
         "environment": lambda: _environment(question.environment),
-        "scratch": lambda: _scratch(question.scratch, made),
+        "scratch": lambda: _scratch(question.scratch, new_folders),
         "limits": lambda: limits_finding(question.workers),
         "locks": lambda: lock_finding(node.folder.lock),
         "submission": lambda: _submission(node),
@@ -114,6 +117,7 @@ def _checks(node: Node, warnings: Warnings, made: list[Path]) -> None:
 
 
 def _run_check(run: Callable[[], Finding]) -> Finding:
+    """Run a check; an error is a failure."""
     try:
         return run()
     except (ClusterError, OSError) as error:
@@ -122,27 +126,30 @@ def _run_check(run: Callable[[], Finding]) -> Finding:
 
 def _hello(node: Node) -> None:
     """Report the rights of new files here, and after the login node's answer the time of this node."""
-    with tempfile.TemporaryDirectory(prefix="rights-", dir=node.folder.path) as made:
-        file = Path(made, "file")
+    with tempfile.TemporaryDirectory(prefix="rights-", dir=node.folder.path) as private_folder:
+        file = Path(private_folder, "file")
         file.touch(mode=0o600)
-        rights = tuple(oct(path.stat().st_mode & 0o777) for path in (Path(made), file))
+        rights = tuple(oct(path.stat().st_mode & 0o777) for path in (Path(private_folder), file))
     state = NodeState(node=platform.node(), rights=rights, time_s=time.time())
     node.folder.write(f"hello-{node.rank}", state)
     node.folder.wait_to_read("clock", Record, CLOCK_LIMIT_S)
     node.folder.write(f"clock-{node.rank}", replace(state, time_s=time.time()))
 
 
-def _environment(expected: Mapping[str, str]) -> Finding:
-    own = environment()
-    wrong = [f"{name} is {own[name]}, on the login node {text}" for name, text in expected.items() if own[name] != text]
-    if wrong:
+def _environment(on_login_node: Mapping[str, str]) -> Finding:
+    on_this_node = environment()
+    differences = []
+    for name, version in on_login_node.items():
+        if on_this_node[name] != version:
+            differences.append(f"{name} is {on_this_node[name]}, on the login node {version}")
+    if differences:
         advice = "launch with the environment that the jobs have: see setup and container in the site"
-        return failure("; ".join(wrong), f"{advice}; the nodes run {sys.executable}")
-    return fine(", ".join(f"{name} {value}" for name, value in own.items()))
+        return failure("; ".join(differences), f"{advice}; the nodes run {sys.executable}")
+    return fine(", ".join(f"{name} {version}" for name, version in on_this_node.items()))
 
 
 def scratch_path(text: str | None, variables: Mapping[str, str]) -> Path:
-    """The folder for temporary files that the site's `scratch_folder` (None: not set) names in a job.
+    """Return the folder for temporary files that the site's `scratch_folder` (None: not set) names in a job.
 
         >>> str(scratch_path("/scratch/$SLURM_JOB_ID", {"SLURM_JOB_ID": "7"}))
         '/scratch/7'
@@ -152,53 +159,55 @@ def scratch_path(text: str | None, variables: Mapping[str, str]) -> Path:
     """
     if text is None:
         return Path(variables.get("TMPDIR", SHORT))
-    names = re.findall(r"\$([A-Z_][A-Z0-9_]*)", text)
-    if unset := [name for name in names if name not in variables]:
-        raise ClusterError(f"scratch_folder = {text!r}: ${unset[0]} is not set in jobs")
-    return Path(re.sub(r"\$([A-Z_][A-Z0-9_]*)", lambda name: variables[name[1]], text))
+    for name in re.findall(r"\$([A-Z_][A-Z0-9_]*)", text):
+        if name not in variables:
+            raise ClusterError(f"scratch_folder = {text!r}: ${name} is not set in jobs")
+    return Path(re.sub(r"\$([A-Z_][A-Z0-9_]*)", lambda match: variables[match[1]], text))
 
 
-def _scratch(text: str | None, made: list[Path]) -> Finding:
-    """Make the folder if it is absent (adds to `made`), and write into it as Ray will."""
+def _scratch(text: str | None, new_folders: list[Path]) -> Finding:
+    """Make the folder if it is absent, add it to `new_folders`, and write into it as Ray will."""
     advice = "set scratch_folder in the site to a folder of the node that you may write to"
     try:
         path = scratch_path(text, os.environ)
-        made += [folder for folder in (path, *path.parents) if not folder.exists()]
+        new_folders += [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path) as file:
             file.write(bytes(SCRATCH_BYTES))
             file.flush()
-        short = path if len(os.fsencode(path)) <= LONGEST_BYTES else SHORT
-        with tempfile.TemporaryDirectory(dir=short) as below, socket.socket(socket.AF_UNIX) as listening:
+        is_short_enough = len(os.fsencode(path)) <= LONGEST_BYTES
+        ray_parent = path if is_short_enough else SHORT
+        with tempfile.TemporaryDirectory(dir=ray_parent) as below, socket.socket(socket.AF_UNIX) as listening:
             listening.bind(f"{below}/socket")
     except (ClusterError, OSError) as error:
         return failure(str(error), advice)
     os.environ["TMPDIR"] = str(path)
     free_gb = shutil.disk_usage(path).free / 2**30
-    sockets = "it is short enough for Ray's sockets" if short == path else ""
-    sockets = sockets or f"Ray's files are in {short}, as this has more than {LONGEST_BYTES} bytes"
+    sockets = "it is short enough for Ray's sockets"
+    if ray_parent != path:
+        sockets = f"Ray's files are in {ray_parent}, as this has more than {LONGEST_BYTES} bytes"
     return fine(f"{path} takes files, {free_gb:.0f} GB free; {sockets}")
 
 
 def limits_finding(workers: int | None) -> Finding:
-    """Whether the limits of this job let a head serve its workers, and do not end ranks.
+    """Return whether the limits of this job let a head serve its workers, and do not end ranks.
 
     Args:
-        workers: the site's limit for a sweep; None: no limit.
+        workers: the site's limit for a sweep; None is no limit.
     """
     raise_limits()
-    served = max(0, open_files() - OTHER_FILES) // FILES_PER_WORKER
+    most_workers = max(0, open_files() - OTHER_FILES) // FILES_PER_WORKER
     faults = [f"processes are limited to {text}" for text in list_fatal_limits()]
-    if served < (workers or LEAST_WORKERS):
-        faults.append(f"{open_files()} open files are enough for a head with some {served} workers")
+    if most_workers < (workers or LEAST_WORKERS):
+        faults.append(f"{open_files()} open files are enough for a head with some {most_workers} workers")
     if faults:
         advice = "have the limits of jobs raised (limits.conf or LimitNOFILE of slurmd), or see ulimit in setup"
         return failure("; ".join(faults), advice)
-    return fine(f"{open_files()} open files, enough for some {served} workers; no limit ends large processes")
+    return fine(f"{open_files()} open files, enough for some {most_workers} workers; no limit ends large processes")
 
 
 def lock_finding(lock: Path) -> Finding:
-    """Whether this machine sees a lock that another one holds on a file."""
+    """Return whether this machine sees a lock that another one holds on a file."""
     advice = "give another folder, or have it mounted with locks of the whole cluster (Lustre: flock, not localflock)"
     with lock.open("rb+") as file:
         try:
@@ -211,7 +220,7 @@ def lock_finding(lock: Path) -> Finding:
 
 
 def _submission(node: Node) -> Finding:
-    """Whether a node may submit workers, as a controller does; submits no job."""
+    """Return whether a node may submit workers, as a controller does; submits no job."""
     site = ClusterFolder(node.folder.path / "cluster").site()
     if site.container != site.controller.container:
         return unknown("not tried from in here: the controller does not run in this container")
@@ -224,7 +233,7 @@ def _submission(node: Node) -> Finding:
 
 
 def _ports(node: Node) -> Finding:
-    """Whether this node reaches each other node on a port that its kernel chose; it listens itself meanwhile."""
+    """Return whether this node reaches each other node on a port that its kernel chose; it listens itself meanwhile."""
     try:
         address = own_address(node.question.interface)
     except ClusterError as error:
@@ -232,21 +241,22 @@ def _ports(node: Node) -> Finding:
     if not node.others:
         return unknown(f"not between nodes, as there is one; its address is {address}")
     with socket.create_server((address, 0)) as listening:
-        port, word = listening.getsockname()[1], secrets.token_hex(16)
+        port = listening.getsockname()[1]
+        word = secrets.token_hex(16)
         threading.Thread(target=_greet, args=(listening, word, len(node.others)), daemon=True).start()
         node.folder.write(f"port-{node.rank}", NodePort(node=platform.node(), address=address, port=port, word=word))
         reached = []
         for rank in node.others:
             other = node.folder.wait_to_read(f"port-{rank}", NodePort, PEER_LIMIT_S)
-            goal = f"{other.node} at {other.address} (port {other.port})"
+            description = f"{other.node} at {other.address} (port {other.port})"
             try:
                 _reach(other)
             except OSError as error:
                 advice = f"{INTERFACE_ADVICE}, or have TCP between the nodes let through"
-                return failure(f"cannot reach {goal} from {address}: {error}", advice)
+                return failure(f"cannot reach {description} from {address}: {error}", advice)
             finally:
                 node.folder.write(f"reached-{node.rank}-{rank}", Record())
-            reached.append(goal)
+            reached.append(description)
         for rank in node.others:  # they reach this node only while it listens
             with suppress(ClusterError):  # that is their own finding
                 node.folder.wait_to_read(f"reached-{rank}-{node.rank}", Record, 2 * CONNECT_LIMIT_S)
@@ -261,6 +271,7 @@ def _reach(other: NodePort) -> None:
 
 
 def _greet(listening: socket.socket, word: str, times: int) -> None:
+    """Answer that many connections with the word of this node."""
     listening.settimeout(PEER_LIMIT_S)
     with suppress(OSError):  # no connection: that is the finding of the other node
         for _ in range(times):
@@ -273,34 +284,37 @@ def _ports_are_closed(node: Node) -> bool:
     """Whether a node does not reach another one; the next checks would then wait until their limits."""
     ranks = range(node.question.ranks)
     findings = [node.folder.wait_to_read(f"ports-{rank}", Finding, PEER_LIMIT_S) for rank in ranks]
-    return any(one.state == "missing" for one in findings)
+    return any(finding.state == "missing" for finding in findings)
 
 
 def _torch(node: Node) -> None:
     """Check GPUs and all-reduce in a separate process, which can be ended if it hangs, and frees its memory."""
     if not node.others:
         node.report("all-reduce", unknown("not between nodes, as there is one"))
-    alone = node.folder.read(f"all-reduce-{node.rank}", Finding) is not None
-    if alone and not node.question.gpus:
+    has_all_reduce_finding = node.folder.read(f"all-reduce-{node.rank}", Finding) is not None
+    gpus = node.question.gpus
+    if has_all_reduce_finding and not gpus:
         node.report("gpus", fine("none, as the site says"))
         return
-    ranks, gpus = 1 if alone else node.question.ranks, node.question.gpus
-    words = [str(node.folder.path), str(node.rank), str(ranks), str(gpus), node.question.interface or ""]
-    text = f"not ended after {TORCH_LIMIT_S:g} s"
+    ranks = 1 if has_all_reduce_finding else node.question.ranks
+    arguments = [str(node.folder.path), str(node.rank), str(ranks), str(gpus), node.question.interface or ""]
     try:
-        done = subprocess.run(_python("hpc.doctor.torch_check", *words), timeout=TORCH_LIMIT_S, check=False)
-        text = f"its process ended with code {done.returncode}"
+        process = subprocess.run(_python("hpc.doctor.torch_check", *arguments), timeout=TORCH_LIMIT_S, check=False)
+        end = f"its process ended with code {process.returncode}"
     except subprocess.TimeoutExpired:  # run() has killed it
-        pass
-    node.report("gpus", failure(text, "try `python -c 'import torch; print(torch.cuda.device_count())'` in a job"))
-    node.report("all-reduce", failure(text, INTERFACE_ADVICE))
+        end = f"not ended after {TORCH_LIMIT_S:g} s"
+    # The first report of a check stays: these are for a process that has not reported.
+    node.report("gpus", failure(end, "try `python -c 'import torch; print(torch.cuda.device_count())'` in a job"))
+    node.report("all-reduce", failure(end, INTERFACE_ADVICE))
 
 
 def _ray(node: Node, warnings: Warnings) -> Finding:
     """Start Ray as a sweep does: rank 0 has the head and a driver, the last rank a worker."""
     cluster = ClusterFolder(node.folder.path / "cluster")
     if node.rank == 0:
-        command = _python("hpc.doctor.ray_check", str(node.folder.path), *(["--with-worker"] * (not node.others)))
+        command = _python("hpc.doctor.ray_check", str(node.folder.path))
+        if not node.others:
+            command.append("--with-worker")
         code = serve(cluster, command, warnings, tries=2)  # on a busy node Ray gives up its first start
         advice = "see the log above; does `ray start --head` work there?"
         return node.folder.read("ray", Finding) or failure(f"the driver ended with code {code}", advice)
@@ -330,6 +344,7 @@ def _ray(node: Node, warnings: Warnings) -> Finding:
 
 
 def _signal(node: Node, warnings: Warnings) -> None:
+    """Wait for SLURM's signal and report it; then wait a little for the job's end."""
     node.folder.write(f"listens-{node.rank}", Record())
     with suppress(WaitedTooLong):  # the login node has a limit too
         wait_for(lambda: warnings.is_near or warnings.is_now, "USR2", SIGNAL_LIMIT_S)

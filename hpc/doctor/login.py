@@ -1,4 +1,4 @@
-"""The doctor's side on the login node: checks without a job, its jobs, and the removal of all that it made."""
+"""Run the doctor on the login node: checks without a job, the jobs, and the removal of all that it made."""
 
 import fcntl
 import secrets
@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,14 +17,13 @@ import hpc
 from hpc.cluster.needs import RankNeed, controller_need, default_devices, limits_of
 from hpc.doctor.board import Checklist
 from hpc.doctor.finding import Checks, DoctorFolder, Finding, NodeState, environment, failure, fine, unknown
+from hpc.doctor.slurm_checks import accounting, partition_gpus, ping
 from hpc.doctor.watch import EDIT, Stopped, Watch, clock_finding
 from hpc.errors import ClusterError, SiteError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Need, Site
-from hpc.slurm.calls import ONCE, PATIENCE, ask, call_of
-from hpc.slurm.first_site import gpu_fault
+from hpc.slurm.calls import call_of
 from hpc.slurm.jobs import QueuedJob, cancel, jobs, queue, requeue, signal_steps, submit, would_start
-from hpc.slurm_grammar import gres_of
 from transtailor.documents import Record
 from transtailor.waiting import WaitedTooLong, wait_for
 
@@ -41,7 +40,7 @@ PEER_LIMIT_S = 60.0  # between the start of the second job and the question to b
 REQUEUE_LIMIT_S = 60.0
 RESTART_LIMIT_S = 300.0  # a requeued job waits as long as a credential lasts, by default two minutes
 SHORT_WALLTIME_MIN = 2
-# The nodes' reports in their order, and the longest time after the one before.
+# The nodes' checks in their order: title, and the longest time after the report of the check before.
 NODE_CHECKS = {
     "environment": ("Python environment", 60.0),
     "scratch": ("scratch folder", 60.0),
@@ -76,7 +75,7 @@ class Doctor:
     _lock: BinaryIO | None = None
 
     def run(self) -> bool:
-        """Run all checks, and clear what they made in any case; returns whether all of them passed."""
+        """Run all checks, and clear what they made in any case; return whether all of them passed."""
         try:
             self._check_login_node()
             watch = self._start_jobs()
@@ -92,7 +91,7 @@ class Doctor:
         return not self.board.misses
 
     def _try(self, title: str, check: Callable[[], Finding], advice: str = EDIT) -> bool:
-        """Run a check and print its finding; returns whether it passed. An error is a miss."""
+        """Run a check and print its finding; return False if something is missing. An error is a miss."""
         try:
             finding = check()
         except (SiteError, SlurmError, ClusterError, OSError) as error:
@@ -103,26 +102,27 @@ class Doctor:
     # --- without a job ---
 
     def _check_login_node(self) -> None:
-        if absent := [name for name in NEEDED if shutil.which(name) is None]:
+        absent = [name for name in NEEDED if shutil.which(name) is None]
+        if absent:
             self.board.add("commands", failure(f"no {', '.join(absent)} on PATH", "go to a login node of the cluster"))
             raise Stopped("SLURM's commands are missing")
         self.board.add("commands", fine(", ".join(NEEDED)))
-        ping = shlex.join(call_of(self.site.cluster, "scontrol", "ping"))
-        if not self._try("SLURM answers", lambda: _ping(self.site.cluster), f"type: {ping}"):
+        ping_command = shlex.join(call_of(self.site.cluster, "scontrol", "ping"))
+        if not self._try("SLURM answers", lambda: ping(self.site.cluster), f"type: {ping_command}"):
             raise Stopped("SLURM does not answer")
-        self.board.add("accounting", _check_accounting(self.site.cluster))
+        self.board.add("accounting", accounting(self.site.cluster))
         self._try("site", self._limits)
         devices = f"{default_devices(self.site)}, unless [resources] gpus_per_rank of the spec says otherwise"
         self.board.add("devices of trials", fine(devices))
-        self.board.add("GPUs of the partition", _gpus_of(self.site))
+        self.board.add("GPUs of the partition", partition_gpus(self.site))
         if not self._try("folder", self._make_folder, "give a folder of yours that all nodes see: --folder"):
             raise Stopped("there is no folder for its files")
         worker = Need(log_folder=self._logs, signal_before_s=self.site.drain_before_s, requeue=False)
-        accepted = self._try("a worker's job", lambda: fine(would_start(self.site, worker, ["true"])))
-        site = self.site.controller_site()
+        is_worker_accepted = self._try("a worker's job", lambda: fine(would_start(self.site, worker, ["true"])))
+        controller_site = self.site.controller_site()
         controller = controller_need(self.site, self._logs, f"{self._name}-controller")
-        self._try("the controller's job", lambda: fine(would_start(site, controller, ["true"])))
-        if not accepted:
+        self._try("the controller's job", lambda: fine(would_start(controller_site, controller, ["true"])))
+        if not is_worker_accepted:
             raise Stopped("SLURM takes no such jobs")
 
     def _limits(self) -> Finding:
@@ -131,10 +131,12 @@ class Doctor:
         return fine(f"{self.site.partition or 'default partition'}, {most}, {self.site.walltime_min} min each")
 
     def _make_folder(self) -> Finding:
-        self._path = path = Path(tempfile.mkdtemp(prefix=f".{self._name}-", dir=self.parent))
-        (path / "file").touch(mode=0o600)
-        rights = tuple(oct(one.stat().st_mode & 0o777) for one in (path, path / "file"))
-        ClusterFolder(path / "main" / "cluster").make(self.site.model_copy(update={"scratch_folder": None}), self._name)
+        self._path = Path(tempfile.mkdtemp(prefix=f".{self._name}-", dir=self.parent))
+        file = self._path / "file"
+        file.touch(mode=0o600)
+        rights = tuple(oct(path.stat().st_mode & 0o777) for path in (self._path, file))
+        site = self.site.model_copy(update={"scratch_folder": None})
+        ClusterFolder(self._path / "main" / "cluster").make(site, self._name)
         self._logs.mkdir()
         return _rights_finding(rights) or fine(f"{self.parent} is writable, and what is made private there is so")
 
@@ -146,7 +148,7 @@ class Doctor:
     # --- the job ---
 
     def _start_jobs(self) -> Watch:
-        """Start its two jobs, each on another node, as workers; only one if the site gives no second."""
+        """Start two jobs, each on another node, as workers are; only one if the site gives no second."""
         watch: Watch | None = None
 
         def check() -> Finding:
@@ -156,18 +158,20 @@ class Doctor:
 
         if not self._try("job starts", check) or watch is None:
             raise Stopped("its job did not start")
-        if (second := self._second(watch)) is not None:
-            watch = replace(watch, ids=[*watch.ids, second], ranks=range(2))
+        second_job = self._start_second_job(watch)
+        if second_job is not None:
+            watch = replace(watch, ids=[*watch.ids, second_job], ranks=range(2))
         self._ask(watch)
         return watch
 
-    def _second(self, first: Watch) -> str | None:
-        """Start a second job on another node than the first; None, after a line, if there is none."""
+    def _start_second_job(self, first: Watch) -> str | None:
+        """Start a second job on another node than the first, and return its id; None, after a line, without one."""
         try:
-            running = [job for job in self._queue() if job.id in first.ids]
-            nodes = [str(self.site.sbatch.get("exclude", "")), *(job.nodes for job in running)]
-            named = ",".join(filter(None, nodes))
-            flags = self.site.sbatch | ({"exclude": named} if named else {})
+            excluded_nodes = [str(self.site.sbatch.get("exclude", ""))]
+            excluded_nodes += [job.nodes for job in self._queue() if job.id in first.ids]
+            flags = dict(self.site.sbatch)
+            if any(excluded_nodes):
+                flags["exclude"] = ",".join(nodes for nodes in excluded_nodes if nodes)
             site = self._small_site.model_copy(update={"sbatch": flags})
             would_start(site, self._need("main", WALLTIME_MIN, SIGNAL_BEFORE_S), ["true"])
             second = self._submit("main", 1, WALLTIME_MIN, SIGNAL_BEFORE_S, site)
@@ -213,14 +217,14 @@ class Doctor:
             with suppress(OSError):  # if the file system has no locks, the nodes report it
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         code = Path(next(iter(hpc.__path__))).parent
-        words = [str(folder.path), str(rank), f"{self.limit_s + PEER_LIMIT_S:g}"]
-        command = ["env", f"PYTHONPATH={code}", sys.executable, "-P", "-u", "-m", "hpc.doctor.job", *words]
+        arguments = [str(folder.path), str(rank), f"{self.limit_s + PEER_LIMIT_S:g}"]
+        command = ["env", f"PYTHONPATH={code}", sys.executable, "-P", "-u", "-m", "hpc.doctor.job", *arguments]
         job = submit(site or self._small_site, self._need(part, walltime_min, signal_before_s), command)
         self._jobs += job.ids
         return Watch([job.ids[0]], folder, self._logs, self.board, range(1), self.site.cluster)
 
     def _queue(self) -> list[QueuedJob]:
-        """The doctor's own jobs that have not ended."""
+        """Return the doctor's own jobs that have not ended."""
         return queue([f"{self._name}-{part}" for part in PARTS], self.site.cluster)
 
     def _ask(self, watch: Watch, *, signal_alone: bool = False) -> None:
@@ -256,10 +260,9 @@ class Doctor:
             )
             self.board.add("folder shared", failure(str(error), advice))
             raise Stopped("the nodes do not answer") from error
-        nodes = ", ".join(one.node for one in answers)
+        nodes = ", ".join(answer.node for answer in answers)
         self.board.add("folder shared", fine(f"{self.parent} is seen by {nodes}, both ways"))
-        wrong = [finding for one in answers if (finding := _rights_finding(one.rights, one.node))]
-        self.board.add("rights on the nodes", wrong[0] if wrong else fine("what is made private there is so"))
+        self.board.add("rights on the nodes", _rights_on_nodes(answers))
         asked_s = time.time()
         watch.folder.write("clock", Record())
         try:
@@ -277,7 +280,9 @@ class Doctor:
             signal_steps(watch.ids, "USR2", self.site.cluster)
             watch.wait_for_finding("signal", SIGNAL_LIMIT_S, f"the signal (at most {SIGNAL_LIMIT_S:g} s)")
             how = "sent by scancel as SLURM does before a walltime, without waiting for one"
-            return fine(f"USR2 reaches the processes ({how}{'' if self.thorough else ': --thorough does'})")
+            if not self.thorough:
+                how += ": --thorough does"
+            return fine(f"USR2 reaches the processes ({how})")
 
         self._try("signal", check, "does container or setup start the command in a way that keeps signals from it?")
 
@@ -292,7 +297,7 @@ class Doctor:
             waits = ("PENDING", "REQUEUED", "REQUEUE_HOLD")
 
             def is_queued_again() -> bool:  # it may start again between two polls, and then reports that
-                return bool(watch.state().state in waits or watch.folder.read("restarted", Record))
+                return watch.state().state in waits or watch.folder.read("restarted", Record) is not None
 
             wait_for(is_queued_again, "the job to be queued again", REQUEUE_LIMIT_S, error=ClusterError)
             return fine("the job was queued again")
@@ -308,12 +313,13 @@ class Doctor:
 
         def check() -> Finding:
             watch = self._submit("walltime", 0, SHORT_WALLTIME_MIN, before_s)
-            if (started := watch.wait_until_started(self.limit_s)).state == "missing":
-                return started
+            start = watch.wait_until_started(self.limit_s)
+            if start.state == "missing":
+                return start
             self._ask(watch, signal_alone=True)
-            begin_s = time.monotonic()
+            started_s = time.monotonic()
             watch.wait_for_finding("signal", limit_s, f"the signal before a walltime of {limit_s} s")
-            after_s = time.monotonic() - begin_s
+            after_s = time.monotonic() - started_s
             return fine(
                 f"USR2 came {after_s:.0f} s after the start, asked for {before_s} s before a walltime of {limit_s} s"
             )
@@ -330,7 +336,8 @@ class Doctor:
             ClusterError: they have not ended in time.
         """
         cluster = self.site.cluster
-        if running := [job for job, state in jobs(ids, cluster).items() if state.state == "RUNNING"]:
+        running = [job for job, state in jobs(ids, cluster).items() if state.state == "RUNNING"]
+        if running:
             with suppress(SlurmError, WaitedTooLong):  # then they are cancelled; SLURM kills them soon after
                 signal_steps(running, "TERM", cluster)
                 wait_for(lambda: _are_over(running, cluster), "a clean end", CLEAN_END_LIMIT_S)
@@ -340,8 +347,8 @@ class Doctor:
 
     def _clear(self) -> None:
         def check() -> Finding:
-            named = [job.id for job in self._queue()]  # also if sbatch hung
-            self._end(list(dict.fromkeys([*self._jobs, *named])))
+            also_queued = [job.id for job in self._queue() if job.id not in self._jobs]  # if sbatch hung
+            self._end([*self._jobs, *also_queued])
             if self._lock is not None:
                 self._lock.close()
             if self._path is not None:
@@ -358,41 +365,20 @@ def _are_over(ids: list[str], cluster: str | None) -> bool:
     return all(state.ended or state.state == "UNKNOWN" for state in jobs(ids, cluster).values())
 
 
-def _ping(cluster: str | None) -> Finding:
-    rows = ask(call_of(cluster, "scontrol", "ping"), r"(.*)", PATIENCE)
-    text = "; ".join(row[0] for row in rows)
-    return fine(text) if "UP" in text else failure(text, "SLURM's controller is down: ask the administrator")
+def _rights_on_nodes(answers: Sequence[NodeState]) -> Finding:
+    """Return the finding on the first node that does not keep rights, or that all of them do."""
+    for answer in answers:
+        finding = _rights_finding(answer.rights, answer.node)
+        if finding is not None:
+            return finding
+    return fine("what is made private there is so")
 
 
-def _check_accounting(cluster: str | None) -> Finding:
-    try:
-        ask(call_of(cluster, "sacct", "--noheader", "--allocations", "--format=JobID"), None, PATIENCE)
-    except SlurmError as error:
-        return unknown(f"none, and none is needed; without it the end of old jobs is unknown ({error})")
-    return fine("sacct answers")
-
-
-def _gpus_of(site: Site) -> Finding:
-    """Whether trials can run on the GPUs that sinfo lists for the site, and use them."""
-    partition = [f"--partition={site.partition}"] if site.partition else []
-    try:
-        rows = ask(call_of(site.cluster, "sinfo", "--noheader", "--exact", "--format=%G", *partition), r"(.*)", ONCE)
-    except SlurmError as error:
-        return unknown(str(error))
-    listed = [(one.kind, gpu_fault(gres)) for (gres,) in rows for one in gres_of(gres) if one.name == "gpu"]
-    if listed and not site.gpus_per_node:
-        names = ", ".join(dict.fromkeys(name for name, _ in listed))
-        return unknown(f"sinfo lists {names}, and the site has gpus_per_node = 0: trials do not use them")
-    wanted = [(name, fault) for name, fault in listed if site.gres in (None, "gpu", name)]
-    if faults := list(dict.fromkeys(fault for _, fault in wanted if fault)):
-        return failure("; ".join(faults), "choose another partition or gres, or set gpus_per_node = 0")
-    if wanted:
-        return fine(", ".join(dict.fromkeys(name for name, _ in wanted)))
-    return unknown("sinfo lists none") if site.gpus_per_node else fine("none, as the site says")
-
-
-def _rights_finding(rights: tuple[str, ...], where: str = "") -> Finding | None:
+def _rights_finding(rights: tuple[str, ...], node: str = "") -> Finding | None:
+    """Return a failure unless these are the rights of a private folder and of a private file."""
     if rights == ("0o700", "0o600"):
         return None
-    text = f"a private folder and a private file have the rights {' and '.join(rights)}{' on ' * bool(where)}{where}"
+    text = f"a private folder and a private file have the rights {' and '.join(rights)}"
+    if node:
+        text += f" on {node}"
     return failure(text, "expected 0o700 and 0o600: use a file system that keeps rights, see --folder")

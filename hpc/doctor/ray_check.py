@@ -1,4 +1,4 @@
-"""The driver of the doctor's Ray cluster: waits for a worker to join and runs a task there.
+"""Drive the doctor's Ray cluster: wait for a worker to join, and run a task there.
 
 python -m hpc.doctor.ray_check FOLDER [--with-worker]     (the latter starts a worker on this node)
 """
@@ -29,7 +29,7 @@ ADVICE = "are ports between the nodes open, and the clocks equal? The log of the
 
 
 def main() -> int:
-    """Write the finding; returns 0 in any case."""
+    """Write the finding; return 0 in any case."""
     folder = DoctorFolder(Path(sys.argv[1]))
     try:
         finding = _meet(ClusterFolder(folder.path / "cluster"), "--with-worker" in sys.argv[2:])
@@ -42,7 +42,9 @@ def main() -> int:
 
 
 def _meet(cluster: ClusterFolder, with_worker: bool) -> Finding:
-    head, begin_s = cluster.head(), time.monotonic()
+    """Join the head as a driver, wait for a worker, and run a task on it."""
+    head = cluster.head()
+    began_s = time.monotonic()
     if head is None:
         raise ClusterError("the Ray head has ended")
     if with_worker:
@@ -52,17 +54,20 @@ def _meet(cluster: ClusterFolder, with_worker: bool) -> Finding:
     need = RankNeed(ranks=1, cpus_per_rank=1)
 
     def joined_host() -> str | None:
-        return next((node.host for node in worker_nodes(need).values() if node.alive), None)
+        for node in worker_nodes(need).values():
+            if node.alive:
+                return node.host
+        return None
 
     what = f"a Ray worker to join the head at {head.address}"
     host = wait_for(joined_host, what, JOIN_LIMIT_S, error=ClusterError)
-    joined_s = time.monotonic() - begin_s
+    joined_after_s = time.monotonic() - began_s
     # With an environment, like the processes of trials: Ray starts those in another way than plain ones.
-    place = ray.remote(num_cpus=1, runtime_env={"env_vars": {"TRANSTAILOR_DOCTOR": "1"}})(platform.node)
-    ran_on = ray.get(place.remote(), timeout=TASK_LIMIT_S)
+    name_of_node = ray.remote(num_cpus=1, runtime_env={"env_vars": {"TRANSTAILOR_DOCTOR": "1"}})(platform.node)
+    ran_on = ray.get(name_of_node.remote(), timeout=TASK_LIMIT_S)
     if ran_on != host:
         raise ClusterError(f"the task ran on {ran_on}, and the worker is on {host}")
-    return fine(f"head on {os.uname().nodename}, worker on {host} after {joined_s:.0f} s, a task ran there")
+    return fine(f"head on {os.uname().nodename}, worker on {host} after {joined_after_s:.0f} s, a task ran there")
 
 
 if __name__ == "__main__":

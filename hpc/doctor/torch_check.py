@@ -28,11 +28,14 @@ ADVICE = "set network_interface in the site to the interface between the nodes; 
 
 
 def main() -> int:
-    """Report the first check, and with several ranks the second; returns 0."""
-    folder, rank, ranks = DoctorFolder(Path(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])
-    asked, interface = int(sys.argv[4]), sys.argv[5] or None
+    """Report on the GPUs, and with several ranks on the all-reduce; return 0."""
+    folder = DoctorFolder(Path(sys.argv[1]))
+    rank = int(sys.argv[2])
+    ranks = int(sys.argv[3])
+    gpus = int(sys.argv[4])
+    interface = sys.argv[5] or None
     torch.set_num_threads(1)
-    folder.report("gpus", rank, _gpus(asked))
+    folder.report("gpus", rank, _gpus(gpus))
     if ranks == 1:
         return 0
     try:
@@ -43,24 +46,27 @@ def main() -> int:
     return 0
 
 
-def _gpus(asked: int) -> Finding:
-    if asked == 0:
+def _gpus(requested: int) -> Finding:
+    """Return whether SLURM gave the job as many GPUs as it requested, and torch sees them all."""
+    if requested == 0:
         return fine("none, as the site says")
     try:
-        given, seen = allocation(os.environ).gpus, torch.cuda.device_count()
+        allocated = allocation(os.environ).gpus
+        visible = torch.cuda.device_count()
     except ClusterError as error:
         return failure(str(error), AMD_ADVICE)
-    if torch.version.hip or (not seen and AMD_DEVICE.exists()):  # SLURM may set CUDA_VISIBLE_DEVICES for them, too
+    if torch.version.hip or (not visible and AMD_DEVICE.exists()):  # SLURM may set CUDA_VISIBLE_DEVICES for them, too
         return failure(f"this node has AMD GPUs ({AMD_DEVICE}), which are not supported", AMD_ADVICE)
-    if given != asked:
+    if allocated != requested:
         return failure(
-            f"the job asked for {asked} and CUDA_VISIBLE_DEVICES names {given}",
+            f"the job asked for {requested} and CUDA_VISIBLE_DEVICES names {allocated}",
             "see gpus_per_node and gres in the site",
         )
-    if seen != asked:
+    if visible != requested:
         advice = "is the driver there (nvidia-smi), does torch fit it, does a container need --nv? See setup, container"
-        return failure(f"the job was given {given} and torch {torch.__version__} sees {seen}", advice)
-    return fine(f"{seen} of {', '.join(sorted({torch.cuda.get_device_name(at) for at in range(seen)}))}")
+        return failure(f"the job was given {allocated} and torch {torch.__version__} sees {visible}", advice)
+    names = {torch.cuda.get_device_name(index) for index in range(visible)}
+    return fine(f"{visible} of {', '.join(sorted(names))}")
 
 
 def _all_reduce(folder: DoctorFolder, rank: int, ranks: int, interface: str | None) -> Finding:
@@ -71,23 +77,26 @@ def _all_reduce(folder: DoctorFolder, rank: int, ranks: int, interface: str | No
     port = host.host_store(address) if rank == 0 else 0
     folder.write(f"torch-{rank}", TorchRank(gpus=gpus, address=address, port=port))
     answers = [folder.wait_to_read(f"torch-{other}", TorchRank, MEET_LIMIT_S) for other in range(ranks)]
-    use_gpu = all(one.gpus for one in answers)
-    if (name := interface_of(address)) is not None:
+    use_gpu = all(answer.gpus for answer in answers)
+    name = interface_of(address)
+    if name is not None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
     os.environ.update(rank_environment(rank=rank, ranks=ranks, local_rank=0, local_ranks=1, threads=1))
     os.environ.update(meeting_environment(answers[0].address, answers[0].port))
     backend, device = ("nccl", "cuda") if use_gpu else ("gloo", "cpu")
     dist.init_process_group(backend, timeout=timedelta(seconds=MEET_LIMIT_S))
     try:
-        times_s = [_add_up(device, ranks) for _ in range(1 + REPETITIONS)][1:]
+        _add_up(device, ranks)  # warms up
+        times_s = [_add_up(device, ranks) for _ in range(REPETITIONS)]
     finally:
         dist.destroy_process_group()
-    size_bytes, median_s = 4 * NUMBERS, sorted(times_s)[REPETITIONS // 2]
+    size_bytes = 4 * NUMBERS
+    median_s = sorted(times_s)[REPETITIONS // 2]
     return fine(f"{backend}, {size_bytes / 1e6:.1f} MB in {median_s:.3f} s: {size_bytes / median_s / 1e9:.2f} GB/s")
 
 
 def _add_up(device: str, ranks: int) -> float:
-    """The seconds of one all-reduce; raises ClusterError if the sum is wrong."""
+    """Return the seconds of one all-reduce; raises ClusterError if the sum is wrong."""
     numbers = torch.ones(NUMBERS, device=device)
     dist.barrier()
     begin_s = time.perf_counter()

@@ -1,4 +1,4 @@
-"""A job of the doctor, followed from the login node: its wait in the queue, its nodes' answers, and its end."""
+"""Follow a job of the doctor from the login node: its wait in the queue, its nodes' answers, and its end."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ LOG_LINES = 5
 LOG_COLUMNS = 200
 SKEW_S = 2.0
 EDIT = "edit the site"
-Found = TypeVar("Found")
+Answer = TypeVar("Answer")
 
 
 class Stopped(Exception):
@@ -47,38 +47,48 @@ class Watch:
 
     def wait_until_started(self, limit_s: float) -> Finding:
         """Wait in the queue and show the reason; raises SlurmError if the queue cannot be read."""
-        why = ""
+        reason = ""
         state: JobState
 
         def is_settled() -> bool:
-            nonlocal state, why
+            nonlocal state, reason
             state = self.state()
             is_new = state.reason == "None" and state.state != "CONFIGURING"
-            why = "the scheduler has not looked at it yet" if is_new else state.explanation
-            why += f" ({state.reason})"
+            explanation = "the scheduler has not looked at it yet" if is_new else state.explanation
+            reason = f"{explanation} ({state.reason})"
             if state.state in WAITS:
-                self.board.show_wait(f"job {self.ids[0]} to start, at most {limit_s:g} s (--limit-s): {why}")
+                self.board.show_wait(f"job {self.ids[0]} to start, at most {limit_s:g} s (--limit-s): {reason}")
             return state.state not in WAITS or state.waits_for_good
 
         try:
             wait_for(is_settled, "its start", limit_s, poll_s=LOOK_EVERY_S, poll_to_s=LATER_EVERY_S, tell=None)
         except WaitedTooLong:
             advice = "wait for room in the cluster and try again, or give it longer: --limit-s"
-            return failure(f"it did not start in {limit_s:g} s: {why}", advice)
-        return failure(f"it will not start: {why}", EDIT) if state.waits_for_good else fine(f"job {self.ids[0]}")
+            return failure(f"it did not start in {limit_s:g} s: {reason}", advice)
+        if state.waits_for_good:
+            return failure(f"it will not start: {reason}", EDIT)
+        return fine(f"job {self.ids[0]}")
 
     def state(self) -> JobState:
-        """SLURM's present state of a job that has ended, or else of the first."""
+        """Return SLURM's present state of a job that has ended, or else of the first job."""
         self._looked_s = time.monotonic()
         states = list(jobs(self.ids, self.cluster).values())
-        return next((state for state in states if state.ended), states[0])
+        for state in states:
+            if state.ended:
+                return state
+        return states[0]
 
     def wait_for_answers(self, name: str, kind: type[Message], limit_s: float, what: str) -> list[Message]:
         """Wait for the answers of all nodes under a name; raises ClusterError with the end of the log."""
 
         def read_answers() -> list[Message] | None:
-            answers = [self.folder.read(f"{name}-{rank}", kind) for rank in self.ranks]
-            return None if None in answers else [one for one in answers if one is not None]
+            answers = []
+            for rank in self.ranks:
+                answer = self.folder.read(f"{name}-{rank}", kind)
+                if answer is None:
+                    return None
+                answers.append(answer)
+            return answers
 
         return self._wait(read_answers, limit_s, what)
 
@@ -86,15 +96,22 @@ class Watch:
         """Wait for the findings of all nodes in a check, merged; raises ClusterError like `wait_for_answers`."""
         return self._wait(lambda: self.folder.read_findings(check, self.ranks), limit_s, what)
 
-    def _wait(self, read: Callable[[], Found | None], limit_s: float, what: str) -> Found:
-        def read_or_raise() -> Found | None:
-            if (value := read()) is not None:
-                return value
+    def _wait(self, read: Callable[[], Answer | None], limit_s: float, what: str) -> Answer:
+        """Wait until `read` returns an answer. Raises ClusterError if a job ends before, or at the limit."""
+
+        def read_or_raise() -> Answer | None:
+            answer = read()
+            if answer is not None:
+                return answer
             self.board.show_wait(what)
-            if time.monotonic() - self._looked_s <= 3 * LOOK_EVERY_S or not (state := self.state()).ended:
+            if time.monotonic() - self._looked_s <= 3 * LOOK_EVERY_S:
                 return None
-            if (value := read()) is not None:  # written just before its end
-                return value
+            state = self.state()
+            if not state.ended:
+                return None
+            answer = read()
+            if answer is not None:  # written just before the job's end
+                return answer
             raise ClusterError(
                 f"job {' or '.join(self.ids)} ended ({state.state}: {state.explanation}){self.log_end()}"
             )
@@ -105,17 +122,22 @@ class Watch:
             raise ClusterError(f"no answer in {limit_s:g} s{self.log_end()}") from error
 
     def log_end(self) -> str:
-        """The last lines of what the job printed, for the end of a message."""
-        lines = []
-        for path in sorted(path for job in self.ids for path in self.logs.glob(f"{job}_*")):
+        """Return the last lines of what the jobs printed, for the end of a message."""
+        logs: list[Path] = []
+        for job in self.ids:
+            logs += self.logs.glob(f"{job}_*")
+        shown_lines = []
+        for path in sorted(logs):
             text = path.read_text(encoding="utf-8", errors="replace")
-            plain = [line for line in lines_of(text) if line[:1].strip()]  # frames of stacks are indented
-            lines += [f"\n      {path.name} | {line[:LOG_COLUMNS]}" for line in plain[-LOG_LINES:]]
-        return f":{''.join(lines)}" if lines else f"; it wrote no log into {self.logs}"
+            lines = [line for line in lines_of(text) if line[:1].strip()]  # frames of stacks are indented
+            shown_lines += [f"\n      {path.name} | {line[:LOG_COLUMNS]}" for line in lines[-LOG_LINES:]]
+        if not shown_lines:
+            return f"; it wrote no log into {self.logs}"
+        return f":{''.join(shown_lines)}"
 
 
 def skew_s(asked_s: float, node_s: float, seen_s: float) -> float:
-    """How far a node's clock is ahead (behind: negative) at least, if it was read between two times here.
+    """Return how far a node's clock is ahead at least (behind: negative), if it was read between two times here.
 
         >>> skew_s(asked_s=100.0, node_s=97.0, seen_s=101.0)
         -3.0
@@ -128,11 +150,16 @@ def skew_s(asked_s: float, node_s: float, seen_s: float) -> float:
 
 
 def clock_finding(answers: Sequence[NodeState], asked_s: float, seen_s: float) -> Finding:
-    """Whether the nodes' clocks agree with the login node's, within the delay of files."""
-    skews = {one.node: skew_s(asked_s, one.time_s, seen_s) for one in answers}
-    if wrong := {node: skew for node, skew in skews.items() if abs(skew) > SKEW_S}:
-        text = "; ".join(
-            f"{node} is at least {abs(skew):.1f} s {'ahead' if skew > 0 else 'behind'}" for node, skew in wrong.items()
-        )
-        return failure(text, "have the clocks set by NTP (chronyc tracking): ends of walltimes depend on them")
-    return fine(f"equal to the login node's within {max(seen_s - asked_s, *map(abs, skews.values())):.1f} s")
+    """Return whether the nodes' clocks agree with the login node's, within the delay of files."""
+    skews = {answer.node: skew_s(asked_s, answer.time_s, seen_s) for answer in answers}
+    faults = []
+    for node, skew in skews.items():
+        if abs(skew) > SKEW_S:
+            direction = "ahead" if skew > 0 else "behind"
+            faults.append(f"{node} is at least {abs(skew):.1f} s {direction}")
+    if faults:
+        advice = "have the clocks set by NTP (chronyc tracking): ends of walltimes depend on them"
+        return failure("; ".join(faults), advice)
+    largest_skew_s = max(abs(skew) for skew in skews.values())
+    within_s = max(seen_s - asked_s, largest_skew_s)
+    return fine(f"equal to the login node's within {within_s:.1f} s")

@@ -1,4 +1,4 @@
-"""Certificates for the TLS of one cluster: an authority made at the launch signs one for each node.
+"""Make certificates for the TLS of one cluster: an authority, made at the launch, signs one for each node.
 
 A node answers only clients with a certificate of this authority, and a certificate is valid for only one address.
 """
@@ -21,10 +21,11 @@ CLOCKS_DAYS = 1  # by which the clocks of nodes may differ
 
 def make_authority(certificate: Path, key: Path) -> None:
     """Write a new authority; the certificate is written last, so if it exists, the key does too."""
-    own = ec.generate_private_key(ec.SECP256R1())
-    made = _builder(own.public_key(), own.public_key(), ca=True).sign(own, SHA256())
-    _write_key(key, own)
-    write_file(certificate, made.public_bytes(Encoding.PEM), mode=0o600)
+    authority_key = ec.generate_private_key(ec.SECP256R1())
+    public_key = authority_key.public_key()
+    signed = _builder(public_key, public_key, ca=True).sign(authority_key, SHA256())
+    _write_key(key, authority_key)
+    write_file(certificate, signed.public_bytes(Encoding.PEM), mode=0o600)
 
 
 def sign(authority: tuple[Path, Path], address: str, certificate: Path, key: Path) -> None:
@@ -37,24 +38,34 @@ def sign(authority: tuple[Path, Path], address: str, certificate: Path, key: Pat
     Raises:
         ValueError: the authority's files are damaged.
     """
-    of_authority = load_pem_private_key(authority[1].read_bytes(), password=None)
-    if not isinstance(of_authority, ec.EllipticCurvePrivateKey):
-        raise ValueError(f"{authority[1]} has a key of another kind")
-    own = ec.generate_private_key(ec.SECP256R1())
+    _authority_certificate, authority_key_file = authority
+    authority_key = load_pem_private_key(authority_key_file.read_bytes(), password=None)
+    if not isinstance(authority_key, ec.EllipticCurvePrivateKey):
+        raise ValueError(f"{authority_key_file} has a key of another kind")
+    node_key = ec.generate_private_key(ec.SECP256R1())
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
-    builder = _builder(own.public_key(), of_authority.public_key(), ca=False).add_extension(names, critical=False)
-    _write_key(key, own)
-    write_file(certificate, builder.sign(of_authority, SHA256()).public_bytes(Encoding.PEM), mode=0o600)
+    builder = _builder(node_key.public_key(), authority_key.public_key(), ca=False)
+    signed = builder.add_extension(names, critical=False).sign(authority_key, SHA256())
+    _write_key(key, node_key)
+    write_file(certificate, signed.public_bytes(Encoding.PEM), mode=0o600)
 
 
 def _builder(
     subject: ec.EllipticCurvePublicKey, issuer: ec.EllipticCurvePublicKey, *, ca: bool
 ) -> x509.CertificateBuilder:
+    """Return a certificate that is not signed yet: of the authority (`ca`), or of a node."""
     now = datetime.now(UTC)
-    usage = dict.fromkeys(
-        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only",
-         "decipher_only"), False,
-    )  # fmt: skip
+    usage = x509.KeyUsage(
+        digital_signature=not ca,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
     return (
         x509.CertificateBuilder()
         .subject_name(_name("authority" if ca else "node"))
@@ -64,7 +75,7 @@ def _builder(
         .not_valid_before(now - timedelta(days=CLOCKS_DAYS))
         .not_valid_after(now + timedelta(days=VALID_DAYS))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=0 if ca else None), critical=True)
-        .add_extension(x509.KeyUsage(digital_signature=not ca, key_cert_sign=ca, crl_sign=ca, **usage), critical=True)
+        .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(subject), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), critical=False)
     )

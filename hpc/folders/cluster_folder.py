@@ -48,12 +48,15 @@ class ClusterFolder:
         self.token = path / "token"  # the cluster's secret
         self.logs = path / "logs"  # the jobs' outputs and texts
         self.stop = path / "stop"  # exists once a stop was requested
-        self._authority = path / "ca.pem", path / "ca.key"
-        self._site, self._head, self._name = path / "site.json", path / "head.json", path / "name"
-        self._released, self._generations = path / "released", path / "generations"
+        self._authority = (path / "ca.pem", path / "ca.key")  # certificate and key
+        self._site = path / "site.json"
+        self._head = path / "head.json"
+        self._name = path / "name"
+        self._released = path / "released"
+        self._generations = path / "generations"
 
     def outputs(self, job: str = "*") -> list[Path]:
-        """What a job has printed, by SLURM's id, or all jobs have; the file that was written last at the end."""
+        """Return the files with what a job (SLURM's id) has printed, or all jobs have; the newest is the last."""
         return sorted(self.logs.glob(f"{job}_*_log.out"), key=lambda path: path.stat().st_mtime)
 
     def make(self, site: Site, name: str) -> None:
@@ -68,16 +71,17 @@ class ClusterFolder:
         """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.chmod(0o700)
-        make_folder(self.logs)  # syncs the names of both; without this folder, no one finds its jobs
+        make_folder(self.logs)  # syncs the names of both folders; without them, no one finds the jobs
         self.check()
         if not self.token.exists():
             write_file(self.token, secrets.token_hex(32), mode=0o600)
         if not self._name.exists():
             write_file(self._name, f"{name}-{uuid.uuid4().hex[:8]}")
-        if site.tls and not self._authority[0].exists():
+        authority_certificate, authority_key = self._authority
+        if site.tls and not authority_certificate.exists():
             from hpc.folders.certificates import make_authority  # imports cryptography, which other sites do without
 
-            make_authority(*self._authority)
+            make_authority(authority_certificate, authority_key)
         write_file(self._site, site.model_dump_json())
 
     def check(self) -> None:
@@ -97,23 +101,28 @@ class ClusterFolder:
         return f"{self.name}-controller"
 
     def worker_name(self, generation: str) -> str:
-        """The name of the jobs of workers that serve one generation."""
+        """Return the name of the jobs of workers that serve one generation."""
         return f"{self.name}-worker-{generation[:GENERATION_DIGITS]}"
 
     def job_names(self) -> tuple[str, ...]:
-        """The names of all jobs that this cluster may have: the controller's, and those of workers, by generation.
+        """Return the names of all jobs that this cluster may have: the controller's, and the workers' by generation.
 
         Raises:
             FolderError: they cannot be read.
         """
         with self._faults():
             generations = sorted(path.name for path in self._generations.glob("[!.]*"))
-        return (self.controller_name, *(self.worker_name(generation) for generation in generations))
+        worker_names = [self.worker_name(generation) for generation in generations]
+        return (self.controller_name, *worker_names)
 
     def tls(self, address: str, folder: Path) -> dict[str, str]:
-        """Ray's variables for a node with this address, whose new certificate is written into a private folder.
+        """Make a certificate for the node with this address; return Ray's variables for it.
 
-        Empty, without a certificate, if the site has no `tls`.
+        Without `tls` in the site there is no certificate and no variable.
+
+        Args:
+            address: IPv4, of the node.
+            folder: a private one, for the certificate and its key.
 
         Raises:
             ClusterError: the authority is damaged or absent.
@@ -122,7 +131,8 @@ class ClusterFolder:
             return {}
         from hpc.folders.certificates import sign
 
-        certificate, key = folder / "node.pem", folder / "node.key"
+        certificate = folder / "node.pem"
+        key = folder / "node.key"
         try:
             sign(self._authority, address, certificate, key)
         except (OSError, ValueError) as error:
@@ -135,7 +145,7 @@ class ClusterFolder:
         }
 
     def site(self) -> Site:
-        """The site as it was at the launch; raises ClusterError if it is absent or cannot be read."""
+        """Return the site as it was at the launch; raises ClusterError if it is absent or cannot be read."""
         text = self._read(self._site)
         try:
             return Site.model_validate_json(text)
@@ -143,14 +153,14 @@ class ClusterFolder:
             raise ClusterError(f"{self._site} is damaged; launch the sweep again: {error}") from error
 
     def head(self) -> Head | None:
-        """The head that listens now, if there is one."""
+        """Return the head that listens now; None if there is none."""
         try:
             return Head.from_json(self._head.read_bytes())
         except FileNotFoundError:
             return None
 
     def set_head(self, head: Head) -> None:
-        """Publish where the head listens; replaces an earlier head."""
+        """Publish where the head listens, in place of an earlier head."""
         self._generations.mkdir(exist_ok=True)
         write_file(self._generations / head.generation[:GENERATION_DIGITS], "")
         write_file(self._head, head.to_json())  # which syncs the names of both
@@ -172,6 +182,7 @@ class ClusterFolder:
             return (self._released / job).exists()
 
     def _read(self, path: Path) -> str:
+        """Return the text of a file that each cluster's folder has."""
         with self._faults():
             try:
                 return path.read_text()
@@ -188,7 +199,7 @@ class ClusterFolder:
 
 
 class HeadReader:
-    """The newest result of `ClusterFolder.head`; while the file system fails, the last one for a limited time."""
+    """Reads the newest head; while the file system fails, it returns the last one, for a limited time."""
 
     def __init__(self, folder: ClusterFolder) -> None:
         self._folder = folder
@@ -196,9 +207,10 @@ class HeadReader:
         self._faulty_since_s: float | None = None
 
     def __call__(self) -> Head | None:
-        """Read the head; raises FolderError if that failed for longer than the limit."""
+        """Return the head, or the last one that could be read; raises FolderError after the limit."""
         try:
-            self._last, self._faulty_since_s = self._folder.head(), None
+            self._last = self._folder.head()
+            self._faulty_since_s = None
         except (OSError, ValueError) as error:  # a stale handle, no permission, a part of a file
             if self._faulty_since_s is None:
                 self._faulty_since_s = time.monotonic()

@@ -1,6 +1,6 @@
-"""Temporary folders with processes that belong to them: how orphans are identified and removed. Without Ray.
+"""Make temporary folders with processes that belong to them; find and remove what a killed owner leaves. Without Ray.
 
-As a program it is a guard: it waits until its owner has ended in any way, and then clears the owner's folder.
+As a program this is a guard: it waits until its owner has ended in any way, and then clears the owner's folder.
 """
 
 import os
@@ -32,19 +32,21 @@ CLEARED = b"cleared"  # the owner sends it to its guard when no work is left
 
 @contextmanager
 def guarded_folder(below: Path = SHORT) -> Iterator[Path]:
-    """Make a new folder; on leaving, it is removed and processes with its mark have ended, also if this one is killed.
+    """Make a new folder. On leaving, the folder is removed, and all processes with its mark have ended.
 
-    If the guard is killed too, the next call removes the folder, if its owner was this user's and has ended.
+    If this process is killed, a guard does this. If the guard is killed too, the next call removes the folder.
 
     Args:
         below: the parent. Ray puts sockets into the folder, whose paths are limited to 107 bytes: if `below` is too
             long for that, the folder is made in /tmp.
     """
-    below = below if len(os.fsencode(below)) <= LONGEST_BYTES else SHORT
+    if len(os.fsencode(below)) > LONGEST_BYTES:
+        below = SHORT
     remove_abandoned(below)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=below))
     try:
-        (folder / OWNER).write_text("\n".join([_machine(), str(os.getpid()), str(_start_ticks(os.getpid()))]))
+        owner_lines = [_machine(), str(os.getpid()), str(_start_ticks(os.getpid()))]
+        (folder / OWNER).write_text("\n".join(owner_lines))
         guard = subprocess.Popen(
             [sys.executable, "-P", "-m", "hpc.folders.orphan_cleanup", str(folder)],
             stdin=subprocess.PIPE,  # its other end closes when this process ends
@@ -55,14 +57,14 @@ def guarded_folder(below: Path = SHORT) -> Iterator[Path]:
     except OSError:  # a full disk, no more processes: without owner and guard it would never be removed
         shutil.rmtree(folder)
         raise
-    in_a_hurry = False
+    is_left_to_guard = False
     try:
         yield folder
     except KeyboardInterrupt:  # a second Ctrl-C: the guard clears when this process has ended
-        in_a_hurry = True
+        is_left_to_guard = True
         raise
     finally:
-        if not in_a_hurry:
+        if not is_left_to_guard:
             clear(folder)
             with suppress(subprocess.TimeoutExpired):  # it has no work left, and is no process of Ray's
                 guard.communicate(CLEARED, END_LIMIT_S)
@@ -70,7 +72,7 @@ def guarded_folder(below: Path = SHORT) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder(job: str) -> Iterator[Path]:
-    """This job's folder for temporary files; removed at the end if its name has the job's id and it is empty."""
+    """Yield this job's folder for temporary files; remove it at the end if it is empty and named after the job."""
     folder = Path(os.environ.get("TMPDIR", SHORT))
     try:
         yield folder
@@ -81,7 +83,7 @@ def scratch_folder(job: str) -> Iterator[Path]:
 
 
 def folder_for_ray(folder: Path) -> Path:
-    """The part of a guarded folder for Ray, which makes it readable and writable for all; the outer one is private."""
+    """Return the folder for Ray in a guarded one: Ray makes it open to all users, and the outer one is private."""
     return folder / "r"
 
 
@@ -95,14 +97,14 @@ def clear(folder: Path) -> None:
 
 
 def kill_marked(folder: Path) -> None:
-    """Kill all processes with the folder's mark; reports those that do not end, as when a disk does not answer."""
+    """Kill all processes with the folder's mark; report those that do not end, as when a disk does not answer."""
 
     def kill_rest() -> bool:
-        left = _find_marked(folder)
-        for process_id in left:
+        process_ids = _find_marked(folder)
+        for process_id in process_ids:
             with suppress(ProcessLookupError):  # it has ended meanwhile
                 os.kill(process_id, signal.SIGKILL)
-        return not left
+        return not process_ids
 
     try:
         wait_for(kill_rest, f"killed processes of {folder} to end", KILL_LIMIT_S, poll_s=POLL_S)
@@ -120,10 +122,11 @@ def remove_abandoned(below: Path = SHORT) -> None:
             status = folder.lstat()
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
                 continue
-            is_left = _has_ended(*lines_of((folder / OWNER).read_text()))
-        except (OSError, TypeError, ValueError):  # it is being made or removed now, or its owner file is odd
+            machine, process_id, started_at = lines_of((folder / OWNER).read_text())
+            is_abandoned = _has_ended(machine, process_id, started_at)
+        except (OSError, ValueError):  # it is being made or removed now, or its owner file is odd
             continue
-        if is_left:
+        if is_abandoned:
             clear(folder)
 
 
@@ -135,31 +138,40 @@ def _has_ended(machine: str, process_id: str, started_at: str) -> bool:
 
 
 def _find_marked(folder: Path) -> list[int]:
-    """Ids of other living processes that belong to the folder."""
-    numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    return [number for number in numbers if number != os.getpid() and _belongs(Path(f"/proc/{number}"), folder)]
+    """Return the ids of other living processes that belong to the folder."""
+    marked = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        process_id = int(process.name)
+        if process_id != os.getpid() and _belongs(process, folder):
+            marked.append(process_id)
+    return marked
 
 
 def _belongs(process: Path, folder: Path) -> bool:
-    """Whether a process has the folder's mark, or a file below the folder open for writing.
+    """Whether a process (its folder in /proc) has the folder's mark, or a file below the folder open for writing.
 
-    The second, since a process that sets its title may overwrite its environment, as the kernel shows it.
+    The latter is needed because a process that sets its title may overwrite the environment that the kernel shows.
     """
     try:
-        if f"{MARK}={folder}".encode() in (process / "environ").read_bytes().split(b"\0"):
+        environment = (process / "environ").read_bytes().split(b"\0")
+        if f"{MARK}={folder}".encode() in environment:
             return True
-        return any(
-            os.lstat(descriptor).st_mode & stat.S_IWUSR and str(descriptor.readlink()).startswith(f"{folder}/")
-            for descriptor in (process / "fd").iterdir()
-        )
+        for descriptor in (process / "fd").iterdir():
+            is_writable = os.lstat(descriptor).st_mode & stat.S_IWUSR
+            if is_writable and str(descriptor.readlink()).startswith(f"{folder}/"):
+                return True
+        return False
     except (FileNotFoundError, PermissionError, ProcessLookupError):  # it has ended, or is another user's
         return False
 
 
 def _machine() -> str:
-    """A name of the space of process ids: containers may share /tmp but not their processes."""
+    """Return a name of the space of process ids: containers may share /tmp but not their processes."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{socket.gethostname()} {boot} {Path('/proc/self/ns/pid').readlink()}"
+    namespace = Path("/proc/self/ns/pid").readlink()
+    return f"{socket.gethostname()} {boot} {namespace}"
 
 
 def _was_switched_off_since(machine: str) -> bool:
@@ -170,7 +182,10 @@ def _was_switched_off_since(machine: str) -> bool:
 
 
 def _start_ticks(process_id: int) -> int | None:
-    """The start of a process in clock ticks since boot, to tell it from a later one with its id. None: ended."""
+    """Return when a process started, in clock ticks since boot, which tells it from a later one with its id.
+
+    Return None if it has ended.
+    """
     try:
         status = Path(f"/proc/{process_id}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""A rank's process that a warm process has forked (see `hpc.ranks.warm_process`), as its owner sees it."""
+"""A rank that a warm process has forked (see `hpc.ranks.warm_process`), as seen by the process that asked for it."""
 
 import os
 import signal
@@ -9,33 +9,36 @@ from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import wait
 
-NUMBER = struct.Struct("i")  # what the warm process says of a fork: its process id, and at its end its exit status
+NUMBER = struct.Struct("i")  # what the warm process sends of a fork: its process id, and at its end its exit status
 
 
 class ForkedProcess:
     """The part of `subprocess.Popen` that ranks need, for a process that is no child of this one.
 
-    The process and its group end when `file` is closed, as this process's end does in any way. Until then its id is not
-    given to another process.
+    The process and its group end when `file` is closed, and so at the latest when this process ends. Until then the
+    kernel gives its id to no other process.
     """
 
     def __init__(self, pid: int, file: int) -> None:
-        self.pid, self.file = pid, file  # the file is ready to be read once the process has ended
+        self.pid = pid
+        self.file = file  # readable once the process has ended
         self._status: int | None = None
 
     def poll(self) -> int | None:
-        """The exit status once it has ended: of a signal, its negative number."""
+        """Return the exit status once it has ended, negative for a signal; None while it runs."""
         if self._status is None and wait([self.file], 0):
-            self._status = -signal.SIGKILL  # it ends with the warm process
+            self._status = -signal.SIGKILL  # so it ends if the warm process ends, which then sends nothing
             with suppress(ConnectionResetError):
-                if told := os.read(self.file, NUMBER.size):
-                    (self._status,) = NUMBER.unpack(told)
+                sent = os.read(self.file, NUMBER.size)
+                if sent:
+                    (self._status,) = NUMBER.unpack(sent)
         return self._status
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit status; raises subprocess.TimeoutExpired."""
+        """Return the exit status; raises subprocess.TimeoutExpired."""
         wait([self.file], timeout)
-        if (status := self.poll()) is None:
+        status = self.poll()
+        if status is None:
             raise subprocess.TimeoutExpired("a forked rank", timeout or 0.0)
         return status
 
@@ -50,24 +53,28 @@ class ForkedProcess:
 
 
 def fork_at(address: str, files: Sequence[int], limit_s: float) -> ForkedProcess | None:
-    """A new process with these open files from the warm process at `address`.
+    """Have the warm process at `address` fork a process with these open files, and return it.
 
-    None where there is none that can: it has ended, could not import what it should, must not fork, or does not answer.
+    Return None if it cannot: it has ended, could not import what it should, must not fork, or does not answer.
     """
-    with socket.socket(socket.AF_UNIX) as asked:
-        asked.settimeout(limit_s)  # it may still import torch
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(limit_s)  # it may still import torch
         try:
-            asked.connect(f"\0{address}")
-            if user_of(asked) != os.geteuid():
+            connection.connect(f"\0{address}")
+            if user_of(connection) != os.geteuid():
                 return None
-            socket.send_fds(asked, [b"."], files)
-            told = asked.recv(NUMBER.size)
+            socket.send_fds(connection, [b"."], files)
+            sent = connection.recv(NUMBER.size)
         except OSError:
             return None
-        return ForkedProcess(NUMBER.unpack(told)[0], asked.detach()) if told else None
+        if not sent:
+            return None
+        (process_id,) = NUMBER.unpack(sent)
+        return ForkedProcess(process_id, connection.detach())
 
 
 def user_of(connected: socket.socket) -> int:
-    """The id of the user whose process is at the other end."""
-    _, user, _ = struct.unpack("3i", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    """Return the id of the user whose process is at the other end."""
+    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _process, user, _group = struct.unpack("3i", credentials)
     return int(user)

@@ -45,9 +45,9 @@ from transtailor.waiting import WaitedTooLong, reap, wait_for
 
 LOOPBACK = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1
-SAY_WHERE = signal.SIGQUIT  # SLURM, submitit and Ray use others
-SAY_WHERE_S = 0.1  # between two looks at what a rank says of where it is
-OUTERMOST = " in _run_module_as_main\n"  # the last line that it says: the main thread comes last, and ran a module
+PRINT_STACKS = signal.SIGQUIT  # SLURM, submitit and Ray use others
+STACKS_POLL_S = 0.1  # between two looks at whether a rank has printed its stacks
+OUTERMOST = " in _run_module_as_main\n"  # the last line of them: the main thread comes last, and ran a module
 HEARTBEAT_BYTES = 4096  # at most
 
 
@@ -73,9 +73,9 @@ class ProcessRanks(RankGroup):
         """Start the ranks and make one `target` object in each.
 
         Args:
-            target: "module:Class"; where it has a method `heartbeat`, that returns a `Heartbeat`.
-            hang_limit_s: the longest time of a call without a heartbeat of any rank; None: no limit.
-            warm_address: of the warm process that forks them, if it can; None: each is a fresh interpreter.
+            target: "module:Class"; it may have a method `heartbeat`, which returns a `Heartbeat`.
+            hang_limit_s: the longest time of a call without a heartbeat of any rank; None is no limit.
+            warm_address: of the warm process that forks them, if it can; with None each is a fresh interpreter.
 
         Raises:
             RankFailed, RankDied: the target could not be made.
@@ -91,8 +91,8 @@ class ProcessRanks(RankGroup):
             deadline = time.monotonic() + START_LIMIT_S
             for rank_process in self._ranks:
                 if isinstance(rank_process.process, ForkedProcess):
-                    entering = (rank_process.environment, str(Path.cwd()), os.nice(0), threads_per_rank)
-                    finish_call(self._ask([rank_process], "become", entering, deadline))
+                    arguments = (rank_process.environment, str(Path.cwd()), os.nice(0), threads_per_rank)
+                    finish_call(self._ask([rank_process], "become", arguments, deadline))
             finish_call(self._ask_all("load", (target,), deadline))
             meeting: dict[str, str] = {}
             if ranks > 1:
@@ -125,22 +125,25 @@ class ProcessRanks(RankGroup):
     def _ask(
         self, ranks: Sequence["_RankProcess"], command: str, args: tuple[Any, ...], deadline: float | None
     ) -> Calling:
+        """Have these ranks run a method of their `RankHost`; see `_ask_all`."""
         for rank in ranks:
             rank.send(command, args)
         answers: dict[int, Any] = {}
         watchdog = Watchdog(self._hang_limit_s if command == "call" else None)
         while len(answers) < len(ranks):
-            asked = [rank for rank in ranks if rank.rank not in answers]
+            unanswered = [rank for rank in ranks if rank.rank not in answers]
             left_s = WATCH_S if deadline is None else max(0.0, deadline - time.monotonic())
-            ready = _ready(asked, min(WATCH_S, left_s))
+            ready = _wait_for_any(unanswered, min(WATCH_S, left_s))
             if not ready and left_s >= WATCH_S:
                 heartbeats = [rank.heartbeat() for rank in ranks]
                 if watchdog.is_hung(heartbeats):
-                    raise watchdog.hang_error(*self._stacks())
+                    suspended = [rank.rank for rank in self._ranks if is_suspended(rank.process.pid)]
+                    raise watchdog.hang_error([rank.stacks() for rank in self._ranks], suspended)
                 yield heartbeats[0]
                 continue
             if not ready:
-                raise RankDied(f"{', '.join(map(str, asked))}: no answer to {command}{args[:1]} in time")
+                late = ", ".join(str(rank) for rank in unanswered)
+                raise RankDied(f"{late}: no answer to {command}{args[:1]} in time")
             for rank in ready:
                 reply = rank.receive()
                 if reply.error is not None:
@@ -149,13 +152,8 @@ class ProcessRanks(RankGroup):
                 answers[rank.rank] = reply.value
         return [answers[rank.rank] for rank in ranks]
 
-    def _stacks(self) -> tuple[list[str], list[int]]:
-        """The stacks of all ranks, and the ranks that are stopped from outside."""
-        suspended = [rank.rank for rank in self._ranks if is_suspended(rank.process.pid)]
-        return [rank.stacks() for rank in self._ranks], suspended
-
     def _raise_death(self) -> None:
-        """Raise RankDied if a rank has died, which causes its neighbours' errors; waits for that a moment."""
+        """Raise RankDied if a rank has died, or dies in a moment: its death causes its neighbours' errors."""
         if len(self._ranks) > 1:
             wait([rank.process_file for rank in self._ranks], DEATH_GRACE_S)
         for rank in self._ranks:
@@ -163,9 +161,11 @@ class ProcessRanks(RankGroup):
                 raise rank.death()
 
 
-def _ready(ranks: Sequence["_RankProcess"], limit_s: float) -> list["_RankProcess"]:
-    """The ranks that have answered or ended; empty after `limit_s` seconds."""
-    ready = set(wait([rank.connection for rank in ranks] + [rank.process_file for rank in ranks], limit_s))
+def _wait_for_any(ranks: Sequence["_RankProcess"], limit_s: float) -> list["_RankProcess"]:
+    """Wait until some ranks have answered or ended, and return them; [] after `limit_s` seconds."""
+    files: list[Connection | int] = [rank.connection for rank in ranks]
+    files += [rank.process_file for rank in ranks]
+    ready = set(wait(files, limit_s))
     return [rank for rank in ranks if rank.connection in ready or rank.process_file in ready]
 
 
@@ -173,7 +173,8 @@ class _RankProcess:
     """One child process, the pipe to it, and its output."""
 
     def __init__(self, rank: int, ranks: int, environment: dict[str, str], warm_address: str | None) -> None:
-        self.rank, self.environment = rank, environment
+        self.rank = rank
+        self.environment = environment
         self._ranks = ranks
         self._printed: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in reap
         self._heartbeats = os.memfd_create("heartbeats")  # the rank writes its newest heartbeat there
@@ -182,16 +183,17 @@ class _RankProcess:
         with theirs:
             files = (theirs.fileno(), self._heartbeats, self._printed.fileno())
             forked = None if warm_address is None else fork_at(warm_address, files, START_LIMIT_S)
-            self.process: subprocess.Popen[bytes] | ForkedProcess = forked or self._fresh(theirs.fileno())
+            self.process: subprocess.Popen[bytes] | ForkedProcess = forked or self._start_fresh(theirs.fileno())
         self.connection = Connection(ours.detach())
         # Processes that the rank starts inherit its end of the pipe, so only this shows its own end reliably.
         self.process_file = os.pidfd_open(self.process.pid) if forked is None else forked.file
 
-    def _fresh(self, connection: int) -> subprocess.Popen[bytes]:
-        # -P: the rank imports installed code, never a stale copy from the working folder
-        words = ("-P", "-m", "hpc.ranks.process_ranks", connection, self._heartbeats, os.getpid())
+    def _start_fresh(self, connection: int) -> subprocess.Popen[bytes]:
+        """Start the rank as a new interpreter."""
+        arguments = [str(connection), str(self._heartbeats), str(os.getpid())]  # of `serve`
         return subprocess.Popen(
-            [sys.executable, *map(str, words)],
+            # -P: the rank imports installed code, never a stale copy from the working folder
+            [sys.executable, "-P", "-m", "hpc.ranks.process_ranks", *arguments],
             env=self.environment,
             pass_fds=[connection, self._heartbeats],
             stdin=subprocess.DEVNULL,
@@ -220,7 +222,7 @@ class _RankProcess:
         raise self.death()
 
     def death(self) -> RankDied:
-        """The error that says how this rank ended; waits shortly for its end."""
+        """Wait shortly for this rank's end, and return the error that says how it ended."""
         try:
             status = self.process.wait(CLOSE_LIMIT_S)
         except subprocess.TimeoutExpired:
@@ -229,24 +231,24 @@ class _RankProcess:
         return RankDied(f"{self} {how}{limits_hint()}", self._log_tail())
 
     def heartbeat(self) -> Heartbeat:
-        """Its newest heartbeat."""
+        """Return its newest heartbeat."""
         line = os.pread(self._heartbeats, HEARTBEAT_BYTES, 0).partition(b"\n")[0]
         with suppress(DocumentError):  # half written, or not yet
             self._heartbeat = Heartbeat.from_json(line)
         return self._heartbeat
 
     def stacks(self) -> str:
-        """Read the stacks of its threads, or the reason why they are unknown."""
+        """Return the stacks of its threads, or the reason why they are unknown."""
         if is_suspended(self.process.pid):
             return "stopped from outside (SIGSTOP), so it cannot print its stacks"
-        before = len(self._output())
-        self.process.send_signal(SAY_WHERE)
+        length_before = len(self._output())
+        self.process.send_signal(PRINT_STACKS)
 
         def new_output() -> str:
-            return self._output()[before:].decode(errors="replace")
+            return self._output()[length_before:].decode(errors="replace")
 
         with suppress(WaitedTooLong):  # deep stacks are cut, and have no such line
-            wait_for(lambda: OUTERMOST in new_output(), f"the stacks of {self}", STACKS_LIMIT_S, poll_s=SAY_WHERE_S)
+            wait_for(lambda: OUTERMOST in new_output(), f"the stacks of {self}", STACKS_LIMIT_S, poll_s=STACKS_POLL_S)
         return new_output() or "did not print its stacks"
 
     def kill(self) -> None:
@@ -261,11 +263,14 @@ class _RankProcess:
         self._printed.close()
 
     def _log_tail(self) -> str:
-        return "\n".join(lines_of(self._output().decode(errors="replace"))[-LOG_TAIL_LINES:])
+        """Return the last lines of its output."""
+        lines = lines_of(self._output().decode(errors="replace"))
+        return "\n".join(lines[-LOG_TAIL_LINES:])
 
     def _output(self) -> bytes:
-        """All of its output, read without moving its write position."""
-        return os.pread(self._printed.fileno(), os.fstat(self._printed.fileno()).st_size, 0)
+        """Return all of its output, without moving the position at which it writes."""
+        file = self._printed.fileno()
+        return os.pread(file, os.fstat(file).st_size, 0)
 
 
 def end_with_parent(parent_id: int) -> None:
@@ -276,15 +281,15 @@ def end_with_parent(parent_id: int) -> None:
 
 
 def serve(file_number: int, heartbeats_number: int, parent_id: int) -> None:
-    """A rank's main loop: answers commands from the connection at `file_number` until it is closed.
+    """Run a rank: answer commands from the connection at `file_number` until it is closed.
 
     Meanwhile it writes its newest heartbeat into the file `heartbeats_number`.
     """
     end_with_parent(parent_id)
-    faulthandler.register(SAY_WHERE, file=2, all_threads=True)
+    faulthandler.register(PRINT_STACKS, file=2, all_threads=True)
     connection = Connection(file_number)
     host = RankHost()
-    threading.Thread(target=_show_heartbeats, args=(host, heartbeats_number), daemon=True).start()
+    threading.Thread(target=_write_heartbeats, args=(host, heartbeats_number), daemon=True).start()
     while True:
         try:
             command, args = connection.recv()
@@ -293,11 +298,11 @@ def serve(file_number: int, heartbeats_number: int, parent_id: int) -> None:
         connection.send(host.answer(command, args))
 
 
-def _show_heartbeats(host: RankHost, number: int) -> None:
+def _write_heartbeats(host: RankHost, file_number: int) -> None:
     while True:
-        os.pwrite(number, f"{host.heartbeat().to_json()}\n".encode(), 0)
+        os.pwrite(file_number, f"{host.heartbeat().to_json()}\n".encode(), 0)
         time.sleep(WATCH_S)
 
 
 if __name__ == "__main__":
-    serve(*map(int, sys.argv[1:]))
+    serve(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

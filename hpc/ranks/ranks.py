@@ -66,7 +66,7 @@ class RankGroup(ABC):
     """N processes with one target object each, which receive the same calls in the same order."""
 
     def call(self, method: str, *args: Any) -> list[Any]:
-        """Call `method` on all ranks; returns their answers, ordered by rank.
+        """Call `method` on all ranks; return their answers, ordered by rank.
 
         Raises:
             RankFailed: a rank raised. All ranks are ended: they are out of step and never used again.
@@ -76,7 +76,7 @@ class RankGroup(ABC):
         return finish_call(self.call_in_steps(method, *args))
 
     def call_in_steps(self, method: str, *args: Any) -> Calling:
-        """As `call`, step by step: yields rank 0's heartbeat about once a second, and returns the answers.
+        """As `call`, step by step: yield rank 0's heartbeat about once a second, and return the answers.
 
         Closing the generator before its end ends all ranks.
         """
@@ -110,7 +110,7 @@ class RankGroup(ABC):
 
 
 def finish_call(calling: Calling) -> list[Any]:
-    """Run a `call_in_steps` to its end; returns the answers."""
+    """Run a `call_in_steps` to its end; return the answers."""
     while True:
         try:
             next(calling)
@@ -141,15 +141,15 @@ class RankHost:
         os.environ.update(environment)
 
     def become(self, environment: dict[str, str], folder: str, niceness: int, threads: int) -> None:
-        """In a forked process: take over what a fresh one would have from the start."""
+        """In a forked process: set what a fresh process would have from the start."""
         os.environ.clear()
         os.environ.update(environment)
-        tempfile.tempdir = None  # else it is that of the warm process
+        tempfile.tempdir = None  # otherwise it is that of the warm process
         os.chdir(folder)
         os.nice(max(0, niceness - os.nice(0)))  # less may be forbidden
-        if threads > 1 and "torch" in sys.modules:  # the warm process has one
+        if threads > 1 and "torch" in sys.modules:  # the warm process has one thread
             sys.modules["torch"].set_num_threads(threads)
-        if "numpy" in sys.modules:  # else all forks would draw the same
+        if "numpy" in sys.modules:  # otherwise all forks would draw the same numbers
             sys.modules["numpy"].random.seed()
 
     def load(self, target: str) -> None:
@@ -159,7 +159,7 @@ class RankHost:
         os.sched_setaffinity(0, cores)  # a library may have pinned its importer
 
     def host_store(self, address: str) -> int:
-        """On rank 0: serve the store for torch's env:// rendezvous; returns its port.
+        """On rank 0: serve the store for torch's env:// rendezvous; return its port.
 
         The socket listens before its port is published, so that no other process can take the port meanwhile, and
         only on `address`.
@@ -186,9 +186,9 @@ class RankHost:
         return getattr(self._target, method)(*args)
 
     def heartbeat(self) -> Heartbeat:
-        """The target's newest heartbeat, where it gives any."""
-        heartbeat: Callable[[], Heartbeat] = getattr(self._target, "heartbeat", Heartbeat)
-        return heartbeat()
+        """Return the target's newest heartbeat; the default one if it has no method `heartbeat`."""
+        read_heartbeat: Callable[[], Heartbeat] = getattr(self._target, "heartbeat", Heartbeat)
+        return read_heartbeat()
 
     def close(self) -> None:
         """Call the target's `close`, if it has one."""
@@ -197,34 +197,40 @@ class RankHost:
             close()
 
     def answer(self, command: str, args: tuple[Any, ...]) -> Reply:
-        """Run one of the methods above; an exception becomes part of the reply."""
+        """Run one of the methods above by its name; return its value or its exception."""
         try:
             return Reply(value=getattr(self, command)(*args))
         except Exception as error:  # noqa: BLE001  # the caller raises any error of the target
-            return Reply(error=f"{type(error).__name__}: {error}{_place(error)}", traceback=traceback.format_exc())
+            text = f"{type(error).__name__}: {error}{_position_in_own_module(error)}"
+            return Reply(error=text, traceback=traceback.format_exc())
 
 
 def class_of(target: str) -> Any:
-    """Import "module:Class"."""
+    """Import and return "module:Class"."""
     module, _, name = target.partition(":")
     return getattr(import_uncollected(module), name)
 
 
-def _place(error: BaseException) -> str:
-    """The last line of a user-defined module in the traceback, in brackets; empty if there is none."""
+def _position_in_own_module(error: BaseException) -> str:
+    """Return the last line of a user's module in the traceback, in brackets; "" if there is none."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_installed(frame.filename)]
-    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    if not frames:
+        return ""
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})"
 
 
 def _is_installed(file: str) -> bool:
     """Whether a file belongs to our packages, to a library or to Python."""
     path = Path(file)
-    is_library = {"site-packages", "dist-packages"} & {*path.parts} or path.is_relative_to(sys.base_prefix)
-    return file.startswith("<") or bool(is_library) or any(path.is_relative_to(ROOT / room) for room in PACKAGES)
+    if file.startswith("<") or path.is_relative_to(sys.base_prefix):
+        return True
+    if "site-packages" in path.parts or "dist-packages" in path.parts:
+        return True
+    return any(path.is_relative_to(ROOT / room) for room in PACKAGES)
 
 
 def rank_environment(*, rank: int, ranks: int, local_rank: int, local_ranks: int, threads: int) -> dict[str, str]:
-    """torch's variables of one rank that are known before the ranks have met.
+    """Return torch's variables of one rank that are known before the ranks have met.
 
     >>> rank_environment(rank=3, ranks=4, local_rank=1, local_ranks=2, threads=8)["LOCAL_RANK"]
     '1'
@@ -239,11 +245,11 @@ def rank_environment(*, rank: int, ranks: int, local_rank: int, local_ranks: int
 
 
 def meeting_environment(address: str, port: int) -> dict[str, str]:
-    """torch's variables for the store at `address`: rank 0 hosts it already, so all ranks join as clients."""
+    """Return torch's variables for the store at `address`: rank 0 hosts it already, so all ranks join as clients."""
     environment = {
         "MASTER_ADDR": address,
         "MASTER_PORT": str(port),
-        # then rank 0 too is a client of the existing store in torch's env:// rendezvous
+        # With this, rank 0 too is a client of the existing store in torch's env:// rendezvous.
         "TORCHELASTIC_USE_AGENT_STORE": "True",
     }
     if address == "127.0.0.1":
@@ -258,7 +264,7 @@ class Watchdog:
     """
 
     def __init__(self, limit_s: float | None) -> None:
-        """Take the longest time without a heartbeat of any rank; None: no limit."""
+        """Take the longest time without a heartbeat of any rank; None is no limit."""
         self._limit_s = limit_s
         self._numbers: list[int] = []
         self._silent_s = 0.0
@@ -266,24 +272,29 @@ class Watchdog:
 
     def is_hung(self, heartbeats: Sequence[Heartbeat]) -> bool:
         """Whether the limit has passed; to be asked every WATCH_S with the newest heartbeat of each rank."""
-        now = time.monotonic()
-        passed_s, self._looked_s = min(now - self._looked_s, 2 * WATCH_S), now
+        now_s = time.monotonic()
+        passed_s = min(now_s - self._looked_s, 2 * WATCH_S)  # more: this process was stopped
+        self._looked_s = now_s
         numbers = [heartbeat.number for heartbeat in heartbeats]
-        self._silent_s = 0.0 if numbers != self._numbers else self._silent_s + passed_s
+        if numbers == self._numbers:
+            self._silent_s += passed_s
+        else:
+            self._silent_s = 0.0
         self._numbers = numbers
         return self._limit_s is not None and self._silent_s > self._limit_s
 
     def hang_error(self, stacks: Sequence[str], suspended: Sequence[int]) -> RankHung:
-        """The error to raise if the ranks hang.
+        """Return the error to raise if the ranks hang.
 
         Args:
             suspended: ranks that were stopped from outside.
         """
         text = f"no heartbeat of {len(stacks)} rank(s) for {self._limit_s:g} s"
         if suspended:
-            text += f": rank {', '.join(map(str, suspended))} was stopped from outside (SIGSTOP)"
-        tail = "\n".join(f"rank {rank} of {len(stacks)}:\n{stack}" for rank, stack in enumerate(stacks))
-        return RankHung(text, tail, is_suspended=bool(suspended))
+            ranks = ", ".join(str(rank) for rank in suspended)
+            text += f": rank {ranks} was stopped from outside (SIGSTOP)"
+        stacks_by_rank = [f"rank {rank} of {len(stacks)}:\n{stack}" for rank, stack in enumerate(stacks)]
+        return RankHung(text, "\n".join(stacks_by_rank), is_suspended=bool(suspended))
 
 
 def is_suspended(process_id: int) -> bool:

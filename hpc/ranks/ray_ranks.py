@@ -40,9 +40,10 @@ from hpc.ray.node import own_address
 from hpc.ray.private import draining_nodes
 
 LOOPBACK = "127.0.0.1"
-# Each trial's process asks Ray's head, which answers all of them: whether its nodes are draining, and, with an answer
-# that grows with the cluster, whether they have died. Usually the end of an actor shows that before.
-LOOK_EVERY_S, COUNT_EVERY_S = 5.0, 30.0
+# Ray's head answers these questions of each trial: whether its nodes are draining, and whether they have died. The
+# second answer grows with the cluster, and usually the end of an actor shows the death sooner.
+LOOK_EVERY_S = 5.0
+COUNT_EVERY_S = 30.0
 LOG_TAIL_CHARACTERS = 2_000
 ANSWER_LIMIT_S = 60.0  # for the transfer of a ready answer, from a node that may end meanwhile
 
@@ -54,7 +55,7 @@ class RankPlace:
     node: str  # Ray's id
     host: str  # the machine's name
     address: str
-    interface: str | None  # of that address; None: not found
+    interface: str | None  # of that address; None if it was not found
     process_id: int
 
 
@@ -65,7 +66,7 @@ class _RankActor:
         self._host = RankHost()
 
     def place(self) -> RankPlace:
-        """Where this rank runs."""
+        """Return where this rank runs."""
         address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         node = ray.get_runtime_context().get_node_id()
         return RankPlace(
@@ -85,11 +86,11 @@ class _RankActor:
         self._host.call(method, ())
 
     def heartbeat(self) -> Heartbeat:
-        """The target's newest heartbeat; asked while it works."""
+        """Return the target's newest heartbeat; called while the target works."""
         return self._host.heartbeat()
 
     def stacks(self) -> str:
-        """The stacks of this process's threads."""
+        """Return the stacks of this process's threads."""
         with tempfile.TemporaryFile() as file:
             faulthandler.dump_traceback(file, all_threads=True)
             file.seek(0)
@@ -117,14 +118,15 @@ class RayRanks(RankGroup):
         Args:
             threads_per_rank: CPUs of each.
             gpus_per_rank: GPUs of each, also a part of one; Ray shows a rank only its own GPUs.
-            hang_limit_s: the longest time of a call without a heartbeat of any rank; None: no limit.
+            hang_limit_s: the longest time of a call without a heartbeat of any rank; None is no limit.
             watch: called about once a second during a call; its exceptions end the ranks.
 
         Raises:
             RankFailed, RankDied: the target could not be made, or the group has no room for the actors in time.
         """
         group = get_current_placement_group()
-        self._watch, self._hang_limit_s = watch, hang_limit_s
+        self._watch = watch
+        self._hang_limit_s = hang_limit_s
         # `interrupt` runs in a separate thread; all other methods run in one thread, one after the other.
         groups: Any = {"concurrency_groups": {"interrupt": 1}}  # public, though missing in the stubs
         actor_class: Any = ray.remote(max_restarts=0, **groups)(_RankActor)
@@ -136,9 +138,8 @@ class RayRanks(RankGroup):
                     options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group, rank)
                 self._actors.append(actor_class.options(**options).remote())
             deadline = time.monotonic() + START_LIMIT_S
-            self.places: list[RankPlace] = finish_call(
-                self._gather([actor.place.remote() for actor in self._actors], "place", deadline)
-            )
+            places = [actor.place.remote() for actor in self._actors]
+            self.places: list[RankPlace] = finish_call(self._gather(places, "place", deadline))
             environments = _environments(self.places, threads_per_rank)
             finish_call(self._ask("enter", [(environment,) for environment in environments], deadline))
             finish_call(self._ask_all("load", (target,), deadline))
@@ -146,8 +147,8 @@ class RayRanks(RankGroup):
             if ranks > 1:
                 is_one_node = len({place.node for place in self.places}) == 1
                 address = LOOPBACK if is_one_node else self.places[0].address
-                port = self._actors[0].answer.remote("host_store", (address,))
-                (reply,) = finish_call(self._gather([port], "host_store", deadline))
+                port_reply = self._actors[0].answer.remote("host_store", (address,))
+                (reply,) = finish_call(self._gather([port_reply], "host_store", deadline))
                 meeting = meeting_environment(address, _value(reply))
             finish_call(self._ask_all("make", (meeting,), deadline))
         except BaseException:
@@ -174,35 +175,39 @@ class RayRanks(RankGroup):
 
     def _ask(self, command: str, args_by_rank: Sequence[tuple[Any, ...]], deadline: float | None) -> Calling:
         answers = [actor.answer.remote(command, args) for actor, args in zip(self._actors, args_by_rank, strict=True)]
-        return [_value(reply) for reply in (yield from self._gather(answers, command, deadline))]
+        replies = yield from self._gather(answers, command, deadline)
+        return [_value(reply) for reply in replies]
 
     def _gather(self, answers: list[Any], command: str, deadline: float | None) -> Calling:
-        """The values of `answers` once all are there; the first failure raises at once."""
+        """Wait for all `answers` (Ray's references, by rank) and return their values; the first failure raises."""
         values: dict[Any, Any] = {}
-        left = answers
+        pending = answers
         watchdog = Watchdog(self._hang_limit_s if command == "call" else None)
-        looking = _Heartbeats(self._actors)
-        while left:
+        heartbeats_of_ranks = _Heartbeats(self._actors)
+        while pending:
             left_s = WATCH_S if deadline is None else max(0.0, deadline - time.monotonic())
-            ready, left = ray.wait(left, num_returns=1, timeout=min(WATCH_S, left_s))
+            ready, pending = ray.wait(pending, num_returns=1, timeout=min(WATCH_S, left_s))
             if not ready and left_s >= WATCH_S:
                 if self._watch is not None:
                     self._watch()
-                heartbeats = looking.look()
+                heartbeats = heartbeats_of_ranks.look()
                 if watchdog.is_hung(heartbeats):
                     raise watchdog.hang_error(self._stacks(), self._suspended_ranks())
                 yield heartbeats[0]
                 continue
             if not ready:
-                late = ", ".join(str(answers.index(answer)) for answer in left)
+                late = ", ".join(str(answers.index(answer)) for answer in pending)
                 raise RankDied(f"rank {late} of {len(self._actors)}: no answer to {command} in time")
-            values[ready[0]] = self._get(ready[0], answers)
-            if isinstance(values[ready[0]], Reply) and values[ready[0]].error is not None:
-                self._raise_death(left, answers)
-                _value(values[ready[0]])
+            (answer,) = ready
+            value = self._get(answer, answers)
+            if isinstance(value, Reply) and value.error is not None:
+                self._raise_death(pending, answers)
+                _value(value)  # raises its error
+            values[answer] = value
         return [values[answer] for answer in answers]
 
     def _get(self, answer: Any, answers: list[Any]) -> Any:
+        """Return the value of an answer that is ready; raise RankDied if its rank has died."""
         try:
             return ray.get(answer, timeout=ANSWER_LIMIT_S)
         except RayError as error:
@@ -210,76 +215,87 @@ class RayRanks(RankGroup):
             raise RankDied(text + limits_hint(), str(error)[-LOG_TAIL_CHARACTERS:]) from error
 
     def _stacks(self) -> list[str]:
-        """The stacks of all ranks, or a message for those that do not answer."""
-        asked = [actor.stacks.options(concurrency_group="interrupt").remote() for actor in self._actors]
-        ray.wait(asked, num_returns=len(asked), timeout=STACKS_LIMIT_S)
-        return [_answer_now(answer, "does not answer: stopped, or not reachable") for answer in asked]
+        """Return the stacks of all ranks, or a message for those that do not answer."""
+        answers = [actor.stacks.options(concurrency_group="interrupt").remote() for actor in self._actors]
+        ray.wait(answers, num_returns=len(answers), timeout=STACKS_LIMIT_S)
+        return [_value_now(answer, "does not answer: stopped, or not reachable") for answer in answers]
 
     def _suspended_ranks(self) -> list[int]:
-        """The ranks on this machine that are stopped from outside; unknown for other machines."""
+        """Return the ranks on this machine that are stopped from outside; of other machines it is not known."""
         here = socket.gethostname()
-        return [n for n, place in enumerate(self.places) if place.host == here and is_suspended(place.process_id)]
+        suspended = []
+        for rank, place in enumerate(self.places):
+            if place.host == here and is_suspended(place.process_id):
+                suspended.append(rank)
+        return suspended
 
-    def _raise_death(self, left: list[Any], answers: list[Any]) -> None:
-        """Raise RankDied if another rank has died, which causes its neighbours' errors; waits for that a moment."""
-        if left:
-            for answer in ray.wait(left, num_returns=len(left), timeout=DEATH_GRACE_S)[0]:
-                self._get(answer, answers)
+    def _raise_death(self, pending: list[Any], answers: list[Any]) -> None:
+        """Raise RankDied if another rank has died, or dies in a moment: its death causes its neighbours' errors."""
+        if not pending:
+            return
+        ready, _ = ray.wait(pending, num_returns=len(pending), timeout=DEATH_GRACE_S)
+        for answer in ready:
+            self._get(answer, answers)
 
 
 class _Heartbeats:
-    """The heartbeat that each rank gave when it last answered; it is asked again once it has."""
+    """The last heartbeat of each rank; a rank is asked again once it has answered."""
 
     def __init__(self, actors: Sequence[Any]) -> None:
         self._actors = actors
-        self._asked: list[Any] = [None] * len(actors)
-        self._known = [Heartbeat()] * len(actors)
+        self._answers: list[Any] = [None] * len(actors)  # Ray's references; None before the first question
+        self._newest = [Heartbeat()] * len(actors)
 
     def look(self) -> list[Heartbeat]:
-        """Take the new answers and ask again; does not wait."""
+        """Take the new answers, ask again, and return the newest heartbeats; does not wait."""
         for rank, actor in enumerate(self._actors):
-            if self._asked[rank] is not None:
-                heartbeat = _answer_now(self._asked[rank], None)
+            if self._answers[rank] is not None:
+                heartbeat = _value_now(self._answers[rank], None)
                 if heartbeat is None:
                     continue
-                self._known[rank] = heartbeat
-            self._asked[rank] = actor.heartbeat.options(concurrency_group="interrupt").remote()
-        return list(self._known)
+                self._newest[rank] = heartbeat
+            self._answers[rank] = actor.heartbeat.options(concurrency_group="interrupt").remote()
+        return list(self._newest)
 
 
-def _answer_now(asked: Any, otherwise: Any) -> Any:
-    """An actor's answer if it is ready."""
+def _value_now(answer: Any, otherwise: Any) -> Any:
+    """Return the value of an actor's answer if it is ready, or else `otherwise`."""
     try:
-        return ray.get(asked, timeout=0)
+        return ray.get(answer, timeout=0)
     except (GetTimeoutError, RayError):  # the call that a dead rank should answer reports its death
         return otherwise
 
 
 def _value(reply: Reply) -> Any:
+    """Return the value of a reply; raise RankFailed if it has an error."""
     if reply.error is not None:
         raise RankFailed(reply.error, reply.traceback)
     return reply.value
 
 
 def _environments(places: Sequence[RankPlace], threads: int) -> list[dict[str, str]]:
-    """torch's variables of each rank, from the rank's node."""
-    ranks_on = Counter(place.node for place in places)
-    seen: Counter[str] = Counter()
+    """Return torch's variables of each rank, which depend on the nodes of all ranks."""
+    ranks_by_node = Counter(place.node for place in places)
+    earlier_ranks_by_node: Counter[str] = Counter()
     environments = []
     for rank, place in enumerate(places):
-        local_rank, local_ranks = seen[place.node], ranks_on[place.node]
         environment = rank_environment(
-            rank=rank, ranks=len(places), local_rank=local_rank, local_ranks=local_ranks, threads=threads
+            rank=rank,
+            ranks=len(places),
+            local_rank=earlier_ranks_by_node[place.node],
+            local_ranks=ranks_by_node[place.node],
+            threads=threads,
         )
-        if len(ranks_on) > 1 and place.interface is not None and "GLOO_SOCKET_IFNAME" not in os.environ:
+        has_several_nodes = len(ranks_by_node) > 1
+        if has_several_nodes and place.interface is not None and "GLOO_SOCKET_IFNAME" not in os.environ:
             environment["GLOO_SOCKET_IFNAME"] = place.interface  # by default gloo takes that of the host's name
         environments.append(environment)
-        seen[place.node] += 1
+        earlier_ranks_by_node[place.node] += 1
     return environments
 
 
 def interface_of(address: str) -> str | None:
-    """The interface of this machine with that IPv4 address; None if there is none.
+    """Return the interface of this machine with that IPv4 address; None if there is none.
 
     >>> interface_of("127.0.0.1")
     'lo'
@@ -296,27 +312,33 @@ class GroupNodes:
 
     def __init__(self) -> None:
         self._ids: frozenset[str] = frozenset()
-        self._looked_s = self._counted_s = float("-inf")
-        self._is_left = False
+        self._looked_s = float("-inf")  # for draining nodes
+        self._counted_s = float("-inf")  # the living nodes
+        self._is_draining = False
 
     def ids(self) -> frozenset[str]:
-        """Ray's ids of the nodes; empty while the group is being placed."""
-        if not self._ids and (group := get_current_placement_group()) is not None:  # a placed group does not move
-            table = placement_group_table(group)
-            self._ids = frozenset(node for node in table.get("bundles_to_node_id", {}).values() if node)
+        """Return Ray's ids of the nodes; empty while the group is being placed."""
+        if self._ids:  # a placed group does not move
+            return self._ids
+        group = get_current_placement_group()
+        if group is not None:
+            node_by_bundle = placement_group_table(group).get("bundles_to_node_id", {})
+            self._ids = frozenset(node for node in node_by_bundle.values() if node)
         return self._ids
 
     def check(self) -> bool:
         """Whether a node is draining; asks Ray at most every `LOOK_EVERY_S`. Raises RankDied if one has died."""
-        if time.monotonic() - self._looked_s < LOOK_EVERY_S:
-            return self._is_left
-        self._looked_s = time.monotonic()
-        mine = self.ids()
-        self._is_left = bool(mine & draining_nodes())
-        if self._looked_s - self._counted_s < COUNT_EVERY_S:
-            return self._is_left
-        self._counted_s = self._looked_s
+        now_s = time.monotonic()
+        if now_s - self._looked_s < LOOK_EVERY_S:
+            return self._is_draining
+        self._looked_s = now_s
+        ids = self.ids()
+        self._is_draining = bool(ids & draining_nodes())
+        if now_s - self._counted_s < COUNT_EVERY_S:
+            return self._is_draining
+        self._counted_s = now_s
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
-        if dead := mine - alive:
-            raise RankDied(f"{len(dead)} of the {len(mine)} nodes of the trial died")
-        return self._is_left
+        dead = ids - alive
+        if dead:
+            raise RankDied(f"{len(dead)} of the {len(ids)} nodes of the trial died")
+        return self._is_draining

@@ -1,7 +1,7 @@
-"""The warm process: it has imported what ranks need, and forks them; so a rank starts in an instant and shares memory.
+"""The warm process: it has imported what ranks need, and forks them. So a rank starts in an instant and shares memory.
 
-The standard library's fork server serves only the process that started it, and hides what it could not import; this
-one serves all slots of a machine, started before Ray.
+The standard library's fork server serves only the process that started it, and hides what it could not import. This one
+is started before Ray and serves all slots of a machine.
 """
 
 import gc
@@ -38,7 +38,7 @@ FILES_OF_A_RANK = 3
 
 @contextmanager
 def warm_process(target: str) -> Iterator[str]:
-    """Start a warm process for ranks of `target`, "module:Class"; yields its address at once, for `ProcessRanks`.
+    """Start a warm process for ranks of `target`, "module:Class"; yield its address at once, for `ProcessRanks`.
 
     It calls the class's static method `import_ahead`, if there is one. It ends with the context, or the thread that
     started it, and so do all ranks that it has forked. If it cannot fork, ranks start without it.
@@ -57,10 +57,11 @@ def warm_process(target: str) -> Iterator[str]:
 
 
 def _start(target: str, listener: int) -> subprocess.Popen[bytes] | None:
-    words = ("-P", "-m", "hpc.ranks.warm_process", listener, os.getpid(), target)
+    """Start the process; None if that fails."""
+    arguments = [str(listener), str(os.getpid()), target]  # of `main`
     with suppress(OSError):  # the environment is gone, no more processes: a fresh rank says so
         return subprocess.Popen(
-            [sys.executable, *map(str, words)],
+            [sys.executable, "-P", "-m", "hpc.ranks.warm_process", *arguments],
             env=for_ranks(os.environ) | IMPORTING,
             pass_fds=[listener],
             stdin=subprocess.DEVNULL,
@@ -78,15 +79,16 @@ class _Rank:
     process_id: int
     file: int  # ready once it has ended
     owner: socket.socket
-    is_left: bool = False  # its owner wants it no more
+    is_abandoned: bool = False  # its owner has closed the connection
     has_ended: bool = False
 
 
 class _Forker:
-    """Forks a rank for each connection, tells its end there, and ends it when the other end is closed."""
+    """Forks a rank for each connection, reports its end there, and ends it when the other end is closed."""
 
     def __init__(self, listener: socket.socket) -> None:
-        self._listener, self._id = listener, os.getpid()
+        self._listener = listener
+        self._id = os.getpid()
         self._ranks: list[_Rank] = []
         self._selector = selectors.PollSelector()  # no file, which forks would share
         self._selector.register(listener, selectors.EVENT_READ)
@@ -136,24 +138,26 @@ class _Forker:
             os.setpgid(process_id, process_id)
         rank = _Rank(process_id, os.pidfd_open(process_id), owner)
         self._ranks.append(rank)
-        _tell(owner, process_id)
-        for file in (rank.file, owner):
-            self._selector.register(file, selectors.EVENT_READ, rank)
+        _send(owner, process_id)
+        self._selector.register(rank.file, selectors.EVENT_READ, rank)
+        self._selector.register(owner, selectors.EVENT_READ, rank)
 
     def _note_end(self, rank: _Rank) -> None:
+        """Send a rank's exit status to its owner."""
         rank.has_ended = True
         self._selector.unregister(rank.file)
-        if rank.is_left:
+        if rank.is_abandoned:
             self._forget(rank)
             return
-        end = os.waitid(
-            os.P_PID, rank.process_id, os.WEXITED | os.WNOWAIT
-        )  # its id stays taken while its owner is there
+        # WNOWAIT: its id stays taken while its owner is there.
+        end = os.waitid(os.P_PID, rank.process_id, os.WEXITED | os.WNOWAIT)
         assert end is not None
-        _tell(rank.owner, end.si_status if end.si_code == os.CLD_EXITED else -end.si_status)
+        was_killed = end.si_code != os.CLD_EXITED
+        _send(rank.owner, -end.si_status if was_killed else end.si_status)
 
     def _end(self, rank: _Rank) -> None:
-        rank.is_left = True
+        """End a rank whose owner has closed the connection."""
+        rank.is_abandoned = True
         os.killpg(rank.process_id, signal.SIGKILL)
         self._selector.unregister(rank.owner)
         rank.owner.close()
@@ -166,7 +170,7 @@ class _Forker:
         self._ranks.remove(rank)
 
     def _be_rank(self, connection: int, heartbeats: int, output: int) -> NoReturn:
-        """What a fresh rank's program does; nothing of this process is left but its memory."""
+        """Do what a fresh rank's program does, in a fork that keeps nothing of its parent but the memory."""
         status = 1
         try:
             os.setpgid(0, 0)
@@ -190,28 +194,33 @@ class _Forker:
             os._exit(status)
 
 
-def _tell(owner: socket.socket, number: int) -> None:
+def _send(owner: socket.socket, number: int) -> None:
     with suppress(OSError):  # it has gone
         owner.send(NUMBER.pack(number))
 
 
-def _why_not() -> str | None:
-    """Why this process must not fork; None: it may."""
+def _why_not_fork() -> str | None:
+    """Return why this process must not fork; None if it may."""
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads > 1:
         return f"it has {threads} threads, which a fork would lack"
     torch = sys.modules.get("torch")
-    return "it uses a GPU, which a fork cannot" if torch is not None and torch.cuda.is_initialized() else None
+    if torch is not None and torch.cuda.is_initialized():
+        return "it uses a GPU, which a fork cannot"
+    return None
 
 
 def main(listener_number: int, owner_id: int, target: str) -> None:
     """Import the target's module, then fork ranks until this process is ended."""
     end_with_parent(owner_id)
     cores = os.sched_getaffinity(0)
-    getattr(class_of(target), "import_ahead", bool)()
+    target_class = class_of(target)
+    if hasattr(target_class, "import_ahead"):
+        target_class.import_ahead()
     os.sched_setaffinity(0, cores)  # a library may have pinned its importer, and so all forks
-    if why_not := _why_not():
-        sys.exit(f"no rank is forked from this process: {why_not}")
+    reason = _why_not_fork()
+    if reason is not None:
+        sys.exit(f"no rank is forked from this process: {reason}")
     gc.collect()
     gc.freeze()  # the collector of a rank does not touch what it shares
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())

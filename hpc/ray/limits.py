@@ -1,4 +1,4 @@
-"""Limits that a process inherits from its shell (`ulimit`): raise them, or report them."""
+"""Raise or report the limits that a process inherits from its shell (`ulimit`)."""
 
 import resource
 
@@ -19,25 +19,31 @@ def raise_limits() -> None:
     for name in _RAISED:
         number = getattr(resource, f"RLIMIT_{name}")
         soft, hard = resource.getrlimit(number)
-        most = min(hard, MOST_FILES) if name == "NOFILE" and hard != resource.RLIM_INFINITY else hard
-        if name == "NOFILE" and hard == resource.RLIM_INFINITY:
-            most = MOST_FILES
-        if soft != resource.RLIM_INFINITY and (most == resource.RLIM_INFINITY or soft < most):
-            resource.setrlimit(number, (most, hard))
+        wanted = hard
+        if name == "NOFILE":
+            wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+        is_lower = soft != resource.RLIM_INFINITY and (wanted == resource.RLIM_INFINITY or soft < wanted)
+        if is_lower:
+            resource.setrlimit(number, (wanted, hard))
 
 
 def open_files() -> int:
-    """How many files this process may have open, after `raise_limits`."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    """Return how many files this process may have open, after `raise_limits`."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft
 
 
 def list_fatal_limits() -> list[str]:
-    """Descriptions of the set limits that end a process which exceeds them; ranks that die may have done so."""
-    limits = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0] for name in _FATAL}
-    return [f"{soft} {_FATAL[name]}" for name, soft in limits.items() if soft != resource.RLIM_INFINITY]
+    """Describe the limits that are set and end a process which exceeds them; ranks that die may have done so."""
+    descriptions = []
+    for name, description in _FATAL.items():
+        soft, _hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))
+        if soft != resource.RLIM_INFINITY:
+            descriptions.append(f"{soft} {description}")
+    return descriptions
 
 
 def limits_hint() -> str:
-    """The end of a message about a process that died; empty if no limit can have ended it."""
+    """Return the end of a message about a process that died; "" if no limit can have ended it."""
     limits = list_fatal_limits()
     return f"; processes here are limited to {' and '.join(limits)}" if limits else ""

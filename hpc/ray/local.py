@@ -1,4 +1,4 @@
-"""A private Ray on this machine: started, ended, and removed here."""
+"""Start a private Ray on this machine, end it, and remove its files."""
 
 import logging
 import os
@@ -23,18 +23,16 @@ from transtailor.terminal import say
 
 SHARED_MEMORY = Path("/dev/shm")
 START_TRIES = 2
-_raylets: dict[int, int] = {}  # process -> its raylet that was seen last
+_raylets: dict[int, int] = {}  # id of a process -> id of its raylet, as it was last seen
 
 
 @contextmanager
 def local_ray(cpus: int, gpus: int = 0) -> Iterator[Path]:
-    """Start a Ray with these numbers of CPUs and GPUs, never join another one; yields a folder for temporary files.
+    """Start a Ray with these numbers of CPUs and GPUs, never join another one; yield a folder for temporary files.
 
-    The folder is removed at the end.
-
-    It listens only on the loopback, and answers only with its token: a new one, in a file of that folder which only
-    this user can read. On leaving, all processes of this Ray have ended. They also end, within seconds, when this
-    process is killed.
+    Ray listens only on the loopback, and answers only calls with its token: a new one, in a file of that folder which
+    only this user can read. On leaving, all processes of this Ray have ended, and the folder is removed. The processes
+    also end, within seconds, when this process is killed.
 
     Raises:
         ClusterError: Ray did not start.
@@ -45,8 +43,11 @@ def local_ray(cpus: int, gpus: int = 0) -> Iterator[Path]:
     with guarded_folder() as folder:
         token = folder / "token"
         write_file(token, secrets.token_hex(32), mode=0o600)
-        removed = dict.fromkeys(os.environ.keys() - for_ranks(os.environ).keys())
-        with _environment(removed | ray_environment(token, folder) | {MARK: str(folder)}):
+        kept = for_ranks(os.environ)
+        variables: dict[str, str | None] = {name: None for name in os.environ if name not in kept}
+        variables |= ray_environment(token, folder)
+        variables[MARK] = str(folder)
+        with _environment(variables):
             try:
                 _start_in_tries(folder, cpus, gpus)
                 del os.environ[MARK]  # processes that are started from here on are no part of this Ray
@@ -57,24 +58,25 @@ def local_ray(cpus: int, gpus: int = 0) -> Iterator[Path]:
 
 def has_raylet() -> bool:
     """Whether the Ray that this process has started still has its raylet: without it no process starts or ends."""
-    me = os.getpid()
-    raylet = child_of(me, "raylet", _raylets.get(me))
-    if raylet is not None:
-        _raylets[me] = raylet
-    return raylet is not None
+    this_process = os.getpid()
+    raylet = child_of(this_process, "raylet", _raylets.get(this_process))
+    if raylet is None:
+        return False
+    _raylets[this_process] = raylet
+    return True
 
 
 def _start_in_tries(folder: Path, cpus: int, gpus: int) -> None:
     """Start Ray; a second time if it did not start within its own 30 s, as on a machine that is busy at the moment."""
-    for tries_left in reversed(range(START_TRIES)):
+    for number in range(1, START_TRIES + 1):
         try:
             _start(folder, cpus, gpus)
             return
         except Exception as error:  # Ray raises many kinds, some of them plain Exception
-            why = _why_not(folder, error)
+            explanation = _explain(folder, error)
             ray.shutdown()
-            if not tries_left or "timed out" not in str(error).lower():
-                raise ClusterError(why) from error
+            if number == START_TRIES or "timed out" not in str(error).lower():
+                raise ClusterError(explanation) from error
             kill_marked(folder)
             say(f"Ray is started again: {first_line(str(error))}", to=sys.stderr)
 
@@ -93,32 +95,33 @@ def _start(folder: Path, cpus: int, gpus: int) -> None:
     )
 
 
-def _why_not(folder: Path, error: Exception) -> str:
-    """Ray's error, and possible causes."""
-    rooms = [
-        f"{shutil.disk_usage(place).free / 1e6:.0f} MB free in {place}" for place in (SHARED_MEMORY, folder.parent)
-    ]
+def _explain(folder: Path, error: Exception) -> str:
+    """Return Ray's error, and possible causes."""
     return (
         f"Ray did not start on this machine: {str(error).strip() or type(error).__name__}\n"
-        f"it needs space, files and time ({', '.join(rooms)}; ulimit -n is {open_files()}, "
-        f"load {os.getloadavg()[0]:.0f}): fix what is short and type the same command again, or add --site serial, "
-        "which needs no Ray"
+        f"it needs space, files and time ({_free_space(SHARED_MEMORY)}, {_free_space(folder.parent)}; "
+        f"ulimit -n is {open_files()}, load {os.getloadavg()[0]:.0f}): fix what is short and type the same command "
+        "again, or add --site serial, which needs no Ray"
     )
+
+
+def _free_space(path: Path) -> str:
+    return f"{shutil.disk_usage(path).free / 1e6:.0f} MB free in {path}"
 
 
 @contextmanager
 def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """Set these variables (None: unset) for this process and those that it starts; restores them afterwards."""
+    """Set these variables (None: unset) for this process and those that it starts; restore them afterwards."""
     before = {name: os.environ.get(name) for name in variables}
-    _set(variables)
+    _set_variables(variables)
     read_environment_again()
     try:
         yield
     finally:
-        _set(before)
+        _set_variables(before)
 
 
-def _set(variables: Mapping[str, str | None]) -> None:
+def _set_variables(variables: Mapping[str, str | None]) -> None:
     for name, value in variables.items():
         os.environ.pop(name, None)
         if value is not None:

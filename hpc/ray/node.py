@@ -1,4 +1,4 @@
-"""One node of a Ray cluster inside a job: the job's allocation, and `ray start` with exactly that."""
+"""Run one node of a Ray cluster inside a job: `ray start` with exactly the resources of the job."""
 
 import fcntl
 import os
@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ _HEALTH_CHECKS = {
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "5",
 }
-WORDS_LIMIT_S = 3.0  # `ray start` polls its servers about once a second, and prints which has ended
+EXIT_LIMIT_S = 3.0  # `ray start` polls its servers about once a second, and ends when one of them has
 SERVERS_LOGS = ("gcs_server.out", "raylet.out", "raylet.err")
 MOST_COMPLAINTS = 20  # of a node
 LAST_WORDS = 2  # records of each log
@@ -50,16 +49,16 @@ _NOWHERE = "192.0.2.1"  # reserved for documentation; to ask for the route sends
 
 @dataclass(frozen=True, kw_only=True)
 class JobAllocation:
-    """What a job was given on this node."""
+    """What a job has of this node."""
 
-    job: str
+    job: str  # SLURM's id
     cpus: int
-    memory_bytes: int | None  # None: not known
+    memory_bytes: int | None  # None if not known
     gpus: int
 
 
 def allocation(environment: Mapping[str, str]) -> JobAllocation:
-    """The resources that SLURM names in a job's environment; never those of the whole machine.
+    """Return the resources that SLURM names in a job's environment; never those of the whole machine.
 
         >>> allocation({"SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "8", "CUDA_VISIBLE_DEVICES": "0,1"})
         JobAllocation(job='7', cpus=8, memory_bytes=None, gpus=2)
@@ -72,29 +71,48 @@ def allocation(environment: Mapping[str, str]) -> JobAllocation:
         cpus = int(environment.get("SLURM_CPUS_PER_TASK") or environment["SLURM_CPUS_ON_NODE"])
     except KeyError as error:
         raise ClusterError(f"this is not a job of SLURM: {error} is not set; it is started by sbatch") from error
-    node_mb, cpu_mb = environment.get("SLURM_MEM_PER_NODE"), environment.get("SLURM_MEM_PER_CPU")
-    memory_mb = int(node_mb) if node_mb else int(cpu_mb) * cpus if cpu_mb else None
     gpus = visible_gpus(environment.get("CUDA_VISIBLE_DEVICES", ""))
-    if not gpus and (amd := next((name for name in AMD_VARIABLES if environment.get(name)), None)):
-        raise ClusterError(
-            f"the job was given AMD GPUs ({amd} = {environment[amd]}): ROCm is not supported, trials run on NVIDIA's "
-            "GPUs (CUDA) or on CPUs; set gpus_per_node = 0 in the site, or choose another partition"
-        )
-    memory_bytes = None if memory_mb is None else memory_mb * 2**20
-    return JobAllocation(job=job, cpus=cpus, memory_bytes=memory_bytes, gpus=gpus)
+    if gpus == 0:
+        _refuse_amd_gpus(environment)
+    return JobAllocation(job=job, cpus=cpus, memory_bytes=_memory_bytes(environment, cpus), gpus=gpus)
+
+
+def _memory_bytes(environment: Mapping[str, str], cpus: int) -> int | None:
+    """Return the memory of a job with that many CPUs; None if SLURM does not limit it."""
+    node_mb = environment.get("SLURM_MEM_PER_NODE")
+    if node_mb:
+        return int(node_mb) * 2**20
+    cpu_mb = environment.get("SLURM_MEM_PER_CPU")
+    if cpu_mb:
+        return int(cpu_mb) * cpus * 2**20
+    return None
+
+
+def _refuse_amd_gpus(environment: Mapping[str, str]) -> None:
+    """Raise ClusterError if a job was given AMD GPUs."""
+    for name in AMD_VARIABLES:
+        if environment.get(name):
+            raise ClusterError(
+                f"the job was given AMD GPUs ({name} = {environment[name]}): ROCm is not supported, trials run on "
+                "NVIDIA's GPUs (CUDA) or on CPUs; set gpus_per_node = 0 in the site, or choose another partition"
+            )
 
 
 def own_address(interface: str | None = None) -> str:
-    """The IPv4 address of this machine on `interface` (None: on the default route); raises ClusterError without one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+    """Return this machine's IPv4 address on `interface` (None: on the default route).
+
+    Raises:
+        ClusterError: it has none.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
         if interface is None:
             try:
-                asking.connect((_NOWHERE, 9))
+                datagrams.connect((_NOWHERE, 9))
             except OSError:  # no default route
                 return _address_of_host_name()
-            return str(asking.getsockname()[0])
+            return str(datagrams.getsockname()[0])
         try:
-            reply = fcntl.ioctl(asking, _INTERFACE_ADDRESS, struct.pack("256s", interface.encode()[:15]))
+            reply = fcntl.ioctl(datagrams, _INTERFACE_ADDRESS, struct.pack("256s", interface.encode()[:15]))
         except OSError as error:
             text = f"network_interface = {interface!r} has no IPv4 address on {socket.gethostname()}: {error.strerror}"
             raise ClusterError(f"{text} (interfaces here: {_interfaces()})") from error
@@ -102,15 +120,15 @@ def own_address(interface: str | None = None) -> str:
 
 
 def _address_of_host_name() -> str:
-    """The IPv4 address of the host's name; raises ClusterError if there is none that other nodes could reach."""
+    """Return the IPv4 address of the host's name; raises ClusterError if other nodes could not reach it."""
     host = socket.gethostname()
     try:
         address = socket.gethostbyname(host)
-        fault = f"the address of its name is {address}" if address.startswith("127.") else None
+        if not address.startswith("127."):
+            return address
+        fault = f"the address of its name is {address}"
     except OSError as error:
         fault = f"its name has no IPv4 address ({error.strerror})"
-    if fault is None:
-        return address
     raise ClusterError(
         f"{host} has no default route, and {fault}, so that no other node reaches it: set network_interface in the "
         f"site (interfaces here: {_interfaces()})"
@@ -126,7 +144,7 @@ class RayNode:
 
     def __init__(
         self,
-        given: JobAllocation,
+        job: JobAllocation,
         folder: Path,
         variables: Mapping[str, str],
         address: str,
@@ -137,7 +155,7 @@ class RayNode:
         """Start the node.
 
         Args:
-            given: the resources that it may use.
+            job: the resources that it may use.
             folder: a guarded one, for its temporary files.
             variables: of its cluster, see `ray_environment`.
             options: further words for `ray start`: whether it is a head, and its resources.
@@ -149,17 +167,17 @@ class RayNode:
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": f"{drain_s:g}",
             "RAY_gcs_rpc_server_reconnect_timeout_s": str(LOST_HEAD_S),
         }
-        self._own = folder_for_ray(folder)
+        self._ray_folder = folder_for_ray(folder)
         words = [
             str(Path(sys.executable).with_name("ray")), "start", f"--node-ip-address={address}",
-            f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats", f"--temp-dir={self._own}",
-            f"--labels={JOB_LABEL}={given.job}", "--include-log-monitor=false", "--no-monitor", "--block",
+            f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats", f"--temp-dir={self._ray_folder}",
+            f"--labels={JOB_LABEL}={job.job}", "--include-log-monitor=false", "--no-monitor", "--block",
         ]  # fmt: skip
-        if given.memory_bytes is not None:
-            words.append(f"--memory={max(0, given.memory_bytes - OBJECT_STORE_BYTES)}")
+        if job.memory_bytes is not None:
+            words.append(f"--memory={max(0, job.memory_bytes - OBJECT_STORE_BYTES)}")
         raise_limits()
-        self._raylet: int | None = None  # its process, once that was seen
-        self.complaints = Complaints(self._own)
+        self._raylet: int | None = None  # the id of its process, once that was seen
+        self.complaints = Complaints(self._ray_folder)
         self._began_s = time.monotonic()
         self._ended_s: float | None = None  # when the end was noticed
         with signals_ignored():
@@ -168,8 +186,10 @@ class RayNode:
     def has_ended(self) -> bool:
         """Whether the node has ended; `ray start --block` itself stays when its raylet was drained and has ended."""
         raylet = child_of(self._process.pid, "raylet", self._raylet)
-        has_ended = self._process.poll() is not None or (self._raylet is not None and raylet is None)
-        self._raylet = raylet or self._raylet
+        raylet_has_ended = raylet is None and self._raylet is not None
+        if raylet is not None:
+            self._raylet = raylet
+        has_ended = raylet_has_ended or self._process.poll() is not None
         if has_ended and self._ended_s is None:
             self._ended_s = time.monotonic()
         return has_ended
@@ -180,26 +200,28 @@ class RayNode:
             self._process.send_signal(signal.SIGTERM)
 
     def describe_end(self, logs: Path) -> str:
-        """Describe how a node ended: which process, after how long, Ray's last errors; its logs are kept as `logs`."""
+        """Describe how the node ended: which process, when, and Ray's last errors. Keep its logs as `logs`."""
         ended_s = time.monotonic() if self._ended_s is None else self._ended_s
         try:
-            code = self._process.wait(max(0.0, ended_s + WORDS_LIMIT_S - time.monotonic()))
+            code = self._process.wait(max(0.0, ended_s + EXIT_LIMIT_S - time.monotonic()))
             what = f"`ray start` with code {code}"
         except subprocess.TimeoutExpired:
             what = "its raylet"
         ended = f"ended {ended_s - self._began_s:.0f} s after its start ({what})"
-        return f"{ended}; {last_errors(self._own)}; its logs: {self.keep_logs(logs)}"
+        return f"{ended}; {last_errors(self._ray_folder)}; its logs: {self.keep_logs(logs)}"
 
     def keep_logs(self, logs: Path) -> str:
-        """Copy the logs of Ray's servers to the folder `logs`; returns a description of the place."""
-        for session in _sessions(self._own):
-            try:  # the output of ranks may be large, and is in the logs of their trials
-                ignored = shutil.ignore_patterns("worker-*", "python-core-*")
-                shutil.copytree(session, logs, ignore=ignored, ignore_dangling_symlinks=True)
-            except OSError as error:  # such as a full disk
-                return f"{logs}, incomplete ({error})"
-            return str(logs)
-        return "no file: it wrote none"
+        """Copy the logs of Ray's servers to the folder `logs`; return where they are, for a message."""
+        log_folders = _log_folders(self._ray_folder)
+        if not log_folders:
+            return "no file: it wrote none"
+        # The output of ranks may be large, and is in the logs of their trials.
+        ignored = shutil.ignore_patterns("worker-*", "python-core-*")
+        try:
+            shutil.copytree(log_folders[0], logs, ignore=ignored, ignore_dangling_symlinks=True)
+        except OSError as error:  # such as a full disk
+            return f"{logs}, incomplete ({error})"
+        return str(logs)
 
     def kill(self) -> None:
         """End the process that was started here; its descendants have its folder's mark."""
@@ -208,9 +230,9 @@ class RayNode:
 
 @contextmanager
 def signals_ignored() -> Iterator[None]:
-    """Children started inside ignore the signals by which a scheduler warns all processes of a job.
+    """Have children that are started inside ignore the signals by which a scheduler warns all processes of a job.
 
-    Otherwise these would end them at once; their parent handles the warning.
+    Otherwise the signals would end them at once. Their parent handles the warning.
     """
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGUSR1, signal.SIGUSR2)}
     try:
@@ -221,7 +243,7 @@ def signals_ignored() -> Iterator[None]:
 
 
 def ray_environment(token: Path, folder: Path) -> dict[str, str]:
-    """Variables for a process of the cluster with this secret, whose files are in this folder."""
+    """Return the variables for a process of the cluster with this secret, whose files are in this folder."""
     return {
         # Torch's default, which it sets in the environment, is one folder in /tmp for all programs of the user, under
         # a name that another user may have taken.
@@ -237,7 +259,7 @@ def ray_environment(token: Path, folder: Path) -> dict[str, str]:
 
 
 def python_of_workers() -> dict[str, Any]:
-    """Options for `ray.init`: Ray starts processes by a line of bash with the unquoted path of Python."""
+    """Return options for `ray.init` if the path of Python has to be quoted: Ray writes it into a line of bash."""
     quoted = shlex.quote(sys.executable)
     return {} if quoted == sys.executable else {"runtime_env": {"py_executable": quoted}}
 
@@ -245,54 +267,74 @@ def python_of_workers() -> dict[str, Any]:
 class Complaints:
     """New lines in a node's `raylet.err`: the output of processes that could not start."""
 
-    def __init__(self, own: Path) -> None:
-        self._own = own
-        self._told: list[str] = []
+    def __init__(self, ray_folder: Path) -> None:
+        self._ray_folder = ray_folder
+        self._returned = set[str]()  # the lines so far, with 0 for each number
 
     def new(self) -> list[str]:
-        """The new lines; of lines that differ only in numbers the first; at most `MOST_COMPLAINTS` in all."""
-        files = [session / "raylet.err" for session in _sessions(self._own)]
-        lines = [line for file in files if file.exists() for line in lines_of(file.read_text(errors="replace"))]
-        first = {re.sub(r"\d+", "0", line): line[:LONGEST_RECORD] for line in reversed(lines) if line.strip()}
-        fresh = [key for key in reversed(first) if key not in self._told][: MOST_COMPLAINTS - len(self._told)]
-        self._told += fresh
-        return [first[key] for key in fresh]
+        """Return the new lines; of lines that differ only in numbers the first; at most `MOST_COMPLAINTS` in all."""
+        new_lines = []
+        for log_folder in _log_folders(self._ray_folder):
+            file = log_folder / "raylet.err"
+            if not file.exists():
+                continue
+            for line in lines_of(file.read_text(errors="replace")):
+                without_numbers = re.sub(r"\d+", "0", line)
+                is_new = line.strip() != "" and without_numbers not in self._returned
+                if is_new and len(self._returned) < MOST_COMPLAINTS:
+                    self._returned.add(without_numbers)
+                    new_lines.append(line[:LONGEST_RECORD])
+        return new_lines
 
 
-def last_errors(own: Path) -> str:
-    """The last records in the logs of a Ray's servers that report a fault, in one line."""
-    files = [session / name for session in _sessions(own) for name in SERVERS_LOGS]
-    words = [f"{file.name}: {said}" for file in files if file.exists() and (said := _last_records(file))]
-    return "; ".join(words) or "it reported no error"
+def last_errors(ray_folder: Path) -> str:
+    """Return the last records in the logs of a Ray's servers that report a fault, in one line."""
+    errors = []
+    for log_folder in _log_folders(ray_folder):
+        for name in SERVERS_LOGS:
+            log = log_folder / name
+            records = _last_records(log) if log.exists() else ""
+            if records:
+                errors.append(f"{name}: {records}")
+    return "; ".join(errors) or "it reported no error"
 
 
-def _sessions(own: Path) -> list[Path]:
-    return sorted(own.glob("session_2*/logs"))
+def _log_folders(ray_folder: Path) -> list[Path]:
+    """Return the folders with the logs of Ray's servers, one for each session."""
+    return sorted(ray_folder.glob("session_2*/logs"))
 
 
 def _last_records(log: Path) -> str:
-    """The last records of a server's log that say why it ended, or else the last ones; in one line."""
+    """Return the last records of a server's log that say why it ended, or else the last ones; in one line."""
     with log.open("rb") as stream:
         stream.seek(max(0, log.stat().st_size - TAIL_BYTES))
-        records = [record for record in re.split(r"\n(?=\[)", stream.read().decode(errors="replace")) if record.strip()]
-    # An .err file has the output of processes that could not start.
-    telling = [record for record in records if log.suffix == ".err" or _TELLING.match(record)] or records
-    return " | ".join(" ".join(record.split())[:LONGEST_RECORD] for record in telling[-LAST_WORDS:])
+        text = stream.read().decode(errors="replace")
+    records = [record for record in re.split(r"\n(?=\[)", text) if record.strip()]
+    if log.suffix != ".err":  # such a file has the output of processes that could not start
+        telling = [record for record in records if _TELLING.match(record)]
+        records = telling or records
+    return " | ".join(" ".join(record.split())[:LONGEST_RECORD] for record in records[-LAST_WORDS:])
 
 
 def child_of(process_id: int, name: str, known: int | None = None) -> int | None:
-    """The id of a process's living child of that name; None if there is none.
+    """Return the id of a process's living child of that name; None if there is none.
 
-    A search reads a file of each process of this machine. `known`, the id that was found before, is looked at first.
+    A search reads a file of each process of this machine. So `known`, the answer of an earlier call, is tried first.
     """
-    known_first = [] if known is None else [Path(f"/proc/{known}/stat")]
-    for status in chain(known_first, Path("/proc").glob("[0-9]*/stat")):
-        try:
-            rest = status.read_text()
-        except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
-            continue
-        child, _, fields = rest.partition(" (")[2].rpartition(") ")
-        state, parent = fields.split()[:2]
-        if child == name and int(parent) == process_id and state != "Z":
+    if known is not None and _is_living_child(Path(f"/proc/{known}/stat"), process_id, name):
+        return known
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        if _is_living_child(status, process_id, name):
             return int(status.parent.name)
     return None
+
+
+def _is_living_child(status: Path, parent_id: int, name: str) -> bool:
+    """Whether the process with this file `stat` has that parent and that name, and has not ended."""
+    try:
+        text = status.read_text()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        return False
+    own_name, _, fields = text.partition(" (")[2].rpartition(") ")  # such as 7 (ray let) S 1 7 ...
+    state, parent = fields.split()[:2]
+    return own_name == name and int(parent) == parent_id and state != "Z"

@@ -38,11 +38,12 @@ RAY = PrivateNames(
         "ray._raylet.InnerGcsClient.drain_node": "a node is drained, or released when it has no work",
     },
 )
-IDLE, PREEMPTION = 1, 2  # Ray's DrainNodeReason
+IDLE = 1  # of Ray's DrainNodeReason
+PREEMPTION = 2
 
 
 def start_on_the_loopback(folder: Path, **options: Any) -> None:
-    """`ray.init` with its files in `folder`; no other machine reaches it.
+    """Call `ray.init` for a Ray with its files in `folder`, which no other machine reaches.
 
     Without the servers for a dashboard, autoscaling and logs it starts sooner, and listens on fewer ports.
     """
@@ -57,14 +58,14 @@ def start_on_the_loopback(folder: Path, **options: Any) -> None:
 
 
 @contextmanager
-def _set(place: Any, name: str, value: Any) -> Iterator[None]:
-    """Set an attribute for this block."""
-    before = getattr(place, name)
-    setattr(place, name, value)
+def _set(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Set an attribute of a class or module for this block."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        setattr(place, name, before)
+        setattr(owner, name, before)
 
 
 def _start_nothing(_node: Any, **_: Any) -> None:
@@ -72,7 +73,7 @@ def _start_nothing(_node: Any, **_: Any) -> None:
 
 
 def join_on(own_address: str, **options: Any) -> None:
-    """`ray.init` of a driver on the node with this address."""
+    """Call `ray.init` for a driver on the node with this address."""
     ray.init(_node_ip_address=own_address, job_config=_installed_code_only(), **options)
 
 
@@ -84,7 +85,7 @@ class _NoFolders(list[str]):
 
 
 def _installed_code_only() -> JobConfig:
-    """A configuration under which a package `results` in the working folder is not imported instead of ours."""
+    """Return a configuration under which a package `results` in the working folder is not imported instead of ours."""
     config = JobConfig()
     config._py_driver_sys_path = _NoFolders()
     return config
@@ -104,14 +105,14 @@ def shows_token() -> bool:
 
 
 def free_resources() -> dict[str, dict[str, float]]:
-    """The free resources of each node, by its id."""
+    """Return the free resources of each node, by its id."""
     free: dict[str, dict[str, float]]
     free = ray._private.state.available_resources_per_node()  # type: ignore[no-untyped-call]
     return free
 
 
 def draining_nodes() -> frozenset[str]:
-    """Ids of the nodes that accept no new work and end when they have none; works in any process of the cluster."""
+    """Return the ids of nodes that accept no new work and end without work; works in any process of the cluster."""
     return frozenset(ray._private.state.state.get_draining_nodes())
 
 
@@ -127,7 +128,7 @@ def drain_node(node: str, why: str, within_s: float) -> None:
 
 
 def release_node(node: str) -> bool:
-    """End a node if it has no work; returns whether it does. Ray decides, so no work can start meanwhile."""
+    """End a node if it has no work; return whether it ends. Ray decides, so no work can start meanwhile."""
     accepted, _ = _gcs().drain_node(node, IDLE, "no work is left for it", 0)
     return bool(accepted)
 

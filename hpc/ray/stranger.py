@@ -1,4 +1,4 @@
-"""Calls a Ray head without its token, or without its certificates, and makes sure that it refuses.
+"""Call a Ray head without its token, or without its certificates, and make sure that it refuses.
 
 Ray's variables have no public contract: one that a newer Ray has renamed would silently open the cluster. The call is
 written by hand (HTTP/2, RFC 9113 and 7541), because Ray's own client would send the token.
@@ -17,7 +17,11 @@ from hpc.ray.private import shows_token
 LIMIT_S = 60.0
 _CALL = "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo"  # it only reads
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _SETTINGS, _END = 0, 1, 4, 4
+_DATA = 0  # kinds of frames
+_HEADERS = 1
+_SETTINGS = 4
+_END_HEADERS = 4  # flags of frames
+_END_STREAM = 1
 _UNAUTHENTICATED = b"16"  # of gRPC
 _MOST_BYTES = 1 << 20
 _INSTEAD = "so nothing is started; install the version of Ray that pyproject.toml names"
@@ -35,14 +39,14 @@ def check_closed(address: str, variables: Mapping[str, str]) -> None:
         HeadStartError: it does not listen.
         ClusterError: it answers the call, or refuses it in another way.
     """
-    known = None
+    tls = None
     try:
         if variables.get("RAY_USE_TLS") == "1":
-            known = ssl.create_default_context(cafile=variables["RAY_TLS_CA_CERT"])
-            known.set_alpn_protocols(["h2"])
-            _refuse_unencrypted(address, known)
-            known.load_cert_chain(variables["RAY_TLS_SERVER_CERT"], variables["RAY_TLS_SERVER_KEY"])
-        status = _call(address, known)
+            tls = ssl.create_default_context(cafile=variables["RAY_TLS_CA_CERT"])
+            tls.set_alpn_protocols(["h2"])
+            _check_refuses_without_certificate(address, tls)
+            tls.load_cert_chain(variables["RAY_TLS_SERVER_CERT"], variables["RAY_TLS_SERVER_KEY"])
+        status = _call(address, tls)
     except OSError as error:
         raise HeadStartError(f"the Ray head at {address} does not answer: {error}") from error
     if status != _UNAUTHENTICATED:
@@ -52,10 +56,11 @@ def check_closed(address: str, variables: Mapping[str, str]) -> None:
         )
 
 
-def _refuse_unencrypted(address: str, no_certificate: ssl.SSLContext) -> None:
-    for how in (None, no_certificate):
+def _check_refuses_without_certificate(address: str, tls: ssl.SSLContext) -> None:
+    """Raise ClusterError if the head answers a plain connection, or an encrypted one without a certificate."""
+    for context in (None, tls):
         try:
-            status = _call(address, how)
+            status = _call(address, context)
         except ConnectionRefusedError:  # no server listens
             raise
         except OSError:  # an alert, or the connection is closed
@@ -65,7 +70,7 @@ def _refuse_unencrypted(address: str, no_certificate: ssl.SSLContext) -> None:
 
 
 def _call(address: str, context: ssl.SSLContext | None) -> bytes:
-    """Call the head without a token; returns gRPC's status of the answer, or empty if there is none."""
+    """Call the head without a token; return gRPC's status of the answer, or b"" if there is none."""
     host, _, port = address.rpartition(":")
     with (
         socket.create_connection((host, int(port)), LIMIT_S) as plain,
@@ -84,12 +89,18 @@ def check_driver(address: str) -> None:
 
 
 def _request() -> bytes:
+    """Return the bytes of the call, which has no token."""
     headers = {
         ":method": "POST", ":scheme": "http", ":path": _CALL, ":authority": "x",
         "content-type": "application/grpc", "te": "trailers",
     }  # fmt: skip
-    block = b"".join(b"\0" + _text(name) + _text(value) for name, value in headers.items())
-    return _PREFACE + _frame(_SETTINGS, 0, 0, b"") + _frame(_HEADERS, _END, 1, block) + _frame(_DATA, 1, 1, bytes(5))
+    header_block = b"".join(b"\0" + _text(name) + _text(value) for name, value in headers.items())
+    return (
+        _PREFACE
+        + _frame(_SETTINGS, flags=0, stream=0, payload=b"")
+        + _frame(_HEADERS, flags=_END_HEADERS, stream=1, payload=header_block)
+        + _frame(_DATA, flags=_END_STREAM, stream=1, payload=bytes(5))  # an empty message of gRPC
+    )
 
 
 def _text(value: str) -> bytes:
@@ -101,14 +112,16 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def _status(connection: socket.socket) -> bytes:
-    """Read gRPC's status of the answer; empty if the connection ends without one."""
-    read = b""
-    while len(read) < _MOST_BYTES:
-        more = connection.recv(1 << 16)
-        read += more
-        rest = read.partition(b"grpc-status")[2]
-        if rest and len(rest) > rest[0]:
-            return rest[1 : 1 + rest[0]]
-        if not more:
+    """Read gRPC's status of the answer; b"" if the connection ends without one."""
+    answer = b""
+    while len(answer) < _MOST_BYTES:
+        received = connection.recv(1 << 16)
+        answer += received
+        after_name = answer.partition(b"grpc-status")[2]
+        if after_name:
+            length = after_name[0]
+            if len(after_name) > length:
+                return after_name[1 : 1 + length]
+        if not received:
             break
     return b""

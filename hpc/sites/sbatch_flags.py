@@ -1,4 +1,4 @@
-"""The flags of sbatch: which a site may pass on, and which are refused because other parts of a sweep depend on them.
+"""Which flags of sbatch a site may pass on, and which are refused because other parts of a sweep depend on them.
 
 The lists are those of sbatch 20.02 to 25.11 (its manual, and `slurm_opt.c` for the spellings that no manual has). A
 flag that is in no list is one of a plugin of the cluster (SPANK): it is passed on.
@@ -6,11 +6,10 @@ flag that is in no list is one of a plugin of the cluster (SPANK): it is passed 
 
 ONE_TASK = "a job has one task on each node, which uses all that the job has there"
 GPUS = "limits.gpu_hours_per_sweep and the plan count the GPUs of gpus_per_node"
-READ = "the answers of sbatch are read"
 OWN_JOB = "it belongs to each job"
+READ_AND_OWN_JOB = f"the answers of sbatch are read, and {OWN_JOB}"
 NODE = "a worker is one node, as the plan counts it"
 
-# What depends on a flag, and what to write instead.
 REFUSED: dict[str, tuple[str, str]] = {
     # A key of the site has the same meaning, and reaches all that depends on it.
     "clusters": ("squeue, sacct, scancel and scontrol have to ask the same cluster", "cluster"),
@@ -40,23 +39,42 @@ REFUSED: dict[str, tuple[str, str]] = {
     "container": ("SLURM would not signal the processes in the container", "container"),
     "container-id": ("SLURM would not signal the processes in the container", "container"),
     # Nothing to write instead: leave it out.
-    **dict.fromkeys(
-        ["ntasks", "ntasks-per-node", "tasks-per-node", "ntasks-per-core", "ntasks-per-socket", "ntasks-per-board"]
-        + ["ntasks-per-gpu", "ntasks-per-tres", "gpu-bind", "tres-bind", "cpu-bind"],
-        (ONE_TASK, ""),
-    ),
-    **dict.fromkeys(["het-group", "pack-group"], ("jobs of several parts have several ids, and a worker has one", "")),
-    **dict.fromkeys(["uid", "gid"], ("squeue --me would not list the jobs of another user", "")),
+    "ntasks": (ONE_TASK, ""),
+    "ntasks-per-node": (ONE_TASK, ""),
+    "tasks-per-node": (ONE_TASK, ""),
+    "ntasks-per-core": (ONE_TASK, ""),
+    "ntasks-per-socket": (ONE_TASK, ""),
+    "ntasks-per-board": (ONE_TASK, ""),
+    "ntasks-per-gpu": (ONE_TASK, ""),
+    "ntasks-per-tres": (ONE_TASK, ""),
+    "gpu-bind": (ONE_TASK, ""),
+    "tres-bind": (ONE_TASK, ""),
+    "cpu-bind": (ONE_TASK, ""),
+    "het-group": ("jobs of several parts have several ids, and a worker has one", ""),
+    "pack-group": ("jobs of several parts have several ids, and a worker has one", ""),
+    "uid": ("squeue --me would not list the jobs of another user", ""),
+    "gid": ("squeue --me would not list the jobs of another user", ""),
     "nodes": (NODE, ""),
-    **dict.fromkeys(
-        ["array", "job-name", "output", "error", "open-mode", "signal", "requeue", "no-requeue", "dependency", "wrap"],
-        (OWN_JOB, ""),
-    ),
-    **dict.fromkeys(
-        ["wait", "parsable", "test-only", "quiet", "verbose", "help", "usage", "version"],
-        (f"{READ}, and {OWN_JOB}", ""),
-    ),
-}  # fmt: skip
+    "array": (OWN_JOB, ""),
+    "job-name": (OWN_JOB, ""),
+    "output": (OWN_JOB, ""),
+    "error": (OWN_JOB, ""),
+    "open-mode": (OWN_JOB, ""),
+    "signal": (OWN_JOB, ""),
+    "requeue": (OWN_JOB, ""),
+    "no-requeue": (OWN_JOB, ""),
+    "dependency": (OWN_JOB, ""),
+    "wrap": (OWN_JOB, ""),
+    "wait": (READ_AND_OWN_JOB, ""),
+    "parsable": (READ_AND_OWN_JOB, ""),
+    "test-only": (READ_AND_OWN_JOB, ""),
+    "quiet": (READ_AND_OWN_JOB, ""),
+    "verbose": (READ_AND_OWN_JOB, ""),
+    "help": (READ_AND_OWN_JOB, ""),
+    "usage": (READ_AND_OWN_JOB, ""),
+    "version": (READ_AND_OWN_JOB, ""),
+}
+"""Flag -> what depends on it, and the key of a site to use instead ("" if there is none)."""
 
 PASSED_ON = frozenset(
     ["acctg-freq", "batch", "bb", "bbf", "begin", "comment", "consolidate-segments", "contiguous", "core-spec"]
@@ -85,7 +103,7 @@ MOST_NAMES = 4  # of a message
 
 
 def refusal(flag: str) -> str | None:
-    """Return why a site cannot set a flag in its table `[sbatch]`, and what to write instead; None: it can.
+    """Return why a site cannot set a flag in its table `[sbatch]`, and what to write instead; None if it can.
 
         >>> refusal("nice")
         >>> refusal("mem-per-cpu")
@@ -98,19 +116,26 @@ def refusal(flag: str) -> str | None:
     """
     word = flag.lstrip("-")
     names = _names(word)
-    given = repr(flag) if word in names else f"{flag!r} (short for {' or '.join(names[:MOST_NAMES])})"
-    refused = next((name for name in names if name in REFUSED), None)
-    if refused is not None:
-        reason, instead = REFUSED[refused]
-        do = f"use {instead}, a key above [sbatch]" if instead else "leave it out"
-        return f"{given} cannot be set here: {reason}; {do}"
-    return None if word in names or not names else f"{given}: write the whole name"
+    is_whole_name = word in names
+    shown = repr(flag)
+    if not is_whole_name:
+        shown += f" (short for {' or '.join(names[:MOST_NAMES])})"
+    for name in names:
+        if name in REFUSED:
+            reason, key = REFUSED[name]
+            advice = f"use {key}, a key above [sbatch]" if key else "leave it out"
+            return f"{shown} cannot be set here: {reason}; {advice}"
+    if names and not is_whole_name:
+        return f"{shown}: write the whole name"
+    return None
 
 
 def _names(word: str) -> list[str]:
-    """The flags that sbatch may take a word for: getopt completes the beginning of a name. None: a plugin's flag."""
+    """Return the flags for which sbatch may take a word: it completes the beginning of a name. [] if it knows none."""
     known = {*REFUSED, *PASSED_ON}
     name = SHORT.get(word) or OTHER_SPELLINGS.get(word) or word
     if name in known:
         return [name]
-    return sorted(flag for flag in known if word and flag.startswith(word))
+    if not word:
+        return []
+    return sorted(flag for flag in known if flag.startswith(word))

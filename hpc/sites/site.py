@@ -1,4 +1,4 @@
-"""What differs between clusters (a site, read from TOML by name or path), and what one job needs there."""
+"""Sites: what differs between clusters, read from TOML by name or path. Needs: what one job asks for at a site."""
 
 import os
 import re
@@ -112,7 +112,7 @@ class Site(SiteRecord):
     description: OneLine | None = None
     """A line for the list of sites."""
     cluster: ClusterName | None = None
-    """One of several clusters behind a login node (`-M` of SLURM's commands); None: the login node's own."""
+    """One of several clusters behind a login node (`-M` of SLURM's commands); None is the login node's own."""
     partition: OneLine | None = None
     """None leaves the choice to SLURM, here and in the next keys."""
     account: OneLine | None = None
@@ -121,7 +121,7 @@ class Site(SiteRecord):
     """Features that a node must have, in SLURM's syntax, such as "a100|h100"."""
     gpus_per_node: Annotated[int, Field(ge=0)] = 0
     gres: OneLine | None = None
-    """The name of GPUs, such as "gpu:a100": jobs ask for `--gres=gpu:a100:N`; None: for `--gpus-per-node=N`."""
+    """The name of GPUs, such as "gpu:a100": jobs ask for `--gres=gpu:a100:N`; with None for `--gpus-per-node=N`."""
     cpus_per_node: Count
     memory_gb: MemoryGb | None = None
     """Memory of a node that jobs may use (SLURM's GB, 2**30 bytes); None leaves memory to SLURM's default."""
@@ -163,7 +163,8 @@ class Site(SiteRecord):
     @classmethod
     def _flags_are_free(cls, flags: dict[str, Any]) -> dict[str, Any]:
         for flag, value in flags.items():
-            if (reason := refusal(flag)) is not None:
+            reason = refusal(flag)
+            if reason is not None:
                 raise ValueError(reason)
             if not re.fullmatch(r"[a-z][a-z0-9-]*", flag):
                 raise ValueError(f"{flag!r} is not a flag of sbatch: write its long name without --")
@@ -177,20 +178,23 @@ class Site(SiteRecord):
         return flags
 
     def controller_site(self) -> "Site":
-        """This site for the controller's job: with its own partition, qos and constraint, and no GPUs."""
-        own = {name: value for name in ("partition", "qos", "constraint") if (value := getattr(self.controller, name))}
-        if "partition" in own:  # a qos and features of another partition would be refused there
-            own = {"qos": None, "constraint": None} | own
-        return self.model_copy(
-            update=own
-            | {
-                "gpus_per_node": 0,
-                "gres": None,
-                "exclusive": False,
-                "container": self.controller.container,
-                "walltime_min": self.controller.walltime_min or self.walltime_min,
-            }
-        )
+        """Return this site for the controller's job: with its own partition, qos and constraint, and no GPUs."""
+        controller = self.controller
+        changes: dict[str, Any] = {
+            "gpus_per_node": 0,
+            "gres": None,
+            "exclusive": False,
+            "container": controller.container,
+            "walltime_min": controller.walltime_min or self.walltime_min,
+        }
+        if controller.partition:
+            # The site's qos and features are those of another partition, and would be refused there.
+            changes |= {"partition": controller.partition, "qos": None, "constraint": None}
+        if controller.qos:
+            changes["qos"] = controller.qos
+        if controller.constraint:
+            changes["constraint"] = controller.constraint
+        return self.model_copy(update=changes)
 
     @model_validator(mode="after")
     def _gres_counts_something(self) -> "Site":
@@ -238,9 +242,8 @@ class Need(SiteRecord):
     @field_validator("dependency")
     @classmethod
     def _dependency_names_jobs(cls, text: str | None) -> str | None:
-        if text is not None and not re.fullmatch(
-            r"singleton|(after\w*(:\d+(_\d+)?)+)([,?]after\w*(:\d+(_\d+)?)+)*", text
-        ):
+        pattern = r"singleton|(after\w*(:\d+(_\d+)?)+)([,?]after\w*(:\d+(_\d+)?)+)*"
+        if text is not None and not re.fullmatch(pattern, text):
             raise ValueError('write it in the syntax of sbatch --dependency, such as "afterany:123"')
         return text
 
@@ -254,24 +257,26 @@ def read_site(path: Path) -> Site:
     except DocumentError as error:
         raise SiteError(f"site file {path}: {describe_fault(path, error)}") from error
     except ValidationError as error:
-        raise SiteError(
-            f"site file {path}:\n" + "\n".join(f"  {line}" for line in explain_faults(error, Site))
-        ) from error
+        explanation = "\n".join(f"  {line}" for line in explain_faults(error, Site))
+        raise SiteError(f"site file {path}:\n{explanation}") from error
 
 
 def explain_faults(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One line for each fault: the key, the given value, what is expected, and for an unknown key the nearest one."""
+    """Return a line for each fault: key, value, what is expected; for an unknown key the nearest one."""
     return [_explain(fault, model) for fault in list_faults(error)]
 
 
 def _explain(fault: Fault, model: type[BaseModel]) -> str:
     if fault.kind == "unknown":
-        below: dict[str, type[BaseModel]] = {"limits": SubmissionLimits, "controller": Controller}
-        valid = below.get(fault.keys[0], model) if len(fault.keys) > 1 else model
-        return f"unknown key {fault.key}{nearest(fault.keys[-1], valid.model_fields)}"
+        model_of_table: dict[str, type[BaseModel]] = {"limits": SubmissionLimits, "controller": Controller}
+        is_in_table = len(fault.keys) > 1
+        model_with_key = model_of_table.get(fault.keys[0], model) if is_in_table else model
+        return f"unknown key {fault.key}{nearest(fault.keys[-1], model_with_key.model_fields)}"
     if fault.kind == "missing":
         return f"{fault.key} is missing; add a line: {fault.key} = ..."
-    return f"{fault.key} = {fault.given!r}: {fault.expected}" if fault.keys else fault.expected
+    if not fault.keys:
+        return fault.expected
+    return f"{fault.key} = {fault.given!r}: {fault.expected}"
 
 
 @dataclass(frozen=True)
@@ -284,18 +289,21 @@ class SiteFile:
 
 
 def users_folder() -> Path:
-    """The folder of the user's sites: `transtailor/sites` below $XDG_CONFIG_HOME, or below ~/.config."""
+    """Return the folder of the user's sites: `transtailor/sites` below $XDG_CONFIG_HOME, or below ~/.config."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "transtailor" / "sites"
 
 
 def site_files() -> dict[str, SiteFile]:
-    """All sites that have a name, by name; a user's file hides a shipped one."""
-    shipped = {path.stem: SiteFile(path.stem, path) for path in sorted(SHIPPED.glob("*.toml"))}
-    own = {
-        path.stem: SiteFile(path.stem, path, shipped[path.stem].path if path.stem in shipped else None)
-        for path in sorted(users_folder().glob("*.toml"))
-    }
-    return dict(sorted((shipped | own).items()))
+    """Return all sites that have a name, sorted by name; a user's file hides a shipped one."""
+    shipped = {path.stem: path for path in SHIPPED.glob("*.toml")}
+    own = {path.stem: path for path in users_folder().glob("*.toml")}
+    files = {}
+    for name in sorted(shipped | own):
+        if name in own:
+            files[name] = SiteFile(name, own[name], hides=shipped.get(name))
+        else:
+            files[name] = SiteFile(name, shipped[name])
+    return files
 
 
 def find_site(name_or_path: str) -> Site:
@@ -311,20 +319,21 @@ def find_site(name_or_path: str) -> Site:
         return read_site(Path(name_or_path).expanduser())
     files = site_files()
     if name_or_path not in files:
-        beside = Path(f"{name_or_path}.toml")
-        is_meant = f"; there is a file {beside}, which is meant by ./{beside}" if beside.is_file() else ""
+        file_here = Path(f"{name_or_path}.toml")
+        hint = f"; there is a file {file_here}, which is meant by ./{file_here}" if file_here.is_file() else ""
         raise SiteError(
-            f"no site {name_or_path!r}{is_meant}{nearest(name_or_path, files)}; give a path that ends in .toml, "
+            f"no site {name_or_path!r}{hint}{nearest(name_or_path, files)}; give a path that ends in .toml, "
             f"or write a site of your cluster on its login node: {command('init')}"
         )
     return read_site(files[name_or_path].path)
 
 
 def path_as_site(path: Path) -> str:
-    """The path of a site's file in a form that `find_site` takes as one.
+    """Return the path of a site's file in a form that `find_site` takes for a path, and not for a name.
 
     >>> path_as_site(Path("mine"))
     './mine'
     """
     text = str(path)
-    return text if text.endswith(".toml") or "/" in text else f"./{text}"
+    is_taken_for_path = text.endswith(".toml") or "/" in text
+    return text if is_taken_for_path else f"./{text}"

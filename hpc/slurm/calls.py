@@ -1,4 +1,4 @@
-"""Calls of SLURM's commands: for one cluster, with a limit, repeated where that may help, read line by line."""
+"""Call SLURM's commands: for one cluster, with a time limit, again where that may help; read the answer by lines."""
 
 import os
 import re
@@ -19,7 +19,7 @@ PASSING = (
     "Socket timed out", "Unable to contact slurm controller", "Connection refused", "Connection timed out",
     "Zero Bytes were transmitted", "temporarily unable to accept job", "Resource temporarily unavailable",
 )  # fmt: skip
-UNKNOWN_JOB = "Invalid job id specified"
+NO_SUCH_JOB = ("Invalid job id specified", "already completing or completed")  # it may have ended meanwhile
 CLUSTER_HEADING = re.compile(r"CLUSTER: \S+")  # of squeue -M and sinfo -M; older versions print it despite --noheader
 
 
@@ -43,43 +43,49 @@ class CommandAnswer:
     returncode: int | None  # None: no answer in time
     out: str
     error: str
-    is_from_command: bool = True  # else it could not be started, and has done nothing
+    is_from_command: bool = True  # False: it could not be started, and has done nothing
 
     @property
     def passes(self) -> bool:
-        """Whether the same call may succeed a little later."""
-        return self.returncode is None or (self.returncode != 0 and any(text in self.error for text in PASSING))
+        """Whether this is a passing failure: the same call may succeed a little later."""
+        return self.returncode is None or (self.returncode != 0 and _has_one_of(PASSING, self.error))
 
 
 def call_of(cluster: str | None, command: str, *arguments: str) -> list[str]:
-    """The words of a call of one of SLURM's commands for a cluster; None: the one of this machine.
+    """Return the words that call one of SLURM's commands for a cluster; None is the cluster of this machine.
 
     >>> call_of("wice", "scancel", "7")
     ['scancel', '-M', 'wice', '7']
     """
-    return [command, *([] if cluster is None else ["-M", cluster]), *arguments]
+    if cluster is None:
+        return [command, *arguments]
+    return [command, "-M", cluster, *arguments]
 
 
 def ask(
     call: Sequence[str], row: str | None, patience: Patience, needed: Collection[str] = ()
 ) -> list[tuple[str, ...]]:
-    """Return the rows of `ask_all`."""
-    return ask_all(call, row, patience, needed)[0]
+    """Return the rows of `ask_all`, without the other lines."""
+    rows, _unread = ask_all(call, row, patience, needed)
+    return rows
 
 
 def ask_all(
     call: Sequence[str], row: str | None, patience: Patience, needed: Collection[str] = ()
 ) -> tuple[list[tuple[str, ...]], list[str]]:
-    """Call a command that may be repeated; return the groups of `row` in each line that it fits, and the other lines.
+    """Call a command, which must be harmless to repeat, and read its output line by line.
 
-    A wrapper may print other lines, and names that other people chose may have a line break. An unknown job is no
-    error: it is in no line.
+    A wrapper of the command may print lines of its own, and names that other people chose may have a line break: so
+    lines that cannot be read are returned too. An unknown job is no error: it is in no line.
 
     Args:
         call: its words.
-        row: a regular expression; None: the output is ignored.
+        row: a regular expression for a whole line; None if the output is to be ignored.
         patience: with each call.
-        needed: a line with one of these texts has to be a row.
+        needed: texts. If a line with one of them cannot be read, the whole answer counts as unreadable.
+
+    Returns:
+        For each line that `row` matches its groups; and all other lines, without blank lines and headings.
 
     Raises:
         SlurmError: the command is absent, refused, or gave no readable answer in any of `patience.tries`.
@@ -89,36 +95,44 @@ def ask_all(
         answer = run(call, patience.timeout_s)
         if answer.passes:
             continue
-        if answer.returncode != 0 and not _knows_not(answer):
+        if answer.returncode != 0 and not _says_only_unknown_job(answer):
             raise SlurmError(f"{call[0]} failed: {short_answer(answer)}. It was called as: {shlex.join(call)}")
         if row is None:
             return [], []
-        rows, unread = _read(answer.out, row)
-        is_lost = any(text in line for text in needed for line in unread)
-        if not is_lost and (rows or not unread):
+        rows, unread = _read_rows(answer.out, row)
+        lacks_needed = any(_has_one_of(needed, line) for line in unread)
+        if not lacks_needed and (rows or not unread):
             return rows, unread
-    ping = ["scontrol", *(call[1:3] if call[1:2] == ["-M"] else []), "ping"]
+    cluster = call[2] if call[1:2] == ["-M"] else None
+    ping = call_of(cluster, "scontrol", "ping")
     raise SlurmError(
         f"{call[0]} gave no readable answer in {patience.tries} tries of {patience.timeout_s:g} s, last: "
         f"{short_answer(answer)}. It was called as: {shlex.join(call)}. Is SLURM up? Type: {shlex.join(ping)}"
     )
 
 
-def _read(out: str, row: str) -> tuple[list[tuple[str, ...]], list[str]]:
-    """The groups of each line that a regular expression fits, and the other lines; headings and blank lines in none."""
-    rows, unread = [], []
-    for line in map(str.strip, lines_of(out)):
-        if match := re.fullmatch(row, line):
+def _has_one_of(texts: Collection[str], line: str) -> bool:
+    return any(text in line for text in texts)
+
+
+def _read_rows(out: str, row: str) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Return the groups of each line that `row` matches, and all other lines, without blank lines and headings."""
+    rows = []
+    unread = []
+    for line in lines_of(out):
+        text = line.strip()
+        match = re.fullmatch(row, text)
+        if match is not None:
             rows.append(match.groups())
-        elif line and not CLUSTER_HEADING.fullmatch(line):
-            unread.append(line)
+        elif text and not CLUSTER_HEADING.fullmatch(text):
+            unread.append(text)
     return rows, unread
 
 
 def run(call: Sequence[str], timeout_s: float) -> CommandAnswer:
     """Run one command of SLURM to its end, or kill it (and its children) after `timeout_s`.
 
-    It gets the variables of `for_slurm`.
+    Its environment has the variables of `for_slurm` only.
 
     Raises:
         SlurmError: there is no such command here.
@@ -141,8 +155,9 @@ def run(call: Sequence[str], timeout_s: float) -> CommandAnswer:
             out, errors = process.communicate(timeout=KILL_LIMIT_S)
         except subprocess.TimeoutExpired:  # another process holds the pipes, or a disk does not answer
             return CommandAnswer(None, "", "")
+        was_killed = process.returncode == -signal.SIGKILL
         # It may have ended in time while this process was stopped: then its answer counts.
-        return _read_answer(None if process.returncode == -signal.SIGKILL else process.returncode, out, errors)
+        return _read_answer(None if was_killed else process.returncode, out, errors)
 
 
 def _read_answer(returncode: int | None, out: bytes, errors: bytes) -> CommandAnswer:
@@ -150,16 +165,19 @@ def _read_answer(returncode: int | None, out: bytes, errors: bytes) -> CommandAn
     return CommandAnswer(returncode, out.decode(errors="replace"), errors.decode(errors="replace"))
 
 
-def _knows_not(answer: CommandAnswer) -> bool:
-    return all(
-        UNKNOWN_JOB in text or "already completing or completed" in text for text in lines_of(answer.error) or [""]
-    )
+def _says_only_unknown_job(answer: CommandAnswer) -> bool:
+    """Whether all errors that a command printed are that SLURM does not know a job (any more)."""
+    lines = lines_of(answer.error)
+    return bool(lines) and all(_has_one_of(NO_SUCH_JOB, line) for line in lines)
 
 
 def short_answer(answer: CommandAnswer) -> str:
-    """A command's answer, in at most 300 characters."""
+    """Return a command's answer for a message, with at most 300 characters of its text."""
     if not answer.is_from_command:
         how = "it could not be started"
+    elif answer.returncode is None:
+        how = "no answer in time"
     else:
-        how = "no answer in time" if answer.returncode is None else f"exit code {answer.returncode}"
-    return f"{how}, {(answer.error.strip() or answer.out.strip() or 'no text')[:300]!r}"
+        how = f"exit code {answer.returncode}"
+    text = answer.error.strip() or answer.out.strip() or "no text"
+    return f"{how}, {text[:300]!r}"

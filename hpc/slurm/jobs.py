@@ -1,4 +1,4 @@
-"""SLURM's own commands: submitting, watching, ending and requeueing jobs."""
+"""Submit, watch, end and requeue jobs with SLURM's own commands."""
 
 import re
 import shlex
@@ -31,13 +31,13 @@ WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD")  # its command ha
 
 @cache
 def explanations() -> dict[str, Any]:
-    """What SLURM's reasons and refusals mean: the file `explanations.toml`."""
+    """Return what SLURM's reasons and refusals mean, from the file `explanations.toml`."""
     return read_toml(Path(__file__).with_name("explanations.toml"))
 
 
 @dataclass(frozen=True)
 class Job:
-    """A submitted job: its number, and the ids for `jobs` and `cancel` (for an array those of its elements)."""
+    """A submitted job: its number, and its ids for `jobs` and `cancel`, which are several for a job array."""
 
     number: int
     ids: tuple[str, ...]
@@ -62,12 +62,13 @@ class JobState:
     @property
     def explanation(self) -> str:
         """An explanation of the reason, or the reason itself if it is unknown."""
-        words = explanations()["states"].get(self.state) or explanations()["reasons"].get(self._code, self.reason)
-        return str(words)
+        of_state = explanations()["states"].get(self.state)
+        of_reason = explanations()["reasons"].get(self._code, self.reason)
+        return str(of_state or of_reason)
 
     @property
     def waits_for_good(self) -> bool:
-        """Whether it cannot start without a change of the job."""
+        """Whether it waits for something that will not happen, so that it starts only if the job is changed."""
         return self.state == "PENDING" and self._code in explanations()["for_good"]
 
     @property
@@ -80,8 +81,8 @@ class JobState:
 def submit(site: Site, need: Need, command: Sequence[str], patience: Patience = PATIENCE) -> Job:
     """Write `script(...)` into the log folder, submit exactly this file, and return the job.
 
-    An sbatch without a readable answer may have submitted the job: before the next try the queue is searched for a job
-    of this file, so that no job is submitted twice.
+    If sbatch gives no readable answer, it may have submitted the job nevertheless. So before each further try the queue
+    is searched for a job of this file, and no job is submitted twice.
 
     Raises:
         SiteError: the site cannot give what is needed.
@@ -95,14 +96,16 @@ def submit(site: Site, need: Need, command: Sequence[str], patience: Patience = 
         time.sleep(patience.pause_s if attempt else 0.0)
         answer = run(call_of(site.cluster, "sbatch", "--parsable", str(path)), patience.timeout_s)
         printed = re.fullmatch(r"(\d+)(?:;(\S+))?", last_line(answer.out)) if answer.returncode == 0 else None
-        number = int(printed[1]) if printed else None
-        if number is None and answer.is_from_command and (answer.passes or answer.returncode == 0):
-            number = _number_of(path, need.job_name, site.cluster, patience)
-        if printed and printed[2] not in (None, site.cluster):
-            raise SlurmError(_cancel_elsewhere(printed[1], printed[2], site.cluster, patience))
-        if number is not None:
-            elements = [] if need.array_size is None else range(need.array_size)
-            return Job(number, tuple(f"{number}_{index}" for index in elements) or (str(number),))
+        if printed is not None:
+            number, cluster = printed.groups()
+            if cluster not in (None, site.cluster):
+                raise SlurmError(_cancel_elsewhere(number, cluster, site.cluster, patience))
+            return _job(int(number), need)
+        may_have_submitted = answer.is_from_command and (answer.passes or answer.returncode == 0)
+        if may_have_submitted:
+            number_in_queue = _number_of(path, need.job_name, site.cluster, patience)
+            if number_in_queue is not None:
+                return _job(number_in_queue, need)
         if not answer.passes:
             raise SlurmError(f"sbatch did not submit {path}: {_refusal(answer)}")
     raise SlurmError(
@@ -111,22 +114,29 @@ def submit(site: Site, need: Need, command: Sequence[str], patience: Patience = 
     )
 
 
+def _job(number: int, need: Need) -> Job:
+    """Return the job that got a number for a need: a plain one, or an array."""
+    if need.array_size is None:
+        return Job(number, (str(number),))
+    return Job(number, tuple(f"{number}_{index}" for index in range(need.array_size)))
+
+
 def _cancel_elsewhere(number: str, cluster: str, expected: str | None, patience: Patience) -> str:
-    """Cancel a job that was submitted to another cluster than the site's, which no other call would find."""
+    """Cancel a job at another cluster than the site's, where no later call would find it; return a message."""
     try:
         cancel([number], cluster, patience)
-        done = "it was cancelled there"
+        outcome = "it was cancelled there"
     except SlurmError as error:
-        done = f"it could not be cancelled ({error}); type: {shlex.join(call_of(cluster, 'scancel', number))}"
-    where = "the site names none" if expected is None else f"the site's is {expected!r}"
+        outcome = f"it could not be cancelled ({error}); type: {shlex.join(call_of(cluster, 'scancel', number))}"
+    expectation = "the site names none" if expected is None else f"the site's is {expected!r}"
     return (
-        f"sbatch submitted job {number} to the cluster {cluster!r}, and {where}: {done}. "
+        f"sbatch submitted job {number} to the cluster {cluster!r}, and {expectation}: {outcome}. "
         f'Write cluster = "{cluster}" in the site, or see which wrapper or plugin of sbatch chose it'
     )
 
 
 def would_start(site: Site, need: Need, command: Sequence[str], patience: Patience = PATIENCE) -> str:
-    """sbatch's estimate when and where such a job would start; submits no job, and leaves no file.
+    """Return sbatch's estimate when and where such a job would start. Submits no job, and leaves no file.
 
     Raises:
         SiteError: the site cannot give what is needed.
@@ -143,41 +153,46 @@ def would_start(site: Site, need: Need, command: Sequence[str], patience: Patien
 
 def signal_steps(ids: Iterable[str], name: str, cluster: str | None) -> None:
     """Send a signal to the processes of running jobs, as SLURM does before a walltime ends; raises SlurmError."""
-    if asked := _check_ids(ids):
-        ask(call_of(cluster, "scancel", f"--signal={name}", *asked), None, PATIENCE)
+    checked_ids = _check_ids(ids)
+    if checked_ids:
+        ask(call_of(cluster, "scancel", f"--signal={name}", *checked_ids), None, PATIENCE)
 
 
 def jobs(ids: Iterable[str], cluster: str | None, patience: Patience = PATIENCE) -> dict[str, JobState]:
-    """The states of jobs, by id: one call of squeue for all, and one of sacct for all that squeue does not know.
+    """Return the states of jobs, by id: one call of squeue for all, and one of sacct for all that squeue does not know.
 
-    Jobs that neither knows (also without accounting) are looked up with scontrol, and otherwise UNKNOWN.
+    Jobs that neither of them knows (without accounting, sacct knows none) are looked up with scontrol, one by one. A
+    job that scontrol does not know either has the state UNKNOWN.
 
     Args:
         ids: of jobs of one cluster.
-        cluster: the site's; None: the one of this machine.
+        cluster: the site's; None is the cluster of this machine.
         patience: with each call.
 
     Raises:
         SlurmError: squeue, or scontrol where it was needed, gave no readable answer in any of `patience.tries`.
     """
-    asked = _check_ids(ids)
-    if not asked:
+    checked_ids = _check_ids(ids)
+    if not checked_ids:
         return {}
-    listed = "--jobs=" + ",".join(asked)
-    call = call_of(cluster, "squeue", "--all", "--array", "--noheader", "--states=all", "--format=%i|%T|%r", listed)
-    states = {key: JobState(*rest) for key, *rest in ask(call, r"(\d\S*)\|([A-Z_]+)\|(.*)", patience)}
-    if missing := [job for job in asked if job not in states]:
+    selection = "--jobs=" + ",".join(checked_ids)
+    call = call_of(cluster, "squeue", "--all", "--array", "--noheader", "--states=all", "--format=%i|%T|%r", selection)
+    rows = ask(call, r"(\d\S*)\|([A-Z_]+)\|(.*)", patience)
+    states = {job: JobState(state, reason) for job, state, reason in rows}
+    missing = [job for job in checked_ids if job not in states]
+    if missing:
         states |= _states_in_accounting(missing, cluster, patience)
-    for job in asked:
+    for job in checked_ids:
         if job not in states:
             states[job] = _show_job(job, cluster, patience)
-    return {job: states[job] for job in asked}
+    return {job: states[job] for job in checked_ids}
 
 
 def cancel(ids: Iterable[str], cluster: str | None, patience: Patience = PATIENCE) -> None:
     """End exactly these jobs, which may have ended already; raises SlurmError if scancel fails."""
-    if asked := _check_ids(ids):
-        ask(call_of(cluster, "scancel", *asked), None, patience)
+    checked_ids = _check_ids(ids)
+    if checked_ids:
+        ask(call_of(cluster, "scancel", *checked_ids), None, patience)
 
 
 def requeue(job: str, cluster: str | None) -> None:
@@ -197,40 +212,44 @@ class QueuedJob:
 
 
 def queue(names: Collection[str], cluster: str | None, patience: Patience = PATIENCE) -> list[QueuedJob]:
-    """The jobs of this user with one of these names that have not ended, in one call of squeue.
+    """Return the jobs of this user with one of these names that have not ended, by one call of squeue.
 
     squeue looks for the names, so that it prints nothing that the name of another job could forge.
 
     Raises:
         SlurmError: squeue failed, or a line with one of the names cannot be read.
     """
-    asked = "--name=" + ",".join(names)
-    call = call_of(cluster, "squeue", "--all", "--me", "--noheader", "--format=%i|%T|%e|%N|%r|%j", asked)
+    selection = "--name=" + ",".join(names)
+    call = call_of(cluster, "squeue", "--all", "--me", "--noheader", "--format=%i|%T|%e|%N|%r|%j", selection)
     rows = ask(call, r"(\d\S*)\|([A-Z_]+)\|([^|]*)\|([^|]*)\|(.*)\|([^|]*)", patience, needed=names)
-    return [
-        QueuedJob(id=job, name=name, state=JobState(state, reason), ends_at=_moment(end), nodes=nodes)
-        for job, state, end, nodes, reason, name in rows
-        if state not in ENDED
-    ]
+    queued_jobs = []
+    for job, state, end, nodes, reason, name in rows:
+        if state not in ENDED:
+            queued_jobs.append(
+                QueuedJob(id=job, name=name, state=JobState(state, reason), ends_at=_time_of(end), nodes=nodes)
+            )
+    return queued_jobs
 
 
-def _moment(text: str) -> datetime | None:
+def _time_of(text: str) -> datetime | None:
+    """Return a time that squeue printed; None if it is not known ("N/A", "Unknown", "NONE")."""
     try:
         return datetime.fromisoformat(text)
-    except ValueError:  # "N/A", "Unknown", "NONE": the end is not known
+    except ValueError:
         return None
 
 
 def _check_ids(ids: Iterable[str]) -> list[str]:
-    """The ids, each once; raises ValueError if one of them is not the id of a job."""
-    asked = list(dict.fromkeys(ids))
-    if wrong := [job for job in asked if not JOB_ID.fullmatch(job)]:
-        raise ValueError(f"{wrong[0]!r} is not the id of a job, such as 123 or 123_4")
-    return asked
+    """Return the ids in their order, each once; raises ValueError if one of them is not the id of a job."""
+    unique_ids = list(dict.fromkeys(ids))
+    for job in unique_ids:
+        if not JOB_ID.fullmatch(job):
+            raise ValueError(f"{job!r} is not the id of a job, such as 123 or 123_4")
+    return unique_ids
 
 
 def _number_of(path: Path, job_name: str, cluster: str | None, patience: Patience) -> int | None:
-    """The number of the job whose script is `path`, None if SLURM has none; raises SlurmError if that is unknown."""
+    """Return the number of the job whose script is `path`; None if SLURM has none. Raises SlurmError if unknown."""
     call = call_of(
         cluster, "squeue", "--all", "--me", "--noheader", "--states=all", "--format=%F|%o", f"--name={job_name}"
     )
@@ -238,27 +257,35 @@ def _number_of(path: Path, job_name: str, cluster: str | None, patience: Patienc
         rows = ask(call, r"(\d+)\|(.*)", patience, needed=[path.name])
     except SlurmError as error:
         raise SlurmError(f"whether {path} was submitted is unknown, check it before you try again: {error}") from error
-    return min((int(number) for number, script_file in rows if path.name in script_file), default=None)
+    numbers = [int(number) for number, script_file in rows if path.name in script_file]
+    return min(numbers, default=None)
 
 
 def _states_in_accounting(ids: Sequence[str], cluster: str | None, patience: Patience) -> dict[str, JobState]:
-    """The states of jobs in the accounting; empty if there is none."""
+    """Return the states of jobs in the accounting; empty if the cluster has no accounting."""
     call = call_of(cluster, "sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State,ExitCode")
     try:
         rows = ask([*call, "--jobs=" + ",".join(ids)], r"([^|]+)\|([^|]+)\|([^|]*)", patience)
-    except SlurmError:  # usually there is none; then scontrol is asked
+    except SlurmError:  # usually because there is no accounting; then scontrol is asked
         return {}
     return {job: JobState(job_state(state), f"exit code {code}") for job, state, code in rows if job in ids}
 
 
 def _show_job(job: str, cluster: str | None, patience: Patience) -> JobState:
-    """The state of one job that the controller still knows."""
-    # The first of such words: before them are SLURM's own and the job's name, after them what people wrote.
+    """Return the state of one job that the controller still knows; UNKNOWN if it does not."""
+    # The first match on the line: before it are SLURM's own words and the job's name, after it what people wrote.
     row = r"JobId=.*?\sJobState=(\S+) Reason=(\S+).*"
     rows = ask(call_of(cluster, "scontrol", "--oneliner", "show", "job", job), row, patience)
-    return JobState(*rows[0]) if rows else JobState("UNKNOWN", "Vanished")
+    if not rows:
+        return JobState("UNKNOWN", "Vanished")
+    state, reason = rows[0]
+    return JobState(state, reason)
 
 
 def _refusal(answer: CommandAnswer) -> str:
-    advice = [text for words, text in explanations()["refusals"].items() if words.lower() in answer.error.lower()]
-    return "; ".join([short_answer(answer), *advice])
+    """Return sbatch's answer, and after it what to do, if the answer is a known refusal."""
+    parts = [short_answer(answer)]
+    for words, advice in explanations()["refusals"].items():
+        if words.lower() in answer.error.lower():
+            parts.append(advice)
+    return "; ".join(parts)

@@ -1,4 +1,4 @@
-"""The rules of a partition that `scontrol show partition` prints, from 20.02 to 25.11: what `init` does with each."""
+"""What `init` does with each rule of a partition that `scontrol show partition` prints, from 20.02 to 25.11."""
 
 import grp
 import os
@@ -12,21 +12,21 @@ USED = frozenset(
     + ["Hidden", "MaxCPUsPerNode", "MaxCPUsPerSocket", "MaxMemPerCPU", "MaxMemPerNode", "MaxNodes", "MaxTime"]
     + ["MinNodes", "OverSubscribe", "PartitionName", "QoS", "ReqResv", "RootOnly", "Shared", "State", "TotalNodes"]
 )
-NOT_USED = {
-    **dict.fromkeys(["DefMemPerCPU", "DefMemPerNode", "JobDefaults", "DefaultTime"], "jobs ask for their own"),
-    **dict.fromkeys(["Nodes", "NodeSets", "TotalCPUs", "TRES"], "sinfo prints what each node has"),
-    **dict.fromkeys(["PriorityJobFactor", "PriorityTier", "LLN", "Alternate"], "SLURM decides when jobs start"),
-    **dict.fromkeys(["Topology", "SelectTypeParameters", "CpuBind"], "a worker is one node"),
-    **dict.fromkeys(["GraceTime", "PreemptMode", "OverTimeLimit"], "a worker that is ended is replaced"),
-    **dict.fromkeys(["Exclusive", "ExclusiveUser", "ExclusiveTopo"], "only other users' jobs are kept away"),
-    **dict.fromkeys(["PowerDownOnIdle", "ResumeTimeout", "SuspendTime", "SuspendTimeout"], "workers wait for nodes"),
-    "TRESBillingWeights": "what jobs cost is not planned",
-}  # fmt: skip
-"""Rules that change nothing in a site file, and why."""
+NOT_USED = frozenset(
+    ["DefMemPerCPU", "DefMemPerNode", "JobDefaults", "DefaultTime"]  # jobs ask for their own
+    + ["Nodes", "NodeSets", "TotalCPUs", "TRES"]  # sinfo prints what each node has
+    + ["PriorityJobFactor", "PriorityTier", "LLN", "Alternate"]  # SLURM decides when jobs start
+    + ["Topology", "SelectTypeParameters", "CpuBind"]  # a worker is one node
+    + ["GraceTime", "PreemptMode", "OverTimeLimit"]  # a worker that is ended is replaced
+    + ["Exclusive", "ExclusiveUser", "ExclusiveTopo"]  # only other users' jobs are kept away
+    + ["PowerDownOnIdle", "ResumeTimeout", "SuspendTime", "SuspendTimeout"]  # workers wait for nodes
+    + ["TRESBillingWeights"]  # what jobs cost is not planned
+)
+"""Rules that change nothing in a site file."""
 
 
 def why_not(rules: Mapping[str, str]) -> Iterator[str]:
-    """Yield the reasons why jobs of a sweep of this user do not run in a partition."""
+    """Yield the reasons why jobs of this user's sweeps do not run in a partition."""
     is_root = os.geteuid() == 0
     if rules.get("State", "UP") != "UP":
         yield f"State={rules['State']}: it starts no jobs at present"
@@ -37,10 +37,10 @@ def why_not(rules: Mapping[str, str]) -> Iterator[str]:
     groups = rules.get("AllowGroups", "ALL")
     if groups != "ALL" and not is_root and not set(groups.split(",")) & own_groups():
         yield f"AllowGroups={groups}: you are in none of these groups"
-    fewest, most = count_of(rules.get("MinNodes", "")), count_of(rules.get("MaxNodes", ""))
-    if fewest is not None and fewest > 1:
-        yield f"MinNodes={fewest}: its jobs have at least {fewest} nodes, and a worker has one"
-    if most == 0:
+    fewest_nodes = count_of(rules.get("MinNodes", ""))
+    if fewest_nodes is not None and fewest_nodes > 1:
+        yield f"MinNodes={fewest_nodes}: its jobs have at least {fewest_nodes} nodes, and a worker has one"
+    if count_of(rules.get("MaxNodes", "")) == 0:
         yield "MaxNodes=0: its jobs may have no node"
     if rules.get("TotalNodes") == "0":
         yield "TotalNodes=0: it has no nodes at present, as where they are added when they are needed"
@@ -50,12 +50,16 @@ def hints(rules: Mapping[str, str]) -> Iterator[str]:
     """Yield what has to be added to a site file, or known, before jobs run in a partition."""
     if rules.get("ReqResv") == "YES":
         yield "ReqResv=YES: its jobs need a reservation; write it below [sbatch]"
-    if (nodes := rules.get("AllocNodes", "ALL")) != "ALL":
-        yield f"AllocNodes={nodes}: it accepts jobs from there alone; the controller submits workers from its node"
+    submitting_nodes = rules.get("AllocNodes", "ALL")
+    if submitting_nodes != "ALL":
+        yield (
+            f"AllocNodes={submitting_nodes}: it accepts jobs from there alone; the controller submits workers from its"
+            " node"
+        )
     sharing = rules.get("OverSubscribe", rules.get("Shared", ""))
     if sharing.startswith("FORCE") and sharing != "FORCE:1":
         yield f"OverSubscribe={sharing}: other jobs may use the same CPUs, so times vary"
-    for rule in sorted(set(rules) - USED - set(NOT_USED)):
+    for rule in sorted(set(rules) - USED - NOT_USED):
         yield f"{rule}={rules[rule]} is a rule that init does not know"
 
 
@@ -65,13 +69,16 @@ def most_cpus(rules: Mapping[str, str], cpus: int, sockets: int | None) -> int:
     Args:
         rules: of the partition.
         cpus: of the node.
-        sockets: of the node; None: not known.
+        sockets: of the node; None if not known.
     """
-    limits = [cpus, count_of(rules.get("MaxCPUsPerNode", ""))]
-    of_a_socket = count_of(rules.get("MaxCPUsPerSocket", ""))
-    if of_a_socket is not None and sockets is not None:
-        limits.append(of_a_socket * sockets)
-    return max(1, min(limit for limit in limits if limit is not None))
+    most = cpus
+    per_node = count_of(rules.get("MaxCPUsPerNode", ""))
+    if per_node is not None:
+        most = min(most, per_node)
+    per_socket = count_of(rules.get("MaxCPUsPerSocket", ""))
+    if per_socket is not None and sockets is not None:
+        most = min(most, per_socket * sockets)
+    return max(1, most)
 
 
 def most_memory_mb(rules: Mapping[str, str], memory: int, cpus: int) -> int:
@@ -80,9 +87,14 @@ def most_memory_mb(rules: Mapping[str, str], memory: int, cpus: int) -> int:
     >>> most_memory_mb({"MaxMemPerCPU": "4000"}, memory=512000, cpus=64)
     256000
     """
-    of_a_cpu = memory_mb(rules.get("MaxMemPerCPU", ""))
-    limits = [memory, memory_mb(rules.get("MaxMemPerNode", "")), None if of_a_cpu is None else of_a_cpu * cpus]
-    return min(limit for limit in limits if limit is not None)
+    most = memory
+    per_node = memory_mb(rules.get("MaxMemPerNode", ""))
+    if per_node is not None:
+        most = min(most, per_node)
+    per_cpu = memory_mb(rules.get("MaxMemPerCPU", ""))
+    if per_cpu is not None:
+        most = min(most, per_cpu * cpus)
+    return most
 
 
 def own_groups() -> set[str]:

@@ -17,7 +17,7 @@ SUBMITIT = PrivateNames(
 
 
 def text_of(executor: SlurmExecutor, command: str) -> str:
-    """The script that this executor would submit for a command."""
-    maker: Any = executor
-    text: str = maker._make_submission_file_text(command, uid="")
+    """Return the script that this executor would submit for a command."""
+    with_private_names: Any = executor
+    text: str = with_private_names._make_submission_file_text(command, uid="")
     return text

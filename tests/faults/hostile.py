@@ -240,7 +240,8 @@ def _image(folder: Path, content: bytes) -> bool:
 
 
 def _slurm(_folder: Path, said: dict[str, bytes]) -> bool:
-    from hpc.slurm.first_site import ask_cluster, site_text
+    from hpc.slurm.cluster_facts import ask_cluster
+    from hpc.slurm.first_site import site_text
     from hpc.slurm.jobs import Patience, jobs, queue
 
     patience = Patience(tries=1, pause_s=0.0)

@@ -49,8 +49,8 @@ def main() -> None:
     head = _job("1", "hpc.cluster.head", str(folder.path), "--", *command)
     jobs = [head]
     try:
-        told = wait_for(folder.head, "the head", LIMIT_S)
-        jobs.append(_job("2", "hpc.cluster.worker", str(folder.path), told.generation))
+        published_head = wait_for(folder.head, "the head", LIMIT_S)
+        jobs.append(_job("2", "hpc.cluster.worker", str(folder.path), published_head.generation))
         programs = [psutil.Process(job.pid) for job in jobs]
         wait_for(lambda: _node_managers(programs), "two nodes that listen", LIMIT_S)
         ran = asdict(told_in.wait_to_read("ray", Finding, LIMIT_S))
@@ -59,8 +59,9 @@ def main() -> None:
         with TemporaryDirectory() as own:
             encrypted = ask_encrypted(ADDRESS, ports, token, folder.tls(ADDRESS, Path(own))) if with_tls else []
         said = {} if with_tls else ask(ports, token, token[::-1])
-        found = [[port.address, port.number, port.program, answers] for port, answers in said.items()]
-        sys.stdout.write(json.dumps({"ports": found, "encrypted": encrypted, "ran": ran, "heard_token": is_heard}))
+        answers_of_ports = [[port.address, port.number, port.program, answers] for port, answers in said.items()]
+        results = {"ports": answers_of_ports, "encrypted": encrypted, "ran": ran, "heard_token": is_heard}
+        sys.stdout.write(json.dumps(results))
     finally:
         for job in reversed(jobs):
             job.terminate()
@@ -94,8 +95,8 @@ def _job(number: str, module: str, *words: str) -> subprocess.Popen[bytes]:
 
 def _node_managers(programs: list[psutil.Process]) -> list[Port] | None:
     """The ports of both raylets: each has two, for its node and for its objects, and a web server beside it."""
-    found = [port for port in listening(*programs) if "/raylet " in port.program]
-    return found if len({port.number for port in found}) >= 4 else None
+    ports = [port for port in listening(*programs) if "/raylet " in port.program]
+    return ports if len({port.number for port in ports}) >= 4 else None
 
 
 if __name__ == "__main__":

@@ -42,16 +42,16 @@ class Port:
 
 def listening(*roots: psutil.Process) -> list[Port]:
     """All TCP ports on which these processes and their descendants listen: found by looking, at this moment."""
-    found = set()
+    ports = set()
     for process in {child for root in roots for child in [root, *root.children(recursive=True)]}:
         try:
             for at in process.net_connections(kind="tcp"):
                 if at.status == psutil.CONN_LISTEN:
                     ip = at.laddr.ip.removeprefix("::ffff:")  # of IPv4, by a socket for both
-                    found.add(Port(ip, at.laddr.port, " ".join(process.cmdline())))
+                    ports.add(Port(ip, at.laddr.port, " ".join(process.cmdline())))
         except (psutil.NoSuchProcess, psutil.ZombieProcess):  # it has ended meanwhile
             continue
-    return sorted(found)
+    return sorted(ports)
 
 
 Answers = dict[str, dict[str, str | None]]  # by who asked, then by what was asked
@@ -60,8 +60,8 @@ Answers = dict[str, dict[str, str | None]]  # by who asked, then by what was ask
 def ask(ports: list[Port], token: str, wrong: str) -> dict[Port, Answers]:
     """What ports answer to who shows no token, a wrong one and the right one; without those that have closed."""
     with ThreadPoolExecutor(len(ports)) as pool:  # at once, for a port that answers nothing takes seconds
-        told = pool.map(lambda port: _answers(port, token, wrong), ports)
-        return {port: answers for port, answers in zip(ports, told, strict=True) if answers is not None}
+        answers_of_ports = pool.map(lambda port: _answers(port, token, wrong), ports)
+        return {port: answers for port, answers in zip(ports, answers_of_ports, strict=True) if answers is not None}
 
 
 def ask_encrypted(address: str, ports: list[Port], token: str, variables: Mapping[str, str]) -> list[dict[str, str]]:
@@ -78,19 +78,19 @@ def ask_encrypted(address: str, ports: list[Port], token: str, variables: Mappin
     asking = {
         "no TLS": (token, None), "no certificate": (token, anybody), "no token": (None, known), "owner": (token, known),
     }  # fmt: skip
-    found = []
+    answers_of_servers = []
     for port in ports:
         said = {}
         for who, (shown, context) in asking.items():
             with suppress(ConnectionRefusedError):  # it listens on the loopback alone, or has closed
                 said[who] = grpc_status((address, port.number), CALLS[0], shown, context)
-        found.append({who: status for who, status in said.items() if status is not None})
-    return [said for said in found if said]
+        answers_of_servers.append({who: status for who, status in said.items() if status is not None})
+    return [said for said in answers_of_servers if said]
 
 
 def _answers(port: Port, token: str, wrong: str) -> Answers | None:
     """None: it is closed by now."""
-    found: Answers = {}
+    answers: Answers = {}
     asking = {"stranger": None, "guesser": wrong, "owner": token}
     try:
         with ThreadPoolExecutor() as pool:  # at once: a port of torch's is silent until the limit
@@ -98,22 +98,22 @@ def _answers(port: Port, token: str, wrong: str) -> Answers | None:
             web = {who: pool.submit(http_status, port.place, shown) for who, shown in asking.items()}
         is_grpc = first.result() is not None
         for who, shown in asking.items():
-            found[who] = {"http": web[who].result()}
+            answers[who] = {"http": web[who].result()}
             if is_grpc:
                 calls = CALLS[:1] if who == "owner" else CALLS  # the owner's would be acted on
-                found[who] |= {call: grpc_status(port.place, call, shown) for call in calls}
+                answers[who] |= {call: grpc_status(port.place, call, shown) for call in calls}
     except ConnectionRefusedError:
         return None
-    return found
+    return answers
 
 
-def http_status(place: tuple[str, int], token: str | None) -> str:
+def http_status(address: tuple[str, int], token: str | None) -> str:
     """The first line that a web server there answers; empty where none does."""
     shown = "" if token is None else f"Authorization: Bearer {token}\r\n"
     request = (
         f"POST /get_runtime_envs_info HTTP/1.1\r\nHost: x\r\n{shown}Content-Length: 0\r\nConnection: close\r\n\r\n"
     )
-    with socket.create_connection(place, LIMIT_S) as connection:
+    with socket.create_connection(address, LIMIT_S) as connection:
         connection.settimeout(20.0)
         try:
             connection.sendall(request.encode())
@@ -124,7 +124,7 @@ def http_status(place: tuple[str, int], token: str | None) -> str:
 
 
 def grpc_status(
-    place: tuple[str, int], call: str, token: str | None, context: ssl.SSLContext | None = None
+    address: tuple[str, int], call: str, token: str | None, context: ssl.SSLContext | None = None
 ) -> str | None:
     """The status with which a gRPC server there answers an empty request; None if there is no such server.
 
@@ -139,10 +139,12 @@ def grpc_status(
     block = b"".join(b"\0" + _string(name) + _string(value) for name, value in headers.items())
     request = _PREFACE + _frame(_SETTINGS, 0, 0, b"")
     request += _frame(_HEADERS, _END_HEADERS, 1, block) + _frame(_DATA, _END_STREAM, 1, bytes(5))
-    with socket.create_connection(place, LIMIT_S) as plain:
+    with socket.create_connection(address, LIMIT_S) as plain:
         plain.settimeout(30.0)
         try:
-            with context.wrap_socket(plain, server_hostname=place[0]) if context else nullcontext(plain) as connection:
+            with (
+                context.wrap_socket(plain, server_hostname=address[0]) if context else nullcontext(plain) as connection
+            ):
                 connection.sendall(request)
                 for kind, flags, payload in _frames(connection):
                     if kind == _SETTINGS and not flags:

@@ -16,7 +16,7 @@ from hpc.slurm_grammar import (
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "resources"),
     [
         ("(null)", []),
         ("", []),
@@ -41,9 +41,9 @@ from hpc.slurm_grammar import (
         ("gpu", []),
     ],
 )
-def test_generic_resources(text: str, found: list[Gres]) -> None:
-    assert gres_of(text) == found
-    assert all(is_gres_kind(one.kind) for one in found)
+def test_generic_resources(text: str, resources: list[Gres]) -> None:
+    assert gres_of(text) == resources
+    assert all(is_gres_kind(resource.kind) for resource in resources)
 
 
 @pytest.mark.parametrize("text", ["gpu:4", "gpu:16", "gpu:a100:4", "gpu:", "gpu a100", "gpu:a100,shard", ""])
@@ -115,7 +115,7 @@ def test_amounts_of_memory(text: str, megabytes: int | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "amounts"),
     [
         # scontrol of 25.05; sacctmgr's MaxTRESPU, github.com/aws/aws-parallelcluster/issues/6621 (24.05)
         ("cpu=62,mem=750G,node=1,gres/gpu:nvidia_h100_nvl=1", [62, 768000, 1, 1]),
@@ -125,8 +125,8 @@ def test_amounts_of_memory(text: str, megabytes: int | None) -> None:
         ("", []),
     ],
 )
-def test_trackable_resources(text: str, found: list[int]) -> None:
-    assert [*tres_of(text).values()] == found
+def test_trackable_resources(text: str, amounts: list[int]) -> None:
+    assert [*tres_of(text).values()] == amounts
     assert [*tres_of(text)] == [entry.partition("=")[0] for entry in text.split(",") if entry]
 
 

@@ -48,14 +48,14 @@ PLANTED = (
     Planted(
         "a new folder is not synced",
         f"{FILES}:make_folder",
-        "sync(new.parent)",
+        "sync(path.parent)",
         "pass",
     ),
     Planted(
         "of several new folders only one is synced",
         f"{FILES}:make_folder",
-        "        sync(new.parent)\n",
-        "        new == folder and sync(new.parent)\n",
+        "        sync(path.parent)\n",
+        "        path == folder and sync(path.parent)\n",
     ),
     Planted(
         "a renamed folder's name is not synced",

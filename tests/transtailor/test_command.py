@@ -21,33 +21,33 @@ HEAVY = ("torch", "ray", "pandas", "duckdb", "pyarrow", "numpy", "pydantic")
 
 def listed(group: Commands, before: str = "") -> dict[str, Entry]:
     """All commands below a group, by their whole names."""
-    found = {}
+    entries = {}
     for name, entry in group.entries.items():
         if entry.commands is None:
-            found[f"{before}{name}"] = entry
+            entries[f"{before}{name}"] = entry
         else:
-            found |= listed(Commands(name, entry.text, entry.commands), f"{before}{name} ")
-    return found
+            entries |= listed(Commands(name, entry.text, entry.commands), f"{before}{name} ")
+    return entries
 
 
-EVERY = listed(tree())
+ENTRIES = listed(tree())
 
 
 def command_of(name: str) -> click.Command:
-    entry = EVERY[name]
-    found = getattr(import_module(entry.module), entry.module.rpartition(".")[2])
-    assert isinstance(found, click.Command)
-    return found
+    entry = ENTRIES[name]
+    command = getattr(import_module(entry.module), entry.module.rpartition(".")[2])
+    assert isinstance(command, click.Command)
+    return command
 
 
 def test_without_words_it_lists_every_command(tmp_path: Path) -> None:
     said = transtailor_command(folder=tmp_path)
     assert said.returncode == 0
     assert said.stdout == transtailor_command("--help", folder=tmp_path).stdout
-    assert len(EVERY) > 35
-    assert [
-        name for name, entry in EVERY.items() if f" {name} " not in said.stdout or entry.text not in said.stdout
-    ] == []
+    assert len(ENTRIES) > 35
+    for name, entry in ENTRIES.items():
+        assert f" {name} " in said.stdout
+        assert entry.text in said.stdout
 
 
 def test_its_help_imports_nothing_large() -> None:
@@ -59,7 +59,7 @@ def test_its_help_imports_nothing_large() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", ENTRIES)
 def test_each_help_has_an_example_that_its_parser_takes(name: str, tmp_path: Path) -> None:
     said = transtailor_command(*name.split(), "--help", folder=tmp_path)
     assert (said.returncode, said.stderr) == (0, "")
@@ -69,10 +69,10 @@ def test_each_help_has_an_example_that_its_parser_takes(name: str, tmp_path: Pat
     parsed(shlex.split(example)[1:])
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", ENTRIES)
 def test_each_option_says_what_it_is_for(name: str) -> None:
-    options = [one for one in command_of(name).params if isinstance(one, click.Option)]
-    assert [one.name for one in options if not one.help] == []
+    options = [parameter for parameter in command_of(name).params if isinstance(parameter, click.Option)]
+    assert [option.name for option in options if not option.help] == []
 
 
 def test_a_mistyped_command_ends_with_2_and_the_nearest_name(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_shipped_spec_goes_by_its_name_from_any_folder(tmp_path: Path) -> None
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def working_folder(tmp_path: Path) -> Path:
     """A folder with a run in runs/ and a spec."""
     run = tmp_path / "runs" / "birds"
     run.mkdir(parents=True)
@@ -157,11 +157,11 @@ def place(tmp_path: Path) -> Path:
     ids=" ".join,
 )
 def test_a_shell_is_told_how_a_word_can_go_on(
-    words: list[str], completed: list[str], place: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], completed: list[str], working_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(place)
-    shown = [item for item in ShellComplete(tree(), {}, "transtailor", "").get_completions(words[1:-1], words[-1])]
-    assert [f"{item.type},{item.value}" for item in shown] == completed
+    monkeypatch.chdir(working_folder)
+    items = ShellComplete(tree(), {}, "transtailor", "").get_completions(words[1:-1], words[-1])
+    assert [f"{item.type},{item.value}" for item in items] == completed
 
 
 def test_the_shells_own_protocol() -> None:
@@ -173,9 +173,9 @@ def test_the_shells_own_protocol() -> None:
     assert done.stdout.splitlines() == ["plain,status"]
 
 
-def test_a_run_is_found_by_its_name_below_runs(place: Path) -> None:
-    said = transtailor_command("status", "birds", folder=place)
+def test_a_run_is_found_by_its_name_below_runs(working_folder: Path) -> None:
+    said = transtailor_command("status", "birds", folder=working_folder)
     assert "runs/birds" in said.stderr  # it is damaged
-    assert "no run bird;" in transtailor_command("status", "bird", folder=place).stderr
-    (place / "birds").mkdir()
-    assert "birds is not the folder of a run" in transtailor_command("status", "birds", folder=place).stderr
+    assert "no run bird;" in transtailor_command("status", "bird", folder=working_folder).stderr
+    (working_folder / "birds").mkdir()
+    assert "birds is not the folder of a run" in transtailor_command("status", "birds", folder=working_folder).stderr

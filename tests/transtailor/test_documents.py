@@ -18,9 +18,9 @@ DEEP = 5000
 )  # fmt: skip
 def test_json_that_cannot_be_read_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(text)
-    for given in (text, text.encode(), tmp_path / "a.json"):
+    for source in (text, text.encode(), tmp_path / "a.json"):
         with pytest.raises(DocumentError, match="is not valid JSON: |is nested more than 64 levels deep"):
-            read_json(given)
+            read_json(source)
 
 
 @pytest.mark.parametrize(

@@ -86,12 +86,12 @@ def test_the_first_one_keeps_a_folder(tmp_path: Path) -> None:
     write_folder(tmp_path / "folder", {"a": b"first"})
     with pytest.raises(FileExistsError, match="folder is there already"):
         write_folder(tmp_path / "folder", {"a": b"second"})
-    made = tmp_path / "made"
-    made.mkdir()
+    temporary = tmp_path / "made"
+    temporary.mkdir()
     with pytest.raises(FileExistsError):
-        name_folder(made, tmp_path / "folder")
+        name_folder(temporary, tmp_path / "folder")
     assert (tmp_path / "folder" / "a").read_bytes() == b"first"
-    assert set(tmp_path.iterdir()) == {tmp_path / "folder", made}
+    assert set(tmp_path.iterdir()) == {tmp_path / "folder", temporary}
 
 
 def test_another_refusal_of_a_name_is_passed_on(tmp_path: Path) -> None:
@@ -178,11 +178,11 @@ def renames_or_syncs(code: str) -> bool:
     """Whether a module gives files other names, or syncs them: `str.replace` has two arguments, `Path.replace` one."""
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            one = len(node.args) == 1 and not node.keywords
+            has_one_argument = len(node.args) == 1 and not node.keywords
             owner = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
             if node.func.attr in ("fsync", "fdatasync", "renames") or (owner, node.func.attr) == ("shutil", "move"):
                 return True
-            if node.func.attr in ("rename", "replace") and (one or owner == "os"):
+            if node.func.attr in ("rename", "replace") and (has_one_argument or owner == "os"):
                 return True
     return False
 
@@ -202,5 +202,5 @@ def test_what_is_no_rename_is_none(code: str) -> None:
 
 def test_files_get_their_names_in_one_place() -> None:
     files = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
-    found = {path.relative_to(ROOT).as_posix() for path in files if renames_or_syncs(path.read_text())}
-    assert found == set(ALLOWED)
+    renaming_files = {path.relative_to(ROOT).as_posix() for path in files if renames_or_syncs(path.read_text())}
+    assert renaming_files == set(ALLOWED)

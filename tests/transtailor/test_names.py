@@ -10,9 +10,9 @@ from tests.product import ROOT
 from transtailor.names import NAMES_SHOWN, closest, did_you_mean, file_name, nearest
 
 
-@pytest.mark.parametrize(("given", "close"), [("digts", "digits"), ("circle", None), ("", None)])
-def test_the_closest_name_is_found_if_one_is_near(given: str, close: str | None) -> None:
-    assert closest(given, ["photographs", "digits"]) == close
+@pytest.mark.parametrize(("typed", "close"), [("digts", "digits"), ("circle", None), ("", None)])
+def test_the_closest_name_is_found_if_one_is_near(typed: str, close: str | None) -> None:
+    assert closest(typed, ["photographs", "digits"]) == close
 
 
 def test_the_end_of_a_message_has_the_hint_and_all_valid_names() -> None:
@@ -68,7 +68,7 @@ def test_capitals_do_not_matter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "valid", "close"),
+    ("typed", "valid", "close"),
     [
         ("lr", ["momentum", "learning_rate"], "learning_rate"),
         ("wd", ["weight_decay", "width"], "weight_decay"),
@@ -80,8 +80,8 @@ def test_capitals_do_not_matter() -> None:
         ("mixed_precision", ["precision"], "precision"),
     ],
 )
-def test_words_of_other_programs_are_understood(given: str, valid: list[str], close: str | None) -> None:
-    assert closest(given, valid) == close
+def test_words_of_other_programs_are_understood(typed: str, valid: list[str], close: str | None) -> None:
+    assert closest(typed, valid) == close
 
 
 def test_names_of_other_places_are_found_too_and_not_listed() -> None:

@@ -69,6 +69,6 @@ def test_what_is_no_toml_is_told_with_its_line_and_what_is_missing(
     path.write_text(text)
     with pytest.raises(DocumentError) as error:
         read_toml(path)
-    told = describe_fault(path, error.value)
-    assert [words for words in said if words not in told] == []
-    assert "\n" not in told
+    message = describe_fault(path, error.value)
+    assert [words for words in said if words not in message] == []
+    assert "\n" not in message

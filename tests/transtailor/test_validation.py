@@ -70,13 +70,13 @@ def test_a_missing_key_is_named() -> None:
     assert (fault.kind, fault.key) == ("missing", "name")
 
 
-@pytest.mark.parametrize(("given", "hint"), [("Adam", "'adam'"), ("SGD", "'sgd'"), ("lion", None), (3, None)])
-def test_of_some_words_the_nearest_is_told(given: Any, hint: str | None) -> None:
+@pytest.mark.parametrize(("value", "hint"), [("Adam", "'adam'"), ("SGD", "'sgd'"), ("lion", None), (3, None)])
+def test_of_some_words_the_nearest_is_told(value: Any, hint: str | None) -> None:
     class Choice(BaseModel):
         optimiser: Literal["sgd", "adam"]
 
     with pytest.raises(ValidationError) as caught:
-        Choice(optimiser=given)
+        Choice(optimiser=value)
     (fault,) = list_faults(caught.value)
     assert fault.expected == "Input should be 'sgd' or 'adam'" + (f"; did you mean {hint}?" if hint else "")
 

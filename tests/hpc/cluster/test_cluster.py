@@ -205,9 +205,9 @@ def test_near_its_walltime_a_worker_is_drained_after_its_successor_was_asked_for
     assert (cluster.slots, len(draining_nodes())) == (2, 0)
     with_ray.slurm.says("squeue", f"{running}202|PENDING|N/A||Priority|{with_ray.name}\n")
     with_ray.tick(1000.0 + 3600.0 - 119.0)
-    told = with_ray.since(3)
-    assert told[0] == ("worker_draining", "201")
-    assert told[1:] in ([], [("worker_ended", "201")])  # idle as it is, the node may have gone already
+    events = with_ray.since(3)
+    assert events[0] == ("worker_draining", "201")
+    assert events[1:] in ([], [("worker_ended", "201")])  # idle as it is, the node may have gone already
     assert len(draining_nodes()) <= 1
 
 

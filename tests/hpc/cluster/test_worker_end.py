@@ -34,13 +34,13 @@ from hpc.ray import node
 look = node.child_of
 
 def seen(*words):
-    found = look(*words)
-    if found:
+    raylet = look(*words)
+    if raylet:
         Path(os.environ["END"] + ".seen").touch()
-    return found
+    return raylet
 
 node.child_of, worker.CHECK_S = seen, 0.1
-worker.WANTED_LIMIT_S, node.WORDS_LIMIT_S = (float(word) for word in os.environ["LIMITS"].split())
+worker.WANTED_LIMIT_S, node.EXIT_LIMIT_S = (float(word) for word in os.environ["LIMITS"].split())
 sys.exit(worker.main())
 """
 # Like `ray start --block`: it ends when its raylet ended with a code other than 0, and stays otherwise.
@@ -149,10 +149,10 @@ def test_a_node_that_ends_by_itself_is_a_fault_and_says_why(worker: Worker, code
     worker.end_raylet(code)
     returned, out, said = worker.ended()
     assert returned == FAILED
-    told = re.fullmatch(TOLD, said.splitlines()[-1])
-    assert told, said
-    assert told["what"] == what
-    assert told["logs"] == str(worker.folder.logs / "ray-worker-7")
+    reason = re.fullmatch(TOLD, said.splitlines()[-1])
+    assert reason, said
+    assert reason["what"] == what
+    assert reason["logs"] == str(worker.folder.logs / "ray-worker-7")
     assert worker.kept == ["ray-worker-7/raylet.out"]
     assert (worker.folder.logs / "ray-worker-7" / "raylet.out").read_text() == LAST_WORDS
     assert ("raylet [exit code=134]" in out) == (code == 134)

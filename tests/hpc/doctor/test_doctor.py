@@ -47,7 +47,7 @@ class SmallSlurm:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.parent = folder / "slurm", folder / "shared"
-        self.found: dict[str, Finding] = {}
+        self.findings: dict[str, Finding] = {}
         self.behind_s = 0.0
         self.is_silent = False
         self.over = threading.Event()
@@ -110,8 +110,8 @@ class SmallSlurm:
             state = NodeState(node=f"node{rank}", rights=(), time_s=time.time() - self.behind_s)
             folder.write(f"clock-{rank}", state)
             for check in NODE_CHECKS:
-                found = self.found.get(check, fine(f"{check} is well"))
-                folder.write(f"{check}-{rank}", replace(found, node=f"node{rank}"))
+                finding = self.findings.get(check, fine(f"{check} is well"))
+                folder.write(f"{check}-{rank}", replace(finding, node=f"node{rank}"))
             folder.write(f"listens-{rank}", Record())
         if self._until(self.folder / "signalled"):
             for rank in ranks:
@@ -204,7 +204,7 @@ def test_a_job_that_fails_at_once_without_a_log(slurm: SmallSlurm) -> None:
 
 
 def test_what_a_node_misses_is_a_miss_and_the_rest_is_still_checked(slurm: SmallSlurm) -> None:
-    slurm.found = {"ports": failure("cannot reach node1", "open them"), "ray": unknown("not tried")}
+    slurm.findings = {"ports": failure("cannot reach node1", "open them"), "ray": unknown("not tried")}
     is_sound, out = slurm.examine()
     assert not is_sound
     assert marked(out, "✗") == ["ports between nodes"]
@@ -325,8 +325,8 @@ def test_a_wait_without_an_end_is_a_mistake(text: str, capsys: pytest.CaptureFix
 )
 def test_only_what_the_delay_cannot_explain_is_skew(asked_s: float, node_s: float, seen_s: float, skew: float) -> None:
     assert skew_s(asked_s, node_s, seen_s) == skew
-    found = clock_finding([NodeState(node="a", rights=(), time_s=node_s)], asked_s, seen_s)
-    assert found.state == ("missing" if abs(skew) > 2 else "fine")
+    finding = clock_finding([NodeState(node="a", rights=(), time_s=node_s)], asked_s, seen_s)
+    assert finding.state == ("missing" if abs(skew) > 2 else "fine")
 
 
 def test_findings_of_nodes_become_one() -> None:
@@ -338,19 +338,19 @@ def test_findings_of_nodes_become_one() -> None:
 def test_an_environment_that_differs_is_named() -> None:
     here = environment()
     assert job._environment(here).state == "fine"
-    found = job._environment(here | {"torch": "1.0"})
-    assert found.state == "missing"
-    assert found.text == f"torch is {here['torch']}, on the login node 1.0"
+    finding = job._environment(here | {"torch": "1.0"})
+    assert finding.state == "missing"
+    assert finding.text == f"torch is {here['torch']}, on the login node 1.0"
 
 
 def test_the_scratch_folder_is_made_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", "/tmp")
     monkeypatch.setenv("SLURM_JOB_ID", "5")
-    made: list[Path] = []
-    found = job._scratch(f"{tmp_path}/$SLURM_JOB_ID/x", made)
-    assert found.state == "fine", found.text
-    assert "Ray's files are in /tmp" in found.text
-    assert made == [tmp_path / "5" / "x", tmp_path / "5"]
+    new_folders: list[Path] = []
+    finding = job._scratch(f"{tmp_path}/$SLURM_JOB_ID/x", new_folders)
+    assert finding.state == "fine", finding.text
+    assert "Ray's files are in /tmp" in finding.text
+    assert new_folders == [tmp_path / "5" / "x", tmp_path / "5"]
     assert os.environ["TMPDIR"] == str(tmp_path / "5" / "x")
     assert job._scratch("$NOT_SET_HERE/x", []).text.endswith("$NOT_SET_HERE is not set in jobs")
     (tmp_path / "file").touch()
@@ -359,27 +359,27 @@ def test_the_scratch_folder_is_made_and_named(tmp_path: Path, monkeypatch: pytes
 
 def two_nodes(folder: Path, interface: str | None) -> list[Finding]:
     """What two nodes find that are both this machine."""
-    found: dict[int, Finding] = {}
+    findings: dict[int, Finding] = {}
     question = Checks(
         ranks=2, gpus=0, interface=interface, scratch=None, environment={}, workers=None, signal_alone=False
     )
 
     def look(rank: int) -> None:
         node = job.Node(folder=DoctorFolder(folder), rank=rank, question=question)
-        found[rank] = job._ports(node)
+        findings[rank] = job._ports(node)
 
     threads = [threading.Thread(target=look, args=(rank,)) for rank in (0, 1)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(LIMIT_S)
-    return [found[rank] for rank in (0, 1)]
+    return [findings[rank] for rank in (0, 1)]
 
 
 def test_ports_are_tried_in_both_directions(tmp_path: Path) -> None:
-    found = two_nodes(tmp_path, "lo")
-    assert [one.state for one in found] == ["fine", "fine"]
-    assert "127.0.0.1 (port" in found[0].text
+    findings = two_nodes(tmp_path, "lo")
+    assert [finding.state for finding in findings] == ["fine", "fine"]
+    assert "127.0.0.1 (port" in findings[0].text
     assert two_nodes(tmp_path, "none0")[0].text.startswith("network_interface = 'none0' has no IPv4 address")
 
 
@@ -410,9 +410,9 @@ def test_what_is_waited_for_is_erased_on_a_terminal_and_no_text_is_markup(monkey
     board = Checklist(Terminal())
     board.show_wait("a job " * 10)
     board.add("x", fine("[red]" * 10))
-    waiting, told = board.stream.getvalue().split("\r\x1b[2K")[1:]  # type: ignore[attr-defined]
+    waiting, shown = board.stream.getvalue().split("\r\x1b[2K")[1:]  # type: ignore[attr-defined]
     assert len(waiting) <= 20
-    assert told.replace("\x1b[32m", "").replace("\x1b[0m", "") == f"ok   x: {'[red]' * 10}\n"
+    assert shown.replace("\x1b[32m", "").replace("\x1b[0m", "") == f"ok   x: {'[red]' * 10}\n"
 
 
 def test_a_restarted_job_tells_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,9 @@ def test_a_lock_of_another_machine_is_seen_or_missed(tmp_path: Path, monkeypatch
         assert lock_finding(lock).state == "fine"
         with monkeypatch.context() as patch:  # as with localflock, where each machine has its own locks
             patch.setattr(fcntl, "flock", lambda *_: None)
-            found = lock_finding(lock)
-            assert (found.state, "given a second time" in found.text) == ("missing", True)
-            assert "not localflock" in found.advice
+            finding = lock_finding(lock)
+            assert (finding.state, "given a second time" in finding.text) == ("missing", True)
+            assert "not localflock" in finding.advice
 
     def none(*_: object) -> None:
         raise OSError(95, "Operation not supported")
@@ -44,9 +44,9 @@ def test_limits_that_end_processes_and_too_few_files_are_missed(monkeypatch: pyt
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     monkeypatch.setattr(resource, "getrlimit", lambda number: limits.get(number, unlimited))
     assert limits_finding(8).text.startswith("1024 open files, enough for some 92 workers")
-    found = limits_finding(None)
-    assert (found.state, found.text) == ("missing", "1024 open files are enough for a head with some 92 workers")
+    finding = limits_finding(None)
+    assert (finding.state, finding.text) == ("missing", "1024 open files are enough for a head with some 92 workers")
     limits |= {resource.RLIMIT_NOFILE: unlimited, resource.RLIMIT_CPU: (600, 600)}
-    found = limits_finding(None)
-    assert "processes are limited to 600 seconds of processor time (ulimit -t)" in found.text
-    assert "see ulimit in setup" in found.advice
+    finding = limits_finding(None)
+    assert "processes are limited to 600 seconds of processor time (ulimit -t)" in finding.text
+    assert "see ulimit in setup" in finding.advice

@@ -41,11 +41,11 @@ def test_with_tls_it_has_an_authority_that_is_the_users_alone(tmp_path: Path) ->
     node.mkdir()
     for cluster in (folder, other):
         cluster.make(SITE.model_copy(update={"tls": True}), "demo")
-    made = {path.name: path.read_bytes() for path in folder.path.glob("ca.*")}
+    authority = {path.name: path.read_bytes() for path in folder.path.glob("ca.*")}
     assert [mode(folder.path / name) for name in ("ca.key", "ca.pem")] == [0o600, 0o600]
-    assert made != {path.name: path.read_bytes() for path in other.path.glob("ca.*")}
+    assert authority != {path.name: path.read_bytes() for path in other.path.glob("ca.*")}
     folder.make(SITE.model_copy(update={"tls": True}), "demo")
-    assert made == {path.name: path.read_bytes() for path in folder.path.glob("ca.*")}
+    assert authority == {path.name: path.read_bytes() for path in folder.path.glob("ca.*")}
     assert set(folder.tls("10.0.0.1", node)) == {
         "RAY_USE_TLS", "RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT",
     }  # fmt: skip

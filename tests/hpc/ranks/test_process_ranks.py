@@ -25,7 +25,7 @@ from hpc.ranks.process_ranks import ProcessRanks
 from hpc.ranks.warm_process import warm_process
 with warm_process("rank_target:Plain") if sys.argv[1] == "forked" else contextlib.nullcontext() as address:
     ranks = ProcessRanks("rank_target:Plain", 2, warm_address=address)
-    print(*[one.pid for one in psutil.Process().children(recursive=True)], flush=True)
+    print(*[child.pid for child in psutil.Process().children(recursive=True)], flush=True)
     ranks.call("hang")
 """
 LOOPBACK_IN_PROC = {"0100007F", "0000000000000000FFFF00000100007F"}
@@ -102,24 +102,24 @@ def test_what_a_shell_says_of_cores_and_of_slurm_is_not_for_ranks(
         ranks = ProcessRanks("rank_target:Plain", 2, warm_address=address)
         try:
             assert ranks.call("cores") == [os.sched_getaffinity(0)] * 2  # not the first core for both
-            assert [shell.keys() & found.keys() for found in ranks.call("environment")] == [set(), set()]
+            assert [shell.keys() & environment.keys() for environment in ranks.call("environment")] == [set(), set()]
         finally:
             ranks.kill()
 
 
 def test_a_forked_rank_is_as_nice_as_who_asks_for_it(forking: str) -> None:
-    found: list[int] = []
+    nicenesses: list[int] = []
 
     def ask() -> None:
         os.nice(3)  # of this thread alone
         ranks = ProcessRanks("rank_target:Plain", 1, warm_address=forking)
-        found.extend((os.nice(0), *ranks.call("niceness")))
+        nicenesses.extend((os.nice(0), *ranks.call("niceness")))
         ranks.close()
 
     asking = threading.Thread(target=ask)
     asking.start()
     asking.join()
-    assert found == [os.nice(0) + 3] * 2
+    assert nicenesses == [os.nice(0) + 3] * 2
 
 
 def test_from_a_process_of_several_threads_no_rank_is_forked() -> None:

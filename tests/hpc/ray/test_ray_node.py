@@ -39,8 +39,8 @@ from transtailor.waiting import wait_for
 )
 def test_the_allocation_is_what_slurm_says(environment: dict[str, str], expected: tuple[int, int | None, int]) -> None:
     cpus, memory_bytes, gpus = expected
-    given = allocation({"SLURM_JOB_ID": "7"} | environment)
-    assert given == JobAllocation(job="7", cpus=cpus, memory_bytes=memory_bytes, gpus=gpus)
+    allocated = allocation({"SLURM_JOB_ID": "7"} | environment)
+    assert allocated == JobAllocation(job="7", cpus=cpus, memory_bytes=memory_bytes, gpus=gpus)
 
 
 def test_outside_a_job_there_is_none() -> None:

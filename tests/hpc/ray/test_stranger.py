@@ -54,11 +54,11 @@ def variables(tmp_path: Path) -> dict[str, str]:
 
 def context(variables: dict[str, str], asks: ssl.VerifyMode) -> ssl.SSLContext:
     """Of a server with that certificate."""
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    made.load_cert_chain(variables["RAY_TLS_SERVER_CERT"], variables["RAY_TLS_SERVER_KEY"])
-    made.load_verify_locations(variables["RAY_TLS_CA_CERT"])
-    made.verify_mode = asks
-    return made
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(variables["RAY_TLS_SERVER_CERT"], variables["RAY_TLS_SERVER_KEY"])
+    tls.load_verify_locations(variables["RAY_TLS_CA_CERT"])
+    tls.verify_mode = asks
+    return tls
 
 
 def test_a_head_that_refuses_is_used() -> None:

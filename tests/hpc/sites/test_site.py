@@ -116,9 +116,9 @@ def test_a_name_is_found_in_the_users_folder_first(own_sites: Path) -> None:
     assert site_files()["example"].path.parent == SHIPPED
     (own_sites / "example.toml").write_text(SMALL)
     (own_sites / "mine.toml").write_text(SMALL)
-    found = site_files()
-    assert {"example", "mine"} <= set(found)
-    assert (found["example"].path, found["example"].hides) == (own_sites / "example.toml", SHIPPED / "example.toml")
+    files = site_files()
+    assert {"example", "mine"} <= set(files)
+    assert (files["example"].path, files["example"].hides) == (own_sites / "example.toml", SHIPPED / "example.toml")
     assert find_site("example").cpus_per_node == 4
     assert find_site(str(own_sites / "mine.toml")) == find_site("mine")
 

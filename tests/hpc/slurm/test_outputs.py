@@ -50,8 +50,8 @@ def test_it_is_read(answer: dict[str, Any], tmp_path: Path, monkeypatch: pytest.
         names = [name for *_, name in expects]
         assert [[job.id, job.state.state, job.nodes, job.name] for job in queue(names, None, QUICK)] == expects
     elif asked != "sbatch":
-        found = jobs(expects, None, QUICK)
-        assert {job: [state.state, state.reason] for job, state in found.items()} == expects
+        states = jobs(expects, None, QUICK)
+        assert {job: [state.state, state.reason] for job, state in states.items()} == expects
     elif said.get("returncode"):
         with pytest.raises(SlurmError, match=expects):
             submit(SITE, Need(log_folder=tmp_path / "logs"), ["true"], QUICK)

@@ -109,8 +109,9 @@ OURS = "7|RUNNING|2026-01-01T10:00:00|node[1-2]|None|demo-controller\n8|PENDING|
 def test_the_names_of_other_jobs_hide_none_of_ours(slurm: FakeSlurm, line_end: str) -> None:
     other = f"6|RUNNING|2026-01-01T10:00:00|node3|None|my{line_end}job\n"
     slurm.says("squeue", other + OURS + other)
-    found = [job for job in queue(["demo-controller", "demo-worker-1"], None, QUICK) if job.name.startswith("demo-")]
-    assert [(job.id, job.name, job.nodes) for job in found] == [
+    queued_jobs = queue(["demo-controller", "demo-worker-1"], None, QUICK)
+    ours = [job for job in queued_jobs if job.name.startswith("demo-")]
+    assert [(job.id, job.name, job.nodes) for job in ours] == [
         ("7", "demo-controller", "node[1-2]"),
         ("8", "demo-worker-1", ""),
     ]

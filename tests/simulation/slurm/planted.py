@@ -84,8 +84,8 @@ PLANTED_ON_SLURM = (
     _Planted(
         "a submission without an answer is repeated at once",
         f"{JOBS}:submit",
-        "number = _number_of(path, need.job_name, site.cluster, patience)",
-        "number = None",
+        "number_in_queue = _number_of(path, need.job_name, site.cluster, patience)",
+        "number_in_queue = None",
     ),
     _Planted(
         "a command of SLURM that hangs is waited for",
