@@ -11,13 +11,12 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 from collections.abc import Mapping, Sequence
 
 import duckdb
 import pyarrow.parquet as pq
 
-from benchmarks.record import RESULTS, Measured, write
+from benchmarks.record import RESULTS, Measured, parser_of, write
 from results.statistics.means import mean_interval
 
 CANDIDATES = ("fold", "sqrt", "off")  # of nearly equal ones, the first is chosen
@@ -37,9 +36,8 @@ FROM points GROUP BY ALL ORDER BY ALL
 
 def main(arguments: Sequence[str]) -> int:
     """Write the scores, the regrets and the mode that the rule chooses."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "beta_default_scores")
     parser.add_argument("points", nargs="*", type=Path, default=POINTS, help="Parquet files (default: those committed)")
-    parser.add_argument("--out", type=Path, default=RESULTS / "beta_default_scores", help="the tables, without suffix")
     asked = parser.parse_args(arguments)
     write(results_table(scores_of(asked.points)), asked.out)
     return 0

@@ -13,14 +13,13 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from benchmarks.record import RESULTS, Measured, write
+from benchmarks.record import Measured, parser_of, table_of, write
 from results.statistics.fronts import front_shares, resamples
 from results.statistics.images import crossed_difference, mcnemar
 from results.statistics.means import centre, iqm, iqm_interval, mean_interval, statistic_of
@@ -82,12 +81,19 @@ def results_table(repeats: int) -> Measured:
     for case in cases():
         found, count = rate(case, repeats)
         error = (found * (1 - found) / count) ** 0.5
-        rows.append((case.what, case.n, case.world, case.claimed, found, error, count))
-    return Measured(
-        title="How often the statistics keep their word",
-        columns=("what", "n", "drawn from", "claimed", "found", "standard_error", "repeats"),
-        rows=tuple(rows),
-        notes=(
+        rows.append({
+            "what": case.what,
+            "n": case.n,
+            "drawn from": case.world,
+            "claimed": case.claimed,
+            "found": found,
+            "standard_error": error,
+            "repeats": count,
+        })  # fmt: skip
+    return table_of(
+        "How often the statistics keep their word",
+        rows,
+        (
             "Intervals: how often they hold the truth. Tests: how often they find what is not there; exact tests may"
             " stay below what is claimed. Power: how often what is there is found.",
             f"Seed {SEED}; every case begins with it again.",
@@ -348,10 +354,7 @@ def _others() -> list[Case]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help=f"a tenth of the {REPEATS} repeats")
-    parser.add_argument("--out", type=Path, default=RESULTS / "coverage", help="path of the table without suffix")
-    given = parser.parse_args(arguments)
+    given = parser_of(__doc__, "coverage", quick=f"a tenth of the {REPEATS} repeats").parse_args(arguments)
     write(results_table(REPEATS // 10 if given.quick else REPEATS), given.out)
     return 0
 

@@ -10,13 +10,12 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks.record import RESULTS, Cell, Measured, verdict, write
+from benchmarks.record import Row, parser_of, table_of, verdict, write
 from sweeps.search.halving import promotions
 from sweeps.search.proposals import next_batch
 from sweeps.search.records import Proposal, Score, ScoreKey, Told
@@ -45,12 +44,9 @@ SPEC = Spec(
 
 def main() -> int:
     """Measures and writes the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="up to 1,000 trials")
-    parser.add_argument("--out", type=Path, default=RESULTS / "decisions", help="the table, without its suffix")
-    options = parser.parse_args()
+    options = parser_of(__doc__, "decisions", quick="up to 1,000 trials").parse_args()
     space = space_of(SPEC)
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[Row] = []
     for trials in SIZES[: 2 if options.quick else 3]:
         told = results(space, trials)
         for sampler in SAMPLERS:
@@ -62,13 +58,12 @@ def main() -> int:
             if settings.reads_scores:
                 rows.append(row(f"{sampler}, and all around it", trials, whole_ms(settings, trials)))
         rows.append(row("halving", trials, halving_ms(told)))
-    rows += [(f"Optuna alone, tpe, of {read} results", None, optuna_ms(space, read), None, None) for read in ALONE]
+    rows += [row(f"Optuna alone, tpe, of {read} results", None, optuna_ms(space, read)) for read in ALONE]
     write(
-        Measured(
-            title="Processor time of a decision",
-            columns=("decides", "trials_before", "ms", "goal_ms", "verdict"),
-            rows=tuple(rows),
-            notes=(
+        table_of(
+            "Processor time of a decision",
+            rows,
+            (
                 "A proposal, by a launch that has made some before; of halving, one of the promotions from a rung "
                 f"where all of them rest. Medians of {REPEATS}.",
                 f"And all around it: what a launch computes for a batch of {BATCH} settings, for each of them: the "
@@ -88,10 +83,16 @@ def first(space: Space, settings: SearchSettings, told: list[Told]) -> object:
     return Sampling(space, settings).propose(len(told), len(told) // BATCH, told)
 
 
-def row(decides: str, trials: int, ms: float) -> tuple[Cell, ...]:
+def row(decides: str, trials: int | None, ms: float) -> Row:
     """A row; the goal is about the largest number of trials."""
     is_largest = trials == SIZES[-1]
-    return (decides, trials, ms, GOAL_MS if is_largest else None, verdict(ms <= GOAL_MS) if is_largest else None)
+    return {
+        "decides": decides,
+        "trials_before": trials,
+        "ms": ms,
+        "goal_ms": GOAL_MS if is_largest else None,
+        "verdict": verdict(ms <= GOAL_MS) if is_largest else None,
+    }
 
 
 def results(space: Space, trials: int) -> list[Told]:

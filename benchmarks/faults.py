@@ -19,7 +19,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import json
 import math
 import tempfile
@@ -31,7 +30,7 @@ from functools import cache
 from itertools import count
 from typing import Any
 
-from benchmarks.record import RESULTS, Cell, Measured, write
+from benchmarks.record import RESULTS, Cell, Measured, parser_of, write
 from benchmarks.slurm_bed import slurm_bed
 from tests.faults import lives, ray_lives, slurm_lives
 from tests.faults.lives import Struck
@@ -235,13 +234,12 @@ def go_on(attack: Attack, path: Path, faults: int, seed: int, end_s: float) -> l
 
 def main() -> int:
     """Runs the command; returns 1 if a promise was broken."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, None)
     parser.add_argument("--with", choices=ATTACKS, default="writes", dest="attack", help="what is struck")
     parser.add_argument("--faults", type=int, default=1000, help="how many to reach, including those on record")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no life later; the next run resumes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--life", type=int, help="repeat this life alone, and record nothing")
-    parser.add_argument("--out", type=Path, help="path of the results without suffix")
     options = parser.parse_args()
     end_s = time.monotonic() + options.minutes * 60
     with tempfile.TemporaryDirectory(prefix="faults-") as place, ExitStack() as end:

@@ -12,20 +12,18 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.record import RESULTS, Cell, Measured, write
+from benchmarks.record import Row, parser_of, table_of, write
 from results.store.reader import load
 from tests.faults.invariants import OF_TRIALS
 from tests.faults.moments import moments_of
 from tests.faults.tiny_sweep import TinySweep, warm_up
 
 SEEDS = 16
-COLUMNS = ("of", "number", "inodes of each", "at rest", "goal", "syncs of each", "goal (syncs)", "kB of each at rest")
 CACHE = ("cache", "folders of the cache")
 GOALS = {
     "stage": (1, 2), "operating point": (None, 2), "trial, without its stages": (3, 4), "trial, with them": (None, None)
@@ -52,15 +50,13 @@ class Found:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description="files and fsync calls of a sweep")
+    parser = parser_of(__doc__, "files_and_syncs")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="of each of its two arms")
-    parser.add_argument("--out", type=Path, default=RESULTS / "files_and_syncs", help="path, without suffix")
     given = parser.parse_args(arguments)
     warm_up()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder) / "place", given.seeds)
-    rows = tuple(rows_of(found))
-    write(Measured(title="Files and syncs of a sweep", columns=COLUMNS, rows=rows, notes=NOTES), given.out)
+    write(table_of("Files and syncs of a sweep", list(rows_of(found)), NOTES), given.out)
     return 0
 
 
@@ -109,7 +105,7 @@ def part_of(place: str) -> str:
     return parts[2] if len(parts) > 3 and parts[2] == "trials" else "run"
 
 
-def rows_of(found: Found) -> Iterator[tuple[Cell, ...]]:
+def rows_of(found: Found) -> Iterator[Row]:
     """The goals first, then each part of the folder."""
     whole = [part for part in found.syncs | found.inodes if part not in ("run", "checkpoints")]
     of_points = [f"tables/{table}" for table in OF_TRIALS]
@@ -121,13 +117,20 @@ def rows_of(found: Found) -> Iterator[tuple[Cell, ...]]:
         yield row_of(f"trial: {part}", found.trials, found, [part], (None, None))
 
 
-def row_of(
-    name: str, number: int, found: Found, parts: Sequence[str], goals: tuple[int | None, int | None]
-) -> tuple[Cell, ...]:
+def row_of(name: str, number: int, found: Found, parts: Sequence[str], goals: tuple[int | None, int | None]) -> Row:
     """One line of the table."""
     counters = (found.inodes, found.at_rest, found.syncs, found.kilobytes)
     inodes, at_rest, syncs, kilobytes = (sum(counter[part] for part in parts) / number for counter in counters)
-    return name, number, inodes, at_rest, goals[0], syncs, goals[1], kilobytes
+    return {
+        "of": name,
+        "number": number,
+        "inodes of each": inodes,
+        "at rest": at_rest,
+        "goal": goals[0],
+        "syncs of each": syncs,
+        "goal (syncs)": goals[1],
+        "kB of each at rest": kilobytes,
+    }
 
 
 NOTES = (

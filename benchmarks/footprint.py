@@ -12,7 +12,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import os
 import signal
 import statistics
@@ -26,7 +25,7 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from benchmarks.record import RESULTS, ROOT, Cell, Measured, verdict, write
+from benchmarks.record import ROOT, Cell, Measured, parser_of, verdict, write
 from sweeps.planning.plan import cost_of, make_plan
 from sweeps.spec.spec import load_spec
 
@@ -66,10 +65,7 @@ class Seen:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description="memory and disk of a sweep")
-    parser.add_argument("--quick", action="store_true", help="one seed: for a look, not for a record")
-    parser.add_argument("--out", type=Path, default=RESULTS / "footprint", help="path of the table, without suffix")
-    options = parser.parse_args(arguments)
+    options = parser_of(__doc__, "footprint", quick="one seed").parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         spec = folder / "footprint.toml"

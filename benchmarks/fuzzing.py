@@ -13,7 +13,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import contextlib
 import io
 import json
@@ -31,7 +30,7 @@ from typing import Any
 import hypothesis
 from hypothesis import HealthCheck, Phase, settings
 
-from benchmarks.record import RESULTS, Measured, write
+from benchmarks.record import Measured, parser_of, write
 from tests.faults.hostile import Target, targets
 from tests.faults.moments import writes
 from tests.faults.tiny_sweep import warm_up
@@ -165,11 +164,10 @@ def _end_of(attack: AttackInProcess) -> Outcome:
 
 def main() -> int:
     """Runs the command; returns 1 if something broke."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "fuzzing")
     parser.add_argument("--inputs", type=int, default=50_000, help="of all targets together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="targets whose name begins so")
-    parser.add_argument("--out", type=Path, default=RESULTS / "fuzzing", help="path without suffix")
     options = parser.parse_args()
     warm_up()
     sys.dont_write_bytecode = True  # beside the modules, which is elsewhere

@@ -12,7 +12,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import multiprocessing
 import os
 import tempfile
@@ -23,8 +22,8 @@ from dataclasses import dataclass
 
 import psutil
 
-from benchmarks.moments import FILE, read_moments
-from benchmarks.record import RESULTS, Cell, Measured, verdict, write
+from benchmarks.idle_rank import FILE, read_moments
+from benchmarks.record import Cell, Measured, parser_of, verdict, write
 from benchmarks.schedulers import run_ours
 
 TRIALS, QUICK_TRIALS = 10_000, 800
@@ -48,10 +47,8 @@ class Look:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description="ten thousand empty trials in one launch")
-    parser.add_argument("--quick", action="store_true", help="few trials: for a look")
+    parser = parser_of(__doc__, "many_trials", quick="few trials")
     parser.add_argument("--slots", type=int, default=2, help="trials at once, of one core each (default: 2)")
-    parser.add_argument("--out", type=Path, default=RESULTS / "many_trials", help="path of the table, without suffix")
     options = parser.parse_args(arguments)
     trials, parts = (QUICK_TRIALS, QUICK_PARTS) if options.quick else (TRIALS, PARTS)
     with tempfile.TemporaryDirectory() as name:

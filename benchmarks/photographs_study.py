@@ -13,7 +13,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import results
-from benchmarks.record import RESULTS, Cell, Measured, write
+from benchmarks.record import RESULTS, Cell, Measured, parser_of, write
 from results.statistics.images import crossed_difference
 from results.statistics.pairs import compare_pairs, holm
 
@@ -55,10 +54,9 @@ Answers = dict[tuple[str, int], dict[int, bool]]  # (label, seed) -> image -> wh
 
 def main(arguments: Sequence[str]) -> int:
     """Add the runs' rows to the committed ones, and write the contrasts."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "photographs_study_contrasts")
     parser.add_argument("runs", nargs="*", type=Path, help="the folders of the runs")
     parser.add_argument("--rows", type=Path, default=RESULTS / "photographs_study", help="the folder of the files")
-    parser.add_argument("--out", type=Path, default=RESULTS / "photographs_study_contrasts", help="without suffix")
     parser.add_argument("--incomplete", action="store_true", help="compute the contrasts although seeds are missing")
     asked = parser.parse_args(arguments)
     kept = {name: add(asked.rows / f"{name}.parquet", asked.runs, sql, key) for name, (sql, key) in FILES.items()}

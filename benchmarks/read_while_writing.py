@@ -15,7 +15,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import multiprocessing
 import tempfile
 import time
@@ -28,7 +27,7 @@ from typing import Any, NamedTuple
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmarks.record import RESULTS, Measured, verdict, write
+from benchmarks.record import parser_of, table_of, verdict, write
 from results.errors import ResultsError
 from results.store.merge import merge
 from results.store.reader import Run, load
@@ -78,13 +77,10 @@ class Shown(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table; 1 if anything was wrong."""
-    parser = argparse.ArgumentParser(
-        description="do readers see each row once while it is written, merged and settled?"
-    )
+    parser = parser_of(__doc__, "read_while_writing")
     parser.add_argument("--seconds", type=float, default=60.0, help="of each round")
     parser.add_argument("--writers", type=int, default=8)
     parser.add_argument("--readers", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=RESULTS / "read_while_writing", help="path, without suffix")
     given = parser.parse_args(arguments)
     rows = []
     for what in (MERGES, SETTLES, LAUNCHES):
@@ -97,10 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         facts |= {"merges": merges, "rows_written": rows_written} | vars(seen)
         del facts["rows_seen_last"]
         rows.append({"one_process": what} | facts | {"verdict": verdict(seen.is_right and merges > 0)})
-    columns = tuple(rows[0])
-    table = tuple(tuple(row[column] for column in columns) for row in rows)
-    title = "Reading while others write and one merges or settles"
-    write(Measured(title=title, columns=columns, rows=table, notes=_notes()), given.out, PACKAGES)
+    write(table_of("Reading while others write and one merges or settles", rows, _notes()), given.out, PACKAGES)
     return int(any(row["verdict"] != verdict(True) for row in rows))
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import json
 import os
 import statistics
@@ -29,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.process import run_measured
-from benchmarks.record import RESULTS, ROOT, Cell, Measured, spread, verdict, write
+from benchmarks.record import ROOT, Cell, Measured, parser_of, spread, verdict, write
 from results.report.point_pages import PAGE_ROWS, PointPages
 from results.report.serve import ReportServer
 from results.store.reader import load
@@ -61,10 +60,8 @@ QUICK = Sizes(trials=(40, 80), points=10_000, rows=6_000, times=2)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description="what a report weighs and takes")
-    parser.add_argument("--quick", action="store_true", help="small: for a look, not for a record")
+    parser = parser_of(__doc__, "report", quick="small")
     parser.add_argument("--demo", type=Path, metavar="RUN", help="a finished run of the spec demo, to weigh its page")
-    parser.add_argument("--out", type=Path, default=RESULTS / "report", help="path of the table, without suffix")
     given = parser.parse_args(arguments)
     sizes, rows = QUICK if given.quick else USUAL, list[tuple[Cell, ...]]()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.idle_rank import idle
-from benchmarks.moments import read_moments
+from benchmarks.idle_rank import idle, read_moments
 from benchmarks.record import show_to_ranks
 
 if TYPE_CHECKING:

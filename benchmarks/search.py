@@ -10,7 +10,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import heapq
 import math
 import statistics
@@ -19,7 +18,7 @@ from dataclasses import dataclass, field
 
 from scipy.stats import spearmanr, t
 
-from benchmarks.record import RESULTS, Cell, Measured, verdict, write
+from benchmarks.record import Cell, Measured, parser_of, verdict, write
 from benchmarks.search_table import Table, load_table
 from sweeps.search.halving import ladder
 from sweeps.search.proposals import next_batch
@@ -305,10 +304,7 @@ def _number(cell: Cell) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Replay all contenders and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="3 repetitions of searches with few settings")
-    parser.add_argument("--out", type=Path, default=RESULTS / "search", help="the table, without its suffix")
-    options = parser.parse_args(arguments)
+    options = parser_of(__doc__, "search", quick="3 repetitions of searches with few settings").parse_args(arguments)
     table, spec = load_table(), load_spec(SPECS / "search_grid.toml")
     repeats = 3 if options.quick else REPEATS
     rows = []

@@ -13,7 +13,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import atexit
 import csv
 import math
@@ -26,7 +25,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from functools import cache
 from itertools import count, islice
 
-from benchmarks.record import RESULTS, Cell, Measured, read_rows, write
+from benchmarks.record import Cell, Measured, parser_of, read_rows, write
 from tests.simulation.day import folder
 from tests.simulation.kinds import kind_of
 from tests.simulation.planted import PLANTED
@@ -82,11 +81,10 @@ FOUND = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Simulate for a time and write the page; 1 if a day broke a promise, or if too few planted faults are found."""
-    parser = argparse.ArgumentParser(description="simulated days of a sweep, as many as time allows")
+    parser = parser_of(__doc__, "simulated_days")
     parser.add_argument("--minutes", type=float, default=240.0, help="how long (default: 240)")
     parser.add_argument("--processes", type=int, default=1, help="simulate this many at once (default: 1)")
     parser.add_argument("--planted", action="store_true", help="look for planted faults instead")
-    parser.add_argument("--out", type=Path, default=RESULTS / "simulated_days", help="path of the page, without suffix")
     options = parser.parse_args(arguments)
     end_s = time.monotonic() + 60 * options.minutes
     out: Path = options.out

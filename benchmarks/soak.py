@@ -14,7 +14,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import csv
 import random
 import signal
@@ -28,7 +27,7 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from benchmarks.record import RESULTS, Cell, Measured, verdict, write
+from benchmarks.record import Cell, Measured, parser_of, verdict, write
 from results.store.reader import finished_trial_ids
 from tests.faults.invariants import count_parts, processes_of, violations
 from tests.faults.ray_lives import HANG_LIMIT_S, STOPPED_S, TARGETS, SmallSweep, family
@@ -258,10 +257,8 @@ NOTES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table; 1 if something was lost."""
-    parser = argparse.ArgumentParser(description="a long launch under fire: what grows")
-    parser.add_argument("--quick", action="store_true", help="few trials: for a look, not for a record")
+    parser = parser_of(__doc__, "soak", quick="few trials")
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
-    parser.add_argument("--out", type=Path, default=RESULTS / "soak", help="path of the table, without suffix")
     options = parser.parse_args(arguments)
     print(f"seed {options.seed}", flush=True)
     seeds = QUICK_SEEDS if options.quick else SEEDS

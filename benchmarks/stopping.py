@@ -13,14 +13,13 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import os
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 
-from benchmarks.record import RESULTS, ROOT, Measured, read_rows, verdict, write
+from benchmarks.record import ROOT, Measured, parser_of, read_rows, verdict, write
 from benchmarks.slurm_bed import events, slurm_bed
 from hpc.slurm.jobs import cancel
 from results.store.reader import load
@@ -175,9 +174,8 @@ NOTES = (
 
 def main() -> int:
     """Measures, and writes the table after each state."""
-    parser = argparse.ArgumentParser(description="How soon a stop is noticed.", allow_abbrev=False)
+    parser = parser_of(__doc__, "stopping")
     parser.add_argument("--states", default="", help="those whose name has this in it")
-    parser.add_argument("--out", type=Path, default=RESULTS / "stopping", help="files to write, without suffix")
     options = parser.parse_args()
     found = {str(row[0]): row for row in read_rows(options.out, COLUMNS)}
     for state in [state for state in STATES if options.states in state]:
