@@ -34,7 +34,7 @@ FROM points GROUP BY ALL ORDER BY ALL
 """
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Write the scores, the regrets and the mode that the rule chooses."""
     parser = parser_of(__doc__, "beta_default_scores")
     parser.add_argument("points", nargs="*", type=Path, default=POINTS, help="Parquet files (default: those committed)")
@@ -91,4 +91,4 @@ def results_table(scores: Scores) -> Measured:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

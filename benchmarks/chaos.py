@@ -17,6 +17,7 @@ if __name__ == "__main__":
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.record import Cell, Measured, parser_of, write
@@ -146,7 +147,7 @@ def _table(sweep: Sweep, done: list[Disturbance], took_s: float, left: list[str]
     )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measures and writes the table; exit code 1 if something was lost."""
     parser = parser_of(__doc__, "chaos", quick="a small sweep and kills every 15 to 30 s")
     parser.add_argument(
@@ -155,7 +156,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=40, help="of the sweep: more make it longer")
     parser.add_argument("--epochs", type=int, default=65, help="of each fine-tuning")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the victims")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     seeds, epochs, pause_s = (1, 10, (15.0, 30.0)) if options.quick else (options.seeds, options.epochs, (30.0, 60.0))
     measured = measure(seeds, epochs, pause_s, options.minutes * 60, options.seed)
     write(measured, options.out)

@@ -147,9 +147,9 @@ NOTES = (
 )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measures and writes the table."""
-    options = parser_of(__doc__, "cluster_start", quick="each once").parse_args()
+    options = parser_of(__doc__, "cluster_start", quick="each once").parse_args(arguments)
     load = f"The machine's load (1 min) when this began, without it: {os.getloadavg()[0]:.1f}."
     took = measure(*((1, 1, 60.0) if options.quick else (5, 5, 240.0)))
     rows = [row(what, found) for what in GOALS if (found := [each for each in took if each.what == what])]

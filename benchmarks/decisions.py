@@ -12,7 +12,7 @@ if __name__ == "__main__":
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from benchmarks.record import Row, parser_of, table_of, verdict, write
@@ -42,9 +42,9 @@ SPEC = Spec(
 )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measures and writes the table."""
-    options = parser_of(__doc__, "decisions", quick="up to 1,000 trials").parse_args()
+    options = parser_of(__doc__, "decisions", quick="up to 1,000 trials").parse_args(arguments)
     space = space_of(SPEC)
     rows: list[Row] = []
     for trials in SIZES[: 2 if options.quick else 3]:

@@ -24,7 +24,7 @@ import math
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import cache
 from itertools import count
@@ -232,7 +232,7 @@ def go_on(attack: Attack, path: Path, faults: int, seed: int, end_s: float) -> l
     return done
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns 1 if a promise was broken."""
     parser = parser_of(__doc__, None)
     parser.add_argument("--with", choices=ATTACKS, default="writes", dest="attack", help="what is struck")
@@ -240,7 +240,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no life later; the next run resumes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--life", type=int, help="repeat this life alone, and record nothing")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     end_s = time.monotonic() + options.minutes * 60
     with tempfile.TemporaryDirectory(prefix="faults-") as place, ExitStack() as end:
         attack = ATTACKS[options.attack](Path(place), end)

@@ -23,6 +23,7 @@ import signal
 import tempfile
 import traceback
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -162,13 +163,13 @@ def _end_of(attack: AttackInProcess) -> Outcome:
     return outcome
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns 1 if something broke."""
     parser = parser_of(__doc__, "fuzzing")
     parser.add_argument("--inputs", type=int, default=50_000, help="of all targets together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="targets whose name begins so")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     warm_up()
     sys.dont_write_bytecode = True  # beside the modules, which is elsewhere
     with tempfile.TemporaryDirectory(prefix="fuzzing-") as place:

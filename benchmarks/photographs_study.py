@@ -52,7 +52,7 @@ Row = dict[str, Any]
 Answers = dict[tuple[str, int], dict[int, bool]]  # (label, seed) -> image -> whether the answer is right
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Add the runs' rows to the committed ones, and write the contrasts."""
     parser = parser_of(__doc__, "photographs_study_contrasts")
     parser.add_argument("runs", nargs="*", type=Path, help="the folders of the runs")
@@ -158,4 +158,4 @@ def results_table(answers: Answers, failed: set[tuple[str, int]]) -> Measured:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

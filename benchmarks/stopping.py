@@ -17,7 +17,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.record import ROOT, Measured, parser_of, read_rows, verdict, write
 from benchmarks.slurm_bed import events, slurm_bed
@@ -172,11 +172,11 @@ NOTES = (
 )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, and writes the table after each state."""
     parser = parser_of(__doc__, "stopping")
     parser.add_argument("--states", default="", help="those whose name has this in it")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     found = {str(row[0]): row for row in read_rows(options.out, COLUMNS)}
     for state in [state for state in STATES if options.states in state]:
         noticed_s, ended_s = STATES[state](state)

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.all import GROUPS
 from benchmarks.equality import Point, compare
-from benchmarks.record import Measured, write
+from benchmarks.record import Measured, beside, in_turns, parser_of, table_of, write
 from benchmarks.sharing import separate
 from tests.benchmarks.looks import BENCHMARKS, rows_in, run
 
@@ -144,3 +144,22 @@ def test_a_table_is_written_whole_for_people_and_for_programs(tmp_path: Path) ->
     assert {"date", "command", "cpu", "cores", "python", "torch", "ray"} <= rows[0].keys()
     with pytest.raises(ValueError, match="1 cells for 2 columns"):
         Measured(title="T", columns=("what", "ratio"), rows=(("a",),), notes=())
+
+
+def test_rows_by_name_become_a_table_and_a_row_with_other_columns_is_refused() -> None:
+    table = table_of("T", [{"what": "a", "s": 1.0}, {"what": "b", "s": None}], ["a note"])
+    assert (table.columns, table.rows, table.notes) == (("what", "s"), (("a", 1.0), ("b", None)), ("a note",))
+    with pytest.raises(ValueError, match=r"a row has the columns \('s', 'what'\) and the first one \('what', 's'\)"):
+        table_of("T", [{"what": "a", "s": 1.0}, {"s": 1.0, "what": "a"}], [])
+
+
+def test_sides_take_turns_and_their_ratio_is_that_of_the_rounds() -> None:
+    assert list(in_turns("ab", 3)) == ["a", "b", "b", "a", "a", "b"]
+    assert beside([2.0, 30.0, 4.0], [1.0, 10.0, 1.0]) == {"ratio": 3.0, "ratio_quartiles": "2.5 to 3.5", "rounds": 3}
+
+
+def test_each_benchmark_has_the_common_options(tmp_path: Path) -> None:
+    given = parser_of("A text.", "t", quick="less").parse_args(["--quick", "--out", str(tmp_path / "t")])
+    assert (given.quick, given.out) == (True, tmp_path / "t")
+    assert parser_of("A text.", "t").parse_args([]).out == ROOT / "docs" / "results" / "t"
+    assert parser_of("A text.", None).parse_args([]).out is None
