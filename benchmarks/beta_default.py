@@ -45,13 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def scores_of(points: Sequence[Path]) -> Scores:
     """The score of each trial: the mean of its points' validation scores, in per cent; 0 if it failed."""
-    found: Scores = {}
+    scores: Scores = {}
     for file in points:
         with duckdb.connect(":memory:") as connection:
             connection.register("points", pq.read_table(file))
             for network, label, seed, score in connection.execute(SQL).fetchall():
-                found.setdefault((network, label), {})[seed] = score
-    return found
+                scores.setdefault((network, label), {})[seed] = score
+    return scores
 
 
 def regrets(scores: Scores) -> dict[str, dict[str, float]]:

@@ -69,13 +69,13 @@ def begin(testbed: Testbed, folder: Path, commands: str) -> tuple[Sweep, list[To
     taken_s, began_s = times[controller]
     waits = [began_s - taken_s + times[job][1] - times[job][0] for _, job in joined]
     last_wait = max(waits)
-    found = [Took(what=CONTROLLER, value=ready_s - taken_s, slurms_own=began_s - taken_s)]
-    found.append(Took(what="first worker joined", value=joined[0][0] - taken_s, slurms_own=waits[0]))
-    found.append(Took(what=ALL_WORKERS, value=joined[-1][0] - taken_s, slurms_own=last_wait))
-    found.append(
+    steps = [Took(what=CONTROLLER, value=ready_s - taken_s, slurms_own=began_s - taken_s)]
+    steps.append(Took(what="first worker joined", value=joined[0][0] - taken_s, slurms_own=waits[0]))
+    steps.append(Took(what=ALL_WORKERS, value=joined[-1][0] - taken_s, slurms_own=last_wait))
+    steps.append(
         Took(what=TRAINS, value=min(began for began, _ in stage_spans(sweep).values()) - taken_s, slurms_own=waits[0])
     )
-    return sweep, found
+    return sweep, steps
 
 
 def lose(sweep: Sweep) -> list[Took]:
@@ -88,12 +88,14 @@ def lose(sweep: Sweep) -> list[Took]:
     replaced_s, heir = events(sweep, "worker_submitted")[before]
     cancel([heir], None)
     cancelled_s = time.time()
-    found = [Took(what=BY_RAY, value=replaced_s - dict((job, at) for at, job in events(sweep, "worker_lost"))[victim])]
+    replacements = [
+        Took(what=BY_RAY, value=replaced_s - dict((job, at) for at, job in events(sweep, "worker_lost"))[victim])
+    ]
     until(lambda: len(events(sweep, "worker_submitted")) > before + 1, LIMIT_S, "another replacement")
     until(lambda: len(events(sweep, "worker_joined")) > len(joined), LIMIT_S, "it to join")
     if heir not in {job for _, job in events(sweep, "worker_joined")}:  # otherwise Ray noticed it
-        found.append(Took(what=BY_SLURM, value=events(sweep, "worker_submitted")[before + 1][0] - cancelled_s))
-    return found
+        replacements.append(Took(what=BY_SLURM, value=events(sweep, "worker_submitted")[before + 1][0] - cancelled_s))
+    return replacements
 
 
 def rest(folder: Path, quiet_s: float) -> Took:
@@ -105,19 +107,19 @@ def rest(folder: Path, quiet_s: float) -> Took:
 
 def measure(starts: int, losses: int, quiet_s: float) -> list[Took]:
     """All measurements, each on a fresh SLURM, except the losses, which are measured in one sweep."""
-    found = []
+    measurements = []
     for number in range(starts):
         with slurm_bed() as (testbed, folder):
             commands = bad_day(folder / "commands", {"real": 1})
             sweep, took = begin(testbed, folder / "sweep", commands)
-            found += took
+            measurements += took
             if number == starts - 1:
                 for _ in range(losses):
-                    found += lose(sweep)
+                    measurements += lose(sweep)
                 time.sleep(30.0)  # after a loss SLURM is asked more often for a while
-                found.append(rest(folder / "commands", quiet_s))
+                measurements.append(rest(folder / "commands", quiet_s))
             sweep.command("cancel", str(sweep.run.path))
-    return found
+    return measurements
 
 
 def row(what: str, took: Sequence[Took]) -> Row:

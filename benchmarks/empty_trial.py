@@ -29,8 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--slots", type=int, default=2, help="trials at once, of one core each (default: 2)")
     options = parser.parse_args(arguments)
     rounds = 1 if options.quick else 3
-    trials = {one.name: one.quick_trials if options.quick else one.trials for one in CONTENDERS}
-    runs: dict[str, list[Run]] = {one.name: [] for one in CONTENDERS}
+    trials = {contender.name: contender.quick_trials if options.quick else contender.trials for contender in CONTENDERS}
+    runs: dict[str, list[Run]] = {contender.name: [] for contender in CONTENDERS}
     for contender in in_turns(CONTENDERS, rounds):
         runs[contender.name].append(measure(contender, trials[contender.name], options.slots))
         seconds = runs[contender.name][-1].per_trial_s

@@ -36,7 +36,7 @@ SELECT (SELECT count(DISTINCT stage_key) FROM stages) AS stages, (SELECT count(*
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class Counts:
     """What one launch left, and how often it synced."""
 
     stages: int  # distinct ones
@@ -52,28 +52,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
     parser = parser_of(__doc__, "files_and_syncs")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="of each of its two arms")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     warm_up()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder) / "place", given.seeds)
-    write(table_of("Files and syncs of a sweep", list(rows_of(found)), NOTES), given.out)
+        counts = measure(Path(folder) / "place", options.seeds)
+    write(table_of("Files and syncs of a sweep", list(rows_of(counts)), NOTES), options.out)
     return 0
 
 
-def measure(place: Path, seeds: int) -> Found:
+def measure(folder: Path, seeds: int) -> Counts:
     """Run the sweep, count, and launch it again.
 
     Raises:
         RuntimeError: a launch did not end with 0.
     """
-    sweep = TinySweep.below(place)
+    sweep = TinySweep.below(folder)
     spec = sweep.notes / "spec.toml"
     spec.write_text(spec.read_text().replace("[[variants]]", f"[axes]\nseed = {[*range(seeds)]}\n[[variants]]", 1))
     (inodes, _), (at_rest, kilobytes) = _count_files(sweep, 0), _count_files(sweep, 1)
     syncs = Counter(part_of(moment.place) for moment in moments_of(sweep.trace(0)) if moment.event == "fsync")
     with load(sweep.run) as tables:
         (numbers,) = tables.rows(NUMBERS)
-    return Found(**numbers, inodes=inodes, at_rest=at_rest, kilobytes=kilobytes, syncs=syncs)
+    return Counts(**numbers, inodes=inodes, at_rest=at_rest, kilobytes=kilobytes, syncs=syncs)
 
 
 def _count_files(sweep: TinySweep, number: int) -> tuple[Counter[str], Counter[str]]:
@@ -89,13 +89,13 @@ def _count_files(sweep: TinySweep, number: int) -> tuple[Counter[str], Counter[s
     return inodes, kilobytes
 
 
-def part_of(place: str) -> str:
+def part_of(path: str) -> str:
     """The part of a sweep's folder that a path is in.
 
     >>> part_of("cache/ab/abcd"), part_of("runs/tiny/tables/epochs/1.parquet"), part_of("runs/tiny/trials/t/checkpoint")
     ('cache', 'tables/epochs', 'checkpoints')
     """
-    parts = place.split("/")
+    parts = path.split("/")
     if parts[0] == "cache":
         return "folders of the cache" if len(parts) <= 2 and parts[-1] != "*" else "cache"
     if "checkpoint" in parts:
@@ -105,21 +105,21 @@ def part_of(place: str) -> str:
     return parts[2] if len(parts) > 3 and parts[2] == "trials" else "run"
 
 
-def rows_of(found: Found) -> Iterator[Row]:
+def rows_of(counts: Counts) -> Iterator[Row]:
     """The goals first, then each part of the folder."""
-    whole = [part for part in found.syncs | found.inodes if part not in ("run", "checkpoints")]
+    whole = [part for part in counts.syncs | counts.inodes if part not in ("run", "checkpoints")]
     of_points = [f"tables/{table}" for table in OF_TRIALS]
     in_parts = (["cache"], of_points, [part for part in whole if part not in CACHE], whole)
-    numbers = (found.stages, found.points, found.trials, found.trials)
+    numbers = (counts.stages, counts.points, counts.trials, counts.trials)
     for name, number, parts in zip(GOALS, numbers, in_parts, strict=True):
-        yield row_of(name, number, found, parts, GOALS[name])
-    for part in sorted(found.syncs | found.inodes):
-        yield row_of(f"trial: {part}", found.trials, found, [part], (None, None))
+        yield row_of(name, number, counts, parts, GOALS[name])
+    for part in sorted(counts.syncs | counts.inodes):
+        yield row_of(f"trial: {part}", counts.trials, counts, [part], (None, None))
 
 
-def row_of(name: str, number: int, found: Found, parts: Sequence[str], goals: tuple[int | None, int | None]) -> Row:
+def row_of(name: str, number: int, counts: Counts, parts: Sequence[str], goals: tuple[int | None, int | None]) -> Row:
     """One line of the table."""
-    counters = (found.inodes, found.at_rest, found.syncs, found.kilobytes)
+    counters = (counts.inodes, counts.at_rest, counts.syncs, counts.kilobytes)
     inodes, at_rest, syncs, kilobytes = (sum(counter[part] for part in parts) / number for counter in counters)
     return {
         "of": name,

@@ -45,12 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write the table."""
     options = parser_of(__doc__, "heap", quick="few steps, one round").parse_args(arguments)
     steps, models, rounds = (3, 3, 1) if options.quick else (25, 24, 3)
-    found: dict[str, list[dict[str, float]]] = {setting: [] for setting in SETTINGS}
+    measured: dict[str, list[dict[str, float]]] = {setting: [] for setting in SETTINGS}
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as alone:
         for _ in range(rounds):
             for setting in SETTINGS:
-                found[setting].append(alone.submit(_figures, setting, steps, models).result())
-    write(_table(found, steps, models), options.out)
+                measured[setting].append(alone.submit(_figures, setting, steps, models).result())
+    write(_table(measured, steps, models), options.out)
     return 0
 
 
@@ -98,11 +98,11 @@ def _own_memory_mb() -> float:
     return own_kb * 1024 / 1e6
 
 
-def _table(found: dict[str, list[dict[str, float]]], steps: int, models: int) -> Measured:
+def _table(measured: dict[str, list[dict[str, float]]], steps: int, models: int) -> Measured:
     rows: list[Row] = []
     for key, name in FIGURES.items():
-        usual, ours = ([figures[key] for figures in found[setting]] for setting in SETTINGS)
-        of_usual = statistics.median(one / other for one, other in zip(ours, usual, strict=True))
+        usual, ours = ([figures[key] for figures in measured[setting]] for setting in SETTINGS)
+        of_usual = statistics.median(own / other for own, other in zip(ours, usual, strict=True))
         rows.append({
             "what": name,
             "as glibc has it": statistics.median(usual),
@@ -118,7 +118,7 @@ def _table(found: dict[str, list[dict[str, float]]], steps: int, models: int) ->
             f"MobileNetV2, batches of {BATCH} images of {PIXELS} x {PIXELS}, Adam, one thread: {steps} steps after "
             f"{WARM_UP_STEPS}; then {models} networks of 0.5 to 1.0 of its width, drawn at random, {STEPS_OF_A_MODEL} "
             "steps each.",
-            f"Medians of {len(found['rank'])} processes of each setting, in turns.",
+            f"Medians of {len(measured['rank'])} processes of each setting, in turns.",
             "As ranks set it (tailor/execution/heap.py): what a step frees stays in the process, and goes back to the "
             "system when the next trial begins.",
         ),

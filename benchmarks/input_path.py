@@ -117,10 +117,10 @@ def measure(samples: Samples, where: str, workers: int, device: torch.device, ro
     } | beside(ours_per_s, loader_per_s)
 
 
-def seconds(made: Iterable[Sequence[Tensor]], device: torch.device) -> float:
+def seconds(pairs: Iterable[Sequence[Tensor]], device: torch.device) -> float:
     """Wall time until the last of these batches is on the device."""
     begun_s = time.perf_counter()
-    for tensor in chain.from_iterable(made):
+    for tensor in chain.from_iterable(pairs):
         tensor.to(device, non_blocking=True)
     finish(device)
     return time.perf_counter() - begun_s

@@ -75,10 +75,10 @@ def _rows(folder: Path, trials: int, runs: int) -> Iterator[Row]:
         for asked in ASKED:
             tables = _folders(folder / "run", asked.tables)
             files = sum(len(list(table.glob("*.parquet"))) for table in tables)
-            found = [_measure(folder, *asked.words, "run") for _ in range(runs)]
+            costs = [_measure(folder, *asked.words, "run") for _ in range(runs)]
             scans = [_measure(folder, "-c", SCAN, *map(str, tables)) for _ in range(runs)]
             what = f"{asked.what}, {state}"
-            yield _row(what, (trials, files), found, scans, GOALS.get((asked.what, max(trials, 10_000)), (None, None)))
+            yield _row(what, (trials, files), costs, scans, GOALS.get((asked.what, max(trials, 10_000)), (None, None)))
             yield _row(f"DuckDB reads every value of {what}", (trials, files), scans, scans)
 
 
@@ -101,13 +101,13 @@ def _environment() -> dict[str, str]:
 
 
 def _row(
-    what: str, counts: tuple[int, int], found: Sequence[Taken], scans: Sequence[Taken],
+    what: str, counts: tuple[int, int], costs: Sequence[Taken], scans: Sequence[Taken],
     goals: tuple[float | None, float | None] = (None, None),
 ) -> Row:  # fmt: skip
     """A row of the table: medians over runs, the largest peak; `counts` are trials and files."""
-    walls = [each.wall_s for each in found]
-    cpu_s, scan_s = (statistics.median(each.cpu_s for each in several) for several in (found, scans))
-    peak_gb = max(each.peak_gb for each in found)
+    walls = [each.wall_s for each in costs]
+    cpu_s, scan_s = (statistics.median(each.cpu_s for each in several) for several in (costs, scans))
+    peak_gb = max(each.peak_gb for each in costs)
     held = [measured <= goal for measured, goal in zip((cpu_s, peak_gb), goals, strict=True) if goal is not None]
     trials, files = counts
     goal_s, goal_gb = goals
@@ -115,7 +115,7 @@ def _row(
         "what": what,
         "trials": trials,
         "files": files,
-        "runs": len(found),
+        "runs": len(costs),
         "wall_s": statistics.median(walls),
         "wall_s_quartiles": spread(walls),
         "cpu_s": cpu_s,

@@ -104,14 +104,14 @@ def table(looks: Sequence[Look], ends_s: Sequence[float], parts: int) -> Measure
     rows: list[tuple[Cell, ...]] = []
     walls_s, cpus_s = [], []
     for end in range(size, len(ends_s) + 1, size):
-        seen = [one for one in looks if end - size <= one.trials <= end]
+        seen = [moment for moment in looks if end - size <= moment.trials <= end]
         if len(seen) < 2 or seen[0].trials == seen[-1].trials:
             raise ValueError(f"{len(seen)} look(s) at the driver in the {size} trials before {end}: give more trials")
         first, last = seen[0], seen[-1]
         walls_s.append((ends_s[end - 1] - ends_s[max(end - size - 1, 0)]) / size)
         cpus_s.append((last.cpu_s - first.cpu_s) / (last.trials - first.trials))
         rows.append((f"until {end:,}", walls_s[-1], cpus_s[-1], last.driver_mb, last.head_mb, None, None))
-    most_mb, growth = max(one.driver_mb for one in looks), walls_s[-1] / walls_s[1]
+    most_mb, growth = max(moment.driver_mb for moment in looks), walls_s[-1] / walls_s[1]
     goal = f"memory < {GOAL_GB:g} GB"
     rows.append(("the most", None, None, most_mb, None, goal, verdict(most_mb * MB < GOAL_GB * 1e9)))
     goal = f"time <= {GOAL_GROWTH:g}"

@@ -127,42 +127,42 @@ def run_packed(trials: Sequence[dict[str, Any]], at_once: int, device: str) -> R
     idle: SimpleQueue[ProcessRanks] = SimpleQueue()
 
     def start(_number: int) -> None:
-        one = ProcessRanks("benchmarks.packed_trials:PackedRank", 1)  # ends with the thread that started it
-        processes.append(one)
-        one.call("run", trials[0], device)
+        process = ProcessRanks("benchmarks.packed_trials:PackedRank", 1)  # ends with the thread that started it
+        processes.append(process)
+        process.call("run", trials[0], device)
 
     def run(settings: dict[str, Any]) -> Found:
-        one = idle.get()
+        process = idle.get()
         try:
-            (found,) = one.call("run", settings, device)
+            (results,) = process.call("run", settings, device)
         finally:  # also one that has ended: its next user gets an error instead of waiting for ever
-            idle.put(one)
-        return cast(Found, found)
+            idle.put(process)
+        return cast(Found, results)
 
     try:
         with ThreadPoolExecutor(at_once) as pool:
             list(pool.map(start, range(at_once)))
-            for one in processes:
-                idle.put(one)
+            for process in processes:
+                idle.put(process)
             begun_s = time.perf_counter()
-            found = list(pool.map(run, trials))
+            results = list(pool.map(run, trials))
             wall_s = time.perf_counter() - begun_s
             (used_gb,) = processes[0].call("used_gb")
-        return Round(wall_s=wall_s, used_gb=used_gb, found=found)
+        return Round(wall_s=wall_s, used_gb=used_gb, found=results)
     finally:
-        for one in processes:
-            one.kill()
+        for process in processes:
+            process.kill()
 
 
 def rows_of(rounds: dict[int, list[Round]], device: str) -> list[Row]:
     """A row for each number of trials at once; times are medians over rounds."""
     first = rounds[1][0]
-    alone_s = statistics.median(one.wall_s for one in rounds[1])
+    alone_s = statistics.median(timed.wall_s for timed in rounds[1])
     rows: list[Row] = []
     for at_once, packed in rounds.items():
-        walls_s = [one.wall_s for one in packed]
+        walls_s = [timed.wall_s for timed in packed]
         wall_s = statistics.median(walls_s)
-        used_gb = [one.used_gb for one in packed if one.used_gb is not None]
+        used_gb = [timed.used_gb for timed in packed if timed.used_gb is not None]
         rows.append({
             "device": device,
             "at_once": at_once,
@@ -171,7 +171,7 @@ def rows_of(rounds: dict[int, list[Round]], device: str) -> list[Row]:
             "times_one_after_the_other": alone_s / wall_s,
             "rounds_s": spread(walls_s),
             "used_gb": max(used_gb, default=None),
-            "equal_results": "yes" if all(one.found == first.found for one in packed) else "no",
+            "equal_results": "yes" if all(timed.found == first.found for timed in packed) else "no",
         })  # fmt: skip
     return rows
 

@@ -75,19 +75,19 @@ def add(path: Path, runs: Sequence[Path], sql: str, key: Sequence[str]) -> list[
     for run in runs:
         with results.load(run) as tables:
             rows += tables.rows(sql)
-    found = {tuple(row[name] for name in key): row for row in rows}
+    by_key = {tuple(row[name] for name in key): row for row in rows}
     if runs:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist([found[one] for one in sorted(found)]), path, compression="zstd")
-    return [found[one] for one in sorted(found)]
+        pq.write_table(pa.Table.from_pylist([by_key[row_key] for row_key in sorted(by_key)]), path, compression="zstd")
+    return [by_key[row_key] for row_key in sorted(by_key)]
 
 
 def answers_of(rows: Sequence[Row]) -> Answers:
     """The answers of each trial's last point."""
-    found: Answers = {}
+    answers: Answers = {}
     for row in rows:
-        found.setdefault((row["label"], row["seed"]), {})[row["image_id"]] = row["is_right"]
-    return found
+        answers.setdefault((row["label"], row["seed"]), {})[row["image_id"]] = row["is_right"]
+    return answers
 
 
 def failures_in(points: Sequence[Row]) -> set[tuple[str, int]]:

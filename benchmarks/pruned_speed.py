@@ -131,15 +131,15 @@ def contender(name: str, asked_fraction: float, state: ModelState, device: torch
 
 def prune(whole: ModelState, fraction: float, width_multiple: int) -> ModelState:
     """Pruned by us: the filters of the smallest L1 norm, the same share of each layer's."""
-    found = surgery.groups(building.skeleton(whole.network, CLASSES), whole.input_shape, RULE)
+    groups = surgery.groups(building.skeleton(whole.network, CLASSES), whole.input_shape, RULE)
     alone = ProcessGroup(rank=0, world_size=1, device=torch.device("cpu"))
     scoring = Scoring(
-        state=whole, found=found, ranks=alone, samples=None, batch_size=None, placement=None, seed=None
+        state=whole, found=groups, ranks=alone, samples=None, batch_size=None, placement=None, seed=None
     )  # the weights are all that L1 reads
-    ranking = budget_solver.combine_scores(l1(scoring), found, "sum")
-    least = budget_solver.minimums(whole, found, 0.0)
-    kept = budget_solver.uniform(budget_solver.Budget(whole, found, fraction, least, width_multiple), ranking)
-    return surgery.slim(whole, kept, found)
+    ranking = budget_solver.combine_scores(l1(scoring), groups, "sum")
+    least = budget_solver.minimums(whole, groups, 0.0)
+    kept = budget_solver.uniform(budget_solver.Budget(whole, groups, fraction, least, width_multiple), ranking)
+    return surgery.slim(whole, kept, groups)
 
 
 def prune_by_torch_pruning(whole: ModelState, fraction: float) -> ModelState:
@@ -192,32 +192,34 @@ def rows_of(network: str, turns: list[Contender], length: Length, device: torch.
         "forward and backward": (forward_and_backward, length.backward_rounds),
     }
     for what, (work, rounds) in works.items():
-        for one in turns:
-            one.model.train(work is forward_and_backward)
+        for contender in turns:
+            contender.model.train(work is forward_and_backward)
         # The first round is not counted: libraries choose their algorithms, memory is taken.
-        times = [[seconds(work, one.model, images, length.passes) for one in turns] for _ in range(rounds + 1)][1:]
+        times = [
+            [seconds(work, contender.model, images, length.passes) for contender in turns] for _ in range(rounds + 1)
+        ][1:]
         unpruned_s = [taken[0] for taken in times]
-        for one, own_s in zip(turns, zip(*times, strict=True), strict=True):
-            rows.append({"network": network} | row(one, what, device, own_s, unpruned_s))
+        for contender, own_s in zip(turns, zip(*times, strict=True), strict=True):
+            rows.append({"network": network} | row(contender, what, device, own_s, unpruned_s))
     return rows
 
 
 def row(
-    one: Contender, what: str, device: torch.device, own_s: Sequence[float], unpruned_s: Sequence[float]
+    contender: Contender, what: str, device: torch.device, own_s: Sequence[float], unpruned_s: Sequence[float]
 ) -> dict[str, Cell]:
     """The row of a model; speed-ups are per round, so anything that slows a whole round cancels out."""
     speed_ups = [before / after for before, after in zip(unpruned_s, own_s, strict=True)]
     own_ms = [1e3 * taken_s for taken_s in own_s]
-    part = statistics.median(speed_ups) / one.macs_ratio
-    has_goal = one.name in OURS and what == "forward"
+    part = statistics.median(speed_ups) / contender.macs_ratio
+    has_goal = contender.name in OURS and what == "forward"
     is_judged = has_goal and device.type == "cuda"
     return {
         "device": device.type,
         "what": what,
-        "model": one.name,
-        "asked_removed_macs_fraction": one.asked_fraction,
-        "removed_macs_fraction": one.removed_fraction,
-        "macs_ratio": one.macs_ratio,
+        "model": contender.name,
+        "asked_removed_macs_fraction": contender.asked_fraction,
+        "removed_macs_fraction": contender.removed_fraction,
+        "macs_ratio": contender.macs_ratio,
         "median_ms": statistics.median(own_ms),
         "quartiles_ms": spread(own_ms),
         "speed_up": statistics.median(speed_ups),

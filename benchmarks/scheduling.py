@@ -69,19 +69,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--trials", type=int, default=TRIALS, help="ours and stock Tune's of one second each (default: 200)"
     )
     parser.add_argument("--slots", type=int, default=2, help="of those at once, of one core each (default: 2)")
-    given = parser.parse_args(arguments)
-    if not 0 < given.slots < given.trials:
-        parser.error(f"--trials {given.trials} --slots {given.slots}: give a slot or more, and more trials than slots")
+    options = parser.parse_args(arguments)
+    if not 0 < options.slots < options.trials:
+        parser.error(
+            f"--trials {options.trials} --slots {options.slots}: give a slot or more, and more trials than slots"
+        )
     rows: list[Row] = []
-    for contender in contenders(given.trials):
-        rows.append(waiting_row(contender, contender.quick_trials if given.quick else contender.trials, given.slots))
+    for contender in contenders(options.trials):
+        rows.append(
+            waiting_row(contender, contender.quick_trials if options.quick else contender.trials, options.slots)
+        )
         print(", ".join(str(cell) for cell in rows[-1].values()), file=sys.stderr, flush=True)
     rows = judge(rows)
-    warm = moments_of("WarmRank", QUICK_WARM_TRIALS if given.quick else WARM_TRIALS)
-    deaths = moments_of("DyingRank", QUICK_DEATHS if given.quick else DEATHS)
+    warm = moments_of("WarmRank", QUICK_WARM_TRIALS if options.quick else WARM_TRIALS)
+    deaths = moments_of("DyingRank", QUICK_DEATHS if options.quick else DEATHS)
     rows += [*warm_rows(warm), *death_rows(deaths)]
-    packages = [one.package for one in contenders(given.trials) if one.is_installed]
-    write(table_of("Between trials", rows, NOTES), given.out, tuple(dict.fromkeys([*PACKAGES, *packages])))
+    packages = [contender.package for contender in contenders(options.trials) if contender.is_installed]
+    write(table_of("Between trials", rows, NOTES), options.out, tuple(dict.fromkeys([*PACKAGES, *packages])))
     return 0
 
 
@@ -152,29 +156,29 @@ def run_warm(target: str, trials: int, folder: Path, site: str = "local") -> lis
 def warm_rows(moments: Sequence[Moment]) -> Iterator[Row]:
     """The rows of the time between two trials on the same ranks."""
     yield _row(BEGIN, OURS, 1, RANKS, delays(moments, "end", "begin"))
-    found = delays(moments, "end", "first_step")
-    is_met = statistics.median(found) <= GOAL_BETWEEN_S
-    yield _row(FIRST_STEP, OURS, 1, RANKS, found, goal=f"median <= {GOAL_BETWEEN_S} s", verdict=verdict(is_met))
+    delays_s = delays(moments, "end", "first_step")
+    is_met = statistics.median(delays_s) <= GOAL_BETWEEN_S
+    yield _row(FIRST_STEP, OURS, 1, RANKS, delays_s, goal=f"median <= {GOAL_BETWEEN_S} s", verdict=verdict(is_met))
 
 
 def death_rows(moments: Sequence[Moment]) -> Iterator[Row]:
     """The rows of the time between the death of a rank and the trial's next attempt."""
     yield _row(REPLACED, OURS, 1, RANKS, delays(moments, "death", "begin"))
-    found = delays(moments, "death", "first_step")
-    is_met = max(found) <= GOAL_REPLACED_S
-    yield _row(STEPS_AGAIN, OURS, 1, RANKS, found, goal=f"most <= {GOAL_REPLACED_S:g} s", verdict=verdict(is_met))
+    delays_s = delays(moments, "death", "first_step")
+    is_met = max(delays_s) <= GOAL_REPLACED_S
+    yield _row(STEPS_AGAIN, OURS, 1, RANKS, delays_s, goal=f"most <= {GOAL_REPLACED_S:g} s", verdict=verdict(is_met))
 
 
 def delays(moments: Sequence[Moment], what: str, then: str) -> list[float]:
     """Seconds from each moment at which the one happened to the first later one at which the other did."""
-    found, since_s = [], None
+    delays_s, since_s = [], None
     for moment_s, happened, _ in moments:
         if happened == what:
             since_s = moment_s
         elif happened == then and since_s is not None:
-            found.append(moment_s - since_s)
+            delays_s.append(moment_s - since_s)
             since_s = None
-    return found
+    return delays_s
 
 
 def _row(what: str, scheduler: str, slots: int, ranks: int, times_s: Sequence[float], **more: Cell) -> Row:

@@ -170,7 +170,7 @@ def makespan_over_bound(run: Run, slots: int) -> float:
         HAVING count(DISTINCT trial_id) = (SELECT count(DISTINCT trial_id) FROM stages)
     """)
     totals = Totals({row["stage_key"]: StageRow(row["compute_s"], tuple(row["parents"])) for row in stages})
-    return float(row["makespan_s"]) / lower_bound_s(totals, {one["stage_key"] for one in common}, slots)
+    return float(row["makespan_s"]) / lower_bound_s(totals, {row["stage_key"] for row in common}, slots)
 
 
 def lower_bound_s(totals: Totals, common: Collection[str], slots: int) -> float:
@@ -204,7 +204,7 @@ def separate(stages: Iterable[Mapping[str, Any]], last_points: Mapping[str, str]
     of_trial: dict[str, dict[str, StageRow]] = {}
     for row in stages:
         of_trial.setdefault(row["trial_id"], {})[row["stage_key"]] = StageRow(row["compute_s"], tuple(row["parents"]))
-    all_s = sum(stage.compute_s for found in of_trial.values() for stage in found.values())
+    all_s = sum(stage.compute_s for own_stages in of_trial.values() for stage in own_stages.values())
     needed_s = sum(Totals(of_trial[trial_id]).seconds_from_start(key) for trial_id, key in last_points.items())
     return Separate(needed_s=needed_s, passed_s=all_s - needed_s)
 

@@ -56,24 +56,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
     options = parser_of(__doc__, "startup", quick="each once").parse_args(arguments)
     rounds = QUICK_ROUNDS if options.quick else ROUNDS
-    found: list[list[Seconds]] = [[] for _ in ASKED]
+    times_of: list[list[Seconds]] = [[] for _ in ASKED]
     for number in range(rounds + 1):
-        for asked, times in zip(ASKED, found, strict=True):
+        for asked, times in zip(ASKED, times_of, strict=True):
             with tempfile.TemporaryDirectory() as folder:
                 seconds = asked.measure(Path(folder))
             if number:  # the first round warms
                 times.append(seconds)
-    rows = table_rows({asked.what: times for asked, times in zip(ASKED, found, strict=True)})
+    rows = table_rows({asked.what: times for asked, times in zip(ASKED, times_of, strict=True)})
     write(table_of("Start-up", rows, NOTES), options.out)
     return 0
 
 
-def table_rows(found: Mapping[str, Sequence[Seconds]]) -> list[Row]:
+def table_rows(times_of: Mapping[str, Sequence[Seconds]]) -> list[Row]:
     """The table; the goal of a launch is a share of the one whose ranks are not forked, which took turns with it."""
-    bare_cpu_s = median_cpu_s(found[ASKED[0].what])
-    unforked_s = statistics.median(each.wall_s for each in found[UNFORKED])
+    bare_cpu_s = median_cpu_s(times_of[ASKED[0].what])
+    unforked_s = statistics.median(each.wall_s for each in times_of[UNFORKED])
     goals = {asked.what: asked.goal_s for asked in ASKED} | {FIRST_STEP: GOAL_OF_UNFORKED * unforked_s}
-    return [row(what, times, bare_cpu_s, goals[what]) for what, times in found.items()]
+    return [row(what, times, bare_cpu_s, goals[what]) for what, times in times_of.items()]
 
 
 def row(what: str, times: Sequence[Seconds], bare_cpu_s: float | None, goal_s: float | None) -> Row:
@@ -104,8 +104,8 @@ def command(words: Sequence[str], folder: Path) -> Seconds:
     Raises:
         CalledProcessError: it failed.
     """
-    found = run_measured(words, folder)
-    return Seconds(wall_s=found.wall_s, cpu_s=found.cpu_s)
+    cost = run_measured(words, folder)
+    return Seconds(wall_s=cost.wall_s, cpu_s=cost.cpu_s)
 
 
 def first_step(folder: Path, *options: str) -> Seconds:

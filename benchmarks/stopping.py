@@ -110,7 +110,7 @@ def _block(testbed: Testbed, *, whole: bool) -> list[str]:
         for node in (1, 2)
     ]
     until(lambda: all(testbed.state_of(f"node{node}") != "idle" for node in (1, 2)), LIMIT_S, "others' jobs")
-    return [one.stdout.strip() for one in done]
+    return [job.stdout.strip() for job in done]
 
 
 def stop_here(state: str) -> tuple[float | None, float]:
@@ -177,13 +177,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = parser_of(__doc__, "stopping")
     parser.add_argument("--states", default="", help="those whose name has this in it")
     options = parser.parse_args(arguments)
-    found = {str(row[0]): row for row in read_rows(options.out, COLUMNS)}
+    by_state = {str(row[0]): row for row in read_rows(options.out, COLUMNS)}
     for state in [state for state in STATES if options.states in state]:
         noticed_s, ended_s = STATES[state](state)
         met = (noticed_s is None or noticed_s <= NOTICED_GOAL_S) and ended_s <= ENDED_GOAL_S
         goals = f"{NOTICED_GOAL_S:g} and {ENDED_GOAL_S:g} s"
-        found[state] = (state, noticed_s, ended_s, goals, verdict(met))
-        rows = tuple(found[name] for name in STATES if name in found)
+        by_state[state] = (state, noticed_s, ended_s, goals, verdict(met))
+        rows = tuple(by_state[name] for name in STATES if name in by_state)
         write(Measured(title="How soon a stop is noticed", columns=COLUMNS, rows=rows, notes=NOTES), options.out)
     return 0
 

@@ -57,8 +57,8 @@ QUICK = Sizes(seconds=1.0, rounds=2, rows=100_000, parts=1000)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
-    given = parser_of(__doc__, "store", quick="fewer rows").parse_args(arguments)
-    sizes = QUICK if given.quick else USUAL
+    options = parser_of(__doc__, "store", quick="fewer rows").parse_args(arguments)
+    sizes = QUICK if options.quick else USUAL
     there = [store for store in STORES if importlib.util.find_spec(store.package)]
     rows: list[Row] = []
     for measure in (lambda: _measure_writing(there, sizes), lambda: _measure_asking(sizes)):
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(", ".join(str(cell) for cell in row.values()), file=sys.stderr, flush=True)
     missing = [store.name for store in STORES if store not in there]
     table = table_of("The store of rows", rows, list(_notes(missing)))
-    write(table, given.out, ("duckdb", *dict.fromkeys(store.package for store in there)))
+    write(table, options.out, ("duckdb", *dict.fromkeys(store.package for store in there)))
     return 0
 
 
@@ -123,17 +123,17 @@ def write_rounds(store: Store, rows_per_call: int, seconds: float, rounds: int) 
         processes = [spawn.Process(target=_write, args=(number, *arguments)) for number in range(PROCESSES)]
         for process in processes:
             process.start()
-        found = []
+        measured = []
         for _ in range(rounds):
             begin.wait(START_S)
             start_s = time.perf_counter()
             rows = sum(answers.get(timeout=START_S) for _ in processes)
-            found.append((rows, time.perf_counter() - start_s))
+            measured.append((rows, time.perf_counter() - start_s))
         for process in processes:
             process.join(60)
         if any(process.exitcode for process in processes):
             raise RuntimeError(f"{store.name}: processes ended with {[process.exitcode for process in processes]}")
-        return found
+        return measured
 
 
 def _write(

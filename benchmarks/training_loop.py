@@ -275,8 +275,8 @@ def train_bare(
             optimiser.step()
 
 
-def _distances(one: nn.Module, other: nn.Module) -> list[float]:
-    pairs = zip(one.parameters(), other.parameters(), strict=True)
+def _distances(first: nn.Module, second: nn.Module) -> list[float]:
+    pairs = zip(first.parameters(), second.parameters(), strict=True)
     return [float((a.detach() - b.detach()).abs().max()) for a, b in pairs]
 
 
