@@ -206,8 +206,8 @@ def _write_page(out: Path, planted: dict[Cell, tuple[Cell, ...]]) -> None:
         f"A day took {seconds / days if days else math.nan:.2f} s of processor time; the machine's load is below. "
         f"They are on record in {_seeds_file(out).name}.",
         f"Planted faults: {len(PLANTED)}, of which {len(rows)} were tried and {found_count} found; days: how many so "
-        "far. A fault of searches or of SLURM is looked for on such days only, every other one on all days. Each changes "
-        "a few words of the source, in tests/simulation/planted.py.",
+        "far. A fault of searches or of SLURM is looked for on such days only, every other one on all days. Each "
+        "changes a few words of the source, in tests/simulation/planted.py.",
         "A day: the real launch command, driver, Tune backend, slots, ranks, stores, cache and merging of a sweep of "
         "four trials whose stages compute nothing, in one process, on a simulated clock and a disk that forgets what "
         "was not synced; tests/simulation/disturbances.py has what may happen.",
