@@ -29,19 +29,12 @@ GROUPS = {
     "bench-long": """
         python benchmarks/scheduling.py --trials 1000
         python benchmarks/planning.py
-        python benchmarks/pruned_model.py
-        python benchmarks/own_networks.py
         python benchmarks/footprint.py
         python benchmarks/heap.py
         python benchmarks/pruned_speed.py
-        python benchmarks/transformer_speed.py
         python benchmarks/input_path.py
         python benchmarks/sharing.py --seeds 1
-        python benchmarks/scoring.py
-        python benchmarks/legr.py
         python benchmarks/preparation.py
-        python benchmarks/prepared_memory.py
-        python benchmarks/simulation.py
         python benchmarks/coverage.py
         python benchmarks/read_while_writing.py
         python benchmarks/large_run.py

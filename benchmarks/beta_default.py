@@ -11,13 +11,12 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 from collections.abc import Mapping, Sequence
 
 import duckdb
 import pyarrow.parquet as pq
 
-from benchmarks.record import RESULTS, Measured, write
+from benchmarks.record import RESULTS, Measured, parser_of, write
 from results.statistics.means import mean_interval
 
 CANDIDATES = ("fold", "sqrt", "off")  # of nearly equal ones, the first is chosen
@@ -35,11 +34,10 @@ FROM points GROUP BY ALL ORDER BY ALL
 """
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Write the scores, the regrets and the mode that the rule chooses."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "beta_default_scores")
     parser.add_argument("points", nargs="*", type=Path, default=POINTS, help="Parquet files (default: those committed)")
-    parser.add_argument("--out", type=Path, default=RESULTS / "beta_default_scores", help="the tables, without suffix")
     asked = parser.parse_args(arguments)
     write(results_table(scores_of(asked.points)), asked.out)
     return 0
@@ -47,13 +45,13 @@ def main(arguments: Sequence[str]) -> int:
 
 def scores_of(points: Sequence[Path]) -> Scores:
     """The score of each trial: the mean of its points' validation scores, in per cent; 0 if it failed."""
-    found: Scores = {}
+    scores: Scores = {}
     for file in points:
         with duckdb.connect(":memory:") as connection:
             connection.register("points", pq.read_table(file))
             for network, label, seed, score in connection.execute(SQL).fetchall():
-                found.setdefault((network, label), {})[seed] = score
-    return found
+                scores.setdefault((network, label), {})[seed] = score
+    return scores
 
 
 def regrets(scores: Scores) -> dict[str, dict[str, float]]:
@@ -93,4 +91,4 @@ def results_table(scores: Scores) -> Measured:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -14,13 +14,13 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.record import RESULTS, Cell, Measured, write
+from benchmarks.record import Cell, Measured, parser_of, write
 from benchmarks.slurm_bed import slurm_bed
 from tests.slurm.disturbances import Disturber, left_behind
 from tests.slurm.sweep import Sweep, make_sweep
@@ -147,18 +147,16 @@ def _table(sweep: Sweep, done: list[Disturbance], took_s: float, left: list[str]
     )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measures and writes the table; exit code 1 if something was lost."""
-    parser = argparse.ArgumentParser(description="A sweep on SLURM under fire.", allow_abbrev=False)
-    parser.add_argument("--quick", action="store_true", help="a small sweep and kills every 15 to 30 s")
+    parser = parser_of(__doc__, "chaos", quick="a small sweep and kills every 15 to 30 s")
     parser.add_argument(
         "--minutes", type=float, default=31.0, help="how long it is disturbed; then it may end in peace"
     )
     parser.add_argument("--seeds", type=int, default=40, help="of the sweep: more make it longer")
     parser.add_argument("--epochs", type=int, default=65, help="of each fine-tuning")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the victims")
-    parser.add_argument("--out", type=Path, default=RESULTS / "chaos", help="files to write, without suffix")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     seeds, epochs, pause_s = (1, 10, (15.0, 30.0)) if options.quick else (options.seeds, options.epochs, (30.0, 60.0))
     measured = measure(seeds, epochs, pause_s, options.minutes * 60, options.seed)
     write(measured, options.out)

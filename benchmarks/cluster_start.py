@@ -14,7 +14,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import json
 import os
 import statistics
@@ -22,7 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
+from benchmarks.record import Row, parser_of, spread, table_of, verdict, write
 from benchmarks.slurm_bed import events, job_times, slurm_bed, stage_spans
 from hpc.slurm.jobs import cancel
 from tests.slurm.sweep import Sweep, make_sweep, until
@@ -39,7 +38,6 @@ method.name = "fine_tune"
 """  # other sources, so that no trial waits for a stage of another
 WORKERS = 3
 LIMIT_S = 300.0
-COLUMNS = ("what", "unit", "times", "median", "quartiles", "slurms_own", "beyond_it", "goal", "verdict")
 CONTROLLER, ALL_WORKERS, TRAINS = "controller ready", f"{WORKERS} workers joined", "first stage trains"
 BY_RAY = "a worker cancelled, Ray knows: until its replacement is submitted"
 BY_SLURM = "a job cancelled before it joined, SLURM knows: until its replacement is submitted"
@@ -71,13 +69,13 @@ def begin(testbed: Testbed, folder: Path, commands: str) -> tuple[Sweep, list[To
     taken_s, began_s = times[controller]
     waits = [began_s - taken_s + times[job][1] - times[job][0] for _, job in joined]
     last_wait = max(waits)
-    found = [Took(what=CONTROLLER, value=ready_s - taken_s, slurms_own=began_s - taken_s)]
-    found.append(Took(what="first worker joined", value=joined[0][0] - taken_s, slurms_own=waits[0]))
-    found.append(Took(what=ALL_WORKERS, value=joined[-1][0] - taken_s, slurms_own=last_wait))
-    found.append(
+    steps = [Took(what=CONTROLLER, value=ready_s - taken_s, slurms_own=began_s - taken_s)]
+    steps.append(Took(what="first worker joined", value=joined[0][0] - taken_s, slurms_own=waits[0]))
+    steps.append(Took(what=ALL_WORKERS, value=joined[-1][0] - taken_s, slurms_own=last_wait))
+    steps.append(
         Took(what=TRAINS, value=min(began for began, _ in stage_spans(sweep).values()) - taken_s, slurms_own=waits[0])
     )
-    return sweep, found
+    return sweep, steps
 
 
 def lose(sweep: Sweep) -> list[Took]:
@@ -90,12 +88,14 @@ def lose(sweep: Sweep) -> list[Took]:
     replaced_s, heir = events(sweep, "worker_submitted")[before]
     cancel([heir], None)
     cancelled_s = time.time()
-    found = [Took(what=BY_RAY, value=replaced_s - dict((job, at) for at, job in events(sweep, "worker_lost"))[victim])]
+    replacements = [
+        Took(what=BY_RAY, value=replaced_s - dict((job, at) for at, job in events(sweep, "worker_lost"))[victim])
+    ]
     until(lambda: len(events(sweep, "worker_submitted")) > before + 1, LIMIT_S, "another replacement")
     until(lambda: len(events(sweep, "worker_joined")) > len(joined), LIMIT_S, "it to join")
     if heir not in {job for _, job in events(sweep, "worker_joined")}:  # otherwise Ray noticed it
-        found.append(Took(what=BY_SLURM, value=events(sweep, "worker_submitted")[before + 1][0] - cancelled_s))
-    return found
+        replacements.append(Took(what=BY_SLURM, value=events(sweep, "worker_submitted")[before + 1][0] - cancelled_s))
+    return replacements
 
 
 def rest(folder: Path, quiet_s: float) -> Took:
@@ -107,31 +107,37 @@ def rest(folder: Path, quiet_s: float) -> Took:
 
 def measure(starts: int, losses: int, quiet_s: float) -> list[Took]:
     """All measurements, each on a fresh SLURM, except the losses, which are measured in one sweep."""
-    found = []
+    measurements = []
     for number in range(starts):
         with slurm_bed() as (testbed, folder):
             commands = bad_day(folder / "commands", {"real": 1})
             sweep, took = begin(testbed, folder / "sweep", commands)
-            found += took
+            measurements += took
             if number == starts - 1:
                 for _ in range(losses):
-                    found += lose(sweep)
+                    measurements += lose(sweep)
                 time.sleep(30.0)  # after a loss SLURM is asked more often for a while
-                found.append(rest(folder / "commands", quiet_s))
+                measurements.append(rest(folder / "commands", quiet_s))
             sweep.command("cancel", str(sweep.run.path))
-    return found
+    return measurements
 
 
-def row(what: str, took: Sequence[Took]) -> tuple[Cell, ...]:
+def row(what: str, took: Sequence[Took]) -> Row:
     """A row of the table; the goal is for the time without SLURM's own."""
     values = [each.value for each in took]
     own = [each.slurms_own for each in took if each.slurms_own is not None]
     beyond = statistics.median(each.value - (each.slurms_own or 0.0) for each in took)
-    unit = "per minute" if what == CALLS else "s"
-    return (
-        what, unit, len(took), statistics.median(values), spread(values), statistics.median(own) if own else None,
-        beyond, GOALS[what], verdict(beyond <= GOALS[what]),
-    )  # fmt: skip
+    return {
+        "what": what,
+        "unit": "per minute" if what == CALLS else "s",
+        "times": len(took),
+        "median": statistics.median(values),
+        "quartiles": spread(values),
+        "slurms_own": statistics.median(own) if own else None,
+        "beyond_it": beyond,
+        "goal": GOALS[what],
+        "verdict": verdict(beyond <= GOALS[what]),
+    }
 
 
 NOTES = (
@@ -143,19 +149,13 @@ NOTES = (
 )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measures and writes the table."""
-    parser = argparse.ArgumentParser(description="How a sweep on SLURM begins.", allow_abbrev=False)
-    parser.add_argument("--quick", action="store_true", help="each once")
-    parser.add_argument("--out", type=Path, default=RESULTS / "cluster_start", help="files to write, without suffix")
-    options = parser.parse_args()
+    options = parser_of(__doc__, "cluster_start", quick="each once").parse_args(arguments)
     load = f"The machine's load (1 min) when this began, without it: {os.getloadavg()[0]:.1f}."
     took = measure(*((1, 1, 60.0) if options.quick else (5, 5, 240.0)))
     rows = [row(what, found) for what in GOALS if (found := [each for each in took if each.what == what])]
-    write(
-        Measured(title="How a sweep on SLURM begins", columns=COLUMNS, rows=tuple(rows), notes=(*NOTES, load)),
-        options.out,
-    )
+    write(table_of("How a sweep on SLURM begins", rows, (*NOTES, load)), options.out)
     return 0
 
 

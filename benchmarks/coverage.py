@@ -13,14 +13,13 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from benchmarks.record import RESULTS, Measured, write
+from benchmarks.record import Measured, parser_of, table_of, write
 from results.statistics.fronts import front_shares, resamples
 from results.statistics.images import crossed_difference, mcnemar
 from results.statistics.means import centre, iqm, iqm_interval, mean_interval, statistic_of
@@ -80,14 +79,21 @@ def results_table(repeats: int) -> Measured:
     """All cases as a table."""
     rows = []
     for case in cases():
-        found, count = rate(case, repeats)
-        error = (found * (1 - found) / count) ** 0.5
-        rows.append((case.what, case.n, case.world, case.claimed, found, error, count))
-    return Measured(
-        title="How often the statistics keep their word",
-        columns=("what", "n", "drawn from", "claimed", "found", "standard_error", "repeats"),
-        rows=tuple(rows),
-        notes=(
+        share, count = rate(case, repeats)
+        error = (share * (1 - share) / count) ** 0.5
+        rows.append({
+            "what": case.what,
+            "n": case.n,
+            "drawn from": case.world,
+            "claimed": case.claimed,
+            "found": share,
+            "standard_error": error,
+            "repeats": count,
+        })  # fmt: skip
+    return table_of(
+        "How often the statistics keep their word",
+        rows,
+        (
             "Intervals: how often they hold the truth. Tests: how often they find what is not there; exact tests may"
             " stay below what is claimed. Power: how often what is there is found.",
             f"Seed {SEED}; every case begins with it again.",
@@ -105,8 +111,8 @@ def _holds(low: float | None, high: float | None, truth: float) -> bool:
 
 def _intervals() -> list[Case]:
     def holds_mean(world: str, n: int, generator: np.random.Generator) -> bool:
-        found = mean_interval(WORLDS[world](generator, (n,)).tolist())
-        return _holds(found.low, found.high, MEANS[world])
+        interval = mean_interval(WORLDS[world](generator, (n,)).tolist())
+        return _holds(interval.low, interval.high, MEANS[world])
 
     return [
         Case(what="mean, t interval", n=str(n), world=world, claimed=0.95, hit=partial(holds_mean, world, n))
@@ -119,8 +125,8 @@ def _iqms() -> list[Case]:
     truths = {name: float(iqm(draw(np.random.default_rng(1), (1_000_000,)))) for name, draw in WORLDS.items()}
 
     def holds_iqm(world: str, n: int, generator: np.random.Generator) -> bool:
-        found = iqm_interval(WORLDS[world](generator, (n,)), generator)
-        return _holds(found.low, found.high, truths[world])
+        interval = iqm_interval(WORLDS[world](generator, (n,)), generator)
+        return _holds(interval.low, interval.high, truths[world])
 
     return [
         Case(
@@ -146,12 +152,12 @@ def _pair_cases() -> list[Case]:
         p_values = holm([sign_flip_p(generator.normal(0, 1, n) - base) for _ in range(arms)])
         return any(p is not None and p <= 0.05 for p in p_values)
 
-    found = [
+    pair_cases = [
         Case(what="sign-flip test errs", n=str(n), world=world, claimed=0.05, hit=partial(errs, world, n))
         for world in ("normal", "accuracies near 95%")
         for n in (6, 10)
     ]
-    found.append(
+    pair_cases.append(
         Case(
             what="sign-flip test errs",
             n="20",
@@ -161,7 +167,7 @@ def _pair_cases() -> list[Case]:
             share_of_repeats=0.25,
         )
     )
-    found += [
+    pair_cases += [
         Case(
             what="Holm errs anywhere in 5 comparisons",
             n="10",
@@ -171,7 +177,7 @@ def _pair_cases() -> list[Case]:
             share_of_repeats=0.5,
         )
     ]
-    return found + _pool_cases()
+    return pair_cases + _pool_cases()
 
 
 def _pool_cases() -> list[Case]:
@@ -180,10 +186,10 @@ def _pool_cases() -> list[Case]:
     def holds_over_networks(networks: int, seeds: int, claim: str, generator: np.random.Generator) -> bool:
         lucky = generator.normal(0, 1, (2, 1, seeds)) + generator.normal(0, 0.5, (2, networks, seeds))
         first, second = (dict(enumerate(scores)) for scores in lucky.mean(1))  # as `results.arms.comparison`
-        found = compare_pairs(first, second)
+        comparison = compare_pairs(first, second)
         if claim == "interval":
-            return _holds(found.difference.low, found.difference.high, 0.0)
-        return found.p is not None and found.p <= 0.05
+            return _holds(comparison.difference.low, comparison.difference.high, 0.0)
+        return comparison.p is not None and comparison.p <= 0.05
 
     return [
         Case(
@@ -235,8 +241,8 @@ def _image_cases() -> list[Case]:
         hardness = generator.normal(1.5, 1, IMAGES) + generator.normal(0, 0.3, (2, 1, IMAGES))
         right = hardness + generator.normal(0, of_seeds, (2, seeds, 1)) + generator.normal(0, 1, (2, seeds, IMAGES))
         first, second = (right > 0).astype(float)
-        found = crossed_difference(first - second)
-        return _holds(found.low, found.high, 0.0)
+        interval = crossed_difference(first - second)
+        return _holds(interval.low, interval.high, 0.0)
 
     def holds_over_draws(seeds: int, of_sources: float, with_images: bool, generator: np.random.Generator) -> bool:
         """As `holds_over_images`, but each seed has its own source network and draws a test split from one pool."""
@@ -245,12 +251,12 @@ def _image_cases() -> list[Case]:
         first, second = (hardness + lucky + generator.normal(0, 1, (2, seeds, POOL)) > 0).astype(float)
         is_tested = generator.permuted(np.tile(np.arange(POOL) < IMAGES, (seeds, 1)), axis=1)
         differences = np.where(is_tested, first - second, np.nan)
-        found = crossed_difference(differences) if with_images else mean_interval(list(np.nanmean(differences, 1)))
-        return _holds(found.low, found.high, 0.0)
+        interval = crossed_difference(differences) if with_images else mean_interval(list(np.nanmean(differences, 1)))
+        return _holds(interval.low, interval.high, 0.0)
 
     def errs(kind: str, generator: np.random.Generator) -> bool:
-        found = mcnemar(generator.random(IMAGES) < 0.9, generator.random(IMAGES) < 0.9)
-        return (found.p if kind == "exact" else found.mid_p) <= 0.05
+        test = mcnemar(generator.random(IMAGES) < 0.9, generator.random(IMAGES) < 0.9)
+        return (test.p if kind == "exact" else test.mid_p) <= 0.05
 
     return (
         [
@@ -307,8 +313,8 @@ def _others() -> list[Case]:
     planned = pairs_for(0.9) or 0
 
     def finds_by_t(generator: np.random.Generator) -> bool:
-        found = mean_interval(generator.normal(0.9, 1, planned).tolist())
-        return not _holds(found.low, found.high, 0.0)
+        interval = mean_interval(generator.normal(0.9, 1, planned).tolist())
+        return not _holds(interval.low, interval.high, 0.0)
 
     def front_errs(count: int, generator: np.random.Generator) -> bool:
         """Two arms of one cost and one skill: whether a share of at least 0.95 puts only one of them on the front."""
@@ -348,11 +354,8 @@ def _others() -> list[Case]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help=f"a tenth of the {REPEATS} repeats")
-    parser.add_argument("--out", type=Path, default=RESULTS / "coverage", help="path of the table without suffix")
-    given = parser.parse_args(arguments)
-    write(results_table(REPEATS // 10 if given.quick else REPEATS), given.out)
+    options = parser_of(__doc__, "coverage", quick=f"a tenth of the {REPEATS} repeats").parse_args(arguments)
+    write(results_table(REPEATS // 10 if options.quick else REPEATS), options.out)
     return 0
 
 

@@ -10,13 +10,12 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
-from benchmarks.record import RESULTS, Cell, Measured, verdict, write
+from benchmarks.record import Row, parser_of, table_of, verdict, write
 from sweeps.search.halving import promotions
 from sweeps.search.proposals import next_batch
 from sweeps.search.records import Proposal, Score, ScoreKey, Told
@@ -43,32 +42,30 @@ SPEC = Spec(
 )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measures and writes the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="up to 1,000 trials")
-    parser.add_argument("--out", type=Path, default=RESULTS / "decisions", help="the table, without its suffix")
-    options = parser.parse_args()
+    options = parser_of(__doc__, "decisions", quick="up to 1,000 trials").parse_args(arguments)
     space = space_of(SPEC)
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[Row] = []
     for trials in SIZES[: 2 if options.quick else 3]:
-        told = results(space, trials)
+        results_before = results(space, trials)
         for sampler in SAMPLERS:
             settings = SearchSettings(sampler=sampler, trials=2 * trials, batch=BATCH)
             sampling = Sampling(space, settings)
-            decide = partial(sampling.propose, trials, trials // BATCH, told)
+            decide = partial(sampling.propose, trials, trials // BATCH, results_before)
             rows.append(row(sampler, trials, median_ms(decide)))
-            rows.append(row(f"{sampler}, first of a launch", trials, median_ms(partial(first, space, settings, told))))
+            rows.append(
+                row(f"{sampler}, first of a launch", trials, median_ms(partial(first, space, settings, results_before)))
+            )
             if settings.reads_scores:
                 rows.append(row(f"{sampler}, and all around it", trials, whole_ms(settings, trials)))
-        rows.append(row("halving", trials, halving_ms(told)))
-    rows += [(f"Optuna alone, tpe, of {read} results", None, optuna_ms(space, read), None, None) for read in ALONE]
+        rows.append(row("halving", trials, halving_ms(results_before)))
+    rows += [row(f"Optuna alone, tpe, of {read} results", None, optuna_ms(space, read)) for read in ALONE]
     write(
-        Measured(
-            title="Processor time of a decision",
-            columns=("decides", "trials_before", "ms", "goal_ms", "verdict"),
-            rows=tuple(rows),
-            notes=(
+        table_of(
+            "Processor time of a decision",
+            rows,
+            (
                 "A proposal, by a launch that has made some before; of halving, one of the promotions from a rung "
                 f"where all of them rest. Medians of {REPEATS}.",
                 f"And all around it: what a launch computes for a batch of {BATCH} settings, for each of them: the "
@@ -83,15 +80,21 @@ def main() -> int:
     return 0
 
 
-def first(space: Space, settings: SearchSettings, told: list[Told]) -> object:
+def first(space: Space, settings: SearchSettings, results_before: list[Told]) -> object:
     """The next proposal, by a launch that has read nothing yet."""
-    return Sampling(space, settings).propose(len(told), len(told) // BATCH, told)
+    return Sampling(space, settings).propose(len(results_before), len(results_before) // BATCH, results_before)
 
 
-def row(decides: str, trials: int, ms: float) -> tuple[Cell, ...]:
+def row(decides: str, trials: int | None, ms: float) -> Row:
     """A row; the goal is about the largest number of trials."""
     is_largest = trials == SIZES[-1]
-    return (decides, trials, ms, GOAL_MS if is_largest else None, verdict(ms <= GOAL_MS) if is_largest else None)
+    return {
+        "decides": decides,
+        "trials_before": trials,
+        "ms": ms,
+        "goal_ms": GOAL_MS if is_largest else None,
+        "verdict": verdict(ms <= GOAL_MS) if is_largest else None,
+    }
 
 
 def results(space: Space, trials: int) -> list[Told]:
@@ -105,22 +108,22 @@ def results(space: Space, trials: int) -> list[Told]:
 def whole_ms(settings: SearchSettings, trials: int) -> float:
     """Milliseconds for each setting of a batch, by a launch that has decided about one before."""
     spec, space = SPEC.model_copy(update={"search": settings}), space_of(SPEC)
-    made = [
+    proposals = [
         Proposal(
-            number=n, batch=n // BATCH, purpose="search", candidate=one.candidate, seeds=(0,), drawn_by="tpe",
+            number=n, batch=n // BATCH, purpose="search", candidate=result.candidate, seeds=(0,), drawn_by="tpe",
             trial_ids=(str(n),),
         )
-        for n, one in enumerate(results(space, trials))
+        for n, result in enumerate(results(space, trials))
     ]  # fmt: skip
     scores: dict[ScoreKey, Score] = {
-        (str(n), None): Score(validation_score=one.score or 0.0, macs=n % 13)
-        for n, one in enumerate(results(space, trials))
+        (str(n), None): Score(validation_score=result.score or 0.0, macs=n % 13)
+        for n, result in enumerate(results(space, trials))
     }
     sampling = Sampling(space, settings)
 
     def decide() -> None:
-        for decision in next_batch(spec, made, scores, searcher=sampling):
-            made.append(decision.proposal)
+        for decision in next_batch(spec, proposals, scores, searcher=sampling):
+            proposals.append(decision.proposal)
             scores[decision.proposal.trial_ids[0], None] = Score(validation_score=0.5, macs=3)
 
     return median_ms(decide) / BATCH
@@ -138,9 +141,9 @@ def optuna_ms(space: Space, read: int) -> float:
         for last in [len(axis.values) - 1]
     }
     study = optuna.create_study(direction="maximize")
-    for one in results(space, read):
-        places = {axis.key: axis.values.index(one.candidate.values[axis.key]) for axis in space.dimensions[0]}
-        study.add_trial(optuna.trial.create_trial(params=places, distributions=axes, value=one.score))
+    for result in results(space, read):
+        places = {axis.key: axis.values.index(result.candidate.values[axis.key]) for axis in space.dimensions[0]}
+        study.add_trial(optuna.trial.create_trial(params=places, distributions=axes, value=result.score))
 
     def ask() -> None:
         study.sampler = optuna.samplers.TPESampler(seed=0, constant_liar=True)
@@ -149,29 +152,33 @@ def optuna_ms(space: Space, read: int) -> float:
     return median_ms(ask)
 
 
-def halving_ms(told: list[Told]) -> float:
+def halving_ms(results_before: list[Told]) -> float:
     """Milliseconds for each promotion from the lowest rung."""
-    settings = SearchSettings(sampler="tpe", trials=len(told), halving={"epochs": (1, 3)})  # type: ignore[arg-type]  # as in TOML
-    there = [
+    trials = len(results_before)
+    settings = SearchSettings(sampler="tpe", trials=trials, halving={"epochs": (1, 3)})  # type: ignore[arg-type]  # as in TOML
+    proposals = [
         Proposal(
-            number=n, batch=one.batch, purpose="search", candidate=one.candidate, seeds=(0,), drawn_by="tpe", rung=0,
-            trial_ids=(str(n),),
+            number=n, batch=result.batch, purpose="search", candidate=result.candidate, seeds=(0,), drawn_by="tpe",
+            rung=0, trial_ids=(str(n),),
         )
-        for n, one in enumerate(told)
+        for n, result in enumerate(results_before)
     ]  # fmt: skip
-    scores = {(str(n), 0): Score(validation_score=one.score or 0.0, macs=1) for n, one in enumerate(told)}
-    return median_ms(lambda: [*promotions(settings, there, scores)]) / len([*promotions(settings, there, scores)])
+    scores = {
+        (str(n), 0): Score(validation_score=result.score or 0.0, macs=1) for n, result in enumerate(results_before)
+    }
+    promoted = list(promotions(settings, proposals, scores))
+    return median_ms(lambda: list(promotions(settings, proposals, scores))) / len(promoted)
 
 
 def median_ms(act: Callable[[], object]) -> float:
     """Processor time of an action, after one that imports what it needs."""
     act()
-    found = []
+    times_ms = []
     for _ in range(REPEATS):
         start_s = time.process_time()
         act()
-        found.append(1000 * (time.process_time() - start_s))
-    return statistics.median(found)
+        times_ms.append(1000 * (time.process_time() - start_s))
+    return statistics.median(times_ms)
 
 
 if __name__ == "__main__":

@@ -13,69 +13,50 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import statistics
 from collections.abc import Mapping, Sequence
 
-from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
+from benchmarks.record import Row, in_turns, parser_of, spread, table_of, verdict, write
 from benchmarks.schedulers import OURS, Contender, Run, measure, run_ours, run_stock_defaults, run_stock_reused
 
-COLUMNS = (
-    "scheduler",
-    "slots",
-    "trials_per_run",
-    "runs",
-    "s_per_trial",
-    "s_per_trial_quartiles",
-    "times_ours",
-    "s_outside",
-    "goal",
-    "verdict",
-)
 TUNE = "stock Tune, reuse_actors=True"
 GOAL_OF_TUNES = 1.1  # ours / stock Tune with reused actors
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description="seconds per empty trial: our scheduler beside stock Ray Tune")
-    parser.add_argument("--quick", action="store_true", help="one run of fewer trials each: for a look")
+    parser = parser_of(__doc__, "empty_trial", quick="one run of fewer trials each")
     parser.add_argument("--slots", type=int, default=2, help="trials at once, of one core each (default: 2)")
-    parser.add_argument("--out", type=Path, default=RESULTS / "empty_trial", help="path of the table, without suffix")
     options = parser.parse_args(arguments)
     rounds = 1 if options.quick else 3
-    trials = {one.name: one.quick_trials if options.quick else one.trials for one in CONTENDERS}
-    runs: dict[str, list[Run]] = {one.name: [] for one in CONTENDERS}
-    for number in range(rounds):
-        for one in CONTENDERS if number % 2 == 0 else reversed(CONTENDERS):
-            runs[one.name].append(measure(one, trials[one.name], options.slots))
-            seconds = runs[one.name][-1].per_trial_s
-            print(f"round {number + 1} of {rounds}: {one.name}: {seconds:.4f} s per trial", file=sys.stderr, flush=True)
-    rows = tuple(row(name, found, options.slots, runs) for name, found in runs.items())
-    write(Measured(title="An empty trial", columns=COLUMNS, rows=rows, notes=NOTES), options.out)
+    trials = {contender.name: contender.quick_trials if options.quick else contender.trials for contender in CONTENDERS}
+    runs: dict[str, list[Run]] = {contender.name: [] for contender in CONTENDERS}
+    for contender in in_turns(CONTENDERS, rounds):
+        runs[contender.name].append(measure(contender, trials[contender.name], options.slots))
+        seconds = runs[contender.name][-1].per_trial_s
+        print(f"{contender.name}: {seconds:.4f} s per trial", file=sys.stderr, flush=True)
+    rows = [row(name, runs_of_one, options.slots, runs) for name, runs_of_one in runs.items()]
+    write(table_of("An empty trial", rows, NOTES), options.out)
     return 0
 
 
-def row(name: str, runs: list[Run], slots: int, all_runs: Mapping[str, list[Run]]) -> tuple[Cell, ...]:
+def row(name: str, runs: list[Run], slots: int, all_runs: Mapping[str, list[Run]]) -> Row:
     """The row of a scheduler; ours has the verdict."""
     each = [run.per_trial_s for run in runs]
     ours, tune = (statistics.median(run.per_trial_s for run in all_runs[of]) for of in (OURS, TUNE))
-    times = statistics.median(each) / ours
-    outside = statistics.median(run.outside_s for run in runs)
-    goal = f"/ {TUNE} <= {GOAL_OF_TUNES}" if name == OURS else None
-    judged = None if goal is None else f"{ours / tune:.2f}: {verdict(ours / tune <= GOAL_OF_TUNES)}"
-    return (
-        name,
-        slots,
-        len(runs[0].ends_s),
-        len(runs),
-        statistics.median(each),
-        spread(each),
-        times,
-        outside,
-        goal,
-        judged,
-    )
+    is_ours = name == OURS
+    return {
+        "scheduler": name,
+        "slots": slots,
+        "trials_per_run": len(runs[0].ends_s),
+        "runs": len(runs),
+        "s_per_trial": statistics.median(each),
+        "s_per_trial_quartiles": spread(each),
+        "times_ours": statistics.median(each) / ours,
+        "s_outside": statistics.median(run.outside_s for run in runs),
+        "goal": f"/ {TUNE} <= {GOAL_OF_TUNES}" if is_ours else None,
+        "verdict": f"{ours / tune:.2f}: {verdict(ours / tune <= GOAL_OF_TUNES)}" if is_ours else None,
+    }
 
 
 CONTENDERS = (

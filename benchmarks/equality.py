@@ -66,18 +66,18 @@ def points_of(run: Run) -> list[Point]:
     Raises:
         ValueError: a point has no test predictions to compare.
     """
-    found = []
+    points = []
     for row in run.rows(POINTS):
         if not row["predictions"]:
             raise ValueError(f"{run.path}: trial {row['trial_id']} has a point without test predictions")
         predictions = tuple(row.pop("predictions"))
-        found.append(Point(**row, test_predictions=predictions))
-    return found
+        points.append(Point(**row, test_predictions=predictions))
+    return points
 
 
-def compare(one: Iterable[Point], other: Iterable[Point]) -> Comparison:
+def compare(first: Iterable[Point], second: Iterable[Point]) -> Comparison:
     """Compare every point of one run with the same points of the other; equal means equal to the last bit."""
-    ours, theirs = _group_by_key(one), _group_by_key(other)
+    ours, theirs = _group_by_key(first), _group_by_key(second)
     different = set()
     pairs, largest = 0, 0.0
     for key in ours.keys() & theirs.keys():
@@ -97,7 +97,7 @@ def compare(one: Iterable[Point], other: Iterable[Point]) -> Comparison:
 
 
 def _group_by_key(points: Iterable[Point]) -> dict[str, list[Point]]:
-    found: dict[str, list[Point]] = {}
+    by_key: dict[str, list[Point]] = {}
     for point in points:
-        found.setdefault(point.stage_key, []).append(point)
-    return found
+        by_key.setdefault(point.stage_key, []).append(point)
+    return by_key

@@ -19,19 +19,18 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import json
 import math
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import cache
 from itertools import count
 from typing import Any
 
-from benchmarks.record import RESULTS, Cell, Measured, write
+from benchmarks.record import RESULTS, Cell, Measured, parser_of, write
 from benchmarks.slurm_bed import slurm_bed
 from tests.faults import lives, ray_lives, slurm_lives
 from tests.faults.lives import Struck
@@ -49,9 +48,9 @@ class Attack(ABC):
     of: type[Any]
     """What a fault is on record as."""
 
-    def __init__(self, place: Path, end: ExitStack) -> None:
+    def __init__(self, root: Path, end: ExitStack) -> None:
         """Takes an empty folder, and what undoes at the end what was raised here."""
-        self.place, self.end = place, end
+        self.place, self.end = root, end
 
     @abstractmethod
     def live(self, seed: int, number: int, folder: Path) -> list[Any]:
@@ -67,10 +66,10 @@ class OnWrites(Attack):
 
     out, of = "faults", Struck
 
-    def __init__(self, place: Path, end: ExitStack) -> None:
-        super().__init__(place, end)
+    def __init__(self, root: Path, end: ExitStack) -> None:
+        super().__init__(root, end)
         warm_up()
-        self._undisturbed = lives.leave_alone(place / "undisturbed")
+        self._undisturbed = lives.leave_alone(root / "undisturbed")
 
     def live(self, seed: int, number: int, folder: Path) -> list[Any]:
         """See tests/faults/lives.py."""
@@ -80,9 +79,9 @@ class OnWrites(Attack):
         """How many faults of each kind struck, at how many different moments, and how many lives broke a promise."""
         rows: list[tuple[Cell, ...]] = []
         for how in (*HOWS, "all"):
-            mine = [one for one in done if how in (one.how, "all")]
-            places = {(one.event, one.place) for one in mine}
-            moments = {(one.event, one.place, one.nth) for one in mine}
+            mine = [fault for fault in done if how in (fault.how, "all")]
+            places = {(fault.event, fault.place) for fault in mine}
+            moments = {(fault.event, fault.place, fault.nth) for fault in mine}
             rows.append((how, len(mine), len(places), len(moments), *_lives(mine)))
         return Measured(
             title="A sweep struck at its writes",
@@ -103,11 +102,11 @@ class OnSearch(OnWrites):
 
     out = "faults_search"
 
-    def __init__(self, place: Path, end: ExitStack) -> None:
-        Attack.__init__(self, place, end)
+    def __init__(self, root: Path, end: ExitStack) -> None:
+        Attack.__init__(self, root, end)
         warm_up()
         hows = tuple(how for how in HOWS if how != "full disk")
-        self._undisturbed = lives.leave_alone(place / "undisturbed", SEARCH, hows)
+        self._undisturbed = lives.leave_alone(root / "undisturbed", SEARCH, hows)
 
 
 class OnRay(Attack):
@@ -115,10 +114,10 @@ class OnRay(Attack):
 
     out, of = "faults_ray", StruckRay
 
-    def __init__(self, place: Path, end: ExitStack) -> None:
-        super().__init__(place, end)
+    def __init__(self, root: Path, end: ExitStack) -> None:
+        super().__init__(root, end)
         self._undisturbed: Callable[[int], ray_lives.SmallSweep] = cache(
-            lambda ranks: ray_lives.leave_alone(place / f"undisturbed{ranks}", ranks)
+            lambda ranks: ray_lives.leave_alone(root / f"undisturbed{ranks}", ranks)
         )
 
     def live(self, seed: int, number: int, folder: Path) -> list[Any]:
@@ -129,8 +128,8 @@ class OnRay(Attack):
         """How many faults of each kind struck each kind of process, and how many lives broke a promise."""
         rows: list[tuple[Cell, ...]] = []
         for target in (*ray_lives.TARGETS, "all"):
-            mine = [one for one in done if target in (one.target, "all")]
-            rows.append((target, *(sum(one.how == how for one in mine) for how in ray_lives.HOWS), *_lives(mine)))
+            mine = [fault for fault in done if target in (fault.target, "all")]
+            rows.append((target, *(sum(fault.how == how for fault in mine) for how in ray_lives.HOWS), *_lives(mine)))
         return Measured(
             title="A sweep on Ray whose processes are struck",
             columns=("process", *ray_lives.HOWS, "lives", "lives that broke a promise"),
@@ -151,8 +150,8 @@ class OnSlurm(Attack):
 
     out, of = "faults_slurm", StruckSlurm
 
-    def __init__(self, place: Path, end: ExitStack) -> None:
-        super().__init__(place, end)
+    def __init__(self, root: Path, end: ExitStack) -> None:
+        super().__init__(root, end)
         self._testbed, folder = self.end.enter_context(slurm_bed(accounting=True, bad_cables=True))
         self.place = folder / "lives"  # which the nodes may read
         self._undisturbed = slurm_lives.leave_alone(self._testbed, folder / "undisturbed")
@@ -165,7 +164,7 @@ class OnSlurm(Attack):
         """How many faults of each kind struck, and how many lives broke a promise."""
         rows: list[tuple[Cell, ...]] = []
         for how, target in (*slurm_lives.KINDS.items(), ("all", "")):
-            mine = [one for one in done if how in (one.how, "all")]
+            mine = [fault for fault in done if how in (fault.how, "all")]
             rows.append((how.replace("_", " "), target, len(mine), *_lives(mine)))
         return Measured(
             title="A sweep on SLURM of which anything is struck",
@@ -187,7 +186,9 @@ class OnSlurm(Attack):
 
 def _lives(faults: list[Any]) -> tuple[int, int]:
     """The number of lives, and the number of those that broke a promise."""
-    return len({(one.seed, one.life) for one in faults}), len({(one.seed, one.life) for one in faults if one.broken})
+    all_lives = {(fault.seed, fault.life) for fault in faults}
+    broken_lives = {(fault.seed, fault.life) for fault in faults if fault.broken}
+    return len(all_lives), len(broken_lives)
 
 
 def _how_judged(done: list[Any]) -> tuple[str, str]:
@@ -199,7 +200,7 @@ def _how_judged(done: list[Any]) -> tuple[str, str]:
 
 
 def _seeds_of(done: list[Any]) -> str:
-    seeds = ", ".join(str(seed) for seed in sorted({one.seed for one in done}))
+    seeds = ", ".join(str(seed) for seed in sorted({fault.seed for fault in done}))
     return f"Seeds: {seeds}. Each fault, with its life's seed, is a line of the .jsonl file beside this one."
 
 
@@ -215,49 +216,48 @@ def read_faults(path: Path, of: type[Any]) -> list[Any]:
 def record(path: Path, struck: Iterable[Any]) -> None:
     """Adds the faults of one life at once, so that an interrupted run leaves complete lives."""
     with path.open("a") as stream:
-        stream.write("".join(f"{json.dumps(vars(one))}\n" for one in struck))
+        stream.write("".join(f"{json.dumps(vars(fault))}\n" for fault in struck))
 
 
 def go_on(attack: Attack, path: Path, faults: int, seed: int, end_s: float) -> list[Any]:
     """Runs lives until this many faults are recorded, or until `end_s` (of time.monotonic)."""
     done = read_faults(path, attack.of)
-    begun = {one.life for one in done if one.seed == seed}
+    begun = {fault.life for fault in done if fault.seed == seed}
     numbers = count(max(begun, default=-1) + 1)
     while len(done) < faults and time.monotonic() < end_s:
         number = next(numbers)
         struck = attack.live(seed, number, attack.place / f"{number}")
         record(path, struck)
         done += struck
-        for one in struck:
-            print(one, *one.broken, sep="\n    ", flush=True)
+        for fault in struck:
+            print(fault, *fault.broken, sep="\n    ", flush=True)
     return done
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns 1 if a promise was broken."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, None)
     parser.add_argument("--with", choices=ATTACKS, default="writes", dest="attack", help="what is struck")
     parser.add_argument("--faults", type=int, default=1000, help="how many to reach, including those on record")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no life later; the next run resumes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--life", type=int, help="repeat this life alone, and record nothing")
-    parser.add_argument("--out", type=Path, help="path of the results without suffix")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     end_s = time.monotonic() + options.minutes * 60
-    with tempfile.TemporaryDirectory(prefix="faults-") as place, ExitStack() as end:
-        attack = ATTACKS[options.attack](Path(place), end)
+    with tempfile.TemporaryDirectory(prefix="faults-") as root, ExitStack() as end:
+        attack = ATTACKS[options.attack](Path(root), end)
         if options.life is not None:
             kept = Path(tempfile.mkdtemp(prefix=f"life{options.life}-")) / "life"
             done = attack.live(options.seed, options.life, kept)
-            for one in done:
-                print(one, *one.broken, sep="\n    ")
+            for fault in done:
+                print(fault, *fault.broken, sep="\n    ")
             print(f"kept in {kept}" if kept.exists() else "nothing was broken")
         else:
             out = options.out or RESULTS / attack.out
             out.parent.mkdir(parents=True, exist_ok=True)
             done = go_on(attack, out.with_name(f"{out.name}.jsonl"), options.faults, options.seed, end_s)
             write(attack.table(done), out)
-    return 1 if any(one.broken for one in done) else 0
+    return 1 if any(fault.broken for fault in done) else 0
 
 
 if __name__ == "__main__":

@@ -12,20 +12,18 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.record import RESULTS, Cell, Measured, write
+from benchmarks.record import Row, parser_of, table_of, write
 from results.store.reader import load
 from tests.faults.invariants import OF_TRIALS
 from tests.faults.moments import moments_of
 from tests.faults.tiny_sweep import TinySweep, warm_up
 
 SEEDS = 16
-COLUMNS = ("of", "number", "inodes of each", "at rest", "goal", "syncs of each", "goal (syncs)", "kB of each at rest")
 CACHE = ("cache", "folders of the cache")
 GOALS = {
     "stage": (1, 2), "operating point": (None, 2), "trial, without its stages": (3, 4), "trial, with them": (None, None)
@@ -38,7 +36,7 @@ SELECT (SELECT count(DISTINCT stage_key) FROM stages) AS stages, (SELECT count(*
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class Counts:
     """What one launch left, and how often it synced."""
 
     stages: int  # distinct ones
@@ -52,32 +50,30 @@ class Found:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description="files and fsync calls of a sweep")
+    parser = parser_of(__doc__, "files_and_syncs")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="of each of its two arms")
-    parser.add_argument("--out", type=Path, default=RESULTS / "files_and_syncs", help="path, without suffix")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     warm_up()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder) / "place", given.seeds)
-    rows = tuple(rows_of(found))
-    write(Measured(title="Files and syncs of a sweep", columns=COLUMNS, rows=rows, notes=NOTES), given.out)
+        counts = measure(Path(folder) / "place", options.seeds)
+    write(table_of("Files and syncs of a sweep", list(rows_of(counts)), NOTES), options.out)
     return 0
 
 
-def measure(place: Path, seeds: int) -> Found:
+def measure(folder: Path, seeds: int) -> Counts:
     """Run the sweep, count, and launch it again.
 
     Raises:
         RuntimeError: a launch did not end with 0.
     """
-    sweep = TinySweep.below(place)
+    sweep = TinySweep.below(folder)
     spec = sweep.notes / "spec.toml"
     spec.write_text(spec.read_text().replace("[[variants]]", f"[axes]\nseed = {[*range(seeds)]}\n[[variants]]", 1))
     (inodes, _), (at_rest, kilobytes) = _count_files(sweep, 0), _count_files(sweep, 1)
     syncs = Counter(part_of(moment.place) for moment in moments_of(sweep.trace(0)) if moment.event == "fsync")
     with load(sweep.run) as tables:
         (numbers,) = tables.rows(NUMBERS)
-    return Found(**numbers, inodes=inodes, at_rest=at_rest, kilobytes=kilobytes, syncs=syncs)
+    return Counts(**numbers, inodes=inodes, at_rest=at_rest, kilobytes=kilobytes, syncs=syncs)
 
 
 def _count_files(sweep: TinySweep, number: int) -> tuple[Counter[str], Counter[str]]:
@@ -93,13 +89,13 @@ def _count_files(sweep: TinySweep, number: int) -> tuple[Counter[str], Counter[s
     return inodes, kilobytes
 
 
-def part_of(place: str) -> str:
+def part_of(path: str) -> str:
     """The part of a sweep's folder that a path is in.
 
     >>> part_of("cache/ab/abcd"), part_of("runs/tiny/tables/epochs/1.parquet"), part_of("runs/tiny/trials/t/checkpoint")
     ('cache', 'tables/epochs', 'checkpoints')
     """
-    parts = place.split("/")
+    parts = path.split("/")
     if parts[0] == "cache":
         return "folders of the cache" if len(parts) <= 2 and parts[-1] != "*" else "cache"
     if "checkpoint" in parts:
@@ -109,25 +105,32 @@ def part_of(place: str) -> str:
     return parts[2] if len(parts) > 3 and parts[2] == "trials" else "run"
 
 
-def rows_of(found: Found) -> Iterator[tuple[Cell, ...]]:
+def rows_of(counts: Counts) -> Iterator[Row]:
     """The goals first, then each part of the folder."""
-    whole = [part for part in found.syncs | found.inodes if part not in ("run", "checkpoints")]
+    whole = [part for part in counts.syncs | counts.inodes if part not in ("run", "checkpoints")]
     of_points = [f"tables/{table}" for table in OF_TRIALS]
     in_parts = (["cache"], of_points, [part for part in whole if part not in CACHE], whole)
-    numbers = (found.stages, found.points, found.trials, found.trials)
+    numbers = (counts.stages, counts.points, counts.trials, counts.trials)
     for name, number, parts in zip(GOALS, numbers, in_parts, strict=True):
-        yield row_of(name, number, found, parts, GOALS[name])
-    for part in sorted(found.syncs | found.inodes):
-        yield row_of(f"trial: {part}", found.trials, found, [part], (None, None))
+        yield row_of(name, number, counts, parts, GOALS[name])
+    for part in sorted(counts.syncs | counts.inodes):
+        yield row_of(f"trial: {part}", counts.trials, counts, [part], (None, None))
 
 
-def row_of(
-    name: str, number: int, found: Found, parts: Sequence[str], goals: tuple[int | None, int | None]
-) -> tuple[Cell, ...]:
+def row_of(name: str, number: int, counts: Counts, parts: Sequence[str], goals: tuple[int | None, int | None]) -> Row:
     """One line of the table."""
-    counters = (found.inodes, found.at_rest, found.syncs, found.kilobytes)
+    counters = (counts.inodes, counts.at_rest, counts.syncs, counts.kilobytes)
     inodes, at_rest, syncs, kilobytes = (sum(counter[part] for part in parts) / number for counter in counters)
-    return name, number, inodes, at_rest, goals[0], syncs, goals[1], kilobytes
+    return {
+        "of": name,
+        "number": number,
+        "inodes of each": inodes,
+        "at rest": at_rest,
+        "goal": goals[0],
+        "syncs of each": syncs,
+        "goal (syncs)": goals[1],
+        "kB of each at rest": kilobytes,
+    }
 
 
 NOTES = (

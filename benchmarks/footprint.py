@@ -12,7 +12,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import os
 import signal
 import statistics
@@ -26,7 +25,7 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from benchmarks.record import RESULTS, ROOT, Cell, Measured, verdict, write
+from benchmarks.record import ROOT, Cell, Measured, parser_of, verdict, write
 from sweeps.planning.plan import cost_of, make_plan
 from sweeps.spec.spec import load_spec
 
@@ -66,10 +65,7 @@ class Seen:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description="memory and disk of a sweep")
-    parser.add_argument("--quick", action="store_true", help="one seed: for a look, not for a record")
-    parser.add_argument("--out", type=Path, default=RESULTS / "footprint", help="path of the table, without suffix")
-    options = parser.parse_args(arguments)
+    options = parser_of(__doc__, "footprint", quick="one seed").parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         spec = folder / "footprint.toml"
@@ -129,7 +125,7 @@ def processes(driver: psutil.Process) -> Iterator[tuple[psutil.Process, str]]:
         return
     for child in children:
         try:
-            title, parent = (" ".join(one.cmdline()) for one in (child, child.parent() or driver))
+            title, parent = (" ".join(process.cmdline()) for process in (child, child.parent() or driver))
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
         if FORKS in title:  # a forked rank has the title of its parent
@@ -143,12 +139,12 @@ def memory_rows(seen: Seen) -> Iterator[tuple[Cell, ...]]:
     kinds = {name: seen.process_bytes.get(name, []) for name in (DRIVER, SLOT, RANK, PRIVATE, WARM)} | {
         RAY: seen.ray_bytes
     }
-    for name, found in kinds.items():
-        if not found:
+    for name, sizes in kinds.items():
+        if not sizes:
             raise RuntimeError(f"no process was seen that is a {name}")
-        median_mb = statistics.median(found) / MB
+        median_mb = statistics.median(sizes) / MB
         judged = (GOAL_PRIVATE_MB, verdict(median_mb <= GOAL_PRIVATE_MB)) if name == PRIVATE else (None, None)
-        yield name, "MB", median_mb, max(found) / MB, *judged
+        yield name, "MB", median_mb, max(sizes) / MB, *judged
 
 
 def disk_rows(seen: Seen, spec: Path, folder: Path) -> Iterator[tuple[Cell, ...]]:
@@ -164,19 +160,20 @@ def disk_rows(seen: Seen, spec: Path, folder: Path) -> Iterator[tuple[Cell, ...]
     yield "cache, per trial", "kB", cache_bytes / trials / 1e3, None, None, None
     yield "cache in all", "MB", cache_bytes / MB, None, None, None
     yield "cache in all, as the plan estimates it", "MB", planned_bytes / MB, None, None, None
-    found = seen.checkpoint_bytes
-    yield "checkpoints while it ran", "MB", statistics.median(found) / MB, max(found) / MB, None, None
+    sizes = seen.checkpoint_bytes
+    yield "checkpoints while it ran", "MB", statistics.median(sizes) / MB, max(sizes) / MB, None, None
     yield "checkpoints left at the end", "MB", left_bytes / MB, None, 0, verdict(left_bytes == 0)
 
 
 def bytes_below(folder: Path, part: str | None = None) -> int:
     """Bytes of the files below a folder, only of those with a folder `part` in their path; 0 if it does not exist."""
     size_bytes = 0
-    for place, _, names in os.walk(folder):  # which passes over a folder that the sweep removed meanwhile; rglob raises
-        if part is None or part in Path(place).relative_to(folder).parts:
+    # os.walk passes over a folder that the sweep removed meanwhile, where rglob raises.
+    for subfolder, _, names in os.walk(folder):
+        if part is None or part in Path(subfolder).relative_to(folder).parts:
             for name in names:
                 with suppress(FileNotFoundError):  # a file that it removed meanwhile
-                    size_bytes += Path(place, name).stat().st_size
+                    size_bytes += Path(subfolder, name).stat().st_size
     return size_bytes
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import contextlib
 import io
 import json
@@ -24,6 +23,7 @@ import signal
 import tempfile
 import traceback
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -31,7 +31,7 @@ from typing import Any
 import hypothesis
 from hypothesis import HealthCheck, Phase, settings
 
-from benchmarks.record import RESULTS, Measured, write
+from benchmarks.record import Measured, parser_of, write
 from tests.faults.hostile import Target, targets
 from tests.faults.moments import writes
 from tests.faults.tiny_sweep import warm_up
@@ -79,13 +79,13 @@ class Attack:
         try:
             attack()
         except (Exception, Hangs) as error:  # noqa: BLE001  # whatever it is, it is a fault
-            given = " ".join(getattr(error, "__notes__", []))
-            self.outcome.fault = f"{given[:SHOWN]}\n{''.join(traceback.format_tb(error.__traceback__)[-3:])}{error!r}"[
+            drawn = " ".join(getattr(error, "__notes__", []))
+            self.outcome.fault = f"{drawn[:SHOWN]}\n{''.join(traceback.format_tb(error.__traceback__)[-3:])}{error!r}"[
                 : 4 * SHOWN
             ]
         return self.outcome
 
-    def _one(self, given: Any) -> None:
+    def _one(self, drawn: Any) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir()
         self.outcome.inputs += 1
@@ -94,7 +94,7 @@ class Attack:
         try:
             with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
                 self._is_reading = True
-                accepted = self._target.read(self._folder, given)
+                accepted = self._target.read(self._folder, drawn)
             self.outcome.accepted += accepted
             self.outcome.refused += not accepted
         except self._refusals:
@@ -140,7 +140,10 @@ class AttackInProcess:
 
 def table(outcomes: list[Outcome], seed: int) -> Measured:
     """The outcomes of all inputs, by target."""
-    rows = [(one.target, one.inputs, one.accepted, one.refused, int(bool(one.fault))) for one in outcomes]
+    rows = [
+        (outcome.target, outcome.inputs, outcome.accepted, outcome.refused, int(bool(outcome.fault)))
+        for outcome in outcomes
+    ]
     sums = [sum(int(row[column]) for row in rows) for column in range(1, 5)]
     return Measured(
         title="Hostile input",
@@ -163,19 +166,18 @@ def _end_of(attack: AttackInProcess) -> Outcome:
     return outcome
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns 1 if something broke."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "fuzzing")
     parser.add_argument("--inputs", type=int, default=50_000, help="of all targets together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="targets whose name begins so")
-    parser.add_argument("--out", type=Path, default=RESULTS / "fuzzing", help="path without suffix")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     warm_up()
     sys.dont_write_bytecode = True  # beside the modules, which is elsewhere
-    with tempfile.TemporaryDirectory(prefix="fuzzing-") as place:
-        found = targets(Path(place) / "whole")
-        chosen = {name: target for name, target in found.items() if name.startswith(options.only)}
+    with tempfile.TemporaryDirectory(prefix="fuzzing-") as folder:
+        all_targets = targets(Path(folder) / "whole")
+        chosen = {name: target for name, target in all_targets.items() if name.startswith(options.only)}
         shares = sum(target.share for target in chosen.values())
         outcomes: list[Outcome] = []
         running: deque[AttackInProcess] = deque()
@@ -183,10 +185,10 @@ def main() -> int:
             if len(running) == len(os.sched_getaffinity(0)):
                 outcomes.append(_end_of(running.popleft()))
             inputs = math.ceil(options.inputs * target.share / shares)
-            running.append(AttackInProcess(name, target, Path(place) / f"given_{number:02}", inputs, options.seed))
+            running.append(AttackInProcess(name, target, Path(folder) / f"given_{number:02}", inputs, options.seed))
         outcomes += map(_end_of, running)
     write(table(outcomes, options.seed), options.out)
-    return 1 if any(one.fault for one in outcomes) else 0
+    return 1 if any(outcome.fault for outcome in outcomes) else 0
 
 
 if __name__ == "__main__":

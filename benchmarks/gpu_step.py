@@ -15,7 +15,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import gc
 import os
 import statistics
@@ -32,7 +31,7 @@ from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from benchmarks.images import finish, loader_of, random_images
-from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
+from benchmarks.record import Row, parser_of, spread, table_of, verdict, write
 from tailor.catalogue.networks import NETWORKS
 from tailor.data.device_images import DeviceImages
 from tailor.data.task_data import Samples, batches
@@ -45,28 +44,6 @@ from tailor.training.loop import group, optimiser_for, train
 GOAL, INPUT_GOAL = 0.95, 0.02  # of the bare loop's images per second; of a step
 CLASSES, SEED, RATE, MOMENTUM, WEIGHT_DECAY = 100, 0, 0.0005, 0.9, 0.005
 READY_BATCHES = 2  # of the bare loop, in turns
-
-COLUMNS = (
-    "network",
-    "device",
-    "ours_images_per_s",
-    "bare_images_per_s",
-    "ratio",
-    "goal",
-    "verdict",
-    "ours_epochs_s",
-    "bare_epochs_s",
-    "loader_images_per_s",
-    "input_share_of_step",
-    "input_goal",
-    "input_verdict",
-    "ours_peak_mib",
-    "bare_peak_mib",
-    "first_step_compiled_s",
-    "first_step_eager_s",
-    "waits_per_step",
-    "deterministic_over_free",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +82,9 @@ QUICK = Setting(networks=("digits_vgg",), image_px=12, crop_px=8, batch=8, steps
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description="our training step beside a bare compiled one, on a GPU")
-    parser.add_argument("--quick", action="store_true", help="a tiny network and few steps: for a look, not a record")
+    parser = parser_of(__doc__, "gpu_step", quick="a tiny network and few steps")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu goes with --quick")
     parser.add_argument("--networks", nargs="+", metavar="NAME", help="some networks instead of all")
-    parser.add_argument("--out", type=Path, default=RESULTS / "gpu_step", help="path of the table, without suffix")
     options = parser.parse_args(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
         print("torch sees no GPU; to see that this runs: --device cpu --quick", file=sys.stderr)
@@ -124,13 +99,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # each network is compiled for the first time
         for network in options.networks or setting.networks:
             rows.append(measure(network, setting, ranks))
-            print(f"{network}: ours / bare = {rows[-1][4]:.3f}", file=sys.stderr, flush=True)
-    measured = Measured(title="A step on a GPU", columns=COLUMNS, rows=tuple(rows), notes=_notes(setting, ranks))
-    write(measured, options.out, packages=("torch", "torchvision"))
+            print(f"{network}: ours / bare = {rows[-1]['ratio']:.3f}", file=sys.stderr, flush=True)
+    write(table_of("A step on a GPU", rows, _notes(setting, ranks)), options.out, packages=("torch", "torchvision"))
     return 0
 
 
-def measure(network: str, setting: Setting, ranks: ProcessGroup) -> tuple[Cell, ...]:
+def measure(network: str, setting: Setting, ranks: ProcessGroup) -> Row:
     """A row of the table, of medians over epochs."""
     samples = draw(network, setting)
     warm_up(ranks.device)
@@ -144,29 +118,31 @@ def measure(network: str, setting: Setting, ranks: ProcessGroup) -> tuple[Cell, 
     del placed, few
     bare, loader_s = train_bare(network, samples, setting, ranks.device)
     ours_s, bare_s = statistics.median(ours.epochs_s), statistics.median(bare.epochs_s)
-    images, ratio, share = setting.batch * setting.steps, bare_s / ours_s, input_s / ours_s
+    images = setting.batch * setting.steps
+    ratio = bare_s / ours_s
+    input_share = input_s / ours_s
     is_gpu = ranks.device.type == "cuda"  # the goals are about one
-    return (
-        network,
-        ranks.device.type,
-        images / ours_s,
-        images / bare_s,
-        ratio,
-        GOAL,
-        verdict(ratio >= GOAL) if is_gpu else None,
-        spread(ours.epochs_s),
-        spread(bare.epochs_s),
-        images / loader_s,
-        share,
-        INPUT_GOAL,
-        verdict(share <= INPUT_GOAL) if is_gpu else None,
-        ours.peak_mib,
-        bare.peak_mib,
-        ours.first_step_s,
-        eager.first_step_s,
-        waits,
-        price,
-    )
+    return {
+        "network": network,
+        "device": ranks.device.type,
+        "ours_images_per_s": images / ours_s,
+        "bare_images_per_s": images / bare_s,
+        "ratio": ratio,
+        "goal": GOAL,
+        "verdict": verdict(ratio >= GOAL) if is_gpu else None,
+        "ours_epochs_s": spread(ours.epochs_s),
+        "bare_epochs_s": spread(bare.epochs_s),
+        "loader_images_per_s": images / loader_s,
+        "input_share_of_step": input_share,
+        "input_goal": INPUT_GOAL,
+        "input_verdict": verdict(input_share <= INPUT_GOAL) if is_gpu else None,
+        "ours_peak_mib": ours.peak_mib,
+        "bare_peak_mib": bare.peak_mib,
+        "first_step_compiled_s": ours.first_step_s,
+        "first_step_eager_s": eager.first_step_s,
+        "waits_per_step": waits,
+        "deterministic_over_free": price,
+    }
 
 
 def draw(network: str, setting: Setting) -> Samples:

@@ -13,7 +13,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import multiprocessing
 import random
 import resource
@@ -24,8 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 import torch
 from torchvision.models import mobilenet_v2
 
-from benchmarks.prepared_memory import present_memory
-from benchmarks.record import RESULTS, Cell, Measured, spread, write
+from benchmarks.record import Measured, Row, parser_of, spread, table_of, write
 from tailor.execution.heap import give_back_freed_memory, keep_freed_memory
 
 SETTINGS = ("glibc", "rank")
@@ -45,17 +43,14 @@ FIGURES = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write the table."""
-    parser = argparse.ArgumentParser(description="memory that ranks take from the system")
-    parser.add_argument("--quick", action="store_true", help="few steps, one round")
-    parser.add_argument("--out", type=Path, default=RESULTS / "heap", help="path of the table, without suffix")
-    options = parser.parse_args(arguments)
+    options = parser_of(__doc__, "heap", quick="few steps, one round").parse_args(arguments)
     steps, models, rounds = (3, 3, 1) if options.quick else (25, 24, 3)
-    found: dict[str, list[dict[str, float]]] = {setting: [] for setting in SETTINGS}
+    measured: dict[str, list[dict[str, float]]] = {setting: [] for setting in SETTINGS}
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as alone:
         for _ in range(rounds):
             for setting in SETTINGS:
-                found[setting].append(alone.submit(_figures, setting, steps, models).result())
-    write(_table(found, steps, models), options.out)
+                measured[setting].append(alone.submit(_figures, setting, steps, models).result())
+    write(_table(measured, steps, models), options.out)
     return 0
 
 
@@ -97,24 +92,33 @@ def _figures(setting: str, steps: int, models: int) -> dict[str, float]:
 
 
 def _own_memory_mb() -> float:
-    return present_memory().own_bytes / 1e6
+    """Pages of this process alone, from Linux."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (own_kb,) = (int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
+    return own_kb * 1024 / 1e6
 
 
-def _table(found: dict[str, list[dict[str, float]]], steps: int, models: int) -> Measured:
-    rows: list[tuple[Cell, ...]] = []
+def _table(measured: dict[str, list[dict[str, float]]], steps: int, models: int) -> Measured:
+    rows: list[Row] = []
     for key, name in FIGURES.items():
-        usual, ours = ([figures[key] for figures in found[setting]] for setting in SETTINGS)
-        of_usual = statistics.median(one / other for one, other in zip(ours, usual, strict=True))
-        rows.append((name, statistics.median(usual), spread(usual), statistics.median(ours), spread(ours), of_usual))
-    return Measured(
-        title="The heap of a rank",
-        columns=("what", "as glibc has it", "its quartiles", "as ranks set it", "their quartiles", "ratio"),
-        rows=tuple(rows),
-        notes=(
+        usual, ours = ([figures[key] for figures in measured[setting]] for setting in SETTINGS)
+        of_usual = statistics.median(own / other for own, other in zip(ours, usual, strict=True))
+        rows.append({
+            "what": name,
+            "as glibc has it": statistics.median(usual),
+            "its quartiles": spread(usual),
+            "as ranks set it": statistics.median(ours),
+            "their quartiles": spread(ours),
+            "ratio": of_usual,
+        })  # fmt: skip
+    return table_of(
+        "The heap of a rank",
+        rows,
+        (
             f"MobileNetV2, batches of {BATCH} images of {PIXELS} x {PIXELS}, Adam, one thread: {steps} steps after "
             f"{WARM_UP_STEPS}; then {models} networks of 0.5 to 1.0 of its width, drawn at random, {STEPS_OF_A_MODEL} "
             "steps each.",
-            f"Medians of {len(found['rank'])} processes of each setting, in turns.",
+            f"Medians of {len(measured['rank'])} processes of each setting, in turns.",
             "As ranks set it (tailor/execution/heap.py): what a step frees stays in the process, and goes back to the "
             "system when the next trial begins.",
         ),

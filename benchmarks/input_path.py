@@ -14,7 +14,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -28,7 +27,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from benchmarks.images import Photographs, finish, loader_of, normalisation
-from benchmarks.record import RESULTS, Cell, Measured, spread, write
+from benchmarks.record import Row, beside, parser_of, table_of, write
 from tailor.data.device_images import DeviceImages, free_on
 from tailor.data.prepared import image_tensor
 from tailor.data.task_data import Samples, batches, ordered_batches
@@ -39,17 +38,6 @@ BATCH = 64
 CLASSES = 10
 WORKERS = (0, 2)
 SEED = 0
-
-COLUMNS = (
-    "device",
-    "images_lie",
-    "loader_workers",
-    "ours_images_per_s",
-    "loader_images_per_s",
-    "ratio",
-    "ratio_quartiles",
-    "rounds",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +54,8 @@ QUICK = Length(images=256, rounds=3)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description="our batches beside torchvision's transforms in a DataLoader")
-    parser.add_argument("--quick", action="store_true", help="fewer images and rounds: for a look, not for a record")
+    parser = parser_of(__doc__, "input_path", quick="fewer images and rounds")
     parser.add_argument("--device", default="cpu", help="where batches are wanted: cpu (default) or cuda")
-    parser.add_argument("--out", type=Path, default=RESULTS / "input_path", help="path of the table, without suffix")
     options = parser.parse_args(arguments)
     length, device = QUICK if options.quick else USUAL, torch.device(options.device)
     with tempfile.TemporaryDirectory() as folder:
@@ -80,8 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for where in (["map"] if device.type == "cpu" else ["device", "map"])
             for workers in WORKERS
         ]
-    measured = Measured(title="Batches for training", columns=COLUMNS, rows=tuple(rows), notes=_notes(length))
-    write(measured, options.out, packages=("torch", "torchvision"))
+    write(table_of("Batches for training", rows, _notes(length)), options.out, packages=("torch", "torchvision"))
     return 0
 
 
@@ -112,27 +97,30 @@ def expect_same_pixels(samples: Samples) -> None:
         torch.testing.assert_close(theirs[number][0], image, rtol=0.0, atol=1e-6)
 
 
-def measure(samples: Samples, where: str, workers: int, device: torch.device, rounds: int) -> tuple[Cell, ...]:
-    """A row of the table; ratios are medians of the rounds' ratios, each round an epoch of both."""
+def measure(samples: Samples, where: str, workers: int, device: torch.device, rounds: int) -> Row:
+    """A row of the table; each round is an epoch of both sides."""
     residence = DeviceImages(device, free_on if where == "device" else lambda _: 0)
     placed, alone = residence.place(samples), ProcessGroup(rank=0, world_size=1, device=device)
     loader = loader_of(samples, CROP_PX, BATCH, workers, device)
-    times = []
+    ours_per_s, loader_per_s = [], []
     for epoch in range(rounds + 1):
-        ours_s = seconds(
-            ((b.images, b.labels) for b in batches(placed, BATCH, SEED, epoch, "crop_flip", alone)), device
-        )
-        times.append((ours_s, seconds(loader, device)))
-    del times[0]  # workers start, the map is read for the first time, a GPU wakes up
-    ratios = [loader_s / ours_s for ours_s, loader_s in times]
-    ours_per_s, loader_per_s = (statistics.median(len(samples) / pair[side] for pair in times) for side in (0, 1))
-    return (device.type, where, workers, ours_per_s, loader_per_s, statistics.median(ratios), spread(ratios), rounds)
+        ours = ((batch.images, batch.labels) for batch in batches(placed, BATCH, SEED, epoch, "crop_flip", alone))
+        ours_per_s.append(len(samples) / seconds(ours, device))
+        loader_per_s.append(len(samples) / seconds(loader, device))
+    del ours_per_s[0], loader_per_s[0]  # workers start, the map is read for the first time, a GPU wakes up
+    return {
+        "device": device.type,
+        "images_lie": where,
+        "loader_workers": workers,
+        "ours_images_per_s": statistics.median(ours_per_s),
+        "loader_images_per_s": statistics.median(loader_per_s),
+    } | beside(ours_per_s, loader_per_s)
 
 
-def seconds(made: Iterable[Sequence[Tensor]], device: torch.device) -> float:
+def seconds(pairs: Iterable[Sequence[Tensor]], device: torch.device) -> float:
     """Wall time until the last of these batches is on the device."""
     begun_s = time.perf_counter()
-    for tensor in chain.from_iterable(made):
+    for tensor in chain.from_iterable(pairs):
         tensor.to(device, non_blocking=True)
     finish(device)
     return time.perf_counter() - begun_s

@@ -11,7 +11,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -20,13 +19,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.process import Taken, run_measured
-from benchmarks.record import RESULTS, ROOT, Cell, Measured, spread, verdict, write
+from benchmarks.record import ROOT, Row, parser_of, spread, table_of, verdict, write
 from sweeps.operations.status import READ
 
-COLUMNS = (
-    "what", "trials", "files", "runs", "wall_s", "wall_s_quartiles", "cpu_s", "times_the_scan", "peak_memory_gb",
-    "goal_s", "goal_gb", "verdict",
-)  # fmt: skip
 SCAN = """
 import sys, duckdb
 for folder in sys.argv[1:]:
@@ -57,20 +52,18 @@ GOALS: dict[tuple[str, int], tuple[float | None, float | None]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description="seconds and memory of the report and the status of a large run")
-    parser.add_argument("--quick", action="store_true", help="500 trials, once: for a look, not for a record")
+    parser = parser_of(__doc__, "large_run", quick="500 trials, once")
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--runs", type=int, default=3, help="how often each command runs (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=RESULTS / "large_run", help="path of the table, without suffix")
     options = parser.parse_args(arguments)
     trials, runs = (500, 1) if options.quick else (options.trials, options.runs)
     with tempfile.TemporaryDirectory() as name:
-        rows = tuple(_rows(Path(name), trials, runs))
-    write(Measured(title="A large run", columns=COLUMNS, rows=rows, notes=NOTES), options.out, ("duckdb", "pyarrow"))
+        rows = list(_rows(Path(name), trials, runs))
+    write(table_of("A large run", rows, NOTES), options.out, ("duckdb", "pyarrow"))
     return 0
 
 
-def _rows(folder: Path, trials: int, runs: int) -> Iterator[tuple[Cell, ...]]:
+def _rows(folder: Path, trials: int, runs: int) -> Iterator[Row]:
     """The commands on a made-up run, as it was written, and settled.
 
     Work that takes memory runs in separate processes: a command's peak is never counted below that of this one.
@@ -82,10 +75,10 @@ def _rows(folder: Path, trials: int, runs: int) -> Iterator[tuple[Cell, ...]]:
         for asked in ASKED:
             tables = _folders(folder / "run", asked.tables)
             files = sum(len(list(table.glob("*.parquet"))) for table in tables)
-            found = [_measure(folder, *asked.words, "run") for _ in range(runs)]
+            costs = [_measure(folder, *asked.words, "run") for _ in range(runs)]
             scans = [_measure(folder, "-c", SCAN, *map(str, tables)) for _ in range(runs)]
             what = f"{asked.what}, {state}"
-            yield _row(what, (trials, files), found, scans, GOALS.get((asked.what, max(trials, 10_000)), (None, None)))
+            yield _row(what, (trials, files), costs, scans, GOALS.get((asked.what, max(trials, 10_000)), (None, None)))
             yield _row(f"DuckDB reads every value of {what}", (trials, files), scans, scans)
 
 
@@ -108,17 +101,30 @@ def _environment() -> dict[str, str]:
 
 
 def _row(
-    what: str, counts: tuple[int, int], found: Sequence[Taken], scans: Sequence[Taken],
+    what: str, counts: tuple[int, int], costs: Sequence[Taken], scans: Sequence[Taken],
     goals: tuple[float | None, float | None] = (None, None),
-) -> tuple[Cell, ...]:  # fmt: skip
+) -> Row:  # fmt: skip
     """A row of the table: medians over runs, the largest peak; `counts` are trials and files."""
-    walls = [each.wall_s for each in found]
-    cpu_s, scan_s = (statistics.median(each.cpu_s for each in several) for several in (found, scans))
-    peak_gb = max(each.peak_gb for each in found)
+    walls = [each.wall_s for each in costs]
+    cpu_s, scan_s = (statistics.median(each.cpu_s for each in several) for several in (costs, scans))
+    peak_gb = max(each.peak_gb for each in costs)
     held = [measured <= goal for measured, goal in zip((cpu_s, peak_gb), goals, strict=True) if goal is not None]
-    judged = (*goals, verdict(all(held)) if held else None)
-    wall_s = statistics.median(walls)
-    return (what, *counts, len(found), wall_s, spread(walls), cpu_s, cpu_s / scan_s, peak_gb, *judged)
+    trials, files = counts
+    goal_s, goal_gb = goals
+    return {
+        "what": what,
+        "trials": trials,
+        "files": files,
+        "runs": len(costs),
+        "wall_s": statistics.median(walls),
+        "wall_s_quartiles": spread(walls),
+        "cpu_s": cpu_s,
+        "times_the_scan": cpu_s / scan_s,
+        "peak_memory_gb": peak_gb,
+        "goal_s": goal_s,
+        "goal_gb": goal_gb,
+        "verdict": verdict(all(held)) if held else None,
+    }
 
 
 NOTES = (

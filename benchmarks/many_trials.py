@@ -12,7 +12,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import multiprocessing
 import os
 import tempfile
@@ -23,8 +22,8 @@ from dataclasses import dataclass
 
 import psutil
 
-from benchmarks.moments import FILE, read_moments
-from benchmarks.record import RESULTS, Cell, Measured, verdict, write
+from benchmarks.idle_rank import FILE, read_moments
+from benchmarks.record import Cell, Measured, parser_of, verdict, write
 from benchmarks.schedulers import run_ours
 
 TRIALS, QUICK_TRIALS = 10_000, 800
@@ -48,10 +47,8 @@ class Look:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description="ten thousand empty trials in one launch")
-    parser.add_argument("--quick", action="store_true", help="few trials: for a look")
+    parser = parser_of(__doc__, "many_trials", quick="few trials")
     parser.add_argument("--slots", type=int, default=2, help="trials at once, of one core each (default: 2)")
-    parser.add_argument("--out", type=Path, default=RESULTS / "many_trials", help="path of the table, without suffix")
     options = parser.parse_args(arguments)
     trials, parts = (QUICK_TRIALS, QUICK_PARTS) if options.quick else (TRIALS, PARTS)
     with tempfile.TemporaryDirectory() as name:
@@ -107,14 +104,14 @@ def table(looks: Sequence[Look], ends_s: Sequence[float], parts: int) -> Measure
     rows: list[tuple[Cell, ...]] = []
     walls_s, cpus_s = [], []
     for end in range(size, len(ends_s) + 1, size):
-        seen = [one for one in looks if end - size <= one.trials <= end]
+        seen = [moment for moment in looks if end - size <= moment.trials <= end]
         if len(seen) < 2 or seen[0].trials == seen[-1].trials:
             raise ValueError(f"{len(seen)} look(s) at the driver in the {size} trials before {end}: give more trials")
         first, last = seen[0], seen[-1]
         walls_s.append((ends_s[end - 1] - ends_s[max(end - size - 1, 0)]) / size)
         cpus_s.append((last.cpu_s - first.cpu_s) / (last.trials - first.trials))
         rows.append((f"until {end:,}", walls_s[-1], cpus_s[-1], last.driver_mb, last.head_mb, None, None))
-    most_mb, growth = max(one.driver_mb for one in looks), walls_s[-1] / walls_s[1]
+    most_mb, growth = max(moment.driver_mb for moment in looks), walls_s[-1] / walls_s[1]
     goal = f"memory < {GOAL_GB:g} GB"
     rows.append(("the most", None, None, most_mb, None, goal, verdict(most_mb * MB < GOAL_GB * 1e9)))
     goal = f"time <= {GOAL_GROWTH:g}"

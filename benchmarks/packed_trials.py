@@ -14,10 +14,10 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import os
 import statistics
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,26 +25,17 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, cast
 
-from benchmarks.record import RESULTS, Cell, Measured, show_to_ranks, spread, write
+from benchmarks.record import Row, in_turns, parser_of, show_to_ranks, spread, table_of, write
 from hpc.ranks.process_ranks import ProcessRanks
 from tailor.config.parsing import parse_trial
 
 if TYPE_CHECKING:
-    from benchmarks.packed_rank import Found
+    from tailor.parallel.process_group import ProcessGroup
+
+Found = list[tuple[float, float, int]]  # of each operating point: validation score, validation loss, MACs
 
 HOUR_S = 3600.0
 METHOD = "transtailor"
-
-COLUMNS = (
-    "device",
-    "at_once",
-    "trials",
-    "trials_per_hour",
-    "times_one_after_the_other",
-    "rounds_s",
-    "used_gb",
-    "equal_results",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +54,7 @@ class Round:
 
     wall_s: float
     used_gb: float | None  # of the GPU at the end, by all processes together
-    found: "list[Found]"  # by trial
+    found: list[Found]  # by trial
 
 
 USUAL = Length(
@@ -91,10 +82,8 @@ QUICK = Length(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description="trials per hour of a device, packed beside one after the other")
-    parser.add_argument("--quick", action="store_true", help="few and short trials: for a look, not for a record")
+    parser = parser_of(__doc__, "packed_trials", quick="few and short trials")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu goes with --quick")
-    parser.add_argument("--out", type=Path, default=RESULTS / "packed_trials", help="path of the table, without suffix")
     options = parser.parse_args(arguments)
     if options.device == "cpu" and not options.quick:
         print("on a CPU processes share no device; to see that this runs, add --quick", file=sys.stderr)
@@ -106,13 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show_to_ranks()
     length = QUICK if options.quick else USUAL
     for rounds in measure(length, options.device):
-        measured = Measured(
-            title="Trials packed on a device",
-            columns=COLUMNS,
-            rows=table(rounds, options.device),
-            notes=_notes(length, name),
-        )
-        write(measured, options.out, packages=("torch",))
+        table = table_of("Trials packed on a device", rows_of(rounds, options.device), _notes(length, name))
+        write(table, options.out, packages=("torch",))
     return 0
 
 
@@ -131,11 +115,10 @@ def measure(length: Length, device: str) -> Iterator[dict[int, list[Round]]]:
     """
     trials = [_settings(length, seed) for seed in range(length.trials)]
     rounds: dict[int, list[Round]] = {}
-    for number in range(length.rounds):
-        for at_once in length.at_once if number % 2 == 0 else reversed(length.at_once):
-            rounds.setdefault(at_once, []).append(run_packed(trials, at_once, device))
-            print(f"{at_once} at once: {rounds[at_once][-1].wall_s:.1f} s", file=sys.stderr, flush=True)
-            yield rounds
+    for at_once in in_turns(length.at_once, length.rounds):
+        rounds.setdefault(at_once, []).append(run_packed(trials, at_once, device))
+        print(f"{at_once} at once: {rounds[at_once][-1].wall_s:.1f} s", file=sys.stderr, flush=True)
+        yield rounds
 
 
 def run_packed(trials: Sequence[dict[str, Any]], at_once: int, device: str) -> Round:
@@ -144,54 +127,88 @@ def run_packed(trials: Sequence[dict[str, Any]], at_once: int, device: str) -> R
     idle: SimpleQueue[ProcessRanks] = SimpleQueue()
 
     def start(_number: int) -> None:
-        one = ProcessRanks("benchmarks.packed_rank:PackedRank", 1)  # ends with the thread that started it
-        processes.append(one)
-        one.call("run", trials[0], device)
+        process = ProcessRanks("benchmarks.packed_trials:PackedRank", 1)  # ends with the thread that started it
+        processes.append(process)
+        process.call("run", trials[0], device)
 
-    def run(settings: dict[str, Any]) -> "Found":
-        one = idle.get()
+    def run(settings: dict[str, Any]) -> Found:
+        process = idle.get()
         try:
-            (found,) = one.call("run", settings, device)
+            (results,) = process.call("run", settings, device)
         finally:  # also one that has ended: its next user gets an error instead of waiting for ever
-            idle.put(one)
-        return cast("Found", found)
+            idle.put(process)
+        return cast(Found, results)
 
     try:
         with ThreadPoolExecutor(at_once) as pool:
             list(pool.map(start, range(at_once)))
-            for one in processes:
-                idle.put(one)
+            for process in processes:
+                idle.put(process)
             begun_s = time.perf_counter()
-            found = list(pool.map(run, trials))
+            results = list(pool.map(run, trials))
             wall_s = time.perf_counter() - begun_s
             (used_gb,) = processes[0].call("used_gb")
-        return Round(wall_s=wall_s, used_gb=used_gb, found=found)
+        return Round(wall_s=wall_s, used_gb=used_gb, found=results)
     finally:
-        for one in processes:
-            one.kill()
+        for process in processes:
+            process.kill()
 
 
-def table(rounds: dict[int, list[Round]], device: str) -> tuple[tuple[Cell, ...], ...]:
+def rows_of(rounds: dict[int, list[Round]], device: str) -> list[Row]:
     """A row for each number of trials at once; times are medians over rounds."""
     first = rounds[1][0]
-    alone_s = statistics.median(one.wall_s for one in rounds[1])
-    rows: list[tuple[Cell, ...]] = []
-    for at_once, made in rounds.items():
-        wall_s = statistics.median(one.wall_s for one in made)
-        used = [one.used_gb for one in made if one.used_gb is not None]
-        rows.append(
-            (
-                device,
-                at_once,
-                len(first.found),
-                len(first.found) / wall_s * HOUR_S,
-                alone_s / wall_s,
-                spread([one.wall_s for one in made]),
-                max(used) if used else None,
-                "yes" if all(one.found == first.found for one in made) else "no",
-            )
-        )
-    return tuple(rows)
+    alone_s = statistics.median(timed.wall_s for timed in rounds[1])
+    rows: list[Row] = []
+    for at_once, packed in rounds.items():
+        walls_s = [timed.wall_s for timed in packed]
+        wall_s = statistics.median(walls_s)
+        used_gb = [timed.used_gb for timed in packed if timed.used_gb is not None]
+        rows.append({
+            "device": device,
+            "at_once": at_once,
+            "trials": len(first.found),
+            "trials_per_hour": len(first.found) / wall_s * HOUR_S,
+            "times_one_after_the_other": alone_s / wall_s,
+            "rounds_s": spread(walls_s),
+            "used_gb": max(used_gb, default=None),
+            "equal_results": "yes" if all(timed.found == first.found for timed in packed) else "no",
+        })  # fmt: skip
+    return rows
+
+
+class PackedRank:
+    """One process of those that share a device: whole trials, one after the other, each from an empty cache."""
+
+    def __init__(self) -> None:
+        self._ranks: ProcessGroup | None = None
+
+    def run(self, settings: dict[str, Any], device: str) -> Found:
+        """The results of the trial's operating points."""
+        from tailor.config.trial import TrialConfig
+        from tailor.execution.cache import Cache
+        from tailor.execution.runner import run_trial
+        from tailor.parallel.process_group import join
+
+        self._ranks = self._ranks or join(device)
+        with tempfile.TemporaryDirectory() as cache:
+            events = run_trial(TrialConfig.model_validate(settings), cache=Cache(Path(cache)), ranks=self._ranks)
+            facts = [event.result.info for event in events if event.point is not None]
+        return [(info["validation_score"], info["validation_loss"], info["macs"]) for info in facts]
+
+    def used_gb(self) -> float | None:
+        """Memory of the GPU that any process uses; None on a CPU."""
+        if self._ranks is None or self._ranks.device.type != "cuda":
+            return None
+        import torch
+
+        free, total = torch.cuda.mem_get_info(self._ranks.device)
+        return float(total - free) / 1e9
+
+    def close(self) -> None:
+        """Leave the process group."""
+        from tailor.parallel.process_group import leave
+
+        leave()
 
 
 def _settings(length: Length, seed: int) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import results
-from benchmarks.record import RESULTS, Cell, Measured, write
+from benchmarks.record import RESULTS, Cell, Measured, parser_of, write
 from results.statistics.images import crossed_difference
 from results.statistics.pairs import compare_pairs, holm
 
@@ -53,12 +52,11 @@ Row = dict[str, Any]
 Answers = dict[tuple[str, int], dict[int, bool]]  # (label, seed) -> image -> whether the answer is right
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Add the runs' rows to the committed ones, and write the contrasts."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "photographs_study_contrasts")
     parser.add_argument("runs", nargs="*", type=Path, help="the folders of the runs")
     parser.add_argument("--rows", type=Path, default=RESULTS / "photographs_study", help="the folder of the files")
-    parser.add_argument("--out", type=Path, default=RESULTS / "photographs_study_contrasts", help="without suffix")
     parser.add_argument("--incomplete", action="store_true", help="compute the contrasts although seeds are missing")
     asked = parser.parse_args(arguments)
     kept = {name: add(asked.rows / f"{name}.parquet", asked.runs, sql, key) for name, (sql, key) in FILES.items()}
@@ -77,19 +75,19 @@ def add(path: Path, runs: Sequence[Path], sql: str, key: Sequence[str]) -> list[
     for run in runs:
         with results.load(run) as tables:
             rows += tables.rows(sql)
-    found = {tuple(row[name] for name in key): row for row in rows}
+    by_key = {tuple(row[name] for name in key): row for row in rows}
     if runs:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist([found[one] for one in sorted(found)]), path, compression="zstd")
-    return [found[one] for one in sorted(found)]
+        pq.write_table(pa.Table.from_pylist([by_key[row_key] for row_key in sorted(by_key)]), path, compression="zstd")
+    return [by_key[row_key] for row_key in sorted(by_key)]
 
 
 def answers_of(rows: Sequence[Row]) -> Answers:
     """The answers of each trial's last point."""
-    found: Answers = {}
+    answers: Answers = {}
     for row in rows:
-        found.setdefault((row["label"], row["seed"]), {})[row["image_id"]] = row["is_right"]
-    return found
+        answers.setdefault((row["label"], row["seed"]), {})[row["image_id"]] = row["is_right"]
+    return answers
 
 
 def failures_in(points: Sequence[Row]) -> set[tuple[str, int]]:
@@ -160,4 +158,4 @@ def results_table(answers: Answers, failed: set[tuple[str, int]]) -> Measured:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

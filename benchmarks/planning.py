@@ -10,7 +10,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import statistics
 import subprocess
 import tempfile
@@ -20,14 +19,32 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from benchmarks.process import Taken, cost_of, reap, run_measured
-from benchmarks.record import RESULTS, ROOT, Cell, Measured, spread, verdict, write
-from benchmarks.simulation import SPEC, TRIALS_PER_SEED
+from benchmarks.record import ROOT, Row, parser_of, spread, table_of, verdict, write
 from results.store.writer import Writer
 from sweeps.planning.plan import make_plan
 from sweeps.run.relaunch import start
 from sweeps.spec.spec import load_spec
 
 LAUNCH = ROOT / "sweeps" / "launch.py"
+SPEC = """
+name = "simulated"
+[axes]
+network = ["digits_vgg", "digits_resnet"]
+seed = {seeds}
+[[variants]]
+method = {{ name = "transtailor", steps = 5 }}
+[[variants]]
+method = {{ name = "pac_net" }}
+[[variants]]
+method.name = "fine_tune"
+[[variants]]
+method.name = "prune"
+axes.method.criterion = ["l1", "l2", "taylor", "random"]
+axes.method.removed_macs_fraction = [0.1, 0.2, 0.3, 0.4]
+[[variants]]
+method = {{ name = "prune", criterion = "taylor", steps = 5, removed_macs_fraction = 0.5 }}
+"""
+TRIALS_PER_SEED = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +69,7 @@ QUICK_AGAIN = Asked(what=AGAIN.what, trials=1_000, runs=1, goal_s=AGAIN.goal_s)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description="seconds and memory of --plan")
-    parser.add_argument("--quick", action="store_true", help="1,000 trials instead of the large sweeps: for a look")
-    parser.add_argument("--out", type=Path, default=RESULTS / "planning", help="path of the table, without suffix")
-    options = parser.parse_args(arguments)
+    options = parser_of(__doc__, "planning", quick="1,000 trials instead of the large sweeps").parse_args(arguments)
     rows = []
     with tempfile.TemporaryDirectory() as name:
         for asked in QUICK if options.quick else ASKED:
@@ -63,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         again = QUICK_AGAIN if options.quick else AGAIN
         finish(again, Path(name))
         rows.append(row(again, [launched_again(again, Path(name)) for _ in range(again.runs)]))
-    write(Measured(title="Planning", columns=COLUMNS, rows=tuple(rows), notes=NOTES), options.out)
+    write(table_of("Planning", rows, NOTES), options.out)
     return 0
 
 
@@ -114,35 +128,30 @@ def launched_again(asked: Asked, folder: Path) -> Taken:
     return cost_of(wall_s, used)
 
 
-COLUMNS = (
-    "what", "trials", "runs", "wall_s", "wall_s_quartiles", "cpu_s", "peak_memory_gb", "goal_s", "goal_gb", "verdict"
-)  # fmt: skip
-
-
-def row(asked: Asked, times: Sequence[Taken]) -> tuple[Cell, ...]:
+def row(asked: Asked, times: Sequence[Taken]) -> Row:
     """A row of the table: medians over runs, the largest peak."""
     walls = [each.wall_s for each in times]
     peak_gb = max(each.peak_gb for each in times)
     cpu_s = statistics.median(each.cpu_s for each in times)
     is_met = cpu_s <= asked.goal_s and (asked.goal_gb is None or peak_gb <= asked.goal_gb)
-    return (
-        asked.what,
-        asked.trials,
-        asked.runs,
-        statistics.median(walls),
-        spread(walls),
-        cpu_s,
-        peak_gb,
-        asked.goal_s,
-        asked.goal_gb,
-        verdict(is_met),
-    )
+    return {
+        "what": asked.what,
+        "trials": asked.trials,
+        "runs": asked.runs,
+        "wall_s": statistics.median(walls),
+        "wall_s_quartiles": spread(walls),
+        "cpu_s": cpu_s,
+        "peak_memory_gb": peak_gb,
+        "goal_s": asked.goal_s,
+        "goal_gb": asked.goal_gb,
+        "verdict": verdict(is_met),
+    }
 
 
 NOTES = (
     "Each run is a process of its own: imports, reading the spec, ids and keys of all stages, cost, and the table of "
     "all trials written to /dev/null. There is no run to learn durations from; with one, up to 0.5 s come on top.",
-    "The large sweeps are those of the simulation: TransTailor, PAC-Net, pruning by four criteria to four budgets, "
+    "The large sweeps: TransTailor, PAC-Net, pruning by four criteria to four budgets, "
     "iterative pruning and fine-tuning on two networks, with more and more seeds; eight stages per trial on average.",
     "Launched again: the run has a file of its own for each trial's end, as the driver writes them. The time is until "
     "the launch says that nothing is left; the report comes after that. Its memory is not below the benchmark's.",

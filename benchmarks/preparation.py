@@ -13,7 +13,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import io
 import os
 import shutil
@@ -27,23 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.record import RESULTS, Cell, Measured, spread, write
+from benchmarks.record import Row, beside, parser_of, table_of, write
 from tailor.prepare.arrays import load
 from tailor.prepare.preparation import Request, prepare
 
 IMAGE_PX = 176
 CLASSES = 4
 SIZE = (400, 300)  # of the drawn images: about the median of Caltech-256
-
-COLUMNS = (
-    "threads",
-    "images",
-    "ours_images_per_s",
-    "bare_images_per_s",
-    "ratio",
-    "ratio_quartiles",
-    "rounds",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +49,8 @@ QUICK = Length(images=200, rounds=4)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description="preparing a data set beside a bare loop of Pillow")
-    parser.add_argument("--quick", action="store_true", help="fewer images and rounds: for a look, not for a record")
+    parser = parser_of(__doc__, "preparation", quick="fewer images and rounds")
     parser.add_argument("--images", type=Path, help="folder with a folder of photographs for each class")
-    parser.add_argument("--out", type=Path, default=RESULTS / "preparation", help="path of the table, without suffix")
     options = parser.parse_args(arguments)
     length = QUICK if options.quick else USUAL
     with tempfile.TemporaryDirectory() as folder:
@@ -72,10 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         expect_same_pixels(images, files, Path(folder) / "checked")
         counts = sorted({1, len(os.sched_getaffinity(0))})
         rows = [measure(threads, images, files, Path(folder), length.rounds) for threads in counts]
-    write(
-        Measured(title="Preparing a data set", columns=COLUMNS, rows=tuple(rows), notes=_notes(options.images)),
-        options.out,
-    )
+    write(table_of("Preparing a data set", rows, _notes(options.images)), options.out)
     return 0
 
 
@@ -135,20 +119,24 @@ def expect_same_pixels(images: Path, files: Sequence[Path], root: Path) -> None:
     shutil.rmtree(root)
 
 
-def measure(threads: int, images: Path, files: Sequence[Path], folder: Path, rounds: int) -> tuple[Cell, ...]:
-    """A row of the table; ratios are medians of the rounds' ratios."""
-    times: list[tuple[float, float]] = []
+def measure(threads: int, images: Path, files: Sequence[Path], folder: Path, rounds: int) -> Row:
+    """A row of the table; the two sides take turns."""
+    ours_per_s, bare_per_s = [], []
     for _ in range(rounds):
         begun_s = time.perf_counter()
         ours(images, folder / "root", threads)
         between_s = time.perf_counter()
         bare(files)
-        times.append((between_s - begun_s, time.perf_counter() - between_s))
+        ended_s = time.perf_counter()
+        ours_per_s.append(len(files) / (between_s - begun_s))
+        bare_per_s.append(len(files) / (ended_s - between_s))
         shutil.rmtree(folder / "root")
-    ratios = [bare_s / ours_s for ours_s, bare_s in times]
-    ours_per_s, bare_per_s = (statistics.median(len(files) / pair[side] for pair in times) for side in (0, 1))
-    ratio = statistics.median(ratios)
-    return (threads, len(files), ours_per_s, bare_per_s, ratio, spread(ratios), rounds)
+    return {
+        "threads": threads,
+        "images": len(files),
+        "ours_images_per_s": statistics.median(ours_per_s),
+        "bare_images_per_s": statistics.median(bare_per_s),
+    } | beside(ours_per_s, bare_per_s)
 
 
 def _notes(images: Path | None) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import importlib.util
 import statistics
 import time
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.images import finish
-from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
+from benchmarks.record import Cell, Row, parser_of, spread, table_of, verdict, write
 from tailor.catalogue.networks import NETWORKS
 from tailor.data.task_data import generator
 from tailor.model.cost import removed_macs_fraction
@@ -49,24 +48,6 @@ UNPRUNED, THEIRS = "unpruned", "Torch-Pruning"
 OURS = {"ours": 1, "ours, widths in multiples of 8": 8}
 TOLERANCE, TRIES = 0.01, 10
 CHECKED_PX = 64
-
-COLUMNS = (
-    "network",
-    "device",
-    "what",
-    "model",
-    "asked_removed_macs_fraction",
-    "removed_macs_fraction",
-    "macs_ratio",
-    "median_ms",
-    "quartiles_ms",
-    "speed_up",
-    "speed_up_quartiles",
-    "speed_up_per_macs_ratio",
-    "rounds",
-    "goal",
-    "verdict",
-)
 
 Work = Callable[[nn.Module, Tensor], None]
 
@@ -109,11 +90,9 @@ class Contender:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description="speed-up of pruned networks beside the MACs that they lost")
-    parser.add_argument("--quick", action="store_true", help="one network, fewer rounds: for a look")
+    parser = parser_of(__doc__, "pruned_speed", quick="one network, fewer rounds")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: %(default)s)")
     parser.add_argument("--batch", type=int, help="images of a pass (default: 4 on a CPU, 256 on a GPU)")
-    parser.add_argument("--out", type=Path, default=RESULTS / "pruned_speed", help="path of the table, without suffix")
     options = parser.parse_args(arguments)
     device, length = torch.device(options.device), (QUICK if options.quick else USUAL)[options.device]
     if options.batch is not None:
@@ -123,13 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = []
     for network in QUICK_COMPARED if options.quick else COMPARED:
         rows += rows_of(network, list(contenders(network, length, device, has_theirs)), length, device)
-        measured = Measured(
-            title="The speed of pruned networks",
-            columns=COLUMNS,
-            rows=tuple(rows),
-            notes=_notes(length, device, has_theirs),
-        )
-        write(measured, options.out, ("torch", "torchvision", *(["torch-pruning"] if has_theirs else [])))
+        table = table_of("The speed of pruned networks", rows, _notes(length, device, has_theirs))
+        write(table, options.out, ("torch", "torchvision", *(["torch-pruning"] if has_theirs else [])))
     return 0
 
 
@@ -157,15 +131,15 @@ def contender(name: str, asked_fraction: float, state: ModelState, device: torch
 
 def prune(whole: ModelState, fraction: float, width_multiple: int) -> ModelState:
     """Pruned by us: the filters of the smallest L1 norm, the same share of each layer's."""
-    found = surgery.groups(building.skeleton(whole.network, CLASSES), whole.input_shape, RULE)
+    groups = surgery.groups(building.skeleton(whole.network, CLASSES), whole.input_shape, RULE)
     alone = ProcessGroup(rank=0, world_size=1, device=torch.device("cpu"))
     scoring = Scoring(
-        state=whole, found=found, ranks=alone, samples=None, batch_size=None, placement=None, seed=None
+        state=whole, found=groups, ranks=alone, samples=None, batch_size=None, placement=None, seed=None
     )  # the weights are all that L1 reads
-    ranking = budget_solver.combine_scores(l1(scoring), found, "sum")
-    least = budget_solver.minimums(whole, found, 0.0)
-    kept = budget_solver.uniform(budget_solver.Budget(whole, found, fraction, least, width_multiple), ranking)
-    return surgery.slim(whole, kept, found)
+    ranking = budget_solver.combine_scores(l1(scoring), groups, "sum")
+    least = budget_solver.minimums(whole, groups, 0.0)
+    kept = budget_solver.uniform(budget_solver.Budget(whole, groups, fraction, least, width_multiple), ranking)
+    return surgery.slim(whole, kept, groups)
 
 
 def prune_by_torch_pruning(whole: ModelState, fraction: float) -> ModelState:
@@ -207,52 +181,54 @@ def torch_pruning_state(whole: ModelState, share: float) -> ModelState:
     return state
 
 
-def rows_of(network: str, turns: list[Contender], length: Length, device: torch.device) -> list[tuple[Cell, ...]]:
+def rows_of(network: str, turns: list[Contender], length: Length, device: torch.device) -> list[Row]:
     """The rows of a network: forward alone as in evaluation, and with the backward pass as in training."""
     images = torch.randn(length.batch, 3, length.px, length.px, generator=generator(0, "images")).to(device)
     if device.type == "cuda":
         images = images.contiguous(memory_format=torch.channels_last)
-    rows = []
+    rows: list[Row] = []
     works: dict[str, tuple[Work, int]] = {
         "forward": (forward, length.forward_rounds),
         "forward and backward": (forward_and_backward, length.backward_rounds),
     }
     for what, (work, rounds) in works.items():
-        for one in turns:
-            one.model.train(work is forward_and_backward)
+        for contender in turns:
+            contender.model.train(work is forward_and_backward)
         # The first round is not counted: libraries choose their algorithms, memory is taken.
-        times = [[seconds(work, one.model, images, length.passes) for one in turns] for _ in range(rounds + 1)][1:]
+        times = [
+            [seconds(work, contender.model, images, length.passes) for contender in turns] for _ in range(rounds + 1)
+        ][1:]
         unpruned_s = [taken[0] for taken in times]
-        for one, own_s in zip(turns, zip(*times, strict=True), strict=True):
-            rows.append((network, device.type, what, *cells(one, what, device, own_s, unpruned_s)))
+        for contender, own_s in zip(turns, zip(*times, strict=True), strict=True):
+            rows.append({"network": network} | row(contender, what, device, own_s, unpruned_s))
     return rows
 
 
-def cells(
-    one: Contender, what: str, device: torch.device, own_s: Sequence[float], unpruned_s: Sequence[float]
-) -> tuple[Cell, ...]:
+def row(
+    contender: Contender, what: str, device: torch.device, own_s: Sequence[float], unpruned_s: Sequence[float]
+) -> dict[str, Cell]:
     """The row of a model; speed-ups are per round, so anything that slows a whole round cancels out."""
     speed_ups = [before / after for before, after in zip(unpruned_s, own_s, strict=True)]
     own_ms = [1e3 * taken_s for taken_s in own_s]
-    part = statistics.median(speed_ups) / one.macs_ratio
-    goal, reached = None, None
-    if one.name in OURS and what == "forward":
-        goal = f">= {GOAL_FRACTION} on a GPU"
-        reached = verdict(part >= GOAL_FRACTION) if device.type == "cuda" else None
-    return (
-        one.name,
-        one.asked_fraction,
-        one.removed_fraction,
-        one.macs_ratio,
-        statistics.median(own_ms),
-        spread(own_ms),
-        statistics.median(speed_ups),
-        spread(speed_ups),
-        part,
-        len(own_s),
-        goal,
-        reached,
-    )
+    part = statistics.median(speed_ups) / contender.macs_ratio
+    has_goal = contender.name in OURS and what == "forward"
+    is_judged = has_goal and device.type == "cuda"
+    return {
+        "device": device.type,
+        "what": what,
+        "model": contender.name,
+        "asked_removed_macs_fraction": contender.asked_fraction,
+        "removed_macs_fraction": contender.removed_fraction,
+        "macs_ratio": contender.macs_ratio,
+        "median_ms": statistics.median(own_ms),
+        "quartiles_ms": spread(own_ms),
+        "speed_up": statistics.median(speed_ups),
+        "speed_up_quartiles": spread(speed_ups),
+        "speed_up_per_macs_ratio": part,
+        "rounds": len(own_s),
+        "goal": f">= {GOAL_FRACTION} on a GPU" if has_goal else None,
+        "verdict": verdict(part >= GOAL_FRACTION) if is_judged else None,
+    }
 
 
 def seconds(work: Work, model: nn.Module, images: Tensor, passes: int) -> float:

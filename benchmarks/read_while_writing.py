@@ -15,7 +15,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import multiprocessing
 import tempfile
 import time
@@ -28,7 +27,7 @@ from typing import Any, NamedTuple
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmarks.record import RESULTS, Measured, verdict, write
+from benchmarks.record import parser_of, table_of, verdict, write
 from results.errors import ResultsError
 from results.store.merge import merge
 from results.store.reader import Run, load
@@ -78,29 +77,23 @@ class Shown(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table; 1 if anything was wrong."""
-    parser = argparse.ArgumentParser(
-        description="do readers see each row once while it is written, merged and settled?"
-    )
+    parser = parser_of(__doc__, "read_while_writing")
     parser.add_argument("--seconds", type=float, default=60.0, help="of each round")
     parser.add_argument("--writers", type=int, default=8)
     parser.add_argument("--readers", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=RESULTS / "read_while_writing", help="path, without suffix")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     rows = []
     for what in (MERGES, SETTLES, LAUNCHES):
         with tempfile.TemporaryDirectory() as folder:
             run = Path(folder)
             seen, rows_written, merges = one_round(
-                run, seconds=given.seconds, writers=given.writers, readers=given.readers, what=what
+                run, seconds=options.seconds, writers=options.writers, readers=options.readers, what=what
             )
-        facts = {"seconds": given.seconds, "writers": given.writers, "readers": given.readers}
+        facts = {"seconds": options.seconds, "writers": options.writers, "readers": options.readers}
         facts |= {"merges": merges, "rows_written": rows_written} | vars(seen)
         del facts["rows_seen_last"]
         rows.append({"one_process": what} | facts | {"verdict": verdict(seen.is_right and merges > 0)})
-    columns = tuple(rows[0])
-    table = tuple(tuple(row[column] for column in columns) for row in rows)
-    title = "Reading while others write and one merges or settles"
-    write(Measured(title=title, columns=columns, rows=table, notes=_notes()), given.out, PACKAGES)
+    write(table_of("Reading while others write and one merges or settles", rows, _notes()), options.out, PACKAGES)
     return int(any(row["verdict"] != verdict(True) for row in rows))
 
 
@@ -135,9 +128,9 @@ def one_round(run: Path, *, seconds: float, writers: int, readers: int, what: st
     ready.wait(START_S)
     time.sleep(seconds)
     stop.set()
-    found = Seen()
+    seen = Seen()
     for _ in range(readers):
-        found.add(answers.get(timeout=120))
+        seen.add(answers.get(timeout=120))
     for process in processes:
         process.join(120)
     if bad := [process.exitcode for process in processes if process.exitcode != 0]:
@@ -145,8 +138,8 @@ def one_round(run: Path, *, seconds: float, writers: int, readers: int, what: st
     last = Seen()
     with load(run) as tables:
         _look(tables, list(durable), [Shown()] * writers, last)
-    found.add(Seen(**vars(last) | {"reads": 0, "rows_seen_last": 0}))
-    return found, sum(durable), merges.value
+    seen.add(Seen(**vars(last) | {"reads": 0, "rows_seen_last": 0}))
+    return seen, sum(durable), merges.value
 
 
 def _write(run: Path, number: int, durable: Any, stop: Any, ready: Any) -> None:
@@ -155,7 +148,7 @@ def _write(run: Path, number: int, durable: Any, stop: Any, ready: Any) -> None:
     name = f"writer{number}"
     while rows == 0 or not stop.is_set():
         row = {"driver": name, "happened_at": START, "kind": "resumed", "detail": "x" * 40, "code_digest": "c"}
-        writer.write("events", [row | {"number": rows + place} for place in range(ROWS)])
+        writer.write("events", [row | {"number": rows + offset} for offset in range(ROWS)])
         again = {"trial_id": name, "status": "finished", "started_at": START, "ended_at": START, "code_digest": "c"}
         writer.write("trials", [again | {"attempts": rows + ROWS, "seconds": 0.0}])
         rows += ROWS
@@ -215,8 +208,8 @@ def _read_plainly(run: Path, durable: Any, stop: Any, answers: Any, ready: Any) 
                 seen.errors += 1
             seen.told_to_load_again += 1
             continue
-        found = rows.group_by("driver").aggregate([("number", "count"), ("number", "count_distinct")]).to_pylist()
-        by_writer = {row["driver"]: row for row in found}
+        counts = rows.group_by("driver").aggregate([("number", "count"), ("number", "count_distinct")]).to_pylist()
+        by_writer = {row["driver"]: row for row in counts}
         for number, durable_rows in enumerate(least):
             row = by_writer.get(f"writer{number}", {"number_count": 0, "number_count_distinct": 0})
             seen.rows_missing += max(0, durable_rows - row["number_count_distinct"])
@@ -239,15 +232,15 @@ def _look(tables: Run, least: Sequence[int], before: Sequence[Shown], seen: Seen
     # The views show the last row of a key, so a row that is read from two files shows in the files alone.
     files = [pq.ParquetFile(part.path).read(columns=["driver", "number"]) for part in tables.parts["events"]]
     sql = "SELECT driver, count(*) AS n, count(DISTINCT number) AS d, max(number) + 1 AS last FROM events GROUP BY ALL"
-    found = {row["driver"]: row for row in tables.rows(sql)}
+    by_driver = {row["driver"]: row for row in tables.rows(sql)}
     attempts = {row["trial_id"]: row["attempts"] for row in tables.rows("SELECT trial_id, attempts FROM trials")}
     in_files = sum(file.num_rows for file in files)
-    seen.rows_seen_last = sum(row["n"] for row in found.values())
-    seen.rows_twice += in_files - sum(row["d"] for row in found.values())
+    seen.rows_seen_last = sum(row["n"] for row in by_driver.values())
+    seen.rows_twice += in_files - sum(row["d"] for row in by_driver.values())
     shown = []
     for number, (durable, earlier) in enumerate(zip(least, before, strict=True)):
         name = f"writer{number}"
-        row = found.get(name, {"n": 0, "last": 0})
+        row = by_driver.get(name, {"n": 0, "last": 0})
         now = Shown(rows=row["n"], attempts=attempts.get(name, 0))
         seen.rows_missing += max(0, durable - now.rows, earlier.rows - now.rows, row["last"] - now.rows)
         seen.older_rows_shown += now.attempts < max(durable, earlier.attempts)

@@ -1,5 +1,6 @@
-"""The table of all benchmarks, with the machine, the versions, the command and the date."""
+"""What all benchmarks share: their options, and the table with the machine, the versions, the command and the date."""
 
+import argparse
 import csv
 import importlib.metadata
 import os
@@ -7,16 +8,19 @@ import platform
 import shlex
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 PACKAGES = ("torch", "ray")
 
 Cell = str | int | float | None
+Side = TypeVar("Side")
+Row = Mapping[str, Cell]  # column -> cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,37 @@ class Measured:
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ValueError(f"{self.title}: {len(row)} cells for {len(self.columns)} columns: {row}")
+
+
+def table_of(title: str, rows: Sequence[Row], notes: Sequence[str]) -> Measured:
+    """Return the table of these rows, of which each has the columns of the first.
+
+    Raises:
+        ValueError: a row has others.
+    """
+    columns = tuple(rows[0])
+    for row in rows:
+        if tuple(row) != columns:
+            raise ValueError(f"{title}: a row has the columns {tuple(row)} and the first one {columns}")
+    return Measured(title=title, columns=columns, rows=tuple(tuple(row.values()) for row in rows), notes=tuple(notes))
+
+
+def parser_of(doc: str | None, name: str | None, *, quick: str | None = None) -> argparse.ArgumentParser:
+    """Return a parser of the options that benchmarks have in common: `--out` and, with `quick`, `--quick`.
+
+    Args:
+        doc: the docstring of the script, which is its help.
+        name: of its table in docs/results; None: it depends on other options.
+        quick: how much `--quick` measures; None: there is no such option.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    if quick is not None:
+        parser.add_argument("--quick", action="store_true", help=f"{quick}: for a look, not for a record")
+    default = None if name is None else RESULTS / name
+    parser.add_argument("--out", type=Path, default=default, help="path of the table, without suffix")
+    return parser
 
 
 def write(measured: Measured, out: Path, packages: Sequence[str] = PACKAGES) -> tuple[Path, Path]:
@@ -109,6 +144,18 @@ def cell_text(cell: Cell) -> str:
     if isinstance(cell, float):
         return f"{cell:.0f}" if abs(cell) >= 1000 else f"{cell:.4g}"
     return str(cell)
+
+
+def in_turns(sides: Sequence[Side], rounds: int) -> Iterator[Side]:
+    """Yield each side once a round, in every second round backwards, so that no side is always the first."""
+    for number in range(rounds):
+        yield from sides if number % 2 == 0 else reversed(sides)
+
+
+def beside(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Cell]:
+    """Return the ratio of two sides that took turns: median and quartiles of the rounds' ratios, and their number."""
+    ratios = [own / other for own, other in zip(ours, theirs, strict=True)]
+    return {"ratio": statistics.median(ratios), "ratio_quartiles": spread(ratios), "rounds": len(ratios)}
 
 
 def spread(values: Sequence[float]) -> str:

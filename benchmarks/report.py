@@ -12,7 +12,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import json
 import os
 import statistics
@@ -29,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.process import run_measured
-from benchmarks.record import RESULTS, ROOT, Cell, Measured, spread, verdict, write
+from benchmarks.record import ROOT, Cell, Measured, parser_of, spread, verdict, write
 from results.report.point_pages import PAGE_ROWS, PointPages
 from results.report.serve import ReportServer
 from results.store.reader import load
@@ -61,17 +60,15 @@ QUICK = Sizes(trials=(40, 80), points=10_000, rows=6_000, times=2)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description="what a report weighs and takes")
-    parser.add_argument("--quick", action="store_true", help="small: for a look, not for a record")
+    parser = parser_of(__doc__, "report", quick="small")
     parser.add_argument("--demo", type=Path, metavar="RUN", help="a finished run of the spec demo, to weigh its page")
-    parser.add_argument("--out", type=Path, default=RESULTS / "report", help="path of the table, without suffix")
-    given = parser.parse_args(arguments)
-    sizes, rows = QUICK if given.quick else USUAL, list[tuple[Cell, ...]]()
+    options = parser.parse_args(arguments)
+    sizes, rows = QUICK if options.quick else USUAL, list[tuple[Cell, ...]]()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        for row in _rows(Path(name), sizes, given.demo):
+        for row in _rows(Path(name), sizes, options.demo):
             print(", ".join(str(cell) for cell in row), file=sys.stderr, flush=True)
             rows.append(row)
-    write(Measured(title="What a report weighs and takes", columns=COLUMNS, rows=tuple(rows), notes=NOTES), given.out,
+    write(Measured(title="What a report weighs and takes", columns=COLUMNS, rows=tuple(rows), notes=NOTES), options.out,
           ("duckdb", "vl-convert-python"))  # fmt: skip
     return 0
 
@@ -96,19 +93,19 @@ def _rows(folder: Path, sizes: Sizes, demo: Path | None) -> Iterator[tuple[Cell,
         yield _row(f"new rows of {sizes.trials[0]} trials on the page", _new_rows(browser, few, sizes.times), "s",
                    NEW_ROWS_S)  # fmt: skip
         page = write_points(few / "report.html", sizes.points, folder / "points.html")
-        for what, found, goal in _browser_times(browser, page, sizes.times):
-            yield _row(f"{what} of {sizes.points:,} points", found, "ms", goal)
+        for what, values, goal in _browser_times(browser, page, sizes.times):
+            yield _row(f"{what} of {sizes.points:,} points", values, "ms", goal)
     yield from _answers(folder / "rows", sizes)
 
 
 def _page(what: str, run: Path, times: int, mb: float | None, cpu_s: float | None) -> Iterator[tuple[Cell, ...]]:
     command = [sys.executable, "-m", "transtailor", "report", str(run)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    found = [run_measured(command, run, environment) for _ in range(times)]
+    costs = [run_measured(command, run, environment) for _ in range(times)]
     yield _row(f"page of {what}", [(run / "report.html").stat().st_size / MB], "MB", mb)
-    yield _row(f"writing it, {what}", [one.wall_s for one in found], "s")
-    yield _row(f"writing it, {what}: processor time", [one.cpu_s for one in found], "s", cpu_s)
-    yield _row(f"writing it, {what}: memory", [max(one.peak_gb for one in found)], "GB")
+    yield _row(f"writing it, {what}", [cost.wall_s for cost in costs], "s")
+    yield _row(f"writing it, {what}: processor time", [cost.cpu_s for cost in costs], "s", cpu_s)
+    yield _row(f"writing it, {what}: memory", [max(cost.peak_gb for cost in costs)], "GB")
 
 
 def _wait_until(browser: Browser, condition: str) -> None:
@@ -119,7 +116,7 @@ def _wait_until(browser: Browser, condition: str) -> None:
 
 def _new_rows(browser: Browser, run: Path, times: int) -> list[float]:
     """Seconds from rows that are durable to a page that shows them."""
-    found = []
+    seconds = []
     with ReportServer([run]) as server, load(run) as opened:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         rows = opened.rows("SELECT * EXCLUDE (written_at) FROM planned LIMIT 1")
@@ -132,9 +129,9 @@ def _new_rows(browser: Browser, run: Path, times: int) -> list[float]:
             Writer(run / "tables").write("planned", [rows[0] | {"trial_id": f"{number:016x}"}])
             began = time.perf_counter()
             _wait_until(browser, shown.format(count["n"] + number + 1))
-            found.append(time.perf_counter() - began)
+            seconds.append(time.perf_counter() - began)
         server.shutdown()
-    return found
+    return seconds
 
 
 def _browser_times(browser: Browser, page: Path, times: int) -> Iterator[tuple[str, list[float], float]]:
@@ -145,7 +142,7 @@ def _browser_times(browser: Browser, page: Path, times: int) -> Iterator[tuple[s
 
     def busy_ms(act: Callable[[], Any]) -> float:
         def task_ms() -> float:
-            metrics = {one["name"]: one["value"] for one in browser.call("Performance.getMetrics")["metrics"]}
+            metrics = {metric["name"]: metric["value"] for metric in browser.call("Performance.getMetrics")["metrics"]}
             return 1000 * float(metrics["TaskDuration"])
 
         before = task_ms()
@@ -202,8 +199,8 @@ def make_points(run: Path, rows: int) -> None:
     for table, its in values.items():
         schema, folder = arrow_schema(TABLES[table]), run / "tables" / table
         folder.mkdir(parents=True)
-        given = its | {"trial_id": trials, "point": points, "code_digest": code, "written_at": moment}
-        columns = {name: given.get(name, [_filler(schema.field(name).type)] * rows) for name in schema.names}
+        cells = its | {"trial_id": trials, "point": points, "code_digest": code, "written_at": moment}
+        columns = {name: cells.get(name, [_filler(schema.field(name).type)] * rows) for name in schema.names}
         pq.write_table(pa.table(columns, schema=schema), folder / f"20240501T000000.000000-{0:032x}.parquet")
 
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.idle_rank import idle
-from benchmarks.moments import read_moments
+from benchmarks.idle_rank import idle, read_moments
 from benchmarks.record import show_to_ranks
 
 if TYPE_CHECKING:
@@ -174,10 +173,10 @@ def _run_stock(
     start_s = time.perf_counter()
     with local_ray(slots), contextlib.redirect_stdout(io.StringIO()):
         run_config = tune.RunConfig(storage_path=str(folder / "tune"), verbose=0, checkpoint_config=checkpoints)
-        found = tune.Tuner(trainable, tune_config=config, run_config=run_config).fit()
+        results = tune.Tuner(trainable, tune_config=config, run_config=run_config).fit()
     wall_s = time.perf_counter() - start_s
-    if found.num_errors:
-        raise RuntimeError(f"{found.num_errors} of {config.num_samples} trials ended with an error")
+    if results.num_errors:
+        raise RuntimeError(f"{results.num_errors} of {config.num_samples} trials ended with an error")
     return wall_s
 
 

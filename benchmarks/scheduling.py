@@ -14,7 +14,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import math
 import multiprocessing
 import statistics
@@ -22,8 +21,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
-from benchmarks.moments import Moment, read_moments
-from benchmarks.record import PACKAGES, RESULTS, Cell, Measured, spread, verdict, write
+from benchmarks.idle_rank import Moment, read_moments
+from benchmarks.record import PACKAGES, Cell, Row, parser_of, spread, table_of, verdict, write
 from benchmarks.schedulers import (
     LOOK_EVERY_S,
     OURS,
@@ -56,20 +55,6 @@ seed = {seeds}
 [[variants]]
 method.name = "head_only"
 """
-COLUMNS = (
-    "what",
-    "scheduler",
-    "slots",
-    "ranks",
-    "times",
-    "median_s",
-    "quartiles_s",
-    "most_s",
-    "overhead_fraction",
-    "overhead_with_start_fraction",
-    "goal",
-    "verdict",
-)
 WAITING = f"between trials of {TRIAL_S:g} s"
 BEGIN = "a trial's end to the next trial's begin"
 FIRST_STEP = "a trial's end to the next trial's first step"
@@ -79,27 +64,28 @@ STEPS_AGAIN = "a rank's death to the trial's first step on new ranks"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description="what a sweep loses between trials, beside other schedulers")
-    parser.add_argument("--quick", action="store_true", help="fewer trials of all: for a look, not for a record")
+    parser = parser_of(__doc__, "scheduling", quick="fewer trials of all")
     parser.add_argument(
         "--trials", type=int, default=TRIALS, help="ours and stock Tune's of one second each (default: 200)"
     )
     parser.add_argument("--slots", type=int, default=2, help="of those at once, of one core each (default: 2)")
-    parser.add_argument("--out", type=Path, default=RESULTS / "scheduling", help="path of the table, without suffix")
-    given = parser.parse_args(arguments)
-    if not 0 < given.slots < given.trials:
-        parser.error(f"--trials {given.trials} --slots {given.slots}: give a slot or more, and more trials than slots")
-    rows: list[tuple[Cell, ...]] = []
-    for contender in contenders(given.trials):
-        rows.append(waiting_row(contender, contender.quick_trials if given.quick else contender.trials, given.slots))
-        print(", ".join(str(cell) for cell in rows[-1]), file=sys.stderr, flush=True)
+    options = parser.parse_args(arguments)
+    if not 0 < options.slots < options.trials:
+        parser.error(
+            f"--trials {options.trials} --slots {options.slots}: give a slot or more, and more trials than slots"
+        )
+    rows: list[Row] = []
+    for contender in contenders(options.trials):
+        rows.append(
+            waiting_row(contender, contender.quick_trials if options.quick else contender.trials, options.slots)
+        )
+        print(", ".join(str(cell) for cell in rows[-1].values()), file=sys.stderr, flush=True)
     rows = judge(rows)
-    warm = moments_of("WarmRank", QUICK_WARM_TRIALS if given.quick else WARM_TRIALS)
-    deaths = moments_of("DyingRank", QUICK_DEATHS if given.quick else DEATHS)
+    warm = moments_of("WarmRank", QUICK_WARM_TRIALS if options.quick else WARM_TRIALS)
+    deaths = moments_of("DyingRank", QUICK_DEATHS if options.quick else DEATHS)
     rows += [*warm_rows(warm), *death_rows(deaths)]
-    packages = [one.package for one in contenders(given.trials) if one.is_installed]
-    measured = Measured(title="Between trials", columns=COLUMNS, rows=tuple(rows), notes=NOTES)
-    write(measured, given.out, tuple(dict.fromkeys([*PACKAGES, *packages])))
+    packages = [contender.package for contender in contenders(options.trials) if contender.is_installed]
+    write(table_of("Between trials", rows, NOTES), options.out, tuple(dict.fromkeys([*PACKAGES, *packages])))
     return 0
 
 
@@ -114,7 +100,7 @@ def contenders(trials: int) -> tuple[Contender, ...]:
     )
 
 
-def waiting_row(contender: Contender, trials: int, slots: int) -> tuple[Cell, ...]:
+def waiting_row(contender: Contender, trials: int, slots: int) -> Row:
     """The row of a scheduler, which is measured now if it is installed."""
     if not contender.is_installed:
         return _row(WAITING, contender.name, slots, 1, (), verdict="not installed")
@@ -126,14 +112,15 @@ def waiting_row(contender: Contender, trials: int, slots: int) -> tuple[Cell, ..
     return _row(WAITING, contender.name, slots, 1, run.gaps_s(slots), **overheads)
 
 
-def judge(rows: Sequence[tuple[Cell, ...]]) -> list[tuple[Cell, ...]]:
+def judge(rows: Sequence[Row]) -> list[Row]:
     """The same rows, ours with the verdict on its overhead beside that of stock Tune with as many trials."""
-    found = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
-    ours, tune = (next(row for row in found if row["scheduler"] == name) for name in (OURS, TUNE))
-    ratio = float(ours["overhead_fraction"] or 0) / float(tune["overhead_fraction"] or 1)
-    ours["goal"] = f"overhead / that of {TUNE} <= {GOAL_OF_TUNES}"
-    ours["verdict"] = f"{ratio:.2f}: {verdict(ratio <= GOAL_OF_TUNES)}"
-    return [tuple(row.values()) for row in found]
+    overheads = {row["scheduler"]: row["overhead_fraction"] for row in rows}
+    ratio = float(overheads[OURS] or 0) / float(overheads[TUNE] or 1)
+    judged = {
+        "goal": f"overhead / that of {TUNE} <= {GOAL_OF_TUNES}",
+        "verdict": f"{ratio:.2f}: {verdict(ratio <= GOAL_OF_TUNES)}",
+    }
+    return [{**row, **judged} if row["scheduler"] == OURS else row for row in rows]
 
 
 def overhead_fraction(run: Run, took_s: float, slots: int) -> float:
@@ -166,41 +153,50 @@ def run_warm(target: str, trials: int, folder: Path, site: str = "local") -> lis
     return read_moments(run.path)
 
 
-def warm_rows(moments: Sequence[Moment]) -> Iterator[tuple[Cell, ...]]:
+def warm_rows(moments: Sequence[Moment]) -> Iterator[Row]:
     """The rows of the time between two trials on the same ranks."""
     yield _row(BEGIN, OURS, 1, RANKS, delays(moments, "end", "begin"))
-    found = delays(moments, "end", "first_step")
-    is_met = statistics.median(found) <= GOAL_BETWEEN_S
-    yield _row(FIRST_STEP, OURS, 1, RANKS, found, goal=f"median <= {GOAL_BETWEEN_S} s", verdict=verdict(is_met))
+    delays_s = delays(moments, "end", "first_step")
+    is_met = statistics.median(delays_s) <= GOAL_BETWEEN_S
+    yield _row(FIRST_STEP, OURS, 1, RANKS, delays_s, goal=f"median <= {GOAL_BETWEEN_S} s", verdict=verdict(is_met))
 
 
-def death_rows(moments: Sequence[Moment]) -> Iterator[tuple[Cell, ...]]:
+def death_rows(moments: Sequence[Moment]) -> Iterator[Row]:
     """The rows of the time between the death of a rank and the trial's next attempt."""
     yield _row(REPLACED, OURS, 1, RANKS, delays(moments, "death", "begin"))
-    found = delays(moments, "death", "first_step")
-    is_met = max(found) <= GOAL_REPLACED_S
-    yield _row(STEPS_AGAIN, OURS, 1, RANKS, found, goal=f"most <= {GOAL_REPLACED_S:g} s", verdict=verdict(is_met))
+    delays_s = delays(moments, "death", "first_step")
+    is_met = max(delays_s) <= GOAL_REPLACED_S
+    yield _row(STEPS_AGAIN, OURS, 1, RANKS, delays_s, goal=f"most <= {GOAL_REPLACED_S:g} s", verdict=verdict(is_met))
 
 
 def delays(moments: Sequence[Moment], what: str, then: str) -> list[float]:
     """Seconds from each moment at which the one happened to the first later one at which the other did."""
-    found, since_s = [], None
+    delays_s, since_s = [], None
     for moment_s, happened, _ in moments:
         if happened == what:
             since_s = moment_s
         elif happened == then and since_s is not None:
-            found.append(moment_s - since_s)
+            delays_s.append(moment_s - since_s)
             since_s = None
-    return found
+    return delays_s
 
 
-def _row(what: str, scheduler: str, slots: int, ranks: int, times_s: Sequence[float], **more: Cell) -> tuple[Cell, ...]:
+def _row(what: str, scheduler: str, slots: int, ranks: int, times_s: Sequence[float], **more: Cell) -> Row:
     """A row of the table: the times' median, quartiles and largest, and what else is given."""
-    cells: dict[str, Cell] = dict.fromkeys(COLUMNS)
-    cells |= {"what": what, "scheduler": scheduler, "slots": slots, "ranks": ranks, "times": len(times_s)}
-    if times_s:
-        cells |= {"median_s": statistics.median(times_s), "quartiles_s": spread(times_s), "most_s": max(times_s)}
-    return tuple((cells | more)[column] for column in COLUMNS)
+    return {
+        "what": what,
+        "scheduler": scheduler,
+        "slots": slots,
+        "ranks": ranks,
+        "times": len(times_s),
+        "median_s": statistics.median(times_s) if times_s else None,
+        "quartiles_s": spread(times_s) if times_s else None,
+        "most_s": max(times_s, default=None),
+        "overhead_fraction": more.get("overhead_fraction"),
+        "overhead_with_start_fraction": more.get("overhead_with_start_fraction"),
+        "goal": more.get("goal"),
+        "verdict": more.get("verdict"),
+    }
 
 
 NOTES = (

@@ -10,7 +10,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import heapq
 import math
 import statistics
@@ -19,7 +18,7 @@ from dataclasses import dataclass, field
 
 from scipy.stats import spearmanr, t
 
-from benchmarks.record import RESULTS, Cell, Measured, verdict, write
+from benchmarks.record import Cell, Measured, parser_of, verdict, write
 from benchmarks.search_table import Table, load_table
 from sweeps.search.halving import ladder
 from sweeps.search.proposals import next_batch
@@ -98,7 +97,7 @@ class Replay:
 
     def confirming_s(self) -> float:
         """Stage-seconds of the confirmation: each seed computes the stages of the settings once."""
-        stages = {stage for key in self.top() for one in self.table.settings[key] for stage in one.stages}
+        stages = {stage for key in self.top() for reached in self.table.settings[key] for stage in reached.stages}
         return SEEDS * sum(self.table.seconds[stage] for stage in stages)
 
 
@@ -106,8 +105,8 @@ def replay(spec: Spec, table: Table) -> Replay:
     """Let the product's own decisions run on a table: SLOTS slots, a stage is computed by the first that needs it."""
     assert spec.search is not None
     epochs = {rung.number: rung.epochs for rung in ladder(spec.search)} | {None: None}
-    found = Replay(table=table)
-    made: list[Proposal] = []
+    outcome = Replay(table=table)
+    proposals: list[Proposal] = []
     scores: dict[ScoreKey, Score] = {}
     waiting: list[Proposal] = []
     running: list[tuple[float, int]] = []  # when which proposal ends
@@ -115,32 +114,36 @@ def replay(spec: Spec, table: Table) -> Replay:
     at: dict[int, int] = {}  # origin -> how many of its stages' places are done
     sampling = Sampling(space_of(spec), spec.search)
     while True:
-        live = [key for one in waiting for key in one.trial_ids] + [made[n].trial_ids[0] for _, n in running]
+        live = [key for proposal in waiting for key in proposal.trial_ids] + [
+            proposals[n].trial_ids[0] for _, n in running
+        ]
         if len(live) < SLOTS if spec.search.is_asynchronous else not live:
-            batch = [decision.proposal for decision in next_batch(spec, made, scores, searcher=sampling, live=live)]
-            made += batch
-            waiting += [one for one in batch if one.trial_ids]
+            batch = [
+                decision.proposal for decision in next_batch(spec, proposals, scores, searcher=sampling, live=live)
+            ]
+            proposals += batch
+            waiting += [proposal for proposal in batch if proposal.trial_ids]
             if batch:
                 continue
         while waiting and len(running) < SLOTS:
-            one = waiting.pop(0)
-            reached = table.settings[one.candidate.key]
-            place = next(n for n, r in enumerate(reached) if r.epochs == epochs[one.rung]) + 1
-            stages = [key for r in reached[at.get(one.origin, 0) : place] for key in r.stages]
-            at[one.origin] = place
+            proposal = waiting.pop(0)
+            reached = table.settings[proposal.candidate.key]
+            steps_done = next(n for n, r in enumerate(reached) if r.epochs == epochs[proposal.rung]) + 1
+            stages = [key for r in reached[at.get(proposal.origin, 0) : steps_done] for key in r.stages]
+            at[proposal.origin] = steps_done
             takes_s = sum(table.seconds[key] for key in stages if key not in computed)
-            found.unshared_s += sum(table.seconds[key] for key in stages)
-            found.shared_s += takes_s
+            outcome.unshared_s += sum(table.seconds[key] for key in stages)
+            outcome.shared_s += takes_s
             computed |= {*stages}
-            heapq.heappush(running, (found.clock_s + takes_s, one.number))
+            heapq.heappush(running, (outcome.clock_s + takes_s, proposal.number))
         if not running:
-            return found
-        found.clock_s, number = heapq.heappop(running)
-        one = made[number]
-        there = table.settings[one.candidate.key][at[one.origin] - 1]
-        scores[one.trial_ids[0], one.rung] = Score(validation_score=there.validation_score, macs=there.macs)
-        if one.rung is None:
-            found.ends.append((found.shared_s, one.candidate.key))
+            return outcome
+        outcome.clock_s, number = heapq.heappop(running)
+        proposal = proposals[number]
+        there = table.settings[proposal.candidate.key][at[proposal.origin] - 1]
+        scores[proposal.trial_ids[0], proposal.rung] = Score(validation_score=there.validation_score, macs=there.macs)
+        if proposal.rung is None:
+            outcome.ends.append((outcome.shared_s, proposal.candidate.key))
 
 
 def summary(contender: Contender, replays: Sequence[Replay], table: Table) -> tuple[Cell, ...]:
@@ -150,20 +153,20 @@ def summary(contender: Contender, replays: Sequence[Replay], table: Table) -> tu
     grid_s, grid_clock_s = table.grid_s(), table.grid_s() / SLOTS
 
     def regret(most_s: float) -> list[float]:
-        return [100 * (best - (one.best(most_s) or usual)) for one in replays]
+        return [100 * (best - (run.best(most_s) or usual)) for run in replays]
 
     ends = regret(math.inf)
     difference, lower, within = compare_with(grid_winner(table), replays, table)
     of_all, of_all_lower, _ = compare_with(best_confirmed(table), replays, table)
     return (
         contender.sampler, contender.stops, contender.settings,
-        statistics.fmean(one.shared_s for one in replays) / grid_s,
-        statistics.fmean(one.unshared_s for one in replays) / table.grid_s(shared=False),
-        statistics.fmean(one.clock_s for one in replays) / grid_clock_s,
+        statistics.fmean(run.shared_s for run in replays) / grid_s,
+        statistics.fmean(run.unshared_s for run in replays) / table.grid_s(shared=False),
+        statistics.fmean(run.clock_s for run in replays) / grid_clock_s,
         *(statistics.fmean(regret(budget * grid_s)) for budget in BUDGETS),
         statistics.fmean(ends), statistics.quantiles(ends, n=4)[2],
-        statistics.fmean(one.confirming_s() for one in replays) / grid_s,
-        statistics.fmean(one.is_confirmed() for one in replays), difference, lower, within,
+        statistics.fmean(run.confirming_s() for run in replays) / grid_s,
+        statistics.fmean(run.is_confirmed() for run in replays), difference, lower, within,
         of_all, of_all_lower,
     )  # fmt: skip
 
@@ -175,7 +178,7 @@ def compare_with(winner: str, replays: Sequence[Replay], table: Table) -> tuple[
         the difference over all repetitions, its one-sided 95% bound over seeds, and the share of the repetitions whose
         own bound is above minus half a point.
     """
-    of_each = [differences(table, one.choose(), winner) for one in replays]
+    of_each = [differences(table, run.choose(), winner) for run in replays]
     pooled = [statistics.fmean(of_seed) for of_seed in zip(*of_each, strict=True)]
     within = sum(lower_bound(own) >= -GOAL_POINTS for own in of_each) / len(replays)
     return statistics.fmean(pooled), lower_bound(pooled), within
@@ -254,17 +257,17 @@ def goal_text(rows: Sequence[dict[str, Cell]]) -> str:
     first = next(name for name in LADDERS if name != "none")
     tpe = [row for row in rows if (row["sampler"], row["stops"]) == ("tpe", first)]
     small = [row for row in tpe if _number(row["share_of_grid"]) <= GOAL_SHARE]
-    one = max(small or tpe[:1], key=lambda row: _number(row["settings"]))
-    is_met = bool(small) and _number(one["confirmed_lower_95"]) >= -GOAL_POINTS
-    with_confirming = _number(one["share_of_grid"]) + _number(one["confirming_share"])
+    best = max(small or tpe[:1], key=lambda row: _number(row["settings"]))
+    is_met = bool(small) and _number(best["confirmed_lower_95"]) >= -GOAL_POINTS
+    with_confirming = _number(best["share_of_grid"]) + _number(best["confirming_share"])
     return (
         f"Goal: tpe with halving is confirmed at most {GOAL_POINTS} points below the grid's winner (one-sided 95%) for "
-        f"at most a quarter of its stage-seconds. {name(one)}: {_number(one['confirmed_difference']):+.2f} points, "
-        f"bound {_number(one['confirmed_lower_95']):+.2f}, with {_number(one['share_of_grid']):.2f} of the time: "
+        f"at most a quarter of its stage-seconds. {name(best)}: {_number(best['confirmed_difference']):+.2f} points, "
+        f"bound {_number(best['confirmed_lower_95']):+.2f}, with {_number(best['share_of_grid']):.2f} of the time: "
         f"{verdict(is_met)}; with the confirmation {with_confirming:.2f} of the time. Of single searches "
-        f"{100 * _number(one['within_half_a_point']):.0f}% are within by their own seeds. Against the best of all that "
-        f"the grid's run has confirmed: {_number(one['against_all_confirmed']):+.2f} points, bound "
-        f"{_number(one['against_all_lower_95']):+.2f}."
+        f"{100 * _number(best['within_half_a_point']):.0f}% are within by their own seeds. Against the best of all "
+        f"that the grid's run has confirmed: {_number(best['against_all_confirmed']):+.2f} points, bound "
+        f"{_number(best['against_all_lower_95']):+.2f}."
     )
 
 
@@ -280,13 +283,13 @@ def halving_notes(rows: Sequence[dict[str, Cell]]) -> Iterator[str]:
 
 def correlations(table: Table) -> dict[int, float]:
     """Spearman's rank correlation of each rung with the end, over all settings."""
-    found = {}
+    by_epochs = {}
     reached = [*table.settings.values()]
-    for place, one in enumerate(reached[0]):
-        if one.epochs is not None:
-            pairs = [(of[place].validation_score, of[-1].validation_score) for of in reached]
-            found[one.epochs] = float(spearmanr(pairs).statistic)
-    return found
+    for rung, at_rung in enumerate(reached[0]):
+        if at_rung.epochs is not None:
+            pairs = [(of[rung].validation_score, of[-1].validation_score) for of in reached]
+            by_epochs[at_rung.epochs] = float(spearmanr(pairs).statistic)
+    return by_epochs
 
 
 def name(row: dict[str, Cell]) -> str:
@@ -305,10 +308,7 @@ def _number(cell: Cell) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Replay all contenders and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="3 repetitions of searches with few settings")
-    parser.add_argument("--out", type=Path, default=RESULTS / "search", help="the table, without its suffix")
-    options = parser.parse_args(arguments)
+    options = parser_of(__doc__, "search", quick="3 repetitions of searches with few settings").parse_args(arguments)
     table, spec = load_table(), load_spec(SPECS / "search_grid.toml")
     repeats = 3 if options.quick else REPEATS
     rows = []

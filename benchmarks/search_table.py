@@ -69,7 +69,7 @@ class Table:
 
     def grid_s(self, *, shared: bool = True) -> float:
         """Stage-seconds of all settings."""
-        keys = [stage for reached in self.settings.values() for one in reached for stage in one.stages]
+        keys = [stage for reached in self.settings.values() for at_rung in reached for stage in at_rung.stages]
         return sum(self.seconds[key] for key in (set(keys) if shared else keys))
 
 
@@ -79,16 +79,16 @@ def load_table(folder: Path = FOLDER) -> Table:
 
     settings, stages, confirmed = (pq.read_table(folder / name).to_pylist() for name in (SETTINGS, STAGES, CONFIRMED))
     by_number = {row["setting"]: _key(row) for row in settings}
-    found = Table(
+    table = Table(
         settings=defaultdict(list), seconds={row["stage_key"]: row["seconds"] for row in stages}, confirmed={}
     )
     for row in settings:
         kept = {name: row[name] for name in ("epochs", "validation_score", "macs")}
-        found.settings[_key(row)].append(Reached(**kept, stages=tuple(row["stages"])))
+        table.settings[_key(row)].append(Reached(**kept, stages=tuple(row["stages"])))
     for row in confirmed:
-        of = found.confirmed.setdefault(by_number[row["setting"]], {})
+        of = table.confirmed.setdefault(by_number[row["setting"]], {})
         of[row["seed"]] = row["validation_score"], row["test_score"]
-    return found
+    return table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -121,10 +121,10 @@ def _settings(run: RunFolder, tables: Any, stages: dict[str, tuple[str, float]])
     spec, scores = load_spec(run.spec), read_scores(tables)
     assert spec.search is not None
     rungs = ladder(spec.search)
-    for one in read_proposals(tables):
-        if one.purpose != "search" or one.refusal is not None:
+    for proposal in read_proposals(tables):
+        if proposal.purpose != "search" or proposal.refusal is not None:
             continue
-        (trial,) = (plan_trial(expanded) for expanded in trials_of(spec, one))
+        (trial,) = (plan_trial(expanded) for expanded in trials_of(spec, proposal))
         done: set[str] = set()
         tuned = 0.0
         for rung in (*rungs, None):
@@ -137,9 +137,9 @@ def _settings(run: RunFolder, tables: Any, stages: dict[str, tuple[str, float]])
             done |= {stage.key for stage in new}
             score = scores[trial.trial_id, number]
             yield {
-                "setting": one.number,
-                "variant": one.candidate.variant,
-                "values_json": json.dumps(dict(one.candidate.values)),
+                "setting": proposal.number,
+                "variant": proposal.candidate.variant,
+                "values_json": json.dumps(dict(proposal.candidate.values)),
                 "epochs": None if rung is None else rung.epochs,
                 "validation_score": score.validation_score,
                 "macs": score.macs,
@@ -148,7 +148,7 @@ def _settings(run: RunFolder, tables: Any, stages: dict[str, tuple[str, float]])
 
 
 def _is_last_tuning(stage: PlannedStage, trial: PlannedTrial) -> bool:
-    tunings = [one.key for one in trial.stages if one.kind in ("fine_tune", "fine_tune_part")]
+    tunings = [tuning.key for tuning in trial.stages if tuning.kind in ("fine_tune", "fine_tune_part")]
     return stage.key == tunings[-1]
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import os
 import subprocess
 import tempfile
@@ -24,8 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.equality import compare, points_of
-from benchmarks.record import RESULTS, ROOT, Cell, Measured, verdict, write
-from benchmarks.totals import StageRow, Totals
+from benchmarks.record import RESULTS, ROOT, Cell, Measured, parser_of, verdict, write
 from results.arms.cost import cost_of_run
 from results.store.reader import Run, load
 from sweeps.planning.durations import Durations, durations_in
@@ -62,13 +60,65 @@ class Separate:
     passed_s: float  # of the points that trials measured before, which that point does not need
 
 
+@dataclass(frozen=True)
+class StageRow:
+    """The time that a stage took, and the keys of its parents."""
+
+    compute_s: float
+    parents: tuple[str, ...]
+
+
+class Totals:
+    """Seconds from the start to the end of any stage; results are kept for the next call."""
+
+    def __init__(self, stages: Mapping[str, StageRow]) -> None:
+        self.stages = stages
+        self._known: dict[str, float] = {}
+
+    def seconds_from_start(self, key: str) -> float:
+        """Sum the seconds of a stage and all its ancestors, each once; a stage without a row counts 0.
+
+        Chains are followed in a loop, so they may be long. The ancestors of a stage with several parents are
+        collected as a set, since they may overlap.
+        """
+        chain: list[str] = []
+        seen: set[str] = set()
+        total = 0.0
+        while key in self.stages and key not in self._known and key not in seen:
+            parents = set(self.stages[key].parents)
+            if len(parents) > 1:
+                total = self._collect(key)
+                break
+            chain.append(key)
+            seen.add(key)
+            if not parents:
+                break
+            (key,) = parents
+        else:
+            total = self._known.get(key, 0.0)
+        for link in reversed(chain):
+            total += self.stages[link].compute_s
+            self._known[link] = total
+        return total
+
+    def _collect(self, key: str) -> float:
+        if key not in self._known:
+            ancestors = {key}
+            waiting = [key]
+            while waiting:
+                for parent in self.stages[waiting.pop()].parents:
+                    if parent in self.stages and parent not in ancestors:
+                        ancestors.add(parent)
+                        waiting.append(parent)
+            self._known[key] = sum(self.stages[ancestor].compute_s for ancestor in sorted(ancestors))
+        return self._known[key]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table; 1 where results differ."""
-    parser = argparse.ArgumentParser(description="a sweep with sharing beside the same with sharing off")
+    parser = parser_of(__doc__, None, quick="one network, one seed, few epochs")
     parser.add_argument("--spec", type=Path, default=EMBEDDED_SPEC, help="the sweep (default: the embedded one)")
     parser.add_argument("--seeds", type=int, help="only this many seeds of the sweep, to save time")
-    parser.add_argument("--quick", action="store_true", help="one network, one seed, few epochs: for a look")
-    parser.add_argument("--out", type=Path, help="path of the table, without suffix (default: docs/results/sharing...)")
     options = parser.parse_args(arguments)
     assignments = QUICK if options.quick else ()
     if options.seeds is not None:
@@ -120,7 +170,7 @@ def makespan_over_bound(run: Run, slots: int) -> float:
         HAVING count(DISTINCT trial_id) = (SELECT count(DISTINCT trial_id) FROM stages)
     """)
     totals = Totals({row["stage_key"]: StageRow(row["compute_s"], tuple(row["parents"])) for row in stages})
-    return float(row["makespan_s"]) / lower_bound_s(totals, {one["stage_key"] for one in common}, slots)
+    return float(row["makespan_s"]) / lower_bound_s(totals, {row["stage_key"] for row in common}, slots)
 
 
 def lower_bound_s(totals: Totals, common: Collection[str], slots: int) -> float:
@@ -154,7 +204,7 @@ def separate(stages: Iterable[Mapping[str, Any]], last_points: Mapping[str, str]
     of_trial: dict[str, dict[str, StageRow]] = {}
     for row in stages:
         of_trial.setdefault(row["trial_id"], {})[row["stage_key"]] = StageRow(row["compute_s"], tuple(row["parents"]))
-    all_s = sum(stage.compute_s for found in of_trial.values() for stage in found.values())
+    all_s = sum(stage.compute_s for own_stages in of_trial.values() for stage in own_stages.values())
     needed_s = sum(Totals(of_trial[trial_id]).seconds_from_start(key) for trial_id, key in last_points.items())
     return Separate(needed_s=needed_s, passed_s=all_s - needed_s)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import atexit
 import csv
 import math
@@ -26,7 +25,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from functools import cache
 from itertools import count, islice
 
-from benchmarks.record import RESULTS, Cell, Measured, read_rows, write
+from benchmarks.record import Cell, Measured, parser_of, read_rows, write
 from tests.simulation.day import folder
 from tests.simulation.kinds import kind_of
 from tests.simulation.planted import PLANTED
@@ -82,11 +81,10 @@ FOUND = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Simulate for a time and write the page; 1 if a day broke a promise, or if too few planted faults are found."""
-    parser = argparse.ArgumentParser(description="simulated days of a sweep, as many as time allows")
+    parser = parser_of(__doc__, "simulated_days")
     parser.add_argument("--minutes", type=float, default=240.0, help="how long (default: 240)")
     parser.add_argument("--processes", type=int, default=1, help="simulate this many at once (default: 1)")
     parser.add_argument("--planted", action="store_true", help="look for planted faults instead")
-    parser.add_argument("--out", type=Path, default=RESULTS / "simulated_days", help="path of the page, without suffix")
     options = parser.parse_args(arguments)
     end_s = time.monotonic() + 60 * options.minutes
     out: Path = options.out
@@ -120,9 +118,9 @@ def _look_for_planted(out: Path, end_s: float) -> None:
 @cache
 def _days() -> Days:
     """The days of this process, in a folder that it removes at its end."""
-    place = tempfile.TemporaryDirectory(dir=folder())
-    atexit.register(place.cleanup)
-    return Days.below(Path(place.name))
+    root = tempfile.TemporaryDirectory(dir=folder())
+    atexit.register(root.cleanup)
+    return Days.below(Path(root.name))
 
 
 def _find(fault: Planted, days: Days, first: int, most: int, end_s: float) -> tuple[Cell, ...]:
@@ -202,14 +200,14 @@ def _write_page(out: Path, planted: dict[Cell, tuple[Cell, ...]]) -> None:
     rows = tuple(planted[fault.what] for fault in PLANTED if fault.what in planted)
     done = _seeds(out)
     days, broken, struck, seconds = (sum(row[column] for row in done) for column in range(1, 5))
-    found = sum(row[1] is not None for row in rows)
+    found_count = sum(row[1] is not None for row in rows)
     notes = (
         f"Days without a planted fault: {days:.0f}, with {struck:.0f} disturbances; {broken:.0f} broke a promise. "
         f"A day took {seconds / days if days else math.nan:.2f} s of processor time; the machine's load is below. "
         f"They are on record in {_seeds_file(out).name}.",
-        f"Planted faults: {len(PLANTED)}, of which {len(rows)} were tried and {found} found; days: how many so far. "
-        "A fault of searches or of SLURM is looked for on such days only, every other one on all days. Each changes a "
-        "few words of the source, in tests/simulation/planted.py.",
+        f"Planted faults: {len(PLANTED)}, of which {len(rows)} were tried and {found_count} found; days: how many so "
+        "far. A fault of searches or of SLURM is looked for on such days only, every other one on all days. Each "
+        "changes a few words of the source, in tests/simulation/planted.py.",
         "A day: the real launch command, driver, Tune backend, slots, ranks, stores, cache and merging of a sweep of "
         "four trials whose stages compute nothing, in one process, on a simulated clock and a disk that forgets what "
         "was not synced; tests/simulation/disturbances.py has what may happen.",

@@ -14,7 +14,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import csv
 import random
 import signal
@@ -28,7 +27,7 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from benchmarks.record import RESULTS, Cell, Measured, verdict, write
+from benchmarks.record import Cell, Measured, parser_of, verdict, write
 from results.store.reader import finished_trial_ids
 from tests.faults.invariants import count_parts, processes_of, violations
 from tests.faults.ray_lives import HANG_LIMIT_S, STOPPED_S, TARGETS, SmallSweep, family
@@ -104,15 +103,19 @@ class Soak:
     def _strike(self, there: Mapping[str, list[psutil.Process]], now_s: float) -> bool:
         """Kills or stops one process that has settled and is not stopped; False if there is none."""
         settled_s = time.time() - SETTLED_S
-        found = {
-            what: [one for one in there.get(what, ()) if one not in self.stopped and one.create_time() < settled_s]
+        candidates = {
+            what: [
+                process
+                for process in there.get(what, ())
+                if process not in self.stopped and process.create_time() < settled_s
+            ]
             for what in STRUCK
         }
-        targets = [what for what, processes in found.items() if processes]
+        targets = [what for what, processes in candidates.items() if processes]
         if not targets:
             return False
         what = self.chance.choice(targets)
-        victim, stop_s = self.chance.choice(found[what]), self.chance.choices(STOPS_S, WEIGHTS)[0]
+        victim, stop_s = self.chance.choice(candidates[what]), self.chance.choices(STOPS_S, WEIGHTS)[0]
         how = "SIGKILL" if stop_s is None else f"SIGSTOP for {stop_s:g} s"
         if stop_s is not None:
             self.stopped[victim] = now_s + stop_s
@@ -126,7 +129,7 @@ class Soak:
             return
         (driver, *_), (head, *_), (raylet, *_) = (there[name] for name in (DRIVER, HEAD, RAYLET))
         try:
-            driver_mb, head_mb, raylet_mb = (one.memory_info().rss / MB for one in (driver, head, raylet))
+            driver_mb, head_mb, raylet_mb = (process.memory_info().rss / MB for process in (driver, head, raylet))
             files = driver.num_fds()
         except psutil.NoSuchProcess:
             return
@@ -151,15 +154,15 @@ class Soak:
 
 def processes_by_kind(launcher: int) -> dict[str, list[psutil.Process]]:
     """The processes of a launch by what they are."""
-    found: dict[str, list[psutil.Process]] = {}
+    by_kind: dict[str, list[psutil.Process]] = {}
     for process in family(launcher):
         try:
             process.create_time()  # kept from here on
             for kind in [kind for kind, is_one in KINDS.items() if is_one(process)]:
-                found.setdefault(kind, []).append(process)
+                by_kind.setdefault(kind, []).append(process)
         except psutil.NoSuchProcess:
             continue
-    return found
+    return by_kind
 
 
 @contextmanager
@@ -258,10 +261,8 @@ NOTES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table; 1 if something was lost."""
-    parser = argparse.ArgumentParser(description="a long launch under fire: what grows")
-    parser.add_argument("--quick", action="store_true", help="few trials: for a look, not for a record")
+    parser = parser_of(__doc__, "soak", quick="few trials")
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
-    parser.add_argument("--out", type=Path, default=RESULTS / "soak", help="path of the table, without suffix")
     options = parser.parse_args(arguments)
     print(f"seed {options.seed}", flush=True)
     seeds = QUICK_SEEDS if options.quick else SEEDS
@@ -289,7 +290,10 @@ def broken_promises(sweep: SmallSweep, code: int) -> list[str]:
         time.sleep(LOOK_EVERY_S)
     *_, last = sorted(sweep.folder.glob("output*"))
     broken = [] if code == 0 else [f"3: it ended with {code}: {last.read_text(errors='replace')[-1000:]}"]
-    return broken + [f"{one.promise}: {one.what}" for one in violations(sweep.run, sweep.folder / "cache", ended=True)]
+    return broken + [
+        f"{violation.promise}: {violation.what}"
+        for violation in violations(sweep.run, sweep.folder / "cache", ended=True)
+    ]
 
 
 def write_samples(samples: Sequence[Sample], path: Path) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import json
 import signal
 import statistics
@@ -25,7 +24,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmarks.process import run_measured
-from benchmarks.record import RESULTS, ROOT, Cell, Measured, spread, verdict, write
+from benchmarks.record import ROOT, Row, parser_of, spread, table_of, verdict, write
 
 LAUNCH = (sys.executable, str(ROOT / "sweeps" / "launch.py"))
 ROUNDS, QUICK_ROUNDS = 5, 1
@@ -34,7 +33,6 @@ GIVEN_UP_S = 300.0
 STOPPED_CLEANLY = 130
 GOAL_OF_UNFORKED = 0.7  # of the same launch whose ranks are not forked
 FIRST_STEP, UNFORKED = "launch to the first step of the first trial", "the same, ranks not forked"
-COLUMNS = ("what", "runs", "wall_s", "wall_s_quartiles", "cpu_s", "times_bare_python", "goal_s", "verdict")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,38 +54,42 @@ class Asked:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description="how soon the command answers")
-    parser.add_argument("--quick", action="store_true", help="each once: for a look, not for a record")
-    parser.add_argument("--out", type=Path, default=RESULTS / "startup", help="path of the table, without suffix")
-    options = parser.parse_args(arguments)
+    options = parser_of(__doc__, "startup", quick="each once").parse_args(arguments)
     rounds = QUICK_ROUNDS if options.quick else ROUNDS
-    found: list[list[Seconds]] = [[] for _ in ASKED]
+    times_of: list[list[Seconds]] = [[] for _ in ASKED]
     for number in range(rounds + 1):
-        for asked, times in zip(ASKED, found, strict=True):
+        for asked, times in zip(ASKED, times_of, strict=True):
             with tempfile.TemporaryDirectory() as folder:
                 seconds = asked.measure(Path(folder))
             if number:  # the first round warms
                 times.append(seconds)
-    rows = table_rows({asked.what: times for asked, times in zip(ASKED, found, strict=True)})
-    write(Measured(title="Start-up", columns=COLUMNS, rows=rows, notes=NOTES), options.out)
+    rows = table_rows({asked.what: times for asked, times in zip(ASKED, times_of, strict=True)})
+    write(table_of("Start-up", rows, NOTES), options.out)
     return 0
 
 
-def table_rows(found: Mapping[str, Sequence[Seconds]]) -> tuple[tuple[Cell, ...], ...]:
+def table_rows(times_of: Mapping[str, Sequence[Seconds]]) -> list[Row]:
     """The table; the goal of a launch is a share of the one whose ranks are not forked, which took turns with it."""
-    bare_cpu_s = median_cpu_s(found[ASKED[0].what])
-    unforked_s = statistics.median(each.wall_s for each in found[UNFORKED])
+    bare_cpu_s = median_cpu_s(times_of[ASKED[0].what])
+    unforked_s = statistics.median(each.wall_s for each in times_of[UNFORKED])
     goals = {asked.what: asked.goal_s for asked in ASKED} | {FIRST_STEP: GOAL_OF_UNFORKED * unforked_s}
-    return tuple(row(what, times, bare_cpu_s, goals[what]) for what, times in found.items())
+    return [row(what, times, bare_cpu_s, goals[what]) for what, times in times_of.items()]
 
 
-def row(what: str, times: Sequence[Seconds], bare_cpu_s: float | None, goal_s: float | None) -> tuple[Cell, ...]:
+def row(what: str, times: Sequence[Seconds], bare_cpu_s: float | None, goal_s: float | None) -> Row:
     """A row of the table; `bare_cpu_s` is the median of bare Python."""
     walls = [each.wall_s for each in times]
     wall_s, cpu_s = statistics.median(walls), median_cpu_s(times)
-    ratio = None if cpu_s is None or bare_cpu_s is None else cpu_s / bare_cpu_s
-    met = None if goal_s is None else verdict(wall_s < goal_s)
-    return (what, len(times), wall_s, spread(walls), cpu_s, ratio, goal_s, met)
+    return {
+        "what": what,
+        "runs": len(times),
+        "wall_s": wall_s,
+        "wall_s_quartiles": spread(walls),
+        "cpu_s": cpu_s,
+        "times_bare_python": None if cpu_s is None or bare_cpu_s is None else cpu_s / bare_cpu_s,
+        "goal_s": goal_s,
+        "verdict": None if goal_s is None else verdict(wall_s < goal_s),
+    }
 
 
 def median_cpu_s(times: Sequence[Seconds]) -> float | None:
@@ -102,8 +104,8 @@ def command(words: Sequence[str], folder: Path) -> Seconds:
     Raises:
         CalledProcessError: it failed.
     """
-    found = run_measured(words, folder)
-    return Seconds(wall_s=found.wall_s, cpu_s=found.cpu_s)
+    cost = run_measured(words, folder)
+    return Seconds(wall_s=cost.wall_s, cpu_s=cost.cpu_s)
 
 
 def first_step(folder: Path, *options: str) -> Seconds:

@@ -13,14 +13,13 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from benchmarks.record import RESULTS, ROOT, Measured, read_rows, verdict, write
+from benchmarks.record import ROOT, Measured, parser_of, read_rows, verdict, write
 from benchmarks.slurm_bed import events, slurm_bed
 from hpc.slurm.jobs import cancel
 from results.store.reader import load
@@ -111,7 +110,7 @@ def _block(testbed: Testbed, *, whole: bool) -> list[str]:
         for node in (1, 2)
     ]
     until(lambda: all(testbed.state_of(f"node{node}") != "idle" for node in (1, 2)), LIMIT_S, "others' jobs")
-    return [one.stdout.strip() for one in done]
+    return [job.stdout.strip() for job in done]
 
 
 def stop_here(state: str) -> tuple[float | None, float]:
@@ -173,19 +172,18 @@ NOTES = (
 )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, and writes the table after each state."""
-    parser = argparse.ArgumentParser(description="How soon a stop is noticed.", allow_abbrev=False)
+    parser = parser_of(__doc__, "stopping")
     parser.add_argument("--states", default="", help="those whose name has this in it")
-    parser.add_argument("--out", type=Path, default=RESULTS / "stopping", help="files to write, without suffix")
-    options = parser.parse_args()
-    found = {str(row[0]): row for row in read_rows(options.out, COLUMNS)}
+    options = parser.parse_args(arguments)
+    by_state = {str(row[0]): row for row in read_rows(options.out, COLUMNS)}
     for state in [state for state in STATES if options.states in state]:
         noticed_s, ended_s = STATES[state](state)
         met = (noticed_s is None or noticed_s <= NOTICED_GOAL_S) and ended_s <= ENDED_GOAL_S
         goals = f"{NOTICED_GOAL_S:g} and {ENDED_GOAL_S:g} s"
-        found[state] = (state, noticed_s, ended_s, goals, verdict(met))
-        rows = tuple(found[name] for name in STATES if name in found)
+        by_state[state] = (state, noticed_s, ended_s, goals, verdict(met))
+        rows = tuple(by_state[name] for name in STATES if name in by_state)
         write(Measured(title="How soon a stop is noticed", columns=COLUMNS, rows=rows, notes=NOTES), options.out)
     return 0
 

@@ -13,7 +13,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import importlib.util
 import multiprocessing
 import statistics
@@ -27,7 +26,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.record import RESULTS, Cell, Measured, spread, verdict, write
+from benchmarks.record import Cell, Row, parser_of, spread, table_of, verdict, write
 from benchmarks.store_writers import PREPARE, STORES, Store, rows_from
 from results.store.reader import load
 from results.store.schema import TABLES, arrow_schema
@@ -36,11 +35,6 @@ from results.store.settle import settle
 PROCESSES = 8
 START_S = 300.0  # that processes may take to begin
 WRITING_GOAL, SETTLED_GOAL_S, PARTS_GOAL_S = 5000, 1.0, 5.0
-COLUMNS = (
-    "what", "with", "rows", "files", "rows_per_call", "seconds", "seconds_quartiles", "rows_per_s", "times_ours",
-    "safe_against_the", "rounds", "goal", "verdict",
-)  # fmt: skip
-
 GROUP_BY = """
 SELECT trial_id, point, split, avg(CAST(label = prediction AS DOUBLE)) AS accuracy, count(*) AS images
 FROM predictions GROUP BY ALL
@@ -63,32 +57,40 @@ QUICK = Sizes(seconds=1.0, rounds=2, rows=100_000, parts=1000)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description="the store beside others, and how fast it answers")
-    parser.add_argument("--quick", action="store_true", help="fewer rows: for a look, not for a record")
-    parser.add_argument("--out", type=Path, default=RESULTS / "store", help="path of the table, without suffix")
-    given = parser.parse_args(arguments)
-    sizes = QUICK if given.quick else USUAL
+    options = parser_of(__doc__, "store", quick="fewer rows").parse_args(arguments)
+    sizes = QUICK if options.quick else USUAL
     there = [store for store in STORES if importlib.util.find_spec(store.package)]
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[Row] = []
     for measure in (lambda: _measure_writing(there, sizes), lambda: _measure_asking(sizes)):
         for row in measure():
             rows.append(row)
-            print(", ".join(str(cell) for cell in row[:7]), file=sys.stderr, flush=True)
+            print(", ".join(str(cell) for cell in row.values()), file=sys.stderr, flush=True)
     missing = [store.name for store in STORES if store not in there]
-    measured = Measured(title="The store of rows", columns=COLUMNS, rows=tuple(rows), notes=tuple(_notes(missing)))
-    write(measured, given.out, ("duckdb", *dict.fromkeys(store.package for store in there)))
+    table = table_of("The store of rows", rows, list(_notes(missing)))
+    write(table, options.out, ("duckdb", *dict.fromkeys(store.package for store in there)))
     return 0
 
 
-def _row(what: str, name: str, times_s: Sequence[float], **more: Cell) -> tuple[Cell, ...]:
+def _row(what: str, name: str, times_s: Sequence[float], **more: Cell) -> Row:
     """A row of the table: the median of the times, and what else is given."""
-    cells: dict[str, Cell] = dict.fromkeys(COLUMNS)
-    cells |= {"what": what, "with": name, "seconds": statistics.median(times_s), "rounds": len(times_s)}
-    cells |= {"seconds_quartiles": spread(times_s)} | more
-    return tuple(cells[column] for column in COLUMNS)
+    return {
+        "what": what,
+        "with": name,
+        "rows": more["rows"],
+        "files": more.get("files"),
+        "rows_per_call": more.get("rows_per_call"),
+        "seconds": statistics.median(times_s),
+        "seconds_quartiles": spread(times_s),
+        "rows_per_s": more.get("rows_per_s"),
+        "times_ours": more.get("times_ours"),
+        "safe_against_the": more.get("safe_against_the"),
+        "rounds": len(times_s),
+        "goal": more.get("goal"),
+        "verdict": more.get("verdict"),
+    }
 
 
-def _measure_writing(stores: Sequence[Store], sizes: Sizes) -> Iterator[tuple[Cell, ...]]:
+def _measure_writing(stores: Sequence[Store], sizes: Sizes) -> Iterator[Row]:
     """Durable rows per second, from all processes together."""
     ours: dict[int, float] = {}
     for store in stores:
@@ -121,17 +123,17 @@ def write_rounds(store: Store, rows_per_call: int, seconds: float, rounds: int) 
         processes = [spawn.Process(target=_write, args=(number, *arguments)) for number in range(PROCESSES)]
         for process in processes:
             process.start()
-        found = []
+        measured = []
         for _ in range(rounds):
             begin.wait(START_S)
             start_s = time.perf_counter()
             rows = sum(answers.get(timeout=START_S) for _ in processes)
-            found.append((rows, time.perf_counter() - start_s))
+            measured.append((rows, time.perf_counter() - start_s))
         for process in processes:
             process.join(60)
         if any(process.exitcode for process in processes):
             raise RuntimeError(f"{store.name}: processes ended with {[process.exitcode for process in processes]}")
-        return found
+        return measured
 
 
 def _write(
@@ -155,7 +157,7 @@ def _write(
         raise
 
 
-def _measure_asking(sizes: Sizes) -> Iterator[tuple[Cell, ...]]:
+def _measure_asking(sizes: Sizes) -> Iterator[Row]:
     """How long a group-by takes, from the folder to the answer, in parts and settled."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"

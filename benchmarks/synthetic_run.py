@@ -108,13 +108,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--test-images", type=int, default=20, help="rows of predictions of each operating point")
     parser.add_argument("--trials-per-part", type=int, default=100, help="1 is how a sweep writes them")
-    given = parser.parse_args(arguments)
-    if given.run.exists():
-        parser.error(f"{given.run} is there already; name a new folder")
+    options = parser.parse_args(arguments)
+    if options.run.exists():
+        parser.error(f"{options.run} is there already; name a new folder")
     counts = write_synthetic_run(
-        given.run, given.trials, seed=given.seed, test_images=given.test_images, trials_per_part=given.trials_per_part
+        options.run,
+        options.trials,
+        seed=options.seed,
+        test_images=options.test_images,
+        trials_per_part=options.trials_per_part,
     )
-    print(f"{given.run}: " + ", ".join(f"{count:,} {table}" for table, count in counts.items()))
+    print(f"{options.run}: " + ", ".join(f"{count:,} {table}" for table, count in counts.items()))
     return 0
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import argparse
 import random
 import time
+from collections.abc import Sequence
 
-from benchmarks.record import RESULTS, Cell, Measured, verdict, write
+from benchmarks.record import Cell, Measured, parser_of, verdict, write
 from benchmarks.slurm_bed import Spans, events, slurm_bed, stage_spans
 from tests.slurm.disturbances import Disturber
 from tests.slurm.sweep import Sweep, make_sweep, until
@@ -124,14 +124,13 @@ def lost_row(outside_s: float, lost: int) -> tuple[Cell, ...]:
     return LOST, each_s, GOAL_LOST_S, None if each_s is None else verdict(each_s <= GOAL_LOST_S)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measures and writes the table."""
-    parser = argparse.ArgumentParser(description="How much of what a sweep holds it uses.", allow_abbrev=False)
+    parser = parser_of(__doc__, "utilisation")
     parser.add_argument("--minutes", type=float, default=30.0, help="how long is counted")
     parser.add_argument("--lose-every-s", type=float, default=120.0, help="seconds from one lost worker to the next")
     parser.add_argument("--seed", type=int, default=0, help="of the victims")
-    parser.add_argument("--out", type=Path, default=RESULTS / "utilisation", help="files to write, without suffix")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     write(measure(options.minutes, options.lose_every_s, options.seed), options.out)
     return 0
 

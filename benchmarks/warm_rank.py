@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from benchmarks.moments import add_moment, read_moments
+from benchmarks.idle_rank import add_moment, read_moments
 from sweeps.worker.messages import RankAnswer, TrialTask
 from sweeps.worker.trial import TrialRank
 

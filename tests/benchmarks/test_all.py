@@ -16,8 +16,7 @@ def test_each_command_is_there_and_has_a_table(group: str) -> None:
     commands = [command for command in commands_of(group) if command.startswith("python ")]
     assert len(commands) >= len(commands_of(group)) - 1  # the demo, which a benchmark of the report reads
     assert all((ROOT / command.split()[1]).is_file() for command in commands)
-    again = {"python benchmarks/own_networks.py"}  # its record was resumed by an option
-    again |= {command for command in commands if "simulated_days" in command}  # two, of one table
+    again = {command for command in commands if "simulated_days" in command}  # two, of one table
     assert set(commands) & set(commands_of(group, date(2026, 1, 1))) <= again
 
 

@@ -10,19 +10,19 @@ import pytest
 
 from benchmarks.all import GROUPS
 from benchmarks.equality import Point, compare
-from benchmarks.record import Measured, write
+from benchmarks.record import Measured, beside, in_turns, parser_of, table_of, write
 from benchmarks.sharing import separate
 from tests.benchmarks.looks import BENCHMARKS, rows_in, run
 
 ROOT = BENCHMARKS.parent
-BY_HAND = {"beta_default.py", "many_workers.py", "photographs_study.py", "search_clock.py"}
+BY_HAND = {"beta_default.py", "photographs_study.py"}
 BY_OTHERS = {
     "gpu_step.py",
     "packed_trials.py",
     "search_table.py",
     "synthetic_run.py",
 }  # gpu.py, search.py, large_run.py
-SCRIPTS = [path for path in sorted(BENCHMARKS.glob("*.py")) if "argparse" in path.read_text()]
+SCRIPTS = [path for path in sorted(BENCHMARKS.glob("*.py")) if "__main__" in path.read_text()]
 
 
 def point(key: str, trial: str = "a") -> Point:
@@ -75,14 +75,8 @@ def test_the_training_loop_is_measured_for_each_network_and_both_numbers_of_rank
 @pytest.mark.parametrize(
     ("script", "named"),
     [
-        ("scoring.py", {"digits_vgg", "digits_resnet", "mobilenet_v2", "beta", "taylor", "apoz", "fpgm"}),
-        ("legr.py", {"digits_vgg", "digits_resnet"}),
         ("preparation.py", {"images"}),
-        ("prepared_memory.py", {"preparing", "an epoch from the memory map", "an epoch from a copy in memory"}),
         ("input_path.py", {"map", "loader_workers"}),
-        ("own_networks.py", {"resnet18", "mobilenet_v2", "tailor.prune(", "tp.pruner.BasePruner("}),
-        ("transformer_speed.py", {"vit_b_16", "Torch-Pruning", "ours, by_kind", "stream 768, heads 768, hidden 3072"}),
-        ("pruned_model.py", {"save", "load", "rebuild from tensors", "30.0% of its MACs removed"}),
     ],
 )
 def test_a_quick_look_writes_a_table(script: str, named: set[str], tmp_path: Path) -> None:
@@ -150,3 +144,22 @@ def test_a_table_is_written_whole_for_people_and_for_programs(tmp_path: Path) ->
     assert {"date", "command", "cpu", "cores", "python", "torch", "ray"} <= rows[0].keys()
     with pytest.raises(ValueError, match="1 cells for 2 columns"):
         Measured(title="T", columns=("what", "ratio"), rows=(("a",),), notes=())
+
+
+def test_rows_by_name_become_a_table_and_a_row_with_other_columns_is_refused() -> None:
+    table = table_of("T", [{"what": "a", "s": 1.0}, {"what": "b", "s": None}], ["a note"])
+    assert (table.columns, table.rows, table.notes) == (("what", "s"), (("a", 1.0), ("b", None)), ("a note",))
+    with pytest.raises(ValueError, match=r"a row has the columns \('s', 'what'\) and the first one \('what', 's'\)"):
+        table_of("T", [{"what": "a", "s": 1.0}, {"s": 1.0, "what": "a"}], [])
+
+
+def test_sides_take_turns_and_their_ratio_is_that_of_the_rounds() -> None:
+    assert list(in_turns("ab", 3)) == ["a", "b", "b", "a", "a", "b"]
+    assert beside([2.0, 30.0, 4.0], [1.0, 10.0, 1.0]) == {"ratio": 3.0, "ratio_quartiles": "2.5 to 3.5", "rounds": 3}
+
+
+def test_each_benchmark_has_the_common_options(tmp_path: Path) -> None:
+    given = parser_of("A text.", "t", quick="less").parse_args(["--quick", "--out", str(tmp_path / "t")])
+    assert (given.quick, given.out) == (True, tmp_path / "t")
+    assert parser_of("A text.", "t").parse_args([]).out == ROOT / "docs" / "results" / "t"
+    assert parser_of("A text.", None).parse_args([]).out is None

@@ -1,13 +1,17 @@
 """What tables say of goals, on made-up numbers."""
 
+from pathlib import Path
+
 import pytest
 
 from benchmarks import empty_trial, footprint, planning, scheduling, startup, utilisation
 from benchmarks.process import Taken
+from benchmarks.record import table_of
 from benchmarks.schedulers import OURS, Run
-from benchmarks.sharing import lower_bound_s
+from benchmarks.sharing import StageRow, Totals, lower_bound_s
 from benchmarks.startup import Seconds
-from benchmarks.totals import StageRow, Totals
+from sweeps.planning.plan import make_plan
+from sweeps.spec.spec import load_spec
 
 
 def test_what_all_trials_wait_for_is_not_divided_among_slots() -> None:
@@ -24,17 +28,20 @@ def test_our_overhead_is_held_against_that_of_tune(ours: float, said: str) -> No
         scheduling._row("w", name, 2, 1, (1.0,), overhead_fraction=overhead)
         for name, overhead in ((OURS, ours), (scheduling.TUNE, 0.02), ("another", 9.0))
     ]
-    made = scheduling.judge(rows)
-    assert [row[-1] for row in made] == [said, None, None]
-    assert made[1:] == rows[1:] and made[0][:-2] == rows[0][:-2]
+    judged = scheduling.judge(rows)
+    assert [row["verdict"] for row in judged] == [said, None, None]
+    assert judged[1:] == rows[1:]
+    unjudged = {name: judged[0][name] for name in judged[0] if name not in ("goal", "verdict")}
+    assert unjudged == {name: rows[0][name] for name in unjudged} and [*judged[0]] == [*rows[0]]
     trials = {one.name: (one.trials, one.quick_trials) for one in scheduling.contenders(1000)}
     assert trials[OURS] == trials[scheduling.TUNE] == (1000, 20), "as many trials as ours"
 
 
 def test_new_ranks_have_a_second() -> None:
     moments = [(0.0, "death", "a"), (0.5, "begin", "a"), (1.0, "first_step", "a"), (2.0, "death", "b")]
-    assert [*scheduling.death_rows([*moments, (2.5, "begin", "b"), (3.0, "first_step", "b")])][1][-1] == "met"
-    assert [*scheduling.death_rows([*moments, (2.5, "begin", "b"), (3.1, "first_step", "b")])][1][-1] == "missed"
+    for step_s, verdict in ((3.0, "met"), (3.1, "missed")):
+        _, steps_again = scheduling.death_rows([*moments, (2.5, "begin", "b"), (step_s, "first_step", "b")])
+        assert steps_again["verdict"] == verdict
 
 
 @pytest.mark.parametrize(("gap_s", "said"), [(2.1, "1.05: met"), (2.4, "1.20: missed")])
@@ -44,8 +51,8 @@ def test_an_empty_trial_is_held_against_stock_tune(gap_s: float, said: str) -> N
 
     runs = {OURS: [run(gap_s)], empty_trial.TUNE: [run(2.0)], "another": [run(5.0)]}
     rows = [empty_trial.row(name, runs[name], 2, runs) for name in runs]
-    assert [row[-1] for row in rows] == [said, None, None]
-    assert all(len(row) == len(empty_trial.COLUMNS) for row in rows)
+    assert [row["verdict"] for row in rows] == [said, None, None]
+    assert table_of("An empty trial", rows, empty_trial.NOTES).columns == tuple(rows[0])
 
 
 def test_private_memory_of_a_rank_has_a_limit() -> None:
@@ -61,7 +68,7 @@ def test_a_launch_is_held_against_the_one_whose_ranks_are_not_forked() -> None:
     for launch_s, said in ((6.9, "met"), (7.1, "missed")):
         walls = {asked.what: 0.3 for asked in startup.ASKED} | {startup.FIRST_STEP: launch_s, startup.UNFORKED: 10.0}
         found = {what: [Seconds(wall_s=wall_s, cpu_s=0.1)] for what, wall_s in walls.items()}
-        rows = {row[0]: row[-2:] for row in startup.table_rows(found)}
+        rows = {row["what"]: (row["goal_s"], row["verdict"]) for row in startup.table_rows(found)}
         assert rows[startup.FIRST_STEP] == (pytest.approx(7.0), said)
         assert rows[startup.UNFORKED] == (None, None) and rows["--help"] == (0.5, "met")
 
@@ -75,7 +82,13 @@ def test_each_lost_worker_costs_rank_seconds() -> None:
 def test_planning_is_held_against_processor_time() -> None:
     small, large = planning.ASKED
     busy = Taken(wall_s=99.0, cpu_s=2.8, peak_gb=0.5)
-    assert [planning.row(small, [busy])[-1], planning.row(large, [busy])[-1]] == ["met", "met"]
-    assert planning.row(small, [Taken(wall_s=1.0, cpu_s=2.9, peak_gb=0.1)])[-1] == "missed"
-    assert planning.row(large, [Taken(wall_s=1.0, cpu_s=2.9, peak_gb=0.51)])[-1] == "missed"
+    assert [planning.row(asked, [busy])["verdict"] for asked in (small, large)] == ["met", "met"]
+    assert planning.row(small, [Taken(wall_s=1.0, cpu_s=2.9, peak_gb=0.1)])["verdict"] == "missed"
+    assert planning.row(large, [Taken(wall_s=1.0, cpu_s=2.9, peak_gb=0.51)])["verdict"] == "missed"
     assert planning.AGAIN.goal_s == 3.5 and large.goal_s == 25
+
+
+def test_a_seed_of_the_planned_sweep_has_as_many_trials_as_is_said(tmp_path: Path) -> None:
+    asked = planning.Asked(what="--plan", trials=2 * planning.TRIALS_PER_SEED, runs=1, goal_s=1.0)
+    plan = make_plan(load_spec(planning.write_spec(asked, tmp_path)))
+    assert len(plan.trials) == asked.trials

@@ -1,13 +1,9 @@
-"""The benchmarks of planning, a simulated cluster and a large run do run, write their tables, and say what is so."""
+"""The benchmarks of planning, of start-up and of a large run do run, write their tables, and say what is so."""
 
 from pathlib import Path
 
 import pytest
 
-from benchmarks.simulate import simulate, slots_of
-from benchmarks.simulated_cluster import SimulatedCluster
-from benchmarks.simulation import TRIALS_PER_SEED, plan_of, timed_trials
-from sweeps.planning.plan import no_sharing
 from tests.benchmarks.looks import rows_in, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,18 +13,6 @@ def rows_of(script: str, folder: Path) -> list[dict[str, str]]:
     done = run(script, folder, "--quick")
     assert done.returncode == 0, done.stderr
     return rows_in(folder)
-
-
-def test_the_simulated_cluster_loses_more_without_checkpoints_and_takes_longer_without_sharing(tmp_path: Path) -> None:
-    found = {row["what"]: row for row in rows_of("simulation.py", tmp_path)}
-    assert len(found) == 5
-    shared, alone = found["sharing, checkpoints"], found["no sharing, checkpoints"]
-    bare = found["sharing, no checkpoints inside stages"]
-    assert float(bare["lost_fraction"]) > 10 * float(shared["lost_fraction"])
-    assert float(alone["makespan_h"]) > 3 * float(shared["makespan_h"])
-    for row in found.values():
-        assert float(row["makespan_h"]) >= float(row["at_least_h"]) >= float(row["critical_path_h"])
-        assert row["utilisation_goal"] == ("met" if float(row["utilisation"]) >= 0.95 else "missed")
 
 
 @pytest.mark.long
@@ -72,14 +56,3 @@ def test_the_report_and_the_status_of_a_large_run_are_measured_beside_a_scan(tmp
     assert [float(row["times_the_scan"]) for row in rows[1::2]] == [1.0] * 4
     files = [int(row["files"]) for row in rows]
     assert files[0] == files[1] > files[2] > files[4] > files[6] == 5
-
-
-def test_without_sharing_the_simulated_trials_compute_what_each_needs() -> None:
-    plan = plan_of(TRIALS_PER_SEED)
-    assert len(plan.trials) == TRIALS_PER_SEED
-    alone = no_sharing(plan)
-    work_s = [simulate(timed_trials(each), slots_of(1), SimulatedCluster()).work_s for each in (plan, alone)]
-    assert work_s[1] / work_s[0] == pytest.approx(
-        sum(stage.work for trial in alone.trials for stage in trial.stages)
-        / sum({stage.key: stage.work for trial in plan.trials for stage in trial.stages}.values())
-    )

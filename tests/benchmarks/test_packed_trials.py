@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.packed_trials import COLUMNS, Round, table
+from benchmarks.packed_trials import Round, rows_of
 from tests.benchmarks.looks import rows_in, run
 
 
@@ -14,7 +14,7 @@ def test_packed_rounds_are_set_against_one_after_the_other_and_other_results_are
         1: [Round(wall_s=10.0, used_gb=1.0, found=same), Round(wall_s=14.0, used_gb=1.5, found=same)],
         2: [Round(wall_s=6.0, used_gb=3.0, found=same), Round(wall_s=6.0, used_gb=2.0, found=other)],
     }
-    alone, packed = [dict(zip(COLUMNS, row, strict=True)) for row in table(rounds, "cuda")]
+    alone, packed = rows_of(rounds, "cuda")
     assert (alone["trials"], alone["trials_per_hour"], alone["times_one_after_the_other"]) == (2, 600.0, 1.0)
     assert (packed["trials_per_hour"], packed["times_one_after_the_other"], packed["used_gb"]) == (1200.0, 2.0, 3.0)
     assert (alone["equal_results"], packed["equal_results"]) == ("yes", "no")

@@ -9,17 +9,17 @@ import torch
 from torch import nn
 
 from benchmarks.pruned_speed import (
-    COLUMNS,
     OURS,
     QUICK_COMPARED,
     THEIRS,
     TOLERANCE,
     UNPRUNED,
     Contender,
-    cells,
     prune,
     prune_by_torch_pruning,
 )
+from benchmarks.pruned_speed import row as speed_row
+from benchmarks.record import Row
 from tailor.model.cost import original_shapes, removed_macs_fraction
 from tailor.pruning.budget_solver import BUDGET_MARGIN
 from tailor.stage_execution.preparing import initial_state
@@ -77,10 +77,9 @@ def test_torch_pruning_removes_the_asked_share_of_the_macs() -> None:
 
 @pytest.mark.parametrize(("own_s", "reached"), [(0.5, "met"), (0.75, "missed")])
 def test_a_verdict_is_of_the_forward_pass_of_ours_on_a_gpu_alone(own_s: float, reached: str) -> None:
-    def row(name: str, what: str, device: str) -> dict[str, object]:
+    def row(name: str, what: str, device: str) -> Row:
         one = Contender(name=name, asked_fraction=0.5, removed_fraction=0.5, model=nn.Identity())
-        found = cells(one, what, torch.device(device), [own_s, own_s, 9.0], [1.0, 1.0, 1.0])
-        return dict(zip(COLUMNS[3:], found, strict=True))
+        return speed_row(one, what, torch.device(device), [own_s, own_s, 9.0], [1.0, 1.0, 1.0])
 
     ours = next(iter(OURS))
     found = row(ours, "forward", "cuda")

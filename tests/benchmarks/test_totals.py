@@ -1,6 +1,6 @@
 """Seconds from the start, on trees small enough to add up by hand, and on long ones."""
 
-from benchmarks.totals import StageRow, Totals
+from benchmarks.sharing import StageRow, Totals
 from tests.lines import at_most
 
 

@@ -1,0 +1,357 @@
+"""Each benchmark looks quickly: it measures something small, or makes its page of made-up measurements.
+
+What is heavy (Ray, SLURM, a browser, minutes of training) is replaced by made-up numbers. `make test-long` runs several
+scripts as people do, with `--quick`.
+"""
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import (
+    beta_default,
+    chaos,
+    cluster_start,
+    coverage,
+    decisions,
+    empty_trial,
+    footprint,
+    gpu_step,
+    heap,
+    input_path,
+    large_run,
+    packed_trials,
+    planning,
+    preparation,
+    pruned_speed,
+    read_while_writing,
+    report,
+    scheduling,
+    search,
+    search_table,
+    simulated_days,
+    soak,
+    startup,
+    stopping,
+    store,
+    training_loop,
+    utilisation,
+)
+from benchmarks.equality import Comparison
+from benchmarks.process import Taken
+from benchmarks.record import Measured, table_of
+from benchmarks.schedulers import Run
+from tests.benchmarks.looks import BENCHMARKS
+
+TESTS = BENCHMARKS.parent / "tests"
+ELSEWHERE = {
+    "all": "benchmarks/test_all.py",
+    "faults": "faults/test_faults.py",
+    "files_and_syncs": "benchmarks/test_files_and_syncs.py",
+    "fuzzing": "faults/test_hostile.py",
+    "gpu": "benchmarks/test_gpu.py",
+    "many_trials": "benchmarks/test_many_trials.py",
+    "photographs_study": "benchmarks/test_photographs_study.py",
+    "search_table": "benchmarks/test_pages.py",
+    "sharing": "benchmarks/test_benchmarks.py",
+    "synthetic_run": "benchmarks/test_store.py",
+}
+"""Script -> the test that looks at it, or at what it computes with."""
+
+Patch = pytest.MonkeyPatch
+Look = Callable[[Patch, list[str]], int]  # with the options that name the table; returns the exit code
+LOOKS: dict[str, Look] = {}
+
+
+def look(function: Look) -> Look:
+    """Note a function under the name of its script."""
+    LOOKS[function.__name__.removeprefix("look_at_")] = function
+    return function
+
+
+def table_in(folder: Path) -> list[dict[str, str]]:
+    with (folder / "table.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in BENCHMARKS.glob("*.py") if "__main__" in path.read_text())
+)
+def test_each_script_is_looked_at(name: str, tmp_path: Path, monkeypatch: Patch) -> None:
+    if name in ELSEWHERE:
+        assert name in (TESTS / ELSEWHERE[name]).read_text()
+        return
+    assert LOOKS[name](monkeypatch, ["--out", str(tmp_path / "table")]) == 0
+    page = (tmp_path / "table.md").read_text()
+    assert page.startswith("# ") and "\n- date: `" in page
+    assert table_in(tmp_path) or name == "simulated_days"
+
+
+def test_the_seconds_of_a_stage_are_its_work_at_the_median_pace_of_its_kind() -> None:
+    stages = {"a": ("fine_tune", 2.0), "b": ("fine_tune", 4.0), "c": ("fine_tune", 8.0), "d": ("load", 0.0)}
+    found = list(search_table._stages(stages, {"a": 2.0, "b": 8.0, "c": 80.0, "d": 0.5}))
+    assert [row["seconds"] for row in found] == [2.0 * 2.0, 2.0 * 4.0, 2.0 * 8.0, 0.5]
+    assert [row["measured_s"] for row in found] == [2.0, 8.0, 80.0, 0.5]
+
+
+# --- what is measured in small ---
+
+
+@look
+def look_at_beta_default(_patch: Patch, out: list[str]) -> int:
+    return beta_default.main(out)  # from the committed points
+
+
+@look
+def look_at_coverage(patch: Patch, out: list[str]) -> int:
+    few = coverage.cases()[::20]
+    patch.setattr(coverage, "cases", lambda: few)
+    patch.setattr(coverage, "REPEATS", 20)
+    return coverage.main(["--quick", *out])
+
+
+@look
+def look_at_decisions(patch: Patch, out: list[str]) -> int:
+    patch.setattr(decisions, "SIZES", (12, 24))
+    patch.setattr(decisions, "REPEATS", 1)
+    return decisions.main(["--quick", *out])
+
+
+@look
+def look_at_input_path(patch: Patch, out: list[str]) -> int:
+    patch.setattr(input_path, "QUICK", input_path.Length(images=64, rounds=1))
+    patch.setattr(input_path, "WORKERS", (0,))
+    return input_path.main(["--quick", *out])
+
+
+@look
+def look_at_planning(patch: Patch, out: list[str]) -> int:
+    trials = planning.TRIALS_PER_SEED
+    patch.setattr(planning, "QUICK", (replace(planning.QUICK[0], trials=trials),))
+    patch.setattr(planning, "QUICK_AGAIN", replace(planning.QUICK_AGAIN, trials=trials))
+    return planning.main(["--quick", *out])
+
+
+@look
+def look_at_preparation(patch: Patch, out: list[str]) -> int:
+    patch.setattr(preparation, "QUICK", preparation.Length(images=8, rounds=1))
+    return preparation.main(["--quick", *out])
+
+
+@look
+def look_at_pruned_speed(patch: Patch, out: list[str]) -> int:
+    """Tiny models take their turns; that larger ones are pruned as is said: test_pruned_speed.py."""
+
+    def contenders(*_: object) -> Iterator[pruned_speed.Contender]:
+        for name, removed, width in ((pruned_speed.UNPRUNED, 0.0, 4), ("ours", 0.5, 2)):
+            model = nn.Sequential(nn.Conv2d(3, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
+            yield pruned_speed.Contender(name=name, asked_fraction=removed, removed_fraction=removed, model=model)
+
+    patch.setattr(pruned_speed, "contenders", contenders)
+    return pruned_speed.main(["--quick", *out])
+
+
+@look
+def look_at_search(patch: Patch, out: list[str]) -> int:
+    few = [one for one in search.CONTENDERS if (one.sampler, one.stops) in (("tpe", "none"), ("tpe", "halving 1, 4"))]
+    patch.setattr(search, "CONTENDERS", few)
+    return search.main(["--quick", *out])
+
+
+@look
+def look_at_simulated_days(_patch: Patch, out: list[str]) -> int:
+    return simulated_days.main(["--minutes", "0", *out])  # tests/simulation simulates days
+
+
+@look
+def look_at_store(patch: Patch, out: list[str]) -> int:
+    patch.setattr(store, "QUICK", store.Sizes(seconds=0.0, rounds=1, rows=40, parts=4))
+    patch.setattr(store, "write_rounds", lambda *_: [(1_000, 0.5)])
+    return store.main(["--quick", *out])
+
+
+# --- what makes its page of made-up measurements ---
+
+
+def a_run(*_: object) -> Run:
+    return Run(begins_s=(0.0, 1.0, 2.0, 3.0), ends_s=(1.0, 2.0, 3.0, 4.0), wall_s=6.0)
+
+
+def taken(*_: object) -> Taken:
+    return Taken(wall_s=2.0, cpu_s=1.0, peak_gb=0.5)
+
+
+@look
+def look_at_empty_trial(patch: Patch, out: list[str]) -> int:
+    patch.setattr(empty_trial, "measure", a_run)
+    return empty_trial.main(["--quick", *out])
+
+
+@look
+def look_at_scheduling(patch: Patch, out: list[str]) -> int:
+    moments = [(0.0, "end", "a"), (0.0, "death", "a"), (0.1, "begin", "b"), (0.2, "first_step", "b")]
+    patch.setattr(scheduling, "measure", a_run)
+    patch.setattr(scheduling, "moments_of", lambda *_: moments)
+    return scheduling.main(["--quick", "--slots", "1", *out])
+
+
+@look
+def look_at_startup(patch: Patch, out: list[str]) -> int:
+    asked = [replace(one, measure=lambda _: startup.Seconds(wall_s=0.2, cpu_s=0.1)) for one in startup.ASKED]
+    patch.setattr(startup, "ASKED", tuple(asked))
+    return startup.main(["--quick", *out])
+
+
+@look
+def look_at_large_run(patch: Patch, out: list[str]) -> int:
+    """That the run is made up as is said: test_store.py."""
+    patch.setattr(large_run, "_measure", taken)
+    patch.setattr(large_run, "_python", lambda *_: None)
+    return large_run.main(["--quick", *out])
+
+
+@look
+def look_at_report(patch: Patch, out: list[str]) -> int:
+    """The server answers; the pages and the browser are left out."""
+    few = report.Sizes(trials=(), points=0, rows=600, times=1)
+    patch.setattr(report, "_rows", lambda folder, *_: report._answers(folder, few))
+    return report.main(["--quick", *out])
+
+
+@look
+def look_at_read_while_writing(patch: Patch, out: list[str]) -> int:
+    seen = read_while_writing.Seen(reads=3, rows_seen_last=20)
+    patch.setattr(read_while_writing, "one_round", lambda *_, **__: (seen, 20, 1))
+    return read_while_writing.main(out)
+
+
+@look
+def look_at_heap(patch: Patch, out: list[str]) -> int:
+    class Here:
+        """A pool that runs nothing."""
+
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def __enter__(self) -> "Here":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def submit(self, *_: object) -> "Here":
+            return self
+
+        def result(self) -> dict[str, float]:
+            return dict.fromkeys(heap.FIGURES, 1.0)
+
+    assert heap._own_memory_mb() > 1
+    patch.setattr(heap, "ProcessPoolExecutor", Here)
+    return heap.main(["--quick", *out])
+
+
+@look
+def look_at_footprint(patch: Patch, out: list[str]) -> int:
+    def run(_spec: Path, folder: Path) -> footprint.Seen:
+        (folder / "runs" / "footprint").mkdir(parents=True)
+        kinds = (footprint.DRIVER, footprint.SLOT, footprint.RANK, footprint.PRIVATE, footprint.WARM)
+        return footprint.Seen(process_bytes={kind: [10**8] for kind in kinds}, ray_bytes=[1], checkpoint_bytes=[0])
+
+    patch.setattr(footprint, "run", run)
+    return footprint.main(["--quick", *out])
+
+
+@look
+def look_at_training_loop(patch: Patch, out: list[str]) -> int:
+    timing = training_loop.Timing(images=200, steps=7, wall_s=1.0, cpu_s=0.9)
+    patch.setattr(training_loop, "measure", lambda *_: {loop: [timing, timing] for loop in training_loop.LOOPS})
+    return training_loop.main(["--quick", *out])
+
+
+@look
+def look_at_gpu_step(patch: Patch, out: list[str]) -> int:
+    side = gpu_step.Side(first_step_s=1.0, epochs_s=[0.5, 0.6], peak_mib=None)
+    patch.setattr(gpu_step, "train_ours", lambda *_: side)
+    patch.setattr(gpu_step, "train_bare", lambda *_: (side, 0.5))
+    patch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # given back afterwards
+    with threads_as_before():
+        return gpu_step.main(["--device", "cpu", "--quick", *out])
+
+
+@contextmanager
+def threads_as_before() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@look
+def look_at_packed_trials(patch: Patch, out: list[str]) -> int:
+    one = packed_trials.Round(wall_s=9.0, used_gb=None, found=[[(0.5, 1.0, 10)]])
+    patch.setattr(packed_trials, "measure", lambda *_: [{1: [one], 2: [one]}])
+    patch.setattr(packed_trials, "show_to_ranks", lambda: None)
+    return packed_trials.main(["--device", "cpu", "--quick", *out])
+
+
+@look
+def look_at_soak(patch: Patch, out: list[str]) -> int:
+    sample = soak.Sample(at_s=0.0, trials=0, driver_mb=300.0, driver_files=40.0, head_mb=40.0, raylet_mb=30.0)
+    seen = [replace(sample, trials=trials, driver_mb=300.0 + trials % 3) for trials in range(81)]
+
+    def run(self: soak.Soak) -> int:
+        self.samples += seen
+        return 0
+
+    finished = [str(number) for number in range(2 * soak.QUICK_SEEDS)]
+    patch.setattr(soak.Soak, "run", run)
+    patch.setattr(soak, "finished_trial_ids", lambda _: finished)
+    patch.setattr(soak, "broken_promises", lambda *_: [])
+    return soak.main(["--quick", *out])
+
+
+@look
+def look_at_chaos(patch: Patch, out: list[str]) -> int:
+    equal = Comparison(points=2, pairs=2, missing=(), different=(), largest_loss_difference=0.0)
+    rows = [{"trial_id": "a", "status": "finished", "attempts": 1, "kind": "worker_lost", "events": 1}]
+    sweep: Any = SimpleNamespace(
+        place=SimpleNamespace(outcome=SimpleNamespace(code=0)),
+        rows=lambda _: rows,
+        ends=lambda: {"a": 1},
+        beside_serial=lambda: equal,
+    )
+    done = [chaos.Disturbance(after_s=1.0, kind="worker_cancelled", hit="4711")]
+    patch.setattr(chaos, "measure", lambda *_: chaos._table(sweep, done, 60.0, []))
+    return chaos.main(["--quick", *out])
+
+
+@look
+def look_at_cluster_start(patch: Patch, out: list[str]) -> int:
+    patch.setattr(
+        cluster_start, "measure", lambda *_: [cluster_start.Took(what=what, value=1.0) for what in cluster_start.GOALS]
+    )
+    return cluster_start.main(["--quick", *out])
+
+
+@look
+def look_at_utilisation(patch: Patch, out: list[str]) -> int:
+    def measure(*_: object) -> Measured:
+        what, value, goal, verdict = utilisation.lost_row(200.0, 10)
+        return table_of("A sweep", [{"what": what, "value": value, "goal": goal, "verdict": verdict}], ())
+
+    patch.setattr(utilisation, "measure", measure)
+    return utilisation.main(out)
+
+
+@look
+def look_at_stopping(patch: Patch, out: list[str]) -> int:
+    """Each state's row is added to those before; see also test_stopping.py."""
+    states: dict[str, Any] = dict.fromkeys(stopping.STATES, lambda _: (0.5, 2.0))
+    patch.setattr(stopping, "STATES", states)
+    words: Sequence[str] = ["--states", "local", *out]
+    return stopping.main(words) or stopping.main(out)
