@@ -68,7 +68,7 @@ class Optimisation(TrainingSettings):
 def check(
     optimisation: Optimisation, network: str, data: DataConfig, method: str, regularisers: Iterable[Regulariser | None]
 ) -> None:
-    """Raise ValueError for a setting that a trial of this network, data and method does not read or cannot have."""
+    """Raise ValueError if a trial of this network, data and method would not read a setting, or cannot have it."""
     _refuse_norm(optimisation, network, method)
     _refuse_for_regularisers(optimisation, regularisers)
     _refuse_for_data(optimisation, data)
