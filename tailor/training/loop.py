@@ -126,8 +126,8 @@ def train(
 def describe_progress(progress: TrainingProgress, epochs: int, steps: int) -> tuple[float, str]:
     """Return the progress of a training of `epochs` epochs of `steps` steps, as a fraction and a text.
 
-    Loss and speed are those of the last finished epoch; in the first epoch the speed is that of this epoch. Nothing here
-    waits for the device that trains.
+    Loss and speed are those of the last finished epoch; in the first epoch the speed is that of this epoch. It waits
+    for no device.
     """
     images = progress.sums[2]  # of the present epoch at the last synchronisation
     seconds = progress.elapsed_s
