@@ -242,7 +242,7 @@ def _of_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the tensors of an optimiser's state by optimiser/PARAMETER/NAME, with the number of the parameter."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for number, parameter in enumerate(parameters_of(optimiser)):
         state = optimiser.state.get(parameter, {})
         tensors |= {f"optimiser/{number}/{name}": value for name, value in state.items() if isinstance(value, Tensor)}
