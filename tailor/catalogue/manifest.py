@@ -25,7 +25,7 @@ MANIFEST_FILE = "manifest.json"
 IMAGES_FILE = "images.csv"
 SOURCE = "source"
 TARGET = "target"
-COLUMNS = {SOURCE: ("images", "labels", "ids"), TARGET: ("images", "labels", "ids", "is_test")}
+
 _SOURCE_FILES = ("source.images.npy", "source.labels.npy", "source.ids.npy")
 _TARGET_FILES = ("target.images.npy", "target.labels.npy", "target.ids.npy")
 GROUP_FILE = "target.group.npy"
