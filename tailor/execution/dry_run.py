@@ -188,7 +188,7 @@ def dry_run(config: TrialConfig, known: PlannedStages | None = None, rung: Rung 
 
 def _plan_stage(stage: Stage, size: Size, point: int | None) -> PlannedStage:
     cost = stage.cost(size)
-    is_point = isinstance(stage, stages.OperatingPoint)
+    asked_fraction = stage.asked_removed_macs_fraction if isinstance(stage, stages.OperatingPoint) else None
     return PlannedStage(
         key=stage.key(),
         kind=stage.kind,
@@ -197,7 +197,7 @@ def _plan_stage(stage: Stage, size: Size, point: int | None) -> PlannedStage:
         work=cost.work,
         stored_bytes=DESCRIPTION_BYTES + cost.stored_bytes,
         point=point,
-        asked_removed_macs_fraction=stage.asked_removed_macs_fraction if is_point else None,
+        asked_removed_macs_fraction=asked_fraction,
     )
 
 

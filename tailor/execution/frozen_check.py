@@ -55,8 +55,10 @@ def _attach_importance(stage: stages.AttachImportance, _model: nn.Module, groups
         return NOTHING
     carriers = []
     for member in _members(groups):
-        is_before_norm = stage.placement == "before_norm" or not member.norm
-        carriers.append(member.layer if is_before_norm else member.norm)
+        if stage.placement == "before_norm":
+            carriers.append(member.layer)
+        else:
+            carriers.append(member.norm or member.layer)
     return _weight_and_bias(carriers), f"multiplies factors into them (beta = {stage.mode!r}; 'grad' and 'off' do not)"
 
 
