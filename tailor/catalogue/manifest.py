@@ -151,6 +151,7 @@ def manifest_sha256(content: dict[str, Any]) -> str:
 
 
 def _parse(content: dict[str, Any]) -> DataManifest:
+    """Return the manifest in a JSON document. Raises ValueError: it was changed, or its parts do not fit together."""
     version = content["format_version"]
     if version != FORMAT_VERSION:
         raise ValueError(f"its format is version {version}, this program reads {FORMAT_VERSION}")

@@ -15,7 +15,7 @@ class SplitSizes(NamedTuple):
 
 
 def split_sizes(pool: Mapping[str, int], train_images: int, test_images: int) -> dict[str, SplitSizes]:
-    """Return how many images of each class each split has: each as near to its share as whole numbers can be (C).
+    """Return how many images of each class go into each split, as nearly in proportion as whole numbers allow (C).
 
     >>> split_sizes({"cat": 20, "dog": 10}, train_images=18, test_images=6)["dog"]
     SplitSizes(train=6, validation=2, test=2)

@@ -76,6 +76,7 @@ def check(
 
 
 def _refuse_norm(optimisation: Optimisation, network: str, method: str) -> None:
+    """Raise ValueError for a way of norms that has no effect on the network or contradicts the method."""
     norm = optimisation.norm
     if norm == "synchronised":
         return

@@ -71,6 +71,7 @@ def quality(outputs: Tensor, labels: Tensor) -> Quality:
 
 
 def _quality_of_real_values(outputs: Tensor, labels: Tensor) -> Quality:
+    """Return R squared and the mean squared error."""
     squared_errors = (outputs.flatten() - labels).double().square()
     deviations = (labels - labels.mean()).double()
     if not deviations.any():

@@ -165,6 +165,7 @@ def _problems(loaded: dict[str, Samples], info: DataInfo) -> Iterator[str]:
 def _problems_of_task(
     task: str, samples: Samples, count: int, classes: int, input_shape: tuple[int, ...]
 ) -> Iterator[str]:
+    """Yield each difference between a task's samples and what they should be."""
     images_count = len(samples.images if samples.rows is None else samples.rows)
     label_type = torch.float32 if classes == 1 else torch.int64
     actual_and_expected = {

@@ -91,6 +91,7 @@ def stages_of(config: TrialConfig, rung: Rung | None = None) -> StageGenerator:
 
 
 def _stages_to_point(config: TrialConfig, point: int) -> StageGenerator:
+    """Return a trial's stages up to an operating point that is not its last."""
     last_point = sum(isinstance(stage, stages.OperatingPoint) for stage in planned_stages(config)) - 1
     if point >= last_point:
         raise ConfigError(

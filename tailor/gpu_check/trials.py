@@ -103,39 +103,41 @@ def compute_stage(event: StageEvent, ranks: ProcessGroup) -> StageOutput:
     return compute(stage, parent, StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0))
 
 
-def differences(here: Result, there: StageOutput) -> dict[str, float]:
+def differences(on_cpu: Result, on_device: StageOutput) -> dict[str, float]:
     """Return the largest difference of each kind between a stage of the CPU and that of the device; NaN is infinite."""
     largest = {kind: 0.0 for kind in TOLERANCES}
 
     def note(kind: str, difference: float) -> None:
         largest[kind] = max(largest[kind], float("inf") if math.isnan(difference) else difference)
 
-    losses = [row["train_loss"] for row in here.info.get("epochs", [])]
-    device_losses = [row["train_loss"] for row in there.info.get("epochs", [])]
+    losses = [row["train_loss"] for row in on_cpu.info.get("epochs", [])]
+    device_losses = [row["train_loss"] for row in on_device.info.get("epochs", [])]
     for loss, device_loss in zip(losses, device_losses, strict=True):
         note("loss", abs(loss - device_loss) / losses[0])
-    tensors = here.read_tensors()
-    if here.stage.kind not in UNSTABLE:
+    tensors = on_cpu.read_tensors()
+    if on_cpu.stage.kind not in UNSTABLE:
         for name, tensor in tensors.items():
             if tensor.is_floating_point() and tensor.numel():
-                distance = float((tensor - there.tensors[name].cpu()).abs().max())
+                distance = float((tensor - on_device.tensors[name].cpu()).abs().max())
                 note("numbers", distance / (float(tensor.abs().max()) or 1.0))
-    note("selections", share_unlike(tensors, there.tensors))
-    for fact in KIND_OF_FACT.keys() & here.info.keys():
-        expected = float(here.info[fact])
-        note(KIND_OF_FACT[fact], abs(expected - float(there.info[fact])) / max(1.0, abs(expected)))
+    note("selections", share_unlike(tensors, on_device.tensors))
+    for fact in KIND_OF_FACT.keys() & on_cpu.info.keys():
+        expected = float(on_cpu.info[fact])
+        note(KIND_OF_FACT[fact], abs(expected - float(on_device.info[fact])) / max(1.0, abs(expected)))
     return largest
 
 
-def share_unlike(one: Tensors, two: Tensors) -> float:
-    """Return the share of the filters in either selection that are not in both; of filters that score alike, any stays.
+def share_unlike(first: Tensors, second: Tensors) -> float:
+    """Return the share of the filters in either selection that are not in both.
+
+    Two correct selections can differ: of filters that score alike, either may stay.
 
     >>> share_unlike({"kept/conv1": torch.tensor([0, 1, 2])}, {"kept/conv1": torch.tensor([0, 1, 3])})
     0.5
     """
-    first = _kept_filters(one)
-    second = _kept_filters(two)
-    return len(first ^ second) / max(1, len(first | second))
+    kept_in_first = _kept_filters(first)
+    kept_in_second = _kept_filters(second)
+    return len(kept_in_first ^ kept_in_second) / max(1, len(kept_in_first | kept_in_second))
 
 
 def _kept_filters(tensors: Tensors) -> set[tuple[str, int]]:

@@ -124,7 +124,10 @@ def _refuse_foreign(folder: Path) -> None:
 
 
 def _check_members(archive: Path, free_bytes: int) -> None:
-    """Raise ConfigError for an archive with invalid members; no more bytes are written than a member claims."""
+    """Raise ConfigError for an archive with invalid members, or one that is too large when it is unpacked.
+
+    Sizes are what members claim; later no more bytes of a member are written than that.
+    """
     total_bytes = 0
     files: set[PurePosixPath] = set()
     for count, member in enumerate(_members(archive), start=1):

@@ -146,6 +146,7 @@ def _verify_meaning(folder: Path, data_set: DataManifest, arrays: dict[str, NDAr
 
 
 def _problem_of_meaning(data_set: DataManifest, arrays: dict[str, NDArray[Any]]) -> str | None:
+    """Return in what the arrays do not fit each other or the manifest; None if they fit."""
     source_labels = arrays["source.labels.npy"]
     target_labels = arrays["target.labels.npy"]
     for labels, classes in ((source_labels, data_set.source_classes), (target_labels, data_set.target_classes)):

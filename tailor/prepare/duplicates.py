@@ -78,6 +78,7 @@ def find(images: Sequence[ListedImage]) -> dict[str, list[Pair[str]]]:
 
 
 def _named_pairs(left: Sequence[ListedImage], right: Sequence[ListedImage]) -> list[Pair[str]]:
+    """Return the pairs of images that look alike, one of each side, by their names; nearest first."""
     left_bits = bits_of([image.fingerprint for image in left])
     right_bits = bits_of([image.fingerprint for image in right])
     named_pairs = []

@@ -55,7 +55,7 @@ class FilesRefused(ConfigError):
     """Some files keep a data set from being made; `prepare` writes all of them to a file, so none is cut here."""
 
     def __init__(self, text: str, refused: Sequence[Refused]) -> None:
-        """`text` says what is wrong and what to do; `refused` is in the order of the files."""
+        """Take `text`, which says what is wrong and what to do, and `refused`, in the order of the files."""
         super().__init__(text)
         self.refused = tuple(refused)
 

@@ -94,6 +94,7 @@ class Backward:
         return reduce(torch.add, losses), torch.cat(answers)
 
     def _pass(self, batch: Batch, penalty: Penalty | None) -> tuple[Tensor, Tensor]:
+        """Run one pass forward and backward; return the loss, summed over images, and which images are correct."""
         outputs = self._forward(batch.images)
         loss = batch.loss_sum(outputs, self._training.label_smoothing)
         if self._teaching is not None:
