@@ -11,7 +11,7 @@ from transtailor import cli
 if TYPE_CHECKING:
     from tailor.model.state import ModelState
 
-LEAST = {"batch": 1, "threads": 1, "repeats": 2}  # smallest values that a model is timed with
+MINIMUM = {"batch": 1, "threads": 1, "repeats": 2}  # smallest values that a model is timed with
 
 folder_argument = cli.argument("folder", type=cli.FOLDER)
 
@@ -30,9 +30,9 @@ def timing_options(function: cli.Function) -> cli.Function:
 
 def refuse_too_few(**timing: int | None) -> None:
     """Raise ConfigError if a number by which a model is timed is too small; None means that it was not given."""
-    for name, given in timing.items():
-        if given is not None and given < LEAST[name]:
-            raise ConfigError(f"--{name} is {given}; expected {LEAST[name]} or more")
+    for name, value in timing.items():
+        if value is not None and value < MINIMUM[name]:
+            raise ConfigError(f"--{name} is {value}; expected {MINIMUM[name]} or more")
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def explain_model_errors(folder: Path) -> Iterator[None]:
 
 
 def read_model(folder: Path) -> "ModelState":
-    """The saved model, of a registered network."""
+    """Return the saved model. Raises ConfigError: its network is not registered."""
     from tailor.catalogue.networks import NETWORKS
     from tailor.model.state import load_state
 

@@ -23,7 +23,7 @@ imports_option = cli.option(
 def read_trial(path: Path, imports: Sequence[Path]) -> TrialConfig:
     """Import the user's modules, and return the trial that a file describes. Raises ConfigError: the user's mistake."""
     load_modules(imports)
-    config = parse_trial(_read(path), lambda keys: _place(path, keys))
+    config = parse_trial(_read(path), lambda keys: _location(path, keys))
     refuse_missing([config])
     return config
 
@@ -36,21 +36,24 @@ def load_modules(imports: Sequence[Path]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        read = read_toml(path)
+        settings = read_toml(path)
     except FileNotFoundError as error:
-        sweep = to_type("run", path)
-        raise ConfigError(f"no such file: {path}; type the path of a TOML file. A sweep is run by: {sweep}") from error
+        run_sweep = to_type("run", path)
+        raise ConfigError(
+            f"no such file: {path}; type the path of a TOML file. A sweep is run by: {run_sweep}"
+        ) from error
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     except DocumentError as error:
         raise ConfigError(f"{path} {describe_fault(path, error)}") from error
-    if {"trial", "axes", "variants"} & read.keys():
+    if {"trial", "axes", "variants"} & settings.keys():
         raise ConfigError(
             f"{path} is the spec of a sweep, not the settings of one trial; to run it, type: {to_type('run', path)}"
         )
-    return read
+    return settings
 
 
-def _place(path: Path, keys: Sequence[str]) -> str:
+def _location(path: Path, keys: Sequence[str]) -> str:
+    """Return the file with the line of a setting, if the setting can be found in it."""
     line = find_line(read_text(path), keys)
     return str(path) if line is None else f"{path}, line {line}"

@@ -20,44 +20,49 @@ LIMIT_S = 900.0  # the slowest known takes 20
 
 
 def facts_of(name: str) -> NetworkInfo:
-    """The facts of a network whose first record is registered."""
+    """Return the facts of a network whose first record is registered."""
     if "torch" in sys.modules:
-        found: NetworkInfo = function_of("tailor.pruning.network_facts:find_facts")(name)
-        return found
+        network_info: NetworkInfo = function_of("tailor.pruning.network_facts:find_facts")(name)
+        return network_info
     facts = _analyse_apart(name)["info"]
     return replace(NETWORKS[name], **facts | {"input_shape": tuple(facts["input_shape"])})
 
 
 def rules_of(name: str) -> dict[str, Prunable]:
-    """What a network can lose under each rule, by the rule's `name`."""
+    """Return what a network can lose under each rule, by the rule's `name`."""
     if "torch" in sys.modules:
-        found: dict[str, Prunable] = function_of("tailor.pruning.feasibility_count:rules")(name)
-        return found
+        prunable_by_rule: dict[str, Prunable] = function_of("tailor.pruning.feasibility_count:rules")(name)
+        return prunable_by_rule
     return read_rows(_analyse_apart(name)["rules"])
 
 
 @lru_cache
 def _analyse_apart(name: str) -> dict[str, Any]:
-    """Both, from a process of its own. Raises ConfigError: the network cannot be analysed."""
-    typed = [sys.executable, "-m", "tailor.catalogue.analysis", name]
+    """Return facts and rules of a network, found in a process of its own.
+
+    Raises:
+        ConfigError: the network cannot be analysed.
+    """
+    words = [sys.executable, "-m", "tailor.catalogue.analysis", name]
     try:
-        done = subprocess.run(typed, capture_output=True, text=True, check=False, timeout=LIMIT_S)
+        process = subprocess.run(words, capture_output=True, text=True, check=False, timeout=LIMIT_S)
     except subprocess.TimeoutExpired as error:
         raise ConfigError(f"network {name!r} was not analysed in {LIMIT_S:.0f} s; choose another one") from error
-    if done.returncode:
-        said = last_line(done.stderr) or f"exit code {done.returncode}"
-        raise ConfigError(said if done.returncode == 2 else f"network {name!r} cannot be analysed: {said}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    if process.returncode:
+        reason = last_line(process.stderr) or f"exit code {process.returncode}"
+        is_message_for_user = process.returncode == 2
+        raise ConfigError(reason if is_message_for_user else f"network {name!r} cannot be analysed: {reason}")
+    facts_and_rules: dict[str, Any] = json.loads(process.stdout)
+    return facts_and_rules
 
 
 def main(name: str) -> int:
-    """Print facts and rules of a network as JSON; returns the exit code."""
-    import torch  # noqa: F401  # so that it is analysed here
+    """Print facts and rules of a network as JSON; return the exit code."""
+    import torch  # noqa: F401  # with torch the two functions above analyse in this process
 
     try:
         info = asdict(replace(NETWORKS[name], builder=""))
-        rules = {rule: astuple(one) for rule, one in rules_of(name).items()}
+        rules = {rule: astuple(prunable) for rule, prunable in rules_of(name).items()}
     except ConfigError as error:
         sys.stderr.write(str(error))
         return 2

@@ -38,7 +38,7 @@ for _name, _facts in json.loads((Path(__file__).parent / "embedded_datasets.json
 
 
 def info(name: str, root: str | None = None) -> DataInfo:
-    """What is known of a data set before its samples are read.
+    """Return what is known of a data set before its samples are read.
 
     A user's data set without a pinned digest is identified by the digest of the module that registers it.
 
@@ -65,12 +65,14 @@ def info(name: str, root: str | None = None) -> DataInfo:
             f"no such data set: {name!r}{nearest(name, DATASETS)}; your own images need data.root = ROOT, after: "
             + command("data", "prepare", name, "--from", "FOLDER", "--to", "ROOT")
         )
-    found = DATASETS[name]
-    return found if found.sha256 is not None else replace(found, sha256=digest_of(DATASETS, name))
+    data_info = DATASETS[name]
+    if data_info.sha256 is None:
+        return replace(data_info, sha256=digest_of(DATASETS, name))
+    return data_info
 
 
 def _manifest_time_ns(name: str, root: str) -> int:
-    """When the manifest was written, 0 if there is none: a data set that is prepared again is read again."""
+    """Return when the manifest was written, in nanoseconds; 0 if there is none."""
     try:
         return (manifest.folder_of(Path(root), name) / manifest.MANIFEST_FILE).stat().st_mtime_ns
     except OSError:
@@ -79,16 +81,17 @@ def _manifest_time_ns(name: str, root: str) -> int:
 
 @lru_cache(maxsize=16)
 def _prepared_data(name: str, root: str, _time_ns: int) -> DataInfo:
-    found = manifest.read(Path(root), name)
+    """Return what the manifest says. With the time of writing as argument, a new manifest is read again."""
+    prepared = manifest.read(Path(root), name)
     return DataInfo(
-        description=f"prepared images in {found.name}",
+        description=f"prepared images in {prepared.name}",
         loader="tailor.data.prepared:load",
-        sha256=found.digest,
-        input_shape=found.input_shape,
-        source_classes=found.source_classes,
-        target_classes=found.target_classes,
-        source_images=found.source_images,
-        target_images=found.target_images,
-        test_images=found.test_images,
-        pool=found.pool,
+        sha256=prepared.digest,
+        input_shape=prepared.input_shape,
+        source_classes=prepared.source_classes,
+        target_classes=prepared.target_classes,
+        source_images=prepared.source_images,
+        target_images=prepared.target_images,
+        test_images=prepared.test_images,
+        pool=prepared.pool,
     )

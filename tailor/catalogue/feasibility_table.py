@@ -27,24 +27,38 @@ class Prunable:
 
 @lru_cache(maxsize=1)
 def table() -> dict[str, dict[str, Prunable]]:
-    """Network -> `name` of a rule -> what it can lose under it; rules for kinds that it does not have are left out."""
-    return {network: read_rows(rows) for network, rows in json.loads(TABLE_FILE.read_bytes()).items()}
+    """Return network -> `name` of a rule -> what the network can lose under it.
+
+    Rules for kinds of groups that a network does not have are left out.
+    """
+    rows_by_network = json.loads(TABLE_FILE.read_bytes())
+    return {network: read_rows(rows) for network, rows in rows_by_network.items()}
 
 
 def read_rows(rows: dict[str, Any]) -> dict[str, Prunable]:
-    """What one network can lose, by the name of the rule, from JSON."""
-    return {rule: Prunable(tuple(map(tuple, parts)), *bare) for rule, (parts, *bare) in rows.items()}
+    """Return what one network can lose, by the name of the rule, from JSON: a list of each `Prunable`'s fields."""
+    prunable_by_rule = {}
+    for rule, (parts, without_norm, without_activation) in rows.items():
+        prunable_by_rule[rule] = Prunable(
+            parts=tuple(tuple(part) for part in parts),
+            without_norm=without_norm,
+            without_activation=without_activation,
+        )
+    return prunable_by_rule
 
 
 def macs_left(parts: tuple[Part, ...], input_shape: tuple[int, ...], kept_fraction: float) -> float:
-    """The MACs of one input that are left when each group of filters keeps this fraction, in [0, 1].
+    """Return the MACs of one input that are left when each group of filters keeps this fraction, in [0, 1].
 
     >>> half = (1, 0, 10, 20, 4)  # at each pixel 10 + 20 k + 4 k^2
     >>> macs_left((half,), (3, 2, 2), kept_fraction=0.5)
     84.0
     """
-    left = 0.0
+    sides = input_shape[1:]
+    macs = 0.0
     for stride, offset, c0, c1, c2 in parts:
-        positions = math.prod(max(0, side + offset) // stride for side in input_shape[1:] if stride)
-        left += positions * (c0 + c1 * kept_fraction + c2 * kept_fraction**2)
-    return left
+        positions = 1
+        if stride:
+            positions = math.prod(max(0, side + offset) // stride for side in sides)
+        macs += positions * (c0 + c1 * kept_fraction + c2 * kept_fraction**2)
+    return macs

@@ -21,12 +21,16 @@ from transtailor.names import nearest
 from transtailor.shell import command
 
 FORMAT_VERSION = 4
-MANIFEST_FILE, IMAGES_FILE = "manifest.json", "images.csv"
-SOURCE, TARGET = "source", "target"
-COLUMNS = {SOURCE: ("images", "labels", "ids"), TARGET: ("images", "labels", "ids", "is_test")}
-ARRAY_FILES = tuple(f"{task}.{column}.npy" for task, columns in COLUMNS.items() for column in columns)
-GROUP_FILE = f"{TARGET}.group.npy"
-POOL_FILES = (*ARRAY_FILES[:-1], GROUP_FILE)
+MANIFEST_FILE = "manifest.json"
+IMAGES_FILE = "images.csv"
+SOURCE = "source"
+TARGET = "target"
+
+_SOURCE_FILES = ("source.images.npy", "source.labels.npy", "source.ids.npy")
+_TARGET_FILES = ("target.images.npy", "target.labels.npy", "target.ids.npy")
+GROUP_FILE = "target.group.npy"
+ARRAY_FILES = (*_SOURCE_FILES, *_TARGET_FILES, "target.is_test.npy")
+POOL_FILES = (*_SOURCE_FILES, *_TARGET_FILES, GROUP_FILE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -78,7 +82,9 @@ class DataManifest(Record):
     @property
     def pool(self) -> dict[str, int]:
         """Images of each class of a pool, by the class's name; empty where the test split is fixed."""
-        return dict(zip(self.classes[TARGET], self.class_images, strict=True)) if self.class_images else {}
+        if not self.class_images:
+            return {}
+        return dict(zip(self.classes[TARGET], self.class_images, strict=True))
 
     @property
     def array_files(self) -> tuple[str, ...]:
@@ -87,9 +93,9 @@ class DataManifest(Record):
 
 
 def read(root: Path, name: str) -> DataManifest:
-    """The manifest of data set `name` below `root`; its files exist and have the lengths that it states.
+    """Return the manifest of data set `name` below `root`, after a check that its files exist and have its lengths.
 
-    Their content is verified by `transtailor data check`, not here.
+    `transtailor data check` verifies the content of the files; this function does not.
 
     Raises:
         ConfigError: no such data set, a broken or changed manifest, or a file that is missing or has another length.
@@ -99,8 +105,8 @@ def read(root: Path, name: str) -> DataManifest:
     try:
         manifest = _parse(read_json(path))
     except FileNotFoundError as error:
-        prepared = sorted(found.parent.name for found in root.glob(f"*/{MANIFEST_FILE}"))
-        hint = nearest(name, prepared) if prepared else ""
+        prepared_names = sorted(manifest_path.parent.name for manifest_path in root.glob(f"*/{MANIFEST_FILE}"))
+        hint = nearest(name, prepared_names) if prepared_names else ""
         raise ConfigError(
             f"no data set {name!r} is prepared in {root}{hint}; "
             f"type: {command('data', 'prepare', name, '--to', root, '--from')} FOLDER_OR_ARCHIVE"
@@ -117,7 +123,7 @@ def read(root: Path, name: str) -> DataManifest:
 
 
 def folder_of(root: Path, name: str) -> Path:
-    """The folder of a data set, whether it exists or not. Raises ConfigError: `name` cannot be a folder's name."""
+    """Return the folder of a data set, which need not exist. Raises ConfigError: `name` cannot be a folder's name."""
     if not _NAME.fullmatch(name):
         raise ConfigError(
             f"a data set cannot be called {name!r}: use letters, digits, '_', '-' and '.', beginning with "
@@ -127,7 +133,7 @@ def folder_of(root: Path, name: str) -> Path:
 
 
 def remedy(folder: Path) -> str:
-    """The end of an error message about a data set whose files changed: what to do."""
+    """Return what to do about a data set whose files changed, as the end of an error message."""
     return f"remove {folder} and prepare the data set again"
 
 
@@ -139,36 +145,36 @@ def write(folder: Path, manifest: DataManifest) -> None:
 
 
 def manifest_sha256(content: dict[str, Any]) -> str:
-    """SHA-256 over a manifest's fields and values in canonical JSON, all but `sha256` itself."""
+    """Return the SHA-256 over a manifest's fields and values in canonical JSON, all but `sha256` itself."""
     hashed = {name: value for name, value in content.items() if name != "sha256"}
     return hashlib.sha256(json.dumps(hashed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _parse(content: dict[str, Any]) -> DataManifest:
+    """Return the manifest in a JSON document. Raises ValueError: it was changed, or its parts do not fit together."""
     version = content["format_version"]
     if version != FORMAT_VERSION:
         raise ValueError(f"its format is version {version}, this program reads {FORMAT_VERSION}")
     if content["sha256"] != manifest_sha256(content):
         raise ValueError("it was changed after it was written: its SHA-256 differs")
-    found = DataManifest.from_values(content)
-    names = found.array_files
-    if set(found.files) != {*names, IMAGES_FILE}:
-        raise ValueError(f"it lists the files {', '.join(sorted(found.files))}")
-    for file in names:
+    manifest = DataManifest.from_values(content)
+    if set(manifest.files) != {*manifest.array_files, IMAGES_FILE}:
+        raise ValueError(f"it lists the files {', '.join(sorted(manifest.files))}")
+    for file in manifest.array_files:
         task, column, _ = file.split(".")
-        count = found.files[f"{task}.images.npy"].shape[0]
-        shape = (count, *found.input_shape) if column == "images" else (count,)
-        if found.files[file].shape != shape:
-            raise ValueError(f"it gives {file} the shape {found.files[file].shape} where {shape} fits the rest")
-    return found
+        count = manifest.files[f"{task}.images.npy"].shape[0]
+        expected_shape = (count, *manifest.input_shape) if column == "images" else (count,)
+        shape = manifest.files[file].shape
+        if shape != expected_shape:
+            raise ValueError(f"it gives {file} the shape {shape} where {expected_shape} fits the rest")
+    return manifest
 
 
 def _check_length(folder: Path, file: str, stored: StoredFile) -> None:
+    path = folder / file
     try:
-        size_bytes = (folder / file).stat().st_size
+        size_bytes = path.stat().st_size
     except OSError as error:
-        raise ConfigError(f"{folder / file} cannot be read: {error}; {remedy(folder)}") from error
+        raise ConfigError(f"{path} cannot be read: {error}; {remedy(folder)}") from error
     if size_bytes != stored.size_bytes:
-        raise ConfigError(
-            f"{folder / file} has {size_bytes} bytes, the manifest says {stored.size_bytes}; {remedy(folder)}"
-        )
+        raise ConfigError(f"{path} has {size_bytes} bytes, the manifest says {stored.size_bytes}; {remedy(folder)}")

@@ -40,9 +40,12 @@ class NetworkInfo:
 def network_stub(
     description: str, builder: str | Callable[..., Any], input_shape: tuple[int, ...] = INPUT_SHAPE
 ) -> NetworkInfo:
-    """A record that is enough to build a network, its facts still unknown."""
+    """Return a record that is enough to build a network; its facts are not known yet and stand as 0."""
     values: dict[str, Any] = {field.name: 0 for field in fields(NetworkInfo)}
-    return NetworkInfo(**values | {"description": description, "builder": builder, "input_shape": input_shape})
+    values["description"] = description
+    values["builder"] = builder
+    values["input_shape"] = input_shape
+    return NetworkInfo(**values)
 
 
 # Prefix of a name -> the function that makes a record to build such a network with, and the one that finds its facts.
@@ -58,13 +61,16 @@ class _Networks(Registry[NetworkInfo]):
     """Networks by name; the facts of one of a family are found at its first use, which imports torch."""
 
     def _can_be_added(self, name: object) -> bool:
-        family = next((makers for prefix, makers in FAMILIES.items() if str(name).startswith(prefix)), None)
-        if family is None or not isinstance(name, str):
+        if not isinstance(name, str):
             return False
-        first_record, described = map(function_of, family)
-        self._records[name] = first_record(name)
+        functions = next((functions for prefix, functions in FAMILIES.items() if name.startswith(prefix)), None)
+        if functions is None:
+            return False
+        make_first_record = function_of(functions[0])
+        find_facts = function_of(functions[1])
+        self._records[name] = make_first_record(name)  # `find_facts` builds the network by this record
         try:
-            self._records[name] = described(name)
+            self._records[name] = find_facts(name)
         except BaseException:
             del self._records[name]  # a network that cannot be traced is not registered
             raise
@@ -74,6 +80,6 @@ class _Networks(Registry[NetworkInfo]):
 NETWORKS: Registry[NetworkInfo] = _Networks("network")
 
 _embedded = json.loads((Path(__file__).parent / "embedded_networks.json").read_bytes())
-_of_torchvision = {name: found["info"] for name, found in json.loads(TORCHVISION_FILE.read_bytes()).items()}
+_of_torchvision = {name: entry["info"] for name, entry in json.loads(TORCHVISION_FILE.read_bytes()).items()}
 for _name, _facts in (_embedded | _of_torchvision).items():
     NETWORKS.add(_name, NetworkInfo(**_facts | {"input_shape": tuple(_facts["input_shape"])}))

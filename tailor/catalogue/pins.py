@@ -20,20 +20,21 @@ _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
 def other_pin(path: Path, sha256: str) -> str | None:
-    """Why weights with this whole SHA-256 cannot be those of a path, as a message; None: they can be.
+    """Return why weights with this whole SHA-256 cannot be those of a path, as a message; None if they can be.
 
     Raises:
         ConfigError: the folder's file of digests cannot be read.
     """
     lock = path.parent / LOCK
-    for sums, known in ((KNOWN_FILE, known_sha256()), (lock, _read(lock))):
-        if (expected := known.get(path.name, sha256)) != sha256:
-            return f"{sums} says {expected}"
+    for digests_file, sha256_by_name in ((KNOWN_FILE, known_sha256()), (lock, _read(lock))):
+        expected = sha256_by_name.get(path.name)
+        if expected is not None and expected != sha256:
+            return f"{digests_file} says {expected}"
     return None
 
 
 def pin(path: Path, sha256: str) -> bool:
-    """Require this whole SHA-256 of the weights at a path from now on; whether it is new.
+    """Require this whole SHA-256 of the weights at a path from now on. Return False if one was required already.
 
     Raises:
         ConfigError: the folder's file of digests cannot be read.
@@ -49,24 +50,25 @@ def pin(path: Path, sha256: str) -> bool:
 
 @lru_cache(maxsize=1)
 def known_sha256() -> dict[str, str]:
-    """File name -> whole SHA-256, of files whose whole digest has been published."""
-    found: dict[str, str] = json.loads(KNOWN_FILE.read_bytes())
-    return found
+    """Return file name -> whole SHA-256, of files whose whole digest has been published."""
+    sha256_by_name: dict[str, str] = json.loads(KNOWN_FILE.read_bytes())
+    return sha256_by_name
 
 
-def _read(sums: Path) -> dict[str, str]:
-    """File name -> whole SHA-256."""
+def _read(lock: Path) -> dict[str, str]:
+    """Return file name -> whole SHA-256, as the file SHA256SUMS of a folder has it; empty without this file."""
     try:
-        lines = lines_of(read_text(sums))
+        lines = lines_of(read_text(lock))
     except FileNotFoundError:
         return {}
     except (OSError, DocumentError) as error:
-        raise ConfigError(f"{sums} cannot be read: {error}") from error
-    found: dict[str, str] = {}
+        raise ConfigError(f"{lock} cannot be read: {error}") from error
+    sha256_by_name: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         match = _LINE.fullmatch(line)
         if match:
-            found.setdefault(match[2], match[1])
+            sha256, name = match.groups()
+            sha256_by_name.setdefault(name, sha256)
         elif line.strip() and not line.startswith("#"):
-            raise ConfigError(f"{sums}, line {number}: expected a line of sha256sum, 64 digits and a file's name")
-    return found
+            raise ConfigError(f"{lock}, line {number}: expected a line of sha256sum, 64 digits and a file's name")
+    return sha256_by_name

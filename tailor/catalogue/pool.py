@@ -15,7 +15,7 @@ class SplitSizes(NamedTuple):
 
 
 def split_sizes(pool: Mapping[str, int], train_images: int, test_images: int) -> dict[str, SplitSizes]:
-    """Images of each class in each split, as near to the class's share of the pool as whole numbers can be (C).
+    """Return how many images of each class go into each split, as nearly in proportion as whole numbers allow (C).
 
     >>> split_sizes({"cat": 20, "dog": 10}, train_images=18, test_images=6)["dog"]
     SplitSizes(train=6, validation=2, test=2)
@@ -28,10 +28,16 @@ def split_sizes(pool: Mapping[str, int], train_images: int, test_images: int) ->
     Raises:
         ConfigError: a split would have no image of a class.
     """
-    tests = _apportion(test_images, pool)
-    left = {name: count - tests[name] for name, count in pool.items()}
-    trains = _apportion(train_images, left)
-    sizes = {name: SplitSizes(trains[name], left[name] - trains[name], tests[name]) for name in pool}
+    test_counts = _apportion(test_images, pool)
+    counts_left = {name: count - test_counts[name] for name, count in pool.items()}
+    train_counts = _apportion(train_images, counts_left)
+    sizes = {}
+    for name in pool:
+        sizes[name] = SplitSizes(
+            train=train_counts[name],
+            validation=counts_left[name] - train_counts[name],
+            test=test_counts[name],
+        )
     for name, size in sizes.items():
         if 0 in size:
             raise ConfigError(
@@ -45,7 +51,11 @@ def split_sizes(pool: Mapping[str, int], train_images: int, test_images: int) ->
 
 def _apportion(total: int, counts: Mapping[str, int]) -> dict[str, int]:
     """Divide `total` in proportion to the counts, by the largest remainders; of equal ones, the first."""
-    whole = sum(counts.values())
-    shares = {name: total * count // whole for name, count in counts.items()}
-    by_remainder = sorted(counts, key=lambda name: -(total * counts[name] % whole))
-    return shares | {name: shares[name] + 1 for name in by_remainder[: total - sum(shares.values())]}
+    count_sum = sum(counts.values())
+    shares = {name: total * count // count_sum for name, count in counts.items()}
+    remainders = {name: total * count % count_sum for name, count in counts.items()}
+    by_remainder = sorted(counts, key=lambda name: -remainders[name])
+    units_left = total - sum(shares.values())
+    for name in by_remainder[:units_left]:
+        shares[name] += 1
+    return shares

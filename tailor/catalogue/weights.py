@@ -32,11 +32,13 @@ class WeightsInfo:
 
 @lru_cache(maxsize=1)
 def table() -> dict[str, WeightsInfo]:
-    """Exact name, such as "ResNet18_Weights.IMAGENET1K_V1" -> what is known of the weights."""
-    found = json.loads(TABLE_FILE.read_bytes())
-    for facts in found.values():
-        facts |= {name: tuple(facts[name]) for name in ("pixel_mean", "pixel_std")}
-    return {name: WeightsInfo(**facts) for name, facts in found.items()}
+    """Return exact name, such as "ResNet18_Weights.IMAGENET1K_V1" -> what is known of the weights."""
+    info_by_name = {}
+    for name, facts in json.loads(TABLE_FILE.read_bytes()).items():
+        facts["pixel_mean"] = tuple(facts["pixel_mean"])
+        facts["pixel_std"] = tuple(facts["pixel_std"])
+        info_by_name[name] = WeightsInfo(**facts)
+    return info_by_name
 
 
 def is_name(weights: str) -> bool:
@@ -49,7 +51,7 @@ def is_name(weights: str) -> bool:
 
 
 def find(name: str) -> WeightsInfo:
-    """What is known of the weights of this name.
+    """Return what is known of the weights of this name.
 
     Raises:
         ConfigError: there are none; the text names those of the same network, or the nearest.
@@ -57,15 +59,18 @@ def find(name: str) -> WeightsInfo:
     if name in table():
         return table()[name]
     enum = name.partition(".")[0]
-    same = [known for known in table() if known.startswith(f"{enum}.")]
-    if name.endswith(".DEFAULT") and same:
-        raise ConfigError(f"{name} depends on the version of torchvision; give an exact name: {' or '.join(same)}")
-    valid = f" (valid: {', '.join(same)})" if same else nearest(name, list(table()))
-    raise ConfigError(f"no such weights: {name!r}{valid}")
+    of_same_network = [known_name for known_name in table() if known_name.startswith(f"{enum}.")]
+    if name.endswith(".DEFAULT") and of_same_network:
+        raise ConfigError(
+            f"{name} depends on the version of torchvision; give an exact name: {' or '.join(of_same_network)}"
+        )
+    if of_same_network:
+        raise ConfigError(f"no such weights: {name!r} (valid: {', '.join(of_same_network)})")
+    raise ConfigError(f"no such weights: {name!r}{nearest(name, list(table()))}")
 
 
 def complete_source(raw: dict[str, Any]) -> dict[str, Any]:
-    """The table `source` of a trial, completed by the facts of the weights that it names.
+    """Return the table `source` of a trial, completed by the facts of the weights that it names.
 
     These are the digits of the SHA-256 in the file's name, the pixels' mean and std, and the folder. Values that the
     table already has are kept.
@@ -77,8 +82,14 @@ def complete_source(raw: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(weights, str) or not is_name(weights):
         return raw
     info = find(weights)
-    facts = {"weights_sha256": info.sha256, "pixel_mean": info.pixel_mean, "pixel_std": info.pixel_std}
-    return facts | {"weights_folder": FOLDER} | {key: value for key, value in raw.items() if value is not None}
+    facts = {
+        "weights_sha256": info.sha256,
+        "pixel_mean": info.pixel_mean,
+        "pixel_std": info.pixel_std,
+        "weights_folder": FOLDER,
+    }
+    given_values = {key: value for key, value in raw.items() if value is not None}
+    return facts | given_values
 
 
 def check_pin(weights: str, sha256: str) -> None:
@@ -103,15 +114,16 @@ def check_pin(weights: str, sha256: str) -> None:
 def refuse_other_network(weights: str | None, network: str) -> None:
     """Raise ConfigError if these are weights by name, of another network."""
     if weights is not None and is_name(weights) and find(weights).network != network:
-        own = [name for name, info in table().items() if info.network == network]
+        own_weights = [name for name, info in table().items() if info.network == network]
+        advice = f"choose {' or '.join(own_weights)}" if own_weights else "no weights of it have a name: give a file"
         raise ConfigError(
             f"source.weights = {weights!r} are weights of {find(weights).network}, and the network is {network}; "
-            + (f"choose {' or '.join(own)}" if own else "no weights of it have a name: give a file")
+            f"{advice}"
         )
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits. Raises ConfigError: the file cannot be read."""
+    """Return the SHA-256 of a file, 64 hexadecimal digits. Raises ConfigError: the file cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -120,23 +132,26 @@ def sha256_of(path: Path) -> str:
 
 
 def verify(path: Path, sha256: str) -> str:
-    """The whole SHA-256 of a file, compared with the expected one or its first digits.
+    """Compare the SHA-256 of a file with the expected one, or with its first digits; return the whole SHA-256.
 
     If only the first digits are given, the file must also agree with what `tailor.catalogue.pins` knows.
 
     Raises:
         ConfigError: it is another file.
     """
-    found = sha256_of(path)
-    if not found.startswith(sha256):
-        begins = "" if len(sha256) == SHA256_DIGITS else " begins with"
+    whole_sha256 = sha256_of(path)
+    is_whole_expected = len(sha256) == SHA256_DIGITS
+    if not whole_sha256.startswith(sha256):
+        relation = "is" if is_whole_expected else "begins with"
         raise ConfigError(
-            f"source.weights: {path} has SHA-256 {found}, expected was one that{begins or ' is'} {sha256}: it is "
+            f"source.weights: {path} has SHA-256 {whole_sha256}, expected was one that {relation} {sha256}: it is "
             "another file, or damaged"
         )
-    if len(sha256) < SHA256_DIGITS and (why := other_pin(path, found)):
-        raise ConfigError(
-            f"source.weights: {path} has SHA-256 {found}, and {why}: its first digits are right, "
-            "as a forged file's can be; fetch it again, or remove that line if you know that this file is right"
-        )
-    return found
+    if not is_whole_expected:
+        conflict = other_pin(path, whole_sha256)
+        if conflict is not None:
+            raise ConfigError(
+                f"source.weights: {path} has SHA-256 {whole_sha256}, and {conflict}: its first digits are right, "
+                "as a forged file's can be; fetch it again, or remove that line if you know that this file is right"
+            )
+    return whole_sha256

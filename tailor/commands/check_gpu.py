@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 COLUMNS = ("check", "compared", "tolerance", "found", "result", "s")
 WIDTH = 160  # of a table in a file or a pipe
-VERDICTS = {True: "right", False: "WRONG", None: "not here"}
 
 
 @cli.command(example="--device cpu")
@@ -34,8 +33,8 @@ def check_gpu(device: str) -> int:
     from tailor.parallel.process_group import join, leave
 
     if device == "cuda" and not torch.cuda.is_available():
-        trying = to_type("check-gpu", "--device", "cpu")
-        say(f"no GPU: torch {torch.__version__} sees none, so nothing was checked; to try the checks: {trying}")
+        on_cpu = to_type("check-gpu", "--device", "cpu")
+        say(f"no GPU: torch {torch.__version__} sees none, so nothing was checked; to try the checks: {on_cpu}")
         return SUCCESS
     from tailor.gpu_check import processes, training, trials
 
@@ -45,49 +44,61 @@ def check_gpu(device: str) -> int:
     )  # fmt: skip
     ranks = join(device, threads=1)
     with tempfile.TemporaryDirectory() as folder:
-        code = report(rows_of(checks, ranks, Path(folder)), describe_machine(ranks), sys.stdout)
+        exit_code = report(rows_of(checks, ranks, Path(folder)), describe_machine(ranks), sys.stdout)
     leave()
-    return code
+    return exit_code
 
 
 def rows_of(checks: "Iterable[Check]", ranks: "ProcessGroup", folder: Path) -> "Iterator[CheckRow]":
-    """The rows of checks; a check that raises is a row, too."""
+    """Yield the rows of the checks; a check that raises becomes a row, too."""
     from tailor.gpu_check import CheckRow
 
     for check in checks:
-        place = folder / check.__name__
-        place.mkdir()
+        own_folder = folder / check.__name__
+        own_folder.mkdir()
         try:
-            yield from check(ranks, place)
+            yield from check(ranks, own_folder)
         except Exception as error:  # noqa: BLE001  # whatever a device raises, the other checks are made
-            said = f"{type(error).__name__}: {first_line(str(error))}"
-            yield CheckRow(check.__name__, "", "no error", said, False)
+            message = f"{type(error).__name__}: {first_line(str(error))}"
+            yield CheckRow(check.__name__, "", "no error", message, False)
 
 
 def report(rows: "Iterable[CheckRow]", machine: str, out: TextIO) -> int:
-    """Print the table once all rows are there, and each check as it ends; 1 where one is wrong, otherwise 0."""
+    """Print each check as it ends, and the table of all; return 1 if one is wrong, otherwise 0."""
     from rich.console import Console
     from rich.table import Table
 
-    table, wrong, begun_s = Table(*COLUMNS, title=printable(machine)), 0, time.perf_counter()
-    last_s = begun_s
+    table = Table(*COLUMNS, title=printable(machine))
+    wrong = 0
+    begin_s = time.perf_counter()
+    last_s = begin_s
     for row in rows:
+        verdict = _verdict(row)
+        if row.is_right is False:
+            wrong += 1
         now_s = time.perf_counter()
-        words = (row.check, row.compared, row.tolerance, row.found, VERDICTS[row.is_right])
-        table.add_row(*map(printable, words), f"{now_s - last_s:.1f}")
-        wrong, last_s = wrong + (row.is_right is False), now_s
-        say(f"{row.check}: {VERDICTS[row.is_right]}", to=sys.stderr)
+        cells = [printable(text) for text in (row.check, row.compared, row.tolerance, row.difference, verdict)]
+        table.add_row(*cells, f"{now_s - last_s:.1f}")
+        last_s = now_s
+        say(f"{row.check}: {verdict}", to=sys.stderr)
     Console(file=out, width=None if out.isatty() else WIDTH, markup=False).print(table)
-    say(f"{table.row_count} checks in {last_s - begun_s:.0f} s, {wrong} wrong", to=out)
+    say(f"{table.row_count} checks in {last_s - begin_s:.0f} s, {wrong} wrong", to=out)
     return FAILED if wrong else SUCCESS
 
 
+def _verdict(row: "CheckRow") -> str:
+    if row.is_right is None:
+        return "not here"
+    return "right" if row.is_right else "WRONG"
+
+
 def describe_machine(ranks: "ProcessGroup") -> str:
-    """What computes, and with which versions."""
+    """Return what computes, and with which versions."""
     import torch
 
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     if ranks.device.type == "cpu":
         return f"on the CPU, not on a GPU; {versions}"
-    name, count = torch.cuda.get_device_name(ranks.device), torch.cuda.device_count()
-    return f"{name} ({count} seen), CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}; {versions}"
+    gpu = torch.cuda.get_device_name(ranks.device)
+    count = torch.cuda.device_count()
+    return f"{gpu} ({count} seen), CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}; {versions}"

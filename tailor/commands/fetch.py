@@ -66,29 +66,32 @@ def fetch(what: tuple[str, ...], to: Path | None, origin: str) -> int:
 def _refuse_open(url: str) -> None:
     """Raise ConfigError unless the address is safe: only 8 to 10 digits of a file's SHA-256 may be known."""
     try:
-        at = urlsplit(url)
+        address = urlsplit(url)
     except ValueError as error:
         raise ConfigError(f"{url} is no address: {error}") from error
-    if at.scheme not in ("https", "file") and not (at.scheme == "http" and at.hostname in ("127.0.0.1", "localhost")):
+    is_this_machine = address.hostname in ("127.0.0.1", "localhost")
+    is_safe = address.scheme in ("https", "file") or (address.scheme == "http" and is_this_machine)
+    if not is_safe:
         raise ConfigError(f"{url}: expected https://..., file://... or, only on this machine, http://127.0.0.1...")
 
 
 def _fetch_all(needs: Needs, to: Path | None, origin: str, out: TextIO) -> None:
     for name, root in needs.data:
-        found = datasets.info(name, root)
-        say(f"data set {name} is there, {found.target_images} images of the target", to=out)
+        info = datasets.info(name, root)
+        say(f"data set {name} is there, {info.target_images} images of the target", to=out)
     for file, sha256 in needs.files:
         weights.verify(Path(file), sha256)
         say(f"{file} is there", to=out)
     if not needs.names:
         say("no weights by name are asked for", to=out)
-    for folder in [to] if to else [Path(found) for found in needs.folders or (weights.FOLDER,)]:
+    folders = [to] if to else [Path(folder) for folder in needs.folders or (weights.FOLDER,)]
+    for folder in folders:
         for name in needs.names:
             fetch_weights(name, folder.expanduser(), out, origin)
 
 
 def needs_of(what: Sequence[str]) -> Needs:
-    """What these names and TOML files need, each once.
+    """Return what these names of weights and TOML files need.
 
     A TOML file is searched for names of weights in all its values (a trial, an axis, a variant) and for tables
     `source` and `data`. So is the file that it `extends`.
@@ -96,31 +99,41 @@ def needs_of(what: Sequence[str]) -> Needs:
     Raises:
         ConfigError: a file that cannot be read, or an unknown name.
     """
-    tables: list[Any] = [given if weights.is_name(given) else _read(Path(given)) for given in what]
-    names = [value for value in walk(tables) if isinstance(value, str) and weights.is_name(value)]
-    for name in names:
-        weights.find(name)
-    found = [value for value in walk(tables) if isinstance(value, dict)]
-    return Needs(
-        names=tuple(dict.fromkeys(names)),
-        folders=tuple(dict.fromkeys(str(t["weights_folder"]) for t in found if "weights_folder" in t)),
-        files=tuple(
-            (_own_path(t["weights"]), t["weights_sha256"])
-            for t in found
-            if isinstance(t.get("weights"), str) and isinstance(t.get("weights_sha256"), str)
-            if not weights.is_name(t["weights"])
-        ),
-        data=tuple((t["name"], _own_path(t["root"])) for t in found if isinstance(t.get("root"), str) and "name" in t),
-    )
+    documents: list[Any] = [word if weights.is_name(word) else _read(Path(word)) for word in what]
+    names: list[str] = []
+    folders: list[str] = []
+    files: list[tuple[str, str]] = []
+    data: list[tuple[str, str]] = []
+    for value in walk(documents):
+        if isinstance(value, str) and weights.is_name(value) and value not in names:
+            weights.find(value)  # raises for an unknown name
+            names.append(value)
+        if isinstance(value, dict):
+            folder = value.get("weights_folder")
+            if "weights_folder" in value and str(folder) not in folders:
+                folders.append(str(folder))
+            files += _own_weights(value)
+            if isinstance(value.get("root"), str) and "name" in value:
+                data.append((value["name"], _own_path(value["root"])))
+    return Needs(names=tuple(names), folders=tuple(folders), files=tuple(files), data=tuple(data))
 
 
-def _own_path(place: str) -> str:
-    """A file or folder with the user's own folder in place of ~, as trials read it."""
-    return str(Path(place).expanduser())
+def _own_weights(table: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the user's own file of weights in a table, and its SHA-256; empty if the table has none."""
+    file = table.get("weights")
+    sha256 = table.get("weights_sha256")
+    if not isinstance(file, str) or not isinstance(sha256, str) or weights.is_name(file):
+        return []
+    return [(_own_path(file), sha256)]
+
+
+def _own_path(path: str) -> str:
+    """Return the path with the user's own folder in place of ~, as trials read it."""
+    return str(Path(path).expanduser())
 
 
 def fetch_weights(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) -> Path:
-    """The file of the weights of this name in a folder, verified; downloaded unless it is there.
+    """Download the weights of this name to a folder unless they are there, verify them, and return their file.
 
     The file gets its name only when it is complete and on disk. A damaged one is replaced.
 
@@ -128,36 +141,38 @@ def fetch_weights(name: str, folder: Path, out: TextIO, origin: str = ORIGIN) ->
         ConfigError: there are no such weights, they cannot be fetched, or the server sent something else.
     """
     info = weights.find(name)
-    target, url = folder / info.file, f"{origin.rstrip('/')}/{info.file}"
+    target = folder / info.file
+    url = f"{origin.rstrip('/')}/{info.file}"
     if target.is_file():
-        found = weights.sha256_of(target)
-        if found.startswith(info.sha256) and pins.other_pin(target, found) is None:
-            say(f"{name} is there already: {target}, SHA-256 {found}{_pin(target, found)}", to=out)
+        sha256 = weights.sha256_of(target)
+        if sha256.startswith(info.sha256) and pins.other_pin(target, sha256) is None:
+            say(f"{name} is there already: {target}, SHA-256 {sha256}{_pin(target, sha256)}", to=out)
             return target
     temporary = folder / f".{info.file}.{os.getpid()}.part"
     try:
         make_folder(folder)
-        found = _download(url, temporary, out)
-        if not found.startswith(info.sha256):
-            raise ConfigError(f"{url} has SHA-256 {found}, expected was one that begins with {info.sha256}; not kept")
-        if why := pins.other_pin(target, found):
-            raise ConfigError(f"{url} has SHA-256 {found}, and {why}; not kept")
-        pinned = _pin(target, found)
+        sha256 = _download(url, temporary, out)
+        if not sha256.startswith(info.sha256):
+            raise ConfigError(f"{url} has SHA-256 {sha256}, expected was one that begins with {info.sha256}; not kept")
+        conflict = pins.other_pin(target, sha256)
+        if conflict is not None:
+            raise ConfigError(f"{url} has SHA-256 {sha256}, and {conflict}; not kept")
+        pin_note = _pin(target, sha256)
         name_file(temporary, target)
     except ConfigError:
         raise
     except (OSError, HTTPException, ValueError) as error:  # the last: an invalid length or path
-        raise ConfigError(_why(error, url, target)) from error
+        raise ConfigError(_explain_failure(error, url, target)) from error
     finally:
         temporary.unlink(missing_ok=True)
-    say(f"{name}: {target}, SHA-256 {found}{pinned}", to=out)
+    say(f"{name}: {target}, SHA-256 {sha256}{pin_note}", to=out)
     return target
 
 
-def _pin(target: Path, found: str) -> str:
-    """Require these digits from now on; a note about it for the output."""
+def _pin(target: Path, sha256: str) -> str:
+    """Require this SHA-256 from now on; return a note about it for the output, empty if it was required already."""
     try:
-        is_new = pins.pin(target, found)
+        is_new = pins.pin(target, sha256)
     except OSError as error:  # such as another user's folder
         return f"; only its first digits are published, and the whole digest could not be written down: {error}"
     if not is_new:
@@ -166,7 +181,7 @@ def _pin(target: Path, found: str) -> str:
 
 
 def _download(url: str, temporary: Path, out: TextIO) -> str:
-    """Download a URL to a file; its SHA-256."""
+    """Download a URL to a file; return its SHA-256."""
     from tailor.prepare.progress import show_progress  # imports rich, which plans do without
 
     digest = hashlib.sha256()
@@ -174,9 +189,9 @@ def _download(url: str, temporary: Path, out: TextIO) -> str:
         _refuse_open(answer.url)  # after redirections
         length = answer.headers.get("Content-Length")
         size_bytes = int(length) if length is not None else None
-        what = f"fetching {temporary.name[1:].partition('.pth')[0]}"
-        with show_progress(out, what, size_bytes or 0, "bytes") as advance:
-            for block in iter(lambda: answer.read(BLOCK_BYTES), b""):
+        title = f"fetching {temporary.name[1:].partition('.pth')[0]}"
+        with show_progress(out, title, size_bytes or 0, "bytes") as advance:
+            while block := answer.read(BLOCK_BYTES):
                 file.write(block)
                 if file.tell() > LIMIT_BYTES:
                     raise ConfigError(f"{url} has more than {LIMIT_BYTES:,} bytes, the limit for weights; not kept")
@@ -187,7 +202,7 @@ def _download(url: str, temporary: Path, out: TextIO) -> str:
     return digest.hexdigest()
 
 
-def _why(error: Exception, url: str, target: Path) -> str:
+def _explain_failure(error: Exception, url: str, target: Path) -> str:
     reason = f"the server answers {error.code} {error.reason}" if isinstance(error, HTTPError) else str(error)
     return (
         f"cannot fetch {url}: {reason}. On a machine with a network, type the same command or download the file, and "
@@ -196,7 +211,7 @@ def _why(error: Exception, url: str, target: Path) -> str:
 
 
 def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
-    """The tables of a TOML file and of those that it extends."""
+    """Return the content of a TOML file, and of the files that it extends."""
     if path.resolve() in extended_by:
         raise ConfigError(f"{path}: extends itself")
     try:
@@ -209,4 +224,6 @@ def _read(path: Path, extended_by: tuple[Path, ...] = ()) -> list[dict[str, Any]
     except DocumentError as error:
         raise ConfigError(f"{path}: {describe_fault(path, error)}") from error
     base = document.get("extends")
-    return [document] + (_read(path.parent / base, (*extended_by, path.resolve())) if isinstance(base, str) else [])
+    if not isinstance(base, str):
+        return [document]
+    return [document, *_read(path.parent / base, (*extended_by, path.resolve()))]

@@ -40,13 +40,13 @@ class Cut:
     at_random: bool  # remove random filters instead of the lowest-scored ones
 
     def settings(self) -> dict[str, Any]:
-        """The settings that all stages of a pruning have."""
+        """Return the settings that all stages of a pruning have."""
         names = ("rule", "grouping", "removed_macs_fraction", "minimum_filters_fraction", "width_multiple")
         return {name: getattr(self, name) for name in names}
 
     @property
     def random_seed(self) -> int | None:
-        """Seed of random filters; None: by the scores."""
+        """Seed of the random choice of filters; None if the scores choose them."""
         return self.seed if self.at_random else None
 
 
@@ -58,7 +58,7 @@ class Allocation(Settings):
     """Whether it can prune in several steps, each with a share of the budget."""
 
     def label(self) -> str:
-        """Its part of an arm's name.
+        """Return this allocation's part of an arm's name.
 
         >>> Global().label(), ToLatency(latency_ms=2.5).label()
         ('global', '2.5 ms on cpu')
@@ -66,7 +66,7 @@ class Allocation(Settings):
         return self.name
 
     def macs_budget(self, removed_macs_fraction: float) -> float | None:
-        """The budget in MACs that its operating points meet; None if they meet another kind of budget."""
+        """Return the budget in MACs that its operating points meet; None if they meet another kind of budget."""
         return removed_macs_fraction
 
     @abstractmethod
@@ -166,8 +166,9 @@ class LeGR(Allocation):
 
     def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
         """Yield the search, and one surgery by its ranking."""
-        at = replace(cut, removed_macs_fraction=max(self.learned_at or 0.0, cut.removed_macs_fraction))
-        learned = yield LearnRanking(
+        learning_fraction = max(self.learned_at or 0.0, cut.removed_macs_fraction)
+        learning_cut = replace(cut, removed_macs_fraction=learning_fraction)
+        learned_ranking = yield LearnRanking(
             of=scores,
             population=self.population,
             samples=self.samples,
@@ -178,9 +179,9 @@ class LeGR(Allocation):
             tuning_steps=self.tuning_steps,
             training=self._training(cut) if self.tuning_steps else None,
             seed=cut.seed,
-            **at.settings(),
+            **learning_cut.settings(),
         )
-        return (yield _prune(learned, cut, "global"))
+        return (yield _prune(learned_ranking, cut, "global"))
 
     def _training(self, cut: Cut) -> Training:
         return Training(
@@ -220,15 +221,15 @@ class ToLatency(Allocation):
     """How the removal is divided over layers."""
 
     def label(self) -> str:
-        """Each latency is an arm, because its operating points meet no budget in MACs."""
+        """Return latency and device: each latency is an arm, as its operating points meet no budget in MACs."""
         return f"{self.latency_ms:g} ms on {self.device}"
 
     def macs_budget(self, _removed_macs_fraction: float) -> float | None:
-        """Return None: the points meet a latency."""
+        """Return None, because its operating points meet a latency instead."""
         return None
 
     def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
-        """Yield one surgery that measures."""
+        """Yield one surgery that measures latencies."""
         return (
             yield PruneToLatency(
                 of=scores,
@@ -246,7 +247,7 @@ class ToLatency(Allocation):
 
 
 def _prune(scores: StageOutcome, cut: Cut, allocation: Division) -> Prune:
-    step = cut.step if cut.at_random else 1
+    step = cut.step if cut.at_random else 1  # without random numbers all steps share one key
     return Prune(of=scores, allocation=allocation, seed=cut.random_seed, step=step, **cut.settings())
 
 

@@ -42,13 +42,15 @@ class DataConfig(Settings):
 
     @property
     def info(self) -> DataInfo:
-        """What is known of the data set."""
+        """The data set's entry in the catalogue, or what the manifest of a prepared one says."""
         return datasets.info(self.name, self.root)
 
     @field_validator("root")
     @classmethod
     def _root_is_absolute(cls, root: str | None) -> str | None:
-        return None if root is None else str(Path(root).expanduser().resolve())  # ranks run in other folders
+        if root is None:
+            return None
+        return str(Path(root).expanduser().resolve())  # ranks run in other folders
 
     @model_validator(mode="after")
     def _data_exists(self) -> "DataConfig":
@@ -60,43 +62,48 @@ class DataConfig(Settings):
 
     @property
     def crop_version(self) -> int:
-        """The version of how squares are cut from the images; 1 for whole images."""
+        """Version of how squares are cut from the images; 1 for whole images."""
         return 1 if self.input_shape == self.info.input_shape else CROP_VERSION
 
     @property
     def sha256(self) -> str:
         """The digest that identifies the samples."""
         sha256 = self.info.sha256
-        assert sha256 is not None  # or the user's module has it
+        assert sha256 is not None  # `datasets.info` takes that of the user's module if the samples have none
         return sha256
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of what the network sees of a sample."""
         shape = self.info.input_shape
-        return shape if self.crop_px is None else (shape[0], self.crop_px, self.crop_px)
+        if self.crop_px is None:
+            return shape
+        channels = shape[0]
+        return (channels, self.crop_px, self.crop_px)
 
     @model_validator(mode="after")
     def _crop_is_possible(self) -> "DataConfig":
         shape = self.info.input_shape
+        has_rows_of_numbers = len(shape) == 1
+        has_images = len(shape) == 3
         if self.crop_px is None and self.augmentation == "crop_flip":
             raise ValueError("augmentation = 'crop_flip' needs crop_px, the side of the square in pixels; give it")
-        if self.augmentation != "none" and len(shape) == 1:
+        if self.augmentation != "none" and has_rows_of_numbers:
             raise ValueError(
                 f"augmentation = {self.augmentation!r} moves pixels, and {self.name} has rows of numbers; choose 'none'"
             )
-        if self.crop_px is not None and (len(shape) != 3 or self.crop_px > min(shape[1:])):
+        if self.crop_px is not None and (not has_images or self.crop_px > min(shape[1:])):
             raise ValueError(f"crop_px = {self.crop_px} does not fit into {self.name}, whose samples are {shape}")
         return self
 
     @model_validator(mode="after")
     def _splits_are_possible(self) -> "DataConfig":
         info = self.info
-        pool = info.target_images - info.test_images
-        if self.train_images >= pool:
+        images_left = info.target_images - info.test_images
+        if self.train_images >= images_left:
             raise ValueError(
-                f"train_images = {self.train_images} leaves no validation image: {self.name} has {pool} target images "
-                f"in addition to its {info.test_images} test images; choose at most {pool - 1}"
+                f"train_images = {self.train_images} leaves no validation image: {self.name} has {images_left} target "
+                f"images in addition to its {info.test_images} test images; choose at most {images_left - 1}"
             )
         try:
             split_sizes(info.pool, self.train_images, info.test_images)

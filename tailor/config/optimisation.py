@@ -68,7 +68,7 @@ class Optimisation(TrainingSettings):
 def check(
     optimisation: Optimisation, network: str, data: DataConfig, method: str, regularisers: Iterable[Regulariser | None]
 ) -> None:
-    """Raise ValueError for a setting that a trial of this network, data and method does not read or cannot have."""
+    """Raise ValueError if a trial of this network, data and method would not read a setting, or cannot have it."""
     _refuse_norm(optimisation, network, method)
     _refuse_for_regularisers(optimisation, regularisers)
     _refuse_for_data(optimisation, data)
@@ -76,6 +76,7 @@ def check(
 
 
 def _refuse_norm(optimisation: Optimisation, network: str, method: str) -> None:
+    """Raise ValueError for a way of norms that has no effect on the network or contradicts the method."""
     norm = optimisation.norm
     if norm == "synchronised":
         return

@@ -17,7 +17,7 @@ from transtailor.validation import Fault, list_faults
 
 
 def parse_trial(raw: dict[str, Any], where: str | Callable[[Sequence[str]], str]) -> TrialConfig:
-    """The configuration in `raw`, a nested table as TOML gives it.
+    """Return the configuration in `raw`, a nested table as TOML gives it.
 
     >>> parse_trial({"method": {"name": "head_only"}, "seed": 3}, "example").seed
     3
@@ -35,52 +35,56 @@ def parse_trial(raw: dict[str, Any], where: str | Callable[[Sequence[str]], str]
     try:
         return TrialConfig.model_validate(raw)
     except ValidationError as error:
-        lines = [
-            f"{where if isinstance(where, str) else where(fault.keys)}: {_message(fault, raw)}"
-            for fault in list_faults(error)
-        ]
+        lines = []
+        for fault in list_faults(error):
+            location = where if isinstance(where, str) else where(fault.keys)
+            lines.append(f"{location}: {_message(fault, raw)}")
         raise ConfigError("\n".join(lines)) from None
 
 
 @lru_cache(maxsize=1)
 def settings_by_name() -> Mapping[str, str]:
-    """The settings in the tables of a trial: name -> as it is written at the top of a trial.
+    """Return the settings in a trial's tables: name -> table and name, as it is written at the top of a trial.
 
     >>> settings_by_name()["learning_rate"]
     'optimisation.learning_rate'
     """
-    found = {"removed_macs_fraction": "method.removed_macs_fraction"}
+    dotted_names = {"removed_macs_fraction": "method.removed_macs_fraction"}
     for table in ("optimisation", "data", "pruning", "source"):  # the first that has a name is meant most often
         for name in _model_of(TrialConfig, table, None).model_fields:
-            found.setdefault(name, f"{table}.{name}")
-    return MappingProxyType(found)
+            dotted_names.setdefault(name, f"{table}.{name}")
+    return MappingProxyType(dotted_names)
 
 
 def _message(fault: Fault, raw: dict[str, Any]) -> str:
     key = fault.key or "settings"
     if fault.kind == "unknown":
-        return f"unknown key {key!r}{nearest(fault.keys[-1], _valid_keys(fault.keys[:-1], raw), settings_by_name())}"
+        valid_keys = _valid_keys(fault.keys[:-1], raw)
+        return f"unknown key {key!r}{nearest(fault.keys[-1], valid_keys, settings_by_name())}"
     if fault.kind == "missing":
         return f"{key} is missing"
-    return f"{key}: {fault.expected}" + ("" if isinstance(fault.given, dict) else f" (given: {fault.given!r})")
+    if isinstance(fault.given, dict):  # a whole table would be too long for a message
+        return f"{key}: {fault.expected}"
+    return f"{key}: {fault.expected} (given: {fault.given!r})"
 
 
 def _valid_keys(path: Sequence[str], raw: dict[str, Any]) -> list[str]:
-    """Names of the settings in the table at `path`."""
+    """Return the names of the settings in the table at `path`."""
     model: type[Settings] = TrialConfig
-    for part in path:
-        raw = raw.get(part, {})
-        model = _model_of(model, part, raw.get("name"))
+    table = raw
+    for key in path:
+        table = table.get(key, {})
+        model = _model_of(model, key, table.get("name"))
     return list(model.model_fields)
 
 
-def _model_of(parent: type[Settings], part: str, name: Any) -> type[Settings]:
-    """The settings model of the table `part` of `parent`; a table with a name is one of a registry."""
-    if part == "method":
+def _model_of(parent: type[Settings], key: str, name: Any) -> type[Settings]:
+    """Return the settings model of the table `key` of `parent`. The key `name` in a table selects one of a registry."""
+    if key == "method":
         return METHODS[name]
-    if part == "allocation":
+    if key == "allocation":
         return ALLOCATIONS[name]
-    if part in ("regulariser", "first_regulariser"):
+    if key in ("regulariser", "first_regulariser"):
         return REGULARISERS[name]
-    default: Settings = parent.model_fields[part].get_default()
+    default: Settings = parent.model_fields[key].get_default()
     return type(default)

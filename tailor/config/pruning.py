@@ -25,10 +25,10 @@ class PruningConfig(GroupRule):
 
     @property
     def rule(self) -> GroupRule:
-        """What can be removed."""
+        """What can be removed: these settings without those that are not about groups."""
         return _rule(*[(name, getattr(self, name)) for name in GroupRule.model_fields])
 
 
-@cache  # plans ask for few rules, with every stage that prunes
+@cache  # a plan has few rules, and asks for one with each stage that prunes
 def _rule(*settings: tuple[str, Any]) -> GroupRule:
     return GroupRule(**dict(settings))

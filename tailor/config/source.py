@@ -46,21 +46,25 @@ class SourceConfig(Settings):
     @property
     def weights_file(self) -> Path | None:
         """The file of the weights; None if they are trained here."""
-        if self.weights is None or self.weights_folder is None:
-            return None if self.weights is None else Path(self.weights)
+        if self.weights is None:
+            return None
+        if self.weights_folder is None:
+            return Path(self.weights)
         return Path(self.weights_folder) / weights.find(self.weights).file
 
     @model_validator(mode="before")
     @classmethod
     def _add_facts_of_names(cls, raw: Any) -> Any:
-        return weights.complete_source(raw) if isinstance(raw, dict) else raw
+        if not isinstance(raw, dict):
+            return raw
+        return weights.complete_source(raw)
 
     @field_validator("weights", "weights_folder")
     @classmethod
-    def _place_is_absolute(cls, place: str | None) -> str | None:
-        if place is None or weights.is_name(place):
-            return place
-        return str(Path(place).expanduser().resolve())  # ranks run in other folders
+    def _path_is_absolute(cls, path_or_name: str | None) -> str | None:
+        if path_or_name is None or weights.is_name(path_or_name):
+            return path_or_name
+        return str(Path(path_or_name).expanduser().resolve())  # ranks run in other folders
 
     @model_validator(mode="after")
     def _weights_are_pinned(self) -> "SourceConfig":

@@ -20,7 +20,7 @@ from tailor.core.settings import Seed, Settings
 from tailor.stages import StageGenerator, canonical_json, settings_json
 from transtailor.names import nearest
 
-M = TypeVar("M", bound="Method")
+MethodT = TypeVar("MethodT", bound="Method")
 
 
 class Method(Settings):
@@ -46,29 +46,29 @@ class Method(Settings):
         """Yield the stages of a trial in order; each `yield` gives the stage's outcome back."""
 
     def resolve(self, network: str) -> "Method":  # noqa: ARG002
-        """The same settings with each `auto` replaced by its value for the network, as the tables have it."""
+        """Return the same settings with each `auto` replaced by its value for the network, as the tables have it."""
         return self
 
     def name_versions(self, network: str) -> dict[str, int]:  # noqa: ARG002
-        """Versions of what a setting's value means, where it means something else than at first; part of the id."""
+        """Return versions by a setting's value that means something else than at first; they are part of the id."""
         return {}
 
     def check(self, config: "TrialConfig") -> None:
         """Raise ValueError for settings that cannot be combined, before anything is trained."""
 
     def warnings(self, config: "TrialConfig") -> tuple[str, ...]:  # noqa: ARG002
-        """What a user should know before starting such a trial; by default no warnings."""
+        """Return what a user should know before starting such a trial; by default no warnings."""
         return ()
 
     def label(self) -> str:
-        """Its name in comparisons, unless the spec gives one."""
+        """Return its name in comparisons, which a spec can replace."""
         return self.name
 
 
 METHODS: Registry[type[Method]] = Registry("method", built_in="tailor.methods")
 
 
-def register(method: type[M]) -> type[M]:
+def register(method: type[MethodT]) -> type[MethodT]:
     """Make a method usable by its name (class decorator).
 
     >>> METHODS["head_only"].__name__  # a class decorated with @register
@@ -109,22 +109,23 @@ class TrialConfig(Settings):
 
     @property
     def train_images(self) -> int:
-        """Most training images that the trial uses: fewer if a class has less than `images_per_class`."""
+        """Most training images that the trial can use; it uses fewer if a class has less than `images_per_class`."""
         data = self.data
         if data.images_per_class is None:
             return data.train_images
-        return min(data.train_images, data.images_per_class * max(1, data.info.target_classes))
+        classes = max(1, data.info.target_classes)
+        return min(data.train_images, data.images_per_class * classes)
 
     @property
     def deciding_images(self) -> int:
-        """Images of the split that the trial's decisions read."""
-        info = self.data.info
+        """How many images are in the split that the trial's decisions read."""
         if self.protocol == "paper":
             return self.train_images
-        return info.target_images - info.test_images - self.data.train_images
+        info = self.data.info
+        return info.target_images - info.test_images - self.data.train_images  # the validation split
 
     def warnings(self) -> tuple[str, ...]:
-        """What a user should know before starting the trial."""
+        """Return what a user should know before starting the trial."""
         return self.method.warnings(self)
 
     @field_validator("network")
@@ -136,10 +137,15 @@ class TrialConfig(Settings):
 
     @model_validator(mode="after")
     def _images_fit_the_network(self) -> "TrialConfig":
-        wanted, given = NETWORKS[self.network].input_shape, self.data.input_shape
-        is_flexible = NETWORKS[self.network].any_size and wanted[:1] == given[:1] and len(wanted) == len(given)
-        if wanted != given and not is_flexible:
-            raise ValueError(f"network {self.network} reads inputs of shape {wanted}, {self.data.name} has {given}")
+        network = NETWORKS[self.network]
+        network_shape = network.input_shape
+        data_shape = self.data.input_shape
+        differ_only_in_size = len(network_shape) == len(data_shape) and network_shape[:1] == data_shape[:1]
+        fits = network_shape == data_shape or (network.any_size and differ_only_in_size)
+        if not fits:
+            raise ValueError(
+                f"network {self.network} reads inputs of shape {network_shape}, {self.data.name} has {data_shape}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -155,10 +161,12 @@ class TrialConfig(Settings):
     @model_validator(mode="after")
     def _source_settings_are_read(self) -> "TrialConfig":
         is_trained = self.source.weights is None or self.method.keeps_source_head  # PAC-Net trains on the source task
-        if is_trained or digest_of_class(type(self.method)) is not None:  # what a user's method reads is not known
+        is_users_method = digest_of_class(type(self.method)) is not None  # which settings it reads is not known
+        if is_trained or is_users_method:
             return self
-        if unread := self.source.changed_training:
-            name = unread[0]
+        unread_settings = self.source.changed_training
+        if unread_settings:
+            name = unread_settings[0]
             raise ValueError(
                 f"source.{name} = {getattr(self.source, name)} has no effect: source.weights is given, and method "
                 f"{self.method.name!r} does not train on the source task; leave it out"
@@ -186,9 +194,8 @@ class TrialConfig(Settings):
 
     @model_validator(mode="after")
     def _momentum_can_be_kept(self) -> "TrialConfig":
-        if self.pruning.optimiser_state == "kept" and (
-            self.optimisation.optimiser == "adam" or not self.optimisation.momentum
-        ):
+        has_momentum = self.optimisation.optimiser != "adam" and bool(self.optimisation.momentum)
+        if self.pruning.optimiser_state == "kept" and not has_momentum:
             raise ValueError(
                 "pruning.optimiser_state = 'kept' keeps the momentum of SGD over a pruning, and this trial has none; "
                 "set optimisation.optimiser = 'sgd' and a momentum, or leave optimiser_state out"
@@ -216,7 +223,7 @@ class TrialConfig(Settings):
 
 
 def trial_id(config: TrialConfig, stage_versions: dict[str, int]) -> str:
-    """The trial's id, 16 hexadecimal digits: a hash of its settings and of the versions of all parts that it uses.
+    """Return the trial's id, 16 hexadecimal digits: a hash of its settings and the versions of all parts it uses.
 
     >>> trial_id(TrialConfig(method="head_only"), stage_versions={"fit_head": 1})
     '7ddae798332d3fca'
@@ -226,17 +233,19 @@ def trial_id(config: TrialConfig, stage_versions: dict[str, int]) -> str:
         "method_version": config.method.version,
         "stage_versions": stage_versions,
     }
-    # The user's modules that the settings name.
-    if anything_is_loaded() and (plugins := digests_in(config.identity())):
-        parts["imports"] = plugins
-    versions = {
+    if anything_is_loaded():
+        plugin_digests = digests_in(config.identity())  # of the user's modules that the settings name
+        if plugin_digests:
+            parts["imports"] = plugin_digests
+    name_versions = {
         "augmentation": AUGMENTATION_VERSIONS[config.data.augmentation],
         "crop": config.data.crop_version,
         "network": NETWORKS[config.network].version,
         **config.method.name_versions(config.network),
     }
-    if raised := {name: version for name, version in versions.items() if version > 1}:
-        parts["name_versions"] = raised  # these names mean something else than at first
-    # Sorted by name, as one call of canonical_json would have it: "config" is the first.
+    raised_versions = {name: version for name, version in name_versions.items() if version > 1}
+    if raised_versions:
+        parts["name_versions"] = raised_versions  # these names mean something else than at first
+    # The text of one JSON object whose keys are sorted: "config" comes first, the parts follow.
     text = f'{{"config":{settings_json(config)},{canonical_json(parts)[1:]}'
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -15,10 +15,11 @@ from tailor.core.seeds import stream
 def draw_places(
     how: str, ids: Tensor, size: Sequence[int], crop_px: int | None, seed: int, epoch: int
 ) -> Tensor | None:
-    """Where an epoch shows each image of a height and width, by its id (N,); None if nothing is drawn.
+    """Draw where an epoch shows each image of a height and width, by its id (N,); None if nothing is drawn.
 
-    Drawn for a whole epoch at once, since on a GPU forty small operations take longer than a step's images. For `shift`
-    (N, 2) rows and columns from 0 to 2, for `crop_flip` (N, 3) the square's top and left and whether it is mirrored.
+    For `shift` the result is (N, 2), rows and columns from 0 to 2; for `crop_flip` (N, 3), the square's top and left
+    and whether it is mirrored. It is drawn for a whole epoch at once, because on a GPU the forty small operations take
+    longer than a step's images.
 
     >>> draw_places("crop_flip", torch.tensor([0, 1]), (8, 8), 6, seed=0, epoch=0).tolist()
     [[0, 2, 1], [1, 2, 0]]
@@ -28,13 +29,16 @@ def draw_places(
         return torch.stack([draw % 3, draw // 3 % 3], dim=1)
     if how == "crop_flip" and crop_px is not None:
         draw = mix(ids + (stream(seed, "crop", epoch) & 0x7FFFFFFF))
-        rows_free, columns_free = (side - crop_px + 1 for side in size)
-        return torch.stack([draw % rows_free, mix(draw) % columns_free, mix(draw + 1) % 2], dim=1)
+        height, width = size
+        top = draw % (height - crop_px + 1)
+        left = mix(draw) % (width - crop_px + 1)
+        is_mirrored = mix(draw + 1) % 2
+        return torch.stack([top, left, is_mirrored], dim=1)
     return None
 
 
 def augment(images: Tensor, how: str, places: Tensor | None, crop_px: int | None) -> Tensor:
-    """The images (B, C, H, W) as an epoch shows them, at their places (B, 2 or 3) from `draw_places`.
+    """Return the images (B, C, H, W) as an epoch shows them, at their places (B, 2 or 3) from `draw_places`.
 
     With `crop_px` the result is (B, C, crop_px, crop_px), cut from the centre unless the squares are drawn.
     """
@@ -46,30 +50,33 @@ def augment(images: Tensor, how: str, places: Tensor | None, crop_px: int | None
 
 
 def centre(images: Tensor, crop_px: int | None) -> Tensor:
-    """The middle crop_px x crop_px pixels, rounded as torchvision's `CenterCrop` does; the whole images for None."""
+    """Return the middle crop_px x crop_px pixels, rounded as torchvision's `CenterCrop` does; None: whole images."""
     if crop_px is None:
         return images
-    top, left = (round((size - crop_px) / 2) for size in images.shape[-2:])
+    height, width = images.shape[-2:]
+    top = round((height - crop_px) / 2)
+    left = round((width - crop_px) / 2)
     return images[..., top : top + crop_px, left : left + crop_px]
 
 
 def crop_flip(images: Tensor, places: Tensor, crop_px: int) -> Tensor:
-    """A square of crop_px of each image at its place (B, 3), perhaps mirrored (TransTailor: 224 random crop)."""
-    cut = crop_by_slice if images.device.type == "cpu" else crop_by_index
+    """Return a square of crop_px of each image at its place (B, 3), perhaps mirrored (TransTailor: 224 random crop)."""
     top, left, flip = places.unbind(1)
-    return cut(images, top, left, flip == 1, crop_px)
+    if images.device.type == "cpu":
+        return crop_by_slice(images, top, left, flip == 1, crop_px)
+    return crop_by_index(images, top, left, flip == 1, crop_px)
 
 
 def crop_by_index(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, crop_px: int) -> Tensor:
-    """Each image's square at (top, left), mirrored where `flip` is true, by one index for all images: for GPUs."""
-    along = torch.arange(crop_px, device=images.device)
-    rows = top[:, None] + along
-    columns = left[:, None] + torch.where(flip[:, None], along.flip(0), along)
+    """Return each image's square at (top, left), mirrored where `flip` is true, by one index for all: for GPUs."""
+    offsets = torch.arange(crop_px, device=images.device)
+    rows = top[:, None] + offsets
+    columns = left[:, None] + torch.where(flip[:, None], offsets.flip(0), offsets)
     return _pick(images, rows, columns)
 
 
 def crop_by_slice(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, crop_px: int) -> Tensor:
-    """The same pixels in the same layout, image by image: three times as fast on a CPU."""
+    """Return the same pixels in the same layout, image by image: three times as fast on a CPU."""
     squares = images.new_empty((*images.shape[:2], crop_px, crop_px))
     for number, (row, column, is_mirrored) in enumerate(zip(top.tolist(), left.tolist(), flip.tolist(), strict=True)):
         square = images[number, :, row : row + crop_px, column : column + crop_px]
@@ -78,15 +85,17 @@ def crop_by_slice(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, crop_
 
 
 def shift(images: Tensor, places: Tensor) -> Tensor:
-    """Images (B, C, H, W) each moved by -1, 0 or 1 pixel in both directions (B, 2), with black at the border."""
+    """Move each of the images (B, C, H, W) by -1, 0 or 1 pixel in both directions (B, 2), with black at the border."""
     padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
     down, right = places.unbind(1)
-    rows, columns = (torch.arange(size, device=images.device) for size in images.shape[-2:])
+    height, width = images.shape[-2:]
+    rows = torch.arange(height, device=images.device)
+    columns = torch.arange(width, device=images.device)
     return _pick(padded, down[:, None] + rows, right[:, None] + columns)
 
 
 def mix(numbers: Tensor) -> Tensor:
-    """A 31-bit hash of each non-negative integer (two multiply-and-shift rounds on 32 bits).
+    """Return a 31-bit hash of each non-negative integer (two multiply-and-shift rounds on 32 bits).
 
     >>> mix(torch.tensor([0, 1, 2])).tolist()
     [0, 1056877847, 114040327]
@@ -99,7 +108,9 @@ def mix(numbers: Tensor) -> Tensor:
 
 
 def _pick(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Pixels (B, C, R, S) at the rows (B, R) and columns (B, S) of each image; contiguous."""
-    which, channels = (torch.arange(size, device=images.device) for size in images.shape[:2])
-    indices = (which[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None, :])
+    """Return the pixels (B, C, R, S) at the rows (B, R) and columns (B, S) of each image; contiguous."""
+    image_count, channel_count = images.shape[:2]
+    numbers = torch.arange(image_count, device=images.device)
+    channels = torch.arange(channel_count, device=images.device)
+    indices = (numbers[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None, :])
     return images[indices].contiguous()

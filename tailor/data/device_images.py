@@ -27,7 +27,7 @@ def fits(images_bytes: int, free_bytes: int) -> bool:
 
 
 def free_on(device: torch.device) -> int:
-    """Bytes of a GPU that no tensor of this process or another one holds."""
+    """Return how many bytes of a GPU no tensor of this process or another one holds."""
     free_bytes, _ = torch.cuda.mem_get_info(device)
     return free_bytes + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
@@ -41,30 +41,33 @@ class DeviceImages:
     """
 
     def __init__(self, device: torch.device, free_bytes: Callable[[torch.device], int] = free_on) -> None:
-        self._device, self._free_bytes = device, free_bytes
-        self._placed: dict[int, tuple[Tensor, Tensor]] = {}  # by the id of the first, which is kept alive
+        self._device = device
+        self._free_bytes = free_bytes
+        # By `id` of the original images: these, kept so that their id is not used again, and where they are now.
+        self._placed: dict[int, tuple[Tensor, Tensor]] = {}
 
     def place(self, samples: Samples) -> Samples:
-        """The same samples, which are fetched to the device."""
-        images = self._home_of(samples.images)
-        home = images.device
+        """Return the same samples with `device` set: their batches are fetched to it, wherever the images stay."""
+        images = self._placed_images(samples.images)
         return replace(
             samples,
             images=images,
-            labels=samples.labels.to(home),
-            ids=samples.ids.to(home),
-            rows=None if samples.rows is None else samples.rows.to(home),
+            labels=samples.labels.to(images.device),
+            ids=samples.ids.to(images.device),
+            rows=None if samples.rows is None else samples.rows.to(images.device),
             device=self._device,
         )
 
-    def _home_of(self, images: Tensor) -> Tensor:
+    def _placed_images(self, images: Tensor) -> Tensor:
         if images.device == self._device:
             return images
         if id(images) not in self._placed:
-            self._placed[id(images)] = images, self._move(images)
-        return self._placed[id(images)][1]
+            self._placed[id(images)] = (images, self._move(images))
+        _original, placed = self._placed[id(images)]
+        return placed
 
     def _move(self, images: Tensor) -> Tensor:
+        """Return the images on the device if they fit; otherwise return them as they are."""
         free_bytes = self._free_bytes(self._device)
         if fits(images.nbytes, free_bytes):
             return images.to(self._device)

@@ -16,9 +16,14 @@ import torch
 from tailor.core.seeds import stream
 from tailor.data.task_data import Samples
 
-INPUTS, USED_INPUTS, TERMS = 10, 5, 4
-SOURCE_COUNT, TARGET_COUNT, LARGE_TARGET_COUNT = 2000, 1400, 20_000
-SCALE_DEVIATION, SHIFT_DEVIATION = 0.2, 0.1  # standard deviations around 1 and around 0
+INPUTS = 10
+USED_INPUTS = 5
+TERMS = 4
+SOURCE_COUNT = 2000
+TARGET_COUNT = 1400
+LARGE_TARGET_COUNT = 20_000
+SCALE_DEVIATION = 0.2  # standard deviation around 1
+SHIFT_DEVIATION = 0.1  # standard deviation around 0
 NOISE_DEVIATION = 1.0
 MEAN, SPREAD = 14.4, 5.0  # about the mean and standard deviation of the original function with noise
 DECIMALS = 4  # so that differences of mathematical libraries in the last bit do not show
@@ -38,24 +43,24 @@ ORIGINAL = FriedmanVariant(scales=(1.0,) * TERMS, input_scales=(1.0,) * USED_INP
 
 
 def friedman1(inputs: list[float], variant: FriedmanVariant) -> float:
-    """The value without noise at `inputs`, ten numbers in [0, 1].
+    """Return the value without noise at `inputs`, ten numbers in [0, 1].
 
     >>> friedman1([0.5] * 10, ORIGINAL) == 10 * math.sin(math.pi / 4) + 7.5
     True
     """
-    used = zip(inputs[:USED_INPUTS], variant.input_scales, variant.input_shifts, strict=True)
-    moved = [scale * x + shift for x, scale, shift in used]
-    product, square, fourth, fifth = variant.scales
+    scaled_inputs = zip(inputs[:USED_INPUTS], variant.input_scales, variant.input_shifts, strict=True)
+    x1, x2, x3, x4, x5 = [scale * x + shift for x, scale, shift in scaled_inputs]
+    sine_scale, square_scale, x4_scale, x5_scale = variant.scales
     return (
-        product * 10.0 * math.sin(math.pi * moved[0] * moved[1])
-        + square * 20.0 * (moved[2] - 0.5) ** 2
-        + fourth * 10.0 * moved[3]
-        + fifth * 5.0 * moved[4]
+        sine_scale * 10.0 * math.sin(math.pi * x1 * x2)
+        + square_scale * 20.0 * (x3 - 0.5) ** 2
+        + x4_scale * 10.0 * x4
+        + x5_scale * 5.0 * x5
     )
 
 
 def draw_variant(seed: int) -> FriedmanVariant:
-    """A variant of the original, drawn by `seed`."""
+    """Draw a variant of the original by `seed`."""
     numbers = random.Random(stream(seed, "friedman variant"))
 
     def draw(mean: float, deviation: float, count: int) -> tuple[float, ...]:
@@ -70,12 +75,15 @@ def draw_variant(seed: int) -> FriedmanVariant:
 
 
 def load() -> dict[str, Samples]:
-    """Source (2,000) and target (1,400): inputs 2 x - 1 in [-1, 1], float32 (N, 10); labels (y - 14.4) / 5, float32."""
+    """Return source (2,000) and target (1,400).
+
+    Inputs are 2 x - 1, in [-1, 1], float32 (N, 10). Labels are (y - 14.4) / 5, float32 (N,).
+    """
     return _draw_samples(TARGET_COUNT)
 
 
 def load_large() -> dict[str, Samples]:
-    """As `load`, with as many samples as in PAC-Net's paper: 20,000 of the target; source (2,000) as before."""
+    """Return what `load` does with a target as large as in PAC-Net's paper, 20,000; the source is the same."""
     return _draw_samples(LARGE_TARGET_COUNT)
 
 
@@ -87,9 +95,11 @@ def _draw_samples(target_count: int) -> dict[str, Samples]:
 
 
 def draw(variant: FriedmanVariant, count: int, seed: int, *, first_id: int) -> Samples:
-    """`count` rows with noise; Python promises that a seed's `random()` is the same in all its versions."""
-    numbers, noise = random.Random(seed), NormalDist(0.0, NOISE_DEVIATION)
-    rows, labels = [], []
+    """Draw `count` rows with noise. Python promises that a seed's `random()` is the same in all its versions."""
+    numbers = random.Random(seed)
+    noise = NormalDist(0.0, NOISE_DEVIATION)
+    rows = []
+    labels = []
     for _ in range(count):
         inputs = [round(numbers.random(), DECIMALS) for _ in range(INPUTS)]
         value = friedman1(inputs, variant) + noise.inv_cdf(numbers.random())

@@ -29,7 +29,7 @@ class Quality:
 
 
 def loss_sum(outputs: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """The loss of outputs (N, K), summed over samples; smoothing spreads that share of each label over all classes.
+    """Return the loss of outputs (N, K), summed over samples; smoothing spreads a share of each label over all classes.
 
     A sample may have many labels (N, ...), such as one of each pixel: its loss is their mean. Outputs are then
     (N, K, ...) for classes, and have the labels' numbers in the same order for real values.
@@ -45,14 +45,14 @@ def loss_sum(outputs: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> T
 
 
 def is_right(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Which samples (N,) are classified correctly; NaN for real values."""
+    """Return which samples (N,) are classified correctly; NaN for real values."""
     if labels.is_floating_point():
         return torch.full_like(labels, float("nan"))
     return outputs.argmax(dim=1) == labels
 
 
 def quality(outputs: Tensor, labels: Tensor) -> Quality:
-    """The score and mean loss of outputs (N, K) for labels (N,).
+    """Return the score and mean loss of outputs (N, K) for labels (N,).
 
     A probability below 1e-12 counts as 1e-12, so that the loss of a sample is at most 27.6 nats.
 
@@ -63,15 +63,21 @@ def quality(outputs: Tensor, labels: Tensor) -> Quality:
         ConfigError: all labels are the same real value, for which R squared does not exist.
     """
     if labels.is_floating_point():
-        residual, spread = (outputs.flatten() - labels).double(), (labels - labels.mean()).double()
-        if not spread.any():
-            raise ConfigError(
-                f"R squared of {len(labels)} equal labels does not exist: the split needs at least two different "
-                "ones; leave it more samples with a smaller data.train_images"
-            )
-        score = 1.0 - float(residual.square().sum() / spread.square().sum())
-        return Quality(metric="r_squared", score=score, loss=float(residual.square().mean()))
+        return _quality_of_real_values(outputs, labels)
     probabilities = outputs.softmax(dim=1)
-    picked = probabilities.gather(1, labels[:, None]).clamp_min(1e-12)
-    score = (probabilities.argmax(dim=1) == labels).sum().item() / len(labels)
-    return Quality(metric="accuracy", score=score, loss=float(-picked.log().mean()))
+    of_labels = probabilities.gather(1, labels[:, None]).clamp_min(1e-12)
+    accuracy = (probabilities.argmax(dim=1) == labels).sum().item() / len(labels)
+    return Quality(metric="accuracy", score=accuracy, loss=float(-of_labels.log().mean()))
+
+
+def _quality_of_real_values(outputs: Tensor, labels: Tensor) -> Quality:
+    """Return R squared and the mean squared error."""
+    squared_errors = (outputs.flatten() - labels).double().square()
+    deviations = (labels - labels.mean()).double()
+    if not deviations.any():
+        raise ConfigError(
+            f"R squared of {len(labels)} equal labels does not exist: the split needs at least two different "
+            "ones; leave it more samples with a smaller data.train_images"
+        )
+    r_squared = 1.0 - float(squared_errors.sum() / deviations.square().sum())
+    return Quality(metric="r_squared", score=r_squared, loss=float(squared_errors.mean()))

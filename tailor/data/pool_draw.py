@@ -14,14 +14,14 @@ from tailor.core.errors import ConfigError
 def draw_splits(
     labels: Tensor, groups: Tensor, sizes: Mapping[str, SplitSizes], generator: torch.Generator
 ) -> list[Tensor]:
-    """The places of the training, the validation and the test images, each in ascending order (C).
+    """Return the indices of the training, the validation and the test images, each in ascending order (C).
 
     Groups are dealt out from the largest to the smallest, each whole, to a split with room for it. The split is drawn
     in proportion to the room that is left, which for single images makes all divisions equally likely. A group that
     has room nowhere goes where most is left; only then sizes differ from `sizes`, by less than a group.
 
     Args:
-        labels: of the pool's images (N,), each the place of a class in `sizes`.
+        labels: of the pool's images (N,), each the index of a class in `sizes`.
         groups: of the pool's images (N,), equal for those that must stay together.
         sizes: by class.
         generator: on the host.
@@ -29,22 +29,24 @@ def draw_splits(
     Raises:
         ConfigError: groups are so large that a split has no image of a class.
     """
-    room = [list(size) for size in sizes.values()]
-    class_of, members = labels.tolist(), defaultdict[int, list[int]](list)
-    for place, group in enumerate(groups.tolist()):
-        members[group].append(place)
-    draws = torch.rand(len(members), generator=generator, dtype=torch.float64).tolist()
+    class_of = labels.tolist()
+    members_of_group = defaultdict[int, list[int]](list)
+    for index, group in enumerate(groups.tolist()):
+        members_of_group[group].append(index)
+    from_the_largest = sorted(members_of_group.values(), key=len, reverse=True)
+    draws = torch.rand(len(from_the_largest), generator=generator, dtype=torch.float64).tolist()
+
+    room = [list(size) for size in sizes.values()]  # room[label][split]: images that the split still needs of the class
     splits: list[list[int]] = [[] for _ in SplitSizes._fields]
-    for places, drawn in zip(sorted(members.values(), key=len, reverse=True), draws, strict=True):
-        needed = Counter(class_of[place] for place in places)
-        split = _choose_split(
-            [[(room[label][split], count) for label, count in needed.items()] for split in range(3)], drawn
-        )
-        splits[split] += places
+    for indices, draw in zip(from_the_largest, draws, strict=True):
+        needed = Counter(class_of[index] for index in indices)
+        split = _choose_split(room, needed, draw)
+        splits[split] += indices
         for label, count in needed.items():
             room[label][split] -= count
-    for (name, size), left in zip(sizes.items(), room, strict=True):
-        if any(asked <= free for asked, free in zip(size, left, strict=True)):
+    for (name, size), room_left in zip(sizes.items(), room, strict=True):
+        has_empty_split = any(wanted <= left for wanted, left in zip(size, room_left, strict=True))
+        if has_empty_split:
             raise ConfigError(
                 f"class {name!r} cannot be divided: {sum(size)} images look so much alike that they are too few groups "
                 "for training, validation and test images; remove copies from it, or add other images, and prepare "
@@ -53,11 +55,22 @@ def draw_splits(
     return [torch.tensor(sorted(split)) for split in splits]
 
 
-def _choose_split(rooms: Sequence[Sequence[tuple[int, int]]], drawn: float) -> int:
-    """The split of a group: of each split the room and the need for each of the group's classes; `drawn` in [0, 1)."""
-    least = [min(free for free, _ in room) for room in rooms]
-    fitting = [free if all(f >= need for f, need in room) else 0 for free, room in zip(least, rooms, strict=True)]
-    if not any(fitting):
-        return least.index(max(least))
-    limits = list(accumulate(fitting))
-    return next(split for split, limit in enumerate(limits) if drawn * limits[-1] < limit)
+def _choose_split(room: Sequence[Sequence[int]], needed: Mapping[int, int], draw: float) -> int:
+    """Return the split that a group goes to.
+
+    Args:
+        room: room[label][split], how many images of a class still fit into a split.
+        needed: how many images of each class the group has.
+        draw: a random number in [0, 1).
+    """
+    least_room = []
+    weights = []  # of the splits in the draw; 0: the group does not fit
+    for split in range(len(SplitSizes._fields)):
+        least = min(room[label][split] for label in needed)
+        fits = all(room[label][split] >= count for label, count in needed.items())
+        least_room.append(least)
+        weights.append(least if fits else 0)
+    if not any(weights):
+        return least_room.index(max(least_room))
+    limits = list(accumulate(weights))
+    return next(split for split, limit in enumerate(limits) if draw * limits[-1] < limit)

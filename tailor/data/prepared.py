@@ -13,36 +13,37 @@ from tailor.prepare import arrays
 
 
 def load(root: str, name: str) -> dict[str, Samples]:
-    """The tasks `source`, `target` without its test images, and `test` with these; images uint8 (N, 3, H, W).
+    """Return the tasks `source`, `target` without its test images, and `test` with these; images uint8 (N, 3, H, W).
 
     A pool has no `test`: its target has all images, with their groups.
 
     Raises:
         ConfigError: no such data set, or files that differ from its manifest.
     """
-    found = arrays.load(Path(root), name)
-    tasks = {task: _samples(part) for task, part in found.items()}
-    target, groups = tasks["target"], found["target"].group
+    arrays_by_task = arrays.load(Path(root), name)
+    samples_by_task = {task: _samples(task_arrays) for task, task_arrays in arrays_by_task.items()}
+    target = samples_by_task["target"]
+    groups = arrays_by_task["target"].group
     if groups is not None:
-        return tasks | {"target": replace(target, groups=torch.from_numpy(groups.copy()))}
-    is_test = torch.from_numpy(found["target"].is_test.copy())
+        return samples_by_task | {"target": replace(target, groups=torch.from_numpy(groups.copy()))}
+    is_test = torch.from_numpy(arrays_by_task["target"].is_test.copy())
     return {
-        "source": tasks["source"],
+        "source": samples_by_task["source"],
         "target": target.take((~is_test).nonzero().flatten()),
         "test": target.take(is_test.nonzero().flatten()),
     }
 
 
-def _samples(part: arrays.Arrays) -> Samples:
+def _samples(task_arrays: arrays.Arrays) -> Samples:
     return Samples(
-        images=image_tensor(part.images),
-        labels=torch.from_numpy(part.labels.copy()),
-        ids=torch.from_numpy(part.ids.copy()),
+        images=image_tensor(task_arrays.images),
+        labels=torch.from_numpy(task_arrays.labels.copy()),
+        ids=torch.from_numpy(task_arrays.ids.copy()),
     )
 
 
 def image_tensor(images: NDArray[np.uint8]) -> Tensor:
-    """The images of `Arrays` as a tensor over the same pages of memory, without a copy.
+    """Return the images of `Arrays` as a tensor over the same pages of memory, without a copy.
 
     The map is private: writing to the tensor would not change the file.
     """

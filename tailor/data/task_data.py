@@ -53,12 +53,12 @@ class Samples:
         return len(self.labels)
 
     def take(self, indices: Tensor) -> "Samples":
-        """The samples at `indices`, in that order."""
+        """Return the samples at `indices`, in that order."""
         rows = indices if self.rows is None else self.rows[indices]
         return replace(self, rows=rows, labels=self.labels[indices], ids=self.ids[indices], groups=None)
 
     def fetch(self, indices: Tensor | None = None) -> "Samples":
-        """Copies on `device` of the samples at `indices` (B,), None for all of them: images (B, C, H, W)."""
+        """Return copies on `device` of the samples at `indices` (B,), None for all of them: images (B, C, H, W)."""
         if indices is None:
             indices = torch.arange(len(self), device=self.labels.device)
         rows = indices if self.rows is None else self.rows.index_select(0, indices)
@@ -71,7 +71,7 @@ class Samples:
         )
 
     def select(self, whole: Tensor, indices: Tensor) -> Tensor:
-        """whole[indices] on `device`; from the host to a GPU through pinned memory, while the GPU computes."""
+        """Return whole[indices] on `device`; from the host to a GPU through pinned memory, while the GPU computes."""
         if self.device is None or self.device == whole.device:
             return whole.index_select(0, indices)
         shape = (len(indices), *whole.shape[1:])
@@ -98,20 +98,20 @@ class Batch:
     loss: Loss | None = None
 
     def loss_sum(self, outputs: Any, label_smoothing: float = 0.0) -> Tensor:
-        """The loss of the outputs (B, K), summed over the images."""
+        """Return the loss of the outputs (B, K), summed over the images."""
         if self.loss is not None:
             return self.loss(outputs, self.labels) * len(self.labels)
         return objective.loss_sum(outputs, self.labels, label_smoothing)
 
     def is_right(self, outputs: Any) -> Tensor:
-        """Which images (B,) are classified correctly; NaN without classes."""
+        """Return which images (B,) are classified correctly; NaN without classes."""
         if self.loss is not None:
             return torch.full((len(self.labels),), float("nan"), device=self.labels.device)
         return objective.is_right(outputs, self.labels)
 
 
 def load(name: str, root: str | None = None) -> dict[str, Samples]:
-    """Source and target of a data set, and `test` if its test images are fixed.
+    """Return source and target of a data set, and `test` if its test images are fixed.
 
     Arrays of the catalog are verified against the digest that is in every key. Prepared ones were verified when they
     were written; `transtailor data check` verifies them again.
@@ -125,51 +125,67 @@ def load(name: str, root: str | None = None) -> dict[str, Samples]:
 
 @lru_cache(maxsize=4)
 def _load(name: str, root: str | None, _sha256: str | None) -> dict[str, Samples]:
-    """Samples are remembered for their digest, and so read again when the data set was prepared again."""
+    """Load a data set. With the digest as argument, a data set that was prepared again is read again."""
     info = datasets.info(name, root)
     loader = function_of(info.loader)
     if root is not None:
         prepared: dict[str, Samples] = loader(root, name)
         return prepared
     loaded: dict[str, Samples] = loader()
-    if problems := list(_problems(loaded, info)):
+    problems = list(_problems(loaded, info))
+    if problems:
         raise ConfigError(f"data set {name!r} is not what its DataInfo says: {'; '.join(problems)}; change one of both")
-    found, expected = digest(loaded), DATASETS[name].sha256
-    if expected is not None and found != expected:
+    sha256 = digest(loaded)
+    expected = DATASETS[name].sha256
+    if expected is not None and sha256 != expected:
         raise ConfigError(
-            f"data set {name!r} has SHA-256 {found}, expected {expected}: "
+            f"data set {name!r} has SHA-256 {sha256}, expected {expected}: "
             "its files differ from those that results are compared on"
         )
     return loaded
 
 
 def _problems(loaded: dict[str, Samples], info: DataInfo) -> Iterator[str]:
-    """In what a loader's samples differ from their record; the target's number there includes the test images."""
+    """Yield each difference between a loader's samples and their record, as a message.
+
+    The record's number of target images includes the test images.
+    """
     counts = {"source": info.source_images, "target": info.target_images}
     if "test" in loaded:
-        counts |= {"target": info.target_images - info.test_images, "test": info.test_images}
+        counts["target"] = info.target_images - info.test_images
+        counts["test"] = info.test_images
     for task, count in counts.items():
         if task in loaded:
-            samples, classes = loaded[task], info.source_classes if task == "source" else info.target_classes
-            found = {
-                "number of labels": (len(samples), count),
-                "number of ids": (len(samples.ids), count),
-                "number of images": (len(samples.images if samples.rows is None else samples.rows), count),
-                "shape of a sample": (tuple(samples.images.shape[1:]), tuple(info.input_shape)),
-                "type of labels": (samples.labels.dtype, torch.float32 if classes == 1 else torch.int64),
-            }
-            yield from (
-                f"the {what} of {task} is {is_}, expected {of}" for what, (is_, of) in found.items() if is_ != of
-            )
-            labels = {*samples.labels.unique().tolist()} if classes > 1 else set()
-            if others := labels - {*range(classes)}:
-                yield f"{task} has labels such as {min(others)}, expected 0 to {classes - 1}"
+            classes = info.source_classes if task == "source" else info.target_classes
+            yield from _problems_of_task(task, loaded[task], count, classes, info.input_shape)
         elif count:
             yield f"it has no {task!r}"
 
 
+def _problems_of_task(
+    task: str, samples: Samples, count: int, classes: int, input_shape: tuple[int, ...]
+) -> Iterator[str]:
+    """Yield each difference between a task's samples and what they should be."""
+    images_count = len(samples.images if samples.rows is None else samples.rows)
+    label_type = torch.float32 if classes == 1 else torch.int64
+    actual_and_expected = {
+        "number of labels": (len(samples), count),
+        "number of ids": (len(samples.ids), count),
+        "number of images": (images_count, count),
+        "shape of a sample": (tuple(samples.images.shape[1:]), tuple(input_shape)),
+        "type of labels": (samples.labels.dtype, label_type),
+    }
+    for subject, (actual, expected) in actual_and_expected.items():
+        if actual != expected:
+            yield f"the {subject} of {task} is {actual}, expected {expected}"
+    if classes > 1:
+        invalid_labels = set(samples.labels.unique().tolist()) - set(range(classes))
+        if invalid_labels:
+            yield f"{task} has labels such as {min(invalid_labels)}, expected 0 to {classes - 1}"
+
+
 def digest(tasks: dict[str, Samples]) -> str:
-    """SHA-256 over shapes, images and labels of all tasks."""
+    """Return the SHA-256 over shapes, images and labels of all tasks."""
     sha256 = hashlib.sha256()
     for name in sorted(tasks):
         samples = tasks[name].fetch()
@@ -180,7 +196,7 @@ def digest(tasks: dict[str, Samples]) -> str:
 
 
 def source(name: str, root: str | None = None, crop_px: int | None = None) -> Samples:
-    """All images of the source task.
+    """Return all images of the source task.
 
     >>> len(source("digits"))
     901
@@ -190,16 +206,19 @@ def source(name: str, root: str | None = None, crop_px: int | None = None) -> Sa
 
 @lru_cache(maxsize=16)
 def splits(task: Task, root: str | None = None) -> Splits:
-    """The target's three splits: a permutation by the split seed; its end is the test split unless that is fixed.
+    """Return the target's three splits.
 
-    The size of the test split does not depend on `train_images`, so all trials with one split seed have the same test
-    split. Of a pool the three are drawn class by class, see `pool_draw.py`.
+    The split seed permutes the target's images: training images first, then validation images, and at the end the test
+    images, unless these are fixed. So all trials with one split seed and one number of test images have the same test
+    split, whatever `train_images` is. Of a pool the three splits are drawn class by class, see `pool_draw.py`.
 
     Raises:
         ConfigError: the images of a class of a pool cannot be divided.
     """
-    loaded, info = load(task.name, root), datasets.info(task.name, root)
-    target, fixed_test = loaded["target"], loaded.get("test")
+    info = datasets.info(task.name, root)
+    loaded = load(task.name, root)
+    target = loaded["target"]
+    fixed_test = loaded.get("test")
     random = generator(task.split_seed, "split")
     if target.groups is not None:
         sizes = split_sizes(info.pool, task.train_images, info.test_images)
@@ -207,20 +226,20 @@ def splits(task: Task, root: str | None = None) -> Splits:
     else:
         order = torch.randperm(len(target), generator=random)
         test_images = 0 if fixed_test is not None else info.test_images
-        rest = len(target) - task.train_images - test_images
-        train, validation, test = order.split([task.train_images, rest, test_images])
+        validation_images = len(target) - task.train_images - test_images
+        train, validation, test = order.split([task.train_images, validation_images, test_images])
     if task.images_per_class is not None and task.subset_seed is not None:
         train = _draw_per_class(train, target.labels, task.images_per_class, task.subset_seed)
-    parts = {
-        "train": target.take(train),
-        "validation": target.take(validation),
-        "test": target.take(test) if fixed_test is None else fixed_test,
-    }
-    return Splits(**{name: replace(part, crop_px=task.crop_px) for name, part in parts.items()})
+    test_samples = target.take(test) if fixed_test is None else fixed_test
+    return Splits(
+        train=replace(target.take(train), crop_px=task.crop_px),
+        validation=replace(target.take(validation), crop_px=task.crop_px),
+        test=replace(test_samples, crop_px=task.crop_px),
+    )
 
 
 def generator(seed: int, purpose: str, *counters: int) -> torch.Generator:
-    """A generator for one purpose, seeded by `tailor.core.seeds.stream`."""
+    """Return a generator for one purpose, seeded by `tailor.core.seeds.stream`."""
     return torch.Generator().manual_seed(stream(seed, purpose, *counters))
 
 
@@ -238,7 +257,7 @@ def batches(
     ranks: ProcessGroup,
     first_step: int = 0,
 ) -> Iterator[Batch]:
-    """The batches of one epoch from step `first_step` on, this rank's share of each.
+    """Yield the batches of one epoch from step `first_step` on, this rank's share of each.
 
     Order and augmentation depend only on (seed, epoch, image), so the number of ranks and interruptions change nothing.
 
@@ -246,36 +265,37 @@ def batches(
     >>> [len(batch.labels) for batch in batches(source("digits"), 400, 0, 0, "none", alone)]
     [400, 400, 101]
     """
-    home = samples.labels.device
-    drawn = torch.randperm(
-        len(samples), generator=generator(seed, "order", epoch), pin_memory=_has_memory_of_its_own(home)
+    samples_device = samples.labels.device
+    drawn_order = torch.randperm(
+        len(samples), generator=generator(seed, "order", epoch), pin_memory=_has_memory_of_its_own(samples_device)
     )
-    order = drawn.to(home, non_blocking=True)  # pinned memory: the host does not wait for a GPU
-    are_images, places = samples.images.dim() == 4, None
+    order = drawn_order.to(samples_device, non_blocking=True)  # pinned memory: the host does not wait for a GPU
+    are_images = samples.images.dim() == 4
+    places = None
     if are_images:
         places = draw_places(augmentation, samples.ids, samples.images.shape[2:], samples.crop_px, seed, epoch)
     for start in range(first_step * batch_size, len(samples), batch_size):
-        together = order[start : start + batch_size]
+        global_batch = order[start : start + batch_size]
         beat()
-        share = together[ranks.rank :: ranks.world_size]
-        mine = samples.fetch(share)
-        images = mine.images
+        own_share = global_batch[ranks.rank :: ranks.world_size]
+        fetched = samples.fetch(own_share)
+        images = fetched.images
         if are_images:
-            there = None if places is None else samples.select(places, share)
-            images = augment(images, augmentation, there, samples.crop_px)
-        yield Batch(images=normalise(images), labels=mine.labels, global_count=len(together), loss=samples.loss)
+            own_places = None if places is None else samples.select(places, own_share)
+            images = augment(images, augmentation, own_places, samples.crop_px)
+        yield Batch(images=normalise(images), labels=fetched.labels, global_count=len(global_batch), loss=samples.loss)
 
 
 def ordered_batches(samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images (B, ...) as evaluation sees them, normalised, and their labels (B,), batch by batch."""
+    """Yield images (B, ...) as evaluation sees them, normalised, and their labels (B,), batch by batch."""
     for indices in torch.arange(len(samples), device=samples.labels.device).split(EVALUATION_BATCH):
         beat()
-        part = samples.fetch(indices)
-        yield normalise(centre(part.images, samples.crop_px)), part.labels
+        batch = samples.fetch(indices)
+        yield normalise(centre(batch.images, samples.crop_px)), batch.labels
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Float images in [-1, 1] of uint8 images in [0, 255]; float images are returned as they are.
+    """Return float images in [-1, 1] of uint8 images in [0, 255]; float images are returned as they are.
 
     >>> normalise(torch.tensor([0, 255], dtype=torch.uint8)).tolist()
     [-1.0, 1.0]
@@ -286,7 +306,7 @@ def normalise(images: Tensor) -> Tensor:
 
 
 def _draw_per_class(indices: Tensor, labels: Tensor, per_class: int, seed: int) -> Tensor:
-    """`per_class` of the indices for each class, or all if there are fewer, by `seed`; real values are one class."""
+    """Draw `per_class` of the indices for each class, or all if there are fewer; real values count as one class."""
     shuffled = indices[torch.randperm(len(indices), generator=generator(seed, "draw"))]
     if labels.is_floating_point():
         return shuffled[:per_class]

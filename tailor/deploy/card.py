@@ -5,7 +5,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Facts:
 
 
 def facts_of(config: TrialConfig, point: Mapping[str, Any], *, command: str, licence: str | None) -> Facts:
-    """The facts of an operating point.
+    """Return the facts of an operating point.
 
     Args:
         point: a row of `measured_points`, or a mapping with these of its columns: point, stage_key, metric,
@@ -55,8 +55,9 @@ def facts_of(config: TrialConfig, point: Mapping[str, Any], *, command: str, lic
         command: what was typed to make it.
         licence: the user's line on the licence; None: not given.
     """
+    decides_on = "train" if config.protocol == "paper" else "validation"
     scores = {"validation": point["validation_score"], "test": point["test_score"]}
-    if config.protocol == "paper":
+    if decides_on == "train":
         scores = {"train": point["deciding_score"]} | scores
     return Facts(
         trial_id=dry_run(config).trial_id,
@@ -67,7 +68,7 @@ def facts_of(config: TrialConfig, point: Mapping[str, Any], *, command: str, lic
         imports=digests_in(config.identity()),
         data=config.data.name,
         data_sha256=config.data.sha256,
-        decides_on="train" if config.protocol == "paper" else "validation",
+        decides_on=decides_on,
         metric=point["metric"],
         scores={split: float(score) for split, score in scores.items() if score is not None},
         command=command,
@@ -76,13 +77,16 @@ def facts_of(config: TrialConfig, point: Mapping[str, Any], *, command: str, lic
 
 
 def score_of(predicted: Mapping[str, Tensor], split: str) -> float:
-    """The score on a split, from what an operating point stored of each image: accuracy in [0, 1], or R squared <= 1.
+    """Return the score on a split, by what an operating point stored of each image.
+
+    The score is the accuracy in [0, 1] for classes, and R squared, at most 1, for real values.
 
     Args:
         predicted: the operating point's tensors.
         split: "validation" or "test".
     """
-    labels, predictions = predicted[f"{split}/label"], predicted[f"{split}/prediction"]
+    labels = predicted[f"{split}/label"]
+    predictions = predicted[f"{split}/prediction"]
     if labels.is_floating_point():
         return quality(predictions, labels).score
     return (predictions == labels).sum().item() / len(labels)
@@ -91,7 +95,7 @@ def score_of(predicted: Mapping[str, Tensor], split: str) -> float:
 def save_with_card(state: ModelState, facts: Facts, folder: Path) -> None:
     """Write a model and its card.
 
-    Writes: what `save_model` does, with `facts` and the model's cost in `model.json`, and `card.md`.
+    Writes: the files of `save_model`, with `facts` and the model's cost added to `model.json`, and `card.md`.
     """
     save_model(state, folder)
     description = read_json(folder / DESCRIPTION_FILE)
@@ -105,7 +109,8 @@ def save_point(
 ) -> None:
     """Write an operating point's sub-model with its card.
 
-    Args: as of `facts_of` and `save_with_card`; `state` is `event.result.model_state()`, which is collective.
+    The arguments are those of `facts_of` and `save_with_card`. `state` is `event.result.model_state()`, which the
+    caller asks for because it is collective.
     """
     result = event.result
     test_score = score_of(result.read_tensors(), "test")
@@ -126,20 +131,22 @@ def refuse_unsavable(folder: Path | None, licence: str | None) -> None:
 
 
 def card(description: Mapping[str, Any]) -> str:
-    """The card, as Markdown, of the content of a `model.json` that `save_with_card` wrote."""
+    """Return the card, as Markdown, from the content of a `model.json` that `save_with_card` wrote."""
     facts = description["facts"]
+    scores = [(split, f"{score:.4f}") for split, score in facts["scores"].items()]
+    widths = _widths(description["cost"]["layers"])
     parts = [
         f"# {escape(description['network'])} for {escape(facts['data'])}",
         f"A sub-model made by {escape(facts['method'])}.",
-        "\n".join(_table(("what", ""), _rows(description))),
+        _table(("what", ""), _rows(description)),
         "## Scores",
         f"The trial's decisions read the {facts['decides_on']} split. The test split decided nothing in it.",
-        "\n".join(_table(("split", escape(facts["metric"])), ((s, f"{v:.4f}") for s, v in facts["scores"].items()))),
+        _table(("split", escape(facts["metric"])), scores),
         "## Use",
         fence("import tailor\n\nmodel = tailor.load_model(FOLDER_OF_THIS_FILE)", "python"),
         _inputs(description),
         "## Widths",
-        "\n".join(_table(("layer", "width", "original width", "MACs"), _widths(description["cost"]["layers"]))),
+        _table(("layer", "width", "original width", "MACs"), widths),
         "## Settings",
         fence(json.dumps(facts["settings"], indent=1), "json"),
         "## Made by",
@@ -149,7 +156,7 @@ def card(description: Mapping[str, Any]) -> str:
 
 
 def escape(text: str) -> str:
-    """A user's text as one line of Markdown that shows it: no character is markup or ends a table's cell.
+    """Return a user's text as one line of Markdown that shows it: no character is markup or ends a table's cell.
 
     >>> print(escape("a|b_c"))
     a\\|b\\_c
@@ -159,14 +166,15 @@ def escape(text: str) -> str:
 
 
 def fence(text: str, language: str) -> str:
-    """A block of code in a fence longer than any in the text."""
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    """Return a block of code, in a fence that is longer than any in the text."""
+    longest = max((len(backticks) for backticks in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text}\n{fence}"
 
 
 def _rows(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    facts, cost = description["facts"], description["cost"]
+    facts = description["facts"]
+    cost = description["cost"]
     removed_fraction = 1.0 - cost["macs"] / cost["original_macs"]
     yield "network", f"{escape(description['network'])}, {description['classes']} output(s)"
     yield "data set", f"{escape(facts['data'])}, SHA-256 {facts['data_sha256']}"
@@ -183,21 +191,22 @@ def _inputs(description: Mapping[str, Any]) -> str:
     shape = tuple(description["input_shape"])
     if len(shape) == 1:
         return f"Inputs are float32 (batch, {shape[0]}), rows as the data set has them."
-    mean, std = description["pixel_mean"], description["pixel_std"]
+    sides = ", ".join(str(side) for side in shape)
     return (
-        f"Inputs are float32 (batch, {', '.join(map(str, shape))}): pixels / 127.5 - 1 of pixels from 0 to 255. The "
-        f"model converts them to what its network expects, (pixel - mean) / std of pixels in 0 to 1 with mean {mean} "
-        f"and std {std}."
+        f"Inputs are float32 (batch, {sides}): pixels / 127.5 - 1 of pixels from 0 to 255. The "
+        f"model converts them to what its network expects, (pixel - mean) / std of pixels in 0 to 1 with mean "
+        f"{description['pixel_mean']} and std {description['pixel_std']}."
     )
 
 
 def _widths(layers: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
-    for one in layers:
-        yield escape(one["layer"]), str(one["width"]), str(one["original_width"]), f"{one['macs']:,}"
+    for layer in layers:
+        yield escape(layer["layer"]), str(layer["width"]), str(layer["original_width"]), f"{layer['macs']:,}"
 
 
-def _table(heading: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
-    yield f"| {' | '.join(heading)} |"
-    yield "|" + " --- |" * len(heading)
+def _table(heading: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Return a table in Markdown."""
+    lines = [f"| {' | '.join(heading)} |", "|" + " --- |" * len(heading)]
     for row in rows:
-        yield f"| {' | '.join(row)} |"
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines)

@@ -37,8 +37,8 @@ class Format:
     """A file format of programs."""
 
     suffix: str
-    written: Callable[[ExportedProgram, Axes], bytes]
-    outputs: Callable[[bytes, Tensor], Tensor]  # of a written program, for a batch of images
+    write: Callable[[ExportedProgram, Axes], bytes]  # the content of the file
+    run: Callable[[bytes, Tensor], Tensor]  # the outputs of a written program for a batch of images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,16 +63,17 @@ def export(state: ModelState, to: str, file: Path, batch: int | None = None) -> 
         ConfigError: no such format, a package is missing, the network cannot be traced, or the program's outputs differ
             from the model's.
     """
-    chosen = FORMATS[to]
+    file_format = FORMATS[to]
     axes: Axes = {} if batch else {0: Dim("batch")}
-    content = chosen.written(program(state, batch or EXAMPLE_BATCH, axes), axes)
+    content = file_format.write(program(state, batch or EXAMPLE_BATCH, axes), axes)
     # Other images, and another number of them, than traced.
-    seen = images_for(state, batch or EXAMPLE_BATCH + 1, seed=1)
+    images = images_for(state, batch or EXAMPLE_BATCH + 1, seed=1)
     with torch.no_grad():
-        expected: Tensor = state.build().eval()(seen)
-        exact = state.build().eval().double()(seen.double())
-    difference = float((chosen.outputs(content, seen) - expected).abs().max())
-    allowed = TOLERANCE * max(1.0, float(expected.abs().max())) + ROUNDINGS * float((expected - exact).abs().max())
+        expected: Tensor = state.build().eval()(images)
+        exact = state.build().eval().double()(images.double())
+    difference = float((file_format.run(content, images) - expected).abs().max())
+    rounding = float((expected - exact).abs().max())
+    allowed = TOLERANCE * max(1.0, float(expected.abs().max())) + ROUNDINGS * rounding
     if not difference <= allowed:  # NaN is a difference
         raise ConfigError(
             f"the {to} program of {state.network} differs from the model by {difference:.3g}, so {file} was not "
@@ -84,12 +85,12 @@ def export(state: ModelState, to: str, file: Path, batch: int | None = None) -> 
 
 
 def images_for(state: ModelState, batch: int, *, seed: int) -> Tensor:
-    """Random images (batch, *input_shape), standard normal."""
+    """Draw random images (batch, *input_shape), standard normal."""
     return torch.randn(batch, *state.input_shape, generator=generator(seed, "images"))
 
 
 def program(state: ModelState, batch: int, axes: Axes) -> ExportedProgram:
-    """The model in evaluation mode, traced with a batch of images; hooks are part of the trace.
+    """Trace the model in evaluation mode with a batch of images; hooks are part of the trace.
 
     Raises:
         ConfigError: the network cannot be traced, or fixes the number of images.
@@ -115,20 +116,21 @@ def _forget_sources(traced: nn.Module) -> None:
                 node.meta.pop("stack_trace", None)
 
 
-def _torch_written(traced: ExportedProgram, _axes: Axes) -> bytes:
+def _write_torch(traced: ExportedProgram, _axes: Axes) -> bytes:
     buffer = io.BytesIO()
     torch.export.save(traced, buffer)
     return buffer.getvalue()
 
 
-def _torch_outputs(content: bytes, images: Tensor) -> Tensor:
+def _run_torch(content: bytes, images: Tensor) -> Tensor:
     with torch.no_grad():
         outputs: Tensor = torch.export.load(io.BytesIO(content)).module()(images)
     return outputs
 
 
-def _onnx_written(traced: ExportedProgram, axes: Axes) -> bytes:
-    if missing := [name for name in ONNX_PACKAGES if find_spec(name) is None]:
+def _write_onnx(traced: ExportedProgram, axes: Axes) -> bytes:
+    missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
+    if missing:
         raise ConfigError(
             f"ONNX needs packages that are not installed: {', '.join(missing)}; type: {pip('install', *ONNX_PACKAGES)}"
         )
@@ -138,7 +140,7 @@ def _onnx_written(traced: ExportedProgram, axes: Axes) -> bytes:
             f"one ONNX file holds less than 2 GiB, and the weights are {weights_bytes / 2**30:.2f} GiB; "
             "type: --to torch-export"
         )
-    made = torch.onnx.export(
+    onnx_program = torch.onnx.export(
         traced,
         (),
         dynamo=True,
@@ -147,12 +149,12 @@ def _onnx_written(traced: ExportedProgram, axes: Axes) -> bytes:
         dynamic_shapes=(axes,),  # only for the name of the axis
         verbose=False,
     )
-    assert made is not None
-    content: bytes = made.model_proto.SerializeToString()
+    assert onnx_program is not None
+    content: bytes = onnx_program.model_proto.SerializeToString()
     return content
 
 
-def _onnx_outputs(content: bytes, images: Tensor) -> Tensor:
+def _run_onnx(content: bytes, images: Tensor) -> Tensor:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -163,5 +165,5 @@ def _onnx_outputs(content: bytes, images: Tensor) -> Tensor:
 
 
 FORMATS: Registry[Format] = Registry("format")
-FORMATS.add("torch-export", Format(suffix=".pt2", written=_torch_written, outputs=_torch_outputs))
-FORMATS.add("onnx", Format(suffix=".onnx", written=_onnx_written, outputs=_onnx_outputs))
+FORMATS.add("torch-export", Format(suffix=".pt2", write=_write_torch, run=_run_torch))
+FORMATS.add("onnx", Format(suffix=".onnx", write=_write_onnx, run=_run_onnx))

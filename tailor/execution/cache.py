@@ -71,7 +71,7 @@ class Cache:
         self.folder = folder
 
     def path(self, key: str) -> Path:
-        """The file of a stage, whether it exists or not."""
+        """Return the file of a stage, whether it exists or not."""
         return self.folder / key[:2] / f"{key}{SUFFIX}"
 
     def has(self, key: str) -> bool:
@@ -85,18 +85,18 @@ class Cache:
                 yield path.stem
 
     def read(self, key: str) -> StoredStage | None:
-        """The description of a finished stage; None if there is none.
+        """Return the description of a finished stage; None if there is none.
 
         Raises:
             DamagedStage: the description is not JSON, is of another stage, or has changed.
         """
         path = self.path(key)
         try:
-            described, _ = _read(path, with_tensors=False)
+            first_line, _ = _read(path, with_tensors=False)
         except FileNotFoundError:
             return None
         try:
-            stored = read_json(described)
+            stored = read_json(first_line)
             if stored["key"] != key:
                 raise ValueError(f"it describes stage {stored['key']}")
             if stored.pop("sha256") != _checksum(stored):
@@ -106,15 +106,15 @@ class Cache:
             raise DamagedStage(f"{path}: {error}") from error
 
     def read_tensors(self, key: str) -> bytes:
-        """The tensors of a finished stage as safetensors bytes, their checksum verified.
+        """Return the tensors of a finished stage as safetensors bytes, their checksum verified.
 
         Raises:
             DamagedStage: the bytes are missing or have changed.
         """
         path = self.path(key)
         try:
-            described, content = _read(path)
-            expected = read_json(described)["tensors_sha256"]
+            first_line, content = _read(path)
+            expected = read_json(first_line)["tensors_sha256"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DamagedStage(f"{path}: {error}") from error
         if hashlib.sha256(content).hexdigest() != expected:
@@ -134,16 +134,16 @@ class Cache:
             "tensors_sha256": hashlib.sha256(tensors).hexdigest(),
         }
         stored = json.loads(json.dumps(stored))  # as it will be read
-        described = json.dumps({"sha256": _checksum(stored), **stored}).encode()
+        first_line = json.dumps({"sha256": _checksum(stored), **stored}).encode()
         make_folder(path.parent)
         try:
-            write_new_file(path, lambda file: file.writelines((described, b"\n", tensors)))
+            write_new_file(path, lambda file: file.writelines((first_line, b"\n", tensors)))
         except FileExistsError:
             sync(path.parent)  # the process that was first may not have done it yet
         return self.read(key) or StoredStage(key=key, description=description, tensors_bytes=len(tensors))
 
     def set_aside(self, key: str) -> Path:
-        """Move a damaged stage away, so that it is computed again; its new path."""
+        """Move a damaged stage away, so that it is computed again; return its new path."""
         path = self.path(key)
         target = path.with_name(f".damaged-{key[:16]}-{secrets.token_hex(4)}")
         path.rename(target)
@@ -151,11 +151,13 @@ class Cache:
 
 
 def _read(path: Path, *, with_tensors: bool = True) -> tuple[bytes, bytes]:
-    """The description and the tensors of a stage, as they are stored."""
+    """Return the first line of a stage's file, its description, and the rest, its tensors."""
     with path.open("rb") as file:
-        return file.readline(DESCRIPTION_BYTES), file.read() if with_tensors else b""
+        first_line = file.readline(DESCRIPTION_BYTES)
+        tensors = file.read() if with_tensors else b""
+    return first_line, tensors
 
 
 def _checksum(stored: dict[str, Any]) -> str:
-    """SHA-256 of a description without its own checksum, whatever the order and layout of its JSON."""
+    """Return the SHA-256 of a description without its own checksum, whatever the order and layout of its JSON."""
     return hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()

@@ -69,11 +69,13 @@ class Rung:
     point: int | None = None  # number of the operating point, from 0
 
     def __str__(self) -> str:
-        return f"point {self.point}" if self.epochs is None else f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
+        if self.epochs is None:
+            return f"point {self.point}"
+        return f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
 
 
 def stages_of(config: TrialConfig, rung: Rung | None = None) -> StageGenerator:
-    """The stages of a trial, as its method yields them, up to a rung or its last point.
+    """Return a generator of a trial's stages, as its method yields them, up to a rung or its last point.
 
     Raises:
         ConfigError: the trial has no such rung.
@@ -82,40 +84,51 @@ def stages_of(config: TrialConfig, rung: Rung | None = None) -> StageGenerator:
         return stop_after_point(config.method.walk(config), config.last_point)
     if getattr(config.method, "stop_early", False):
         raise ConfigError("stop_early = true ends paths by itself, and halving does, too; leave one of them out")
-    found = [*planned_stages(config)]
     if rung.point is not None:
-        last = sum(isinstance(stage, stages.OperatingPoint) for stage in found) - 1
-        if rung.point >= last:
-            raise ConfigError(
-                f"a rung at point {rung.point}: the last point of {config.method.name!r} is {last}, and rungs are "
-                "before it; choose smaller ones"
-            )
-        return stop_after_point(config.method.walk(config), rung.point)
-    tunings = [stage for stage in found if type(stage) is stages.FineTune]
+        return _stages_to_point(config, rung.point)
+    assert rung.epochs is not None
+    return _stages_to_epochs(config, rung.epochs)
+
+
+def _stages_to_point(config: TrialConfig, point: int) -> StageGenerator:
+    """Return a trial's stages up to an operating point that is not its last."""
+    last_point = sum(isinstance(stage, stages.OperatingPoint) for stage in planned_stages(config)) - 1
+    if point >= last_point:
+        raise ConfigError(
+            f"a rung at point {point}: the last point of {config.method.name!r} is {last_point}, and rungs are "
+            "before it; choose smaller ones"
+        )
+    return stop_after_point(config.method.walk(config), point)
+
+
+def _stages_to_epochs(config: TrialConfig, epochs: int) -> StageGenerator:
+    """Return a trial's stages up to the first `epochs` of its last fine-tuning."""
+    tunings = [stage for stage in planned_stages(config) if type(stage) is stages.FineTune]
     if not tunings:
         raise ConfigError(
-            f"a rung at {rung.epochs} epochs: method {config.method.name!r} has no fine-tuning that can rest; leave "
+            f"a rung at {epochs} epochs: method {config.method.name!r} has no fine-tuning that can rest; leave "
             "halving out, or choose another method"
         )
-    assert rung.epochs is not None
-    if rung.epochs >= tunings[-1].training.epochs:
+    tuning_epochs = tunings[-1].training.epochs
+    if epochs >= tuning_epochs:
         raise ConfigError(
-            f"a rung at {rung.epochs} epochs: the fine-tuning has {tunings[-1].training.epochs}, and rungs are before "
+            f"a rung at {epochs} epochs: the fine-tuning has {tuning_epochs}, and rungs are before "
             "its end; choose smaller ones, or more optimisation.epochs"
         )
-    return _stop_in_tuning(stages_of(config), len(tunings), rung.epochs)
+    return _stop_in_tuning(stages_of(config), len(tunings), epochs)
 
 
 def _stop_in_tuning(steps: StageGenerator, number: int, epochs: int) -> StageGenerator:
     """Yield the same stages up to fine-tuning `number` (from 1), and of this one only the first epochs."""
+    tunings_seen = 0
     outcome: StageOutcome | None = None
     while True:
         stage = steps.send(outcome)  # type: ignore[arg-type]  # None starts a generator
         if type(stage) is stages.FineTune:
-            number -= 1
-            if number == 0:
-                own = {one.name: getattr(stage, one.name) for one in fields(stage)}
-                yield stages.FineTunePart(**own, first_epochs=epochs)
+            tunings_seen += 1
+            if tunings_seen == number:
+                values = {field.name: getattr(stage, field.name) for field in fields(stage)}
+                yield stages.FineTunePart(**values, first_epochs=epochs)
                 return
         outcome = yield stage
 
@@ -138,7 +151,7 @@ PlannedStages = dict[Size, dict[str, PlannedStage]]
 
 
 def dry_run(config: TrialConfig, known: PlannedStages | None = None, rung: Rung | None = None) -> DryRun:
-    """The trial's id and its planned stages, up to a rung; a method that may stop early is planned to its end.
+    """Return the trial's id and its planned stages, up to a rung; a method that may stop early is planned to its end.
 
     The trial's stages are taken from `known`, those of trials planned before, or added to it.
 
@@ -147,29 +160,36 @@ def dry_run(config: TrialConfig, known: PlannedStages | None = None, rung: Rung 
     """
     planned: list[PlannedStage] = []
     versions: dict[str, int] = {}
-    kept_fraction, size = 1.0, (whole := _size(config))
     known = {} if known is None else known
-    same_size = known.setdefault(size, {})
+    unpruned_size = _size(config)
+    kept_fraction = 1.0
+    size = unpruned_size
+    known_of_size = known.setdefault(size, {})
     points = 0
     for stage in planned_stages(config, rung):
         versions[stage.kind] = stage.version
         point = points if isinstance(stage, stages.OperatingPoint) else None
         key = stage.key()
-        before, kept_fraction = kept_fraction, stage.kept_fraction(kept_fraction)
-        if kept_fraction != before:
-            size = whole.narrow(kept_fraction)
-            same_size = known.setdefault(size, {})
-        step = same_size.get(key)
-        if step is None or step.point != point:
-            step = same_size[key] = _plan_stage(stage, size, point)
-        planned.append(step)
-        points += point is not None
-    own_id = trial_id(config, versions) if rung is None else dry_run(config).trial_id  # the whole's, also at a rung
+        kept_fraction_before = kept_fraction
+        kept_fraction = stage.kept_fraction(kept_fraction)
+        if kept_fraction != kept_fraction_before:
+            size = unpruned_size.narrow(kept_fraction)
+            known_of_size = known.setdefault(size, {})
+        planned_stage = known_of_size.get(key)
+        if planned_stage is None or planned_stage.point != point:
+            planned_stage = _plan_stage(stage, size, point)
+            known_of_size[key] = planned_stage
+        planned.append(planned_stage)
+        if point is not None:
+            points += 1
+    # A trial that rests at a rung has the id of the whole trial.
+    own_id = trial_id(config, versions) if rung is None else dry_run(config).trial_id
     return DryRun(trial_id=own_id, stages=tuple(planned))
 
 
 def _plan_stage(stage: Stage, size: Size, point: int | None) -> PlannedStage:
     cost = stage.cost(size)
+    asked_fraction = stage.asked_removed_macs_fraction if isinstance(stage, stages.OperatingPoint) else None
     return PlannedStage(
         key=stage.key(),
         kind=stage.kind,
@@ -178,17 +198,18 @@ def _plan_stage(stage: Stage, size: Size, point: int | None) -> PlannedStage:
         work=cost.work,
         stored_bytes=DESCRIPTION_BYTES + cost.stored_bytes,
         point=point,
-        asked_removed_macs_fraction=(
-            stage.asked_removed_macs_fraction if isinstance(stage, stages.OperatingPoint) else None
-        ),
+        asked_removed_macs_fraction=asked_fraction,
     )
 
 
 def _size(config: TrialConfig) -> Size:
-    """The size of the unpruned network and its data, from which costs are computed."""
-    network, data, input_shape = NETWORKS[config.network], config.data.info, config.data.input_shape
+    """Return the size of the unpruned network and its data, from which costs are computed."""
+    network = NETWORKS[config.network]
+    data = config.data.info
+    pixels = math.prod(config.data.input_shape[1:])
+    pixels_of_network = math.prod(network.input_shape[1:])  # for which its MACs are known
     return Size(
-        macs=network.macs * math.prod(input_shape[1:]) / math.prod(network.input_shape[1:]),
+        macs=network.macs * pixels / pixels_of_network,
         weights_bytes=4 * network.params_count,
         head_bytes=4 * network.head_params_count,
         train_images=config.train_images,

@@ -10,7 +10,7 @@ from torch import nn
 
 import tailor.stages as stages
 from tailor.core.errors import ConfigError
-from tailor.pruning.group_records import Group
+from tailor.pruning.group_records import Group, GroupMember
 from tailor.stages import Stage
 
 Written = tuple[set[str], str]
@@ -19,78 +19,97 @@ Written = tuple[set[str], str]
 NOTHING: Written = (set(), "")
 
 
-def refuse_frozen(model: nn.Module, planned: Iterable[Stage], found: Iterable[Group], method: str) -> None:
+def refuse_frozen(model: nn.Module, planned: Iterable[Stage], groups: Iterable[Group], method: str) -> None:
     """Raise ConfigError if a stage writes into a parameter that the model does not train.
 
     Args:
         model: as the user made it.
         planned: the stages of a trial.
-        found: groups that can lose filters.
+        groups: those that can lose filters.
         method: its name, for the message.
     """
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     if not frozen:
         return
-    found = tuple(found)
+    groups = tuple(groups)
     for stage in planned:
-        names, what = written(stage, model, found)
-        if touched := sorted(names & frozen):
+        names, deed = written(stage, model, groups)
+        written_frozen = sorted(names & frozen)
+        if written_frozen:
             raise ConfigError(
-                f"the network does not train {', '.join(touched)} (requires_grad = False), and method {method!r} "
-                f"{what}; train these, exclude their modules (exclude = [...]), or choose another method: the table in "
-                "docs/extend/network.md says which"
+                f"the network does not train {', '.join(written_frozen)} (requires_grad = False), and method "
+                f"{method!r} {deed}; train these, exclude their modules (exclude = [...]), or choose another method: "
+                "the table in docs/extend/network.md says which"
             )
 
 
 @singledispatch
-def written(stage: Stage, model: nn.Module, found: tuple[Group, ...]) -> Written:  # noqa: ARG001
-    """The parameters that a stage writes other than by their gradients; most stages write none."""
+def written(stage: Stage, model: nn.Module, groups: tuple[Group, ...]) -> Written:  # noqa: ARG001
+    """Return the parameters that a stage writes other than by their gradients; most stages write none."""
     return NOTHING
 
 
 @written.register
-def _attach_importance(stage: stages.AttachImportance, _model: nn.Module, found: tuple[Group, ...]) -> Written:
+def _attach_importance(stage: stages.AttachImportance, _model: nn.Module, groups: tuple[Group, ...]) -> Written:
     if stage.mode in ("off", "grad"):
         return NOTHING
-    members = [member for group in found for member in group.members]
-    carriers = [m.layer if stage.placement == "before_norm" else m.norm or m.layer for m in members]
+    carriers = []
+    for member in _members(groups):
+        if stage.placement == "before_norm":
+            carriers.append(member.layer)
+        else:
+            carriers.append(member.norm or member.layer)
     return _weight_and_bias(carriers), f"multiplies factors into them (beta = {stage.mode!r}; 'grad' and 'off' do not)"
 
 
 @written.register
-def _train_gates(_stage: stages.TrainGates, _model: nn.Module, found: tuple[Group, ...]) -> Written:
-    norms = [member.norm for group in found for member in group.members if member.norm]
+def _train_gates(_stage: stages.TrainGates, _model: nn.Module, groups: tuple[Group, ...]) -> Written:
+    norms = [member.norm for member in _members(groups) if member.norm]
     return _weight_and_bias(norms), "trains them as gates"
 
 
 @written.register
-def _fine_tune_softly(_stage: stages.FineTuneSoftly, _model: nn.Module, found: tuple[Group, ...]) -> Written:
-    return {f"{member.layer}.weight" for group in found for member in group.members}, "sets filters to zero"
+def _fine_tune_softly(_stage: stages.FineTuneSoftly, _model: nn.Module, groups: tuple[Group, ...]) -> Written:
+    return {f"{member.layer}.weight" for member in _members(groups)}, "sets filters to zero"
 
 
 @written.register
-def _shift_means(_stage: stages.ShiftMeans, _model: nn.Module, found: tuple[Group, ...]) -> Written:
-    readers = {part.tensor.removesuffix(".weight") for group in found for part in group.slices if part.dim == 1}
-    return {f"{reader}.bias" for reader in readers}, "with pruning.shift_means writes into the biases"
+def _shift_means(_stage: stages.ShiftMeans, _model: nn.Module, groups: tuple[Group, ...]) -> Written:
+    biases = set()
+    for group in groups:
+        for part in group.slices:
+            if part.dim == 1:  # the inputs of a layer that reads the group's filters
+                biases.add(part.tensor.removesuffix(".weight") + ".bias")
+    return biases, "with pruning.shift_means writes into the biases"
 
 
 @written.register
-def _find_essential(_stage: stages.FindEssential, model: nn.Module, _found: tuple[Group, ...]) -> Written:
+def _find_essential(_stage: stages.FindEssential, model: nn.Module, _groups: tuple[Group, ...]) -> Written:
     matrices = {name for name, parameter in model.named_parameters() if parameter.dim() > 1}
     return matrices, "sets weights to zero"
 
 
 @written.register
-def _reinitialise(_stage: stages.Reinitialise, model: nn.Module, _found: tuple[Group, ...]) -> Written:
+def _reinitialise(_stage: stages.Reinitialise, model: nn.Module, _groups: tuple[Group, ...]) -> Written:
     return {name for name, _ in model.named_parameters()}, "draws all weights again"
 
 
 @written.register
-def _train_source(stage: stages.TrainSource, model: nn.Module, _found: tuple[Group, ...]) -> Written:
+def _train_source(stage: stages.TrainSource, model: nn.Module, _groups: tuple[Group, ...]) -> Written:
     if not stage.removed_macs_fraction:
         return NOTHING
     return {name for name, _ in model.named_parameters()}, "draws all weights of a narrower network"
 
 
+def _members(groups: tuple[Group, ...]) -> list[GroupMember]:
+    members: list[GroupMember] = []
+    for group in groups:
+        members += group.members
+    return members
+
+
 def _weight_and_bias(modules: Iterable[str]) -> set[str]:
-    return {f"{module}.{key}" for module in modules for key in ("weight", "bias")}
+    names = set()
+    for module in modules:
+        names |= {f"{module}.weight", f"{module}.bias"}
+    return names

@@ -6,7 +6,8 @@ and what it keeps is in pieces that do not fit networks of other widths, so that
 
 import ctypes
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+M_TRIM_THRESHOLD = -1  # of malloc.h
+M_MMAP_THRESHOLD = -3
 LARGEST_IN_HEAP_BYTES = 32 * 2**20  # glibc's own limit; larger tensors are mapped apart and always returned
 KEEP_BYTES = 2**31 - 1  # the largest int: nothing is returned unasked
 
@@ -14,7 +15,7 @@ KEEP_BYTES = 2**31 - 1  # the largest int: nothing is returned unasked
 def keep_freed_memory() -> None:
     """Keep what is freed for the next allocation; with another C library than glibc nothing changes.
 
-    What it saves: benchmarks/heap.py.
+    `benchmarks/heap.py` measures what this saves.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):

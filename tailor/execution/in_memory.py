@@ -9,7 +9,7 @@ from tailor.model.state import ModelState
 from tailor.stage_execution import StageContext, apply, compute
 from tailor.stages import FitHead, LoadWeights, OperatingPoint, StageGenerator, Task, TrainSource
 
-GIVEN = (TrainSource, LoadWeights, FitHead)  # the model that is given is in place of what they make
+REPLACED_STAGES = (TrainSource, LoadWeights, FitHead)  # the user's model takes the place of what they make
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class SamplesContext(StageContext):
     samples: Samples | None
 
     def splits(self, task: Task) -> Splits:  # noqa: ARG002
-        """The samples as each of the three splits. Raises ConfigError: there are none."""
+        """Return the samples as each of the three splits. Raises ConfigError: there are none."""
         if self.samples is None:
             raise ConfigError("these settings read data; give loader = ..., batches of (inputs, targets)")
         return Splits(train=self.samples, validation=self.samples, test=self.samples)
@@ -35,25 +35,25 @@ class StageInMemory:
     removed_macs_fraction: float = math.nan
 
     def model_state(self) -> ModelState:
-        """The model's state after it."""
+        """Return the model's state after this stage."""
         return self.state
 
 
-def run_in_memory(stages: StageGenerator, given: ModelState, context: StageContext) -> ModelState:
-    """The state after the last of these stages.
+def run_in_memory(stages: StageGenerator, first_state: ModelState, context: StageContext) -> ModelState:
+    """Run the stages from a model's state on; return its state after the last of them.
 
     Raises:
         ConfigError: a stage is impossible on this model.
         TrainingError: training diverged.
     """
-    state, outcome = given, None
+    state = first_state
+    outcome = None
     while True:
         try:
             stage = stages.send(outcome)  # type: ignore[arg-type]  # None starts a generator
         except StopIteration:
             return state
-        parent = stage.of.state if isinstance(stage.of, StageInMemory) else given
-        state = parent
-        if not isinstance(stage, (*GIVEN, OperatingPoint)):
-            state = apply(stage, parent, compute(stage, parent, context).tensors)
+        parent = stage.of.state if isinstance(stage.of, StageInMemory) else first_state
+        changes_nothing = isinstance(stage, (*REPLACED_STAGES, OperatingPoint))
+        state = parent if changes_nothing else apply(stage, parent, compute(stage, parent, context).tensors)
         outcome = StageInMemory(key=stage.key(), state=state)

@@ -24,11 +24,16 @@ def memory_explained(optimisation: Optimisation, device: torch.device) -> Iterat
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
-        size, parts = optimisation.batch_size, optimisation.accumulation_steps
-        more = next((n for n in range(parts + 1, size) if size % n == 0), None)
-        finer = "" if more is None else f"accumulation_steps = {more}, which computes a batch in more parts, or "
+        batch_size = optimisation.batch_size
+        steps = optimisation.accumulation_steps
+        more_steps = next((divisor for divisor in range(steps + 1, batch_size) if batch_size % divisor == 0), None)
+        advice = "set a smaller batch_size"
+        if more_steps is not None:
+            advice = (
+                f"set accumulation_steps = {more_steps}, which computes a batch in more parts, or a smaller batch_size"
+            )
         raise TrainingError(
-            f"out of memory on {device} with optimisation.batch_size = {size} and accumulation_steps = {parts}; set "
-            f"{finer}a smaller batch_size, or let fewer trials share a GPU (resources.gpus_per_rank). torch says: "
+            f"out of memory on {device} with optimisation.batch_size = {batch_size} and accumulation_steps = {steps}; "
+            f"{advice}, or let fewer trials share a GPU (resources.gpus_per_rank). torch says: "
             f"{first_line(str(error))}"
         ) from error

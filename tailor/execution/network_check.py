@@ -6,7 +6,7 @@ networks of this program are tested with it; of them, only the last batch of a t
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,8 @@ class _RunError(Exception):
 
     def __init__(self, module: str, reason: str) -> None:
         super().__init__(module, reason)
-        self.module, self.reason = module, reason
+        self.module = module
+        self.reason = reason
 
 
 def refuse_unfit(config: TrialConfig, world_size: int) -> None:
@@ -45,15 +46,20 @@ def refuse_unfit(config: TrialConfig, world_size: int) -> None:
         world_size: ranks that train together.
     """
     planned = list(planned_stages(config))
-    network, shape, classes = config.network, config.data.input_shape, config.data.info.target_classes
+    network = config.network
+    input_shape = config.data.input_shape
+    classes = config.data.info.target_classes
     refuse_single_images(planned, config, world_size, config.train_images)
     sha256 = digest_of(NETWORKS, network)
-    if sha256 is None:
+    if sha256 is None:  # a network of this program
         return
-    rules = {rule for stage in planned if isinstance(rule := getattr(stage, "rule", None), GroupRule)}
+    rules = {getattr(stage, "rule", None) for stage in planned}
     try:
-        _try_training(network, sha256, shape, classes, world_size > 1)
-        groups = [group for rule in rules for group in _try_pruning(network, sha256, shape, classes, rule)]
+        _try_training(network, sha256, input_shape, classes, world_size > 1)
+        groups: list[Group] = []
+        for rule in rules:
+            if isinstance(rule, GroupRule):
+                groups += _try_pruning(network, sha256, input_shape, classes, rule)
         refuse_frozen(building.skeleton(network, classes), planned, groups, config.method.name)
     except ConfigError as error:
         raise ConfigError(f"network {network!r}: {error}") from error.__cause__
@@ -69,24 +75,43 @@ def _try_training(
     """Raise ConfigError unless the network runs on images, forward and backward, and uses all that it trains."""
     with explain_errors(f"it cannot be built with num_classes = {classes}", "mend its builder"):
         model = building.build(network, classes, seed=0)
-    if any(map(nn.parameter.is_lazy, model.parameters())):
+    if any(nn.parameter.is_lazy(parameter) for parameter in model.parameters()):
         raise ConfigError("it has lazy layers, which have no width before their first call; give them their widths")
     _refuse_head(model, NETWORKS[network].head, classes)
-    for mode, run, count in (("evaluation", evaluate, 1), ("evaluation", evaluate, 2), ("training", train_once, 2)):
-        images = torch.randn(count, *input_shape, generator=torch.Generator().manual_seed(0))
-        tried = f"on {count} image{'s' if count > 1 else ''} {input_shape} in {mode} mode"
-        try:
-            outputs = _run(model, partial(run, batch=images))
-        except _RunError as error:
-            where = error.module and f", in {error.module}"
-            raise ConfigError(f"it does not run {tried}{where}: {error.reason}; mend its code") from error
-        if not isinstance(outputs, Tensor) or outputs.shape != (count, classes):
-            given = f"a tensor {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
-            raise ConfigError(f"{tried} it makes {given}; a trial expects one tensor of outputs ({count}, {classes})")
-    if not has_several_ranks:
-        return
-    refuse_unknown_norms(model)
-    unused = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    _try_images(model, 1, input_shape, classes, "evaluation")
+    _try_images(model, 2, input_shape, classes, "evaluation")
+    _try_images(model, 2, input_shape, classes, "training")
+    if has_several_ranks:
+        refuse_unknown_norms(model)
+        _refuse_unused_parameters(model)
+
+
+def _try_images(
+    model: nn.Module, count: int, input_shape: tuple[int, ...], classes: int, mode: Literal["evaluation", "training"]
+) -> None:
+    """Raise ConfigError unless the model makes outputs (count, classes) of this many random images."""
+    images = torch.randn(count, *input_shape, generator=torch.Generator().manual_seed(0))
+    attempt = f"on {count} image{'s' if count > 1 else ''} {input_shape} in {mode} mode"
+    run = evaluate if mode == "evaluation" else train_once
+    try:
+        outputs = _run(model, lambda running_model: run(running_model, batch=images))
+    except _RunError as error:
+        location = f", in {error.module}" if error.module else ""
+        raise ConfigError(f"it does not run {attempt}{location}: {error.reason}; mend its code") from error
+    if not isinstance(outputs, Tensor) or outputs.shape != (count, classes):
+        is_tensor = isinstance(outputs, Tensor)
+        description = f"a tensor {tuple(outputs.shape)}" if is_tensor else f"a {type(outputs).__name__}"
+        raise ConfigError(
+            f"{attempt} it makes {description}; a trial expects one tensor of outputs ({count}, {classes})"
+        )
+
+
+def _refuse_unused_parameters(model: nn.Module) -> None:
+    """Raise ConfigError if a parameter got no gradient, although the model trains it and has just been trained."""
+    unused = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.grad is None:
+            unused.append(name)
     if unused:
         raise ConfigError(
             f"no output depends on {', '.join(unused)}, and with several ranks torch waits for the gradients of all "
@@ -97,12 +122,15 @@ def _try_training(
 
 def _refuse_head(model: nn.Module, head: str, classes: int) -> None:
     """Raise ConfigError unless the head is a layer with one output for each class that is trained."""
-    weights = {name.removesuffix(".weight"): p for name, p in model.named_parameters() if name.endswith(".weight")}
-    fitting = [name for name, weight in weights.items() if weight.dim() > 1 and len(weight) == classes]
-    if head not in fitting:
+    layers_with_these_outputs = []
+    for name, parameter in model.named_parameters():
+        is_matrix = name.endswith(".weight") and parameter.dim() > 1
+        if is_matrix and len(parameter) == classes:
+            layers_with_these_outputs.append(name.removesuffix(".weight"))
+    if head not in layers_with_these_outputs:
         raise ConfigError(
             f"head = {head!r} of its NetworkInfo names no layer with {classes} outputs (num_classes), which a new "
-            f"target replaces; it has {', '.join(fitting) or 'none'}"
+            f"target replaces; it has {', '.join(layers_with_these_outputs) or 'none'}"
         )
     if not all(parameter.requires_grad for parameter in model.get_submodule(head).parameters()):
         raise ConfigError(
@@ -115,7 +143,7 @@ def _refuse_head(model: nn.Module, head: str, classes: int) -> None:
 def _try_pruning(
     network: str, _sha256: str, input_shape: tuple[int, ...], classes: int, rule: GroupRule
 ) -> tuple[Group, ...]:
-    """The groups that can lose filters.
+    """Return the groups that can lose filters.
 
     Raises:
         ConfigError: there are none, or the network computes something else without half of the filters.
@@ -123,15 +151,16 @@ def _try_pruning(
     model = building.build(network, classes, seed=0)
     state = ModelState(network=network, classes=classes, input_shape=input_shape, tensors=weights(model))
     with explain_errors("its code cannot be followed", FOLLOWED):
-        found = candidates(model, input_shape, rule)
-    groups = tuple(candidate.group for candidate in found if candidate.reason is None)
+        traced = candidates(model, input_shape, rule)
+    groups = tuple(candidate.group for candidate in traced if candidate.reason is None)
     if not groups:
         raise ConfigError(
-            f"no filter can be removed: {reasons_of(found)}; change its code, or these settings: pruning.residual = "
+            f"no filter can be removed: {reasons_of(traced)}; change its code, or these settings: pruning.residual = "
             "'coupled', pruning.linear = true; methods 'fine_tune' and 'head_only' remove none"
         )
-    kept = {group.name: torch.arange(group.filters // 2, group.filters) for group in groups}
-    refuse_other_function(state, kept, groups, random_batches(torch.zeros(1, *input_shape))[:1])
+    second_half = {group.name: torch.arange(group.filters // 2, group.filters) for group in groups}
+    one_batch = random_batches(torch.zeros(1, *input_shape))[:1]
+    refuse_other_function(state, second_half, groups, one_batch)
     return groups
 
 
@@ -149,65 +178,76 @@ def refuse_single_images(
         world_size: ranks that train together.
         train_images: of the target; None: not known.
     """
-    network, shape, classes = config.network, config.data.input_shape, config.data.info.target_classes
     for stage in planned:
         if not isinstance(stage, stages.TrainSource | stages.FineTune | stages.Allocate):
             continue
-        is_of_source = isinstance(stage, stages.TrainSource | stages.Allocate)
-        images, training = config.data.info.source_images if is_of_source else train_images, stage.training
+        reads_source = isinstance(stage, stages.TrainSource | stages.Allocate)
+        images = config.data.info.source_images if reads_source else train_images
+        training = stage.training
         if training.norm == "frozen" or not images or _fewest_images(images, training, world_size) > 1:
             continue
-        norm = _norm_of_single(network, digest_of(NETWORKS, network), shape, classes)
+        norm = _norm_refusing_one_image(
+            config.network,
+            digest_of(NETWORKS, config.network),
+            config.data.input_shape,
+            config.data.info.target_classes,
+        )
         if norm is not None:
             key = "source.batch_size" if isinstance(stage, stages.TrainSource) else "optimisation.batch_size"
             raise ConfigError(
                 f"{images} images in batches of {training.batch_size} leave a last batch in which {norm}, would get "
-                f"one value per channel, which has no variance; {_other_size(images, training, world_size, key)}"
+                f"one value per channel, which has no variance; {_other_batch_size(images, training, world_size, key)}"
             )
 
 
-def _other_size(images: int, training: Training, world_size: int, key: str) -> str:
-    """In words, the nearest batch size that leaves more than one image."""
-    sizes = (size for step in range(1, images) for size in (training.batch_size + step, training.batch_size - step))
-    fits = (s for s in sizes if s > 1 and _fewest_images(images, training.replace(batch_size=s), world_size) > 1)
-    size = next(fits, None)
-    return "take more training images" if size is None else f"set {key} = {size}"
+def _other_batch_size(images: int, training: Training, world_size: int, key: str) -> str:
+    """Return in words the nearest batch size that leaves more than one image."""
+    for difference in range(1, images):
+        for size in (training.batch_size + difference, training.batch_size - difference):
+            if size > 1 and _fewest_images(images, training.replace(batch_size=size), world_size) > 1:
+                return f"set {key} = {size}"
+    return "take more training images"
 
 
 def _fewest_images(images: int, training: Training, world_size: int) -> int:
-    """The fewest images over which a norm computes, in the smallest part of the last batch."""
-    last = images % training.batch_size or min(images, training.batch_size)
-    shares = [len(range(rank, last, world_size)) for rank in range(world_size)]
-    parts = min(training.accumulation_steps, -(-last // world_size))
-    smallest = [share // parts for share in shares]
-    return min(filter(None, smallest), default=1) if training.norm == "local" else max(1, sum(smallest))
+    """Return the fewest images over which a norm computes: those of the smallest micro-batch of the last batch."""
+    last_batch = images % training.batch_size or min(images, training.batch_size)
+    rank_shares = [len(range(rank, last_batch, world_size)) for rank in range(world_size)]
+    micro_batches = min(training.accumulation_steps, max(rank_shares))
+    smallest_of_ranks = [share // micro_batches for share in rank_shares]
+    if training.norm == "local":  # each rank's norms see its own images; a rank without images computes nothing
+        return min((count for count in smallest_of_ranks if count), default=1)
+    return max(1, sum(smallest_of_ranks))
 
 
 @lru_cache(maxsize=64)
-def _norm_of_single(network: str, _sha256: str | None, input_shape: tuple[int, ...], classes: int) -> str | None:
-    """The module of the network that cannot be trained on one image, though on two; None: there is none."""
+def _norm_refusing_one_image(
+    network: str, _sha256: str | None, input_shape: tuple[int, ...], classes: int
+) -> str | None:
+    """Return the module of the network that cannot be trained on one image, though on two; None: there is none."""
     model = building.skeleton(network, classes).train()
-    for count in (2, 1):
-        images = torch.zeros(count, *input_shape, device="meta")
-        try:
-            with torch.no_grad():
-                _run(model, partial(_call, images=images))
-        except _RunError as error:
-            return error.module if count == 1 else None  # what fails with two has another cause
+    if _module_that_fails(model, 2, input_shape) is not None:
+        return None  # what fails with two images has another cause
+    return _module_that_fails(model, 1, input_shape)
+
+
+@torch.no_grad()
+def _module_that_fails(model: nn.Module, count: int, input_shape: tuple[int, ...]) -> str | None:
+    images = torch.zeros(count, *input_shape, device="meta")
+    try:
+        _run(model, lambda running_model: running_model(images))
+    except _RunError as error:
+        return error.module
     return None
 
 
-def _call(model: nn.Module, images: Tensor) -> Any:
-    return model(images)
-
-
 def _run(model: nn.Module, run: Callable[[nn.Module], T]) -> T:
-    """What `run` makes of the model.
+    """Return run(model).
 
     Raises:
         _RunError: the model's code raised.
     """
-    running: list[str] = []
+    running: list[str] = []  # names of the modules whose forward has begun and not ended, the innermost last
 
     def begin(name: str, _module: nn.Module, _inputs: Any) -> None:
         running.append(name)
@@ -220,7 +260,8 @@ def _run(model: nn.Module, run: Callable[[nn.Module], T]) -> T:
     try:
         return run(model)
     except Exception as error:  # a user's code may raise anything
-        module = ", ".join(f"{name}, a {type(model.get_submodule(name)).__name__}" for name in running[-1:] if name)
+        name = running[-1] if running else ""  # the model itself is called ""
+        module = f"{name}, a {type(model.get_submodule(name)).__name__}" if name else ""
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise _RunError(module, reason) from error
     finally:

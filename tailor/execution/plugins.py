@@ -31,14 +31,15 @@ class _Source(InspectLoader):
     """Executes a source that was read before, so that the hashed source is what runs; writes no bytecode."""
 
     def __init__(self, path: Path, content: bytes) -> None:
-        self._path, self._content = path, content
+        self._path = path
+        self._content = content
 
     def get_source(self, fullname: str) -> str:  # noqa: ARG002  # importlib's interface
-        """The source text."""
+        """Return the source text."""
         return decode_source(self._content)
 
     def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002
-        """The compiled source; tracebacks name its file."""
+        """Return the compiled source; tracebacks name its file."""
         return self.source_to_code(self._content, str(self._path))
 
 
@@ -48,7 +49,7 @@ def load_copy(path: Path) -> None:
 
 
 def load(path: Path, expected_sha256: str | None = None) -> str:
-    """Import a Python file, once per process; the SHA-256 of its source, 64 hexadecimal digits.
+    """Import a Python file, once per process; return the SHA-256 of its source, 64 hexadecimal digits.
 
     The file cannot import other files of its folder. A file with another SHA-256 than expected is not run.
 
@@ -66,13 +67,13 @@ def load(path: Path, expected_sha256: str | None = None) -> str:
     name = f"{path.stem}_{sha256[:8]}"
     if hasattr(package, name):
         return sha256
-    before = set(_records())
+    records_before = set(_records())
     try:
         module = _execute(path, content, f"{PACKAGE}.{name}")
     except BaseException:
-        _forget(set(_records()) - before)
+        _forget(set(_records()) - records_before)
         raise
-    registered = frozenset(set(_records()) - before)
+    registered = frozenset(set(_records()) - records_before)
     if not registered:
         del sys.modules[module.__name__]
         raise ConfigError(
@@ -102,7 +103,7 @@ def _execute(path: Path, content: bytes, name: str) -> ModuleType:
 
 
 def _line_of(error: BaseException, path: Path) -> str:
-    """The last line of the user's file in the traceback, such as ", line 3"."""
+    """Return the last line of the user's file in the traceback, such as ", line 3"; empty if it has none."""
     if isinstance(error, SyntaxError) and error.lineno is not None:
         return f", line {error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
@@ -112,12 +113,13 @@ def _line_of(error: BaseException, path: Path) -> str:
 def _forget(records: set[tuple[str, str]]) -> None:
     """Remove what a module registered before it raised."""
     for registry in REGISTRIES:
-        for name in [name for name in registry if (registry.noun, name) in records]:
-            registry.remove(name)
+        for name in list(registry):
+            if (registry.noun, name) in records:
+                registry.remove(name)
 
 
 def _records() -> Iterator[tuple[str, str]]:
-    """Noun and name of all registered records."""
+    """Yield noun and name of each registered record."""
     for registry in REGISTRIES:
         for name in registry:
             yield registry.noun, name

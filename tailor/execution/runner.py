@@ -43,8 +43,11 @@ class Result:
     """
 
     def __init__(self, stage: Stage, stored: StoredStage, cached: bool, store: "_Store") -> None:
-        self.stage, self.key, self.cached = stage, stored.key, cached
-        self.description, self.tensors_bytes = stored.description, stored.tensors_bytes
+        self.stage = stage
+        self.key = stored.key
+        self.cached = cached
+        self.description = stored.description
+        self.tensors_bytes = stored.tensors_bytes
         self._store = store
         self._state: ModelState | None = None
 
@@ -54,7 +57,7 @@ class Result:
         return self.description.info
 
     def point_facts(self) -> PointFacts:
-        """The facts of an operating point; other stages have none."""
+        """Return the facts of an operating point; other stages have none."""
         return PointFacts(**{field.name: self.info[field.name] for field in fields(PointFacts)})
 
     @property
@@ -69,20 +72,20 @@ class Result:
 
     @property
     def pruning_latency_ms(self) -> float | None:
-        """The latency that a pruning measured, which is this stage or was before it; None: none measured one."""
+        """The latency that the last pruning measured, which is this stage or one before it; None: none measured one."""
         if "latency_ms" in self.info:
             return float(self.info["latency_ms"])
         return self.stage.of.pruning_latency_ms if isinstance(self.stage.of, Result) else None
 
     def model_state(self) -> ModelState:
-        """The model's state after this stage, made once; collective."""
+        """Return the model's state after this stage, which is made once; collective."""
         if self._state is None:
             parent = self.stage.of.model_state() if isinstance(self.stage.of, Result) else None
             self._state = apply(self.stage, parent, self._store.share_tensors(self.key))
         return self._state
 
     def read_tensors(self) -> Tensors:
-        """The tensors that the stage stored; on rank 0 only, without the other ranks."""
+        """Return the tensors that the stage stored; on rank 0 only, without the other ranks."""
         return safetensors.torch.load(self._store.cache.read_tensors(self.key))
 
 
@@ -100,16 +103,17 @@ class _Store:
     """The cache as all ranks see it through rank 0."""
 
     def __init__(self, cache: Cache, ranks: ProcessGroup) -> None:
-        self.cache, self.ranks = cache, ranks
+        self.cache = cache
+        self.ranks = ranks
 
     def find(self, key: str) -> StoredStage | None:
-        """The stored stage, None if it has to be computed; a damaged one is moved away, with a warning."""
+        """Return the stored stage; None if it has to be computed. A damaged one is moved away, with a warning."""
         stored = None
         if self.ranks.rank == 0:
             try:
                 stored = self.cache.read(key)
                 if stored is not None:
-                    self.cache.read_tensors(key)
+                    self.cache.read_tensors(key)  # verifies them
                     finish_new_file(self.cache.path(key))
             except DamagedStage as damage:
                 log.warning("damaged stage, computed again: %s (moved to %s)", damage, self.cache.set_aside(key))
@@ -117,7 +121,7 @@ class _Store:
         return self._share(stored)
 
     def write(self, key: str, description: StageDescription, tensors: Tensors) -> StoredStage:
-        """Store what was computed; the stored stage, on all ranks."""
+        """Store what was computed; return the stored stage, on all ranks."""
         stored = None
         if self.ranks.rank == 0:
             stored = self.cache.write(key, description, safetensors.torch.save(tensors))
@@ -126,11 +130,12 @@ class _Store:
         return shared
 
     def share_tensors(self, key: str) -> Tensors:
-        """The stored tensors, on all ranks."""
+        """Return the stored tensors, on all ranks."""
         content = self.cache.read_tensors(key) if self.ranks.rank == 0 else None
         return safetensors.torch.load(self.ranks.broadcast_bytes(content))
 
     def _share(self, stored: StoredStage | None) -> StoredStage | None:
+        """Return rank 0's stored stage on all ranks; what the others pass is ignored."""
         content = self.ranks.broadcast_bytes(b"" if stored is None else stored.to_json().encode())
         return StoredStage.from_json(content) if content else None
 
@@ -145,7 +150,7 @@ def run_trial(
     pause: Pause = never,
     rung: Rung | None = None,
 ) -> Iterator[StageEvent]:
-    """Run a trial, one event per finished stage; collective over `ranks`.
+    """Run a trial, and yield an event after each finished stage; collective over `ranks`.
 
     Args:
         cache: where finished stages are found and stored.
@@ -177,22 +182,26 @@ def run_trial(
     refuse_unfit(config, ranks.world_size)
     steps = stages_of(config, rung)
     stage: Stage | None = next(steps)
-    order = points = 0
+    order = 0
+    points = 0
     while stage is not None:
         result = _run_stage(stage, store, context, config)
-        is_point = isinstance(stage, OperatingPoint)
+        point = points if isinstance(stage, OperatingPoint) else None
         try:
             stage = steps.send(result)
         except StopIteration:
             stage = None
         next_kind = None if stage is None else stage.kind
-        yield StageEvent(order=order, result=result, point=points if is_point else None, next_kind=next_kind)
-        order, points = order + 1, points + is_point
+        yield StageEvent(order=order, result=result, point=point, next_kind=next_kind)
+        order += 1
+        if point is not None:
+            points += 1
 
 
 def _run_stage(stage: Stage, store: _Store, context: StageContext, config: TrialConfig) -> Result:
     heartbeat.report_progress_by(heartbeat.unknown_progress)  # until the stage reports
-    key, device = stage.key(), context.ranks.device
+    key = stage.key()
+    device = context.ranks.device
     stored = store.find(key)
     if stored is not None:
         return Result(stage, stored, True, store)
@@ -206,18 +215,18 @@ def _run_stage(stage: Stage, store: _Store, context: StageContext, config: Trial
     start_s = time.perf_counter()
     try:
         with memory_explained(config.optimisation, device):
-            made = compute(stage, parent, context)
+            output = compute(stage, parent, context)
     except TrainingError as error:
         raise TrainingError(f"stage {stage.kind} ({key[:12]}): {error}") from error
     seconds = time.perf_counter() - start_s
-    if "epochs" in made.info:  # a resumed stage also counts its earlier epochs
-        seconds = max(seconds, sum(epoch["seconds"] for epoch in made.info["epochs"]))
+    if "epochs" in output.info:  # a resumed stage also counts its earlier epochs
+        seconds = max(seconds, sum(epoch["seconds"] for epoch in output.info["epochs"]))
     description = StageDescription(
         kind=stage.kind,
         version=stage.version,
         settings=stage.settings(),
         parents=tuple(stage.parents),
-        info=made.info,
+        info=output.info,
         made_by=MadeBy(
             compute_s=seconds,
             device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -226,7 +235,7 @@ def _run_stage(stage: Stage, store: _Store, context: StageContext, config: Trial
             torch_version=torch.__version__,
         ),
     )
-    stored = store.write(key, description, made.tensors)
+    stored = store.write(key, description, output.tensors)
     context.checkpoint(key).remove()
     return Result(stage, stored, False, store)
 

@@ -15,33 +15,39 @@ def refuse_missing(trials: Iterable[TrialConfig]) -> None:
     Called before anything is started, so that no compute node has to find out. If a method keeps the head of the
     pre-trained network, the weights are also loaded to check that it is the head of the source task.
     """
-    wanted, keeping = {}, []
+    weights_of_file: dict[tuple[Path, str], str] = {}  # by path and SHA-256
+    trials_that_keep_the_head = []
     for trial in trials:
         source = trial.source
-        if source.weights is not None and source.weights_sha256 is not None and (file := source.weights_file):
-            wanted[file, source.weights_sha256] = source.weights
-            keeping += [trial] if trial.method.keeps_source_head else []
-    missing = [f"{file}{_how_to_get(file, weights)}" for (file, _), weights in wanted.items() if not file.is_file()]
+        file = source.weights_file
+        if source.weights is not None and source.weights_sha256 is not None and file is not None:
+            weights_of_file[file, source.weights_sha256] = source.weights
+            if trial.method.keeps_source_head:
+                trials_that_keep_the_head.append(trial)
+    missing = []
+    for (file, _sha256), weights in weights_of_file.items():
+        if not file.is_file():
+            missing.append(f"no weights at {file}{_how_to_get(file, weights)}")
     if missing:
-        raise ConfigError("\n".join(f"no weights at {line}" for line in missing))
-    for file, sha256 in wanted:
+        raise ConfigError("\n".join(missing))
+    for file, sha256 in weights_of_file:
         verify(file, sha256)
-    if keeping:
-        _refuse_other_heads(keeping)
+    if trials_that_keep_the_head:
+        _refuse_other_heads(trials_that_keep_the_head)
 
 
 def _refuse_other_heads(trials: Iterable[TrialConfig]) -> None:
     """Raise ConfigError unless the weights of these trials can be loaded and have the heads of their source tasks."""
     from tailor.networks.pretrained import check_head, load  # imports torch, which plans do without
 
-    heads = {
-        (trial.source.weights_file, trial.source.weights_sha256, trial.network, trial.data.name): trial.data.info
-        for trial in trials
-    }
-    for (file, sha256, network, data_name), info in heads.items():
+    trial_of_head = {}  # trials with the same weights and data need one check
+    for trial in trials:
+        source = trial.source
+        trial_of_head[source.weights_file, source.weights_sha256, trial.network, trial.data.name] = trial
+    for (file, sha256, network, data_name), trial in trial_of_head.items():
         if file is not None and sha256 is not None:
             _, outputs = load(file, sha256, network)
-            check_head(outputs, data_name, info.source_classes)
+            check_head(outputs, data_name, trial.data.info.source_classes)
 
 
 def _how_to_get(file: Path, weights: str) -> str:

@@ -14,9 +14,9 @@ class CheckRow:
     check: str
     compared: str
     tolerance: str
-    found: str
+    difference: str
     is_right: bool | None  # None: it says nothing on this device
 
 
 Check = Callable[[ProcessGroup, Path], Iterator[CheckRow]]
-"""A function with one subject: its rows, of a device, in an empty folder of its own."""
+"""A function that checks one subject on a device, in an empty folder of its own, and yields the rows."""

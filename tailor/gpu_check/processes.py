@@ -13,7 +13,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tailor.gpu_check import CheckRow
@@ -28,48 +28,71 @@ TOLERANCE = 1e-2  # of the largest weight; ranks add up in another order
 
 
 def check_ranks(ranks: ProcessGroup, folder: Path) -> Iterator[CheckRow]:
-    """Ranks that train together, as many as there are cards, at most two; on the CPU two, over gloo."""
-    is_gpu, path = ranks.device.type == "cuda", folder / "weights.safetensors"
+    """Train with as many ranks as there are cards, at most two, and compare with one rank; on the CPU with two."""
+    is_gpu = ranks.device.type == "cuda"
     count = min(2, torch.cuda.device_count()) if is_gpu else 2
-    said, worst = _end_of_ranks(count, ranks.device.type, path), float("inf")
-    if not said:
+    path = folder / "weights.safetensors"
+    failure = _run_ranks(count, ranks.device.type, path)
+    largest_difference = float("inf")
+    if not failure:
         together = safetensors.torch.load_file(path)
-        alone = {name: t for name, t in weights(ShortTraining(ranks).model).items() if t.is_floating_point()}
-        worst = max(float((t - together[name]).abs().max()) / float(t.abs().max() + 1e-9) for name, t in alone.items())
-    check = f"{'NCCL' if is_gpu else 'gloo'}, ranks: {count}"
-    compared = "sums; weights trained together and alone, norms synchronised" if count > 1 else "sums, a step of DDP"
-    yield CheckRow(check, compared, f"{TOLERANCE:.0e}", said or f"{worst:.0e}", worst <= TOLERANCE)
+        alone = weights(ShortTraining(ranks).model)
+        largest_difference = max(
+            _relative_difference(tensor, together[name]) for name, tensor in alone.items() if tensor.is_floating_point()
+        )
+    yield CheckRow(
+        check=f"{'NCCL' if is_gpu else 'gloo'}, ranks: {count}",
+        compared="sums; weights trained together and alone, norms synchronised" if count > 1 else "sums, a step of DDP",
+        tolerance=f"{TOLERANCE:.0e}",
+        difference=failure or f"{largest_difference:.0e}",
+        is_right=largest_difference <= TOLERANCE,
+    )
 
 
-def _end_of_ranks(count: int, device: str, path: Path) -> str:
-    """Start ranks and wait for them; empty, or the last line of the first that failed."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(count)}
-    command, started = [sys.executable, "-m", "tailor.gpu_check.processes", device, str(path)], []
-    for number in map(str, range(count)):
-        environment = os.environ | meeting | {"RANK": number, "LOCAL_RANK": number}
-        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+def _relative_difference(tensor: Tensor, other: Tensor) -> float:
+    """Return the largest difference, as a share of the largest element."""
+    return float((tensor - other).abs().max()) / float(tensor.abs().max() + 1e-9)
+
+
+def _run_ranks(count: int, device: str, path: Path) -> str:
+    """Start ranks and wait for them; return the last line of the first that failed, empty if none did."""
+    with socket.socket() as free_port:
+        free_port.bind(("127.0.0.1", 0))
+        port = free_port.getsockname()[1]
+    command = [sys.executable, "-m", "tailor.gpu_check.processes", device, str(path)]
+    processes = []
+    for number in range(count):
+        environment = os.environ | {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "WORLD_SIZE": str(count),
+            "RANK": str(number),
+            "LOCAL_RANK": str(number),
+        }
+        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
     try:
-        said = [rank.communicate(timeout=LIMIT_S)[1] for rank in started]
+        errors = [process.communicate(timeout=LIMIT_S)[1] for process in processes]
     except subprocess.TimeoutExpired:
         return f"no end after {LIMIT_S:.0f} s"
     finally:
-        for rank in started:
-            reap(rank)
-    failed = [text.strip() for rank, text in zip(started, said, strict=True) if rank.returncode]
-    return (last_line(failed[0]) or "a rank died") if failed else ""
+        for process in processes:
+            reap(process)
+    for process, error in zip(processes, errors, strict=True):
+        if process.returncode:
+            return last_line(error.strip()) or "a rank died"
+    return ""
 
 
 def main() -> int:
-    """Meet the other ranks, add up, train with them; rank 0 writes the weights. Returns 0, or 1 for a wrong sum."""
+    """Meet the other ranks, add up, train with them; rank 0 writes the weights. Return 0, or 1 for a wrong sum."""
     device, path = sys.argv[1:]
     ranks = join(device, LIMIT_S, threads=1)
     if ranks.world_size == 1:  # such a trial needs no group; here it is what is checked
         dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
     numbers = torch.full((4,), float(ranks.rank + 1), device=ranks.device)
     dist.all_reduce(numbers)
-    if numbers.tolist() != [sum(range(ranks.world_size + 1))] * 4:
+    expected_sum = sum(range(ranks.world_size + 1))
+    if numbers.tolist() != [expected_sum] * 4:
         sys.stderr.write(f"a sum over {ranks.world_size} ranks is {numbers.tolist()}\n")
         return 1
     DistributedDataParallel(nn.Linear(4, 4).to(ranks.device))(numbers).sum().backward()

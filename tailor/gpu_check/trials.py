@@ -1,11 +1,11 @@
 """Whole short trials: each stage on the device and on the CPU, and a trial that is interrupted."""
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
@@ -13,7 +13,7 @@ from tailor.core.errors import Paused
 from tailor.execution.cache import Cache
 from tailor.execution.runner import Result, StageEvent, run_trial
 from tailor.gpu_check import CheckRow
-from tailor.gpu_check.training import pause_after
+from tailor.gpu_check.training import count_unequal, pause_after, row_of_bits
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stage_execution import StageContext, compute
 from tailor.stage_execution.base import StageOutput, Tensors
@@ -41,84 +41,121 @@ TOLERANCES = {"numbers": 1e-2, "loss": 1e-2, "score": 1e-2, "selections": 5e-2, 
 UNSTABLE = {"train_source"}
 KIND_OF_FACT = {"macs": "MACs", "removed_macs_fraction": "MACs", "deciding_score": "score"}
 CPU = ProcessGroup(rank=0, world_size=1, device=torch.device("cpu"))
-ASKED = 3  # times whether to pause, before the answer is yes: before a stage, after its first step, at an agreement
+QUESTIONS_BEFORE_PAUSE = 3  # before a stage, after its first step, at an agreement
 
 
 def check_methods(ranks: ProcessGroup, folder: Path) -> Iterator[CheckRow]:
-    """A short trial of each method on the CPU; each of its stages again on the device, from the CPU's parents."""
-    cache, seen = Cache(folder), set[str]()
+    """Run a short trial of each method on the CPU, and each stage again on the device, from the CPU's parents."""
+    cache = Cache(folder)
+    compared_keys: set[str] = set()
     for method in METHODS:
-        worst, stages = dict.fromkeys(TOLERANCES, 0.0), 0
+        largest = {kind: 0.0 for kind in TOLERANCES}
+        stages = 0
         for event in run_trial(trial(method), cache=cache, ranks=CPU):
             stages += 1
-            if event.result.key not in seen:  # methods share their first stages
-                seen.add(event.result.key)
-                found = differences(event.result, compute_stage(event, ranks))
-                worst = {kind: max(worst[kind], found[kind]) for kind in worst}
-        compared = f"{stages} stages on {ranks.device.type} and on the CPU"
-        is_right = all(worst[kind] <= allowed for kind, allowed in TOLERANCES.items())
-        yield CheckRow(f"method {method['name']}", compared, _list_text(TOLERANCES), _list_text(worst), is_right)
+            if event.result.key in compared_keys:  # methods share their first stages
+                continue
+            compared_keys.add(event.result.key)
+            for kind, difference in differences(event.result, compute_stage(event, ranks)).items():
+                largest[kind] = max(largest[kind], difference)
+        yield CheckRow(
+            check=f"method {method['name']}",
+            compared=f"{stages} stages on {ranks.device.type} and on the CPU",
+            tolerance=_list_text(TOLERANCES),
+            difference=_list_text(largest),
+            is_right=all(largest[kind] <= tolerance for kind, tolerance in TOLERANCES.items()),
+        )
 
 
 def check_resumption(ranks: ProcessGroup, folder: Path) -> Iterator[CheckRow]:
-    """A trial on the device in one go, twice, and one that is interrupted again and again; to the last bit."""
-    config, pauses, resumed = trial(METHODS[0]), 0, dict[str, Tensor]()
-    straight, again = (tensors_of(run_trial(config, cache=Cache(folder / n), ranks=ranks)) for n in ("a", "b"))
-    kept: dict[str, Any] = {"cache": Cache(folder / "c"), "checkpoint_folder": folder / "checkpoints"}
+    """Run a trial on the device in one go, twice, and once interrupted again and again; compare all bits."""
+    config = trial(METHODS[0])
+    straight = tensors_of(run_trial(config, cache=Cache(folder / "a"), ranks=ranks))
+    repeated = tensors_of(run_trial(config, cache=Cache(folder / "b"), ranks=ranks))
+    resumed: Tensors = {}
+    pauses = 0
     while not resumed:
+        events = run_trial(
+            config,
+            cache=Cache(folder / "c"),
+            ranks=ranks,
+            checkpoint_folder=folder / "checkpoints",
+            pause=pause_after(QUESTIONS_BEFORE_PAUSE),
+        )
         try:
-            resumed = tensors_of(run_trial(config, ranks=ranks, pause=pause_after(ASKED), **kept))
+            resumed = tensors_of(events)
         except Paused:
             pauses += 1
-    for check, found, how in (("repeated", again, "in another cache"), ("resumed", resumed, f"paused {pauses} times")):
-        wrong = sum(not torch.equal(tensor, found[name]) for name, tensor in straight.items())
-        compared = f"{len(straight)} tensors of a trial, {how}"
-        yield CheckRow(f"{check} equals straight", compared, "no bit", f"{wrong} differ", wrong == 0)
+    compared = f"{len(straight)} tensors of a trial"
+    yield row_of_bits("repeated equals straight", f"{compared}, in another cache", count_unequal(straight, repeated))
+    yield row_of_bits("resumed equals straight", f"{compared}, paused {pauses} times", count_unequal(straight, resumed))
 
 
 def trial(method: dict[str, Any]) -> TrialConfig:
-    """A short trial of a method."""
+    """Return a short trial of a method."""
     return parse_trial(SHORT | {"method": method}, "check-gpu")
 
 
 def compute_stage(event: StageEvent, ranks: ProcessGroup) -> StageOutput:
-    """The stage of an event, computed on another device from the same parents."""
+    """Compute the stage of an event on another device, from the same parents."""
     stage = event.result.stage
     parent = stage.of.model_state() if isinstance(stage.of, Result) else None
     return compute(stage, parent, StageContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=0.0))
 
 
-def differences(here: Result, there: StageOutput) -> dict[str, float]:
-    """The largest difference of each kind between a stage of the CPU and the same of the device; infinite for NaN."""
-    tensors, found = here.read_tensors(), [(kind, 0.0) for kind in TOLERANCES]
-    losses, others = ([row["train_loss"] for row in facts.get("epochs", [])] for facts in (here.info, there.info))
-    found += [("loss", abs(one - other) / losses[0]) for one, other in zip(losses, others, strict=True)]
-    for name, tensor in tensors.items() if here.stage.kind not in UNSTABLE else ():
-        if tensor.is_floating_point() and tensor.numel():
-            distance = float((tensor - there.tensors[name].cpu()).abs().max())
-            found.append(("numbers", distance / (float(tensor.abs().max()) or 1.0)))
-    found.append(("selections", share_unlike(tensors, there.tensors)))
-    for fact in KIND_OF_FACT.keys() & here.info.keys():
-        expected = float(here.info[fact])
-        found.append((KIND_OF_FACT[fact], abs(expected - float(there.info[fact])) / max(1.0, abs(expected))))
-    return {kind: max(d if d == d else float("inf") for k, d in found if k == kind) for kind in TOLERANCES}
+def differences(on_cpu: Result, on_device: StageOutput) -> dict[str, float]:
+    """Return the largest difference of each kind between a stage of the CPU and that of the device; NaN is infinite."""
+    largest = {kind: 0.0 for kind in TOLERANCES}
+
+    def note(kind: str, difference: float) -> None:
+        largest[kind] = max(largest[kind], float("inf") if math.isnan(difference) else difference)
+
+    losses = [row["train_loss"] for row in on_cpu.info.get("epochs", [])]
+    device_losses = [row["train_loss"] for row in on_device.info.get("epochs", [])]
+    for loss, device_loss in zip(losses, device_losses, strict=True):
+        note("loss", abs(loss - device_loss) / losses[0])
+    tensors = on_cpu.read_tensors()
+    if on_cpu.stage.kind not in UNSTABLE:
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and tensor.numel():
+                distance = float((tensor - on_device.tensors[name].cpu()).abs().max())
+                note("numbers", distance / (float(tensor.abs().max()) or 1.0))
+    note("selections", share_unlike(tensors, on_device.tensors))
+    for fact in KIND_OF_FACT.keys() & on_cpu.info.keys():
+        expected = float(on_cpu.info[fact])
+        note(KIND_OF_FACT[fact], abs(expected - float(on_device.info[fact])) / max(1.0, abs(expected)))
+    return largest
 
 
-def share_unlike(one: Tensors, two: Tensors) -> float:
-    """Share of the filters in either selection that are not in both; of two that score alike, either may stay.
+def share_unlike(first: Tensors, second: Tensors) -> float:
+    """Return the share of the filters in either selection that are not in both.
+
+    Two correct selections can differ: of filters that score alike, either may stay.
 
     >>> share_unlike({"kept/conv1": torch.tensor([0, 1, 2])}, {"kept/conv1": torch.tensor([0, 1, 3])})
     0.5
     """
-    first, second = (
-        {(n, i) for n, t in kept.items() if n.startswith("kept/") for i in t.tolist()} for kept in (one, two)
-    )
-    return len(first ^ second) / max(1, len(first | second))
+    kept_in_first = _kept_filters(first)
+    kept_in_second = _kept_filters(second)
+    return len(kept_in_first ^ kept_in_second) / max(1, len(kept_in_first | kept_in_second))
+
+
+def _kept_filters(tensors: Tensors) -> set[tuple[str, int]]:
+    """Return group and index of each filter that a pruning kept."""
+    filters: set[tuple[str, int]] = set()
+    for name, indices in tensors.items():
+        if name.startswith("kept/"):
+            filters |= {(name, index) for index in indices.tolist()}
+    return filters
 
 
 def tensors_of(events: Iterable[StageEvent]) -> Tensors:
-    """All tensors that a trial stored, by stage and name."""
-    return {f"{e.result.key}/{name}": tensor for e in events for name, tensor in e.result.read_tensors().items()}
+    """Return all tensors that a trial stored, by stage and name."""
+    tensors: Tensors = {}
+    for event in events:
+        key = event.result.key
+        tensors |= {f"{key}/{name}": tensor for name, tensor in event.result.read_tensors().items()}
+    return tensors
 
 
 def _list_text(numbers: dict[str, float]) -> str:

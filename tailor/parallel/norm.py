@@ -27,23 +27,24 @@ class _GatherRanks(torch.autograd.Function):
 
     @staticmethod
     def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
-        mine = gradients[0].contiguous()
-        everyone = mine.new_empty(dist.get_world_size(), *mine.shape)
-        dist.all_gather(list(everyone.unbind()), mine)  # with gloo half the latency of all_reduce for small tensors
-        return everyone[:, dist.get_rank()].sum(dim=0)
+        own_gradient = gradients[0].contiguous()
+        all_gradients = own_gradient.new_empty(dist.get_world_size(), *own_gradient.shape)
+        # With gloo this has half the latency of all_reduce for small tensors.
+        dist.all_gather(list(all_gradients.unbind()), own_gradient)
+        return all_gradients[:, dist.get_rank()].sum(dim=0)
 
 
 class SynchronisedBatchNorm(UncheckedBatchNorm):
     """BatchNorm whose training statistics are those of the images of all ranks, as in one process."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """Normalised features (B, C) or (B, C, ...); B may differ between ranks and be 0.
+        """Return normalised features (B, C) or (B, C, ...); B may differ between ranks and be 0.
 
         Raises:
             TrainingError: all ranks together have only one value per channel.
         """
-        normal = self._normalise_over_ranks(features) if self.training else super().forward(features)
-        return _apply_activation(self, normal)
+        normalised = self._normalise_over_ranks(features) if self.training else super().forward(features)
+        return _apply_activation(self, normalised)
 
     def _normalise_over_ranks(self, features: Tensor) -> Tensor:
         mean, variance, count = self._statistics(features.float())
@@ -55,21 +56,25 @@ class SynchronisedBatchNorm(UncheckedBatchNorm):
         with torch.no_grad():
             self._remember(mean, variance * (count / (count - 1)))
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        along = (-1, *[1] * (features.dim() - 2))
-        normal = torch.addcmul((self.bias - mean * scale).reshape(along), features, scale.reshape(along))
-        return normal.to(features.dtype)
+        shift = self.bias - mean * scale
+        per_channel = (-1, *[1] * (features.dim() - 2))  # a shape that broadcasts along features
+        normalised = torch.addcmul(shift.reshape(per_channel), features, scale.reshape(per_channel))
+        return normalised.to(features.dtype)
 
     def _statistics(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean (C,), biased variance (C,) and count of values per channel over all ranks (Chan et al., 1979)."""
+        """Return mean (C,), biased variance (C,) and count of values per channel over all ranks (Chan et al., 1979)."""
         channels = features.shape[1]
-        values = features.numel() // channels
-        others = (0, *range(2, features.dim()))
-        if values:
-            own_variance, own_mean = torch.var_mean(features, dim=others, correction=0)
+        own_count = features.numel() // channels
+        all_but_channels = (0, *range(2, features.dim()))
+        if own_count:
+            own_variance, own_mean = torch.var_mean(features, dim=all_but_channels, correction=0)
         else:  # zeros that still belong to the graph, so that this rank takes part in the backward pass
-            own_variance = own_mean = features.sum(dim=others)
-        rows = _GatherRanks.apply(torch.cat([own_mean, own_variance, own_mean.new_full((1,), values)]))
-        means, variances, counts = rows[:, :channels], rows[:, channels:-1], rows[:, -1:].detach()
+            own_variance = own_mean = features.sum(dim=all_but_channels)
+        own_row = torch.cat([own_mean, own_variance, own_mean.new_full((1,), own_count)])
+        rows = _GatherRanks.apply(own_row)
+        means = rows[:, :channels]
+        variances = rows[:, channels:-1]
+        counts = rows[:, -1:].detach()
         weights = counts / counts.sum()
         mean = (weights * means).sum(dim=0)
         variance = (weights * (variances + (means - mean).square())).sum(dim=0)
@@ -87,22 +92,24 @@ class _SynchronisedOnGpu(nn.SyncBatchNorm):
     process_group = None  # all ranks
 
     def forward(self, features: Tensor) -> Tensor:
-        # A rank without images sends its zeros in their type, and the others send float32 whatever theirs is.
-        return _apply_activation(self, super().forward(features if features.numel() else features.float()))
+        if not features.numel():
+            # Torch would send this rank's zeros in their own type, and the others send float32 whatever theirs is.
+            features = features.float()
+        return _apply_activation(self, super().forward(features))
 
 
-def _apply_activation(norm: BatchNormBase, normal: Tensor) -> Tensor:
-    """The output of a norm that applies its activation itself (timm's), from normalised features."""
-    for part in norm.children():
-        normal = part(normal)
-    return normal
+def _apply_activation(norm: BatchNormBase, normalised: Tensor) -> Tensor:
+    """Return a norm's output from normalised features; timm's norms apply their activation themselves."""
+    for module in norm.children():
+        normalised = module(normalised)
+    return normalised
 
 
 def set_norms(model: nn.Module, norm: Literal["synchronised", "local", "frozen"], ranks: ProcessGroup) -> nn.Module:
-    """The model in training mode, its norms computing over all ranks, over each rank's own images, or frozen.
+    """Set the model to training mode, its norms to compute over all ranks, over each rank's images, or to be frozen.
 
     A frozen norm normalises by its running statistics and keeps them, its factors and its shifts. Of local norms, the
-    running statistics of rank 0 are stored.
+    running statistics of rank 0 are stored. Returns the model.
     """
     model.train()
     if norm == "synchronised":
@@ -115,7 +122,7 @@ def set_norms(model: nn.Module, norm: Literal["synchronised", "local", "frozen"]
 
 
 def synchronise_norms(model: nn.Module, ranks: ProcessGroup) -> nn.Module:
-    """The model with every BatchNorm computing over all ranks; unchanged in a single process.
+    """Make every BatchNorm of the model compute over all ranks, and return the model; unchanged in a single process.
 
     Raises:
         ConfigError: a norm is neither torch's nor timm's, or has no weights or no running statistics.

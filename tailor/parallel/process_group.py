@@ -34,7 +34,7 @@ class ProcessGroup:
     device: torch.device
 
     def broadcast_bytes(self, data: bytes | None) -> bytes:
-        """Rank 0's `data` on every rank; that of other ranks is ignored. Bytes, never pickles."""
+        """Return rank 0's `data` on every rank; that of other ranks is ignored. Bytes, never pickles."""
         beat()
         if self.world_size == 1:
             return data or b""
@@ -48,7 +48,7 @@ class ProcessGroup:
         return buffer.numpy().tobytes()
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The tensor summed over ranks, in place."""
+        """Sum the tensor over ranks, in place, and return it."""
         beat()
         if self.world_size > 1:
             dist.all_reduce(tensor)
@@ -59,19 +59,21 @@ class ProcessGroup:
         self.sum(torch.zeros(1))
 
     def gather_interleaved(self, rows: Tensor, total: int) -> Tensor:
-        """Rows (total, ...) from the share of each rank, which has rows rank, rank + world_size, ..."""
+        """Return rows (total, ...) from the share of each rank, which has rows rank, rank + world_size, ..."""
         if self.world_size == 1:
             return rows
-        longest = -(-total // self.world_size)
-        padded = torch.zeros((longest, *rows.shape[1:]), dtype=rows.dtype, device=rows.device)
+        rows_of_longest_share = -(-total // self.world_size)
+        padded = torch.zeros((rows_of_longest_share, *rows.shape[1:]), dtype=rows.dtype, device=rows.device)
         padded[: len(rows)] = rows
         shares = [torch.empty_like(padded) for _ in range(self.world_size)]
         dist.all_gather(shares, padded)
-        return torch.stack(shares, dim=1).flatten(0, 1)[:total]
+        interleaved = torch.stack(shares, dim=1).flatten(0, 1)
+        return interleaved[:total]
 
     def parallel(self, model: nn.Module) -> nn.Module:
-        """The model in DistributedDataParallel; itself in a single process or without parameters to train."""
-        if self.world_size == 1 or not any(p.requires_grad for p in model.parameters()):
+        """Return the model in DistributedDataParallel; itself in a single process or without parameters to train."""
+        is_trained = any(parameter.requires_grad for parameter in model.parameters())
+        if self.world_size == 1 or not is_trained:
             return model
         return DistributedDataParallel(model, **_NO_BUFFER_BROADCAST)
 
@@ -81,8 +83,8 @@ def join(
 ) -> ProcessGroup:
     """Join the process group that RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT describe.
 
-    Without them this is a single process. A process that joined before keeps its group. On a GPU this process uses
-    deterministic algorithms, and float32 without TF32's shorter mantissas, from then on.
+    Without these variables this is a single process. A process that joined before keeps its group. On a GPU this
+    process uses deterministic algorithms, and float32 without TF32's shorter mantissas, from then on.
 
     Args:
         device: "auto" (this rank's GPU if there is one), "cpu" or "cuda".
@@ -103,21 +105,23 @@ def join(
         )
     if threads is not None:
         torch.set_num_threads(threads)
-    rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
     use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    # If a scheduler shows each rank only its own GPU, there is one, whatever the local rank is.
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    chosen = torch.device("cuda", local_rank % torch.cuda.device_count()) if use_gpu else torch.device("cpu")
+    own_device = torch.device("cpu")
     if use_gpu:
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        # If a scheduler shows each rank only its own GPU, there is one, whatever the local rank is.
+        own_device = torch.device("cuda", local_rank % torch.cuda.device_count())
         use_deterministic_algorithms()
         # `precision = "float32"` means it on a GPU, too: torch's default rounds the inputs of convolutions to TF32.
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
-        torch.cuda.set_device(chosen)
-    if count > 1 and not dist.is_initialized():
+        torch.cuda.set_device(own_device)
+    if world_size > 1 and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if use_gpu else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=collective_timeout_s))
-    return ProcessGroup(rank=rank, world_size=count, device=chosen)
+    return ProcessGroup(rank=rank, world_size=world_size, device=own_device)
 
 
 def leave() -> None:

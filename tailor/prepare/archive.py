@@ -65,7 +65,7 @@ def is_archive(path: Path) -> bool:
 
 
 def unpack(archive: Path, parent: Path) -> Path:
-    """The folder below `parent` with the archive's files; the result of an earlier call is used again.
+    """Unpack an archive below `parent`, and return the folder; the result of an earlier call is used again.
 
     Args:
         archive: a .zip, .tar, .tar.gz or .tgz file.
@@ -78,25 +78,26 @@ def unpack(archive: Path, parent: Path) -> Path:
     identity = f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}"
     final = parent / f"unpacked-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     if os.path.lexists(final):
-        return _own(final)
-    partial = final.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)  # what an interrupted call left
+        _refuse_foreign(final)
+        return final
+    unfinished = final.with_suffix(".partial")
+    shutil.rmtree(unfinished, ignore_errors=True)  # what an interrupted call left
     try:
-        partial.mkdir()
+        unfinished.mkdir()
         free_bytes = shutil.disk_usage(parent).free
-        _look(archive, free_bytes)
-        _write(archive, partial)
+        _check_members(archive, free_bytes)
+        _write(archive, unfinished)
     except ConfigError:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         raise
     except UNREADABLE as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise ConfigError(f"{archive} cannot be unpacked: {_explained(error)}") from error
-    return partial.rename(final)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise ConfigError(f"{archive} cannot be unpacked: {_explain(error)}") from error
+    return unfinished.rename(final)
 
 
-def _explained(error: Exception) -> str:
-    """Why an archive cannot be unpacked, and what to do."""
+def _explain(error: Exception) -> str:
+    """Return why an archive cannot be unpacked, and what to do."""
     unpack_it = "unpack it yourself and give the folder"
     if isinstance(error, OSError) and error.errno is not None:  # of the system, not of the archive
         reason = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
@@ -115,17 +116,20 @@ def _explained(error: Exception) -> str:
     )
 
 
-def _own(folder: Path) -> Path:
-    """The folder that an earlier call made. Raises ConfigError: another user made it, or it is not a folder."""
+def _refuse_foreign(folder: Path) -> None:
+    """Raise ConfigError unless this is a folder of this user, which an earlier call made."""
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise ConfigError(f"{folder} is there already and was not made by you; remove it, or give another --to")
-    return folder
 
 
-def _look(archive: Path, free_bytes: int) -> None:
-    """Raise ConfigError for an archive with invalid members; no more bytes are written than a member claims."""
-    total_bytes, names = 0, set[PurePosixPath]()
+def _check_members(archive: Path, free_bytes: int) -> None:
+    """Raise ConfigError for an archive with invalid members, or one that is too large when it is unpacked.
+
+    Sizes are what members claim; later no more bytes of a member are written than that.
+    """
+    total_bytes = 0
+    files: set[PurePosixPath] = set()
     for count, member in enumerate(_members(archive), start=1):
         path = _path_inside(archive, member)
         total_bytes += member.size_bytes
@@ -135,10 +139,10 @@ def _look(archive: Path, free_bytes: int) -> None:
                 "against archives that are made to fill a disk; if you trust it, unpack it yourself and give the folder"
             )
         if member.kind == "file":
-            if path in names:
+            if path in files:
                 raise ConfigError(f"{archive}: member {member.name!r} is in it twice; make the archive again")
-            names.add(path)
-    if not names:
+            files.add(path)
+    if not files:
         raise ConfigError(f"{archive} has no files; give an archive of images")
     if total_bytes > free_bytes:
         raise ConfigError(
@@ -147,9 +151,10 @@ def _look(archive: Path, free_bytes: int) -> None:
 
 
 def _path_inside(archive: Path, member: ArchiveMember) -> PurePosixPath:
-    """The member's path, checked to be below the folder that it is unpacked to."""
+    """Return the member's path. Raises ConfigError: it would not be below the folder that it is unpacked to."""
     os.fsencode(member.name)  # raises UnicodeEncodeError for what cannot be a file's name
-    path, as_on_windows = PurePosixPath(member.name), PureWindowsPath(member.name)
+    path = PurePosixPath(member.name)
+    as_on_windows = PureWindowsPath(member.name)
     if member.kind == "file" and not path.parts:
         raise ConfigError(f"{archive}: member {member.name!r} is a file without a name; make the archive again")
     problem = None if member.kind in ("file", "folder") else member.kind
@@ -168,23 +173,30 @@ def _path_inside(archive: Path, member: ArchiveMember) -> PurePosixPath:
 
 
 def _members(archive: Path) -> Iterator[ArchiveMember]:
-    """What is in the archive, in its order."""
+    """Yield what is in the archive, in its order."""
     if archive.name.lower().endswith(".zip"):
-        with zipfile.ZipFile(archive) as opened:
-            for info in opened.infolist():
+        with zipfile.ZipFile(archive) as zip_file:
+            for info in zip_file.infolist():
                 if info.compress_type not in COMPRESSIONS:
                     raise ConfigError(
                         f"{archive}: member {info.filename!r} is neither stored nor deflated, but compressed in a way "
                         f"that is not read here (method {info.compress_type}); unpack it yourself and give the folder"
                     )
-                content = partial(opened.open, info)
-                yield ArchiveMember(name=info.filename, kind=_zip_kind(info), size_bytes=info.file_size, open=content)
+                yield ArchiveMember(
+                    name=info.filename,
+                    kind=_zip_kind(info),
+                    size_bytes=info.file_size,
+                    open=partial(zip_file.open, info),
+                )
         return
     with _open(archive) as (tar, file):
         for entry in tar:
-            size_bytes = entry.size if entry.isfile() else 0
-            content = partial(_content, tar, file, entry)
-            yield ArchiveMember(name=entry.name, kind=_tar_kind(entry), size_bytes=size_bytes, open=content)
+            yield ArchiveMember(
+                name=entry.name,
+                kind=_tar_kind(entry),
+                size_bytes=entry.size if entry.isfile() else 0,
+                open=partial(_content, tar, file, entry),
+            )
             _forget(tar, file)
         _expect_end(tar)
 
@@ -193,27 +205,28 @@ class _Bounded:
     """A file of which `left` bytes may be read, so that false or endless headers cannot fill the memory."""
 
     def __init__(self, file: gzip.GzipFile | BufferedReader) -> None:
-        self._file, self.left = file, HEADER_BYTES
+        self._file = file
+        self.left = HEADER_BYTES
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes. Raises ReadError: more than `left`."""
+        """Return the next bytes. Raises ReadError: more than `left` are asked for."""
         if not 0 <= size <= self.left:
             raise tarfile.ReadError(f"headers of more than {HEADER_BYTES:,} bytes before one member")
         self.left -= size
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to a position; in a gzipped file by reading in small pieces."""
+        """Move to a position, and return it; in a gzipped file this reads in small pieces."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """The position that is read next."""
+        """Return the position that is read next."""
         return self._file.tell()
 
 
 @contextmanager
 def _open(archive: Path) -> Iterator[tuple[tarfile.TarFile, _Bounded]]:
-    """A tar file, plain or gzipped according to its first bytes; other compressions are not supported."""
+    """Open a tar file, plain or gzipped according to its first bytes; other compressions are not supported."""
     with archive.open("rb") as raw:
         is_gzipped = raw.read(len(GZIP_MAGIC)) == GZIP_MAGIC
     with gzip.open(archive) if is_gzipped else archive.open("rb") as raw:
@@ -223,7 +236,7 @@ def _open(archive: Path) -> Iterator[tuple[tarfile.TarFile, _Bounded]]:
 
 
 def _content(tar: tarfile.TarFile, file: _Bounded, entry: tarfile.TarInfo) -> IO[bytes]:
-    """The content of a file in the archive, all of which may be read."""
+    """Return the content of a file in the archive, all of which may be read."""
     content = tar.extractfile(entry)
     assert content is not None  # it is a file
     file.left = entry.size

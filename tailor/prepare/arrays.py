@@ -35,7 +35,7 @@ class Arrays:
 
 
 def load(root: Path, name: str) -> dict[str, Arrays]:
-    """Both tasks of data set `name` below `root`: "source" (perhaps without images) and "target".
+    """Return both tasks of data set `name` below `root`: "source" (perhaps without images) and "target".
 
     Labels, ids and splits are verified against the manifest. Of the images only shape and length are checked, because
     images are read when they are needed. `verify` reads them all.
@@ -43,12 +43,13 @@ def load(root: Path, name: str) -> dict[str, Arrays]:
     Raises:
         ConfigError: no such data set, or its files differ from the manifest.
     """
-    found, folder = manifest.read(root, name), manifest.folder_of(root, name)
-    small = [file for file in found.array_files if not file.endswith(".images.npy")]
-    for file in small:
-        _verify_file(folder, file, found)
-    arrays = {file: open_array(folder, file, found) for file in found.array_files}
-    _verify_meaning(folder, found, arrays)
+    data_set = manifest.read(root, name)
+    folder = manifest.folder_of(root, name)
+    for file in data_set.array_files:
+        if not file.endswith(".images.npy"):
+            _verify_file(folder, file, data_set)
+    arrays = {file: open_array(folder, file, data_set) for file in data_set.array_files}
+    _verify_meaning(folder, data_set, arrays)
     tasks = {}
     for task in (SOURCE, TARGET):
         labels = arrays[f"{task}.labels.npy"]
@@ -63,29 +64,32 @@ def load(root: Path, name: str) -> dict[str, Arrays]:
 
 
 def verify(root: Path, name: str, advance: Callable[[int], None] | None = None) -> DataManifest:
-    """Read every byte of the data set's files and compare it with the manifest; the manifest.
+    """Read every byte of the data set's files and compare it with the manifest; return the manifest.
 
     `advance` is called with the number of bytes read since the last call.
 
     Raises:
         ConfigError: a file has changed; the text names it.
     """
-    found, folder = manifest.read(root, name), manifest.folder_of(root, name)
-    for file in found.files:
-        _verify_file(folder, file, found, advance)
-    arrays = {file: open_array(folder, file, found) for file in found.array_files}
-    if digest(arrays, found.test_images) != found.digest:
+    data_set = manifest.read(root, name)
+    folder = manifest.folder_of(root, name)
+    for file in data_set.files:
+        _verify_file(folder, file, data_set, advance)
+    arrays = {file: open_array(folder, file, data_set) for file in data_set.array_files}
+    if digest(arrays, data_set.test_images) != data_set.digest:
         raise ConfigError(f"{folder}: the manifest's digest is not that of its arrays; {manifest.remedy(folder)}")
-    _verify_meaning(folder, found, arrays)
-    return found
+    _verify_meaning(folder, data_set, arrays)
+    return data_set
 
 
 def digest(arrays: dict[str, NDArray[Any]], test_images: int) -> str:
-    """SHA-256 over names, types, shapes and bytes of arrays by file name, in the order of the names.
+    """Return the SHA-256 over names, types, shapes and bytes of arrays by file name, in the order of the names.
 
-    That of a pool has the number of test images, too, because no array says it.
+    The digest of a pool has the number of test images, too, because no array says it.
     """
-    sha256 = hashlib.sha256(f"{test_images} test images\n".encode() if GROUP_FILE in arrays else b"")
+    sha256 = hashlib.sha256()
+    if GROUP_FILE in arrays:
+        sha256.update(f"{test_images} test images\n".encode())
     for name, array in sorted(arrays.items()):
         sha256.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         flat = array.reshape(-1).view(np.uint8)
@@ -95,7 +99,7 @@ def digest(arrays: dict[str, NDArray[Any]], test_images: int) -> str:
 
 
 def file_sha256(path: Path, advance: Callable[[int], None] | None = None) -> str:
-    """SHA-256 of a file's bytes."""
+    """Return the SHA-256 of a file's bytes; `advance` is called with the number of bytes read since the last call."""
     sha256 = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK_BYTES):
@@ -105,49 +109,55 @@ def file_sha256(path: Path, advance: Callable[[int], None] | None = None) -> str
     return sha256.hexdigest()
 
 
-def open_array(folder: Path, file: str, found: DataManifest) -> NDArray[Any]:
-    """An array of the data set as a read-only memory map.
+def open_array(folder: Path, file: str, data_set: DataManifest) -> NDArray[Any]:
+    """Return an array of the data set as a read-only memory map.
 
     Raises:
         ConfigError: the file has no array of the manifest's type and shape.
     """
-    column = file.split(".")[1]
+    _task, column, _suffix = file.split(".")
+    expected_type = DTYPES[column]
+    expected_shape = data_set.files[file].shape
     try:
         array: NDArray[Any] = np.load(folder / file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ConfigError(f"{folder / file} is not an array: {error}; {manifest.remedy(folder)}") from error
-    if array.dtype != DTYPES[column] or array.shape != found.files[file].shape or not array.flags.c_contiguous:
+    if array.dtype != expected_type or array.shape != expected_shape or not array.flags.c_contiguous:
         raise ConfigError(
             f"{folder / file} holds {array.dtype} of shape {array.shape}, the manifest says "
-            f"{np.dtype(DTYPES[column])} of shape {found.files[file].shape}; {manifest.remedy(folder)}"
+            f"{np.dtype(expected_type)} of shape {expected_shape}; {manifest.remedy(folder)}"
         )
     return array
 
 
-def _verify_file(folder: Path, file: str, found: DataManifest, advance: Callable[[int], None] | None = None) -> None:
-    if file_sha256(folder / file, advance) != found.files[file].sha256:
+def _verify_file(folder: Path, file: str, data_set: DataManifest, advance: Callable[[int], None] | None = None) -> None:
+    if file_sha256(folder / file, advance) != data_set.files[file].sha256:
         raise ConfigError(
             f"{folder / file} is not the file that the manifest describes: its SHA-256 differs; "
             f"{manifest.remedy(folder)}"
         )
 
 
-def _verify_meaning(folder: Path, found: DataManifest, arrays: dict[str, NDArray[Any]]) -> None:
+def _verify_meaning(folder: Path, data_set: DataManifest, arrays: dict[str, NDArray[Any]]) -> None:
     """Raise ConfigError unless labels fit the class names, the test split has its size, and ids are unique."""
-    labels = ((arrays["source.labels.npy"], found.source_classes), (arrays["target.labels.npy"], found.target_classes))
+    problem = _problem_of_meaning(data_set, arrays)
+    if problem is not None:
+        raise ConfigError(f"{folder}: {problem}; {manifest.remedy(folder)}")
+
+
+def _problem_of_meaning(data_set: DataManifest, arrays: dict[str, NDArray[Any]]) -> str | None:
+    """Return in what the arrays do not fit each other or the manifest; None if they fit."""
+    source_labels = arrays["source.labels.npy"]
+    target_labels = arrays["target.labels.npy"]
+    for labels, classes in ((source_labels, data_set.source_classes), (target_labels, data_set.target_classes)):
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+            return "a label is beyond the class names"
+    if not data_set.pool and int(arrays["target.is_test.npy"].sum()) != data_set.test_images:
+        return "the test split has another size than the manifest says"
+    for label, count in enumerate(data_set.class_images):
+        if int((target_labels == label).sum()) != count:
+            return "a class has another number of images than the manifest says"
     ids = np.concatenate([arrays["source.ids.npy"], arrays["target.ids.npy"]])
-    problems = {
-        "a label is beyond the class names": any(
-            len(of) and not 0 <= int(of.min()) <= int(of.max()) < count for of, count in labels
-        ),
-        "the test split has another size than the manifest says": (
-            not found.pool and int(arrays["target.is_test.npy"].sum()) != found.test_images
-        ),
-        "a class has another number of images than the manifest says": any(
-            int((arrays["target.labels.npy"] == label).sum()) != count for label, count in enumerate(found.class_images)
-        ),
-        "an image id occurs twice": len(np.unique(ids)) != len(ids),
-    }
-    for problem, is_there in problems.items():
-        if is_there:
-            raise ConfigError(f"{folder}: {problem}; {manifest.remedy(folder)}")
+    if len(np.unique(ids)) != len(ids):
+        return "an image id occurs twice"
+    return None

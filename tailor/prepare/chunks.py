@@ -1,6 +1,6 @@
 """The images of a task decoded into one .npy file, chunk by chunk, so that an interrupted call loses one chunk.
 
-A journal has, of each decoded image, its place and the digests of its file and of its pixels. A later call keeps an
+A journal has, of each decoded image, its index and the digests of its file and of its pixels. A later call keeps an
 image if both are still the same, wherever it now is among the images: some may have been removed or replaced meanwhile.
 """
 
@@ -10,9 +10,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -33,7 +31,7 @@ class JournalEntry(Record):
     """An image that was decoded, as in the journal."""
 
     name: str
-    place: int  # in the array
+    place: int  # its index in the array
     file_sha256: str
     fingerprint: str
     pixels_sha256: str
@@ -41,7 +39,7 @@ class JournalEntry(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class DecodedTask:
-    """What decoding the images of a task gave, image by image."""
+    """The results of decoding the images of a task, image by image."""
 
     hashes: tuple[str, ...]  # SHA-256 of each image file
     fingerprints: tuple[str, ...]  # empty for an image without pixels
@@ -63,26 +61,35 @@ def decode_files(
         advance: called with the number of images done since the last call.
     """
     header = _npy_header((len(files), 3, image_px, image_px))
-    known = _begin(out, journal, header, image_px)
+    journal_entries = _begin(out, journal, header, image_px)
     image_bytes = 3 * image_px * image_px
     images: list[Decoded] = []
     kept_images = 0
-    with out.open("r+b") as stream, journal.open("a", encoding="utf-8") as notes, ThreadPoolExecutor(threads) as pool:
+    with out.open("r+b") as stream, journal.open("a", encoding="utf-8") as lines, ThreadPoolExecutor(threads) as pool:
         stream.write(header)
         stream.flush()
-        take = partial(_take, image_px=image_px, known=known, handle=stream.fileno(), first_byte=len(header))
+
+        def keep_or_decode(file: ImageFile) -> tuple[Decoded, bool]:
+            """Return the image, and whether it was kept."""
+            entry = journal_entries.get(file.name)
+            kept = None if entry is None else _read_kept(file, entry, image_px, stream.fileno(), len(header))
+            return (decode.decode(file.path, image_px), False) if kept is None else (kept, True)
+
         for start in range(0, len(files), CHUNK_IMAGES):
             chunk = files[start : start + CHUNK_IMAGES]
-            taken = list(pool.map(take, chunk))  # all of them, before the chunk is written where some of them may be
-            moved = [
-                not is_kept or known[file.name].place != place
-                for place, (file, (_, is_kept)) in enumerate(zip(chunk, taken, strict=True), start=start)
-            ]
-            if any(moved):
-                _write_chunk(stream, len(header) + start * image_bytes, [image for image, _ in taken], image_px)
-                _note(notes, chunk, start, [image for image, _ in taken])
-            kept_images += sum(is_kept for _, is_kept in taken)
-            images += [replace(image, pixels=None) for image, _ in taken]
+            # All of them, before the chunk is written where the pixels of some may be.
+            results = list(pool.map(keep_or_decode, chunk))
+            chunk_images = [image for image, _is_kept in results]
+            must_write = False  # True if an image of the chunk is new or was at another index
+            for index, (file, (_image, is_kept)) in enumerate(zip(chunk, results, strict=True), start=start):
+                if is_kept:
+                    kept_images += 1
+                if not is_kept or journal_entries[file.name].place != index:
+                    must_write = True
+            if must_write:
+                _write_chunk(stream, len(header) + start * image_bytes, chunk_images, image_px)
+                _write_entries(lines, chunk, start, chunk_images)
+            images += [replace(image, pixels=None) for image in chunk_images]
             advance(len(chunk))
         stream.truncate(len(header) + len(files) * image_bytes)
         os.fsync(stream.fileno())
@@ -101,63 +108,68 @@ def _npy_header(shape: tuple[int, ...]) -> bytes:
 
 
 def _begin(out: Path, journal: Path, header: bytes, image_px: int) -> dict[str, JournalEntry]:
-    """The images that earlier calls decoded, by name; if they had other settings, none, and both files are new."""
+    """Return the journal of earlier calls, by name of the image.
+
+    If these calls had other settings, both files begin anew and the result is empty.
+    """
     settings = hashlib.sha256(json.dumps([image_px, len(header), decode.versions()]).encode()).hexdigest()
     if out.exists() and journal.exists():
         # The last line is cut off if its writer was killed.
         lines = lines_of(journal.read_text(encoding="utf-8"), only_ended=True)
         if lines and lines[0] == settings:
-            entries = {line: entry for line in lines[1:] if (entry := _entry(line))}
-            journal.write_text("".join(f"{line}\n" for line in (settings, *entries)), encoding="utf-8")
-            return {entry.name: entry for entry in entries.values()}
+            entry_of_line = {}
+            for line in lines[1:]:
+                entry = _entry(line)
+                if entry is not None:
+                    entry_of_line[line] = entry
+            journal.write_text("".join(f"{line}\n" for line in (settings, *entry_of_line)), encoding="utf-8")
+            return {entry.name: entry for entry in entry_of_line.values()}
     out.write_bytes(b"")
     journal.write_text(f"{settings}\n", encoding="utf-8")
     return {}
 
 
 def _entry(line: str) -> JournalEntry | None:
-    """A line of the journal; None if it is damaged."""
+    """Return a line of the journal as a record; None if it is damaged."""
     try:
         return JournalEntry.from_json(line)
     except DocumentError:
         return None
 
 
-def _take(
-    file: ImageFile, *, image_px: int, known: dict[str, JournalEntry], handle: int, first_byte: int
-) -> tuple[Decoded, bool]:
-    """The image as an earlier call decoded it and True, if file and pixels are still the same; else decoded now."""
-    old = known.get(file.name)
-    if old is not None:
-        shape = (3, image_px, image_px)
-        size_bytes = 3 * image_px * image_px
-        with suppress(OSError):  # of a file that cannot be read: `decode` says so
-            pixels = os.pread(handle, size_bytes, first_byte + old.place * size_bytes)
-            is_same = hashlib.sha256(pixels).hexdigest() == old.pixels_sha256
-            if is_same and file_sha256(file.path) == old.file_sha256:
-                array = np.frombuffer(pixels, np.uint8).reshape(shape)
-                return Decoded(pixels=array, sha256=old.file_sha256, fingerprint=old.fingerprint, problem=""), True
-    return decode.decode(file.path, image_px), False
+def _read_kept(file: ImageFile, entry: JournalEntry, image_px: int, handle: int, first_byte: int) -> Decoded | None:
+    """Return the image as an earlier call decoded it; None if its file or its pixels are not the same any more."""
+    image_bytes = 3 * image_px * image_px
+    try:
+        pixels = os.pread(handle, image_bytes, first_byte + entry.place * image_bytes)
+        has_same_pixels = hashlib.sha256(pixels).hexdigest() == entry.pixels_sha256
+        if not has_same_pixels or file_sha256(file.path) != entry.file_sha256:
+            return None
+    except OSError:  # of a file that cannot be read: `decode` will say so
+        return None
+    array = np.frombuffer(pixels, np.uint8).reshape(3, image_px, image_px)
+    return Decoded(pixels=array, sha256=entry.file_sha256, fingerprint=entry.fingerprint, problem="")
 
 
 def _write_chunk(stream: BinaryIO, first_byte: int, images: Sequence[Decoded], image_px: int) -> None:
-    nothing = np.zeros((3, image_px, image_px), np.uint8)
+    zeros = np.zeros((3, image_px, image_px), np.uint8)
     stream.seek(first_byte)
     for image in images:
-        stream.write((nothing if image.pixels is None else image.pixels).data)
+        pixels = zeros if image.pixels is None else image.pixels
+        stream.write(pixels.data)
     stream.flush()
 
 
-def _note(notes: TextIO, files: Sequence[ImageFile], start: int, images: Sequence[Decoded]) -> None:
+def _write_entries(journal: TextIO, files: Sequence[ImageFile], start: int, images: Sequence[Decoded]) -> None:
     """Write a line for each image of a chunk that has pixels."""
-    for place, (file, image) in enumerate(zip(files, images, strict=True), start=start):
+    for index, (file, image) in enumerate(zip(files, images, strict=True), start=start):
         if image.pixels is not None:
             entry = JournalEntry(
                 name=file.name,
-                place=place,
+                place=index,
                 file_sha256=image.sha256,
                 fingerprint=image.fingerprint,
                 pixels_sha256=hashlib.sha256(image.pixels.data).hexdigest(),
             )
-            notes.write(f"{entry.to_json()}\n")
-    notes.flush()
+            journal.write(f"{entry.to_json()}\n")
+    journal.flush()

@@ -80,7 +80,7 @@ class Decoded:
 
 
 def decode(path: Path, image_px: int) -> Decoded:
-    """An image file as uint8 (3, image_px, image_px); an incomplete image is a result, not an error."""
+    """Return an image file's pixels as uint8 (3, image_px, image_px); for an incomplete image, the reason instead."""
     sha256 = ""
     try:
         with path.open("rb") as file:
@@ -88,10 +88,10 @@ def decode(path: Path, image_px: int) -> Decoded:
         if len(content) > LIMIT_FILE_BYTES:
             raise ValueError(f"more than {LIMIT_FILE_BYTES:,} bytes, which no image needs")
         sha256 = hashlib.sha256(content).hexdigest()
-        upright = _read(content)
-        pixels = np.asarray(_square(upright, image_px), dtype=np.uint8).transpose(2, 0, 1)
+        image = _read(content)
+        pixels = np.asarray(_square(image, image_px), dtype=np.uint8).transpose(2, 0, 1)
         return Decoded(
-            pixels=np.ascontiguousarray(pixels), sha256=sha256, fingerprint=fingerprint.fingerprint(upright), problem=""
+            pixels=np.ascontiguousarray(pixels), sha256=sha256, fingerprint=fingerprint.fingerprint(image), problem=""
         )
     except UNREADABLE as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -99,7 +99,7 @@ def decode(path: Path, image_px: int) -> Decoded:
 
 
 def versions() -> dict[str, str]:
-    """The libraries whose versions can change pixels, and what is made of the pixels."""
+    """Return the versions of the libraries that can change pixels, and in words what is made of the pixels."""
     import PIL
 
     return {
@@ -117,15 +117,15 @@ def check_image_px(image_px: int) -> None:
 
 
 def _read(content: bytes) -> Image.Image:
-    """The image in a file's bytes: upright, RGB. Raises one of UNREADABLE."""
+    """Return the image in a file's bytes: upright, RGB. Raises one of UNREADABLE."""
     try:
         return _open(content)
     except UNREADABLE as error:
         if content.startswith(PNG_START):
-            with suppress(*UNREADABLE):  # of this too: the pixels are damaged, and Pillow's first error says how
+            with suppress(*UNREADABLE):  # if this fails, too, the pixels are damaged, and the first error says how
                 return _open(_without_texts(content))
         if isinstance(error, UnidentifiedImageError):
-            raise ValueError(_kind(content)) from error
+            raise ValueError(_describe_other_file(content)) from error
         raise
 
 
@@ -138,38 +138,39 @@ def _open(content: bytes) -> Image.Image:
         return _rgb(_upright(image))
 
 
-def _kind(content: bytes) -> str:
-    """What a file is that is no image which is read here."""
+def _describe_other_file(content: bytes) -> str:
+    """Return what a file is that is none of FORMATS."""
     start = content[:4096].decode("latin-1")
-    for pattern, what in OTHER_FILES:
+    for pattern, description in OTHER_FILES:
         if re.match(pattern, start, re.IGNORECASE | re.DOTALL):
-            return f"it is {what}"
+            return f"it is {description}"
     return f"it is no image that is read here ({', '.join(FORMATS)})"
 
 
 def _without_texts(png: bytes) -> bytes:
-    """A PNG file with only the chunks that its pixels need: texts and profiles may be damaged, or of many megabytes."""
-    kept = []
-    for kind, whole in _chunks(png):
+    """Return a PNG file with only the chunks that its pixels need: texts and profiles may be damaged, or huge."""
+    needed_chunks = []
+    for kind, chunk in _chunks(png):
         is_optional = kind[:1].islower()  # in PNG, bit 5 of the first letter says so
-        has_orientation = kind == b"eXIf" and zlib.crc32(whole[4:-4]) == int.from_bytes(whole[-4:], "big")
+        is_whole = zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
+        has_orientation = kind == b"eXIf" and is_whole
         if not is_optional or kind in PNG_OF_PIXELS or has_orientation:
-            kept.append(whole)
-    return PNG_START + b"".join(kept)
+            needed_chunks.append(chunk)
+    return PNG_START + b"".join(needed_chunks)
 
 
 def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The chunks of a PNG file: kind, and the whole chunk."""
-    place = len(PNG_START)
-    while place + 12 <= len(png):
-        (length,) = struct.unpack_from(">I", png, place)
-        end = place + 12 + length
-        yield png[place + 4 : place + 8], png[place:end]
-        place = end
+    """Yield kind and bytes of each chunk of a PNG file: length (4), kind (4), content, checksum (4)."""
+    start = len(PNG_START)
+    while start + 12 <= len(png):
+        (length,) = struct.unpack_from(">I", png, start)
+        end = start + 12 + length
+        yield png[start + 4 : start + 8], png[start:end]
+        start = end
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The image as the camera was held; of what a camera wrote only this is read, and none of it is written."""
+    """Return the image turned as the camera was held, which is all that is read of what a camera wrote."""
     image.load()
     try:
         turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
@@ -179,19 +180,24 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
+    """Return the image in RGB, over black where it is transparent."""
     if image.has_transparency_data:
-        opaque = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", opaque.size, (0, 0, 0, 255)), opaque).convert("RGB")
+        with_alpha = image.convert("RGBA")
+        black = Image.new("RGBA", with_alpha.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, with_alpha).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _square(image: Image.Image, image_px: int) -> Image.Image:
+    """Return the image resized to a shorter side of `image_px`, and of that the square in the middle."""
     width, height = image.size
     shorter = min(width, height)
-    size = (int(image_px * width / shorter), int(image_px * height / shorter))
-    if size[0] * size[1] > LIMIT_PIXELS:
+    new_width = int(image_px * width / shorter)
+    new_height = int(image_px * height / shorter)
+    if new_width * new_height > LIMIT_PIXELS:
         raise ValueError(f"{width} x {height} pixels: too narrow to be resized to a shorter side of {image_px}")
-    if size != image.size:
-        image = image.resize(size, Image.Resampling.BILINEAR)
-    left, top = round((size[0] - image_px) / 2), round((size[1] - image_px) / 2)
+    if (new_width, new_height) != image.size:
+        image = image.resize((new_width, new_height), Image.Resampling.BILINEAR)
+    left = round((new_width - image_px) / 2)
+    top = round((new_height - image_px) / 2)
     return image.crop((left, top, left + image_px, top + image_px))

@@ -34,75 +34,108 @@ class Pair(Generic[Image]):
 
 
 def with_two_labels(images: Sequence[ListedImage]) -> list[tuple[str, ...]]:
-    """The files of one task that are, byte for byte, in several classes, each as a name in each class."""
+    """Return the files of one task that are, byte for byte, in several classes, each as a name in each class."""
     return _shared(images, [image.class_name for image in images])
 
 
 def in_two_splits(images: Sequence[ListedImage]) -> list[tuple[str, ...]]:
-    """The files of one task that are, byte for byte, in several splits, each as a name in each split."""
+    """Return the files of one task that are, byte for byte, in several splits, each as a name in each split."""
     return _shared(images, [image.split for image in images])
 
 
 def _shared(images: Sequence[ListedImage], parts: Sequence[str]) -> list[tuple[str, ...]]:
-    """The files that are in several parts, each as the first name in each part."""
-    names: dict[str, dict[str, str]] = defaultdict(dict)  # SHA-256 -> part -> name
+    """Return the files that are in several parts, each as the names of its first copy in each part.
+
+    Args:
+        images: of one task.
+        parts: of each image, the class or split in which it is.
+    """
+    name_by_part: dict[str, dict[str, str]] = defaultdict(dict)  # of each file, by its SHA-256
     for image, part in zip(images, parts, strict=True):
-        names[image.file_sha256].setdefault(part, image.name)
-    return sorted(tuple(sorted(by_part.values())) for by_part in names.values() if len(by_part) > 1)
+        name_by_part[image.file_sha256].setdefault(part, image.name)
+    shared = []
+    for names in name_by_part.values():
+        if len(names) > 1:
+            shared.append(tuple(sorted(names.values())))
+    return sorted(shared)
 
 
 def find(images: Sequence[ListedImage]) -> dict[str, list[Pair[str]]]:
-    """Pairs between the target's splits and between source and target, by "train and test", "source and target", ..."""
-    parts: dict[str, list[ListedImage]] = {SOURCE: [], TARGET: []}
+    """Return the pairs between source and target, and between each two splits of the target.
+
+    The keys are "source and target", "train and test", ...
+    """
+    images_of: dict[str, list[ListedImage]] = {SOURCE: [], TARGET: []}
     for image in images:
-        parts[image.task].append(image)
+        images_of[image.task].append(image)
         if image.task == TARGET:
-            parts.setdefault(image.split, []).append(image)
-    between = [(SOURCE, TARGET), *combinations([split for split in SPLITS if split in parts], 2)]
-    return {f"{left} and {right}": _named_pairs(parts[left], parts[right]) for left, right in between}
+            images_of.setdefault(image.split, []).append(image)
+    splits = [split for split in SPLITS if split in images_of]
+    pairs_between = {}
+    for left, right in [(SOURCE, TARGET), *combinations(splits, 2)]:
+        pairs_between[f"{left} and {right}"] = _named_pairs(images_of[left], images_of[right])
+    return pairs_between
 
 
 def _named_pairs(left: Sequence[ListedImage], right: Sequence[ListedImage]) -> list[Pair[str]]:
-    prints = [bits_of([image.fingerprint for image in images]) for images in (left, right)]
-    return [Pair(bits=pair.bits, left=left[pair.left].name, right=right[pair.right].name) for pair in pairs(*prints)]
+    """Return the pairs of images that look alike, one of each side, by their names; nearest first."""
+    left_bits = bits_of([image.fingerprint for image in left])
+    right_bits = bits_of([image.fingerprint for image in right])
+    named_pairs = []
+    for pair in pairs(left_bits, right_bits):
+        named_pairs.append(Pair(bits=pair.bits, left=left[pair.left].name, right=right[pair.right].name))
+    return named_pairs
 
 
 def pairs(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> list[Pair[int]]:
-    """All pairs of fingerprints (N, 128), one of each side, that look alike; nearest first.
+    """Return all pairs of fingerprints (N, 128), one of each side, that look alike; nearest first.
 
     >>> print_of = np.zeros((1, 2 * HASH_BITS), np.bool_)
     >>> pairs(print_of, print_of)
     [Pair(bits=0, left=0, right=0)]
     """
-    return sorted(Pair(bits=bits, left=one, right=other) for bits, one, other in _look_alikes(left, right).T.tolist())
+    rows = _look_alikes(left, right).T.tolist()
+    return sorted(Pair(bits=bits, left=left_index, right=right_index) for bits, left_index, right_index in rows)
 
 
 def groups_of(prints: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Group numbers (N,) from 0 of fingerprints (N, 128): equal for the two of a pair, and so along chains of pairs."""
+    """Return group numbers (N,) from 0 of fingerprints (N, 128).
+
+    Numbers are equal for the two of a pair that look alike, and so along chains of pairs.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     _, left, right = _look_alikes(prints, prints)
-    ends = (np.ones(len(left), np.int8), (left, right))
-    _, groups = connected_components(coo_array(ends, shape=(len(prints), len(prints))))
+    ones = np.ones(len(left), np.int8)
+    graph = coo_array((ones, (left, right)), shape=(len(prints), len(prints)))  # an edge for each pair
+    _, groups = connected_components(graph)
     return np.asarray(groups, np.int64)
 
 
 def _look_alikes(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """The larger distance and the two places of each pair (3, P): images that look alike have many."""
-    found = [np.empty((3, 0), np.int32)]
+    """Return all P pairs that look alike as columns (3, P): larger distance, index in `left`, index in `right`.
+
+    They stay an array, because data sets with many images that look alike have millions of pairs.
+    """
+    columns_of_blocks = [np.empty((3, 0), np.int32)]
     for start in range(0, len(left), BLOCK):
         block = left[start : start + BLOCK]
         mean_bits = _distances(block[:, :HASH_BITS], right[:, :HASH_BITS])
         difference_bits = _distances(block[:, HASH_BITS:], right[:, HASH_BITS:])
         bits = np.maximum(mean_bits, difference_bits)
-        rows, columns = np.nonzero(bits <= LIMIT_BITS)
-        found.append(np.stack([bits[rows, columns], rows + start, columns]).astype(np.int32))
-    return np.concatenate(found, axis=1)
+        in_block, in_right = np.nonzero(bits <= LIMIT_BITS)
+        columns = np.stack([bits[in_block, in_right], in_block + start, in_right])
+        columns_of_blocks.append(columns.astype(np.int32))
+    return np.concatenate(columns_of_blocks, axis=1)
 
 
 def _distances(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Hamming distances of all pairs: a product of signs is 64 minus twice the number of bits that differ."""
-    signs = [np.where(bits, np.float32(1), np.float32(-1)) for bits in (left, right)]
-    agreeing: NDArray[np.float32] = signs[0] @ signs[1].T
-    return (np.float32(HASH_BITS) - agreeing) / np.float32(2)
+    """Return the Hamming distances of all pairs of hashes.
+
+    With bits as signs, the product of two hashes is HASH_BITS minus twice the number of bits that differ.
+    """
+    left_signs = np.where(left, np.float32(1), np.float32(-1))
+    right_signs = np.where(right, np.float32(1), np.float32(-1))
+    products: NDArray[np.float32] = left_signs @ right_signs.T
+    return (np.float32(HASH_BITS) - products) / np.float32(2)

@@ -17,24 +17,24 @@ HASH_BITS = 64
 
 
 def fingerprint(image: Image.Image) -> str:
-    """The 128 bits of an RGB image as 32 hexadecimal digits: the mean hash, then the difference hash.
+    """Return the 128 bits of an RGB image as 32 hexadecimal digits: the mean hash, then the difference hash.
 
     >>> fingerprint(Image.new("RGB", (100, 80)))
     '00000000000000000000000000000000'
     """
     width, height = image.size
     half = min(width, height) / 2
-    square = (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half)
-    small = image.convert("L").resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX, box=square)
+    centre_square = (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half)
+    small = image.convert("L").resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX, box=centre_square)
     grey = np.asarray(small, dtype=np.int64)
-    grid = grey.reshape(8, 9, 8, 9).sum(axis=(1, 3))
-    wide = grey.reshape(8, 9, 9, 8).sum(axis=(1, 3))
-    brighter = grid * grid.size > grid.sum()
-    rising = wide[:, 1:] > wide[:, :-1]
-    return np.packbits(np.concatenate([brighter, rising])).tobytes().hex()
+    grid_8_8 = grey.reshape(8, 9, 8, 9).sum(axis=(1, 3))
+    grid_8_9 = grey.reshape(8, 9, 9, 8).sum(axis=(1, 3))
+    brighter_than_mean = grid_8_8 * grid_8_8.size > grid_8_8.sum()
+    brighter_than_left = grid_8_9[:, 1:] > grid_8_9[:, :-1]
+    return np.packbits(np.concatenate([brighter_than_mean, brighter_than_left])).tobytes().hex()
 
 
 def bits_of(fingerprints: Sequence[str]) -> NDArray[np.bool_]:
-    """The bits (N, 128) of fingerprints."""
+    """Return the bits (N, 128) of fingerprints."""
     packed = np.frombuffer(bytes.fromhex("".join(fingerprints)), dtype=np.uint8)
     return np.unpackbits(packed.reshape(len(fingerprints), 2 * HASH_BITS // 8), axis=1).astype(np.bool_)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tailor.core.errors import ConfigError
 from tailor.prepare import listing
-from tailor.prepare.listing import FileListing, FilesRefused, Refused, as_text, normal_form
+from tailor.prepare.listing import FileListing, FilesRefused, ImageFile, Refused, as_text, normal_form
 
 CLASS_FOLDERS = (
     "put the images of each class into a folder of its own, or give a table of the images and their classes in --labels"
@@ -13,7 +13,7 @@ CLASS_FOLDERS = (
 
 
 def list_folder(roots: tuple[Path, ...]) -> FileListing:
-    """The images of one folder with a folder for each class; a folder that only has one folder is entered.
+    """List the images of one folder with a folder for each class; a folder that only has one folder is entered.
 
     Raises:
         ConfigError: not such a folder, a class without images, a split that occurs twice or has other classes.
@@ -21,37 +21,50 @@ def list_folder(roots: tuple[Path, ...]) -> FileListing:
     root = enter(roots)
     folders = listing.subfolders(root)
     if not folders:
-        images = listing.images_in(root)
-        what = f"{len(images)} images and no folders, so nothing says their classes" if images else "no folders"
-        raise ConfigError(
-            f"{root} has {what}; expected a folder for each class with its images, or folders "
-            f"{', '.join(listing.SPLITS)} of such folders" + (f": {CLASS_FOLDERS}" if images else "")
-        )
-    splits = [folder for folder in folders if listing.split_of(folder) is not None]
-    if len(splits) < len(folders):  # a class may have the name of a split
-        splits = [folder for folder in splits if not listing.images_in(folder)]
-    if not splits:
+        raise ConfigError(_say_no_folders(root))
+    split_folders = [folder for folder in folders if listing.split_of(folder) is not None]
+    if len(split_folders) < len(folders):  # a class may have the name of a split
+        split_folders = [folder for folder in split_folders if not listing.images_in(folder)]
+    if not split_folders:
         return listing.list_class_folders(root, root)
-    named = _split_folders(root, splits)
-    if others := [folder for folder in folders if folder not in splits]:
+    folder_of_split = _folders_by_split(root, split_folders)
+    other_folders = [folder for folder in folders if folder not in split_folders]
+    if other_folders:
         raise FilesRefused(
-            f"{root} has the splits {', '.join(named)} and also {listing.some(as_text(one.name) for one in others)}; "
+            f"{root} has the splits {', '.join(folder_of_split)} and also "
+            f"{listing.some(as_text(folder.name) for folder in other_folders)}; "
             f"move them away, or give them the name of a split: {', '.join(listing.SPLIT_NAMES)}",
-            [Refused(folder, "beside the folders of the splits") for folder in others],
+            [Refused(folder, "beside the folders of the splits") for folder in other_folders],
         )
-    if listing.TRAIN not in named:
-        raise ConfigError(f"{root} has the splits {', '.join(named)}, but not {listing.TRAIN!r}; add it")
-    parts = {split: listing.list_class_folders(named[split], root, split) for split in listing.SPLITS if split in named}
-    parts = _named_as_in_training(parts)
-    _expect_same_classes(named, parts)
-    return FileListing(
-        files=tuple(file for part in parts.values() for file in part.files),
-        left_out=(*listing.loose_files(root, root), *(name for part in parts.values() for name in part.left_out)),
+    if listing.TRAIN not in folder_of_split:
+        raise ConfigError(f"{root} has the splits {', '.join(folder_of_split)}, but not {listing.TRAIN!r}; add it")
+    listing_of_split = {}
+    for split in listing.SPLITS:
+        if split in folder_of_split:
+            listing_of_split[split] = listing.list_class_folders(folder_of_split[split], root, split)
+    listing_of_split = _named_as_in_training(listing_of_split)
+    _expect_same_classes(folder_of_split, listing_of_split)
+    files: list[ImageFile] = []
+    left_out = listing.loose_files(root, root)
+    for split_listing in listing_of_split.values():
+        files += split_listing.files
+        left_out += split_listing.left_out
+    return FileListing(files=tuple(files), left_out=tuple(left_out))
+
+
+def _say_no_folders(root: Path) -> str:
+    """Return the message for a folder without folders."""
+    expected = (
+        f"expected a folder for each class with its images, or folders {', '.join(listing.SPLITS)} of such folders"
     )
+    images = listing.images_in(root)
+    if not images:
+        return f"{root} has no folders; {expected}"
+    return f"{root} has {len(images)} images and no folders, so nothing says their classes; {expected}: {CLASS_FOLDERS}"
 
 
 def enter(roots: tuple[Path, ...]) -> Path:
-    """The folder with the classes, splits or images: folders that have one folder and nothing else are entered.
+    """Return the folder with the classes, splits or images: folders with one folder and nothing else are entered.
 
     Raises:
         ConfigError: not one root.
@@ -62,46 +75,52 @@ def enter(roots: tuple[Path, ...]) -> Path:
             "data set that has several archives"
         )
     root = roots[0]
-    while len(inside := listing.subfolders(root)) == 1 and not listing.images_in(inside[0]):
-        if listing.split_of(inside[0]) in (listing.TRAIN, listing.TEST):
-            break
-        root = inside[0]
-    return root
+    while True:
+        folders = listing.subfolders(root)
+        if len(folders) != 1 or listing.images_in(folders[0]):
+            return root
+        if listing.split_of(folders[0]) in (listing.TRAIN, listing.TEST):
+            return root
+        root = folders[0]
 
 
-def _split_folders(root: Path, folders: list[Path]) -> dict[str, Path]:
-    """The folder of each split. Raises ConfigError: two folders have names of the same split."""
-    named: dict[str, Path] = {}
+def _folders_by_split(root: Path, folders: list[Path]) -> dict[str, Path]:
+    """Return the folder of each split. Raises ConfigError: two folders have names of the same split."""
+    folder_of_split: dict[str, Path] = {}
     for folder in folders:
-        first = named.setdefault(listing.SPLIT_NAMES[folder.name.casefold()], folder)
+        first = folder_of_split.setdefault(listing.SPLIT_NAMES[folder.name.casefold()], folder)
         if first != folder:
             raise ConfigError(f"{root}: {first.name} and {folder.name} are names of the same split; move one away")
-    return named
+    return folder_of_split
 
 
-def _named_as_in_training(parts: dict[str, FileListing]) -> dict[str, FileListing]:
-    """The splits with the class names of the training split where they differ from these only in their Unicode form."""
-    of_training = {normal_form(file.class_name): file.class_name for file in parts[listing.TRAIN].files}
+def _named_as_in_training(listing_of_split: dict[str, FileListing]) -> dict[str, FileListing]:
+    """Return the splits with the training split's class names, where names differ only in their Unicode form."""
+    training_files = listing_of_split[listing.TRAIN].files
+    training_name = {normal_form(file.class_name): file.class_name for file in training_files}
     renamed = {}
-    for split, part in parts.items():
-        files = [
-            replace(file, class_name=of_training.get(normal_form(file.class_name), file.class_name))
-            for file in part.files
-        ]
-        renamed[split] = replace(part, files=tuple(files))
+    for split, split_listing in listing_of_split.items():
+        files = []
+        for file in split_listing.files:
+            class_name = training_name.get(normal_form(file.class_name), file.class_name)
+            files.append(replace(file, class_name=class_name))
+        renamed[split] = replace(split_listing, files=tuple(files))
     return renamed
 
 
-def _expect_same_classes(named: dict[str, Path], parts: dict[str, FileListing]) -> None:
+def _expect_same_classes(folder_of_split: dict[str, Path], listing_of_split: dict[str, FileListing]) -> None:
     """Raise FilesRefused for the classes that one split has and another has not."""
-    classes = {split: {file.class_name for file in part.files} for split, part in parts.items()}
-    missing = [
-        named[split] / name for split in parts for name in sorted(set().union(*classes.values()) - classes[split])
-    ]
+    classes_of_split: dict[str, set[str]] = {}
+    for split, split_listing in listing_of_split.items():
+        classes_of_split[split] = {file.class_name for file in split_listing.files}
+    all_classes: set[str] = set().union(*classes_of_split.values())
+    missing: list[Path] = []
+    for split, classes in classes_of_split.items():
+        missing += [folder_of_split[split] / name for name in sorted(all_classes - classes)]
     if missing:
-        shown = listing.some(f"{folder.parent.name}/{folder.name}" for folder in missing)
+        names = listing.some(f"{folder.parent.name}/{folder.name}" for folder in missing)
         raise FilesRefused(
-            f"the splits {', '.join(parts)} differ in their classes, there is no {shown}; give each class a folder "
-            "with images in every split",
+            f"the splits {', '.join(listing_of_split)} differ in their classes, there is no {names}; give each class "
+            "a folder with images in every split",
             [Refused(folder, "a class of another split, not of this one") for folder in missing],
         )

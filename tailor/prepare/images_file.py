@@ -33,19 +33,20 @@ def write_images(path: Path, images: Iterable[ListedImage]) -> None:
 
 
 def read_images(path: Path) -> list[ListedImage]:
-    """The lines of images.csv.
+    """Return the lines of images.csv.
 
     Raises:
         ConfigError: it is not what `write_images` wrote.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            first, *lines = csv.reader(file)
-            if tuple(first) != COLUMNS:
-                raise ValueError(f"its columns are {', '.join(first)}; expected {', '.join(COLUMNS)}")
-            return [
-                ListedImage(int(number), task, split, class_name, int(label), name, file_sha256, fingerprint)
-                for number, task, split, class_name, label, name, file_sha256, fingerprint in lines
-            ]
+            columns, *lines = csv.reader(file)
+            if tuple(columns) != COLUMNS:
+                raise ValueError(f"its columns are {', '.join(columns)}; expected {', '.join(COLUMNS)}")
+            images = []
+            for number, task, split, class_name, label, name, file_sha256, fingerprint in lines:
+                image = ListedImage(int(number), task, split, class_name, int(label), name, file_sha256, fingerprint)
+                images.append(image)
+            return images
     except (OSError, ValueError, csv.Error) as error:
         raise ConfigError(f"{path} cannot be read: {error}; prepare the data set again") from error

@@ -43,35 +43,38 @@ LAYOUTS: Registry[Layout] = Registry("layout")
 
 
 def caltech256(roots: tuple[Path, ...]) -> FileListing:
-    """256_ObjectCategories/001.ak47/001_0001.jpg; 257.clutter is left out; there is no official split.
+    """List 256_ObjectCategories/001.ak47/001_0001.jpg, ...; 257.clutter is left out; there is no official split.
 
     Griffin, Holub, Perona: "Caltech-256 Object Category Dataset", 2007.
     """
     folder = _find(roots, "256_ObjectCategories", "caltech256")
     classes = [path for path in subfolders(folder) if path.name != "257.clutter"]
-    if wrong := [path.name for path in classes if not re.fullmatch(r"\d{3}\..+", path.name)]:
-        raise ConfigError(f"{folder} has folders that are not classes of Caltech-256: {wrong[0]!r}; remove them")
+    for path in classes:
+        if not re.fullmatch(r"\d{3}\..+", path.name):
+            raise ConfigError(f"{folder} has folders that are not classes of Caltech-256: {path.name!r}; remove them")
     return list_class_folders(folder, folder, classes=classes)
 
 
 def cub200(roots: tuple[Path, ...]) -> FileListing:
-    """CUB_200_2011/{images.txt, train_test_split.txt, images/}; lines "<id> <name>" and "<id> <1 for training>".
+    """List CUB_200_2011/{images.txt, train_test_split.txt, images/}; lines "<id> <name>" and "<id> <1 for training>".
 
     Wah et al.: "The Caltech-UCSD Birds-200-2011 Dataset", 2011.
     """
     names_file = _find(roots, "images.txt", "cub200")
-    names, is_training = _pairs(names_file), _pairs(_find(roots, "train_test_split.txt", "cub200"))
-    if names.keys() != is_training.keys():
+    name_of = _pairs(names_file)
+    digit_of = _pairs(_find(roots, "train_test_split.txt", "cub200"))
+    if name_of.keys() != digit_of.keys():
         raise ConfigError(f"{names_file} and train_test_split.txt list different images; download the archive again")
-    splits = {"1": TRAIN, "0": TEST}
-    if wrong := set(is_training.values()) - splits.keys():
-        raise ConfigError(f"train_test_split.txt says {sorted(wrong)[0]!r} where 0 or 1 is expected")
-    listed = [(name, _class_of(name), splits[is_training[number]]) for number, name in names.items()]
+    split_of_digit = {"1": TRAIN, "0": TEST}
+    invalid_digits = set(digit_of.values()) - split_of_digit.keys()
+    if invalid_digits:
+        raise ConfigError(f"train_test_split.txt says {min(invalid_digits)!r} where 0 or 1 is expected")
+    listed = [(name, _class_of(name), split_of_digit[digit_of[image_id]]) for image_id, name in name_of.items()]
     return from_lists(names_file.parent / "images", listed)
 
 
 def stanford_dogs(roots: tuple[Path, ...]) -> FileListing:
-    """Images/n02085620-Chihuahua/*.jpg (images.tar) and train_list.mat, test_list.mat (lists.tar).
+    """List Images/n02085620-Chihuahua/*.jpg, ... (images.tar) by train_list.mat and test_list.mat (lists.tar).
 
     Khosla et al.: "Novel Dataset for Fine-Grained Image Categorization", FGVC 2011. Its images are part of ImageNet's.
     """
@@ -84,7 +87,7 @@ def stanford_dogs(roots: tuple[Path, ...]) -> FileListing:
 
 
 def indoor67(roots: tuple[Path, ...]) -> FileListing:
-    """Images/airport_inside/*.jpg (indoorCVPR_09.tar) and TrainImages.txt, TestImages.txt; others are left out.
+    """List Images/airport_inside/*.jpg, ... (indoorCVPR_09.tar) by TrainImages.txt and TestImages.txt, and no others.
 
     Quattoni, Torralba: "Recognizing Indoor Scenes", CVPR 2009.
     """
@@ -95,7 +98,7 @@ def indoor67(roots: tuple[Path, ...]) -> FileListing:
 
 
 def flowers102(roots: tuple[Path, ...]) -> FileListing:
-    """jpg/image_00001.jpg (102flowers.tgz), imagelabels.mat and setid.mat; classes are called 001 to 102.
+    """List jpg/image_00001.jpg, ... (102flowers.tgz) by imagelabels.mat and setid.mat; classes are called 001 to 102.
 
     Nilsback, Zisserman: "Automated Flower Classification over a Large Number of Classes", ICVGIP 2008.
     """
@@ -103,15 +106,17 @@ def flowers102(roots: tuple[Path, ...]) -> FileListing:
     sets = _find(roots, "setid.mat", "flowers102")
     listed = []
     for split, field in ((TRAIN, "trnid"), (VALIDATION, "valid"), (TEST, "tstid")):
-        for number in map(int, _matlab(sets, field)):
+        for value in _matlab(sets, field):
+            number = int(value)  # of an image, from 1
             if not 1 <= number <= len(labels):
                 raise ConfigError(f"{sets} names image {number}, and imagelabels.mat has {len(labels)} labels")
-            listed.append((f"image_{number:05d}.jpg", f"{int(labels[number - 1]):03d}", split))
+            label = int(labels[number - 1])
+            listed.append((f"image_{number:05d}.jpg", f"{label:03d}", split))
     return from_lists(_find(roots, "jpg", "flowers102"), listed)
 
 
 def stanford40(roots: tuple[Path, ...]) -> FileListing:
-    """JPEGImages/applauding_001.jpg and ImageSplits/applauding_{train,test}.txt.
+    """List JPEGImages/applauding_001.jpg, ... by ImageSplits/applauding_{train,test}.txt, ...
 
     Yao et al.: "Human Action Recognition by Learning Bases of Action Attributes and Parts", ICCV 2011.
     """
@@ -127,27 +132,34 @@ def stanford40(roots: tuple[Path, ...]) -> FileListing:
     return from_lists(_find(roots, "JPEGImages", "stanford40"), listed)
 
 
-def _find(roots: tuple[Path, ...], name: str, layout: str, *beside: str) -> Path:
-    """The file or folder `name` in one of the roots, in a folder `beside` there, or up to two folders down."""
-    for pattern in (*(f"{folder}/{name}" for folder in beside), name, f"*/{name}", f"*/*/{name}"):
-        found = [
-            path
-            for root in roots
-            for path in root.glob(pattern)
-            if not any(map(is_hidden, path.relative_to(root).parents))
-        ]
-        if len(found) > 1:
-            raise ConfigError(f"{name} occurs more than once: {found[0]} and {found[1]}; give one data set")
-        if found:
-            return found[0]
-    if itself := [root for root in roots if root.name == name]:
-        return itself[0]
-    raise ConfigError(
-        f"layout {layout} needs {name}, which is not in {', '.join(map(str, roots))}; give {LAYOUTS[layout].expects}"
-    )
+def _find(roots: tuple[Path, ...], name: str, layout: str, *preferred_folders: str) -> Path:
+    """Return the file or folder `name`: in a preferred folder of the roots, in a root, or up to two folders down."""
+    patterns = [*(f"{folder}/{name}" for folder in preferred_folders), name, f"*/{name}", f"*/*/{name}"]
+    for pattern in patterns:
+        paths = _glob_visible(roots, pattern)
+        if len(paths) > 1:
+            raise ConfigError(f"{name} occurs more than once: {paths[0]} and {paths[1]}; give one data set")
+        if paths:
+            return paths[0]
+    for root in roots:
+        if root.name == name:
+            return root
+    given_folders = ", ".join(str(root) for root in roots)
+    raise ConfigError(f"layout {layout} needs {name}, which is not in {given_folders}; give {LAYOUTS[layout].expects}")
+
+
+def _glob_visible(roots: tuple[Path, ...], pattern: str) -> list[Path]:
+    """Return the paths in all roots that fit a pattern and are in no hidden folder."""
+    paths = []
+    for root in roots:
+        for path in root.glob(pattern):
+            if not any(is_hidden(parent) for parent in path.relative_to(root).parents):
+                paths.append(path)
+    return paths
 
 
 def _class_of(name: str) -> str:
+    """Return the class of an image <class>/<image>."""
     folder, _, file = name.rpartition("/")
     if not folder or not file or "/" in folder:
         raise ConfigError(
@@ -157,14 +169,16 @@ def _class_of(name: str) -> str:
 
 
 def _lines(path: Path) -> list[str]:
+    """Return the lines of a file that are not empty."""
     try:
-        return [line.strip() for line in lines_of(read_text(path)) if line.strip()]
+        lines = [line.strip() for line in lines_of(read_text(path))]
     except (OSError, DocumentError) as error:
         raise ConfigError(f"{path} cannot be read: {error}; download the lists again") from error
+    return [line for line in lines if line]
 
 
 def _pairs(path: Path) -> dict[str, str]:
-    """First word of each line -> the second."""
+    """Return first word of each line -> the second."""
     pairs: dict[str, str] = {}
     for line in _lines(path):
         key, _, value = line.partition(" ")
@@ -175,7 +189,7 @@ def _pairs(path: Path) -> dict[str, str]:
 
 
 def _matlab(path: Path, field: str) -> NDArray[Any]:
-    """A field of a MATLAB file as a flat array."""
+    """Return a field of a MATLAB file as a flat array."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 

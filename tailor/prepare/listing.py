@@ -10,7 +10,9 @@ from pathlib import Path, PurePosixPath
 
 from tailor.core.errors import ConfigError
 
-TRAIN, VALIDATION, TEST = "train", "val", "test"
+TRAIN = "train"
+VALIDATION = "val"
+TEST = "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
 POOL = "pool"  # the split of all images of a target that trials divide
 SPLIT_NAMES = {
@@ -53,24 +55,25 @@ class FilesRefused(ConfigError):
     """Some files keep a data set from being made; `prepare` writes all of them to a file, so none is cut here."""
 
     def __init__(self, text: str, refused: Sequence[Refused]) -> None:
-        """`text` says what is wrong and what to do; `refused` is in the order of the files."""
+        """Take `text`, which says what is wrong and what to do, and `refused`, in the order of the files."""
         super().__init__(text)
         self.refused = tuple(refused)
 
 
 def some(names: Iterable[str], shown: int = SHOWN) -> str:
-    """The first few names, and the number of the others.
+    """Return the first few names, and the number of the others.
 
     >>> some(["c", "a", "b"]), some("abcdefg")
     ('a, b, c', 'a, b, c, d, e and 2 more')
     """
-    every = sorted(names)
-    more = f" and {len(every) - shown} more" if len(every) > shown else ""
-    return ", ".join(every[:shown]) + more
+    in_order = sorted(names)
+    first_names = ", ".join(in_order[:shown])
+    others = len(in_order) - shown
+    return f"{first_names} and {others} more" if others > 0 else first_names
 
 
 def as_text(name: str) -> str:
-    r"""A name from the disk as text for images.csv and the manifest, which other programs read as UTF-8.
+    r"""Return a name from the disk as text for images.csv and the manifest, which other programs read as UTF-8.
 
     Disks of older systems have names in other encodings. Bytes of a name that are not UTF-8 are written as \xe9.
 
@@ -81,7 +84,7 @@ def as_text(name: str) -> str:
 
 
 def normal_form(name: str) -> str:
-    """A name for comparing, sorting and drawing: in NFC, because macOS and archives made there may write NFD.
+    """Return a name for comparing, sorting and drawing: in NFC, because macOS and archives made there may write NFD.
 
     >>> normal_form("cafe\\u0301") == "caf\\u00e9"
     True
@@ -106,27 +109,27 @@ def is_hidden(path: Path) -> bool:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder, by name."""
+    """Return the folders in a folder, by name."""
     return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path))
 
 
 def split_of(folder: Path) -> str | None:
-    """The split of a folder by its name; None for any other folder."""
+    """Return the split that a folder has the name of; None for any other folder."""
     return SPLIT_NAMES.get(folder.name.casefold())
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The images directly in a folder, by name."""
+    """Return the images directly in a folder, by name."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not is_hidden(path))
 
 
 def loose_files(folder: Path, root: Path) -> list[str]:
-    """The files directly in a folder, by their paths from `root`."""
+    """Return the files directly in a folder, by their paths from `root`."""
     return sorted(_name(path, root) for path in folder.iterdir() if path.is_file() and not is_hidden(path))
 
 
 def list_class_folders(folder: Path, root: Path, split: str = "", classes: Sequence[Path] | None = None) -> FileListing:
-    """The images of `folder`/<class>/, without those of deeper folders and of `folder` itself.
+    """List the images of `folder`/<class>/, without those of deeper folders and of `folder` itself.
 
     Args:
         folder: the folder of the classes.
@@ -149,10 +152,10 @@ def list_class_folders(folder: Path, root: Path, split: str = "", classes: Seque
         images = [path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file()]
         if not images:
             empty.append(class_folder)
-        known = set(images)
-        left_out += [_name(path, root) for path in entries if path not in known]
         class_name = as_text(class_folder.name)
         files += [ImageFile(path=path, name=_name(path, root), class_name=class_name, split=split) for path in images]
+        image_paths = set(images)
+        left_out += [_name(path, root) for path in entries if path not in image_paths]
     if empty:
         _refuse_empty(empty, split)
     return FileListing(files=tuple(files), left_out=tuple(left_out))
@@ -177,21 +180,26 @@ def _refuse_same_names(class_folders: Sequence[Path]) -> None:
 def _refuse_empty(folders: Sequence[Path], split: str) -> None:
     """Raise FilesRefused for the folders of classes without images."""
     names = some(repr(as_text(folder.name)) for folder in folders)
+    suffixes = ", ".join(SUFFIXES)
     if len(folders) == 1:
-        which, where = f"class {names} has", f"{folders[0]}; put them there, or remove the folder"
+        message = (
+            f"class {names} has no images: none of {suffixes} is directly in {folders[0]}; put them there, or remove "
+            "the folder"
+        )
     else:
-        which, where = f"{len(folders)} classes have", f"the folders of {names}; put them there, or remove the folders"
-    names_of_splits = "" if split else f"; names of splits are {', '.join(SPLIT_NAMES)}"
-    raise FilesRefused(
-        f"{which} no images: none of {', '.join(SUFFIXES)} is directly in {where}{names_of_splits}",
-        [Refused(folder, "a class without images") for folder in folders],
-    )
+        message = (
+            f"{len(folders)} classes have no images: none of {suffixes} is directly in the folders of {names}; put "
+            "them there, or remove the folders"
+        )
+    if not split:
+        message += f"; names of splits are {', '.join(SPLIT_NAMES)}"
+    raise FilesRefused(message, [Refused(folder, "a class without images") for folder in folders])
 
 
 def from_lists(
     folder: Path, listed: Iterable[tuple[str, str, str]], remedy: str = "download the lists again"
 ) -> FileListing:
-    """The images that lists name.
+    """Return the images that lists name.
 
     Args:
         folder: the folder that names in the lists are relative to.
@@ -202,35 +210,45 @@ def from_lists(
         ConfigError: an image is listed twice, does not exist, or is outside of `folder`.
     """
     entries = list(listed)
-    count = Counter(name for name, _, _ in entries)
-    if twice := [name for name, times in count.items() if times > 1]:
+    times_listed = Counter(name for name, _class_name, _split in entries)
+    listed_twice = [name for name, times in times_listed.items() if times > 1]
+    if listed_twice:
         raise FilesRefused(
-            f"splits overlap: {some(twice)} are in the lists more than once; {remedy}, each image may "
+            f"splits overlap: {some(listed_twice)} are in the lists more than once; {remedy}, each image may "
             "belong to one split",
-            [Refused(folder / name, "listed more than once") for name in twice],
+            [Refused(folder / name, "listed more than once") for name in listed_twice],
         )
-    if outside := [name for name in count if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]:
+    outside = [name for name in times_listed if _leads_out(name)]
+    if outside:
         raise ConfigError(f"the lists name images outside of {folder}: {some(outside)}; {remedy}")
-    path_of = _paths(folder, count)
-    if missing := [name for name in count if name not in path_of]:
+    path_of = _paths(folder, times_listed)
+    missing = [name for name in times_listed if name not in path_of]
+    if missing:
         raise FilesRefused(
-            f"{len(missing)} of {len(count)} listed images are not in {folder}: {some(missing)}; give the whole "
+            f"{len(missing)} of {len(times_listed)} listed images are not in {folder}: {some(missing)}; give the whole "
             "archive of images",
             [Refused(folder / name, "listed, but not there") for name in missing],
         )
-    return FileListing(
-        files=tuple(
-            ImageFile(path=path_of[name], name=_name(path_of[name], folder), class_name=class_name, split=split)
-            for name, class_name, split in entries
-        )
-    )
+    files = []
+    for name, class_name, split in entries:
+        path = path_of[name]
+        files.append(ImageFile(path=path, name=_name(path, folder), class_name=class_name, split=split))
+    return FileListing(files=tuple(files))
+
+
+def _leads_out(name: str) -> bool:
+    """Whether a name leads out of the folder that it is relative to."""
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts
 
 
 def _paths(folder: Path, names: Iterable[str]) -> dict[str, Path]:
-    """The path of each listed name that is there, also of one that the disk has in another Unicode form."""
-    found = {name: folder / name for name in names if (folder / name).is_file()}
-    others = [name for name in names if name not in found and not name.isascii()]
-    if others:
+    """Return the path of each listed name that is there, also of one that the disk has in another Unicode form."""
+    path_of = {name: folder / name for name in names if (folder / name).is_file()}
+    perhaps_in_another_form = [name for name in names if name not in path_of and not name.isascii()]
+    if perhaps_in_another_form:
         on_disk = {normal_form(_name(path, folder)): path for path in folder.rglob("*") if path.is_file()}
-        found |= {name: on_disk[normal_form(name)] for name in others if normal_form(name) in on_disk}
-    return found
+        for name in perhaps_in_another_form:
+            if normal_form(name) in on_disk:
+                path_of[name] = on_disk[normal_form(name)]
+    return path_of

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,12 +77,15 @@ def prepare(request: Request, out: TextIO) -> DataManifest:
         raise ConfigError(
             f"--labels has no effect with --layout {request.layout}, which has its own lists; leave it out"
         )
-    for origin in (*request.origins, *filter(None, [request.source_from])):
+    origins = list(request.origins)
+    if request.source_from is not None:
+        origins.append(request.source_from)
+    for origin in origins:
         if not origin.exists():
             raise ConfigError(f"{origin} does not exist; give {layout.expects} in --from")
     with workspace(request.folder) as work:
-        listed_files = work.with_name(f"{request.name}.refused.txt")
-        listed_files.unlink(missing_ok=True)  # of an earlier call
+        refused_file = work.with_name(f"{request.name}.refused.txt")
+        refused_file.unlink(missing_ok=True)  # of an earlier call
         unpacked: dict[Path, Path] = {}  # folder -> the archive that it comes from
         try:
             _make(request, layout, work, unpacked, out)
@@ -91,9 +94,8 @@ def prepare(request: Request, out: TextIO) -> DataManifest:
             if (work / "prepared").exists():
                 advice += f": what was decoded is kept in {work}"
             if len(error.refused) > SHOWN:
-                lines = [f"{_shown(refused.path, unpacked)}\t{printable(refused.reason)}" for refused in error.refused]
-                write_file(listed_files, "".join(f"{line}\n" for line in lines))
-                advice += f". All {len(lines)}, with the reasons, are in {listed_files}"
+                _write_refused(refused_file, error.refused, unpacked)
+                advice += f". All {len(error.refused)}, with the reasons, are in {refused_file}"
             raise FilesRefused(f"{error}{advice}", error.refused) from error
     return manifest.read(request.root, request.name)
 
@@ -105,7 +107,7 @@ def _make(request: Request, layout: Layout, work: Path, unpacked: dict[Path, Pat
     with errors_explained():
         listing = layout.list_images(roots) if request.labels is None else list_labelled(roots, request.labels)
         source = None if source_roots is None else list_folder(source_roots)
-    _tell([listing] if source is None else [listing, source], layout, out)
+    _say_what_is_unusual([listing] if source is None else [listing, source], layout, out)
     test = SplitRule(
         fraction=request.test_fraction,
         seed=request.split_seed,
@@ -113,15 +115,15 @@ def _make(request: Request, layout: Layout, work: Path, unpacked: dict[Path, Pat
         by_trial=request.test_by_trial,
     )
     tasks = cut(listing, source, request.source_classes, test)
-    drawn = test.description(listing)
+    test_split = test.description(listing)
     if not test.by_trial and not has_test_split(listing.files):
-        say(f"note: no test split is given, so one is drawn: {drawn} (--test-fraction, --split-seed)", to=out)
+        say(f"note: no test split is given, so one is drawn: {test_split} (--test-fraction, --split-seed)", to=out)
     prepared = work / "prepared"
     prepared.mkdir(exist_ok=True)
     for path in prepared.iterdir():
         if not path.name.endswith(".images.npy"):  # of an earlier call, which may have had other options
             path.unlink()
-    images = _listed(tasks, _decode(tasks, request, prepared, work, out))
+    images = _lines_of_images(tasks, _decode(tasks, request, prepared, work, out))
     if layout.images is None and has_test_split(listing.files) and not test.by_trial:
         _refuse_shared(tasks[TARGET], images)
     for line in copies(images):
@@ -130,20 +132,29 @@ def _make(request: Request, layout: Layout, work: Path, unpacked: dict[Path, Pat
     if test.by_trial:
         _write_groups(prepared, tasks[TARGET], images, out)
     write_images(prepared / manifest.IMAGES_FILE, images)
-    _describe(prepared, request, tasks, test, drawn)
+    _write_manifest(prepared, request, tasks, test, test_split)
     publish(prepared, request.folder)
 
 
-def _shown(path: Path, unpacked: Mapping[Path, Path]) -> str:
-    """A path as the user knows it: below the folder that was given, or in an archive."""
-    for folder, packed in unpacked.items():
+def _write_refused(file: Path, refused: Sequence[Refused], unpacked: Mapping[Path, Path]) -> None:
+    """Write each refused file and the reason, line by line."""
+    lines = [f"{_path_for_user(entry.path, unpacked)}\t{printable(entry.reason)}\n" for entry in refused]
+    write_file(file, "".join(lines))
+
+
+def _path_for_user(path: Path, unpacked: Mapping[Path, Path]) -> str:
+    """Return a path as the user knows it: below the folder that was given, or in an archive."""
+    for folder, archive_path in unpacked.items():
         if path.is_relative_to(folder):
-            return printable(f"{packed}: {path.relative_to(folder)}")
+            return printable(f"{archive_path}: {path.relative_to(folder)}")
     return printable(as_text(str(path)))
 
 
 def _roots(origins: Sequence[Path], work: Path, unpacked: dict[Path, Path], out: TextIO) -> tuple[Path, ...]:
-    """The folders to look for images and lists in; archives are unpacked below `work`, and noted in `unpacked`."""
+    """Return the folders to look for images and lists in.
+
+    Archives are unpacked below `work`, and noted in `unpacked`. Lists are copied to a folder of their own.
+    """
     roots: list[Path] = []
     lists = [path for path in origins if path.suffix.lower() in (".txt", ".mat")]
     for origin in origins:
@@ -151,36 +162,37 @@ def _roots(origins: Sequence[Path], work: Path, unpacked: dict[Path, Path], out:
             roots.append(origin)
         elif archive.is_archive(origin):
             say(f"unpacking {origin}", to=out)
-            roots.append(archive.unpack(origin, work))
-            unpacked[roots[-1]] = origin
+            folder = archive.unpack(origin, work)
+            roots.append(folder)
+            unpacked[folder] = origin
         elif origin not in lists:
             raise ConfigError(
                 f"{origin} is neither a folder nor an archive; expected a folder, a {', '.join(archive.SUFFIXES)} "
                 "file, or a list (.txt, .mat) of an official data set"
             )
     if lists:
-        folder = work / "lists"
-        folder.mkdir(exist_ok=True)
+        lists_folder = work / "lists"
+        lists_folder.mkdir(exist_ok=True)
         for path in lists:
-            shutil.copyfile(path, folder / path.name)
-        roots.append(folder)
+            shutil.copyfile(path, lists_folder / path.name)
+        roots.append(lists_folder)
     return tuple(roots)
 
 
-def _tell(listings: Sequence[FileListing], layout: Layout, out: TextIO) -> None:
+def _say_what_is_unusual(listings: Sequence[FileListing], layout: Layout, out: TextIO) -> None:
     """Print what is unusual about the listed files but not an error."""
     for listing in listings:
         if listing.left_out:
-            kinds = Counter(PurePosixPath(name).suffix or "no suffix" for name in listing.left_out)
-            counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(SHOWN))
+            suffixes = Counter(PurePosixPath(name).suffix or "no suffix" for name in listing.left_out)
+            counts = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(SHOWN))
             say(
                 f"note: {len(listing.left_out)} file(s) are left out, because they are not images in the folder of a "
-                f"class ({counted}): {some(listing.left_out)}",
+                f"class ({counts}): {some(listing.left_out)}",
                 to=out,
             )
-    found = len(listings[0].files)
-    if layout.images is not None and found != layout.images:
-        say(f"note: {found} images; the complete official data set has {layout.images}", to=out)
+    image_count = len(listings[0].files)
+    if layout.images is not None and image_count != layout.images:
+        say(f"note: {image_count} images; the complete official data set has {layout.images}", to=out)
 
 
 def _decode(
@@ -191,11 +203,11 @@ def _decode(
     Raises:
         FilesRefused: files that are no whole images; all others are decoded and kept.
     """
-    count = sum(len(task.files) for task in tasks.values())
+    count = sum(len(task_files.files) for task_files in tasks.values())
     needed_bytes = count * 3 * request.image_px**2
-    there_bytes = sum(path.stat().st_size for path in prepared.iterdir())  # of an interrupted call
+    written_bytes = sum(path.stat().st_size for path in prepared.iterdir())  # of an interrupted call
     free_bytes = shutil.disk_usage(prepared).free
-    if needed_bytes - there_bytes > free_bytes:
+    if needed_bytes - written_bytes > free_bytes:
         raise ConfigError(
             f"{count} images of {request.image_px} x {request.image_px} pixels take {needed_bytes:,} bytes, and "
             f"{free_bytes:,} are free in {request.root}; make room, or give a smaller --image-px or another --to"
@@ -203,53 +215,71 @@ def _decode(
     decoded: dict[str, DecodedTask] = {}
     with progress.show_progress(out, f"decoding {request.name}", count, "images") as advance, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # of metadata that is not read; they name no file
-        for task, cutting in tasks.items():
-            images, journal = prepared / f"{task}.images.npy", work / f"{task}.journal"
+        for task, task_files in tasks.items():
+            images_path = prepared / f"{task}.images.npy"
+            journal_path = work / f"{task}.journal"
             decoded[task] = chunks.decode_files(
-                cutting.files, request.image_px, images, journal, request.threads, advance
+                task_files.files, request.image_px, images_path, journal_path, request.threads, advance
             )
-    if kept_images := sum(task.kept_images for task in decoded.values()):
+    kept_images = sum(decoded_task.kept_images for decoded_task in decoded.values())
+    if kept_images:
         say(f"{kept_images} of them were decoded by an earlier call, verified and kept", to=out)
-    broken: dict[ImageFile, str] = {}
-    for task, cutting in tasks.items():
-        problems = zip(cutting.files, decoded[task].problems, strict=True)
-        broken |= {file: problem for file, problem in problems if problem}
-    if broken:
+    problem_of: dict[ImageFile, str] = {}
+    for task, task_files in tasks.items():
+        problems = zip(task_files.files, decoded[task].problems, strict=True)
+        problem_of |= {file: problem for file, problem in problems if problem}
+    if problem_of:
+        names_and_problems = some(f"{file.name} ({problem})" for file, problem in problem_of.items())
         raise FilesRefused(
-            f"{len(broken)} of {count} image files cannot be read: "
-            f"{some(f'{file.name} ({problem})' for file, problem in broken.items())}; replace or remove them",
-            [Refused(file.path, problem) for file, problem in broken.items()],
+            f"{len(problem_of)} of {count} image files cannot be read: {names_and_problems}; replace or remove them",
+            [Refused(file.path, problem) for file, problem in problem_of.items()],
         )
     return decoded
 
 
-def _listed(tasks: dict[str, TaskFiles], decoded: dict[str, DecodedTask]) -> list[ListedImage]:
-    """The lines of images.csv."""
-    images: list[ListedImage] = []
-    for task, cutting in tasks.items():
+def _lines_of_images(tasks: dict[str, TaskFiles], decoded: dict[str, DecodedTask]) -> list[ListedImage]:
+    """Return the lines of images.csv."""
+    lines: list[ListedImage] = []
+    for task, task_files in tasks.items():
+        hashes = decoded[task].hashes
+        fingerprints = decoded[task].fingerprints
         for file, label, sha256, fingerprint in zip(
-            cutting.files, cutting.labels, decoded[task].hashes, decoded[task].fingerprints, strict=True
+            task_files.files, task_files.labels, hashes, fingerprints, strict=True
         ):
-            number = len(images)
-            images.append(ListedImage(number, task, file.split, file.class_name, label, file.name, sha256, fingerprint))
-    return images
+            line = ListedImage(
+                id=len(lines),
+                task=task,
+                split=file.split,
+                class_name=file.class_name,
+                label=label,
+                name=file.name,
+                file_sha256=sha256,
+                fingerprint=fingerprint,
+            )
+            lines.append(line)
+    return lines
 
 
 def copies(images: Sequence[ListedImage], *, shown: int = SHOWN) -> Iterator[str]:
     """Yield a warning if files are, byte for byte, under several labels, and one if they are in several splits."""
     for task in (SOURCE, TARGET):
-        if shared := duplicates.with_two_labels([image for image in images if image.task == task]):
-            names = some(map(" = ".join, shared), shown)
+        shared = duplicates.with_two_labels([image for image in images if image.task == task])
+        if shared:
             yield (
-                f"warning: {len(shared)} file(s) have more than one label: {names}; remove those in the wrong folder, "
-                "and prepare again"
+                f"warning: {len(shared)} file(s) have more than one label: {_equal_names(shared, shown)}; remove those "
+                "in the wrong folder, and prepare again"
             )
-    if shared := duplicates.in_two_splits([image for image in images if image.task == TARGET]):
-        names = some(map(" = ".join, shared), shown)
+    shared = duplicates.in_two_splits([image for image in images if image.task == TARGET])
+    if shared:
         yield (
-            f"warning: splits overlap: {len(shared)} file(s) are in more than one split: {names}; remove them from "
-            "one, or test scores will be too good"
+            f"warning: splits overlap: {len(shared)} file(s) are in more than one split: "
+            f"{_equal_names(shared, shown)}; remove them from one, or test scores will be too good"
         )
+
+
+def _equal_names(shared: Sequence[tuple[str, ...]], shown: int = SHOWN) -> str:
+    """Return the names of the first few files, each as "name = name"."""
+    return some((" = ".join(names) for names in shared), shown)
 
 
 def _refuse_shared(target: TaskFiles, images: Sequence[ListedImage]) -> None:
@@ -257,10 +287,14 @@ def _refuse_shared(target: TaskFiles, images: Sequence[ListedImage]) -> None:
     shared = duplicates.in_two_splits([image for image in images if image.task == TARGET])
     if shared:
         path_of = {file.name: file.path for file in target.files}
+        refused = []
+        for names in shared:
+            reason = f"in two splits: {' = '.join(names)}"
+            refused += [Refused(path_of[name], reason) for name in names]
         raise FilesRefused(
-            f"splits overlap: {len(shared)} file(s) are in more than one split: {some(map(' = '.join, shared))}; "
+            f"splits overlap: {len(shared)} file(s) are in more than one split: {_equal_names(shared)}; "
             "remove them from one",
-            [Refused(path_of[name], f"in two splits: {' = '.join(names)}") for names in shared for name in names],
+            refused,
         )
 
 
@@ -274,18 +308,18 @@ def _write_groups(prepared: Path, target: TaskFiles, images: Sequence[ListedImag
     (prepared / f"{TARGET}.is_test.npy").unlink()
     np.save(prepared / manifest.GROUP_FILE, groups, allow_pickle=False)
     labels = np.array(target.labels)
-    shown: list[str] = []
+    faults: list[str] = []
     refused: list[Refused] = []
     for label, name in enumerate(target.classes):
-        of_class = groups[labels == label]
-        count = len(set(of_class))
-        if count < len(SPLITS):
-            of_name = [file for file in target.files if file.class_name == name]
-            refused += [Refused(file.path, f"looks like others of class {name!r}") for file in of_name]
-            shown.append(f"class {name!r} has {len(of_class)} images in {count} group(s)")
-    if shown:
+        groups_of_images = groups[labels == label]
+        group_count = len(set(groups_of_images))
+        if group_count < len(SPLITS):
+            files = [file for file in target.files if file.class_name == name]
+            refused += [Refused(file.path, f"looks like others of class {name!r}") for file in files]
+            faults.append(f"class {name!r} has {len(groups_of_images)} images in {group_count} group(s)")
+    if faults:
         raise FilesRefused(
-            f"{some(shown)} of images that look alike; expected three or more groups, for training, validation and "
+            f"{some(faults)} of images that look alike; expected three or more groups, for training, validation and "
             "test images of each trial: add other images of it, or remove it",
             refused,
         )
@@ -293,51 +327,62 @@ def _write_groups(prepared: Path, target: TaskFiles, images: Sequence[ListedImag
 
 
 def groups_text(groups: NDArray[np.int64]) -> str:
-    """How many images of a pool look like another one."""
-    counts = np.bincount(groups)
-    held = int(counts[counts > 1].sum())
-    return f"{held} images look like another one; they are in {int((counts > 1).sum())} groups, each stays whole"
+    """Return a sentence about how many images of a pool look like another one, from each image's group number."""
+    images_of_group = np.bincount(groups)
+    has_several = images_of_group > 1
+    image_count = int(images_of_group[has_several].sum())
+    group_count = int(has_several.sum())
+    return f"{image_count} images look like another one; they are in {group_count} groups, each stays whole"
 
 
 def _write_columns(prepared: Path, tasks: dict[str, TaskFiles]) -> None:
     """Write labels, ids and the test split."""
     first_id = 0
-    for task, cutting in tasks.items():
-        count = len(cutting.files)
-        columns = {
-            "labels": np.array(cutting.labels, np.int64),
-            "ids": np.arange(first_id, first_id + count, dtype=np.int64),
-            "is_test": np.array([file.split == TEST for file in cutting.files], np.bool_),
-        }
+    for task, task_files in tasks.items():
+        count = len(task_files.files)
+        _save_column(prepared, task, "labels", np.array(task_files.labels, np.int64))
+        _save_column(prepared, task, "ids", np.arange(first_id, first_id + count, dtype=np.int64))
+        if task == TARGET:
+            is_test = [file.split == TEST for file in task_files.files]
+            _save_column(prepared, task, "is_test", np.array(is_test, np.bool_))
         first_id += count
-        for column in manifest.COLUMNS[task][1:]:
-            np.save(prepared / f"{task}.{column}.npy", columns[column], allow_pickle=False)
 
 
-def _describe(prepared: Path, request: Request, tasks: dict[str, TaskFiles], test: SplitRule, drawn: str) -> None:
-    """Write the manifest."""
-    names, labels = manifest.POOL_FILES if test.by_trial else manifest.ARRAY_FILES, tasks[TARGET].labels
-    opened = {name: np.load(prepared / name, mmap_mode="r", allow_pickle=False) for name in names}
-    test_images = round(test.share * len(labels)) if test.by_trial else int(opened[f"{TARGET}.is_test.npy"].sum())
-    shapes: dict[str, tuple[int, ...]] = {name: array.shape for name, array in opened.items()} | {
-        manifest.IMAGES_FILE: ()
-    }
-    files = {
-        name: manifest.StoredFile(
-            sha256=arrays.file_sha256(prepared / name), size_bytes=(prepared / name).stat().st_size, shape=shape
-        )
-        for name, shape in shapes.items()
-    }
-    made = {"layout": request.layout, "image_px": request.image_px, "test_split": drawn}
-    described = DataManifest(
+def _save_column(prepared: Path, task: str, column: str, values: NDArray[Any]) -> None:
+    np.save(prepared / f"{task}.{column}.npy", values, allow_pickle=False)
+
+
+def _write_manifest(
+    prepared: Path, request: Request, tasks: dict[str, TaskFiles], test: SplitRule, test_split: str
+) -> None:
+    """Write the manifest; `test_split` says for readers where the test split comes from."""
+    target_labels = tasks[TARGET].labels
+    array_files = manifest.POOL_FILES if test.by_trial else manifest.ARRAY_FILES
+    opened = {name: np.load(prepared / name, mmap_mode="r", allow_pickle=False) for name in array_files}
+    if test.by_trial:
+        test_images = round(test.share * len(target_labels))
+    else:
+        test_images = int(opened[f"{TARGET}.is_test.npy"].sum())
+    files = {name: _stored_file(prepared / name, array.shape) for name, array in opened.items()}
+    files[manifest.IMAGES_FILE] = _stored_file(prepared / manifest.IMAGES_FILE, shape=())
+    splits = {}
+    for task, task_files in tasks.items():
+        images_of_split = Counter(file.split for file in task_files.files)
+        splits[task] = dict(sorted(images_of_split.items()))
+    settings = {"layout": request.layout, "image_px": request.image_px, "test_split": test_split}
+    data_set = DataManifest(
         name=request.name,
         digest=arrays.digest(opened, test_images),
         input_shape=(3, request.image_px, request.image_px),
-        classes={task: of.classes for task, of in tasks.items()},
+        classes={task: task_files.classes for task, task_files in tasks.items()},
         test_images=test_images,
-        splits={task: dict(sorted(Counter(file.split for file in of.files).items())) for task, of in tasks.items()},
+        splits=splits,
         files=files,
-        made=made | decode.versions() | {"numpy": np.__version__},
-        class_images=tuple(np.bincount(labels).tolist()) if test.by_trial else (),
+        made=settings | decode.versions() | {"numpy": np.__version__},
+        class_images=tuple(np.bincount(target_labels).tolist()) if test.by_trial else (),
     )
-    manifest.write(prepared, described)
+    manifest.write(prepared, data_set)
+
+
+def _stored_file(path: Path, shape: tuple[int, ...]) -> manifest.StoredFile:
+    return manifest.StoredFile(sha256=arrays.file_sha256(path), size_bytes=path.stat().st_size, shape=shape)

@@ -15,7 +15,17 @@ LINE_PERIOD_S = 10.0  # least time between two plain lines
 
 @contextmanager
 def show_progress(stream: TextIO, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """Show progress meanwhile; yield a function to call with the units done since the last call."""
+    """Show the progress of a task while the context lasts.
+
+    Args:
+        stream: a terminal, a file or a pipe.
+        what: the name of the task.
+        total: how many units there are.
+        unit: the name of the units.
+
+    Yields:
+        A function to call with the units done since the last call.
+    """
     if stream.isatty():
         columns = (
             TextColumn("{task.description}", markup=False),
@@ -36,20 +46,24 @@ class _Lines:
     """A line at the start, one now and then, and one at the end."""
 
     def __init__(self, stream: TextIO, what: str, total: int, unit: str) -> None:
-        self._stream, self._what, self._total, self._unit = stream, what, total, unit
-        self._done, self._begun_s = 0, time.monotonic()
-        self._last_s = self._begun_s
+        self._stream = stream
+        self._what = what
+        self._total = total
+        self._unit = unit
+        self._done = 0
+        self._begin_s = time.monotonic()
+        self._last_line_s = self._begin_s
         self._write(f"{what}: {total} {unit}")
 
     def advance(self, done: int) -> None:
         self._done += done
-        now = time.monotonic()
-        if now - self._last_s >= LINE_PERIOD_S:
-            self._last_s = now
+        now_s = time.monotonic()
+        if now_s - self._last_line_s >= LINE_PERIOD_S:
+            self._last_line_s = now_s
             self._write(f"{self._what}: {self._done} of {self._total} {self._unit}")
 
     def end(self) -> None:
-        self._write(f"{self._what}: done in {time.monotonic() - self._begun_s:.1f} s")
+        self._write(f"{self._what}: done in {time.monotonic() - self._begin_s:.1f} s")
 
     def _write(self, line: str) -> None:
         say(line, to=self._stream)

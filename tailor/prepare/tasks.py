@@ -21,7 +21,7 @@ class TaskFiles:
 
     @property
     def labels(self) -> list[int]:
-        """Each image's label."""
+        """Label of each image."""
         label_of = {name: label for label, name in enumerate(self.classes)}
         return [label_of[file.class_name] for file in self.files]
 
@@ -37,21 +37,21 @@ class SplitRule:
 
     @property
     def share(self) -> float:
-        """The share of the images that is drawn. Raises ConfigError: it is not between 0 and 1."""
+        """Share of the images that is drawn. Raises ConfigError: it is not between 0 and 1."""
         share = TEST_FRACTION if self.fraction is None else self.fraction
         if not 0.0 < share < 1.0:
             raise ConfigError(f"--test-fraction is {share}; expected a fraction between 0 and 1, for example 0.2")
         return share
 
-    def images_of(self, count: int) -> int:
-        """How many images of a class of so many are test images; below 1: they are too few."""
+    def test_images_of(self, class_images: int) -> int:
+        """Return how many images of a class of so many are test images; below 1 if the class has too few."""
         if self.leaves_training_images:
-            return count - (self.training_images_per_class or 0)
-        return min(max(1, round(count * self.share)), count - 1)
+            return class_images - (self.training_images_per_class or 0)
+        return min(max(1, round(class_images * self.share)), class_images - 1)
 
     @property
-    def least(self) -> str:
-        """What a class needs, for error messages."""
+    def expected_images(self) -> str:
+        """How many images a class needs, for error messages."""
         if self.leaves_training_images:
             return f"more than {self.training_images_per_class}, or --test-fraction"
         return "two or more"
@@ -62,7 +62,7 @@ class SplitRule:
         return self.fraction is None and self.training_images_per_class is not None
 
     def description(self, listing: FileListing) -> str:
-        """Where the test split of a listing comes from, for readers."""
+        """Return where the test split of a listing comes from, for readers."""
         if self.by_trial:
             return f"{self.share} of all images, drawn by each trial"
         if has_test_split(listing.files):
@@ -80,7 +80,7 @@ def has_test_split(files: Sequence[ImageFile]) -> bool:
 def cut(
     listing: FileListing, source: FileListing | None, source_classes: Sequence[str], test: SplitRule
 ) -> dict[str, TaskFiles]:
-    """Source and target task of a listing; the target's images are all in a split.
+    """Divide a listing into the source and the target task; the target's images are then all in a split.
 
     Args:
         listing: the images of the data set.
@@ -93,62 +93,81 @@ def cut(
     """
     if source is not None and source_classes:
         raise ConfigError("a source task is given twice: choose between --source-classes and --source-from")
-    classes = {normal_form(file.class_name): file.class_name for file in listing.files}
+    names_on_disk = {normal_form(file.class_name): file.class_name for file in listing.files}
     for name in source_classes:
-        if normal_form(name) not in classes:
-            raise ConfigError(f"no such class: {name!r}{nearest(name, classes.values())}; see --source-classes")
-    chosen = {classes[normal_form(name)] for name in source_classes}
-    source_files = [file for file in listing.files if file.class_name in chosen] if source is None else source.files
+        if normal_form(name) not in names_on_disk:
+            raise ConfigError(f"no such class: {name!r}{nearest(name, names_on_disk.values())}; see --source-classes")
+    chosen = {names_on_disk[normal_form(name)] for name in source_classes}
     target_files = [file for file in listing.files if file.class_name not in chosen]
-    tasks = {
-        "source": _task(source_files, "source", is_whole=source is not None),
-        "target": _task(target_files, "target", is_whole=not source_classes),
-    }
-    if not tasks["target"].files:
+    source_files = [file for file in listing.files if file.class_name in chosen]
+    if source is not None:
+        source_files = list(source.files)
+    source_task = _task(source_files, "source", has_all_classes=source is not None)
+    target_task = _task(target_files, "target", has_all_classes=not source_classes)
+    if not target_task.files:
         raise ConfigError("the target task has no classes left; name fewer of them in --source-classes")
     if test.by_trial:
-        pooled = [replace(file, split=POOL) for file in tasks["target"].files]
-        return tasks | {"target": replace(tasks["target"], files=tuple(pooled))}
-    if not has_test_split(listing.files):
-        return tasks | {"target": _with_test_split(tasks["target"], test)}
-    if test.fraction is not None:
+        pooled = [replace(file, split=POOL) for file in target_task.files]
+        target_task = replace(target_task, files=tuple(pooled))
+    elif not has_test_split(listing.files):
+        target_task = _with_test_split(target_task, test)
+    elif test.fraction is not None:
         raise ConfigError("the images have a test split of their own; leave --test-fraction out")
-    if not has_test_split(target_files):
+    elif not has_test_split(target_files):
         raise ConfigError("the test split has no image of the target's classes; give the whole data set")
-    return tasks
+    return {"source": source_task, "target": target_task}
 
 
-def _task(files: Sequence[ImageFile], name: str, *, is_whole: bool) -> TaskFiles:
-    """A task; `is_whole`: it has all classes of its folder, of which none went to the other task."""
+def _task(files: Sequence[ImageFile], name: str, *, has_all_classes: bool) -> TaskFiles:
+    """Return the task of these images.
+
+    Args:
+        files: its images.
+        name: "source" or "target", for the message.
+        has_all_classes: True if no class of its folder went to the other task.
+
+    Raises:
+        ConfigError: there is only one class.
+    """
     classes = tuple(sorted({file.class_name for file in files}, key=normal_form))
     if len(classes) == 1:
-        way_out = f": {CLASS_FOLDERS}" if is_whole else ""
+        advice = f": {CLASS_FOLDERS}" if has_all_classes else ""
         raise ConfigError(
-            f"the {name} task has one class, {classes[0]!r}, of {len(files)} images; a task needs two or more{way_out}"
+            f"the {name} task has one class, {classes[0]!r}, of {len(files)} images; a task needs two or more{advice}"
         )
     by_name = sorted(files, key=lambda file: (normal_form(file.class_name), normal_form(file.name)))
     return TaskFiles(classes=classes, files=tuple(by_name))
 
 
 def _with_test_split(task: TaskFiles, test: SplitRule) -> TaskFiles:
-    of_class: dict[str, list[ImageFile]] = {name: [] for name in task.classes}
+    """Return the task with a test split that is drawn class by class; other images without a split are for training.
+
+    Raises:
+        FilesRefused: a class has too few images.
+    """
+    files_of_class: dict[str, list[ImageFile]] = {name: [] for name in task.classes}
     for file in task.files:
-        of_class[file.class_name].append(file)
-    few = {name: files for name, files in of_class.items() if test.images_of(len(files)) < 1}
-    if few:
-        counts = {name: f"class {name!r} has {len(files)} image(s)" for name, files in few.items()}
+        files_of_class[file.class_name].append(file)
+    refused = []
+    for name, files in files_of_class.items():
+        if test.test_images_of(len(files)) < 1:
+            refused.append(Refused(files[0].path.parent, f"class {name!r} has {len(files)} image(s)"))
+    if refused:
+        counts = some(folder.reason for folder in refused)
         raise FilesRefused(
-            f"too few images for a test split: {some(counts.values())}; expected {test.least} in each class",
-            [Refused(few[name][0].path.parent, text) for name, text in counts.items()],
+            f"too few images for a test split: {counts}; expected {test.expected_images} in each class", refused
         )
-    drawn: set[str] = set()
-    for files in of_class.values():
-        by_place = sorted((file.name for file in files), key=lambda name: _place(name, test.seed))
-        drawn.update(by_place[: test.images_of(len(files))])
-    split = [replace(file, split=TEST if file.name in drawn else file.split or TRAIN) for file in task.files]
-    return replace(task, files=tuple(split))
+    test_names: set[str] = set()
+    for files in files_of_class.values():
+        in_drawn_order = sorted((file.name for file in files), key=lambda name: _draw(name, test.seed))
+        test_names.update(in_drawn_order[: test.test_images_of(len(files))])
+    with_splits = []
+    for file in task.files:
+        split = TEST if file.name in test_names else file.split or TRAIN
+        with_splits.append(replace(file, split=split))
+    return replace(task, files=tuple(with_splits))
 
 
-def _place(name: str, seed: int) -> bytes:
-    """A name's place in the draw of test images, by a hash: it depends on no generator and no other image."""
+def _draw(name: str, seed: int) -> bytes:
+    """Return a hash, by which images are ordered for the draw: it depends on no generator and no other image."""
     return hashlib.sha256(f"{seed}/{normal_form(name)}".encode()).digest()

@@ -16,9 +16,10 @@ from transtailor.shell import command
 
 @contextmanager
 def workspace(final: Path) -> Iterator[Path]:
-    """A folder next to `final` to make it in; removed after success and after the user's mistake, otherwise kept.
+    """Make a folder next to `final`, in which `final` is made while the context lasts.
 
-    It is also kept if single files are refused after something was unpacked or decoded: the next call needs it.
+    The folder is removed after success and after the user's mistake, and kept after other errors. It is also kept if
+    single files are refused after something was unpacked or decoded, because the next call needs that.
 
     Raises:
         ConfigError: `final` exists, its parent cannot be written to, or another process is making it.
@@ -39,8 +40,9 @@ def workspace(final: Path) -> Iterator[Path]:
         try:
             yield work
         except ConfigError as error:
-            has_work = any(path.is_dir() for path in work.iterdir())
-            if not (isinstance(error, FilesRefused) and has_work):
+            has_results = any(path.is_dir() for path in work.iterdir())
+            is_needed_again = isinstance(error, FilesRefused) and has_results
+            if not is_needed_again:
                 shutil.rmtree(work)
             raise
         shutil.rmtree(work)

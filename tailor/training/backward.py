@@ -30,12 +30,12 @@ class Forward:
         self.repeatable = RepeatableBackward(model)
         if self._is_channels_last:
             model.to(memory_format=torch.channels_last)
-        self._parallel = ranks.parallel(
-            CompiledModel(model, whole_sizes(training, ranks)) if training.compile else model
-        )
+        if training.compile:
+            model = CompiledModel(model, whole_sizes(training, ranks))
+        self._parallel = ranks.parallel(model)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Outputs (B, K), always float32, in which losses are computed."""
+        """Return outputs (B, K), always float32, in which losses are computed."""
         if self._is_channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         if not self._is_bf16:
@@ -46,7 +46,7 @@ class Forward:
         return outputs.float()
 
     def without_message(self) -> AbstractContextManager[None]:
-        """Within the context, each rank adds gradients up without communication."""
+        """Return a context within which each rank adds gradients up without communication."""
         if isinstance(self._parallel, DistributedDataParallel):
             return self._parallel.no_sync()
         return nullcontext()
@@ -66,49 +66,67 @@ class Backward:
         penalty: Penalty | None,
         teaching: Teaching | None,
     ) -> None:
-        self._forward, self._training, self._ranks = forward, training, ranks
-        self._penalty, self._teaching = penalty, teaching
+        self._forward = forward
+        self._training = training
+        self._ranks = ranks
+        self._penalty = penalty
+        self._teaching = teaching
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Add a batch's gradients; this rank's loss, summed over its images, and which images are correct."""
-        *first, last = micro_batches(batch, self._training.accumulation_steps, self._ranks.world_size)
-        if not first:
-            return self._pass(last, self._penalty)
-        passed = []
-        for part in first:
-            with self._forward.without_message():
-                passed.append(self._pass(part, None))
-        passed.append(self._pass(last, self._penalty))
-        losses, right = zip(*passed, strict=True)
-        return reduce(torch.add, losses), torch.cat(right)
+        """Add a batch's gradients to the model's.
 
-    def _pass(self, part: Batch, penalty: Penalty | None) -> tuple[Tensor, Tensor]:
-        outputs = self._forward(part.images)
-        loss = part.loss_sum(outputs, self._training.label_smoothing)
+        Returns:
+            This rank's loss, summed over its images, and which of its images are correct (B,).
+        """
+        *all_but_last, last = micro_batches(batch, self._training.accumulation_steps, self._ranks.world_size)
+        if not all_but_last:
+            return self._pass(last, self._penalty)
+        losses = []
+        answers = []
+        for micro_batch in all_but_last:
+            with self._forward.without_message():
+                loss, is_right = self._pass(micro_batch, penalty=None)
+            losses.append(loss)
+            answers.append(is_right)
+        loss, is_right = self._pass(last, self._penalty)
+        losses.append(loss)
+        answers.append(is_right)
+        return reduce(torch.add, losses), torch.cat(answers)
+
+    def _pass(self, batch: Batch, penalty: Penalty | None) -> tuple[Tensor, Tensor]:
+        """Run one pass forward and backward; return the loss, summed over images, and which images are correct."""
+        outputs = self._forward(batch.images)
+        loss = batch.loss_sum(outputs, self._training.label_smoothing)
         if self._teaching is not None:
-            loss = self._teaching.loss_sum(loss, outputs, part.images)
-        share = self._ranks.world_size / part.global_count  # DDP averages over ranks
-        with self._forward.repeatable.context(part.images):
+            loss = self._teaching.loss_sum(loss, outputs, batch.images)
+        weight = self._ranks.world_size / batch.global_count  # DDP averages over ranks
+        with self._forward.repeatable.context(batch.images):
             if penalty is None:
-                loss.backward(torch.full_like(loss, share))  # like a product, with one operation less in each direction
+                loss.backward(torch.full_like(loss, weight))  # as `loss * weight`, with one operation less each way
             else:
-                (loss * share + penalty(part, outputs)).backward()
-        return loss.detach(), part.is_right(outputs)
+                (loss * weight + penalty(batch, outputs)).backward()
+        return loss.detach(), batch.is_right(outputs)
 
 
 def whole_sizes(training: Training, ranks: ProcessGroup) -> set[int]:
-    """How many images of a whole batch a rank computes at once: one number, or two where its share does not divide."""
-    share, parts = len(range(ranks.rank, training.batch_size, ranks.world_size)), training.accumulation_steps
-    return {share // parts, -(-share // parts)} - {0}
+    """Return how many images of a whole batch a rank computes at once.
+
+    It is one number, or two if the rank's share does not divide evenly into micro-batches.
+    """
+    own_images = len(range(ranks.rank, training.batch_size, ranks.world_size))
+    smaller = own_images // training.accumulation_steps
+    larger = -(-own_images // training.accumulation_steps)
+    return {smaller, larger} - {0}
 
 
 def micro_batches(batch: Batch, count: int, ranks: int) -> list[Batch]:
-    """A rank's share of a batch in `count` parts that keep its global count; fewer parts if it has fewer images.
+    """Return a rank's share of a batch in `count` parts, which keep the global count; fewer if there are fewer images.
 
     All ranks have the same number of parts, since norms may compute over the images of all ranks.
     """
     if count == 1:
         return [batch]
-    count = min(count, -(-batch.global_count // ranks))
-    shares = zip(batch.images.tensor_split(count), batch.labels.tensor_split(count), strict=True)
-    return [replace(batch, images=images, labels=labels) for images, labels in shares]
+    most_images_of_a_rank = -(-batch.global_count // ranks)
+    count = min(count, most_images_of_a_rank)
+    parts = zip(batch.images.tensor_split(count), batch.labels.tensor_split(count), strict=True)
+    return [replace(batch, images=images, labels=labels) for images, labels in parts]

@@ -22,15 +22,15 @@ OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"fallback_random": 
 
 
 def check_cache() -> None:
-    """Set a cache for compiled code, which torch loads again, that no other user can write to.
+    """Make torch keep compiled code, which it loads again later, in a folder that no other user can write to.
 
     Torch's default is a folder in /tmp with a name that another user may have taken.
 
     Raises:
         ConfigError: another user owns that folder or can write to it.
     """
-    own = f"{tempfile.gettempdir()}/transtailor-inductor-{os.getuid()}"
-    folder = Path(os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", own))
+    default_folder = f"{tempfile.gettempdir()}/transtailor-inductor-{os.getuid()}"
+    folder = Path(os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", default_folder))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     refuse_shared((folder,), ConfigError)
 
@@ -47,18 +47,20 @@ class CompiledModel(nn.Module):
 
     def __init__(self, model: nn.Module, sizes: Collection[int]) -> None:
         super().__init__()
-        self.model, self._sizes = model, sizes
-        self._compiled = (compile_model(model),)  # in a tuple: it has the same parameters, and is no second child
+        self.model = model
+        self._sizes = sizes
+        # In a tuple, so that torch does not count it as a second child: it has the same parameters.
+        self._compiled = (compile_model(model),)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The model's outputs (B, K)."""
-        run = self._compiled[0] if len(images) in self._sizes else self.model
-        outputs: Tensor = run(images)
+        """Return the model's outputs (B, K)."""
+        module = self._compiled[0] if len(images) in self._sizes else self.model
+        outputs: Tensor = module(images)
         return outputs
 
 
 def compile_model(model: nn.Module) -> nn.Module:
-    """The model, compiled when it runs; equal outputs up to rounding, and the model's own parameters.
+    """Return the model, compiled when it runs; equal outputs up to rounding, and the model's own parameters.
 
     Code is kept for later models of the same kind, such as the unpruned network of the next trial. Before there are
     more kinds than torch keeps, all of it is dropped: beyond them, torch would silently not compile.
@@ -73,7 +75,7 @@ def compile_model(model: nn.Module) -> nn.Module:
 
 
 def _kind_of(model: nn.Module) -> int:
-    """A hash of what the code depends on: layers, widths, modes, and what is trained."""
+    """Return a hash of what the compiled code depends on: layers, widths, modes, and what is trained."""
     tensors = [(name, tensor.shape, tensor.dtype, tensor.device) for name, tensor in model.state_dict().items()]
     trained = [parameter.requires_grad for parameter in model.parameters()]
     modules = [(name, type(module), module.training) for name, module in model.named_modules()]
@@ -84,14 +86,14 @@ def _kind_of(model: nn.Module) -> int:
 def require_compiler(device: torch.device) -> None:
     """Raise ConfigError unless this machine can compile for `device`, tested on a function of one line."""
     check_cache()
-    wanted = os.environ.get("CXX", "g++")
+    compiler = os.environ.get("CXX", "g++")
     try:
         torch.compile(torch.sin)(torch.ones(8, device=device))
     except RuntimeError as error:
-        path = shutil.which(wanted) or "not found"
+        path = shutil.which(compiler) or "not found"
         raise ConfigError(
             f"optimisation.compile = true needs a C++ compiler (on GPUs also Triton), and compiling a line failed: "
-            f"{first_line(str(error))} ({wanted}: {path}); install g++ or name one with CXX=..., or set "
+            f"{first_line(str(error))} ({compiler}: {path}); install g++ or name one with CXX=..., or set "
             "optimisation.compile = false"
         ) from error
     torch.compiler.reset()

@@ -19,19 +19,26 @@ class Teaching:
     weight: float  # in (0, 1]; the labels count 1 - weight
     temperature: float
 
-    def loss_sum(self, of_labels: Tensor, outputs: Tensor, images: Tensor) -> Tensor:
-        """(1 - weight) x the loss by the labels + weight x T^2 x KL(teacher || student), summed over samples."""
+    def loss_sum(self, labels_loss: Tensor, outputs: Tensor, images: Tensor) -> Tensor:
+        """Return (1 - weight) x labels_loss + weight x T^2 x KL(teacher || student), summed over samples.
+
+        Args:
+            labels_loss: the student's loss by the labels, summed over samples.
+            outputs: of the student (N, K).
+            images: of the samples, for the teacher.
+        """
         with torch.no_grad():
-            taught = self.teacher(images)
-        divergence = divergence_sum(outputs, taught, self.temperature)
-        return (1.0 - self.weight) * of_labels + self.weight * self.temperature**2 * divergence
+            teacher_outputs = self.teacher(images)
+        divergence = divergence_sum(outputs, teacher_outputs, self.temperature)
+        return (1.0 - self.weight) * labels_loss + self.weight * self.temperature**2 * divergence
 
 
-def divergence_sum(outputs: Tensor, taught: Tensor, temperature: float) -> Tensor:
-    """KL(softmax(taught / T) || softmax(outputs / T)) of outputs (N, K), in nats, summed over samples.
+def divergence_sum(outputs: Tensor, teacher_outputs: Tensor, temperature: float) -> Tensor:
+    """Return KL(softmax(teacher_outputs / T) || softmax(outputs / T)) of outputs (N, K), in nats, summed over samples.
 
     >>> float(divergence_sum(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]]), temperature=4.0))
     0.0
     """
-    student, teacher = ((logits / temperature).log_softmax(dim=1) for logits in (outputs, taught))
-    return F.kl_div(student, teacher, reduction="sum", log_target=True)
+    student_log_probabilities = (outputs / temperature).log_softmax(dim=1)
+    teacher_log_probabilities = (teacher_outputs / temperature).log_softmax(dim=1)
+    return F.kl_div(student_log_probabilities, teacher_log_probabilities, reduction="sum", log_target=True)

@@ -28,12 +28,13 @@ class EpochMeter:
         self._images += len(is_right)
 
     def read(self) -> list[float]:
-        """The three sums, in float64."""
+        """Return the three sums, in float64."""
         if self._losses:
             losses = torch.stack(self._losses).tolist()
             for loss in losses:  # Python's `sum` rounds differently from 3.12 on
                 self._loss += loss
             self._right += torch.cat(self._answers).sum().item()
             self.losses += losses
-            self._losses, self._answers = [], []
+            self._losses = []
+            self._answers = []
         return [self._loss, self._right, self._images]

@@ -18,29 +18,33 @@ class FeatureMaps:
     def __init__(self, model: nn.Module, layers: list[str]) -> None:
         self.maps: dict[str, Tensor] = {}
         for layer in layers:
-            model.get_submodule(layer).register_forward_hook(self._catch(layer))
+            model.get_submodule(layer).register_forward_hook(self._hook_of(layer))
 
-    def _catch(self, layer: str) -> Any:
-        def catch(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+    def _hook_of(self, layer: str) -> Any:
+        def keep_output(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
             self.maps[layer] = output
 
-        return catch
+        return keep_output
 
 
 def compared_layers(state: ModelState) -> dict[str, int]:
-    """Layer -> channels: for each resolution the last of its widest convolutions among those that can lose filters.
+    """Return the layers that DELTA compares, with their numbers of channels.
 
+    For each resolution it is the widest of the convolutions that can lose filters, the last one if several are as wide.
     In a ResNet of bottlenecks these are the stem and the last convolution of each stage; the authors' code compares
     the latter.
     """
     model = state.build().eval()
-    groups = surgery.groups(model, state.input_shape, ANY_FILTER)
-    caught = FeatureMaps(model, [member.layer for group in groups for member in group.members])
+    layers: list[str] = []
+    for group in surgery.groups(model, state.input_shape, ANY_FILTER):
+        layers += [member.layer for member in group.members]
+    feature_maps = FeatureMaps(model, layers)
     with torch.no_grad():
         model(torch.zeros(1, *state.input_shape))
-    chosen: dict[torch.Size, str] = {}
-    for layer, maps in caught.maps.items():  # in the order of execution
-        rival = chosen.get(maps.shape[2:])
-        if rival is None or maps.shape[1] >= caught.maps[rival].shape[1]:
-            chosen[maps.shape[2:]] = layer
-    return {layer: caught.maps[layer].shape[1] for layer in chosen.values()}
+    channels = {layer: maps.shape[1] for layer, maps in feature_maps.maps.items()}
+    widest: dict[torch.Size, str] = {}  # by resolution
+    for layer, maps in feature_maps.maps.items():  # in the order of execution
+        resolution = maps.shape[2:]
+        if resolution not in widest or channels[layer] >= channels[widest[resolution]]:
+            widest[resolution] = layer
+    return {layer: channels[layer] for layer in widest.values()}

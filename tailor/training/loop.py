@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -36,6 +35,15 @@ class TrainingExtras:
     validation: EpochValidation | None = None
     until_epoch: int | None = None  # where a part of the training ends; None: at the end
 
+    def run_after_epoch(self) -> None:
+        """Call what is to be called after an epoch, if there is anything."""
+        if self.after_epoch is not None:
+            self.after_epoch()
+
+    def validate(self, model: nn.Module, epochs: int) -> dict[str, float]:
+        """Return the columns of the validation after `epochs` epochs; empty without one."""
+        return {} if self.validation is None else self.validation.measure(model, epochs)
+
 
 NO_EXTRAS = TrainingExtras()
 
@@ -49,11 +57,11 @@ def train(
     checkpoint: Checkpoint,
     extras: TrainingExtras = NO_EXTRAS,
 ) -> list[dict[str, Any]]:
-    """Train the optimiser's parameters of `model` in place; resumes from the checkpoint if there is one.
+    """Train the optimiser's parameters of `model` in place; resume from the checkpoint if there is one.
 
     The caller decides what is in training mode and what requires gradients. Each step minimises the mean loss over
     the global batch: ranks sum their shares and divide by the global count, so one rank and several take the same
-    step, also if a batch does not divide evenly. With an average of the weights, the model ends with the average.
+    step, also if a batch does not divide evenly. If the training averages the weights, the model ends with the average.
     A part of the training, which ends before the last epoch, leaves its state in the checkpoint for the next part.
 
     Args:
@@ -77,15 +85,16 @@ def train(
     average = WeightAverage(model, training.ema_decay)
     until_epoch = training.epochs if extras.until_epoch is None else extras.until_epoch
     progress = checkpoint.restore(model, optimiser, average, until_epoch)
-    draws = any(draws_randomly(module) for module in model.modules())
+    has_dropout = any(draws_randomly(module) for module in model.modules())
     steps = -(-len(samples) // training.batch_size)
     rank_sync = RankSync(checkpoint)
-    heartbeat.report_progress_by(partial(describe_progress, progress, training.epochs, steps))
+    heartbeat.report_progress_by(lambda: describe_progress(progress, training.epochs, steps))
     while progress.epoch < until_epoch:
-        epoch, start_s = progress.epoch, time.perf_counter() - progress.elapsed_s
-        meter = EpochMeter(progress.sums if ranks.rank == 0 else [0.0] * 3)
+        epoch = progress.epoch
+        start_s = time.perf_counter() - progress.elapsed_s
+        meter = EpochMeter(progress.sums if ranks.rank == 0 else [0.0] * 3)  # the sums have the steps of all ranks
         for batch in batches(samples, training.batch_size, training.seed, epoch, augmentation, ranks, progress.step):
-            if draws:  # torch's global generator is seeded each step, so that a resumed training draws the same
+            if has_dropout:  # torch's global generator is seeded each step, so that a resumed training draws the same
                 torch.manual_seed(stream(training.seed, "dropout", epoch, progress.step, ranks.rank))
             set_learning_rates(optimiser, scale(training, epoch, progress.step, steps))
             optimiser.zero_grad()
@@ -98,39 +107,43 @@ def train(
             meter.add(loss, is_right)
             if rank_sync.count_step():
                 totals, action = rank_sync.synchronise(meter.read())
-                progress.sums, progress.elapsed_s = totals, time.perf_counter() - start_s
+                progress.sums = totals
+                progress.elapsed_s = time.perf_counter() - start_s
                 checkpoint.follow(action, progress, model, optimiser, average)
-        if extras.after_epoch is not None:
-            extras.after_epoch()
+        extras.run_after_epoch()
         totals, action = rank_sync.synchronise(meter.read())
         check_finite(totals[0], meter.losses, epoch, progress.step)
-        rate = set_learning_rates(optimiser, scale(training, epoch, steps - 1, steps))
-        row = epoch_row(epoch, totals, rate, time.perf_counter() - start_s)
-        progress.history.append(row | (extras.validation.measure(model, epoch + 1) if extras.validation else {}))
-        progress.epoch, progress.step, progress.sums, progress.elapsed_s = epoch + 1, 0, [0.0] * 3, 0.0
-        if progress.epoch < training.epochs:  # a finished training is stored as a stage
-            kept = action if progress.epoch < until_epoch else CheckpointAction.WRITE
-            checkpoint.follow(kept, progress, model, optimiser, average)
+        learning_rate = set_learning_rates(optimiser, scale(training, epoch, steps - 1, steps))
+        row = epoch_row(epoch, totals, learning_rate, time.perf_counter() - start_s)
+        progress.finish_epoch(row | extras.validate(model, epoch + 1))
+        if progress.epoch < training.epochs:  # a finished training is stored as a stage and needs no checkpoint
+            is_end_of_part = progress.epoch == until_epoch  # the next part continues from here
+            checkpoint.follow(CheckpointAction.WRITE if is_end_of_part else action, progress, model, optimiser, average)
     average.move_in()
     return progress.history
 
 
 def describe_progress(progress: TrainingProgress, epochs: int, steps: int) -> tuple[float, str]:
-    """The progress of a training of `epochs` epochs of `steps` steps: a fraction and a text; waits for no device.
+    """Return the progress of a training of `epochs` epochs of `steps` steps, as a fraction and a text.
 
-    Loss and speed are those of the last finished epoch; in the first epoch the speed is that of this epoch.
+    Loss and speed are those of the last finished epoch; in the first epoch the speed is that of this epoch. It waits
+    for no device.
     """
-    images, seconds = progress.sums[2], progress.elapsed_s  # at the last synchronisation
+    images = progress.sums[2]  # of the present epoch at the last synchronisation
+    seconds = progress.elapsed_s
     words = [f"epoch {min(progress.epoch + 1, epochs)} of {epochs}"]
     if seconds > LONG_EPOCH_S:
         words.append(f"step {progress.step} of {steps}")
     if progress.history:
-        last = progress.history[-1]
-        images, seconds = last["images"], last["seconds"]
-        words.append(f"loss {last['train_loss']:.4g}")
+        last_row = progress.history[-1]
+        images = last_row["images"]
+        seconds = last_row["seconds"]
+        words.append(f"loss {last_row['train_loss']:.4g}")
     if seconds > 0.0:
         words.append(f"{images / seconds:,.0f} images/s")
-    return min(1.0, (progress.epoch + progress.step / steps) / max(1, epochs)), ", ".join(words)
+    epochs_done = progress.epoch + progress.step / steps
+    fraction = min(1.0, epochs_done / max(1, epochs))
+    return fraction, ", ".join(words)
 
 
 def check_finite(total_loss: float, losses: list[float], epoch: int, steps: int) -> None:
@@ -140,18 +153,18 @@ def check_finite(total_loss: float, losses: list[float], epoch: int, steps: int)
     """
     if math.isfinite(total_loss):
         return
-    first = next((n for n, loss in enumerate(losses) if not math.isfinite(loss)), None)
-    step = "on another rank" if first is None else f"from step {steps - len(losses) + first} on"
-    raise TrainingError(f"the loss is {total_loss} in epoch {epoch}, {step}; a smaller learning rate may help")
+    first_index = next((index for index, loss in enumerate(losses) if not math.isfinite(loss)), None)
+    location = "on another rank" if first_index is None else f"from step {steps - len(losses) + first_index} on"
+    raise TrainingError(f"the loss is {total_loss} in epoch {epoch}, {location}; a smaller learning rate may help")
 
 
 def epoch_row(epoch: int, totals: list[float], learning_rate: float, seconds: float) -> dict[str, Any]:
-    """The row of an epoch; `totals` are the sums of loss, correct answers and images."""
-    loss, right, images = totals
+    """Return the row of an epoch; `totals` are the sums of loss, correct answers and images."""
+    loss, correct, images = totals
     return {
         "epoch": epoch,
         "train_loss": loss / images,
-        "train_accuracy_fraction": None if math.isnan(right) else right / images,
+        "train_accuracy_fraction": None if math.isnan(correct) else correct / images,
         "learning_rate": learning_rate,
         "images": int(images),
         "seconds": seconds,
@@ -159,7 +172,7 @@ def epoch_row(epoch: int, totals: list[float], learning_rate: float, seconds: fl
 
 
 def group(parameters: list[nn.Parameter], learning_rate: float) -> dict[str, Any]:
-    """A parameter group of the optimiser, with the learning rate that the schedule scales."""
+    """Return a parameter group of the optimiser, with the learning rate that the schedule scales."""
     return {"params": parameters, "lr": learning_rate, "initial_lr": learning_rate}
 
 
@@ -168,13 +181,20 @@ def draws_randomly(module: nn.Module) -> bool:
 
     A network that calls `F.dropout` itself is not detected.
     """
-    name = type(module).__name__
-    chance = next((getattr(module, kept) for kept in ("p", "drop_prob", "prob") if hasattr(module, kept)), 0.0)
-    return ("Drop" in name or name == "StochasticDepth") and float(chance or 0.0) > 0.0
+    class_name = type(module).__name__
+    if "Drop" not in class_name and class_name != "StochasticDepth":
+        return False
+    for attribute in ("p", "drop_prob", "prob"):
+        if hasattr(module, attribute):
+            return float(getattr(module, attribute) or 0.0) > 0.0
+    return False
 
 
-def optimiser_for(parameters: list[dict[str, Any]], training: Training) -> torch.optim.Optimizer:
-    """The optimiser that `training` names, over parameter groups from `group`; weight decay is part of the gradient."""
+def optimiser_for(groups: list[dict[str, Any]], training: Training) -> torch.optim.Optimizer:
+    """Return the optimiser that `training` names, over parameter groups from `group`.
+
+    Weight decay is part of the gradient.
+    """
     if training.optimiser == "adam":
-        return torch.optim.Adam(parameters, weight_decay=training.weight_decay)
-    return torch.optim.SGD(parameters, momentum=training.momentum, weight_decay=training.weight_decay)
+        return torch.optim.Adam(groups, weight_decay=training.weight_decay)
+    return torch.optim.SGD(groups, momentum=training.momentum, weight_decay=training.weight_decay)

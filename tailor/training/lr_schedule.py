@@ -8,10 +8,16 @@ from tailor.stages import Training
 
 
 def scale(training: Training, epoch: int, step: int, steps: int) -> float:
-    """The factor of the learning rates, in [0, 1].
+    """Return the factor of the learning rates, in [0, 1].
 
-    Cosine and steps change from epoch to epoch. The warm-up rises with every step, to 1 at its last; the cosine spans
-    the epochs after it. `epoch` and its `step` count from 0; an epoch has `steps` steps.
+    The schedules `cosine` and `step` change from epoch to epoch. The warm-up rises with every step, to 1 at its last;
+    the cosine spans the epochs after it.
+
+    Args:
+        training: has the schedule.
+        epoch: counted from 0.
+        step: of this epoch, counted from 0.
+        steps: of each epoch.
 
     >>> training = Training(epochs=4, batch_size=32, seed=0, schedule="step", milestones=(0.5,))
     >>> [scale(training, epoch, step=0, steps=10) for epoch in range(4)]
@@ -29,7 +35,7 @@ def scale(training: Training, epoch: int, step: int, steps: int) -> float:
 
 
 def set_learning_rates(optimiser: torch.optim.Optimizer, scale: float) -> float:
-    """Set each group's rate to its `initial_lr` times `scale`; the largest rate."""
+    """Set each group's rate to its `initial_lr` times `scale`; return the largest rate."""
     for group in optimiser.param_groups:
         group["lr"] = group["initial_lr"] * scale
     return max(float(group["lr"]) for group in optimiser.param_groups)

@@ -31,7 +31,7 @@ ANY_LAYER = GroupRule(residual="coupled", linear=True)  # prunable under some ru
 
 
 def penalty_for(regulariser: Regulariser | None, state: ModelState, ranks: ProcessGroup) -> PenaltyOf | None:
-    """The penalty that `regulariser` adds to the fine-tuning of `state`; None without a regulariser.
+    """Return what makes the penalty that `regulariser` adds to the fine-tuning of `state`; None without a regulariser.
 
     Raises:
         ConfigError: the penalty is not registered, or it needs pre-trained weights that the state does not have.
@@ -48,7 +48,7 @@ def penalty_for(regulariser: Regulariser | None, state: ModelState, ranks: Proce
 
 @singledispatch
 def penalty(regulariser: Regulariser, model: nn.Module, state: ModelState, ranks: ProcessGroup) -> Penalty:  # noqa: ARG001
-    """The penalty of one kind of regulariser on a model that was built from a state.
+    """Return the penalty of one kind of regulariser on a model that was built from a state.
 
     Raises:
         ConfigError: this kind is not registered.
@@ -58,28 +58,30 @@ def penalty(regulariser: Regulariser, model: nn.Module, state: ModelState, ranks
 
 @penalty.register
 def l2_sp(regulariser: regularisation.L2SP, model: nn.Module, state: ModelState, _ranks: ProcessGroup) -> Penalty:
-    """strength / 2 x ||w - w0||^2 over all shared parameters, norms included, and head_strength / 2 x ||head||^2."""
-    head = set(state.head_names())
-    shared = [
-        (parameter, state.anchor[name].to(parameter.device))
-        for name, parameter in model.named_parameters()
-        if name not in head
-    ]
-    of_head = [parameter for name, parameter in model.named_parameters() if name in head]
+    """Return strength / 2 x ||w - w0||^2 over all shared parameters, norms too, + head_strength / 2 x ||head||^2."""
+    head_names = set(state.head_names())
+    head = []
+    shared = []  # parameters with their pre-trained values
+    for name, parameter in model.named_parameters():
+        if name in head_names:
+            head.append(parameter)
+        else:
+            shared.append((parameter, state.anchor[name].to(parameter.device)))
 
     def value(_batch: Batch, _outputs: Tensor) -> Tensor:
-        distance = torch.stack([(now - then).square().sum() for now, then in shared]).sum()
-        return 0.5 * (regulariser.strength * distance + regulariser.head_strength * squares(of_head))
+        squared_distances = [(parameter - pretrained).square().sum() for parameter, pretrained in shared]
+        distance = torch.stack(squared_distances).sum()
+        return 0.5 * (regulariser.strength * distance + regulariser.head_strength * squares(head))
 
     return value
 
 
 @penalty.register
 def delta(regulariser: regularisation.Delta, model: nn.Module, state: ModelState, ranks: ProcessGroup) -> Penalty:
-    """strength / 2 x sum over layers, images and channels of weight x ||map - map0||^2 / (H x W), and the head's L2.
+    """Return strength / 2 x the sum of weight x ||map - map0||^2 / (H x W), and the head's L2.
 
-    The sum runs over the images of the global batch, as in the authors' code. The pre-trained network is the state's
-    anchor at the model's widths and under its factors, in evaluation mode.
+    The sum runs over layers, channels and the images of the global batch, as in the authors' code. The pre-trained
+    network is the state's anchor at the model's widths and under its factors, in evaluation mode.
 
     Raises:
         ConfigError: the channels of the state were not weighed.
@@ -89,16 +91,18 @@ def delta(regulariser: regularisation.Delta, model: nn.Module, state: ModelState
     head = [model.get_parameter(name) for name in state.head_names()]
     anchor = replace(state, tensors=state.tensors | state.anchor).build(ranks.device).eval().requires_grad_(False)
     weights = {layer: weight.to(ranks.device) for layer, weight in state.channel_weights.items()}
-    now, then = FeatureMaps(model, list(weights)), FeatureMaps(anchor, list(weights))
+    model_maps = FeatureMaps(model, list(weights)).maps
+    anchor_maps = FeatureMaps(anchor, list(weights)).maps
 
     def value(batch: Batch, _outputs: Tensor) -> Tensor:
         with torch.no_grad():
             anchor(batch.images)
-        terms = [
-            ((now.maps[layer] - then.maps[layer]).square().mean(dim=(2, 3)) * weight).sum()
-            for layer, weight in weights.items()
-        ]
-        of_maps = ranks.world_size * torch.stack(terms).sum()  # of this rank's images; the mean over ranks is the sum
+        terms = []
+        for layer, weight in weights.items():
+            differences = model_maps[layer] - anchor_maps[layer]
+            terms.append((differences.square().mean(dim=(2, 3)) * weight).sum())
+        of_own_images = torch.stack(terms).sum()
+        of_maps = ranks.world_size * of_own_images  # averaged over ranks, this is the sum over all images
         return 0.5 * (regulariser.strength * of_maps + regulariser.head_strength * squares(head))
 
     return value
@@ -106,24 +110,27 @@ def delta(regulariser: regularisation.Delta, model: nn.Module, state: ModelState
 
 @penalty.register
 def bss(regulariser: regularisation.BSS, model: nn.Module, state: ModelState, ranks: ProcessGroup) -> Penalty:
-    """strength x sum of the `smallest` squared singular values of the global batch's features (N, F).
+    """Return strength x the sum of the `smallest` squared singular values of the global batch's features (N, F).
 
     Features are the inputs of the head. Each rank differentiates by the rows of its own images, so its value is
     multiplied by the number of ranks.
     """
-    caught: dict[str, Tensor] = {}
+    last_features: dict[str, Tensor] = {}
 
-    def catch(_head: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def keep_features(_head: nn.Module, inputs: tuple[Any, ...]) -> None:
         features = inputs[0].flatten(1)
-        caught["features"] = features.float() if features.dtype == torch.bfloat16 else features  # for singular values
+        if features.dtype == torch.bfloat16:
+            features = features.float()  # torch has no singular values of bfloat16
+        last_features["own"] = features
 
-    model.get_submodule(NETWORKS[state.network].head).register_forward_pre_hook(catch)
+    model.get_submodule(NETWORKS[state.network].head).register_forward_pre_hook(keep_features)
 
     def value(batch: Batch, _outputs: Tensor) -> Tensor:
-        own = caught["features"]
-        everyone = ranks.gather_interleaved(own.detach(), batch.global_count).clone()
-        everyone[ranks.rank :: ranks.world_size] = own
-        smallest: Tensor = torch.linalg.svdvals(everyone)[-regulariser.smallest :]  # in descending order
+        own = last_features["own"]
+        of_all_ranks = ranks.gather_interleaved(own.detach(), batch.global_count).clone()
+        of_all_ranks[ranks.rank :: ranks.world_size] = own  # the rows by which this rank differentiates
+        singular_values = torch.linalg.svdvals(of_all_ranks)  # in descending order
+        smallest: Tensor = singular_values[-regulariser.smallest :]
         return regulariser.strength * ranks.world_size * smallest.square().sum()
 
     return value
@@ -133,15 +140,17 @@ def bss(regulariser: regularisation.BSS, model: nn.Module, state: ModelState, ra
 def slimming(
     regulariser: regularisation.Slimming, model: nn.Module, state: ModelState, _ranks: ProcessGroup
 ) -> Penalty:
-    """strength x sum of |gamma| over the norms after layers that can lose filters under any rule.
+    """Return strength x the sum of |gamma| over the norms after layers that can lose filters under any rule.
 
     Raises:
         ConfigError: no such layer has a norm.
     """
-    plain = replace(state, factors={})  # where a factor is attached, the trace finds no norm behind its layer
-    found = surgery.groups(plain.build(), state.input_shape, ANY_LAYER)
-    norms = {f"{member.norm}.weight" for group in found for member in group.members} & state.tensors.keys()
-    gammas = [model.get_parameter(norm) for norm in sorted(norms)]
+    plain_state = replace(state, factors={})  # where a factor is attached, the trace finds no norm behind its layer
+    gamma_names = set()
+    for group in surgery.groups(plain_state.build(), state.input_shape, ANY_LAYER):
+        gamma_names |= {f"{member.norm}.weight" for member in group.members}
+    gamma_names &= state.tensors.keys()  # a member without a norm has no such tensor
+    gammas = [model.get_parameter(name) for name in sorted(gamma_names)]
     if not gammas:
         raise ConfigError(f"regulariser 'slimming' shrinks BatchNorm's factors, and {state.network} has no norm")
 
@@ -152,5 +161,5 @@ def slimming(
 
 
 def squares(parameters: list[nn.Parameter]) -> Tensor:
-    """The sum of all squared elements."""
+    """Return the sum of all squared elements."""
     return torch.stack([parameter.square().sum() for parameter in parameters]).sum()

@@ -12,18 +12,19 @@ from tailor.parallel.process_group import ProcessGroup
 
 @torch.no_grad()
 def predict(model: nn.Module, samples: Samples, ranks: ProcessGroup) -> Tensor:
-    """The outputs (N, K) for all samples, on the CPU of every rank; each sample is seen by one rank."""
+    """Return the outputs (N, K) for all samples, on the CPU of every rank; each sample is seen by one rank."""
     model.eval()
-    mine = samples.take(torch.arange(ranks.rank, len(samples), ranks.world_size, device=samples.labels.device))
-    shares = [model(images) for images, _ in ordered_batches(mine)]
-    return ranks.gather_interleaved(torch.cat(shares), len(samples)).cpu()
+    own_indices = torch.arange(ranks.rank, len(samples), ranks.world_size, device=samples.labels.device)
+    own_samples = samples.take(own_indices)
+    outputs = [model(images) for images, _labels in ordered_batches(own_samples)]
+    return ranks.gather_interleaved(torch.cat(outputs), len(samples)).cpu()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EpochValidation:
     """Measures samples after every `every` epochs; draws no random number and leaves norms and modes as they are.
 
-    With an average of the weights, it is the trained weights that are measured, and not yet their average.
+    If the training averages its weights, the current weights are measured and not their average.
     """
 
     samples: Samples
@@ -31,11 +32,11 @@ class EpochValidation:
     ranks: ProcessGroup
 
     def measure(self, model: nn.Module, epochs: int) -> dict[str, float]:
-        """The columns of the epoch's row after `epochs` epochs; none where it is not measured. Collective."""
+        """Return columns for the row of an epoch, after `epochs` epochs; empty if it is not measured. Collective."""
         if epochs % self.every:
             return {}
-        training = [module for module in model.modules() if module.training]
-        found = quality(predict(model, self.samples, self.ranks), self.samples.labels.cpu())
-        for module in training:  # one by one, since a frozen norm is in evaluation mode while its parent trains
+        modules_in_training = [module for module in model.modules() if module.training]
+        validation = quality(predict(model, self.samples, self.ranks), self.samples.labels.cpu())
+        for module in modules_in_training:  # `model.train()` would also switch frozen norms back
             module.training = True
-        return {"validation_loss": found.loss, "validation_score": found.score}
+        return {"validation_loss": validation.loss, "validation_score": validation.score}

@@ -17,17 +17,18 @@ class WeightAverage:
     """
 
     def __init__(self, model: nn.Module, decay: float | None) -> None:
-        state = {} if decay is None else model.state_dict()  # tensors that share the model's memory
-        self._now = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
-        self.tensors = {name: tensor.clone() for name, tensor in self._now.items()}
+        state = {} if decay is None else model.state_dict()
+        # The model's own tensors: they share its memory, and so have the weights after each step.
+        self._weights = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
+        self.tensors = {name: tensor.clone() for name, tensor in self._weights.items()}
         self._decay = 0.0 if decay is None else decay
 
     @torch.no_grad()
     def update(self, steps: int) -> None:
-        """Add the weights after a step, `steps` in all so far."""
+        """Add the weights after a step to the average; `steps` is the number of steps so far."""
         if self.tensors:
             decay = min(self._decay, steps / (steps + 9.0))
-            move_towards([*self.tensors.values()], [*self._now.values()], 1.0 - decay)
+            move_towards(list(self.tensors.values()), list(self._weights.values()), 1.0 - decay)
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Continue from the average of an earlier process."""
@@ -37,4 +38,4 @@ class WeightAverage:
     def move_in(self) -> None:
         """Set the model's weights to the average, if there is one."""
         for name, tensor in self.tensors.items():
-            self._now[name].copy_(tensor)
+            self._weights[name].copy_(tensor)

@@ -16,23 +16,22 @@ SHOWN = 20  # copies of each kind that are listed
 
 @cli.command(example="datasets/mine")
 @cli.argument("folder", type=cli.FOLDER, metavar="ROOT/NAME")
-@cli.option("--all", "every", is_flag=True, help="list all copies, not only the first ones")
-def check(folder: Path, every: bool) -> Iterator[str]:
+@cli.option("--all", "list_all", is_flag=True, help="list all copies, not only the first ones")
+def check(folder: Path, list_all: bool) -> Iterator[str]:
     """Verify a prepared data set, and look for images that are in it twice."""
     from tailor.catalogue import manifest
     from tailor.prepare import arrays, duplicates, progress
     from tailor.prepare.images_file import read_images
     from tailor.prepare.preparation import copies, groups_text
 
-    shown = sys.maxsize if every else SHOWN
-    there = Path(os.path.abspath(folder))  # noqa: PTH100  # a link to a data set has the name that trials give it
-    root, name = there.parent, there.name
-    stored = manifest.read(root, name).files.values()
-    with progress.show_progress(
-        sys.stdout, f"verifying {name}", sum(file.size_bytes for file in stored), "bytes"
-    ) as advance:
-        found = arrays.verify(root, name, advance)
-    yield from describe(found)
+    shown = sys.maxsize if list_all else SHOWN
+    absolute = Path(os.path.abspath(folder))  # noqa: PTH100  # a link to a data set has the name that trials give it
+    root = absolute.parent
+    name = absolute.name
+    files_bytes = sum(file.size_bytes for file in manifest.read(root, name).files.values())
+    with progress.show_progress(sys.stdout, f"verifying {name}", files_bytes, "bytes") as advance:
+        data_set = arrays.verify(root, name, advance)
+    yield from describe(data_set)
     yield "all files are unchanged"
     images = read_images(manifest.folder_of(root, name) / manifest.IMAGES_FILE)
     yield from copies(images, shown=shown)
@@ -47,12 +46,13 @@ def check(folder: Path, every: bool) -> Iterator[str]:
             yield f"  and {len(pairs) - shown} more (--all lists them)"
 
 
-def describe(found: "DataManifest") -> Iterator[str]:
+def describe(data_set: "DataManifest") -> Iterator[str]:
     """Yield the lines that describe a prepared data set."""
-    channels, height, width = found.input_shape
-    yield f"data set {found.name}: {channels} x {height} x {width} pixels, digest {found.digest}"
-    yield f"  source: {found.source_images} images of {found.source_classes} classes"
+    channels, height, width = data_set.input_shape
+    yield f"data set {data_set.name}: {channels} x {height} x {width} pixels, digest {data_set.digest}"
+    yield f"  source: {data_set.source_images} images of {data_set.source_classes} classes"
+    drawn_by_trials = ", drawn by each trial" if data_set.pool else ""
     yield (
-        f"  target: {found.target_images} images of {found.target_classes} classes, "
-        f"{found.test_images} of them test images" + (", drawn by each trial" if found.pool else "")
+        f"  target: {data_set.target_images} images of {data_set.target_classes} classes, "
+        f"{data_set.test_images} of them test images{drawn_by_trials}"
     )

@@ -68,7 +68,7 @@ def prepare(
 ) -> int:
     """Make a data set of a folder or an archive of images, once; NAME is what trials will call it."""
     from tailor.prepare.preparation import Request
-    from tailor.prepare.preparation import prepare as make
+    from tailor.prepare.preparation import prepare as prepare_data_set
 
     if threads < 1:
         raise ConfigError(f"--threads is {threads}; expected 1 or more")
@@ -78,22 +78,23 @@ def prepare(
             f"--split-seed {split_seed} has no effect with --test-split trial: each trial draws its test "
             "split by its own data.split_seed; leave --split-seed out"
         )
+    words = [word.strip() for word in source_classes.split(",")]
     request = Request(
         name=name,
         origins=(*origins, *more),  # a shell that expands a pattern behind --from gives it one path, and us the others
         root=root,
-        source_classes=tuple(word.strip() for word in source_classes.split(",") if word.strip()),
+        source_classes=tuple(word for word in words if word),
         split_seed=split_seed or 0,
         threads=threads,
         test_by_trial=by_trial,
         **settings,
     )
     try:
-        made = make(request, sys.stdout)
+        data_set = prepare_data_set(request, sys.stdout)
     except KeyboardInterrupt:
         say("interrupted; the same command resumes")
         return INTERRUPTED
-    for line in describe(made):
+    for line in describe(data_set):
         say(line)
     say(f"to verify it (with --all, to list every copy, too), type: {command('data', 'check', root / name)}")
     return SUCCESS

@@ -18,22 +18,22 @@ from transtailor import cli
 def export(folder: Path, to: str, out: Path | None, batch: str, imports: tuple[Path, ...]) -> Iterator[str]:
     """Write a saved sub-model as a program for torch alone, or as ONNX; `trial run --save` wrote it to FOLDER."""
     load_modules(imports)
-    images = None if batch == "dynamic" else _number(batch)
+    images_at_once = None if batch == "dynamic" else _number(batch)
     state = read_model(folder)
     from tailor.deploy import export as exporting
 
     file = out or folder / f"model{exporting.FORMATS[to].suffix}"
     try:
         with explain_model_errors(folder):
-            made = exporting.export(state, to, file, images)
+            exported = exporting.export(state, to, file, images_at_once)
     except OSError as error:
         raise ConfigError(f"{file} cannot be written: {error.strerror or error}; type --out FILE") from error
-    at_once = "any number of" if images is None else images
-    yield f"{made.file}: {made.size_bytes:,} bytes, for {at_once} image(s) at once"
-    yield f"read back and compared with the model: outputs differ by at most {made.difference:.1e}"
+    count = "any number of" if images_at_once is None else images_at_once
+    yield f"{exported.file}: {exported.size_bytes:,} bytes, for {count} image(s) at once"
+    yield f"read back and compared with the model: outputs differ by at most {exported.difference:.1e}"
 
 
-def _number(given: str) -> int:
-    if not given.isdecimal() or int(given) < 1:
-        raise ConfigError(f"--batch is {given!r}; expected a number of 1 or more, or dynamic")
-    return int(given)
+def _number(batch: str) -> int:
+    if not batch.isdecimal() or int(batch) < 1:
+        raise ConfigError(f"--batch is {batch!r}; expected a number of 1 or more, or dynamic")
+    return int(batch)

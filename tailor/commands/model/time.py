@@ -39,5 +39,8 @@ def time(
 
     ranks = join(device)
     with explain_model_errors(folder):
-        found = measure(state, batch=batch, device=ranks.device, threads=threads, repeats=repeats)
-    yield from [json.dumps(asdict(found))] if as_json else latency_lines(found)
+        latency = measure(state, batch=batch, device=ranks.device, threads=threads, repeats=repeats)
+    if as_json:
+        yield json.dumps(asdict(latency))
+    else:
+        yield from latency_lines(latency)

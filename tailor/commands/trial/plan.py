@@ -13,8 +13,8 @@ from transtailor import cli
 @imports_option
 def plan(trial: Path, imports: tuple[Path, ...]) -> Iterator[str]:
     """Print the id and the stages of the trial that the TOML file TRIAL describes, without running it."""
-    walked = dry_run(read_trial(trial, imports))
-    yield f"trial {walked.trial_id}: {len(walked.stages)} stages"
-    for number, stage in enumerate(walked.stages):
+    planned = dry_run(read_trial(trial, imports))
+    yield f"trial {planned.trial_id}: {len(planned.stages)} stages"
+    for number, stage in enumerate(planned.stages):
         point = "" if stage.point is None else f"  operating point {stage.point}"
         yield f"{number:3}  {stage.key[:12]}  {stage.kind}{point}"

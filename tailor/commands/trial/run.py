@@ -18,7 +18,8 @@ from transtailor.terminal import say
 if TYPE_CHECKING:
     from tailor.execution.runner import StageEvent
 
-LINE_PERIOD_S, LIVE_PERIOD_S = 10.0, 0.5  # between two reports on a stage: in a log, on a terminal
+LINE_PERIOD_S = 10.0  # between two lines about a stage in a log
+LIVE_PERIOD_S = 0.5  # between two updates of the line about a stage on a terminal
 
 
 @cli.command(example="trial.toml --save models")
@@ -57,15 +58,15 @@ def run(
     checkpoints = cache / "checkpoints"
     kinds = [stage.kind for stage in dry_run(config).stages]
     try:
-        with _progress_shown(kinds if ranks.rank == 0 else []) as passed:
+        with _progress_shown(kinds if ranks.rank == 0 else []) as finished_keys:
             for event in run_trial(config, cache=Cache(cache), ranks=ranks, checkpoint_folder=checkpoints):
-                passed.append(event.result.key)
+                finished_keys.append(event.result.key)
                 state = event.result.model_state() if save and event.point is not None else None  # collective
                 if ranks.rank > 0:
                     continue
                 seconds = event.result.description.made_by.compute_s
-                how = "cached" if event.result.cached else f"{seconds:.2f} s"
-                say(f"{event.order:3}  {event.result.key[:12]}  {event.result.stage.kind:18} {how:>8}")
+                duration = "cached" if event.result.cached else f"{seconds:.2f} s"
+                say(f"{event.order:3}  {event.result.key[:12]}  {event.result.stage.kind:18} {duration:>8}")
                 if event.point is not None:
                     say(f"     {_point(event, macs_before)}")
                     macs_before = event.result.point_facts().macs
@@ -86,31 +87,32 @@ def _progress_shown(kinds: list[str]) -> Iterator[list[str]]:
     from rich.console import Console
     from rich.text import Text
 
-    passed: list[str] = []
+    finished_keys: list[str] = []
     is_over = threading.Event()
     is_live = sys.stdout.isatty()
 
-    def look() -> None:
+    def show_again_and_again() -> None:
         while not is_over.wait(LIVE_PERIOD_S if is_live else LINE_PERIOD_S):
-            number, words = len(passed), heartbeat.latest()[2]
-            text = f"{kinds[number]} {number + 1}/{len(kinds)}  {words}" if number < len(kinds) else ""
+            number = len(finished_keys)
+            progress = heartbeat.latest()[2]
+            text = f"{kinds[number]} {number + 1}/{len(kinds)}  {progress}" if number < len(kinds) else ""
             if is_live:
                 status.update(Text(text))
-            elif text and words:
+            elif text and progress:
                 say(f"     {text}", to=sys.stderr)
 
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=show_again_and_again, daemon=True)
     with Console(quiet=not is_live).status("", spinner="line") as status:
         thread.start()
         try:
-            yield passed
+            yield finished_keys
         finally:
             is_over.set()
             thread.join(LINE_PERIOD_S)
 
 
 def _point(event: "StageEvent", macs_before: int | None) -> str:
-    """An operating point in a line; `macs_before`: of the previous one on the path, if any."""
+    """Return an operating point as a line; `macs_before` are the MACs of the previous one on the path, if any."""
     facts = event.result.point_facts()
-    nothing = "; it removed nothing" if facts.macs == macs_before else ""
-    return f"point {event.point}: {facts}{nothing}"
+    note = "; it removed nothing" if facts.macs == macs_before else ""
+    return f"point {event.point}: {facts}{note}"

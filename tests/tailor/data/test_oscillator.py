@@ -17,7 +17,7 @@ Run = Callable[..., list[StageEvent]]
 
 
 @pytest.mark.parametrize("constants", [oscillator.SOURCE, oscillator.TARGET])
-def test_the_places_are_those_of_another_solver(constants: oscillator.Oscillator) -> None:
+def test_the_positions_are_those_of_another_solver(constants: oscillator.Oscillator) -> None:
     starts = np.array([[0.5, 1.5, 0.0], [3.0, -1.0, 1.5], [6.0, 1.5, 1.5], [6.0, 0.2, -0.3]])
 
     def slope(_: float, state: np.ndarray) -> list[float]:
@@ -25,7 +25,7 @@ def test_the_places_are_those_of_another_solver(constants: oscillator.Oscillator
         return [v, -constants.damping * v - x - constants.stiffening * x**3]
 
     expected = [solve_ivp(slope, (0, t), (x, v), rtol=1e-10, atol=1e-10).y[0, -1] for t, x, v in starts]
-    assert oscillator.places(*starts.T, constants) == pytest.approx(expected, abs=3e-4)
+    assert oscillator.positions_after(*starts.T, constants) == pytest.approx(expected, abs=3e-4)
 
 
 def test_the_data_are_what_the_catalog_says() -> None:
@@ -37,16 +37,18 @@ def test_the_data_are_what_the_catalog_says() -> None:
         (loaded["source"], oscillator.SOURCE, oscillator.TARGET),
         (loaded["target"], oscillator.TARGET, oscillator.SOURCE),
     ):
-        time, place, speed = samples.images.double().numpy().T
-        given = ((time + 1) / 2 * oscillator.LONGEST_TIME, place * oscillator.FARTHEST, speed * oscillator.FARTHEST)
+        inputs = samples.images.double().numpy()
+        time = (inputs[:, 0] + 1) / 2 * oscillator.LONGEST_TIME
+        position = inputs[:, 1] * oscillator.LARGEST_START
+        speed = inputs[:, 2] * oscillator.LARGEST_START
         labels = samples.labels.double().numpy()
-        assert np.abs(oscillator.places(*given, own) - labels).max() < 1e-4
-        assert np.abs(oscillator.places(*given, other) - labels).max() > 0.5
+        assert np.abs(oscillator.positions_after(time, position, speed, own) - labels).max() < 1e-4
+        assert np.abs(oscillator.positions_after(time, position, speed, other) - labels).max() > 0.5
         assert samples.images.dtype == samples.labels.dtype == torch.float32
 
 
 def test_the_source_helps_where_samples_are_few(run: Run, shared_cache: Cache) -> None:
-    """Twenty samples and a head explain most of the places, because the hidden layers come from the source."""
+    """Twenty samples and a head explain most of the positions, because the hidden layers come from the source."""
     data = {"name": "oscillator", "images_per_class": 20}
     optimisation = {"epochs": 1, "head_epochs": 100, "optimiser": "adam", "learning_rate": 0.005}
     source = {"epochs": 10}

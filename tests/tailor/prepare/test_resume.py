@@ -144,13 +144,13 @@ from pathlib import Path
 from tailor.prepare import chunks
 from tests.tailor.prepare.pictures import prepare
 
-note = chunks._note
+write_entries = chunks._write_entries
 
-def note_and_stop(*given):
-    note(*given)
+def write_and_stop(*arguments):
+    write_entries(*arguments)
     os.kill(os.getpid(), signal.SIGSTOP)
 
-chunks._note = note_and_stop
+chunks._write_entries = write_and_stop
 prepare("animals", Path(sys.argv[1]), Path(sys.argv[2]), "--threads", 1)
 """
 
