@@ -209,7 +209,7 @@ def test_a_trial_without_its_weights_ends_with_2(verb: str, tmp_path: Path, comm
     (tmp_path / "trial.toml").write_text(
         '[source]\nweights = "net.pth"\nweights_sha256 = "' + "1" * 64 + '"\n[method]\nname = "head_only"\n'
     )
-    done = command(verb, "trial.toml", folder=tmp_path)
+    done = command("trial", verb, "trial.toml", folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: no weights at {tmp_path / 'net.pth'}; give source.weights the path")
     assert not (tmp_path / "cache").exists()
