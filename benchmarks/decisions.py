@@ -19,7 +19,7 @@ from functools import partial
 from benchmarks.record import RESULTS, Cell, Measured, verdict, write
 from sweeps.search.halving import promotions
 from sweeps.search.proposals import next_batch
-from sweeps.search.records import Proposal, Score, ScoreKey, Told
+from sweeps.search.records import Proposal, Score, ScoreKey, SettingResult
 from sweeps.search.samplers import Sampling
 from sweeps.search.space import Space, space_of
 from sweeps.search.study import BEST_READ, MOST_READ
@@ -83,7 +83,7 @@ def main() -> int:
     return 0
 
 
-def first(space: Space, settings: SearchSettings, told: list[Told]) -> object:
+def first(space: Space, settings: SearchSettings, told: list[SettingResult]) -> object:
     """The next proposal, by a launch that has read nothing yet."""
     return Sampling(space, settings).propose(len(told), len(told) // BATCH, told)
 
@@ -94,10 +94,10 @@ def row(decides: str, trials: int, ms: float) -> tuple[Cell, ...]:
     return (decides, trials, ms, GOAL_MS if is_largest else None, verdict(ms <= GOAL_MS) if is_largest else None)
 
 
-def results(space: Space, trials: int) -> list[Told]:
+def results(space: Space, trials: int) -> list[SettingResult]:
     """Made-up results of different settings."""
     return [
-        Told(candidate=space.at(7 * n % 15_000), batch=n // BATCH, score=37 * n % 101 / 101, cost=n % 13)
+        SettingResult(candidate=space.at(7 * n % 15_000), batch=n // BATCH, score=37 * n % 101 / 101, cost=n % 13)
         for n in range(trials)
     ]
 
@@ -149,7 +149,7 @@ def optuna_ms(space: Space, read: int) -> float:
     return median_ms(ask)
 
 
-def halving_ms(told: list[Told]) -> float:
+def halving_ms(told: list[SettingResult]) -> float:
     """Milliseconds for each promotion from the lowest rung."""
     settings = SearchSettings(sampler="tpe", trials=len(told), halving={"epochs": (1, 3)})  # type: ignore[arg-type]  # as in TOML
     there = [
