@@ -25,7 +25,7 @@ class Pace:
             self._done.append(done)
 
     def left_s(self, at_s: float, done: float, left: float) -> tuple[float, float | None] | None:
-        """The least and the most seconds that the rest may take; None: too little is done to know.
+        """Return the least and the most seconds that the rest may take; None: too little is done to know.
 
         The rest may be as fast as all work so far, as the second half of the time, or as its last quarter. These differ
         where stages are of other kinds, or slots are idle at the end. The less is done, the less is known of the rest:

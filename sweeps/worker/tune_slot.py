@@ -69,8 +69,8 @@ class TuneSlot(tune.Trainable):
         except RankFailed as failure:
             return failed_report(failure)
         assert isinstance(ranks, RayRanks), "where nodes come and go, no warm process serves them all"
-        nodes = tuple(place.node for place in ranks.places)
-        hosts = tuple(place.host for place in ranks.places)
+        nodes = tuple(of_rank.node for of_rank in ranks.places)
+        hosts = tuple(of_rank.host for of_rank in ranks.places)
         return TrialReport(kind="placed", nodes=nodes, hosts=hosts, over=False)
 
     def _watch(self) -> None:
