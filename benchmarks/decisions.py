@@ -18,7 +18,7 @@ from functools import partial
 from benchmarks.record import Row, parser_of, table_of, verdict, write
 from sweeps.search.halving import promotions
 from sweeps.search.proposals import next_batch
-from sweeps.search.records import Proposal, Score, ScoreKey, Told
+from sweeps.search.records import Proposal, Score, ScoreKey, SettingResult
 from sweeps.search.samplers import Sampling
 from sweeps.search.space import Space, space_of
 from sweeps.search.study import BEST_READ, MOST_READ
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def first(space: Space, settings: SearchSettings, results_before: list[Told]) -> object:
+def first(space: Space, settings: SearchSettings, results_before: list[SettingResult]) -> object:
     """The next proposal, by a launch that has read nothing yet."""
     return Sampling(space, settings).propose(len(results_before), len(results_before) // BATCH, results_before)
 
@@ -97,10 +97,10 @@ def row(decides: str, trials: int | None, ms: float) -> Row:
     }
 
 
-def results(space: Space, trials: int) -> list[Told]:
+def results(space: Space, trials: int) -> list[SettingResult]:
     """Made-up results of different settings."""
     return [
-        Told(candidate=space.at(7 * n % 15_000), batch=n // BATCH, score=37 * n % 101 / 101, cost=n % 13)
+        SettingResult(candidate=space.at(7 * n % 15_000), batch=n // BATCH, score=37 * n % 101 / 101, cost=n % 13)
         for n in range(trials)
     ]
 
@@ -152,7 +152,7 @@ def optuna_ms(space: Space, read: int) -> float:
     return median_ms(ask)
 
 
-def halving_ms(results_before: list[Told]) -> float:
+def first(space: Space, settings: SearchSettings, results_before: list[SettingResult]) -> object:
     """Milliseconds for each promotion from the lowest rung."""
     trials = len(results_before)
     settings = SearchSettings(sampler="tpe", trials=trials, halving={"epochs": (1, 3)})  # type: ignore[arg-type]  # as in TOML

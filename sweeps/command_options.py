@@ -20,7 +20,7 @@ def plan_options(function: cli.Function) -> cli.Function:
 
 
 def run_options(function: cli.Function) -> cli.Function:
-    """Give a command these, and the options of a launch."""
+    """Give a command what `plan_options` gives, and the options of a launch."""
     for decorate in reversed(_OF_LAUNCH):
         function = decorate(function)
     return plan_options(output_options(function))
@@ -50,11 +50,14 @@ def _keys(_: click.Context) -> Iterator[str]:
     from sweeps.spec.resources import Resources
     from sweeps.spec.spec import EMBEDDED_SPEC, load_spec
 
-    trials = expand(load_spec(EMBEDDED_SPEC))
-    of_trials = sorted({key for trial in trials for key, _ in leaves(trial.settings.values)})
-    for key in of_trials:
-        yield from (f"trial.{key}=", f"axes.{key}=")
-    yield from (f"resources.{key}=" for key in Resources.model_fields)
+    keys_of_trials: set[str] = set()
+    for trial in expand(load_spec(EMBEDDED_SPEC)):
+        keys_of_trials.update(key for key, _value in leaves(trial.settings.values))
+    for key in sorted(keys_of_trials):
+        yield f"trial.{key}="
+        yield f"axes.{key}="
+    for key in Resources.model_fields:
+        yield f"resources.{key}="
 
 
 _OF_PLAN = (
@@ -117,4 +120,5 @@ def _runs_and_trials(ctx: click.Context) -> Iterator[str]:
     yield from _trials(ctx)
 
 
-complete_trials, complete_runs_and_trials = cli.complete(_trials), cli.complete(_runs_and_trials)
+complete_trials = cli.complete(_trials)
+complete_runs_and_trials = cli.complete(_runs_and_trials)

@@ -125,19 +125,20 @@ class FollowedRun:
             if outcome.code == MISTAKE:
                 raise LaunchError(outcome.text)
             return self
-        last = None
+        last_progress = None
 
         def has_ended() -> bool:
-            nonlocal last
+            nonlocal last_progress
             is_running = self._is_running()  # before reading, so that the last progress is shown
-            if (seen := read_progress(self.folder.lock)) is not None:
-                last = seen.progress
-                display.show(last)
+            seen = read_progress(self.folder.lock)
+            if seen is not None:
+                last_progress = seen.progress
+                display.show(last_progress)
             return not is_running
 
         wait_for(has_ended, f"the end of {self.path}", RUNS, poll_s=POLL_S, tell=None)
-        if last is not None:
-            display.close(last)
+        if last_progress is not None:
+            display.close(last_progress)
         if self._launch is not None:
             self._launch.refuse_mistake()
         return self
@@ -163,7 +164,8 @@ class FollowedRun:
         def has_begun() -> bool:
             if launch.process.poll() is not None:
                 return True
-            is_holder = (holder_of(self.folder.lock) or {}).get("pid") == launch.process.pid
+            holder = holder_of(self.folder.lock) or {}
+            is_holder = holder.get("pid") == launch.process.pid
             return is_holder and read_progress(self.folder.lock) is not None  # a holder may still refuse to run
 
         what = f"the start of {self.path} (what it prints is in {launch.output})"
@@ -177,8 +179,8 @@ class FollowedRun:
         return holder_of(self.folder.lock) is not None or (cluster.is_last_launch and cluster.outcome is None)
 
     def __repr__(self) -> str:
-        counted = ", ".join(f"{count} {state}" for state, count in self.counts().items() if count)
-        return f"{self.path}: {self.state} ({counted})"
+        counts = ", ".join(f"{count} {state}" for state, count in self.counts().items() if count)
+        return f"{self.path}: {self.state} ({counts})"
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(self.status())}</pre>"

@@ -92,7 +92,7 @@ class Sweep:
         return SweepPlan(plan, tuple(preview(plan, site, runs=Path(runs), cache=Path(cache), command=None)))
 
     def _make_plan(self, site: str, runs: Path, *, extend: bool = False) -> Plan:
-        """The trials, of a search those that it has chosen so far. Raises as `plan`."""
+        """Plan the trials; of a search, those that it has chosen so far. Raises as `plan`."""
         check_site(site)
         spec = spec_on_site(self.spec, slurm_site(site))
         check_resources(spec, site)
@@ -126,17 +126,19 @@ class Sweep:
             UserError: what the command would refuse, with its text; nothing runs.
         """
         options = list(options)
-        planned = self._make_plan(site, Path(runs), extend="--extend" in options)
-        refuse_missing_weights(planned)  # what this and the next refuse is raised here, before a process
-        refuse_unfit_networks(planned)
-        folder, spec = Path(runs), Path(runs) / f"{self.spec.name}.toml"
+        plan = self._make_plan(site, Path(runs), extend="--extend" in options)
+        refuse_missing_weights(plan)  # what this and the next refuse is raised here, before a process
+        refuse_unfit_networks(plan)
+        folder = Path(runs)
+        spec = folder / f"{self.spec.name}.toml"
         make_folder(folder)
         write_file(spec, self.spec.to_toml())
         words = [str(spec), "--site", site, "--runs", str(folder), "--cache", str(cache), *options]
-        words += [] if site in ONE_MACHINE_SITES else ["--detach"]
+        if site not in ONE_MACHINE_SITES:
+            words.append("--detach")
         log = spec.with_suffix(".log")
         with log.open("ab") as output:
-            began = output.tell()
+            began_byte = output.tell()
             process = subprocess.Popen(
                 [sys.executable, str(LAUNCHER), *words],
                 stdin=subprocess.DEVNULL,
@@ -144,7 +146,7 @@ class Sweep:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C in a notebook, or its end, is not the sweep's
             )
-        launch = LaunchProcess(process, log, began)
+        launch = LaunchProcess(process, log, began_byte)
         run = FollowedRun(folder / self.spec.name, launch)
         run.wait_for_start(launch)
         return run
@@ -165,8 +167,8 @@ class SweepPlan:
         """A row for each trial: its id, label, network, data, seed, numbers of points and stages, and its state."""
         import pandas
 
-        (table,) = [part for part in self.page if isinstance(part, PageTable)][:1]
-        return pandas.DataFrame(table.rows, columns=list(table.columns))
+        table_of_trials = next(part for part in self.page if isinstance(part, PageTable))
+        return pandas.DataFrame(table_of_trials.rows, columns=list(table_of_trials.columns))
 
     def __str__(self) -> str:
         return "\n".join(terminal_lines(self.page, PAGE_WIDTH))

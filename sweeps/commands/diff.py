@@ -25,12 +25,16 @@ def diff(first: str, second: str, runs: tuple[Path, ...], imports: bool) -> Iter
     from sweeps.operations.explain import explain, find_trial
     from sweeps.run.run_folder import RunFolder
 
-    folders = [cli.RUN.convert(given, None, None) for given in (first, second)]
-    are_runs = [bool(given) and folder.is_dir() for given, folder in zip((first, second), folders, strict=True)]
-    if all(are_runs):
-        return run_lines(*folders)
-    if any(are_runs):
-        run, other = (first, second) if are_runs[0] else (second, first)
+    first_folder = cli.RUN.convert(first, None, None)
+    second_folder = cli.RUN.convert(second, None, None)
+    first_is_run = bool(first) and first_folder.is_dir()
+    second_is_run = bool(second) and second_folder.is_dir()
+    if first_is_run and second_is_run:
+        return run_lines(first_folder, second_folder)
+    if first_is_run or second_is_run:
+        run, other = (first, second) if first_is_run else (second, first)
         raise RunFolderError(f"{run} is the folder of a run, {other} is none: expected two runs or two trials")
-    known = list(runs) or sorted(path.parent for path in Path("runs").glob(f"[!.]*/{RunFolder(Path()).plan}"))
-    return explain(find_trial(first, known), find_trial(second, known), imports=imports)
+    searched_runs = list(runs)
+    if not searched_runs:
+        searched_runs = sorted(path.parent for path in Path("runs").glob(f"[!.]*/{RunFolder(Path()).plan}"))
+    return explain(find_trial(first, searched_runs), find_trial(second, searched_runs), imports=imports)

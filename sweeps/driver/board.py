@@ -3,7 +3,7 @@
 import shutil
 import time
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,7 +25,8 @@ from transtailor.files import write_file
 
 MAX_ATTEMPTS = 3  # of a trial in one launch; only attempts whose processes died are repeated
 PAUSE_NOTED_EVERY_S = 600.0  # while the disk stays full
-WAIT_NOTED_AFTER_S, WAIT_NOTED_EVERY_S = 10.0, 60.0  # while nothing runs
+WAIT_NOTED_AFTER_S = 10.0  # while nothing runs
+WAIT_NOTED_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +54,14 @@ class MoreTrials(Protocol):
     """A sweep that chooses its trials while it runs."""
 
     def more(self, scores: Mapping[ScoreKey, Score], live: Collection[str]) -> tuple[PlannedTrial, ...]:
-        """The trials to run next, durable as planned; none, and none live (waiting or running): the sweep is over."""
+        """Return the trials to run next, already written to the table `planned`.
+
+        Empty while trials are live (waiting or running): ask again when one has ended. Empty and no trial live: the
+        sweep is over.
+        """
 
     def stopped_trials(self) -> Collection[str]:
-        """The trials that are not continued."""
+        """Return the trials that are not continued."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,36 +82,47 @@ class Earlier:
 
     states: Mapping[str, TrialState]  # of the trials that are not to be run now
     finished_stages: Collection[str]  # keys
-    best: Mapping[Best, Collection[str]]  # to the ids of the trials that it is the best of
+    best: Mapping[Best, Collection[str]]  # best point of an arm -> ids of the trials that it is the best of
     missing_bytes: int  # of the stages that are not in the cache
     scores: Mapping[ScoreKey, Score]  # of finished trials, and of all at their rungs
 
 
 class SweepState:
-    """The trials that wait and run; the same for all backends."""
+    """The trials that wait and run; the same for all backends.
+
+    A backend calls `next` for each free slot, `report` for what happens to a trial, `note_loss` if a slot's process has
+    ended without a report, and `add_finished_stages` if other sweeps have computed what a trial waits for.
+    """
 
     def __init__(
         self, launch: Launch, earlier: Earlier, ledger: Ledger, display: Display, events: EventLog, disk: DiskGuard
     ) -> None:
-        self.launch, self.ledger = launch, ledger
-        self.display, self.events = display, events
+        self.launch = launch
+        self.ledger = ledger
+        self.display = display
+        self.events = events
         self._plan = launch.plan
         self._trials = {trial.trial_id: trial for trial in self._plan.trials if trial.trial_id not in earlier.states}
-        waiting = [self._queued_trial(trial) for trial in self._trials.values()]
-        self._queue = TrialQueue(waiting, earlier.finished_stages, slots=launch.slots)
-        self._search, self._scores = launch.search, dict(earlier.scores)
-        self._work = {stage.key: stage.work for trial in self._trials.values() for stage in trial.stages}
+        queued = [self._queued_trial(trial) for trial in self._trials.values()]
+        self._queue = TrialQueue(queued, earlier.finished_stages, slots=launch.slots)
+        self._search = launch.search
+        self._scores = dict(earlier.scores)
+        self._work: dict[str, float] = {}  # planned, by stage key
+        self._note_work(self._trials.values())
         self._reached: dict[str, _Reached] = {}  # by running trial
-        self._pace, self._work_done = Pace(), 0.0
+        self._pace = Pace()
+        self._work_done = 0.0
         self._started_s: float | None = None
-        self._best = {point.of: point for point in earlier.best}
-        self._best_of = {point.of: set(trial_ids) for point, trial_ids in earlier.best.items()}
-        self._disk, self._missing_bytes = disk, earlier.missing_bytes
+        self._best = {best.of: best for best in earlier.best}
+        self._trials_with_points = {best.of: set(trial_ids) for best, trial_ids in earlier.best.items()}  # by `Best.of`
+        self._disk = disk
+        self._missing_bytes = earlier.missing_bytes
         self._why_paused: str | None = None
         self._pause_noted_s = 0.0
-        self._waits: str | None = None  # for what, while nothing runs
+        self._waits_for: str | None = None  # while nothing runs
+        self._waits_since_s = 0.0
         self._wait_noted: str | None = None
-        self._waits_since_s, self._wait_noted_s = 0.0, float("-inf")
+        self._wait_noted_s = float("-inf")
         self._stopped_by: str | None = None
 
     @property
@@ -120,37 +136,41 @@ class SweepState:
         return len(self.ledger.running) + self._queue.could_start
 
     def pause_or_resume(self) -> bool:
-        """Pause if the disk is nearly full, resume if it has room again; whether a trial may start now.
+        """Pause if the disk is nearly full, resume if it has room again; return whether a trial may start now.
 
         A pause is noted when it begins and ends, and from time to time while it lasts.
         """
-        left = self._queue.work_left
-        left_fraction = left / (self._work_done + left) if left > 0 else 0.0
+        work_left = self._queue.work_left
+        left_fraction = work_left / (self._work_done + work_left) if work_left > 0 else 0.0
         why = self._disk.why_paused(int(self._missing_bytes * left_fraction))
         has_changed = (why is None) != (self._why_paused is None)
         if has_changed:
             self.events("resumed" if why is None else "paused", detail=why)
-        if has_changed or (why is not None and time.monotonic() > self._pause_noted_s + PAUSE_NOTED_EVERY_S):
+        is_long = why is not None and time.monotonic() > self._pause_noted_s + PAUSE_NOTED_EVERY_S
+        if has_changed or is_long:
             self._pause_noted_s = time.monotonic()
             self.display.note("there is room again: resumed" if why is None else f"paused: {why}")
         self._why_paused = why
         return why is None
 
     def set_wait(self, what: str | None) -> None:
-        """Take what no trial can run without, about once a second; None: a trial runs.
+        """Take what all trials wait for, about once a second; None: a trial runs.
 
         A long wait is noted, and noted again when its cause changes, at most once a minute.
         """
         now_s = time.monotonic()
         if what is None:
-            self._waits = self._wait_noted = None
+            self._waits_for = None
+            self._wait_noted = None
             return
-        if self._waits is None:
+        if self._waits_for is None:
             self._waits_since_s = now_s
-        self._waits = what
+        self._waits_for = what
         is_long = now_s > self._waits_since_s + WAIT_NOTED_AFTER_S
-        if what != self._wait_noted and is_long and now_s > self._wait_noted_s + WAIT_NOTED_EVERY_S:
-            self._wait_noted, self._wait_noted_s = what, now_s
+        may_note = now_s > self._wait_noted_s + WAIT_NOTED_EVERY_S
+        if what != self._wait_noted and is_long and may_note:
+            self._wait_noted = what
+            self._wait_noted_s = now_s
             self.events("waiting", detail=what)
             self.display.note(f"waiting for {what}")
         self._show()
@@ -163,56 +183,82 @@ class SweepState:
             self.events("stopping", detail=who)
 
     def next(self) -> TrialAssignment | Blocked | None:
-        """The trial to start in a free slot; or what blocks all; None: no trial waits."""
+        """Return the trial to start in a free slot; or what blocks all; None: no trial waits."""
         self.search_on()
         choice = self._queue.next()
         if choice is None and self._search is not None:
             return Blocked(self._queue.claimed)  # what is tried next depends on the trials that run
         if not isinstance(choice, QueuedTrial):
             return choice
-        self._started_s = time.monotonic() if self._started_s is None else self._started_s
+        if self._started_s is None:
+            self._started_s = time.monotonic()
         trial_id = choice.trial_id
         self._reached[trial_id] = _Reached()
-        attempts = MAX_ATTEMPTS - self.ledger.attempts_made(trial_id)
+        attempts_left = MAX_ATTEMPTS - self.ledger.attempts_made(trial_id)
         self.ledger.note_start(trial_id)
         self._show()
-        return TrialAssignment(task=self._task(self._trials[trial_id]), attempts=attempts)
+        return TrialAssignment(task=self._task(self._trials[trial_id]), attempts=attempts_left)
 
     def search_on(self, *, if_idle: bool = False) -> None:
         """Take the next trials of a search, or note its end; `if_idle`: only while no trial waits or runs."""
         search = self._search
-        if search is None or ((live := self._queue.live) and if_idle):
+        if search is None:
+            return
+        live = self._queue.live
+        if if_idle and live:
             return
         trials = search.more(self._scores_of_ended(live), live)
-        left = self.ledger.resting_trials(search.stopped_trials()) if trials or not live else []
-        for trial_id in left:  # before its row says so: a launch that is killed here removes the states again
+        if trials or not live:
+            self._stop_trials(self.ledger.resting_trials(search.stopped_trials()))
+        if trials:
+            self._add_trials(trials)
+            self.search_on()  # asynchronously there may be more
+        elif not live:
+            self._search = None  # it is over
+
+    def _stop_trials(self, resting: Collection[str]) -> None:
+        """Remove the states of trials that rest and are not continued, and note that they are stopped."""
+        for trial_id in resting:  # before its row says so: a launch that is killed here removes the states again
             shutil.rmtree(self.launch.run.checkpoint(trial_id), ignore_errors=True)
-        self.ledger.stop(left)
-        if not trials:
-            self._search = search if live else None
-            return
-        self._trials |= {trial.trial_id: trial for trial in trials}
-        self._work |= {stage.key: stage.work for trial in trials for stage in trial.stages}
-        new = {stage.key: stage for trial in trials for stage in trial.stages if stage.key not in self._queue.finished}
-        self._missing_bytes += sum(stage.stored_bytes for stage in new.values())
+        self.ledger.stop(resting)
+
+    def _add_trials(self, trials: Collection[PlannedTrial]) -> None:
+        """Let more trials of a search wait."""
+        for trial in trials:
+            self._trials[trial.trial_id] = trial
+        self._note_work(trials)
+        bytes_of_stages: dict[str, int] = {}  # of unfinished ones, each once
+        for trial in trials:
+            for stage in trial.stages:
+                if stage.key not in self._queue.finished:
+                    bytes_of_stages[stage.key] = stage.stored_bytes
+        self._missing_bytes += sum(bytes_of_stages.values())
         self.ledger.add(trial.trial_id for trial in trials)
-        self._queue = self._queue.with_trials(map(self._queued_trial, trials))
-        self.search_on()  # asynchronously there may be more
+        self._queue = self._queue.with_trials([self._queued_trial(trial) for trial in trials])
+
+    def _note_work(self, trials: Iterable[PlannedTrial]) -> None:
+        for trial in trials:
+            for stage in trial.stages:
+                self._work[stage.key] = stage.work
 
     def _scores_of_ended(self, live: Collection[str]) -> dict[ScoreKey, Score]:
-        """The scores without those of live trials at the rungs to which they run now: these may change."""
-        return {
-            (key, rung): score
-            for (key, rung), score in self._scores.items()
-            if key not in live or rung != _rung_of(self._trials[key])
-        }
+        """Return the scores without those of live trials at the rungs to which they run now: these may change."""
+        scores = {}
+        for (trial_id, rung), score in self._scores.items():
+            may_change = trial_id in live and rung == _rung_of(self._trials[trial_id])
+            if not may_change:
+                scores[trial_id, rung] = score
+        return scores
 
     def report(self, trial_id: str, report: TrialReport) -> None:
         """Take a report on a running trial."""
         reached = self._reached[trial_id]
         if report.hosts:
-            more = len(set(report.hosts)) - 1
-            reached = replace(reached, node=report.hosts[0] + (f" and {more} more" if more else ""))
+            node = report.hosts[0]
+            other_hosts = len(set(report.hosts)) - 1
+            if other_hosts:
+                node += f" and {other_hosts} more"
+            reached = replace(reached, node=node)
             self._reached[trial_id] = reached
         for stage in report.stages:
             self._stage(trial_id, stage)
@@ -222,10 +268,10 @@ class SweepState:
         elif report.kind == "placed":
             self.ledger.note_nodes(trial_id, report.hosts)
         elif report.kind in ("died", "failed", "finished", "suspended"):
-            counts = report.kind != "suspended"
             status: Ending = "interrupted" if report.kind == "suspended" else report.kind
             if status == "finished" and self._trials[trial_id].rung is not None:
-                status, counts = "rested", False
+                status = "rested"
+            counts = status not in ("interrupted", "rested")
             self._note_end(trial_id, status, report.cause, report.log_tail, over=report.over, counts=counts)
             if not report.over:
                 self._reached[trial_id] = _Reached(node=reached.node)
@@ -262,17 +308,19 @@ class SweepState:
     @property
     def progress(self) -> SweepProgress:
         """How far the sweep is now."""
-        running, in_stages, elapsed_s = self.ledger.running, self._work_in_stages(), self._elapsed_s()
-        done, left = self._work_done + in_stages, max(0.0, self._queue.work_left - in_stages)
+        elapsed_s = self._elapsed_s()
+        work_in_stages = self._work_in_stages()
+        work_done = self._work_done + work_in_stages
+        work_left = max(0.0, self._queue.work_left - work_in_stages)
         return SweepProgress(
             sweep=self._plan.name,
             counts=self.ledger.counts(),
-            work_done=done,
-            work_left=left,
+            work_done=work_done,
+            work_left=work_left,
             elapsed_s=elapsed_s,
-            left_s=self._pace.left_s(elapsed_s, done, left),
+            left_s=self._pace.left_s(elapsed_s, work_done, work_left),
             best=tuple(self._best.values()),
-            running=tuple(self._running_trial(trial_id) for trial_id in running),
+            running=tuple(self._running_trial(trial_id) for trial_id in self.ledger.running),
             state=self._state(),
         )
 
@@ -281,19 +329,20 @@ class SweepState:
             return f"stopping: asked by {self._stopped_by}"
         if self._why_paused is not None:
             return f"paused: {self._why_paused}"
-        if self._waits is None:
+        if self._waits_for is None:
             return ""
+        text = f"waiting for {self._waits_for}"
         waited_s = time.monotonic() - self._waits_since_s
-        return f"waiting for {self._waits}" + (f", for {time_text(waited_s)}" if waited_s >= 1.0 else "")
+        return f"{text}, for {time_text(waited_s)}" if waited_s >= 1.0 else text
 
     def _stage(self, trial_id: str, stage: StageReport) -> None:
-        key = stage.stage_key
-        self._queue.stage_finished(self._key(trial_id, key))
+        """Take a stage that a running trial has finished."""
+        self._queue.stage_finished(self._key(trial_id, stage.stage_key))
         self.ledger.stage_done(trial_id, stage)
         before = self._reached[trial_id]
         self._reached[trial_id] = _Reached(node=before.node, stages=before.stages + 1, words="")
         if not stage.cached:
-            self._work_done += self._work.get(key, 0.0)
+            self._work_done += self._work.get(stage.stage_key, 0.0)
         if stage.point is not None:
             self._point(self._trials[trial_id], stage.point)
 
@@ -302,21 +351,24 @@ class SweepState:
         self._scores[trial.trial_id, _rung_of(trial)] = Score(
             validation_score=point.validation_score, macs=point.macs, latency_ms=point.latency_ms
         )
-        if point.point is None:
+        if point.point is None:  # the model rests in a fine-tuning
             return
-        new = Best(
+        candidate = Best(
             arm=trial.arm, network=trial.settings.network, dataset=trial.settings.dataset,
             train_images=trial.train_images, seed=trial.settings.seed, trials=1, metric=point.metric,
             validation_score=point.validation_score, macs=point.macs, trial_id=trial.trial_id, point=point.point,
         )  # fmt: skip
-        best = min(self._best.get(new.of, new), new, key=lambda one: one.rank)
-        trial_ids = self._best_of.setdefault(new.of, set())
+        best = self._best.get(candidate.of, candidate)
+        if candidate.rank < best.rank:
+            best = candidate
+        trial_ids = self._trials_with_points.setdefault(candidate.of, set())
         trial_ids.add(trial.trial_id)
-        self._best[new.of] = replace(best, trials=len(trial_ids))
+        self._best[candidate.of] = replace(best, trials=len(trial_ids))
 
     def _note_end(
         self, trial_id: str, status: Ending, cause: str | None, log_tail: str | None, *, over: bool, counts: bool = True
     ) -> None:
+        """Note the end of an attempt in the tables; if the trial is not run again, release its stages."""
         self.ledger.note_end(trial_id, status, cause, log_tail, over=over, counts=counts)
         if over:
             self._queue.trial_ended(trial_id, finished=True)  # or failed: not to be run again in this launch
@@ -346,17 +398,23 @@ class SweepState:
         return 0.0 if self._started_s is None else time.monotonic() - self._started_s
 
     def _work_in_stages(self) -> float:
-        """The work that is done of the stages that run now."""
+        """Return the work that is done of the stages that run now."""
         work = 0.0
         for trial_id in self.ledger.running:
-            reached, stages = self._reached[trial_id], self._trials[trial_id].stages
+            reached = self._reached[trial_id]
+            stages = self._trials[trial_id].stages
             if reached.done_fraction and reached.stages < len(stages):  # else its rows are being written
-                work += reached.done_fraction * self._work[stages[reached.stages].key]
+                running_stage = stages[reached.stages]
+                work += reached.done_fraction * self._work[running_stage.key]
         return work
 
     def _running_trial(self, trial_id: str) -> RunningTrial:
-        trial, reached = self._trials[trial_id], self._reached[trial_id]
-        number, stages = reached.stages, len(trial.stages)
+        """Return a running trial as displays show it."""
+        trial = self._trials[trial_id]
+        reached = self._reached[trial_id]
+        stage_text = "end"
+        if reached.stages < len(trial.stages):
+            stage_text = f"{trial.stages[reached.stages].kind} {reached.stages + 1}/{len(trial.stages)}"
         return RunningTrial(
             trial_id=trial_id,
             arm=trial.arm,
@@ -364,7 +422,7 @@ class SweepState:
             dataset=trial.settings.dataset,
             seed=trial.settings.seed,
             node=reached.node,
-            stage=f"{trial.stages[number].kind} {number + 1}/{stages}" if number < stages else "end",
+            stage=stage_text,
             words=reached.words,
         )
 
@@ -373,15 +431,16 @@ class SweepState:
         self.display.show(self.progress)
 
     def _queued_trial(self, trial: PlannedTrial) -> QueuedTrial:
-        distinct = {stage.key: stage.work for stage in trial.stages}
-        claims = (StageClaim(key=self._key(trial.trial_id, key), work=work) for key, work in distinct.items())
+        work_of_stages = {stage.key: stage.work for stage in trial.stages}  # each stage once
+        claims = [StageClaim(key=self._key(trial.trial_id, key), work=work) for key, work in work_of_stages.items()]
         return QueuedTrial(trial_id=trial.trial_id, claims=tuple(claims))
 
-    def _key(self, trial_id: str, key: str) -> str:
-        """The queue's key of a stage; a trial with a private cache shares no stage."""
-        return f"{trial_id}/{key}" if self._plan.private_cache else key
+    def _key(self, trial_id: str, stage_key: str) -> str:
+        """Return the queue's key of a stage; a trial with a private cache shares no stage."""
+        return f"{trial_id}/{stage_key}" if self._plan.private_cache else stage_key
 
     def _task(self, trial: PlannedTrial) -> TrialTask:
+        """Return what the ranks need to run a trial; from now on only they may write its rows."""
         return TrialTask(
             trial_id=trial.trial_id,
             settings=trial.settings,
@@ -400,5 +459,5 @@ class SweepState:
 
 
 def _rung_of(trial: PlannedTrial) -> int | None:
-    """The number of the rung to which a trial runs now; None: its end."""
+    """Return the number of the rung to which a trial runs now; None: its end."""
     return None if trial.rung is None else trial.rung.number

@@ -47,11 +47,12 @@ class Best:
     def rank(self) -> tuple[bool, float, int, str, int]:
         """What points of one arm are ordered by, the best first, as by `BEST_FIRST`."""
         is_nan = math.isnan(self.validation_score)
-        return is_nan, 0.0 if is_nan else -self.validation_score, self.macs, self.trial_id, self.point
+        low_is_good = 0.0 if is_nan else -self.validation_score
+        return is_nan, low_is_good, self.macs, self.trial_id, self.point
 
     @property
     def of(self) -> tuple[str | int | None, ...]:
-        """What the points have in common that may be compared with it."""
+        """The problem, the arm and the metric: points are compared with each other if these are equal."""
         return self.network, self.dataset, self.train_images, self.arm, self.metric
 
 
@@ -69,9 +70,9 @@ class RunningTrial:
     words: str  # how far the stage is; "" if that is not known
 
     def cells(self) -> tuple[str, ...]:
-        """Its cells in a table."""
-        what = f"{self.network} on {self.dataset}"
-        return self.trial_id[:12], self.arm, what, f"seed {self.seed}", self.node, self.stage, self.words
+        """Return its cells in a table."""
+        problem = f"{self.network} on {self.dataset}"
+        return self.trial_id[:12], self.arm, problem, f"seed {self.seed}", self.node, self.stage, self.words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +93,9 @@ class SweepProgress:
     @property
     def done_fraction(self) -> float:
         """Share of this launch's work that is done; below 1 while a trial runs or waits."""
-        whole = self.work_done + self.work_left
-        return min(self.work_done / whole if whole > 0 else 1.0, 1.0 if self.is_over else 0.99)
+        all_work = self.work_done + self.work_left
+        fraction = self.work_done / all_work if all_work > 0 else 1.0
+        return min(fraction, 1.0 if self.is_over else 0.99)
 
     @property
     def is_over(self) -> bool:
@@ -115,29 +117,31 @@ class Display(Protocol):
 
 
 def display_for_terminal() -> Display:
-    """The live display if standard output is a terminal, plain lines otherwise."""
+    """Return the live display if standard output is a terminal, plain lines otherwise."""
     if sys.stdout.isatty():
         return LiveDisplay(Console(file=sys.stdout))
     return PlainDisplay(sys.stdout)
 
 
 def done_text(progress: SweepProgress) -> str:
-    """The share of the work that is done."""
+    """Say which share of the work is done."""
     return f"{math.floor(100 * progress.done_fraction)}% of the work"
 
 
 def left_text(progress: SweepProgress) -> str:
-    """How long the rest takes, as a range if it is not known exactly."""
+    """Say how long the rest takes, as a range if it is not known exactly."""
     if progress.left_s is None:
         return "unknown"
-    least, most = (None if s is None else time_text(max(1.0, s)) for s in progress.left_s)
-    if most is None:
+    least_s, most_s = progress.left_s
+    least = time_text(max(1.0, least_s))
+    if most_s is None:
         return f"at least {least}"
-    return f"{least}" if least == most else f"{least} to {most}"
+    most = time_text(max(1.0, most_s))
+    return least if least == most else f"{least} to {most}"
 
 
 def time_text(seconds: float) -> str:
-    """A duration in seconds, minutes, or hours and minutes."""
+    """Write a duration in seconds, minutes, or hours and minutes."""
     if round(seconds) < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -147,7 +151,7 @@ def time_text(seconds: float) -> str:
 
 
 def line(progress: SweepProgress) -> str:
-    """The progress in one plain line."""
+    """Return the progress in one plain line."""
     counts = progress.counts
     parts = [
         f"{progress.sweep}: {counts.finished} of {counts.trials} trials finished",
@@ -165,17 +169,21 @@ def line(progress: SweepProgress) -> str:
 
 
 def running_lines(progress: SweepProgress) -> list[str]:
-    """The running trials in columns, the longest running first."""
+    """Return the running trials in columns, the longest running first."""
     rows = [trial.cells() for trial in progress.running[:RUNNING_SHOWN]]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    more = len(progress.running) - RUNNING_SHOWN
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width).rstrip() for row in rows
-    ] + ([f"... and {more} more run"] if more > 0 else [])
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width]  # without empty columns
+        lines.append("  ".join(cells).rstrip())
+    not_shown = len(progress.running) - RUNNING_SHOWN
+    if not_shown > 0:
+        lines.append(f"... and {not_shown} more run")
+    return lines
 
 
 def best_lines(progress: SweepProgress) -> list[str]:
-    """The best operating point per problem and arm, of each problem the best arm first."""
+    """Return the best operating point per problem and arm, of each problem the best arm first."""
     ranked = sorted(
         progress.best,
         key=lambda best: (best.network, best.dataset, best.train_images or 0, *best.rank[:2], best.arm),
@@ -207,17 +215,19 @@ class PlainDisplay:
 
     def show(self, progress: SweepProgress) -> None:
         """Write a line if the last one is old enough."""
-        now = time.monotonic()
+        now_s = time.monotonic()
         begins = bool(progress.running) and not self._has_begun
         self._has_begun |= begins
         if self._last_s is not None and not begins:
-            quiet_s = now - self._last_s
-            moved = progress.done_fraction - self._last_fraction >= LINE_FRACTION
-            if quiet_s < LINE_PERIOD_S or not (moved or quiet_s >= QUIET_LIMIT_S):
+            quiet_s = now_s - self._last_s
+            has_moved = progress.done_fraction - self._last_fraction >= LINE_FRACTION
+            if quiet_s < LINE_PERIOD_S or not (has_moved or quiet_s >= QUIET_LIMIT_S):
                 return
-        self._last_s, self._last_fraction = now, progress.done_fraction
-        for text in [line(progress), *(f"  {running}" for running in running_lines(progress))]:
-            self._write(text)
+        self._last_s = now_s
+        self._last_fraction = progress.done_fraction
+        self._write(line(progress))
+        for text in running_lines(progress):
+            self._write(f"  {text}")
 
     def note(self, text: str) -> None:
         """Write the message."""
@@ -244,7 +254,8 @@ class LiveDisplay:
 
     def show(self, progress: SweepProgress) -> None:
         """Take the state that the next redraw shows."""
-        self._progress, self._shown_at_s = progress, time.monotonic()
+        self._progress = progress
+        self._shown_at_s = time.monotonic()
         if not self._live.is_started:
             self._live.start()
 
@@ -264,14 +275,14 @@ class LiveDisplay:
             return Text("")
         running = [Text(printable(f"  {text}")) for text in running_lines(progress)]  # rich interprets no markup in it
         best = [Text(printable(f"best  {text}"), style="green") for text in best_lines(progress)[:BEST_SHOWN]]
-        bar = Table.grid(padding=(0, 1))
-        whole = ProgressBar(total=1.0, completed=progress.done_fraction, width=BAR_WIDTH)
-        bar.add_row(whole, done_text(progress))
+        bar = ProgressBar(total=1.0, completed=progress.done_fraction, width=BAR_WIDTH)
+        bar_and_share = Table.grid(padding=(0, 1))
+        bar_and_share.add_row(bar, done_text(progress))
         state = [Text(printable(progress.state), style="yellow")] if progress.state else []
-        return Group(self._head(progress), bar, *state, *running, *best)
+        return Group(self._head(progress), bar_and_share, *state, *running, *best)
 
     def _head(self, progress: SweepProgress) -> Text:
-        """The counts and times; the elapsed time also advances between two states."""
+        """Return the counts and times; the elapsed time also advances between two states."""
         counts = progress.counts
         since_s = time.monotonic() - self._shown_at_s
         return Text(

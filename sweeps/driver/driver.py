@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 from hpc.ranks.warm_process import warm_process
@@ -80,18 +79,18 @@ def run_sweep(
         SiteError: a trial does not fit on the nodes of the SLURM site.
     """
     resources = plan.resources
+    most_slots = most_slots_on(site.name, resources)
     state = sweep_state(
-        plan, run, cache,
-        most_slots=most_slots_on(site.name, resources), max_disk_gb=site.max_disk_gb, display=display, search=search,
-    )  # fmt: skip
+        plan, run, cache, most_slots=most_slots, max_disk_gb=site.max_disk_gb, display=display, search=search
+    )
     if site.name != "slurm":  # there the pool writes this event, with its job
         state.events("controller_started", detail=f"on site {site.name}")
     if site.name != "serial":
         state.set_wait("Ray to start")  # 20 s, with its imports
     # GPUs are given to Ray's actors, and a process that uses one cannot be forked
-    forks = resources.fork_ranks and not resources.gpus_per_rank and state.waiting and site.name != "slurm"
-    with warm_process(TRIAL_TARGET) if forks else nullcontext() as warm_address:
-        return run_trials(state, partial(_backend, site.name, state, warm_address), stop_file)
+    forks_ranks = resources.fork_ranks and not resources.gpus_per_rank and state.waiting and site.name != "slurm"
+    with warm_process(TRIAL_TARGET) if forks_ranks else nullcontext() as warm_address:
+        return run_trials(state, lambda: _backend(site.name, state, warm_address), stop_file)
 
 
 def most_slots_on(site_name: str, resources: Resources) -> int | None:
@@ -110,9 +109,16 @@ def most_slots_on(site_name: str, resources: Resources) -> int | None:
 
 
 def slots_for(plan: Plan, waiting: int, most_slots: int | None) -> int:
-    """Return how many trials a launch runs at once, if so many wait: no more than there are trials to run."""
-    trials = waiting if plan.searches is None else plan.most_live
-    return max(1, trials if most_slots is None else min(most_slots, trials))
+    """Return how many trials a launch runs at once: no more than there are to run.
+
+    Args:
+        waiting: how many trials wait.
+        most_slots: how many the site can run at once; None: as many as wait.
+    """
+    slots = waiting if plan.searches is None else plan.most_live
+    if most_slots is not None:
+        slots = min(most_slots, slots)
+    return max(1, slots)
 
 
 def sweep_state(
@@ -152,7 +158,8 @@ def run_trials(
 ) -> SweepOutcome:
     """Run the trials that wait on the backend that `open_backend` returns; see `run_sweep`."""
     with merge_meanwhile(state.launch.run.path, state.display.note) as tables:
-        tables.is_stopped = interrupted = not _run_to_the_end(open_backend, state, stop_file)
+        interrupted = not _run_to_the_end(open_backend, state, stop_file)
+        tables.is_stopped = interrupted
         state.events("stopped", detail="interrupted" if interrupted else None)
     counts = state.ledger.counts()
     return SweepOutcome(
@@ -194,10 +201,11 @@ def _run_to_the_end(open_backend: Callable[[], TrialBackend], state: SweepState,
 
 
 def _earlier(launch: Launch, tables: Run, states: Mapping[str, TrialState]) -> Earlier:
-    """What earlier launches have finished, as tables and cache say."""
+    """Return what earlier launches have finished, as tables and cache say."""
     plan = launch.plan
-    is_cached = Cache(launch.cache).has
-    cached = {key for key in {stage.key for trial in plan.trials for stage in trial.stages} if is_cached(key)}
+    cache = Cache(launch.cache)
+    stage_keys = {stage.key for trial in plan.trials for stage in trial.stages}
+    cached = {key for key in stage_keys if cache.has(key)}
     return Earlier(
         states=states,
         finished_stages=set() if plan.private_cache else cached,
@@ -208,8 +216,9 @@ def _earlier(launch: Launch, tables: Run, states: Mapping[str, TrialState]) -> E
 
 
 def _backend(site_name: str, state: SweepState, warm_address: str | None) -> TrialBackend:
-    """What runs trials on a site; Ray is imported only where it is used."""
-    launch, resources = state.launch, state.launch.plan.resources
+    """Return what runs trials on a site; Ray is imported only where it is used."""
+    launch = state.launch
+    resources = launch.plan.resources
     if site_name == "serial":
         from sweeps.driver.serial_site import SerialSite
 
@@ -221,47 +230,53 @@ def _backend(site_name: str, state: SweepState, warm_address: str | None) -> Tri
     if site_name == "local":
         from sweeps.driver.local_pool import local_pool
 
-        open_pool = partial(local_pool, resources, launch.slots)
-        return TuneSite(TRIAL_TARGET, resources, launch.cache, open_pool, warm_address)
+        return TuneSite(
+            TRIAL_TARGET, resources, launch.cache, lambda: local_pool(resources, launch.slots), warm_address
+        )
     from sweeps.driver.slurm_pool import slurm_pool
 
-    open_pool = partial(slurm_pool, launch.run, resources, launch.code_digest, state.events)
-    return TuneSite(TRIAL_TARGET, resources, launch.cache, open_pool)
+    return TuneSite(
+        TRIAL_TARGET,
+        resources,
+        launch.cache,
+        lambda: slurm_pool(launch.run, resources, launch.code_digest, state.events),
+    )
 
 
 def _open_ledger(launch: Launch, tables: Run, states: Mapping[str, TrialState], driver_id: str) -> Ledger:
-    """The ledger of this launch; it ends attempts that a killed launch has left running."""
-    numbers = tables.rows("SELECT trial_id, max(attempt) AS attempt FROM attempts GROUP BY trial_id")
+    """Open the ledger of this launch, and end the attempts that a killed launch has left running."""
+    last_attempts = tables.rows("SELECT trial_id, max(attempt) AS attempt FROM attempts GROUP BY trial_id")
     last_us = last_written_us(tables)
     ledger = Ledger(
         Writer(launch.run.tables, after=None if last_us is None else EPOCH + timedelta(microseconds=last_us)),
         [trial.trial_id for trial in launch.plan.trials],
         states=states,
-        attempts_before={row["trial_id"]: row["attempt"] for row in numbers},
+        attempts_before={row["trial_id"]: row["attempt"] for row in last_attempts},
         code_digest=launch.code_digest,
         driver=driver_id,
     )
-    left = tables.rows("SELECT * FROM attempts WHERE status = 'running'")
-    ledger.close_abandoned(
-        [row | {"ended_at": _last_sign(launch.run.trial(row["trial_id"]), row["started_at"])} for row in left]
-    )
+    abandoned = []
+    for row in tables.rows("SELECT * FROM attempts WHERE status = 'running'"):
+        ended_at = _last_sign(launch.run.trial(row["trial_id"]), row["started_at"])
+        abandoned.append(row | {"ended_at": ended_at})
+    ledger.close_abandoned(abandoned)
     return ledger
 
 
 def _last_sign(trial: Path, started_at: datetime) -> datetime:
-    """When a trial wrote in its folder last: its log after each stage, and checkpoints in between; at least its start.
+    """Return when a trial wrote in its folder last (its log, or a checkpoint): at least its start, at most now.
 
     The time since then is not the attempt's: it was killed soon after, and this launch may begin days later.
     """
-    files = (path for path in trial.rglob("*") if path.is_file())
-    last = datetime.fromtimestamp(max((path.stat().st_mtime for path in files), default=0.0), UTC)
+    written_s = [path.stat().st_mtime for path in trial.rglob("*") if path.is_file()]
+    last = datetime.fromtimestamp(max(written_s, default=0.0), UTC)
     return max(started_at, min(last, datetime.now(UTC)))
 
 
 def _best_before(tables: Run) -> dict[Best, set[str]]:
-    """The best operating point of each arm that earlier launches reached, and the ids of the trials it is best of."""
-    found = {}
+    """Return the best point of each arm that earlier launches reached -> the ids of the trials that it is best of."""
+    trials_by_best = {}
     for row in tables.rows(BEST_BEFORE):
         trial_ids = set(row.pop("trial_ids"))
-        found[Best(**row, trials=len(trial_ids))] = trial_ids
-    return found
+        trials_by_best[Best(**row, trials=len(trial_ids))] = trial_ids
+    return trials_by_best

@@ -16,9 +16,12 @@ class EventLog:
     """
 
     def __init__(self, writer: RowWriter, driver: str, code_digest: str, tell: Callable[[str], object]) -> None:
-        self._writer, self._driver, self._code_digest, self._tell = writer, driver, code_digest, tell
+        self._writer = writer
+        self._driver = driver
+        self._code_digest = code_digest
+        self._tell = tell
         self._number = 0
-        self._refused: str | None = None  # the refusal that was shown last
+        self._last_refusal: str | None = None  # its text
         self._lock = threading.Lock()
 
     def __call__(
@@ -45,7 +48,8 @@ class EventLog:
             }
             self._number += 1
             self._writer.write("events", [row])
-            is_new = kind == REFUSED and detail != self._refused
-            self._refused = detail if kind == REFUSED else self._refused
-        if is_new:
+            is_new_refusal = kind == REFUSED and detail != self._last_refusal
+            if kind == REFUSED:
+                self._last_refusal = detail
+        if is_new_refusal:
             self._tell(f"SLURM refused: {detail}; it is asked again")

@@ -66,10 +66,10 @@ class Ledger:
             driver: unique id of this launch's process.
         """
         self._writer = writer
-        self._trial_ids = dict.fromkeys(trial_ids)
-        self._states = {key: state for key, state in states.items() if key in self._trial_ids}
-        self._attempts = dict(attempts_before)
-        self._before = dict(attempts_before)
+        self._trial_ids = set(trial_ids)
+        self._states = {trial_id: state for trial_id, state in states.items() if trial_id in self._trial_ids}
+        self._attempts = dict(attempts_before)  # number of the last attempt
+        self._attempts_before = dict(attempts_before)
         self._not_its_fault: Counter[str] = Counter()  # attempts of this launch that the cluster ended
         self._first_start: dict[str, datetime] = {}
         self._running: dict[str, _Attempt] = {}
@@ -80,11 +80,11 @@ class Ledger:
     def add(self, trial_ids: Iterable[str]) -> None:
         """Add trials to the sweep, or let resting and stopped ones wait again."""
         for trial_id in trial_ids:
-            self._trial_ids[trial_id] = None
+            self._trial_ids.add(trial_id)
             self._states.pop(trial_id, None)
 
     def resting_trials(self, trial_ids: Iterable[str]) -> list[str]:
-        """Those of these trials that rest."""
+        """Return those of these trials that rest."""
         return [trial_id for trial_id in trial_ids if self._states.get(trial_id) == "resting"]
 
     def stop(self, trial_ids: Collection[str]) -> None:
@@ -92,24 +92,26 @@ class Ledger:
         now = datetime.now(UTC)
         if trial_ids:
             self._writer.write("trials", [self._end(trial_id, "stopped", None, now) for trial_id in trial_ids])
-        self._states |= dict.fromkeys(trial_ids, "stopped")
+        for trial_id in trial_ids:
+            self._states[trial_id] = "stopped"
 
     def counts(self) -> Counts:
-        """How many trials are in each state now."""
-        running, over = len(self._running), Counter[str](self._states.values())
+        """Return how many trials are in each state now."""
+        running = len(self._running)
+        in_state = Counter[str](self._states.values())
         return Counts(
-            finished=over["finished"],
-            failed=over["failed"],
+            finished=in_state["finished"],
+            failed=in_state["failed"],
             running=running,
-            waiting=len(self._trial_ids) - over.total() - running,
-            resting=over["resting"],
-            stopped=over["stopped"],
+            waiting=len(self._trial_ids) - in_state.total() - running,
+            resting=in_state["resting"],
+            stopped=in_state["stopped"],
         )
 
     def attempts_made(self, trial_id: str) -> int:
-        """Attempts of this launch, with the running one; those that the cluster ended do not count."""
-        made = self._attempts.get(trial_id, 0) - self._before.get(trial_id, 0)
-        return made - self._not_its_fault[trial_id]
+        """Return the attempts of this launch, with the running one; those that the cluster ended do not count."""
+        of_this_launch = self._attempts.get(trial_id, 0) - self._attempts_before.get(trial_id, 0)
+        return of_this_launch - self._not_its_fault[trial_id]
 
     @property
     def running(self) -> list[str]:
@@ -172,15 +174,15 @@ class Ledger:
         self._writer.write("trials", [row])
 
     def _end(self, trial_id: str, state: TrialState, error: str | None, now: datetime) -> dict[str, Any]:
-        """The row of a trial that has ended."""
-        first = self._first_start.get(trial_id, now)  # of this launch
+        """Return the row of a trial that has ended."""
+        started_at = self._first_start.get(trial_id, now)  # of this launch
         return {
             "trial_id": trial_id,
             "status": state,
             "attempts": self._attempts[trial_id],
-            "started_at": first,
+            "started_at": started_at,
             "ended_at": now,
-            "seconds": (now - first).total_seconds(),
+            "seconds": (now - started_at).total_seconds(),
             "error": error,
             "code_digest": self._code_digest,
         }
@@ -192,11 +194,10 @@ class Ledger:
             attempts: their rows, with the time when they did something last.
         """
         cause = "the process that launched it ended without a message"
-        rows = [
-            {name: value for name, value in row.items() if name != "written_at"}
-            | {"status": "interrupted", "cause": cause}
-            for row in attempts
-        ]
+        rows = []
+        for attempt in attempts:
+            row = {name: value for name, value in attempt.items() if name != "written_at"}
+            rows.append(row | {"status": "interrupted", "cause": cause})
         if rows:
             self._writer.write("attempts", rows)
 

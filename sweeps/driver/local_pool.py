@@ -20,8 +20,9 @@ class _LocalPool(RayPool):
     comes_and_goes = False
 
     def __init__(self, folder: Path, slots: int) -> None:
-        self.storage, self.most_slots = folder / "tune", slots
-        self._own = folder_for_ray(folder)
+        self.storage = folder / "tune"
+        self.most_slots = slots
+        self._ray_folder = folder_for_ray(folder)
 
     @property
     def slots(self) -> int:
@@ -36,12 +37,12 @@ class _LocalPool(RayPool):
             )
 
     def last_errors(self) -> str:
-        return last_errors(self._own)
+        return last_errors(self._ray_folder)
 
 
 @contextmanager
 def local_pool(resources: Resources, slots: int) -> Iterator[RayPool]:
-    """Ray with the CPUs of `slots` trials, and this machine's GPUs if they need some; it ends with the context.
+    """Yield a Ray with the CPUs of `slots` trials, and this machine's GPUs if they need some; it ends with the context.
 
     Raises:
         ClusterError: it did not start, or does not ask for its token.

@@ -33,7 +33,8 @@ class RunningTables:
 
     def __init__(self, run: Path, note: Note) -> None:
         self.is_stopped = False
-        self._run, self._note = run, note
+        self._run = run
+        self._note = note
         self._next_points_s = time.monotonic() + LOOK_EVERY_S
 
     def begin(self) -> None:
@@ -69,7 +70,7 @@ class RunningTables:
         self._write_points()
 
     def _write_points(self) -> float:
-        """Return the seconds that it took."""
+        """Write the table of points; return the seconds that it took."""
         began_s = time.monotonic()
 
         def write() -> None:
@@ -90,7 +91,7 @@ class RunningTables:
             self._note(text)
 
     def _try(self, act: Callable[[], object], what_fails: str) -> bool:
-        """Do it, and return whether that succeeded; if not, tell: the next launch does it at its end."""
+        """Call `act`, and return whether it succeeded; if not, note why: the next launch does it at its end."""
         try:
             act()
         except (ResultsError, OSError, pa.ArrowException) as error:
@@ -106,7 +107,7 @@ def merge_meanwhile(run: Path, note: Note) -> Iterator[RunningTables]:
     The table of points is written each minute, if that costs little, and at the end.
 
     Args:
-        note: takes a message if something of that fails; and one for each table, if settling takes long.
+        note: takes a message if some of this fails; and one for each table, if settling takes long.
     """
     tables = RunningTables(run, note)
     tables.begin()

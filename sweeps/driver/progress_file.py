@@ -16,10 +16,11 @@ class ProgressFile:
     """A display for other processes, in addition to the display of this one."""
 
     def __init__(self, write: Callable[[str], object], display: Display) -> None:
-        """Take the function that writes the line, and the display of this process."""
-        self._write_line, self._here = write, display
-        self._notes: list[str] = []
-        self._noted = 0
+        """Keep the function that writes the line, and the display of this process."""
+        self._write_line = write
+        self._here = display
+        self._notes: list[str] = []  # the newest ones
+        self._noted = 0  # how many there were in all
         self._written_s: float | None = None
 
     def show(self, progress: SweepProgress) -> None:
@@ -54,7 +55,7 @@ class Seen(Record):
 
 
 def read_progress(path: Path) -> Seen | None:
-    """The last line of a file; None if it is missing, half written, or of another version."""
+    """Read the last line of a file; None if it is missing, half written, or of another version."""
     try:
         return Seen.from_json(path.read_bytes().rpartition(b"\n")[2])
     except (FileNotFoundError, DocumentError):

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from rich.filesize import decimal
@@ -22,7 +21,8 @@ RESERVE_BYTES = 2 * GB  # left free for the trials that run: checkpoints, rows, 
 RESERVE_FILES = 2000
 RESERVE_FRACTION = 0.1  # of a limit that is small
 ROOM_TO_RESUME = 2  # times the reserve, so that a sweep does not pause and resume at every file
-SLACK_FRACTION, SLACK_BYTES = 0.2, 100 * 10**6  # a plan's bytes are an estimate
+SLACK_FRACTION = 0.2  # a plan's bytes are an estimate
+SLACK_BYTES = 100 * 10**6
 CHECK_EVERY_S = 30.0
 LOOK_LIMIT_S = 2.0  # a longer measurement continues in its thread; the sweep uses the last result meanwhile
 WALK_SHARE = 0.02  # of the time may be spent on adding up the files of a folder
@@ -39,7 +39,7 @@ class Room:
 
 
 def room_in(folder: Path, max_disk_gb: float | None = None) -> Room:
-    """The room in an existing folder: of its file system for this user, or what is left of a limit on the folder.
+    """Return the room in an existing folder: of its file system for this user, or what is left of its own limit.
 
     Not every file system shows quotas of a user or a project; the limit is for those that do not.
 
@@ -54,15 +54,21 @@ def room_in(folder: Path, max_disk_gb: float | None = None) -> Room:
     free_bytes = system.f_bavail * system.f_frsize
     free_files = system.f_favail if system.f_files else None
     room = Room(free_bytes=free_bytes, free_files=free_files, where=f"on the file system of {folder}")
-    if max_disk_gb is None or (left_bytes := int(max_disk_gb * GB) - bytes_in(folder)) >= free_bytes:
+    if max_disk_gb is None:
         return room
-    where = f"of the {decimal(int(max_disk_gb * GB))} for {folder}"
+    limit_bytes = int(max_disk_gb * GB)
+    left_bytes = limit_bytes - bytes_in(folder)
+    if left_bytes >= free_bytes:
+        return room
+    where = f"of the {decimal(limit_bytes)} for {folder}"
     reserve_bytes = min(RESERVE_BYTES, int(max_disk_gb * GB * RESERVE_FRACTION))
     return replace(room, free_bytes=left_bytes, where=where, reserve_bytes=reserve_bytes)
 
 
 def bytes_in(folder: Path) -> int:
-    """Bytes on the disk of all files below a folder; links are not followed, files that vanish meanwhile do not count.
+    """Return the bytes on the disk of all files below a folder.
+
+    Links are not followed, and files that vanish meanwhile do not count.
 
     Raises:
         OSError: the folder itself cannot be read.
@@ -72,7 +78,7 @@ def bytes_in(folder: Path) -> int:
 
 
 def why_pause(room: Room, needed_bytes: int, *, is_paused: bool) -> str | None:
-    """Why no trial may start, as a message; None if there is room.
+    """Say why no trial may start; None if there is room.
 
     No pause is needed if the rest of the plan fits. Otherwise trials start until the reserve is reached; after a pause
     they start again when twice the reserve is free.
@@ -80,15 +86,16 @@ def why_pause(room: Room, needed_bytes: int, *, is_paused: bool) -> str | None:
     Args:
         needed_bytes: that the plan will still write.
     """
-    times = ROOM_TO_RESUME if is_paused else 1
+    reserves = ROOM_TO_RESUME if is_paused else 1
     enough_bytes = int(needed_bytes * (1 + SLACK_FRACTION)) + SLACK_BYTES
-    least_bytes = min(enough_bytes, times * room.reserve_bytes)
+    least_bytes = min(enough_bytes, reserves * room.reserve_bytes)
+    least_files = reserves * RESERVE_FILES
     advice = "make room (transtailor clean says what could go), and it resumes by itself"
     if room.free_bytes < least_bytes:
-        free, least = decimal(max(0, room.free_bytes)), decimal(least_bytes)
-        return f"{free} are left {room.where}, less than {least}: {advice}"
-    if room.free_files is not None and room.free_files < times * RESERVE_FILES:
-        return f"{room.free_files} files may still be made {room.where}, less than {times * RESERVE_FILES}: {advice}"
+        free = decimal(max(0, room.free_bytes))
+        return f"{free} are left {room.where}, less than {decimal(least_bytes)}: {advice}"
+    if room.free_files is not None and room.free_files < least_files:
+        return f"{room.free_files} files may still be made {room.where}, less than {least_files}: {advice}"
     return None
 
 
@@ -97,7 +104,8 @@ class DiskGuard:
 
     def __init__(self, folder: Path, max_disk_gb: float | None = None) -> None:
         """Watch an existing folder and its limit; see `room_in`."""
-        self._folder, self._max_disk_gb = folder, max_disk_gb
+        self._folder = folder
+        self._max_disk_gb = max_disk_gb
         self._why: str | None = None
         self._next_s = float("-inf")
         self._look: Future[Room] | None = None  # the measurement that runs
@@ -105,7 +113,7 @@ class DiskGuard:
         self._is_long = False
 
     def why_paused(self, needed_bytes: int) -> str | None:
-        """Why no trial may start now, as a message; None if there is room.
+        """Say why no trial may start now; None if there is room.
 
         Looks every half minute, or more rarely if adding up the files of the folder takes long.
 
@@ -116,12 +124,11 @@ class DiskGuard:
             OSError: the folder cannot be read.
         """
         if self._look is None and time.monotonic() >= self._next_s:
-            self._look, self._begun_s = (
-                start_in_thread(partial(room_in, self._folder, self._max_disk_gb)),
-                time.monotonic(),
-            )
+            self._look = start_in_thread(lambda: room_in(self._folder, self._max_disk_gb))
+            self._begun_s = time.monotonic()
         if self._look is not None and wait([self._look], 0.0 if self._is_long else LOOK_LIMIT_S).done:
-            room, self._look = self._look.result(0), None
+            room = self._look.result(0)
+            self._look = None
             self._why = why_pause(room, needed_bytes, is_paused=self._why is not None)
             looked_s = time.monotonic()
             self._next_s = looked_s + max(CHECK_EVERY_S, (looked_s - self._begun_s) / WALK_SHARE)
@@ -130,9 +137,10 @@ class DiskGuard:
 
 
 def _files_below(folder: Path) -> Iterator[os.stat_result]:
-    for place, _, names in os.walk(folder):
+    """Yield the status of each regular file."""
+    for path, _folders, names in os.walk(folder):
         for name in names:
             with suppress(FileNotFoundError):  # removed since it was listed
-                status = os.lstat(f"{place}/{name}")
+                status = os.lstat(f"{path}/{name}")
                 if stat.S_ISREG(status.st_mode):
                     yield status

@@ -1,7 +1,6 @@
 """One trial after the other on this machine, without Ray: the simple reference for all other sites."""
 
 import socket
-from functools import partial
 
 from hpc.ranks.process_ranks import ProcessRanks
 from sweeps.driver.board import SweepState
@@ -19,35 +18,41 @@ class SerialSite:
     """A backend of one slot."""
 
     def __init__(self, target: str, resources: Resources, warm_address: str | None) -> None:
-        threads, hang_limit_s = resources.threads_per_rank, resources.hang_limit_s
-        self._start_ranks = partial(
-            ProcessRanks,
-            target,
-            resources.ranks,
-            threads_per_rank=threads,
-            hang_limit_s=hang_limit_s,
-            warm_address=warm_address,
-        )
+        self._target = target
+        self._resources = resources
+        self._warm_address = warm_address
 
     def run(self, board: SweepState, stop: StopSignals) -> None:
         """Run all trials; raises Interrupted if `stop` was asked for."""
         slot = Slot(self._start_ranks)
         try:
-            while (job := self._next(board, stop)) is not None:
-                assert not isinstance(job, Blocked), "no other trial runs, so none can block this one"
-                slot.take(job)
-                board.report(job.task.trial_id, TrialReport(kind="begun", hosts=(socket.gethostname(),), over=False))
-                over = False
-                while not over:
+            while (assignment := self._next(board, stop)) is not None:
+                assert not isinstance(assignment, Blocked), "no other trial runs, so none can block this one"
+                trial_id = assignment.task.trial_id
+                slot.take(assignment)
+                board.report(trial_id, TrialReport(kind="begun", hosts=(socket.gethostname(),), over=False))
+                is_over = False
+                while not is_over:
                     with stop.interruptible():
                         report = slot.step()
-                    board.report(job.task.trial_id, report)
-                    over = report.over
+                    board.report(trial_id, report)
+                    is_over = report.over
             slot.close()
         finally:
             slot.kill()
 
+    def _start_ranks(self) -> ProcessRanks:
+        return ProcessRanks(
+            self._target,
+            self._resources.ranks,
+            threads_per_rank=self._resources.threads_per_rank,
+            hang_limit_s=self._resources.hang_limit_s,
+            warm_address=self._warm_address,
+        )
+
     def _next(self, board: SweepState, stop: StopSignals) -> TrialAssignment | Blocked | None:
+        """Return the next trial as soon as the disk has room; None: no trial waits."""
+
         def may_start() -> bool:
             return not board.waiting or board.pause_or_resume()
 

@@ -31,7 +31,8 @@ class StopSignals:
             on_stop: called once with who asked, soon and from another thread, whatever the main thread does.
         """
         self.received: str | None = None  # name of the first signal, or the file
-        self._file, self._on_stop = file, on_stop
+        self._file = file
+        self._on_stop = on_stop
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, name="stop", daemon=True)
         self._interruptible = False
@@ -71,6 +72,7 @@ class StopSignals:
             self._interruptible = False
 
     def _look(self) -> None:
+        """Look for the file until the sweep is over or a stop was asked for, and tell who asked."""
         while self.received is None and not self._over.wait(LOOK_EVERY_S):
             with suppress(OSError):  # a file system that does not answer is asked again
                 if self._file is not None and self._file.exists():
@@ -79,6 +81,7 @@ class StopSignals:
             self._on_stop(self.received)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
+        """Handle a signal: the first one asks for a stop, a second one ends the process at once."""
         if self.received is not None:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name

@@ -48,11 +48,14 @@ class _SlurmPool(RayPool):
     most_slots = MOST_SLOTS
 
     def __init__(self, storage: Path, cluster: Cluster, folder: ClusterFolder) -> None:
-        self.storage, self._cluster, self._folder, self._heads = storage, cluster, folder, HeadReader(folder)
+        self.storage = storage
+        self._cluster = cluster
+        self._folder = folder
+        self._read_head = HeadReader(folder)
 
     @property
     def slots(self) -> int:
-        """Those of the workers that have joined."""
+        """The slots of the workers that have joined."""
         return self._cluster.slots
 
     def want(self, slots: int) -> None:
@@ -60,7 +63,7 @@ class _SlurmPool(RayPool):
 
     def check(self) -> None:
         self._cluster.check()
-        head = self._heads()
+        head = self._read_head()
         if head is None or head.generation != self._cluster.generation:
             raise SupersededError(f"another controller serves {self._folder.path} now; this one ends")
 
@@ -86,7 +89,7 @@ class _SlurmPool(RayPool):
 
 @contextmanager
 def slurm_pool(run: RunFolder, resources: Resources, digest: str, events: EventLog) -> Iterator[RayPool]:
-    """The cluster whose head runs beside this process; its workers end with the head, soon after the context.
+    """Yield the cluster whose head runs beside this process; its workers end with the head, soon after the context.
 
     Raises:
         ClusterError: no head runs, or it does not answer.
@@ -97,15 +100,17 @@ def slurm_pool(run: RunFolder, resources: Resources, digest: str, events: EventL
     generation = os.environ.get(GENERATION_VARIABLE)
     if head is None or head.generation != generation:
         raise ClusterError(f"{folder.path}: no Ray head of this job (generation {generation}) listens; see its log")
-    site, need, code = folder.site(), rank_need(resources), run.code_of(digest).resolve()
+    site = folder.site()
+    need = rank_need(resources)
+    code = run.code_of(digest).resolve()
     cluster = Cluster(
         folder, site, head.generation, need, worker_command(code, digest), events,
         gpu_hours_before=gpus_of_worker(site, need) * _worker_hours(run),
     )  # fmt: skip
     connect(head.address)
     storage = folder.path / f"tune-{head.generation[:8]}"
-    for left in folder.path.glob("tune-*"):  # of drivers that were killed: this one has the run's lock
-        shutil.rmtree(left, ignore_errors=True)
+    for old_storage in folder.path.glob("tune-*"):  # of drivers that were killed: this one has the run's lock
+        shutil.rmtree(old_storage, ignore_errors=True)
     try:
         events("controller_started", job=head.job, detail=f"Ray head at {head.address}, code {code}")
         cluster.start()
@@ -117,6 +122,6 @@ def slurm_pool(run: RunFolder, resources: Resources, digest: str, events: EventL
 
 
 def _worker_hours(run: RunFolder) -> float:
-    """Hours of the workers of earlier drivers; without an event of its end, a worker counts until its driver's last."""
+    """Return the hours of earlier drivers' workers; one whose end is not known counts until its driver's last event."""
     with load(run.path) as tables:
         return float(tables.rows(WORKER_HOURS)[0]["hours"] or 0.0)

@@ -24,17 +24,12 @@ _SETTINGS = {
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": _FOREVER_S,
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S_AUTOSCALER": _FOREVER_S,
 }
-_KEPT = ("_live_trials", "_stopped_trials", "_failed_trials", "_trials_to_cache")
+_SETS_OF_TRIALS = ("_live_trials", "_stopped_trials", "_failed_trials", "_trials_to_cache")  # of Tune's controller
 _CONTROLLER = "ray.tune.execution.tune_controller.TuneController"
-TUNE = PrivateNames(
-    library="ray[tune]",
-    tried="2.60.0",
-    names={f"{_CONTROLLER}.__init__({kept})": "a trial that has ended is released" for kept in _KEPT}
-    | {
-        f"{_CONTROLLER}.get_trials": "a trial that has ended is released",
-        f"{_CONTROLLER}.stop_trial": "a trial whose process does not start is given up",
-    },
-)
+_USES = {f"{_CONTROLLER}.__init__({attribute})": "a trial that has ended is released" for attribute in _SETS_OF_TRIALS}
+_USES[f"{_CONTROLLER}.get_trials"] = "a trial that has ended is released"
+_USES[f"{_CONTROLLER}.stop_trial"] = "a trial whose process does not start is given up"
+TUNE = PrivateNames(library="ray[tune]", tried="2.60.0", names=_USES)
 
 
 def give_up(tune_controller: Any, trial: Trial) -> None:
@@ -44,8 +39,8 @@ def give_up(tune_controller: Any, trial: Trial) -> None:
 
 def release(tune_controller: Any, trial: Trial) -> None:
     """Remove a trial from Tune's memory that has ended, and whose end Tune has reported."""
-    for kept in _KEPT:
-        getattr(tune_controller, kept).discard(trial)
+    for attribute in _SETS_OF_TRIALS:
+        getattr(tune_controller, attribute).discard(trial)
     trials = tune_controller.get_trials()
     if len(trials) > 1 and trial in trials:  # without any trial, Tune would read a file at the end
         trials.remove(trial)

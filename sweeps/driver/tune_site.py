@@ -42,12 +42,12 @@ class RayPool(ABC):
     most_slots: int
     """Trials at once, when all nodes have joined."""
     comes_and_goes: bool
-    """Whether nodes join and leave: a trial whose node is lost or drained then starts again in another process."""
+    """True if nodes can join and leave. A trial then survives the loss of its node: it restarts in another process."""
 
     @property
     @abstractmethod
     def slots(self) -> int:
-        """Trials that can run at once now; asked several times a second."""
+        """How many trials can run at once now; asked several times a second."""
 
     def want(self, slots: int) -> None:  # noqa: B027  # nothing, where the number of slots is fixed
         """Take how many slots could be used now; called several times a second."""
@@ -61,12 +61,12 @@ class RayPool(ABC):
         return False
 
     def waits_for(self) -> str | None:
-        """What is missing before a trial can run; None: nothing that is known."""
+        """Return what is missing before a trial can run; None: nothing that is known."""
         return None
 
     @abstractmethod
     def last_errors(self) -> str:
-        """The last lines of Ray's servers, or where these are; for a process that did not start."""
+        """Return the last lines of Ray's servers, or where these are; for a process that did not start."""
 
 
 class TuneSite:
@@ -80,8 +80,18 @@ class TuneSite:
         open_pool: Callable[[], AbstractContextManager[RayPool]],
         warm_address: str | None = None,
     ) -> None:
-        """Take the class of the ranks' target, what a trial needs, the cache, what opens the pool and who forks."""
-        self._resources, self._cache, self._open_pool = resources, cache, open_pool
+        """Keep what `run` needs; nothing is started.
+
+        Args:
+            target: what lives in each rank, "module:Class".
+            resources: what each trial needs.
+            cache: folder of finished stages.
+            open_pool: opens the pool that trials run on.
+            warm_address: of the process that forks ranks; None: Ray's actors are the ranks.
+        """
+        self._resources = resources
+        self._cache = cache
+        self._open_pool = open_pool
         self._start = RankStart(
             target=target,
             ranks=resources.ranks,
@@ -107,10 +117,13 @@ class TuneSite:
                     self._round(board, stop, pool)
 
     def _round(self, board: SweepState, stop: StopSignals, pool: RayPool) -> None:
-        head: dict[str, float] = {}
-        rank = {"CPU": float(self._resources.threads_per_rank), "GPU": self._resources.gpus_per_rank}
+        """Run trials until none waits, or as many as one run of Tune may have."""
+        trainable_bundle: dict[str, float] = {}
+        rank_bundle = {"CPU": float(self._resources.threads_per_rank)}
+        if self._resources.gpus_per_rank:
+            rank_bundle["GPU"] = self._resources.gpus_per_rank
+        bundles = [trainable_bundle] + [rank_bundle] * self._resources.ranks
         searcher = _BoardSearcher(board, self._start, self._cache, pool, stop)
-        bundles = [head] + [{name: count for name, count in rank.items() if count}] * self._resources.ranks
         tune.run(
             TuneSlot,
             # The trainable itself only waits for its ranks. Tune drops the empty bundle, so rank i is in bundle i.
@@ -137,17 +150,22 @@ class _BoardSearcher(Searcher):
 
     def __init__(self, board: SweepState, start: RankStart, cache: Path, pool: RayPool, stop: StopSignals) -> None:
         super().__init__()
-        self._board, self._start, self._cache, self._pool, self._stop = board, start, cache, pool, stop
+        self._board = board
+        self._start = start
+        self._cache = cache
+        self._pool = pool
+        self._stop = stop
         self._checked_s = 0.0
-        self._given_s: dict[str, float] = {}  # without a report of their process: since when they have a slot
-        self._nodes: dict[str, tuple[str, ...]] = {}  # of running trials that have reported them
-        self._gave_up: dict[str, TrialReport] = {}  # last reports of trials whose process ends
-        self._running: dict[str, str | None] = {}  # Tune's id -> ours; None: the slot waits
-        self._given = 0
-        self._hold_s = FIRST_HOLD_S
+        self._orders_given = 0
+        self._hold_s = FIRST_HOLD_S  # how long the next slot without a trial waits
+        # All by Tune's id of a trial.
+        self._running: dict[str, str | None] = {}  # our id; None: the slot waits
+        self._has_slot_since_s: dict[str, float] = {}  # until its process reports something
+        self._nodes: dict[str, tuple[str, ...]] = {}  # once it has reported them
+        self._gave_up: dict[str, TrialReport] = {}  # the last report of a process that ends itself
 
     def suggest(self, trial_id: str) -> Any:
-        """The configuration of a trial for Tune; None: not now; Searcher.FINISHED: no more in this round."""
+        """Return the configuration of a trial for Tune; None: not now; Searcher.FINISHED: no more in this round."""
         self.check()
         self._board.search_on(if_idle=True)  # without live trials nothing asks for a slot, where `next` decides
         if not self._board.waiting and not self._running:
@@ -156,7 +174,7 @@ class _BoardSearcher(Searcher):
         self._pool.want(could_run)
         if len(self._running) >= self._pool.slots:
             return None  # choose when a slot is free: then more is known
-        if self._given >= ROUND_TRIALS:
+        if self._orders_given >= ROUND_TRIALS:
             return Searcher.FINISHED
         if self._board.waiting and not self._board.pause_or_resume():
             return None
@@ -165,24 +183,27 @@ class _BoardSearcher(Searcher):
             return Searcher.FINISHED
         if isinstance(choice, Blocked) and self._pool.comes_and_goes and len(self._running) >= could_run:
             return None  # the slot's node may be released
-        self._given += 1
-        self._given_s[trial_id] = time.monotonic()
+        return to_tune(self._order(trial_id, choice))
+
+    def _order(self, trial_id: str, choice: TrialAssignment | Blocked) -> SlotOrder:
+        """Return the order for a slot, and note that it has one; where all trials are blocked, it waits for a while."""
+        self._orders_given += 1
+        self._has_slot_since_s[trial_id] = time.monotonic()
+        work: TrialAssignment | StageWait
         if isinstance(choice, Blocked):
-            work: TrialAssignment | StageWait = StageWait(
-                keys=tuple(sorted(choice.keys)), cache=self._cache, limit_s=self._hold_s
-            )
+            work = StageWait(keys=tuple(sorted(choice.keys)), cache=self._cache, limit_s=self._hold_s)
             self._hold_s = min(2 * self._hold_s, LONGEST_HOLD_S)
             self._running[trial_id] = None
         else:
-            work, self._hold_s = choice, FIRST_HOLD_S
+            work = choice
+            self._hold_s = FIRST_HOLD_S
             self._running[trial_id] = choice.task.trial_id
-        order = SlotOrder(
+        return SlotOrder(
             work=work,
             start=self._start,
             comes_and_goes=self._pool.comes_and_goes,
             report_every_s=max(REPORT_EVERY_S, len(self._running) / MOST_REPORTS_PER_S),
         )
-        return to_tune(order)
 
     def check(self) -> None:
         """Raise Interrupted when a stop was asked for, and see `RayPool.check`.
@@ -197,17 +218,17 @@ class _BoardSearcher(Searcher):
             self._pool.check()
             self._pool.want(self._board.could_run)
             if len(self._running) > self._pool.slots:  # one of them has lost its slot
-                self._given_s = dict.fromkeys(self._given_s, now_s)
+                self._has_slot_since_s = {trial_id: now_s for trial_id in self._has_slot_since_s}
             self._board.set_wait(None if self._running else self._pool.waits_for())
 
     def late_trials(self) -> list[str]:
-        """Tune's ids of trials that have had a slot for too long without a report of their process."""
-        first_s = time.monotonic() - START_LIMIT_S
-        return [trial_id for trial_id, given_s in self._given_s.items() if given_s < first_s]
+        """Return Tune's ids of trials that have had a slot for too long without a report of their process."""
+        too_long_ago_s = time.monotonic() - START_LIMIT_S
+        return [trial_id for trial_id, since_s in self._has_slot_since_s.items() if since_s < too_long_ago_s]
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Take the report of a step that is not the last one."""
-        self._given_s.pop(trial_id, None)
+        self._has_slot_since_s.pop(trial_id, None)
         ours = self._running[trial_id]
         if ours is None:
             return
@@ -222,13 +243,16 @@ class _BoardSearcher(Searcher):
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """Take the report of the last step, or the end of the slot's process."""
         ours = self._running.pop(trial_id)
-        is_late = self._given_s.pop(trial_id, math.inf) < time.monotonic() - START_LIMIT_S
-        nodes, last = self._nodes.pop(trial_id, ()), self._gave_up.pop(trial_id, None)
+        is_late = self._has_slot_since_s.pop(trial_id, math.inf) < time.monotonic() - START_LIMIT_S
+        nodes = self._nodes.pop(trial_id, ())
+        last_report = self._gave_up.pop(trial_id, None)
         if ours is None:
-            self._board.add_finished_stages(from_tune(StagesSeen, result).keys if result and not error else ())
-        elif last is not None:
-            is_fault = last.kind == "died" and not self._pool.has_lost(nodes)
-            self._board.note_loss(ours, last.cause or last.kind, last.log_tail, counts=is_fault)
+            if result and not error:
+                self._board.add_finished_stages(from_tune(StagesSeen, result).keys)
+        elif last_report is not None:
+            is_fault = last_report.kind == "died" and not self._pool.has_lost(nodes)
+            cause = last_report.cause or last_report.kind
+            self._board.note_loss(ours, cause, last_report.log_tail, counts=is_fault)
         elif is_late and not error and not result:
             cause = f"no process of the trial started within {START_LIMIT_S:g} s of a free slot"
             self._board.note_loss(ours, cause, self._pool.last_errors(), counts=True)
@@ -268,14 +292,18 @@ class _LiveFIFO(FIFOScheduler):
     on_trial_error = on_trial_remove = on_trial_complete
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """The first that waits for its process; raises Interrupted on a stop, and see `RayPool.check`."""
+        """Return the first that waits for its process; raise Interrupted on a stop, and see `RayPool.check`."""
         self._searcher.check()
         for trial_id in self._searcher.late_trials():
-            if (trial := self._live[trial_id]).status == Trial.PENDING:  # else its ranks have a limit of their own
-                give_up(tune_controller, trial)
+            late_trial = self._live[trial_id]
+            if late_trial.status == Trial.PENDING:  # else its ranks have a limit of their own
+                give_up(tune_controller, late_trial)
         while self._ended:
             release(tune_controller, self._ended.pop())
-        return next((trial for trial in self._live.values() if trial.status in (Trial.PENDING, Trial.PAUSED)), None)
+        for trial in self._live.values():
+            if trial.status in (Trial.PENDING, Trial.PAUSED):
+                return trial
+        return None
 
 
 class _PrintsNothing(TrialProgressCallback):

@@ -50,26 +50,25 @@ def submit_or_find(
     digest = this_code_digest()
     job_texts(run, site, plan.resources, digest)  # refuses resources that the site does not have
     cluster = ClusterRun(run)
-    if cluster.exists and (job := cluster.controller()) is not None:
+    controller = cluster.controller() if cluster.exists else None
+    if controller is not None:
         check_is_own(run)
         record = open_run(run)
         check_may_resume(run, record, plan, digest, extend=extend, update_code=update_code)
         if submission.chosen or (plan.searches is None and difference(record, plan)):
             raise RunFolderError(
-                f"{run.path} is running in job {job.id}, which accepts no more trials; wait, or stop it first, "
+                f"{run.path} is running in job {controller.id}, which accepts no more trials; wait, or stop it first, "
                 f"type: {command('stop', run.path)}"
             )
-        own = (
-            ", with its own spec: stop it and launch again for what this one changes"
-            if is_other_spec(run, plan)
-            else ""
-        )
-        return cluster, f"is running in job {job.id} ({job_text(job)}); attached{own}"
-    run, lock, what = start(plan, runs, extend=extend, update_code=update_code)
+        message = f"is running in job {controller.id} ({job_text(controller)}); attached"
+        if is_other_spec(run, plan):
+            message += ", with its own spec: stop it and launch again for what this one changes"
+        return cluster, message
+    run, lock, what_was_done = start(plan, runs, extend=extend, update_code=update_code)
     with lock:
         cluster = ClusterRun(run)
         job_id = cluster.submit(site, submission)
-    return cluster, f"{what}; submitted as job {job_id}"
+    return cluster, f"{what_was_done}; submitted as job {job_id}"
 
 
 def follow(cluster: ClusterRun, display: Display | None = None) -> RunOutcome:
@@ -80,18 +79,24 @@ def follow(cluster: ClusterRun, display: Display | None = None) -> RunOutcome:
         KeyboardInterrupt: the user detached; the sweep continues.
     """
     display = display or display_for_terminal()
-    looked_s, noted, last_note = time.monotonic(), 0, ""
+    looked_s = time.monotonic()
+    notes_shown = 0
+    last_note = ""
     seen: Seen | None = None
 
     def find_outcome() -> RunOutcome | None:
-        nonlocal looked_s, noted, seen, last_note
-        if (outcome := cluster.outcome) is not None:
+        """Show what is new, and return the outcome once there is one."""
+        nonlocal looked_s, notes_shown, seen, last_note
+        outcome = cluster.outcome
+        if outcome is not None:
             return outcome
         seen = read_progress(cluster.run.progress) or seen
         if seen is not None:
-            for text in seen.notes[len(seen.notes) - (seen.noted - noted) :] if seen.noted > noted else ():
-                display.note(text)
-            noted = seen.noted
+            new_notes = seen.noted - notes_shown
+            if new_notes > 0:
+                for text in seen.notes[len(seen.notes) - new_notes :]:
+                    display.note(text)
+            notes_shown = seen.noted
             display.show(seen.progress)
         if time.monotonic() - looked_s > LOOK_EVERY_S:
             looked_s = time.monotonic()
@@ -136,4 +141,7 @@ def job_text(job: QueuedJob) -> str:
 def log_tail(cluster: ClusterRun) -> str:
     """Return the last lines of the controller's log."""
     logs = cluster.folder.outputs(cluster.submission.job or "*")
-    return "\n".join(lines_of(logs[-1].read_text(errors="replace"))[-LOG_LINES:]) if logs else "(it has none)"
+    if not logs:
+        return "(it has none)"
+    lines = lines_of(logs[-1].read_text(errors="replace"))
+    return "\n".join(lines[-LOG_LINES:])

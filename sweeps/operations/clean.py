@@ -10,6 +10,7 @@ import secrets
 import shutil
 import stat
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -77,15 +78,15 @@ def clean(folder: Path, runs: Path | None, *, dry_run: bool) -> Iterator[str]:
             if runs is not None:
                 raise RunFolderError(f"{folder} is a run: leave out --runs {runs}, or type the folder of a cache")
             yield from _settle(RunFolder(folder), held, dry_run=dry_run)
-            found = _waste_of_run(RunFolder(folder))
+            waste = _waste_of_run(RunFolder(folder))
         elif next(Cache(folder).stored_keys(), None) is not None:
-            found = _waste_of_cache(folder, runs)
+            waste = _waste_of_cache(folder, runs)
         else:
             raise RunFolderError(
                 f"{folder} is neither the folder of a run (it has no {RunFolder(folder).plan.name}) nor a cache with "
                 "finished stages"
             )
-        yield from _remove(found, dry_run=dry_run)
+        yield from _remove(waste, dry_run=dry_run)
 
 
 def _settle(run: RunFolder, held: ExitStack, *, dry_run: bool) -> Iterator[str]:
@@ -100,33 +101,39 @@ def _settle(run: RunFolder, held: ExitStack, *, dry_run: bool) -> Iterator[str]:
 
 def _waste_of_run(run: RunFolder) -> list[Waste]:
     with load(run.path, ["trials", "attempts"]) as tables:
-        over = {"finished": finished_trial_ids(run.path), "stopped": stopped_trial_ids(tables)}
-    found = [Waste("tables before they were settled", path) for path in superseded_folders(run.path)]
-    for trial_id, state in sorted((trial_id, state) for state, ids in over.items() for trial_id in ids):
+        state_of_trial = [(trial_id, "finished") for trial_id in finished_trial_ids(run.path)]
+        state_of_trial += [(trial_id, "stopped") for trial_id in stopped_trial_ids(tables)]
+    waste = [Waste("tables before they were settled", path) for path in superseded_folders(run.path)]
+    for trial_id, state in sorted(state_of_trial):
         folders = (run.checkpoint(trial_id), run.private_cache(trial_id))  # of use only while it may continue
-        found += [Waste(f"{path.name} of {state} trials", path) for path in folders if path.is_dir()]
-    halves = [path for place in (".", f"{WRITING}/*", "trials/*") for path in run.path.glob(f"{place}/.*.tmp")]
-    removed = [path for place in (SUPERSEDED, "trials/*") for path in run.path.glob(f"{place}/.removed-*")]
-    found += [Waste(CUT_OFF, path) for path in sorted([*halves, *removed])]
-    refuse_outside(run.path, (waste.path for waste in found), RunFolderError)  # ids and links may be another user's
-    return found
+        waste += [Waste(f"{path.name} of {state} trials", path) for path in folders if path.is_dir()]
+    cut_off: list[Path] = []
+    for pattern in ("./.*.tmp", f"{WRITING}/*/.*.tmp", "trials/*/.*.tmp"):  # half-written files
+        cut_off += run.path.glob(pattern)
+    for pattern in (f"{SUPERSEDED}/.removed-*", "trials/*/.removed-*"):  # half-removed folders
+        cut_off += run.path.glob(pattern)
+    waste += [Waste(CUT_OFF, path) for path in sorted(cut_off)]
+    refuse_outside(run.path, (item.path for item in waste), RunFolderError)  # ids and links may be another user's
+    return waste
 
 
-def _waste_of_cache(cache: Path, runs: Path | None) -> list[Waste]:
+def _waste_of_cache(folder: Path, runs: Path | None) -> list[Waste]:
     if runs is None:
         raise RunFolderError(
-            f"{cache} is a cache: type --runs FOLDER, such as --runs runs, with all runs that may need its stages"
+            f"{folder} is a cache: type --runs FOLDER, such as --runs runs, with all runs that may need its stages"
         )
-    stored, reached = Cache(cache), _needed_keys(runs)
-    keys = sorted(stored.stored_keys())
-    found = [Waste(f"{_stage_kind(stored, key)} stages", stored.path(key)) for key in keys if key not in reached]
-    if len(found) == len(keys):
+    cache = Cache(folder)
+    needed_keys = _needed_keys(runs)
+    keys = sorted(cache.stored_keys())
+    waste = [Waste(f"{_stage_kind(cache, key)} stages", cache.path(key)) for key in keys if key not in needed_keys]
+    if len(waste) == len(keys):
         raise RunFolderError(
-            f"no run below {runs} needs any stage of {cache}: is it the cache of other runs? To remove it all, "
-            f"remove the folder {cache} yourself"
+            f"no run below {runs} needs any stage of {folder}: is it the cache of other runs? To remove it all, "
+            f"remove the folder {folder} yourself"
         )
-    halves = [path for path in cache.glob("??/.[0-9a-f]*") if _age_s(path) > ABANDONED_AFTER_S]
-    return found + [Waste(CUT_OFF, path) for path in sorted([*halves, *cache.glob("*/.removed-*")])]
+    half_made = [path for path in folder.glob("??/.[0-9a-f]*") if _age_s(path) > ABANDONED_AFTER_S]
+    half_removed = folder.glob("*/.removed-*")
+    return waste + [Waste(CUT_OFF, path) for path in sorted([*half_made, *half_removed])]
 
 
 def _age_s(path: Path) -> float:
@@ -144,15 +151,16 @@ def _needed_keys(runs: Path) -> set[str]:
         RunFolderError: no run, or a run is being made or is running.
         ResultsError: a run cannot be read.
     """
-    below = sorted(_walk(runs))
-    if making := [path for path in below if path.match(".*.creating")]:
-        raise RunFolderError(f"a run is being made in {making[0]}; wait for it")
-    names = (RunFolder(runs).plan.name, RunFolder(runs).tables.name)
-    found = {path.parent for path in below if path.name in names}
-    if not found:
+    paths = sorted(_walk(runs))
+    for path in paths:
+        if path.match(".*.creating"):
+            raise RunFolderError(f"a run is being made in {path}; wait for it")
+    names_in_runs = (RunFolder(runs).plan.name, RunFolder(runs).tables.name)
+    folders_of_runs = {path.parent for path in paths if path.name in names_in_runs}
+    if not folders_of_runs:
         raise RunFolderError(f"no run below {runs}, so all stages would be removed; type the folder of your runs")
     keys: set[str] = set()
-    for path in sorted(found):
+    for path in sorted(folders_of_runs):
         if holder_of(RunFolder(path).lock) is not None:
             raise RunFolderError(f"{path} is running; wait for it, or stop it with Ctrl-C")
         with load(path) as run:
@@ -162,8 +170,9 @@ def _needed_keys(runs: Path) -> set[str]:
 
 def _walk(folder: Path) -> Iterator[Path]:
     """Yield files and folders at any depth; folders that a sweep removes meanwhile are skipped (`rglob` raises)."""
-    for place, folders, files in os.walk(folder):
-        yield from (Path(place, name) for name in (*folders, *files))
+    for path, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            yield Path(path, name)
 
 
 def _stage_kind(cache: Cache, key: str) -> str:
@@ -174,28 +183,29 @@ def _stage_kind(cache: Cache, key: str) -> str:
     return stored.description.kind if stored else "removed"
 
 
-def _remove(found: Iterable[Waste], *, dry_run: bool) -> Iterator[str]:
+def _remove(waste: Iterable[Waste], *, dry_run: bool) -> Iterator[str]:
     """Remove the waste; yield the number and size of each kind."""
-    totals: dict[str, tuple[int, int]] = {}
-    for waste in found:
-        count, size_bytes = totals.get(waste.what, (0, 0))
-        totals[waste.what] = (count + 1, size_bytes + waste.size_bytes)
+    counts: Counter[str] = Counter()
+    sizes_bytes: Counter[str] = Counter()
+    for item in waste:
+        counts[item.what] += 1
+        sizes_bytes[item.what] += item.size_bytes
         if not dry_run:
-            waste.remove()
-    if not totals:
+            item.remove()
+    if not counts:
         yield "nothing to remove"
         return
-    did = "would be removed" if dry_run else "removed"
-    width = max(map(len, totals))
-    for what, (count, size_bytes) in sorted(totals.items()):
-        yield f"{what.ljust(width)}  {count:>7,}  {size_bytes:>15,} bytes"
-    whole = sum(size_bytes for _, size_bytes in totals.values())
-    yield f"{sum(count for count, _ in totals.values()):,} {did}, {whole:,} bytes"
+    width = max(len(what) for what in counts)
+    for what in sorted(counts):
+        yield f"{what.ljust(width)}  {counts[what]:>7,}  {sizes_bytes[what]:>15,} bytes"
+    done = "would be removed" if dry_run else "removed"
+    yield f"{counts.total():,} {done}, {sizes_bytes.total():,} bytes"
 
 
 def _size_bytes(path: Path) -> int:
+    """Return the size of a regular file that has no other name; else 0."""
     try:
-        facts = path.lstat()
+        status = path.lstat()
     except FileNotFoundError:
         return 0
-    return facts.st_size if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1 else 0
+    return status.st_size if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 else 0

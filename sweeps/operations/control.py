@@ -19,7 +19,7 @@ from sweeps.errors import RunFolderError
 from sweeps.operations.attach import job_text
 from sweeps.operations.explain import find_trial
 from sweeps.operations.launch import AGAIN_OPTION
-from sweeps.run.run_folder import RunFolder, check_is_own, open_run
+from sweeps.run.run_folder import LaunchRecord, RunFolder, check_is_own, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun, RunOutcome
 from transtailor.documents import DocumentError, read_json
@@ -54,20 +54,31 @@ def stop(run: RunFolder, limit_s: float = STOP_LIMIT_S) -> Iterator[str]:
     if cluster.is_controller(jobs[0]) and jobs[0].state.state == "RUNNING":
         cluster.stop_file.touch()
         yield f"asked job {jobs[0].id} to stop"
-        if not _wait(lambda: not (left := cluster.jobs()) or _later(cluster, jobs, left) is not None, limit_s):
+
+        def has_ended() -> bool:
+            jobs_now = cluster.jobs()
+            return not jobs_now or _later_controller(cluster, jobs, jobs_now) is not None
+
+        if not _wait(has_ended, limit_s):
             yield f"it has not ended after {limit_s:g} s; perhaps a stage or a node does not respond"
-    if again := _later(cluster, jobs, cluster.jobs()):
-        yield f"{run.path} was launched again as job {again}, which is not stopped; to stop it too, type this again"
+    later_id = _later_controller(cluster, jobs, cluster.jobs())
+    if later_id is not None:
+        yield f"{run.path} was launched again as job {later_id}, which is not stopped; to stop it too, type this again"
         return
     yield from cancel(run)
     if cluster.outcome is None:  # tells processes that follow the run that it has ended
         cluster.set_outcome(RunOutcome(code=INTERRUPTED, text="it was stopped before its driver had an outcome"))
 
 
-def _later(cluster: ClusterRun, before: Sequence[QueuedJob], now: Sequence[QueuedJob]) -> str | None:
-    """The id of a controller that came after these jobs, from a launch of the meantime; None if there is none."""
-    known = {job.id for job in before}
-    return next((job.id for job in now if cluster.is_controller(job) and job.id not in known), None)
+def _later_controller(
+    cluster: ClusterRun, jobs_before: Sequence[QueuedJob], jobs_now: Sequence[QueuedJob]
+) -> str | None:
+    """Return the id of a controller that a launch has submitted meanwhile; None if there is none."""
+    ids_before = {job.id for job in jobs_before}
+    for job in jobs_now:
+        if cluster.is_controller(job) and job.id not in ids_before:
+            return job.id
+    return None
 
 
 def cancel(run: RunFolder, limit_s: float = STOP_LIMIT_S) -> Iterator[str]:
@@ -82,13 +93,14 @@ def cancel(run: RunFolder, limit_s: float = STOP_LIMIT_S) -> Iterator[str]:
     cluster = ClusterRun(run)
     if not cluster.exists:
         raise RunFolderError(f"{run.path} has no jobs: it was not launched on SLURM; type: {command('stop', run.path)}")
-    if left := [job.id for job in cluster.jobs()]:
-        cluster.cancel(left)
-        yield f"cancelled {len(left)} jobs: {', '.join(left)}"
+    ids = [job.id for job in cluster.jobs()]
+    if ids:
+        cluster.cancel(ids)
+        yield f"cancelled {len(ids)} jobs: {', '.join(ids)}"
         if not _wait(lambda: not cluster.jobs(), limit_s):
-            ids = ", ".join(job.id for job in cluster.jobs())
+            ids_left = ", ".join(job.id for job in cluster.jobs())
             why = f"perhaps a node does not respond. To look at them: {cluster.squeue}"
-            yield f"not ended after {limit_s:g} s: {ids}; {why}"
+            yield f"not ended after {limit_s:g} s: {ids_left}; {why}"
             return
     yield f"{run.path} has no jobs; to resume, launch it again"
 
@@ -134,44 +146,53 @@ def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = Fal
     if lines < 0:
         raise RunFolderError(f"--lines is {lines}; expected 0 or more")
     record = open_run(run)
+    log_of_trial: Path | None = None
     if trial_id is not None:
-        ids = [found for found in record.trials if found.startswith(trial_id)]
-        if len(ids) != 1:
-            which = f"{len(ids)} trials whose ids begin" if ids else "no trial whose id begins"
-            raise RunFolderError(f"{run.path} has {which} with {trial_id!r}; type: {command('status', run.path)}")
-        files = [run.log(ids[0])]
-        if not files[0].is_file():
-            raise RunFolderError(f"trial {ids[0]} has no log yet: it has not started")
+        log_of_trial = _log_of(run, record, trial_id)
     elif not _find_logs(run) and not follow:
         raise RunFolderError(f"{run.path} has no logs yet: none of its trials has started")
-    shown: dict[Path, int] = {}
-    last: Path | None = None
+    lines_shown: dict[Path, int] = {}
+    last_path: Path | None = None
 
     def news() -> tuple[list[str], bool] | None:
-        """Return new lines, and whether these are the last."""
-        nonlocal last
+        """Return new lines, and whether these are the last; None: there is nothing to show."""
+        nonlocal last_path
         is_over = not follow or holder_of(run.lock) is None  # before reading, so that the last lines are read too
-        found: list[str] = []
-        for path in _find_logs(run)[-LOGS_SHOWN:] if trial_id is None else files:
-            text = lines_of(path.read_text(errors="replace"), only_ended=not is_over)
-            new = text[shown[path] :] if path in shown else text[max(0, len(text) - lines) :]
-            shown[path] = len(text)
-            if new and trial_id is None and path != last:
-                found.append(f"== {path}")
-                last = path
-            found += map(_log_line, new)
-        return (found, is_over) if found or is_over else None
+        news_lines: list[str] = []
+        paths = _find_logs(run)[-LOGS_SHOWN:] if log_of_trial is None else [log_of_trial]
+        for path in paths:
+            all_lines = lines_of(path.read_text(errors="replace"), only_ended=not is_over)
+            first_new = lines_shown.get(path, max(0, len(all_lines) - lines))
+            new_lines = all_lines[first_new:]
+            lines_shown[path] = len(all_lines)
+            if new_lines and log_of_trial is None and path != last_path:
+                news_lines.append(f"== {path}")
+                last_path = path
+            news_lines += [_log_line(line) for line in new_lines]
+        return (news_lines, is_over) if news_lines or is_over else None
 
     is_over = False
     while not is_over:
-        new, is_over = wait_for(news, f"more lines in the logs of {run.path}", FOLLOWED, poll_s=POLL_S)
-        yield from new
+        new_lines, is_over = wait_for(news, f"more lines in the logs of {run.path}", FOLLOWED, poll_s=POLL_S)
+        yield from new_lines
+
+
+def _log_of(run: RunFolder, record: LaunchRecord, prefix: str) -> Path:
+    """Return the log of the one trial whose id begins with `prefix`; raise RunFolderError if it cannot be shown."""
+    ids = [trial_id for trial_id in record.trials if trial_id.startswith(prefix)]
+    if len(ids) != 1:
+        which = f"{len(ids)} trials whose ids begin" if ids else "no trial whose id begins"
+        raise RunFolderError(f"{run.path} has {which} with {prefix!r}; type: {command('status', run.path)}")
+    path = run.log(ids[0])
+    if not path.is_file():
+        raise RunFolderError(f"trial {ids[0]} has no log yet: it has not started")
+    return path
 
 
 def _find_logs(run: RunFolder) -> list[Path]:
     """Return the logs of the run's jobs and trials, the one written last at the end."""
-    files = [*ClusterFolder(run.cluster).logs.glob("*_log.*"), *run.trial_logs()]
-    return sorted((path for path in files if path.is_file()), key=lambda path: path.stat().st_mtime)
+    paths = [*ClusterFolder(run.cluster).logs.glob("*_log.*"), *run.trial_logs()]
+    return sorted((path for path in paths if path.is_file()), key=lambda path: path.stat().st_mtime)
 
 
 def _log_line(line: str) -> str:
@@ -212,21 +233,24 @@ def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = ()) -
     folder, words = _launch_of(run, open_run(run).provenance["history"])
     if failed:
         with load(run.path) as rows:
-            found = len(failed_trials(rows))
-        yield f"{run.path}: {found} failed trials" + (", which are tried again" if found else "; nothing to do")
-        if not found:
+            failed_count = len(failed_trials(rows))
+        if not failed_count:
+            yield f"{run.path}: 0 failed trials; nothing to do"
             return
-    wanted = list(dict.fromkeys(find_trial(prefix, [run.path]).trial_id for prefix in trials))
-    done = finished_trial_ids(run.path)
-    for trial_id in wanted:
-        if trial_id in done:
+        yield f"{run.path}: {failed_count} failed trials, which are tried again"
+    trial_ids = list(dict.fromkeys(find_trial(prefix, [run.path]).trial_id for prefix in trials))  # each once
+    finished_ids = finished_trial_ids(run.path)
+    again_options = []
+    for trial_id in trial_ids:
+        if trial_id in finished_ids:
             yield f"trial {trial_id} is finished; nothing to do"
-    again = [f"{AGAIN_OPTION}={trial_id}" for trial_id in wanted if trial_id not in done]
-    if trials and not again:
+        else:
+            again_options.append(f"{AGAIN_OPTION}={trial_id}")
+    if trials and not again_options:
         return
-    yield f"in {folder}: {command('run', *words, *again)}"
+    yield f"in {folder}: {command('run', *words, *again_options)}"
     os.chdir(folder)
-    os.execv(sys.executable, [sys.executable, str(LAUNCHER), *words, *again])
+    os.execv(sys.executable, [sys.executable, str(LAUNCHER), *words, *again_options])
 
 
 def _launch_of(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> tuple[Path, list[str]]:
@@ -237,7 +261,8 @@ def _launch_of(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> tuple[Pa
     """
     try:
         launch = next((entry for entry in reversed(history) if not _names_trials(entry["argv"])), history[0])
-        folder, words = Path(launch["folder"]), launch_words([str(word) for word in launch["argv"]])
+        folder = Path(launch["folder"])
+        words = launch_words([str(word) for word in launch["argv"]])
         runs = runs_of_launch(words)
     except (LookupError, TypeError, AttributeError, click.ClickException, click.exceptions.Exit):
         raise RunFolderError(f"{run.provenance} names no launch; type the command yourself") from None

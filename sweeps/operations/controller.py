@@ -69,7 +69,8 @@ def main() -> int:
 def _run(run: RunFolder, cluster: ClusterRun) -> RunOutcome:
     plan, search = plan_of(run)
     submission = cluster.submission
-    plan = select_trials(plan, submission.chosen) if submission.chosen else plan
+    if submission.chosen:
+        plan = select_trials(plan, submission.chosen)
     display = ProgressFile(partial(write_file, run.progress), PlainDisplay(sys.stdout))
     ended = run_sweep(
         plan,
@@ -80,7 +81,8 @@ def _run(run: RunFolder, cluster: ClusterRun) -> RunOutcome:
         stop_file=cluster.stop_file,
         search=search,
     )
-    plan = plan if search is None else search.plan
+    if search is not None:
+        plan = search.plan  # with the trials that it has proposed meanwhile
     if ended.interrupted:
         return RunOutcome(code=INTERRUPTED, text=f"stopped; {ended.finished} of {len(plan.trials)} trials are finished")
     try:
@@ -110,13 +112,14 @@ def plan_of(run: RunFolder) -> tuple[Plan, RunSearch | None]:
         search.save()
         return search.plan, search
     plan = make_plan(spec)
-    plan = no_sharing(plan) if record.private_cache else plan
-    chosen = tuple(trial for trial in plan.trials if trial.trial_id in record.trials)  # not all with --only
-    if len(chosen) < len(record.trials):
+    if record.private_cache:
+        plan = no_sharing(plan)
+    trials = tuple(trial for trial in plan.trials if trial.trial_id in record.trials)  # not all with --only
+    if len(trials) < len(record.trials):
         raise RunFolderError(
             f"{run.spec} makes other trials than those in {run.plan}: was one of them changed by hand?"
         )
-    return replace(plan, trials=chosen), None
+    return replace(plan, trials=trials), None
 
 
 if __name__ == "__main__":

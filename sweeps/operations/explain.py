@@ -1,7 +1,6 @@
 """The differences of two trials: setting by setting, the stages that they share, their points side by side."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,35 +38,34 @@ def find_trial(prefix: str, runs: Sequence[Path]) -> KnownTrial:
     Raises:
         RunFolderError: no trial or several have such an id, or a run cannot be read.
     """
-    found: dict[str, KnownTrial] = {}
-    ids: list[str] = []
+    matching: dict[str, KnownTrial] = {}
+    all_ids: list[str] = []
     for path in runs:
-        run = RunFolder(path)
-        record = open_run(run)
-        ids += record.trials
+        record = open_run(RunFolder(path))
+        all_ids += record.trials
         for trial_id, trial in record.trials.items():
-            if trial_id.startswith(prefix):
-                known = KnownTrial(
+            if trial_id.startswith(prefix) and trial_id not in matching:
+                matching[trial_id] = KnownTrial(
                     trial_id=trial_id,
                     run=path,
                     arm=trial.arm,
                     settings=trial.settings,
                     imports=record.imports,
                 )
-                found.setdefault(trial_id, known)
     if not runs:
         raise RunFolderError("the folder runs has no run; name the folder of one with --run RUN")
     where = ", ".join(str(path) for path in runs)
-    if not found:
+    if not matching:
         raise RunFolderError(
-            f"no trial whose id begins with {prefix!r} in {where}{nearest(prefix, ids)}; "
+            f"no trial whose id begins with {prefix!r} in {where}{nearest(prefix, all_ids)}; "
             "the ids are in the table `planned` and in the output of --plan"
         )
-    if len(found) > 1:
+    if len(matching) > 1:
         raise RunFolderError(
-            f"{len(found)} trials begin with {prefix!r} in {where}; type more digits{nearest(prefix, found)}"
+            f"{len(matching)} trials begin with {prefix!r} in {where}; type more digits{nearest(prefix, matching)}"
         )
-    return next(iter(found.values()))
+    (trial_of_prefix,) = matching.values()
+    return trial_of_prefix
 
 
 def explain(first: KnownTrial, second: KnownTrial, *, imports: bool = False) -> Iterator[str]:
@@ -82,39 +80,40 @@ def explain(first: KnownTrial, second: KnownTrial, *, imports: bool = False) -> 
         return
     yield from setting_lines(first.settings.values, second.settings.values)
     yield from _shared_stages(first, second, imports=imports)
-    yield from _side_by_side(*_points(first, second))
+    yield from _side_by_side(_points(first), _points(second))
 
 
 def _shared_stages(first: KnownTrial, second: KnownTrial, *, imports: bool) -> Iterator[str]:
-    walks: list[DryRun] = []
+    dry_runs: list[DryRun] = []
     for trial in (first, second):
         try:
-            for module in modules_of(RunFolder(trial.run), trial.imports) if imports else ():
-                load_copy(module)
-            walks.append(dry_run(parse_trial(trial.settings.values, f"trial {trial.trial_id}")))
+            if imports:
+                for module in modules_of(RunFolder(trial.run), trial.imports):
+                    load_copy(module)
+            dry_runs.append(dry_run(parse_trial(trial.settings.values, f"trial {trial.trial_id}")))
         except ConfigError as error:
             if trial.imports and not imports:
                 yield f"{trial.run} has user modules; to import them and compare stages, add --imports"
                 return
             yield f"this version of the code cannot read its settings, so stages are not compared: {error}"
             return
-        if walks[-1].trial_id != trial.trial_id:
+        if dry_runs[-1].trial_id != trial.trial_id:
             yield (
                 f"{trial.trial_id} was made by another version of its method or stages; "
-                f"with this code the same settings have the id {walks[-1].trial_id}"
+                f"with this code the same settings have the id {dry_runs[-1].trial_id}"
             )
-    keys = {stage.key for stage in walks[0].stages}
-    shared = [stage for stage in walks[1].stages if stage.key in keys]
-    names = ", ".join(stage.kind for stage in shared) or "none"
-    yield f"stages in common: {len(shared)} of {len(walks[0].stages)} and {len(walks[1].stages)}: {names}"
+    first_stages = dry_runs[0].stages
+    second_stages = dry_runs[1].stages
+    first_keys = {stage.key for stage in first_stages}
+    shared = [stage for stage in second_stages if stage.key in first_keys]
+    kinds = ", ".join(stage.kind for stage in shared) or "none"
+    yield f"stages in common: {len(shared)} of {len(first_stages)} and {len(second_stages)}: {kinds}"
 
 
-def _points(*trials: KnownTrial) -> Iterator[Mapping[int, dict[str, Any]]]:
-    """The operating points of each trial, by their numbers; a run that several are in is opened once."""
-    with ExitStack() as stack:
-        runs = {run: stack.enter_context(load(run)) for run in dict.fromkeys(trial.run for trial in trials)}
-        for trial in trials:
-            yield {row["point"]: row for row in runs[trial.run].rows(MEASURED, [trial.trial_id])}
+def _points(trial: KnownTrial) -> dict[int, dict[str, Any]]:
+    """Return the operating points of a trial, by their numbers."""
+    with load(trial.run) as run:
+        return {row["point"]: row for row in run.rows(MEASURED, [trial.trial_id])}
 
 
 def _side_by_side(first: Mapping[int, dict[str, Any]], second: Mapping[int, dict[str, Any]]) -> Iterator[str]:

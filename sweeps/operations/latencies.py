@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tailor.model.state import ModelState
     from tailor.parallel.process_group import ProcessGroup
 
-Found = TypeVar("Found")
+Returned = TypeVar("Returned")
 STEADY_FRACTION = 0.1  # by which a model's time may differ when it is timed again
 MEASURE_LIMIT_S = 3600.0  # of one sub-model; if it takes longer, the device is stuck
 
@@ -79,37 +79,42 @@ def time_models(run: RunFolder, cache: Path, how: How) -> Iterator[str]:
     from tailor.parallel.process_group import join
 
     refuse_file(cache)
-    record, writer, digest = open_run(run), Writer(run.tables), this_code_digest()
+    record = open_run(run)
+    writer = Writer(run.tables)
+    digest = this_code_digest()
     if holder_of(run.lock) is not None:
         yield f"warning: {run.path} is running; other work on this machine makes sub-models look slow"
     modules = modules_of(run, record.imports)
     for module in modules:
         plugins.load_copy(module)
     ranks = join(how.device)
-    circumstance = _circumstance(ranks, how)
+    conditions = _conditions(ranks, how)
     with load(run.path) as tables:
-        waiting = tables.rows(WAITING, [how.again, *circumstance.values()])
-    timed, first = 0, None
-    with tempfile.TemporaryDirectory() as name, _one_process_each() as processes:
-        for row in waiting:
-            wanted = dict(zip(row["points"], row["model_keys"], strict=True))
+        trials = tables.rows(WAITING, [how.again, *conditions.values()])
+    timed = 0
+    first: Latency | None = None  # of the sub-model that was timed first, which stays on disk
+    with tempfile.TemporaryDirectory() as folder, _one_process_each() as processes:
+        for trial in trials:
+            trial_id = trial["trial_id"]
+            model_keys = dict(zip(trial["points"], trial["model_keys"], strict=True))
             rows = []
-            for point, state in _cached_states(record.trials[row["trial_id"]], row["trial_id"], cache, ranks, wanted):
-                place = Path(name) / ("first" if first is None else "other")
-                save_model(state, place)
-                found = call_in(processes, MEASURE_LIMIT_S, _measure, place, how, modules)
-                first = first or found
-                rows.append(_row(found) | {"model_key": wanted[point], "code_digest": digest})
-                yield f"{row['trial_id']}  {row['arm']}, point {point}: {_costs(found)}"
+            for point, state in _cached_states(record.trials[trial_id], trial_id, cache, ranks, model_keys):
+                model_folder = Path(folder) / ("first" if first is None else "other")
+                save_model(state, model_folder)
+                latency = call_in(processes, MEASURE_LIMIT_S, _measure, model_folder, how, modules)
+                if first is None:
+                    first = latency
+                rows.append(_row(latency) | {"model_key": model_keys[point], "code_digest": digest})
+                yield f"{trial_id}  {trial['arm']}, point {point}: {_costs(latency)}"
             writer.write("timings", rows)
             timed += len(rows)
         if first is not None:
-            yield from _unsteady(
-                first, call_in(processes, MEASURE_LIMIT_S, _measure, Path(name) / "first", how, modules)
-            )
+            again = call_in(processes, MEASURE_LIMIT_S, _measure, Path(folder) / "first", how, modules)
+            yield from _unsteady(first, again)
     if timed:
         yield from _bring_to_rest(run)
-    yield from _summary(timed, sum(len(row["points"]) for row in waiting) - timed, cache, circumstance)
+    to_time = sum(len(trial["points"]) for trial in trials)
+    yield from _summary(timed, to_time - timed, cache, conditions)
 
 
 def _bring_to_rest(run: RunFolder) -> Iterator[str]:
@@ -121,7 +126,7 @@ def _bring_to_rest(run: RunFolder) -> Iterator[str]:
     yield from notes
 
 
-def _circumstance(ranks: "ProcessGroup", how: How) -> dict[str, Any]:
+def _conditions(ranks: "ProcessGroup", how: How) -> dict[str, Any]:
     """Return the conditions of the timing, as in the table's key."""
     import torch
 
@@ -136,9 +141,9 @@ def _circumstance(ranks: "ProcessGroup", how: How) -> dict[str, Any]:
 
 
 def _cached_states(
-    trial: RecordedTrial, trial_id: str, cache: Path, ranks: "ProcessGroup", wanted: Mapping[int, str]
+    trial: RecordedTrial, trial_id: str, cache: Path, ranks: "ProcessGroup", model_keys: Mapping[int, str]
 ) -> "Iterator[tuple[int, ModelState]]":
-    """Yield number and state of the wanted points (number -> key of the model) whose stages the cache has."""
+    """Yield number and state of those points of a trial (number -> key of the model) whose stages the cache has."""
     from tailor.execution.cache import Cache
     from tailor.execution.runner import Result, run_trial
 
@@ -146,9 +151,9 @@ def _cached_states(
     try:
         for event in run_trial(config, cache=Cache(cache), ranks=ranks, pause=lambda: True):
             model = event.result.stage.of
-            if event.point is not None and isinstance(model, Result) and wanted.get(event.point) == model.key:
+            if event.point is not None and isinstance(model, Result) and model_keys.get(event.point) == model.key:
                 yield event.point, model.model_state()
-            if event.point == max(wanted):
+            if event.point == max(model_keys):
                 return
     except Paused:  # raised before the first stage that would have to be computed
         return
@@ -157,14 +162,13 @@ def _cached_states(
 def _one_process_each() -> ProcessPoolExecutor:
     """Run one call after the other, each in its own process, so that none reuses memory of another model."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["sweeps.operations.latencies", "tailor.model.latency"]
-    )  # else each process would import torch
+    # Otherwise each process would import torch.
+    context.set_forkserver_preload(["sweeps.operations.latencies", "tailor.model.latency"])
     return ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1)
 
 
-def call_in(processes: ProcessPoolExecutor, limit_s: float, call: Callable[..., Found], *args: object) -> Found:
-    """The result of a call in one of these processes; after `limit_s` they are killed.
+def call_in(processes: ProcessPoolExecutor, limit_s: float, call: Callable[..., Returned], *args: object) -> Returned:
+    """Return the result of a call in one of these processes; after `limit_s` they are killed.
 
     Raises:
         RunFolderError: it took longer, its process ended, or torch refused.
@@ -192,29 +196,32 @@ def _measure(folder: Path, how: How, modules: tuple[Path, ...]) -> "Latency":
     return measure(load_state(folder), batch=how.batch, device=device, threads=how.threads, repeats=how.repeats)
 
 
-def _row(found: "Latency") -> dict[str, Any]:
+def _row(latency: "Latency") -> dict[str, Any]:
     return {
-        "device_name": found.device_name,
-        "threads": found.threads,
-        "precision": found.precision,
-        "batch": found.batch,
-        "repeats": found.repeats,
-        "latency_ms": 1e3 * found.latency_median_s,
-        "latency_lower_quartile_ms": 1e3 * found.latency_lower_quartile_s,
-        "latency_upper_quartile_ms": 1e3 * found.latency_upper_quartile_s,
-        "peak_memory_bytes": found.peak_memory_bytes,
-        "torch_version": found.torch_version,
+        "device_name": latency.device_name,
+        "threads": latency.threads,
+        "precision": latency.precision,
+        "batch": latency.batch,
+        "repeats": latency.repeats,
+        "latency_ms": 1e3 * latency.latency_median_s,
+        "latency_lower_quartile_ms": 1e3 * latency.latency_lower_quartile_s,
+        "latency_upper_quartile_ms": 1e3 * latency.latency_upper_quartile_s,
+        "peak_memory_bytes": latency.peak_memory_bytes,
+        "torch_version": latency.torch_version,
     }
 
 
-def _costs(found: "Latency") -> str:
-    latency = f"{1e3 * found.latency_median_s:.4g} ms"
-    return latency if found.peak_memory_bytes is None else f"{latency}, {found.peak_memory_bytes / 2**20:.1f} MiB"
+def _costs(latency: "Latency") -> str:
+    text = f"{1e3 * latency.latency_median_s:.4g} ms"
+    if latency.peak_memory_bytes is not None:
+        text += f", {latency.peak_memory_bytes / 2**20:.1f} MiB"
+    return text
 
 
 def _unsteady(first: "Latency", again: "Latency") -> Iterator[str]:
-    """Say that the first model took another time at the end."""
-    before_ms, after_ms = 1e3 * first.latency_median_s, 1e3 * again.latency_median_s
+    """Warn if the first model took another time at the end."""
+    before_ms = 1e3 * first.latency_median_s
+    after_ms = 1e3 * again.latency_median_s
     if max(before_ms, after_ms) > (1 + STEADY_FRACTION) * min(before_ms, after_ms):
         yield (
             f"warning: this machine is not steady: the first sub-model took {before_ms:.4g} ms, and {after_ms:.4g} ms "
@@ -223,8 +230,8 @@ def _unsteady(first: "Latency", again: "Latency") -> Iterator[str]:
         )
 
 
-def _summary(timed: int, lost: int, cache: Path, circumstance: Mapping[str, Any]) -> Iterator[str]:
-    where = "{device_name}, {threads} CPU thread(s), {precision}, batch {batch}".format_map(circumstance)
+def _summary(timed: int, lost: int, cache: Path, conditions: Mapping[str, Any]) -> Iterator[str]:
+    where = "{device_name}, {threads} CPU thread(s), {precision}, batch {batch}".format_map(conditions)
     if lost and not timed:
         raise RunFolderError(
             f"{cache} lacks stages of each of the {lost} sub-models that are not timed yet; name the run's cache with"

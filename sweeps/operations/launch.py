@@ -1,6 +1,5 @@
 """Launches of sweeps: read the spec, plan, show, run, report; launched again, a sweep resumes.
 
-
 Exit codes: 0 all trials finished, 1 some failed, 2 a mistake in the command, 130 interrupted.
 Only code that runs trials imports torch and Ray, so `--plan` and `--help` are fast.
 """
@@ -102,7 +101,7 @@ def planned_page(options: LaunchOptions, typed: Sequence[str]) -> Iterator[Part]
     from sweeps.operations.preview import preview
 
     with pause_collection():  # as in planning: tables of all trials, and no garbage
-        plan, _ = _read_plan(options)
+        plan, _search = _read_plan(options)
         yield from preview(
             _select_trials(plan, options),
             options.site,
@@ -146,8 +145,11 @@ def _plan_launch(options: LaunchOptions) -> tuple[Plan, "RunSearch | None"]:
     if spec.search is not None:
         return _plan_search(spec, options)
     plan = make_plan(spec)
-    plan = no_sharing(plan) if options.no_sharing else plan  # first: its trials have ids of their own
-    return (plan if options.only is None else select_trials(plan, [options.only])), None
+    if options.no_sharing:  # before `--only`: its trials have ids of their own
+        plan = no_sharing(plan)
+    if options.only is not None:
+        plan = select_trials(plan, [options.only])
+    return plan, None
 
 
 def _plan_search(spec: Spec, options: LaunchOptions) -> tuple[Plan, "RunSearch"]:
@@ -155,11 +157,8 @@ def _plan_search(spec: Spec, options: LaunchOptions) -> tuple[Plan, "RunSearch"]
     from sweeps.run.run_folder import RunFolder
     from sweeps.search.run_search import RunSearch
 
-    for option, value in (
-        ("--only", options.only),
-        (AGAIN_OPTION, options.again),
-        ("--no-sharing", options.no_sharing),
-    ):
+    options_that_choose = {"--only": options.only, AGAIN_OPTION: options.again, "--no-sharing": options.no_sharing}
+    for option, value in options_that_choose.items():
         if value:
             raise SpecError(f"{spec.where} [search] chooses the trials, so {option} cannot be used; leave one out")
     search = RunSearch(spec, RunFolder(options.runs / spec.name), extend=options.extend)
@@ -180,19 +179,19 @@ def _run(plan: Plan, search: "RunSearch | None", options: LaunchOptions) -> int:
     refuse_unwritable(options.runs, "--runs", RunFolderError)
     try:
         extend = options.extend or search is not None  # a launch was killed before the run had the new trials
-        run, lock, what = start(plan, options.runs, extend=extend, update_code=options.update_code)
+        run, lock, what_was_done = start(plan, options.runs, extend=extend, update_code=options.update_code)
     except OSError as error:
         raise RunFolderError(f"the run folder cannot be written: {error}; type another --runs") from error
     plan = _select_trials(plan, options)
     with lock:
-        say(f"{run.path}: {what}")
-        if search is not None and what != "created":
+        say(f"{run.path}: {what_was_done}")
+        if search is not None and what_was_done != "created":
             search = RunSearch(search.spec, run)  # another launch may have proposed until this one had the lock
             plan = search.plan
         if _has_ended(plan, search, run.path):
             with merge_meanwhile(run.path, say):  # what the launch that finished them has left
-                what = "are finished" if search is None else "have ended, and the search proposes no more"
-                say(f"all {len(plan.trials)} trials {what}")
+                state = "are finished" if search is None else "have ended, and the search proposes no more"
+                say(f"all {len(plan.trials)} trials {state}")
         elif not _run_unfinished(plan, run, lock, search, options):
             return _say_how_to_resume(plan if search is None else search.plan, run.path)
         return _finish(plan, search, run)
@@ -206,10 +205,11 @@ def _run_on_slurm(plan: Plan, search: "RunSearch | None", options: LaunchOptions
 
     refuse_unwritable(options.cache, "--cache", RunFolderError)
     refuse_unwritable(options.runs, "--runs", RunFolderError)
-    chosen = _select_trials(plan, options)
-    if _has_ended(chosen, search, options.runs / plan.name) and not _has_controller(options.runs / plan.name):
+    selected = _select_trials(plan, options)
+    run = options.runs / plan.name
+    if _has_ended(selected, search, run) and not _has_controller(run):
         return _run(plan, search, options)  # no trial is left to submit
-    cluster, what = submit_or_find(
+    cluster, what_was_done = submit_or_find(
         plan,
         options.runs,
         Submission(cache=options.cache.resolve(), max_disk_gb=options.max_disk_gb, chosen=options.again),
@@ -217,7 +217,7 @@ def _run_on_slurm(plan: Plan, search: "RunSearch | None", options: LaunchOptions
         extend=options.extend or search is not None,
         update_code=options.update_code,
     )
-    say(f"{cluster.run.path}: {what}")
+    say(f"{cluster.run.path}: {what_was_done}")
     stop = command("stop", cluster.run.path)
     if options.detach and cluster.outcome is None:
         say(f"it continues without this command; to see its state: {command('status', cluster.run.path)}")
@@ -232,13 +232,15 @@ def _run_on_slurm(plan: Plan, search: "RunSearch | None", options: LaunchOptions
     if outcome.code == MISTAKE:
         say(outcome.text, to=sys.stderr)
         return MISTAKE
-    search = search and RunSearch(search.spec, cluster.run)  # with what the controller has proposed
+    if search is not None:
+        search = RunSearch(search.spec, cluster.run)  # with what the controller has proposed
     if outcome.code == INTERRUPTED:
-        return _say_how_to_resume(chosen if search is None else search.plan, cluster.run.path)
-    return _finish(chosen, search, cluster.run)
+        return _say_how_to_resume(selected if search is None else search.plan, cluster.run.path)
+    return _finish(selected, search, cluster.run)
 
 
 def _has_ended(plan: Plan, search: "RunSearch | None", run: Path) -> bool:
+    """Whether no trial is left to run; `run` is the run's folder, which may not exist."""
     from results.store.reader import finished_trial_ids
 
     if search is not None:
@@ -277,8 +279,8 @@ def _run_unfinished(
 def _say_how_to_resume(plan: Plan, run: Path) -> int:
     from results.store.reader import finished_trial_ids
 
-    done = len(finished_trial_ids(run) & {trial.trial_id for trial in plan.trials})
-    say(f"interrupted: {done} of {len(plan.trials)} trials are finished, and every finished stage is kept")
+    finished = len(finished_trial_ids(run) & {trial.trial_id for trial in plan.trials})
+    say(f"interrupted: {finished} of {len(plan.trials)} trials are finished, and every finished stage is kept")
     say(f"to resume, type: {rerun(sys.argv)}")
     say(f"to see its state: {command('status', run)}")
     return INTERRUPTED
@@ -292,14 +294,16 @@ def _finish(plan: Plan, search: "RunSearch | None", run: "RunFolder") -> int:
     from results.store.reader import load, stopped_trial_ids
     from sweeps.search.outcome import outcome_lines
 
-    plan = plan if search is None else search.plan
+    if search is not None:
+        plan = search.plan
     report = write_report(run.path)
+    search_lines: list[str] = []
     with load(run.path) as rows:
-        confirmed = (
-            [] if search is None else [*map(str, rung_predictions(rows)), *outcome_lines(search.proposals, rows)]
-        )
-        planned = {trial.trial_id for trial in plan.trials}
-        failed = [trial for trial in failed_trials(rows) if trial["trial_id"] in planned]
+        if search is not None:
+            search_lines += [str(prediction) for prediction in rung_predictions(rows)]
+            search_lines += outcome_lines(search.proposals, rows)
+        planned_ids = {trial.trial_id for trial in plan.trials}
+        failed = [trial for trial in failed_trials(rows) if trial["trial_id"] in planned_ids]
         stopped = len(stopped_trial_ids(rows))
     for trial in failed[:FAILURES_SHOWN]:
         say(f"failed: trial {trial['trial_id']} ({trial['arm']}, seed {trial['seed']}): {trial['error']}")
@@ -308,11 +312,15 @@ def _finish(plan: Plan, search: "RunSearch | None", run: "RunFolder") -> int:
         say(f"... and {len(failed) - FAILURES_SHOWN} more; {command('status', run.path)}")
     if failed:
         say(f"to try them again, type: {rerun(sys.argv)}")
-    for line in confirmed:
+    for line in search_lines:
         say(line)
-    done = f"{len(plan.trials) - len(failed) - stopped} of {len(plan.trials)} trials finished, {len(failed)} failed"
-    say(f"{done}{f', {stopped} stopped' if stopped else ''}; next:")
-    for words in (("status",), ("report",), ("query", RECOMMENDED_QUERY)):
-        say(f"  {command(words[0], run.path, *words[1:])}")
+    finished = len(plan.trials) - len(failed) - stopped
+    counts = f"{finished} of {len(plan.trials)} trials finished, {len(failed)} failed"
+    if stopped:
+        counts += f", {stopped} stopped"
+    say(f"{counts}; next:")
+    say(f"  {command('status', run.path)}")
+    say(f"  {command('report', run.path)}")
+    say(f"  {command('query', run.path, RECOMMENDED_QUERY)}")
     say(report)
     return FAILED if failed else SUCCESS

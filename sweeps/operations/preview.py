@@ -37,7 +37,7 @@ IN_COLUMNS = ("network", "data.name", "seed")
 COLUMNS = ("trial", "arm", "network", "data", "seed", "points", "stages", "state", "settings that vary in its arm")
 WORDS = (0, 1, 2, 3, 7)  # not the settings, which are never cut
 USUAL = (0, 1, 8, 2, 3, 4, 7, 6, 5)
-TELLING = (8, 2, 3)  # columns that are shown only if their values differ
+SHOWN_IF_THEY_DIFFER = (8, 2, 3)  # of the usual columns
 ARM_COLUMNS = ("arm", "problems", "seeds", "points of a seed", "trials")
 OFTEN_TUNED = "optimisation."  # settings whose best value is often chosen by validation
 
@@ -65,26 +65,29 @@ def preview(
         RunFolderError: the run exists and is damaged.
         SiteError: no such site, or a trial does not fit there.
     """
-    run, scripts = RunFolder(runs / plan.name), list[tuple[str, str]]()
-    found = slurm_site(site)
-    if found is None:
+    run = RunFolder(runs / plan.name)
+    cluster_site = slurm_site(site)
+    job_scripts: list[tuple[str, str]] = []
+    idle_gpus = 0
+    if cluster_site is None:
         capacity = _this_machine(plan, site)
-        idle_gpus = 0 if plan.resources.gpus_per_rank else usable_gpus()
+        if not plan.resources.gpus_per_rank:
+            idle_gpus = usable_gpus()
     else:
         from sweeps.slurm.cluster_run import capacity_of, job_texts
 
-        idle_gpus = 0
-        scripts = job_texts(run, found, plan.resources, this_code_digest())
-        capacity = capacity_of(found, plan.resources, plan.most_live)
+        job_scripts = job_texts(run, cluster_site, plan.resources, this_code_digest())
+        capacity = capacity_of(cluster_site, plan.resources, plan.most_live)
     finished, state = _state_of_run(run, plan, extend=extend, update_code=update_code)
     # Without sharing every trial has its own empty cache, whatever is in the common one.
-    is_cached = (lambda _: False) if plan.private_cache else set(Cache(cache).stored_keys()).__contains__
+    cached_keys = set() if plan.private_cache else set(Cache(cache).stored_keys())
+    is_cached = cached_keys.__contains__
     durations = durations_in(runs, plan.resources.ranks)
     work_of = planned_work if durations is None else durations.seconds
     cost = cost_of(plan.trials, is_cached, work_of)
     yield from _tables(plan, finished)
     yield from _summary(plan, cost, site, "work" if durations is None else "time")
-    yield f"devices   {devices_text(plan.resources, found, idle_gpus)}"
+    yield f"devices   {devices_text(plan.resources, cluster_site, idle_gpus)}"
     if plan.searches is None:
         yield _what_can_be_settled(plan)
         yield from _what_varies(plan)
@@ -95,25 +98,32 @@ def preview(
         slots = most_slots(capacity)
         yield from plan_lines(plan.searches, work_of, slots, None if durations is None else time_text)
     yield from lines_of(f"run       {state}")
+    yield from _refusals(plan)
+    if durations is None:
+        advice = "" if command is None or plan.searches is not None else _probe(plan, command)
+        yield from lines_of(f"time      not known: no run below {runs} has computed a stage{advice}")
+    else:
+        left = timed_trials(plan, durations, lambda trial: trial.trial_id in finished, is_cached)
+        yield from _duration_lines(plan, durations)
+        yield from _forecast(forecasts(left, capacity), capacity)
+    for title, text in job_scripts:
+        yield from ("", f"--- {title}", *lines_of(text))
+
+
+def _refusals(plan: Plan) -> Iterator[str]:
+    """Say why a launch would be refused that reads these weights, or trains and prunes these networks."""
     for what, refuse in (("weights", refuse_missing_weights), ("network", refuse_unfit_networks)):
         try:
             refuse(plan)
         except ConfigError as refusal:
             yield from lines_of(f"{what}   launching would be refused: {refusal}")
-    if durations is None:
-        how = "" if command is None or plan.searches is not None else _probe(plan, command)
-        yield from lines_of(f"time      not known: no run below {runs} has computed a stage{how}")
-    else:
-        left = timed_trials(plan, durations, lambda trial: trial.trial_id in finished, is_cached)
-        yield from _duration_lines(plan, durations)
-        yield from _forecast(forecasts(left, capacity), capacity)
-    for title, text in scripts:
-        yield from ("", f"--- {title}", *lines_of(text))
 
 
 def _this_machine(plan: Plan, site: str) -> Capacity:
-    cores = plan.resources.ranks * plan.resources.threads_per_rank
-    return one_machine(1 if site == "serial" else max(1, min(most_at_once(plan.resources), plan.most_live)), cores)
+    cores_per_trial = plan.resources.ranks * plan.resources.threads_per_rank
+    if site == "serial":
+        return one_machine(1, cores_per_trial)
+    return one_machine(max(1, min(most_at_once(plan.resources), plan.most_live)), cores_per_trial)
 
 
 def _state_of_run(run: RunFolder, plan: Plan, *, extend: bool, update_code: bool) -> tuple[set[str], str]:
@@ -130,7 +140,8 @@ def _state_of_run(run: RunFolder, plan: Plan, *, extend: bool, update_code: bool
     except RunFolderError as refusal:
         state += f"\nlaunching would be refused: {refusal}"
     else:
-        if extend and (added := difference(record, plan).added):
+        added = difference(record, plan).added if extend else ()
+        if added:
             state += f"\nlaunching would extend it by {len(added)} trials"
     return finished, state
 
@@ -145,48 +156,57 @@ def _tables(plan: Plan, finished: set[str]) -> Iterator[Part]:
 
 
 def _table(plan: Plan, finished: set[str]) -> PageTable:
+    """Return the table of the trials, with the settings that vary within the arm of each."""
     rows: list[tuple[str | int, ...]] = []
-    varying = _varied_keys(plan.trials)
-    tables = {arm: {key.partition(".")[0] for key in keys} for arm, keys in varying.items()}
+    varied_keys = _varied_keys(plan.trials)
+    tables_of_arm = {arm: {key.partition(".")[0] for key in keys} for arm, keys in varied_keys.items()}
     for trial in plan.trials:
-        of, keys, of_keys = trial.settings, varying[trial.arm], tables[trial.arm]
-        found = leaves({name: value for name, value in of.values.items() if name in of_keys})
-        settings = " ".join(f"{key}={value}" for key, value in found if key in keys)
+        settings = trial.settings
+        tables = {name: value for name, value in settings.values.items() if name in tables_of_arm[trial.arm]}
+        keys = varied_keys[trial.arm]
+        varied_settings = " ".join(f"{key}={value}" for key, value in leaves(tables) if key in keys)
         state = "finished" if trial.trial_id in finished else "to run"
-        names = (trial.trial_id, trial.arm, of.network, of.dataset, of.seed)
-        rows.append((*names, len(trial.points), len(trial.stages), state, settings))
-    usual = [place for place in USUAL if place not in TELLING or len({row[place] for row in rows}) > 1]
+        names = (trial.trial_id, trial.arm, settings.network, settings.dataset, settings.seed)
+        rows.append((*names, len(trial.points), len(trial.stages), state, varied_settings))
+    usual = []
+    for column in USUAL:
+        if column not in SHOWN_IF_THEY_DIFFER or len({row[column] for row in rows}) > 1:
+            usual.append(column)
     return PageTable(columns=COLUMNS, rows=rows, words=WORDS, usual=usual)
 
 
 def _varied_keys(trials: tuple[PlannedTrial, ...]) -> dict[str, set[str]]:
     """Return arm -> dotted keys with more than one value among its trials and without a column."""
-    varying: dict[str, set[str]] = {}
-    values: dict[tuple[str, str], Any] = {}  # arm and key -> the first value
-    seen: dict[tuple[str, str], Any] = {}  # arm and table -> the previous one, usually the same
+    varied_keys: dict[str, set[str]] = {}
+    first_values: dict[tuple[str, str], Any] = {}  # by arm and key
+    last_tables: dict[tuple[str, str], Any] = {}  # by arm and name of the table; the next is usually the same
     for trial in trials:
         arm = trial.arm
-        found = varying.setdefault(arm, set())
+        varied_keys_of_arm = varied_keys.setdefault(arm, set())
         for name, table in trial.settings.values.items():
-            if (arm, name) in seen and seen[arm, name] == table:
+            if (arm, name) in last_tables and last_tables[arm, name] == table:
                 continue
-            seen[arm, name] = table
-            found.update(key for key, value in leaves({name: table}) if values.setdefault((arm, key), value) != value)
-    return {arm: found.difference(IN_COLUMNS) for arm, found in varying.items()}
+            last_tables[arm, name] = table
+            for key, value in leaves({name: table}):
+                if first_values.setdefault((arm, key), value) != value:
+                    varied_keys_of_arm.add(key)
+    return {arm: keys.difference(IN_COLUMNS) for arm, keys in varied_keys.items()}
 
 
 def _arms_table(trials: Sequence[PlannedTrial]) -> PageTable:
     """List the arms, in the order of the plan; an arm has one configuration in each problem."""
-    of_arms: dict[str, list[PlannedTrial]] = defaultdict(list)
+    trials_of_arms: dict[str, list[PlannedTrial]] = defaultdict(list)
     for trial in trials:
-        of_arms[trial.arm].append(trial)
+        trials_of_arms[trial.arm].append(trial)
     rows = []
-    for arm, its in of_arms.items():
-        points: dict[tuple[object, ...], set[str]] = defaultdict(set)
-        for trial in its:
+    for arm, trials_of_arm in trials_of_arms.items():
+        problems = {_problem(trial) for trial in trials_of_arm}
+        seeds = {trial.settings.seed for trial in trials_of_arm}
+        points: dict[tuple[object, ...], set[str]] = defaultdict(set)  # of each seed in each problem
+        for trial in trials_of_arm:
             points[*_problem(trial), trial.settings.seed].update(stage.key for stage in trial.points)
-        problems, seeds = {_problem(trial) for trial in its}, {trial.settings.seed for trial in its}
-        rows.append((arm, len(problems), len(seeds), max(map(len, points.values())), len(its)))
+        most_points = max(len(keys) for keys in points.values())
+        rows.append((arm, len(problems), len(seeds), most_points, len(trials_of_arm)))
     return PageTable(columns=ARM_COLUMNS, rows=rows, records=())
 
 
@@ -196,18 +216,20 @@ def _problem(trial: PlannedTrial) -> tuple[str, str, int | None]:
 
 def _what_varies(plan: Plan) -> Iterator[str]:
     """Name what repeats a seed, and [tuning] where an axis makes arms of what is often tuned."""
-    trials = (((*_problem(trial), trial.arm, trial.settings.seed), trial.settings.values) for trial in plan.trials)
-    for key in repetitions(trials):
+    seeds_of_arms = [(*_problem(trial), trial.arm, trial.settings.seed) for trial in plan.trials]
+    settings = [trial.settings.values for trial in plan.trials]
+    for key in repetitions(zip(seeds_of_arms, settings, strict=True)):
         yield (
             f"repeats   {key} has several values for one seed: it repeats the seed, so a seed's score is the mean over "
             "them, and n counts the seeds"
         )
-    keys = dict.fromkeys(key for several in plan.told_apart_by.values() for key in several)
-    tuned = [key for key in keys if key.startswith(OFTEN_TUNED)]
-    if tuned and all(trial.tuning is None for trial in plan.trials):
+    often_tuned: list[str] = []
+    for keys in plan.told_apart_by.values():
+        often_tuned += [key for key in keys if key.startswith(OFTEN_TUNED) and key not in often_tuned]
+    if often_tuned and all(trial.tuning is None for trial in plan.trials):
         yield (
-            f"tuning    each value of {' and of '.join(tuned)} is an arm of its own; to compare arms at the value that "
-            "is best by validation, write the values under [tuning] instead"
+            f"tuning    each value of {' and of '.join(often_tuned)} is an arm of its own; to compare arms at the "
+            "value that is best by validation, write the values under [tuning] instead"
         )
 
 
@@ -219,8 +241,9 @@ def _summary(plan: Plan, cost: PlanCost, site: str, unit: str) -> Iterator[str]:
     asked = f"{cost.stages_asked} asked for, {cost.stages_distinct} distinct, {cost.stages_cached} already cached"
     yield f"stages    {asked}"
     if plan.private_cache:
+        stored_bytes = sum(stage.stored_bytes for trial in plan.trials for stage in trial.stages)
         yield "sharing   off: every trial computes all of its stages"
-        yield f"disk      {decimal(sum(stage.stored_bytes for t in plan.trials for stage in t.stages))} at most"
+        yield f"disk      {decimal(stored_bytes)} at most"
         return
     left = cost.work_left / cost.work_shared if cost.work_shared else 0.0
     yield (
@@ -242,13 +265,17 @@ def _what_can_be_settled(plan: Plan) -> str:
         problem = _problem(trial)
         seeds[*problem, trial.arm].add(trial.settings.seed)
         arms[problem].add(trial.arm)
-    fewest = min(len(of_arm) for of_arm in seeds.values())
-    others = max(1, max(len(names) for names in arms.values()) - 1)
-    alone, corrected = smallest_p(fewest), min(1.0, others * smallest_p(fewest))
-    family = f", and p = {corrected:.2g} as one of {others} (Holm)" if others > 1 else ""
-    needed = pairs_needed(SIGNIFICANCE / others)
-    most = "" if corrected <= SIGNIFICANCE else f"; below {SIGNIFICANCE:g} it takes {needed} seeds"
-    return f"seeds     {fewest} of each arm: a paired comparison can reach p = {alone:.2g} at best{family}{most}"
+    fewest_seeds = min(len(seeds_of_arm) for seeds_of_arm in seeds.values())
+    most_arms = max(len(names) for names in arms.values())
+    comparisons = max(1, most_arms - 1)
+    alone = smallest_p(fewest_seeds)
+    corrected = min(1.0, comparisons * alone)
+    text = f"seeds     {fewest_seeds} of each arm: a paired comparison can reach p = {alone:.2g} at best"
+    if comparisons > 1:
+        text += f", and p = {corrected:.2g} as one of {comparisons} (Holm)"
+    if corrected > SIGNIFICANCE:
+        text += f"; below {SIGNIFICANCE:g} it takes {pairs_needed(SIGNIFICANCE / comparisons)} seeds"
+    return text
 
 
 def _probe(plan: Plan, command: Sequence[str]) -> str:
@@ -265,16 +292,17 @@ def _duration_lines(plan: Plan, durations: Durations) -> Iterator[str]:
         f"time      from {len(durations.measured_s)} stages that {', '.join(durations.runs)} measured on "
         f"{durations.device}; {same} of the {len(distinct)} stages here are among them"
     )
-    if unknown := durations.kinds_not_measured(plan.trials):
-        yield f"          not measured, assumed as fast as the mean of all others: {', '.join(unknown)}"
+    kinds = durations.kinds_not_measured(plan.trials)
+    if kinds:
+        yield f"          not measured, assumed as fast as the mean of all others: {', '.join(kinds)}"
 
 
-def _forecast(found: Sequence[Forecast], capacity: Capacity) -> Iterator[Part]:
+def _forecast(forecasts_of_sweep: Sequence[Forecast], capacity: Capacity) -> Iterator[Part]:
     """Yield the table of the expected end and hours for each number of workers."""
     from sweeps.driver.display import time_text  # imports rich, which is only needed here
 
     rows: list[tuple[str | int, ...]] = []
-    for forecast in found:
+    for forecast in forecasts_of_sweep:
         ends = time_text(forecast.latest_s)
         if forecast.earliest_s != forecast.latest_s:
             ends = f"{time_text(forecast.earliest_s)} to {ends}"

@@ -29,20 +29,22 @@ def replay_lines(run: RunFolder) -> Iterator[str]:
     for module in modules_of(run, record.imports):
         load_copy(module)
     with load(run.path) as tables:
-        proposals, differ, rungs = read_proposals(tables), replay(spec, tables), [*map(str, rung_predictions(tables))]
-    if not differ:
+        proposals = read_proposals(tables)
+        differing = replay(spec, tables)
+        rung_lines = [str(prediction) for prediction in rung_predictions(tables)]
+    if not differing:
         batches = len({proposal.batch for proposal in proposals})
         yield f"{run.path}: all {len(proposals)} proposals in {batches} batches are decided alike"
         if not spec.search.is_replayable:
             yield f"but settings were proposed by {spec.search.sampler}, whose state is not kept: these were not tried"
         if spec.search.is_asynchronous:
             yield BY_ORDER
-        yield from rungs
+        yield from rung_lines
         return
-    lines = [f"  proposal {old.number} was {_text_of(old)}, now {_text_of(new)}" for old, new in differ[:SHOWN]]
+    lines = [f"  proposal {old.number} was {_text_of(old)}, now {_text_of(new)}" for old, new in differing[:SHOWN]]
     raise RunFolderError(
-        f"{run.path}: {len(differ)} of {len(proposals)} proposals are decided otherwise, so rows, code or Optuna have "
-        "changed since:\n" + "\n".join(lines)
+        f"{run.path}: {len(differing)} of {len(proposals)} proposals are decided otherwise, so rows, code or Optuna "
+        "have changed since:\n" + "\n".join(lines)
     )
 
 

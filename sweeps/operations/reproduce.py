@@ -56,14 +56,16 @@ def reproduce(
     if point is not None and not 0 <= point < points:
         raise _no_point_error(trial, point, points)
     with load(trial.run) as run:
-        recorded = {row["point"]: row for row in run.rows(RECORDED, [trial.trial_id])}
-    equal = reached = 0
+        rows = {row["point"]: row for row in run.rows(RECORDED, [trial.trial_id])}
+    equal = 0
+    reached = 0
     threads = open_run(RunFolder(trial.run)).resources.get("threads_per_rank", 1)
     for number, facts in _points(config, cache, point, saving, threads):
         reached += 1
-        old = recorded.get(number)
-        equal += old is not None and (old["macs"], old["validation_score"]) == (facts.macs, facts.validation_score)
-        yield _line(number, facts, old)
+        row = rows.get(number)
+        if row is not None and _is_equal(facts, row):
+            equal += 1
+        yield _line(number, facts, row)
     if point is not None and reached <= point:  # its path ends early
         raise _no_point_error(trial, point, reached)
     yield f"{equal} of {reached} points are exactly those in {trial.run}"
@@ -73,7 +75,8 @@ def reproduce(
 
 def refuse_file(cache: Path) -> None:
     """Raise RunFolderError if the folder of finished stages, or one above it, is a file."""
-    if not (existing := existing_above(cache)).is_dir():
+    existing = existing_above(cache)
+    if not existing.is_dir():
         raise RunFolderError(f"--cache {cache}: {existing} is a file; name the folder of finished stages")
 
 
@@ -91,11 +94,11 @@ def _config(trial: KnownTrial) -> TrialConfig:
         config = parse_trial(trial.settings.values, f"trial {trial.trial_id}")
     except ConfigError as error:
         raise RunFolderError(f"this version of the code cannot read its settings: {error}\n{code}") from error
-    made = dry_run(config).trial_id
-    if made != trial.trial_id:
+    id_with_this_code = dry_run(config).trial_id
+    if id_with_this_code != trial.trial_id:
         raise RunFolderError(
             f"trial {trial.trial_id} was made by another version of its method or stages: with this code the same "
-            f"settings are trial {made}; {code}"
+            f"settings are trial {id_with_this_code}; {code}"
         )
     return config
 
@@ -110,26 +113,31 @@ def _points(
     from tailor.parallel.process_group import join, leave
 
     ranks = join("cpu", threads=threads)
-    end = None
+    last_event = None
     try:
         for event in run_trial(config, cache=Cache(cache), ranks=ranks, checkpoint_folder=cache / "checkpoints"):
             if event.point is not None:
-                end = event
+                last_event = event
                 yield event.point, event.result.point_facts()
                 if event.point == last:
                     break
-        if saving is not None and end is not None and last in (None, end.point):
-            state = end.result.model_state()
-            save_point(config, end, state, saving.folder, command=saving.command, licence=saving.licence)
+        if saving is not None and last_event is not None and last in (None, last_event.point):
+            state = last_event.result.model_state()
+            save_point(config, last_event, state, saving.folder, command=saving.command, licence=saving.licence)
     finally:
         leave()
 
 
-def _line(number: int, facts: PointFacts, old: dict[str, Any] | None) -> str:
+def _is_equal(facts: PointFacts, row: dict[str, Any]) -> bool:
+    return (row["macs"], row["validation_score"]) == (facts.macs, facts.validation_score)
+
+
+def _line(number: int, facts: PointFacts, row: dict[str, Any] | None) -> str:
+    """Compare an operating point with the run's row of it."""
     text = f"point {number}: {facts.macs:,} MACs, validation {facts.metric.replace('_', ' ')} "
     text += f"{facts.validation_score:.6f}"
-    if old is None:
+    if row is None:
         return f"{text}; the run has no row of it"
-    if (old["macs"], old["validation_score"]) == (facts.macs, facts.validation_score):
+    if _is_equal(facts, row):
         return f"{text}, as in the run"
-    return f"{text}; the run has {old['macs']:,} MACs and {old['validation_score']:.6f}"
+    return f"{text}; the run has {row['macs']:,} MACs and {row['validation_score']:.6f}"

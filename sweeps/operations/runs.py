@@ -40,9 +40,8 @@ def runs_page(folder: Path) -> Iterator[Part]:
         rows.append((written_us, plan.parent.name, cells))
     rows.sort(key=lambda row: (-row[0], row[1]))
     if rows:
-        yield PageTable(
-            columns=COLUMNS, rows=[(name, *cells) for _, name, cells in rows], words=(0, 1, len(COLUMNS) - 1)
-        )
+        table_rows = [(name, *cells) for _written_us, name, cells in rows]
+        yield PageTable(columns=COLUMNS, rows=table_rows, words=(0, 1, len(COLUMNS) - 1))
     else:
         yield Note(f"{folder} has no runs yet; to launch one, type: {command('run', 'demo')}")
 

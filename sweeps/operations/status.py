@@ -1,5 +1,6 @@
 """The state of a run, read from its folder at any moment and from any terminal; starts and changes nothing."""
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -8,7 +9,7 @@ from hpc.errors import ClusterError, SlurmError
 from results.store.completeness import failed_trials
 from results.store.reader import Run, last_written_us, load
 from results.text.page import Heading, PageTable, Part
-from sweeps.driver.display import BEST_FIRST, done_text, left_text, time_text
+from sweeps.driver.display import BEST_FIRST, RunningTrial, done_text, left_text, time_text
 from sweeps.driver.progress_file import read_progress
 from sweeps.planning.devices import devices_text, spec_on_site
 from sweeps.run.run_folder import LaunchRecord, RunFolder, open_run
@@ -56,7 +57,7 @@ WHERE driver = (SELECT arg_max(driver, happened_at) FROM events) GROUP BY kind
 """
 # The state of a run after the newest of these events; "": it is running.
 STATES = {"waiting": "waiting", "paused": "paused", "stopping": "stopping", "resumed": "", "worker_joined": ""}
-TAKEN = ("worker_submitted", "worker_joined")
+ACCEPTED = ("worker_submitted", "worker_joined")  # events after which a refusal is no longer of interest
 
 
 def status(run: RunFolder) -> Iterator[Part]:
@@ -100,16 +101,18 @@ def _devices(run: RunFolder) -> str:
 def _states(run: RunFolder, rows: Run, *, is_run: bool, now: datetime) -> Iterator[str]:
     """Say whether the run stops, is paused or waits, and what SLURM has refused since it last accepted a worker."""
     cluster = ClusterRun(run)
-    last = {row["kind"]: row for row in rows.rows(LAST_EVENTS)}
-    state = max((row for kind, row in last.items() if kind in STATES), key=lambda row: row["at_us"], default=None)
+    last_events = {row["kind"]: row for row in rows.rows(LAST_EVENTS)}
+    state_events = [row for kind, row in last_events.items() if kind in STATES]
+    newest = max(state_events, key=lambda row: row["at_us"], default=None)
+    state = "" if newest is None else STATES[newest["kind"]]
     if cluster.stop_file.exists() and cluster.outcome is None:
         asked = datetime.fromtimestamp(cluster.stop_file.stat().st_mtime, UTC)
         yield f"stopping  asked {_age(asked, now)} ago; no new stage begins"
-    elif is_run and state is not None and (word := STATES[state["kind"]]):
-        yield f"{word.ljust(9)} {state['detail']}, for {_age(_moment(state['at_us']), now)}"
-    taken_us = max((last[kind]["at_us"] for kind in TAKEN if kind in last), default=0)
-    refused = last.get("worker_refused")
-    if is_run and refused is not None and refused["at_us"] > taken_us:
+    elif is_run and newest is not None and state:
+        yield f"{state.ljust(9)} {newest['detail']}, for {_age(_moment(newest['at_us']), now)}"
+    accepted_us = max((last_events[kind]["at_us"] for kind in ACCEPTED if kind in last_events), default=0)
+    refused = last_events.get("worker_refused")
+    if is_run and refused is not None and refused["at_us"] > accepted_us:
         yield f"refused   {refused['detail']}, {_age(_moment(refused['at_us']), now)} ago; it is submitted again"
 
 
@@ -124,37 +127,50 @@ def _jobs(run: RunFolder) -> Iterator[str]:
 
 
 def count_trials(run: RunFolder) -> dict[str, int]:
-    """How many trials of a run are finished, running, waiting and failed. Raises as `status`."""
-    record, is_run = open_run(run), holder_of(run.lock) is not None
+    """Return how many trials of a run are finished, running, waiting and failed. Raises as `status`."""
+    record = open_run(run)
+    is_run = holder_of(run.lock) is not None
     with load(run.path, ("trials", "attempts")) as rows:
-        return _running_attempts(record, rows, is_run=is_run)[1]
+        _running, counts = _running_attempts(record, rows, is_run=is_run)
+    return counts
 
 
 def _running_attempts(record: LaunchRecord, rows: Run, *, is_run: bool) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Return the attempts of trials that have not ended, and the number of trials in each state."""
-    ended = {row["trial_id"]: row["status"] for row in rows.rows(STATES_OF_TRIALS)}
-    running = [attempt for attempt in rows.rows(RUNNING) if attempt["trial_id"] not in ended] if is_run else []
-    states = dict.fromkeys(record.trials, "waiting") | dict.fromkeys(
-        (one["trial_id"] for one in running if one["trial_id"] in record.trials), "running"
-    )
-    found = list((states | {trial_id: state for trial_id, state in ended.items() if trial_id in states}).values())
-    counts = {state: found.count(state) for state in ("finished", "running", "waiting", "failed")}
-    return running, counts | {state: found.count(state) for state in ("resting", "stopped") if state in found}
+    state_of_ended = {row["trial_id"]: row["status"] for row in rows.rows(STATES_OF_TRIALS)}
+    running = []
+    if is_run:
+        running = [attempt for attempt in rows.rows(RUNNING) if attempt["trial_id"] not in state_of_ended]
+    running_ids = {attempt["trial_id"] for attempt in running}
+    trials_in_state: Counter[str] = Counter()
+    for trial_id in record.trials:
+        not_ended = "running" if trial_id in running_ids else "waiting"
+        trials_in_state[state_of_ended.get(trial_id, not_ended)] += 1
+    counts = {state: trials_in_state[state] for state in ("finished", "running", "waiting", "failed")}
+    for state in ("resting", "stopped"):  # only searches have them
+        if trials_in_state[state]:
+            counts[state] = trials_in_state[state]
+    return running, counts
 
 
 def _running_page(run: RunFolder, record: LaunchRecord, running: list[dict[str, Any]], now: datetime) -> Iterator[Part]:
     """Yield the progress of the sweep and of each running trial, as last reported by the driver, and its run time."""
-    seen = (read_progress(run.lock) or read_progress(run.progress)) if running else None
-    reported = {} if seen is None else {trial.trial_id: trial for trial in seen.progress.running}
+    if not running:
+        return
+    reported: dict[str, RunningTrial] = {}
+    seen = read_progress(run.lock) or read_progress(run.progress)
     if seen is not None:
+        reported = {trial.trial_id: trial for trial in seen.progress.running}
         yield f"progress  {done_text(seen.progress)}, time left {left_text(seen.progress)}"
     rows = []
     for attempt in running:
         trial_id = attempt["trial_id"]
-        arm = record.trials[trial_id].arm if trial_id in record.trials else "?"
-        unknown = (arm, "", "", ", ".join(attempt["nodes"] or ()), "", "")  # not reported by its driver
-        what = reported[trial_id].cells()[1:] if trial_id in reported else unknown
-        rows.append((trial_id, *what, _age(_moment(attempt["started_us"]), now)))
+        if trial_id in reported:
+            cells = reported[trial_id].cells()[1:]
+        else:  # not reported by its driver yet
+            arm = record.trials[trial_id].arm if trial_id in record.trials else "?"
+            cells = (arm, "", "", ", ".join(attempt["nodes"] or ()), "", "")
+        rows.append((trial_id, *cells, _age(_moment(attempt["started_us"]), now)))
     if rows:
         yield Heading("running")
         yield PageTable(columns=RUNNING_COLUMNS, rows=rows, words=range(len(RUNNING_COLUMNS)), usual=RUNNING_USUAL)
@@ -179,7 +195,8 @@ def _headline(
         return f"{run.path}: not running; to resume, {command}"
     if counts["failed"]:
         return f"{run.path}: has ended with failures; to retry them, {command}"
-    if stopped := counts.get("stopped"):
+    stopped = counts.get("stopped", 0)
+    if stopped:
         return f"{run.path}: has ended; {counts['finished']} trials are finished, {stopped} stopped"
     return f"{run.path}: has ended; all trials are finished"
 
@@ -189,8 +206,10 @@ def _best(rows: Run) -> Iterator[Part]:
     best = rows.rows(BEST)
     if best:
         yield Heading("best so far, by validation")
-        shown = [[f"{cell:.4f}" if isinstance(cell, float) else cell for cell in row.values()] for row in best]
-        yield PageTable(columns=[*best[0]], rows=shown, words=BEST_WORDS, usual=BEST_USUAL, records=best)
+        rows_of_cells = []
+        for row in best:
+            rows_of_cells.append([f"{value:.4f}" if isinstance(value, float) else value for value in row.values()])
+        yield PageTable(columns=[*best[0]], rows=rows_of_cells, words=BEST_WORDS, usual=BEST_USUAL, records=best)
         yield ""
 
 
@@ -200,8 +219,8 @@ def _failures(run: RunFolder, rows: Run) -> Iterator[str]:
         yield f"failed    {trial['trial_id']}  {trial['arm']}: {trial['error']}"
         yield f"          attempts: {trial['attempts']}; its log: {run.log(trial['trial_id'])}"
     if len(failed) > FAILURES_SHOWN:
-        every = to_type("query", run.path, "SELECT trial_id, error FROM trials WHERE status = 'failed'")
-        yield f"... and {len(failed) - FAILURES_SHOWN} more failed trials; to list all: {every}"
+        query = to_type("query", run.path, "SELECT trial_id, error FROM trials WHERE status = 'failed'")
+        yield f"... and {len(failed) - FAILURES_SHOWN} more failed trials; to list all: {query}"
 
 
 def _moment(microseconds: int) -> datetime:

@@ -55,29 +55,30 @@ def arms_of(trials: Sequence[ArmTrial]) -> Arms:
     >>> sorted(set(arms.names)), arms.told_apart_by["prune l1"]
     (['prune l1, learning_rate = 0.005', 'prune l1, learning_rate = 0.01'], ('optimisation.learning_rate',))
     """
-    places_of_labels: dict[str, list[int]] = defaultdict(list)
-    for place, trial in enumerate(trials):
-        places_of_labels[trial.label].append(place)
-    configurations: dict[tuple[object, ...], Configuration] = {}
-    members: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    indices_by_label: dict[str, list[int]] = defaultdict(list)
+    for index, trial in enumerate(trials):
+        indices_by_label[trial.label].append(index)
+    configurations: dict[tuple[object, ...], Configuration] = {}  # of each arm
+    members: dict[tuple[object, ...], list[int]] = defaultdict(list)  # indices of each arm's trials
     told_apart_by: dict[str, tuple[str, ...]] = {}
-    for label, places in places_of_labels.items():
-        varying = _varying_keys(trials[place] for place in places)
-        read = _Reader(varying)
-        values = [read.values(trials[place].settings) for place in places]
-        of_label = [trials[place] for place in places]
-        telling = _telling_keys(of_label, values, varying)
-        if telling:
-            told_apart_by[label] = telling
-        for place, of_trial in zip(places, values, strict=True):
-            configuration = label, trials[place].problem, _only(of_trial, telling)
-            members[configuration].append(place)
-            if configuration not in configurations:
-                configurations[configuration] = _configuration(trials[place], set(varying).difference(telling))
+    for label, indices in indices_by_label.items():
+        trials_of_label = [trials[index] for index in indices]
+        varying_keys = _varying_keys(trials_of_label)
+        reader = _Reader(varying_keys)
+        values_of_trials = [reader.values(trial.settings) for trial in trials_of_label]
+        arm_keys = _arm_keys(trials_of_label, values_of_trials, varying_keys)
+        if arm_keys:
+            told_apart_by[label] = arm_keys
+        for index, values in zip(indices, values_of_trials, strict=True):
+            trial = trials[index]
+            arm = (label, trial.problem, _only(values, arm_keys))
+            members[arm].append(index)
+            if arm not in configurations:
+                configurations[arm] = _configuration(trial, set(varying_keys).difference(arm_keys))
     names = [""] * len(trials)
-    for its, name in zip(members.values(), arm_names([*configurations.values()]), strict=True):
-        for place in its:
-            names[place] = name
+    for indices, name in zip(members.values(), arm_names([*configurations.values()]), strict=True):
+        for index in indices:
+            names[index] = name
     return Arms(names=tuple(names), told_apart_by=told_apart_by)
 
 
@@ -87,28 +88,29 @@ def repetitions(trials: Iterable[tuple[tuple[object, ...], Mapping[str, Any]]]) 
     Args:
         trials: what a trial's seed and arm are, and its settings as nested tables.
     """
-    found: dict[str, None] = {}
-    first: dict[tuple[object, ...], dict[str, str]] = {}
-    read = _Reader(REPETITIONS)
+    repeated: set[str] = set()
+    first_values: dict[tuple[object, ...], dict[str, str]] = {}  # of a seed of an arm
+    reader = _Reader(REPETITIONS)
     for seed_of_arm, settings in trials:
-        values = read.values(settings)
-        before = first.setdefault(seed_of_arm, values)
-        found |= dict.fromkeys(key for key in values if values[key] != before.get(key))
-    return [key for key in REPETITIONS if key in found]
+        values = reader.values(settings)
+        earlier_values = first_values.setdefault(seed_of_arm, values)
+        repeated.update(key for key in values if values[key] != earlier_values.get(key))
+    return [key for key in REPETITIONS if key in repeated]
 
 
 def _varying_keys(trials: Iterable[ArmTrial]) -> tuple[str, ...]:
-    """The dotted keys of the settings that have several values within a problem, in the order of the settings."""
-    tables: dict[tuple[Problem, str], list[Any]] = defaultdict(list)  # the tables of each name; few are there twice
+    """Return the dotted keys of settings that have several values within a problem, in the order of the settings."""
+    tables: dict[tuple[Problem, str], list[Any]] = defaultdict(list)  # by problem and name; few are there twice
     for trial in trials:
         for name, table in trial.settings.items():
-            several = tables[trial.problem, name]
-            if table not in several[-_LAST_TABLES:]:
-                several.append(table)
-    varying: dict[str, None] = {}
-    for (_, name), several in tables.items():
-        varying |= dict.fromkeys(differing_settings(dict(leaves({name: table})) for table in several))
-    return tuple(varying)
+            tables_of_name = tables[trial.problem, name]
+            if table not in tables_of_name[-_LAST_TABLES:]:
+                tables_of_name.append(table)
+    varying_keys: list[str] = []
+    for (_problem, name), tables_of_name in tables.items():
+        keys = differing_settings(dict(leaves({name: table})) for table in tables_of_name)
+        varying_keys += [key for key in keys if key not in varying_keys]
+    return tuple(varying_keys)
 
 
 class _Reader:
@@ -117,34 +119,37 @@ class _Reader:
     def __init__(self, keys: Iterable[str]) -> None:
         self._keys = set(keys)
         self._tables = {key.partition(".")[0] for key in self._keys}
-        self._read: dict[
-            tuple[str, int], tuple[object, dict[str, str]]
-        ] = {}  # with the table, so that its id stays its
+        # By name and id. The table itself is kept, too: otherwise another one could get its id.
+        self._values_of_tables: dict[tuple[str, int], tuple[object, dict[str, str]]] = {}
 
     def values(self, settings: Mapping[str, Any]) -> dict[str, str]:
-        """The values of the keys as JSON, without keys that the settings do not have."""
-        found: dict[str, str] = {}
+        """Return the values of the keys as JSON, without keys that the settings do not have."""
+        values: dict[str, str] = {}
         for name in self._tables:
             if name in settings:
-                table = settings[name]
-                known = self._read.get((name, id(table)))
-                if known is None:
-                    flat = {key: json.dumps(value) for key, value in leaves({name: table}) if key in self._keys}
-                    known = self._read[name, id(table)] = (table, flat)
-                found |= known[1]
-        return found
+                values |= self._values_of_table(name, settings[name])
+        return values
+
+    def _values_of_table(self, name: str, table: object) -> dict[str, str]:
+        """Return the values of the keys in a table of settings, or of the setting `name` itself."""
+        known = self._values_of_tables.get((name, id(table)))
+        if known is None:
+            values = {key: json.dumps(value) for key, value in leaves({name: table}) if key in self._keys}
+            known = (table, values)
+            self._values_of_tables[name, id(table)] = known
+        return known[1]
 
 
 def _only(values: Mapping[str, str], keys: Iterable[str]) -> tuple[str, ...]:
     return tuple(values.get(key, _ABSENT) for key in keys)
 
 
-def _telling_keys(
-    trials: Sequence[ArmTrial], values: Sequence[Mapping[str, str]], varying: Sequence[str]
+def _arm_keys(
+    trials: Sequence[ArmTrial], values: Sequence[Mapping[str, str]], varying_keys: Sequence[str]
 ) -> tuple[str, ...]:
-    """The keys that tell arms apart: those that vary, without seeds, [tuning] and budgets."""
-    tuned = {key for trial in trials for key in trial.tuning}
-    candidates = [key for key in varying if key not in SEEDS and not _is_within(key, tuned)]
+    """Return the keys that tell arms apart: those that vary, without seeds, [tuning] and budgets."""
+    tuned_keys = {key for trial in trials for key in trial.tuning}
+    candidates = [key for key in varying_keys if key not in SEEDS and not _is_within(key, tuned_keys)]
     budgets = {key for key in candidates if _are_budgets(trials, values, candidates, {key})}
     if len(budgets) > 1 and not _are_budgets(trials, values, candidates, budgets):
         budgets = set()  # two together can lead to one budget in two ways
@@ -152,7 +157,7 @@ def _telling_keys(
 
 
 def _is_within(key: str, tables: Iterable[str]) -> bool:
-    """Whether it is one of these keys, or of a setting in one of these tables."""
+    """Whether a key is one of these keys, or a setting in one of these tables."""
     return any(key == table or key.startswith(f"{table}.") for table in tables)
 
 
@@ -160,23 +165,29 @@ def _are_budgets(
     trials: Sequence[ArmTrial], values: Sequence[Mapping[str, str]], candidates: Sequence[str], keys: set[str]
 ) -> bool:
     """Whether trials that differ in nothing but these settings are points of one arm; false if there are none."""
-    others = [key for key in candidates if key not in keys]
-    alike: dict[tuple[object, ...], list[Points]] = defaultdict(list)
-    for trial, of_trial in zip(trials, values, strict=True):
-        same = trial.problem, _only(of_trial, SEEDS), json.dumps(dict(trial.tuning)), _only(of_trial, others)
-        alike[same].append(trial.points)
-    several = [paths for paths in alike.values() if len(paths) > 1]
-    return bool(several) and not any(map(_conflict, several))
+    other_keys = [key for key in candidates if key not in keys]
+    paths_by_other_settings: dict[tuple[object, ...], list[Points]] = defaultdict(list)
+    for trial, values_of_trial in zip(trials, values, strict=True):
+        seeds = _only(values_of_trial, SEEDS)
+        tuning = json.dumps(dict(trial.tuning))
+        other_settings = (trial.problem, seeds, tuning, _only(values_of_trial, other_keys))
+        paths_by_other_settings[other_settings].append(trial.points)
+    path_groups = [paths for paths in paths_by_other_settings.values() if len(paths) > 1]
+    return bool(path_groups) and not any(_conflict(paths) for paths in path_groups)
 
 
 def _conflict(paths: Iterable[Points]) -> bool:
     """Whether two of these paths ask for the same budgets, or have different models at one budget."""
     models: dict[float | None, str] = {}
-    asked: set[frozenset[float | None]] = set()
+    asked_budgets: set[frozenset[float | None]] = set()
     for path in paths:
-        if frozenset(path) in asked or any(models.setdefault(budget, key) != key for budget, key in path.items()):
+        budgets = frozenset(path)
+        if budgets in asked_budgets:
             return True
-        asked.add(frozenset(path))
+        asked_budgets.add(budgets)
+        for budget, key in path.items():
+            if models.setdefault(budget, key) != key:
+                return True
     return False
 
 

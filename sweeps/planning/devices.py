@@ -36,16 +36,23 @@ def devices_text(resources: Resources, site: Site | None, idle_gpus: int = 0) ->
         idle_gpus: GPUs of this machine that trials could use.
     """
     gpus = resources.gpus_per_rank
-    unused = idle_gpus if site is None else site.gpus_per_node
     if resources.says_gpus:
-        devices = "CPUs" if not gpus else "1 GPU" if gpus == 1 else f"{gpus:g} GPUs"
-        text = f"{devices} for each rank, as gpus_per_rank = {gpus:g} in [resources] says"
+        text = f"{_count_text(gpus)} for each rank, as gpus_per_rank = {gpus:g} in [resources] says"
     elif site is not None:
         text = f"{default_devices(site)}, and [resources] has no gpus_per_rank"
     else:
         text = "CPUs for each rank, as [resources] has no gpus_per_rank"
-    if gpus or not unused:
+    available_gpus = idle_gpus if site is None else site.gpus_per_node
+    if gpus or not available_gpus:
         return text
     where = "of this machine" if site is None else "of each node"
-    idle = f"the GPU {where} stays" if unused == 1 else f"{unused} GPUs {where} stay"
-    return f"{text}; {idle} idle: to use {'it' if unused == 1 else 'them'}, type --set resources.gpus_per_rank=1"
+    advice = "type --set resources.gpus_per_rank=1"
+    if available_gpus == 1:
+        return f"{text}; the GPU {where} stays idle: to use it, {advice}"
+    return f"{text}; {available_gpus} GPUs {where} stay idle: to use them, {advice}"
+
+
+def _count_text(gpus: float) -> str:
+    if not gpus:
+        return "CPUs"
+    return "1 GPU" if gpus == 1 else f"{gpus:g} GPUs"

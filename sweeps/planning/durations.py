@@ -1,5 +1,6 @@
 """Expected durations of stages: measured in earlier runs, or estimated from other stages by planned work."""
 
+import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -71,9 +72,15 @@ def durations_in(runs: Path, ranks: int) -> Durations | None:
     device, scaled as if their ranks had shared the work evenly.
     """
     folders = sorted(runs.glob("*/tables/stages"), key=lambda folder: folder.stat().st_mtime)
-    found = {folder.parent.parent.name: _stages_of(folder.parent.parent) for folder in folders[-RUNS_READ:]}
-    names = [name for name, stages in found.items() if stages]
-    return fit_durations([stage for name in names for stage in found[name]], names, ranks) if names else None
+    stages: list[MeasuredStage] = []
+    names_of_runs = []
+    for folder in folders[-RUNS_READ:]:
+        run = folder.parent.parent
+        stages_of_run = _stages_of(run)
+        if stages_of_run:
+            stages += stages_of_run
+            names_of_runs.append(run.name)
+    return fit_durations(stages, names_of_runs, ranks) if stages else None
 
 
 def fit_durations(stages: Sequence[MeasuredStage], runs: Sequence[str], ranks: int) -> Durations:
@@ -86,7 +93,8 @@ def fit_durations(stages: Sequence[MeasuredStage], runs: Sequence[str], ranks: i
     without_work: dict[str, list[float]] = defaultdict(list)
     measured_s = {}
     for stage in stages:
-        took_s = measured_s[stage.key] = stage.seconds * stage.ranks / ranks
+        took_s = stage.seconds * stage.ranks / ranks
+        measured_s[stage.key] = took_s
         if stage.work == 0:
             without_work[stage.kind].append(took_s)
         elif stage.work is not None:
@@ -108,17 +116,18 @@ def _stages_of(run: Path) -> list[MeasuredStage]:
     if not rows:
         return []
     trials = _some_trials(run, {row["trial_id"] for row in rows.values()})
-    planned = {trial_id: _planned_stages(trial["config_json"]) for trial_id, trial in trials.items()}
+    planned_stages = {trial_id: _planned_stages(trial["config_json"]) for trial_id, trial in trials.items()}
     stages = []
     for key, row in rows.items():
-        as_planned = planned.get(row["trial_id"], ())[row["order"] : row["order"] + 1]
-        is_known = bool(as_planned) and as_planned[0].kind == row["kind"]
+        trial_id = row["trial_id"]
+        planned = _stage_at(planned_stages.get(trial_id, ()), row["order"])
+        is_known = planned is not None and planned.kind == row["kind"]
         stages.append(
             MeasuredStage(
                 key=key,
                 kind=row["kind"],
-                network=trials[row["trial_id"]]["network"] if is_known else None,
-                work=as_planned[0].work if is_known else None,
+                network=trials[trial_id]["network"] if is_known else None,
+                work=planned.work if planned is not None and is_known else None,
                 seconds=row["compute_s"],
                 device=row["device"],
                 ranks=row["ranks"],
@@ -127,16 +136,22 @@ def _stages_of(run: Path) -> list[MeasuredStage]:
     return stages
 
 
+def _stage_at(stages: Sequence[PlannedStage], order: int) -> PlannedStage | None:
+    return stages[order] if order < len(stages) else None
+
+
 def _some_trials(run: Path, trial_ids: Collection[str]) -> dict[str, dict[str, Any]]:
-    """Read a few of these trials for each arm, network and data set, by id."""
-    chosen: dict[str, dict[str, Any]] = {}
-    of_arm: Counter[tuple[str, ...]] = Counter()
+    """Read the rows of a few of these trials for each arm, network and data set; returns them by trial id."""
+    chosen_rows: dict[str, dict[str, Any]] = {}
+    trials_of_arm: Counter[tuple[str, ...]] = Counter()
     for row in _rows(run, "planned", ("trial_id", "config_json", *ARM_COLUMNS)):
+        trial_id = row["trial_id"]
         arm = tuple(row[column] for column in ARM_COLUMNS)
-        if row["trial_id"] in trial_ids and of_arm[arm] < TRIALS_READ:
-            of_arm[arm] += row["trial_id"] not in chosen
-            chosen[row["trial_id"]] = row
-    return chosen
+        if trial_id in trial_ids and trials_of_arm[arm] < TRIALS_READ:
+            if trial_id not in chosen_rows:
+                trials_of_arm[arm] += 1
+            chosen_rows[trial_id] = row
+    return chosen_rows
 
 
 def _rows(run: Path, table: str, columns: Sequence[str], most_parts: int | None = None) -> Iterator[dict[str, Any]]:
@@ -146,8 +161,11 @@ def _rows(run: Path, table: str, columns: Sequence[str], most_parts: int | None 
 
     from results.store.parts import tables_folder
 
-    parts = sorted((tables_folder(run) / table).glob("*.parquet"))
-    for path in parts[:: 1 if most_parts is None else -(-len(parts) // most_parts) or 1]:
+    paths = sorted((tables_folder(run) / table).glob("*.parquet"))
+    if most_parts is not None and len(paths) > most_parts:
+        step = math.ceil(len(paths) / most_parts)
+        paths = paths[::step]
+    for path in paths:
         try:
             yield from pq.ParquetFile(path).read(columns=list(columns)).to_pylist()
         except (OSError, pa.ArrowInvalid):

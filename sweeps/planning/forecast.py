@@ -52,30 +52,39 @@ def timed_trials(
         if is_done(trial):
             continue
         network = trial.settings.network
-        stages = [
-            (f"{trial.trial_id}/{stage.key}" if plan.private_cache else stage.key, stage)
-            for stage in trial.stages
-            if plan.private_cache or not is_cached(stage.key)
-        ]
-        left.append((trial.trial_id, [(key, s.work, durations.seconds(s, network)) for key, s in stages]))
+        stages = []
+        for stage in trial.stages:
+            if plan.private_cache:
+                key = f"{trial.trial_id}/{stage.key}"  # no other trial shares it
+            elif is_cached(stage.key):
+                continue
+            else:
+                key = stage.key
+            stages.append((key, stage.work, durations.seconds(stage, network)))
+        left.append((trial.trial_id, stages))
     return join_stages(left)
 
 
 def forecasts(trials: Sequence[TimedTrial], capacity: Capacity) -> list[Forecast]:
     """Forecast 1, 2, 4, ... workers up to the maximum; if a trial spans workers, start with as many as it needs."""
-    counts = list(_counts(capacity.limits))
-    work_s = sum({step.key: step.seconds for trial in trials for step in trial.steps}.values())
-    if len(trials) * len(counts) <= SCHEDULED_TRIALS:
-        return [_forecast_by_schedule(trials, work_s, capacity, count) for count in counts]
-    return [_forecast_by_bounds(work_s, critical_path_s(trials), capacity, count) for count in counts]
+    worker_counts = list(_worker_counts(capacity.limits))
+    seconds_of_steps: dict[str, float] = {}  # each distinct step once
+    for trial in trials:
+        for step in trial.steps:
+            seconds_of_steps[step.key] = step.seconds
+    work_s = sum(seconds_of_steps.values())
+    if len(trials) * len(worker_counts) <= SCHEDULED_TRIALS:
+        return [_forecast_by_schedule(trials, work_s, capacity, count) for count in worker_counts]
+    path_s = critical_path_s(trials)
+    return [_forecast_by_bounds(work_s, path_s, capacity, count) for count in worker_counts]
 
 
 def most_slots(capacity: Capacity) -> int:
-    """How many trials run at a time with all workers."""
+    """Return how many trials run at a time with all workers."""
     return _slots(capacity, capacity.limits.max_workers)
 
 
-def _counts(limits: ScalingLimits) -> Iterator[int]:
+def _worker_counts(limits: ScalingLimits) -> Iterator[int]:
     most = limits.workers_for(limits.max_workers * limits.slots_per_worker)
     count = limits.workers_per_slot
     while count < most:
@@ -90,7 +99,8 @@ def _slots(capacity: Capacity, count: int) -> int:
 
 def _forecast_by_schedule(trials: Sequence[TimedTrial], work_s: float, capacity: Capacity, count: int) -> Forecast:
     """Forecast with a schedule; each new worker at the end of a walltime costs a start, as trials have checkpoints."""
-    limits, slots = capacity.limits, _slots(capacity, count)
+    limits = capacity.limits
+    slots = _slots(capacity, count)
     makespan_s, held_s = schedule(trials, slots, limits.idle_s)
     starts = max(1, math.ceil(makespan_s / (limits.walltime_s - limits.drain_before_s)))
     ends_s = starts * capacity.start_s + makespan_s
@@ -106,11 +116,11 @@ def _forecast_by_schedule(trials: Sequence[TimedTrial], work_s: float, capacity:
 
 def _forecast_by_bounds(work_s: float, path_s: float, capacity: Capacity, count: int) -> Forecast:
     """Forecast with the bounds of Graham (1966), for trials that only wait for each other."""
-    slots = _slots(capacity, count)
-    earliest_s = capacity.start_s + max(path_s, work_s / slots)
-    latest_s = capacity.start_s + path_s + work_s / slots
-    unit_hours = work_s / slots * count / 3600 * capacity.units_per_worker
-    limited_by = "critical path" if path_s > work_s / slots else "slots"
+    shared_evenly_s = work_s / _slots(capacity, count)
     return Forecast(
-        workers=count, earliest_s=earliest_s, latest_s=latest_s, unit_hours=unit_hours, limited_by=limited_by
+        workers=count,
+        earliest_s=capacity.start_s + max(path_s, shared_evenly_s),
+        latest_s=capacity.start_s + path_s + shared_evenly_s,
+        unit_hours=shared_evenly_s * count / 3600 * capacity.units_per_worker,
+        limited_by="critical path" if path_s > shared_evenly_s else "slots",
     )

@@ -1,5 +1,6 @@
 """Spec -> Plan: every trial with its id and its stages, what they share, and what they cost. Imports no torch."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -72,8 +73,10 @@ class Plan:
     @property
     def most_live(self) -> int:
         """How many trials may run at once; of a search at most those that have begun, or those that confirm."""
-        confirm = None if self.searches is None else self.searches.confirm
-        return max(len(self.trials), 0 if confirm is None else confirm.top * confirm.seeds)
+        if self.searches is None or self.searches.confirm is None:
+            return len(self.trials)
+        confirm = self.searches.confirm
+        return max(len(self.trials), confirm.top * confirm.seeds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,47 +113,57 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
     imports = load_modules(spec.imports)
     trials: dict[str, PlannedTrial] = {}
     origins: dict[str, Combination] = {}
-    warnings: dict[str, None] = {}
-    known: PlannedStages = {}
-    of_label: dict[str, Expanded] = {}  # the first trial with each label
+    warnings: list[str] = []  # each once
+    known_stages: PlannedStages = {}
+    first_with_label: dict[str, Expanded] = {}
     for expanded in _batches(expand(spec) if choose is None else choose()):
-        _refuse_shared_label(spec, of_label.setdefault(expanded.label, expanded), expanded)
-        trial = _plan_trial(expanded.config, expanded.settings, expanded.label, expanded.tuning, known)
-        warnings |= dict.fromkeys(expanded.config.warnings())
+        _refuse_shared_label(spec, first_with_label.setdefault(expanded.label, expanded), expanded)
+        trial = _plan_trial(expanded.config, expanded.settings, expanded.label, expanded.tuning, known_stages)
+        for warning in expanded.config.warnings():
+            if warning not in warnings:
+                warnings.append(warning)
         if trial.trial_id in trials:
-            first = trials[trial.trial_id].label
+            earlier_label = trials[trial.trial_id].label
+            earlier_origin = origins[trial.trial_id].origin
             raise SpecError(
                 f"{spec.where}: two trials with one id {trial.trial_id}, because they have the same settings:\n"
-                f"  {origins[trial.trial_id].origin} ({first})\n  {expanded.combination.origin} ({expanded.label})\n"
+                f"  {earlier_origin} ({earlier_label})\n  {expanded.combination.origin} ({expanded.label})\n"
                 "leave one out, or make them differ in a setting that counts"
             )
         trials[trial.trial_id] = trial
         origins[trial.trial_id] = expanded.combination
-    # The arms of a search are its labels: they must not change when it proposes more settings.
-    arms = _arms_of([*trials.values()]) if spec.search is None else None
-    named = trials.values() if arms is None else map(_with_arm, trials.values(), arms.names)
+    planned_trials = list(trials.values())
+    told_apart_by: Mapping[str, tuple[str, ...]] = {}
+    if spec.search is None:  # the arms of a search are its labels: they must not change when it proposes more settings
+        arms = _arms_of(planned_trials)
+        planned_trials = [_with_arm(trial, arm) for trial, arm in zip(planned_trials, arms.names, strict=True)]
+        told_apart_by = arms.told_apart_by
+        warnings += _warnings_of_equals(planned_trials)
     return Plan(
         name=spec.name,
-        trials=tuple(named),
+        trials=tuple(planned_trials),
         resources=spec.resources,
         spec_text=spec.to_toml([f"code/imports/{module.file.as_posix()}" for module in imports]),
         imports=imports,
         printed=tuple(spec.printed),
-        warnings=(*warnings, *_warnings_of_equals(trials.values() if spec.search is None else ())),
-        told_apart_by={} if arms is None else arms.told_apart_by,
+        warnings=tuple(warnings),
+        told_apart_by=told_apart_by,
         searches=None if spec.search is None else spec,
     )
 
 
 def _refuse_shared_label(spec: Spec, first: Expanded, other: Expanded) -> None:
     """Raise SpecError for two variants of different methods with one label."""
-    one, two = first.combination.variant, other.combination.variant
-    methods = first.config.method.name, other.config.method.name
-    if one != two and methods[0] != methods[1]:
+    first_variant = first.combination.variant
+    other_variant = other.combination.variant
+    first_method = first.config.method.name
+    other_method = other.config.method.name
+    if first_variant != other_variant and first_method != other_method:
         raise SpecError(
-            f"{spec.where} [[variants]] {one} and [[variants]] {two} have the label {other.label!r}, and different "
-            f"methods, {methods[0]} and {methods[1]}: a label is one method's; give [[variants]] {two} its own, such "
-            f"as label = {toml_value(f'{other.label} {methods[1]}')}, or leave it out"
+            f"{spec.where} [[variants]] {first_variant} and [[variants]] {other_variant} have the label "
+            f"{other.label!r}, and different methods, {first_method} and {other_method}: a label is one method's; "
+            f"give [[variants]] {other_variant} its own, such as label = "
+            f"{toml_value(f'{other.label} {other_method}')}, or leave it out"
         )
 
 
@@ -178,21 +191,28 @@ def _warnings_of_equals(trials: Iterable[PlannedTrial]) -> Iterator[str]:
 
     A user's method may decide by scores, which a dry run does not have: then equal stages can have different results.
     """
-    first: dict[str, PlannedTrial] = {}  # last stage -> a trial
-    found: dict[tuple[str, ...], int] = {}  # labels and settings -> trials
+    first_with_last_stage: dict[str, PlannedTrial] = {}
+    repeated: Counter[tuple[str, ...]] = Counter()  # labels, and the keys of the settings that differ -> trials
     for trial in trials:
-        earlier = first.setdefault(trial.stages[-1].key if trial.stages else "", trial)
-        if earlier is not trial and [one.key for one in earlier.stages] == [one.key for one in trial.stages]:
-            keys = differing_keys(earlier.settings.values, trial.settings.values)
-            if not any(key.startswith("method.") for key in keys):
-                arms = " and ".join(dict.fromkeys([earlier.label, trial.label]))
-                found[arms, *keys] = found.get((arms, *keys), 0) + 1
-    for (arms, *keys), count in found.items():
+        last_stage = trial.stages[-1].key if trial.stages else ""
+        earlier = first_with_last_stage.setdefault(last_stage, trial)
+        if earlier is trial or not _have_same_stages(earlier, trial):
+            continue
+        keys = differing_keys(earlier.settings.values, trial.settings.values)
+        if not any(key.startswith("method.") for key in keys):
+            is_one_label = earlier.label == trial.label
+            labels = trial.label if is_one_label else f"{earlier.label} and {trial.label}"
+            repeated[labels, *keys] += 1
+    for (labels, *keys), count in repeated.items():
         yield (
-            f"{arms}: {count} trial{'s' if count > 1 else ''} will have the same results as an earlier one, because no "
-            f"stage reads the settings in which they differ: {', '.join(keys)}; they would be shown as several "
+            f"{labels}: {count} trial{'s' if count > 1 else ''} will have the same results as an earlier one, because "
+            f"no stage reads the settings in which they differ: {', '.join(keys)}; they would be shown as several "
             "results, so vary these settings only in arms that read them"
         )
+
+
+def _have_same_stages(first: PlannedTrial, second: PlannedTrial) -> bool:
+    return [stage.key for stage in first.stages] == [stage.key for stage in second.stages]
 
 
 def plan_trial(expanded: Expanded, rung: Rung | None = None) -> PlannedTrial:
@@ -209,8 +229,11 @@ def trial_to_rung(trial: PlannedTrial, rung: Rung | None) -> PlannedTrial:
 
 def _batches(trials: Iterable[Expanded]) -> Iterator[Expanded]:
     """Yield the trials, a thousand at a time: alternating between two kinds of work takes the processor's caches."""
-    waiting = iter(trials)
-    while batch := [*islice(waiting, BATCH_TRIALS)]:
+    remaining = iter(trials)
+    while True:
+        batch = list(islice(remaining, BATCH_TRIALS))
+        if not batch:
+            return
         yield from batch
 
 
@@ -221,17 +244,18 @@ def no_sharing(plan: Plan) -> Plan:
     needs no cache.
     """
     trials: dict[str, PlannedTrial] = {}
-    seen: set[str] = set()
-    known: PlannedStages = {}
+    points_seen: set[str] = set()
+    known_stages: PlannedStages = {}
     for trial in plan.trials:
         config = trial.settings.parse()
         for point in trial.points:
-            if point.key not in seen:
-                seen.add(point.key)
-                alone = config.model_copy(update={"last_point": point.point})
-                settings = JsonSettings(alone.model_dump(mode="json"))
-                planned = replace(_plan_trial(alone, settings, trial.label, trial.tuning, known), arm=trial.arm)
-                trials[planned.trial_id] = planned
+            if point.key in points_seen:
+                continue
+            points_seen.add(point.key)
+            alone = config.model_copy(update={"last_point": point.point})
+            settings = JsonSettings(alone.model_dump(mode="json"))
+            planned = _plan_trial(alone, settings, trial.label, trial.tuning, known_stages)
+            trials[planned.trial_id] = replace(planned, arm=trial.arm)
     return replace(plan, name=f"{plan.name}_no_sharing", trials=tuple(trials.values()), private_cache=True)
 
 
@@ -241,37 +265,37 @@ def select_trials(plan: Plan, trial_ids: Sequence[str]) -> Plan:
     Raises:
         SpecError: the plan has no such trial, and the text names the nearest one; or several.
     """
-    there = [trial.trial_id for trial in plan.trials]
+    ids_in_plan = [trial.trial_id for trial in plan.trials]
     for digits in trial_ids:
-        found = [trial_id for trial_id in there if trial_id.startswith(digits)]
-        if not found:
+        matching_ids = [trial_id for trial_id in ids_in_plan if trial_id.startswith(digits)]
+        if not matching_ids:
             raise SpecError(
-                f"{plan.name} has no trial {digits!r}{nearest(digits, there)}; type --plan to see the ids of all"
+                f"{plan.name} has no trial {digits!r}{nearest(digits, ids_in_plan)}; type --plan to see the ids of all"
             )
-        if len(found) > 1:
-            raise SpecError(f"{len(found)} trials of {plan.name} begin with {digits!r}; type more digits")
-    return replace(plan, trials=tuple(trial for trial in plan.trials if trial.trial_id.startswith((*trial_ids,))))
+        if len(matching_ids) > 1:
+            raise SpecError(f"{len(matching_ids)} trials of {plan.name} begin with {digits!r}; type more digits")
+    return replace(plan, trials=tuple(trial for trial in plan.trials if trial.trial_id.startswith(tuple(trial_ids))))
 
 
 def refuse_missing_weights(plan: Plan) -> None:
-    """Raise ConfigError unless all weights that the trials read can be used.
+    """Refuse a plan unless all weights that its trials read can be used.
 
     Raises:
         ConfigError: weights are missing, are other files, or have a head that the method cannot continue with; the
             text says what to type.
     """
-    weights: dict[str, PlannedTrial] = {}
+    first_with_weights: dict[str, PlannedTrial] = {}  # trials that read the same weights are looked at once
     for trial in plan.trials:
         settings = trial.settings
         source = settings.values.get("source", {})
         if source.get("weights") is not None:
-            reads = [source, settings.network, settings.values["data"], settings.method]
-            weights.setdefault(canonical_json(reads), trial)
-    refuse_missing(trial.settings.parse() for trial in weights.values())
+            what_is_checked = [source, settings.network, settings.values["data"], settings.method]
+            first_with_weights.setdefault(canonical_json(what_is_checked), trial)
+    refuse_missing(trial.settings.parse() for trial in first_with_weights.values())
 
 
 def refuse_unfit_networks(plan: Plan) -> None:
-    """Raise ConfigError unless the networks of a plan can be trained and pruned as its trials do.
+    """Refuse a plan unless its networks can be trained and pruned as its trials do.
 
     Users' networks are tried; of others, only a last batch of one image can be wrong. Trials that differ in their seeds
     alone are looked at once. Imports torch if there is something to try.
@@ -279,13 +303,15 @@ def refuse_unfit_networks(plan: Plan) -> None:
     Raises:
         ConfigError: a network cannot; the text says where and what to change.
     """
-    trials: dict[str, PlannedTrial] = {}
+    trials_to_try: dict[str, PlannedTrial] = {}
     for trial in plan.trials:
-        is_users = digest_of(NETWORKS, trial.settings.network) is not None
-        if is_users or (trial.train_images or 0) % trial.settings.values["optimisation"]["batch_size"] == 1:
-            tables = {key: value for key, value in trial.settings.values.items() if key != "seed"}
-            trials.setdefault(canonical_json(tables), trial)
-    for trial in trials.values():
+        is_users_network = digest_of(NETWORKS, trial.settings.network) is not None
+        batch_size = trial.settings.values["optimisation"]["batch_size"]
+        has_batch_of_one = (trial.train_images or 0) % batch_size == 1
+        if is_users_network or has_batch_of_one:
+            settings_without_seed = {key: value for key, value in trial.settings.values.items() if key != "seed"}
+            trials_to_try.setdefault(canonical_json(settings_without_seed), trial)
+    for trial in trials_to_try.values():
         from tailor.execution.network_check import refuse_unfit
 
         refuse_unfit(trial.settings.parse(), plan.resources.ranks)
@@ -293,7 +319,13 @@ def refuse_unfit_networks(plan: Plan) -> None:
 
 def choose_probe(trials: Sequence[PlannedTrial]) -> PlannedTrial:
     """Choose the trial for a probe: that with the most kinds of stages, and of those the one of least work."""
-    return min(trials, key=lambda t: (-len({stage.kind for stage in t.stages}), sum(stage.work for stage in t.stages)))
+
+    def rank(trial: PlannedTrial) -> tuple[int, float]:
+        kinds = {stage.kind for stage in trial.stages}
+        work = sum(stage.work for stage in trial.stages)
+        return -len(kinds), work
+
+    return min(trials, key=rank)
 
 
 def planned_work(stage: PlannedStage, _network: str) -> float:
@@ -322,33 +354,36 @@ def cost_of(
             if stage.key not in distinct:
                 distinct[stage.key] = stage
                 work[stage.key] = work_of(stage, network)
-    missing = [stage for stage in distinct.values() if not is_cached(stage.key)]
+    not_cached = [stage for stage in distinct.values() if not is_cached(stage.key)]
     points = [stage for stage in distinct.values() if stage.point is not None]
     return PlanCost(
         stages_asked=asked,
         stages_distinct=len(distinct),
-        stages_cached=len(distinct) - len(missing),
+        stages_cached=len(distinct) - len(not_cached),
         points_distinct=len(points),
         work_without_sharing=sum(_work_from_the_start(point, distinct, work) for point in points),
         work_shared=sum(work.values()),
-        work_left=sum(work[stage.key] for stage in missing),
+        work_left=sum(work[stage.key] for stage in not_cached),
         stored_bytes=sum(stage.stored_bytes for stage in distinct.values()),
-        new_bytes=sum(stage.stored_bytes for stage in missing),
+        new_bytes=sum(stage.stored_bytes for stage in not_cached),
     )
 
 
 def _plan_trial(
-    config: TrialConfig, settings: JsonSettings, label: str, tuning: Tuning | None, known: PlannedStages
+    config: TrialConfig, settings: JsonSettings, label: str, tuning: Tuning | None, known_stages: PlannedStages
 ) -> PlannedTrial:
-    walked = dry_run(config, known)
+    """Dry-run one trial; its arm is its label until arms are told apart."""
+    dry = dry_run(config, known_stages)
+    resolved: dict[str, Any] = {}
     automatic = {name for name, value in settings.values["method"].items() if value == "auto"}
-    resolved = config.method.resolve(config.network).model_dump(mode="json", include=automatic) if automatic else {}
+    if automatic:
+        resolved = config.method.resolve(config.network).model_dump(mode="json", include=automatic)
     return PlannedTrial(
-        trial_id=walked.trial_id,
+        trial_id=dry.trial_id,
         label=label,
         arm=label,
         settings=settings,
-        stages=walked.stages,
+        stages=dry.stages,
         tuning=tuning,
         train_images=config.train_images,
         resolved=resolved,

@@ -20,57 +20,64 @@ def check_resources(spec: Spec, site: str) -> None:
     """Raise SpecError if a trial needs more than this process may use, on a site that is this machine."""
     if site not in ONE_MACHINE_SITES:
         return
-    ranks, threads, gpus_per_rank = (
-        spec.resources.ranks, spec.resources.threads_per_rank, spec.resources.gpus_per_rank
-    )  # fmt: skip
-    cores, needed = usable_cores(), ranks * threads
-    if needed > cores:
+    ranks = spec.resources.ranks
+    threads = spec.resources.threads_per_rank
+    gpus_per_rank = spec.resources.gpus_per_rank
+    cores = usable_cores()
+    needed_cores = ranks * threads
+    if needed_cores > cores:
         advice = f"type --set resources.ranks={max(1, cores // threads)}"
         if threads > cores:
             advice = "type --set resources.ranks=1 --set resources.threads_per_rank=1"
         raise SpecError(
             f"{spec.where} [resources] ranks = {ranks} with threads_per_rank = {threads}: a trial needs "
-            f"{needed} cores, this machine has {cores}; {advice}, or choose a site with more"
+            f"{needed_cores} cores, this machine has {cores}; {advice}, or choose a site with more"
         )
-    if gpus_per_rank and ranks * gpus_per_rank > (gpus := usable_gpus()):
-        advice = f"type --set resources.{f'ranks={gpus}' if gpus else 'gpus_per_rank=0'}"
+    if not gpus_per_rank:
+        return
+    gpus = usable_gpus()
+    needed_gpus = ranks * gpus_per_rank
+    if needed_gpus > gpus:
+        advice = f"type --set resources.ranks={gpus}" if gpus else "type --set resources.gpus_per_rank=0"
         raise SpecError(
             f"{spec.where} [resources] ranks = {ranks} with gpus_per_rank = {gpus_per_rank:g}: a trial needs "
-            f"{ranks * gpus_per_rank:g} of this machine's GPUs, and this process may use {gpus} (nvidia-smi -L, "
+            f"{needed_gpus:g} of this machine's GPUs, and this process may use {gpus} (nvidia-smi -L, "
             f"CUDA_VISIBLE_DEVICES); {advice}, or choose a site with more"
         )
 
 
 def rank_need(resources: Resources) -> RankNeed:
-    """What this machine, or a cluster, has to give to each trial."""
+    """Return what this machine, or a cluster, has to give to each trial."""
     return RankNeed(
         ranks=resources.ranks, cpus_per_rank=resources.threads_per_rank, gpus_per_rank=resources.gpus_per_rank
     )
 
 
 def most_at_once(resources: Resources) -> int:
-    """How many trials fit on this machine at once, by its cores and, if they need them, its GPUs; 0: not one."""
+    """Return how many trials fit on this machine at once, by its cores and, if they need them, its GPUs."""
     return rank_need(resources).places(cpus=usable_cores(), gpus=gpus_of(resources)) // resources.ranks
 
 
 def gpus_of(resources: Resources) -> int:
-    """GPUs of this machine for trials of these resources: all that this process may use, or 0 if they need none."""
+    """Return the GPUs of this machine for such trials: all that this process may use, or 0 if the trials need none."""
     return usable_gpus() if resources.gpus_per_rank else 0
 
 
 def usable_gpus() -> int:
     """Return the number of NVIDIA GPUs that this process may use: of CUDA_VISIBLE_DEVICES, or all of the driver."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     program = shutil.which("nvidia-smi")
-    present = None if program is None else _gpus_of_the_driver(program)
-    return present or 0 if visible is None else visible_gpus(visible, present)
+    present_gpus = None if program is None else _gpus_of_the_driver(program)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return visible_gpus(visible, present_gpus)
+    return present_gpus or 0
 
 
-@cache
+@cache  # a launch asks three times, and the driver may take seconds
 def _gpus_of_the_driver(program: str) -> int:
-    """All GPUs of this machine; a launch asks three times, and the driver may take seconds."""
+    """Return the number of all GPUs of this machine."""
     try:
-        said = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=DRIVER_LIMIT_S, check=False)
+        listing = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=DRIVER_LIMIT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return 0
-    return sum(line.startswith("GPU ") for line in lines_of(said.stdout))
+    return sum(line.startswith("GPU ") for line in lines_of(listing.stdout))

@@ -13,23 +13,23 @@ _NAME = re.compile(r"\.[^@]+@(?P<host>[^@]+)@(?P<pid>\d+)@[0-9a-f]{8}\.creating"
 
 
 def temporary_name(name: str) -> str:
-    """The name of the folder of a run until it is whole; unique to this host and process."""
+    """Return a name for the folder of a run until it is whole; no other process uses it."""
     return f".{name}@{socket.gethostname()}@{os.getpid()}@{uuid.uuid4().hex[:8]}.creating"
 
 
 def remove_abandoned(runs: Path) -> None:
     """Remove what this user's killed creations on this host have left behind, and nothing else."""
     for path in runs.glob(".*.creating"):
-        match = _NAME.fullmatch(path.name)
-        if not match or match["host"] != socket.gethostname() or not _is_mine(path):
+        name = _NAME.fullmatch(path.name)
+        if not name or name["host"] != socket.gethostname() or not _is_mine(path):
             continue
         # The process id is not enough: containers can share a host name without sharing ids. The lock is.
-        if not _is_alive(int(match["pid"])) and holder_of(path / LOCK_FILE) is None:
+        if not _is_alive(int(name["pid"])) and holder_of(path / LOCK_FILE) is None:
             shutil.rmtree(path, ignore_errors=True)  # another launch may be removing it at this moment
 
 
 def _is_mine(path: Path) -> bool:
-    """Whether it is this user's; False if another launch has just renamed or removed it."""
+    """Whether a folder is this user's; False if another launch has just renamed or removed it."""
     try:
         return path.stat().st_uid == os.getuid()
     except FileNotFoundError:

@@ -54,12 +54,13 @@ def write_planned(tables: Path, plan: Plan, trials: Iterable[PlannedTrial], code
 
 
 def _resolved_settings(trial: PlannedTrial) -> dict[str, Any]:
-    values = trial.settings.values
-    return {**values, "method": {**values["method"], **trial.resolved}}
+    """Return a trial's settings with what each `auto` of its method is."""
+    settings = trial.settings.values
+    return settings | {"method": settings["method"] | dict(trial.resolved)}
 
 
 def tuning_of(trial: PlannedTrial) -> TuningColumns:
-    """The setting of [tuning] that a trial has."""
+    """Return a trial's setting of [tuning] as columns."""
     if trial.tuning is None:
         return TuningColumns()
     return TuningColumns(tuning_json=json.dumps(trial.tuning.values), tuning_order=trial.tuning.order)

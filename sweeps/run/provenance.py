@@ -18,7 +18,7 @@ from transtailor.sources import PACKAGES, ROOT, code_digest
 
 
 def provenance(files: dict[Path, bytes]) -> dict[str, Any]:
-    """The facts of this launch, as JSON values; `files` are the sources that run."""
+    """Return the facts of this launch as JSON values; `files` are the sources that run."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
@@ -39,34 +39,39 @@ def provenance(files: dict[Path, bytes]) -> dict[str, Any]:
 
 
 def _cpu() -> str | None:
-    """The processor's name, if Linux knows it."""
+    """Return the processor's name, if Linux knows it."""
     try:
         lines = lines_of(Path("/proc/cpuinfo").read_text())
     except OSError:
         return None
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+    for line in lines:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return None
 
 
 def _gpus() -> list[str]:
-    """Name, memory and driver of each GPU of this machine; empty without any."""
-    words = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    """Return name, memory and driver of each GPU of this machine; empty without any."""
+    command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=10, check=False)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return lines_of(done.stdout) if done.returncode == 0 else []
+    return lines_of(answer.stdout) if answer.returncode == 0 else []
 
 
 @cache
 def _packages() -> dict[str, str]:
-    """Name -> version of each installed package, from its metadata, which a process reads once."""
-    found = (dist.metadata for dist in importlib.metadata.distributions())
-    versions = {metadata["Name"]: metadata["Version"] for metadata in found}
-    return dict(sorted(versions.items(), key=lambda item: str(item[0]).lower()))
+    """Return name -> version of each installed package, from its metadata, which a process reads once."""
+    versions = {}
+    for distribution in importlib.metadata.distributions():
+        metadata = distribution.metadata  # read from the disk at each access
+        versions[metadata["Name"]] = metadata["Version"]
+    return dict(sorted(versions.items(), key=lambda name_and_version: str(name_and_version[0]).lower()))
 
 
 def _git() -> dict[str, Any] | None:
-    """Commit of the checkout that the code is in, and whether it was changed; None without git or a checkout.
+    """Return the commit of the checkout that has this code, and its changes; None without git or a checkout.
 
     An installed copy in the folder of another checkout, such as in an environment there, has no commit.
     """
@@ -81,7 +86,7 @@ def _git() -> dict[str, Any] | None:
 def _git_output(*arguments: str) -> str | None:
     command = ["git", "--no-optional-locks", "-C", str(ROOT), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None  # git is optional: digest and copy of the code identify it
-    return done.stdout.strip() if done.returncode == 0 else None
+    return answer.stdout.strip() if answer.returncode == 0 else None

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,27 +51,29 @@ class Difference:
 
 def difference(record: LaunchRecord, plan: Plan) -> Difference:
     """Compare the trials of a run with those of a plan; resources do not count."""
-    wanted = {trial.trial_id: trial for trial in plan.trials}
-    added = tuple(trial for trial_id, trial in wanted.items() if trial_id not in record.trials)
-    removed = tuple(trial_id for trial_id in record.trials if trial_id not in wanted)
-    relabelled = tuple(
-        trial_id
-        for trial_id, old in record.trials.items()
-        if trial_id in wanted and wanted[trial_id].label != old.label
-    )
-    return Difference(added=added, removed=removed, relabelled=relabelled)
+    planned = {trial.trial_id: trial for trial in plan.trials}
+    added = tuple(trial for trial_id, trial in planned.items() if trial_id not in record.trials)
+    removed = []
+    relabelled = []
+    for trial_id, recorded in record.trials.items():
+        if trial_id not in planned:
+            removed.append(trial_id)
+        elif planned[trial_id].label != recorded.label:
+            relabelled.append(trial_id)
+    return Difference(added=added, removed=tuple(removed), relabelled=tuple(relabelled))
 
 
 def describe(changed: Difference, record: LaunchRecord, plan: Plan) -> list[str]:
-    """A difference as lines: how many trials, then one line per setting, at most `SHOWN` of these."""
-    counts = (len(changed.added), len(changed.removed), len(changed.relabelled))
-    old_settings = [{**old.settings.values, "label": old.label} for old in record.trials.values()]
+    """Return a difference as lines: how many trials, then one line per setting, at most `SHOWN` of these."""
+    counts = f"{len(changed.added)} trials added, {len(changed.removed)} removed, {len(changed.relabelled)} renamed"
+    old_settings = [{**trial.settings.values, "label": trial.label} for trial in record.trials.values()]
     new_settings = [{**trial.settings.values, "label": trial.label} for trial in plan.trials]
     lines = list(_changes(old_settings, new_settings))
     if not lines:
         lines = ["the same values of all settings, but in other combinations or with another version of the methods"]
-    more = [f"... and {len(lines) - SHOWN} more settings"] if len(lines) > SHOWN else []
-    return ["{} trials added, {} removed, {} renamed".format(*counts), *lines[:SHOWN], *more]
+    if len(lines) > SHOWN:
+        lines = [*lines[:SHOWN], f"... and {len(lines) - SHOWN} more settings"]
+    return [counts, *lines]
 
 
 @pause_collection()  # the record of all trials is no garbage
@@ -106,11 +108,11 @@ def start(plan: Plan, runs: Path, *, extend: bool, update_code: bool) -> tuple[R
         record = open_run(run)
         check_may_resume(run, record, plan, launch["code_digest"], extend=extend, update_code=update_code)
         with deny_others_writing():
-            what = _resume(run, record, plan, launch, files)
+            what_was_done = _resume(run, record, plan, launch, files)
     except BaseException:
         lock.release()
         raise
-    return run, lock, what
+    return run, lock, what_was_done
 
 
 def check_may_resume(
@@ -118,27 +120,31 @@ def check_may_resume(
 ) -> None:
     """Raise RunFolderError, with the difference and what to type, unless `plan` may resume `run`."""
     if record.private_cache != plan.private_cache:
-        kinds = {True: "without sharing", False: "with sharing"}
         raise RunFolderError(
-            f"{run.path} is a run {kinds[record.private_cache]}, this launch is one {kinds[plan.private_cache]}; "
-            "type another --name"
+            f"{run.path} is a run {_sharing_text(record.private_cache)}, "
+            f"this launch is one {_sharing_text(plan.private_cache)}; type another --name"
         )
     changed = difference(record, plan)
-    if changed and not (extend and changed.is_extension) and not _is_earlier_or_later(changed, plan):
-        shown = "\n".join(f"  {line}" for line in describe(changed, record, plan))
-        advice = (
-            "type --extend to add them to this run, or --name NAME for a new one"
-            if changed.is_extension
-            else "type --name NAME for a new run (finished stages are shared by way of the cache)"
-        )
-        also = "; --extend is not enough, because old trials are gone or renamed" if extend else ""
-        raise RunFolderError(f"{run.path} is a run of another spec:\n{shown}\n{advice}{also}")
+    is_allowed = (extend and changed.is_extension) or _is_earlier_or_later(changed, plan)
+    if changed and not is_allowed:
+        description = "\n".join(f"  {line}" for line in describe(changed, record, plan))
+        if changed.is_extension:
+            advice = "type --extend to add them to this run, or --name NAME for a new one"
+        else:
+            advice = "type --name NAME for a new run (finished stages are shared by way of the cache)"
+        if extend:
+            advice += "; --extend is not enough, because old trials are gone or renamed"
+        raise RunFolderError(f"{run.path} is a run of another spec:\n{description}\n{advice}")
     if digest != record.code_digest and not update_code:
         raise RunFolderError(
             f"{run.path} was made with other code (digest {record.code_digest[:12]}, now {digest[:12]}; "
             f"to compare: {shlex.join(['diff', '-r', str(run.code_of(record.code_digest)), str(ROOT)])}); "
             "type --update-code to continue with the new code, or --name NAME for a new run"
         )
+
+
+def _sharing_text(private_cache: bool) -> str:
+    return "without sharing" if private_cache else "with sharing"
 
 
 def _is_earlier_or_later(changed: Difference, plan: Plan) -> bool:
@@ -156,73 +162,86 @@ def is_other_spec(run: RunFolder, plan: Plan) -> bool:
 
 
 def this_code_digest() -> str:
-    """The digest of the code as it is on disk."""
+    """Return the digest of the code as it is on disk."""
     return code_digest(sources())
 
 
 def _resume(
     run: RunFolder, record: LaunchRecord, plan: Plan, launch: Mapping[str, Any], files: Mapping[Path, bytes]
 ) -> str:
+    """Bring the folder of a run up to date with this launch; returns what was done, such as "resumed"."""
     digest = launch["code_digest"]
     added = difference(record, plan).added
-    what = [f"extended by {len(added)} trials" if added else "resumed"]
-    what += _renamed_arms(record, plan)
+    actions = [f"extended by {len(added)} trials" if added else "resumed"]
+    actions += _renamed_arms(record, plan)
     if digest != record.code_digest:
-        what.append(f"with new code {digest[:12]}")
+        actions.append(f"with new code {digest[:12]}")
     if plan.resources.model_dump() != record.resources:
-        what.append("with other resources")
+        actions.append("with other resources")
     save_code(run, digest, files)
     save_imports(run, plan)
-    changed = [*added, *_described_otherwise(record, plan)]
-    if changed or is_other_spec(run, plan) or list(record.imports) != [module.file for module in plan.imports]:
-        add_trials(run, plan, changed, digest)
-    add_launch(run, record, ", ".join(what), launch)
-    return ", ".join(what)
+    changed_trials = [*added, *_described_otherwise(record, plan)]
+    has_other_imports = list(record.imports) != [module.file for module in plan.imports]
+    if changed_trials or is_other_spec(run, plan) or has_other_imports:
+        add_trials(run, plan, changed_trials, digest)
+    what_was_done = ", ".join(actions)
+    add_launch(run, record, what_was_done, launch)
+    return what_was_done
 
 
 def _described_otherwise(record: LaunchRecord, plan: Plan) -> list[PlannedTrial]:
-    """Old trials whose arm has another name now, or whose order among the settings of [tuning] has changed.
+    """Return old trials whose arm has another name now, or whose order among the settings of [tuning] has changed.
 
     They are still the same trials, and of their rows in `planned` the last one counts.
     """
-    return [
-        trial
-        for trial in plan.trials
-        if (old := record.trials.get(trial.trial_id)) is not None
-        and (old.arm, old.tuning) != (trial.arm, tuning_of(trial))
-    ]
+    changed_trials = []
+    for trial in plan.trials:
+        recorded = record.trials.get(trial.trial_id)
+        if recorded is not None and (recorded.arm != trial.arm or recorded.tuning != tuning_of(trial)):
+            changed_trials.append(trial)
+    return changed_trials
 
 
 def _renamed_arms(record: LaunchRecord, plan: Plan) -> list[str]:
     """Say which arms have another name now, because a setting tells them apart from arms that were added."""
-    renamed = {
-        (old.arm, trial.arm): None
-        for trial in plan.trials
-        if (old := record.trials.get(trial.trial_id)) is not None and old.arm != trial.arm
-    }
-    texts = [f"{before!r} is now {after!r}" for before, after in renamed]
-    more = [f"{len(texts) - SHOWN} more arms have new names"] if len(texts) > SHOWN else []
-    return [f"the arm {text}" for text in texts[:SHOWN]] + more
+    texts = []
+    names_seen: set[tuple[str, str]] = set()
+    for trial in plan.trials:
+        recorded = record.trials.get(trial.trial_id)
+        if recorded is None or recorded.arm == trial.arm or (recorded.arm, trial.arm) in names_seen:
+            continue
+        names_seen.add((recorded.arm, trial.arm))
+        texts.append(f"the arm {recorded.arm!r} is now {trial.arm!r}")
+    if len(texts) > SHOWN:
+        return [*texts[:SHOWN], f"{len(texts) - SHOWN} more arms have new names"]
+    return texts
 
 
 def _changes(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> Iterator[str]:
-    """One line for each setting whose values over all trials have changed."""
-    before, after = _values(old), _values(new)
-    for key in dict.fromkeys([*before, *after]):
-        if before.get(key) != after.get(key):
-            yield f"{key}: {_list_text(before.get(key))} -> {_list_text(after.get(key))}"
+    """Yield one line for each setting whose values over all trials have changed."""
+    old_values = _values_of_settings(old)
+    new_values = _values_of_settings(new)
+    keys = [*old_values, *(key for key in new_values if key not in old_values)]
+    for key in keys:
+        before = old_values.get(key, set())
+        after = new_values.get(key, set())
+        if before != after:
+            yield f"{key}: {_list_text(before)} -> {_list_text(after)}"
 
 
-def _values(trials: list[dict[str, Any]]) -> dict[str, dict[str, None]]:
-    values: dict[str, dict[str, None]] = {}
+def _values_of_settings(trials: list[dict[str, Any]]) -> dict[str, set[str]]:
+    """Return dotted key -> the values that these trials have, as JSON."""
+    values: dict[str, set[str]] = {}
     for trial in trials:
         for key, value in leaves(trial):
-            values.setdefault(key, {})[json.dumps(value)] = None
-    return {key: dict.fromkeys(sorted(texts)) for key, texts in values.items()}
+            values.setdefault(key, set()).add(json.dumps(value))
+    return values
 
 
-def _list_text(values: Mapping[str, None] | None) -> str:
+def _list_text(values: Collection[str]) -> str:
     if not values:
         return "(none)"
-    texts = list(values)
-    return ", ".join(texts[:SHOWN]) + (f", ... ({len(texts)} values)" if len(texts) > SHOWN else "")
+    text = ", ".join(sorted(values)[:SHOWN])
+    if len(values) > SHOWN:
+        text += f", ... ({len(values)} values)"
+    return text

@@ -42,7 +42,7 @@ _MODULE = re.compile(r"[0-9a-f]{64}/[^/]+\.py")
 
 
 class _Below:
-    """A path below the folder of a run."""
+    """An attribute of `RunFolder` that is a path below its folder."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -77,31 +77,31 @@ class RunFolder:
         return self.path.name
 
     def trial(self, trial_id: str) -> Path:
-        """The folder of one trial; its first writer creates it."""
+        """Return the folder of one trial; its first writer creates it."""
         return self.trials / trial_id
 
     def log(self, trial_id: str) -> Path:
-        """The log of a trial: one JSON object per line, in the order of its attempts."""
+        """Return the log of a trial: one JSON object per line, in the order of its attempts."""
         return self.trial(trial_id) / "log.jsonl"
 
     def trial_logs(self) -> Iterator[Path]:
-        """The logs of all trials that were started."""
+        """Return the logs of all trials that were started."""
         return self.trials.glob(self.log("*").relative_to(self.trials).as_posix())
 
     def holder(self, trial_id: str) -> Path:
-        """Names who may write rows of a trial: the ranks that got it last."""
+        """Return the file that names who may write rows of a trial: the ranks that got it last."""
         return self.trial(trial_id) / "holder"
 
     def checkpoint(self, trial_id: str) -> Path:
-        """The folder for the checkpoints of a trial's stages."""
+        """Return the folder for the checkpoints of a trial's stages."""
         return self.trial(trial_id) / "checkpoint"
 
     def private_cache(self, trial_id: str) -> Path:
-        """The cache of a trial that shares no stages."""
+        """Return the cache of a trial that shares no stages."""
         return self.trial(trial_id) / "private_cache"
 
     def code_of(self, digest: str) -> Path:
-        """The copy of the sources with a digest, which rows have in `code_digest`."""
+        """Return the copy of the sources with a digest, which rows have in `code_digest`."""
         return self.code / digest[:12]
 
 
@@ -181,7 +181,8 @@ def check_is_run(run: RunFolder) -> None:
             "runs/demo, or for a new run another --name"
         )
     missing = [path.name for path in (run.spec, run.provenance) if not path.exists()]
-    missing += [] if has_table(run.path, "planned") else ["planned"]
+    if not has_table(run.path, "planned"):
+        missing.append("planned")
     if missing:
         raise _damage_error(run, f"it has no {' and no '.join(missing)}")
 
@@ -193,7 +194,8 @@ def open_run(run: RunFolder) -> LaunchRecord:
         RunFolderError: the folder is no run, or is damaged; the text says what to do.
     """
     check_is_run(run)
-    plan, provenance = _read_json(run, run.plan), _read_json(run, run.provenance)
+    plan = _read_json(run, run.plan)
+    provenance = _read_json(run, run.provenance)
     try:
         record = LaunchRecord(
             trials={_known_id(run, key): _known_trial(run, value) for key, value in plan["trials"].items()},
@@ -203,9 +205,7 @@ def open_run(run: RunFolder) -> LaunchRecord:
             code_digest=str(provenance["code_digest"]),
             provenance={**provenance, "history": list(provenance["history"]), "created": dict(provenance["created"])},
         )
-        last = record.provenance["history"][-1]
-        str(record.provenance["created"]["packages"]), str(last["command"]), str(last["folder"])
-        last["argv"][0], "".join(last["argv"])
+        _look_up_facts(record.provenance)
     except RunFolderError:
         raise
     except (LookupError, TypeError, AttributeError, ValueError) as error:
@@ -214,15 +214,25 @@ def open_run(run: RunFolder) -> LaunchRecord:
     return record
 
 
+def _look_up_facts(provenance: Mapping[str, Any]) -> None:
+    """Look up the facts of launches that commands read, so that a missing one raises here."""
+    last_launch = provenance["history"][-1]
+    str(provenance["created"]["packages"])
+    str(last_launch["command"])
+    str(last_launch["folder"])
+    words = last_launch["argv"]
+    words[0], "".join(words)
+
+
 def check_is_own(run: RunFolder) -> None:
     """Raise RunFolderError, with what to type, if another user owns or may write what a launch of the run executes."""
-    code = (path for path in (run.code, *run.code.rglob("*")) if path.name != "__pycache__")
-    refuse_shared((run.path, run.spec, run.plan, run.provenance, run.cluster, *code), RunFolderError)
+    code_paths = [path for path in (run.code, *run.code.rglob("*")) if path.name != "__pycache__"]
+    refuse_shared((run.path, run.spec, run.plan, run.provenance, run.cluster, *code_paths), RunFolderError)
     refuse_shared((ClusterFolder(run.cluster).token,), RunFolderError, secret=True)
 
 
 def modules_of(run: RunFolder, imports: Sequence[Path]) -> tuple[Path, ...]:
-    """The run's copies of the user's modules, each in a folder named by its SHA-256: for `plugins.load_copy`.
+    """Return the run's copies of the user's modules, each in a folder named by its SHA-256: for `plugins.load_copy`.
 
     Raises:
         RunFolderError: the plan names another file, or other users may change the copies.
@@ -278,7 +288,7 @@ def save_imports(run: RunFolder, plan: Plan) -> None:
 
 
 def log_line(at: datetime, level: str, text: str) -> str:
-    """A line of a trial's log, without its end."""
+    """Return a line of a trial's log, without the line break."""
     return json.dumps({"at": at.isoformat(), "level": level, "text": text})
 
 
@@ -298,22 +308,22 @@ def _fill(run: RunFolder, plan: Plan, launch: Mapping[str, Any], sources: Mappin
 
 
 def _entry(what: str, launch: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
-    """A launch for the history: its facts, with only the packages that differ from those of the first launch."""
-    before, now = first["packages"], launch["packages"]
-    differ = {name: now.get(name) for name in sorted({*before, *now}) if before.get(name) != now.get(name)}
-    return {
-        "what": what,
-        **{key: value for key, value in launch.items() if key != "packages"},
-        "other_packages": differ,
-    }
+    """Return a launch for the history: its facts, with only the packages that differ from the first launch's."""
+    first_packages = first["packages"]
+    packages = launch["packages"]
+    other_packages = {}
+    for name in sorted({*first_packages, *packages}):
+        if packages.get(name) != first_packages.get(name):
+            other_packages[name] = packages.get(name)
+    facts = {key: value for key, value in launch.items() if key != "packages"}
+    return {"what": what, **facts, "other_packages": other_packages}
 
 
 def _plan_text(plan: Plan) -> str:
-    trials = {
-        trial.trial_id: {"label": trial.label, "arm": trial.arm, "config": trial.settings.values}
-        | asdict(tuning_of(trial))
-        for trial in plan.trials
-    }
+    trials = {}
+    for trial in plan.trials:
+        entry = {"label": trial.label, "arm": trial.arm, "config": trial.settings.values}
+        trials[trial.trial_id] = entry | asdict(tuning_of(trial))
     return _json_text(
         {
             "format": FORMAT,
@@ -333,7 +343,8 @@ def _known_id(run: RunFolder, trial_id: str) -> str:
 
 
 def _known_trial(run: RunFolder, value: Mapping[str, Any]) -> RecordedTrial:
-    label, arm = str(value["label"]), str(value["arm"])
+    label = str(value["label"])
+    arm = str(value["arm"])
     for name in (label, arm):
         if not name.isprintable():  # a line break in it could look like a line of ours
             raise _damage_error(run, f"{run.plan.name}: expected a name in one line, given {name!r}")

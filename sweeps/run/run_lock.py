@@ -43,7 +43,7 @@ class RunLock:
         # Not inherited by programs that this process starts: a left-over child must not keep the run locked.
         self._handle: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            _wait_for(self._handle, path, patience_s, is_stopped)
+            _wait_and_take(self._handle, path, patience_s, is_stopped)
         except BaseException:
             self.release()
             raise
@@ -53,13 +53,14 @@ class RunLock:
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         os.ftruncate(self._handle, 0)
-        self._told_at = os.pwrite(self._handle, f"{json.dumps(holder)}\n".encode(), 0)
+        self._second_line_at = os.pwrite(self._handle, f"{json.dumps(holder)}\n".encode(), 0)
 
     def tell(self, line: str) -> None:
         """Write the second line; a reader may see half of it."""
         if self._handle is not None:
             with suppress(OSError):  # a full disk is reported elsewhere
-                os.ftruncate(self._handle, self._told_at + os.pwrite(self._handle, line.encode(), self._told_at))
+                written_bytes = os.pwrite(self._handle, line.encode(), self._second_line_at)
+                os.ftruncate(self._handle, self._second_line_at + written_bytes)  # the line before may be longer
 
     def release(self) -> None:
         """Release the lock; a second call has no effect."""
@@ -75,7 +76,7 @@ class RunLock:
 
 
 def holder_of(path: Path) -> dict[str, Any] | None:
-    """The holder of a lock: pid, host and since (each may be missing for an instant); None if the lock is free."""
+    """Return who holds a lock: pid, host and since (each may be missing for an instant); None if the lock is free."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -91,8 +92,10 @@ def holder_of(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def _wait_for(handle: int, path: Path, patience_s: float, is_stopped: Callable[[], bool]) -> None:
-    def is_free() -> bool:
+def _wait_and_take(handle: int, path: Path, patience_s: float, is_stopped: Callable[[], bool]) -> None:
+    """Take the lock, at the latest after `patience_s`. Raises RunFolderError: another process holds it."""
+
+    def could_take() -> bool:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -109,7 +112,7 @@ def _wait_for(handle: int, path: Path, patience_s: float, is_stopped: Callable[[
 
     try:
         wait_for(
-            is_free, f"the process that runs {path.parent} to release it", patience_s, poll_s=POLL_S, poll_to_s=1.0
+            could_take, f"the process that runs {path.parent} to release it", patience_s, poll_s=POLL_S, poll_to_s=1.0
         )
     except WaitedTooLong:
         holder = _read_holder(handle)

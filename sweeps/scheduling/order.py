@@ -58,8 +58,12 @@ class TrialQueue:
             for claim in trial.claims:
                 self._sharing[claim.key].append(trial.trial_id)
         self._chain, self._total = follow_ups(self._trials.values(), self._finished)
-        self._work = {claim.key: claim.work for trial in self._trials.values() for claim in trial.claims}
-        self._needed_by = {key: len(trials) for key, trials in self._sharing.items() if key not in self._finished}
+        self._work: dict[str, float] = {}  # of each stage
+        for trial in self._trials.values():
+            for claim in trial.claims:
+                self._work[claim.key] = claim.work
+        # Unfinished stage -> how many live trials need it.
+        self._needed_by = {key: len(sharing) for key, sharing in self._sharing.items() if key not in self._finished}
         self._work_left = sum(self._work[key] for key in self._needed_by)
         for trial_id in self._trials:
             self._claims_on[trial_id] = 0
@@ -110,10 +114,10 @@ class TrialQueue:
         """Take the next trial to start, or return what to wait for; None: no trial waits."""
         if not self._waiting:
             return None
-        first = self._first()
-        if first is None:
+        trial_id = self._first_startable()
+        if trial_id is None:
             return Blocked(frozenset(key for key in self._claimed if self._needed_by[key] > 1))
-        return self._start(first)
+        return self._start(trial_id)
 
     def stage_finished(self, key: str) -> None:
         """Note that a stage is finished, by any trial or sweep; trials that waited for it may start."""
@@ -142,16 +146,17 @@ class TrialQueue:
             if self._needed_by[claim.key] == 0 and claim.key not in self._finished:
                 self._work_left -= claim.work
 
-    def _first(self) -> str | None:
-        """Return the first startable trial; drop outdated entries."""
+    def _first_startable(self) -> str | None:
+        """Return the first trial that may start; drop outdated entries of the heap before it."""
         while self._startable:
-            priority, _, trial_id = self._startable[0]
+            priority, _number, trial_id = self._startable[0]
             if trial_id in self._waiting and self._claims_on[trial_id] == 0 and self._priority(trial_id) == priority:
                 return trial_id
             heapq.heappop(self._startable)
         return None
 
     def _start(self, trial_id: str) -> QueuedTrial:
+        """Let a waiting trial run: it claims its unfinished stages, so others that share them cannot start."""
         del self._waiting[trial_id]
         self._running[trial_id] = None
         self._hold_back(trial_id)
@@ -159,10 +164,10 @@ class TrialQueue:
         for claim in trial.claims:
             if claim.key not in self._finished:
                 self._claimed[claim.key] = trial_id
-                for other in self._sharing[claim.key]:
-                    if other in self._waiting:
-                        self._claims_on[other] += 1
-                        self._hold_back(other)
+                for other_id in self._sharing[claim.key]:
+                    if other_id in self._waiting:
+                        self._claims_on[other_id] += 1
+                        self._hold_back(other_id)
         return trial
 
     def _hold_back(self, trial_id: str) -> None:
@@ -190,9 +195,9 @@ class TrialQueue:
             trial = self._trials[trial_id]
             heapq.heappush(self._startable, (self._priority(trial_id), self._number[trial_id], trial_id))
             self._hold_back(trial_id)  # as it was counted before
-            first = next((claim.key for claim in trial.claims if claim.key not in self._finished), trial_id)
-            self._begins_with[trial_id] = first
-            self._beginnings[first] += 1
+            first_key = next((claim.key for claim in trial.claims if claim.key not in self._finished), trial_id)
+            self._begins_with[trial_id] = first_key
+            self._beginnings[first_key] += 1
 
     def _priority(self, trial_id: str) -> float:
         """Return minus the work that depends on this trial (see `work_behind`); the smallest is first."""
@@ -229,7 +234,8 @@ def work_behind(claims: Iterable[StageClaim], chain: dict[str, float], total: di
 
     After each stage other trials can continue: at best along its longest chain, or spread over all slots.
     """
-    done = longest = 0.0
+    done = 0.0
+    longest = 0.0
     for claim in claims:
         done += claim.work
         longest = max(longest, done + max(chain[claim.key], total[claim.key] / slots))

@@ -39,32 +39,41 @@ def join_stages(trials: Iterable[tuple[str, Iterable[tuple[str, float, float]]]]
     Args:
         trials: id and unfinished stages (key, planned work, seconds) of each, in the order of execution.
     """
-    listed = [(trial_id, {key: (work, seconds) for key, work, seconds in stages}) for trial_id, stages in trials]
-    before: dict[str, str | None] = {}
-    after: dict[str, str | None] = {}
-    parted: set[tuple[str | None, str | None]] = set()
-    for _, stages in listed:
-        keys = [None, *stages, None]
-        for last, key, following in zip(keys, keys[1:], keys[2:], strict=False):
-            assert key is not None
-            if before.setdefault(key, last) != last:
-                parted |= {(before[key], key), (last, key)}
-            if after.setdefault(key, following) != following:
-                parted |= {(key, after[key]), (key, following)}
-    made = []
-    for trial_id, stages in listed:
+    stages_of_trials: list[tuple[str, dict[str, tuple[float, float]]]] = []
+    for trial_id, stages in trials:
+        stages_of_trials.append((trial_id, {key: (work, seconds) for key, work, seconds in stages}))
+    parted = _parted([list(stages) for _trial_id, stages in stages_of_trials])
+    timed = []
+    for trial_id, stages_by_key in stages_of_trials:
         steps: list[TimedStep] = []
-        last = None
-        for key, (work, seconds) in stages.items():
-            if last is None or (last, key) in parted:
+        last_key = None
+        for key, (work, seconds) in stages_by_key.items():
+            if last_key is None or (last_key, key) in parted:
                 steps.append(TimedStep(key=key, work=work, ends_s=(seconds,)))
             else:
                 step = steps[-1]
                 ends_s = (*step.ends_s, step.seconds + seconds)
                 steps[-1] = TimedStep(key=step.key, work=step.work + work, ends_s=ends_s)
-            last = key
-        made.append(TimedTrial(trial_id=trial_id, steps=tuple(steps)))
-    return made
+            last_key = key
+        timed.append(TimedTrial(trial_id=trial_id, steps=tuple(steps)))
+    return timed
+
+
+def _parted(keys_of_trials: Iterable[Sequence[str]]) -> set[tuple[str | None, str | None]]:
+    """Return the pairs of stages that follow each other in some trials but not in all that have one of them.
+
+    None in a pair is the beginning or the end of a trial.
+    """
+    before: dict[str, str | None] = {}
+    after: dict[str, str | None] = {}
+    parted: set[tuple[str | None, str | None]] = set()
+    for keys in keys_of_trials:
+        for key, last, following in zip(keys, [None, *keys], [*keys[1:], None], strict=False):
+            if before.setdefault(key, last) != last:
+                parted |= {(before[key], key), (last, key)}
+            if after.setdefault(key, following) != following:
+                parted |= {(key, after[key]), (key, following)}
+    return parted
 
 
 def schedule(
@@ -91,52 +100,64 @@ def schedule(
     (5.0, 5.0)
     """
     by_id = {trial.trial_id: trial for trial in trials}
-    queue = TrialQueue([_queued_trial(trial, attrgetter("work")) for trial in trials], (), slots=slots)
-    ends: list[tuple[float, int, str, int]] = []  # when, in which order, of which trial, which step
+    queue = TrialQueue([_queued_by_work(trial) for trial in trials], (), slots=slots)
+    ends: list[tuple[float, int, str, int]] = []  # heap: a step's end, its order among all, its trial, its index there
     free_since_s: list[float] = []  # of slots that were used, the one used last at the end
-    used = order = 0
-    now_s = held_s = 0.0
+    slots_used = 0
+    steps_begun = 0
+    now_s = 0.0
+    held_s = 0.0
 
-    def begin(trial_id: str, number: int) -> None:
+    def begin(trial_id: str, index: int) -> None:
         """Begin a trial's first unfinished step from this one on, or free its slot."""
-        nonlocal order
+        nonlocal steps_begun
         steps = by_id[trial_id].steps
-        number = next((n for n in range(number, len(steps)) if steps[n].key not in queue.finished), len(steps))
-        if number == len(steps):
+        while index < len(steps) and steps[index].key in queue.finished:
+            index += 1
+        if index == len(steps):
             queue.trial_ended(trial_id, finished=True)
             free_since_s.append(now_s)
             return
-        order += 1
-        heapq.heappush(ends, (now_s + steps[number].seconds, order, trial_id, number))
+        steps_begun += 1
+        heapq.heappush(ends, (now_s + steps[index].seconds, steps_begun, trial_id, index))
 
     while True:
-        while new := more(queue.live):
-            by_id |= {trial.trial_id: trial for trial in new}
-            queue = queue.with_trials(_queued_trial(trial, attrgetter("work")) for trial in new)
+        while new_trials := more(queue.live):
+            by_id |= {trial.trial_id: trial for trial in new_trials}
+            queue = queue.with_trials(_queued_by_work(trial) for trial in new_trials)
         if not (queue.waiting or ends):
             return now_s, held_s
-        while queue.could_start and (free_since_s or used < slots):
+        while queue.could_start and (free_since_s or slots_used < slots):
             if free_since_s:
                 held_s += min(now_s - free_since_s.pop(), idle_s)
             else:
-                used += 1
+                slots_used += 1
             choice = queue.next()
             assert isinstance(choice, QueuedTrial)
             begin(choice.trial_id, 0)
         now_s = ends[0][0] if ends else now_s
         while ends and ends[0][0] == now_s:
-            _, _, trial_id, number = heapq.heappop(ends)
-            step = by_id[trial_id].steps[number]
+            _end_s, _order, trial_id, index = heapq.heappop(ends)
+            step = by_id[trial_id].steps[index]
             held_s += step.seconds
             queue.stage_finished(step.key)
-            begin(trial_id, number + 1)
+            begin(trial_id, index + 1)
 
 
 def critical_path_s(trials: Sequence[TimedTrial]) -> float:
     """Return the seconds of the longest chain of stages that can only be computed one after the other."""
-    chains = [_queued_trial(trial, attrgetter("seconds")) for trial in trials]
-    chain, _ = follow_ups(chains, ())
-    return max((trial.claims[0].work + chain[trial.claims[0].key] for trial in chains if trial.claims), default=0.0)
+    queued = [_queued_trial(trial, attrgetter("seconds")) for trial in trials]
+    chain, _total = follow_ups(queued, ())
+    longest_s = 0.0
+    for trial in queued:
+        if trial.claims:
+            first = trial.claims[0]
+            longest_s = max(longest_s, first.work + chain[first.key])
+    return longest_s
+
+
+def _queued_by_work(trial: TimedTrial) -> QueuedTrial:
+    return _queued_trial(trial, attrgetter("work"))
 
 
 def _queued_trial(trial: TimedTrial, work_of: Callable[[TimedStep], float]) -> QueuedTrial:

@@ -1,8 +1,7 @@
 """What a search asks of its trials, found impossible before the first one starts."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import chain
 
 from results.text.settings import leaves
 from sweeps.errors import SpecError
@@ -35,7 +34,8 @@ def refuse_impossible(spec: Spec) -> None:
         check_axes_apart(spec, variant, f"{spec.where} [[variants]] {number}")
     _refuse_other_than_choices(spec)
     _refuse_more_than_end(spec)
-    space, changes = space_of(spec), Changes(spec)
+    space = space_of(spec)
+    changes = Changes(spec)
     _look_at(spec, space, changes, lambda: changes.are_all_known)
     changes.check_exclusions(alone=_is_large(space))
     changes.check_assignments()
@@ -64,18 +64,25 @@ def refuse_overridden(spec: Spec) -> None:
 
 
 def _look_at(spec: Spec, space: Space, changes: Changes, is_enough: Callable[[], bool]) -> None:
-    """Show them all settings until it is enough; of a large space each value of each axis, and some settings more."""
-    size = sum(space.sizes)
-    settings: Iterable[SearchCandidate] = map(space.at, range(size))
-    if _is_large(space):
-        more = (space.at(stream(number, "looked at") % size) for number in range(MOST_LOOKED_AT))
-        settings = chain(_each_value_once(space), more)
-    for setting in settings:
+    """Let `changes` note settings until they are enough."""
+    for setting in _settings_to_look_at(space):
         for seed in space.seeds:
             if is_enough():
                 return
             with suppress(ConfigError):  # it is refused when it is proposed
                 expand_one(spec, setting.variant, {**setting.values, "seed": seed}, changes)
+
+
+def _settings_to_look_at(space: Space) -> Iterator[SearchCandidate]:
+    """Yield all settings; of a large space each value of each axis once, and some settings more."""
+    size = sum(space.sizes)
+    if not _is_large(space):
+        for number in range(size):
+            yield space.at(number)
+        return
+    yield from _each_value_once(space)
+    for number in range(MOST_LOOKED_AT):
+        yield space.at(stream(number, "looked at") % size)
 
 
 def _is_large(space: Space) -> bool:
@@ -84,20 +91,22 @@ def _is_large(space: Space) -> bool:
 
 def _refuse_other_than_choices(spec: Spec) -> None:
     """Raise SpecError if settings have other seeds or another data set than each other."""
-    places = [("[axes]", {*spec.axes} - {"seed"})]
+    keys_of_tables = {"[axes]": set(spec.axes) - {"seed"}}
     for number, variant in enumerate(spec.variants, start=1):
-        places.append((f"[[variants]] {number}", {*variant.axes, *(key for key, _ in leaves(variant.settings))}))
-    for place, keys in places:
+        keys_of_settings = {key for key, _value in leaves(variant.settings)}
+        keys_of_tables[f"[[variants]] {number}"] = set(variant.axes) | keys_of_settings
+    for table, keys in keys_of_tables.items():
         if "seed" in keys:
             raise SpecError(
-                f"{spec.where} {place} seed: a search runs each setting with the same seeds; write them once for all "
+                f"{spec.where} {table} seed: a search runs each setting with the same seeds; write them once for all "
                 "variants, as in [axes] seed = [0, 1]"
             )
-        if key := next(iter({"data", "data.name"} & keys), None):
-            raise SpecError(
-                f"{spec.where} {place} {key}: scores on different data sets cannot be compared; search on one data "
-                "set, and choose it under [trial] or with --set trial.data.name=..."
-            )
+        for key in ("data", "data.name"):
+            if key in keys:
+                raise SpecError(
+                    f"{spec.where} {table} {key}: scores on different data sets cannot be compared; search on one data "
+                    "set, and choose it under [trial] or with --set trial.data.name=..."
+                )
 
 
 def _refuse_more_than_end(spec: Spec) -> None:
@@ -115,15 +124,17 @@ def _refuse_more_than_end(spec: Spec) -> None:
 
 
 def _each_value_once(space: Space) -> Iterator[SearchCandidate]:
-    """Settings in which each value of each axis is once, beside the first values of the others."""
+    """Yield settings in which each value of each axis is once, beside the first values of the others."""
     for variant, axes in enumerate(space.dimensions):
-        first = {axis.key: axis.values[0] for axis in axes}
-        for values in [first, *({**first, axis.key: value} for axis in axes for value in axis.values[1:])]:
-            yield SearchCandidate(variant=variant, values=values)
+        first_values = {axis.key: axis.values[0] for axis in axes}
+        yield SearchCandidate(variant=variant, values=first_values)
+        for axis in axes:
+            for value in axis.values[1:]:
+                yield SearchCandidate(variant=variant, values={**first_values, axis.key: value})
 
 
 def _configs(spec: Spec, space: Space) -> Iterator[TrialConfig]:
-    """A trial of each of these settings that can be combined."""
+    """Yield a trial of each of these settings that can be combined."""
     for setting in _each_value_once(space):
         with suppress(ConfigError):  # it is refused when it is proposed
             trial = expand_one(spec, setting.variant, {**setting.values, "seed": space.seeds[0]})

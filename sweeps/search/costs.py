@@ -1,7 +1,7 @@
 """What a search costs at least and at most, and what its grid would cost: lines for a person."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -44,48 +44,57 @@ def plan_lines(
         slots: trials at a time.
         time_text: writes a work as a time; None: work is not in seconds.
     """
-    search, confirm, space = spec.search, spec.confirm, space_of(spec)
+    search = spec.search
     assert search is not None
-    size, seeds = sum(space.sizes), len(space.seeds)
+    confirm = spec.confirm
+    space = space_of(spec)
+    size = sum(space.sizes)
+    seeds = len(space.seeds)
     is_planned = size * seeds <= MOST_PLANNED
     grid = grid_trials(spec) if is_planned else []
-    found = bounds_of(search, grid, seeds, work_of) if grid else Bounds(settings=settings_bounds(search, size))
-    least, most = found.settings[0]
+    bounds = bounds_of(search, grid, seeds, work_of) if grid else Bounds(settings=settings_bounds(search, size))
+    least, most = bounds.settings[0]
     then = "" if confirm is None else f", then the best {confirm.top} with {confirm.seeds} seeds"
     yield f"search    {search.sampler}: at most {most} of {size} settings, {first_batch(search, most)} at a time{then}"
-    if len(found.settings) > 1:
-        names = [*map(str, ladder(search)), "the end"]
-        runs = [f"{span(count, str)} until {name}" for name, count in zip(names, found.settings, strict=True)]
-        yield f"          of the settings run {', '.join(runs)}"
+    if len(bounds.settings) > 1:
+        ends = [*(str(rung) for rung in ladder(search)), "the end"]
+        parts = [f"{span(counts, str)} until {end}" for end, counts in zip(ends, bounds.settings, strict=True)]
+        yield f"          of the settings run {', '.join(parts)}"
     if search.is_asynchronous:
         yield f"          {BY_ORDER}"
-    confirming = [0 if confirm is None else min(confirm.top, ended) * confirm.seeds for ended in found.settings[-1]]
-    trials = (least * seeds + confirming[0], most * seeds + confirming[1])
-    whole = len(grid) if is_planned else size * seeds
-    yield f"          {span(trials, str)} trials if none fails, {whole} in the grid; above is what runs first"
-    if found.work is not None:
-        yield f"          {_work_text(found, time_text)}"
+    least_trials = least * seeds
+    most_trials = most * seeds
+    if confirm is not None:
+        least_ended, most_ended = bounds.settings[-1]
+        least_trials += min(confirm.top, least_ended) * confirm.seeds
+        most_trials += min(confirm.top, most_ended) * confirm.seeds
+    trials_in_grid = len(grid) if is_planned else size * seeds
+    trials_text = span((least_trials, most_trials), str)
+    yield f"          {trials_text} trials if none fails, {trials_in_grid} in the grid; above is what runs first"
+    if bounds.work is not None:
+        yield f"          {_work_text(bounds, time_text)}"
     elif not is_planned:
         yield f"          a grid of more than {MOST_PLANNED:,} trials is not planned: its work and states are not known"
-    yield f"          {_simulated_text(spec, found, trials[1], work_of, slots, time_text)}"
-    if found.state_bytes:
-        yield f"          states at rungs take at most {found.state_bytes / 1e6:,.1f} MB of the run's folder"
+    yield f"          {_simulated_text(spec, bounds, most_trials, work_of, slots, time_text)}"
+    if bounds.state_bytes:
+        yield f"          states at rungs take at most {bounds.state_bytes / 1e6:,.1f} MB of the run's folder"
 
 
 def first_batch(search: SearchSettings, most: int) -> int:
     """Return how many of `most` settings are proposed before any score is read."""
-    return min(most, search.batch) if search.reads_scores or search.is_asynchronous else most
+    reads_before_all_are_proposed = search.reads_scores or search.is_asynchronous
+    return min(most, search.batch) if reads_before_all_are_proposed else most
 
 
-def settings_bounds(search: SearchSettings, there: int) -> tuple[tuple[int, int], ...]:
-    """Return how many of `there` settings run to each rung, and at last to the end: at least and at most.
+def settings_bounds(search: SearchSettings, size: int) -> tuple[tuple[int, int], ...]:
+    """Return how many of `size` settings run to each rung, and at last to the end: at least and at most.
 
     A limit of time may end a search after its first batch. Asynchronously more continue, if each is the best so far.
 
     >>> settings_bounds(SearchSettings(trials=9, halving={"epochs": (2,), "asynchronous": True}), 20)
     ((9, 9), (3, 7))
     """
-    most = min(search.trials or there, there)
+    most = min(search.trials or size, size)
     least = first_batch(search, most) if search.hours or search.gpu_hours else most
     if search.halving is None:
         return ((least, most),)
@@ -94,13 +103,16 @@ def settings_bounds(search: SearchSettings, there: int) -> tuple[tuple[int, int]
 
 def grid_trials(spec: Spec) -> list[PlannedTrial]:
     """Plan all settings that are not refused, each with all of its seeds."""
-    space, trials = space_of(spec), dict[str, PlannedTrial]()
+    space = space_of(spec)
+    trials: dict[str, PlannedTrial] = {}
     for number in range(sum(space.sizes)):
-        one = Proposal(
+        proposal = Proposal(
             number=number, batch=0, purpose="search", candidate=space.at(number), seeds=space.seeds, drawn_by="grid"
         )
-        trials |= {trial.trial_id: trial for trial in with_trials(spec, one, trials.keys()).trials}
-    return [*trials.values()]
+        decision = with_trials(spec, proposal, trials.keys())
+        for trial in decision.trials:
+            trials[trial.trial_id] = trial
+    return list(trials.values())
 
 
 def bounds_of(
@@ -113,43 +125,72 @@ def bounds_of(
     by the number of trials that can share it.
     """
     settings = settings_bounds(search, len(grid) // seeds)
-    before: list[PlannedTrial | None] = [None] * len(grid)
-    added: list[list[dict[str, float]]] = []  # of each rung, of each trial: its work by stage
+    work_of_rungs: list[list[dict[str, float]]] = []  # of each rung, of each trial: the work that it adds, by stage
     state_bytes = 0
+    before: list[PlannedTrial | None] = [None] * len(grid)
     for rung in (*ladder(search), None):
-        there = [trial_to_rung(trial, rung) for trial in grid]
-        added.append([added_work(trial, last, work_of) for trial, last in zip(there, before, strict=True)])
-        before = [*there]
+        trials = [trial_to_rung(trial, rung) for trial in grid]
+        work_of_rungs.append([added_work(trial, last, work_of) for trial, last in zip(trials, before, strict=True)])
+        before = [*trials]
         if rung is not None and rung.epochs is not None and rung.number == 0:
-            states = sorted(trial.stages[-1].stored_bytes for trial in there)
-            state_bytes = sum(states[-settings[0][1] * seeds :])
-    numbers = [Counter(key for one in of_rung for key in one) for of_rung in added]  # of trials that have a stage
-    sharing: Counter[str] = Counter()  # of these at most, of those that run, over all rungs
-    for number, (fewest, _) in zip(numbers, settings, strict=True):
-        sharing.update({key: min(count, fewest * seeds) for key, count in number.items()})
-    least = most = 0.0
-    for of_rung, number, (fewest, highest) in zip(added, numbers, settings, strict=True):
-        divided = sorted(sum(work / sharing[key] for key, work in one.items()) for one in of_rung)
-        least += sum(divided[: fewest * seeds])
-        alone = sorted(sum(one.values()) for one in of_rung)
-        own = sorted(sum(work for key, work in one.items() if number[key] == 1) for one in of_rung)
-        common = {key: work for one in of_rung for key, work in one.items() if number[key] > 1}
-        most += min(sum(alone[-highest * seeds :]), sum(common.values()) + sum(own[-highest * seeds :]))
-    whole = {key: work for trial in grid for key, work in added_work(trial, None, work_of).items()}
-    grid_work = sum(whole.values())
+            bytes_of_states = sorted(trial.stages[-1].stored_bytes for trial in trials)
+            _fewest, highest = settings[0]
+            state_bytes = sum(bytes_of_states[-highest * seeds :])
+    trials_with_stage = [_trials_with_stage(work_of_trials) for work_of_trials in work_of_rungs]  # at each rung
+    sharing: Counter[str] = Counter()  # how many trials can share a stage, over all rungs
+    for counts, (fewest, _highest) in zip(trials_with_stage, settings, strict=True):
+        for key, count in counts.items():
+            sharing[key] += min(count, fewest * seeds)
+    least = 0.0
+    most = 0.0
+    for work_of_trials, counts, (fewest, highest) in zip(work_of_rungs, trials_with_stage, settings, strict=True):
+        least += sum(_divided_work(work_of_trials, sharing)[: fewest * seeds])
+        most += _most_work(work_of_trials, counts, highest * seeds)
+    work_of_grid: dict[str, float] = {}  # of each distinct stage
+    for trial in grid:
+        work_of_grid |= added_work(trial, None, work_of)
+    grid_work = sum(work_of_grid.values())
     return Bounds(settings=settings, work=(least, min(most, grid_work)), grid_work=grid_work, state_bytes=state_bytes)
 
 
-def _work_text(found: Bounds, time_text: Callable[[float], str] | None) -> str:
-    assert found.work is not None
-    shares = span([work / found.grid_work if found.grid_work else 0.0 for work in found.work], "{:.2f}".format)
-    times = "" if time_text is None else f", {span(found.work, time_text)} of {time_text(found.grid_work)}"
-    return f"the search alone takes {shares} of the grid's work{times}, before confirmation"
+def _trials_with_stage(work_of_trials: Iterable[Mapping[str, float]]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for work in work_of_trials:
+        counts.update(work.keys())
+    return counts
+
+
+def _divided_work(work_of_trials: Iterable[Mapping[str, float]], sharing: Mapping[str, int]) -> list[float]:
+    """Return the work of each trial, ascending, if the work of a stage is divided by how many trials can share it."""
+    return sorted(sum(work / sharing[key] for key, work in of_trial.items()) for of_trial in work_of_trials)
+
+
+def _most_work(work_of_trials: Sequence[Mapping[str, float]], counts: Mapping[str, int], trials: int) -> float:
+    """Return the most work that so many of these trials can add; `counts`: how many trials have a stage."""
+    alone = sorted(sum(of_trial.values()) for of_trial in work_of_trials)
+    own = []
+    common: dict[str, float] = {}
+    for of_trial in work_of_trials:
+        own.append(sum(work for key, work in of_trial.items() if counts[key] == 1))
+        common |= {key: work for key, work in of_trial.items() if counts[key] > 1}
+    own.sort()
+    return min(sum(alone[-trials:]), sum(common.values()) + sum(own[-trials:]))
+
+
+def _work_text(bounds: Bounds, time_text: Callable[[float], str] | None) -> str:
+    assert bounds.work is not None
+    shares = [work / bounds.grid_work if bounds.grid_work else 0.0 for work in bounds.work]
+    times = "" if time_text is None else f", {span(bounds.work, time_text)} of {time_text(bounds.grid_work)}"
+    return f"the search alone takes {span(shares, _share_text)} of the grid's work{times}, before confirmation"
+
+
+def _share_text(share: float) -> str:
+    return f"{share:.2f}"
 
 
 def _simulated_text(
     spec: Spec,
-    found: Bounds,
+    bounds: Bounds,
     trials: int,
     work_of: Callable[[PlannedStage, str], float],
     slots: int,
@@ -161,20 +202,23 @@ def _simulated_text(
         return f"not simulated: what {spec.search.sampler} proposes depends on a state of its own"
     if trials > MOST_SIMULATED:
         return f"not simulated: it may have more than {MOST_SIMULATED:,} trials, which would take too long"
-    made = [simulate_search(spec, work_of, slots=slots, seed=seed) for seed in range(SIMULATED)]
-    text = f"simulated {SIMULATED} times: {span([one.trials for one in made], str)} trials"
-    if found.grid_work:
-        text += f", {span([one.work / found.grid_work for one in made], '{:.2f}'.format)} of the grid's work in all"
+    searches = [simulate_search(spec, work_of, slots=slots, seed=seed) for seed in range(SIMULATED)]
+    text = f"simulated {SIMULATED} times: {span([search.trials for search in searches], str)} trials"
+    if bounds.grid_work:
+        shares = [search.work / bounds.grid_work for search in searches]
+        text += f", {span(shares, _share_text)} of the grid's work in all"
     if time_text is not None:
-        return f"{text}, {span([one.makespan for one in made], time_text)} with {slots} at a time"
-    shares = span([one.makespan / one.work if one.work else 1.0 for one in made], "{:.2f}".format)
-    return f"{text}, {slots} at a time in {shares} of the time of one at a time"
+        return f"{text}, {span([search.makespan for search in searches], time_text)} with {slots} at a time"
+    shares = [search.makespan / search.work if search.work else 1.0 for search in searches]
+    return f"{text}, {slots} at a time in {span(shares, _share_text)} of the time of one at a time"
 
 
 def span(values: Sequence[Value], write: Callable[[Value], str]) -> str:
-    """The least and the largest value; one if they are written alike.
+    """Write the least and the largest value; one if they are written alike.
 
     >>> span([2, 1, 3], str)
     '1 to 3'
     """
-    return " to ".join(dict.fromkeys([write(min(values)), write(max(values))]))
+    least = write(min(values))
+    largest = write(max(values))
+    return least if least == largest else f"{least} to {largest}"

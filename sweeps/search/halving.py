@@ -4,7 +4,8 @@ Synchronous as in Jamieson and Talwalkar, AISTATS 2016, one bracket; asynchronou
 continued trial is the same trial: its id and stages stay.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sweeps.search.records import Proposal, Score, ScoreKey, result_of
@@ -22,8 +23,9 @@ def ladder(settings: SearchSettings) -> tuple[Rung, ...]:
     """
     if settings.halving is None:
         return ()
-    of_epochs = [Rung(number=number, epochs=epochs) for number, epochs in enumerate(settings.halving.epochs)]
-    return tuple(of_epochs or (Rung(number=number, point=p) for number, p in enumerate(settings.halving.points)))
+    if settings.halving.epochs:
+        return tuple(Rung(number=number, epochs=epochs) for number, epochs in enumerate(settings.halving.epochs))
+    return tuple(Rung(number=number, point=point) for number, point in enumerate(settings.halving.points))
 
 
 def rung_above(number: int, settings: SearchSettings) -> int | None:
@@ -39,12 +41,12 @@ def promotions(
     The best of a rung by validation are promoted, one of `eta`, rounded up; of equal ones the earlier.
     """
     for rung in ladder(settings):
-        at = _at(rung, settings, earlier, scores)
+        standing = _standing_at(rung, settings, earlier, scores)
         assert settings.halving is not None
-        left = -(-at.there // settings.halving.eta) - len(at.promoted)
-        ranked = [one for one in at.ranked if one.origin not in at.promoted]
-        for number, one in enumerate(ranked[: max(0, left)], start=len(earlier)):
-            yield _promoted(one, number, at.above, settings)
+        left = math.ceil(standing.reaching / settings.halving.eta) - len(standing.promoted)
+        ranked = [proposal for proposal in standing.ranked if proposal.origin not in standing.promoted]
+        for number, proposal in enumerate(ranked[: max(0, left)], start=len(earlier)):
+            yield _promoted(proposal, number, standing.above, settings)
         if left > 0 and ranked:
             return
 
@@ -57,37 +59,59 @@ def promotion_so_far(
     The share is rounded down, so that the first ones that reach a rung do not continue because they are first.
     """
     for rung in reversed(ladder(settings)):
-        at = _at(rung, settings, earlier, scores)
+        standing = _standing_at(rung, settings, earlier, scores)
         assert settings.halving is not None
-        for one in at.ranked[: len(at.ranked) // settings.halving.eta]:
-            if one.origin not in at.promoted:
-                yield _promoted(one, len(earlier), at.above, settings)
+        best_share = standing.ranked[: len(standing.ranked) // settings.halving.eta]
+        for proposal in best_share:
+            if proposal.origin not in standing.promoted:
+                yield _promoted(proposal, len(earlier), standing.above, settings)
                 return
 
 
 @dataclass(frozen=True, kw_only=True)
-class _At:
+class _Standing:
     """The proposals at a rung."""
 
-    above: int | None  # number of the next rung
-    there: int  # how many run to the rung, or have reached it
-    promoted: set[int | None]  # origins
-    ranked: list[Proposal]  # those with a score, the best first
+    above: int | None  # number of the next rung; None: the end
+    reaching: int  # how many run to the rung, or have reached it
+    promoted: set[int | None]  # origins of those that were promoted to the next rung
+    ranked: list[Proposal]  # those with a score, the best first; of equal ones the earlier
 
 
-def _at(rung: Rung, settings: SearchSettings, earlier: Sequence[Proposal], scores: Mapping[ScoreKey, Score]) -> _At:
+def _standing_at(
+    rung: Rung, settings: SearchSettings, earlier: Sequence[Proposal], scores: Mapping[ScoreKey, Score]
+) -> _Standing:
     above = rung_above(rung.number, settings)
-    there = [one for one in earlier if one.rung == rung.number and one.refusal is None]
-    results = [(result_of(one, scores).score, one) for one in there]
-    ranked = sorted([(-score, one.origin, one) for score, one in results if score is not None], key=lambda o: o[:2])
-    promoted = {one.promotes for one in earlier if one.purpose == "promote" and one.rung == above}
-    return _At(above=above, there=len(there), promoted=promoted, ranked=[one for _, _, one in ranked])
+    reaching = [proposal for proposal in earlier if proposal.rung == rung.number and proposal.refusal is None]
+    scored = []
+    for proposal in reaching:
+        score = result_of(proposal, scores).score
+        if score is not None:
+            scored.append((-score, proposal.origin, proposal))
+    scored.sort(key=lambda entry: entry[:2])
+    ranked = [proposal for _score, _origin, proposal in scored]
+    return _Standing(above=above, reaching=len(reaching), promoted=_promoted_to(above, earlier), ranked=ranked)
 
 
-def _promoted(one: Proposal, number: int, above: int | None, settings: SearchSettings) -> Proposal:
+def _promoted_to(rung: int | None, proposals: Iterable[Proposal]) -> set[int | None]:
+    """Return the origins of the proposals that were promoted to a rung; None: to the end."""
+    return {proposal.promotes for proposal in proposals if proposal.purpose == "promote" and proposal.rung == rung}
+
+
+def _promoted(proposal: Proposal, number: int, above: int | None, settings: SearchSettings) -> Proposal:
+    """Return the promotion of a proposal to the rung `above`."""
     assert settings.halving is not None
-    continued = replace(one, number=number, purpose="promote", promotes=one.origin, rung=above)
-    return replace(continued, eta=settings.halving.eta, drawn_by="best", sampler_seed=None, reads=None)
+    return replace(
+        proposal,
+        number=number,
+        purpose="promote",
+        promotes=proposal.origin,
+        rung=above,
+        eta=settings.halving.eta,
+        drawn_by="best",
+        sampler_seed=None,
+        reads=None,
+    )
 
 
 def is_longer(settings: SearchSettings, kept: SearchSettings) -> bool:
@@ -109,13 +133,14 @@ def stopped_trials(settings: SearchSettings, proposals: Sequence[Proposal], *, i
 
     Until then each of them may become one of the best.
     """
-    found: set[str] = set()
+    stopped: set[str] = set()
     if settings.is_asynchronous and not is_over:
-        return found
+        return stopped
     for rung in ladder(settings):
-        above = rung_above(rung.number, settings)
-        promoted = {one.promotes for one in proposals if one.purpose == "promote" and one.rung == above}
-        if promoted:
-            stay = (one for one in proposals if one.rung == rung.number and one.origin not in promoted)
-            found |= {key for one in stay for key in one.trial_ids}
-    return found
+        promoted = _promoted_to(rung_above(rung.number, settings), proposals)
+        if not promoted:
+            continue
+        for proposal in proposals:
+            if proposal.rung == rung.number and proposal.origin not in promoted:
+                stopped.update(proposal.trial_ids)
+    return stopped

@@ -36,22 +36,25 @@ class _Confirmation:
 
     @property
     def validation_mean(self) -> float:
-        """What the settings are ordered by; of a whole one."""
+        """What the settings are ordered by; only a whole one is."""
         return mean_interval([point["validation_score"] for point in self.scored]).mean or 0.0
 
     def text(self) -> str:
         """Say how it scores on the test split, over how many seeds, and how many are missing."""
-        scored, seeds = self.scored, len(self.proposal.trial_ids)
+        scored = self.scored
+        seeds = len(self.proposal.trial_ids)
         score = ""
         if scored:
             scale = SCALES[scored[0]["metric"]]
             mean = mean_interval([point["test_score"] for point in scored])
             score = f"test {scale.noun} {scale.value(mean.mean)}{scale.unit} [{scale.interval(mean)}] over "
-        missing = {"failed": seeds - len(self.points), "not a number": len(self.points) - len(scored)}
-        of_all = "" if self.is_whole else f"of {seeds} "
-        lost = "".join(f", {count} {why}" for why, count in missing.items() if count)
+        count = f"{len(scored)} " if self.is_whole else f"{len(scored)} of {seeds} "
+        failed = seeds - len(self.points)
+        not_numbers = len(self.points) - len(scored)
+        missing = f", {failed} failed" if failed else ""
+        missing += f", {not_numbers} not a number" if not_numbers else ""
         values = ", ".join(f"{key} = {value}" for key, value in self.proposal.candidate.values.items())
-        return f"proposal {self.proposal.confirms}, {score}{len(scored)} {of_all}new seeds{lost}: {values}"
+        return f"proposal {self.proposal.confirms}, {score}{count}new seeds{missing}: {values}"
 
 
 def outcome_lines(proposals: list[Proposal], tables: Run) -> Iterator[str]:
@@ -62,14 +65,18 @@ def outcome_lines(proposals: list[Proposal], tables: Run) -> Iterator[str]:
     for proposal in proposals:
         if proposal.purpose == "end":
             yield f"the search ended early: {proposal.refusal}"
-    found = [
-        _Confirmation(proposal=proposal, points=tables.rows(CONFIRMED, [list(proposal.trial_ids)]))
-        for proposal in proposals
-        if proposal.purpose == "confirm" and proposal.trial_ids
-    ]
-    whole = sorted((one for one in found if one.is_whole), key=lambda one: -one.validation_mean)
-    for place, one in enumerate(whole):
-        yield f"{'also confirmed' if place else 'confirmed winner'}: {one.text()}"
-    for one in found:
-        if not one.is_whole:
-            yield f"not compared: {one.text()}"
+    whole: list[_Confirmation] = []
+    incomplete: list[_Confirmation] = []
+    for proposal in proposals:
+        if proposal.purpose == "confirm" and proposal.trial_ids:
+            points = tables.rows(CONFIRMED, [list(proposal.trial_ids)])
+            confirmation = _Confirmation(proposal=proposal, points=points)
+            if confirmation.is_whole:
+                whole.append(confirmation)
+            else:
+                incomplete.append(confirmation)
+    whole.sort(key=lambda confirmation: -confirmation.validation_mean)
+    for rank, confirmation in enumerate(whole):
+        yield f"{'confirmed winner' if rank == 0 else 'also confirmed'}: {confirmation.text()}"
+    for confirmation in incomplete:
+        yield f"not compared: {confirmation.text()}"

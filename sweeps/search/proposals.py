@@ -1,16 +1,17 @@
 """The decisions of a search: a pure function of the spec, of the proposals before, and of their trials' scores."""
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sweeps.planning.plan import PlannedTrial, plan_trial
 from sweeps.search.halving import ladder, promotion_so_far, promotions
-from sweeps.search.records import Proposal, Score, ScoreKey, Told, result_of
+from sweeps.search.records import Proposal, Score, ScoreKey, SettingResult, result_of
 from sweeps.search.samplers import Drawn, Sampling
 from sweeps.search.space import SearchCandidate, Space, space_of
 from sweeps.spec.expand import Expanded, expand_one
-from sweeps.spec.search_settings import ConfirmSettings
+from sweeps.spec.search_settings import ConfirmSettings, SearchSettings
 from sweeps.spec.spec import Spec
 from tailor.core.errors import ConfigError
 from tailor.core.seeds import stream
@@ -30,8 +31,8 @@ class Decision:
 class Searcher(Protocol):
     """Proposes settings."""
 
-    def propose(self, number: int, batch: int, told: Sequence[Told]) -> Drawn:
-        """Return the setting of proposal `number`; `told`: the results of all earlier proposals, by their numbers."""
+    def propose(self, number: int, batch: int, results: Sequence[SettingResult]) -> Drawn:
+        """Return the setting of proposal `number`; `results` are those of all earlier proposals, by their numbers."""
 
 
 def next_batch(
@@ -60,19 +61,15 @@ def next_batch(
     Raises:
         SpecError: the library of a sampler is missing.
     """
-    space = space_of(spec)
-    searched = [proposal for proposal in earlier if proposal.purpose == "search"]
-    missing = (key for one in earlier for key in one.trial_ids if (key, one.rung) not in scores)
-    unscored = tuple(dict.fromkeys(missing))
     assert spec.search is not None
-    is_asynchronous = spec.search.is_asynchronous
-    if is_asynchronous and (best := list(promotion_so_far(spec.search, earlier, scores))):
-        return list(_continued(spec, best, earlier, unscored))
-    if all(one.purpose == "search" or (is_asynchronous and one.purpose == "promote") for one in earlier):
-        last = [one for one in searched if one.batch == searched[-1].batch]
-        refused = sum(one.refusal is not None for one in last)
-        if refused >= MOST_REFUSED:
-            over = f"{refused} settings of a batch were refused, the last because: {last[-1].refusal}"
+    space = space_of(spec)
+    unscored = _unscored_trials(earlier, scores)
+    if spec.search.is_asynchronous:
+        promoted = list(promotion_so_far(spec.search, earlier, scores))
+        if promoted:
+            return list(_continued(spec, promoted, earlier, unscored))
+    if _is_still_searching(spec.search, earlier):
+        over = _why_too_many_refused(earlier) or over
         batch = list(_search(spec, space, earlier, scores, unscored, searcher or Sampling(space, spec.search)))
         if batch and earlier and over is not None:
             return [Decision(proposal=_end(earlier, over, unscored), trials=())]
@@ -80,11 +77,40 @@ def next_batch(
             return batch
     if live:
         return []
-    if promoted := list(promotions(spec.search, earlier, scores)):
+    promoted = list(promotions(spec.search, earlier, scores))
+    if promoted:
         return list(_continued(spec, promoted, earlier, unscored))
     if earlier and earlier[-1].purpose != "confirm":
         return list(_confirm(spec, space, earlier, scores, unscored))
     return []
+
+
+def _unscored_trials(proposals: Iterable[Proposal], scores: Mapping[ScoreKey, Score]) -> tuple[str, ...]:
+    """Return the trials that have no score at the rung of a proposal, each once, in the order of the proposals."""
+    unscored: dict[str, None] = {}
+    for proposal in proposals:
+        for trial_id in proposal.trial_ids:
+            if (trial_id, proposal.rung) not in scores:
+                unscored[trial_id] = None
+    return tuple(unscored)
+
+
+def _is_still_searching(search: SearchSettings, earlier: Iterable[Proposal]) -> bool:
+    """Whether new settings may be proposed: before the first promotion, or asynchronously before the confirmation."""
+    purposes = {proposal.purpose for proposal in earlier}
+    if search.is_asynchronous:
+        purposes.discard("promote")
+    return purposes <= {"search"}
+
+
+def _why_too_many_refused(earlier: Iterable[Proposal]) -> str | None:
+    """Say that the last batch of settings had too many that were refused; None if it had not."""
+    searched = [proposal for proposal in earlier if proposal.purpose == "search"]
+    last_batch = [proposal for proposal in searched if proposal.batch == searched[-1].batch]
+    refused = sum(proposal.refusal is not None for proposal in last_batch)
+    if refused < MOST_REFUSED:
+        return None
+    return f"{refused} settings of a batch were refused, the last because: {last_batch[-1].refusal}"
 
 
 def live_limit(spec: Spec) -> int:
@@ -99,11 +125,15 @@ def trials_of(spec: Spec, proposal: Proposal) -> tuple[Expanded, ...]:
     Raises:
         ConfigError: the settings cannot be combined.
     """
-    of, candidate = proposal.confirms, proposal.candidate
-    trials = [expand_one(spec, candidate.variant, {**candidate.values, "seed": seed}) for seed in proposal.seeds]
+    candidate = proposal.candidate
     # An arm is one setting: the trials that confirm it must not be mixed with those of another.
-    label = "" if of is None else f", proposal {of}"
-    return tuple(replace(trial, label=trial.label + label) for trial in trials if trial is not None)
+    label_end = "" if proposal.confirms is None else f", proposal {proposal.confirms}"
+    trials = []
+    for seed in proposal.seeds:
+        trial = expand_one(spec, candidate.variant, {**candidate.values, "seed": seed})
+        if trial is not None:
+            trials.append(replace(trial, label=trial.label + label_end))
+    return tuple(trials)
 
 
 def _search(
@@ -114,50 +144,73 @@ def _search(
     unscored: tuple[str, ...],
     searcher: Searcher,
 ) -> Iterator[Decision]:
-    """The next batch; empty when enough settings were tried, or too many were refused."""
-    assert spec.search is not None
-    size, rung = sum(space.sizes), 0 if spec.search.halving else None
-    most = min(spec.search.trials or size, size)
+    """Yield the next batch; nothing when enough settings were tried, or too many were refused."""
+    search = spec.search
+    assert search is not None
+    size = sum(space.sizes)
     searched = [proposal for proposal in earlier if proposal.purpose == "search"]
-    left = most - sum(proposal.refusal is None for proposal in searched)
+    results = _results_to_read(search, searched, scores)
+    left = min(search.trials or size, size) - sum(proposal.refusal is None for proposal in searched)
+    wanted = min(left, _most_in_batch(search, is_first=not earlier))
     batch = earlier[-1].batch + 1 if earlier else 0
-    told = [result_of(proposal, scores, spec.search.cost) for proposal in searched]
-    wanted = min(left, spec.search.batch) if spec.search.reads_scores else left
-    if spec.search.is_asynchronous:
-        wanted = min(left, 1 if earlier else spec.search.batch)
-        # No row says whether a trial without a score has failed: samplers keep away from its setting.
-        lacking = (result.score is None and bool(one.trial_ids) for one, result in zip(searched, told, strict=True))
-        told = [replace(result, is_pending=unknown) for result, unknown in zip(told, lacking, strict=True)]
-    known = {proposal.candidate.key for proposal in searched}
-    trial_ids = {key for proposal in searched for key in proposal.trial_ids}
-    number, refused = len(earlier), 0
-    while wanted > 0 and refused < MOST_REFUSED and len(known) < size:
-        drawn = searcher.propose(len(told), batch, told)
-        candidate, drawn_by, seed = drawn.candidate, spec.search.sampler, drawn.seed
-        if candidate.key in known:
-            seed = stream(spec.search.seed, "untried", number)
-            candidate, drawn_by = _untried(space, known, seed), "random"
-        reads = drawn.read and tuple(searched[place].number for place in drawn.read if place < len(searched))
-        known.add(candidate.key)
-        told.append(Told(candidate=candidate, batch=batch, score=None, cost=None, is_pending=True))
+    keys_tried = {proposal.candidate.key for proposal in searched}
+    trial_ids = {trial_id for proposal in searched for trial_id in proposal.trial_ids}
+    number = len(earlier)
+    refused = 0
+    while wanted > 0 and refused < MOST_REFUSED and len(keys_tried) < size:
+        drawn = searcher.propose(len(results), batch, results)
+        candidate = drawn.candidate
+        drawn_by = search.sampler
+        seed = drawn.seed
+        if candidate.key in keys_tried:
+            seed = stream(search.seed, "untried", number)
+            candidate = _untried(space, keys_tried, seed)
+            drawn_by = "random"
+        reads = None
+        if drawn.read is not None:
+            reads = tuple(searched[index].number for index in drawn.read if index < len(searched))
+        keys_tried.add(candidate.key)
+        results.append(SettingResult(candidate=candidate, batch=batch, score=None, cost=None, is_pending=True))
         proposal = Proposal(
             number=number, batch=batch, purpose="search", candidate=candidate, seeds=space.seeds, drawn_by=drawn_by,
-            unscored=unscored, rung=rung, sampler_seed=seed, reads=reads,
+            unscored=unscored, rung=0 if search.halving else None, sampler_seed=seed, reads=reads,
         )  # fmt: skip
         decision = with_trials(spec, proposal, trial_ids)
         yield decision
         number += 1
-        refused += decision.proposal.refusal is not None
-        wanted -= decision.proposal.refusal is None
-        trial_ids |= {*decision.proposal.trial_ids}
+        if decision.proposal.refusal is None:
+            wanted -= 1
+        else:
+            refused += 1
+        trial_ids.update(decision.proposal.trial_ids)
+
+
+def _most_in_batch(search: SearchSettings, *, is_first: bool) -> float:
+    """Return how many settings are proposed at once: all of a sampler that reads no scores."""
+    if search.is_asynchronous:
+        return search.batch if is_first else 1
+    return search.batch if search.reads_scores else math.inf
+
+
+def _results_to_read(
+    search: SearchSettings, searched: Sequence[Proposal], scores: Mapping[ScoreKey, Score]
+) -> list[SettingResult]:
+    """Return the result of each proposal of a setting; asynchronously, those without a score may still get one."""
+    results = [result_of(proposal, scores, search.cost) for proposal in searched]
+    if search.is_asynchronous:
+        # No row says whether a trial without a score has failed: samplers keep away from its setting.
+        for index, proposal in enumerate(searched):
+            has_no_score_yet = results[index].score is None and bool(proposal.trial_ids)
+            if has_no_score_yet:
+                results[index] = replace(results[index], is_pending=True)
+    return results
 
 
 def _end(earlier: Sequence[Proposal], why: str, unscored: tuple[str, ...]) -> Proposal:
-    """The decision that no more settings are proposed; those that were are promoted and confirmed."""
-    number, batch = len(earlier), earlier[-1].batch + 1
+    """Return the decision that no more settings are proposed; those that were are promoted and confirmed."""
     return Proposal(
-        number=number, batch=batch, purpose="end", candidate=SearchCandidate(variant=0, values={}), seeds=(),
-        drawn_by="limit", refusal=why, unscored=unscored,
+        number=len(earlier), batch=earlier[-1].batch + 1, purpose="end",
+        candidate=SearchCandidate(variant=0, values={}), seeds=(), drawn_by="limit", refusal=why, unscored=unscored,
     )  # fmt: skip
 
 
@@ -175,13 +228,14 @@ def planned_trials(spec: Spec, proposal: Proposal) -> tuple[PlannedTrial, ...]:
 def _continued(
     spec: Spec, promoted: Iterable[Proposal], earlier: Sequence[Proposal], unscored: tuple[str, ...]
 ) -> Iterator[Decision]:
-    for one in promoted:
-        proposal = replace(one, batch=earlier[-1].batch + 1, unscored=unscored)
+    """Yield these promotions as the next batch, with their trials."""
+    for promotion in promoted:
+        proposal = replace(promotion, batch=earlier[-1].batch + 1, unscored=unscored)
         yield Decision(proposal=proposal, trials=planned_trials(spec, proposal))
 
 
-def with_trials(spec: Spec, proposal: Proposal, others: Collection[str]) -> Decision:
-    """Return a proposal with its trials, or with the reason why it has none; `others`: ids that it may not have."""
+def with_trials(spec: Spec, proposal: Proposal, ids_in_use: Collection[str]) -> Decision:
+    """Return a proposal with its trials, or with the reason why it has none; it may not have one of `ids_in_use`."""
     try:
         trials = planned_trials(spec, proposal)
     except ConfigError as error:
@@ -189,44 +243,51 @@ def with_trials(spec: Spec, proposal: Proposal, others: Collection[str]) -> Deci
     if len(trials) < len(proposal.seeds):
         return Decision(proposal=replace(proposal, refusal="[[exclude]] leaves it out"), trials=())
     ids = tuple(trial.trial_id for trial in trials)
-    if not {*ids}.isdisjoint(others):
+    if not set(ids).isdisjoint(ids_in_use):
         return Decision(proposal=replace(proposal, refusal="it is the same trial as another setting"), trials=())
     return Decision(proposal=replace(proposal, trial_ids=ids), trials=trials)
 
 
-def _untried(space: Space, known: set[str], draw: int) -> SearchCandidate:
-    """A setting that was not proposed yet, all with equal chances; `draw` is a random number of 63 bits."""
+def _untried(space: Space, keys_tried: set[str], draw: int) -> SearchCandidate:
+    """Return a setting that was not proposed yet, all with equal chances; `draw` is a random number of 63 bits."""
     size = sum(space.sizes)
     for number in range(DRAWS):
         candidate = space.at(stream(draw, "setting", number) % size)
-        if candidate.key not in known:
+        if candidate.key not in keys_tried:
             return candidate
-    left = [candidate for candidate in map(space.at, range(size)) if candidate.key not in known]
-    return left[draw % len(left)]
+    all_settings = (space.at(number) for number in range(size))
+    untried = [candidate for candidate in all_settings if candidate.key not in keys_tried]
+    return untried[draw % len(untried)]
 
 
 def _confirm(
     spec: Spec, space: Space, earlier: Sequence[Proposal], scores: Mapping[ScoreKey, Score], unscored: tuple[str, ...]
 ) -> Iterator[Decision]:
-    """The best settings again, with seeds above those of the search."""
+    """Yield the best settings again, with seeds above those of the search."""
     if spec.confirm is None:
         return
     batch = earlier[-1].batch + 1
+    first_seed = max(space.seeds) + 1
+    new_seeds = tuple(range(first_seed, first_seed + spec.confirm.seeds))
     for number, best in enumerate(best_of(earlier, scores, spec.confirm), start=len(earlier)):
-        first = max(space.seeds) + 1
         proposal = Proposal(
             number=number, batch=batch, purpose="confirm", candidate=best.candidate, confirms=best.origin,
-            seeds=tuple(range(first, first + spec.confirm.seeds)), drawn_by="best", unscored=unscored,
+            seeds=new_seeds, drawn_by="best", unscored=unscored,
         )  # fmt: skip
         yield with_trials(spec, proposal, set())
 
 
 def best_of(earlier: Sequence[Proposal], scores: Mapping[ScoreKey, Score], confirm: ConfirmSettings) -> list[Proposal]:
-    """Return those with the highest mean validation scores at the end, the best first; of equal ones the earlier.
+    """Return the proposals with the highest mean validation scores at the end, the best first.
 
-    Settings that were confirmed already are left out.
+    Of equal ones, the earlier is first. Settings that were confirmed already are left out.
     """
-    confirmed = {one.confirms for one in earlier}
-    results = [(result_of(one, scores).score, one) for one in earlier if one.rung is None and one.purpose != "confirm"]
-    ranked = sorted((-score, one.origin, one.number) for score, one in results if score is not None)
-    return [earlier[number] for _, origin, number in ranked[: confirm.top] if origin not in confirmed]
+    confirmed = {proposal.confirms for proposal in earlier}
+    ranked = []
+    for proposal in earlier:
+        if proposal.rung is None and proposal.purpose != "confirm":
+            score = result_of(proposal, scores).score
+            if score is not None:
+                ranked.append((-score, proposal.origin, proposal.number))
+    ranked.sort()
+    return [earlier[number] for _score, origin, number in ranked[: confirm.top] if origin not in confirmed]

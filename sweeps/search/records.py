@@ -13,7 +13,7 @@ ScoreKey = tuple[str, int | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class SettingResult:
     """A setting with its result, as a sampler reads it."""
 
     candidate: SearchCandidate
@@ -32,7 +32,7 @@ class Score:
     latency_ms: float | None = None  # of trials that prune to a latency, as they measured it
 
     def cost(self, kind: Cost) -> float:
-        """What a sampler that reads costs wants to be low."""
+        """Return what a sampler that reads costs wants to be low."""
         cost = self.macs if kind == "macs" else self.latency_ms
         assert cost is not None, "refuse_impossible lets only trials through that measure"
         return float(cost)
@@ -66,12 +66,16 @@ class Proposal:
         return self.number if self.promotes is None else self.promotes
 
 
-def result_of(proposal: Proposal, scores: Mapping[ScoreKey, Score], cost: Cost = "macs") -> Told:
-    """Return the means over the trials of a proposal at its rung; None if one has no score."""
-    found = [scores[key, proposal.rung] for key in proposal.trial_ids if (key, proposal.rung) in scores]
-    if not found or len(found) < len(proposal.trial_ids):
-        return Told(candidate=proposal.candidate, batch=proposal.batch, score=None, cost=None)
-    score, mean_cost = found[0].validation_score, found[0].cost(cost)
-    if len(found) > 1:
-        score, mean_cost = fmean(one.validation_score for one in found), fmean(one.cost(cost) for one in found)
-    return Told(candidate=proposal.candidate, batch=proposal.batch, score=score, cost=mean_cost)
+def result_of(proposal: Proposal, scores: Mapping[ScoreKey, Score], cost: Cost = "macs") -> SettingResult:
+    """Return the means over the trials of a proposal at its rung; None if one of them has no score."""
+    keys = [(trial_id, proposal.rung) for trial_id in proposal.trial_ids]
+    scores_of_trials = [scores[key] for key in keys if key in scores]
+    mean_score = None
+    mean_cost = None
+    if len(scores_of_trials) == 1 == len(keys):  # often there is one seed; a mean would cost time
+        mean_score = scores_of_trials[0].validation_score
+        mean_cost = scores_of_trials[0].cost(cost)
+    elif scores_of_trials and len(scores_of_trials) == len(keys):
+        mean_score = fmean(score.validation_score for score in scores_of_trials)
+        mean_cost = fmean(score.cost(cost) for score in scores_of_trials)
+    return SettingResult(candidate=proposal.candidate, batch=proposal.batch, score=mean_score, cost=mean_cost)

@@ -17,7 +17,7 @@ from sweeps.planning.plan import Plan, PlannedTrial, make_plan, trial_to_rung
 from sweeps.run.run_folder import RunFolder, add_trials, open_run
 from sweeps.search.checks import refuse_impossible, refuse_overridden
 from sweeps.search.halving import is_longer, ladder, stopped_trials, with_eta
-from sweeps.search.proposals import Decision, Searcher, live_limit, next_batch, trials_of
+from sweeps.search.proposals import Searcher, live_limit, next_batch, trials_of
 from sweeps.search.records import Proposal, Score, ScoreKey
 from sweeps.search.samplers import Sampling
 from sweeps.search.space import SearchCandidate, space_of
@@ -54,9 +54,11 @@ class RunSearch:
         Raises:
             SpecError: another search has begun in the run; `extend` allows one of which more settings continue.
         """
-        self.spec, self._run = spec, run
+        self.spec = spec
+        self._run = run
         self.proposals: list[Proposal] = []
-        self._saved, self._is_over = 0, False
+        self._saved = 0  # how many of them are in the run's table
+        self._is_over = False
         if run.plan.is_file():
             _refuse_changed(spec, run, extend=extend)
             with load(run.path) as tables:
@@ -68,17 +70,20 @@ class RunSearch:
     def _searcher(self) -> Searcher:
         """What proposes settings; one of Ray Tune is in the state of this launch."""
         assert self.spec.search is not None
-        kind = Sampling if self.spec.search.is_replayable else TuneSearcher
-        return kind(space_of(self.spec), self.spec.search)
+        space = space_of(self.spec)
+        if self.spec.search.is_replayable:
+            return Sampling(space, self.spec.search)
+        return TuneSearcher(space, self.spec.search)
 
     def _known_trials(self) -> Iterable[Expanded]:
+        """Yield the trials of all proposals; of a run without any, make the first ones."""
         if self.proposals:
             refuse_overridden(self.spec)
         else:
             refuse_impossible(self.spec)
             decisions = next_batch(self.spec, (), {}, searcher=self._searcher)
             self.proposals = [decision.proposal for decision in decisions]
-            if all(one.refusal for one in self.proposals):
+            if all(proposal.refusal for proposal in self.proposals):
                 raise SpecError(
                     f"{self.spec.where} [search]: every setting is refused, the first because: "
                     f"{self.proposals[0].refusal}; change [axes], [[variants]] or [[exclude]]"
@@ -88,23 +93,29 @@ class RunSearch:
                 yield from trials_of(self.spec, proposal)
 
     def _to_rungs(self, plan: Plan) -> Plan:
-        """The same trials, each with its stages up to the rung to which it runs now."""
+        """Return the same trials, each with its stages up to the rung to which it runs now."""
         assert self.spec.search is not None
         rungs: Mapping[int | None, Rung] = {rung.number: rung for rung in ladder(self.spec.search)}
-        now = {key: rungs.get(one.rung) for one in self.proposals for key in one.trial_ids}
-        return replace(plan, trials=tuple(trial_to_rung(trial, now[trial.trial_id]) for trial in plan.trials))
+        rung_of_trial: dict[str, Rung | None] = {}
+        for proposal in self.proposals:  # a later one may have promoted a trial
+            for trial_id in proposal.trial_ids:
+                rung_of_trial[trial_id] = rungs.get(proposal.rung)
+        trials = [trial_to_rung(trial, rung_of_trial[trial.trial_id]) for trial in plan.trials]
+        return replace(plan, trials=tuple(trials))
 
     def save(self) -> None:
         """Write the proposals and planned trials that the run lacks; the caller holds its lock."""
         record = open_run(self._run)
-        if rows := [_row(proposal) | {"code_digest": record.code_digest} for proposal in self.proposals[self._saved :]]:
+        rows = [_row(proposal) | {"code_digest": record.code_digest} for proposal in self.proposals[self._saved :]]
+        if rows:
             Writer(self._run.tables).write("proposals", rows)
         self._saved = len(self.proposals)
-        if added := [trial for trial in self.plan.trials if trial.trial_id not in record.trials]:
-            add_trials(self._run, self.plan, added, record.code_digest)
+        new_trials = [trial for trial in self.plan.trials if trial.trial_id not in record.trials]
+        if new_trials:
+            add_trials(self._run, self.plan, new_trials, record.code_digest)
 
     def _why_over(self) -> str | None:
-        """Which limit of time the run has reached, with all launches; None: none."""
+        """Say which limit of time the run has reached, with all launches; None: none."""
         assert self.spec.search is not None
         limits = {"hours": self.spec.search.hours, "gpu_hours": self.spec.search.gpu_hours}
         if not any(limits.values()):
@@ -112,8 +123,10 @@ class RunSearch:
         resources = self.spec.resources
         with load(self._run.path) as tables:
             (spent,) = tables.rows(SPENT, [resources.ranks * resources.gpus_per_rank])
-        reached = (name for name, limit in limits.items() if limit is not None and spent[name] >= limit)
-        return next((f"{name} = {limits[name]:g} were reached" for name in reached), None)
+        for name, limit in limits.items():
+            if limit is not None and spent[name] >= limit:
+                return f"{name} = {limit:g} were reached"
+        return None
 
     def has_ended(self) -> bool:
         """Whether all trials have ended or are stopped, and no more are proposed; False if only a launch can say."""
@@ -146,12 +159,14 @@ class RunSearch:
         if len(live) >= live_limit(self.spec):
             return ()
         while decisions := next_batch(self.spec, self.proposals, scores, self._why_over(), self._searcher, live):
-            self.proposals += [decision.proposal for decision in decisions]
-            trials = tuple(trial for decision in decisions for trial in decision.trials)
+            trials: list[PlannedTrial] = []
+            for decision in decisions:
+                self.proposals.append(decision.proposal)
+                trials += decision.trials
             self.plan = replace(self.plan, trials=(*_without(self.plan.trials, trials), *trials))
             self.save()
             if trials:
-                return trials
+                return tuple(trials)
         self._is_over = not live
         return ()
 
@@ -166,23 +181,30 @@ def _refuse_changed(spec: Spec, run: RunFolder, *, extend: bool) -> None:
 
     With `extend`, more settings may continue.
     """
-    kept = load_spec(run.spec)
-    changed = [f"[{name}]" for name in DECIDES if getattr(kept, name) != getattr(spec, name)]
-    if not {"[axes]", "[variants]"} & {*changed} and space_of(kept).dimensions != space_of(spec).dimensions:
+    spec_of_run = load_spec(run.spec)
+    changed = [f"[{name}]" for name in DECIDES if getattr(spec_of_run, name) != getattr(spec, name)]
+    has_same_axes = "[axes]" not in changed and "[variants]" not in changed
+    if has_same_axes and space_of(spec_of_run).dimensions != space_of(spec).dimensions:
         changed.append("the order of [axes]")  # in which samplers read them
     assert spec.search is not None
-    longer = changed == ["[search]"] and kept.search is not None and is_longer(spec.search, kept.search)
-    if changed and not (longer and extend):
-        more = "type --extend to continue more settings, " if longer else ""
+    kept = spec_of_run.search
+    continues_more = changed == ["[search]"] and kept is not None and is_longer(spec.search, kept)
+    if changed and not (continues_more and extend):
+        advice = "type --extend to continue more settings, " if continues_more else ""
         raise SpecError(
-            f"{spec.where}: {changed[0]} is not that of {run.spec}, by which this run's proposals were chosen; "
-            f"{more}undo the change, or type --name NAME for a new run (finished stages are shared by way of the cache)"
+            f"{spec.where}: {changed[0]} is not that of {run.spec}, by which this run's proposals were chosen; {advice}"
+            "undo the change, or type --name NAME for a new run (finished stages are shared by way of the cache)"
         )
 
 
 def read_scores(tables: Run) -> dict[ScoreKey, Score]:
     """Return the score of each finished trial of a run, and of each trial at its rungs."""
-    return {(row.pop("trial_id"), row.pop("rung")): Score(**row) for row in tables.rows(SCORES)}
+    scores = {}
+    for row in tables.rows(SCORES):
+        trial_id = row.pop("trial_id")
+        rung = row.pop("rung")
+        scores[trial_id, rung] = Score(**row)
+    return scores
 
 
 def read_proposals(tables: Run) -> list[Proposal]:
@@ -196,25 +218,39 @@ def replay(spec: Spec, tables: Run) -> list[tuple[Proposal, Proposal | None]]:
     Returns:
         the proposals that differ, each with the new decision, or None if there is none.
     """
-    proposals, scores = read_proposals(tables), read_scores(tables)
+    proposals = read_proposals(tables)
+    scores = read_scores(tables)
     assert spec.search is not None
     sampling = Sampling(space_of(spec), spec.search)
-    differ: list[tuple[Proposal, Proposal | None]] = []
+    differing: list[tuple[Proposal, Proposal | None]] = []
     for batch in dict.fromkeys(proposal.batch for proposal in proposals):
         stored = [proposal for proposal in proposals if proposal.batch == batch]
         if stored[0].purpose == "search" and not spec.search.is_replayable:
             continue
-        before = [proposal for proposal in proposals if proposal.batch < batch]
-        ran_to = {key: one.rung for one in before for key in one.trial_ids}  # a trial has lacked its last score alone
-        hidden = {(key, ran_to.get(key)) for key in stored[0].unscored}
-        read = {key: score for key, score in scores.items() if key not in hidden}
+        earlier = [proposal for proposal in proposals if proposal.batch < batch]
         over = stored[0].refusal if stored[0].purpose == "end" else None  # no row says what time it was
-        etas = [one.eta for one in proposals if one.batch <= batch and one.eta]  # the last was in force
-        then = spec.model_copy(update={"search": with_eta(spec.search, etas[-1] if etas else None)})
-        again: list[Decision] = next_batch(then, before, read, over, sampling)
-        new = {decision.proposal.number: decision.proposal for decision in again}
-        differ += [(one, new.get(one.number)) for one in stored if one != new.get(one.number)]
-    return differ
+        etas = [proposal.eta for proposal in proposals if proposal.batch <= batch and proposal.eta]
+        search = with_eta(spec.search, etas[-1] if etas else None)  # the last eta was in force
+        spec_then = spec.model_copy(update={"search": search})
+        decisions = next_batch(spec_then, earlier, _scores_then(stored[0], earlier, scores), over, sampling)
+        decided = {decision.proposal.number: decision.proposal for decision in decisions}
+        for proposal in stored:
+            again = decided.get(proposal.number)
+            if proposal != again:
+                differing.append((proposal, again))
+    return differing
+
+
+def _scores_then(
+    proposal: Proposal, earlier: Iterable[Proposal], scores: Mapping[ScoreKey, Score]
+) -> dict[ScoreKey, Score]:
+    """Return the scores that there were when a proposal was decided; `earlier` are those of smaller batches."""
+    rung_of_trial: dict[str, int | None] = {}
+    for before in earlier:
+        for trial_id in before.trial_ids:
+            rung_of_trial[trial_id] = before.rung  # a trial has lacked the score of its last rung alone
+    lacking = {(trial_id, rung_of_trial.get(trial_id)) for trial_id in proposal.unscored}
+    return {key: score for key, score in scores.items() if key not in lacking}
 
 
 def _row(proposal: Proposal) -> dict[str, Any]:
@@ -224,7 +260,7 @@ def _row(proposal: Proposal) -> dict[str, Any]:
 
 
 def _proposal(row: dict[str, Any]) -> Proposal:
-    """The proposal of which `_row` has made this row."""
+    """Return the proposal of which `_row` has made this row."""
     candidate = SearchCandidate(variant=row.pop("variant"), values=json.loads(row.pop("values_json")))
-    lists = {name: tuple(value) for name, value in row.items() if isinstance(value, list)}
-    return Proposal(candidate=candidate, **row | lists)
+    lists_as_tuples = {name: tuple(value) for name, value in row.items() if isinstance(value, list)}
+    return Proposal(candidate=candidate, **row | lists_as_tuples)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sweeps.search.records import Told
+from sweeps.search.records import SettingResult
 from sweeps.search.space import SearchCandidate, Space
 from sweeps.search.study import SearchStudy
 from sweeps.spec.search_settings import SearchSettings
@@ -23,7 +23,7 @@ class Drawn:
 
     candidate: SearchCandidate
     seed: int | None  # of the sampler that was made for it; None: it has none
-    read: tuple[int, ...] | None  # places of the results that it read; None: all
+    read: tuple[int, ...] | None  # indices of the results that it read; None: all
 
 
 def sampler_seed(settings: SearchSettings, number: int) -> int:
@@ -39,26 +39,27 @@ class Sampling:
 
     def __init__(self, space: Space, settings: SearchSettings) -> None:
         """Read nothing yet."""
-        self._space, self._settings = space, settings
+        self._space = space
+        self._settings = settings
 
-    def propose(self, number: int, batch: int, told: Sequence[Told]) -> Drawn:
+    def propose(self, number: int, batch: int, results: Sequence[SettingResult]) -> Drawn:
         """Return the setting of proposal `number`; it may have been tried before.
 
         Args:
             number: of the proposal, from 0.
             batch: number of its batch, from 0; a generation of `nsga2`.
-            told: the results of all proposals before; `tpe` keeps away from pending ones.
+            results: of all proposals before; `tpe` keeps away from pending ones.
 
         Raises:
             SpecError: Optuna is not installed; the text says what to type.
         """
         if self._settings.sampler == "grid":
             return Drawn(candidate=self._space.at(number), seed=None, read=())
-        self._study.read(told, batch)
+        self._study.read(results, batch)
         seed = sampler_seed(self._settings, number)
         candidate = self._study.ask(self._sampler(seed))
-        is_all = self._settings.reads_scores and len(self._study.places) == len(told)
-        return Drawn(candidate=candidate, seed=seed, read=None if is_all else tuple(self._study.places))
+        has_read_all = self._settings.reads_scores and len(self._study.indices) == len(results)
+        return Drawn(candidate=candidate, seed=seed, read=None if has_read_all else tuple(self._study.indices))
 
     @cached_property
     def _study(self) -> SearchStudy:
@@ -69,40 +70,40 @@ class Sampling:
 
         if self._settings.sampler == "random":
             return optuna.samplers.RandomSampler(seed=seed)
-        tpe, nsga2 = self._kinds
+        tpe_class, nsga2_class = self._classes
         if self._settings.sampler == "tpe":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return tpe(seed=seed, constant_liar=True)
-        return nsga2(seed=seed, population_size=max(2, self._settings.batch))
+                return tpe_class(seed=seed, constant_liar=True)
+        return nsga2_class(seed=seed, population_size=max(2, self._settings.batch))
 
     @cached_property
-    def _kinds(self) -> tuple[Any, Any]:
-        """Optuna's TPE and NSGA-II; what they look for in all results of a study is known here already."""
+    def _classes(self) -> tuple[Any, Any]:
+        """Optuna's TPE and NSGA-II; what they look for in all results of a study, ours knows already."""
         import optuna
 
-        known = self._study
+        our_study = self._study
 
         class Tpe(optuna.samplers.TPESampler):
             def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:  # noqa: ARG002  # Optuna's interface
-                return known.common_axes
+                return our_study.common_axes
 
         class Generations(optuna.samplers.NSGAIISampler):
             """A batch is a generation: Optuna keeps the number of a generation in a trial of its own."""
 
             def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:  # noqa: ARG002
-                return known.common_axes
+                return our_study.common_axes
 
             def get_trial_generation(self, study: Any, trial: Any) -> int:  # noqa: ARG002
-                return known.batch
+                return our_study.batch
 
             def get_parent_population(self, study: Any, generation: int) -> list[Any]:
-                while len(known.parents) <= generation:  # in order, since Optuna would recurse over all before
-                    chosen = self.select_parent(study, len(known.parents))
-                    known.parents.append(sorted(chosen, key=lambda trial: trial.number))
-                return known.parents[generation]
+                while len(our_study.parents) <= generation:  # in order, since Optuna would recurse over all before
+                    parents = self.select_parent(study, len(our_study.parents))
+                    our_study.parents.append(sorted(parents, key=lambda trial: trial.number))
+                return our_study.parents[generation]
 
             def get_population(self, study: Any, generation: int) -> list[Any]:  # noqa: ARG002
-                return known.members(generation)
+                return our_study.members(generation)
 
         return Tpe, Generations

@@ -37,31 +37,40 @@ def simulate_search(
         seed: of the scores.
     """
     assert spec.search is not None
-    made: list[Proposal] = []
+    proposals: list[Proposal] = []
     scores: dict[ScoreKey, Score] = {}
-    running: dict[str, Proposal] = {}
+    running: dict[str, Proposal] = {}  # of each running trial, the proposal
     reached: dict[str, PlannedTrial] = {}  # each trial, up to the rung to which it runs or has run
-    work: dict[str, float] = {}
+    work: dict[str, float] = {}  # of each stage
     sampling = Sampling(space_of(spec), spec.search)
 
     def timed(trial: PlannedTrial) -> TimedTrial:
-        work.update(added_work(trial, reached.get(trial.trial_id), work_of) | work)
+        for key, added in added_work(trial, reached.get(trial.trial_id), work_of).items():
+            work.setdefault(key, added)
         reached[trial.trial_id] = trial
-        steps = [TimedStep(key=s.key, work=work[s.key], ends_s=(work[s.key],)) for s in trial.stages]
+        steps = [TimedStep(key=stage.key, work=work[stage.key], ends_s=(work[stage.key],)) for stage in trial.stages]
         return TimedTrial(trial_id=trial.trial_id, steps=tuple(steps))
 
     def more(live: Collection[str]) -> list[TimedTrial]:
+        """Score the trials that have ended, and return those that a decision adds."""
         for trial_id in running.keys() - live:
             ended = running.pop(trial_id)
             scores[trial_id, ended.rung] = _score(ended.candidate, seed)
-        while len(live) < live_limit(spec) and (batch := next_batch(spec, made, scores, None, sampling, live)):
-            made.extend(decision.proposal for decision in batch)
-            running.update({key: one.proposal for one in batch for key in one.proposal.trial_ids})
-            if trials := [timed(trial) for decision in batch for trial in decision.trials]:
+        while len(live) < live_limit(spec):
+            batch = next_batch(spec, proposals, scores, None, sampling, live)
+            if not batch:
+                return []
+            trials = []
+            for decision in batch:
+                proposals.append(decision.proposal)
+                for trial_id in decision.proposal.trial_ids:
+                    running[trial_id] = decision.proposal
+                trials += [timed(trial) for trial in decision.trials]
+            if trials:
                 return trials
         return []
 
-    makespan, _ = schedule((), slots, 0.0, more)
+    makespan, _held = schedule((), slots, 0.0, more)
     return SimulatedSearch(trials=len(reached), work=sum(work.values()), makespan=makespan)
 
 
@@ -74,10 +83,14 @@ def added_work(
         before: the same trial up to the rung where it rests; None: it begins.
         work_of: as in `cost_of`; that of a part of a fine-tuning counts from its first epoch.
     """
-    done = {stage.key for stage in before.stages} if before is not None else set()
-    added = {s.key: work_of(s, trial.settings.network) for s in trial.stages if s.key not in done}
-    if before is not None and (continued := trial.stages[len(before.stages) - 1].key) in added:
-        added[continued] = max(0.0, added[continued] - work_of(before.stages[-1], trial.settings.network))
+    network = trial.settings.network
+    if before is None:
+        return {stage.key: work_of(stage, network) for stage in trial.stages}
+    done = {stage.key for stage in before.stages}
+    added = {stage.key: work_of(stage, network) for stage in trial.stages if stage.key not in done}
+    continued = trial.stages[len(before.stages) - 1].key  # if the trial rested in it: its last part is longer now
+    if continued in added:
+        added[continued] = max(0.0, added[continued] - work_of(before.stages[-1], network))
     return added
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from sweeps.spec.spec import Spec, Variant
@@ -19,7 +20,7 @@ class SearchCandidate:
 
     @cached_property
     def key(self) -> str:
-        """Equal for equal choices."""
+        """A text that equal choices have in common."""
         return canonical_json([self.variant, dict(self.values)])
 
 
@@ -37,8 +38,8 @@ class Dimension:
         >>> Dimension(key="optimisation.epochs", values=(5, 10, 20)).is_ordered
         True
         """
-        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in self.values)
-        return numbers and all(one < other for one, other in zip(self.values, self.values[1:], strict=False))
+        are_numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in self.values)
+        return are_numbers and all(value < following for value, following in pairwise(self.values))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +61,9 @@ class Space:
             number -= self.sizes[variant]
             variant += 1
         values: dict[str, Any] = {}
-        for axis in reversed(self.dimensions[variant]):
-            number, place = divmod(number, len(axis.values))
-            values[axis.key] = axis.values[place]
+        for axis in reversed(self.dimensions[variant]):  # the last axis changes fastest
+            number, index = divmod(number, len(axis.values))
+            values[axis.key] = axis.values[index]
         return SearchCandidate(variant=variant, values=dict(reversed(values.items())))
 
 
@@ -73,12 +74,10 @@ def space_of(spec: Spec) -> Space:
     >>> space.sizes, space.seeds, dict(space.at(1).values)
     ([2], (0, 1), {'optimisation.epochs': 10})
     """
-    common = {key: values for key, values in spec.axes.items() if key != "seed"}
-    axes = [{**common, **variant.axes} for variant in spec.variants or [Variant()]]
+    common_axes = {key: values for key, values in spec.axes.items() if key != "seed"}
+    dimensions = []
+    for variant in spec.variants or [Variant()]:
+        axes = common_axes | variant.axes
+        dimensions.append(tuple(Dimension(key=key, values=tuple(values)) for key, values in axes.items()))
     seeds = spec.axes.get("seed", [spec.trial.get("seed", 0)])
-    return Space(
-        dimensions=tuple(
-            tuple(Dimension(key=key, values=tuple(values)) for key, values in each.items()) for each in axes
-        ),
-        seeds=tuple(seeds),
-    )
+    return Space(dimensions=tuple(dimensions), seeds=tuple(seeds))

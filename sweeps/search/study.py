@@ -5,11 +5,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 from heapq import nlargest
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from sweeps.errors import SpecError
-from sweeps.search.records import Told
+from sweeps.search.records import SettingResult
 from sweeps.search.space import Dimension, SearchCandidate, Space
 from sweeps.spec.search_settings import SearchSettings
 from transtailor.shell import pip
@@ -18,25 +17,28 @@ if TYPE_CHECKING:
     import optuna
 
 VARIANT = "variant"
-MOST_READ, BEST_READ = 150, 25  # results that a proposal of `tpe` reads in a long search
+MOST_READ = 150  # results that a proposal of `tpe` reads in a long search
+BEST_READ = 25  # of these
 
 
-def read_by(settings: SearchSettings, told: Sequence[Told]) -> list[int]:
-    """Return the places of the results that a proposal reads, ascending: all; of more than 150, `tpe` reads 150.
+def read_by(settings: SearchSettings, results: Sequence[SettingResult]) -> list[int]:
+    """Return the indices of the results that a proposal reads, ascending: all; of more than 150, `tpe` reads 150.
 
     These are the best 25, of equal ones the earlier, which is how many Optuna takes as good at most; and the newest of
     the others, to which it gives more weight than to older ones. So what a proposal takes does not grow.
     """
     if not settings.reads_scores:
         return []
-    if settings.sampler != "tpe" or len(told) <= MOST_READ:
-        return [*range(len(told))]
-    scores = [-math.inf if one.score is None else one.score for one in told]
-    least = nlargest(BEST_READ, scores)[-1]
-    good = [place for place, score in enumerate(scores) if score >= least > -math.inf]
-    chosen = {*sorted(good, key=lambda place: -scores[place])[:BEST_READ]}
-    newest = (place for place in reversed(range(len(told))) if place not in chosen)
-    return sorted([*chosen, *islice(newest, MOST_READ - len(chosen))])
+    indices = range(len(results))
+    if settings.sampler != "tpe" or len(results) <= MOST_READ:
+        return list(indices)
+    scores = [-math.inf if result.score is None else result.score for result in results]
+    least_good = nlargest(BEST_READ, scores)[-1]
+    good = [index for index, score in enumerate(scores) if score >= least_good > -math.inf]
+    best = set(sorted(good, key=lambda index: -scores[index])[:BEST_READ])
+    others = [index for index in indices if index not in best]
+    newest = others[-(MOST_READ - len(best)) :]
+    return sorted([*best, *newest])
 
 
 class SearchStudy:
@@ -52,51 +54,70 @@ class SearchStudy:
             SpecError: Optuna is not installed; the text says what to type.
         """
         self._optuna = _optuna()
-        self._space, self._settings = space, settings
-        self._names = [{axis.key: name_of(space, n, axis) for axis in axes} for n, axes in enumerate(space.dimensions)]
+        self._space = space
+        self._reads_costs = settings.sampler == "nsga2"
+        self._settings = settings
+        self._names: list[dict[str, str]] = []  # of each variant: key of an axis -> name of Optuna's parameter
+        for variant, axes in enumerate(space.dimensions):
+            self._names.append({axis.key: name_of(space, variant, axis) for axis in axes})
         self._study: Any = None
-        self._known: dict[int, Told] = {}  # by its place among the results
-        self._numbers: dict[int, int] = {}  # place -> number in the study
-        self._read_before: list[Told] = []
+        self._known: dict[int, SettingResult] = {}  # by its index among the results
+        self._numbers: dict[int, int] = {}  # index -> number in the study
+        self._read_before: list[SettingResult] = []
         self._shown: list[optuna.trial.FrozenTrial] = []  # what `tpe` reads for this proposal
         self._generations: dict[int, list[int]] = defaultdict(list)  # numbers in the study
         self.batch = 0  # of this proposal, a generation of `nsga2`
-        self.places: list[int] = []  # of the results that this proposal reads
+        self.indices: list[int] = []  # of the results that this proposal reads
         self.common_axes: dict[str, Any] = {}  # of all settings that were read
         self.parents: list[list[optuna.trial.FrozenTrial]] = [[]]  # of `nsga2`, by generation
 
-    def read(self, told: Sequence[Told], batch: int) -> None:
+    def read(self, results: Sequence[SettingResult], batch: int) -> None:
         """Bring the study up to date for a proposal; it is made again if an earlier result is another one now."""
+        self.batch = batch
+        indices = read_by(self._settings, results)
+        results_read = [results[index] for index in indices]
+        begun = len(self._read_before)
+        # Within a batch, each proposal reads what the one before it has read, and more.
+        is_continued = self._read_before == results_read[:begun] and self.indices == indices[:begun]
+        changed = indices[begun:] if is_continued else indices
+        if self._study is None or not self._grows(results, changed):
+            self._begin_study()
+            changed = indices
+        for index in changed:
+            self._take(index, results[index])
+        self._read_before = results_read
+        self.indices = indices
+        self._shown = []
+        if not self._reads_costs:
+            self._shown = [self._storage.get_trial(self._numbers[index]) for index in indices]
+        if changed:
+            variants = {result.candidate.variant for result in results_read if self._counts_axes_of(result)}
+            self.common_axes = self._common_axes(variants)
+
+    def _begin_study(self) -> None:
+        """Begin a study without results."""
+        directions = ["maximize", "minimize"] if self._reads_costs else ["maximize"]
+        self._storage = self._empty_storage()
+        self._study = self._optuna.create_study(directions=directions, storage=self._storage)
+        self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
+        self._known = {}
+        self._numbers = {}
+        self.parents = [[]]
+        self._generations.clear()
+
+    def _take(self, index: int, result: SettingResult) -> None:
+        """Add a result to the study, or give a pending setting its result."""
         from optuna.trial import TrialState
 
-        self.batch = batch
-        both, places = self._settings.sampler == "nsga2", read_by(self._settings, told)
-        read = [told[place] for place in places]
-        begun = len(self._read_before)
-        is_same = self._read_before == read[:begun] and self.places == places[:begun]  # within a batch
-        changed = places[begun:] if is_same else places
-        if self._study is None or not self._grows(told, changed):
-            directions = ["maximize", "minimize"] if both else ["maximize"]
-            self._storage = self._storage_of()
-            self._study = self._optuna.create_study(directions=directions, storage=self._storage)
-            self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
-            self._known, self._numbers, self.parents = {}, {}, [[]]
-            self._generations.clear()
-            changed = places
-        for place in changed:
-            one = told[place]
-            if place not in self._known:
-                self._numbers[place] = self._storage.create_new_trial(self._study_id, self._frozen(one, both=both))
-                self._generations[one.batch].append(self._numbers[place])
-            elif one != self._known[place]:
-                state = TrialState.PRUNED if one.score is None else TrialState.COMPLETE
-                self._study.tell(self._numbers[place], _values(one, both=both), state)
-                del self.parents[one.batch + 1 :]
-            self._known[place] = one
-        self._read_before, self.places = read, places
-        self._shown = [] if both else [self._storage.get_trial(self._numbers[place]) for place in places]
-        if changed:
-            self.common_axes = self._common_axes({one.candidate.variant for one in read if _has_ended(one, both=both)})
+        if index not in self._known:
+            number = self._storage.create_new_trial(self._study_id, self._frozen(result))
+            self._numbers[index] = number
+            self._generations[result.batch].append(number)
+        elif result != self._known[index]:
+            state = TrialState.PRUNED if result.score is None else TrialState.COMPLETE
+            self._study.tell(self._numbers[index], self._values(result), state)
+            del self.parents[result.batch + 1 :]
+        self._known[index] = result
 
     def ask(self, sampler: Any) -> SearchCandidate:
         """Return the setting that a sampler chooses by the results that were read last."""
@@ -106,58 +127,79 @@ class SearchStudy:
         values = {}
         for axis in self._space.dimensions[variant]:
             name = self._names[variant][axis.key]
-            of = self._axes[variant][name]
-            is_int = isinstance(of, self._optuna.distributions.IntDistribution)
-            place = trial.suggest_int(name, of.low, of.high) if is_int else trial.suggest_categorical(name, of.choices)
-            values[axis.key] = axis.values[place]
-        fail = self._optuna.trial.TrialState.FAIL
-        self._study.tell(trial, state=fail)  # no sampler reads these; its result comes later
+            distribution = self._distributions[variant][name]
+            if isinstance(distribution, self._optuna.distributions.IntDistribution):
+                index = trial.suggest_int(name, distribution.low, distribution.high)
+            else:
+                index = trial.suggest_categorical(name, distribution.choices)
+            values[axis.key] = axis.values[index]
+        failed = self._optuna.trial.TrialState.FAIL
+        self._study.tell(trial, state=failed)  # no sampler reads these; its result comes later
         return SearchCandidate(variant=variant, values=values)
 
     def members(self, generation: int) -> "list[optuna.trial.FrozenTrial]":
         """Return the results of a batch that have a score."""
-        members = map(self._storage.get_trial, self._generations[generation])
-        return [trial for trial in members if trial.state == self._optuna.trial.TrialState.COMPLETE]
+        trials = [self._storage.get_trial(number) for number in self._generations[generation]]
+        return [trial for trial in trials if trial.state == self._optuna.trial.TrialState.COMPLETE]
 
     @cached_property
-    def _axes(self) -> list[dict[str, Any]]:
+    def _distributions(self) -> list[dict[str, Any]]:
         """What Optuna chooses from in each variant, by the names of its parameters."""
         from optuna.distributions import CategoricalDistribution
 
         variants = CategoricalDistribution(range(len(self._space.dimensions)))
-        return [
-            {VARIANT: variants} | {self._names[number][axis.key]: _distribution(axis) for axis in axes}
-            for number, axes in enumerate(self._space.dimensions)
-        ]
+        distributions = []
+        for names, axes in zip(self._names, self._space.dimensions, strict=True):
+            of_axes = {names[axis.key]: _distribution(axis) for axis in axes}
+            distributions.append({VARIANT: variants} | of_axes)
+        return distributions
 
-    def _grows(self, told: Sequence[Told], changed: Sequence[int]) -> bool:
+    def _grows(self, results: Sequence[SettingResult], changed: Sequence[int]) -> bool:
         """Whether these results continue those that are known; Optuna reads results in the order of its study."""
-        last = next(reversed(self._known), -1)
-        first = next((place for place in changed if place not in self._known), len(told))
-        follow = (_follows(self._known[place], told[place]) for place in changed if place in self._known)
-        return len(told) > last and first > last and all(follow)
+        last_known = next(reversed(self._known), -1)
+        first_new = next((index for index in changed if index not in self._known), len(results))
+        if len(results) <= last_known or first_new <= last_known:
+            return False
+        return all(_follows(self._known[index], results[index]) for index in changed if index in self._known)
 
     def _common_axes(self, variants: set[int]) -> dict[str, Any]:
-        """What Optuna chooses from in all of these variants, for samplers that read only such axes together."""
-        names = set.intersection(*(set(self._axes[variant]) for variant in variants)) if variants else set()
-        found = {name: self._axes[min(variants)][name] for name in sorted(names)}
-        return {name: of for name, of in found.items() if not of.single()}
+        """Return what Optuna chooses from in all of these variants, for samplers that read only such axes together."""
+        if not variants:
+            return {}
+        names = set.intersection(*(set(self._distributions[variant]) for variant in variants))
+        of_one_variant = self._distributions[min(variants)]
+        return {name: of_one_variant[name] for name in sorted(names) if not of_one_variant[name].single()}
 
-    def _frozen(self, told: Told, *, both: bool) -> "optuna.trial.FrozenTrial":
-        """A result as Optuna stores it; a setting without a score is worse than all others."""
+    def _frozen(self, result: SettingResult) -> "optuna.trial.FrozenTrial":
+        """Return a result as Optuna stores it; a setting without a score is worse than all others."""
         from optuna.trial import TrialState, create_trial
 
-        variant = told.candidate.variant
+        variant = result.candidate.variant
         params = {VARIANT: variant}
         for axis in self._space.dimensions[variant]:
-            params[self._names[variant][axis.key]] = axis.values.index(told.candidate.values[axis.key])
-        state = TrialState.PRUNED if told.score is None else TrialState.COMPLETE
-        state = TrialState.RUNNING if told.is_pending else state
-        values, distributions = _values(told, both=both), self._axes[variant]
-        return create_trial(state=state, values=values, params=params, distributions=distributions)
+            params[self._names[variant][axis.key]] = axis.values.index(result.candidate.values[axis.key])
+        if result.is_pending:
+            state = TrialState.RUNNING
+        elif result.score is None:
+            state = TrialState.PRUNED
+        else:
+            state = TrialState.COMPLETE
+        return create_trial(
+            state=state, values=self._values(result), params=params, distributions=self._distributions[variant]
+        )
 
-    def _storage_of(self) -> Any:
-        """An empty storage; what samplers see of it is what this proposal reads."""
+    def _values(self, result: SettingResult) -> list[float] | None:
+        """Return what Optuna is told of a result: its score, and of `nsga2` its cost; None without a score."""
+        if result.score is None:
+            return None
+        return [result.score, result.cost or 0.0] if self._reads_costs else [result.score]
+
+    def _counts_axes_of(self, result: SettingResult) -> bool:
+        """Whether a sampler looks at the axes of a result; `nsga2` at those with a score only."""
+        return not result.is_pending and (result.score is not None or not self._reads_costs)
+
+    def _empty_storage(self) -> Any:
+        """Return an empty storage; what samplers see of it is what this proposal reads."""
         from optuna.storages import InMemoryStorage
 
         study = self
@@ -169,34 +211,21 @@ class SearchStudy:
         return Shown()
 
 
-def _has_ended(told: Told, *, both: bool) -> bool:
-    """Whether a sampler looks at the axes of a result; `nsga2` at those with a score only."""
-    return not told.is_pending and (told.score is not None or not both)
-
-
-def _follows(known: Told, told: Told) -> bool:
+def _follows(known: SettingResult, result: SettingResult) -> bool:
     """Whether a result is the one that is known, or that of a pending setting."""
-    return (
-        known is told
-        or known == told
-        or (known.is_pending and (known.candidate, known.batch) == (told.candidate, told.batch))
-    )
-
-
-def _values(told: Told, *, both: bool) -> list[float] | None:
-    if told.score is None:
-        return None
-    return [told.score, told.cost or 0.0] if both else [told.score]
+    if known is result or known == result:
+        return True
+    return known.is_pending and known.candidate == result.candidate and known.batch == result.batch
 
 
 def name_of(space: Space, variant: int, axis: Dimension) -> str:
-    """An axis of all variants is one parameter; an axis of one variant belongs to that variant alone."""
+    """Return the name of a parameter; an axis of all variants is one parameter, others are one for each variant."""
     is_common = all(axis in axes for axes in space.dimensions)
     return axis.key if is_common else f"{variant}:{axis.key}"
 
 
 def _distribution(axis: Dimension) -> Any:
-    """The places of an axis' values as Optuna has them; of ordered ones, neighbours are alike."""
+    """Return what Optuna chooses from: the indices of an axis' values; of ordered ones, neighbours are alike."""
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
     last = len(axis.values) - 1

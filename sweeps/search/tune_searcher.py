@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sweeps.errors import SpecError
-from sweeps.search.records import Told
+from sweeps.search.records import SettingResult
 from sweeps.search.samplers import Drawn
 from sweeps.search.space import SearchCandidate, Space
 from sweeps.search.study import VARIANT, name_of
@@ -29,12 +29,13 @@ class TuneSearcher:
         from ray.tune.search import create_searcher
 
         name = settings.sampler.removeprefix(TUNE)
-        seeds = dict.fromkeys(SEEDS, stream(settings.seed, "tune") % 2**32)
+        seed = stream(settings.seed, "tune") % 2**32
+        seeds = {argument: seed for argument in SEEDS}
         domains = {VARIANT: tune.choice(range(len(space.dimensions)))}
         for variant, axes in enumerate(space.dimensions):
             for axis in axes:
-                places = len(axis.values)
-                domain = tune.randint(0, places) if axis.is_ordered else tune.choice(range(places))
+                count = len(axis.values)
+                domain = tune.randint(0, count) if axis.is_ordered else tune.choice(range(count))
                 domains[name_of(space, variant, axis)] = domain
         try:
             self._searcher = create_searcher(name, metric=SCORE, mode="max", **seeds)
@@ -47,11 +48,11 @@ class TuneSearcher:
         self._suggested: dict[int, str] = {}  # number of a proposal -> key of the setting that was suggested
         self._known: set[int] = set()  # numbers whose results it has
 
-    def propose(self, number: int, batch: int, told: Sequence[Told]) -> Drawn:  # noqa: ARG002  # as `Sampling`
-        """Return the setting of proposal `number`; `told`: the results of all earlier proposals, by their numbers."""
-        for earlier, one in enumerate(told):
-            if earlier not in self._known and not one.is_pending:
-                self._tell(earlier, one)
+    def propose(self, number: int, batch: int, results: Sequence[SettingResult]) -> Drawn:  # noqa: ARG002  # as `Sampling`
+        """Return the setting of proposal `number`; `results` are those of all earlier proposals, by their numbers."""
+        for earlier_number, result in enumerate(results):
+            if earlier_number not in self._known and not result.is_pending:
+                self._tell(earlier_number, result)
         config = self._searcher.suggest(str(number))
         if not isinstance(config, dict):
             raise SpecError("the searcher suggests nothing more; choose fewer trials")
@@ -59,15 +60,16 @@ class TuneSearcher:
         self._suggested[number] = candidate.key
         return Drawn(candidate=candidate, seed=None, read=None)
 
-    def _tell(self, number: int, told: Told) -> None:
+    def _tell(self, number: int, result: SettingResult) -> None:
+        """Give the searcher the result of a proposal; also of one that it did not suggest, where it can take that."""
         self._known.add(number)
-        is_own = self._suggested.get(number) == told.candidate.key
+        is_own = self._suggested.get(number) == result.candidate.key
         if number in self._suggested:
-            result = {SCORE: told.score} if is_own and told.score is not None else None
-            self._searcher.on_trial_complete(str(number), result=result, error=result is None)
-        if not is_own and told.score is not None:
+            scored = {SCORE: result.score} if is_own and result.score is not None else None
+            self._searcher.on_trial_complete(str(number), result=scored, error=scored is None)
+        if not is_own and result.score is not None:
             with contextlib.suppress(NotImplementedError):
-                self._searcher.add_evaluated_point(self._config(told.candidate), told.score)
+                self._searcher.add_evaluated_point(self._config(result.candidate), result.score)
 
     def _candidate(self, config: dict[str, Any]) -> SearchCandidate:
         variant = int(config[VARIANT])
@@ -76,11 +78,12 @@ class TuneSearcher:
         return SearchCandidate(variant=variant, values=values)
 
     def _config(self, candidate: SearchCandidate) -> dict[str, Any]:
-        """A setting as the searcher has it: the places of its values, and the first ones of other variants' axes."""
-        first = {name_of(self._space, n, axis): 0 for n, axes in enumerate(self._space.dimensions) for axis in axes}
-        axes = self._space.dimensions[candidate.variant]
-        places = {
-            name_of(self._space, candidate.variant, axis): axis.values.index(candidate.values[axis.key])
-            for axis in axes
-        }
-        return {VARIANT: candidate.variant, **first, **places}
+        """Return a setting as the searcher has it: the indices of its values, and 0 for the axes of other variants."""
+        config = {VARIANT: candidate.variant}
+        for variant, axes in enumerate(self._space.dimensions):
+            for axis in axes:
+                config[name_of(self._space, variant, axis)] = 0
+        for axis in self._space.dimensions[candidate.variant]:
+            index = axis.values.index(candidate.values[axis.key])
+            config[name_of(self._space, candidate.variant, axis)] = index
+        return config

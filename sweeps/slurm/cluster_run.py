@@ -56,11 +56,12 @@ class ClusterRun:
     """The files of one run on SLURM, and its jobs."""
 
     def __init__(self, run: RunFolder) -> None:
-        self.run, self.folder = run, ClusterFolder(run.cluster.resolve())
+        self.run = run
+        self.folder = ClusterFolder(run.cluster.resolve())
 
     @property
     def stop_file(self) -> Path:
-        """Asks the controller to stop."""
+        """The file that asks the controller to stop."""
         return self.folder.stop
 
     def is_stop_asked(self) -> bool:
@@ -102,13 +103,13 @@ class ClusterRun:
         write_file(self.run.outcome, outcome.to_json())
 
     def jobs(self) -> list[QueuedJob]:
-        """The jobs of this run that have not ended, the controller's first.
+        """Return the jobs of this run that have not ended, the controller's first.
 
         Raises:
             SlurmError: the queue cannot be read.
         """
-        listed = queue(self.folder.job_names(), self.folder.site().cluster)
-        return sorted(listed, key=lambda job: (not self.is_controller(job), job.id))
+        jobs = queue(self.folder.job_names(), self.folder.site().cluster)
+        return sorted(jobs, key=lambda job: (not self.is_controller(job), job.id))
 
     def cancel(self, ids: Iterable[str]) -> None:
         """End jobs of this run at once; raises SlurmError if scancel fails."""
@@ -124,7 +125,7 @@ class ClusterRun:
         return job.name == self.folder.controller_name
 
     def controller(self) -> QueuedJob | None:
-        """The job of the controller, unless it has ended."""
+        """Return the job of the controller; None if it has ended."""
         return next((job for job in self.jobs() if self.is_controller(job)), None)
 
     def submit(self, site: Site, submission: Submission) -> str:
@@ -141,14 +142,14 @@ class ClusterRun:
         digest = open_run(self.run).code_digest
         code = self.run.code_of(digest).resolve()
         need = controller_need(site, self.folder.logs, self.folder.controller_name)
-        words = controller_command(code, digest, self.folder.path, self.run.path.resolve())
-        job = submit(site.controller_site(), need, words).ids[0]
-        write_file(self.run.submission, replace(submission, job=job).to_json())
-        return job
+        command = controller_command(code, digest, self.folder.path, self.run.path.resolve())
+        job_id = submit(site.controller_site(), need, command).ids[0]
+        write_file(self.run.submission, replace(submission, job=job_id).to_json())
+        return job_id
 
 
 def _read(kind: type[R], path: Path) -> R | None:
-    """The record in a file of the cluster's folder; None where there is no such file.
+    """Read the record in a file of the cluster's folder; None where there is no such file.
 
     Raises:
         RunFolderError: it is not what was written.
@@ -162,7 +163,7 @@ def _read(kind: type[R], path: Path) -> R | None:
 
 
 def job_texts(run: RunFolder, site: Site, resources: Resources, digest: str) -> list[tuple[str, str]]:
-    """Title and text of the jobs that a run would submit; nothing is submitted or written.
+    """Return title and text of the jobs that a run would submit; nothing is submitted or written.
 
     Raises:
         SiteError: a trial or a job does not fit on the site.
@@ -170,23 +171,25 @@ def job_texts(run: RunFolder, site: Site, resources: Resources, digest: str) -> 
     need = rank_need(resources)
     limits_of(site, need)
     code = run.code_of(digest).resolve()
-    folder, name = ClusterFolder(run.cluster.resolve()), f"{run.name}-RUN"
-    controller = controller_need(site, folder.logs, f"{name}-controller")
-    worker = worker_need(site, need, folder.logs, f"{name}-worker-HEAD")
-    words = controller_command(code, digest, folder.path, run.path.resolve())
+    folder = ClusterFolder(run.cluster.resolve())
+    name = f"{run.name}-RUN"
+    of_controller = controller_need(site, folder.logs, f"{name}-controller")
+    of_worker = worker_need(site, need, folder.logs, f"{name}-worker-HEAD")
+    controller_words = controller_command(code, digest, folder.path, run.path.resolve())
+    worker_words = [*worker_command(code, digest), str(folder.path), "HEAD"]
     return [
-        ("the controller", script(site.controller_site(), controller, words)),
-        ("each worker", script(site, worker, [*worker_command(code, digest), str(folder.path), "HEAD"])),
+        ("the controller", script(site.controller_site(), of_controller, controller_words)),
+        ("each worker", script(site, of_worker, worker_words)),
     ]
 
 
 def worker_command(code: Path, digest: str) -> tuple[str, ...]:
-    """The command of a worker, from the copy of the code with that digest; folder and generation are appended."""
+    """Return the command of a worker, from that copy of the code; the caller appends folder and generation."""
     return ("bash", "-c", _IGNORE_EARLY_SIGNALS, "worker", *_python(code, digest), "-m", "hpc.cluster.worker")
 
 
 def controller_command(code: Path, digest: str, cluster: Path, run: Path) -> tuple[str, ...]:
-    """The command of a controller: the head, which starts the driver of the run."""
+    """Return the command of a controller: the head, which starts the driver of the run."""
     driver = [*_python(code, digest), "-m", "sweeps.operations.controller", str(run)]
     head = [*_python(code, digest), "-m", "hpc.cluster.head", str(cluster), "--", *driver]
     return ("bash", "-c", _IGNORE_EARLY_SIGNALS, "controller", *head)
@@ -198,14 +201,17 @@ def _python(code: Path, digest: str) -> tuple[str, ...]:
 
 
 def capacity_of(site: Site, resources: Resources, trials: int) -> Capacity:
-    """What a site gives to a sweep of this many trials, for the forecast of its end.
+    """Return what a site gives to a sweep of this many trials, for the forecast of its end.
 
     Raises:
         SiteError: a trial does not fit.
     """
     limits = limits_of(site, rank_need(resources))
-    useful = limits.workers_for(trials)
-    units, unit = (site.gpus_per_node, "GPU") if resources.gpus_per_rank else (site.cpus_per_node, "core")
+    useful_workers = max(1, limits.workers_for(trials))
+    uses_gpus = bool(resources.gpus_per_rank)
     return Capacity(
-        limits=replace(limits, max_workers=max(1, useful)), units_per_worker=units, unit=unit, start_s=START_S
+        limits=replace(limits, max_workers=useful_workers),
+        units_per_worker=site.gpus_per_node if uses_gpus else site.cpus_per_node,
+        unit="GPU" if uses_gpus else "core",
+        start_s=START_S,
     )

@@ -38,30 +38,33 @@ def flat_axes(table: Any, where: str, prefix: str = "") -> dict[str, Any]:
 def check_axes(axes: Mapping[str, Any], where: str, option: str | None = None) -> None:
     """Raise SpecError for an invalid axis; `option`: what comes before its key in a `--set`."""
     for key, values in axes.items():
-        check_trial_keys({key.partition(".")[0]: None}, () if key != RATE else (RATE,), where)
+        table = key.partition(".")[0]
+        keys_beside_those_of_a_trial = (RATE,) if key == RATE else ()
+        check_trial_keys([table], keys_beside_those_of_a_trial, where)
         if not isinstance(values, list):
-            meant = _meant(values)
-            advice = f"{key} = {meant}" if option is None else set_option(f"{option}{key}={meant}")
+            probable_values = _probable_axis(values)
+            advice = f"{key} = {probable_values}" if option is None else set_option(f"{option}{key}={probable_values}")
             raise SpecError(f"{where} {key}: given {values!r}; an axis is a list: type {advice}")
         if not values:
             raise SpecError(f"{where} {key}: the list is empty, so no trials are left; give it values or leave it out")
         texts = [toml_value(value) for value in values]
-        twice = next((text for text in texts if texts.count(text) > 1), None)
-        if twice is not None:
-            raise SpecError(f"{where} {key}: the value {twice} is there twice; leave one out")
-        above = next((other for other in axes if key.startswith(f"{other}.")), None)
-        if above is not None:
-            raise SpecError(f"{where} {key}: {above} is an axis too and both would set {key}; leave one out")
+        for text in texts:
+            if texts.count(text) > 1:
+                raise SpecError(f"{where} {key}: the value {text} is there twice; leave one out")
+        for other_key in axes:
+            if key.startswith(f"{other_key}."):
+                raise SpecError(f"{where} {key}: {other_key} is an axis too and both would set {key}; leave one out")
 
 
-def _meant(value: Any) -> str:
-    """The values of an axis, as TOML, that were probably meant by one value.
+def _probable_axis(value: Any) -> str:
+    """Return, as TOML, the axis that its author probably meant by a value that is not a list.
 
-    >>> _meant("0-4"), _meant("0, 1, 4"), _meant("l1")
+    >>> _probable_axis("0-4"), _probable_axis("0, 1, 4"), _probable_axis("l1")
     ('{ from = 0, to = 4 }', '[0, 1, 4]', '["l1"]')
     """
     if isinstance(value, str):
-        if ends := re.fullmatch(r"\s*(\d+)\s*(?:-|\.\.\.?|to)\s*(\d+)\s*", value):
+        ends = re.fullmatch(r"\s*(\d+)\s*(?:-|\.\.\.?|to)\s*(\d+)\s*", value)
+        if ends is not None:
             return f"{{ from = {int(ends[1])}, to = {int(ends[2])} }}"
         if re.fullmatch(r"\s*\[?\s*-?\d+(\s*,\s*-?\d+)+\s*\]?\s*", value):
             return toml_value([int(number) for number in re.findall(r"-?\d+", value)])
@@ -71,7 +74,7 @@ def _meant(value: Any) -> str:
 def own_rate(
     table: Mapping[str, Any], trial: Mapping[str, Any], where: str, varied: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Return the table with the key of the rate that the trial's method reads in the place of `rate`.
+    """Return the table with `rate` replaced by the key of the rate that the trial's method reads.
 
     >>> own_rate({"rate": [0.1], "seed": [0]}, {"method": "head_only"}, "[tuning]")
     {'optimisation.head_learning_rate': [0.1], 'seed': [0]}
@@ -80,41 +83,43 @@ def own_rate(
         varied: keys whose values vary over the trials that have this table.
 
     Raises:
-        SpecError: the trial has no method yet, or not only one, or the table has that key too.
+        SpecError: the trial has no method yet, or its method varies, or the table has that key too.
     """
     if RATE not in table:
         return dict(table)
     advice = "name the method in each variant"
-    if (varies := next((key for key in varied if overlap(key, "method.name")), None)) is not None:
-        raise SpecError(f"{where} {RATE}: which setting it is depends on {varies}, which varies too; {advice}")
-    given = trial.get("method")
-    name = given.get("name") if isinstance(given, Mapping) else given
-    if not isinstance(name, str) or name not in METHODS:
+    for key in varied:
+        if overlap(key, "method.name"):
+            raise SpecError(f"{where} {RATE}: which setting it is depends on {key}, which varies too; {advice}")
+    method = trial.get("method")
+    method_name = method.get("name") if isinstance(method, Mapping) else method
+    if not isinstance(method_name, str) or method_name not in METHODS:
         raise SpecError(f"{where} {RATE}: which setting it is depends on the method; {advice}")
-    key = METHODS[name].rate
-    if key in table:
-        raise SpecError(f"{where} {RATE}: is {key} for {name}, which is set there too; leave one out")
-    return {key if own == RATE else own: value for own, value in table.items()}
+    rate_key = METHODS[method_name].rate
+    if rate_key in table:
+        raise SpecError(f"{where} {RATE}: is {rate_key} for {method_name}, which is set there too; leave one out")
+    return {rate_key if key == RATE else key: value for key, value in table.items()}
 
 
 def check_apart(axes: Mapping[str, Any], tuning: Mapping[str, Any], where: str) -> None:
     """Raise SpecError if an axis and a tuned setting would set the same key."""
-    for key in tuning:
-        rival = next((axis for axis in axes if overlap(axis, key)), None)
-        if rival is not None:
-            raise SpecError(f"{where} [tuning] {key}: [axes] {rival} sets it too; leave one out")
+    for tuned_key in tuning:
+        for axis_key in axes:
+            if overlap(axis_key, tuned_key):
+                raise SpecError(f"{where} [tuning] {tuned_key}: [axes] {axis_key} sets it too; leave one out")
 
 
-def overlap(one: str, other: str) -> bool:
+def overlap(key: str, other_key: str) -> bool:
     """Whether two dotted keys are equal, or one is a table that contains the other."""
-    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+    return f"{key}.".startswith(f"{other_key}.") or f"{other_key}.".startswith(f"{key}.")
 
 
-def check_trial_keys(table: Mapping[str, Any], others: tuple[str, ...], where: str) -> None:
-    valid = [*TRIAL_KEYS, *others]
-    for key in table:
-        if key not in valid:
-            raise SpecError(f"{where}: no such key: {key!r}{nearest(key, valid, settings_by_name())}")
+def check_trial_keys(keys: Iterable[str], other_valid_keys: tuple[str, ...], where: str) -> None:
+    """Raise SpecError for a key that neither a trial has nor `other_valid_keys`."""
+    valid_keys = [*TRIAL_KEYS, *other_valid_keys]
+    for key in keys:
+        if key not in valid_keys:
+            raise SpecError(f"{where}: no such key: {key!r}{nearest(key, valid_keys, settings_by_name())}")
 
 
 def check_tied(tied: Any, where: str) -> None:

@@ -12,19 +12,21 @@ from transtailor.names import nearest
 
 
 class Changes:
-    """The exclusions and the `--set` of a spec; they note which of them have an effect on the trials looked at."""
+    """Notes which exclusions and which `--set` of a spec have an effect on its trials."""
 
     def __init__(self, spec: Spec) -> None:
-        """No trial was looked at yet."""
+        """Begin with no trial looked at."""
         self._spec = spec
         self._exclusions = [_Exclusion(pattern, number) for number, pattern in enumerate(spec.exclude, start=1)]
-        self._without = [one for one in spec.assignments if _is_setting(spec, one)]  # without effect so far
+        self._assignments_without_effect = [
+            assignment for assignment in spec.assignments if _sets_one_setting(spec, assignment)
+        ]  # so far
         self._trials: list[dict[str, Any]] = []  # for messages about exclusions
 
     @property
     def assignments_are_known(self) -> bool:
         """Whether each `--set` has an effect."""
-        return not self._without
+        return not self._assignments_without_effect
 
     @property
     def are_all_known(self) -> bool:
@@ -33,8 +35,12 @@ class Changes:
 
     def excludes(self, settings: Mapping[str, Any], label: str | None) -> bool:
         """Whether these settings of a trial are excluded."""
-        named = settings if label is None else {**settings, "label": label}
-        return any([exclusion.matches(named) for exclusion in self._exclusions])  # a list: each notes its match
+        labelled_settings = settings if label is None else {**settings, "label": label}
+        is_excluded = False
+        for exclusion in self._exclusions:  # all of them, because each notes its match
+            if exclusion.matches(labelled_settings):
+                is_excluded = True
+        return is_excluded
 
     def look_at(self, settings: Mapping[str, Any], label: str) -> None:
         """Keep a trial, excluded or not, for messages about exclusions."""
@@ -47,8 +53,11 @@ class Changes:
         Args:
             raw: its settings as written, since parsing may change them (a relative path becomes absolute).
         """
-        if self._without:
-            self._without = [one for one in self._without if not _matches(_given(self._spec, one), _at(raw, one))]
+        self._assignments_without_effect = [
+            assignment
+            for assignment in self._assignments_without_effect
+            if not _matches(_assigned_value(self._spec, assignment), value_at(raw, _setting(assignment)))
+        ]
 
     def check_exclusions(self, *, alone: bool = False) -> None:
         """Raise SpecError for an exclusion that matches no trial; `alone`: only if one of its settings matches none.
@@ -56,40 +65,42 @@ class Changes:
         One with a setting that a `--set` gives may match none: `--set 'axes.network=["digits_vgg"]'` of a spec that
         excludes some trials of digits_resnet.
         """
-        given = {_setting(assignment) for assignment in self._spec.assignments}
+        assigned_settings = {_setting(assignment) for assignment in self._spec.assignments}
         for exclusion in self._exclusions:
-            if self._trials and not exclusion.used and not exclusion.settings & given:
+            may_match_none = bool(exclusion.settings & assigned_settings)
+            if self._trials and not exclusion.used and not may_match_none:
                 exclusion.refuse(self._spec.where, self._trials, alone=alone)
 
     def check_assignments(self) -> None:
         """Raise SpecError for a `--set trial.` that axes or variants override everywhere."""
-        for assignment in self._without:
-            setting, where = _setting(assignment), self._spec.where
-            is_axis = setting in self._spec.axes
-            place = "[axes]" if is_axis else "every variant"
-            as_axis = set_option(f"axes.{setting}=[{toml_value(_given(self._spec, assignment))}]")
-            advice = f"type {as_axis}" if is_axis else "change the spec's [[variants]]"
+        for assignment in self._assignments_without_effect:
+            setting = _setting(assignment)
+            if setting in self._spec.axes:
+                overriding = "[axes]"
+                value = toml_value(_assigned_value(self._spec, assignment))
+                advice = f"type {set_option(f'axes.{setting}=[{value}]')}"
+            else:
+                overriding = "every variant"
+                advice = "change the spec's [[variants]]"
             raise SpecError(
-                f"--set {assignment}: has no effect, because {place} of {where} sets {setting} itself; {advice}"
+                f"--set {assignment}: has no effect, because {overriding} of {self._spec.where} sets {setting} itself; "
+                f"{advice}"
             )
 
 
 def _setting(assignment: str) -> str:
-    """The setting that a `--set` gives to all trials or as an axis."""
+    """Return the setting that a `--set` gives to all trials or as an axis."""
     return assignment.partition("=")[0].strip().removeprefix("trial.").removeprefix("axes.")
 
 
-def _is_setting(spec: Spec, assignment: str) -> bool:
-    """Whether a `--set` gives one setting of all trials."""
-    return assignment.strip().startswith("trial.") and not isinstance(_given(spec, assignment), Mapping)
+def _sets_one_setting(spec: Spec, assignment: str) -> bool:
+    """Whether a `--set` gives a single setting to all trials, not an axis or a whole table."""
+    return assignment.strip().startswith("trial.") and not isinstance(_assigned_value(spec, assignment), Mapping)
 
 
-def _given(spec: Spec, assignment: str) -> Any:
-    return _at(spec.trial, assignment)
-
-
-def _at(table: Mapping[str, Any], assignment: str) -> Any:
-    return value_at(table, _setting(assignment))
+def _assigned_value(spec: Spec, assignment: str) -> Any:
+    """Return the value that a `--set` has given to the base trial."""
+    return value_at(spec.trial, _setting(assignment))
 
 
 class _Exclusion:
@@ -103,25 +114,27 @@ class _Exclusion:
     @property
     def settings(self) -> set[str]:
         """The settings that all together exclude a trial, and maybe `label`."""
-        return {key for key, _ in leaves(self.pattern)}
+        return {key for key, _value in leaves(self.pattern)}
 
     def matches(self, settings: Mapping[str, Any]) -> bool:
-        found = _matches(self.pattern, settings)
-        self.used |= found
-        return found
+        """Whether this excludes a trial with these settings; a match is noted in `used`."""
+        is_match = _matches(self.pattern, settings)
+        self.used |= is_match
+        return is_match
 
     def refuse(self, where: str, trials: list[dict[str, Any]], *, alone: bool) -> None:
         """Raise SpecError, with the nearest name, because this has excluded no trial."""
         where = f"{where} [[exclude]] {self.number}"
-        for key, wanted in leaves(self.pattern):
-            values = {toml_value(value) for trial in trials if (value := value_at(trial, key)) not in (ABSENT, None)}
-            if not values:
-                known = {name for trial in trials for name, _ in leaves(trial)}
-                raise SpecError(f"{where}: no trial has a setting {key!r}{nearest(key, sorted(known))}")
-            if not any(_matches(wanted, value_at(trial, key)) for trial in trials):
+        for key, pattern in leaves(self.pattern):
+            values_of_trials = [value_at(trial, key) for trial in trials]
+            values_in_use = {toml_value(value) for value in values_of_trials if value not in (ABSENT, None)}
+            if not values_in_use:
+                known_keys = {known_key for trial in trials for known_key, _value in leaves(trial)}
+                raise SpecError(f"{where}: no trial has a setting {key!r}{nearest(key, sorted(known_keys))}")
+            if not any(_matches(pattern, value) for value in values_of_trials):
                 raise SpecError(
-                    f"{where} {key}: matches no trial; given {toml_value(wanted)}"
-                    f"{nearest(toml_value(wanted), sorted(values))}"
+                    f"{where} {key}: matches no trial; given {toml_value(pattern)}"
+                    f"{nearest(toml_value(pattern), sorted(values_in_use))}"
                 )
         if not alone:
             raise SpecError(f"{where}: matches no trial, though each of its settings does; correct it or remove it")
@@ -135,8 +148,9 @@ def _matches(pattern: Any, value: Any) -> bool:
         )
     if isinstance(pattern, list) and not isinstance(value, list):
         return any(_matches(choice, value) for choice in pattern)
-    return type(pattern) is type(value) and pattern == value or _both_numbers(pattern, value) and pattern == value
+    are_comparable = type(pattern) is type(value) or (_is_number(pattern) and _is_number(value))
+    return are_comparable and pattern == value
 
 
-def _both_numbers(*values: Any) -> bool:
-    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -34,7 +34,7 @@ class Expanded:
 
     label: str
     config: TrialConfig
-    settings: JsonSettings  # the same
+    settings: JsonSettings  # the same as `config`, as plain values
     combination: "Combination"
 
     @property
@@ -51,20 +51,25 @@ def expand(spec: Spec) -> Iterator[Expanded]:
         SpecError: no trials, an exclusion that matches no trial or only some settings of [tuning], a `--set` that
             changes no trial; after the last trial.
     """
-    changes, sections = Changes(spec), Sections()
-    kept: Counter[str | None] = Counter()  # trials by their origin without [tuning]; None: there is none
+    changes = Changes(spec)
+    sections = Sections()
+    settings_of_tuning: Counter[str] = Counter()  # how many trials an origin has; counted only with [tuning]
+    has_trials = False
     for number, variant in enumerate(spec.variants or [Variant()], start=1):
         for combination in _crossed(spec, variant, number if spec.variants else None):
-            trial = _kept(spec, combination, variant.label, sections, changes)
-            if trial is not None:
-                kept[None if combination.tuning is None else combination.untuned] += 1
-                yield trial
+            trial = _trial_unless_excluded(spec, combination, variant.label, sections, changes)
+            if trial is None:
+                continue
+            has_trials = True
+            if combination.tuning is not None:
+                settings_of_tuning[combination.untuned] += 1
+            yield trial
     changes.check_exclusions()
-    if not kept:
+    if not has_trials:
         raise SpecError(
             f"{spec.where} [[exclude]]: every trial is excluded, so no trials are left to run; remove an exclusion"
         )
-    _check_equal_tuning(spec, {untuned: count for untuned, count in kept.items() if untuned is not None})
+    _check_equal_tuning(spec, settings_of_tuning)
     changes.check_assignments()
 
 
@@ -91,38 +96,48 @@ class Combination:
 
 def _crossed(spec: Spec, variant: Variant, number: int | None) -> Iterator[Combination]:
     """Yield each combination of the axes and the settings of [tuning]."""
-    name = f"[[variants]] {number}" + (f" ({variant.label!r})" if variant.label else "")
-    origin = "[trial]" if number is None else name
-    base, where = merge_tables(spec.trial, variant.settings), f"{spec.where} {origin}"
+    origin = "[trial]"
+    if number is not None:
+        origin = f"[[variants]] {number}"
+        if variant.label:
+            origin += f" ({variant.label!r})"
+    where = f"{spec.where} {origin}"
+    base = merge_tables(spec.trial, variant.settings)
     varied = [*spec.axes, *spec.tuning, *variant.axes]
-    own = {table: own_rate(getattr(spec, table), base, f"{where} {table}", varied) for table in ("axes", "tuning")}
-    spec = spec.model_copy(update=own)
+    axes = own_rate(spec.axes, base, f"{where} axes", varied)
+    tuning_table = own_rate(spec.tuning, base, f"{where} tuning", varied)
+    spec = spec.model_copy(update={"axes": axes, "tuning": tuning_table})
     variant = variant.model_copy(update={"axes": own_rate(variant.axes, base, f"{where} axes", varied)})
     check_apart(spec.axes, spec.tuning, where)
     check_axes_apart(spec, variant, where)
-    settings: list[Tuning | None] = [*_settings_of_tuning(spec)] or [None]
+    settings_of_tuning: list[Tuning | None] = [*_settings_of_tuning(spec)] or [None]
     for point in _product({**spec.axes, **variant.axes}):
-        for tuning in settings:
-            yield _combination(spec, Combination(raw=base, base=origin, point=point, tuning=tuning, variant=number))
+        for tuning in settings_of_tuning:
+            of_variant = Combination(raw=base, base=origin, point=point, tuning=tuning, variant=number)
+            yield _with_values(spec, of_variant)
 
 
-def _combination(spec: Spec, chosen: Combination) -> Combination:
-    """Set the values of the axes and of [tuning] on the settings of a variant, `chosen.raw`, and the tied seeds."""
+def _with_values(spec: Spec, combination: Combination) -> Combination:
+    """Return the combination with its values of the axes and of [tuning], and the tied seeds, set in `raw`."""
+    values = dict(combination.point)
+    if combination.tuning is not None:
+        values |= combination.tuning.values
     over: dict[str, Any] = {}
-    for key, value in {**chosen.point, **(chosen.tuning.values if chosen.tuning else {})}.items():
+    for key, value in values.items():
         set_value(over, key.split("."), value)
-    raw = merge_tables(chosen.raw, over)
+    raw = merge_tables(combination.raw, over)
     for key in spec.tied_to_seed:
-        _check_free(raw, key, f"{spec.where} {chosen.untuned}")
-        table, _, name = key.partition(".")
+        _check_free(raw, key, f"{spec.where} {combination.untuned}")
+        table, _dot, name = key.partition(".")
         raw = merge_tables(raw, {table: {name: raw.get("seed", 0)}})
-    return replace(chosen, raw=raw)
+    return replace(combination, raw=raw)
 
 
-def expand_one(spec: Spec, number: int, point: Mapping[str, Any], changes: Changes | None = None) -> Expanded | None:
-    """Return one trial of a spec without [tuning]: variant `number` (from 0) with these values of its axes.
+def expand_one(spec: Spec, index: int, point: Mapping[str, Any], changes: Changes | None = None) -> Expanded | None:
+    """Return one trial of a spec without [tuning]: the variant at `index` with these values of its axes.
 
     Args:
+        index: 0 if the spec has no variants.
         changes: they note this trial, too.
 
     Returns:
@@ -131,19 +146,24 @@ def expand_one(spec: Spec, number: int, point: Mapping[str, Any], changes: Chang
     Raises:
         ConfigError: the values cannot be combined.
     """
-    variant = spec.variants[number] if spec.variants else Variant()
-    origin = f"[[variants]] {number + 1}" if spec.variants else "[trial]"
+    variant = Variant()
+    number = None
+    origin = "[trial]"
+    if spec.variants:
+        variant = spec.variants[index]
+        number = index + 1
+        origin = f"[[variants]] {number}"
     base = merge_tables(spec.trial, variant.settings)
-    place = number + 1 if spec.variants else None
     values = own_rate(point, base, f"{spec.where} {origin}", point)
-    crossed = _combination(spec, Combination(raw=base, base=origin, point=values, tuning=None, variant=place))
-    return _kept(spec, crossed, variant.label, Sections(), changes or Changes(spec))
+    of_variant = Combination(raw=base, base=origin, point=values, tuning=None, variant=number)
+    combination = _with_values(spec, of_variant)
+    return _trial_unless_excluded(spec, combination, variant.label, Sections(), changes or Changes(spec))
 
 
-def _kept(
+def _trial_unless_excluded(
     spec: Spec, combination: Combination, label: str | None, sections: Sections, changes: Changes
 ) -> Expanded | None:
-    """Return a trial; None if it is excluded."""
+    """Return the trial of a combination, None if it is excluded; `changes` notes it."""
     # Match the settings as written first, since impossible combinations may be excluded.
     is_excluded = changes.excludes(combination.raw, label)
     try:
@@ -162,7 +182,8 @@ def _kept(
 
 def _check_free(raw: Mapping[str, Any], key: str, where: str) -> None:
     """Raise SpecError if a setting that is tied to the seed has its own value."""
-    if (value := value_at(raw, key)) is not ABSENT:
+    value = value_at(raw, key)
+    if value is not ABSENT:
         raise SpecError(
             f"{where} {key}: is {toml_value(value)} here, and tied_to_seed ties it to the seed; leave one out"
         )
@@ -185,24 +206,24 @@ def _listed(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} = {toml_value(value)}" for key, value in values.items())
 
 
-def _check_equal_tuning(spec: Spec, kept: Mapping[str, int]) -> None:
-    """Raise SpecError if exclusions leave only some of the settings of [tuning]; `kept` counts them by origin."""
-    wanted = len(_settings_of_tuning(spec))
-    for untuned, count in kept.items():
-        if count < wanted:
+def _check_equal_tuning(spec: Spec, settings_left: Mapping[str, int]) -> None:
+    """Raise SpecError if exclusions leave only some of the settings of [tuning]; `settings_left` has them by origin."""
+    settings_in_spec = len(_settings_of_tuning(spec))
+    for origin, count in settings_left.items():
+        if count < settings_in_spec:
             raise SpecError(
-                f"{spec.where} [[exclude]]: leaves {count} of the {wanted} settings of [tuning] to {untuned}; every "
-                "arm needs all of them, so exclude all of its settings or none"
+                f"{spec.where} [[exclude]]: leaves {count} of the {settings_in_spec} settings of [tuning] to {origin}; "
+                "every arm needs all of them, so exclude all of its settings or none"
             )
 
 
 def check_axes_apart(spec: Spec, variant: Variant, where: str) -> None:
     """Raise SpecError if a setting is set in two places, of which one would have no effect."""
-    common = dict.fromkeys(spec.axes, "[axes]") | dict.fromkeys(spec.tuning, "[tuning]")
     for key in variant.axes:
-        rival = next((other for other in common if overlap(key, other)), None)
-        if rival:
-            raise SpecError(f"{where} axes {key}: {common[rival]} {rival} sets it too; leave one out")
+        for table, common_keys in (("[axes]", spec.axes), ("[tuning]", spec.tuning)):
+            for common_key in common_keys:
+                if overlap(key, common_key):
+                    raise SpecError(f"{where} axes {key}: {table} {common_key} sets it too; leave one out")
     for key in spec.tuning:
         if value_at(variant.settings, key) is not ABSENT:
             raise SpecError(
@@ -214,26 +235,35 @@ def check_axes_apart(spec: Spec, variant: Variant, where: str) -> None:
 
 
 def _parsed(spec: Spec, combination: Combination, label: str | None, sections: Sections) -> Expanded:
-    config = parse_trial(sections.parse(combination.raw), lambda keys: _place(spec, combination, keys))
+    config = parse_trial(sections.parse(combination.raw), lambda keys: _say_where(spec, combination, keys))
     return Expanded(
         label=label or config.method.label(), config=config, settings=sections.write(config), combination=combination
     )
 
 
-def _place(spec: Spec, combination: Combination, keys: Sequence[str]) -> str:
+def _say_where(spec: Spec, combination: Combination, keys: Sequence[str]) -> str:
     """Say where a setting of a trial was given: the part of the spec, with the line if known; or `--set`."""
-    dotted, given = ".".join(keys), []
+    setting = ".".join(keys)
+    options = []
     for assignment in spec.assignments:
-        table, _, key = assignment.partition("=")[0].strip().partition(".")
-        if table in ("trial", "axes", "tuning") and overlap(key, dotted):
-            given.append(set_option(assignment))
-    if given:
-        return " ".join(given)
-    variant = () if combination.variant is None else ("variants", str(combination.variant))
-    tables = [(*variant, "axes"), ("axes",), ("tuning",), *([variant] if variant else []), ("trial",)]
+        table, _dot, key = assignment.partition("=")[0].strip().partition(".")
+        if table in ("trial", "axes", "tuning") and overlap(key, setting):
+            options.append(set_option(assignment))
+    if options:
+        return " ".join(options)
     text = "" if spec.path is None else read_text(spec.path)
-    for place in tables:
-        line = find_line(text, [*place, *keys])
-        if line is not None and line != find_line(text, place):
-            return f"{spec.where} {'[trial]' if place == ('trial',) else combination.origin}, line {line}"
+    for table_path in _paths_of_tables(combination):
+        line = find_line(text, [*table_path, *keys])
+        is_in_table = line is not None and line != find_line(text, table_path)
+        if is_in_table:
+            origin = "[trial]" if table_path == ("trial",) else combination.origin
+            return f"{spec.where} {origin}, line {line}"
     return f"{spec.where} {combination.origin}"
+
+
+def _paths_of_tables(combination: Combination) -> list[tuple[str, ...]]:
+    """Return the paths of the tables of a spec that set a combination's settings, those that win first."""
+    if combination.variant is None:
+        return [("axes",), ("tuning",), ("trial",)]
+    variant = ("variants", str(combination.variant))
+    return [(*variant, "axes"), ("axes",), ("tuning",), variant, ("trial",)]

@@ -33,5 +33,5 @@ class JsonSettings:
         return int(self.values["seed"])
 
     def parse(self) -> TrialConfig:
-        """The configuration; the user's modules that it names have to be imported."""
+        """Return the configuration; the user's modules that it names have to be imported before."""
         return TrialConfig.model_validate(self.values)

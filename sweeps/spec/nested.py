@@ -16,14 +16,15 @@ def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, 
     result = dict(base)
     for key, value in over.items():
         old = result.get(key)
-        if isinstance(value, Mapping) and isinstance(old, Mapping) and (key == "data" or not _renames(old, value)):
-            result[key] = merge_tables(old, value)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            is_replaced = key != "data" and _have_different_names(old, value)
+            result[key] = value if is_replaced else merge_tables(old, value)
         else:
             result[key] = value
     return result
 
 
-def _renames(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+def _have_different_names(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return "name" in new and "name" in old and new["name"] != old["name"]
 
 
@@ -60,8 +61,10 @@ def check_plain(value: Any, where: str) -> None:
     elif isinstance(value, list):
         for inner in value:
             check_plain(inner, where)
+    elif isinstance(value, date | time):
+        raise SpecError(f"{where}: {value} is a date or time, which a spec cannot have: put it in quotes")
     elif not isinstance(value, str | int | float | bool):
-        what, do = f"a {type(value).__name__}", "give text, a number, true or false, a list or a table"
-        if isinstance(value, date | time):
-            what, do = "a date or time", "put it in quotes"
-        raise SpecError(f"{where}: {value} is {what}, which a spec cannot have: {do}")
+        raise SpecError(
+            f"{where}: {value} is a {type(value).__name__}, which a spec cannot have: "
+            "give text, a number, true or false, a list or a table"
+        )

@@ -67,14 +67,16 @@ def parse_printed(tables: Sequence[Mapping[str, Any]], where: str) -> list[Print
     Raises:
         SpecError: an unknown or missing key, a value of the wrong type or out of range, or two numbers with one key.
     """
-    found: dict[tuple[str | float | None, ...], str] = {}
+    where_by_key: dict[tuple[str | float | None, ...], str] = {}
     rows = []
     for number, table in enumerate(tables, start=1):
-        for place, raw in _points(table, f"{where} [[printed]] {number}"):
-            row = _row(raw, place)
-            if row.key in found:
-                raise SpecError(f"{place}: {found[row.key]} has the same arm and budget; leave one of them out")
-            found[row.key] = place
+        for where_in_table, raw in _points(table, f"{where} [[printed]] {number}"):
+            row = _row(raw, where_in_table)
+            if row.key in where_by_key:
+                raise SpecError(
+                    f"{where_in_table}: {where_by_key[row.key]} has the same arm and budget; leave one of them out"
+                )
+            where_by_key[row.key] = where_in_table
             rows.append(row)
     return rows
 
@@ -91,7 +93,7 @@ def write_printed(tables: Path, printed: Sequence[PrintedRow], code_digest: str)
 
 
 def _points(table: Mapping[str, Any], where: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return the place and the settings of each number of a [[printed]] table."""
+    """Return where each number of a [[printed]] table is, for messages, and its settings."""
     common = {key: value for key, value in table.items() if key != POINTS}
     if POINTS not in table:
         return [(where, common)]
@@ -101,11 +103,14 @@ def _points(table: Mapping[str, Any], where: str) -> list[tuple[str, dict[str, A
             f"{where} {POINTS}: given {points!r}; type a list of tables, as in "
             'points = [{ dataset = "cub_200", value = 0.8 }]'
         )
-    numbered = [(f"{where} {POINTS} {number}", point) for number, point in enumerate(points, start=1)]
-    for place, point in numbered:
-        if both := [key for key in point if key in common]:
-            raise SpecError(f"{place} {both[0]}: is in the table, too; leave one out")
-    return [(place, common | dict(point)) for place, point in numbered]
+    located_settings = []
+    for number, point in enumerate(points, start=1):
+        where_in_table = f"{where} {POINTS} {number}"
+        for key in point:
+            if key in common:
+                raise SpecError(f"{where_in_table} {key}: is in the table, too; leave one out")
+        located_settings.append((where_in_table, common | dict(point)))
+    return located_settings
 
 
 def _row(raw: Mapping[str, Any], where: str) -> PrintedRow:
@@ -115,8 +120,8 @@ def _row(raw: Mapping[str, Any], where: str) -> PrintedRow:
     try:
         return PrintedRow(**raw)
     except ValidationError as error:
-        first = list_faults(error)[0]
-        if first.kind == "missing":
-            raise SpecError(f"{where}: {first.key} is missing; every printed number has one") from None
-        key = first.key or "value"
-        raise SpecError(f"{where} {key}: given {raw.get(key)!r}; {first.expected.lower()}") from None
+        fault = list_faults(error)[0]
+        if fault.kind == "missing":
+            raise SpecError(f"{where}: {fault.key} is missing; every printed number has one") from None
+        key = fault.key or "value"
+        raise SpecError(f"{where} {key}: given {raw.get(key)!r}; {fault.expected.lower()}") from None

@@ -29,7 +29,7 @@ class Range(BaseModel):
     """The difference of neighbours, 1 between whole numbers; with `log` their ratio, 10^0.1 if left out."""
 
     def values(self) -> list[int | float]:
-        """The values, ascending, rounded to three significant digits unless they are whole numbers.
+        """Return the values, ascending, rounded to three significant digits unless they are whole numbers.
 
         Raises:
             ValueError: no such range; the text says what to type.
@@ -55,10 +55,13 @@ class Range(BaseModel):
         count = math.log(self.last / self.first) / math.log(step) if self.log else (self.last - self.first) / step
         if count > MOST_VALUES:
             raise ValueError(f"has more than {MOST_VALUES:,} values; type a larger step")
-        numbers = range(math.floor(count + 1e-6) + 1)
-        exact = [self.first * step**number if self.log else self.first + number * step for number in numbers]
-        rounded = (round(value) if is_whole else float(f"{value:.{DIGITS}g}") for value in exact)
-        return list(dict.fromkeys(rounded))
+        values: list[int | float] = []
+        for number in range(math.floor(count + 1e-6) + 1):
+            exact = self.first * step**number if self.log else self.first + number * step
+            rounded = round(exact) if is_whole else float(f"{exact:.{DIGITS}g}")
+            if rounded not in values[-1:]:  # neighbours may be rounded to one value
+                values.append(rounded)
+        return values
 
 
 def is_range(value: Any) -> bool:
@@ -67,11 +70,11 @@ def is_range(value: Any) -> bool:
 
 
 def range_values(table: Mapping[str, Any], where: str) -> list[int | float]:
-    """The values of a range as a spec has it; raises SpecError, with what to type, if there is no such range."""
+    """Return the values of a range as a spec has it; raise SpecError, with what to type, if there is no such range."""
     try:
         return Range.model_validate(table).values()
     except ValidationError as error:
-        text = "; ".join(f"{fault.keys[-1]}: {fault.expected}" for fault in list_faults(error))
+        fault_text = "; ".join(f"{fault.keys[-1]}: {fault.expected}" for fault in list_faults(error))
     except ValueError as error:
-        text = str(error)
-    raise SpecError(f"{where}: {toml_value(table)} {text}")
+        fault_text = str(error)
+    raise SpecError(f"{where}: {toml_value(table)} {fault_text}")

@@ -1,5 +1,6 @@
 """The tables `[search]` and `[confirm]` of a spec: how settings are chosen, and how the best are tried again."""
 
+import math
 from collections.abc import Collection
 from typing import Annotated, Literal
 
@@ -41,11 +42,14 @@ class HalvingSettings(BaseModel):
         >>> HalvingSettings(eta=3, epochs=(2, 6)).counts(24)
         [24, 8, 3]
         """
-        found = [settings]
-        for _ in (*self.epochs, *self.points):
-            best = found[-1] - self.eta + 1 if at_most and self.asynchronous else 0
-            found.append(max(best, -(-found[-1] // self.eta)))
-        return found
+        counts = [settings]
+        for _rung in (*self.epochs, *self.points):
+            reaching_before = counts[-1]
+            reaching = math.ceil(reaching_before / self.eta)
+            if at_most and self.asynchronous:
+                reaching = max(reaching, reaching_before - self.eta + 1)
+            counts.append(reaching)
+        return counts
 
 
 class SearchSettings(BaseModel):
@@ -125,13 +129,13 @@ def check_search(
         _check_halving(search, search.halving, f"{where} [search] halving")
 
 
-def _check_halving(search: SearchSettings, halving: HalvingSettings, at: str) -> None:
+def _check_halving(search: SearchSettings, halving: HalvingSettings, where: str) -> None:
     if bool(halving.epochs) == bool(halving.points):
-        raise SpecError(f"{at}: rungs are in epochs or at points; type halving = {{ eta = 3, epochs = [2, 6] }}")
+        raise SpecError(f"{where}: rungs are in epochs or at points; type halving = {{ eta = 3, epochs = [2, 6] }}")
     rungs = halving.epochs or halving.points
     if list(rungs) != sorted(set(rungs)):
-        raise SpecError(f"{at}: the rungs {list(rungs)} are not in ascending order; sort them")
+        raise SpecError(f"{where}: the rungs {list(rungs)} are not in ascending order; sort them")
     if halving.asynchronous and not search.is_replayable:
-        raise SpecError(f"{at}: {search.sampler} reads results by batch, so choose tpe, or asynchronous = false")
+        raise SpecError(f"{where}: {search.sampler} reads results by batch, so choose tpe, or asynchronous = false")
     if search.sampler == "nsga2":
-        raise SpecError(f"{at}: halving ranks by score alone, and nsga2 by cost, too; choose sampler = 'tpe'")
+        raise SpecError(f"{where}: halving ranks by score alone, and nsga2 by cost, too; choose sampler = 'tpe'")

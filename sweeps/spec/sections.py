@@ -24,22 +24,29 @@ class Sections:
         """Return the same settings with each section validated; one that is refused stays, for the trial's message."""
         sections: dict[str, Any] = {}
         for name, kind in _KINDS.items():
-            if isinstance(given := raw.get(name), dict):
-                key = (name, repr(given))  # in which 1, 1.0 and True differ, and 0.0 and -0.0
+            table = raw.get(name)
+            if not isinstance(table, dict):
+                continue
+            key = (name, repr(table))  # in which 1, 1.0 and True differ, and 0.0 and -0.0
+            if key not in self._parsed:
                 try:
-                    sections[name] = self._parsed.get(key) or self._parsed.setdefault(key, kind.model_validate(given))
+                    self._parsed[key] = kind.model_validate(table)
                 except ValidationError:
                     continue
+            sections[name] = self._parsed[key]
         return raw | sections
 
     def write(self, config: TrialConfig) -> JsonSettings:
         """Return a trial's settings as plain values; equal sections are one object, never changed."""
-        own = config.model_dump(mode="json", exclude=set(_KINDS))
-        return JsonSettings(
-            {name: own[name] if name in own else self._plain(getattr(config, name)) for name in _FIELDS}
-        )
+        outside_sections = config.model_dump(mode="json", exclude=set(_KINDS))
+        values = {}
+        for name in _FIELDS:
+            is_section = name not in outside_sections
+            values[name] = self._plain(getattr(config, name)) if is_section else outside_sections[name]
+        return JsonSettings(values)
 
     def _plain(self, section: Settings) -> dict[str, Any]:
+        """Return a section as plain values, written once."""
         if id(section) not in self._written:
             self._written[id(section)] = (section, section.model_dump(mode="json"))
         return self._written[id(section)][1]

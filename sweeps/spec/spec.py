@@ -43,6 +43,15 @@ class Variant(BaseModel):
     settings: dict[str, Any] = {}
     """A partial trial, as nested tables."""
 
+    def as_table(self) -> dict[str, Any]:
+        """Return the table [[variants]] of a spec file."""
+        table: dict[str, Any] = {}
+        if self.label is not None:
+            table["label"] = self.label
+        if self.axes:
+            table["axes"] = self.axes
+        return table | self.settings
+
 
 class Spec(BaseModel):
     """A sweep before it is expanded, with `extends` and `--set` applied."""
@@ -92,15 +101,15 @@ class Spec(BaseModel):
 
         `imports` are the paths to write instead of the spec's own.
         """
-        document: dict[str, Any] = {"name": self.name, "imports": self.imports if imports is None else list(imports)}
+        document: dict[str, Any] = {}
+        document["name"] = self.name
+        document["imports"] = self.imports if imports is None else list(imports)
+        document["tied_to_seed"] = self.tied_to_seed
+        document["trial"] = self.trial
         # Axes keep their dotted keys, in quotes: as nested tables they would change their order.
-        document |= {"tied_to_seed": self.tied_to_seed, "trial": self.trial, "axes": self.axes, "tuning": self.tuning}
-        document["variants"] = [
-            ({} if variant.label is None else {"label": variant.label})
-            | ({"axes": variant.axes} if variant.axes else {})
-            | variant.settings
-            for variant in self.variants
-        ]
+        document["axes"] = self.axes
+        document["tuning"] = self.tuning
+        document["variants"] = [variant.as_table() for variant in self.variants]
         document["exclude"] = self.exclude
         document["search"] = self.search and self.search.model_dump(exclude_none=True)
         document["confirm"] = self.confirm and self.confirm.model_dump()
@@ -129,8 +138,8 @@ def load_spec(
     """
     document = _read_document(path, ())
     _refuse_single_trial(document, path)
-    paths = [str(module.resolve()) for module in imports]
-    document["imports"] += [path for path in paths if path not in document["imports"]]
+    modules = [str(module.resolve()) for module in imports]
+    document["imports"] += [module for module in modules if module not in document["imports"]]
     for assignment in assignments:
         _assign(document, assignment)
     if name is not None:
@@ -152,7 +161,7 @@ def _checked(document: dict[str, Any], where: str, **source: Any) -> Spec:
     """Return the spec of a whole document; `source` has the fields that only messages read."""
     _check_keys(document, where)
     variants = [_variant(raw, f"{where} [[variants]] {number}") for number, raw in _tables(document, "variants", where)]
-    exclude = [raw for _, raw in _tables(document, "exclude", where)]
+    exclude = [raw for _number, raw in _tables(document, "exclude", where)]
     for number, raw in enumerate(exclude, start=1):
         check_trial_keys(raw, ("label",), f"{where} [[exclude]] {number}")
     check_trial_keys(_table(document, "trial", where), (), f"{where} [trial]")
@@ -161,7 +170,7 @@ def _checked(document: dict[str, Any], where: str, **source: Any) -> Spec:
     check_apart(document["axes"], document["tuning"], where)
     check_tied(document.get("tied_to_seed", []), where)
     document |= {"variants": variants, "exclude": exclude}
-    document["printed"] = parse_printed([raw for _, raw in _tables(document, "printed", where)], where)
+    document["printed"] = parse_printed([raw for _number, raw in _tables(document, "printed", where)], where)
     try:
         spec = Spec(**document, where=where, **source)
     except ValidationError as error:
@@ -176,7 +185,10 @@ def _checked(document: dict[str, Any], where: str, **source: Any) -> Spec:
 def find_spec(name: Path) -> Path:
     """Return the file that was typed, or the shipped spec of that name if it does not exist: `demo`, `tour`."""
     shipped = SPECS / f"{name}.toml"
-    return shipped if name.parent == Path() and not name.is_file() and shipped.is_file() else name
+    is_bare_name = name.parent == Path()
+    if is_bare_name and not name.is_file() and shipped.is_file():
+        return shipped
+    return name
 
 
 def check_name(name: str, where: str) -> None:
@@ -224,9 +236,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         document = read_toml(path)
     except FileNotFoundError:
-        names = [*(other.name for other in path.parent.glob("*.toml")), *(other.stem for other in SPECS.glob("*.toml"))]
-        close = nearest(path.name, names)
-        raise SpecError(f"no such spec: {path}{close}; type the path of a TOML file, or a shipped name") from None
+        neighbours = [neighbour.name for neighbour in path.parent.glob("*.toml")]
+        shipped_names = [shipped.stem for shipped in SPECS.glob("*.toml")]
+        nearest_name = nearest(path.name, [*neighbours, *shipped_names])
+        raise SpecError(
+            f"no such spec: {path}{nearest_name}; type the path of a TOML file, or a shipped name"
+        ) from None
     except OSError as error:
         raise SpecError(f"{path}: cannot be read as a spec: {error.strerror}; type the path of a TOML file") from None
     except DocumentError as error:
@@ -257,6 +272,7 @@ def _table(document: Mapping[str, Any], key: str, where: str) -> Mapping[str, An
 
 
 def _tables(document: Mapping[str, Any], key: str, where: str) -> list[tuple[int, Mapping[str, Any]]]:
+    """Return the tables [[key]] of a document, each with its number from 1."""
     tables = document.get(key, [])
     if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
         raise SpecError(f"{where} {key}: given {tables!r}; type each one as a table, beginning with a line [[{key}]]")
@@ -275,53 +291,63 @@ def _refuse_single_trial(document: Mapping[str, Any], path: Path) -> None:
 def _check_keys(document: Mapping[str, Any], where: str) -> None:
     for key, value in document.items():
         if key not in SPEC_KEYS:
-            hint = "; it is a setting of the trial: write it under [trial]" if key in TRIAL_KEYS else ""
-            if (
-                not hint
-                and (setting := closest(key, settings_by_name())) is not None
-                and closest(key, SPEC_KEYS) is None
-            ):
-                hint = f"; did you mean {settings_by_name()[setting]}, a setting of [trial]?"
-            raise SpecError(f"{where}: no such key: {key!r} (given {value!r}){nearest(key, SPEC_KEYS)}{hint}")
+            raise SpecError(
+                f"{where}: no such key: {key!r} (given {value!r}){nearest(key, SPEC_KEYS)}{_hint_at_trial(key)}"
+            )
     if "name" not in document:
         raise SpecError(f'{where}: has no name; type name = "..." (the run folder) as its first line')
+
+
+def _hint_at_trial(key: str) -> str:
+    """Return the end of a message if an unknown key of a spec was probably meant as a setting of the trial."""
+    if key in TRIAL_KEYS:
+        return "; it is a setting of the trial: write it under [trial]"
+    setting = closest(key, settings_by_name())
+    if setting is not None and closest(key, SPEC_KEYS) is None:
+        return f"; did you mean {settings_by_name()[setting]}, a setting of [trial]?"
+    return ""
 
 
 def _assign(document: dict[str, Any], assignment: str) -> None:
     """Apply one `--set` to the document."""
     where = f"--set {assignment}"
-    dotted, equals, text = assignment.partition("=")
-    path = dotted.strip().split(".")
+    dotted_key, equals, text = assignment.partition("=")
+    path = dotted_key.strip().split(".")
     if not equals or not all(path) or len(path) > DEEPEST:
         raise SpecError(f"{where}: is not key=value; type for example --set trial.seed=3 or --set 'axes.seed=[0,1]'")
     if not text.strip():
-        raise SpecError(f"{where}: has no value; type one behind the =, or {dotted}='\"\"' for an empty text")
-    value = _literal(text.strip(), dotted)
+        raise SpecError(f"{where}: has no value; type one behind the =, or {dotted_key}='\"\"' for an empty text")
+    value = _literal(text.strip(), dotted_key)
     tables = ("trial", "axes", "tuning", "resources")
-    if path[0] not in tables or len(path) < 2:
+    table = path[0]
+    if table not in tables or len(path) < 2:
         raise SpecError(
-            f"{where}: {dotted!r} cannot be set; type a key that begins with trial., axes., tuning. or resources."
-            + _as_setting(path, text, tables)
+            f"{where}: {dotted_key!r} cannot be set; type a key that begins with trial., axes., tuning. or resources."
+            + _hint_at_set(path, text, tables)
         )
-    if path[0] in ("axes", "tuning"):
-        key = ".".join(path[1:])
-        document[path[0]][key] = range_values(value, f"{where} {key}") if is_range(value) else value
-        check_axes(document[path[0]], where, f"{path[0]}.")
+    if table in ("axes", "tuning"):
+        axis = ".".join(path[1:])
+        document[table][axis] = range_values(value, f"{where} {axis}") if is_range(value) else value
+        check_axes(document[table], where, f"{table}.")
         return
     over: dict[str, Any] = {}
     set_value(over, path, value)
-    if path[0] == "trial":
+    if table == "trial":
         check_trial_keys(over["trial"], (), where)
-    document.update(merge_tables({key: _table(document, key, where) for key in (path[0],)}, over))
+    document.update(merge_tables({table: _table(document, table, where)}, over))
 
 
-def _as_setting(path: Sequence[str], text: str, tables: Sequence[str]) -> str:
-    """The end of a message: the `--set` that was probably meant by a key outside of the tables."""
-    known = {**settings_by_name(), **dict.fromkeys(TRIAL_KEYS, "")}
-    meant = closest(path[0], known)
-    if path[0] in tables or meant is None or (meant != path[0] and closest(path[0], tables) is not None):
-        return nearest(path[0], tables)
-    setting = ".".join(["trial", known[meant] or meant, *path[1:]])
+def _hint_at_set(path: Sequence[str], text: str, tables: Sequence[str]) -> str:
+    """Return the end of a message: the `--set` that was probably meant by a key outside of the tables."""
+    top_key = path[0]
+    dotted_keys = dict(settings_by_name())
+    for key in TRIAL_KEYS:
+        dotted_keys[key] = key
+    probable_name = closest(top_key, dotted_keys)
+    is_nearer_to_a_table = probable_name != top_key and closest(top_key, tables) is not None
+    if top_key in tables or probable_name is None or is_nearer_to_a_table:
+        return nearest(top_key, tables)
+    setting = ".".join(["trial", dotted_keys[probable_name], *path[1:]])
     return f"; did you mean {set_option(f'{setting}={text}')}?"
 
 
@@ -353,21 +379,23 @@ def _literal(text: str, key: str) -> Any:
 
 def _explained(error: ValidationError, where: str) -> str:
     """Explain the first fault, with its key and the value given."""
-    first = list_faults(error)[0]
-    is_unknown = first.kind == "unknown"
-    *tables, key = (key for key in first.keys if is_unknown or not key.isdigit())  # without places in a list
+    fault = list_faults(error)[0]
+    is_unknown = fault.kind == "unknown"
+    *tables, key = (key for key in fault.keys if is_unknown or not key.isdigit())  # without indices of lists
     table = f"{where} [{'.'.join(tables)}]" if tables else where
     if is_unknown:
-        return f"{table}: no such key: {key!r} (given {first.given!r}){nearest(key, _model_at(tables).model_fields)}"
-    if isinstance(first.given, Mapping):  # the combination of its values is wrong
-        return f"{where} [{first.key}]: {first.expected}"
-    return f"{table} {key}: given {first.given!r}; {first.expected[0].lower()}{first.expected[1:]}"
+        return f"{table}: no such key: {key!r} (given {fault.given!r}){nearest(key, _model_at(tables).model_fields)}"
+    if isinstance(fault.given, Mapping):  # the combination of its values is wrong
+        return f"{where} [{fault.key}]: {fault.expected}"
+    return f"{table} {key}: given {fault.given!r}; {fault.expected[0].lower()}{fault.expected[1:]}"
 
 
 def _model_at(tables: Sequence[str]) -> type[BaseModel]:
-    """The model of a table of a spec, by its keys."""
+    """Return the model of a table of a spec, by its keys."""
     model: type[BaseModel] = Spec
     for key in tables:
-        kind = model.model_fields[key].annotation
-        (model,) = (one for one in (kind, *get_args(kind)) if isinstance(one, type) and issubclass(one, BaseModel))
+        annotation = model.model_fields[key].annotation  # a model, or `Model | None`
+        for kind in (annotation, *get_args(annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
     return model

@@ -16,8 +16,11 @@ def toml_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(element) for element in value) + "]"
     if isinstance(value, Mapping):
-        inside = ", ".join(_line(key, 0).removesuffix("0") + toml_value(each) for key, each in value.items())
-        return "{ " + inside + " }" if inside else "{}"
+        entries = []
+        for key, inner in value.items():
+            key_and_equals = _line(key, 0).removesuffix("0")
+            entries.append(key_and_equals + toml_value(inner))
+        return "{ " + ", ".join(entries) + " }" if entries else "{}"
     return _line("value", value).removeprefix("value = ")
 
 

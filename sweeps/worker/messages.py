@@ -1,4 +1,10 @@
-"""What the driver, the slots and the ranks of trials send each other: records, as JSON where they leave a process."""
+"""What the driver, the slots and the ranks of trials send each other: records, as JSON where they leave a process.
+
+The driver gives a slot a `TrialAssignment`; on Ray it is in a `SlotOrder` to the slot's process, and that may hold a
+`StageWait` instead, which is answered by `StagesSeen`. The slot sends the assignment's `TrialTask` to its ranks, which
+answer with a `RankAnswer` for each stage, or for several short ones. The slot makes a `TrialReport` of that for the
+driver. Both have a `StageReport` for each stage, with a `PointReport` if the stage measures.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +57,7 @@ class StageReport(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class RankAnswer(Record):
-    """From the ranks, when a stage has ended, or several short ones together: what they were."""
+    """From the ranks, when a stage has ended, or several short ones together."""
 
     stages: tuple[StageReport, ...] = ()
     is_paused: bool = False  # other ranks may resume the trial
@@ -64,13 +70,13 @@ class TrialReport(Record):
 
     kind: Literal["begun", "placed", "progress", "stage", "died", "failed", "suspended", "moved", "finished"]
     over: bool  # the slot does nothing more for the trial
-    done_fraction: float = 0.0  # of kind "progress": of the running stage
-    words: str = ""  # likewise, for people
+    done_fraction: float = 0.0  # of kind "progress": share of the running stage
+    words: str = ""  # of kind "progress": how far the stage is, for people
     stages: tuple[StageReport, ...] = ()  # of kinds "stage", "moved" and "finished"
     cause: str | None = None  # of kinds "died", "failed", "suspended" and "moved"
-    log_tail: str | None = None
+    log_tail: str | None = None  # of kinds "died", "failed" and "suspended"
     nodes: tuple[str, ...] = ()  # of kind "placed": Ray's ids of the nodes of its ranks, by rank
-    hosts: tuple[str, ...] = ()  # and the names of these machines
+    hosts: tuple[str, ...] = ()  # of kinds "begun" and "placed": the names of these machines
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,16 +23,18 @@ class Slot:
     def __init__(self, make_ranks: Callable[[], RankGroup]) -> None:
         self._make_ranks = make_ranks
         self._ranks: RankGroup | None = None
-        self._task = ""  # as JSON
+        self._task_json = ""
         self._attempts_left = 0
-        self._begun = False
-        self._stage: Generator[Heartbeat, None, list[Any]] | None = None  # that runs
+        self._has_begun = False  # on these ranks
+        self._running_stage: Generator[Heartbeat, None, list[Any]] | None = None  # the call that all ranks are in
         self._report_every_s = REPORT_EVERY_S
         self._reported_s = 0.0
 
-    def take(self, job: TrialAssignment, report_every_s: float = REPORT_EVERY_S) -> None:
+    def take(self, assignment: TrialAssignment, report_every_s: float = REPORT_EVERY_S) -> None:
         """Take a trial; starts nothing yet."""
-        self._task, self._attempts_left, self._begun = job.task.to_json(), job.attempts, False
+        self._task_json = assignment.task.to_json()
+        self._attempts_left = assignment.attempts
+        self._has_begun = False
         self._report_every_s = report_every_s
 
     def step(self) -> TrialReport:
@@ -63,36 +65,40 @@ class Slot:
 
     def close(self) -> None:
         """End the ranks; how they end does not matter, because what the trials stored is durable already."""
-        if self._stage is not None:
+        if self._running_stage is not None:
             self.kill()  # they would answer at its end
         if self._ranks is not None:
             with contextlib.suppress(RankDied, RankFailed):
                 self._ranks.close()
 
     def _advance(self) -> Heartbeat | RankAnswer:
+        """Return the ranks' answer at the end of the next stages, or a heartbeat when a report is due."""
         ranks = self.start()
-        if not self._begun:
-            ranks.call("begin", self._task)
-            self._begun = True
-        self._stage = self._stage or ranks.call_in_steps("advance")
+        if not self._has_begun:
+            ranks.call("begin", self._task_json)
+            self._has_begun = True
+        if self._running_stage is None:
+            self._running_stage = ranks.call_in_steps("advance")
         try:
             while True:
-                heartbeat = next(self._stage)
+                heartbeat = next(self._running_stage)
                 if time.monotonic() - self._reported_s >= self._report_every_s:
                     self._reported_s = time.monotonic()
                     return heartbeat
         except StopIteration as end:
-            self._stage = None
+            self._running_stage = None
             return RankAnswer.from_json(end.value[0])
 
     def kill(self) -> None:
         """End the ranks at once; the next step starts new ones."""
         if self._ranks is not None:
             self._ranks.kill()
-        self._ranks, self._begun, self._stage = None, False, None
+        self._ranks = None
+        self._has_begun = False
+        self._running_stage = None
 
 
 def failed_report(failure: RankFailed) -> TrialReport:
-    """The report that a rank has raised; the trial is over, because the same call would raise again."""
+    """Return the report that a rank has raised; the trial is over, because the same call would raise again."""
     tail = "\n".join(lines_of(failure.traceback)[-LOG_TAIL_LINES:])
     return TrialReport(kind="failed", cause=str(failure), log_tail=tail, over=True)

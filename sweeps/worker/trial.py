@@ -53,9 +53,8 @@ class TrialRank:
         self._events: Iterator[StageEvent] = iter(())
         self._rows: TrialRows | None = None
         self._written_s = 0.0  # when rows of the trial were written last, or when it began
-        self._longest_s: dict[
-            tuple[str, str, str], float
-        ] = {}  # stage of each network, data set and kind, in any trial
+        # Network, data set and kind of stage -> the longest such stage in any trial of this process.
+        self._longest_s: dict[tuple[str, str, str], float] = {}
         self._task: TrialTask | None = None
         self._log: logging.Handler | None = None
 
@@ -64,11 +63,13 @@ class TrialRank:
         self._end_log()
         self._events = iter(())  # the trial before, with its model
         give_back_freed_memory()
-        self._task = task = TrialTask.from_json(task_json)
+        task = TrialTask.from_json(task_json)
+        self._task = task
         self._is_paused = False
         for module in task.imports:
             plugins.load_copy(module)
-        self._ranks = self._ranks or join(task.device, WATCHED_TIMEOUT_S)
+        if self._ranks is None:
+            self._ranks = join(task.device, WATCHED_TIMEOUT_S)
         config = task.settings.parse()
         run = RunFolder(task.run)
         self._events = run_trial(
@@ -86,7 +87,8 @@ class TrialRank:
             self._written_s = time.monotonic()
             log = logging.getLogger(__name__)
             log.info("trial begins")
-            if (fault := missing_cores(os.environ, len(os.sched_getaffinity(0)))) is not None:
+            fault = missing_cores(os.environ, len(os.sched_getaffinity(0)))
+            if fault is not None:
                 log.warning(fault)
 
     def advance(self) -> str:
@@ -98,28 +100,28 @@ class TrialRank:
 
         Where it says that the trial is over, all rows are durable. A trial that has paused can resume on other ranks.
         """
-        done: list[StageReport] = []
+        reports: list[StageReport] = []
         try:
             for event in self._events:
                 self._note(event)
-                done.append(_report(event))
-                if event.next_kind is not None and not self._is_short(done, event.next_kind):
-                    return RankAnswer(stages=tuple(done)).to_json()
+                reports.append(_report(event))
+                if event.next_kind is not None and not self._is_short(reports, event.next_kind):
+                    return RankAnswer(stages=tuple(reports)).to_json()
         except Paused:
             self._write()
-            return RankAnswer(stages=tuple(done), is_paused=True).to_json()
+            return RankAnswer(stages=tuple(reports), is_paused=True).to_json()
         except Exception:
             self._write()
             raise
         self._finish()
-        return RankAnswer(stages=tuple(done), is_over=True).to_json()
+        return RankAnswer(stages=tuple(reports), is_over=True).to_json()
 
     def pause(self) -> None:
         """Let the running stage write a checkpoint and end; called from another thread."""
         self._is_paused = True
 
     def heartbeat(self) -> Heartbeat:
-        """This rank's newest heartbeat; called from another thread."""
+        """Return this rank's newest heartbeat; called from another thread."""
         number, done_fraction, words = heartbeat.latest()
         return Heartbeat(number=number, done_fraction=done_fraction, words=words)
 
@@ -131,8 +133,8 @@ class TrialRank:
     def _note(self, event: StageEvent) -> None:
         """Keep how long the stage took; on rank 0 log it and keep its rows."""
         seconds = event.result.description.made_by.compute_s
-        kind = self._stage_label(event.result.stage.kind)
-        self._longest_s[kind] = max(seconds, self._longest_s.get(kind, 0.0))
+        label = self._stage_label(event.result.stage.kind)
+        self._longest_s[label] = max(seconds, self._longest_s.get(label, 0.0))
         if self._rows is None:
             return
         logging.getLogger(__name__).info(_log_text(event))
@@ -140,9 +142,11 @@ class TrialRank:
         if event.point is not None and self._is_write_due(self._rows):
             self._write()
 
-    def _is_short(self, done: list[StageReport], next_kind: str) -> bool:
-        passed_s = sum(0.0 if stage.cached else stage.seconds for stage in done)
-        return passed_s + self._longest_s.get(self._stage_label(next_kind), TOGETHER_S) < TOGETHER_S
+    def _is_short(self, reports: list[StageReport], next_kind: str) -> bool:
+        """Whether the next stage can be reported together with these."""
+        passed_s = sum(0.0 if stage.cached else stage.seconds for stage in reports)
+        next_s = self._longest_s.get(self._stage_label(next_kind), TOGETHER_S)
+        return passed_s + next_s < TOGETHER_S
 
     def _stage_label(self, kind: str) -> tuple[str, str, str]:
         assert self._task is not None
@@ -152,6 +156,7 @@ class TrialRank:
         return rows.waiting >= ROWS_IN_MEMORY or time.monotonic() - self._written_s >= WRITE_EVERY_S
 
     def _write(self) -> None:
+        """Write the rows that wait, on rank 0. Raises Superseded: other ranks have the trial now."""
         if self._rows is None or self._task is None:
             return
         run = RunFolder(self._task.run)
@@ -164,6 +169,7 @@ class TrialRank:
         self._written_s = time.monotonic()
 
     def _finish(self) -> None:
+        """Write the last rows; at the trial's end remove its files, which a trial that rests still needs."""
         self._write()
         if self._rows is None or self._task is None:
             return
@@ -198,7 +204,7 @@ class _JsonLines(logging.Formatter):
 
 
 def _log_text(event: StageEvent) -> str:
-    """A finished stage for the log, with the score of an operating point."""
+    """Describe a finished stage for the log, with the score of an operating point."""
     result = event.result
     how = "from the cache" if result.cached else f"{result.description.made_by.compute_s:.2f} s"
     text = f"stage {event.order}: {result.stage.kind}, {how}"
@@ -208,10 +214,17 @@ def _log_text(event: StageEvent) -> str:
 
 
 def _report(event: StageEvent) -> StageReport:
-    result, point = event.result, None
+    """Return what the driver needs of a finished stage."""
+    result = event.result
+    point = None
     if "validation_score" in result.info:
-        found = {name: result.info[name] for name in ("metric", "validation_score", "macs")}
-        point = PointReport(point=event.point, latency_ms=result.pruning_latency_ms, **found)
+        point = PointReport(
+            point=event.point,
+            metric=result.info["metric"],
+            validation_score=result.info["validation_score"],
+            macs=result.info["macs"],
+            latency_ms=result.pruning_latency_ms,
+        )
     return StageReport(
         stage_key=result.key,
         cached=result.cached,

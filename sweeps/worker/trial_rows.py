@@ -35,28 +35,31 @@ class TrialRows:
             "train_images": config.train_images,
             "seed": config.seed,
         }
-        self._protocol, self._rung = config.protocol, task.rung
-        self._passed: dict[str, Passed] = {}
+        self._protocol = config.protocol
+        self._rung = task.rung
+        self._training: dict[str, Training] = {}  # that each stage adds, by its key
         self._rows = _empty()
 
     def add(self, event: StageEvent) -> None:
         """Collect the rows of a finished stage; its parents have to come before it."""
-        self._passed[event.result.key] = training_of(event.result)
+        self._training[event.result.key] = training_of(event.result)
         self._rows["stages"].append(self._stage(event))
         self._rows["epochs"] += self._epochs(event.result)
         if self._rung is not None and _rests(event, self._rung):
             self._rows["rungs"].append(self._trial | _rung_row(event.result, self._rung))
         if event.point is not None:
-            point = self._trial | {"point": event.point}
-            facts = event.result.point_facts()
-            self._rows["layers"] += [point | {"order": n} | row for n, row in enumerate(facts.layers)]
-            self._rows["operating_points"].append(point | self._operating_point(event.result, facts))
-            tensors = event.result.read_tensors()
-            self._rows["kept_filters"] += [
-                point | {"layer": layer, "filters": kept.tolist()} for layer, kept in part("kept", tensors).items()
-            ]
-            table = "estimates" if facts.metric == "r_squared" else "predictions"
-            self._rows[table] += [point | row for row in _prediction_rows(tensors, table)]
+            self._add_point(event.result, self._trial | {"point": event.point})
+
+    def _add_point(self, result: Result, point: Row) -> None:
+        """Collect the rows of an operating point; `point` has the columns that tell it from all others."""
+        facts = result.point_facts()
+        self._rows["layers"] += [point | {"order": order} | layer for order, layer in enumerate(facts.layers)]
+        self._rows["operating_points"].append(point | self._operating_point(result, facts))
+        tensors = result.read_tensors()
+        for layer, filters in part("kept", tensors).items():
+            self._rows["kept_filters"].append(point | {"layer": layer, "filters": filters.tolist()})
+        table = "estimates" if facts.metric == "r_squared" else "predictions"
+        self._rows[table] += [point | row for row in _prediction_rows(tensors, table)]
 
     @property
     def waiting(self) -> int:
@@ -64,12 +67,14 @@ class TrialRows:
         return sum(len(rows) for rows in self._rows.values())
 
     def take(self) -> dict[str, list[Row]]:
-        """The rows collected since the last call, by table."""
-        taken, self._rows = self._rows, _empty()
-        return taken
+        """Return the rows collected since the last call, by table."""
+        rows = self._rows
+        self._rows = _empty()
+        return rows
 
     def _stage(self, event: StageEvent) -> Row:
-        result, made_by = event.result, event.result.description.made_by
+        result = event.result
+        made_by = result.description.made_by
         return self._trial | {
             "stage_key": result.key,
             "kind": result.stage.kind,
@@ -91,7 +96,7 @@ class TrialRows:
     def _operating_point(self, result: Result, facts: PointFacts) -> Row:
         stage = result.stage
         assert isinstance(stage, OperatingPoint)
-        epochs, macs = total_training(result.key, self._passed)
+        epochs, macs = total_training(result.key, self._training)
         return self._arm | {
             "stage_key": result.key,
             "model_key": stage.parents[0],
@@ -113,7 +118,7 @@ class TrialRows:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passed:
+class Training:
     """The training that a stage adds to the models that are made from it."""
 
     parents: tuple[str, ...]
@@ -121,40 +126,53 @@ class Passed:
     macs: float  # of these epochs
 
 
-def training_of(result: Result) -> Passed:
-    """The training that a finished stage adds: none, unless it trained on the target.
+def training_of(result: Result) -> Training:
+    """Return the training that a finished stage adds: none, unless it trained on the target.
 
     A training stage's info has its epochs and the MACs of one forward pass of an image. A backward pass counts as two
     forward passes; fitting a head on frozen features has none. Stages that train on the target have a `task`; source
     training has none.
     """
-    epochs = result.info.get("epochs", []) if getattr(result.stage, "task", None) is not None else []
+    is_on_target = getattr(result.stage, "task", None) is not None
+    epochs = result.info.get("epochs", []) if is_on_target else []
+    if not epochs:
+        return Training(parents=result.stage.parents, epochs=0, macs=0.0)
     passes = 1.0 if isinstance(result.stage, FitHead) else 1.0 + BACKWARD_WORK
     images = sum(epoch["images"] for epoch in epochs)
-    return Passed(
-        parents=result.stage.parents, epochs=len(epochs), macs=images * passes * result.info["macs"] if epochs else 0.0
-    )
+    return Training(parents=result.stage.parents, epochs=len(epochs), macs=images * passes * result.info["macs"])
 
 
-def total_training(key: str, stages: Mapping[str, Passed]) -> tuple[int, float]:
-    """Epochs and MACs of all training on the target behind a stage, each of its ancestors counted once."""
-    ancestors, waiting = {key}, [key]
+def total_training(key: str, stages: Mapping[str, Training]) -> tuple[int, float]:
+    """Return epochs and MACs of all training on the target behind a stage, each of its ancestors counted once."""
+    ancestors = {key}
+    waiting = [key]
     while waiting:
         for parent in stages[waiting.pop()].parents:
             if parent not in ancestors:
                 ancestors.add(parent)
                 waiting.append(parent)
-    return sum(stages[stage].epochs for stage in ancestors), sum(stages[stage].macs for stage in sorted(ancestors))
+    epochs = sum(stages[ancestor].epochs for ancestor in ancestors)
+    macs = sum(stages[ancestor].macs for ancestor in sorted(ancestors))
+    return epochs, macs
 
 
 def _rests(event: StageEvent, rung: Rung) -> bool:
     """Whether the trial rests after this stage."""
-    return isinstance(event.result.stage, FineTunePart) if rung.point is None else event.point == rung.point
+    if rung.point is None:
+        return isinstance(event.result.stage, FineTunePart)
+    return event.point == rung.point
 
 
 def _rung_row(result: Result, rung: Rung) -> Row:
-    place = {"rung": rung.number, "epochs": rung.epochs, "point": rung.point, "stage_key": result.key}
-    return place | {name: result.info[name] for name in ("metric", "validation_score", "macs")}
+    return {
+        "rung": rung.number,
+        "epochs": rung.epochs,
+        "point": rung.point,
+        "stage_key": result.key,
+        "metric": result.info["metric"],
+        "validation_score": result.info["validation_score"],
+        "macs": result.info["macs"],
+    }
 
 
 def _empty() -> dict[str, list[Row]]:
@@ -169,10 +187,11 @@ _COLUMNS = {
 
 
 def _prediction_rows(tensors: Tensors, table: str) -> list[Row]:
-    """The rows of a model's predictions for each image of the validation and test splits."""
+    """Return the rows of a model's predictions for each image of the validation and test splits."""
     columns = _COLUMNS[table]
     rows: list[Row] = []
     for split in ("validation", "test"):
-        values = [tensors[f"{split}/{name}"].tolist() for name in columns.values()]
-        rows += [{"split": split} | dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
+        values_by_column = [tensors[f"{split}/{name}"].tolist() for name in columns.values()]
+        for values in zip(*values_by_column, strict=True):
+            rows.append({"split": split} | dict(zip(columns, values, strict=True)))
     return rows

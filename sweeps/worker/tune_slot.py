@@ -16,7 +16,8 @@ from tailor.execution.cache import Cache
 from transtailor.documents import Record
 from transtailor.waiting import WaitedTooLong, wait_for
 
-POLL_S, POLL_TO_S = 0.05, 2.0  # between two looks into the shared cache: longer the longer the slot waits
+POLL_S = 0.05  # between two looks into the shared cache: longer the longer the slot waits, up to
+POLL_TO_S = 2.0
 GIVES_UP = ("died", "suspended", "moved")  # reports after which a process ends, where nodes come and go
 
 R = TypeVar("R", bound=Record)
@@ -44,8 +45,10 @@ class TuneSlot(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Run a stage, or wait for one."""
-        if isinstance(work := self._order.work, StageWait):
-            return to_tune(StagesSeen(keys=wait_for_any(Cache(work.cache), work.keys, work.limit_s)), done=True)
+        work = self._order.work
+        if isinstance(work, StageWait):
+            finished_keys = wait_for_any(Cache(work.cache), work.keys, work.limit_s)
+            return to_tune(StagesSeen(keys=finished_keys), done=True)
         if self._gives_up:  # an error, so that Tune gives up this process and its nodes
             raise _GivenUpError(self._gives_up)
         assert self._slot is not None
@@ -66,7 +69,8 @@ class TuneSlot(tune.Trainable):
         except RankFailed as failure:
             return failed_report(failure)
         assert isinstance(ranks, RayRanks), "where nodes come and go, no warm process serves them all"
-        nodes, hosts = zip(*[(place.node, place.host) for place in ranks.places], strict=True)
+        nodes = tuple(of_rank.node for of_rank in ranks.places)
+        hosts = tuple(of_rank.host for of_rank in ranks.places)
         return TrialReport(kind="placed", nodes=nodes, hosts=hosts, over=False)
 
     def _watch(self) -> None:
@@ -86,15 +90,17 @@ class TuneSlot(tune.Trainable):
             self._slot.close()
 
     def _take(self, config: Mapping[str, Any]) -> None:
-        self._order = order = from_tune(SlotOrder, config)
+        """Take an order. Where nodes come and go, this process tries a trial once; the driver decides on more."""
+        order = from_tune(SlotOrder, config)
+        self._order = order
         if isinstance(order.work, StageWait):
             return
         self._gives_up = ""
         self._has_begun = False
         if self._slot is None:
             self._slot = Slot(self._make_ranks)
-        job = replace(order.work, attempts=1) if order.comes_and_goes else order.work
-        self._slot.take(job, order.report_every_s)
+        assignment = replace(order.work, attempts=1) if order.comes_and_goes else order.work
+        self._slot.take(assignment, order.report_every_s)
 
     def _make_ranks(self) -> RankGroup:
         start = self._order.start
@@ -123,17 +129,17 @@ class _GivenUpError(Exception):
 
 
 def to_tune(message: Record, **more: bool) -> dict[str, Any]:
-    """A message as a configuration or a result of Tune, which flattens and copies nested values."""
+    """Return a message as a configuration or a result of Tune, which flattens and copies nested values."""
     return {"message": message.to_json(), **more}
 
 
 def from_tune(kind: type[R], values: Mapping[str, Any]) -> R:
-    """The message that `to_tune` wrote."""
+    """Return the message that `to_tune` wrote."""
     return kind.from_json(values["message"])
 
 
 def wait_for_any(cache: Cache, keys: Sequence[str], limit_s: float) -> tuple[str, ...]:
-    """The stages among `keys` that are in the cache, as soon as there are any; empty after `limit_s` seconds."""
+    """Return the stages among `keys` that are in the cache, as soon as there are any; none after `limit_s` seconds."""
 
     def finished_keys() -> tuple[str, ...] | None:
         return tuple(key for key in keys if cache.has(key)) or None

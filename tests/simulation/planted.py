@@ -168,7 +168,7 @@ PLANTED = (
     Planted(
         "two trials may compute one stage",
         f"{QUEUE}:TrialQueue._start",
-        "self._claims_on[other] += 1",
+        "self._claims_on[other_id] += 1",
         "pass",
     ),
     Planted(
@@ -191,7 +191,7 @@ PLANTED = (
     ),
     Planted(
         "the run is not locked",
-        "sweeps.run.run_lock:_wait_for",
+        "sweeps.run.run_lock:_wait_and_take",
         "fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)",
         "pass",
     ),
@@ -243,7 +243,7 @@ PLANTED = (
     Planted(
         "a process that does not start is waited for",
         f"{TUNE}:_BoardSearcher.late_trials",
-        "if given_s < first_s",
+        "if since_s < too_long_ago_s",
         "if False",
     ),
     Planted(
@@ -288,8 +288,8 @@ PLANTED = (
     Planted(
         "a launch forgets promotions",
         f"{SEARCH}:RunSearch._to_rungs",
-        "for one in self.proposals for key",
-        "for one in reversed(self.proposals) for key",
+        "for proposal in self.proposals:",
+        "for proposal in reversed(self.proposals):",
         kind="search",
     ),
     Planted(

@@ -30,7 +30,7 @@ PLANTED_ON_SLURM = (
     _Planted(
         "a stop cancels no job",
         "sweeps.operations.control:cancel",
-        "cluster.cancel(left)",
+        "cluster.cancel(ids)",
         "pass",
     ),
     _Planted(

@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
 from sweeps.errors import SpecError
-from sweeps.search.records import Told
+from sweeps.search.records import SettingResult
 from sweeps.search.samplers import Sampling, sampler_seed
 from sweeps.search.space import SearchCandidate, Space, space_of
 from sweeps.search.study import BEST_READ, MOST_READ, read_by
@@ -34,16 +34,17 @@ def score(candidate: SearchCandidate) -> float | None:
     return value + 0.2 * candidate.values.get("steps", 0) if value > -2 else None
 
 
-def told_of(settings: list[SearchCandidate], batch: int) -> list[Told]:
+def told_of(settings: list[SearchCandidate], batch: int) -> list[SettingResult]:
     return [
-        Told(candidate=one, batch=batch, score=score(one), cost=float(one.values.get("steps", 4))) for one in settings
+        SettingResult(candidate=one, batch=batch, score=score(one), cost=float(one.values.get("steps", 4)))
+        for one in settings
     ]
 
 
-def searched(sampler: str, batches: int, seed: int = 0) -> list[Told]:
+def searched(sampler: str, batches: int, seed: int = 0) -> list[SettingResult]:
     settings = SearchSettings(sampler=sampler, trials=100, seed=seed)
     sampling = Sampling(SPACE, settings)
-    told: list[Told] = []
+    told: list[SettingResult] = []
     for batch in range(batches):
         new: list[SearchCandidate] = []
         for _ in range(4):
@@ -52,8 +53,8 @@ def searched(sampler: str, batches: int, seed: int = 0) -> list[Told]:
     return told
 
 
-def pending(settings: list[SearchCandidate], batch: int) -> list[Told]:
-    return [Told(candidate=one, batch=batch, score=None, cost=None, is_pending=True) for one in settings]
+def pending(settings: list[SearchCandidate], batch: int) -> list[SettingResult]:
+    return [SettingResult(candidate=one, batch=batch, score=None, cost=None, is_pending=True) for one in settings]
 
 
 def test_the_grid_has_each_setting_once_in_the_order_of_a_sweep() -> None:
@@ -81,7 +82,7 @@ def test_a_proposal_is_made_again_from_what_it_read(sampler: str) -> None:
 def test_of_a_long_search_tpe_reads_the_best_and_the_newest() -> None:
     settings = SearchSettings(sampler="tpe", trials=2000)
     told = [
-        Told(candidate=SPACE.at(n % 120), batch=n // 4, score=None if n % 5 == 0 else float(n % 7), cost=1.0)
+        SettingResult(candidate=SPACE.at(n % 120), batch=n // 4, score=None if n % 5 == 0 else float(n % 7), cost=1.0)
         for n in range(1000)
     ]
     read = read_by(settings, told)
@@ -166,10 +167,10 @@ def test_nsga2_reads_the_costs_too() -> None:
     """Of settings that are equally good it keeps the cheap ones: there, one with fewer steps."""
     space = space_of(Spec(name="s", axes={"steps": [1, 2, 3, 4, 5, 6, 7, 8]}))
     settings = SearchSettings(sampler="nsga2", trials=100, batch=6)
-    told: list[Told] = []
+    told: list[SettingResult] = []
     for batch in range(8):
         new = [Sampling(space, settings).propose(len(told) + place, batch, told).candidate for place in range(6)]
-        told += [Told(candidate=one, batch=batch, score=0.5, cost=one.values["steps"]) for one in new]
+        told += [SettingResult(candidate=one, batch=batch, score=0.5, cost=one.values["steps"]) for one in new]
     assert sum(one.candidate.values["steps"] for one in told[-6:]) < sum(
         one.candidate.values["steps"] for one in told[:6]
     )
@@ -185,7 +186,7 @@ def test_ascending_numbers_are_ordered_and_names_are_not() -> None:
 def test_a_searcher_of_tune_proposes_settings_and_is_told_what_others_tried() -> None:
     settings = SearchSettings(sampler="tune:optuna", trials=100)
     first = TuneSearcher(SPACE, settings)
-    told: list[Told] = []
+    told: list[SettingResult] = []
     for batch in range(3):
         new = [first.propose(len(told) + place, batch, told).candidate for place in range(4)]
         told += told_of(new, batch)
