@@ -3,6 +3,7 @@
 A page for a note or a paper: each arm beside its control, with interval, sign-flip test and Holm's correction.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -304,6 +305,11 @@ def chart(found: Findings, problem: Problem) -> Chart | None:
     far = [one for one in means if one["x"] < least]
     ends = [one[name] for one in means if one["x"] >= least for name in ("low", "x", "high") if one[name] is not None]
     ends.append(0.0)
+    far_arms = {(one["arm"], one["panel"]) for one in far}
+    for row, place in zip(rows, panel, strict=True):
+        difference = row[-1]
+        if place >= 0 and (row[0], place) not in far_arms and math.isfinite(difference):
+            ends.append(scale.factor * difference)
     spec: Spec = {
         "columns": len(budgets),
         "resolve": {"scale": {"x": "shared", "y": "shared"}},

@@ -19,7 +19,7 @@ from results.errors import ResultsError
 from results.question import question
 from results.render.blocks import Figure, Section, TableBlock, Words
 from results.render.chart import Chart, Spec
-from results.render.style import GREY, PALETTE, WIDTH, names_width, quantity, row_axis, told
+from results.render.style import GREY, PALETTE, WIDTH, names_width, row_axis, score_channel, told
 from results.render.tables import HtmlTable, TableRow
 from results.statistics.means import Mean, mean_interval
 from results.statistics.pairs import holm
@@ -335,6 +335,7 @@ def chart(found: Findings, problem: Problem, settings: Sequence[str]) -> Chart |
     names = [f"{record['value']} ({record['trials']} trials)" for record in records]
     middle, low, high = (f"{name}_shown" for name in ("median", "lower", "upper"))
     columns = {middle: "median_test_score", low: "lower_quartile", high: "upper_quartile"}
+    ends = [record[column] for record in records for column in columns.values()]
     title = f"test {scale.noun}{scale.axis_unit}"
     y = {"field": "name", "type": "nominal", "axis": row_axis(), "sort": {"field": "place"}}
     colour = {"condition": {"test": "datum.setting == 'seed'", "value": GREY}, "value": PALETTE[0]}
@@ -357,9 +358,10 @@ def chart(found: Findings, problem: Problem, settings: Sequence[str]) -> Chart |
                 "encoding": {"y": y, "color": colour},
                 "layer": [
                     {"mark": {"type": "rule", "strokeWidth": 2},
-                     "encoding": {"x": quantity(low, title, axis={"tickCount": 8}), "x2": {"field": high}}},
+                     "encoding": {"x": score_channel(low, title, scale, ends, axis={"tickCount": 8}),
+                                  "x2": {"field": high}}},
                     {"mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
-                     "encoding": {"x": quantity(middle, title), "tooltip": tip}},
+                     "encoding": {"x": score_channel(middle, title, scale, ends), "tooltip": tip}},
                 ],
             }
             for setting in order[:_MOST_SETTINGS]
@@ -384,6 +386,7 @@ def interaction(effects: Effects) -> Chart | None:
     rows = [(*cell, mean.n, mean.mean, mean.low, mean.high) for cell, mean in means]
     scale = SCALES[effects.metric]
     title = f"test {scale.noun}{scale.axis_unit}"
+    ends = [end for _, mean in means for end in (mean.mean, mean.low, mean.high)]
     names = {"mean": "mean_test_score", "lowest": "low", "highest": "high"}
     spec: Spec = {
         "data": {"name": "rows"},
@@ -399,9 +402,10 @@ def interaction(effects: Effects) -> Chart | None:
             "tooltip": told(value=across, other_value=lines, mean=f"mean {title}|.{scale.digits}f", seeds="seeds"),
         },
         "layer": [
-            {"mark": {"type": "rule", "opacity": 0.5},
-             "encoding": {"y": quantity("lowest", title), "y2": {"field": "highest"}}},
-            {"mark": {"type": "line", "point": {"size": 50}}, "encoding": {"y": quantity("mean", title)}},
+            {"mark": {"type": "rule", "opacity": 0.5, "clip": True},
+             "encoding": {"y": score_channel("lowest", title, scale, ends), "y2": {"field": "highest"}}},
+            {"mark": {"type": "line", "point": {"size": 50}},
+             "encoding": {"y": score_channel("mean", title, scale, ends)}},
         ],
     }  # fmt: skip
     data = Answer(("value", "other_value", "seeds", *names.values()), rows, f"{SETTINGS};\n{POINTS.strip()}")

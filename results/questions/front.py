@@ -3,6 +3,7 @@
 The Pareto front of score against MACs, parameters, latency or hours.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -287,9 +288,9 @@ def chart(
     costs = [one for one in _costs(found.run) if (score, one.column) in means]
     chosen = next(one for one in costs if one.column == cost)
     scales = [found.scales[problem] for problem in found.problems]
-    views = {name: _views(found, means, name) for name in SCORES}
     places = {(one.network, one.dataset, one.train_images): n for n, one in enumerate(found.problems)}
     panel = [places[network, dataset, images or 0] for network, dataset, images, *_ in data.rows]
+    views = {name: _views(found, means, name, _scores_by_panel(data, panel, name, len(places))) for name in SCORES}
     ends = {one.column: _ends(data, panel, one, len(places)) for one in costs}
     panels = [
         _panel(
@@ -333,7 +334,28 @@ def chart(
     if len(found.run.paths) > 1:
         runs = {row["trial_id"]: row["run"] for row in found.run.rows("SELECT trial_id, run FROM compared_points")}
         extra["run"] = [runs[trial] for trial in data.column("trial_id")]
-    return Chart(title, spec, data, extra, {"means": rows})
+    return Chart(title, spec, data, extra, {"means": rows}, _note(views))
+
+
+def _note(views: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Say how many points are outside the axes; empty if none is. `views` are from `_views`, by score."""
+    parts = []
+    for score, panels in views.items():
+        outside = sum(panel["outside"] for panel in panels)
+        if outside:
+            parts.append(f"{outside:,} by {SCORES[score]} score")
+    if not parts:
+        return ""
+    return f"Points far below the others, outside the axis: {', '.join(parts)}. The lower edge names the means there."
+
+
+def _scores_by_panel(data: Answer, panel: Sequence[int], score: str, panels: int) -> list[list[float]]:
+    """For each panel the scores of its points, without those that are missing or not finite."""
+    scores: list[list[float]] = [[] for _ in range(panels)]
+    for place, value in zip(panel, data.column(score), strict=True):
+        if value is not None and math.isfinite(value):
+            scores[place].append(value)
+    return scores
 
 
 def _ends(data: Answer, panel: Sequence[int], cost: Cost, panels: int) -> list[list[float] | None]:
@@ -360,21 +382,37 @@ def _title(score: str, scale: Scale) -> str:
     return f"{SCORES[score]} {scale.noun}{scale.axis_unit}"
 
 
-def _views(found: Findings, means: Means, score: str) -> list[dict[str, Any]]:
-    """For each problem the ends of the axis of scores, and a text that names the means below it."""
-    made = []
-    for problem in found.problems:
+def _views(found: Findings, means: Means, score: str, scores: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
+    """Return for each problem the ends of the axis of scores, and what lies below it.
+
+    The axis has all points. Only if some means are far below the others, it begins in the gap between them: a text
+    names these means, and the points there are counted.
+
+    Args:
+        scores: of all points of each problem.
+    """
+    views = []
+    for problem, point_scores in zip(found.problems, scores, strict=True):
         scale = found.scales[problem]
         points = means[score, "macs"].get(problem, [])
-        ends = [value for one in points for value in (one.interval.low, one.interval.high) if value is not None]
-        kept = above_widest_gap([one.score for one in points])
-        below = [one for one in points if one.score < kept]
-        inside = [one.score for one in points if one.score >= kept]
-        low = min([end for end in ends if end >= kept] + inside, default=0.0)
-        high = max(ends + inside, default=1.0)
-        words = [f"{_name(one)} {scale.value(one.score)}" for one in sorted(below, key=lambda one: -one.score)]
-        made.append({"domain": score_domain(scale, low, high), "below": f"{'; '.join(words)} ↓" if words else ""})
-    return made
+        least = above_widest_gap([point.score for point in points])
+        below = sorted((point for point in points if point.score < least), key=lambda point: -point.score)
+        inside = [point for point in points if point.score >= least]
+        start = (below[0].score + least) / 2 if below else -math.inf
+        drawn = [value for value in point_scores if value >= start]
+        ends = [end for point in inside for end in (point.interval.low, point.interval.high) if end is not None]
+        all_inside = [point.score for point in inside] + drawn + [end for end in ends if end >= least]
+        low = min(all_inside, default=0.0)
+        high = max(all_inside, default=1.0)
+        names = [f"{_name(point)} {scale.value(point.score)}" for point in below]
+        views.append(
+            {
+                "domain": score_domain(scale, low, high),
+                "below": f"{'; '.join(names)} ↓" if names else "",
+                "outside": len(point_scores) - len(drawn),
+            }
+        )
+    return views
 
 
 def _name(point: FrontPoint) -> str:
@@ -467,7 +505,7 @@ def _panel(
     ]  # fmt: skip
     below: Spec = {
         "data": {"values": [{"text": view["below"]}]},
-        "mark": {"type": "text", "align": "right", "baseline": "bottom", "fontSize": 11, "color": GREY,
+        "mark": {"type": "text", "align": "right", "baseline": "bottom", "dy": -4, "fontSize": 11, "color": GREY,
                  "limit": WIDTH // 2 - 60},
         "encoding": {"x": {"value": "width"}, "y": {"value": "height"}, "text": {"field": "text"}},
     }  # fmt: skip

@@ -10,7 +10,7 @@ from results.arms.filter_agreement import OF_ARMS, OF_SEEDS, agreement_sql
 from results.arms.findings import Findings, problem_condition
 from results.render.blocks import Figure, Section
 from results.render.chart import Chart, Spec
-from results.render.style import PALETTE, WIDTH, arm_channels, names_width, order_arms, row_axis, told
+from results.render.style import PALETTE, WIDTH, arm_channels, names_width, order_arms, row_axis, told, whole_axis
 from results.store.answers import Answer, answer
 from results.store.views import literal
 
@@ -162,6 +162,7 @@ def _facing(found: Findings, title: str, data: Answer) -> Chart:
     y = {"field": "layer", "type": "nominal", "sort": layers, "axis": row_axis()}
     colour = arm_channels(found.methods, arms, with_shape=False)["color"]
     colour["legend"]["values"] = {"expr": two}
+    filters = whole_axis([0, *data.column("original_width")])
     tip = told(arm="arm", layer="layer", mean_width="mean filters|.1f", original_width="of", seeds="seeds")
     return Chart(title, {
         "params": [{"name": "isolated", "value": []}],
@@ -173,7 +174,8 @@ def _facing(found: Findings, title: str, data: Answer) -> Chart:
         "encoding": {"y": y, "yOffset": {"field": "arm"}, "color": colour, "tooltip": tip},
         "layer": [
             {"mark": {"type": "bar", "filled": False, "strokeWidth": 1},
-             "encoding": {"x": {"field": "original_width", "type": "quantitative", "title": "filters", "stack": None}}},
+             "encoding": {"x": {"field": "original_width", "type": "quantitative", "title": "filters", "stack": None,
+                                "axis": filters}}},
             {"mark": "bar", "encoding": {"x": {"field": "mean_width", "type": "quantitative", "stack": None}}},
         ],
     }, data)  # fmt: skip

@@ -5,9 +5,10 @@ from typing import Any
 from results.arms.findings import Findings
 from results.render.blocks import Figure, Section
 from results.render.chart import Chart, Spec
-from results.render.style import WIDTH, arm_channels, quantity, told
+from results.render.style import WIDTH, arm_channels, quantity, score_channel, told, whole_axis
 from results.store.answers import Answer, answer
 from results.store.views import literal
+from results.text.number_format import SCALES
 
 CURVES = """
 WITH arms AS (
@@ -74,12 +75,18 @@ def _panel(found: Findings, kind: str, records: list[dict[str, Any]], panels: in
     validated = any(record[f"validation_{what}"] is not None for record in records)
     columns = {"y": f"train_{what}", "low": f"{what}_lower_quartile", "high": f"{what}_upper_quartile"}
     columns |= {"validation": f"validation_{what}"} if validated else {}
-    x = quantity("epoch", "epoch", axis={"tickMinStep": 1, "format": "d"})
+    epochs = whole_axis(record["epoch"] for record in records)
+    x = quantity("epoch", "epoch", axis=epochs, scale={"zero": False, "nice": False})
+    read = [record[column] for record in records for column in columns.values()]
+
+    def y(field: str) -> Spec:
+        return score_channel(field, title, SCALES["accuracy"], read) if scored else quantity(field, title)
+
     tip = told(arm="arm", epoch="epoch", y=f"{title}, median|.4~g", stages="stages")
     dashed: list[Spec] = [
         {"transform": [{"filter": "isValid(datum.validation)"}],
          "mark": {"type": "line", "strokeWidth": 1.8, "strokeDash": [5, 3]},
-         "encoding": {"y": quantity("validation", title), "tooltip": told(
+         "encoding": {"y": y("validation"), "tooltip": told(
              arm="arm", epoch="epoch", validation=f"{title.replace('training', 'validation')}, median|.4~g")}},
     ]  # fmt: skip
     return {
@@ -93,9 +100,9 @@ def _panel(found: Findings, kind: str, records: list[dict[str, Any]], panels: in
         "encoding": {"x": x, **arm_channels(found.methods, arms, with_shape=False)},
         "layer": [
             {"mark": {"type": "area", "opacity": 0.14 if len(arms) <= 12 else 0.0},
-             "encoding": {"y": quantity("low", title), "y2": {"field": "high"}}},
+             "encoding": {"y": y("low"), "y2": {"field": "high"}}},
             {"mark": {"type": "line", "strokeWidth": 1.8, "point": {"size": 12} if len(arms) <= 12 else False},
-             "encoding": {"y": quantity("y", title), "tooltip": tip}},
+             "encoding": {"y": y("y"), "tooltip": tip}},
             *(dashed if validated else []),
         ],
     }  # fmt: skip

@@ -17,7 +17,7 @@ from results.arms.findings import Findings
 from results.arms.verdict import verdict
 from results.render.blocks import Figure, Section, TableBlock
 from results.render.chart import Chart, Spec
-from results.render.style import PALETTE, WIDTH, quantity, score_domain, told
+from results.render.style import PALETTE, WIDTH, quantity, score_domain, told, whole_axis
 from results.render.tables import HtmlTable, TableRow
 from results.statistics.fronts import on_front
 from results.store.answers import Answer, answer
@@ -151,7 +151,7 @@ def history(run: Run) -> Chart | None:
     if not data.rows:
         return None
     scale = _scale(data)
-    x = quantity("number", "proposal", axis={"tickMinStep": 1, "format": "d"})
+    x = quantity("number", "proposal", axis=whole_axis(data.column("number")))
     tip = _told(scale, number="proposal", drawn_by="drawn by", setting="setting", shown="", best_shown="best so far")
     line = {"type": "line", "interpolate": "step-after", "color": PALETTE[0]}
     spec = _layers(

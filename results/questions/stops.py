@@ -31,7 +31,7 @@ from results.errors import ResultsError
 from results.question import question
 from results.render.blocks import Figure, Section, TableBlock
 from results.render.chart import Chart, Spec
-from results.render.style import PALETTE, WIDTH, names_width, quantity, row_axis, told
+from results.render.style import PALETTE, WIDTH, names_width, quantity, row_axis, score_channel, told
 from results.render.tables import HtmlTable, TableRow
 from results.statistics.paths import best_stop_rule, patience_rule, stop_rule
 from results.store.answers import Answer
@@ -230,6 +230,9 @@ def chart(found: Findings, problem: Problem, outcomes: Outcomes) -> Chart | None
     forms = {"removed": ".1f", "score": f".{scale.digits}f"}
     tip = told(arm="arm", rule="rule", seeds="seeds", **{name: f"{axes[name]}|{forms[name]}" for name in axes})
     rule = {"field": "rule", "type": "nominal", "sort": list(_RULES)}
+    ticks = {"tickCount": 6}
+    removed = quantity("removed", axes["removed"], axis=ticks)
+    score = score_channel("score", axes["score"], scale, [row[-1] for row in rows if row[0] in shown], axis=ticks)
     spec: Spec = {
         "data": {"name": "rows"},
         "transform": [
@@ -246,14 +249,14 @@ def chart(found: Findings, problem: Problem, outcomes: Outcomes) -> Chart | None
                 "height": {"step": 9, "for": "offset"},
                 "mark": {"type": "point", "filled": True, "size": 50, "opacity": 1},
                 "encoding": {
-                    "x": quantity(name, title),
-                    "y": {"field": "arm", "type": "nominal", "axis": row_axis(labels=name == "removed")},
+                    "x": x,
+                    "y": {"field": "arm", "type": "nominal", "axis": row_axis(labels=x is removed)},
                     "yOffset": rule,
                     "color": rule | {"title": None, "scale": {"domain": _RULES, "range": PALETTE[: len(_RULES)]}},
                     "tooltip": tip,
                 },
             }
-            for name, title in axes.items()
+            for x in (removed, score)
         ],
     }
     note = f"{len(arms) - len(shown)} more arms are in the table." if len(arms) > len(shown) else ""

@@ -82,7 +82,7 @@ def timeline(run: Run) -> Chart | None:
     spec: Spec = {
         "width": WIDTH - left,
         "height": {"step": 18 if count <= 24 else 8},
-        "padding": {"left": left, "top": 5, "right": 5, "bottom": 5},
+        "padding": {"left": left, "top": 5, "right": 10, "bottom": 5},
         "usermeta": {"left": left},
         "layer": [
             {

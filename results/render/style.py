@@ -1,6 +1,7 @@
 """The look of figures: a colour and a shape for each arm, the same in all figures of a run."""
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from results.arms.comparison import BASELINE, TRANSTAILOR
@@ -16,7 +17,9 @@ SIGNS = "●■◆▲✚▶◀"
 GREY = "#76808c"
 WIDTH = 1000
 """Pixels of a figure without its labels; the report's page fits it to the window."""
-_LETTER, _MOST_NAME = 6.4, 400  # an arm's name has at most 60 letters
+_LETTER = 6.4  # pixels of a letter, on average
+_MOST_NAME = 400  # pixels of a name; an arm's has at most 60 letters
+_MOST_TICKS = 10  # of an axis of whole numbers
 
 CONFIG: dict[str, Any] = {
     "font": "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif",
@@ -71,10 +74,56 @@ def quantity(field: str, title: str | None = None, **more: Any) -> dict[str, Any
 
 
 def score_domain(scale: Scale, low: float, high: float) -> list[float]:
-    """The ends of an axis of scores with some air, in their unit; an accuracy's ends at 100%."""
+    """Return the ends of an axis of scores with some air, in their unit; an axis of accuracies stays in 0 to 100%."""
     air = 0.04 * (high - low) or 0.01
-    high = min(high + air, 1.0) if scale.factor != 1.0 or high <= 1.0 else high + air
-    return [round(scale.factor * end, 6) for end in (low - air, high)]
+    lowest = low - air
+    highest = high + air
+    is_accuracy = scale.factor != 1.0
+    if is_accuracy:
+        lowest = max(lowest, 0.0)
+    if is_accuracy or high <= 1.0:
+        highest = min(highest, 1.0)
+    return [round(scale.factor * lowest, 6), round(scale.factor * highest, 6)]
+
+
+def score_channel(field: str, title: str, scale: Scale, scores: Iterable[float | None], **more: Any) -> dict[str, Any]:
+    """Return a channel of scores whose axis has all of these, as fractions; None and what is not finite is left out.
+
+    The ends of an interval can be above 100%. They are cut off there, so a mark of them needs `"clip": True`.
+    """
+    shown = [score for score in scores if score is not None and math.isfinite(score)]
+    if not shown:
+        return quantity(field, title, **more)
+    axis_scale = {"zero": False, "domain": score_domain(scale, min(shown), max(shown))}
+    return quantity(field, title, scale=axis_scale, **more)
+
+
+def whole_axis(numbers: Iterable[int]) -> dict[str, Any]:
+    """Return an axis from the least to the largest of these numbers, with each tick a whole number.
+
+    Vega chooses steps of a half where there is room, even with `tickMinStep`, and `"format": "d"` then repeats numbers.
+    """
+    values = sorted(set(numbers))
+    if not values:
+        return {"format": "d"}
+    low, high = values[0], values[-1]
+    step = whole_step(high - low)
+    first = -(-low // step) * step  # the least multiple that is not below `low`
+    return {"values": list(range(first, high + 1, step)), "format": "d"}
+
+
+def whole_step(span: int) -> int:
+    """Return the least of 1, 2, 5, 10, 20, 50, ... that has at most ten steps in the span.
+
+    >>> [whole_step(span) for span in (0, 10, 11, 60, 200)]
+    [1, 1, 2, 10, 20]
+    """
+    power = 1
+    while True:
+        for factor in (1, 2, 5):
+            if span <= _MOST_TICKS * factor * power:
+                return factor * power
+        power *= 10
 
 
 def told(**fields: str) -> list[dict[str, Any]]:
