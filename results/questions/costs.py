@@ -7,7 +7,7 @@ from results.arms.findings import Findings
 from results.render import tables
 from results.render.blocks import Figure, Section, TableBlock, Words
 from results.render.chart import Chart, Spec
-from results.render.style import PALETTE, WIDTH, names_width, row_axis, told
+from results.render.style import PALETTE, WIDTH, names_width, row_axis, tooltip
 from results.store.answers import Answer, answer
 from results.store.reader import Run
 from results.text.number_format import number
@@ -75,7 +75,7 @@ def cost_by_kind(run: Run) -> Chart | None:
             "color": {"field": "part", "type": "nominal", "title": None,
                       "scale": {"domain": parts, "range": [PALETTE[0], PALETTE[7]]}},
             "order": {"field": "part"},
-            "tooltip": told(kind="stage", part="part", amount=f"rank-{unit}|,.4~r", stages="stages"),
+            "tooltip": tooltip(kind="stage", part="part", amount=f"rank-{unit}|,.4~r", stages="stages"),
         },
     }  # fmt: skip
     return Chart(f"Rank-{unit} of each kind of stage", spec, data)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from results.arms.comparison import TRANSTAILOR, Arm, Problem
+from results.arms.comparison import TRANSTAILOR, Arm, Environment, Problem
 from results.arms.findings import Findings
 from results.arms.selection import select_arms
 from results.arms.shared_training import support_lines
@@ -21,7 +21,7 @@ from results.question import question
 from results.questions.costs import time_unit
 from results.render.blocks import Figure, Section, Words
 from results.render.chart import Chart, Spec
-from results.render.style import GREY, WIDTH, arm_channels, quantity, score_domain, told
+from results.render.style import GREY, WIDTH, arm_channels, quantity, score_domain, tooltip
 from results.statistics.fronts import FRONT_DRAWS, front_shares, on_front, resamples
 from results.statistics.gaps import above_widest_gap
 from results.statistics.means import Mean, mean_interval
@@ -89,11 +89,11 @@ def fronts_of(run: Run, cost: str, score: str = "test_score") -> dict[Problem, l
     Raises:
         ResultsError: the run has no such cost or score, or no point has both.
     """
-    found = fronts_among(select_arms(run, score=score).arms, costs_of(run, cost))
-    if not found:
+    fronts = fronts_among(select_arms(run, score=score).arms, costs_of(run, cost))
+    if not fronts:
         hint = f"; to time the sub-models, type: {command('time', run.path)}" if cost in TIMED else ""
         raise ResultsError(f"no operating point has both a {score} and a {cost}{hint}")
-    return found
+    return fronts
 
 
 def fronts_among(arms: Sequence[Arm], costs: Costs) -> dict[Problem, list[FrontPoint]]:
@@ -106,8 +106,12 @@ def fronts_among(arms: Sequence[Arm], costs: Costs) -> dict[Problem, list[FrontP
     problems: dict[Problem, list[Arm]] = {}
     for arm in arms:
         problems.setdefault(arm.problem, []).append(arm)
-    fronts = {problem: _front(its, costs) for problem, its in sorted(problems.items())}
-    return {problem: front for problem, front in fronts.items() if front}
+    fronts = {}
+    for problem, arms_of_problem in sorted(problems.items()):
+        front = _front(arms_of_problem, costs)
+        if front:
+            fronts[problem] = front
+    return fronts
 
 
 def costs_of(run: Run, cost: str) -> Costs:
@@ -151,52 +155,66 @@ def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]
 def circumstance_lines(run: Run) -> list[str]:
     """Say under which conditions the models of `measured_points` were timed; no line if none was."""
     (count,) = run.rows(WAYS)
-    return [
-        f"Latency and memory are those of one forward pass of {row['batch']} image{'' if row['batch'] == 1 else 's'} on"
-        f" {row['device_name']}, {row['threads']} thread{'' if row['threads'] == 1 else 's'}, {row['precision']};"
-        f" {row['models']} models were timed like this"
-        + (f"; the table timings has {count['ways'] - 1} more such conditions." if count["ways"] > 1 else ".")
-        for row in run.rows("FROM timed_on")
-    ]
+    others = f"; the table timings has {count['ways'] - 1} more such conditions." if count["ways"] > 1 else "."
+    lines = []
+    for row in run.rows("FROM timed_on"):
+        images = f"{row['batch']} image{'' if row['batch'] == 1 else 's'}"
+        threads = f"{row['threads']} thread{'' if row['threads'] == 1 else 's'}"
+        lines.append(
+            f"Latency and memory are those of one forward pass of {images} on {row['device_name']}, {threads},"
+            f" {row['precision']}; {row['models']} models were timed like this{others}"
+        )
+    return lines
 
 
-def _front(arms: Sequence[Arm], known: Costs) -> list[FrontPoint]:
-    seeds = sorted({seed for arm in arms for seed in arm.test_by_seed})
-    costs, scores = np.full((len(arms), len(seeds)), np.nan), np.full((len(arms), len(seeds)), np.nan)
-    for place, arm in enumerate(arms):
-        by_seed = _costs_by_seed(arm, known)
+def _front(arms: Sequence[Arm], costs_of_points: Costs) -> list[FrontPoint]:
+    """Return the arms of one problem that have a seed with both a score and a cost, sorted by cost."""
+    all_seeds: set[int] = set()
+    for arm in arms:
+        all_seeds.update(arm.test_by_seed)
+    seeds = sorted(all_seeds)
+    costs = np.full((len(arms), len(seeds)), np.nan)
+    scores = np.full((len(arms), len(seeds)), np.nan)
+    for row, arm in enumerate(arms):
+        cost_by_seed = _costs_by_seed(arm, costs_of_points)
         for column, seed in enumerate(seeds):
-            if seed in by_seed and seed in arm.test_by_seed:
-                costs[place, column], scores[place, column] = by_seed[seed], arm.test_by_seed[seed]
-    there = [place for place in range(len(arms)) if np.isfinite(costs[place]).any()]
-    if not there:
+            if seed in cost_by_seed and seed in arm.test_by_seed:
+                costs[row, column] = cost_by_seed[seed]
+                scores[row, column] = arm.test_by_seed[seed]
+    has_cost = np.isfinite(costs).any(axis=1)
+    if not has_cost.any():
         return []
-    costs, scores = costs[there], scores[there]
-    mean_cost, mean_score = np.nanmean(costs, axis=1), np.nanmean(scores, axis=1)
+    costs = costs[has_cost]
+    scores = scores[has_cost]
+    mean_cost = np.nanmean(costs, axis=1)
+    mean_score = np.nanmean(scores, axis=1)
     front = on_front(mean_cost, mean_score)
-    shares: list[float | None] = [None] * len(there)
+    shares: list[float | None] = [None] * len(costs)
     if len(seeds) > 1:
         shares = front_shares(costs, scores, _resamples(len(seeds))).tolist()
-    found = [
-        FrontPoint(
-            arm=arms[place],
-            cost=float(mean_cost[row]),
-            interval=mean_interval(scores[row][np.isfinite(scores[row])].tolist()),
-            is_on_front=bool(front[row]),
-            share=shares[row],
+    points = []
+    for row, index in enumerate(np.flatnonzero(has_cost).tolist()):
+        scores_of_arm = scores[row][np.isfinite(scores[row])]
+        points.append(
+            FrontPoint(
+                arm=arms[index],
+                cost=float(mean_cost[row]),
+                interval=mean_interval(scores_of_arm.tolist()),
+                is_on_front=bool(front[row]),
+                share=shares[row],
+            )
         )
-        for row, place in enumerate(there)
-    ]
-    return sorted(found, key=lambda point: (point.cost, -point.score, point.arm.name))
+    return sorted(points, key=lambda point: (point.cost, -point.score, point.arm.name))
 
 
-def _costs_by_seed(arm: Arm, known: Costs) -> dict[int, float]:
-    """The mean over the points of each seed that have a cost."""
-    found: dict[int, list[float]] = {}
+def _costs_by_seed(arm: Arm, costs_of_points: Costs) -> dict[int, float]:
+    """Return the mean over the points of each seed that have a cost."""
+    by_seed: dict[int, list[float]] = {}
     for point in arm.points:
-        if (cost := known.get((point.trial_id, point.point))) is not None:
-            found.setdefault(point.seed, []).append(cost)
-    return {seed: sum(several) / len(several) for seed, several in found.items()}
+        cost = costs_of_points.get((point.trial_id, point.point))
+        if cost is not None:
+            by_seed.setdefault(point.seed, []).append(cost)
+    return {seed: sum(costs) / len(costs) for seed, costs in by_seed.items()}
 
 
 @cache  # a page has many fronts over as many seeds
@@ -214,23 +232,29 @@ def _row(point: FrontPoint) -> tuple[str, ...]:
 
 def _marks(fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str) -> list[str]:
     notes = []
-    arms = [point.arm for front in fronts.values() for point in front]
+    points: list[FrontPoint] = []
+    for front in fronts.values():
+        points += front
+    arms = [point.arm for point in points]
     if cost == DEVICE_HOURS:
-        devices = sorted({environment.device for arm in arms for environment in arm.environments})
+        environments = frozenset[Environment]().union(*(arm.environments for arm in arms))
+        devices = {environment.device for environment in environments}
         notes.append(
-            f"{DEVICE_HOURS}: hours x ranks of all stages of a point, without sharing, on {', '.join(devices)}."
+            f"{DEVICE_HOURS}: hours x ranks of all stages of a point, without sharing, on {', '.join(sorted(devices))}."
         )
         if len(devices) > 1:
             notes.append("Hours on different devices cannot be compared.")
     if any(len(arm.environments) > 1 for arm in arms):
         notes.append("Some arms were computed on mixed hardware, ranks or torch versions.")
-    if lost := sum(arm.failed > 0 for arm in arms):
+    lost = sum(arm.failed > 0 for arm in arms)
+    if lost:
         notes.append(
             f"{lost} arms lost seeds to failed trials or to scores that are not a number: their means are over the"
             " other seeds, so they look better than they are."
         )
-    if fewer := [point for front in fronts.values() for point in front if point.seeds < len(point.arm.test_by_seed)]:
-        notes.append(f"{len(fewer)} arms have seeds without a {cost}; these seeds are left out of the front.")
+    without_cost = [point for point in points if point.seeds < len(point.arm.test_by_seed)]
+    if without_cost:
+        notes.append(f"{len(without_cost)} arms have seeds without a {cost}; these seeds are left out of the front.")
     return notes
 
 
@@ -262,21 +286,22 @@ Means = dict[tuple[str, str], dict[Problem, list[FrontPoint]]]
 
 
 def means_of(found: Findings) -> Means:
-    """The means of all arms with their place on the front, for each score and each cost that the run has."""
+    """Return the means of all arms, and whether they are on the front, for each score and cost that the run has."""
     means: Means = {}
-    costs = {cost: costs_of(found.run, cost) for cost in ("macs", "params", DEVICE_HOURS, *TIMED)}
     by_validation = [replace(arm, test=arm.validation, test_by_seed=arm.validation_by_seed) for arm in found.arms]
-    for cost, known in costs.items():
-        if known or cost not in TIMED:
-            for score, arms in zip(SCORES, (found.arms, by_validation), strict=True):
-                means[score, cost] = fronts_among([arm for arm in arms if arm.test.mean is not None], known)
+    for cost in ("macs", "params", DEVICE_HOURS, *TIMED):
+        costs = costs_of(found.run, cost)
+        if cost in TIMED and not costs:
+            continue
+        for score, arms in zip(SCORES, (found.arms, by_validation), strict=True):
+            means[score, cost] = fronts_among([arm for arm in arms if arm.test.mean is not None], costs)
     return means
 
 
 def chart(
     found: Findings, means: Means, *, score: str = "test_score", cost: str = "macs", log: bool = False
 ) -> Chart | None:
-    """One panel for each problem; None where nothing has been tested.
+    """Draw one panel for each problem; None where nothing has been tested.
 
     Args:
         means: from `means_of`.
@@ -285,25 +310,19 @@ def chart(
     data = answer(found.run, POINTS)
     if not data.rows:
         return None
-    costs = [one for one in _costs(found.run) if (score, one.column) in means]
-    chosen = next(one for one in costs if one.column == cost)
+    costs = [offered for offered in _costs(found.run) if (score, offered.column) in means]
+    (chosen,) = (offered for offered in costs if offered.column == cost)
     scales = [found.scales[problem] for problem in found.problems]
-    places = {(one.network, one.dataset, one.train_images): n for n, one in enumerate(found.problems)}
-    panel = [places[network, dataset, images or 0] for network, dataset, images, *_ in data.rows]
-    views = {name: _views(found, means, name, _scores_by_panel(data, panel, name, len(places))) for name in SCORES}
-    ends = {one.column: _ends(data, panel, one, len(places)) for one in costs}
-    panels = [
-        _panel(
-            found,
-            place,
-            chosen,
-            views[score][place] | {"x": ends[cost][place]},
-            log=log,
-            score=score,
-            arms=set(data.column("arm")),
-        )
-        for place in range(len(found.problems))
-    ]
+    count = len(found.problems)
+    panel_of = {problem: index for index, problem in enumerate(found.problems)}
+    panel = [panel_of[Problem(network, dataset, images or 0)] for network, dataset, images, *_ in data.rows]
+    views = {name: _views(found, means, name, _scores_by_panel(data, panel, name, count)) for name in SCORES}
+    ends = {offered.column: _ends(data, panel, offered, count) for offered in costs}
+    arms = set(data.column("arm"))
+    panels = []
+    for index in range(count):
+        view = views[score][index] | {"x": ends[cost][index]}
+        panels.append(_panel(found, index, chosen, view, log=log, score=score, arms=arms))
     spec = {
         "params": [
             {"name": "score", "value": score},
@@ -317,8 +336,8 @@ def chart(
         "concat": panels,
         # What the report's page offers: the other axes, which it puts into the same specification.
         "usermeta": {
-            "costs": [{"column": one.column, "short": one.short, "title": one.title, "factor": one.factor,
-                       "domains": ends[one.column]} for one in costs],
+            "costs": [{"column": offered.column, "short": offered.short, "title": offered.title,
+                       "factor": offered.factor, "domains": ends[offered.column]} for offered in costs],
             "scores": [{"column": name, "short": short, "titles": [_title(name, scale) for scale in scales],
                         "views": views[name]} for name, short in SCORES.items()],
             "problems": [{"network": problem.network, "dataset": problem.dataset, "train_images": problem.train_images,
@@ -326,8 +345,10 @@ def chart(
                          for problem, scale in zip(found.problems, scales, strict=True)],
         },
     }  # fmt: skip
-    rows = [_drawn_row(found, *key, place, point, costs) for key, of_key in means.items()
-            for place, problem in enumerate(found.problems) for point in of_key.get(problem, [])]  # fmt: skip
+    rows = []
+    for (row_score, row_cost), fronts in means.items():
+        for index, problem in enumerate(found.problems):
+            rows += [_drawn_row(found, row_score, row_cost, index, point, costs) for point in fronts.get(problem, [])]
     nouns = " or ".join(dict.fromkeys(scale.noun for scale in scales))
     title = f"{SCORES[score].capitalize()} {nouns} against {chosen.short}"
     extra: dict[str, list[Any]] = {"panel": panel}
@@ -350,21 +371,21 @@ def _note(views: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 
 def _scores_by_panel(data: Answer, panel: Sequence[int], score: str, panels: int) -> list[list[float]]:
-    """For each panel the scores of its points, without those that are missing or not finite."""
+    """Return for each panel the scores of its points, without those that are missing or not finite."""
     scores: list[list[float]] = [[] for _ in range(panels)]
-    for place, value in zip(panel, data.column(score), strict=True):
+    for index, value in zip(panel, data.column(score), strict=True):
         if value is not None and math.isfinite(value):
-            scores[place].append(value)
+            scores[index].append(value)
     return scores
 
 
 def _ends(data: Answer, panel: Sequence[int], cost: Cost, panels: int) -> list[list[float] | None]:
-    """For each panel the least and the largest cost of its points, as drawn; None where no point has one."""
+    """Return for each panel the least and the largest cost of its points, as drawn; None where no point has one."""
     values: list[list[float]] = [[] for _ in range(panels)]
-    for place, value in zip(panel, data.column(cost.column), strict=True):
+    for index, value in zip(panel, data.column(cost.column), strict=True):
         if value:
-            values[place].append(value * cost.factor)
-    return [[min(several), max(several)] if several else None for several in values]
+            values[index].append(value * cost.factor)
+    return [[min(of_panel), max(of_panel)] if of_panel else None for of_panel in values]
 
 
 def _costs(run: Run) -> list[Cost]:
@@ -469,10 +490,23 @@ def _panel(
     ]
     means: Spec = {"data": {"name": "means"}}
     where = {"color": channels["color"]}
-    tip = told(name="arm", y=f"mean {title}|.{scale.digits}f", interval="95%", seeds="seeds", x=f"{cost.short}|,.4~r",
-               share="on the front in")  # fmt: skip
-    dot = told(arm="arm", seed="seed", removed="removed MACs (%)|.1f", y=f"{title}|.{scale.digits}f",
-               x=f"{cost.short}|,.4~r", trial_id="trial", point="point")  # fmt: skip
+    tip = tooltip(
+        name="arm",
+        y=f"mean {title}|.{scale.digits}f",
+        interval="95%",
+        seeds="seeds",
+        x=f"{cost.short}|,.4~r",
+        share="on the front in",
+    )
+    dot = tooltip(
+        arm="arm",
+        seed="seed",
+        removed="removed MACs (%)|.1f",
+        y=f"{title}|.{scale.digits}f",
+        x=f"{cost.short}|,.4~r",
+        trial_id="trial",
+        point="point",
+    )
     layers: list[Spec] = [
         means | {
             "transform": [*shown, {"filter": "datum.on_front"}],

@@ -10,7 +10,7 @@ from results.arms.filter_agreement import OF_ARMS, OF_SEEDS, agreement_sql
 from results.arms.findings import Findings, problem_condition
 from results.render.blocks import Figure, Section
 from results.render.chart import Chart, Spec
-from results.render.style import PALETTE, WIDTH, arm_channels, names_width, order_arms, row_axis, told, whole_axis
+from results.render.style import PALETTE, WIDTH, arm_channels, names_width, order_arms, row_axis, tooltip, whole_axis
 from results.store.answers import Answer, answer
 from results.store.views import literal
 
@@ -76,19 +76,19 @@ _MOST_STEP, _LEAST_STEP_WITH_TEXT = 90, 26
 
 
 def budgets(found: Findings) -> Iterator[tuple[int, Problem, float, str]]:
-    """Yield each problem with pruned sub-models: its place, itself, the budget to compare at, and this as text."""
-    for place, problem in enumerate(found.problems):
+    """Yield each problem with pruned sub-models: its number, itself, the budget to compare at, and this as text."""
+    for number, problem in enumerate(found.problems):
         asked = _budget_of(found, problem)
         if asked is not None:
-            yield place, problem, asked, f"at {100 * asked:g}% fewer MACs, or where a rule decided"
+            yield number, problem, asked, f"at {100 * asked:g}% fewer MACs, or where a rule decided"
 
 
 def compared_filters(found: Findings) -> str:
-    """The SQL condition on the rows of `kept_filters` that `kept_filters` can read."""
-    asked = [
-        f"abs(asked_removed_macs_fraction - {one!r}) < 1e-6" for one in {asked for _, _, asked, _ in budgets(found)}
-    ]
-    compared = f"FROM operating_points WHERE {' OR '.join(['asked_removed_macs_fraction IS NULL', *sorted(asked)])}"
+    """Return the SQL condition on the rows of `kept_filters` that `kept_filters` can read."""
+    budgets_asked = {asked for _, _, asked, _ in budgets(found)}
+    conditions = [f"abs(asked_removed_macs_fraction - {asked!r}) < 1e-6" for asked in budgets_asked]
+    condition = " OR ".join(["asked_removed_macs_fraction IS NULL", *sorted(conditions)])
+    compared = f"FROM operating_points WHERE {condition}"
     # Numbers in the condition leave out rows before the last one of each key is looked for; a subquery does not.
     numbers = [str(row["point"]) for row in found.run.rows(f"SELECT DISTINCT point {compared} ORDER BY point")]
     return f"point IN ({', '.join(numbers) or 'NULL'}) AND (trial_id, point) IN (SELECT (trial_id, point) {compared})"
@@ -134,13 +134,18 @@ def over_data(found: Findings, network: str) -> dict[str, Chart]:
     for point in found.points:
         if point.problem.network == network and point.asked:
             of_arms.setdefault((point.method, point.arm, point.asked), set()).add(point.problem.dataset)
-    arms = [(method != TRANSTAILOR, abs(asked - 0.2), arm, asked, len(data)) for (method, arm, asked), data in
-            of_arms.items() if len(data) > 1]  # fmt: skip
-    if not arms:
+    on_several = [key for key, datasets in of_arms.items() if len(datasets) > 1]
+    if not on_several:
         return {}
-    *_, arm, asked, _ = min(arms, key=lambda one: (-one[-1], one))
+
+    def preference(key: tuple[str, str, float]) -> tuple[int, bool, float, str, float]:
+        method, arm, asked = key
+        return -len(of_arms[key]), method != TRANSTAILOR, abs(asked - 0.2), arm, asked
+
+    _, arm, asked = min(on_several, key=preference)
     kept = OVER_DATA.format(network=literal(network), arm=literal(arm), asked=repr(asked))
-    widths_of_data, pairs = answer(found.run, kept + OF_DATA), answer(found.run, kept + BETWEEN_DATA)
+    widths_of_data = answer(found.run, kept + OF_DATA)
+    pairs = answer(found.run, kept + BETWEEN_DATA)
     at = f"{network}, {arm}, at {100 * asked:g}% fewer MACs"
     charts = {}
     if widths_of_data.rows:
@@ -163,7 +168,7 @@ def _facing(found: Findings, title: str, data: Answer) -> Chart:
     colour = arm_channels(found.methods, arms, with_shape=False)["color"]
     colour["legend"]["values"] = {"expr": two}
     filters = whole_axis([0, *data.column("original_width")])
-    tip = told(arm="arm", layer="layer", mean_width="mean filters|.1f", original_width="of", seeds="seeds")
+    tip = tooltip(arm="arm", layer="layer", mean_width="mean filters|.1f", original_width="of", seeds="seeds")
     return Chart(title, {
         "params": [{"name": "isolated", "value": []}],
         "data": {"name": "rows"},
@@ -243,7 +248,7 @@ def _heat(
             "x": {"field": across, "type": "nominal", "scale": {"domain": columns},
                   "axis": {"title": None, "orient": "top", "ticks": False, "domain": False, "labelLimit": 150}},
         }  # fmt: skip
-        tip = told(**{name: name.replace("_", " ") + form for name, form in forms.items()})
+        tip = tooltip(**{name: name.replace("_", " ") + form for name, form in forms.items()})
         fill = {"field": "shade", "type": "quantitative", "legend": None,
                 "scale": {"domain": [0, 1], "clamp": True, "range": ["#f2f5f9", PALETTE[0]]}}  # fmt: skip
         layers.append(
@@ -269,7 +274,7 @@ def _heat(
 
 def widths_section(found: Findings) -> Section:
     """Draw the widths for each problem, the agreement of arms if there are several, and one arm over data sets."""
-    made = _of_layers(found, widths, Section(
+    drawn = _of_layers(found, widths, Section(
         "widths",
         "What is left of each layer",
         "Filters that are left in each layer, in per cent of the original ones: the mean over seeds. The stronger"
@@ -278,9 +283,10 @@ def widths_section(found: Findings) -> Section:
         empty="No layers of pruned networks yet.",
         short="Layers",
     ))  # fmt: skip
-    for place, network in enumerate(dict.fromkeys(problem.network for problem in found.problems)):
-        made.blocks += [Figure(f"{name}{place}", chart) for name, chart in over_data(found, network).items()]
-    return made
+    networks = list(dict.fromkeys(problem.network for problem in found.problems))
+    for number, network in enumerate(networks):
+        drawn.blocks += [Figure(f"{name}{number}", chart) for name, chart in over_data(found, network).items()]
+    return drawn
 
 
 def kept_filters_section(found: Findings) -> Section:
@@ -296,8 +302,9 @@ def kept_filters_section(found: Findings) -> Section:
     ))  # fmt: skip
 
 
-def _of_layers(found: Findings, figures: Figures, made: Section) -> Section:
-    for place, problem, asked, at in budgets(found):
+def _of_layers(found: Findings, figures: Figures, section: Section) -> Section:
+    """Add these figures of each problem to a section, and return it."""
+    for number, problem, asked, at in budgets(found):
         charts = figures(found, problem, asked, at)
-        made.blocks += [Figure(f"{name}{place}", chart) for name, chart in charts.items()]
-    return made
+        section.blocks += [Figure(f"{name}{number}", chart) for name, chart in charts.items()]
+    return section

@@ -5,7 +5,7 @@ from typing import Any
 from results.arms.findings import Findings
 from results.render.blocks import Figure, Section
 from results.render.chart import Chart, Spec
-from results.render.style import WIDTH, arm_channels, quantity, score_channel, told, whole_axis
+from results.render.style import WIDTH, arm_channels, quantity, score_channel, tooltip, whole_axis
 from results.store.answers import Answer, answer
 from results.store.views import literal
 from results.text.number_format import SCALES
@@ -82,11 +82,11 @@ def _panel(found: Findings, kind: str, records: list[dict[str, Any]], panels: in
     def y(field: str) -> Spec:
         return score_channel(field, title, SCALES["accuracy"], read) if scored else quantity(field, title)
 
-    tip = told(arm="arm", epoch="epoch", y=f"{title}, median|.4~g", stages="stages")
+    tip = tooltip(arm="arm", epoch="epoch", y=f"{title}, median|.4~g", stages="stages")
     dashed: list[Spec] = [
         {"transform": [{"filter": "isValid(datum.validation)"}],
          "mark": {"type": "line", "strokeWidth": 1.8, "strokeDash": [5, 3]},
-         "encoding": {"y": y("validation"), "tooltip": told(
+         "encoding": {"y": y("validation"), "tooltip": tooltip(
              arm="arm", epoch="epoch", validation=f"{title.replace('training', 'validation')}, median|.4~g")}},
     ]  # fmt: skip
     return {

@@ -6,7 +6,7 @@ from typing import Any
 from results.arms.findings import Findings
 from results.render.blocks import Figure, Section
 from results.render.chart import Chart, Spec
-from results.render.style import PALETTE, WIDTH, names_width, row_axis, score_channel, told
+from results.render.style import PALETTE, WIDTH, names_width, row_axis, score_channel, tooltip
 from results.store.answers import answer
 from results.store.reader import Run
 from results.text.number_format import SCALES
@@ -45,7 +45,7 @@ def printed_numbers(run: Run) -> list[Chart]:
         title = f"{scale.noun}{scale.axis_unit}"
         y = {"field": "name", "type": "nominal", "sort": None, "axis": row_axis()}
         form = f"|.{scale.digits}f"
-        tip = told(name="arm", paper="paper", place="in", printed=f"printed{form}", measured=f"measured{form}",
+        tip = tooltip(name="arm", paper="paper", place="in", printed=f"printed{form}", measured=f"measured{form}",
                    trials="trials", note="note")  # fmt: skip
         columns = {"printed": "printed_value", "measured": "measured_test_score"}
         ends = _ends(record for record in records if record["metric"] == metric)

@@ -17,7 +17,7 @@ from results.arms.findings import Findings
 from results.arms.verdict import verdict
 from results.render.blocks import Figure, Section, TableBlock
 from results.render.chart import Chart, Spec
-from results.render.style import PALETTE, WIDTH, quantity, score_domain, told, whole_axis
+from results.render.style import PALETTE, WIDTH, quantity, score_domain, tooltip, whole_axis
 from results.render.tables import HtmlTable, TableRow
 from results.statistics.fronts import on_front
 from results.store.answers import Answer, answer
@@ -152,7 +152,9 @@ def history(run: Run) -> Chart | None:
         return None
     scale = _scale(data)
     x = quantity("number", "proposal", axis=whole_axis(data.column("number")))
-    tip = _told(scale, number="proposal", drawn_by="drawn by", setting="setting", shown="", best_shown="best so far")
+    tip = _score_tooltip(
+        scale, number="proposal", drawn_by="drawn by", setting="setting", shown="", best_shown="best so far"
+    )
     line = {"type": "line", "interpolate": "step-after", "color": PALETTE[0]}
     spec = _layers(
         scale,
@@ -184,7 +186,7 @@ def rungs(run: Run) -> Chart | None:
             "detail": {"field": "trial_id"},
             "color": {"field": "ended", "type": "nominal", "title": "reached its end",
                       "scale": {"domain": [True, False], "range": [PALETTE[0], PALETTE[1]]}},
-            "tooltip": _told(scale, number="proposal", setting="setting", rung="rung", shown=""),
+            "tooltip": _score_tooltip(scale, number="proposal", setting="setting", rung="rung", shown=""),
         },
     }  # fmt: skip
     return Chart("The scores of all trials at the rungs that they reached", spec, data)
@@ -221,6 +223,7 @@ def settings(run: Run) -> Chart | None:
         for axis in axes
         for text in (levels[axis] if len(levels[axis]) <= _MOST_LEVELS else (levels[axis][0], levels[axis][-1]))
     ]
+    tip = _score_tooltip(scale, number="proposal", setting="setting", shown=title, end_shown="at the end")
     top = {"labelAngle": 0, "grid": True, "domain": False, "orient": "top", "labelLimit": 200}
     x = {"field": "axis", "type": "ordinal", "sort": axes, "title": None, "axis": top}
     y = {"field": "place", "type": "quantitative", "axis": None}
@@ -236,7 +239,7 @@ def settings(run: Run) -> Chart | None:
                     "color": {"field": "shown", "type": "quantitative", "title": f"{scale.noun}{scale.axis_unit}",
                               "scale": {"scheme": "viridis", "zero": False}},
                     "strokeWidth": {"condition": {"test": "datum.ended", "value": 3}, "value": 1},
-                    "tooltip": _told(scale, number="proposal", setting="setting", shown=title, end_shown="at the end"),
+                    "tooltip": tip,
                 },
             },
             {
@@ -266,7 +269,7 @@ def search_front(run: Run, *, cost: str = "macs") -> Chart | None:
         return None
     front, scale = _front(pairs), _scale(data)
     x, y = quantity(column, words), _score("shown", scale, data.column("score"))
-    tip = _told(scale, number="proposal", setting="setting", shown="") + told(**{column: f"{words}|.4~g"})
+    tip = _score_tooltip(scale, number="proposal", setting="setting", shown="") + tooltip(**{column: f"{words}|.4~g"})
     line = {"type": "line", "interpolate": "step-after", "color": PALETTE[0]}
     spec = _layers(
         scale,
@@ -327,10 +330,10 @@ def _score(field: str, scale: Scale, scores: Sequence[float]) -> Spec:
     return quantity(field, f"{_noun(scale)}{scale.axis_unit}", scale=kept)
 
 
-def _told(scale: Scale, **fields: str) -> list[dict[str, Any]]:
-    """As `told`; a field whose name ends with "shown" is a score."""
+def _score_tooltip(scale: Scale, **fields: str) -> list[dict[str, Any]]:
+    """As `tooltip`; a field whose name ends with "shown" is a score."""
     words = {field: title or _noun(scale) for field, title in fields.items()}
-    return told(**{
+    return tooltip(**{
         field: f"{title}{scale.axis_unit}|.{scale.digits}f" if field.endswith("shown") else title
         for field, title in words.items()
     })  # fmt: skip

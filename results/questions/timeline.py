@@ -6,7 +6,7 @@ from results.arms.findings import Findings
 from results.questions.costs import hours_text, time_unit
 from results.render.blocks import Figure, Section, TableBlock, Words, listing
 from results.render.chart import Chart, Spec
-from results.render.style import PALETTE, WIDTH, names_width, quantity, told
+from results.render.style import PALETTE, WIDTH, names_width, quantity, tooltip
 from results.store.answers import answer
 from results.store.reader import Run
 
@@ -77,7 +77,7 @@ def timeline(run: Run) -> Chart | None:
         "mark": {"type": "point", "shape": "triangle-down", "filled": True, "color": "#444", "y": -6,
                  "size": 40, "opacity": 1},
         "encoding": {"x": quantity("at_shown", across, scale={"zero": True, "nice": False}),
-                     "tooltip": told(at="at", kind="event", node="node", detail="detail")},
+                     "tooltip": tooltip(at="at", kind="event", node="node", detail="detail")},
     }  # fmt: skip
     spec: Spec = {
         "width": WIDTH - left,
@@ -98,7 +98,7 @@ def timeline(run: Run) -> Chart | None:
                     "x2": {"field": "end"},
                     "color": {"field": "status", "type": "nominal", "title": None,
                               "scale": {"domain": statuses, "range": [COLOURS[one] for one in statuses]}},
-                    "tooltip": told(arm="arm", seed="seed", trial_id="trial", attempt="attempt", status="status",
+                    "tooltip": tooltip(arm="arm", seed="seed", trial_id="trial", attempt="attempt", status="status",
                                     machine="machine", start=f"from ({unit})|.2f", end=f"to ({unit})|.2f",
                                     cause="cause"),
                 },

@@ -33,23 +33,23 @@ CONFIG: dict[str, Any] = {
 
 
 def order_arms(methods: Mapping[str, str]) -> list[str]:
-    """Names of arms in the order of their colours: TransTailor and full fine-tuning look alike in every report."""
+    """Return the arms in the order of their colours: TransTailor and full fine-tuning look alike in every report."""
     return sorted(methods, key=lambda arm: (methods[arm] != TRANSTAILOR, methods[arm] != BASELINE, arm))
 
 
 def arm_channels(
     methods: Mapping[str, str], shown: Collection[str], *, with_shape: bool = True, legend: bool = True
 ) -> dict[str, Any]:
-    """The channels `color` and `shape` by arm; ten colours and seven shapes tell 70 arms apart.
+    """Return the channels `color` and `shape` by arm; ten colours and seven shapes tell 70 arms apart.
 
     Args:
         methods: name of an arm -> method, of the whole run.
         shown: arms of this figure; others are not in its legend. One that the run does not have is grey.
     """
-    places = {arm: place for place, arm in enumerate(order_arms(methods))}
-    arms = sorted(shown, key=lambda arm: places.get(arm, len(places)))
-    colours = [PALETTE[places[arm] % len(PALETTE)] if arm in places else GREY for arm in arms]
-    shapes = [SHAPES[places.get(arm, 0) % len(SHAPES)] for arm in arms]
+    numbers = {arm: number for number, arm in enumerate(order_arms(methods))}
+    arms = sorted(shown, key=lambda arm: numbers.get(arm, len(numbers)))
+    colours = [PALETTE[numbers[arm] % len(PALETTE)] if arm in numbers else GREY for arm in arms]
+    shapes = [SHAPES[numbers.get(arm, 0) % len(SHAPES)] for arm in arms]
     shared = {"field": "arm", "type": "nominal"}
     box = {"title": None, "columns": 6} if legend else None
     channels = {"color": shared | {"scale": {"domain": arms, "range": colours}, "legend": box}}
@@ -59,17 +59,19 @@ def arm_channels(
 
 
 def names_width(names: Collection[str]) -> float:
-    """Pixels that these names need to the left of a figure."""
+    """Return the pixels that these names need to the left of a figure."""
     return min(max(map(len, names), default=0) * _LETTER + 20, _MOST_NAME)
 
 
 def row_axis(*, labels: bool = True) -> dict[str, Any] | None:
-    """The axis of rows with names, from the top."""
-    return {"title": None, "labelLimit": _MOST_NAME, "ticks": False, "domain": False} if labels else None
+    """Return the axis of rows with names, from the top; None, which is no axis, without labels."""
+    if not labels:
+        return None
+    return {"title": None, "labelLimit": _MOST_NAME, "ticks": False, "domain": False}
 
 
 def quantity(field: str, title: str | None = None, **more: Any) -> dict[str, Any]:
-    """A channel of numbers whose axis need not begin at 0."""
+    """Return a channel of numbers whose axis need not begin at 0."""
     return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": False}, **more}
 
 
@@ -126,11 +128,11 @@ def whole_step(span: int) -> int:
         power *= 10
 
 
-def told(**fields: str) -> list[dict[str, Any]]:
-    """What is shown when a mark is pointed at: field -> its name, with a format behind "|" where it is a number."""
-    shown = []
+def tooltip(**fields: str) -> list[dict[str, Any]]:
+    """Return what is shown when a mark is pointed at: field -> its name, with a format behind "|" for a number."""
+    lines = []
     for field, words in fields.items():
         title, _, form = words.partition("|")
         kind = {"type": "quantitative", "format": form} if form else {"type": "nominal"}
-        shown.append({"field": field, "title": title, **kind})
-    return shown
+        lines.append({"field": field, "title": title, **kind})
+    return lines
