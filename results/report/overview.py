@@ -34,45 +34,57 @@ def headline(found: Findings) -> str:
 def overview(found: Findings) -> list[ArmsTable]:
     """List all arms with their test score, and their difference to full fine-tuning, for the first screen."""
     failed = failed_trials(found.run)
-    places = {name: place for place, name in enumerate(order_arms(found.methods))}
-    made = []
+    numbers = {name: number for number, name in enumerate(order_arms(found.methods))}
+    arms_tables = []
     for problem in found.problems:
         arms = [arm for arm in found.arms if arm.problem == problem]
-        compared = [one for one in found.against_baseline if one[0].problem == problem]
-        pairs = {id(arm): pairing for arm, _, pairing in compared}
-        best: dict[str, float] = {}
+        compared = [triple for triple in found.against_baseline if triple[0].problem == problem]
+        pairing_of = {id(arm): pairing for arm, _, pairing in compared}
+        best: dict[str, float] = {}  # test score of each arm at its best budget
         for arm in arms:
             best[arm.name] = max(arm.test.mean or 0.0, best.get(arm.name, -math.inf))
         rows: list[ArmRow] = []
         for arm in sorted(arms, key=lambda arm: (-best[arm.name], arm.name, comparison.budget_order(arm.asked))):
-            scale, pairing = SCALES[arm.metric], pairs.get(id(arm))
-            difference = None if pairing is None else pairing.result.difference
-            cells = (
-                percent(arm.removed, 1),
-                scale.value(arm.test.mean), scale.interval(arm.test), str(len(arm.test_by_seed)),
-                NOTHING if difference is None else scale.difference(difference.mean),
-                NOTHING if difference is None else scale.interval(difference, signed=True),
-                NOTHING if pairing is None else _SHORT.get(verdict_word(pairing), verdict_word(pairing)),
-                NOTHING if arm.rank is None else str(arm.rank), scale.value(arm.validation.mean),
-            )  # fmt: skip
+            cells = _cells(arm, pairing_of.get(id(arm)))
             is_first = not rows or rows[-1].name != arm.name
-            rows.append(_arm_row(places, arm.name, cells, failed.get((problem, arm.name), 0), is_first=is_first))
+            rows.append(_arm_row(numbers, arm.name, cells, failed.get((problem, arm.name), 0), is_first=is_first))
         measured = {arm.name for arm in arms}
-        for (where, name), count in failed.items():
-            if where == problem and count and name not in measured:
-                rows.append(_arm_row(places, name, (NOTHING,) * 9, count, is_first=True))
+        for (problem_of_arm, name), count in failed.items():
+            if problem_of_arm == problem and count and name not in measured:
+                rows.append(_arm_row(numbers, name, (NOTHING,) * 9, count, is_first=True))
         mark = SCALES[arms[0].metric].mark if arms else "%"
-        # What answers the question is first: two tables side by side are narrow.
+        # What answers the question is first: a narrow window shows the first columns.
         columns = ("removed %", f"test {mark}", "95%", "n", "diff.", "95%", "it says", "rank", f"validation {mark}")
         title = f"{problem}, difference to {compared[0][1]}" if compared else str(problem)
-        made.append(ArmsTable(title, columns, rows))
-    return made
+        arms_tables.append(ArmsTable(title, columns, rows))
+    return arms_tables
 
 
-def _arm_row(places: Mapping[str, int], name: str, cells: tuple[str, ...], failed: int, *, is_first: bool) -> ArmRow:
-    place = places[name]
-    told = f"{failed} failed" if failed and is_first else ""
-    return ArmRow(name, place % len(PALETTE), SIGNS[place % len(SIGNS)], cells, told, is_first)
+def _cells(arm: Arm, pairing: Pairing | None) -> tuple[str, ...]:
+    """Write the cells of an arm at a budget; `pairing` compares it with full fine-tuning, None where nothing does."""
+    scale = SCALES[arm.metric]
+    difference, interval, word = NOTHING, NOTHING, NOTHING
+    if pairing is not None:
+        difference = scale.difference(pairing.result.difference.mean)
+        interval = scale.interval(pairing.result.difference, signed=True)
+        word = _SHORT.get(verdict_word(pairing), verdict_word(pairing))
+    return (
+        percent(arm.removed, 1),
+        scale.value(arm.test.mean),
+        scale.interval(arm.test),
+        str(len(arm.test_by_seed)),
+        difference,
+        interval,
+        word,
+        NOTHING if arm.rank is None else str(arm.rank),
+        scale.value(arm.validation.mean),
+    )
+
+
+def _arm_row(numbers: Mapping[str, int], name: str, cells: tuple[str, ...], failed: int, *, is_first: bool) -> ArmRow:
+    number = numbers[name]
+    failed_text = f"{failed} failed" if failed and is_first else ""
+    return ArmRow(name, number % len(PALETTE), SIGNS[number % len(SIGNS)], cells, failed_text, is_first)
 
 
 def named_section(found: Findings) -> Section:
@@ -121,19 +133,21 @@ def warnings(found: Findings) -> list[str]:
     lines = []
     if len({point.best_of for point in found.best}) > 1:
         lines.append(f"{_tuned(found)} Comparisons of such arms are marked and do not settle anything.")
-    if lost := sum(arm.not_finite for arm in found.arms):
+    lost = sum(arm.not_finite for arm in found.arms)
+    if lost:
         lines.append(
             f"Operating points whose validation score is not a number: {lost}; the means leave them out, so their"
             " arms look better than they are."
         )
-    if sizes := [arm for arm in found.arms if len(arm.test_images) > 1]:
-        lines.append(f"Arms whose trials have different numbers of test images: {'; '.join(map(str, sizes))}.")
+    uneven = [arm for arm in found.arms if len(arm.test_images) > 1]
+    if uneven:
+        lines.append(f"Arms whose trials have different numbers of test images: {'; '.join(map(str, uneven))}.")
     off = [arm for arm in found.arms if arm.asked is not None and abs(arm.removed - arm.asked) > BUDGET_MISSED_FRACTION]
     if off:
-        told = "; ".join(f"{arm} ({percent(arm.removed, 1)}% removed)" for arm in off[:_MOST_NAMED])
+        named = "; ".join(f"{arm} ({percent(arm.removed, 1)}% removed)" for arm in off[:_MOST_NAMED])
         more = f" and {len(off) - _MOST_NAMED} more" if len(off) > _MOST_NAMED else ""
         lines.append(
-            f"Arms that miss their budget by more than {percent(BUDGET_MISSED_FRACTION, 0)} point: {told}{more}."
+            f"Arms that miss their budget by more than {percent(BUDGET_MISSED_FRACTION, 0)} point: {named}{more}."
         )
     return lines
 
@@ -152,8 +166,8 @@ def tuning_section(found: Findings) -> Section | None:
     pairs = comparison.baseline_pairs(comparison.arms_of(first, found.environments, failed_trials(found.run)))
     pairings = [comparison.compare([pair]) for pair in pairs]
     for problem in sorted({pairing.problem for pairing in pairings if pairing.problem}):
-        its = [pairing for pairing in pairings if pairing.problem == problem]
-        table = tables.pairings_table(its, comparison.POINTS, where=False)
+        of_problem = [pairing for pairing in pairings if pairing.problem == problem]
+        table = tables.pairings_table(of_problem, comparison.POINTS, where=False)
         title = f"{problem}, all at the first setting: {', '.join(of_first)}. The comparison below, without tuning"
         section.blocks.append(TableBlock(table, title, derived=True))
     return section

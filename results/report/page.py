@@ -194,7 +194,9 @@ def _sources() -> tuple[str, str, str]:
 
 def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None, over: Sequence[str] = ()) -> Page:
     """Compute everything that the report shows of a run, or of several: `apart` and `over` as for `write_report`."""
-    doubles = [*what_ran.doubles(run), *([] if apart or len(run.paths) == 1 else arms_that_differ(run))]
+    doubles = what_ran.doubles(run)
+    if len(run.paths) > 1 and not apart:
+        doubles += arms_that_differ(run)
     run.count_once()
     run.hold(*_HELD)
     if len(run.paths) > 1:
@@ -226,15 +228,18 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None,
     page.verdict = search.headline(found) or overview.headline(found)
     page.main = front.section(found)
     page.arms = overview.overview(found)
-    made = [section(found) for section in SECTIONS]
-    page.sections = [section for section in made if section is not None]
+    sections = [section(found) for section in SECTIONS]
+    page.sections = [section for section in sections if section is not None]
     return page
 
 
 def _tiles(run: Run, counts: dict[str, Any]) -> list[tuple[str, str]]:
-    states = [name for name in ("planned", "finished", "stopped", "resting", "failed", "missing")
-              if counts[name] or name not in ("stopped", "resting")]  # fmt: skip
-    tiles = [(f"{counts[name]:,}", f"trial{'' if counts[name] == 1 else 's'} {name}") for name in states]
+    """Return the numbers on top of the page, each with what it counts; searches alone have the states in between."""
+    tiles = []
+    for state in ("planned", "finished", "stopped", "resting", "failed", "missing"):
+        is_of_searches = state in ("stopped", "resting")
+        if counts[state] or not is_of_searches:
+            tiles.append((f"{counts[state]:,}", f"trial{'' if counts[state] == 1 else 's'} {state}"))
     spent, saved = costs.hours(run)
     unit = costs.time_unit(run)
     for hours, what in ((spent, "computed"), (saved, "saved by sharing")):
