@@ -289,9 +289,9 @@ _COLUMNS = ("arm", "asked_removed_macs_fraction", "seed", "test_score", "baselin
 _MOST_BUDGETS = 4
 
 
-def chart(found: Findings, problem: Problem) -> Chart | None:
+def chart(findings: Findings, problem: Problem) -> Chart | None:
     """Differences in the test score to full fine-tuning; None where no arm can be compared with it."""
-    compared = [triple for triple in found.against_baseline if triple[0].problem == problem]
+    compared = [triple for triple in findings.against_baseline if triple[0].problem == problem]
     pairings = [pairing for _, _, pairing in compared if pairing.result.difference.n]
     if not pairings:
         return None
@@ -306,7 +306,7 @@ def chart(found: Findings, problem: Problem) -> Chart | None:
     ]
     panel = [budgets.index(asked) if asked in budgets else -1 for _, asked, *_ in rows]
     shown = {pairing.arm for pairing in pairings}
-    arms = [name for name in order_arms(found.methods) if name in shown]
+    arms = [name for name in order_arms(findings.methods) if name in shown]
     left = names_width(arms)
     means = [_mean(pairing, budgets.index(pairing.asked), scale) for pairing in pairings if pairing.asked in budgets]
     least = above_widest_gap([mean["x"] for mean in means])
@@ -328,7 +328,7 @@ def chart(found: Findings, problem: Problem) -> Chart | None:
                 "title": _at(budget),
                 "width": (WIDTH - left) / len(budgets) - 24,
                 "height": {"step": 24},
-                "layer": _layers(found, number, scale, arms, [min(ends), max(ends)]),
+                "layer": _layers(findings, number, scale, arms, [min(ends), max(ends)]),
             }
             for number, budget in enumerate(budgets)
         ],
@@ -349,11 +349,11 @@ def chart(found: Findings, problem: Problem) -> Chart | None:
     )
 
 
-def _layers(found: Findings, place: int, scale: Scale, arms: Sequence[str], ends: list[float]) -> list[Spec]:
+def _layers(findings: Findings, place: int, scale: Scale, arms: Sequence[str], ends: list[float]) -> list[Spec]:
     across = {"domain": ends, "zero": False, "nice": True}
     here = {"filter": f"datum.panel == {place}"}
     y = {"field": "arm", "type": "nominal", "sort": list(arms), "axis": row_axis(labels=place == 0)}
-    colour = {"color": arm_channels(found.methods, arms, with_shape=False, legend=False)["color"]}
+    colour = {"color": arm_channels(findings.methods, arms, with_shape=False, legend=False)["color"]}
     means = {"data": {"name": "means"}, "transform": [here]}
     seed = tooltip(arm="arm", seed="seed", x=f"difference{scale.difference_unit}|+.{scale.digits}f")
     return [
@@ -406,9 +406,9 @@ def _at(asked: float | None) -> str:
     return "nothing removed" if asked == 0 else f"{percent(asked, 0)}% removed"
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Compare all arms with full fine-tuning, in a figure and a table for each problem."""
-    pairings = [pairing for _, _, pairing in found.against_baseline]
+    pairings = [pairing for _, _, pairing in findings.against_baseline]
     text = "Paired by seed on the test split: small dots are seeds, large ones their mean with its 95% interval."
     text += " Full dots are settled differences, rings are not."
     if len(pairings) > 1:
@@ -422,7 +422,7 @@ def section(found: Findings) -> Section:
         short="Pairs",
     )  # fmt: skip
     for number, problem in enumerate(sorted({pairing.problem for pairing in pairings if pairing.problem})):
-        drawn = chart(found, problem)
+        drawn = chart(findings, problem)
         if drawn is None:
             continue
         of_problem = [pairing for pairing in pairings if pairing.problem == problem]

@@ -54,7 +54,7 @@ class Effects:
     notes: Sequence[str]  # sentences to print below the table
 
 
-def effects_of(found: Findings, asked: float | None = None, of: Sequence[str] = ()) -> list[Effects]:
+def effects_of(findings: Findings, asked: float | None = None, of: Sequence[str] = ()) -> list[Effects]:
     """Analyse, for each metric, the test score of each trial at a budget or at the end of its path.
 
     Args:
@@ -65,15 +65,15 @@ def effects_of(found: Findings, asked: float | None = None, of: Sequence[str] = 
     Raises:
         ResultsError: there is only one seed, nothing varies, or no such setting varies.
     """
-    points = _choose_points(found.points, asked)
+    points = _choose_points(findings.points, asked)
     if not points:
         if asked is None:
             raise ResultsError("no trial has a test score yet")
         raise ResultsError(
             f"no trial has a test score at {asked:g} of the MACs removed; look at the budgets with:"
-            f" {command('table', found.run.path)}"
+            f" {command('table', findings.run.path)}"
         )
-    settings = {row["trial_id"]: _settings(row["config_json"], row["label"]) for row in found.run.rows(SETTINGS)}
+    settings = {row["trial_id"]: _settings(row["config_json"], row["label"]) for row in findings.run.rows(SETTINGS)}
     analyses = []
     for metric in sorted({point.metric for point in points}):
         of_metric = [point for point in points if point.metric == metric and point.trial_id in settings]
@@ -89,7 +89,7 @@ def effects_of(found: Findings, asked: float | None = None, of: Sequence[str] = 
             )
         environments: set[Environment] = set()
         for point in finite:
-            environments |= found.environments.get(point.trial_id, frozenset())
+            environments |= findings.environments.get(point.trial_id, frozenset())
         lost = len(of_metric) - len(finite)
         analyses.append(_analysis(metric, finite, settings, of, lost, is_mixed=len(environments) > 1))
     return analyses
@@ -336,7 +336,7 @@ MOST_VALUES = 12
 _MOST_SETTINGS = 10
 
 
-def chart(found: Findings, problem: Problem, settings: Sequence[str]) -> Chart | None:
+def chart(findings: Findings, problem: Problem, settings: Sequence[str]) -> Chart | None:
     """Draw a group of rows for each setting, that with the widest range on top; None where none varies.
 
     Args:
@@ -344,10 +344,10 @@ def chart(found: Findings, problem: Problem, settings: Sequence[str]) -> Chart |
     """
     shown = ", ".join(literal(name) for name in settings)
     sql = EFFECTS.format(problem=problem_condition(problem), settings=shown or "NULL", most_values=MOST_VALUES)
-    data = answer(found.run, sql)
+    data = answer(findings.run, sql)
     if not data.rows:
         return None
-    scale = found.scales[problem]
+    scale = findings.scales[problem]
     records = data.records()
     medians: dict[str, list[float]] = {}
     for record in records:
@@ -438,9 +438,9 @@ def interaction(effects: Effects) -> Chart | None:
     return Chart(title, spec, data, note=note, derived=True)
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Draw one figure for each problem, with one group of rows for each setting that varies."""
-    made = Section(
+    section_effects = Section(
         "effects",
         "Effects of the settings",
         "The test score of each trial's last operating point, for each value of each setting that varies: median"
@@ -450,28 +450,30 @@ def section(found: Findings) -> Section:
         short="Settings",
         empty=f"No setting has between 2 and {MOST_VALUES} values in trials with a test score.",
     )
-    keys = found.settings.effects()
+    keys = findings.settings.effects()
     if not keys:
-        return made
-    made.blocks += _analysis_blocks(found)
-    for place, problem in enumerate(found.problems):
-        if drawn := chart(found, problem, keys):
-            made.blocks.append(Figure(f"effects{place}", drawn))
-    return made
+        return section_effects
+    section_effects.blocks += _analysis_blocks(findings)
+    for index, problem in enumerate(findings.problems):
+        drawn = chart(findings, problem, keys)
+        if drawn is not None:
+            section_effects.blocks.append(Figure(f"effects{index}", drawn))
+    return section_effects
 
 
-def _analysis_blocks(found: Findings) -> list[TableBlock | Words | Figure]:
+def _analysis_blocks(findings: Findings) -> list[TableBlock | Words | Figure]:
     """Build the analysis of variance for each metric with its strongest interaction, or explain why there is none."""
     try:
-        several = effects_of(found)
+        effects_by_metric = effects_of(findings)
     except ResultsError as error:
         return [Words(f"No analysis of variance: {error}.")]
-    made: list[TableBlock | Words | Figure] = []
-    for place, one in enumerate(several):
-        made.append(_analysis_block(one))
-        if chart := interaction(one):
-            made.append(Figure(f"interaction{place}", chart))
-    return made
+    blocks: list[TableBlock | Words | Figure] = []
+    for index, effects in enumerate(effects_by_metric):
+        blocks.append(_analysis_block(effects))
+        drawn = interaction(effects)
+        if drawn is not None:
+            blocks.append(Figure(f"interaction{index}", drawn))
+    return blocks
 
 
 def _analysis_block(effects: Effects) -> TableBlock:

@@ -285,21 +285,21 @@ Means = dict[tuple[str, str], dict[Problem, list[FrontPoint]]]
 """By score and cost."""
 
 
-def means_of(found: Findings) -> Means:
+def means_of(findings: Findings) -> Means:
     """Return the means of all arms, and whether they are on the front, for each score and cost that the run has."""
     means: Means = {}
-    by_validation = [replace(arm, test=arm.validation, test_by_seed=arm.validation_by_seed) for arm in found.arms]
+    by_validation = [replace(arm, test=arm.validation, test_by_seed=arm.validation_by_seed) for arm in findings.arms]
     for cost in ("macs", "params", DEVICE_HOURS, *TIMED):
-        costs = costs_of(found.run, cost)
+        costs = costs_of(findings.run, cost)
         if cost in TIMED and not costs:
             continue
-        for score, arms in zip(SCORES, (found.arms, by_validation), strict=True):
+        for score, arms in zip(SCORES, (findings.arms, by_validation), strict=True):
             means[score, cost] = fronts_among([arm for arm in arms if arm.test.mean is not None], costs)
     return means
 
 
 def chart(
-    found: Findings, means: Means, *, score: str = "test_score", cost: str = "macs", log: bool = False
+    findings: Findings, means: Means, *, score: str = "test_score", cost: str = "macs", log: bool = False
 ) -> Chart | None:
     """Draw one panel for each problem; None where nothing has been tested.
 
@@ -307,22 +307,22 @@ def chart(
         means: from `means_of`.
         score, cost: a key of `means`.
     """
-    data = answer(found.run, POINTS)
+    data = answer(findings.run, POINTS)
     if not data.rows:
         return None
-    costs = [offered for offered in _costs(found.run) if (score, offered.column) in means]
+    costs = [offered for offered in _costs(findings.run) if (score, offered.column) in means]
     (chosen,) = (offered for offered in costs if offered.column == cost)
-    scales = [found.scales[problem] for problem in found.problems]
-    count = len(found.problems)
-    panel_of = {problem: index for index, problem in enumerate(found.problems)}
+    scales = [findings.scales[problem] for problem in findings.problems]
+    count = len(findings.problems)
+    panel_of = {problem: index for index, problem in enumerate(findings.problems)}
     panel = [panel_of[Problem(network, dataset, images or 0)] for network, dataset, images, *_ in data.rows]
-    views = {name: _views(found, means, name, _scores_by_panel(data, panel, name, count)) for name in SCORES}
+    views = {name: _views(findings, means, name, _scores_by_panel(data, panel, name, count)) for name in SCORES}
     ends = {offered.column: _ends(data, panel, offered, count) for offered in costs}
     arms = set(data.column("arm"))
     panels = []
     for index in range(count):
         view = views[score][index] | {"x": ends[cost][index]}
-        panels.append(_panel(found, index, chosen, view, log=log, score=score, arms=arms))
+        panels.append(_panel(findings, index, chosen, view, log=log, score=score, arms=arms))
     spec = {
         "params": [
             {"name": "score", "value": score},
@@ -342,18 +342,20 @@ def chart(
                         "views": views[name]} for name, short in SCORES.items()],
             "problems": [{"network": problem.network, "dataset": problem.dataset, "train_images": problem.train_images,
                           "factor": scale.factor}
-                         for problem, scale in zip(found.problems, scales, strict=True)],
+                         for problem, scale in zip(findings.problems, scales, strict=True)],
         },
     }  # fmt: skip
     rows = []
     for (row_score, row_cost), fronts in means.items():
-        for index, problem in enumerate(found.problems):
-            rows += [_drawn_row(found, row_score, row_cost, index, point, costs) for point in fronts.get(problem, [])]
+        for index, problem in enumerate(findings.problems):
+            rows += [
+                _drawn_row(findings, row_score, row_cost, index, point, costs) for point in fronts.get(problem, [])
+            ]
     nouns = " or ".join(dict.fromkeys(scale.noun for scale in scales))
     title = f"{SCORES[score].capitalize()} {nouns} against {chosen.short}"
     extra: dict[str, list[Any]] = {"panel": panel}
-    if len(found.run.paths) > 1:
-        runs = {row["trial_id"]: row["run"] for row in found.run.rows("SELECT trial_id, run FROM compared_points")}
+    if len(findings.run.paths) > 1:
+        runs = {row["trial_id"]: row["run"] for row in findings.run.rows("SELECT trial_id, run FROM compared_points")}
         extra["run"] = [runs[trial] for trial in data.column("trial_id")]
     return Chart(title, spec, data, extra, {"means": rows}, _note(views))
 
@@ -403,7 +405,7 @@ def _title(score: str, scale: Scale) -> str:
     return f"{SCORES[score]} {scale.noun}{scale.axis_unit}"
 
 
-def _views(found: Findings, means: Means, score: str, scores: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
+def _views(findings: Findings, means: Means, score: str, scores: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
     """Return for each problem the ends of the axis of scores, and what lies below it.
 
     The axis has all points. Only if some means are far below the others, it begins in the gap between them: a text
@@ -413,8 +415,8 @@ def _views(found: Findings, means: Means, score: str, scores: Sequence[Sequence[
         scores: of all points of each problem.
     """
     views = []
-    for problem, point_scores in zip(found.problems, scores, strict=True):
-        scale = found.scales[problem]
+    for problem, point_scores in zip(findings.problems, scores, strict=True):
+        scale = findings.scales[problem]
         points = means[score, "macs"].get(problem, [])
         least = above_widest_gap([point.score for point in points])
         below = sorted((point for point in points if point.score < least), key=lambda point: -point.score)
@@ -448,9 +450,9 @@ def _is_head_fit(point: FrontPoint) -> bool:
 
 
 def _drawn_row(
-    found: Findings, score: str, cost: str, panel: int, point: FrontPoint, costs: Sequence[Cost]
+    findings: Findings, score: str, cost: str, panel: int, point: FrontPoint, costs: Sequence[Cost]
 ) -> dict[str, Any]:
-    scale = found.scales[point.arm.problem]
+    scale = findings.scales[point.arm.problem]
     low, high = (None if end is None else scale.factor * end for end in (point.interval.low, point.interval.high))
     return {
         "panel": panel, "score": score, "cost": cost, "arm": point.arm.name, "asked": point.arm.asked,
@@ -463,11 +465,11 @@ def _drawn_row(
 
 
 def _panel(
-    found: Findings, place: int, cost: Cost, view: dict[str, Any], *, log: bool, score: str,
+    findings: Findings, place: int, cost: Cost, view: dict[str, Any], *, log: bool, score: str,
     arms: set[str],
 ) -> Spec:  # fmt: skip
-    problem = found.problems[place]
-    scale = found.scales[problem]
+    problem = findings.problems[place]
+    scale = findings.scales[problem]
     title = _title(score, scale)
     kind = {"type": "log"} if log else {"type": "linear", "zero": False}
     ends = {"domain": view["x"]} if view["x"] else {}
@@ -475,7 +477,7 @@ def _panel(
         "x", cost.title, axis={"format": "~s", "tickCount": 7}, scale={"padding": 14, "nice": False, **kind, **ends}
     )
     y = quantity("y", title, scale={"zero": False, "nice": False, "domain": view["domain"]})
-    channels = arm_channels(found.methods, arms)
+    channels = arm_channels(findings.methods, arms)
     is_lit = "!length(isolated) || indexof(isolated, datum.arm) >= 0"
     lit: dict[str, Any] = {"condition": {"test": is_lit, "value": 1}, "value": 0.06}
     faint: dict[str, Any] = {"condition": {"test": is_lit, "value": 0.4}, "value": 0.03}
@@ -544,7 +546,7 @@ def _panel(
         "encoding": {"x": {"value": "width"}, "y": {"value": "height"}, "text": {"field": "text"}},
     }  # fmt: skip
     images = f", {problem.train_images} training images" if problem.train_images else ""
-    width = WIDTH / min(len(found.problems), 2) - 80
+    width = WIDTH / min(len(findings.problems), 2) - 80
     return {
         "title": {"text": problem.network, "subtitle": f"{problem.dataset}{images}"},
         "width": width,
@@ -553,9 +555,9 @@ def _panel(
     }
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Draw one figure with a panel for each problem that has test scores."""
-    made = Section(
+    section_front = Section(
         "pareto",
         "Score against cost",
         "MACs are multiply-accumulate operations of one forward pass of one image; an operating point is a sub-model"
@@ -569,14 +571,14 @@ def section(found: Findings) -> Section:
         empty="No test predictions yet.",
         short="Score and cost",
     )
-    means = means_of(found)
-    drawn = chart(found, means)
+    means = means_of(findings)
+    drawn = chart(findings, means)
     if drawn is None:
-        return made
-    made.blocks.append(Figure("pareto-figure", drawn))
+        return section_front
+    section_front.blocks.append(Figure("pareto-figure", drawn))
     if any(cost in TIMED for _, cost in means):
-        made.blocks += [Words(line) for line in circumstance_lines(found.run)]
-    return made
+        section_front.blocks += [Words(line) for line in circumstance_lines(findings.run)]
+    return section_front
 
 
 @question(example="runs/demo --cost params")

@@ -243,7 +243,7 @@ WHERE one <> two ORDER BY abs(one - two) DESC, image_id LIMIT {most}
 _MOST = 60
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """List for each problem of classes the images by the difference in how many seeds are right."""
     section_images = Section(
         "images",
@@ -253,7 +253,7 @@ def section(found: Findings) -> Section:
         empty="No two arms of one problem with test predictions of classes of the same seeds yet.",
         short="Images",
     )
-    for problem, first, second in _pairs(found):
+    for problem, first, second in _pairs(findings):
         seeds = first.test_by_seed.keys() & second.test_by_seed.keys()
         if not seeds:
             continue
@@ -268,24 +268,24 @@ def section(found: Findings) -> Section:
             two=_column(second),
             most=_MOST,
         )
-        section_images.blocks.append(listing(found.run, sql, f"{problem}: {first} and {second}", folded=True))
+        section_images.blocks.append(listing(findings.run, sql, f"{problem}: {first} and {second}", folded=True))
     return section_images
 
 
-def compared_predictions(found: Findings) -> str:
+def compared_predictions(findings: Findings) -> str:
     """Return the SQL condition on the rows of `predictions` that `section` can read."""
     trials: set[str] = set()
-    for _, first, second in _pairs(found):
+    for _, first, second in _pairs(findings):
         trials.update(point.trial_id for point in first.points + second.points)
     return f"trial_id IN ({', '.join(map(literal, sorted(trials))) or 'NULL'})"
 
 
-def _pairs(found: Findings) -> Iterator[tuple[Problem, Arm, Arm]]:
+def _pairs(findings: Findings) -> Iterator[tuple[Problem, Arm, Arm]]:
     """Yield each problem of classes with the two arms to compare: TransTailor's or the best one, and fine-tuning."""
-    for problem in found.problems:
-        arms = [arm for arm in found.arms if arm.problem == problem and arm.metric == "accuracy"]
+    for problem in findings.problems:
+        arms = [arm for arm in findings.arms if arm.problem == problem and arm.metric == "accuracy"]
         baseline = comparison.baseline_of(arms, problem)
-        others = [arm for arm in comparison.transtailor_at(arms, found.budget) or arms if arm is not baseline]
+        others = [arm for arm in comparison.transtailor_at(arms, findings.budget) or arms if arm is not baseline]
         if baseline and others:
             yield problem, others[0], baseline
 

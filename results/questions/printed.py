@@ -30,7 +30,7 @@ so that each trial counts once."""
 
 
 def printed_numbers(run: Run) -> list[Chart]:
-    """A figure for each metric; none where the run has no printed numbers."""
+    """Draw a figure for each metric; none where the run has no printed numbers."""
     data = answer(run, PRINTED)
     records = data.records()
     names = []
@@ -104,12 +104,12 @@ def _place(record: Mapping[str, Any]) -> str:
     return f"{record['paper']}, {record['place']}"
 
 
-def section(found: Findings) -> Section | None:
+def section(findings: Findings) -> Section | None:
     """Draw one row for each printed number; None if the run has none."""
-    charts = printed_numbers(found.run)
+    charts = printed_numbers(findings.run)
     if not charts:
         return None
-    made = Section(
+    section_printed = Section(
         "printed",
         "What the papers print",
         "Rings: the number as printed. Full dots: the mean over this run's trials of an arm with that label on that"
@@ -117,5 +117,5 @@ def section(found: Findings) -> Section | None:
         " differ from those of this run.",
         short="Papers",
     )
-    made.blocks += [Figure(f"printed{place}", chart) for place, chart in enumerate(charts)]
-    return made
+    section_printed.blocks += [Figure(f"printed{place}", chart) for place, chart in enumerate(charts)]
+    return section_printed

@@ -205,8 +205,8 @@ def settings(run: Run) -> Chart | None:
     levels = {
         axis: _levels([one.get(axis) for one in records]) for axis in dict.fromkeys(k for r in records for k in r)
     }
-    places = {axis: {text: place for place, text in enumerate(found)} for axis, found in levels.items()}
-    varying = [axis for axis, found in levels.items() if len(found) > 1]
+    places = {axis: {text: place for place, text in enumerate(findings)} for axis, findings in levels.items()}
+    varying = [axis for axis, findings in levels.items() if len(findings) > 1]
     axes = varying[:_MOST_AXES]
     if not axes:
         return None
@@ -384,13 +384,13 @@ Predictions = Mapping[str, Sequence[RungPrediction]]
 """Of each run that searches, by its name: what its rungs predict."""
 
 
-def headline(found: Findings) -> str:
-    """Write the verdict; empty if the run is no search. Only rows of confirmed settings are in `found.points`."""
-    (row,) = found.run.rows(PROPOSALS)
+def headline(findings: Findings) -> str:
+    """Write the verdict; empty if the run is no search. Only rows of confirmed settings are in `findings.points`."""
+    (row,) = findings.run.rows(PROPOSALS)
     if not row["searched"]:
         return ""
-    ends = {point.trial_id: replace(point, asked=None) for point in found.points if point.test is not None}
-    arms = arms_of(ends.values(), found.environments, failed_trials(found.run))
+    ends = {point.trial_id: replace(point, asked=None) for point in findings.points if point.test is not None}
+    arms = arms_of(ends.values(), findings.environments, failed_trials(findings.run))
     arms = [arm for arm in arms if arm.rank is not None]  # with a score, and without failed trials
     if not arms:
         why = (
@@ -398,8 +398,8 @@ def headline(found: Findings) -> str:
         )
         return f"Of {row['searched']} settings searched, {why}: nothing can be compared."
     best, *others = (arm for arm in arms if arm.problem == arms[0].problem)
-    scale = found.scales[best.problem]
-    runs = len(searching(found.run))
+    scale = findings.scales[best.problem]
+    runs = len(searching(findings.run))
     of = f"Of {row['searched']} settings searched" + (f" in {runs} runs" if runs > 1 else "")
     text = (
         f"{of} and {row['confirmed']} confirmed with new seeds, {best.name} is best"
@@ -427,9 +427,9 @@ def warnings(run: Run) -> list[str]:
     return lines
 
 
-def section(found: Findings) -> Section | None:
+def section(findings: Findings) -> Section | None:
     """Draw how the search went, or each of several; None if the run is no search."""
-    run = found.run
+    run = findings.run
     predictions = predictions_of(run)
     if not predictions:
         return None

@@ -219,14 +219,14 @@ Outcomes = Mapping[str, Sequence[RuleOutcome]]
 """By arm."""
 
 
-def outcomes_of(found: Findings, problem: Problem) -> Outcomes:
+def outcomes_of(findings: Findings, problem: Problem) -> Outcomes:
     """What every rule chooses for each arm of a problem whose trials have several points."""
-    points = [point for point in found.points if point.problem == problem]
-    outcomes = rule_outcomes(points, found.ended, found.environments)
+    points = [point for point in findings.points if point.problem == problem]
+    outcomes = rule_outcomes(points, findings.ended, findings.environments)
     return {arm: of_arm for (_, arm), of_arm in outcomes.items()}
 
 
-def chart(found: Findings, problem: Problem, outcomes: Outcomes) -> Chart | None:
+def chart(findings: Findings, problem: Problem, outcomes: Outcomes) -> Chart | None:
     """Draw means over seeds of what some rules would have chosen; None where no path has two points.
 
     Args:
@@ -234,7 +234,7 @@ def chart(found: Findings, problem: Problem, outcomes: Outcomes) -> Chart | None
     """
     if not outcomes:
         return None
-    scale = found.scales[problem]
+    scale = findings.scales[problem]
     rows = []
     for name, of_arm in outcomes.items():
         drawn = [outcome for outcome in of_arm if outcome.rule in _RULES]
@@ -287,7 +287,7 @@ TOLERANCE = 0.003
 """TransTailor's printed tau, 0.3 percentage points of accuracy. For R squared, the same number is our choice."""
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Compare the rules for each problem, and arm by arm."""
     section_stop = Section(
         "stop",
@@ -299,9 +299,9 @@ def section(found: Findings) -> Section:
         short="Stop rules",
     )
     rows = []
-    for number, problem in enumerate(found.problems):
-        outcomes = outcomes_of(found, problem)
-        drawn = chart(found, problem, outcomes)
+    for number, problem in enumerate(findings.problems):
+        outcomes = outcomes_of(findings, problem)
+        drawn = chart(findings, problem, outcomes)
         if drawn is not None:
             section_stop.blocks.append(Figure(f"stop{number}", drawn))
         for name, of_arm in outcomes.items():

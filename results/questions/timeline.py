@@ -36,21 +36,28 @@ _MOST_LANES = 120
 
 
 def lanes_of(spans: Sequence[tuple[str, float, float]]) -> list[int]:
-    """The lane of each span (machine, start, end): the first of its machine that is free when it starts.
+    """Return the lane of each span (machine, start, end): the first of its machine that is free when it starts.
 
     Lanes are numbered over all machines, those of the first machine by name first.
     """
-    free_at: dict[str, list[float]] = {}
-    place: dict[int, tuple[str, int]] = {}
+    free_at: dict[str, list[float]] = {}  # by machine, when each of its lanes is free
+    lane_of: dict[int, int] = {}  # number of a span -> its lane on its machine
     for number, (machine, start, end) in sorted(enumerate(spans), key=lambda item: (item[1][1], item[0])):
-        ends = free_at.setdefault(machine, [])
-        lane = next((lane for lane, free in enumerate(ends) if free <= start + 1e-9), len(ends))
-        ends[lane : lane + 1] = [end]
-        place[number] = (machine, lane)
-    first, total = dict[str, int](), 0
+        lanes = free_at.setdefault(machine, [])
+        free_lanes = [lane for lane, free in enumerate(lanes) if free <= start + 1e-9]
+        if free_lanes:
+            lane = free_lanes[0]
+            lanes[lane] = end
+        else:
+            lane = len(lanes)
+            lanes.append(end)
+        lane_of[number] = lane
+    first_lane: dict[str, int] = {}
+    total = 0
     for machine in sorted(free_at):
-        first[machine], total = total, total + len(free_at[machine])
-    return [first[place[number][0]] + place[number][1] for number in range(len(spans))]
+        first_lane[machine] = total
+        total += len(free_at[machine])
+    return [first_lane[machine] + lane_of[number] for number, (machine, _, _) in enumerate(spans)]
 
 
 def timeline(run: Run) -> Chart | None:
@@ -118,22 +125,22 @@ def timeline(run: Run) -> Chart | None:
 _LOST = ("failed", "died", "interrupted")
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Draw all attempts in one figure, and list the events of the cluster."""
-    made = Section(
+    section_timeline = Section(
         "time",
         "Time line",
         "One bar is one attempt of a trial, on a lane of the machine that ran it; empty lanes are idle.",
         empty="No attempts yet.",
     )
-    run = found.run
+    run = findings.run
     chart = timeline(run)
     events = listing(run, EVENTS, "What the cluster did", folded=True)
     if chart:
-        made.blocks += [Words(_in_a_sentence(chart, time_unit(run))), Figure("timeline", chart)]
+        section_timeline.blocks += [Words(_in_a_sentence(chart, time_unit(run))), Figure("timeline", chart)]
     if events.table.rows:
-        made.blocks.append(TableBlock(events.table, events.title, folded=len(events.table.rows) > 12))
-    return made
+        section_timeline.blocks.append(TableBlock(events.table, events.title, folded=len(events.table.rows) > 12))
+    return section_timeline
 
 
 def _in_a_sentence(chart: Chart, unit: tuple[float, str]) -> str:

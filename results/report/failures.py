@@ -16,10 +16,10 @@ WHERE status = 'failed' GROUP BY last_line ORDER BY trials DESC, last_line
 _FOLDED_ABOVE = 20
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """List errors by their last line, then trial by trial."""
     section_failures = Section("failures", "Missing and failed trials", short="Failures")
-    run = found.run
+    run = findings.run
     failed = listing(run, FAILED, "Failed")
     missing = listing(run, MISSING, "Missing")
     if len(failed.table.rows) > 1:

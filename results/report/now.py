@@ -31,23 +31,23 @@ ORDER BY happened_at DESC, number DESC LIMIT 8
 """
 
 
-def section(found: Findings) -> Section | None:
+def section(findings: Findings) -> Section | None:
     """Tell how far the sweep is; None when no planned trial is missing or rests."""
-    run = found.run
+    run = findings.run
     (row,) = run.rows(TO_COME)
     if not row["missing"] and not row["resting"]:
         return None
     section_now = Section("now", "While it runs", short="Now")
     section_now.blocks.append(Words(" ".join(_how_far(row, time_unit(run)))))
     counts = trial_counts(run)
-    for problem in found.problems:
-        first_ranked = [arm for arm in found.arms if arm.problem == problem and arm.rank == 1]
+    for problem in findings.problems:
+        first_ranked = [arm for arm in findings.arms if arm.problem == problem and arm.rank == 1]
         if not first_ranked:
             continue
         best = first_ranked[0]
         planned = counts.get((problem, best.name))
         of = f" of {len(planned.seeds)}" if planned else ""
-        scale = found.scales[problem]
+        scale = findings.scales[problem]
         section_now.blocks.append(
             Words(
                 f"Best so far by validation on {problem}: {best}, {scale.value(best.validation.mean)}{scale.unit}"

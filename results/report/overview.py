@@ -21,9 +21,9 @@ BUDGET_MISSED_FRACTION = 0.01
 """Arms that miss their asked budget by more than this are named."""
 
 
-def headline(found: Findings) -> str:
+def headline(findings: Findings) -> str:
     """Write the verdict of the first comparison: pooled if there are several problems."""
-    pairings = _named_pairings(found)
+    pairings = _named_pairings(findings)
     if not pairings:
         return ""
     pooled = [pairing for pairing in pairings if pairing.problem is None] or pairings
@@ -31,14 +31,14 @@ def headline(found: Findings) -> str:
     return f"{verdict(pooled[0])} Against {pooled[0].second}{where}."
 
 
-def overview(found: Findings) -> list[ArmsTable]:
+def overview(findings: Findings) -> list[ArmsTable]:
     """List all arms with their test score, and their difference to full fine-tuning, for the first screen."""
-    failed = failed_trials(found.run)
-    numbers = {name: number for number, name in enumerate(order_arms(found.methods))}
+    failed = failed_trials(findings.run)
+    numbers = {name: number for number, name in enumerate(order_arms(findings.methods))}
     arms_tables = []
-    for problem in found.problems:
-        arms = [arm for arm in found.arms if arm.problem == problem]
-        compared = [triple for triple in found.against_baseline if triple[0].problem == problem]
+    for problem in findings.problems:
+        arms = [arm for arm in findings.arms if arm.problem == problem]
+        compared = [triple for triple in findings.against_baseline if triple[0].problem == problem]
         pairing_of = {id(arm): pairing for arm, _, pairing in compared}
         best: dict[str, float] = {}  # test score of each arm at its best budget
         for arm in arms:
@@ -87,18 +87,18 @@ def _arm_row(numbers: Mapping[str, int], name: str, cells: tuple[str, ...], fail
     return ArmRow(name, number % len(PALETTE), SIGNS[number % len(SIGNS)], cells, failed_text, is_first)
 
 
-def named_section(found: Findings) -> Section:
+def named_section(findings: Findings) -> Section:
     """Compare TransTailor at the budget with each arm of full fine-tuning, in each problem and pooled."""
     section = Section(
         "named",
         "TransTailor against fine-tuning",
-        f"TransTailor's sub-model at {100 * found.budget:g}% fewer MACs, and full fine-tuning of the whole network."
+        f"TransTailor's sub-model at {100 * findings.budget:g}% fewer MACs, and full fine-tuning of the whole network."
         " Scores on the test split, paired by seed. The verdict is “better” only if the interval of the difference"
         " excludes 0 and an exact sign-flip test agrees.",
         empty="No operating points of TransTailor at this budget and of full fine-tuning yet.",
         short="Verdicts",
     )
-    pairings = _named_pairings(found)
+    pairings = _named_pairings(findings)
     for pairing in pairings:
         where = str(pairing.problem) if pairing.problem else "Over all networks, by seed"
         if len(section.blocks) == _MOST_VERDICTS:
@@ -114,11 +114,11 @@ def named_section(found: Findings) -> Section:
     return section
 
 
-def _named_pairings(found: Findings) -> list[Pairing]:
+def _named_pairings(findings: Findings) -> list[Pairing]:
     """TransTailor at the budget against each arm of full fine-tuning: in each problem, then pooled."""
     pairs_by_names: dict[tuple[str, str, str], list[tuple[Arm, Arm]]] = {}
-    for arm in comparison.transtailor_at(found.arms, found.budget):
-        for baseline in comparison.baselines_of(found.arms, arm.problem):
+    for arm in comparison.transtailor_at(findings.arms, findings.budget):
+        for baseline in comparison.baselines_of(findings.arms, arm.problem):
             pairs_by_names.setdefault((arm.name, baseline.name, arm.metric), []).append((arm, baseline))
     pairings: list[Pairing] = []
     for pairs in pairs_by_names.values():
@@ -128,21 +128,23 @@ def _named_pairings(found: Findings) -> list[Pairing]:
     return pairings
 
 
-def warnings(found: Findings) -> list[str]:
+def warnings(findings: Findings) -> list[str]:
     """Return the warnings about the comparisons."""
     lines = []
-    if len({point.best_of for point in found.best}) > 1:
-        lines.append(f"{_tuned(found)} Comparisons of such arms are marked and do not settle anything.")
-    lost = sum(arm.not_finite for arm in found.arms)
+    if len({point.best_of for point in findings.best}) > 1:
+        lines.append(f"{_tuned(findings)} Comparisons of such arms are marked and do not settle anything.")
+    lost = sum(arm.not_finite for arm in findings.arms)
     if lost:
         lines.append(
             f"Operating points whose validation score is not a number: {lost}; the means leave them out, so their"
             " arms look better than they are."
         )
-    uneven = [arm for arm in found.arms if len(arm.test_images) > 1]
+    uneven = [arm for arm in findings.arms if len(arm.test_images) > 1]
     if uneven:
         lines.append(f"Arms whose trials have different numbers of test images: {'; '.join(map(str, uneven))}.")
-    off = [arm for arm in found.arms if arm.asked is not None and abs(arm.removed - arm.asked) > BUDGET_MISSED_FRACTION]
+    off = [
+        arm for arm in findings.arms if arm.asked is not None and abs(arm.removed - arm.asked) > BUDGET_MISSED_FRACTION
+    ]
     if off:
         named = "; ".join(f"{arm} ({percent(arm.removed, 1)}% removed)" for arm in off[:_MOST_NAMED])
         more = f" and {len(off) - _MOST_NAMED} more" if len(off) > _MOST_NAMED else ""
@@ -152,18 +154,18 @@ def warnings(found: Findings) -> list[str]:
     return lines
 
 
-def tuning_section(found: Findings) -> Section | None:
+def tuning_section(findings: Findings) -> Section | None:
     """Show which settings of [tuning] were chosen, and the comparisons with only the first of them."""
-    counts = tuning.counts_of(found.best)
+    counts = tuning.counts_of(findings.best)
     if not counts:
         return None
     section = Section(
-        "tuning", "What was tuned", f"{_tuned(found)} The test split was not used to choose.", short="Tuning"
+        "tuning", "What was tuned", f"{_tuned(findings)} The test split was not used to choose.", short="Tuning"
     )
     section.blocks.append(TableBlock(tables.settings_table(counts, tuning.CHOSEN_SETTINGS), derived=True))
-    first = tuning.first_setting(found.points)
+    first = tuning.first_setting(findings.points)
     of_first = sorted({tuning.setting_text(point.setting) for point in first if point.setting is not None})
-    pairs = comparison.baseline_pairs(comparison.arms_of(first, found.environments, failed_trials(found.run)))
+    pairs = comparison.baseline_pairs(comparison.arms_of(first, findings.environments, failed_trials(findings.run)))
     pairings = [comparison.compare([pair]) for pair in pairs]
     for problem in sorted({pairing.problem for pairing in pairings if pairing.problem}):
         of_problem = [pairing for pairing in pairings if pairing.problem == problem]
@@ -173,8 +175,8 @@ def tuning_section(found: Findings) -> Section | None:
     return section
 
 
-def _tuned(found: Findings) -> str:
-    numbers = sorted({point.best_of for point in found.best})
+def _tuned(findings: Findings) -> str:
+    numbers = sorted({point.best_of for point in findings.best})
     if len(numbers) == 1:
         return (
             f"Each arm is shown with the best of {numbers[0]} settings by validation, chosen for each seed and asked"

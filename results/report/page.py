@@ -205,10 +205,10 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None,
     averaged = average_over(run, over)
     run.hold("measured_points", "computed_stages", "unshared_costs")
     counts: dict[str, int] = run.rows(what_ran.COUNTS)[0]
-    found = findings_of(run)
+    findings = findings_of(run)
     # The two largest tables, of which few rows are compared.
-    run.hold("kept_filters", where=layers.compared_filters(found))
-    run.hold("predictions", where=images.compared_predictions(found))
+    run.hold("kept_filters", where=layers.compared_filters(findings))
+    run.hold("predictions", where=images.compared_predictions(findings))
     planned = trial_rows(run)
     page = Page(
         ", ".join(path.resolve().name for path in run.paths.values()),
@@ -218,17 +218,17 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None,
     page.tiles = _tiles(run, counts)
     page.warnings = [
         *averaged, *doubles, *what_ran.warnings(run, counts), *search.warnings(run),
-        *overview.warnings(found),
+        *overview.warnings(findings),
     ]  # fmt: skip
     try:
         page.facts = what_ran.provenance(run)
     except (ValueError, OSError) as error:
         page.warnings.append(f"provenance.json cannot be read: {error}")
-    page.trials = script_json(trials.script_data(run, planned, found.settings))
-    page.verdict = search.headline(found) or overview.headline(found)
-    page.main = front.section(found)
-    page.arms = overview.overview(found)
-    sections = [section(found) for section in SECTIONS]
+    page.trials = script_json(trials.script_data(run, planned, findings.settings))
+    page.verdict = search.headline(findings) or overview.headline(findings)
+    page.main = front.section(findings)
+    page.arms = overview.overview(findings)
+    sections = [section(findings) for section in SECTIONS]
     page.sections = [section for section in sections if section is not None]
     return page
 

@@ -41,17 +41,17 @@ PROTOCOLS = "SELECT protocol, count(*) AS points FROM operating_points GROUP BY 
 CONFIGURATIONS = "SELECT trial_id, config_json FROM planned ORDER BY trial_id"
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Build the section; long tables are folded."""
-    arms = listing(found.run, ARMS, "Arms")
+    arms = listing(findings.run, ARMS, "Arms")
     section_ran = Section("ran", "What was run", short="Provenance")
     section_ran.blocks.append(Words(_in_a_sentence(arms.table)))
-    if found.settings.varying:
-        section_ran.blocks.append(_varying(found.settings))
+    if findings.settings.varying:
+        section_ran.blocks.append(_varying(findings.settings))
     section_ran.blocks.append(replace(arms, folded=len(arms.table.rows) > 16))
-    section_ran.blocks.append(listing(found.run, ENVIRONMENTS, "Computed on"))
-    problems = {arm.problem for arm in found.arms}
-    section_ran.blocks += [Words(line) for line in support_lines(found.run, problems)]
+    section_ran.blocks.append(listing(findings.run, ENVIRONMENTS, "Computed on"))
+    problems = {arm.problem for arm in findings.arms}
+    section_ran.blocks += [Words(line) for line in support_lines(findings.run, problems)]
     return section_ran
 
 
