@@ -73,7 +73,7 @@ class Limit:
 
 
 def best_points(run: Run, by: str = "validation_score", limits: Sequence[Limit] = ()) -> list[dict[str, Any]]:
-    """The best operating point of each problem (network, data set, training images, metric) under all limits.
+    """Return the best operating point of each problem (network, data set, training images, metric) under all limits.
 
     Each record has the columns of `BEST`: the point, its scores, the number of `points` that it was chosen from, and
     how many of them are `scored` with a finite number. A score that is not finite never wins against one that is.
@@ -98,14 +98,14 @@ def best_lines(run: Run, by: str, limits: Sequence[Limit]) -> Iterator[str]:
         ResultsError: as `best_points`; rows are lost; or no point meets the limits.
     """
     refuse_gaps(run)
-    found = best_points(run, by, limits)
+    points = best_points(run, by, limits)
     under = f" with {' and '.join(map(str, limits))}" if limits else ""
-    if not found:
+    if not points:
         advice = "raise the limit, or wait" if limits else "wait"
         raise ResultsError(
             f"no operating point{under} in {run.path} but those of failed trials: {advice} for more trials"
         )
-    for row in found:
+    for row in points:
         yield from _lines(row, run, by, under)
 
 

@@ -46,7 +46,8 @@ def run_lines(first: Path, second: Path) -> Iterator[str]:
 
 def _specs(first: Path, second: Path) -> Iterator[str]:
     texts = [path / "spec.toml" for path in (first, second)]
-    if missing := [path for path in texts if not path.is_file()]:
+    missing = [path for path in texts if not path.is_file()]
+    if missing:
         yield f"specs: not compared, no {' and no '.join(map(str, missing))}"
         return
     old, new = (lines_of(path.read_text(encoding="utf-8")) for path in texts)
@@ -83,8 +84,8 @@ def _digest(run: Path) -> str | None:
 
 
 def _environments(both: Run, name: str) -> str:
-    found = both.rows(ENVIRONMENTS, [name])
-    return "; ".join(f"{row['device']}, {row['ranks']} ranks, torch {row['torch_version']}" for row in found) or "-"
+    rows = both.rows(ENVIRONMENTS, [name])
+    return "; ".join(f"{row['device']}, {row['ranks']} ranks, torch {row['torch_version']}" for row in rows) or "-"
 
 
 def _same_or_both(what: str, first: str, second: str) -> Iterator[str]:
@@ -101,14 +102,14 @@ def _trials(first: dict[str, dict[str, Any]], second: dict[str, dict[str, Any]],
             if trial_id not in other:
                 arms[row["arm"]] = arms.get(row["arm"], 0) + 1
         yield from _some([f"  only in {name}: {arm} ({count})" for arm, count in sorted(arms.items())])
-    yield from _some(
-        [
-            f"  {trial_id}: {first[trial_id][column]}  |  {second[trial_id][column]}"
-            for column in ("arm", "status")
-            for trial_id in common
-            if first[trial_id][column] != second[trial_id][column]
-        ]
-    )
+    differences = []
+    for column in ("arm", "status"):
+        for trial_id in common:
+            old = first[trial_id][column]
+            new = second[trial_id][column]
+            if old != new:
+                differences.append(f"  {trial_id}: {old}  |  {new}")
+    yield from _some(differences)
 
 
 def _results(rows: list[dict[str, Any]], a: str, b: str) -> Iterator[str]:

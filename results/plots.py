@@ -154,21 +154,21 @@ class Plots:
 
     def _of_layers(self, figures: Figures, name: str, network: str | None, dataset: str | None) -> Chart:
         problem = self._problem(network, dataset)
-        at = {one: (asked, words) for _, one, asked, words in layers.budgets(self._found)}
+        at = {tested: (asked, words) for _, tested, asked, words in layers.budgets(self._found)}
         chart = figures(self._found, problem, *at[problem]).get(name) if problem in at else None
         return _present(chart, "layers of pruned networks")
 
     def _of_search(self, figure: Callable[[Run], Chart | None], what: str, name: str | None) -> Chart:
         """The figure of the one run that searches, or of the one with this name."""
         known = search.searching(self._run)
-        meant = [one for one in known if name in (None, one)]
+        meant = [searched for searched in known if name in (None, searched)]
         if known and len(meant) != 1:
-            names = " or ".join(f"run={one!r}" for one in known)
+            names = " or ".join(f"run={searched!r}" for searched in known)
             raise ResultsError(f"{len(meant) or 'no'} runs that search fit; expected one of: {names}")
         if not meant:
             return _present(None, what)
-        with search.alone(self._run, meant[0]) as one:
-            return _present(figure(one), what)
+        with search.alone(self._run, meant[0]) as single_run:
+            return _present(figure(single_run), what)
 
     def _problem(self, network: str | None, dataset: str | None) -> Problem:
         """The one problem that is meant."""

@@ -47,10 +47,10 @@ def question(*, example: str) -> Callable[[Answer], Question]:
                 yield from averaged(tables, over)
                 yield from answer(tables, **options)
 
-        made = cli.command(example=example, cls=Question)(cli.run_argument(prints_page(page)))
-        assert isinstance(made, Question)
-        made.answer = answer
-        return made
+        command = cli.command(example=example, cls=Question)(cli.run_argument(prints_page(page)))
+        assert isinstance(command, Question)
+        command.answer = answer
+        return command
 
     return decorate
 
@@ -71,13 +71,15 @@ class AnswerPage:
         """The tables in their order; where a table has records for programs, these."""
         import pandas
 
-        found = [part for part in self.parts if isinstance(part, PageTable)]
-        return [
-            pandas.DataFrame(table.rows, columns=list(table.columns))
-            if table.records is None
-            else pandas.DataFrame(table.records)
-            for table in found
-        ]
+        frames = []
+        for part in self.parts:
+            if not isinstance(part, PageTable):
+                continue
+            if part.records is None:
+                frames.append(pandas.DataFrame(part.rows, columns=list(part.columns)))
+            else:
+                frames.append(pandas.DataFrame(part.records))
+        return frames
 
     def __str__(self) -> str:
         return "\n".join(TEXTS["markdown"](self.parts))
@@ -95,10 +97,13 @@ def ask(run: Run, name: str, over: Sequence[str] = (), **options: Any) -> Answer
     refuse_gaps(run)
     answer = question_named(name).answer
     if not over:
-        return AnswerPage((*answer(run, **options),))
+        return AnswerPage(tuple(answer(run, **options)))
     # Loaded again, since the arms of this run keep their names in its other answers.
-    with load([*run.paths.values()] if len(run.paths) > 1 else run.path) as again:
-        return AnswerPage((*averaged(again, over), *answer(again, **options)))
+    folders = list(run.paths.values()) if len(run.paths) > 1 else run.path
+    with load(folders) as again:
+        parts = list(averaged(again, over))
+        parts += answer(again, **options)
+        return AnswerPage(tuple(parts))
 
 
 def question_named(name: str) -> Question:
@@ -106,10 +111,10 @@ def question_named(name: str) -> Question:
     module = f"results.questions.{name}"
     if not name.isidentifier() or find_spec(module) is None:
         raise LookupError(name)
-    found = getattr(import_module(module), name, None)
-    if not isinstance(found, Question):
+    command = getattr(import_module(module), name, None)
+    if not isinstance(command, Question):
         raise LookupError(name)
-    return found
+    return command
 
 
 def averaged(run: Run, over: Sequence[str]) -> Iterator[Part]:

@@ -20,7 +20,7 @@ class ClassNames(NamedTuple):
 
 
 def class_names(run: Run, problem: Problem) -> ClassNames | None:
-    """The class names of a problem's data set, as it now is on the disk.
+    """Return the class names of a problem's data set, as it now is on the disk.
 
     None if the data set is one of the catalogue or of a user's module, or is not where the trials have read it.
     """

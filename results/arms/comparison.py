@@ -108,9 +108,7 @@ class Arm:
     environments: frozenset[Environment]
     best_of: frozenset[int]  # how many settings each of its points was chosen from by validation
     trained_epochs: float | None = None  # mean epochs on the target behind its models; None where a point does not say
-    rank: int | None = (
-        None  # place by validation score within the problem, 1 is best; None without one, or if trials failed
-    )
+    rank: int | None = None  # by validation score within the problem, from 1; None without one, or if trials failed
 
     def __str__(self) -> str:
         if self.asked is None or (self.method == BASELINE and not self.asked):
@@ -156,16 +154,15 @@ class Pairing:
     @property
     def doubts(self) -> list[str]:
         """The reasons why this does not settle which arm is better; empty if it does."""
-        unequal = (
-            f"the tuning budgets are not equal: the best of {_counts(self.first_best_of)} settings by validation"
-            f" against the best of {_counts(self.second_best_of)}"
-        )
-        lost = f"{self.failed} of their trials failed, and the means are of the others"
-        return [
-            *([unequal] if self.tuning_budgets_differ else []),
-            *([lost] if self.failed else []),
-            *doubts(self.result),
-        ]
+        reasons = []
+        if self.tuning_budgets_differ:
+            reasons.append(
+                f"the tuning budgets are not equal: the best of {_counts(self.first_best_of)} settings by validation"
+                f" against the best of {_counts(self.second_best_of)}"
+            )
+        if self.failed:
+            reasons.append(f"{self.failed} of their trials failed, and the means are of the others")
+        return reasons + doubts(self.result)
 
 
 def points_of(run: Run) -> list[Point]:
@@ -175,10 +172,11 @@ def points_of(run: Run) -> list[Point]:
 
 def environments_of(run: Run) -> EnvironmentsByTrial:
     """Return the environments that computed the stages of each trial, by trial id."""
-    found: dict[str, set[Environment]] = {}
+    by_trial: dict[str, set[Environment]] = {}
     for row in run.rows(ENVIRONMENTS_OF_TRIALS):
-        found.setdefault(row["trial_id"], set()).add(Environment(row["device"], row["ranks"], row["torch_version"]))
-    return {trial_id: frozenset(several) for trial_id, several in found.items()}
+        environment = Environment(row["device"], row["ranks"], row["torch_version"])
+        by_trial.setdefault(row["trial_id"], set()).add(environment)
+    return {trial_id: frozenset(environments) for trial_id, environments in by_trial.items()}
 
 
 def arms_of(
@@ -188,16 +186,11 @@ def arms_of(
     groups: dict[tuple[Problem, str, str, float | None], list[Point]] = {}
     for point in last_points(points):
         groups.setdefault((point.problem, point.arm, point.method, point.asked), []).append(point)
-    lost = failed or {}
-    arms = [arm_of(group, environments, lost.get((problem, name), 0)) for (problem, name, *_), group in groups.items()]
-    arms.sort(
-        key=lambda arm: (
-            arm.problem,
-            best_first(arm),
-            arm.name,
-            budget_order(arm.asked),
-        )
-    )
+    failed = failed or {}
+    arms = []
+    for (problem, name, *_), group in groups.items():
+        arms.append(arm_of(group, environments, failed.get((problem, name), 0)))
+    arms.sort(key=lambda arm: (arm.problem, best_first(arm), arm.name, budget_order(arm.asked)))
     return _rank(arms)
 
 
@@ -227,25 +220,29 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
     metrics = {arm.metric for pair in pairs for arm in pair}
     if len(metrics) > 1:
         raise ValueError(f"expected pairs of one metric, given {', '.join(sorted(metrics))}: pool them apart")
-    ones, twos = [one for one, _ in pairs], [two for _, two in pairs]
-    first, second = mean_by_seed(ones), mean_by_seed(twos)
-    seeds = first.keys() & second.keys()
-    every = frozenset[int]().union(*(arm.test_by_seed for pair in pairs for arm in pair))
+    first_arms = [first for first, _ in pairs]
+    second_arms = [second for _, second in pairs]
+    both = first_arms + second_arms
+    first_scores = mean_by_seed(first_arms)
+    second_scores = mean_by_seed(second_arms)
+    seeds = first_scores.keys() & second_scores.keys()
+    all_seeds = frozenset[int]().union(*(arm.test_by_seed for arm in both))
+    failed = {(arm.problem, arm.name): arm.failed for arm in both}  # an arm can be in several pairs
     return Pairing(
-        problem=ones[0].problem if len(pairs) == 1 else None,
-        first=str(ones[0]),
-        second=str(twos[0]),
-        arm=ones[0].name,
-        asked=ones[0].asked,
-        metric=ones[0].metric,
-        result=replace(compare_pairs(first, second), unpaired=len(every) - len(seeds)),
-        first_models=_models_of(ones, seeds),
-        second_models=_models_of(twos, seeds),
-        first_best_of=frozenset[int]().union(*(arm.best_of for arm in ones)),
-        second_best_of=frozenset[int]().union(*(arm.best_of for arm in twos)),
-        environments=frozenset[Environment]().union(*(arm.environments for arm in (*ones, *twos))),
+        problem=first_arms[0].problem if len(pairs) == 1 else None,
+        first=str(first_arms[0]),
+        second=str(second_arms[0]),
+        arm=first_arms[0].name,
+        asked=first_arms[0].asked,
+        metric=first_arms[0].metric,
+        result=replace(compare_pairs(first_scores, second_scores), unpaired=len(all_seeds) - len(seeds)),
+        first_models=_models_of(first_arms, seeds),
+        second_models=_models_of(second_arms, seeds),
+        first_best_of=frozenset[int]().union(*(arm.best_of for arm in first_arms)),
+        second_best_of=frozenset[int]().union(*(arm.best_of for arm in second_arms)),
+        environments=frozenset[Environment]().union(*(arm.environments for arm in both)),
         problems=len(pairs),
-        failed=sum({(arm.problem, arm.name): arm.failed for arm in (*ones, *twos)}.values()),
+        failed=sum(failed.values()),
     )
 
 
@@ -256,17 +253,22 @@ def mean_by_seed(arms: Sequence[Arm]) -> dict[int, float]:
 
 
 def _models_of(arms: Sequence[Arm], seeds: Iterable[int]) -> frozenset[str]:
-    return frozenset[str]().union(*(arm.models_by_seed[seed] for seed in seeds for arm in arms))
+    models: set[str] = set()
+    for seed in seeds:
+        for arm in arms:
+            models |= arm.models_by_seed[seed]
+    return frozenset(models)
 
 
 def baseline_pairs(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
     """Pair each arm with full fine-tuning of its problem, by name; problems without it are left out."""
     baselines = {problem: baseline_of(arms, problem) for problem in {arm.problem for arm in arms}}
-    return [
-        (arm, baseline)
-        for arm in sorted(arms, key=lambda arm: (arm.problem, arm.name, budget_order(arm.asked)))
-        if (baseline := baselines[arm.problem]) is not None and arm is not baseline
-    ]
+    pairs = []
+    for arm in sorted(arms, key=lambda arm: (arm.problem, arm.name, budget_order(arm.asked))):
+        baseline = baselines[arm.problem]
+        if baseline is not None and arm is not baseline:
+            pairs.append((arm, baseline))
+    return pairs
 
 
 def baseline_of(arms: Sequence[Arm], problem: Problem) -> Arm | None:
@@ -282,9 +284,9 @@ def baselines_of(arms: Sequence[Arm], problem: Problem) -> list[Arm]:
 
     Of one label, they are in the order of their validation scores, the best first.
     """
-    found = [arm for arm in arms if arm.problem == problem and arm.method == BASELINE]
+    baselines = [arm for arm in arms if arm.problem == problem and arm.method == BASELINE]
     return sorted(
-        found,
+        baselines,
         key=lambda arm: (
             arm.label != BASELINE, arm.label, budget_order(arm.asked), best_first(arm), arm.name,
         ),
@@ -299,8 +301,9 @@ def best_first(arm: Arm) -> float:
 def transtailor_at(arms: Sequence[Arm], asked: float) -> list[Arm]:
     """Return TransTailor's arms at a budget: those of the label of that name, else of all labels with that method."""
     of_method = [arm for arm in arms if arm.method == TRANSTAILOR and arm.asked is not None]
-    found = [arm for arm in of_method if math.isclose(arm.asked or 0.0, asked, abs_tol=1e-6)]
-    return [arm for arm in found if arm.label == TRANSTAILOR] or found
+    at_budget = [arm for arm in of_method if math.isclose(arm.asked or 0.0, asked, abs_tol=1e-6)]
+    of_label = [arm for arm in at_budget if arm.label == TRANSTAILOR]
+    return of_label or at_budget
 
 
 def _point(row: dict[str, Any]) -> Point:
@@ -363,11 +366,11 @@ def arm_of(points: Sequence[Point], environments: EnvironmentsByTrial, failed: i
 
 def _seed_means(values: Iterable[tuple[int, float | None]]) -> dict[int, float]:
     """Average each seed's finite values."""
-    found: dict[int, list[float]] = {}
+    by_seed: dict[int, list[float]] = {}
     for seed, value in values:
         if value is not None and math.isfinite(value):
-            found.setdefault(seed, []).append(value)
-    return {seed: math.fsum(several) / len(several) for seed, several in sorted(found.items())}
+            by_seed.setdefault(seed, []).append(value)
+    return {seed: math.fsum(of_seed) / len(of_seed) for seed, of_seed in sorted(by_seed.items())}
 
 
 def _rank(arms: list[Arm]) -> list[Arm]:
@@ -376,12 +379,14 @@ def _rank(arms: list[Arm]) -> list[Arm]:
     for arm in arms:
         if arm.validation.mean is not None and not arm.failed:
             insort(means.setdefault(arm.problem, []), -arm.validation.mean)
-    return [
-        replace(arm, rank=1 + bisect_left(means[arm.problem], -mean))
-        if (mean := arm.validation.mean) is not None and not arm.failed
-        else arm
-        for arm in arms
-    ]
+    ranked = []
+    for arm in arms:
+        mean = arm.validation.mean
+        if mean is None or arm.failed:
+            ranked.append(arm)
+        else:
+            ranked.append(replace(arm, rank=1 + bisect_left(means[arm.problem], -mean)))
+    return ranked
 
 
 def _counts(best_of: frozenset[int]) -> str:

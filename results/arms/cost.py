@@ -49,5 +49,12 @@ def cost_of_run(run: Run) -> tuple[SharingSavings, dict[str, SharingSavings]]:
 
     Arms share stages, so their shared seconds add up to more than those of the run.
     """
-    found = {row.pop("arm"): SharingSavings(**row) for row in run.rows(COSTS)}
-    return found.pop(None, SharingSavings()), found
+    whole = SharingSavings()
+    by_arm = {}
+    for row in run.rows(COSTS):
+        arm = row.pop("arm")
+        if arm is None:
+            whole = SharingSavings(**row)
+        else:
+            by_arm[arm] = SharingSavings(**row)
+    return whole, by_arm

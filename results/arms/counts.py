@@ -41,19 +41,20 @@ CountsByArm = dict[tuple[Problem, str], TrialCounts]
 
 def trial_counts(run: Run) -> CountsByArm:
     """Count the trials of every planned problem and arm."""
-    found: CountsByArm = {}
+    rows_by_arm: dict[tuple[Problem, str], list[TrialCounts]] = {}
     for row in run.rows(TRIALS_OF_ARMS):
-        key = Problem(row["network"], row["dataset"], row["train_images"] or 0), row["arm"]
-        one = TrialCounts(
-            planned=row["trials"],
-            finished=row["trials"] * (row["state"] == "finished"),
-            failed=row["trials"] * (row["state"] == "failed"),
-            stopped=row["trials"] * (row["state"] == "stopped"),
-            resting=row["trials"] * (row["state"] == "resting"),
+        arm = Problem(row["network"], row["dataset"], row["train_images"] or 0), row["arm"]
+        trials, state = row["trials"], row["state"]
+        counts = TrialCounts(
+            planned=trials,
+            finished=trials if state == "finished" else 0,
+            failed=trials if state == "failed" else 0,
+            stopped=trials if state == "stopped" else 0,
+            resting=trials if state == "resting" else 0,
             seeds=frozenset({row["seed"]}),
         )
-        found[key] = total_counts([found[key], one]) if key in found else one
-    return found
+        rows_by_arm.setdefault(arm, []).append(counts)
+    return {arm: total_counts(counts_of_seeds) for arm, counts_of_seeds in rows_by_arm.items()}
 
 
 def failed_trials(run: Run) -> dict[tuple[Problem, str], int]:
@@ -63,14 +64,14 @@ def failed_trials(run: Run) -> dict[tuple[Problem, str], int]:
 
 def total_counts(counts: Iterable[TrialCounts]) -> TrialCounts:
     """Add up several counts."""
-    several = list(counts)
+    parts = list(counts)
     return TrialCounts(
-        planned=sum(one.planned for one in several),
-        finished=sum(one.finished for one in several),
-        failed=sum(one.failed for one in several),
-        stopped=sum(one.stopped for one in several),
-        resting=sum(one.resting for one in several),
-        seeds=frozenset[int]().union(*(one.seeds for one in several)),
+        planned=sum(part.planned for part in parts),
+        finished=sum(part.finished for part in parts),
+        failed=sum(part.failed for part in parts),
+        stopped=sum(part.stopped for part in parts),
+        resting=sum(part.resting for part in parts),
+        seeds=frozenset[int]().union(*(part.seeds for part in parts)),
     )
 
 

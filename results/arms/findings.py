@@ -49,7 +49,7 @@ class Findings:
     def budget(self) -> float:
         """The budget of the first comparison on the page: TransTailor's nearest to 20% of the MACs removed."""
         asked = {arm.asked for arm in self.tested if arm.method == comparison.TRANSTAILOR and arm.asked}
-        return min(asked, key=lambda one: (abs(one - USUAL_BUDGET), one), default=USUAL_BUDGET)
+        return min(asked, key=lambda budget: (abs(budget - USUAL_BUDGET), budget), default=USUAL_BUDGET)
 
     @cached_property
     def settings(self) -> TrialSettings:

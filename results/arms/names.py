@@ -50,44 +50,48 @@ def arm_names(configurations: Sequence[Configuration]) -> list[str]:
     >>> arm_names([Configuration(problem=("vgg",), label="prune l1", settings=settings) for settings in rates])
     ['prune l1, learning_rate = 0.01', 'prune l1, learning_rate = 0.005']
     """
-    flat = [_without_names(one.settings) for one in configurations]
+    settings = [_without_names(configuration.settings) for configuration in configurations]
     by_label: dict[str, list[int]] = defaultdict(list)
-    for place, one in enumerate(configurations):
-        by_label[one.label].append(place)
+    for index, configuration in enumerate(configurations):
+        by_label[configuration.label].append(index)
     names = [""] * len(configurations)
     taken: set[str] = set()
-    for label, places in by_label.items():
-        keys = _differing([(configurations[place].problem, flat[place]) for place in places])
-        telling = [_telling(flat[place], keys) for place in places]
-        of_label = _names_of_label(label, telling, {key for place in places for key in flat[place]})
-        if taken & set(of_label.values()):  # with another label, which happens to be written like this one's name
-            of_label = _numbered(label, of_label, taken)
-        taken |= set(of_label.values())
-        for place, of_place in zip(places, telling, strict=True):
-            names[place] = of_label[of_place]
+    for label, indices in by_label.items():
+        differing = _differing([(configurations[index].problem, settings[index]) for index in indices])
+        telling = [_telling(settings[index], differing) for index in indices]
+        keys: set[str] = set()
+        for index in indices:
+            keys.update(settings[index])
+        names_of_label = _names_of_label(label, telling, keys)
+        if taken & set(names_of_label.values()):  # with another label, which happens to be written like this one's name
+            names_of_label = _numbered(label, names_of_label, taken)
+        taken |= set(names_of_label.values())
+        for index, tells in zip(indices, telling, strict=True):
+            names[index] = names_of_label[tells]
     return names
 
 
 def differing_settings(settings: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the dotted keys in which these settings differ, or which only some of them have, in their order."""
-    return _differing([((), one) for one in settings])
+    one_problem = ()
+    return _differing([(one_problem, of_configuration) for of_configuration in settings])
 
 
 def _without_names(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with keys as in a spec: a table with a name is written as that name."""
+    """Return the settings with keys as in a spec: a table with a name is written as that name."""
     return {key.removesuffix(_NAME): value for key, value in settings.items()}
 
 
 def _differing(settings: Iterable[tuple[object, Mapping[str, Any]]]) -> list[str]:
-    """The keys whose values differ within a problem, in their order."""
-    first: dict[object, Mapping[str, Any]] = {}
-    keys: dict[str, bool] = {}
-    for problem, one in settings:
-        before = first.setdefault(problem, one)
-        for key in (*before, *one):
-            same = key in before and key in one and before[key] == one[key]
-            keys[key] = keys.get(key, False) or not same
-    return [key for key, differs in keys.items() if differs]
+    """Return the keys whose values differ within a problem, in their order; `settings` are pairs with the problem."""
+    first_of_problem: dict[object, Mapping[str, Any]] = {}
+    differs: dict[str, bool] = {}  # each key that occurs
+    for problem, values in settings:
+        first = first_of_problem.setdefault(problem, values)
+        for key in (*first, *values):
+            same = key in first and key in values and first[key] == values[key]
+            differs[key] = differs.get(key, False) or not same
+    return [key for key in differs if differs[key]]
 
 
 def _telling(settings: Mapping[str, Any], keys: Iterable[str]) -> Telling:
@@ -104,21 +108,29 @@ def _value_text(value_json: str, most: int) -> str:
 
 def _names_of_label(label: str, telling: Sequence[Telling], keys: Iterable[str]) -> dict[Telling, str]:
     """Name the configurations of one label: in full, or shorter where a name would be too long."""
-    several = list(dict.fromkeys(telling))
-    if len(several) == 1:
-        return {several[0]: _cut(label, LONGEST)}
-    endings = _endings({key for one in several for key, _ in one}, keys)
-    for shown, most in ((several, LONGEST), (_needed(several), LONGEST), (_needed(several), _LONGEST_VALUE)):
-        words = [
-            ", ".join([label, *(f"{endings[key]} = {_value_text(value, most)}" for key, value in one)]) for one in shown
-        ]
-        if max(map(len, words)) <= LONGEST and len(set(words)) == len(several):
-            return dict(zip(several, words, strict=True))
-    return _numbered(label, several, ())
+    distinct = list(dict.fromkeys(telling))
+    if len(distinct) == 1:
+        return {distinct[0]: _cut(label, LONGEST)}
+    shown_keys: set[str] = set()
+    for settings in distinct:
+        shown_keys.update(key for key, _ in settings)
+    endings = _endings(shown_keys, keys)
+    needed = _needed(distinct)
+    for shown, longest_value in ((distinct, LONGEST), (needed, LONGEST), (needed, _LONGEST_VALUE)):
+        names = [_name_with(label, settings, endings, longest_value) for settings in shown]
+        if max(map(len, names)) <= LONGEST and len(set(names)) == len(distinct):
+            return dict(zip(distinct, names, strict=True))
+    return _numbered(label, distinct, ())
+
+
+def _name_with(label: str, settings: Telling, endings: Mapping[str, str], longest_value: int) -> str:
+    """Write a label with these settings, such as "prune l1, learning_rate = 0.01"."""
+    values = [f"{endings[key]} = {_value_text(value, longest_value)}" for key, value in settings]
+    return ", ".join([label, *values])
 
 
 def _endings(shown: Iterable[str], keys: Iterable[str]) -> dict[str, str]:
-    """The shortest ending of each key that no other key has: `learning_rate` of `optimisation.learning_rate`.
+    """Return the shortest ending of each key that no other has: `learning_rate` of `optimisation.learning_rate`.
 
     Settings of the source training keep their `source.`: a learning rate without it is that of the target.
     """
@@ -135,33 +147,37 @@ def _shortest_ending(key: str, keys: Sequence[str]) -> str:
     return key
 
 
-def _needed(several: Sequence[Telling]) -> list[Telling]:
+def _needed(configurations: Sequence[Telling]) -> list[Telling]:
     """Leave out settings without which the others still tell all configurations apart, the last ones first."""
-    keys = list(dict.fromkeys(key for one in several for key, _ in one))
+    keys: list[str] = []
+    for settings in configurations:
+        keys += [key for key, _ in settings if key not in keys]
     for key in reversed(keys):
         fewer = [other for other in keys if other != key]
-        if len({_only(one, fewer) for one in several}) == len(several):
+        if len({_only(settings, fewer) for settings in configurations}) == len(configurations):
             keys = fewer
-    return [_only(one, keys) for one in several]
+    return [_only(settings, keys) for settings in configurations]
 
 
-def _only(one: Telling, keys: Iterable[str]) -> Telling:
+def _only(settings: Telling, keys: Iterable[str]) -> Telling:
+    """Return only the settings of these keys."""
     wanted = set(keys)
-    return tuple((key, value) for key, value in one if key in wanted)
+    return tuple((key, value) for key, value in settings if key in wanted)
 
 
-def _numbered(label: str, several: Iterable[Telling], taken: Iterable[str]) -> dict[Telling, str]:
+def _numbered(label: str, configurations: Iterable[Telling], taken: Iterable[str]) -> dict[Telling, str]:
     """Number the configurations; no name is one of those taken."""
     names: dict[Telling, str] = {}
-    others, number = set(taken), 0
-    for one in several:
+    taken_names = set(taken)
+    number = 0
+    for settings in configurations:
         while True:
             number += 1
             end = f", settings {number}"
             name = _cut(label, LONGEST - len(end)) + end
-            if name not in others:
+            if name not in taken_names:
                 break
-        names[one] = name
+        names[settings] = name
     return names
 
 

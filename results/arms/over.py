@@ -18,9 +18,9 @@ NAMED = ("planned", "operating_points")
 PLANNED = """
 SELECT {run} AS run, network, dataset, train_images, label, arm, config_json FROM planned ORDER BY run, trial_id
 """
-_MOST_TOLD = 6
+_MOST_SHOWN = 6
 
-Place = tuple[str, str, int | None, str, str, str]
+ArmKey = tuple[str, str, int | None, str, str, str]
 """Network, data set, training images, label, name of the arm, run (empty where there is one)."""
 
 
@@ -40,31 +40,36 @@ def average_over(run: Run, keys: Sequence[str]) -> list[str]:
     if not keys:
         return []
     settings = _settings_of_arms(run)
-    by_label: dict[str, list[Place]] = defaultdict(list)
-    for place in settings:
-        by_label[place[3]].append(place)
-    telling: dict[str, dict[str, None]] = {}  # label -> the keys in which its arms differ
-    for label, places in by_label.items():
-        problems: dict[object, list[Mapping[str, Any]]] = defaultdict(list)
-        for place in places:
-            problems[place[:3]].append(settings[place])
-        telling[label] = dict.fromkeys(key for several in problems.values() for key in differing_settings(several))
-    known = sorted({key for several in telling.values() for key in several})
+    by_label: dict[str, list[ArmKey]] = defaultdict(list)
+    for arm in settings:
+        by_label[arm[3]].append(arm)
+    differing = {label: _differing_keys({arm: settings[arm] for arm in arms}) for label, arms in by_label.items()}
+    known = sorted(set().union(*differing.values()))
     for key in keys:
         if key not in known:
             differ = f"they differ in: {', '.join(known)}" if known else "every label is one arm"
             raise ResultsError(f"--over {key}: no arms differ in it{nearest(key, known)}; {differ}")
-    merged = [place for label, places in by_label.items() if set(keys) & set(telling[label]) for place in places]
-    configurations = [
-        Configuration(
-            problem=place[:3],
-            label=place[3],
-            settings={key: value for key, value in settings[place].items() if key not in keys},
-        )
-        for place in merged
-    ]
+    merged: list[ArmKey] = []
+    for label, arms in by_label.items():
+        if differing[label] & set(keys):
+            merged += arms
+    configurations = []
+    for arm in merged:
+        kept = {key: value for key, value in settings[arm].items() if key not in keys}
+        configurations.append(Configuration(problem=arm[:3], label=arm[3], settings=kept))
     _rename(run, dict(zip(merged, arm_names(configurations), strict=True)))
-    return [_sentence(key, [settings[place] for place in merged]) for key in keys]
+    return [_sentence(key, [settings[arm] for arm in merged]) for key in keys]
+
+
+def _differing_keys(settings: Mapping[ArmKey, Mapping[str, Any]]) -> set[str]:
+    """Return the keys in which these arms differ within a problem."""
+    by_problem: dict[object, list[Mapping[str, Any]]] = defaultdict(list)
+    for arm, of_arm in settings.items():
+        by_problem[arm[:3]].append(of_arm)
+    keys: set[str] = set()
+    for of_problem in by_problem.values():
+        keys.update(differing_settings(of_problem))
+    return keys
 
 
 def arms_that_differ(run: Run) -> list[str]:
@@ -72,52 +77,65 @@ def arms_that_differ(run: Run) -> list[str]:
 
     Their trials are averaged, as those of one arm: names are unique within a run only.
     """
-    several: dict[tuple[object, ...], dict[str, dict[str, Any]]] = defaultdict(dict)
-    for place, settings in _settings_of_arms(run).items():
-        several[place[:-1]][place[-1]] = {key: value for key, value in settings.items() if key not in PLACES}
-    told: dict[str, None] = {}
-    for (*_, arm), by_run in several.items():
+    settings_of_arm: dict[tuple[object, ...], dict[str, dict[str, Any]]] = defaultdict(dict)  # by run
+    for (*arm_key, of_run), settings in _settings_of_arms(run).items():
+        kept = {key: value for key, value in settings.items() if key not in PLACES}
+        settings_of_arm[tuple(arm_key)][of_run] = kept
+    differences: list[str] = []
+    for (*_, arm), by_run in settings_of_arm.items():
         for key in differing_settings(by_run.values()):
-            values = ", ".join(f"{json.dumps(one.get(key))} in {name}" for name, one in by_run.items())
-            told[f"{arm} ({key}: {values})"] = None
-    if not told:
+            values = ", ".join(f"{json.dumps(settings.get(key))} in {name}" for name, settings in by_run.items())
+            difference = f"{arm} ({key}: {values})"
+            if difference not in differences:  # another problem may have the same
+                differences.append(difference)
+    if not differences:
         return []
-    more = f", and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
+    more = f", and {len(differences) - _MOST_SHOWN} more" if len(differences) > _MOST_SHOWN else ""
     return [
-        f"Arms of one name with other settings in another run: {'; '.join([*told][:_MOST_TOLD])}{more}. They are shown"
-        " as one arm; --apart colour tells the runs apart."
+        f"Arms of one name with other settings in another run: {'; '.join(differences[:_MOST_SHOWN])}{more}. They are"
+        " shown as one arm; --apart colour tells the runs apart."
     ]
 
 
-def _settings_of_arms(run: Run) -> dict[Place, dict[str, Any]]:
-    """The settings of each arm that are the same in all of its trials, and that tell something of the arm."""
-    found: dict[Place, dict[str, Any]] = {}
+def _settings_of_arms(run: Run) -> dict[ArmKey, dict[str, Any]]:
+    """Return the settings of each arm that are the same in all of its trials, and that tell something of the arm."""
+    first_settings: dict[ArmKey, dict[str, Any]] = {}
     varies: dict[str, set[str]] = defaultdict(set)  # label -> keys that vary within one of its arms
     for row in run.rows(PLANNED.format(run="run" if len(run.paths) > 1 else "''")):
-        place = (row["network"], row["dataset"], row["train_images"], row["label"], row["arm"], row["run"])
+        label = row["label"]
+        arm = (row["network"], row["dataset"], row["train_images"], label, row["arm"], row["run"])
         settings = dict(leaves(read_json(row["config_json"])))
-        before = found.setdefault(place, settings)
-        if before is not settings:
-            varies[place[3]].update(differing_settings([before, settings]))
-    return {
-        place: {key: value for key, value in settings.items() if key not in (*SEEDS, *varies[place[3]])}
-        for place, settings in found.items()
-    }
+        if arm in first_settings:
+            varies[label].update(differing_settings([first_settings[arm], settings]))
+        else:
+            first_settings[arm] = settings
+    settings_of_arms = {}
+    for arm, settings in first_settings.items():
+        left_out = {*SEEDS, *varies[arm[3]]}
+        settings_of_arms[arm] = {key: value for key, value in settings.items() if key not in left_out}
+    return settings_of_arms
 
 
-def _rename(run: Run, names: Mapping[Place, str]) -> None:
+def _rename(run: Run, names: Mapping[ArmKey, str]) -> None:
     """Give arms other names in the tables that the run holds in memory."""
-    cases = " ".join(
-        f"WHEN (network, dataset, label, arm) = ({', '.join(map(literal, (network, dataset, label, arm)))})"
-        f" AND train_images IS NOT DISTINCT FROM {'NULL' if images is None else images}"
-        f"{f' AND run = {literal(of_run)}' if of_run else ''} THEN {literal(name)}"
-        for (network, dataset, images, label, arm, of_run), name in names.items()
-    )
+    cases = []
+    for (network, dataset, images, label, arm, of_run), name in names.items():
+        values = ", ".join(literal(value) for value in (network, dataset, label, arm))
+        condition = f"(network, dataset, label, arm) = ({values})"
+        condition += f" AND train_images IS NOT DISTINCT FROM {'NULL' if images is None else images}"
+        if of_run:
+            condition += f" AND run = {literal(of_run)}"
+        cases.append(f"WHEN {condition} THEN {literal(name)}")
     for table in NAMED:
-        run.connection.execute(f"UPDATE {table} SET arm = CASE {cases} ELSE arm END")
+        run.connection.execute(f"UPDATE {table} SET arm = CASE {' '.join(cases)} ELSE arm END")
 
 
 def _sentence(key: str, settings: Sequence[Mapping[str, Any]]) -> str:
-    values = {json.dumps(one[key]): one[key] for one in settings if key in one}
-    ordered = sorted(values, key=lambda text: (values[text] if isinstance(values[text], int | float) else 0, text))
+    values = {json.dumps(of_arm[key]): of_arm[key] for of_arm in settings if key in of_arm}
+
+    def by_size(text: str) -> tuple[float, str]:
+        value = values[text]
+        return (value if isinstance(value, int | float) else 0), text
+
+    ordered = sorted(values, key=by_size)
     return f"Averaged over {key} ({', '.join(ordered)}): a seed's score is the mean over these values."

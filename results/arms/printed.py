@@ -41,7 +41,9 @@ def printed_numbers(run: Run) -> list[PrintedPoint]:
 
 def numbers_at_budget(numbers: Iterable[PrintedPoint], asked: float | None) -> list[PrintedPoint]:
     """Return the numbers at a budget and those without one; all for None."""
-    return [one for one in numbers if asked is None or not one.asked or math.isclose(one.asked, asked, abs_tol=1e-6)]
+    if asked is None:
+        return list(numbers)
+    return [number for number in numbers if not number.asked or math.isclose(number.asked, asked, abs_tol=1e-6)]
 
 
 def belongs_to(number: PrintedPoint, network: str, dataset: str, metric: str) -> bool:

@@ -12,7 +12,7 @@ from results.errors import ResultsError
 from results.store.reader import Run
 from transtailor.names import did_you_mean, nearest
 
-One = TypeVar("One", Arm, Point)
+ArmOrPoint = TypeVar("ArmOrPoint", Arm, Point)
 SCORES = ("test_score", "validation_score")
 """What arms are compared by; the test score is read only after all choices are made."""
 
@@ -47,24 +47,27 @@ def select_arms(run: Run, *, score: str = "test_score", asked: float | None = No
     return Selection(arms, score, _count_not_finite(_select_at_budget(points, asked)))
 
 
-def _select_at_budget(ones: Sequence[One], asked: float | None) -> list[One]:
-    problems = sorted({one.problem for one in ones})
-    its = ([one for one in ones if one.problem == problem] for problem in problems)
-    return [one for of_problem in its for one in arms_at_budget(of_problem, asked)]
+def _select_at_budget(arms: Sequence[ArmOrPoint], asked: float | None) -> list[ArmOrPoint]:
+    """Return the arms (or points) at a budget as `arms_at_budget` does, problem by problem."""
+    selected: list[ArmOrPoint] = []
+    for problem in sorted({arm.problem for arm in arms}):
+        selected += arms_at_budget([arm for arm in arms if arm.problem == problem], asked)
+    return selected
 
 
-def arms_at_budget(arms: Sequence[One], asked: float | None) -> list[One]:
+def arms_at_budget(arms: Sequence[ArmOrPoint], asked: float | None) -> list[ArmOrPoint]:
     """Return the arms (or points) of one problem that are at a budget, and those of arms without any budget."""
     if asked is None:
         return list(arms)
-    there = [arm for arm in arms if _is_at(arm, asked)]
-    pruned = {_name(arm) for arm in arms if arm.asked}
-    return there + [arm for arm in arms if not arm.asked and _name(arm) not in pruned and not _is_at(arm, asked)]
+    at_budget = [arm for arm in arms if _is_at(arm, asked)]
+    names_with_budgets = {_name(arm) for arm in arms if arm.asked}
+    without_budget = [arm for arm in arms if not arm.asked and _name(arm) not in names_with_budgets]
+    return at_budget + [arm for arm in without_budget if not _is_at(arm, asked)]
 
 
-def _name(one: One) -> str:
-    """The name of the arm."""
-    return one.name if isinstance(one, Arm) else one.arm
+def _name(arm: ArmOrPoint) -> str:
+    """Return the name of an arm, or of the arm that a point belongs to."""
+    return arm.name if isinstance(arm, Arm) else arm.arm
 
 
 def check_budget(arms: Sequence[Arm], asked: float | None) -> None:
@@ -77,8 +80,8 @@ def _has_budget(arms: Sequence[Arm], asked: float | None) -> bool:
     return not asked or any(_is_at(arm, asked) for arm in arms)
 
 
-def _is_at(one: One, asked: float) -> bool:
-    return one.asked is not None and math.isclose(one.asked, asked, abs_tol=1e-6)
+def _is_at(arm: ArmOrPoint, asked: float) -> bool:
+    return arm.asked is not None and math.isclose(arm.asked, asked, abs_tol=1e-6)
 
 
 def check_score(score: str) -> None:
@@ -120,26 +123,27 @@ def _tested_arms(run: Run, points: Sequence[Point]) -> list[Arm]:
 
 
 def _count_not_finite(points: Sequence[Point]) -> dict[tuple[Problem, str], int]:
-    found: dict[tuple[Problem, str], int] = {}
+    counts: dict[tuple[Problem, str], int] = {}
     for point in points:
         if point.test is not None and not math.isfinite(point.test):
-            found[point.problem, point.arm] = found.get((point.problem, point.arm), 0) + 1
-    return found
+            counts[point.problem, point.arm] = counts.get((point.problem, point.arm), 0) + 1
+    return counts
 
 
 def _explain_no_arm(points: Sequence[Point], score: str, asked: float | None) -> str:
     """Explain why there is no arm."""
     if not points:
         return "no operating points yet, apart from those of failed trials: wait for the first trials that finish"
-    if any(point.test is not None for point in points) and not any(
-        math.isfinite(point.test or 0.0) for point in points
-    ):
+    has_scores = any(point.test is not None for point in points)
+    if has_scores and not any(math.isfinite(point.test or 0.0) for point in points):
         return f"no {score} is finite: all {len(points)} are NaN or infinite"
     if asked is not None:
         return _explain_no_budget(points, score, asked)
     return f"no arm has a {score} yet"
 
 
-def _explain_no_budget(there: Sequence[Arm] | Sequence[Point], score: str, asked: float) -> str:
-    budgets = ", ".join(f"{budget:g}" for budget in sorted({one.asked for one in there if one.asked}))
+def _explain_no_budget(arms: Sequence[Arm] | Sequence[Point], score: str, asked: float) -> str:
+    """Say that no arm is at the budget, and which budgets there are."""
+    known = sorted({arm.asked for arm in arms if arm.asked})
+    budgets = ", ".join(f"{budget:g}" for budget in known)
     return f"no arm has a {score} at {asked:g} of the MACs removed; budgets: {budgets or 'none'}"

@@ -36,15 +36,16 @@ def shared_trainings(run: Run) -> list[SharedTraining]:
 
     For example, a source that was trained once is in all seeds' scores; their interval does not cover other sources.
     """
-    found: dict[tuple[Problem, str, str], dict[int, tuple[str, ...]]] = {}
+    stages: dict[tuple[Problem, str, str], dict[int, tuple[str, ...]]] = {}  # problem, arm, kind -> seed -> keys
     for row in run.rows(TRAINED_STAGES):
-        key = Problem(row["network"], row["dataset"], row["train_images"] or 0), row["arm"], row["kind"]
-        found.setdefault(key, {})[row["seed"]] = tuple(row["keys"])
-    return [
-        SharedTraining(*key, distinct=distinct, seeds=len(by_seed))
-        for key, by_seed in sorted(found.items())
-        if (distinct := len(set(by_seed.values()))) < len(by_seed)
-    ]
+        problem = Problem(row["network"], row["dataset"], row["train_images"] or 0)
+        stages.setdefault((problem, row["arm"], row["kind"]), {})[row["seed"]] = tuple(row["keys"])
+    shared = []
+    for (problem, arm, kind), keys_by_seed in sorted(stages.items()):
+        distinct = len(set(keys_by_seed.values()))
+        if distinct < len(keys_by_seed):
+            shared.append(SharedTraining(problem, arm, kind, distinct=distinct, seeds=len(keys_by_seed)))
+    return shared
 
 
 def support_lines(run: Run, problems: Collection[Problem]) -> list[str]:
@@ -54,12 +55,13 @@ def support_lines(run: Run, problems: Collection[Problem]) -> list[str]:
 
 def shared_training_lines(trainings: Iterable[SharedTraining], problems: Iterable[Problem]) -> list[str]:
     """Write one sentence for each kind of sharing within these problems, with its arms."""
-    within, arms = set(problems), dict[str, set[str]]()
+    shown_problems = set(problems)
+    arms_by_text: dict[str, set[str]] = {}
     for shared in trainings:
-        if shared.problem in within:
-            arms.setdefault(str(shared), set()).add(shared.arm)
-    return [
-        f"{text} ({'; '.join(sorted(of)) if len(of) <= 3 else f'{len(of)} arms'}): n is smaller than it looks, and no"
-        " interval here covers another such training."
-        for text, of in sorted(arms.items())
-    ]
+        if shared.problem in shown_problems:
+            arms_by_text.setdefault(str(shared), set()).add(shared.arm)
+    lines = []
+    for text, arms in sorted(arms_by_text.items()):
+        who = "; ".join(sorted(arms)) if len(arms) <= 3 else f"{len(arms)} arms"
+        lines.append(f"{text} ({who}): n is smaller than it looks, and no interval here covers another such training.")
+    return lines

@@ -31,13 +31,14 @@ class TrialSettings:
 
     def counts(self) -> list[tuple[str, list[tuple[str, int]]]]:
         """Count the trials of each value of each key that varies, the most frequent value first."""
-        return [
-            (key, sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
-            for key, values in self.varying.items()
-        ]
+        counts = []
+        for key, values in self.varying.items():
+            most_frequent_first = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
+            counts.append((key, most_frequent_first))
+        return counts
 
     def effects(self) -> list[str]:
-        """The keys whose effect on the score can be asked for, the seed last."""
+        """Return the keys whose effect on the score can be asked for, the seed last."""
         keys = [key for key in self.varying if key not in _OF_THE_PROBLEM and not set(key) & _NO_PATH]
         return sorted(keys, key=lambda key: (key == "seed", len(set(self.varying[key])), key))
 
@@ -49,11 +50,18 @@ def trial_rows(run: Run) -> list[dict[str, Any]]:
 
 def settings_of(trials: list[dict[str, Any]]) -> TrialSettings:
     """Split the settings of these trials into common and varying ones."""
-    flat = [texts_of(row["config_json"]) for row in trials]
-    keys = list(dict.fromkeys(key for one in flat for key in one))
-    columns = {key: [one.get(key, _MISSING) for one in flat] for key in keys}
-    varying = {key: values for key, values in columns.items() if any(value != values[0] for value in values)}
-    common = {key: values[0] for key, values in columns.items() if key not in varying}
+    settings_by_trial = [texts_of(row["config_json"]) for row in trials]
+    keys: dict[str, None] = {}  # in the order in which they first occur
+    for settings in settings_by_trial:
+        keys |= dict.fromkeys(settings)
+    common = {}
+    varying = {}
+    for key in keys:
+        values = [settings.get(key, _MISSING) for settings in settings_by_trial]
+        if len(set(values)) == 1:
+            common[key] = values[0]
+        else:
+            varying[key] = values
     return TrialSettings(common, varying)
 
 
@@ -61,4 +69,7 @@ def texts_of(config_json: str) -> dict[str, str]:
     """Return every setting of a trial as text, by its dotted key."""
     config = read_json(config_json)
     settings = leaves(config if isinstance(config, dict) else {"config": config})
-    return {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in settings}
+    texts = {}
+    for key, value in settings:
+        texts[key] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return texts

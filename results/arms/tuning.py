@@ -56,13 +56,12 @@ class Count:
 
 def ended_settings(run: Run) -> dict[Tried, set[Setting]]:
     """Return the settings whose trials have ended; those that failed, or stopped before a budget, were tried too."""
-    found: dict[Tried, set[Setting]] = {}
+    ended: dict[Tried, set[Setting]] = {}
     for row in run.rows(ENDED_SETTINGS):
-        tried = Tried(
-            Problem(row["network"], row["dataset"], row["train_images"] or 0), row["arm"], row["method"], row["seed"]
-        )
-        found.setdefault(tried, set()).add(Setting(row["tuning_order"], row["tuning_json"]))
-    return found
+        problem = Problem(row["network"], row["dataset"], row["train_images"] or 0)
+        tried = Tried(problem, row["arm"], row["method"], row["seed"])
+        ended.setdefault(tried, set()).add(Setting(row["tuning_order"], row["tuning_json"]))
+    return ended
 
 
 def best_settings(points: Iterable[Point], ended: Mapping[Tried, set[Setting]]) -> list[Point]:
@@ -97,22 +96,18 @@ def first_setting(points: Iterable[Point]) -> list[Point]:
 
 def counts_of(chosen: Iterable[Point]) -> list[Count]:
     """Count how often `best_settings` chose each setting, arm by arm."""
-    groups: dict[tuple[Problem, str, float | None], dict[Setting, list[Point]]] = {}
+    groups: dict[tuple[Problem, str, float | None], list[Point]] = {}
     for point in chosen:
         if point.setting is not None:
-            arm = (point.problem, point.arm, point.asked)
-            groups.setdefault(arm, {}).setdefault(point.setting, []).append(point)
-    arms = sorted(groups, key=lambda arm: (*arm[:2], budget_order(arm[2])))
-    return [
-        Count(
-            *arm,
-            setting,
-            seeds=len({point.seed for point in groups[arm][setting]}),
-            best_of=frozenset(point.best_of for several in groups[arm].values() for point in several),
-        )
-        for arm in arms
-        for setting in sorted(groups[arm])
-    ]
+            groups.setdefault((point.problem, point.arm, point.asked), []).append(point)
+    counts = []
+    for problem, arm, asked in sorted(groups, key=lambda group: (*group[:2], budget_order(group[2]))):
+        points = groups[problem, arm, asked]
+        best_of = frozenset(point.best_of for point in points)
+        for setting in sorted({point.setting for point in points if point.setting is not None}):
+            seeds = {point.seed for point in points if point.setting == setting}
+            counts.append(Count(problem, arm, asked, setting, seeds=len(seeds), best_of=best_of))
+    return counts
 
 
 def setting_text(setting: Setting) -> str:

@@ -74,16 +74,17 @@ def values_of(run: Run, trials: Sequence[Trial]) -> Iterator[tuple[Trial, list[V
     """Yield each of these trials with its values so far, by tag group and step."""
     for first in range(0, len(trials), BATCH_TRIALS):
         batch = trials[first : first + BATCH_TRIALS]
-        found: dict[str, list[Value]] = {trial.trial_id: [] for trial in batch}
-        ids = list(found)
+        values_by_trial: dict[str, list[Value]] = {trial.trial_id: [] for trial in batch}
+        ids = list(values_by_trial)
         for row in run.rows(VALUES, [ids, ids]):
             columns = POINT_COLUMNS if row["part"] == "point" else EPOCH_COLUMNS
-            found[row["trial_id"]] += [
+            values_by_trial[row["trial_id"]] += [
                 Value(f"{row['part']}/{name}", row["step"], float(row[name]), row["at_us"])
                 for name in columns
                 if row[name] is not None
             ]
-        yield from ((trial, found[trial.trial_id]) for trial in batch)
+        for trial in batch:
+            yield trial, values_by_trial[trial.trial_id]
 
 
 def _trial(row: Mapping[str, Any]) -> Trial:

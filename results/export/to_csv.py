@@ -37,8 +37,8 @@ class CsvFiles:
         return written
 
     def _write(self, run: Run, view: str, key: tuple[str, ...]) -> int:
-        made = self._folder / f".{view}.tmp"
+        temporary = self._folder / f".{view}.tmp"
         order = ", ".join(f'"{column}"' for column in key)
-        rows = run.write_csv(f"FROM {view} ORDER BY {order}", made)
-        name_file(made, self._folder / f"{view}.csv")
+        rows = run.write_csv(f"FROM {view} ORDER BY {order}", temporary)
+        name_file(temporary, self._folder / f"{view}.csv")
         return rows

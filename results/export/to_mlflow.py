@@ -88,24 +88,24 @@ class Mlflow:
         Raises:
             ResultsError: it was deleted in MLflow, which keeps it and its name.
         """
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
             return str(self._client.create_experiment(name, artifact_location=self._artifacts))
-        if found.lifecycle_stage == "deleted":
-            restore = shlex.join(["mlflow", "experiments", "restore", "--experiment-id", found.experiment_id])
+        if experiment.lifecycle_stage == "deleted":
+            restore = shlex.join(["mlflow", "experiments", "restore", "--experiment-id", experiment.experiment_id])
             raise ResultsError(
                 f"the experiment {name!r} was deleted in MLflow; to restore it, type: "
                 f"MLFLOW_TRACKING_URI={shlex.quote(self._uri)} {restore}, or export to another folder with --out"
             )
         page = None
         while True:
-            runs = self._client.search_runs([found.experiment_id], max_results=1000, page_token=page)
+            runs = self._client.search_runs([experiment.experiment_id], max_results=1000, page_token=page)
             for run in runs:
                 if TRIAL_TAG in run.data.tags:
                     self._runs[run.data.tags[TRIAL_TAG]] = (run.info.run_id, run.info.status)
             page = runs.token
             if not page:
-                return str(found.experiment_id)
+                return str(experiment.experiment_id)
 
     def _begin(self, trial: Trial) -> tuple[str, str]:
         began_ms = None if trial.started_us is None else trial.started_us // 1000

@@ -65,9 +65,10 @@ class TensorBoard:
     def _read(self, files: list[Path]) -> Iterator[tuple[str, int]]:
         """Yield tag and step of each value in these files."""
         for file in files:
-            content, place = file.read_bytes(), 0
-            while place < len(content):
-                (length,) = struct.unpack_from("<Q", content, place)
-                event = self._events.Event.FromString(content[place + HEADER : place + HEADER + length])
-                place += HEADER + length + FOOTER
+            content = file.read_bytes()
+            offset = 0
+            while offset < len(content):
+                (length,) = struct.unpack_from("<Q", content, offset)
+                event = self._events.Event.FromString(content[offset + HEADER : offset + HEADER + length])
+                offset += HEADER + length + FOOTER
                 yield from ((value.tag, event.step) for value in event.summary.value)

@@ -3,7 +3,8 @@
 A page for a note or a paper: each arm beside its control, with interval, sign-flip test and Holm's correction.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from results.arms import comparison
@@ -18,7 +19,7 @@ from results.question import question
 from results.render import tables
 from results.render.blocks import Figure, Section, TableBlock
 from results.render.chart import Chart, Spec
-from results.render.style import WIDTH, arm_channels, names_width, order_arms, quantity, row_axis, told
+from results.render.style import WIDTH, arm_channels, names_width, order_arms, quantity, row_axis, tooltip
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.gaps import above_widest_gap
 from results.statistics.pairs import holm
@@ -57,10 +58,11 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
         yield ""
         yield f"Compared with {base}: {SCALES[base.metric].value(base.test.mean)} over {base.test.n} seeds."
         yield ""
-        several = any(row.control is not base for row in rows)
-        usual = [*USUAL, *([COLUMNS.index("against")] if several else [])]
+        usual = list(USUAL)
+        if any(row.control is not base for row in rows):
+            usual.append(COLUMNS.index("against"))
         words = (0, 2, len(COLUMNS) - 2, len(COLUMNS) - 1)
-        yield PageTable(columns=COLUMNS, rows=[*_cells(rows)], words=words, usual=usual)
+        yield PageTable(columns=COLUMNS, rows=list(_cells(rows)), words=words, usual=usual)
         yield ""
         yield from map(Note, [*_notes(rows), *support_lines(run, [base.problem])])
         yield ""
@@ -76,16 +78,16 @@ def versus_arm_records(run: Run, against: str, asked: float | None) -> list[dict
     Raises:
         ResultsError: as `versus_arm_page`.
     """
-    return [
-        _record(row, corrected)
-        for _, rows in _compare_arms(run, against, asked)
-        for corrected in (_correct_p(rows),)
-        for row in rows
-    ]
+    records = []
+    for _, rows in _compare_arms(run, against, asked):
+        p_holm = _correct_p(rows)
+        records += [_record(row, p_holm[row.models]) for row in rows]
+    return records
 
 
-def _record(row: "ComparedRow", corrected: Mapping[Models, float | None]) -> dict[str, Any]:
-    arm, found = row.arm, row.pairing.result
+def _record(row: "ComparedRow", p_holm: float | None) -> dict[str, Any]:
+    arm = row.arm
+    result = row.pairing.result
     return {
         "network": arm.problem.network,
         "dataset": arm.problem.dataset,
@@ -96,15 +98,15 @@ def _record(row: "ComparedRow", corrected: Mapping[Models, float | None]) -> dic
         "asked_removed_macs_fraction": arm.asked,
         "removed_macs_fraction": arm.removed,
         "test_score": arm.test.mean,
-        "difference": found.difference.mean,
-        "difference_low": found.difference.low,
-        "difference_high": found.difference.high,
-        "pairs": found.difference.n,
-        "wins": found.wins,
-        "losses": found.losses,
-        "ties": found.ties,
-        "p": found.p,
-        "p_holm": corrected[row.models],
+        "difference": result.difference.mean,
+        "difference_low": result.difference.low,
+        "difference_high": result.difference.high,
+        "pairs": result.difference.n,
+        "wins": result.wins,
+        "losses": result.losses,
+        "ties": result.ties,
+        "p": result.p,
+        "p_holm": p_holm,
         "verdict": row.verdict,
         "against": row.control.name,
     }
@@ -115,20 +117,22 @@ def _compare_arms(run: Run, against: str, asked: float | None) -> list[tuple[Arm
     arms = findings_of(run).tested
     name = arm_called(arms, against)
     check_budget(arms, asked)
-    bases = [base for problem in sorted({arm.problem for arm in arms}) if (base := _base(arms, problem, name, asked))]
-    if not bases:
+    compared = []
+    for problem in sorted({arm.problem for arm in arms}):
+        shown = arms_at_budget([arm for arm in arms if arm.problem == problem], asked)
+        base = _base(shown, name)
+        if base is not None:
+            compared.append((base, [ComparedRow([pair]) for pair in _pairs(shown, base)]))
+    if not compared:
         at = f"{percent(asked or 0.0, 1)}% fewer MACs"
         raise ResultsError(f"{name!r} has no tested point at {at}; leave out --at to see its points")
-    shown = {
-        base.problem: arms_at_budget([arm for arm in arms if arm.problem == base.problem], asked) for base in bases
-    }
-    return [(base, [ComparedRow([pair]) for pair in _pairs(shown[base.problem], base)]) for base in bases]
+    return compared
 
 
-def _base(arms: Sequence[Arm], problem: object, name: str, asked: float | None) -> Arm | None:
-    """Choose the arm that others are compared with, among those that would be shown."""
-    its = arms_at_budget([arm for arm in arms if arm.problem == problem], asked)
-    return min((arm for arm in its if arm.name == name), key=lambda arm: budget_order(arm.asked), default=None)
+def _base(shown: Sequence[Arm], name: str) -> Arm | None:
+    """Choose the arm that others are compared with: that of this name, at its smallest budget."""
+    of_name = [arm for arm in shown if arm.name == name]
+    return min(of_name, key=lambda arm: budget_order(arm.asked), default=None)
 
 
 def _pairs(arms: Sequence[Arm], base: Arm) -> list[Pair]:
@@ -146,8 +150,12 @@ def _control(arms: Sequence[Arm], base: Arm, arm: Arm) -> Arm:
     """
     if base.method != BASELINE or arm.method == BASELINE or not _is_shorter(base, arm):
         return base
-    as_long = [one for one in arms if one.method == BASELINE and not _is_shorter(one, arm)]
-    return min(as_long, key=lambda one: (one.trained_epochs or 0.0, one.label, best_first(one), one.name), default=base)
+    as_long = [tuned for tuned in arms if tuned.method == BASELINE and not _is_shorter(tuned, arm)]
+    return min(
+        as_long,
+        key=lambda tuned: (tuned.trained_epochs or 0.0, tuned.label, best_first(tuned), tuned.name),
+        default=base,
+    )
 
 
 def _is_shorter(control: Arm, arm: Arm) -> bool:
@@ -160,8 +168,10 @@ def _is_shorter(control: Arm, arm: Arm) -> bool:
 def _pooled_lines(run: Run, compared: Sequence[tuple[Arm, Sequence["ComparedRow"]]]) -> Iterator[Part]:
     """Yield the same over all problems of one metric, for arms that several problems have; nothing if none do."""
     groups: dict[tuple[str, tuple[bool, float], str], list[Pair]] = {}
-    for row in (row for _, rows in compared for row in rows):
-        groups.setdefault((row.arm.metric, budget_order(row.arm.asked), row.arm.name), []).append(row.pairs[0])
+    for _, rows in compared:
+        for row in rows:
+            key = (row.arm.metric, budget_order(row.arm.asked), row.arm.name)
+            groups.setdefault(key, []).append(row.pairs[0])
     pooled = [ComparedRow(pairs) for _, pairs in sorted(groups.items()) if len(pairs) > 1]
     if not pooled:
         return
@@ -169,21 +179,11 @@ def _pooled_lines(run: Run, compared: Sequence[tuple[Arm, Sequence["ComparedRow"
     yield ""
     yield "The unit is the seed: each is averaged over its problems, then compared with the base, averaged likewise."
     yield ""
-    yield PageTable(
-        columns=POOLED,
-        rows=[
-            (
-                percent(row.arm.asked, 1),
-                row.arm.name,
-                str(len(row.pairs)),
-                str(row.pairing.result.difference.n),
-                *cells,
-            )
-            for row, cells in zip(pooled, _comparison_cells(pooled), strict=True)
-        ],
-        words=(0, 1, len(POOLED) - 1),
-        usual=USUAL_POOLED,
-    )
+    lines = []
+    for row, cells in zip(pooled, _comparison_cells(pooled), strict=True):
+        n = row.pairing.result.difference.n
+        lines.append((percent(row.arm.asked, 1), row.arm.name, str(len(row.pairs)), str(n), *cells))
+    yield PageTable(columns=POOLED, rows=lines, words=(0, 1, len(POOLED) - 1), usual=USUAL_POOLED)
     yield ""
     yield Note(
         "Networks and data sets are these, not drawn from others, and all weigh the same: n counts seeds that all of"
@@ -216,7 +216,8 @@ class ComparedRow:
 
 def _cells(rows: Sequence[ComparedRow]) -> Iterator[tuple[str, ...]]:
     for row, cells in zip(rows, _comparison_cells(rows), strict=True):
-        arm, measured = row.arm, SCALES[row.arm.metric].value(row.arm.test.mean)
+        arm = row.arm
+        measured = SCALES[arm.metric].value(arm.test.mean)
         yield percent(arm.asked, 1), percent(arm.removed, 1), arm.name, measured, *cells, row.control.name
 
 
@@ -224,13 +225,16 @@ def _comparison_cells(rows: Sequence[ComparedRow]) -> Iterator[tuple[str, ...]]:
     """Yield the cells of the columns `COMPARISON`, with p corrected as one family."""
     corrected = _correct_p(rows)
     for row in rows:
-        scale, found = SCALES[row.pairing.metric], row.pairing.result
+        scale = SCALES[row.pairing.metric]
+        result = row.pairing.result
         yield (
-            scale.difference(found.difference.mean),
-            scale.interval(found.difference, signed=True),
-            f"{found.wins}–{found.losses}–{found.ties}",
-            percent(found.improvement, 0),
-            *map(p_text, (found.p, found.smallest_p, corrected[row.models])),
+            scale.difference(result.difference.mean),
+            scale.interval(result.difference, signed=True),
+            f"{result.wins}–{result.losses}–{result.ties}",
+            percent(result.improvement, 0),
+            p_text(result.p),
+            p_text(result.smallest_p),
+            p_text(corrected[row.models]),
             row.verdict,
         )
 
@@ -257,21 +261,26 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     if len(corrected) < len(rows):
         notes.append(f"{len(rows) - len(corrected)} rows have the models of another row and count once.")
     pairings = [row.pairing for row in rows]
-    if incomplete := sum(pairing.failed > 0 for pairing in pairings):
+    incomplete = sum(pairing.failed > 0 for pairing in pairings)
+    if incomplete:
         notes.append(
             f"{incomplete} rows lost seeds to failed trials or to scores that are not a number: they show the other"
             " seeds, have no verdict, and are in no correction."
         )
-    if longer := sum(row.trained_longer for row in rows):
+    longer = sum(row.trained_longer for row in rows)
+    if longer:
         notes.append(
             f"{longer} rows have trained for more epochs than what they are compared with: part of a difference may be"
             " that. A spec can have fine-tuning that trains as long."
         )
-    if mixed := sum(len(pairing.environments) > 1 for pairing in pairings):
+    mixed = sum(len(pairing.environments) > 1 for pairing in pairings)
+    if mixed:
         notes.append(f"{mixed} comparisons were computed on mixed hardware, ranks or torch versions.")
-    if unpaired := sum(pairing.result.unpaired > 0 for pairing in pairings):
+    unpaired = sum(pairing.result.unpaired > 0 for pairing in pairings)
+    if unpaired:
         notes.append(f"{unpaired} comparisons have seeds that only one of the two arms has; these are left out.")
-    if shares := sum(pairing.shares_models for pairing in pairings):
+    shares = sum(pairing.shares_models for pairing in pairings)
+    if shares:
         notes.append(f"{shares} comparisons have fewer distinct models than pairs: n is smaller than it looks.")
     return notes
 
@@ -280,9 +289,9 @@ _COLUMNS = ("arm", "asked_removed_macs_fraction", "seed", "test_score", "baselin
 _MOST_BUDGETS = 4
 
 
-def chart(found: Findings, problem: Problem) -> Chart | None:
+def chart(findings: Findings, problem: Problem) -> Chart | None:
     """Differences in the test score to full fine-tuning; None where no arm can be compared with it."""
-    compared = [one for one in found.against_baseline if one[0].problem == problem]
+    compared = [triple for triple in findings.against_baseline if triple[0].problem == problem]
     pairings = [pairing for _, _, pairing in compared if pairing.result.difference.n]
     if not pairings:
         return None
@@ -296,32 +305,39 @@ def chart(found: Findings, problem: Problem) -> Chart | None:
         if seed in other.test_by_seed
     ]
     panel = [budgets.index(asked) if asked in budgets else -1 for _, asked, *_ in rows]
-    shown = {one.arm for one in pairings}
-    arms = [name for name in order_arms(found.methods) if name in shown]
+    shown = {pairing.arm for pairing in pairings}
+    arms = [name for name in order_arms(findings.methods) if name in shown]
     left = names_width(arms)
-    means = [_mean(one, budgets.index(one.asked), scale) for one in pairings if one.asked in budgets]
-    least = above_widest_gap([one["x"] for one in means])
-    far = [one for one in means if one["x"] < least]
-    ends = [one[name] for one in means if one["x"] >= least for name in ("low", "x", "high") if one[name] is not None]
-    ends.append(0.0)
+    means = [_mean(pairing, budgets.index(pairing.asked), scale) for pairing in pairings if pairing.asked in budgets]
+    least = above_widest_gap([mean["x"] for mean in means])
+    far = [mean for mean in means if mean["x"] < least]
+    far_arms = {(mean["arm"], mean["panel"]) for mean in far}
+    ends = [0.0]  # of what is drawn
+    for mean in means:
+        if mean["x"] >= least:
+            ends += [mean[name] for name in ("low", "x", "high") if mean[name] is not None]
+    for (arm, *_, difference), number in zip(rows, panel, strict=True):
+        if number >= 0 and (arm, number) not in far_arms and math.isfinite(difference):
+            ends.append(scale.factor * difference)
     spec: Spec = {
         "columns": len(budgets),
         "resolve": {"scale": {"x": "shared", "y": "shared"}},
         "usermeta": {"left": left},
         "concat": [
             {
-                "title": _at(one),
+                "title": _at(budget),
                 "width": (WIDTH - left) / len(budgets) - 24,
                 "height": {"step": 24},
-                "layer": _layers(found, place, scale, arms, [min(ends), max(ends)]),
+                "layer": _layers(findings, number, scale, arms, [min(ends), max(ends)]),
             }
-            for place, one in enumerate(budgets)
+            for number, budget in enumerate(budgets)
         ],
     }
-    hidden = len({one.asked for one in pairings}) - len(budgets)
+    hidden = len({pairing.asked for pairing in pairings}) - len(budgets)
     notes = [f"{hidden} more budgets are in the tables."] if hidden else []
     if far:
-        notes.append(f"Far below, and not drawn: {'; '.join(' '.join((one['name'], one['words'])) for one in far)}.")
+        texts = [f"{mean['name']} {mean['words']}" for mean in far]
+        notes.append(f"Far below, and not drawn: {'; '.join(texts)}.")
     return Chart(
         f"{problem}: difference in test {scale.noun} to {baseline}{scale.difference_axis_unit}",
         spec,
@@ -333,13 +349,13 @@ def chart(found: Findings, problem: Problem) -> Chart | None:
     )
 
 
-def _layers(found: Findings, place: int, scale: Scale, arms: Sequence[str], ends: list[float]) -> list[Spec]:
+def _layers(findings: Findings, place: int, scale: Scale, arms: Sequence[str], ends: list[float]) -> list[Spec]:
     across = {"domain": ends, "zero": False, "nice": True}
     here = {"filter": f"datum.panel == {place}"}
     y = {"field": "arm", "type": "nominal", "sort": list(arms), "axis": row_axis(labels=place == 0)}
-    colour = {"color": arm_channels(found.methods, arms, with_shape=False, legend=False)["color"]}
+    colour = {"color": arm_channels(findings.methods, arms, with_shape=False, legend=False)["color"]}
     means = {"data": {"name": "means"}, "transform": [here]}
-    seed = told(arm="arm", seed="seed", x=f"difference{scale.difference_unit}|+.{scale.digits}f")
+    seed = tooltip(arm="arm", seed="seed", x=f"difference{scale.difference_unit}|+.{scale.digits}f")
     return [
         {"data": {"values": [{}]}, "mark": {"type": "rule", "color": "#888"}, "encoding": {"x": {"datum": 0}}},
         {
@@ -358,7 +374,7 @@ def _layers(found: Findings, place: int, scale: Scale, arms: Sequence[str], ends
             "mark": {"type": "point", "size": 60, "opacity": 1, "clip": True},
             "encoding": colour | {
                 "x": quantity("x", scale=across), "y": y,
-                "tooltip": told(name="arm", words="difference", doubts="it says"),
+                "tooltip": tooltip(name="arm", words="difference", doubts="it says"),
                 "fill": {"condition": {"test": "datum.settled", **colour["color"]}, "value": "white"},
             },
         },
@@ -390,9 +406,9 @@ def _at(asked: float | None) -> str:
     return "nothing removed" if asked == 0 else f"{percent(asked, 0)}% removed"
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Compare all arms with full fine-tuning, in a figure and a table for each problem."""
-    pairings = [pairing for _, _, pairing in found.against_baseline]
+    pairings = [pairing for _, _, pairing in findings.against_baseline]
     text = "Paired by seed on the test split: small dots are seeds, large ones their mean with its 95% interval."
     text += " Full dots are settled differences, rings are not."
     if len(pairings) > 1:
@@ -400,18 +416,20 @@ def section(found: Findings) -> Section:
             f" These are {len(pairings)} comparisons, each tested on its own at 0.05: without any true difference,"
             f" about {0.05 * len(pairings):.1f} of them would look settled."
         )
-    made = Section(
+    section_against = Section(
         "against", "All arms against full fine-tuning", text,
         empty="No arm to compare with full fine-tuning yet.",
         short="Pairs",
     )  # fmt: skip
-    for place, problem in enumerate(sorted({pairing.problem for pairing in pairings if pairing.problem})):
-        its = [pairing for pairing in pairings if pairing.problem == problem]
-        if drawn := chart(found, problem):
-            made.blocks.append(Figure(f"against{place}", drawn))
-            table = tables.pairings_table(its, comparison.POINTS, where=False)
-            made.blocks.append(TableBlock(table, f"{problem}: the means", derived=True, folded=True))
-    return made
+    for number, problem in enumerate(sorted({pairing.problem for pairing in pairings if pairing.problem})):
+        drawn = chart(findings, problem)
+        if drawn is None:
+            continue
+        of_problem = [pairing for pairing in pairings if pairing.problem == problem]
+        table = tables.pairings_table(of_problem, comparison.POINTS, where=False)
+        section_against.blocks.append(Figure(f"against{number}", drawn))
+        section_against.blocks.append(TableBlock(table, f"{problem}: the means", derived=True, folded=True))
+    return section_against
 
 
 @question(example="runs/demo --against fine_tune")

@@ -7,7 +7,7 @@ from results.arms.findings import Findings
 from results.render import tables
 from results.render.blocks import Figure, Section, TableBlock, Words
 from results.render.chart import Chart, Spec
-from results.render.style import PALETTE, WIDTH, names_width, row_axis, told
+from results.render.style import PALETTE, WIDTH, names_width, row_axis, tooltip
 from results.store.answers import Answer, answer
 from results.store.reader import Run
 from results.text.number_format import number
@@ -40,7 +40,11 @@ def kinds_of(run: Run) -> Answer:
 
 def hour_unit(hours: float) -> tuple[float, str]:
     """Choose a readable unit for these hours; return its number per hour and its name."""
-    return (1.0, "hours") if hours >= 1 else (60.0, "minutes") if hours >= 1 / 60 else (3600.0, "seconds")
+    if hours >= 1:
+        return 1.0, "hours"
+    if hours >= 1 / 60:
+        return 60.0, "minutes"
+    return 3600.0, "seconds"
 
 
 def time_unit(run: Run) -> tuple[float, str]:
@@ -75,30 +79,30 @@ def cost_by_kind(run: Run) -> Chart | None:
             "color": {"field": "part", "type": "nominal", "title": None,
                       "scale": {"domain": parts, "range": [PALETTE[0], PALETTE[7]]}},
             "order": {"field": "part"},
-            "tooltip": told(kind="stage", part="part", amount=f"rank-{unit}|,.4~r", stages="stages"),
+            "tooltip": tooltip(kind="stage", part="part", amount=f"rank-{unit}|,.4~r", stages="stages"),
         },
     }  # fmt: skip
     return Chart(f"Rank-{unit} of each kind of stage", spec, data)
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Draw the kinds of stages as bars, and list the costs of all arms."""
-    made = Section(
+    section_costs = Section(
         "cost",
         "Cost",
         "A rank-hour is an hour of one process of a trial; on GPUs it is a GPU-hour. A stage that several trials need"
         " is computed once. Arms share stages, so their rows add up to more than the whole.",
         empty="No stages yet.",
     )
-    run = found.run
+    run = findings.run
     chart = cost_by_kind(run)
     if chart is None:
-        return made
+        return section_costs
     unit = time_unit(run)
-    made.blocks += [Words(_in_a_sentence(chart.answer, unit)), Figure("kinds", chart)]
+    section_costs.blocks += [Words(_in_a_sentence(chart.answer, unit)), Figure("kinds", chart)]
     whole, arms = cost.cost_of_run(run)
     if whole.ratio is not None:
-        made.blocks.append(
+        section_costs.blocks.append(
             Words(
                 f"Against a second baseline, each operating point computed alone from the start: the {whole.points}"
                 f" distinct points take {hours_text(whole.separate_s / 3600, unit)} of stages,"
@@ -106,8 +110,10 @@ def section(found: Findings) -> Section:
             )
         )
     table = tables.cost_table(whole, arms, unit, cost.COSTS)
-    made.blocks.append(TableBlock(table, "Shared, and point by point", derived=True, folded=len(table.rows) > 24))
-    return made
+    section_costs.blocks.append(
+        TableBlock(table, "Shared, and point by point", derived=True, folded=len(table.rows) > 24)
+    )
+    return section_costs
 
 
 def hours(run: Run) -> tuple[float, float]:
@@ -123,12 +129,12 @@ def hours_text(hours: float, unit: tuple[float, str], before: str = "") -> str:
 
 
 def _in_a_sentence(data: Answer, unit: tuple[float, str]) -> str:
-    spent, saved, gpus = (sum(data.column(name)) for name in ("rank_hours", "saved_rank_hours", "gpu_hours"))
-    share = (
-        f", {100 * saved / (spent + saved):.0f}% of what each trial on its own would have computed"
-        if spent + saved
-        else ""
-    )
+    spent = sum(data.column("rank_hours"))
+    saved = sum(data.column("saved_rank_hours"))
+    gpus = sum(data.column("gpu_hours"))
+    share = ""
+    if spent + saved:
+        share = f", {100 * saved / (spent + saved):.0f}% of what each trial on its own would have computed"
     return (
         f"{hours_text(spent, unit, 'rank-')} were computed,"
         f" {hours_text(gpus, unit, 'rank-') if gpus else 'none'} of them on GPUs;"

@@ -19,7 +19,7 @@ from results.errors import ResultsError
 from results.question import question
 from results.render.blocks import Figure, Section, TableBlock, Words
 from results.render.chart import Chart, Spec
-from results.render.style import GREY, PALETTE, WIDTH, names_width, quantity, row_axis, told
+from results.render.style import GREY, PALETTE, WIDTH, names_width, row_axis, score_channel, tooltip
 from results.render.tables import HtmlTable, TableRow
 from results.statistics.means import Mean, mean_interval
 from results.statistics.pairs import holm
@@ -54,7 +54,7 @@ class Effects:
     notes: Sequence[str]  # sentences to print below the table
 
 
-def effects_of(found: Findings, asked: float | None = None, of: Sequence[str] = ()) -> list[Effects]:
+def effects_of(findings: Findings, asked: float | None = None, of: Sequence[str] = ()) -> list[Effects]:
     """Analyse, for each metric, the test score of each trial at a budget or at the end of its path.
 
     Args:
@@ -65,30 +65,33 @@ def effects_of(found: Findings, asked: float | None = None, of: Sequence[str] = 
     Raises:
         ResultsError: there is only one seed, nothing varies, or no such setting varies.
     """
-    points = _choose_points(found.points, asked)
+    points = _choose_points(findings.points, asked)
     if not points:
         if asked is None:
             raise ResultsError("no trial has a test score yet")
         raise ResultsError(
             f"no trial has a test score at {asked:g} of the MACs removed; look at the budgets with:"
-            f" {command('table', found.run.path)}"
+            f" {command('table', findings.run.path)}"
         )
-    settings = {row["trial_id"]: _settings(row["config_json"], row["label"]) for row in found.run.rows(SETTINGS)}
+    settings = {row["trial_id"]: _settings(row["config_json"], row["label"]) for row in findings.run.rows(SETTINGS)}
     analyses = []
     for metric in sorted({point.metric for point in points}):
-        its = [point for point in points if point.metric == metric and point.trial_id in settings]
-        finite = [point for point in its if point.test is not None and math.isfinite(point.test)]
+        of_metric = [point for point in points if point.metric == metric and point.trial_id in settings]
+        finite = [point for point in of_metric if point.test is not None and math.isfinite(point.test)]
         if not finite:
-            raise ResultsError(f"no test score in {metric} is finite: all {len(its)} are NaN, infinite or missing")
+            raise ResultsError(
+                f"no test score in {metric} is finite: all {len(of_metric)} are NaN, infinite or missing"
+            )
         if len({point.seed for point in finite}) < 2:
             raise ResultsError(
                 "only one seed: an effect cannot be distinguished from chance, so no interval and no p can be given;"
                 " add seeds with --set 'axes.seed=[0,1,2]' --extend"
             )
-        mixed = frozenset[Environment]().union(
-            *(found.environments.get(point.trial_id, frozenset()) for point in finite)
-        )
-        analyses.append(_analysis(metric, finite, settings, of, len(its) - len(finite), is_mixed=len(mixed) > 1))
+        environments: set[Environment] = set()
+        for point in finite:
+            environments |= findings.environments.get(point.trial_id, frozenset())
+        lost = len(of_metric) - len(finite)
+        analyses.append(_analysis(metric, finite, settings, of, lost, is_mixed=len(environments) > 1))
     return analyses
 
 
@@ -98,9 +101,9 @@ def effects_page(run: Run, asked: float | None = None, of: Sequence[str] = ()) -
     Raises:
         ResultsError: as `effects_of`.
     """
-    several = effects_of(findings_of(run), asked, of)
+    effects_by_metric = effects_of(findings_of(run), asked, of)
     where = "at the end of each trial's path" if asked is None else f"at {100 * asked:g}% fewer MACs as asked"
-    for effects in several:
+    for effects in effects_by_metric:
         yield Heading(f"Effects on the test score ({effects.metric.replace('_', ' ')}) {where}")
         yield ""
         yield effects_table(effects.result)
@@ -114,18 +117,21 @@ def effects_page(run: Run, asked: float | None = None, of: Sequence[str] = ()) -
 
 
 def _choose_points(points: Sequence[Point], asked: float | None) -> list[Point]:
-    """Choose one point per trial."""
-    if asked is not None:
-        there = [
-            point for point in points if point.asked is not None and math.isclose(point.asked, asked, abs_tol=1e-6)
-        ]
-        return last_points(there)
-    return list({point.trial_id: point for point in points}.values())
+    """Choose one point per trial: its last, or its last at a budget."""
+    if asked is None:
+        last_by_trial = {point.trial_id: point for point in points}
+        return list(last_by_trial.values())
+    with_budget = [point for point in points if point.asked is not None]
+    return last_points(point for point in with_budget if math.isclose(point.asked or 0.0, asked, abs_tol=1e-6))
 
 
 def _settings(config_json: str, label: str) -> dict[str, str]:
     """Return the level of every setting of a trial, as text."""
-    return {LABEL: label, **{key: text for key, text in texts_of(config_json).items() if key not in NOT_A_FACTOR}}
+    levels = {LABEL: label}
+    for key, text in texts_of(config_json).items():
+        if key not in NOT_A_FACTOR:
+            levels[key] = text
+    return levels
 
 
 def _analysis(
@@ -138,16 +144,19 @@ def _analysis(
     is_mixed: bool,
 ) -> Effects:
     seeds = [str(point.seed) for point in points]
-    varying = {
-        name: levels
-        for name, levels in _varied_levels([settings[point.trial_id] for point in points]).items()
-        if not name.endswith("seed") or not _go_together(levels, seeds)  # such as source.seed: tied to the block
-    }
+    varying = {}
+    for name, levels in _varied_levels([settings[point.trial_id] for point in points]).items():
+        is_tied_to_the_block = name.endswith("seed") and _go_together(levels, seeds)  # such as source.seed
+        if not is_tied_to_the_block:
+            varying[name] = levels
     factors, aliases, why = _choose_factors(varying, of)
     result = anova([point.test or 0.0 for point in points], factors, (BLOCK, seeds))
     notes = [why] if why else []
-    if of and (rest := [name for name in _separate_settings(varying)[0] if name not in (*of, LABEL)]):
-        notes.append(f"Other settings vary too and count as noise: {', '.join(rest)}.")
+    if of:
+        separate, _ = _separate_settings(varying)
+        others = [name for name in separate if name not in (*of, LABEL)]
+        if others:
+            notes.append(f"Other settings vary too and count as noise: {', '.join(others)}.")
     notes += [f"{name} also stands for {', '.join(others)}, which change with it." for name, others in aliases.items()]
     notes += _marks(result, lost)
     if is_mixed:
@@ -162,9 +171,15 @@ def _go_together(levels: Sequence[str], others: Sequence[str]) -> bool:
 
 def _varied_levels(rows: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
     """Return the levels of each setting that has more than one."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: [row.get(name, "(does not have it)") for row in rows] for name in names}
-    return {name: levels for name, levels in columns.items() if len(set(levels)) > 1}
+    names: dict[str, None] = {}  # in the order in which they first occur
+    for row in rows:
+        names |= dict.fromkeys(row)
+    varied = {}
+    for name in names:
+        levels = [row.get(name, "(does not have it)") for row in rows]
+        if len(set(levels)) > 1:
+            varied[name] = levels
+    return varied
 
 
 def _choose_factors(
@@ -199,8 +214,8 @@ def _separate_settings(columns: Mapping[str, list[str]]) -> tuple[dict[str, list
     factors: dict[str, list[str]] = {}
     aliases: dict[str, list[str]] = {}
     for name, levels in columns.items():
-        known = {level: place for place, level in enumerate(dict.fromkeys(levels))}
-        pattern = tuple(known[level] for level in levels)
+        numbers = {level: number for number, level in enumerate(dict.fromkeys(levels))}
+        pattern = tuple(numbers[level] for level in levels)
         if pattern in first:
             aliases.setdefault(first[pattern], []).append(name)
         else:
@@ -219,10 +234,10 @@ def _marks(result: Anova, lost: int) -> list[str]:
     if lost:
         notes.append(f"{lost} trials have no finite test score and are left out.")
     if not result.is_balanced:
-        there, possible = result.cells
+        measured, possible = result.cells
         notes.append(
-            f"Unbalanced: {there} of {possible} combinations of levels and seeds have a score (from {result.fewest} to"
-            f" {result.most} each). Sums of squares are of type II, and shares do not add up."
+            f"Unbalanced: {measured} of {possible} combinations of levels and seeds have a score (from {result.fewest}"
+            f" to {result.most} each). Sums of squares are of type II, and shares do not add up."
         )
     if any(not effect.degrees for effect in result.effects):
         notes.append("A term with 0 degrees of freedom cannot be separated from the terms above it in these trials.")
@@ -261,12 +276,13 @@ def effects_table(result: Anova) -> PageTable:
 
 def _levels_table(name: str, levels: Sequence[str], effects: Effects) -> PageTable:
     """Build the table of each level's mean; n is the number of seeds."""
-    scale, scores = SCALES[effects.metric], Counter(levels)
+    scale = SCALES[effects.metric]
+    scores = Counter(levels)
     means = means_by_level(levels, effects.points)
-    rows = [
-        (level, scale.value(means[level].mean), scale.interval(means[level]), str(means[level].n), str(scores[level]))
-        for level in sorted(means, key=level_order)
-    ]
+    rows = []
+    for level in sorted(means, key=level_order):
+        mean = means[level]
+        rows.append((level, scale.value(mean.mean), scale.interval(mean), str(mean.n), str(scores[level])))
     return PageTable(columns=(name, f"mean {scale.mark}", "95%", "seeds", "scores"), rows=rows)
 
 
@@ -275,15 +291,20 @@ def means_by_level(levels: Sequence[L], points: Sequence[Point]) -> dict[L, Mean
     scores: dict[L, dict[int, list[float]]] = {}
     for level, point in zip(levels, points, strict=True):
         scores.setdefault(level, {}).setdefault(point.seed, []).append(point.test or 0.0)
-    return {level: mean_interval([math.fsum(several) / len(several) for several in by_seed.values()])
-            for level, by_seed in scores.items()}  # fmt: skip
+    means = {}
+    for level, by_seed in scores.items():
+        means[level] = mean_interval([math.fsum(of_seed) / len(of_seed) for of_seed in by_seed.values()])
+    return means
 
 
 def strongest_pair(effects: Effects) -> tuple[tuple[str, str], Effect] | None:
     """Find the two factors that interact most, beyond chance, and their effect; None with a single factor."""
     pairs = {" x ".join(pair): pair for pair in itertools.combinations(effects.factors, 2)}
-    found = [(pairs[one.name], one) for one in effects.result.effects if one.name in pairs and one.degrees]
-    return max(found, key=lambda one: (one[1].omega_squared or 0.0, one[1].eta_squared or 0.0), default=None)
+    interactions = [effect for effect in effects.result.effects if effect.name in pairs and effect.degrees]
+    if not interactions:
+        return None
+    strongest = max(interactions, key=lambda effect: (effect.omega_squared or 0.0, effect.eta_squared or 0.0))
+    return pairs[strongest.name], strongest
 
 
 def level_order(level: str) -> tuple[float, str]:
@@ -315,18 +336,18 @@ MOST_VALUES = 12
 _MOST_SETTINGS = 10
 
 
-def chart(found: Findings, problem: Problem, settings: Sequence[str]) -> Chart | None:
-    """A group of rows for each setting, that with the widest range on top; None where none varies.
+def chart(findings: Findings, problem: Problem, settings: Sequence[str]) -> Chart | None:
+    """Draw a group of rows for each setting, that with the widest range on top; None where none varies.
 
     Args:
         settings: dotted names, such as "optimisation.learning_rate".
     """
     shown = ", ".join(literal(name) for name in settings)
     sql = EFFECTS.format(problem=problem_condition(problem), settings=shown or "NULL", most_values=MOST_VALUES)
-    data = answer(found.run, sql)
+    data = answer(findings.run, sql)
     if not data.rows:
         return None
-    scale = found.scales[problem]
+    scale = findings.scales[problem]
     records = data.records()
     medians: dict[str, list[float]] = {}
     for record in records:
@@ -335,10 +356,11 @@ def chart(found: Findings, problem: Problem, settings: Sequence[str]) -> Chart |
     names = [f"{record['value']} ({record['trials']} trials)" for record in records]
     middle, low, high = (f"{name}_shown" for name in ("median", "lower", "upper"))
     columns = {middle: "median_test_score", low: "lower_quartile", high: "upper_quartile"}
+    ends = [record[column] for record in records for column in columns.values()]
     title = f"test {scale.noun}{scale.axis_unit}"
     y = {"field": "name", "type": "nominal", "axis": row_axis(), "sort": {"field": "place"}}
     colour = {"condition": {"test": "datum.setting == 'seed'", "value": GREY}, "value": PALETTE[0]}
-    tip = told(setting="setting", name="value", **{middle: f"median {title}|.{scale.digits}f"})
+    tip = tooltip(setting="setting", name="value", **{middle: f"median {title}|.{scale.digits}f"})
     spec: Spec = {
         "data": {"name": "rows"},
         "transform": [
@@ -357,9 +379,10 @@ def chart(found: Findings, problem: Problem, settings: Sequence[str]) -> Chart |
                 "encoding": {"y": y, "color": colour},
                 "layer": [
                     {"mark": {"type": "rule", "strokeWidth": 2},
-                     "encoding": {"x": quantity(low, title, axis={"tickCount": 8}), "x2": {"field": high}}},
+                     "encoding": {"x": score_channel(low, title, scale, ends, axis={"tickCount": 8}),
+                                  "x2": {"field": high}}},
                     {"mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
-                     "encoding": {"x": quantity(middle, title), "tooltip": tip}},
+                     "encoding": {"x": score_channel(middle, title, scale, ends), "tooltip": tip}},
                 ],
             }
             for setting in order[:_MOST_SETTINGS]
@@ -373,10 +396,10 @@ def chart(found: Findings, problem: Problem, settings: Sequence[str]) -> Chart |
 
 def interaction(effects: Effects) -> Chart | None:
     """The mean score of each combination of the two settings that interact most; None if only one setting varies."""
-    found = strongest_pair(effects)
-    if found is None:
+    strongest = strongest_pair(effects)
+    if strongest is None:
         return None
-    pair, effect = found
+    pair, effect = strongest
     levels = {name: sorted(set(effects.factors[name]), key=level_order) for name in pair}
     across, lines = sorted(pair, key=lambda name: -len(levels[name]))
     cells = list(zip(effects.factors[across], effects.factors[lines], strict=True))
@@ -384,6 +407,7 @@ def interaction(effects: Effects) -> Chart | None:
     rows = [(*cell, mean.n, mean.mean, mean.low, mean.high) for cell, mean in means]
     scale = SCALES[effects.metric]
     title = f"test {scale.noun}{scale.axis_unit}"
+    ends = [end for _, mean in means for end in (mean.mean, mean.low, mean.high)]
     names = {"mean": "mean_test_score", "lowest": "low", "highest": "high"}
     spec: Spec = {
         "data": {"name": "rows"},
@@ -396,12 +420,13 @@ def interaction(effects: Effects) -> Chart | None:
                   "axis": {"labelAngle": 0}, "scale": {"type": "point", "padding": 0.5}},
             "color": {"field": "other_value", "type": "nominal", "title": lines, "sort": levels[lines],
                       "scale": {"range": [*PALETTE]}},
-            "tooltip": told(value=across, other_value=lines, mean=f"mean {title}|.{scale.digits}f", seeds="seeds"),
+            "tooltip": tooltip(value=across, other_value=lines, mean=f"mean {title}|.{scale.digits}f", seeds="seeds"),
         },
         "layer": [
-            {"mark": {"type": "rule", "opacity": 0.5},
-             "encoding": {"y": quantity("lowest", title), "y2": {"field": "highest"}}},
-            {"mark": {"type": "line", "point": {"size": 50}}, "encoding": {"y": quantity("mean", title)}},
+            {"mark": {"type": "rule", "opacity": 0.5, "clip": True},
+             "encoding": {"y": score_channel("lowest", title, scale, ends), "y2": {"field": "highest"}}},
+            {"mark": {"type": "line", "point": {"size": 50}},
+             "encoding": {"y": score_channel("mean", title, scale, ends)}},
         ],
     }  # fmt: skip
     data = Answer(("value", "other_value", "seeds", *names.values()), rows, f"{SETTINGS};\n{POINTS.strip()}")
@@ -413,9 +438,9 @@ def interaction(effects: Effects) -> Chart | None:
     return Chart(title, spec, data, note=note, derived=True)
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Draw one figure for each problem, with one group of rows for each setting that varies."""
-    made = Section(
+    section_effects = Section(
         "effects",
         "Effects of the settings",
         "The test score of each trial's last operating point, for each value of each setting that varies: median"
@@ -425,28 +450,30 @@ def section(found: Findings) -> Section:
         short="Settings",
         empty=f"No setting has between 2 and {MOST_VALUES} values in trials with a test score.",
     )
-    keys = found.settings.effects()
+    keys = findings.settings.effects()
     if not keys:
-        return made
-    made.blocks += _analysis_blocks(found)
-    for place, problem in enumerate(found.problems):
-        if drawn := chart(found, problem, keys):
-            made.blocks.append(Figure(f"effects{place}", drawn))
-    return made
+        return section_effects
+    section_effects.blocks += _analysis_blocks(findings)
+    for index, problem in enumerate(findings.problems):
+        drawn = chart(findings, problem, keys)
+        if drawn is not None:
+            section_effects.blocks.append(Figure(f"effects{index}", drawn))
+    return section_effects
 
 
-def _analysis_blocks(found: Findings) -> list[TableBlock | Words | Figure]:
+def _analysis_blocks(findings: Findings) -> list[TableBlock | Words | Figure]:
     """Build the analysis of variance for each metric with its strongest interaction, or explain why there is none."""
     try:
-        several = effects_of(found)
+        effects_by_metric = effects_of(findings)
     except ResultsError as error:
         return [Words(f"No analysis of variance: {error}.")]
-    made: list[TableBlock | Words | Figure] = []
-    for place, one in enumerate(several):
-        made.append(_analysis_block(one))
-        if chart := interaction(one):
-            made.append(Figure(f"interaction{place}", chart))
-    return made
+    blocks: list[TableBlock | Words | Figure] = []
+    for index, effects in enumerate(effects_by_metric):
+        blocks.append(_analysis_block(effects))
+        drawn = interaction(effects)
+        if drawn is not None:
+            blocks.append(Figure(f"interaction{index}", drawn))
+    return blocks
 
 
 def _analysis_block(effects: Effects) -> TableBlock:

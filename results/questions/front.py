@@ -3,6 +3,7 @@
 The Pareto front of score against MACs, parameters, latency or hours.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from results.arms.comparison import TRANSTAILOR, Arm, Problem
+from results.arms.comparison import TRANSTAILOR, Arm, Environment, Problem
 from results.arms.findings import Findings
 from results.arms.selection import select_arms
 from results.arms.shared_training import support_lines
@@ -20,7 +21,7 @@ from results.question import question
 from results.questions.costs import time_unit
 from results.render.blocks import Figure, Section, Words
 from results.render.chart import Chart, Spec
-from results.render.style import GREY, WIDTH, arm_channels, quantity, score_domain, told
+from results.render.style import GREY, WIDTH, arm_channels, quantity, score_domain, tooltip
 from results.statistics.fronts import FRONT_DRAWS, front_shares, on_front, resamples
 from results.statistics.gaps import above_widest_gap
 from results.statistics.means import Mean, mean_interval
@@ -88,11 +89,11 @@ def fronts_of(run: Run, cost: str, score: str = "test_score") -> dict[Problem, l
     Raises:
         ResultsError: the run has no such cost or score, or no point has both.
     """
-    found = fronts_among(select_arms(run, score=score).arms, costs_of(run, cost))
-    if not found:
+    fronts = fronts_among(select_arms(run, score=score).arms, costs_of(run, cost))
+    if not fronts:
         hint = f"; to time the sub-models, type: {command('time', run.path)}" if cost in TIMED else ""
         raise ResultsError(f"no operating point has both a {score} and a {cost}{hint}")
-    return found
+    return fronts
 
 
 def fronts_among(arms: Sequence[Arm], costs: Costs) -> dict[Problem, list[FrontPoint]]:
@@ -105,8 +106,12 @@ def fronts_among(arms: Sequence[Arm], costs: Costs) -> dict[Problem, list[FrontP
     problems: dict[Problem, list[Arm]] = {}
     for arm in arms:
         problems.setdefault(arm.problem, []).append(arm)
-    fronts = {problem: _front(its, costs) for problem, its in sorted(problems.items())}
-    return {problem: front for problem, front in fronts.items() if front}
+    fronts = {}
+    for problem, arms_of_problem in sorted(problems.items()):
+        front = _front(arms_of_problem, costs)
+        if front:
+            fronts[problem] = front
+    return fronts
 
 
 def costs_of(run: Run, cost: str) -> Costs:
@@ -150,52 +155,66 @@ def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]
 def circumstance_lines(run: Run) -> list[str]:
     """Say under which conditions the models of `measured_points` were timed; no line if none was."""
     (count,) = run.rows(WAYS)
-    return [
-        f"Latency and memory are those of one forward pass of {row['batch']} image{'' if row['batch'] == 1 else 's'} on"
-        f" {row['device_name']}, {row['threads']} thread{'' if row['threads'] == 1 else 's'}, {row['precision']};"
-        f" {row['models']} models were timed like this"
-        + (f"; the table timings has {count['ways'] - 1} more such conditions." if count["ways"] > 1 else ".")
-        for row in run.rows("FROM timed_on")
-    ]
+    others = f"; the table timings has {count['ways'] - 1} more such conditions." if count["ways"] > 1 else "."
+    lines = []
+    for row in run.rows("FROM timed_on"):
+        images = f"{row['batch']} image{'' if row['batch'] == 1 else 's'}"
+        threads = f"{row['threads']} thread{'' if row['threads'] == 1 else 's'}"
+        lines.append(
+            f"Latency and memory are those of one forward pass of {images} on {row['device_name']}, {threads},"
+            f" {row['precision']}; {row['models']} models were timed like this{others}"
+        )
+    return lines
 
 
-def _front(arms: Sequence[Arm], known: Costs) -> list[FrontPoint]:
-    seeds = sorted({seed for arm in arms for seed in arm.test_by_seed})
-    costs, scores = np.full((len(arms), len(seeds)), np.nan), np.full((len(arms), len(seeds)), np.nan)
-    for place, arm in enumerate(arms):
-        by_seed = _costs_by_seed(arm, known)
+def _front(arms: Sequence[Arm], costs_of_points: Costs) -> list[FrontPoint]:
+    """Return the arms of one problem that have a seed with both a score and a cost, sorted by cost."""
+    all_seeds: set[int] = set()
+    for arm in arms:
+        all_seeds.update(arm.test_by_seed)
+    seeds = sorted(all_seeds)
+    costs = np.full((len(arms), len(seeds)), np.nan)
+    scores = np.full((len(arms), len(seeds)), np.nan)
+    for row, arm in enumerate(arms):
+        cost_by_seed = _costs_by_seed(arm, costs_of_points)
         for column, seed in enumerate(seeds):
-            if seed in by_seed and seed in arm.test_by_seed:
-                costs[place, column], scores[place, column] = by_seed[seed], arm.test_by_seed[seed]
-    there = [place for place in range(len(arms)) if np.isfinite(costs[place]).any()]
-    if not there:
+            if seed in cost_by_seed and seed in arm.test_by_seed:
+                costs[row, column] = cost_by_seed[seed]
+                scores[row, column] = arm.test_by_seed[seed]
+    has_cost = np.isfinite(costs).any(axis=1)
+    if not has_cost.any():
         return []
-    costs, scores = costs[there], scores[there]
-    mean_cost, mean_score = np.nanmean(costs, axis=1), np.nanmean(scores, axis=1)
+    costs = costs[has_cost]
+    scores = scores[has_cost]
+    mean_cost = np.nanmean(costs, axis=1)
+    mean_score = np.nanmean(scores, axis=1)
     front = on_front(mean_cost, mean_score)
-    shares: list[float | None] = [None] * len(there)
+    shares: list[float | None] = [None] * len(costs)
     if len(seeds) > 1:
         shares = front_shares(costs, scores, _resamples(len(seeds))).tolist()
-    found = [
-        FrontPoint(
-            arm=arms[place],
-            cost=float(mean_cost[row]),
-            interval=mean_interval(scores[row][np.isfinite(scores[row])].tolist()),
-            is_on_front=bool(front[row]),
-            share=shares[row],
+    points = []
+    for row, index in enumerate(np.flatnonzero(has_cost).tolist()):
+        scores_of_arm = scores[row][np.isfinite(scores[row])]
+        points.append(
+            FrontPoint(
+                arm=arms[index],
+                cost=float(mean_cost[row]),
+                interval=mean_interval(scores_of_arm.tolist()),
+                is_on_front=bool(front[row]),
+                share=shares[row],
+            )
         )
-        for row, place in enumerate(there)
-    ]
-    return sorted(found, key=lambda point: (point.cost, -point.score, point.arm.name))
+    return sorted(points, key=lambda point: (point.cost, -point.score, point.arm.name))
 
 
-def _costs_by_seed(arm: Arm, known: Costs) -> dict[int, float]:
-    """The mean over the points of each seed that have a cost."""
-    found: dict[int, list[float]] = {}
+def _costs_by_seed(arm: Arm, costs_of_points: Costs) -> dict[int, float]:
+    """Return the mean over the points of each seed that have a cost."""
+    by_seed: dict[int, list[float]] = {}
     for point in arm.points:
-        if (cost := known.get((point.trial_id, point.point))) is not None:
-            found.setdefault(point.seed, []).append(cost)
-    return {seed: sum(several) / len(several) for seed, several in found.items()}
+        cost = costs_of_points.get((point.trial_id, point.point))
+        if cost is not None:
+            by_seed.setdefault(point.seed, []).append(cost)
+    return {seed: sum(costs) / len(costs) for seed, costs in by_seed.items()}
 
 
 @cache  # a page has many fronts over as many seeds
@@ -213,23 +232,29 @@ def _row(point: FrontPoint) -> tuple[str, ...]:
 
 def _marks(fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str) -> list[str]:
     notes = []
-    arms = [point.arm for front in fronts.values() for point in front]
+    points: list[FrontPoint] = []
+    for front in fronts.values():
+        points += front
+    arms = [point.arm for point in points]
     if cost == DEVICE_HOURS:
-        devices = sorted({environment.device for arm in arms for environment in arm.environments})
+        environments = frozenset[Environment]().union(*(arm.environments for arm in arms))
+        devices = {environment.device for environment in environments}
         notes.append(
-            f"{DEVICE_HOURS}: hours x ranks of all stages of a point, without sharing, on {', '.join(devices)}."
+            f"{DEVICE_HOURS}: hours x ranks of all stages of a point, without sharing, on {', '.join(sorted(devices))}."
         )
         if len(devices) > 1:
             notes.append("Hours on different devices cannot be compared.")
     if any(len(arm.environments) > 1 for arm in arms):
         notes.append("Some arms were computed on mixed hardware, ranks or torch versions.")
-    if lost := sum(arm.failed > 0 for arm in arms):
+    lost = sum(arm.failed > 0 for arm in arms)
+    if lost:
         notes.append(
             f"{lost} arms lost seeds to failed trials or to scores that are not a number: their means are over the"
             " other seeds, so they look better than they are."
         )
-    if fewer := [point for front in fronts.values() for point in front if point.seeds < len(point.arm.test_by_seed)]:
-        notes.append(f"{len(fewer)} arms have seeds without a {cost}; these seeds are left out of the front.")
+    without_cost = [point for point in points if point.seeds < len(point.arm.test_by_seed)]
+    if without_cost:
+        notes.append(f"{len(without_cost)} arms have seeds without a {cost}; these seeds are left out of the front.")
     return notes
 
 
@@ -260,49 +285,44 @@ Means = dict[tuple[str, str], dict[Problem, list[FrontPoint]]]
 """By score and cost."""
 
 
-def means_of(found: Findings) -> Means:
-    """The means of all arms with their place on the front, for each score and each cost that the run has."""
+def means_of(findings: Findings) -> Means:
+    """Return the means of all arms, and whether they are on the front, for each score and cost that the run has."""
     means: Means = {}
-    costs = {cost: costs_of(found.run, cost) for cost in ("macs", "params", DEVICE_HOURS, *TIMED)}
-    by_validation = [replace(arm, test=arm.validation, test_by_seed=arm.validation_by_seed) for arm in found.arms]
-    for cost, known in costs.items():
-        if known or cost not in TIMED:
-            for score, arms in zip(SCORES, (found.arms, by_validation), strict=True):
-                means[score, cost] = fronts_among([arm for arm in arms if arm.test.mean is not None], known)
+    by_validation = [replace(arm, test=arm.validation, test_by_seed=arm.validation_by_seed) for arm in findings.arms]
+    for cost in ("macs", "params", DEVICE_HOURS, *TIMED):
+        costs = costs_of(findings.run, cost)
+        if cost in TIMED and not costs:
+            continue
+        for score, arms in zip(SCORES, (findings.arms, by_validation), strict=True):
+            means[score, cost] = fronts_among([arm for arm in arms if arm.test.mean is not None], costs)
     return means
 
 
 def chart(
-    found: Findings, means: Means, *, score: str = "test_score", cost: str = "macs", log: bool = False
+    findings: Findings, means: Means, *, score: str = "test_score", cost: str = "macs", log: bool = False
 ) -> Chart | None:
-    """One panel for each problem; None where nothing has been tested.
+    """Draw one panel for each problem; None where nothing has been tested.
 
     Args:
         means: from `means_of`.
         score, cost: a key of `means`.
     """
-    data = answer(found.run, POINTS)
+    data = answer(findings.run, POINTS)
     if not data.rows:
         return None
-    costs = [one for one in _costs(found.run) if (score, one.column) in means]
-    chosen = next(one for one in costs if one.column == cost)
-    scales = [found.scales[problem] for problem in found.problems]
-    views = {name: _views(found, means, name) for name in SCORES}
-    places = {(one.network, one.dataset, one.train_images): n for n, one in enumerate(found.problems)}
-    panel = [places[network, dataset, images or 0] for network, dataset, images, *_ in data.rows]
-    ends = {one.column: _ends(data, panel, one, len(places)) for one in costs}
-    panels = [
-        _panel(
-            found,
-            place,
-            chosen,
-            views[score][place] | {"x": ends[cost][place]},
-            log=log,
-            score=score,
-            arms=set(data.column("arm")),
-        )
-        for place in range(len(found.problems))
-    ]
+    costs = [offered for offered in _costs(findings.run) if (score, offered.column) in means]
+    (chosen,) = (offered for offered in costs if offered.column == cost)
+    scales = [findings.scales[problem] for problem in findings.problems]
+    count = len(findings.problems)
+    panel_of = {problem: index for index, problem in enumerate(findings.problems)}
+    panel = [panel_of[Problem(network, dataset, images or 0)] for network, dataset, images, *_ in data.rows]
+    views = {name: _views(findings, means, name, _scores_by_panel(data, panel, name, count)) for name in SCORES}
+    ends = {offered.column: _ends(data, panel, offered, count) for offered in costs}
+    arms = set(data.column("arm"))
+    panels = []
+    for index in range(count):
+        view = views[score][index] | {"x": ends[cost][index]}
+        panels.append(_panel(findings, index, chosen, view, log=log, score=score, arms=arms))
     spec = {
         "params": [
             {"name": "score", "value": score},
@@ -316,33 +336,58 @@ def chart(
         "concat": panels,
         # What the report's page offers: the other axes, which it puts into the same specification.
         "usermeta": {
-            "costs": [{"column": one.column, "short": one.short, "title": one.title, "factor": one.factor,
-                       "domains": ends[one.column]} for one in costs],
+            "costs": [{"column": offered.column, "short": offered.short, "title": offered.title,
+                       "factor": offered.factor, "domains": ends[offered.column]} for offered in costs],
             "scores": [{"column": name, "short": short, "titles": [_title(name, scale) for scale in scales],
                         "views": views[name]} for name, short in SCORES.items()],
             "problems": [{"network": problem.network, "dataset": problem.dataset, "train_images": problem.train_images,
                           "factor": scale.factor}
-                         for problem, scale in zip(found.problems, scales, strict=True)],
+                         for problem, scale in zip(findings.problems, scales, strict=True)],
         },
     }  # fmt: skip
-    rows = [_drawn_row(found, *key, place, point, costs) for key, of_key in means.items()
-            for place, problem in enumerate(found.problems) for point in of_key.get(problem, [])]  # fmt: skip
+    rows = []
+    for (row_score, row_cost), fronts in means.items():
+        for index, problem in enumerate(findings.problems):
+            rows += [
+                _drawn_row(findings, row_score, row_cost, index, point, costs) for point in fronts.get(problem, [])
+            ]
     nouns = " or ".join(dict.fromkeys(scale.noun for scale in scales))
     title = f"{SCORES[score].capitalize()} {nouns} against {chosen.short}"
     extra: dict[str, list[Any]] = {"panel": panel}
-    if len(found.run.paths) > 1:
-        runs = {row["trial_id"]: row["run"] for row in found.run.rows("SELECT trial_id, run FROM compared_points")}
+    if len(findings.run.paths) > 1:
+        runs = {row["trial_id"]: row["run"] for row in findings.run.rows("SELECT trial_id, run FROM compared_points")}
         extra["run"] = [runs[trial] for trial in data.column("trial_id")]
-    return Chart(title, spec, data, extra, {"means": rows})
+    return Chart(title, spec, data, extra, {"means": rows}, _note(views))
+
+
+def _note(views: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Say how many points are outside the axes; empty if none is. `views` are from `_views`, by score."""
+    parts = []
+    for score, panels in views.items():
+        outside = sum(panel["outside"] for panel in panels)
+        if outside:
+            parts.append(f"{outside:,} by {SCORES[score]} score")
+    if not parts:
+        return ""
+    return f"Points far below the others, outside the axis: {', '.join(parts)}. The lower edge names the means there."
+
+
+def _scores_by_panel(data: Answer, panel: Sequence[int], score: str, panels: int) -> list[list[float]]:
+    """Return for each panel the scores of its points, without those that are missing or not finite."""
+    scores: list[list[float]] = [[] for _ in range(panels)]
+    for index, value in zip(panel, data.column(score), strict=True):
+        if value is not None and math.isfinite(value):
+            scores[index].append(value)
+    return scores
 
 
 def _ends(data: Answer, panel: Sequence[int], cost: Cost, panels: int) -> list[list[float] | None]:
-    """For each panel the least and the largest cost of its points, as drawn; None where no point has one."""
+    """Return for each panel the least and the largest cost of its points, as drawn; None where no point has one."""
     values: list[list[float]] = [[] for _ in range(panels)]
-    for place, value in zip(panel, data.column(cost.column), strict=True):
+    for index, value in zip(panel, data.column(cost.column), strict=True):
         if value:
-            values[place].append(value * cost.factor)
-    return [[min(several), max(several)] if several else None for several in values]
+            values[index].append(value * cost.factor)
+    return [[min(of_panel), max(of_panel)] if of_panel else None for of_panel in values]
 
 
 def _costs(run: Run) -> list[Cost]:
@@ -360,21 +405,37 @@ def _title(score: str, scale: Scale) -> str:
     return f"{SCORES[score]} {scale.noun}{scale.axis_unit}"
 
 
-def _views(found: Findings, means: Means, score: str) -> list[dict[str, Any]]:
-    """For each problem the ends of the axis of scores, and a text that names the means below it."""
-    made = []
-    for problem in found.problems:
-        scale = found.scales[problem]
+def _views(findings: Findings, means: Means, score: str, scores: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
+    """Return for each problem the ends of the axis of scores, and what lies below it.
+
+    The axis has all points. Only if some means are far below the others, it begins in the gap between them: a text
+    names these means, and the points there are counted.
+
+    Args:
+        scores: of all points of each problem.
+    """
+    views = []
+    for problem, point_scores in zip(findings.problems, scores, strict=True):
+        scale = findings.scales[problem]
         points = means[score, "macs"].get(problem, [])
-        ends = [value for one in points for value in (one.interval.low, one.interval.high) if value is not None]
-        kept = above_widest_gap([one.score for one in points])
-        below = [one for one in points if one.score < kept]
-        inside = [one.score for one in points if one.score >= kept]
-        low = min([end for end in ends if end >= kept] + inside, default=0.0)
-        high = max(ends + inside, default=1.0)
-        words = [f"{_name(one)} {scale.value(one.score)}" for one in sorted(below, key=lambda one: -one.score)]
-        made.append({"domain": score_domain(scale, low, high), "below": f"{'; '.join(words)} ↓" if words else ""})
-    return made
+        least = above_widest_gap([point.score for point in points])
+        below = sorted((point for point in points if point.score < least), key=lambda point: -point.score)
+        inside = [point for point in points if point.score >= least]
+        start = (below[0].score + least) / 2 if below else -math.inf
+        drawn = [value for value in point_scores if value >= start]
+        ends = [end for point in inside for end in (point.interval.low, point.interval.high) if end is not None]
+        all_inside = [point.score for point in inside] + drawn + [end for end in ends if end >= least]
+        low = min(all_inside, default=0.0)
+        high = max(all_inside, default=1.0)
+        names = [f"{_name(point)} {scale.value(point.score)}" for point in below]
+        views.append(
+            {
+                "domain": score_domain(scale, low, high),
+                "below": f"{'; '.join(names)} ↓" if names else "",
+                "outside": len(point_scores) - len(drawn),
+            }
+        )
+    return views
 
 
 def _name(point: FrontPoint) -> str:
@@ -389,9 +450,9 @@ def _is_head_fit(point: FrontPoint) -> bool:
 
 
 def _drawn_row(
-    found: Findings, score: str, cost: str, panel: int, point: FrontPoint, costs: Sequence[Cost]
+    findings: Findings, score: str, cost: str, panel: int, point: FrontPoint, costs: Sequence[Cost]
 ) -> dict[str, Any]:
-    scale = found.scales[point.arm.problem]
+    scale = findings.scales[point.arm.problem]
     low, high = (None if end is None else scale.factor * end for end in (point.interval.low, point.interval.high))
     return {
         "panel": panel, "score": score, "cost": cost, "arm": point.arm.name, "asked": point.arm.asked,
@@ -404,11 +465,11 @@ def _drawn_row(
 
 
 def _panel(
-    found: Findings, place: int, cost: Cost, view: dict[str, Any], *, log: bool, score: str,
+    findings: Findings, place: int, cost: Cost, view: dict[str, Any], *, log: bool, score: str,
     arms: set[str],
 ) -> Spec:  # fmt: skip
-    problem = found.problems[place]
-    scale = found.scales[problem]
+    problem = findings.problems[place]
+    scale = findings.scales[problem]
     title = _title(score, scale)
     kind = {"type": "log"} if log else {"type": "linear", "zero": False}
     ends = {"domain": view["x"]} if view["x"] else {}
@@ -416,7 +477,7 @@ def _panel(
         "x", cost.title, axis={"format": "~s", "tickCount": 7}, scale={"padding": 14, "nice": False, **kind, **ends}
     )
     y = quantity("y", title, scale={"zero": False, "nice": False, "domain": view["domain"]})
-    channels = arm_channels(found.methods, arms)
+    channels = arm_channels(findings.methods, arms)
     is_lit = "!length(isolated) || indexof(isolated, datum.arm) >= 0"
     lit: dict[str, Any] = {"condition": {"test": is_lit, "value": 1}, "value": 0.06}
     faint: dict[str, Any] = {"condition": {"test": is_lit, "value": 0.4}, "value": 0.03}
@@ -431,10 +492,23 @@ def _panel(
     ]
     means: Spec = {"data": {"name": "means"}}
     where = {"color": channels["color"]}
-    tip = told(name="arm", y=f"mean {title}|.{scale.digits}f", interval="95%", seeds="seeds", x=f"{cost.short}|,.4~r",
-               share="on the front in")  # fmt: skip
-    dot = told(arm="arm", seed="seed", removed="removed MACs (%)|.1f", y=f"{title}|.{scale.digits}f",
-               x=f"{cost.short}|,.4~r", trial_id="trial", point="point")  # fmt: skip
+    tip = tooltip(
+        name="arm",
+        y=f"mean {title}|.{scale.digits}f",
+        interval="95%",
+        seeds="seeds",
+        x=f"{cost.short}|,.4~r",
+        share="on the front in",
+    )
+    dot = tooltip(
+        arm="arm",
+        seed="seed",
+        removed="removed MACs (%)|.1f",
+        y=f"{title}|.{scale.digits}f",
+        x=f"{cost.short}|,.4~r",
+        trial_id="trial",
+        point="point",
+    )
     layers: list[Spec] = [
         means | {
             "transform": [*shown, {"filter": "datum.on_front"}],
@@ -467,12 +541,12 @@ def _panel(
     ]  # fmt: skip
     below: Spec = {
         "data": {"values": [{"text": view["below"]}]},
-        "mark": {"type": "text", "align": "right", "baseline": "bottom", "fontSize": 11, "color": GREY,
+        "mark": {"type": "text", "align": "right", "baseline": "bottom", "dy": -4, "fontSize": 11, "color": GREY,
                  "limit": WIDTH // 2 - 60},
         "encoding": {"x": {"value": "width"}, "y": {"value": "height"}, "text": {"field": "text"}},
     }  # fmt: skip
     images = f", {problem.train_images} training images" if problem.train_images else ""
-    width = WIDTH / min(len(found.problems), 2) - 80
+    width = WIDTH / min(len(findings.problems), 2) - 80
     return {
         "title": {"text": problem.network, "subtitle": f"{problem.dataset}{images}"},
         "width": width,
@@ -481,9 +555,9 @@ def _panel(
     }
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Draw one figure with a panel for each problem that has test scores."""
-    made = Section(
+    section_front = Section(
         "pareto",
         "Score against cost",
         "MACs are multiply-accumulate operations of one forward pass of one image; an operating point is a sub-model"
@@ -497,14 +571,14 @@ def section(found: Findings) -> Section:
         empty="No test predictions yet.",
         short="Score and cost",
     )
-    means = means_of(found)
-    drawn = chart(found, means)
+    means = means_of(findings)
+    drawn = chart(findings, means)
     if drawn is None:
-        return made
-    made.blocks.append(Figure("pareto-figure", drawn))
+        return section_front
+    section_front.blocks.append(Figure("pareto-figure", drawn))
     if any(cost in TIMED for _, cost in means):
-        made.blocks += [Words(line) for line in circumstance_lines(found.run)]
-    return made
+        section_front.blocks += [Words(line) for line in circumstance_lines(findings.run)]
+    return section_front
 
 
 @question(example="runs/demo --cost params")

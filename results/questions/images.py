@@ -70,44 +70,49 @@ def compare_by_image(run: Run, first: str, second: str, asked: float | None = No
             pair were tested on different images.
     """
     arms = select_arms(run).arms
-    names = [arm_called(arms, one) for one in (first, second)]
+    first_name = arm_called(arms, first)
+    second_name = arm_called(arms, second)
     check_budget(arms, asked)
-    found = []
+    comparisons = []
     for problem in sorted({arm.problem for arm in arms}):
-        its = arms_at_budget([arm for arm in arms if arm.problem == problem and arm.metric == "accuracy"], asked)
-        one, two = (_arm(its, name) for name in names)
-        if one is not None and two is not None:
-            found.append(_compare_problem(run, problem, (one, _points(one)), (two, _points(two))))
-    if not found:
-        raise ResultsError(f"{names[0]!r} and {names[1]!r} have no problem of classes in common at that budget")
-    return found
+        of_problem = [arm for arm in arms if arm.problem == problem and arm.metric == "accuracy"]
+        shown = arms_at_budget(of_problem, asked)
+        first_arm = _arm(shown, first_name)
+        second_arm = _arm(shown, second_name)
+        if first_arm is not None and second_arm is not None:
+            comparisons.append(_compare_problem(run, problem, first_arm, second_arm))
+    if not comparisons:
+        raise ResultsError(f"{first_name!r} and {second_name!r} have no problem of classes in common at that budget")
+    return comparisons
 
 
 def image_page(run: Run, first: str, second: str, asked: float | None = None) -> Iterator[Part]:
     """Yield for each problem the table of seeds, that of classes, and the notes. Raises as `compare_by_image`."""
-    several = compare_by_image(run, first, second, asked)
-    for one in several:
-        yield Heading(f"{one.first} against {one.second}, {one.problem}")
+    comparisons = compare_by_image(run, first, second, asked)
+    for compared in comparisons:
+        yield Heading(f"{compared.first} against {compared.second}, {compared.problem}")
         yield ""
         columns = ("seed", "images", "only first right", "only second right", "p", "mid-p", "smallest p")
-        yield PageTable(columns=columns, rows=[_seed_row(seed, found) for seed, found in sorted(one.by_seed.items())])
+        rows = [_seed_row(seed, test) for seed, test in sorted(compared.by_seed.items())]
+        yield PageTable(columns=columns, rows=rows)
         yield ""
-        names = class_names(run, one.problem)
-        if one.by_class:
+        names = class_names(run, compared.problem)
+        if compared.by_class:
             of_class = ("class", "images", "difference", "95%", "p", "p (Holm)")
-            yield PageTable(columns=of_class, rows=[*_class_rows(one, () if names is None else names.names)])
+            rows_of_classes = list(_class_rows(compared, () if names is None else names.names))
+            yield PageTable(columns=of_class, rows=rows_of_classes)
             yield ""
-        yield from map(Note, _notes(one))
+        yield from map(Note, _notes(compared))
         if names is not None:
             yield Note(f"Names of classes: as in {names.source}.")
         yield ""
-    problems = [one.problem for one in several]
-    yield from map(Note, support_lines(run, problems))
+    yield from map(Note, support_lines(run, [compared.problem for compared in comparisons]))
 
 
 def _arm(arms: Sequence[Arm], name: str) -> Arm | None:
-    its = [arm for arm in arms if arm.name == name]
-    return min(its, key=lambda arm: (arm.asked is None, arm.asked or 0.0), default=None)
+    """Return the arm of this name at its smallest budget; None if there is none."""
+    of_name = [arm for arm in arms if arm.name == name]
+    return min(of_name, key=lambda arm: (arm.asked is None, arm.asked or 0.0), default=None)
 
 
 def _points(arm: Arm) -> dict[int, Point]:
@@ -118,91 +123,104 @@ def _points(arm: Arm) -> dict[int, Point]:
     return by_seed
 
 
-def _compare_problem(
-    run: Run, problem: Problem, first: tuple[Arm, dict[int, Point]], second: tuple[Arm, dict[int, Point]]
-) -> ByImage:
-    seeds = sorted(first[1].keys() & second[1].keys())
-    pairs = {seed: (_answers(run, first[1][seed]), _answers(run, second[1][seed])) for seed in seeds}
-    for seed, (one, two) in pairs.items():
-        if not np.array_equal(one.images, two.images):
+def _compare_problem(run: Run, problem: Problem, first: Arm, second: Arm) -> ByImage:
+    first_points = _points(first)
+    second_points = _points(second)
+    pairs: list[tuple[Answers, Answers]] = []
+    by_seed: dict[int, McNemar] = {}
+    for seed in sorted(first_points.keys() & second_points.keys()):
+        first_answers = _answers(run, first_points[seed])
+        second_answers = _answers(run, second_points[seed])
+        if not np.array_equal(first_answers.images, second_answers.images):
             raise ResultsError(
                 f"{problem}, seed {seed}: the two models were tested on different images; compare within one split"
             )
-    overall, by_class = _compare_over_seeds(list(pairs.values()))
+        pairs.append((first_answers, second_answers))
+        by_seed[seed] = mcnemar(first_answers.is_right, second_answers.is_right)
+    overall, by_class = _compare_over_seeds(pairs)
     return ByImage(
         problem=problem,
-        first=first[0],
-        second=second[0],
-        by_seed={seed: mcnemar(one.is_right, two.is_right) for seed, (one, two) in pairs.items()},
+        first=first,
+        second=second,
+        by_seed=by_seed,
         overall=overall,
         by_class=by_class,
-        unpaired=len(first[1].keys() ^ second[1].keys()),
+        unpaired=len(first_points.keys() ^ second_points.keys()),
     )
 
 
 def _answers(run: Run, point: Point) -> Answers:
     rows = run.rows(PREDICTIONS, [point.trial_id, point.point])
-    return Answers(*(np.array([row[name] for row in rows]) for name in ("image_id", "label", "is_right")))
+    return Answers(
+        images=np.array([row["image_id"] for row in rows]),
+        classes=np.array([row["label"] for row in rows]),
+        is_right=np.array([row["is_right"] for row in rows]),
+    )
 
 
 def _compare_over_seeds(pairs: Sequence[tuple[Answers, Answers]]) -> tuple[Crossed | None, dict[int, Crossed]]:
     """Compare over all seeds, and for each class that all of them have; (None, {}) without seeds or images."""
-    if not pairs or any(not one.images.size for one, _ in pairs):
+    if not pairs or any(not first.images.size for first, _ in pairs):
         return None, {}
-    images, first = np.unique(np.concatenate([one.images for one, _ in pairs]), return_index=True)
-    classes = np.concatenate([one.classes for one, _ in pairs])[first]
+    all_images = np.concatenate([first.images for first, _ in pairs])
+    images, index = np.unique(all_images, return_index=True)
+    classes = np.concatenate([first.classes for first, _ in pairs])[index]
     differences = np.full((len(pairs), len(images)), np.nan)
-    for row, (one, two) in zip(differences, pairs, strict=True):
-        row[np.searchsorted(images, one.images)] = one.is_right.astype(float) - two.is_right.astype(float)
-    by_class = {int(number): differences[:, classes == number] for number in np.unique(classes)}
-    tested = {number: part for number, part in by_class.items() if not np.isnan(part).all(axis=1).any()}
-    return crossed_difference(differences), {number: crossed_difference(part) for number, part in tested.items()}
+    for row, (first, second) in zip(differences, pairs, strict=True):
+        row[np.searchsorted(images, first.images)] = first.is_right.astype(float) - second.is_right.astype(float)
+    by_class = {}
+    for number in np.unique(classes):
+        of_class = differences[:, classes == number]
+        is_in_all_seeds = not np.isnan(of_class).all(axis=1).any()
+        if is_in_all_seeds:
+            by_class[int(number)] = crossed_difference(of_class)
+    return crossed_difference(differences), by_class
 
 
-def _seed_row(seed: int, found: McNemar) -> tuple[str, ...]:
-    counts = (str(found.images), str(found.first_only), str(found.second_only))
-    return (str(seed), *counts, f"{found.p:.3g}", f"{found.mid_p:.3g}", f"{found.smallest_p:.3g}")
+def _seed_row(seed: int, test: McNemar) -> tuple[str, ...]:
+    counts = (str(test.images), str(test.first_only), str(test.second_only))
+    return (str(seed), *counts, f"{test.p:.3g}", f"{test.mid_p:.3g}", f"{test.smallest_p:.3g}")
 
 
-def _class_rows(one: ByImage, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    corrected = holm([found.p for found in one.by_class.values()])
-    for (number, found), p in zip(one.by_class.items(), corrected, strict=True):
+def _class_rows(compared: ByImage, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    corrected = holm([crossed.p for crossed in compared.by_class.values()])
+    for (number, crossed), p in zip(compared.by_class.items(), corrected, strict=True):
         name = names[number] if number < len(names) else str(number)
-        yield name, str(found.images), *_crossed_cells(found), p_text(p)
+        yield name, str(crossed.images), *_crossed_cells(crossed), p_text(p)
 
 
-def _crossed_cells(found: Crossed) -> tuple[str, str, str]:
+def _crossed_cells(crossed: Crossed) -> tuple[str, str, str]:
+    """Write a difference, its interval, and its p."""
     scale = SCALES["accuracy"]
     interval = NOTHING
-    if found.low is not None and found.high is not None:
-        interval = f"{scale.difference(found.low)} … {scale.difference(found.high)}"
-    return scale.difference(found.difference), interval, p_text(found.p)
+    if crossed.low is not None and crossed.high is not None:
+        interval = f"{scale.difference(crossed.low)} … {scale.difference(crossed.high)}"
+    return scale.difference(crossed.difference), interval, p_text(crossed.p)
 
 
-def _notes(one: ByImage) -> list[str]:
+def _notes(compared: ByImage) -> list[str]:
     notes = []
-    if one.overall is None:
+    overall = compared.overall
+    if overall is None:
         notes.append("No seed has both, so the two cannot be compared.")
-    elif one.overall.low is None:
+    elif overall.low is None:
         notes.append("Only one seed: McNemar's test compares this pair of models on these images; no interval for the"
                      " methods can be given.")  # fmt: skip
     else:
-        difference, interval, p = _crossed_cells(one.overall)
-        settled = one.overall.p is not None and one.overall.p <= SIGNIFICANCE
+        difference, interval, p = _crossed_cells(overall)
+        settled = overall.p is not None and overall.p <= SIGNIFICANCE
         notes.append(
-            f"Over {one.overall.seeds} seeds and {one.overall.images} images, both as samples: {difference} points,"
+            f"Over {overall.seeds} seeds and {overall.images} images, both as samples: {difference} points,"
             f" 95% {interval}, p = {p}: {'the two differ' if settled else 'cannot settle it'}."
         )
-        if one.overall.seeds < CLAIMED_FROM_SEEDS:
-            notes.append(
-                f"With {one.overall.seeds} seeds that interval covers less than 95%; it needs 5 or more seeds."
-            )
+        if overall.seeds < CLAIMED_FROM_SEEDS:
+            notes.append(f"With {overall.seeds} seeds that interval covers less than 95%; it needs 5 or more seeds.")
     notes.append(
         "McNemar's p is about one pair of models. The seeds share the images, so their p values cannot be combined."
     )
-    if one.unpaired:
-        notes.append(f"{one.unpaired} seeds have only one of the two arms and are left out.")
-    if len(one.first.environments | one.second.environments) > 1:
+    if compared.unpaired:
+        notes.append(f"{compared.unpaired} seeds have only one of the two arms and are left out.")
+    if len(compared.first.environments | compared.second.environments) > 1:
         notes.append("Computed on mixed hardware, ranks or torch versions.")
     return notes
 
@@ -225,9 +243,9 @@ WHERE one <> two ORDER BY abs(one - two) DESC, image_id LIMIT {most}
 _MOST = 60
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """List for each problem of classes the images by the difference in how many seeds are right."""
-    made = Section(
+    section_images = Section(
         "images",
         "Images on which two sub-models disagree",
         "Test images that one arm predicts right in more seeds than the other; the numbers are seeds that are right, of"
@@ -235,34 +253,39 @@ def section(found: Findings) -> Section:
         empty="No two arms of one problem with test predictions of classes of the same seeds yet.",
         short="Images",
     )
-    for problem, one, two in _pairs(found):
-        seeds = one.test_by_seed.keys() & two.test_by_seed.keys()
+    for problem, first, second in _pairs(findings):
+        seeds = first.test_by_seed.keys() & second.test_by_seed.keys()
         if not seeds:
             continue
-        first, second = (
-            {point.trial_id: point.point for point in arm.points if point.seed in seeds} for arm in (one, two)
-        )
-        points = ", ".join(f"({literal(trial)}, {point})" for trial, point in (first | second).items())
+        first_points = {point.trial_id: point.point for point in first.points if point.seed in seeds}
+        second_points = {point.trial_id: point.point for point in second.points if point.seed in seeds}
+        both = first_points | second_points
         sql = IMAGES.format(
-            first=", ".join(map(literal, first)), second=", ".join(map(literal, second)), points=points,
-            one=_column(one), two=_column(two), most=_MOST,
-        )  # fmt: skip
-        made.blocks.append(listing(found.run, sql, f"{problem}: {one} and {two}", folded=True))
-    return made
+            first=", ".join(literal(trial_id) for trial_id in first_points),
+            second=", ".join(literal(trial_id) for trial_id in second_points),
+            points=", ".join(f"({literal(trial_id)}, {point})" for trial_id, point in both.items()),
+            one=_column(first),
+            two=_column(second),
+            most=_MOST,
+        )
+        section_images.blocks.append(listing(findings.run, sql, f"{problem}: {first} and {second}", folded=True))
+    return section_images
 
 
-def compared_predictions(found: Findings) -> str:
-    """The SQL condition on the rows of `predictions` that `section` can read."""
-    trials = {point.trial_id for _, *arms in _pairs(found) for arm in arms for point in arm.points}
+def compared_predictions(findings: Findings) -> str:
+    """Return the SQL condition on the rows of `predictions` that `section` can read."""
+    trials: set[str] = set()
+    for _, first, second in _pairs(findings):
+        trials.update(point.trial_id for point in first.points + second.points)
     return f"trial_id IN ({', '.join(map(literal, sorted(trials))) or 'NULL'})"
 
 
-def _pairs(found: Findings) -> Iterator[tuple[Problem, Arm, Arm]]:
-    """Each problem of classes with the two arms to compare: TransTailor's or the best one, and full fine-tuning."""
-    for problem in found.problems:
-        arms = [arm for arm in found.arms if arm.problem == problem and arm.metric == "accuracy"]
+def _pairs(findings: Findings) -> Iterator[tuple[Problem, Arm, Arm]]:
+    """Yield each problem of classes with the two arms to compare: TransTailor's or the best one, and fine-tuning."""
+    for problem in findings.problems:
+        arms = [arm for arm in findings.arms if arm.problem == problem and arm.metric == "accuracy"]
         baseline = comparison.baseline_of(arms, problem)
-        others = [arm for arm in comparison.transtailor_at(arms, found.budget) or arms if arm is not baseline]
+        others = [arm for arm in comparison.transtailor_at(arms, findings.budget) or arms if arm is not baseline]
         if baseline and others:
             yield problem, others[0], baseline
 

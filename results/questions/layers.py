@@ -10,7 +10,7 @@ from results.arms.filter_agreement import OF_ARMS, OF_SEEDS, agreement_sql
 from results.arms.findings import Findings, problem_condition
 from results.render.blocks import Figure, Section
 from results.render.chart import Chart, Spec
-from results.render.style import PALETTE, WIDTH, arm_channels, names_width, order_arms, row_axis, told
+from results.render.style import PALETTE, WIDTH, arm_channels, names_width, order_arms, row_axis, tooltip, whole_axis
 from results.store.answers import Answer, answer
 from results.store.views import literal
 
@@ -75,54 +75,54 @@ _MOST_IN_MATRIX = 24
 _MOST_STEP, _LEAST_STEP_WITH_TEXT = 90, 26
 
 
-def budgets(found: Findings) -> Iterator[tuple[int, Problem, float, str]]:
-    """Yield each problem with pruned sub-models: its place, itself, the budget to compare at, and this as text."""
-    for place, problem in enumerate(found.problems):
-        asked = _budget_of(found, problem)
+def budgets(findings: Findings) -> Iterator[tuple[int, Problem, float, str]]:
+    """Yield each problem with pruned sub-models: its number, itself, the budget to compare at, and this as text."""
+    for number, problem in enumerate(findings.problems):
+        asked = _budget_of(findings, problem)
         if asked is not None:
-            yield place, problem, asked, f"at {100 * asked:g}% fewer MACs, or where a rule decided"
+            yield number, problem, asked, f"at {100 * asked:g}% fewer MACs, or where a rule decided"
 
 
-def compared_filters(found: Findings) -> str:
-    """The SQL condition on the rows of `kept_filters` that `kept_filters` can read."""
-    asked = [
-        f"abs(asked_removed_macs_fraction - {one!r}) < 1e-6" for one in {asked for _, _, asked, _ in budgets(found)}
-    ]
-    compared = f"FROM operating_points WHERE {' OR '.join(['asked_removed_macs_fraction IS NULL', *sorted(asked)])}"
+def compared_filters(findings: Findings) -> str:
+    """Return the SQL condition on the rows of `kept_filters` that `kept_filters` can read."""
+    budgets_asked = {asked for _, _, asked, _ in budgets(findings)}
+    conditions = [f"abs(asked_removed_macs_fraction - {asked!r}) < 1e-6" for asked in budgets_asked]
+    condition = " OR ".join(["asked_removed_macs_fraction IS NULL", *sorted(conditions)])
+    compared = f"FROM operating_points WHERE {condition}"
     # Numbers in the condition leave out rows before the last one of each key is looked for; a subquery does not.
-    numbers = [str(row["point"]) for row in found.run.rows(f"SELECT DISTINCT point {compared} ORDER BY point")]
+    numbers = [str(row["point"]) for row in findings.run.rows(f"SELECT DISTINCT point {compared} ORDER BY point")]
     return f"point IN ({', '.join(numbers) or 'NULL'}) AND (trial_id, point) IN (SELECT (trial_id, point) {compared})"
 
 
-def _budget_of(found: Findings, problem: Problem) -> float | None:
+def _budget_of(findings: Findings, problem: Problem) -> float | None:
     """Choose the budget at which most arms can be compared; of several, the one closest to a fifth."""
-    arms = {(point.asked, point.arm) for point in found.points if point.problem == problem and point.asked}
+    arms = {(point.asked, point.arm) for point in findings.points if point.problem == problem and point.asked}
     counts = Counter(asked for asked, _ in arms if asked is not None)
     return min(counts, key=lambda asked: (-counts[asked], abs(asked - 0.2)), default=None)
 
 
-def widths(found: Findings, problem: Problem, asked: float, at: str) -> dict[str, Chart]:
+def widths(findings: Findings, problem: Problem, asked: float, at: str) -> dict[str, Chart]:
     """The filters left in each layer, and how far two arms agree on that; both are left out where no rows are.
 
     Args:
         problem, asked, at: from `budgets`.
     """
     charts: dict[str, Chart] = {}
-    data = answer(found.run, WIDTHS.format(problem=problem_condition(problem), asked=repr(asked)))
+    data = answer(findings.run, WIDTHS.format(problem=problem_condition(problem), asked=repr(asked)))
     if data.rows:
         title = f"{problem}: filters left in each layer (%) {at}"
         text = "format(100 * datum.kept_fraction, '.0f')"
         charts["widths"] = _by_layer(title, data, Shading("1 - datum.kept_fraction", text))
-        charts["facing"] = _facing(found, f"{problem}: filters of each layer, two arms face to face", data)
+        charts["facing"] = _facing(findings, f"{problem}: filters of each layer, two arms face to face", data)
     if 1 < len({row[0] for row in data.rows}) <= _MOST_IN_MATRIX:
-        pairs = answer(found.run, AGREEMENT.format(widths=data.sql))
+        pairs = answer(findings.run, AGREEMENT.format(widths=data.sql))
         title = f"{problem}: agreement of two arms on the widths (100 less the mean difference in points)"
         text = "format(100 * datum.agreement, '.0f')"
         charts["agreement"] = _by_pair(title, pairs, Shading("1 - datum.agreement", text))
     return charts
 
 
-def over_data(found: Findings, network: str) -> dict[str, Chart]:
+def over_data(findings: Findings, network: str) -> dict[str, Chart]:
     """One arm's sub-models of a network over data sets, as TransTailor's Figure 4: widths, and how far they agree.
 
     The arm and the budget are those with most data sets; of several, TransTailor's and the one closest to a fifth.
@@ -131,16 +131,21 @@ def over_data(found: Findings, network: str) -> dict[str, Chart]:
         Charts "over-data" and "data-agreement"; none if no arm has pruned the network on two data sets.
     """
     of_arms: dict[tuple[str, str, float], set[str]] = {}
-    for point in found.points:
+    for point in findings.points:
         if point.problem.network == network and point.asked:
             of_arms.setdefault((point.method, point.arm, point.asked), set()).add(point.problem.dataset)
-    arms = [(method != TRANSTAILOR, abs(asked - 0.2), arm, asked, len(data)) for (method, arm, asked), data in
-            of_arms.items() if len(data) > 1]  # fmt: skip
-    if not arms:
+    on_several = [key for key, datasets in of_arms.items() if len(datasets) > 1]
+    if not on_several:
         return {}
-    *_, arm, asked, _ = min(arms, key=lambda one: (-one[-1], one))
+
+    def preference(key: tuple[str, str, float]) -> tuple[int, bool, float, str, float]:
+        method, arm, asked = key
+        return -len(of_arms[key]), method != TRANSTAILOR, abs(asked - 0.2), arm, asked
+
+    _, arm, asked = min(on_several, key=preference)
     kept = OVER_DATA.format(network=literal(network), arm=literal(arm), asked=repr(asked))
-    widths_of_data, pairs = answer(found.run, kept + OF_DATA), answer(found.run, kept + BETWEEN_DATA)
+    widths_of_data = answer(findings.run, kept + OF_DATA)
+    pairs = answer(findings.run, kept + BETWEEN_DATA)
     at = f"{network}, {arm}, at {100 * asked:g}% fewer MACs"
     charts = {}
     if widths_of_data.rows:
@@ -153,16 +158,17 @@ def over_data(found: Findings, network: str) -> dict[str, Chart]:
     return charts
 
 
-def _facing(found: Findings, title: str, data: Answer) -> Chart:
+def _facing(findings: Findings, title: str, data: Answer) -> Chart:
     """Bars of two arms for each layer, inside the outline of the original; `isolated` chooses other arms."""
-    arms = [arm for arm in order_arms(found.methods) if arm in set(data.column("arm"))]
+    arms = [arm for arm in order_arms(findings.methods) if arm in set(data.column("arm"))]
     two = f"(length(isolated) > 1 ? isolated : {json.dumps(arms[:2])})"
     layers = list(dict.fromkeys(layer for _, layer in sorted(set(zip(
         data.column("order"), data.column("layer"), strict=True)))))  # fmt: skip
     y = {"field": "layer", "type": "nominal", "sort": layers, "axis": row_axis()}
-    colour = arm_channels(found.methods, arms, with_shape=False)["color"]
+    colour = arm_channels(findings.methods, arms, with_shape=False)["color"]
     colour["legend"]["values"] = {"expr": two}
-    tip = told(arm="arm", layer="layer", mean_width="mean filters|.1f", original_width="of", seeds="seeds")
+    filters = whole_axis([0, *data.column("original_width")])
+    tip = tooltip(arm="arm", layer="layer", mean_width="mean filters|.1f", original_width="of", seeds="seeds")
     return Chart(title, {
         "params": [{"name": "isolated", "value": []}],
         "data": {"name": "rows"},
@@ -173,24 +179,25 @@ def _facing(found: Findings, title: str, data: Answer) -> Chart:
         "encoding": {"y": y, "yOffset": {"field": "arm"}, "color": colour, "tooltip": tip},
         "layer": [
             {"mark": {"type": "bar", "filled": False, "strokeWidth": 1},
-             "encoding": {"x": {"field": "original_width", "type": "quantitative", "title": "filters", "stack": None}}},
+             "encoding": {"x": {"field": "original_width", "type": "quantitative", "title": "filters", "stack": None,
+                                "axis": filters}}},
             {"mark": "bar", "encoding": {"x": {"field": "mean_width", "type": "quantitative", "stack": None}}},
         ],
     }, data)  # fmt: skip
 
 
-def kept_filters(found: Findings, problem: Problem, asked: float, at: str) -> dict[str, Chart]:
+def kept_filters(findings: Findings, problem: Problem, asked: float, at: str) -> dict[str, Chart]:
     """How far seeds keep the same filters, layer by layer, and how far two arms do. As `widths` otherwise."""
     charts: dict[str, Chart] = {}
     text = "format(datum.kappa, '.2f')"
     where = problem_condition(problem)
-    data = answer(found.run, agreement_sql(found.run, OF_SEEDS, where=where, asked=asked))
+    data = answer(findings.run, agreement_sql(findings.run, OF_SEEDS, where=where, asked=asked))
     if data.rows:
         title = f"{problem}: how far the seeds of an arm keep the same filters (kappa) {at}"
         charts["kept"] = _by_layer(title, data, Shading("datum.kappa", text))
-    arms = {point.arm for point in found.points if point.problem == problem and point.removed > 0}
+    arms = {point.arm for point in findings.points if point.problem == problem and point.removed > 0}
     if len(arms) <= _MOST_IN_MATRIX:
-        data = answer(found.run, agreement_sql(found.run, OF_ARMS, where=where, asked=asked))
+        data = answer(findings.run, agreement_sql(findings.run, OF_ARMS, where=where, asked=asked))
         if data.rows:
             title = f"{problem}: how far two arms keep the same filters with one seed, and an arm with two seeds"
             charts["same-filters"] = _by_pair(f"{title} (kappa) {at}", data, Shading("datum.kappa", text))
@@ -241,7 +248,7 @@ def _heat(
             "x": {"field": across, "type": "nominal", "scale": {"domain": columns},
                   "axis": {"title": None, "orient": "top", "ticks": False, "domain": False, "labelLimit": 150}},
         }  # fmt: skip
-        tip = told(**{name: name.replace("_", " ") + form for name, form in forms.items()})
+        tip = tooltip(**{name: name.replace("_", " ") + form for name, form in forms.items()})
         fill = {"field": "shade", "type": "quantitative", "legend": None,
                 "scale": {"domain": [0, 1], "clamp": True, "range": ["#f2f5f9", PALETTE[0]]}}  # fmt: skip
         layers.append(
@@ -265,9 +272,9 @@ def _heat(
     return Chart(title, spec, data, note=note)
 
 
-def widths_section(found: Findings) -> Section:
+def widths_section(findings: Findings) -> Section:
     """Draw the widths for each problem, the agreement of arms if there are several, and one arm over data sets."""
-    made = _of_layers(found, widths, Section(
+    drawn = _of_layers(findings, widths, Section(
         "widths",
         "What is left of each layer",
         "Filters that are left in each layer, in per cent of the original ones: the mean over seeds. The stronger"
@@ -276,14 +283,15 @@ def widths_section(found: Findings) -> Section:
         empty="No layers of pruned networks yet.",
         short="Layers",
     ))  # fmt: skip
-    for place, network in enumerate(dict.fromkeys(problem.network for problem in found.problems)):
-        made.blocks += [Figure(f"{name}{place}", chart) for name, chart in over_data(found, network).items()]
-    return made
+    networks = list(dict.fromkeys(problem.network for problem in findings.problems))
+    for number, network in enumerate(networks):
+        drawn.blocks += [Figure(f"{name}{number}", chart) for name, chart in over_data(findings, network).items()]
+    return drawn
 
 
-def kept_filters_section(found: Findings) -> Section:
+def kept_filters_section(findings: Findings) -> Section:
     """Draw for each problem arms against layers, and arms against arms if they are few."""
-    return _of_layers(found, kept_filters, Section(
+    return _of_layers(findings, kept_filters, Section(
         "kept",
         "Which filters are kept",
         "Cohen's kappa of two selections of filters: 1 if both keep the same filters, 0 if they agree as much as"
@@ -294,8 +302,9 @@ def kept_filters_section(found: Findings) -> Section:
     ))  # fmt: skip
 
 
-def _of_layers(found: Findings, figures: Figures, made: Section) -> Section:
-    for place, problem, asked, at in budgets(found):
-        charts = figures(found, problem, asked, at)
-        made.blocks += [Figure(f"{name}{place}", chart) for name, chart in charts.items()]
-    return made
+def _of_layers(findings: Findings, figures: Figures, section: Section) -> Section:
+    """Add these figures of each problem to a section, and return it."""
+    for number, problem, asked, at in budgets(findings):
+        charts = figures(findings, problem, asked, at)
+        section.blocks += [Figure(f"{name}{number}", chart) for name, chart in charts.items()]
+    return section

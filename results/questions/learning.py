@@ -5,9 +5,10 @@ from typing import Any
 from results.arms.findings import Findings
 from results.render.blocks import Figure, Section
 from results.render.chart import Chart, Spec
-from results.render.style import WIDTH, arm_channels, quantity, told
+from results.render.style import WIDTH, arm_channels, quantity, score_channel, tooltip, whole_axis
 from results.store.answers import Answer, answer
 from results.store.views import literal
+from results.text.number_format import SCALES
 
 CURVES = """
 WITH arms AS (
@@ -39,19 +40,19 @@ ORDER BY network, dataset, kind, arm, epoch
 _MOST_EPOCHS = 50
 
 
-def learning_curves(found: Findings) -> dict[tuple[str, str], Chart]:
+def learning_curves(findings: Findings) -> dict[tuple[str, str], Chart]:
     """A figure for each network and data set."""
-    data = answer(found.run, CURVES.format(most=_MOST_EPOCHS))
+    data = answer(findings.run, CURVES.format(most=_MOST_EPOCHS))
     charts = {}
     for network, dataset in sorted({(row[0], row[1]) for row in data.rows}):
         rows = [row for row in data.rows if row[:2] == (network, dataset)]
         sql = f"SELECT * FROM ({data.sql}) WHERE network = {literal(network)} AND dataset = {literal(dataset)}"
         sql += " ORDER BY network, dataset, kind, arm, epoch"
-        charts[network, dataset] = _chart(found, Answer(data.columns, rows, sql))
+        charts[network, dataset] = _chart(findings, Answer(data.columns, rows, sql))
     return charts
 
 
-def _chart(found: Findings, data: Answer) -> Chart:
+def _chart(findings: Findings, data: Answer) -> Chart:
     records = data.records()
     kinds = {record["kind"] for record in records if record["epoch"] > 1} or {record["kind"] for record in records}
     ordered = sorted(kinds, key=lambda kind: (not kind.startswith("fine"), kind))
@@ -59,7 +60,7 @@ def _chart(found: Findings, data: Answer) -> Chart:
     spec: Spec = {
         "data": {"name": "rows"},
         "columns": min(len(ordered), 2),
-        "concat": [_panel(found, kind, [one for one in records if one["kind"] == kind], len(ordered), arms)
+        "concat": [_panel(findings, kind, [one for one in records if one["kind"] == kind], len(ordered), arms)
                    for kind in ordered],
         "resolve": {"scale": {"color": "shared"}},
     }  # fmt: skip
@@ -67,19 +68,25 @@ def _chart(found: Findings, data: Answer) -> Chart:
     return Chart(title, spec, data)
 
 
-def _panel(found: Findings, kind: str, records: list[dict[str, Any]], panels: int, arms: set[str]) -> Spec:
+def _panel(findings: Findings, kind: str, records: list[dict[str, Any]], panels: int, arms: set[str]) -> Spec:
     scored = all(record["train_accuracy"] is not None for record in records)
     what, factor = ("accuracy", 100) if scored else ("loss", 1)
     title = "training accuracy (%)" if scored else "training loss"
     validated = any(record[f"validation_{what}"] is not None for record in records)
     columns = {"y": f"train_{what}", "low": f"{what}_lower_quartile", "high": f"{what}_upper_quartile"}
     columns |= {"validation": f"validation_{what}"} if validated else {}
-    x = quantity("epoch", "epoch", axis={"tickMinStep": 1, "format": "d"})
-    tip = told(arm="arm", epoch="epoch", y=f"{title}, median|.4~g", stages="stages")
+    epochs = whole_axis(record["epoch"] for record in records)
+    x = quantity("epoch", "epoch", axis=epochs, scale={"zero": False, "nice": False})
+    read = [record[column] for record in records for column in columns.values()]
+
+    def y(field: str) -> Spec:
+        return score_channel(field, title, SCALES["accuracy"], read) if scored else quantity(field, title)
+
+    tip = tooltip(arm="arm", epoch="epoch", y=f"{title}, median|.4~g", stages="stages")
     dashed: list[Spec] = [
         {"transform": [{"filter": "isValid(datum.validation)"}],
          "mark": {"type": "line", "strokeWidth": 1.8, "strokeDash": [5, 3]},
-         "encoding": {"y": quantity("validation", title), "tooltip": told(
+         "encoding": {"y": y("validation"), "tooltip": tooltip(
              arm="arm", epoch="epoch", validation=f"{title.replace('training', 'validation')}, median|.4~g")}},
     ]  # fmt: skip
     return {
@@ -90,20 +97,20 @@ def _panel(found: Findings, kind: str, records: list[dict[str, Any]], panels: in
             {"filter": {"field": "kind", "equal": kind}},
             *({"calculate": f"datum.{column} * {factor}", "as": name} for name, column in columns.items()),
         ],
-        "encoding": {"x": x, **arm_channels(found.methods, arms, with_shape=False)},
+        "encoding": {"x": x, **arm_channels(findings.methods, arms, with_shape=False)},
         "layer": [
             {"mark": {"type": "area", "opacity": 0.14 if len(arms) <= 12 else 0.0},
-             "encoding": {"y": quantity("low", title), "y2": {"field": "high"}}},
+             "encoding": {"y": y("low"), "y2": {"field": "high"}}},
             {"mark": {"type": "line", "strokeWidth": 1.8, "point": {"size": 12} if len(arms) <= 12 else False},
-             "encoding": {"y": quantity("y", title), "tooltip": tip}},
+             "encoding": {"y": y("y"), "tooltip": tip}},
             *(dashed if validated else []),
         ],
     }  # fmt: skip
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Draw one figure for each network and data set, with a panel for each kind of stage."""
-    made = Section(
+    section_learning = Section(
         "learning",
         "Learning curves",
         "Median over the stages of an arm with quartiles, on the training images; dashed: on the validation split,"
@@ -112,5 +119,7 @@ def section(found: Findings) -> Section:
         empty="No epochs yet.",
         short="Learning",
     )
-    made.blocks += [Figure(f"learning{place}", chart) for place, chart in enumerate(learning_curves(found).values())]
-    return made
+    section_learning.blocks += [
+        Figure(f"learning{place}", chart) for place, chart in enumerate(learning_curves(findings).values())
+    ]
+    return section_learning

@@ -100,25 +100,35 @@ def seeds_needed_page(run: Run, against: str, asked: float | None, difference: f
 
 
 def _pairings(arms: Sequence[Arm], problem: Problem, name: str) -> list[Pairing]:
-    its = sorted((arm for arm in arms if arm.problem == problem), key=lambda arm: (budget_order(arm.asked), arm.name))
-    base = next((arm for arm in its if arm.name == name), None)
-    others = [arm for arm in its if arm is not base]
-    return [compare([(arm, base)]) for arm in others] if base else []
+    """Compare each arm of a problem with the one of this name at its smallest budget; empty if there is none."""
+    of_problem = [arm for arm in arms if arm.problem == problem]
+    ordered = sorted(of_problem, key=lambda arm: (budget_order(arm.asked), arm.name))
+    base = next((arm for arm in ordered if arm.name == name), None)
+    if base is None:
+        return []
+    return [compare([(arm, base)]) for arm in ordered if arm is not base]
 
 
-def _row(one: Needed) -> tuple[str, ...]:
-    scale, found = SCALES[one.pairing.metric], one.pairing.result.difference
-    more = None if one.pairs is None else max(0, one.pairs - found.n)
+def _row(needed: Needed) -> tuple[str, ...]:
+    scale = SCALES[needed.pairing.metric]
+    difference = needed.pairing.result.difference
+    more = None if needed.pairs is None else max(0, needed.pairs - difference.n)
     return (
-        one.pairing.first,
-        str(found.n),
-        scale.difference(found.mean),
-        scale.interval(found, signed=True),
-        scale.value(found.deviation),
-        scale.value(one.detectable),
-        *(NOTHING if count is None else f"{count:,}" for count in (one.pairs, one.pairs_with_doubt)),
-        *(NOTHING if count is None else f"{count:,}" for count in (one.pairs_in_family, more)),
+        needed.pairing.first,
+        str(difference.n),
+        scale.difference(difference.mean),
+        scale.interval(difference, signed=True),
+        scale.value(difference.deviation),
+        scale.value(needed.detectable),
+        _count(needed.pairs),
+        _count(needed.pairs_with_doubt),
+        _count(needed.pairs_in_family),
+        _count(more),
     )
+
+
+def _count(number: int | None) -> str:
+    return NOTHING if number is None else f"{number:,}"
 
 
 def _notes(rows: Sequence[Needed], difference: float | None) -> list[str]:

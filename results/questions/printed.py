@@ -1,12 +1,12 @@
 """The papers' printed numbers beside the measured ones."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from results.arms.findings import Findings
 from results.render.blocks import Figure, Section
 from results.render.chart import Chart, Spec
-from results.render.style import PALETTE, WIDTH, names_width, quantity, row_axis, told
+from results.render.style import PALETTE, WIDTH, names_width, row_axis, score_channel, tooltip
 from results.store.answers import answer
 from results.store.reader import Run
 from results.text.number_format import SCALES
@@ -30,7 +30,7 @@ so that each trial counts once."""
 
 
 def printed_numbers(run: Run) -> list[Chart]:
-    """A figure for each metric; none where the run has no printed numbers."""
+    """Draw a figure for each metric; none where the run has no printed numbers."""
     data = answer(run, PRINTED)
     records = data.records()
     names = []
@@ -45,9 +45,10 @@ def printed_numbers(run: Run) -> list[Chart]:
         title = f"{scale.noun}{scale.axis_unit}"
         y = {"field": "name", "type": "nominal", "sort": None, "axis": row_axis()}
         form = f"|.{scale.digits}f"
-        tip = told(name="arm", paper="paper", place="in", printed=f"printed{form}", measured=f"measured{form}",
+        tip = tooltip(name="arm", paper="paper", place="in", printed=f"printed{form}", measured=f"measured{form}",
                    trials="trials", note="note")  # fmt: skip
         columns = {"printed": "printed_value", "measured": "measured_test_score"}
+        ends = _ends(record for record in records if record["metric"] == metric)
         places = list(dict.fromkeys(_place(record) for record in records if record["metric"] == metric))
         spec: Spec = {
             "data": {"name": "rows"},
@@ -70,10 +71,10 @@ def printed_numbers(run: Run) -> list[Chart]:
                     "height": {"step": 24},
                     "encoding": {"y": y},
                     "layer": [
-                        {"mark": {"type": "rule", "strokeWidth": 2, "color": PALETTE[0]},
-                         "encoding": {"x": quantity("low", title), "x2": {"field": "high"}}},
+                        {"mark": {"type": "rule", "strokeWidth": 2, "color": PALETTE[0], "clip": True},
+                         "encoding": {"x": score_channel("low", title, scale, ends), "x2": {"field": "high"}}},
                         *({"mark": {"type": "point", "filled": name == "measured", "size": 60, "opacity": 1},
-                           "encoding": {"x": quantity(name, title), "tooltip": tip, "color": {
+                           "encoding": {"x": score_channel(name, title, scale, ends), "tooltip": tip, "color": {
                                "datum": name, "title": None,
                                "scale": {"domain": list(columns), "range": [PALETTE[1], PALETTE[0]]}}}}
                           for name in columns),
@@ -87,16 +88,28 @@ def printed_numbers(run: Run) -> list[Chart]:
     return charts
 
 
+def _ends(records: Iterable[Mapping[str, Any]]) -> list[float]:
+    """Everything that is drawn of these records: printed numbers, measured means, and a deviation around them."""
+    ends: list[float] = []
+    for record in records:
+        ends.append(record["printed_value"])
+        measured = record["measured_test_score"]
+        if measured is not None:
+            deviation = record["deviation"] or 0.0
+            ends += [measured - deviation, measured + deviation]
+    return ends
+
+
 def _place(record: Mapping[str, Any]) -> str:
     return f"{record['paper']}, {record['place']}"
 
 
-def section(found: Findings) -> Section | None:
+def section(findings: Findings) -> Section | None:
     """Draw one row for each printed number; None if the run has none."""
-    charts = printed_numbers(found.run)
+    charts = printed_numbers(findings.run)
     if not charts:
         return None
-    made = Section(
+    section_printed = Section(
         "printed",
         "What the papers print",
         "Rings: the number as printed. Full dots: the mean over this run's trials of an arm with that label on that"
@@ -104,5 +117,5 @@ def section(found: Findings) -> Section | None:
         " differ from those of this run.",
         short="Papers",
     )
-    made.blocks += [Figure(f"printed{place}", chart) for place, chart in enumerate(charts)]
-    return made
+    section_printed.blocks += [Figure(f"printed{place}", chart) for place, chart in enumerate(charts)]
+    return section_printed

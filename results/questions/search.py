@@ -17,7 +17,7 @@ from results.arms.findings import Findings
 from results.arms.verdict import verdict
 from results.render.blocks import Figure, Section, TableBlock
 from results.render.chart import Chart, Spec
-from results.render.style import PALETTE, WIDTH, quantity, score_domain, told
+from results.render.style import PALETTE, WIDTH, quantity, score_domain, tooltip, whole_axis
 from results.render.tables import HtmlTable, TableRow
 from results.statistics.fronts import on_front
 from results.store.answers import Answer, answer
@@ -76,11 +76,14 @@ def rung_predictions(run: Run) -> Iterator[RungPrediction]:
         names[number] = row["place"] if number is None else f"rung {number} ({row['place']})"
     numbers = sorted(number for number in scores if number is not None)
     for number in numbers:
-        for later in (None, *(other for other in reversed(numbers) if other > number)):
-            pairs = [(score, scores[later][key]) for key, score in scores[number].items() if key in scores[later]]
-            if min(len({one for one, _ in pairs}), len({other for _, other in pairs})) >= FEWEST:
-                found = float(spearmanr(pairs).statistic)
-                yield RungPrediction(rung=names[number], later=names[later], trials=len(pairs), correlation=found)
+        higher = [other for other in reversed(numbers) if other > number]
+        for later in (None, *higher):
+            both = [trial for trial in scores[number] if trial in scores[later]]
+            first_scores = [scores[number][trial] for trial in both]
+            later_scores = [scores[later][trial] for trial in both]
+            if min(len(set(first_scores)), len(set(later_scores))) >= FEWEST:
+                correlation = float(spearmanr(first_scores, later_scores).statistic)
+                yield RungPrediction(rung=names[number], later=names[later], trials=len(both), correlation=correlation)
                 break
         else:
             ended = scores[number].keys() & scores[None].keys()
@@ -130,9 +133,12 @@ _MOST_AXES, _MOST_LEVELS = 7, 9
 
 def searching(run: Run) -> list[str]:
     """Return the names of the runs that search, in the order in which they were given."""
-    column = "run" if len(run.paths) > 1 else "true"
-    found = {row["it"] for row in run.rows(f"SELECT DISTINCT {column} AS it FROM proposals WHERE purpose = 'search'")}
-    return [name for name in run.paths if found & {name, True}]
+    if len(run.paths) == 1:
+        rows = run.rows("SELECT number FROM proposals WHERE purpose = 'search' LIMIT 1")
+        return list(run.paths) if rows else []
+    rows = run.rows("SELECT DISTINCT run FROM proposals WHERE purpose = 'search'")
+    names = {row["run"] for row in rows}
+    return [name for name in run.paths if name in names]
 
 
 @contextmanager
@@ -141,8 +147,8 @@ def alone(run: Run, name: str) -> Iterator[Run]:
     if len(run.paths) == 1:
         yield run
     else:
-        with load(run.paths[name], ("planned", "proposals", "rungs", "trials", "operating_points")) as one:
-            yield one
+        with load(run.paths[name], ("planned", "proposals", "rungs", "trials", "operating_points")) as single_run:
+            yield single_run
 
 
 def history(run: Run) -> Chart | None:
@@ -151,8 +157,10 @@ def history(run: Run) -> Chart | None:
     if not data.rows:
         return None
     scale = _scale(data)
-    x = quantity("number", "proposal", axis={"tickMinStep": 1, "format": "d"})
-    tip = _told(scale, number="proposal", drawn_by="drawn by", setting="setting", shown="", best_shown="best so far")
+    x = quantity("number", "proposal", axis=whole_axis(data.column("number")))
+    tip = _score_tooltip(
+        scale, number="proposal", drawn_by="drawn by", setting="setting", shown="", best_shown="best so far"
+    )
     line = {"type": "line", "interpolate": "step-after", "color": PALETTE[0]}
     spec = _layers(
         scale,
@@ -184,7 +192,7 @@ def rungs(run: Run) -> Chart | None:
             "detail": {"field": "trial_id"},
             "color": {"field": "ended", "type": "nominal", "title": "reached its end",
                       "scale": {"domain": [True, False], "range": [PALETTE[0], PALETTE[1]]}},
-            "tooltip": _told(scale, number="proposal", setting="setting", rung="rung", shown=""),
+            "tooltip": _score_tooltip(scale, number="proposal", setting="setting", rung="rung", shown=""),
         },
     }  # fmt: skip
     return Chart("The scores of all trials at the rungs that they reached", spec, data)
@@ -197,8 +205,8 @@ def settings(run: Run) -> Chart | None:
     levels = {
         axis: _levels([one.get(axis) for one in records]) for axis in dict.fromkeys(k for r in records for k in r)
     }
-    places = {axis: {text: place for place, text in enumerate(found)} for axis, found in levels.items()}
-    varying = [axis for axis, found in levels.items() if len(found) > 1]
+    places = {axis: {text: place for place, text in enumerate(findings)} for axis, findings in levels.items()}
+    varying = [axis for axis, findings in levels.items() if len(findings) > 1]
     axes = varying[:_MOST_AXES]
     if not axes:
         return None
@@ -221,6 +229,7 @@ def settings(run: Run) -> Chart | None:
         for axis in axes
         for text in (levels[axis] if len(levels[axis]) <= _MOST_LEVELS else (levels[axis][0], levels[axis][-1]))
     ]
+    tip = _score_tooltip(scale, number="proposal", setting="setting", shown=title, end_shown="at the end")
     top = {"labelAngle": 0, "grid": True, "domain": False, "orient": "top", "labelLimit": 200}
     x = {"field": "axis", "type": "ordinal", "sort": axes, "title": None, "axis": top}
     y = {"field": "place", "type": "quantitative", "axis": None}
@@ -236,7 +245,7 @@ def settings(run: Run) -> Chart | None:
                     "color": {"field": "shown", "type": "quantitative", "title": f"{scale.noun}{scale.axis_unit}",
                               "scale": {"scheme": "viridis", "zero": False}},
                     "strokeWidth": {"condition": {"test": "datum.ended", "value": 3}, "value": 1},
-                    "tooltip": _told(scale, number="proposal", setting="setting", shown=title, end_shown="at the end"),
+                    "tooltip": tip,
                 },
             },
             {
@@ -266,7 +275,7 @@ def search_front(run: Run, *, cost: str = "macs") -> Chart | None:
         return None
     front, scale = _front(pairs), _scale(data)
     x, y = quantity(column, words), _score("shown", scale, data.column("score"))
-    tip = _told(scale, number="proposal", setting="setting", shown="") + told(**{column: f"{words}|.4~g"})
+    tip = _score_tooltip(scale, number="proposal", setting="setting", shown="") + tooltip(**{column: f"{words}|.4~g"})
     line = {"type": "line", "interpolate": "step-after", "color": PALETTE[0]}
     spec = _layers(
         scale,
@@ -290,13 +299,15 @@ def hypervolume(pairs: Sequence[tuple[float, float]]) -> float:
     >>> hypervolume([(1.0, 0.0), (2.0, 0.5), (3.0, 1.0)])
     0.25
     """
-    most, low, high = max(pairs)[0], min(score for _, score in pairs), max(score for _, score in pairs)
+    scores = [score for _, score in pairs]
+    low = min(scores)
+    most, _ = max(pairs)
     front = _front(pairs)
-    box = (most - front[0][0]) * (high - low)
-    ends = [cost for cost, _ in front[1:]] + [most]
-    return (
-        sum((end - cost) * (score - low) for (cost, score), end in zip(front, ends, strict=True)) / box if box else 1.0
-    )
+    box = (most - front[0][0]) * (max(scores) - low)
+    if not box:
+        return 1.0
+    ends = [cost for cost, _ in front[1:]] + [most]  # of each step of the front
+    return sum((end - cost) * (score - low) for (cost, score), end in zip(front, ends, strict=True)) / box
 
 
 def _dot(colour: str) -> Spec:
@@ -305,8 +316,9 @@ def _dot(colour: str) -> Spec:
 
 def _layers(scale: Scale, *layers: Spec) -> Spec:
     shown = {"transform": [_shown(scale, "score", "shown"), _shown(scale, "best", "best_shown")]}
-    made = [layer | shown for layer in layers]  # one with data of its own would not have those of the figure
-    return {"data": {"name": "rows"}, "width": WIDTH / 2, "height": 260, "layer": made}
+    # In each layer: one with data of its own would not have the transforms of the figure.
+    shown_layers = [layer | shown for layer in layers]
+    return {"data": {"name": "rows"}, "width": WIDTH / 2, "height": 260, "layer": shown_layers}
 
 
 def _scale(data: Answer) -> Scale:
@@ -327,21 +339,22 @@ def _score(field: str, scale: Scale, scores: Sequence[float]) -> Spec:
     return quantity(field, f"{_noun(scale)}{scale.axis_unit}", scale=kept)
 
 
-def _told(scale: Scale, **fields: str) -> list[dict[str, Any]]:
-    """As `told`; a field whose name ends with "shown" is a score."""
-    words = {field: title or _noun(scale) for field, title in fields.items()}
-    return told(**{
-        field: f"{title}{scale.axis_unit}|.{scale.digits}f" if field.endswith("shown") else title
-        for field, title in words.items()
-    })  # fmt: skip
+def _score_tooltip(scale: Scale, **fields: str) -> list[dict[str, Any]]:
+    """As `tooltip`; a field whose name ends with "shown" is a score."""
+    titles = {}
+    for field, title in fields.items():
+        titles[field] = title or _noun(scale)
+        if field.endswith("shown"):
+            titles[field] += f"{scale.axis_unit}|.{scale.digits}f"
+    return tooltip(**titles)
 
 
 def _levels(values: Sequence[object]) -> list[str]:
-    """The different values of an axis, from its foot: numbers by size, names in order."""
-    found = {_text(value): value for value in values}
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in found.values()):
-        return sorted(found, key=lambda text: float(text))
-    return sorted(found)
+    """Return the different values of an axis, from its foot: numbers by size, names in order."""
+    texts = {_text(value) for value in values}
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return sorted(texts, key=float)
+    return sorted(texts)
 
 
 def _text(value: object) -> str:
@@ -371,13 +384,13 @@ Predictions = Mapping[str, Sequence[RungPrediction]]
 """Of each run that searches, by its name: what its rungs predict."""
 
 
-def headline(found: Findings) -> str:
-    """Write the verdict; empty if the run is no search. Only rows of confirmed settings are in `found.points`."""
-    (row,) = found.run.rows(PROPOSALS)
+def headline(findings: Findings) -> str:
+    """Write the verdict; empty if the run is no search. Only rows of confirmed settings are in `findings.points`."""
+    (row,) = findings.run.rows(PROPOSALS)
     if not row["searched"]:
         return ""
-    ends = {point.trial_id: replace(point, asked=None) for point in found.points if point.test is not None}
-    arms = arms_of(ends.values(), found.environments, failed_trials(found.run))
+    ends = {point.trial_id: replace(point, asked=None) for point in findings.points if point.test is not None}
+    arms = arms_of(ends.values(), findings.environments, failed_trials(findings.run))
     arms = [arm for arm in arms if arm.rank is not None]  # with a score, and without failed trials
     if not arms:
         why = (
@@ -385,8 +398,8 @@ def headline(found: Findings) -> str:
         )
         return f"Of {row['searched']} settings searched, {why}: nothing can be compared."
     best, *others = (arm for arm in arms if arm.problem == arms[0].problem)
-    scale = found.scales[best.problem]
-    runs = len(searching(found.run))
+    scale = findings.scales[best.problem]
+    runs = len(searching(findings.run))
     of = f"Of {row['searched']} settings searched" + (f" in {runs} runs" if runs > 1 else "")
     text = (
         f"{of} and {row['confirmed']} confirmed with new seeds, {best.name} is best"
@@ -398,22 +411,25 @@ def headline(found: Findings) -> str:
 
 def predictions_of(run: Run) -> Predictions:
     """Return what the rungs of each run that searches predict, in the order of the runs; empty if none searches."""
-    found = {}
+    predictions = {}
     for name in searching(run):
-        with alone(run, name) as one:
-            found[name] = [*rung_predictions(one)]
-    return found
+        with alone(run, name) as single_run:
+            predictions[name] = list(rung_predictions(single_run))
+    return predictions
 
 
 def warnings(run: Run) -> list[str]:
     """Return what a reader must know first: the rungs that hardly predict the end."""
-    found = [(name, one) for name, several in predictions_of(run).items() for one in several if one.is_weak]
-    return [f"{f'Run {name}' if len(run.paths) > 1 else 'Search'}, {one}." for name, one in found]
+    lines = []
+    for name, predictions in predictions_of(run).items():
+        where = f"Run {name}" if len(run.paths) > 1 else "Search"
+        lines += [f"{where}, {prediction}." for prediction in predictions if prediction.is_weak]
+    return lines
 
 
-def section(found: Findings) -> Section | None:
+def section(findings: Findings) -> Section | None:
     """Draw how the search went, or each of several; None if the run is no search."""
-    run = found.run
+    run = findings.run
     predictions = predictions_of(run)
     if not predictions:
         return None
@@ -422,7 +438,7 @@ def section(found: Findings) -> Section | None:
     order = (
         " Settings were continued without waiting for a whole rung, so the order in which trials ended decided, too."
     )
-    made = Section(
+    section_search = Section(
         "search",
         "How the search went" if len(predictions) == 1 else "How the searches went",
         "Validation scores, which choose; those of the best are too good, and only confirmed settings are compared."
@@ -431,29 +447,37 @@ def section(found: Findings) -> Section | None:
         empty="No setting has ended yet.",
         short="Search",
     )
-    for place, (name, of_rungs) in enumerate(predictions.items()):
-        before, after = (f"{name}: ", str(place)) if len(predictions) > 1 else ("", "")
-        with alone(run, name) as one:
-            fronts = {cost: search_front(one, cost=cost) for cost in COSTS}
-            charts = {"history": history(one), "rungs": rungs(one), "settings": settings(one),
-                      "front": fronts["macs"], "latency-front": fronts["latency_ms"]}  # fmt: skip
+    for index, (name, predictions_of_run) in enumerate(predictions.items()):
+        is_one_of_several = len(predictions) > 1
+        before = f"{name}: " if is_one_of_several else ""
+        after = str(index) if is_one_of_several else ""
+        with alone(run, name) as single_run:
+            charts = {
+                "history": history(single_run),
+                "rungs": rungs(single_run),
+                "settings": settings(single_run),
+                "front": search_front(single_run, cost="macs"),
+                "latency-front": search_front(single_run, cost="latency_ms"),
+            }
         for figure, chart in charts.items():
             if chart is not None:
                 shown = replace(chart, title=before + chart.title)
-                made.blocks.append(Figure(f"search-{figure}{after}", shown))
-            if figure == "rungs" and of_rungs:
-                made.blocks.append(_predictions_table(of_rungs, before))
-    return made
+                section_search.blocks.append(Figure(f"search-{figure}{after}", shown))
+            if figure == "rungs" and predictions_of_run:
+                section_search.blocks.append(_predictions_table(predictions_of_run, before))
+    return section_search
 
 
 def _predictions_table(predictions: Sequence[RungPrediction], before: str) -> TableBlock:
-    rows = [
-        TableRow(
-            (one.rung, one.later or "too few trials were continued", number(one.correlation), str(one.trials)),
-            (WEAK_RUNG,) if one.is_weak else (),
+    rows = []
+    for prediction in predictions:
+        cells = (
+            prediction.rung,
+            prediction.later or "too few trials were continued",
+            number(prediction.correlation),
+            str(prediction.trials),
         )
-        for one in predictions
-    ]
+        rows.append(TableRow(cells, (WEAK_RUNG,) if prediction.is_weak else ()))
     columns = ("rung", "compared with", "rank correlation", "trials")
     table = HtmlTable(columns, (False, False, True, True), rows, RUNG_SCORES, PREDICTIONS_NOTE)
     return TableBlock(table, f"{before}What each rung predicts", derived=True)

@@ -31,7 +31,7 @@ from results.errors import ResultsError
 from results.question import question
 from results.render.blocks import Figure, Section, TableBlock
 from results.render.chart import Chart, Spec
-from results.render.style import PALETTE, WIDTH, names_width, quantity, row_axis, told
+from results.render.style import PALETTE, WIDTH, names_width, quantity, row_axis, score_channel, tooltip
 from results.render.tables import HtmlTable, TableRow
 from results.statistics.paths import best_stop_rule, patience_rule, stop_rule
 from results.store.answers import Answer
@@ -60,11 +60,16 @@ class RuleOutcome:
 
 def rules_for(budgets: Sequence[float]) -> dict[str, Choose]:
     """Return the rules by name, among them one that stops at each of these budgets (asked shares of removed MACs)."""
-    rules = {f"paper's, tolerance {one:g}": _choose_by(partial(stop_rule, tolerance=one)) for one in TOLERANCES}
-    for one in (0.003, 0.01):
-        rules[f"below the best so far, tolerance {one:g}"] = _choose_by(partial(best_stop_rule, tolerance=one))
-    rules |= {f"patience {points}": _choose_by(partial(patience_rule, patience=points)) for points in (1, 2)}
-    rules |= {f"fixed budget {100 * budget:g}%": _choose_within(budget) for budget in budgets}
+    rules: dict[str, Choose] = {}
+    for tolerance in TOLERANCES:
+        rules[f"paper's, tolerance {tolerance:g}"] = _choose_by(partial(stop_rule, tolerance=tolerance))
+    for tolerance in (0.003, 0.01):
+        name = f"below the best so far, tolerance {tolerance:g}"
+        rules[name] = _choose_by(partial(best_stop_rule, tolerance=tolerance))
+    for points in (1, 2):
+        rules[f"patience {points}"] = _choose_by(partial(patience_rule, patience=points))
+    for budget in budgets:
+        rules[f"fixed budget {100 * budget:g}%"] = _choose_within(budget)
     rules["end of the path"] = lambda path: path[-1]
     rules["best by validation"] = lambda path: _best(path, lambda point: point.validation)
     rules[ORACLE] = lambda path: _best(path, lambda point: math.nan if point.test is None else point.test)
@@ -79,18 +84,19 @@ def rule_outcomes(
     With [tuning], the rules choose on the paths of the best setting: settings are compared at the ends of their paths,
     all as one budget; `ended` is from `ended_settings`.
     """
-    ends = [replace(point, asked=None) for point in {point.trial_id: point for point in points}.values()]
+    last_points = {point.trial_id: point for point in points}
+    ends = [replace(point, asked=None) for point in last_points.values()]
     best = {point.trial_id for point in best_settings(ends, ended)}
     paths: dict[tuple[Problem, str], dict[str, list[Point]]] = {}
     for point in points:
         if point.trial_id in best:
             paths.setdefault((point.problem, point.arm), {}).setdefault(point.trial_id, []).append(point)
-    found = {}
-    for key, by_trial in sorted(paths.items(), key=lambda item: item[0]):
-        several = [sorted(path, key=lambda point: point.point) for path in by_trial.values()]
-        if max(map(len, several)) > 1:
-            found[key] = _outcomes(several, environments)
-    return found
+    outcomes = {}
+    for key, path_by_trial in sorted(paths.items(), key=lambda item: item[0]):
+        ordered = [sorted(path, key=lambda point: point.point) for path in path_by_trial.values()]
+        if max(map(len, ordered)) > 1:
+            outcomes[key] = _outcomes(ordered, environments)
+    return outcomes
 
 
 def stops_page(run: Run, label: str | None = None) -> Iterator[Part]:
@@ -102,16 +108,16 @@ def stops_page(run: Run, label: str | None = None) -> Iterator[Part]:
     points = points_of(run)
     outcomes = rule_outcomes(points, ended_settings(run), environments_of(run))
     meant = {point.arm for point in points if label in (None, point.label, point.arm)}
-    shown = {key: several for key, several in outcomes.items() if key[1] in meant}
+    shown = {key: of_arm for key, of_arm in outcomes.items() if key[1] in meant}
     if not shown:
         raise ResultsError(
             f"no trial{'' if label is None else f' of {label!r}'} has several operating points;"
             f" arms that have several: {'; '.join(sorted({name for _, name in outcomes})) or 'none'}"
         )
-    for (problem, name), several in shown.items():
+    for (problem, name), of_arm in shown.items():
         yield Heading(f"{name}, {problem}")
         yield ""
-        yield PageTable(columns=COLUMNS, rows=[outcome_row(one) for one in several])
+        yield PageTable(columns=COLUMNS, rows=[outcome_row(outcome) for outcome in of_arm])
         yield ""
     problems = {problem for problem, _ in shown}
     yield from map(
@@ -126,30 +132,39 @@ def stops_page(run: Run, label: str | None = None) -> Iterator[Part]:
 
 
 def _outcomes(paths: Sequence[Sequence[Point]], environments: EnvironmentsByTrial) -> list[RuleOutcome]:
-    budgets = sorted({point.asked for path in paths for point in path if point.asked})
-    of_choice: dict[tuple[int, ...], Arm] = {}  # most rules choose what another one has chosen
-
-    def arm(choose: Choose) -> Arm:
+    """Return what each rule chose on the paths of one arm, one path for each trial."""
+    budgets: set[float] = set()
+    for path in paths:
+        budgets.update(point.asked for point in path if point.asked)
+    arm_of_choice: dict[tuple[int, ...], Arm] = {}  # most rules choose what another one has chosen
+    arm_of_rule: dict[str, Arm] = {}
+    for name, choose in rules_for(sorted(budgets)).items():
         chosen = [choose(path) for path in paths]
-        numbers = tuple(map(id, chosen))
-        if numbers not in of_choice:
-            of_choice[numbers] = replace(arm_of(chosen, environments), asked=None)
-        return of_choice[numbers]
-
-    arms = {name: arm(choose) for name, choose in rules_for(budgets).items()}
-    paper = arms[PAPER]
-    against = {id(one): compare([(one, paper)]) for one in of_choice.values()}
-    return [RuleOutcome(name, one, None if name == PAPER else against[id(one)]) for name, one in arms.items()]
+        choice = tuple(id(point) for point in chosen)
+        if choice not in arm_of_choice:
+            arm_of_choice[choice] = replace(arm_of(chosen, environments), asked=None)
+        arm_of_rule[name] = arm_of_choice[choice]
+    paper = arm_of_rule[PAPER]
+    against_paper = {id(arm): compare([(arm, paper)]) for arm in arm_of_choice.values()}
+    outcomes = []
+    for name, arm in arm_of_rule.items():
+        outcomes.append(RuleOutcome(name, arm, None if name == PAPER else against_paper[id(arm)]))
+    return outcomes
 
 
 def _choose_by(rule: Callable[[Sequence[float]], int]) -> Choose:
-    """The point whose place a rule chooses by the validation scores of a path."""
+    """Return how to choose the point whose index a rule finds by the validation scores of a path."""
     return lambda path: path[rule([point.validation for point in path])]
 
 
 def _choose_within(budget: float) -> Choose:
-    """The last point whose asked budget is not above this one; else the first point."""
-    return lambda path: [path[0], *(point for point in path if (point.asked or 0.0) <= budget + 1e-9)][-1]
+    """Return how to choose the last point whose asked budget is not above this one; else the first point."""
+
+    def choose(path: Sequence[Point]) -> Point:
+        within = [point for point in path if (point.asked or 0.0) <= budget + 1e-9]
+        return within[-1] if within else path[0]
+
+    return choose
 
 
 def _best(path: Sequence[Point], score: Callable[[Point], float]) -> Point:
@@ -158,36 +173,38 @@ def _best(path: Sequence[Point], score: Callable[[Point], float]) -> Point:
     return max(finite, key=lambda point: (score(point), point.removed), default=path[0])
 
 
-def outcome_row(one: RuleOutcome) -> tuple[str, ...]:
+def outcome_row(outcome: RuleOutcome) -> tuple[str, ...]:
     """Write the cells of the columns `COLUMNS`."""
-    arm, scale = one.arm, SCALES[one.arm.metric]
+    arm = outcome.arm
+    scale = SCALES[arm.metric]
     cells = (
-        one.rule,
+        outcome.rule,
         str(len(arm.models_by_seed)),
         percent(arm.removed, 1),
         scale.value(arm.validation.mean),
         scale.value(arm.test.mean),
         scale.interval(arm.test),
     )
-    if one.against is None:
-        return (*cells, *[NOTHING] * 4)
-    found = one.against.result
+    if outcome.against is None:
+        return (*cells, NOTHING, NOTHING, NOTHING, NOTHING)
+    result = outcome.against.result
     return (
         *cells,
-        scale.difference(found.difference.mean),
-        scale.interval(found.difference, signed=True),
-        p_text(found.p),
-        p_text(found.smallest_p),
+        scale.difference(result.difference.mean),
+        scale.interval(result.difference, signed=True),
+        p_text(result.p),
+        p_text(result.smallest_p),
     )
 
 
 def _marks(shown: Mapping[tuple[Problem, str], Sequence[RuleOutcome]]) -> list[str]:
     notes = []
-    for (problem, name), several in shown.items():
-        arm = several[0].arm
+    for (problem, name), outcomes in shown.items():
+        arm = outcomes[0].arm
         if arm.test.n == 1:
             notes.append(f"{name}, {problem}: only one seed, so no interval can be given.")
-        if lost := max(one.arm.not_finite for one in several):
+        lost = max(outcome.arm.not_finite for outcome in outcomes)
+        if lost:
             notes.append(f"{name}, {problem}: up to {lost} trials end with a validation score that is not a number.")
         if len(arm.environments) > 1:
             notes.append(f"{name}, {problem}: computed on mixed hardware, ranks or torch versions.")
@@ -202,34 +219,39 @@ Outcomes = Mapping[str, Sequence[RuleOutcome]]
 """By arm."""
 
 
-def outcomes_of(found: Findings, problem: Problem) -> Outcomes:
+def outcomes_of(findings: Findings, problem: Problem) -> Outcomes:
     """What every rule chooses for each arm of a problem whose trials have several points."""
-    points = [point for point in found.points if point.problem == problem]
-    return {arm: several for (_, arm), several in
-            rule_outcomes(points, found.ended, found.environments).items()}  # fmt: skip
+    points = [point for point in findings.points if point.problem == problem]
+    outcomes = rule_outcomes(points, findings.ended, findings.environments)
+    return {arm: of_arm for (_, arm), of_arm in outcomes.items()}
 
 
-def chart(found: Findings, problem: Problem, outcomes: Outcomes) -> Chart | None:
-    """Means over seeds of what some rules would have chosen; None where no path has two points.
+def chart(findings: Findings, problem: Problem, outcomes: Outcomes) -> Chart | None:
+    """Draw means over seeds of what some rules would have chosen; None where no path has two points.
 
     Args:
         outcomes: from `outcomes_of`.
     """
     if not outcomes:
         return None
-    scale = found.scales[problem]
-    rows = [
-        (arm, one.rule, len(one.arm.models_by_seed), one.arm.removed, one.arm.validation.mean, one.arm.test.mean)
-        for arm, several in outcomes.items()
-        for one in sorted((one for one in several if one.rule in _RULES), key=lambda one: _RULES.index(one.rule))
-    ]
+    scale = findings.scales[problem]
+    rows = []
+    for name, of_arm in outcomes.items():
+        drawn = [outcome for outcome in of_arm if outcome.rule in _RULES]
+        for outcome in sorted(drawn, key=lambda outcome: _RULES.index(outcome.rule)):
+            arm = outcome.arm
+            seeds = len(arm.models_by_seed)
+            rows.append((name, outcome.rule, seeds, arm.removed, arm.validation.mean, arm.test.mean))
     arms = sorted(outcomes)
     shown = arms[:_MOST_ARMS]
     left = names_width(shown)
     axes = {"removed": "removed MACs (%)", "score": f"test {scale.noun}{scale.axis_unit}"}
     forms = {"removed": ".1f", "score": f".{scale.digits}f"}
-    tip = told(arm="arm", rule="rule", seeds="seeds", **{name: f"{axes[name]}|{forms[name]}" for name in axes})
+    tip = tooltip(arm="arm", rule="rule", seeds="seeds", **{name: f"{axes[name]}|{forms[name]}" for name in axes})
     rule = {"field": "rule", "type": "nominal", "sort": list(_RULES)}
+    ticks = {"tickCount": 6}
+    removed = quantity("removed", axes["removed"], axis=ticks)
+    score = score_channel("score", axes["score"], scale, [row[-1] for row in rows if row[0] in shown], axis=ticks)
     spec: Spec = {
         "data": {"name": "rows"},
         "transform": [
@@ -246,14 +268,14 @@ def chart(found: Findings, problem: Problem, outcomes: Outcomes) -> Chart | None
                 "height": {"step": 9, "for": "offset"},
                 "mark": {"type": "point", "filled": True, "size": 50, "opacity": 1},
                 "encoding": {
-                    "x": quantity(name, title),
-                    "y": {"field": "arm", "type": "nominal", "axis": row_axis(labels=name == "removed")},
+                    "x": x,
+                    "y": {"field": "arm", "type": "nominal", "axis": row_axis(labels=x is removed)},
                     "yOffset": rule,
                     "color": rule | {"title": None, "scale": {"domain": _RULES, "range": PALETTE[: len(_RULES)]}},
                     "tooltip": tip,
                 },
             }
-            for name, title in axes.items()
+            for x in (removed, score)
         ],
     }
     note = f"{len(arms) - len(shown)} more arms are in the table." if len(arms) > len(shown) else ""
@@ -265,9 +287,9 @@ TOLERANCE = 0.003
 """TransTailor's printed tau, 0.3 percentage points of accuracy. For R squared, the same number is our choice."""
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Compare the rules for each problem, and arm by arm."""
-    made = Section(
+    section_stop = Section(
         "stop",
         "What stop rules would have chosen",
         "Every trial runs its whole path, so stop rules are applied afterwards, to the validation score only."
@@ -277,17 +299,19 @@ def section(found: Findings) -> Section:
         short="Stop rules",
     )
     rows = []
-    for place, problem in enumerate(found.problems):
-        outcomes = outcomes_of(found, problem)
-        if drawn := chart(found, problem, outcomes):
-            made.blocks.append(Figure(f"stop{place}", drawn))
-        for name, several in outcomes.items():
-            rows += [TableRow((str(problem), name, *outcome_row(one)[:-1])) for one in several]
+    for number, problem in enumerate(findings.problems):
+        outcomes = outcomes_of(findings, problem)
+        drawn = chart(findings, problem, outcomes)
+        if drawn is not None:
+            section_stop.blocks.append(Figure(f"stop{number}", drawn))
+        for name, of_arm in outcomes.items():
+            rows += [TableRow((str(problem), name, *outcome_row(outcome)[:-1])) for outcome in of_arm]
     if rows:
-        columns, numeric = ("where", "arm", *COLUMNS[:-1]), (False, False, False, *[True] * 8)
+        columns = ("where", "arm", *COLUMNS[:-1])
+        numeric = (False, False, False, *[True] * 8)
         table = HtmlTable(columns, numeric, rows, comparison.POINTS)
-        made.blocks.append(TableBlock(table, "All rules, arm by arm", derived=True, folded=len(rows) > 8))
-    return made
+        section_stop.blocks.append(TableBlock(table, "All rules, arm by arm", derived=True, folded=len(rows) > 8))
+    return section_stop
 
 
 @question(example="runs/demo")

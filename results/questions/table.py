@@ -105,21 +105,21 @@ def published_table(run: Run, *, score: str = "test_score", asked: float | None 
     cells: dict[tuple[str, PublishedColumn], Cell] = {}
     notes: list[str] = []
     for column in columns:
-        of_column, its_notes = _column(column, chosen, counts, generator)
-        cells |= {(name, column): cell for name, cell in of_column.items()}
-        notes += its_notes
+        cells_by_row, notes_on_column = _column(column, chosen, counts, generator)
+        for name, cell in cells_by_row.items():
+            cells[name, column] = cell
+        notes += notes_on_column
     keys = {(arm.name, arm.asked, str(arm)) for arm in arms}
     names = sorted(keys, key=lambda key: (budget_order(key[1]), key[0]))
     rows = [PublishedRow(name, tuple(cells.get((name, column)) for column in columns)) for *_, name in names]
     printed = numbers_at_budget(printed_numbers(run), asked)
-    rows += [
-        _printed_row(name, several, columns)
-        for name, several in rows_by_name(_printed_points(printed, columns)).items()
-    ]
+    shown = _printed_points(printed, columns)
+    rows += [_printed_row(name, numbers, columns) for name, numbers in rows_by_name(shown).items()]
     problems = [column.problem for column in columns if column.problem is not None]
     notes += _notes(chosen, cells.values(), problems)
     notes += support_lines(run, problems)
-    if left := len(printed) - len(_printed_points(printed, columns)):
+    left = len(printed) - len(shown)
+    if left:
         notes.append(f"{left} printed numbers are of networks or data sets that were not measured here.")
     return Published(tuple(columns), tuple(rows), tuple(notes))
 
@@ -140,12 +140,11 @@ def _column(
     if not groups:
         return {}, []
     values = _values(groups, generator)
-    failed = {name: sum(arm.failed for arm in several) for name, several in groups.items()}
-    cells = {
-        name: Cell(values[name], _seeds(several, counts), failed[name], "incomplete", None, None)
-        for name, several in groups.items()
-    }
-    complete = {name: several for name, several in groups.items() if not failed[name]}
+    failed = {name: sum(arm.failed for arm in arms) for name, arms in groups.items()}
+    cells = {}
+    for name, arms in groups.items():
+        cells[name] = Cell(values[name], _seeds(arms, counts), failed[name], "incomplete", None, None)
+    complete = {name: arms for name, arms in groups.items() if not failed[name]}
     notes = [] if column.problem is not None else [TOGETHER]
     notes += _said_of_incomplete(column, sum(map(bool, failed.values())))
     if not complete:
@@ -153,7 +152,7 @@ def _column(
     best = max(complete, key=lambda name: (values[name].value or 0.0, name))
     family = _family(complete, best)
     p_values, smallest, seeds = _with_best(family, complete, generator)
-    pairings = {name: _pair_arms(complete[best], several) for name, several in complete.items() if name != best}
+    pairings = {name: _pair_arms(complete[best], arms) for name, arms in complete.items() if name != best}
     settles = len(family) == 1 or smallest <= SIGNIFICANCE
     cells[best] = replace(cells[best], place="best" if settles else "unsettled")
     for name, pairing in pairings.items():
@@ -171,24 +170,28 @@ def _groups(column: PublishedColumn, arms: Sequence[Arm]) -> dict[str, list[Arm]
             groups.setdefault(str(arm), []).append(arm)
     if column.problem is not None:
         return groups
-    everywhere = {arm.problem for arm in arms}
-    return {
-        name: several
-        for name, several in groups.items()
-        if {arm.problem for arm in several} == everywhere and mean_by_seed(several)
-    }
+    problems = {arm.problem for arm in arms}
+    everywhere = {}
+    for name, of_name in groups.items():
+        if {arm.problem for arm in of_name} == problems and mean_by_seed(of_name):
+            everywhere[name] = of_name
+    return everywhere
 
 
 def _row_of(arms: Sequence[Arm]) -> RowModels:
     """Return the models of a row; two rows with the same models count once in a family."""
-    return frozenset((arm.problem, seed, models) for arm in arms for seed, models in arm.models_by_seed.items())
+    models_of_row = set()
+    for arm in arms:
+        for seed, models in arm.models_by_seed.items():
+            models_of_row.add((arm.problem, seed, models))
+    return frozenset(models_of_row)
 
 
 def _family(complete: Mapping[str, Sequence[Arm]], best: str) -> dict[RowModels, str]:
     """Return the rows to compare, equal ones once, the best first: models -> name of a row."""
     family = {_row_of(complete[best]): best}
-    for name, several in complete.items():
-        family.setdefault(_row_of(several), name)
+    for name, arms in complete.items():
+        family.setdefault(_row_of(arms), name)
     return family
 
 
@@ -207,8 +210,9 @@ def _with_best(
 
 def _place(pairing: Pairing, p: float | None) -> Place:
     """Place the second arm of a pairing relative to the first, which is the best of its column."""
-    ahead = (pairing.result.difference.mean or 0.0) > 0  # the best by IQM need not have the higher mean
-    return "behind" if ahead and p is not None and p <= SIGNIFICANCE and not pairing.doubts else "tie"
+    best_is_ahead = (pairing.result.difference.mean or 0.0) > 0  # the best by IQM need not have the higher mean
+    is_significant = p is not None and p <= SIGNIFICANCE
+    return "behind" if best_is_ahead and is_significant and not pairing.doubts else "tie"
 
 
 def _pair_arms(best: Sequence[Arm], other: Sequence[Arm]) -> Pairing:
@@ -218,14 +222,19 @@ def _pair_arms(best: Sequence[Arm], other: Sequence[Arm]) -> Pairing:
 
 def _values(groups: Mapping[str, Sequence[Arm]], generator: np.random.Generator) -> dict[str, Summary]:
     """Compute one number per group with one statistic per column: the IQM only if each group has enough seeds."""
-    values = {name: list(mean_by_seed(several).values()) for name, several in groups.items()}
-    statistic = statistic_of(min(map(len, values.values())))
-    return {name: summary(scores, generator, statistic) for name, scores in values.items()}
+    scores = {name: list(mean_by_seed(arms).values()) for name, arms in groups.items()}
+    statistic = statistic_of(min(map(len, scores.values())))
+    return {name: summary(of_group, generator, statistic) for name, of_group in scores.items()}
 
 
 def _seeds(arms: Sequence[Arm], counts: CountsByArm) -> tuple[int, int]:
-    planned = [counts[key].seeds for arm in arms if (key := (arm.problem, arm.name)) in counts]
-    return len(mean_by_seed(arms)), len(frozenset[int]().union(*planned))
+    """Return how many seeds have a score, and how many were planned."""
+    planned: set[int] = set()
+    for arm in arms:
+        key = (arm.problem, arm.name)
+        if key in counts:
+            planned |= counts[key].seeds
+    return len(mean_by_seed(arms)), len(planned)
 
 
 def _said_of_incomplete(column: PublishedColumn, rows: int) -> list[str]:
@@ -246,17 +255,19 @@ def _column_notes(column: PublishedColumn, pairings: Sequence[Pairing], comparis
     if reach > SIGNIFICANCE:
         text += f", so no arm can be distinguished from the best and none is marked; {pairs_needed()} seeds could"
     notes = [f"{text}."]
-    for mark, marked in (
-        ("were computed on mixed hardware, ranks or torch versions", [len(one.environments) > 1 for one in pairings]),
-        (
-            "were chosen from different numbers of settings, so none of them is marked as behind",
-            [one.tuning_budgets_differ for one in pairings],
-        ),
-        ("have seeds that only one of the two has; no test reads those", [one.result.unpaired > 0 for one in pairings]),
-        ("have fewer distinct models than pairs", [one.shares_models for one in pairings]),
-    ):
-        if any(marked):
-            notes.append(f"{column.title}: {sum(marked)} of the comparisons with the best {mark}.")
+    marks = {
+        "were computed on mixed hardware, ranks or torch versions":
+            sum(len(pairing.environments) > 1 for pairing in pairings),
+        "were chosen from different numbers of settings, so none of them is marked as behind":
+            sum(pairing.tuning_budgets_differ for pairing in pairings),
+        "have seeds that only one of the two has; no test reads those":
+            sum(pairing.result.unpaired > 0 for pairing in pairings),
+        "have fewer distinct models than pairs":
+            sum(pairing.shares_models for pairing in pairings),
+    }  # fmt: skip
+    for mark, count in marks.items():
+        if count:
+            notes.append(f"{column.title}: {count} of the comparisons with the best {mark}.")
     return notes
 
 
@@ -295,9 +306,12 @@ def _belongs(number: PrintedPoint, column: PublishedColumn) -> bool:
 
 
 def _printed_row(name: str, numbers: Sequence[PrintedPoint], columns: Sequence[PublishedColumn]) -> PublishedRow:
-    return PublishedRow(
-        name, tuple(next((one for one in numbers if _belongs(one, column)), None) for column in columns)
-    )
+    """Return the row of printed numbers: for each column the first that belongs to it."""
+    cells: list[PrintedPoint | None] = []
+    for column in columns:
+        of_column = [number for number in numbers if _belongs(number, column)]
+        cells.append(of_column[0] if of_column else None)
+    return PublishedRow(name, tuple(cells))
 
 
 RECORD = (
@@ -308,18 +322,18 @@ RECORD = (
 
 def published_page(table: Published) -> Iterator[Part]:
     """Yield the table with its notes; the best of a column and its ties are bold. For programs: one record per cell."""
-    rows = [
-        (row.name, *(_mark_best(cell, column) for cell, column in zip(row.cells, table.columns, strict=True)))
-        for row in table.rows
-    ]
-    cells = [
-        dict(zip(RECORD, (row.name, *_column_place(column), *_fields(cell)), strict=True))
-        for row in table.rows
-        for cell, column in zip(row.cells, table.columns, strict=True)
-        if cell is not None
-    ]
+    rows = []
+    records = []
+    for row in table.rows:
+        texts = [row.name]
+        for cell, column in zip(row.cells, table.columns, strict=True):
+            texts.append(_mark_best(cell, column))
+            if cell is not None:
+                values = (row.name, *_column_fields(column), *_fields(cell))
+                records.append(dict(zip(RECORD, values, strict=True)))
+        rows.append(texts)
     heads = [f"{column.title}, {SCALES[column.metric].mark}" for column in table.columns]
-    yield PageTable(columns=["", *heads], rows=rows, records=cells)
+    yield PageTable(columns=["", *heads], rows=rows, records=records)
     yield ""
     yield from map(Note, table.notes)
 
@@ -335,32 +349,36 @@ def _text(cell: Cell | PrintedPoint | None, column: PublishedColumn) -> str:
         return NOTHING
     if isinstance(cell, PrintedPoint):
         return scale.value(cell.value)
-    found, (seeds, planned) = cell.value, cell.seeds
-    text = scale.value(found.value)
-    if found.value is not None and found.low is not None and found.high is not None:
-        if found.statistic == "mean":
-            text += f" ± {scale.value((found.high - found.low) / 2)}"
+    summary_of_cell = cell.value
+    seeds, planned = cell.seeds
+    low = summary_of_cell.low
+    high = summary_of_cell.high
+    text = scale.value(summary_of_cell.value)
+    if summary_of_cell.value is not None and low is not None and high is not None:
+        if summary_of_cell.statistic == "mean":
+            text += f" ± {scale.value((high - low) / 2)}"
         else:
-            text += f" IQM, {scale.value(found.low)} … {scale.value(found.high)}"
+            text += f" IQM, {scale.value(low)} … {scale.value(high)}"
     counted = f"{seeds} of {planned}" if seeds < planned else str(seeds)
     counted += f", {cell.failed} failed" if cell.failed else ""
     return f"{text} ({counted}){' =' if cell.place == 'tie' else ''}"
 
 
-def _column_place(column: PublishedColumn) -> tuple[object, ...]:
+def _column_fields(column: PublishedColumn) -> tuple[object, ...]:
+    """Return the network, the data set, the training images and the metric of a column."""
     problem = column.problem
-    return (
-        *((None, None, None) if problem is None else (problem.network, problem.dataset, problem.train_images or None)),
-        column.metric,
-    )
+    if problem is None:
+        return None, None, None, column.metric
+    return problem.network, problem.dataset, problem.train_images or None, column.metric
 
 
 def _fields(cell: Cell | PrintedPoint) -> tuple[object, ...]:
     if isinstance(cell, PrintedPoint):
         return ("printed", None, None, cell.value, *[None] * 6, f"{cell.paper}, {cell.place}")
-    found = cell.value
+    value = cell.value
+    _, planned = cell.seeds
     return (
-        found.statistic, found.n, cell.seeds[1], found.value, found.low, found.high,
+        value.statistic, value.n, planned, value.value, value.low, value.high,
         cell.place, cell.p, cell.smallest_p, cell.failed, None,
     )  # fmt: skip
 

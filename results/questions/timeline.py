@@ -6,7 +6,7 @@ from results.arms.findings import Findings
 from results.questions.costs import hours_text, time_unit
 from results.render.blocks import Figure, Section, TableBlock, Words, listing
 from results.render.chart import Chart, Spec
-from results.render.style import PALETTE, WIDTH, names_width, quantity, told
+from results.render.style import PALETTE, WIDTH, names_width, quantity, tooltip
 from results.store.answers import answer
 from results.store.reader import Run
 
@@ -36,21 +36,28 @@ _MOST_LANES = 120
 
 
 def lanes_of(spans: Sequence[tuple[str, float, float]]) -> list[int]:
-    """The lane of each span (machine, start, end): the first of its machine that is free when it starts.
+    """Return the lane of each span (machine, start, end): the first of its machine that is free when it starts.
 
     Lanes are numbered over all machines, those of the first machine by name first.
     """
-    free_at: dict[str, list[float]] = {}
-    place: dict[int, tuple[str, int]] = {}
+    free_at: dict[str, list[float]] = {}  # by machine, when each of its lanes is free
+    lane_of: dict[int, int] = {}  # number of a span -> its lane on its machine
     for number, (machine, start, end) in sorted(enumerate(spans), key=lambda item: (item[1][1], item[0])):
-        ends = free_at.setdefault(machine, [])
-        lane = next((lane for lane, free in enumerate(ends) if free <= start + 1e-9), len(ends))
-        ends[lane : lane + 1] = [end]
-        place[number] = (machine, lane)
-    first, total = dict[str, int](), 0
+        lanes = free_at.setdefault(machine, [])
+        free_lanes = [lane for lane, free in enumerate(lanes) if free <= start + 1e-9]
+        if free_lanes:
+            lane = free_lanes[0]
+            lanes[lane] = end
+        else:
+            lane = len(lanes)
+            lanes.append(end)
+        lane_of[number] = lane
+    first_lane: dict[str, int] = {}
+    total = 0
     for machine in sorted(free_at):
-        first[machine], total = total, total + len(free_at[machine])
-    return [first[place[number][0]] + place[number][1] for number in range(len(spans))]
+        first_lane[machine] = total
+        total += len(free_at[machine])
+    return [first_lane[machine] + lane_of[number] for number, (machine, _, _) in enumerate(spans)]
 
 
 def timeline(run: Run) -> Chart | None:
@@ -77,12 +84,12 @@ def timeline(run: Run) -> Chart | None:
         "mark": {"type": "point", "shape": "triangle-down", "filled": True, "color": "#444", "y": -6,
                  "size": 40, "opacity": 1},
         "encoding": {"x": quantity("at_shown", across, scale={"zero": True, "nice": False}),
-                     "tooltip": told(at="at", kind="event", node="node", detail="detail")},
+                     "tooltip": tooltip(at="at", kind="event", node="node", detail="detail")},
     }  # fmt: skip
     spec: Spec = {
         "width": WIDTH - left,
         "height": {"step": 18 if count <= 24 else 8},
-        "padding": {"left": left, "top": 5, "right": 5, "bottom": 5},
+        "padding": {"left": left, "top": 5, "right": 10, "bottom": 5},
         "usermeta": {"left": left},
         "layer": [
             {
@@ -98,7 +105,7 @@ def timeline(run: Run) -> Chart | None:
                     "x2": {"field": "end"},
                     "color": {"field": "status", "type": "nominal", "title": None,
                               "scale": {"domain": statuses, "range": [COLOURS[one] for one in statuses]}},
-                    "tooltip": told(arm="arm", seed="seed", trial_id="trial", attempt="attempt", status="status",
+                    "tooltip": tooltip(arm="arm", seed="seed", trial_id="trial", attempt="attempt", status="status",
                                     machine="machine", start=f"from ({unit})|.2f", end=f"to ({unit})|.2f",
                                     cause="cause"),
                 },
@@ -118,22 +125,22 @@ def timeline(run: Run) -> Chart | None:
 _LOST = ("failed", "died", "interrupted")
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Draw all attempts in one figure, and list the events of the cluster."""
-    made = Section(
+    section_timeline = Section(
         "time",
         "Time line",
         "One bar is one attempt of a trial, on a lane of the machine that ran it; empty lanes are idle.",
         empty="No attempts yet.",
     )
-    run = found.run
+    run = findings.run
     chart = timeline(run)
     events = listing(run, EVENTS, "What the cluster did", folded=True)
     if chart:
-        made.blocks += [Words(_in_a_sentence(chart, time_unit(run))), Figure("timeline", chart)]
+        section_timeline.blocks += [Words(_in_a_sentence(chart, time_unit(run))), Figure("timeline", chart)]
     if events.table.rows:
-        made.blocks.append(TableBlock(events.table, events.title, folded=len(events.table.rows) > 12))
-    return made
+        section_timeline.blocks.append(TableBlock(events.table, events.title, folded=len(events.table.rows) > 12))
+    return section_timeline
 
 
 def _in_a_sentence(chart: Chart, unit: tuple[float, str]) -> str:

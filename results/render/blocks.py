@@ -29,10 +29,13 @@ class Figure:
         """What the page's script reads: the specification, and its data column by column."""
         chart = self.chart
         rows = chart.answer.rows[:MOST_ROWS]
-        answered = [[row[place] for row in rows] for place in range(len(chart.answer.columns))]
+        answered = [[row[index] for row in rows] for index in range(len(chart.answer.columns))]
         extra = [values[:MOST_ROWS] for values in chart.extra.values()]
-        tables = {name: _columns(list(rows[0]), zip(*(row.values() for row in rows), strict=True))
-                  for name, rows in chart.tables.items() if rows}  # fmt: skip
+        tables = {}
+        for name, records in chart.tables.items():
+            if records:
+                values = zip(*(record.values() for record in records), strict=True)
+                tables[name] = _columns(records[0], values)
         return script_json(
             {
                 "spec": chart.spec,
@@ -81,22 +84,26 @@ class Section:
 
 def listing(run: Run, sql: str, title: str = "", *, folded: bool = False) -> TableBlock:
     """Run a query and return its result as a table."""
-    found = run.arrow(sql)
-    numeric = tuple(str(kind).startswith(("int", "double")) for kind in found.schema.types)
-    rows = [TableRow(tuple(cell(value) for value in row.values())) for row in found.to_pylist()]
-    table = HtmlTable(tuple(name.replace("_", " ") for name in found.column_names), numeric, rows, sql.strip())
-    return TableBlock(table, title, folded=folded)
+    answer = run.arrow(sql)
+    columns = tuple(name.replace("_", " ") for name in answer.column_names)
+    numeric = tuple(str(kind).startswith(("int", "double")) for kind in answer.schema.types)
+    rows = []
+    for record in answer.to_pylist():
+        rows.append(TableRow(tuple(cell(value) for value in record.values())))
+    return TableBlock(HtmlTable(columns, numeric, rows, sql.strip()), title, folded=folded)
 
 
 def packed(values: Sequence[Any]) -> dict[str, Any]:
-    """Pack a column for the page: each text once, with its places; numbers with six digits.
+    """Pack a column for the page: each text once, and for each row which text it has; numbers with six digits.
 
     NaN and the infinities, which JSON does not have, become texts.
     """
     if any(isinstance(value, str) for value in values):
-        texts: dict[Any, int] = {}
-        places = [texts.setdefault(value, len(texts)) for value in values]
-        return {"texts": list(texts), "places": places}
+        index_of: dict[Any, int] = {}
+        indices = []
+        for value in values:
+            indices.append(index_of.setdefault(value, len(index_of)))
+        return {"texts": list(index_of), "places": indices}
     return {"values": [_number(value) for value in values]}
 
 

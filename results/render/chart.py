@@ -36,14 +36,16 @@ class Chart:
         """The figure with its data as Vega-Lite, such as `altair.Chart.from_dict` reads it."""
         names = (*self.answer.columns, *self.extra)
         rows = [dict(zip(names, row, strict=True)) for row in zip(*self._columns(), strict=True)]
-        datasets = {"rows": rows, **self.tables}
+        datasets = {"rows": [_finite(row) for row in rows]}
+        for name, table in self.tables.items():
+            datasets[name] = [_finite(row) for row in table]
         return {
             "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
             "background": "white",  # half transparent marks have wrong colours in a PNG without a background
             "config": CONFIG,
             "title": {"text": self.title, "subtitle": self.note} if self.note else self.title,
             **self.spec,
-            "datasets": {name: [_finite(row) for row in several] for name, several in datasets.items()},
+            "datasets": datasets,
         }
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -63,7 +65,9 @@ class Chart:
 
 
 def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with None for what JSON does not have: not a number, and the infinities."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
-    }
+    """Return the row with None for what JSON does not have: not a number, and the infinities."""
+    finite = {}
+    for name, value in row.items():
+        is_missing = isinstance(value, float) and not math.isfinite(value)
+        finite[name] = None if is_missing else value
+    return finite

@@ -67,11 +67,12 @@ def _kept_script() -> str:
     return _converted("bundle", _SNIPPET).decode()
 
 
-def _converted(kind: str, given: str) -> bytes:
+def _converted(kind: str, source: str) -> bytes:
+    """Return what `convert` makes of a specification or a script, in a program of its own."""
     # -P: the working folder is not on its path, or a file there could hide a library
     command = [sys.executable, "-P", "-m", "results.render.figures", kind]
     try:
-        done = subprocess.run(command, input=given.encode(), capture_output=True, check=False, timeout=LIMIT_S)
+        done = subprocess.run(command, input=source.encode(), capture_output=True, check=False, timeout=LIMIT_S)
     except subprocess.TimeoutExpired:
         raise ResultsError(f"vl-convert has not made {kind} in {LIMIT_S:.0f} s") from None
     if done.returncode:
@@ -80,17 +81,20 @@ def _converted(kind: str, given: str) -> bytes:
     return done.stdout
 
 
-def convert(kind: str, given: str) -> bytes:
-    """In a program of its own: the figure as "svg", "pdf" or "png"; or, for "bundle", Vega's scripts as one."""
+def convert(kind: str, source: str) -> bytes:
+    """Return a specification as "svg", "pdf" or "png"; or, for "bundle", Vega's scripts and this one as one script.
+
+    It runs in a program of its own.
+    """
     import vl_convert
 
     if kind == "bundle":
-        return vl_convert.javascript_bundle(given).encode()
+        return vl_convert.javascript_bundle(source).encode()
     if kind == "png":
-        return vl_convert.vegalite_to_png(given, scale=2.0, allowed_base_urls=[])
+        return vl_convert.vegalite_to_png(source, scale=2.0, allowed_base_urls=[])
     if kind == "pdf":
-        return vl_convert.vegalite_to_pdf(given, allowed_base_urls=[])
-    return vl_convert.vegalite_to_svg(given, allowed_base_urls=[]).encode()
+        return vl_convert.vegalite_to_pdf(source, allowed_base_urls=[])
+    return vl_convert.vegalite_to_svg(source, allowed_base_urls=[]).encode()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The look of figures: a colour and a shape for each arm, the same in all figures of a run."""
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from results.arms.comparison import BASELINE, TRANSTAILOR
@@ -16,7 +17,9 @@ SIGNS = "●■◆▲✚▶◀"
 GREY = "#76808c"
 WIDTH = 1000
 """Pixels of a figure without its labels; the report's page fits it to the window."""
-_LETTER, _MOST_NAME = 6.4, 400  # an arm's name has at most 60 letters
+_LETTER = 6.4  # pixels of a letter, on average
+_MOST_NAME = 400  # pixels of a name; an arm's has at most 60 letters
+_MOST_TICKS = 10  # of an axis of whole numbers
 
 CONFIG: dict[str, Any] = {
     "font": "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif",
@@ -30,23 +33,23 @@ CONFIG: dict[str, Any] = {
 
 
 def order_arms(methods: Mapping[str, str]) -> list[str]:
-    """Names of arms in the order of their colours: TransTailor and full fine-tuning look alike in every report."""
+    """Return the arms in the order of their colours: TransTailor and full fine-tuning look alike in every report."""
     return sorted(methods, key=lambda arm: (methods[arm] != TRANSTAILOR, methods[arm] != BASELINE, arm))
 
 
 def arm_channels(
     methods: Mapping[str, str], shown: Collection[str], *, with_shape: bool = True, legend: bool = True
 ) -> dict[str, Any]:
-    """The channels `color` and `shape` by arm; ten colours and seven shapes tell 70 arms apart.
+    """Return the channels `color` and `shape` by arm; ten colours and seven shapes tell 70 arms apart.
 
     Args:
         methods: name of an arm -> method, of the whole run.
         shown: arms of this figure; others are not in its legend. One that the run does not have is grey.
     """
-    places = {arm: place for place, arm in enumerate(order_arms(methods))}
-    arms = sorted(shown, key=lambda arm: places.get(arm, len(places)))
-    colours = [PALETTE[places[arm] % len(PALETTE)] if arm in places else GREY for arm in arms]
-    shapes = [SHAPES[places.get(arm, 0) % len(SHAPES)] for arm in arms]
+    numbers = {arm: number for number, arm in enumerate(order_arms(methods))}
+    arms = sorted(shown, key=lambda arm: numbers.get(arm, len(numbers)))
+    colours = [PALETTE[numbers[arm] % len(PALETTE)] if arm in numbers else GREY for arm in arms]
+    shapes = [SHAPES[numbers.get(arm, 0) % len(SHAPES)] for arm in arms]
     shared = {"field": "arm", "type": "nominal"}
     box = {"title": None, "columns": 6} if legend else None
     channels = {"color": shared | {"scale": {"domain": arms, "range": colours}, "legend": box}}
@@ -56,32 +59,80 @@ def arm_channels(
 
 
 def names_width(names: Collection[str]) -> float:
-    """Pixels that these names need to the left of a figure."""
+    """Return the pixels that these names need to the left of a figure."""
     return min(max(map(len, names), default=0) * _LETTER + 20, _MOST_NAME)
 
 
 def row_axis(*, labels: bool = True) -> dict[str, Any] | None:
-    """The axis of rows with names, from the top."""
-    return {"title": None, "labelLimit": _MOST_NAME, "ticks": False, "domain": False} if labels else None
+    """Return the axis of rows with names, from the top; None, which is no axis, without labels."""
+    if not labels:
+        return None
+    return {"title": None, "labelLimit": _MOST_NAME, "ticks": False, "domain": False}
 
 
 def quantity(field: str, title: str | None = None, **more: Any) -> dict[str, Any]:
-    """A channel of numbers whose axis need not begin at 0."""
+    """Return a channel of numbers whose axis need not begin at 0."""
     return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": False}, **more}
 
 
 def score_domain(scale: Scale, low: float, high: float) -> list[float]:
-    """The ends of an axis of scores with some air, in their unit; an accuracy's ends at 100%."""
+    """Return the ends of an axis of scores with some air, in their unit; an axis of accuracies stays in 0 to 100%."""
     air = 0.04 * (high - low) or 0.01
-    high = min(high + air, 1.0) if scale.factor != 1.0 or high <= 1.0 else high + air
-    return [round(scale.factor * end, 6) for end in (low - air, high)]
+    lowest = low - air
+    highest = high + air
+    is_accuracy = scale.factor != 1.0
+    if is_accuracy:
+        lowest = max(lowest, 0.0)
+    if is_accuracy or high <= 1.0:
+        highest = min(highest, 1.0)
+    return [round(scale.factor * lowest, 6), round(scale.factor * highest, 6)]
 
 
-def told(**fields: str) -> list[dict[str, Any]]:
-    """What is shown when a mark is pointed at: field -> its name, with a format behind "|" where it is a number."""
-    shown = []
+def score_channel(field: str, title: str, scale: Scale, scores: Iterable[float | None], **more: Any) -> dict[str, Any]:
+    """Return a channel of scores whose axis has all of these, as fractions; None and what is not finite is left out.
+
+    The ends of an interval can be above 100%. They are cut off there, so a mark of them needs `"clip": True`.
+    """
+    shown = [score for score in scores if score is not None and math.isfinite(score)]
+    if not shown:
+        return quantity(field, title, **more)
+    axis_scale = {"zero": False, "domain": score_domain(scale, min(shown), max(shown))}
+    return quantity(field, title, scale=axis_scale, **more)
+
+
+def whole_axis(numbers: Iterable[int]) -> dict[str, Any]:
+    """Return an axis from the least to the largest of these numbers, with each tick a whole number.
+
+    Vega chooses steps of a half where there is room, even with `tickMinStep`, and `"format": "d"` then repeats numbers.
+    """
+    values = sorted(set(numbers))
+    if not values:
+        return {"format": "d"}
+    low, high = values[0], values[-1]
+    step = whole_step(high - low)
+    first = -(-low // step) * step  # the least multiple that is not below `low`
+    return {"values": list(range(first, high + 1, step)), "format": "d"}
+
+
+def whole_step(span: int) -> int:
+    """Return the least of 1, 2, 5, 10, 20, 50, ... that has at most ten steps in the span.
+
+    >>> [whole_step(span) for span in (0, 10, 11, 60, 200)]
+    [1, 1, 2, 10, 20]
+    """
+    power = 1
+    while True:
+        for factor in (1, 2, 5):
+            if span <= _MOST_TICKS * factor * power:
+                return factor * power
+        power *= 10
+
+
+def tooltip(**fields: str) -> list[dict[str, Any]]:
+    """Return what is shown when a mark is pointed at: field -> its name, with a format behind "|" for a number."""
+    lines = []
     for field, words in fields.items():
         title, _, form = words.partition("|")
         kind = {"type": "quantitative", "format": form} if form else {"type": "nominal"}
-        shown.append({"field": field, "title": title, **kind})
-    return shown
+        lines.append({"field": field, "title": title, **kind})
+    return lines

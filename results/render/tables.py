@@ -32,11 +32,14 @@ class HtmlTable:
     @cached_property
     def footnotes(self) -> list[str]:
         """The texts of all marks, each once; a row refers to them by number, from 1."""
-        return list(dict.fromkeys(mark for row in self.rows for mark in row.marks))
+        texts: list[str] = []
+        for row in self.rows:
+            texts += [mark for mark in row.marks if mark not in texts]
+        return texts
 
     def references(self, row: TableRow) -> str:
         """Return the numbers of a row's footnotes, such as "1,3"."""
-        return ",".join(str(place) for place, note in enumerate(self.footnotes, 1) if note in row.marks)
+        return ",".join(str(number) for number, note in enumerate(self.footnotes, 1) if note in row.marks)
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,17 @@ def pairings_table(pairings: Sequence[Pairing], sql: str, *, where: bool) -> Htm
         "it says",
     )  # fmt: skip
     numeric = (False, False, True, False, True, True, True, True, True, True, False)
-    start = 0 if where else 1
-    rows = [_pairing_row(pairing) for pairing in pairings]
-    return HtmlTable(columns[start:], numeric[start:], [TableRow(row.cells[start:], row.marks) for row in rows], sql)
+    first_column = 0 if where else 1
+    rows = []
+    for pairing in pairings:
+        row = _pairing_row(pairing)
+        rows.append(TableRow(row.cells[first_column:], row.marks))
+    return HtmlTable(columns[first_column:], numeric[first_column:], rows, sql)
 
 
 def _pairing_row(pairing: Pairing) -> TableRow:
-    found, scale = pairing.result, SCALES[pairing.metric]
+    result = pairing.result
+    scale = SCALES[pairing.metric]
     marks = []
     if pairing.tuning_budgets_differ:
         marks.append(pairing.doubts[0])
@@ -84,21 +91,21 @@ def _pairing_row(pairing: Pairing) -> TableRow:
         marks.append("computed on mixed hardware, ranks or torch versions")
     if pairing.shares_models:
         models = f"{len(pairing.first_models)} and {len(pairing.second_models)}"
-        marks.append(f"the {found.difference.n} pairs have only {models} distinct models: n is smaller than it looks")
-    if found.unpaired:
-        seeds = "1 seed has" if found.unpaired == 1 else f"{found.unpaired} seeds have"
+        marks.append(f"the {result.difference.n} pairs have only {models} distinct models: n is smaller than it looks")
+    if result.unpaired:
+        seeds = "1 seed has" if result.unpaired == 1 else f"{result.unpaired} seeds have"
         marks.append(f"{seeds} only one of the two arms: left out")
     cells = (
         str(pairing.problem or "pooled"),
         pairing.arm,
         percent(pairing.asked, 1),
         pairing.second,
-        str(found.difference.n),
-        scale.difference(found.difference.mean),
-        scale.interval(found.difference, signed=True),
-        f"{found.wins}–{found.losses}–{found.ties}",
-        p_text(found.p),
-        p_text(found.smallest_p),
+        str(result.difference.n),
+        scale.difference(result.difference.mean),
+        scale.interval(result.difference, signed=True),
+        f"{result.wins}–{result.losses}–{result.ties}",
+        p_text(result.p),
+        p_text(result.smallest_p),
         verdict_word(pairing),
     )
     return TableRow(cells, tuple(marks))
@@ -107,28 +114,29 @@ def _pairing_row(pairing: Pairing) -> TableRow:
 def settings_table(counts: Sequence[Count], sql: str) -> HtmlTable:
     """Build the table of how often each setting of [tuning] was chosen, arm by arm."""
     columns = ("where", "arm", "asked %", "setting", "chosen in seeds", "best of")
-    rows = [
-        TableRow(
-            (
-                str(count.problem),
-                count.arm,
-                percent(count.asked, 1),
-                setting_text(count.setting),
-                str(count.seeds),
-                " or ".join(str(several) for several in sorted(count.best_of)),
-            ),
-            ("chosen from different numbers of settings: some trials are missing",) if len(count.best_of) > 1 else (),
+    rows = []
+    for count in counts:
+        cells = (
+            str(count.problem),
+            count.arm,
+            percent(count.asked, 1),
+            setting_text(count.setting),
+            str(count.seeds),
+            " or ".join(str(number) for number in sorted(count.best_of)),
         )
-        for count in counts
-    ]
+        is_uneven = len(count.best_of) > 1
+        marks = ("chosen from different numbers of settings: some trials are missing",) if is_uneven else ()
+        rows.append(TableRow(cells, marks))
     return HtmlTable(columns, (False, False, True, False, True, True), rows, sql)
 
 
 def cost_table(whole: SharingSavings, arms: dict[str, SharingSavings], unit: tuple[float, str], sql: str) -> HtmlTable:
     """Build the table of the time of stages, shared and point by point; `unit`: its number per hour, its name."""
     columns = ("arm", "stages", "operating points", f"each once ({unit[1]})", f"point by point ({unit[1]})", "ratio")
-    rows = [_cost_row(name, cost, unit[0]) for name, cost in ({"all together": whole} | arms).items()]
-    return HtmlTable(columns, (False, *[True] * 5), rows, sql)
+    per_hour, _ = unit
+    rows = [_cost_row("all together", whole, per_hour)]
+    rows += [_cost_row(name, cost, per_hour) for name, cost in arms.items()]
+    return HtmlTable(columns, (False, True, True, True, True, True), rows, sql)
 
 
 def _cost_row(name: str, cost: SharingSavings, per_hour: float) -> TableRow:

@@ -16,12 +16,14 @@ WHERE status = 'failed' GROUP BY last_line ORDER BY trials DESC, last_line
 _FOLDED_ABOVE = 20
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """List errors by their last line, then trial by trial."""
-    made = Section("failures", "Missing and failed trials", short="Failures")
-    run = found.run
-    failed, missing = (listing(run, sql, title) for sql, title in ((FAILED, "Failed"), (MISSING, "Missing")))
+    section_failures = Section("failures", "Missing and failed trials", short="Failures")
+    run = findings.run
+    failed = listing(run, FAILED, "Failed")
+    missing = listing(run, MISSING, "Missing")
     if len(failed.table.rows) > 1:
-        made.blocks.append(listing(run, ERRORS, "Errors, by their last line"))
-    made.blocks += [replace(one, folded=len(one.table.rows) > _FOLDED_ABOVE) for one in (failed, missing)]
-    return made
+        section_failures.blocks.append(listing(run, ERRORS, "Errors, by their last line"))
+    for block in (failed, missing):
+        section_failures.blocks.append(replace(block, folded=len(block.table.rows) > _FOLDED_ABOVE))
+    return section_failures

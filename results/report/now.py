@@ -31,35 +31,40 @@ ORDER BY happened_at DESC, number DESC LIMIT 8
 """
 
 
-def section(found: Findings) -> Section | None:
+def section(findings: Findings) -> Section | None:
     """Tell how far the sweep is; None when no planned trial is missing or rests."""
-    run = found.run
+    run = findings.run
     (row,) = run.rows(TO_COME)
     if not row["missing"] and not row["resting"]:
         return None
-    made = Section("now", "While it runs", short="Now")
-    made.blocks.append(Words(" ".join(_how_far(row, time_unit(run)))))
+    section_now = Section("now", "While it runs", short="Now")
+    section_now.blocks.append(Words(" ".join(_how_far(row, time_unit(run)))))
     counts = trial_counts(run)
-    for problem in found.problems:
-        arms = [arm for arm in found.arms if arm.problem == problem and arm.rank == 1]
-        for arm in arms[:1]:
-            planned = counts.get((problem, arm.name))
-            of = f" of {len(planned.seeds)}" if planned else ""
-            scale = found.scales[problem]
-            made.blocks.append(Words(
-                f"Best so far by validation on {problem}: {arm}, {scale.value(arm.validation.mean)}{scale.unit}"
-                f" over {len(arm.models_by_seed)}{of} seeds."
-            ))  # fmt: skip
-    running, events = listing(run, RUNNING, "Running"), listing(run, LAST_EVENTS, "Last events")
-    made.blocks += [one for one in (running, events) if one.table.rows]
-    return made
+    for problem in findings.problems:
+        first_ranked = [arm for arm in findings.arms if arm.problem == problem and arm.rank == 1]
+        if not first_ranked:
+            continue
+        best = first_ranked[0]
+        planned = counts.get((problem, best.name))
+        of = f" of {len(planned.seeds)}" if planned else ""
+        scale = findings.scales[problem]
+        section_now.blocks.append(
+            Words(
+                f"Best so far by validation on {problem}: {best}, {scale.value(best.validation.mean)}{scale.unit}"
+                f" over {len(best.models_by_seed)}{of} seeds."
+            )
+        )
+    tables = [listing(run, RUNNING, "Running"), listing(run, LAST_EVENTS, "Last events")]
+    section_now.blocks += [block for block in tables if block.table.rows]
+    return section_now
 
 
 def _how_far(row: dict[str, Any], unit: tuple[float, str]) -> Iterator[str]:
     """Write a sentence for each of: what has ended, what is to come, what rests, what is stopped."""
     if row["hours"]:
         yield f"The trials that have ended took {hours_text(row['hours'], unit)}."
-    to_come, running = row["hours_to_come"], row["running"]
+    to_come = row["hours_to_come"]
+    running = row["running"]
     at_once = f", or {hours_text(to_come / running, unit)} with {running} at once" if to_come and running else ""
     expected = f", expected to take {hours_text(to_come, unit)}{at_once}" if to_come else ""
     yield f"Still to come: {row['missing']}{expected}."

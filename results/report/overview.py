@@ -21,9 +21,9 @@ BUDGET_MISSED_FRACTION = 0.01
 """Arms that miss their asked budget by more than this are named."""
 
 
-def headline(found: Findings) -> str:
+def headline(findings: Findings) -> str:
     """Write the verdict of the first comparison: pooled if there are several problems."""
-    pairings = _named_pairings(found)
+    pairings = _named_pairings(findings)
     if not pairings:
         return ""
     pooled = [pairing for pairing in pairings if pairing.problem is None] or pairings
@@ -31,62 +31,74 @@ def headline(found: Findings) -> str:
     return f"{verdict(pooled[0])} Against {pooled[0].second}{where}."
 
 
-def overview(found: Findings) -> list[ArmsTable]:
+def overview(findings: Findings) -> list[ArmsTable]:
     """List all arms with their test score, and their difference to full fine-tuning, for the first screen."""
-    failed = failed_trials(found.run)
-    places = {name: place for place, name in enumerate(order_arms(found.methods))}
-    made = []
-    for problem in found.problems:
-        arms = [arm for arm in found.arms if arm.problem == problem]
-        compared = [one for one in found.against_baseline if one[0].problem == problem]
-        pairs = {id(arm): pairing for arm, _, pairing in compared}
-        best: dict[str, float] = {}
+    failed = failed_trials(findings.run)
+    numbers = {name: number for number, name in enumerate(order_arms(findings.methods))}
+    arms_tables = []
+    for problem in findings.problems:
+        arms = [arm for arm in findings.arms if arm.problem == problem]
+        compared = [triple for triple in findings.against_baseline if triple[0].problem == problem]
+        pairing_of = {id(arm): pairing for arm, _, pairing in compared}
+        best: dict[str, float] = {}  # test score of each arm at its best budget
         for arm in arms:
             best[arm.name] = max(arm.test.mean or 0.0, best.get(arm.name, -math.inf))
         rows: list[ArmRow] = []
         for arm in sorted(arms, key=lambda arm: (-best[arm.name], arm.name, comparison.budget_order(arm.asked))):
-            scale, pairing = SCALES[arm.metric], pairs.get(id(arm))
-            difference = None if pairing is None else pairing.result.difference
-            cells = (
-                percent(arm.removed, 1),
-                scale.value(arm.test.mean), scale.interval(arm.test), str(len(arm.test_by_seed)),
-                NOTHING if difference is None else scale.difference(difference.mean),
-                NOTHING if difference is None else scale.interval(difference, signed=True),
-                NOTHING if pairing is None else _SHORT.get(verdict_word(pairing), verdict_word(pairing)),
-                NOTHING if arm.rank is None else str(arm.rank), scale.value(arm.validation.mean),
-            )  # fmt: skip
+            cells = _cells(arm, pairing_of.get(id(arm)))
             is_first = not rows or rows[-1].name != arm.name
-            rows.append(_arm_row(places, arm.name, cells, failed.get((problem, arm.name), 0), is_first=is_first))
+            rows.append(_arm_row(numbers, arm.name, cells, failed.get((problem, arm.name), 0), is_first=is_first))
         measured = {arm.name for arm in arms}
-        for (where, name), count in failed.items():
-            if where == problem and count and name not in measured:
-                rows.append(_arm_row(places, name, (NOTHING,) * 9, count, is_first=True))
+        for (problem_of_arm, name), count in failed.items():
+            if problem_of_arm == problem and count and name not in measured:
+                rows.append(_arm_row(numbers, name, (NOTHING,) * 9, count, is_first=True))
         mark = SCALES[arms[0].metric].mark if arms else "%"
-        # What answers the question is first: two tables side by side are narrow.
+        # What answers the question is first: a narrow window shows the first columns.
         columns = ("removed %", f"test {mark}", "95%", "n", "diff.", "95%", "it says", "rank", f"validation {mark}")
         title = f"{problem}, difference to {compared[0][1]}" if compared else str(problem)
-        made.append(ArmsTable(title, columns, rows))
-    return made
+        arms_tables.append(ArmsTable(title, columns, rows))
+    return arms_tables
 
 
-def _arm_row(places: Mapping[str, int], name: str, cells: tuple[str, ...], failed: int, *, is_first: bool) -> ArmRow:
-    place = places[name]
-    told = f"{failed} failed" if failed and is_first else ""
-    return ArmRow(name, place % len(PALETTE), SIGNS[place % len(SIGNS)], cells, told, is_first)
+def _cells(arm: Arm, pairing: Pairing | None) -> tuple[str, ...]:
+    """Write the cells of an arm at a budget; `pairing` compares it with full fine-tuning, None where nothing does."""
+    scale = SCALES[arm.metric]
+    difference, interval, word = NOTHING, NOTHING, NOTHING
+    if pairing is not None:
+        difference = scale.difference(pairing.result.difference.mean)
+        interval = scale.interval(pairing.result.difference, signed=True)
+        word = _SHORT.get(verdict_word(pairing), verdict_word(pairing))
+    return (
+        percent(arm.removed, 1),
+        scale.value(arm.test.mean),
+        scale.interval(arm.test),
+        str(len(arm.test_by_seed)),
+        difference,
+        interval,
+        word,
+        NOTHING if arm.rank is None else str(arm.rank),
+        scale.value(arm.validation.mean),
+    )
 
 
-def named_section(found: Findings) -> Section:
+def _arm_row(numbers: Mapping[str, int], name: str, cells: tuple[str, ...], failed: int, *, is_first: bool) -> ArmRow:
+    number = numbers[name]
+    failed_text = f"{failed} failed" if failed and is_first else ""
+    return ArmRow(name, number % len(PALETTE), SIGNS[number % len(SIGNS)], cells, failed_text, is_first)
+
+
+def named_section(findings: Findings) -> Section:
     """Compare TransTailor at the budget with each arm of full fine-tuning, in each problem and pooled."""
     section = Section(
         "named",
         "TransTailor against fine-tuning",
-        f"TransTailor's sub-model at {100 * found.budget:g}% fewer MACs, and full fine-tuning of the whole network."
+        f"TransTailor's sub-model at {100 * findings.budget:g}% fewer MACs, and full fine-tuning of the whole network."
         " Scores on the test split, paired by seed. The verdict is “better” only if the interval of the difference"
         " excludes 0 and an exact sign-flip test agrees.",
         empty="No operating points of TransTailor at this budget and of full fine-tuning yet.",
         short="Verdicts",
     )
-    pairings = _named_pairings(found)
+    pairings = _named_pairings(findings)
     for pairing in pairings:
         where = str(pairing.problem) if pairing.problem else "Over all networks, by seed"
         if len(section.blocks) == _MOST_VERDICTS:
@@ -102,11 +114,11 @@ def named_section(found: Findings) -> Section:
     return section
 
 
-def _named_pairings(found: Findings) -> list[Pairing]:
+def _named_pairings(findings: Findings) -> list[Pairing]:
     """TransTailor at the budget against each arm of full fine-tuning: in each problem, then pooled."""
     pairs_by_names: dict[tuple[str, str, str], list[tuple[Arm, Arm]]] = {}
-    for arm in comparison.transtailor_at(found.arms, found.budget):
-        for baseline in comparison.baselines_of(found.arms, arm.problem):
+    for arm in comparison.transtailor_at(findings.arms, findings.budget):
+        for baseline in comparison.baselines_of(findings.arms, arm.problem):
             pairs_by_names.setdefault((arm.name, baseline.name, arm.metric), []).append((arm, baseline))
     pairings: list[Pairing] = []
     for pairs in pairs_by_names.values():
@@ -116,51 +128,55 @@ def _named_pairings(found: Findings) -> list[Pairing]:
     return pairings
 
 
-def warnings(found: Findings) -> list[str]:
+def warnings(findings: Findings) -> list[str]:
     """Return the warnings about the comparisons."""
     lines = []
-    if len({point.best_of for point in found.best}) > 1:
-        lines.append(f"{_tuned(found)} Comparisons of such arms are marked and do not settle anything.")
-    if lost := sum(arm.not_finite for arm in found.arms):
+    if len({point.best_of for point in findings.best}) > 1:
+        lines.append(f"{_tuned(findings)} Comparisons of such arms are marked and do not settle anything.")
+    lost = sum(arm.not_finite for arm in findings.arms)
+    if lost:
         lines.append(
             f"Operating points whose validation score is not a number: {lost}; the means leave them out, so their"
             " arms look better than they are."
         )
-    if sizes := [arm for arm in found.arms if len(arm.test_images) > 1]:
-        lines.append(f"Arms whose trials have different numbers of test images: {'; '.join(map(str, sizes))}.")
-    off = [arm for arm in found.arms if arm.asked is not None and abs(arm.removed - arm.asked) > BUDGET_MISSED_FRACTION]
+    uneven = [arm for arm in findings.arms if len(arm.test_images) > 1]
+    if uneven:
+        lines.append(f"Arms whose trials have different numbers of test images: {'; '.join(map(str, uneven))}.")
+    off = [
+        arm for arm in findings.arms if arm.asked is not None and abs(arm.removed - arm.asked) > BUDGET_MISSED_FRACTION
+    ]
     if off:
-        told = "; ".join(f"{arm} ({percent(arm.removed, 1)}% removed)" for arm in off[:_MOST_NAMED])
+        named = "; ".join(f"{arm} ({percent(arm.removed, 1)}% removed)" for arm in off[:_MOST_NAMED])
         more = f" and {len(off) - _MOST_NAMED} more" if len(off) > _MOST_NAMED else ""
         lines.append(
-            f"Arms that miss their budget by more than {percent(BUDGET_MISSED_FRACTION, 0)} point: {told}{more}."
+            f"Arms that miss their budget by more than {percent(BUDGET_MISSED_FRACTION, 0)} point: {named}{more}."
         )
     return lines
 
 
-def tuning_section(found: Findings) -> Section | None:
+def tuning_section(findings: Findings) -> Section | None:
     """Show which settings of [tuning] were chosen, and the comparisons with only the first of them."""
-    counts = tuning.counts_of(found.best)
+    counts = tuning.counts_of(findings.best)
     if not counts:
         return None
     section = Section(
-        "tuning", "What was tuned", f"{_tuned(found)} The test split was not used to choose.", short="Tuning"
+        "tuning", "What was tuned", f"{_tuned(findings)} The test split was not used to choose.", short="Tuning"
     )
     section.blocks.append(TableBlock(tables.settings_table(counts, tuning.CHOSEN_SETTINGS), derived=True))
-    first = tuning.first_setting(found.points)
+    first = tuning.first_setting(findings.points)
     of_first = sorted({tuning.setting_text(point.setting) for point in first if point.setting is not None})
-    pairs = comparison.baseline_pairs(comparison.arms_of(first, found.environments, failed_trials(found.run)))
+    pairs = comparison.baseline_pairs(comparison.arms_of(first, findings.environments, failed_trials(findings.run)))
     pairings = [comparison.compare([pair]) for pair in pairs]
     for problem in sorted({pairing.problem for pairing in pairings if pairing.problem}):
-        its = [pairing for pairing in pairings if pairing.problem == problem]
-        table = tables.pairings_table(its, comparison.POINTS, where=False)
+        of_problem = [pairing for pairing in pairings if pairing.problem == problem]
+        table = tables.pairings_table(of_problem, comparison.POINTS, where=False)
         title = f"{problem}, all at the first setting: {', '.join(of_first)}. The comparison below, without tuning"
         section.blocks.append(TableBlock(table, title, derived=True))
     return section
 
 
-def _tuned(found: Findings) -> str:
-    numbers = sorted({point.best_of for point in found.best})
+def _tuned(findings: Findings) -> str:
+    numbers = sorted({point.best_of for point in findings.best})
     if len(numbers) == 1:
         return (
             f"Each arm is shown with the best of {numbers[0]} settings by validation, chosen for each seed and asked"

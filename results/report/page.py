@@ -194,7 +194,9 @@ def _sources() -> tuple[str, str, str]:
 
 def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None, over: Sequence[str] = ()) -> Page:
     """Compute everything that the report shows of a run, or of several: `apart` and `over` as for `write_report`."""
-    doubles = [*what_ran.doubles(run), *([] if apart or len(run.paths) == 1 else arms_that_differ(run))]
+    doubles = what_ran.doubles(run)
+    if len(run.paths) > 1 and not apart:
+        doubles += arms_that_differ(run)
     run.count_once()
     run.hold(*_HELD)
     if len(run.paths) > 1:
@@ -203,10 +205,10 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None,
     averaged = average_over(run, over)
     run.hold("measured_points", "computed_stages", "unshared_costs")
     counts: dict[str, int] = run.rows(what_ran.COUNTS)[0]
-    found = findings_of(run)
+    findings = findings_of(run)
     # The two largest tables, of which few rows are compared.
-    run.hold("kept_filters", where=layers.compared_filters(found))
-    run.hold("predictions", where=images.compared_predictions(found))
+    run.hold("kept_filters", where=layers.compared_filters(findings))
+    run.hold("predictions", where=images.compared_predictions(findings))
     planned = trial_rows(run)
     page = Page(
         ", ".join(path.resolve().name for path in run.paths.values()),
@@ -216,25 +218,28 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None,
     page.tiles = _tiles(run, counts)
     page.warnings = [
         *averaged, *doubles, *what_ran.warnings(run, counts), *search.warnings(run),
-        *overview.warnings(found),
+        *overview.warnings(findings),
     ]  # fmt: skip
     try:
         page.facts = what_ran.provenance(run)
     except (ValueError, OSError) as error:
         page.warnings.append(f"provenance.json cannot be read: {error}")
-    page.trials = script_json(trials.script_data(run, planned, found.settings))
-    page.verdict = search.headline(found) or overview.headline(found)
-    page.main = front.section(found)
-    page.arms = overview.overview(found)
-    made = [section(found) for section in SECTIONS]
-    page.sections = [section for section in made if section is not None]
+    page.trials = script_json(trials.script_data(run, planned, findings.settings))
+    page.verdict = search.headline(findings) or overview.headline(findings)
+    page.main = front.section(findings)
+    page.arms = overview.overview(findings)
+    sections = [section(findings) for section in SECTIONS]
+    page.sections = [section for section in sections if section is not None]
     return page
 
 
 def _tiles(run: Run, counts: dict[str, Any]) -> list[tuple[str, str]]:
-    states = [name for name in ("planned", "finished", "stopped", "resting", "failed", "missing")
-              if counts[name] or name not in ("stopped", "resting")]  # fmt: skip
-    tiles = [(f"{counts[name]:,}", f"trial{'' if counts[name] == 1 else 's'} {name}") for name in states]
+    """Return the numbers on top of the page, each with what it counts; searches alone have the states in between."""
+    tiles = []
+    for state in ("planned", "finished", "stopped", "resting", "failed", "missing"):
+        is_of_searches = state in ("stopped", "resting")
+        if counts[state] or not is_of_searches:
+            tiles.append((f"{counts[state]:,}", f"trial{'' if counts[state] == 1 else 's'} {state}"))
     spent, saved = costs.hours(run)
     unit = costs.time_unit(run)
     for hours, what in ((spent, "computed"), (saved, "saved by sharing")):

@@ -49,7 +49,8 @@ class PointPages:
     """Answers questions about a run's points. Columns are those of a list, values are bound: no text becomes SQL."""
 
     def __init__(self, run: Run) -> None:
-        self._run, self._asking = run, threading.Lock()
+        self._run = run
+        self._asking = threading.Lock()
         more = "run, " if len(run.paths) > 1 else ""
         self._texts: tuple[str, ...] = ("run", *_TEXTS) if more else _TEXTS
         run.connection.execute(
@@ -74,7 +75,7 @@ class PointPages:
             self._run.close()
 
     def answer(self, text: str) -> str:
-        """One page as JSON: columns, the number of rows, `last`, and for the first page the `count` of all points.
+        """Return one page as JSON: columns, the number of rows, `last`, and for the first page the `count` of all.
 
         Raises:
             ResultsError: the question is none, or names an unknown column.
@@ -99,14 +100,12 @@ class PointPages:
             count = None if question.after else self._asked("count(*) AS count", where)[0]["count"]
             if question.after:
                 value, *rest = question.after
-                behind, given = f"{key} IS NULL AND (trial_id, point) > (?, ?)", rest
-                if value is not None:
+                if value is None:
+                    where.append((f"({key} IS NULL AND (trial_id, point) > (?, ?))", rest))
+                else:
                     equal = f"{key} = ? AND (trial_id, point) > (?, ?)"
-                    behind, given = (
-                        f"{key} {'<' if is_down else '>'} ? OR {key} IS NULL OR {equal}",
-                        [value, value, *rest],
-                    )
-                where.append((f"({behind})", given))
+                    behind = f"({key} {'<' if is_down else '>'} ? OR {key} IS NULL OR {equal})"
+                    where.append((behind, [value, value, *rest]))
             order = f"ORDER BY {key} IS NULL, {key} {'DESC' if is_down else 'ASC'}, trial_id, point LIMIT {limit}"
             rows = self._asked(f"* EXCLUDE (texts), {key} AS key", where, order)
         keys = [row.pop("key") for row in rows]
@@ -116,6 +115,7 @@ class PointPages:
 
     def _asked(self, what: str, where: list[tuple[str, list[Any]]], order: str = "") -> list[dict[str, Any]]:
         conditions = " AND ".join(condition for condition, _ in where) or "true"
-        return self._run.rows(
-            f"SELECT {what} FROM paged_points WHERE {conditions} {order}", [v for _, vs in where for v in vs]
-        )
+        parameters: list[Any] = []
+        for _, values in where:
+            parameters += values
+        return self._run.rows(f"SELECT {what} FROM paged_points WHERE {conditions} {order}", parameters)

@@ -1,4 +1,4 @@
-"""The data of the trials' panels in compact form: common settings once, varying ones as places in lists."""
+"""The data of the trials' panels in compact form: common settings once, varying ones as indices into lists."""
 
 import math
 from typing import Any
@@ -40,19 +40,22 @@ _MOST_TRIALS = 2_000
 
 def script_data(run: Run, trials: list[dict[str, Any]], settings: TrialSettings) -> dict[str, Any]:
     """Return what the page's script needs to show a trial."""
-    return {
+    data: dict[str, Any] = {
         "columns": [{"name": name, **packed([row[name] for row in trials])} for name in _SHOWN],
         "runs": _runs(run, trials),
         "logs": {row["trial_id"]: row["log_tail"][-_MOST_ERROR:] for row in run.rows(LOGS)},
         "errors": {row["trial_id"]: row["error"][:_MOST_ERROR] for row in trials if row["error"]},
-        **({"curves": _curves(run), "widths": _widths(run)} if len(trials) <= _MOST_TRIALS else {}),
-        "common": settings.common,
-        "varying": [{"name": key, **packed(values)} for key, values in settings.varying.items()],
     }
+    if len(trials) <= _MOST_TRIALS:
+        data["curves"] = _curves(run)
+        data["widths"] = _widths(run)
+    data["common"] = settings.common
+    data["varying"] = [{"name": key, **packed(values)} for key, values in settings.varying.items()]
+    return data
 
 
 def _runs(run: Run, trials: list[dict[str, Any]]) -> dict[str, Any]:
-    """The name of the run's folder of each trial."""
+    """Return the name of the run's folder of each trial."""
     names = {name: path.resolve().name for name, path in run.paths.items()}
     if len(names) == 1:
         return packed([*names.values()] * len(trials))
@@ -61,29 +64,39 @@ def _runs(run: Run, trials: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _curves(run: Run) -> dict[str, Any]:
-    """The losses of each stage, once, every fifth epoch and the last; and the places of each trial's stages among them.
+    """Return the losses of each stage, once, every fifth epoch and the last; and of each trial which stages it has.
 
     A stage has a fourth part, the loss on the validation split, where that was measured.
     """
-    stages = run.rows(CURVES)
-    places = {row["stage_key"]: place for place, row in enumerate(stages)}
-    short = []
-    for row in stages:
-        losses, validations = (
-            [None if one is None or not math.isfinite(one) else float(f"{one:.3g}") for one in row[name]]
-            for name in ("losses", "validations")
-        )
-        short.append([row["kind"], row["epochs"], losses, *([validations] if set(validations) - {None} else [])])
-    of = {row["trial_id"]: [places[key] for key in row["keys"] if key in places] for row in run.rows(STAGES)}
-    return {"stages": short, "of": of}
+    stages = []
+    index_of_stage: dict[str, int] = {}
+    for index, row in enumerate(run.rows(CURVES)):
+        index_of_stage[row["stage_key"]] = index
+        stage = [row["kind"], row["epochs"], _short(row["losses"])]
+        validations = _short(row["validations"])
+        if any(loss is not None for loss in validations):
+            stage.append(validations)
+        stages.append(stage)
+    stages_of_trial = {}
+    for row in run.rows(STAGES):
+        stages_of_trial[row["trial_id"]] = [index_of_stage[key] for key in row["keys"] if key in index_of_stage]
+    return {"stages": stages, "of": stages_of_trial}
+
+
+def _short(losses: list[float | None]) -> list[float | None]:
+    """Return losses with three digits; None for what is no number."""
+    return [None if loss is None or not math.isfinite(loss) else float(f"{loss:.3g}") for loss in losses]
 
 
 def _widths(run: Run) -> dict[str, Any]:
-    """The widths that each trial's last point has, and the layers with their original widths, once for each network."""
-    networks: dict[tuple[tuple[str, ...], tuple[int, ...]], int] = {}
-    of = {
-        row["trial_id"]: [networks.setdefault((tuple(row["layers"]), tuple(row["originals"])), len(networks)),
-                          row["widths"]]
-        for row in run.rows(WIDTHS)
-    }  # fmt: skip
-    return {"networks": list(networks), "of": of}
+    """Return the widths of each trial's last point, and the layers with their original widths, once for each network.
+
+    A trial has the index of its network, and its widths.
+    """
+    index_of_network: dict[tuple[tuple[str, ...], tuple[int, ...]], int] = {}
+    widths_of_trial = {}
+    for row in run.rows(WIDTHS):
+        network = (tuple(row["layers"]), tuple(row["originals"]))
+        index = index_of_network.setdefault(network, len(index_of_network))
+        widths_of_trial[row["trial_id"]] = [index, row["widths"]]
+    return {"networks": list(index_of_network), "of": widths_of_trial}

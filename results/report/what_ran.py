@@ -41,60 +41,63 @@ PROTOCOLS = "SELECT protocol, count(*) AS points FROM operating_points GROUP BY 
 CONFIGURATIONS = "SELECT trial_id, config_json FROM planned ORDER BY trial_id"
 
 
-def section(found: Findings) -> Section:
+def section(findings: Findings) -> Section:
     """Build the section; long tables are folded."""
-    arms = listing(found.run, ARMS, "Arms")
-    made = Section("ran", "What was run", short="Provenance")
-    made.blocks.append(Words(_in_a_sentence(arms.table)))
-    if found.settings.varying:
-        made.blocks.append(_varying(found.settings))
-    made.blocks += [replace(arms, folded=len(arms.table.rows) > 16), listing(found.run, ENVIRONMENTS, "Computed on")]
-    made.blocks += map(Words, support_lines(found.run, {arm.problem for arm in found.arms}))
-    return made
+    arms = listing(findings.run, ARMS, "Arms")
+    section_ran = Section("ran", "What was run", short="Provenance")
+    section_ran.blocks.append(Words(_in_a_sentence(arms.table)))
+    if findings.settings.varying:
+        section_ran.blocks.append(_varying(findings.settings))
+    section_ran.blocks.append(replace(arms, folded=len(arms.table.rows) > 16))
+    section_ran.blocks.append(listing(findings.run, ENVIRONMENTS, "Computed on"))
+    problems = {arm.problem for arm in findings.arms}
+    section_ran.blocks += [Words(line) for line in support_lines(findings.run, problems)]
+    return section_ran
 
 
 def warnings(run: Run, counts: dict[str, int]) -> list[str]:
     """Return what a reader must know first."""
-    found = []
-    if lost := lost_rows(run):
-        found.append(f"Rows are lost: {lost}. The report is of the others: put the missing files back from a copy.")
-    missing, planned = counts["missing"], counts["planned"]
-    if missing:
-        found.append(
-            f"Planned trials that have neither finished nor failed: {missing} of {planned}."
+    texts = []
+    lost = lost_rows(run)
+    if lost:
+        texts.append(f"Rows are lost: {lost}. The report is of the others: put the missing files back from a copy.")
+    if counts["missing"]:
+        texts.append(
+            f"Planned trials that have neither finished nor failed: {counts['missing']} of {counts['planned']}."
             " The sweep is still running or was stopped early; the report covers the points so far."
         )
     if counts["resting"]:
-        found.append(f"Trials that rest at a rung of a search: {counts['resting']}; the best of them continue.")
+        texts.append(f"Trials that rest at a rung of a search: {counts['resting']}; the best of them continue.")
     if counts["failed"]:
-        found.append(f"Trials that failed: {counts['failed']}; see the last section.")
+        texts.append(f"Trials that failed: {counts['failed']}; see the last section.")
     machines = run.rows(ENVIRONMENTS)
     if len(machines) > 1:
         kinds = "; ".join(f"{row['device']}, ranks: {row['ranks']}, torch {row['torch_version']}" for row in machines)
-        found.append(
+        texts.append(
             f"The stages were computed on mixed hardware, ranks or torch versions ({kinds}), which can cause"
             " differences. Comparisons that mix them are marked."
         )
     codes = run.rows(CODES)
     if len(codes) > 1:
         which = ", ".join(f"{row['code_digest'][:12]} ({row['points']} points)" for row in codes)
-        found.append(f"The operating points were measured by different code: {which}.")
+        texts.append(f"The operating points were measured by different code: {which}.")
     for row in run.rows(PROTOCOLS):
         if row["protocol"] != "validation":
-            found.append(
+            texts.append(
                 f"Operating points that follow the protocol {row['protocol']!r}: {row['points']};"
                 " their trials decided by the training images, not by the validation split."
             )
-    return found
+    return texts
 
 
 def doubles(run: Run) -> list[str]:
     """Return what a reader must know of trials that are in several of the runs; ask before the rows are held."""
     if len(run.paths) == 1:
         return []
-    several = run.rows("SELECT trial_id FROM planned GROUP BY trial_id HAVING count(DISTINCT run) > 1")
-    text = f"Trials in several runs: {len(several)}; each counts once, as the run has it that wrote it last."
-    return [text] if several else []
+    shared = run.rows("SELECT trial_id FROM planned GROUP BY trial_id HAVING count(DISTINCT run) > 1")
+    if not shared:
+        return []
+    return [f"Trials in several runs: {len(shared)}; each counts once, as the run has it that wrote it last."]
 
 
 def provenance(run: Run) -> list[tuple[str, str]]:
@@ -104,19 +107,23 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         ValueError: it is not a JSON object.
         OSError: it cannot be read.
     """
-    found: dict[str, Any] = {}
+    all_facts: dict[str, Any] = {}
     for name, folder in run.paths.items():
         path = folder / "provenance.json"
-        if path.is_file():
-            facts = read_json(path)
-            if not isinstance(facts, dict):
-                raise ValueError("expected a JSON object")
-            found |= {name: facts} if len(run.paths) > 1 else facts
-    return _flat(found)
+        if not path.is_file():
+            continue
+        facts = read_json(path)
+        if not isinstance(facts, dict):
+            raise ValueError("expected a JSON object")
+        if len(run.paths) > 1:
+            all_facts[name] = facts
+        else:
+            all_facts = facts
+    return _flat(all_facts)
 
 
 def _in_a_sentence(arms: HtmlTable) -> str:
-    networks, datasets, names, methods = (sorted({row.cells[place] for row in arms.rows}) for place in range(4))
+    networks, datasets, names, methods = (sorted({row.cells[column] for row in arms.rows}) for column in range(4))
     if not arms.rows:
         return "No trial is planned yet."
     return (
@@ -135,7 +142,9 @@ def _varying(settings: TrialSettings) -> TableBlock:
     for key, values in settings.counts():
         texts = [f"{text} ({count})" for text, count in values[:_MOST_VALUES]]
         more = len(values) - len(texts)
-        rows.append(TableRow((key, str(len(values)), ", ".join([*texts, *([f"and {more} more"] if more else [])]))))
+        if more:
+            texts.append(f"and {more} more")
+        rows.append(TableRow((key, str(len(values)), ", ".join(texts))))
     note = f"{len(settings.common)} more settings are the same in all trials; a trial's panel shows them."
     table = HtmlTable(
         ("setting", "values", "which, and in how many trials"), (False, True, False), rows, CONFIGURATIONS, note

@@ -24,9 +24,11 @@ def on_front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
         array([ True,  True, False])
     """
     known = np.isfinite(costs) & np.isfinite(scores)
-    costs, scores = np.where(known, costs, np.inf), np.where(known, scores, -np.inf)
+    costs = np.where(known, costs, np.inf)
+    scores = np.where(known, scores, -np.inf)
     order = np.lexsort((-scores, costs), axis=-1)  # the cheapest first; of equal costs, the best
-    costs, scores = (np.take_along_axis(values, order, axis=-1) for values in (costs, scores))
+    costs = np.take_along_axis(costs, order, axis=-1)
+    scores = np.take_along_axis(scores, order, axis=-1)
     leads = np.ones(order.shape, dtype=bool)  # better than all that are cheaper
     leads[..., 1:] = scores[..., 1:] > np.maximum.accumulate(scores, axis=-1)[..., :-1]
     is_new = np.ones(order.shape, dtype=bool)  # not equal to the one before
@@ -68,13 +70,16 @@ def front_shares(costs: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> 
     if costs.shape != scores.shape or costs.ndim != 2:
         raise ValueError(f"expected arms x seeds twice, given {costs.shape} and {scores.shape}")
     known = np.isfinite(costs) & np.isfinite(scores)
-    found = np.zeros(len(costs))
-    for some in np.array_split(weights, math.ceil(len(weights) * len(costs) / _HELD_AT_ONCE)):
-        total = _sums(known, some)
+    known_costs = np.where(known, costs, 0.0)
+    known_scores = np.where(known, scores, 0.0)
+    times_on_front = np.zeros(len(costs))
+    for weights_held in np.array_split(weights, math.ceil(len(weights) * len(costs) / _HELD_AT_ONCE)):
+        total = _sums(known, weights_held)
         with np.errstate(invalid="ignore"):  # 0 / 0, where a resample has no seed of an arm, is NaN
-            means = [_sums(np.where(known, values, 0.0), some) / total for values in (costs, scores)]
-        found += on_front(*means).sum(axis=0)
-    return found / len(weights)
+            mean_costs = _sums(known_costs, weights_held) / total
+            mean_scores = _sums(known_scores, weights_held) / total
+        times_on_front += on_front(mean_costs, mean_scores).sum(axis=0)
+    return times_on_front / len(weights)
 
 
 def _sums(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ _LOWEST = 1 / 4
 
 
 def above_widest_gap(values: Sequence[float]) -> float:
-    """The least value that is not far below the others.
+    """Return the least value that is not far below the others.
 
     Looks at the gaps below each of the lowest quarter of the values. Where the widest is over a third of the whole
     range, what is below it is far away; else nothing is, and the least value is returned. With no value: 0.
@@ -17,7 +17,8 @@ def above_widest_gap(values: Sequence[float]) -> float:
     ordered = sorted(values)
     if len(ordered) < 3:
         return ordered[0] if ordered else 0.0
-    lowest = range(1, max(2, int(len(ordered) * _LOWEST) + 1))
-    place = max(lowest, key=lambda place: ordered[place] - ordered[place - 1])
-    gap = ordered[place] - ordered[place - 1]
-    return ordered[place] if gap > _LEAST_SHARE * (ordered[-1] - ordered[0]) else ordered[0]
+    above_a_gap = range(1, max(2, int(len(ordered) * _LOWEST) + 1))  # indices in `ordered`
+    gaps = {index: ordered[index] - ordered[index - 1] for index in above_a_gap}
+    widest = max(above_a_gap, key=lambda index: gaps[index])
+    is_far = gaps[widest] > _LEAST_SHARE * (ordered[-1] - ordered[0])
+    return ordered[widest] if is_far else ordered[0]

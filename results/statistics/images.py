@@ -60,11 +60,21 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
         >>> result.first_only, result.second_only, result.p
         (2, 0, 0.5)
     """
-    first, second = np.asarray(first_right, dtype=bool), np.asarray(second_right, dtype=bool)
+    first = np.asarray(first_right, dtype=bool)
+    second = np.asarray(second_right, dtype=bool)
     if first.shape != second.shape or first.ndim != 1:
         raise ValueError(f"expected the same images of both, given {first.shape} and {second.shape}")
-    b, c = int((first & ~second).sum()), int((second & ~first).sum())
-    return McNemar(len(first), b, c, *_binomial_p(b, c), smallest_p=min(1.0, 2 * 0.5 ** (b + c)))
+    first_only = int((first & ~second).sum())
+    second_only = int((second & ~first).sum())
+    p, mid_p = _binomial_p(first_only, second_only)
+    return McNemar(
+        images=len(first),
+        first_only=first_only,
+        second_only=second_only,
+        p=p,
+        mid_p=mid_p,
+        smallest_p=min(1.0, 2 * 0.5 ** (first_only + second_only)),
+    )
 
 
 def crossed_difference(differences: np.ndarray) -> Crossed:
@@ -113,7 +123,8 @@ def _covariance_of_means(centred: np.ndarray, is_tested: np.ndarray) -> float:
     counts = is_tested.sum(axis=1).astype(float)
     common = is_tested.astype(float) @ is_tested.T
     filled = np.where(is_tested, centred, 0.0)
-    products, pairs = filled @ filled.T, ~np.eye(len(counts), dtype=bool)
+    products = filled @ filled.T
+    pairs = ~np.eye(len(counts), dtype=bool)
     inverse = 1.0 / counts
     # The expected product of a pair, in units of the images' variance: both rows were centred at their own means.
     expected = common * (1.0 - inverse[:, None] - inverse[None, :] + common * np.outer(inverse, inverse))
@@ -128,6 +139,8 @@ def _binomial_p(b: int, c: int) -> tuple[float, float]:
     fewer = min(b, c)
     below = float(special.bdtr(fewer, b + c, 0.5))
     ways = math.lgamma(b + c + 1) - math.lgamma(fewer + 1) - math.lgamma(b + c - fewer + 1)
-    there = math.exp(ways - (b + c) * math.log(2))
-    # Of two equal numbers, what is as likely is there only once.
-    return min(1.0, 2 * below), 1 - there / 2 if b == c > 0 else min(1.0, 2 * below - there)
+    as_likely = math.exp(ways - (b + c) * math.log(2))
+    p = min(1.0, 2 * below)
+    if b == c > 0:  # what is as likely is then one outcome, not two
+        return p, 1 - as_likely / 2
+    return p, min(1.0, 2 * below - as_likely)

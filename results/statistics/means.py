@@ -73,8 +73,8 @@ def statistic_of(n: int) -> Statistic:
 
 def centre(values: np.ndarray, statistic: Statistic) -> np.ndarray:
     """Return that number of the values, along the last axis."""
-    found: np.ndarray = iqm(values) if statistic == "IQM" else values.mean(axis=-1)
-    return found
+    centres: np.ndarray = iqm(values) if statistic == "IQM" else values.mean(axis=-1)
+    return centres
 
 
 def summary(values: Sequence[float], generator: np.random.Generator, statistic: Statistic) -> Summary:
@@ -93,8 +93,8 @@ def summary(values: Sequence[float], generator: np.random.Generator, statistic: 
     """
     if statistic == "IQM":
         return iqm_interval(values, generator)
-    found = mean_interval(values)
-    return Summary("mean", found.n, found.mean, found.low, found.high)
+    mean = mean_interval(values)
+    return Summary("mean", mean.n, mean.mean, mean.low, mean.high)
 
 
 def iqm(values: np.ndarray) -> np.ndarray:

@@ -100,9 +100,9 @@ def signed_sums(values: np.ndarray, generator: np.random.Generator) -> np.ndarra
     n = values.shape[-1]
     if n <= EXACT_UP_TO:
         sums = values[..., :1]
-        for place in range(1, n):
-            one = values[..., place : place + 1]
-            sums = np.concatenate([sums + one, sums - one], axis=-1)
+        for index in range(1, n):
+            value = values[..., index : index + 1]
+            sums = np.concatenate([sums + value, sums - value], axis=-1)
         return sums
     # A byte has the signs of eight values: looking up one of their 256 sums is faster than multiplying and adding.
     eights = -(-n // 8)
@@ -110,8 +110,8 @@ def signed_sums(values: np.ndarray, generator: np.random.Generator) -> np.ndarra
     padded = np.zeros((*values.shape[:-1], 8 * eights))
     padded[..., :n] = values
     of_eight = padded.reshape(*values.shape[:-1], eights, 8) @ _SIGNS_OF_BYTES
-    places = np.ascontiguousarray(drawn.T) + 256 * np.arange(eights)[:, None]
-    sums = of_eight.reshape(*values.shape[:-1], -1).take(places, axis=-1).sum(axis=-2)
+    indices = np.ascontiguousarray(drawn.T) + 256 * np.arange(eights)[:, None]
+    sums = of_eight.reshape(*values.shape[:-1], -1).take(indices, axis=-1).sum(axis=-2)
     return np.concatenate([values.sum(axis=-1, keepdims=True), sums], axis=-1)
 
 
@@ -125,12 +125,12 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         >>> holm([0.01, 0.04, 0.03, None])
         [0.03, 0.06, 0.06, None]
     """
-    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    family = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
     largest = 0.0
-    for rank, (p, place) in enumerate(known):
-        largest = max(largest, min(1.0, (len(known) - rank) * p))
-        corrected[place] = largest
+    for rank, (p, index) in enumerate(family):
+        largest = max(largest, min(1.0, (len(family) - rank) * p))
+        corrected[index] = largest
     return corrected
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 
 def stop_rule(scores: Sequence[float], tolerance: float) -> int:
-    """Choose the point of TransTailor's Algorithm 1 on a recorded path; returns its place.
+    """Choose the point of TransTailor's Algorithm 1 on a recorded path; return its index.
 
     The rule walks the points in order and stops at the first whose score is more than the tolerance below the point
     before; it chooses that one. A slightly worse point is accepted, so small drops can add up: the paper's rule is
@@ -23,9 +23,9 @@ def stop_rule(scores: Sequence[float], tolerance: float) -> int:
         1
     """
     _refuse_empty(scores)
-    for place in range(1, len(scores)):
-        if math.isnan(scores[place]) or _falls(scores[place - 1], scores[place], tolerance):
-            return place - 1
+    for index in range(1, len(scores)):
+        if math.isnan(scores[index]) or _falls(scores[index - 1], scores[index], tolerance):
+            return index - 1
     return len(scores) - 1
 
 
@@ -36,10 +36,10 @@ def best_stop_rule(scores: Sequence[float], tolerance: float) -> int:
     """
     _refuse_empty(scores)
     best = scores[0]
-    for place in range(1, len(scores)):
-        if math.isnan(scores[place]) or _falls(best, scores[place], tolerance):
-            return place - 1
-        best = scores[place] if scores[place] > best else best
+    for index in range(1, len(scores)):
+        if math.isnan(scores[index]) or _falls(best, scores[index], tolerance):
+            return index - 1
+        best = max(best, scores[index])
     return len(scores) - 1
 
 
@@ -50,10 +50,10 @@ def patience_rule(scores: Sequence[float], patience: int) -> int:
     """
     _refuse_empty(scores)
     best = 0
-    for place in range(1, len(scores)):
-        if scores[place] > scores[best] or math.isnan(scores[best]):
-            best = place
-        elif place - best >= patience:
+    for index in range(1, len(scores)):
+        if scores[index] > scores[best] or math.isnan(scores[best]):
+            best = index
+        elif index - best >= patience:
             break
     return best
 

@@ -83,7 +83,8 @@ def anova(
         [('seed', 1, 0.26), ('epochs', 1, 0.71)]
     """
     data = finite(values)
-    columns = {**({block[0]: block[1]} if block else {}), **factors}
+    columns = dict([block]) if block else {}
+    columns |= factors
     if not factors or any(len(levels) != len(data) for levels in columns.values()):
         raise ValueError(f"expected factors of {len(data)} levels each, given {list(factors)}")
     terms: list[tuple[str, ...]] = [(name,) for name in columns]
@@ -91,8 +92,8 @@ def anova(
     cells = {term: _cells([columns[name] for name in term]) for term in terms}
 
     @cache
-    def fit(*some: tuple[str, ...]) -> tuple[float, int]:
-        return _fit(data, [cells[term] for term in some])
+    def fit(*terms_fitted: tuple[str, ...]) -> tuple[float, int]:
+        return _fit(data, [cells[term] for term in terms_fitted])
 
     residual, rank = fit(*terms)
     degrees = len(data) - rank
@@ -112,10 +113,13 @@ def _effect(
     whole: float,
 ) -> Effect:
     """Compute what a term explains in addition to all terms that do not contain it."""
-    with_it, rank = fitted(*(other for other in terms if other == term or not set(term) <= set(other)))
-    without, rank_without = fitted(*(other for other in terms if not set(term) <= set(other)))
-    explained, degrees = without - with_it, rank - rank_without
-    explained = explained if explained > _ROUNDING_OF_DIFFERENCES * without else 0.0
+    others = [other for other in terms if not set(term) <= set(other)]
+    without, rank_without = fitted(*others)
+    with_it, rank = fitted(*(other for other in terms if other == term or other in others))
+    degrees = rank - rank_without
+    explained = without - with_it
+    if explained <= _ROUNDING_OF_DIFFERENCES * without:
+        explained = 0.0
     rest, rest_degrees = residual
     error = rest / rest_degrees if rest_degrees else None
     f = explained / degrees / error if degrees and error else None
@@ -146,18 +150,21 @@ def _fit(data: np.ndarray, terms: Sequence[np.ndarray]) -> tuple[float, int]:
     """
     ends = np.cumsum([1, *(int(cells.max()) for cells in terms)])
     # Each value has one column of each term: 0 is the mean, and the columns of a term follow those of the term before.
-    places = np.stack([np.zeros(len(data), int), *(cells + end - 1 for cells, end in zip(terms, ends, strict=False))])
+    columns = [np.zeros(len(data), int)]
+    for cells, end in zip(terms, ends, strict=False):
+        columns.append(cells + end - 1)
     rest = data - data.mean()
     # Normal equations: their entries are counts, which are exact, and there are far fewer columns than values.
-    products, right = np.zeros((ends[-1], ends[-1])), np.zeros(ends[-1])
-    for one in places:
-        right += np.bincount(one, rest, ends[-1])
-        for other in places:
-            np.add.at(products, (one, other), 1.0)
+    products = np.zeros((ends[-1], ends[-1]))
+    right = np.zeros(ends[-1])
+    for column in columns:
+        right += np.bincount(column, rest, ends[-1])
+        for other in columns:
+            np.add.at(products, (column, other), 1.0)
     # Cholesky's factors with the largest column first: the first `rank` columns span all of them.
     factor, order, rank, _ = linalg.lapack.dpstrf(products, tol=_RANK_TOLERANCE * products.max())
     spanning = order[:rank] - 1
     solution = np.zeros(ends[-1])
     solution[spanning] = linalg.cho_solve((factor[:rank, :rank], False), right[spanning])
-    left = float(((rest - solution[places].sum(axis=0)) ** 2).sum())
+    left = float(((rest - solution[np.stack(columns)].sum(axis=0)) ** 2).sum())
     return (left if left > _ROUNDING * float(data @ data) else 0.0), int(rank)

@@ -23,8 +23,8 @@ class Answer:
 
     def column(self, name: str) -> list[Any]:
         """Return the values of a column, row by row."""
-        place = self.columns.index(name)
-        return [row[place] for row in self.rows]
+        index = self.columns.index(name)
+        return [row[index] for row in self.rows]
 
     def records(self) -> list[dict[str, Any]]:
         """Return the rows as records."""
@@ -33,12 +33,14 @@ class Answer:
 
 def answer(run: Run, sql: str) -> Answer:
     """Run a query; lists and moments become texts."""
-    found = run.arrow(sql)
-    columns = [column.to_pylist() for column in found.columns]
-    for place, kind in enumerate(found.schema.types):
-        if pa.types.is_nested(kind) or pa.types.is_temporal(kind):
-            columns[place] = [plain(value) for value in columns[place]]
-    return Answer(tuple(found.column_names), list(zip(*columns, strict=True)), sql.strip())
+    table = run.arrow(sql)
+    columns = []
+    for column in table.columns:
+        values = column.to_pylist()
+        if pa.types.is_nested(column.type) or pa.types.is_temporal(column.type):
+            values = [plain(value) for value in values]
+        columns.append(values)
+    return Answer(tuple(table.column_names), list(zip(*columns, strict=True)), sql.strip())
 
 
 def plain(value: object) -> Any:

@@ -33,13 +33,18 @@ def lost_rows(run: Run) -> str:
     row, stages and operating points.
     """
     (row,) = run.rows(GAPS)
-    return "; ".join(f"{count} of {row['finished']} finished trials have no row in {table}"
-                     for table, count in row.items() if table != "finished" and count)  # fmt: skip
+    finished = row.pop("finished")
+    gaps = []
+    for table, count in row.items():
+        if count:
+            gaps.append(f"{count} of {finished} finished trials have no row in {table}")
+    return "; ".join(gaps)
 
 
 def refuse_gaps(run: Run) -> None:
     """Raise ResultsError if rows of a run are lost."""
-    if lost := lost_rows(run):
+    lost = lost_rows(run)
+    if lost:
         raise ResultsError(
             f"rows are lost: {lost}. Put the missing files of {', '.join(map(str, run.paths.values()))} back"
             " from a copy; to see what is left, type: "

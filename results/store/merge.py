@@ -64,8 +64,11 @@ def only_one(run: Path) -> Iterator[None]:
     Raises:
         ResultsError: another process holds it, or a link leads out of the run, where nothing may be changed.
     """
-    places = (tables_folder(run), merged_folder(run), run / SUPERSEDED, run / SETTLING)
-    refuse_outside(run, [place / table for place in places for table in ("", *TABLES)], ResultsError)
+    paths = []
+    for folder in (tables_folder(run), merged_folder(run), run / SUPERSEDED, run / SETTLING):
+        paths.append(folder)
+        paths += [folder / table for table in TABLES]
+    refuse_outside(run, paths, ResultsError)
     make_folder(merged_folder(run))
     busy = f"another process merges the tables of {str(run)!r}; wait for it"
     with hold_lock(merged_folder(run) / "lock", busy):
@@ -96,7 +99,7 @@ def _merge_parts(run: Path) -> list[Merged]:
     state = read_state(run)
     merged = []
     for table, files in parts_of(run).items():
-        known = {*state.merged_files(table)}
+        known = set(state.merged_files(table))
         waiting = [part for part in files if part.path.name not in known and not is_settled_name(part.path.name)]
         merged += [_merge(run, table, group) for group in by_version(waiting) if len(group) > 1]
     if merged:
@@ -107,7 +110,9 @@ def _merge_parts(run: Path) -> list[Merged]:
 
 def merge_if_many(run: Path) -> list[Merged]:
     """Merge the parts if that is worth while: if thousands wait, or in a large run a twentieth of all. As `merge`."""
-    state, waiting, merged = read_state(run), 0, 0
+    state = read_state(run)
+    waiting = 0
+    merged = 0
     for table in TABLES:
         hidden = state.manifest.parts(table)
         merged += len(hidden)
@@ -148,7 +153,8 @@ def copy_rows(
     with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for path in files:
             rows = pq.ParquetFile(path, pre_buffer=False).read(use_threads=False)  # threads cost more than small parts
-            if numbers := left_out.get(path):
+            numbers = left_out.get(path)
+            if numbers:
                 is_kept = np.ones(rows.num_rows, dtype=bool)
                 is_kept[list(numbers)] = False
                 rows = rows.filter(pa.array(is_kept))
@@ -163,9 +169,10 @@ def copy_rows(
 
 
 def _write_manifest(run: Path, state: StoreState, merged: Sequence[Merged]) -> None:
-    old = {table: {name: state.manifest.merged[table][name] for name in state.merged_files(table)}
-           for table in state.manifest.merged}  # fmt: skip
-    entries = {table: {name: sorted(parts) for name, parts in files.items()} for table, files in old.items()}
+    """Write the manifest of the earlier merged files that still count, and of the new ones."""
+    entries: dict[str, dict[str, list[str]]] = {}
+    for table, parts_by_file in state.manifest.merged.items():
+        entries[table] = {name: sorted(parts_by_file[name]) for name in state.merged_files(table)}
     for new in merged:
         entries.setdefault(new.table, {})[new.path.name] = [path.name for path in new.parts]
     text = json.dumps({"format": MANIFEST_FORMAT, "merged": entries}, indent=1) + "\n"

@@ -169,10 +169,10 @@ def read_manifest(run: Path) -> MergeManifest:
     Raises:
         ResultsError: it is damaged or has a newer version.
     """
-    merged = _read_record(manifest_file(run), "merged")
-    return MergeManifest(
-        {table: {name: frozenset(parts) for name, parts in files.items()} for table, files in merged.items()}
-    )
+    merged = {}
+    for table, parts_by_file in _read_record(manifest_file(run), "merged").items():
+        merged[table] = {name: frozenset(parts) for name, parts in parts_by_file.items()}
+    return MergeManifest(merged)
 
 
 def _read_record(path: Path, key: str) -> Mapping[str, Any]:
@@ -212,16 +212,17 @@ def parts_of(run: Path, tables: Iterable[str] = TABLES) -> dict[str, list[Part]]
     while True:
         state = read_state(run)
         missing: FileNotFoundError | None = None
-        found: dict[str, list[Part]] = {}
+        parts: dict[str, list[Part]] = {}
         try:
-            found = {name: _fitting_parts(TABLES[name], _counted_files(run, name, state)) for name in names}
+            for name in names:
+                parts[name] = _fitting_parts(TABLES[name], _counted_files(run, name, state))
         except FileNotFoundError as error:
             missing = error
         if read_state(run) != state:
             continue
         if missing is not None:
             raise ResultsError(f"a file is missing; put it back from a copy: {missing}") from missing
-        return found
+        return parts
 
 
 def _counted_files(run: Path, table: str, state: StoreState) -> list[Path]:
@@ -268,8 +269,10 @@ def _writer_of(part: str) -> str:
 
 
 def _fitting_parts(table: TableSchema, paths: list[Path]) -> list[Part]:
+    """Return the parts with their versions. Raises ResultsError: some cannot be read; the text names the first ones."""
     columns = readable_columns(table)
-    parts, refused = [], []
+    parts = []
+    refused = []
     for path in paths:
         try:
             parts.append(Part(path, _version_of(path, table, columns)))

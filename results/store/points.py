@@ -10,7 +10,6 @@ The setting `optimisation.learning_rate` is the column `optimisation_learning_ra
 """
 
 import hashlib
-import itertools
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -40,15 +39,15 @@ def points_file(run: Path) -> Path:
 
 def points_table(run: "Run") -> pa.Table:
     """Return the view `points` of a run, each field with its unit and meaning."""
-    found = run.arrow("FROM points")
-    known: dict[str, Mapping[str | bytes, str | bytes]] = {
+    points = run.arrow("FROM points")
+    metadata: dict[str, Mapping[str | bytes, str | bytes]] = {
         field.name: field.metadata for field in run.setting_fields() if field.metadata
     }
-    known |= {
-        column.name: {"unit": column.unit, "meaning": column.meaning} for column in TABLES["operating_points"].columns
-    }
-    known |= {name: {"unit": unit, "meaning": meaning} for name, (unit, meaning) in MEANINGS.items()}
-    return found.cast(pa.schema([field.with_metadata(known[field.name]) for field in found.schema]))
+    for column in TABLES["operating_points"].columns:
+        metadata[column.name] = {"unit": column.unit, "meaning": column.meaning}
+    for name, (unit, meaning) in MEANINGS.items():
+        metadata[name] = {"unit": unit, "meaning": meaning}
+    return points.cast(pa.schema([field.with_metadata(metadata[field.name]) for field in points.schema]))
 
 
 def write_points(run: "Run") -> Path:
@@ -63,7 +62,8 @@ def write_points(run: "Run") -> Path:
     """
     path = points_file(run.path)
     refuse_outside(run.path, [path], ResultsError)
-    if reason := why_not_ours(run):
+    reason = why_not_ours(run)
+    if reason:
         raise ResultsError(f"{path} {reason}; rename it, and repeat the command: {path} is then written anew")
     table = points_table(run)
     facts = {"table": "points", "format": str(POINTS_FORMAT), "rows_sha256": _digest(table)}
@@ -99,11 +99,14 @@ def why_not_ours(run: "Run") -> str:
 
 def keep_what_is_not_ours(run: "Run") -> str:
     """Rename a file that has the name of the table of points and is not that; return a message, or an empty text."""
-    if not (reason := why_not_ours(run)):
+    reason = why_not_ours(run)
+    if not reason:
         return ""
     path = points_file(run.path)
-    kept = next(name for n in itertools.count(1) if not (name := path.with_name(f"{path.name}.kept-{n}")).exists())
-    path.rename(kept)
+    number = 1
+    while path.with_name(f"{path.name}.kept-{number}").exists():
+        number += 1
+    kept = path.rename(path.with_name(f"{path.name}.kept-{number}"))
     return f"{path} {reason}: it is {kept.name} now"
 
 

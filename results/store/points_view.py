@@ -96,11 +96,14 @@ def settings_table(configs: Sequence[Mapping[str, Any]]) -> pa.Table:
     >>> settings_table(configs).to_pylist()
     [{'data_name': 'dogs', 'data_sizes': '[8, 9]', 'rate': None}, {'data_name': None, 'data_sizes': '8', 'rate': 0.5}]
     """
-    flat = [dict(leaves(config)) for config in configs]
-    names = column_names(dict.fromkeys(key for one in flat for key in one))
-    columns, fields = [], []
-    for key, name in names.items():
-        column = _column([one.get(key) for one in flat])
+    settings_by_config = [dict(leaves(config)) for config in configs]
+    keys: dict[str, None] = {}  # in the order in which they first occur
+    for settings in settings_by_config:
+        keys |= dict.fromkeys(settings)
+    columns = []
+    fields = []
+    for key, name in column_names(keys).items():
+        column = _column([settings.get(key) for settings in settings_by_config])
         columns.append(column)
         fields.append(pa.field(name, column.type, metadata={"unit": "", "meaning": f"the trial's setting {key}"}))
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
@@ -114,11 +117,15 @@ def column_names(keys: Iterable[str]) -> dict[str, str]:
     >>> column_names(["seed", "optimisation.learning_rate", "model.a", "model_a"])
     {'optimisation.learning_rate': 'optimisation_learning_rate', 'model.a': 'model__a', 'model_a': 'model_a'}
     """
-    own = {column.name for column in TABLES["operating_points"].columns} | MEANINGS.keys()
-    settings = [key for key in keys if key not in own]
-    count = Counter(key.replace(".", "_") for key in settings)
-    count.update(own)
-    return {key: key.replace(".", "_" if count[key.replace(".", "_")] == 1 else "__") for key in settings}
+    columns_of_points = {column.name for column in TABLES["operating_points"].columns} | MEANINGS.keys()
+    settings = [key for key in keys if key not in columns_of_points]
+    uses = Counter(key.replace(".", "_") for key in settings)
+    uses.update(columns_of_points)
+    names = {}
+    for key in settings:
+        name = key.replace(".", "_")
+        names[key] = name if uses[name] == 1 else key.replace(".", "__")
+    return names
 
 
 def _column(values: list[Any]) -> pa.Array:

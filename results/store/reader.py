@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -96,11 +96,11 @@ class Run:
     def arrow(self, sql: str, parameters: list[Any] | None = None) -> pa.Table:
         """Run a query and return an Arrow table, whose numbers are int64 or double. Raises as `sql`."""
         with self._translate_errors(sql):
-            found = self.connection.sql(sql, params=parameters).to_arrow_table()
-        for place, field in enumerate(found.schema):
+            table = self.connection.sql(sql, params=parameters).to_arrow_table()
+        for index, field in enumerate(table.schema):
             if pa.types.is_decimal(field.type):  # DuckDB's sums of whole numbers, and numbers such as 0.5
-                found = found.set_column(place, field.name, _plain(found.column(place)))
-        return found
+                table = table.set_column(index, field.name, _plain(table.column(index)))
+        return table
 
     def write_csv(self, sql: str, path: Path) -> int:
         """Write the result of a query to a CSV file with a header; return its number of rows. Raises as `sql`.
@@ -172,14 +172,16 @@ class Run:
             return
         self.connection.execute("CREATE TEMP TABLE counted_trials AS FROM counted_trials")
         for name, table in TABLES.items():
-            if name not in _OF_EACH_RUN:
-                main, key = f"memory.main.{quote(name)}", ", ".join(map(quote, table.key))
-                rows = (
-                    f"FROM {COUNTED_ROWS.format(rows=main)}"
-                    if "trial_id" in table.key
-                    else f"FROM {main} QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY written_at DESC, run) = 1"
-                )
-                self.connection.execute(f"CREATE TEMP VIEW {quote(name)} AS {rows}")
+            if name in _OF_EACH_RUN:
+                continue
+            all_runs = f"memory.main.{quote(name)}"
+            if "trial_id" in table.key:
+                rows = f"FROM {COUNTED_ROWS.format(rows=all_runs)}"
+            else:
+                key = ", ".join(map(quote, table.key))
+                last = f"row_number() OVER (PARTITION BY {key} ORDER BY written_at DESC, run) = 1"
+                rows = f"FROM {all_runs} QUALIFY {last}"
+            self.connection.execute(f"CREATE TEMP VIEW {quote(name)} AS {rows}")
 
     def counted_once(self) -> "Run":
         """Return the same run for queries after which a trial that is in several runs has the rows of one of them."""
@@ -189,7 +191,7 @@ class Run:
 
     def is_outdated(self) -> bool:
         """Whether one of its files was merged and removed since; if so, load again."""
-        return any(not part.path.exists() for parts in self.parts.values() for part in parts)
+        return _is_any_gone(self.parts)
 
     def close(self) -> None:
         """Close the connection."""
@@ -233,10 +235,8 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], tables:
         >>> folder.cleanup()
     """
     if isinstance(run, str | os.PathLike):
-        paths, several = _runs_by_name([Path(run)]), False
-    else:
-        paths, several = _runs_by_name([Path(one) for one in run]), True
-    return _open_tables(paths, tuple(tables), several=several)
+        return _open_tables(_runs_by_name([Path(run)]), tuple(tables), several=False)
+    return _open_tables(_runs_by_name([Path(folder) for folder in run]), tuple(tables), several=True)
 
 
 def _plain(decimals: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -277,14 +277,26 @@ def _open_tables(paths: dict[str, Path], tables: Sequence[str], *, several: bool
 
     nothing: dict[str, list[Part]] = {name: [] for name in TABLES}
     while True:
-        found = {name: nothing | parts_of(path, tables) for name, path in paths.items()}
+        parts_by_run = {name: nothing | parts_of(path, tables) for name, path in paths.items()}
+        parts: dict[str, list[Part]] = {name: [] for name in TABLES}  # of all runs
+        for parts_of_run in parts_by_run.values():
+            for name in TABLES:
+                parts[name] += parts_of_run[name]
         try:
-            connection = _connect(found, several=several)
+            connection = _connect(parts_by_run, several=several)
         except duckdb.IOException as error:  # DuckDB opens the first file; merged parts may have just been removed
-            if all(part.path.exists() for tables in found.values() for parts in tables.values() for part in parts):
+            if not _is_any_gone(parts):
                 raise ResultsError(f"a part cannot be read: {error}") from error
             continue
-        return Run(paths, connection, {name: [p for tables in found.values() for p in tables[name]] for name in TABLES})
+        return Run(paths, connection, parts)
+
+
+def _is_any_gone(parts: Mapping[str, Sequence[Part]]) -> bool:
+    """Whether a file of these (table -> files) was removed since."""
+    missing: list[Path] = []
+    for files in parts.values():
+        missing += [part.path for part in files if not part.path.exists()]
+    return bool(missing)
 
 
 def last_written_us(run: Run) -> int | None:
@@ -325,15 +337,15 @@ def _runs_by_name(paths: Sequence[Path]) -> dict[str, Path]:
     return {name if names.count(name) == 1 else str(path): path for name, path in zip(names, paths, strict=True)}
 
 
-def _connect(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "duckdb.DuckDBPyConnection":
+def _connect(parts_by_run: dict[str, dict[str, list[Part]]], *, several: bool) -> "duckdb.DuckDBPyConnection":
     """Open a connection with all views over these runs (name -> table -> parts)."""
     import duckdb
 
     connection = duckdb.connect(":memory:", config=dict.fromkeys(NO_EXTENSIONS, False))
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     for name, table in TABLES.items():
-        by_run = {run: parts[name] for run, parts in found.items() if parts[name]}
-        rows = select(table, by_run, several=several)
+        parts_of_table = {run: parts[name] for run, parts in parts_by_run.items() if parts[name]}
+        rows = select(table, parts_of_table, several=several)
         if name == "operating_points":
             rows = arms_as_planned(rows, several=several)
         connection.execute(f"CREATE VIEW {quote(name)} AS {rows}")
@@ -343,16 +355,21 @@ def _connect(found: dict[str, dict[str, list[Part]]], *, several: bool) -> "duck
     names = names_in(several=several)
     for view in (MEASURED_POINTS, COMPARED_POINTS, COMPUTED_STAGES, UNSHARED_COSTS):
         connection.execute(view.format(**names))
-    _lock(connection, {part.path.parent for tables in found.values() for parts in tables.values() for part in parts})
+    folders: set[Path] = set()
+    for parts_by_table in parts_by_run.values():
+        for parts in parts_by_table.values():
+            folders.update(part.path.parent for part in parts)
+    _lock(connection, folders)
     return connection
 
 
 def _lock(connection: "duckdb.DuckDBPyConnection", folders: set[Path]) -> None:
     """Restrict queries: from now on they read only files below these folders, write none, and change no setting."""
     # DuckDB compares file names as written in views (pattern characters in brackets) and as it opens them.
-    allowed = ", ".join(
-        name for folder in sorted(folders) for name in (literal(str(folder.absolute())), file_pattern(folder))
-    )
+    names = []
+    for folder in sorted(folders):
+        names += [literal(str(folder.absolute())), file_pattern(folder)]
+    allowed = ", ".join(names)
     connection.execute("SET temp_directory = ''")  # else DuckDB spills to .tmp in the current folder
     connection.execute("SET python_enable_replacements = false")  # names in a query are not variables of this process
     connection.execute(f"SET allowed_directories = [{allowed}]")

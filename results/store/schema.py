@@ -31,7 +31,6 @@ BOOLEAN = pa.bool_()
 STRINGS = pa.list_(pa.string())
 INTEGERS = pa.list_(pa.int32())
 MOMENT = pa.timestamp("us", tz="UTC")
-_COMMON = ("shared", "every_table")  # parts of the file with columns of several tables
 
 TYPES: Mapping[str, pa.DataType] = MappingProxyType(
     {
@@ -69,17 +68,22 @@ class TableSchema:
         names = [column.name for column in self.columns]
         if len(set(names)) != len(names):
             raise ValueError(f"table {self.name}: a column is there twice: {names}")
-        if missing := [name for name in self.key if name not in names]:
+        missing = [name for name in self.key if name not in names]
+        if missing:
             raise ValueError(f"table {self.name}: key columns {missing} are not among the columns {names}")
 
 
 def _read_tables() -> Iterator[TableSchema]:
     """The tables that the file `tables.json` describes."""
     described = json.loads(Path(__file__).with_name("tables.json").read_bytes())
-    shared, last = ({name: _column(name, **facts) for name, facts in described[part].items()} for part in _COMMON)
+    shared = {name: _column(name, **facts) for name, facts in described["shared"].items()}
+    last = [_column(name, **facts) for name, facts in described["every_table"].items()]
     for name, table in described["tables"].items():
-        own = (shared[one] if isinstance(one, str) else _column(**one) for one in table["columns"])
-        yield TableSchema(name, tuple(table["key"]), (*own, *last.values()))
+        columns = []
+        for column in table["columns"]:
+            is_shared = isinstance(column, str)  # then it is only the name
+            columns.append(shared[column] if is_shared else _column(**column))
+        yield TableSchema(name, tuple(table["key"]), (*columns, *last))
 
 
 def _column(name: str, type: str, meaning: str, unit: str = "", one_of: Sequence[str] = ()) -> ColumnSchema:  # noqa: A002  # as in the file

@@ -19,11 +19,11 @@ class OlderTable:
 
     Attributes:
         gone: columns that today's table no longer has, with their types.
-        made: today's columns that it lacked -> the SQL expression on its own columns that replaces them.
+        replacements: today's columns that it lacked -> the SQL expression on its own columns that replaces them.
     """
 
     gone: Mapping[str, pa.DataType] = field(default_factory=dict)
-    made: Mapping[str, str] = field(default_factory=dict)
+    replacements: Mapping[str, str] = field(default_factory=dict)
 
 
 _SAME = OlderTable()
@@ -41,15 +41,15 @@ def readable_columns(table: TableSchema) -> dict[int, dict[str, pa.DataType]]:
 
 
 def _columns(table: TableSchema, version: int) -> dict[str, pa.DataType]:
-    then = _older_table(table, version)
-    today = {column.name: column.type for column in table.columns if column.name not in then.made}
-    return today | dict(then.gone)
+    older = _older_table(table, version)
+    still_there = {column.name: column.type for column in table.columns if column.name not in older.replacements}
+    return still_there | dict(older.gone)
 
 
 def expressions_of(table: TableSchema, version: int) -> dict[str, str]:
     """Return today's columns, in order -> the SQL that gives each from a file of that version; names are quoted."""
-    made = _older_table(table, version).made
-    return {column.name: made.get(column.name, f'"{column.name}"') for column in table.columns}
+    replacements = _older_table(table, version).replacements
+    return {column.name: replacements.get(column.name, f'"{column.name}"') for column in table.columns}
 
 
 def _older_table(table: TableSchema, version: int) -> OlderTable:

@@ -158,14 +158,17 @@ def _settle_table(
     large = [part for part in parts if is_made_of_parts(part.path.name)]
     small = [part for part in parts if not is_made_of_parts(part.path.name)]
     rows: dict[Path, int] = {}  # of each file that has some
-    for place, group in enumerate([*([part] for part in large), *by_version(small)]):
+    groups = [[part] for part in large] + by_version(small)
+    for index, group in enumerate(groups):
         moment = group[-1].path.name.partition("-")[0]
-        final = folder / f"{moment}-settled-{number:06}-{place:06}.parquet"
-        if place < len(large) and group[0].path not in replaced:
+        final = folder / f"{moment}-settled-{number:06}-{index:06}.parquet"
+        is_large = index < len(large)
+        if is_large and group[0].path not in replaced:
             _link(group[0].path, final)
         else:
             write_file(final, partial(copy_rows, [part.path for part in group], schema_of(table, group), replaced))
-        if count := pq.read_metadata(final).num_rows:
+        count = pq.read_metadata(final).num_rows
+        if count:
             rows[final] = count
         else:
             final.unlink()
@@ -194,14 +197,14 @@ def _replaced_rows(
         "CREATE OR REPLACE TEMP TABLE twice AS"
         f" SELECT hash({key}) AS hashed FROM {source} GROUP BY ALL HAVING count(*) > 1"
     )
-    found = connection.execute(
+    replaced_rows = connection.execute(
         f"SELECT _part, file_row_number FROM {source} SEMI JOIN twice ON hash({key}) = twice.hashed"
         f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {LAST_FIRST}) > 1"
     ).fetchall()
     replaced: dict[Path, list[int]] = {}
-    by_name = {str(part.path.absolute()): part.path for part in parts}
-    for name, number in found:
-        replaced.setdefault(by_name[name], []).append(number)
+    paths = {str(part.path.absolute()): part.path for part in parts}
+    for name, row_number in replaced_rows:
+        replaced.setdefault(paths[name], []).append(row_number)
     return replaced
 
 
@@ -224,14 +227,16 @@ def _superseded_names(run: Path, files: Mapping[str, Sequence[Part]]) -> dict[st
     state = read_state(run)
     superseded = {}
     for table, parts in files.items():
-        earlier = {path.name for folder in state.folders for path in list_parts(folder / table)}
-        superseded[table] = {part.path.name for part in parts} | (earlier & state.hidden(table))
+        present: set[str] = set()
+        for folder in state.folders:
+            present.update(path.name for path in list_parts(folder / table))
+        superseded[table] = {part.path.name for part in parts} | (present & state.hidden(table))
     return superseded
 
 
 def _write_record(tables: Path, number: int, superseded: Mapping[str, Collection[str]]) -> None:
-    names = {table: sorted(several) for table, several in superseded.items()}
-    text = json.dumps({"format": SETTLED_FORMAT, "number": number, "superseded": names}) + "\n"
+    names_by_table = {table: sorted(names) for table, names in superseded.items()}
+    text = json.dumps({"format": SETTLED_FORMAT, "number": number, "superseded": names_by_table}) + "\n"
     write_file(settled_file(tables), text)
 
 
@@ -265,13 +270,10 @@ def _take_late_parts(run: Path, tables: Path) -> None:
     """Link the parts into new tables that have come into the old ones after their files were read, under new names."""
     number = _number_of(tables)
     superseded = {table: set(names) for table, names in read_superseded(tables).items()}
-    late = [
-        (table, path)
-        for table, names in superseded.items()
-        for folder in superseded_folders(run)
-        for path in list_parts(folder / table)
-        if path.name not in names
-    ]
+    late: list[tuple[str, Path]] = []
+    for table, names in superseded.items():
+        for folder in superseded_folders(run):
+            late += [(table, path) for path in list_parts(folder / table) if path.name not in names]
     for table, path in late:
         _link(path, tables / table / f"{path.stem}-late-{number:06}.parquet")
         sync(tables / table)
@@ -289,7 +291,12 @@ def _remove_merged(run: Path) -> None:
 
 def _remove_superseded(run: Path, folders: Sequence[Path]) -> None:
     """Remove what earlier settlements have left, unless a part in it still counts."""
-    counted = {part.path for parts in parts_of(run).values() for part in parts} if folders else set()
+    if not folders:
+        return
+    counted: list[Path] = []
+    for parts in parts_of(run).values():
+        counted += [part.path for part in parts]
     for folder in folders:
-        if not any(folder in path.parents for path in counted):
+        still_counts = any(folder in path.parents for path in counted)
+        if not still_counts:
             shutil.rmtree(folder, ignore_errors=True)

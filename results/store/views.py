@@ -140,9 +140,11 @@ def select(table: TableSchema, parts: dict[str, list[Part]], *, several: bool) -
         )
         run = "CAST(NULL AS VARCHAR) AS run, " if several else ""
         return f"SELECT {run}{empty} WHERE false"
-    return " UNION ALL ".join(
-        _last_rows(table, found, f"{literal(name)} AS run, " if several else "") for name, found in parts.items()
-    )
+    selects = []
+    for name, parts_of_run in parts.items():
+        run = f"{literal(name)} AS run, " if several else ""
+        selects.append(_last_rows(table, parts_of_run, run))
+    return " UNION ALL ".join(selects)
 
 
 def _last_rows(table: TableSchema, parts: list[Part], run: str) -> str:

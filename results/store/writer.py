@@ -97,7 +97,8 @@ class Writer:
         """
         # Random: a fork may have copied the writer into another process.
         path = self.tables / table / f"{moment:%Y%m%dT%H%M%S.%f}-{self._id}-{uuid.uuid4().hex[:12]}.parquet"
-        content, made_in = partial(_encode, part), self.tables.parent / WRITING / table
+        content = partial(_encode, part)
+        made_in = self.tables.parent / WRITING / table
 
         def written() -> Path | None:
             try:
@@ -141,21 +142,23 @@ def _encode(part: pa.Table, stream: BinaryIO) -> None:
 
 def _columns(table: TableSchema, rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
     """Build one array per column of the rows. Raises ValueError: the rows do not fit the table."""
-    given = [column for column in table.columns if column.name != WRITTEN_AT]
-    names = {column.name for column in given}
-    needed = {column.name for column in given if not column.nullable}
+    columns = [column for column in table.columns if column.name != WRITTEN_AT]
+    names = {column.name for column in columns}
+    needed = {column.name for column in columns if not column.nullable}
     for number, row in enumerate(rows):
-        if missing := needed - set(row):
+        missing = needed - set(row)
+        if missing:
             raise ValueError(f"table {table.name}, row {number}: missing column {_list_text(missing)}")
         if WRITTEN_AT in row:
             raise ValueError(
                 f"table {table.name}, row {number}: column {WRITTEN_AT} is set by the writer: leave it out"
             )
-        if extra := set(row) - names:
+        extra = set(row) - names
+        if extra:
             raise ValueError(
                 f"table {table.name}, row {number}: extra column {_list_text(extra)}; columns: {_list_text(names)}"
             )
-    return {column.name: _array(table.name, column, rows) for column in given}
+    return {column.name: _array(table.name, column, rows) for column in columns}
 
 
 def _list_text(names: set[str]) -> str:
@@ -165,7 +168,8 @@ def _list_text(names: set[str]) -> str:
 def _array(table: str, column: ColumnSchema, rows: Sequence[Mapping[str, Any]]) -> pa.Array:
     values = [row.get(column.name) for row in rows]
     for number, value in enumerate(values):
-        if problem := _problem(column, value):
+        problem = _problem(column, value)
+        if problem:
             raise ValueError(f"table {table}, row {number}, column {column.name}: {problem}, given {_text_of(value)}")
     if column.type == INTEGER:  # Arrow does not accept all number types that passed the check above
         values = [None if value is None else int(value) for value in values]

@@ -42,7 +42,14 @@ function commandsOf(trial, points, data) {
 }
 
 const SPLITS = ["training", "validation"];
-const quantity = (field, title) => ({ field, title, type: "quantitative", scale: { zero: false } });
+const quantity = (field, title, more) => ({ field, title, type: "quantitative", scale: { zero: false }, ...more });
+
+// An axis from 0 whose ticks are whole numbers, at most ten or so; Vega's own would be halves where there is room.
+function wholeAxis(most) {
+  const power = 10 ** Math.floor(Math.log10(Math.max(most / 10, 1)));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((one) => most <= 10 * one);
+  return { values: Array.from({ length: Math.floor(most / step) + 1 }, (_, at) => at * step), format: "d" };
+}
 
 // The losses of its stages, one after the other, each in its place; dashed: on the validation split.
 function drawCurves(place, curves, id) {
@@ -60,7 +67,8 @@ function drawCurves(place, curves, id) {
   return embed(place, {
     data: { values: rows }, width: 340, height: 130, mark: { type: "line", point: { size: 14 } },
     encoding: {
-      x: quantity("epoch", "epochs since its first stage"), y: quantity("loss", "loss"),
+      x: quantity("epoch", "epochs since its first stage", { axis: wholeAxis(before), scale: { zero: false, nice: false } }),
+      y: quantity("loss", "loss"),
       color: { field: "kind", type: "nominal", title: null }, detail: { field: "stage" },
       strokeDash: { field: "split", type: "nominal", legend: null, scale: { domain: SPLITS, range: [[1, 0], [4, 3]] } },
     },
@@ -72,8 +80,10 @@ function drawWidths(place, widths, id) {
   if (!widths.of[id]) return place.append(element("p", "Nothing was removed.", "small"));
   const [network, kept] = widths.of[id], [layers, originals] = widths.networks[network];
   const rows = layers.map((layer, at) => ({ layer, kept: kept[at], original: originals[at] }));
+  const axis = wholeAxis(Math.max(...originals));
   const bar = (field, mark) => ({
-    mark: { type: "bar", ...mark }, encoding: { x: { field, type: "quantitative", title: "filters", stack: null } },
+    mark: { type: "bar", ...mark },
+    encoding: { x: { field, type: "quantitative", title: "filters", stack: null, axis } },
   });
   return embed(place, {
     data: { values: rows }, width: 240, height: { step: 14 },

@@ -42,9 +42,11 @@ def markdown_lines(page: Page) -> Iterator[str]:
             escape = lru_cache(escape_markdown)  # most columns of a long table repeat a few texts
             rows = [[_mark(cell, "**{}**", escape) for cell in row] for row in part.rows]
             left = _text_columns(part)
+            rules = ["---" if index in left else "---:" for index in range(len(part.columns))]
             yield f"| {' | '.join(map(escape_markdown, part.columns))} |"
-            yield f"| {' | '.join('---' if place in left else '---:' for place in range(len(part.columns)))} |"
-            yield from (f"| {' | '.join(row)} |" for row in rows)
+            yield f"| {' | '.join(rules)} |"
+            for row in rows:
+                yield f"| {' | '.join(row)} |"
         elif isinstance(part, Heading):
             yield f"### {escape_markdown(part.text)}"
         elif isinstance(part, Note):
@@ -55,7 +57,7 @@ def markdown_lines(page: Page) -> Iterator[str]:
 
 def escape_markdown(text: str) -> str:
     """Escape a text, in one line, for a cell or a sentence in Markdown."""
-    return _MARKDOWN.sub(lambda found: f"\\{found[0]}", " ".join(text.split()))
+    return _MARKDOWN.sub(lambda match: f"\\{match[0]}", " ".join(text.split()))
 
 
 def latex_lines(page: Page) -> Iterator[str]:
@@ -66,7 +68,8 @@ def latex_lines(page: Page) -> Iterator[str]:
             yield f"% {' '.join(text.split())}" if text else ""
             continue
         left = _text_columns(part)
-        yield rf"\begin{{tabular}}{{{''.join('l' if place in left else 'r' for place in range(len(part.columns)))}}}"
+        alignment = "".join("l" if index in left else "r" for index in range(len(part.columns)))
+        yield rf"\begin{{tabular}}{{{alignment}}}"
         yield r"\toprule"
         yield _latex_row(map(latex_escaped, part.columns))
         yield r"\midrule"
@@ -87,14 +90,16 @@ def latex_escaped(text: str) -> str:
 
 def terminal_lines(page: Page, width: int, *, wide: bool = False) -> Iterator[str]:
     """Write the page for a screen of this width: the usual columns, cut if they do not fit; `wide`: all, uncut."""
-    hidden: dict[str, None] = {}
+    hidden: list[str] = []
     has_best = False
     for part in page:
         if isinstance(part, PageTable):
             lines, left_out = _align(part, width, wide=wide)
             yield from lines
-            hidden.update(dict.fromkeys(left_out))
-            has_best = has_best or any(isinstance(cell, Strong) for row in part.rows for cell in row)
+            for column in left_out:
+                if column not in hidden:
+                    hidden.append(column)
+            has_best = has_best or _has_strong_cell(part)
         elif isinstance(part, Note):
             yield from textwrap.wrap(one_line(part.text), width, initial_indent="- ", subsequent_indent="  ")
         else:
@@ -105,42 +110,60 @@ def terminal_lines(page: Page, width: int, *, wide: bool = False) -> Iterator[st
         yield f"not shown: {', '.join(hidden)}; all columns: --wide"
 
 
+def _has_strong_cell(table: PageTable) -> bool:
+    for row in table.rows:
+        for cell in row:
+            if isinstance(cell, Strong):
+                return True
+    return False
+
+
 def records(page: Page) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the names of the fields of all tables, and their rows as records.
 
     The first field is the heading above the table, if any. A table without rows has fields, too.
     """
-    fields: dict[str, None] = {}
-    found: list[dict[str, Any]] = []
+    fields: dict[str, None] = {}  # in the order in which they first occur
+    all_rows: list[dict[str, Any]] = []
     title: dict[str, Any] = {}
     for part in page:
         if isinstance(part, Heading):
             title = {TABLE_KEY: part.text}
         elif isinstance(part, PageTable):
-            names: Iterable[str] = _distinct(part.columns)
-            rows: Sequence[Mapping[str, Any]] = [dict(zip(names, row, strict=True)) for row in part.rows]
-            if part.records is not None:
-                rows, names = part.records, (name for row in part.records for name in row)
-            fields |= dict.fromkeys([*title, *names])
-            found += [{**title, **row} for row in rows]
-    return list(fields), found
+            fields |= dict.fromkeys(title)
+            if part.records is None:
+                names = _distinct(part.columns)
+                rows: Sequence[Mapping[str, Any]] = [dict(zip(names, row, strict=True)) for row in part.rows]
+                fields |= dict.fromkeys(names)
+            else:
+                rows = part.records
+            for row in rows:
+                fields |= dict.fromkeys(row)
+                all_rows.append({**title, **row})
+    return list(fields), all_rows
 
 
 def csv_lines(page: Page) -> Iterator[str]:
     """Write a header and one record per row as CSV; a record may have line breaks inside quotes."""
     names, rows = records(page)
-    lines: list[list[object]] = [[*names], *([row.get(name) for name in names] for row in rows)]
-    for values in lines:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="").writerow(["" if value is None else _csv_cell(value) for value in values])
-        yield text.getvalue()
+    yield _csv_line(names)
+    for row in rows:
+        yield _csv_line([row.get(name) for name in names])
+
+
+def _csv_line(values: Iterable[object]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(["" if value is None else _csv_cell(value) for value in values])
+    return text.getvalue()
 
 
 def json_lines(page: Page) -> Iterator[str]:
     """Write one JSON list of objects; numbers that are not finite are null."""
-    _, found = records(page)
-    rows = [{name: _finite(value) for name, value in row.items()} for row in found]
-    yield json.dumps(rows, ensure_ascii=False, indent=1, default=str)
+    _, rows = records(page)
+    finite_rows = []
+    for row in rows:
+        finite_rows.append({name: _finite(value) for name, value in row.items()})
+    yield json.dumps(finite_rows, ensure_ascii=False, indent=1, default=str)
 
 
 def parquet_bytes(page: Page) -> bytes:
@@ -149,8 +172,11 @@ def parquet_bytes(page: Page) -> bytes:
     from pyarrow import parquet
 
     names, rows = records(page)
+    columns = {}
+    for name in names:
+        columns[name] = [row.get(name) for row in rows]
     sink = io.BytesIO()
-    parquet.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), sink)
+    parquet.write_table(pa.table(columns), sink)
     return sink.getvalue()
 
 
@@ -170,31 +196,44 @@ def one_line(value: object) -> str:
 
 def _align(table: PageTable, width: int, *, wide: bool) -> tuple[list[str], list[str]]:
     """Align a table, numbers right and all else left; return its lines and the names of the columns left out."""
-    every = range(len(table.columns))
-    shown = [*(table.usual or every), *(place for place in every if wide and table.usual and place not in table.usual)]
+    columns = range(len(table.columns))
+    shown = list(table.usual or columns)
+    if wide:
+        shown += [column for column in columns if column not in shown]
     left = _text_columns(table)
-    cells = [[one_line(row[place]) for place in every] for row in (table.columns, *table.rows)]
-    widths = {place: max(cell_len(row[place]) for row in cells) for place in every}
-    while not wide and (excess := sum(widths[place] + len(GAP) for place in shown) - len(GAP) - width) > 0:
-        widest = max((place for place in shown if place in left), key=widths.__getitem__, default=None)
+    lines_of_cells = [[one_line(cell) for cell in row] for row in (table.columns, *table.rows)]
+    widths = [max(cell_len(cells[column]) for cells in lines_of_cells) for column in columns]
+
+    def line_width() -> int:
+        return sum(widths[column] + len(GAP) for column in shown) - len(GAP)
+
+    while not wide and line_width() > width:
+        shown_texts = [column for column in shown if column in left]
+        widest = max(shown_texts, key=lambda column: widths[column], default=None)
         if widest is not None and widths[widest] > LEAST_WIDTH:
-            widths[widest] = max(LEAST_WIDTH, widths[widest] - excess)
+            widths[widest] = max(LEAST_WIDTH, widths[widest] - (line_width() - width))
         elif len(shown) > 1:
             shown.pop()
         else:
             break
-    lines = [
-        GAP.join(_pad(row[place], widths[place], right=place not in left) for place in shown).rstrip() for row in cells
-    ]
-    lines.insert(1, "─" * (sum(widths[place] + len(GAP) for place in shown) - len(GAP)))
-    return lines, [table.columns[place] for place in every if place not in shown]
+    lines = []
+    for cells in lines_of_cells:
+        padded = [_pad(cells[column], widths[column], right=column not in left) for column in shown]
+        lines.append(GAP.join(padded).rstrip())
+    lines.insert(1, "─" * line_width())
+    return lines, [table.columns[column] for column in columns if column not in shown]
 
 
 def _text_columns(table: PageTable) -> Sequence[int]:
+    """Return the indices of the columns of texts."""
     if table.words is not None:
-        return [*table.words]
-    places = range(len(table.columns))
-    return [place for place in places if not all(isinstance(row[place], Number | None) for row in table.rows)]
+        return list(table.words)
+    texts = []
+    for column in range(len(table.columns)):
+        is_numeric = all(isinstance(row[column], Number | None) for row in table.rows)
+        if not is_numeric:
+            texts.append(column)
+    return texts
 
 
 def _pad(text: str, width: int, *, right: bool) -> str:
@@ -211,11 +250,12 @@ def _mark(cell: object, strong: str, escape: Callable[[str], str]) -> str:
 
 def _distinct(names: Sequence[str]) -> list[str]:
     """Make names distinct: the second of two equal ones gets the name before it in brackets, or else its number."""
-    found: list[str] = []
-    for place, name in enumerate(names):
-        offered = (name, f"{name} ({names[place - 1]})", *(f"{name} ({number})" for number in range(2, place + 2)))
-        found.append(next(one for one in offered if one not in found))
-    return found
+    distinct: list[str] = []
+    for index, name in enumerate(names):
+        numbered = [f"{name} ({number})" for number in range(2, index + 2)]
+        candidates = [name, f"{name} ({names[index - 1]})", *numbered]
+        distinct.append(next(candidate for candidate in candidates if candidate not in distinct))
+    return distinct
 
 
 def _csv_cell(value: object) -> object:

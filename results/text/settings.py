@@ -17,18 +17,20 @@ def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def differing_keys(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Dotted keys of the settings in which two configurations differ, or which only one of them has.
+    """Return the dotted keys of the settings in which two configurations differ, or which only one of them has.
 
     >>> differing_keys({"seed": 0, "data": {"name": "digits"}}, {"seed": 1, "data": {"name": "digits"}})
     ['seed']
     """
-    old, new = dict(leaves(first)), dict(leaves(second))
+    old = dict(leaves(first))
+    new = dict(leaves(second))
     return [key for key in old | new if key not in old or key not in new or old[key] != new[key]]
 
 
 def setting_lines(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
     """Yield one line for each setting in which two configurations differ, and the number of equal settings."""
-    old, new = dict(leaves(first)), dict(leaves(second))
+    old = dict(leaves(first))
+    new = dict(leaves(second))
     different = differing_keys(first, second)
     width = max((len(key) for key in different), default=0)
     for key in different:

@@ -140,6 +140,42 @@ def test_the_front_has_the_points_and_the_means_that_queries_give(run: OpenedRun
     assert sorted(row["x"] for row in drawn) == pytest.approx(sorted(row["params"] for row in means))
 
 
+def test_every_axis_of_accuracies_stays_between_0_and_100(run: OpenedRun) -> None:
+    checked = set()
+    for name in (*OF_THE_RUN, *OF_A_PROBLEM):
+        problem = {"network": "vgg16"} if name in OF_A_PROBLEM else {}
+        for channel in _channels(getattr(run.plot, name)(**problem).to_dict()):
+            if channel.get("type") == "quantitative" and str(channel.get("title")).endswith("accuracy (%)"):
+                low, high = channel["scale"]["domain"]
+                assert 0 <= low < high <= 100, (name, channel)
+                checked.add(name)
+    assert checked == {"front", "interaction", "printed", "effects", "learning_curves", "stop_rules"}
+
+
+def test_every_axis_of_epochs_has_whole_ticks(run: OpenedRun) -> None:
+    channels = _channels(run.plot.learning_curves(network="vgg16").to_dict())
+    epochs = [channel for channel in channels if channel["field"] == "epoch" and "axis" in channel]
+    assert epochs
+    for channel in epochs:
+        ticks = channel["axis"]["values"]
+        assert ticks == sorted(set(ticks)) and all(isinstance(tick, int) for tick in ticks)
+
+
+def _channels(spec: Any) -> list[dict[str, Any]]:
+    """All encodings by a field in a specification, across and up."""
+    channels = []
+    if isinstance(spec, list):
+        for part in spec:
+            channels += _channels(part)
+    elif isinstance(spec, dict):
+        for name, part in spec.items():
+            if name in ("x", "y") and isinstance(part, dict) and "field" in part:
+                channels.append(part)
+            elif name != "datasets":
+                channels += _channels(part)
+    return channels
+
+
 def test_an_unknown_axis_or_problem_is_refused_with_what_there_is(run: OpenedRun) -> None:
     with pytest.raises(ResultsError, match=r"'mac': did you mean 'macs'\? expected one of macs, params"):
         run.plot.front(cost="mac")

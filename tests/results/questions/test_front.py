@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from results.arms.findings import findings_of
 from results.best import Limit, best_lines, best_points
 from results.errors import ResultsError
-from results.questions.front import DEVICE_HOURS, costs_of, front_page, fronts_of
+from results.questions.front import DEVICE_HOURS, chart, costs_of, front_page, fronts_of, means_of
+from results.render.chart import Chart
 from results.report import write_report
 from results.store.reader import load
 from results.store.writer import Writer
@@ -96,6 +98,39 @@ def test_means_and_intervals_are_those_of_the_seeds_that_have_a_cost(tmp_path: P
     assert (only.seeds, only.score) == (2, pytest.approx(0.905))
     assert only.interval.n == 2
     assert only.interval.low < 0.905 < only.interval.high
+
+
+def test_the_axis_of_scores_has_every_point_or_the_note_counts_it(tmp_path: Path) -> None:
+    """The means of "wide" are 80, its points 62 to 98; those of "lost" are far below all others."""
+    arms = {"good": (88, 88, 88), "wide": (98, 80, 62), "lost": (10, 11, 12)}
+    trials = [
+        Trial(label=label, seed=seed, right=(right,)) for label, several in arms.items()
+        for seed, right in enumerate(several)
+    ]  # fmt: skip
+    with load(write_run(tmp_path / "all", [trial for trial in trials if trial.label != "lost"])) as run:
+        found = findings_of(run)
+        figure = chart(found, means_of(found))
+    assert figure is not None and figure.note == ""
+    low, high = domain_of(figure)
+    assert 59 < low < 62 and 98 < high <= 100
+    with load(write_run(tmp_path / "lost", [*trials, *more_arms()])) as run:
+        found = findings_of(run)
+        figure = chart(found, means_of(found))
+    assert figure is not None
+    assert figure.note.startswith("Points far below the others, outside the axis: 3 by test score, 3 by validation")
+    low, high = domain_of(figure)
+    assert 59 < low < 62 and 98 < high <= 100
+
+
+def more_arms() -> list[Trial]:
+    """So many arms beside "lost" that it is a quarter of them at most."""
+    return [Trial(label=f"arm{number}", seed=seed, right=(84,)) for number in range(3) for seed in range(3)]
+
+
+def domain_of(figure: Chart) -> list[float]:
+    """The ends of the axis of scores of the first panel."""
+    domain: list[float] = figure.spec["concat"][0]["layer"][0]["encoding"]["y"]["scale"]["domain"]
+    return domain
 
 
 def test_one_seed_has_a_front_and_no_share(tmp_path: Path) -> None:

@@ -125,6 +125,44 @@ def test_a_trial_that_failed_has_its_curves_too(browser: Browser, tmp_path: Path
     assert browser.complaints == []
 
 
+@pytest.mark.parametrize("width", [1280, 1400])
+def test_the_tables_of_arms_show_every_column(browser: Browser, page: Path, width: int) -> None:
+    browser.size(width, 900)
+    opened(browser, page)
+    tables = browser.run(
+        "Array.from(document.querySelectorAll('.arms')).map(one => [one.clientWidth, one.scrollWidth])"
+    )
+    assert tables
+    for shown, needed in tables:
+        assert needed <= shown
+
+
+def test_on_a_phone_arm_and_budget_stay_beside_the_columns_that_scroll(browser: Browser, page: Path) -> None:
+    browser.size(390, 800)
+    opened(browser, page)
+    places = browser.run("""(() => {
+        const table = document.querySelector('.arms'), cells = table.querySelector('tbody tr').cells;
+        table.scrollIntoView({ block: 'center' });
+        table.scrollLeft = 1000;
+        const within = table.getBoundingClientRect();
+        return Array.from(cells).map(cell => cell.getBoundingClientRect()).map(
+            box => [box.left - within.left, box.right - within.left, within.width]);
+    })()""")
+    arm, removed, *scrolled = places
+    assert arm[0] == 0 and removed[0] == pytest.approx(arm[1], abs=1)
+    assert removed[1] < removed[2] - 100  # room for others
+    assert scrolled[-1][1] == pytest.approx(removed[2], abs=1)
+    on_top = browser.run("""(() => {
+        const cells = document.querySelector('.arms tbody tr').cells;
+        return [0, 1].every(at => {
+            const box = cells[at].getBoundingClientRect();
+            const seen = document.elementFromPoint(box.right - 4, box.top + box.height / 2);
+            return cells[at].contains(seen);
+        });
+    })()""")
+    assert on_top  # no text runs over them
+
+
 def test_a_phone_has_no_sideways_scroll(browser: Browser, page: Path) -> None:
     browser.size(390, 800)
     opened(browser, page)

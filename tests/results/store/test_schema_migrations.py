@@ -60,7 +60,9 @@ def test_a_planted_older_version_is_read_under_the_names_of_today_beside_files_o
         path.write_bytes(content)
     with pytest.raises(ResultsError, match="written by an earlier version"):
         load(run)
-    older = OlderTable(gone={"place": STRING}, made={"network": "place", "tuning_json": "CAST(NULL AS VARCHAR)"})
+    older = OlderTable(
+        gone={"place": STRING}, replacements={"network": "place", "tuning_json": "CAST(NULL AS VARCHAR)"}
+    )
     monkeypatch.setattr(schema_migrations, "OLDER_VERSIONS", MappingProxyType({OLD: {"planned": older}}))
     with load(run) as found:
         assert found.rows("SELECT * EXCLUDE (written_at) FROM planned ORDER BY trial_id") == expected
