@@ -152,7 +152,7 @@ def optuna_ms(space: Space, read: int) -> float:
     return median_ms(ask)
 
 
-def first(space: Space, settings: SearchSettings, results_before: list[SettingResult]) -> object:
+def halving_ms(results_before: list[SettingResult]) -> float:
     """Milliseconds for each promotion from the lowest rung."""
     trials = len(results_before)
     settings = SearchSettings(sampler="tpe", trials=trials, halving={"epochs": (1, 3)})  # type: ignore[arg-type]  # as in TOML

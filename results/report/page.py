@@ -3,12 +3,13 @@
 import base64
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Environment as Templates
@@ -65,6 +66,11 @@ SECTIONS: tuple[Callable[[Findings], Section | None], ...] = (
     failures.section,
 )
 """The sections below the first screen, in this order; one without anything to show may be None."""
+
+HELD_ROWS: Mapping[str, tuple[Callable[[Findings], str], ...]] = MappingProxyType(
+    {"kept_filters": (layers.compared_filters,), "predictions": (images.compared_predictions,)}
+)
+"""Of the two largest tables few rows are shown: the functions say in SQL which ones the sections read."""
 
 _SCRIPTS = (
     *("state.js", "page.js", "figures.js", "dots.js", "points.js", "front.js", "trial.js", "parallel.js"),
@@ -206,9 +212,8 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None,
     run.hold("measured_points", "computed_stages", "unshared_costs")
     counts: dict[str, int] = run.rows(what_ran.COUNTS)[0]
     findings = findings_of(run)
-    # The two largest tables, of which few rows are compared.
-    run.hold("kept_filters", where=layers.compared_filters(findings))
-    run.hold("predictions", where=images.compared_predictions(findings))
+    for table, conditions in HELD_ROWS.items():
+        run.hold(table, where=" OR ".join(f"({condition(findings)})" for condition in conditions))
     planned = trial_rows(run)
     page = Page(
         ", ".join(path.resolve().name for path in run.paths.values()),

@@ -24,7 +24,7 @@ _FACTORS = " ".join(f"WHEN {literal(metric)} THEN CAST({scale.factor} AS DOUBLE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question(Record):
+class PointsQuestion(Record):
     """Which points are asked for. Numbers are as the page shows them.
 
     Attributes:
@@ -81,7 +81,7 @@ class PointPages:
             ResultsError: the question is none, or names an unknown column.
         """
         try:
-            question = Question.from_json(text)
+            question = PointsQuestion.from_json(text)
             limit = max(1, min(question.most or PAGE_ROWS, MOST_ROWS))
             is_down, name = question.sort.startswith("-"), question.sort.removeprefix("-")
             key = name if name in self._texts else self._numbers[name]

@@ -148,7 +148,8 @@ def test_options_that_choose_trials_are_refused(
     write_spec(SPEC + "[search]\n")
     done = launch("spec.toml", *option, *mode)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: spec.toml [search] chooses the trials, so {option[0]} cannot be used; leave one out\n"
+    refusal = f"spec.toml [search] chooses the trials, so {option[0]} cannot be used; leave one out"
+    assert done.stderr == f"error: {refusal}\n"
     assert not (tmp_path / "runs").exists()
 
 
