@@ -4,6 +4,7 @@ from typing import Any
 
 from results.errors import ResultsError
 from results.store.reader import Run
+from transtailor.documents import read_json
 from transtailor.shell import command
 
 
@@ -42,7 +43,8 @@ def lost_rows(run: Run) -> str:
 
 
 def refuse_gaps(run: Run) -> None:
-    """Raise ResultsError if rows of a run are lost."""
+    """Raise ResultsError if rows of a run are lost, or rows of another run are among its own."""
+    _refuse_foreign_rows(run)
     lost = lost_rows(run)
     if lost:
         raise ResultsError(
@@ -50,6 +52,26 @@ def refuse_gaps(run: Run) -> None:
             " from a copy; to see what is left, type: "
             + command("query", *run.paths.values(), "SELECT trial_id, status FROM trials")
         )
+
+
+def _refuse_foreign_rows(run: Run) -> None:
+    """Raise ResultsError if a trial has ended that the plan of its run does not name.
+
+    A trial is in plan.json before it begins. A folder without a plan.json that can be read is not checked.
+    """
+    columns = "run, trial_id" if len(run.paths) > 1 else "trial_id"
+    ended = run.rows(f"SELECT {columns} FROM trials")
+    for name, folder in run.paths.items():
+        try:
+            planned = read_json(folder / "plan.json")["trials"]
+        except (OSError, ValueError, LookupError, TypeError):
+            continue
+        foreign = [row["trial_id"] for row in ended if row.get("run", name) == name and row["trial_id"] not in planned]
+        if foreign:
+            raise ResultsError(
+                f"{str(folder)!r} has rows of {len(foreign)} trials not in its plan.json, such as {foreign[0]}:"
+                f" files of another run are in {str(folder / 'tables')!r}; move them out of it"
+            )
 
 
 GAPS = """

@@ -1,5 +1,6 @@
-"""A run that is empty, torn, half lost or newer, and SQL that fails: clear words, exit 2, nothing written."""
+"""A run that is empty, torn, half lost, mixed with another one or newer, and SQL that fails: clear words, exit 2, nothing written."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,13 @@ def without_points(run: Path) -> None:
         part.unlink()
 
 
+def mixed(run: Path) -> None:
+    """Two of its four trials are in its plan: the files of the others were copied from another run."""
+    with load(run) as tables:
+        ids = [row["trial_id"] for row in tables.rows("SELECT trial_id FROM planned ORDER BY trial_id")]
+    (run / "plan.json").write_text(json.dumps({"trials": dict.fromkeys(ids[:2], {})}))
+
+
 def emptied(run: Path) -> None:
     for part in run.rglob("*.parquet"):
         part.unlink()
@@ -82,6 +90,7 @@ def test_what_is_not_damaged_is_answered(run: Path, command: Command) -> None:
         (torn, list(COMMANDS), "2 of 4 files of the table trials cannot be read"),
         (newer, list(COMMANDS), f"has schema version {SCHEMA_VERSION + 1}, this program knows up to"),
         (without_points, list(COMMANDS)[1:], "of 4 finished trials have no row in operating_points"),
+        (mixed, list(COMMANDS)[1:], "has rows of 2 trials not in its plan.json"),
         (emptied, ["best"], "no operating point in"),
         (emptied, ["compare"], "no tested arm is called 'fine_tune'"),
         (emptied, ["export"], "has no trials yet: nothing to export"),
