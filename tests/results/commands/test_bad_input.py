@@ -1,4 +1,4 @@
-"""A run that is empty, torn, half lost, mixed with another one or newer, and SQL that fails: clear words, exit 2, nothing written."""
+"""A run that is empty, torn, half lost, mixed or newer, and SQL that fails: clear words, exit 2, nothing written."""
 
 import json
 from collections.abc import Callable
