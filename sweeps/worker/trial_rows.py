@@ -37,7 +37,7 @@ class TrialRows:
         }
         self._protocol = config.protocol
         self._rung = task.rung
-        self._training: dict[str, Training] = {}  # that each stage adds, by its key
+        self._training: dict[str, StageTraining] = {}  # that each stage adds, by its key
         self._rows = _empty()
 
     def add(self, event: StageEvent) -> None:
@@ -118,7 +118,7 @@ class TrialRows:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class StageTraining:
     """The training that a stage adds to the models that are made from it."""
 
     parents: tuple[str, ...]
@@ -126,7 +126,7 @@ class Training:
     macs: float  # of these epochs
 
 
-def training_of(result: Result) -> Training:
+def training_of(result: Result) -> StageTraining:
     """Return the training that a finished stage adds: none, unless it trained on the target.
 
     A training stage's info has its epochs and the MACs of one forward pass of an image. A backward pass counts as two
@@ -136,13 +136,13 @@ def training_of(result: Result) -> Training:
     is_on_target = getattr(result.stage, "task", None) is not None
     epochs = result.info.get("epochs", []) if is_on_target else []
     if not epochs:
-        return Training(parents=result.stage.parents, epochs=0, macs=0.0)
+        return StageTraining(parents=result.stage.parents, epochs=0, macs=0.0)
     passes = 1.0 if isinstance(result.stage, FitHead) else 1.0 + BACKWARD_WORK
     images = sum(epoch["images"] for epoch in epochs)
-    return Training(parents=result.stage.parents, epochs=len(epochs), macs=images * passes * result.info["macs"])
+    return StageTraining(parents=result.stage.parents, epochs=len(epochs), macs=images * passes * result.info["macs"])
 
 
-def total_training(key: str, stages: Mapping[str, Training]) -> tuple[int, float]:
+def total_training(key: str, stages: Mapping[str, StageTraining]) -> tuple[int, float]:
     """Return epochs and MACs of all training on the target behind a stage, each of its ancestors counted once."""
     ancestors = {key}
     waiting = [key]

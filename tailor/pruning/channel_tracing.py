@@ -232,7 +232,7 @@ def _view(trace: Trace, func: Any, args: Any, kwargs: Any) -> ChannelLabels | No
 
 
 @dataclass(frozen=True)
-class Block:
+class ReshapedBlock:
     """Neighbouring dims of a shape, and the dims that a change of shape makes of them: as many elements."""
 
     dims_before: range
@@ -241,7 +241,7 @@ class Block:
     sizes_after: list[int]
 
 
-def blocks(before: torch.Size, after: torch.Size) -> Iterator[Block]:
+def blocks(before: torch.Size, after: torch.Size) -> Iterator[ReshapedBlock]:
     """Yield the finest blocks of two shapes that have the same number of elements.
 
     >>> [(block.sizes_before, block.sizes_after) for block in blocks(torch.Size([2, 6, 5]), torch.Size([2, 2, 3, 5]))]
@@ -261,7 +261,7 @@ def blocks(before: torch.Size, after: torch.Size) -> Iterator[Block]:
                 elements_after *= after[end_after]
                 end_after += 1
             is_empty = False
-        yield Block(
+        yield ReshapedBlock(
             dims_before=range(start_before, end_before),
             dims_after=range(start_after, end_after),
             sizes_before=[size for size in before[start_before:end_before] if size != 1],

@@ -90,7 +90,7 @@ PLANTED = (
     Planted(
         "a stage counts while it is written",
         f"{CACHE}:Cache.write",
-        'write_new_file(path, lambda file: file.writelines((described, b"\\n", tensors)))',
+        'write_new_file(path, lambda file: file.writelines((first_line, b"\\n", tensors)))',
         "path.exists() or path.write_bytes(described + b'\\n' + tensors)",
     ),
     Planted(

@@ -12,7 +12,7 @@ from results.store.writer import Writer
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.worker.messages import TrialTask
 from sweeps.worker.trial import TABLES_OF_A_TRIAL
-from sweeps.worker.trial_rows import Training, TrialRows, total_training
+from sweeps.worker.trial_rows import StageTraining, TrialRows, total_training
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.execution.cache import Cache
@@ -147,11 +147,11 @@ def test_a_trial_that_decides_by_its_training_images_says_so(tmp_path: Path) -> 
 def test_an_ancestor_reached_on_two_ways_counts_once() -> None:
     """source -> head -> {a, b} -> both."""
     stages = {
-        "source": Training(parents=(), epochs=0, macs=0.0),
-        "head": Training(parents=("source",), epochs=1, macs=1.0),
-        "a": Training(parents=("head",), epochs=2, macs=10.0),
-        "b": Training(parents=("head",), epochs=4, macs=100.0),
-        "both": Training(parents=("a", "b"), epochs=8, macs=1000.0),
+        "source": StageTraining(parents=(), epochs=0, macs=0.0),
+        "head": StageTraining(parents=("source",), epochs=1, macs=1.0),
+        "a": StageTraining(parents=("head",), epochs=2, macs=10.0),
+        "b": StageTraining(parents=("head",), epochs=4, macs=100.0),
+        "both": StageTraining(parents=("a", "b"), epochs=8, macs=1000.0),
     }
     assert total_training("both", stages) == (15, 1111.0)
     assert total_training("a", stages) == (3, 11.0)
