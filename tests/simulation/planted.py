@@ -91,7 +91,7 @@ PLANTED = (
         "a stage counts while it is written",
         f"{CACHE}:Cache.write",
         'write_new_file(path, lambda file: file.writelines((first_line, b"\\n", tensors)))',
-        "path.exists() or path.write_bytes(described + b'\\n' + tensors)",
+        "path.exists() or path.write_bytes(first_line + b'\\n' + tensors)",
     ),
     Planted(
         "an attempt's end is not written",
