@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any
 
 from results.text.settings import differing_keys
@@ -24,8 +23,6 @@ from tailor.execution.weights_check import refuse_missing
 from tailor.stages import canonical_json
 from transtailor.garbage import pause_collection
 from transtailor.names import nearest
-
-BATCH_TRIALS = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +113,7 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
     warnings: list[str] = []  # each once
     known_stages: PlannedStages = {}
     first_with_label: dict[str, Expanded] = {}
-    for expanded in _batches(expand(spec) if choose is None else choose()):
+    for expanded in expand(spec) if choose is None else choose():
         _refuse_shared_label(spec, first_with_label.setdefault(expanded.label, expanded), expanded)
         trial = _plan_trial(expanded.config, expanded.settings, expanded.label, expanded.tuning, known_stages)
         for warning in expanded.config.warnings():
@@ -225,16 +222,6 @@ def trial_to_rung(trial: PlannedTrial, rung: Rung | None) -> PlannedTrial:
     if rung is None:
         return trial
     return replace(trial, stages=dry_run(trial.settings.parse(), rung=rung).stages, rung=rung, whole=trial.all_stages)
-
-
-def _batches(trials: Iterable[Expanded]) -> Iterator[Expanded]:
-    """Yield the trials, a thousand at a time: alternating between two kinds of work takes the processor's caches."""
-    remaining = iter(trials)
-    while True:
-        batch = list(islice(remaining, BATCH_TRIALS))
-        if not batch:
-            return
-        yield from batch
 
 
 def no_sharing(plan: Plan) -> Plan:
