@@ -105,7 +105,8 @@ class FollowedRun:
         Raises:
             RunFolderError: no such trial or point, or this code makes another trial of its settings.
         """
-        saving = Saving(folder=Path(folder), command=command("reproduce", self.path, trial_id, "--save", folder))
+        made_by = command("reproduce", self.path, trial_id, "--point", point, "--save", folder)
+        saving = Saving(folder=Path(folder), command=made_by)
         trial = find_trial(trial_id, [self.path])
         for line in reproduce(trial, cache=Path(cache), point=point, saving=saving):
             say(line)

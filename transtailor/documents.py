@@ -125,7 +125,7 @@ def _adapter(kind: type[Record]) -> Any:
 
 
 def check_depth(document: object) -> None:
-    """Raise DocumentError if tables and lists are nested more than `DEEPEST` levels deep."""
+    """Raise DocumentError if a value, such as a number, is inside `DEEPEST` or more tables and lists."""
     level = [document]
     for _ in range(DEEPEST):
         level = [inner for outer in level for inner in _values_in(outer)]

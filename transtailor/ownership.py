@@ -15,7 +15,7 @@ def refuse_shared(paths: Iterable[Path], error: type[Exception], *, secret: bool
     Args:
         paths: files and folders, which may be absent; of a link both the link and its target are checked.
         error: to raise.
-        secret: no other user may read them either.
+        secret: other users may have no rights at all.
 
     Raises:
         Exception: `error`; the text says what to type.

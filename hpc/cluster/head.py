@@ -195,7 +195,9 @@ def _check_wanted(folder: ClusterFolder, warnings: Warnings) -> None:
 
 
 def _run(command: Sequence[str], environment: dict[str, str], node: RayNode, warnings: Warnings) -> int | None:
-    """Run the command, and again after it was killed or ended with TRY_AGAIN. Like `_run_once` otherwise.
+    """Run the command, and again after it was killed or ended with TRY_AGAIN.
+
+    Return any other exit code; None if the head or the job ends before the command.
 
     Raises:
         ClusterError: it ended soon after its start too many times in a row.

@@ -352,7 +352,7 @@ def _signal(node: Node, warnings: Warnings) -> None:
         node.report("signal", fine("USR2 came"))
     else:
         advice = "see signal_before_s in the job's text: transtailor script SITE -- COMMAND"
-        node.report("signal", failure(f"no USR2 in {SIGNAL_LIMIT_S:g} s", advice))
+        node.report("signal", failure("no USR2 came before the job's end", advice))
     if not warnings.is_now:  # requeued or cancelled from the login node
         with suppress(WaitedTooLong):
             wait_for(lambda: warnings.is_now, "the end", LAST_LIMIT_S)

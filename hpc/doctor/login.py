@@ -278,7 +278,9 @@ class Doctor:
         def check() -> Finding:
             watch.wait_for_answers("listens", Record, ANSWER_LIMIT_S, "the end of the checks on the nodes")
             signal_steps(watch.ids, "USR2", self.site.cluster)
-            watch.wait_for_finding("signal", SIGNAL_LIMIT_S, f"the signal (at most {SIGNAL_LIMIT_S:g} s)")
+            finding = watch.wait_for_finding("signal", SIGNAL_LIMIT_S, f"the signal (at most {SIGNAL_LIMIT_S:g} s)")
+            if finding.state == "missing":
+                return finding
             how = "sent by scancel as SLURM does before a walltime, without waiting for one"
             if not self.thorough:
                 how += ": --thorough does"
@@ -296,8 +298,10 @@ class Doctor:
                 return fine("the job was queued again and has started a second time")
             waits = ("PENDING", "REQUEUED", "REQUEUE_HOLD")
 
+            requeued = replace(watch, ids=watch.ids[:1])  # of two jobs, `state` prefers one that has ended
+
             def is_queued_again() -> bool:  # it may start again between two polls, and then reports that
-                return watch.state().state in waits or watch.folder.read("restarted", Record) is not None
+                return requeued.state().state in waits or watch.folder.read("restarted", Record) is not None
 
             wait_for(is_queued_again, "the job to be queued again", REQUEUE_LIMIT_S, error=ClusterError)
             return fine("the job was queued again")
@@ -318,7 +322,9 @@ class Doctor:
                 return start
             self._ask(watch, signal_alone=True)
             started_s = time.monotonic()
-            watch.wait_for_finding("signal", limit_s, f"the signal before a walltime of {limit_s} s")
+            finding = watch.wait_for_finding("signal", limit_s, f"the signal before a walltime of {limit_s} s")
+            if finding.state == "missing":  # the job came to its end without it
+                return finding
             after_s = time.monotonic() - started_s
             return fine(
                 f"USR2 came {after_s:.0f} s after the start, asked for {before_s} s before a walltime of {limit_s} s"

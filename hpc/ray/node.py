@@ -288,7 +288,10 @@ class Complaints:
 
 
 def last_errors(ray_folder: Path) -> str:
-    """Return the last records in the logs of a Ray's servers that report a fault, in one line."""
+    """Return the last records of each server's log that report a fault, or its last ones if none does; in one line.
+
+    The text says that there is no error only if all logs are empty or absent.
+    """
     errors = []
     for log_folder in _log_folders(ray_folder):
         for name in SERVERS_LOGS:

@@ -230,13 +230,13 @@ class _BoardSearcher(Searcher):
         """Take the report of a step that is not the last one."""
         self._has_slot_since_s.pop(trial_id, None)
         ours = self._running[trial_id]
-        if ours is None:
+        if ours is None:  # the slot has no trial: it waits for a stage
             return
         report = from_tune(TrialReport, result)
         if report.kind == "placed":
             self._nodes[trial_id] = report.nodes
         if self._pool.comes_and_goes and report.kind in GIVES_UP:
-            self._gave_up[trial_id] = report
+            self._gave_up[trial_id] = report  # its process ends next; `on_trial_complete` judges whose fault it was
         else:
             self._board.report(ours, report)
 

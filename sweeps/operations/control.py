@@ -217,12 +217,14 @@ def job_lines(run: RunFolder) -> Iterator[str]:
 
 
 def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = ()) -> Iterator[str]:
-    """Replace this process by the last launch of the run: trials that failed or never ended are tried again.
+    """Replace this process by the last launch of the whole run: trials that failed or never ended are tried again.
+
+    Launches of chosen trials only (`--again`) are passed over.
 
     The command is printed first. Its options and folder come from provenance.json; the program is this one.
 
     Args:
-        failed: launch only if a trial has failed; a line says how many have.
+        failed: launch only if a trial has failed, though then those that never ended run too; a line says how many.
         trials: ids, or their first digits, of the only trials to run; a line names those that are already finished.
 
     Raises:

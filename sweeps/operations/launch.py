@@ -178,7 +178,8 @@ def _run(plan: Plan, search: "RunSearch | None", options: LaunchOptions) -> int:
     refuse_unwritable(options.cache, "--cache", RunFolderError)
     refuse_unwritable(options.runs, "--runs", RunFolderError)
     try:
-        extend = options.extend or search is not None  # a launch was killed before the run had the new trials
+        # A search adds trials as it goes: a launch that was killed after it had proposed has left some to add.
+        extend = options.extend or search is not None
         run, lock, what_was_done = start(plan, options.runs, extend=extend, update_code=options.update_code)
     except OSError as error:
         raise RunFolderError(f"the run folder cannot be written: {error}; type another --runs") from error
@@ -192,7 +193,7 @@ def _run(plan: Plan, search: "RunSearch | None", options: LaunchOptions) -> int:
             with merge_meanwhile(run.path, say):  # what the launch that finished them has left
                 state = "are finished" if search is None else "have ended, and the search proposes no more"
                 say(f"all {len(plan.trials)} trials {state}")
-        elif not _run_unfinished(plan, run, lock, search, options):
+        elif not _ran_uninterrupted(plan, run, lock, search, options):
             return _say_how_to_resume(plan if search is None else search.plan, run.path)
         return _finish(plan, search, run)
 
@@ -257,10 +258,10 @@ def _has_controller(run: Path) -> bool:
     return cluster.exists and cluster.controller() is not None
 
 
-def _run_unfinished(
+def _ran_uninterrupted(
     plan: Plan, run: "RunFolder", lock: "RunLock", search: "RunSearch | None", options: LaunchOptions
 ) -> bool:
-    """Run the trials that are not finished; return False if interrupted."""
+    """Run the trials that are not finished; return False if interrupted, True also if some have failed."""
     from sweeps.driver.display import display_for_terminal
     from sweeps.driver.driver import SweepSite, run_sweep
     from sweeps.driver.progress_file import ProgressFile

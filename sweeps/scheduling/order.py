@@ -159,7 +159,7 @@ class TrialQueue:
         """Let a waiting trial run: it claims its unfinished stages, so others that share them cannot start."""
         del self._waiting[trial_id]
         self._running[trial_id] = None
-        self._hold_back(trial_id)
+        self._uncount(trial_id)
         trial = self._trials[trial_id]
         for claim in trial.claims:
             if claim.key not in self._finished:
@@ -167,11 +167,11 @@ class TrialQueue:
                 for other_id in self._sharing[claim.key]:
                     if other_id in self._waiting:
                         self._claims_on[other_id] += 1
-                        self._hold_back(other_id)
+                        self._uncount(other_id)
         return trial
 
-    def _hold_back(self, trial_id: str) -> None:
-        """Remove a trial from the count of those that could start."""
+    def _uncount(self, trial_id: str) -> None:
+        """Remove a trial from the count of those that could start; its entry in the heap is dropped later."""
         key = self._begins_with.pop(trial_id, None)
         if key is not None:
             self._beginnings[key] -= 1
@@ -194,7 +194,7 @@ class TrialQueue:
         if self._claims_on[trial_id] == 0:
             trial = self._trials[trial_id]
             heapq.heappush(self._startable, (self._priority(trial_id), self._number[trial_id], trial_id))
-            self._hold_back(trial_id)  # as it was counted before
+            self._uncount(trial_id)  # it may be counted under a stage that is finished now
             first_key = next((claim.key for claim in trial.claims if claim.key not in self._finished), trial_id)
             self._begins_with[trial_id] = first_key
             self._beginnings[first_key] += 1

@@ -37,7 +37,7 @@ def refuse_impossible(spec: Spec) -> None:
     space = space_of(spec)
     changes = Changes(spec)
     _look_at(spec, space, changes, lambda: changes.are_all_known)
-    changes.check_exclusions(alone=_is_large(space))
+    changes.check_exclusions(sampled=_is_large(space))
     changes.check_assignments()
     for config in _configs(spec, space):
         try:

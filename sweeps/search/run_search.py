@@ -68,7 +68,7 @@ class RunSearch:
 
     @cached_property
     def _searcher(self) -> Searcher:
-        """What proposes settings; one of Ray Tune is in the state of this launch."""
+        """What proposes settings; one of Ray Tune has a state of its own, which no later launch has."""
         assert self.spec.search is not None
         space = space_of(self.spec)
         if self.spec.search.is_replayable:

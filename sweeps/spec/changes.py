@@ -59,8 +59,11 @@ class Changes:
             if not _matches(_assigned_value(self._spec, assignment), value_at(raw, _setting(assignment)))
         ]
 
-    def check_exclusions(self, *, alone: bool = False) -> None:
-        """Raise SpecError for an exclusion that matches no trial; `alone`: only if one of its settings matches none.
+    def check_exclusions(self, *, sampled: bool = False) -> None:
+        """Raise SpecError for an exclusion that matches no trial.
+
+        `sampled`: not all trials were looked at, only some with each value of each axis. A combination may then be
+        among the others, so an exclusion is refused only if one of its settings matches none.
 
         One with a setting that a `--set` gives may match none: `--set 'axes.network=["digits_vgg"]'` of a spec that
         excludes some trials of digits_resnet.
@@ -69,7 +72,7 @@ class Changes:
         for exclusion in self._exclusions:
             may_match_none = bool(exclusion.settings & assigned_settings)
             if self._trials and not exclusion.used and not may_match_none:
-                exclusion.refuse(self._spec.where, self._trials, alone=alone)
+                exclusion.refuse(self._spec.where, self._trials, sampled=sampled)
 
     def check_assignments(self) -> None:
         """Raise SpecError for a `--set trial.` that axes or variants override everywhere."""
@@ -122,8 +125,11 @@ class _Exclusion:
         self.used |= is_match
         return is_match
 
-    def refuse(self, where: str, trials: list[dict[str, Any]], *, alone: bool) -> None:
-        """Raise SpecError, with the nearest name, because this has excluded no trial."""
+    def refuse(self, where: str, trials: list[dict[str, Any]], *, sampled: bool) -> None:
+        """Raise SpecError, with the nearest name, because this has excluded no trial.
+
+        Of `sampled` trials, return if each setting matches some trial: all may match together in one not looked at.
+        """
         where = f"{where} [[exclude]] {self.number}"
         for key, pattern in leaves(self.pattern):
             values_of_trials = [value_at(trial, key) for trial in trials]
@@ -136,7 +142,7 @@ class _Exclusion:
                     f"{where} {key}: matches no trial; given {toml_value(pattern)}"
                     f"{nearest(toml_value(pattern), sorted(values_in_use))}"
                 )
-        if not alone:
+        if not sampled:
             raise SpecError(f"{where}: matches no trial, though each of its settings does; correct it or remove it")
 
 

@@ -77,8 +77,10 @@ def _fine_tune_softly(_stage: stages.FineTuneSoftly, _model: nn.Module, groups: 
 def _shift_means(_stage: stages.ShiftMeans, _model: nn.Module, groups: tuple[Group, ...]) -> Written:
     biases = set()
     for group in groups:
+        if group.kind not in ("filters", "heads"):
+            continue
         for part in group.slices:
-            if part.dim == 1:  # the inputs of a layer that reads the group's filters
+            if part.dim == 1 and not part.loose:  # the inputs of a layer that reads the group's filters
                 biases.add(part.tensor.removesuffix(".weight") + ".bias")
     return biases, "with pruning.shift_means writes into the biases"
 

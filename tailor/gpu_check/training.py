@@ -95,7 +95,7 @@ def check_optimisers(ranks: ProcessGroup, folder: Path) -> Iterator[CheckRow]:
 
 
 def count_unequal(expected: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> int:
-    """Return how many of the expected tensors the others lack, or have with other bits."""
+    """Return how many of the expected tensors the others lack, or have with other values."""
     unequal = 0
     for name, tensor in expected.items():
         if name not in others or not torch.equal(tensor, others[name]):

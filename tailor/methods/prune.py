@@ -135,10 +135,11 @@ class Pruning(Method):
 
 
 def has_own_parameters(network: str) -> bool:
-    """Whether a network has parameters of modules without `reset_parameters`, as its activations tell.
+    """Whether a network of the tables has parameters that no module's `reset_parameters` sets, without building it.
 
-    tests/tailor/methods/test_rivals.py counts them: positions, class tokens, attention and scales of layers are in
-    transformers and in ConvNeXt, whose hidden layers have a GELU, and in no other network of the tables.
+    `Reinitialise` takes these from a new network, and has another version then. They are positions, class tokens,
+    attention and scales of layers: only in transformers and in ConvNeXt. A transformer multiplies activations
+    (`activation_macs`), ConvNeXt has a GELU, and no other network has either (tests/tailor/methods/test_rivals.py).
     """
     info = NETWORKS[network]
     return bool(info.activation_macs) or "GELU" in info.activation.split("+")

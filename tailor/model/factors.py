@@ -31,7 +31,7 @@ def attach(model: nn.Module, factors: dict[str, Tensor], *, trainable: bool = Fa
     Returns:
         The trainable parameters, in the order of `factors`; empty for frozen ones.
     """
-    _call_projections(model, factors)
+    _replace_uncalled_attention(model, factors)
     parameters = []
     for site, values in factors.items():
         module = model.get_submodule(site.removesuffix(HEADS))
@@ -50,7 +50,7 @@ def attach(model: nn.Module, factors: dict[str, Tensor], *, trainable: bool = Fa
     return parameters
 
 
-def _call_projections(model: nn.Module, sites: Iterable[str]) -> None:
+def _replace_uncalled_attention(model: nn.Module, sites: Iterable[str]) -> None:
     """Replace attention that reads the weights of a site without calling the site, so that hooks there act."""
     owners = [model.get_submodule(site.removesuffix(HEADS).rpartition(".")[0]) for site in sites]
     if any(isinstance(owner, nn.MultiheadAttention) or type(owner).__module__ in OF_SWIN for owner in owners):

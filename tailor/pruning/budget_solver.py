@@ -57,12 +57,13 @@ def minimums(state: ModelState, groups: tuple[Group, ...], minimum_filters_fract
 
 
 def lowest_of_all(budget: Budget, ranking: Ranking) -> Kept:
-    """The filters that stay if the lowest-ranked of the whole network are removed one by one until the budget is met.
+    """The filters that stay if the lowest-ranked of the whole network are removed until the budget is met.
 
-    MACs are counted after each removal; the one that meets the budget is the last.
+    As few are removed as meet it; `_fewest` finds their number by bisection. Widths are rounded up to the budget's
+    `width_multiple`.
 
     Raises:
-        ConfigError: the layers can only lose less, or much more; the text names the layer that prevents it.
+        ConfigError: all layers at their minimum do not meet the budget, or it is exceeded by more than BUDGET_MARGIN.
     """
     order = removal_order(ranking, budget.minimum)
 

@@ -116,11 +116,11 @@ def _channel_norm(
 def _group_norm(
     trace: Trace, func: Any, x: Any, groups: int, weight: Any = None, bias: Any = None, *_rest: Any, **_kw: Any
 ) -> ChannelLabels | None:
-    """With as many groups as channels, each channel is normed by itself."""
+    """With as many groups as channels, each channel is normed by itself; otherwise the channels are pinned."""
     if groups == x.shape[1]:
         return _channel_norm(trace, func, x, weight=weight, bias=bias)
     trace.pin(x.ids, f"a norm over each {x.shape[1] // groups} of its channels")
-    return None
+    return None  # the operation is traced by its parts
 
 
 def _prelu(trace: Trace, _func: Any, x: ChannelLabels, weight: Tensor) -> ChannelLabels | None:
@@ -290,7 +290,10 @@ def concatenated(args: Any) -> tuple[list[Tensor], int]:
 
 
 def _positions(dims_of: Callable[..., list[int]]) -> Callable[..., Any]:
-    """Handler of an operation that reads, drops, adds or reorders positions along the dims that `dims_of` names."""
+    """Handler of an operation that reads, drops, adds or reorders positions along the dims that `dims_of` names.
+
+    It returns None, which pins all labels that the operation reads, if labels vary along one of these dims.
+    """
 
     def handler(trace: Trace, func: Any, args: Any, kwargs: Any) -> Any:
         ids = args[0].ids

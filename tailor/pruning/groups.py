@@ -341,12 +341,16 @@ class _Network:
         yield from self._sizes_of_norms(numbers)
 
     def _heads_that_stay(self) -> Iterator[SizeOf]:
-        """The sizes of attention that is replaced: what it replaces does not run in a narrower stream either."""
+        """Yield the number of heads of each replaced attention, which stays as it is.
+
+        A model that is built again replaces its attention only if it has such a size (`set_sizes`), and the original
+        attention does not run in a narrower stream.
+        """
         from tailor.networks.attention import is_replaced
 
         for name, module in self.modules.items():
             if is_replaced(module):
-                yield SizeOf(module=name, attribute="num_heads", each=0, other=size_of(module, "num_heads") or 1)
+                yield SizeOf(module=name, attribute="num_heads", each=0, other=size_of(module, "num_heads") or 1)  # each has it
 
 
 def why_it_does_not_run(model: nn.Module, input_shape: tuple[int, ...], groups: Iterable[Group]) -> str | None:
