@@ -48,6 +48,7 @@ class SmallSlurm:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.parent = folder / "slurm", folder / "shared"
         self.findings: dict[str, Finding] = {}
+        self.signal = fine("USR2 came")  # what the nodes tell when a signal was sent
         self.behind_s = 0.0
         self.is_silent = False
         self.over = threading.Event()
@@ -115,7 +116,7 @@ class SmallSlurm:
             folder.write(f"listens-{rank}", Record())
         if self._until(self.folder / "signalled"):
             for rank in ranks:
-                folder.write(f"signal-{rank}", replace(fine("USR2 came"), node=f"node{rank}"))
+                folder.write(f"signal-{rank}", replace(self.signal, node=f"node{rank}"))
 
     def _until(self, path: Path) -> bool:
         """Whether the file came before the job's end."""
@@ -289,6 +290,13 @@ def test_what_slurm_refuses_to_do_to_jobs(slurm: SmallSlurm, refused: str, title
     assert marked(out, "✗") == [title]
     assert "permission denied" in out
     assert advice in out
+
+
+def test_a_signal_that_did_not_reach_the_nodes_is_a_miss(slurm: SmallSlurm) -> None:
+    slurm.signal = failure("no USR2 came before the job's end", "see signal_before_s")
+    is_sound, out = slurm.examine()
+    assert not is_sound
+    assert marked(out, "✗") == ["signal"] and "no USR2 came before the job's end" in out
 
 
 def test_a_mistake_in_typing_is_none_of_the_cluster(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
