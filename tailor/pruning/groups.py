@@ -350,7 +350,9 @@ class _Network:
 
         for name, module in self.modules.items():
             if is_replaced(module):
-                yield SizeOf(module=name, attribute="num_heads", each=0, other=size_of(module, "num_heads") or 1)  # each has it
+                heads = size_of(module, "num_heads")
+                assert heads is not None  # each of them has it
+                yield SizeOf(module=name, attribute="num_heads", each=0, other=heads)
 
 
 def why_it_does_not_run(model: nn.Module, input_shape: tuple[int, ...], groups: Iterable[Group]) -> str | None:

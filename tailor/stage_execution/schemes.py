@@ -64,8 +64,8 @@ def zero_smallest(model: nn.Module, groups: tuple[Group, ...], zeroed: dict[str,
 def compute_train_gates(stage: stages.TrainGates, parent: ModelState, context: StageContext) -> StageOutput:
     """Train only the gates phi of norms phi (x + b / gamma), from phi = gamma; everything else is frozen.
 
-    Stores the norms' new factors and biases, and for each layer the mean of |dL/dphi phi| over the steps. `b / gamma` is
-    limited to LARGEST_SHIFT, so a norm with gamma near 0 computes something else from then on.
+    Stores the norms' new factors and biases, and for each layer the mean of |dL/dphi phi| over the steps. `b / gamma`
+    is limited to LARGEST_SHIFT, so a norm with gamma near 0 computes something else from then on.
 
     Raises:
         ConfigError: a layer has no norm with factors behind it, or shares one.

@@ -40,7 +40,7 @@ def set_to(key: str, value: object) -> Edit:
 @pytest.fixture(scope="module")
 def site(foreign: Testbed) -> str:
     """What `init` wrote, and its user edited: only CPUs, small jobs, TLS, and workers in a container."""
-    done = called(foreign, "hpc", "init")
+    done = called(foreign, "transtailor", "init")
     assert done.returncode == 0, done.stdout
     path = foreign.home / ".config" / "transtailor" / "sites" / "testbed.toml"
     assert f"wrote {path}\n" in done.stdout
@@ -62,7 +62,7 @@ def site(foreign: Testbed) -> str:
 
 def test_doctor_sweep_and_report(foreign: Testbed, site: str) -> None:
     assert "MISSING" not in site
-    done = called(foreign, "hpc", "doctor", "--site", "testbed")
+    done = called(foreign, "transtailor", "doctor", "--site", "testbed")
     assert done.returncode == 0, done.stdout
     unchecked = set(re.findall(r"^– ([^:]*):", done.stdout, flags=re.MULTILINE))
     assert unchecked == {"accounting", "GPUs of the partition", "jobs submitted by nodes"}, done.stdout
@@ -118,7 +118,7 @@ def test_doctor_finds_what_is_planted(foreign: Testbed, site: str, fault: str) -
     edit, title, words = FAULTS[fault]
     path = foreign.home / f"{fault}.toml"
     path.write_text(edit(foreign)(site))
-    done = called(foreign, "hpc", "doctor", "--site", str(path), "--folder", str(foreign.home))
+    done = called(foreign, "transtailor", "doctor", "--site", str(path), "--folder", str(foreign.home))
     assert done.returncode == 1, done.stdout
     assert f"✗ {title}: " in done.stdout, done.stdout
     assert words in done.stdout
@@ -128,6 +128,6 @@ def test_doctor_finds_what_is_planted(foreign: Testbed, site: str, fault: str) -
 @pytest.mark.long
 def test_doctor_says_that_the_nodes_have_a_tmp_of_their_own(foreign: Testbed, site: str, tmp_path: Path) -> None:
     assert site
-    done = called(foreign, "hpc", "doctor", "--site", "testbed", "--folder", str(tmp_path))
+    done = called(foreign, "transtailor", "doctor", "--site", "testbed", "--folder", str(tmp_path))
     assert done.returncode == 1, done.stdout
     assert f"do the nodes see {tmp_path}?" in done.stdout

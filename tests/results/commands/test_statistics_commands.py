@@ -55,7 +55,7 @@ def test_each_command_prints_its_table(run: Path, words: tuple[str, ...], expect
         (("table", "RUN", "--at", "0.5"), "budgets: 0.1, 0.2"),
         (("compare", "RUN", "--against", "ours", "--at", "0.5"), "budgets: 0.1, 0.2"),
         (("images", "RUN", "ours", "theirs", "--at", "0.5"), "budgets: 0.1, 0.2"),
-        (("table", "RUN", "--format", "html"), "invalid choice"),
+        (("table", "RUN", "--format", "html"), "is not one of"),
         (("table", "RUN/nowhere"), "no folder"),
         (("effects", "RUN", "--of", "labl"), "did you mean 'label'?"),
         (("power", "RUN", "--against", "their"), "did you mean 'theirs'?"),

@@ -289,7 +289,7 @@ def test_following_can_be_stopped_and_goes_on(tmp_path: Path, synthetic: Any) ->
     finally:
         process.kill()
         process.communicate()
-    assert (process.returncode, said) == (130, "stopped; the same command resumes\n")
+    assert (process.returncode, said) == (130, "interrupted\n")
 
 
 def event(number: int, kind: str) -> dict[str, Any]:

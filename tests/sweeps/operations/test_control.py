@@ -146,7 +146,7 @@ def test_logs_of_a_run_show_stages_and_scores_of_what_was_written_last(
     none = sweeps_command("logs", trained.path, "--lines", "0")
     assert (none.returncode, none.stdout) == (0, "")
     fewer = sweeps_command("logs", trained.path, "--lines", "-3")
-    assert (fewer.returncode, fewer.stdout, fewer.stderr) == (2, "", "--lines is -3; expected 0 or more\n")
+    assert (fewer.returncode, fewer.stdout, fewer.stderr) == (2, "", "error: --lines is -3; expected 0 or more\n")
     monkeypatch.setattr(control, "LOGS_SHOWN", 2)
     assert "a job" not in sweeps_command("logs", trained.path).stdout
 

@@ -52,7 +52,7 @@ def test_each_sub_model_is_timed_once_and_nothing_is_trained(
 
     large = sweeps_command("time", "runs/trained", "--threads", "1", "--batch", str(10**13), "--device", "cpu")
     assert (large.returncode, large.stdout) == (2, "")
-    assert large.stderr.startswith("a sub-model could not be timed: ") and "smaller --batch" in large.stderr
+    assert large.stderr.startswith("error: a sub-model could not be timed: ") and "smaller --batch" in large.stderr
 
     again = sweeps_command("time", "runs/trained", "--threads", "1", "--device", "cpu")
     assert again.stdout.startswith("nothing to time: ")

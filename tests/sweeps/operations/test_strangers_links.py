@@ -44,7 +44,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("how", ["absolute", "../../../mine", "link"])
 def test_clean_removes_no_folder_to_which_a_finished_trial_leads(
-    how: str, run: RunFolder, write_ends: WriteEnds, tmp_path: Path, transtailor_command: Command
+    how: str, run: RunFolder, write_ends: WriteEnds, tmp_path: Path, sweeps_command: Command
 ) -> None:
     mine = victim(tmp_path)
     before = tree(mine)
@@ -52,18 +52,18 @@ def test_clean_removes_no_folder_to_which_a_finished_trial_leads(
         run.trial(next(iter(open_run(run).trials))).symlink_to(mine)
     else:
         write_ends(run, [str(mine) if how == "absolute" else how])
-    done = transtailor_command("clean", "runs/small")
+    done = sweeps_command("clean", "runs/small")
     assert tree(mine) == before
     assert (done.returncode, "leads out of runs/small" in done.stderr) == (2, True), done.stdout + done.stderr
     assert list(run.path.glob(".superseded/*"))  # what was to go, too
 
 
-def test_a_plan_with_trials_elsewhere_is_no_run(run: RunFolder, transtailor_command: Command) -> None:
+def test_a_plan_with_trials_elsewhere_is_no_run(run: RunFolder, sweeps_command: Command) -> None:
     said = json.loads(run.plan.read_text())
     said["trials"]["../../mine"] = next(iter(said["trials"].values()))
     run.plan.write_text(json.dumps(said))
     for words in (("status", "runs/small"), ("logs", "runs/small", "..")):
-        done = transtailor_command(*words)
+        done = sweeps_command(*words)
         assert done.returncode == 2
         assert "plan.json names a trial '../../mine'" in done.stderr
 
@@ -72,7 +72,7 @@ def test_a_plan_with_trials_elsewhere_is_no_run(run: RunFolder, transtailor_comm
     "place", ["tables/trials", "tables", "merged", ".superseded", "merged/trials", ".settling", "trials"]
 )
 def test_clean_and_compact_touch_no_run_to_which_links_lead(
-    place: str, run: RunFolder, write_ends: WriteEnds, tmp_path: Path, transtailor_command: Command
+    place: str, run: RunFolder, write_ends: WriteEnds, tmp_path: Path, sweeps_command: Command
 ) -> None:
     """A stranger's run says which parts of another run are merged, or is where another run's merged files are."""
     shutil.copytree(run.path, tmp_path / "runs" / "stranger")
@@ -87,7 +87,7 @@ def test_clean_and_compact_touch_no_run_to_which_links_lead(
     (stranger / place).symlink_to(run.path / place)
     before = tree(run.path)
     for done in (
-        transtailor_command("compact", "runs/stranger"), transtailor_command("clean", "runs/stranger"),
+        sweeps_command("compact", "runs/stranger"), sweeps_command("clean", "runs/stranger"),
     ):  # fmt: skip
         assert (done.returncode, "leads out of" in done.stderr) == (2, True) or place == "trials", done
     assert tree(run.path) == before
@@ -127,22 +127,22 @@ def test_a_manifest_names_no_file_elsewhere(run: RunFolder, tmp_path: Path) -> N
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("place", ["plan.json", "provenance.json", "merged/manifest.json", "tables/.settled.json"])
-def test_what_is_no_file_is_not_waited_for(place: str, run: RunFolder, transtailor_command: Command) -> None:
+def test_what_is_no_file_is_not_waited_for(place: str, run: RunFolder, sweeps_command: Command) -> None:
     """An archive can hold a pipe, whose reader waits for ever for somebody who writes, and a link to /dev/zero."""
     for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
         (run.path / place).unlink(missing_ok=True)
         make(run.path / place)
-        done = transtailor_command("status", "runs/small")
+        done = sweeps_command("status", "runs/small")
         assert (done.returncode, Path(place).name in done.stderr) == (2, True)
 
 
 @pytest.mark.timeout(120)
-def test_a_log_or_part_that_is_no_file_is_not_waited_for(run: RunFolder, transtailor_command: Command) -> None:
+def test_a_log_or_part_that_is_no_file_is_not_waited_for(run: RunFolder, sweeps_command: Command) -> None:
     trial = next(iter(open_run(run).trials))
     run.trial(trial).mkdir(parents=True)
     os.mkfifo(run.log(trial))
     os.mkfifo(run.tables / "trials" / "a-b-c.parquet")
     for words in (("logs", "runs/small", trial), ("logs", "runs/small"), ("status", "runs/small")):
-        done = transtailor_command(*words)
+        done = sweeps_command(*words)
         assert done.returncode == 2, words
         assert "Traceback" not in done.stderr

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from results.questions.search import history, predictions_of, rungs, search_front, section, settings
+from results.arms.findings import findings_of
+from results.questions.search import history, rungs, search_front, section, settings
 from results.render.blocks import Figure
 from results.store.reader import load
 from results.store.writer import Writer
@@ -126,7 +127,7 @@ def test_settings_that_are_not_among_the_best_of_a_rung_are_stopped_and_leave_no
 def test_the_report_shows_how_it_went(serial: tuple[Path, str], tmp_path: Path) -> None:
     with load(serial[0] / "runs" / "search") as run:
         charts = {make.__name__: make(run) for make in (history, rungs, settings, search_front)}
-        made = section(run, predictions_of(run))
+        made = section(findings_of(run))
     drawn = {name: chart.to_dict()["datasets"]["rows"] for name, chart in charts.items() if chart is not None}
     ended = [row["trial_id"] for row in drawn["rungs"] if row["rung"] == "end"]
     assert (
