@@ -67,8 +67,7 @@ def test_it_is_run_by_a_process_of_its_own_followed_and_its_best_model_saved(
     assert again.wait().state == "finished"
     model = tailor.load_model(str(again.save_model(best.trial_id, int(best.point), "saved")))
     assert sum(weights.numel() for weights in model.parameters()) == best.params
-    made_by = json.loads(Path("saved/model.json").read_bytes())["command"]
-    assert f" --point {best.point} " in made_by  # to make this one again
+    assert f" --point {best.point} " in Path("saved/card.md").read_text()  # the command that makes this one again
     assert small().run("serial").wait().state == "finished"  # nothing is left to run
 
 
