@@ -1,6 +1,5 @@
 """Sweeps in Python: defined, planned, run by a process of its own, followed, stopped; errors are the command's."""
 
-import json
 import os
 import re
 import subprocess
