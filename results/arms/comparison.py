@@ -253,7 +253,10 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
 def mean_by_seed(arms: Sequence[Arm]) -> dict[int, float]:
     """Average the test scores of each seed over arms of several problems; only seeds that all of them have."""
     seeds = set(arms[0].test_by_seed).intersection(*(arm.test_by_seed for arm in arms))
-    return {seed: math.fsum(arm.test_by_seed[seed] for arm in arms) / len(arms) for seed in sorted(seeds)}
+    means = {}
+    for seed in sorted(seeds):
+        means[seed] = math.fsum(arm.test_by_seed[seed] for arm in arms) / len(arms)
+    return means
 
 
 def _models_of(arms: Sequence[Arm], seeds: Iterable[int]) -> frozenset[str]:
@@ -273,7 +276,8 @@ def _best_of(arms: Sequence[Arm]) -> frozenset[int]:
 
 def baseline_pairs(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
     """Pair each arm with full fine-tuning of its problem, by name; problems without it are left out."""
-    baselines = {problem: baseline_of(arms, problem) for problem in {arm.problem for arm in arms}}
+    problems = {arm.problem for arm in arms}
+    baselines = {problem: baseline_of(arms, problem) for problem in problems}
     pairs = []
     for arm in sorted(arms, key=lambda arm: (arm.problem, arm.name, budget_order(arm.asked))):
         baseline = baselines[arm.problem]
