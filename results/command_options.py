@@ -18,7 +18,13 @@ def _plan_of(ctx: click.Context) -> dict[str, dict[str, object]]:
 
 
 def _arms(ctx: click.Context) -> Iterator[str]:
-    yield from dict.fromkeys(str(trial["arm"]) for trial in _plan_of(ctx).values())
+    """Yield the arms of the run, each once, in the order of the plan."""
+    arms: list[str] = []
+    for trial in _plan_of(ctx).values():
+        arm = str(trial["arm"])
+        if arm not in arms:
+            arms.append(arm)
+    yield from arms
 
 
 def _settings(ctx: click.Context) -> Iterator[str]:
@@ -31,10 +37,11 @@ def _settings(ctx: click.Context) -> Iterator[str]:
         assert isinstance(config, dict)
         for name, value in leaves(config):
             values.setdefault(name, set()).add(json.dumps(value))
-    yield from sorted(name for name, several in values.items() if len(several) > 1)
+    yield from sorted(name for name, values_of_setting in values.items() if len(values_of_setting) > 1)
 
 
-complete_arms, complete_settings = cli.complete(_arms), cli.complete(_settings)
+complete_arms = cli.complete(_arms)
+complete_settings = cli.complete(_settings)
 
 against_option = cli.option(
     "--against", required=True, metavar="ARM", shell_complete=complete_arms,

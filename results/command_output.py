@@ -32,17 +32,14 @@ class Output:
 
 
 def output_options(function: cli.Function) -> cli.Function:
-    """Give a command the three options; `output_of` reads them."""
-    for decorate in (
-        cli.option("--limit", type=int, metavar="ROWS", help="at most this many rows of each table"),
-        cli.option("--wide", is_flag=True, help="on a terminal: all columns, none of them cut"),
-        cli.option(
-            "--format", type=click.Choice(FORMATS, case_sensitive=False),
-            help="how tables are written (default: for this terminal; Markdown into a file)",
-        ),
-    ):  # fmt: skip
-        function = decorate(function)
-    return function
+    """Give a command the three options, which become the arguments of `Output`."""
+    limit_option = cli.option("--limit", type=int, metavar="ROWS", help="at most this many rows of each table")
+    wide_option = cli.option("--wide", is_flag=True, help="on a terminal: all columns, none of them cut")
+    format_option = cli.option(
+        "--format", type=click.Choice(FORMATS, case_sensitive=False),
+        help="how tables are written (default: for this terminal; Markdown into a file)",
+    )  # fmt: skip
+    return format_option(wide_option(limit_option(function)))
 
 
 def prints_page(function: Callable[..., Page]) -> Callable[..., Iterator[str]]:

@@ -39,30 +39,33 @@ def run_lines(first: Path, second: Path) -> Iterator[str]:
         yield from _specs(first, second)
         yield from _codes(first, second)
         yield from _same_or_both("computed on", _environments(both, a), _environments(both, b))
-        ends = {name: {row["trial_id"]: row for row in both.rows(ENDS, [name])} for name in (a, b)}
-        yield from _trials(ends[a], ends[b], a, b)
+        first_ends = {row["trial_id"]: row for row in both.rows(ENDS, [a])}
+        second_ends = {row["trial_id"]: row for row in both.rows(ENDS, [b])}
+        yield from _trials(first_ends, second_ends, a, b)
         yield from _results(both.rows(IN_BOTH, [a, b]), a, b)
 
 
 def _specs(first: Path, second: Path) -> Iterator[str]:
-    texts = [path / "spec.toml" for path in (first, second)]
-    missing = [path for path in texts if not path.is_file()]
+    old_spec = first / "spec.toml"
+    new_spec = second / "spec.toml"
+    missing = [path for path in (old_spec, new_spec) if not path.is_file()]
     if missing:
         yield f"specs: not compared, no {' and no '.join(map(str, missing))}"
         return
-    old, new = (lines_of(path.read_text(encoding="utf-8")) for path in texts)
-    lines = list(difflib.unified_diff(old, new, str(texts[0]), str(texts[1]), n=0, lineterm=""))
+    old = lines_of(old_spec.read_text(encoding="utf-8"))
+    new = lines_of(new_spec.read_text(encoding="utf-8"))
+    lines = list(difflib.unified_diff(old, new, str(old_spec), str(new_spec), n=0, lineterm=""))
     yield f"specs: {'different' if lines else 'the same'}"
     for line in lines:
         yield f"  {line}"
 
 
 def _codes(first: Path, second: Path) -> Iterator[str]:
-    digests = [_digest(path) for path in (first, second)]
-    if None in digests:
+    a = _digest(first)
+    b = _digest(second)
+    if a is None or b is None:
         yield "code: not compared, because one of them has no provenance.json"
         return
-    a, b = (str(digest) for digest in digests)
     yield from _same_or_both("code", a[:12], b[:12])
     if a != b:
         yield f"  to compare: diff -r {first / 'code' / a[:12]} {second / 'code' / b[:12]}"
@@ -94,8 +97,9 @@ def _same_or_both(what: str, first: str, second: str) -> Iterator[str]:
 
 def _trials(first: dict[str, dict[str, Any]], second: dict[str, dict[str, Any]], a: str, b: str) -> Iterator[str]:
     common = [trial_id for trial_id in first if trial_id in second]
-    alone = [len(trials) - len(common) for trials in (first, second)]
-    yield f"trials: {len(common)} in both, {alone[0]} only in {a}, {alone[1]} only in {b}"
+    only_first = len(first) - len(common)
+    only_second = len(second) - len(common)
+    yield f"trials: {len(common)} in both, {only_first} only in {a}, {only_second} only in {b}"
     for name, own, other in ((a, first, second), (b, second, first)):
         arms: dict[str, int] = {}
         for trial_id, row in own.items():
@@ -115,13 +119,13 @@ def _trials(first: dict[str, dict[str, Any]], second: dict[str, dict[str, Any]],
 def _results(rows: list[dict[str, Any]], a: str, b: str) -> Iterator[str]:
     different = [row for row in rows if not _equal(row)]
     yield f"results: of {len(rows)} operating points in both, {len(different)} differ"
-    yield from _some(
-        [
+    lines = []
+    for row in different:
+        lines.append(
             f"  {row['trial_id']} point {row['point']} ({row['arm']}, seed {row['seed']}): validation"
             f" {row['a_score']:.6f} in {a}, {row['b_score']:.6f} in {b}; MACs {row['a_macs']:,}, {row['b_macs']:,}"
-            for row in different
-        ]
-    )
+        )
+    yield from _some(lines)
 
 
 def _equal(row: dict[str, Any]) -> bool:

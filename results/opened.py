@@ -91,7 +91,8 @@ class OpenedRun(reader.Run):
             with self.counted_once() as run:
                 return pandas.DataFrame(versus_arm_records(run, against, at))
         # Loaded again, since the arms of this run keep their names in its other answers.
-        with reader.load([*self.paths.values()] if len(self.paths) > 1 else self.path) as run:
+        folders = list(self.paths.values()) if len(self.paths) > 1 else self.path
+        with reader.load(folders) as run:
             run.count_once()
             run.hold(*NAMED)
             average_over(run, over)
@@ -123,7 +124,7 @@ class OpenedRun(reader.Run):
 
 
 def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> OpenedRun:
-    """As `results.store.reader.load`, with tables by name, best points, comparisons and figures.
+    """Open a run as `results.store.reader.load` does, with tables by name, best points, comparisons and figures.
 
     Example:
         A run with one row; its figures are methods of `plot`.
@@ -134,7 +135,8 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Open
         >>> row = {"paper": "P", "place": "Table 1", "label": "l1", "network": "vgg16", "dataset": "dogs", "value": 0.7}
         >>> part = Writer(f"{folder.name}/tables").write("printed", [row | {"metric": "accuracy", "code_digest": ""}])
         >>> with load(folder.name) as run:
-        ...     values, chart = list(run.printed["value"]), run.plot.printed()
+        ...     values = list(run.printed["value"])
+        ...     chart = run.plot.printed()
         >>> values, chart.title, len(chart.to_dict()["datasets"]["rows"])
         ([0.7], 'Printed and measured accuracy', 1)
         >>> folder.cleanup()

@@ -100,9 +100,9 @@ def ask(run: Run, name: str, over: Sequence[str] = (), **options: Any) -> Answer
         return AnswerPage(tuple(answer(run, **options)))
     # Loaded again, since the arms of this run keep their names in its other answers.
     folders = list(run.paths.values()) if len(run.paths) > 1 else run.path
-    with load(folders) as again:
-        parts = list(averaged(again, over))
-        parts += answer(again, **options)
+    with load(folders) as reloaded:
+        parts = list(averaged(reloaded, over))
+        parts += answer(reloaded, **options)
         return AnswerPage(tuple(parts))
 
 

@@ -18,7 +18,7 @@ from results.store.reader import Run
 BASELINE = "fine_tune"
 TRANSTAILOR = "transtailor"
 
-POINTS = """
+POINTS_OF_ARMS = """
 SELECT network, dataset, train_images, label, arm, method, seed, trial_id, point, asked_removed_macs_fraction,
     removed_macs_fraction, model_key,
     metric, validation_score, validation_images, test_score, test_images, trained_epochs, tuning_json, tuning_order
@@ -167,7 +167,7 @@ class Pairing:
 
 def points_of(run: Run) -> list[Point]:
     """Return all recorded operating points, those of unfinished trials too, but none of failed trials."""
-    return [_point(row) for row in run.rows(POINTS)]
+    return [_point(row) for row in run.rows(POINTS_OF_ARMS)]
 
 
 def environments_of(run: Run) -> EnvironmentsByTrial:
@@ -217,16 +217,20 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
     Raises:
         ValueError: the pairs have different metrics, so that their differences have no common mean.
     """
-    metrics = {arm.metric for pair in pairs for arm in pair}
-    if len(metrics) > 1:
-        raise ValueError(f"expected pairs of one metric, given {', '.join(sorted(metrics))}: pool them apart")
     first_arms = [first for first, _ in pairs]
     second_arms = [second for _, second in pairs]
     both = first_arms + second_arms
+    metrics = {arm.metric for arm in both}
+    if len(metrics) > 1:
+        raise ValueError(f"expected pairs of one metric, given {', '.join(sorted(metrics))}: pool them apart")
     first_scores = mean_by_seed(first_arms)
     second_scores = mean_by_seed(second_arms)
     seeds = first_scores.keys() & second_scores.keys()
-    all_seeds = frozenset[int]().union(*(arm.test_by_seed for arm in both))
+    all_seeds: set[int] = set()
+    environments: set[Environment] = set()
+    for arm in both:
+        all_seeds.update(arm.test_by_seed)
+        environments |= arm.environments
     failed = {(arm.problem, arm.name): arm.failed for arm in both}  # an arm can be in several pairs
     return Pairing(
         problem=first_arms[0].problem if len(pairs) == 1 else None,
@@ -238,9 +242,9 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
         result=replace(compare_pairs(first_scores, second_scores), unpaired=len(all_seeds) - len(seeds)),
         first_models=_models_of(first_arms, seeds),
         second_models=_models_of(second_arms, seeds),
-        first_best_of=frozenset[int]().union(*(arm.best_of for arm in first_arms)),
-        second_best_of=frozenset[int]().union(*(arm.best_of for arm in second_arms)),
-        environments=frozenset[Environment]().union(*(arm.environments for arm in both)),
+        first_best_of=_best_of(first_arms),
+        second_best_of=_best_of(second_arms),
+        environments=frozenset(environments),
         problems=len(pairs),
         failed=sum(failed.values()),
     )
@@ -249,7 +253,10 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
 def mean_by_seed(arms: Sequence[Arm]) -> dict[int, float]:
     """Average the test scores of each seed over arms of several problems; only seeds that all of them have."""
     seeds = set(arms[0].test_by_seed).intersection(*(arm.test_by_seed for arm in arms))
-    return {seed: math.fsum(arm.test_by_seed[seed] for arm in arms) / len(arms) for seed in sorted(seeds)}
+    means = {}
+    for seed in sorted(seeds):
+        means[seed] = math.fsum(arm.test_by_seed[seed] for arm in arms) / len(arms)
+    return means
 
 
 def _models_of(arms: Sequence[Arm], seeds: Iterable[int]) -> frozenset[str]:
@@ -260,9 +267,17 @@ def _models_of(arms: Sequence[Arm], seeds: Iterable[int]) -> frozenset[str]:
     return frozenset(models)
 
 
+def _best_of(arms: Sequence[Arm]) -> frozenset[int]:
+    counts: set[int] = set()
+    for arm in arms:
+        counts |= arm.best_of
+    return frozenset(counts)
+
+
 def baseline_pairs(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
     """Pair each arm with full fine-tuning of its problem, by name; problems without it are left out."""
-    baselines = {problem: baseline_of(arms, problem) for problem in {arm.problem for arm in arms}}
+    problems = {arm.problem for arm in arms}
+    baselines = {problem: baseline_of(arms, problem) for problem in problems}
     pairs = []
     for arm in sorted(arms, key=lambda arm: (arm.problem, arm.name, budget_order(arm.asked))):
         baseline = baselines[arm.problem]
@@ -334,8 +349,10 @@ def _point(row: dict[str, Any]) -> Point:
 def arm_of(points: Sequence[Point], environments: EnvironmentsByTrial, failed: int = 0) -> Arm:
     """Return the arm of these points, one for each trial; it is named by the first and has no rank."""
     models: dict[int, set[str]] = {}
+    environments_of_arm: set[Environment] = set()
     for point in points:
         models.setdefault(point.seed, set()).add(point.model_key)
+        environments_of_arm |= environments.get(point.trial_id, frozenset())
     test = _seed_means((point.seed, point.test) for point in points)
     validation = _seed_means((point.seed, point.validation) for point in points)
     epochs = [point.trained_epochs for point in points if point.trained_epochs is not None]
@@ -356,9 +373,7 @@ def arm_of(points: Sequence[Point], environments: EnvironmentsByTrial, failed: i
         not_finite=sum(not math.isfinite(point.validation) for point in points),
         failed=failed + sum(point.test is not None and not math.isfinite(point.test) for point in points),
         test_images=frozenset(point.test_images for point in points if point.test is not None),
-        environments=frozenset[Environment]().union(
-            *(environments.get(point.trial_id, frozenset()) for point in points)
-        ),
+        environments=frozenset(environments_of_arm),
         best_of=frozenset(point.best_of for point in points),
         trained_epochs=math.fsum(epochs) / len(points) if len(epochs) == len(points) else None,
     )

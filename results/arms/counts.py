@@ -43,8 +43,9 @@ def trial_counts(run: Run) -> CountsByArm:
     """Count the trials of every planned problem and arm."""
     rows_by_arm: dict[tuple[Problem, str], list[TrialCounts]] = {}
     for row in run.rows(TRIALS_OF_ARMS):
-        arm = Problem(row["network"], row["dataset"], row["train_images"] or 0), row["arm"]
-        trials, state = row["trials"], row["state"]
+        problem = Problem(row["network"], row["dataset"], row["train_images"] or 0)
+        trials = row["trials"]
+        state = row["state"]
         counts = TrialCounts(
             planned=trials,
             finished=trials if state == "finished" else 0,
@@ -53,7 +54,7 @@ def trial_counts(run: Run) -> CountsByArm:
             resting=trials if state == "resting" else 0,
             seeds=frozenset({row["seed"]}),
         )
-        rows_by_arm.setdefault(arm, []).append(counts)
+        rows_by_arm.setdefault((problem, row["arm"]), []).append(counts)
     return {arm: total_counts(counts_of_seeds) for arm, counts_of_seeds in rows_by_arm.items()}
 
 

@@ -43,8 +43,13 @@ def average_over(run: Run, keys: Sequence[str]) -> list[str]:
     by_label: dict[str, list[ArmKey]] = defaultdict(list)
     for arm in settings:
         by_label[arm[3]].append(arm)
-    differing = {label: _differing_keys({arm: settings[arm] for arm in arms}) for label, arms in by_label.items()}
-    known = sorted(set().union(*differing.values()))
+    differing: dict[str, set[str]] = {}
+    all_differing: set[str] = set()
+    for label, arms in by_label.items():
+        settings_of_label = {arm: settings[arm] for arm in arms}
+        differing[label] = _differing_keys(settings_of_label)
+        all_differing |= differing[label]
+    known = sorted(all_differing)
     for key in keys:
         if key not in known:
             differ = f"they differ in: {', '.join(known)}" if known else "every label is one arm"
@@ -58,7 +63,8 @@ def average_over(run: Run, keys: Sequence[str]) -> list[str]:
         kept = {key: value for key, value in settings[arm].items() if key not in keys}
         configurations.append(Configuration(problem=arm[:3], label=arm[3], settings=kept))
     _rename(run, dict(zip(merged, arm_names(configurations), strict=True)))
-    return [_sentence(key, [settings[arm] for arm in merged]) for key in keys]
+    merged_settings = [settings[arm] for arm in merged]
+    return [_sentence(key, merged_settings) for key in keys]
 
 
 def _differing_keys(settings: Mapping[ArmKey, Mapping[str, Any]]) -> set[str]:

@@ -82,10 +82,10 @@ def best_settings(points: Iterable[Point], ended: Mapping[Tried, set[Setting]]) 
             continue
         tried = Tried(point.problem, point.arm, point.method, point.seed)
         groups.setdefault((tried, point.asked), {}).setdefault(point.setting, []).append(point)
-    for (tried, _), settings in groups.items():
-        best = min(settings, key=lambda setting: (-_validation(settings[setting]), setting.order))
-        count = len(settings.keys() | ended.get(tried, set()))
-        chosen += [replace(point, best_of=count) for point in settings[best]]
+    for (tried, _), points_of_setting in groups.items():
+        best = min(points_of_setting, key=lambda setting: (-_validation(points_of_setting[setting]), setting.order))
+        settings_tried = points_of_setting.keys() | ended.get(tried, set())
+        chosen += [replace(point, best_of=len(settings_tried)) for point in points_of_setting[best]]
     return chosen
 
 
@@ -96,17 +96,20 @@ def first_setting(points: Iterable[Point]) -> list[Point]:
 
 def counts_of(chosen: Iterable[Point]) -> list[Count]:
     """Count how often `best_settings` chose each setting, arm by arm."""
-    groups: dict[tuple[Problem, str, float | None], list[Point]] = {}
+    groups: dict[tuple[Problem, str, float | None], dict[Setting, list[Point]]] = {}
     for point in chosen:
         if point.setting is not None:
-            groups.setdefault((point.problem, point.arm, point.asked), []).append(point)
+            points_of_setting = groups.setdefault((point.problem, point.arm, point.asked), {})
+            points_of_setting.setdefault(point.setting, []).append(point)
     counts = []
-    for problem, arm, asked in sorted(groups, key=lambda group: (*group[:2], budget_order(group[2]))):
-        points = groups[problem, arm, asked]
-        best_of = frozenset(point.best_of for point in points)
-        for setting in sorted({point.setting for point in points if point.setting is not None}):
-            seeds = {point.seed for point in points if point.setting == setting}
-            counts.append(Count(problem, arm, asked, setting, seeds=len(seeds), best_of=best_of))
+    for problem, arm, asked in sorted(groups, key=lambda group: (group[0], group[1], budget_order(group[2]))):
+        points_of_setting = groups[problem, arm, asked]
+        best_of: set[int] = set()
+        for points in points_of_setting.values():
+            best_of.update(point.best_of for point in points)
+        for setting in sorted(points_of_setting):
+            seeds = {point.seed for point in points_of_setting[setting]}
+            counts.append(Count(problem, arm, asked, setting, seeds=len(seeds), best_of=frozenset(best_of)))
     return counts
 
 

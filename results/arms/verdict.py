@@ -18,11 +18,14 @@ def verdict_word(pairing: Pairing) -> str:
 
 def verdict(pairing: Pairing) -> str:
     """Write the verdict in one or two sentences: which arm is better, or why this cannot settle it."""
-    result, first, second = pairing.result, pairing.first, pairing.second
+    result = pairing.result
+    first = pairing.first
+    second = pairing.second
     mean = result.difference.mean
     if mean is None:
         return f"Cannot settle it: no seed has both {first} and {second}."
-    scale, pairs = SCALES[pairing.metric], pairs_text(result.difference.n)
+    scale = SCALES[pairing.metric]
+    pairs = pairs_text(result.difference.n)
     amount = f"{scale.value(abs(mean))}{scale.difference_unit} on average"
     if pairing.doubts:
         side = "ahead" if mean > 0 else "behind"

@@ -27,4 +27,4 @@ def query(runs: tuple[Path, ...], sql: str) -> Iterator[Part]:
         except ResultsError as error:
             say(f"warning: {error}", to=sys.stderr)
     columns = [python_values(column) for column in answer.columns]
-    yield PageTable(columns=answer.column_names, rows=[*zip(*columns, strict=True)], words=None)
+    yield PageTable(columns=answer.column_names, rows=list(zip(*columns, strict=True)), words=None)

@@ -26,12 +26,14 @@ POINT_COLUMNS = (
     "params", "trained_epochs", "trained_macs",
 )  # fmt: skip
 
+_NO_EPOCH = ", ".join("NULL" for _ in EPOCH_COLUMNS)
+_NO_POINT = ", ".join(f"NULL AS {column}" for column in POINT_COLUMNS)
 VALUES = f"""
 SELECT trial_id, printf('%02d_%s', stages."order", epochs.kind) AS part, epoch AS step,
-    epoch_us(epochs.written_at) AS at_us, {", ".join(EPOCH_COLUMNS)}, {", ".join(f"NULL AS {c}" for c in POINT_COLUMNS)}
+    epoch_us(epochs.written_at) AS at_us, {", ".join(EPOCH_COLUMNS)}, {_NO_POINT}
 FROM epochs JOIN stages USING (trial_id, stage_key) WHERE trial_id IN (SELECT unnest(?))
 UNION ALL
-SELECT trial_id, 'point', point, epoch_us(written_at), {", ".join("NULL" for _ in EPOCH_COLUMNS)},
+SELECT trial_id, 'point', point, epoch_us(written_at), {_NO_EPOCH},
     {", ".join(POINT_COLUMNS)}
 FROM measured_points WHERE trial_id IN (SELECT unnest(?))
     AND (test_images > 0 OR trial_id IN (SELECT trial_id FROM trials))
@@ -78,23 +80,30 @@ def values_of(run: Run, trials: Sequence[Trial]) -> Iterator[tuple[Trial, list[V
         ids = list(values_by_trial)
         for row in run.rows(VALUES, [ids, ids]):
             columns = POINT_COLUMNS if row["part"] == "point" else EPOCH_COLUMNS
-            values_by_trial[row["trial_id"]] += [
-                Value(f"{row['part']}/{name}", row["step"], float(row[name]), row["at_us"])
-                for name in columns
-                if row[name] is not None
-            ]
+            for name in columns:
+                if row[name] is not None:
+                    value = Value(f"{row['part']}/{name}", row["step"], float(row[name]), row["at_us"])
+                    values_by_trial[row["trial_id"]].append(value)
         for trial in batch:
             yield trial, values_by_trial[trial.trial_id]
 
 
 def _trial(row: Mapping[str, Any]) -> Trial:
-    settings = {"label": row["label"], "arm": row["arm"]} | {
-        key: _plain(value) for key, value in leaves(read_json(row["config_json"]))
-    }
-    trial = file_name(row["label"], row["network"], row["dataset"], f"seed{row['seed']}")
-    name = f"{trial}-{row['trial_id']}"
-    same = {column: row[column] for column in ("trial_id", "sweep", "status", "error", "started_us", "ended_us")}
-    return Trial(name=name, settings=settings, attempts=row["attempts"] or 0, **same)
+    settings = {"label": row["label"], "arm": row["arm"]}
+    for key, value in leaves(read_json(row["config_json"])):
+        settings[key] = _plain(value)
+    words = file_name(row["label"], row["network"], row["dataset"], f"seed{row['seed']}")
+    return Trial(
+        trial_id=row["trial_id"],
+        name=f"{words}-{row['trial_id']}",
+        sweep=row["sweep"],
+        settings=settings,
+        status=row["status"],
+        error=row["error"],
+        attempts=row["attempts"] or 0,
+        started_us=row["started_us"],
+        ended_us=row["ended_us"],
+    )
 
 
 def _plain(value: object) -> str | int | float | bool:

@@ -29,25 +29,26 @@ class ByTrial:
     def __init__(self, add: Callable[[Trial, list[Value]], int]) -> None:
         """Take the function that adds a trial's missing values to the tool and returns their number."""
         self._add = add
-        self._given: dict[str, tuple[str | None, int, int]] = {}  # trial -> its state in the last update
+        self._exported: dict[str, tuple[str | None, int, int]] = {}  # trial -> its state in the last update
 
     def update(self, run: Run) -> int:
         """Add the new values of each trial; skip trials that have not changed."""
         added = 0
         open_trials = [trial for trial in trials_of(run) if not self._is_done(trial)]
-        its = ", ".join(literal(trial.trial_id) for trial in open_trials)
+        ids = ", ".join(literal(trial.trial_id) for trial in open_trials)
         # Else each batch of trials would read all files again.
-        run.hold("stages", "epochs", "measured_points", where=f"trial_id IN ({its or 'NULL'})")
+        run.hold("stages", "epochs", "measured_points", where=f"trial_id IN ({ids or 'NULL'})")
         for trial, values in values_of(run, open_trials):
             state = (trial.status, trial.attempts, len(values))
-            if (values or trial.status) and self._given.get(trial.trial_id) != state:
+            if (values or trial.status) and self._exported.get(trial.trial_id) != state:
                 added += self._add(trial, values)
-                self._given[trial.trial_id] = state
+                self._exported[trial.trial_id] = state
         return added
 
     def _is_done(self, trial: Trial) -> bool:
         """Whether its final state was exported, so that its values need not be read again."""
-        return trial.status is not None and self._given.get(trial.trial_id, ())[:2] == (trial.status, trial.attempts)
+        exported = self._exported.get(trial.trial_id, ())
+        return trial.status is not None and exported[:2] == (trial.status, trial.attempts)
 
 
 def library(module: str, extra: str) -> ModuleType:

@@ -24,15 +24,16 @@ class CsvFiles:
     def update(self, run: Run) -> int:
         """Write the tables that have changed; return their number of rows."""
         make_folder(self._folder)
-        written, changed = 0, []
+        written = 0
+        changed = set()
         for name, table in TABLES.items():
             files = [part.path for part in run.parts[name]]
             if self._files.get(name) != files:
                 written += self._write(run, name, table.key)
                 self._files[name] = files
-                changed.append(name)
+                changed.add(name)
         for view, tables in VIEWS.items():
-            if tables & set(changed):
+            if tables & changed:
                 written += self._write(run, view, TABLES["operating_points"].key)
         return written
 

@@ -12,7 +12,8 @@ from results.export.series import Trial, Value
 from results.export.target import library
 from transtailor.files import make_folder
 
-MOST_METRICS, MOST_PARAMS = 1000, 100  # that MLflow takes in one request
+MOST_METRICS = 1000  # that MLflow takes in one request
+MOST_PARAMS = 100  # likewise
 LONGEST = 6000  # characters of a parameter
 TRIAL_TAG = "trial_id"
 INFINITE_TAG = "infinite_values"  # has the values that are no metrics
@@ -42,7 +43,7 @@ class Mlflow:
         self._client = client(uri)
         self._experiment: str | None = None
         self._runs: dict[str, tuple[str, str]] = {}  # trial -> id and status of its run
-        self._there: dict[str, set[tuple[str, int]]] = {}
+        self._exported: dict[str, set[tuple[str, int]]] = {}  # trial -> tag and step of each value in MLflow
 
     def add(self, trial: Trial, values: list[Value]) -> int:
         """Add missing values to the trial's run; return their number.
@@ -63,24 +64,30 @@ class Mlflow:
         run, status = self._runs.get(trial.trial_id) or self._begin(trial)
         if status == STATUS["finished"]:
             return 0
-        if trial.trial_id not in self._there:
-            self._there[trial.trial_id] = self._read(run)
+        if trial.trial_id not in self._exported:
+            self._exported[trial.trial_id] = self._read(run)
             self._send_settings(run, trial.settings)
-        there = self._there[trial.trial_id]
-        new = [value for value in values if (value.tag, value.step) not in there]
+        exported = self._exported[trial.trial_id]
+        new = [value for value in values if (value.tag, value.step) not in exported]
         # MLflow's databases keep 1.8e308 for an infinite number, which would be another one.
         finite = [value for value in new if not math.isinf(value.number)]
-        metrics = [self._entities.Metric(v.tag, v.number, v.at_us // 1000, v.step) for v in finite]
+        metrics = [self._metric(value) for value in finite]
         for first in range(0, len(metrics), MOST_METRICS):
             self._client.log_batch(run, metrics=metrics[first : first + MOST_METRICS])
         if len(finite) < len(new):
-            infinite = [f"{v.tag} = {v.number} at step {v.step}" for v in values if math.isinf(v.number)]
+            infinite = []
+            for value in values:
+                if math.isinf(value.number):
+                    infinite.append(f"{value.tag} = {value.number} at step {value.step}")
             self._client.set_tag(run, INFINITE_TAG, "; ".join(infinite)[:LONGEST])
-        there |= {(value.tag, value.step) for value in new}
+        exported |= {(value.tag, value.step) for value in new}
         if trial.status is not None and STATUS[trial.status] != status:
             self._end(run, trial)
             self._runs[trial.trial_id] = (run, STATUS[trial.status])
         return len(new)
+
+    def _metric(self, value: Value) -> Any:
+        return self._entities.Metric(value.tag, value.number, value.at_us // 1000, value.step)
 
     def _open(self, name: str) -> str:
         """Return the id of the experiment, which is created if missing; note its runs.
@@ -115,12 +122,19 @@ class Mlflow:
         return self._runs[trial.trial_id]
 
     def _read(self, run: str) -> set[tuple[str, int]]:
-        tags = self._client.get_run(run).data.metrics
-        return {(tag, metric.step) for tag in tags for metric in self._client.get_metric_history(run, tag)}
+        """Return tag and step of each value in a run."""
+        values = set()
+        for tag in self._client.get_run(run).data.metrics:
+            for metric in self._client.get_metric_history(run, tag):
+                values.add((tag, metric.step))
+        return values
 
     def _send_settings(self, run: str, settings: Mapping[str, Any]) -> None:
-        there = self._client.get_run(run).data.params
-        params = [self._entities.Param(k, str(value)[:LONGEST]) for k, value in settings.items() if k not in there]
+        exported = self._client.get_run(run).data.params
+        params = []
+        for key, value in settings.items():
+            if key not in exported:
+                params.append(self._entities.Param(key, str(value)[:LONGEST]))
         for first in range(0, len(params), MOST_PARAMS):
             self._client.log_batch(run, params=params[first : first + MOST_PARAMS])
 

@@ -23,25 +23,26 @@ class TensorBoard:
         self._records = library("tensorboardX.record_writer", "tensorboard")
         self._hparams = library("tensorboardX.summary", "tensorboard").hparams
         self._folder = folder
-        self._there: dict[str, set[tuple[str, int]]] = {}
+        self._exported: dict[str, set[tuple[str, int]]] = {}  # trial -> tag and step of each value in its files
 
     def add(self, trial: Trial, values: list[Value]) -> int:
         """Add a file with the missing values; return their number."""
         folder = self._folder / trial.name
         files = sorted(folder.glob("events.out.tfevents.*"))
-        if trial.trial_id not in self._there:
-            self._there[trial.trial_id] = set(self._read(files))
-        there = self._there[trial.trial_id]
-        new = [value for value in values if (value.tag, value.step) not in there]
+        if trial.trial_id not in self._exported:
+            self._exported[trial.trial_id] = set(self._read(files))
+        exported = self._exported[trial.trial_id]
+        new = [value for value in values if (value.tag, value.step) not in exported]
         if not new and files:
             return 0
         make_folder(folder)
-        made = folder / ".being_made"  # "tfevents" in a name is a file to read
+        temporary = folder / ".being_made"  # "tfevents" in a name is a file to read
         # Existing files are complete, and TensorBoard reads files in the order of their names.
         events = [] if files else list(self._settings(trial))
-        self._write(made, [*events, *(self._scalar(value) for value in new)])
-        name_file(made, folder / f"events.out.tfevents.{len(files):06d}")
-        there |= {(value.tag, value.step) for value in new}
+        events += [self._scalar(value) for value in new]
+        self._write(temporary, events)
+        name_file(temporary, folder / f"events.out.tfevents.{len(files):06d}")
+        exported |= {(value.tag, value.step) for value in new}
         return len(new)
 
     def _write(self, path: Path, events: list[Any]) -> None:
@@ -71,4 +72,5 @@ class TensorBoard:
                 (length,) = struct.unpack_from("<Q", content, offset)
                 event = self._events.Event.FromString(content[offset + HEADER : offset + HEADER + length])
                 offset += HEADER + length + FOOTER
-                yield from ((value.tag, event.step) for value in event.summary.value)
+                for value in event.summary.value:
+                    yield value.tag, event.step

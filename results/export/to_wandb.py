@@ -41,8 +41,11 @@ class WeightsAndBiases:
     def _send(self, trial: Trial, values: list[Value], folder: Path) -> None:
         run = self._begin(trial, folder)
         try:
-            for tag in dict.fromkeys(value.tag for value in values):
-                run.define_metric(tag, step_metric=_step_metric(tag))
+            defined = set()
+            for value in values:
+                if value.tag not in defined:
+                    run.define_metric(value.tag, step_metric=_step_metric(value.tag))
+                    defined.add(value.tag)
             groups = itertools.groupby(values, key=lambda value: (_step_metric(value.tag), value.step))
             # With their numbers, rows that arrived before an interruption are not added twice.
             for number, ((metric, step), row) in enumerate(groups):

@@ -1,4 +1,4 @@
-"""Exports a run once, or repeatedly while the sweep runs."""
+"""Export a run once, or repeatedly while the sweep runs."""
 
 import shlex
 import time
@@ -16,7 +16,6 @@ from transtailor.files import make_folder
 from transtailor.ownership import refuse_outside
 
 FOLLOW_EVERY_S = 10.0
-
 
 TOOLS: Mapping[str, str] = MappingProxyType(
     {
@@ -62,13 +61,14 @@ def export_lines(run: Path, to: str, out: Path | None = None, *, follow: bool = 
             is a link that leads out of the run.
     """
     tables_folder(run)
+    usual_folder = run / "export" / to
     if out is None:
-        refuse_outside(run, [run / "export" / to], ResultsError)
+        refuse_outside(run, [usual_folder], ResultsError)
     with load(run) as tables:
         if not follow and not tables.rows("SELECT 1 FROM planned LIMIT 1"):
             raise ResultsError(f"{str(run)!r} has no trials yet: nothing to export; type --follow to wait for them")
         refuse_gaps(tables)
-    folder = (run / "export" / to if out is None else out).absolute()
+    folder = (out or usual_folder).absolute()
     target = _target(to, folder)
     make_folder(folder)
     busy = f"another process exports to {str(folder)!r}; wait for it, or type another --out"
@@ -83,14 +83,15 @@ def _updates(run: Path, target: Target, *, follow: bool) -> Iterator[str]:
     while True:
         with load(run) as tables:
             try:
-                added, over = target.update(tables), is_over(tables)
+                added = target.update(tables)
+                is_last = is_over(tables) or not follow
             except ResultsError:
                 if tables.is_outdated():  # merged parts were removed: load again
                     continue
                 raise
         if added or is_first:
             yield f"{added:,} new {target.unit}"
-        if over or not follow:
+        if is_last:
             return
         is_first = False
         time.sleep(FOLLOW_EVERY_S)

@@ -4,11 +4,11 @@ A page for a note or a paper: each arm beside its control, with interval, sign-f
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from results.arms import comparison
-from results.arms.comparison import BASELINE, POINTS, Arm, Pairing, Problem, best_first, budget_order
+from results.arms.comparison import BASELINE, POINTS_OF_ARMS, Arm, Pairing, Problem, best_first, budget_order
 from results.arms.findings import Findings, findings_of
 from results.arms.selection import arm_called, arms_at_budget, check_budget
 from results.arms.shared_training import support_lines
@@ -41,88 +41,40 @@ Pair = tuple[Arm, Arm]  # an arm, and the control that it is compared with
 Models = tuple[frozenset[str], frozenset[str]]
 
 
-def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
-    """Yield the page: one table per network, data set and number of training images.
+class ComparedRow:
+    """An arm and its control, in one problem or in several: one row of a table."""
 
-    Args:
-        against: the arm that all others are compared with: its name, or its label if it is the only one with it.
-        asked: the only budget that is shown, as a fraction of the MACs; arms without a budget (no pruning, or a rule
-            decides) are shown as they are. None shows all budgets and takes the smallest of `against`.
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self.pairs = pairs
+        self.arm, self.control = pairs[0]
+        self.pairing = comparison.compare(pairs)
+        self.trained_longer = any(_is_shorter(control, arm) for arm, control in pairs)
 
-    Raises:
-        ResultsError: no such arm has been tested, several arms have that label, or no arm is at that budget.
-    """
-    compared = _compare_arms(run, against, asked)
-    for base, rows in compared:
-        yield Heading(str(base.problem))
-        yield ""
-        yield f"Compared with {base}: {SCALES[base.metric].value(base.test.mean)} over {base.test.n} seeds."
-        yield ""
-        usual = list(USUAL)
-        if any(row.control is not base for row in rows):
-            usual.append(COLUMNS.index("against"))
-        words = (0, 2, len(COLUMNS) - 2, len(COLUMNS) - 1)
-        yield PageTable(columns=COLUMNS, rows=list(_cells(rows)), words=words, usual=usual)
-        yield ""
-        yield from map(Note, [*_notes(rows), *support_lines(run, [base.problem])])
-        yield ""
-    yield from _pooled_lines(run, compared)
+    @property
+    def verdict(self) -> str:
+        """The verdict, and whether the arm has trained for longer than its control."""
+        longer = self.trained_longer and not self.pairing.failed
+        return verdict_word(self.pairing) + (", but trained longer" if longer else "")
+
+    @property
+    def models(self) -> Models:
+        """What is compared: rows of the same models are one comparison."""
+        return self.pairing.first_models, self.pairing.second_models
 
 
-def versus_arm_records(run: Run, against: str, asked: float | None) -> list[dict[str, Any]]:
-    """Return the tables of `versus_arm_page` as numbers: one record for each arm at a budget, in the order of the rows.
-
-    Scores and differences are as in `measured_points` (an accuracy of 0.91), p is None where pairs are missing, and
-    `p_holm` is corrected over the arms of one network and data set.
-
-    Raises:
-        ResultsError: as `versus_arm_page`.
-    """
-    records = []
-    for _, rows in _compare_arms(run, against, asked):
-        p_holm = _correct_p(rows)
-        records += [_record(row, p_holm[row.models]) for row in rows]
-    return records
-
-
-def _record(row: "ComparedRow", p_holm: float | None) -> dict[str, Any]:
-    arm = row.arm
-    result = row.pairing.result
-    return {
-        "network": arm.problem.network,
-        "dataset": arm.problem.dataset,
-        "train_images": arm.problem.train_images or None,
-        "metric": arm.metric,
-        "label": arm.label,
-        "arm": arm.name,
-        "asked_removed_macs_fraction": arm.asked,
-        "removed_macs_fraction": arm.removed,
-        "test_score": arm.test.mean,
-        "difference": result.difference.mean,
-        "difference_low": result.difference.low,
-        "difference_high": result.difference.high,
-        "pairs": result.difference.n,
-        "wins": result.wins,
-        "losses": result.losses,
-        "ties": result.ties,
-        "p": result.p,
-        "p_holm": p_holm,
-        "verdict": row.verdict,
-        "against": row.control.name,
-    }
-
-
-def _compare_arms(run: Run, against: str, asked: float | None) -> list[tuple[Arm, list["ComparedRow"]]]:
+def _compare_arms(run: Run, against: str, asked: float | None) -> list[tuple[Arm, list[ComparedRow]]]:
     """Return, for each problem, the arm that the others are compared with, and a row for each of these."""
     arms = findings_of(run).tested
     name = arm_called(arms, against)
     check_budget(arms, asked)
     compared = []
     for problem in sorted({arm.problem for arm in arms}):
-        shown = arms_at_budget([arm for arm in arms if arm.problem == problem], asked)
+        of_problem = [arm for arm in arms if arm.problem == problem]
+        shown = arms_at_budget(of_problem, asked)
         base = _base(shown, name)
         if base is not None:
-            compared.append((base, [ComparedRow([pair]) for pair in _pairs(shown, base)]))
+            rows = [ComparedRow([pair]) for pair in _pairs(shown, base)]
+            compared.append((base, rows))
     if not compared:
         at = f"{percent(asked or 0.0, 1)}% fewer MACs"
         raise ResultsError(f"{name!r} has no tested point at {at}; leave out --at to see its points")
@@ -165,53 +117,120 @@ def _is_shorter(control: Arm, arm: Arm) -> bool:
     return control.trained_epochs < arm.trained_epochs - 1e-9
 
 
-def _pooled_lines(run: Run, compared: Sequence[tuple[Arm, Sequence["ComparedRow"]]]) -> Iterator[Part]:
+def _correct_p(rows: Sequence[ComparedRow]) -> dict[Models, float | None]:
+    """Correct p for the family (Holm): by the models compared, so that equal rows count once.
+
+    Rows with failed trials are not in the family, and their corrected p is None.
+    """
+    family: dict[Models, float | None] = {}
+    for row in rows:
+        family[row.models] = None if row.pairing.failed else row.pairing.result.p
+    corrected = holm(list(family.values()))
+    return dict(zip(family, corrected, strict=True))
+
+
+def versus_arm_records(run: Run, against: str, asked: float | None) -> list[dict[str, Any]]:
+    """Return the tables of `versus_arm_page` as numbers: one record for each arm at a budget, in the order of the rows.
+
+    Scores and differences are as in `measured_points` (an accuracy of 0.91), p is None where pairs are missing, and
+    `p_holm` is corrected over the arms of one network and data set.
+
+    Raises:
+        ResultsError: as `versus_arm_page`.
+    """
+    records = []
+    for _, rows in _compare_arms(run, against, asked):
+        p_holm = _correct_p(rows)
+        records += [_record(row, p_holm[row.models]) for row in rows]
+    return records
+
+
+def _record(row: ComparedRow, p_holm: float | None) -> dict[str, Any]:
+    arm = row.arm
+    result = row.pairing.result
+    return {
+        "network": arm.problem.network,
+        "dataset": arm.problem.dataset,
+        "train_images": arm.problem.train_images or None,
+        "metric": arm.metric,
+        "label": arm.label,
+        "arm": arm.name,
+        "asked_removed_macs_fraction": arm.asked,
+        "removed_macs_fraction": arm.removed,
+        "test_score": arm.test.mean,
+        "difference": result.difference.mean,
+        "difference_low": result.difference.low,
+        "difference_high": result.difference.high,
+        "pairs": result.difference.n,
+        "wins": result.wins,
+        "losses": result.losses,
+        "ties": result.ties,
+        "p": result.p,
+        "p_holm": p_holm,
+        "verdict": row.verdict,
+        "against": row.control.name,
+    }
+
+
+def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
+    """Yield the page: one table per network, data set and number of training images.
+
+    Args:
+        against: the arm that all others are compared with: its name, or its label if it is the only one with it.
+        asked: the only budget that is shown, as a fraction of the MACs; arms without a budget (no pruning, or a rule
+            decides) are shown as they are. None shows all budgets and takes the smallest of `against`.
+
+    Raises:
+        ResultsError: no such arm has been tested, several arms have that label, or no arm is at that budget.
+    """
+    compared = _compare_arms(run, against, asked)
+    for base, rows in compared:
+        yield Heading(str(base.problem))
+        yield ""
+        yield f"Compared with {base}: {SCALES[base.metric].value(base.test.mean)} over {base.test.n} seeds."
+        yield ""
+        usual = list(USUAL)
+        if any(row.control is not base for row in rows):
+            usual.append(COLUMNS.index("against"))
+        words = (0, 2, len(COLUMNS) - 2, len(COLUMNS) - 1)
+        yield PageTable(columns=COLUMNS, rows=list(_cells(rows)), words=words, usual=usual)
+        yield ""
+        yield from map(Note, [*_notes(rows), *support_lines(run, [base.problem])])
+        yield ""
+    yield from _pooled_lines(run, compared)
+
+
+def _pooled_lines(run: Run, compared: Sequence[tuple[Arm, Sequence[ComparedRow]]]) -> Iterator[Part]:
     """Yield the same over all problems of one metric, for arms that several problems have; nothing if none do."""
     groups: dict[tuple[str, tuple[bool, float], str], list[Pair]] = {}
     for _, rows in compared:
         for row in rows:
             key = (row.arm.metric, budget_order(row.arm.asked), row.arm.name)
             groups.setdefault(key, []).append(row.pairs[0])
-    pooled = [ComparedRow(pairs) for _, pairs in sorted(groups.items()) if len(pairs) > 1]
+    pooled = []
+    for key in sorted(groups):
+        if len(groups[key]) > 1:
+            pooled.append(ComparedRow(groups[key]))
     if not pooled:
         return
     yield Heading("All together")
     yield ""
     yield "The unit is the seed: each is averaged over its problems, then compared with the base, averaged likewise."
     yield ""
-    lines = []
+    texts = []
     for row, cells in zip(pooled, _comparison_cells(pooled), strict=True):
-        n = row.pairing.result.difference.n
-        lines.append((percent(row.arm.asked, 1), row.arm.name, str(len(row.pairs)), str(n), *cells))
-    yield PageTable(columns=POOLED, rows=lines, words=(0, 1, len(POOLED) - 1), usual=USUAL_POOLED)
+        seeds = row.pairing.result.difference.n
+        texts.append((percent(row.arm.asked, 1), row.arm.name, str(len(row.pairs)), str(seeds), *cells))
+    yield PageTable(columns=POOLED, rows=texts, words=(0, 1, len(POOLED) - 1), usual=USUAL_POOLED)
     yield ""
     yield Note(
         "Networks and data sets are these, not drawn from others, and all weigh the same: n counts seeds that all of"
         " them have, and the result does not cover other networks or data sets."
     )
-    yield from map(Note, [*_notes(pooled), *support_lines(run, [base.problem for base, _ in compared])])
+    yield from map(Note, _notes(pooled))
+    problems = [base.problem for base, _ in compared]
+    yield from map(Note, support_lines(run, problems))
     yield ""
-
-
-class ComparedRow:
-    """An arm and its control, in one problem or in several: one row of a table."""
-
-    def __init__(self, pairs: Sequence[Pair]) -> None:
-        self.pairs = pairs
-        self.arm, self.control = pairs[0]
-        self.pairing = comparison.compare(pairs)
-        self.trained_longer = any(_is_shorter(control, arm) for arm, control in pairs)
-
-    @property
-    def verdict(self) -> str:
-        """The verdict, and whether the arm has trained for longer than its control."""
-        longer = self.trained_longer and not self.pairing.failed
-        return verdict_word(self.pairing) + (", but trained longer" if longer else "")
-
-    @property
-    def models(self) -> Models:
-        """What is compared: rows of the same models are one comparison."""
-        return self.pairing.first_models, self.pairing.second_models
 
 
 def _cells(rows: Sequence[ComparedRow]) -> Iterator[tuple[str, ...]]:
@@ -237,15 +256,6 @@ def _comparison_cells(rows: Sequence[ComparedRow]) -> Iterator[tuple[str, ...]]:
             p_text(corrected[row.models]),
             row.verdict,
         )
-
-
-def _correct_p(rows: Sequence[ComparedRow]) -> dict[Models, float | None]:
-    """Correct p for the family (Holm): by the models compared, so that equal rows count once.
-
-    Rows with failed trials are not in the family, and their corrected p is None.
-    """
-    family = {row.models: None if row.pairing.failed else row.pairing.result.p for row in rows}
-    return dict(zip(family, holm([*family.values()]), strict=True))
 
 
 def _notes(rows: Sequence[ComparedRow]) -> list[str]:
@@ -290,90 +300,111 @@ _MOST_BUDGETS = 4
 
 
 def chart(findings: Findings, problem: Problem) -> Chart | None:
-    """Differences in the test score to full fine-tuning; None where no arm can be compared with it."""
+    """Draw differences in the test score to full fine-tuning; None where no arm can be compared with it."""
     compared = [triple for triple in findings.against_baseline if triple[0].problem == problem]
     pairings = [pairing for _, _, pairing in compared if pairing.result.difference.n]
     if not pairings:
         return None
-    baseline = compared[0][1]
+    _, baseline, _ = compared[0]
     scale = SCALES[baseline.metric]
     budgets = _budgets(pairings)
-    rows = [
-        (arm.name, arm.asked, seed, score, other.test_by_seed[seed], score - other.test_by_seed[seed])
-        for arm, other, _ in compared
-        for seed, score in sorted(arm.test_by_seed.items())
-        if seed in other.test_by_seed
-    ]
-    panel = [budgets.index(asked) if asked in budgets else -1 for _, asked, *_ in rows]
-    shown = {pairing.arm for pairing in pairings}
-    arms = [name for name in order_arms(findings.methods) if name in shown]
+    rows = []
+    for arm, baseline_of_arm, _ in compared:
+        rows += _seed_rows(arm, baseline_of_arm)
+    panel_of_rows = [budgets.index(asked) if asked in budgets else -1 for _, asked, *_ in rows]
+    drawn_arms = {pairing.arm for pairing in pairings}
+    arms = [name for name in order_arms(findings.methods) if name in drawn_arms]
     left = names_width(arms)
-    means = [_mean(pairing, budgets.index(pairing.asked), scale) for pairing in pairings if pairing.asked in budgets]
+    means = []
+    for pairing in pairings:
+        if pairing.asked in budgets:
+            means.append(_mean(pairing, budgets.index(pairing.asked), scale))
     least = above_widest_gap([mean["x"] for mean in means])
-    far = [mean for mean in means if mean["x"] < least]
-    far_arms = {(mean["arm"], mean["panel"]) for mean in far}
-    ends = [0.0]  # of what is drawn
-    for mean in means:
-        if mean["x"] >= least:
-            ends += [mean[name] for name in ("low", "x", "high") if mean[name] is not None]
-    for (arm, *_, difference), number in zip(rows, panel, strict=True):
-        if number >= 0 and (arm, number) not in far_arms and math.isfinite(difference):
+    far_below = [mean for mean in means if mean["x"] < least]
+    ends = _ends([mean for mean in means if mean["x"] >= least])
+    far_arms = {(mean["arm"], mean["panel"]) for mean in far_below}
+    for (name, *_, difference), panel in zip(rows, panel_of_rows, strict=True):
+        is_drawn = panel >= 0 and (name, panel) not in far_arms
+        if is_drawn and math.isfinite(difference):
             ends.append(scale.factor * difference)
-    spec: Spec = {
-        "columns": len(budgets),
-        "resolve": {"scale": {"x": "shared", "y": "shared"}},
-        "usermeta": {"left": left},
-        "concat": [
+    panels = []
+    for panel, budget in enumerate(budgets):
+        panels.append(
             {
                 "title": _at(budget),
                 "width": (WIDTH - left) / len(budgets) - 24,
                 "height": {"step": 24},
-                "layer": _layers(findings, number, scale, arms, [min(ends), max(ends)]),
+                "layer": _layers(findings, panel, scale, arms, [min(ends), max(ends)]),
             }
-            for number, budget in enumerate(budgets)
-        ],
+        )
+    spec: Spec = {
+        "columns": len(budgets),
+        "resolve": {"scale": {"x": "shared", "y": "shared"}},
+        "usermeta": {"left": left},
+        "concat": panels,
     }
     hidden = len({pairing.asked for pairing in pairings}) - len(budgets)
     notes = [f"{hidden} more budgets are in the tables."] if hidden else []
-    if far:
-        texts = [f"{mean['name']} {mean['words']}" for mean in far]
+    if far_below:
+        texts = [f"{mean['name']} {mean['words']}" for mean in far_below]
         notes.append(f"Far below, and not drawn: {'; '.join(texts)}.")
     return Chart(
         f"{problem}: difference in test {scale.noun} to {baseline}{scale.difference_axis_unit}",
         spec,
-        Answer(_COLUMNS, rows, POINTS.strip()),
-        {"panel": panel},
+        Answer(_COLUMNS, rows, POINTS_OF_ARMS.strip()),
+        {"panel": panel_of_rows},
         {"means": means},
         " ".join(notes),
         derived=True,
     )
 
 
-def _layers(findings: Findings, place: int, scale: Scale, arms: Sequence[str], ends: list[float]) -> list[Spec]:
-    across = {"domain": ends, "zero": False, "nice": True}
-    here = {"filter": f"datum.panel == {place}"}
-    y = {"field": "arm", "type": "nominal", "sort": list(arms), "axis": row_axis(labels=place == 0)}
+def _seed_rows(arm: Arm, baseline: Arm) -> list[tuple[Any, ...]]:
+    """Return the columns `_COLUMNS` for each seed that both arms have."""
+    rows = []
+    for seed, score in sorted(arm.test_by_seed.items()):
+        if seed in baseline.test_by_seed:
+            baseline_score = baseline.test_by_seed[seed]
+            rows.append((arm.name, arm.asked, seed, score, baseline_score, score - baseline_score))
+    return rows
+
+
+def _ends(means: Sequence[Mapping[str, Any]]) -> list[float]:
+    """List what is drawn of these means: 0, which is the baseline, the means and the ends of their intervals."""
+    ends = [0.0]
+    for mean in means:
+        for name in ("low", "x", "high"):
+            if mean[name] is not None:
+                ends.append(mean[name])
+    return ends
+
+
+def _layers(findings: Findings, panel: int, scale: Scale, arms: Sequence[str], ends: list[float]) -> list[Spec]:
+    """Draw the baseline, the seeds, and the means with their intervals, in the panel of one budget."""
+    x_scale = {"domain": ends, "zero": False, "nice": True}
+    of_panel = {"filter": f"datum.panel == {panel}"}
+    y = {"field": "arm", "type": "nominal", "sort": list(arms), "axis": row_axis(labels=panel == 0)}
     colour = {"color": arm_channels(findings.methods, arms, with_shape=False, legend=False)["color"]}
-    means = {"data": {"name": "means"}, "transform": [here]}
-    seed = tooltip(arm="arm", seed="seed", x=f"difference{scale.difference_unit}|+.{scale.digits}f")
+    means = {"data": {"name": "means"}, "transform": [of_panel]}
+    seed_tip = tooltip(arm="arm", seed="seed", x=f"difference{scale.difference_unit}|+.{scale.digits}f")
     return [
         {"data": {"values": [{}]}, "mark": {"type": "rule", "color": "#888"}, "encoding": {"x": {"datum": 0}}},
         {
             "data": {"name": "rows"},
-            "transform": [here, {"calculate": f"datum.difference * {scale.factor}", "as": "x"}],
+            "transform": [of_panel, {"calculate": f"datum.difference * {scale.factor}", "as": "x"}],
             "mark": {"type": "point", "filled": True, "size": 18, "opacity": 0.45, "yOffset": 6, "clip": True},
-            "encoding": colour | {"x": quantity("x", scale=across), "y": y, "tooltip": seed},
+            "encoding": colour | {"x": quantity("x", scale=x_scale), "y": y, "tooltip": seed_tip},
         },
         {
             **means,
             "mark": {"type": "rule", "strokeWidth": 2, "clip": True},
-            "encoding": colour | {"x": quantity("low", scale=across), "x2": {"field": "high"}, "y": y},
+            "encoding": colour | {"x": quantity("low", scale=x_scale), "x2": {"field": "high"}, "y": y},
         },
         {
             **means,
             "mark": {"type": "point", "size": 60, "opacity": 1, "clip": True},
             "encoding": colour | {
-                "x": quantity("x", scale=across), "y": y,
+                "x": quantity("x", scale=x_scale), "y": y,
                 "tooltip": tooltip(name="arm", words="difference", doubts="it says"),
                 "fill": {"condition": {"test": "datum.settled", **colour["color"]}, "value": "white"},
             },
@@ -384,11 +415,17 @@ def _layers(findings: Findings, place: int, scale: Scale, arms: Sequence[str], e
 def _mean(pairing: Pairing, panel: int, scale: Scale) -> dict[str, Any]:
     mean = pairing.result.difference
     interval = "" if mean.low is None else f" [{scale.interval(mean, signed=True)}]"
-    doubts = "; ".join(pairing.doubts) or "settled"
-    low, high = (None if end is None else scale.factor * end for end in (mean.low, mean.high))
-    words = f"{scale.difference(mean.mean)}{scale.difference_unit}{interval}, n = {mean.n}"
-    return {"panel": panel, "arm": pairing.arm, "name": pairing.first, "x": scale.factor * (mean.mean or 0.0),
-            "low": low, "high": high, "settled": not pairing.doubts, "words": words, "doubts": doubts}  # fmt: skip
+    return {
+        "panel": panel,
+        "arm": pairing.arm,
+        "name": pairing.first,
+        "x": scale.factor * (mean.mean or 0.0),
+        "low": None if mean.low is None else scale.factor * mean.low,
+        "high": None if mean.high is None else scale.factor * mean.high,
+        "settled": not pairing.doubts,
+        "words": f"{scale.difference(mean.mean)}{scale.difference_unit}{interval}, n = {mean.n}",
+        "doubts": "; ".join(pairing.doubts) or "settled",
+    }
 
 
 def _budgets(pairings: Sequence[Pairing]) -> list[float | None]:
@@ -426,7 +463,7 @@ def section(findings: Findings) -> Section:
         if drawn is None:
             continue
         of_problem = [pairing for pairing in pairings if pairing.problem == problem]
-        table = tables.pairings_table(of_problem, comparison.POINTS, where=False)
+        table = tables.pairings_table(of_problem, comparison.POINTS_OF_ARMS, where=False)
         section_against.blocks.append(Figure(f"against{number}", drawn))
         section_against.blocks.append(TableBlock(table, f"{problem}: the means", derived=True, folded=True))
     return section_against

@@ -32,10 +32,16 @@ _ANSWERS: WeakKeyDictionary[Run, Answer] = WeakKeyDictionary()
 
 
 def kinds_of(run: Run) -> Answer:
-    """The answer of `KINDS`, which is asked once of a run as it was loaded."""
+    """Return the answer of `KINDS`, which is asked once of a run as it was loaded."""
     if run not in _ANSWERS:
         _ANSWERS[run] = answer(run, KINDS)
     return _ANSWERS[run]
+
+
+def hours(run: Run) -> tuple[float, float]:
+    """Sum the rank-hours that were computed, and those that sharing saved."""
+    data = kinds_of(run)
+    return sum(data.column("rank_hours")), sum(data.column("saved_rank_hours"))
 
 
 def hour_unit(hours: float) -> tuple[float, str]:
@@ -50,23 +56,31 @@ def hour_unit(hours: float) -> tuple[float, str]:
 def time_unit(run: Run) -> tuple[float, str]:
     """Choose the unit of all rank-times of a page, by what a stage took on average: its number per hour, its name."""
     data = kinds_of(run)
-    return hour_unit(_STAGES_IN_VIEW * sum(data.column("rank_hours")) / max(sum(data.column("stages")), 1))
+    rank_hours = sum(data.column("rank_hours"))
+    stages = sum(data.column("stages"))
+    return hour_unit(_STAGES_IN_VIEW * rank_hours / max(stages, 1))
+
+
+def hours_text(hours: float, unit: tuple[float, str], before: str = "") -> str:
+    """Write hours in the page's unit, such as "1.8 rank-minutes" for 0.03, (60, "minutes") and before="rank-"."""
+    per_hour, name = unit
+    return f"{number(per_hour * hours, 1)} {before}{name}"
 
 
 def cost_by_kind(run: Run) -> Chart | None:
-    """A bar for each kind of stage; None where no stage is written."""
+    """Draw a bar for each kind of stage; None where no stage is written."""
     data = kinds_of(run)
     if not data.rows:
         return None
     kinds = data.column("kind")
-    factor, unit = time_unit(run)
+    per_hour, unit = time_unit(run)
     parts = ["computed", "saved by sharing"]
     left = names_width(kinds)
     spec: Spec = {
         "data": {"name": "rows"},
         "transform": [
-            {"calculate": f"datum.rank_hours * {factor}", "as": parts[0]},
-            {"calculate": f"datum.saved_rank_hours * {factor}", "as": parts[1]},
+            {"calculate": f"datum.rank_hours * {per_hour}", "as": parts[0]},
+            {"calculate": f"datum.saved_rank_hours * {per_hour}", "as": parts[1]},
             {"fold": parts, "as": ["part", "amount"]},
         ],
         "width": WIDTH - left,
@@ -116,27 +130,15 @@ def section(findings: Findings) -> Section:
     return section_costs
 
 
-def hours(run: Run) -> tuple[float, float]:
-    """Sum the rank-hours that were computed, and those that sharing saved."""
-    data = kinds_of(run)
-    return sum(data.column("rank_hours")), sum(data.column("saved_rank_hours"))
-
-
-def hours_text(hours: float, unit: tuple[float, str], before: str = "") -> str:
-    """Write hours in the page's unit, such as "1.8 rank-minutes" for 0.03, (60, "minutes") and before="rank-"."""
-    factor, name = unit
-    return f"{number(factor * hours, 1)} {before}{name}"
-
-
 def _in_a_sentence(data: Answer, unit: tuple[float, str]) -> str:
     spent = sum(data.column("rank_hours"))
     saved = sum(data.column("saved_rank_hours"))
-    gpus = sum(data.column("gpu_hours"))
+    gpu_hours = sum(data.column("gpu_hours"))
     share = ""
     if spent + saved:
         share = f", {100 * saved / (spent + saved):.0f}% of what each trial on its own would have computed"
+    on_gpus = hours_text(gpu_hours, unit, "rank-") if gpu_hours else "none"
     return (
-        f"{hours_text(spent, unit, 'rank-')} were computed,"
-        f" {hours_text(gpus, unit, 'rank-') if gpus else 'none'} of them on GPUs;"
+        f"{hours_text(spent, unit, 'rank-')} were computed, {on_gpus} of them on GPUs;"
         f" sharing stages between trials saved {hours_text(saved, unit, 'rank-')}{share}."
     )

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from results.arms.comparison import POINTS, Environment, Point, Problem, last_points
+from results.arms.comparison import POINTS_OF_ARMS, Environment, Point, Problem, last_points
 from results.arms.findings import Findings, findings_of, problem_condition
 from results.arms.shared_training import support_lines
 from results.arms.trial_settings import texts_of
@@ -95,27 +95,6 @@ def effects_of(findings: Findings, asked: float | None = None, of: Sequence[str]
     return analyses
 
 
-def effects_page(run: Run, asked: float | None = None, of: Sequence[str] = ()) -> Iterator[Part]:
-    """Yield for each metric a table of effects, the means of each factor's levels, and notes.
-
-    Raises:
-        ResultsError: as `effects_of`.
-    """
-    effects_by_metric = effects_of(findings_of(run), asked, of)
-    where = "at the end of each trial's path" if asked is None else f"at {100 * asked:g}% fewer MACs as asked"
-    for effects in effects_by_metric:
-        yield Heading(f"Effects on the test score ({effects.metric.replace('_', ' ')}) {where}")
-        yield ""
-        yield effects_table(effects.result)
-        for name, levels in effects.factors.items():
-            yield ""
-            yield _levels_table(name, levels, effects)
-        problems = {point.problem for point in effects.points}
-        yield ""
-        yield from map(Note, [*effects.notes, *support_lines(run, problems)])
-        yield ""
-
-
 def _choose_points(points: Sequence[Point], asked: float | None) -> list[Point]:
     """Choose one point per trial: its last, or its last at a budget."""
     if asked is None:
@@ -144,8 +123,9 @@ def _analysis(
     is_mixed: bool,
 ) -> Effects:
     seeds = [str(point.seed) for point in points]
+    settings_of_points = [settings[point.trial_id] for point in points]
     varying = {}
-    for name, levels in _varied_levels([settings[point.trial_id] for point in points]).items():
+    for name, levels in _varied_levels(settings_of_points).items():
         is_tied_to_the_block = name.endswith("seed") and _go_together(levels, seeds)  # such as source.seed
         if not is_tied_to_the_block:
             varying[name] = levels
@@ -170,10 +150,13 @@ def _go_together(levels: Sequence[str], others: Sequence[str]) -> bool:
 
 
 def _varied_levels(rows: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
-    """Return the levels of each setting that has more than one."""
-    names: dict[str, None] = {}  # in the order in which they first occur
+    """Return the levels of each setting that has more than one, in the order in which the settings first occur."""
+    names: list[str] = []
+    known: set[str] = set()
     for row in rows:
-        names |= dict.fromkeys(row)
+        new_names = [name for name in row if name not in known]
+        names += new_names
+        known.update(new_names)
     varied = {}
     for name in names:
         levels = [row.get(name, "(does not have it)") for row in rows]
@@ -193,19 +176,20 @@ def _choose_factors(
         return {name: varying[name] for name in of}, {}, ""
     if not varying:
         raise ResultsError("only the seed varies between these trials, so there is no effect to analyse")
-    factors, aliases = _separate_settings({name: levels for name, levels in varying.items() if name != LABEL})
+    without_label = {name: levels for name, levels in varying.items() if name != LABEL}
+    factors, aliases = _separate_settings(without_label)
     if factors and len(factors) <= MOST_FACTORS and _is_crossed(list(factors.values())):
         return factors, aliases, ""
     labels = varying.get(LABEL)
     if labels is None:
         return factors, aliases, "Not all combinations of these settings were run: choose settings with --of."
-    beside = {name: levels for name, levels in factors.items() if _is_crossed([labels, levels])}
     kept: dict[str, list[str]] = {LABEL: labels}
-    for name, levels in beside.items():
-        if _is_crossed([*kept.values(), levels]):
+    for name, levels in factors.items():
+        if _is_crossed([labels, levels]) and _is_crossed([*kept.values(), levels]):
             kept[name] = levels
+    kept_aliases = {name: aliases[name] for name in kept if name in aliases}
     why = "The variants' settings are not crossed, so the label stands for them; choose settings with --of."
-    return kept, {name: aliases[name] for name in kept if name in aliases}, why
+    return kept, kept_aliases, why
 
 
 def _separate_settings(columns: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
@@ -214,8 +198,11 @@ def _separate_settings(columns: Mapping[str, list[str]]) -> tuple[dict[str, list
     factors: dict[str, list[str]] = {}
     aliases: dict[str, list[str]] = {}
     for name, levels in columns.items():
-        numbers = {level: number for number, level in enumerate(dict.fromkeys(levels))}
-        pattern = tuple(numbers[level] for level in levels)
+        # With the levels numbered as they first occur, columns that change together are equal.
+        number_of: dict[str, int] = {}
+        for level in levels:
+            number_of.setdefault(level, len(number_of))
+        pattern = tuple(number_of[level] for level in levels)
         if pattern in first:
             aliases.setdefault(first[pattern], []).append(name)
         else:
@@ -252,40 +239,6 @@ def _marks(result: Anova, lost: int) -> list[str]:
     return notes
 
 
-def effects_table(result: Anova) -> PageTable:
-    """Build the table of all effects, with the noise in the last row."""
-    columns = ("effect", "df", "share η²", "partial η²", "ω²", "F", "p", "p (Holm)")
-    corrected = holm([None if effect.name == BLOCK else effect.p for effect in result.effects])
-    rows: list[tuple[str, ...]] = [
-        (
-            effect.name,
-            str(effect.degrees),
-            number(effect.eta_squared, 3),
-            number(effect.partial_eta_squared, 3),
-            number(effect.omega_squared, 3),
-            number(effect.f, 2),
-            p_text(effect.p),
-            p_text(p),
-        )
-        for effect, p in zip(result.effects, corrected, strict=True)
-    ]
-    share = result.residual_sum_of_squares / result.sum_of_squares if result.sum_of_squares else None
-    rows.append(("noise", str(result.residual_degrees), number(share, 3), *[NOTHING] * 5))
-    return PageTable(columns=columns, rows=rows)
-
-
-def _levels_table(name: str, levels: Sequence[str], effects: Effects) -> PageTable:
-    """Build the table of each level's mean; n is the number of seeds."""
-    scale = SCALES[effects.metric]
-    scores = Counter(levels)
-    means = means_by_level(levels, effects.points)
-    rows = []
-    for level in sorted(means, key=level_order):
-        mean = means[level]
-        rows.append((level, scale.value(mean.mean), scale.interval(mean), str(mean.n), str(scores[level])))
-    return PageTable(columns=(name, f"mean {scale.mark}", "95%", "seeds", "scores"), rows=rows)
-
-
 def means_by_level(levels: Sequence[L], points: Sequence[Point]) -> dict[L, Mean]:
     """Average the test scores of each level with their 95% interval, within each seed first: n is that of seeds."""
     scores: dict[L, dict[int, list[float]]] = {}
@@ -315,6 +268,62 @@ def level_order(level: str) -> tuple[float, str]:
         return math.inf, level
 
 
+def effects_page(run: Run, asked: float | None = None, of: Sequence[str] = ()) -> Iterator[Part]:
+    """Yield for each metric a table of effects, the means of each factor's levels, and notes.
+
+    Raises:
+        ResultsError: as `effects_of`.
+    """
+    effects_by_metric = effects_of(findings_of(run), asked, of)
+    where = "at the end of each trial's path" if asked is None else f"at {100 * asked:g}% fewer MACs as asked"
+    for effects in effects_by_metric:
+        yield Heading(f"Effects on the test score ({effects.metric.replace('_', ' ')}) {where}")
+        yield ""
+        yield effects_table(effects.result)
+        for name, levels in effects.factors.items():
+            yield ""
+            yield _levels_table(name, levels, effects)
+        problems = {point.problem for point in effects.points}
+        yield ""
+        yield from map(Note, [*effects.notes, *support_lines(run, problems)])
+        yield ""
+
+
+def effects_table(result: Anova) -> PageTable:
+    """Build the table of all effects, with the noise in the last row."""
+    columns = ("effect", "df", "share η²", "partial η²", "ω²", "F", "p", "p (Holm)")
+    corrected = holm([None if effect.name == BLOCK else effect.p for effect in result.effects])
+    rows: list[tuple[str, ...]] = []
+    for effect, p_holm in zip(result.effects, corrected, strict=True):
+        rows.append(
+            (
+                effect.name,
+                str(effect.degrees),
+                number(effect.eta_squared, 3),
+                number(effect.partial_eta_squared, 3),
+                number(effect.omega_squared, 3),
+                number(effect.f, 2),
+                p_text(effect.p),
+                p_text(p_holm),
+            )
+        )
+    noise_share = result.residual_sum_of_squares / result.sum_of_squares if result.sum_of_squares else None
+    rows.append(("noise", str(result.residual_degrees), number(noise_share, 3), *[NOTHING] * 5))
+    return PageTable(columns=columns, rows=rows)
+
+
+def _levels_table(name: str, levels: Sequence[str], effects: Effects) -> PageTable:
+    """Build the table of each level's mean; n is the number of seeds."""
+    scale = SCALES[effects.metric]
+    scores = Counter(levels)
+    means = means_by_level(levels, effects.points)
+    rows = []
+    for level in sorted(means, key=level_order):
+        mean = means[level]
+        rows.append((level, scale.value(mean.mean), scale.interval(mean), str(mean.n), str(scores[level])))
+    return PageTable(columns=(name, f"mean {scale.mark}", "95%", "seeds", "scores"), rows=rows)
+
+
 EFFECTS = """
 WITH ends AS (
     SELECT trial_id, test_score FROM compared_points
@@ -342,8 +351,8 @@ def chart(findings: Findings, problem: Problem, settings: Sequence[str]) -> Char
     Args:
         settings: dotted names, such as "optimisation.learning_rate".
     """
-    shown = ", ".join(literal(name) for name in settings)
-    sql = EFFECTS.format(problem=problem_condition(problem), settings=shown or "NULL", most_values=MOST_VALUES)
+    names_in_sql = ", ".join(literal(name) for name in settings) or "NULL"
+    sql = EFFECTS.format(problem=problem_condition(problem), settings=names_in_sql, most_values=MOST_VALUES)
     data = answer(findings.run, sql)
     if not data.rows:
         return None
@@ -354,13 +363,40 @@ def chart(findings: Findings, problem: Problem, settings: Sequence[str]) -> Char
         medians.setdefault(record["setting"], []).append(record["median_test_score"])
     order = sorted(medians, key=lambda setting: min(medians[setting]) - max(medians[setting]))
     names = [f"{record['value']} ({record['trials']} trials)" for record in records]
-    middle, low, high = (f"{name}_shown" for name in ("median", "lower", "upper"))
-    columns = {middle: "median_test_score", low: "lower_quartile", high: "upper_quartile"}
-    ends = [record[column] for record in records for column in columns.values()]
-    title = f"test {scale.noun}{scale.axis_unit}"
+    left = names_width(names)
+    columns = {"median_shown": "median_test_score", "lower_shown": "lower_quartile", "upper_shown": "upper_quartile"}
+    ends: list[float] = []
+    for record in records:
+        ends += [record[column] for column in columns.values()]
+    axis_title = f"test {scale.noun}{scale.axis_unit}"
     y = {"field": "name", "type": "nominal", "axis": row_axis(), "sort": {"field": "place"}}
     colour = {"condition": {"test": "datum.setting == 'seed'", "value": GREY}, "value": PALETTE[0]}
-    tip = tooltip(setting="setting", name="value", **{middle: f"median {title}|.{scale.digits}f"})
+    tip = tooltip(setting="setting", name="value", median_shown=f"median {axis_title}|.{scale.digits}f")
+    layers: list[Spec] = [
+        {
+            "mark": {"type": "rule", "strokeWidth": 2},
+            "encoding": {
+                "x": score_channel("lower_shown", axis_title, scale, ends, axis={"tickCount": 8}),
+                "x2": {"field": "upper_shown"},
+            },
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
+            "encoding": {"x": score_channel("median_shown", axis_title, scale, ends), "tooltip": tip},
+        },
+    ]
+    panels = []
+    for setting in order[:_MOST_SETTINGS]:
+        panels.append(
+            {
+                "title": {"text": setting, "fontSize": 11},
+                "transform": [{"filter": {"field": "setting", "equal": setting}}],
+                "width": WIDTH - left,
+                "height": {"step": 20},
+                "encoding": {"y": y, "color": colour},
+                "layer": layers,
+            }
+        )
     spec: Spec = {
         "data": {"name": "rows"},
         "transform": [
@@ -369,33 +405,20 @@ def chart(findings: Findings, problem: Problem, settings: Sequence[str]) -> Char
         "columns": 1,
         "spacing": 12,
         "resolve": {"scale": {"x": "shared"}},
-        "usermeta": {"left": names_width(names)},
-        "concat": [
-            {
-                "title": {"text": setting, "fontSize": 11},
-                "transform": [{"filter": {"field": "setting", "equal": setting}}],
-                "width": WIDTH - names_width(names),
-                "height": {"step": 20},
-                "encoding": {"y": y, "color": colour},
-                "layer": [
-                    {"mark": {"type": "rule", "strokeWidth": 2},
-                     "encoding": {"x": score_channel(low, title, scale, ends, axis={"tickCount": 8}),
-                                  "x2": {"field": high}}},
-                    {"mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
-                     "encoding": {"x": score_channel(middle, title, scale, ends), "tooltip": tip}},
-                ],
-            }
-            for setting in order[:_MOST_SETTINGS]
-        ],
-    }  # fmt: skip
-    left = len(order) - _MOST_SETTINGS
-    note = f"{left} more settings, whose medians lie closer together, are in the table." if left > 0 else ""
+        "usermeta": {"left": left},
+        "concat": panels,
+    }
+    hidden = len(order) - len(panels)
+    note = f"{hidden} more settings, whose medians lie closer together, are in the table." if hidden else ""
     title = f"{problem}: test {scale.noun} for each value, the setting with the largest range on top"
     return Chart(title, spec, data, {"name": names, "place": list(range(len(names)))}, note=note)
 
 
 def interaction(effects: Effects) -> Chart | None:
-    """The mean score of each combination of the two settings that interact most; None if only one setting varies."""
+    """Draw the mean score of each combination of the two settings that interact most; None if only one setting varies.
+
+    The setting with more levels goes across, the other one has a line for each level.
+    """
     strongest = strongest_pair(effects)
     if strongest is None:
         return None
@@ -403,16 +426,23 @@ def interaction(effects: Effects) -> Chart | None:
     levels = {name: sorted(set(effects.factors[name]), key=level_order) for name in pair}
     across, lines = sorted(pair, key=lambda name: -len(levels[name]))
     cells = list(zip(effects.factors[across], effects.factors[lines], strict=True))
-    means = sorted(means_by_level(cells, effects.points).items(), key=lambda one: [*map(level_order, one[0])])
-    rows = [(*cell, mean.n, mean.mean, mean.low, mean.high) for cell, mean in means]
+    means = means_by_level(cells, effects.points)
+    rows = []
+    ends: list[float | None] = []
+    for cell in sorted(means, key=lambda cell: (level_order(cell[0]), level_order(cell[1]))):
+        mean = means[cell]
+        rows.append((*cell, mean.n, mean.mean, mean.low, mean.high))
+        ends += [mean.mean, mean.low, mean.high]
     scale = SCALES[effects.metric]
-    title = f"test {scale.noun}{scale.axis_unit}"
-    ends = [end for _, mean in means for end in (mean.mean, mean.low, mean.high)]
-    names = {"mean": "mean_test_score", "lowest": "low", "highest": "high"}
+    axis_title = f"test {scale.noun}{scale.axis_unit}"
+    columns = {"mean": "mean_test_score", "lowest": "low", "highest": "high"}
+    in_unit = []
+    for name, column in columns.items():
+        in_unit.append({"calculate": f"isValid(datum.{column}) ? datum.{column} * {scale.factor} : null", "as": name})
+    tip = tooltip(value=across, other_value=lines, mean=f"mean {axis_title}|.{scale.digits}f", seeds="seeds")
     spec: Spec = {
         "data": {"name": "rows"},
-        "transform": [{"calculate": f"isValid(datum.{column}) ? datum.{column} * {scale.factor} : null", "as": name}
-                      for name, column in names.items()],
+        "transform": in_unit,
         "width": WIDTH - 80,
         "height": 220,
         "encoding": {
@@ -420,16 +450,16 @@ def interaction(effects: Effects) -> Chart | None:
                   "axis": {"labelAngle": 0}, "scale": {"type": "point", "padding": 0.5}},
             "color": {"field": "other_value", "type": "nominal", "title": lines, "sort": levels[lines],
                       "scale": {"range": [*PALETTE]}},
-            "tooltip": tooltip(value=across, other_value=lines, mean=f"mean {title}|.{scale.digits}f", seeds="seeds"),
+            "tooltip": tip,
         },
         "layer": [
             {"mark": {"type": "rule", "opacity": 0.5, "clip": True},
-             "encoding": {"y": score_channel("lowest", title, scale, ends), "y2": {"field": "highest"}}},
+             "encoding": {"y": score_channel("lowest", axis_title, scale, ends), "y2": {"field": "highest"}}},
             {"mark": {"type": "line", "point": {"size": 50}},
-             "encoding": {"y": score_channel("mean", title, scale, ends)}},
+             "encoding": {"y": score_channel("mean", axis_title, scale, ends)}},
         ],
     }  # fmt: skip
-    data = Answer(("value", "other_value", "seeds", *names.values()), rows, f"{SETTINGS};\n{POINTS.strip()}")
+    data = Answer(("value", "other_value", "seeds", *columns.values()), rows, f"{SETTINGS};\n{POINTS_OF_ARMS.strip()}")
     title = f"The settings that interact most: {across} and {lines}"
     note = (
         "Means over seeds with 95% t intervals. The interaction's share of the variance is"
@@ -477,12 +507,12 @@ def _analysis_blocks(findings: Findings) -> list[TableBlock | Words | Figure]:
 
 
 def _analysis_block(effects: Effects) -> TableBlock:
-    page = effects_table(effects.result)
-    rows = [TableRow(tuple(map(str, row))) for row in page.rows[:-1]]  # without the noise
+    page_table = effects_table(effects.result)
+    rows = [TableRow(tuple(map(str, row))) for row in page_table.rows[:-1]]  # without the noise
+    numeric = (False, *[True] * 7)
+    sql = f"{SETTINGS};\n{POINTS_OF_ARMS}"
+    table = HtmlTable(tuple(page_table.columns), numeric, rows, sql, " ".join(effects.notes))
     title = f"Analysis of variance of the test {SCALES[effects.metric].noun} at the end of each trial's path"
-    table = HtmlTable(
-        tuple(page.columns), (False, *[True] * 7), rows, f"{SETTINGS};\n{POINTS}", " ".join(effects.notes)
-    )
     return TableBlock(table, title, derived=True)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from results.arms.comparison import TRANSTAILOR, Arm, Environment, Problem
+from results.arms.comparison import TRANSTAILOR, Arm, Problem
 from results.arms.findings import Findings
 from results.arms.selection import select_arms
 from results.arms.shared_training import support_lines
@@ -36,9 +36,9 @@ from transtailor.shell import command
 DEVICE_HOURS = "device_hours"
 """Hours of all ranks for all stages that led to a point, without sharing; GPU-hours on GPUs."""
 NO_COST = (
-    *("seed", "point", "validation_score", "deciding_score", "validation_loss", "validation_images", "test_score"),
-    *("test_images", "train_images", "asked_removed_macs_fraction", "removed_macs_fraction", "original_macs"),
-)
+    "seed", "point", "validation_score", "deciding_score", "validation_loss", "validation_images", "test_score",
+    "test_images", "train_images", "asked_removed_macs_fraction", "removed_macs_fraction", "original_macs",
+)  # fmt: skip
 """Numeric columns that are no cost of a model."""
 TIMED = ("latency_ms", "peak_memory_bytes")
 """Costs that `transtailor time` measures, under the conditions that the view `timed_on` names."""
@@ -80,7 +80,8 @@ class FrontPoint:
 def cost_names(run: Run) -> list[str]:
     """Return the names of all costs of this run."""
     columns = [row["column_name"] for row in run.rows(NUMBERS)]
-    return [*(name for name in columns if name not in NO_COST), DEVICE_HOURS]
+    costs = [column for column in columns if column not in NO_COST]
+    return [*costs, DEVICE_HOURS]
 
 
 def fronts_of(run: Run, cost: str, score: str = "test_score") -> dict[Problem, list[FrontPoint]]:
@@ -125,46 +126,9 @@ def costs_of(run: Run, cost: str) -> Costs:
         hint = did_you_mean(cost, names)
         raise ResultsError(f"--cost {cost}: {hint}costs of this run: {', '.join(names)}")
     sql = f'SELECT trial_id, point, "{cost}" AS cost FROM compared_points WHERE isfinite("{cost}")'
-    rows = run.rows(f"{HOURS} WHERE cost > 0" if cost == DEVICE_HOURS else sql)
-    return {(row["trial_id"], row["point"]): float(row["cost"]) for row in rows}
-
-
-def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]:
-    """Yield one table per problem, sorted by cost. Raises as `fronts_of`."""
-    fronts = fronts_of(run, cost, score)
-    for problem, front in fronts.items():
-        scale = SCALES[front[0].arm.metric]
-        yield Heading(f"{problem}: {score.split('_')[0]} {scale.mark} against {cost}")
-        yield ""
-        columns = ("arm", cost, scale.mark, "95%", "seeds", "on the front", "share of resamples")
-        yield PageTable(columns=columns, rows=[_row(point) for point in front])
-        yield ""
-    yield from map(
-        Note,
-        [
-            "On the front: no other arm is at least as cheap and at least as good, and better in one of the two (means"
-            f" over seeds). The share is that of {FRONT_DRAWS} resamples of the seeds in which this holds. It is no p:"
-            " one of two equal arms has 0.95 or more in 21% of all cases with 5 seeds, in 14% with 10.",
-            *_marks(fronts, cost),
-            *(circumstance_lines(run) if cost in TIMED else []),
-            *support_lines(run, fronts),
-        ],
-    )
-
-
-def circumstance_lines(run: Run) -> list[str]:
-    """Say under which conditions the models of `measured_points` were timed; no line if none was."""
-    (count,) = run.rows(WAYS)
-    others = f"; the table timings has {count['ways'] - 1} more such conditions." if count["ways"] > 1 else "."
-    lines = []
-    for row in run.rows("FROM timed_on"):
-        images = f"{row['batch']} image{'' if row['batch'] == 1 else 's'}"
-        threads = f"{row['threads']} thread{'' if row['threads'] == 1 else 's'}"
-        lines.append(
-            f"Latency and memory are those of one forward pass of {images} on {row['device_name']}, {threads},"
-            f" {row['precision']}; {row['models']} models were timed like this{others}"
-        )
-    return lines
+    if cost == DEVICE_HOURS:
+        sql = f"{HOURS} WHERE cost > 0"
+    return {(row["trial_id"], row["point"]): float(row["cost"]) for row in run.rows(sql)}
 
 
 def _front(arms: Sequence[Arm], costs_of_points: Costs) -> list[FrontPoint]:
@@ -188,19 +152,20 @@ def _front(arms: Sequence[Arm], costs_of_points: Costs) -> list[FrontPoint]:
     scores = scores[has_cost]
     mean_cost = np.nanmean(costs, axis=1)
     mean_score = np.nanmean(scores, axis=1)
-    front = on_front(mean_cost, mean_score)
+    is_on_front = on_front(mean_cost, mean_score)
     shares: list[float | None] = [None] * len(costs)
     if len(seeds) > 1:
         shares = front_shares(costs, scores, _resamples(len(seeds))).tolist()
     points = []
-    for row, index in enumerate(np.flatnonzero(has_cost).tolist()):
+    arms_with_cost = [arms[index] for index in np.flatnonzero(has_cost).tolist()]
+    for row, arm in enumerate(arms_with_cost):
         scores_of_arm = scores[row][np.isfinite(scores[row])]
         points.append(
             FrontPoint(
-                arm=arms[index],
+                arm=arm,
                 cost=float(mean_cost[row]),
                 interval=mean_interval(scores_of_arm.tolist()),
-                is_on_front=bool(front[row]),
+                is_on_front=bool(is_on_front[row]),
                 share=shares[row],
             )
         )
@@ -222,23 +187,51 @@ def _resamples(seeds: int) -> np.ndarray:
     return resamples(seeds, np.random.default_rng(0))  # the same rows give the same table
 
 
+def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]:
+    """Yield one table per problem, sorted by cost. Raises as `fronts_of`."""
+    fronts = fronts_of(run, cost, score)
+    for problem, front in fronts.items():
+        scale = SCALES[front[0].arm.metric]
+        yield Heading(f"{problem}: {score.split('_')[0]} {scale.mark} against {cost}")
+        yield ""
+        columns = ("arm", cost, scale.mark, "95%", "seeds", "on the front", "share of resamples")
+        yield PageTable(columns=columns, rows=[_row(point) for point in front])
+        yield ""
+    yield Note(
+        "On the front: no other arm is at least as cheap and at least as good, and better in one of the two (means"
+        f" over seeds). The share is that of {FRONT_DRAWS} resamples of the seeds in which this holds. It is no p:"
+        " one of two equal arms has 0.95 or more in 21% of all cases with 5 seeds, in 14% with 10."
+    )
+    yield from map(Note, _marks(fronts, cost))
+    if cost in TIMED:
+        yield from map(Note, circumstance_lines(run))
+    yield from map(Note, support_lines(run, fronts))
+
+
 def _row(point: FrontPoint) -> tuple[str, ...]:
     scale = SCALES[point.arm.metric]
-    cost = f"{point.cost:,.0f}" if point.cost >= 1000 else f"{point.cost:.4g}"
-    share = "one seed" if point.share is None else number(point.share, 2)
-    on = "yes" if point.is_on_front else ""
-    return str(point.arm), cost, scale.value(point.score), scale.interval(point.interval), str(point.seeds), on, share
+    return (
+        str(point.arm),
+        f"{point.cost:,.0f}" if point.cost >= 1000 else f"{point.cost:.4g}",
+        scale.value(point.score),
+        scale.interval(point.interval),
+        str(point.seeds),
+        "yes" if point.is_on_front else "",
+        "one seed" if point.share is None else number(point.share, 2),
+    )
 
 
 def _marks(fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str) -> list[str]:
+    """Say which hours and means to read with care."""
     notes = []
     points: list[FrontPoint] = []
     for front in fronts.values():
         points += front
     arms = [point.arm for point in points]
     if cost == DEVICE_HOURS:
-        environments = frozenset[Environment]().union(*(arm.environments for arm in arms))
-        devices = {environment.device for environment in environments}
+        devices: set[str] = set()
+        for arm in arms:
+            devices |= {environment.device for environment in arm.environments}
         notes.append(
             f"{DEVICE_HOURS}: hours x ranks of all stages of a point, without sharing, on {', '.join(sorted(devices))}."
         )
@@ -258,7 +251,22 @@ def _marks(fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str) -> list[st
     return notes
 
 
-POINTS = """
+def circumstance_lines(run: Run) -> list[str]:
+    """Say under which conditions the models of `measured_points` were timed; no line if none was."""
+    (count,) = run.rows(WAYS)
+    others = f"; the table timings has {count['ways'] - 1} more such conditions." if count["ways"] > 1 else "."
+    lines = []
+    for row in run.rows("FROM timed_on"):
+        images = f"{row['batch']} image{'' if row['batch'] == 1 else 's'}"
+        threads = f"{row['threads']} thread{'' if row['threads'] == 1 else 's'}"
+        lines.append(
+            f"Latency and memory are those of one forward pass of {images} on {row['device_name']}, {threads},"
+            f" {row['precision']}; {row['models']} models were timed like this{others}"
+        )
+    return lines
+
+
+POINTS_WITH_COSTS = """
 SELECT network, dataset, train_images, arm, seed, trial_id, point,
     round(asked_removed_macs_fraction, 9) AS asked_removed_macs_fraction, removed_macs_fraction, macs, params,
     device_hours, latency_ms, peak_memory_bytes, validation_score, test_score, test_images
@@ -287,14 +295,15 @@ Means = dict[tuple[str, str], dict[Problem, list[FrontPoint]]]
 
 def means_of(findings: Findings) -> Means:
     """Return the means of all arms, and whether they are on the front, for each score and cost that the run has."""
-    means: Means = {}
     by_validation = [replace(arm, test=arm.validation, test_by_seed=arm.validation_by_seed) for arm in findings.arms]
+    means: Means = {}
     for cost in ("macs", "params", DEVICE_HOURS, *TIMED):
         costs = costs_of(findings.run, cost)
         if cost in TIMED and not costs:
             continue
-        for score, arms in zip(SCORES, (findings.arms, by_validation), strict=True):
-            means[score, cost] = fronts_among([arm for arm in arms if arm.test.mean is not None], costs)
+        for score, arms in (("test_score", findings.arms), ("validation_score", by_validation)):
+            arms_with_score = [arm for arm in arms if arm.test.mean is not None]
+            means[score, cost] = fronts_among(arms_with_score, costs)
     return means
 
 
@@ -307,17 +316,19 @@ def chart(
         means: from `means_of`.
         score, cost: a key of `means`.
     """
-    data = answer(findings.run, POINTS)
+    data = answer(findings.run, POINTS_WITH_COSTS)
     if not data.rows:
         return None
     costs = [offered for offered in _costs(findings.run) if (score, offered.column) in means]
-    (chosen,) = (offered for offered in costs if offered.column == cost)
-    scales = [findings.scales[problem] for problem in findings.problems]
+    (chosen,) = [offered for offered in costs if offered.column == cost]
     count = len(findings.problems)
     panel_of = {problem: index for index, problem in enumerate(findings.problems)}
-    panel = [panel_of[Problem(network, dataset, images or 0)] for network, dataset, images, *_ in data.rows]
-    views = {name: _views(findings, means, name, _scores_by_panel(data, panel, name, count)) for name in SCORES}
-    ends = {offered.column: _ends(data, panel, offered, count) for offered in costs}
+    panel_of_rows = [panel_of[Problem(network, dataset, images or 0)] for network, dataset, images, *_ in data.rows]
+    views = {}
+    for name in SCORES:
+        point_scores = _scores_by_panel(data, panel_of_rows, name, count)
+        views[name] = _views(findings, means, name, point_scores)
+    ends = {offered.column: _ends(data, panel_of_rows, offered, count) for offered in costs}
     arms = set(data.column("arm"))
     panels = []
     for index in range(count):
@@ -330,34 +341,68 @@ def chart(
             {"name": "cost_factor", "value": chosen.factor},
             {"name": "isolated", "value": []},
             {"name": "picked", "select": {"type": "point", "fields": ["arm"]}, "bind": "legend", "views": ["dots0"]},
-            {"name": "brush", "select": {"type": "interval"}, "views": [f"dots{n}" for n in range(len(panels))]},
+            {"name": "brush", "select": {"type": "interval"}, "views": [f"dots{index}" for index in range(count)]},
         ],
-        "columns": min(len(panels), 2),
+        "columns": min(count, 2),
         "concat": panels,
-        # What the report's page offers: the other axes, which it puts into the same specification.
-        "usermeta": {
-            "costs": [{"column": offered.column, "short": offered.short, "title": offered.title,
-                       "factor": offered.factor, "domains": ends[offered.column]} for offered in costs],
-            "scores": [{"column": name, "short": short, "titles": [_title(name, scale) for scale in scales],
-                        "views": views[name]} for name, short in SCORES.items()],
-            "problems": [{"network": problem.network, "dataset": problem.dataset, "train_images": problem.train_images,
-                          "factor": scale.factor}
-                         for problem, scale in zip(findings.problems, scales, strict=True)],
-        },
-    }  # fmt: skip
-    rows = []
-    for (row_score, row_cost), fronts in means.items():
-        for index, problem in enumerate(findings.problems):
-            rows += [
-                _drawn_row(findings, row_score, row_cost, index, point, costs) for point in fronts.get(problem, [])
-            ]
-    nouns = " or ".join(dict.fromkeys(scale.noun for scale in scales))
-    title = f"{SCORES[score].capitalize()} {nouns} against {chosen.short}"
-    extra: dict[str, list[Any]] = {"panel": panel}
+        "usermeta": _offers(findings, costs, ends, views),
+    }
+    extra: dict[str, list[Any]] = {"panel": panel_of_rows}
     if len(findings.run.paths) > 1:
-        runs = {row["trial_id"]: row["run"] for row in findings.run.rows("SELECT trial_id, run FROM compared_points")}
-        extra["run"] = [runs[trial] for trial in data.column("trial_id")]
-    return Chart(title, spec, data, extra, {"means": rows}, _note(views))
+        run_of = {row["trial_id"]: row["run"] for row in findings.run.rows("SELECT trial_id, run FROM compared_points")}
+        extra["run"] = [run_of[trial] for trial in data.column("trial_id")]
+    tables = {"means": _mean_rows(findings, means, costs)}
+    return Chart(_chart_title(findings, score, chosen), spec, data, extra, tables, _note(views))
+
+
+def _chart_title(findings: Findings, score: str, cost: Cost) -> str:
+    nouns: list[str] = []
+    for problem in findings.problems:
+        noun = findings.scales[problem].noun
+        if noun not in nouns:
+            nouns.append(noun)
+    return f"{SCORES[score].capitalize()} {' or '.join(nouns)} against {cost.short}"
+
+
+def _offers(
+    findings: Findings,
+    costs: Sequence[Cost],
+    ends: Mapping[str, Sequence[list[float] | None]],
+    views: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> dict[str, Any]:
+    """Return what the report's page offers: the other axes, which it puts into the same specification.
+
+    Args:
+        ends: column of a cost -> the ends of its axis in each panel, from `_ends`.
+        views: score -> its axis in each panel, from `_views`.
+    """
+    scales = [findings.scales[problem] for problem in findings.problems]
+    offered_costs = []
+    for cost in costs:
+        offered_costs.append(
+            {
+                "column": cost.column,
+                "short": cost.short,
+                "title": cost.title,
+                "factor": cost.factor,
+                "domains": ends[cost.column],
+            }
+        )
+    offered_scores = []
+    for score, short in SCORES.items():
+        titles = [_title(score, scale) for scale in scales]
+        offered_scores.append({"column": score, "short": short, "titles": titles, "views": views[score]})
+    problems = []
+    for problem, scale in zip(findings.problems, scales, strict=True):
+        problems.append(
+            {
+                "network": problem.network,
+                "dataset": problem.dataset,
+                "train_images": problem.train_images,
+                "factor": scale.factor,
+            }
+        )
+    return {"costs": offered_costs, "scores": offered_scores, "problems": problems}
 
 
 def _note(views: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
@@ -372,30 +417,30 @@ def _note(views: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     return f"Points far below the others, outside the axis: {', '.join(parts)}. The lower edge names the means there."
 
 
-def _scores_by_panel(data: Answer, panel: Sequence[int], score: str, panels: int) -> list[list[float]]:
+def _scores_by_panel(data: Answer, panel_of_rows: Sequence[int], score: str, panels: int) -> list[list[float]]:
     """Return for each panel the scores of its points, without those that are missing or not finite."""
     scores: list[list[float]] = [[] for _ in range(panels)]
-    for index, value in zip(panel, data.column(score), strict=True):
+    for index, value in zip(panel_of_rows, data.column(score), strict=True):
         if value is not None and math.isfinite(value):
             scores[index].append(value)
     return scores
 
 
-def _ends(data: Answer, panel: Sequence[int], cost: Cost, panels: int) -> list[list[float] | None]:
+def _ends(data: Answer, panel_of_rows: Sequence[int], cost: Cost, panels: int) -> list[list[float] | None]:
     """Return for each panel the least and the largest cost of its points, as drawn; None where no point has one."""
-    values: list[list[float]] = [[] for _ in range(panels)]
-    for index, value in zip(panel, data.column(cost.column), strict=True):
+    costs: list[list[float]] = [[] for _ in range(panels)]
+    for index, value in zip(panel_of_rows, data.column(cost.column), strict=True):
         if value:
-            values[index].append(value * cost.factor)
-    return [[min(of_panel), max(of_panel)] if of_panel else None for of_panel in values]
+            costs[index].append(value * cost.factor)
+    return [[min(of_panel), max(of_panel)] if of_panel else None for of_panel in costs]
 
 
 def _costs(run: Run) -> list[Cost]:
-    factor, unit = time_unit(run)
+    per_hour, unit = time_unit(run)
     return [
         Cost("macs", "MACs", "multiply-accumulates for one image"),
         Cost("params", "parameters", "parameters"),
-        Cost(DEVICE_HOURS, "rank-time", f"rank-{unit} of computing", factor),
+        Cost(DEVICE_HOURS, "rank-time", f"rank-{unit} of computing", per_hour),
         Cost("latency_ms", "latency", "median latency of a forward pass (ms)"),
         Cost("peak_memory_bytes", "memory", "peak memory of a forward pass (MiB)", 2.0**-20),
     ]
@@ -419,20 +464,25 @@ def _views(findings: Findings, means: Means, score: str, scores: Sequence[Sequen
         scale = findings.scales[problem]
         points = means[score, "macs"].get(problem, [])
         least = above_widest_gap([point.score for point in points])
-        below = sorted((point for point in points if point.score < least), key=lambda point: -point.score)
         inside = [point for point in points if point.score >= least]
-        start = (below[0].score + least) / 2 if below else -math.inf
+        far_below = [point for point in points if point.score < least]
+        far_below.sort(key=lambda point: -point.score)
+        start = (far_below[0].score + least) / 2 if far_below else -math.inf
         drawn = [value for value in point_scores if value >= start]
-        ends = [end for point in inside for end in (point.interval.low, point.interval.high) if end is not None]
-        all_inside = [point.score for point in inside] + drawn + [end for end in ends if end >= least]
-        low = min(all_inside, default=0.0)
-        high = max(all_inside, default=1.0)
-        names = [f"{_name(point)} {scale.value(point.score)}" for point in below]
+        outside = len(point_scores) - len(drawn)
+        for point in inside:
+            drawn.append(point.score)
+            for end in (point.interval.low, point.interval.high):
+                if end is not None and end >= least:
+                    drawn.append(end)
+        low = min(drawn, default=0.0)
+        high = max(drawn, default=1.0)
+        names = [f"{_name(point)} {scale.value(point.score)}" for point in far_below]
         views.append(
             {
                 "domain": score_domain(scale, low, high),
                 "below": f"{'; '.join(names)} ↓" if names else "",
-                "outside": len(point_scores) - len(drawn),
+                "outside": outside,
             }
         )
     return views
@@ -449,15 +499,26 @@ def _is_head_fit(point: FrontPoint) -> bool:
     return point.arm.method == TRANSTAILOR and point.arm.asked == 0
 
 
-def _drawn_row(
-    findings: Findings, score: str, cost: str, panel: int, point: FrontPoint, costs: Sequence[Cost]
-) -> dict[str, Any]:
-    scale = findings.scales[point.arm.problem]
-    low, high = (None if end is None else scale.factor * end for end in (point.interval.low, point.interval.high))
+def _mean_rows(findings: Findings, means: Means, costs: Sequence[Cost]) -> list[dict[str, Any]]:
+    """Return a row for each mean that the figure can show: each arm by each score and each cost."""
+    factors = {cost.column: cost.factor for cost in costs}
+    rows = []
+    for (score, cost), fronts in means.items():
+        for panel, problem in enumerate(findings.problems):
+            axes = {"panel": panel, "score": score, "cost": cost}
+            for point in fronts.get(problem, []):
+                rows.append(axes | _mean_row(point, findings.scales[problem], factors[cost]))
+    return rows
+
+
+def _mean_row(point: FrontPoint, scale: Scale, cost_factor: float) -> dict[str, Any]:
+    low = point.interval.low
+    high = point.interval.high
     return {
-        "panel": panel, "score": score, "cost": cost, "arm": point.arm.name, "asked": point.arm.asked,
-        "name": _name(point), "x": point.cost * next(one.factor for one in costs if one.column == cost),
-        "y": scale.factor * point.score, "low": low, "high": high, "seeds": point.seeds,
+        "arm": point.arm.name, "asked": point.arm.asked,
+        "name": _name(point), "x": point.cost * cost_factor,
+        "y": scale.factor * point.score, "low": None if low is None else scale.factor * low,
+        "high": None if high is None else scale.factor * high, "seeds": point.seeds,
         "on_front": point.is_on_front, "on_path": not _is_head_fit(point),
         "share": "one seed" if point.share is None else f"{percent(point.share, 0)}% of resamples",
         "interval": f"{scale.interval(point.interval)}",
@@ -465,34 +526,42 @@ def _drawn_row(
 
 
 def _panel(
-    findings: Findings, place: int, cost: Cost, view: dict[str, Any], *, log: bool, score: str,
-    arms: set[str],
-) -> Spec:  # fmt: skip
-    problem = findings.problems[place]
+    findings: Findings, panel: int, cost: Cost, view: dict[str, Any], *, log: bool, score: str, arms: set[str]
+) -> Spec:
+    """Draw the panel of one problem.
+
+    Args:
+        panel: number of the problem.
+        view: from `_views`; "x" has the ends of the axis of costs.
+        arms: of all panels.
+    """
+    problem = findings.problems[panel]
     scale = findings.scales[problem]
     title = _title(score, scale)
-    kind = {"type": "log"} if log else {"type": "linear", "zero": False}
-    ends = {"domain": view["x"]} if view["x"] else {}
-    x = quantity(
-        "x", cost.title, axis={"format": "~s", "tickCount": 7}, scale={"padding": 14, "nice": False, **kind, **ends}
-    )
+    x_scale: dict[str, Any] = {"padding": 14, "nice": False}
+    x_scale |= {"type": "log"} if log else {"type": "linear", "zero": False}
+    if view["x"]:
+        x_scale["domain"] = view["x"]
+    x = quantity("x", cost.title, axis={"format": "~s", "tickCount": 7}, scale=x_scale)
     y = quantity("y", title, scale={"zero": False, "nice": False, "domain": view["domain"]})
     channels = arm_channels(findings.methods, arms)
     is_lit = "!length(isolated) || indexof(isolated, datum.arm) >= 0"
     lit: dict[str, Any] = {"condition": {"test": is_lit, "value": 1}, "value": 0.06}
     faint: dict[str, Any] = {"condition": {"test": is_lit, "value": 0.4}, "value": 0.03}
-    here = {"filter": f"datum.panel == {place}"}
-    shown = [here, {"filter": "datum.cost == cost && datum.score == score"}]
-    of_rows = [
-        here,
+    of_panel = {"filter": f"datum.panel == {panel}"}
+    shown_means = [of_panel, {"filter": "datum.cost == cost && datum.score == score"}]
+    front_means = [*shown_means, {"filter": "datum.on_front"}]
+    path_means = [*shown_means, {"filter": "datum.on_path"}]
+    shown_points = [
+        of_panel,
         {"filter": "isValid(datum[cost]) && isValid(datum[score])"},
         {"calculate": "datum[cost] * cost_factor", "as": "x"},
         {"calculate": f"datum[score] * {scale.factor}", "as": "y"},
         {"calculate": "datum.removed_macs_fraction * 100", "as": "removed"},
     ]
     means: Spec = {"data": {"name": "means"}}
-    where = {"color": channels["color"]}
-    tip = tooltip(
+    colour = {"color": channels["color"]}
+    mean_tip = tooltip(
         name="arm",
         y=f"mean {title}|.{scale.digits}f",
         interval="95%",
@@ -500,7 +569,7 @@ def _panel(
         x=f"{cost.short}|,.4~r",
         share="on the front in",
     )
-    dot = tooltip(
+    point_tip = tooltip(
         arm="arm",
         seed="seed",
         removed="removed MACs (%)|.1f",
@@ -511,32 +580,32 @@ def _panel(
     )
     layers: list[Spec] = [
         means | {
-            "transform": [*shown, {"filter": "datum.on_front"}],
+            "transform": front_means,
             "mark": {"type": "line", "interpolate": "step-after", "strokeDash": [5, 3], "color": GREY, "clip": True},
         },
         means | {
-            "transform": [*shown, {"filter": "datum.on_front"}],
+            "transform": front_means,
             "mark": {"type": "point", "shape": "circle", "size": 260, "color": GREY, "strokeWidth": 1, "clip": True},
         },
         means | {
-            "transform": [*shown, {"filter": "datum.on_path"}],
+            "transform": path_means,
             "mark": {"type": "line", "strokeWidth": 1.7, "clip": True},
-            "encoding": where | {"opacity": lit, "order": {"field": "asked"}},
+            "encoding": colour | {"opacity": lit, "order": {"field": "asked"}},
         },
         means | {
-            "transform": shown,
+            "transform": shown_means,
             "mark": {"type": "rule", "clip": True},
-            "encoding": where | {"y": {"field": "low"}, "y2": {"field": "high"}, "opacity": faint},
+            "encoding": colour | {"y": {"field": "low"}, "y2": {"field": "high"}, "opacity": faint},
         },
         {
-            "name": f"dots{place}", "data": {"name": "rows"}, "transform": of_rows,
+            "name": f"dots{panel}", "data": {"name": "rows"}, "transform": shown_points,
             "mark": {"type": "point", "filled": True, "size": 22, "clip": True},
-            "encoding": channels | {"opacity": faint, "tooltip": dot},
+            "encoding": channels | {"opacity": faint, "tooltip": point_tip},
         },
         means | {
-            "transform": shown,
+            "transform": shown_means,
             "mark": {"type": "point", "filled": True, "size": 85, "stroke": "white", "strokeWidth": 1, "clip": True},
-            "encoding": channels | {"opacity": lit, "tooltip": tip},
+            "encoding": channels | {"opacity": lit, "tooltip": mean_tip},
         },
     ]  # fmt: skip
     below: Spec = {

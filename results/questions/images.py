@@ -86,29 +86,6 @@ def compare_by_image(run: Run, first: str, second: str, asked: float | None = No
     return comparisons
 
 
-def image_page(run: Run, first: str, second: str, asked: float | None = None) -> Iterator[Part]:
-    """Yield for each problem the table of seeds, that of classes, and the notes. Raises as `compare_by_image`."""
-    comparisons = compare_by_image(run, first, second, asked)
-    for compared in comparisons:
-        yield Heading(f"{compared.first} against {compared.second}, {compared.problem}")
-        yield ""
-        columns = ("seed", "images", "only first right", "only second right", "p", "mid-p", "smallest p")
-        rows = [_seed_row(seed, test) for seed, test in sorted(compared.by_seed.items())]
-        yield PageTable(columns=columns, rows=rows)
-        yield ""
-        names = class_names(run, compared.problem)
-        if compared.by_class:
-            of_class = ("class", "images", "difference", "95%", "p", "p (Holm)")
-            rows_of_classes = list(_class_rows(compared, () if names is None else names.names))
-            yield PageTable(columns=of_class, rows=rows_of_classes)
-            yield ""
-        yield from map(Note, _notes(compared))
-        if names is not None:
-            yield Note(f"Names of classes: as in {names.source}.")
-        yield ""
-    yield from map(Note, support_lines(run, [compared.problem for compared in comparisons]))
-
-
 def _arm(arms: Sequence[Arm], name: str) -> Arm | None:
     """Return the arm of this name at its smallest budget; None if there is none."""
     of_name = [arm for arm in arms if arm.name == name]
@@ -175,6 +152,29 @@ def _compare_over_seeds(pairs: Sequence[tuple[Answers, Answers]]) -> tuple[Cross
         if is_in_all_seeds:
             by_class[int(number)] = crossed_difference(of_class)
     return crossed_difference(differences), by_class
+
+
+def image_page(run: Run, first: str, second: str, asked: float | None = None) -> Iterator[Part]:
+    """Yield for each problem the table of seeds, that of classes, and the notes. Raises as `compare_by_image`."""
+    comparisons = compare_by_image(run, first, second, asked)
+    for compared in comparisons:
+        yield Heading(f"{compared.first} against {compared.second}, {compared.problem}")
+        yield ""
+        columns = ("seed", "images", "only first right", "only second right", "p", "mid-p", "smallest p")
+        rows = [_seed_row(seed, test) for seed, test in sorted(compared.by_seed.items())]
+        yield PageTable(columns=columns, rows=rows)
+        yield ""
+        names = class_names(run, compared.problem)
+        if compared.by_class:
+            of_class = ("class", "images", "difference", "95%", "p", "p (Holm)")
+            rows_of_classes = list(_class_rows(compared, () if names is None else names.names))
+            yield PageTable(columns=of_class, rows=rows_of_classes)
+            yield ""
+        yield from map(Note, _notes(compared))
+        if names is not None:
+            yield Note(f"Names of classes: as in {names.source}.")
+        yield ""
+    yield from map(Note, support_lines(run, [compared.problem for compared in comparisons]))
 
 
 def _seed_row(seed: int, test: McNemar) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """What pruning left of each layer, as shaded cells: arms against layers, and arms against arms."""
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -70,9 +69,13 @@ class Shading(NamedTuple):
 
 
 Figures = Callable[[Findings, Problem, float, str], dict[str, Chart]]
+"""From a problem, a budget and its text to figures by name: `widths` and `kept_filters`."""
+_NEAR_BUDGET = 0.2
+"""Of several budgets that fit equally, the one closest to this is chosen."""
 _MOST_ROWS = 40
 _MOST_IN_MATRIX = 24
-_MOST_STEP, _LEAST_STEP_WITH_TEXT = 90, 26
+_MOST_STEP = 90  # pixels of a cell
+_LEAST_STEP_WITH_TEXT = 26  # pixels of a cell
 
 
 def budgets(findings: Findings) -> Iterator[tuple[int, Problem, float, str]]:
@@ -81,6 +84,15 @@ def budgets(findings: Findings) -> Iterator[tuple[int, Problem, float, str]]:
         asked = _budget_of(findings, problem)
         if asked is not None:
             yield number, problem, asked, f"at {100 * asked:g}% fewer MACs, or where a rule decided"
+
+
+def _budget_of(findings: Findings, problem: Problem) -> float | None:
+    """Choose the budget at which most arms can be compared; of several, the one closest to a fifth."""
+    arms_at: dict[float, set[str]] = {}
+    for point in findings.points:
+        if point.problem == problem and point.asked:
+            arms_at.setdefault(point.asked, set()).add(point.arm)
+    return min(arms_at, key=lambda asked: (-len(arms_at[asked]), abs(asked - _NEAR_BUDGET)), default=None)
 
 
 def compared_filters(findings: Findings) -> str:
@@ -94,15 +106,8 @@ def compared_filters(findings: Findings) -> str:
     return f"point IN ({', '.join(numbers) or 'NULL'}) AND (trial_id, point) IN (SELECT (trial_id, point) {compared})"
 
 
-def _budget_of(findings: Findings, problem: Problem) -> float | None:
-    """Choose the budget at which most arms can be compared; of several, the one closest to a fifth."""
-    arms = {(point.asked, point.arm) for point in findings.points if point.problem == problem and point.asked}
-    counts = Counter(asked for asked, _ in arms if asked is not None)
-    return min(counts, key=lambda asked: (-counts[asked], abs(asked - 0.2)), default=None)
-
-
 def widths(findings: Findings, problem: Problem, asked: float, at: str) -> dict[str, Chart]:
-    """The filters left in each layer, and how far two arms agree on that; both are left out where no rows are.
+    """Draw the filters left in each layer, and how far two arms agree on that; both are left out where no rows are.
 
     Args:
         problem, asked, at: from `budgets`.
@@ -114,7 +119,8 @@ def widths(findings: Findings, problem: Problem, asked: float, at: str) -> dict[
         text = "format(100 * datum.kept_fraction, '.0f')"
         charts["widths"] = _by_layer(title, data, Shading("1 - datum.kept_fraction", text))
         charts["facing"] = _facing(findings, f"{problem}: filters of each layer, two arms face to face", data)
-    if 1 < len({row[0] for row in data.rows}) <= _MOST_IN_MATRIX:
+    arms = set(data.column("arm"))
+    if 1 < len(arms) <= _MOST_IN_MATRIX:
         pairs = answer(findings.run, AGREEMENT.format(widths=data.sql))
         title = f"{problem}: agreement of two arms on the widths (100 less the mean difference in points)"
         text = "format(100 * datum.agreement, '.0f')"
@@ -123,24 +129,24 @@ def widths(findings: Findings, problem: Problem, asked: float, at: str) -> dict[
 
 
 def over_data(findings: Findings, network: str) -> dict[str, Chart]:
-    """One arm's sub-models of a network over data sets, as TransTailor's Figure 4: widths, and how far they agree.
+    """Draw one arm's sub-models of a network over data sets, as TransTailor's Figure 4: widths, and how far they agree.
 
     The arm and the budget are those with most data sets; of several, TransTailor's and the one closest to a fifth.
 
     Returns:
         Charts "over-data" and "data-agreement"; none if no arm has pruned the network on two data sets.
     """
-    of_arms: dict[tuple[str, str, float], set[str]] = {}
+    datasets_of: dict[tuple[str, str, float], set[str]] = {}  # method, arm and budget -> data sets
     for point in findings.points:
         if point.problem.network == network and point.asked:
-            of_arms.setdefault((point.method, point.arm, point.asked), set()).add(point.problem.dataset)
-    on_several = [key for key, datasets in of_arms.items() if len(datasets) > 1]
+            datasets_of.setdefault((point.method, point.arm, point.asked), set()).add(point.problem.dataset)
+    on_several = [key for key, datasets in datasets_of.items() if len(datasets) > 1]
     if not on_several:
         return {}
 
     def preference(key: tuple[str, str, float]) -> tuple[int, bool, float, str, float]:
         method, arm, asked = key
-        return -len(of_arms[key]), method != TRANSTAILOR, abs(asked - 0.2), arm, asked
+        return -len(datasets_of[key]), method != TRANSTAILOR, abs(asked - _NEAR_BUDGET), arm, asked
 
     _, arm, asked = min(on_several, key=preference)
     kept = OVER_DATA.format(network=literal(network), arm=literal(arm), asked=repr(asked))
@@ -158,36 +164,8 @@ def over_data(findings: Findings, network: str) -> dict[str, Chart]:
     return charts
 
 
-def _facing(findings: Findings, title: str, data: Answer) -> Chart:
-    """Bars of two arms for each layer, inside the outline of the original; `isolated` chooses other arms."""
-    arms = [arm for arm in order_arms(findings.methods) if arm in set(data.column("arm"))]
-    two = f"(length(isolated) > 1 ? isolated : {json.dumps(arms[:2])})"
-    layers = list(dict.fromkeys(layer for _, layer in sorted(set(zip(
-        data.column("order"), data.column("layer"), strict=True)))))  # fmt: skip
-    y = {"field": "layer", "type": "nominal", "sort": layers, "axis": row_axis()}
-    colour = arm_channels(findings.methods, arms, with_shape=False)["color"]
-    colour["legend"]["values"] = {"expr": two}
-    filters = whole_axis([0, *data.column("original_width")])
-    tip = tooltip(arm="arm", layer="layer", mean_width="mean filters|.1f", original_width="of", seeds="seeds")
-    return Chart(title, {
-        "params": [{"name": "isolated", "value": []}],
-        "data": {"name": "rows"},
-        "transform": [{"filter": f"indexof({two}, datum.arm) >= 0"}],
-        "width": WIDTH - names_width(layers),
-        "height": {"step": 9, "for": "offset"},
-        "usermeta": {"left": names_width(layers)},
-        "encoding": {"y": y, "yOffset": {"field": "arm"}, "color": colour, "tooltip": tip},
-        "layer": [
-            {"mark": {"type": "bar", "filled": False, "strokeWidth": 1},
-             "encoding": {"x": {"field": "original_width", "type": "quantitative", "title": "filters", "stack": None,
-                                "axis": filters}}},
-            {"mark": "bar", "encoding": {"x": {"field": "mean_width", "type": "quantitative", "stack": None}}},
-        ],
-    }, data)  # fmt: skip
-
-
 def kept_filters(findings: Findings, problem: Problem, asked: float, at: str) -> dict[str, Chart]:
-    """How far seeds keep the same filters, layer by layer, and how far two arms do. As `widths` otherwise."""
+    """Draw how far seeds keep the same filters, layer by layer, and how far two arms do. As `widths` otherwise."""
     charts: dict[str, Chart] = {}
     text = "format(datum.kappa, '.2f')"
     where = problem_condition(problem)
@@ -204,28 +182,70 @@ def kept_filters(findings: Findings, problem: Problem, asked: float, at: str) ->
     return charts
 
 
+def _facing(findings: Findings, title: str, data: Answer) -> Chart:
+    """Draw bars of two arms for each layer, inside the outline of the original; `isolated` chooses other arms."""
+    pruned = set(data.column("arm"))
+    arms = [arm for arm in order_arms(findings.methods) if arm in pruned]
+    two = f"(length(isolated) > 1 ? isolated : {json.dumps(arms[:2])})"
+    layers = _ordered_layers(data)
+    y = {"field": "layer", "type": "nominal", "sort": layers, "axis": row_axis()}
+    colour = arm_channels(findings.methods, arms, with_shape=False)["color"]
+    colour["legend"]["values"] = {"expr": two}
+    filters = whole_axis([0, *data.column("original_width")])
+    tip = tooltip(arm="arm", layer="layer", mean_width="mean filters|.1f", original_width="of", seeds="seeds")
+    spec: Spec = {
+        "params": [{"name": "isolated", "value": []}],
+        "data": {"name": "rows"},
+        "transform": [{"filter": f"indexof({two}, datum.arm) >= 0"}],
+        "width": WIDTH - names_width(layers),
+        "height": {"step": 9, "for": "offset"},
+        "usermeta": {"left": names_width(layers)},
+        "encoding": {"y": y, "yOffset": {"field": "arm"}, "color": colour, "tooltip": tip},
+        "layer": [
+            {"mark": {"type": "bar", "filled": False, "strokeWidth": 1},
+             "encoding": {"x": {"field": "original_width", "type": "quantitative", "title": "filters", "stack": None,
+                                "axis": filters}}},
+            {"mark": "bar", "encoding": {"x": {"field": "mean_width", "type": "quantitative", "stack": None}}},
+        ],
+    }  # fmt: skip
+    return Chart(title, spec, data)
+
+
+def _ordered_layers(data: Answer) -> list[str]:
+    """Return the names of the layers, from the input of the network to its output.
+
+    Args:
+        data: with the columns `layer` and `order`, the layer's place.
+    """
+    layers: list[str] = []
+    for _, layer in sorted(set(zip(data.column("order"), data.column("layer"), strict=True))):
+        if layer not in layers:
+            layers.append(layer)
+    return layers
+
+
 def _by_layer(title: str, data: Answer, cell: Shading, of: str = "arm") -> Chart:
-    """Arms, or the values of another column, against layers.
+    """Draw arms, or the values of another column, against layers.
 
     Args:
         data: with that column, `layer` and `order`, the layer's place.
     """
-    records = data.records()
-    names = sorted({record[of] for record in records})
-    layers = list(dict.fromkeys(layer for _, layer in sorted({(one["order"], one["layer"]) for one in records})))
+    names = sorted(set(data.column(of)))
     shown = names[:_MOST_ROWS]
-    note = f"{len(names) - len(shown)} more {of}s are in the table." if len(names) > len(shown) else ""
-    return _heat(title, data, [(of, "layer")], shown, layers, cell, note)
+    hidden = len(names) - len(shown)
+    note = f"{hidden} more {of}s are in the table." if hidden else ""
+    return _heat(title, data, [(of, "layer")], shown, _ordered_layers(data), cell, note)
 
 
 def _by_pair(title: str, data: Answer, cell: Shading, of: str = "arm") -> Chart:
-    """Arms against arms; a row with `arm` and `other_arm` is for both orders. As `_by_layer` otherwise."""
-    one, other = of, f"other_{of}"
-    names = sorted({name for column in (one, other) for name in data.column(column)})
-    orders = [(one, other), (other, one)]
-    pairs = set(zip(*(data.column(column) for column in orders[0]), strict=True))
-    if all(pair[::-1] in pairs for pair in pairs):
-        del orders[1]
+    """Draw arms against arms; a row with `arm` and `other_arm` is for both orders. As `_by_layer` otherwise."""
+    other = f"other_{of}"
+    names = sorted({*data.column(of), *data.column(other)})
+    pairs = set(zip(data.column(of), data.column(other), strict=True))
+    orders = [(of, other)]
+    has_both_orders = all((second, first) in pairs for first, second in pairs)
+    if not has_both_orders:
+        orders.append((other, of))
     return _heat(title, data, orders, names, names, cell, "")
 
 
@@ -238,9 +258,22 @@ def _heat(
     cell: Shading,
     note: str,
 ) -> Chart:
+    """Draw shaded cells.
+
+    Args:
+        orders: the columns of `data` that are drawn upwards and across; with two orders, each row is two cells.
+        rows, columns: the names beside and above the cells.
+    """
     left = names_width(rows)
     step = min((WIDTH - left) / max(len(columns), 1), _MOST_STEP)
-    forms = {name: "|.4~g" if isinstance(data.column(name)[0], float) else "" for name in data.columns}
+    titles = {}
+    for name in data.columns:
+        titles[name] = name.replace("_", " ")
+        if isinstance(data.column(name)[0], float):
+            titles[name] += "|.4~g"
+    tip = tooltip(**titles)
+    fill = {"field": "shade", "type": "quantitative", "legend": None,
+            "scale": {"domain": [0, 1], "clamp": True, "range": ["#f2f5f9", PALETTE[0]]}}  # fmt: skip
     layers: list[Spec] = []
     for up, across in orders:
         where = {
@@ -248,9 +281,6 @@ def _heat(
             "x": {"field": across, "type": "nominal", "scale": {"domain": columns},
                   "axis": {"title": None, "orient": "top", "ticks": False, "domain": False, "labelLimit": 150}},
         }  # fmt: skip
-        tip = tooltip(**{name: name.replace("_", " ") + form for name, form in forms.items()})
-        fill = {"field": "shade", "type": "quantitative", "legend": None,
-                "scale": {"domain": [0, 1], "clamp": True, "range": ["#f2f5f9", PALETTE[0]]}}  # fmt: skip
         layers.append(
             {"mark": {"type": "rect", "stroke": "white"}, "encoding": {**where, "color": fill, "tooltip": tip}}
         )
@@ -274,7 +304,7 @@ def _heat(
 
 def widths_section(findings: Findings) -> Section:
     """Draw the widths for each problem, the agreement of arms if there are several, and one arm over data sets."""
-    drawn = _of_layers(findings, widths, Section(
+    section_widths = Section(
         "widths",
         "What is left of each layer",
         "Filters that are left in each layer, in per cent of the original ones: the mean over seeds. The stronger"
@@ -282,16 +312,21 @@ def widths_section(findings: Findings) -> Section:
         " face: choose them in the table of arms, the second one with Shift.",
         empty="No layers of pruned networks yet.",
         short="Layers",
-    ))  # fmt: skip
-    networks = list(dict.fromkeys(problem.network for problem in findings.problems))
+    )
+    section_widths.blocks += _figures_of_problems(findings, widths)
+    networks: list[str] = []
+    for problem in findings.problems:
+        if problem.network not in networks:
+            networks.append(problem.network)
     for number, network in enumerate(networks):
-        drawn.blocks += [Figure(f"{name}{number}", chart) for name, chart in over_data(findings, network).items()]
-    return drawn
+        charts = over_data(findings, network)
+        section_widths.blocks += [Figure(f"{name}{number}", chart) for name, chart in charts.items()]
+    return section_widths
 
 
 def kept_filters_section(findings: Findings) -> Section:
     """Draw for each problem arms against layers, and arms against arms if they are few."""
-    return _of_layers(findings, kept_filters, Section(
+    section_kept = Section(
         "kept",
         "Which filters are kept",
         "Cohen's kappa of two selections of filters: 1 if both keep the same filters, 0 if they agree as much as"
@@ -299,12 +334,15 @@ def kept_filters_section(findings: Findings) -> Section:
         " sub-models pruned from the same source weights are compared, in layers that lost filters in both.",
         empty="No two sub-models yet whose filters can be compared.",
         short="Filters",
-    ))  # fmt: skip
+    )
+    section_kept.blocks += _figures_of_problems(findings, kept_filters)
+    return section_kept
 
 
-def _of_layers(findings: Findings, figures: Figures, section: Section) -> Section:
-    """Add these figures of each problem to a section, and return it."""
+def _figures_of_problems(findings: Findings, figures: Figures) -> list[Figure]:
+    """Draw these figures of each problem; their names end with its number."""
+    drawn = []
     for number, problem, asked, at in budgets(findings):
         charts = figures(findings, problem, asked, at)
-        section.blocks += [Figure(f"{name}{number}", chart) for name, chart in charts.items()]
-    return section
+        drawn += [Figure(f"{name}{number}", chart) for name, chart in charts.items()]
+    return drawn

@@ -38,10 +38,12 @@ ORDER BY network, dataset, kind, arm, epoch
 """
 """Each stage counts once, however many trials share it; of long trainings, about `most` epochs are kept."""
 _MOST_EPOCHS = 50
+_MOST_FILLED = 12
+"""With more arms, a panel has neither areas of quartiles nor dots."""
 
 
 def learning_curves(findings: Findings) -> dict[tuple[str, str], Chart]:
-    """A figure for each network and data set."""
+    """Draw a figure for each network and data set."""
     data = answer(findings.run, CURVES.format(most=_MOST_EPOCHS))
     charts = {}
     for network, dataset in sorted({(row[0], row[1]) for row in data.rows}):
@@ -54,58 +56,77 @@ def learning_curves(findings: Findings) -> dict[tuple[str, str], Chart]:
 
 def _chart(findings: Findings, data: Answer) -> Chart:
     records = data.records()
-    kinds = {record["kind"] for record in records if record["epoch"] > 1} or {record["kind"] for record in records}
-    ordered = sorted(kinds, key=lambda kind: (not kind.startswith("fine"), kind))
+    kinds = {record["kind"] for record in records if record["epoch"] > 1}
+    if not kinds:  # no stage has a curve: show the points
+        kinds = {record["kind"] for record in records}
+    ordered_kinds = sorted(kinds, key=lambda kind: (not kind.startswith("fine"), kind))
     arms = {record["arm"] for record in records}
+    panels = []
+    for kind in ordered_kinds:
+        of_kind = [record for record in records if record["kind"] == kind]
+        panels.append(_panel(findings, kind, of_kind, len(ordered_kinds), arms))
     spec: Spec = {
         "data": {"name": "rows"},
-        "columns": min(len(ordered), 2),
-        "concat": [_panel(findings, kind, [one for one in records if one["kind"] == kind], len(ordered), arms)
-                   for kind in ordered],
+        "columns": min(len(panels), 2),
+        "concat": panels,
         "resolve": {"scale": {"color": "shared"}},
-    }  # fmt: skip
+    }
     title = f"{records[0]['network']} on {records[0]['dataset']}: learning curves of each kind of stage"
     return Chart(title, spec, data)
 
 
 def _panel(findings: Findings, kind: str, records: list[dict[str, Any]], panels: int, arms: set[str]) -> Spec:
-    scored = all(record["train_accuracy"] is not None for record in records)
-    what, factor = ("accuracy", 100) if scored else ("loss", 1)
-    title = "training accuracy (%)" if scored else "training loss"
-    validated = any(record[f"validation_{what}"] is not None for record in records)
-    columns = {"y": f"train_{what}", "low": f"{what}_lower_quartile", "high": f"{what}_upper_quartile"}
-    columns |= {"validation": f"validation_{what}"} if validated else {}
+    """Draw the accuracy of a kind of stage, or its loss where an arm has no accuracy.
+
+    Args:
+        records: the rows of this kind.
+        panels: how many the figure has.
+        arms: of all panels.
+    """
+    has_accuracy = all(record["train_accuracy"] is not None for record in records)
+    shown = "accuracy" if has_accuracy else "loss"
+    factor = 100 if has_accuracy else 1
+    title = "training accuracy (%)" if has_accuracy else "training loss"
+    is_validated = any(record[f"validation_{shown}"] is not None for record in records)
+    columns = {"y": f"train_{shown}", "low": f"{shown}_lower_quartile", "high": f"{shown}_upper_quartile"}
+    if is_validated:
+        columns["validation"] = f"validation_{shown}"
     epochs = whole_axis(record["epoch"] for record in records)
     x = quantity("epoch", "epoch", axis=epochs, scale={"zero": False, "nice": False})
-    read = [record[column] for record in records for column in columns.values()]
+    drawn: list[float | None] = []
+    for record in records:
+        drawn += [record[column] for column in columns.values()]
 
     def y(field: str) -> Spec:
-        return score_channel(field, title, SCALES["accuracy"], read) if scored else quantity(field, title)
+        return score_channel(field, title, SCALES["accuracy"], drawn) if has_accuracy else quantity(field, title)
 
+    is_filled = len(arms) <= _MOST_FILLED
     tip = tooltip(arm="arm", epoch="epoch", y=f"{title}, median|.4~g", stages="stages")
-    dashed: list[Spec] = [
-        {"transform": [{"filter": "isValid(datum.validation)"}],
-         "mark": {"type": "line", "strokeWidth": 1.8, "strokeDash": [5, 3]},
-         "encoding": {"y": y("validation"), "tooltip": tooltip(
-             arm="arm", epoch="epoch", validation=f"{title.replace('training', 'validation')}, median|.4~g")}},
+    layers: list[Spec] = [
+        {"mark": {"type": "area", "opacity": 0.14 if is_filled else 0.0},
+         "encoding": {"y": y("low"), "y2": {"field": "high"}}},
+        {"mark": {"type": "line", "strokeWidth": 1.8, "point": {"size": 12} if is_filled else False},
+         "encoding": {"y": y("y"), "tooltip": tip}},
     ]  # fmt: skip
+    if is_validated:
+        validation_title = title.replace("training", "validation")
+        validation_tip = tooltip(arm="arm", epoch="epoch", validation=f"{validation_title}, median|.4~g")
+        layers.append(
+            {
+                "transform": [{"filter": "isValid(datum.validation)"}],
+                "mark": {"type": "line", "strokeWidth": 1.8, "strokeDash": [5, 3]},
+                "encoding": {"y": y("validation"), "tooltip": validation_tip},
+            }
+        )
+    in_unit = [{"calculate": f"datum.{column} * {factor}", "as": name} for name, column in columns.items()]
     return {
-        "title": kind.replace("_", " ") + (" (dashed: validation)" if validated else ""),
+        "title": kind.replace("_", " ") + (" (dashed: validation)" if is_validated else ""),
         "width": WIDTH / min(panels, 2) - 80,
         "height": 220,
-        "transform": [
-            {"filter": {"field": "kind", "equal": kind}},
-            *({"calculate": f"datum.{column} * {factor}", "as": name} for name, column in columns.items()),
-        ],
+        "transform": [{"filter": {"field": "kind", "equal": kind}}, *in_unit],
         "encoding": {"x": x, **arm_channels(findings.methods, arms, with_shape=False)},
-        "layer": [
-            {"mark": {"type": "area", "opacity": 0.14 if len(arms) <= 12 else 0.0},
-             "encoding": {"y": y("low"), "y2": {"field": "high"}}},
-            {"mark": {"type": "line", "strokeWidth": 1.8, "point": {"size": 12} if len(arms) <= 12 else False},
-             "encoding": {"y": y("y"), "tooltip": tip}},
-            *(dashed if validated else []),
-        ],
-    }  # fmt: skip
+        "layer": layers,
+    }
 
 
 def section(findings: Findings) -> Section:
@@ -120,6 +141,6 @@ def section(findings: Findings) -> Section:
         short="Learning",
     )
     section_learning.blocks += [
-        Figure(f"learning{place}", chart) for place, chart in enumerate(learning_curves(findings).values())
+        Figure(f"learning{number}", chart) for number, chart in enumerate(learning_curves(findings).values())
     ]
     return section_learning

@@ -45,25 +45,26 @@ class Needed:
 
 def seeds_needed(pairings: Sequence[Pairing], difference: float | None) -> list[Needed]:
     """Compute what each comparison of a family needs to settle `difference`, or its measured one."""
-    family = SIGNIFICANCE / max(len(pairings), 1)
-    found = []
+    family_significance = SIGNIFICANCE / max(len(pairings), 1)
+    needs = []
     for pairing in pairings:
         mean = pairing.result.difference
         wanted = mean.mean if difference is None else difference
         if wanted is None or not mean.deviation:
-            found.append(Needed(pairing, None, None, None, None))
+            needs.append(Needed(pairing, None, None, None, None))
             continue
-        effect, careful = wanted / mean.deviation, wanted / largest_deviation(mean.deviation, mean.n)
-        found.append(
+        effect = wanted / mean.deviation
+        effect_with_doubt = wanted / largest_deviation(mean.deviation, mean.n)
+        needs.append(
             Needed(
                 pairing,
-                detectable_effect(mean.n) * mean.deviation,
-                pairs_for(effect),
-                pairs_for(careful),
-                pairs_for(effect, significance=family),
+                detectable=detectable_effect(mean.n) * mean.deviation,
+                pairs=pairs_for(effect),
+                pairs_with_doubt=pairs_for(effect_with_doubt),
+                pairs_in_family=pairs_for(effect, significance=family_significance),
             )
         )
-    return found
+    return needs
 
 
 def seeds_needed_page(run: Run, against: str, asked: float | None, difference: float | None) -> Iterator[Part]:
@@ -81,22 +82,28 @@ def seeds_needed_page(run: Run, against: str, asked: float | None, difference: f
     """
     arms = select_arms(run, asked=asked).arms
     name = arm_called(arms, against)
-    every = {problem: _pairings(arms, problem, name) for problem in sorted({arm.problem for arm in arms})}
-    family = {problem: pairings for problem, pairings in every.items() if pairings}
-    if not any(pairing.result.difference.n > 1 for pairings in family.values() for pairing in pairings):
+    families: dict[Problem, list[Pairing]] = {}
+    most_pairs = 0
+    for problem in sorted({arm.problem for arm in arms}):
+        pairings = _pairings(arms, problem, name)
+        if pairings:
+            families[problem] = pairings
+        for pairing in pairings:
+            most_pairs = max(most_pairs, pairing.result.difference.n)
+    if most_pairs < 2:
         raise ResultsError(
             f"no comparison with {name!r} has two or more seeds: with one seed there is no spread, so no interval can"
             " be given and no number of seeds can be planned; add some with --set 'axes.seed=[0,1,2]' --extend"
         )
-    for problem in family:
-        yield Heading(f"{problem}, against {family[problem][0].second}")
+    for problem, pairings in families.items():
+        yield Heading(f"{problem}, against {pairings[0].second}")
         yield ""
-        rows = seeds_needed(family[problem], difference)
-        yield PageTable(columns=COLUMNS, rows=[_row(one) for one in rows])
+        needs = seeds_needed(pairings, difference)
+        yield PageTable(columns=COLUMNS, rows=[_row(needed) for needed in needs])
         yield ""
-        yield from map(Note, _notes(rows, difference))
+        yield from map(Note, _notes(needs, difference))
         yield ""
-    yield from map(Note, support_lines(run, family))
+    yield from map(Note, support_lines(run, families))
 
 
 def _pairings(arms: Sequence[Arm], problem: Problem, name: str) -> list[Pairing]:
@@ -131,26 +138,30 @@ def _count(number: int | None) -> str:
     return NOTHING if number is None else f"{number:,}"
 
 
-def _notes(rows: Sequence[Needed], difference: float | None) -> list[str]:
+def _notes(needs: Sequence[Needed], difference: float | None) -> list[str]:
     """Explain the columns, and say which rows to read with care."""
     what = "the measured difference, taken for true" if difference is None else f"a true difference of {difference:g}"
     notes = [
         f"These find: the smallest true difference that the present pairs detect with a power of {POWER:g} at"
         f" {SIGNIFICANCE:g} (paired t test). Settle it: pairs that detect {what}; more: those still to run."
         " With doubt: the same with the upper 80% limit of the deviation. In the family: as settle it, but at"
-        f" {SIGNIFICANCE:g} / {len(rows)}, where Holm's correction over this table starts."
+        f" {SIGNIFICANCE:g} / {len(needs)}, where Holm's correction over this table starts."
     ]
     if difference is None:
         notes.append("A measured difference that looks large is usually too large: plan with --difference.")
-    if alike := sum(not one.pairing.result.difference.deviation for one in rows):
+    pairings = [needed.pairing for needed in needs]
+    without_spread = sum(not pairing.result.difference.deviation for pairing in pairings)
+    if without_spread:
         notes.append(
-            f"{alike} comparisons have no spread (equal arms, or one pair), so nothing can be planned from them."
+            f"{without_spread} comparisons have no spread (equal arms, or one pair), so nothing can be planned from"
+            " them."
         )
-    marked = [one.pairing for one in rows]
-    if mixed := sum(len(pairing.environments) > 1 for pairing in marked):
+    mixed = sum(len(pairing.environments) > 1 for pairing in pairings)
+    if mixed:
         notes.append(f"{mixed} comparisons were computed on mixed hardware, ranks or torch versions.")
-    if unpaired := [pairing for pairing in marked if pairing.result.unpaired]:
-        text = ", ".join(f"{one.first} ({pairs_text(one.result.difference.n)})" for one in unpaired)
+    unpaired = [pairing for pairing in pairings if pairing.result.unpaired]
+    if unpaired:
+        text = ", ".join(f"{pairing.first} ({pairs_text(pairing.result.difference.n)})" for pairing in unpaired)
         notes.append(f"Seeds that only one of the two arms has are left out: {text}.")
     return notes
 

@@ -1,6 +1,6 @@
 """The papers' printed numbers beside the measured ones."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from results.arms.findings import Findings
@@ -29,67 +29,99 @@ GROUP BY ALL ORDER BY ALL
 so that each trial counts once."""
 
 
+_COLUMNS = {"printed": "printed_value", "measured": "measured_test_score"}
+"""Mark of the figure -> its column."""
+
+
 def printed_numbers(run: Run) -> list[Chart]:
     """Draw a figure for each metric; none where the run has no printed numbers."""
     data = answer(run, PRINTED)
     records = data.records()
-    names = []
-    for record in records:
-        asked = record["asked_removed_macs_fraction"]
-        at = "" if asked is None else f", {100 * asked:g}%"
-        names.append(f"{record['arm'] or record['label']}, {record['network']}, {record['dataset']}{at}")
-    left = names_width(names)
+    names = [_row_name(record) for record in records]
+    sources = [_source(record) for record in records]
     charts = []
     for metric in sorted({record["metric"] for record in records}):
-        scale = SCALES[metric]
-        title = f"{scale.noun}{scale.axis_unit}"
-        y = {"field": "name", "type": "nominal", "sort": None, "axis": row_axis()}
-        form = f"|.{scale.digits}f"
-        tip = tooltip(name="arm", paper="paper", place="in", printed=f"printed{form}", measured=f"measured{form}",
-                   trials="trials", note="note")  # fmt: skip
-        columns = {"printed": "printed_value", "measured": "measured_test_score"}
-        ends = _ends(record for record in records if record["metric"] == metric)
-        places = list(dict.fromkeys(_place(record) for record in records if record["metric"] == metric))
-        spec: Spec = {
-            "data": {"name": "rows"},
-            "transform": [
-                {"filter": {"field": "metric", "equal": metric}},
-                *({"calculate": f"datum.{column} === null ? null : datum.{column} * {scale.factor}", "as": name}
-                  for name, column in columns.items()),
-                {"calculate": f"isValid(datum.deviation) ? datum.deviation * {scale.factor} : 0", "as": "half"},
-                {"calculate": "datum.measured - datum.half", "as": "low"},
-                {"calculate": "datum.measured + datum.half", "as": "high"},
-            ],
-            "columns": 1,
-            "resolve": {"scale": {"x": "shared", "color": "shared"}},
-            "usermeta": {"left": left},
-            "concat": [
-                {
-                    "title": {"text": place, "fontSize": 11},
-                    "transform": [{"filter": {"field": "where", "equal": place}}],
-                    "width": WIDTH - left,
-                    "height": {"step": 24},
-                    "encoding": {"y": y},
-                    "layer": [
-                        {"mark": {"type": "rule", "strokeWidth": 2, "color": PALETTE[0], "clip": True},
-                         "encoding": {"x": score_channel("low", title, scale, ends), "x2": {"field": "high"}}},
-                        *({"mark": {"type": "point", "filled": name == "measured", "size": 60, "opacity": 1},
-                           "encoding": {"x": score_channel(name, title, scale, ends), "tooltip": tip, "color": {
-                               "datum": name, "title": None,
-                               "scale": {"domain": list(columns), "range": [PALETTE[1], PALETTE[0]]}}}}
-                          for name in columns),
-                    ],
-                }
-                for place in places
-            ],
-        }  # fmt: skip
-        where = [_place(record) for record in records]
-        charts.append(Chart(f"Printed and measured {scale.noun}", spec, data, {"name": names, "where": where}))
+        of_metric = [record for record in records if record["metric"] == metric]
+        spec = _spec(of_metric, metric, names_width(names))
+        title = f"Printed and measured {SCALES[metric].noun}"
+        charts.append(Chart(title, spec, data, {"name": names, "where": sources}))
     return charts
 
 
+def _row_name(record: Mapping[str, Any]) -> str:
+    asked = record["asked_removed_macs_fraction"]
+    at = "" if asked is None else f", {100 * asked:g}%"
+    return f"{record['arm'] or record['label']}, {record['network']}, {record['dataset']}{at}"
+
+
+def _source(record: Mapping[str, Any]) -> str:
+    """Return the paper and the place in it that print the number."""
+    return f"{record['paper']}, {record['place']}"
+
+
+def _spec(records: Sequence[Mapping[str, Any]], metric: str, left: float) -> Spec:
+    """Specify the figure of one metric: a panel for each source.
+
+    Args:
+        records: the numbers of this metric.
+        left: pixels of the names of all rows.
+    """
+    scale = SCALES[metric]
+    title = f"{scale.noun}{scale.axis_unit}"
+    ends = _ends(records)
+    form = f"|.{scale.digits}f"
+    tip = tooltip(name="arm", paper="paper", place="in", printed=f"printed{form}", measured=f"measured{form}",
+                  trials="trials", note="note")  # fmt: skip
+    deviation: Spec = {
+        "mark": {"type": "rule", "strokeWidth": 2, "color": PALETTE[0], "clip": True},
+        "encoding": {"x": score_channel("low", title, scale, ends), "x2": {"field": "high"}},
+    }
+    layers = [deviation]
+    in_scores = []
+    colours = {"domain": list(_COLUMNS), "range": [PALETTE[1], PALETTE[0]]}
+    for name, column in _COLUMNS.items():
+        in_scores.append({"calculate": f"datum.{column} === null ? null : datum.{column} * {scale.factor}", "as": name})
+        colour = {"datum": name, "title": None, "scale": colours}
+        layers.append(
+            {
+                "mark": {"type": "point", "filled": name == "measured", "size": 60, "opacity": 1},
+                "encoding": {"x": score_channel(name, title, scale, ends), "tooltip": tip, "color": colour},
+            }
+        )
+    sources: list[str] = []
+    for record in records:
+        if _source(record) not in sources:
+            sources.append(_source(record))
+    panels = []
+    for source in sources:
+        panels.append(
+            {
+                "title": {"text": source, "fontSize": 11},
+                "transform": [{"filter": {"field": "where", "equal": source}}],
+                "width": WIDTH - left,
+                "height": {"step": 24},
+                "encoding": {"y": {"field": "name", "type": "nominal", "sort": None, "axis": row_axis()}},
+                "layer": layers,
+            }
+        )
+    return {
+        "data": {"name": "rows"},
+        "transform": [
+            {"filter": {"field": "metric", "equal": metric}},
+            *in_scores,
+            {"calculate": f"isValid(datum.deviation) ? datum.deviation * {scale.factor} : 0", "as": "half"},
+            {"calculate": "datum.measured - datum.half", "as": "low"},
+            {"calculate": "datum.measured + datum.half", "as": "high"},
+        ],
+        "columns": 1,
+        "resolve": {"scale": {"x": "shared", "color": "shared"}},
+        "usermeta": {"left": left},
+        "concat": panels,
+    }
+
+
 def _ends(records: Iterable[Mapping[str, Any]]) -> list[float]:
-    """Everything that is drawn of these records: printed numbers, measured means, and a deviation around them."""
+    """List everything that is drawn of these records: printed numbers, measured means, and a deviation around them."""
     ends: list[float] = []
     for record in records:
         ends.append(record["printed_value"])
@@ -98,10 +130,6 @@ def _ends(records: Iterable[Mapping[str, Any]]) -> list[float]:
             deviation = record["deviation"] or 0.0
             ends += [measured - deviation, measured + deviation]
     return ends
-
-
-def _place(record: Mapping[str, Any]) -> str:
-    return f"{record['paper']}, {record['place']}"
 
 
 def section(findings: Findings) -> Section | None:
@@ -117,5 +145,5 @@ def section(findings: Findings) -> Section | None:
         " differ from those of this run.",
         short="Papers",
     )
-    section_printed.blocks += [Figure(f"printed{place}", chart) for place, chart in enumerate(charts)]
+    section_printed.blocks += [Figure(f"printed{number}", chart) for number, chart in enumerate(charts)]
     return section_printed

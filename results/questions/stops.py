@@ -11,7 +11,7 @@ from functools import partial
 
 from results.arms import comparison
 from results.arms.comparison import (
-    POINTS,
+    POINTS_OF_ARMS,
     Arm,
     EnvironmentsByTrial,
     Pairing,
@@ -40,9 +40,10 @@ from results.text.number_format import NOTHING, SCALES, p_text, percent
 from results.text.page import Heading, Note, PageTable, Part
 from transtailor import cli
 
-TOLERANCES = (0.003, 0.0, 0.01, 0.02)
-"""Fractions; the first is the paper's."""
-PAPER = "paper's, tolerance 0.003"
+PAPER_TOLERANCE = 0.003
+"""TransTailor's printed tau, 0.3 percentage points of accuracy. For R squared, the same number is our choice."""
+TOLERANCES = (PAPER_TOLERANCE, 0.0, 0.01, 0.02)
+PAPER = f"paper's, tolerance {PAPER_TOLERANCE:g}"
 ORACLE = "oracle: best by test"
 COLUMNS = ("rule", "seeds", "removed %", "validation", "test", "95%", "to the paper's", "95%", "p", "smallest p")
 
@@ -99,38 +100,6 @@ def rule_outcomes(
     return outcomes
 
 
-def stops_page(run: Run, label: str | None = None) -> Iterator[Part]:
-    """Yield one table per problem and arm. Raises ResultsError: no trial (with that label) has several points.
-
-    Args:
-        label: only arms with this label, or the arm of this name; None: all.
-    """
-    points = points_of(run)
-    outcomes = rule_outcomes(points, ended_settings(run), environments_of(run))
-    meant = {point.arm for point in points if label in (None, point.label, point.arm)}
-    shown = {key: of_arm for key, of_arm in outcomes.items() if key[1] in meant}
-    if not shown:
-        raise ResultsError(
-            f"no trial{'' if label is None else f' of {label!r}'} has several operating points;"
-            f" arms that have several: {'; '.join(sorted({name for _, name in outcomes})) or 'none'}"
-        )
-    for (problem, name), of_arm in shown.items():
-        yield Heading(f"{name}, {problem}")
-        yield ""
-        yield PageTable(columns=COLUMNS, rows=[outcome_row(outcome) for outcome in of_arm])
-        yield ""
-    problems = {problem for problem, _ in shown}
-    yield from map(
-        Note,
-        [
-            f"Rules read the validation split; {ORACLE!r} reads the test split and is no usable rule. Tolerances are"
-            " fractions (0.003: 0.3 points). Differences are paired by seed and not corrected for their number.",
-            *_marks(shown),
-            *support_lines(run, problems),
-        ],
-    )
-
-
 def _outcomes(paths: Sequence[Sequence[Point]], environments: EnvironmentsByTrial) -> list[RuleOutcome]:
     """Return what each rule chose on the paths of one arm, one path for each trial."""
     budgets: set[float] = set()
@@ -173,6 +142,35 @@ def _best(path: Sequence[Point], score: Callable[[Point], float]) -> Point:
     return max(finite, key=lambda point: (score(point), point.removed), default=path[0])
 
 
+def stops_page(run: Run, label: str | None = None) -> Iterator[Part]:
+    """Yield one table per problem and arm. Raises ResultsError: no trial (with that label) has several points.
+
+    Args:
+        label: only arms with this label, or the arm of this name; None: all.
+    """
+    points = points_of(run)
+    outcomes = rule_outcomes(points, ended_settings(run), environments_of(run))
+    meant = {point.arm for point in points if label in (None, point.label, point.arm)}
+    shown = {key: of_arm for key, of_arm in outcomes.items() if key[1] in meant}
+    if not shown:
+        raise ResultsError(
+            f"no trial{'' if label is None else f' of {label!r}'} has several operating points;"
+            f" arms that have several: {'; '.join(sorted({name for _, name in outcomes})) or 'none'}"
+        )
+    for (problem, name), of_arm in shown.items():
+        yield Heading(f"{name}, {problem}")
+        yield ""
+        yield PageTable(columns=COLUMNS, rows=[outcome_row(outcome) for outcome in of_arm])
+        yield ""
+    problems = {problem for problem, _ in shown}
+    yield Note(
+        f"Rules read the validation split; {ORACLE!r} reads the test split and is no usable rule. Tolerances are"
+        " fractions (0.003: 0.3 points). Differences are paired by seed and not corrected for their number."
+    )
+    yield from map(Note, _marks(shown))
+    yield from map(Note, support_lines(run, problems))
+
+
 def outcome_row(outcome: RuleOutcome) -> tuple[str, ...]:
     """Write the cells of the columns `COLUMNS`."""
     arm = outcome.arm
@@ -211,7 +209,9 @@ def _marks(shown: Mapping[tuple[Problem, str], Sequence[RuleOutcome]]) -> list[s
     return notes
 
 
-_RULES = (*(f"paper's, tolerance {one:g}" for one in sorted(TOLERANCES)), "best by validation", "end of the path")
+_PAPER_RULES = [f"paper's, tolerance {tolerance:g}" for tolerance in sorted(TOLERANCES)]
+_RULES = (*_PAPER_RULES, "best by validation", "end of the path")
+"""The rules that the figure shows, in this order."""
 _COLUMNS = ("arm", "rule", "seeds", "removed_macs_fraction", "validation_score", "test_score")
 _MOST_ARMS = 20
 
@@ -220,7 +220,7 @@ Outcomes = Mapping[str, Sequence[RuleOutcome]]
 
 
 def outcomes_of(findings: Findings, problem: Problem) -> Outcomes:
-    """What every rule chooses for each arm of a problem whose trials have several points."""
+    """Return what every rule chooses for each arm of a problem whose trials have several points."""
     points = [point for point in findings.points if point.problem == problem]
     outcomes = rule_outcomes(points, findings.ended, findings.environments)
     return {arm: of_arm for (_, arm), of_arm in outcomes.items()}
@@ -235,23 +235,48 @@ def chart(findings: Findings, problem: Problem, outcomes: Outcomes) -> Chart | N
     if not outcomes:
         return None
     scale = findings.scales[problem]
+    arms = sorted(outcomes)
+    shown = arms[:_MOST_ARMS]
     rows = []
+    scores = []
     for name, of_arm in outcomes.items():
         drawn = [outcome for outcome in of_arm if outcome.rule in _RULES]
         for outcome in sorted(drawn, key=lambda outcome: _RULES.index(outcome.rule)):
             arm = outcome.arm
             seeds = len(arm.models_by_seed)
             rows.append((name, outcome.rule, seeds, arm.removed, arm.validation.mean, arm.test.mean))
-    arms = sorted(outcomes)
-    shown = arms[:_MOST_ARMS]
+            if name in shown:
+                scores.append(arm.test.mean)
     left = names_width(shown)
-    axes = {"removed": "removed MACs (%)", "score": f"test {scale.noun}{scale.axis_unit}"}
-    forms = {"removed": ".1f", "score": f".{scale.digits}f"}
-    tip = tooltip(arm="arm", rule="rule", seeds="seeds", **{name: f"{axes[name]}|{forms[name]}" for name in axes})
+    removed_title = "removed MACs (%)"
+    score_title = f"test {scale.noun}{scale.axis_unit}"
+    tip = tooltip(
+        arm="arm",
+        rule="rule",
+        seeds="seeds",
+        removed=f"{removed_title}|.1f",
+        score=f"{score_title}|.{scale.digits}f",
+    )
     rule = {"field": "rule", "type": "nominal", "sort": list(_RULES)}
     ticks = {"tickCount": 6}
-    removed = quantity("removed", axes["removed"], axis=ticks)
-    score = score_channel("score", axes["score"], scale, [row[-1] for row in rows if row[0] in shown], axis=ticks)
+    removed = quantity("removed", removed_title, axis=ticks)
+    score = score_channel("score", score_title, scale, scores, axis=ticks)
+    panels = []
+    for x, with_names in ((removed, True), (score, False)):
+        panels.append(
+            {
+                "width": (WIDTH - left) / 2 - 24,
+                "height": {"step": 9, "for": "offset"},
+                "mark": {"type": "point", "filled": True, "size": 50, "opacity": 1},
+                "encoding": {
+                    "x": x,
+                    "y": {"field": "arm", "type": "nominal", "axis": row_axis(labels=with_names)},
+                    "yOffset": rule,
+                    "color": rule | {"title": None, "scale": {"domain": _RULES, "range": PALETTE[: len(_RULES)]}},
+                    "tooltip": tip,
+                },
+            }
+        )
     spec: Spec = {
         "data": {"name": "rows"},
         "transform": [
@@ -262,29 +287,12 @@ def chart(findings: Findings, problem: Problem, outcomes: Outcomes) -> Chart | N
         "columns": 2,
         "resolve": {"scale": {"y": "shared"}},
         "usermeta": {"left": left},
-        "concat": [
-            {
-                "width": (WIDTH - left) / 2 - 24,
-                "height": {"step": 9, "for": "offset"},
-                "mark": {"type": "point", "filled": True, "size": 50, "opacity": 1},
-                "encoding": {
-                    "x": x,
-                    "y": {"field": "arm", "type": "nominal", "axis": row_axis(labels=x is removed)},
-                    "yOffset": rule,
-                    "color": rule | {"title": None, "scale": {"domain": _RULES, "range": PALETTE[: len(_RULES)]}},
-                    "tooltip": tip,
-                },
-            }
-            for x in (removed, score)
-        ],
+        "concat": panels,
     }
-    note = f"{len(arms) - len(shown)} more arms are in the table." if len(arms) > len(shown) else ""
+    hidden = len(arms) - len(shown)
+    note = f"{hidden} more arms are in the table." if hidden else ""
     title = f"{problem}: what each rule would have chosen, means over seeds"
-    return Chart(title, spec, Answer(_COLUMNS, rows, POINTS.strip()), note=note, derived=True)
-
-
-TOLERANCE = 0.003
-"""TransTailor's printed tau, 0.3 percentage points of accuracy. For R squared, the same number is our choice."""
+    return Chart(title, spec, Answer(_COLUMNS, rows, POINTS_OF_ARMS.strip()), note=note, derived=True)
 
 
 def section(findings: Findings) -> Section:
@@ -293,8 +301,8 @@ def section(findings: Findings) -> Section:
         "stop",
         "What stop rules would have chosen",
         "Every trial runs its whole path, so stop rules are applied afterwards, to the validation score only."
-        f" The paper's Algorithm 1 stops at the first point more than {100 * TOLERANCE:g} percentage points (of"
-        f" R²: {TOLERANCE:g}) below the one before. “Best point” is the best by validation on the whole path.",
+        f" The paper's Algorithm 1 stops at the first point more than {100 * PAPER_TOLERANCE:g} percentage points (of"
+        f" R²: {PAPER_TOLERANCE:g}) below the one before. “Best point” is the best by validation on the whole path.",
         empty="No path has two operating points yet.",
         short="Stop rules",
     )
@@ -309,7 +317,7 @@ def section(findings: Findings) -> Section:
     if rows:
         columns = ("where", "arm", *COLUMNS[:-1])
         numeric = (False, False, False, *[True] * 8)
-        table = HtmlTable(columns, numeric, rows, comparison.POINTS)
+        table = HtmlTable(columns, numeric, rows, comparison.POINTS_OF_ARMS)
         section_stop.blocks.append(TableBlock(table, "All rules, arm by arm", derived=True, folded=len(rows) > 8))
     return section_stop
 

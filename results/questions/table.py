@@ -111,7 +111,10 @@ def published_table(run: Run, *, score: str = "test_score", asked: float | None 
         notes += notes_on_column
     keys = {(arm.name, arm.asked, str(arm)) for arm in arms}
     names = sorted(keys, key=lambda key: (budget_order(key[1]), key[0]))
-    rows = [PublishedRow(name, tuple(cells.get((name, column)) for column in columns)) for *_, name in names]
+    rows = []
+    for _, _, name in names:
+        cells_of_row = [cells.get((name, column)) for column in columns]
+        rows.append(PublishedRow(name, tuple(cells_of_row)))
     printed = numbers_at_budget(printed_numbers(run), asked)
     shown = _printed_points(printed, columns)
     rows += [_printed_row(name, numbers, columns) for name, numbers in rows_by_name(shown).items()]
@@ -140,26 +143,33 @@ def _column(
     if not groups:
         return {}, []
     values = _values(groups, generator)
-    failed = {name: sum(arm.failed for arm in arms) for name, arms in groups.items()}
     cells = {}
+    complete = {}
     for name, arms in groups.items():
-        cells[name] = Cell(values[name], _seeds(arms, counts), failed[name], "incomplete", None, None)
-    complete = {name: arms for name, arms in groups.items() if not failed[name]}
+        failed = sum(arm.failed for arm in arms)
+        cells[name] = Cell(values[name], _seeds(arms, counts), failed, "incomplete", None, None)
+        if not failed:
+            complete[name] = arms
     notes = [] if column.problem is not None else [TOGETHER]
-    notes += _said_of_incomplete(column, sum(map(bool, failed.values())))
+    notes += _notes_on_incomplete(column, len(groups) - len(complete))
     if not complete:
         return cells, notes
     best = max(complete, key=lambda name: (values[name].value or 0.0, name))
     family = _family(complete, best)
     p_values, smallest, seeds = _with_best(family, complete, generator)
-    pairings = {name: _pair_arms(complete[best], arms) for name, arms in complete.items() if name != best}
     settles = len(family) == 1 or smallest <= SIGNIFICANCE
     cells[best] = replace(cells[best], place="best" if settles else "unsettled")
-    for name, pairing in pairings.items():
-        p = p_values[_row_of(complete[name])]
-        place = _place(pairing, p) if settles else "unsettled"
-        cells[name] = replace(cells[name], place=place, p=p, smallest_p=smallest)
-    return cells, [*notes, *_column_notes(column, list(pairings.values()), len(family) - 1, seeds)]
+    pairings = []
+    for name, arms in complete.items():
+        if name == best:
+            continue
+        pairing = _pair_arms(complete[best], arms)
+        pairings.append(pairing)
+        p = p_values[_row_of(arms)]
+        place_of_arm = _place(pairing, p) if settles else "unsettled"
+        cells[name] = replace(cells[name], place=place_of_arm, p=p, smallest_p=smallest)
+    notes += _column_notes(column, pairings, len(family) - 1, seeds)
+    return cells, notes
 
 
 def _groups(column: PublishedColumn, arms: Sequence[Arm]) -> dict[str, list[Arm]]:
@@ -202,10 +212,12 @@ def _with_best(
     tables = [mean_by_seed(complete[name]) for name in family.values()]
     seeds = sorted(set(tables[0]).intersection(*tables[1:]))
     if not seeds:
-        return dict.fromkeys(family), 1.0, 0
-    scores = np.array([[table[seed] for table in tables] for seed in seeds])
-    p_values = with_best_p(scores, 0, generator)
-    return dict(zip(family, map(float, p_values), strict=True)), smallest_p(len(seeds)), len(seeds)
+        return {models: None for models in family}, 1.0, 0
+    scores = []
+    for seed in seeds:
+        scores.append([scores_by_seed[seed] for scores_by_seed in tables])
+    p_values = with_best_p(np.array(scores), 0, generator).tolist()
+    return dict(zip(family, p_values, strict=True)), smallest_p(len(seeds)), len(seeds)
 
 
 def _place(pairing: Pairing, p: float | None) -> Place:
@@ -237,7 +249,7 @@ def _seeds(arms: Sequence[Arm], counts: CountsByArm) -> tuple[int, int]:
     return len(mean_by_seed(arms)), len(planned)
 
 
-def _said_of_incomplete(column: PublishedColumn, rows: int) -> list[str]:
+def _notes_on_incomplete(column: PublishedColumn, rows: int) -> list[str]:
     if not rows:
         return []
     return [

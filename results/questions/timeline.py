@@ -61,65 +61,73 @@ def lanes_of(spans: Sequence[tuple[str, float, float]]) -> list[int]:
 
 
 def timeline(run: Run) -> Chart | None:
-    """Attempts as bars, events as marks on top; None where no attempt is written."""
+    """Draw attempts as bars, events as marks on top; None where no attempt is written."""
     data = answer(run, ATTEMPTS)
     if not data.rows:
         return None
-    spans = list(zip(*(data.column(name) for name in ("machine", "started_s", "ended_s")), strict=True))
-    lanes = lanes_of(spans)
+    machines = data.column("machine")
+    lanes = lanes_of(list(zip(machines, data.column("started_s"), data.column("ended_s"), strict=True)))
+    all_lanes = max(lanes) + 1
+    count = min(all_lanes, _MOST_LANES)
+    first_lane: dict[str, int] = {}  # of each machine
+    for lane, machine in sorted(zip(lanes, machines, strict=True), reverse=True):
+        first_lane[machine] = lane  # the smallest comes last
+    heads = [{"lane": lane, "machine": machine} for machine, lane in first_lane.items() if lane < count]
+    left = names_width(first_lane)
     per_hour, unit = time_unit(run)
-    size = 3600 / per_hour
-    count = min(max(lanes) + 1, _MOST_LANES)
-    names = {lane: machine for (machine, _, _), lane in sorted(zip(spans, lanes, strict=True), key=lambda one: -one[1])}
-    first = {machine: lane for lane, machine in sorted(names.items(), reverse=True)}
+    unit_s = 3600 / per_hour
     across = f"{unit} since the first attempt"
-    heads = [{"lane": lane, "machine": machine} for machine, lane in first.items() if lane < count]
-    events = [row for row in answer(run, EVENTS).records() if row["at_s"] is not None and row["at_s"] >= 0]
-    statuses = [status for status in COLOURS if status in set(data.column("status"))]
     y = {"field": "lane", "type": "ordinal", "axis": None, "scale": {"domain": list(range(count)), "padding": 0.15}}
-    left = names_width(first)
-    moments: Spec = {
-        "data": {"name": "events"},
-        "transform": [{"calculate": f"datum.at_s / {size}", "as": "at_shown"}],
-        "mark": {"type": "point", "shape": "triangle-down", "filled": True, "color": "#444", "y": -6,
-                 "size": 40, "opacity": 1},
-        "encoding": {"x": quantity("at_shown", across, scale={"zero": True, "nice": False}),
-                     "tooltip": tooltip(at="at", kind="event", node="node", detail="detail")},
-    }  # fmt: skip
+    occurring = set(data.column("status"))
+    statuses = [status for status in COLOURS if status in occurring]
+    colours = {"domain": statuses, "range": [COLOURS[status] for status in statuses]}
+    layers: list[Spec] = [
+        {
+            "data": {"name": "rows"},
+            "transform": [
+                {"filter": f"datum.lane < {count}"},
+                {"calculate": f"datum.started_s / {unit_s}", "as": "start"},
+                {"calculate": f"max(datum.ended_s, datum.started_s) / {unit_s}", "as": "end"},
+            ],
+            "mark": {"type": "bar", "minBandSize": 2},
+            "encoding": {
+                "y": y, "x": quantity("start", across, scale={"zero": True, "nice": False}),
+                "x2": {"field": "end"},
+                "color": {"field": "status", "type": "nominal", "title": None, "scale": colours},
+                "tooltip": tooltip(arm="arm", seed="seed", trial_id="trial", attempt="attempt", status="status",
+                                   machine="machine", start=f"from ({unit})|.2f", end=f"to ({unit})|.2f",
+                                   cause="cause"),
+            },
+        },
+        {
+            "data": {"values": heads},
+            "mark": {"type": "text", "align": "right", "x": -8, "limit": left},
+            "encoding": {"y": y, "text": {"field": "machine", "type": "nominal"}},
+        },
+    ]  # fmt: skip
+    tables = {}
+    events = [event for event in answer(run, EVENTS).records() if event["at_s"] is not None and event["at_s"] >= 0]
+    if events:
+        tables["events"] = events
+        layers.append(
+            {
+                "data": {"name": "events"},
+                "transform": [{"calculate": f"datum.at_s / {unit_s}", "as": "at_shown"}],
+                "mark": {"type": "point", "shape": "triangle-down", "filled": True, "color": "#444", "y": -6,
+                         "size": 40, "opacity": 1},
+                "encoding": {"x": quantity("at_shown", across, scale={"zero": True, "nice": False}),
+                             "tooltip": tooltip(at="at", kind="event", node="node", detail="detail")},
+            }
+        )  # fmt: skip
     spec: Spec = {
         "width": WIDTH - left,
         "height": {"step": 18 if count <= 24 else 8},
         "padding": {"left": left, "top": 5, "right": 10, "bottom": 5},
         "usermeta": {"left": left},
-        "layer": [
-            {
-                "data": {"name": "rows"},
-                "transform": [
-                    {"filter": f"datum.lane < {count}"},
-                    {"calculate": f"datum.started_s / {size}", "as": "start"},
-                    {"calculate": f"max(datum.ended_s, datum.started_s) / {size}", "as": "end"},
-                ],
-                "mark": {"type": "bar", "minBandSize": 2},
-                "encoding": {
-                    "y": y, "x": quantity("start", across, scale={"zero": True, "nice": False}),
-                    "x2": {"field": "end"},
-                    "color": {"field": "status", "type": "nominal", "title": None,
-                              "scale": {"domain": statuses, "range": [COLOURS[one] for one in statuses]}},
-                    "tooltip": tooltip(arm="arm", seed="seed", trial_id="trial", attempt="attempt", status="status",
-                                    machine="machine", start=f"from ({unit})|.2f", end=f"to ({unit})|.2f",
-                                    cause="cause"),
-                },
-            },
-            {
-                "data": {"values": heads},
-                "mark": {"type": "text", "align": "right", "x": -8, "limit": left},
-                "encoding": {"y": y, "text": {"field": "machine", "type": "nominal"}},
-            },
-            *([moments] if events else []),
-        ],
-    }  # fmt: skip
-    note = f"{max(lanes) + 1 - count} more lanes are in the table." if max(lanes) + 1 > count else ""
-    return Chart("Attempts on each machine", spec, data, {"lane": lanes}, {"events": events} if events else {}, note)
+        "layer": layers,
+    }
+    note = f"{all_lanes - count} more lanes are in the table." if all_lanes > count else ""
+    return Chart("Attempts on each machine", spec, data, {"lane": lanes}, tables, note)
 
 
 _LOST = ("failed", "died", "interrupted")
@@ -144,17 +152,26 @@ def section(findings: Findings) -> Section:
 
 
 def _in_a_sentence(chart: Chart, unit: tuple[float, str]) -> str:
-    records, lanes = chart.answer.records(), max(chart.extra["lane"]) + 1
-    spent = {id(row): row["ended_s"] - row["started_s"] for row in records}
-    busy, whole = sum(spent.values()), lanes * max(row["ended_s"] for row in records)
-    lost = sum(spent[id(row)] for row in records if row["status"] in _LOST)
-    shared = sum({row["trial_id"]: row["shared_s"] for row in records}.values())
-    machines = len({row["machine"] for row in records})
-    idle = 100 * (1 - busy / whole) if whole > 0 else 0.0
+    records = chart.answer.records()
+    lanes = max(chart.extra["lane"]) + 1
+    spent = []
+    lost = []
+    shared_of_trial = {}
+    for record in records:
+        seconds = record["ended_s"] - record["started_s"]
+        spent.append(seconds)
+        if record["status"] in _LOST:
+            lost.append(seconds)
+        shared_of_trial[record["trial_id"]] = record["shared_s"]
+    machines = len({record["machine"] for record in records})
+    whole_s = lanes * max(record["ended_s"] for record in records)
+    idle = 100 * (1 - sum(spent) / whole_s) if whole_s > 0 else 0.0
+    lost_s = sum(lost)
+    shared_s = sum(shared_of_trial.values())
     return (
         f"{len(records)} attempts on {lanes} lane{'' if lanes == 1 else 's'} of"
-        f" {machines} machine{'' if machines == 1 else 's'}: {hours_text(busy / 3600, unit)} of work,"
+        f" {machines} machine{'' if machines == 1 else 's'}: {hours_text(sum(spent) / 3600, unit)} of work,"
         f" {idle:.0f}% of the lanes' time idle,"
-        f" {hours_text(lost / 3600, unit) if lost else 'nothing'} in attempts that did not finish."
-        f" Trials took {hours_text(shared / 3600, unit)} of stages from the cache."
+        f" {hours_text(lost_s / 3600, unit) if lost_s else 'nothing'} in attempts that did not finish."
+        f" Trials took {hours_text(shared_s / 3600, unit)} of stages from the cache."
     )

@@ -61,7 +61,8 @@ class Chart:
         return {"application/vnd.vegalite.v6+json": self.to_dict(), "text/plain": f"Chart({self.title!r})"}
 
     def _columns(self) -> list[Sequence[Any]]:
-        return [*(self.answer.column(name) for name in self.answer.columns), *self.extra.values()]
+        answered = [self.answer.column(name) for name in self.answer.columns]
+        return [*answered, *self.extra.values()]
 
 
 def _finite(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,9 @@ def overview(findings: Findings) -> list[ArmsTable]:
 def _cells(arm: Arm, pairing: Pairing | None) -> tuple[str, ...]:
     """Write the cells of an arm at a budget; `pairing` compares it with full fine-tuning, None where nothing does."""
     scale = SCALES[arm.metric]
-    difference, interval, word = NOTHING, NOTHING, NOTHING
+    difference = NOTHING
+    interval = NOTHING
+    word = NOTHING
     if pairing is not None:
         difference = scale.difference(pairing.result.difference.mean)
         interval = scale.interval(pairing.result.difference, signed=True)
@@ -109,7 +111,7 @@ def named_section(findings: Findings) -> Section:
             words += " Several pairs have the same model, so n is smaller than it looks."
         section.blocks.append(Words(words, bold=f"{where}, against {pairing.second}"))
     if pairings:
-        table = tables.pairings_table(pairings, comparison.POINTS, where=True)
+        table = tables.pairings_table(pairings, comparison.POINTS_OF_ARMS, where=True)
         section.blocks.append(TableBlock(table, derived=True))
     return section
 
@@ -169,7 +171,7 @@ def tuning_section(findings: Findings) -> Section | None:
     pairings = [comparison.compare([pair]) for pair in pairs]
     for problem in sorted({pairing.problem for pairing in pairings if pairing.problem}):
         of_problem = [pairing for pairing in pairings if pairing.problem == problem]
-        table = tables.pairings_table(of_problem, comparison.POINTS, where=False)
+        table = tables.pairings_table(of_problem, comparison.POINTS_OF_ARMS, where=False)
         title = f"{problem}, all at the first setting: {', '.join(of_first)}. The comparison below, without tuning"
         section.blocks.append(TableBlock(table, title, derived=True))
     return section

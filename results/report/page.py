@@ -73,18 +73,14 @@ HELD_ROWS: Mapping[str, tuple[Callable[[Findings], str], ...]] = MappingProxyTyp
 """Of the two largest tables few rows are shown: the functions say in SQL which ones the sections read."""
 
 _SCRIPTS = (
-    *("state.js", "page.js", "figures.js", "dots.js", "points.js", "front.js", "trial.js", "parallel.js"),
-    "start.js",
-)
+    "state.js", "page.js", "figures.js", "dots.js", "points.js", "front.js", "trial.js", "parallel.js", "start.js",
+)  # fmt: skip
 """One program, in this order."""
 
-LAST_ROW = "SELECT strftime(max(written_at), '%Y-%m-%d %H:%M:%S UTC') AS at FROM (" + (
-    " UNION ALL ".join(
-        f"SELECT max(written_at) AS written_at FROM {name}"
-        for name in ("planned", "trials", "attempts", "operating_points")
-    )
-    + ")"
-)
+_WRITTEN_TABLES = ("planned", "trials", "attempts", "operating_points")
+_NEWEST = [f"SELECT max(written_at) AS written_at FROM {table}" for table in _WRITTEN_TABLES]
+LAST_ROW = f"SELECT strftime(max(written_at), '%Y-%m-%d %H:%M:%S UTC') AS at FROM ({' UNION ALL '.join(_NEWEST)})"
+"""When the last row of the run was written."""
 
 
 @dataclass
@@ -152,30 +148,35 @@ def write_report(
 
 
 def render(page: Page, *, live: bool = False) -> str:
-    """The page as HTML; all texts are escaped, and no script runs but Vega and the page's own, by their hashes.
+    """Return the page as HTML; all texts are escaped, and no script runs but Vega and the page's own, by their hashes.
 
     Args:
         live: whether a server answers it, which it may ask then.
     """
-    style, *scripts = map(Markup, _sources())
-    return _template().render(page=page, style=style, scripts=scripts, policy=Markup(policy_of(live=live)), live=live)
+    style, vega, script = [Markup(source) for source in _sources()]
+    policy = Markup(policy_of(live=live))
+    return _template().render(page=page, style=style, scripts=[vega, script], policy=policy, live=live)
 
 
 def policy_of(*, live: bool = False, more: Sequence[str] = ()) -> str:
-    """The page's content security policy; `more` are sources of further scripts."""
-    style, *scripts = map(hash_source, _sources())
-    sources = [
+    """Return the page's content security policy; `more` are sources of further scripts."""
+    style, vega, script = [hash_source(source) for source in _sources()]
+    rules = [
+        "default-src 'none'",
         f"style-src {style}",
-        f"script-src {' '.join((*scripts, *more))}",
+        f"script-src {' '.join([vega, script, *more])}",
         "base-uri 'none'",
         "form-action 'none'",
     ]
-    return "; ".join(["default-src 'none'", *sources, *(["connect-src 'self'"] if live else [])])
+    if live:
+        rules.append("connect-src 'self'")
+    return "; ".join(rules)
 
 
 def hash_source(text: str) -> str:
-    """How a policy names a script or a style."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+    """Return the name of a script or a style in a policy."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 @cache
@@ -192,22 +193,24 @@ def _template() -> Template:
 
 @cache
 def _sources() -> tuple[str, str, str]:
-    """The page's style, Vega, and the page's own script."""
+    """Return the page's style, Vega, and the page's own script."""
     folder = resources.files("results") / "templates"
-    style, *parts = ((folder / name).read_text(encoding="utf-8") for name in ("report.css", *_SCRIPTS))
+    style = (folder / "report.css").read_text(encoding="utf-8")
+    parts = [(folder / name).read_text(encoding="utf-8") for name in _SCRIPTS]
     return style, bundle(), f"(function () {{\n{''.join(parts)}}})();"
 
 
 def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None, over: Sequence[str] = ()) -> Page:
     """Compute everything that the report shows of a run, or of several: `apart` and `over` as for `write_report`."""
-    doubles = what_ran.doubles(run)
+    notes_on_runs = what_ran.doubles(run)
     if len(run.paths) > 1 and not apart:
-        doubles += arms_that_differ(run)
+        notes_on_runs += arms_that_differ(run)
     run.count_once()
     run.hold(*_HELD)
     if len(run.paths) > 1:
+        names_apart = APART[apart] if apart else _SEARCHES_APART
         for table in ("planned", "operating_points"):
-            run.connection.execute(f"UPDATE {table} SET {APART[apart] if apart else _SEARCHES_APART}")
+            run.connection.execute(f"UPDATE {table} SET {names_apart}")
     averaged = average_over(run, over)
     run.hold("measured_points", "computed_stages", "unshared_costs")
     counts: dict[str, int] = run.rows(what_ran.COUNTS)[0]
@@ -215,16 +218,11 @@ def page_of(run: Run, renew_s: float | None = None, *, apart: str | None = None,
     for table, conditions in HELD_ROWS.items():
         run.hold(table, where=" OR ".join(f"({condition(findings)})" for condition in conditions))
     planned = trial_rows(run)
-    page = Page(
-        ", ".join(path.resolve().name for path in run.paths.values()),
-        run.rows(LAST_ROW)[0]["at"] or "",
-        renew_s=renew_s,
-    )
+    name = ", ".join(path.resolve().name for path in run.paths.values())
+    page = Page(name, run.rows(LAST_ROW)[0]["at"] or "", renew_s=renew_s)
     page.tiles = _tiles(run, counts)
-    page.warnings = [
-        *averaged, *doubles, *what_ran.warnings(run, counts), *search.warnings(run),
-        *overview.warnings(findings),
-    ]  # fmt: skip
+    page.warnings = averaged + notes_on_runs
+    page.warnings += what_ran.warnings(run, counts) + search.warnings(run) + overview.warnings(findings)
     try:
         page.facts = what_ran.provenance(run)
     except (ValueError, OSError) as error:

@@ -7,14 +7,15 @@ from typing import Any, Literal
 
 from results.errors import ResultsError
 from results.questions.costs import time_unit
-from results.questions.front import POINTS
+from results.questions.front import POINTS_WITH_COSTS
 from results.render.blocks import packed
 from results.store.reader import Run
 from results.store.views import literal
 from results.text.number_format import SCALES
 from transtailor.documents import DocumentError, Record
 
-PAGE_ROWS, MOST_ROWS = 200, 10_000
+PAGE_ROWS = 200
+MOST_ROWS = 10_000
 _TEXTS = ("network", "dataset", "arm", "trial_id")
 _SIGNS = {
     "=": "abs({} - ?) < 1e-9", "!=": "abs({} - ?) >= 1e-9", ">": "{} - ? > 1e-9", "<": "? - {} > 1e-9",
@@ -55,7 +56,7 @@ class PointPages:
         self._texts: tuple[str, ...] = ("run", *_TEXTS) if more else _TEXTS
         run.connection.execute(
             f"CREATE TEMP TABLE paged_points AS SELECT {more}point.*, CASE metric {_FACTORS} END AS factor,"
-            f" lower(concat_ws(chr(10), {', '.join(self._texts)})) AS texts FROM ({POINTS}) AS point"
+            f" lower(concat_ws(chr(10), {', '.join(self._texts)})) AS texts FROM ({POINTS_WITH_COSTS}) AS point"
             f" JOIN (SELECT {more}trial_id, point, metric FROM compared_points) USING (trial_id, point)"
         )
         shown = {name: name for name in ("seed", "macs", "params", "latency_ms")}
@@ -83,7 +84,8 @@ class PointPages:
         try:
             question = PointsQuestion.from_json(text)
             limit = max(1, min(question.most or PAGE_ROWS, MOST_ROWS))
-            is_down, name = question.sort.startswith("-"), question.sort.removeprefix("-")
+            is_down = question.sort.startswith("-")
+            name = question.sort.removeprefix("-")
             key = name if name in self._texts else self._numbers[name]
             where: list[tuple[str, list[Any]]] = [
                 (_SIGNS[sign].format(self._numbers[column]), [value]) for column, sign, value in question.numbers
@@ -92,10 +94,10 @@ class PointPages:
             raise ResultsError(f"no question about points: {error}") from error
         where += [("contains(texts, ?)", [part.lower()]) for part in question.texts]
         if question.arms:
-            where.append(("arm IN (SELECT unnest(?))", [[*question.arms]]))
+            where.append(("arm IN (SELECT unnest(?))", [list(question.arms)]))
         if question.problem:
             same = "(network, dataset) = (?, ?) AND train_images IS NOT DISTINCT FROM ?"
-            where.append((same, [*question.problem]))
+            where.append((same, list(question.problem)))
         with self._asking:
             count = None if question.after else self._asked("count(*) AS count", where)[0]["count"]
             if question.after:

@@ -44,7 +44,8 @@ class ReportServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, runs: Sequence[Path], port: int = 0, *, apart: str | None = None) -> None:
-        self.runs, self.apart = runs, apart
+        self.runs = runs
+        self.apart = apart
         self.token = secrets.token_urlsafe(_TOKEN_BYTES)
         self._page: tuple[str, str] | None = None
         self._points: PointPages | None = None
@@ -55,20 +56,22 @@ class ReportServer(ThreadingHTTPServer):
 
     @property
     def link(self) -> str:
-        """What opens the report in a browser on this machine."""
+        """The address that opens the report in a browser on this machine."""
         return f"http://{ADDRESS}:{self.server_port}/#token={self.token}"
 
     def _version(self) -> str:
-        """A text that changes when a file of the run's tables comes or goes; empty when a run has gone."""
+        """Return a text that changes when a file of the run's tables comes or goes; empty when a run has gone."""
         try:
             folders = [tables_folder(run) for run in self.runs]
         except ResultsError:
             return ""
-        names = sorted(str(path) for folder in folders for path in folder.rglob("*.parquet"))
-        return hashlib.sha256("\n".join(names).encode(errors="replace")).hexdigest()
+        names: list[str] = []
+        for folder in folders:
+            names += [str(path) for path in folder.rglob("*.parquet")]
+        return hashlib.sha256("\n".join(sorted(names)).encode(errors="replace")).hexdigest()
 
     def page(self) -> tuple[str, str]:
-        """The version and the report of the last rows that could be read. Raises ResultsError: there is none."""
+        """Return the version and the report of the last rows that could be read. Raises ResultsError: there is none."""
         return self._page or self.renew()
 
     def newer(self, known: str) -> str:
@@ -95,7 +98,8 @@ class ReportServer(ThreadingHTTPServer):
         while True:
             run = load(self.runs if len(self.runs) > 1 else self.runs[0])
             try:
-                return render(page_of(run, apart=self.apart), live=True), PointPages(run)
+                text = render(page_of(run, apart=self.apart), live=True)
+                return text, PointPages(run)
             except BaseException as error:
                 is_outdated = isinstance(error, Exception) and run.is_outdated()
                 run.close()
@@ -103,7 +107,7 @@ class ReportServer(ThreadingHTTPServer):
                     raise
 
     def points(self, question: str) -> str:
-        """Some operating points of the last page. Raises ResultsError: the question is none."""
+        """Return some operating points of the last page, as JSON. Raises ResultsError: the question is none."""
         assert self._points
         return self._points.answer(question)
 
@@ -123,12 +127,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.MISDIRECTED_REQUEST, "this report is served on 127.0.0.1 and localhost only")
         elif self.path == "/":
             self._answer(HTTPStatus.OK, _opening(), html=True)
-        elif not hmac.compare_digest(self._given().encode(), self.server.token.encode()):
+        elif not hmac.compare_digest(self._given_token().encode(), self.server.token.encode()):
             self._answer(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong: open the link that serve printed")
         else:
-            self._tell(*self.path.split("?", 1))
+            path, _, question = self.path.partition("?")
+            self._answer_reader(path, question)
 
-    def _tell(self, path: str, question: str = "") -> None:
+    def _answer_reader(self, path: str, question: str) -> None:
         """Answer a reader who has the token."""
         try:
             if path == "/version":
@@ -141,13 +146,15 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self._answer(HTTPStatus.NOT_FOUND, "there is / and nothing else")
         except ResultsError as error:
-            is_asked = path == "/points"  # then the question is wrong
-            self._answer(HTTPStatus.BAD_REQUEST if is_asked else HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+            if path == "/points":  # the question is wrong
+                status = HTTPStatus.BAD_REQUEST
+            self._answer(status, str(error))
 
     def log_message(self, format: str, *args: object) -> None:
         """Write no log."""
 
-    def _given(self) -> str:
+    def _given_token(self) -> str:
         return (self.headers.get("Authorization") or "").removeprefix("Bearer ")
 
     def _answer(self, status: HTTPStatus, text: str, *, html: bool = False, version: str = "") -> None:

@@ -21,13 +21,15 @@ def watch(run: str | os.PathLike[str], period_s: float, *, out: Path | None = No
     Raises:
         ResultsError: as `write_report`.
     """
-    idle = 0
+    idle_checks = 0  # in a row
     while True:
         with load(run) as loaded:
-            state, ended = loaded.rows(STATE)[0], is_over(loaded)
-        idle = idle + 1 if state["attempts"] and not state["running"] else 0
-        ended = ended or idle > 1
-        yield write_report(run, None if ended else period_s, out=out)
-        if ended:
+            (state,) = loaded.rows(STATE)
+            has_ended = is_over(loaded)
+        is_idle = state["attempts"] > 0 and state["running"] == 0
+        idle_checks = idle_checks + 1 if is_idle else 0
+        has_ended = has_ended or idle_checks > 1
+        yield write_report(run, None if has_ended else period_s, out=out)
+        if has_ended:
             return
         time.sleep(period_s)

@@ -123,7 +123,10 @@ def provenance(run: Run) -> list[tuple[str, str]]:
 
 
 def _in_a_sentence(arms: HtmlTable) -> str:
-    networks, datasets, names, methods = (sorted({row.cells[column] for row in arms.rows}) for column in range(4))
+    networks = sorted({row.cells[0] for row in arms.rows})
+    datasets = sorted({row.cells[1] for row in arms.rows})
+    names = sorted({row.cells[2] for row in arms.rows})
+    methods = sorted({row.cells[3] for row in arms.rows})
     if not arms.rows:
         return "No trial is planned yet."
     return (

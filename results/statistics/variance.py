@@ -13,9 +13,11 @@ from results.statistics.means import finite
 
 _RANK_TOLERANCE = 1e-10
 """Of what is left of a column beside those before it, against the largest: dependent columns leave below 1e-13."""
-_ROUNDING, _ROUNDING_OF_DIFFERENCES = 1e-20, 1e-12
-"""Sums of squares below these shares, of the values' own squares and of the larger of two sums, are 0: rounding leaves
-below 1e-28 and 1e-14, and F would be a ratio of such remains."""
+_ROUNDING = 1e-20
+"""A sum of squares below this share of the values' own squares is 0: rounding leaves below 1e-28."""
+_ROUNDING_OF_DIFFERENCES = 1e-12
+"""A difference of two sums below this share of the larger one is 0: rounding leaves below 1e-14, and F would be a ratio
+of such remains."""
 
 
 @dataclass(frozen=True)
@@ -83,46 +85,71 @@ def anova(
         [('seed', 1, 0.26), ('epochs', 1, 0.71)]
     """
     data = finite(values)
-    columns = dict([block]) if block else {}
-    columns |= factors
+    columns: dict[str, Sequence[str]] = {}
+    if block is not None:
+        block_name, block_levels = block
+        columns[block_name] = block_levels
+    columns.update(factors)
     if not factors or any(len(levels) != len(data) for levels in columns.values()):
         raise ValueError(f"expected factors of {len(data)} levels each, given {list(factors)}")
     terms: list[tuple[str, ...]] = [(name,) for name in columns]
     terms += list(itertools.combinations(factors, 2))
-    cells = {term: _cells([columns[name] for name in term]) for term in terms}
+    cells = {}
+    for term in terms:
+        cells[term] = _cells([columns[name] for name in term])
 
     @cache
     def fit(*terms_fitted: tuple[str, ...]) -> tuple[float, int]:
         return _fit(data, [cells[term] for term in terms_fitted])
 
     residual, rank = fit(*terms)
-    degrees = len(data) - rank
+    residual_degrees = len(data) - rank
     whole, _ = fit()
-    effects = tuple(_effect(term, terms, fit, (residual, degrees), whole) for term in terms)
+    effects = [_effect(term, terms, fit, (residual, residual_degrees), whole) for term in terms]
     counts = Counter(zip(*columns.values(), strict=True))
     possible = int(np.prod([len(set(levels)) for levels in columns.values()]))
-    fewest = min(counts.values()) if len(counts) == possible else 0
-    return Anova(effects, len(data), degrees, residual, whole, (len(counts), possible), fewest, max(counts.values()))
+    return Anova(
+        effects=tuple(effects),
+        n=len(data),
+        residual_degrees=residual_degrees,
+        residual_sum_of_squares=residual,
+        sum_of_squares=whole,
+        cells=(len(counts), possible),
+        fewest=min(counts.values()) if len(counts) == possible else 0,
+        most=max(counts.values()),
+    )
 
 
 def _effect(
     term: tuple[str, ...],
     terms: Sequence[tuple[str, ...]],
-    fitted: Callable[..., tuple[float, int]],
+    fit: Callable[..., tuple[float, int]],
     residual: tuple[float, int],
     whole: float,
 ) -> Effect:
-    """Compute what a term explains in addition to all terms that do not contain it."""
+    """Compute what a term explains in addition to all terms that do not contain it.
+
+    Args:
+        fit: from terms to the sum of squares that they leave, and their rank.
+        residual: the sum of squares that all terms leave, and its degrees of freedom.
+        whole: the sum of squares around the mean.
+    """
     others = [other for other in terms if not set(term) <= set(other)]
-    without, rank_without = fitted(*others)
-    with_it, rank = fitted(*(other for other in terms if other == term or other in others))
-    degrees = rank - rank_without
-    explained = without - with_it
-    if explained <= _ROUNDING_OF_DIFFERENCES * without:
+    others_and_term = [other for other in terms if other == term or other in others]
+    left_by_others, rank_of_others = fit(*others)
+    left, rank = fit(*others_and_term)
+    degrees = rank - rank_of_others
+    explained = left_by_others - left
+    if explained <= _ROUNDING_OF_DIFFERENCES * left_by_others:
         explained = 0.0
     rest, rest_degrees = residual
     error = rest / rest_degrees if rest_degrees else None
-    f = explained / degrees / error if degrees and error else None
+    f = None
+    if degrees and error:
+        f = explained / degrees / error
+    omega_squared = None
+    if error is not None and whole + error:
+        omega_squared = max(0.0, (explained - degrees * error) / (whole + error))
     return Effect(
         name=" x ".join(term),
         degrees=degrees,
@@ -131,16 +158,17 @@ def _effect(
         p=None if f is None else float(special.fdtrc(degrees, rest_degrees, f)),
         eta_squared=explained / whole if whole else None,
         partial_eta_squared=explained / (explained + rest) if explained + rest else None,
-        omega_squared=(
-            None if error is None or not whole + error else max(0.0, (explained - degrees * error) / (whole + error))
-        ),
+        omega_squared=omega_squared,
     )
 
 
 def _cells(levels: Sequence[Sequence[str]]) -> np.ndarray:
     """Number the combinations of levels that occur from 1; their indicators span the term and all it contains."""
-    known: dict[tuple[str, ...], int] = {}
-    return np.array([known.setdefault(row, 1 + len(known)) for row in zip(*levels, strict=True)])
+    number_of: dict[tuple[str, ...], int] = {}
+    numbers = []
+    for combination in zip(*levels, strict=True):
+        numbers.append(number_of.setdefault(combination, 1 + len(number_of)))
+    return np.array(numbers)
 
 
 def _fit(data: np.ndarray, terms: Sequence[np.ndarray]) -> tuple[float, int]:
@@ -148,11 +176,12 @@ def _fit(data: np.ndarray, terms: Sequence[np.ndarray]) -> tuple[float, int]:
 
     What is left is the residual sum of squares, 0 where it is only rounding.
     """
-    ends = np.cumsum([1, *(int(cells.max()) for cells in terms)])
+    widths = [int(cells.max()) for cells in terms]
+    ends = np.cumsum([1, *widths])
     # Each value has one column of each term: 0 is the mean, and the columns of a term follow those of the term before.
     columns = [np.zeros(len(data), int)]
-    for cells, end in zip(terms, ends, strict=False):
-        columns.append(cells + end - 1)
+    for cells, end_before in zip(terms, ends[:-1], strict=True):
+        columns.append(cells + end_before - 1)
     rest = data - data.mean()
     # Normal equations: their entries are counts, which are exact, and there are far fewer columns than values.
     products = np.zeros((ends[-1], ends[-1]))

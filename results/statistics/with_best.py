@@ -46,7 +46,8 @@ def with_best_p(values: np.ndarray, best: int, generator: np.random.Generator) -
     spread[spread < _ROUNDING] = np.inf  # equal in all blocks: no difference
     observed = np.abs(means[:, 0] - means[best, 0]) / spread[best]
     nearest_first = sorted((arm for arm in range(arms) if arm != best), key=lambda arm: float(observed[arm]))
-    compared, largest = [best], np.zeros(means.shape[1])
+    compared = [best]
+    largest = np.zeros(means.shape[1])
     p = np.ones(arms)
     for arm in nearest_first:
         for other in compared:

@@ -41,8 +41,10 @@ from transtailor.ownership import refuse_outside
 
 GROUP_ROWS = 2**17
 """Rows of a row group: enough for fast scans, few enough to be held in memory."""
-MANY_PARTS, MANY_FRACTION = 2000, 0.05
-"""Parts that wait to be merged, at least; and their share of those that are merged."""
+MANY_PARTS = 2000
+"""Parts are merged when this many wait to be, or more."""
+MANY_FRACTION = 0.05
+"""In a large run, they also have to be this share of those that are merged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +165,8 @@ def copy_rows(
             waiting_rows += rows.num_rows
             if waiting_rows >= GROUP_ROWS:
                 writer.write_table(pa.concat_tables(tables))
-                tables, waiting_rows = [], 0
+                tables = []
+                waiting_rows = 0
         if tables:
             writer.write_table(pa.concat_tables(tables))
 

@@ -26,9 +26,13 @@ from results.store.schema_migrations import explain_old_run, readable_columns
 from transtailor.documents import read_json
 
 MANIFEST_FORMAT = SETTLED_FORMAT = 1
-SUPERSEDED, SETTLING, WRITING = ".superseded", ".settling", ".writing"
-"""Folders of a run: of what its tables/ was before each settlement, of what will take its place, and of parts that are
-not whole yet, by table: some readers refuse a folder that has other files beside the parts."""
+SUPERSEDED = ".superseded"
+"""Folder of a run: what its tables/ was before each settlement."""
+SETTLING = ".settling"
+"""Folder of a run: what will take the place of its tables/."""
+WRITING = ".writing"
+"""Folder of a run: parts that are not whole yet, by table. Some readers refuse a folder that has other files beside the
+parts."""
 REFUSED_SHOWN = 3
 NAMED_BY_A_WRITER = re.compile(r"\d{8}T\d{6}\.\d{6}-")  # with the moment of the last rows
 _LOCAL = LocalFileSystem()  # else Arrow looks up the file system of each of thousands of files

@@ -34,8 +34,9 @@ from transtailor.waiting import WaitedTooLong, wait_for
 
 WRITTEN_AT = "written_at"
 FOLDER_IS_GONE = (errno.ENOENT, errno.ESTALE)
-REPLACED_LIMIT_S, REPLACED_POLL_S = 60.0, 0.01
+REPLACED_LIMIT_S = 60.0
 """For a settlement to put the new folder in place: two renames; clients of a shared file system may see it later."""
+REPLACED_POLL_S = 0.01
 COMPRESSED_FROM_BYTES = 4096
 """Of a part; compressing a smaller one takes longer and saves no block of a disk."""
 

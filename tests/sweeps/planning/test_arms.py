@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import results
-from results.questions.front import POINTS
+from results.questions.front import POINTS_WITH_COSTS
 from results.store.reader import load
 from results.store.writer import Writer
 from sweeps.errors import SpecError
@@ -174,7 +174,7 @@ def test_every_output_names_the_same_arms(finished: RunFolder, launch: Command, 
     assert re.search(r"tuning .*optimisation.learning_rate.*\[tuning\]", plan) and "repeats" not in plan
     assert "3 of each arm" in plan  # seeds
     with load(finished.path) as rows:
-        assert sorted({row["arm"] for row in rows.rows(POINTS)}) == ARMS
+        assert sorted({row["arm"] for row in rows.rows(POINTS_WITH_COSTS)}) == ARMS
 
 
 def test_a_label_names_an_arm_only_where_it_has_one(finished: RunFolder, tmp_path: Path) -> None:
