@@ -102,12 +102,14 @@ def _control(arms: Sequence[Arm], base: Arm, arm: Arm) -> Arm:
     """
     if base.method != BASELINE or arm.method == BASELINE or not _is_shorter(base, arm):
         return base
-    as_long = [tuned for tuned in arms if tuned.method == BASELINE and not _is_shorter(tuned, arm)]
-    return min(
-        as_long,
-        key=lambda tuned: (tuned.trained_epochs or 0.0, tuned.label, best_first(tuned), tuned.name),
-        default=base,
-    )
+    as_long: list[tuple[float, Arm]] = []
+    for tuned in arms:
+        if tuned.method == BASELINE and tuned.trained_epochs is not None and not _is_shorter(tuned, arm):
+            as_long.append((tuned.trained_epochs, tuned))
+    if not as_long:
+        return base
+    _, control = min(as_long, key=lambda known: (known[0], known[1].label, best_first(known[1]), known[1].name))
+    return control
 
 
 def _is_shorter(control: Arm, arm: Arm) -> bool:

@@ -158,6 +158,7 @@ def over_data(findings: Findings, network: str) -> dict[str, Chart]:
         title = f"{at}: filters left in each layer (%) on each data set"
         text = "format(100 * datum.kept_fraction, '.0f')"
         charts["over-data"] = _by_layer(title, widths_of_data, Shading("1 - datum.kept_fraction", text), of="dataset")
+    if pairs.rows:  # none, for example, where one data set has widths, of one seed
         title = f"{at}: agreement of two data sets, and of two seeds of one (100 less the mean difference in points)"
         text = "format(100 * datum.agreement, '.0f')"
         charts["data-agreement"] = _by_pair(title, pairs, Shading("1 - datum.agreement", text), of="dataset")

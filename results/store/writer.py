@@ -102,6 +102,7 @@ class Writer:
         made_in = self.tables.parent / WRITING / table
 
         def written() -> Path | None:
+            """Return the part's path, also where a settlement has moved it; None while its folder is being replaced."""
             try:
                 if not superseded_folders(self.tables.parent):
                     make_folder(path.parent)

@@ -204,23 +204,28 @@ def test_names_that_look_like_code_are_text(tmp_path: Path, synthetic: Any) -> N
     assert "<b>" not in svg and "&lt;/script&gt;&lt;b&gt;'] + \"datum' \\ {a}" in svg.replace("&quot;", '"')
 
 
-def test_widths_over_data_sets_agree_as_computed_by_hand(tmp_path: Path, synthetic: Any) -> None:
-    """Two data sets, two layers, two seeds; the diagonal compares two seeds of one data set."""
-    kept = {("cars", 0): (8, 4), ("cars", 1): (6, 4), ("dogs", 0): (2, 4), ("dogs", 1): (2, 2)}  # of 10 and 5 filters
+def widths_on_two_data_sets(folder: Path, synthetic: Any, kept: dict[tuple[str, int], tuple[int, int]]) -> OpenedRun:
+    """A run of two arms on two data sets with two seeds; `kept` filters, of 10 and 5, by data set and seed."""
     arms = (("transtailor", "transtailor"), ("prune", "prune"))
     for dataset in ("cars", "dogs"):
-        synthetic(labels=arms, seeds=(0, 1), budgets=(0.0, 0.2, 0.4), dataset=dataset).write(tmp_path / "run")
-    writer, rows = Writer(tmp_path / "run" / "tables"), list[dict[str, Any]]()
+        synthetic(labels=arms, seeds=(0, 1), budgets=(0.0, 0.2, 0.4), dataset=dataset).write(folder)
+    writer, rows = Writer(folder / "tables"), list[dict[str, Any]]()
     chosen = "SELECT trial_id, point, dataset, seed, code_digest FROM operating_points"
-    for row in results.load(tmp_path / "run").rows(f"{chosen} WHERE label = 'transtailor' AND point = 1"):
+    for row in results.load(folder).rows(f"{chosen} WHERE label = 'transtailor' AND point = 1"):
         common = {name: row[name] for name in ("trial_id", "point", "code_digest")}
-        widths = zip(("a", "b"), kept[row["dataset"], row["seed"]], (10, 5), strict=True)
+        widths = zip(("a", "b"), kept.get((row["dataset"], row["seed"]), ()), (10, 5), strict=False)
         rows += [
             common | {"layer": layer, "order": order, "width": width, "original_width": of, "macs": 1}
             for order, (layer, width, of) in enumerate(widths)
         ]
     writer.write("layers", rows)
-    run = results.load(tmp_path / "run")
+    return results.load(folder)
+
+
+def test_widths_over_data_sets_agree_as_computed_by_hand(tmp_path: Path, synthetic: Any) -> None:
+    """Two data sets, two layers, two seeds; the diagonal compares two seeds of one data set."""
+    kept = {("cars", 0): (8, 4), ("cars", 1): (6, 4), ("dogs", 0): (2, 4), ("dogs", 1): (2, 2)}
+    run = widths_on_two_data_sets(tmp_path / "run", synthetic, kept)
     charts = over_data(findings_of(run), "vgg11")
     found = {(row["dataset"], row["layer"]): row["kept_fraction"] for row in charts["over-data"].answer.records()}
     assert found == pytest.approx({("cars", "a"): 0.7, ("cars", "b"): 0.8, ("dogs", "a"): 0.2, ("dogs", "b"): 0.6})
@@ -234,6 +239,11 @@ def test_widths_over_data_sets_agree_as_computed_by_hand(tmp_path: Path, synthet
     assert run.plot.over_data("vgg11").title == charts["over-data"].title
     with pytest.raises(ResultsError, match="no arm that pruned it on two data sets yet"):
         run.plot.over_data("vgg16")
+
+
+def test_widths_of_one_data_set_are_compared_with_none(tmp_path: Path, synthetic: Any) -> None:
+    run = widths_on_two_data_sets(tmp_path / "run", synthetic, {("cars", 0): (8, 4)})
+    assert set(over_data(findings_of(run), "vgg11")) == {"over-data"}
 
 
 @pytest.mark.check
