@@ -110,13 +110,13 @@ def _launch(**_: object) -> None:
 def _trials(ctx: click.Context) -> Iterator[str]:
     """Yield the ids of the trials of the run that was typed, or of all runs."""
     run = cli.typed_run(ctx)
-    plans = [run / "plan.json"] if run else sorted(cli.RUNS.glob("[!.]*/plan.json"))
-    for plan in plans:
-        yield from json.loads(plan.read_bytes())["trials"]
+    folders = [run] if run else [cli.RUNS / name for name in cli.run_names()]
+    for folder in folders:
+        yield from json.loads((folder / "plan.json").read_bytes())["trials"]
 
 
 def _runs_and_trials(ctx: click.Context) -> Iterator[str]:
-    yield from (path.parent.name for path in sorted(cli.RUNS.glob("[!.]*/plan.json")))
+    yield from cli.run_names()
     yield from _trials(ctx)
 
 

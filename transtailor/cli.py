@@ -44,6 +44,7 @@ __all__ = [
     "complete",
     "option",
     "run_argument",
+    "run_names",
     "typed",
     "typed_run",
 ]
@@ -237,8 +238,7 @@ class _Run(click.Path):
         """Complete the names of runs below runs/; if none begins like this, let the shell complete folders."""
         from click.shell_completion import CompletionItem
 
-        names = [plan.parent.name for plan in sorted(RUNS.glob("[!.]*/plan.json"))]
-        items = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        items = [CompletionItem(name) for name in run_names() if name.startswith(incomplete)]
         return items or [CompletionItem(incomplete, type="dir")]
 
 
@@ -250,6 +250,11 @@ RUN = _Run()
 
 run_argument = argument("run", type=RUN)
 """The argument of every command on one run."""
+
+
+def run_names() -> list[str]:
+    """Return the names of the runs below runs/, sorted."""
+    return sorted(plan.parent.name for plan in RUNS.glob("[!.]*/plan.json"))
 
 
 def typed_run(ctx: click.Context) -> Path | None:

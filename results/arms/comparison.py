@@ -115,6 +115,11 @@ class Arm:
             return self.name
         return f"{self.name} at {100 * self.asked:g}% fewer MACs"
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether its trials were computed on several kinds of hardware, ranks or torch versions."""
+        return len(self.environments) > 1
+
 
 @dataclass(frozen=True)
 class Pairing:
@@ -140,6 +145,11 @@ class Pairing:
     environments: frozenset[Environment]
     problems: int = 1
     failed: int = 0
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether the stages behind it were computed on several kinds of hardware, ranks or torch versions."""
+        return len(self.environments) > 1
 
     @property
     def shares_models(self) -> bool:

@@ -285,7 +285,7 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
             f"{longer} rows have trained for more epochs than what they are compared with: part of a difference may be"
             " that. A spec can have fine-tuning that trains as long."
         )
-    mixed = sum(len(pairing.environments) > 1 for pairing in pairings)
+    mixed = sum(pairing.is_mixed for pairing in pairings)
     if mixed:
         notes.append(f"{mixed} comparisons were computed on mixed hardware, ranks or torch versions.")
     unpaired = sum(pairing.result.unpaired > 0 for pairing in pairings)

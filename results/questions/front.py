@@ -237,7 +237,7 @@ def _marks(fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str) -> list[st
         )
         if len(devices) > 1:
             notes.append("Hours on different devices cannot be compared.")
-    if any(len(arm.environments) > 1 for arm in arms):
+    if any(arm.is_mixed for arm in arms):
         notes.append("Some arms were computed on mixed hardware, ranks or torch versions.")
     lost = sum(arm.failed > 0 for arm in arms)
     if lost:

@@ -156,7 +156,7 @@ def _notes(needs: Sequence[Needed], difference: float | None) -> list[str]:
             f"{without_spread} comparisons have no spread (equal arms, or one pair), so nothing can be planned from"
             " them."
         )
-    mixed = sum(len(pairing.environments) > 1 for pairing in pairings)
+    mixed = sum(pairing.is_mixed for pairing in pairings)
     if mixed:
         notes.append(f"{mixed} comparisons were computed on mixed hardware, ranks or torch versions.")
     unpaired = [pairing for pairing in pairings if pairing.result.unpaired]

@@ -204,7 +204,7 @@ def _marks(shown: Mapping[tuple[Problem, str], Sequence[RuleOutcome]]) -> list[s
         lost = max(outcome.arm.not_finite for outcome in outcomes)
         if lost:
             notes.append(f"{name}, {problem}: up to {lost} trials end with a validation score that is not a number.")
-        if len(arm.environments) > 1:
+        if arm.is_mixed:
             notes.append(f"{name}, {problem}: computed on mixed hardware, ranks or torch versions.")
     return notes
 

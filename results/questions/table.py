@@ -269,7 +269,7 @@ def _column_notes(column: PublishedColumn, pairings: Sequence[Pairing], comparis
     notes = [f"{text}."]
     marks = {
         "were computed on mixed hardware, ranks or torch versions":
-            sum(len(pairing.environments) > 1 for pairing in pairings),
+            sum(pairing.is_mixed for pairing in pairings),
         "were chosen from different numbers of settings, so none of them is marked as behind":
             sum(pairing.tuning_budgets_differ for pairing in pairings),
         "have seeds that only one of the two has; no test reads those":

@@ -87,7 +87,7 @@ def _pairing_row(pairing: Pairing) -> TableRow:
     marks = []
     if pairing.tuning_budgets_differ:
         marks.append(pairing.doubts[0])
-    if len(pairing.environments) > 1:
+    if pairing.is_mixed:
         marks.append("computed on mixed hardware, ranks or torch versions")
     if pairing.shares_models:
         models = f"{len(pairing.first_models)} and {len(pairing.second_models)}"
