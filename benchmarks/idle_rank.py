@@ -48,14 +48,14 @@ class IdleRank:
 
     def advance(self) -> str:
         """Wait for the next stage's time."""
-        from sweeps.worker.messages import RankAnswer, StageReport
+        from sweeps.worker.messages import StageReport, TrialReport
 
         if not self._keys:
-            return RankAnswer(is_over=True).to_json()
+            return TrialReport(kind="finished").to_json()
         seconds = self._data["seconds"]
         idle(Path(self._data["moments"]), seconds)
         stage = StageReport(stage_key=self._keys.pop(0), cached=False, seconds=seconds)
-        return RankAnswer(stages=(stage,)).to_json()
+        return TrialReport(kind="stage", stages=(stage,)).to_json()
 
     def close(self) -> None:
         """Release nothing."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from benchmarks.idle_rank import add_moment, read_moments
-from sweeps.worker.messages import RankAnswer, TrialTask
+from sweeps.worker.messages import TrialReport, TrialTask
 from sweeps.worker.trial import TrialRank
 
 
@@ -35,7 +35,7 @@ class WarmRank(TrialRank):
     def advance(self) -> str:
         """Run to the end of the next stage."""
         answer = super().advance()
-        if RankAnswer.from_json(answer).is_over:
+        if TrialReport.from_json(answer).ends_attempt:
             self._add_moment("end")
         return answer
 

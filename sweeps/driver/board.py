@@ -20,10 +20,10 @@ from sweeps.run.run_folder import RunFolder, log_line
 from sweeps.scheduling.order import Blocked, QueuedTrial, StageClaim, TrialQueue
 from sweeps.scheduling.pace import Pace
 from sweeps.search.records import Score, ScoreKey
-from sweeps.worker.messages import PointReport, StageReport, TrialAssignment, TrialReport, TrialTask
+from sweeps.worker.messages import PointReport, StageReport, TrialReport, TrialTask
 from transtailor.files import write_file
 
-MAX_ATTEMPTS = 3  # of a trial in one launch; only attempts whose processes died are repeated
+MAX_ATTEMPTS = 3  # of a trial in one launch; one that has failed is not tried again
 PAUSE_NOTED_EVERY_S = 600.0  # while the disk stays full
 WAIT_NOTED_AFTER_S = 10.0  # while nothing runs
 WAIT_NOTED_EVERY_S = 60.0
@@ -90,8 +90,9 @@ class Earlier:
 class SweepState:
     """The trials that wait and run; the same for all backends.
 
-    A backend calls `next` for each free slot, `report` for what happens to a trial, `note_loss` if a slot's process has
-    ended without a report, and `add_finished_stages` if other sweeps have computed what a trial waits for.
+    A backend calls `next` for each free slot, `report` for what happens to a trial, `note_loss` if its process has
+    ended without a report or on a lost node, and `add_finished_stages` if other sweeps have computed what a trial
+    waits for.
     """
 
     def __init__(
@@ -182,7 +183,7 @@ class SweepState:
         with suppress(OSError):  # a disk that refuses it: the sweep stops all the same
             self.events("stopping", detail=who)
 
-    def next(self) -> TrialAssignment | Blocked | None:
+    def next(self) -> TrialTask | Blocked | None:
         """Return the trial to start in a free slot; or what blocks all; None: no trial waits."""
         self.search_on()
         choice = self._queue.next()
@@ -194,10 +195,9 @@ class SweepState:
             self._started_s = time.monotonic()
         trial_id = choice.trial_id
         self._reached[trial_id] = _Reached()
-        attempts_left = MAX_ATTEMPTS - self.ledger.attempts_made(trial_id)
         self.ledger.note_start(trial_id)
         self._show()
-        return TrialAssignment(task=self._task(self._trials[trial_id]), attempts=attempts_left)
+        return self._task(self._trials[trial_id])
 
     def search_on(self, *, if_idle: bool = False) -> None:
         """Take the next trials of a search, or note its end; `if_idle`: only while no trial waits or runs."""
@@ -267,26 +267,25 @@ class SweepState:
             self._reached[trial_id] = replace(reached, done_fraction=done_fraction, words=report.words)
         elif report.kind == "placed":
             self.ledger.note_nodes(trial_id, report.hosts)
-        elif report.kind in ("died", "failed", "finished", "suspended"):
-            status: Ending = "interrupted" if report.kind == "suspended" else report.kind
-            if status == "finished" and self._trials[trial_id].rung is not None:
-                status = "rested"
-            counts = status not in ("interrupted", "rested")
-            self._note_end(trial_id, status, report.cause, report.log_tail, over=report.over, counts=counts)
-            if not report.over:
-                self._reached[trial_id] = _Reached(node=reached.node)
-                self.ledger.note_start(trial_id)
+        elif report.kind == "finished":
+            rests = self._trials[trial_id].rung is not None
+            self._note_end(trial_id, "rested" if rests else "finished", over=True)
+        elif report.kind == "failed":  # the same call would raise again
+            self._note_end(trial_id, "failed", report.cause, report.log_tail, over=True)
+        elif report.ends_attempt:
+            self.note_loss(trial_id, report.cause or report.kind, report.log_tail, counts=report.kind == "died")
         self._show()
 
     def note_loss(self, trial_id: str, cause: str, log_tail: str | None = None, *, counts: bool = True) -> None:
-        """Note that a running trial has lost its slot: it waits again, unless it was tried too often.
+        """Note that a running trial has lost its ranks: it waits again, unless it was tried too often.
 
         Args:
             log_tail: last lines of its ranks, if there are any.
-            counts: as one of the trial's attempts; not if a node was lost or drained, which is not the trial's fault.
+            counts: as one of the trial's attempts; not if a node was lost or drained, or a rank was stopped from
+                outside, which is not the trial's fault.
         """
         over = counts and self.ledger.attempts_made(trial_id) >= MAX_ATTEMPTS
-        self._note_end(trial_id, "died" if counts else "interrupted", cause, log_tail, over=over, counts=counts)
+        self._note_end(trial_id, "died" if counts else "interrupted", cause, log_tail, over=over)
         if not over:
             self._queue.trial_ended(trial_id, finished=False)
         self._show()
@@ -366,10 +365,10 @@ class SweepState:
         self._best[candidate.of] = replace(best, trials=len(trial_ids))
 
     def _note_end(
-        self, trial_id: str, status: Ending, cause: str | None, log_tail: str | None, *, over: bool, counts: bool = True
+        self, trial_id: str, status: Ending, cause: str | None = None, log_tail: str | None = None, *, over: bool
     ) -> None:
         """Note the end of an attempt in the tables; if the trial is not run again, release its stages."""
-        self.ledger.note_end(trial_id, status, cause, log_tail, over=over, counts=counts)
+        self.ledger.note_end(trial_id, status, cause, log_tail, over=over)
         if over:
             self._queue.trial_ended(trial_id, finished=True)  # or failed: not to be run again in this launch
         if status not in ("finished", "rested"):

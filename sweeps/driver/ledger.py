@@ -70,7 +70,7 @@ class Ledger:
         self._states = {trial_id: state for trial_id, state in states.items() if trial_id in self._trial_ids}
         self._attempts = dict(attempts_before)  # number of the last attempt
         self._attempts_before = dict(attempts_before)
-        self._not_its_fault: Counter[str] = Counter()  # attempts of this launch that the cluster ended
+        self._not_its_fault: Counter[str] = Counter()  # attempts of this launch that ended without a fault of the trial
         self._first_start: dict[str, datetime] = {}
         self._running: dict[str, _Attempt] = {}
         self._code_digest = code_digest
@@ -109,7 +109,7 @@ class Ledger:
         )
 
     def attempts_made(self, trial_id: str) -> int:
-        """Return the attempts of this launch, with the running one; those that the cluster ended do not count."""
+        """Return the attempts of this launch, with the running one; interrupted ones and rests do not count."""
         of_this_launch = self._attempts.get(trial_id, 0) - self._attempts_before.get(trial_id, 0)
         return of_this_launch - self._not_its_fault[trial_id]
 
@@ -149,7 +149,6 @@ class Ledger:
         log_tail: str | None = None,
         *,
         over: bool,
-        counts: bool = True,
     ) -> None:
         """Note the end of the running attempt.
 
@@ -157,10 +156,9 @@ class Ledger:
             cause: why, unless it finished.
             log_tail: last lines of its log, if there are any.
             over: the trial is finished, rests, or has failed and is not tried again in this launch.
-            counts: as one of the trial's attempts; not if a node was lost or drained.
         """
         attempt = self._running.pop(trial_id)
-        self._not_its_fault[trial_id] += not counts
+        self._not_its_fault[trial_id] += status in ("interrupted", "rested")
         now = datetime.now(UTC)
         self._write_attempt(trial_id, attempt, status, cause, log_tail or None, now)
         if not over:

@@ -7,7 +7,7 @@ from sweeps.driver.board import SweepState
 from sweeps.driver.signals import StopSignals
 from sweeps.scheduling.order import Blocked
 from sweeps.spec.resources import Resources
-from sweeps.worker.messages import TrialAssignment, TrialReport
+from sweeps.worker.messages import TrialReport, TrialTask
 from sweeps.worker.slot import Slot
 from transtailor.waiting import Unlimited, wait_for
 
@@ -26,17 +26,15 @@ class SerialSite:
         """Run all trials; raises Interrupted if `stop` was asked for."""
         slot = Slot(self._start_ranks)
         try:
-            while (assignment := self._next(board, stop)) is not None:
-                assert not isinstance(assignment, Blocked), "no other trial runs, so none can block this one"
-                trial_id = assignment.task.trial_id
-                slot.take(assignment)
-                board.report(trial_id, TrialReport(kind="begun", hosts=(socket.gethostname(),), over=False))
-                is_over = False
-                while not is_over:
+            while (task := self._next(board, stop)) is not None:
+                assert not isinstance(task, Blocked), "no other trial runs, so none can block this one"
+                slot.take(task)
+                report = TrialReport(kind="begun", hosts=(socket.gethostname(),))
+                board.report(task.trial_id, report)
+                while not report.ends_attempt:
                     with stop.interruptible():
                         report = slot.step()
-                    board.report(trial_id, report)
-                    is_over = report.over
+                    board.report(task.trial_id, report)
             slot.close()
         finally:
             slot.kill()
@@ -50,7 +48,7 @@ class SerialSite:
             warm_address=self._warm_address,
         )
 
-    def _next(self, board: SweepState, stop: StopSignals) -> TrialAssignment | Blocked | None:
+    def _next(self, board: SweepState, stop: StopSignals) -> TrialTask | Blocked | None:
         """Return the next trial as soon as the disk has room; None: no trial waits."""
 
         def may_start() -> bool:

@@ -23,9 +23,9 @@ from sweeps.driver.signals import StopSignals
 from sweeps.driver.tune_private import TUNE, give_up, release, tune_settings
 from sweeps.scheduling.order import Blocked
 from sweeps.spec.resources import Resources
-from sweeps.worker.messages import RankStart, SlotOrder, StagesSeen, StageWait, TrialAssignment, TrialReport
+from sweeps.worker.messages import RankStart, SlotOrder, StagesSeen, StageWait, TrialReport, TrialTask
 from sweeps.worker.slot import REPORT_EVERY_S
-from sweeps.worker.tune_slot import GIVES_UP, TuneSlot, from_tune, to_tune
+from sweeps.worker.tune_slot import TuneSlot, from_tune, to_tune
 
 CHECK_EVERY_S = 1.0  # whether the pool is still there
 MOST_REPORTS_PER_S = 20.0  # of progress, from all slots: each costs Tune some milliseconds
@@ -159,10 +159,9 @@ class _BoardSearcher(Searcher):
         self._orders_given = 0
         self._hold_s = FIRST_HOLD_S  # how long the next slot without a trial waits
         # All by Tune's id of a trial.
-        self._running: dict[str, str | None] = {}  # our id; None: the slot waits
+        self._running: dict[str, str | None] = {}  # our id; None: the slot waits for a stage, or its process ends
         self._has_slot_since_s: dict[str, float] = {}  # until its process reports something
         self._nodes: dict[str, tuple[str, ...]] = {}  # once it has reported them
-        self._gave_up: dict[str, TrialReport] = {}  # the last report of a process that ends itself
 
     def suggest(self, trial_id: str) -> Any:
         """Return the configuration of a trial for Tune; None: not now; Searcher.FINISHED: no more in this round."""
@@ -185,11 +184,11 @@ class _BoardSearcher(Searcher):
             return None  # the slot's node may be released
         return to_tune(self._order(trial_id, choice))
 
-    def _order(self, trial_id: str, choice: TrialAssignment | Blocked) -> SlotOrder:
+    def _order(self, trial_id: str, choice: TrialTask | Blocked) -> SlotOrder:
         """Return the order for a slot, and note that it has one; where all trials are blocked, it waits for a while."""
         self._orders_given += 1
         self._has_slot_since_s[trial_id] = time.monotonic()
-        work: TrialAssignment | StageWait
+        work: TrialTask | StageWait
         if isinstance(choice, Blocked):
             work = StageWait(keys=tuple(sorted(choice.keys)), cache=self._cache, limit_s=self._hold_s)
             self._hold_s = min(2 * self._hold_s, LONGEST_HOLD_S)
@@ -197,7 +196,7 @@ class _BoardSearcher(Searcher):
         else:
             work = choice
             self._hold_s = FIRST_HOLD_S
-            self._running[trial_id] = choice.task.trial_id
+            self._running[trial_id] = choice.trial_id
         return SlotOrder(
             work=work,
             start=self._start,
@@ -230,29 +229,23 @@ class _BoardSearcher(Searcher):
         """Take the report of a step that is not the last one."""
         self._has_slot_since_s.pop(trial_id, None)
         ours = self._running[trial_id]
-        if ours is None:  # the slot has no trial: it waits for a stage
+        if ours is None:  # the slot has no trial
             return
         report = from_tune(TrialReport, result)
         if report.kind == "placed":
             self._nodes[trial_id] = report.nodes
-        if self._pool.comes_and_goes and report.kind in GIVES_UP:
-            self._gave_up[trial_id] = report  # its process ends next; `on_trial_complete` judges whose fault it was
-        else:
-            self._board.report(ours, report)
+        if report.ends_attempt:
+            self._running[trial_id] = None  # its process gives itself up next
+        self._report(ours, report, self._nodes.get(trial_id, ()))
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """Take the report of the last step, or the end of the slot's process."""
         ours = self._running.pop(trial_id)
         is_late = self._has_slot_since_s.pop(trial_id, math.inf) < time.monotonic() - START_LIMIT_S
         nodes = self._nodes.pop(trial_id, ())
-        last_report = self._gave_up.pop(trial_id, None)
         if ours is None:
             if result and not error:
                 self._board.add_finished_stages(from_tune(StagesSeen, result).keys)
-        elif last_report is not None:
-            is_fault = last_report.kind == "died" and not self._pool.has_lost(nodes)
-            cause = last_report.cause or last_report.kind
-            self._board.note_loss(ours, cause, last_report.log_tail, counts=is_fault)
         elif is_late and not error and not result:
             cause = f"no process of the trial started within {START_LIMIT_S:g} s of a free slot"
             self._board.note_loss(ours, cause, self._pool.last_errors(), counts=True)
@@ -260,7 +253,14 @@ class _BoardSearcher(Searcher):
             cause = "the process that held the trial's ranks ended"
             self._board.note_loss(ours, cause, counts=not self._pool.has_lost(nodes))
         else:
-            self._board.report(ours, from_tune(TrialReport, result))
+            self._report(ours, from_tune(TrialReport, result), nodes)
+
+    def _report(self, trial_id: str, report: TrialReport, nodes: tuple[str, ...]) -> None:
+        """Pass a report on; a death is not the trial's fault if one of its nodes is lost."""
+        if report.kind == "died" and self._pool.has_lost(nodes):
+            self._board.note_loss(trial_id, report.cause or report.kind, report.log_tail, counts=False)
+        else:
+            self._board.report(trial_id, report)
 
     def save_to_dir(self, *_: str, **__: str) -> None:
         """Save nothing: Tune's state is never read."""

@@ -1,9 +1,11 @@
 """What the driver, the slots and the ranks of trials send each other: records, as JSON where they leave a process.
 
-The driver gives a slot a `TrialAssignment`; on Ray it is in a `SlotOrder` to the slot's process, and that may hold a
-`StageWait` instead, which is answered by `StagesSeen`. The slot sends the assignment's `TrialTask` to its ranks, which
-answer with a `RankAnswer` for each stage, or for several short ones. The slot makes a `TrialReport` of that for the
-driver. Both have a `StageReport` for each stage, with a `PointReport` if the stage measures.
+The driver gives a slot a `TrialTask`, and the slot passes it on to its ranks. They answer with a `TrialReport` for each
+stage, or for several short ones, which the slot passes back. The slot itself reports how far a long stage is, and that
+a rank has died or failed. A report has a `StageReport` for each stage, with a `PointReport` if the stage measures.
+
+On Ray the task is in a `SlotOrder` to the slot's process. An order may hold a `StageWait` instead, which is answered by
+`StagesSeen`.
 """
 
 from dataclasses import dataclass
@@ -56,20 +58,13 @@ class StageReport(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankAnswer(Record):
-    """From the ranks, when a stage has ended, or several short ones together."""
-
-    stages: tuple[StageReport, ...] = ()
-    is_paused: bool = False  # other ranks may resume the trial
-    is_over: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
 class TrialReport(Record):
     """From a slot to the driver: what happened to its trial."""
 
-    kind: Literal["begun", "placed", "progress", "stage", "died", "failed", "suspended", "moved", "finished"]
-    over: bool  # the slot does nothing more for the trial
+    kind: Literal["begun", "placed", "progress", "stage", "finished", "failed", "died", "suspended", "moved"]
+    """After the last five the slot has no trial: it is finished; a rank raised an error; a rank died; a rank was
+    stopped from outside; the trial has paused because its ranks have to leave their node. After the last three other
+    ranks may resume it."""
     done_fraction: float = 0.0  # of kind "progress": share of the running stage
     words: str = ""  # of kind "progress": how far the stage is, for people
     stages: tuple[StageReport, ...] = ()  # of kinds "stage", "moved" and "finished"
@@ -78,13 +73,10 @@ class TrialReport(Record):
     nodes: tuple[str, ...] = ()  # of kind "placed": Ray's ids of the nodes of its ranks, by rank
     hosts: tuple[str, ...] = ()  # of kinds "begun" and "placed": the names of these machines
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrialAssignment(Record):
-    """To a slot: the trial that it runs next."""
-
-    task: TrialTask
-    attempts: int  # how many times it may still be tried
+    @property
+    def ends_attempt(self) -> bool:
+        """Whether the slot has no trial after this report."""
+        return self.kind in ("finished", "failed", "died", "suspended", "moved")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +111,7 @@ class RankStart(Record):
 class SlotOrder(Record):
     """To a slot's process: what it does next."""
 
-    work: TrialAssignment | StageWait
+    work: TrialTask | StageWait
     start: RankStart
     comes_and_goes: bool  # see `RayPool`
     report_every_s: float

@@ -12,7 +12,7 @@ from hpc.environment import missing_cores
 from hpc.ranks.ranks import Heartbeat
 from results.store.writer import Writer
 from sweeps.run.run_folder import RunFolder, log_line
-from sweeps.worker.messages import PointReport, RankAnswer, StageReport, TrialTask
+from sweeps.worker.messages import PointReport, StageReport, TrialReport, TrialTask
 from sweeps.worker.trial_rows import TABLES_OF_A_TRIAL, TrialRows
 from tailor.core import heartbeat
 from tailor.core.errors import Paused
@@ -92,13 +92,13 @@ class TrialRank:
                 log.warning(fault)
 
     def advance(self) -> str:
-        """Run to the end of the next stage, and of those behind it that are short; return a `RankAnswer`.
+        """Run to the end of the next stage, and of those behind it that are short; return a `TrialReport`.
 
         A message costs as much as a short stage. Stages are short if the longest of their kind, of one network and data
         set, that these ranks have met leaves the answer below `TOGETHER_S`. All ranks decide alike: the seconds are
         those that the stage's description has.
 
-        Where it says that the trial is over, all rows are durable. A trial that has paused can resume on other ranks.
+        Where it says that the trial is finished, all rows are durable. After a pause other ranks can resume the trial.
         """
         reports: list[StageReport] = []
         try:
@@ -106,15 +106,15 @@ class TrialRank:
                 self._note(event)
                 reports.append(_report(event))
                 if event.next_kind is not None and not self._is_short(reports, event.next_kind):
-                    return RankAnswer(stages=tuple(reports)).to_json()
+                    return TrialReport(kind="stage", stages=tuple(reports)).to_json()
         except Paused:
             self._write()
-            return RankAnswer(stages=tuple(reports), is_paused=True).to_json()
+            return TrialReport(kind="moved", stages=tuple(reports), cause="a node of its ranks will end").to_json()
         except Exception:
             self._write()
             raise
         self._finish()
-        return RankAnswer(stages=tuple(reports), is_over=True).to_json()
+        return TrialReport(kind="finished", stages=tuple(reports)).to_json()
 
     def pause(self) -> None:
         """Let the running stage write a checkpoint and end; called from another thread."""

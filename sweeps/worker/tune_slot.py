@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from ray import tune
@@ -18,7 +17,7 @@ from transtailor.waiting import WaitedTooLong, wait_for
 
 POLL_S = 0.05  # between two looks into the shared cache: longer the longer the slot waits, up to
 POLL_TO_S = 2.0
-GIVES_UP = ("died", "suspended", "moved")  # reports after which a process ends, where nodes come and go
+GIVES_UP = ("died", "suspended", "moved")  # reports after which the process ends where nodes come and go
 
 R = TypeVar("R", bound=Record)
 
@@ -55,23 +54,23 @@ class TuneSlot(tune.Trainable):
         report = self._slot.step() if self._has_begun else self._begin(self._slot)
         if self._order.comes_and_goes and report.kind in GIVES_UP:
             self._gives_up = report.cause or report.kind
-        return to_tune(report, done=report.over and not self._gives_up)
+        return to_tune(report, done=report.ends_attempt and not self._gives_up)
 
     def _begin(self, slot: Slot) -> TrialReport:
         """Report that this process has started; where nodes come and go, start the ranks and report their nodes."""
         self._has_begun = True
         if not self._order.comes_and_goes:
-            return TrialReport(kind="begun", hosts=(socket.gethostname(),), over=False)
+            return TrialReport(kind="begun", hosts=(socket.gethostname(),))
         try:
             ranks = slot.start()
         except RankDied as death:
-            return TrialReport(kind="died", cause=str(death), log_tail=death.log_tail, over=True)
+            return TrialReport(kind="died", cause=str(death), log_tail=death.log_tail)
         except RankFailed as failure:
             return failed_report(failure)
         assert isinstance(ranks, RayRanks), "where nodes come and go, no warm process serves them all"
         nodes = tuple(of_rank.node for of_rank in ranks.places)
         hosts = tuple(of_rank.host for of_rank in ranks.places)
-        return TrialReport(kind="placed", nodes=nodes, hosts=hosts, over=False)
+        return TrialReport(kind="placed", nodes=nodes, hosts=hosts)
 
     def _watch(self) -> None:
         """Pause the ranks once one of their nodes is being drained; called while they work.
@@ -90,7 +89,7 @@ class TuneSlot(tune.Trainable):
             self._slot.close()
 
     def _take(self, config: Mapping[str, Any]) -> None:
-        """Take an order. Where nodes come and go, this process tries a trial once; the driver decides on more."""
+        """Take an order."""
         order = from_tune(SlotOrder, config)
         self._order = order
         if isinstance(order.work, StageWait):
@@ -99,8 +98,7 @@ class TuneSlot(tune.Trainable):
         self._has_begun = False
         if self._slot is None:
             self._slot = Slot(self._make_ranks)
-        assignment = replace(order.work, attempts=1) if order.comes_and_goes else order.work
-        self._slot.take(assignment, order.report_every_s)
+        self._slot.take(order.work, order.report_every_s)
 
     def _make_ranks(self) -> RankGroup:
         start = self._order.start

@@ -13,7 +13,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from hpc.ranks.ranks import WATCH_S, Calling, Heartbeat, RankDied, RankFailed, RankGroup, RankHost, Watchdog
-from sweeps.worker.messages import RankAnswer, SlotOrder, TrialAssignment, TrialReport, TrialTask
+from sweeps.worker.messages import SlotOrder, TrialReport, TrialTask
 from sweeps.worker.tune_slot import TuneSlot, from_tune
 from tests.simulation.world import Process, World
 
@@ -81,7 +81,7 @@ class TuneTrial:
     def goal(self) -> str:
         """See `goal_of`; empty if the slot waits for a stage."""
         work = from_tune(SlotOrder, self.config).work
-        return goal_of(work.task) if isinstance(work, TrialAssignment) else ""
+        return goal_of(work) if isinstance(work, TrialTask) else ""
 
 
 def goal_of(task: TrialTask) -> str:
@@ -318,7 +318,7 @@ class Machines:
             rank.beats += 1
             rank.reply = reply = host.answer(command, args)
             if command == "call" and args[0] == "advance" and reply.error is None:
-                self.promised |= {stage.stage_key for stage in RankAnswer.from_json(reply.value).stages}
+                self.promised |= {stage.stage_key for stage in TrialReport.from_json(reply.value).stages}
 
 
 class SimulatedRanks(RankGroup):

@@ -138,8 +138,8 @@ PLANTED = (
     Planted(
         "a trial that pauses counts as over",
         f"{TRIAL}:TrialRank.advance",
-        "is_paused=True",
-        "is_over=True",
+        'kind="moved"',
+        'kind="finished"',
     ),
     Planted(
         "a lost trial is not tried again",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc.ranks.ranks import Heartbeat
-from sweeps.worker.messages import PointReport, RankAnswer, StageReport, TrialTask
+from sweeps.worker.messages import PointReport, StageReport, TrialReport, TrialTask
 
 
 class FakeRank:
@@ -30,7 +30,7 @@ class FakeRank:
 
     def advance(self) -> str:
         if not self._stages:
-            return RankAnswer(is_over=True).to_json()
+            return TrialReport(kind="finished").to_json()
         stage = self._stages.pop(0)
         self._words = stage.get("words", "")
         begin = time.time()
@@ -47,7 +47,7 @@ class FakeRank:
         report = StageReport(
             stage_key=stage["key"], cached=cached, seconds=seconds, point=point
         )  # fmt: skip
-        return RankAnswer(stages=(report,)).to_json()
+        return TrialReport(kind="stage", stages=(report,)).to_json()
 
     def heartbeat(self) -> Heartbeat:
         return Heartbeat(done_fraction=0.25 if self._words else 0.0, words=self._words)

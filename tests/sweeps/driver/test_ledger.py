@@ -108,7 +108,7 @@ def test_a_trial_rests_is_stopped_and_may_be_continued(run: Path) -> None:
     book = ledger(run, states={"C": "resting"}, before={"C": 1})
     for trial_id in ("A", "B"):
         book.note_start(trial_id)
-        book.note_end(trial_id, "rested", over=True, counts=False)
+        book.note_end(trial_id, "rested", over=True)
     assert rows(run, "SELECT * FROM trials") == [] and book.attempts_made("A") == 0
     assert book.counts() == Counts(finished=0, failed=0, running=0, waiting=0, resting=3)
     assert book.resting_trials(["A", "C", "D"]) == ["A", "C"]

@@ -9,12 +9,10 @@ import pytest
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.worker.messages import (
     PointReport,
-    RankAnswer,
     RankStart,
     SlotOrder,
     StageReport,
     StageWait,
-    TrialAssignment,
     TrialReport,
     TrialTask,
 )
@@ -36,13 +34,12 @@ STAGE = StageReport(
     "message",
     [
         TASK,
-        RankAnswer(),
-        RankAnswer(is_paused=True),
-        RankAnswer(stages=(STAGE, STAGE), is_over=True),
-        TrialReport(kind="placed", over=False, nodes=("a", "b"), hosts=("x", "y")),
-        TrialReport(kind="died", over=True, cause="rank 0 ended", log_tail="line\nline"),
+        TrialReport(kind="moved", cause="a node of its ranks will end"),
+        TrialReport(kind="finished", stages=(STAGE, STAGE)),
+        TrialReport(kind="placed", nodes=("a", "b"), hosts=("x", "y")),
+        TrialReport(kind="died", cause="rank 0 ended", log_tail="line\nline"),
         SlotOrder(
-            work=TrialAssignment(task=TASK, attempts=3), start=START, comes_and_goes=True, report_every_s=2.0
+            work=TASK, start=START, comes_and_goes=True, report_every_s=2.0
         ),
         SlotOrder(
             work=StageWait(keys=("k",), cache=Path("c"), limit_s=1.5), start=START, comes_and_goes=False,

@@ -10,7 +10,7 @@ import pytest
 from sweeps.run.run_folder import RunFolder
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.worker import trial
-from sweeps.worker.messages import RankAnswer, TrialTask
+from sweeps.worker.messages import TrialReport, TrialTask
 from sweeps.worker.trial import TrialRank
 from tailor.config.parsing import parse_trial
 from tailor.execution.dry_run import dry_run
@@ -36,16 +36,16 @@ def task_of(folder: Path, seed: int) -> TrialTask:
     )  # fmt: skip
 
 
-def answers(rank: TrialRank, task: TrialTask) -> list[RankAnswer]:
+def answers(rank: TrialRank, task: TrialTask) -> list[TrialReport]:
     """All of a trial, to its end or its pause."""
     rank.begin(task.to_json())
-    found = [RankAnswer.from_json(rank.advance())]
-    while not (found[-1].is_over or found[-1].is_paused):
-        found.append(RankAnswer.from_json(rank.advance()))
+    found = [TrialReport.from_json(rank.advance())]
+    while not found[-1].ends_attempt:
+        found.append(TrialReport.from_json(rank.advance()))
     return found
 
 
-def kinds(task: TrialTask, *found: RankAnswer) -> list[list[str]]:
+def kinds(task: TrialTask, *found: TrialReport) -> list[list[str]]:
     planned = {stage.key: stage.kind for stage in dry_run(parse_trial(task.settings.values, "test")).stages}
     return [[planned[stage.stage_key] for stage in answer.stages] for answer in found]
 
@@ -56,12 +56,12 @@ def test_stages_known_to_be_short_are_answered_together(tmp_path: Path, monkeypa
     first, second, third = (task_of(tmp_path, seed) for seed in range(3))
     assert kinds(first, *answers(rank, first)) == [[kind] for kind in KINDS], "no kind is measured yet"
     (both,) = answers(rank, second)
-    assert both.is_over and kinds(second, both) == [KINDS]
+    assert both.kind == "finished" and kinds(second, both) == [KINDS]
     assert [stage.cached for stage in both.stages] == [True, False, False]
     monkeypatch.setattr(trial, "TOGETHER_S", NEVER_SHORT)
     alone = answers(rank, third)
     assert kinds(third, *alone) == [[kind] for kind in KINDS]
-    assert [answer.is_over for answer in alone] == [False, False, True]
+    assert [answer.kind for answer in alone] == ["stage", "stage", "finished"]
     rank.close()
 
 
@@ -80,8 +80,8 @@ def test_a_pause_names_the_stages_before_it(tmp_path: Path, monkeypatch: pytest.
     answers(rank, task_of(tmp_path, 0))
     rank.begin(task.to_json())
     rank.pause()
-    answer = RankAnswer.from_json(rank.advance())
-    assert answer.is_paused and not answer.is_over
+    answer = TrialReport.from_json(rank.advance())
+    assert answer.kind == "moved"
     assert kinds(task, answer) == [KINDS[:1]], "the source is cached, the head is not"
     resumed = [kind for found in kinds(task, *answers(rank, task)) for kind in found]
     assert resumed == KINDS

@@ -4,7 +4,7 @@ import pytest
 
 from hpc.ranks.process_ranks import ProcessRanks
 from hpc.ranks.ranks import RankGroup
-from sweeps.worker.messages import SlotOrder, TrialAssignment, TrialReport
+from sweeps.worker.messages import SlotOrder, TrialReport
 from sweeps.worker.tune_slot import TuneSlot, from_tune, to_tune
 from tests.sweeps.worker.test_messages import START, TASK
 
@@ -19,10 +19,9 @@ class SlotHere(TuneSlot):
 @pytest.mark.parametrize("comes_and_goes", [False, True])
 def test_ranks_that_raise_while_they_start_fail_the_trial_with_their_cause(comes_and_goes: bool) -> None:
     slot = SlotHere.__new__(SlotHere)  # Tune's own part asks Ray
-    work = TrialAssignment(task=TASK, attempts=3)
-    slot.setup(to_tune(SlotOrder(work=work, start=START, comes_and_goes=comes_and_goes, report_every_s=2.0)))
+    slot.setup(to_tune(SlotOrder(work=TASK, start=START, comes_and_goes=comes_and_goes, report_every_s=2.0)))
     reports = [from_tune(TrialReport, slot.step())]
-    while not reports[-1].over:
+    while not reports[-1].ends_attempt:
         reports.append(from_tune(TrialReport, slot.step()))
     assert reports[-1].kind == "failed"
     assert reports[-1].cause == "ModuleNotFoundError: No module named 'tests.no_such_module'"
