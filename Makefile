@@ -16,7 +16,7 @@ export SLURM_TESTS ?= required
 export CHROMIUM_TESTS ?= required
 endif
 
-.PHONY: numbers demo test test-long check format lint types examples constraints audit bench bench-long bench-faults bench-gpu check-gpu docs slurm-testbed slurm-testbed-down clean
+.PHONY: numbers demo test test-long check format lint types examples constraints audit bench bench-long bench-faults bench-gpu check-gpu release docs slurm-testbed slurm-testbed-down clean
 
 demo: $(BIN)/transtailor  ## run the embedded sweep and write its report (two to three minutes on two cores, after the installation)
 	$(BIN)/transtailor run demo
@@ -76,6 +76,9 @@ check-gpu:  ## on a machine with a GPU, in half a minute: does it compute what t
 
 bench-gpu:  ## on a machine with a GPU, a quarter of an hour: our step, packed trials, pruned networks; as check-gpu, without .venv, too
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py
+
+release: $(READY)  ## from the last commit: sdist, wheel, sums and SBOM in dist/, tried as a user would; publishes nothing. TEST=1: `make test` of the sdist, too
+	$(BIN)/python -m tools.release $(if $(TEST),--test)
 
 docs: $(READY)  ## the documentation site, from the pages in docs/: docs/_build/index.html; needs no network
 	$(BIN)/python -m sphinx -W --keep-going --quiet docs docs/_build

@@ -28,16 +28,14 @@ def _arms(ctx: click.Context) -> Iterator[str]:
 
 
 def _settings(ctx: click.Context) -> Iterator[str]:
-    """Yield the settings in which trials of the run differ."""
-    from results.text.settings import leaves
+    """Yield the settings that `--over` takes."""
+    from results.arms.over import settings_to_average
+    from results.store.reader import load
 
-    values: dict[str, set[str]] = {}
-    for trial in _plan_of(ctx).values():
-        config = trial["config"]
-        assert isinstance(config, dict)
-        for name, value in leaves(config):
-            values.setdefault(name, set()).add(json.dumps(value))
-    yield from sorted(name for name, values_of_setting in values.items() if len(values_of_setting) > 1)
+    run = cli.typed_run(ctx)
+    if run is not None:
+        with load(run) as tables:
+            yield from settings_to_average(tables)
 
 
 complete_arms = cli.complete(_arms)

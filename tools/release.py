@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[1]
 DIST = ROOT / "dist"
 SBOM = "sbom.cdx.json"
 SUMS = "SHA256SUMS"
+STEP_LIMIT_S = 3600.0
 UV = (sys.executable, "-m", "uv")
 BUILD = "from setuptools import build_meta; build_meta.build_sdist('dist'); build_meta.build_wheel('dist')"
 
@@ -50,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    except subprocess.CalledProcessError as error:
-        print(f"this failed: {' '.join(error.cmd)}", file=sys.stderr)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        print(error, file=sys.stderr)
         return 1
     print(f"\n{DIST} has the release; to publish it is another step")
     return 0
@@ -91,7 +92,8 @@ def build_twice(root: Path) -> dict[str, bytes]:
 def build(root: Path, commit_s: int) -> dict[str, bytes]:
     """Build sdist and wheel from the last commit; return name -> content. All times in them are `commit_s`."""
     with tempfile.TemporaryDirectory(prefix="build-") as folder:
-        archive = subprocess.run(["git", "archive", "HEAD"], cwd=root, check=True, capture_output=True).stdout
+        words = ["git", "archive", "HEAD"]
+        archive = subprocess.run(words, cwd=root, check=True, capture_output=True, timeout=STEP_LIMIT_S).stdout
         with tarfile.open(fileobj=io.BytesIO(archive)) as sources:
             sources.extractall(folder, filter="data")
         environment = os.environ | {"SOURCE_DATE_EPOCH": str(commit_s)}
@@ -103,7 +105,10 @@ def build(root: Path, commit_s: int) -> dict[str, bytes]:
 
 
 def with_times(sdist: bytes, time_s: int) -> bytes:
-    """Return the same sdist with its members sorted, all of one time and of no user: setuptools keeps those of a build."""
+    """Return the same sdist with its members sorted, all of one time and of no user.
+
+    setuptools takes times and users from the build.
+    """
     content = io.BytesIO()
     with tarfile.open(fileobj=io.BytesIO(sdist)) as old, tarfile.open(fileobj=content, mode="w") as new:
         for member in sorted(old.getmembers(), key=lambda member: member.name):
@@ -174,14 +179,16 @@ def _shell(programs: Path) -> dict[str, str]:
 
 
 def _output(words: Sequence[str], folder: Path) -> str:
-    return subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+    done = subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True, timeout=STEP_LIMIT_S)
+    return done.stdout.strip()
 
 
 def _run(
     words: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None, *, is_quiet: bool = False
 ) -> None:
-    """Run a command that must succeed; its output goes to the screen. Raises CalledProcessError."""
-    subprocess.run(words, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL if is_quiet else None)
+    """Run a command that must succeed; its output goes to the screen. Raises CalledProcessError, TimeoutExpired."""
+    output = subprocess.DEVNULL if is_quiet else None
+    subprocess.run(words, cwd=folder, env=environment, check=True, stdout=output, timeout=STEP_LIMIT_S)
 
 
 if __name__ == "__main__":

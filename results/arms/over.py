@@ -40,24 +40,13 @@ def average_over(run: Run, keys: Sequence[str]) -> list[str]:
     if not keys:
         return []
     settings = _settings_of_arms(run)
-    by_label: dict[str, list[ArmKey]] = defaultdict(list)
-    for arm in settings:
-        by_label[arm[3]].append(arm)
-    differing: dict[str, set[str]] = {}
-    all_differing: set[str] = set()
-    for label, arms in by_label.items():
-        settings_of_label = {arm: settings[arm] for arm in arms}
-        differing[label] = _differing_keys(settings_of_label)
-        all_differing |= differing[label]
-    known = sorted(all_differing)
+    differing = _differing_by_label(settings)
+    known = sorted(set().union(*differing.values()))
     for key in keys:
         if key not in known:
             differ = f"they differ in: {', '.join(known)}" if known else "every label is one arm"
             raise ResultsError(f"--over {key}: no arms differ in it{nearest(key, known)}; {differ}")
-    merged: list[ArmKey] = []
-    for label, arms in by_label.items():
-        if differing[label] & set(keys):
-            merged += arms
+    merged = [arm for arm in settings if differing[arm[3]] & set(keys)]
     configurations = []
     for arm in merged:
         kept = {key: value for key, value in settings[arm].items() if key not in keys}
@@ -65,6 +54,19 @@ def average_over(run: Run, keys: Sequence[str]) -> list[str]:
     _rename(run, dict(zip(merged, arm_names(configurations), strict=True)))
     merged_settings = [settings[arm] for arm in merged]
     return [_sentence(key, merged_settings) for key in keys]
+
+
+def settings_to_average(run: Run) -> list[str]:
+    """Return the keys that `average_over` takes, sorted: those in which arms of one label differ."""
+    return sorted(set().union(*_differing_by_label(_settings_of_arms(run)).values()))
+
+
+def _differing_by_label(settings: Mapping[ArmKey, Mapping[str, Any]]) -> dict[str, set[str]]:
+    """Return label -> the keys in which arms of this label differ."""
+    by_label: dict[str, dict[ArmKey, Mapping[str, Any]]] = defaultdict(dict)
+    for arm, of_arm in settings.items():
+        by_label[arm[3]][arm] = of_arm
+    return {label: _differing_keys(of_label) for label, of_label in by_label.items()}
 
 
 def _differing_keys(settings: Mapping[ArmKey, Mapping[str, Any]]) -> set[str]:

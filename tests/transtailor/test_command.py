@@ -147,7 +147,6 @@ def working_folder(tmp_path: Path) -> Path:
         (["transtailor", "status", "bi"], ["plain,birds"]),
         (["transtailor", "logs", "birds", "3"], ["plain,3f2a"]),
         (["transtailor", "compare", "birds", "--against", "fi"], ["plain,fine_tune"]),
-        (["transtailor", "table", "birds", "--over", "opt"], ["plain,optimisation.epochs"]),
         (["transtailor", "run", "min"], ["plain,mine.toml"]),
         (["transtailor", "plan", "dem"], ["plain,demo", "plain,demo_10_seeds"]),
         (["transtailor", "run", "--set", "resources.ran"], ["plain,resources.ranks="]),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.shell_completion import ShellComplete
 from pydantic import BaseModel
 
 from results.arms.comparison import arms_of, points_of
@@ -15,6 +16,7 @@ from results.report.page import page_of
 from results.store.reader import Run, load
 from tailor.config.trial import TrialConfig
 from tests.results.exact_run import Trial, write_run
+from transtailor.__main__ import tree
 
 RIGHT = {(0.01, 1): 60, (0.01, 9): 70, (0.1, 1): 80, (0.1, 9): 90}
 """Learning rate and epochs of an arm -> test images that are named rightly."""
@@ -59,6 +61,18 @@ def test_what_tells_no_arms_apart_cannot_be_averaged_over(tmp_path: Path) -> Non
         for key in ("optimisation.learning_rat", "seed", "source.seed", "network"):
             with pytest.raises(ResultsError, match="they differ in: optimisation.epochs, optimisation.learning_rate"):
                 average_over(run, [key])
+
+
+def test_a_shell_completes_what_can_be_averaged_over_and_nothing_else(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "runs" / "birds", [*trials()])
+    (run / "plan.json").touch()  # which makes the folder a run for a shell
+    words = ["table", str(run), "--over"]
+    items = ShellComplete(tree(), {}, "transtailor", "").get_completions(words, "")
+    assert [item.value for item in items] == ["optimisation.epochs", "optimisation.learning_rate"]
+    for item in items:
+        with load(run) as tables:
+            tables.hold(*NAMED)
+            assert average_over(tables, [item.value])
 
 
 def test_arms_of_one_name_with_other_settings_in_another_run_are_named(tmp_path: Path) -> None:
