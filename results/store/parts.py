@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from pyarrow.fs import LocalFileSystem
 
 from results.errors import ResultsError
-from results.store.schema import SCHEMA_VERSION, TABLES, TableSchema
-from results.store.schema_migrations import explain_old_run, readable_columns
+from results.store.schema import TABLES, TableSchema
+from results.store.schema_migrations import readable_columns
 from transtailor.documents import read_json
 
 MANIFEST_FORMAT = SETTLED_FORMAT = 1
@@ -38,8 +38,8 @@ NAMED_BY_A_WRITER = re.compile(r"\d{8}T\d{6}\.\d{6}-")  # with the moment of the
 _LOCAL = LocalFileSystem()  # else Arrow looks up the file system of each of thousands of files
 
 
-class OldRunError(ResultsError):
-    """A file has a schema version that this program no longer reads."""
+class OtherVersionError(ResultsError):
+    """A file has a schema version that this program does not read."""
 
 
 class Part(NamedTuple):
@@ -280,7 +280,7 @@ def _fitting_parts(table: TableSchema, paths: list[Path]) -> list[Part]:
     for path in paths:
         try:
             parts.append(Part(path, _version_of(path, table, columns)))
-        except OldRunError:  # as are all other files of the run
+        except OtherVersionError:  # as are all other files of the run
             raise
         except ResultsError as error:
             refused.append(str(error))
@@ -301,8 +301,8 @@ def _version_of(path: Path, table: TableSchema, columns: dict[int, dict[str, pa.
 
     Raises:
         FileNotFoundError: it was removed.
-        OldRunError: the part has a version that is no longer read.
-        ResultsError: the part is torn, belongs to something else, or is newer than this program.
+        OtherVersionError: the part has a version that is not read.
+        ResultsError: the part is torn or belongs to something else.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for its writer
@@ -320,12 +320,12 @@ def _version_of(path: Path, table: TableSchema, columns: dict[int, dict[str, pa.
         raise ResultsError(
             f"{str(path)!r} was not written by this program as a part of {table.name}; move it out of the folder"
         )
-    if int(version) > SCHEMA_VERSION:
-        raise ResultsError(
-            f"{str(path)!r} has schema version {int(version)}, this program knows up to {SCHEMA_VERSION}: update it"
-        )
     if int(version) not in columns:
-        raise OldRunError(explain_old_run(path))
+        known = ", ".join(map(str, columns))
+        raise OtherVersionError(
+            f"{str(path)!r} has schema version {int(version)}, this program reads {known}: update the program, or"
+            " launch the spec with another --name"
+        )
     expected = columns[int(version)]
     if dict(zip(schema.names, schema.types, strict=True)) != expected:
         listed = "\n".join(f"{name}: {kind}" for name, kind in expected.items())

@@ -1,11 +1,10 @@
 """Files of older schema versions: how their columns become those of today. All versions listed here stay readable.
 
-There is none yet: nothing was released. A run of a version that is not listed is refused, see `explain_old_run`.
+There is none yet. A file of a version that is not listed is refused.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 
 import pyarrow as pa
@@ -27,9 +26,6 @@ class OlderTable:
 
 
 _SAME = OlderTable()
-
-LAST_READER = "cd8d5ebc"
-"""The last commit that reads the runs of before."""
 
 OLDER_VERSIONS: Mapping[int, Mapping[str, OlderTable]] = MappingProxyType({})
 """Schema version -> table -> its differences; tables that are not listed are as today."""
@@ -54,12 +50,3 @@ def expressions_of(table: TableSchema, version: int) -> dict[str, str]:
 
 def _older_table(table: TableSchema, version: int) -> OlderTable:
     return _SAME if version == SCHEMA_VERSION else OLDER_VERSIONS[version].get(table.name, _SAME)
-
-
-def explain_old_run(path: Path) -> str:
-    """Return the message for a file of a run that is too old to be read."""
-    return (
-        f"{str(path)!r} was written by an earlier version of this program; the last one that reads it is commit"
-        f" {LAST_READER}: type `git switch --detach {LAST_READER}` in a clone of the program, or launch the spec with"
-        " another --name"
-    )

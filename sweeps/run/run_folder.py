@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 from hpc.folders.cluster_folder import ClusterFolder
-from results.store.schema_migrations import explain_old_run
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.abandoned import remove_abandoned, temporary_name
@@ -36,7 +35,7 @@ from transtailor.documents import read_json
 from transtailor.files import make_folder, name_folder, write_file, write_folder
 from transtailor.ownership import refuse_shared
 
-FORMAT = 3  # of plan.json and provenance.json
+FORMAT = 1  # of plan.json and provenance.json
 _ID = re.compile(r"[0-9A-Za-z_-]+")
 _MODULE = re.compile(r"[0-9a-f]{64}/[^/]+\.py")
 
@@ -359,13 +358,11 @@ def _read_json(run: RunFolder, path: Path) -> dict[str, Any]:
         raise _damage_error(run, f"{path.name} cannot be read: {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise _damage_error(run, f"{path.name} has no format number")
-    if content["format"] > FORMAT:
+    if content["format"] != FORMAT:
         raise RunFolderError(
-            f"{run.path} was made by a newer version of this program ({path.name} has format {content['format']}, "
-            f"known is {FORMAT}); update the program, or type another --name"
+            f"{run.path} was made by another version of this program ({path.name} has format {content['format']}, this "
+            f"program reads {FORMAT}); update the program, or type another --name"
         )
-    if content["format"] < FORMAT:
-        raise RunFolderError(explain_old_run(path))
     return content
 
 

@@ -20,7 +20,7 @@ from transtailor.documents import Record, read_json
 from transtailor.names import nearest
 from transtailor.shell import command
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 IMAGES_FILE = "images.csv"
 SOURCE = "source"

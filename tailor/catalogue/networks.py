@@ -32,9 +32,15 @@ class NetworkInfo:
     activation_macs: int = 0  # of `macs`, those of products of activations with each other (attention)
 
     @property
-    def version(self) -> int:
-        """Raised where the network's results change; 2: products of activations count among its MACs."""
-        return 2 if self.activation_macs else 1
+    def has_own_parameters(self) -> bool:
+        """Whether it has parameters that no module's `reset_parameters` sets, known without building the network.
+
+        They are positions, class tokens, attention and scales of layers: only in transformers and in ConvNeXt. A
+        transformer multiplies activations (`activation_macs`), ConvNeXt has a GELU, and no other network of the tables
+        has either (tests/tailor/methods/test_rivals.py).
+        """
+        activations = str(self.activation).split("+")  # 0 in a record that is only for building
+        return bool(self.activation_macs) or "GELU" in activations
 
 
 def network_stub(

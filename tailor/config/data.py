@@ -11,11 +11,6 @@ from tailor.catalogue.pool import split_sizes
 from tailor.core.errors import ConfigError
 from tailor.core.settings import Count, Seed, Settings
 
-AUGMENTATION_VERSIONS = {"none": 1, "shift": 2, "crop_flip": 2}
-"""Increased when an augmentation's images change; 2: batches are contiguous, as `memory_format` says."""
-CROP_VERSION = 2
-"""Increased when the pixels of a square change; 2: its place is rounded as torchvision's `CenterCrop` does."""
-
 
 class DataConfig(Settings):
     """The target data, as three splits; the sizes of test and training split are the same for all trials.
@@ -59,11 +54,6 @@ class DataConfig(Settings):
         except ConfigError as error:
             raise ValueError(str(error)) from error
         return self
-
-    @property
-    def crop_version(self) -> int:
-        """Version of how squares are cut from the images; 1 for whole images."""
-        return 1 if self.input_shape == self.info.input_shape else CROP_VERSION
 
     @property
     def sha256(self) -> str:

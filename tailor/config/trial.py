@@ -9,7 +9,7 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 from tailor.catalogue import weights
 from tailor.catalogue.networks import NETWORKS
 from tailor.config import optimisation
-from tailor.config.data import AUGMENTATION_VERSIONS, DataConfig
+from tailor.config.data import DataConfig
 from tailor.config.optimisation import Optimisation
 from tailor.config.pruning import PruningConfig
 from tailor.config.source import SourceConfig
@@ -48,10 +48,6 @@ class Method(Settings):
     def resolve(self, network: str) -> "Method":  # noqa: ARG002
         """Return the same settings with each `auto` replaced by its value for the network, as the tables have it."""
         return self
-
-    def name_versions(self, network: str) -> dict[str, int]:  # noqa: ARG002
-        """Return versions by a setting's value that means something else than at first; they are part of the id."""
-        return {}
 
     def check(self, config: "TrialConfig") -> None:
         """Raise ValueError for settings that cannot be combined, before anything is trained."""
@@ -237,15 +233,6 @@ def trial_id(config: TrialConfig, stage_versions: dict[str, int]) -> str:
         plugin_digests = digests_in(config.identity())  # of the user's modules that the settings name
         if plugin_digests:
             parts["imports"] = plugin_digests
-    name_versions = {
-        "augmentation": AUGMENTATION_VERSIONS[config.data.augmentation],
-        "crop": config.data.crop_version,
-        "network": NETWORKS[config.network].version,
-        **config.method.name_versions(config.network),
-    }
-    raised_versions = {name: version for name, version in name_versions.items() if version > 1}
-    if raised_versions:
-        parts["name_versions"] = raised_versions  # these names mean something else than at first
     # The text of one JSON object whose keys are sorted: "config" comes first, the parts follow.
     text = f'{{"config":{settings_json(config)},{canonical_json(parts)[1:]}'
     return hashlib.sha256(text.encode()).hexdigest()[:16]

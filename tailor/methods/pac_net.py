@@ -63,7 +63,6 @@ class PACNet(Method):
             data_sha256=recipe.task.sha256,
             training=self._allocation_training(config),
             start_penalty=self.start_penalty,
-            crop_version=config.data.crop_version,
         )
         fitted = yield recipe.fit_head(allocated)
         calibrated = yield Calibrate(

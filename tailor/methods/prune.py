@@ -125,24 +125,9 @@ class Pruning(Method):
             scores = yield recipe.scores(model, self.criterion, step=step)
             model = yield from recipe.prune(scores, budget, self.allocation, self.grouping, step=step)
             if self.weights == "reinitialised":
-                model = yield Reinitialise(
-                    of=model,
-                    seed=stream(config.seed, "reinitialise"),
-                    has_own_parameters=has_own_parameters(config.network),
-                )
+                model = yield Reinitialise(of=model, seed=stream(config.seed, "reinitialise"))
             model = yield recipe.fine_tune(model, tunings)
             yield recipe.point(model, self.allocation.macs_budget(budget))
-
-
-def has_own_parameters(network: str) -> bool:
-    """Whether a network of the tables has parameters that no module's `reset_parameters` sets, without building it.
-
-    `Reinitialise` takes these from a new network, and has another version then. They are positions, class tokens,
-    attention and scales of layers: only in transformers and in ConvNeXt. A transformer multiplies activations
-    (`activation_macs`), ConvNeXt has a GELU, and no other network has either (tests/tailor/methods/test_rivals.py).
-    """
-    info = NETWORKS[network]
-    return bool(info.activation_macs) or "GELU" in info.activation.split("+")
 
 
 @register

@@ -5,9 +5,9 @@ from functools import lru_cache
 
 import tailor.stages as stages
 from tailor.catalogue.networks import NETWORKS
-from tailor.catalogue.regularisation import Delta, Regulariser, Slimming
+from tailor.catalogue.regularisation import Delta, Regulariser
 from tailor.config.allocations import Allocation, Cut
-from tailor.config.data import AUGMENTATION_VERSIONS, DataConfig
+from tailor.config.data import DataConfig
 from tailor.config.source import SourceConfig
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
@@ -30,7 +30,7 @@ class Recipe:
         self.config = config
         data = config.data
         subset_seed = None if data.images_per_class is None else stream(config.seed, "subset")
-        self.task = _shared_task(data, data.sha256, subset_seed, AUGMENTATION_VERSIONS[data.augmentation])
+        self.task = _shared_task(data, data.sha256, subset_seed)
         self.rule = config.pruning.rule
         self._unpruned: StageOutcome | None = None  # with distillation: the network that its teacher is tuned from
         self._teacher: StageOutcome | None = None
@@ -50,7 +50,6 @@ class Recipe:
                 weights_sha256=source.weights_sha256,
                 pixel_mean=source.pixel_mean,
                 pixel_std=source.pixel_std,
-                network_version=NETWORKS[network].version,
             )
         stage = stages.TrainSource(
             of=None,
@@ -61,10 +60,8 @@ class Recipe:
             data_sha256=self.task.sha256,
             removed_macs_fraction=removed_macs_fraction,
             width_multiple=self.config.pruning.width_multiple if removed_macs_fraction else 1,
-            network_version=NETWORKS[network].version,
             initial_seed=stream(source.seed, "source"),
             training=_source_training(source),
-            crop_version=data.crop_version,
         )
         return _shared_stage(stage)
 
@@ -115,22 +112,17 @@ class Recipe:
         """
         return _plain_training(self.tuning(number))
 
-    def fine_tune(
-        self, model: StageOutcome, number: int, regulariser: Regulariser | None = None, *, has_factors: bool = False
-    ) -> stages.FineTune:
+    def fine_tune(self, model: StageOutcome, number: int, regulariser: Regulariser | None = None) -> stages.FineTune:
         """Fine-tuning `number` (from 1) of all weights; `regulariser` replaces the trial's own.
 
         With distillation, the teacher teaches all networks except the one that it was tuned from.
 
         Args:
-            has_factors: whether factors are attached to the model.
 
         Raises:
             ConfigError: with distillation, the method did not get its head from `head`.
         """
         tuning = self._fine_tune(model, number, regulariser)
-        if has_factors and isinstance(tuning.regulariser, Slimming):
-            tuning = replace(tuning, slims_factors=True)
         weight = self.config.optimisation.distillation_weight
         if not weight or (self._unpruned is not None and model.key == self._unpruned.key):
             return tuning
@@ -269,7 +261,7 @@ class Recipe:
 
 
 @lru_cache(maxsize=1024)
-def _shared_task(data: DataConfig, sha256: str, subset_seed: int | None, augmentation_version: int) -> Task:
+def _shared_task(data: DataConfig, sha256: str, subset_seed: int | None) -> Task:
     """Return the same task for equal arguments.
 
     The digest is an argument, so that a task is never that of older data of this name.
@@ -283,8 +275,6 @@ def _shared_task(data: DataConfig, sha256: str, subset_seed: int | None, augment
         subset_seed=subset_seed,
         augmentation=data.augmentation,
         crop_px=data.crop_px,
-        augmentation_version=augmentation_version,
-        crop_version=data.crop_version,
     )
 
 

@@ -68,10 +68,6 @@ class TransTailor(Method):
         """Whether a factor can be moved into the next layer without changing the function."""
         return self.placement != "after_activation" or NETWORKS[network].activation == "ReLU"
 
-    def name_versions(self, network: str) -> dict[str, int]:
-        """`auto` was `sqrt` on networks with a norm before docs/results/beta_default.md."""
-        return {"beta": 2} if self.beta == "auto" and NETWORKS[network].has_norm else {}
-
     def normalisation(self, network: str) -> Normalisation:
         """The normalisation of beta for a network, `auto` resolved."""
         if self.beta_normalisation == "auto":
@@ -176,8 +172,7 @@ class TransTailor(Method):
                 placement=self.placement,
                 seed=stream(config.seed, "placebo", step) if normalisation == "permuted" else None,
             )
-            has_factors = mode in ("fold", "sqrt", "raw")
-            tuned = yield recipe.fine_tune(aware, step, has_factors=has_factors)  # Eq. 6: W_p
+            tuned = yield recipe.fine_tune(aware, step)  # Eq. 6: W_p
             point = yield recipe.point(tuned, budget)  # also of the control, which is compared with this step
             if self.stop_early and exceeds_tolerance(score, point.deciding_score, self.tolerance_fraction):
                 return

@@ -147,7 +147,7 @@ def apply_remember_weights(_stage: stages.RememberWeights, parent: ModelState, _
 @compute.register
 def compute_reinitialise(stage: stages.Reinitialise, parent: ModelState, _context: StageContext) -> StageOutput:
     own = own_parameters(parent)
-    if own and not stage.has_own_parameters:
+    if own and not NETWORKS[parent.network].has_own_parameters:
         raise ConfigError(
             f"weights = 'reinitialised' would keep {own[0]} of {parent.network} as it was pre-trained: its module has "
             "no reset_parameters() that sets it; give it one, or choose another network"

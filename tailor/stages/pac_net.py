@@ -28,7 +28,6 @@ class Allocate(Stage):
     data_sha256: str
     training: Training
     start_penalty: float = neutral(0.0)  # factor of the squared distance of the essential weights from where they start
-    crop_version: int = neutral(1)  # of the images
 
     def cost(self, size: Size) -> StageCost:
         return size.training_cost(self.training.epochs, size.source_images, size.weights_bytes)

@@ -24,8 +24,6 @@ class TrainSource(Stage):
     initial_seed: int
     training: Training
     width_multiple: int = neutral(1)  # of the narrower layers
-    network_version: int = neutral(1)
-    crop_version: int = neutral(1)  # of the images
 
     def cost(self, size: Size) -> StageCost:
         return size.training_cost(self.training.epochs, size.source_images, size.weights_bytes)
@@ -46,7 +44,6 @@ class LoadWeights(Stage):
     weights_sha256: str
     pixel_mean: tuple[float, ...]  # of pixels in [0, 1], one per channel: what the weights were trained with
     pixel_std: tuple[float, ...]
-    network_version: int = neutral(1)
 
     def cost(self, size: Size) -> StageCost:
         """No computation; a copy of the weights."""
@@ -81,12 +78,6 @@ class Reinitialise(Stage):
 
     kind = "reinitialise"
     seed: int
-    has_own_parameters: bool = neutral(False)  # of modules that only the building of the network initialises
-
-    @property
-    def version(self) -> int:
-        """2: those parameters stayed pre-trained."""
-        return 2 if self.has_own_parameters else 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,11 +54,6 @@ class ScoreFilters(Stage):
     seed: int | None  # None: the criterion draws no random numbers
     step: int = neutral(1)  # of a path, if the criterion draws: each step has its own numbers
 
-    @property
-    def version(self) -> int:
-        """2: a later step drew the numbers of the first one again."""
-        return 2 if self.step > 1 else 1
-
     def cost(self, size: Size) -> StageCost:
         """One pass over the training images, if data is read."""
         work = size.train_images * size.both_passes if self.task else 0.0
@@ -75,22 +70,12 @@ class BudgetedStage(Stage):
     minimum_filters_fraction: float  # of each layer's original filters that stay, at least one
     width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of this
 
-    @property
-    def version(self) -> int:
-        """2: the multiple counted groups of a convolution, and not their filters."""
-        return 2 if self.width_multiple > 1 and self.rule.conv_groups != "none" else 1
-
 
 @dataclass(frozen=True, kw_only=True)
 class DrawnStage(BudgetedStage):
     """A surgery that may draw random numbers, in each step of a path its own."""
 
     step: int = neutral(1)  # of the path, if numbers are drawn
-
-    @property
-    def version(self) -> int:
-        """2: a later step drew the numbers of the first one again, or the reason of `BudgetedStage.version`."""
-        return 2 if self.step > 1 else super().version
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,8 +98,6 @@ class Task:
     subset_seed: int | None  # None unless a subset is drawn
     augmentation: str
     crop_px: int | None = None  # side of the square that a network sees of each image; None: the whole image
-    augmentation_version: int = neutral(1)
-    crop_version: int = neutral(1)
 
 
 @dataclass(frozen=True, kw_only=True)

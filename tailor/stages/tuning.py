@@ -32,12 +32,6 @@ class FineTune(Stage):
     optimiser_state: Literal["reset", "kept"]  # kept: momentum of the fine-tuning before is continued, pruned alike
     distillation: Distillation | None = neutral(None)
     teacher: StageOutcome | None = None  # with distillation: the unpruned network, fine-tuned
-    slims_factors: bool = neutral(False)  # whether the regulariser `slimming` meets layers with factors
-
-    @property
-    def version(self) -> int:
-        """2: norms of layers with factors had no penalty."""
-        return 2 if self.slims_factors else 1
 
     def cost(self, size: Size) -> StageCost:
         """Every training image, forward and backward, in every epoch, and forward through an anchor and a teacher.

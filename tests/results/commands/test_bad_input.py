@@ -88,7 +88,7 @@ def test_what_is_not_damaged_is_answered(run: Path, command: Command) -> None:
     ("damage", "names", "said"),
     [
         (torn, list(COMMANDS), "2 of 4 files of the table trials cannot be read"),
-        (newer, list(COMMANDS), f"has schema version {SCHEMA_VERSION + 1}, this program knows up to"),
+        (newer, list(COMMANDS), f"has schema version {SCHEMA_VERSION + 1}, this program reads"),
         (without_points, list(COMMANDS)[1:], "of 4 finished trials have no row in operating_points"),
         (mixed, list(COMMANDS)[1:], "has rows of 2 trials not in its plan.json"),
         (emptied, ["best"], "no operating point in"),

@@ -4,7 +4,6 @@ So a change here is either a mistake or a decision: then the version of the stag
 written anew and CHANGELOG.md says why.
 """
 
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -16,8 +15,9 @@ from tailor.config.trial import METHODS, TrialConfig
 from tailor.core.settings import Settings
 from tailor.execution.dry_run import dry_run
 from tailor.stages import FoldImportance, GroupRule
-from tests.tailor.trials import PHOTOGRAPHS, planned_stages, short_trial
+from tests.tailor.trials import short_trial
 
+RANDOM_PATH = {"name": "transtailor", "prune_by": "random"}
 GOLDEN_IDS = {
     "fine_tune": "e22d6aadfac08494",
     "gbn": "27c47de132ffbf2a",
@@ -27,7 +27,7 @@ GOLDEN_IDS = {
     "sfp": "936654cac9f15d84",
     "smaller_dense": "2002e40c10a4331e",
     "target_aware_adaptation": "31e9af20585dbbc7",
-    "transtailor": "cddcde697c420597",
+    "transtailor": "fcd9b3b33061fc21",
 }
 GOLDEN_KEYS = [
     "3f30f1fd69f4c74d",
@@ -243,23 +243,10 @@ def test_a_rule_for_more_than_filters_is_another_one_and_a_switch_that_is_off_co
     assert stage(GroupRule(**change)).key() != stage(GroupRule()).key()
 
 
-@pytest.mark.parametrize("method", ["transtailor", "pac_net"])
-def test_stages_that_read_squares_have_the_version_of_how_they_are_cut(method: str) -> None:
-    """2: the centre is rounded as torchvision rounds it, so other pixels are read than before."""
-    raw = {"network": "resnet18", "method": {"name": method}}
-    with DATASETS.borrow("photographs", replace(PHOTOGRAPHS, source_classes=5, source_images=1000)):
-        whole, cut, same = (
-            planned_stages(parse_trial(raw | {"data": {"name": "photographs", **crop}}, "test"))
-            for crop in ({}, {"crop_px": 57}, {"crop_px": 64})
-        )
-    kinds = set()
-    for stage in cut:
-        settings = stage.settings()
-        if "task" in settings or "data_name" in settings:
-            kinds.add(stage.kind)
-            assert settings.get("task", settings)["crop_version"] == 2
-    assert kinds > ({"train_source", "allocate", "calibrate"} if method == "pac_net" else {"train_source", "fit_head"})
-    assert "crop_version" not in str([stage.settings() for stage in (*whole, *same)])
+def test_a_random_path_shares_its_first_step_with_a_path_of_one_step() -> None:
+    short, long = (dry_run(short_trial(RANDOM_PATH | {"steps": steps})) for steps in (1, 3))
+    assert [stage.key for stage in long.stages][: len(short.stages)] == [stage.key for stage in short.stages]
+    assert len({stage.key for stage in long.stages if stage.kind == "prune"}) == 3
 
 
 def test_a_default_written_out_is_the_same_trial() -> None:

@@ -14,7 +14,6 @@ from tailor.core.errors import ConfigError
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import StageEvent
-from tailor.methods.prune import has_own_parameters
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.pruning import surgery
@@ -70,7 +69,7 @@ OTHERS = (*WITH_OWN[1:], "efficientnet_b0", "densenet121", "regnet_y_400mf")
 def test_a_plan_knows_which_networks_have_parameters_without_a_reset(network: str) -> None:
     whole = ModelState(network=network, classes=5, input_shape=(3, 64, 64), tensors={})
     assert bool(own_parameters(whole)) == (network in WITH_OWN)
-    assert has_own_parameters(network) == (network in WITH_OWN)
+    assert NETWORKS_BY_NAME[network].has_own_parameters == (network in WITH_OWN)
 
 
 def reinitialisation(network: str) -> Reinitialise:

@@ -103,7 +103,7 @@ def test_whatever_is_changed_in_a_manifest_by_hand_is_noticed_when_planning(fold
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("format_version", 3, "version 3, this program reads 4"),
+        ("format_version", 2, "version 2, this program reads 1"),
         ("digest", "0" * 64, "digest is not that of its arrays"),
         ("input_shape", [3, 8, 8], "shape"),
         ("classes", {"source": ["dog", "eel"], "target": ["cat"]}, "beyond the class names"),
@@ -123,7 +123,7 @@ def test_a_manifest_that_does_not_fit_its_files_is_refused(folder: Path, key: st
 
 
 def test_a_manifest_that_is_none_is_refused(folder: Path) -> None:
-    for content in ("", "[]", "{}", '{"format_version": 4}'):
+    for content in ("", "[]", "{}", '{"format_version": 1}'):
         (folder / "manifest.json").write_text(content)
         with pytest.raises(ConfigError, match="is not a manifest"):
             manifest.read(folder.parent, "animals")
