@@ -69,7 +69,7 @@ class TransTailor(Method):
         return self.placement != "after_activation" or NETWORKS[network].activation == "ReLU"
 
     def name_versions(self, network: str) -> dict[str, int]:
-        """`auto` was `sqrt` on networks with a norm before docs/results/beta_default.md."""
+        """`auto` was `sqrt` on networks with a norm before docs/results/evidence/beta_default.md."""
         return {"beta": 2} if self.beta == "auto" and NETWORKS[network].has_norm else {}
 
     def normalisation(self, network: str) -> Normalisation:
