@@ -3,8 +3,8 @@
     python benchmarks/photographs_study.py runs/photographs_study
 
 Adds the points of ended trials, and their last answers on the test images, to the Parquet files in the folder
-photographs_study beside that page. Once all seeds have ended, it computes the contrasts from all that is there; before, it
-does so only with --incomplete, so that no one looks at them while seeds are still to run.
+photographs_study beside that page. Once all seeds have ended, it computes the contrasts from all that is there; before,
+it does so only with --incomplete, so that no one looks at them while seeds are still to run.
 """
 
 import sys
