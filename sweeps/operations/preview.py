@@ -246,8 +246,8 @@ def _summary(plan: Plan, cost: PlanCost, site: str, unit: str) -> Iterator[str]:
         yield f"disk      {decimal(stored_bytes)} at most"
         return
     yield (
-        f"sharing   saves a factor of {cost.sharing_factor:.1f} in {unit} over computing each of the "
-        f"{cost.points_distinct} operating points alone (expected); {_left_to_do(cost)}"
+        f"sharing   saves a factor of {cost.sharing_factor:.1f} in {unit} over {cost.points_distinct} points computed "
+        f"alone (expected); {_left_to_do(cost)}"
     )
     yield f"disk      {decimal(cost.new_bytes)} more for stages, {decimal(cost.stored_bytes)} in all (expected)"
 
