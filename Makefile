@@ -58,11 +58,11 @@ audit: $(READY)  ## known vulnerabilities of the installed packages (pip-audit; 
 	  || { echo "make audit: either packages above have known vulnerabilities, or the index could not be reached:" \
 	  "then nothing was checked; repeat it on a machine with internet"; exit 1; }
 
-numbers: $(READY)  ## write the comparisons and the numbers in the prose of docs/results anew, from the committed points
+numbers: $(READY)  ## write the tables of comparisons in docs/results/evidence, and those of docs/results/README.md
 	$(BIN)/python -m tools.compared_pages
-	$(BIN)/python -m tools.numbers
+	$(BIN)/python -m tools.findings
 
-bench: $(READY)  ## half an hour: speed and memory against the alternatives; writes docs/results/
+bench: $(READY)  ## half an hour: speed and memory against the alternatives; writes docs/results/evidence/
 	$(BIN)/python benchmarks/all.py bench
 
 bench-long: $(READY)  ## more than two hours: the other benchmarks of speed and scale, three of them on a real SLURM (root, the packages of slurm-testbed); SINCE=2026-11-26 resumes

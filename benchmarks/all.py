@@ -1,7 +1,7 @@
 """The benchmarks of `make bench`, `bench-long` and `bench-faults`, one after the other; ends with one that fails.
 
 python benchmarks/all.py bench
-python benchmarks/all.py bench-long --since 2026-11-26   # resumes: leaves out what docs/results has since that day
+python benchmarks/all.py bench-long --since 2026-11-26   # resumes: leaves out tables since that day
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-from benchmarks.record import RESULTS, ROOT
+from benchmarks.record import EVIDENCE, ROOT
 
 GROUPS = {
     "bench": """
@@ -63,7 +63,7 @@ GROUPS = {
 RECORD = re.compile(r"^- date: `(?P<date>[\d-]+) .*`\n- command: `(?P<command>.*)`$", re.MULTILINE)
 
 
-def commands_of(group: str, since: date | None = None, tables: Path = RESULTS) -> list[str]:
+def commands_of(group: str, since: date | None = None, tables: Path = EVIDENCE) -> list[str]:
     """The commands of a group, without those of which `tables` has a table of that day or later."""
     known = set() if since is None else _commands_measured_since(since, tables)
     return [command for line in GROUPS[group].strip().splitlines() if (command := line.strip()) not in known]
@@ -79,7 +79,10 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("group", choices=GROUPS)
     parser.add_argument(
-        "--since", metavar="DAY", type=date.fromisoformat, help="leave out what docs/results has since, as 2026-11-26"
+        "--since",
+        metavar="DAY",
+        type=date.fromisoformat,
+        help="leave out what docs/results/evidence has since, as 2026-11-26",
     )
     options = parser.parse_args(words)
     for command in commands_of(options.group, options.since):

@@ -1,8 +1,8 @@
-"""Which `beta` is TransTailor's default, by the rule of docs/results/beta_default.md.
+"""Which `beta` is TransTailor's default, by the rule of docs/results/evidence/beta_default.md.
 
     python benchmarks/beta_default.py
 
-Reads the committed points of both runs, and writes docs/results/beta_default_scores.md and .csv.
+Reads the committed points of both runs, and writes docs/results/evidence/beta_default_scores.md and .csv.
 """
 
 import sys
@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import duckdb
 import pyarrow.parquet as pq
 
-from benchmarks.record import RESULTS, Measured, parser_of, write
+from benchmarks.record import EVIDENCE, Measured, parser_of, write
 from results.statistics.means import mean_interval
 
 CANDIDATES = ("fold", "sqrt", "off")  # of nearly equal ones, the first is chosen
@@ -25,7 +25,7 @@ ABOUT_AS_GOOD = 0.5  # percentage points of regret
 
 Scores = dict[tuple[str, str], dict[int, float]]  # (network, label) -> seed -> score in per cent
 
-POINTS = tuple(RESULTS / "beta_default" / f"{run}.parquet" for run in ("embedded", "photographs"))
+POINTS = tuple(EVIDENCE / "beta_default" / f"{run}.parquet" for run in ("embedded", "photographs"))
 SQL = """
 SELECT network, label, seed,
     CASE WHEN bool_and(status = 'finished')

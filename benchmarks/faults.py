@@ -1,10 +1,10 @@
 """A tiny sweep that is killed, interrupted, and loses its power or its disk, at every named write.
 
-    python benchmarks/faults.py                         # resumes docs/results/faults.jsonl until there are 1,000
+    python benchmarks/faults.py # resumes docs/results/evidence/faults.jsonl until there are 1,000
     python benchmarks/faults.py --faults 50 --seed 7 --out /anywhere/faults
     python benchmarks/faults.py --seed 7 --life 3       # one life again, to look at it
-    python benchmarks/faults.py --with search --faults 200 # resumes docs/results/faults_search.jsonl
-    python benchmarks/faults.py --with ray --faults 100 # resumes docs/results/faults_ray.jsonl
+    python benchmarks/faults.py --with search --faults 200 # resumes docs/results/evidence/faults_search.jsonl
+    python benchmarks/faults.py --with ray --faults 100 # resumes docs/results/evidence/faults_ray.jsonl
     python benchmarks/faults.py --with slurm --faults 30 --minutes 20   # root, and the packages of tests/slurm
 
 Each life is a sweep of two trials on the site `serial`. Each of its first launches gets one fault; then it is launched
@@ -30,7 +30,7 @@ from functools import cache
 from itertools import count
 from typing import Any
 
-from benchmarks.record import RESULTS, Cell, Measured, parser_of, write
+from benchmarks.record import EVIDENCE, Cell, Measured, parser_of, write
 from benchmarks.slurm_bed import slurm_bed
 from tests.faults import lives, ray_lives, slurm_lives
 from tests.faults.lives import Struck
@@ -253,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(fault, *fault.broken, sep="\n    ")
             print(f"kept in {kept}" if kept.exists() else "nothing was broken")
         else:
-            out = options.out or RESULTS / attack.out
+            out = options.out or EVIDENCE / attack.out
             out.parent.mkdir(parents=True, exist_ok=True)
             done = go_on(attack, out.with_name(f"{out.name}.jsonl"), options.faults, options.seed, end_s)
             write(attack.table(done), out)

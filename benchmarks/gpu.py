@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 
 from benchmarks.packed_trials import gpu_name
-from benchmarks.record import RESULTS
+from benchmarks.record import EVIDENCE
 
 SCRIPTS = ("gpu_step", "packed_trials", "pruned_speed")
 HERE = Path(__file__).resolve().parent
@@ -27,12 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="our steps, packed trials and pruned networks on a GPU")
     parser.add_argument("--quick", action="store_true", help="tiny networks: for a look, not for a record")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu goes with --quick")
-    parser.add_argument("--out", type=Path, help="folder of the tables (default: docs/results; a new one for --quick)")
+    parser.add_argument(
+        "--out", type=Path, help="folder of the tables (default: docs/results/evidence; a new one for --quick)"
+    )
     options = parser.parse_args(arguments)
     if options.device == "cuda" and gpu_name() is None:
         print("no GPU: torch sees none, so nothing was measured; to see that this runs: --device cpu --quick")
         return 0
-    options.out = options.out or (Path(tempfile.mkdtemp(prefix="bench-gpu-")) if options.quick else RESULTS)
+    options.out = options.out or (Path(tempfile.mkdtemp(prefix="bench-gpu-")) if options.quick else EVIDENCE)
     codes = [subprocess.run(words, check=False).returncode for words in commands(options)]
     return int(any(codes))
 

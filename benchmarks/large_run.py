@@ -1,7 +1,7 @@
 """Seconds and memory of the report and of the status of a large run, beside a plain scan of its tables.
 
 python benchmarks/large_run.py                     # 10,000 trials: about five minutes
-python benchmarks/large_run.py --trials 100000 --runs 1 --out docs/results/larger_run    # half an hour, up to 8 GB
+python benchmarks/large_run.py --trials 100000 --runs 1 --out docs/results/evidence/larger_run # half an hour, 8 GB
 python benchmarks/large_run.py --quick             # 500 trials: for a look
 """
 

@@ -1,10 +1,10 @@
-"""The contrasts of docs/results/photographs_study.md, which has the plan.
+"""The contrasts of docs/results/evidence/photographs_study.md, which has the plan.
 
     python benchmarks/photographs_study.py runs/photographs_study
 
-Adds the points of ended trials, and their last answers on the test images, to the Parquet files in
-docs/results/photographs_study. Once all seeds have ended, it computes the contrasts from all that is there; before, it
-does so only with --incomplete, so that no one looks at them while seeds are still to run.
+Adds the points of ended trials, and their last answers on the test images, to the Parquet files in the folder
+photographs_study beside that page. Once all seeds have ended, it computes the contrasts from all that is there; before,
+it does so only with --incomplete, so that no one looks at them while seeds are still to run.
 """
 
 import sys
@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import results
-from benchmarks.record import RESULTS, Cell, Measured, parser_of, write
+from benchmarks.record import EVIDENCE, Cell, Measured, parser_of, write
 from results.statistics.images import crossed_difference
 from results.statistics.pairs import compare_pairs, holm
 
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Add the runs' rows to the committed ones, and write the contrasts."""
     parser = parser_of(__doc__, "photographs_study_contrasts")
     parser.add_argument("runs", nargs="*", type=Path, help="the folders of the runs")
-    parser.add_argument("--rows", type=Path, default=RESULTS / "photographs_study", help="the folder of the files")
+    parser.add_argument("--rows", type=Path, default=EVIDENCE / "photographs_study", help="the folder of the files")
     parser.add_argument("--incomplete", action="store_true", help="compute the contrasts although seeds are missing")
     asked = parser.parse_args(arguments)
     kept = {name: add(asked.rows / f"{name}.parquet", asked.runs, sql, key) for name, (sql, key) in FILES.items()}

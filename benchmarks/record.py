@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "docs" / "results"
+EVIDENCE = ROOT / "docs" / "results" / "evidence"
 PACKAGES = ("torch", "ray")
 
 Cell = str | int | float | None
@@ -56,7 +56,7 @@ def parser_of(doc: str | None, name: str | None, *, quick: str | None = None) ->
 
     Args:
         doc: the docstring of the script, which is its help.
-        name: of its table in docs/results; None: it depends on other options.
+        name: of its table in docs/results/evidence; None: it depends on other options.
         quick: how much `--quick` measures; None: there is no such option.
     """
     parser = argparse.ArgumentParser(
@@ -64,7 +64,7 @@ def parser_of(doc: str | None, name: str | None, *, quick: str | None = None) ->
     )
     if quick is not None:
         parser.add_argument("--quick", action="store_true", help=f"{quick}: for a look, not for a record")
-    default = None if name is None else RESULTS / name
+    default = None if name is None else EVIDENCE / name
     parser.add_argument("--out", type=Path, default=default, help="path of the table, without suffix")
     return parser
 

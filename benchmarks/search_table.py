@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.record import RESULTS
+from benchmarks.record import EVIDENCE
 from sweeps.planning.plan import PlannedTrial, trial_to_rung
 from sweeps.run.run_folder import RunFolder
 from sweeps.search.halving import ladder
@@ -30,7 +30,7 @@ from sweeps.search.space import SearchCandidate
 from sweeps.spec.spec import load_spec
 from tailor.execution.dry_run import PlannedStage
 
-FOLDER = RESULTS / "search"
+FOLDER = EVIDENCE / "search"
 SETTINGS, STAGES, CONFIRMED = "settings.parquet", "stages.parquet", "confirmed.parquet"
 COMPUTED = "SELECT stage_key, any_value(compute_s) AS compute_s FROM stages GROUP BY stage_key"  # also when cached
 CONFIRMING = """

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.equality import compare, points_of
-from benchmarks.record import RESULTS, ROOT, Cell, Measured, parser_of, verdict, write
+from benchmarks.record import EVIDENCE, ROOT, Cell, Measured, parser_of, verdict, write
 from results.arms.cost import cost_of_run
 from results.store.reader import Run, load
 from sweeps.planning.durations import Durations, durations_in
@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         after = launch(folder / "after", options.spec, assignments)
         measured, is_equal = _table(plan, durations, before, alone, after)
     suffix = "" if options.spec == EMBEDDED_SPEC else f"_{plan.name}"
-    write(measured, options.out or RESULTS / f"sharing{suffix}")
+    write(measured, options.out or EVIDENCE / f"sharing{suffix}")
     return 0 if is_equal else 1
 
 

@@ -39,39 +39,9 @@ GOAL = 30  # planted faults that have to be found
 AT_ONCE = 50  # days of a line of the record
 LIFE = 20  # lines by one process: what its libraries keep is given back
 TEXT = 60  # characters of a broken promise in the table
-FOUND = (
-    "Found and fixed: a new cache's folder was made without a sync of its name, so a loss of power could take all "
-    "stages of a sweep's first launch, whose trials were on record as finished (sweeps/driver/driver.py).",
-    "Found and fixed: a stale folder (ESTALE) ended a launch with a traceback instead of 2 and the reason "
-    "(sweeps/operations/launch.py).",
-    "Found and fixed: if a rank was killed between making a folder and syncing its name, later ranks never synced it, "
-    "so a loss of power could take finished stages (transtailor/files.py, `make_folder`); disturbances chosen by hand.",
-    "Found and fixed: if a rank was killed between naming a stage and syncing the name, later trials used the stage "
-    "without a sync, so a loss of power could take it from trials on record as finished "
-    "(transtailor/files.py, `finish_new_file`); found while a planted fault was looked for, by two disturbances that "
-    "days now have often together.",
-    "Found and fixed: if a driver was killed between making two folders, the next one synced the name of the second "
-    "only, so a loss of power could take a whole cache (transtailor/files.py, `make_folder`); on SLURM.",
-    "Found and fixed: a stop on a full or failing disk ended with a traceback of the thread that notes it "
-    "(sweeps/driver/board.py); in a search.",
-    "Found and fixed: a controller's driver ended with a traceback if its outcome could not be written, and was not "
-    "started again; and if SLURM and the head both sent it SIGTERM (sweeps/operations/controller.py); on SLURM.",
-    "Found and fixed: after the clock had been set back, a worker's job that ended before it joined was missed for as "
-    "long, and the sweep waited (hpc/cluster/cluster.py, `now_s`); on SLURM, disturbances chosen by hand.",
-    "Found and fixed: a search on SLURM that lost its last worker while all trials rested at a rung waited for ever: "
-    "it decides when a slot is free, and nothing asked for one (sweeps/driver/tune_site.py); seen on the test bed "
-    "first, then in 3 of 40 days of searches on SLURM.",
-    "Found and fixed: the folder by which the jobs of a run are found was made without a sync of its name, so after a "
-    "loss of power `stop` knew no job, and a controller continued (hpc/folders/cluster_folder.py); in day 2,719, "
-    "which was simulated again with its line.",
-    "Found and fixed: a launch that was killed while it merged parts, before the manifest's name was synced, was "
-    "followed by one that removed the parts; a loss of power then took their rows "
-    "(no part is removed now while it counts); in day 12,772, which was simulated again with its line.",
-    "The disturbances that found these are in tests/simulation/failed.jsonl, which `make check` replays, "
-    "seven of them with their fault planted, too: those are found there, whatever the table says. Two lines there "
-    "were faults of the simulator: its disk did not know the rights of a file that was removed without a sync, and a "
-    "lock of the product was a real one. A third one made days 10,274 and 23,694 false alarms: it asked who holds a "
-    "trial after a rank had been held up in its write, not before.",
+NOTES = (
+    "Disturbances that found a bug are in tests/simulation/failed.jsonl, which `make check` replays, seven of them "
+    "with their fault planted, too. What they found: docs/results/notebook.md.",
     "Most of a day's time is spent in calls to the file system, small Parquet files and DuckDB's queries. Spared are "
     "opening DuckDB (one stays warm), reading equal bytes again, and asking again about equal files.",
     "Not simulated: GPUs; a shared folder that machines see differently; a network between ranks; "
@@ -216,7 +186,7 @@ def _write_page(out: Path, planted: dict[Cell, tuple[Cell, ...]]) -> None:
         "A quarter are sweeps on SLURM, from 2026-11-25 14:00 on half of them searches: the real launch that attaches, "
         "controller, head, workers, pool and autoscaler, and the calls of SLURM's commands; SLURM itself, its machines "
         "and Ray's nodes are played.",
-        *FOUND,
+        *NOTES,
     )
     measured = Measured(title="Simulated days of a sweep", columns=COLUMNS, rows=rows, notes=notes)
     write(measured, out, ("duckdb", "pyarrow"))

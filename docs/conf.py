@@ -1,5 +1,8 @@
 """The documentation site: `make docs` builds it from the pages of this folder, without a network."""
 
+from pygments.lexers.special import TextLexer
+from sphinx.application import Sphinx
+
 import results
 import sweeps
 import tailor
@@ -23,3 +26,8 @@ smartquotes = False  # quotes in commands stay as they are typed
 # Modules import some names only when they are used; autodoc documents those that are there.
 for module in (results, sweeps, tailor, tailor.extend):
     vars(module).update({name: getattr(module, name) for name in getattr(module, "__all__", ())})
+
+
+def setup(app: Sphinx) -> None:
+    """Show drawings in Mermaid as their text: GitHub draws them, and the site loads no script from elsewhere."""
+    app.add_lexer("mermaid", TextLexer)

@@ -23,17 +23,14 @@ from tests.test_tutorial import photographs
 
 ROOT = DOCS.parent
 RUN = ("bash", "python", "sql", "toml")
-SHOWN = ("text", "r", "{toctree}", "{eval-rst}")  # nothing to run here: R is not there
+SHOWN = ("text", "mermaid", "r", "{toctree}", "{eval-rst}")  # nothing to run here: R is not there
 MOST_NOT_RUN = 16
 ELSEWHERE = {
     "own_network.md": "tests/tailor/own/test_own_page.py",
     "python.md": "tests/sweeps/test_python_page.py",
     "reading.md": "tests/results/store/test_reading.py",
     "tutorial.md": "tests/test_tutorial.py",
-    "extend/criterion.md": "tests/tailor/test_extending.py",
-    "extend/data_set.md": "tests/tailor/test_extending.py",
-    "extend/method.md": "tests/tailor/test_extending.py",
-    "extend/network.md": "tests/tailor/test_extending.py",
+    "extend.md": "tests/tailor/test_extending.py",
 }
 """Page -> the test that runs its blocks."""
 PAGES = {
@@ -47,8 +44,8 @@ BIRDS = {"data": {"name": "birds", "root": "datasets", "train_images": 18}}
 AROUND: Mapping[str, dict[str, Any]] = {
     "allocations.md": PHOTOGRAPHS | BIRDS | {"pruning": {"residual": "coupled"}},
     "methods/gbn.md": {"network": "digits_resnet"},
-    "offline.md": {"data": {"train_images": 18}},
     "searches.md": {"method": {"name": "transtailor"}},
+    "slurm.md": {"data": {"train_images": 18}},
     "transformers.md": BIRDS | {"source": {"weights": "ViT_B_16_Weights.IMAGENET1K_V1"}},
     "weights.md": PHOTOGRAPHS | BIRDS,
 }
@@ -94,9 +91,7 @@ READY: Mapping[str, Callable[[Path], None]] = {
     "columns.md": a_small_run,
     "data.md": lambda folder: photographs(folder / "photographs"),
     "export.md": a_trial,
-    "export_tables.md": a_small_run,
     "faq.md": a_trained_run,
-    "r.md": a_small_run,
     "methods/target_aware_adaptation.md": a_small_run,
     "statistics.md": two_arms,
 }
@@ -159,11 +154,11 @@ def test_pages_that_are_run_elsewhere_are_named_there() -> None:
     assert [page for page, test in ELSEWHERE.items() if page not in (ROOT / test).read_text()] == []
 
 
-def test_what_the_page_on_r_reads_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_blocks_of_r_read_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a_small_run(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert transtailor_command("points", "runs/demo", folder=tmp_path).returncode == 0
-    points_code, folder_code = (block.text for block in PAGES["r.md"] if block.kind == "r")
+    points_code, folder_code = (block.text for block in PAGES["reading.md"] if block.kind == "r")
     (path,) = re.findall(r'read_parquet\("(.*)"\)', points_code)
     rows = pq.read_table(path).to_pylist()
     (formula,) = re.findall(r"aggregate\((.*), data", points_code)

@@ -57,20 +57,21 @@ def test_its_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_it_is_short() -> None:
-    assert README.count("\n") <= 150
+    assert README.count("\n") <= 120
 
 
 def test_its_pictures_are_small_and_all_that_there_are() -> None:
     pictures = sorted((ROOT / "docs" / "pictures").iterdir())
-    shown = re.findall(r"!\[[^]]+\]\((.*?)\)", README + (ROOT / "docs" / "report.md").read_text())
+    pages = [README, *(path.read_text() for path in (ROOT / "docs").glob("*.md"))]
+    shown = re.findall(r"!\[[^]]+\]\((.*?)\)", "\n".join(pages))
     assert {path.name for path in pictures} == {Path(target).name for target in shown}
     assert sum(path.stat().st_size for path in pictures) <= 200_000
 
 
-def test_what_was_not_measured_is_what_the_tables_of_results_mark_so() -> None:
+def test_what_was_not_measured_is_what_the_results_say() -> None:
     (section,) = re.findall(r"## What was not measured\n(.*?)\n## ", README, flags=re.DOTALL)
-    rows = [row.split(" | ") for row in (ROOT / "docs" / "results" / "README.md").read_text().splitlines()]
-    open_rows = [row[0] for row in rows if row[-1].startswith("not measured")]
-    marked = [re.search(r"benchmarks/(\w+)\.py|\]\((\w+)\.md\)", row) for row in open_rows]
-    assert {found[1] or found[2] for found in marked if found} == set(re.findall(r"`(\w+)`", section))
-    assert None not in marked and "real GPU" in section and "production cluster" in section
+    findings = (ROOT / "docs" / "results" / "README.md").read_text()
+    _, _, not_measured = findings.partition("## Not measured\n")
+    named = {name for name in re.findall(r"`(\w+)`", not_measured) if (ROOT / "benchmarks" / f"{name}.py").is_file()}
+    assert named == set(re.findall(r"`(\w+)`", section))
+    assert "real GPU" in section and "production cluster" in section

@@ -1,4 +1,4 @@
-"""Write the pages of comparisons in docs/results from the committed points: `make numbers`.
+"""Write the pages of comparisons in docs/results/evidence from the committed points: `make numbers`.
 
     python -m tools.compared_pages            # write each page of `PAGES`
     python -m tools.compared_pages --check    # say which ones differ; exit code 1 if any does
@@ -25,7 +25,7 @@ from results.text.formats import markdown_lines
 from transtailor.files import write_file
 from transtailor.sources import ROOT
 
-RESULTS = ROOT / "docs" / "results"
+EVIDENCE = ROOT / "docs" / "results" / "evidence"
 ARM = "network, dataset, train_images, label, arm, method"
 POINTS = f"""
 CREATE TABLE compared_points AS SELECT * REPLACE (coalesce(arm, label) AS arm), md5(concat_ws(' ', network, dataset,
@@ -47,7 +47,7 @@ GIVEN = ("planned", "trials")
 
 @dataclass(frozen=True)
 class Compared:
-    """A page of comparisons: its path and that of the points, in docs/results without ending."""
+    """A page of comparisons: its path and that of the points, in docs/results/evidence without ending."""
 
     path: str
     title: str
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checks = parser.parse_args(arguments).check
     differ = 0
     for page in PAGES:
-        path = (RESULTS / page.path).with_suffix(".md")
+        path = (EVIDENCE / page.path).with_suffix(".md")
         if (text := page.text()) != path.read_text():
             differ += 1
             print(f"{path.relative_to(ROOT)} differs from its points")
@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @contextmanager
 def kept_run(points: str) -> Iterator[Run]:
     """A run with the committed points, as far as comparisons read it."""
-    file = (RESULTS / Path(points)).with_suffix(".parquet")
+    file = (EVIDENCE / Path(points)).with_suffix(".parquet")
     with closing(duckdb.connect(":memory:")) as connection:
         for name, table in TABLES.items():
             if name not in GIVEN:

@@ -1,7 +1,7 @@
-"""Keep the operating points of runs for docs/results, as `tools.numbers` and readers of Parquet read them.
+"""Keep the operating points of runs in docs/results/evidence, for `tools.compared_pages` and readers of Parquet.
 
-    python -m tools.keep_run runs/methods_on_digits --to docs/results/methods_on_digits/measured_points.parquet
-    python -m tools.keep_run runs/study_4 runs/study_5 --to docs/results/photographs_study/points.parquet --add
+    python -m tools.keep_run runs/methods_on_digits --to docs/results/evidence/methods_on_digits/measured_points.parquet
+    python -m tools.keep_run runs/study_4 runs/study_5 --to docs/results/evidence/photographs_study/points.parquet --add
 
 With --add the points that the file has stay, except those of the same trials. Only finished trials are kept.
 """

@@ -30,10 +30,10 @@ from results.text.page import Heading, Note, PageTable, Part
 from transtailor import cli
 
 ARM = ("asked %", "removed %", "arm", "test")
-COMPARISON = ("difference", "95%", "won–lost–tied", "ahead %", "p", "smallest p", "p (Holm)", "it says")
+COMPARISON = ("difference", "95%", "won–lost–tied", "ahead %", "p", "smallest p", "p (Holm)", "verdict")
 COLUMNS = (*ARM, *COMPARISON, "against")
 POOLED = ("asked %", "arm", "problems", "seeds", *COMPARISON)
-_USUALLY_COMPARED = ("difference", "95%", "won–lost–tied", "p", "it says")
+_USUALLY_COMPARED = ("difference", "95%", "won–lost–tied", "p", "verdict")
 USUAL = [COLUMNS.index(name) for name in ("arm", "removed %", "test", *_USUALLY_COMPARED)]
 USUAL_POOLED = [POOLED.index(name) for name in ("arm", "asked %", "seeds", *_USUALLY_COMPARED)]
 
@@ -265,36 +265,48 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     corrected = _correct_p(rows)
     settled = {row.models for row in rows if verdict_word(row.pairing) in ("better", "worse")}
     left = sum((corrected[models] or 0.0) <= SIGNIFICANCE for models in settled)
+    comparisons = _counted(sum(p is not None for p in corrected.values()), "comparison")
+    of_settled = f" of {len(settled)}" if settled else ""
     notes = [
-        "ahead %: probability of improvement: how often the arm is ahead at the same seed; a tie counts half."
-        f" It says: each row on its own. Of {len(settled)} better or worse, {left} remain with Holm's correction over"
-        f" these {sum(p is not None for p in corrected.values())} comparisons."
+        "ahead %: how often the arm is ahead at the same seed (probability of improvement); a tie counts half.",
+        f"Verdicts are uncorrected. After Holm's correction over {comparisons}, {left or 'none'}{of_settled}"
+        f" {'are' if left > 1 else 'is'} significant.",
     ]
-    if len(corrected) < len(rows):
-        notes.append(f"{len(rows) - len(corrected)} rows have the models of another row and count once.")
+    repeated = len(rows) - len(corrected)
+    if repeated:
+        notes.append(f"{_counted(repeated, 'row')} with the same models as another row: counted as one comparison.")
     pairings = [row.pairing for row in rows]
     incomplete = sum(pairing.failed > 0 for pairing in pairings)
     if incomplete:
         notes.append(
-            f"{incomplete} rows lost seeds to failed trials or to scores that are not a number: they show the other"
-            " seeds, have no verdict, and are in no correction."
+            f"{_counted(incomplete, 'row')} with seeds lost to failed trials or NaN scores: only the other seeds are"
+            " shown, without a verdict, and left out of the correction."
         )
     longer = sum(row.trained_longer for row in rows)
     if longer:
+        arms = _counted(longer, "arm")
+        baseline = "its baseline" if longer == 1 else "their baselines"
         notes.append(
-            f"{longer} rows have trained for more epochs than what they are compared with: part of a difference may be"
-            " that. A spec can have fine-tuning that trains as long."
+            f"{arms} trained longer than {baseline}, which may explain part of the difference. To rule this out, add"
+            " a fine-tuning of the same length to the spec."
         )
     mixed = sum(pairing.is_mixed for pairing in pairings)
     if mixed:
-        notes.append(f"{mixed} comparisons were computed on mixed hardware, ranks or torch versions.")
+        notes.append(f"{_counted(mixed, 'comparison')} on mixed hardware, ranks or torch versions.")
     unpaired = sum(pairing.result.unpaired > 0 for pairing in pairings)
     if unpaired:
-        notes.append(f"{unpaired} comparisons have seeds that only one of the two arms has; these are left out.")
+        notes.append(f"{_counted(unpaired, 'comparison')} with seeds that only one of the two arms has: left out.")
     shares = sum(pairing.shares_models for pairing in pairings)
     if shares:
-        notes.append(f"{shares} comparisons have fewer distinct models than pairs: n is smaller than it looks.")
+        notes.append(
+            f"{_counted(shares, 'comparison')} with fewer distinct models than pairs: n is smaller than it looks."
+        )
     return notes
+
+
+def _counted(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 row", "3 rows"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 _COLUMNS = ("arm", "asked_removed_macs_fraction", "seed", "test_score", "baseline_test_score", "difference")
@@ -407,7 +419,7 @@ def _layers(findings: Findings, panel: int, scale: Scale, arms: Sequence[str], e
             "mark": {"type": "point", "size": 60, "opacity": 1, "clip": True},
             "encoding": colour | {
                 "x": quantity("x", scale=x_scale), "y": y,
-                "tooltip": tooltip(name="arm", words="difference", doubts="it says"),
+                "tooltip": tooltip(name="arm", words="difference", doubts="verdict"),
                 "fill": {"condition": {"test": "datum.settled", **colour["color"]}, "value": "white"},
             },
         },

@@ -242,8 +242,8 @@ def _marks(fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str) -> list[st
     lost = sum(arm.failed > 0 for arm in arms)
     if lost:
         notes.append(
-            f"{lost} arms lost seeds to failed trials or to scores that are not a number: their means are over the"
-            " other seeds, so they look better than they are."
+            f"{lost} arms lost seeds to failed trials or NaN scores: their means are over the other seeds, so they look"
+            " better than they are."
         )
     without_cost = [point for point in points if point.seeds < len(point.arm.test_by_seed)]
     if without_cost:
@@ -636,7 +636,7 @@ def section(findings: Findings) -> Section:
         " score. Rank-time is the time of all stages that led to the point, times their ranks, without sharing. Point"
         " at a mark to read it, click on it to see its trial; click on an arm to isolate it (with Shift, several);"
         " drag a rectangle to select points for the table below. Ranks are by the score on the validation split; the"
-        " test score is shown and ranks nothing.",
+        " test score is shown but not used for ranking.",
         empty="No test predictions yet.",
         short="Score and cost",
     )

@@ -28,7 +28,7 @@ from results.text.page import Heading, Note, PageTable, Part
 from transtailor import cli
 
 CLAIMED_FROM_SEEDS = 5
-"""With 3 seeds the interval over seeds and images covers 93% (docs/results/coverage.md)."""
+"""With 3 seeds the interval over seeds and images covers 93% (docs/results/evidence/coverage.md)."""
 PREDICTIONS = """
 SELECT image_id, label, label = prediction AS is_right FROM predictions
 WHERE split = 'test' AND trial_id = ? AND point = ? ORDER BY image_id

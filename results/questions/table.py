@@ -253,7 +253,7 @@ def _notes_on_incomplete(column: PublishedColumn, rows: int) -> list[str]:
     if not rows:
         return []
     return [
-        f"{column.title}: {rows} of the rows lost seeds to failed trials or to scores that are not a number."
+        f"{column.title}: {rows} of the rows lost seeds to failed trials or NaN scores."
         " Their means are over the other seeds, so they are not compared."
     ]
 
@@ -302,7 +302,7 @@ def _notes(chosen: Selection, cells: Iterable[Cell], problems: Sequence[Problem]
         notes.append("A number without interval has a single seed: no interval can be given.")
     for (problem, arm), count in sorted(chosen.not_finite.items()):
         if problem in problems:
-            notes.append(f"{arm}, {problem}: {count} whose score is not a number, left out of the mean.")
+            notes.append(f"{arm}, {problem}: {count} with a NaN score, left out of the mean.")
     return notes
 
 

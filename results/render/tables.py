@@ -70,7 +70,7 @@ def pairings_table(pairings: Sequence[Pairing], sql: str, *, where: bool) -> Htm
     """Build the table of paired differences, one comparison per row; `where` adds a column for the problem."""
     columns = (
         "where", "arm", "asked %", "against", "pairs", "difference", "95%", "won–lost–tied", "p", "smallest p",
-        "it says",
+        "verdict",
     )  # fmt: skip
     numeric = (False, False, True, False, True, True, True, True, True, True, False)
     first_column = 0 if where else 1

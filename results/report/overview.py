@@ -54,7 +54,7 @@ def overview(findings: Findings) -> list[ArmsTable]:
                 rows.append(_arm_row(numbers, name, (NOTHING,) * 9, count, is_first=True))
         mark = SCALES[arms[0].metric].mark if arms else "%"
         # What answers the question is first: a narrow window shows the first columns.
-        columns = ("removed %", f"test {mark}", "95%", "n", "diff.", "95%", "it says", "rank", f"validation {mark}")
+        columns = ("removed %", f"test {mark}", "95%", "n", "diff.", "95%", "verdict", "rank", f"validation {mark}")
         title = f"{problem}, difference to {compared[0][1]}" if compared else str(problem)
         arms_tables.append(ArmsTable(title, columns, rows))
     return arms_tables

@@ -97,7 +97,7 @@ def doubles(run: Run) -> list[str]:
     shared = run.rows("SELECT trial_id FROM planned GROUP BY trial_id HAVING count(DISTINCT run) > 1")
     if not shared:
         return []
-    return [f"Trials in several runs: {len(shared)}; each counts once, as the run has it that wrote it last."]
+    return [f"Trials in several runs: {len(shared)}; each counts once, from the run that wrote it last."]
 
 
 def provenance(run: Run) -> list[tuple[str, str]]:

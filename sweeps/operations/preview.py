@@ -245,12 +245,21 @@ def _summary(plan: Plan, cost: PlanCost, site: str, unit: str) -> Iterator[str]:
         yield "sharing   off: every trial computes all of its stages"
         yield f"disk      {decimal(stored_bytes)} at most"
         return
-    left = cost.work_left / cost.work_shared if cost.work_shared else 0.0
     yield (
-        f"sharing   {cost.sharing_factor:.2f} times less {unit} than each of the {cost.points_distinct} distinct "
-        f"operating points from the start (expected); {left:.2f} of the shared {unit} is left to do"
+        f"sharing   saves a factor of {cost.sharing_factor:.1f} in {unit} over {cost.points_distinct} points computed "
+        f"alone (expected); {_left_to_do(cost)}"
     )
     yield f"disk      {decimal(cost.new_bytes)} more for stages, {decimal(cost.stored_bytes)} in all (expected)"
+
+
+def _left_to_do(cost: PlanCost) -> str:
+    """Say how much of the shared work is not cached yet."""
+    left_fraction = cost.work_left / cost.work_shared if cost.work_shared else 0.0
+    if left_fraction == 0.0:
+        return "all of it is done"
+    if left_fraction == 1.0:
+        return "none of it is done yet"
+    return f"{left_fraction:.0%} of it is left to do"
 
 
 def _what_can_be_settled(plan: Plan) -> str:

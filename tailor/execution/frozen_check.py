@@ -1,6 +1,6 @@
 """What a user's network does not train (`requires_grad = False`) stays as it is, or the trial is refused.
 
-Gradients never reach such a parameter. A few stages also write into weights: docs/extend/network.md has a table.
+Gradients never reach such a parameter. A few stages also write into weights: docs/extend.md has a table.
 """
 
 from collections.abc import Iterable
@@ -39,7 +39,7 @@ def refuse_frozen(model: nn.Module, planned: Iterable[Stage], groups: Iterable[G
             raise ConfigError(
                 f"the network does not train {', '.join(written_frozen)} (requires_grad = False), and method "
                 f"{method!r} {deed}; train these, exclude their modules (exclude = [...]), or choose another method: "
-                "the table in docs/extend/network.md says which"
+                "the table in docs/extend.md says which"
             )
 
 

@@ -161,5 +161,5 @@ def test_sides_take_turns_and_their_ratio_is_that_of_the_rounds() -> None:
 def test_each_benchmark_has_the_common_options(tmp_path: Path) -> None:
     given = parser_of("A text.", "t", quick="less").parse_args(["--quick", "--out", str(tmp_path / "t")])
     assert (given.quick, given.out) == (True, tmp_path / "t")
-    assert parser_of("A text.", "t").parse_args([]).out == ROOT / "docs" / "results" / "t"
+    assert parser_of("A text.", "t").parse_args([]).out == ROOT / "docs" / "results" / "evidence" / "t"
     assert parser_of("A text.", None).parse_args([]).out is None

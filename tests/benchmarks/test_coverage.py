@@ -1,4 +1,4 @@
-"""The statistics keep what they claim, by simulation with a fixed seed; docs/results/coverage.md has more repeats."""
+"""The statistics keep what they claim, by simulation with a fixed seed; the page coverage.md has more repeats."""
 
 import pytest
 

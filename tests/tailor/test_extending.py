@@ -1,4 +1,4 @@
-"""The pages on criteria and extensions: their code is run as it stands there, their tables are the registries."""
+"""The pages on criteria and on extending: their code is run as it stands there, their tables are the registries."""
 
 import re
 import tomllib
@@ -27,30 +27,33 @@ Run = Callable[..., list[StageEvent]]
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-def block(page: str, language: str) -> str:
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+def block(part: str, language: str) -> str:
+    """Return the one block in this language below a heading of docs/extend.md."""
+    _, _, below = (DOCS / "extend.md").read_text().partition(f"\n## {part}\n")
+    section = below.partition("\n## ")[0]
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
     return str(found)
 
 
 @pytest.fixture
 def bring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, str], dict[str, Any]]:
-    """Import a page's module as `--import` does and return its trial; the registries are as before after the test."""
+    """Import a part's module as `--import` does and return its trial; the registries are as before after the test."""
 
-    def load_page(page: str, file: str) -> dict[str, Any]:
+    def load_part(part: str, file: str) -> dict[str, Any]:
         for registry in (CRITERIA, METHODS, NETWORKS, DATASETS):
             monkeypatch.setattr(registry, "_records", dict(registry))  # type: ignore[attr-defined]
-        (tmp_path / file).write_text(block(page, "python"))
+        (tmp_path / file).write_text(block(part, "python"))
         load(tmp_path / file)
-        assert f"--import {file}\n" in block(page, "bash")
-        return SHORT | tomllib.loads(block(page, "toml"))
+        assert f"--import {file}\n" in block(part, "bash")
+        return SHORT | tomllib.loads(block(part, "toml"))
 
-    return load_page
+    return load_part
 
 
 def test_the_page_on_criteria_adds_one(
     bring: Callable[[str, str], dict[str, Any]], run: Run, shared_cache: Cache
 ) -> None:
-    events = run(parse_trial(bring("extend/criterion.md", "mean_weight.py"), "test"), shared_cache)
+    events = run(parse_trial(bring("A criterion", "mean_weight.py"), "test"), shared_cache)
     (scored,) = (event.result for event in events if event.result.stage.kind == "score_filters")
     found = surgery.groups(scored.model_state().build(), scored.model_state().input_shape, scored.stage.rule)  # type: ignore[attr-defined]
     assert scored.model_state().scores.keys() == {member.layer for group in found for member in group.members}
@@ -63,7 +66,7 @@ def test_the_page_on_criteria_adds_one(
 def test_the_page_on_methods_adds_one(
     bring: Callable[[str, str], dict[str, Any]], run: Run, shared_cache: Cache
 ) -> None:
-    config = parse_trial(bring("extend/method.md", "gradual.py"), "test")
+    config = parse_trial(bring("A method", "gradual.py"), "test")
     events = run(config, shared_cache)
     assert [event.result.key for event in events] == [stage.key for stage in dry_run(config).stages]
     removed = [e.result.removed_macs_fraction for e in events if e.result.stage.kind == "prune"]
@@ -74,7 +77,7 @@ def test_the_page_on_methods_adds_one(
 def test_the_page_on_networks_adds_one(
     bring: Callable[[str, str], dict[str, Any]], run: Run, shared_cache: Cache
 ) -> None:
-    config = parse_trial(bring("extend/network.md", "wide_net.py"), "test")
+    config = parse_trial(bring("A network", "wide_net.py"), "test")
     events = run(config, shared_cache)
     info, point = NETWORKS["wide_net"], events[0]
     state = point.result.model_state()
@@ -88,7 +91,7 @@ def test_the_page_on_networks_adds_one(
 def test_the_page_on_data_sets_adds_one(
     bring: Callable[[str, str], dict[str, Any]], run: Run, shared_cache: Cache
 ) -> None:
-    config = parse_trial(bring("extend/data_set.md", "stripes.py"), "test")
+    config = parse_trial(bring("A data set", "stripes.py"), "test")
     events = run(config, shared_cache)
     info = events[-1].result.info
     assert info["validation_images"] == 400 - 150 - 100

@@ -362,7 +362,7 @@ def test_mistakes_say_why_exit_2_and_write_nothing(
 def test_the_page_names_the_tools_and_its_commands_run(
     tmp_path: Path, synthetic: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "export_tables.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "reading.md").read_text()
     commands = [shlex.split(line) for line in page.splitlines() if line.startswith("transtailor export ")]
     assert [words[-1] for words in commands] == list(TOOLS)
     assert re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE) == list(TOOLS)

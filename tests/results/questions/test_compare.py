@@ -71,7 +71,7 @@ def test_every_row_says_what_its_pairs_can_reach_and_what_holms_correction_leave
     assert by_label["better"][columns["p (Holm)"]] == "0.0938"  # three times as large
     assert (by_label["better"][columns["ahead %"]], by_label["level"][columns["ahead %"]]) == ("100", "50")
     text = "\n".join(found)
-    assert "Of 2 better or worse, 0 remain with Holm's correction over these 3 comparisons." in text
+    assert "Verdicts are uncorrected. After Holm's correction over 3 comparisons, none of 2 is significant." in text
     assert "Trials: 25 planned, 24 finished, 1 failed, 0 missing." in text
     assert "lost, net on digits (50 training images): 1 planned" in text
 
@@ -97,11 +97,11 @@ def test_an_arm_is_compared_with_fine_tuning_that_has_trained_for_as_long(tmp_pa
         "tuned long": "tuned", "tuned longest": "tuned", "short": "tuned", "long": "tuned long", "too long": "tuned",
     }  # fmt: skip
     assert rows["long"]["difference"] == "-1.00"
-    assert rows["too long"]["it says"] == "better, but trained longer"
-    assert "3 rows have trained for more epochs than what they are compared with" in "\n".join(found)
+    assert rows["too long"]["verdict"] == "better, but trained longer"
+    assert "3 arms trained longer than their baselines, which may explain part of the difference" in "\n".join(found)
     others = table(lines(tmp_path, "short", 0.2))  # not fine-tuning: it stays what all others are compared with
     assert {row["against"] for row in others.values()} == {"short"}
-    assert others["long"]["it says"].endswith(", but trained longer")
+    assert others["long"]["verdict"].endswith(", but trained longer")
 
 
 def test_rows_of_the_same_models_are_one_comparison(tmp_path: Path) -> None:
@@ -115,8 +115,8 @@ def test_rows_of_the_same_models_are_one_comparison(tmp_path: Path) -> None:
     rows = table(found)
     assert {rows[arm]["p (Holm)"] for arm in ("better", "twin", "worse")} == {"0.0625"}  # two, not three
     text = "\n".join(found)
-    assert "over these 2 comparisons" in text
-    assert "1 rows have the models of another row and count once." in text
+    assert "over 2 comparisons" in text
+    assert "1 row with the same models as another row: counted as one comparison." in text
 
 
 def test_the_pooled_table_says_what_its_pairs_share(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_networks_are_averaged_within_seeds_before_anything_is_tested(tmp_path: 
     assert "The unit is the seed" in "\n".join(pooled)
     rows = {row["arm"]: row for row in table(pooled).values()}
     assert {(row["seeds"], row["smallest p"], row["p (Holm)"]) for row in rows.values()} == {("6", "0.0312", "0.0938")}
-    assert "Of 3 better or worse, 0 remain with Holm's correction over these 3 comparisons." in "\n".join(pooled)
+    assert "After Holm's correction over 3 comparisons, none of 3 is significant." in "\n".join(pooled)
 
 
 def test_an_arm_with_failed_seeds_has_no_verdict_and_is_in_no_family(tmp_path: Path) -> None:
@@ -159,9 +159,9 @@ def test_an_arm_with_failed_seeds_has_no_verdict_and_is_in_no_family(tmp_path: P
     found = lines(write_run(tmp_path, trials), "base", 0.2)
     first = table(found)
     assert first["lucky"]["difference"] == "+20.00"
-    assert (first["lucky"]["p (Holm)"], first["lucky"]["it says"]) == ("–", "incomplete, 2 failed")
-    assert (first["other"]["p (Holm)"], first["other"]["it says"]) == ("0.00781", "worse")
+    assert (first["lucky"]["p (Holm)"], first["lucky"]["verdict"]) == ("–", "incomplete, 2 failed")
+    assert (first["other"]["p (Holm)"], first["other"]["verdict"]) == ("0.00781", "worse")
     pooled = found[found.index("### All together") :]
-    assert table(pooled)["lucky"]["it says"] == "incomplete, 2 failed"
-    assert "over these 1 comparisons" in "\n".join(pooled)
-    assert "1 rows lost seeds to failed trials" in "\n".join(pooled)
+    assert table(pooled)["lucky"]["verdict"] == "incomplete, 2 failed"
+    assert "over 1 comparison," in "\n".join(pooled)
+    assert "1 row with seeds lost to failed trials" in "\n".join(pooled)

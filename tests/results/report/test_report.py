@@ -153,8 +153,8 @@ def test_the_ranking_says_that_validation_ranks(tmp_path: Path, synthetic: Any) 
         return 0.99 if (label, point) == ("transtailor", 3) else 0.5
 
     text = text_of(write_report(synthetic(validation=validation).write(tmp_path)).read_text())
-    assert "Ranks are by the score on the validation split; the test score is shown and ranks nothing." in text
-    assert re.search(r"it says rank validation % [^⚠]*? 30\.9 [^⚠]*? 1 99\.00", text)
+    assert "Ranks are by the score on the validation split; the test score is shown but not used for ranking." in text
+    assert re.search(r"verdict rank validation % [^⚠]*? 30\.9 [^⚠]*? 1 99\.00", text)
 
 
 def test_where_it_was_computed_stays_out_of_the_page(tmp_path: Path, synthetic: Any) -> None:

@@ -9,7 +9,6 @@ import pytest
 from results.arms.comparison import arms_of, environments_of, points_of
 from results.store.points import write_points
 from results.store.reader import load
-from results.store.settle import is_settled
 from tests.pages import DOCS, blocks, run_block
 
 
@@ -18,27 +17,24 @@ def test_the_page_runs(
     tmp_path: Path,
     synthetic: Any,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     networks = ("digits_vgg", "digits_resnet")  # as the demo has
     synthetic(networks=networks, seeds=(0, 1)).write(tmp_path / "runs" / "demo")
     synthetic(networks=networks, seeds=(1, 2)).write(tmp_path / "runs" / "more_seeds")
-    write_points(load(rates(synthetic).write(tmp_path / "runs" / "rates")))
+    write_points(load(tmp_path / "runs" / "demo"))
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for block in blocks(DOCS / "reading.md"):
-        run_block(block, tmp_path, names)
-    printed = capsys.readouterr().out
+        if block.kind in ("bash", "python") and block.not_run is None:
+            run_block(block, tmp_path, names)
     assert names["trials"].to_dict("records") == [{"status": "finished", "trials": 8}]
     assert len(names["its_points"]) == names["table"].num_rows - 4 == 16
     assert len(names["points"]) == 20
     assert names["per_run"].to_dict("records") == [{"run": "demo", "trials": 8}, {"run": "more_seeds", "trials": 8}]
-    assert names["seeds"] == [{"seed": 0}, {"seed": 1}, {"seed": 2}]
-    assert {arm.validation.n for arm in names["more"]} == {3}
+    assert len(names["operating_points"]) == len(names["macs"]) == names["table"].num_rows
+    assert set(names["compared"]["pairs"]) == {2} and set(names["more"]["pairs"]) == {3}
     assert (tmp_path / "accuracy_by_macs.svg").stat().st_size > 1000
-    assert "over 2 pairs" in printed
-    assert len(names["axes"].get_lines()) >= len(CRITERIA)
-    assert is_settled(tmp_path / "runs" / "demo")
+    assert len(names["axes"].get_lines()) >= 2
 
 
 CRITERIA, RATES = ("l1", "taylor"), (0.001, 0.01, 0.1)

@@ -97,7 +97,7 @@ def frozen_rows(state_tensors: dict[str, torch.Tensor], kept: dict[str, torch.Te
     return left | {"3.weight": whole["3.weight"][second][:, first]}
 
 
-# What each method does with frozen layers; docs/extend/network.md has the same.
+# What each method does with frozen layers; docs/extend.md has the same.
 VERDICTS: dict[str, tuple[dict[str, Any], str]] = {
     "head_only": ({}, ""),
     "fine_tune": ({}, ""),

@@ -1,0 +1,272 @@
+"""Write the tables of docs/results/README.md from the pages in docs/results/evidence: `make numbers`.
+
+    python -m tools.findings            # write each table of `FINDINGS` below its heading
+    python -m tools.findings --check    # say which ones differ; exit code 1 if any does
+
+A row of such a table is a row of an evidence page, cell by cell, with a link to that page. So no number of the results
+is typed by hand, and none is in a sentence. A table stands below the heading of its question: the first table there.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tools.evidence_page import row_of
+from transtailor.files import write_file
+from transtailor.sources import ROOT
+
+PAGE = ROOT / "docs" / "results" / "README.md"
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A row of an evidence page, and what the findings say of it."""
+
+    what: str  # the first cell
+    page: str  # in docs/results/evidence, without ending
+    where: Mapping[str, str]  # column -> text that finds the row
+    cells: tuple[str, ...]  # templates of the other cells: "{low_95} … {high_95}"
+    under: str = ""  # how the heading above the row begins
+
+
+@dataclass(frozen=True)
+class FindingsTable:
+    """The table below a question."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Excerpt, ...]
+
+    def lines(self) -> list[str]:
+        """Return the lines of the Markdown table; its last column links to the evidence."""
+        columns = ["", *self.columns, "all rows"]
+        lines = [_line(columns), _line(["---"] * len(columns))]
+        for row in self.rows:
+            found = row_of(row.page, row.where, row.under)
+            cells = [template.format_map(found) for template in row.cells]
+            name = row.page.rpartition("/")[2]
+            lines.append(_line([row.what, *cells, f"[{name}](evidence/{row.page}.md)"]))
+        return lines
+
+
+def compared(page: str, *arms: str, at: str, under: str = "All together", **where: str) -> tuple[Excerpt, ...]:
+    """Return rows of a page of comparisons, one for each arm; `where` adds columns that find the row."""
+    cells = ("{difference}", "{95%}", "{p}", "{p (Holm)}")
+    return tuple(Excerpt(f"`{arm}`{at}", page, {"arm": arm} | where, cells, under) for arm in arms)
+
+
+def studied(contrast: str) -> Excerpt:
+    """Return a row of the study on photographs."""
+    cells = ("{points}", "{low_95} … {high_95}", "{p}", "{p_holm}")
+    first, second = contrast.split(" - ")
+    what = f"photographs, at 40%: `{first}` against `{second}`"
+    return Excerpt(what, "photographs_study_contrasts", {"contrast": contrast}, cells)
+
+
+def benchmark(label: str, page: str, measured: str, goal: str, /, **where: str) -> Excerpt:
+    """Return a row of a benchmark that has a goal."""
+    return Excerpt(label, page, where, (measured, goal, "{verdict}"))
+
+
+def speed(network: str, device: str, model: str, page: str) -> Excerpt:
+    """Return a forward pass of a network that lost half of its MACs, or of the whole one."""
+    asked = "0" if model == "unpruned" else "0.5"
+    where = {"network": network, "what": "forward", "model": model, "asked_removed_macs_fraction": asked}
+    cells = ("{median_ms}", "{speed_up}", "{speed_up_per_macs_ratio}")
+    return Excerpt(f"{network}, {device}: {model}", page, where, cells)
+
+
+COMPARED = ("difference", "95%", "p", "p (Holm)")
+DIGITS_20, DIGITS_40 = "methods_on_digits/at_20", "methods_on_digits/at_40"
+ABLATION_20, ABLATION_40 = "transtailor_ablation/at_20", "transtailor_ablation/at_40"
+AGAINST_TRANSTAILOR = " at 20%, against TransTailor"
+AGAINST_70, AGAINST_140 = " at 20%, against 70 epochs", " at 40%, against 140 epochs"
+STRUCK = ("{struck}", "{lives}", "{lives that broke a promise}")
+OURS, ROUNDED = "ours", "ours, widths in multiples of 8"
+
+FINDINGS: Mapping[str, FindingsTable] = {
+    "Is a pruned network better than the whole one, tuned for as long?": FindingsTable(
+        COMPARED,
+        (
+            *compared(DIGITS_20, "transtailor", at=AGAINST_70),
+            *compared(DIGITS_40, "transtailor", "prune taylor iterative", "smaller_dense", at=AGAINST_140),
+            studied("transtailor - fine_tune 28 epochs"),
+        ),
+    ),
+    "Does it matter which filters are removed?": FindingsTable(
+        COMPARED,
+        (
+            *compared(ABLATION_20, "random filters", at=AGAINST_TRANSTAILOR),
+            *compared(ABLATION_40, "random filters", "pruning nothing", at=" at 40%, against TransTailor"),
+            studied("transtailor - transtailor pruning random"),
+            *compared(
+                "heads_on_digits/at_20",
+                "prune taylor tune_first",
+                at=" at 20%, against random heads",
+                under="digits_vit",
+            ),
+        ),
+    ),
+    "Does TransTailor's importance help beyond the Taylor criterion?": FindingsTable(
+        COMPARED,
+        (
+            *compared(ABLATION_20, "alpha untrained (plain Taylor)", "placebo: permuted", at=AGAINST_TRANSTAILOR),
+            studied("transtailor - prune taylor iterative"),
+        ),
+    ),
+    "What changes the score most?": FindingsTable(
+        COMPARED,
+        (
+            *compared(DIGITS_20, "fine_tune", "fine_tune 140 epochs", at=", against 70 epochs"),
+            *compared(ABLATION_20, "default at ten times the rate", at=AGAINST_TRANSTAILOR),
+            *compared(DIGITS_20, "prune taylor", "prune taylor tune_first", at=AGAINST_70),
+        ),
+    ),
+    "How do the other methods do?": FindingsTable(
+        COMPARED,
+        (
+            *compared(DIGITS_40, "pac_net", at=", all MACs, against 140 epochs"),
+            *compared(DIGITS_40, "target_aware_adaptation 0.9", at=", its end, against 140 epochs", **{"asked %": "–"}),
+            *compared(DIGITS_40, "sfp", at=AGAINST_140),
+            *compared(
+                "pac_net_few_samples/against_fine_tune_adam",
+                "pac_net",
+                at=", 25 images, against fine-tuning with Adam",
+                under="digits_resnet on digits (25 ",
+            ),
+        ),
+    ),
+    "Is a pruned network faster?": FindingsTable(
+        ("ms", "speed-up", "speed-up / that of the MACs"),
+        (
+            speed("vit_b_16", "CPU", "ours, by_kind", "transformer_speed"),
+            speed("resnet50", "CPU", OURS, "pruned_speed"),
+            *(speed("mobilenet_v2", "CPU", model, "pruned_speed") for model in (OURS, ROUNDED)),
+            *(speed("resnet50", "H200", model, "pruned_speed_on_a_gpu") for model in (OURS, ROUNDED)),
+        ),
+    ),
+    "What does sharing save?": FindingsTable(
+        ("stage-seconds, shared", "each point alone", "factor"),
+        tuple(
+            Excerpt(sweep, page, {"what": "stage-seconds measured"}, ("{sharing}", "{without}", "{without / sharing}"))
+            for sweep, page in (("a sweep as in papers", "sharing_paper_like"), ("`demo`, one seed", "sharing"))
+        ),
+    ),
+    "Does a search find what a grid finds?": FindingsTable(
+        ("share of the grid's time", "points minus the grid's winner", "one-sided 95% bound"),
+        tuple(
+            Excerpt(
+                f"`tpe`, rungs after 1 and 4 epochs, {settings} settings",
+                "search",
+                {"sampler": "tpe", "stops": "halving 1, 4", "settings": settings},
+                ("{share_of_grid}", "{confirmed_difference}", "{confirmed_lower_95}"),
+            )
+            for settings in ("96", "48")
+        ),
+    ),
+    "Does a sweep survive kills, full disks and bad input?": FindingsTable(
+        ("faults or inputs", "launches", "promises broken"),
+        (
+            Excerpt("a sweep, killed at its writes", "faults", {"fault": "all"}, STRUCK),
+            Excerpt(
+                "a sweep on Ray, its processes struck",
+                "faults_ray",
+                {"process": "all"},
+                ("{SIGKILL} + {SIGTERM} + {SIGSTOP}", "{lives}", "{lives that broke a promise}"),
+            ),
+            Excerpt("a sweep on a real SLURM, anything struck", "faults_slurm", {"fault": "all"}, STRUCK),
+            Excerpt("mutated input of every kind", "fuzzing", {"what was read": "all"}, ("{inputs}", "–", "{faults}")),
+        ),
+    ),
+    "Do intervals and tests keep their level?": FindingsTable(
+        ("claimed", "found"),
+        tuple(
+            Excerpt(
+                f"{what}, {seeds} ({drawn})",
+                "coverage",
+                {"what": what, "n": seeds, "drawn from": drawn},
+                ("{claimed}", "{found}"),
+            )
+            for what, seeds, drawn in (
+                ("mean, t interval", "10", "accuracies near 95%"),
+                ("a table tells any of equal arms from the best", "12 arms, 10 seeds", "normal"),
+            )
+        ),
+    ),
+    "How fast is the program itself?": FindingsTable(
+        ("measured", "goal", "verdict"),
+        (
+            benchmark("an empty trial", "empty_trial", "{s_per_trial} s", "{goal}", scheduler="ours"),
+            benchmark("planning 10,000 trials", "planning", "{cpu_s} s", "{goal_s} s", what="--plan", trials="10000"),
+            benchmark(
+                "ResNet-50 on an H200: our loop / a bare one", "gpu_step", "{ratio}", "{goal}", network="resnet50"
+            ),
+            benchmark("the report of 10,000 trials", "large_run", "{cpu_s} s", "{goal_s} s", what="report, compacted"),
+            benchmark(
+                "SLURM: from submission to the first stage",
+                "cluster_start",
+                "{beyond_it} s",
+                "{goal} s",
+                what="first stage trains",
+            ),
+            benchmark(
+                "SLURM: share of the held time in use, a worker lost every two minutes",
+                "utilisation",
+                "{value}",
+                "{goal}",
+                what="utilisation of the jobs",
+            ),
+        ),
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the page, or check it; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; say if the page differs")
+    checks = parser.parse_args(arguments).check
+    text = PAGE.read_text(encoding="utf-8")
+    renewed = with_tables(text)
+    differs = renewed != text
+    if differs:
+        print(f"{PAGE.relative_to(ROOT)} differs from docs/results/evidence")
+    if differs and not checks:
+        write_file(PAGE, renewed)
+    return int(checks and differs)
+
+
+def with_tables(text: str) -> str:
+    """Return the page with each table of `FINDINGS` made anew: the first one below its heading.
+
+    Raises:
+        ValueError: the page lacks a heading, or a heading has no table below it.
+    """
+    sections = text.split("\n## ")
+    titles = [section.partition("\n")[0] for section in sections]
+    for question, table in FINDINGS.items():
+        if question not in titles:
+            raise ValueError(f"{PAGE.name} has no heading {question!r}; add it, with a table below it")
+        place = titles.index(question)
+        sections[place] = _with_table(sections[place], table.lines())
+    return "\n## ".join(sections)
+
+
+def _with_table(section: str, table: Sequence[str]) -> str:
+    lines = section.split("\n")
+    is_row = [line.startswith("|") for line in lines]
+    if True not in is_row:
+        raise ValueError(f"no table below the heading {lines[0]!r}; write a line that begins with |")
+    first = is_row.index(True)
+    last = first
+    while last < len(lines) and is_row[last]:
+        last += 1
+    return "\n".join([*lines[:first], *table, *lines[last:]])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
