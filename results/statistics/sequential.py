@@ -17,10 +17,10 @@ Numbers in, numbers out: which seeds and arms they are of is not known here.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import Literal
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Literal, TypeVar
 
 import numpy as np
 from scipy import optimize, special
@@ -28,6 +28,7 @@ from scipy import optimize, special
 from results.statistics.pairs import sign_flip_p
 
 Verdict = Literal["better", "worse", "no difference that matters", "open"]
+Name = TypeVar("Name", bound=Hashable)
 
 EXPONENT = 1.5  # of the spending function
 FEWEST_FOR_EQUAL = 18
@@ -45,7 +46,7 @@ def spent(alpha: float, fraction: float) -> float:
     >>> round(spent(0.05, 0.5), 4), spent(0.05, 1.0)
     (0.0177, 0.05)
     """
-    return alpha * fraction**EXPONENT
+    return alpha * float(fraction**EXPONENT)
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,10 @@ class Look:
 
     Attributes:
         low, high: of the interval that holds at all looks of the family at once.
+        deviation: of the differences, at least one test image.
         z: of the t statistic.
+        limit: of |z| at this look, when it was decided.
+        left: how many comparisons of the family were not better or worse then.
         p: of the sign-flip test; None if it was not needed, because z is inside the limits.
     """
 
@@ -208,39 +212,43 @@ class Look:
     mean: float
     low: float
     high: float
+    deviation: float
     z: float
+    limit: float
+    left: int
     p: float | None
     verdict: Verdict
 
 
-def look_at(differences: Mapping[str, Sequence[float]], design: Design, image: float = 0.0) -> dict[str, list[Look]]:
+def look_at(differences: Mapping[Name, Sequence[float]], design: Design, image: float = 0.0) -> dict[Name, list[Look]]:
     """Look at a family of comparisons at each look for which there are seeds, and decide.
 
     Better or worse needs both z beyond its limit and a sign-flip test at that limit's level: the t statistic alone
     errs in a third of all families if the differences are skewed. A comparison that is settled is not looked at again.
 
     Args:
-        differences: name of the arm -> its differences to the control, by seed, in the order in which seeds were
+        differences: name of the comparison -> its differences to the control, by seed, in the order in which seeds were
             added; arms may have different numbers of them.
         image: the smallest step of a score, one test image: the deviation of differences is at least this.
 
     Returns:
         name -> its looks; the verdict of the last one is that of the comparison.
     """
-    looks: dict[str, list[Look]] = {name: [] for name in differences}
-    different: set[str] = set()
+
+    @cache
+    def sign_p(name: Name, seeds: int) -> float:
+        return sign_flip_p(differences[name][:seeds])
+
+    looks: dict[Name, list[Look]] = {name: [] for name in differences}
+    different: dict[Name, int] = {}  # better or worse -> how many of the family were not, when it became so
     open_names = set(differences)
     for number, seeds in enumerate(design.looks):
         seen = [name for name in differences if name in open_names and len(differences[name]) >= seeds]
         for name in seen:
             looks[name].append(_measure(np.asarray(differences[name][:seeds], dtype=float), design, number, image))
-        while crossed := [
-            name
-            for name in seen
-            if name not in different
-            and _has_crossed(looks[name], differences[name], design, design.family - len(different))
-        ]:  # each one hands its alpha on
-            different.update(crossed[:1])
+        while (crossed := _first_crossed(seen, looks, sign_p, design, different)) is not None:
+            different[crossed] = design.family - len(different)  # it hands its alpha on
+        left_now = max(1, design.family - len(different))
         for name in seen:
             last = looks[name][-1]
             verdict: Verdict = "open"
@@ -250,9 +258,25 @@ def look_at(differences: Mapping[str, Sequence[float]], design: Design, image: f
                 verdict = "no difference that matters"
             if verdict != "open":
                 open_names.discard(name)
-            p = sign_flip_p(differences[name][:seeds]) if name in different else None
-            looks[name][-1] = Look(last.seeds, last.mean, last.low, last.high, last.z, p, verdict)
+            p = sign_p(name, seeds) if name in different else None
+            left = different.get(name, left_now)
+            looks[name][-1] = replace(last, limit=design.limits(left)[number], left=left, p=p, verdict=verdict)
     return looks
+
+
+def _first_crossed(
+    seen: Sequence[Name],
+    looks: Mapping[Name, Sequence[Look]],
+    sign_p: Callable[[Name, int], float],
+    design: Design,
+    different: Collection[Name],
+) -> Name | None:
+    """Return the first comparison that is better or worse with the alpha that it has now; None: no more."""
+    left = design.family - len(different)
+    for name in seen:
+        if name not in different and _has_crossed(looks[name], partial(sign_p, name), design, left):
+            return name
+    return None
 
 
 def _measure(values: np.ndarray, design: Design, number: int, image: float) -> Look:
@@ -269,15 +293,36 @@ def _measure(values: np.ndarray, design: Design, number: int, image: float) -> L
     else:
         t = abs(mean) / error
         z = math.copysign(min(-float(special.ndtri(special.stdtr(degrees, -t))), _LARGEST_Z), mean)
-    return Look(seeds, mean, mean - half, mean + half, z, None, "open")
+    return Look(
+        seeds, mean, mean - half, mean + half, deviation, z, design.limits()[number], design.family, None, "open"
+    )
 
 
-def _has_crossed(looks: Sequence[Look], differences: Sequence[float], design: Design, left: int) -> bool:
-    """Whether a comparison is better or worse at one of its looks, while this many of the family are not."""
+def unbiased_mean(look: Look, design: Design) -> float:
+    """Return the median-unbiased estimate of the difference of a comparison that was settled at this look.
+
+    The mean is shrunk as z is. It supposes that the limits were those of this look from the start, so it is approximate
+    where other comparisons have handed alpha on meanwhile.
+    """
+    number = design.looks.index(look.seeds)
+    limits = design.limits(look.left)[: number + 1]
+    fractions = design.fractions[: number + 1]
+    if look.z == 0.0:
+        return look.mean
+    drift = median_unbiased_drift(limits, fractions, look.z)
+    return look.mean * drift * math.sqrt(fractions[-1]) / look.z
+
+
+def _has_crossed(looks: Sequence[Look], sign_p: Callable[[int], float], design: Design, left: int) -> bool:
+    """Whether a comparison is better or worse at one of its looks, while this many of the family are not.
+
+    Args:
+        sign_p: seeds -> p of the sign-flip test of the first so many differences.
+    """
     first = design.looks.index(looks[0].seeds)
     limits = design.limits(left)[first:]
     for look, limit in zip(looks, limits, strict=False):
-        if abs(look.z) > limit and sign_flip_p(differences[: look.seeds]) <= 2 * special.ndtr(-limit):
+        if abs(look.z) > limit and sign_p(look.seeds) <= 2 * special.ndtr(-limit):
             return True
     return False
 
@@ -299,7 +344,7 @@ def has_collapse(differences: Sequence[float] | np.ndarray) -> bool:
     return bool(sizes.max() > COLLAPSE * np.median(sizes))
 
 
-def anytime_interval(values: Sequence[float], alpha: float, best_at: int) -> tuple[float, float]:
+def anytime_interval(values: Sequence[float], alpha: float, best_at: int, image: float = 0.0) -> tuple[float, float]:
     """Return an interval of the mean that holds at every number of values at once, however it was chosen.
 
     It is the asymptotic confidence sequence of Waudby-Smith et al. (Annals of Statistics 52, 2024, Theorem 2.2), from
@@ -308,6 +353,7 @@ def anytime_interval(values: Sequence[float], alpha: float, best_at: int) -> tup
     Args:
         values: at least two.
         best_at: the number of values at which the sequence is narrowest.
+        image: the smallest step of a score; the deviation is at least this.
 
     Example:
         >>> low, high = anytime_interval([0.02, 0.03, 0.01, 0.02, 0.03, 0.02, 0.01, 0.02, 0.03, 0.02], 0.05, 10)
@@ -316,7 +362,7 @@ def anytime_interval(values: Sequence[float], alpha: float, best_at: int) -> tup
     """
     n = len(values)
     mean = math.fsum(values) / n
-    deviation = float(np.std(np.asarray(values, dtype=float), ddof=1))
+    deviation = max(float(np.std(np.asarray(values, dtype=float), ddof=1)), image)
     rho_squared = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / best_at
     weight = n * rho_squared + 1
     half = deviation * math.sqrt(2 * weight / (n**2 * rho_squared) * math.log(math.sqrt(weight) / alpha))

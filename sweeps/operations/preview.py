@@ -1,7 +1,7 @@
 """The output of `--plan`: the trials of a plan, what they share, what they cost, and the state of the run."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,10 @@ from sweeps.planning.plan import (
 from sweeps.planning.this_machine import most_at_once, usable_gpus
 from sweeps.run.relaunch import check_may_resume, difference, this_code_digest
 from sweeps.run.run_folder import RunFolder, open_run
+from sweeps.spec.spec import Spec
 from tailor.core.errors import ConfigError
 from tailor.execution.cache import Cache
+from tailor.execution.dry_run import PlannedStage
 from transtailor.lines import lines_of
 from transtailor.shell import rerun
 
@@ -88,19 +90,15 @@ def preview(
     yield from _tables(plan, finished)
     yield from _summary(plan, cost, site, "work" if durations is None else "time")
     yield f"devices   {devices_text(plan.resources, cluster_site, idle_gpus)}"
-    if plan.searches is None:
+    if plan.grows is None:
         yield _what_can_be_settled(plan)
         yield from _what_varies(plan)
     else:
-        from sweeps.driver.display import time_text
-        from sweeps.search.costs import plan_lines
-
-        slots = most_slots(capacity)
-        yield from plan_lines(plan.searches, work_of, slots, None if durations is None else time_text)
+        yield from _what_is_added(plan.grows, work_of, most_slots(capacity), is_timed=durations is not None)
     yield from lines_of(f"run       {state}")
     yield from _refusals(plan)
     if durations is None:
-        advice = "" if command is None or plan.searches is not None else _probe(plan, command)
+        advice = "" if command is None or plan.grows is not None else _probe(plan, command)
         yield from lines_of(f"time      not known: no run below {runs} has computed a stage{advice}")
     else:
         left = timed_trials(plan, durations, lambda trial: trial.trial_id in finished, is_cached)
@@ -108,6 +106,23 @@ def preview(
         yield from _forecast(forecasts(left, capacity), capacity)
     for title, text in job_scripts:
         yield from ("", f"--- {title}", *lines_of(text))
+
+
+def _what_is_added(
+    spec: Spec, work_of: Callable[[PlannedStage, str], float], slots: int, *, is_timed: bool
+) -> Iterator[str]:
+    """Say how many trials a sweep that adds trials may have, and how long they may take."""
+    from sweeps.driver.display import time_text
+
+    write_time = time_text if is_timed else None
+    if spec.settle is not None:
+        from sweeps.settle.costs import seed_lines
+
+        yield from seed_lines(spec, work_of, write_time)
+        return
+    from sweeps.search.costs import plan_lines
+
+    yield from plan_lines(spec, work_of, slots, write_time)
 
 
 def _refusals(plan: Plan) -> Iterator[str]:
@@ -150,7 +165,7 @@ def _tables(plan: Plan, finished: set[str]) -> Iterator[Part]:
     """Yield the table of the trials, and that of the arms; in a search, arms are what is confirmed later."""
     yield _table(plan, finished)
     yield ""
-    if plan.searches is None:
+    if plan.grows is None or plan.grows.search is None:
         yield _arms_table(plan.trials)
         yield ""
 

@@ -105,7 +105,7 @@ def test_a_disturbed_sweep_goes_on_and_ends_with_the_tables_of_a_quiet_one(
         if spec == SEARCH:
             with load(sweep.folder / "serial_runs" / sweep.name) as alone:
                 assert sweep.rows(DECISIONS) == alone.rows(DECISIONS)
-            assert "and the search proposes no more" in sweep.launch().stdout  # no job is submitted for it
+            assert "and no more are added" in sweep.launch().stdout  # no job is submitted for it
         assert sweep.rows("SELECT * FROM attempts WHERE status IN ('died', 'interrupted')"), "something was cut off"
     finally:
         hold.unlink(missing_ok=True)
