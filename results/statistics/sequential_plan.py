@@ -23,11 +23,13 @@ class ExpectedSeeds:
         mean: seeds on average.
         different: share of the comparisons that end as better or worse.
         equal: share that end as no difference that matters; the others stay open.
+        open_before: share that is open before each look, and so needs its seeds; 1 before the first.
     """
 
     mean: float
     different: float
     equal: float
+    open_before: tuple[float, ...]
 
     @property
     def settled(self) -> float:
@@ -54,7 +56,9 @@ def expected_seeds(difference: float, deviation: float, design: Design) -> Expec
     is_open = np.ones(PATHS, bool)
     different = 0
     equal = 0
+    open_before: list[float] = []
     for seeds, limit in zip(design.looks, design.limits(), strict=True):
+        open_before.append(float(is_open.mean()))
         values = differences[:, :seeds]
         means = values.mean(axis=1)
         half = float(special.stdtrit(seeds - 1, special.ndtr(limit))) * values.std(axis=1, ddof=1) / math.sqrt(seeds)
@@ -64,4 +68,4 @@ def expected_seeds(difference: float, deviation: float, design: Design) -> Expec
         equal += int(is_equal.sum())
         seeds_used[is_different | is_equal] = seeds
         is_open &= ~(is_different | is_equal)
-    return ExpectedSeeds(float(seeds_used.mean()), different / PATHS, equal / PATHS)
+    return ExpectedSeeds(float(seeds_used.mean()), different / PATHS, equal / PATHS, tuple(open_before))

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sweeps.producer import TrialProducer
     from sweeps.run.run_folder import RunFolder
     from sweeps.run.run_lock import RunLock
+    from sweeps.settle.costs import Assumed
 
 AGAIN_OPTION = "--again"
 FAILURES_SHOWN = 10
@@ -92,16 +93,23 @@ def _launch(options: LaunchOptions) -> int:
     return _run(plan, producer, options)
 
 
-def planned_page(options: LaunchOptions, typed: Sequence[str]) -> Iterator[Part]:
+def planned_page(
+    options: LaunchOptions, typed: Sequence[str], *, effect: float | None = None, deviation: float | None = None
+) -> Iterator[Part]:
     """Yield the page that shows the trials and the cost of a sweep; runs and writes nothing.
 
     Args:
         typed: the launch as it would be typed (as `sys.argv`), for the commands on the page.
+        effect, deviation: assumed differences of a sweep with [settle].
+
+    Raises:
+        SpecError: a sweep without [settle] has no differences to assume.
     """
     from sweeps.operations.preview import preview
 
     with pause_collection():  # as in planning: tables of all trials, and no garbage
         plan, _producer = _read_plan(options)
+        assumed = _assumed(plan, effect, deviation)
         yield from preview(
             _select_trials(plan, options),
             options.site,
@@ -110,7 +118,22 @@ def planned_page(options: LaunchOptions, typed: Sequence[str]) -> Iterator[Part]
             command=typed,
             extend=options.extend,
             update_code=options.update_code,
+            assumed=assumed,
         )
+
+
+def _assumed(plan: Plan, effect: float | None, deviation: float | None) -> "Assumed | None":
+    """Return what the plan of a sweep with [settle] assumes; None: nothing was typed."""
+    if effect is None and deviation is None:
+        return None
+    if plan.grows is None or plan.grows.settle is None:
+        raise SpecError(
+            f"--effect and --deviation are for a spec with [settle], and {plan.name} has none; for a run, type: "
+            f"{command('power', f'runs/{plan.name}', '--against', 'ARM', '--difference', '0.01')}"
+        )
+    from sweeps.settle.costs import Assumed
+
+    return Assumed(effect=effect, deviation=deviation)
 
 
 def _read_plan(options: LaunchOptions) -> tuple[Plan, "TrialProducer | None"]:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
 
@@ -35,6 +35,9 @@ from tailor.execution.dry_run import PlannedStage
 from transtailor.lines import lines_of
 from transtailor.shell import rerun
 
+if TYPE_CHECKING:
+    from sweeps.settle.costs import Assumed
+
 IN_COLUMNS = ("network", "data.name", "seed")
 COLUMNS = ("trial", "arm", "network", "data", "seed", "points", "stages", "state", "settings that vary in its arm")
 WORDS = (0, 1, 2, 3, 7)  # not the settings, which are never cut
@@ -53,6 +56,7 @@ def preview(
     command: Sequence[str] | None,
     extend: bool = False,
     update_code: bool = False,
+    assumed: "Assumed | None" = None,
 ) -> Iterator[Part]:
     """Yield a page to print, of which programs get the trials; reads the cache and the runs, writes nothing.
 
@@ -62,6 +66,7 @@ def preview(
         cache: folder of finished stages.
         command: the words that were typed, with `--plan`; None: none were, so no command to measure a trial is shown.
         extend, update_code: as the launch will have them: whether it may add trials to the run, or use other code.
+        assumed: of the differences of a sweep with [settle]; None: as measured in its run.
 
     Raises:
         RunFolderError: the run exists and is damaged.
@@ -94,7 +99,9 @@ def preview(
         yield _what_can_be_settled(plan)
         yield from _what_varies(plan)
     else:
-        yield from _what_is_added(plan.grows, work_of, most_slots(capacity), is_timed=durations is not None)
+        slots = most_slots(capacity)
+        is_timed = durations is not None
+        yield from _what_is_added(plan.grows, work_of, slots, run.path, assumed, is_timed=is_timed)
     yield from lines_of(f"run       {state}")
     yield from _refusals(plan)
     if durations is None:
@@ -109,16 +116,22 @@ def preview(
 
 
 def _what_is_added(
-    spec: Spec, work_of: Callable[[PlannedStage, str], float], slots: int, *, is_timed: bool
+    spec: Spec,
+    work_of: Callable[[PlannedStage, str], float],
+    slots: int,
+    run: Path,
+    assumed: "Assumed | None",
+    *,
+    is_timed: bool,
 ) -> Iterator[str]:
     """Say how many trials a sweep that adds trials may have, and how long they may take."""
     from sweeps.driver.display import time_text
 
     write_time = time_text if is_timed else None
     if spec.settle is not None:
-        from sweeps.settle.costs import seed_lines
+        from sweeps.settle.costs import Assumed, seed_lines
 
-        yield from seed_lines(spec, work_of, write_time)
+        yield from seed_lines(spec, work_of, write_time, run, assumed or Assumed())
         return
     from sweeps.search.costs import plan_lines
 

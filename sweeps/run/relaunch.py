@@ -186,8 +186,9 @@ def _resume(
     if changed_trials or is_other_spec(run, plan) or has_other_imports:
         add_trials(run, plan, changed_trials, digest)
     what_was_done = ", ".join(actions)
-    facts = {"more_seeds": _more_seeds(record, plan), "renamed_arms": renamed_arms}
-    add_launch(run, record, what_was_done, launch | {name: fact for name, fact in facts.items() if fact})
+    facts: dict[str, Any] = {"more_seeds": _more_seeds(record, plan), "renamed_arms": renamed_arms}
+    added_facts = {name: fact for name, fact in facts.items() if fact}
+    add_launch(run, record, what_was_done, {**launch, **added_facts})
     return what_was_done
 
 

@@ -13,7 +13,7 @@ from results.store.writer import Writer
 from sweeps.errors import RunFolderError, SpecError
 from sweeps.operations.replay import replay_lines
 from sweeps.run.run_folder import RunFolder, open_run
-from sweeps.settle.costs import seed_lines
+from sweeps.settle.costs import Assumed, seed_lines
 from sweeps.settle.family import planned_comparisons
 from sweeps.settle.run_settle import RunSettle, whole_plan
 from sweeps.spec.spec import Spec, spec_of
@@ -239,7 +239,7 @@ def test_another_spec_does_not_continue_the_run(tmp_path: Path) -> None:
 
 
 def test_the_plan_says_how_many_trials_run_at_least_and_at_most() -> None:
-    lines = list(seed_lines(settled_spec(), lambda _stage, _network: 1.0, None))
+    lines = list(seed_lines(settled_spec(), lambda _stage, _network: 1.0, None, Path("nowhere"), Assumed()))
     assert "5 comparisons with fine_tune, looked at after 10, 14, 20 seeds" in lines[0]
     assert "50 trials at least, 100 at most" in lines[1]  # five trials of each seed
 
