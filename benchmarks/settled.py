@@ -14,8 +14,9 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -136,7 +137,6 @@ class Cell:
     misses_looks: bool = False
     single: bool = True
     share_of_sweeps: float = 1.0
-    notes: str = field(default="")
 
 
 def cells() -> list[Cell]:
@@ -191,8 +191,8 @@ def cells() -> list[Cell]:
     return [*regular, *special_cells, *equal, *power]
 
 
-def outcome_of(cell: Cell, sweeps: int) -> dict[str, Any]:
-    """Decide so many sweeps of a cell, and count."""
+def outcomes_of(cell: Cell, sweeps: int) -> Iterator[dict[str, Any]]:
+    """Decide so many sweeps of a cell, and yield the counts."""
     generator = np.random.default_rng(SEED)
     effects = np.asarray(cell.effects)
     count = max(1, round(sweeps * cell.share_of_sweeps))
@@ -213,7 +213,7 @@ def outcome_of(cell: Cell, sweeps: int) -> dict[str, Any]:
         counted["found_single"] += int((is_large & _is_different(single)).sum())
         seeds += used
     low, high = _interval(counted["false"], count)
-    return {
+    yield {
         "cell": cell.name,
         "kind": cell.kind,
         "arms": len(effects),
@@ -327,8 +327,8 @@ def from_committed_points(sweeps: int) -> Iterator[dict[str, Any]]:
     import duckdb
 
     query = f"""
-        SELECT network, arm, seed, avg(test_score) AS score FROM read_parquet('{COMMITTED}')
-        WHERE arm = 'fine_tune' OR abs(asked_removed_macs_fraction - 0.2) < 1e-6 GROUP BY ALL
+        SELECT network, label AS arm, seed, avg(test_score) AS score FROM read_parquet('{COMMITTED}')
+        WHERE label = 'fine_tune' OR abs(asked_removed_macs_fraction - 0.2) < 1e-6 GROUP BY ALL
     """
     scores: dict[tuple[str, str], dict[int, float]] = {}
     for network, arm, seed, score in duckdb.sql(query).fetchall():
@@ -386,14 +386,14 @@ def all_outcomes(sweeps: int, kept: Path) -> list[dict[str, Any]]:
             outcome = json.loads(line)
             if outcome["of"] == sweeps:
                 done[outcome["cell"]] = outcome
-    jobs: list[tuple[list[str], Callable[[], list[dict[str, Any]]]]] = []
+    jobs: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {}
     for cell in cells():
-        jobs.append(([cell.name], lambda cell=cell: [outcome_of(cell, sweeps)]))  # type: ignore[misc]
+        jobs[cell.name] = partial(outcomes_of, cell, sweeps)
     for extra in (without_boundaries, at_any_time, from_committed_points):
-        jobs.append(([extra.__name__], lambda extra=extra: list(extra(sweeps))))  # type: ignore[misc]
+        jobs[extra.__name__] = partial(extra, sweeps)
     outcomes = []
-    for (name,), job in jobs:
-        found = [outcome for outcome in done.values() if name in (outcome["cell"], outcome["job"])]
+    for name, job in jobs.items():
+        found = [outcome for outcome in done.values() if outcome["job"] == name]
         if not found:
             found = [outcome | {"of": sweeps, "job": name} for outcome in job()]
             with kept.open("a", encoding="utf-8") as file:
