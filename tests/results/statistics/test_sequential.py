@@ -16,7 +16,9 @@ from results.statistics.sequential import (
     look_at,
     median_unbiased_drift,
     spent,
+    unbiased_mean,
 )
+from results.statistics.sequential_plan import expected_seeds
 
 LOOKS = (10, 13, 18, 25, 35, 50)
 FRACTIONS = tuple(seeds / LOOKS[-1] for seeds in LOOKS)
@@ -192,3 +194,53 @@ def test_an_interval_for_any_time_holds_at_all_times() -> None:
         intervals = [anytime_interval(values[:n], 0.05, 25) for n in range(10, 61)]
         missed += any(low > 0 or high < 0 for low, high in intervals)
     assert missed / 100 < 0.08
+
+
+def test_the_estimate_of_a_difference_is_its_mean_at_the_first_look_and_nearer_to_zero_later() -> None:
+    """At the first look there was no earlier one that could have stopped it."""
+    design = Design(LOOKS, 0.05, 1.0, 1)
+    first = last([20.0 + 0.1 * (-1) ** number for number in range(10)])
+    assert first.seeds == 10 and unbiased_mean(first, design) == pytest.approx(first.mean, rel=1e-3)
+    noise = np.random.default_rng(8).normal(0.0, 1.0, 50)
+    later = last(list(noise - noise.mean() + 0.5), matters=0.01)
+    assert later.verdict == "better" and later.seeds > 10
+    assert 0 < unbiased_mean(later, design) < later.mean
+
+
+def test_expected_seeds_are_those_of_simulated_looks() -> None:
+    design = Design(LOOKS, 0.05, 1.0, 4)
+    generator = np.random.default_rng(9)
+    seeds, different, equal = [], 0, 0
+    for _ in range(300):
+        values = {"arm": list(generator.normal(0.8, 1.2, 50))}
+        end = look_at(values, design)["arm"][-1]
+        seeds.append(end.seeds)
+        different += end.verdict in ("better", "worse")
+        equal += end.verdict == "no difference that matters"
+    expected = expected_seeds(0.8, 1.2, design)
+    assert expected.mean == pytest.approx(np.mean(seeds), abs=2.5)
+    assert expected.different == pytest.approx(different / 300, abs=0.07)
+    assert expected.equal == pytest.approx(equal / 300, abs=0.07)
+    assert expected.open_before[0] == 1.0 and list(expected.open_before) == sorted(expected.open_before, reverse=True)
+    widths = np.diff([0, *LOOKS])
+    assert expected.mean == pytest.approx(sum(widths * expected.open_before))
+
+
+def test_alpha_that_was_handed_on_settles_what_was_open() -> None:
+    """Two of three arms are far away; the third one crosses the limit of one comparison only."""
+    generator = np.random.default_rng(10)
+    near = list(generator.normal(0.0, 1.0, 50))
+    alone = Design(LOOKS, 0.05, 0.01, 1)
+    for shift in np.arange(0.2, 1.0, 0.01):
+        values = [value + shift for value in near]
+        by_three = look_at({"near": values}, Design(LOOKS, 0.05, 0.01, 3))["near"][-1]
+        by_one = look_at({"near": values}, alone)["near"][-1]
+        if by_one.seeds < by_three.seeds:
+            break
+    far = [10.0 + 0.1 * (-1) ** number for number in range(50)]
+    family = look_at(
+        {"near": values, "far": far, "farther": [2 * value for value in far]}, Design(LOOKS, 0.05, 0.01, 3)
+    )
+    handed_on = family["near"][-1]
+    assert {family[name][-1].seeds for name in ("far", "farther")} <= {10, 13}
+    assert handed_on.verdict == "better" and handed_on.left == 1 and handed_on.seeds <= by_three.seeds
