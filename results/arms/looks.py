@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from results.arms.comparison import Problem, budget_order
+from results.errors import ResultsError
 from results.statistics.sequential import Verdict
 from results.store.reader import Run
 from results.store.spec_file import settle_tables
@@ -104,10 +105,18 @@ def look_row(look: RecordedLook) -> dict[str, Any]:
 
 
 def recorded_looks(run: Run) -> list[RecordedLook]:
-    """Return the looks of a run, or of several, in their order."""
+    """Return the looks of a run in their order.
+
+    Raises:
+        ResultsError: several runs are open, and more than one of them has looks, whose verdicts are of their own.
+    """
+    if has_several_families(run):
+        raise ResultsError(
+            "several of these runs have [settle], and the verdicts of each are of its own looks; name one run at a time"
+        )
     looks = []
     for row in run.rows(LOOKS):
-        row.pop("run", None)  # of several runs
+        row.pop("run", None)  # of several runs, of which one has looks
         problem = Problem(row.pop("network"), row.pop("dataset"), row.pop("train_images") or 0)
         comparison = Comparison(
             problem=problem,
@@ -128,6 +137,14 @@ def looks_by_comparison(looks: list[RecordedLook]) -> dict[Comparison, list[Reco
     for look in sorted(looks, key=lambda look: (look.comparison.order, look.look)):
         groups.setdefault(look.comparison, []).append(look)
     return groups
+
+
+def has_several_families(run: Run) -> bool:
+    """Whether more than one of several runs has looks."""
+    if len(run.paths) == 1:
+        return False
+    (row,) = run.rows("SELECT count(DISTINCT run) AS runs FROM looks")
+    return bool(row["runs"] > 1)
 
 
 def is_settled_run(run: Run) -> bool:

@@ -12,7 +12,15 @@ from scipy import special
 
 from results.arms.comparison import Problem, budget_order
 from results.arms.findings import Findings
-from results.arms.looks import SETTLED, Comparison, RecordedLook, is_settled_run, looks_by_comparison, recorded_looks
+from results.arms.looks import (
+    SETTLED,
+    Comparison,
+    RecordedLook,
+    has_several_families,
+    is_settled_run,
+    looks_by_comparison,
+    recorded_looks,
+)
 from results.errors import ResultsError
 from results.question import question
 from results.render.blocks import Figure, Section, TableBlock, Words
@@ -186,6 +194,8 @@ def seeds_saved(looks: LooksByComparison) -> str:
 
 def headline(findings: Findings) -> str:
     """Count the verdicts in a sentence; empty if the run has no looks."""
+    if has_several_families(findings.run):
+        return "Several of these runs have [settle]: their verdicts are in the report of each."
     looks = looks_by_comparison(recorded_looks(findings.run))
     if not looks:
         return ""
@@ -276,6 +286,8 @@ def section(findings: Findings) -> Section | None:
     """Show what is settled and what is open, with the path of each interval; None if seeds were not added so."""
     if not is_settled_run(findings.run):
         return None
+    if has_several_families(findings.run):
+        return Section("settled", "What is settled", headline(findings), empty="", short="Settled")
     part = Section(
         "settled",
         "What is settled",

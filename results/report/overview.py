@@ -8,7 +8,7 @@ from results.arms.comparison import Arm, Pairing
 from results.arms.counts import failed_trials
 from results.arms.extensions import extension_notes
 from results.arms.findings import Findings
-from results.arms.looks import RecordedLook, is_settled_run
+from results.arms.looks import RecordedLook, has_several_families, is_settled_run
 from results.arms.verdict import verdict, verdict_word
 from results.questions import settled
 from results.questions.settled import settled_verdicts
@@ -40,7 +40,9 @@ def headline(findings: Findings) -> str:
 def overview(findings: Findings) -> list[ArmsTable]:
     """List all arms with their test score, and their difference to full fine-tuning, for the first screen."""
     failed = failed_trials(findings.run)
-    looks = settled_verdicts(findings.run) if is_settled_run(findings.run) else None
+    looks = None
+    if is_settled_run(findings.run):
+        looks = {} if has_several_families(findings.run) else settled_verdicts(findings.run)
     numbers = {name: number for number, name in enumerate(order_arms(findings.methods))}
     arms_tables = []
     for problem in findings.problems:

@@ -9,6 +9,7 @@ import pytest
 from results import load as open_run
 from results.arms.extensions import extension_notes, seed_additions
 from results.arms.findings import findings_of
+from results.diff import run_lines
 from results.errors import ResultsError
 from results.questions import compare, settled
 from results.questions.anytime import anytime_page
@@ -227,3 +228,18 @@ def test_an_interval_that_says_something_else_than_the_verdict_is_counted(run: R
     writer.write("looks", [look_row(look) | {"code_digest": "c"} for look in [*looks, *changed]])
     with load(tmp_path / "r") as tables:
         assert "1 intervals say something else than the verdict" in text_of(settled.settled.answer(tables))
+
+
+def test_several_runs_have_verdicts_of_their_own_and_diff_compares_them(run: RunFolder, tmp_path: Path) -> None:
+    spec = settled_spec(matters=0.001)
+    other = begin(spec.model_copy(update={"name": "other"}), tmp_path)
+    settle(spec.model_copy(update={"name": "other"}), other, scores({}))
+    with load([run.path, other.path]) as tables:
+        with pytest.raises(ResultsError, match="name one run at a time"):
+            text_of(settled.settled.answer(tables))
+        page = page_of(tables)
+    assert page.verdict.startswith("Several of these runs have [settle]")
+    assert {row.cells[6] for table in page.arms for row in table.rows} == {"–"}
+    text = "\n".join(run_lines(run.path, other.path))
+    assert "looks: of 9 decisions in both, 9 differ" in text
+    assert "transtailor at 20% fewer MACs, 10 seeds: better in made, open in other" in text
