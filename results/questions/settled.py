@@ -5,13 +5,14 @@ advance would err more often than they say.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from scipy import special
 
-from results.arms.comparison import Problem, budget_order
-from results.arms.findings import Findings
+from results.arms.against import is_shorter
+from results.arms.comparison import Arm, Problem, budget_order
+from results.arms.findings import Findings, findings_of
 from results.arms.looks import (
     SETTLED,
     Comparison,
@@ -55,6 +56,7 @@ def settled_page(run: Run, asked: float | None = None) -> Iterator[Part]:
         ResultsError: the run has no looks, or none at this budget.
     """
     looks = _looks_of(run, asked)
+    longer = trained_longer(findings_of(run).tested, looks)
     for problem in sorted({comparison.problem for comparison in looks}):
         of_problem = {comparison: several for comparison, several in looks.items() if comparison.problem == problem}
         against = sorted({comparison.against for comparison in of_problem})
@@ -62,11 +64,11 @@ def settled_page(run: Run, asked: float | None = None) -> Iterator[Part]:
         yield ""
         yield f"Compared with {', '.join(against)}, while seeds were added."
         yield ""
-        rows = [_row(several[-1]) for several in of_problem.values()]
-        records = [_record(several[-1]) for several in of_problem.values()]
+        rows = [_row(several[-1], longer) for several in of_problem.values()]
+        records = [_record(several[-1], longer) for several in of_problem.values()]
         yield PageTable(columns=COLUMNS, rows=rows, words=WORDS, records=records)
         yield ""
-    yield from map(Note, notes(looks))
+    yield from map(Note, notes(looks, longer))
 
 
 def settled_verdicts(run: Run) -> dict[tuple[Problem, str, float | None], RecordedLook]:
@@ -121,10 +123,25 @@ def interval_of(look: RecordedLook) -> str:
     return SCALES[look.metric].interval(mean, signed=True)
 
 
-def _row(look: RecordedLook) -> tuple[str, ...]:
+def trained_longer(arms: Sequence[Arm], looks: LooksByComparison) -> set[Comparison]:
+    """Return the comparisons whose arm has trained for more epochs on the target than what it is compared with."""
+    arms_by_point = {(arm.problem, arm.name, arm.asked): arm for arm in arms}
+    longer = set()
+    for comparison in looks:
+        arm = arms_by_point.get((comparison.problem, comparison.arm, comparison.asked))
+        control = arms_by_point.get((comparison.problem, comparison.against, comparison.against_asked))
+        if arm is not None and control is not None and is_shorter(control, arm):
+            longer.add(comparison)
+    return longer
+
+
+def _row(look: RecordedLook, longer: Collection[Comparison]) -> tuple[str, ...]:
     scale = SCALES[look.metric]
     comparison = look.comparison
     is_equal = look.verdict == "no difference that matters"
+    word = verdict_text(look)
+    if comparison in longer and look.verdict in SETTLED:
+        word += ", but trained longer"
     return (
         percent(comparison.asked, 1),
         comparison.arm,
@@ -132,12 +149,12 @@ def _row(look: RecordedLook) -> tuple[str, ...]:
         scale.difference(look.mean),
         interval_of(look),
         scale.difference(look.unbiased),
-        verdict_text(look),
+        word,
         percent(3 / look.seeds, 0) if is_equal else NOTHING,
     )
 
 
-def _record(look: RecordedLook) -> dict[str, Any]:
+def _record(look: RecordedLook, longer: Collection[Comparison]) -> dict[str, Any]:
     comparison = look.comparison
     problem = comparison.problem
     return {
@@ -146,10 +163,11 @@ def _record(look: RecordedLook) -> dict[str, Any]:
         "against": comparison.against, "seeds": look.seeds, "difference": look.mean, "low": look.low,
         "high": look.high, "unbiased": look.unbiased, "z": look.z, "limit": look.limit, "p": look.p,
         "verdict": look.verdict, "has_collapse": look.has_collapse, "failed": len(look.failed),
+        "trained_longer": comparison in longer,
     }  # fmt: skip
 
 
-def notes(looks: LooksByComparison) -> list[str]:
+def notes(looks: LooksByComparison, longer: Collection[Comparison] = ()) -> list[str]:
     """Explain the columns, and say what to read with care."""
     last = [several[-1] for several in looks.values()]
     first = last[0]
@@ -176,6 +194,11 @@ def notes(looks: LooksByComparison) -> list[str]:
             f"{collapses} comparisons have a collapse among their seeds, a difference of more than ten times the median"
             " one: such an arm is never called equal, and no test keeps its level on such differences. Look at its"
             " seeds."
+        )
+    if longer:
+        lines.append(
+            f"{len(longer)} arms have trained for more epochs than what they are compared with: part of a difference may"
+            " be that. A spec can have fine-tuning that trains as long."
         )
     incomplete = sum(look.verdict == "incomplete" for look in last)
     if incomplete:
@@ -299,12 +322,13 @@ def section(findings: Findings) -> Section | None:
     looks = looks_by_comparison(recorded_looks(findings.run))
     if not looks:
         return part
-    part.blocks += [Words(line) for line in notes(looks)]
+    longer = trained_longer(findings.tested, looks)
+    part.blocks += [Words(line) for line in notes(looks, longer)]
     for number, problem in enumerate(sorted({comparison.problem for comparison in looks})):
         drawn = chart(findings, problem)
         if drawn is not None:
             part.blocks.append(Figure(f"settled{number}", drawn))
-        rows = [TableRow(_row(several[-1])) for key, several in looks.items() if key.problem == problem]
+        rows = [TableRow(_row(several[-1], longer)) for key, several in looks.items() if key.problem == problem]
         numeric = tuple(index not in WORDS for index in range(len(COLUMNS)))
         part.blocks.append(TableBlock(HtmlTable(COLUMNS, numeric, rows, LOOKS.strip()), str(problem), derived=True))
     return part
