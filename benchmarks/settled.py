@@ -23,6 +23,7 @@ import numpy as np
 from scipy import special, stats
 
 from benchmarks.record import ROOT, Measured, parser_of, table_of, write
+from results.questions.anytime import BEST_AT, FEWEST
 from results.statistics.pairs import holm
 from results.statistics.sequential import Design, anytime_interval, look_at
 
@@ -293,7 +294,7 @@ def without_boundaries(sweeps: int) -> Iterator[dict[str, Any]]:
 
 
 def at_any_time(sweeps: int) -> Iterator[dict[str, Any]]:
-    """How often the interval of --anytime misses the truth at any number of seeds from 6 to 50."""
+    """How often the interval of --anytime misses the truth at any number of seeds for which it is given."""
     worlds: dict[str, Draw] = {
         "normal": normal(), "binomial, 348 images": binomial(0.95, IMAGES, 0.007), "skewed": skewed,
     }  # fmt: skip
@@ -303,7 +304,7 @@ def at_any_time(sweeps: int) -> Iterator[dict[str, Any]]:
         missed_by_t = 0
         for _ in range(sweeps):
             (values,) = draw(generator, np.zeros(1))
-            intervals = [anytime_interval(values[:seeds], ALPHA, 25) for seeds in range(6, SEEDS + 1)]
+            intervals = [anytime_interval(values[:seeds], ALPHA, BEST_AT) for seeds in range(FEWEST, SEEDS + 1)]
             missed += any(low > 0 or high < 0 for low, high in intervals)
             missed_by_t += _t_misses(values)
         low, high = _interval(missed, sweeps)
@@ -314,10 +315,10 @@ def at_any_time(sweeps: int) -> Iterator[dict[str, Any]]:
 
 
 def _t_misses(values: np.ndarray) -> bool:
-    """Whether a t interval misses 0 at any number of values from 6 on."""
-    counts = np.arange(6, len(values) + 1)
-    means = np.cumsum(values)[5:] / counts
-    squares = np.cumsum(values**2)[5:] - counts * means**2
+    """Whether a t interval misses 0 at any of these numbers of values."""
+    counts = np.arange(FEWEST, len(values) + 1)
+    means = np.cumsum(values)[FEWEST - 1 :] / counts
+    squares = np.cumsum(values**2)[FEWEST - 1 :] - counts * means**2
     errors = np.sqrt(np.maximum(squares, 1e-12) / (counts - 1) / counts)
     return bool((np.abs(means) > special.stdtrit(counts - 1, 0.975) * errors).any())
 
@@ -424,11 +425,11 @@ def results_table(outcomes: Sequence[dict[str, Any]]) -> Measured:
             " and calls them better: this goal is missed, and a verdict after ten seeds says nothing of what happens in"
             " one of twenty. A collapse that was seen is in the table of looks (has_collapse), and such an arm is never"
             " called equal.",
-            "collapses, mean -1.5: ten arms of which each loses 30 points in 5% of its seeds. In most sweeps at least one"
+            "collapses, mean -1.5: each of ten arms loses 30 points in 5% of its seeds. In most sweeps at least one"
             " of them has had no collapse among 18 seeds, and is called equal. Beside that verdict stands the rule of"
             " three: with 18 seeds up to 17% of the seeds may still collapse, with 50 up to 6%.",
             "without boundaries: t tests after 6, 9, 13, 18, 25, 35 and 50 seeds. --anytime: intervals at every number"
-            " of seeds from 6 to 50; single_look: t intervals there.",
+            f" of seeds from {FEWEST} to 50; single_look: t intervals there.",
             "Illustrations draw seeds with replacement from the ten committed ones of each arm: no claim about others.",
             f"Seed {SEED}; every cell begins with it again.",
         ),

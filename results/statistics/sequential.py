@@ -348,7 +348,9 @@ def anytime_interval(values: Sequence[float], alpha: float, best_at: int, image:
     """Return an interval of the mean that holds at every number of values at once, however it was chosen.
 
     It is the asymptotic confidence sequence of Waudby-Smith et al. (Annals of Statistics 52, 2024, Theorem 2.2), from
-    the normal mixture of Howard et al. (Annals of Statistics 49, 2021).
+    the normal mixture of Howard et al. (Annals of Statistics 49, 2021). Its boundary is for a known deviation; as at
+    looks, it is turned into that of a t statistic of the same tail probability, which is our choice: without it, the
+    interval misses in 7% from six values on.
 
     Args:
         values: at least two.
@@ -358,12 +360,13 @@ def anytime_interval(values: Sequence[float], alpha: float, best_at: int, image:
     Example:
         >>> low, high = anytime_interval([0.02, 0.03, 0.01, 0.02, 0.03, 0.02, 0.01, 0.02, 0.03, 0.02], 0.05, 10)
         >>> round(low, 3), round(high, 3)
-        (0.014, 0.028)
+        (0.011, 0.031)
     """
     n = len(values)
     mean = math.fsum(values) / n
     deviation = max(float(np.std(np.asarray(values, dtype=float), ddof=1)), image)
     rho_squared = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / best_at
     weight = n * rho_squared + 1
-    half = deviation * math.sqrt(2 * weight / (n**2 * rho_squared) * math.log(math.sqrt(weight) / alpha))
+    boundary = math.sqrt(2 * weight / (n * rho_squared) * math.log(math.sqrt(weight) / alpha))
+    half = float(special.stdtrit(n - 1, special.ndtr(boundary))) * deviation / math.sqrt(n)
     return mean - half, mean + half
