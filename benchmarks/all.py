@@ -36,6 +36,7 @@ GROUPS = {
         python benchmarks/sharing.py --seeds 1
         python benchmarks/preparation.py
         python benchmarks/coverage.py
+        python benchmarks/settled.py
         python benchmarks/read_while_writing.py
         python benchmarks/large_run.py
         transtailor run demo --update-code
@@ -51,6 +52,7 @@ GROUPS = {
     "bench-faults": """
         python benchmarks/faults.py
         python benchmarks/faults.py --with search --faults 200
+        python benchmarks/faults.py --with settle --faults 100
         python benchmarks/faults.py --with ray --faults 200
         python benchmarks/faults.py --with slurm --faults 80
         python benchmarks/chaos.py

@@ -4,6 +4,7 @@
     python benchmarks/faults.py --faults 50 --seed 7 --out /anywhere/faults
     python benchmarks/faults.py --seed 7 --life 3       # one life again, to look at it
     python benchmarks/faults.py --with search --faults 200 # resumes docs/results/evidence/faults_search.jsonl
+    python benchmarks/faults.py --with settle --faults 100 # resumes docs/results/evidence/faults_settle.jsonl
     python benchmarks/faults.py --with ray --faults 100 # resumes docs/results/evidence/faults_ray.jsonl
     python benchmarks/faults.py --with slurm --faults 30 --minutes 20   # root, and the packages of tests/slurm
 
@@ -37,7 +38,7 @@ from tests.faults.lives import Struck
 from tests.faults.moments import HOWS
 from tests.faults.ray_lives import StruckRay
 from tests.faults.slurm_lives import StruckSlurm
-from tests.faults.tiny_sweep import SEARCH, warm_up
+from tests.faults.tiny_sweep import SEARCH, SETTLE, warm_up
 
 
 class Attack(ABC):
@@ -107,6 +108,18 @@ class OnSearch(OnWrites):
         warm_up()
         hows = tuple(how for how in HOWS if how != "full disk")
         self._undisturbed = lives.leave_alone(root / "undisturbed", SEARCH, hows)
+
+
+class OnSettle(OnWrites):
+    """At those of a tiny sweep that adds seeds; on a full disk trials may fail, and such arms are in no family."""
+
+    out = "faults_settle"
+
+    def __init__(self, root: Path, end: ExitStack) -> None:
+        Attack.__init__(self, root, end)
+        warm_up()
+        hows = tuple(how for how in HOWS if how != "full disk")
+        self._undisturbed = lives.leave_alone(root / "undisturbed", SETTLE, hows)
 
 
 class OnRay(Attack):
@@ -204,7 +217,9 @@ def _seeds_of(done: list[Any]) -> str:
     return f"Seeds: {seeds}. Each fault, with its life's seed, is a line of the .jsonl file beside this one."
 
 
-ATTACKS: dict[str, type[Attack]] = {"writes": OnWrites, "search": OnSearch, "ray": OnRay, "slurm": OnSlurm}
+ATTACKS: dict[str, type[Attack]] = {
+    "writes": OnWrites, "search": OnSearch, "settle": OnSettle, "ray": OnRay, "slurm": OnSlurm,
+}  # fmt: skip
 
 
 def read_faults(path: Path, of: type[Any]) -> list[Any]:

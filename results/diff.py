@@ -22,6 +22,14 @@ WHERE a.run = ? AND b.run = ?
 ORDER BY abs(a.validation_score - b.validation_score) DESC, trial_id, point
 """
 ENVIRONMENTS = "SELECT DISTINCT device, ranks, torch_version FROM stages WHERE run = ? ORDER BY ALL"
+LOOKS_IN_BOTH = """
+SELECT a.arm, a.asked_removed_macs_fraction AS asked, a.seeds, a.verdict AS a_verdict, b.verdict AS b_verdict,
+    (a.verdict, a.seeds, a.mean) IS NOT DISTINCT FROM (b.verdict, b.seeds, b.mean) AS is_equal
+FROM looks AS a JOIN looks AS b USING (look, network, dataset, arm)
+WHERE a.run = ? AND b.run = ?
+    AND a.asked_removed_macs_fraction IS NOT DISTINCT FROM b.asked_removed_macs_fraction
+ORDER BY look, arm, asked
+"""
 ENDS = """
 SELECT trial_id, arm, coalesce(status, 'not over') AS status
 FROM planned LEFT JOIN trials USING (run, trial_id) WHERE run = ? ORDER BY trial_id
@@ -43,6 +51,7 @@ def run_lines(first: Path, second: Path) -> Iterator[str]:
         second_ends = {row["trial_id"]: row for row in both.rows(ENDS, [b])}
         yield from _trials(first_ends, second_ends, a, b)
         yield from _results(both.rows(IN_BOTH, [a, b]), a, b)
+        yield from _looks(both.rows(LOOKS_IN_BOTH, [a, b]), a, b)
 
 
 def _specs(first: Path, second: Path) -> Iterator[str]:
@@ -124,6 +133,21 @@ def _results(rows: list[dict[str, Any]], a: str, b: str) -> Iterator[str]:
         lines.append(
             f"  {row['trial_id']} point {row['point']} ({row['arm']}, seed {row['seed']}): validation"
             f" {row['a_score']:.6f} in {a}, {row['b_score']:.6f} in {b}; MACs {row['a_macs']:,}, {row['b_macs']:,}"
+        )
+    yield from _some(lines)
+
+
+def _looks(rows: list[dict[str, Any]], a: str, b: str) -> Iterator[str]:
+    """Yield the looks of [settle] that decided otherwise, or by other numbers; nothing if no comparison is in both."""
+    if not rows:
+        return
+    different = [row for row in rows if not row["is_equal"]]
+    yield f"looks: of {len(rows)} decisions in both, {len(different)} differ"
+    lines = []
+    for row in different:
+        budget = f" at {100 * row['asked']:g}% fewer MACs" if row["asked"] else ""
+        lines.append(
+            f"  {row['arm']}{budget}, {row['seeds']} seeds: {row['a_verdict']} in {a}, {row['b_verdict']} in {b}"
         )
     yield from _some(lines)
 

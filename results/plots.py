@@ -9,7 +9,19 @@ from results.arms.comparison import Problem
 from results.arms.findings import Findings, findings_of
 from results.arms.trial_settings import settings_of, trial_rows
 from results.errors import ResultsError
-from results.questions import compare, costs, effects, front, layers, learning, printed, search, stops, timeline
+from results.questions import (
+    compare,
+    costs,
+    effects,
+    front,
+    layers,
+    learning,
+    printed,
+    search,
+    settled,
+    stops,
+    timeline,
+)
 from results.questions.effects import effects_of
 from results.questions.front import DEVICE_HOURS, TIMED, Means
 from results.questions.layers import Figures
@@ -57,6 +69,10 @@ class Plots:
         """Draw all arms against full fine-tuning, paired by seed, at each budget."""
         chart = compare.chart(self._findings, self._problem(network, dataset))
         return _present(chart, "arms to compare with full fine-tuning")
+
+    def settled(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
+        """Draw the path of each interval over the looks of a run with [settle], with the boundary."""
+        return _present(settled.chart(self._findings, self._problem(network, dataset)), "looks")
 
     def effects(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
         """Draw median and quartiles of the test score for each value of each setting that varies."""

@@ -6,6 +6,9 @@ SIGNIFICANCE = 0.05
 EXACT_UP_TO = 12
 """Up to this many pairs all 2^n sign patterns are counted; above, patterns are drawn."""
 DRAWS = 9_999
+LOOKS = (10, 13, 18, 25, 35, 50)
+"""Numbers of seeds at which comparisons are looked at while seeds are added. Fewer than 10 can hardly settle one of ten
+comparisons, and each look has about a third more than the one before."""
 
 
 def smallest_p(n: int) -> float:

@@ -92,16 +92,18 @@ class Sweep:
         return SweepPlan(plan, tuple(preview(plan, site, runs=Path(runs), cache=Path(cache), command=None)))
 
     def _make_plan(self, site: str, runs: Path, *, extend: bool = False) -> Plan:
-        """Plan the trials; of a search, those that it has chosen so far. Raises as `plan`."""
+        """Plan the trials; of a sweep that adds trials, those so far. Raises as `plan`."""
         check_site(site)
         spec = spec_on_site(self.spec, slurm_site(site))
         check_resources(spec, site)
-        if spec.search is None:
+        if not spec.adds_trials:
             return make_plan(spec)
+        from sweeps.producer import producer_of
         from sweeps.run.run_folder import RunFolder
-        from sweeps.search.run_search import RunSearch
 
-        return RunSearch(spec, RunFolder(runs / spec.name), extend=extend).plan
+        producer = producer_of(spec, RunFolder(runs / spec.name), extend=extend)
+        assert producer is not None
+        return producer.plan
 
     def run(
         self,

@@ -16,6 +16,7 @@ from sweeps.spec.printed_rows import POINTS, PrintedRow
 from sweeps.spec.ranges import Range
 from sweeps.spec.resources import Resources
 from sweeps.spec.search_settings import ConfirmSettings, HalvingSettings, SearchSettings
+from sweeps.spec.settle_settings import SettleSettings
 from sweeps.spec.spec import Spec, Variant
 from sweeps.spec.toml_text import toml_value
 from tailor.catalogue.regularisation import REGULARISERS
@@ -147,7 +148,7 @@ def sections() -> Iterator[str]:
     )
     parts: dict[str, type[BaseModel]] = {
         "[resources]": Resources, "[search]": SearchSettings, "[search.halving]": HalvingSettings,
-        "[confirm]": ConfirmSettings,
+        "[confirm]": ConfirmSettings, "[settle]": SettleSettings,
     }  # fmt: skip
     yield from (f"## {name}\n\n{table(list(rows(kind)))}" for name, kind in parts.items())
     yield f"## [[printed]]\n\n{table([*rows(PrintedRow), PRINTED_POINTS])}"

@@ -8,14 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from results.arms import comparison
-from results.arms.comparison import BASELINE, POINTS_OF_ARMS, Arm, Pairing, Problem, best_first, budget_order
-from results.arms.findings import Findings, findings_of
-from results.arms.selection import arm_called, arms_at_budget, check_budget
+from results.arms.against import Pair, compared_arms, is_shorter
+from results.arms.comparison import POINTS_OF_ARMS, Arm, Pairing, Problem, budget_order
+from results.arms.extensions import extension_notes
+from results.arms.findings import Findings
+from results.arms.looks import is_settled_run
 from results.arms.shared_training import support_lines
 from results.arms.verdict import verdict_word
 from results.command_options import against_option, over_option
-from results.errors import ResultsError
 from results.question import question
+from results.questions.anytime import anytime_page
+from results.questions.settled import refuse_other_comparison, settled_page, settled_verdicts
 from results.render import tables
 from results.render.blocks import Figure, Section, TableBlock
 from results.render.chart import Chart, Spec
@@ -37,7 +40,6 @@ _USUALLY_COMPARED = ("difference", "95%", "won–lost–tied", "p", "verdict")
 USUAL = [COLUMNS.index(name) for name in ("arm", "removed %", "test", *_USUALLY_COMPARED)]
 USUAL_POOLED = [POOLED.index(name) for name in ("arm", "asked %", "seeds", *_USUALLY_COMPARED)]
 
-Pair = tuple[Arm, Arm]  # an arm, and the control that it is compared with
 Models = tuple[frozenset[str], frozenset[str]]
 
 
@@ -48,7 +50,7 @@ class ComparedRow:
         self.pairs = pairs
         self.arm, self.control = pairs[0]
         self.pairing = comparison.compare(pairs)
-        self.trained_longer = any(_is_shorter(control, arm) for arm, control in pairs)
+        self.trained_longer = any(is_shorter(control, arm) for arm, control in pairs)
 
     @property
     def verdict(self) -> str:
@@ -64,59 +66,10 @@ class ComparedRow:
 
 def _compare_arms(run: Run, against: str, asked: float | None) -> list[tuple[Arm, list[ComparedRow]]]:
     """Return, for each problem, the arm that the others are compared with, and a row for each of these."""
-    arms = findings_of(run).tested
-    name = arm_called(arms, against)
-    check_budget(arms, asked)
     compared = []
-    for problem in sorted({arm.problem for arm in arms}):
-        of_problem = [arm for arm in arms if arm.problem == problem]
-        shown = arms_at_budget(of_problem, asked)
-        base = _base(shown, name)
-        if base is not None:
-            rows = [ComparedRow([pair]) for pair in _pairs(shown, base)]
-            compared.append((base, rows))
-    if not compared:
-        at = f"{percent(asked or 0.0, 1)}% fewer MACs"
-        raise ResultsError(f"{name!r} has no tested point at {at}; leave out --at to see its points")
+    for base, pairs in compared_arms(run, against, asked):
+        compared.append((base, [ComparedRow([pair]) for pair in pairs]))
     return compared
-
-
-def _base(shown: Sequence[Arm], name: str) -> Arm | None:
-    """Choose the arm that others are compared with: that of this name, at its smallest budget."""
-    of_name = [arm for arm in shown if arm.name == name]
-    return min(of_name, key=lambda arm: budget_order(arm.asked), default=None)
-
-
-def _pairs(arms: Sequence[Arm], base: Arm) -> list[Pair]:
-    """List every arm but the base with its control, in the order of the rows."""
-    ordered = sorted(arms, key=lambda arm: (budget_order(arm.asked), -(arm.test.mean or 0.0), arm.name))
-    return [(arm, _control(arms, base, arm)) for arm in ordered if arm is not base]
-
-
-def _control(arms: Sequence[Arm], base: Arm, arm: Arm) -> Arm:
-    """Choose what an arm is compared with.
-
-    This is `base`. If `base` is fine-tuning that has trained for fewer epochs, it is the fine-tuning that has trained
-    for as long as the arm, where there is one; of several with one label, the best by validation. Example:
-    "fine-tuning, 60 epochs" for an arm of 55 epochs.
-    """
-    if base.method != BASELINE or arm.method == BASELINE or not _is_shorter(base, arm):
-        return base
-    as_long: list[tuple[float, Arm]] = []
-    for tuned in arms:
-        if tuned.method == BASELINE and tuned.trained_epochs is not None and not _is_shorter(tuned, arm):
-            as_long.append((tuned.trained_epochs, tuned))
-    if not as_long:
-        return base
-    _, control = min(as_long, key=lambda known: (known[0], known[1].label, best_first(known[1]), known[1].name))
-    return control
-
-
-def _is_shorter(control: Arm, arm: Arm) -> bool:
-    """Whether the control has trained for fewer epochs on the target; no if the rows do not say."""
-    if control.trained_epochs is None or arm.trained_epochs is None:
-        return False
-    return control.trained_epochs < arm.trained_epochs - 1e-9
 
 
 def _correct_p(rows: Sequence[ComparedRow]) -> dict[Models, float | None]:
@@ -144,7 +97,29 @@ def versus_arm_records(run: Run, against: str, asked: float | None) -> list[dict
     for _, rows in _compare_arms(run, against, asked):
         p_holm = _correct_p(rows)
         records += [_record(row, p_holm[row.models]) for row in rows]
+    if is_settled_run(run):
+        _take_verdicts_of_looks(run, against, records)
     return records
+
+
+def _take_verdicts_of_looks(run: Run, against: str, records: Sequence[dict[str, Any]]) -> None:
+    """Replace what supposes a fixed number of seeds by what the looks say; None where nothing was looked at."""
+    refuse_other_comparison(run, against)
+    verdicts = settled_verdicts(run)
+    for record in records:
+        problem = Problem(record["network"], record["dataset"], record["train_images"] or 0)
+        look = verdicts.get((problem, record["arm"], record["asked_removed_macs_fraction"]))
+        record |= dict.fromkeys(("difference_low", "difference_high", "p", "p_holm"), None)
+        record["verdict"] = "not looked at"
+        if look is not None:
+            record |= {
+                "difference": look.mean,
+                "difference_low": look.low,
+                "difference_high": look.high,
+                "pairs": look.seeds,
+                "p": look.p,
+                "verdict": look.verdict,
+            }
 
 
 def _record(row: ComparedRow, p_holm: float | None) -> dict[str, Any]:
@@ -197,7 +172,9 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
         words = (0, 2, len(COLUMNS) - 2, len(COLUMNS) - 1)
         yield PageTable(columns=COLUMNS, rows=list(_cells(rows)), words=words, usual=usual)
         yield ""
-        yield from map(Note, [*_notes(rows), *support_lines(run, [base.problem])])
+        compared_names = {arm.name for row in rows for arm in (row.arm, row.control)}
+        notes = [*_notes(rows), *extension_notes(run, compared_names), *support_lines(run, [base.problem])]
+        yield from map(Note, notes)
         yield ""
     yield from _pooled_lines(run, compared)
 
@@ -457,8 +434,10 @@ def _at(asked: float | None) -> str:
     return "nothing removed" if asked == 0 else f"{percent(asked, 0)}% removed"
 
 
-def section(findings: Findings) -> Section:
-    """Compare all arms with full fine-tuning, in a figure and a table for each problem."""
+def section(findings: Findings) -> Section | None:
+    """Compare all arms with full fine-tuning, in a figure and a table for each problem; None if looks have done so."""
+    if is_settled_run(findings.run):
+        return None
     pairings = [pairing for _, _, pairing in findings.against_baseline]
     text = "Paired by seed on the test split: small dots are seeds, large ones their mean with its 95% interval."
     text += " Full dots are settled differences, rings are not."
@@ -489,7 +468,16 @@ def section(findings: Findings) -> Section:
     "--at", type=cli.FRACTION, metavar="FRACTION",
     help="only this budget, such as 0.2, and arms that prune nothing; without it all budgets are shown",
 )  # fmt: skip
+@cli.option(
+    "--anytime", is_flag=True,
+    help="intervals that hold at every number of seeds at once, for runs to which seeds were added after looking",
+)  # fmt: skip
 @over_option
-def compare(run: Run, against: str, at: float | None = None) -> Iterator[Part]:
+def compare(run: Run, against: str, at: float | None = None, anytime: bool = False) -> Iterator[Part]:  # noqa: FBT001, FBT002  # as the option
     """Compare every arm with one of them, paired by seed."""
+    if anytime:
+        return anytime_page(run, against, at)
+    if is_settled_run(run):
+        refuse_other_comparison(run, against)
+        return settled_page(run, at)
     return versus_arm_page(run, against, at)

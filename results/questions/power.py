@@ -13,16 +13,19 @@ from results.arms.shared_training import support_lines
 from results.command_options import against_option, at_option, over_option
 from results.errors import ResultsError
 from results.question import question
-from results.sign_flip import SIGNIFICANCE
+from results.sign_flip import LOOKS, SIGNIFICANCE
 from results.statistics.pairs import pairs_text
 from results.statistics.power import POWER, detectable_effect, largest_deviation, pairs_for
+from results.statistics.sequential import Design
+from results.statistics.sequential_plan import ExpectedSeeds, expected_seeds
 from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES
 from results.text.page import Heading, Note, PageTable, Part
 from transtailor import cli
 
 COLUMNS = (
-    "arm", "pairs", "difference", "95%", "deviation", "these find", "settle it", "with doubt", "in the family", "more",
+    "arm", "pairs", "difference", "95%", "deviation", "these find", "settle it", "with doubt", "in the family",
+    "look by look", "more",
 )  # fmt: skip
 
 
@@ -33,7 +36,10 @@ class Needed:
     Attributes:
         detectable: smallest true difference that the present pairs detect with `POWER`; None below two pairs.
 
-    The last three are None if no feasible number of pairs is enough, as for a difference of 0.
+        look_by_look: what it takes if seeds are added until it is settled, at the usual looks; None if there is nothing
+            to plan from.
+
+    The other three are None if no feasible number of pairs is enough, as for a difference of 0.
     """
 
     pairing: Pairing
@@ -41,6 +47,7 @@ class Needed:
     pairs: int | None  # pairs that detect the wanted difference with `POWER`, if the measured deviation is the true one
     pairs_with_doubt: int | None  # the same with the upper 80% limit of that deviation
     pairs_in_family: int | None  # the same as `pairs` at the level that Holm's correction starts with
+    look_by_look: ExpectedSeeds | None
 
 
 def seeds_needed(pairings: Sequence[Pairing], difference: float | None) -> list[Needed]:
@@ -51,9 +58,10 @@ def seeds_needed(pairings: Sequence[Pairing], difference: float | None) -> list[
         mean = pairing.result.difference
         wanted = mean.mean if difference is None else difference
         if wanted is None or not mean.deviation:
-            needs.append(Needed(pairing, None, None, None, None))
+            needs.append(Needed(pairing, None, None, None, None, None))
             continue
         effect = wanted / mean.deviation
+        design = Design(LOOKS, SIGNIFICANCE, abs(wanted), max(len(pairings), 1))
         effect_with_doubt = wanted / largest_deviation(mean.deviation, mean.n)
         needs.append(
             Needed(
@@ -62,6 +70,7 @@ def seeds_needed(pairings: Sequence[Pairing], difference: float | None) -> list[
                 pairs=pairs_for(effect),
                 pairs_with_doubt=pairs_for(effect_with_doubt),
                 pairs_in_family=pairs_for(effect, significance=family_significance),
+                look_by_look=expected_seeds(wanted, mean.deviation, design) if wanted else None,
             )
         )
     return needs
@@ -130,12 +139,21 @@ def _row(needed: Needed) -> tuple[str, ...]:
         _count(needed.pairs),
         _count(needed.pairs_with_doubt),
         _count(needed.pairs_in_family),
+        _look_by_look_text(needed.look_by_look),
         _count(more),
     )
 
 
+def _look_by_look_text(expected: ExpectedSeeds | None) -> str:
+    return NOTHING if expected is None else f"{expected.mean:.0f} ({expected.settled:.0%})"
+
+
 def _count(number: int | None) -> str:
     return NOTHING if number is None else f"{number:,}"
+
+
+def _looks_text() -> str:
+    return ", ".join(str(seeds) for seeds in LOOKS)
 
 
 def _notes(needs: Sequence[Needed], difference: float | None) -> list[str]:
@@ -145,7 +163,9 @@ def _notes(needs: Sequence[Needed], difference: float | None) -> list[str]:
         f"These find: the smallest true difference that the present pairs detect with a power of {POWER:g} at"
         f" {SIGNIFICANCE:g} (paired t test). Settle it: pairs that detect {what}; more: those still to run."
         " With doubt: the same with the upper 80% limit of the deviation. In the family: as settle it, but at"
-        f" {SIGNIFICANCE:g} / {len(needs)}, where Holm's correction over this table starts."
+        f" {SIGNIFICANCE:g} / {len(needs)}, where Holm's correction over this table starts. Look by look: seeds on"
+        f" average if they are added until it is settled in that family ([settle]), at looks after {_looks_text()},"
+        " and how often it is."
     ]
     if difference is None:
         notes.append("A measured difference that looks large is usually too large: plan with --difference.")

@@ -15,11 +15,14 @@ import numpy as np
 
 from results.arms.comparison import Arm, Pairing, Problem, budget_order, compare, mean_by_seed
 from results.arms.counts import CountsByArm, trial_counts
+from results.arms.extensions import extension_notes
+from results.arms.looks import RecordedLook, is_settled_run
 from results.arms.printed import PrintedPoint, belongs_to, numbers_at_budget, printed_numbers, rows_by_name
 from results.arms.selection import Selection, select_arms
 from results.arms.shared_training import support_lines
 from results.command_options import at_option, over_option
 from results.question import question
+from results.questions.settled import settled_verdicts
 from results.sign_flip import SIGNIFICANCE, pairs_needed, smallest_p
 from results.statistics.means import BOOTSTRAP_FROM, Summary, statistic_of, summary
 from results.statistics.with_best import with_best_p
@@ -28,9 +31,10 @@ from results.text.number_format import NOTHING, SCALES
 from results.text.page import Note, PageTable, Part, Strong
 from transtailor import cli
 
-Place = Literal["best", "tie", "behind", "unsettled", "incomplete"]
+Place = Literal["best", "tie", "behind", "unsettled", "incomplete", "looked at"]
 
 
+Looks = Mapping[tuple[Problem, str, float | None], RecordedLook]
 RowModels = frozenset[tuple[Problem, int, frozenset[str]]]
 
 TOGETHER = (
@@ -45,7 +49,8 @@ class Cell:
 
     Attributes:
         place: best, a tie with it, or behind it; unsettled in a column whose tests cannot reach `SIGNIFICANCE`;
-            incomplete, and not compared, if seeds failed.
+            incomplete, and not compared, if seeds failed; looked at, if only the looks of [settle] have a verdict.
+        verdict: of the last look; empty without one.
         p: against the best, corrected for all comparisons of the column (`with_best_p`); None for the best itself and
             if nothing is compared.
     """
@@ -56,6 +61,7 @@ class Cell:
     place: Place
     p: float | None
     smallest_p: float | None  # the smallest p that the test can reach
+    verdict: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,11 +107,15 @@ def published_table(run: Run, *, score: str = "test_score", asked: float | None 
     arms = chosen.arms
     counts = trial_counts(run)
     columns = _columns(arms)
+    looks = settled_verdicts(run) if is_settled_run(run) else None
     generator = np.random.default_rng(0)  # fixed, so that the same rows give the same table
     cells: dict[tuple[str, PublishedColumn], Cell] = {}
     notes: list[str] = []
     for column in columns:
         cells_by_row, notes_on_column = _column(column, chosen, counts, generator)
+        if looks is not None:
+            cells_by_row = _take_verdicts_of_looks(cells_by_row, column, arms, looks)
+            notes_on_column = [TOGETHER] if column.problem is None else []
         for name, cell in cells_by_row.items():
             cells[name, column] = cell
         notes += notes_on_column
@@ -120,6 +130,8 @@ def published_table(run: Run, *, score: str = "test_score", asked: float | None 
     rows += [_printed_row(name, numbers, columns) for name, numbers in rows_by_name(shown).items()]
     problems = [column.problem for column in columns if column.problem is not None]
     notes += _notes(chosen, cells.values(), problems)
+    if looks is None:
+        notes += extension_notes(run, [arm.name for arm in arms])
     notes += support_lines(run, problems)
     left = len(printed) - len(shown)
     if left:
@@ -170,6 +182,22 @@ def _column(
         cells[name] = replace(cells[name], place=place_of_arm, p=p, smallest_p=smallest)
     notes += _column_notes(column, pairings, len(family) - 1, seeds)
     return cells, notes
+
+
+def _take_verdicts_of_looks(
+    cells: Mapping[str, Cell], column: PublishedColumn, arms: Sequence[Arm], looks: Looks
+) -> dict[str, Cell]:
+    """Return the cells with the verdicts of looks: where these chose the seeds, no best of a column is tested."""
+    verdicts: dict[str, str] = {}
+    for arm in arms:
+        look = looks.get((arm.problem, arm.name, arm.asked))
+        if arm.problem == column.problem and look is not None:
+            verdicts[str(arm)] = look.verdict
+    looked_at = {}
+    for name, cell in cells.items():
+        place: Place = cell.place if cell.place == "incomplete" else "looked at"
+        looked_at[name] = replace(cell, place=place, p=None, smallest_p=None, verdict=verdicts.get(name, ""))
+    return looked_at
 
 
 def _groups(column: PublishedColumn, arms: Sequence[Arm]) -> dict[str, list[Arm]]:
@@ -293,11 +321,23 @@ def _notes(chosen: Selection, cells: Iterable[Cell], problems: Sequence[Problem]
             "IQM: mean of the middle half of the seeds, with its 95% bootstrap interval;"
             f" given if every arm of a column has {BOOTSTRAP_FROM} seeds or more."
         )
+    if any(cell.place == "looked at" for cell in shown):
+        notes.append(
+            "In brackets: the verdict of the looks, against the arm that this run was settled against; for intervals"
+            " that count all looks, type settled. No best of a column is marked: numbers of seeds depend on the scores."
+        )
+        return notes + _notes_on_missing(chosen, shown, problems)
     notes.append(
         "Bold: the highest of the column, and (marked =) every arm that cannot be distinguished from it: the sign-flip "
         f"test, corrected for the choice of the best among all arms of the column (max-T), gives p > {SIGNIFICANCE}, "
         "or the 95% interval of the difference contains 0."
     )
+    return notes + _notes_on_missing(chosen, shown, problems)
+
+
+def _notes_on_missing(chosen: Selection, shown: Sequence[Cell], problems: Sequence[Problem]) -> list[str]:
+    """Say which intervals and which scores are missing."""
+    notes = []
     if any(cell.value.low is None for cell in shown):
         notes.append("A number without interval has a single seed: no interval can be given.")
     for (problem, arm), count in sorted(chosen.not_finite.items()):
@@ -328,7 +368,7 @@ def _printed_row(name: str, numbers: Sequence[PrintedPoint], columns: Sequence[P
 
 RECORD = (
     "row", "network", "dataset", "train_images", "metric", "statistic", "n", "planned_seeds", "value", "low", "high",
-    "place", "p_adjusted", "smallest_p", "failed_seeds", "printed_in",
+    "place", "verdict", "p_adjusted", "smallest_p", "failed_seeds", "printed_in",
 )  # fmt: skip
 
 
@@ -373,6 +413,7 @@ def _text(cell: Cell | PrintedPoint | None, column: PublishedColumn) -> str:
             text += f" IQM, {scale.value(low)} … {scale.value(high)}"
     counted = f"{seeds} of {planned}" if seeds < planned else str(seeds)
     counted += f", {cell.failed} failed" if cell.failed else ""
+    counted += f", {cell.verdict}" if cell.verdict else ""
     return f"{text} ({counted}){' =' if cell.place == 'tie' else ''}"
 
 
@@ -386,12 +427,12 @@ def _column_fields(column: PublishedColumn) -> tuple[object, ...]:
 
 def _fields(cell: Cell | PrintedPoint) -> tuple[object, ...]:
     if isinstance(cell, PrintedPoint):
-        return ("printed", None, None, cell.value, *[None] * 6, f"{cell.paper}, {cell.place}")
+        return ("printed", None, None, cell.value, *[None] * 7, f"{cell.paper}, {cell.place}")
     value = cell.value
     _, planned = cell.seeds
     return (
         value.statistic, value.n, planned, value.value, value.low, value.high,
-        cell.place, cell.p, cell.smallest_p, cell.failed, None,
+        cell.place, cell.verdict or None, cell.p, cell.smallest_p, cell.failed, None,
     )  # fmt: skip
 
 

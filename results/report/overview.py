@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from results.arms import comparison, tuning
 from results.arms.comparison import Arm, Pairing
 from results.arms.counts import failed_trials
+from results.arms.extensions import extension_notes
 from results.arms.findings import Findings
+from results.arms.looks import RecordedLook, has_several_families, is_settled_run
 from results.arms.verdict import verdict, verdict_word
+from results.questions import settled
+from results.questions.settled import settled_verdicts
 from results.render import tables
 from results.render.blocks import Section, TableBlock, Words
 from results.render.style import PALETTE, SIGNS, order_arms
@@ -23,6 +27,8 @@ BUDGET_MISSED_FRACTION = 0.01
 
 def headline(findings: Findings) -> str:
     """Write the verdict of the first comparison: pooled if there are several problems."""
+    if is_settled_run(findings.run):
+        return settled.headline(findings)
     pairings = _named_pairings(findings)
     if not pairings:
         return ""
@@ -34,6 +40,9 @@ def headline(findings: Findings) -> str:
 def overview(findings: Findings) -> list[ArmsTable]:
     """List all arms with their test score, and their difference to full fine-tuning, for the first screen."""
     failed = failed_trials(findings.run)
+    looks = None
+    if is_settled_run(findings.run):
+        looks = {} if has_several_families(findings.run) else settled_verdicts(findings.run)
     numbers = {name: number for number, name in enumerate(order_arms(findings.methods))}
     arms_tables = []
     for problem in findings.problems:
@@ -45,7 +54,11 @@ def overview(findings: Findings) -> list[ArmsTable]:
             best[arm.name] = max(arm.test.mean or 0.0, best.get(arm.name, -math.inf))
         rows: list[ArmRow] = []
         for arm in sorted(arms, key=lambda arm: (-best[arm.name], arm.name, comparison.budget_order(arm.asked))):
-            cells = _cells(arm, pairing_of.get(id(arm)))
+            if looks is None:
+                compared_cells = _compared_cells(arm, pairing_of.get(id(arm)))
+            else:
+                compared_cells = _settled_cells(looks.get((problem, arm.name, arm.asked)))
+            cells = _cells(arm, compared_cells)
             is_first = not rows or rows[-1].name != arm.name
             rows.append(_arm_row(numbers, arm.name, cells, failed.get((problem, arm.name), 0), is_first=is_first))
         measured = {arm.name for arm in arms}
@@ -55,29 +68,40 @@ def overview(findings: Findings) -> list[ArmsTable]:
         mark = SCALES[arms[0].metric].mark if arms else "%"
         # What answers the question is first: a narrow window shows the first columns.
         columns = ("removed %", f"test {mark}", "95%", "n", "diff.", "95%", "verdict", "rank", f"validation {mark}")
-        title = f"{problem}, difference to {compared[0][1]}" if compared else str(problem)
+        control = str(compared[0][1]) if compared else ""
+        if looks is not None:
+            control = next((look.comparison.against for look in looks.values()), "")
+        title = f"{problem}, difference to {control}" if control else str(problem)
         arms_tables.append(ArmsTable(title, columns, rows))
     return arms_tables
 
 
-def _cells(arm: Arm, pairing: Pairing | None) -> tuple[str, ...]:
-    """Write the cells of an arm at a budget; `pairing` compares it with full fine-tuning, None where nothing does."""
+def _compared_cells(arm: Arm, pairing: Pairing | None) -> tuple[str, str, str]:
+    """Write difference, interval and verdict of an arm at a budget; `pairing` is with full fine-tuning."""
+    if pairing is None:
+        return NOTHING, NOTHING, NOTHING
     scale = SCALES[arm.metric]
-    difference = NOTHING
-    interval = NOTHING
-    word = NOTHING
-    if pairing is not None:
-        difference = scale.difference(pairing.result.difference.mean)
-        interval = scale.interval(pairing.result.difference, signed=True)
-        word = _SHORT.get(verdict_word(pairing), verdict_word(pairing))
+    word = _SHORT.get(verdict_word(pairing), verdict_word(pairing))
+    difference = pairing.result.difference
+    return scale.difference(difference.mean), scale.interval(difference, signed=True), word
+
+
+def _settled_cells(look: RecordedLook | None) -> tuple[str, str, str]:
+    """Write difference, interval and verdict of the last look at an arm at a budget; None: it was not looked at."""
+    if look is None:
+        return NOTHING, NOTHING, NOTHING
+    return SCALES[look.metric].difference(look.mean), settled.interval_of(look), settled.verdict_text(look)
+
+
+def _cells(arm: Arm, compared_cells: tuple[str, str, str]) -> tuple[str, ...]:
+    """Write the cells of an arm at a budget."""
+    scale = SCALES[arm.metric]
     return (
         percent(arm.removed, 1),
         scale.value(arm.test.mean),
         scale.interval(arm.test),
         str(len(arm.test_by_seed)),
-        difference,
-        interval,
-        word,
+        *compared_cells,
         NOTHING if arm.rank is None else str(arm.rank),
         scale.value(arm.validation.mean),
     )
@@ -89,8 +113,10 @@ def _arm_row(numbers: Mapping[str, int], name: str, cells: tuple[str, ...], fail
     return ArmRow(name, number % len(PALETTE), SIGNS[number % len(SIGNS)], cells, failed_text, is_first)
 
 
-def named_section(findings: Findings) -> Section:
-    """Compare TransTailor at the budget with each arm of full fine-tuning, in each problem and pooled."""
+def named_section(findings: Findings) -> Section | None:
+    """Compare TransTailor at the budget with full fine-tuning, in each problem and pooled; None if looks decided."""
+    if is_settled_run(findings.run):
+        return None
     section = Section(
         "named",
         "TransTailor against fine-tuning",
@@ -133,6 +159,8 @@ def _named_pairings(findings: Findings) -> list[Pairing]:
 def warnings(findings: Findings) -> list[str]:
     """Return the warnings about the comparisons."""
     lines = []
+    if not is_settled_run(findings.run):
+        lines += extension_notes(findings.run, [arm.name for arm in findings.tested])
     if len({point.best_of for point in findings.best}) > 1:
         lines.append(f"{_tuned(findings)} Comparisons of such arms are marked and do not settle anything.")
     lost = sum(arm.not_finite for arm in findings.arms)

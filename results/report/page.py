@@ -30,6 +30,7 @@ from results.questions import (
     learning,
     printed,
     search,
+    settled,
     stops,
     timeline,
 )
@@ -50,6 +51,7 @@ _SEARCHES_APART = f"""{APART["colour"]} WHERE (SELECT count(DISTINCT run) FROM p
 SECTIONS: tuple[Callable[[Findings], Section | None], ...] = (
     now.section,
     search.section,
+    settled.section,
     overview.named_section,
     overview.tuning_section,
     compare.section,

@@ -4,6 +4,7 @@ from typing import Any
 
 from results.errors import ResultsError
 from results.store.reader import Run
+from results.store.spec_file import settle_tables
 from transtailor.documents import read_json
 from transtailor.shell import command
 
@@ -19,11 +20,12 @@ def failed_trials(run: Run) -> list[dict[str, Any]]:
 def is_over(run: Run) -> bool:
     """Whether one run is over: each trial has ended and is not being retried, or the cluster has stopped.
 
-    A run that was interrupted without an event is not over, since it may be resumed. A search is over only with this
-    event: whenever a batch has ended, no trial is open until the next one is planned.
+    A run that was interrupted without an event is not over, since it may be resumed. A sweep that adds trials is over
+    only with this event: whenever a batch has ended, no trial is open until the next one is planned.
     """
     (row,) = run.rows(OPEN)
-    ended = row["planned"] > 0 and row["open"] == 0 and not row["proposals"]
+    adds_trials = row["proposals"] or settle_tables(run)
+    ended = row["planned"] > 0 and row["open"] == 0 and not adds_trials
     return bool(ended or row["last_event"] == "stopped")
 
 

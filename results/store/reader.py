@@ -40,7 +40,7 @@ NO_EXTENSIONS = ("autoinstall_known_extensions", "autoload_known_extensions")
 ABOUT_TRIALS = ("planned", "trials", "attempts", "stages", "operating_points")
 """Tables with a new row whenever a trial makes progress."""
 POINTS = re.compile(r"(?:\bfrom|\bjoin|,)\s+\"?points\b", re.IGNORECASE)
-_OF_EACH_RUN = ("attempts", "proposals")
+_OF_EACH_RUN = ("attempts", "proposals", "looks")
 """Tables whose rows are no others than those of their run, even if another run has the same trials."""
 STOPPED = """
 SELECT trial_id FROM trials WHERE status = 'stopped'

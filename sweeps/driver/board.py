@@ -16,6 +16,7 @@ from sweeps.driver.ledger import Ending, Ledger, TrialState
 from sweeps.driver.quota import DiskGuard
 from sweeps.driver.signals import StopSignals
 from sweeps.planning.plan import Plan, PlannedTrial
+from sweeps.producer import TrialProducer
 from sweeps.run.run_folder import RunFolder, log_line
 from sweeps.scheduling.order import Blocked, QueuedTrial, StageClaim, TrialQueue
 from sweeps.scheduling.pace import Pace
@@ -50,20 +51,6 @@ class TrialBackend(Protocol):
         """
 
 
-class MoreTrials(Protocol):
-    """A sweep that chooses its trials while it runs."""
-
-    def more(self, scores: Mapping[ScoreKey, Score], live: Collection[str]) -> tuple[PlannedTrial, ...]:
-        """Return the trials to run next, already written to the table `planned`.
-
-        Empty while trials are live (waiting or running): ask again when one has ended. Empty and no trial live: the
-        sweep is over.
-        """
-
-    def stopped_trials(self) -> Collection[str]:
-        """Return the trials that are not continued."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Launch:
     """What this launch runs."""
@@ -73,7 +60,7 @@ class Launch:
     cache: Path
     slots: int
     code_digest: str
-    search: MoreTrials | None = None  # None: the plan has all trials
+    producer: TrialProducer | None = None  # None: the plan has all trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +93,7 @@ class SweepState:
         self._trials = {trial.trial_id: trial for trial in self._plan.trials if trial.trial_id not in earlier.states}
         queued = [self._queued_trial(trial) for trial in self._trials.values()]
         self._queue = TrialQueue(queued, earlier.finished_stages, slots=launch.slots)
-        self._search = launch.search
+        self._producer = launch.producer
         self._scores = dict(earlier.scores)
         self._work: dict[str, float] = {}  # planned, by stage key
         self._note_work(self._trials.values())
@@ -128,8 +115,8 @@ class SweepState:
 
     @property
     def waiting(self) -> int:
-        """How many trials wait; a search that may continue counts as one."""
-        return self._queue.waiting or int(self._search is not None)
+        """How many trials wait; a producer that may add some counts as one."""
+        return self._queue.waiting or int(self._producer is not None)
 
     @property
     def could_run(self) -> int:
@@ -185,10 +172,10 @@ class SweepState:
 
     def next(self) -> TrialTask | Blocked | None:
         """Return the trial to start in a free slot; or what blocks all; None: no trial waits."""
-        self.search_on()
+        self.take_more()
         choice = self._queue.next()
-        if choice is None and self._search is not None:
-            return Blocked(self._queue.claimed)  # what is tried next depends on the trials that run
+        if choice is None and self._producer is not None:
+            return Blocked(self._queue.claimed)  # what is added next depends on the trials that run
         if not isinstance(choice, QueuedTrial):
             return choice
         if self._started_s is None:
@@ -199,22 +186,22 @@ class SweepState:
         self._show()
         return self._task(self._trials[trial_id])
 
-    def search_on(self, *, if_idle: bool = False) -> None:
-        """Take the next trials of a search, or note its end; `if_idle`: only while no trial waits or runs."""
-        search = self._search
-        if search is None:
+    def take_more(self, *, if_idle: bool = False) -> None:
+        """Take the trials that the producer adds, or note its end; `if_idle`: only while no trial waits or runs."""
+        producer = self._producer
+        if producer is None:
             return
         live = self._queue.live
         if if_idle and live:
             return
-        trials = search.more(self._scores_of_ended(live), live)
+        trials = producer.more(self._scores_of_ended(live), live)
         if trials or not live:
-            self._stop_trials(self.ledger.resting_trials(search.stopped_trials()))
+            self._stop_trials(self.ledger.resting_trials(producer.stopped_trials()))
         if trials:
             self._add_trials(trials)
-            self.search_on()  # asynchronously there may be more
+            self.take_more()  # asynchronously there may be more
         elif not live:
-            self._search = None  # it is over
+            self._producer = None  # it is over
 
     def _stop_trials(self, resting: Collection[str]) -> None:
         """Remove the states of trials that rest and are not continued, and note that they are stopped."""
@@ -223,7 +210,7 @@ class SweepState:
         self.ledger.stop(resting)
 
     def _add_trials(self, trials: Collection[PlannedTrial]) -> None:
-        """Let more trials of a search wait."""
+        """Let added trials wait."""
         for trial in trials:
             self._trials[trial.trial_id] = trial
         self._note_work(trials)

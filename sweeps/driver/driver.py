@@ -12,7 +12,7 @@ from pathlib import Path
 from hpc.ranks.warm_process import warm_process
 from results.store.reader import Run, last_written_us, load, stopped_trial_ids
 from results.store.writer import Writer
-from sweeps.driver.board import Earlier, Launch, MoreTrials, SweepState, TrialBackend
+from sweeps.driver.board import Earlier, Launch, SweepState, TrialBackend
 from sweeps.driver.display import BEST_FIRST, Best, Display
 from sweeps.driver.events import EventLog
 from sweeps.driver.ledger import Ledger, TrialState
@@ -21,6 +21,7 @@ from sweeps.driver.quota import DiskGuard
 from sweeps.driver.signals import Interrupted, StopSignals
 from sweeps.planning.plan import Plan, cost_of
 from sweeps.planning.this_machine import most_at_once
+from sweeps.producer import TrialProducer
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.search.run_search import read_scores
 from sweeps.spec.resources import Resources
@@ -63,7 +64,7 @@ def run_sweep(
     *,
     display: Display,
     stop_file: Path | None = None,
-    search: MoreTrials | None = None,
+    producer: TrialProducer | None = None,
 ) -> SweepOutcome:
     """Run the trials that are not finished; to be called from the main thread, by the holder of the run's lock.
 
@@ -71,7 +72,7 @@ def run_sweep(
         cache: folder of finished stages.
         display: where progress is shown.
         stop_file: stops the sweep like a signal as soon as it exists.
-        search: chooses more trials when those of the plan have ended; None: there are no more.
+        producer: adds trials when those of the plan have ended; None: there are no more.
 
     Raises:
         ValueError: no such site.
@@ -81,7 +82,7 @@ def run_sweep(
     resources = plan.resources
     most_slots = most_slots_on(site.name, resources)
     state = sweep_state(
-        plan, run, cache, most_slots=most_slots, max_disk_gb=site.max_disk_gb, display=display, search=search
+        plan, run, cache, most_slots=most_slots, max_disk_gb=site.max_disk_gb, display=display, producer=producer
     )
     if site.name != "slurm":  # there the pool writes this event, with its job
         state.events("controller_started", detail=f"on site {site.name}")
@@ -115,7 +116,7 @@ def slots_for(plan: Plan, waiting: int, most_slots: int | None) -> int:
         waiting: how many trials wait.
         most_slots: how many the site can run at once; None: as many as wait.
     """
-    slots = waiting if plan.searches is None else plan.most_live
+    slots = waiting if plan.grows is None else plan.most_live
     if most_slots is not None:
         slots = min(most_slots, slots)
     return max(1, slots)
@@ -129,7 +130,7 @@ def sweep_state(
     most_slots: int | None,
     display: Display,
     max_disk_gb: float | None = None,
-    search: MoreTrials | None = None,
+    producer: TrialProducer | None = None,
 ) -> SweepState:
     """Return the state in which a launch begins: trials that are not finished, by tables and cache, wait.
 
@@ -145,7 +146,7 @@ def sweep_state(
         states = _states_of(plan, tables)
         waiting = sum(trial.trial_id not in states for trial in plan.trials)
         slots = slots_for(plan, waiting, most_slots)
-        launch = Launch(plan=plan, run=run, cache=cache, slots=slots, code_digest=code_digest, search=search)
+        launch = Launch(plan=plan, run=run, cache=cache, slots=slots, code_digest=code_digest, producer=producer)
         events = EventLog(Writer(run.tables), driver_id, code_digest, display.note)
         make_folder(cache)
         ledger = _open_ledger(launch, tables, states, driver_id)
@@ -211,7 +212,7 @@ def _earlier(launch: Launch, tables: Run, states: Mapping[str, TrialState]) -> E
         finished_stages=set() if plan.private_cache else cached,
         best=_best_before(tables),
         missing_bytes=cost_of(plan.trials, cached.__contains__).new_bytes,
-        scores=read_scores(tables) if launch.search else {},
+        scores=read_scores(tables) if launch.producer else {},
     )
 
 

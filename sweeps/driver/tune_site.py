@@ -166,7 +166,7 @@ class _BoardSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         """Return the configuration of a trial for Tune; None: not now; Searcher.FINISHED: no more in this round."""
         self.check()
-        self._board.search_on(if_idle=True)  # without live trials nothing asks for a slot, where `next` decides
+        self._board.take_more(if_idle=True)  # without live trials nothing asks for a slot, where `next` decides
         if not self._board.waiting and not self._running:
             return Searcher.FINISHED
         could_run = self._board.could_run

@@ -55,7 +55,7 @@ def submit_or_find(
         check_is_own(run)
         record = open_run(run)
         check_may_resume(run, record, plan, digest, extend=extend, update_code=update_code)
-        if submission.chosen or (plan.searches is None and difference(record, plan)):
+        if submission.chosen or (plan.grows is None and difference(record, plan)):
             raise RunFolderError(
                 f"{run.path} is running in job {controller.id}, which accepts no more trials; wait, or stop it first, "
                 f"type: {command('stop', run.path)}"

@@ -22,9 +22,9 @@ from sweeps.driver.progress_file import ProgressFile
 from sweeps.errors import RunFolderError
 from sweeps.planning.devices import spec_on_site
 from sweeps.planning.plan import Plan, make_plan, no_sharing, select_trials
+from sweeps.producer import TrialProducer, producer_of
 from sweeps.run.run_folder import RunFolder, check_is_own, modules_of, open_run
 from sweeps.run.run_lock import RunLock
-from sweeps.search.run_search import RunSearch
 from sweeps.slurm.cluster_run import ClusterRun, RunOutcome
 from sweeps.spec.spec import load_spec
 from tailor.execution.plugins import load_copy
@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def _run(run: RunFolder, cluster: ClusterRun) -> RunOutcome:
-    plan, search = plan_of(run)
+    plan, producer = plan_of(run)
     submission = cluster.submission
     if submission.chosen:
         plan = select_trials(plan, submission.chosen)
@@ -79,10 +79,10 @@ def _run(run: RunFolder, cluster: ClusterRun) -> RunOutcome:
         SweepSite("slurm", max_disk_gb=submission.max_disk_gb),
         display=display,
         stop_file=cluster.stop_file,
-        search=search,
+        producer=producer,
     )
-    if search is not None:
-        plan = search.plan  # with the trials that it has proposed meanwhile
+    if producer is not None:
+        plan = producer.plan  # with the trials that it has added meanwhile
     if ended.interrupted:
         return RunOutcome(code=INTERRUPTED, text=f"stopped; {ended.finished} of {len(plan.trials)} trials are finished")
     try:
@@ -93,8 +93,8 @@ def _run(run: RunFolder, cluster: ClusterRun) -> RunOutcome:
     return RunOutcome(code=code, text=f"{ended.finished} of {len(plan.trials)} trials finished, {ended.failed} failed")
 
 
-def plan_of(run: RunFolder) -> tuple[Plan, RunSearch | None]:
-    """Make the plan of a run again, only from its folder; with its search, if it has one.
+def plan_of(run: RunFolder) -> tuple[Plan, TrialProducer | None]:
+    """Make the plan of a run again, only from its folder; with what adds trials to it, if anything does.
 
     Raises:
         RunFolderError: this code makes other trials of the spec, or the spec names other modules than the run has.
@@ -107,10 +107,10 @@ def plan_of(run: RunFolder) -> tuple[Plan, RunSearch | None]:
         raise RunFolderError(f"{run.spec} names other modules than {run.plan}: was one of them changed by hand?")
     for module in modules:
         load_copy(module)
-    if spec.search is not None:
-        search = RunSearch(spec, run)
-        search.save()
-        return search.plan, search
+    producer = producer_of(spec, run)
+    if producer is not None:
+        producer.save()
+        return producer.plan, producer
     plan = make_plan(spec)
     if record.private_cache:
         plan = no_sharing(plan)

@@ -34,9 +34,10 @@ from transtailor.shell import command, rerun
 from transtailor.terminal import ignore_closed_stdout, say
 
 if TYPE_CHECKING:
+    from sweeps.producer import TrialProducer
     from sweeps.run.run_folder import RunFolder
     from sweeps.run.run_lock import RunLock
-    from sweeps.search.run_search import RunSearch
+    from sweeps.settle.costs import Assumed
 
 AGAIN_OPTION = "--again"
 FAILURES_SHOWN = 10
@@ -83,25 +84,32 @@ def launch(options: LaunchOptions) -> int:
 
 
 def _launch(options: LaunchOptions) -> int:
-    plan, search = _read_plan(options)
+    plan, producer = _read_plan(options)
     selected = _select_trials(plan, options)
     refuse_missing_weights(selected)
     refuse_unfit_networks(selected)
     if options.site not in ONE_MACHINE_SITES:
-        return _run_on_slurm(plan, search, options)
-    return _run(plan, search, options)
+        return _run_on_slurm(plan, producer, options)
+    return _run(plan, producer, options)
 
 
-def planned_page(options: LaunchOptions, typed: Sequence[str]) -> Iterator[Part]:
+def planned_page(
+    options: LaunchOptions, typed: Sequence[str], *, effect: float | None = None, deviation: float | None = None
+) -> Iterator[Part]:
     """Yield the page that shows the trials and the cost of a sweep; runs and writes nothing.
 
     Args:
         typed: the launch as it would be typed (as `sys.argv`), for the commands on the page.
+        effect, deviation: assumed differences of a sweep with [settle].
+
+    Raises:
+        SpecError: a sweep without [settle] has no differences to assume.
     """
     from sweeps.operations.preview import preview
 
     with pause_collection():  # as in planning: tables of all trials, and no garbage
-        plan, _search = _read_plan(options)
+        plan, _producer = _read_plan(options)
+        assumed = _assumed(plan, effect, deviation)
         yield from preview(
             _select_trials(plan, options),
             options.site,
@@ -110,15 +118,30 @@ def planned_page(options: LaunchOptions, typed: Sequence[str]) -> Iterator[Part]
             command=typed,
             extend=options.extend,
             update_code=options.update_code,
+            assumed=assumed,
         )
 
 
-def _read_plan(options: LaunchOptions) -> tuple[Plan, "RunSearch | None"]:
+def _assumed(plan: Plan, effect: float | None, deviation: float | None) -> "Assumed | None":
+    """Return what the plan of a sweep with [settle] assumes; None: nothing was typed."""
+    if effect is None and deviation is None:
+        return None
+    if plan.grows is None or plan.grows.settle is None:
+        raise SpecError(
+            f"--effect and --deviation are for a spec with [settle], and {plan.name} has none; for a run, type: "
+            f"{command('power', f'runs/{plan.name}', '--against', 'ARM', '--difference', '0.01')}"
+        )
+    from sweeps.settle.costs import Assumed
+
+    return Assumed(effect=effect, deviation=deviation)
+
+
+def _read_plan(options: LaunchOptions) -> tuple[Plan, "TrialProducer | None"]:
     """Plan what was asked for, and print the warnings of the plan."""
-    plan, search = _plan_launch(options)
+    plan, producer = _plan_launch(options)
     for text in plan.warnings:
         say(f"warning: {text}", to=sys.stderr)
-    return plan, search
+    return plan, producer
 
 
 def check_site(name: str) -> None:
@@ -131,7 +154,7 @@ def check_site(name: str) -> None:
             raise SiteError(f"--site {name}: {error} ({also})") from error
 
 
-def _plan_launch(options: LaunchOptions) -> tuple[Plan, "RunSearch | None"]:
+def _plan_launch(options: LaunchOptions) -> tuple[Plan, "TrialProducer | None"]:
     check_site(options.site)
     if options.detach and options.site in ONE_MACHINE_SITES:
         raise SpecError(
@@ -142,8 +165,8 @@ def _plan_launch(options: LaunchOptions) -> tuple[Plan, "RunSearch | None"]:
     spec = load_spec(find_spec(options.spec), options.assignments, options.name, options.imports)
     spec = spec_on_site(spec, slurm_site(options.site))
     check_resources(spec, options.site)
-    if spec.search is not None:
-        return _plan_search(spec, options)
+    if spec.adds_trials:
+        return _plan_so_far(spec, options)
     plan = make_plan(spec)
     if options.no_sharing:  # before `--only`: its trials have ids of their own
         plan = no_sharing(plan)
@@ -152,17 +175,19 @@ def _plan_launch(options: LaunchOptions) -> tuple[Plan, "RunSearch | None"]:
     return plan, None
 
 
-def _plan_search(spec: Spec, options: LaunchOptions) -> tuple[Plan, "RunSearch"]:
-    """Return the trials that the search has chosen so far, or chooses first."""
+def _plan_so_far(spec: Spec, options: LaunchOptions) -> tuple[Plan, "TrialProducer"]:
+    """Return the trials that a sweep which adds trials has so far, or begins with."""
+    from sweeps.producer import producer_of
     from sweeps.run.run_folder import RunFolder
-    from sweeps.search.run_search import RunSearch
 
     options_that_choose = {"--only": options.only, AGAIN_OPTION: options.again, "--no-sharing": options.no_sharing}
     for option, value in options_that_choose.items():
         if value:
-            raise SpecError(f"{spec.where} [search] chooses the trials, so {option} cannot be used; leave one out")
-    search = RunSearch(spec, RunFolder(options.runs / spec.name), extend=options.extend)
-    return search.plan, search
+            table = "search" if spec.search is not None else "settle"
+            raise SpecError(f"{spec.where} [{table}] chooses the trials, so {option} cannot be used; leave one out")
+    producer = producer_of(spec, RunFolder(options.runs / spec.name), extend=options.extend)
+    assert producer is not None
+    return producer.plan, producer
 
 
 def _select_trials(plan: Plan, options: LaunchOptions) -> Plan:
@@ -170,52 +195,53 @@ def _select_trials(plan: Plan, options: LaunchOptions) -> Plan:
     return select_trials(plan, options.again) if options.again else plan
 
 
-def _run(plan: Plan, search: "RunSearch | None", options: LaunchOptions) -> int:
+def _run(plan: Plan, producer: "TrialProducer | None", options: LaunchOptions) -> int:
     from sweeps.driver.merging import merge_meanwhile
+    from sweeps.producer import producer_of
     from sweeps.run.relaunch import start
-    from sweeps.search.run_search import RunSearch
 
     refuse_unwritable(options.cache, "--cache", RunFolderError)
     refuse_unwritable(options.runs, "--runs", RunFolderError)
     try:
-        # A search adds trials as it goes: a launch that was killed after it had proposed has left some to add.
-        extend = options.extend or search is not None
+        # A producer adds trials as it goes: a launch that was killed after it had decided has left some to add.
+        extend = options.extend or producer is not None
         run, lock, what_was_done = start(plan, options.runs, extend=extend, update_code=options.update_code)
     except OSError as error:
         raise RunFolderError(f"the run folder cannot be written: {error}; type another --runs") from error
     plan = _select_trials(plan, options)
     with lock:
         say(f"{run.path}: {what_was_done}")
-        if search is not None and what_was_done != "created":
-            search = RunSearch(search.spec, run)  # another launch may have proposed until this one had the lock
-            plan = search.plan
-        if _has_ended(plan, search, run.path):
+        if producer is not None and what_was_done != "created":
+            producer = producer_of(producer.spec, run)  # another launch may have decided until this one had the lock
+            assert producer is not None
+            plan = producer.plan
+        if _has_ended(plan, producer, run.path):
             with merge_meanwhile(run.path, say):  # what the launch that finished them has left
-                state = "are finished" if search is None else "have ended, and the search proposes no more"
+                state = "are finished" if producer is None else "have ended, and no more are added"
                 say(f"all {len(plan.trials)} trials {state}")
-        elif not _ran_uninterrupted(plan, run, lock, search, options):
-            return _say_how_to_resume(plan if search is None else search.plan, run.path)
-        return _finish(plan, search, run)
+        elif not _ran_uninterrupted(plan, run, lock, producer, options):
+            return _say_how_to_resume(plan if producer is None else producer.plan, run.path)
+        return _finish(plan, producer, run)
 
 
-def _run_on_slurm(plan: Plan, search: "RunSearch | None", options: LaunchOptions) -> int:
+def _run_on_slurm(plan: Plan, producer: "TrialProducer | None", options: LaunchOptions) -> int:
     """Submit the controller, or find a running one; follow it until it has ended, unless --detach is given."""
     from sweeps.operations.attach import follow, submit_or_find
-    from sweeps.search.run_search import RunSearch
+    from sweeps.producer import producer_of
     from sweeps.slurm.cluster_run import Submission
 
     refuse_unwritable(options.cache, "--cache", RunFolderError)
     refuse_unwritable(options.runs, "--runs", RunFolderError)
     selected = _select_trials(plan, options)
     run = options.runs / plan.name
-    if _has_ended(selected, search, run) and not _has_controller(run):
-        return _run(plan, search, options)  # no trial is left to submit
+    if _has_ended(selected, producer, run) and not _has_controller(run):
+        return _run(plan, producer, options)  # no trial is left to submit
     cluster, what_was_done = submit_or_find(
         plan,
         options.runs,
         Submission(cache=options.cache.resolve(), max_disk_gb=options.max_disk_gb, chosen=options.again),
         options.site,
-        extend=options.extend or search is not None,
+        extend=options.extend or producer is not None,
         update_code=options.update_code,
     )
     say(f"{cluster.run.path}: {what_was_done}")
@@ -233,19 +259,19 @@ def _run_on_slurm(plan: Plan, search: "RunSearch | None", options: LaunchOptions
     if outcome.code == MISTAKE:
         say(outcome.text, to=sys.stderr)
         return MISTAKE
-    if search is not None:
-        search = RunSearch(search.spec, cluster.run)  # with what the controller has proposed
+    if producer is not None:
+        producer = producer_of(producer.spec, cluster.run)  # with what the controller has decided
     if outcome.code == INTERRUPTED:
-        return _say_how_to_resume(selected if search is None else search.plan, cluster.run.path)
-    return _finish(selected, search, cluster.run)
+        return _say_how_to_resume(selected if producer is None else producer.plan, cluster.run.path)
+    return _finish(selected, producer, cluster.run)
 
 
-def _has_ended(plan: Plan, search: "RunSearch | None", run: Path) -> bool:
+def _has_ended(plan: Plan, producer: "TrialProducer | None", run: Path) -> bool:
     """Whether no trial is left to run; `run` is the run's folder, which may not exist."""
     from results.store.reader import finished_trial_ids
 
-    if search is not None:
-        return search.has_ended()
+    if producer is not None:
+        return producer.has_ended()
     return run.is_dir() and {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run)
 
 
@@ -259,7 +285,7 @@ def _has_controller(run: Path) -> bool:
 
 
 def _ran_uninterrupted(
-    plan: Plan, run: "RunFolder", lock: "RunLock", search: "RunSearch | None", options: LaunchOptions
+    plan: Plan, run: "RunFolder", lock: "RunLock", producer: "TrialProducer | None", options: LaunchOptions
 ) -> bool:
     """Run the trials that are not finished; return False if interrupted, True also if some have failed."""
     from sweeps.driver.display import display_for_terminal
@@ -268,10 +294,10 @@ def _ran_uninterrupted(
 
     display = ProgressFile(lock.tell, display_for_terminal())
     site = SweepSite(options.site, max_disk_gb=options.max_disk_gb)
-    if search is not None:
-        search.save()
+    if producer is not None:
+        producer.save()
     try:
-        ended = run_sweep(plan, run, options.cache, site, display=display, search=search)
+        ended = run_sweep(plan, run, options.cache, site, display=display, producer=producer)
         return not ended.interrupted
     except KeyboardInterrupt:  # the second Ctrl-C, which does not wait for a clean stop
         return False
@@ -287,22 +313,19 @@ def _say_how_to_resume(plan: Plan, run: Path) -> int:
     return INTERRUPTED
 
 
-def _finish(plan: Plan, search: "RunSearch | None", run: "RunFolder") -> int:
+def _finish(plan: Plan, producer: "TrialProducer | None", run: "RunFolder") -> int:
     """Write the report, name failed trials, print the next commands; the last line is the report's path."""
-    from results.questions.search import rung_predictions
     from results.report import write_report
     from results.store.completeness import failed_trials
     from results.store.reader import load, stopped_trial_ids
-    from sweeps.search.outcome import outcome_lines
 
-    if search is not None:
-        plan = search.plan
+    if producer is not None:
+        plan = producer.plan
     report = write_report(run.path)
-    search_lines: list[str] = []
+    outcome_lines: list[str] = []
     with load(run.path) as rows:
-        if search is not None:
-            search_lines += [str(prediction) for prediction in rung_predictions(rows)]
-            search_lines += outcome_lines(search.proposals, rows)
+        if producer is not None:
+            outcome_lines += producer.outcome_lines(rows)
         planned_ids = {trial.trial_id for trial in plan.trials}
         failed = [trial for trial in failed_trials(rows) if trial["trial_id"] in planned_ids]
         stopped = len(stopped_trial_ids(rows))
@@ -313,7 +336,7 @@ def _finish(plan: Plan, search: "RunSearch | None", run: "RunFolder") -> int:
         say(f"... and {len(failed) - FAILURES_SHOWN} more; {command('status', run.path)}")
     if failed:
         say(f"to try them again, type: {rerun(sys.argv)}")
-    for line in search_lines:
+    for line in outcome_lines:
         say(line)
     finished = len(plan.trials) - len(failed) - stopped
     counts = f"{finished} of {len(plan.trials)} trials finished, {len(failed)} failed"

@@ -1,9 +1,9 @@
 """The output of `--plan`: the trials of a plan, what they share, what they cost, and the state of the run."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
 
@@ -28,10 +28,15 @@ from sweeps.planning.plan import (
 from sweeps.planning.this_machine import most_at_once, usable_gpus
 from sweeps.run.relaunch import check_may_resume, difference, this_code_digest
 from sweeps.run.run_folder import RunFolder, open_run
+from sweeps.spec.spec import Spec
 from tailor.core.errors import ConfigError
 from tailor.execution.cache import Cache
+from tailor.execution.dry_run import PlannedStage
 from transtailor.lines import lines_of
 from transtailor.shell import rerun
+
+if TYPE_CHECKING:
+    from sweeps.settle.costs import Assumed
 
 IN_COLUMNS = ("network", "data.name", "seed")
 COLUMNS = ("trial", "arm", "network", "data", "seed", "points", "stages", "state", "settings that vary in its arm")
@@ -51,6 +56,7 @@ def preview(
     command: Sequence[str] | None,
     extend: bool = False,
     update_code: bool = False,
+    assumed: "Assumed | None" = None,
 ) -> Iterator[Part]:
     """Yield a page to print, of which programs get the trials; reads the cache and the runs, writes nothing.
 
@@ -60,6 +66,7 @@ def preview(
         cache: folder of finished stages.
         command: the words that were typed, with `--plan`; None: none were, so no command to measure a trial is shown.
         extend, update_code: as the launch will have them: whether it may add trials to the run, or use other code.
+        assumed: of the differences of a sweep with [settle]; None: as measured in its run.
 
     Raises:
         RunFolderError: the run exists and is damaged.
@@ -88,19 +95,17 @@ def preview(
     yield from _tables(plan, finished)
     yield from _summary(plan, cost, site, "work" if durations is None else "time")
     yield f"devices   {devices_text(plan.resources, cluster_site, idle_gpus)}"
-    if plan.searches is None:
+    if plan.grows is None:
         yield _what_can_be_settled(plan)
         yield from _what_varies(plan)
     else:
-        from sweeps.driver.display import time_text
-        from sweeps.search.costs import plan_lines
-
         slots = most_slots(capacity)
-        yield from plan_lines(plan.searches, work_of, slots, None if durations is None else time_text)
+        is_timed = durations is not None
+        yield from _what_is_added(plan.grows, work_of, slots, run.path, assumed, is_timed=is_timed)
     yield from lines_of(f"run       {state}")
     yield from _refusals(plan)
     if durations is None:
-        advice = "" if command is None or plan.searches is not None else _probe(plan, command)
+        advice = "" if command is None or plan.grows is not None else _probe(plan, command)
         yield from lines_of(f"time      not known: no run below {runs} has computed a stage{advice}")
     else:
         left = timed_trials(plan, durations, lambda trial: trial.trial_id in finished, is_cached)
@@ -108,6 +113,29 @@ def preview(
         yield from _forecast(forecasts(left, capacity), capacity)
     for title, text in job_scripts:
         yield from ("", f"--- {title}", *lines_of(text))
+
+
+def _what_is_added(
+    spec: Spec,
+    work_of: Callable[[PlannedStage, str], float],
+    slots: int,
+    run: Path,
+    assumed: "Assumed | None",
+    *,
+    is_timed: bool,
+) -> Iterator[str]:
+    """Say how many trials a sweep that adds trials may have, and how long they may take."""
+    from sweeps.driver.display import time_text
+
+    write_time = time_text if is_timed else None
+    if spec.settle is not None:
+        from sweeps.settle.costs import Assumed, seed_lines
+
+        yield from seed_lines(spec, work_of, write_time, run, assumed or Assumed())
+        return
+    from sweeps.search.costs import plan_lines
+
+    yield from plan_lines(spec, work_of, slots, write_time)
 
 
 def _refusals(plan: Plan) -> Iterator[str]:
@@ -150,7 +178,7 @@ def _tables(plan: Plan, finished: set[str]) -> Iterator[Part]:
     """Yield the table of the trials, and that of the arms; in a search, arms are what is confirmed later."""
     yield _table(plan, finished)
     yield ""
-    if plan.searches is None:
+    if plan.grows is None or plan.grows.search is None:
         yield _arms_table(plan.trials)
         yield ""
 

@@ -65,14 +65,14 @@ class Plan:
     warnings: tuple[str, ...] = ()  # what a user should know before the start, each once
     told_apart_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Label -> dotted keys of the settings that tell its arms apart; none for a label that is one arm."""
-    searches: Spec | None = None  # the spec of a sweep that chooses its trials; these are the trials so far
+    grows: Spec | None = None  # the spec of a sweep that adds trials while it runs; these are the trials so far
 
     @property
     def most_live(self) -> int:
-        """How many trials may run at once; of a search at most those that have begun, or those that confirm."""
-        if self.searches is None or self.searches.confirm is None:
+        """How many trials may run at once; of one that grows at most those that have begun, or those that confirm."""
+        if self.grows is None or self.grows.confirm is None:
             return len(self.trials)
-        confirm = self.searches.confirm
+        confirm = self.grows.confirm
         return max(len(self.trials), confirm.top * confirm.seeds)
 
 
@@ -145,7 +145,7 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
         printed=tuple(spec.printed),
         warnings=tuple(warnings),
         told_apart_by=told_apart_by,
-        searches=None if spec.search is None else spec,
+        grows=spec if spec.adds_trials else None,
     )
 
 

@@ -148,12 +148,12 @@ def _sharing_text(private_cache: bool) -> str:
 
 
 def _is_earlier_or_later(changed: Difference, plan: Plan) -> bool:
-    """Whether a plan differs from the run only by when the proposals of the same search were read.
+    """Whether a plan differs from the run only by when the decisions of the same producer of trials were read.
 
-    A launch that proposes meanwhile has written more trials than the plan has, or has not written the last ones yet;
-    other settings or methods do both. `RunSearch` refuses another [search].
+    A launch that decides meanwhile has written more trials than the plan has, or has not written the last ones yet;
+    other settings or methods do both. `RunSearch` refuses another [search], `RunSettle` another [settle].
     """
-    return plan.searches is not None and not changed.relabelled and not (changed.added and changed.removed)
+    return plan.grows is not None and not changed.relabelled and not (changed.added and changed.removed)
 
 
 def is_other_spec(run: RunFolder, plan: Plan) -> bool:
@@ -173,7 +173,8 @@ def _resume(
     digest = launch["code_digest"]
     added = difference(record, plan).added
     actions = [f"extended by {len(added)} trials" if added else "resumed"]
-    actions += _renamed_arms(record, plan)
+    renamed_arms = _renamed_arms(record, plan)
+    actions += _renamed_text(renamed_arms)
     if digest != record.code_digest:
         actions.append(f"with new code {digest[:12]}")
     if plan.resources.model_dump() != record.resources:
@@ -185,8 +186,29 @@ def _resume(
     if changed_trials or is_other_spec(run, plan) or has_other_imports:
         add_trials(run, plan, changed_trials, digest)
     what_was_done = ", ".join(actions)
-    add_launch(run, record, what_was_done, launch)
+    facts: dict[str, Any] = {"more_seeds": _more_seeds(record, plan), "renamed_arms": renamed_arms}
+    added_facts = {name: fact for name, fact in facts.items() if fact}
+    add_launch(run, record, what_was_done, {**launch, **added_facts})
     return what_was_done
+
+
+def _more_seeds(record: LaunchRecord, plan: Plan) -> dict[str, list[int]]:
+    """Return the seeds that this launch adds to arms which had others; none if the sweep adds its trials itself.
+
+    Who compares these arms should know: each addition may have been decided by looking at the results.
+    """
+    if plan.grows is not None:
+        return {}
+    seeds_before: dict[str, set[int]] = {}
+    for trial in plan.trials:
+        if trial.trial_id in record.trials:
+            seeds_before.setdefault(trial.arm, set()).add(trial.settings.seed)
+    more: dict[str, set[int]] = {}
+    for trial in plan.trials:
+        had_others = trial.arm in seeds_before and trial.settings.seed not in seeds_before[trial.arm]
+        if trial.trial_id not in record.trials and had_others:
+            more.setdefault(trial.arm, set()).add(trial.settings.seed)
+    return {arm: sorted(seeds) for arm, seeds in more.items()}
 
 
 def _described_otherwise(record: LaunchRecord, plan: Plan) -> list[PlannedTrial]:
@@ -202,16 +224,19 @@ def _described_otherwise(record: LaunchRecord, plan: Plan) -> list[PlannedTrial]
     return changed_trials
 
 
-def _renamed_arms(record: LaunchRecord, plan: Plan) -> list[str]:
-    """Say which arms have another name now, because a setting tells them apart from arms that were added."""
-    texts = []
-    names_seen: set[tuple[str, str]] = set()
+def _renamed_arms(record: LaunchRecord, plan: Plan) -> dict[str, str]:
+    """Return old name -> new one, of arms that a setting tells apart now from arms that were added."""
+    renamed: dict[str, str] = {}
     for trial in plan.trials:
         recorded = record.trials.get(trial.trial_id)
-        if recorded is None or recorded.arm == trial.arm or (recorded.arm, trial.arm) in names_seen:
-            continue
-        names_seen.add((recorded.arm, trial.arm))
-        texts.append(f"the arm {recorded.arm!r} is now {trial.arm!r}")
+        if recorded is not None and recorded.arm != trial.arm:
+            renamed.setdefault(recorded.arm, trial.arm)
+    return renamed
+
+
+def _renamed_text(renamed: Mapping[str, str]) -> list[str]:
+    """Say which arms have another name now."""
+    texts = [f"the arm {old!r} is now {new!r}" for old, new in renamed.items()]
     if len(texts) > SHOWN:
         return [*texts[:SHOWN], f"{len(texts) - SHOWN} more arms have new names"]
     return texts

@@ -5,18 +5,21 @@ in between is completed by the next one.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
+from results.questions.search import rung_predictions
 from results.store.reader import Run, finished_trial_ids, load, stopped_trial_ids
 from results.store.writer import Writer
 from sweeps.errors import SpecError
 from sweeps.planning.plan import Plan, PlannedTrial, make_plan, trial_to_rung
 from sweeps.run.run_folder import RunFolder, add_trials, open_run
+from sweeps.run.spent import time_limit_reached
 from sweeps.search.checks import refuse_impossible, refuse_overridden
 from sweeps.search.halving import is_longer, ladder, stopped_trials, with_eta
+from sweeps.search.outcome import outcome_lines
 from sweeps.search.proposals import Searcher, live_limit, next_batch, trials_of
 from sweeps.search.records import Proposal, Score, ScoreKey
 from sweeps.search.samplers import Sampling
@@ -34,15 +37,6 @@ FROM operating_points JOIN trials USING (trial_id) WHERE status = 'finished' GRO
 UNION ALL SELECT trial_id, rung, validation_score, macs, NULL FROM rungs
 """
 PROPOSALS = "SELECT * EXCLUDE (code_digest, written_at) FROM proposals ORDER BY number"
-SPENT = """
-SELECT coalesce(sum(seconds), 0) / 3600 AS hours, coalesce(sum(trial_s), 0) * ? / 3600 AS gpu_hours
-FROM (
-    SELECT epoch(max(coalesce(ended_at, started_at))) - epoch(min(started_at)) AS seconds,
-        sum(epoch(coalesce(ended_at, started_at)) - epoch(started_at)) AS trial_s
-    FROM attempts GROUP BY driver
-)
-"""
-"""Hours in which launches have run trials, and hours of the GPUs (`?` of each trial) that these had."""
 
 
 class RunSearch:
@@ -115,18 +109,10 @@ class RunSearch:
             add_trials(self._run, self.plan, new_trials, record.code_digest)
 
     def _why_over(self) -> str | None:
-        """Say which limit of time the run has reached, with all launches; None: none."""
-        assert self.spec.search is not None
-        limits = {"hours": self.spec.search.hours, "gpu_hours": self.spec.search.gpu_hours}
-        if not any(limits.values()):
-            return None
-        resources = self.spec.resources
-        with load(self._run.path) as tables:
-            (spent,) = tables.rows(SPENT, [resources.ranks * resources.gpus_per_rank])
-        for name, limit in limits.items():
-            if limit is not None and spent[name] >= limit:
-                return f"{name} = {limit:g} were reached"
-        return None
+        """Say which limit of time the run has reached; None: none."""
+        search = self.spec.search
+        assert search is not None
+        return time_limit_reached(self._run, self.spec.resources, hours=search.hours, gpu_hours=search.gpu_hours)
 
     def has_ended(self) -> bool:
         """Whether all trials have ended or are stopped, and no more are proposed; False if only a launch can say."""
@@ -144,6 +130,11 @@ class RunSearch:
         """Return the trials that are not continued."""
         assert self.spec.search is not None
         return stopped_trials(self.spec.search, self.proposals, is_over=self._is_over)
+
+    def outcome_lines(self, tables: Run) -> Iterator[str]:
+        """Say how well each rung predicted the end, and how the confirmed settings score: lines for a person."""
+        yield from map(str, rung_predictions(tables))
+        yield from outcome_lines(self.proposals, tables)
 
     def more(self, scores: Mapping[ScoreKey, Score], live: Collection[str]) -> tuple[PlannedTrial, ...]:
         """Decide what is tried next, and return its trials; none at the end, or while nothing can be decided.

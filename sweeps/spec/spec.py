@@ -19,6 +19,7 @@ from sweeps.spec.printed_rows import PrintedRow, parse_printed
 from sweeps.spec.ranges import is_range, range_values
 from sweeps.spec.resources import Resources
 from sweeps.spec.search_settings import ConfirmSettings, SearchSettings, check_search
+from sweeps.spec.settle_settings import SEED, SettleSettings, check_settle
 from sweeps.spec.toml_text import set_option, toml_value
 from tailor.config.parsing import settings_by_name
 from transtailor.documents import DEEPEST, DocumentError, describe_fault, read_toml
@@ -79,6 +80,8 @@ class Spec(BaseModel):
     """How settings are chosen from the axes; None: all of them are run."""
     confirm: ConfirmSettings | None = None
     """How the best settings of a search are run again; None: they are not, and nothing is compared."""
+    settle: SettleSettings | None = None
+    """How seeds are added until each comparison is settled; None: all trials are run."""
     printed: list[PrintedRow] = []
     """Numbers of papers that the report shows beside the measured ones; they change no trial."""
     where: str = Field(default="", exclude=True)
@@ -88,13 +91,27 @@ class Spec(BaseModel):
     assignments: list[str] = Field(default=[], exclude=True)
     """The `--set`s as typed, for messages."""
 
+    @property
+    def adds_trials(self) -> bool:
+        """Whether trials are added while the sweep runs, decided by the scores so far."""
+        return self.search is not None or self.settle is not None
+
     def check_gpu_hours(self) -> None:
-        """Raise SpecError if a search is limited by hours of GPUs, and its trials use none."""
-        if self.search is not None and self.search.gpu_hours is not None and not self.resources.gpus_per_rank:
-            raise SpecError(
-                f"{self.where} [search] gpu_hours = {self.search.gpu_hours:g}: trials use no GPU (gpus_per_rank in "
-                "[resources] is 0), so none pass; give hours instead"
-            )
+        """Raise SpecError if a search or [settle] is limited by hours of GPUs, and its trials use none."""
+        for name, settings in (("search", self.search), ("settle", self.settle)):
+            gpu_hours = None if settings is None else settings.gpu_hours
+            if gpu_hours is not None and not self.resources.gpus_per_rank:
+                raise SpecError(
+                    f"{self.where} [{name}] gpu_hours = {gpu_hours:g}: trials use no GPU (gpus_per_rank in "
+                    "[resources] is 0), so none pass; give hours instead"
+                )
+
+    def seed_tables(self) -> list[str]:
+        """Return the tables that give the key `seed`, such as "[axes]"."""
+        tables = {"[trial]": self.trial, "[axes]": self.axes}
+        for number, variant in enumerate(self.variants, start=1):
+            tables[f"[[variants]] {number}"] = {**variant.settings, **variant.axes}
+        return [name for name, table in tables.items() if SEED in table]
 
     def to_toml(self, imports: Sequence[str] | None = None) -> str:
         """Write the spec as self-contained TOML; `load_spec` reads it back as an equal spec.
@@ -113,6 +130,7 @@ class Spec(BaseModel):
         document["exclude"] = self.exclude
         document["search"] = self.search and self.search.model_dump(exclude_none=True)
         document["confirm"] = self.confirm and self.confirm.model_dump()
+        document["settle"] = self.settle and self.settle.model_dump(exclude_none=True)
         document["resources"] = self.resources.as_said()
         document["printed"] = [row.model_dump(exclude_none=True) for row in self.printed]
         return tomli_w.dumps({key: value for key, value in document.items() if value})
@@ -177,6 +195,7 @@ def _checked(document: dict[str, Any], where: str, **source: Any) -> Spec:
         raise SpecError(_explained(error, where)) from None
     check_name(spec.name, f"{where} name")
     check_search(spec.search, spec.confirm, spec.tuning, where)
+    check_settle(spec.settle, document, spec.seed_tables(), where)
     if spec.resources.says_gpus:
         spec.check_gpu_hours()
     return spec

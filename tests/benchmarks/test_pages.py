@@ -37,6 +37,7 @@ from benchmarks import (
     scheduling,
     search,
     search_table,
+    settled,
     simulated_days,
     soak,
     startup,
@@ -116,6 +117,16 @@ def look_at_coverage(patch: Patch, out: list[str]) -> int:
     patch.setattr(coverage, "cases", lambda: few)
     patch.setattr(coverage, "REPEATS", 20)
     return coverage.main(["--quick", *out])
+
+
+@look
+def look_at_settled(patch: Patch, out: list[str]) -> int:
+    few = [cell for cell in settled.cells() if cell.name in ("normal, 3 arms", "1% of the trials fail")]
+    patch.setattr(settled, "cells", lambda: few)
+    patch.setattr(settled, "SWEEPS", 20)
+    assert settled.main(["--quick", *out]) == 0
+    patch.setattr(settled, "outcomes_of", None)  # what is kept is not simulated again
+    return settled.main(["--quick", *out])
 
 
 @look

@@ -131,14 +131,16 @@ def _end(sweep: TinySweep, number: int, undisturbed: Undisturbed) -> list[str]:
 
 
 def _decided_otherwise(run: Path) -> list[Violation]:
-    """Decisions of a search that are other ones when they are made again from the rows; none without a search."""
+    """Decisions that are other ones when they are made again from the rows; none of a sweep that makes none."""
     from results.store.reader import load
-    from sweeps.search.run_search import replay
+    from sweeps.search import run_search
+    from sweeps.settle import run_settle
     from sweeps.spec.spec import load_spec
 
     spec = load_spec(run / "spec.toml")
-    if spec.search is None:
+    if not spec.adds_trials:
         return []
+    replay = run_search.replay if spec.search is not None else run_settle.replay
     with load(run) as tables:
         return [Violation(2, f"{one} is decided otherwise by replay") for one, _ in replay(spec, tables)]
 

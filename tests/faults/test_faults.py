@@ -27,7 +27,9 @@ OLD, NEW = b"old content", b"new content"
 @pytest.mark.parametrize(("attack", "faults", "seed"), [
     pytest.param("writes", 1, 78, marks=pytest.mark.check),  # the power is lost while a checkpoint gets its name
     pytest.param("search", 2, 3, marks=pytest.mark.check),
+    pytest.param("settle", 2, 5, marks=pytest.mark.check),
     pytest.param("writes", 60, 2, marks=pytest.mark.long),
+    pytest.param("settle", 20, 6, marks=pytest.mark.long),
     pytest.param("ray", 2, 48, marks=pytest.mark.long),
 ])  # fmt: skip
 def test_a_sweep_survives_what_strikes_it(tmp_path: Path, attack: str, faults: int, seed: int) -> None:

@@ -55,6 +55,26 @@ halving = {{ eta = 2, epochs = [1] }}
 top = 1
 seeds = 2
 """
+SETTLE = f"""
+name = "{NAME}"
+[trial]
+network = "friedman_mlp"
+data = {{ name = "friedman1", train_images = 20 }}
+source.epochs = 1
+optimisation = {{ epochs = 1, head_epochs = 1 }}
+[[variants]]
+method.name = "fine_tune"
+[[variants]]
+method.name = "head_only"
+[[variants]]
+label = "fine_tune more"
+method.name = "fine_tune"
+optimisation.epochs = 2
+[settle]
+against = "fine_tune"
+matters = 0.05
+looks = [6, 7, 8]
+"""
 LIMIT_S = 900.0  # on a busy machine; a launch takes a second
 
 
@@ -143,6 +163,8 @@ def warm_up() -> None:
         "sweeps.worker.trial",
         "results.report",
         "optuna.samplers",
+        "scipy.optimize",
+        "sweeps.settle.run_settle",
         "scipy.stats",
     ):
         importlib.import_module(name)

@@ -36,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> OpenedRun:
 
 def test_every_figure_has_a_name_and_no_other(run: OpenedRun) -> None:
     assert [name for name in dir(run.plot) if not name.startswith("_")] == sorted(
-        (*OF_THE_RUN, *OF_A_PROBLEM, *OF_A_SEARCH, "over_data")
+        (*OF_THE_RUN, *OF_A_PROBLEM, *OF_A_SEARCH, "over_data", "settled")
     )
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from hpc.ranks.warm_process import warm_process
-from sweeps.driver.board import MoreTrials, SweepState, TrialBackend
+from sweeps.driver.board import SweepState, TrialBackend
 from sweeps.driver.display import Display
 from sweeps.driver.driver import SweepOutcome, run_trials, sweep_state
 from sweeps.driver.serial_site import SerialSite
 from sweeps.planning.plan import Plan
+from sweeps.producer import TrialProducer
 from sweeps.run.run_folder import RunFolder
 
 OpenPool = Callable[[], AbstractContextManager[Any]]
@@ -29,14 +30,14 @@ def sweep_with_ranks(
     open_pool: OpenPool | None = None,
     stop_file: Path | None = None,
     max_disk_gb: float | None = None,
-    search: MoreTrials | None = None,
+    producer: TrialProducer | None = None,
 ) -> SweepOutcome:
     """Run what is not finished on a site of this machine; `rank` is the class of the object in each rank.
 
     `open_pool` opens the Ray of the site "local"; None: a Ray of its own.
     """
     state = sweep_state(
-        plan, run, cache, most_slots=slots, display=display, max_disk_gb=max_disk_gb, search=search
+        plan, run, cache, most_slots=slots, display=display, max_disk_gb=max_disk_gb, producer=producer
     )  # fmt: skip
     with warm_process(rank) as warm_address:
         if site == "serial":

@@ -6,8 +6,11 @@ import pytest
 
 from results.errors import ResultsError
 from results.questions.power import COLUMNS, seeds_needed_page
+from results.sign_flip import LOOKS
 from results.statistics.means import mean_interval
 from results.statistics.power import detectable_effect, pairs_for
+from results.statistics.sequential import Design
+from results.statistics.sequential_plan import expected_seeds
 from results.store.reader import load
 from results.text.formats import markdown_lines
 from tests.results.exact_run import Trial, write_run
@@ -40,6 +43,10 @@ def test_pairs_and_what_they_find(tmp_path: Path) -> None:
     assert (found["pairs"], found["settle it"], found["more"]) == ("6", str(needed), str(needed - 6))
     assert found["in the family"] == str(pairs_for(mean.mean / mean.deviation, significance=0.05 / 2))
     assert int(found["with doubt"]) > needed
+    design = Design(LOOKS, 0.05, abs(mean.mean), 2)
+    expected = expected_seeds(mean.mean, mean.deviation, design)
+    assert found["look by look"] == f"{expected.mean:.0f} ({expected.settled:.0%})"
+    assert row(lines, "same")["look by look"] == "–"
     assert float(found["these find"]) == pytest.approx(100 * detectable_effect(6) * mean.deviation, abs=0.006)
     assert row(planned, "arm at")["settle it"] == f"{pairs_for(0.002 / mean.deviation):,}"
     assert row(lines, "same")["settle it"] == "–"

@@ -18,6 +18,7 @@ KEYS = {
     "estimates": ("trial_id", "point", "split", "sample_id"),
     "timings": ("model_key", "device_name", "threads", "precision", "batch"),
     "proposals": ("number",),
+    "looks": ("look", "comparison"),
     "rungs": ("trial_id", "rung"),
     "events": ("driver", "number"),
     "printed": ("paper", "place", "label", "network", "dataset", "asked_removed_macs_fraction"),

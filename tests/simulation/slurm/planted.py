@@ -96,7 +96,7 @@ PLANTED_ON_SLURM = (
     Planted(
         "a search on SLURM decides only when a slot is free",
         "sweeps.driver.tune_site:_BoardSearcher.suggest",
-        "self._board.search_on(if_idle=True)",
+        "self._board.take_more(if_idle=True)",
         "pass",
         kind="slurm search",
     ),

@@ -39,13 +39,13 @@ def scored(name: str, accuracy: float, *where: Any) -> PlannedTrial:
     return elsewhere(trial(name, [{"name": name, "accuracy": accuracy}], label="arm"), *where)
 
 
-def swept(plan: Plan, folder: Path, stop_at: str = "never", search: Any = None) -> list[SweepProgress]:
+def swept(plan: Plan, folder: Path, stop_at: str = "never", producer: Any = None) -> list[SweepProgress]:
     """What the display is shown of a sweep, which is stopped at these words."""
     run, stop = make_run(plan, folder), folder / "stop"
     display = Stopper(stop, stop_at)
     with RunLock(run.lock) as lock:
         told = ProgressFile(lock.tell, display)
-        sweep_of_fakes(plan, run, folder / "cache", display=told, stop_file=stop, search=search)
+        sweep_of_fakes(plan, run, folder / "cache", display=told, stop_file=stop, producer=producer)
     return display.states
 
 
@@ -107,7 +107,7 @@ def test_which_trials_are_live_is_asked_once_for_all_scores(tmp_path: Path, monk
     live: Any = TrialQueue.live
     monkeypatch.setattr(TrialQueue, "live", property(lambda queue: asked.append("live") or live.fget(queue)))
     trials = [scored(str(seed), 0.5, "net", "digits", seed) for seed in range(3)]
-    swept(plan_of(trials), tmp_path, search=NoMore(asked))
+    swept(plan_of(trials), tmp_path, producer=NoMore(asked))
     assert asked == ["live", "more"] * 4  # before each trial, and at the end
 
 

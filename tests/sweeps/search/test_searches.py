@@ -163,7 +163,7 @@ def test_launched_again_nothing_is_left_and_every_decision_is_made_again(serial:
     folder, _ = serial
     before = {table: rows(folder, f"SELECT * FROM {table} ORDER BY ALL") for table in ("attempts", "events")}
     said = launch(folder, "--site", "serial")
-    assert " trials have ended, and the search proposes no more" in said
+    assert " trials have ended, and no more are added" in said
     assert {table: rows(folder, f"SELECT * FROM {table} ORDER BY ALL") for table in before} == before
     replayed = commands.transtailor_command("replay", "runs/search", folder=folder)
     assert (replayed.returncode, replayed.stdout) == (

@@ -110,6 +110,9 @@ def given(name: str, root: Path, seeds: Sequence[int] = ()) -> Spec:
     """The spec with its data's folder given as its first lines say, by `--set`; by default one of its seeds."""
     spec = load_spec(SPECS / name)
     root_set = [f"trial.data.root={root}"] if needs_data(spec) else []
+    if spec.settle is not None:  # it gives the seeds
+        spec = load_spec(SPECS / name, root_set)
+        return spec.model_copy(update={"axes": {**spec.axes, "seed": [*seeds] or [0]}, "settle": None})
     return load_spec(SPECS / name, [*root_set, f"axes.seed={[*seeds] or spec.axes['seed'][:1]}"])
 
 

@@ -1,0 +1,68 @@
+"""Which arms of a run are compared with one of them, and which control each of them has."""
+
+from collections.abc import Sequence
+
+from results.arms.comparison import BASELINE, Arm, best_first, budget_order
+from results.arms.findings import findings_of
+from results.arms.selection import arm_called, arms_at_budget, check_budget
+from results.errors import ResultsError
+from results.store.reader import Run
+from results.text.number_format import percent
+
+Pair = tuple[Arm, Arm]  # an arm, and the control that it is compared with
+
+
+def compared_arms(run: Run, against: str, asked: float | None) -> list[tuple[Arm, list[Pair]]]:
+    """Return, for each problem, the arm that the others are compared with, and each of these with its control."""
+    arms = findings_of(run).tested
+    name = arm_called(arms, against)
+    check_budget(arms, asked)
+    compared = []
+    for problem in sorted({arm.problem for arm in arms}):
+        of_problem = [arm for arm in arms if arm.problem == problem]
+        shown = arms_at_budget(of_problem, asked)
+        base = _base(shown, name)
+        if base is not None:
+            compared.append((base, _pairs(shown, base)))
+    if not compared:
+        at = f"{percent(asked or 0.0, 1)}% fewer MACs"
+        raise ResultsError(f"{name!r} has no tested point at {at}; leave out --at to see its points")
+    return compared
+
+
+def _base(shown: Sequence[Arm], name: str) -> Arm | None:
+    """Choose the arm that others are compared with: that of this name, at its smallest budget."""
+    of_name = [arm for arm in shown if arm.name == name]
+    return min(of_name, key=lambda arm: budget_order(arm.asked), default=None)
+
+
+def _pairs(arms: Sequence[Arm], base: Arm) -> list[Pair]:
+    """List every arm but the base with its control, in the order of the rows."""
+    ordered = sorted(arms, key=lambda arm: (budget_order(arm.asked), -(arm.test.mean or 0.0), arm.name))
+    return [(arm, _control(arms, base, arm)) for arm in ordered if arm is not base]
+
+
+def _control(arms: Sequence[Arm], base: Arm, arm: Arm) -> Arm:
+    """Choose what an arm is compared with.
+
+    This is `base`. If `base` is fine-tuning that has trained for fewer epochs, it is the fine-tuning that has trained
+    for as long as the arm, where there is one; of several with one label, the best by validation. Example:
+    "fine-tuning, 60 epochs" for an arm of 55 epochs.
+    """
+    if base.method != BASELINE or arm.method == BASELINE or not is_shorter(base, arm):
+        return base
+    as_long: list[tuple[float, Arm]] = []
+    for tuned in arms:
+        if tuned.method == BASELINE and tuned.trained_epochs is not None and not is_shorter(tuned, arm):
+            as_long.append((tuned.trained_epochs, tuned))
+    if not as_long:
+        return base
+    _, control = min(as_long, key=lambda known: (known[0], known[1].label, best_first(known[1]), known[1].name))
+    return control
+
+
+def is_shorter(control: Arm, arm: Arm) -> bool:
+    """Whether the control has trained for fewer epochs on the target; no if the rows do not say."""
+    if control.trained_epochs is None or arm.trained_epochs is None:
+        return False
+    return control.trained_epochs < arm.trained_epochs - 1e-9

@@ -1,0 +1,74 @@
+"""Comparisons whose intervals hold at every number of seeds at once, however often one has looked.
+
+For runs to which seeds were added after looking at results, and for arms that a run with [settle] did not settle.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from results.arms.against import compared_arms
+from results.arms.comparison import Arm
+from results.sign_flip import SIGNIFICANCE
+from results.statistics.means import Mean
+from results.statistics.sequential import anytime_interval
+from results.store.reader import Run
+from results.text.number_format import NOTHING, SCALES, percent
+from results.text.page import Heading, Note, PageTable, Part
+
+COLUMNS = ("asked %", "arm", "seeds", "difference", "95% at any time", "all together", "it says")
+FEWEST = 10  # seeds; below, the interval's theory, of many seeds, is too far away
+BEST_AT = 25
+"""The number of seeds at which the intervals are narrowest; fixed, since it must not depend on the scores."""
+
+
+def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
+    """Yield a table per problem: each arm against one, with intervals that hold at any time.
+
+    Raises:
+        ResultsError: as `versus_arm_page`.
+    """
+    for base, pairs in compared_arms(run, against, asked):
+        yield Heading(str(base.problem))
+        yield ""
+        yield f"Compared with {base}."
+        yield ""
+        yield PageTable(columns=COLUMNS, rows=[_row(arm, control, len(pairs)) for arm, control in pairs], words=(1, 6))
+        yield ""
+    yield Note(
+        "95% at any time: a confidence sequence (Waudby-Smith et al., Annals of Statistics 2024): it holds at every"
+        f" number of seeds from {FEWEST} on at once, so it may be looked at after each. All together: the same at 0.05"
+        " divided by the number of comparisons in the table, which the verdicts use. It is wider than the interval of a"
+        " number of seeds that was fixed in advance."
+    )
+
+
+def _row(arm: Arm, control: Arm, comparisons: int) -> tuple[str, ...]:
+    scale = SCALES[arm.metric]
+    seeds = sorted(arm.test_by_seed.keys() & control.test_by_seed.keys())
+    differences = [arm.test_by_seed[seed] - control.test_by_seed[seed] for seed in seeds]
+    mean = math.fsum(differences) / len(seeds) if seeds else None
+    alone = NOTHING
+    together = NOTHING
+    word = f"{FEWEST} seeds or more are needed"
+    if len(seeds) >= FEWEST:
+        image = _image(arm)
+        alone = _text(differences, SIGNIFICANCE, image, scale_of=arm)
+        low, high = anytime_interval(differences, SIGNIFICANCE / comparisons, BEST_AT, image)
+        together = _text(differences, SIGNIFICANCE / comparisons, image, scale_of=arm)
+        word = "open"
+        if low > 0 or high < 0:
+            word = "better" if low > 0 else "worse"
+    failed = arm.failed + control.failed
+    if failed:
+        word = f"incomplete, {failed} failed"
+    return percent(arm.asked, 1), arm.name, str(len(seeds)), scale.difference(mean), alone, together, word
+
+
+def _image(arm: Arm) -> float:
+    """Return the smallest step of an accuracy; 0 for R squared."""
+    return 1 / min(arm.test_images) if arm.metric == "accuracy" and arm.test_images else 0.0
+
+
+def _text(differences: Sequence[float], alpha: float, image: float, *, scale_of: Arm) -> str:
+    low, high = anytime_interval(differences, alpha, BEST_AT, image)
+    return SCALES[scale_of.metric].interval(Mean(len(differences), None, None, low, high), signed=True)

@@ -1,0 +1,344 @@
+"""What the looks of a run with [settle] have settled: verdicts, the path of each interval, seeds saved.
+
+Such a run has only these verdicts. Its numbers of seeds depend on its scores, so tests that suppose a number fixed in
+advance would err more often than they say.
+"""
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from scipy import special
+
+from results.arms.against import is_shorter
+from results.arms.comparison import Arm, Problem, budget_order
+from results.arms.findings import Findings, findings_of
+from results.arms.looks import (
+    SETTLED,
+    Comparison,
+    RecordedLook,
+    has_several_families,
+    is_settled_run,
+    looks_by_comparison,
+    recorded_looks,
+)
+from results.errors import ResultsError
+from results.question import question
+from results.render.blocks import Figure, Section, TableBlock, Words
+from results.render.chart import Chart, Spec
+from results.render.style import WIDTH, arm_channels, quantity, tooltip
+from results.render.tables import HtmlTable, TableRow
+from results.statistics.means import Mean
+from results.store.answers import answer
+from results.store.reader import Run
+from results.text.number_format import NOTHING, SCALES, percent
+from results.text.page import Heading, Note, PageTable, Part
+from transtailor import cli
+
+LOOKS = """
+SELECT network, dataset, train_images, arm, asked_removed_macs_fraction, against, metric, seeds, mean, low, high,
+    deviation, z, "limit", p, verdict, unbiased, matters
+FROM looks ORDER BY network, dataset, asked_removed_macs_fraction, arm, look
+"""
+COLUMNS = ("asked %", "arm", "seeds", "difference", "interval", "estimate", "it says", "may still collapse %")
+WORDS = (1, 6)
+
+LooksByComparison = Mapping[Comparison, list[RecordedLook]]
+
+
+def settled_page(run: Run, asked: float | None = None) -> Iterator[Part]:
+    """Yield the verdicts of a run: a table per problem, with the last look of each comparison.
+
+    Args:
+        asked: the only budget that is shown; None shows all.
+
+    Raises:
+        ResultsError: the run has no looks, or none at this budget.
+    """
+    looks = _looks_of(run, asked)
+    longer = trained_longer(findings_of(run).tested, looks)
+    for problem in sorted({comparison.problem for comparison in looks}):
+        of_problem = {comparison: several for comparison, several in looks.items() if comparison.problem == problem}
+        against = sorted({comparison.against for comparison in of_problem})
+        yield Heading(str(problem))
+        yield ""
+        yield f"Compared with {', '.join(against)}, while seeds were added."
+        yield ""
+        rows = [_row(several[-1], longer) for several in of_problem.values()]
+        records = [_record(several[-1], longer) for several in of_problem.values()]
+        yield PageTable(columns=COLUMNS, rows=rows, words=WORDS, records=records)
+        yield ""
+    yield from map(Note, notes(looks, longer))
+
+
+def settled_verdicts(run: Run) -> dict[tuple[Problem, str, float | None], RecordedLook]:
+    """Return the last look of each comparison, by problem, arm and budget."""
+    looks = looks_by_comparison(recorded_looks(run))
+    return {(key.problem, key.arm, key.asked): several[-1] for key, several in looks.items()}
+
+
+def refuse_other_comparison(run: Run, against: str) -> None:
+    """Raise ResultsError if a run with [settle] is asked to compare with another arm than it was settled against."""
+    known = {comparison.against for comparison in looks_by_comparison(recorded_looks(run))}
+    if known and against not in known:
+        names = ", ".join(sorted(known))
+        raise ResultsError(
+            f"this run added seeds until its comparisons with {names} were settled, so a test against {against!r} would"
+            f" err more often than it says; type --against {names!r}, or --anytime for intervals that hold at any time"
+        )
+
+
+def _looks_of(run: Run, asked: float | None) -> LooksByComparison:
+    looks = looks_by_comparison(recorded_looks(run))
+    if not looks:
+        if is_settled_run(run):
+            raise ResultsError("no look yet: wait until the seeds of the first one have run")
+        raise ResultsError("this run has no looks: its spec has no [settle]; type compare instead")
+    if asked is None:
+        return looks
+    shown = {
+        comparison: several
+        for comparison, several in looks.items()
+        if not comparison.asked or math.isclose(comparison.asked, asked, abs_tol=1e-6)
+    }
+    if not any(comparison.asked for comparison in shown):
+        known = sorted({comparison.asked for comparison in looks if comparison.asked})
+        budgets = ", ".join(f"{budget:g}" for budget in known) or "none"
+        raise ResultsError(f"no comparison at {asked:g} of the MACs removed was looked at; budgets: {budgets}")
+    return shown
+
+
+def verdict_text(look: RecordedLook) -> str:
+    """Write the verdict of a look in a few words."""
+    if look.verdict == "incomplete":
+        return f"incomplete, {len(look.failed)} failed"
+    if look.verdict == "no difference that matters":
+        return look.verdict
+    return f"{look.verdict}, with a collapse" if look.has_collapse else look.verdict
+
+
+def interval_of(look: RecordedLook) -> str:
+    """Write the interval that holds at all looks; a dash without one."""
+    mean = Mean(look.seeds, look.mean, look.deviation, look.low, look.high)
+    return SCALES[look.metric].interval(mean, signed=True)
+
+
+def trained_longer(arms: Sequence[Arm], looks: LooksByComparison) -> set[Comparison]:
+    """Return the comparisons whose arm has trained for more epochs on the target than what it is compared with."""
+    arms_by_point = {(arm.problem, arm.name, arm.asked): arm for arm in arms}
+    longer = set()
+    for comparison in looks:
+        arm = arms_by_point.get((comparison.problem, comparison.arm, comparison.asked))
+        control = arms_by_point.get((comparison.problem, comparison.against, comparison.against_asked))
+        if arm is not None and control is not None and is_shorter(control, arm):
+            longer.add(comparison)
+    return longer
+
+
+def _row(look: RecordedLook, longer: Collection[Comparison]) -> tuple[str, ...]:
+    scale = SCALES[look.metric]
+    comparison = look.comparison
+    is_equal = look.verdict == "no difference that matters"
+    word = verdict_text(look)
+    if comparison in longer and look.verdict in SETTLED:
+        word += ", but trained longer"
+    return (
+        percent(comparison.asked, 1),
+        comparison.arm,
+        str(look.seeds),
+        scale.difference(look.mean),
+        interval_of(look),
+        scale.difference(look.unbiased),
+        word,
+        percent(3 / look.seeds, 0) if is_equal else NOTHING,
+    )
+
+
+def _record(look: RecordedLook, longer: Collection[Comparison]) -> dict[str, Any]:
+    comparison = look.comparison
+    problem = comparison.problem
+    return {
+        "network": problem.network, "dataset": problem.dataset, "train_images": problem.train_images or None,
+        "metric": look.metric, "arm": comparison.arm, "asked_removed_macs_fraction": comparison.asked,
+        "against": comparison.against, "seeds": look.seeds, "difference": look.mean, "low": look.low,
+        "high": look.high, "unbiased": look.unbiased, "z": look.z, "limit": look.limit, "p": look.p,
+        "verdict": look.verdict, "has_collapse": look.has_collapse, "failed": len(look.failed),
+        "trained_longer": comparison in longer,
+    }  # fmt: skip
+
+
+def notes(looks: LooksByComparison, longer: Collection[Comparison] = ()) -> list[str]:
+    """Explain the columns, and say what to read with care."""
+    last = [several[-1] for several in looks.values()]
+    first = last[0]
+    scale = SCALES[first.metric]
+    lines = [
+        f"{first.family} comparisons share alpha = {first.alpha:g} over all looks; the smallest difference that matters"
+        f" is {scale.value(first.matters)}{scale.difference_unit}. Interval: holds at all looks of all of them at once."
+        " Estimate: median-unbiased; the mean of a comparison that was stopped by it lies too far out.",
+        seeds_saved(looks),
+    ]
+    if any(look.verdict == "no difference that matters" for look in last):
+        lines.append(
+            "May still collapse: the rule of three: up to 3/n of the seeds may lie far off and not be seen yet."
+        )
+    differing = sum(look.interval_differs for look in last)
+    if differing:
+        lines.append(
+            f"{differing} intervals say something else than the verdict: it uses alpha that settled comparisons have"
+            " handed on, and needs the sign-flip test, too."
+        )
+    collapses = sum(look.has_collapse for look in last)
+    if collapses:
+        lines.append(
+            f"{collapses} comparisons have a collapse among their seeds, a difference of more than ten times the median"
+            " one: such an arm is never called equal, and no test keeps its level on such differences. Look at its"
+            " seeds."
+        )
+    if longer:
+        lines.append(
+            f"{len(longer)} arms have trained for more epochs than their control: part of a difference may"
+            " be that. A spec can have fine-tuning that trains as long."
+        )
+    incomplete = sum(look.verdict == "incomplete" for look in last)
+    if incomplete:
+        lines.append(f"{incomplete} comparisons lost trials: they have no verdict, and got no more seeds.")
+    lines += [f"No more seeds are added: {reason}." for reason in sorted({look.ended for look in last if look.ended})]
+    return lines
+
+
+def seeds_saved(looks: LooksByComparison) -> str:
+    """Say how many seeds the comparisons took, of those at most."""
+    last = [several[-1] for several in looks.values()]
+    took = sum(look.seeds for look in last)
+    most = sum(look.seeds_at_most for look in last)
+    return f"Seeds: {took / len(last):.1f} a comparison, of {most / len(last):g} at most ({1 - took / most:.0%} saved)."
+
+
+def headline(findings: Findings) -> str:
+    """Count the verdicts in a sentence; empty if the run has no looks."""
+    if has_several_families(findings.run):
+        return "Several of these runs have [settle]: their verdicts are in the report of each."
+    looks = looks_by_comparison(recorded_looks(findings.run))
+    if not looks:
+        return ""
+    last = [several[-1] for several in looks.values()]
+    counts = [(word, sum(look.verdict == word for look in last)) for word in (*SETTLED, "open", "incomplete")]
+    text = ", ".join(f"{count} {word}" for word, count in counts if count)
+    against = ", ".join(sorted({comparison.against for comparison in looks}))
+    return f"{len(last)} comparisons with {against}: {text}. {seeds_saved(looks)}"
+
+
+def chart(findings: Findings, problem: Problem) -> Chart | None:
+    """Draw the path of each interval over the looks, with the boundary; None if the problem has no looks."""
+    looks = looks_by_comparison(recorded_looks(findings.run))
+    shown = {key: several for key, several in looks.items() if key.problem == problem and several[0].mean is not None}
+    if not shown:
+        return None
+    scale = SCALES[next(iter(shown.values()))[0].metric]
+    paths: list[dict[str, Any]] = []
+    for comparison, several in shown.items():
+        paths += [_drawn(comparison, look, scale.factor) for look in several if look.mean is not None]
+    budgets = sorted({comparison.asked for comparison in shown}, key=budget_order)
+    panels = [
+        _panel(findings, paths, budget, len(budgets), f"difference{scale.difference_axis_unit}") for budget in budgets
+    ]
+    spec: Spec = {"columns": 2, "concat": panels, "resolve": {"scale": {"color": "shared"}}}
+    against = next(iter(shown)).against
+    return Chart(
+        f"{problem}: differences to {against} while seeds were added",
+        spec,
+        answer(findings.run, LOOKS.strip()),
+        tables={"paths": paths},
+        note="Bars: intervals that hold at all looks. Dashed: what the mean has to cross. Grey: no matter.",
+        derived=True,
+    )
+
+
+def _drawn(comparison: Comparison, look: RecordedLook, factor: float) -> dict[str, Any]:
+    """Return a look as the figure has it: mean, interval and boundary in the unit of the axis."""
+    assert look.mean is not None and look.low is not None and look.high is not None
+    assert look.limit is not None and look.deviation is not None
+    tail = special.ndtr(-look.limit)
+    boundary = float(special.stdtrit(look.seeds - 1, 1 - tail)) * look.deviation / math.sqrt(look.seeds)
+    return {
+        "budget": -1.0 if comparison.asked is None else comparison.asked,
+        "arm": comparison.arm,
+        "seeds": look.seeds,
+        "mean": factor * look.mean,
+        "low": factor * look.low,
+        "high": factor * look.high,
+        "boundary": factor * math.copysign(boundary, look.mean),
+        "matters": factor * look.matters,
+        "verdict": verdict_text(look),
+    }
+
+
+def _panel(
+    findings: Findings, paths: Sequence[Mapping[str, Any]], budget: float | None, panels: int, title: str
+) -> Spec:
+    """Draw the comparisons at one budget."""
+    value = -1.0 if budget is None else budget
+    arms = sorted({str(path["arm"]) for path in paths if path["budget"] == value})
+    matters = paths[0]["matters"]
+    colour = arm_channels(findings.methods, arms, with_shape=False)
+    tip = tooltip(arm="arm", seeds="seeds", mean=f"{title}|+.2f", low="from|+.2f", high="to|+.2f", verdict="it says")
+    x = quantity("seeds", "seeds")
+    offset = {"xOffset": {"field": "arm"}} if len(arms) > 1 else {}
+    return {
+        "title": "nothing removed" if not budget else f"{percent(budget, 0)}% removed",
+        "width": WIDTH / min(panels, 2) - 80,
+        "height": 260,
+        "data": {"name": "paths"},
+        "transform": [{"filter": f"datum.budget == {value}"}],
+        "layer": [
+            {"data": {"values": [{"low": -matters, "high": matters}]},
+             "mark": {"type": "rect", "color": "#888", "opacity": 0.12},
+             "encoding": {"y": quantity("low", title), "y2": {"field": "high"}}},
+            {"mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.5},
+             "encoding": {"x": x, "y": quantity("low", title), "y2": {"field": "high"}, **colour, **offset}},
+            {"mark": {"type": "line", "strokeDash": [4, 3], "opacity": 0.6},
+             "encoding": {"x": x, "y": quantity("boundary", title), **colour}},
+            {"mark": {"type": "line", "point": True},
+             "encoding": {"x": x, "y": quantity("mean", title), "tooltip": tip, **colour}},
+        ],
+    }  # fmt: skip
+
+
+def section(findings: Findings) -> Section | None:
+    """Show what is settled and what is open, with the path of each interval; None if seeds were not added so."""
+    if not is_settled_run(findings.run):
+        return None
+    if has_several_families(findings.run):
+        return Section("settled", "What is settled", headline(findings), empty="", short="Settled")
+    part = Section(
+        "settled",
+        "What is settled",
+        "Seeds were added, look by look, until each comparison was settled. These verdicts count all looks: this run"
+        " has no others.",
+        empty="No look yet: the seeds of the first one are still running.",
+        short="Settled",
+    )
+    looks = looks_by_comparison(recorded_looks(findings.run))
+    if not looks:
+        return part
+    longer = trained_longer(findings.tested, looks)
+    part.blocks += [Words(line) for line in notes(looks, longer)]
+    for number, problem in enumerate(sorted({comparison.problem for comparison in looks})):
+        drawn = chart(findings, problem)
+        if drawn is not None:
+            part.blocks.append(Figure(f"settled{number}", drawn))
+        rows = [TableRow(_row(several[-1], longer)) for key, several in looks.items() if key.problem == problem]
+        numeric = tuple(index not in WORDS for index in range(len(COLUMNS)))
+        part.blocks.append(TableBlock(HtmlTable(COLUMNS, numeric, rows, LOOKS.strip()), str(problem), derived=True))
+    return part
+
+
+@question(example="runs/settled")
+@cli.option(
+    "--at", type=cli.FRACTION, metavar="FRACTION",
+    help="only this budget, such as 0.2, and arms that prune nothing; without it all budgets are shown",
+)  # fmt: skip
+def settled(run: Run, at: float | None = None) -> Iterator[Part]:
+    """What the looks of a run with [settle] have settled, and after how many seeds."""
+    return settled_page(run, at)

@@ -1,0 +1,83 @@
+"""The scores on the test split that the looks of [settle] read.
+
+Nothing else that decides in a sweep reads the test split. Looks do, since the claim that they make is about it; they
+choose how many seeds run, never a model or a setting.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from results.store.reader import Run, load
+from sweeps.errors import RunFolderError
+from sweeps.run.run_folder import RunFolder
+from transtailor.waiting import wait_for
+
+SCORES = """
+SELECT trial_id, asked_removed_macs_fraction AS asked, arg_max(test_score, point) AS score, any_value(metric) AS metric,
+    min(test_images) AS images
+FROM measured_points JOIN trials USING (trial_id) WHERE status = 'finished' GROUP BY ALL
+"""
+UNSEEN = """
+SELECT trial_id FROM trials WHERE status = 'finished' AND (
+    trial_id NOT IN (SELECT trial_id FROM operating_points)
+    OR trial_id IN (SELECT trial_id FROM measured_points WHERE test_images = 0)
+)
+"""
+"""Finished trials of which another node has written rows that this one does not see yet."""
+SEEN_LIMIT_S = 120.0
+
+ScoreAt = tuple[str, float | None]
+"""A trial, and the share of the MACs that was asked to be removed; None: a rule decided."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookScores:
+    """The scores of finished trials on the test split, at the last point of each budget.
+
+    Attributes:
+        by_point: those that are numbers.
+        image: the smallest step of an accuracy, one image of the smallest test split; 0 for R squared.
+    """
+
+    by_point: Mapping[ScoreAt, float]
+    metric: str
+    image: float
+
+
+def read_look_scores(tables: Run) -> LookScores:
+    """Return the test scores of the finished trials of a run."""
+    by_point: dict[ScoreAt, float] = {}
+    metric = "accuracy"
+    image = 0.0
+    for row in tables.rows(SCORES):
+        score = row["score"]
+        if score is None or not math.isfinite(score):
+            continue
+        asked = row["asked"]
+        by_rule = asked is None or math.isnan(asked)
+        by_point[row["trial_id"], None if by_rule else round(asked, 9)] = score
+        metric = row["metric"]
+        if metric == "accuracy":
+            image = max(image, 1 / row["images"])
+    return LookScores(by_point=by_point, metric=metric, image=image)
+
+
+def written_look_scores(run: RunFolder) -> LookScores:
+    """Return the test scores as soon as the rows of all finished trials can be seen, which nodes may write late.
+
+    Raises:
+        RunFolderError: rows of finished trials stay unseen.
+    """
+
+    def all_seen() -> LookScores | None:
+        with load(run.path) as tables:
+            return None if tables.rows(UNSEEN) else read_look_scores(tables)
+
+    return wait_for(
+        all_seen,
+        f"the rows of finished trials in {run.tables}, which a look reads; launch again when that folder responds",
+        SEEN_LIMIT_S,
+        poll_s=1.0,
+        error=RunFolderError,
+    )

@@ -1,0 +1,245 @@
+"""What commands and the report say of a run with [settle], and of runs to which seeds were added by hand."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from results import load as open_run
+from results.arms.extensions import extension_notes, seed_additions
+from results.arms.findings import findings_of
+from results.diff import run_lines
+from results.errors import ResultsError
+from results.questions import compare, settled
+from results.questions.anytime import anytime_page
+from results.questions.compare import versus_arm_records
+from results.questions.table import published_table
+from results.report import overview
+from results.report.page import page_of
+from results.statistics.sequential import anytime_interval
+from results.store.completeness import is_over
+from results.store.reader import load
+from results.store.writer import Writer
+from results.text.formats import markdown_lines
+from sweeps.planning.plan import make_plan
+from sweeps.run.relaunch import start
+from sweeps.run.run_folder import RunFolder
+from sweeps.settle.costs import Assumed, seed_lines
+from sweeps.spec.spec import spec_of
+from tests.results.exact_run import Trial, write_run
+from tests.sweeps.settle.made_scores import begin, scores, settle, settled_spec
+from transtailor.errors import UserError
+
+EFFECTS = {"head_only": -20.0, "transtailor": 12.0, "prune l1": 0.3}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run that has settled its comparisons."""
+    spec = settled_spec()
+    folder = begin(spec, tmp_path_factory.mktemp("settled"))
+    settle(spec, folder, scores(EFFECTS))
+    return folder
+
+
+def text_of(page: object) -> str:
+    return "\n".join(markdown_lines(page))  # type: ignore[arg-type]
+
+
+def test_compare_shows_the_verdicts_of_the_looks_only(run: RunFolder) -> None:
+    with load(run.path) as tables:
+        text = text_of(compare.compare.answer(tables, "fine_tune", 0.2))
+        assert text == text_of(settled.settled.answer(tables, 0.2))
+    rows = {line.split("|")[2].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    assert "| 10 |" in rows["transtailor"] and "| better |" in rows["transtailor"]
+    assert "| worse |" in rows["head_only"] and "| no difference that matters | 15 |" in rows["prune l1"]
+    assert "5 comparisons share alpha = 0.05" in text and "(30% saved)" not in text  # without those at 40%
+    assert " p " not in text.splitlines()[4]
+
+
+def test_another_control_is_refused_because_its_tests_would_err(run: RunFolder) -> None:
+    with load(run.path) as tables:
+        with pytest.raises(ResultsError, match="--against 'fine_tune', or --anytime"):
+            compare.compare.answer(tables, "head_only")
+        with pytest.raises(ResultsError, match="budgets: 0.2, 0.4"):
+            text_of(settled.settled.answer(tables, 0.3))
+
+
+def test_numbers_for_programs_are_those_of_the_looks(run: RunFolder) -> None:
+    with load(run.path) as tables:
+        records = versus_arm_records(tables, "fine_tune", 0.4)
+        looks = settled.settled_verdicts(tables)
+    assert {record["verdict"] for record in records} == {"worse", "better", "no difference that matters"}
+    for record in records:
+        (look,) = [
+            look
+            for (_, arm, asked), look in looks.items()
+            if (arm, asked) == (record["arm"], record["asked_removed_macs_fraction"])
+        ]
+        assert (record["difference"], record["difference_low"], record["pairs"]) == (look.mean, look.low, look.seeds)
+        assert record["p_holm"] is None
+    frame = open_run(run.path).compare("fine_tune", at=0.2)
+    assert set(frame["verdict"]) == {"worse", "better", "no difference that matters"}
+
+
+def test_the_table_marks_no_best_and_has_the_verdicts(run: RunFolder) -> None:
+    with load(run.path) as tables:
+        table = published_table(tables, asked=0.2)
+    cells = {row.name: row.cells[0] for row in table.rows}
+    assert {name: cell.verdict for name, cell in cells.items() if cell is not None} == {  # type: ignore[union-attr]
+        "fine_tune": "", "head_only at 0% fewer MACs": "worse", "prune l1 at 20% fewer MACs":
+        "no difference that matters", "transtailor at 20% fewer MACs": "better",
+    }  # fmt: skip
+    assert {cell.place for cell in cells.values() if cell is not None} == {"looked at"}  # type: ignore[union-attr]
+    assert not any("max-T" in note for note in table.notes)
+
+
+def test_the_report_has_the_path_of_each_interval_and_no_other_verdict(run: RunFolder) -> None:
+    with load(run.path) as tables:
+        page = page_of(tables)
+        findings = findings_of(tables)
+        chart = settled.chart(findings, findings.problems[0])
+    assert page.verdict.startswith("5 comparisons with fine_tune: 2 better, 1 worse, 2 no difference that matters.")
+    names = [section.name for section in page.sections]
+    assert "settled" in names and not {"named", "against"} & set(names)
+    words = {(row.name, row.cells[6]) for table in page.arms for row in table.rows}
+    assert ("head_only", "worse") in words and ("prune l1", "no difference that matters") in words
+    assert chart is not None
+    paths = chart.to_dict()["datasets"]["paths"]
+    assert len(paths) == 1 + 2 + 6  # of head_only, transtailor and prune l1
+    for path in paths:
+        crossed = abs(path["mean"]) > abs(path["boundary"])
+        assert crossed == (path["verdict"] in ("better", "worse")) and path["low"] < path["mean"] < path["high"]
+
+
+def test_a_run_without_looks_has_no_such_section(tmp_path: Path) -> None:
+    write_run(tmp_path / "r", [Trial(label="a", seed=seed, right=(80,)) for seed in range(6)])
+    with load(tmp_path / "r") as tables:
+        assert settled.section(findings_of(tables)) is None
+        with pytest.raises(ResultsError, match="type compare instead"):
+            text_of(settled.settled.answer(tables))
+
+
+def test_before_the_first_look_nothing_is_compared_and_the_sweep_is_not_over(tmp_path: Path) -> None:
+    spec = settled_spec()
+    folder = begin(spec, tmp_path)
+    from sweeps.settle.run_settle import RunSettle
+    from tests.sweeps.settle.made_scores import end_trials
+
+    end_trials(folder, RunSettle(spec, folder).plan.trials, scores(EFFECTS))
+    with load(folder.path) as tables:
+        with pytest.raises(ResultsError, match="no look yet"):
+            text_of(compare.compare.answer(tables, "fine_tune"))
+        assert not is_over(tables)
+        assert {record["verdict"] for record in versus_arm_records(tables, "fine_tune", 0.2)} == {"not looked at"}
+
+
+def test_intervals_at_any_time_are_those_of_the_differences(tmp_path: Path) -> None:
+    right = {"base": [80, 82, 81, 79, 83, 80, 81, 82, 80, 81], "arm": [88, 91, 87, 90, 92, 88, 90, 89, 90, 91]}
+    trials = [Trial(label=label, seed=seed, right=(of[seed],)) for label, of in right.items() for seed in range(10)]
+    write_run(tmp_path / "r", trials)
+    with load(tmp_path / "r") as tables:
+        text = text_of(anytime_page(tables, "base", 0.2))
+        few = text_of(compare.compare.answer(tables, "base", 0.2, anytime=True))
+    low, high = anytime_interval(
+        [(a - b) / 100 for a, b in zip(right["arm"], right["base"], strict=True)], 0.05, 25, 0.01
+    )
+    assert f"| {100 * low:+.2f} … {100 * high:+.2f} |" in text and "| better |" in text
+    assert few == text
+
+
+def test_few_seeds_have_no_interval_at_any_time(tmp_path: Path) -> None:
+    write_run(tmp_path / "r", [Trial(label=label, seed=seed, right=(80,)) for label in "ab" for seed in range(9)])
+    with load(tmp_path / "r") as tables:
+        assert "10 seeds or more are needed" in text_of(anytime_page(tables, "b", 0.2))
+
+
+def grid(seeds: list[int], **more: object) -> object:
+    axes = {"seed": seeds}
+    variants = [{"method": {"name": "fine_tune"}}, {"method": {"name": "head_only"}}]
+    return make_plan(spec_of({"name": "grid", "axes": axes | more, "variants": variants}, "grid.toml"))
+
+
+def test_launches_say_how_often_seeds_were_added(tmp_path: Path) -> None:
+    for seeds in ([0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3, 4, 5]):
+        _, lock, _ = start(grid(seeds), tmp_path, extend=True, update_code=False)  # type: ignore[arg-type]
+        lock.release()
+    history = json.loads((tmp_path / "grid" / "provenance.json").read_text())["history"]
+    assert [launch.get("more_seeds", {}).get("fine_tune") for launch in history] == [None, [3], None, [4, 5]]
+    with load(tmp_path / "grid") as tables:
+        assert seed_additions(tables) == {"fine_tune": 2, "head_only": 2}
+        (note,) = extension_notes(tables, ["fine_tune"])
+        assert note.startswith("Seeds were added 2 times") and "--anytime" in note
+        assert extension_notes(tables, ["another"]) == []
+
+
+def test_additions_follow_an_arm_to_its_new_name(tmp_path: Path) -> None:
+    rates = {"optimisation.learning_rate": [0.005]}
+    two_rates = {"optimisation.learning_rate": [0.005, 0.001]}
+    for seeds, axes in (([0, 1], rates), ([0, 1, 2], rates), ([0, 1, 2], two_rates), ([0, 1, 2, 3], two_rates)):
+        _, lock, _ = start(grid(seeds, **axes), tmp_path, extend=True, update_code=False)  # type: ignore[arg-type]
+        lock.release()
+    with load(tmp_path / "grid") as tables:
+        additions = seed_additions(tables)
+    assert additions["fine_tune, learning_rate = 0.005"] == 2
+    assert additions["fine_tune, learning_rate = 0.001"] == 1
+
+
+def test_notes_on_additions_are_on_compare_table_and_report(tmp_path: Path) -> None:
+    trials = [Trial(label=label, seed=seed, right=(80 + seed,)) for label in "ab" for seed in range(6)]
+    run = write_run(tmp_path / "r", trials)
+    launches = [{}, {"more_seeds": {"a": [4]}}, {"more_seeds": {"a": [5]}}]
+    for history, is_said in ((launches[:2], False), (launches, True)):
+        (run / "provenance.json").write_text(json.dumps({"history": history}))
+        with load(run) as tables:
+            pages = [
+                text_of(compare.compare.answer(tables, "b", 0.2)),
+                "\n".join(published_table(tables, asked=0.2).notes),
+                "\n".join(overview.warnings(findings_of(tables))),
+            ]
+        assert [("Seeds were added 2 times" in page) for page in pages] == [is_said] * 3
+
+
+def test_the_plan_expects_fewer_trials_for_larger_effects(run: RunFolder, tmp_path: Path) -> None:
+    def expected(assumed: Assumed, folder: Path = tmp_path / "none") -> str:
+        lines = list(seed_lines(settled_spec(), lambda _stage, _network: 1.0, None, folder, assumed))
+        return lines[-1]
+
+    counts = []
+    for effect in (0.3, 0.05, 0.03):
+        line = expected(Assumed(effect=effect, deviation=0.04))
+        assert f"if each true difference is {effect:g}" in line
+        counts.append(int(line.split()[0]))
+    assert 50 <= counts[0] < counts[1] < counts[2] <= 100  # at least and at most
+    assert "as measured in the run so far" in expected(Assumed(), run.path)
+    assert "type --effect 0.01 --deviation" in expected(Assumed())
+    with pytest.raises(UserError, match="needs the standard deviation"):
+        expected(Assumed(effect=0.01))
+
+
+def test_an_interval_that_says_something_else_than_the_verdict_is_counted(run: RunFolder, tmp_path: Path) -> None:
+    from results.arms.looks import look_row, recorded_looks
+
+    with load(run.path) as tables:
+        looks = recorded_looks(tables)
+    changed = [replace(look, low=-1.0, high=1.0) for look in looks if look.verdict == "worse"]
+    writer = Writer(tmp_path / "r" / "tables")
+    writer.write("looks", [look_row(look) | {"code_digest": "c"} for look in [*looks, *changed]])
+    with load(tmp_path / "r") as tables:
+        assert "1 intervals say something else than the verdict" in text_of(settled.settled.answer(tables))
+
+
+def test_several_runs_have_verdicts_of_their_own_and_diff_compares_them(run: RunFolder, tmp_path: Path) -> None:
+    spec = settled_spec(matters=0.001)
+    other = begin(spec.model_copy(update={"name": "other"}), tmp_path)
+    settle(spec.model_copy(update={"name": "other"}), other, scores({}))
+    with load([run.path, other.path]) as tables:
+        with pytest.raises(ResultsError, match="name one run at a time"):
+            text_of(settled.settled.answer(tables))
+        page = page_of(tables)
+    assert page.verdict.startswith("Several of these runs have [settle]")
+    assert {row.cells[6] for table in page.arms for row in table.rows} == {"–"}
+    text = "\n".join(run_lines(run.path, other.path))
+    assert "looks: of 9 decisions in both, 9 differ" in text
+    assert "transtailor at 20% fewer MACs, 10 seeds: better in made, open in other" in text
