@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from tailor.catalogue.widths import WidthRule
 from tailor.core.registry import Registry
 from tailor.core.seeds import stream
 from tailor.core.settings import Count, Fraction, Rate, Settings
@@ -36,12 +37,12 @@ class Cut:
     batch_size: int
     seed: int  # of random numbers
     step: int  # of the path, from 1: what is drawn has other numbers in each
-    width_multiple: int
+    widths: WidthRule
     at_random: bool  # remove random filters instead of the lowest-scored ones
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that all stages of a pruning have."""
-        names = ("rule", "grouping", "removed_macs_fraction", "minimum_filters_fraction", "width_multiple")
+        names = ("rule", "grouping", "removed_macs_fraction", "minimum_filters_fraction", "widths")
         return {name: getattr(self, name) for name in names}
 
     @property

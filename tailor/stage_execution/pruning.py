@@ -116,7 +116,7 @@ def solve_budget(
         numbers = generator(stages.step_seed(stage.seed, stage.step), "random filters")
         ranking = {group.name: torch.rand(group.filters, generator=numbers) for group in groups}
     minimum = budget_solver.minimums(state, groups, stage.minimum_filters_fraction)
-    budget = budget_solver.Budget(state, groups, removed_macs_fraction, minimum, stage.width_multiple)
+    budget = budget_solver.Budget(state, groups, removed_macs_fraction, minimum, stage.widths)
     return budget_solver.DIVISIONS[stage.allocation](budget, ranking)
 
 
@@ -181,7 +181,7 @@ def compute_prune_best_of_random(
     validation = context.splits(stage.task).validation
     ranking = budget_solver.combine_scores(parent.scores, groups, stage.grouping)
     minimum = budget_solver.minimums(parent, groups, stage.minimum_filters_fraction)
-    budget = budget_solver.Budget(parent, groups, stage.removed_macs_fraction, minimum, stage.width_multiple)
+    budget = budget_solver.Budget(parent, groups, stage.removed_macs_fraction, minimum, stage.widths)
     numbers = generator(stages.step_seed(stage.seed, stage.step), "random widths")
     best_kept = None
     scores: list[float] = []

@@ -1,8 +1,9 @@
 """From a model to a smaller one: factors, scores, surgery, and importance."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
+from tailor.catalogue.widths import ANY_WIDTH, WidthRule
 from tailor.core.seeds import stream
 from tailor.stages.identity import Stage
 from tailor.stages.records import GroupRule, Placement, Size, StageCost, StageOutcome, Task, neutral
@@ -73,12 +74,12 @@ class BudgetedStage(Stage):
     grouping: Grouping  # how the scores of a group's layers are combined
     removed_macs_fraction: float  # of the original network with the target's head
     minimum_filters_fraction: float  # of each layer's original filters that stay, at least one
-    width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of this
+    widths: WidthRule = neutral(ANY_WIDTH)  # that layers which lose filters may keep
 
     @property
     def version(self) -> int:
         """2: the multiple counted groups of a convolution, and not their filters."""
-        return 2 if self.width_multiple > 1 and self.rule.conv_groups != "none" else 1
+        return 2 if self.widths.multiple > 1 and self.rule.conv_groups != "none" else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +132,6 @@ class PruneToLatency(DrawnStage):
 
     kind = "prune_to_latency"
     allocation: Division
-    width_multiple: int = field(default=1)  # in every key, also if it is 1
     latency_ms: float
     device: Literal["cpu", "cuda"]
     batch_size: int  # images of a forward pass

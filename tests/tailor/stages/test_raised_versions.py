@@ -43,8 +43,8 @@ KEPT: list[tuple[str, dict[str, Any]]] = [
     ("b658d3c3e084ea62", {"method": {"name": "smaller_dense"}} | VIT),
     ("6a1976138f88bb9e", {"method": PRUNE | {"steps": 3}} | VIT),
     # Groups of convolutions without a multiple.
-    ("69a6abba51344f33", {"method": PRUNE, "pruning": {"conv_groups": "alike"}} | GROUPS),
-    ("b6fd6a991f8def9c", {"method": PRUNE | BEST, "pruning": {"conv_groups": "alike"}} | GROUPS),
+    ("69a6abba51344f33", {"method": PRUNE, "pruning": {"conv_groups": "alike", "width_multiple": 1}} | GROUPS),
+    ("b6fd6a991f8def9c", {"method": PRUNE | BEST, "pruning": {"conv_groups": "alike", "width_multiple": 1}} | GROUPS),
 ]
 # Ids before the mends, of trials whose results changed; with the kind of the stage that is another one.
 RENEWED: list[tuple[str, str, dict[str, Any]]] = [
