@@ -29,8 +29,8 @@ from benchmarks.images import finish
 from benchmarks.record import Cell, Row, parser_of, spread, table_of, verdict, write
 from tailor.catalogue.networks import NETWORKS
 from tailor.data.task_data import generator
+from tailor.model.circumstance import device_name
 from tailor.model.cost import removed_macs_fraction
-from tailor.model.latency import device_name
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.parallel.process_group import ProcessGroup
