@@ -30,8 +30,8 @@ from benchmarks.record import Cell, Row, parser_of, spread, table_of, verdict, w
 from tailor.catalogue.networks import NETWORKS
 from tailor.catalogue.widths import WidthRule
 from tailor.data.task_data import generator
+from tailor.model.circumstance import device_name
 from tailor.model.cost import removed_macs_fraction
-from tailor.model.latency import device_name
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.parallel.process_group import ProcessGroup

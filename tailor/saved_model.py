@@ -2,15 +2,24 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+import click
 
 from tailor.core.errors import ConfigError
 from transtailor import cli
 
 if TYPE_CHECKING:
+    import torch
+
+    from tailor.model.circumstance import Circumstance
     from tailor.model.state import ModelState
 
+RUNTIMES = ("eager", "compiled", "onnxruntime")
+PRECISIONS = ("float32", "bf16")
+MEMORY_FORMATS = ("contiguous", "channels_last")
 MINIMUM = {"batch": 1, "threads": 1, "repeats": 2}  # smallest values that a model is timed with
 
 folder_argument = cli.argument("folder", type=cli.FOLDER)
@@ -19,6 +28,11 @@ folder_argument = cli.argument("folder", type=cli.FOLDER)
 def timing_options(function: cli.Function) -> cli.Function:
     """Give a command the options by which a model is timed."""
     for decorate in (
+        cli.option("--memory-format", type=click.Choice(MEMORY_FORMATS), help="of images (default: what is fastest)"),
+        cli.option("--precision", type=click.Choice(PRECISIONS), help="default: float32, on a GPU bf16"),
+        cli.option(
+            "--runtime", type=click.Choice(RUNTIMES), help="default: onnxruntime if installed, on a GPU compiled"
+        ),
         cli.option("--repeats", default=50, metavar="N", help="forward passes timed"),
         cli.option("--threads", type=int, metavar="N", help="CPU threads (default: as many as torch takes)"),
         cli.option("--device", default="auto", help="auto, cpu or cuda"),
@@ -28,11 +42,47 @@ def timing_options(function: cli.Function) -> cli.Function:
     return function
 
 
-def refuse_too_few(**timing: int | None) -> None:
-    """Raise ConfigError if a number by which a model is timed is too small; None means that it was not given."""
-    for name, value in timing.items():
-        if value is not None and value < MINIMUM[name]:
-            raise ConfigError(f"--{name} is {value}; expected {MINIMUM[name]} or more")
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """How models are timed, as `timing_options` give it.
+
+    Raises:
+        ConfigError: a number is too small.
+    """
+
+    batch: int = 1  # images of a forward pass
+    device: str = "auto"  # or cpu, or cuda
+    threads: int | None = None  # of the CPU; None: as many as torch takes
+    repeats: int = 50
+    runtime: Literal["eager", "compiled", "onnxruntime"] | None = None  # None: what a user would deploy
+    precision: Literal["float32", "bf16"] | None = None
+    memory_format: Literal["contiguous", "channels_last"] | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in MINIMUM.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"--{name} is {value}; expected {least} or more")
+
+    def here(self) -> "tuple[Circumstance, torch.device]":
+        """Return the circumstance on this machine, and the device.
+
+        Raises:
+            ConfigError: there is no such device, or the runtime is not installed or cannot do this.
+        """
+        from tailor.model.circumstance import circumstance_here
+        from tailor.parallel.process_group import join
+
+        device = join(self.device).device
+        circumstance = circumstance_here(
+            device,
+            runtime=self.runtime,
+            precision=self.precision,
+            memory_format=self.memory_format,
+            batch=self.batch,
+            threads=self.threads,
+        )
+        return circumstance, device
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from tailor.deploy.export import images_for
+from tailor.model.programs import images_for
 from tailor.model.state import ModelState, save_model
 
 YES = "yes"

@@ -127,13 +127,15 @@ class PruneBestOfRandom(DrawnStage):
 class PruneToLatency(DrawnStage):
     """Remove the lowest-scored filters, at most the budget, until a forward pass meets a latency on this machine.
 
-    The wanted latency is in the key; the measurement and its device are in the result, which trials may share.
+    The wanted latency is in the key; the measurement and its circumstance are in the result, which trials may share.
     """
 
     kind = "prune_to_latency"
     allocation: Division
     latency_ms: float
     device: Literal["cpu", "cuda"]
+    runtime: Literal["eager", "compiled", "onnxruntime"]
+    memory_format: Literal["contiguous", "channels_last"] | None  # None: as the runtime has it
     batch_size: int  # images of a forward pass
     threads: int  # of the CPU
     precision: Literal["float32", "bf16"]

@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tailor.saved_model import (
+    Timing,
     explain_model_errors,
     folder_argument,
     read_model,
-    refuse_too_few,
     timing_options,
 )
 from tailor.trial_file import imports_option, load_modules
@@ -21,25 +22,16 @@ from transtailor import cli
 @timing_options
 @cli.option("--json", "as_json", is_flag=True, help="print one JSON object")
 @imports_option
-def time(
-    folder: Path,
-    batch: int,
-    device: str,
-    threads: int | None,
-    repeats: int,
-    as_json: bool,
-    imports: tuple[Path, ...],
-) -> Iterator[str]:
-    """Measure the latency, throughput and memory of a saved sub-model here; `trial run --save` wrote it to FOLDER."""
+def time(folder: Path, as_json: bool, imports: tuple[Path, ...], **timing: Any) -> Iterator[str]:
+    """Measure a saved sub-model here, in turns with its whole network; `trial run --save` wrote it to FOLDER."""
     load_modules(imports)
-    refuse_too_few(batch=batch, threads=threads, repeats=repeats)
+    how = Timing(**timing)
     state = read_model(folder)
-    from tailor.model.latency import latency_lines, measure
-    from tailor.parallel.process_group import join
+    from tailor.model.latency import latency_lines, measure, whole_network
 
-    ranks = join(device)
+    circumstance, device = how.here()
     with explain_model_errors(folder):
-        latency = measure(state, batch=batch, device=ranks.device, threads=threads, repeats=repeats)
+        latency = measure(state, circumstance, device=device, repeats=how.repeats, whole=whole_network(state))
     if as_json:
         yield json.dumps(asdict(latency))
     else:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from tailor.catalogue.networks import NETWORKS
 from tailor.core.errors import ConfigError
-from tailor.deploy.export import EXAMPLE_BATCH, FORMATS, export, images_for
+from tailor.deploy.export import FORMATS, export
+from tailor.model.programs import EXAMPLE_BATCH, images_for
 from tailor.model.state import ModelState, Pixels, save_model
 from tests.tailor.saved_models import EMBEDDED, TORCHVISION, outputs, pruned
 from transtailor.__main__ import main
