@@ -77,7 +77,7 @@ def try_export(folder: Path, to: str) -> str:
     Returns:
         "yes", or the error in one line.
     """
-    typed = [sys.executable, "-m", "transtailor", "model", "export", str(folder), "--to", to]
+    typed = [sys.executable, "-m", "transtailor", "model", "export", str(folder), "--to", to, "--no-time"]
     done = subprocess.run(typed, capture_output=True, text=True, check=False)
     return _reason(done, folder) if done.returncode else YES
 

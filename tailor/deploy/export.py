@@ -33,46 +33,54 @@ class Format:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exported:
-    """A written program."""
+class Program:
+    """A model as a file's content, compared with the model."""
 
-    file: Path
-    size_bytes: int
-    difference: float  # the largest between an output of the file's program and of the model
+    content: bytes
+    difference: float  # the largest between an output of the program and of the model
+
+    def write(self, file: Path) -> None:
+        """Write the file; it is whole or absent."""
+        make_folder(file.parent)
+        write_file(file, self.content)
 
 
-def export(state: ModelState, to: str, file: Path, batch: int | None = None) -> Exported:
-    """Write a model as a program, on the CPU; the file is whole or absent.
+def export(state: ModelState, to: str, batch: int | None = None, *, computed_as: ModelState | None = None) -> Program:
+    """Return a model as a program, which is read back and compared with the model, on the CPU.
 
     The program's one input, `images`, is float32 (batch, *input_shape) as this package's data are: pixels / 127.5 - 1.
 
     Args:
         to: a name in `FORMATS`.
         batch: how many images the program takes at once; None: any number.
+        computed_as: the model that it is compared with, if `state` is that model in another form, such as padded.
 
     Raises:
         ConfigError: no such format, a package is missing, the network cannot be traced, or the program's outputs differ
             from the model's.
     """
-    file_format = FORMATS[to]
-    axes: Axes = {} if batch else {0: Dim("batch")}
-    content = file_format.write(program(state, batch or EXAMPLE_BATCH, axes), axes)
+    content = written(state, to, batch)
     # Other images, and another number of them, than traced.
     images = images_for(state, batch or EXAMPLE_BATCH + 1, seed=1)
+    model_state = computed_as or state
     with torch.no_grad():
-        expected: Tensor = state.build().eval()(images)
-        exact = state.build().eval().double()(images.double())
-    difference = float((file_format.run(content, images) - expected).abs().max())
+        expected: Tensor = model_state.build().eval()(images)
+        exact = model_state.build().eval().double()(images.double())
+    difference = float((FORMATS[to].run(content, images) - expected).abs().max())
     rounding = float((expected - exact).abs().max())
     allowed = TOLERANCE * max(1.0, float(expected.abs().max())) + ROUNDINGS * rounding
     if not difference <= allowed:  # NaN is a difference
         raise ConfigError(
-            f"the {to} program of {state.network} differs from the model by {difference:.3g}, so {file} was not "
-            f"written; choose the other format of: {', '.join(FORMATS)}"
+            f"the {to} program of {state.network} differs from the model by {difference:.3g}, so no file was written; "
+            f"choose the other format of: {', '.join(FORMATS)}"
         )
-    make_folder(file.parent)
-    write_file(file, content)
-    return Exported(file=file, size_bytes=len(content), difference=difference)
+    return Program(content=content, difference=difference)
+
+
+def written(state: ModelState, to: str, batch: int | None) -> bytes:
+    """Return the content of a program's file, which is not compared with anything; the rest as of `export`."""
+    axes: Axes = {} if batch else {0: Dim("batch")}
+    return FORMATS[to].write(program(state, batch or EXAMPLE_BATCH, axes), axes)
 
 
 def _write_torch(traced: ExportedProgram, _axes: Axes) -> bytes:

@@ -10,7 +10,8 @@ from tailor.saved_model import (
     Timing,
     explain_model_errors,
     folder_argument,
-    read_model,
+    module_option,
+    opened_model,
     timing_options,
 )
 from tailor.trial_file import imports_option, load_modules
@@ -22,16 +23,23 @@ from transtailor import cli
 @timing_options
 @cli.option("--json", "as_json", is_flag=True, help="print one JSON object")
 @imports_option
-def time(folder: Path, as_json: bool, imports: tuple[Path, ...], **timing: Any) -> Iterator[str]:
-    """Measure a saved sub-model here, in turns with its whole network; `trial run --save` wrote it to FOLDER."""
+@module_option
+def time(folder: Path, as_json: bool, imports: tuple[Path, ...], module: str | None, **timing: Any) -> Iterator[str]:
+    """Measure a saved sub-model here, in turns with its whole network.
+
+    FOLDER is what `trial run --save` wrote or, with --module, tailor.prune(...).save.
+    """
     load_modules(imports)
     how = Timing(**timing)
-    state = read_model(folder)
-    from tailor.model.latency import latency_lines, measure, whole_network
+    with opened_model(folder, module) as state:
+        from tailor.deploy.card import record_speed
+        from tailor.deploy.speed import speed_of
+        from tailor.model.latency import latency_lines, measure, whole_network
 
-    circumstance, device = how.here()
-    with explain_model_errors(folder):
-        latency = measure(state, circumstance, device=device, repeats=how.repeats, whole=whole_network(state))
+        circumstance, device = how.here()
+        with explain_model_errors(folder):
+            latency = measure(state, circumstance, device=device, repeats=how.repeats, whole=whole_network(state))
+        record_speed(folder, speed_of(latency))
     if as_json:
         yield json.dumps(asdict(latency))
     else:

@@ -376,7 +376,7 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
 
 def test_what_prune_saved_is_not_for_the_functions_that_read_a_trials_model(tmp_path: Path) -> None:
     tailor.prune(linear(), torch.zeros(1, 8), removed_macs_fraction=0.3).save(tmp_path)
-    with pytest.raises(ConfigError, match=r"a network of your own; to load it, type in Python: tailor.load\('"):
+    with pytest.raises(ConfigError, match=r"a network of your own; .*--module net.py:Net.*tailor.load\('"):
         tailor.load_model(tmp_path)
 
 
