@@ -32,6 +32,7 @@ GROUPS = {
         python benchmarks/footprint.py
         python benchmarks/heap.py
         python benchmarks/pruned_speed.py
+        python benchmarks/padded_exports.py
         python benchmarks/input_path.py
         python benchmarks/sharing.py --seeds 1
         python benchmarks/preparation.py

@@ -28,9 +28,10 @@ from torch.nn import functional as F
 from benchmarks.images import finish
 from benchmarks.record import Cell, Row, parser_of, spread, table_of, verdict, write
 from tailor.catalogue.networks import NETWORKS
+from tailor.catalogue.widths import WidthRule
 from tailor.data.task_data import generator
+from tailor.model.circumstance import device_name
 from tailor.model.cost import removed_macs_fraction
-from tailor.model.latency import device_name
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.parallel.process_group import ProcessGroup
@@ -138,7 +139,9 @@ def prune(whole: ModelState, fraction: float, width_multiple: int) -> ModelState
     )  # the weights are all that L1 reads
     ranking = budget_solver.combine_scores(l1(scoring), groups, "sum")
     least = budget_solver.minimums(whole, groups, 0.0)
-    kept = budget_solver.uniform(budget_solver.Budget(whole, groups, fraction, least, width_multiple), ranking)
+    kept = budget_solver.uniform(
+        budget_solver.Budget(whole, groups, fraction, least, WidthRule(multiple=width_multiple)), ranking
+    )
     return surgery.slim(whole, kept, groups)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from results.circumstances import circumstance_text, circumstances_of
 from results.errors import ResultsError
 from results.store.completeness import refuse_gaps
 from results.store.reader import Run
@@ -18,7 +19,7 @@ LIMITED = {"macs": "MACs", "params": "parameters", "latency_ms": "ms"}
 
 BEST = """
 SELECT network, dataset, train_images, metric, label, arm, seed, trial_id, point, model_key, macs, original_macs,
-    params, validation_score, {by} AS score, test_score, test_images,
+    params, validation_score, {by} AS score, test_score, test_images, latency_ms, speed,
     count(*) OVER problem AS points, count(*) FILTER (isfinite({by})) OVER problem AS scored
 FROM compared_points
 WHERE {limits}
@@ -119,6 +120,7 @@ def _lines(row: dict[str, Any], run: Run, by: str, under: str) -> Iterator[str]:
     yield f"  test {metric}        {test}"
     share = row["macs"] / row["original_macs"]
     yield f"  MACs {row['macs']:,} ({share:.3f} of the original's), parameters {row['params']:,}"
+    yield f"  speed {_speed(row, run)}"
     if row["score"] is None or not math.isfinite(row["score"]):
         yield f"  none of them has a finite {by}"
     key = row["model_key"]
@@ -132,3 +134,12 @@ def _optimism(row: dict[str, Any], by: str) -> str:
     if by == "validation_score" and row["scored"] > 1:
         return f"  (the largest of {row['scored']}, so probably higher than on new images)"
     return ""
+
+
+def _speed(row: dict[str, Any], run: Run) -> str:
+    """Say how fast a point's sub-model is beside its whole network, as measured; or what to type to measure it."""
+    if row["speed"] is None:
+        return f"not measured; to measure it: {command('time', run.path)}"
+    slower = ", SLOWER" if row["speed"] < 1.0 else ""
+    where = circumstance_text(circumstances_of(run)[0])
+    return f"{row['speed']:.2f} times that of the whole network{slower} ({row['latency_ms']:.4g} ms; {where})"

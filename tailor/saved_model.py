@@ -1,24 +1,46 @@
 """What the commands for a saved sub-model have in common."""
 
+import importlib
+import runpy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from tailor.core.errors import ConfigError
+import click
+
+from tailor.core.errors import ConfigError, explain_errors
 from transtailor import cli
+from transtailor.names import nearest
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from tailor.model.circumstance import Circumstance
     from tailor.model.state import ModelState
 
+RUNTIMES = ("eager", "compiled", "onnxruntime")
+PRECISIONS = ("float32", "bf16")
+MEMORY_FORMATS = ("contiguous", "channels_last")
 MINIMUM = {"batch": 1, "threads": 1, "repeats": 2}  # smallest values that a model is timed with
 
 folder_argument = cli.argument("folder", type=cli.FOLDER)
+module_option = cli.option(
+    "--module", metavar="FILE:NAME",
+    help="for what tailor.prune saved: the class or function that makes the whole network, net.py:Net",
+)  # fmt: skip
 
 
 def timing_options(function: cli.Function) -> cli.Function:
     """Give a command the options by which a model is timed."""
     for decorate in (
+        cli.option("--memory-format", type=click.Choice(MEMORY_FORMATS), help="of images (default: what is fastest)"),
+        cli.option("--precision", type=click.Choice(PRECISIONS), help="default: float32, on a GPU bf16"),
+        cli.option(
+            "--runtime", type=click.Choice(RUNTIMES), help="default: onnxruntime if installed, on a GPU compiled"
+        ),
         cli.option("--repeats", default=50, metavar="N", help="forward passes timed"),
         cli.option("--threads", type=int, metavar="N", help="CPU threads (default: as many as torch takes)"),
         cli.option("--device", default="auto", help="auto, cpu or cuda"),
@@ -33,6 +55,46 @@ def refuse_too_few(**timing: int | None) -> None:
     for name, value in timing.items():
         if value is not None and value < MINIMUM[name]:
             raise ConfigError(f"--{name} is {value}; expected {MINIMUM[name]} or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """How models are timed, as `timing_options` give it.
+
+    Raises:
+        ConfigError: a number is too small.
+    """
+
+    batch: int = 1  # images of a forward pass
+    device: str = "auto"  # or cpu, or cuda
+    threads: int | None = None  # of the CPU; None: as many as torch takes
+    repeats: int = 50
+    runtime: Literal["eager", "compiled", "onnxruntime"] | None = None  # None: what a user would deploy
+    precision: Literal["float32", "bf16"] | None = None
+    memory_format: Literal["contiguous", "channels_last"] | None = None
+
+    def __post_init__(self) -> None:
+        refuse_too_few(**{name: getattr(self, name) for name in MINIMUM})
+
+    def here(self) -> "tuple[Circumstance, torch.device]":
+        """Return the circumstance on this machine, and the device.
+
+        Raises:
+            ConfigError: there is no such device, or the runtime is not installed or cannot do this.
+        """
+        from tailor.model.circumstance import circumstance_here
+        from tailor.parallel.process_group import join
+
+        device = join(self.device).device
+        circumstance = circumstance_here(
+            device,
+            runtime=self.runtime,
+            precision=self.precision,
+            memory_format=self.memory_format,
+            batch=self.batch,
+            threads=self.threads,
+        )
+        return circumstance, device
 
 
 @contextmanager
@@ -58,3 +120,41 @@ def read_model(folder: Path) -> "ModelState":
             "registers it: --import FILE"
         )
     return state
+
+
+@contextmanager
+def opened_model(folder: Path, module: str | None) -> "Iterator[ModelState]":
+    """Yield the saved model, whose network can be built until the context ends.
+
+    Args:
+        module: for a network of the user's own (`PrunedNetwork.save`), FILE:NAME of what makes the whole one, called
+            without arguments. FILE is a .py file, or an installed module.
+
+    Raises:
+        ConfigError: as of `read_model`; or the whole network cannot be made, or is another one.
+    """
+    if module is None:
+        yield read_model(folder)
+        return
+    from tailor.own.pruned import opened
+
+    with opened(folder, model=_made(module)) as (_, state):
+        yield state
+
+
+def _made(text: str) -> "nn.Module":
+    """The module that a class or function makes, given as FILE:NAME."""
+    file, _, name = text.rpartition(":")
+    advice = "expected FILE:NAME, such as net.py:Net or torchvision.models:resnet18"
+    if not file or not name.isidentifier():
+        raise ConfigError(f"--module {text}: {advice}")
+    from torch import nn
+
+    with explain_errors(f"--module {text} cannot be made", advice):
+        names = runpy.run_path(file) if file.endswith(".py") else vars(importlib.import_module(file))
+        if name not in names:
+            raise ConfigError(f"--module {text}: {file} has no {name}{nearest(name, list(names))}")
+        made = names[name]()
+    if not isinstance(made, nn.Module):
+        raise ConfigError(f"--module {text}: it makes a {type(made).__name__} and not a torch.nn.Module; {advice}")
+    return made

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from tailor.deploy.export import images_for
+from tailor.model.programs import images_for
 from tailor.model.state import ModelState, save_model
 
 YES = "yes"
@@ -77,7 +77,7 @@ def try_export(folder: Path, to: str) -> str:
     Returns:
         "yes", or the error in one line.
     """
-    typed = [sys.executable, "-m", "transtailor", "model", "export", str(folder), "--to", to]
+    typed = [sys.executable, "-m", "transtailor", "model", "export", str(folder), "--to", to, "--no-time"]
     done = subprocess.run(typed, capture_output=True, text=True, check=False)
     return _reason(done, folder) if done.returncode else YES
 

@@ -15,6 +15,13 @@ from results.arms.comparison import TRANSTAILOR, Arm, Problem
 from results.arms.findings import Findings
 from results.arms.selection import select_arms
 from results.arms.shared_training import support_lines
+from results.circumstances import (
+    Circumstance,
+    circumstance_lines,
+    circumstance_text,
+    circumstances_of,
+    unsteady_lines,
+)
 from results.command_options import over_option
 from results.errors import ResultsError
 from results.question import question
@@ -27,6 +34,7 @@ from results.statistics.gaps import above_widest_gap
 from results.statistics.means import Mean, mean_interval
 from results.store.answers import Answer, answer
 from results.store.reader import Run
+from results.store.views import CIRCUMSTANCE
 from results.text.number_format import SCALES, Scale, number, percent
 from results.text.page import Heading, Note, PageTable, Part
 from transtailor import cli
@@ -37,12 +45,16 @@ DEVICE_HOURS = "device_hours"
 """Hours of all ranks for all stages that led to a point, without sharing; GPU-hours on GPUs."""
 NO_COST = (
     "seed", "point", "validation_score", "deciding_score", "validation_loss", "validation_images", "test_score",
-    "test_images", "train_images", "asked_removed_macs_fraction", "removed_macs_fraction", "original_macs",
+    "test_images", "train_images", "asked_removed_macs_fraction", "removed_macs_fraction", "original_macs", "speed",
+    "speed",
 )  # fmt: skip
 """Numeric columns that are no cost of a model."""
 TIMED = ("latency_ms", "peak_memory_bytes")
-"""Costs that `transtailor time` measures, under the conditions that the view `timed_on` names."""
-WAYS = "SELECT count(*) AS ways FROM (SELECT DISTINCT device_name, threads, precision, batch FROM timings)"
+"""Costs that `transtailor time` measures, in `measured_points` those of the circumstance in the view `timed_on`."""
+TIMED_IN = f"""
+SELECT trial_id, point, timings."{{cost}}" AS cost FROM compared_points JOIN timings USING (model_key)
+WHERE isfinite(timings."{{cost}}") AND ({", ".join(f"timings.{name}" for name in CIRCUMSTANCE)}) = ({{values}})
+"""
 NUMBERS = "SELECT column_name FROM (DESCRIBE measured_points) WHERE column_type IN ('BIGINT', 'DOUBLE')"
 HOURS = "SELECT trial_id, point, device_hours AS cost FROM compared_points JOIN unshared_costs USING (stage_key)"
 
@@ -131,6 +143,13 @@ def costs_of(run: Run, cost: str) -> Costs:
     return {(row["trial_id"], row["point"]): float(row["cost"]) for row in run.rows(sql)}
 
 
+def _costs_in(run: Run, cost: str, circumstance: Circumstance) -> Costs:
+    """Return the cost of every operating point whose model was timed in a circumstance."""
+    sql = TIMED_IN.format(cost=cost, values=", ".join("?" * len(CIRCUMSTANCE)))
+    rows = run.rows(sql, [circumstance[name] for name in CIRCUMSTANCE])
+    return {(row["trial_id"], row["point"]): float(row["cost"]) for row in rows}
+
+
 def _front(arms: Sequence[Arm], costs_of_points: Costs) -> list[FrontPoint]:
     """Return the arms of one problem that have a seed with both a score and a cost, sorted by cost."""
     all_seeds: set[int] = set()
@@ -188,15 +207,15 @@ def _resamples(seeds: int) -> np.ndarray:
 
 
 def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]:
-    """Yield one table per problem, sorted by cost. Raises as `fronts_of`."""
+    """Yield one table per problem, sorted by cost; of times one for each circumstance. Raises as `fronts_of`."""
     fronts = fronts_of(run, cost, score)
-    for problem, front in fronts.items():
-        scale = SCALES[front[0].arm.metric]
-        yield Heading(f"{problem}: {score.split('_')[0]} {scale.mark} against {cost}")
-        yield ""
-        columns = ("arm", cost, scale.mark, "95%", "seeds", "on the front", "share of resamples")
-        yield PageTable(columns=columns, rows=[_row(point) for point in front])
-        yield ""
+    if cost in TIMED:
+        arms = select_arms(run, score=score).arms
+        for circumstance in circumstances_of(run):
+            of_circumstance = fronts_among(arms, _costs_in(run, cost, circumstance))
+            yield from _front_tables(of_circumstance, cost, score, f", {circumstance_text(circumstance)}")
+    else:
+        yield from _front_tables(fronts, cost, score)
     yield Note(
         "On the front: no other arm is at least as cheap and at least as good, and better in one of the two (means"
         f" over seeds). The share is that of {FRONT_DRAWS} resamples of the seeds in which this holds. It is no p:"
@@ -204,8 +223,21 @@ def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]
     )
     yield from map(Note, _marks(fronts, cost))
     if cost in TIMED:
-        yield from map(Note, circumstance_lines(run))
+        yield from map(Note, unsteady_lines(run))
     yield from map(Note, support_lines(run, fronts))
+
+
+def _front_tables(
+    fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str, score: str, where: str = ""
+) -> Iterator[Part]:
+    """Yield a table for each problem; `where` ends its heading."""
+    for problem, front in fronts.items():
+        scale = SCALES[front[0].arm.metric]
+        yield Heading(f"{problem}: {score.split('_')[0]} {scale.mark} against {cost}{where}")
+        yield ""
+        columns = ("arm", cost, scale.mark, "95%", "seeds", "on the front", "share of resamples")
+        yield PageTable(columns=columns, rows=[_row(point) for point in front])
+        yield ""
 
 
 def _row(point: FrontPoint) -> tuple[str, ...]:
@@ -249,21 +281,6 @@ def _marks(fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str) -> list[st
     if without_cost:
         notes.append(f"{len(without_cost)} arms have seeds without a {cost}; these seeds are left out of the front.")
     return notes
-
-
-def circumstance_lines(run: Run) -> list[str]:
-    """Say under which conditions the models of `measured_points` were timed; no line if none was."""
-    (count,) = run.rows(WAYS)
-    others = f"; the table timings has {count['ways'] - 1} more such conditions." if count["ways"] > 1 else "."
-    lines = []
-    for row in run.rows("FROM timed_on"):
-        images = f"{row['batch']} image{'' if row['batch'] == 1 else 's'}"
-        threads = f"{row['threads']} thread{'' if row['threads'] == 1 else 's'}"
-        lines.append(
-            f"Latency and memory are those of one forward pass of {images} on {row['device_name']}, {threads},"
-            f" {row['precision']}; {row['models']} models were timed like this{others}"
-        )
-    return lines
 
 
 POINTS_WITH_COSTS = """

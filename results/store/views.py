@@ -20,10 +20,13 @@ LAST_FIRST = "written_at DESC, parse_filename(_part) DESC, file_row_number DESC"
 """The order of the rows of one key: the first one counts."""
 _NO_PATTERN = str.maketrans({sign: f"[{sign}]" for sign in "*?["})
 
+CIRCUMSTANCE = ("device_name", "runtime", "precision", "memory_format", "batch", "threads", "versions")
+"""The columns of `timings` that say where and how a model was timed; only times with equal ones can be compared."""
+
 MEASURED_POINTS = """
 CREATE VIEW measured_points AS
 SELECT point.*, coalesce(classes.score, amounts.score) AS test_score,
-    coalesce(classes.images, amounts.images, 0) AS test_images, latency_ms, peak_memory_bytes,
+    coalesce(classes.images, amounts.images, 0) AS test_images, latency_ms, speed, peak_memory_bytes,
     coalesce(point.macs = lag(point.macs) OVER path AND
         point.asked_removed_macs_fraction > lag(point.asked_removed_macs_fraction) OVER path, false) AS removed_nothing
 FROM {points} AS point
@@ -38,14 +41,15 @@ LEFT JOIN (
 ) AS amounts USING ({key})
 LEFT JOIN (
     SELECT model_key, arg_max(latency_ms, written_at) AS latency_ms,
+        arg_max(speed, written_at) AS speed,
         arg_max(peak_memory_bytes, written_at) AS peak_memory_bytes
-    FROM timings JOIN timed_on USING (device_name, threads, precision, batch) GROUP BY model_key
+    FROM timings JOIN timed_on USING ({circumstance}) GROUP BY model_key
 ) AS timed USING (model_key)
 WINDOW path AS (PARTITION BY {path} ORDER BY point.point)
 """
 """`operating_points` with the score on the test split: the accuracy of `predictions`, or R squared of `estimates` (1
 minus the squared errors over the squared distances from the mean target); null without test rows. Also the cost of a
-forward pass under the conditions of `timed_on` (null if not timed), and whether more removal was asked than at the
+forward pass in the circumstance of `timed_on` (null if not timed), and whether more removal was asked than at the
 point before, without effect: a pruning always changes the MACs."""
 
 COMPARED_POINTS = """
@@ -80,12 +84,12 @@ QUALIFY row_number() OVER (
 of these one that finished it; of these the one that wrote it last."""
 COUNTED_ROWS = "(SELECT * FROM {rows} SEMI JOIN counted_trials USING (run, trial_id))"
 
-TIMED_ON = """
+TIMED_ON = f"""
 CREATE VIEW timed_on AS
-SELECT device_name, threads, precision, batch, count(DISTINCT model_key) AS models FROM timings
+SELECT {", ".join(CIRCUMSTANCE)}, count(DISTINCT model_key) AS models FROM timings
 GROUP BY ALL ORDER BY models DESC, max(written_at) DESC LIMIT 1
 """
-"""The conditions of the times in `measured_points`: those under which most models were timed."""
+"""The circumstance of the times in `measured_points`: the one in which most models were timed."""
 
 COMPUTED_STAGES = """
 CREATE VIEW computed_stages AS
@@ -116,6 +120,7 @@ def names_in(*, several: bool) -> dict[str, str]:
         "key": ", ".join([*trial, "point"]),
         "trial": ", ".join(trial),
         "path": ", ".join(f"point.{name}" for name in trial),
+        "circumstance": ", ".join(CIRCUMSTANCE),
         "points": COUNTED_ROWS.format(rows="operating_points") if several else "operating_points",
     }
 

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,15 +20,15 @@ from sweeps.run.run_lock import RunLock, holder_of
 from tailor.config.parsing import parse_trial
 from tailor.core.errors import Paused
 from tailor.execution import plugins
-from tailor.saved_model import refuse_too_few
+from tailor.saved_model import Timing
 
 if TYPE_CHECKING:
+    from tailor.model.circumstance import Circumstance
     from tailor.model.latency import Latency
     from tailor.model.state import ModelState
     from tailor.parallel.process_group import ProcessGroup
 
 Returned = TypeVar("Returned")
-STEADY_FRACTION = 0.1  # by which a model's time may differ when it is timed again
 MEASURE_LIMIT_S = 3600.0  # of one sub-model; if it takes longer, the device is stuck
 
 WAITING = """
@@ -36,35 +36,17 @@ SELECT trial_id, any_value(arm) AS arm, list(point ORDER BY point) AS points,
     list(model_key ORDER BY point) AS model_keys
 FROM (FROM operating_points QUALIFY row_number() OVER (PARTITION BY model_key ORDER BY trial_id, point) = 1)
 WHERE ? OR model_key NOT IN (
-    SELECT model_key FROM timings WHERE device_name = ? AND threads = ? AND precision = ? AND batch = ?)
+    SELECT model_key FROM timings WHERE ({circumstance}) = ({values}))
 GROUP BY trial_id ORDER BY trial_id
 """
-"""The distinct models, or those not yet timed under these conditions, each with one trial that reached it."""
+"""The distinct models, or those not yet timed in a circumstance, each with one trial that reached it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class How:
-    """How sub-models are timed.
-
-    Raises:
-        ConfigError: a number is too small.
-    """
-
-    batch: int = 1  # images of a forward pass
-    device: str = "auto"  # or cpu, or cuda
-    threads: int | None = None  # of the CPU; None: as many as torch takes
-    repeats: int = 50
-    again: bool = False  # also those that were timed under the same conditions
-
-    def __post_init__(self) -> None:
-        refuse_too_few(batch=self.batch, threads=self.threads, repeats=self.repeats)
-
-
-def time_models(run: RunFolder, cache: Path, how: How) -> Iterator[str]:
+def time_models(run: RunFolder, cache: Path, timing: Timing, *, again: bool = False) -> Iterator[str]:
     """Time the sub-models; yield a line for each, then how many were timed, and whether the machine was steady.
 
-    Models that were timed under the same conditions (device, threads, precision, batch) are not timed again, unless
-    `how` says so. Nothing is trained: models of which the cache lacks a stage are skipped and counted.
+    Each is timed in turns with its whole network. Models that were timed in the same circumstance are not timed again,
+    unless `again` says so. Nothing is trained: models of which the cache lacks a stage are skipped and counted.
 
     Raises:
         RunFolderError: the folder is no run, the cache is a file or has none of its sub-models, or a sub-model cannot
@@ -75,8 +57,7 @@ def time_models(run: RunFolder, cache: Path, how: How) -> Iterator[str]:
     Writes:
         rows of `timings`, trial by trial: after an interruption the same command resumes.
     """
-    from tailor.model.state import save_model
-    from tailor.parallel.process_group import join
+    from tailor.parallel.process_group import ProcessGroup
 
     refuse_file(cache)
     record = open_run(run)
@@ -87,34 +68,79 @@ def time_models(run: RunFolder, cache: Path, how: How) -> Iterator[str]:
     modules = modules_of(run, record.imports)
     for module in modules:
         plugins.load_copy(module)
-    ranks = join(how.device)
-    conditions = _conditions(ranks, how)
+    circumstance, device = timing.here()
+    ranks = ProcessGroup(rank=0, world_size=1, device=device)
+    yield f"timing in: {circumstance}"
+    values = asdict(circumstance)
+    sql = WAITING.format(circumstance=", ".join(values), values=", ".join("?" * len(values)))
     with load(run.path) as tables:
-        trials = tables.rows(WAITING, [how.again, *conditions.values()])
+        trials = tables.rows(sql, [again, *values.values()])
     timed = 0
-    first: Latency | None = None  # of the sub-model that was timed first, which stays on disk
+    unsteady = 0
     with tempfile.TemporaryDirectory() as folder, _one_process_each() as processes:
         for trial in trials:
             trial_id = trial["trial_id"]
             model_keys = dict(zip(trial["points"], trial["model_keys"], strict=True))
             rows = []
             for point, state in _cached_states(record.trials[trial_id], trial_id, cache, ranks, model_keys):
-                model_folder = Path(folder) / ("first" if first is None else "other")
-                save_model(state, model_folder)
-                latency = call_in(processes, MEASURE_LIMIT_S, _measure, model_folder, how, modules)
-                if first is None:
-                    first = latency
+                programs = _programs(state, circumstance, Path(folder))
+                latency = call_in(processes, MEASURE_LIMIT_S, _measure, programs, timing, modules)
+                unsteady += not latency.is_steady
                 rows.append(_row(latency) | {"model_key": model_keys[point], "code_digest": digest})
                 yield f"{trial_id}  {trial['arm']}, point {point}: {_costs(latency)}"
             writer.write("timings", rows)
             timed += len(rows)
-        if first is not None:
-            again = call_in(processes, MEASURE_LIMIT_S, _measure, Path(folder) / "first", how, modules)
-            yield from _unsteady(first, again)
     if timed:
         yield from _bring_to_rest(run)
     to_time = sum(len(trial["points"]) for trial in trials)
-    yield from _summary(timed, to_time - timed, cache, conditions)
+    if unsteady:
+        yield (
+            f"warning: {unsteady} of {timed} were not steady, also when timed again (column is_steady): their"
+            " differences within the quartiles say nothing. End other work on this machine, and type the same command"
+            " with --again"
+        )
+    yield from _summary(timed, to_time - timed, cache, circumstance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Programs:
+    """A sub-model and its whole network in folders, and for ONNX Runtime their programs in files."""
+
+    model: Path
+    whole: Path
+    content: Path | None
+    whole_content: Path | None
+
+
+def _programs(state: "ModelState", circumstance: "Circumstance", folder: Path) -> Programs:
+    """Save a sub-model and its whole network; the whole one only once for each network, head and input.
+
+    Programs are written here and not in the process that measures, whose memory they would count to.
+    """
+    from tailor.model.latency import whole_network
+    from tailor.model.passes import onnx_program
+    from tailor.model.state import save_model
+
+    def content(of: "ModelState", file: Path) -> Path | None:
+        if circumstance.runtime != "onnxruntime":
+            return None
+        file.write_bytes(onnx_program(of, circumstance.batch))
+        return file
+
+    shape = "x".join(map(str, state.input_shape))
+    whole = folder / f"{state.network}_{state.classes}_{shape}"
+    whole_content = whole / "program.onnx"
+    if not whole.exists():
+        unpruned = whole_network(state)
+        save_model(unpruned, whole)
+        content(unpruned, whole_content)
+    save_model(state, folder / "model")
+    return Programs(
+        model=folder / "model",
+        whole=whole,
+        content=content(state, folder / "model" / "program.onnx"),
+        whole_content=whole_content if whole_content.exists() else None,
+    )
 
 
 def _bring_to_rest(run: RunFolder) -> Iterator[str]:
@@ -124,20 +150,6 @@ def _bring_to_rest(run: RunFolder) -> Iterator[str]:
         with suppress(RunFolderError), RunLock(run.lock):  # a launch may have begun just now
             RunningTables(run.path, notes.append).end()
     yield from notes
-
-
-def _conditions(ranks: "ProcessGroup", how: How) -> dict[str, Any]:
-    """Return the conditions of the timing, as in the table's key."""
-    import torch
-
-    from tailor.model.latency import device_name, precision_name
-
-    return {
-        "device_name": device_name(ranks.device),
-        "threads": torch.get_num_threads() if how.threads is None else how.threads,
-        "precision": precision_name(torch.float32, ranks.device),
-        "batch": how.batch,
-    }
 
 
 def _cached_states(
@@ -184,62 +196,60 @@ def call_in(processes: ProcessPoolExecutor, limit_s: float, call: Callable[..., 
         raise RunFolderError(f"a sub-model could not be timed: {why}; give a smaller --batch or --threads") from error
 
 
-def _measure(folder: Path, how: How, modules: tuple[Path, ...]) -> "Latency":
+def _measure(programs: Programs, timing: Timing, modules: tuple[Path, ...]) -> "Latency":
     """Time the sub-model that is saved in a folder."""
     from tailor.model.latency import measure
     from tailor.model.state import load_state
-    from tailor.parallel.process_group import join
 
     for module in modules:
         plugins.load_copy(module)
-    device = join(how.device).device
-    return measure(load_state(folder), batch=how.batch, device=device, threads=how.threads, repeats=how.repeats)
+    state = load_state(programs.model)
+    circumstance, device = timing.here()
+    return measure(
+        state,
+        circumstance,
+        device=device,
+        repeats=timing.repeats,
+        whole=load_state(programs.whole),
+        content=_read(programs.content),
+        whole_content=_read(programs.whole_content),
+    )
+
+
+def _read(file: Path | None) -> bytes | None:
+    return None if file is None else file.read_bytes()
 
 
 def _row(latency: "Latency") -> dict[str, Any]:
     return {
-        "device_name": latency.device_name,
-        "threads": latency.threads,
-        "precision": latency.precision,
-        "batch": latency.batch,
+        **asdict(latency.circumstance),
         "repeats": latency.repeats,
-        "latency_ms": 1e3 * latency.latency_median_s,
-        "latency_lower_quartile_ms": 1e3 * latency.latency_lower_quartile_s,
-        "latency_upper_quartile_ms": 1e3 * latency.latency_upper_quartile_s,
+        "latency_ms": latency.latency_median_ms,
+        "latency_lower_quartile_ms": latency.latency_lower_quartile_ms,
+        "latency_upper_quartile_ms": latency.latency_upper_quartile_ms,
+        "speed": latency.speed,
+        "whole_latency_ms": latency.whole_latency_ms,
+        "is_steady": latency.is_steady,
         "peak_memory_bytes": latency.peak_memory_bytes,
-        "torch_version": latency.torch_version,
     }
 
 
 def _costs(latency: "Latency") -> str:
-    text = f"{1e3 * latency.latency_median_s:.4g} ms"
+    text = f"{latency.latency_median_ms:.4g} ms, {latency.speed:.2f} times as fast as the whole network"
     if latency.peak_memory_bytes is not None:
         text += f", {latency.peak_memory_bytes / 2**20:.1f} MiB"
-    return text
+    return text if latency.is_steady else f"{text}, not steady"
 
 
-def _unsteady(first: "Latency", again: "Latency") -> Iterator[str]:
-    """Warn if the first model took another time at the end."""
-    before_ms = 1e3 * first.latency_median_s
-    after_ms = 1e3 * again.latency_median_s
-    if max(before_ms, after_ms) > (1 + STEADY_FRACTION) * min(before_ms, after_ms):
-        yield (
-            f"warning: this machine is not steady: the first sub-model took {before_ms:.4g} ms, and {after_ms:.4g} ms "
-            "when it was timed again at the end. Differences between sub-models that are not larger say nothing. End "
-            "other work on this machine, and type the same command with --again"
-        )
-
-
-def _summary(timed: int, lost: int, cache: Path, conditions: Mapping[str, Any]) -> Iterator[str]:
-    where = "{device_name}, {threads} CPU thread(s), {precision}, batch {batch}".format_map(conditions)
+def _summary(timed: int, lost: int, cache: Path, circumstance: "Circumstance") -> Iterator[str]:
     if lost and not timed:
         raise RunFolderError(
             f"{cache} lacks stages of each of the {lost} sub-models that are not timed yet; name the run's cache with"
             " --cache, or launch the run again, which computes what is missing"
         )
     if not timed:
-        yield f"nothing to time: no operating points yet, or all their sub-models were timed on {where}"
+        yield f"nothing to time: no operating points yet, or all their sub-models were timed in {circumstance}"
         return
-    yield f"{timed} sub-models timed on {where}; see latency_ms and peak_memory_bytes of measured_points"
+    yield f"{timed} sub-models timed in {circumstance}; see latency_ms, speed and peak_memory_bytes of measured_points"
     if lost:
         yield f"{lost} left out: {cache} lacks some of their stages; launch the run again to compute them"

@@ -5,7 +5,7 @@ The numbers are facts about the code that builds the networks; `tests/tailor/cat
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class NetworkInfo:
     head_params_count: int  # with 5 classes
     any_size: bool = False  # whether it also reads images of other sizes
     activation_macs: int = 0  # of `macs`, those of products of activations with each other (attention)
+    width_multiple: int = 8  # what `pruning.width_multiple = "auto"` is for this network
 
     @property
     def has_own_parameters(self) -> bool:
@@ -47,7 +48,7 @@ def network_stub(
     description: str, builder: str | Callable[..., Any], input_shape: tuple[int, ...] = INPUT_SHAPE
 ) -> NetworkInfo:
     """Return a record that is enough to build a network; its facts are not known yet and stand as 0."""
-    values: dict[str, Any] = {field.name: 0 for field in fields(NetworkInfo)}
+    values: dict[str, Any] = {field.name: 0 for field in fields(NetworkInfo) if field.default is MISSING}
     values["description"] = description
     values["builder"] = builder
     values["input_shape"] = input_shape

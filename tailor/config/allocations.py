@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from tailor.catalogue.widths import WidthRule
 from tailor.core.registry import Registry
 from tailor.core.seeds import stream
 from tailor.core.settings import Count, Fraction, Rate, Settings
@@ -36,12 +37,12 @@ class Cut:
     batch_size: int
     seed: int  # of random numbers
     step: int  # of the path, from 1: what is drawn has other numbers in each
-    width_multiple: int
+    widths: WidthRule
     at_random: bool  # remove random filters instead of the lowest-scored ones
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that all stages of a pruning have."""
-        names = ("rule", "grouping", "removed_macs_fraction", "minimum_filters_fraction", "width_multiple")
+        names = ("rule", "grouping", "removed_macs_fraction", "minimum_filters_fraction", "widths")
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -199,7 +200,8 @@ class LeGR(Allocation):
 class ToLatency(Allocation):
     """The smallest removal that meets a latency, measured where the trial runs; the method's budget is the upper limit.
 
-    What is measured is a forward pass in evaluation mode on images that are on the device. The lower quartile of the
+    What is measured is a forward pass in evaluation mode on images that are on the device, in the runtime that will run
+    the sub-model. The lower quartile of the
     repeats counts (C: other load on the machine can only add time).
     """
 
@@ -209,12 +211,16 @@ class ToLatency(Allocation):
     """Latency of a forward pass of one batch."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where it is measured."""
+    runtime: Literal["eager", "compiled", "onnxruntime"] | None = None
+    """What runs the network; None: ONNX Runtime on a CPU, a compiled network on a GPU."""
+    memory_format: Literal["contiguous", "channels_last"] | None = None
+    """Of images; None: ONNX Runtime's own, else channels last."""
     batch_size: Count = 1
     """Images of a forward pass."""
     threads: Count = 1
     """Threads of the CPU."""
-    precision: Literal["float32", "bf16"] = "float32"
-    """Of a forward pass."""
+    precision: Literal["float32", "bf16"] | None = None
+    """Of a forward pass; None: float32 on a CPU, bf16 on a GPU."""
     repeats: Annotated[int, Field(ge=2)] = 50
     """Forward passes of a measurement."""
     within: Division = "global"
@@ -222,7 +228,8 @@ class ToLatency(Allocation):
 
     def label(self) -> str:
         """Return latency and device: each latency is an arm, as its operating points meet no budget in MACs."""
-        return f"{self.latency_ms:g} ms on {self.device}"
+        runtime = "" if self.runtime is None else f", {self.runtime}"
+        return f"{self.latency_ms:g} ms on {self.device}{runtime}"
 
     def macs_budget(self, _removed_macs_fraction: float) -> float | None:
         """Return None, because its operating points meet a latency instead."""
@@ -230,15 +237,18 @@ class ToLatency(Allocation):
 
     def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
         """Yield one surgery that measures latencies."""
+        on_gpu = self.device == "cuda"
         return (
             yield PruneToLatency(
                 of=scores,
                 allocation=self.within,
                 latency_ms=self.latency_ms,
                 device=self.device,
+                runtime=self.runtime or ("compiled" if on_gpu else "onnxruntime"),
+                memory_format=self.memory_format,
                 batch_size=self.batch_size,
                 threads=self.threads,
-                precision=self.precision,
+                precision=self.precision or ("bf16" if on_gpu else "float32"),
                 repeats=self.repeats,
                 seed=cut.random_seed,
                 **cut.settings(),

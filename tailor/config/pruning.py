@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from tailor.catalogue.widths import ANY_WIDTH, WIDE_FILTERS, WidthRule
 from tailor.core.settings import Count, Fraction
 from tailor.stages import GroupRule
 
@@ -14,8 +15,12 @@ class PruningConfig(GroupRule):
 
     minimum_filters_fraction: Fraction = 0.1
     """Share of each layer's original filters that always stays, at least one filter."""
-    width_multiple: Annotated[Count, Field(json_schema_extra={"neutral": 1})] = 1
-    """Each layer that loses filters keeps a multiple of this number (8 suits GPUs), or all filters that it has."""
+    width_multiple: Annotated[Count | Literal["auto"], Field(json_schema_extra={"neutral": 1})] = "auto"
+    """Each layer of `multiple_from_filters` or more that loses filters keeps a multiple of this number, or all filters
+    that it has: odd widths are slow on GPUs and CPUs. `auto` is 8, and 1 for embedded networks and for methods whose
+    rule decides how many filters go; ids and keys have the number."""
+    multiple_from_filters: Annotated[Count, Field(json_schema_extra={"neutral": WIDE_FILTERS})] = WIDE_FILTERS
+    """Layers that have fewer filters than this in the unpruned network keep any number of them."""
     measure_norms: bool = False
     """Whether the norms' running statistics are measured again after each pruning."""
     shift_means: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False
@@ -27,6 +32,14 @@ class PruningConfig(GroupRule):
     def rule(self) -> GroupRule:
         """What can be removed: these settings without those that are not about groups."""
         return _rule(*[(name, getattr(self, name)) for name in GroupRule.model_fields])
+
+    @property
+    def widths(self) -> WidthRule:
+        """Which widths layers may keep, by the number of `width_multiple`, with which `TrialConfig` replaces `auto`."""
+        assert self.width_multiple != "auto"
+        if self.width_multiple == 1:
+            return ANY_WIDTH
+        return WidthRule(multiple=self.width_multiple, from_filters=self.multiple_from_filters)
 
 
 @cache  # a plan has few rules, and asks for one with each stage that prunes

@@ -2,12 +2,14 @@
 
 import hashlib
 from abc import abstractmethod
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from tailor.catalogue import weights
 from tailor.catalogue.networks import NETWORKS
+from tailor.catalogue.widths import WIDE_FILTERS
 from tailor.config import optimisation
 from tailor.config.data import DataConfig
 from tailor.config.optimisation import Optimisation
@@ -37,6 +39,8 @@ class Method(Settings):
     """Whether it trains on the source task with the head of the pre-trained network, which must fit that task."""
     filters_only: ClassVar[bool] = False
     """Whether it cannot prune heads of attention and channels of a stream (pruning.heads, pruning.stream)."""
+    prunes_to_a_budget: ClassVar[bool] = True
+    """Whether it reads pruning.width_multiple, of which `auto` is 1 if it does not."""
     rate: ClassVar[str] = "optimisation.learning_rate"
     """The setting that is the learning rate of its last training on the target: what `rate` in a spec means for it."""
     name: str
@@ -131,6 +135,24 @@ class TrialConfig(Settings):
             raise ValueError(f"no such network{nearest(name, NETWORKS)}")
         return name
 
+    @field_validator("pruning")
+    @classmethod
+    def _multiple_is_a_number(cls, pruning: PruningConfig, info: ValidationInfo) -> PruningConfig:
+        """Replace the `auto` of width_multiple by its number, which depends on nothing but network and method."""
+        if "network" not in info.data or "method" not in info.data:
+            return pruning  # one of them is wrong, which is an error of its own
+        network: str = info.data["network"]
+        method: Method = info.data["method"]
+        if pruning.width_multiple == "auto":
+            multiple = NETWORKS[network].width_multiple if method.prunes_to_a_budget else 1
+            pruning = _with_multiple(pruning, multiple)
+        if pruning.width_multiple == 1 and pruning.multiple_from_filters != WIDE_FILTERS:
+            raise ValueError(
+                f"multiple_from_filters = {pruning.multiple_from_filters} has no effect: width_multiple is 1 for "
+                f"{network} and method {method.name!r}; give a width_multiple such as 8, or leave it out"
+            )
+        return pruning
+
     @model_validator(mode="after")
     def _images_fit_the_network(self) -> "TrialConfig":
         network = NETWORKS[self.network]
@@ -216,6 +238,11 @@ class TrialConfig(Settings):
     def _method_is_possible(self) -> "TrialConfig":
         self.method.check(self)
         return self
+
+
+@lru_cache(maxsize=1024)  # the thousands of trials of a plan share their sections
+def _with_multiple(pruning: PruningConfig, multiple: int) -> PruningConfig:
+    return pruning.model_copy(update={"width_multiple": multiple})
 
 
 def trial_id(config: TrialConfig, stage_versions: dict[str, int]) -> str:

@@ -16,6 +16,7 @@ from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
 from tailor.core.plugin_digests import digests_in
 from tailor.data.objective import quality
+from tailor.deploy.speed import Speed
 from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import StageEvent
 from tailor.model.state import DESCRIPTION_FILE, MODEL_FILE, ModelState, save_model
@@ -25,6 +26,7 @@ from transtailor.files import refuse_unwritable, write_file
 
 CARD_FILE = "card.md"
 NOT_GIVEN = "not given"
+SPEED_UNKNOWN = "not measured; `transtailor model export` and `transtailor model time` measure it and write it here"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +120,26 @@ def save_point(
     save_with_card(state, facts_of(config, point, command=command, licence=licence), folder)
 
 
+def record_speed(folder: Path, speed: Speed) -> None:
+    """Write the measured speed into the description and the card of a saved model; nothing if it has no card.
+
+    Raises:
+        ConfigError: the folder cannot be written to.
+    """
+    description = read_json(folder / DESCRIPTION_FILE)
+    if "facts" not in description:
+        return
+    description |= {"speed": asdict(speed)}
+    try:
+        write_file(folder / DESCRIPTION_FILE, json.dumps(description, indent=1))
+        write_file(folder / CARD_FILE, card(description))
+    except OSError as error:
+        raise ConfigError(
+            f"the speed cannot be written into the card: {error}; to measure without it, copy {folder} to a folder of "
+            "yours"
+        ) from error
+
+
 def refuse_unsavable(folder: Path | None, licence: str | None) -> None:
     """Raise ConfigError if sub-models cannot be saved as the options say; called before anything is computed.
 
@@ -181,6 +203,7 @@ def _rows(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "weights", f"{MODEL_FILE}, SHA-256 {description['sha256']}"
     yield "multiply-accumulates", f"{cost['macs']:,} of {cost['original_macs']:,}, {removed_fraction:.4f} removed"
     yield "parameters", f"{cost['params']:,}"
+    yield "speed", escape(str(Speed(**description["speed"]))) if "speed" in description else SPEED_UNKNOWN
     yield "trial", f"{facts['trial_id']}, operating point {facts['point']}, stage {facts['stage_key']}"
     for record, sha256 in facts["imports"].items():
         yield escape(record), f"of a user's module, SHA-256 {sha256}"

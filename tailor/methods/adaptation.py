@@ -25,6 +25,7 @@ class TargetAwareAdaptation(Method):
     """Fine-tune; then remove filters with weak activations on the target, a few layers at a time, and tune again."""
 
     filters_only: ClassVar[bool] = True
+    prunes_to_a_budget: ClassVar[bool] = False
     name: Literal["target_aware_adaptation"] = "target_aware_adaptation"
     statistic: Literal["mean_activation", "mean_absolute_activation", "apoz"] = "mean_activation"
     """The statistic of each filter over the target's training images (C): a criterion that reads activations."""
@@ -49,7 +50,7 @@ class TargetAwareAdaptation(Method):
         """Refuse a statistic that may be negative on this network, a width multiple, which the rule does not support,
         and a network that can lose no filter."""
         refuse_unprunable(config)
-        if config.pruning.width_multiple > 1:
+        if config.pruning.width_multiple != 1:
             raise ValueError(
                 f"pruning.width_multiple = {config.pruning.width_multiple} has no effect on {self.name}, whose rule "
                 "decides how many filters are removed; leave it out"

@@ -11,6 +11,7 @@ from tailor.stages import StageGenerator
 class HeadOnly(Method):
     """A new last layer on frozen features ("FT" in TransTailor's tables)."""
 
+    prunes_to_a_budget: ClassVar[bool] = False
     rate: ClassVar[str] = "optimisation.head_learning_rate"
     name: Literal["head_only"] = "head_only"
 
@@ -25,6 +26,7 @@ class HeadOnly(Method):
 class FullFineTuning(Method):
     """A new last layer first, then all layers ("FT-Full")."""
 
+    prunes_to_a_budget: ClassVar[bool] = False
     name: Literal["fine_tune"] = "fine_tune"
 
     def walk(self, config: TrialConfig) -> StageGenerator:

@@ -4,38 +4,42 @@ import json
 from functools import lru_cache
 
 from tailor.catalogue.analysis import rules_of
-from tailor.catalogue.feasibility_table import TABLE_CLASSES, Prunable, macs_left, table
+from tailor.catalogue.feasibility_table import Prunable, macs_left, table
 from tailor.catalogue.networks import NETWORKS, is_of_family
 from tailor.config.trial import TrialConfig
 from tailor.stages import GroupRule
 
+ROUNDING = 1e-9  # of a share of the MACs
+
 
 def most_removable(config: TrialConfig) -> float:
-    """An upper bound of the fraction of the original MACs that the trial's network can lose, in [0, 1].
+    """The fraction of the original MACs that the trial's network can lose, in [0, 1].
 
-    Every group keeps `pruning.minimum_filters_fraction`; rounding to whole filters is ignored. 1.0 if little is known:
-    for a user's network, and for one with windows (Swin) at another size of images than the table's.
+    Every group keeps `pruning.minimum_filters_fraction`, at a width that `pruning.width_multiple` allows. 1.0 if
+    little is known: for a user's network, and for one with windows (Swin) at another size of images than the table's.
 
     >>> config = TrialConfig(method="prune", network="digits_resnet")
     >>> 0.2 < most_removable(config) < 1.0
     True
     """
     data = config.data
-    info = NETWORKS[config.network]
+    pruning = config.pruning
     prunable = _find_prunable(config)
     if prunable is None:
         return 1.0
     if not is_prunable(config):
         return 0.0
     reads_any_size = any(stride for stride, *_ in prunable.parts)
-    if data.input_shape != info.input_shape and not reads_any_size:
+    if data.input_shape != NETWORKS[config.network].input_shape and not reads_any_size:
         return 1.0
-    features = info.head_params_count // TABLE_CLASSES  # or one more, where the head has a bias
-    difference_of_heads = (data.info.target_classes - TABLE_CLASSES) * features
-    least = macs_left(prunable.parts, data.input_shape, config.pruning.minimum_filters_fraction)
-    least += min(0, difference_of_heads)
-    original = macs_left(prunable.parts, data.input_shape, 1.0) + difference_of_heads
-    return 1.0 - max(0.0, least) / original
+    kept_fractions = []
+    for filters, filters_each in prunable.widths:
+        fewest = pruning.widths.fewest(filters, filters_each, pruning.minimum_filters_fraction)
+        kept_fractions.append(fewest / filters)
+    classes = data.info.target_classes
+    least = macs_left(prunable.parts, data.input_shape, classes, kept_fractions)
+    original = macs_left(prunable.parts, data.input_shape, classes, [1.0] * len(prunable.widths))
+    return 1.0 - least / original
 
 
 def _find_prunable(config: TrialConfig) -> Prunable | None:
@@ -66,11 +70,13 @@ def refuse_impossible(config: TrialConfig, removed_macs_fraction: float) -> None
     """Raise ValueError if the trial's network cannot lose this fraction; for a method's `check`."""
     refuse_missing_kinds(config)
     most = most_removable(config)
-    if removed_macs_fraction > most:
+    if removed_macs_fraction > most + ROUNDING:
         pruning = config.pruning
         settings = f"pruning.residual = {pruning.residual!r}, pruning.linear = {str(pruning.linear).lower()}"
         for kind, value in pruning.rule.wholes.items():
             settings += f", pruning.{kind} = {json.dumps(value)}"
+        if pruning.width_multiple != 1:
+            settings += f", pruning.width_multiple = {pruning.width_multiple}"
         settings += f" and pruning.minimum_filters_fraction = {pruning.minimum_filters_fraction:g}"
         raise ValueError(
             f"{removed_macs_fraction:g} of the MACs is more than {config.network} can lose, which is {most:.3f} with "
@@ -102,7 +108,7 @@ def is_prunable(config: TrialConfig) -> bool:
     The groups of filters are the same for images of any size.
     """
     prunable = _find_prunable(config)
-    return prunable is None or any(c1 or c2 for *_, c1, c2 in prunable.parts)
+    return prunable is None or bool(prunable.widths)
 
 
 def refuse_unprunable(config: TrialConfig) -> None:

@@ -20,6 +20,7 @@ from tailor.stages import Allocate, Calibrate, FindEssential, StageGenerator, Tr
 class PACNet(Method):
     """Keep the weights that the source needs, and train the others on the target."""
 
+    prunes_to_a_budget: ClassVar[bool] = False
     keeps_source_head: ClassVar[bool] = True
     rate: ClassVar[str] = "method.calibrate_learning_rate"
     name: Literal["pac_net"] = "pac_net"

@@ -6,6 +6,7 @@ from functools import lru_cache
 import tailor.stages as stages
 from tailor.catalogue.networks import NETWORKS
 from tailor.catalogue.regularisation import Delta, Regulariser
+from tailor.catalogue.widths import ANY_WIDTH
 from tailor.config.allocations import Allocation, Cut
 from tailor.config.data import DataConfig
 from tailor.config.source import SourceConfig
@@ -59,7 +60,7 @@ class Recipe:
             data_name=data.name,
             data_sha256=self.task.sha256,
             removed_macs_fraction=removed_macs_fraction,
-            width_multiple=self.config.pruning.width_multiple if removed_macs_fraction else 1,
+            widths=self.config.pruning.widths if removed_macs_fraction else ANY_WIDTH,
             initial_seed=stream(source.seed, "source"),
             training=_source_training(source),
         )
@@ -218,7 +219,7 @@ class Recipe:
             batch_size=self.config.optimisation.batch_size,
             seed=stream(self.config.seed, "allocation"),
             step=step,
-            width_multiple=self.config.pruning.width_multiple,
+            widths=self.config.pruning.widths,
             at_random=at_random,
         )
         pruned = yield from allocation.stages(scores, cut)

@@ -52,7 +52,7 @@ class SoftFilterPruning(Method):
             rule=recipe.rule,
             removed_macs_fraction=self.removed_macs_fraction,
             minimum_filters_fraction=config.pruning.minimum_filters_fraction,
-            width_multiple=config.pruning.width_multiple,
+            widths=config.pruning.widths,
         )
         if self.evaluated == "masked":
             yield recipe.point(tuned, self.removed_macs_fraction)

@@ -1,140 +1,159 @@
 """The cost of a sub-model on this machine: latency, throughput and peak memory of a forward pass."""
 
-import platform
+import ctypes
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tailor.core.determinism import deterministic_algorithms
-from tailor.core.heartbeat import beat
-from tailor.data.task_data import generator
+from tailor.model.circumstance import Circumstance
 from tailor.model.cost import macs_of, params_count
+from tailor.model.passes import as_deployed, forward_pass, onnx_program
 from tailor.model.state import ModelState
+from tailor.model.timing import PASSES_OF_A_TURN, UNSTEADY, Pass, time_in_turns
+from tailor.networks import building
 from transtailor.lines import lines_of
 
-WARM_UP_RUNS = 5
 PEAK_SWITCH = Path("/proc/self/clear_refs")
-QUARTILES = (0.25, 0.5, 0.75)
 MEMORY = {
     "cuda": "the peak of torch's allocator: weights, inputs and activations",
     "cpu": "the peak of the resident memory, less the memory before the model was built",
 }
 NO_MEMORY = "not measured: only Linux gives a process its peak of resident memory since a moment"
+THE_MODEL = "sub-model"
+THE_WHOLE = "whole network"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """The cost of one forward pass of a batch, and what it was measured on."""
+    """The cost of one forward pass of a batch, and the circumstance it was measured in."""
 
     network: str
     macs: int  # of one image
     params: int
     input_shape: tuple[int, ...]  # of one image
-    batch: int  # images of a forward pass
-    device: str  # "cpu" or "cuda"
-    device_name: str
-    threads: int  # of the CPU
-    precision: str
-    torch_version: str
-    warm_up_runs: int  # before the first repeat, not measured
-    repeats: int
-    latency_lower_quartile_s: float
-    latency_median_s: float
-    latency_upper_quartile_s: float
-    images_per_s: float  # over all repeats
+    circumstance: Circumstance
+    repeats: int  # forward passes that were timed
+    latency_lower_quartile_ms: float
+    latency_median_ms: float
+    latency_upper_quartile_ms: float
+    images_per_s: float  # of the batch, at the median latency
+    speed: float | None  # times as fast as the whole network, in turns with it; None: not compared
+    whole_latency_ms: float | None  # of the whole network, in the same rounds
+    is_steady: bool
     peak_memory_bytes: int | None  # None: not measured
     peak_memory_is: str
 
 
 def measure(
     state: ModelState,
+    circumstance: Circumstance,
     *,
-    batch: int,
     device: torch.device,
-    threads: int | None,
     repeats: int,
-    precision: torch.dtype = torch.float32,
+    whole: ModelState | None = None,
+    content: bytes | None = None,
+    whole_content: bytes | None = None,
 ) -> Latency:
-    """Time a model as its user runs it: with folded factors, in evaluation mode, by the algorithms that torch chooses.
+    """Time a model as its user runs it: with folded factors, in evaluation mode, by the algorithms that are fastest.
 
     The images are random and on the device.
 
-    A repeat ends when its outputs are computed (it waits for the GPU). On the CPU the peak memory is exact only in a
+    A pass ends when its outputs are computed (it waits for the GPU). On the CPU the peak memory is exact only in a
     fresh process: memory that was freed before is used again and does not count.
 
     Args:
-        batch: images of a forward pass.
-        threads: of the CPU; None: torch's default.
-        repeats: forward passes that are timed, at least 2.
-        precision: of weights and images.
+        circumstance: from `circumstance_here`, for this device.
+        repeats: forward passes that are timed, at least 2; rounded up to whole turns.
+        whole: its unpruned network (`whole_network`), to time both in turns, which gives `speed`.
+        content, whole_content: for ONNX Runtime their `onnx_program`, if it is there already.
+
+    Raises:
+        ConfigError: for ONNX Runtime, the network cannot be exported.
     """
     state = state.fold_factors()
     macs = macs_of(state)  # first, because it imports the network's code, which is not the model's memory
-    with _threads(threads), deterministic_algorithms(False), torch.inference_mode():
+    if circumstance.runtime == "onnxruntime" and content is None:
+        content = onnx_program(state, circumstance.batch)
+    with as_deployed(circumstance), torch.inference_mode():
         _wake(device)
+        _release_heap()
         before_bytes = _resident_bytes("VmRSS")
-        model = state.build(device).eval().to(precision)
-        images = torch.randn(batch, *state.input_shape, generator=generator(0, "images")).to(device, precision)
+        passes: dict[str, Pass] = {THE_MODEL: forward_pass(state, circumstance, device, content)}
         can_measure = _forget_peak(device)
-        seconds = _time_passes(model, images, repeats)
+        for run in passes.values():
+            run()
         peak_bytes = _peak_bytes(device, before_bytes) if can_measure else None
-        lower, median, upper = seconds.quantile(torch.tensor(QUARTILES, dtype=torch.float64)).tolist()
-        return Latency(
-            network=state.network,
-            macs=macs,
-            params=params_count(state.tensors, model),
-            input_shape=state.input_shape,
-            batch=batch,
-            device=device.type,
-            device_name=device_name(device),
-            threads=torch.get_num_threads(),
-            precision=precision_name(precision, device),
-            torch_version=torch.__version__,
-            warm_up_runs=WARM_UP_RUNS,
-            repeats=repeats,
-            latency_lower_quartile_s=lower,
-            latency_median_s=median,
-            latency_upper_quartile_s=upper,
-            images_per_s=batch * repeats / float(seconds.sum()),
-            peak_memory_bytes=peak_bytes,
-            peak_memory_is=NO_MEMORY if peak_bytes is None else MEMORY["cuda" if device.type == "cuda" else "cpu"],
-        )
+        if whole is not None:
+            passes = {THE_WHOLE: forward_pass(whole, circumstance, device, whole_content)} | passes
+        rounds = max(2, -(-repeats // PASSES_OF_A_TURN))
+        times = time_in_turns(passes, rounds=rounds)
+    of_model = times[THE_MODEL]
+    of_whole = times.get(THE_WHOLE)
+    return Latency(
+        network=state.network,
+        macs=macs,
+        params=_params_of(state),
+        input_shape=state.input_shape,
+        circumstance=circumstance,
+        repeats=rounds * PASSES_OF_A_TURN,
+        latency_lower_quartile_ms=of_model.lower_quartile_ms,
+        latency_median_ms=of_model.median_ms,
+        latency_upper_quartile_ms=of_model.upper_quartile_ms,
+        images_per_s=1e3 * circumstance.batch / of_model.median_ms,
+        speed=None if of_whole is None else of_model.speed,
+        whole_latency_ms=None if of_whole is None else of_whole.median_ms,
+        is_steady=of_model.is_steady and (of_whole is None or of_whole.is_steady),
+        peak_memory_bytes=peak_bytes,
+        peak_memory_is=NO_MEMORY if peak_bytes is None else MEMORY["cuda" if device.type == "cuda" else "cpu"],
+    )
+
+
+def whole_network(state: ModelState) -> ModelState:
+    """Return the unpruned network of a state, with the same head and input, and random weights."""
+    model = building.build(state.network, state.classes, seed=0)
+    return replace(state, tensors=model.state_dict(), factors={}, sizes={}, kept={})
 
 
 def latency_lines(latency: Latency) -> Iterator[str]:
     """The measurement as lines of text."""
-    lower_ms = 1e3 * latency.latency_lower_quartile_s
-    median_ms = 1e3 * latency.latency_median_s
-    upper_ms = 1e3 * latency.latency_upper_quartile_s
     yield f"{latency.network}: {latency.macs:,} MACs, {latency.params:,} parameters, input {latency.input_shape}"
+    yield str(latency.circumstance)
     yield (
-        f"on {latency.device} ({latency.device_name}), {latency.threads} CPU thread(s), {latency.precision}, "
-        f"torch {latency.torch_version}, batch {latency.batch}"
+        f"latency      {latency.latency_median_ms:.4g} ms median, {latency.latency_lower_quartile_ms:.4g} to "
+        f"{latency.latency_upper_quartile_ms:.4g} ms quartiles, {latency.repeats} passes"
     )
-    yield (
-        f"latency      {median_ms:.4g} ms median, {lower_ms:.4g} to {upper_ms:.4g} ms quartiles, "
-        f"{latency.repeats} repeats after {latency.warm_up_runs} warm-up runs"
-    )
-    yield f"throughput   {latency.images_per_s:,.1f} images/s"
+    yield f"throughput   {latency.images_per_s:,.1f} images/s at the median latency"
+    if latency.speed is not None:
+        yield f"speed        {speed_text(latency)}"
     if latency.peak_memory_bytes is None:
         yield f"peak memory  {latency.peak_memory_is}"
     else:
         yield f"peak memory  {latency.peak_memory_bytes / 2**20:.1f} MiB ({latency.peak_memory_is})"
+    if not latency.is_steady:
+        yield UNSTEADY
 
 
-def device_name(device: torch.device) -> str:
-    """The model of the GPU, or of the CPU if the system gives it, else the CPU's architecture."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    for line in _lines_in(Path("/proc/cpuinfo")):
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
+def speed_text(latency: Latency) -> str:
+    """Say how fast a model is beside its whole network: "1.56 times as fast as the whole network (2.1 ms)"."""
+    assert latency.speed is not None
+    slower = ", so it is SLOWER" if latency.speed < 1.0 else ""
+    return f"{latency.speed:.2f} times as fast as the whole network ({latency.whole_latency_ms:.4g} ms{slower})"
+
+
+def _params_of(state: ModelState) -> int:
+    return params_count(state.tensors, building.skeleton(state.network, state.classes))
+
+
+def _release_heap() -> None:
+    """Give freed memory back to the system, so that memory of the model is not taken from it unseen."""
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc; others have none
+        if trim is not None:
+            trim(0)
 
 
 def _lines_in(path: Path) -> list[str]:
@@ -142,46 +161,10 @@ def _lines_in(path: Path) -> list[str]:
     return list(lines_of(path.read_text())) if path.exists() else []
 
 
-def precision_name(precision: torch.dtype, device: torch.device) -> str:
-    """The type of the numbers, and whether the GPU may compute with fewer digits."""
-    name = str(precision).removeprefix("torch.")
-    is_tf32 = device.type == "cuda" and torch.backends.cudnn.allow_tf32
-    return f"{name} (TF32 allowed in convolutions)" if is_tf32 else name
-
-
-@contextmanager
-def _threads(threads: int | None) -> Iterator[None]:
-    """Use this number of CPU threads meanwhile."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(before if threads is None else threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _wake(device: torch.device) -> None:
     """Load the libraries of convolutions and matrix products, which are not the model's memory."""
     first = nn.Conv2d(1, 1, 3).to(device)
     nn.Linear(4, 4).to(device)(first(torch.zeros(1, 1, 6, 6, device=device)))
-
-
-def _time_passes(model: nn.Module, images: Tensor, repeats: int) -> Tensor:
-    """Seconds (repeats,) of each forward pass after the warm-up."""
-    seconds = []
-    for _ in range(WARM_UP_RUNS + repeats):
-        beat()
-        _wait(images.device)
-        start_s = perf_counter()
-        model(images)
-        _wait(images.device)
-        seconds.append(perf_counter() - start_s)
-    return torch.tensor(seconds[WARM_UP_RUNS:], dtype=torch.float64)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _forget_peak(device: torch.device) -> bool:

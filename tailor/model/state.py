@@ -190,8 +190,8 @@ def load_state(folder: Path, network: str | None = None) -> ModelState:
     if network is None:
         if "#" in description.network:  # saved by `tailor.prune`
             raise ConfigError(
-                f"{folder} holds a network of your own; to load it, type in Python: "
-                f"tailor.load({str(folder)!r}, model=...) with the network that was pruned"
+                f"{folder} holds a network of your own; give a command what makes the network that was pruned: "
+                f"--module net.py:Net; or load it in Python: tailor.load({str(folder)!r}, model=...)"
             )
         _refuse_other_version(description, folder)
     parts: dict[str, dict[str, Tensor]] = {"tensors": {}, "factors": {}}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tailor.catalogue.datasets import DATASETS, DataInfo
+from tailor.catalogue.widths import WIDE_FILTERS
 from tailor.config.allocations import LeGR, RandomBest
 from tailor.config.optimisation import Optimisation
 from tailor.config.parsing import parse_trial
@@ -36,15 +37,19 @@ from tailor.own.given import (
 )
 from tailor.own.pruned import PrunedGroup, PrunedNetwork
 from tailor.parallel.process_group import ProcessGroup
+from tailor.pruning.budget_solver import BUDGET_MARGIN, macs_after
 from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.group_records import Group, members_of, sites
 from tailor.pruning.groups import FOLLOWED, Candidate, candidates, prunable_groups, reasons_of
 from tailor.pruning.network_facts import activation_kinds
 from tailor.pruning.removal_check import ADVICE, evaluate, random_batches, refuse_other_function, train_once
-from tailor.stages import FineTune, StageGenerator
+from tailor.stages import FineTune, GroupRule, StageGenerator
 from transtailor.names import nearest
 
 DEFAULTS: dict[str, Any] = {"residual": "coupled", "linear": True}  # all filters of any network that can go (C)
+ALIGNED = (
+    8  # filters of which wide layers keep a multiple, if `width_multiple` is not given and they are fine enough (C)
+)
 WHERE = "arguments"
 _OF_ALL: dict[str, list[str]] = {
     "": ["seed"],
@@ -86,8 +91,9 @@ def prune(
         loader: batches of (inputs, targets), for criteria that read data. It is read once, into memory.
         loss: of (outputs, targets), the mean over the batch. By default cross-entropy, of real targets squared error.
         settings: `residual`, `linear` (True here), `stream`, `heads`, `conv_groups`, `exclude`,
-            `minimum_filters_fraction`, `width_multiple`, `measure_norms`, `shift_means`, `allocation`, `grouping`,
-            `batch_size`, `seed`, as in a trial.
+            `minimum_filters_fraction`, `width_multiple` (8 here unless eight filters of a layer are more than 0.05 of
+            the MACs), `multiple_from_filters`, `measure_norms`, `shift_means`, `allocation`, `grouping`, `batch_size`,
+            `seed`, as in a trial.
 
     Returns:
         The new module, on the device and in the mode of `model`, with what was removed.
@@ -205,15 +211,18 @@ def _prune(
             f"{type(outputs).__name__}; leave precision out"
         )
     with registration(own), explain_errors(f"{own.kind} cannot be analysed", FOLLOWED):
-        rule = parse_trial({"method": "fine_tune", "pruning": raw.get("pruning", {})}, WHERE).pruning.rule
+        of_rule = {name: value for name, value in raw.get("pruning", {}).items() if name in GroupRule.model_fields}
+        rule = parse_trial({"method": "fine_tune", "pruning": of_rule}, WHERE).pruning.rule
         all_candidates = candidates(copied(own.template), tuple(example.shape[1:]), rule)
-    removable = prunable_groups(all_candidates)
+        removable = prunable_groups(all_candidates)
+        whole = own.state(example)
+        width_multiple = 1 if _is_coarse(whole, removable) else ALIGNED
     if not removable:
         raise ConfigError(f"no filter of {own.kind} can be removed: {reasons_of(all_candidates)}")
     samples, batch_size = samples_of(own, example, loader, loss)
     raw = raw | {"optimisation": {"batch_size": batch_size} | raw.get("optimisation", {})}
     with (
-        registration(own, head=own.head(outputs), **_facts(removable, example)),
+        registration(own, head=own.head(outputs), width_multiple=width_multiple, **_facts(removable, example)),
         DATASETS.borrow(own.name, _info(example, samples)),
     ):
         config = parse_trial(raw | {"network": own.name, "data": {"name": own.name, "train_images": 1}}, WHERE)
@@ -227,7 +236,6 @@ def _prune(
             with explain_errors(f"{own.kind} does not run forward and backward in training mode", "mend its code"):
                 train_once(copied(own.template), samples.images[: config.optimisation.batch_size].cpu())
         walk = _score_and_prune(config) if is_simple else config.method.walk(config)
-        whole = own.state(example)
         ranks = ProcessGroup(rank=0, world_size=1, device=own.device)
         context = SamplesContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=math.inf, samples=samples)
         pruned = run_in_memory(walk, whole, context).fold_factors()
@@ -275,6 +283,21 @@ def _facts(removable: tuple[Group, ...], example: Tensor) -> dict[str, Any]:
         "has_norm": any(member.norm for member in members),
         "activation": activation_kinds(members),
     }
+
+
+def _is_coarse(whole: ModelState, removable: tuple[Group, ...]) -> bool:
+    """Whether so many filters of some wide layer are more than what a pruning may remove beyond its budget.
+
+    With multiples, such a layer would make budgets impossible that single filters meet.
+    """
+    macs_without = macs_after(whole, removable)
+    none = {group.name: 0 for group in removable}
+    most_macs = BUDGET_MARGIN * macs_without(none)
+    for group in removable:
+        is_wide = group.kind in ("filters", "stream") and group.filters >= WIDE_FILTERS
+        if is_wide and macs_without(none) - macs_without(none | {group.name: ALIGNED}) > most_macs:
+            return True
+    return False
 
 
 def _info(example: Tensor, samples: Samples | None) -> DataInfo:

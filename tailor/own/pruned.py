@@ -1,5 +1,7 @@
 """A pruned module of a user: what was removed of it, and how it is saved and loaded."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from torch import nn
 
 from tailor.core.errors import ConfigError, explain_errors
 from tailor.model.state import ModelState, load_state, save_model
-from tailor.own.given import copy_module, registration, run_copy
+from tailor.own.given import OwnNetwork, copy_module, registration, run_copy
 from tailor.pruning.group_records import Kind
 
 
@@ -89,7 +91,16 @@ def load(folder: str | Path, *, model: nn.Module) -> nn.Module:
     Raises:
         ConfigError: the folder has no complete model, its bytes changed, or it is of another network.
     """
-    folder = Path(folder)
+    with opened(Path(folder), model=model) as (own, state):
+        return own.build(state)
+
+
+@contextmanager
+def opened(folder: Path, *, model: nn.Module) -> Iterator[tuple[OwnNetwork, ModelState]]:
+    """Yield the network, and the state that `PrunedNetwork.save` wrote; it can be built until the context ends.
+
+    The arguments and errors are those of `load`.
+    """
     own = copy_module(model)
     with registration(own):
         state = load_state(folder, network=own.name)
@@ -101,8 +112,8 @@ def load(folder: str | Path, *, model: nn.Module) -> nn.Module:
                     f"{folder} is of another network than this {own.kind}: {name} is {tuple(tensor.shape)} there and "
                     f"{tuple(whole.shape)} here; give the network that was pruned"
                 )
-        loaded = own.build(state)
+        built = own.build(state)
         with explain_errors(f"{own.kind} does not run with what {folder} holds", "give the network that was pruned"):
-            dtype = next(loaded.parameters()).dtype
-            run_copy(loaded, torch.zeros(1, *state.input_shape, dtype=dtype, device=own.device))
-    return loaded
+            dtype = next(built.parameters()).dtype
+            run_copy(built, torch.zeros(1, *state.input_shape, dtype=dtype, device=own.device))
+        yield own, state

@@ -3,7 +3,6 @@
 A *ranking* has one score per filter of each group; the lowest-ranked are removed first. F: filters of a group.
 """
 
-import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from operator import itemgetter
 import torch
 from torch import Tensor
 
+from tailor.catalogue.widths import ANY_WIDTH, WidthRule, least_units
 from tailor.core.errors import ConfigError
 from tailor.model import cost
 from tailor.model.cost import macs_of, original_macs
@@ -37,7 +37,7 @@ class Budget:
     groups: tuple[Group, ...]
     removed_macs_fraction: float  # of the original network with this head; what earlier steps removed counts
     minimum: Minimum  # what every group keeps
-    width_multiple: int = 1  # see `round_widths`
+    widths: WidthRule = ANY_WIDTH  # see `round_widths`
 
 
 def combine_scores(scores: dict[str, Tensor], groups: tuple[Group, ...], grouping: str) -> Ranking:
@@ -53,14 +53,13 @@ def combine_scores(scores: dict[str, Tensor], groups: tuple[Group, ...], groupin
 def minimums(state: ModelState, groups: tuple[Group, ...], minimum_filters_fraction: float) -> Minimum:
     """The fewest filters of each group that stay: a share of its ORIGINAL ones, rounded up, at least one."""
     shapes = cost.original_shapes(state.network, state.classes)
-    return {group.name: max(1, math.ceil(minimum_filters_fraction * group.filters_in(shapes))) for group in groups}
+    return {group.name: least_units(group.filters_in(shapes), minimum_filters_fraction) for group in groups}
 
 
 def lowest_of_all(budget: Budget, ranking: Ranking) -> Kept:
     """The filters that stay if the lowest-ranked of the whole network are removed until the budget is met.
 
-    As few are removed as meet it; `_fewest` finds their number by bisection. Widths are rounded up to the budget's
-    `width_multiple`.
+    As few are removed as meet it; `_fewest` finds their number by bisection. Widths are rounded up as the budget says.
 
     Raises:
         ConfigError: all layers at their minimum do not meet the budget, or it is exceeded by more than BUDGET_MARGIN.
@@ -143,22 +142,19 @@ def random_widths(budget: Budget, ranking: Ranking, numbers: torch.Generator) ->
     return lowest_in_each(budget.groups, _fewest(budget, 2000, counts), ranking)
 
 
-def round_widths(groups: tuple[Group, ...], removed: dict[str, int], width_multiple: int) -> dict[str, int]:
-    """The same removals or fewer, so that each group keeps a multiple of `width_multiple` filters, or all of them.
+def round_widths(budget: Budget, removed: dict[str, int]) -> dict[str, int]:
+    """The same removals or fewer, so that each group keeps a width that the budget's rule allows.
 
     Heads are counted one by one: what makes hardware fast is their width, which stays. Groups of a convolution, or
     places in all of its groups, are counted by their filters.
     Widths are rounded up, so each group keeps at least one filter and its minimum.
     """
+    shapes = cost.original_shapes(budget.state.network, budget.state.classes)
     rounded = {}
-    for group in groups:
-        multiple = width_multiple
-        if group.kind == "heads":
-            multiple = 1
-        elif group.kind == "conv_groups":
-            multiple //= math.gcd(width_multiple, group.own_slice.indices.shape[1])
-        width = multiple * math.ceil((group.filters - removed[group.name]) / multiple)
-        rounded[group.name] = max(0, group.filters - width)
+    for group in budget.groups:
+        width = group.filters - removed[group.name]
+        allowed_width = budget.widths.rounded_up(width, group.filters_in(shapes), group.filters_each)
+        rounded[group.name] = max(0, group.filters - allowed_width)
     return rounded
 
 
@@ -187,7 +183,7 @@ def _fewest(budget: Budget, most: int, counts: Callable[[int], dict[str, int]]) 
     macs_without = macs_after(budget.state, budget.groups)
 
     def removed_counts(n: int) -> dict[str, int]:
-        return round_widths(budget.groups, counts(n), budget.width_multiple)
+        return round_widths(budget, counts(n))
 
     def too_much(removed: dict[str, int]) -> float:
         """Share of the MACs that is removed beyond the budget; below 0 if it is not met."""

@@ -9,7 +9,7 @@ from functools import cache, lru_cache, partial
 
 from torch import nn
 
-from tailor.catalogue.feasibility_table import TABLE_CLASSES, Part, Prunable
+from tailor.catalogue.feasibility_table import STAYS, TABLE_CLASSES, Part, Prunable, Width
 from tailor.catalogue.networks import NETWORKS
 from tailor.model import cost
 from tailor.networks import building
@@ -95,48 +95,61 @@ def _prunable_of(network: str, removable: Sequence[Group]) -> Prunable:
     with_weight = _module_names(network).with_weight
     without_norm = [member.layer for member in members if member.norm not in with_weight]
     without_activation = [member.layer for member in members if member.activation is None]
+    widths = tuple(sorted({_width(network, group) for group in removable}))
     return Prunable(
-        parts=parts_left(network, removable),
+        widths=widths,
+        parts=parts_left(network, removable, widths),
         without_norm=without_norm[0] if without_norm else "",
         without_activation=without_activation[0] if without_activation else "",
     )
 
 
-def parts_left(network: str, removable: Sequence[Group]) -> tuple[Part, ...]:
-    """What is left when each of these groups keeps a fraction of its filters; see `Part`.
+def _width(network: str, group: Group) -> Width:
+    return group.filters_in(cost.original_shapes(network, TABLE_CLASSES)), group.filters_each
 
-    A weight of (outputs, inputs, ...) is used once per position; a part of each of its two dimensions shrinks.
+
+def parts_left(network: str, removable: Sequence[Group], widths: tuple[Width, ...]) -> tuple[Part, ...]:
+    """What is left when groups of these widths keep fractions of their filters; see `Part`.
+
+    A weight of (outputs, inputs, ...) is used once per position; parts of each of its two dimensions shrink.
     """
     input_shape = NETWORKS[network].input_shape
-    shrinking: Counter[tuple[str, int]] = Counter()  # (weight, dim) -> indices that belong to the groups
+    shrinking: defaultdict[tuple[str, int], Counter[int]] = defaultdict(Counter)  # (weight, dim) -> width -> indices
+    activation_macs_by_width: Counter[int] = Counter()
     for group in removable:
+        number = widths.index(_width(network, group))
+        activation_macs_by_width[number] += group.filters * group.product_macs
         for part in group.slices:
-            shrinking[part.tensor, part.dim] += part.indices.numel()
+            shrinking[part.tensor, part.dim][number] += part.indices.numel()
     shapes = cost.original_shapes(network, TABLE_CLASSES)
+    head = f"{NETWORKS[network].head}.weight"
     grid_of = grids(network)
-    totals: defaultdict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0])  # grid -> c0, c1, c2
+    totals: defaultdict[tuple[int, int, int], Counter[tuple[int, int]]] = defaultdict(Counter)
     for weight, count in cost.positions(network, TABLE_CLASSES, input_shape).items():
         stride, offset = grid_of.get(weight, (0, 0))
         positions = 1 if stride else count  # those along a grid depend on the images: `macs_left` counts them
         outputs, inputs, *kernel = shapes[weight]
-        times_used = positions * math.prod(kernel)
-
-        shrinking_outputs = shrinking[weight, OUTPUTS]
-        shrinking_inputs = shrinking[weight, INPUTS]
-        fixed_outputs = outputs - shrinking_outputs
-        fixed_inputs = inputs - shrinking_inputs
-
-        c0, c1, c2 = totals[stride, offset]
-        c0 += times_used * fixed_outputs * fixed_inputs
-        c1 += times_used * (fixed_outputs * shrinking_inputs + shrinking_outputs * fixed_inputs)
-        c2 += times_used * shrinking_outputs * shrinking_inputs
-        totals[stride, offset] = [c0, c1, c2]
+        if weight == head:
+            outputs = 1  # `macs_left` counts its outputs
+        terms = totals[stride, offset, int(weight == head)]
+        for i, outputs_of_width in _by_width(outputs, shrinking[weight, OUTPUTS]):
+            for j, inputs_of_width in _by_width(inputs, shrinking[weight, INPUTS]):
+                terms[min(i, j), max(i, j)] += positions * math.prod(kernel) * outputs_of_width * inputs_of_width
     activation_macs = cost.activation_macs(network, TABLE_CLASSES, input_shape)
     if activation_macs:
-        macs_of_groups = sum(group.filters * group.product_macs for group in removable)
-        totals[0, 0][0] += activation_macs - macs_of_groups
-        totals[0, 0][1] += macs_of_groups
-    return tuple((*grid, c0, c1, c2) for grid, (c0, c1, c2) in sorted(totals.items()))
+        for i, macs in _by_width(activation_macs, activation_macs_by_width):
+            totals[0, 0, 0][STAYS, i] += macs
+    parts = []
+    for (stride, offset, is_head), terms in sorted(totals.items()):
+        counted = tuple((i, j, count) for (i, j), count in sorted(terms.items()) if count)
+        parts.append((stride, offset, is_head, counted))
+    return tuple(parts)
+
+
+def _by_width(whole: int, shrinking: Counter[int]) -> Iterator[tuple[int, int]]:
+    """Yield number of a width and how many of the whole have it; first of what stays."""
+    yield STAYS, whole - shrinking.total()
+    yield from shrinking.items()
 
 
 @lru_cache(maxsize=1)

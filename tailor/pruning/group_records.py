@@ -92,6 +92,13 @@ class Group:
         dim = 1 if self.kind == "heads" else 0
         return next(part for part in self.slices if part.tensor == weight and part.dim == dim)
 
+    @property
+    def filters_each(self) -> int:
+        """How many channels of a layer each of them is: several for groups of a convolution, 0 for heads."""
+        if self.kind == "heads":
+            return 0
+        return self.own_slice.indices.shape[1] if self.kind == "conv_groups" else 1
+
     def filters_in(self, shapes: Mapping[str, Sequence[int]]) -> int:
         """How many filters the group has in a network whose tensors have these shapes."""
         own = self.own_slice

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import tailor.stages as stages
 from tailor.catalogue.networks import NETWORKS
+from tailor.catalogue.widths import ANY_WIDTH, WidthRule
 from tailor.core.errors import ConfigError
 from tailor.data.objective import loss_sum
 from tailor.data.task_data import Samples, generator, ordered_batches
@@ -31,7 +32,7 @@ def compute_train_source(stage: stages.TrainSource, _parent: None, context: Stag
     classes = context.info(stage.data_name).source_classes
     state = initial_state(stage.network, classes, stage.input_shape, seed=stage.initial_seed)
     if stage.removed_macs_fraction:
-        state = narrow_state(state, stage.removed_macs_fraction, stage.width_multiple, seed=stage.initial_seed)
+        state = narrow_state(state, stage.removed_macs_fraction, stage.widths, seed=stage.initial_seed)
     samples = context.source(stage.data_name)
     trained = train_all(state, samples, stage.training, context, key=stage.key())
     info = {"epochs": trained.history, "macs": macs_of(state)}
@@ -78,12 +79,14 @@ def initial_state(network: str, classes: int, input_shape: tuple[int, ...], *, s
     return ModelState(network=network, classes=classes, input_shape=tuple(input_shape), tensors=tensors)
 
 
-def narrow_state(state: ModelState, removed_macs_fraction: float, width_multiple: int = 1, *, seed: int) -> ModelState:
+def narrow_state(
+    state: ModelState, removed_macs_fraction: float, widths: WidthRule = ANY_WIDTH, *, seed: int
+) -> ModelState:
     """A new state in which every layer lost the same share of its filters: a smaller dense network."""
     rule = GroupRule(residual="coupled", linear=True)
     groups = surgery.groups(state.build(), state.input_shape, rule)
     minimum = budget_solver.minimums(state, groups, 0.0)
-    budget = budget_solver.Budget(state, groups, removed_macs_fraction, minimum, width_multiple)
+    budget = budget_solver.Budget(state, groups, removed_macs_fraction, minimum, widths)
     kept = budget_solver.uniform(budget, {})
     return reinitialise(surgery.slim(state, kept, groups), seed)
 

@@ -11,9 +11,10 @@ import tailor.stages as stages
 from tailor.core.errors import ConfigError
 from tailor.core.torch_private import BatchNormBase
 from tailor.data.task_data import batches, generator
+from tailor.model.circumstance import circumstance_here
 from tailor.model.cost import macs_of, original_macs, removed_macs_fraction
 from tailor.model.factors import attach
-from tailor.model.latency import device_name, measure
+from tailor.model.latency import measure
 from tailor.model.state import ModelState, weights
 from tailor.parallel.norm import synchronise_norms
 from tailor.pruning import budget_solver, importance, surgery
@@ -30,7 +31,6 @@ from tailor.training.loop import group, optimiser_for, train
 log = logging.getLogger(__name__)
 
 ROUNDING = 1e-9  # of a share of the MACs
-PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
 _TRACED: dict[Hashable, tuple[Group, ...]] = {}  # structure -> groups; the stages of one pruning ask for the same few
@@ -116,7 +116,7 @@ def solve_budget(
         numbers = generator(stages.step_seed(stage.seed, stage.step), "random filters")
         ranking = {group.name: torch.rand(group.filters, generator=numbers) for group in groups}
     minimum = budget_solver.minimums(state, groups, stage.minimum_filters_fraction)
-    budget = budget_solver.Budget(state, groups, removed_macs_fraction, minimum, stage.width_multiple)
+    budget = budget_solver.Budget(state, groups, removed_macs_fraction, minimum, stage.widths)
     return budget_solver.DIVISIONS[stage.allocation](budget, ranking)
 
 
@@ -124,21 +124,22 @@ def solve_budget(
 def compute_prune_to_latency(stage: stages.PruneToLatency, parent: ModelState, context: StageContext) -> StageOutput:
     groups = groups_of(parent, stage.rule)
     device = _device(stage)
+    circumstance = circumstance_here(
+        device,
+        runtime=stage.runtime,
+        precision=stage.precision,
+        memory_format=stage.memory_format,
+        batch=stage.batch_size,
+        threads=stage.threads,
+    )
 
     def latency_ms_at(fraction: float) -> float:
         kept = solve_budget(stage, parent, groups, fraction)
         slimmed = surgery.slim(parent, kept, groups)
         text = b""
         if context.ranks.rank == 0:  # the others wait for the measurement
-            latency = measure(
-                slimmed,
-                batch=stage.batch_size,
-                device=device,
-                threads=stage.threads,
-                repeats=stage.repeats,
-                precision=PRECISIONS[stage.precision],
-            )
-            text = str(1e3 * latency.latency_lower_quartile_s).encode()
+            latency = measure(slimmed, circumstance, device=device, repeats=stage.repeats)
+            text = str(latency.latency_lower_quartile_ms).encode()
         return float(context.ranks.broadcast_bytes(text))
 
     present = max(0.0, removed_macs_fraction(parent))
@@ -147,7 +148,7 @@ def compute_prune_to_latency(stage: stages.PruneToLatency, parent: ModelState, c
     info = {
         "asked_latency_ms": stage.latency_ms,
         "latency_ms": result.latency_ms,
-        "device_name": device_name(device),
+        "circumstance": asdict(circumstance),
         "tries": [asdict(measured) for measured in tries],
     }
     kept = solve_budget(stage, parent, groups, result.removed_macs_fraction)
@@ -181,7 +182,7 @@ def compute_prune_best_of_random(
     validation = context.splits(stage.task).validation
     ranking = budget_solver.combine_scores(parent.scores, groups, stage.grouping)
     minimum = budget_solver.minimums(parent, groups, stage.minimum_filters_fraction)
-    budget = budget_solver.Budget(parent, groups, stage.removed_macs_fraction, minimum, stage.width_multiple)
+    budget = budget_solver.Budget(parent, groups, stage.removed_macs_fraction, minimum, stage.widths)
     numbers = generator(stages.step_seed(stage.seed, stage.step), "random widths")
     best_kept = None
     scores: list[float] = []

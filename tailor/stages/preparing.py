@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from tailor.catalogue.widths import ANY_WIDTH, WidthRule
 from tailor.stages.identity import Stage
 from tailor.stages.records import Size, StageCost, Task, neutral
 from tailor.stages.training import Training
@@ -23,7 +24,7 @@ class TrainSource(Stage):
     removed_macs_fraction: float  # above 0: every layer is narrower from the start (a smaller dense network)
     initial_seed: int
     training: Training
-    width_multiple: int = neutral(1)  # of the narrower layers
+    widths: WidthRule = neutral(ANY_WIDTH)  # of the narrower layers
 
     def cost(self, size: Size) -> StageCost:
         return size.training_cost(self.training.epochs, size.source_images, size.weights_bytes)

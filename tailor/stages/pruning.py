@@ -1,8 +1,9 @@
 """From a model to a smaller one: factors, scores, surgery, and importance."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
+from tailor.catalogue.widths import ANY_WIDTH, WidthRule
 from tailor.core.seeds import stream
 from tailor.stages.identity import Stage
 from tailor.stages.records import GroupRule, Placement, Size, StageCost, StageOutcome, Task, neutral
@@ -68,7 +69,7 @@ class BudgetedStage(Stage):
     grouping: Grouping  # how the scores of a group's layers are combined
     removed_macs_fraction: float  # of the original network with the target's head
     minimum_filters_fraction: float  # of each layer's original filters that stay, at least one
-    width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of this
+    widths: WidthRule = neutral(ANY_WIDTH)  # that layers which lose filters may keep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,14 +112,15 @@ class PruneBestOfRandom(DrawnStage):
 class PruneToLatency(DrawnStage):
     """Remove the lowest-scored filters, at most the budget, until a forward pass meets a latency on this machine.
 
-    The wanted latency is in the key; the measurement and its device are in the result, which trials may share.
+    The wanted latency is in the key; the measurement and its circumstance are in the result, which trials may share.
     """
 
     kind = "prune_to_latency"
     allocation: Division
-    width_multiple: int = field(default=1)  # in every key, also if it is 1
     latency_ms: float
     device: Literal["cpu", "cuda"]
+    runtime: Literal["eager", "compiled", "onnxruntime"]
+    memory_format: Literal["contiguous", "channels_last"] | None  # None: as the runtime has it
     batch_size: int  # images of a forward pass
     threads: int  # of the CPU
     precision: Literal["float32", "bf16"]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tailor.catalogue.widths import ANY_WIDTH, WidthRule
 from tailor.stages.identity import Stage
 from tailor.stages.records import GroupRule, Size, StageCost, Task, neutral
 from tailor.stages.training import Training
@@ -19,7 +20,7 @@ class FineTuneSoftly(FineTune):
     rule: GroupRule
     removed_macs_fraction: float
     minimum_filters_fraction: float
-    width_multiple: int = neutral(1)  # each layer that loses filters keeps a multiple of this
+    widths: WidthRule = neutral(ANY_WIDTH)  # that layers which lose filters may keep
 
 
 @dataclass(frozen=True, kw_only=True)

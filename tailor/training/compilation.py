@@ -2,37 +2,21 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Collection
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from tailor.core.compiler_cache import check_cache
 from tailor.core.errors import ConfigError
 from transtailor.lines import first_line
-from transtailor.ownership import refuse_shared
 
 MOST_KINDS = 4  # torch keeps code for eight variants of a function, and a kind may have two
 _kept_kinds: set[int] = set()
 # Dropout and stochastic depth draw from the generators that the eager network draws from.
 OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"fallback_random": True}
-
-
-def check_cache() -> None:
-    """Make torch keep compiled code, which it loads again later, in a folder that no other user can write to.
-
-    Torch's default is a folder in /tmp with a name that another user may have taken.
-
-    Raises:
-        ConfigError: another user owns that folder or can write to it.
-    """
-    default_folder = f"{tempfile.gettempdir()}/transtailor-inductor-{os.getuid()}"
-    folder = Path(os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", default_folder))
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    refuse_shared((folder,), ConfigError)
 
 
 class CompiledModel(nn.Module):

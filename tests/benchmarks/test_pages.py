@@ -29,6 +29,7 @@ from benchmarks import (
     input_path,
     large_run,
     packed_trials,
+    padded_exports,
     planning,
     preparation,
     pruned_speed,
@@ -134,6 +135,11 @@ def look_at_decisions(patch: Patch, out: list[str]) -> int:
     patch.setattr(decisions, "SIZES", (12, 24))
     patch.setattr(decisions, "REPEATS", 1)
     return decisions.main(["--quick", *out])
+
+
+@look
+def look_at_padded_exports(_patch: Patch, out: list[str]) -> int:
+    return padded_exports.main(["--networks", "digits_vgg", *out])
 
 
 @look

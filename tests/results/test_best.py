@@ -14,6 +14,7 @@ from results.store.writer import Writer
 from tailor.execution.cache import Cache
 from tests.commands import Said
 from tests.results.conftest import Synthetic
+from tests.results.questions.test_front import TIMING
 from transtailor.shell import command as to_type
 
 Command = Callable[..., Said]
@@ -97,6 +98,20 @@ def test_the_command_names_the_point_its_stage_and_how_to_save_it(run_folder: Pa
     assert f"in the cache: {Cache(Path('<cache>')).path(key)}\n" in done.stdout
     save = to_type("reproduce", run_folder, trial, "--point", point, "--save", f"models/{trial}_point_{point}")
     assert save in done.stdout
+
+
+@pytest.mark.parametrize(("speed", "text"), [(1.5, "1.50 times that of the whole network (2 ms;"), (0.5, "SLOWER")])
+def test_it_says_how_fast_the_sub_model_is(tmp_path: Path, speed: float, text: str) -> None:
+    """Measured or not; in the circumstance that was measured."""
+    Synthetic(networks=("mlp",), seeds=(0,)).write(tmp_path)
+    with load(tmp_path) as run:
+        assert "\n  speed not measured; to measure it: " in "\n".join(best_lines(run, "validation_score", []))
+        (row,) = best_points(run)
+    timing = TIMING | {"model_key": row["model_key"], "latency_ms": 2.0, "speed": speed}
+    Writer(tmp_path / "tables").write("timings", [timing])
+    with load(tmp_path) as run:
+        said = "\n".join(best_lines(run, "validation_score", []))
+    assert text in said and f"in {TIMING['runtime']} on {TIMING['device_name']}" in said
 
 
 def test_by_the_test_split_warns_and_nothing_near_it_is_taken(run_folder: Path, command: Command) -> None:

@@ -2,11 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tailor.core.errors import ConfigError
-from tailor.saved_model import explain_model_errors, folder_argument, read_model
+from tailor.saved_model import explain_model_errors, folder_argument, module_option, opened_model, refuse_too_few
 from tailor.trial_file import imports_option, load_modules
 from transtailor import cli
+
+if TYPE_CHECKING:
+    from tailor.deploy.export import Program
+    from tailor.model.state import ModelState
 
 
 @cli.command(example="models/point_1 --to onnx")
@@ -14,23 +19,77 @@ from transtailor import cli
 @cli.option("--to", required=True, metavar="FORMAT", help="torch-export (.pt2) or onnx (.onnx)")
 @cli.option("--out", type=cli.FILE, metavar="FILE", help="file to write (default: FOLDER/model.pt2 or .onnx)")
 @cli.option("--batch", default="dynamic", help="images at once: a number, or dynamic: any number")
+@cli.option("--pad/--no-pad", default=True, help="ONNX: pad odd widths with zero filters where that is faster here")
+@cli.option("--time/--no-time", "times", default=True, help="ONNX: time it beside its whole network; or neither pad")
+@cli.option("--threads", type=int, metavar="N", help="CPU threads that it is timed with (default: as torch takes)")
 @imports_option
-def export(folder: Path, to: str, out: Path | None, batch: str, imports: tuple[Path, ...]) -> Iterator[str]:
-    """Write a saved sub-model as a program for torch alone, or as ONNX; `trial run --save` wrote it to FOLDER."""
+@module_option
+def export(
+    folder: Path,
+    to: str,
+    out: Path | None,
+    batch: str,
+    pad: bool,
+    times: bool,
+    threads: int | None,
+    imports: tuple[Path, ...],
+    module: str | None,
+) -> Iterator[str]:
+    """Write a saved sub-model as a program for torch alone, or as ONNX.
+
+    FOLDER is what `trial run --save` wrote or, with --module, tailor.prune(...).save. A file of ONNX is padded if that
+    is faster on this machine, and its speed is told beside that of the whole network.
+    """
     load_modules(imports)
     images_at_once = None if batch == "dynamic" else _number(batch)
-    state = read_model(folder)
-    from tailor.deploy import export as exporting
+    refuse_too_few(threads=threads)
+    with opened_model(folder, module) as state:
+        from tailor.deploy.export import FORMATS
 
-    file = out or folder / f"model{exporting.FORMATS[to].suffix}"
-    try:
-        with explain_model_errors(folder):
-            exported = exporting.export(state, to, file, images_at_once)
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be written: {error.strerror or error}; type --out FILE") from error
+        file = out or folder / f"model{FORMATS[to].suffix}"
+        try:
+            with explain_model_errors(folder):
+                if to == "onnx" and times:
+                    yield from _write_fastest(state, file, images_at_once, pads=pad, threads=threads, card=folder)
+                else:
+                    yield from _write(state, to, file, images_at_once)
+        except OSError as error:
+            raise ConfigError(f"{file} cannot be written: {error.strerror or error}; type --out FILE") from error
+
+
+def _write(state: "ModelState", to: str, file: Path, images_at_once: int | None) -> Iterator[str]:
+    """Write the model as it is; yield what the file is."""
+    from tailor.deploy.export import export
+    from tailor.model.cost import macs_of
+
+    program = export(state, to, images_at_once)
+    program.write(file)
+    yield from _lines(file, program, macs_of(state), images_at_once)
+    yield "speed: not measured"
+
+
+def _write_fastest(
+    state: "ModelState", file: Path, images_at_once: int | None, *, pads: bool, threads: int | None, card: Path
+) -> Iterator[str]:
+    """Write the fastest ONNX file, and its speed into the model's card; yield what the file is, and how fast."""
+    from tailor.deploy.card import record_speed
+    from tailor.deploy.fastest import fastest
+
+    found = fastest(state, images_at_once, pads=pads, threads=threads)
+    found.program.write(file)
+    yield from _lines(file, found.program, found.macs, images_at_once)
+    yield from found.lines
+    if found.speed is None:
+        yield "speed: that of the whole network, of which nothing was removed"
+        return
+    yield f"speed: {found.speed}"
+    record_speed(card, found.speed)
+
+
+def _lines(file: Path, program: "Program", macs: int, images_at_once: int | None) -> Iterator[str]:
     count = "any number of" if images_at_once is None else images_at_once
-    yield f"{exported.file}: {exported.size_bytes:,} bytes, for {count} image(s) at once"
-    yield f"read back and compared with the model: outputs differ by at most {exported.difference:.1e}"
+    yield f"{file}: {len(program.content):,} bytes, {macs:,} MACs, for {count} image(s) at once"
+    yield f"read back and compared with the model: outputs differ by at most {program.difference:.1e}"
 
 
 def _number(batch: str) -> int:

@@ -4,12 +4,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tailor.saved_model import (
+    Timing,
     explain_model_errors,
     folder_argument,
-    read_model,
-    refuse_too_few,
+    module_option,
+    opened_model,
     timing_options,
 )
 from tailor.trial_file import imports_option, load_modules
@@ -21,25 +23,23 @@ from transtailor import cli
 @timing_options
 @cli.option("--json", "as_json", is_flag=True, help="print one JSON object")
 @imports_option
-def time(
-    folder: Path,
-    batch: int,
-    device: str,
-    threads: int | None,
-    repeats: int,
-    as_json: bool,
-    imports: tuple[Path, ...],
-) -> Iterator[str]:
-    """Measure the latency, throughput and memory of a saved sub-model here; `trial run --save` wrote it to FOLDER."""
-    load_modules(imports)
-    refuse_too_few(batch=batch, threads=threads, repeats=repeats)
-    state = read_model(folder)
-    from tailor.model.latency import latency_lines, measure
-    from tailor.parallel.process_group import join
+@module_option
+def time(folder: Path, as_json: bool, imports: tuple[Path, ...], module: str | None, **timing: Any) -> Iterator[str]:
+    """Measure a saved sub-model here, in turns with its whole network.
 
-    ranks = join(device)
-    with explain_model_errors(folder):
-        latency = measure(state, batch=batch, device=ranks.device, threads=threads, repeats=repeats)
+    FOLDER is what `trial run --save` wrote or, with --module, tailor.prune(...).save.
+    """
+    load_modules(imports)
+    how = Timing(**timing)
+    with opened_model(folder, module) as state:
+        from tailor.deploy.card import record_speed
+        from tailor.deploy.speed import speed_of
+        from tailor.model.latency import latency_lines, measure, whole_network
+
+        circumstance, device = how.here()
+        with explain_model_errors(folder):
+            latency = measure(state, circumstance, device=device, repeats=how.repeats, whole=whole_network(state))
+        record_speed(folder, speed_of(latency))
     if as_json:
         yield json.dumps(asdict(latency))
     else:

@@ -145,7 +145,15 @@ def test_csv_files_have_times_that_came_while_they_followed(run: Path, tmp_path:
         files.update(tables)
         (point, *_) = tables.rows("SELECT model_key FROM operating_points")
     times = dict.fromkeys(("latency_ms", "latency_lower_quartile_ms", "latency_upper_quartile_ms"), 2.5)
-    how = {"device_name": "cpu", "threads": 1, "precision": "float32", "batch": 1, "repeats": 3, "torch_version": "2"}
+    how = {"device_name": "cpu", "threads": 1, "precision": "float32", "batch": 1, "repeats": 3}
+    how |= {
+        "runtime": "eager",
+        "memory_format": "contiguous",
+        "versions": "torch 2",
+        "speed": 1.5,
+        "whole_latency_ms": 3.0,
+        "is_steady": True,
+    }
     Writer(run / "tables").write("timings", [point | times | how | {"code_digest": CODE}])
     with load(run) as tables:
         files.update(tables)

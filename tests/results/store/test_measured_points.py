@@ -25,7 +25,9 @@ def timing(model_key: str, latency_ms: float, **more: object) -> dict[str, Any]:
     return {
         "model_key": model_key, "device_name": "cpu a", "threads": 1, "precision": "float32", "batch": 1, "repeats": 9,
         "latency_ms": latency_ms, "latency_lower_quartile_ms": 1.0, "latency_upper_quartile_ms": 9.0,
-        "peak_memory_bytes": 1000, "torch_version": "2", "code_digest": "c",
+        "peak_memory_bytes": 1000,
+        "runtime": "eager", "memory_format": "contiguous", "versions": "torch 2", 
+        "speed": 1.5, "whole_latency_ms": 3.0, "is_steady": True, "code_digest": "c",
     } | more  # fmt: skip
 
 
@@ -46,7 +48,16 @@ def test_measured_points_have_the_times_of_the_circumstance_in_which_most_models
             timed = {row.pop("model_key"): tuple(row.values()) for row in found if row["latency_ms"]}
             assert timed == {first: (4.0, 1000), second: (5.0, None)}
             assert run.rows("FROM timed_on") == [
-                {"device_name": "cpu a", "threads": 1, "precision": "float32", "batch": 1, "models": 2}
+                {
+                    "device_name": "cpu a",
+                    "runtime": "eager",
+                    "precision": "float32",
+                    "memory_format": "contiguous",
+                    "batch": 1,
+                    "threads": 1,
+                    "versions": "torch 2",
+                    "models": 2,
+                }
             ]
             (points,) = run.rows("SELECT count(*) AS n, count(DISTINCT (trial_id, point)) AS d FROM measured_points")
             assert points["n"] == points["d"] == len(found)

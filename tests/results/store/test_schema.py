@@ -16,7 +16,7 @@ KEYS = {
     "operating_points": ("trial_id", "point"),
     "predictions": ("trial_id", "point", "split", "image_id"),
     "estimates": ("trial_id", "point", "split", "sample_id"),
-    "timings": ("model_key", "device_name", "threads", "precision", "batch"),
+    "timings": ("model_key", "device_name", "runtime", "precision", "memory_format", "batch", "threads", "versions"),
     "proposals": ("number",),
     "looks": ("look", "comparison"),
     "rungs": ("trial_id", "rung"),

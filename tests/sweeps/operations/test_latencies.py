@@ -10,10 +10,11 @@ from results.questions.front import front_page
 from results.store.reader import load
 from results.text.formats import markdown_lines
 from sweeps.errors import RunFolderError
-from sweeps.operations import latencies
-from sweeps.operations.latencies import How, _one_process_each, call_in
+from sweeps.operations.latencies import _one_process_each, call_in
 from sweeps.run.run_folder import RunFolder
 from tailor.core.errors import ConfigError
+from tailor.model import timing
+from tailor.saved_model import Timing
 from tests.sweeps.conftest import Command
 
 
@@ -21,17 +22,19 @@ from tests.sweeps.conftest import Command
 def test_each_sub_model_is_timed_once_and_nothing_is_trained(
     sweeps_command: Command, trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(latencies, "STEADY_FRACTION", 1e9)  # other tests use this machine
+    monkeypatch.setattr(timing, "STEADY_FRACTION", 1e9)  # other tests use this machine
     run = trained
     with load(run.path) as tables:
         models = {row["model_key"] for row in tables.rows("SELECT model_key FROM operating_points")}
     stages = sorted((tmp_path / "cache").glob("??/[!.]*.stage"))
 
-    none = sweeps_command("time", "runs/trained", "--cache", "elsewhere", "--device", "cpu")
+    none = sweeps_command("time", "runs/trained", "--cache", "elsewhere", "--device", "cpu", "--runtime", "eager")
     assert (none.returncode, none.stdout) == (2, "")
     assert f"elsewhere lacks stages of each of the {len(models)} sub-models" in none.stderr
 
-    done = sweeps_command("time", "runs/trained", "--threads", "1", "--repeats", "3", "--device", "cpu")
+    done = sweeps_command(
+        "time", "runs/trained", "--threads", "1", "--repeats", "3", "--device", "cpu", "--runtime", "eager"
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{len(models)} sub-models timed on " in done.stdout
     with load(run.path) as tables:
@@ -40,29 +43,46 @@ def test_each_sub_model_is_timed_once_and_nothing_is_trained(
         assert len(rows) == len(models)
         for row in rows:
             assert 0 < row["latency_lower_quartile_ms"] <= row["latency_ms"] <= row["latency_upper_quartile_ms"]
-            assert (row["threads"], row["batch"], row["precision"], row["repeats"]) == (1, 1, "float32", 3)
+            assert (row["threads"], row["batch"], row["precision"], row["repeats"]) == (1, 1, "float32", 6)
+            assert (row["runtime"], row["memory_format"]) == ("eager", "channels_last")
+            assert row["speed"] > 0 and row["whole_latency_ms"] > 0
             assert row["peak_memory_bytes"] > 0
         text = "\n".join(markdown_lines(front_page(tables, "latency_ms")))
-    assert "one forward pass of 1 image on" in text
+    assert "1 image in eager on" in text
     assert sorted((tmp_path / "cache").glob("??/[!.]*.stage")) == stages
 
-    file = sweeps_command("time", "runs/trained", "--cache", "trained.toml", "--device", "cpu")
+    file = sweeps_command("time", "runs/trained", "--cache", "trained.toml", "--device", "cpu", "--runtime", "eager")
     assert (file.returncode, file.stdout) == (2, "")
     assert "--cache trained.toml: " in file.stderr and "trained.toml is a file" in file.stderr
 
-    large = sweeps_command("time", "runs/trained", "--threads", "1", "--batch", str(10**13), "--device", "cpu")
+    large = sweeps_command(
+        "time", "runs/trained", "--threads", "1", "--batch", str(10**13), "--device", "cpu", "--runtime", "eager"
+    )
     assert (large.returncode, large.stdout) == (2, "")
     assert large.stderr.startswith("error: a sub-model could not be timed: ") and "smaller --batch" in large.stderr
 
-    again = sweeps_command("time", "runs/trained", "--threads", "1", "--device", "cpu")
+    again = sweeps_command("time", "runs/trained", "--threads", "1", "--device", "cpu", "--runtime", "eager")
     assert again.stdout.startswith("nothing to time: ")
-    more = sweeps_command("time", "runs/trained", "--threads", "1", "--batch", "2", "--repeats", "2", "--device", "cpu")
+    more = sweeps_command(
+        "time",
+        "runs/trained",
+        "--threads",
+        "1",
+        "--batch",
+        "2",
+        "--repeats",
+        "2",
+        "--device",
+        "cpu",
+        "--runtime",
+        "eager",
+    )
     assert f"{len(models)} sub-models timed on " in more.stdout
     assert "steady" not in done.stdout + more.stdout
-    monkeypatch.setattr(latencies, "STEADY_FRACTION", 0.0)
-    words = ("--threads", "1", "--batch", "2", "--repeats", "2", "--device", "cpu", "--again")
+    monkeypatch.setattr(timing, "STEADY_FRACTION", -1.0)
+    words = ("--threads", "1", "--batch", "2", "--repeats", "2", "--device", "cpu", "--runtime", "eager", "--again")
     unsteady = sweeps_command("time", "runs/trained", *words)
-    assert "warning: this machine is not steady: the first sub-model took " in unsteady.stdout
+    assert f"warning: {len(models)} of {len(models)} were not steady" in unsteady.stdout
     assert f"{len(models)} sub-models timed on " in unsteady.stdout
     with load(run.path) as tables:
         assert len(tables.rows("FROM timings")) == 2 * len(models)  # of each the last row
@@ -78,7 +98,7 @@ def test_each_sub_model_is_timed_once_and_nothing_is_trained(
 )
 def test_numbers_that_measure_nothing_are_refused(given: dict[str, int], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        How(**given)  # type: ignore[arg-type]
+        Timing(**given)  # type: ignore[arg-type]
 
 
 def test_a_model_that_is_never_measured_ends_the_command() -> None:

@@ -23,7 +23,7 @@ from sweeps.run.run_folder import RunFolder
 from sweeps.run.run_lock import RunLock
 from sweeps.slurm.cluster_run import ClusterRun
 from sweeps.spec.spec import load_spec
-from tailor.deploy.export import _write_onnx
+from tailor.model.programs import onnx_bytes
 from tailor.networks.timm_builders import first_record
 from tests.commands import parsed, transtailor_command
 from tests.hpc.fakes.commands import FakeSlurm
@@ -201,7 +201,7 @@ def test_what_is_to_be_installed_can_be_named_to_pip(tmp_path: Path, monkeypatch
     calls: list[Callable[[], Any]] = [
         lambda: library("mlflow", "mlflow"),
         lambda: first_record("timm/resnet26"),
-        lambda: _write_onnx(cast(Any, None), cast(Any, None)),
+        lambda: onnx_bytes(cast(Any, None), cast(Any, None)),
         PrivateNames(library="torch", tried="1", names={"torch.nothing_of_the_kind": "a test"}).check,
     ]
     for call in calls:

@@ -14,6 +14,7 @@ from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
 from tailor.core.registry import Registry
+from tailor.execution.dry_run import dry_run
 from tests.commands import Said
 from tests.tailor.trials import PHOTOGRAPHS
 
@@ -98,6 +99,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
         {"method": {"name": "target_aware_adaptation"}, "pruning": {"width_multiple": 8}},
         r"width_multiple = 8 has no effect on target_aware_adaptation",
     ),
+    ({"method": {"name": "prune"}, "pruning": {"multiple_from_filters": 32}}, r"width_multiple is 1 for digits_vgg"),
     ({"method": HEAD, "optimisation": {"regulariser": "slimming"}}, r"slimming.*digits_vgg.*no norm"),
     (
         ON_PHOTOGRAPHS | {"method": {"name": "prune", "criterion": "apoz"}},
@@ -274,3 +276,28 @@ assert not heavy, heavy
 
 def test_planning_and_what_is_known_of_networks_weights_and_data_imports_no_torch() -> None:
     subprocess.run([sys.executable, "-c", WITHOUT_TORCH], check=True)
+
+
+@pytest.mark.parametrize(
+    ("network", "method", "multiple"),
+    [
+        ("mobilenet_v2", "prune", 8),
+        ("mobilenet_v2", "fine_tune", 1),
+        ("mobilenet_v2", "target_aware_adaptation", 1),
+        ("digits_vgg", "prune", 1),
+        ("digits_vgg", "pac_net", 1),
+    ],
+)
+def test_auto_is_the_number_of_the_network(
+    network: str, method: str, multiple: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial that says the number is the same trial, and one that says another is not."""
+    monkeypatch.setitem(DATASETS._records, "photographs", PHOTOGRAPHS)  # type: ignore[attr-defined]
+    on_data = ON_PHOTOGRAPHS | {"network": network} if network == "mobilenet_v2" else {"network": network}
+    raw = on_data | {"method": {"name": method}}
+    config = parse_trial(raw, "test")
+    assert config.pruning.width_multiple == multiple
+    assert config == parse_trial(raw | {"pruning": {"width_multiple": multiple}}, "test")
+    if method == "prune":
+        other = parse_trial(raw | {"pruning": {"width_multiple": 9 - multiple}}, "test")
+        assert dry_run(other).trial_id != dry_run(config).trial_id

@@ -100,6 +100,7 @@ OTHER_VALUES: dict[str, Any] = {
     "pruning.measure_norms": True,
     "pruning.shift_means": True,
     "pruning.width_multiple": 8,
+    "pruning.multiple_from_filters": 1,
     "pruning.optimiser_state": "kept",
     "protocol": "paper",
     "method.prune_by": "random",
@@ -136,6 +137,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "source.weights_sha256": {"source": {"weights": "net.safetensors", "weights_sha256": "1" * 64}},
     "source.pixel_mean": {"source": {"weights": "net.safetensors", "weights_sha256": "1" * 64}},
     "source.pixel_std": {"source": {"weights": "net.safetensors", "weights_sha256": "1" * 64}},
+    "pruning.multiple_from_filters": {"pruning": {"width_multiple": 8}},
     "method.first_regulariser": {"method": {"order": "tune_first"}},
     "method.placement": {"method": {"beta": "grad"}},
     "method.calibrate_learning_rate": {},
@@ -187,7 +189,7 @@ def settings_of(method: str) -> tuple[str, ...]:
         is_possible = leaf != "optimisation.regulariser" or method not in ("pac_net", "gbn")  # which have their own
         is_possible &= method not in ("pac_net", "smaller_dense") or not leaf.startswith("source.pixel")
         is_possible &= method != "smaller_dense" or leaf != "source.weights_sha256"
-        is_possible &= method != "target_aware_adaptation" or leaf != "pruning.width_multiple"
+        is_possible &= method != "target_aware_adaptation" or "multiple" not in leaf
         is_possible &= (method, leaf) not in IMPOSSIBLE
         if is_possible and leaf not in ONE_VALUE_ONLY | IN_NO_ID | {"method.name"}:
             found.append(leaf)

@@ -20,7 +20,7 @@ from tailor.model import cost
 from tailor.model.cost import macs_of, removed_macs_fraction
 from tailor.model.state import ModelState
 from tailor.networks import building
-from tailor.pruning import budget_solver, surgery
+from tailor.pruning import surgery
 from tailor.pruning.feasibility_count import parts_left, prunable, rules
 from tailor.stages import GroupRule
 from tests.tailor.trials import SHORT
@@ -44,7 +44,8 @@ def trial(network: str, **pruning: Any) -> dict[str, Any]:
 def test_the_table_is_counted_anew(network: str) -> None:
     assert feasibility_table.table()[network] == rules(network)
     for known in feasibility_table.table()[network].values():
-        assert macs_left(known.parts, NETWORKS[network].input_shape, 1.0) == NETWORKS[network].macs
+        whole = [1.0] * len(known.widths)
+        assert macs_left(known.parts, NETWORKS[network].input_shape, 5, whole) == NETWORKS[network].macs
 
 
 @pytest.mark.parametrize(
@@ -92,6 +93,11 @@ def test_all_networks_are_in_the_table() -> None:
     assert {*EMBEDDED, *json.loads(TORCHVISION_FILE.read_bytes())} == feasibility_table.table().keys()
 
 
+def half_left(network: str, found: tuple[surgery.Group, ...], input_shape: tuple[int, ...]) -> float:
+    widths = tuple({(g.filters, g.filters_each) for g in found})
+    return macs_left(parts_left(network, found, widths), input_shape, 5, [0.5] * len(widths))
+
+
 @pytest.mark.parametrize(
     ("network", "rule"),
     [*product(EMBEDDED, RULES), *(("digits_vit", rule | {"heads": True, "stream": True}) for rule in RULES)],
@@ -104,25 +110,40 @@ def test_what_is_left_of_a_slimmed_network(network: str, rule: dict[str, Any]) -
     state = ModelState(network=network, classes=5, input_shape=info.input_shape, tensors=tensors)
     found = surgery.groups(state.build(), state.input_shape, GroupRule(**rule))
     slimmed = surgery.slim(state, {g.name: torch.arange(g.filters // 2) for g in found}, found)
-    assert macs_left(parts_left(network, found), info.input_shape, 0.5) == macs_of(slimmed)
+    assert half_left(network, found, info.input_shape) == macs_of(slimmed)
 
 
-@pytest.mark.parametrize("minimum", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize(("minimum", "multiple", "wide"), [(0.0, 1, 64), (0.1, 1, 64), (1.0, 1, 64), (0.1, 6, 20)])
 @pytest.mark.parametrize("rule", [RULES[0], RULES[-1]], ids=str)
 @pytest.mark.parametrize("network", EMBEDDED)
-def test_the_bound_is_kept_and_nearly_reached(network: str, rule: dict[str, Any], minimum: float) -> None:
-    config = parse_trial(trial(network, **rule, minimum_filters_fraction=minimum), "test")
+def test_the_bound_is_what_a_slimmed_network_has_lost(
+    network: str, rule: dict[str, Any], minimum: float, multiple: int, wide: int
+) -> None:
+    """Of any number of classes, with widths that are multiples: each group at the fewest filters that it may keep."""
+    settings = rule | {"minimum_filters_fraction": minimum, "width_multiple": multiple, "multiple_from_filters": wide}
+    config = parse_trial(trial(network, **settings), "test")
     classes = DATASETS[config.data.name].target_classes
     tensors = building.build(network, classes, seed=0).state_dict()
     state = ModelState(network=network, classes=classes, input_shape=NETWORKS[network].input_shape, tensors=tensors)
     found = surgery.groups(state.build(), state.input_shape, GroupRule(**rule))
-    least = budget_solver.minimums(state, found, minimum)
-    reached = removed_macs_fraction(surgery.slim(state, {name: torch.arange(n) for name, n in least.items()}, found))
-    assert 0 <= most_removable(config) - reached < 0.06  # whole filters, and the head of other classes
+    fewest = {}
+    for g in found:
+        allowed = range(1, g.filters) if g.filters < wide else range(multiple, g.filters, multiple)
+        fewest[g.name] = min((n for n in allowed if n >= minimum * g.filters), default=g.filters)
+    reached = removed_macs_fraction(surgery.slim(state, {name: torch.arange(n) for name, n in fewest.items()}, found))
+    assert most_removable(config) == pytest.approx(reached, abs=1e-12)
     refuse_impossible(config, reached)
-    if most_removable(config) < 0.99:
-        with pytest.raises(ValueError, match=f"0.99 of the MACs is more than {network} can lose, which is "):
-            refuse_impossible(config, 0.99)
+    with pytest.raises(ValueError, match=f" of the MACs is more than {network} can lose, which is "):
+        refuse_impossible(config, reached + 1e-6)
+
+
+def test_a_plan_refuses_what_multiples_do_not_reach() -> None:
+    """Half of vgg16's filters of each layer, or more: with multiples of 256 most of its layers stay whole."""
+    raw = {"network": "vgg16", "method": {"name": "prune", "removed_macs_fraction": 0.9}}
+    data = {"name": random_pixels(224), "train_images": 8}
+    parse_trial(raw | {"data": data}, "test")
+    with pytest.raises(ConfigError, match=r"vgg16 can lose, which is 0\.2.*, pruning.width_multiple = 256"):
+        parse_trial(raw | {"data": data, "pruning": {"width_multiple": 256}}, "test")
 
 
 @pytest.mark.check
@@ -142,7 +163,7 @@ def test_the_table_holds_for_images_of_any_size(network: str) -> None:
         shape = (3, side_px, side_px + 31)
         whole = cost.macs(network, 5, cost.original_shapes(network, 5), shape)
         for known in feasibility_table.table()[network].values():
-            assert macs_left(known.parts, shape, 1.0) == whole
+            assert macs_left(known.parts, shape, 5, [1.0] * len(known.widths)) == whole
 
 
 @pytest.mark.check
@@ -152,7 +173,7 @@ def test_what_is_left_of_a_slimmed_network_that_reads_other_images(rule: dict[st
     state = ModelState(network="mobilenet_v2", classes=5, input_shape=(3, 97, 97), tensors=tensors)
     found = surgery.groups(state.build(), state.input_shape, GroupRule(**rule))
     slimmed = surgery.slim(state, {g.name: torch.arange(g.filters // 2) for g in found}, found)
-    assert macs_left(parts_left("mobilenet_v2", found), state.input_shape, 0.5) == macs_of(slimmed)
+    assert half_left("mobilenet_v2", found, state.input_shape) == macs_of(slimmed)
 
 
 def test_a_budget_that_is_impossible_at_a_size_is_refused_there_alone() -> None:

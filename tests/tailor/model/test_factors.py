@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tailor.data.task_data import generator
+from tailor.model.circumstance import circumstance_here
 from tailor.model.factors import attach
 from tailor.model.latency import measure
 from tailor.model.state import ModelState, load_state, save_model
@@ -139,7 +140,8 @@ def test_what_is_timed_is_what_is_saved() -> None:
 
     hook = nn.modules.module.register_module_forward_hook(note)
     try:
-        measure(state, batch=1, device=torch.device("cpu"), threads=1, repeats=2)
+        circumstance = circumstance_here(torch.device("cpu"), runtime="eager", threads=1)
+        measure(state, circumstance, device=torch.device("cpu"), repeats=2)
     finally:
         hook.remove()
     assert not multiplied

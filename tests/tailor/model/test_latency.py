@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,11 @@ import torch
 from torch import nn
 
 from tailor.model import latency
-from tailor.model.cost import macs_of
-from tailor.model.latency import WARM_UP_RUNS, latency_lines, measure
+from tailor.model.circumstance import Circumstance, circumstance_here
+from tailor.model.cost import macs_of, original_shapes
+from tailor.model.latency import latency_lines, measure, speed_text, whole_network
+from tailor.model.passes import onnx_pass, onnx_program
+from tailor.model.programs import images_for
 from tailor.model.state import ModelState, save_model
 from tests.tailor.saved_models import pruned
 from transtailor.__main__ import main
@@ -24,34 +28,64 @@ def state() -> ModelState:
     return pruned("digits_resnet")
 
 
+def eager(batch: int = 1, threads: int = 1) -> Circumstance:
+    return circumstance_here(CPU, runtime="eager", batch=batch, threads=threads)
+
+
 def test_numbers_belong_together(state: ModelState) -> None:
-    found = measure(state, batch=3, device=CPU, threads=1, repeats=7)
-    assert 0.0 < found.latency_lower_quartile_s <= found.latency_median_s <= found.latency_upper_quartile_s
-    assert (found.batch, found.repeats, found.threads, found.device) == (3, 7, 1, "cpu")
+    found = measure(state, eager(batch=3), device=CPU, repeats=7, whole=whole_network(state))
+    assert 0.0 < found.latency_lower_quartile_ms <= found.latency_median_ms <= found.latency_upper_quartile_ms
+    assert (found.circumstance, found.repeats) == (eager(batch=3), 9)
     assert found.macs == macs_of(state) > 0
     assert found.params == sum(parameter.numel() for parameter in state.build().parameters())
-    assert found.precision == "float32" and found.torch_version == torch.__version__ and found.device_name
+    assert found.images_per_s == pytest.approx(3e3 / found.latency_median_ms)
+    assert found.speed is not None and found.whole_latency_ms is not None
     text = "\n".join(latency_lines(found))
-    for part in (f"{found.macs:,} MACs", "batch 3", "7 repeats after 5 warm-up runs", "torch ", "1 CPU thread(s)"):
+    for part in (
+        f"{found.macs:,} MACs",
+        "batch 3",
+        "9 passes",
+        "torch ",
+        "1 CPU thread,",
+        "times as fast as",
+    ):
         assert part in text
 
 
-def test_latency_and_throughput_are_those_of_the_repeats_without_the_warm_up(
-    state: ModelState, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lasting_s = [100.0] * WARM_UP_RUNS + [4.0, 1.0, 10.0, 3.0, 2.0]
-    clock = iter([moment_s for seconds in lasting_s for moment_s in (0.0, seconds)])
-    monkeypatch.setattr(latency, "perf_counter", lambda: next(clock))
-    found = measure(state, batch=8, device=CPU, threads=1, repeats=5)
-    assert (found.latency_lower_quartile_s, found.latency_median_s, found.latency_upper_quartile_s) == (2.0, 3.0, 4.0)
-    assert found.images_per_s == 2.0
-    assert next(clock, None) is None
+def test_a_slower_sub_model_and_an_unsteady_machine_are_said(state: ModelState) -> None:
+    found = measure(state, eager(), device=CPU, repeats=2, whole=whole_network(state))
+    slow = replace(found, speed=0.54, whole_latency_ms=2.0, is_steady=False)
+    text = "\n".join(latency_lines(slow))
+    assert "0.54 times as fast as the whole network (2 ms, so it is SLOWER)" in text and "warning: not steady" in text
+    assert "SLOWER" not in speed_text(replace(found, speed=1.0)) and "steady" not in "\n".join(
+        latency_lines(replace(found, is_steady=True))
+    )
+
+
+def test_the_whole_network_has_all_filters_of_the_original(state: ModelState) -> None:
+    shapes = {name: tensor.shape for name, tensor in whole_network(state).tensors.items()}
+    assert shapes == original_shapes(state.network, state.classes)
+
+
+@pytest.mark.check
+def test_onnx_runtime_computes_what_the_module_computes(state: ModelState) -> None:
+    images = images_for(state, 2, seed=0)
+    run = onnx_pass(onnx_program(state, 2), images, threads=1)
+    (outputs,) = run()  # type: ignore[misc]
+    with torch.no_grad():
+        expected = state.build().eval()(images)
+    assert torch.allclose(torch.from_numpy(outputs), expected, atol=1e-4 * float(expected.abs().max()))
 
 
 def test_threads_are_put_back(state: ModelState) -> None:
     before = torch.get_num_threads()
-    assert measure(state, batch=1, device=CPU, threads=before + 1, repeats=2).threads == before + 1
-    assert torch.get_num_threads() == before
+    seen: set[int] = set()
+    hook = nn.modules.module.register_module_forward_hook(lambda *_: seen.add(torch.get_num_threads()))
+    try:
+        measure(state, eager(threads=before + 1), device=CPU, repeats=2)
+    finally:
+        hook.remove()
+    assert (seen, torch.get_num_threads()) == ({before + 1}, before)
 
 
 def test_a_model_is_timed_with_any_algorithms_and_trainings_keep_theirs(state: ModelState) -> None:
@@ -63,7 +97,7 @@ def test_a_model_is_timed_with_any_algorithms_and_trainings_keep_theirs(state: M
     hook = nn.modules.module.register_module_forward_hook(note)
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        measure(state, batch=1, device=CPU, threads=1, repeats=2)
+        measure(state, eager(), device=CPU, repeats=2)
         assert torch.are_deterministic_algorithms_enabled() and torch.is_deterministic_algorithms_warn_only_enabled()
     finally:
         torch.use_deterministic_algorithms(False)
@@ -75,7 +109,7 @@ def test_where_the_peak_cannot_be_read_nothing_is_said_of_it(
     state: ModelState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(latency, "PEAK_SWITCH", Path("/nowhere/clear_refs"))
-    found = measure(state, batch=1, device=CPU, threads=1, repeats=2)
+    found = measure(state, eager(), device=CPU, repeats=2)
     assert found.peak_memory_bytes is None and "not measured" in "\n".join(latency_lines(found))
 
 
@@ -100,12 +134,15 @@ def test_memory_in_a_fresh_process_is_that_of_weights_and_activations(batches: l
             "1",
             "--device",
             "cpu",
+            "--runtime",
+            "eager",
         ]
         finished = subprocess.run(
             [sys.executable, "-m", "transtailor", *typed, "--json"], capture_output=True, text=True, check=True
         )
         found = json.loads(finished.stdout)
-        assert (found["network"], found["batch"], found["input_shape"]) == ("resnet18", batch, [3, 64, 64])
+        assert (found["network"], found["input_shape"]) == ("resnet18", [3, 64, 64])
+        assert found["circumstance"]["batch"] == batch
         peaks[batch] = found["peak_memory_bytes"]
     assert weights_bytes < peaks[1] < 3 * weights_bytes
     if batches == [1]:
@@ -121,6 +158,8 @@ def test_memory_in_a_fresh_process_is_that_of_weights_and_activations(batches: l
         (["--threads", "0"], "--threads is 0; expected 1 or more"),
         (["--repeats", "1"], "--repeats is 1; expected 2 or more"),
         (["--device", "tpu"], "no such device"),
+        (["--runtime", "onnxruntime", "--precision", "bf16"], "computes in float32, not in bf16"),
+        (["--runtime", "onnxruntime", "--memory-format", "channels_last"], "chooses its own memory format"),
     ],
 )
 def test_mistakes_are_named(

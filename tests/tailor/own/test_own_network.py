@@ -1,6 +1,7 @@
 """A user's own module pruned in one call: the original stays, the result is right, mistakes are explained."""
 
 import copy
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -375,5 +376,25 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
 
 def test_what_prune_saved_is_not_for_the_functions_that_read_a_trials_model(tmp_path: Path) -> None:
     tailor.prune(linear(), torch.zeros(1, 8), removed_macs_fraction=0.3).save(tmp_path)
-    with pytest.raises(ConfigError, match=r"a network of your own; to load it, type in Python: tailor.load\('"):
+    with pytest.raises(ConfigError, match=r"a network of your own; .*--module net.py:Net.*tailor.load\('"):
         tailor.load_model(tmp_path)
+
+
+def test_wide_layers_keep_multiples_of_eight_unless_they_are_coarse() -> None:
+    torch.manual_seed(0)
+    example = torch.zeros(1, 3, 8, 8)
+    widths = [3, 32, 64, 96, 128, 128, 128, 128]
+    convolutions = [nn.Conv2d(inputs, filters, 3, padding=1) for inputs, filters in itertools.pairwise(widths)]
+    model = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(128 * 64, 5))
+
+    def filters_of(**settings: Any) -> list[int]:
+        made = tailor.prune(model, example, removed_macs_fraction=0.3, criterion="random", **settings).model
+        return [len(layer.weight) for layer in made[:-2]]
+
+    narrow, *wide = filters_of()
+    assert narrow % 8 != 0 and [filters % 8 for filters in wide] == [0] * len(wide)
+    assert any(filters % 8 for filters in filters_of(width_multiple=1)[1:])
+    assert all(filters % 8 == 0 for filters in filters_of(multiple_from_filters=1))
+    coarse = nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 4, 1))
+    filters = tailor.prune(coarse, example, removed_macs_fraction=0.3).model[0].out_channels
+    assert filters == 44  # 0.3 and no more, as any width allows; eight filters are an eighth of the MACs

@@ -9,6 +9,7 @@ import pytest
 from tailor.config.pruning import PruningConfig
 from tailor.own import prune
 from tests.pages import DOCS, blocks, run_block
+from transtailor.__main__ import main
 
 PAGE = (DOCS / "own_network.md").read_text()
 
@@ -23,6 +24,24 @@ def test_the_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     (shown,) = (block.text for block in found if block.kind == "text")
     assert capsys.readouterr().out == shown
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pruned", "tailored"]
+
+
+@pytest.mark.check
+def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder with the page's class in net.py and its network in pruned/."""
+    monkeypatch.chdir(tmp_path)
+    found = blocks(DOCS / "own_network.md")
+    names: dict[str, Any] = {"__name__": "page"}
+    first, second = [block for block in found if block.kind == "python"][:2]
+    Path("net.py").write_text(first.text.partition("torch.manual_seed(0)")[0])
+    run_block(first, tmp_path, names)
+    run_block(second, tmp_path, names)
+    (commands,) = (block for block in found if block.kind == "bash")
+    lines = [line.split()[1:] for line in commands.text.splitlines()]
+    assert len(lines) == 2
+    for line in lines:
+        assert main(line) == 0
+    assert Path("pruned/model.onnx").exists()
 
 
 def test_the_table_has_every_setting_with_its_default() -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -14,10 +15,12 @@ from tailor.core.errors import ConfigError
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import StageEvent
+from tailor.model.circumstance import circumstance_here
 from tailor.model.latency import measure
 from tailor.pruning.latency_budget import MARGIN, RESOLUTION, least_removal
 from tests.tailor.trials import SHORT, short_trial
 
+CPU = torch.device("cpu")
 Run = Callable[..., list[StageEvent]]
 
 
@@ -78,7 +81,8 @@ def test_stairs_are_met_at_their_edge() -> None:
 
 
 def trial(latency_ms: float, removed_macs_fraction: float = 0.8, **settings: object) -> TrialConfig:
-    allocation = {"name": "latency", "latency_ms": latency_ms, "batch_size": 16, "repeats": 100} | settings
+    allocation = {"name": "latency", "latency_ms": latency_ms, "batch_size": 16, "repeats": 100, "runtime": "eager"}
+    allocation |= settings
     method = {"name": "prune", "criterion": "l1", "removed_macs_fraction": removed_macs_fraction}
     return short_trial(method | {"allocation": allocation})
 
@@ -88,9 +92,11 @@ def test_what_is_asked_is_in_the_id_and_nothing_measured_is() -> None:
         "one": {"latency_ms": 2.0}, "again": {"latency_ms": 2.0}, "faster": {"latency_ms": 1.0},
         "batch": {"latency_ms": 2.0, "batch_size": 1}, "bf16": {"latency_ms": 2.0, "precision": "bf16"},
         "device": {"latency_ms": 2.0, "device": "cuda"}, "threads": {"latency_ms": 2.0, "threads": 2},
+        "runtime": {"latency_ms": 2.0, "runtime": "compiled"},
+        "format": {"latency_ms": 2.0, "memory_format": "contiguous"},
     }.items()}  # fmt: skip
     assert keys["one"] == keys["again"]
-    assert len({tuple(found) for found in keys.values()}) == 6
+    assert len({tuple(found) for found in keys.values()}) == 8
 
 
 def test_it_is_one_step_and_its_points_answer_to_no_budget_in_macs() -> None:
@@ -98,7 +104,8 @@ def test_it_is_one_step_and_its_points_answer_to_no_budget_in_macs() -> None:
     with pytest.raises(ConfigError, match=r"allocation 'latency' reaches its budget in one step, and steps = 2"):
         parse_trial(SHORT | {"method": method}, "test")
     assert ToLatency(latency_ms=2.5).macs_budget(0.3) is None
-    assert trial(2.5).method.label() == "prune l1 2.5 ms on cpu"
+    assert trial(2.5).method.label() == "prune l1 2.5 ms on cpu, eager"
+    assert trial(2.5, runtime=None).method.label() == "prune l1 2.5 ms on cpu"
 
 
 def test_a_trial_meets_a_latency_that_it_measures(
@@ -111,17 +118,18 @@ def test_a_trial_meets_a_latency_that_it_measures(
         if isinstance(module, nn.Conv2d | nn.Linear):
             now_s[0] += 1e-9 * output.numel() * module.weight[0].numel()
 
-    monkeypatch.setattr("tailor.model.latency.perf_counter", lambda: now_s[0])
+    monkeypatch.setattr("tailor.model.timing.perf_counter", lambda: now_s[0])
+    circumstance = circumstance_here(CPU, runtime="eager", batch=16, threads=1)
     whole = run(short_trial({"name": "head_only"}), shared_cache)[-1].result.model_state()
     with nn.modules.module.register_module_forward_hook(work):
-        took = measure(whole, batch=16, device=torch.device("cpu"), threads=1, repeats=100)
-        asked = round(0.6e3 * took.latency_lower_quartile_s, 6)
+        took = measure(whole, circumstance, device=CPU, repeats=100)
+        asked = round(0.6 * took.latency_lower_quartile_ms, 6)
         events = run(trial(asked), shared_cache)
     (cut,) = (event.result for event in events if event.result.stage.kind == "prune_to_latency")
     assert (1 - MARGIN) * asked <= cut.info["latency_ms"] <= asked == cut.info["asked_latency_ms"]
     assert 0.05 < cut.removed_macs_fraction < 0.85
     assert cut.info["tries"][-1]["latency_ms"] == cut.info["latency_ms"]
-    assert cut.info["device_name"]
+    assert cut.info["circumstance"] == asdict(circumstance)
     again = run(trial(asked), shared_cache)
     assert all(event.result.cached for event in again)  # measured once, shared from then on
 
@@ -134,7 +142,6 @@ def test_a_device_that_is_not_there_is_refused(run: Run, shared_cache: Cache) ->
 
 def test_it_is_measured_in_the_precision_asked_for(fitted: Callable[[str], object]) -> None:
     state = fitted("digits_resnet")
-    found = measure(
-        state, batch=2, device=torch.device("cpu"), threads=1, repeats=2, precision=torch.bfloat16  # type: ignore[arg-type]
-    )  # fmt: skip
-    assert found.precision == "bfloat16"
+    circumstance = circumstance_here(CPU, runtime="eager", precision="bf16", batch=2, threads=1)
+    found = measure(state, circumstance, device=CPU, repeats=2)  # type: ignore[arg-type]
+    assert found.circumstance.precision == "bfloat16"

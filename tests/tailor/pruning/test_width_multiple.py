@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from tailor.catalogue.widths import WidthRule
 from tailor.core.errors import ConfigError
 from tailor.data.task_data import generator
 from tailor.execution.cache import Cache
@@ -38,7 +39,7 @@ def pruned(
     how: str, state: ModelState, found: Found, ranking: Ranking, budget: float, multiple: int, minimum: float = 0.1
 ) -> surgery.Kept:
     least = budget_solver.minimums(state, found, minimum)
-    asked = budget_solver.Budget(state, found, budget, least, multiple)
+    asked = budget_solver.Budget(state, found, budget, least, WidthRule(multiple=multiple))
     if how == "random_widths":
         return budget_solver.random_widths(asked, ranking, generator(1, "test widths"))
     return getattr(budget_solver, how)(asked, ranking)  # type: ignore[no-any-return]
@@ -119,33 +120,54 @@ def test_every_layer_of_real_networks_is_a_multiple_or_whole(
         assert slimmed.build().eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 5)
 
 
-def test_what_is_narrower_than_the_multiple_stays_whole() -> None:
-    found = surgery.groups(building.skeleton("digits_vgg", 5), (1, 8, 8), INSIDE)
-    widths = [g.filters for g in found]
-    assert list(budget_solver.round_widths(found, {g.name: g.filters - 1 for g in found}, 64).values()) == [0] * len(
-        widths
-    )
-    assert budget_solver.round_widths(found, {g.name: 3 for g in found}, 1) == {g.name: 3 for g in found}
+def rounded(state: ModelState, found: Found, removed: dict[str, int], widths: WidthRule) -> dict[str, int]:
+    return budget_solver.round_widths(budget_solver.Budget(state, found, 0.0, {}, widths), removed)
+
+
+def test_what_is_narrower_than_the_multiple_stays_whole(fitted: Callable[[str], ModelState]) -> None:
+    state = fitted("digits_vgg")
+    found, _ = ranked(state, INSIDE)
+    most = {g.name: g.filters - 1 for g in found}
+    assert set(rounded(state, found, most, WidthRule(multiple=64)).values()) == {0}
+    some = {g.name: 3 for g in found}
+    assert rounded(state, found, some, WidthRule()) == some
+
+
+def test_narrow_layers_keep_any_number(fitted: Callable[[str], ModelState]) -> None:
+    """Narrow in the unpruned network: a wide layer that lost filters still keeps multiples."""
+    state = fitted("digits_vgg")
+    found, ranking = ranked(state, INSIDE)
+    wide = {g.name for g in found if g.filters == 48}
+    assert wide < {g.name for g in found} and all(g.filters == 24 for g in found if g.name not in wide)
+    widths = WidthRule(multiple=8, from_filters=32)
+    removed = rounded(state, found, {g.name: 3 for g in found}, widths)
+    assert removed == {g.name: 0 if g.name in wide else 3 for g in found}
+    narrower = surgery.slim(state, dict.fromkeys(wide, torch.arange(24)), found)
+    found, _ = ranked(narrower, INSIDE)
+    assert {g.filters for g in found} == {24}
+    removed = rounded(narrower, found, {g.name: 7 for g in found}, widths)
+    assert removed == {g.name: 0 if g.name in wide else 7 for g in found}
 
 
 @pytest.mark.check
 @pytest.mark.parametrize("what", ["whole", "alike"])
 def test_groups_of_convolutions_are_counted_by_their_filters(what: Any) -> None:
     """Of 128 filters in 32 groups: a group has four, and a place in all groups has 32."""
+    state = ModelState(network="resnext50_32x4d", classes=5, input_shape=(3, 64, 64), tensors={})
     found = surgery.groups(building.skeleton("resnext50_32x4d", 5), (3, 64, 64), GroupRule(conv_groups=what))
     first = next(g for g in found if g.kind == "conv_groups")
     each = 128 // first.filters
-    assert each == {"whole": 4, "alike": 32}[what]
+    assert each == first.filters_each == {"whole": 4, "alike": 32}[what]
     for multiple in (8, 24, 64):
         for asked in range(first.filters):
-            removed = budget_solver.round_widths((first,), {first.name: asked}, multiple)[first.name]
+            removed = rounded(state, (first,), {first.name: asked}, WidthRule(multiple=multiple))[first.name]
             widths = [each * n for n in range(first.filters - asked, first.filters) if each * n % multiple == 0]
             assert each * (first.filters - removed) == min(widths, default=128)
 
 
 def test_a_trial_keeps_multiples_on_its_whole_path(run: Run, shared_cache: Cache) -> None:
     method = {"name": "prune", "criterion": "l1", "removed_macs_fraction": 0.4, "steps": 2}
-    pruning = {"width_multiple": 2, "residual": "coupled"}
+    pruning = {"width_multiple": 2, "multiple_from_filters": 1, "residual": "coupled"}
     events = run(short_trial(method, network="digits_resnet", pruning=pruning), shared_cache)
     cuts = [event.result for event in events if event.result.stage.kind == "prune"]
     for cut, asked in zip(cuts, (0.2, 0.4), strict=True):
@@ -243,7 +265,9 @@ def test_a_pruning_that_removes_nothing_names_the_layer_in_the_way(
 def test_a_path_finer_than_its_filters_goes_on(run: Run, shared_cache: Cache, caplog: pytest.LogCaptureFixture) -> None:
     """Two filters are more than a step: points stay within the margin, and some are as wide as the one before."""
     method = {"name": "prune", "criterion": "l1", "removed_macs_fraction": 0.2, "steps": 20}
-    config = short_trial(method, network="digits_resnet", pruning={"width_multiple": 2}, last_point=5)
+    config = short_trial(
+        method, network="digits_resnet", pruning={"width_multiple": 2, "multiple_from_filters": 1}, last_point=5
+    )
     with caplog.at_level(logging.WARNING):
         points = [event.result for event in run(config, shared_cache) if event.point is not None]
     asked = [point.stage.asked_removed_macs_fraction for point in points]

@@ -1,0 +1,53 @@
+"""Where and how the models of a run were timed: times of different circumstances are never put together."""
+
+from typing import Any
+
+from results.store.reader import Run
+from results.store.views import CIRCUMSTANCE
+from transtailor.shell import command
+
+ALL = f"""
+SELECT {", ".join(CIRCUMSTANCE)}, count(DISTINCT model_key) AS models, count(*) FILTER (NOT is_steady) AS unsteady
+FROM timings GROUP BY ALL ORDER BY models DESC, max(written_at) DESC
+"""
+
+Circumstance = dict[str, Any]
+"""A row of `ALL`; the first one is that of the view `timed_on`."""
+
+
+def circumstances_of(run: Run) -> list[Circumstance]:
+    """Return the circumstances in which models were timed, the one with most models first; empty if none was."""
+    return run.rows(ALL)
+
+
+def circumstance_text(circumstance: Circumstance) -> str:
+    """Say it in words: "1 image in eager on AMD EPYC (avx2), 2 threads, float32, contiguous, torch 2.15"."""
+    images = f"{circumstance['batch']} image{'' if circumstance['batch'] == 1 else 's'}"
+    threads = f"{circumstance['threads']} thread{'' if circumstance['threads'] == 1 else 's'}"
+    return (
+        f"{images} in {circumstance['runtime']} on {circumstance['device_name']}, {threads},"
+        f" {circumstance['precision']}, {circumstance['memory_format']}, {circumstance['versions']}"
+    )
+
+
+def circumstance_lines(run: Run) -> list[str]:
+    """Say in which circumstance the models of `measured_points` were timed, and in which others; nothing if in none."""
+    lines = []
+    for place, circumstance in enumerate(circumstances_of(run)):
+        text = f"{circumstance_text(circumstance)}; {circumstance['models']} models were timed like this."
+        begins = "Not shown here, but in tables of their own by `transtailor front --cost latency_ms`: those of"
+        if place == 0:
+            begins = "Latency and memory are those of one forward pass of"
+        lines.append(f"{begins} {text}")
+    return lines + unsteady_lines(run)
+
+
+def unsteady_lines(run: Run) -> list[str]:
+    """Say how many times are not to be relied on; no line if all were steady."""
+    unsteady = sum(circumstance["unsteady"] for circumstance in circumstances_of(run))
+    if not unsteady:
+        return []
+    return [
+        f"{unsteady} of the times were not steady (column is_steady of timings): differences within their quartiles"
+        f" say nothing; to time them again, type: {command('time', run.path, '--again')}"
+    ]

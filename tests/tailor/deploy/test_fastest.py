@@ -1,0 +1,174 @@
+"""An exported file is padded only if that is measured to be faster; how fast it is beside the whole network is said."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import tailor
+from tailor.deploy import fastest as module
+from tailor.deploy.card import SPEED_UNKNOWN, record_speed, save_with_card
+from tailor.deploy.export import export
+from tailor.deploy.fastest import AS_PRUNED, choose
+from tailor.deploy.speed import Speed
+from tailor.model.cost import macs_of
+from tailor.model.latency import THE_WHOLE
+from tailor.model.state import save_model
+from tailor.model.timing import PassTimes
+from tailor.networks import building
+from tests.tailor.deploy.test_card import facts
+from tests.tailor.saved_models import pruned
+from transtailor.__main__ import main
+
+NET = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, outputs=5):
+        super().__init__()
+        self.first, self.head = nn.Linear(10, 40), nn.Linear(40, outputs)
+
+    def forward(self, rows):
+        return self.head(self.first(rows).relu())
+
+def other():
+    return Net(outputs=3)
+
+def nothing():
+    return 3
+"""
+
+
+def passes(speed: float, is_steady: bool = True) -> PassTimes:
+    return PassTimes(
+        lower_quartile_ms=0.9 / speed, median_ms=1 / speed, upper_quartile_ms=1.1 / speed, speed=speed,
+        is_steady=is_steady,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("unpadded", "of_8", "of_16", "chosen"),
+    [
+        (passes(0.6), passes(1.2), passes(1.3), "multiples of 16"),
+        (passes(0.6), passes(1.2), passes(1.1), "multiples of 8"),
+        (passes(1.0), passes(1.01), passes(0.9), AS_PRUNED),
+        (passes(1.0), passes(0.9), passes(0.8), AS_PRUNED),
+        (passes(0.6), passes(1.2, is_steady=False), passes(1.1), AS_PRUNED),
+        (passes(0.6, is_steady=False), passes(1.2), passes(1.1), AS_PRUNED),
+    ],
+)
+def test_a_padded_program_has_to_be_faster(unpadded: PassTimes, of_8: PassTimes, of_16: PassTimes, chosen: str) -> None:
+    times = {AS_PRUNED: unpadded, "multiples of 8": of_8, "multiples of 16": of_16}
+    name, why = choose(times, list(times)[1:])
+    assert name == chosen
+    assert why.startswith("padded" if chosen != AS_PRUNED else "not padded")
+
+
+SPEED = Speed(times_as_fast=1.5, latency_ms=2.0, whole_latency_ms=3.0, is_steady=True, circumstance="here, batch 1")
+
+
+def test_the_card_says_how_fast_it_is(tmp_path: Path) -> None:
+    save_with_card(pruned("friedman_mlp"), facts(), tmp_path)
+    assert SPEED_UNKNOWN in (tmp_path / "card.md").read_text()
+    record_speed(tmp_path, SPEED)
+    card = (tmp_path / "card.md").read_text()
+    assert "1.50 times as fast as the whole network" in card and SPEED_UNKNOWN not in card
+    assert json.loads((tmp_path / "model.json").read_bytes())["speed"]["whole_latency_ms"] == 3.0
+    tailor.load_model(tmp_path)
+
+
+def test_a_model_without_a_card_gets_none(tmp_path: Path) -> None:
+    save_model(pruned("friedman_mlp"), tmp_path)
+    before = (tmp_path / "model.json").read_bytes()
+    record_speed(tmp_path, SPEED)
+    assert (tmp_path / "model.json").read_bytes() == before
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a network of a user's own in net.py, and pruned in pruned/."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NET)
+    names: dict[str, type[nn.Module]] = {}
+    exec(NET, names)  # noqa: S102  # as the file has it
+    torch.manual_seed(0)
+    tailor.prune(names["Net"](), torch.zeros(1, 10), removed_macs_fraction=0.3).save("pruned")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ([], "--module net.py:Net"),
+        (["--module", "net.py"], "expected FILE:NAME"),
+        (["--module", "net.py:Nett"], "did you mean 'Net'"),
+        (["--module", "net.py:other"], "is of another network"),
+        (["--module", "net.py:nothing"], "it makes a int and not a torch.nn.Module"),
+        (["--module", "lost.py:Net"], "cannot be made"),
+        (["--module", "net.py:Net", "--threads", "0"], "--threads is 0; expected 1 or more"),
+    ],
+)
+def test_mistakes_with_a_network_of_ones_own_are_explained(
+    own: Path, typed: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["model", "export", "pruned", "--to", "onnx", *typed]) == 2
+    said = capsys.readouterr().err
+    assert message in said and "Traceback" not in said
+    assert not (own / "pruned" / "model.onnx").exists()
+
+
+@pytest.mark.check
+def test_a_network_of_ones_own_is_exported_and_timed(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `tailor.prune(...).save` wrote, by the class that made it; the file computes what the loaded module does."""
+    import onnxruntime
+
+    assert main(["model", "export", "pruned", "--to", "onnx", "--module", "net.py:Net"]) == 0
+    said = capsys.readouterr().out
+    assert "times as fast as the whole network" in said
+    names: dict[str, type[nn.Module]] = {}
+    exec(NET, names)  # noqa: S102
+    rows = torch.randn(3, 10)
+    with torch.no_grad():
+        expected = tailor.load("pruned", model=names["Net"]()).eval()(rows)
+    session = onnxruntime.InferenceSession(own / "pruned" / "model.onnx", providers=["CPUExecutionProvider"])
+    (outputs,) = session.run(None, {"images": rows.numpy()})
+    torch.testing.assert_close(torch.from_numpy(outputs), expected, rtol=0.0, atol=1e-5)
+    assert main(["model", "time", "pruned", "--runtime", "eager", "--repeats", "6", "--module", "net.py:Net"]) == 0
+    assert "times as fast as the whole network" in capsys.readouterr().out
+
+
+@pytest.mark.check
+@pytest.mark.parametrize("faster", [True, False])
+def test_the_padded_file_computes_what_the_model_does(faster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With made-up times: which of the files is written follows from them, and so do the MACs that are told."""
+    state = pruned("digits_vgg_bn").fold_factors()
+    speeds = {THE_WHOLE: 1.0, AS_PRUNED: 0.5, "multiples of 8": 1.2, "multiples of 16": 1.1}
+
+    def timed(programs: dict[str, object], *_: object) -> dict[str, PassTimes]:
+        names = [THE_WHOLE, *programs]
+        return {name: passes(speeds[name] if faster else 1.0) for name in names}
+
+    monkeypatch.setattr(module, "_timed", timed)
+    found = module.fastest(state, None, pads=True, threads=1)
+    assert found.speed is not None and found.speed.times_as_fast == (1.2 if faster else 1.0)
+    assert (found.macs > macs_of(state)) == faster
+    assert found.lines[0].startswith("padded" if faster else "not padded")
+    assert found.program.difference < 1e-4
+    if not faster:
+        assert len(found.program.content) == len(export(state, "onnx").content)
+    unpadded = module.fastest(state, None, pads=False, threads=1)
+    assert unpadded.lines == () and unpadded.macs == macs_of(state)
+
+
+@pytest.mark.check
+def test_a_network_that_lost_nothing_is_not_timed() -> None:
+    tensors = building.build("friedman_mlp", 5, seed=0).state_dict()
+    whole = tailor_state(tensors)
+    found = module.fastest(whole, 1, pads=True, threads=1)
+    assert found.speed is None and found.lines == () and found.macs == macs_of(whole)
+
+
+def tailor_state(tensors: dict[str, torch.Tensor]) -> module.ModelState:
+    return module.ModelState(network="friedman_mlp", classes=5, input_shape=(10,), tensors=tensors)
