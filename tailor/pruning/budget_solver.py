@@ -100,8 +100,13 @@ def lowest_by_kind(budget: Budget, ranking: Ranking) -> Kept:
 
     So every kind loses the same share, whatever the scale of its scores. Of equal ranks the first kind goes first.
     """
+    return lowest_of_all(budget, ranks_by_kind(budget.groups, ranking))
+
+
+def ranks_by_kind(groups: tuple[Group, ...], ranking: Ranking) -> Ranking:
+    """Return each filter's rank among all of its kind (heads, stream, ...), in (0, 1), instead of its score."""
     names_by_kind: dict[str, list[str]] = {}
-    for group in budget.groups:
+    for group in groups:
         names_by_kind.setdefault(group.kind, []).append(group.name)
     by_rank: Ranking = {}
     for names in names_by_kind.values():
@@ -110,7 +115,7 @@ def lowest_by_kind(budget: Budget, ranking: Ranking) -> Kept:
         sizes = [len(ranking[name]) for name in names]
         for name, ranks_of_group in zip(names, ranks.split(sizes), strict=True):
             by_rank[name] = ranks_of_group
-    return lowest_of_all(budget, by_rank)
+    return by_rank
 
 
 DIVISIONS: dict[Division, Callable[[Budget, Ranking], Kept]] = {
@@ -146,20 +151,27 @@ def random_widths(budget: Budget, ranking: Ranking, numbers: torch.Generator) ->
 def round_widths(groups: tuple[Group, ...], removed: dict[str, int], width_multiple: int) -> dict[str, int]:
     """The same removals or fewer, so that each group keeps a multiple of `width_multiple` filters, or all of them.
 
-    Heads are counted one by one: what makes hardware fast is their width, which stays. Groups of a convolution, or
-    places in all of its groups, are counted by their filters.
     Widths are rounded up, so each group keeps at least one filter and its minimum.
     """
     rounded = {}
     for group in groups:
-        multiple = width_multiple
-        if group.kind == "heads":
-            multiple = 1
-        elif group.kind == "conv_groups":
-            multiple //= math.gcd(width_multiple, group.own_slice.indices.shape[1])
+        multiple = multiple_of(group, width_multiple)
         width = multiple * math.ceil((group.filters - removed[group.name]) / multiple)
         rounded[group.name] = max(0, group.filters - width)
     return rounded
+
+
+def multiple_of(group: Group, width_multiple: int) -> int:
+    """Return of how many a group keeps a multiple.
+
+    Heads are counted one by one: what makes hardware fast is their width, which stays. Groups of a convolution, or
+    places in all of its groups, are counted by their filters.
+    """
+    if group.kind == "heads":
+        return 1
+    if group.kind == "conv_groups":
+        return width_multiple // math.gcd(width_multiple, group.own_slice.indices.shape[1])
+    return width_multiple
 
 
 def lowest_in_each(groups: tuple[Group, ...], removed: dict[str, int], ranking: Ranking) -> Kept:
