@@ -17,6 +17,7 @@ from tailor.stages import (
     LearnRanking,
     Prune,
     PruneBestOfRandom,
+    PruneByKnapsack,
     PruneToLatency,
     StageOutcome,
     StageSubgenerator,
@@ -104,6 +105,21 @@ class ByKind(Divided):
     """
 
     name: Literal["by_kind"] = "by_kind"
+
+
+class Knapsack(Allocation):
+    """The widths that keep the largest sum of scores for their MACs: what a filter costs counts beside its score.
+
+    Solved exactly where the network allows it; the stage's record says whether it was.
+    """
+
+    name: Literal["knapsack"] = "knapsack"
+
+    def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
+        """Yield one surgery; random filters, which have no scores, go by `global`."""
+        if cut.at_random:
+            return (yield _prune(scores, cut, "global"))
+        return (yield PruneByKnapsack(of=scores, **cut.settings()))
 
 
 class RandomBest(Allocation):
@@ -262,5 +278,5 @@ def _prune(scores: StageOutcome, cut: Cut, allocation: Division) -> Prune:
 
 
 ALLOCATIONS: Registry[type[Allocation]] = Registry("allocation")
-for _settings in (Global, Uniform, ByKind, RandomBest, LeGR, ToLatency):
+for _settings in (Global, Uniform, ByKind, Knapsack, RandomBest, LeGR, ToLatency):
     ALLOCATIONS.add(_settings.model_fields["name"].default, _settings)

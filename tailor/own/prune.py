@@ -188,7 +188,7 @@ def _score_and_prune(config: TrialConfig) -> StageGenerator:
     if isinstance(method.allocation, RandomBest | LeGR):
         raise ConfigError(
             f"allocation {method.allocation.name!r} chooses by validation images, which a trial has; choose 'global', "
-            "'uniform', 'by_kind' or {'name': 'latency', 'latency_ms': ...}"
+            "'uniform', 'by_kind', 'knapsack' or {'name': 'latency', 'latency_ms': ...}"
         )
     model = yield recipe.source()
     scores = yield recipe.scores(model, method.criterion)

@@ -99,8 +99,13 @@ def lowest_by_kind(budget: Budget, ranking: Ranking) -> Kept:
 
     So every kind loses the same share, whatever the scale of its scores. Of equal ranks the first kind goes first.
     """
+    return lowest_of_all(budget, ranks_by_kind(budget.groups, ranking))
+
+
+def ranks_by_kind(groups: tuple[Group, ...], ranking: Ranking) -> Ranking:
+    """Return each filter's rank among all of its kind (heads, stream, ...), in (0, 1), instead of its score."""
     names_by_kind: dict[str, list[str]] = {}
-    for group in budget.groups:
+    for group in groups:
         names_by_kind.setdefault(group.kind, []).append(group.name)
     by_rank: Ranking = {}
     for names in names_by_kind.values():
@@ -109,7 +114,7 @@ def lowest_by_kind(budget: Budget, ranking: Ranking) -> Kept:
         sizes = [len(ranking[name]) for name in names]
         for name, ranks_of_group in zip(names, ranks.split(sizes), strict=True):
             by_rank[name] = ranks_of_group
-    return lowest_of_all(budget, by_rank)
+    return by_rank
 
 
 DIVISIONS: dict[Division, Callable[[Budget, Ranking], Kept]] = {
@@ -145,8 +150,6 @@ def random_widths(budget: Budget, ranking: Ranking, numbers: torch.Generator) ->
 def round_widths(budget: Budget, removed: dict[str, int]) -> dict[str, int]:
     """The same removals or fewer, so that each group keeps a width that the budget's rule allows.
 
-    Heads are counted one by one: what makes hardware fast is their width, which stays. Groups of a convolution, or
-    places in all of its groups, are counted by their filters.
     Widths are rounded up, so each group keeps at least one filter and its minimum.
     """
     shapes = cost.original_shapes(budget.state.network, budget.state.classes)

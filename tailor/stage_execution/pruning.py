@@ -21,6 +21,7 @@ from tailor.pruning import budget_solver, importance, surgery
 from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.criteria.base import Scoring
 from tailor.pruning.group_records import sites
+from tailor.pruning.knapsack_budget import knapsack
 from tailor.pruning.latency_budget import least_removal
 from tailor.pruning.surgery import Group
 from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, part
@@ -121,6 +122,16 @@ def solve_budget(
 
 
 @compute.register
+def compute_prune_by_knapsack(stage: stages.PruneByKnapsack, parent: ModelState, _context: StageContext) -> StageOutput:
+    groups = groups_of(parent, stage.rule)
+    ranking = budget_solver.combine_scores(parent.scores, groups, stage.grouping)
+    minimum = budget_solver.minimums(parent, groups, stage.minimum_filters_fraction)
+    budget = budget_solver.Budget(parent, groups, stage.removed_macs_fraction, minimum, stage.widths)
+    kept, solution = knapsack(budget, ranking)
+    return surgery_output(parent, kept, groups, stage.removed_macs_fraction, {"solved": solution.way})
+
+
+@compute.register
 def compute_prune_to_latency(stage: stages.PruneToLatency, parent: ModelState, context: StageContext) -> StageOutput:
     groups = groups_of(parent, stage.rule)
     device = _device(stage)
@@ -167,7 +178,11 @@ def _device(stage: stages.PruneToLatency) -> torch.device:
 
 @apply.register
 def apply_any_pruning(
-    stage: stages.Prune | stages.PruneBestOfRandom | stages.PruneByCumulativeSum | stages.PruneToLatency,
+    stage: stages.Prune
+    | stages.PruneByKnapsack
+    | stages.PruneBestOfRandom
+    | stages.PruneByCumulativeSum
+    | stages.PruneToLatency,
     parent: ModelState,
     tensors: Tensors,
 ) -> ModelState:

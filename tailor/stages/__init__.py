@@ -15,6 +15,7 @@ from tailor.stages.pruning import (
     Normalisation,
     Prune,
     PruneBestOfRandom,
+    PruneByKnapsack,
     PruneToLatency,
     ScoreFilters,
     ShiftMeans,

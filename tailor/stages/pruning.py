@@ -12,7 +12,7 @@ from tailor.stages.training import Training
 BetaMode = Literal["fold", "sqrt", "grad", "raw", "off"]
 Normalisation = Literal["layer_mean", "rms", "none", "permuted"]
 Grouping = Literal["sum", "mean", "max"]
-Division = Literal["global", "uniform", "by_kind"]  # of a budget over layers
+Division = Literal["global", "uniform", "by_kind"]  # of a budget over layers, by scores alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +86,16 @@ class Prune(DrawnStage):
     kind = "prune"
     allocation: Division
     seed: int | None  # of random filters that are removed instead of the lowest-scored ones; None: by the scores
+
+    def kept_fraction(self, before: float) -> float:
+        return min(before, 1.0 - self.removed_macs_fraction)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneByKnapsack(BudgetedStage):
+    """Keep the filters with the largest sum of scores whose MACs are within a budget."""
+
+    kind = "prune_by_knapsack"
 
     def kept_fraction(self, before: float) -> float:
         return min(before, 1.0 - self.removed_macs_fraction)

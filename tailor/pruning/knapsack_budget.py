@@ -1,0 +1,122 @@
+"""A budget met by the knapsack: the choices of a network's groups, its MACs by parts, and the filters that stay."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailor.model import cost
+from tailor.model.cost import macs_of, original_macs
+from tailor.model.state import ModelState
+from tailor.pruning.budget_solver import Budget, Ranking, lowest_in_each, ranks_by_kind
+from tailor.pruning.group_records import Group, Kept, Slice
+from tailor.pruning.knapsack import Choices, CostPart, Solution, solve
+
+MOST_WIDTHS = 12
+"""Widths that a group is offered (C): the whole one, the smallest, and others at equal distances."""
+
+
+def knapsack(budget: Budget, ranking: Ranking) -> tuple[Kept, Solution]:
+    """Return the filters that stay, with the largest sum of scores within the budget in MACs, and the solution.
+
+    Raises:
+        ConfigError: all groups at their smallest width are not within the budget.
+    """
+    parts, constant = macs_parts(budget.state, budget.groups)
+    allowed = original_macs(budget.state) * (1.0 - budget.removed_macs_fraction)
+    widths = {group.name: widths_of(group, budget) for group in budget.groups}
+    solution = solve(choices_of(budget.groups, ranking, widths), parts, allowed, constant)
+    return kept_of(budget.groups, ranking, solution), solution
+
+
+def widths_of(group: Group, budget: Budget) -> tuple[int, ...]:
+    """Return at most MOST_WIDTHS widths, ascending: such as the budget allows, at least its minimum, and the whole."""
+    shapes = cost.original_shapes(budget.state.network, budget.state.classes)
+    original = group.filters_in(shapes)
+    allowed = {group.filters}
+    for width in range(budget.minimum[group.name], group.filters):
+        allowed.add(min(group.filters, budget.widths.rounded_up(width, original, group.filters_each)))
+    widths = sorted(allowed)
+    if len(widths) > MOST_WIDTHS:
+        places = np.linspace(0, len(widths) - 1, MOST_WIDTHS)
+        widths = [widths[round(place)] for place in places]
+    return tuple(widths)
+
+
+def choices_of(
+    groups: tuple[Group, ...], ranking: Ranking, widths: Mapping[str, tuple[int, ...]]
+) -> dict[str, Choices]:
+    """Return the widths of each group, with the sum of the scores that stay; scores of unlike kinds by their ranks."""
+    if len({group.kind for group in groups}) > 1:
+        ranking = ranks_by_kind(groups, ranking)
+    choices = {}
+    for group in groups:
+        highest_first = ranking[group.name].double().sort(descending=True).values
+        kept_score = [0.0, *highest_first.cumsum(0).tolist()]
+        of_group = widths[group.name]
+        choices[group.name] = Choices(widths=of_group, values=tuple(kept_score[width] for width in of_group))
+    return choices
+
+
+def kept_of(groups: tuple[Group, ...], ranking: Ranking, solution: Solution) -> Kept:
+    """Return the highest-ranked filters of each group, as many as the solution keeps."""
+    removed = {group.name: group.filters - solution.widths[group.name] for group in groups}
+    return lowest_in_each(groups, removed, ranking)
+
+
+def macs_parts(state: ModelState, groups: tuple[Group, ...]) -> tuple[list[CostPart], float]:
+    """Return the MACs of each weight that a group changes, and the MACs of all that none changes.
+
+    Their sum is that of `macs_after`: a weight is used once per position, and its size is the product of its widths.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.tensors.items()}
+    by_layer = cost.macs_by_layer(state.network, state.classes, _sizes(state), state.input_shape)
+    slices_of: dict[str, list[tuple[Group, Slice]]] = {}
+    for group in groups:
+        for part in group.slices:
+            if part.tensor in by_layer:
+                slices_of.setdefault(part.tensor, []).append((group, part))
+    parts = []
+    for tensor, slices in slices_of.items():
+        makes_first = sorted(slices, key=lambda item: item[1].dim)
+        names = tuple(dict.fromkeys(group.name for group, _ in makes_first))
+        filters = {group.name: group.filters for group, _ in slices}
+        parts.append(CostPart(groups=names, cost=_macs_at(by_layer[tensor], shapes[tensor], slices, names, filters)))
+    for group in groups:
+        if group.product_macs:
+            parts.append(CostPart(groups=(group.name,), cost=_times(group.product_macs)))
+    whole = {group.name: np.array([group.filters]) for group in groups}
+    of_parts = sum(float(part.cost(*(whole[name] for name in part.groups)).item()) for part in parts)
+    return parts, macs_of(state) - of_parts
+
+
+def _sizes(state: ModelState) -> dict[str, Any]:
+    return {name: tensor.shape for name, tensor in state.tensors.items()}
+
+
+def _times(macs: int) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    return lambda width: float(macs) * width
+
+
+def _macs_at(
+    macs: int,
+    shape: tuple[int, ...],
+    slices: list[tuple[Group, Slice]],
+    names: tuple[str, ...],
+    filters: Mapping[str, int],
+) -> Callable[..., NDArray[Any]]:
+    """Return the function from widths of groups to the MACs of a weight."""
+
+    def at(*widths: NDArray[Any]) -> NDArray[Any]:
+        width_of = dict(zip(names, widths, strict=True))
+        share: NDArray[Any] = np.ones(1)
+        for dim in sorted({part.dim for _, part in slices}):
+            size: Any = shape[dim]
+            for group, part in slices:
+                if part.dim == dim:
+                    size = size - (filters[group.name] - width_of[group.name]) * part.indices.shape[1]
+            share = share * (size / shape[dim])
+        return macs * share
+
+    return at
