@@ -25,6 +25,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from scipy import optimize, special
 
+from results.sign_flip import smallest_p
 from results.statistics.pairs import sign_flip_p
 
 Verdict = Literal["better", "worse", "no difference that matters", "open"]
@@ -305,7 +306,10 @@ def unbiased_mean(look: Look, design: Design) -> float:
     where other comparisons have handed alpha on meanwhile.
     """
     number = design.looks.index(look.seeds)
-    limits = design.limits(look.left)[: number + 1]
+    limits = [
+        limit if smallest_p(seeds) <= 2 * special.ndtr(-limit) else _MOST_Z  # where signs could not have settled it
+        for seeds, limit in zip(design.looks[: number + 1], design.limits(look.left), strict=False)
+    ]
     fractions = design.fractions[: number + 1]
     if look.z == 0.0:
         return look.mean

@@ -201,6 +201,11 @@ def test_the_estimate_of_a_difference_is_its_mean_at_the_first_look_and_nearer_t
     design = Design(LOOKS, 0.05, 1.0, 1)
     first = last([20.0 + 0.1 * (-1) ** number for number in range(10)])
     assert first.seeds == 10 and unbiased_mean(first, design) == pytest.approx(first.mean, rel=1e-3)
+    of_ten = look_at({"arm": [20.0 + 0.1 * (-1) ** number for number in range(13)]}, Design(LOOKS, 0.05, 1.0, 10))[
+        "arm"
+    ][-1]
+    assert of_ten.seeds == 13  # ten seeds could not settle it, whatever they were
+    assert unbiased_mean(of_ten, Design(LOOKS, 0.05, 1.0, 10)) == pytest.approx(of_ten.mean, rel=1e-3)
     noise = np.random.default_rng(8).normal(0.0, 1.0, 50)
     later = last(list(noise - noise.mean() + 0.5), matters=0.01)
     assert later.verdict == "better" and later.seeds > 10
