@@ -100,7 +100,7 @@ def equal_by(values: list[float], design: Design, number: int, image: float) -> 
     error = max(float(np.std(values, ddof=1)), image) / math.sqrt(len(values))
     half = stats.t.isf(stats.norm.sf(limit), len(values) - 1) * error
     sizes = np.abs(values)
-    has_collapse = sizes.max() > 10 * np.median(sizes)
+    has_collapse = sizes.max() > 10 * max(np.median(sizes), image)
     return len(values) >= 18 and not has_collapse and abs(np.mean(values)) + half < design.matters
 
 
@@ -167,6 +167,12 @@ def test_an_arm_that_collapses_in_a_few_seeds_is_never_called_equal() -> None:
     assert last(values).verdict == "no difference that matters"
     collapsed = [*values[:5], -30.0, *values[6:]]
     assert last(collapsed, matters=40.0).verdict == "open"
+
+
+def test_an_image_more_is_no_collapse_where_most_scores_are_equal() -> None:
+    values = [0.0] * 49 + [0.003]
+    assert last(values, image=0.003).verdict == "no difference that matters"
+    assert last([0.0] * 17 + [0.04], image=0.003, matters=0.1).verdict == "open"
 
 
 def test_equal_scores_have_the_deviation_of_one_image() -> None:
