@@ -255,3 +255,8 @@ def test_alpha_that_was_handed_on_settles_what_was_open() -> None:
     handed_on = family["near"][-1]
     assert {family[name][-1].seeds for name in ("far", "farther")} <= {10, 13}
     assert handed_on.verdict == "better" and handed_on.left == 1 and handed_on.seeds <= by_three.seeds
+
+
+def test_ten_seeds_are_not_expected_to_settle_one_of_ten_comparisons() -> None:
+    assert expected_seeds(20.0, 1.0, Design(LOOKS, 0.05, 1.0, 1)).mean == 10
+    assert expected_seeds(20.0, 1.0, Design(LOOKS, 0.05, 1.0, 10)).mean == 13
