@@ -197,7 +197,7 @@ def notes(looks: LooksByComparison, longer: Collection[Comparison] = ()) -> list
         )
     if longer:
         lines.append(
-            f"{len(longer)} arms have trained for more epochs than their control: part of a difference may"
+            f"{len(longer)} of the arms trained for more epochs than their control: part of a difference may"
             " be that. A spec can have fine-tuning that trains as long."
         )
     incomplete = sum(look.verdict == "incomplete" for look in last)

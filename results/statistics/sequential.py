@@ -25,6 +25,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from scipy import optimize, special
 
+from results.sign_flip import smallest_p
 from results.statistics.pairs import sign_flip_p
 
 Verdict = Literal["better", "worse", "no difference that matters", "open"]
@@ -34,7 +35,8 @@ EXPONENT = 1.5  # of the spending function
 FEWEST_FOR_EQUAL = 18
 """Below this many seeds no comparison is called equal: a collapse in one of ten seeds may not have happened yet."""
 COLLAPSE = 10.0
-"""A difference beyond so many times the median absolute one is a collapse; such an arm is never called equal."""
+"""A difference beyond so many times the median absolute one, or an image, is a collapse; such an arm is never called
+equal."""
 _NODES = 400  # of the integration, between the boundaries
 _MOST_Z = 9.0  # a boundary that is never crossed
 _LARGEST_Z = 37.0  # beyond it the tail of the normal distribution is 0 in floating point
@@ -254,7 +256,7 @@ def look_at(differences: Mapping[Name, Sequence[float]], design: Design, image: 
             verdict: Verdict = "open"
             if name in different:
                 verdict = "better" if last.mean > 0 else "worse"
-            elif _is_equal(last, np.asarray(differences[name][:seeds], dtype=float), design):
+            elif _is_equal(last, np.asarray(differences[name][:seeds], dtype=float), design, image):
                 verdict = "no difference that matters"
             if verdict != "open":
                 open_names.discard(name)
@@ -304,9 +306,13 @@ def unbiased_mean(look: Look, design: Design) -> float:
     The mean is shrunk as z is. It supposes that the limits were those of this look from the start, so it is approximate
     where other comparisons have handed alpha on meanwhile.
     """
-    number = design.looks.index(look.seeds)
-    limits = design.limits(look.left)[: number + 1]
-    fractions = design.fractions[: number + 1]
+    limits = []
+    fractions = []
+    for seeds, limit, fraction in zip(design.looks, design.limits(look.left), design.fractions, strict=True):
+        could_settle = smallest_p(seeds) <= 2 * special.ndtr(-limit)  # by signs, whatever they were
+        if seeds == look.seeds or (seeds < look.seeds and could_settle):
+            limits.append(limit)
+            fractions.append(fraction)
     if look.z == 0.0:
         return look.mean
     drift = median_unbiased_drift(limits, fractions, look.z)
@@ -327,21 +333,21 @@ def _has_crossed(looks: Sequence[Look], sign_p: Callable[[int], float], design: 
     return False
 
 
-def _is_equal(look: Look, values: np.ndarray, design: Design) -> bool:
+def _is_equal(look: Look, values: np.ndarray, design: Design, image: float) -> bool:
     """Whether the interval is inside the margin, with enough seeds and without a collapse among them."""
-    if look.seeds < FEWEST_FOR_EQUAL or has_collapse(values):
+    if look.seeds < FEWEST_FOR_EQUAL or has_collapse(values, image):
         return False
     return -design.matters < look.low and look.high < design.matters
 
 
-def has_collapse(differences: Sequence[float] | np.ndarray) -> bool:
-    """Whether one difference is far beyond the others.
+def has_collapse(differences: Sequence[float] | np.ndarray, image: float = 0.0) -> bool:
+    """Whether one difference is far beyond the others; a few images are not, where most differences are 0.
 
     >>> has_collapse([0.01, -0.01, 0.02, -0.30]), has_collapse([0.01, -0.01, 0.02, -0.03])
     (True, False)
     """
     sizes = np.abs(np.asarray(differences, dtype=float))
-    return bool(sizes.max() > COLLAPSE * np.median(sizes))
+    return bool(sizes.max() > COLLAPSE * max(float(np.median(sizes)), image))
 
 
 def anytime_interval(values: Sequence[float], alpha: float, best_at: int, image: float = 0.0) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """How many seeds a comparison takes that is looked at while seeds are added, before it has run.
 
-By simulation of normal differences: each path has its z and its interval at each look, and ends where it is settled.
+By simulation of normal differences: each path has its z and its interval at each look, and ends where it is settled. Of
+the sign-flip test it is asked only whether so many seeds could reach the level.
 """
 
 import math
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from results.sign_flip import smallest_p
 from results.statistics.sequential import FEWEST_FOR_EQUAL, Design
 
 PATHS = 4_000
@@ -62,7 +64,8 @@ def expected_seeds(difference: float, deviation: float, design: Design) -> Expec
         values = differences[:, :seeds]
         means = values.mean(axis=1)
         half = float(special.stdtrit(seeds - 1, special.ndtr(limit))) * values.std(axis=1, ddof=1) / math.sqrt(seeds)
-        is_different = is_open & (np.abs(means) > half)
+        signs_can_settle = smallest_p(seeds) <= 2 * special.ndtr(-limit)
+        is_different = is_open & (np.abs(means) > half) & signs_can_settle
         is_equal = is_open & ~is_different & (np.abs(means) + half < design.matters) & (seeds >= FEWEST_FOR_EQUAL)
         different += int(is_different.sum())
         equal += int(is_equal.sum())

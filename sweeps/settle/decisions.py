@@ -69,7 +69,7 @@ def decide(
         )
         if not failed[comparison]:
             look = looks[comparison][-1]
-            facts = replace(facts, **_numbers(look), has_collapse=has_collapse(differences[comparison]))
+            facts = replace(facts, **_numbers(look), has_collapse=has_collapse(differences[comparison], scores.image))
             if look.verdict == "open":
                 facts = replace(facts, ended=ended)
             else:

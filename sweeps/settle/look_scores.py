@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from results.store.reader import Run, load
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder
+from sweeps.settle.family import BUDGET_DIGITS
 from transtailor.waiting import wait_for
 
 SCORES = """
@@ -26,6 +27,8 @@ SELECT trial_id FROM trials WHERE status = 'finished' AND (
 """
 """Finished trials of which another node has written rows that this one does not see yet."""
 SEEN_LIMIT_S = 120.0
+DIGITS = 12
+"""Of a score: the last bits of R squared depend on the order in which its rows are added, which no decision may."""
 
 ScoreAt = tuple[str, float | None]
 """A trial, and the share of the MACs that was asked to be removed; None: a rule decided."""
@@ -56,7 +59,7 @@ def read_look_scores(tables: Run) -> LookScores:
             continue
         asked = row["asked"]
         by_rule = asked is None or math.isnan(asked)
-        by_point[row["trial_id"], None if by_rule else round(asked, 9)] = score
+        by_point[row["trial_id"], None if by_rule else round(asked, BUDGET_DIGITS)] = round(score, DIGITS)
         metric = row["metric"]
         if metric == "accuracy":
             image = max(image, 1 / row["images"])

@@ -89,14 +89,9 @@ class RunSettle:
         """
         while not live and self._has_next():
             number = next_look(self.looks)
-            self.looks += decide(
-                self._comparisons,
-                self._settle,
-                number,
-                self.looks,
-                written_look_scores(self._run),
-                self._why_over(number),
-            )
+            scores = written_look_scores(self._run)
+            ended = self._why_over(number)
+            self.looks += decide(self._comparisons, self._settle, number, self.looks, scores, ended)
             before = {trial.trial_id for trial in self.plan.trials}
             self.plan = self._plan_so_far()
             self.save()

@@ -100,7 +100,7 @@ def equal_by(values: list[float], design: Design, number: int, image: float) -> 
     error = max(float(np.std(values, ddof=1)), image) / math.sqrt(len(values))
     half = stats.t.isf(stats.norm.sf(limit), len(values) - 1) * error
     sizes = np.abs(values)
-    has_collapse = sizes.max() > 10 * np.median(sizes)
+    has_collapse = sizes.max() > 10 * max(np.median(sizes), image)
     return len(values) >= 18 and not has_collapse and abs(np.mean(values)) + half < design.matters
 
 
@@ -169,6 +169,12 @@ def test_an_arm_that_collapses_in_a_few_seeds_is_never_called_equal() -> None:
     assert last(collapsed, matters=40.0).verdict == "open"
 
 
+def test_an_image_more_is_no_collapse_where_most_scores_are_equal() -> None:
+    values = [0.0] * 49 + [0.003]
+    assert last(values, image=0.003).verdict == "no difference that matters"
+    assert last([0.0] * 17 + [0.04], image=0.003, matters=0.1).verdict == "open"
+
+
 def test_equal_scores_have_the_deviation_of_one_image() -> None:
     assert last([0.0] * 50, image=0.003).verdict == "no difference that matters"
     assert last([0.0] * 50, image=3.0, matters=0.1).verdict == "open"
@@ -201,6 +207,11 @@ def test_the_estimate_of_a_difference_is_its_mean_at_the_first_look_and_nearer_t
     design = Design(LOOKS, 0.05, 1.0, 1)
     first = last([20.0 + 0.1 * (-1) ** number for number in range(10)])
     assert first.seeds == 10 and unbiased_mean(first, design) == pytest.approx(first.mean, rel=1e-3)
+    of_ten = look_at({"arm": [20.0 + 0.1 * (-1) ** number for number in range(13)]}, Design(LOOKS, 0.05, 1.0, 10))[
+        "arm"
+    ][-1]
+    assert of_ten.seeds == 13  # ten seeds could not settle it, whatever they were
+    assert unbiased_mean(of_ten, Design(LOOKS, 0.05, 1.0, 10)) == pytest.approx(of_ten.mean, rel=1e-3)
     noise = np.random.default_rng(8).normal(0.0, 1.0, 50)
     later = last(list(noise - noise.mean() + 0.5), matters=0.01)
     assert later.verdict == "better" and later.seeds > 10
@@ -244,3 +255,8 @@ def test_alpha_that_was_handed_on_settles_what_was_open() -> None:
     handed_on = family["near"][-1]
     assert {family[name][-1].seeds for name in ("far", "farther")} <= {10, 13}
     assert handed_on.verdict == "better" and handed_on.left == 1 and handed_on.seeds <= by_three.seeds
+
+
+def test_ten_seeds_are_not_expected_to_settle_one_of_ten_comparisons() -> None:
+    assert expected_seeds(20.0, 1.0, Design(LOOKS, 0.05, 1.0, 1)).mean == 10
+    assert expected_seeds(20.0, 1.0, Design(LOOKS, 0.05, 1.0, 10)).mean == 13

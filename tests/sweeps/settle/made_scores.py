@@ -60,6 +60,7 @@ def end_trials(run: RunFolder, trials: Iterable[PlannedTrial], right: Right) -> 
         ended = EndedTrial(
             planned=trial, label=trial.label, arm=trial.arm, seed=trial.settings.seed, network=trial.settings.network,
             method=trial.settings.method, train_images=trial.train_images or 0,
+            epochs=3 if trial.arm == "transtailor" else 1,
             asked=[stage.asked_removed_macs_fraction for stage in trial.points],
             right=[count or 0 for count in counts], ended="finished" if is_finished else "failed",
         )  # fmt: skip

@@ -52,7 +52,8 @@ def test_compare_shows_the_verdicts_of_the_looks_only(run: RunFolder) -> None:
         text = text_of(compare.compare.answer(tables, "fine_tune", 0.2))
         assert text == text_of(settled.settled.answer(tables, 0.2))
     rows = {line.split("|")[2].strip(): line for line in text.splitlines() if line.startswith("| ")}
-    assert "| 10 |" in rows["transtailor"] and "| better |" in rows["transtailor"]
+    assert "| 10 |" in rows["transtailor"] and "| better, but trained longer |" in rows["transtailor"]
+    assert "1 of the arms trained for more epochs than their control" in text
     assert "| worse |" in rows["head_only"] and "| no difference that matters | 15 |" in rows["prune l1"]
     assert "5 comparisons share alpha = 0.05" in text and "(30% saved)" not in text  # without those at 40%
     assert " p " not in text.splitlines()[4]
