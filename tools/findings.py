@@ -44,7 +44,7 @@ class FindingsTable:
         for row in self.rows:
             found = row_of(row.page, row.where, row.under)
             cells = [template.format_map(found) for template in row.cells]
-            name = row.page.rpartition("/")[2]
+            name = row.page.partition("/")[0]
             lines.append(_line([row.what, *cells, f"[{name}](evidence/{row.page}.md)"]))
         return lines
 
@@ -182,12 +182,12 @@ FINDINGS: Mapping[str, FindingsTable] = {
         ("claimed", "found"),
         tuple(
             Excerpt(
-                f"{what}, {seeds} ({drawn})",
+                f"{what}: {drawn}, n = {number}",
                 "coverage",
-                {"what": what, "n": seeds, "drawn from": drawn},
+                {"what": what, "n": number, "drawn from": drawn},
                 ("{claimed}", "{found}"),
             )
-            for what, seeds, drawn in (
+            for what, number, drawn in (
                 ("mean, t interval", "10", "accuracies near 95%"),
                 ("a table tells any of equal arms from the best", "12 arms, 10 seeds", "normal"),
             )
