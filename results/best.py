@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from results.circumstances import circumstance_text, circumstances_of
+from results.circumstances import circumstance_lines, circumstance_text, circumstances_of
 from results.errors import ResultsError
 from results.store.completeness import refuse_gaps
 from results.store.reader import Run
@@ -108,6 +108,8 @@ def best_lines(run: Run, by: str, limits: Sequence[Limit]) -> Iterator[str]:
         )
     for row in points:
         yield from _lines(row, run, by, under)
+    if any(limit.column == "latency_ms" for limit in limits):
+        yield from circumstance_lines(run)
 
 
 def _lines(row: dict[str, Any], run: Run, by: str, under: str) -> Iterator[str]:

@@ -265,7 +265,7 @@ def select_trials(plan: Plan, trial_ids: Sequence[str]) -> Plan:
 
 
 def refuse_missing_weights(plan: Plan) -> None:
-    """Refuse a plan unless all weights that its trials read can be used.
+    """Refuse a plan unless all weights and tables of latencies that its trials read can be used.
 
     Raises:
         ConfigError: weights are missing, are other files, or have a head that the method cannot continue with; the
@@ -275,10 +275,16 @@ def refuse_missing_weights(plan: Plan) -> None:
     for trial in plan.trials:
         settings = trial.settings
         source = settings.values.get("source", {})
-        if source.get("weights") is not None:
+        if source.get("weights") is not None or _reads_a_table(settings.values["method"]):
             what_is_checked = [source, settings.network, settings.values["data"], settings.method]
             first_with_weights.setdefault(canonical_json(what_is_checked), trial)
     refuse_missing(trial.settings.parse() for trial in first_with_weights.values())
+
+
+def _reads_a_table(method: Any) -> bool:
+    """Return whether a method's allocation reads a table of latencies."""
+    allocation = method.get("allocation") if isinstance(method, dict) else None
+    return isinstance(allocation, dict) and allocation.get("table") is not None
 
 
 def refuse_unfit_networks(plan: Plan) -> None:

@@ -2,9 +2,10 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tailor.catalogue.widths import WidthRule
 from tailor.core.registry import Registry
@@ -18,6 +19,7 @@ from tailor.stages import (
     Prune,
     PruneBestOfRandom,
     PruneByKnapsack,
+    PruneByTable,
     PruneToLatency,
     StageOutcome,
     StageSubgenerator,
@@ -214,7 +216,11 @@ class LeGR(Allocation):
 
 
 class ToLatency(Allocation):
-    """The smallest removal that meets a latency, measured where the trial runs; the method's budget is the upper limit.
+    """A latency, either predicted by a table of measured blocks, or measured where the trial runs.
+
+    With a `table` (`transtailor model table`) the widths keep the largest sum of scores within the milliseconds;
+    nothing is timed, and the method's budget in MACs is not read. Without one, the smallest removal that meets
+    `latency_ms` is searched for, and the method's budget is the upper limit.
 
     What is measured is a forward pass in evaluation mode on images that are on the device, in the runtime that will run
     the sub-model. The lower quartile of the
@@ -223,8 +229,14 @@ class ToLatency(Allocation):
 
     name: Literal["latency"] = "latency"
     in_steps: ClassVar[bool] = False
-    latency_ms: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    latency_ms: Annotated[float | None, Field(gt=0.0, allow_inf_nan=False, json_schema_extra={"neutral": None})] = None
     """Latency of a forward pass of one batch."""
+    latency_fraction: Annotated[float | None, Field(gt=0.0, lt=1.0, json_schema_extra={"neutral": None})] = None
+    """The same as a share of the whole network's milliseconds in the table."""
+    table: Annotated[str | None, Field(json_schema_extra={"in_no_id": True})] = None
+    """The file of a table; its circumstance is the one of the latency, and the settings from `device` on are its."""
+    table_sha256: Annotated[str | None, Field(json_schema_extra={"neutral": None})] = None
+    """The file's SHA-256, which identifies it."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where it is measured."""
     runtime: Literal["eager", "compiled", "onnxruntime"] | None = None
@@ -242,8 +254,39 @@ class ToLatency(Allocation):
     within: Division = "global"
     """How the removal is divided over layers."""
 
+    @field_validator("table")
+    @classmethod
+    def _path_is_absolute(cls, path: str | None) -> str | None:
+        return None if path is None else str(Path(path).expanduser().resolve())  # ranks run in other folders
+
+    @model_validator(mode="after")
+    def _one_latency(self) -> "ToLatency":
+        if (self.latency_ms is None) == (self.latency_fraction is None):
+            raise ValueError("give one of latency_ms and latency_fraction")
+        if (self.table is None) != (self.table_sha256 is None):
+            raise ValueError(
+                "table and table_sha256 belong together: give the file and its SHA-256 (type: sha256sum FILE)"
+            )
+        if self.table is None and self.latency_fraction is not None:
+            raise ValueError(
+                "latency_fraction is a share of the whole network's time in a table; give table and table_sha256 "
+                "(type: transtailor model table), or latency_ms"
+            )
+        of_measurement = {"device", "runtime", "memory_format", "batch_size", "threads", "precision", "repeats"}
+        given = sorted((of_measurement | {"within"}) & self.model_fields_set)
+        if self.table is not None and given:
+            raise ValueError(f"{given[0]} is not read with a table, which has its own circumstance; leave it out")
+        return self
+
     def label(self) -> str:
-        """Return latency and device: each latency is an arm, as its operating points meet no budget in MACs."""
+        """Return latency and device: each latency is an arm, as its operating points meet no budget in MACs.
+
+        >>> ToLatency(latency_fraction=0.6, table="t.json", table_sha256="ab").label()
+        '0.6 of the ms by table ab'
+        """
+        if self.table_sha256 is not None:
+            asked = f"{self.latency_fraction:g} of the ms" if self.latency_ms is None else f"{self.latency_ms:g} ms"
+            return f"{asked} by table {self.table_sha256[:8]}"
         runtime = "" if self.runtime is None else f", {self.runtime}"
         return f"{self.latency_ms:g} ms on {self.device}{runtime}"
 
@@ -252,7 +295,20 @@ class ToLatency(Allocation):
         return None
 
     def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
-        """Yield one surgery that measures latencies."""
+        """Yield one surgery, by the table or by measured latencies."""
+        if self.table_sha256 is not None:
+            return (
+                yield PruneByTable(
+                    of=scores,
+                    rule=cut.rule,
+                    grouping=cut.grouping,
+                    minimum_filters_fraction=cut.minimum_filters_fraction,
+                    table_sha256=self.table_sha256,
+                    latency_ms=self.latency_ms,
+                    latency_fraction=self.latency_fraction,
+                )
+            )
+        assert self.latency_ms is not None  # `_one_latency`
         on_gpu = self.device == "cuda"
         return (
             yield PruneToLatency(

@@ -3,6 +3,7 @@
 import hashlib
 from abc import abstractmethod
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
@@ -106,6 +107,12 @@ class TrialConfig(Settings):
     """The operating point that ends the trial; None runs the whole path."""
     validate_every: Annotated[int | None, Field(ge=1, json_schema_extra={"in_no_id": True})] = None
     """Epochs after which a fine-tuning measures the validation split, for learning curves; it changes no result."""
+
+    @property
+    def latency_table(self) -> Path | None:
+        """The file of the table that the method's allocation reads; None if it reads none."""
+        file = getattr(getattr(self.method, "allocation", None), "table", None)
+        return None if file is None else Path(file)
 
     @property
     def train_images(self) -> int:

@@ -176,6 +176,7 @@ def run_trial(
         data_root=config.data.root,
         crop_px=config.data.crop_px,
         weights=config.source.weights_file,
+        latency_table=config.latency_table,
         validate_every=config.validate_every,
         pause=pause,
     )

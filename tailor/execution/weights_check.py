@@ -1,16 +1,18 @@
-"""Checks before a start that the weights of trials are where the trials look for them."""
+"""Checks before a start that the weights and tables of trials are where the trials look for them."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 from tailor.catalogue.weights import is_name, verify
+from tailor.config.allocations import ToLatency
+from tailor.config.latency_table import read_table
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
 from transtailor.shell import command
 
 
 def refuse_missing(trials: Iterable[TrialConfig]) -> None:
-    """Raise ConfigError unless the weights of all these trials are in their place and have the expected SHA-256.
+    """Raise ConfigError unless the weights and tables of all these trials are in their place and as expected.
 
     Called before anything is started, so that no compute node has to find out. If a method keeps the head of the
     pre-trained network, the weights are also loaded to check that it is the head of the source task.
@@ -18,6 +20,7 @@ def refuse_missing(trials: Iterable[TrialConfig]) -> None:
     weights_of_file: dict[tuple[Path, str], str] = {}  # by path and SHA-256
     trials_that_keep_the_head = []
     for trial in trials:
+        _refuse_other_table(trial)
         source = trial.source
         file = source.weights_file
         if source.weights is not None and source.weights_sha256 is not None and file is not None:
@@ -48,6 +51,29 @@ def _refuse_other_heads(trials: Iterable[TrialConfig]) -> None:
         if file is not None and sha256 is not None:
             _, outputs = load(file, sha256, network)
             check_head(outputs, data_name, trial.data.info.source_classes)
+
+
+def _refuse_other_table(trial: TrialConfig) -> None:
+    """Raise ConfigError unless a trial's table of latencies is there, fits the trial, and reaches its latency."""
+    allocation = getattr(trial.method, "allocation", None)
+    if not isinstance(allocation, ToLatency) or trial.latency_table is None:
+        return
+    table = read_table(trial.latency_table, allocation.table_sha256)
+    expected = (table.network, table.classes, table.input_shape, table.rule)
+    rule = trial.pruning.rule.identity()
+    given = (trial.network, trial.data.info.target_classes, trial.data.input_shape, rule)
+    if expected != given:
+        names = ("network", "classes", "input", "pruning rule")
+        differing = [
+            f"{name} {of_table} and not {of_trial}"
+            for name, of_table, of_trial in zip(names, expected, given, strict=True)
+            if of_table != of_trial
+        ]
+        raise ConfigError(
+            f"{trial.latency_table} is a table of {'; '.join(differing)}; measure one for this trial with "
+            f"{command('model', 'table', trial.network)} and its options"
+        )
+    table.asked_ms(allocation.latency_ms, allocation.latency_fraction)
 
 
 def _how_to_get(file: Path, weights: str) -> str:

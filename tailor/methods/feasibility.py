@@ -69,6 +69,8 @@ def _prunable_by_rule(network: str) -> dict[str, Prunable] | None:
 def refuse_impossible(config: TrialConfig, removed_macs_fraction: float) -> None:
     """Raise ValueError if the trial's network cannot lose this fraction; for a method's `check`."""
     refuse_missing_kinds(config)
+    if config.latency_table is not None:  # its milliseconds are the budget, and the one in MACs is not read
+        return
     most = most_removable(config)
     if removed_macs_fraction > most + ROUNDING:
         pruning = config.pruning

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from tailor.catalogue.datasets import DATASETS, DataInfo
 from tailor.catalogue.widths import WIDE_FILTERS
 from tailor.config.allocations import LeGR, RandomBest
+from tailor.config.latency_table import sha256_of_table
 from tailor.config.optimisation import Optimisation
 from tailor.config.parsing import parse_trial
 from tailor.config.pruning import PruningConfig
@@ -68,7 +70,9 @@ def prune(
     model: nn.Module,
     example_input: Tensor,
     *,
-    removed_macs_fraction: float,
+    removed_macs_fraction: float | None = None,
+    latency_fraction: float | None = None,
+    table: str | Path | None = None,
     criterion: str = "l2",
     loader: Iterable[Any] | None = None,
     loss: Loss | None = None,
@@ -86,7 +90,10 @@ def prune(
         model: of any class; it is not changed. What is removed is found by running its code, which has to be free of
             branches on the values of its inputs.
         example_input: (B, ...) floats, a batch as the module reads them. MACs count for one input of this shape.
-        removed_macs_fraction: share of the multiply-accumulates to remove, in (0, 1).
+        removed_macs_fraction: share of the multiply-accumulates to remove, in (0, 1). Either this, or the next two.
+        latency_fraction: of the whole network's milliseconds by `table`, in (0, 1); the widths keep the largest sum of
+            scores within it.
+        table: file that `transtailor model table` wrote for a network with the same layers and input.
         criterion: a name from docs/criteria.md.
         loader: batches of (inputs, targets), for criteria that read data. It is read once, into memory.
         loss: of (outputs, targets), the mean over the batch. By default cross-entropy, of real targets squared error.
@@ -101,7 +108,18 @@ def prune(
     Raises:
         ConfigError: an argument is wrong, the module cannot be analysed, or it cannot lose this share.
     """
-    method = {"name": "prune", "criterion": criterion, "removed_macs_fraction": removed_macs_fraction}
+    method: dict[str, Any] = {"name": "prune", "criterion": criterion}
+    if (removed_macs_fraction is None) == (latency_fraction is None) or (latency_fraction is None) != (table is None):
+        raise ConfigError("give removed_macs_fraction = ..., or latency_fraction = ... and table = FILE")
+    if table is not None:
+        method["allocation"] = {
+            "name": "latency",
+            "latency_fraction": latency_fraction,
+            "table": str(table),
+            "table_sha256": sha256_of_table(Path(table)),
+        }
+    else:
+        method["removed_macs_fraction"] = removed_macs_fraction
     raw = _tables(DEFAULTS | settings, _OF_PRUNE, method)
     if loader is None and criterion in CRITERIA and CRITERIA[criterion].reads_data:
         raise ConfigError(f"criterion {criterion!r} reads data; give loader = ..., batches of (inputs, targets)")
@@ -237,7 +255,13 @@ def _prune(
                 train_once(copied(own.template), samples.images[: config.optimisation.batch_size].cpu())
         walk = _score_and_prune(config) if is_simple else config.method.walk(config)
         ranks = ProcessGroup(rank=0, world_size=1, device=own.device)
-        context = SamplesContext(ranks=ranks, checkpoint_folder=None, checkpoint_every_s=math.inf, samples=samples)
+        context = SamplesContext(
+            ranks=ranks,
+            checkpoint_folder=None,
+            checkpoint_every_s=math.inf,
+            samples=samples,
+            latency_table=config.latency_table,
+        )
         pruned = run_in_memory(walk, whole, context).fold_factors()
         pruned_model = own.build(pruned)
         _check_pruned(whole, pruned, all_candidates, example)

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tailor.config.latency_table import LatencyTable
 from tailor.model import cost
 from tailor.model.cost import macs_of, original_macs
 from tailor.model.state import ModelState
-from tailor.pruning.budget_solver import Budget, Ranking, lowest_in_each, ranks_by_kind
+from tailor.pruning.budget_solver import Budget, Minimum, Ranking, lowest_in_each, ranks_by_kind
 from tailor.pruning.group_records import Group, Kept, Slice
 from tailor.pruning.knapsack import Choices, CostPart, Solution, solve
+from tailor.pruning.latency_parts import latency_parts
 
 MOST_WIDTHS = 12
 """Widths that a group is offered (C): the whole one, the smallest, and others at equal distances."""
@@ -28,6 +30,28 @@ def knapsack(budget: Budget, ranking: Ranking) -> tuple[Kept, Solution]:
     widths = {group.name: widths_of(group, budget) for group in budget.groups}
     solution = solve(choices_of(budget.groups, ranking, widths), parts, allowed, constant)
     return kept_of(budget.groups, ranking, solution), solution
+
+
+def knapsack_by_table(
+    table: LatencyTable,
+    state: ModelState,
+    groups: tuple[Group, ...],
+    ranking: Ranking,
+    minimum: Minimum,
+    asked_ms: float,
+) -> tuple[Kept, Solution]:
+    """Return the filters that stay, with the largest sum of scores within milliseconds by a table, and the solution.
+
+    Raises:
+        ConfigError: the table is of another network, lacks a cell, or cannot reach these milliseconds.
+    """
+    parts, constant_ms = latency_parts(table, state, groups)
+    widths = {}
+    for group in groups:
+        measured = [width for width in table.widths[group.name] if minimum[group.name] <= width < group.filters]
+        widths[group.name] = (*measured, group.filters)
+    solution = solve(choices_of(groups, ranking, widths), parts, asked_ms, constant_ms)
+    return kept_of(groups, ranking, solution), solution
 
 
 def widths_of(group: Group, budget: Budget) -> tuple[int, ...]:

@@ -42,6 +42,7 @@ class StageContext:
     data_root: str | None = None  # of prepared data sets
     crop_px: int | None = None  # of the source's images; the input shape of the stages that read them has it
     weights: Path | None = None  # the file that `LoadWeights` reads
+    latency_table: Path | None = None  # the file that `PruneByTable` reads
     validate_every: int | None = None  # epochs of a fine-tuning; None: it is not measured while it trains
     pause: Pause = never
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 import torch
 
 import tailor.stages as stages
+from tailor.config.latency_table import read_table
 from tailor.core.errors import ConfigError
 from tailor.core.torch_private import BatchNormBase
 from tailor.data.task_data import batches, generator
@@ -21,7 +22,7 @@ from tailor.pruning import budget_solver, importance, surgery
 from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.criteria.base import Scoring
 from tailor.pruning.group_records import sites
-from tailor.pruning.knapsack_budget import knapsack
+from tailor.pruning.knapsack_budget import knapsack, knapsack_by_table
 from tailor.pruning.latency_budget import least_removal
 from tailor.pruning.surgery import Group
 from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, part
@@ -132,6 +133,28 @@ def compute_prune_by_knapsack(stage: stages.PruneByKnapsack, parent: ModelState,
 
 
 @compute.register
+def compute_prune_by_table(stage: stages.PruneByTable, parent: ModelState, context: StageContext) -> StageOutput:
+    if context.latency_table is None:
+        raise ConfigError("allocation.table is not given, and its stage is not in the cache")
+    table = read_table(context.latency_table, stage.table_sha256)
+    groups = groups_of(parent, stage.rule)
+    ranking = budget_solver.combine_scores(parent.scores, groups, stage.grouping)
+    minimum = budget_solver.minimums(parent, groups, stage.minimum_filters_fraction)
+    asked_ms = table.asked_ms(stage.latency_ms, stage.latency_fraction)
+    kept, solution = knapsack_by_table(table, parent, groups, ranking, minimum, asked_ms)
+    for line in table.warnings():
+        log.warning("%s", line)
+    info = {
+        "asked_latency_ms": asked_ms,
+        "predicted_latency_ms": solution.cost,
+        "held_out_median_error": table.held_out_median_error,
+        "circumstance": table.circumstance,
+        "solved": solution.way,
+    }
+    return surgery_output(parent, kept, groups, None, info)
+
+
+@compute.register
 def compute_prune_to_latency(stage: stages.PruneToLatency, parent: ModelState, context: StageContext) -> StageOutput:
     groups = groups_of(parent, stage.rule)
     device = _device(stage)
@@ -180,6 +203,7 @@ def _device(stage: stages.PruneToLatency) -> torch.device:
 def apply_any_pruning(
     stage: stages.Prune
     | stages.PruneByKnapsack
+    | stages.PruneByTable
     | stages.PruneBestOfRandom
     | stages.PruneByCumulativeSum
     | stages.PruneToLatency,

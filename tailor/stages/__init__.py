@@ -16,6 +16,7 @@ from tailor.stages.pruning import (
     Prune,
     PruneBestOfRandom,
     PruneByKnapsack,
+    PruneByTable,
     PruneToLatency,
     ScoreFilters,
     ShiftMeans,

@@ -139,6 +139,23 @@ class PruneToLatency(DrawnStage):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PruneByTable(Stage):
+    """Keep the filters with the largest sum of scores whose milliseconds by a table are within a budget.
+
+    Nothing is timed: the result follows from the scores, the table's content and the budget. Where its file is, and on
+    which machine the trial runs, changes nothing.
+    """
+
+    kind = "prune_by_table"
+    rule: GroupRule
+    grouping: Grouping
+    minimum_filters_fraction: float
+    table_sha256: str  # of the file
+    latency_ms: float | None  # one of the two
+    latency_fraction: float | None  # of the whole network's milliseconds in the table
+
+
+@dataclass(frozen=True, kw_only=True)
 class MeasureNorms(Stage):
     """Measure the norms' running statistics again on the training images; no weight changes."""
 

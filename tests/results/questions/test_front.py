@@ -73,6 +73,8 @@ def test_a_front_by_latency_needs_timed_models_and_says_where_they_were_timed(tm
         ((_, front),) = fronts_of(run, "latency_ms").items()
         text = "\n".join(markdown_lines(front_page(run, "latency_ms")))
         (best,) = best_points(run, limits=[Limit.parse("latency_ms=2.5")])
+        fast_enough = "\n".join(best_lines(run, "validation_score", [Limit.parse("latency_ms=2.5")]))
+        assert "one forward pass of 1 image in eager on cpu a" in fast_enough
         with pytest.raises(ResultsError, match="no operating point with at most 0.5 ms"):
             list(best_lines(run, "validation_score", [Limit.parse("latency_ms=0.5")]))
     assert best["label"] == "good"

@@ -86,6 +86,15 @@ def test_each_sub_model_is_timed_once_and_nothing_is_trained(
     assert f"{len(models)} sub-models timed on " in unsteady.stdout
     with load(run.path) as tables:
         assert len(tables.rows("FROM timings")) == 2 * len(models)  # of each the last row
+    deployed = sweeps_command("time", "runs/trained", "--threads", "1", "--repeats", "2", "--device", "cpu")
+    assert (deployed.returncode, deployed.stderr) == (0, "")
+    assert "timing in: onnxruntime on " in deployed.stdout
+    with load(run.path) as tables:
+        text = "\n".join(markdown_lines(front_page(tables, "latency_ms")))
+    assert [
+        text.count(f"against latency_ms, {way}")
+        for way in ("1 image in eager", "2 images in eager", "1 image in onnxr")
+    ] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(

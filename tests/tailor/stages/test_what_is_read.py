@@ -42,6 +42,7 @@ OTHERS: dict[str, dict[str, Any]] = {
         "pruning": {"measure_norms": True, "shift_means": True},
     },
     "legr": {"method": PRUNE | {"allocation": {"name": "legr", "population": 2, "samples": 2, "generations": 3}}},
+    "knapsack": {"method": PRUNE | {"allocation": "knapsack"}},
     "best of random": {"method": PRUNE | {"allocation": {"name": "random_best", "draws": 2}}},
 }
 """Trials with the kinds of stages that no method reaches at its defaults."""
@@ -52,6 +53,7 @@ TRIALS = {
 NOT_REACHED = {
     "fine_tune_part",  # has the settings of fine_tune, and tests of its own: test_rungs.py
     "load_weights",  # needs a file of weights
+    "prune_by_table",  # needs a file of a table: test_latency_table.py
     "prune_to_latency",  # which latencies can be met depends on the machine
 }
 

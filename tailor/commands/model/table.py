@@ -1,0 +1,55 @@
+"""A table of what a network's blocks take here."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from tailor.core.errors import ConfigError
+from tailor.saved_model import Timing
+from tailor.trial_file import imports_option, load_modules
+from transtailor import cli
+
+
+@cli.command(example="mobilenet_v2 --image-px 224 --classes 6 --threads 1 --out mobilenet_v2.table.json")
+@cli.argument("network")
+@cli.option("--image-px", type=int, required=True, metavar="N", help="height and width of the images")
+@cli.option("--classes", default=1000, metavar="N", help="outputs of the network: the target's classes")
+@cli.option("--out", type=cli.FILE, required=True, metavar="FILE", help="file to write")
+@cli.option(
+    "--residual", type=click.Choice(["inside", "coupled"]), default="coupled", help="as pruning.residual of the trials"
+)
+@cli.option("--linear/--no-linear", default=True, help="as pruning.linear of the trials")
+@cli.option("--threads", type=int, metavar="N", help="CPU threads (default: as many as torch takes)")
+@cli.option("--batch", default=1, metavar="N", help="images of a forward pass")
+@imports_option
+def table(
+    network: str,
+    image_px: int,
+    classes: int,
+    out: Path,
+    residual: Literal["inside", "coupled"],
+    linear: bool,
+    threads: int | None,
+    batch: int,
+    imports: tuple[Path, ...],
+) -> Iterator[str]:
+    """Measure what each block of NETWORK takes in ONNX Runtime on this CPU, by its widths; minutes."""
+    from tailor.catalogue.networks import NETWORKS
+
+    load_modules(imports)
+    channels = NETWORKS[network].input_shape[0]
+    if image_px < 1 or classes < 1:
+        raise ConfigError(f"--image-px {image_px} --classes {classes}; expected 1 or more of both")
+    from tailor.deploy.block_table import measure_table
+    from tailor.stages import GroupRule
+
+    circumstance, _device = Timing(batch=batch, threads=threads, device="cpu", runtime="onnxruntime").here()
+    yield f"measuring in: {circumstance}"
+    rule = GroupRule(residual=residual, linear=linear)
+    measured = yield from measure_table(network, classes, (channels, image_px, image_px), rule, circumstance)
+    sha256 = measured.write(out)
+    yield f"{out}: {sum(map(len, measured.cells.values()))} cells"
+    yield 'to prune by it: allocation = { name = "latency", latency_fraction = 0.6, '
+    yield f'    table = "{out}", table_sha256 = "{sha256}" }}'

@@ -1,0 +1,335 @@
+"""Measures a table of a network's blocks on this machine, and how well their sum predicts whole networks."""
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import median
+
+import numpy as np
+import torch
+
+from tailor.config.latency_table import SAID_FROM, USED_UP_TO, LatencyTable, PricedBlock
+from tailor.core.errors import ConfigError
+from tailor.deploy.block_profile import Kernel, ProfiledBlock, cut, kind_of, profiled
+from tailor.deploy.resized_program import ResizedProgram, refuse_reshapes
+from tailor.model.circumstance import Circumstance
+from tailor.model.cost import macs_by_layer, original_shapes
+from tailor.model.latency import whole_network
+from tailor.model.passes import as_deployed, onnx_pass
+from tailor.model.programs import images_for
+from tailor.model.state import ModelState
+from tailor.model.timing import UNSTEADY, Pass, time_in_turns
+from tailor.pruning import surgery
+from tailor.pruning.group_records import Group
+from tailor.pruning.groups import groups
+from tailor.pruning.latency_parts import BlockWidths
+from tailor.stages import GroupRule
+
+STEPS = (8, 16, 32, 64)
+"""Steps that are tried, in filters: from AVX2's blocks of 8 to what no CPU has."""
+STEP_ROOM = 0.1
+"""Widths within a step may be this share cheaper than its end (C): they are measured, and kernels do a little less."""
+MOST_WIDTHS = 6
+"""Widths of a group that are measured (C): pairs of them are 36 cells of a layer."""
+LEAST_FRACTION = 0.2
+"""Smallest width that is measured, of the whole (C)."""
+PASSES = 12
+"""Passes of each network that is profiled (C); of each kernel the lower quartile counts."""
+MOST_CELLS = 20_000
+FITTED = 8
+HELD_OUT = 12
+ROUNDS = 6
+WHOLE = "whole network"
+
+Widths = Mapping[str, int]
+Lines = Generator[str, None, LatencyTable]
+"""Yields the progress and returns the table."""
+
+
+@dataclass(kw_only=True)
+class _Measuring:
+    """The network, its program, and the cells so far."""
+
+    state: ModelState
+    groups: tuple[Group, ...]
+    program: ResizedProgram
+    circumstance: Circumstance
+    kernels: Sequence[Kernel]
+    blocks: Sequence[ProfiledBlock]
+    kinds: Mapping[str, str]
+    grid: Mapping[str, list[int]]
+    samples: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    rest_ms: list[float] = field(default_factory=list)
+
+    def slim(self, widths: Widths) -> ModelState:
+        kept = {group.name: torch.arange(widths[group.name]) for group in self.groups}
+        return surgery.slim(self.state, kept, self.groups)
+
+    def sample(self, widths: Widths) -> bool:
+        """Profile the network at these widths; False if the runtime runs other kernels then."""
+        slimmed = self.slim(widths)
+        images = images_for(slimmed, self.circumstance.batch, seed=0).numpy()
+        try:
+            kernels = profiled(self.program.at(slimmed), images, self.circumstance.threads, PASSES)
+        except Exception as error:  # of ONNX Runtime, which has no base class for its errors
+            raise refuse_reshapes(error, self.state.network) from error
+        if [kernel.op for kernel in kernels] != [kernel.op for kernel in self.kernels]:
+            return False
+        for block in self.blocks:
+            outputs, inputs = slimmed.tensors[block.weight].shape[:2]
+            ms = sum(kernels[number].ms for number in block.kernels)
+            self.samples.setdefault((self.kinds[block.weight], f"{inputs}x{outputs}"), []).append(ms)
+        first = self.blocks[0].kernels[0]
+        self.rest_ms.append(sum(kernel.ms for kernel in kernels[:first]))
+        return True
+
+    def sum_ms(self, widths: Widths) -> float:
+        """Return the sum of the cells of the network at these widths."""
+        slimmed = self.slim(widths)
+        total_ms = median(self.rest_ms)
+        for block in self.blocks:
+            outputs, inputs = slimmed.tensors[block.weight].shape[:2]
+            total_ms += median(self.samples[self.kinds[block.weight], f"{inputs}x{outputs}"])
+        return total_ms
+
+
+def measure_table(
+    network: str, classes: int, input_shape: tuple[int, ...], rule: GroupRule, circumstance: Circumstance
+) -> Lines:
+    """Measure the table of a network on this machine: yield the progress, return the table.
+
+    Networks with widths of the grid are profiled until each pair of widths of each layer was seen; then 8 random ones
+    give the scale between the sum of blocks and the time of a whole network, and 12 others the error.
+
+    Raises:
+        ConfigError: not for ONNX Runtime, the network cannot lose filters or be cut into blocks, or the error on whole
+            networks is larger than USED_UP_TO.
+    """
+    if circumstance.runtime != "onnxruntime":
+        raise ConfigError(
+            f"tables are measured in onnxruntime, whose profiler tells kernels apart, not in {circumstance.runtime}; "
+            "leave --runtime and --device out"
+        )
+    with as_deployed(circumstance):
+        step = find_step(circumstance.threads)
+        yield f"widths between multiples of {step} cost as much as the larger one"
+        measuring = _prepare(network, classes, input_shape, rule, circumstance, step)
+        numbers = np.random.default_rng(0)
+        wanted = cells_of(measuring)
+        yield f"{len(measuring.blocks)} blocks of {len(set(measuring.kinds.values()))} kinds, {len(wanted)} cells"
+        yield from _fill(measuring, wanted, numbers)
+        return (yield from _table(measuring, rule, step, numbers))
+
+
+def _prepare(
+    network: str, classes: int, input_shape: tuple[int, ...], rule: GroupRule, circumstance: Circumstance, step: int
+) -> _Measuring:
+    whole = whole_network(ModelState(network=network, classes=classes, input_shape=input_shape, tensors={}))
+    found = groups(whole.build(), whole.input_shape, rule)
+    if not found:
+        raise ConfigError(f"no filter of {network} can be removed with these settings; give --residual coupled")
+    program = ResizedProgram(whole, circumstance.batch)
+    images = images_for(whole, circumstance.batch, seed=0).numpy()
+    kernels = profiled(program.at(whole), images, circumstance.threads, PASSES)
+    shapes = original_shapes(whole.network, whole.classes)
+    order = macs_by_layer(whole.network, whole.classes, shapes, whole.input_shape)
+    blocks = cut(kernels, {name: tuple(shapes[name]) for name in order}, whole.network)
+    return _Measuring(
+        state=whole,
+        groups=found,
+        program=program,
+        circumstance=circumstance,
+        kernels=kernels,
+        blocks=blocks,
+        kinds={block.weight: kind_of(kernels, block) for block in blocks},
+        grid={group.name: grid_of(group.filters, step) for group in found},
+    )
+
+
+def grid_of(filters: int, step: int) -> list[int]:
+    """Return at most MOST_WIDTHS widths: ends of steps at equal distances from LEAST_FRACTION on, and the whole.
+
+    >>> grid_of(64, 16), grid_of(24, 16), grid_of(8, 16)
+    ([16, 32, 48, 64], [16, 24], [8])
+    """
+    least = max(1, round(LEAST_FRACTION * filters / step))
+    most = (filters - 1) // step
+    ends = range(least, most + 1)
+    if len(ends) >= MOST_WIDTHS:
+        return sorted({step * round(end) for end in np.linspace(least, most, MOST_WIDTHS - 1)} | {filters})
+    return [step * end for end in ends] + [filters]
+
+
+def find_step(threads: int) -> int:
+    """Return how many filters cost as much as one: the largest of STEPS in which a convolution's time is flat."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    def ms_of(outputs: int) -> float:
+        numbers = np.random.default_rng(0)
+        weight = numbers.standard_normal((outputs, 64, 1, 1)).astype(np.float32)
+        shape = [1, 64, 28, 28]
+        graph = helper.make_graph(
+            [helper.make_node("Conv", ["images", "weight"], ["outputs"], kernel_shape=[1, 1])],
+            "step",
+            [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
+            [helper.make_tensor_value_info("outputs", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(weight, "weight")],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+        model.ir_version = 9
+        kernels = profiled(model.SerializeToString(), numbers.standard_normal(shape).astype(np.float32), threads, 60)
+        return max(kernel.ms for kernel in kernels if kernel.op in ("Conv", "FusedConv"))
+
+    flat = 1
+    for step in STEPS:
+        times = {outputs: ms_of(outputs) for start in (2, 3) for outputs in (start * step + 1, (start + 1) * step)}
+        pairs = [(times[start * step + 1], times[(start + 1) * step]) for start in (2, 3)]
+        if all(beginning >= (1.0 - STEP_ROOM) * end for beginning, end in pairs):
+            flat = step
+    return flat
+
+
+def cells_of(measuring: _Measuring) -> dict[tuple[str, str], list[tuple[str, Widths]]]:
+    """Return the cells to measure: kind and widths -> the blocks that have it, with the widths of their groups."""
+    cells: dict[tuple[str, str], list[tuple[str, Widths]]] = {}
+    count = 0
+    for block in measuring.blocks:
+        kind = measuring.kinds[block.weight]
+        widths = BlockWidths(block.weight, measuring.state, measuring.groups)
+        grids = [measuring.grid[name] for name in widths.names]
+        count += int(np.prod([len(grid) for grid in grids]))
+        if count > MOST_CELLS:
+            raise ConfigError(
+                f"{measuring.state.network} needs more than {MOST_CELLS:,} cells, because layers such as "
+                f"{block.weight} read {len(grids)} groups at once; prune it to a latency with allocation.latency_ms"
+            )
+        for place in np.ndindex(*(len(grid) for grid in grids)):
+            of_groups = {name: grid[at] for name, grid, at in zip(widths.names, grids, place, strict=True)}
+            inputs, outputs = widths.at(*of_groups.values())
+            cells.setdefault((kind, f"{inputs}x{outputs}"), []).append((block.weight, of_groups))
+    return cells
+
+
+def _fill(
+    measuring: _Measuring, wanted: dict[tuple[str, str], list[tuple[str, Widths]]], numbers: np.random.Generator
+) -> Iterator[str]:
+    """Profile networks until each cell was seen; yield the progress."""
+    refused: set[tuple[str, str]] = set()
+    networks = 0
+    while True:
+        missing = [cell for cell in wanted if cell not in measuring.samples and cell not in refused]
+        if not missing:
+            return
+        widths = _widths_with(missing, wanted, measuring, numbers)
+        first = missing[0]
+        if not measuring.sample(widths) and networks > 10 * len(wanted):
+            refused.add(first)
+        networks += 1
+        if networks % 10 == 0:
+            yield f"{len(wanted) - len(missing)} of {len(wanted)} cells, {networks} networks profiled"
+
+
+def _widths_with(
+    missing: Sequence[tuple[str, str]],
+    wanted: dict[tuple[str, str], list[tuple[str, Widths]]],
+    measuring: _Measuring,
+    numbers: np.random.Generator,
+) -> Widths:
+    """Return widths with which the network has as many of the missing cells as fit together, the first one surely."""
+    chosen: dict[str, int] = {}
+    order = [0, *(1 + numbers.permutation(len(missing) - 1)).tolist()]
+    for place in order:
+        options = wanted[missing[place]]
+        for at in numbers.permutation(len(options)).tolist():
+            _weight, of_groups = options[at]
+            if all(chosen.get(name, width) == width for name, width in of_groups.items()):
+                chosen |= of_groups
+                break
+    return {name: chosen.get(name, int(numbers.choice(grid))) for name, grid in measuring.grid.items()}
+
+
+def _random_widths(measuring: _Measuring, numbers: np.random.Generator) -> Widths:
+    return {name: int(numbers.choice(grid)) for name, grid in measuring.grid.items()}
+
+
+def _table(measuring: _Measuring, rule: GroupRule, step: int, numbers: np.random.Generator) -> Lines:
+    """Fit the scale on some networks, compare with others, and return the table; yield the progress."""
+    yield f"timing {FITTED + HELD_OUT} whole networks in turns"
+    whole = {group.name: group.filters for group in measuring.groups}
+    least = {name: grid[0] for name, grid in measuring.grid.items()}
+    networks = [_random_widths(measuring, numbers) for _ in range(FITTED + HELD_OUT)]
+    measured_ms, whole_ms, is_steady = _time_networks(measuring, [whole, *networks])
+    sums_ms = [measuring.sum_ms(widths) for widths in networks]
+    scale = median(ms / sum_ms for ms, sum_ms in zip(measured_ms[:FITTED], sums_ms[:FITTED], strict=True))
+    predicted_ms = scale * np.array(sums_ms[FITTED:])
+    held_out_ms = np.array(measured_ms[FITTED:])
+    errors = np.abs(predicted_ms / held_out_ms - 1.0)
+    cells: dict[str, dict[str, float]] = {}
+    for (kind, width), samples in sorted(measuring.samples.items()):
+        cells.setdefault(kind, {})[width] = round(median(samples), 6)
+    table = LatencyTable(
+        network=measuring.state.network,
+        classes=measuring.state.classes,
+        input_shape=measuring.state.input_shape,
+        rule=rule.identity(),
+        circumstance=asdict(measuring.circumstance),
+        step=step,
+        widths=dict(measuring.grid),
+        blocks=[_block(measuring, block) for block in measuring.blocks],
+        cells=cells,
+        constant_ms=median(measuring.rest_ms),
+        scale=scale,
+        whole_ms=whole_ms,
+        least_ms=scale * measuring.sum_ms(least),
+        held_out_median_error=float(np.median(errors)),
+        held_out_worst_error=float(errors.max()),
+        held_out_rank_correlation=rank_correlation(predicted_ms, held_out_ms),
+        held_out_networks=HELD_OUT,
+    )
+    yield from verdict_lines(table, is_steady)
+    return table
+
+
+def _block(measuring: _Measuring, block: ProfiledBlock) -> PricedBlock:
+    outputs, inputs = measuring.state.tensors[block.weight].shape[:2]
+    return PricedBlock(weight=block.weight, kind=measuring.kinds[block.weight], inputs=inputs, outputs=outputs)
+
+
+def _time_networks(measuring: _Measuring, networks: Sequence[Widths]) -> tuple[list[float], float, bool]:
+    """Return ms of all networks but the first, whole one; ms of that; and whether all were steady."""
+    circumstance = measuring.circumstance
+    passes: dict[str, Pass] = {}
+    for number, widths in enumerate(networks):
+        slimmed = measuring.slim(widths)
+        images = images_for(slimmed, circumstance.batch, seed=0)
+        passes[str(number) if number else WHOLE] = onnx_pass(
+            measuring.program.at(slimmed), images, circumstance.threads
+        )
+    times = time_in_turns(passes, rounds=ROUNDS)
+    whole_ms = times[WHOLE].median_ms
+    is_steady = all(of_network.is_steady for of_network in times.values())
+    return [whole_ms / times[name].speed for name in passes if name != WHOLE], whole_ms, is_steady
+
+
+def verdict_lines(table: LatencyTable, is_steady: bool) -> Iterator[str]:
+    """Say how well the table predicts, and what follows."""
+    yield (
+        f"on {table.held_out_networks} networks that were not fitted: median error {table.held_out_median_error:.1%}, "
+        f"worst {table.held_out_worst_error:.1%}, rank correlation {table.held_out_rank_correlation:.2f}; whole "
+        f"network {table.whole_ms:.4g} ms, smallest {table.least_ms:.4g} ms"
+    )
+    if table.held_out_median_error > USED_UP_TO:
+        yield f"warning: more than {USED_UP_TO:.0%}: no pruning will read this table; measure again on an idle machine"
+    elif table.held_out_median_error > SAID_FROM:
+        yield f"warning: more than {SAID_FROM:.0%}: each pruning by this table will say so"
+    if not is_steady:
+        yield UNSTEADY
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Return Spearman's correlation of two series without ties.
+
+    >>> round(rank_correlation(np.array([1.0, 2.0, 5.0]), np.array([2.0, 3.0, 4.0])), 6)
+    1.0
+    """
+    ranks = [np.argsort(np.argsort(values)) for values in (first, second)]
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

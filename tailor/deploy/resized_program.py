@@ -1,0 +1,63 @@
+"""One ONNX program of a network at any widths: its weights are exchanged, nothing is traced again."""
+
+from typing import Any
+
+import torch
+
+from tailor.core.errors import ConfigError
+from tailor.model.programs import images_for
+from tailor.model.state import ModelState
+
+
+class ResizedProgram:
+    """A network's program, in which weights of fewer filters take the place of its own."""
+
+    def __init__(self, state: ModelState, batch: int) -> None:
+        images = images_for(state, batch, seed=0)
+        traced = torch.export.export(state.build().eval(), (images,))
+        program = torch.onnx.export(
+            traced, (), dynamo=True, input_names=["images"], output_names=["outputs"], optimize=False, verbose=False
+        )
+        assert program is not None
+        self._proto: Any = program.model_proto
+        _infer_last_sizes(self._proto)
+
+    def at(self, state: ModelState) -> bytes:
+        """Return the program of this state.
+
+        Raises:
+            ConfigError: the program lacks a weight of the state.
+        """
+        import onnx
+        from onnx import numpy_helper
+
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self._proto)
+        for initializer in proto.graph.initializer:
+            if initializer.name in state.tensors:
+                values = state.tensors[initializer.name].numpy()
+                initializer.CopyFrom(numpy_helper.from_array(values, initializer.name))
+        return bytes(proto.SerializeToString())
+
+
+def _infer_last_sizes(proto: Any) -> None:
+    """Let the last size of each reshape follow from the others: a flattened map has fewer channels then."""
+    maker_of = {output: node for node in proto.graph.node for output in node.output}
+    for node in proto.graph.node:
+        if node.op_type != "Reshape" or node.input[1] not in maker_of:
+            continue
+        sizes = maker_of[node.input[1]]
+        parts = [maker_of[name] for name in sizes.input if name in maker_of] if sizes.op_type == "Concat" else [sizes]
+        numbers = [attribute for part in parts if part.op_type == "Constant" for attribute in part.attribute]
+        last = numbers[-1] if numbers else None
+        is_known = all(attribute.ints and -1 not in attribute.ints for attribute in numbers)
+        if last is not None and is_known:
+            last.ints[-1] = -1
+
+
+def refuse_reshapes(error: Exception, network: str) -> ConfigError:
+    """Return the error for a network whose program has sizes of its own."""
+    return ConfigError(
+        f"{network} cannot be measured in blocks: its program does not run with fewer filters, because sizes are "
+        f"written into it ({str(error).splitlines()[0][:200]}); prune it to a latency with allocation.latency_ms"
+    )

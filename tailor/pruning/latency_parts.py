@@ -1,0 +1,107 @@
+"""The milliseconds of a network by parts, from a table of measured blocks: nothing is timed."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailor.config.latency_table import LatencyTable, PricedBlock
+from tailor.core.errors import ConfigError
+from tailor.model.cost import macs_by_layer
+from tailor.model.state import ModelState
+from tailor.pruning.group_records import Group, Slice
+from tailor.pruning.knapsack import CostPart
+
+
+def latency_parts(table: LatencyTable, state: ModelState, groups: tuple[Group, ...]) -> tuple[list[CostPart], float]:
+    """Return a part for each block whose widths a group changes, and the milliseconds of all else.
+
+    Raises:
+        ConfigError: the table is of another network, input or head, or lacks a cell.
+    """
+    refuse_other_network(table, state, groups)
+    parts = []
+    constant_ms = table.scale * table.constant_ms
+    for block in table.blocks:
+        widths = BlockWidths(block.weight, state, groups)
+        if not widths.names:
+            constant_ms += table.cell_ms(block, *widths.at())
+            continue
+        parts.append(CostPart(groups=widths.names, cost=_cost(table, block, widths)))
+    return parts, constant_ms
+
+
+def predicted_ms(table: LatencyTable, state: ModelState) -> float:
+    """Return the predicted milliseconds of a state as it is, slimmed or whole: the sum of its cells.
+
+    Raises:
+        ConfigError: the table lacks one of them.
+    """
+    cells_ms = sum(table.cell_ms(block, *inputs_and_outputs(state, block.weight)) for block in table.blocks)
+    return cells_ms + table.scale * table.constant_ms
+
+
+def refuse_other_network(table: LatencyTable, state: ModelState, groups: tuple[Group, ...]) -> None:
+    """Raise ConfigError unless a table has the layers, the input and the groups of this network, whatever its name."""
+    if table.input_shape != state.input_shape:
+        raise ConfigError(
+            f"the table is for inputs {table.input_shape}, and these are {state.input_shape}; measure one with "
+            f"--image-px {state.input_shape[-1]}"
+        )
+    shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
+    layers = macs_by_layer(state.network, state.classes, shapes, state.input_shape)
+    of_table = {block.weight: (block.outputs, block.inputs) for block in table.blocks}
+    differing = sorted(layers.keys() ^ of_table.keys())
+    if not differing:
+        differing = [name for name, whole in of_table.items() if tuple(shapes[name][:2]) > whole]
+    if differing:
+        raise ConfigError(
+            f"the table is of {table.network} with {table.classes} classes, and this network has another layer "
+            f"{differing[0].removesuffix('.weight')} ({len(differing)} such layers); measure one for it with "
+            "transtailor model table"
+        )
+    unknown = [group.name for group in groups if group.name not in table.widths]
+    if unknown:
+        raise ConfigError(
+            f"the table has no widths of {unknown[0]} ({len(unknown)} such groups): it was measured for other settings "
+            "of [pruning]; measure one with the same --residual and --linear"
+        )
+
+
+class BlockWidths:
+    """Inputs and outputs of a block's layer as a function of the widths of groups."""
+
+    def __init__(self, weight: str, state: ModelState, groups: tuple[Group, ...]) -> None:
+        self.shape = tuple(state.tensors[weight].shape)
+        self.slices: list[tuple[Group, Slice]] = []
+        for group in groups:
+            self.slices += [(group, part) for part in group.slices if part.tensor == weight]
+        self.slices.sort(key=lambda item: item[1].dim)
+        self.names = tuple(dict.fromkeys(group.name for group, _ in self.slices))
+
+    def at(self, *widths: int) -> tuple[int, int]:
+        """Return inputs and outputs where the groups `names` have these widths."""
+        width_of = dict(zip(self.names, widths, strict=True))
+        shape = list(self.shape)
+        for group, part in self.slices:
+            shape[part.dim] -= (group.filters - width_of[group.name]) * part.indices.shape[1]
+        return shape[1], shape[0]
+
+
+def inputs_and_outputs(state: ModelState, weight: str) -> tuple[int, int]:
+    """Return the second and the first size of a weight: its inputs (of each of its groups) and outputs."""
+    outputs, inputs = state.tensors[weight].shape[:2]
+    return inputs, outputs
+
+
+def _cost(table: LatencyTable, block: PricedBlock, widths: BlockWidths) -> Callable[..., NDArray[Any]]:
+    def at(*arrays: NDArray[Any]) -> NDArray[Any]:
+        together = np.broadcast_arrays(*arrays)
+        cells = [
+            table.cell_ms(block, *widths.at(*map(int, place)))
+            for place in zip(*(array.flat for array in together), strict=True)
+        ]
+        return np.array(cells).reshape(together[0].shape)
+
+    return at

@@ -1,0 +1,87 @@
+"""How a program is cut into blocks, which widths are measured, and a small table that is really measured."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tailor.config.latency_table import read_table
+from tailor.core.errors import ConfigError
+from tailor.deploy.block_profile import Kernel, cut, kind_of
+from tailor.deploy.block_table import MOST_WIDTHS, grid_of, measure_table, rank_correlation
+from tailor.model.circumstance import EXAMPLE
+from tailor.stages import GroupRule
+from tests.commands import transtailor_command
+
+
+def kernel(op: str, weight: tuple[int, ...], ms: float = 1.0, side: int = 7) -> Kernel:
+    shape = (1, 16, side, side)
+    return Kernel(op=op, input_shape=shape, weight_shape=weight, output_shape=shape, ms=ms)
+
+
+def test_a_block_is_a_layer_and_what_runs_up_to_the_next() -> None:
+    kernels = [
+        kernel("ReorderInput", ()),
+        kernel("Conv", (32, 3, 3, 3)),
+        kernel("Conv", (32, 1, 3, 3)),
+        kernel("Sigmoid", ()),
+        kernel("Mul", (1, 32, 7, 7)),
+        kernel("MatMul", (32, 10)),
+        Kernel(op="Gemm", input_shape=(1, 10), weight_shape=(6,), output_shape=(1, 6), ms=1.0),
+    ]
+    weights = {"a.weight": (24, 3, 3, 3), "b.weight": (24, 1, 3, 3)}  # padded
+    weights |= {"c.weight": (10, 32), "d.weight": (6, 10)}  # transposed, and packed, of which only the bias is seen
+    blocks = cut(kernels, weights, "net")
+    assert [(block.weight, block.kernels) for block in blocks] == [
+        ("a.weight", (1,)),
+        ("b.weight", (2, 3, 4)),
+        ("c.weight", (5,)),
+        ("d.weight", (6,)),
+    ]
+    assert kind_of(kernels, blocks[1]) == "Conv+Sigmoid+Mul 3x3, 7x7 to 7x7"
+
+
+def test_of_equal_layers_the_first_comes_first_and_a_layer_without_kernel_is_refused() -> None:
+    kernels = [kernel("Conv", (16, 16, 1, 1)), kernel("Conv", (16, 16, 1, 1))]
+    weights = {"a.weight": (16, 16, 1, 1), "b.weight": (16, 16, 1, 1)}
+    assert [block.weight for block in cut(kernels, weights, "net")] == ["a.weight", "b.weight"]
+    with pytest.raises(ConfigError, match="has no kernel for c.weight alone"):
+        cut(kernels, weights | {"c.weight": (8, 16)}, "net")
+
+
+@pytest.mark.parametrize("filters", [8, 16, 24, 64, 96, 960, 2048])
+@pytest.mark.parametrize("step", [1, 8, 16])
+def test_a_grid_has_ends_of_steps_and_the_whole(filters: int, step: int) -> None:
+    grid = grid_of(filters, step)
+    assert grid == sorted(set(grid)) and grid[-1] == filters and len(grid) <= MOST_WIDTHS
+    assert all(width % step == 0 for width in grid[:-1])
+
+
+def test_ranks_are_compared() -> None:
+    first = np.array([1.0, 2.0, 3.0, 4.0])
+    assert rank_correlation(first, first**3) == pytest.approx(1.0)
+    assert rank_correlation(first, -first) == pytest.approx(-1.0)
+
+
+def test_another_runtime_is_refused() -> None:
+    from dataclasses import replace
+
+    eager = replace(EXAMPLE, runtime="eager")
+    with pytest.raises(ConfigError, match="tables are measured in onnxruntime"):
+        next(measure_table("digits_resnet", 5, (1, 8, 8), GroupRule(), eager))
+
+
+@pytest.mark.check
+def test_a_small_network_is_measured(tmp_path: Path) -> None:
+    """Whatever the machine does meanwhile, each cell is there, and the file is whole."""
+    file = tmp_path / "table.json"
+    words = ("digits_resnet", "--image-px", "8", "--classes", "5", "--threads", "1", "--out", str(file))
+    done = transtailor_command("model", "table", *words, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "median error" in done.stdout and "table_sha256 = " in done.stdout
+    try:
+        table = read_table(file)
+    except ConfigError as error:  # this machine is busy, and the table says so
+        assert "median error" in str(error)
+        return
+    assert table.network == "digits_resnet" and table.whole_ms > table.least_ms > 0

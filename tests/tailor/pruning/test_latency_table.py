@@ -1,0 +1,214 @@
+"""Widths chosen by a table of latencies: predictions are sums of cells, and a key has the table's content."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tailor
+from tailor.config.latency_table import LatencyTable, read_table
+from tailor.config.trial import TrialConfig
+from tailor.core.errors import ConfigError
+from tailor.data.task_data import generator
+from tailor.execution.cache import Cache
+from tailor.execution.dry_run import dry_run
+from tailor.execution.runner import StageEvent
+from tailor.execution.weights_check import refuse_missing
+from tailor.pruning import surgery
+from tailor.pruning.knapsack_budget import knapsack_by_table
+from tailor.pruning.latency_parts import latency_parts, predicted_ms
+from tailor.stages import GroupRule
+from tests.tailor.latency_tables import COUPLED, made_up_table, whole, written
+from tests.tailor.trials import short_trial
+
+Run = Callable[..., list[StageEvent]]
+EMBEDDED = {"digits_vgg": (1, 8, 8), "digits_vgg_bn": (1, 8, 8), "digits_resnet": (1, 8, 8), "friedman_mlp": (10,)}
+LARGE = ("vgg11", "vgg16_bn", "resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0",
+         "mnasnet1_0", "regnet_y_400mf", "shufflenet_v2_x1_0", "vit_b_16")  # fmt: skip
+
+
+def prediction_equals_slimmed(network: str, shape: tuple[int, ...]) -> None:
+    """Three sets of measured widths: the sum of the parts is the sum of the cells of the network without the others."""
+    table = made_up_table(network, shape, COUPLED)
+    state, found = whole(network, shape, COUPLED)
+    parts, constant_ms = latency_parts(table, state, found)
+    draw = generator(0, "test table")
+    for _ in range(3):
+        widths = {}
+        for group in found:
+            grid = table.widths[group.name]
+            widths[group.name] = grid[int(torch.randint(len(grid), (), generator=draw))]
+        of_parts = [float(part.cost(*(np.array([widths[name]]) for name in part.groups)).item()) for part in parts]
+        kept = {name: torch.arange(width) for name, width in widths.items()}
+        slimmed = surgery.slim(state, kept, found)
+        assert sum(of_parts) + constant_ms == pytest.approx(predicted_ms(table, slimmed))
+
+
+@pytest.mark.parametrize("network", EMBEDDED)
+def test_a_prediction_is_the_sum_of_the_cells_of_the_slimmed_network(network: str) -> None:
+    prediction_equals_slimmed(network, EMBEDDED[network])
+
+
+@pytest.mark.check
+@pytest.mark.parametrize("network", LARGE)
+def test_a_prediction_is_the_sum_of_the_cells_of_torchvisions_networks(network: str) -> None:
+    prediction_equals_slimmed(network, (3, 224, 224))
+
+
+@pytest.fixture(scope="module")
+def table() -> LatencyTable:
+    return made_up_table("digits_resnet", (1, 8, 8), GroupRule())
+
+
+def test_what_is_chosen_meets_the_milliseconds_and_has_measured_widths(table: LatencyTable) -> None:
+    state, found = whole("digits_resnet", (1, 8, 8), GroupRule())
+    draw = generator(3, "test scores")
+    ranking = {group.name: torch.rand(group.filters, generator=draw) for group in found}
+    minimum = {group.name: 1 for group in found}
+    asked_ms = 0.7 * table.whole_ms
+    kept, solution = knapsack_by_table(table, state, found, ranking, minimum, asked_ms)
+    assert predicted_ms(table, surgery.slim(state, kept, found)) == pytest.approx(solution.cost)
+    assert solution.cost <= asked_ms
+    assert all(len(kept[name]) in table.widths[name] for name in kept)
+
+
+def trial(file: Path, sha256: str, **latency: float) -> TrialConfig:
+    allocation = {"name": "latency", "table": str(file), "table_sha256": sha256} | (
+        latency or {"latency_fraction": 0.7}
+    )
+    return short_trial({"name": "prune", "criterion": "l1", "allocation": allocation}, network="digits_resnet")
+
+
+def keys(config: TrialConfig) -> list[str]:
+    return [stage.key for stage in dry_run(config).stages]
+
+
+def test_the_key_has_the_tables_content_and_not_its_path(table: LatencyTable, tmp_path: Path) -> None:
+    here = written(table, tmp_path)
+    there = written(table, tmp_path, "other.json")
+    kind, cells = next(iter(table.cells.items()))
+    width, ms = next(iter(cells.items()))
+    changed = table.replace(cells=table.cells | {kind: cells | {width: ms + 0.001}})
+    other = written(changed, tmp_path, "changed.json")
+    assert keys(trial(*here)) == keys(trial(*there)) != keys(trial(*other))
+    assert trial(*here).identity() == trial(*there).identity()
+    assert keys(trial(*here)) != keys(trial(*here, latency_fraction=0.8))
+
+
+def test_a_trial_prunes_by_its_table(run: Run, shared_cache: Cache, tmp_path: Path) -> None:
+    classes_of_trial = made_up_table("digits_resnet", (1, 8, 8), GroupRule(), classes=trial_classes())
+    config = trial(*written(classes_of_trial, tmp_path))
+    refuse_missing([config])
+    (cut,) = (event.result for event in run(config, shared_cache) if event.result.stage.kind == "prune_by_table")
+    assert cut.info["predicted_latency_ms"] <= cut.info["asked_latency_ms"]
+    assert cut.info["asked_latency_ms"] == pytest.approx(0.7 * classes_of_trial.whole_ms)
+    assert cut.info["solved"] == "exact"
+    assert config.method.label().startswith("prune l1 0.7 of the ms by table ")
+
+
+def trial_classes() -> int:
+    return short_trial({"name": "head_only"}).data.info.target_classes
+
+
+@pytest.mark.parametrize(
+    ("latency", "message"),
+    [
+        ({"latency_fraction": 0.05}, "is less than digits_resnet can reach"),
+        ({"latency_ms": 1e9}, "is met already"),
+    ],
+)
+def test_latencies_out_of_reach_are_refused_before_a_start(
+    tmp_path: Path, latency: dict[str, float], message: str
+) -> None:
+    of_trial = made_up_table("digits_resnet", (1, 8, 8), GroupRule(), classes=trial_classes())
+    with pytest.raises(ConfigError, match=message):
+        refuse_missing([trial(*written(of_trial, tmp_path), **latency)])
+
+
+def test_a_table_of_something_else_is_refused(tmp_path: Path) -> None:
+    other_network = made_up_table("digits_vgg", (1, 8, 8), GroupRule())
+    with pytest.raises(ConfigError, match="is a table of network digits_vgg and not digits_resnet"):
+        refuse_missing([trial(*written(other_network, tmp_path))])
+    state, found = whole("digits_resnet", (1, 8, 8), GroupRule())
+    with pytest.raises(ConfigError, match="this network has another layer"):
+        latency_parts(other_network, state, found)
+    with pytest.raises(ConfigError, match="the table is for inputs"):
+        latency_parts(other_network.replace(input_shape=(1, 9, 9)), state, found)
+    with pytest.raises(ConfigError, match=r"the table has no widths of .*residual and --linear"):
+        table = made_up_table("digits_resnet", (1, 8, 8), GroupRule())
+        latency_parts(table.replace(widths={}), state, found)
+
+
+def test_a_missing_cell_is_no_number(table: LatencyTable) -> None:
+    state, found = whole("digits_resnet", (1, 8, 8), GroupRule())
+    block = table.blocks[1]
+    without = table.replace(cells=table.cells | {block.kind: {}})
+    with pytest.raises(ConfigError, match=r"no cell \d+x\d+ for .* type: .*transtailor model table digits_resnet"):
+        predicted_ms(without, state)
+
+
+def test_an_edited_file_another_file_and_noise_are_refused(table: LatencyTable, tmp_path: Path) -> None:
+    file, sha256 = written(table, tmp_path)
+    assert read_table(file, sha256) == table
+    with pytest.raises(ConfigError, match="has SHA-256"):
+        read_table(file, "0" * 64)
+    edited = json.loads(file.read_text())
+    edited["table"]["scale"] = 0.5
+    file.write_text(json.dumps(edited))
+    with pytest.raises(ConfigError, match="was changed after it was measured"):
+        read_table(file)
+    file.write_text("[]")
+    with pytest.raises(ConfigError, match="is no table of latencies"):
+        read_table(file)
+    with pytest.raises(ConfigError, match="no table at .*absent.json; type: .* model table"):
+        read_table(tmp_path / "absent.json")
+    noisy, _ = written(table.replace(held_out_median_error=0.11), tmp_path, "noisy.json")
+    with pytest.raises(ConfigError, match=r"median error of 11.0%, more than 10%"):
+        read_table(noisy)
+
+
+def test_an_error_above_five_percent_and_another_version_are_said(table: LatencyTable) -> None:
+    assert any("onnxruntime 1.0" in line for line in with_version(table, "onnxruntime 1.0").warnings())
+    (line,) = with_version(table.replace(held_out_median_error=0.07), "unknown 1").warnings()
+    assert "median error of 7.0%" in line
+    assert with_version(table, "unknown 1").warnings() == []
+
+
+def with_version(table: LatencyTable, versions: str) -> LatencyTable:
+    return table.replace(circumstance=table.circumstance | {"versions": versions})
+
+
+@pytest.mark.parametrize(
+    ("allocation", "message"),
+    [
+        ({}, "give one of latency_ms and latency_fraction"),
+        ({"latency_ms": 1.0, "latency_fraction": 0.5}, "give one of latency_ms and latency_fraction"),
+        ({"latency_fraction": 0.5}, "is a share of the whole network's time in a table"),
+        ({"latency_ms": 1.0, "table": "t.json"}, "table and table_sha256 belong together"),
+        ({"latency_ms": 1.0, "table": "t.json", "table_sha256": "a", "threads": 2}, "threads is not read with a table"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(allocation: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        short_trial({"name": "prune", "allocation": {"name": "latency"} | allocation})
+
+
+def test_a_module_is_pruned_by_a_table(tmp_path: Path) -> None:
+    rule = GroupRule(residual="coupled", linear=True)
+    table = made_up_table("digits_vgg_bn", (1, 8, 8), rule)
+    file, _ = written(table, tmp_path)
+    module = network_of("digits_vgg_bn")
+    pruned = tailor.prune(module, torch.zeros(1, 1, 8, 8), latency_fraction=0.5, table=file)
+    assert predicted_ms(table, pruned.state) <= 0.5 * table.whole_ms
+    with pytest.raises(ConfigError, match="give removed_macs_fraction = ..., or latency_fraction"):
+        tailor.prune(module, torch.zeros(1, 1, 8, 8), latency_fraction=0.5)
+
+
+def network_of(name: str) -> nn.Module:
+    from tailor.networks import building
+
+    return building.build(name, 5, seed=0)
