@@ -48,13 +48,18 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--again", action="store_true", help="also networks that are in the table")
     options = parser.parse_args(arguments)
     names = options.networks or json.loads((ROOT / "docs" / "transformers_table.json").read_bytes())
-    rows = {str(row[0]): row for row in read_rows(options.out, COLUMNS)}
+    rows = {str(row[0]): _with_counts(row) for row in read_rows(options.out, COLUMNS)}
     for name in SMALL if options.quick else names:
         if name not in rows or options.again:
             rows[name] = measure(name)
             write(page(list(rows.values())), options.out)
     differences = [float(row[-2] or 0.0) for row in rows.values()]
     return int(max(differences, default=0.0) > GOAL)
+
+
+def _with_counts(row: tuple[Cell, ...]) -> tuple[Cell, ...]:
+    """A row of a table that was read, in which counts are whole numbers."""
+    return tuple(int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in row)
 
 
 def measure(name: str) -> tuple[Cell, ...]:

@@ -29,9 +29,7 @@ class Recipe:
 
     def __init__(self, config: TrialConfig) -> None:
         self.config = config
-        data = config.data
-        subset_seed = None if data.images_per_class is None else stream(config.seed, "subset")
-        self.task = _shared_task(data, data.sha256, subset_seed)
+        self.task = task_of(config.data, config.seed)
         self.rule = config.pruning.rule
         self._unpruned: StageOutcome | None = None  # with distillation: the network that its teacher is tuned from
         self._teacher: StageOutcome | None = None
@@ -259,6 +257,12 @@ class Recipe:
             asked_removed_macs_fraction=asked_removed_macs_fraction,
             decides_on="train" if self.config.protocol == "paper" else "validation",
         )
+
+
+def task_of(data: DataConfig, seed: int) -> Task:
+    """Return the images that a trial with this seed reads, as stages name them."""
+    subset_seed = None if data.images_per_class is None else stream(seed, "subset")
+    return _shared_task(data, data.sha256, subset_seed)
 
 
 @lru_cache(maxsize=1024)

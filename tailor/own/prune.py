@@ -49,9 +49,7 @@ from tailor.stages import FineTune, GroupRule, StageGenerator
 from transtailor.names import nearest
 
 DEFAULTS: dict[str, Any] = {"residual": "coupled", "linear": True}  # all filters of any network that can go (C)
-ALIGNED = (
-    8  # filters of which wide layers keep a multiple, if `width_multiple` is not given and they are fine enough (C)
-)
+ALIGNED = 8  # multiple of wide layers' filters by default, unless eight filters of one are too many MACs (C)
 WHERE = "arguments"
 _OF_ALL: dict[str, list[str]] = {
     "": ["seed"],

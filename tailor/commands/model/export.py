@@ -10,6 +10,7 @@ from tailor.trial_file import imports_option, load_modules
 from transtailor import cli
 
 if TYPE_CHECKING:
+    from tailor.data.task_data import Splits
     from tailor.deploy.export import Program
     from tailor.model.state import ModelState
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 @cli.option("--pad/--no-pad", default=True, help="ONNX: pad odd widths with zero filters where that is faster here")
 @cli.option("--time/--no-time", "times", default=True, help="ONNX: time it beside its whole network; or neither pad")
 @cli.option("--threads", type=int, metavar="N", help="CPU threads that it is timed with (default: as torch takes)")
+@cli.option("--int8", is_flag=True, help="ONNX: also a file of 8-bit integers, with its accuracy and its time")
+@cli.option("--data-root", type=cli.FOLDER, help="folder of prepared data sets, for --int8 of such a one")
 @imports_option
 @module_option
 def export(
@@ -32,6 +35,8 @@ def export(
     pad: bool,
     times: bool,
     threads: int | None,
+    int8: bool,
+    data_root: Path | None,
     imports: tuple[Path, ...],
     module: str | None,
 ) -> Iterator[str]:
@@ -43,16 +48,21 @@ def export(
     load_modules(imports)
     images_at_once = None if batch == "dynamic" else _number(batch)
     refuse_too_few(threads=threads)
+    if int8 and (to != "onnx" or images_at_once is not None):
+        raise ConfigError("--int8 is for files of ONNX that take any number of images: --to onnx, without --batch")
     with opened_model(folder, module) as state:
         from tailor.deploy.export import FORMATS
 
         file = out or folder / f"model{FORMATS[to].suffix}"
         try:
             with explain_model_errors(folder):
+                data = _splits_of(folder, data_root) if int8 else None
                 if to == "onnx" and times:
                     yield from _write_fastest(state, file, images_at_once, pads=pad, threads=threads, card=folder)
                 else:
                     yield from _write(state, to, file, images_at_once)
+                if data is not None:
+                    yield from _write_int8(state, file, data, threads)
         except OSError as error:
             raise ConfigError(f"{file} cannot be written: {error.strerror or error}; type --out FILE") from error
 
@@ -84,6 +94,24 @@ def _write_fastest(
         return
     yield f"speed: {found.speed}"
     record_speed(card, found.speed)
+
+
+def _splits_of(folder: Path, data_root: Path | None) -> "Splits":
+    from tailor.deploy.int8 import splits_of
+
+    return splits_of(folder, data_root)
+
+
+def _write_int8(state: "ModelState", file: Path, data: "Splits", threads: int | None) -> Iterator[str]:
+    """Write the written file in 8-bit integers beside it; yield what it is, how good and how fast."""
+    from tailor.deploy.int8 import quantised
+    from transtailor.files import write_file
+
+    found = quantised(file.read_bytes(), state, data, threads)
+    int8_file = file.with_suffix(f".int8{file.suffix}")
+    write_file(int8_file, found.content)
+    yield f"{int8_file}: {len(found.content):,} bytes, for any number of image(s) at once"
+    yield from found.lines
 
 
 def _lines(file: Path, program: "Program", macs: int, images_at_once: int | None) -> Iterator[str]:
