@@ -23,6 +23,8 @@ TICKS = 4000
 """Ticks of a budget, so that rounding one part costs at most 0.025% of the budget (C)."""
 MOST_ASSIGNMENTS = 30_000
 """Widths that are combined at once in an exact solution (C): 8 widths of 5 groups; more would take minutes."""
+WAYS_AT_ONCE = 256
+"""Ways of one front that are added to all of another at once: 8 MB of memory."""
 ROUNDS = 12
 """Times that the knapsack with present widths is solved (C); after some the widths hardly change."""
 
@@ -231,24 +233,32 @@ def _sum(first: _Front | None, second: _Front | None) -> _Front | None:
         return None
     if len(first.ticks) < len(second.ticks):
         first, second = second, first
-    if len(second.ticks) == 1 and second.ticks[0] == 0:
-        return _Front(first.ticks, first.values + second.values[0], np.maximum(first.chosen, second.chosen))
-    best = np.full(TICKS + 1, -np.inf)
-    first_way = np.zeros(TICKS + 1, dtype=np.int32)
-    second_way = np.zeros(TICKS + 1, dtype=np.int32)
-    for way in range(len(second.ticks)):
-        ticks = first.ticks + second.ticks[way]
+    if len(second.ticks) == 1:
+        ticks = first.ticks + second.ticks[0]
         fits = int(np.searchsorted(ticks, TICKS, side="right"))
-        values = first.values[:fits] + second.values[way]
-        wins = values > best[ticks[:fits]]
-        better = ticks[:fits][wins]
-        best[better] = values[wins]
-        first_way[better] = np.flatnonzero(wins)
-        second_way[better] = way
+        if fits == 0:
+            return None
+        chosen = np.maximum(first.chosen[:fits], second.chosen)
+        return _Front(ticks[:fits], first.values[:fits] + second.values[0], chosen)
+    padded = np.full(2 * TICKS + 1, -np.inf)  # the value of `first` at each tick, behind TICKS places of nothing
+    padded[TICKS + first.ticks] = first.values
+    best = np.full(TICKS + 1, -np.inf)
+    second_way = np.zeros(TICKS + 1, dtype=np.int64)
+    for begin in range(0, len(second.ticks), WAYS_AT_ONCE):
+        ways = slice(begin, begin + WAYS_AT_ONCE)
+        shifted = np.stack([padded[TICKS - ticks : 2 * TICKS + 1 - ticks] for ticks in second.ticks[ways].tolist()])
+        shifted += second.values[ways, None]
+        way = shifted.argmax(axis=0)
+        values = shifted[way, np.arange(TICKS + 1)]
+        wins = values > best
+        best[wins] = values[wins]
+        second_way[wins] = begin + way[wins]
     ticks = _undominated(best)
     if len(ticks) == 0:
         return None
-    chosen = np.maximum(first.chosen[first_way[ticks]], second.chosen[second_way[ticks]])
+    ways_of_second = second_way[ticks]
+    ways_of_first = np.searchsorted(first.ticks, ticks - second.ticks[ways_of_second])
+    chosen = np.maximum(first.chosen[ways_of_first], second.chosen[ways_of_second])
     return _Front(ticks, best[ticks], chosen)
 
 
