@@ -38,6 +38,7 @@ def profiled(content: bytes, images: np.ndarray, threads: int, passes: int) -> l
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # errors are raised, too
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

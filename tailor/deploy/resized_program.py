@@ -20,6 +20,7 @@ class ResizedProgram:
         )
         assert program is not None
         self._proto: Any = program.model_proto
+        del self._proto.graph.value_info[:]  # the sizes of all maps, which are others with fewer filters
         _infer_last_sizes(self._proto)
 
     def at(self, state: ModelState) -> bytes:
