@@ -1,4 +1,6 @@
-"""What the looks of a run with [settle] have settled: verdicts, the path of each interval, seeds saved.
+"""Which comparisons the looks of a run with [settle] have settled.
+
+Verdicts, the path of each interval, seeds saved.
 
 Such a run has only these verdicts. Its numbers of seeds depend on its scores, so tests that suppose a number fixed in
 advance would err more often than they say.

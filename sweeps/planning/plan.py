@@ -282,9 +282,12 @@ def refuse_missing_weights(plan: Plan) -> None:
 
 
 def _reads_a_table(method: Any) -> bool:
-    """Return whether a method's allocation reads a table of latencies."""
-    allocation = method.get("allocation") if isinstance(method, dict) else None
-    return isinstance(allocation, dict) and allocation.get("table") is not None
+    """Return whether a method, or its allocation, reads a table of latencies."""
+    if not isinstance(method, dict):
+        return False
+    allocation = method.get("allocation")
+    of_allocation = allocation.get("table") if isinstance(allocation, dict) else None
+    return method.get("table") is not None or of_allocation is not None
 
 
 def refuse_unfit_networks(plan: Plan) -> None:

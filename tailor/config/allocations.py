@@ -53,6 +53,11 @@ class Cut:
         """Seed of the random choice of filters; None if the scores choose them."""
         return self.seed if self.at_random else None
 
+    @property
+    def drawn_step(self) -> int:
+        """Return the step if random numbers choose the filters, else 1: without them all steps share one key."""
+        return self.step if self.at_random else 1
+
 
 class Allocation(Settings):
     """Settings of an allocation; subclasses set `name` to a literal and are added to ALLOCATIONS."""
@@ -118,10 +123,8 @@ class Knapsack(Allocation):
     name: Literal["knapsack"] = "knapsack"
 
     def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
-        """Yield one surgery; random filters, which have no scores, go by `global`."""
-        if cut.at_random:
-            return (yield _prune(scores, cut, "global"))
-        return (yield PruneByKnapsack(of=scores, **cut.settings()))
+        """Yield one surgery."""
+        return (yield PruneByKnapsack(of=scores, seed=cut.random_seed, step=cut.drawn_step, **cut.settings()))
 
 
 class RandomBest(Allocation):
@@ -306,6 +309,8 @@ class ToLatency(Allocation):
                     table_sha256=self.table_sha256,
                     latency_ms=self.latency_ms,
                     latency_fraction=self.latency_fraction,
+                    seed=cut.random_seed,
+                    step=cut.drawn_step,
                 )
             )
         assert self.latency_ms is not None  # `_one_latency`
@@ -329,8 +334,7 @@ class ToLatency(Allocation):
 
 
 def _prune(scores: StageOutcome, cut: Cut, allocation: Division) -> Prune:
-    step = cut.step if cut.at_random else 1  # without random numbers all steps share one key
-    return Prune(of=scores, allocation=allocation, seed=cut.random_seed, step=step, **cut.settings())
+    return Prune(of=scores, allocation=allocation, seed=cut.random_seed, step=cut.drawn_step, **cut.settings())
 
 
 ALLOCATIONS: Registry[type[Allocation]] = Registry("allocation")

@@ -12,6 +12,7 @@ from tailor.catalogue import weights
 from tailor.catalogue.networks import NETWORKS
 from tailor.catalogue.widths import WIDE_FILTERS
 from tailor.config import optimisation
+from tailor.config.allocations import ToLatency
 from tailor.config.data import DataConfig
 from tailor.config.optimisation import Optimisation
 from tailor.config.pruning import PruningConfig
@@ -59,6 +60,10 @@ class Method(Settings):
 
     def warnings(self, config: "TrialConfig") -> tuple[str, ...]:  # noqa: ARG002
         """Return what a user should know before starting such a trial; by default no warnings."""
+        return ()
+
+    def latency_budgets(self) -> tuple[ToLatency, ...]:
+        """Return the budgets in milliseconds of its path by a table; by default none."""
         return ()
 
     def label(self) -> str:
@@ -111,8 +116,8 @@ class TrialConfig(Settings):
     @property
     def latency_table(self) -> Path | None:
         """The file of the table that the method's allocation reads; None if it reads none."""
-        file = getattr(getattr(self.method, "allocation", None), "table", None)
-        return None if file is None else Path(file)
+        budgets = self.method.latency_budgets()
+        return Path(budgets[0].table) if budgets and budgets[0].table is not None else None
 
     @property
     def train_images(self) -> int:

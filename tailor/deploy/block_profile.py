@@ -3,7 +3,7 @@
 import json
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from tailor.core.errors import ConfigError
 from tailor.core.heartbeat import beat
 
 MULTIPLIES = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "MatMulNBits")
-PADDED_TO = 16  # ONNX Runtime's blocked layout has zero channels up to a multiple of it
+PADDED_TO = (8, 16)  # ONNX Runtime's blocked layout has zero channels up to a multiple of it (AVX2, AVX-512)
 WARM_UP = 3
 
 
@@ -38,6 +38,7 @@ def profiled(content: bytes, images: np.ndarray, threads: int, passes: int) -> l
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # errors are raised, too
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -73,19 +74,27 @@ class ProfiledBlock:
     kernels: tuple[int, ...]  # their numbers
 
 
-def cut(kernels: Sequence[Kernel], weight_shapes: dict[str, tuple[int, ...]], network: str) -> list[ProfiledBlock]:
-    """Return the blocks of a program: each layer by its weight's shape, of equal ones in the order of the network.
+@dataclass(frozen=True, kw_only=True)
+class ProfiledLayer:
+    """How a layer's kernel is recognised."""
+
+    shape: tuple[int, ...]  # of its weight
+    positions: int  # at which one image applies it
+
+
+def cut(kernels: Sequence[Kernel], layers: Mapping[str, ProfiledLayer], network: str) -> list[ProfiledBlock]:
+    """Return the blocks of a program: each layer by its weight and map, of equal ones in the order of the network.
 
     Args:
-        weight_shapes: name of each weight -> its shape, in the order in which the layers run.
+        layers: name of each weight -> its layer, in the order in which they run.
 
     Raises:
         ConfigError: a layer has no kernel of its own.
     """
-    waiting = dict(weight_shapes)
+    waiting = dict(layers)
     starts: list[tuple[str, int]] = []
     for number, kernel in enumerate(kernels):
-        weight = next((name for name, shape in waiting.items() if _multiplies(kernel, shape)), None)
+        weight = next((name for name, layer in waiting.items() if _multiplies(kernel, layer)), None)
         if weight is not None:
             del waiting[weight]
             starts.append((weight, number))
@@ -101,13 +110,15 @@ def cut(kernels: Sequence[Kernel], weight_shapes: dict[str, tuple[int, ...]], ne
     ]
 
 
-def _multiplies(kernel: Kernel, shape: tuple[int, ...]) -> bool:
-    """Whether a kernel multiplies with a weight of this shape, perhaps padded or transposed."""
+def _multiplies(kernel: Kernel, layer: ProfiledLayer) -> bool:
+    """Whether a kernel is this layer's: its weight may be padded or transposed."""
     if kernel.op not in MULTIPLIES:
         return False
+    shape = layer.shape
     present = kernel.weight_shape
     if len(shape) == 4:
         is_same = len(present) == 4 and present[2:] == shape[2:]
+        is_same = is_same and math.prod(kernel.output_shape[2:]) == layer.positions
         return is_same and all(_is_padded(size, to) for size, to in zip(shape[:2], present[:2], strict=True))
     if len(present) < 2:  # a weight that was packed at the start is not reported: its bias is, or nothing
         return kernel.input_shape[-1:] + kernel.output_shape[-1:] == shape[1::-1]
@@ -115,7 +126,7 @@ def _multiplies(kernel: Kernel, shape: tuple[int, ...]) -> bool:
 
 
 def _is_padded(size: int, to: int) -> bool:
-    return to in (size, PADDED_TO * math.ceil(size / PADDED_TO))
+    return to == size or to in [multiple * math.ceil(size / multiple) for multiple in PADDED_TO]
 
 
 def kind_of(kernels: Sequence[Kernel], block: ProfiledBlock) -> str:

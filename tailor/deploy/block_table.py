@@ -9,10 +9,10 @@ import torch
 
 from tailor.config.latency_table import SAID_FROM, USED_UP_TO, LatencyTable, PricedBlock
 from tailor.core.errors import ConfigError
-from tailor.deploy.block_profile import Kernel, ProfiledBlock, cut, kind_of, profiled
+from tailor.deploy.block_profile import ProfiledBlock, ProfiledLayer, cut, kind_of, profiled
 from tailor.deploy.resized_program import ResizedProgram, refuse_reshapes
 from tailor.model.circumstance import Circumstance
-from tailor.model.cost import macs_by_layer, original_shapes
+from tailor.model.cost import macs_by_layer, original_shapes, positions
 from tailor.model.latency import whole_network
 from tailor.model.passes import as_deployed, onnx_pass
 from tailor.model.programs import images_for
@@ -53,8 +53,8 @@ class _Measuring:
     groups: tuple[Group, ...]
     program: ResizedProgram
     circumstance: Circumstance
-    kernels: Sequence[Kernel]
     blocks: Sequence[ProfiledBlock]
+    positions: Mapping[str, int]  # by weight
     kinds: Mapping[str, str]
     grid: Mapping[str, list[int]]
     samples: dict[tuple[str, str], list[float]] = field(default_factory=dict)
@@ -64,23 +64,24 @@ class _Measuring:
         kept = {group.name: torch.arange(widths[group.name]) for group in self.groups}
         return surgery.slim(self.state, kept, self.groups)
 
-    def sample(self, widths: Widths) -> bool:
-        """Profile the network at these widths; False if the runtime runs other kernels then."""
+    def sample(self, widths: Widths) -> None:
+        """Profile the network at these widths; other kernels may run there, such as ones that change the layout."""
         slimmed = self.slim(widths)
         images = images_for(slimmed, self.circumstance.batch, seed=0).numpy()
         try:
             kernels = profiled(self.program.at(slimmed), images, self.circumstance.threads, PASSES)
         except Exception as error:  # of ONNX Runtime, which has no base class for its errors
             raise refuse_reshapes(error, self.state.network) from error
-        if [kernel.op for kernel in kernels] != [kernel.op for kernel in self.kernels]:
-            return False
+        layers = {}
         for block in self.blocks:
-            outputs, inputs = slimmed.tensors[block.weight].shape[:2]
+            shape = tuple(slimmed.tensors[block.weight].shape)
+            layers[block.weight] = ProfiledLayer(shape=shape, positions=self.positions[block.weight])
+        blocks = cut(kernels, layers, self.state.network)
+        for block in blocks:
+            outputs, inputs = layers[block.weight].shape[:2]
             ms = sum(kernels[number].ms for number in block.kernels)
             self.samples.setdefault((self.kinds[block.weight], f"{inputs}x{outputs}"), []).append(ms)
-        first = self.blocks[0].kernels[0]
-        self.rest_ms.append(sum(kernel.ms for kernel in kernels[:first]))
-        return True
+        self.rest_ms.append(sum(kernel.ms for kernel in kernels[: blocks[0].kernels[0]]))
 
     def sum_ms(self, widths: Widths) -> float:
         """Return the sum of the cells of the network at these widths."""
@@ -132,14 +133,16 @@ def _prepare(
     kernels = profiled(program.at(whole), images, circumstance.threads, PASSES)
     shapes = original_shapes(whole.network, whole.classes)
     order = macs_by_layer(whole.network, whole.classes, shapes, whole.input_shape)
-    blocks = cut(kernels, {name: tuple(shapes[name]) for name in order}, whole.network)
+    places = positions(whole.network, whole.classes, whole.input_shape)
+    layers = {name: ProfiledLayer(shape=tuple(shapes[name]), positions=places[name]) for name in order}
+    blocks = cut(kernels, layers, whole.network)
     return _Measuring(
         state=whole,
         groups=found,
         program=program,
         circumstance=circumstance,
-        kernels=kernels,
         blocks=blocks,
+        positions=places,
         kinds={block.weight: kind_of(kernels, block) for block in blocks},
         grid={group.name: grid_of(group.filters, step) for group in found},
     )
@@ -213,16 +216,12 @@ def _fill(
     measuring: _Measuring, wanted: dict[tuple[str, str], list[tuple[str, Widths]]], numbers: np.random.Generator
 ) -> Iterator[str]:
     """Profile networks until each cell was seen; yield the progress."""
-    refused: set[tuple[str, str]] = set()
     networks = 0
     while True:
-        missing = [cell for cell in wanted if cell not in measuring.samples and cell not in refused]
+        missing = [cell for cell in wanted if cell not in measuring.samples]
         if not missing:
             return
-        widths = _widths_with(missing, wanted, measuring, numbers)
-        first = missing[0]
-        if not measuring.sample(widths) and networks > 10 * len(wanted):
-            refused.add(first)
+        measuring.sample(_widths_with(missing, wanted, measuring, numbers))
         networks += 1
         if networks % 10 == 0:
             yield f"{len(wanted) - len(missing)} of {len(wanted)} cells, {networks} networks profiled"

@@ -20,14 +20,12 @@ class ResizedProgram:
         )
         assert program is not None
         self._proto: Any = program.model_proto
+        del self._proto.graph.value_info[:]  # the sizes of all maps, which are others with fewer filters
         _infer_last_sizes(self._proto)
+        self._outputs = {name: len(tensor) for name, tensor in state.tensors.items() if tensor.dim() > 0}
 
     def at(self, state: ModelState) -> bytes:
-        """Return the program of this state.
-
-        Raises:
-            ConfigError: the program lacks a weight of the state.
-        """
+        """Return the program of this state, a file of ONNX."""
         import onnx
         from onnx import numpy_helper
 
@@ -37,7 +35,17 @@ class ResizedProgram:
             if initializer.name in state.tensors:
                 values = state.tensors[initializer.name].numpy()
                 initializer.CopyFrom(numpy_helper.from_array(values, initializer.name))
+        for node in proto.graph.node:
+            if node.op_type == "Conv" and node.input[1] in state.tensors:
+                _set_conv_groups(node, self._outputs[node.input[1]], len(state.tensors[node.input[1]]))
         return bytes(proto.SerializeToString())
+
+
+def _set_conv_groups(node: Any, outputs_before: int, outputs: int) -> None:
+    """Give a depthwise convolution as many groups as it has channels now; the filters of a group stay."""
+    for attribute in node.attribute:
+        if attribute.name == "group" and attribute.i > 1:
+            attribute.i = attribute.i * outputs // outputs_before
 
 
 def _infer_last_sizes(proto: Any) -> None:

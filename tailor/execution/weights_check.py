@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tailor.catalogue.weights import is_name, verify
-from tailor.config.allocations import ToLatency
 from tailor.config.latency_table import read_table
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
@@ -55,10 +54,10 @@ def _refuse_other_heads(trials: Iterable[TrialConfig]) -> None:
 
 def _refuse_other_table(trial: TrialConfig) -> None:
     """Raise ConfigError unless a trial's table of latencies is there, fits the trial, and reaches its latency."""
-    allocation = getattr(trial.method, "allocation", None)
-    if not isinstance(allocation, ToLatency) or trial.latency_table is None:
+    budgets = trial.method.latency_budgets()
+    if trial.latency_table is None:
         return
-    table = read_table(trial.latency_table, allocation.table_sha256)
+    table = read_table(trial.latency_table, budgets[0].table_sha256)
     expected = (table.network, table.classes, table.input_shape, table.rule)
     rule = trial.pruning.rule.identity()
     given = (trial.network, trial.data.info.target_classes, trial.data.input_shape, rule)
@@ -73,7 +72,8 @@ def _refuse_other_table(trial: TrialConfig) -> None:
             f"{trial.latency_table} is a table of {'; '.join(differing)}; measure one for this trial with "
             f"{command('model', 'table', trial.network)} and its options"
         )
-    table.asked_ms(allocation.latency_ms, allocation.latency_fraction)
+    for budget in budgets:
+        table.asked_ms(budget.latency_ms, budget.latency_fraction)
 
 
 def _how_to_get(file: Path, weights: str) -> str:

@@ -6,7 +6,7 @@ from pydantic import Field, SerializeAsAny, field_validator
 
 from tailor.catalogue.networks import NETWORKS
 from tailor.catalogue.regularisation import REGULARISERS, Regulariser
-from tailor.config.allocations import ALLOCATIONS, Allocation, Global
+from tailor.config.allocations import ALLOCATIONS, Allocation, Global, ToLatency
 from tailor.config.trial import Method, TrialConfig, register
 from tailor.core.named import name_validator
 from tailor.core.seeds import stream
@@ -93,6 +93,11 @@ class Pruning(Method):
                 "pulls the weights to the pre-trained ones; leave one of them out"
             )
         refuse_impossible(config, self.removed_macs_fraction)
+
+    def latency_budgets(self) -> tuple[ToLatency, ...]:
+        """The allocation, if it reads a table."""
+        is_by_table = isinstance(self.allocation, ToLatency) and self.allocation.table is not None
+        return (self.allocation,) if is_by_table else ()  # type: ignore[return-value]  # a ToLatency, as just asked
 
     def label(self) -> str:
         """One arm for each criterion, allocation and order; its budgets are points of that arm."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tailor.catalogue.networks import NETWORKS
-from tailor.config.allocations import Global
+from tailor.config.allocations import Global, ToLatency
 from tailor.config.trial import Method, TrialConfig, register
 from tailor.core.seeds import stream
 from tailor.core.settings import Count, Fraction, Rate
@@ -27,6 +27,13 @@ class TransTailor(Method):
     """Iterations of the path; each removes `step_macs_fraction` more and ends in an operating point (C); 1: once."""
     step_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """Share of the ORIGINAL network's MACs that one iteration removes (P: 10%)."""
+    step_latency_fraction: Annotated[float | None, Field(gt=0.0, lt=1.0, json_schema_extra={"neutral": None})] = None
+    """The same in milliseconds by `table`, of the whole network's: the widths of each step keep the most beta (C);
+    `step_macs_fraction` is not read then."""
+    table: Annotated[str | None, Field(json_schema_extra={"in_no_id": True})] = None
+    """The file of a table that `transtailor model table` measured, for `step_latency_fraction`."""
+    table_sha256: Annotated[str | None, Field(json_schema_extra={"neutral": None})] = None
+    """The file's SHA-256, which identifies it."""
     prune_by: Literal["beta", "random", "nothing"] = "beta"
     """The controls of the loop (C): random filters instead of those of lowest beta, or no filter at all."""
     alpha_epochs: Annotated[int, Field(ge=0)] = 10
@@ -55,8 +62,28 @@ class TransTailor(Method):
 
     @model_validator(mode="after")
     def _budget_is_possible(self) -> "TransTailor":
-        check_path(self.steps, self.step_macs_fraction)
+        if self.step_latency_fraction is None:
+            check_path(self.steps, self.step_macs_fraction)
+        elif self.steps * self.step_latency_fraction >= 1.0:
+            raise ValueError(
+                f"steps x step_latency_fraction = {self.steps * self.step_latency_fraction:g} leaves no time; choose "
+                "fewer steps or a smaller step"
+            )
+        if (self.step_latency_fraction is None) != (self.table is None):
+            raise ValueError("step_latency_fraction and table belong together: milliseconds are read from a table")
+        if self.step_latency_fraction is not None:
+            self.latency_budgets()  # refuses a table without its SHA-256
         return self
+
+    def latency_budgets(self) -> tuple[ToLatency, ...]:
+        """The budget of each step, if the path is by milliseconds."""
+        if self.step_latency_fraction is None:
+            return ()
+        fractions = [round(1.0 - step * self.step_latency_fraction, 9) for step in range(1, self.steps + 1)]
+        return tuple(
+            ToLatency(latency_fraction=fraction, table=self.table, table_sha256=self.table_sha256)
+            for fraction in fractions
+        )
 
     def mode(self, network: str) -> BetaMode:
         """The mode of beta for a network, `auto` resolved; see docs/methods/transtailor.md."""
@@ -136,12 +163,14 @@ class TransTailor(Method):
 
     def label(self) -> str:
         """One arm, and one for each control of the loop."""
-        return self.name if self.prune_by == "beta" else f"{self.name} pruning {self.prune_by}"
+        name = self.name if self.step_latency_fraction is None else f"{self.name} by ms"
+        return name if self.prune_by == "beta" else f"{name} pruning {self.prune_by}"
 
     def walk(self, config: TrialConfig) -> StageGenerator:
         """Yield Algorithm 1; line numbers are the paper's, its Acc is measured on the validation split (C)."""
         recipe = Recipe(config)
         mode, normalisation = self.mode(config.network), self.normalisation(config.network)
+        by_ms = self.latency_budgets()
         model = yield from recipe.head()  # line 1: W_o, only the new classifier trained
         point = yield recipe.point(model)
         for step in range(1, self.steps + 1):
@@ -161,8 +190,9 @@ class TransTailor(Method):
             pruned = importance
             if self.prune_by != "nothing":
                 at_random = self.prune_by == "random"
+                allocation = by_ms[step - 1] if by_ms else Global()
                 pruned = yield from recipe.prune(
-                    importance, budget, Global(), self.grouping, at_random=at_random, step=step
+                    importance, budget, allocation, self.grouping, at_random=at_random, step=step
                 )
             aware = yield AttachImportance(
                 of=pruned,
@@ -173,7 +203,8 @@ class TransTailor(Method):
                 seed=stream(config.seed, "placebo", step) if normalisation == "permuted" else None,
             )
             tuned = yield recipe.fine_tune(aware, step)  # Eq. 6: W_p
-            point = yield recipe.point(tuned, budget)  # also of the control, which is compared with this step
+            asked = None if by_ms else budget  # a path by milliseconds meets no budget in MACs
+            point = yield recipe.point(tuned, asked)  # also of the control, which is compared with this step
             if self.stop_early and exceeds_tolerance(score, point.deciding_score, self.tolerance_fraction):
                 return
             model = tuned  # W_o = W_p

@@ -55,7 +55,16 @@ _OF_ALL: dict[str, list[str]] = {
     "": ["seed"],
     "pruning": sorted(PruningConfig.model_fields.keys() - {"optimiser_state"}),
 }
-_OWN_OF_TRIALS = {"name", "step_macs_fraction", "stop_early", "tolerance_fraction", "placement"}
+_OWN_OF_TRIALS = {
+    "name",
+    "step_macs_fraction",
+    "step_latency_fraction",
+    "table",
+    "table_sha256",
+    "stop_early",
+    "tolerance_fraction",
+    "placement",
+}
 _OWN_OF_TRIALS |= {"head_epochs", "regulariser", "distillation_weight", "distillation_temperature", "compile"}
 _OF_TRANSTAILOR = _OF_ALL | {
     "method": sorted(TransTailor.model_fields.keys() - _OWN_OF_TRIALS),

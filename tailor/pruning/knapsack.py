@@ -23,8 +23,13 @@ TICKS = 4000
 """Ticks of a budget, so that rounding one part costs at most 0.025% of the budget (C)."""
 MOST_ASSIGNMENTS = 30_000
 """Widths that are combined at once in an exact solution (C): 8 widths of 5 groups; more would take minutes."""
+WAYS_AT_ONCE = 256
+"""Ways of one front that are added to all of another at once: 8 MB of memory."""
 ROUNDS = 12
 """Times that the knapsack with present widths is solved (C); after some the widths hardly change."""
+
+PASSES = 4
+"""Times that each group is widened by one where there is room left at the end (C)."""
 
 Widths = dict[str, int]
 """Name of a group -> filters that it keeps."""
@@ -205,24 +210,42 @@ def _eliminate(costs: _Ticks, order: Sequence[str]) -> dict[str, int] | None:
 
 def _without(name: str, of_name: Choices, column: int, tables: Sequence[Table], nothing: Numbers) -> Table:
     """Return the sum of tables as one without the group: of each combination of the others, all ways to choose it."""
-    scope = tuple(dict.fromkeys(other for groups, _ in tables for other in groups if other != name))
+    alone = [fronts for groups, fronts in tables if groups == (name,)]
+    shared = [(groups, fronts) for groups, fronts in tables if groups != (name,)]
+    scope = tuple(dict.fromkeys(other for groups, _ in shared for other in groups if other != name))
     sizes = {name: len(of_name.widths)}
-    for groups, fronts in tables:
+    for groups, fronts in shared:
         sizes |= dict(zip(groups, fronts.shape, strict=True))
+    own_fronts = []  # what does not depend on the others is summed once
+    for number, value in enumerate(of_name.values):
+        chosen = nothing.copy()
+        chosen[0, column] = number
+        own: _Front | None = _Front(np.zeros(1, dtype=np.int64), np.array([value]), chosen)
+        for fronts in alone:
+            own = _sum(own, fronts[number])
+        own_fronts.append(own)
     result = np.empty([sizes[other] for other in scope], dtype=object)
     for place in np.ndindex(result.shape):
         place_of = dict(zip(scope, place, strict=True))
         ways = []
-        for number, value in enumerate(of_name.values):
-            chosen = nothing.copy()
-            chosen[0, column] = number
-            front: _Front | None = _Front(np.zeros(1, dtype=np.int64), np.array([value]), chosen)
-            for groups, fronts in tables:
-                front = _sum(front, fronts[tuple((place_of | {name: number})[other] for other in groups)])
+        for number, own in enumerate(own_fronts):
+            front: _Front | None = None
+            if own is not None:
+                front = _sum_of_shared(shared, place_of | {name: number})
+                front = own if not shared else _sum(own, front)
             if front is not None:
                 ways.append(front)
         result[place] = _best(ways)
     return scope, result
+
+
+def _sum_of_shared(tables: Sequence[Table], place_of: Mapping[str, int]) -> _Front | None:
+    """Return the sum of the fronts of these tables at one combination of widths; None if there is none."""
+    front: _Front | None = None
+    for number, (groups, fronts) in enumerate(tables):
+        at_place = fronts[tuple(place_of[group] for group in groups)]
+        front = at_place if number == 0 else _sum(front, at_place)
+    return front
 
 
 def _sum(first: _Front | None, second: _Front | None) -> _Front | None:
@@ -231,24 +254,32 @@ def _sum(first: _Front | None, second: _Front | None) -> _Front | None:
         return None
     if len(first.ticks) < len(second.ticks):
         first, second = second, first
-    if len(second.ticks) == 1 and second.ticks[0] == 0:
-        return _Front(first.ticks, first.values + second.values[0], np.maximum(first.chosen, second.chosen))
-    best = np.full(TICKS + 1, -np.inf)
-    first_way = np.zeros(TICKS + 1, dtype=np.int32)
-    second_way = np.zeros(TICKS + 1, dtype=np.int32)
-    for way in range(len(second.ticks)):
-        ticks = first.ticks + second.ticks[way]
+    if len(second.ticks) == 1:
+        ticks = first.ticks + second.ticks[0]
         fits = int(np.searchsorted(ticks, TICKS, side="right"))
-        values = first.values[:fits] + second.values[way]
-        wins = values > best[ticks[:fits]]
-        better = ticks[:fits][wins]
-        best[better] = values[wins]
-        first_way[better] = np.flatnonzero(wins)
-        second_way[better] = way
+        if fits == 0:
+            return None
+        chosen = np.maximum(first.chosen[:fits], second.chosen)
+        return _Front(ticks[:fits], first.values[:fits] + second.values[0], chosen)
+    padded = np.full(2 * TICKS + 1, -np.inf)  # the value of `first` at each tick, behind TICKS places of nothing
+    padded[TICKS + first.ticks] = first.values
+    best = np.full(TICKS + 1, -np.inf)
+    second_way = np.zeros(TICKS + 1, dtype=np.int64)
+    for begin in range(0, len(second.ticks), WAYS_AT_ONCE):
+        ways = slice(begin, begin + WAYS_AT_ONCE)
+        shifted = np.stack([padded[TICKS - ticks : 2 * TICKS + 1 - ticks] for ticks in second.ticks[ways].tolist()])
+        shifted += second.values[ways, None]
+        way = shifted.argmax(axis=0)
+        values = shifted[way, np.arange(TICKS + 1)]
+        wins = values > best
+        best[wins] = values[wins]
+        second_way[wins] = begin + way[wins]
     ticks = _undominated(best)
     if len(ticks) == 0:
         return None
-    chosen = np.maximum(first.chosen[first_way[ticks]], second.chosen[second_way[ticks]])
+    ways_of_second = second_way[ticks]
+    ways_of_first = np.searchsorted(first.ticks, ticks - second.ticks[ways_of_second])
+    chosen = np.maximum(first.chosen[ways_of_first], second.chosen[ways_of_second])
     return _Front(ticks, best[ticks], chosen)
 
 
@@ -279,8 +310,9 @@ def _undominated(best: Numbers) -> Numbers:
 def _iterate(costs: _Ticks) -> dict[str, int] | None:
     """Return the number of each group's width; None if none was found within the budget.
 
-    Each part counts for the group that it makes. While the widths become smaller, this overestimates what is read; so
-    the next round has room for more. If it underestimates, the next round has a smaller budget.
+    Each part counts for the group that it makes, with what it reads at its present width. The next round begins halfway
+    between these widths and the chosen ones, and has more room if the budget was not used up, less if it was exceeded.
+    At the end, groups are widened one after the other while there is room.
     """
     choices = costs.choices
     present = {name: len(of_name.widths) - 1 for name, of_name in choices.items()}
@@ -289,20 +321,42 @@ def _iterate(costs: _Ticks) -> dict[str, int] | None:
     capacity_fraction = 1.0
     for _ in range(ROUNDS):
         chosen = _choose_apart(costs, present, capacity_fraction)
-        if chosen is None:  # what is read is still too wide: begin where everything is small
-            present = smallest
-            continue
+        if chosen is None:  # what is read is still too wide
+            chosen = smallest
         ticks = costs.ticks(chosen)
-        if ticks <= TICKS:
-            if best is None or _value(choices, chosen) > _value(choices, best):
-                best = chosen
-            capacity_fraction = min(1.0, capacity_fraction * 1.02)
-        else:
-            capacity_fraction *= TICKS / ticks
-        if chosen == present and capacity_fraction == 1.0:
-            break
-        present = chosen
-    return best
+        if ticks <= TICKS and (best is None or _value(choices, chosen) > _value(choices, best)):
+            best = chosen
+        capacity_fraction *= math.sqrt(TICKS / max(1, ticks))
+        present = {name: (present[name] + chosen[name]) // 2 for name in choices}
+    return None if best is None else _widened(costs, best)
+
+
+def _widened(costs: _Ticks, chosen: dict[str, int]) -> dict[str, int]:
+    """Return the same widths or larger ones within the budget: where importance is cheapest first."""
+    choices = costs.choices
+    reading: dict[str, list[CostPart]] = {name: [] for name in choices}
+    for part in costs.parts:
+        for name in part.groups:
+            reading[name].append(part)
+
+    def one_wider(name: str) -> tuple[float, int]:
+        """Return the importance and the ticks that the group's next width adds."""
+        number = chosen[name]
+        wider = chosen | {name: number + 1}
+        added_ticks = sum(
+            int(costs.ticks_of(part, wider).item()) - int(costs.ticks_of(part, chosen).item()) for part in reading[name]
+        )
+        return choices[name].values[number + 1] - choices[name].values[number], added_ticks
+
+    room = TICKS - costs.ticks(chosen)
+    for _ in range(PASSES):
+        gains = {name: one_wider(name) for name in choices if chosen[name] + 1 < len(choices[name].widths)}
+        for name in sorted(gains, key=lambda name: -gains[name][0] / max(1, gains[name][1])):
+            value, added_ticks = one_wider(name)
+            if value > 0.0 and added_ticks <= room:
+                chosen = chosen | {name: chosen[name] + 1}
+                room -= added_ticks
+    return chosen
 
 
 def _choose_apart(costs: _Ticks, present: Mapping[str, int], capacity_fraction: float) -> dict[str, int] | None:

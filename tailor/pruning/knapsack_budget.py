@@ -15,7 +15,7 @@ from tailor.pruning.group_records import Group, Kept, Slice
 from tailor.pruning.knapsack import Choices, CostPart, Solution, solve
 from tailor.pruning.latency_parts import latency_parts
 
-MOST_WIDTHS = 12
+MOST_WIDTHS = 8
 """Widths that a group is offered (C): the whole one, the smallest, and others at equal distances."""
 
 

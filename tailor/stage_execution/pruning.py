@@ -113,19 +113,28 @@ def solve_budget(
     removed_macs_fraction: float,
 ) -> surgery.Kept:
     """The filters that stay if a pruning with these settings removes this share of the MACs."""
-    ranking = budget_solver.combine_scores(state.scores, groups, stage.grouping)
-    if stage.seed is not None:
-        numbers = generator(stages.step_seed(stage.seed, stage.step), "random filters")
-        ranking = {group.name: torch.rand(group.filters, generator=numbers) for group in groups}
+    ranking = ranking_of(stage, state, groups)
     minimum = budget_solver.minimums(state, groups, stage.minimum_filters_fraction)
     budget = budget_solver.Budget(state, groups, removed_macs_fraction, minimum, stage.widths)
     return budget_solver.DIVISIONS[stage.allocation](budget, ranking)
 
 
+def ranking_of(
+    stage: stages.Prune | stages.PruneToLatency | stages.PruneByKnapsack | stages.PruneByTable,
+    state: ModelState,
+    groups: tuple[Group, ...],
+) -> budget_solver.Ranking:
+    """The scores of each group's filters, or random ones if the stage has a seed."""
+    if stage.seed is None:
+        return budget_solver.combine_scores(state.scores, groups, stage.grouping)
+    numbers = generator(stages.step_seed(stage.seed, stage.step), "random filters")
+    return {group.name: torch.rand(group.filters, generator=numbers) for group in groups}
+
+
 @compute.register
 def compute_prune_by_knapsack(stage: stages.PruneByKnapsack, parent: ModelState, _context: StageContext) -> StageOutput:
     groups = groups_of(parent, stage.rule)
-    ranking = budget_solver.combine_scores(parent.scores, groups, stage.grouping)
+    ranking = ranking_of(stage, parent, groups)
     minimum = budget_solver.minimums(parent, groups, stage.minimum_filters_fraction)
     budget = budget_solver.Budget(parent, groups, stage.removed_macs_fraction, minimum, stage.widths)
     kept, solution = knapsack(budget, ranking)
@@ -138,7 +147,7 @@ def compute_prune_by_table(stage: stages.PruneByTable, parent: ModelState, conte
         raise ConfigError("allocation.table is not given, and its stage is not in the cache")
     table = read_table(context.latency_table, stage.table_sha256)
     groups = groups_of(parent, stage.rule)
-    ranking = budget_solver.combine_scores(parent.scores, groups, stage.grouping)
+    ranking = ranking_of(stage, parent, groups)
     minimum = budget_solver.minimums(parent, groups, stage.minimum_filters_fraction)
     asked_ms = table.asked_ms(stage.latency_ms, stage.latency_fraction)
     kept, solution = knapsack_by_table(table, parent, groups, ranking, minimum, asked_ms)

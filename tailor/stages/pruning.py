@@ -92,10 +92,11 @@ class Prune(DrawnStage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneByKnapsack(BudgetedStage):
+class PruneByKnapsack(DrawnStage):
     """Keep the filters with the largest sum of scores whose MACs are within a budget."""
 
     kind = "prune_by_knapsack"
+    seed: int | None  # of random scores instead of the criterion's; None: the criterion's
 
     def kept_fraction(self, before: float) -> float:
         return min(before, 1.0 - self.removed_macs_fraction)
@@ -153,6 +154,8 @@ class PruneByTable(Stage):
     table_sha256: str  # of the file
     latency_ms: float | None  # one of the two
     latency_fraction: float | None  # of the whole network's milliseconds in the table
+    seed: int | None  # of random scores instead of the criterion's; None: the criterion's
+    step: int = neutral(1)  # of the path, if numbers are drawn
 
 
 @dataclass(frozen=True, kw_only=True)

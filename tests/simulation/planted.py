@@ -281,7 +281,7 @@ PLANTED = (
     Planted(
         "scores of earlier launches are not read",
         f"{DRIVER}:_earlier",
-        "read_scores(tables) if launch.search else {}",
+        "read_scores(tables) if launch.producer else {}",
         "{}",
         kind="search",
     ),

@@ -86,7 +86,7 @@ def _planned(day: Simulation) -> Callable[[launch.LaunchOptions], tuple[Plan, Ru
 
     def planned(options: launch.LaunchOptions) -> tuple[Plan, RunSearch | None]:
         if day.searches:
-            return launch._plan_search(trials.search(), options)
+            return launch._plan_so_far(trials.search(), options)
         return trials.plan(day.seeds), None
 
     return planned

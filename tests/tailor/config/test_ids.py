@@ -66,6 +66,8 @@ OTHER_VALUES: dict[str, Any] = {
     "last_point": 0,
     "method.steps": 2,
     "method.step_macs_fraction": 0.05,
+    "method.step_latency_fraction": 0.05,
+    "method.table_sha256": "0" * 64,
     "method.alpha_epochs": 3,
     "method.alpha_learning_rate": 0.1,
     "method.beta": "raw",
@@ -133,8 +135,11 @@ OTHER_VALUES: dict[str, Any] = {
     "method.iterations": 2,
 }
 # What must stand beside a setting for it to be possible, or to be read.
+BY_TABLE = {"step_latency_fraction": 0.1, "table": "table.json", "table_sha256": "1" * 64}
 BESIDE: dict[str, dict[str, Any]] = {
     "source.weights_sha256": {"source": {"weights": "net.safetensors", "weights_sha256": "1" * 64}},
+    "method.step_latency_fraction": {"method": BY_TABLE},
+    "method.table_sha256": {"method": BY_TABLE},
     "source.pixel_mean": {"source": {"weights": "net.safetensors", "weights_sha256": "1" * 64}},
     "source.pixel_std": {"source": {"weights": "net.safetensors", "weights_sha256": "1" * 64}},
     "pruning.multiple_from_filters": {"pruning": {"width_multiple": 8}},

@@ -7,7 +7,7 @@ import pytest
 
 from tailor.config.latency_table import read_table
 from tailor.core.errors import ConfigError
-from tailor.deploy.block_profile import Kernel, cut, kind_of
+from tailor.deploy.block_profile import Kernel, ProfiledLayer, cut, kind_of
 from tailor.deploy.block_table import MOST_WIDTHS, grid_of, measure_table, rank_correlation
 from tailor.model.circumstance import EXAMPLE
 from tailor.stages import GroupRule
@@ -17,6 +17,10 @@ from tests.commands import transtailor_command
 def kernel(op: str, weight: tuple[int, ...], ms: float = 1.0, side: int = 7) -> Kernel:
     shape = (1, 16, side, side)
     return Kernel(op=op, input_shape=shape, weight_shape=weight, output_shape=shape, ms=ms)
+
+
+def layer(*shape: int, positions: int = 49) -> ProfiledLayer:
+    return ProfiledLayer(shape=shape, positions=positions)
 
 
 def test_a_block_is_a_layer_and_what_runs_up_to_the_next() -> None:
@@ -29,9 +33,9 @@ def test_a_block_is_a_layer_and_what_runs_up_to_the_next() -> None:
         kernel("MatMul", (32, 10)),
         Kernel(op="Gemm", input_shape=(1, 10), weight_shape=(6,), output_shape=(1, 6), ms=1.0),
     ]
-    weights = {"a.weight": (24, 3, 3, 3), "b.weight": (24, 1, 3, 3)}  # padded
-    weights |= {"c.weight": (10, 32), "d.weight": (6, 10)}  # transposed, and packed, of which only the bias is seen
-    blocks = cut(kernels, weights, "net")
+    layers = {"a.weight": layer(24, 3, 3, 3), "b.weight": layer(24, 1, 3, 3)}  # padded
+    layers |= {"c.weight": layer(10, 32), "d.weight": layer(6, 10)}  # transposed, and packed: only its bias is seen
+    blocks = cut(kernels, layers, "net")
     assert [(block.weight, block.kernels) for block in blocks] == [
         ("a.weight", (1,)),
         ("b.weight", (2, 3, 4)),
@@ -43,10 +47,16 @@ def test_a_block_is_a_layer_and_what_runs_up_to_the_next() -> None:
 
 def test_of_equal_layers_the_first_comes_first_and_a_layer_without_kernel_is_refused() -> None:
     kernels = [kernel("Conv", (16, 16, 1, 1)), kernel("Conv", (16, 16, 1, 1))]
-    weights = {"a.weight": (16, 16, 1, 1), "b.weight": (16, 16, 1, 1)}
-    assert [block.weight for block in cut(kernels, weights, "net")] == ["a.weight", "b.weight"]
+    layers = {"a.weight": layer(16, 16, 1, 1), "b.weight": layer(16, 16, 1, 1)}
+    assert [block.weight for block in cut(kernels, layers, "net")] == ["a.weight", "b.weight"]
     with pytest.raises(ConfigError, match="has no kernel for c.weight alone"):
-        cut(kernels, weights | {"c.weight": (8, 16)}, "net")
+        cut(kernels, layers | {"c.weight": layer(8, 16)}, "net")
+
+
+def test_equal_weights_are_told_apart_by_their_maps() -> None:
+    kernels = [kernel("Conv", (16, 16, 1, 1), side=4), kernel("Conv", (16, 16, 1, 1), side=7)]
+    layers = {"a.weight": layer(16, 16, 1, 1), "down.weight": layer(16, 16, 1, 1, positions=16)}
+    assert [block.weight for block in cut(kernels, layers, "net")] == ["down.weight", "a.weight"]
 
 
 @pytest.mark.parametrize("filters", [8, 16, 24, 64, 96, 960, 2048])

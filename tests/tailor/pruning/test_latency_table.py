@@ -21,9 +21,9 @@ from tailor.execution.weights_check import refuse_missing
 from tailor.pruning import surgery
 from tailor.pruning.knapsack_budget import knapsack_by_table
 from tailor.pruning.latency_parts import latency_parts, predicted_ms
-from tailor.stages import GroupRule
+from tailor.stages import GroupRule, PruneByTable
 from tests.tailor.latency_tables import COUPLED, made_up_table, whole, written
-from tests.tailor.trials import short_trial
+from tests.tailor.trials import planned_stages, short_trial
 
 Run = Callable[..., list[StageEvent]]
 EMBEDDED = {"digits_vgg": (1, 8, 8), "digits_vgg_bn": (1, 8, 8), "digits_resnet": (1, 8, 8), "friedman_mlp": (10,)}
@@ -212,3 +212,36 @@ def network_of(name: str) -> nn.Module:
     from tailor.networks import building
 
     return building.build(name, 5, seed=0)
+
+
+def path(file: Path, sha256: str, **settings: object) -> TrialConfig:
+    by_table = {"step_latency_fraction": 0.15, "table": str(file), "table_sha256": sha256}
+    method = {"name": "transtailor", "steps": 2, "alpha_epochs": 1} | by_table | settings
+    return short_trial(method, network="digits_resnet")
+
+
+def test_transtailors_path_goes_by_milliseconds(run: Run, shared_cache: Cache, tmp_path: Path) -> None:
+    table = made_up_table("digits_resnet", (1, 8, 8), GroupRule(), classes=trial_classes())
+    config = path(*written(table, tmp_path))
+    refuse_missing([config])
+    events = run(config, shared_cache)
+    cuts = [event.result.info for event in events if event.result.stage.kind == "prune_by_table"]
+    assert [cut["asked_latency_ms"] / table.whole_ms for cut in cuts] == pytest.approx([0.85, 0.7])
+    assert all(cut["predicted_latency_ms"] <= cut["asked_latency_ms"] for cut in cuts)
+    assert config.method.label() == "transtailor by ms"
+    at_random = path(*written(table, tmp_path), prune_by="random")
+    steps = [stage.step for stage in planned_stages(at_random) if isinstance(stage, PruneByTable)]
+    assert steps == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"step_latency_fraction": 0.5}, "leaves no time"),
+        ({"step_latency_fraction": None}, "step_latency_fraction and table belong together"),
+        ({"table_sha256": None}, "table and table_sha256 belong together"),
+    ],
+)
+def test_a_path_that_is_not_possible_is_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        path(Path("t.json"), "ab", **settings)
