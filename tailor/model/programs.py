@@ -32,9 +32,12 @@ def program(state: ModelState, batch: int, axes: Axes) -> ExportedProgram:
         ConfigError: the network cannot be traced, or fixes the number of images.
     """
     images = images_for(state, batch, seed=0)
+    model = state.build().eval()
+    with torch.no_grad():
+        model(images)  # its own errors are clearer than those of tracing
     try:
         # Weights keep requires_grad: without it, torch's attention is one operator that ONNX does not know.
-        traced = torch.export.export(state.build().eval(), (images,), dynamic_shapes=(axes,))
+        traced = torch.export.export(model, (images,), dynamic_shapes=(axes,))
     except RuntimeError as error:
         raise ConfigError(
             f"network {state.network} cannot be exported: {first_line(str(error))}; "

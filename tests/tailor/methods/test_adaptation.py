@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from tailor.config.pruning import PruningConfig
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
 from tailor.execution.cache import Cache
@@ -20,6 +21,7 @@ from tailor.stages import CumulativeSum, GroupRule, PruneByCumulativeSum
 from tests.tailor.trials import by_kind, short_trial
 
 Run = Callable[..., list[StageEvent]]
+ANY_WIDTHS = PruningConfig(width_multiple=1)
 METHOD = {"name": "target_aware_adaptation", "iterations": 3}
 
 
@@ -187,11 +189,11 @@ def test_a_statistic_that_may_be_negative_is_refused_before_anything_is_trained(
     for statistic in ("mean_activation", "apoz"):
         method = TargetAwareAdaptation(statistic=statistic)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="efficientnet_b0 has SiLU; choose statistic = 'mean_absolute_activation'"):
-            method.check(TrialConfig.model_construct(network="efficientnet_b0"))
+            method.check(TrialConfig.model_construct(network="efficientnet_b0", pruning=ANY_WIDTHS))
         for network in ("digits_vgg", "mobilenet_v2"):
-            method.check(TrialConfig.model_construct(network=network))
+            method.check(TrialConfig.model_construct(network=network, pruning=ANY_WIDTHS))
     TargetAwareAdaptation(statistic="mean_absolute_activation").check(
-        TrialConfig.model_construct(network="efficientnet_b0")
+        TrialConfig.model_construct(network="efficientnet_b0", pruning=ANY_WIDTHS)
     )
 
 
