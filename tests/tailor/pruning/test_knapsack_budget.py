@@ -110,4 +110,5 @@ def test_a_trial_prunes_by_it(run: Run, shared_cache: Cache) -> None:
     events = run(short_trial(method), shared_cache)
     cuts = [event.result for event in events if event.result.stage.kind == "prune_by_knapsack"]
     assert [cut.info["solved"] for cut in cuts] == ["exact", "exact"]
-    assert [0.2 <= cuts[0].removed_macs_fraction < 0.25, 0.4 <= cuts[1].removed_macs_fraction < 0.45] == [True, True]
+    for cut, asked in zip(cuts, (0.2, 0.4), strict=True):  # eight widths of each layer: the next one may be far
+        assert asked <= cut.removed_macs_fraction < asked + 0.06
