@@ -1,6 +1,6 @@
 """The fastest ONNX file of a sub-model: padded if that is measured to be faster, and timed beside its whole network."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +33,14 @@ class Fastest:
     speed: Speed | None  # None: it is the whole network
 
 
-def fastest(state: ModelState, batch: int | None, *, pads: bool, threads: int | None) -> Fastest:
+def fastest(
+    state: ModelState,
+    batch: int | None,
+    *,
+    pads: bool,
+    threads: int | None,
+    tell: Callable[[str], None] = lambda _step: None,
+) -> Fastest:
     """Return the ONNX program of a sub-model that is the fastest here: as it was pruned, or padded with zero filters.
 
     Widths are padded to multiples of 8 and, on a CPU with AVX-512, of 16; both are timed in ONNX Runtime, in turns with
@@ -43,11 +50,13 @@ def fastest(state: ModelState, batch: int | None, *, pads: bool, threads: int | 
         batch: as of `export`; it is timed with so many images, or one.
         pads: whether padding is tried.
         threads: of the CPU; None: as many as torch takes.
+        tell: called with the name of each step, of which one takes seconds.
 
     Raises:
         ConfigError: as of `export`.
     """
     state = state.fold_factors()
+    tell("exporting it as it was pruned")
     plain = export(state, "onnx", batch)
     macs = macs_of(state)
     if macs == original_macs(state):
@@ -60,13 +69,20 @@ def fastest(state: ModelState, batch: int | None, *, pads: bool, threads: int | 
     lines: list[str] = []
     if pads:
         try:
+            tell("padding it")
             paddings, lines = _paddings(state, circumstance)
-            padded = {name: export(paddings[name].state, "onnx", batch, computed_as=state) for name in paddings}
+            padded = {}
+            for name, padding in paddings.items():
+                tell(f"exporting it with widths in {name}")
+                padded[name] = export(padding.state, "onnx", batch, computed_as=state)
             programs |= padded
         except ConfigError as error:
             paddings = {}
             lines = [f"not padded: {error}"]
-    times = _timed(programs, written(whole_network(state), "onnx", batch), state, circumstance)
+    tell("exporting the whole network")
+    whole = written(whole_network(state), "onnx", batch)
+    tell("timing them in turns")
+    times = _timed(programs, whole, state, circumstance)
     chosen = AS_PRUNED
     if paddings:
         chosen, why = choose(times, paddings)

@@ -1,5 +1,6 @@
 """A saved sub-model as a program for plain torch, or as ONNX."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from tailor.core.errors import ConfigError
 from tailor.saved_model import explain_model_errors, folder_argument, module_option, opened_model, refuse_too_few
 from tailor.trial_file import imports_option, load_modules
 from transtailor import cli
+from transtailor.terminal import say
 
 if TYPE_CHECKING:
     from tailor.data.task_data import Splits
@@ -85,7 +87,10 @@ def _write_fastest(
     from tailor.deploy.card import record_speed
     from tailor.deploy.fastest import fastest
 
-    found = fastest(state, images_at_once, pads=pads, threads=threads)
+    def tell(step: str) -> None:
+        say(f"{step} ...", to=sys.stderr)
+
+    found = fastest(state, images_at_once, pads=pads, threads=threads, tell=tell)
     found.program.write(file)
     yield from _lines(file, found.program, found.macs, images_at_once)
     yield from found.lines
