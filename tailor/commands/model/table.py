@@ -37,6 +37,7 @@ def table(
 ) -> Iterator[str]:
     """Measure what each block of NETWORK takes in ONNX Runtime on this CPU, by its widths; minutes."""
     from tailor.catalogue.networks import NETWORKS
+    from tailor.config.latency_table import USED_UP_TO
 
     load_modules(imports)
     channels = NETWORKS[network].input_shape[0]
@@ -51,5 +52,7 @@ def table(
     measured = yield from measure_table(network, classes, (channels, image_px, image_px), rule, circumstance)
     sha256 = measured.write(out)
     yield f"{out}: {sum(map(len, measured.cells.values()))} cells"
+    if measured.held_out_median_error > USED_UP_TO:
+        return
     yield 'to prune by it: allocation = { name = "latency", latency_fraction = 0.6, '
     yield f'    table = "{out}", table_sha256 = "{sha256}" }}'

@@ -88,10 +88,11 @@ def test_a_small_network_is_measured(tmp_path: Path) -> None:
     words = ("digits_resnet", "--image-px", "8", "--classes", "5", "--threads", "1", "--out", str(file))
     done = transtailor_command("model", "table", *words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "median error" in done.stdout and "table_sha256 = " in done.stdout
+    assert "median error" in done.stdout
     try:
         table = read_table(file)
     except ConfigError as error:  # this machine is busy, and the table says so
-        assert "median error" in str(error)
+        assert "median error" in str(error) and "table_sha256 = " not in done.stdout
         return
+    assert "table_sha256 = " in done.stdout
     assert table.network == "digits_resnet" and table.whole_ms > table.least_ms > 0
