@@ -70,7 +70,6 @@ def time_models(run: RunFolder, cache: Path, timing: Timing, *, again: bool = Fa
         plugins.load_copy(module)
     circumstance, device = timing.here()
     ranks = ProcessGroup(rank=0, world_size=1, device=device)
-    yield f"timing in: {circumstance}"
     values = asdict(circumstance)
     sql = WAITING.format(circumstance=", ".join(values), values=", ".join("?" * len(values)))
     with load(run.path) as tables:

@@ -88,7 +88,7 @@ def test_each_sub_model_is_timed_once_and_nothing_is_trained(
         assert len(tables.rows("FROM timings")) == 2 * len(models)  # of each the last row
     deployed = sweeps_command("time", "runs/trained", "--threads", "1", "--repeats", "2", "--device", "cpu")
     assert (deployed.returncode, deployed.stderr) == (0, "")
-    assert "timing in: onnxruntime on " in deployed.stdout
+    assert "sub-models timed in onnxruntime on " in deployed.stdout
     with load(run.path) as tables:
         text = "\n".join(markdown_lines(front_page(tables, "latency_ms")))
     assert [
