@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from scipy import special, stats
 
-from benchmarks.record import ROOT, Measured, parser_of, table_of, write
+from benchmarks.record import EVIDENCE, Measured, parser_of, table_of, write
 from results.questions.anytime import BEST_AT, FEWEST
 from results.statistics.pairs import holm
 from results.statistics.sequential import Design, anytime_interval, look_at
@@ -39,7 +39,7 @@ REGULAR_LIMIT = 0.055
 REGULAR_UPPER_LIMIT = 0.06  # of the 95% interval
 SPECIAL_RATIO = 1.2  # to a single look
 EQUAL_LIMIT = 0.03
-COMMITTED = ROOT / "docs" / "results" / "methods_on_digits" / "measured_points.parquet"
+COMMITTED = EVIDENCE / "methods_on_digits" / "measured_points.parquet"
 PLANNED_EFFECTS = (3.0, 2.0, 2.0, 1.5, 1.0, 1.0, 0.5, 0.0, 0.0, 0.0)  # points; sd of a difference 1.4
 
 Draw = Callable[[np.random.Generator, np.ndarray], np.ndarray]

@@ -49,7 +49,7 @@ RECOMMENDED_QUERY = (
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchOptions:
-    """What was typed to plan or run a sweep; docs/running.md describes each option."""
+    """What was typed to plan or run a sweep; `transtailor run --help` describes each option."""
 
     spec: Path = EMBEDDED_SPEC
     site: str = "local"
