@@ -13,16 +13,14 @@ from sweeps.errors import RunFolderError
 from sweeps.operations.latencies import _one_process_each, call_in
 from sweeps.run.run_folder import RunFolder
 from tailor.core.errors import ConfigError
-from tailor.model import timing
 from tailor.saved_model import Timing
 from tests.sweeps.conftest import Command
 
 
 @pytest.mark.check
 def test_each_sub_model_is_timed_once_and_nothing_is_trained(
-    sweeps_command: Command, trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sweeps_command: Command, trained: RunFolder, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(timing, "STEADY_FRACTION", 1e9)  # other tests use this machine
     run = trained
     with load(run.path) as tables:
         models = {row["model_key"] for row in tables.rows("SELECT model_key FROM operating_points")}
@@ -36,7 +34,7 @@ def test_each_sub_model_is_timed_once_and_nothing_is_trained(
         "time", "runs/trained", "--threads", "1", "--repeats", "3", "--device", "cpu", "--runtime", "eager"
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"{len(models)} sub-models timed on " in done.stdout
+    assert f"{len(models)} sub-models timed in eager on " in done.stdout
     with load(run.path) as tables:
         rows = tables.rows("FROM timings")
         assert {row["model_key"] for row in rows} == models
@@ -77,13 +75,10 @@ def test_each_sub_model_is_timed_once_and_nothing_is_trained(
         "--runtime",
         "eager",
     )
-    assert f"{len(models)} sub-models timed on " in more.stdout
-    assert "steady" not in done.stdout + more.stdout
-    monkeypatch.setattr(timing, "STEADY_FRACTION", -1.0)
+    assert f"{len(models)} sub-models timed in eager on " in more.stdout
     words = ("--threads", "1", "--batch", "2", "--repeats", "2", "--device", "cpu", "--runtime", "eager", "--again")
-    unsteady = sweeps_command("time", "runs/trained", *words)
-    assert f"warning: {len(models)} of {len(models)} were not steady" in unsteady.stdout
-    assert f"{len(models)} sub-models timed on " in unsteady.stdout
+    once_more = sweeps_command("time", "runs/trained", *words)
+    assert f"{len(models)} sub-models timed in eager on " in once_more.stdout
     with load(run.path) as tables:
         assert len(tables.rows("FROM timings")) == 2 * len(models)  # of each the last row
     deployed = sweeps_command("time", "runs/trained", "--threads", "1", "--repeats", "2", "--device", "cpu")
