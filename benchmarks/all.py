@@ -53,7 +53,7 @@ GROUPS = {
     "bench-faults": """
         python benchmarks/faults.py
         python benchmarks/faults.py --with search --faults 200
-        python benchmarks/faults.py --with settle --faults 100
+        python benchmarks/faults.py --with settle --faults 22 --seed 0 --minutes 5
         python benchmarks/faults.py --with ray --faults 200
         python benchmarks/faults.py --with slurm --faults 80
         python benchmarks/chaos.py

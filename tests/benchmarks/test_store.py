@@ -21,7 +21,7 @@ def test_the_made_up_run_fills_every_table_and_the_same_seed_makes_the_same_rows
             assert not is_over(run)
             found = {table: run.rows(f"SELECT * EXCLUDE (written_at) FROM {table}") for table in TABLES}
             assert {table: len(found[table]) for table in TABLES} == counts  # no key is there twice
-        assert [table for table in TABLES if not found[table]] == ["estimates", "proposals", "rungs"]
+        assert [table for table in TABLES if not found[table]] == ["estimates", "proposals", "looks", "rungs"]
         rows.append({table: sorted(map(str, some)) for table, some in found.items()})
         assert len(open_run(RunFolder(tmp_path / name)).trials) == 60
     assert rows[0] == rows[1]

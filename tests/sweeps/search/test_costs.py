@@ -23,7 +23,7 @@ data.train_images = 64
 optimisation = { epochs = 1, head_epochs = 1 }
 method.name = "prune"
 method.removed_macs_fraction = 0.9
-method.allocation = { name = "latency", latency_ms = 1.0, repeats = 2 }
+method.allocation = { name = "latency", latency_ms = 1.0, repeats = 2, runtime = "eager" }
 [axes]
 method.allocation.latency_ms = [0.4, 0.6, 0.8]
 method.criterion = ["l1", "l2"]
@@ -39,7 +39,7 @@ CLOCK = '''
 from torch import nn
 
 from tailor.extend import CRITERIA, Criterion
-from tailor.model import latency
+from tailor.model import timing
 from tailor.pruning.criteria.weights import l1
 
 now_s = [0.0]
@@ -50,7 +50,7 @@ def advance(module, inputs, output):
         now_s[0] += 1e-9 * output.numel() * module.weight[0].numel()
 
 
-latency.perf_counter = lambda: now_s[0]
+timing.perf_counter = lambda: now_s[0]
 nn.modules.module.register_module_forward_hook(advance)
 CRITERIA.add("by_clock", Criterion(compute=l1, source="a test"))
 '''
@@ -97,7 +97,7 @@ def test_a_settings_cost_is_the_mean_over_its_seeds(cost: str, mean: float) -> N
             r"\[search\] cost: trials of 'prune l1' measure no latency; give the method allocation = \{ name = ",
         ),
         (
-            'method.allocation = { name = "latency", latency_ms = 1.0, repeats = 2 }\n[axes]\n'
+            'method.allocation = { name = "latency", latency_ms = 1.0, repeats = 2, runtime = "eager" }\n[axes]\n'
             'method.allocation.latency_ms = [0.4, 0.6, 0.8]\nmethod.criterion = ["l1", "l2"]',
             '[axes]\nmethod.criterion = ["l1", "l2"]',
             r"trials of 'prune l1' measure no latency",
