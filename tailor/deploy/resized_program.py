@@ -7,6 +7,7 @@ import torch
 from tailor.core.errors import ConfigError
 from tailor.model.programs import images_for
 from tailor.model.state import ModelState
+from transtailor.lines import first_line
 
 
 class ResizedProgram:
@@ -67,5 +68,5 @@ def refuse_reshapes(error: Exception, network: str) -> ConfigError:
     """Return the error for a network whose program has sizes of its own."""
     return ConfigError(
         f"{network} cannot be measured in blocks: its program does not run with fewer filters, because sizes are "
-        f"written into it ({str(error).splitlines()[0][:200]}); prune it to a latency with allocation.latency_ms"
+        f"written into it ({first_line(str(error))[:200]}); prune it to a latency with allocation.latency_ms"
     )

@@ -354,7 +354,7 @@ class Simulation:
         rank = machine.rank_of(task.process) if machine else None
         if rank is None or rank.task is None:
             return
-        is_new_table = path.endswith("/tables")  # its name is synced, in the run's folder
+        is_new_table = path.endswith(("/tables", "/.writing"))  # its name is synced, in the run's folder
         is_row = is_new_table or any(
             f"/{place}/{table}" in path for place in ("tables", ".writing") for table in OF_TRIALS
         )
