@@ -24,7 +24,7 @@ import torch
 from torchvision.models import mobilenet_v2
 
 from benchmarks.record import Measured, Row, parser_of, spread, table_of, write
-from tailor.execution.heap import give_back_freed_memory, keep_freed_memory
+from tailor.core.heap import give_back_freed_memory, keep_freed_memory
 
 SETTINGS = ("glibc", "rank")
 BATCH, PIXELS, CLASSES = 32, 97, 6
@@ -119,7 +119,7 @@ def _table(measured: dict[str, list[dict[str, float]]], steps: int, models: int)
             f"{WARM_UP_STEPS}; then {models} networks of 0.5 to 1.0 of its width, drawn at random, {STEPS_OF_A_MODEL} "
             "steps each.",
             f"Medians of {len(measured['rank'])} processes of each setting, in turns.",
-            "As ranks set it (tailor/execution/heap.py): what a step frees stays in the process, and goes back to the "
+            "As ranks set it (tailor/core/heap.py): what a step frees stays in the process, and goes back to the "
             "system when the next trial begins.",
         ),
     )

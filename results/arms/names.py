@@ -77,6 +77,17 @@ def differing_settings(settings: Iterable[Mapping[str, Any]]) -> list[str]:
     return _differing([(one_problem, of_configuration) for of_configuration in settings])
 
 
+def arms_called(text: str, label_of_arm: Mapping[str, str]) -> list[str]:
+    """Return the arms that a user may mean: the one of this name, or else all with this label, sorted.
+
+    >>> arms_called("l1", {"l1, seed tied": "l1", "plain": "plain"}), arms_called("l2", {"plain": "plain"})
+    (['l1, seed tied'], [])
+    """
+    if text in label_of_arm:
+        return [text]
+    return sorted(arm for arm, label in label_of_arm.items() if label == text)
+
+
 def _without_names(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings with keys as in a spec: a table with a name is written as that name."""
     return {key.removesuffix(_NAME): value for key, value in settings.items()}

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from results.arms.comparison import Arm, Point, Problem, arms_of, environments_of, points_of
 from results.arms.counts import failed_trials
+from results.arms.names import arms_called
 from results.arms.tuning import best_settings, ended_settings
 from results.errors import ResultsError
 from results.store.reader import Run
@@ -96,18 +97,16 @@ def arm_called(arms: Sequence[Arm], text: str) -> str:
     Raises:
         ResultsError: there is none, and the text names the nearest one; or several have that label, and it lists them.
     """
-    names = sorted({arm.name for arm in arms})
-    if text in names:
-        return text
-    of_label = sorted({arm.name for arm in arms if arm.label == text})
-    if not of_label:
-        raise ResultsError(f"no tested arm is called {text!r}{nearest(text, names)}")
-    if len(of_label) > 1:
+    label_of_arm = {arm.name: arm.label for arm in arms}
+    meant = arms_called(text, label_of_arm)
+    if not meant:
+        raise ResultsError(f"no tested arm is called {text!r}{nearest(text, sorted(label_of_arm))}")
+    if len(meant) > 1:
         raise ResultsError(
-            f"{text!r} is the label of {len(of_label)} arms; type the name of one of them:\n"
-            + "\n".join(f"  {name}" for name in of_label)
+            f"{text!r} is the label of {len(meant)} arms; type the name of one of them:\n"
+            + "\n".join(f"  {name}" for name in meant)
         )
-    return of_label[0]
+    return meant[0]
 
 
 def _score_points(run: Run, points: Sequence[Point], score: str) -> list[Point]:

@@ -4,7 +4,7 @@ For runs to which seeds were added after looking at results, and for arms that a
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from results.arms.against import compared_arms
 from results.arms.comparison import Arm
@@ -52,9 +52,10 @@ def _row(arm: Arm, control: Arm, comparisons: int) -> tuple[str, ...]:
     word = f"{FEWEST} seeds or more are needed"
     if len(seeds) >= FEWEST:
         image = _image(arm)
-        alone = _text(differences, SIGNIFICANCE, image, scale_of=arm)
+        low, high = anytime_interval(differences, SIGNIFICANCE, BEST_AT, image)
+        alone = scale.interval(Mean(len(seeds), None, None, low, high), signed=True)
         low, high = anytime_interval(differences, SIGNIFICANCE / comparisons, BEST_AT, image)
-        together = _text(differences, SIGNIFICANCE / comparisons, image, scale_of=arm)
+        together = scale.interval(Mean(len(seeds), None, None, low, high), signed=True)
         word = "open"
         if low > 0 or high < 0:
             word = "better" if low > 0 else "worse"
@@ -67,8 +68,3 @@ def _row(arm: Arm, control: Arm, comparisons: int) -> tuple[str, ...]:
 def _image(arm: Arm) -> float:
     """Return the smallest step of an accuracy; 0 for R squared."""
     return 1 / min(arm.test_images) if arm.metric == "accuracy" and arm.test_images else 0.0
-
-
-def _text(differences: Sequence[float], alpha: float, image: float, *, scale_of: Arm) -> str:
-    low, high = anytime_interval(differences, alpha, BEST_AT, image)
-    return SCALES[scale_of.metric].interval(Mean(len(differences), None, None, low, high), signed=True)

@@ -46,7 +46,6 @@ DEVICE_HOURS = "device_hours"
 NO_COST = (
     "seed", "point", "validation_score", "deciding_score", "validation_loss", "validation_images", "test_score",
     "test_images", "train_images", "asked_removed_macs_fraction", "removed_macs_fraction", "original_macs", "speed",
-    "speed",
 )  # fmt: skip
 """Numeric columns that are no cost of a model."""
 TIMED = ("latency_ms", "peak_memory_bytes")

@@ -21,6 +21,7 @@ from results.arms.looks import (
     RecordedLook,
     has_several_families,
     is_settled_run,
+    last_looks,
     looks_by_comparison,
     recorded_looks,
 )
@@ -75,13 +76,12 @@ def settled_page(run: Run, asked: float | None = None) -> Iterator[Part]:
 
 def settled_verdicts(run: Run) -> dict[tuple[Problem, str, float | None], RecordedLook]:
     """Return the last look of each comparison, by problem, arm and budget."""
-    looks = looks_by_comparison(recorded_looks(run))
-    return {(key.problem, key.arm, key.asked): several[-1] for key, several in looks.items()}
+    return {(key.problem, key.arm, key.asked): look for key, look in last_looks(run).items()}
 
 
 def refuse_other_comparison(run: Run, against: str) -> None:
     """Raise ResultsError if a run with [settle] is asked to compare with another arm than it was settled against."""
-    known = {comparison.against for comparison in looks_by_comparison(recorded_looks(run))}
+    known = {comparison.against for comparison in last_looks(run)}
     if known and against not in known:
         names = ", ".join(sorted(known))
         raise ResultsError(

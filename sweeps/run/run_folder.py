@@ -258,6 +258,25 @@ def add_trials(run: RunFolder, plan: Plan, trials: Iterable[PlannedTrial], code_
     write_file(run.plan, _plan_text(plan))
 
 
+def add_decisions(run: RunFolder, plan: Plan, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the decisions of a sweep that adds trials, then the trials of `plan` that the run lacks.
+
+    The caller holds the lock. If it is killed in between, the next launch plans the trials of decisions that it reads.
+
+    Args:
+        table: of the decisions.
+        rows: new ones, without the digest of the code.
+    """
+    from results.store.writer import Writer
+
+    record = open_run(run)
+    if rows:
+        Writer(run.tables).write(table, [{**row, "code_digest": record.code_digest} for row in rows])
+    new_trials = [trial for trial in plan.trials if trial.trial_id not in record.trials]
+    if new_trials:
+        add_trials(run, plan, new_trials, record.code_digest)
+
+
 def add_launch(run: RunFolder, record: LaunchRecord, what: str, launch: Mapping[str, Any]) -> None:
     """Write a launch into the run's provenance; the caller holds the lock.
 

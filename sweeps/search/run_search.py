@@ -12,10 +12,9 @@ from typing import Any
 
 from results.questions.search import rung_predictions
 from results.store.reader import Run, finished_trial_ids, load, stopped_trial_ids
-from results.store.writer import Writer
 from sweeps.errors import SpecError
 from sweeps.planning.plan import Plan, PlannedTrial, make_plan, trial_to_rung
-from sweeps.run.run_folder import RunFolder, add_trials, open_run
+from sweeps.run.run_folder import RunFolder, add_decisions
 from sweeps.run.spent import time_limit_reached
 from sweeps.search.checks import refuse_impossible, refuse_overridden
 from sweeps.search.halving import is_longer, ladder, stopped_trials, with_eta
@@ -99,14 +98,9 @@ class RunSearch:
 
     def save(self) -> None:
         """Write the proposals and planned trials that the run lacks; the caller holds its lock."""
-        record = open_run(self._run)
-        rows = [_row(proposal) | {"code_digest": record.code_digest} for proposal in self.proposals[self._saved :]]
-        if rows:
-            Writer(self._run.tables).write("proposals", rows)
+        new_rows = [_row(proposal) for proposal in self.proposals[self._saved :]]
+        add_decisions(self._run, self.plan, "proposals", new_rows)
         self._saved = len(self.proposals)
-        new_trials = [trial for trial in self.plan.trials if trial.trial_id not in record.trials]
-        if new_trials:
-            add_trials(self._run, self.plan, new_trials, record.code_digest)
 
     def _why_over(self) -> str | None:
         """Say which limit of time the run has reached; None: none."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from results.arms.comparison import Problem, budget_order
 from results.arms.looks import Comparison
+from results.arms.names import arms_called
 from sweeps.errors import SpecError
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.spec.settle_settings import SettleSettings
@@ -108,18 +109,16 @@ def _points_of(trials: Iterable[PlannedTrial]) -> PointsByArm:
 
 def _arm_called(trials: Sequence[PlannedTrial], text: str, where: str) -> str:
     """Return the name of the arm that is meant: that of this name, or the only one with this label."""
-    names = sorted({trial.arm for trial in trials})
-    if text in names:
-        return text
-    of_label = sorted({trial.arm for trial in trials if trial.label == text})
-    if not of_label:
-        raise SpecError(f"{where} [settle] against: no arm is called {text!r}{nearest(text, names)}")
-    if len(of_label) > 1:
-        listed = "\n".join(f"  {name}" for name in of_label)
+    label_of_arm = {trial.arm: trial.label for trial in trials}
+    meant = arms_called(text, label_of_arm)
+    if not meant:
+        raise SpecError(f"{where} [settle] against: no arm is called {text!r}{nearest(text, sorted(label_of_arm))}")
+    if len(meant) > 1:
+        listed = "\n".join(f"  {name}" for name in meant)
         raise SpecError(
-            f"{where} [settle] against: {text!r} is the label of {len(of_label)} arms; type the name of one:\n{listed}"
+            f"{where} [settle] against: {text!r} is the label of {len(meant)} arms; type the name of one:\n{listed}"
         )
-    return of_label[0]
+    return meant[0]
 
 
 def _compared_points(arm: str, points: Sequence[_PlannedPoint], at: Sequence[float], where: str) -> list[_PlannedPoint]:

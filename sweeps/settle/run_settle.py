@@ -9,10 +9,9 @@ from dataclasses import replace
 
 from results.arms.looks import RecordedLook, are_alike, look_row, recorded_looks
 from results.store.reader import Run, finished_trial_ids, load
-from results.store.writer import Writer
 from sweeps.errors import SpecError
 from sweeps.planning.plan import Plan, PlannedTrial, make_plan
-from sweeps.run.run_folder import RunFolder, add_trials, open_run
+from sweeps.run.run_folder import RunFolder, add_decisions
 from sweeps.run.spent import time_limit_reached
 from sweeps.search.records import Score, ScoreKey
 from sweeps.settle.decisions import decide, open_comparisons
@@ -57,14 +56,9 @@ class RunSettle:
 
     def save(self) -> None:
         """Write the looks and planned trials that the run lacks; the caller holds its lock."""
-        record = open_run(self._run)
-        rows = [look_row(look) | {"code_digest": record.code_digest} for look in self.looks[self._saved :]]
-        if rows:
-            Writer(self._run.tables).write("looks", rows)
+        new_rows = [look_row(look) for look in self.looks[self._saved :]]
+        add_decisions(self._run, self.plan, "looks", new_rows)
         self._saved = len(self.looks)
-        new_trials = [trial for trial in self.plan.trials if trial.trial_id not in record.trials]
-        if new_trials:
-            add_trials(self._run, self.plan, new_trials, record.code_digest)
 
     def has_ended(self) -> bool:
         """Whether all trials are finished and no more seeds are added."""

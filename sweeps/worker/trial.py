@@ -16,10 +16,10 @@ from sweeps.worker.messages import PointReport, StageReport, TrialReport, TrialT
 from sweeps.worker.trial_rows import TABLES_OF_A_TRIAL, TrialRows
 from tailor.core import heartbeat
 from tailor.core.errors import Paused
+from tailor.core.heap import give_back_freed_memory, keep_freed_memory
 from tailor.core.torch_private import import_compiler
 from tailor.execution import plugins
 from tailor.execution.cache import Cache
-from tailor.execution.heap import give_back_freed_memory, keep_freed_memory
 from tailor.execution.runner import StageEvent, run_trial
 from tailor.parallel.process_group import ProcessGroup, join, leave
 

@@ -226,8 +226,7 @@ class ToLatency(Allocation):
     `latency_ms` is searched for, and the method's budget is the upper limit.
 
     What is measured is a forward pass in evaluation mode on images that are on the device, in the runtime that will run
-    the sub-model. The lower quartile of the
-    repeats counts (C: other load on the machine can only add time).
+    the sub-model. The lower quartile of the repeats counts (C: other load on the machine can only add time).
     """
 
     name: Literal["latency"] = "latency"

@@ -6,6 +6,7 @@ from statistics import median
 
 import numpy as np
 import torch
+from scipy import stats
 
 from tailor.config.latency_table import SAID_FROM, USED_UP_TO, LatencyTable, PricedBlock
 from tailor.core.errors import ConfigError
@@ -21,7 +22,7 @@ from tailor.model.timing import UNSTEADY, Pass, time_in_turns
 from tailor.pruning import surgery
 from tailor.pruning.group_records import Group
 from tailor.pruning.groups import groups
-from tailor.pruning.latency_parts import BlockWidths
+from tailor.pruning.weight_widths import WeightWidths
 from tailor.stages import GroupRule
 
 STEPS = (8, 16, 32, 64)
@@ -197,7 +198,7 @@ def cells_of(measuring: _Measuring) -> dict[tuple[str, str], list[tuple[str, Wid
     count = 0
     for block in measuring.blocks:
         kind = measuring.kinds[block.weight]
-        widths = BlockWidths(block.weight, measuring.state, measuring.groups)
+        widths = WeightWidths(block.weight, measuring.state, measuring.groups)
         grids = [measuring.grid[name] for name in widths.names]
         count += int(np.prod([len(grid) for grid in grids]))
         if count > MOST_CELLS:
@@ -325,10 +326,9 @@ def verdict_lines(table: LatencyTable, is_steady: bool) -> Iterator[str]:
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Return Spearman's correlation of two series without ties.
+    """Return Spearman's correlation of two series.
 
     >>> round(rank_correlation(np.array([1.0, 2.0, 5.0]), np.array([2.0, 3.0, 4.0])), 6)
     1.0
     """
-    ranks = [np.argsort(np.argsort(values)) for values in (first, second)]
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    return float(stats.spearmanr(first, second).statistic)

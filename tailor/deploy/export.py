@@ -15,6 +15,7 @@ from torch.export import Dim, ExportedProgram
 
 from tailor.core.errors import ConfigError
 from tailor.core.registry import Registry
+from tailor.model.passes import onnx_session
 from tailor.model.programs import EXAMPLE_BATCH, Axes, images_for, onnx_bytes, program
 from tailor.model.state import ModelState
 from transtailor.files import make_folder, write_file
@@ -96,12 +97,7 @@ def _run_torch(content: bytes, images: Tensor) -> Tensor:
 
 
 def _run_onnx(content: bytes, images: Tensor) -> Tensor:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    (outputs,) = session.run(None, {"images": images.numpy()})
+    (outputs,) = onnx_session(content, torch.get_num_threads()).run(None, {"images": images.numpy()})
     return torch.from_numpy(outputs)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from tailor.core.errors import ConfigError
-from tailor.model.programs import images_for
+from tailor.model.programs import program
 from tailor.model.state import ModelState
 from transtailor.lines import first_line
 
@@ -14,13 +14,12 @@ class ResizedProgram:
     """A network's program, in which weights of fewer filters take the place of its own."""
 
     def __init__(self, state: ModelState, batch: int) -> None:
-        images = images_for(state, batch, seed=0)
-        traced = torch.export.export(state.build().eval(), (images,))
-        program = torch.onnx.export(
+        traced = program(state, batch, {})
+        exported = torch.onnx.export(
             traced, (), dynamo=True, input_names=["images"], output_names=["outputs"], optimize=False, verbose=False
         )
-        assert program is not None
-        self._proto: Any = program.model_proto
+        assert exported is not None
+        self._proto: Any = exported.model_proto
         del self._proto.graph.value_info[:]  # the sizes of all maps, which are others with fewer filters
         _infer_last_sizes(self._proto)
         self._outputs = {name: len(tensor) for name, tensor in state.tensors.items() if tensor.dim() > 0}

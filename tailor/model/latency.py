@@ -1,7 +1,5 @@
 """The cost of a sub-model on this machine: latency, throughput and peak memory of a forward pass."""
 
-import ctypes
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from tailor.core.heap import give_back_freed_memory
 from tailor.model.circumstance import Circumstance
 from tailor.model.cost import macs_of, params_count
 from tailor.model.passes import as_deployed, forward_pass, onnx_program
@@ -80,15 +79,16 @@ def measure(
         content = onnx_program(state, circumstance.batch)
     with as_deployed(circumstance), torch.inference_mode():
         _wake(device)
-        _release_heap()
+        give_back_freed_memory()  # else memory of the model would be taken from it, unseen
         before_bytes = _resident_bytes("VmRSS")
-        passes: dict[str, Pass] = {THE_MODEL: forward_pass(state, circumstance, device, content)}
+        run_model = forward_pass(state, circumstance, device, content)
         can_measure = _forget_peak(device)
-        for run in passes.values():
-            run()
+        run_model()
         peak_bytes = _peak_bytes(device, before_bytes) if can_measure else None
+        passes: dict[str, Pass] = {}
         if whole is not None:
-            passes = {THE_WHOLE: forward_pass(whole, circumstance, device, whole_content)} | passes
+            passes[THE_WHOLE] = forward_pass(whole, circumstance, device, whole_content)
+        passes[THE_MODEL] = run_model
         rounds = max(2, -(-repeats // PASSES_OF_A_TURN))
         times = time_in_turns(passes, rounds=rounds)
     of_model = times[THE_MODEL]
@@ -146,14 +146,6 @@ def speed_text(latency: Latency) -> str:
 
 def _params_of(state: ModelState) -> int:
     return params_count(state.tensors, building.skeleton(state.network, state.classes))
-
-
-def _release_heap() -> None:
-    """Give freed memory back to the system, so that memory of the model is not taken from it unseen."""
-    if sys.platform.startswith("linux"):
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc; others have none
-        if trim is not None:
-            trim(0)
 
 
 def _lines_in(path: Path) -> list[str]:

@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,14 +74,19 @@ def onnx_pass(content: bytes, images: Tensor, threads: int) -> Pass:
         content: a program with one input, `images`.
         images: (B, ...) float32.
     """
+    session = onnx_session(content, threads)
+    feed = {"images": images.numpy()}
+    return lambda: session.run(None, feed)
+
+
+def onnx_session(content: bytes, threads: int) -> Any:
+    """Return ONNX Runtime's session of a program, on the CPU with so many threads."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    feed = {"images": images.numpy()}
-    return lambda: session.run(None, feed)
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 @contextmanager

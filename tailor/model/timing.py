@@ -44,7 +44,7 @@ def time_in_turns(passes: Mapping[str, Pass], *, rounds: int) -> dict[str, PassT
     (['whole', 'pruned'], 1.0)
 
     Args:
-        passes: name -> what runs one forward pass. For a file of ONNX, or a sub-model: `tailor.deploy.passes`.
+        passes: name -> what runs one forward pass. For a file of ONNX, or a sub-model: `tailor.model.passes`.
         rounds: at least 2.
     """
     for run in passes.values():

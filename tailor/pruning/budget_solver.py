@@ -18,7 +18,8 @@ from tailor.model import cost
 from tailor.model.cost import macs_of, original_macs
 from tailor.model.state import ModelState
 from tailor.pruning.surgery import Group, Kept
-from tailor.stages import Division
+from tailor.stages import Division, FineTuneSoftly
+from tailor.stages.pruning import BudgetedStage
 
 BUDGET_MARGIN = 0.05
 """Share of the original network's MACs by which a pruning may exceed its budget (C)."""
@@ -38,6 +39,12 @@ class Budget:
     removed_macs_fraction: float  # of the original network with this head; what earlier steps removed counts
     minimum: Minimum  # what every group keeps
     widths: WidthRule = ANY_WIDTH  # see `round_widths`
+
+
+def budget_of(stage: BudgetedStage | FineTuneSoftly, state: ModelState, groups: tuple[Group, ...]) -> Budget:
+    """Return what a stage that has a budget is to remove of a model."""
+    minimum = minimums(state, groups, stage.minimum_filters_fraction)
+    return Budget(state, groups, stage.removed_macs_fraction, minimum, stage.widths)
 
 
 def combine_scores(scores: dict[str, Tensor], groups: tuple[Group, ...], grouping: str) -> Ranking:

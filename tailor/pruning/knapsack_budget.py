@@ -11,9 +11,10 @@ from tailor.model import cost
 from tailor.model.cost import macs_of, original_macs
 from tailor.model.state import ModelState
 from tailor.pruning.budget_solver import Budget, Minimum, Ranking, lowest_in_each, ranks_by_kind
-from tailor.pruning.group_records import Group, Kept, Slice
+from tailor.pruning.group_records import Group, Kept
 from tailor.pruning.knapsack import Choices, CostPart, Solution, solve
 from tailor.pruning.latency_parts import latency_parts
+from tailor.pruning.weight_widths import WeightWidths
 
 MOST_WIDTHS = 8
 """Widths that a group is offered (C): the whole one, the smallest, and others at equal distances."""
@@ -94,19 +95,14 @@ def macs_parts(state: ModelState, groups: tuple[Group, ...]) -> tuple[list[CostP
 
     Their sum is that of `macs_after`: a weight is used once per position, and its size is the product of its widths.
     """
-    shapes = {name: tuple(tensor.shape) for name, tensor in state.tensors.items()}
     by_layer = cost.macs_by_layer(state.network, state.classes, _sizes(state), state.input_shape)
-    slices_of: dict[str, list[tuple[Group, Slice]]] = {}
+    weights: dict[str, None] = {}  # those that groups change, in the order of the groups
     for group in groups:
-        for part in group.slices:
-            if part.tensor in by_layer:
-                slices_of.setdefault(part.tensor, []).append((group, part))
+        weights |= dict.fromkeys(part.tensor for part in group.slices if part.tensor in by_layer)
     parts = []
-    for tensor, slices in slices_of.items():
-        makes_first = sorted(slices, key=lambda item: item[1].dim)
-        names = tuple(dict.fromkeys(group.name for group, _ in makes_first))
-        filters = {group.name: group.filters for group, _ in slices}
-        parts.append(CostPart(groups=names, cost=_macs_at(by_layer[tensor], shapes[tensor], slices, names, filters)))
+    for weight in weights:
+        widths = WeightWidths(weight, state, groups)
+        parts.append(CostPart(groups=widths.names, cost=_macs_at(by_layer[weight], widths)))
     for group in groups:
         if group.product_macs:
             parts.append(CostPart(groups=(group.name,), cost=_times(group.product_macs)))
@@ -123,24 +119,13 @@ def _times(macs: int) -> Callable[[NDArray[Any]], NDArray[Any]]:
     return lambda width: float(macs) * width
 
 
-def _macs_at(
-    macs: int,
-    shape: tuple[int, ...],
-    slices: list[tuple[Group, Slice]],
-    names: tuple[str, ...],
-    filters: Mapping[str, int],
-) -> Callable[..., NDArray[Any]]:
+def _macs_at(macs: int, widths: WeightWidths) -> Callable[..., NDArray[Any]]:
     """Return the function from widths of groups to the MACs of a weight."""
 
-    def at(*widths: NDArray[Any]) -> NDArray[Any]:
-        width_of = dict(zip(names, widths, strict=True))
+    def at(*of_groups: NDArray[Any]) -> NDArray[Any]:
         share: NDArray[Any] = np.ones(1)
-        for dim in sorted({part.dim for _, part in slices}):
-            size: Any = shape[dim]
-            for group, part in slices:
-                if part.dim == dim:
-                    size = size - (filters[group.name] - width_of[group.name]) * part.indices.shape[1]
-            share = share * (size / shape[dim])
+        for size, present in zip(widths.sizes(*of_groups), widths.shape, strict=True):
+            share = share * (size / present)
         return macs * share
 
     return at

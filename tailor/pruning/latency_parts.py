@@ -10,8 +10,9 @@ from tailor.config.latency_table import LatencyTable, PricedBlock
 from tailor.core.errors import ConfigError
 from tailor.model.cost import macs_by_layer
 from tailor.model.state import ModelState
-from tailor.pruning.group_records import Group, Slice
+from tailor.pruning.group_records import Group
 from tailor.pruning.knapsack import CostPart
+from tailor.pruning.weight_widths import WeightWidths
 
 
 def latency_parts(table: LatencyTable, state: ModelState, groups: tuple[Group, ...]) -> tuple[list[CostPart], float]:
@@ -24,7 +25,7 @@ def latency_parts(table: LatencyTable, state: ModelState, groups: tuple[Group, .
     parts = []
     constant_ms = table.scale * table.constant_ms
     for block in table.blocks:
-        widths = BlockWidths(block.weight, state, groups)
+        widths = WeightWidths(block.weight, state, groups)
         if not widths.names:
             constant_ms += table.cell_ms(block, *widths.at())
             continue
@@ -69,33 +70,13 @@ def refuse_other_network(table: LatencyTable, state: ModelState, groups: tuple[G
         )
 
 
-class BlockWidths:
-    """Inputs and outputs of a block's layer as a function of the widths of groups."""
-
-    def __init__(self, weight: str, state: ModelState, groups: tuple[Group, ...]) -> None:
-        self.shape = tuple(state.tensors[weight].shape)
-        self.slices: list[tuple[Group, Slice]] = []
-        for group in groups:
-            self.slices += [(group, part) for part in group.slices if part.tensor == weight]
-        self.slices.sort(key=lambda item: item[1].dim)
-        self.names = tuple(dict.fromkeys(group.name for group, _ in self.slices))
-
-    def at(self, *widths: int) -> tuple[int, int]:
-        """Return inputs and outputs where the groups `names` have these widths."""
-        width_of = dict(zip(self.names, widths, strict=True))
-        shape = list(self.shape)
-        for group, part in self.slices:
-            shape[part.dim] -= (group.filters - width_of[group.name]) * part.indices.shape[1]
-        return shape[1], shape[0]
-
-
 def inputs_and_outputs(state: ModelState, weight: str) -> tuple[int, int]:
     """Return the second and the first size of a weight: its inputs (of each of its groups) and outputs."""
     outputs, inputs = state.tensors[weight].shape[:2]
     return inputs, outputs
 
 
-def _cost(table: LatencyTable, block: PricedBlock, widths: BlockWidths) -> Callable[..., NDArray[Any]]:
+def _cost(table: LatencyTable, block: PricedBlock, widths: WeightWidths) -> Callable[..., NDArray[Any]]:
     def at(*arrays: NDArray[Any]) -> NDArray[Any]:
         together = np.broadcast_arrays(*arrays)
         cells = [

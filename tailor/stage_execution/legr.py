@@ -39,8 +39,7 @@ class Individual:
 def compute_learn_ranking(stage: stages.LearnRanking, parent: ModelState, context: StageContext) -> StageOutput:
     groups = groups_of(parent, stage.rule)
     data = context.splits(stage.task)
-    minimum = budget_solver.minimums(parent, groups, stage.minimum_filters_fraction)
-    budget = budget_solver.Budget(parent, groups, stage.removed_macs_fraction, minimum, stage.widths)
+    budget = budget_solver.budget_of(stage, parent, groups)
 
     def loss_of(affine: Affine) -> float:
         ranking = budget_solver.combine_scores(shift_scores(parent.scores, affine), groups, stage.grouping)

@@ -114,8 +114,7 @@ def solve_budget(
 ) -> surgery.Kept:
     """The filters that stay if a pruning with these settings removes this share of the MACs."""
     ranking = ranking_of(stage, state, groups)
-    minimum = budget_solver.minimums(state, groups, stage.minimum_filters_fraction)
-    budget = budget_solver.Budget(state, groups, removed_macs_fraction, minimum, stage.widths)
+    budget = replace(budget_solver.budget_of(stage, state, groups), removed_macs_fraction=removed_macs_fraction)
     return budget_solver.DIVISIONS[stage.allocation](budget, ranking)
 
 
@@ -135,9 +134,7 @@ def ranking_of(
 def compute_prune_by_knapsack(stage: stages.PruneByKnapsack, parent: ModelState, _context: StageContext) -> StageOutput:
     groups = groups_of(parent, stage.rule)
     ranking = ranking_of(stage, parent, groups)
-    minimum = budget_solver.minimums(parent, groups, stage.minimum_filters_fraction)
-    budget = budget_solver.Budget(parent, groups, stage.removed_macs_fraction, minimum, stage.widths)
-    kept, solution = knapsack(budget, ranking)
+    kept, solution = knapsack(budget_solver.budget_of(stage, parent, groups), ranking)
     return surgery_output(parent, kept, groups, stage.removed_macs_fraction, {"solved": solution.way})
 
 
@@ -229,8 +226,7 @@ def compute_prune_best_of_random(
     groups = groups_of(parent, stage.rule)
     validation = context.splits(stage.task).validation
     ranking = budget_solver.combine_scores(parent.scores, groups, stage.grouping)
-    minimum = budget_solver.minimums(parent, groups, stage.minimum_filters_fraction)
-    budget = budget_solver.Budget(parent, groups, stage.removed_macs_fraction, minimum, stage.widths)
+    budget = budget_solver.budget_of(stage, parent, groups)
     numbers = generator(stages.step_seed(stage.seed, stage.step), "random widths")
     best_kept = None
     scores: list[float] = []

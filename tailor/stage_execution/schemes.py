@@ -28,8 +28,7 @@ LARGEST_SHIFT = 10.0  # of a gated norm, in standard deviations of its output, a
 @compute.register
 def compute_fine_tune_softly(stage: stages.FineTuneSoftly, parent: ModelState, context: StageContext) -> StageOutput:
     groups = groups_of(parent, stage.rule)
-    minimum = budget_solver.minimums(parent, groups, stage.minimum_filters_fraction)
-    budget = budget_solver.Budget(parent, groups, stage.removed_macs_fraction, minimum, stage.widths)
+    budget = budget_solver.budget_of(stage, parent, groups)
     kept = budget_solver.uniform(budget, {})
     # The same counts in every epoch.
     zeroed = {filter_group.name: filter_group.filters - len(kept[filter_group.name]) for filter_group in groups}

@@ -12,7 +12,8 @@ from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.pruning.group_records import Group
 from tailor.pruning.groups import groups
-from tailor.pruning.latency_parts import BlockWidths, predicted_ms
+from tailor.pruning.latency_parts import predicted_ms
+from tailor.pruning.weight_widths import WeightWidths
 from tailor.stages import GroupRule
 
 COUPLED = GroupRule(residual="coupled", linear=True)
@@ -45,7 +46,7 @@ def made_up_table(
         outputs, inputs = shapes[weight][:2]
         kind = f"Conv {tuple(shapes[weight][2:])} at {places[weight]}"
         blocks.append(PricedBlock(weight=weight, kind=kind, inputs=inputs, outputs=outputs))
-        widths = BlockWidths(weight, state, found)
+        widths = WeightWidths(weight, state, found)
         for of_groups in itertools.product(*(grid[name] for name in widths.names)):
             at_inputs, at_outputs = widths.at(*of_groups)
             ms = 0.001 * (1 + places[weight] * -(-at_inputs // 2) * -(-at_outputs // 2))
