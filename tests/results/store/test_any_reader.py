@@ -4,7 +4,9 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,7 +16,7 @@ from results.store.schema import TABLES
 from sweeps.run.run_lock import LOCK_FILE
 from tests.commands import ROOT, transtailor_command
 from tests.faults.moments import Fault, Moment, moments_of
-from tests.faults.tiny_sweep import SEARCH, SPEC, TinySweep, warm_up
+from tests.faults.tiny_sweep import SEARCH, SPEC, Launch, TinySweep, warm_up
 from tests.plain_readers import plain_readers
 
 pytestmark = pytest.mark.check
@@ -56,12 +58,19 @@ def assert_all_agree(run: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished() -> Iterator[tuple[TinySweep, list[Moment]]]:
+def launch() -> Iterator[Callable[..., Launch]]:
+    """`TinySweep.launch` in a process of its own: a fork of one that has computed gradients could compute none."""
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=warm_up) as process:
+        yield lambda sweep, *arguments, **named: process.submit(sweep.launch, *arguments, **named).result()
+
+
+@pytest.fixture(scope="module")
+def finished(launch: Callable[..., Launch]) -> Iterator[tuple[TinySweep, list[Moment]]]:
     """A sweep that has finished, and the moments of its launch."""
-    warm_up()
     with TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as place:  # noqa: S108
         sweep = TinySweep.below(Path(place) / "life")
-        assert sweep.launch(0).code == 0
+        ended = launch(sweep, 0)
+        assert ended.code == 0, ended.said
         yield sweep, moments_of(sweep.trace(0))
 
 
@@ -72,29 +81,28 @@ def copied(finished: tuple[TinySweep, list[Moment]], tmp_path: Path) -> TinySwee
     return TinySweep(tmp_path / "life" / "sweep", tmp_path / "life" / "notes")
 
 
-def test_after_a_launch_and_after_an_extended_one(copied: TinySweep) -> None:
+def test_after_a_launch_and_after_an_extended_one(copied: TinySweep, launch: Callable[..., Launch]) -> None:
     assert_all_agree(copied.run)
     (copied.notes / "spec.toml").write_text(EXTENDED)
-    launch = copied.launch(1, words=("--extend",))
-    assert launch.code == 0, launch.said
+    extended = launch(copied, 1, words=("--extend",))
+    assert extended.code == 0, extended.said
     assert_all_agree(copied.run)
 
 
 def test_after_an_interrupt_and_the_launch_that_resumes(
-    finished: tuple[TinySweep, list[Moment]], tmp_path: Path
+    finished: tuple[TinySweep, list[Moment]], launch: Callable[..., Launch], tmp_path: Path
 ) -> None:
     sweep = TinySweep.below(tmp_path / "life")
     trained = next(moment for moment in finished[1] if moment.place.startswith("runs/tiny/tables/epochs"))
-    assert sweep.launch(0, Fault(how="SIGINT", moment=trained, seed=0)).code == 130
+    assert launch(sweep, 0, Fault(how="SIGINT", moment=trained, seed=0)).code == 130
     assert_all_agree(sweep.run)
-    assert sweep.launch(1).code == 0
+    assert launch(sweep, 1).code == 0
     assert_all_agree(sweep.run)
 
 
-def test_after_a_search(tmp_path: Path) -> None:
-    warm_up()
+def test_after_a_search(launch: Callable[..., Launch], tmp_path: Path) -> None:
     sweep = TinySweep.below(tmp_path / "life", SEARCH)
-    assert sweep.launch(0).code == 0
+    assert launch(sweep, 0).code == 0
     assert_all_agree(sweep.run)
 
 
@@ -114,16 +122,16 @@ def _at_the_end(moments: list[Moment]) -> list[Moment]:
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("every", [9 * len(COMMANDS), pytest.param(1, marks=pytest.mark.long)])
 def test_killed_at_the_end_of_a_launch_and_brought_to_rest_by_the_next_command(
-    finished: tuple[TinySweep, list[Moment]], command: str, every: int, tmp_path: Path
+    finished: tuple[TinySweep, list[Moment]], launch: Callable[..., Launch], command: str, every: int, tmp_path: Path
 ) -> None:
     moments = _at_the_end(finished[1])
     assert len(moments) > 50
     first = COMMANDS.index(command) * 9 % every  # so that the three commands together meet every ninth moment
     for number, moment in enumerate(moments[first::every]):
         sweep = TinySweep.below(tmp_path / str(number))
-        assert sweep.launch(0, Fault(how="SIGKILL of both", moment=moment, seed=number)).code == -9, moment
+        assert launch(sweep, 0, Fault(how="SIGKILL of both", moment=moment, seed=number)).code == -9, moment
         if command == "launch":
-            assert sweep.launch(1).code == 0
+            assert launch(sweep, 1).code == 0
         else:
             said = transtailor_command(command, sweep.run, folder=sweep.run)
             assert (said.returncode, said.stderr) == (0, "")
