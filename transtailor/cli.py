@@ -24,7 +24,6 @@ from transtailor.errors import INTERRUPTED, MISTAKE, SUCCESS, ExplainedError, is
 from transtailor.garbage import import_uncollected
 from transtailor.names import did_you_mean
 from transtailor.terminal import ignore_closed_stdout, say
-from transtailor.validation import fraction
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -127,7 +126,7 @@ def command(*, example: str, cls: type[Command] = Command) -> Callable[[Callable
     return click.command(cls=cls, epilog=example, context_settings=_CONTEXT)
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Entry:
     """A command, or a group of commands, that is listed in the help without importing it.
 
@@ -209,6 +208,8 @@ class _Fraction(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number. A percentage is refused; the message says what to type instead."""
+        from transtailor.validation import fraction  # most commands, and the help, need no fraction
+
         try:
             return fraction(str(value))
         except ValueError as error:

@@ -1,12 +1,9 @@
-"""Hints for error messages about a name that does not exist; names of files for texts of the user."""
+"""Hints for error messages about a name that does not exist."""
 
-import hashlib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 NAMES_SHOWN = 12
-LONGEST_FILE_NAME = 100  # characters; encrypted home folders (eCryptfs) take 143, and ids and endings are added
 LEAST_LIKENESS = 0.5  # difflib's ratio, 1 for the same name
 LIKENESS_LISTED = 0.3  # of the names that are listed if there are too many to list all
 _BUDGET = ("removed_macs_fraction", "step_macs_fraction", "prune_ratio")
@@ -68,25 +65,6 @@ def nearest(typed: str, valid: Iterable[str], elsewhere: Mapping[str, str] = Map
     if close in names and close not in listed:
         listed = [close, *listed]
     return f"{hint} (valid: {', '.join(listed)}, ... {len(names)} in all)"
-
-
-def file_name(*words: str) -> str:
-    """Return a name for a file or folder, made of words of a user: letters, digits, `.`, `_`, and `-` between words.
-
-    A name that would be too long is shortened, and ends with a digest of the words.
-
-    >>> file_name("prune l1 (50%)", "digits_vgg")
-    'prune_l1_50_-digits_vgg'
-
-    Returns:
-        at most `LONGEST_FILE_NAME` characters, none of which a shell or a file system reads otherwise.
-    """
-    name = "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", word) for word in words)
-    name = re.sub(r"^[.-]+", "_", name) or "_"  # hidden files, options of commands, nothing
-    if len(name) <= LONGEST_FILE_NAME:
-        return name
-    digest = hashlib.sha256("\0".join(words).encode(errors="surrogatepass")).hexdigest()[:16]
-    return f"{name[: LONGEST_FILE_NAME - len(digest) - 1]}-{digest}"
 
 
 def did_you_mean(typed: str, valid: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from results.store.reader import Run
 from results.text.settings import leaves
 from transtailor.documents import read_json
-from transtailor.names import file_name
+from transtailor.file_names import file_name
 
 BATCH_TRIALS = 200
 """This many trials' values are held in memory at once."""
