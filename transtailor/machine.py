@@ -1,10 +1,39 @@
-"""Which cores and GPUs this process may use, by the limits of the kernel, of a container and of CUDA."""
+"""The CPU, and which cores and GPUs this process may use, by the limits of the kernel, of a container and of CUDA."""
 
 import os
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from transtailor.lines import lines_of
+
+CPU_FLAGS = {
+    "avx2": ("avx2",),
+    "avx512": ("avx512f",),
+    "vnni": ("avx512_vnni", "avx_vnni"),
+}
+"""What decides which kernels a CPU runs, and its names in /proc/cpuinfo; a CPU's own name says little in a cloud."""
+
+
+def cpu_name(root: Path = Path("/")) -> str:
+    """Return the CPU's model and the flags in `CPU_FLAGS` that it has: "AMD EPYC 9B14 (avx2 avx512 vnni)".
+
+    Where the system does not tell the model, which only Linux does, it is the architecture.
+
+    Args:
+        root: where `proc` is found.
+    """
+    facts: dict[str, str] = {}
+    with suppress(OSError):
+        for line in lines_of((root / "proc/cpuinfo").read_text()):
+            name, _, value = line.partition(":")
+            facts.setdefault(name.strip(), value.strip())
+    has = facts.get("flags", "").split()
+    flags = [flag for flag, names in CPU_FLAGS.items() if any(name in has for name in names)]
+    model = facts.get("model name", platform.machine())
+    return f"{model} ({' '.join(flags)})" if flags else model
 
 
 def usable_cores(root: Path = Path("/")) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from transtailor.lines import lines_of
-from transtailor.machine import usable_cores
+from transtailor.machine import cpu_name, usable_cores
 from transtailor.sources import PACKAGES, ROOT, code_digest
 
 
@@ -27,7 +27,7 @@ def provenance(files: dict[Path, bytes]) -> dict[str, Any]:
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "cores": usable_cores(),
-        "cpu": _cpu(),
+        "cpu": cpu_name(),
         "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         "gpus": _gpus(),
         "python": platform.python_version(),
@@ -36,18 +36,6 @@ def provenance(files: dict[Path, bytes]) -> dict[str, Any]:
         "git": _git(),
         "code_digest": code_digest(files),
     }
-
-
-def _cpu() -> str | None:
-    """Return the processor's name, if Linux knows it."""
-    try:
-        lines = lines_of(Path("/proc/cpuinfo").read_text())
-    except OSError:
-        return None
-    for line in lines:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return None
 
 
 def _gpus() -> list[str]:

@@ -6,6 +6,7 @@ norm, activation and addition, as far as the runtime did not fuse them into the 
 
 import hashlib
 import json
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from pydantic import Field, ValidationError
 from tailor.core.errors import ConfigError
 from tailor.core.settings import Count, Settings
 from transtailor.files import write_file
+from transtailor.machine import cpu_name
 from transtailor.shell import command
 from transtailor.validation import list_faults
 
@@ -103,12 +105,17 @@ class LatencyTable(Settings):
         return asked_ms
 
     def warnings(self) -> list[str]:
-        """Return what a user of the table should know: its error, and that it is older than the library here."""
+        """Return what a user should know: the table's error, and that it is of another CPU or version than are here."""
         lines = []
         if self.held_out_median_error > SAID_FROM:
             lines.append(
                 f"the table of {self.network} predicts other networks with a median error of "
                 f"{self.held_out_median_error:.1%}: expect the measured latency to differ by that"
+            )
+        of_cpu = self.circumstance["device_name"]
+        if of_cpu != cpu_name():
+            lines.append(
+                f"the table was measured on {of_cpu}, and this is {cpu_name()}: its milliseconds hold there, not here"
             )
         name, _, of_table = str(self.circumstance["versions"]).partition(" ")
         try:
@@ -156,9 +163,7 @@ def read_table(file: Path, sha256: str | None = None) -> LatencyTable:
     if sha256 is not None and present != sha256:
         raise ConfigError(f"{file} has SHA-256 {present}, and table_sha256 is {sha256}; give the table that was meant")
     try:
-        sealed = json.loads(content)
-        is_unchanged = sealed["sha256"] == _digest(sealed["table"])
-        table = LatencyTable.model_validate(sealed["table"])
+        table, is_unchanged = _table_in(content)
     except ValidationError as error:
         raise ConfigError(f"{file} is no table of latencies: {list_faults(error)}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -172,6 +177,13 @@ def read_table(file: Path, sha256: str | None = None) -> LatencyTable:
             f"measure it again on a machine without other work, type: {table.how_to_make()}"
         )
     return table
+
+
+@lru_cache(maxsize=8)  # a plan reads the same few tables for each of its trials
+def _table_in(content: bytes) -> tuple[LatencyTable, bool]:
+    """Return the table in the content of a file, and whether it is as it was measured."""
+    sealed = json.loads(content)
+    return LatencyTable.model_validate(sealed["table"]), sealed["sha256"] == _digest(sealed["table"])
 
 
 def _digest(table: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from tailor.catalogue.widths import WIDE_FILTERS
 from tailor.config import optimisation
 from tailor.config.allocations import ToLatency
 from tailor.config.data import DataConfig
+from tailor.config.latency_table import read_table
 from tailor.config.optimisation import Optimisation
 from tailor.config.pruning import PruningConfig
 from tailor.config.source import SourceConfig
@@ -138,7 +139,10 @@ class TrialConfig(Settings):
 
     def warnings(self) -> tuple[str, ...]:
         """Return what a user should know before starting the trial."""
-        return self.method.warnings(self)
+        table = self.latency_table
+        if table is None or not table.is_file():  # the launch refuses a trial whose table is absent
+            return self.method.warnings(self)
+        return (*self.method.warnings(self), *read_table(table).warnings())
 
     @field_validator("network")
     @classmethod

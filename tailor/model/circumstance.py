@@ -1,16 +1,14 @@
 """Where and how a forward pass is timed. Two times can be compared only if their circumstances are equal."""
 
-import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Literal, get_args
 
 import torch
 
 from tailor.core.errors import ConfigError
-from transtailor.lines import lines_of
+from transtailor.machine import cpu_name
 from transtailor.shell import pip
 
 Runtime = Literal["eager", "compiled", "onnxruntime"]
@@ -19,12 +17,6 @@ MemoryFormat = Literal["contiguous", "channels_last"]
 
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
-CPU_FLAGS = {
-    "avx2": ("avx2",),
-    "avx512": ("avx512f",),
-    "vnni": ("avx512_vnni", "avx_vnni"),
-}
-"""What decides which kernels a CPU runs, and its names in /proc/cpuinfo; a CPU's own name says little in a cloud."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,19 +132,8 @@ def versions_of(runtime: Runtime) -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """Return the model of the GPU, or of the CPU if the system tells it, with the flags in `CPU_FLAGS` that it has."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    facts: dict[str, str] = {}
-    cpu_info = Path("/proc/cpuinfo")  # only Linux has it
-    if cpu_info.exists():
-        for line in lines_of(cpu_info.read_text()):
-            name, _, value = line.partition(":")
-            facts.setdefault(name.strip(), value.strip())
-    has = facts.get("flags", "").split()
-    flags = [flag for flag, names in CPU_FLAGS.items() if any(name in has for name in names)]
-    name = facts.get("model name", platform.machine())
-    return f"{name} ({' '.join(flags)})" if flags else name
+    """Return the model of the GPU, or the name and the flags of the CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
 
 
 def precision_name(precision: torch.dtype, device: torch.device) -> str:

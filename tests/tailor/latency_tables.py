@@ -15,6 +15,7 @@ from tailor.pruning.groups import groups
 from tailor.pruning.latency_parts import predicted_ms
 from tailor.pruning.weight_widths import WeightWidths
 from tailor.stages import GroupRule
+from transtailor.machine import cpu_name
 
 COUPLED = GroupRule(residual="coupled", linear=True)
 
@@ -56,7 +57,7 @@ def made_up_table(
         classes=classes,
         input_shape=shape,
         rule=rule.identity(),
-        circumstance=vars(EXAMPLE),
+        circumstance=vars(EXAMPLE) | {"device_name": cpu_name()},
         step=1,
         widths=grid,
         blocks=blocks,

@@ -1,11 +1,12 @@
 """Cores that a quota pays for, by cgroup v1 and v2, and GPUs that CUDA shows; on files as the kernel writes them."""
 
 import os
+import platform
 from pathlib import Path
 
 import pytest
 
-from transtailor.machine import usable_cores, visible_gpus
+from transtailor.machine import cpu_name, usable_cores, visible_gpus
 
 CORES = len(os.sched_getaffinity(0))
 V2 = "31 24 0:27 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup rw,nsdelegate\n"
@@ -54,6 +55,23 @@ def test_cores_are_those_that_a_quota_pays_for(
 
 def test_without_the_kernels_files_it_is_the_affinity(tmp_path: Path) -> None:
     assert usable_cores(tmp_path) == CORES
+
+
+@pytest.mark.parametrize(
+    ("facts", "name"),
+    [
+        ("model name\t: AMD EPYC\nflags\t\t: fpu avx2 avx512f avx512_vnni\n", "AMD EPYC (avx2 avx512 vnni)"),
+        ("model name\t: Xeon(R)\nflags\t\t: fpu avx2 avx_vnni\nmodel name\t: other\n", "Xeon(R) (avx2 vnni)"),
+        ("model name\t: old\nflags\t\t: fpu\n", "old"),
+        ("Features\t: fp asimd\n", platform.machine()),  # of an ARM
+        (None, platform.machine()),
+    ],
+)
+def test_a_cpu_is_named_with_the_flags_that_choose_kernels(tmp_path: Path, facts: str | None, name: str) -> None:
+    if facts is not None:
+        (tmp_path / "proc").mkdir()
+        (tmp_path / "proc" / "cpuinfo").write_text(facts)
+    assert cpu_name(tmp_path) == name
 
 
 @pytest.mark.parametrize(

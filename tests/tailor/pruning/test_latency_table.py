@@ -178,6 +178,13 @@ def test_an_error_above_five_percent_and_another_version_are_said(table: Latency
     assert with_version(table, "unknown 1").warnings() == []
 
 
+def test_a_table_of_another_cpu_is_said_in_the_plan(table: LatencyTable, tmp_path: Path) -> None:
+    elsewhere = table.replace(circumstance=table.circumstance | {"device_name": "Zilog Z80"})
+    file, sha256 = written(elsewhere, tmp_path)
+    warnings = trial(file, sha256, latency_fraction=0.7).warnings()
+    assert [line for line in warnings if "measured on Zilog Z80, and this is " in line]
+
+
 def with_version(table: LatencyTable, versions: str) -> LatencyTable:
     return table.replace(circumstance=table.circumstance | {"versions": versions})
 
