@@ -161,7 +161,7 @@ def prune_by_torch_pruning(whole: ModelState, fraction: float) -> ModelState:
     raise ValueError(f"{whole.network}: Torch-Pruning removes {removed:.3f} of the MACs where {fraction:g} were asked")
 
 
-def torch_pruning_state(whole: ModelState, share: float) -> ModelState:
+def torch_pruning_state(whole: ModelState, share: float, round_to: int | None = None) -> ModelState:
     """The network that Torch-Pruning leaves after removing this share of filters, as our state.
 
     Raises:
@@ -176,6 +176,7 @@ def torch_pruning_state(whole: ModelState, share: float) -> ModelState:
         images,
         importance=torch_pruning.importance.GroupMagnitudeImportance(p=1),
         pruning_ratio=share,
+        round_to=round_to,
         ignored_layers=[model.get_submodule(NETWORKS[whole.network].head)],
     ).step()
     state = replace(whole.with_weights_of(model), kept=None)

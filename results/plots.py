@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from results.arms.comparison import Problem
 from results.arms.findings import Findings, findings_of
+from results.arms.fronts import DEVICE_HOURS, TIMED
 from results.arms.trial_settings import settings_of, trial_rows
 from results.errors import ResultsError
 from results.questions import (
@@ -23,7 +24,7 @@ from results.questions import (
     timeline,
 )
 from results.questions.effects import effects_of
-from results.questions.front import DEVICE_HOURS, TIMED, Means
+from results.questions.front import Means
 from results.questions.layers import Figures
 from results.render.chart import Chart
 from results.store.reader import Run

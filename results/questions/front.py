@@ -6,203 +6,36 @@ The Pareto front of score against MACs, parameters, latency or hours.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
-import numpy as np
-
-from results.arms.comparison import TRANSTAILOR, Arm, Problem
+from results.arms.comparison import TRANSTAILOR, Problem
 from results.arms.findings import Findings
+from results.arms.fronts import (
+    DEVICE_HOURS,
+    TIMED,
+    FrontPoint,
+    costs_in,
+    costs_of,
+    faster_choice,
+    fronts_among,
+    fronts_of,
+)
 from results.arms.selection import select_arms
 from results.arms.shared_training import support_lines
-from results.circumstances import (
-    Circumstance,
-    circumstance_lines,
-    circumstance_text,
-    circumstances_of,
-    unsteady_lines,
-)
+from results.circumstances import circumstance_lines, circumstance_text, circumstances_of, unsteady_lines
 from results.command_options import over_option
-from results.errors import ResultsError
 from results.question import question
 from results.questions.costs import time_unit
 from results.render.blocks import Figure, Section, Words
 from results.render.chart import Chart, Spec
 from results.render.style import GREY, WIDTH, arm_channels, quantity, score_domain, tooltip
-from results.statistics.fronts import FRONT_DRAWS, front_shares, on_front, resamples
+from results.statistics.fronts import FRONT_DRAWS
 from results.statistics.gaps import above_widest_gap
-from results.statistics.means import Mean, mean_interval
 from results.store.answers import Answer, answer
 from results.store.reader import Run
-from results.store.views import CIRCUMSTANCE
 from results.text.number_format import SCALES, Scale, number, percent
 from results.text.page import Heading, Note, PageTable, Part
 from transtailor import cli
-from transtailor.names import did_you_mean
-from transtailor.shell import command
-
-DEVICE_HOURS = "device_hours"
-"""Hours of all ranks for all stages that led to a point, without sharing; GPU-hours on GPUs."""
-NO_COST = (
-    "seed", "point", "validation_score", "deciding_score", "validation_loss", "validation_images", "test_score",
-    "test_images", "train_images", "asked_removed_macs_fraction", "removed_macs_fraction", "original_macs", "speed",
-)  # fmt: skip
-"""Numeric columns that are no cost of a model."""
-TIMED = ("latency_ms", "peak_memory_bytes")
-"""Costs that `transtailor time` measures, in `measured_points` those of the circumstance in the view `timed_on`."""
-TIMED_IN = f"""
-SELECT trial_id, point, timings."{{cost}}" AS cost FROM compared_points JOIN timings USING (model_key)
-WHERE isfinite(timings."{{cost}}") AND ({", ".join(f"timings.{name}" for name in CIRCUMSTANCE)}) = ({{values}})
-"""
-NUMBERS = "SELECT column_name FROM (DESCRIBE measured_points) WHERE column_type IN ('BIGINT', 'DOUBLE')"
-HOURS = "SELECT trial_id, point, device_hours AS cost FROM compared_points JOIN unshared_costs USING (stage_key)"
-
-
-Costs = Mapping[tuple[str, int], float]
-"""By trial and number of the point."""
-
-
-@dataclass(frozen=True)
-class FrontPoint:
-    """One arm, with means over its seeds.
-
-    Attributes:
-        share: share of the bootstrap resamples of the seeds in which the arm is on the front; None for one seed.
-    """
-
-    arm: Arm
-    cost: float  # in the unit of the column; hours for `DEVICE_HOURS`
-    interval: Mean  # the mean score with its 95% interval, over the seeds that have both a score and a cost
-    is_on_front: bool  # whether no other arm of the problem is as cheap and as good, and better in one
-    share: float | None
-
-    @property
-    def score(self) -> float:
-        """The mean score over the seeds."""
-        assert self.interval.mean is not None  # an arm without a seed has no point
-        return self.interval.mean
-
-    @property
-    def seeds(self) -> int:
-        """The number of seeds that the means are over."""
-        return self.interval.n
-
-
-def cost_names(run: Run) -> list[str]:
-    """Return the names of all costs of this run."""
-    columns = [row["column_name"] for row in run.rows(NUMBERS)]
-    costs = [column for column in columns if column not in NO_COST]
-    return [*costs, DEVICE_HOURS]
-
-
-def fronts_of(run: Run, cost: str, score: str = "test_score") -> dict[Problem, list[FrontPoint]]:
-    """Return all arms of each problem, sorted by cost, with their place on or behind the front.
-
-    Raises:
-        ResultsError: the run has no such cost or score, or no point has both.
-    """
-    fronts = fronts_among(select_arms(run, score=score).arms, costs_of(run, cost))
-    if not fronts:
-        hint = f"; to time the sub-models, type: {command('time', run.path)}" if cost in TIMED else ""
-        raise ResultsError(f"no operating point has both a {score} and a {cost}{hint}")
-    return fronts
-
-
-def fronts_among(arms: Sequence[Arm], costs: Costs) -> dict[Problem, list[FrontPoint]]:
-    """Return what `fronts_of` does from known costs; problems without any cost are left out.
-
-    Args:
-        arms: with a score in `test`.
-        costs: from `costs_of`.
-    """
-    problems: dict[Problem, list[Arm]] = {}
-    for arm in arms:
-        problems.setdefault(arm.problem, []).append(arm)
-    fronts = {}
-    for problem, arms_of_problem in sorted(problems.items()):
-        front = _front(arms_of_problem, costs)
-        if front:
-            fronts[problem] = front
-    return fronts
-
-
-def costs_of(run: Run, cost: str) -> Costs:
-    """Return the cost of every operating point that has one, by trial and number of the point.
-
-    Raises:
-        ResultsError: the run has no such cost.
-    """
-    names = cost_names(run)
-    if cost not in names:
-        hint = did_you_mean(cost, names)
-        raise ResultsError(f"--cost {cost}: {hint}costs of this run: {', '.join(names)}")
-    sql = f'SELECT trial_id, point, "{cost}" AS cost FROM compared_points WHERE isfinite("{cost}")'
-    if cost == DEVICE_HOURS:
-        sql = f"{HOURS} WHERE cost > 0"
-    return {(row["trial_id"], row["point"]): float(row["cost"]) for row in run.rows(sql)}
-
-
-def _costs_in(run: Run, cost: str, circumstance: Circumstance) -> Costs:
-    """Return the cost of every operating point whose model was timed in a circumstance."""
-    sql = TIMED_IN.format(cost=cost, values=", ".join("?" * len(CIRCUMSTANCE)))
-    rows = run.rows(sql, [circumstance[name] for name in CIRCUMSTANCE])
-    return {(row["trial_id"], row["point"]): float(row["cost"]) for row in rows}
-
-
-def _front(arms: Sequence[Arm], costs_of_points: Costs) -> list[FrontPoint]:
-    """Return the arms of one problem that have a seed with both a score and a cost, sorted by cost."""
-    all_seeds: set[int] = set()
-    for arm in arms:
-        all_seeds.update(arm.test_by_seed)
-    seeds = sorted(all_seeds)
-    costs = np.full((len(arms), len(seeds)), np.nan)
-    scores = np.full((len(arms), len(seeds)), np.nan)
-    for row, arm in enumerate(arms):
-        cost_by_seed = _costs_by_seed(arm, costs_of_points)
-        for column, seed in enumerate(seeds):
-            if seed in cost_by_seed and seed in arm.test_by_seed:
-                costs[row, column] = cost_by_seed[seed]
-                scores[row, column] = arm.test_by_seed[seed]
-    has_cost = np.isfinite(costs).any(axis=1)
-    if not has_cost.any():
-        return []
-    costs = costs[has_cost]
-    scores = scores[has_cost]
-    mean_cost = np.nanmean(costs, axis=1)
-    mean_score = np.nanmean(scores, axis=1)
-    is_on_front = on_front(mean_cost, mean_score)
-    shares: list[float | None] = [None] * len(costs)
-    if len(seeds) > 1:
-        shares = front_shares(costs, scores, _resamples(len(seeds))).tolist()
-    points = []
-    arms_with_cost = [arms[index] for index in np.flatnonzero(has_cost).tolist()]
-    for row, arm in enumerate(arms_with_cost):
-        scores_of_arm = scores[row][np.isfinite(scores[row])]
-        points.append(
-            FrontPoint(
-                arm=arm,
-                cost=float(mean_cost[row]),
-                interval=mean_interval(scores_of_arm.tolist()),
-                is_on_front=bool(is_on_front[row]),
-                share=shares[row],
-            )
-        )
-    return sorted(points, key=lambda point: (point.cost, -point.score, point.arm.name))
-
-
-def _costs_by_seed(arm: Arm, costs_of_points: Costs) -> dict[int, float]:
-    """Return the mean over the points of each seed that have a cost."""
-    by_seed: dict[int, list[float]] = {}
-    for point in arm.points:
-        cost = costs_of_points.get((point.trial_id, point.point))
-        if cost is not None:
-            by_seed.setdefault(point.seed, []).append(cost)
-    return {seed: sum(costs) / len(costs) for seed, costs in by_seed.items()}
-
-
-@cache  # a page has many fronts over as many seeds
-def _resamples(seeds: int) -> np.ndarray:
-    return resamples(seeds, np.random.default_rng(0))  # the same rows give the same table
 
 
 def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]:
@@ -211,8 +44,10 @@ def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]
     if cost in TIMED:
         arms = select_arms(run, score=score).arms
         for circumstance in circumstances_of(run):
-            of_circumstance = fronts_among(arms, _costs_in(run, cost, circumstance))
+            of_circumstance = fronts_among(arms, costs_in(run, cost, circumstance))
             yield from _front_tables(of_circumstance, cost, score, f", {circumstance_text(circumstance)}")
+            if cost == "latency_ms":
+                yield from map(Note, _choice_lines(of_circumstance))
     else:
         yield from _front_tables(fronts, cost, score)
     yield Note(
@@ -237,6 +72,28 @@ def _front_tables(
         columns = ("arm", cost, scale.mark, "95%", "seeds", "on the front", "share of resamples")
         yield PageTable(columns=columns, rows=[_row(point) for point in front])
         yield ""
+
+
+def _choice_lines(fronts: Mapping[Problem, Sequence[FrontPoint]]) -> Iterator[str]:
+    """Say for each problem what somebody can take who wants to be faster; arms are chosen by the validation split."""
+    for problem, front in fronts.items():
+        choice = faster_choice(front)
+        if choice is None:
+            continue
+        scale = SCALES[choice.whole.arm.metric]
+
+        def text(point: FrontPoint, scale: Scale = scale) -> str:
+            return f"{_name(point)} {scale.value(point.score)}"
+
+        at_ms = choice.whole.cost if choice.pruned is None else choice.pruned.cost
+        begin = f"{problem}: at {at_ms:.4g} ms {text(choice.pruned or choice.whole)}"
+        if choice.pruned is None:
+            yield f"{begin}, with all filters; no arm with fewer filters is faster, so take this one here."
+            continue
+        beside = "no arm with all filters is as fast"
+        if choice.as_cheap is not None:
+            beside = f"with all filters in no more time {text(choice.as_cheap)}"
+        yield f"{begin}; {beside}; with all filters at {choice.whole.cost:.4g} ms {text(choice.whole)}."
 
 
 def _row(point: FrontPoint) -> tuple[str, ...]:
@@ -661,6 +518,7 @@ def section(findings: Findings) -> Section:
     if drawn is None:
         return section_front
     section_front.blocks.append(Figure("pareto-figure", drawn))
+    section_front.blocks += [Words(line) for line in _choice_lines(means.get(("test_score", "latency_ms"), {}))]
     if any(cost in TIMED for _, cost in means):
         section_front.blocks += [Words(line) for line in circumstance_lines(findings.run)]
     return section_front

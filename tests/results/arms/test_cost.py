@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from results.arms.cost import SharingSavings, cost_of_run
+from results.arms.fronts import DEVICE_HOURS, costs_of
 from results.questions.costs import KINDS
-from results.questions.front import DEVICE_HOURS, costs_of
 from results.store.reader import load
 from results.store.writer import Writer
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from results.arms.findings import findings_of
+from results.arms.fronts import DEVICE_HOURS, costs_of, fronts_of
 from results.best import Limit, best_lines, best_points
 from results.errors import ResultsError
-from results.questions.front import DEVICE_HOURS, chart, costs_of, front_page, fronts_of, means_of
+from results.questions.front import chart, front_page, means_of, section
 from results.render.chart import Chart
 from results.report import write_report
 from results.store.reader import load
@@ -86,6 +87,29 @@ def test_a_front_by_latency_needs_timed_models_and_says_where_they_were_timed(tm
     page = write_report(tmp_path).read_text()
     assert {"macs", "latency_ms"} <= set(costs_to_choose(page))
     assert "12 models were timed like this" in text_of(page) and "Not shown here" in text_of(page)
+
+
+@pytest.mark.parametrize(
+    ("small_ms", "whole_ms", "said"),
+    [
+        (2.0, 4.0, "at 1.5 ms pruned at 20% fewer MACs {pruned}; no arm with all filters is as fast; with all filters"),
+        (1.0, 4.0, "at 1.5 ms pruned at 20% fewer MACs {pruned}; with all filters in no more time small px {small};"),
+        (0.9, 1.0, "at 1 ms whole {whole}, with all filters; no arm with fewer filters is faster, so take this one"),
+    ],
+)
+def test_the_page_says_what_to_take_to_be_faster(tmp_path: Path, small_ms: float, whole_ms: float, said: str) -> None:
+    arms = (("whole", 90, 0.0), ("small px", 80, 0.0), ("pruned", 85, 0.2))
+    write_run(tmp_path, [Trial(label=label, seed=0, right=(right,), asked=(asked,)) for label, right, asked in arms])
+    with load(tmp_path) as run:
+        points = run.rows("SELECT model_key, label FROM operating_points ORDER BY model_key")
+    ms = {"whole": whole_ms, "small px": small_ms, "pruned": 1.5}
+    timed = [TIMING | {"model_key": row["model_key"], "latency_ms": ms[row["label"]]} for row in points]
+    Writer(tmp_path / "tables").write("timings", timed)
+    with load(tmp_path) as run:
+        text = "\n".join(markdown_lines(front_page(run, "latency_ms")))
+        in_report = str(section(findings_of(run)).blocks)
+    expected = said.format(whole="90.00", small="80.00", pruned="85.00")
+    assert expected in text and expected in in_report
 
 
 def costs_to_choose(page: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from results.arms.comparison import arms_of, baseline_pairs, compare, points_of
-from results.questions.front import costs_of
+from results.arms.fronts import costs_of
 from results.questions.stops import rule_outcomes
 from results.render.blocks import packed
 from results.report import write_report

@@ -1,0 +1,209 @@
+"""Arms of a problem by score and cost: means over their seeds, and which of them are on the Pareto front."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from results.arms.comparison import Arm, Problem
+from results.arms.selection import select_arms
+from results.circumstances import Circumstance
+from results.errors import ResultsError
+from results.statistics.fronts import front_shares, on_front, resamples
+from results.statistics.means import Mean, mean_interval
+from results.store.reader import Run
+from results.store.views import CIRCUMSTANCE
+from transtailor.names import did_you_mean
+from transtailor.shell import command
+
+DEVICE_HOURS = "device_hours"
+"""Hours of all ranks for all stages that led to a point, without sharing; GPU-hours on GPUs."""
+NO_COST = (
+    "seed", "point", "validation_score", "deciding_score", "validation_loss", "validation_images", "test_score",
+    "test_images", "train_images", "asked_removed_macs_fraction", "removed_macs_fraction", "original_macs", "speed",
+)  # fmt: skip
+"""Numeric columns that are no cost of a model."""
+TIMED = ("latency_ms", "peak_memory_bytes")
+"""Costs that `transtailor time` measures, in `measured_points` those of the circumstance in the view `timed_on`."""
+TIMED_IN = f"""
+SELECT trial_id, point, timings."{{cost}}" AS cost FROM compared_points JOIN timings USING (model_key)
+WHERE isfinite(timings."{{cost}}") AND ({", ".join(f"timings.{name}" for name in CIRCUMSTANCE)}) = ({{values}})
+"""
+NUMBERS = "SELECT column_name FROM (DESCRIBE measured_points) WHERE column_type IN ('BIGINT', 'DOUBLE')"
+HOURS = "SELECT trial_id, point, device_hours AS cost FROM compared_points JOIN unshared_costs USING (stage_key)"
+
+
+Costs = Mapping[tuple[str, int], float]
+"""By trial and number of the point."""
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """One arm, with means over its seeds.
+
+    Attributes:
+        share: share of the bootstrap resamples of the seeds in which the arm is on the front; None for one seed.
+    """
+
+    arm: Arm
+    cost: float  # in the unit of the column; hours for `DEVICE_HOURS`
+    interval: Mean  # the mean score with its 95% interval, over the seeds that have both a score and a cost
+    is_on_front: bool  # whether no other arm of the problem is as cheap and as good, and better in one
+    share: float | None
+
+    @property
+    def score(self) -> float:
+        """The mean score over the seeds."""
+        assert self.interval.mean is not None  # an arm without a seed has no point
+        return self.interval.mean
+
+    @property
+    def seeds(self) -> int:
+        """The number of seeds that the means are over."""
+        return self.interval.n
+
+
+def cost_names(run: Run) -> list[str]:
+    """Return the names of all costs of this run."""
+    columns = [row["column_name"] for row in run.rows(NUMBERS)]
+    costs = [column for column in columns if column not in NO_COST]
+    return [*costs, DEVICE_HOURS]
+
+
+def fronts_of(run: Run, cost: str, score: str = "test_score") -> dict[Problem, list[FrontPoint]]:
+    """Return all arms of each problem, sorted by cost, with their place on or behind the front.
+
+    Raises:
+        ResultsError: the run has no such cost or score, or no point has both.
+    """
+    fronts = fronts_among(select_arms(run, score=score).arms, costs_of(run, cost))
+    if not fronts:
+        hint = f"; to time the sub-models, type: {command('time', run.path)}" if cost in TIMED else ""
+        raise ResultsError(f"no operating point has both a {score} and a {cost}{hint}")
+    return fronts
+
+
+def fronts_among(arms: Sequence[Arm], costs: Costs) -> dict[Problem, list[FrontPoint]]:
+    """Return what `fronts_of` does from known costs; problems without any cost are left out.
+
+    Args:
+        arms: with a score in `test`.
+        costs: from `costs_of`.
+    """
+    problems: dict[Problem, list[Arm]] = {}
+    for arm in arms:
+        problems.setdefault(arm.problem, []).append(arm)
+    fronts = {}
+    for problem, arms_of_problem in sorted(problems.items()):
+        front = _front(arms_of_problem, costs)
+        if front:
+            fronts[problem] = front
+    return fronts
+
+
+def costs_of(run: Run, cost: str) -> Costs:
+    """Return the cost of every operating point that has one, by trial and number of the point.
+
+    Raises:
+        ResultsError: the run has no such cost.
+    """
+    names = cost_names(run)
+    if cost not in names:
+        hint = did_you_mean(cost, names)
+        raise ResultsError(f"--cost {cost}: {hint}costs of this run: {', '.join(names)}")
+    sql = f'SELECT trial_id, point, "{cost}" AS cost FROM compared_points WHERE isfinite("{cost}")'
+    if cost == DEVICE_HOURS:
+        sql = f"{HOURS} WHERE cost > 0"
+    return {(row["trial_id"], row["point"]): float(row["cost"]) for row in run.rows(sql)}
+
+
+def costs_in(run: Run, cost: str, circumstance: Circumstance) -> Costs:
+    """Return the cost of every operating point whose model was timed in a circumstance."""
+    sql = TIMED_IN.format(cost=cost, values=", ".join("?" * len(CIRCUMSTANCE)))
+    rows = run.rows(sql, [circumstance[name] for name in CIRCUMSTANCE])
+    return {(row["trial_id"], row["point"]): float(row["cost"]) for row in rows}
+
+
+def _front(arms: Sequence[Arm], costs_of_points: Costs) -> list[FrontPoint]:
+    """Return the arms of one problem that have a seed with both a score and a cost, sorted by cost."""
+    all_seeds: set[int] = set()
+    for arm in arms:
+        all_seeds.update(arm.test_by_seed)
+    seeds = sorted(all_seeds)
+    costs = np.full((len(arms), len(seeds)), np.nan)
+    scores = np.full((len(arms), len(seeds)), np.nan)
+    for row, arm in enumerate(arms):
+        cost_by_seed = _costs_by_seed(arm, costs_of_points)
+        for column, seed in enumerate(seeds):
+            if seed in cost_by_seed and seed in arm.test_by_seed:
+                costs[row, column] = cost_by_seed[seed]
+                scores[row, column] = arm.test_by_seed[seed]
+    has_cost = np.isfinite(costs).any(axis=1)
+    if not has_cost.any():
+        return []
+    costs = costs[has_cost]
+    scores = scores[has_cost]
+    mean_cost = np.nanmean(costs, axis=1)
+    mean_score = np.nanmean(scores, axis=1)
+    is_on_front = on_front(mean_cost, mean_score)
+    shares: list[float | None] = [None] * len(costs)
+    if len(seeds) > 1:
+        shares = front_shares(costs, scores, _resamples(len(seeds))).tolist()
+    points = []
+    arms_with_cost = [arms[index] for index in np.flatnonzero(has_cost).tolist()]
+    for row, arm in enumerate(arms_with_cost):
+        scores_of_arm = scores[row][np.isfinite(scores[row])]
+        points.append(
+            FrontPoint(
+                arm=arm,
+                cost=float(mean_cost[row]),
+                interval=mean_interval(scores_of_arm.tolist()),
+                is_on_front=bool(is_on_front[row]),
+                share=shares[row],
+            )
+        )
+    return sorted(points, key=lambda point: (point.cost, -point.score, point.arm.name))
+
+
+def _costs_by_seed(arm: Arm, costs_of_points: Costs) -> dict[int, float]:
+    """Return the mean over the points of each seed that have a cost."""
+    by_seed: dict[int, list[float]] = {}
+    for point in arm.points:
+        cost = costs_of_points.get((point.trial_id, point.point))
+        if cost is not None:
+            by_seed.setdefault(point.seed, []).append(cost)
+    return {seed: sum(costs) / len(costs) for seed, costs in by_seed.items()}
+
+
+@cache  # a page has many fronts over as many seeds
+def _resamples(seeds: int) -> np.ndarray:
+    return resamples(seeds, np.random.default_rng(0))  # the same rows give the same table
+
+
+@dataclass(frozen=True)
+class FasterChoice:
+    """What somebody can take who wants to be faster than the best whole network. Best: by the validation split."""
+
+    whole: FrontPoint  # the best arm that kept every filter
+    pruned: FrontPoint | None  # the best of those that lost filters and cost less; None: there is none
+    as_cheap: FrontPoint | None  # the best with every filter, such as at a smaller input, at no more cost than `pruned`
+
+
+def faster_choice(front: Sequence[FrontPoint]) -> FasterChoice | None:
+    """Return the choice among the arms of one problem; None where none of them kept every filter."""
+    whole = [point for point in front if point.arm.removed == 0.0]
+    if not whole:
+        return None
+    best_whole = max(whole, key=_validation)
+    cheaper = [point for point in front if point.arm.removed > 0.0 and point.cost < best_whole.cost]
+    pruned = max(cheaper, key=_validation, default=None)
+    most_cost = -1.0 if pruned is None else pruned.cost
+    as_cheap = [point for point in whole if point.cost <= most_cost]
+    return FasterChoice(best_whole, pruned, max(as_cheap, key=_validation, default=None))
+
+
+def _validation(point: FrontPoint) -> float:
+    mean = point.arm.validation.mean
+    return -math.inf if mean is None else mean
