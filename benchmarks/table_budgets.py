@@ -49,6 +49,7 @@ THEIRS = "Torch-Pruning, round_to 8, equal MACs"
 OVER_GOAL = 0.05
 ROUNDS, TRIAL_ROUNDS = 12, 2
 HALVINGS = 5
+MOST_MS = 200.0  # of a whole network; a slower one is only pruned by its table
 COLUMNS = ("network", "asked_fraction", "model", "measured_fraction", "eager_fraction", "removed_macs_fraction",
            "kept_importance", "steady", "verdict")  # fmt: skip
 
@@ -105,13 +106,13 @@ def rows_of(network: str, table_file: Path) -> Iterator[tuple[Cell, ...]]:
         scale = torch.exp(torch.randn((), generator=numbers))
         ranking[group.name] = scale * torch.rand(group.filters, generator=numbers)
     setting = Setting(whole=whole, groups=groups, ranking=ranking, program=ResizedProgram(whole, 1))
-    theirs = by_torch_pruning(whole)
+    theirs = by_torch_pruning(whole) if table.whole_ms <= MOST_MS else []
     for fraction in FRACTIONS:
         minimum = budget_solver.minimums(whole, groups, 0.1)
         kept, _ = knapsack_by_table(table, whole, groups, ranking, minimum, table.asked_ms(None, fraction))
         models: dict[str, Kept | ModelState] = {BY_TABLE: kept}
         macs_fraction = removed_macs_fraction(setting.slim(kept))
-        for way in WAYS:
+        for way in WAYS if table.whole_ms <= MOST_MS else ():
             models |= {f"{way}, equal MACs": chosen for chosen in _divided(setting, way, macs_fraction)}
             models |= {f"{way}, equal ms": chosen for chosen in _in_time(setting, way, fraction)}
         if theirs:
@@ -196,7 +197,8 @@ def page(rows: list[tuple[Cell, ...]]) -> Measured:
             "importance with a scale for each layer, so kept_importance says what a way can keep and nothing of "
             "accuracy.",
             f"Goal: {BY_TABLE}, at most {OVER_GOAL:.0%} above what was asked. Equal ms: the largest network of a way "
-            f"that met the asked time in {HALVINGS} halvings. A way that cannot remove so much has no row.",
+            f"that met the asked time in {HALVINGS} halvings. A way that cannot remove so much has no row; nor have "
+            f"the other ways of a network that takes more than {MOST_MS:g} ms.",
         ),
     )
 

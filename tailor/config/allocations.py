@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -63,8 +63,15 @@ class Allocation(Settings):
     """Settings of an allocation; subclasses set `name` to a literal and are added to ALLOCATIONS."""
 
     name: str
-    in_steps: ClassVar[bool] = True
-    """Whether it can prune in several steps, each with a share of the budget."""
+
+    @property
+    def in_steps(self) -> bool:
+        """Whether it can prune in several steps, each with a share of the budget."""
+        return True
+
+    def of_step(self, part: float) -> "Allocation":  # noqa: ARG002
+        """Return the allocation of a step after which this part of all that is asked is removed, in (0, 1]."""
+        return self
 
     def label(self) -> str:
         """Return this allocation's part of an arm's name.
@@ -230,7 +237,6 @@ class ToLatency(Allocation):
     """
 
     name: Literal["latency"] = "latency"
-    in_steps: ClassVar[bool] = False
     latency_ms: Annotated[float | None, Field(gt=0.0, allow_inf_nan=False, json_schema_extra={"neutral": None})] = None
     """Latency of a forward pass of one batch."""
     latency_fraction: Annotated[float | None, Field(gt=0.0, lt=1.0, json_schema_extra={"neutral": None})] = None
@@ -279,6 +285,21 @@ class ToLatency(Allocation):
         if self.table is not None and given:
             raise ValueError(f"{given[0]} is not read with a table, which has its own circumstance; leave it out")
         return self
+
+    @property
+    def in_steps(self) -> bool:
+        """Whether a step can be asked for a part of the milliseconds: only a table knows how many the whole takes."""
+        return self.latency_fraction is not None
+
+    def of_step(self, part: float) -> Allocation:
+        """Return the allocation of a step: the same part of the milliseconds that are to go.
+
+        >>> ToLatency(latency_fraction=0.5, table="t.json", table_sha256="ab").of_step(0.5).latency_fraction
+        0.75
+        """
+        if self.latency_fraction is None:
+            return self
+        return self.model_copy(update={"latency_fraction": round(1.0 - part * (1.0 - self.latency_fraction), 9)})
 
     def label(self) -> str:
         """Return latency and device: each latency is an arm, as its operating points meet no budget in MACs.

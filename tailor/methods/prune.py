@@ -83,8 +83,8 @@ class Pruning(Method):
                 )
         if self.steps > 1 and not self.allocation.in_steps:
             raise ValueError(
-                f"allocation {self.allocation.name!r} reaches its budget in one step, and steps = {self.steps}; leave "
-                "steps out"
+                f"allocation {self.allocation.name!r} reaches {self.allocation.label()} in one step, and steps = "
+                f"{self.steps}; leave steps out, or give latency_fraction and a table"
             )
         regulariser = config.optimisation.regulariser
         if self.weights == "reinitialised" and regulariser is not None and regulariser.needs_anchor:
@@ -122,13 +122,14 @@ class Pruning(Method):
             model = yield recipe.fine_tune(model, tunings, self.first_regulariser)
         for step in range(1, self.steps + 1):
             budget = self.removed_macs_fraction * step / self.steps
+            allocation = self.allocation.of_step(step / self.steps)
             tunings += 1
             if self.criterion == "beta":
                 model = yield recipe.train_factors(
                     model, tunings, epochs=self.alpha_epochs, learning_rate=self.alpha_learning_rate
                 )
             scores = yield recipe.scores(model, self.criterion, step=step)
-            model = yield from recipe.prune(scores, budget, self.allocation, self.grouping, step=step)
+            model = yield from recipe.prune(scores, budget, allocation, self.grouping, step=step)
             if self.weights == "reinitialised":
                 model = yield Reinitialise(of=model, seed=stream(config.seed, "reinitialise"))
             model = yield recipe.fine_tune(model, tunings)

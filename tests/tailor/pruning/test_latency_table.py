@@ -178,6 +178,17 @@ def test_an_error_above_five_percent_and_another_version_are_said(table: Latency
     assert with_version(table, "unknown 1").warnings() == []
 
 
+def test_steps_share_the_milliseconds_that_are_to_go(table: LatencyTable, tmp_path: Path) -> None:
+    file, sha256 = written(table, tmp_path)
+    allocation = {"name": "latency", "table": str(file), "table_sha256": sha256, "latency_fraction": 0.6}
+    method = {"name": "prune", "criterion": "l1", "allocation": allocation, "steps": 2}
+    planned = planned_stages(short_trial(method, network="digits_resnet"))
+    surgeries = [stage for stage in planned if isinstance(stage, PruneByTable)]
+    assert [stage.latency_fraction for stage in surgeries] == [0.8, 0.6]
+    with pytest.raises(ConfigError, match="reaches .* ms by table .* in one step"):
+        short_trial(method | {"allocation": allocation | {"latency_fraction": None, "latency_ms": 1.0}})
+
+
 def test_a_table_of_another_cpu_is_said_in_the_plan(table: LatencyTable, tmp_path: Path) -> None:
     elsewhere = table.replace(circumstance=table.circumstance | {"device_name": "Zilog Z80"})
     file, sha256 = written(elsewhere, tmp_path)
