@@ -7,9 +7,13 @@ import pytest
 
 from tailor.config.latency_table import read_table
 from tailor.core.errors import ConfigError
-from tailor.deploy.block_profile import Kernel, ProfiledLayer, cut, kind_of
+from tailor.deploy.block_profile import Kernel, ProfiledLayer, cut, kind_of, profiled
 from tailor.deploy.block_table import MOST_WIDTHS, grid_of, measure_table, rank_correlation
+from tailor.deploy.resized_program import ResizedProgram
 from tailor.model.circumstance import EXAMPLE
+from tailor.model.passes import onnx_program
+from tailor.model.programs import images_for
+from tailor.stage_execution.preparing import initial_state
 from tailor.stages import GroupRule
 from tests.commands import transtailor_command
 
@@ -65,6 +69,23 @@ def test_a_grid_has_ends_of_steps_and_the_whole(filters: int, step: int) -> None
     grid = grid_of(filters, step)
     assert grid == sorted(set(grid)) and grid[-1] == filters and len(grid) <= MOST_WIDTHS
     assert all(width % step == 0 for width in grid[:-1])
+
+
+@pytest.mark.check
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [("digits_resnet", (1, 8, 8)), ("mobilenet_v2", (3, 33, 33)), ("efficientnet_b0", (3, 33, 33))],
+)
+def test_what_is_measured_has_the_kernels_of_what_is_exported(network: str, shape: tuple[int, ...]) -> None:
+    """Norms and activations are fused into the convolutions in both."""
+    state = initial_state(network, 6, shape, seed=0)
+    images = images_for(state, 1, seed=0).numpy()
+    kernels = [
+        [(kernel.op, kernel.weight_shape, kernel.output_shape) for kernel in profiled(content, images, 1, 1)]
+        for content in (ResizedProgram(state, 1).at(state), onnx_program(state, 1))
+    ]
+    assert kernels[0] == kernels[1]
+    assert "BatchNormalization" not in {op for op, _, _ in kernels[0]}
 
 
 def test_ranks_are_compared() -> None:
