@@ -50,8 +50,8 @@ OVER_GOAL = 0.05
 ROUNDS, TRIAL_ROUNDS = 12, 2
 HALVINGS = 5
 MOST_MS = 50.0  # of a whole network; a slower one is only pruned by its table
-COLUMNS = ("network", "asked_fraction", "model", "measured_fraction", "eager_fraction", "removed_macs_fraction",
-           "kept_importance", "steady", "verdict")  # fmt: skip
+COLUMNS = ("network", "asked_fraction", "model", "measured_fraction", "speed_up", "eager_fraction",
+           "removed_macs_fraction", "kept_importance", "steady", "verdict")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +128,7 @@ def rows_of(network: str, table_file: Path) -> Iterator[tuple[Cell, ...]]:
                 fraction,
                 name,
                 measured,
+                times[name].speed,
                 1.0 / eager[name].speed,
                 removed_macs_fraction(state),
                 setting.importance(of_model) if isinstance(of_model, dict) else None,
