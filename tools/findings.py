@@ -146,9 +146,7 @@ FINDINGS: Mapping[str, FindingsTable] = {
         (
             *(speed("resnet50", "H200", model, "pruned_speed_on_a_gpu") for model in (OURS, ROUNDED)),
             speed("vit_b_16", "CPU, eager", "ours, by_kind", "transformer_speed"),
-            *(speed("mobilenet_v2", "CPU, eager", model, "pruned_speed") for model in (OURS, ROUNDED)),
             *(in_ms(network, "by the table") for network in ("mobilenet_v2", "resnet18", "resnet50")),
-            in_ms("mobilenet_v2", "lowest of all, multiples of 16, equal ms"),
         ),
     ),
     "What does sharing save?": FindingsTable(
