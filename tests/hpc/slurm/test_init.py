@@ -278,6 +278,7 @@ def test_each_rule_that_slurm_prints_is_used_or_named_as_not_used(slurm: FakeSlu
         ("MaxCPUsPerNode=48 MaxMemPerNode=UNLIMITED", 48, 500.0),
         ("MaxCPUsPerSocket=16 MaxMemPerNode=100000", 32, 97.6),
         ("MaxCPUsPerNode=8 MaxMemPerCPU=2048", 8, 16.0),
+        ("MaxMemPerNode=500", 64, 0.4),
     ],
 )
 def test_a_site_asks_for_no_more_of_a_node_than_the_partition_allows(
