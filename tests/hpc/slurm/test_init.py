@@ -91,9 +91,15 @@ def test_a_partition_with_gpus_is_described_by_its_most_frequent_nodes() -> None
 
 
 @pytest.mark.usefixtures("slurm")
-def test_less_than_a_gigabyte_leaves_memory_to_slurm() -> None:
+def test_less_than_a_gigabyte_is_asked_for() -> None:
     site = parsed(site_text(ask_cluster(QUICK), "old"))
-    assert (site.memory_gb, site.gres, site.gpus_per_node, site.walltime_min) == (None, "gpu", 2, 30)
+    assert (site.memory_gb, site.gres, site.gpus_per_node, site.walltime_min) == (0.8, "gpu", 2, 30)
+
+
+def test_memory_that_no_node_tells_is_left_to_slurm(slurm: FakeSlurm) -> None:
+    slurm.says("scontrol", config("none"), "PartitionName=p AllowGroups=ALL State=UP\n")
+    slurm.says("sinfo", "p*|up|infinite|9|64|1|(null)|(null)|idle|2\n")
+    assert parsed(site_text(ask_cluster(QUICK))).memory_gb is None
 
 
 def test_without_accounting_all_else_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
