@@ -201,7 +201,7 @@ def _list_lines(entries: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:
                 yield f"{name} {inner_name}", text
 
 
-class _Fraction(click.ParamType[float]):
+class _Fraction(click.ParamType):  # type: ignore[type-arg]  # only newer versions of click know the argument
     """A number from 0 to below 1."""
 
     name = "fraction"
