@@ -27,7 +27,7 @@ def run_options(function: cli.Function) -> cli.Function:
 
 
 def runs_of_launch(words: Sequence[str]) -> Path:
-    """Return the folder of the run folders that a launch was given.
+    """Return the folder with all runs that a launch was given.
 
     Raises:
         ClickException, Exit: the words are no launch.
@@ -76,7 +76,7 @@ _OF_PLAN = (
         help="a module of your own with a method, criterion, network, data set, ... (repeatable)",
     ),
     cli.option("--name", help="name of the sweep and its run folder, instead of the spec's"),
-    cli.option("--runs", type=cli.FOLDER, default="runs", help="folder of the run folders"),
+    cli.option("--runs", type=cli.FOLDER, default="runs", help="folder with all runs"),
     cache_option,
     cli.option(
         "--only", metavar="TRIAL", help="run only this trial (id, or first digits); give it its own run with --name"
@@ -89,7 +89,7 @@ _OF_PLAN = (
     cli.option("--update-code", is_flag=True, help="continue a run although the code has changed"),
     cli.option(
         "--no-sharing", is_flag=True,
-        help="each operating point as a trial of its own from the start, to measure what sharing saves",
+        help="compute each operating point alone from the start, to measure what sharing saves",
     ),
 )  # fmt: skip
 

@@ -131,7 +131,9 @@ FINDINGS: Mapping[str, FindingsTable] = {
         COMPARED,
         (
             *compared(DIGITS_40, "pac_net", at=", all MACs, against 140 epochs"),
-            *compared(DIGITS_40, "target_aware_adaptation 0.9", at=", its end, against 140 epochs", **{"asked %": "–"}),
+            *compared(
+                DIGITS_40, "target_aware_adaptation 0.9", at=", its end, against 140 epochs", **{"budget %": "–"}
+            ),
             *compared(DIGITS_40, "sfp", at=AGAINST_140),
             *compared(
                 "pac_net_few_samples/against_fine_tune_adam",

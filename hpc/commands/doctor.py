@@ -15,9 +15,11 @@ from transtailor.files import is_below
 
 @cli.command(example="--site mycluster")
 @cli.option("--site", required=True, help="name of a site, or the path of its file")
-@cli.option("--folder", type=cli.FOLDER, help="one that all nodes see (default: shared_folder, or else this one)")
+@cli.option("--folder", type=cli.FOLDER, help="folder that all nodes see (default: shared_folder, or else this folder)")
 @cli.option("--limit-s", type=float, default=300.0, help="how long a job may wait in the queue")
-@cli.option("--thorough", is_flag=True, help="all GPUs of two nodes, a real walltime's signal: some minutes more")
+@cli.option(
+    "--thorough", is_flag=True, help="also all GPUs of two nodes, and the signal of a real walltime: some minutes more"
+)
 def doctor(site: str, folder: Path | None, limit_s: float, thorough: bool) -> int:
     """Check, with small jobs, what a sweep needs at a site."""
     if not 0 < limit_s < math.inf:

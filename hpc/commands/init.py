@@ -14,7 +14,7 @@ REASON_SHOWN = 160  # characters of SLURM's message
 
 
 @cli.command(example="--name mycluster")
-@cli.option("--name", help="of the site (default: the cluster's)")
+@cli.option("--name", help="name of the site (default: the cluster's)")
 @cli.option("--to", type=cli.FILE, metavar="FILE", help="write this file instead of NAME.toml among your sites")
 @cli.option("--cluster", help="one of several clusters behind this login node (sbatch --clusters)")
 @cli.option("--partition", help="for jobs of this partition (default: the cluster's default)")

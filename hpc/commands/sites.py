@@ -1,4 +1,4 @@
-"""The sites that have a name."""
+"""List the named sites."""
 
 from hpc.errors import SiteError
 from hpc.sites.site import SiteFile, read_site, site_files, users_folder
@@ -11,7 +11,7 @@ from transtailor.terminal import say
 
 @cli.command(example="")
 def sites() -> int:
-    """The sites that have a name, their files, and what is wrong with them."""
+    """List the named sites, their files, and what is wrong with them."""
     exit_code = SUCCESS
     for site_file in site_files().values():
         lines, is_valid = _describe(site_file)

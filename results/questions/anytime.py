@@ -15,7 +15,7 @@ from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES, percent
 from results.text.page import Heading, Note, PageTable, Part
 
-COLUMNS = ("asked %", "arm", "seeds", "difference", "95% at any time", "all together", "it says")
+COLUMNS = ("budget %", "arm", "seeds", "difference", "95% at any time", "all together", "verdict")
 FEWEST = 10  # seeds; below, the interval's theory, of many seeds, is too far away
 BEST_AT = 25
 """The number of seeds at which the intervals are narrowest; fixed, since it must not depend on the scores."""
@@ -35,10 +35,10 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
         yield PageTable(columns=COLUMNS, rows=[_row(arm, control, len(pairs)) for arm, control in pairs], words=(1, 6))
         yield ""
     yield Note(
-        "95% at any time: a confidence sequence (Waudby-Smith et al., Annals of Statistics 2024): it holds at every"
-        f" number of seeds from {FEWEST} on at once, so it may be looked at after each. All together: the same at 0.05"
-        " divided by the number of comparisons in the table, which the verdicts use. It is wider than the interval of a"
-        " number of seeds that was fixed in advance."
+        "95% at any time: a confidence sequence (Waudby-Smith et al., Annals of Statistics 2024): it holds at all"
+        f" numbers of seeds from {FEWEST} on at once, so you may look after each one. All together: the same at 0.05"
+        " divided by the number of comparisons in the table; the verdicts use it. Both are wider than an interval for a"
+        " fixed number of seeds."
     )
 
 

@@ -32,13 +32,13 @@ from results.text.number_format import SCALES, Scale, p_text, percent
 from results.text.page import Heading, Note, PageTable, Part
 from transtailor import cli
 
-ARM = ("asked %", "removed %", "arm", "test")
+ARM = ("budget %", "removed %", "arm", "test")
 COMPARISON = ("difference", "95%", "won–lost–tied", "ahead %", "p", "smallest p", "p (Holm)", "verdict")
 COLUMNS = (*ARM, *COMPARISON, "against")
-POOLED = ("asked %", "arm", "problems", "seeds", *COMPARISON)
+POOLED = ("budget %", "arm", "problems", "seeds", *COMPARISON)
 _USUALLY_COMPARED = ("difference", "95%", "won–lost–tied", "p", "verdict")
 USUAL = [COLUMNS.index(name) for name in ("arm", "removed %", "test", *_USUALLY_COMPARED)]
-USUAL_POOLED = [POOLED.index(name) for name in ("arm", "asked %", "seeds", *_USUALLY_COMPARED)]
+USUAL_POOLED = [POOLED.index(name) for name in ("arm", "budget %", "seeds", *_USUALLY_COMPARED)]
 
 Models = tuple[frozenset[str], frozenset[str]]
 
@@ -194,7 +194,7 @@ def _pooled_lines(run: Run, compared: Sequence[tuple[Arm, Sequence[ComparedRow]]
         return
     yield Heading("All together")
     yield ""
-    yield "The unit is the seed: each is averaged over its problems, then compared with the base, averaged likewise."
+    yield "The unit is the seed: both arms' scores are averaged over problems first, then compared."
     yield ""
     texts = []
     for row, cells in zip(pooled, _comparison_cells(pooled), strict=True):
@@ -203,8 +203,8 @@ def _pooled_lines(run: Run, compared: Sequence[tuple[Arm, Sequence[ComparedRow]]
     yield PageTable(columns=POOLED, rows=texts, words=(0, 1, len(POOLED) - 1), usual=USUAL_POOLED)
     yield ""
     yield Note(
-        "Networks and data sets are these, not drawn from others, and all weigh the same: n counts seeds that all of"
-        " them have, and the result does not cover other networks or data sets."
+        "Networks and data sets are fixed, not sampled, and weigh the same. n counts seeds that all of them have; the"
+        " result does not extend to other networks or data sets."
     )
     yield from map(Note, _notes(pooled))
     problems = [base.problem for base, _ in compared]
@@ -256,8 +256,8 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     incomplete = sum(pairing.failed > 0 for pairing in pairings)
     if incomplete:
         notes.append(
-            f"{_counted(incomplete, 'row')} with seeds lost to failed trials or NaN scores: only the other seeds are"
-            " shown, without a verdict, and left out of the correction."
+            f"{_counted(incomplete, 'row')} lost seeds to failed trials or NaN scores: shown over the other seeds, with"
+            " no verdict and no part in the correction."
         )
     longer = sum(row.trained_longer for row in rows)
     if longer:
@@ -269,10 +269,10 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
         )
     mixed = sum(pairing.is_mixed for pairing in pairings)
     if mixed:
-        notes.append(f"{_counted(mixed, 'comparison')} on mixed hardware, ranks or torch versions.")
+        notes.append(f"{_counted(mixed, 'comparison')} with mixed hardware, ranks or torch versions.")
     unpaired = sum(pairing.result.unpaired > 0 for pairing in pairings)
     if unpaired:
-        notes.append(f"{_counted(unpaired, 'comparison')} with seeds that only one of the two arms has: left out.")
+        notes.append(f"{_counted(unpaired, 'comparison')} with seeds of one arm only: those seeds are left out.")
     shares = sum(pairing.shares_models for pairing in pairings)
     if shares:
         notes.append(
@@ -440,11 +440,11 @@ def section(findings: Findings) -> Section | None:
         return None
     pairings = [pairing for _, _, pairing in findings.against_baseline]
     text = "Paired by seed on the test split: small dots are seeds, large ones their mean with its 95% interval."
-    text += " Full dots are settled differences, rings are not."
+    text += " Full dots: better or worse. Rings: inconclusive."
     if len(pairings) > 1:
         text += (
             f" These are {len(pairings)} comparisons, each tested on its own at 0.05: without any true difference,"
-            f" about {0.05 * len(pairings):.1f} of them would look settled."
+            f" about {0.05 * len(pairings):.1f} of them would look real."
         )
     section_against = Section(
         "against", "All arms against full fine-tuning", text,

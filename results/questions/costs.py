@@ -118,9 +118,9 @@ def section(findings: Findings) -> Section:
     if whole.ratio is not None:
         section_costs.blocks.append(
             Words(
-                f"Against a second baseline, each operating point computed alone from the start: the {whole.points}"
-                f" distinct points take {hours_text(whole.separate_s / 3600, unit)} of stages,"
-                f" {whole.ratio:.2f} times the {hours_text(whole.shared_s / 3600, unit)} of each stage computed once."
+                f"Had each operating point been computed alone, the {whole.points} distinct points would take"
+                f" {hours_text(whole.separate_s / 3600, unit)}, {whole.ratio:.2f} times the"
+                f" {hours_text(whole.shared_s / 3600, unit)} of computing each stage once."
             )
         )
     table = tables.cost_table(whole, arms, unit, cost.COSTS)

@@ -275,7 +275,7 @@ def effects_page(run: Run, asked: float | None = None, of: Sequence[str] = ()) -
         ResultsError: as `effects_of`.
     """
     effects_by_metric = effects_of(findings_of(run), asked, of)
-    where = "at the end of each trial's path" if asked is None else f"at {100 * asked:g}% fewer MACs as asked"
+    where = "at the end of each trial's path" if asked is None else f"at a budget of {100 * asked:g}%"
     for effects in effects_by_metric:
         yield Heading(f"Effects on the test score ({effects.metric.replace('_', ' ')}) {where}")
         yield ""

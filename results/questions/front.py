@@ -52,8 +52,8 @@ def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]
         yield from _front_tables(fronts, cost, score)
     yield Note(
         "On the front: no other arm is at least as cheap and at least as good, and better in one of the two (means"
-        f" over seeds). The share is that of {FRONT_DRAWS} resamples of the seeds in which this holds. It is no p:"
-        " one of two equal arms has 0.95 or more in 21% of all cases with 5 seeds, in 14% with 10."
+        f" over seeds). The share of {FRONT_DRAWS} resamples of the seeds in which this holds is no p-value: of two"
+        " equal arms, one reaches 0.95 in 21% of all cases with 5 seeds, in 14% with 10."
     )
     yield from map(Note, _marks(fronts, cost))
     if cost in TIMED:
@@ -86,14 +86,14 @@ def _choice_lines(fronts: Mapping[Problem, Sequence[FrontPoint]]) -> Iterator[st
             return f"{_name(point)} {scale.value(point.score)}"
 
         at_ms = choice.whole.cost if choice.pruned is None else choice.pruned.cost
-        begin = f"{problem}: at {at_ms:.4g} ms {text(choice.pruned or choice.whole)}"
+        begin = f"{problem}: at {at_ms:.4g} ms, {text(choice.pruned or choice.whole)}"
         if choice.pruned is None:
-            yield f"{begin}, with all filters; no arm with fewer filters is faster, so take this one here."
+            yield f"{begin}, unpruned; no pruned arm is faster here, so take this one."
             continue
-        beside = "no arm with all filters is as fast"
+        beside = "no unpruned arm is as fast"
         if choice.as_cheap is not None:
-            beside = f"with all filters in no more time {text(choice.as_cheap)}"
-        yield f"{begin}; {beside}; with all filters at {choice.whole.cost:.4g} ms {text(choice.whole)}."
+            beside = f"unpruned and no slower, {text(choice.as_cheap)}"
+        yield f"{begin}; {beside}; unpruned at {choice.whole.cost:.4g} ms, {text(choice.whole)}."
 
 
 def _row(point: FrontPoint) -> tuple[str, ...]:
@@ -130,8 +130,8 @@ def _marks(fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str) -> list[st
     lost = sum(arm.failed > 0 for arm in arms)
     if lost:
         notes.append(
-            f"{lost} arms lost seeds to failed trials or NaN scores: their means are over the other seeds, so they look"
-            " better than they are."
+            f"{lost} arms lost seeds to failed trials or NaN scores: their means are over the other seeds, so they may"
+            " look too good."
         )
     without_cost = [point for point in points if point.seeds < len(point.arm.test_by_seed)]
     if without_cost:
@@ -287,7 +287,7 @@ def _note(views: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
             parts.append(f"{outside:,} by {SCORES[score]} score")
     if not parts:
         return ""
-    return f"Points far below the others, outside the axis: {', '.join(parts)}. The lower edge names the means there."
+    return f"Points far below the others, outside the axis: {', '.join(parts)}. The lower edge lists such means."
 
 
 def _scores_by_panel(data: Answer, panel_of_rows: Sequence[int], score: str, panels: int) -> list[list[float]]:

@@ -82,7 +82,8 @@ def compare_by_image(run: Run, first: str, second: str, asked: float | None = No
         if first_arm is not None and second_arm is not None:
             comparisons.append(_compare_problem(run, problem, first_arm, second_arm))
     if not comparisons:
-        raise ResultsError(f"{first_name!r} and {second_name!r} have no problem of classes in common at that budget")
+        names = f"{first_name!r} and {second_name!r}"
+        raise ResultsError(f"{names} have no classification problem in common at that budget")
     return comparisons
 
 
@@ -202,7 +203,7 @@ def _notes(compared: ByImage) -> list[str]:
     notes = []
     overall = compared.overall
     if overall is None:
-        notes.append("No seed has both, so the two cannot be compared.")
+        notes.append("No seed has both arms, so they cannot be compared.")
     elif overall.low is None:
         notes.append("Only one seed: McNemar's test compares this pair of models on these images; no interval for the"
                      " methods can be given.")  # fmt: skip
@@ -211,7 +212,7 @@ def _notes(compared: ByImage) -> list[str]:
         settled = overall.p is not None and overall.p <= SIGNIFICANCE
         notes.append(
             f"Over {overall.seeds} seeds and {overall.images} images, both as samples: {difference} points,"
-            f" 95% {interval}, p = {p}: {'the two differ' if settled else 'cannot settle it'}."
+            f" 95% {interval}, p = {p}: {'the two differ' if settled else 'inconclusive'}."
         )
         if overall.seeds < CLAIMED_FROM_SEEDS:
             notes.append(f"With {overall.seeds} seeds that interval covers less than 95%; it needs 5 or more seeds.")
@@ -248,9 +249,9 @@ def section(findings: Findings) -> Section:
     section_images = Section(
         "images",
         "Images on which two sub-models disagree",
-        "Test images that one arm predicts right in more seeds than the other; the numbers are seeds that are right, of"
-        " those that both have. Several trials of a seed count as their share that is right.",
-        empty="No two arms of one problem with test predictions of classes of the same seeds yet.",
+        "Test images that one arm predicts right in more seeds than the other. The numbers count the seeds that are"
+        " right, of those that both have; several trials of a seed count by the fraction that is right.",
+        empty="No two arms of a classification problem have test predictions for a common seed yet.",
         short="Images",
     )
     for problem, first, second in _pairs(findings):

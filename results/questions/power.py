@@ -24,8 +24,8 @@ from results.text.page import Heading, Note, PageTable, Part
 from transtailor import cli
 
 COLUMNS = (
-    "arm", "pairs", "difference", "95%", "deviation", "these find", "settle it", "with doubt", "in the family",
-    "look by look", "more",
+    "arm", "pairs", "difference", "95%", "deviation", "detectable", "needed", "cautious", "with Holm",
+    "sequential", "more",
 )  # fmt: skip
 
 
@@ -160,12 +160,11 @@ def _notes(needs: Sequence[Needed], difference: float | None) -> list[str]:
     """Explain the columns, and say which rows to read with care."""
     what = "the measured difference, taken for true" if difference is None else f"a true difference of {difference:g}"
     notes = [
-        f"These find: the smallest true difference that the present pairs detect with a power of {POWER:g} at"
-        f" {SIGNIFICANCE:g} (paired t test). Settle it: pairs that detect {what}; more: those still to run."
-        " With doubt: the same with the upper 80% limit of the deviation. In the family: as settle it, but at"
-        f" {SIGNIFICANCE:g} / {len(needs)}, where Holm's correction over this table starts. Look by look: seeds on"
-        f" average if they are added until it is settled in that family ([settle]), at looks after {_looks_text()},"
-        " and how often it is."
+        f"Detectable: the smallest true difference that the present pairs find with a power of {POWER:g} at"
+        f" {SIGNIFICANCE:g} (paired t test). Needed: pairs that detect {what}; more: those still to run. Cautious: the"
+        f" same with the upper 80% limit of the deviation. With Holm: at {SIGNIFICANCE:g} / {len(needs)}, where the"
+        " correction over this table starts. Sequential: seeds on average if they are added until that is settled"
+        f" ([settle]), with looks after {_looks_text()}, and how often it is."
     ]
     if difference is None:
         notes.append("A measured difference that looks large is usually too large: plan with --difference.")

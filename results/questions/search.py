@@ -533,7 +533,7 @@ def _introduction(run: Run) -> str:
     """Say what the figures show, and what was left out of them or decided otherwise."""
     (row,) = run.rows(PROPOSALS)
     (not_finite,) = run.rows(NOT_FINITE)
-    text = "Validation scores, which choose; those of the best are too good, and only confirmed settings are compared."
+    text = "Validation scores choose, so the best ones are optimistic; only confirmed settings are compared."
     if row["is_asynchronous"]:
         text += " Settings were continued without waiting for a whole rung,"
         text += " so the order in which trials ended decided, too."

@@ -1,4 +1,4 @@
-"""Which comparisons the looks of a run with [settle] have settled.
+"""The verdict of each comparison of a run with [settle].
 
 Verdicts, the path of each interval, seeds saved.
 
@@ -43,7 +43,7 @@ SELECT network, dataset, train_images, arm, asked_removed_macs_fraction, against
     deviation, z, "limit", p, verdict, unbiased, matters
 FROM looks ORDER BY network, dataset, asked_removed_macs_fraction, arm, look
 """
-COLUMNS = ("asked %", "arm", "seeds", "difference", "interval", "estimate", "it says", "may still collapse %")
+COLUMNS = ("budget %", "arm", "seeds", "difference", "interval", "estimate", "verdict", "may still collapse %")
 WORDS = (1, 6)
 
 LooksByComparison = Mapping[Comparison, list[RecordedLook]]
@@ -177,17 +177,17 @@ def notes(looks: LooksByComparison, longer: Collection[Comparison] = ()) -> list
     lines = [
         f"{first.family} comparisons share alpha = {first.alpha:g} over all looks; the smallest difference that matters"
         f" is {scale.value(first.matters)}{scale.difference_unit}. Interval: holds at all looks of all of them at once."
-        " Estimate: median-unbiased; the mean of a comparison that was stopped by it lies too far out.",
+        " Estimate: median-unbiased; a plain mean that stopped its comparison is too extreme.",
         seeds_saved(looks),
     ]
     if any(look.verdict == "no difference that matters" for look in last):
         lines.append(
-            "May still collapse: the rule of three: up to 3/n of the seeds may lie far off and not be seen yet."
+            "May still collapse: the rule of three: up to 3/n of the seeds may be outliers that were not seen yet."
         )
     differing = sum(look.interval_differs for look in last)
     if differing:
         lines.append(
-            f"{differing} intervals say something else than the verdict: it uses alpha that settled comparisons have"
+            f"{differing} intervals disagree with their verdict: it uses alpha that settled comparisons have"
             " handed on, and needs the sign-flip test, too."
         )
     collapses = sum(look.has_collapse for look in last)
@@ -252,7 +252,7 @@ def chart(findings: Findings, problem: Problem) -> Chart | None:
         spec,
         answer(findings.run, LOOKS.strip()),
         tables={"paths": paths},
-        note="Bars: intervals that hold at all looks. Dashed: what the mean has to cross. Grey: no matter.",
+        note="Bars: intervals that hold at all looks. Dashed: what the mean has to cross. Grey: negligible.",
         derived=True,
     )
 
@@ -284,7 +284,7 @@ def _panel(
     arms = sorted({str(path["arm"]) for path in paths if path["budget"] == value})
     matters = paths[0]["matters"]
     colour = arm_channels(findings.methods, arms, with_shape=False)
-    tip = tooltip(arm="arm", seeds="seeds", mean=f"{title}|+.2f", low="from|+.2f", high="to|+.2f", verdict="it says")
+    tip = tooltip(arm="arm", seeds="seeds", mean=f"{title}|+.2f", low="from|+.2f", high="to|+.2f", verdict="verdict")
     x = quantity("seeds", "seeds")
     offset = {"xOffset": {"field": "arm"}} if len(arms) > 1 else {}
     return {
@@ -342,5 +342,5 @@ def section(findings: Findings) -> Section | None:
     help="only this budget, such as 0.2, and arms that prune nothing; without it all budgets are shown",
 )  # fmt: skip
 def settled(run: Run, at: float | None = None) -> Iterator[Part]:
-    """What the looks of a run with [settle] have settled, and after how many seeds."""
+    """The verdict of each comparison of a run with [settle], and its number of seeds."""
     return settled_page(run, at)

@@ -39,7 +39,7 @@ RowModels = frozenset[tuple[Problem, int, frozenset[str]]]
 
 TOGETHER = (
     "all together: each seed's mean over the networks and data sets, all with the same weight, over the seeds that all"
-    " of them have. They are given, not drawn: the interval covers other seeds alone."
+    " of them have. The data sets are fixed: the interval covers other seeds only."
 )
 
 
@@ -324,7 +324,8 @@ def _notes(chosen: Selection, cells: Iterable[Cell], problems: Sequence[Problem]
     if any(cell.place == "looked at" for cell in shown):
         notes.append(
             "In brackets: the verdict of the looks, against the arm that this run was settled against; for intervals"
-            " that count all looks, type settled. No best of a column is marked: numbers of seeds depend on the scores."
+            " that count all looks, type transtailor settled. No best of a column is marked: numbers of seeds depend on"
+            " the scores."
         )
         return notes + _notes_on_missing(chosen, shown, problems)
     notes.append(
@@ -339,7 +340,7 @@ def _notes_on_missing(chosen: Selection, shown: Sequence[Cell], problems: Sequen
     """Say which intervals and which scores are missing."""
     notes = []
     if any(cell.value.low is None for cell in shown):
-        notes.append("A number without interval has a single seed: no interval can be given.")
+        notes.append("A number without an interval has one seed: no interval can be given.")
     for (problem, arm), count in sorted(chosen.not_finite.items()):
         if problem in problems:
             notes.append(f"{arm}, {problem}: {count} with a NaN score, left out of the mean.")
@@ -441,5 +442,5 @@ def _fields(cell: Cell | PrintedPoint) -> tuple[object, ...]:
 @at_option
 @over_option
 def table(run: Run, metric: str = "test_score", at: float | None = None) -> Iterator[Part]:
-    """Methods x data sets with intervals; the best and its ties are marked by test."""
+    """A table of methods x data sets with intervals; marks the best and its ties."""
     return published_page(published_table(run, score=metric, asked=at))

@@ -69,7 +69,7 @@ class ArmsTable:
 def pairings_table(pairings: Sequence[Pairing], sql: str, *, where: bool) -> HtmlTable:
     """Build the table of paired differences, one comparison per row; `where` adds a column for the problem."""
     columns = (
-        "where", "arm", "asked %", "against", "pairs", "difference", "95%", "won–lost–tied", "p", "smallest p",
+        "where", "arm", "budget %", "against", "pairs", "difference", "95%", "won–lost–tied", "p", "smallest p",
         "verdict",
     )  # fmt: skip
     numeric = (False, False, True, False, True, True, True, True, True, True, False)
@@ -113,7 +113,7 @@ def _pairing_row(pairing: Pairing) -> TableRow:
 
 def settings_table(counts: Sequence[Count], sql: str) -> HtmlTable:
     """Build the table of how often each setting of [tuning] was chosen, arm by arm."""
-    columns = ("where", "arm", "asked %", "setting", "chosen in seeds", "best of")
+    columns = ("where", "arm", "budget %", "setting", "chosen in seeds", "best of")
     rows = []
     for count in counts:
         cells = (

@@ -20,7 +20,7 @@ from results.text.number_format import NOTHING, SCALES, percent
 
 _MOST_VERDICTS = 6
 _MOST_NAMED = 8
-_SHORT = {"cannot settle it": "open", "not equally tuned": "untuned"}
+_SHORT = {"inconclusive": "open", "not equally tuned": "untuned"}
 BUDGET_MISSED_FRACTION = 0.01
 """Arms that miss their asked budget by more than this are named."""
 
@@ -167,7 +167,7 @@ def warnings(findings: Findings) -> list[str]:
     if lost:
         lines.append(
             f"Operating points whose validation score is not a number: {lost}; the means leave them out, so their"
-            " arms look better than they are."
+            " arms may look too good."
         )
     uneven = [arm for arm in findings.arms if len(arm.test_images) > 1]
     if uneven:
@@ -200,7 +200,7 @@ def tuning_section(findings: Findings) -> Section | None:
     for problem in sorted({pairing.problem for pairing in pairings if pairing.problem}):
         of_problem = [pairing for pairing in pairings if pairing.problem == problem]
         table = tables.pairings_table(of_problem, comparison.POINTS_OF_ARMS, where=False)
-        title = f"{problem}, all at the first setting: {', '.join(of_first)}. The comparison below, without tuning"
+        title = f"{problem}, without tuning: all at the first setting, {', '.join(of_first)}"
         section.blocks.append(TableBlock(table, title, derived=True))
     return section
 

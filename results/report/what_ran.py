@@ -60,7 +60,7 @@ def warnings(run: Run, counts: dict[str, int]) -> list[str]:
     texts = []
     lost = lost_rows(run)
     if lost:
-        texts.append(f"Rows are lost: {lost}. The report is of the others: put the missing files back from a copy.")
+        texts.append(f"Rows are lost: {lost}. The report covers the rest: put the missing files back from a copy.")
     if counts["missing"]:
         texts.append(
             f"Planned trials that have neither finished nor failed: {counts['missing']} of {counts['planned']}."

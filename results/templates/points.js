@@ -4,7 +4,7 @@ const number = (digits) => new Intl.NumberFormat(
   "en", { minimumFractionDigits: digits, maximumFractionDigits: digits }).format;
 const POINT_COLUMNS = [
   { name: "network" }, { name: "dataset" }, { name: "arm" }, { name: "seed", write: String },
-  { name: "asked", title: "asked %", column: "asked_removed_macs_fraction", factor: 100, write: number(1) },
+  { name: "asked", title: "budget %", column: "asked_removed_macs_fraction", factor: 100, write: number(1) },
   { name: "removed", title: "removed %", column: "removed_macs_fraction", factor: 100, write: number(1) },
   { name: "test", column: "test_score", score: true, write: number(2) },
   { name: "validation", column: "validation_score", score: true, write: number(2) },

@@ -17,7 +17,7 @@ from transtailor.shell import launch_words
     "--effect",
     type=float,
     metavar="SCORE",
-    help="of a spec with [settle]: how many seeds and hours it takes if each true difference is this, such as 0.01",
+    help="with [settle]: the seeds and hours expected if each true difference is this, such as 0.01",
 )
 @cli.option(
     "--deviation",

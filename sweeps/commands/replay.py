@@ -1,4 +1,4 @@
-"""Make every decision of a search, or every look, again."""
+"""Recompute the decisions of a search or a run with [settle]."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from transtailor import cli
 @cli.command(example="runs/search")
 @cli.run_argument
 def replay(run: Path) -> Iterator[str]:
-    """Make every decision of a search, or every look, again from the rows that it read; nothing is written."""
+    """Recompute each decision of a search or at a look from the rows that it read; nothing is written."""
     from sweeps.operations.replay import replay_lines
     from sweeps.run.run_folder import RunFolder
 

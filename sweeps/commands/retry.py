@@ -11,7 +11,7 @@ from transtailor import cli
 
 @cli.command(example="runs/demo --failed")
 @cli.run_argument
-@cli.option("--failed", is_flag=True, help="only if one of its trials has failed")
+@cli.option("--failed", is_flag=True, help="do nothing unless one of its trials has failed")
 @cli.argument("trials", nargs=-1, metavar="[TRIAL]...", shell_complete=complete_trials)
 def retry(run: Path, failed: bool, trials: tuple[str, ...]) -> Iterator[str]:
     """Launch a run again with its last options: trials that failed or never ended are tried again.

@@ -13,9 +13,9 @@ from transtailor import cli
 @cli.run_argument
 @cache_option
 @timing_options
-@cli.option("--again", is_flag=True, help="time also what was timed in the same circumstance")
+@cli.option("--again", is_flag=True, help="time again what was timed in the same circumstance")
 def time(run: Path, cache: Path, again: bool, **timing: Any) -> Iterator[str]:
-    """Measure latency and memory of each sub-model of a run on this machine, in turns with its whole network."""
+    """Measure latency and memory of each sub-model of a run on this machine, alternating with its whole network."""
     from sweeps.operations.latencies import time_models
     from sweeps.run.run_folder import RunFolder
 

@@ -62,7 +62,7 @@ def submit_or_find(
             )
         message = f"is running in job {controller.id} ({job_text(controller)}); attached"
         if is_other_spec(run, plan):
-            message += ", with its own spec: stop it and launch again for what this one changes"
+            message += ", with its old spec: to apply this one, stop it and launch again"
         return cluster, message
     run, lock, what_was_done = start(plan, runs, extend=extend, update_code=update_code)
     with lock:

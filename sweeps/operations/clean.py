@@ -96,14 +96,14 @@ def _settle(run: RunFolder, held: ExitStack, *, dry_run: bool) -> Iterator[str]:
         held.enter_context(RunLock(run.lock))
         settle(run.path)
     elif not is_settled(run.path):
-        yield "its tables would be settled first, as after a launch; what they are now would then be removed, too"
+        yield "its tables would be merged first, as after a launch, and the unmerged files removed, too"
 
 
 def _waste_of_run(run: RunFolder) -> list[Waste]:
     with load(run.path, ["trials", "attempts"]) as tables:
         state_of_trial = [(trial_id, "finished") for trial_id in finished_trial_ids(run.path)]
         state_of_trial += [(trial_id, "stopped") for trial_id in stopped_trial_ids(tables)]
-    waste = [Waste("tables before they were settled", path) for path in superseded_folders(run.path)]
+    waste = [Waste("unmerged tables", path) for path in superseded_folders(run.path)]
     for trial_id, state in sorted(state_of_trial):
         folders = (run.checkpoint(trial_id), run.private_cache(trial_id))  # of use only while it may continue
         waste += [Waste(f"{path.name} of {state} trials", path) for path in folders if path.is_dir()]

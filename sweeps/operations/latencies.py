@@ -94,8 +94,8 @@ def time_models(run: RunFolder, cache: Path, timing: Timing, *, again: bool = Fa
     to_time = sum(len(trial["points"]) for trial in trials)
     if unsteady:
         yield (
-            f"warning: {unsteady} of {timed} were not steady, also when timed again (column is_steady): their"
-            " differences within the quartiles say nothing. End other work on this machine, and type the same command"
+            f"warning: {unsteady} of {timed} were not steady, even when timed again (column is_steady): ignore"
+            " differences within their quartiles. End other work on this machine, and type the same command"
             " with --again"
         )
     yield from _summary(timed, to_time - timed, cache, circumstance)
@@ -247,7 +247,7 @@ def _summary(timed: int, lost: int, cache: Path, circumstance: "Circumstance") -
             " --cache, or launch the run again, which computes what is missing"
         )
     if not timed:
-        yield f"nothing to time: no operating points yet, or all their sub-models were timed in {circumstance}"
+        yield f"nothing to time: no operating points yet, or all their sub-models are timed already in {circumstance}"
         return
     yield f"{timed} sub-models timed in {circumstance}; see latency_ms, speed and peak_memory_bytes of measured_points"
     if lost:

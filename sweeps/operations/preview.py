@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from sweeps.settle.costs import Assumed
 
 IN_COLUMNS = ("network", "data.name", "seed")
-COLUMNS = ("trial", "arm", "network", "data", "seed", "points", "stages", "state", "settings that vary in its arm")
+COLUMNS = ("trial", "arm", "network", "data", "seed", "points", "stages", "state", "settings within its arm")
 WORDS = (0, 1, 2, 3, 7)  # not the settings, which are never cut
 USUAL = (0, 1, 8, 2, 3, 4, 7, 6, 5)
 SHOWN_IF_THEY_DIFFER = (8, 2, 3)  # of the usual columns
@@ -247,10 +247,7 @@ def _what_varies(plan: Plan) -> Iterator[str]:
     seeds_of_arms = [(*_problem(trial), trial.arm, trial.settings.seed) for trial in plan.trials]
     settings = [trial.settings.values for trial in plan.trials]
     for key in repetitions(zip(seeds_of_arms, settings, strict=True)):
-        yield (
-            f"repeats   {key} has several values for one seed: it repeats the seed, so a seed's score is the mean over "
-            "them, and n counts the seeds"
-        )
+        yield (f"repeats   each seed runs at several values of {key}: its score is their mean, and n counts the seeds")
     often_tuned: list[str] = []
     for keys in plan.told_apart_by.values():
         often_tuned += [key for key in keys if key.startswith(OFTEN_TUNED) and key not in often_tuned]
@@ -284,10 +281,10 @@ def _left_to_do(cost: PlanCost) -> str:
     """Say how much of the shared work is not cached yet."""
     left_fraction = cost.work_left / cost.work_shared if cost.work_shared else 0.0
     if left_fraction == 0.0:
-        return "all of it is done"
+        return "all of it is cached"
     if left_fraction == 1.0:
-        return "none of it is done yet"
-    return f"{left_fraction:.0%} of it is left to do"
+        return "none of it is cached yet"
+    return f"{left_fraction:.0%} of it is not cached yet"
 
 
 def _what_can_be_settled(plan: Plan) -> str:
@@ -311,7 +308,7 @@ def _what_can_be_settled(plan: Plan) -> str:
     if comparisons > 1:
         text += f", and p = {corrected:.2g} as one of {comparisons} (Holm)"
     if corrected > SIGNIFICANCE:
-        text += f"; below {SIGNIFICANCE:g} it takes {pairs_needed(SIGNIFICANCE / comparisons)} seeds"
+        text += f"; p < {SIGNIFICANCE:g} needs {pairs_needed(SIGNIFICANCE / comparisons)} seeds"
     return text
 
 
@@ -349,4 +346,4 @@ def _forecast(forecasts_of_sweep: Sequence[Forecast], capacity: Capacity) -> Ite
     yield ""
     yield PageTable(columns=columns, rows=rows, words=(1, 3), records=())
     if capacity.start_s:
-        yield Note("without the time that jobs wait in the queue")
+        yield Note("excludes queue time")

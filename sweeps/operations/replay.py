@@ -45,7 +45,7 @@ def _search_again(run: RunFolder, spec: Spec, tables: Run) -> Iterator[str]:
     differing = run_search.replay(spec, tables)
     if not differing:
         batches = len({proposal.batch for proposal in proposals})
-        yield f"{run.path}: all {len(proposals)} proposals in {batches} batches are decided alike"
+        yield f"{run.path}: all {len(proposals)} proposals in {batches} batches come out the same"
         if not spec.search.is_replayable:
             yield f"but settings were proposed by {spec.search.sampler}, whose state is not kept: these were not tried"
         if spec.search.is_asynchronous:
@@ -54,7 +54,7 @@ def _search_again(run: RunFolder, spec: Spec, tables: Run) -> Iterator[str]:
         return
     lines = [f"  proposal {old.number} was {_text_of(old)}, now {_text_of(new)}" for old, new in differing[:SHOWN]]
     raise RunFolderError(
-        f"{run.path}: {len(differing)} of {len(proposals)} proposals are decided otherwise, so rows, code or Optuna "
+        f"{run.path}: {len(differing)} of {len(proposals)} proposals come out differently, so rows, code or Optuna "
         "have changed since:\n" + "\n".join(lines)
     )
 
@@ -65,7 +65,7 @@ def _looks_again(run: RunFolder, spec: Spec, tables: Run) -> Iterator[str]:
     if not differing:
         comparisons = len({look.comparison for look in looks})
         times = len({look.look for look in looks})
-        yield f"{run.path}: {comparisons} comparisons in {times} looks are decided alike"
+        yield f"{run.path}: {comparisons} comparisons in {times} looks come out the same"
         yield from outcome_lines(looks)
         return
     lines = []
@@ -73,7 +73,7 @@ def _looks_again(run: RunFolder, spec: Spec, tables: Run) -> Iterator[str]:
         now = "not looked at" if new is None else verdict_text(new)
         lines.append(f"  look {old.look}, {old.comparison}: was {verdict_text(old)}; now {now}")
     raise RunFolderError(
-        f"{run.path}: {len(differing)} of {len(looks)} decisions at looks are made otherwise, so rows or code have "
+        f"{run.path}: {len(differing)} of {len(looks)} decisions at looks come out differently, so rows or code have "
         "changed since:\n" + "\n".join(lines)
     )
 

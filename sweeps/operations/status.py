@@ -107,13 +107,13 @@ def _states(run: RunFolder, rows: Run, *, is_run: bool, now: datetime) -> Iterat
     state = "" if newest is None else STATES[newest["kind"]]
     if cluster.stop_file.exists() and cluster.outcome is None:
         asked = datetime.fromtimestamp(cluster.stop_file.stat().st_mtime, UTC)
-        yield f"stopping  asked {_age(asked, now)} ago; no new stage begins"
+        yield f"stopping  for {_age(asked, now)}; no new stage starts"
     elif is_run and newest is not None and state:
         yield f"{state.ljust(9)} {newest['detail']}, for {_age(_moment(newest['at_us']), now)}"
     accepted_us = max((last_events[kind]["at_us"] for kind in ACCEPTED if kind in last_events), default=0)
     refused = last_events.get("worker_refused")
     if is_run and refused is not None and refused["at_us"] > accepted_us:
-        yield f"refused   {refused['detail']}, {_age(_moment(refused['at_us']), now)} ago; it is submitted again"
+        yield f"refused   {refused['detail']}, {_age(_moment(refused['at_us']), now)} ago; it will be submitted again"
 
 
 def _jobs(run: RunFolder) -> Iterator[str]:
@@ -189,7 +189,7 @@ def _headline(
     if cluster.is_last_launch and cluster.outcome is None and counts["waiting"]:
         return (
             f"{run.path}: launched on SLURM; its controller has not begun yet, or ended without an outcome; if no job"
-            f" of it is below, {command}"
+            f" is listed below, {command}"
         )
     if counts["waiting"] or counts.get("resting"):
         return f"{run.path}: not running; to resume, {command}"

@@ -1,4 +1,4 @@
-"""Download weights, for nodes without a network.
+"""Download weights, for nodes without internet.
 
 Weights are fetched by name. Data sets and weights in your own files are only checked. Without torch.
 """

@@ -26,7 +26,7 @@ MOST_THREADS = 4  # unless the user asks for more: a login node is shared
     required=True,
     multiple=True,
     metavar="FOLDER_OR_ARCHIVE",
-    help="folder, or .zip, .tar, .tar.gz, .tgz; an official data set's archives and lists together ",
+    help="folder, or .zip, .tar, .tar.gz, .tgz; several for an official data set",
 )
 @cli.argument("more", type=cli.PATH, nargs=-1, metavar="")
 @cli.option("--to", "root", type=cli.FOLDER, required=True, metavar="ROOT", help="folder of data sets")
@@ -35,19 +35,21 @@ MOST_THREADS = 4  # unless the user asks for more: a login node is shared
     "--labels",
     type=cli.FILE,
     metavar="FILE.csv",
-    help="images and their classes, line by line, for a folder without a folder for each class",
+    help="image and class in each line, if there is no folder for each class",
 )
 @cli.option("--image-px", default=176, help="side of the images in pixels")
 @cli.option("--source-classes", default="", metavar="A,B,...", help="classes that are the source task")
 @cli.option("--source-from", type=cli.PATH, metavar="FOLDER_OR_ARCHIVE", help="images of the source task")
-@cli.option("--test-fraction", type=cli.FRACTION, help="of each class, where there is no test split (default: 0.2)")
+@cli.option(
+    "--test-fraction", type=cli.FRACTION, help="test share of each class, if there is no test split (default: 0.2)"
+)
 @cli.option(
     "--test-split",
     type=click.Choice(["fixed", "trial"]),
     default="fixed",
     help="fixed: the data set's own or drawn now; trial: each trial draws its own by data.split_seed",
 )
-@cli.option("--split-seed", type=int, help="draws that test split (default: 0)")
+@cli.option("--split-seed", type=int, help="seed of that split (default: 0)")
 @cli.option(
     "--threads",
     type=int,

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 @cli.option("--out", type=cli.FILE, metavar="FILE", help="file to write (default: FOLDER/model.pt2 or .onnx)")
 @cli.option("--batch", default="dynamic", help="images at once: a number, or dynamic: any number")
 @cli.option("--pad/--no-pad", default=True, help="ONNX: pad odd widths with zero filters where that is faster here")
-@cli.option("--time/--no-time", "times", default=True, help="ONNX: time it beside its whole network; or neither pad")
-@cli.option("--threads", type=int, metavar="N", help="CPU threads that it is timed with (default: as torch takes)")
+@cli.option(
+    "--time/--no-time", "times", default=True, help="ONNX: time it beside the whole network; off: no padding either"
+)
+@cli.option("--threads", type=int, metavar="N", help="CPU threads for timing (default: torch's)")
 @cli.option("--int8", is_flag=True, help="ONNX: also a file of 8-bit integers, with its accuracy and its time")
-@cli.option("--data-root", type=cli.FOLDER, help="folder of prepared data sets, for --int8 of such a one")
+@cli.option("--data-root", type=cli.FOLDER, help="folder of prepared data sets, if --int8 needs one")
 @imports_option
 @module_option
 def export(
@@ -44,8 +46,8 @@ def export(
 ) -> Iterator[str]:
     """Write a saved sub-model as a program for torch alone, or as ONNX.
 
-    FOLDER is what `trial run --save` wrote or, with --module, tailor.prune(...).save. A file of ONNX is padded if that
-    is faster on this machine, and its speed is told beside that of the whole network.
+    FOLDER is what `trial run --save` wrote or, with --module, tailor.prune(...).save. An ONNX file is padded if that
+    is faster on this machine, and its speed is printed next to the whole network's.
     """
     load_modules(imports)
     images_at_once = None if batch == "dynamic" else _number(batch)

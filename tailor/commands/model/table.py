@@ -1,4 +1,4 @@
-"""A table of what a network's blocks take here."""
+"""Time each block of a network on this CPU."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +35,7 @@ def table(
     batch: int,
     imports: tuple[Path, ...],
 ) -> Iterator[str]:
-    """Measure what each block of NETWORK takes in ONNX Runtime on this CPU, by its widths; minutes."""
+    """Time each block of NETWORK at its widths in ONNX Runtime on this CPU; takes minutes."""
     from tailor.catalogue.networks import NETWORKS
     from tailor.config.latency_table import USED_UP_TO
 

@@ -139,7 +139,7 @@ def test_the_report_says_the_best_of_how_many_and_shows_the_first_setting_beside
     assert "fine_tune 0.0 optimisation.learning_rate = 0.0005 4 2" in text
     assert "fine_tune 0.0 optimisation.learning_rate = 0.005 2 2" in text
     assert "transtailor 20.0 optimisation.learning_rate = 0.0005 6 2" in text
-    assert "vgg11 on digits, all at the first setting: optimisation.learning_rate = 0.0005" in text
+    assert "vgg11 on digits, without tuning: all at the first setting, optimisation.learning_rate = 0.0005" in text
     with load(run) as tables:
         found = {(arm.label, arm.asked): arm for arm in arms_of(best_settings(points_of(tables), {}), {})}
     assert found["fine_tune", 0.0].validation.mean == pytest.approx((2 * 0.9 + 4 * 0.8) / 6)
@@ -152,6 +152,6 @@ def test_the_report_refuses_to_call_unequal_tuning_equal(tmp_path: Path, synthet
     text = text_of(write_report(run).read_text())
     assert "best of 1, 2 settings by validation: their tuning budgets are not equal" in text
     assert "not equally tuned" in text
-    assert "Cannot settle it: the tuning budgets are not equal" in text
+    assert "Inconclusive: the tuning budgets are not equal" in text
     with load(run) as tables:
         assert len(ended_settings(tables)[Tried(DIGITS, "fine_tune", "fine_tune", 3)]) == 1

@@ -39,7 +39,7 @@ def test_differences_are_paired_by_seed(tmp_path: Path, synthetic: Any) -> None:
 def test_a_budget_shows_its_arms_and_what_prunes_nothing(tmp_path: Path, synthetic: Any) -> None:
     run = synthetic(labels=LABELS).write(tmp_path / "run")
     rows = [cells(line)[:3] for line in lines(run, "transtailor", 0.2) if line.startswith("| ")]
-    shown = [row for row in rows if row[0] not in ("asked %", "---")]
+    shown = [row for row in rows if row[0] not in ("budget %", "---")]
     assert {row[0] for row in shown} == {"0.0", "20.0"}
     assert ["20.0", "20.6", "rival / one"] in shown  # a sign that Markdown would take for a column
     assert [row[2] for row in shown if row[0] == "0.0"] == ["fine_tune"]  # the others' paths begin there, too
@@ -128,7 +128,7 @@ def test_the_pooled_table_says_what_its_pairs_share(tmp_path: Path) -> None:
     ]
     found = lines(write_run(tmp_path, trials), "base", 0.2)
     pooled = "\n".join(found).split("All together")[1]
-    assert "Networks and data sets are these, not drawn from others" in pooled
+    assert "Networks and data sets are fixed, not sampled" in pooled
     assert "share one training" in pooled
 
 
@@ -164,4 +164,4 @@ def test_an_arm_with_failed_seeds_has_no_verdict_and_is_in_no_family(tmp_path: P
     pooled = found[found.index("### All together") :]
     assert table(pooled)["lucky"]["verdict"] == "incomplete, 2 failed"
     assert "over 1 comparison," in "\n".join(pooled)
-    assert "1 row with seeds lost to failed trials" in "\n".join(pooled)
+    assert "1 row lost seeds to failed trials" in "\n".join(pooled)

@@ -40,16 +40,16 @@ def test_pairs_and_what_they_find(tmp_path: Path) -> None:
     found = row(lines, "arm at")
     needed = pairs_for(mean.mean / mean.deviation)
     assert needed is not None
-    assert (found["pairs"], found["settle it"], found["more"]) == ("6", str(needed), str(needed - 6))
-    assert found["in the family"] == str(pairs_for(mean.mean / mean.deviation, significance=0.05 / 2))
-    assert int(found["with doubt"]) > needed
+    assert (found["pairs"], found["needed"], found["more"]) == ("6", str(needed), str(needed - 6))
+    assert found["with Holm"] == str(pairs_for(mean.mean / mean.deviation, significance=0.05 / 2))
+    assert int(found["cautious"]) > needed
     design = Design(LOOKS, 0.05, abs(mean.mean), 2)
     expected = expected_seeds(mean.mean, mean.deviation, design)
-    assert found["look by look"] == f"{expected.mean:.0f} ({expected.settled:.0%})"
-    assert row(lines, "same")["look by look"] == "–"
-    assert float(found["these find"]) == pytest.approx(100 * detectable_effect(6) * mean.deviation, abs=0.006)
-    assert row(planned, "arm at")["settle it"] == f"{pairs_for(0.002 / mean.deviation):,}"
-    assert row(lines, "same")["settle it"] == "–"
+    assert found["sequential"] == f"{expected.mean:.0f} ({expected.settled:.0%})"
+    assert row(lines, "same")["sequential"] == "–"
+    assert float(found["detectable"]) == pytest.approx(100 * detectable_effect(6) * mean.deviation, abs=0.006)
+    assert row(planned, "arm at")["needed"] == f"{pairs_for(0.002 / mean.deviation):,}"
+    assert row(lines, "same")["needed"] == "–"
     assert any("no spread" in line for line in lines)
     assert any(line.startswith("- Trials: 18 planned, 18 finished") for line in lines)
 

@@ -187,7 +187,7 @@ ODD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "half a run": ({"end": lambda _label, seed: "finished" if seed else "missing"}, ["Still to come: 2"]),
     "no finished trial": ({"end": lambda _label, _seed: "missing"}, ["neither finished nor failed: 6 of 6"]),
     "all failed": ({"end": lambda _label, _seed: "failed"}, ["Trials that failed: 6"]),
-    "one seed": ({"seeds": (0,)}, ["Cannot settle it: "]),
+    "one seed": ({"seeds": (0,)}, ["Inconclusive: "]),
     "one arm": ({"labels": (("fine_tune", "fine_tune"),)}, ["No arm to compare with full fine-tuning yet."]),
     "odd names": (
         {"labels": ((LIKE_CODE, "transtailor"), (LIKE_SQL, "prune"), (LIKE_MARKUP, "prune"), ("tune", "fine_tune")),

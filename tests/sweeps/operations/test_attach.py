@@ -129,7 +129,7 @@ def test_a_controller_that_runs_takes_no_more_trials_and_keeps_its_spec(
     assert "is running in job 7, which accepts no more trials; wait, or stop it first" in refused.stderr
     assert launch(*words, "--extend").stdout.splitlines()[0].endswith("(running on node1); attached")
     other = launch(*words, "--set", "resources.threads_per_rank=2").stdout
-    assert "; attached, with its own spec: stop it and launch again for what this one changes\n" in other
+    assert "; attached, with its old spec: to apply this one, stop it and launch again\n" in other
 
 
 @pytest.mark.usefixtures("slurm")

@@ -134,7 +134,7 @@ def test_plan_for_programs_and_for_a_narrow_screen(
     assert "... 4 more rows of 6" in said and "sweep     small: 6 trials" in said
     narrow = launch(write_spec(), "--plan", "--format", "terminal").stdout.splitlines()
     assert narrow[0].split() == ["trial", "arm", "seed", "state", "stages", "points"]
-    assert "not shown: network, data, settings that vary in its arm; all columns: --wide" in narrow
+    assert "not shown: network, data, settings within its arm; all columns: --wide" in narrow
 
 
 def test_plan_can_be_cut_short(tmp_path: Path) -> None:

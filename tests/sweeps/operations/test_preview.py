@@ -155,7 +155,7 @@ def test_where_nothing_was_measured_a_probe_of_one_trial_is_offered(tmp_path: Pa
     said = lines(plan, tmp_path / "runs", command=["sweeps/launch.py", "my spec.toml", "--plan"])
     pruned = next(trial for trial in plan.trials if trial.label == "prune l1")  # the most kinds of stages
     assert f"python sweeps/launch.py 'my spec.toml' --only {pruned.trial_id} --name quick_probe" in said
-    assert "ends after" not in said and "saves a factor of" in said and "none of it is done yet" in said
+    assert "ends after" not in said and "saves a factor of" in said and "none of it is cached yet" in said
     assert [trial.trial_id for trial in select_trials(plan, [pruned.trial_id]).trials] == [pruned.trial_id]
 
 
@@ -202,9 +202,7 @@ def test_jobs_are_printed_as_they_would_be_submitted(tmp_path: Path) -> None:
     assert "#SBATCH --mem=1024MB" in said
 
 
-@pytest.mark.parametrize(
-    ("seeds", "said"), [(2, "p = 0.5 at best; below 0.05 it takes 6 seeds"), (10, "p = 0.002 at best")]
-)
+@pytest.mark.parametrize(("seeds", "said"), [(2, "p = 0.5 at best; p < 0.05 needs 6 seeds"), (10, "p = 0.002 at best")])
 def test_what_the_seeds_can_settle_is_what_the_report_will_test(seeds: int, said: str, tmp_path: Path) -> None:
     path = tmp_path / "quick.toml"
     path.write_text(QUICK_SPEC.replace("[0, 1]", str(list(range(seeds)))))
@@ -229,7 +227,7 @@ method.name = "head_only"
     text = lines(make_plan(load_spec(tmp_path / "quick.toml")), tmp_path / "runs")
     corrected = max(p for p in holm([smallest_p(seeds)] * 3) if p is not None)
     needed = pairs_needed(SIGNIFICANCE / 3)
-    more = "" if corrected <= SIGNIFICANCE else f"; below 0.05 it takes {needed} seeds"
+    more = "" if corrected <= SIGNIFICANCE else f"; p < 0.05 needs {needed} seeds"
     assert needed == 7
     assert (
         f"a paired comparison can reach p = {smallest_p(seeds):.2g} at best, and p = {corrected:.2g} as one of 3 (Holm)"

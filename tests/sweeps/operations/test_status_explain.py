@@ -85,7 +85,7 @@ def test_status_on_slurm_before_the_controller_begins(
     controller = folder.controller_name
     FakeSlurm(tmp_path, monkeypatch).says("squeue", f"7|PENDING|N/A||Priority|{controller}\n")
     first, *others = sweeps_command("status", "runs/small").stdout.splitlines()
-    assert "its controller has not begun yet, or ended without an outcome; if no job of it is below, type in" in first
+    assert "its controller has not begun yet, or ended without an outcome; if no job is listed below, type in" in first
     (job,) = (text for text in others if text.startswith("job "))
     assert job == "job       7  controller  pending: jobs with a higher priority are first"
 

@@ -69,7 +69,7 @@ def test_a_search_reads_the_latencies_that_its_trials_measure(tmp_path: Path) ->
         asked_ms = float(row["label"].split()[2])
         assert (1 - MARGIN) * asked_ms <= row["ms"] <= asked_ms
     replayed = commands.in_own_process("-m", "transtailor", "replay", "runs/fast", folder=tmp_path)
-    assert "all 3 proposals in 2 batches are decided alike" in replayed.stdout
+    assert "all 3 proposals in 2 batches come out the same" in replayed.stdout
 
 
 @pytest.mark.parametrize(("cost", "mean"), [("macs", 15.0), ("latency_ms", 3.0)])

@@ -103,4 +103,4 @@ def test_a_search_of_which_settings_are_refused_ends_and_says_why(
         assert sum(one["refusal"] is not None for one in made[:-1]) == 3
     assert len(rows_of(run, "FROM attempts")) == len(made) - 1 - 3 > 0
     replayed = commands.transtailor_command("replay", "runs/search", folder=tmp_path)
-    assert f"all {len(made)} proposals in 2 batches are decided alike" in replayed.stdout
+    assert f"all {len(made)} proposals in 2 batches come out the same" in replayed.stdout

@@ -168,14 +168,14 @@ def test_launched_again_nothing_is_left_and_every_decision_is_made_again(serial:
     replayed = commands.transtailor_command("replay", "runs/search", folder=folder)
     assert (replayed.returncode, replayed.stdout) == (
         0,
-        "runs/search: all 13 proposals in 5 batches are decided alike\n"
+        "runs/search: all 13 proposals in 5 batches come out the same\n"
         "rung 0 (1 epoch): too few trials were continued to see what it predicts\n",
     )
 
 
 @pytest.mark.parametrize(("table", "score", "decided"), [
-    ("predictions", "prediction", "all 13 proposals in 5 batches are decided alike"),
-    ("operating_points", "validation_score", "proposals are decided otherwise"),
+    ("predictions", "prediction", "all 13 proposals in 5 batches come out the same"),
+    ("operating_points", "validation_score", "proposals come out differently"),
 ])  # fmt: skip
 def test_no_decision_reads_test_predictions(
     serial: tuple[Path, str], tmp_path: Path, table: str, score: str, decided: str
@@ -200,7 +200,7 @@ def test_a_replay_says_that_a_searcher_of_tune_cannot_be_asked_again(tmp_path: P
         search.save()
     replayed = commands.transtailor_command("replay", run.path, folder=tmp_path)
     assert replayed.returncode == 0, replayed.stderr
-    assert "all 3 proposals in 1 batches are decided alike\n" in replayed.stdout
+    assert "all 3 proposals in 1 batches come out the same\n" in replayed.stdout
     assert "settings were proposed by tune:optuna, whose state is not kept: these were not tried\n" in replayed.stdout
 
 
@@ -329,7 +329,7 @@ def test_killed_it_continues_as_if_undisturbed_and_leaves_no_state(serial: tuple
     for sql in (DECISIONS, POINTS):
         assert rows(folder, sql) == rows(serial[0], sql)
     replayed = commands.transtailor_command("replay", "runs/search", folder=folder)
-    assert "all 13 proposals in 5 batches are decided alike" in replayed.stdout, replayed.stderr
+    assert "all 13 proposals in 5 batches come out the same" in replayed.stdout, replayed.stderr
     assert not [*folder.glob("runs/search/trials/*/checkpoint/*")]
 
 

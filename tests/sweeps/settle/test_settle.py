@@ -144,7 +144,7 @@ def test_no_seeds_are_added_when_the_time_is_over(tmp_path: Path) -> None:
     assert {look.look for look in looks} == {0}
     assert {look.ended for look in looks if look.is_open} == {"hours = 1e-09 were reached"}
     assert RunSettle(spec, run).has_ended()
-    assert "decided alike" in next(replay_lines(run))
+    assert "come out the same" in next(replay_lines(run))
 
 
 def test_a_launch_that_was_killed_after_a_decision_is_completed(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_launch_that_was_killed_after_a_decision_is_completed(tmp_path: Path) 
 
 def test_replay_makes_all_decisions_again_and_names_those_that_differ(tmp_path: Path) -> None:
     run, looks = settled(tmp_path)
-    assert "5 comparisons in 3 looks are decided alike" in next(replay_lines(run))
+    assert "5 comparisons in 3 looks come out the same" in next(replay_lines(run))
     with load(run.path) as tables:
         (row,) = tables.rows("SELECT * FROM predictions WHERE split = 'test' AND prediction <> 9 LIMIT 1")
         rows = tables.rows(
@@ -186,7 +186,7 @@ def test_replay_knows_which_trials_had_failed(tmp_path: Path) -> None:
     failed = {trial for look in looks for trial in look.failed}
     plan = whole_plan(settled_spec())
     end_trials(run, [trial for trial in plan.trials if trial.trial_id in failed], scores(EFFECTS))
-    assert "decided alike" in next(replay_lines(run))
+    assert "come out the same" in next(replay_lines(run))
 
 
 @pytest.mark.parametrize(
