@@ -9,7 +9,7 @@ from results.statistics.pairs import sign_flip_p
 from results.statistics.power import detectable_effect, largest_deviation, pairs_for, power_of_pairs
 
 
-@pytest.mark.parametrize("n", [2, 5, 10, 30, 200])
+@pytest.mark.parametrize("n", [2, 5, 10, 30, 60])
 @pytest.mark.parametrize("effect", [0.05, 0.3, 1.0, 1.5])
 def test_power_is_statsmodels(n: int, effect: float) -> None:
     theirs = TTestPower().power(effect, n, 0.05, alternative="two-sided")

@@ -39,11 +39,12 @@ OFFICIAL = {
     "celeba": (6_000, 1_000, 4),
     "trashnet": (2_522, 504, 6),
     "trashnet_pool": (2_522, 1_009, 6),
+    "trashnet_small": (2_522, 505, 6),
     "trashnet_halves": (1_211, 242, 3),
 }
 BETA_MODES = ("fold", "sqrt", "grad", "raw", "off")
 TRASHNET = (403, 498, 410, 594, 480, 137)  # images of each class
-POOLS = {"trashnet": TRASHNET, "trashnet_pool": TRASHNET, "trashnet_halves": TRASHNET[3:]}
+POOLS = {"trashnet": TRASHNET, "trashnet_pool": TRASHNET, "trashnet_small": TRASHNET, "trashnet_halves": TRASHNET[3:]}
 ONE_DRAW = ("demo.toml", "tour.toml", "search.toml")  # they show the program; no claim about a method rests on them
 SOURCE_IMAGES = 2_000
 PIXELS = (3, 256, 256)
