@@ -75,7 +75,7 @@ def test_a_dry_run_changes_nothing_and_says_what_the_real_one_removes(
     dry = sweeps_command("clean", "runs/small", "--dry-run")
     assert (dry.returncode, dry.stderr) == (0, "")
     assert tree(settled.path) == before
-    assert "its tables would be settled first" in dry.stdout  # a part came after that
+    assert "its tables would be merged first" in dry.stdout  # a part came after that
     settle(settled.path)
     dry = sweeps_command("clean", "runs/small", "--dry-run")
     superseded = [path for path in settled.path.glob(".superseded/*/**/*") if path.is_file()]

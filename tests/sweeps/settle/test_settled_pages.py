@@ -219,7 +219,7 @@ def test_the_plan_expects_fewer_trials_for_larger_effects(run: RunFolder, tmp_pa
         expected(Assumed(effect=0.01))
 
 
-def test_an_interval_that_says_something_else_than_the_verdict_is_counted(run: RunFolder, tmp_path: Path) -> None:
+def test_an_interval_that_disagrees_with_its_verdict_is_counted(run: RunFolder, tmp_path: Path) -> None:
     from results.arms.looks import look_row, recorded_looks
 
     with load(run.path) as tables:
@@ -228,7 +228,7 @@ def test_an_interval_that_says_something_else_than_the_verdict_is_counted(run: R
     writer = Writer(tmp_path / "r" / "tables")
     writer.write("looks", [look_row(look) | {"code_digest": "c"} for look in [*looks, *changed]])
     with load(tmp_path / "r") as tables:
-        assert "1 intervals say something else than the verdict" in text_of(settled.settled.answer(tables))
+        assert "1 intervals disagree with their verdict" in text_of(settled.settled.answer(tables))
 
 
 def test_several_runs_have_verdicts_of_their_own_and_diff_compares_them(run: RunFolder, tmp_path: Path) -> None:
