@@ -33,6 +33,8 @@ GROUPS = {
         python benchmarks/heap.py
         python benchmarks/pruned_speed.py
         python benchmarks/padded_exports.py
+        python benchmarks/block_tables.py
+        python benchmarks/table_budgets.py
         python benchmarks/input_path.py
         python benchmarks/sharing.py --seeds 1
         python benchmarks/preparation.py

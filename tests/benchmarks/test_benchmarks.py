@@ -15,7 +15,7 @@ from benchmarks.sharing import separate
 from tests.benchmarks.looks import BENCHMARKS, rows_in, run
 
 ROOT = BENCHMARKS.parent
-BY_HAND = {"beta_default.py", "photographs_study.py"}
+BY_HAND = {"beta_default.py", "faster_study.py", "photographs_study.py"}
 BY_OTHERS = {
     "gpu_step.py",
     "packed_trials.py",

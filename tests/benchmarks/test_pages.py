@@ -12,17 +12,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import nn
 
 from benchmarks import (
     beta_default,
+    block_tables,
     chaos,
     cluster_start,
     coverage,
     decisions,
     empty_trial,
+    faster_study,
     footprint,
     gpu_step,
     heap,
@@ -44,6 +48,7 @@ from benchmarks import (
     startup,
     stopping,
     store,
+    table_budgets,
     training_loop,
     utilisation,
 )
@@ -52,6 +57,7 @@ from benchmarks.process import Taken
 from benchmarks.record import Measured, table_of
 from benchmarks.schedulers import Run
 from tests.benchmarks.looks import BENCHMARKS
+from tests.tailor.latency_tables import COUPLED, made_up_table, written
 
 TESTS = BENCHMARKS.parent / "tests"
 ELSEWHERE = {
@@ -140,6 +146,46 @@ def look_at_decisions(patch: Patch, out: list[str]) -> int:
 @look
 def look_at_padded_exports(_patch: Patch, out: list[str]) -> int:
     return padded_exports.main(["--networks", "digits_vgg", *out])
+
+
+@look
+def look_at_block_tables(_patch: Patch, out: list[str]) -> int:
+    return block_tables.main(["--quick", "--tables", str(Path(out[1]).parent), *out])
+
+
+@look
+def look_at_table_budgets(patch: Patch, out: list[str]) -> int:
+    folder = Path(out[1]).parent
+    written(
+        made_up_table("digits_resnet", (1, 8, 8), COUPLED, classes=table_budgets.CLASSES), folder, "digits_resnet.json"
+    )
+    for name, value in {"FRACTIONS": (0.8,), "HALVINGS": 1, "ROUNDS": 4}.items():
+        patch.setattr(table_budgets, name, value)
+    assert table_budgets.main(["--networks", "digits_resnet", "--tables", str(folder), *out]) == 0
+    assert {row["model"] for row in table_in(folder)} >= {table_budgets.BY_TABLE}
+    return 0
+
+
+@look
+def look_at_faster_study(_patch: Patch, out: list[str]) -> int:
+    """Made-up rows of three seeds: the planned contrasts, and which times are those that were asked."""
+    rows = [
+        {"label": label, "seed": seed, "test_score": 0.8 + 0.01 * seed, "ms_fraction": fraction, "is_steady": True}
+        for label, fraction in zip(faster_study.LABELS, (0.55, 0.56, 0.6, 0.55, 1.0, 0.7, 0.54, 0.5, 0.3), strict=True)
+        for seed in range(3)
+    ]
+    file = Path(out[1]).with_name("points.parquet")
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    assert faster_study.main(["--rows", str(file), *out]) == 0
+    assert not Path(f"{out[1]}.csv").exists()  # seeds are still to run
+    assert faster_study.main(["--rows", str(file), "--incomplete", *out]) == 0
+    by_arm = {row["arm"]: row for row in table_in(Path(out[1]).parent)}
+    assert by_arm["TransTailor by MACs"]["as_fast_as_asked"] == "no"
+    assert by_arm["whole network, 65 px"]["as_fast_as_asked"] == "yes"
+    assert [label for label, row in by_arm.items() if row["p"]] == [
+        label for label in faster_study.LABELS if label in faster_study.AGAINST
+    ]
+    return 0
 
 
 @look
