@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,6 +25,7 @@ import pyarrow.parquet as pq
 import torch
 
 import results
+from benchmarks.photographs_study import seeds_of_all
 from benchmarks.record import EVIDENCE, Cell, Measured, parser_of, write
 from results.statistics.pairs import compare_pairs, holm
 from tailor.deploy.export import export
@@ -32,7 +34,7 @@ from tailor.model.circumstance import circumstance_here
 from tailor.model.passes import as_deployed, onnx_pass
 from tailor.model.programs import images_for
 from tailor.model.state import ModelState
-from tailor.model.timing import time_in_turns
+from tailor.model.timing import Pass, time_in_turns
 from tailor.saved_model import read_model
 from tailor.stage_execution.preparing import initial_state
 
@@ -77,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             asked.rows.parent.mkdir(parents=True, exist_ok=True)
             pq.write_table(pa.Table.from_pylist(rows), asked.rows, compression="zstd")
             print(f"{trial['label']}, seed {trial['seed']}", flush=True)
-    seeds = complete_seeds(rows)
+    seeds = seeds_of_all({(row["label"], row["seed"]) for row in rows}, LABELS, SEEDS)
     if len(seeds) < (2 if asked.incomplete else SEEDS):
         print(f"{len(seeds)} of {SEEDS} seeds have ended in all arms: no contrasts yet")
         return 0
@@ -104,22 +106,21 @@ def measure(run: Path, trial: Row, cache: Path, data_root: Path | None) -> Itera
 
 def times(state: ModelState, content: bytes) -> Row:
     """Return the share of the whole network's milliseconds that a file takes, and whether both were steady."""
-    whole = initial_state(state.network, state.classes, (3, 97, 97), seed=0)
     circumstance = circumstance_here(torch.device("cpu"), runtime="onnxruntime", batch=1, threads=1)
     with as_deployed(circumstance):
         passes = {
-            WHOLE: onnx_pass(export(whole, "onnx", None).content, images_for(whole, 1, seed=0), 1),
+            WHOLE: whole_pass(state.network, state.classes),
             "model": onnx_pass(content, images_for(state, 1, seed=0), 1),
         }
         measured = time_in_turns(passes, rounds=ROUNDS)
     return {"ms_fraction": 1.0 / measured["model"].speed, "is_steady": measured["model"].is_steady}
 
 
-def complete_seeds(rows: Sequence[Row]) -> list[int]:
-    """Return the seeds from 0 on that all arms have, up to the first one that lacks an arm."""
-    known = {(row["label"], row["seed"]) for row in rows}
-    missing = [seed for seed in range(SEEDS) if any((label, seed) not in known for label in LABELS)]
-    return [*range(min(missing, default=SEEDS))]
+@cache  # all sub-models are timed beside the same one
+def whole_pass(network: str, classes: int) -> Pass:
+    """Return a pass of the whole network, exported, at the input of the study."""
+    whole = initial_state(network, classes, (3, 97, 97), seed=0)
+    return onnx_pass(export(whole, "onnx", None).content, images_for(whole, 1, seed=0), 1)
 
 
 def results_table(rows: Sequence[Row], seeds: Sequence[int]) -> Measured:
@@ -144,7 +145,7 @@ def results_table(rows: Sequence[Row], seeds: Sequence[int]) -> Measured:
             "high_95",
             "p",
             "p_holm",
-        ),  # fmt: skip
+        ),
         rows=tuple(_row(label, scores, fractions, pairs, corrected) for label in LABELS),
         notes=(
             f"The plan is in faster_photographs.md. Means of {len(seeds)} of {SEEDS} planned seeds. ms_fraction: share "

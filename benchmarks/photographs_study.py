@@ -13,7 +13,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,9 +97,18 @@ def failures_in(points: Sequence[Row]) -> set[tuple[str, int]]:
 
 def complete_seeds(answers: Mapping[tuple[str, int], Any], failed: set[tuple[str, int]]) -> list[int]:
     """The seeds from 0 on whose trials have all ended, up to the first that has one to run."""
-    ended = answers.keys() | failed
-    missing = [seed for seed in range(SEEDS) if any((label, seed) not in ended for label in LABELS)]
-    return [*range(min(missing, default=SEEDS))]
+    return seeds_of_all(answers.keys() | failed, LABELS, SEEDS)
+
+
+def seeds_of_all(ended: Collection[tuple[str, int]], labels: Sequence[str], seeds: int) -> list[int]:
+    """The seeds from 0 on that have ended in all arms, up to the first one that lacks an arm.
+
+    Args:
+        ended: label and seed of each trial that has.
+        seeds: how many are planned.
+    """
+    missing = [seed for seed in range(seeds) if any((label, seed) not in ended for label in labels)]
+    return [*range(min(missing, default=seeds))]
 
 
 def difference(answers: Answers, against: str, seeds: Sequence[int]) -> np.ndarray:

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from transtailor.machine import cpu_model
+
 ROOT = Path(__file__).resolve().parent.parent
 EVIDENCE = ROOT / "docs" / "results" / "evidence"
 PACKAGES = ("torch", "ray")
@@ -114,16 +116,6 @@ def show_to_ranks() -> None:
     """Let processes that this one starts import this folder: ranks have only what is installed on their path."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(ROOT) if not before else f"{ROOT}{os.pathsep}{before}"
-
-
-def cpu_model() -> str:
-    """The processor's name from Linux; elsewhere the architecture."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 def markdown(measured: Measured, facts: dict[str, str]) -> list[str]:

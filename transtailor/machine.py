@@ -25,15 +25,25 @@ def cpu_name(root: Path = Path("/")) -> str:
     Args:
         root: where `proc` is found.
     """
+    has = _cpu_facts(root).get("flags", "").split()
+    flags = [flag for flag, names in CPU_FLAGS.items() if any(name in has for name in names)]
+    model = cpu_model(root)
+    return f"{model} ({' '.join(flags)})" if flags else model
+
+
+def cpu_model(root: Path = Path("/")) -> str:
+    """Return the CPU's model, "AMD EPYC 9B14", or the architecture where the system does not tell it."""
+    return _cpu_facts(root).get("model name", platform.machine())
+
+
+def _cpu_facts(root: Path) -> dict[str, str]:
+    """Return what Linux says of the first core: name of a fact -> its text."""
     facts: dict[str, str] = {}
     with suppress(OSError):
         for line in lines_of((root / "proc/cpuinfo").read_text()):
             name, _, value = line.partition(":")
             facts.setdefault(name.strip(), value.strip())
-    has = facts.get("flags", "").split()
-    flags = [flag for flag, names in CPU_FLAGS.items() if any(name in has for name in names)]
-    model = facts.get("model name", platform.machine())
-    return f"{model} ({' '.join(flags)})" if flags else model
+    return facts
 
 
 def usable_cores(root: Path = Path("/")) -> int:

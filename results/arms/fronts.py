@@ -199,8 +199,9 @@ def faster_choice(front: Sequence[FrontPoint]) -> FasterChoice | None:
     best_whole = max(whole, key=_validation)
     cheaper = [point for point in front if point.arm.removed > 0.0 and point.cost < best_whole.cost]
     pruned = max(cheaper, key=_validation, default=None)
-    most_cost = -1.0 if pruned is None else pruned.cost
-    as_cheap = [point for point in whole if point.cost <= most_cost]
+    if pruned is None:
+        return FasterChoice(best_whole, None, None)
+    as_cheap = [point for point in whole if point.cost <= pruned.cost]
     return FasterChoice(best_whole, pruned, max(as_cheap, key=_validation, default=None))
 
 

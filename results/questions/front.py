@@ -80,20 +80,20 @@ def _choice_lines(fronts: Mapping[Problem, Sequence[FrontPoint]]) -> Iterator[st
         choice = faster_choice(front)
         if choice is None:
             continue
-        scale = SCALES[choice.whole.arm.metric]
-
-        def text(point: FrontPoint, scale: Scale = scale) -> str:
-            return f"{_name(point)} {scale.value(point.score)}"
-
-        at_ms = choice.whole.cost if choice.pruned is None else choice.pruned.cost
-        begin = f"{problem}: at {at_ms:.4g} ms, {text(choice.pruned or choice.whole)}"
+        whole = f"{choice.whole.cost:.4g} ms, {_with_score(choice.whole)}"
         if choice.pruned is None:
-            yield f"{begin}, unpruned; no pruned arm is faster here, so take this one."
+            yield f"{problem}: at {whole}, unpruned; no pruned arm is faster here, so take this one."
             continue
         beside = "no unpruned arm is as fast"
         if choice.as_cheap is not None:
-            beside = f"unpruned and no slower, {text(choice.as_cheap)}"
-        yield f"{begin}; {beside}; unpruned at {choice.whole.cost:.4g} ms, {text(choice.whole)}."
+            beside = f"unpruned and no slower, {_with_score(choice.as_cheap)}"
+        pruned = f"{choice.pruned.cost:.4g} ms, {_with_score(choice.pruned)}"
+        yield f"{problem}: at {pruned}; {beside}; unpruned at {whole}."
+
+
+def _with_score(point: FrontPoint) -> str:
+    """Return an arm's name and its mean score: "prune l1 at 20% fewer MACs 85.00"."""
+    return f"{_name(point)} {SCALES[point.arm.metric].value(point.score)}"
 
 
 def _row(point: FrontPoint) -> tuple[str, ...]:
