@@ -280,10 +280,10 @@ class ToLatency(Allocation):
                 "latency_fraction is a share of the whole network's time in a table; give table and table_sha256 "
                 "(type: transtailor model table), or latency_ms"
             )
-        of_measurement = {"device", "runtime", "memory_format", "batch_size", "threads", "precision", "repeats"}
-        given = sorted((of_measurement | {"within"}) & self.model_fields_set)
-        if self.table is not None and given:
-            raise ValueError(f"{given[0]} is not read with a table, which has its own circumstance; leave it out")
+        of_measurement = ("batch_size", "device", "memory_format", "precision", "repeats", "runtime", "threads", "within")
+        for name in of_measurement if self.table is not None else ():
+            if getattr(self, name) != type(self).model_fields[name].default:  # a planned trial has the defaults in it
+                raise ValueError(f"{name} is not read with a table, which has its own circumstance; leave it out")
         return self
 
     @property

@@ -136,6 +136,7 @@ def test_every_spec_plans_and_its_labels_and_printed_numbers_are_those_of_trials
         assert (row.label, row.method) in arms
         assert (row.network, row.dataset) in places
     for trial in plan.trials:
+        assert trial.settings.parse().model_dump(mode="json") == trial.settings.values, "a rank reads another trial"
         named = set(BETA_MODES) & set(trial.label.replace(",", " ").split())
         if named and trial.settings.method == "transtailor":
             assert named == {trial.settings.values["method"]["beta"]}, trial.label
