@@ -13,6 +13,7 @@ FROM timings GROUP BY ALL ORDER BY models DESC, max(written_at) DESC
 
 Circumstance = dict[str, Any]
 """A row of `ALL`; the first one is that of the view `timed_on`."""
+LATENCY = "latency_ms"
 
 
 def circumstances_of(run: Run) -> list[Circumstance]:
@@ -30,13 +31,23 @@ def circumstance_text(circumstance: Circumstance) -> str:
     )
 
 
+def latencies_of(run: Run) -> dict[str, Circumstance]:
+    """Return a name for the latencies of each circumstance: `latency_ms` for the first, then `latency_ms_2`, ..."""
+    names = {}
+    for number, circumstance in enumerate(circumstances_of(run), start=1):
+        names[LATENCY if number == 1 else f"{LATENCY}_{number}"] = circumstance
+    return names
+
+
 def circumstance_lines(run: Run) -> list[str]:
     """Say in which circumstance the models of `measured_points` were timed, and in which others; nothing if in none."""
     lines = []
-    for place, circumstance in enumerate(circumstances_of(run)):
+    for name, circumstance in latencies_of(run).items():
         text = f"{circumstance_text(circumstance)}; {circumstance['models']} models were timed like this."
-        begins = "Not shown here, but in tables of their own by `transtailor front --cost latency_ms`: those of"
-        if place == 0:
+        begins = (
+            f"Called {name} in the report's figure, with a table of its own in `transtailor front --cost latency_ms`:"
+        )
+        if name == LATENCY:
             begins = "Latency and memory are those of one forward pass of"
         lines.append(f"{begins} {text}")
     return lines + unsteady_lines(run)

@@ -52,14 +52,16 @@ class Plots:
 
         Args:
             score: "test" or "validation".
-            cost: "macs", "params", "device_hours", "latency_ms" or "peak_memory_bytes".
+            cost: "macs", "params", "device_hours", "latency_ms" or "peak_memory_bytes"; "latency_ms_2" and so on where
+                models were timed in further circumstances (device, runtime, batch, threads, ...).
             log: whether the cost has a logarithmic axis.
         """
         scores = {short: column for column, short in front.SCORES.items()}
         if score not in scores:
             raise ResultsError(f"score {score!r}: {did_you_mean(score, scores)}expected {' or '.join(scores)}")
-        if cost not in _COSTS:
-            raise ResultsError(f"cost {cost!r}: {did_you_mean(cost, _COSTS)}expected one of {', '.join(_COSTS)}")
+        costs = dict.fromkeys((*_COSTS, *(cost for _, cost in self._means)))
+        if cost not in costs:
+            raise ResultsError(f"cost {cost!r}: {did_you_mean(cost, costs)}expected one of {', '.join(costs)}")
         if (scores[score], cost) not in self._means:
             how = command("time", next(iter(self._run.paths.values())))
             raise ResultsError(f"no operating point has a {cost}; to time the sub-models, type: {how}")

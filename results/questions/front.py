@@ -13,6 +13,7 @@ from results.arms.findings import Findings
 from results.arms.fronts import (
     DEVICE_HOURS,
     TIMED,
+    Costs,
     FrontPoint,
     costs_in,
     costs_of,
@@ -22,7 +23,15 @@ from results.arms.fronts import (
 )
 from results.arms.selection import select_arms
 from results.arms.shared_training import support_lines
-from results.circumstances import circumstance_lines, circumstance_text, circumstances_of, unsteady_lines
+from results.circumstances import (
+    LATENCY,
+    Circumstance,
+    circumstance_lines,
+    circumstance_text,
+    circumstances_of,
+    latencies_of,
+    unsteady_lines,
+)
 from results.command_options import over_option
 from results.question import question
 from results.questions.costs import time_unit
@@ -46,7 +55,7 @@ def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]
         for circumstance in circumstances_of(run):
             of_circumstance = fronts_among(arms, costs_in(run, cost, circumstance))
             yield from _front_tables(of_circumstance, cost, score, f", {circumstance_text(circumstance)}")
-            if cost == "latency_ms":
+            if cost == LATENCY:
                 yield from map(Note, _choice_lines(of_circumstance))
     else:
         yield from _front_tables(fronts, cost, score)
@@ -170,14 +179,23 @@ def means_of(findings: Findings) -> Means:
     """Return the means of all arms, and whether they are on the front, for each score and cost that the run has."""
     by_validation = [replace(arm, test=arm.validation, test_by_seed=arm.validation_by_seed) for arm in findings.arms]
     means: Means = {}
-    for cost in ("macs", "params", DEVICE_HOURS, *TIMED):
-        costs = costs_of(findings.run, cost)
-        if cost in TIMED and not costs:
+    costs_by_name = {cost: costs_of(findings.run, cost) for cost in ("macs", "params", DEVICE_HOURS, *TIMED)}
+    for cost, costs in (costs_by_name | _further_latencies(findings.run)).items():
+        if cost not in ("macs", "params", DEVICE_HOURS) and not costs:
             continue
         for score, arms in (("test_score", findings.arms), ("validation_score", by_validation)):
             arms_with_score = [arm for arm in arms if arm.test.mean is not None]
             means[score, cost] = fronts_among(arms_with_score, costs)
     return means
+
+
+def _further_latencies(run: Run) -> dict[str, Costs]:
+    """Return the latencies in each circumstance but the first, whose are in `measured_points`."""
+    return {
+        name: costs_in(run, LATENCY, circumstance)
+        for name, circumstance in latencies_of(run).items()
+        if name != LATENCY
+    }
 
 
 def chart(
@@ -201,7 +219,14 @@ def chart(
     for name in SCORES:
         point_scores = _scores_by_panel(data, panel_of_rows, name, count)
         views[name] = _views(findings, means, name, point_scores)
-    ends = {offered.column: _ends(data, panel_of_rows, offered, count) for offered in costs}
+    extra: dict[str, list[Any]] = {"panel": panel_of_rows}
+    points = list(zip(data.column("trial_id"), data.column("point"), strict=True))
+    for name, latencies in _further_latencies(findings.run).items():
+        extra[name] = [latencies.get(point) for point in points]
+    ends = {}
+    for offered in costs:
+        values = extra[offered.column] if offered.column in extra else data.column(offered.column)
+        ends[offered.column] = _ends(values, panel_of_rows, offered, count)
     arms = set(data.column("arm"))
     panels = []
     for index in range(count):
@@ -220,7 +245,6 @@ def chart(
         "concat": panels,
         "usermeta": _offers(findings, costs, ends, views),
     }
-    extra: dict[str, list[Any]] = {"panel": panel_of_rows}
     if len(findings.run.paths) > 1:
         run_of = {row["trial_id"]: row["run"] for row in findings.run.rows("SELECT trial_id, run FROM compared_points")}
         extra["run"] = [run_of[trial] for trial in data.column("trial_id")]
@@ -299,10 +323,12 @@ def _scores_by_panel(data: Answer, panel_of_rows: Sequence[int], score: str, pan
     return scores
 
 
-def _ends(data: Answer, panel_of_rows: Sequence[int], cost: Cost, panels: int) -> list[list[float] | None]:
+def _ends(
+    values: Sequence[float | None], panel_of_rows: Sequence[int], cost: Cost, panels: int
+) -> list[list[float] | None]:
     """Return for each panel the least and the largest cost of its points, as drawn; None where no point has one."""
     costs: list[list[float]] = [[] for _ in range(panels)]
-    for index, value in zip(panel_of_rows, data.column(cost.column), strict=True):
+    for index, value in zip(panel_of_rows, values, strict=True):
         if value:
             costs[index].append(value * cost.factor)
     return [[min(of_panel), max(of_panel)] if of_panel else None for of_panel in costs]
@@ -314,9 +340,17 @@ def _costs(run: Run) -> list[Cost]:
         Cost("macs", "MACs", "multiply-accumulates for one image"),
         Cost("params", "parameters", "parameters"),
         Cost(DEVICE_HOURS, "rank-time", f"rank-{unit} of computing", per_hour),
-        Cost("latency_ms", "latency", "median latency of a forward pass (ms)"),
+        *(
+            Cost(name, name.replace(LATENCY, "latency").replace("_", " "), _latency_axis(circumstance))
+            for name, circumstance in latencies_of(run).items()
+        ),
         Cost("peak_memory_bytes", "memory", "peak memory of a forward pass (MiB)", 2.0**-20),
     ]
+
+
+def _latency_axis(circumstance: Circumstance) -> str:
+    where = f"{circumstance['runtime']}, {circumstance['device_name']}, {circumstance['threads']} threads"
+    return f"median ms of a forward pass of {circumstance['batch']} ({where})"
 
 
 def _title(score: str, scale: Scale) -> str:
@@ -518,7 +552,7 @@ def section(findings: Findings) -> Section:
     if drawn is None:
         return section_front
     section_front.blocks.append(Figure("pareto-figure", drawn))
-    section_front.blocks += [Words(line) for line in _choice_lines(means.get(("test_score", "latency_ms"), {}))]
+    section_front.blocks += [Words(line) for line in _choice_lines(means.get(("test_score", LATENCY), {}))]
     if any(cost in TIMED for _, cost in means):
         section_front.blocks += [Words(line) for line in circumstance_lines(findings.run)]
     return section_front

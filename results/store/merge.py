@@ -35,7 +35,7 @@ from results.store.parts import (
     read_state,
     tables_folder,
 )
-from results.store.schema import SCHEMA_VERSION, TABLES, TableSchema, arrow_schema
+from results.store.schema import INTEGERS, SCHEMA_VERSION, TABLES, TableSchema, arrow_schema
 from transtailor.files import make_folder, write_file
 from transtailor.ownership import refuse_outside
 
@@ -152,7 +152,13 @@ def copy_rows(
     """Copy the rows of files into one, group by group; `left_out` has the numbers of rows not to copy, by file."""
     tables: list[pa.Table] = []
     waiting_rows = 0
-    with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+    lists = {f"{field.name}.list.element" for field in schema if field.type == INTEGERS}
+    options = {
+        # Numbers of filters grow along a list: written as differences they take half of the space, and less time.
+        "column_encoding": dict.fromkeys(lists, "DELTA_BINARY_PACKED"),
+        "use_dictionary": [field.name for field in schema if not pa.types.is_list(field.type)],
+    }
+    with pq.ParquetWriter(stream, schema, compression="zstd", **options) as writer:
         for path in files:
             rows = pq.ParquetFile(path, pre_buffer=False).read(use_threads=False)  # threads cost more than small parts
             numbers = left_out.get(path)

@@ -280,7 +280,16 @@ class ToLatency(Allocation):
                 "latency_fraction is a share of the whole network's time in a table; give table and table_sha256 "
                 "(type: transtailor model table), or latency_ms"
             )
-        of_measurement = ("batch_size", "device", "memory_format", "precision", "repeats", "runtime", "threads", "within")
+        of_measurement = (
+            "batch_size",
+            "device",
+            "memory_format",
+            "precision",
+            "repeats",
+            "runtime",
+            "threads",
+            "within",
+        )
         for name in of_measurement if self.table is not None else ():
             if getattr(self, name) != type(self).model_fields[name].default:  # a planned trial has the defaults in it
                 raise ValueError(f"{name} is not read with a table, which has its own circumstance; leave it out")

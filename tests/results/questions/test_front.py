@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import results
 from results.arms.findings import findings_of
 from results.arms.fronts import DEVICE_HOURS, costs_of, fronts_of
 from results.best import Limit, best_lines, best_points
@@ -85,8 +86,13 @@ def test_a_front_by_latency_needs_timed_models_and_says_where_they_were_timed(tm
     assert text.count("against latency_ms, 1 image in eager on cpu a, 2 threads, float32, contiguous, torch 2") == 1
     assert text.count("against latency_ms, 8 images in eager") == 1
     page = write_report(tmp_path).read_text()
-    assert {"macs", "latency_ms"} <= set(costs_to_choose(page))
-    assert "12 models were timed like this" in text_of(page) and "Not shown here" in text_of(page)
+    assert {"macs", "latency_ms", "latency_ms_2"} <= set(costs_to_choose(page))
+    assert "12 models were timed like this" in text_of(page)
+    assert "Called latency_ms_2 in the report's figure" in text_of(page)
+    with results.load(tmp_path) as opened:
+        figure = opened.plot.front(cost="latency_ms_2")
+    drawn = [mean for mean in figure.to_dict()["datasets"]["means"] if mean["cost"] == "latency_ms_2"]
+    assert {mean["x"] for mean in drawn} == {timed[0]["latency_ms"]}
 
 
 @pytest.mark.parametrize(
