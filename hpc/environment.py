@@ -3,6 +3,8 @@
 import re
 from collections.abc import Mapping
 
+from transtailor.plural import counted
+
 # How the commands find their controller, and how they show who calls them (their manuals; SLURM_SACK_*: auth/slurm).
 SLURM_SETTINGS = frozenset(["SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS"])
 SLURM_CREDENTIALS = frozenset(["SLURM_JWT", "SLURM_SACK_JWKS", "SLURM_SACK_KEY", "SLURM_SACK_SOCKET"])
@@ -50,11 +52,6 @@ def missing_cores(environment: Mapping[str, str], cores: int) -> str | None:
     if cores >= ranks * threads:
         return None
     return (
-        f"{_number_of('rank', ranks)} of {_number_of('thread', threads)} on this machine may use "
-        f"{_number_of('core', cores)}: what pins them? See taskset -p, and OMP_* in the shell"
+        f"{counted(ranks, 'rank')} of {counted(threads, 'thread')} on this machine may use "
+        f"{counted(cores, 'core')}: what pins them? See taskset -p, and OMP_* in the shell"
     )
-
-
-def _number_of(noun: str, count: int) -> str:
-    """Return such as "1 core" or "2 cores"."""
-    return f"{count} {noun}{'s' if count > 1 else ''}"

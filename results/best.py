@@ -10,6 +10,7 @@ from results.errors import ResultsError
 from results.store.completeness import refuse_gaps
 from results.store.reader import Run
 from transtailor.names import did_you_mean
+from transtailor.plural import counted
 from transtailor.shell import command
 
 SCORES = ("validation_score", "test_score")
@@ -118,7 +119,11 @@ def _lines(row: dict[str, Any], run: Run, by: str, under: str) -> Iterator[str]:
     metric = row["metric"].replace("_", " ")
     yield f"  trial {row['trial_id']}, point {row['point']}  ({row['arm']}, seed {row['seed']})"
     yield f"  validation {metric}  {row['validation_score']:.4f}{_optimism(row, by)}"
-    test = "not measured" if row["test_score"] is None else f"{row['test_score']:.4f} on {row['test_images']} images"
+    test = (
+        "not measured"
+        if row["test_score"] is None
+        else f"{row['test_score']:.4f} on {counted(row['test_images'], 'image')}"
+    )
     yield f"  test {metric}        {test}"
     share = row["macs"] / row["original_macs"]
     yield f"  MACs {row['macs']:,} ({share:.3f} of the original's), parameters {row['params']:,}"

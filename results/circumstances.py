@@ -4,6 +4,7 @@ from typing import Any
 
 from results.store.reader import Run
 from results.store.views import CIRCUMSTANCE
+from transtailor.plural import counted
 from transtailor.shell import command
 
 ALL = f"""
@@ -23,8 +24,8 @@ def circumstances_of(run: Run) -> list[Circumstance]:
 
 def circumstance_text(circumstance: Circumstance) -> str:
     """Say it in words: "1 image in eager on AMD EPYC (avx2), 2 threads, float32, contiguous, torch 2.15"."""
-    images = f"{circumstance['batch']} image{'' if circumstance['batch'] == 1 else 's'}"
-    threads = f"{circumstance['threads']} thread{'' if circumstance['threads'] == 1 else 's'}"
+    images = counted(circumstance["batch"], "image")
+    threads = counted(circumstance["threads"], "thread")
     return (
         f"{images} in {circumstance['runtime']} on {circumstance['device_name']}, {threads},"
         f" {circumstance['precision']}, {circumstance['memory_format']}, {circumstance['versions']}"
@@ -43,7 +44,7 @@ def circumstance_lines(run: Run) -> list[str]:
     """Say in which circumstance the models of `measured_points` were timed, and in which others; nothing if in none."""
     lines = []
     for name, circumstance in latencies_of(run).items():
-        text = f"{circumstance_text(circumstance)}; {circumstance['models']} models were timed like this."
+        text = f"{circumstance_text(circumstance)}; models timed like this: {circumstance['models']}."
         begins = (
             f"Called {name} in the report's figure, with a table of its own in `transtailor front --cost latency_ms`:"
         )

@@ -22,6 +22,7 @@ from hpc.ray.private import drain_node, draining_nodes, release_node
 from hpc.sites.site import Site
 from hpc.slurm.calls import ONCE, PATIENCE
 from hpc.slurm.jobs import Job, QueuedJob, cancel, queue, submit
+from transtailor.plural import counted
 from transtailor.waiting import start_in_thread
 
 TICK_S = 1.0
@@ -145,10 +146,11 @@ class Cluster:
         queued = [job for job in self._jobs.values() if job.joined_s is None and not job.leaves]
         starting = [job for job in queued if job.started_s is not None]
         if starting:
-            return f"{len(starting)} workers that SLURM has started to join Ray, at most {START_LIMIT_S:g} s each"
+            workers = counted(len(starting), "worker")
+            return f"{workers} that SLURM has started to join Ray, at most {START_LIMIT_S:g} s each"
         if queued:
             reasons = "; ".join(sorted({job.reason for job in queued if job.reason}))
-            return f"{len(queued)} workers in the SLURM queue" + (f": {reasons}" if reasons else "")
+            return f"{counted(len(queued), 'worker')} in the SLURM queue" + (f": {reasons}" if reasons else "")
         return f"SLURM to take a worker: {self._refusal}" if self._refusal else "SLURM to take a worker"
 
     def lost_one_since(self, moment_s: float) -> bool:

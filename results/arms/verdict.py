@@ -1,8 +1,8 @@
 """The verdict of a comparison as text: which arm is better, or why it is inconclusive."""
 
 from results.arms.comparison import Pairing
-from results.statistics.pairs import pairs_text
 from results.text.number_format import SCALES
+from transtailor.plural import counted
 
 
 def verdict_word(pairing: Pairing) -> str:
@@ -25,7 +25,7 @@ def verdict(pairing: Pairing) -> str:
     if mean is None:
         return f"Inconclusive: no seed has both {first} and {second}."
     scale = SCALES[pairing.metric]
-    pairs = pairs_text(result.difference.n)
+    pairs = counted(result.difference.n, "pair")
     amount = f"{scale.value(abs(mean))}{scale.difference_unit} on average"
     if pairing.doubts:
         side = "ahead" if mean > 0 else "behind"

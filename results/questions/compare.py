@@ -31,6 +31,7 @@ from results.store.reader import Run
 from results.text.number_format import SCALES, Scale, p_text, percent
 from results.text.page import Heading, Note, PageTable, Part
 from transtailor import cli
+from transtailor.plural import counted
 
 ARM = ("budget %", "removed %", "arm", "test")
 COMPARISON = ("difference", "95%", "won–lost–tied", "ahead %", "p", "smallest p", "p (Holm)", "verdict")
@@ -164,7 +165,7 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
     for base, rows in compared:
         yield Heading(str(base.problem))
         yield ""
-        yield f"Compared with {base}: {SCALES[base.metric].value(base.test.mean)} over {base.test.n} seeds."
+        yield f"Compared with {base}: {SCALES[base.metric].value(base.test.mean)} over {counted(base.test.n, 'seed')}."
         yield ""
         usual = list(USUAL)
         if any(row.control is not base for row in rows):
@@ -242,7 +243,7 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     corrected = _correct_p(rows)
     settled = {row.models for row in rows if verdict_word(row.pairing) in ("better", "worse")}
     left = sum((corrected[models] or 0.0) <= SIGNIFICANCE for models in settled)
-    comparisons = _counted(sum(p is not None for p in corrected.values()), "comparison")
+    comparisons = counted(sum(p is not None for p in corrected.values()), "comparison")
     of_settled = f" of {len(settled)}" if settled else ""
     notes = [
         "ahead %: how often the arm is ahead at the same seed (probability of improvement); a tie counts half.",
@@ -251,17 +252,17 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     ]
     repeated = len(rows) - len(corrected)
     if repeated:
-        notes.append(f"{_counted(repeated, 'row')} with the same models as another row: counted as one comparison.")
+        notes.append(f"{counted(repeated, 'row')} with the same models as another row: counted as one comparison.")
     pairings = [row.pairing for row in rows]
     incomplete = sum(pairing.failed > 0 for pairing in pairings)
     if incomplete:
         notes.append(
-            f"{_counted(incomplete, 'row')} lost seeds to failed trials or NaN scores: shown over the other seeds, with"
+            f"{counted(incomplete, 'row')} lost seeds to failed trials or NaN scores: shown over the other seeds, with"
             " no verdict and no part in the correction."
         )
     longer = sum(row.trained_longer for row in rows)
     if longer:
-        arms = _counted(longer, "arm")
+        arms = counted(longer, "arm")
         baseline = "its baseline" if longer == 1 else "their baselines"
         notes.append(
             f"{arms} trained longer than {baseline}, which may explain part of the difference. To rule this out, add"
@@ -269,21 +270,16 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
         )
     mixed = sum(pairing.is_mixed for pairing in pairings)
     if mixed:
-        notes.append(f"{_counted(mixed, 'comparison')} with mixed hardware, ranks or torch versions.")
+        notes.append(f"{counted(mixed, 'comparison')} with mixed hardware, ranks or torch versions.")
     unpaired = sum(pairing.result.unpaired > 0 for pairing in pairings)
     if unpaired:
-        notes.append(f"{_counted(unpaired, 'comparison')} with seeds of one arm only: those seeds are left out.")
+        notes.append(f"{counted(unpaired, 'comparison')} with seeds of one arm only: those seeds are left out.")
     shares = sum(pairing.shares_models for pairing in pairings)
     if shares:
         notes.append(
-            f"{_counted(shares, 'comparison')} with fewer distinct models than pairs: n is smaller than it looks."
+            f"{counted(shares, 'comparison')} with fewer distinct models than pairs: n is smaller than it looks."
         )
     return notes
-
-
-def _counted(number: int, noun: str) -> str:
-    """Return a number with its noun: "1 row", "3 rows"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 _COLUMNS = ("arm", "asked_removed_macs_fraction", "seed", "test_score", "baseline_test_score", "difference")

@@ -31,6 +31,7 @@ from results.text.number_format import NOTHING, SCALES, number, p_text
 from results.text.page import Heading, Note, PageTable, Part
 from transtailor import cli
 from transtailor.names import nearest
+from transtailor.plural import counted
 from transtailor.shell import command
 
 SETTINGS = "SELECT trial_id, label, config_json FROM planned"
@@ -362,7 +363,7 @@ def chart(findings: Findings, problem: Problem, settings: Sequence[str]) -> Char
     for record in records:
         medians.setdefault(record["setting"], []).append(record["median_test_score"])
     order = sorted(medians, key=lambda setting: min(medians[setting]) - max(medians[setting]))
-    names = [f"{record['value']} ({record['trials']} trials)" for record in records]
+    names = [f"{record['value']} ({counted(record['trials'], 'trial')})" for record in records]
     left = names_width(names)
     columns = {"median_shown": "median_test_score", "lower_shown": "lower_quartile", "upper_shown": "upper_quartile"}
     ends: list[float] = []

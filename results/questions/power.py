@@ -14,7 +14,6 @@ from results.command_options import against_option, at_option, over_option
 from results.errors import ResultsError
 from results.question import question
 from results.sign_flip import LOOKS, SIGNIFICANCE
-from results.statistics.pairs import pairs_text
 from results.statistics.power import POWER, detectable_effect, largest_deviation, pairs_for
 from results.statistics.sequential import Design
 from results.statistics.sequential_plan import ExpectedSeeds, expected_seeds
@@ -22,6 +21,7 @@ from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES
 from results.text.page import Heading, Note, PageTable, Part
 from transtailor import cli
+from transtailor.plural import counted
 
 COLUMNS = (
     "arm", "pairs", "difference", "95%", "deviation", "detectable", "needed", "cautious", "with Holm",
@@ -180,7 +180,7 @@ def _notes(needs: Sequence[Needed], difference: float | None) -> list[str]:
         notes.append(f"{mixed} comparisons were computed on mixed hardware, ranks or torch versions.")
     unpaired = [pairing for pairing in pairings if pairing.result.unpaired]
     if unpaired:
-        text = ", ".join(f"{pairing.first} ({pairs_text(pairing.result.difference.n)})" for pairing in unpaired)
+        text = ", ".join(f"{pairing.first} ({counted(pairing.result.difference.n, 'pair')})" for pairing in unpaired)
         notes.append(f"Seeds that only one of the two arms has are left out: {text}.")
     return notes
 

@@ -9,6 +9,7 @@ from results.render.chart import Chart, Spec
 from results.render.style import PALETTE, WIDTH, names_width, quantity, tooltip
 from results.store.answers import answer
 from results.store.reader import Run
+from transtailor.plural import counted
 
 ATTEMPTS = """
 WITH last AS (SELECT max(written_at) AS row_at FROM (
@@ -169,8 +170,8 @@ def _in_a_sentence(chart: Chart, unit: tuple[float, str]) -> str:
     lost_s = sum(lost)
     shared_s = sum(shared_of_trial.values())
     return (
-        f"{len(records)} attempts on {lanes} lane{'' if lanes == 1 else 's'} of"
-        f" {machines} machine{'' if machines == 1 else 's'}: {hours_text(sum(spent) / 3600, unit)} of work,"
+        f"{counted(len(records), 'attempt')} on {counted(lanes, 'lane')} of {counted(machines, 'machine')}:"
+        f" {hours_text(sum(spent) / 3600, unit)} of work,"
         f" {idle:.0f}% of the lanes' time idle,"
         f" {hours_text(lost_s / 3600, unit) if lost_s else 'nothing'} in attempts that did not finish."
         f" Trials took {hours_text(shared_s / 3600, unit)} of stages from the cache."

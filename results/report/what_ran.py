@@ -13,6 +13,7 @@ from results.store.completeness import TRIAL_STATES, lost_rows
 from results.store.reader import Run
 from results.text.number_format import NOTHING
 from transtailor.documents import read_json
+from transtailor.plural import counted
 
 OF_ONE_MACHINE = ("folder", "host", "pid")  # facts of provenance.json that a page to share leaves out
 _MOST_VALUES = 12
@@ -79,7 +80,7 @@ def warnings(run: Run, counts: dict[str, int]) -> list[str]:
         )
     codes = run.rows(CODES)
     if len(codes) > 1:
-        which = ", ".join(f"{row['code_digest'][:12]} ({row['points']} points)" for row in codes)
+        which = ", ".join(f"{row['code_digest'][:12]} ({counted(row['points'], 'point')})" for row in codes)
         texts.append(f"The operating points were measured by different code: {which}.")
     for row in run.rows(PROTOCOLS):
         if row["protocol"] != "validation":
@@ -130,13 +131,9 @@ def _in_a_sentence(arms: HtmlTable) -> str:
     if not arms.rows:
         return "No trial is planned yet."
     return (
-        f"{_counted(len(names), 'arm')} of {_counted(len(methods), 'method')} ({', '.join(methods)}) on"
+        f"{counted(len(names), 'arm')} of {counted(len(methods), 'method')} ({', '.join(methods)}) on"
         f" {', '.join(networks)}, with {', '.join(datasets)}."
     )
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _varying(settings: TrialSettings) -> TableBlock:

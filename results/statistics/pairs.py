@@ -12,6 +12,7 @@ import numpy as np
 
 from results.sign_flip import DRAWS, EXACT_UP_TO, SIGNIFICANCE, pairs_needed, smallest_p
 from results.statistics.means import Mean, finite, mean_interval
+from transtailor.plural import counted
 
 Block = TypeVar("Block", bound=Hashable)
 
@@ -150,14 +151,9 @@ def doubts(result: Paired) -> list[str]:
         reasons.append("the 95% interval of the difference contains 0")
     if result.smallest_p > SIGNIFICANCE:
         reasons.append(
-            f"{pairs_text(centre.n)} cannot reach a p below {result.smallest_p:.3g}, whatever they show"
+            f"{counted(centre.n, 'pair')} cannot reach a p below {result.smallest_p:.3g}, whatever they show"
             f" ({pairs_needed()} or more could)"
         )
     elif result.p > SIGNIFICANCE:
         reasons.append(f"the sign-flip test gives p = {result.p:.3g}")
     return reasons
-
-
-def pairs_text(n: int) -> str:
-    """Write a number of pairs, such as "1 pair" and "6 pairs"."""
-    return f"{n} pair{'' if n == 1 else 's'}"

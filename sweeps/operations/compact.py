@@ -8,6 +8,7 @@ from results.store.reader import load
 from results.store.settle import settle
 from sweeps.run.run_folder import RunFolder
 from sweeps.run.run_lock import RunLock
+from transtailor.plural import counted
 
 
 def compact(run: RunFolder) -> Iterator[str]:
@@ -23,7 +24,7 @@ def compact(run: RunFolder) -> Iterator[str]:
         settled = settle(run.path)
         for table in settled:
             replaced = f", {table.replaced_rows:,} replaced rows gone" if table.replaced_rows else ""
-            yield f"{table.table}: {table.rows:,} rows in {table.files} file{'s' * (table.files != 1)}{replaced}"
+            yield f"{table.table}: {table.rows:,} rows in {counted(table.files, 'file')}{replaced}"
         if not settled:
             yield "each table has each row once already"
         with load(run.path) as tables:

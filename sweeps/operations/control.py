@@ -25,6 +25,7 @@ from sweeps.slurm.cluster_run import ClusterRun, RunOutcome
 from transtailor.documents import DocumentError, read_json
 from transtailor.errors import INTERRUPTED
 from transtailor.lines import lines_of
+from transtailor.plural import counted
 from transtailor.shell import command, launch_words
 from transtailor.sources import ROOT
 from transtailor.waiting import KILL_LIMIT_S, Unlimited, WaitedTooLong, wait_for
@@ -96,7 +97,7 @@ def cancel(run: RunFolder, limit_s: float = STOP_LIMIT_S) -> Iterator[str]:
     ids = [job.id for job in cluster.jobs()]
     if ids:
         cluster.cancel(ids)
-        yield f"cancelled {len(ids)} jobs: {', '.join(ids)}"
+        yield f"cancelled {counted(len(ids), 'job')}: {', '.join(ids)}"
         if not _wait(lambda: not cluster.jobs(), limit_s):
             ids_left = ", ".join(job.id for job in cluster.jobs())
             why = f"perhaps a node does not respond. To look at them: {cluster.squeue}"

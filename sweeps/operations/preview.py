@@ -33,6 +33,7 @@ from tailor.core.errors import ConfigError
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import PlannedStage
 from transtailor.lines import lines_of
+from transtailor.plural import counted
 from transtailor.shell import rerun
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _state_of_run(run: RunFolder, plan: Plan, *, extend: bool, update_code: bool
     else:
         added = difference(record, plan).added if extend else ()
         if added:
-            state += f"\nlaunching would extend it by {len(added)} trials"
+            state += f"\nlaunching would extend it by {counted(len(added), 'trial')}"
     return finished, state
 
 
@@ -261,8 +262,8 @@ def _what_varies(plan: Plan) -> Iterator[str]:
 def _summary(plan: Plan, cost: PlanCost, site: str, unit: str) -> Iterator[str]:
     """Yield what the plan needs; `unit` is what its cost counts."""
     resources = plan.resources
-    ranks = f"{resources.ranks} rank{'s' if resources.ranks > 1 else ''} of {resources.threads_per_rank} core(s)"
-    yield f"sweep     {plan.name}: {len(plan.trials)} trials, each on {ranks}, on site {site}"
+    ranks = f"{counted(resources.ranks, 'rank')} of {counted(resources.threads_per_rank, 'core')}"
+    yield f"sweep     {plan.name}: {counted(len(plan.trials), 'trial')}, each on {ranks}, on site {site}"
     asked = f"{cost.stages_asked} asked for, {cost.stages_distinct} distinct, {cost.stages_cached} already cached"
     yield f"stages    {asked}"
     if plan.private_cache:

@@ -23,6 +23,7 @@ from tailor.execution.weights_check import refuse_missing
 from tailor.stages import canonical_json
 from transtailor.garbage import pause_collection
 from transtailor.names import nearest
+from transtailor.plural import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,7 +203,7 @@ def _warnings_of_equals(trials: Iterable[PlannedTrial]) -> Iterator[str]:
             repeated[labels, *keys] += 1
     for (labels, *keys), count in repeated.items():
         yield (
-            f"{labels}: {count} trial{'s' if count > 1 else ''} will have the same results as an earlier one, because "
+            f"{labels}: {counted(count, 'trial')} will have the same results as an earlier one, because "
             f"no stage reads the settings in which they differ: {', '.join(keys)}; they would be shown as several "
             "results, so vary these settings only in arms that read them"
         )

@@ -27,6 +27,7 @@ from sweeps.run.run_folder import (
 from sweeps.run.run_lock import RunLock
 from transtailor.files import deny_others_writing, make_folder
 from transtailor.garbage import pause_collection
+from transtailor.plural import counted
 from transtailor.sources import ROOT, code_digest, sources
 
 SHOWN = 8  # lines of a difference; the rest is counted
@@ -65,7 +66,8 @@ def difference(record: LaunchRecord, plan: Plan) -> Difference:
 
 def describe(changed: Difference, record: LaunchRecord, plan: Plan) -> list[str]:
     """Return a difference as lines: how many trials, then one line per setting, at most `SHOWN` of these."""
-    counts = f"{len(changed.added)} trials added, {len(changed.removed)} removed, {len(changed.relabelled)} renamed"
+    added = counted(len(changed.added), "trial")
+    counts = f"{added} added, {len(changed.removed)} removed, {len(changed.relabelled)} renamed"
     old_settings = [{**trial.settings.values, "label": trial.label} for trial in record.trials.values()]
     new_settings = [{**trial.settings.values, "label": trial.label} for trial in plan.trials]
     lines = list(_changes(old_settings, new_settings))
@@ -172,7 +174,7 @@ def _resume(
     """Bring the folder of a run up to date with this launch; returns what was done, such as "resumed"."""
     digest = launch["code_digest"]
     added = difference(record, plan).added
-    actions = [f"extended by {len(added)} trials" if added else "resumed"]
+    actions = [f"extended by {counted(len(added), 'trial')}" if added else "resumed"]
     renamed_arms = _renamed_arms(record, plan)
     actions += _renamed_text(renamed_arms)
     if digest != record.code_digest:

@@ -34,6 +34,7 @@ from sweeps.spec.json_settings import JsonSettings
 from transtailor.documents import read_json
 from transtailor.files import make_folder, name_folder, write_file, write_folder
 from transtailor.ownership import refuse_shared
+from transtailor.plural import counted
 
 FORMAT = 1  # of plan.json and provenance.json
 _ID = re.compile(r"[0-9A-Za-z_-]+")
@@ -319,7 +320,7 @@ def _fill(run: RunFolder, plan: Plan, launch: Mapping[str, Any], sources: Mappin
     begin_tables(run.tables)
     write_planned(run.tables, plan, plan.trials, digest)
     write_file(run.spec, plan.spec_text)
-    history = [_entry(f"created with {len(plan.trials)} trials", launch, launch)]
+    history = [_entry(f"created with {counted(len(plan.trials), 'trial')}", launch, launch)]
     provenance = {"format": FORMAT, "name": plan.name, "code_digest": digest, "created": launch, "history": history}
     write_file(run.provenance, _json_text(provenance))
     write_file(run.plan, _plan_text(plan))

@@ -9,6 +9,7 @@ from tailor.catalogue.networks import NETWORKS
 from tailor.config.trial import TrialConfig, trial_id
 from tailor.core.errors import ConfigError
 from tailor.stages import Size, Stage, StageGenerator, StageOutcome
+from transtailor.plural import counted
 
 DESCRIPTION_BYTES = 2_000  # of a stage on disk
 
@@ -71,7 +72,7 @@ class Rung:
     def __str__(self) -> str:
         if self.epochs is None:
             return f"point {self.point}"
-        return f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
+        return counted(self.epochs, "epoch")
 
 
 def stages_of(config: TrialConfig, rung: Rung | None = None) -> StageGenerator:

@@ -25,6 +25,7 @@ from tailor.pruning.group_records import Group
 from tailor.pruning.groups import FOLLOWED, candidates, reasons_of
 from tailor.pruning.removal_check import evaluate, random_batches, refuse_other_function, train_once
 from tailor.stages import GroupRule, Stage, Training
+from transtailor.plural import counted
 
 T = TypeVar("T")
 
@@ -91,7 +92,7 @@ def _try_images(
 ) -> None:
     """Raise ConfigError unless the model makes outputs (count, classes) of this many random images."""
     images = torch.randn(count, *input_shape, generator=torch.Generator().manual_seed(0))
-    attempt = f"on {count} image{'s' if count > 1 else ''} {input_shape} in {mode} mode"
+    attempt = f"on {counted(count, 'image')} {input_shape} in {mode} mode"
     run = evaluate if mode == "evaluation" else train_once
     try:
         outputs = _run(model, lambda running_model: run(running_model, batch=images))

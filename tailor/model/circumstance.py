@@ -9,6 +9,7 @@ import torch
 
 from tailor.core.errors import ConfigError
 from transtailor.machine import cpu_name
+from transtailor.plural import counted
 from transtailor.shell import pip
 
 Runtime = Literal["eager", "compiled", "onnxruntime"]
@@ -36,7 +37,7 @@ class Circumstance:
     versions: str  # of the libraries that compute
 
     def __str__(self) -> str:
-        threads = f"{self.threads} CPU thread{'' if self.threads == 1 else 's'}"
+        threads = counted(self.threads, "CPU thread")
         return (
             f"{self.runtime} on {self.device_name}, {self.precision}, {self.memory_format}, batch {self.batch}, "
             f"{threads}, {self.versions}"

@@ -36,6 +36,7 @@ from tailor.prepare.listing import (
 from tailor.prepare.tasks import SplitRule, TaskFiles, cut, has_test_split
 from tailor.prepare.workspace import publish, workspace
 from transtailor.files import write_file
+from transtailor.plural import counted
 from transtailor.terminal import printable, say
 
 
@@ -316,7 +317,9 @@ def _write_groups(prepared: Path, target: TaskFiles, images: Sequence[ListedImag
         if group_count < len(SPLITS):
             files = [file for file in target.files if file.class_name == name]
             refused += [Refused(file.path, f"looks like others of class {name!r}") for file in files]
-            faults.append(f"class {name!r} has {len(groups_of_images)} images in {group_count} group(s)")
+            faults.append(
+                f"class {name!r} has {counted(len(groups_of_images), 'image')} in {counted(group_count, 'group')}"
+            )
     if faults:
         raise FilesRefused(
             f"{some(faults)} of images that look alike; expected three or more groups, for training, validation and "
