@@ -76,5 +76,5 @@ def test_what_was_not_measured_is_what_the_results_say() -> None:
     findings = (ROOT / "docs" / "results" / "README.md").read_text()
     _, _, not_measured = findings.partition("## Not measured\n")
     named = {name for name in re.findall(r"`(\w+)`", not_measured) if (ROOT / "benchmarks" / f"{name}.py").is_file()}
-    assert named == set(re.findall(r"`(\w+)`", section))
+    assert named and "(docs/results/README.md#not-measured)" in section
     assert "real GPU" in section and "production cluster" in section
