@@ -57,10 +57,10 @@ class LatencyTable(Settings):
     blocks: list[PricedBlock]
     cells: dict[str, dict[str, Milliseconds]]
     """Kind of a block -> inputs x outputs, such as "16x96" (of a depthwise layer "1x96") -> milliseconds."""
-    constant_ms: Milliseconds
-    """What belongs to no block."""
-    scale: Annotated[float, Field(gt=0.0)]
-    """Time of a whole network / (sum of its blocks and the constant), the median over the networks that were fitted."""
+    constant_ms: Annotated[float, Field(allow_inf_nan=False)]
+    """What belongs to no block, less what profiling adds to each kernel of the blocks."""
+    scale: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    """Time of a network / sum of its blocks, without the constant."""
     whole_ms: Milliseconds
     """Time of the whole network, measured."""
     least_ms: Milliseconds

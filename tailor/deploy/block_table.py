@@ -22,6 +22,8 @@ from tailor.model.timing import UNSTEADY, Pass, time_in_turns
 from tailor.pruning import surgery
 from tailor.pruning.group_records import Group
 from tailor.pruning.groups import groups
+from tailor.pruning.knapsack_budget import knapsack_by_table
+from tailor.pruning.latency_parts import predicted_ms
 from tailor.pruning.weight_widths import WeightWidths
 from tailor.stages import GroupRule
 
@@ -38,6 +40,8 @@ PASSES = 12
 MOST_CELLS = 20_000
 FITTED = 8
 HELD_OUT = 12
+CHOSEN_BETWEEN = (0.05, 0.9)
+"""Where these networks lie between the sum of the smallest cells and that of the whole network."""
 ROUNDS = 6
 WHOLE = "whole network"
 
@@ -59,7 +63,6 @@ class _Measuring:
     kinds: Mapping[str, str]
     grid: Mapping[str, list[int]]
     samples: dict[tuple[str, str], list[float]] = field(default_factory=dict)
-    rest_ms: list[float] = field(default_factory=list)
 
     def slim(self, widths: Widths) -> ModelState:
         kept = {group.name: torch.arange(widths[group.name]) for group in self.groups}
@@ -82,16 +85,6 @@ class _Measuring:
             outputs, inputs = layers[block.weight].shape[:2]
             ms = sum(kernels[number].ms for number in block.kernels)
             self.samples.setdefault((self.kinds[block.weight], f"{inputs}x{outputs}"), []).append(ms)
-        self.rest_ms.append(sum(kernel.ms for kernel in kernels[: blocks[0].kernels[0]]))
-
-    def sum_ms(self, widths: Widths) -> float:
-        """Return the sum of the cells of the network at these widths."""
-        slimmed = self.slim(widths)
-        total_ms = median(self.rest_ms)
-        for block in self.blocks:
-            outputs, inputs = slimmed.tensors[block.weight].shape[:2]
-            total_ms += median(self.samples[self.kinds[block.weight], f"{inputs}x{outputs}"])
-        return total_ms
 
 
 def measure_table(
@@ -99,12 +92,12 @@ def measure_table(
 ) -> Lines:
     """Measure the table of a network on this machine: yield the progress, return the table.
 
-    Networks with widths of the grid are profiled until each pair of widths of each layer was seen; then 8 random ones
-    give the scale between the sum of blocks and the time of a whole network, and 12 others the error.
+    Networks with widths of the grid are profiled until each pair of widths of each layer was seen. Then networks are
+    timed as a pruning would choose them by these cells, from nearly the smallest to nearly the whole: 8 of them give
+    the line from the sum of blocks to the time of a network, and 12 others the error.
 
     Raises:
-        ConfigError: not for ONNX Runtime, the network cannot lose filters or be cut into blocks, or the error on whole
-            networks is larger than USED_UP_TO.
+        ConfigError: not for ONNX Runtime, or the network cannot lose filters or be cut into blocks.
     """
     if circumstance.runtime != "onnxruntime":
         raise ConfigError(
@@ -247,26 +240,36 @@ def _widths_with(
     return {name: chosen.get(name, int(numbers.choice(grid))) for name, grid in measuring.grid.items()}
 
 
-def _random_widths(measuring: _Measuring, numbers: np.random.Generator) -> Widths:
-    return {name: int(numbers.choice(grid)) for name, grid in measuring.grid.items()}
-
-
 def _table(measuring: _Measuring, rule: GroupRule, step: int, numbers: np.random.Generator) -> Lines:
-    """Fit the scale on some networks, compare with others, and return the table; yield the progress."""
+    """Fit the line on some networks, compare with others, and return the table; yield the progress."""
     yield f"timing {FITTED + HELD_OUT} whole networks in turns"
-    whole = {group.name: group.filters for group in measuring.groups}
+    cells = _cells_alone(measuring, rule, step)
+    fitted = _chosen_networks(measuring, cells, FITTED, numbers)
+    held_out = _chosen_networks(measuring, cells, HELD_OUT, numbers)
+    measured_ms, whole_ms, is_steady = _time_networks(measuring, [*fitted, *held_out])
+    sums_ms = [predicted_ms(cells, state) for state in (measuring.state, *fitted)]
+    scale, constant_ms = line_through(sums_ms, [whole_ms, *measured_ms[:FITTED]])
+    table = cells.replace(scale=scale, constant_ms=constant_ms, whole_ms=whole_ms)
     least = {name: grid[0] for name, grid in measuring.grid.items()}
-    networks = [_random_widths(measuring, numbers) for _ in range(FITTED + HELD_OUT)]
-    measured_ms, whole_ms, is_steady = _time_networks(measuring, [whole, *networks])
-    sums_ms = [measuring.sum_ms(widths) for widths in networks]
-    scale = median(ms / sum_ms for ms, sum_ms in zip(measured_ms[:FITTED], sums_ms[:FITTED], strict=True))
-    predicted_ms = scale * np.array(sums_ms[FITTED:])
+    predictions_ms = np.array([predicted_ms(table, state) for state in held_out])
     held_out_ms = np.array(measured_ms[FITTED:])
-    errors = np.abs(predicted_ms / held_out_ms - 1.0)
+    errors = np.abs(predictions_ms / held_out_ms - 1.0)
+    table = table.replace(
+        least_ms=max(0.0, predicted_ms(table, measuring.slim(least))),
+        held_out_median_error=float(np.median(errors)),
+        held_out_worst_error=float(errors.max()),
+        held_out_rank_correlation=rank_correlation(predictions_ms, held_out_ms),
+    )
+    yield from verdict_lines(table, is_steady)
+    return table
+
+
+def _cells_alone(measuring: _Measuring, rule: GroupRule, step: int) -> LatencyTable:
+    """Return a table that predicts the sum of the cells of a network; what is timed later is 0 in it."""
     cells: dict[str, dict[str, float]] = {}
     for (kind, width), samples in sorted(measuring.samples.items()):
         cells.setdefault(kind, {})[width] = round(median(samples), 6)
-    table = LatencyTable(
+    return LatencyTable(
         network=measuring.state.network,
         classes=measuring.state.classes,
         input_shape=measuring.state.input_shape,
@@ -276,17 +279,55 @@ def _table(measuring: _Measuring, rule: GroupRule, step: int, numbers: np.random
         widths=dict(measuring.grid),
         blocks=[_block(measuring, block) for block in measuring.blocks],
         cells=cells,
-        constant_ms=median(measuring.rest_ms),
-        scale=scale,
-        whole_ms=whole_ms,
-        least_ms=scale * measuring.sum_ms(least),
-        held_out_median_error=float(np.median(errors)),
-        held_out_worst_error=float(errors.max()),
-        held_out_rank_correlation=rank_correlation(predicted_ms, held_out_ms),
+        constant_ms=0.0,
+        scale=1.0,
+        whole_ms=0.0,
+        least_ms=0.0,
+        held_out_median_error=0.0,
+        held_out_worst_error=0.0,
+        held_out_rank_correlation=0.0,
         held_out_networks=HELD_OUT,
     )
-    yield from verdict_lines(table, is_steady)
-    return table
+
+
+def _chosen_networks(
+    measuring: _Measuring, cells: LatencyTable, count: int, numbers: np.random.Generator
+) -> list[ModelState]:
+    """Return networks that keep the most of a random importance, at evenly spaced sums of their cells.
+
+    A pruning prefers cells that were measured a little too fast, so networks of random widths would hide its error.
+    """
+    least = {group.name: measuring.grid[group.name][0] for group in measuring.groups}
+    least_ms = predicted_ms(cells, measuring.slim(least))
+    whole_ms = predicted_ms(cells, measuring.state)
+    chosen = []
+    for share in np.linspace(*CHOSEN_BETWEEN, count):
+        importance = {}
+        for group in measuring.groups:
+            of_group = np.exp(numbers.standard_normal()) * numbers.random(group.filters)
+            importance[group.name] = torch.from_numpy(of_group)
+        asked_ms = least_ms + float(share) * (whole_ms - least_ms)
+        kept, _solution = knapsack_by_table(cells, measuring.state, measuring.groups, importance, least, asked_ms)
+        chosen.append(measuring.slim({name: len(filters) for name, filters in kept.items()}))
+    return chosen
+
+
+def line_through(sums_ms: Sequence[float], measured_ms: Sequence[float]) -> tuple[float, float]:
+    """Return slope and constant of the line from the first to the second, with the least squares of relative errors.
+
+    >>> slope, constant = line_through([1.0, 2.0, 4.0], [1.9, 4.1, 8.5])
+    >>> round(slope, 6), round(constant, 6)
+    (2.2, -0.3)
+
+    Raises:
+        ConfigError: the second do not grow with the first.
+    """
+    measured = np.array(measured_ms)
+    columns = np.stack([np.array(sums_ms), np.ones_like(measured)], axis=1) / measured[:, None]
+    slope, constant = np.linalg.lstsq(columns, np.ones_like(measured), rcond=None)[0].tolist()
+    if slope <= 0.0:
+        raise ConfigError("wider networks were not slower when they were timed: end all other work, and measure again")
+    return slope, constant
 
 
 def _block(measuring: _Measuring, block: ProfiledBlock) -> PricedBlock:
@@ -294,16 +335,14 @@ def _block(measuring: _Measuring, block: ProfiledBlock) -> PricedBlock:
     return PricedBlock(weight=block.weight, kind=measuring.kinds[block.weight], inputs=inputs, outputs=outputs)
 
 
-def _time_networks(measuring: _Measuring, networks: Sequence[Widths]) -> tuple[list[float], float, bool]:
-    """Return ms of all networks but the first, whole one; ms of that; and whether all were steady."""
+def _time_networks(measuring: _Measuring, networks: Sequence[ModelState]) -> tuple[list[float], float, bool]:
+    """Return the ms of networks, those of the whole one, which takes turns with them, and whether all were steady."""
     circumstance = measuring.circumstance
+    images = images_for(measuring.state, circumstance.batch, seed=0)
     passes: dict[str, Pass] = {}
-    for number, widths in enumerate(networks):
-        slimmed = measuring.slim(widths)
-        images = images_for(slimmed, circumstance.batch, seed=0)
-        passes[str(number) if number else WHOLE] = onnx_pass(
-            measuring.program.at(slimmed), images, circumstance.threads
-        )
+    passes[WHOLE] = onnx_pass(measuring.program.at(measuring.state), images, circumstance.threads)
+    for number, state in enumerate(networks):
+        passes[str(number)] = onnx_pass(measuring.program.at(state), images, circumstance.threads)
     times = time_in_turns(passes, rounds=ROUNDS)
     whole_ms = times[WHOLE].median_ms
     is_steady = all(of_network.is_steady for of_network in times.values())

@@ -23,7 +23,7 @@ def latency_parts(table: LatencyTable, state: ModelState, groups: tuple[Group, .
     """
     refuse_other_network(table, state, groups)
     parts = []
-    constant_ms = table.scale * table.constant_ms
+    constant_ms = table.constant_ms
     for block in table.blocks:
         widths = WeightWidths(block.weight, state, groups)
         if not widths.names:
@@ -34,13 +34,13 @@ def latency_parts(table: LatencyTable, state: ModelState, groups: tuple[Group, .
 
 
 def predicted_ms(table: LatencyTable, state: ModelState) -> float:
-    """Return the predicted milliseconds of a state as it is, slimmed or whole: the sum of its cells.
+    """Return the predicted milliseconds of a state as it is, slimmed or whole: the sum of its cells, and the constant.
 
     Raises:
         ConfigError: the table lacks one of them.
     """
     cells_ms = sum(table.cell_ms(block, *inputs_and_outputs(state, block.weight)) for block in table.blocks)
-    return cells_ms + table.scale * table.constant_ms
+    return cells_ms + table.constant_ms
 
 
 def refuse_other_network(table: LatencyTable, state: ModelState, groups: tuple[Group, ...]) -> None:
