@@ -12,10 +12,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
@@ -33,7 +35,6 @@ from tailor.deploy.int8 import quantise, score, splits_of
 from tailor.model.circumstance import circumstance_here
 from tailor.model.passes import as_deployed, onnx_pass
 from tailor.model.programs import images_for
-from tailor.model.state import ModelState
 from tailor.model.timing import Pass, time_in_turns
 from tailor.saved_model import read_model
 from tailor.stage_execution.preparing import initial_state
@@ -48,6 +49,8 @@ LABELS = (FIRST, "random filters by ms", "TransTailor by MACs", "Taylor by ms", 
 SEEDS = 12
 ASKED, WITHIN = 0.55, 0.03  # of the whole network's milliseconds, and how near to it times are comparable
 ROUNDS = 20
+CLASSES, SIDE_PX = 6, 97
+TOGETHER = 12  # trials whose models are exported before these are timed
 POINTS = """
 SELECT trial_id, label, seed, max_by(test_score, point) AS test_score
 FROM measured_points JOIN trials USING (trial_id) WHERE status = 'finished' GROUP BY ALL ORDER BY label, seed
@@ -55,6 +58,13 @@ FROM measured_points JOIN trials USING (trial_id) WHERE status = 'finished' GROU
 
 Row = dict[str, Any]
 Scores = dict[str, dict[int, float]]  # label -> seed -> accuracy in per cent
+
+
+class Exported(NamedTuple):
+    """A file of ONNX and one image that it takes."""
+
+    content: bytes
+    images: torch.Tensor
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,15 +80,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known = {(row["label"], row["seed"]) for row in rows}
     for run in asked.runs:
         with results.load(run) as tables:
-            finished = tables.rows(POINTS)
-        for trial in finished:
-            if (trial["label"], trial["seed"]) in known:
-                continue
-            rows += measure(run, trial, asked.cache, asked.data_root)
+            finished = [trial for trial in tables.rows(POINTS) if (trial["label"], trial["seed"]) not in known]
+        for start in range(0, len(finished), TOGETHER):
+            trials = finished[start : start + TOGETHER]
+            rows += [
+                row | times(exported) for row, exported in exported_models(run, trials, asked.cache, asked.data_root)
+            ]
             rows.sort(key=lambda row: (LABELS.index(row["label"]), row["seed"]))
             asked.rows.parent.mkdir(parents=True, exist_ok=True)
             pq.write_table(pa.Table.from_pylist(rows), asked.rows, compression="zstd")
-            print(f"{trial['label']}, seed {trial['seed']}", flush=True)
+            print(f"{len(rows)} models are timed", flush=True)
     seeds = seeds_of_all({(row["label"], row["seed"]) for row in rows}, LABELS, SEEDS)
     if len(seeds) < (2 if asked.incomplete else SEEDS):
         print(f"{len(seeds)} of {SEEDS} seeds have ended in all arms: no contrasts yet")
@@ -87,39 +98,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(run: Path, trial: Row, cache: Path, data_root: Path | None) -> Iterator[Row]:
-    """Yield the row of a trial's last sub-model and, for some arms, of the same in 8-bit integers."""
+def exported_models(
+    run: Path, trials: Sequence[Row], cache: Path, data_root: Path | None
+) -> list[tuple[Row, Exported]]:
+    """Return label, seed, score and file of the trials' last sub-models; two processes make them, which end here."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        waiting = [pool.submit(exported_model, run, trial, cache, data_root) for trial in trials]
+        return [model for made in waiting for model in made.result()]
+
+
+def exported_model(run: Path, trial: Row, cache: Path, data_root: Path | None) -> list[tuple[Row, Exported]]:
+    """Return a trial's last sub-model and, for some arms, the same in 8-bit integers."""
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "model"
         words = [sys.executable, "-m", "transtailor", "reproduce", str(run), trial["trial_id"], "--cache", str(cache)]
         subprocess.run([*words, "--save", str(saved)], check=True, capture_output=True, timeout=3600)
         state = read_model(saved)
+        images = images_for(state, 1, seed=0)
         content = export(state, "onnx", None).content
         row = {"label": trial["label"], "seed": trial["seed"], "test_score": trial["test_score"]}
-        yield row | times(state, content)
+        models = [(row, Exported(content, images))]
         if trial["label"] in QUANTISED:
             data = splits_of(saved, data_root)
             integers = quantise(content, data.train)
-            of_integers = score(integers, data.test)
-            yield row | {"label": f"{trial['label']}, {INT8}", "test_score": of_integers.score} | times(state, integers)
+            of_integers = {"label": f"{trial['label']}, {INT8}", "test_score": score(integers, data.test).score}
+            models.append((row | of_integers, Exported(integers, images)))
+        return models
 
 
-def times(state: ModelState, content: bytes) -> Row:
+def times(model: Exported) -> Row:
     """Return the share of the whole network's milliseconds that a file takes, and whether both were steady."""
     circumstance = circumstance_here(torch.device("cpu"), runtime="onnxruntime", batch=1, threads=1)
     with as_deployed(circumstance):
-        passes = {
-            WHOLE: whole_pass(state.network, state.classes),
-            "model": onnx_pass(content, images_for(state, 1, seed=0), 1),
-        }
+        passes = {WHOLE: whole_pass(), "model": onnx_pass(model.content, model.images, 1)}
         measured = time_in_turns(passes, rounds=ROUNDS)
     return {"ms_fraction": 1.0 / measured["model"].speed, "is_steady": measured["model"].is_steady}
 
 
 @cache  # all sub-models are timed beside the same one
-def whole_pass(network: str, classes: int) -> Pass:
+def whole_pass() -> Pass:
     """Return a pass of the whole network, exported, at the input of the study."""
-    whole = initial_state(network, classes, (3, 97, 97), seed=0)
+    whole = initial_state("mobilenet_v2", CLASSES, (3, SIDE_PX, SIDE_PX), seed=0)
     return onnx_pass(export(whole, "onnx", None).content, images_for(whole, 1, seed=0), 1)
 
 
