@@ -1,7 +1,7 @@
 """How well tables of measured blocks predict whole networks: five kinds of networks, in ONNX Runtime on this CPU.
 
-Each table is measured and judged as `transtailor model table` does it: 8 random networks give the scale, 12 others the
-error. End all other work first. The tables stay in a folder, for benchmarks/table_budgets.py.
+Each table is measured and judged as `transtailor model table` does it, by networks as a pruning chooses them, from nearly
+the smallest to nearly the whole: 8 of them and the whole network give the line from the sum of blocks, 12 others the error. End all other work first. The tables stay in a folder, for benchmarks/table_budgets.py.
 
     python benchmarks/block_tables.py                       # resumes: networks that have a table are left out
     python benchmarks/block_tables.py --networks resnet18   # this one, again
