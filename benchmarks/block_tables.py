@@ -93,8 +93,8 @@ def page(rows: list[tuple[Cell, ...]]) -> Measured:
         notes=(
             f"ONNX Runtime, one image of {SIDE_PX} pixels, {THREADS} thread, {CLASSES} classes; all filters that "
             '`residual = "coupled"` and `linear` can remove. The error: of the predicted time of 12 networks that '
-            "were not fitted, timed in turns. They keep the most of a random importance, as a pruning would choose them, at "
-            "sums of cells from nearly the smallest to nearly the whole network's.",
+            "were not fitted, timed in turns. They keep the most of a random importance, as a pruning would choose "
+            "them, at sums of cells from nearly the smallest to nearly the whole network's.",
             f"Goals: median at most {MEDIAN_GOAL:.0%}, worst at most {WORST_GOAL:.0%}, rank correlation at least "
             f"{RANK_GOAL}.",
         ),

@@ -8,7 +8,7 @@ import pytest
 from tailor.config.latency_table import read_table
 from tailor.core.errors import ConfigError
 from tailor.deploy.block_profile import Kernel, ProfiledLayer, cut, kind_of, profiled
-from tailor.deploy.block_table import MOST_WIDTHS, grid_of, measure_table, rank_correlation
+from tailor.deploy.block_table import MOST_WIDTHS, grid_of, line_through, measure_table, rank_correlation
 from tailor.deploy.resized_program import ResizedProgram
 from tailor.model.circumstance import EXAMPLE
 from tailor.model.passes import onnx_program
@@ -69,6 +69,11 @@ def test_a_grid_has_ends_of_steps_and_the_whole(filters: int, step: int) -> None
     grid = grid_of(filters, step)
     assert grid == sorted(set(grid)) and grid[-1] == filters and len(grid) <= MOST_WIDTHS
     assert all(width % step == 0 for width in grid[:-1])
+
+
+def test_times_that_do_not_grow_with_the_sum_are_refused() -> None:
+    with pytest.raises(ConfigError, match="end all other work, and measure again"):
+        line_through([1.0, 2.0, 3.0], [3.0, 2.0, 1.0])
 
 
 @pytest.mark.check
