@@ -87,7 +87,7 @@ def test_a_front_by_latency_needs_timed_models_and_says_where_they_were_timed(tm
     assert text.count("against latency_ms, 8 images in eager") == 1
     page = write_report(tmp_path).read_text()
     assert {"macs", "latency_ms", "latency_ms_2"} <= set(costs_to_choose(page))
-    assert "12 models were timed like this" in text_of(page)
+    assert "models timed like this: 12" in text_of(page)
     assert "Called latency_ms_2 in the report's figure" in text_of(page)
     with results.load(tmp_path) as opened:
         figure = opened.plot.front(cost="latency_ms_2")
