@@ -23,7 +23,7 @@ def test_each_section_with_a_table_is_made() -> None:
 
 
 def test_a_changed_digit_is_found_and_written_anew() -> None:
-    row = next(line for line in README.splitlines() if line.startswith("| `transtailor` at 20%"))
+    row = next(line for line in README.splitlines() if line.startswith("| `transtailor` at 40%"))
     forged = README.replace(row, row.replace("0", "1", 1))
     assert forged != README
     assert findings.with_tables(forged) == README
