@@ -223,8 +223,8 @@ PLANTED = (
     Planted(
         "a replaced row stays when tables are settled",
         f"{SETTLE}:_replaced_rows",
-        '> 1"\n    ).fetchall()',
-        '> 9"\n    ).fetchall()',
+        "{LAST_FIRST}) > 1",
+        "{LAST_FIRST}) > 9",
     ),
     Planted(
         "a run is extended before its rows are written",

@@ -204,7 +204,7 @@ def test_what_makes_numbers_doubtful_is_marked(tmp_path: Path, synthetic: Any) -
         (row, *_) = run.rows("SELECT * EXCLUDE (written_at) FROM operating_points")
     Writer(tmp_path / "tables").write("operating_points", [row | {"code_digest": "other", "protocol": "paper"}])
     text = text_of(write_report(tmp_path).read_text())
-    assert "measured by different code: c0dec0dec0de (7 points), other (1 points)" in text
+    assert "measured by different code: c0dec0dec0de (7 points), other (1 point)" in text
     assert "Operating points that follow the protocol 'paper': 1;" in text
 
 
