@@ -76,7 +76,8 @@ def commands_of(group: str, since: date | None = None, tables: Path = EVIDENCE) 
 
 def _commands_measured_since(day: date, tables: Path) -> set[str]:
     records = [RECORD.search(path.read_text(encoding="utf-8")) for path in tables.glob("*.md")]
-    return {record["command"] for record in records if record and date.fromisoformat(record["date"]) >= day}
+    found = [record for record in records if record and date.fromisoformat(record["date"]) >= day]
+    return {record["command"].partition(" --networks ")[0] for record in found}  # which resumes a table by parts
 
 
 def main(words: Sequence[str] | None = None) -> int:
