@@ -9,7 +9,7 @@ import numpy as np
 
 from results.arms.comparison import Arm, Problem
 from results.arms.selection import select_arms
-from results.circumstances import Circumstance
+from results.circumstances import LATENCY, Circumstance
 from results.errors import ResultsError
 from results.statistics.fronts import front_shares, on_front, resamples
 from results.statistics.means import Mean, mean_interval
@@ -25,7 +25,7 @@ NO_COST = (
     "test_images", "train_images", "asked_removed_macs_fraction", "removed_macs_fraction", "original_macs", "speed",
 )  # fmt: skip
 """Numeric columns that are no cost of a model."""
-TIMED = ("latency_ms", "peak_memory_bytes")
+TIMED = (LATENCY, "peak_memory_bytes")
 """Costs that `transtailor time` measures, in `measured_points` those of the circumstance in the view `timed_on`."""
 TIMED_IN = f"""
 SELECT trial_id, point, timings."{{cost}}" AS cost FROM compared_points JOIN timings USING (model_key)

@@ -45,6 +45,7 @@ from results.store.reader import Run
 from results.text.number_format import SCALES, Scale, number, percent
 from results.text.page import Heading, Note, PageTable, Part
 from transtailor import cli
+from transtailor.plural import counted
 
 
 def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]:
@@ -179,10 +180,9 @@ def means_of(findings: Findings) -> Means:
     """Return the means of all arms, and whether they are on the front, for each score and cost that the run has."""
     by_validation = [replace(arm, test=arm.validation, test_by_seed=arm.validation_by_seed) for arm in findings.arms]
     means: Means = {}
-    costs_by_name = {cost: costs_of(findings.run, cost) for cost in ("macs", "params", DEVICE_HOURS, *TIMED)}
-    for cost, costs in (costs_by_name | _further_latencies(findings.run)).items():
-        if cost not in ("macs", "params", DEVICE_HOURS) and not costs:
-            continue
+    always = {cost: costs_of(findings.run, cost) for cost in ("macs", "params", DEVICE_HOURS)}
+    timed = {cost: costs_of(findings.run, cost) for cost in TIMED} | _further_latencies(findings.run)
+    for cost, costs in (always | {cost: costs for cost, costs in timed.items() if costs}).items():
         for score, arms in (("test_score", findings.arms), ("validation_score", by_validation)):
             arms_with_score = [arm for arm in arms if arm.test.mean is not None]
             means[score, cost] = fronts_among(arms_with_score, costs)
@@ -190,7 +190,7 @@ def means_of(findings: Findings) -> Means:
 
 
 def _further_latencies(run: Run) -> dict[str, Costs]:
-    """Return the latencies in each circumstance but the first, whose are in `measured_points`."""
+    """Return the latencies in each circumstance but the first; those of the first are in `measured_points`."""
     return {
         name: costs_in(run, LATENCY, circumstance)
         for name, circumstance in latencies_of(run).items()
@@ -349,8 +349,10 @@ def _costs(run: Run) -> list[Cost]:
 
 
 def _latency_axis(circumstance: Circumstance) -> str:
-    where = f"{circumstance['runtime']}, {circumstance['device_name']}, {circumstance['threads']} threads"
-    return f"median ms of a forward pass of {circumstance['batch']} ({where})"
+    images = counted(circumstance["batch"], "image")
+    threads = counted(circumstance["threads"], "thread")
+    where = f"{circumstance['runtime']}, {circumstance['device_name']}, {threads}"
+    return f"median latency of a forward pass of {images} (ms; {where})"
 
 
 def _title(score: str, scale: Scale) -> str:

@@ -193,11 +193,11 @@ def _replaced_rows(
         return {}
     key = ", ".join(map(quote, table.key))
     source = f"({all_rows(table, list(parts))})"
-    twice = connection.execute(
+    [(hashes,)] = connection.execute(
         "CREATE OR REPLACE TEMP TABLE twice AS"
         f" SELECT hash({key}) AS hashed FROM {source} GROUP BY ALL HAVING count(*) > 1"
     ).fetchall()
-    if twice == [(0,)]:
+    if hashes == 0:
         return {}
     replaced_rows = connection.execute(
         f"SELECT _part, file_row_number FROM {source} SEMI JOIN twice ON hash({key}) = twice.hashed"

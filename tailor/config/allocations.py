@@ -225,6 +225,10 @@ class LeGR(Allocation):
         )
 
 
+OF_MEASUREMENT = ("batch_size", "device", "memory_format", "precision", "repeats", "runtime", "threads", "within")
+"""Settings of an allocation by latency that only a measurement reads."""
+
+
 class ToLatency(Allocation):
     """A latency, either predicted by a table of measured blocks, or measured where the trial runs.
 
@@ -280,19 +284,9 @@ class ToLatency(Allocation):
                 "latency_fraction is a share of the whole network's time in a table; give table and table_sha256 "
                 "(type: transtailor model table), or latency_ms"
             )
-        of_measurement = (
-            "batch_size",
-            "device",
-            "memory_format",
-            "precision",
-            "repeats",
-            "runtime",
-            "threads",
-            "within",
-        )
-        for name in of_measurement if self.table is not None else ():
-            if getattr(self, name) != type(self).model_fields[name].default:  # a planned trial has the defaults in it
-                raise ValueError(f"{name} is not read with a table, which has its own circumstance; leave it out")
+        other = [name for name in OF_MEASUREMENT if getattr(self, name) != type(self).model_fields[name].default]
+        if self.table is not None and other:  # defaults are no mistake: a planned trial has them written out
+            raise ValueError(f"{other[0]} is not read with a table, which has its own circumstance; leave it out")
         return self
 
     @property

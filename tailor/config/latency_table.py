@@ -58,9 +58,9 @@ class LatencyTable(Settings):
     cells: dict[str, dict[str, Milliseconds]]
     """Kind of a block -> inputs x outputs, such as "16x96" (of a depthwise layer "1x96") -> milliseconds."""
     constant_ms: Annotated[float, Field(allow_inf_nan=False)]
-    """What belongs to no block, less what profiling adds to each kernel of the blocks."""
+    """What a network takes beside its blocks, by the fitted line; below 0 where their sum is too large."""
     scale: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-    """Time of a network / sum of its blocks, without the constant."""
+    """Slope of the line from the sum of a network's blocks to its time."""
     whole_ms: Milliseconds
     """Time of the whole network, measured."""
     least_ms: Milliseconds

@@ -64,6 +64,11 @@ class _Measuring:
     grid: Mapping[str, list[int]]
     samples: dict[tuple[str, str], list[float]] = field(default_factory=dict)
 
+    @property
+    def least(self) -> dict[str, int]:
+        """The smallest width of each group that is measured."""
+        return {name: widths[0] for name, widths in self.grid.items()}
+
     def slim(self, widths: Widths) -> ModelState:
         kept = {group.name: torch.arange(widths[group.name]) for group in self.groups}
         return surgery.slim(self.state, kept, self.groups)
@@ -93,8 +98,8 @@ def measure_table(
     """Measure the table of a network on this machine: yield the progress, return the table.
 
     Networks with widths of the grid are profiled until each pair of widths of each layer was seen. Then networks are
-    timed as a pruning would choose them by these cells, from nearly the smallest to nearly the whole: 8 of them give
-    the line from the sum of blocks to the time of a network, and 12 others the error.
+    timed as a pruning would choose them by these cells, from nearly the smallest to nearly the whole: 8 of them and
+    the whole one give the line from the sum of blocks to the time of a network, and 12 others the error.
 
     Raises:
         ConfigError: not for ONNX Runtime, or the network cannot lose filters or be cut into blocks.
@@ -250,12 +255,11 @@ def _table(measuring: _Measuring, rule: GroupRule, step: int, numbers: np.random
     sums_ms = [predicted_ms(cells, state) for state in (measuring.state, *fitted)]
     scale, constant_ms = line_through(sums_ms, [whole_ms, *measured_ms[:FITTED]])
     table = cells.replace(scale=scale, constant_ms=constant_ms, whole_ms=whole_ms)
-    least = {name: grid[0] for name, grid in measuring.grid.items()}
     predictions_ms = np.array([predicted_ms(table, state) for state in held_out])
     held_out_ms = np.array(measured_ms[FITTED:])
     errors = np.abs(predictions_ms / held_out_ms - 1.0)
     table = table.replace(
-        least_ms=max(0.0, predicted_ms(table, measuring.slim(least))),
+        least_ms=max(0.0, predicted_ms(table, measuring.slim(measuring.least))),
         held_out_median_error=float(np.median(errors)),
         held_out_worst_error=float(errors.max()),
         held_out_rank_correlation=rank_correlation(predictions_ms, held_out_ms),
@@ -297,8 +301,7 @@ def _chosen_networks(
 
     A pruning prefers cells that were measured a little too fast, so networks of random widths would hide its error.
     """
-    least = {group.name: measuring.grid[group.name][0] for group in measuring.groups}
-    least_ms = predicted_ms(cells, measuring.slim(least))
+    least_ms = predicted_ms(cells, measuring.slim(measuring.least))
     whole_ms = predicted_ms(cells, measuring.state)
     chosen = []
     for share in np.linspace(*CHOSEN_BETWEEN, count):
@@ -307,7 +310,9 @@ def _chosen_networks(
             of_group = np.exp(numbers.standard_normal()) * numbers.random(group.filters)
             importance[group.name] = torch.from_numpy(of_group)
         asked_ms = least_ms + float(share) * (whole_ms - least_ms)
-        kept, _solution = knapsack_by_table(cells, measuring.state, measuring.groups, importance, least, asked_ms)
+        kept, _solution = knapsack_by_table(
+            cells, measuring.state, measuring.groups, importance, measuring.least, asked_ms
+        )
         chosen.append(measuring.slim({name: len(filters) for name, filters in kept.items()}))
     return chosen
 
