@@ -18,7 +18,7 @@ from tailor.model.latency import whole_network
 from tailor.model.passes import as_deployed, onnx_pass
 from tailor.model.programs import images_for
 from tailor.model.state import ModelState
-from tailor.model.timing import UNSTEADY, Pass, time_in_turns
+from tailor.model.timing import PASSES_OF_A_TURN, UNSTEADY, Pass, time_in_turns
 from tailor.pruning import surgery
 from tailor.pruning.group_records import Group
 from tailor.pruning.groups import groups
@@ -31,10 +31,10 @@ STEPS = (8, 16, 32, 64)
 """Steps that are tried, in filters: from AVX2's blocks of 8 to what no CPU has."""
 STEP_ROOM = 0.1
 """Widths within a step may be this share cheaper than its end (C): they are measured, and kernels do a little less."""
-MOST_WIDTHS = 6
-"""Widths of a group that are measured (C): pairs of them are 36 cells of a layer."""
-LEAST_FRACTION = 0.2
-"""Smallest width that is measured, of the whole (C)."""
+MOST_WIDTHS = 7
+"""Widths of a group that are measured (C): pairs of them are 49 cells of a layer."""
+LEAST_FRACTION = 0.1
+"""Smallest width that is measured, of the whole (C): as little as `pruning.minimum_filters_fraction` leaves."""
 PASSES = 12
 """Passes of each network that is profiled (C); of each kernel the lower quartile counts."""
 MOST_CELLS = 20_000
@@ -42,7 +42,10 @@ FITTED = 8
 HELD_OUT = 12
 CHOSEN_BETWEEN = (0.05, 0.9)
 """Where these networks lie between the sum of the smallest cells and that of the whole network."""
-ROUNDS = 6
+LEAST_ROUNDS, MOST_ROUNDS = 6, 60
+TIMED_S = 20.0
+"""How long these networks are timed in turns, between the least and the most rounds (C): on a shared machine, rounds of
+two seconds put the line some per cent too low or too high."""
 WHOLE = "whole network"
 
 Widths = Mapping[str, int]
@@ -251,9 +254,10 @@ def _table(measuring: _Measuring, rule: GroupRule, step: int, numbers: np.random
     cells = _cells_alone(measuring, rule, step)
     fitted = _chosen_networks(measuring, cells, FITTED, numbers)
     held_out = _chosen_networks(measuring, cells, HELD_OUT, numbers)
-    measured_ms, whole_ms, is_steady = _time_networks(measuring, [*fitted, *held_out])
-    sums_ms = [predicted_ms(cells, state) for state in (measuring.state, *fitted)]
-    scale, constant_ms = line_through(sums_ms, [whole_ms, *measured_ms[:FITTED]])
+    sums_ms = [predicted_ms(cells, state) for state in (measuring.state, *fitted, *held_out)]
+    rounds = rounds_for(sums_ms)
+    measured_ms, whole_ms, is_steady = _time_networks(measuring, [*fitted, *held_out], rounds)
+    scale, constant_ms = line_through(sums_ms[: 1 + FITTED], [whole_ms, *measured_ms[:FITTED]])
     table = cells.replace(scale=scale, constant_ms=constant_ms, whole_ms=whole_ms)
     predictions_ms = np.array([predicted_ms(table, state) for state in held_out])
     held_out_ms = np.array(measured_ms[FITTED:])
@@ -317,6 +321,16 @@ def _chosen_networks(
     return chosen
 
 
+def rounds_for(passes_ms: Sequence[float]) -> int:
+    """Return how many rounds take about TIMED_S, if a pass of each network takes these milliseconds.
+
+    >>> rounds_for([5.0] * 21), rounds_for([0.1] * 21), rounds_for([200.0] * 21)
+    (48, 60, 6)
+    """
+    round_s = (1 + PASSES_OF_A_TURN) * sum(passes_ms) / 1e3
+    return min(MOST_ROUNDS, max(LEAST_ROUNDS, round(TIMED_S / round_s)))
+
+
 def line_through(sums_ms: Sequence[float], measured_ms: Sequence[float]) -> tuple[float, float]:
     """Return slope and constant of the line from the first to the second, with the least squares of relative errors.
 
@@ -340,7 +354,9 @@ def _block(measuring: _Measuring, block: ProfiledBlock) -> PricedBlock:
     return PricedBlock(weight=block.weight, kind=measuring.kinds[block.weight], inputs=inputs, outputs=outputs)
 
 
-def _time_networks(measuring: _Measuring, networks: Sequence[ModelState]) -> tuple[list[float], float, bool]:
+def _time_networks(
+    measuring: _Measuring, networks: Sequence[ModelState], rounds: int
+) -> tuple[list[float], float, bool]:
     """Return the ms of networks, those of the whole one, which takes turns with them, and whether all were steady."""
     circumstance = measuring.circumstance
     images = images_for(measuring.state, circumstance.batch, seed=0)
@@ -348,7 +364,7 @@ def _time_networks(measuring: _Measuring, networks: Sequence[ModelState]) -> tup
     passes[WHOLE] = onnx_pass(measuring.program.at(measuring.state), images, circumstance.threads)
     for number, state in enumerate(networks):
         passes[str(number)] = onnx_pass(measuring.program.at(state), images, circumstance.threads)
-    times = time_in_turns(passes, rounds=ROUNDS)
+    times = time_in_turns(passes, rounds=rounds)
     whole_ms = times[WHOLE].median_ms
     is_steady = all(of_network.is_steady for of_network in times.values())
     return [whole_ms / times[name].speed for name in passes if name != WHOLE], whole_ms, is_steady
