@@ -14,7 +14,7 @@ from results.questions import (
     compare,
     costs,
     effects,
-    front,
+    front_figure,
     layers,
     learning,
     printed,
@@ -24,7 +24,7 @@ from results.questions import (
     timeline,
 )
 from results.questions.effects import effects_of
-from results.questions.front import Means
+from results.questions.front_figure import Means
 from results.questions.layers import Figures
 from results.render.chart import Chart
 from results.store.reader import Run
@@ -56,7 +56,7 @@ class Plots:
                 models were timed in further circumstances (device, runtime, batch, threads, ...).
             log: whether the cost has a logarithmic axis.
         """
-        scores = {short: column for column, short in front.SCORES.items()}
+        scores = {short: column for column, short in front_figure.SCORES.items()}
         if score not in scores:
             raise ResultsError(f"score {score!r}: {did_you_mean(score, scores)}expected {' or '.join(scores)}")
         costs = dict.fromkeys((*_COSTS, *(cost for _, cost in self._means)))
@@ -65,7 +65,7 @@ class Plots:
         if (scores[score], cost) not in self._means:
             how = command("time", next(iter(self._run.paths.values())))
             raise ResultsError(f"no operating point has a {cost}; to time the sub-models, type: {how}")
-        chart = front.chart(self._findings, self._means, score=scores[score], cost=cost, log=log)
+        chart = front_figure.front_chart(self._findings, self._means, score=scores[score], cost=cost, log=log)
         return _present(chart, "test scores")
 
     def differences(self, *, network: str | None = None, dataset: str | None = None) -> Chart:
@@ -177,7 +177,7 @@ class Plots:
 
     @cached_property
     def _means(self) -> Means:
-        return front.means_of(self._findings)
+        return front_figure.means_of(self._findings)
 
     def _of_layers(self, figures: Figures, name: str, network: str | None, dataset: str | None) -> Chart:
         problem = self._problem(network, dataset)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from results.errors import ResultsError
 from results.questions.costs import time_unit
-from results.questions.front import POINTS_WITH_COSTS
+from results.questions.front_figure import POINTS_WITH_COSTS
 from results.render.blocks import packed
 from results.store.reader import Run
 from results.store.views import literal

@@ -10,7 +10,8 @@ from results.arms.findings import findings_of
 from results.arms.fronts import DEVICE_HOURS, costs_of, fronts_of
 from results.best import Limit, best_lines, best_points
 from results.errors import ResultsError
-from results.questions.front import chart, front_page, means_of, section
+from results.questions.front import front_page, section
+from results.questions.front_figure import front_chart, means_of
 from results.render.chart import Chart
 from results.report import write_report
 from results.store.reader import load
@@ -147,13 +148,13 @@ def test_the_axis_of_scores_has_every_point_or_the_note_counts_it(tmp_path: Path
     ]  # fmt: skip
     with load(write_run(tmp_path / "all", [trial for trial in trials if trial.label != "lost"])) as run:
         found = findings_of(run)
-        figure = chart(found, means_of(found))
+        figure = front_chart(found, means_of(found))
     assert figure is not None and figure.note == ""
     low, high = domain_of(figure)
     assert 59 < low < 62 and 98 < high <= 100
     with load(write_run(tmp_path / "lost", [*trials, *more_arms()])) as run:
         found = findings_of(run)
-        figure = chart(found, means_of(found))
+        figure = front_chart(found, means_of(found))
     assert figure is not None
     assert figure.note.startswith("Points far below the others, outside the axis: 3 by test score, 3 by validation")
     low, high = domain_of(figure)

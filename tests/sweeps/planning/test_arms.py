@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import results
-from results.questions.front import POINTS_WITH_COSTS
+from results.questions.front_figure import POINTS_WITH_COSTS
 from results.store.reader import load
 from results.store.writer import Writer
 from sweeps.errors import SpecError
