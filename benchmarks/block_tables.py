@@ -1,8 +1,8 @@
 """How well tables of measured blocks predict whole networks: five kinds of networks, in ONNX Runtime on this CPU.
 
-Each table is measured and judged as `transtailor model table` does it, by networks as a pruning chooses them, from
-nearly the smallest to nearly the whole: 8 of them and the whole network give the line from the sum of blocks, 12 others
-the error. End all other work first. The tables stay in a folder, for benchmarks/table_budgets.py.
+Each table is measured and judged as `transtailor model table` does it, by networks as a pruning chooses them, from a
+fifth to 0.9 of the way from the smallest to the whole: 8 of them and the whole network give the line from the sum of
+blocks, 12 others the error. End all other work first. The tables stay in a folder, for benchmarks/table_budgets.py.
 
     python benchmarks/block_tables.py                       # resumes: networks that have a table are left out
     python benchmarks/block_tables.py --networks resnet18   # this one, again
@@ -94,7 +94,7 @@ def page(rows: list[tuple[Cell, ...]]) -> Measured:
             f"ONNX Runtime, one image of {SIDE_PX} pixels, {THREADS} thread, {CLASSES} classes; all filters that "
             '`residual = "coupled"` and `linear` can remove. The error: of the predicted time of 12 networks that '
             "were not fitted, timed in turns. They keep the most of a random importance, as a pruning would choose "
-            "them, at sums of cells from nearly the smallest to nearly the whole network's.",
+            "them, at sums of cells from a fifth to 0.9 of the way from the smallest to the whole network's.",
             f"Goals: median at most {MEDIAN_GOAL:.0%}, worst at most {WORST_GOAL:.0%}, rank correlation at least "
             f"{RANK_GOAL}.",
         ),
