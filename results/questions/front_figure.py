@@ -323,7 +323,30 @@ def _panel(
         x_scale["domain"] = view["x"]
     x = quantity("x", cost.title, axis={"format": "~s", "tickCount": 7}, scale=x_scale)
     y = quantity("y", title, scale={"zero": False, "nice": False, "domain": view["domain"]})
-    channels = arm_channels(findings.methods, arms)
+    layers = _layers(panel, cost, scale, title, arm_channels(findings.methods, arms))
+    below: Spec = {
+        "data": {"values": [{"text": view["below"]}]},
+        "mark": {"type": "text", "align": "right", "baseline": "bottom", "dy": -4, "fontSize": 11, "color": GREY,
+                 "limit": WIDTH // 2 - 60},
+        "encoding": {"x": {"value": "width"}, "y": {"value": "height"}, "text": {"field": "text"}},
+    }  # fmt: skip
+    images = f", {problem.train_images} training images" if problem.train_images else ""
+    width = WIDTH / min(len(findings.problems), 2) - 80
+    return {
+        "title": {"text": problem.network, "subtitle": f"{problem.dataset}{images}"},
+        "width": width,
+        "height": 280,
+        "layer": [{"encoding": {"x": x, "y": y}, "layer": layers}, below],
+    }
+
+
+def _layers(panel: int, cost: Cost, scale: Scale, title: str, channels: dict[str, Any]) -> list[Spec]:
+    """Return the marks of a panel, the lowest first: front, paths, intervals, operating points, means.
+
+    Args:
+        title: of the axis of scores.
+        channels: the colour and shape of each arm.
+    """
     is_lit = "!length(isolated) || indexof(isolated, datum.arm) >= 0"
     lit: dict[str, Any] = {"condition": {"test": is_lit, "value": 1}, "value": 0.06}
     faint: dict[str, Any] = {"condition": {"test": is_lit, "value": 0.4}, "value": 0.03}
@@ -357,7 +380,7 @@ def _panel(
         trial_id="trial",
         point="point",
     )
-    layers: list[Spec] = [
+    return [
         means | {
             "transform": front_means,
             "mark": {"type": "line", "interpolate": "step-after", "strokeDash": [5, 3], "color": GREY, "clip": True},
@@ -387,17 +410,3 @@ def _panel(
             "encoding": channels | {"opacity": lit, "tooltip": mean_tip},
         },
     ]  # fmt: skip
-    below: Spec = {
-        "data": {"values": [{"text": view["below"]}]},
-        "mark": {"type": "text", "align": "right", "baseline": "bottom", "dy": -4, "fontSize": 11, "color": GREY,
-                 "limit": WIDTH // 2 - 60},
-        "encoding": {"x": {"value": "width"}, "y": {"value": "height"}, "text": {"field": "text"}},
-    }  # fmt: skip
-    images = f", {problem.train_images} training images" if problem.train_images else ""
-    width = WIDTH / min(len(findings.problems), 2) - 80
-    return {
-        "title": {"text": problem.network, "subtitle": f"{problem.dataset}{images}"},
-        "width": width,
-        "height": 280,
-        "layer": [{"encoding": {"x": x, "y": y}, "layer": layers}, below],
-    }
