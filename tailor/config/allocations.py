@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -21,6 +21,7 @@ from tailor.stages import (
     PruneByKnapsack,
     PruneByTable,
     PruneToLatency,
+    ScoreNormalisation,
     StageOutcome,
     StageSubgenerator,
     Task,
@@ -34,6 +35,7 @@ class Cut:
 
     rule: GroupRule
     grouping: Grouping
+    normalisation: ScoreNormalisation
     removed_macs_fraction: float
     minimum_filters_fraction: float
     task: Task
@@ -45,7 +47,7 @@ class Cut:
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that all stages of a pruning have."""
-        names = ("rule", "grouping", "removed_macs_fraction", "minimum_filters_fraction", "widths")
+        names = ("rule", "grouping", "normalisation", "removed_macs_fraction", "minimum_filters_fraction", "widths")
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -63,6 +65,8 @@ class Allocation(Settings):
     """Settings of an allocation; subclasses set `name` to a literal and are added to ALLOCATIONS."""
 
     name: str
+    compares_layers: ClassVar[bool] = True
+    """Whether scores of different layers are compared as they are, so that their normalisation counts."""
 
     @property
     def in_steps(self) -> bool:
@@ -110,6 +114,7 @@ class Uniform(Divided):
     """Every layer loses the same share of its filters, its lowest-scored ones."""
 
     name: Literal["uniform"] = "uniform"
+    compares_layers = False
 
 
 class ByKind(Divided):
@@ -141,6 +146,7 @@ class RandomBest(Allocation):
     """
 
     name: Literal["random_best"] = "random_best"
+    compares_layers = False
     draws: Count = 10
     """Configurations of widths that are tried; of equally good ones the first is taken."""
 
@@ -162,6 +168,7 @@ class LeGR(Allocation):
     """
 
     name: Literal["legr"] = "legr"
+    compares_layers = False  # the search scales each layer's scores
     population: Count = 16
     """Rankings alive at a time (P: 64)."""
     samples: Count = 4
@@ -328,6 +335,7 @@ class ToLatency(Allocation):
                     of=scores,
                     rule=cut.rule,
                     grouping=cut.grouping,
+                    normalisation=cut.normalisation,
                     minimum_filters_fraction=cut.minimum_filters_fraction,
                     table_sha256=self.table_sha256,
                     latency_ms=self.latency_ms,

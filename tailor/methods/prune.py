@@ -14,7 +14,7 @@ from tailor.core.settings import Count, Rate
 from tailor.methods.feasibility import refuse_impossible, refuse_without_norms
 from tailor.methods.recipe import Recipe
 from tailor.pruning.criteria import CRITERIA
-from tailor.stages import Grouping, Reinitialise, StageGenerator
+from tailor.stages import Grouping, Reinitialise, ScoreNormalisation, StageGenerator
 from transtailor.names import nearest
 
 
@@ -23,8 +23,11 @@ class Pruning(Method):
     """Score, prune, fine-tune: once or in several steps, before or after a first fine-tuning."""
 
     name: Literal["prune"] = "prune"
-    criterion: str = "l1"
+    criterion: str = "taylor"
     """What scores the filters; docs/criteria.md has the names."""
+    normalisation: Literal["auto", "mean", "none"] = "auto"
+    """By what the scores of a layer are divided before layers are compared: by their mean, or by nothing. `auto` is
+    `mean` for criteria that read only weights (Torch-Pruning: T), else `none`; docs/criteria.md says why."""
     allocation: Annotated[SerializeAsAny[Allocation], name_validator(ALLOCATIONS)] = Global()
     """How the budget is divided over layers."""
     grouping: Grouping = "sum"
@@ -51,9 +54,24 @@ class Pruning(Method):
             raise ValueError(f"no such criterion{nearest(criterion, CRITERIA)}")
         return criterion
 
+    def score_normalisation(self) -> ScoreNormalisation:
+        """The normalisation of the scores, `auto` resolved; `none` if the allocation compares no layers."""
+        if not self.allocation.compares_layers:
+            return "none"
+        return CRITERIA[self.criterion].normalisation if self.normalisation == "auto" else self.normalisation
+
+    def resolve(self, network: str) -> "Pruning":  # noqa: ARG002
+        """With the value of `normalisation`."""
+        return self.model_copy(update={"normalisation": self.score_normalisation()})
+
     def check(self, config: TrialConfig) -> None:
         """Refuse a criterion that does not work on the network, and settings without effect."""
         criterion = CRITERIA[self.criterion]
+        if self.normalisation == "mean" and not self.allocation.compares_layers:
+            raise ValueError(
+                f"normalisation = 'mean' has no effect: allocation {self.allocation.name!r} does not compare the scores "
+                "of different layers; leave it out"
+            )
         activation = NETWORKS[config.network].activation
         if criterion.needs == "norm":
             refuse_without_norms(config, f"criterion {self.criterion!r}")
@@ -102,6 +120,8 @@ class Pruning(Method):
     def label(self) -> str:
         """One arm for each criterion, allocation and order; its budgets are points of that arm."""
         parts = ["prune", self.criterion]
+        if self.score_normalisation() != CRITERIA[self.criterion].normalisation and self.allocation.compares_layers:
+            parts.append("not normalised" if self.normalisation == "none" else "normalised")
         if self.allocation.name != "global":
             parts.append(self.allocation.label())
         if self.order != "head_first":
@@ -129,7 +149,9 @@ class Pruning(Method):
                     model, tunings, epochs=self.alpha_epochs, learning_rate=self.alpha_learning_rate
                 )
             scores = yield recipe.scores(model, self.criterion, step=step)
-            model = yield from recipe.prune(scores, budget, allocation, self.grouping, step=step)
+            model = yield from recipe.prune(
+                scores, budget, allocation, self.grouping, normalisation=self.score_normalisation(), step=step
+            )
             if self.weights == "reinitialised":
                 model = yield Reinitialise(of=model, seed=stream(config.seed, "reinitialise"))
             model = yield recipe.fine_tune(model, tunings)

@@ -199,18 +199,21 @@ class Recipe:
         allocation: Allocation,
         grouping: stages.Grouping = "sum",
         *,
+        normalisation: stages.ScoreNormalisation = "none",
         at_random: bool = False,
         step: int = 1,
     ) -> StageSubgenerator:
         """Yield the surgery and, if the trial wants it, new measurements of the norms; return the last outcome.
 
         Args:
+            normalisation: of the scores, before those of different layers are compared.
             at_random: whether random filters are removed; the scores stay with the model.
             step: of a path, from 1: what is drawn has other numbers in each.
         """
         cut = Cut(
             rule=self.rule,
             grouping=grouping,
+            normalisation=normalisation,
             removed_macs_fraction=round(removed_macs_fraction, 9),
             minimum_filters_fraction=self.config.pruning.minimum_filters_fraction,
             task=self.task,

@@ -15,7 +15,7 @@ from tailor.core.settings import Count, Fraction, Rate
 from tailor.methods.feasibility import refuse_impossible, refuse_unprunable, refuse_without_activations
 from tailor.methods.path import check_path, exceeds_tolerance
 from tailor.methods.recipe import Recipe
-from tailor.stages import AttachImportance, BetaMode, FoldImportance, Grouping, Normalisation, Placement, StageGenerator
+from tailor.stages import AttachImportance, BetaMode, FoldImportance, Grouping, BetaNormalisation, Placement, StageGenerator
 
 
 @register
@@ -95,7 +95,7 @@ class TransTailor(Method):
         """Whether a factor can be moved into the next layer without changing the function."""
         return self.placement != "after_activation" or NETWORKS[network].activation == "ReLU"
 
-    def normalisation(self, network: str) -> Normalisation:
+    def normalisation(self, network: str) -> BetaNormalisation:
         """The normalisation of beta for a network, `auto` resolved."""
         if self.beta_normalisation == "auto":
             return "none" if self.mode(network) in ("raw", "off") else "layer_mean"

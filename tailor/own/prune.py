@@ -70,7 +70,7 @@ _OF_TRANSTAILOR = _OF_ALL | {
     "method": sorted(TransTailor.model_fields.keys() - _OWN_OF_TRIALS),
     "optimisation": sorted(Optimisation.model_fields.keys() - _OWN_OF_TRIALS),
 }
-_OF_PRUNE = _OF_ALL | {"method": ["allocation", "grouping"], "optimisation": ["batch_size"]}
+_OF_PRUNE = _OF_ALL | {"method": ["allocation", "grouping", "normalisation"], "optimisation": ["batch_size"]}
 
 
 def prune(
@@ -80,7 +80,7 @@ def prune(
     removed_macs_fraction: float | None = None,
     latency_fraction: float | None = None,
     table: str | Path | None = None,
-    criterion: str = "l2",
+    criterion: str | None = None,
     loader: Iterable[Any] | None = None,
     loss: Loss | None = None,
     **settings: Any,
@@ -101,13 +101,14 @@ def prune(
         latency_fraction: of the whole network's milliseconds by `table`, in (0, 1); the widths keep the largest sum of
             scores within it.
         table: file that `transtailor model table` wrote for a network with the same layers and input.
-        criterion: a name from docs/criteria.md.
-        loader: batches of (inputs, targets), for criteria that read data. It is read once, into memory.
+        criterion: a name from docs/criteria.md; by default `taylor` with a loader, else `l2`, which knows nothing of the
+            task.
+        loader: batches of (inputs, targets) of the task. It is read once, into memory.
         loss: of (outputs, targets), the mean over the batch. By default cross-entropy, of real targets squared error.
         settings: `residual`, `linear` (True here), `stream`, `heads`, `conv_groups`, `exclude`,
             `minimum_filters_fraction`, `width_multiple` (8 here unless eight filters of a layer are more than 0.05 of
-            the MACs), `multiple_from_filters`, `measure_norms`, `shift_means`, `allocation`, `grouping`, `batch_size`,
-            `seed`, as in a trial.
+            the MACs), `multiple_from_filters`, `measure_norms`, `shift_means`, `allocation`, `grouping`,
+            `normalisation`, `batch_size`, `seed`, as in a trial.
 
     Returns:
         The new module, on the device and in the mode of `model`, with what was removed.
@@ -115,6 +116,8 @@ def prune(
     Raises:
         ConfigError: an argument is wrong, the module cannot be analysed, or it cannot lose this share.
     """
+    if criterion is None:
+        criterion = "l2" if loader is None else Pruning.model_fields["criterion"].default
     method: dict[str, Any] = {"name": "prune", "criterion": criterion}
     if (removed_macs_fraction is None) == (latency_fraction is None) or (latency_fraction is None) != (table is None):
         raise ConfigError("give removed_macs_fraction = ..., or latency_fraction = ... and table = FILE")
@@ -217,7 +220,13 @@ def _score_and_prune(config: TrialConfig) -> StageGenerator:
         )
     model = yield recipe.source()
     scores = yield recipe.scores(model, method.criterion)
-    yield from recipe.prune(scores, method.removed_macs_fraction, method.allocation, method.grouping)
+    yield from recipe.prune(
+        scores,
+        method.removed_macs_fraction,
+        method.allocation,
+        method.grouping,
+        normalisation=method.score_normalisation(),
+    )
 
 
 def _prune(
@@ -274,6 +283,7 @@ def _prune(
         _check_pruned(whole, pruned, all_candidates, example)
         return PrunedNetwork(
             model=pruned_model,
+            criterion=config.method.criterion if isinstance(config.method, Pruning) else "beta",
             groups=tuple(_pruned_group(candidate, pruned) for candidate in all_candidates),
             macs=macs_of(pruned),
             macs_before=macs_of(whole),

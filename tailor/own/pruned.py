@@ -11,6 +11,7 @@ from torch import nn
 from tailor.core.errors import ConfigError, explain_errors
 from tailor.model.state import ModelState, load_state, save_model
 from tailor.own.given import OwnNetwork, copy_module, registration, run_copy
+from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.group_records import Kind
 
 
@@ -44,11 +45,14 @@ class PrunedNetwork:
     Sequential: 176 -> 88 MACs (50.0% removed), 195 -> 99 parameters
       0 (filters): 8 of 16 stay
       2 (filters): 3 stay: all of its outputs are needed behind it: the network's output
+    Nothing of your task was used: the criterion 'l2' reads no data. To keep the filters that the task needs, pass
+    loader = ..., batches of (inputs, targets).
     >>> [group.kept == tuple(range(3)) for group in pruned.groups if group.reason]
     [True]
     """
 
     model: nn.Module
+    criterion: str  # what scored the filters
     groups: tuple[PrunedGroup, ...]  # in the order of the network's modules, also those that cannot lose any
     macs: int  # of one input
     macs_before: int
@@ -66,7 +70,13 @@ class PrunedNetwork:
             f"{type(self.model).__name__}: {self.macs_before:,} -> {self.macs:,} MACs "
             f"({self.removed_macs_fraction:.1%} removed), {self.params_before:,} -> {self.params:,} parameters"
         )
-        return "\n  ".join([summary, *map(str, self.groups)])
+        text = "\n  ".join([summary, *map(str, self.groups)])
+        if CRITERIA[self.criterion].reads_data:
+            return text
+        return (
+            f"{text}\nNothing of your task was used: the criterion {self.criterion!r} reads no data. To keep the filters "
+            "that the task needs, pass loader = ..., batches of (inputs, targets)."
+        )
 
     def save(self, folder: str | Path) -> None:
         """Write the weights as safetensors and a description, both in `folder`; `tailor.load` reads them. No pickle."""

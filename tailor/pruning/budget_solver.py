@@ -19,7 +19,7 @@ from tailor.model.cost import macs_of, original_macs
 from tailor.model.state import ModelState
 from tailor.pruning.surgery import Group, Kept
 from tailor.stages import Division, FineTuneSoftly
-from tailor.stages.pruning import BudgetedStage
+from tailor.stages.pruning import BudgetedStage, ScoreNormalisation
 
 BUDGET_MARGIN = 0.05
 """Share of the original network's MACs by which a pruning may exceed its budget (C)."""
@@ -47,13 +47,24 @@ def budget_of(stage: BudgetedStage | FineTuneSoftly, state: ModelState, groups: 
     return Budget(state, groups, stage.removed_macs_fraction, minimum, stage.widths)
 
 
-def combine_scores(scores: dict[str, Tensor], groups: tuple[Group, ...], grouping: str) -> Ranking:
-    """Group name -> (F,): the scores of a group's layers combined by `sum`, `mean` or `max`."""
+def combine_scores(
+    scores: dict[str, Tensor], groups: tuple[Group, ...], grouping: str, normalisation: ScoreNormalisation = "none"
+) -> Ranking:
+    """Group name -> (F,): the scores of a group's layers combined by `sum`, `mean` or `max`.
+
+    With the normalisation `mean` they are divided by the mean of their absolute values, so that groups are compared by
+    which of their filters are small beside the others: a norm grows with a filter's fan-in, which says nothing of its
+    use.
+    """
     combine = COMBINING[grouping]
     ranking = {}
     for group in groups:
         of_layers = torch.stack([scores[member.layer] for member in group.members])  # (layers, F)
-        ranking[group.name] = combine(of_layers, dim=0)
+        combined = combine(of_layers, dim=0)
+        if normalisation == "mean":
+            mean = combined.abs().mean()
+            combined = combined / mean if mean > 0 else combined
+        ranking[group.name] = combined
     return ranking
 
 

@@ -11,7 +11,7 @@ from tailor.model.factors import HEADS, fold_into
 from tailor.model.state import ModelState
 from tailor.pruning.group_records import members_of, sites
 from tailor.pruning.surgery import Group
-from tailor.stages import AttachImportance, Normalisation
+from tailor.stages import AttachImportance, BetaNormalisation
 
 CLIP = (0.1, 10.0)  # a safeguard of ours, see docs/methods/transtailor.md
 
@@ -49,7 +49,7 @@ def fold_importance(state: ModelState, groups: tuple[Group, ...]) -> ModelState:
     return replace(_fold(state, state.factors, groups), factors={}, gradient_factors={})
 
 
-def normalise_importance(beta: Tensor, how: Normalisation, numbers: torch.Generator | None = None) -> Tensor:
+def normalise_importance(beta: Tensor, how: BetaNormalisation, numbers: torch.Generator | None = None) -> Tensor:
     """beta (F,) over its layer's mean or root mean square, clipped to [0.1, 10]; ones if all of the layer is zero.
 
     `none` only raises values to at least 1e-6, because `fold` divides by them. `permuted` normalises by the mean and

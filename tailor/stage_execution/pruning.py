@@ -125,7 +125,7 @@ def ranking_of(
 ) -> budget_solver.Ranking:
     """The scores of each group's filters, or random ones if the stage has a seed."""
     if stage.seed is None:
-        return budget_solver.combine_scores(state.scores, groups, stage.grouping)
+        return budget_solver.combine_scores(state.scores, groups, stage.grouping, stage.normalisation)
     numbers = generator(stages.step_seed(stage.seed, stage.step), "random filters")
     return {group.name: torch.rand(group.filters, generator=numbers) for group in groups}
 

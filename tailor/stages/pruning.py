@@ -10,9 +10,10 @@ from tailor.stages.records import GroupRule, Placement, Size, StageCost, StageOu
 from tailor.stages.training import Training
 
 BetaMode = Literal["fold", "sqrt", "grad", "raw", "off"]
-Normalisation = Literal["layer_mean", "rms", "none", "permuted"]
+BetaNormalisation = Literal["layer_mean", "rms", "none", "permuted"]
 Grouping = Literal["sum", "mean", "max"]
 Division = Literal["global", "uniform", "by_kind"]  # of a budget over layers, by scores alone
+ScoreNormalisation = Literal["mean", "none"]  # by what the scores of a group are divided before groups are compared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,7 @@ class BudgetedStage(Stage):
 
     rule: GroupRule
     grouping: Grouping  # how the scores of a group's layers are combined
+    normalisation: ScoreNormalisation = neutral("none")  # of the combined scores
     removed_macs_fraction: float  # of the original network with the target's head
     minimum_filters_fraction: float  # of each layer's original filters that stay, at least one
     widths: WidthRule = neutral(ANY_WIDTH)  # that layers which lose filters may keep
@@ -150,6 +152,7 @@ class PruneByTable(Stage):
     kind = "prune_by_table"
     rule: GroupRule
     grouping: Grouping
+    normalisation: ScoreNormalisation = neutral("none")
     minimum_filters_fraction: float
     table_sha256: str  # of the file
     latency_ms: float | None  # one of the two
@@ -194,7 +197,7 @@ class AttachImportance(Stage):
     kind = "attach_importance"
     rule: GroupRule
     mode: BetaMode
-    normalisation: Normalisation
+    normalisation: BetaNormalisation
     placement: Placement
     seed: int | None  # of the permutation; None: no permutation
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tailor.core.registry import Registry, function_of
+from tailor.stages import ScoreNormalisation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,8 +15,8 @@ class Criterion:
     `compute` is a function, or "module:function", that takes a `tailor.pruning.criteria.base.Scoring` and returns
     layer -> (F,) scores of its F filters.
 
-    >>> CRITERIA["taylor"].reads_data, CRITERIA["bn_gamma"].needs
-    (True, 'norm')
+    >>> CRITERIA["taylor"].reads_data, CRITERIA["bn_gamma"].needs, CRITERIA["l1"].normalisation
+    (True, 'norm', 'mean')
     """
 
     compute: Callable[[Any], dict[str, Any]] | str
@@ -26,6 +27,16 @@ class Criterion:
     has_gates: bool = False  # it scores factors at the filters' outputs, so their placement matters
     needs: Literal["nothing", "norm", "relu"] = "nothing"
     scores_wholes: bool = False  # whether it scores heads of attention and channels of a stream, too
+
+    @property
+    def normalisation(self) -> ScoreNormalisation:
+        """What `auto` is for it: `mean` if it reads nothing but the weights of convolutions and linear layers.
+
+        Such scores have the scale of the layer's weights. Factors of norms are compared as they are (Liu et al., ICCV
+        2017), and so is what is read from data or drawn.
+        """
+        reads_only_weights = not self.reads_data and not self.draws and self.needs != "norm"
+        return "mean" if reads_only_weights else "none"
 
     def function(self) -> Callable[[Any], dict[str, Any]]:
         """The function that computes the scores."""

@@ -205,7 +205,7 @@ CASES: dict[str, Case] = {
         framed(Frame, lambda: nn.Conv2d(WIDTH, 2 * WIDTH, 3, groups=WIDTH), width=2 * WIDTH), BOTH
     ),
     "residual": Case(framed(Frame, lambda: Residual(conv(), nn.ReLU(), conv())), "first part.inner.0 second"),
-    "LayerScale": Case(framed(Frame, lambda: Residual(conv(), Scale(WIDTH, 1, 1))), BOTH),
+    "LayerScale": Case(framed(Frame, lambda: Residual(conv(), Scale(WIDTH, 1, 1))), BOTH, removes=0.3),
     "gate": Case(framed(Frame, Gate), "first part.squeeze second"),
     "beside": Case(framed(Frame, lambda: Beside(conv()), width=2 * WIDTH), "first part.layer second"),
     "Linear": Case(framed(Vectors, lambda: nn.Linear(WIDTH, WIDTH)), WITH_PART),

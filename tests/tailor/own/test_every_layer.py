@@ -153,7 +153,7 @@ def test_a_trial(name: str, imported: Cache, run: Callable[..., list[StageEvent]
     config = parse_trial(
         {
             "network": name,
-            "method": {"name": "prune", "removed_macs_fraction": case.removes},
+            "method": {"name": "prune", "criterion": "l1", "removed_macs_fraction": case.removes},
             "pruning": {"residual": "coupled", "linear": True},
             "source": {"epochs": 1, "batch_size": 512},
             "optimisation": {"epochs": 1, "head_epochs": 1, "batch_size": 512},
