@@ -46,9 +46,13 @@ class Cut:
     at_random: bool  # remove random filters instead of the lowest-scored ones
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings that all stages of a pruning have."""
-        names = ("rule", "grouping", "normalisation", "removed_macs_fraction", "minimum_filters_fraction", "widths")
+        """Return the settings that all stages with a budget in MACs have."""
+        names = ("rule", "grouping", "removed_macs_fraction", "minimum_filters_fraction", "widths")
         return {name: getattr(self, name) for name in names}
+
+    def of_surgery(self) -> dict[str, Any]:
+        """Return these, and how the scores of layers are compared."""
+        return self.settings() | {"normalisation": self.normalisation, "step": self.drawn_step}
 
     @property
     def random_seed(self) -> int | None:
@@ -136,7 +140,7 @@ class Knapsack(Allocation):
 
     def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
         """Yield one surgery."""
-        return (yield PruneByKnapsack(of=scores, seed=cut.random_seed, step=cut.drawn_step, **cut.settings()))
+        return (yield PruneByKnapsack(of=scores, seed=cut.random_seed, **cut.of_surgery()))
 
 
 class RandomBest(Allocation):
@@ -359,13 +363,13 @@ class ToLatency(Allocation):
                 precision=self.precision or ("bf16" if on_gpu else "float32"),
                 repeats=self.repeats,
                 seed=cut.random_seed,
-                **cut.settings(),
+                **cut.of_surgery(),
             )
         )
 
 
 def _prune(scores: StageOutcome, cut: Cut, allocation: Division) -> Prune:
-    return Prune(of=scores, allocation=allocation, seed=cut.random_seed, step=cut.drawn_step, **cut.settings())
+    return Prune(of=scores, allocation=allocation, seed=cut.random_seed, **cut.of_surgery())
 
 
 ALLOCATIONS: Registry[type[Allocation]] = Registry("allocation")

@@ -225,7 +225,7 @@ def compute_prune_best_of_random(
 ) -> StageOutput:
     groups = groups_of(parent, stage.rule)
     validation = context.splits(stage.task).validation
-    ranking = budget_solver.combine_scores(parent.scores, groups, stage.grouping)
+    ranking = budget_solver.combine_scores(parent.scores, groups, stage.grouping, stage.normalisation)
     budget = budget_solver.budget_of(stage, parent, groups)
     numbers = generator(stages.step_seed(stage.seed, stage.step), "random widths")
     best_kept = None

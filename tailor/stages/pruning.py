@@ -68,7 +68,6 @@ class BudgetedStage(Stage):
 
     rule: GroupRule
     grouping: Grouping  # how the scores of a group's layers are combined
-    normalisation: ScoreNormalisation = neutral("none")  # of the combined scores
     removed_macs_fraction: float  # of the original network with the target's head
     minimum_filters_fraction: float  # of each layer's original filters that stay, at least one
     widths: WidthRule = neutral(ANY_WIDTH)  # that layers which lose filters may keep
@@ -78,6 +77,7 @@ class BudgetedStage(Stage):
 class DrawnStage(BudgetedStage):
     """A surgery that may draw random numbers, in each step of a path its own."""
 
+    normalisation: ScoreNormalisation = neutral("none")  # of the combined scores
     step: int = neutral(1)  # of the path, if numbers are drawn
 
 
