@@ -9,6 +9,7 @@ python benchmarks/padded_exports.py --networks vgg16 --again
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -53,8 +54,15 @@ def main(arguments: list[str]) -> int:
         if name not in rows or options.again:
             rows[name] = measure(name)
             write(page(list(rows.values())), options.out)
-    differences = [float(row[-2] or 0.0) for row in rows.values()]
-    return int(max(differences, default=0.0) > GOAL)
+    return int(_largest_difference(rows.values()) > GOAL)
+
+
+def _value(row: tuple[Cell, ...], column: str) -> Cell:
+    return row[COLUMNS.index(column)]
+
+
+def _largest_difference(rows: Iterable[tuple[Cell, ...]]) -> float:
+    return max((float(_value(row, "difference_of_largest_logit") or 0.0) for row in rows), default=0.0)
 
 
 def _with_counts(row: tuple[Cell, ...]) -> tuple[Cell, ...]:
@@ -99,9 +107,9 @@ def difference_of(state: ModelState, padded: ModelState) -> float:
 
 def page(rows: list[tuple[Cell, ...]]) -> Measured:
     """The table."""
-    exported = [row for row in rows if row[2]]
-    worst = max((float(row[-2] or 0.0) for row in exported), default=0.0)
-    whole = sum(row[2] == row[3] for row in exported)
+    exported = [row for row in rows if _value(row, "groups_padded")]
+    worst = _largest_difference(exported)
+    whole = sum(_value(row, "groups_padded") == _value(row, "groups_with_odd_widths") for row in exported)
     return Measured(
         title="Padded files compute what the pruned network does",
         columns=COLUMNS,

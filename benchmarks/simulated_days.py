@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import cache
 from itertools import count, islice
+from typing import NamedTuple
 
 from benchmarks.record import Cell, Measured, parser_of, read_rows, write
 from tests.simulation.day import folder
@@ -33,7 +34,6 @@ from tests.simulation.planted_fault import Planted
 from tests.simulation.seeds import Days, told
 
 COLUMNS = ("planted fault", "found by seed", "days", "disturbances needed", "first broken promise")
-SEEDS_COLUMNS = ("first seed", "days", "broken", "disturbances", "processor_s")
 ROUNDS = (10, 60, 250, 1000, 2000)  # days for each planted fault: those that are easy to find come first
 GOAL = 30  # planted faults that have to be found
 AT_ONCE = 50  # days of a line of the record
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     planted = _rows_of_planted(out)
     _write_page(out, planted)
     is_missed = options.planted and sum(row[1] is not None for row in planted.values()) < GOAL
-    return int(is_missed or any(row[2] for row in _seeds(out)))
+    return int(is_missed or any(line.broken for line in _seeds(out)))
 
 
 def _rows_of_planted(out: Path) -> dict[Cell, tuple[Cell, ...]]:
@@ -110,7 +110,14 @@ def _find(fault: Planted, days: Days, first: int, most: int, end_s: float) -> tu
     return (fault.what, None, most, None, None)
 
 
-Line = tuple[int, int, int, int, float]
+class Line(NamedTuple):
+    """A line of the record, whose columns are these."""
+
+    first_seed: int
+    days: int
+    broken: int
+    disturbances: int
+    processor_s: float
 
 
 def _lines(first: int, processes: int, end_s: float) -> Iterator[Line]:
@@ -135,7 +142,7 @@ def _line(first: int) -> Line:
         broken, struck = broken + bool(day.broken), struck + day.struck
         if day.broken:
             print(told(seed, few := days.smaller(seed), days.day(seed, few)), flush=True)
-    return (first, AT_ONCE, broken, struck, round(time.process_time() - began_s, 2))
+    return Line(first, AT_ONCE, broken, struck, round(time.process_time() - began_s, 2))
 
 
 def _record(out: Path, line: Line) -> None:
@@ -144,7 +151,7 @@ def _record(out: Path, line: Line) -> None:
     with path.open("a", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
         if is_new:
-            lines.writerow(SEEDS_COLUMNS)
+            lines.writerow(Line._fields)
         lines.writerow(line)
 
 
@@ -152,27 +159,39 @@ def _seeds_file(out: Path) -> Path:
     return out.parent / f"{out.name}_seeds.csv"
 
 
-def _seeds(out: Path) -> list[tuple[float, ...]]:
+def _seeds(out: Path) -> list[Line]:
     """The record of the days so far."""
     if not _seeds_file(out).exists():
         return []
     with _seeds_file(out).open(encoding="utf-8") as file:
-        return [tuple(map(float, row)) for row in list(csv.reader(file))[1:]]
+        return [
+            Line(
+                first_seed=int(row["first_seed"]),
+                days=int(row["days"]),
+                broken=int(row["broken"]),
+                disturbances=int(row["disturbances"]),
+                processor_s=float(row["processor_s"]),
+            )
+            for row in csv.DictReader(file)
+        ]
 
 
 def _next_seed(out: Path) -> int:
     """The first seed that is not on record."""
     done = _seeds(out)
-    return int(sum(done[-1][:2])) if done else 0
+    return done[-1].first_seed + done[-1].days if done else 0
 
 
 def _write_page(out: Path, planted: dict[Cell, tuple[Cell, ...]]) -> None:
     rows = tuple(planted[fault.what] for fault in PLANTED if fault.what in planted)
     done = _seeds(out)
-    days, broken, struck, seconds = (sum(row[column] for row in done) for column in range(1, 5))
+    days = sum(line.days for line in done)
+    struck = sum(line.disturbances for line in done)
+    broken = sum(line.broken for line in done)
+    seconds = sum(line.processor_s for line in done)
     found_count = sum(row[1] is not None for row in rows)
     notes = (
-        f"Days without a planted fault: {days:.0f}, with {struck:.0f} disturbances; {broken:.0f} broke a promise. "
+        f"Days without a planted fault: {days}, with {struck} disturbances; {broken} broke a promise. "
         f"A day took {seconds / days if days else math.nan:.2f} s of processor time; the machine's load is below. "
         f"They are on record in {_seeds_file(out).name}.",
         f"Planted faults: {len(PLANTED)}, of which {len(rows)} were tried and {found_count} found; days: how many so "

@@ -124,15 +124,15 @@ def provenance(run: Run) -> list[tuple[str, str]]:
 
 
 def _in_a_sentence(arms: HtmlTable) -> str:
-    networks = sorted({row.cells[0] for row in arms.rows})
-    datasets = sorted({row.cells[1] for row in arms.rows})
-    names = sorted({row.cells[2] for row in arms.rows})
-    methods = sorted({row.cells[3] for row in arms.rows})
     if not arms.rows:
         return "No trial is planned yet."
+    values = {}
+    for column in ("network", "dataset", "arm", "method"):
+        index = arms.columns.index(column)
+        values[column] = sorted({row.cells[index] for row in arms.rows})
     return (
-        f"{counted(len(names), 'arm')} of {counted(len(methods), 'method')} ({', '.join(methods)}) on"
-        f" {', '.join(networks)}, with {', '.join(datasets)}."
+        f"{counted(len(values['arm']), 'arm')} of {counted(len(values['method']), 'method')}"
+        f" ({', '.join(values['method'])}) on {', '.join(values['network'])}, with {', '.join(values['dataset'])}."
     )
 
 

@@ -2,76 +2,121 @@
 
 import csv
 import io
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 
 from tailor.core.errors import ConfigError
-from tailor.prepare import listing
+from tailor.prepare import label_columns, listing
 from tailor.prepare.folder import enter
-from tailor.prepare.listing import FileListing, from_lists, normal_form
+from tailor.prepare.label_columns import AskedColumns, LabelColumns, Line
+from tailor.prepare.listing import FileListing, FilesRefused, Refused, from_lists, normal_form, some
 from transtailor.documents import DocumentError, read_text
 from transtailor.names import nearest
+from transtailor.plural import counted
 
 DELIMITERS = ",;\t"
-SPLIT_COLUMN = "split"
+ONE_CLASS = "an image may have one class here: give each image one class, or remove its lines"
 
 
-def list_labelled(roots: tuple[Path, ...], table: Path) -> FileListing:
+def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> FileListing:
     """Return the images that a table names: below one folder, by name with or without the suffix.
 
-    The first column of the table is the name, the second one the class. If the first line names the columns, and one of
-    them is `split`, that says train, val or test.
+    The names of its columns say which one is the image, the class and the split (train, val or test), unless `asked`
+    does. If its first line names no columns, there are two: the image and its class.
 
     Raises:
-        ConfigError: no such table, or one whose lines do not fit the images; the text says which line.
+        ConfigError: no such table, one whose columns are in doubt, or lines that do not fit the images; the text says
+            which line or columns.
     """
     root = enter(roots)
     image_names = [path.name for path in listing.images_in(root)]
     full_name_of = {normal_form(Path(name).stem): name for name in image_names}
     full_name_of |= {normal_form(name): name for name in image_names}  # a whole name goes before another one's stem
-    rows = _rows(table)
-    _, columns = rows[0]
-    first_line_is_an_image = normal_form(columns[0]) in full_name_of or (root / columns[0]).is_file()
-    if first_line_is_an_image:  # and names no columns
-        columns = ["image", "class", *columns[2:]]
-    else:
-        rows = rows[1:]
-    lower_case_columns = [column.lower() for column in columns]
-    split_index = lower_case_columns.index(SPLIT_COLUMN) if SPLIT_COLUMN in lower_case_columns else None
-    listed = []
-    for number, values in rows:
-        if len(values) != len(columns) or not values[0] or not values[1]:
-            raise ConfigError(
-                f"{table}, line {number}: {', '.join(values)!r} where a value is expected for each of "
-                f"{', '.join(columns)}; correct the line"
-            )
-        split = "" if split_index is None else _split(values[split_index], f"{table}, line {number}")
-        name = full_name_of.get(normal_form(values[0]), values[0])
-        listed.append((name, normal_form(values[1]), split))
-    file_listing = from_lists(root, listed, remedy=f"correct {table}")
+    columns, lines = _columns(table, _lines(table), asked, full_name_of)
+    listed = [_entry(table, line, columns, full_name_of) for line in lines]
+    _refuse_several_classes(root, table, listed)
+    unique_entries = dict.fromkeys(listed)  # a line for each object in an image repeats its class
+    file_listing = from_lists(root, unique_entries, remedy=f"correct {table}")
     left_out = set(image_names).difference(file.name for file in file_listing.files)
-    return replace(file_listing, left_out=tuple(sorted(left_out)))
+    note = f"{table}: {columns.description()}"
+    if len(unique_entries) < len(listed):
+        note += f"; lines that repeat an image and its class: {len(listed) - len(unique_entries)}"
+    return replace(file_listing, left_out=tuple(sorted(left_out)), note=note)
 
 
-def _rows(table: Path) -> list[tuple[int, list[str]]]:
-    """Return number and values of each line of the table that is not empty."""
+def _lines(table: Path) -> list[Line]:
+    """Return the lines of the table that are not empty."""
     try:
         text = read_text(table)
     except (OSError, DocumentError) as error:
         raise ConfigError(f"--labels {table}: {error}; give a CSV file") from error
     first_line = text.partition("\n")[0]
     delimiter = max(DELIMITERS, key=first_line.count)
-    rows = []
+    lines = []
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     for values in reader:
         if values:
-            rows.append((reader.line_num, [value.strip() for value in values]))
-    if not rows or len(rows[0][1]) < 2:
+            lines.append((reader.line_num, [value.strip() for value in values]))
+    if not lines or len(lines[0][1]) < 2:
         raise ConfigError(
-            f"{table} is not a table of images and their classes; expected a first line such as image,class and then a "
-            "line for each image"
+            f"{table} is not a table of images and their classes, separated by commas, semicolons or tabs; expected a "
+            "first line such as image,class and then a line for each image"
         )
-    return rows
+    return lines
+
+
+def _columns(
+    table: Path, lines: list[Line], asked: AskedColumns, full_name_of: Mapping[str, str]
+) -> tuple[LabelColumns, list[Line]]:
+    """Return the columns to read, and the lines without the one that names them."""
+    _, first = lines[0]
+
+    def is_image(value: str) -> bool:
+        return normal_form(value) in full_name_of or Path(value).suffix.lower() in listing.SUFFIXES
+
+    are_named = label_columns.has_names(str(table), lines, asked, is_image)
+    if are_named:
+        names, lines = first, lines[1:]
+        if not lines:
+            raise ConfigError(f"{table} has nothing below the names of its columns; write a line for each image")
+    else:
+        names = list(label_columns.UNNAMED.names)
+        if len(first) != len(names):
+            raise ConfigError(
+                f"{table}: its first line ({', '.join(first)}) names no columns, and there are {len(first)}; write a "
+                "first line that names them, such as image,class,split"
+            )
+    for number, values in lines:
+        if len(values) != len(names):
+            raise _misfit(table, (number, values), names)
+    columns = label_columns.choose(str(table), names, lines, asked) if are_named else label_columns.UNNAMED
+    return columns, lines
+
+
+def _misfit(table: Path, line: Line, names: Iterable[str]) -> ConfigError:
+    number, values = line
+    return ConfigError(
+        f"{table}, line {number}: {', '.join(values)!r} where a value is expected for each of {', '.join(names)}; "
+        "correct the line"
+    )
+
+
+def _entry(table: Path, line: Line, columns: LabelColumns, full_name_of: Mapping[str, str]) -> tuple[str, str, str]:
+    """Return name, class and split of the image of a line."""
+    number, values = line
+    try:
+        class_name = columns.class_of(values)
+    except ValueError as error:
+        raise ConfigError(f"{table}, line {number}: {error}; {ONE_CLASS}") from error
+    image = values[columns.image]
+    if not image or not class_name:
+        read = [columns.names[index] for index in (columns.image, *columns.classes)]
+        raise _misfit(table, line, read)
+    split = "" if columns.split is None else _split(values[columns.split], f"{table}, line {number}")
+    return full_name_of.get(normal_form(image), image), normal_form(class_name), split
 
 
 def _split(word: str, where: str) -> str:
@@ -79,3 +124,47 @@ def _split(word: str, where: str) -> str:
         return listing.SPLIT_NAMES[word.lower()]
     except KeyError:
         raise ConfigError(f"{where}: no such split: {word!r}{nearest(word, listing.SPLIT_NAMES)}") from None
+
+
+def _refuse_several_classes(root: Path, table: Path, listed: Iterable[tuple[str, str, str]]) -> None:
+    """Raise FilesRefused for images with several classes: in several lines, or in one cell."""
+    classes_of = defaultdict[str, dict[str, None]](dict)
+    for name, class_name, _split_name in listed:
+        classes_of[name][class_name] = None
+    class_names = {class_name for classes in classes_of.values() for class_name in classes}
+    several = {}
+    for name, classes in classes_of.items():
+        labels = [label for class_name in classes for label in labels_in(class_name, class_names)]
+        if len(labels) > 1:
+            several[name] = f"{name} ({', '.join(labels)})"
+    if several:
+        raise FilesRefused(
+            f"{table}: {counted(len(several), 'image')} with several classes: {some(several.values())}; {ONE_CLASS}",
+            [Refused(root / name, f"several classes: {text}") for name, text in several.items()],
+        )
+
+
+def labels_in(class_name: str, class_names: Set[str]) -> list[str]:
+    """Return the labels that a cell has, usually one.
+
+    `|` and `;` part labels. Commas and spaces, which names of classes have too, do so if every part is a class of other
+    images.
+
+    >>> labels_in("scab|rust", {"scab|rust"}), labels_in("scab rust", {"scab", "rust", "scab rust"})
+    (['scab', 'rust'], ['scab', 'rust'])
+    >>> labels_in("No Finding", {"No Finding", "Mass"})
+    ['No Finding']
+    """
+    labels = _parts(r"[|;]", class_name)
+    if len(labels) > 1:
+        return labels
+    for separator in (",", r"[,\s]"):
+        labels = _parts(separator, class_name)
+        if len(labels) > 1 and class_names >= set(labels):
+            return labels
+    return [class_name]
+
+
+def _parts(separator: str, text: str) -> list[str]:
+    stripped = [part.strip() for part in re.split(separator, text)]
+    return [part for part in stripped if part]

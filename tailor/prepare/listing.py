@@ -41,6 +41,7 @@ class FileListing:
 
     files: tuple[ImageFile, ...]
     left_out: tuple[str, ...] = ()  # names of other files, which are not read
+    note: str = ""  # what was read of a table of labels
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from tailor.prepare.chunks import DecodedTask
 from tailor.prepare.fingerprint import bits_of
 from tailor.prepare.folder import list_folder
 from tailor.prepare.images_file import ListedImage, write_images
+from tailor.prepare.label_columns import AskedColumns
 from tailor.prepare.labels import list_labelled
 from tailor.prepare.layouts import LAYOUTS, Layout
 from tailor.prepare.listing import (
@@ -56,6 +57,7 @@ class Request:
     threads: int
     test_by_trial: bool = False  # the images are a pool, of which each trial draws its test split
     labels: Path | None = None  # a table of the images and their classes, where no folders say them
+    label_columns: AskedColumns = AskedColumns()  # of that table
 
     @property
     def folder(self) -> Path:
@@ -77,6 +79,11 @@ def prepare(request: Request, out: TextIO) -> DataManifest:
     if request.labels is not None and layout.images is not None:
         raise ConfigError(
             f"--labels has no effect with --layout {request.layout}, which has its own lists; leave it out"
+        )
+    if request.labels is None and request.label_columns != AskedColumns():
+        raise ConfigError(
+            "--image-column and --class-column name columns of a table, and there is none; give it in --labels, or "
+            "leave them out"
         )
     origins = list(request.origins)
     if request.source_from is not None:
@@ -106,7 +113,10 @@ def _make(request: Request, layout: Layout, work: Path, unpacked: dict[Path, Pat
     roots = _roots(request.origins, work, unpacked, out)
     source_roots = None if request.source_from is None else _roots((request.source_from,), work, unpacked, out)
     with errors_explained():
-        listing = layout.list_images(roots) if request.labels is None else list_labelled(roots, request.labels)
+        if request.labels is None:
+            listing = layout.list_images(roots)
+        else:
+            listing = list_labelled(roots, request.labels, request.label_columns)
         source = None if source_roots is None else list_folder(source_roots)
     _say_what_is_unusual([listing] if source is None else [listing, source], layout, out)
     test = SplitRule(
@@ -183,12 +193,15 @@ def _roots(origins: Sequence[Path], work: Path, unpacked: dict[Path, Path], out:
 def _say_what_is_unusual(listings: Sequence[FileListing], layout: Layout, out: TextIO) -> None:
     """Print what is unusual about the listed files but not an error."""
     for listing in listings:
+        if listing.note:
+            say(f"note: {listing.note}", to=out)
         if listing.left_out:
             suffixes = Counter(PurePosixPath(name).suffix or "no suffix" for name in listing.left_out)
             counts = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(SHOWN))
+            where = "lines of the table" if listing.note else "images in the folder of a class"
             say(
-                f"note: {len(listing.left_out)} file(s) are left out, because they are not images in the folder of a "
-                f"class ({counts}): {some(listing.left_out)}",
+                f"note: {len(listing.left_out)} file(s) are left out, because they are not {where} ({counts}): "
+                f"{some(listing.left_out)}",
                 to=out,
             )
     image_count = len(listings[0].files)

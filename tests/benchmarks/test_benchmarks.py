@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import simulated_days
 from benchmarks.all import GROUPS
 from benchmarks.equality import Point, compare
 from benchmarks.record import Measured, beside, in_turns, parser_of, table_of, write
@@ -163,3 +164,11 @@ def test_each_benchmark_has_the_common_options(tmp_path: Path) -> None:
     assert (given.quick, given.out) == (True, tmp_path / "t")
     assert parser_of("A text.", "t").parse_args([]).out == ROOT / "docs" / "results" / "evidence" / "t"
     assert parser_of("A text.", None).parse_args([]).out is None
+
+
+def test_the_record_of_simulated_days_is_read_by_its_columns(tmp_path: Path) -> None:
+    days_file = tmp_path / "days_seeds.csv"
+    days_file.write_text("processor_s,broken,first_seed,disturbances,days\n2.5,1,40,7,20\n")
+    (line,) = simulated_days._seeds(tmp_path / "days")
+    assert line == simulated_days.Line(first_seed=40, days=20, broken=1, disturbances=7, processor_s=2.5)
+    assert simulated_days._next_seed(tmp_path / "days") == 60

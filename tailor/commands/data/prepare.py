@@ -35,8 +35,10 @@ MOST_THREADS = 4  # unless the user asks for more: a login node is shared
     "--labels",
     type=cli.FILE,
     metavar="FILE.csv",
-    help="image and class in each line, if there is no folder for each class",
+    help="table of the images and their classes, if there is no folder for each class",
 )
+@cli.option("--image-column", metavar="NAME", help="its column of the image (default: one called image, file, id, ...)")
+@cli.option("--class-column", metavar="NAME", help="its column of the class (default: one called class, label, ...)")
 @cli.option("--image-px", default=176, help="side of the images in pixels")
 @cli.option("--source-classes", default="", metavar="A,B,...", help="classes that are the source task")
 @cli.option("--source-from", type=cli.PATH, metavar="FOLDER_OR_ARCHIVE", help="images of the source task")
@@ -62,6 +64,8 @@ def prepare(
     origins: tuple[Path, ...],
     more: tuple[Path, ...],
     root: Path,
+    image_column: str | None,
+    class_column: str | None,
     source_classes: str,
     test_split: str,
     split_seed: int | None,
@@ -69,6 +73,7 @@ def prepare(
     **settings: Any,
 ) -> int:
     """Make a data set of a folder or an archive of images, once; NAME is what trials will call it."""
+    from tailor.prepare.label_columns import AskedColumns
     from tailor.prepare.preparation import Request
     from tailor.prepare.preparation import prepare as prepare_data_set
 
@@ -85,6 +90,7 @@ def prepare(
         name=name,
         origins=(*origins, *more),  # a shell that expands a pattern behind --from gives it one path, and us the others
         root=root,
+        label_columns=AskedColumns(image=image_column, class_=class_column),
         source_classes=tuple(word for word in words if word),
         split_seed=split_seed or 0,
         threads=threads,

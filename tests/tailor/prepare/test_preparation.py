@@ -274,61 +274,6 @@ def test_images_that_are_listed_and_missing_are_all_in_a_file(tmp_path: Path) ->
     )
 
 
-@pytest.mark.parametrize(
-    ("table", "encoding"),
-    [
-        ("image,class\n{}", "utf-8"),
-        ("id,breed\n{}", "utf-8-sig"),  # as Excel writes it
-        ("{}", "utf-8"),  # without names of the columns
-    ],
-)
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
-@pytest.mark.parametrize("suffix", [".jpg", ""])
-def test_a_flat_folder_with_a_table_of_labels(
-    tmp_path: Path, table: str, encoding: str, separator: str, suffix: str
-) -> None:
-    origin = fill(tmp_path / "images", [f"{number}.jpg" for number in range(12)] + ["unlisted.jpg"])
-    classes = ("cat", "caf\u00e9")
-    lines = [f"{number}{suffix},{classes[number % 2]}" for number in range(12)]
-    text = table.format("\n".join(lines)).replace(",", separator)
-    (tmp_path / "labels.csv").write_text(f"{text}\n", encoding=encoding)
-    said = prepare("animals", origin, tmp_path, "--labels", tmp_path / "labels.csv")
-    assert "1 file(s) are left out" in said and "unlisted.jpg" in said
-    found = {line["name"]: line["class"] for line in lines_of(tmp_path / "animals")}
-    assert found == {f"{number}.jpg": classes[number % 2] for number in range(12)}
-
-
-def test_a_table_of_labels_may_have_splits(tmp_path: Path) -> None:
-    origin = fill(tmp_path / "images", [f"{number}.jpg" for number in range(12)])
-    lines = [f"{number}.jpg,{number % 2},{('Train', 'val', 'test')[number // 4]}" for number in range(12)]
-    (tmp_path / "labels.csv").write_text("\n".join(["name,label,Split", *lines]))
-    prepare("animals", origin, tmp_path, "--labels", tmp_path / "labels.csv")
-    found = [(line["split"], line["class"]) for line in lines_of(tmp_path / "animals")]
-    assert sorted(found) == sorted(2 * [(split, label) for split in ("train", "val", "test") for label in "01"])
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"", "is not a table of images"),
-        (b"0.jpg\n1.jpg\n", "is not a table of images"),
-        (b"image,class\n0.jpg,cat\n1.jpg\n", "line 3: '1.jpg' where a value is expected for each of image, class"),
-        (b"image,class\n0.jpg,cat\n1.jpg,\n", "line 3"),
-        (b"image,class\n0.jpg,cat\n7.jpg,dog\n", "1 of 2 listed images are not in.*7.jpg"),
-        (b"image,class\n0.jpg,cat\n0.jpg,dog\n", "0.jpg are in the lists more than once; correct .*labels.csv"),
-        (b"image,class,split\n0.jpg,cat,train\n1.jpg,dog,tset\n", "line 3: no such split: 'tset'; did you mean 'test'"),
-        (b"image,class\n0.jpg,caf\xe9\n", "not text in UTF-8: line 2 has the byte 0xe9"),
-        ("image,class\n0.jpg,cat\n".encode("utf-16"), "UTF-16"),
-    ],
-)
-def test_a_table_of_labels_that_does_not_fit_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
-    origin = fill(tmp_path / "images", ["0.jpg", "1.jpg"])
-    (tmp_path / "labels.csv").write_bytes(content)
-    with pytest.raises(ConfigError, match=said):
-        prepare("animals", origin, tmp_path / "root", "--labels", tmp_path / "labels.csv")
-    assert not (tmp_path / "root" / "animals").exists()
-
-
 def test_own_splits_that_share_an_image_are_refused(tmp_path: Path) -> None:
     for number, split in enumerate(("train", "test")):
         class_folders(tmp_path / "images" / split, per_class=3, first=100 * number)

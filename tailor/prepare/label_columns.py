@@ -1,0 +1,239 @@
+"""Which columns of a table of labels have the image, its class and its split: by their names, never by their places."""
+
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tailor.core.errors import ConfigError
+from transtailor.names import nearest
+
+Line = tuple[int, list[str]]
+"""Number of a line in its file, from 1, and its values."""
+
+_OF_IMAGE = ("", "id", "name", "index", "number", "file", "filename", "path")
+_IMAGE_WORDS = frozenset(word + end for word in ("image", "img", "photo", "picture") for end in _OF_IMAGE)
+IMAGE_WORDS = _IMAGE_WORDS | {"file", "filename", "fname", "filepath", "path"}
+ID_WORDS = frozenset({"id", "idcode", "name"})  # of the image, if no column has one of IMAGE_WORDS
+_CLASS_WORDS = frozenset(word + end for word in ("class", "label", "category") for end in ("", "id", "name"))
+CLASS_WORDS = _CLASS_WORDS | {"labels", "findinglabels", "target", "species", "breed", "diagnosis", "dx"}
+SPLIT_WORDS = frozenset({"split"})
+_EXAMPLES = {
+    "image": "image, image_id, filename, path, id, ...",
+    "class": "class, label, category, target, species, ...",
+}
+_ONE = ("1", "1.0", "true")
+_ZERO = ("0", "0.0", "false")
+_SHOWN = 20  # names of columns in a message
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedColumns:
+    """What the user typed; None: the names of the columns decide."""
+
+    image: str | None = None
+    class_: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelColumns:
+    """The columns of a table, by their indices."""
+
+    names: tuple[str, ...]  # of all columns
+    image: int
+    classes: tuple[int, ...]  # one; or one for each class, with 1 in the lines of its images and 0 in all others
+    split: int | None = None
+    are_named: bool = True  # by the first line of the table
+
+    @property
+    def is_one_hot(self) -> bool:
+        """Whether each class has a column."""
+        return len(self.classes) > 1
+
+    def description(self) -> str:
+        """Return a sentence that says which columns are read, and which are not."""
+        if not self.are_named:
+            return "its first line names no columns: the first one is the image, the second one its class"
+        class_names = ", ".join(self.names[index] for index in self.classes)
+        kind = f"its class the one of {class_names} that is 1" if self.is_one_hot else f"its class {class_names!r}"
+        read = {self.image, *self.classes}
+        parts = [f"the image is column {self.names[self.image]!r}", kind]
+        if self.split is not None:
+            read.add(self.split)
+            parts.append(f"its split {self.names[self.split]!r}")
+        unread = [name for index, name in enumerate(self.names) if name and index not in read]
+        if unread:
+            parts.append(f"not read: {_listed(unread)}")
+        return ", ".join(parts)
+
+    def class_of(self, values: Sequence[str]) -> str:
+        """Return the class that a line says; "" if its cell is empty.
+
+        Raises:
+            ValueError: not exactly one of the columns of classes is 1.
+        """
+        if not self.is_one_hot:
+            return values[self.classes[0]]
+        ones = [self.names[index] for index in self.classes if values[index].casefold() in _ONE]
+        if len(ones) != 1:
+            raise ValueError(
+                f"{len(ones)} of its classes are 1 ({', '.join(ones)})" if ones else "none of its classes is 1"
+            )
+        return ones[0]
+
+
+UNNAMED = LabelColumns(names=("image", "class"), image=0, classes=(1,), are_named=False)
+
+
+def has_names(table: str, lines: Sequence[Line], asked: AskedColumns, is_image: Callable[[str], bool]) -> bool:
+    """Return whether the first line of a table names its columns, rather than an image and its class.
+
+    It does if a column has a known name of an image's column; it does not if it has an image, or a value that also
+    stands below it.
+
+    Args:
+        table: its path, for messages.
+        lines: all lines of the table that are not empty.
+        asked: the columns that the user named, which then are names.
+        is_image: whether a value is the name of an image.
+
+    Raises:
+        ConfigError: both or neither is the case.
+    """
+    if asked != AskedColumns():
+        return True
+    _, first = lines[0]
+    known = [value for value in first if word_of(value) in IMAGE_WORDS | ID_WORDS]
+    like_data = _sign_of_data(lines, is_image)
+    if known and not like_data:
+        return True
+    if like_data and not known:
+        return False
+    if known:
+        doubt = f"{known[0]!r} may be the name of a column, but {like_data}"
+        example = known[0]
+    else:
+        doubt = f"none of them is known as the image's ({_EXAMPLES['image']})"
+        example = "NAME"
+    raise ConfigError(
+        f"{table}: whether its first line ({_listed(first)}) names the columns is not clear: {doubt}; if it does, add "
+        f"--image-column {shlex.quote(example)} and --class-column NAME, with two of these names; if it is an image "
+        "and its class, write the line image,class above it"
+    )
+
+
+def _sign_of_data(lines: Sequence[Line], is_image: Callable[[str], bool]) -> str:
+    """Return why the first line looks like the lines below it; "" if it does not."""
+    _, first = lines[0]
+    for column, value in enumerate(first):
+        if value and is_image(value):
+            return f"{value!r} is the name of an image"
+        for number, values in lines[1:]:
+            if value and column < len(values) and values[column] == value:
+                return f"{value!r} is also in line {number}"
+    return ""
+
+
+def choose(table: str, names: Sequence[str], lines: Sequence[Line], asked: AskedColumns) -> LabelColumns:
+    """Return the columns to read of a table.
+
+    Args:
+        table: its path, for messages.
+        names: of the columns.
+        lines: the lines below the names, each with a value for each column.
+        asked: the columns that the user named.
+
+    Raises:
+        ConfigError: the names leave a doubt; the text has all names, and what to type.
+    """
+    image = _asked(table, names, "--image-column", asked.image)
+    class_ = _asked(table, names, "--class-column", asked.class_)
+    if image is not None and image == class_:
+        raise ConfigError(f"--image-column and --class-column are both {asked.image!r}; name two columns")
+    split = next((index for index, name in enumerate(names) if word_of(name) in SPLIT_WORDS), None)
+    if split in (image, class_):
+        split = None
+    named = [index for index, name in enumerate(names) if name and index != split]
+    if image is None:
+        image = _image_among(table, names, [index for index in named if index != class_], class_ is not None)
+    if class_ is None:
+        classes = _classes_among(table, names, [index for index in named if index != image], lines)
+    else:
+        classes = (class_,)
+    return LabelColumns(names=tuple(names), image=image, classes=classes, split=split)
+
+
+def _image_among(table: str, names: Sequence[str], free: Sequence[int], class_is_known: bool) -> int:
+    """Return the column of the image, of those that are free; without a known name, it is the only one."""
+    candidates = _with_words(names, free, IMAGE_WORDS) or _with_words(names, free, ID_WORDS)
+    if not candidates and class_is_known and len(free) == 1:
+        return free[0]
+    return _only(table, names, candidates, "image")
+
+
+def _classes_among(table: str, names: Sequence[str], free: Sequence[int], lines: Sequence[Line]) -> tuple[int, ...]:
+    """Return the column of the class, of those that are free, or those of all classes."""
+    candidates = _with_words(names, free, CLASS_WORDS)
+    if not candidates and (len(free) == 1 or _are_zeros_and_ones(lines, free)):
+        return tuple(free)
+    return (_only(table, names, candidates, "class"),)
+
+
+def word_of(name: str) -> str:
+    """Return a column's name without case, spaces, underscores and hyphens: how names are compared.
+
+    >>> word_of("Image Index"), word_of("file_name")
+    ('imageindex', 'filename')
+    """
+    return re.sub(r"[\s_-]+", "", name.casefold())
+
+
+def _with_words(names: Sequence[str], indices: Sequence[int], words: frozenset[str]) -> list[int]:
+    return [index for index in indices if word_of(names[index]) in words]
+
+
+def _are_zeros_and_ones(lines: Sequence[Line], columns: Sequence[int]) -> bool:
+    """Whether several columns have nothing but 0 and 1, as where each class has a column."""
+    if len(columns) < 2:
+        return False
+    return all(values[column].casefold() in _ONE + _ZERO for _, values in lines for column in columns)
+
+
+def _asked(table: str, names: Sequence[str], option: str, name: str | None) -> int | None:
+    """Return the column that the user named; None if none was named."""
+    if name is None:
+        return None
+    found = [index for index, column in enumerate(names) if column == name]
+    found = found or [index for index, column in enumerate(names) if word_of(column) == word_of(name)]
+    if len(found) != 1:
+        if found:
+            fault = f"{len(found)} columns of this name; give each a name of its own"
+        else:
+            fault = f"no such column{nearest(name, [column for column in names if column])}"
+        raise ConfigError(f"{option} {name!r}: {table} has {fault}")
+    return found[0]
+
+
+def _only(table: str, names: Sequence[str], candidates: Sequence[int], kind: str) -> int:
+    """Return the only candidate; raise ConfigError with all columns and what to type if it is not the only one."""
+    if len(candidates) == 1:
+        return candidates[0]
+    option = f"--{kind}-column"
+    if candidates:
+        doubt = f"several may be the {kind}'s"
+        remedy = "add " + " or ".join(f"{option} {shlex.quote(names[index])}" for index in candidates)
+    else:
+        doubt = f"none of them is known as the {kind}'s ({_EXAMPLES[kind]})"
+        remedy = f"add {option} NAME with one of these names"
+        if kind == "class":
+            remedy += (
+                "; if each class has a column of its own, with 1 for its images and 0 for all others, remove the "
+                "columns that are neither classes nor the image"
+            )
+    raise ConfigError(f"{table} has the columns {_listed([name for name in names if name])}: {doubt}; {remedy}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names in their order, and the number of those that are too many."""
+    others = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {others} more" if others > 0 else "")

@@ -1,0 +1,318 @@
+"""A table says the class of each image: its columns are found by their names, and what is in doubt is refused."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from tailor.core.errors import ConfigError
+from tests.tailor.prepare.pictures import fill, prepare
+
+NAMES = tuple(f"{number}.jpg" for number in range(4))
+
+
+def listed(folder: Path) -> list[dict[str, str]]:
+    with (folder / "images.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read(tmp_path: Path, table: str, *options: str, names: tuple[str, ...] = NAMES) -> tuple[str, dict[str, str]]:
+    """What the command prints of a table of these images, and the class of each image."""
+    fill(tmp_path / "images", names)
+    (tmp_path / "labels.csv").write_text(table)
+    said = prepare("made", tmp_path / "images", tmp_path, "--labels", tmp_path / "labels.csv", *options)
+    lines = sorted(listed(tmp_path / "made"), key=lambda line: line["name"])
+    return said, {line["name"]: line["class"] for line in lines}
+
+
+def refusal(tmp_path: Path, table: str, *options: str, names: tuple[str, ...] = NAMES) -> str:
+    """The refusal of a table of these images, of which nothing is made."""
+    with pytest.raises(ConfigError) as refused:
+        read(tmp_path, table, *options, names=names)
+    assert not (tmp_path / "made").exists()
+    return str(refused.value)
+
+
+def test_each_class_may_have_a_column_of_zeros_and_ones(tmp_path: Path) -> None:
+    said, found = read(
+        tmp_path,
+        "image_id,healthy,rust,scab\n0,1,0,0\n1,0,1,0\n2,0,0,1\n3,1,0,0\n4,0,1,0\n5,0,0,1\n",
+        names=tuple(f"{number}.jpg" for number in range(6)),
+    )
+    assert list(found.values()) == ["healthy", "rust", "scab", "healthy", "rust", "scab"]
+    assert "the image is column 'image_id', its class the one of healthy, rust, scab that is 1" in said
+
+
+def test_columns_between_image_and_class_are_not_the_class(tmp_path: Path) -> None:
+    rows = (
+        "0.jpg,480,640,cat,1,2,3,4\n1.jpg,480,640,dog,1,2,3,4\n2.jpg,640,480,cat,1,2,3,4\n3.jpg,640,480,dog,1,2,3,4\n"
+    )
+    said, found = read(tmp_path, f"filename,width,height,class,xmin,ymin,xmax,ymax\n{rows}")
+    assert list(found.values()) == ["cat", "dog", "cat", "dog"]
+    assert "its class 'class', not read: width, height, xmin, ymin, xmax, ymax" in said
+
+
+def test_a_sweep_is_not_over_patients(tmp_path: Path) -> None:
+    table = "image_id,patient,age,label\n0,p0,30,cat\n1,p0,30,dog\n2,p1,40,cat\n3,p1,40,dog\n"
+    assert list(read(tmp_path, table)[1].values()) == ["cat", "dog", "cat", "dog"]
+
+
+@pytest.mark.parametrize("missing", ["9.jpg", "9"])
+def test_a_first_line_that_looks_like_the_others_is_not_lost(tmp_path: Path, missing: str) -> None:
+    suffix = missing[1:]
+    table = f"{missing},cat\n" + "".join(f"{number}{suffix},{'cat' if number % 2 else 'dog'}\n" for number in range(4))
+    assert f"1 of 5 listed images are not in {tmp_path / 'images'}: {missing}" in refusal(tmp_path, table)
+
+
+@pytest.mark.parametrize(
+    ("table", "doubt"),
+    [
+        ("unknown,rare\n0,cat\n1,dog\n", "(unknown, rare) names the columns is not clear: none of them is known"),
+        ("image,photo\n0,photo\n1,drawing\n", "'image' may be the name of a column, but 'photo' is also in line 2"),
+        ("0.jpg,image\n1.jpg,drawing\n", "'image' may be the name of a column, but '0.jpg' is the name of an image"),
+    ],
+)
+def test_a_first_line_that_may_be_either_is_refused(tmp_path: Path, table: str, doubt: str) -> None:
+    said = refusal(tmp_path, table)
+    assert doubt in said
+    assert "--image-column" in said and "write the line image,class above it" in said
+
+
+def test_the_user_may_say_what_the_first_line_is(tmp_path: Path) -> None:
+    rows = "0,cat\n1,dog\n2,cat\n3,dog\n"
+    asked = ("--image-column", "nr", "--class-column", "kind")
+    assert list(read(tmp_path, f"nr,kind\n{rows}", *asked)[1].values()) == ["cat", "dog", "cat", "dog"]
+    assert "nr, kind" in refusal(tmp_path / "not", f"nr,kind\n{rows}")
+
+
+def test_names_of_columns_are_no_image_of_that_name(tmp_path: Path) -> None:
+    table, names = "image,class\n0,cat\n1,dog\n2,cat\n3,dog\n", (*NAMES, "image.jpg")
+    assert "'image' is the name of an image" in refusal(tmp_path / "not", table, names=names)
+    _said, found = read(tmp_path, table, "--class-column", "class", names=names)
+    assert list(found.values()) == ["cat", "dog", "cat", "dog"]
+
+
+def test_a_table_without_names_says_so(tmp_path: Path) -> None:
+    said, found = read(tmp_path, "0,cat\n1,dog\n2,cat\n3,dog\n")
+    assert "its first line names no columns: the first one is the image, the second one its class" in said
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        (("--class-column", "kinds"), "--class-column 'kinds': .* has no such column; did you mean 'kind'"),
+        (("--image-column", "kind", "--class-column", "Kind"), "both 'kind'; name two columns"),
+    ],
+)
+def test_columns_that_are_not_there_are_refused(tmp_path: Path, options: tuple[str, ...], refused: str) -> None:
+    fill(tmp_path / "images", NAMES)
+    (tmp_path / "labels.csv").write_text("nr,kind\n0,cat\n1,dog\n")
+    with pytest.raises(ConfigError, match=refused):
+        prepare("made", tmp_path / "images", tmp_path, "--labels", tmp_path / "labels.csv", *options)
+
+
+def test_columns_without_a_table_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is none; give it in --labels"):
+        prepare("made", fill(tmp_path / "images", NAMES), tmp_path, "--class-column", "kind")
+
+
+@pytest.mark.parametrize(
+    ("table", "classes"),
+    [
+        ("image,class\n0,scab|rust\n1,rust\n", "0.jpg (scab, rust)"),
+        ("image,class\n0,scab rust\n1,rust\n2,scab\n", "0.jpg (scab, rust)"),
+        ("image,class\n0,rust\n1,rust\n0.jpg,scab\n", "0.jpg (rust, scab)"),
+        ("image,rust,scab,mould\n0,1,0,0\n1,0,1,1\n", "line 3: 2 of its classes are 1 (scab, mould)"),
+        ("image,rust,scab,mould\n0,1,0,0\n1,0,0,0\n", "line 3: none of its classes is 1"),
+    ],
+)
+def test_an_image_with_several_classes_is_refused(tmp_path: Path, table: str, classes: str) -> None:
+    said = refusal(tmp_path, table)
+    assert classes in said and "give each image one class, or remove its lines" in said
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "classes"),
+    [
+        pytest.param("id,breed", "0,pug|1,pug|2,boxer|3,boxer", "pug pug boxer boxer", id="dog-breed-identification"),
+        pytest.param("image_id,label", "0.jpg,4|1.jpg,4|2.jpg,1|3.jpg,1", "4 4 1 1", id="cassava"),
+        pytest.param("id_code,diagnosis", "0,2|1,2|2,0|3,0", "2 2 0 0", id="aptos2019"),
+        pytest.param("id,has_cactus", "0.jpg,1|1.jpg,1|2.jpg,0|3.jpg,0", "1 1 0 0", id="aerial-cactus"),
+        pytest.param("Image,Id", "0.jpg,w_1|1.jpg,w_1|2.jpg,w_2|3.jpg,w_2", "w_1 w_1 w_2 w_2", id="humpback-whale"),
+        pytest.param(
+            "image_id,label,variety,age",
+            "0.jpg,blast,A,47|1.jpg,tungro,A,47|2.jpg,blast,B,68|3.jpg,tungro,B,68",
+            "blast tungro blast tungro",
+            id="paddy-disease",
+        ),
+        pytest.param(
+            "lesion_id,image_id,dx,dx_type,age,sex,localization",
+            "L7,0,nv,histo,45.0,male,back|L7,1,nv,histo,45.0,male,back|L8,2,mel,histo,,female,face|L9,3,mel,,,,ear",
+            "nv nv mel mel",
+            id="ham10000",
+        ),
+        pytest.param(
+            "Width,Height,Roi.X1,Roi.Y1,Roi.X2,Roi.Y2,ClassId,Path",
+            "27,26,5,5,22,20,20,0.jpg|28,27,5,6,23,22,20,1.jpg|29,26,6,5,24,21,3,2.jpg|28,27,5,6,23,22,3,3.jpg",
+            "20 20 3 3",
+            id="gtsrb",
+        ),
+        pytest.param(
+            "category_id,date_captured,file_name,frame_num,id,location,seq_id,width,height",
+            "19,2012,0.jpg,1,0,115,s,9,9|19,2012,1.jpg,2,1,115,s,9,9|0,2014,2.jpg,1,2,96,t,9,9|0,2014,3.jpg,2,3,96,t,9,9",
+            "19 19 0 0",
+            id="iwildcam2019",
+        ),
+        pytest.param(
+            "image_id,healthy,multiple_diseases,rust,scab",
+            "0,0,0,0,1|1,0,0,0,1|2,0,1,0,0|3,0,1,0,0",
+            "scab scab multiple_diseases multiple_diseases",
+            id="plant-pathology-2020",
+        ),
+        pytest.param(
+            "image,MEL,NV,BCC,AK,BKL,DF,VASC,SCC,UNK",
+            "0,0.0,1.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0|1,0.0,1.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0"
+            "|2,1.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0|3,1.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0",
+            "NV NV MEL MEL",
+            id="isic2019",
+        ),
+    ],
+)
+def test_the_class_column_of_a_public_table(tmp_path: Path, header: str, rows: str, classes: str) -> None:
+    """The columns as each data set's description has them; the rows are made up."""
+    _said, found = read(tmp_path, "\n".join([header, *rows.split("|")]))
+    assert found == dict(zip(NAMES, classes.split(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "refused"),
+    [
+        pytest.param(
+            "image_name,patient_id,sex,age_approx,anatom_site_general_challenge,diagnosis,benign_malignant,target",
+            ["0,P1,male,45.0,head/neck,unknown,benign,0", "1,P2,female,45.0,torso,melanoma,malignant,1"],
+            ["{header}: several may be the class's; add --class-column diagnosis or --class-column target"],
+            id="siim-isic-2020",
+        ),
+        pytest.param(
+            "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
+            "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],",
+            ["0.jpg,Mass|Edema,1,1,58,M,PA,2894,2729,0.1,0.1,", "1.jpg,No Finding,0,2,81,M,PA,2500,2048,0.1,0.1,"],
+            ["1 image with several classes: 0.jpg (Mass, Edema)"],
+            id="chest-x-ray14",
+        ),
+        pytest.param(
+            "image,labels",
+            ["0.jpg,rust", "1.jpg,scab rust", "2.jpg,scab"],
+            ["1 image with several classes: 1.jpg (scab, rust)"],
+            id="plant-pathology-2021",
+        ),
+        pytest.param(
+            "ImageID,Source,LabelName,Confidence",
+            ["0,verification,/m/cat,1", "0,crowdsource,/m/dog,1", "1,verification,/m/dog,1"],
+            ["1 image with several classes: 0.jpg (/m/cat, /m/dog)"],
+            id="open-images",
+        ),
+        pytest.param(
+            "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max",
+            ["0,No finding,14,R11,,,,", "1,Cardiomegaly,3,R10,691,1375,1653,1831"],
+            ["{header}: several may be the class's; add --class-column class_name or --class-column class_id"],
+            id="vinbigdata-chest-x-ray",
+        ),
+        pytest.param(
+            "patientId,x,y,width,height,Target",
+            ["0,,,,,0", "1,264,152,213,379,1", "1,562,152,256,453,1"],
+            ["({header})", "add --image-column NAME and --class-column NAME"],
+            id="rsna-pneumonia",
+        ),
+        pytest.param(
+            "image,chain,hotel_id,timestamp",
+            ["0.jpg,5,22408,2018-04-16 17:01:49", "1.jpg,70,2324,2016-07-08 22:26:21"],
+            ["{header}: none of them is known as the class's", "add --class-column NAME"],
+            id="hotel-id-2021",
+        ),
+        pytest.param(
+            "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Cardiomegaly,Edema,Fracture,Support Devices",
+            ["0.jpg,Female,68,Frontal,AP,1.0,,,,1.0", "1.jpg,Female,87,Frontal,AP,,-1.0,-1.0,1.0,"],
+            ["{header}: none of them is known as the class's", "1 for its images and 0 for all others"],
+            id="chexpert",
+        ),
+        pytest.param("1 1", ["2 1", "3 2"], ["not a table", "separated by commas, semicolons or tabs"], id="cub200"),
+    ],
+)
+def test_a_public_table_that_is_refused(tmp_path: Path, header: str, rows: list[str], refused: list[str]) -> None:
+    said = refusal(tmp_path, "\n".join([header, *rows]))
+    for words in refused:
+        assert words.format(header=header.rstrip(",").replace(",", ", ")) in said
+
+
+def test_a_refused_table_is_read_with_the_options_of_the_refusal(tmp_path: Path) -> None:
+    table = (
+        "patientId,x,y,width,height,Target\n0,,,,,0\n1,264,152,213,379,1\n1,562,152,256,453,1\n2,,,,,0\n3,5,5,9,9,1\n"
+    )
+    _said, found = read(tmp_path, table, "--image-column", "patientId", "--class-column", "Target")
+    assert list(found.values()) == ["0", "1", "0", "1"]
+
+
+def test_lines_that_repeat_an_image_and_its_class_are_one(tmp_path: Path) -> None:
+    said, found = read(tmp_path, "image,class\n0,golden cat\n0,golden cat\n1,dog\n2,golden cat\n3,dog\n")
+    assert found == {"0.jpg": "golden cat", "1.jpg": "dog", "2.jpg": "golden cat", "3.jpg": "dog"}
+    assert "lines that repeat an image and its class: 1" in said
+
+
+@pytest.mark.parametrize(
+    ("table", "encoding"),
+    [
+        ("image,class\n{}", "utf-8"),
+        ("id,breed\n{}", "utf-8-sig"),  # as Excel writes it
+        ("{}", "utf-8"),  # without names of the columns
+    ],
+)
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("suffix", [".jpg", ""])
+def test_a_flat_folder_with_a_table_of_labels(
+    tmp_path: Path, table: str, encoding: str, separator: str, suffix: str
+) -> None:
+    origin = fill(tmp_path / "images", [f"{number}.jpg" for number in range(12)] + ["unlisted.jpg"])
+    classes = ("cat", "caf\u00e9")
+    lines = [f"{number}{suffix},{classes[number % 2]}" for number in range(12)]
+    text = table.format("\n".join(lines)).replace(",", separator)
+    (tmp_path / "labels.csv").write_text(f"{text}\n", encoding=encoding)
+    said = prepare("animals", origin, tmp_path, "--labels", tmp_path / "labels.csv")
+    assert "1 file(s) are left out" in said and "unlisted.jpg" in said
+    found = {line["name"]: line["class"] for line in listed(tmp_path / "animals")}
+    assert found == {f"{number}.jpg": classes[number % 2] for number in range(12)}
+
+
+def test_a_table_of_labels_may_have_splits(tmp_path: Path) -> None:
+    origin = fill(tmp_path / "images", [f"{number}.jpg" for number in range(12)])
+    lines = [f"{number}.jpg,{number % 2},{('Train', 'val', 'test')[number // 4]}" for number in range(12)]
+    (tmp_path / "labels.csv").write_text("\n".join(["name,label,Split", *lines]))
+    prepare("animals", origin, tmp_path, "--labels", tmp_path / "labels.csv")
+    found = [(line["split"], line["class"]) for line in listed(tmp_path / "animals")]
+    assert sorted(found) == sorted(2 * [(split, label) for split in ("train", "val", "test") for label in "01"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is not a table of images"),
+        (b"0.jpg\n1.jpg\n", "is not a table of images"),
+        (b"image,class\n0.jpg,cat\n1.jpg\n", "line 3: '1.jpg' where a value is expected for each of image, class"),
+        (b"image,class\n0.jpg,cat\n1.jpg,\n", "line 3"),
+        (b"image,class\n0.jpg,cat\n7.jpg,dog\n", "1 of 2 listed images are not in.*7.jpg"),
+        (b"image,class\n0.jpg,cat\n0.jpg,dog\n", "1 image with several classes: 0.jpg .cat, dog."),
+        (b"image,class,split\n0.jpg,cat,train\n0.jpg,cat,test\n", "0.jpg are in the lists more than once; correct"),
+        (b"image,class\n", "nothing below the names of its columns"),
+        (b"0.jpg,cat,ann\n1.jpg,dog,bob\n", "names no columns, and there are 3.*image,class,split"),
+        (b"image,class,split\n0.jpg,cat,train\n1.jpg,dog,tset\n", "line 3: no such split: 'tset'; did you mean 'test'"),
+        (b"image,class\n0.jpg,caf\xe9\n", "not text in UTF-8: line 2 has the byte 0xe9"),
+        ("image,class\n0.jpg,cat\n".encode("utf-16"), "UTF-16"),
+    ],
+)
+def test_a_table_of_labels_that_does_not_fit_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    origin = fill(tmp_path / "images", ["0.jpg", "1.jpg"])
+    (tmp_path / "labels.csv").write_bytes(content)
+    with pytest.raises(ConfigError, match=said):
+        prepare("animals", origin, tmp_path / "root", "--labels", tmp_path / "labels.csv")
+    assert not (tmp_path / "root" / "animals").exists()
