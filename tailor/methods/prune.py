@@ -66,29 +66,11 @@ class Pruning(Method):
 
     def check(self, config: TrialConfig) -> None:
         """Refuse a criterion that does not work on the network, and settings without effect."""
-        criterion = CRITERIA[self.criterion]
+        self._check_criterion(config)
         if self.normalisation == "mean" and not self.allocation.compares_layers:
             raise ValueError(
-                f"normalisation = 'mean' has no effect: allocation {self.allocation.name!r} does not compare the scores "
-                "of different layers; leave it out"
-            )
-        activation = NETWORKS[config.network].activation
-        if criterion.needs == "norm":
-            refuse_without_norms(config, f"criterion {self.criterion!r}")
-        if criterion.needs == "relu" and activation not in ("ReLU", "ReLU6", "none"):  # none: a plain function
-            raise ValueError(
-                f"criterion {self.criterion!r} counts zeros behind a ReLU, and {config.network} has {activation}"
-            )
-        if config.pruning.rule.is_whole and not criterion.scores_wholes:
-            others = sorted(name for name in CRITERIA if CRITERIA[name].scores_wholes)
-            raise ValueError(
-                f"criterion {self.criterion!r} scores filters only; leave out pruning.heads, pruning.stream and "
-                f"pruning.conv_groups, or choose one of {', '.join(others)}"
-            )
-        if config.pruning.conv_groups != "none" and criterion.has_gates:
-            raise ValueError(
-                f"criterion {self.criterion!r} scores factors, and groups of convolutions have none; leave out "
-                "pruning.conv_groups, or choose criterion 'l1', 'l2' or 'fpgm'"
+                f"normalisation = 'mean' has no effect: allocation {self.allocation.name!r} does not compare the "
+                "scores of different layers; leave it out"
             )
         if self.first_regulariser is not None and self.order == "head_first":
             raise ValueError("first_regulariser has no effect with order = 'head_first'; set order = 'tune_first'")
@@ -111,6 +93,28 @@ class Pruning(Method):
                 "pulls the weights to the pre-trained ones; leave one of them out"
             )
         refuse_impossible(config, self.removed_macs_fraction)
+
+    def _check_criterion(self, config: TrialConfig) -> None:
+        """Raise ValueError for a criterion that does not work on the network."""
+        criterion = CRITERIA[self.criterion]
+        activation = NETWORKS[config.network].activation
+        if criterion.needs == "norm":
+            refuse_without_norms(config, f"criterion {self.criterion!r}")
+        if criterion.needs == "relu" and activation not in ("ReLU", "ReLU6", "none"):  # none: a plain function
+            raise ValueError(
+                f"criterion {self.criterion!r} counts zeros behind a ReLU, and {config.network} has {activation}"
+            )
+        if config.pruning.rule.is_whole and not criterion.scores_wholes:
+            others = sorted(name for name in CRITERIA if CRITERIA[name].scores_wholes)
+            raise ValueError(
+                f"criterion {self.criterion!r} scores filters only; leave out pruning.heads, pruning.stream and "
+                f"pruning.conv_groups, or choose one of {', '.join(others)}"
+            )
+        if config.pruning.conv_groups != "none" and criterion.has_gates:
+            raise ValueError(
+                f"criterion {self.criterion!r} scores factors, and groups of convolutions have none; leave out "
+                "pruning.conv_groups, or choose criterion 'l1', 'l2' or 'fpgm'"
+            )
 
     def latency_budgets(self) -> tuple[ToLatency, ...]:
         """The allocation, if it reads a table."""

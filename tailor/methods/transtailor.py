@@ -15,7 +15,15 @@ from tailor.core.settings import Count, Fraction, Rate
 from tailor.methods.feasibility import refuse_impossible, refuse_unprunable, refuse_without_activations
 from tailor.methods.path import check_path, exceeds_tolerance
 from tailor.methods.recipe import Recipe
-from tailor.stages import AttachImportance, BetaMode, FoldImportance, Grouping, BetaNormalisation, Placement, StageGenerator
+from tailor.stages import (
+    AttachImportance,
+    BetaMode,
+    BetaNormalisation,
+    FoldImportance,
+    Grouping,
+    Placement,
+    StageGenerator,
+)
 
 
 @register

@@ -101,8 +101,8 @@ def prune(
         latency_fraction: of the whole network's milliseconds by `table`, in (0, 1); the widths keep the largest sum of
             scores within it.
         table: file that `transtailor model table` wrote for a network with the same layers and input.
-        criterion: a name from docs/criteria.md; by default `taylor` with a loader, else `l2`, which knows nothing of the
-            task.
+        criterion: a name from docs/criteria.md; by default `taylor` with a loader, else `l2`, which knows nothing of
+            the task.
         loader: batches of (inputs, targets) of the task. It is read once, into memory.
         loss: of (outputs, targets), the mean over the batch. By default cross-entropy, of real targets squared error.
         settings: `residual`, `linear` (True here), `stream`, `heads`, `conv_groups`, `exclude`,
