@@ -45,7 +45,8 @@ class PrunedNetwork:
     Sequential: 176 -> 88 MACs (50.0% removed), 195 -> 99 parameters
       0 (filters): 8 of 16 stay
       2 (filters): 3 stay: all of its outputs are needed behind it: the network's output
-    Nothing of your task was used: the criterion 'l2' reads no data. To keep what the task needs, pass loader = ..., batches of (inputs, targets).
+    Nothing of your task was used: the criterion 'l2' reads no data. To keep what the task needs, pass loader = ...,
+    batches of (inputs, targets).
     >>> [group.kept == tuple(range(3)) for group in pruned.groups if group.reason]
     [True]
     """
