@@ -102,9 +102,13 @@ def test_a_normalisation_without_effect_is_refused() -> None:
 
 
 def test_without_data_the_result_says_that_nothing_of_the_task_was_used() -> None:
-    pruned = tailor.prune(network(1.0), IMAGE, removed_macs_fraction=0.4, width_multiple=1)
-    assert pruned.criterion == "l2"
+    pruned = tailor.prune(network(1.0), IMAGE, criterion="l2", removed_macs_fraction=0.4, width_multiple=1)
     assert "Nothing of your task was used" in str(pruned) and "pass loader = ..." in str(pruned)
+
+
+def test_without_data_no_criterion_is_the_default() -> None:
+    with pytest.raises(ConfigError, match="neither loader nor criterion is given; give loader = .*criterion = 'l2'"):
+        tailor.prune(network(1.0), IMAGE, removed_macs_fraction=0.4)
 
 
 def test_with_data_the_task_decides() -> None:
