@@ -1,5 +1,6 @@
 """Scores of different layers: compared as they are, or by what is small within each; and the defaults."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,13 +9,17 @@ from torch import nn
 
 import tailor
 from tailor.core.errors import ConfigError
+from tailor.execution.cache import Cache
+from tailor.execution.runner import StageEvent
 from tailor.pruning.budget_solver import combine_scores
-from tailor.pruning.criteria import CRITERIA
+from tailor.pruning.criteria import CRITERIA, Criterion
+from tailor.pruning.criteria.base import Scoring
 from tailor.pruning.group_records import Group, GroupMember
 from tailor.stages import Prune, PruneByKnapsack, PruneByTable, PruneToLatency
 from tests.tailor.trials import planned_stages, short_trial
 
 IMAGE = torch.zeros(1, 3, 8, 8)
+Run = Callable[..., list[StageEvent]]
 TABLE = {"table": "table.json", "table_sha256": "0" * 64}
 OF_WEIGHTS = ("fpgm", "l1", "l2", "l2_squared")
 
@@ -117,3 +122,16 @@ def test_with_data_the_task_decides() -> None:
     pruned = tailor.prune(model, IMAGE, removed_macs_fraction=0.4, loader=[(torch.randn(4, 3, 8, 8), targets)])
     assert pruned.criterion == "taylor" == short_trial({"name": "prune"}).method.criterion  # type: ignore[attr-defined]
     assert "Nothing of your task" not in str(pruned)
+
+
+def test_a_users_criterion_may_give_coupled_layers_one_tensor(run: Run, shared_cache: Cache) -> None:
+    def alike(scoring: Scoring) -> dict[str, torch.Tensor]:
+        scores: dict[str, torch.Tensor] = {}
+        for group in scoring.found:
+            scores |= dict.fromkeys((member.layer for member in group.members), torch.arange(1.0, group.filters + 1))
+        return scores
+
+    with CRITERIA.borrow("alike", Criterion(compute=alike, source="a test")):
+        method = {"name": "prune", "criterion": "alike", "removed_macs_fraction": 0.2}
+        events = run(short_trial(method, network="digits_resnet", pruning={"residual": "coupled"}), shared_cache)
+    assert events[-1].point == 0
