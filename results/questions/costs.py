@@ -8,6 +8,7 @@ from results.render import tables
 from results.render.blocks import Figure, Section, TableBlock, Words
 from results.render.chart import Chart, Spec
 from results.render.style import PALETTE, WIDTH, names_width, row_axis, tooltip
+from results.sharing import ONE_SCRIPT, Baseline
 from results.store.answers import Answer, answer
 from results.store.reader import Run
 from results.text.number_format import number
@@ -115,19 +116,21 @@ def section(findings: Findings) -> Section:
     unit = time_unit(run)
     section_costs.blocks += [Words(_in_a_sentence(chart.answer, unit)), Figure("kinds", chart)]
     whole, arms = cost.cost_of_run(run)
-    if whole.ratio is not None:
-        section_costs.blocks.append(
-            Words(
-                f"Had each operating point been computed alone, the {whole.points} distinct points would take"
-                f" {hours_text(whole.separate_s / 3600, unit)}, {whole.ratio:.2f} times the"
-                f" {hours_text(whole.shared_s / 3600, unit)} of computing each stage once."
-            )
-        )
+    for baseline in whole.baselines.leading_first():
+        if baseline.factor is not None:
+            section_costs.blocks.append(Words(_factor_in_a_sentence(baseline, unit)))
     table = tables.cost_table(whole, arms, unit, cost.COSTS)
     section_costs.blocks.append(
-        TableBlock(table, "Shared, and point by point", derived=True, folded=len(table.rows) > 24)
+        TableBlock(table, "Shared, and against each baseline", derived=True, folded=len(table.rows) > 24)
     )
     return section_costs
+
+
+def _factor_in_a_sentence(baseline: Baseline, unit: tuple[float, str]) -> str:
+    return (
+        f"Sharing saves a factor of {baseline.factor_text} over {baseline.name}:"
+        f" {hours_text(baseline.separate / 3600, unit)} against {hours_text(baseline.shared / 3600, unit)}."
+    )
 
 
 def _in_a_sentence(data: Answer, unit: tuple[float, str]) -> str:
@@ -136,7 +139,7 @@ def _in_a_sentence(data: Answer, unit: tuple[float, str]) -> str:
     gpu_hours = sum(data.column("gpu_hours"))
     share = ""
     if spent + saved:
-        share = f", {100 * saved / (spent + saved):.0f}% of what each trial on its own would have computed"
+        share = f", {100 * saved / (spent + saved):.0f}% of what {ONE_SCRIPT}, would have computed"
     on_gpus = hours_text(gpu_hours, unit, "rank-") if gpu_hours else "none"
     return (
         f"{hours_text(spent, unit, 'rank-')} were computed, {on_gpus} of them on GPUs;"
