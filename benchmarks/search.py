@@ -218,7 +218,8 @@ def statements(rows: Sequence[dict[str, Cell]], table: Table, repeats: int) -> I
     tests = [score for _, score in table.confirmed[winner].values()]
     yield (
         f"The grid: {len(table.settings)} settings of digits_vgg on digits, {grid.one_script.shared:.0f} stage-seconds "
-        f"with shared stages. {len(table.confirmed)} settings were confirmed with {len(tests)} new seeds. Its winner is that of its {TOP} best which is best by confirmed validation scores: {winner}, test "
+        f"with shared stages. {len(table.confirmed)} settings were confirmed with {len(tests)} new seeds. Its winner "
+        f"is that of its {TOP} best which is best by confirmed validation scores: {winner}, test "
         f"{100 * statistics.fmean(tests):.2f}%."
     )
     for epochs, found in correlations(table).items():
@@ -228,18 +229,17 @@ def statements(rows: Sequence[dict[str, Cell]], table: Table, repeats: int) -> I
     least = min(rows, key=sharing_gain)
     yield (
         f"Sharing saves the grid a factor of {grid.one_script.factor_text} in stage-seconds over {ONE_SCRIPT} "
-        f"({grid.one_script.separate:.0f}), and of {grid.source_given.factor_text} over {SOURCE_GIVEN}. A search shares less: its share of the grid's "
-        f"stage-seconds is up to {1 / sharing_gain(least):.2f} times as large with sharing as without, which is here "
-        f"{ONE_SCRIPT} ({name(least)})."
+        f"({grid.one_script.separate:.0f}), and of {grid.source_given.factor_text} over {SOURCE_GIVEN}. A search "
+        f"shares less: its share of the grid's stage-seconds is up to {1 / sharing_gain(least):.2f} times as large "
+        f"with sharing as without, which is here {ONE_SCRIPT} ({name(least)})."
     )
     yield (
         f"{repeats} repetitions with other seeds of the sampler (in the grid's order: one); {SLOTS} slots, batches of "
         f"{SLOTS}. regret: points of validation accuracy below the grid's best, at the end and after a share of its "
         "stage-seconds (before the first end: that of the mean setting). share_unshared: of the grid's, both "
-        "without sharing. "
-        "hours_ratio: time on the slots, against the grid on slots that are never idle. All of these count the search "
-        f"alone. confirming_share: what confirming its {TOP} best with {SEEDS} seeds takes in addition, of the grid's "
-        "stage-seconds; the grid would have to confirm, too."
+        "without sharing. hours_ratio: time on the slots, against the grid on slots that are never idle. All of these "
+        f"count the search alone. confirming_share: what confirming its {TOP} best with {SEEDS} seeds takes in "
+        "addition, of the grid's stage-seconds; the grid would have to confirm, too."
     )
     yield (
         "confirmed_difference: test points against the grid's winner, paired by seeds that no search has used, over "
