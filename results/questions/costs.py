@@ -1,4 +1,4 @@
-"""What the run cost, in rank-hours and GPU-hours, and what sharing saved."""
+"""What the run cost, in rank-hours and GPU-hours, and what sharing saved over each baseline."""
 
 from weakref import WeakKeyDictionary
 
@@ -28,6 +28,7 @@ FROM each GROUP BY kind ORDER BY rank_hours + saved_rank_hours DESC, kind
 """A stage counts as computed in each trial that did not find it in the cache: in all of them without sharing, and in
 one where an earlier run or attempt has computed it. `saved_rank_hours`: what the others would have computed again.
 In order, so that the same rows give the same sums to the last digit."""
+SAVED = "saved over one script per trial"
 _STAGES_IN_VIEW = 30
 _ANSWERS: WeakKeyDictionary[Run, Answer] = WeakKeyDictionary()
 
@@ -40,7 +41,7 @@ def kinds_of(run: Run) -> Answer:
 
 
 def hours(run: Run) -> tuple[float, float]:
-    """Sum the rank-hours that were computed, and those that sharing saved."""
+    """Sum the rank-hours that were computed, and those that one script per trial would have computed in addition."""
     data = kinds_of(run)
     return sum(data.column("rank_hours")), sum(data.column("saved_rank_hours"))
 
@@ -75,7 +76,7 @@ def cost_by_kind(run: Run) -> Chart | None:
         return None
     kinds = data.column("kind")
     per_hour, unit = time_unit(run)
-    parts = ["computed", "saved by sharing"]
+    parts = ["computed", SAVED]
     left = names_width(kinds)
     spec: Spec = {
         "data": {"name": "rows"},

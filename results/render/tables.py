@@ -8,7 +8,7 @@ from results.arms.comparison import Pairing
 from results.arms.cost import SharingSavings
 from results.arms.tuning import Count, setting_text
 from results.arms.verdict import verdict_word
-from results.sharing import EACH_POINT_ALONE, ONE_SCRIPT, SOURCE_GIVEN
+from results.sharing import BASELINES
 from results.text.number_format import SCALES, number, p_text, percent
 
 
@@ -138,7 +138,7 @@ def cost_table(whole: SharingSavings, arms: dict[str, SharingSavings], unit: tup
         "stages",
         "operating points",
         f"each stage once ({unit[1]})",
-        *(f"factor against {name}" for name in (ONE_SCRIPT, SOURCE_GIVEN, EACH_POINT_ALONE)),
+        *(f"factor against {name}" for name in BASELINES),
     )
     per_hour, _ = unit
     rows = [_cost_row("all together", whole, per_hour)]

@@ -289,8 +289,8 @@ def _summary(plan: Plan, cost: PlanCost, site: str, expected_by: str) -> Iterato
         yield f"disk      {decimal(stored_bytes)} at most"
         return
     usual = cost.baselines.leading_first()[0]
-    yield f"sharing   saves a factor of {usual.factor_text} over {usual.name}; {_left_to_do(cost)}"
-    yield f"          expected by {expected_by}"
+    yield f"sharing   saves a factor of {usual.factor_text} over {usual.name}"
+    yield f"          (expected by {expected_by}); {_left_to_do(cost)}"
     yield f"disk      {decimal(cost.new_bytes)} more for stages, {decimal(cost.stored_bytes)} in all (expected)"
 
 
