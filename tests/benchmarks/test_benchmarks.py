@@ -11,8 +11,9 @@ import pytest
 from benchmarks.all import GROUPS
 from benchmarks.equality import Point, compare
 from benchmarks.record import Measured, beside, in_turns, parser_of, table_of, write
-from benchmarks.sharing import baselines_of_scripts
+from benchmarks.sharing import UNSTEADY, WALL, baselines_of_scripts, measured_rows
 from results.arms.cost import cost_of_run
+from results.sharing import ONE_SCRIPT, Baseline
 from results.store.reader import load
 from results.store.writer import Writer
 from tests.benchmarks.looks import BENCHMARKS, rows_in, run
@@ -138,6 +139,17 @@ def test_scripts_count_all_they_computed_and_with_the_source_given_all_but_its_t
     Writer(tmp_path / "tables").write("stages", [rows[0] | {"trial_id": "c", "cached": True}])
     with load(tmp_path) as mixed, pytest.raises(ValueError, match="run it with --no-sharing"):
         baselines_of_scripts(mixed, [shared])
+
+
+@pytest.mark.parametrize(("pace", "factors"), [(1.1, [3.0, 2.0]), (1.8, [None, 2.0]), (0.5, [None, 2.0])])
+def test_times_by_the_clock_are_left_out_where_the_machine_did_not_keep_its_pace(
+    pace: float, factors: list[float | None]
+) -> None:
+    clock, processor = (Baseline(name=ONE_SCRIPT, separate=separate, shared=1.0) for separate in (3.0, 2.0))
+    rows, reference = measured_rows([(WALL, clock)], processor, pace, {WALL: 2.76})
+    assert [row[4] for row in rows] == factors
+    assert [row[5] for row in rows] == [">= 2.76: met" if factors[0] else UNSTEADY, ""]
+    assert reference == {ONE_SCRIPT: 2.0}
 
 
 def test_a_table_is_written_whole_for_people_and_for_programs(tmp_path: Path) -> None:
