@@ -22,7 +22,7 @@ GROUPS = {
     "bench": """
         python benchmarks/training_loop.py
         python benchmarks/empty_trial.py
-        python benchmarks/sharing.py --spec benchmarks/paper_like.toml
+        python benchmarks/sharing.py --site serial --spec benchmarks/paper_like.toml
         python benchmarks/startup.py
         python benchmarks/files_and_syncs.py
     """,

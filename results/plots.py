@@ -121,7 +121,7 @@ class Plots:
         return _present(timeline.timeline(self._run), "attempts")
 
     def costs(self) -> Chart:
-        """Draw the rank-hours of each kind of stage, and what sharing saved."""
+        """Draw the rank-hours of each kind of stage, and what sharing saved over one script per trial."""
         return _present(costs.cost_by_kind(self._run), "stages")
 
     def printed(self) -> Chart:

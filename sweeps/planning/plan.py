@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from results.sharing import SOURCE_KIND, Baselines, StageUse, baselines_of
 from results.text.settings import differing_keys
 from sweeps.errors import SpecError
 from sweeps.planning.arms import Arms, ArmTrial, arms_of
@@ -84,17 +85,15 @@ class PlanCost:
     stages_asked: int  # summed over trials
     stages_distinct: int
     stages_cached: int  # of the distinct ones, finished already
-    points_distinct: int
-    work_without_sharing: float  # each distinct operating point computed from the start
-    work_shared: float  # each distinct stage once
+    baselines: Baselines  # what sharing saves
     work_left: float  # each distinct stage that is not cached
     stored_bytes: int  # of the distinct stages, cached or not
     new_bytes: int  # of those that are not cached
 
     @property
-    def sharing_factor(self) -> float:
-        """How many times more work it would be to run every operating point as a trial of its own."""
-        return self.work_without_sharing / self.work_shared if self.work_shared else 1.0
+    def work_shared(self) -> float:
+        """Each distinct stage once."""
+        return self.baselines.one_script.shared
 
 
 @pause_collection()  # a plan makes no garbage
@@ -226,25 +225,8 @@ def trial_to_rung(trial: PlannedTrial, rung: Rung | None) -> PlannedTrial:
 
 
 def no_sharing(plan: Plan) -> Plan:
-    """Return the plan `<name>_no_sharing`: the same operating points, each as a trial of its own, run from the start.
-
-    An operating point that several trials of `plan` reach is run once, for the first of them, because running it once
-    needs no cache.
-    """
-    trials: dict[str, PlannedTrial] = {}
-    points_seen: set[str] = set()
-    known_stages: PlannedStages = {}
-    for trial in plan.trials:
-        config = trial.settings.parse()
-        for point in trial.points:
-            if point.key in points_seen:
-                continue
-            points_seen.add(point.key)
-            alone = config.model_copy(update={"last_point": point.point})
-            settings = JsonSettings(alone.model_dump(mode="json"))
-            planned = _plan_trial(alone, settings, trial.label, trial.tuning, known_stages)
-            trials[planned.trial_id] = replace(planned, arm=trial.arm)
-    return replace(plan, name=f"{plan.name}_no_sharing", trials=tuple(trials.values()), private_cache=True)
+    """Return the plan `<name>_no_sharing`: each trial computes all of its stages, as one script per trial would."""
+    return replace(plan, name=f"{plan.name}_no_sharing", private_cache=True)
 
 
 def select_trials(plan: Plan, trial_ids: Sequence[str]) -> Plan:
@@ -343,23 +325,31 @@ def cost_of(
     """
     distinct: dict[str, PlannedStage] = {}
     work: dict[str, float] = {}
+    trials_with: Counter[str] = Counter()
     asked = 0
     for trial in trials:
         asked += len(trial.stages)
+        trials_with.update({stage.key for stage in trial.stages})
         network = trial.settings.network
         for stage in trial.stages:
             if stage.key not in distinct:
                 distinct[stage.key] = stage
                 work[stage.key] = work_of(stage, network)
     not_cached = [stage for stage in distinct.values() if not is_cached(stage.key)]
-    points = [stage for stage in distinct.values() if stage.point is not None]
+    uses = [
+        StageUse(
+            cost=work[key],
+            trials=trials_with[key],
+            trains_source=stage.kind == SOURCE_KIND,
+            from_start=0.0 if stage.point is None else _work_from_the_start(stage, distinct, work),
+        )
+        for key, stage in distinct.items()
+    ]
     return PlanCost(
         stages_asked=asked,
         stages_distinct=len(distinct),
         stages_cached=len(distinct) - len(not_cached),
-        points_distinct=len(points),
-        work_without_sharing=sum(_work_from_the_start(point, distinct, work) for point in points),
-        work_shared=sum(work.values()),
+        baselines=baselines_of(uses),
         work_left=sum(work[stage.key] for stage in not_cached),
         stored_bytes=sum(stage.stored_bytes for stage in distinct.values()),
         new_bytes=sum(stage.stored_bytes for stage in not_cached),
