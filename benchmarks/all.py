@@ -36,7 +36,6 @@ GROUPS = {
         python benchmarks/block_tables.py
         python benchmarks/table_budgets.py
         python benchmarks/input_path.py
-        python benchmarks/sharing.py --seeds 1
         python benchmarks/preparation.py
         python benchmarks/coverage.py
         python benchmarks/settled.py
