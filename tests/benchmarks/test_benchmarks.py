@@ -21,7 +21,7 @@ from tests.benchmarks.looks import BENCHMARKS, rows_in, run
 from tests.results.arms.test_cost import STAGE
 
 ROOT = BENCHMARKS.parent
-BY_HAND = {"beta_default.py", "faster_study.py", "photographs_study.py"}
+BY_HAND = {"beta_default.py", "default_photographs.py", "faster_study.py", "photographs_study.py"}
 BY_OTHERS = {
     "gpu_step.py",
     "packed_trials.py",
