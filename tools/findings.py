@@ -94,6 +94,14 @@ def faster(*arms: str) -> tuple[Excerpt, ...]:
     return tuple(Excerpt(f"`{arm}`", "faster_photographs_contrasts", {"arm": arm}, cells) for arm in arms)
 
 
+def default(arm: str, what: str) -> Excerpt:
+    """Return a row of what could be pruned by default, over all four sets of photographs."""
+    where = {"arm": arm, "data": "all four"}
+    return Excerpt(
+        what, "default_photographs_rule", where, ("{accuracy}", "{points}", "{low_95} … {high_95}", "{rule}")
+    )
+
+
 COMPARED = ("difference", "95%", "p", "p (Holm)")
 DIGITS_20, DIGITS_40 = "methods_on_digits/at_20", "methods_on_digits/at_40"
 ABLATION_20, ABLATION_40 = "transtailor_ablation/at_20", "transtailor_ablation/at_40"
@@ -121,6 +129,16 @@ FINDINGS: Mapping[str, FindingsTable] = {
                 at=" at 20%, against random heads",
                 under="digits_vit",
             ),
+        ),
+    ),
+    "Is what is pruned by default better than random filters?": FindingsTable(
+        ("test accuracy (%)", "minus random filters", "95%", "rule for a default"),
+        (
+            default("default with data", "`taylor` on the target's images, the default"),
+            default("bn_gamma", "`bn_gamma`"),
+            default("l2 uniform", "`l2`, the same share of each layer"),
+            default("default without data", "`l2`, each layer's norms divided by their mean"),
+            default("l1 global, not normalised", "`l1` over all layers as it is, once the default"),
         ),
     ),
     "Does TransTailor's importance help beyond the Taylor criterion?": FindingsTable(
