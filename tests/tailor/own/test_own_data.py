@@ -170,12 +170,8 @@ def test_outputs_in_a_dictionary_are_not_converted_to_another_precision() -> Non
 def test_another_loss_chooses_other_filters() -> None:
     kept = []
     for loss in (None, nn.CrossEntropyLoss(), lambda outputs, _targets: outputs[:, 0].square().mean()):
-        settings: dict[str, Any] = {"criterion": "taylor", "loader": pairs(), "loss": loss}
-        kept.append(
-            tailor.prune(small(), torch.zeros(1, 8), criterion="l2", removed_macs_fraction=0.5, **settings)
-            .groups[0]
-            .kept
-        )
+        settings: dict[str, Any] = {"loader": pairs(), "loss": loss}
+        kept.append(tailor.prune(small(), torch.zeros(1, 8), removed_macs_fraction=0.5, **settings).groups[0].kept)
     assert kept[0] == kept[1] != kept[2]
 
 
