@@ -85,6 +85,10 @@ class Allocation(Settings):
         """Return the budget in MACs that its operating points meet; None if they meet another kind of budget."""
         return removed_macs_fraction
 
+    def unread(self) -> set[str]:
+        """Return the names of its settings that have no effect beside its others; by default none."""
+        return set()
+
     @abstractmethod
     def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
         """Yield the stages from scores to a pruned model; return the outcome of the last stage."""
@@ -192,6 +196,10 @@ class LeGR(Allocation):
                 "more generations or a smaller population"
             )
         return self
+
+    def unread(self) -> set[str]:
+        """Without steps of tuning, their learning rate."""
+        return set() if self.tuning_steps else {"tuning_learning_rate"}
 
     def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
         """Yield the search, and one surgery by its ranking."""
@@ -315,6 +323,10 @@ class ToLatency(Allocation):
             return f"{asked} by table {self.table_sha256[:8]}"
         runtime = "" if self.runtime is None else f", {self.runtime}"
         return f"{self.latency_ms:g} ms on {self.device}{runtime}"
+
+    def unread(self) -> set[str]:
+        """With a table, what only a measurement reads."""
+        return set() if self.table is None else set(OF_MEASUREMENT)
 
     def macs_budget(self, _removed_macs_fraction: float) -> float | None:
         """Return None, because its operating points meet a latency instead."""

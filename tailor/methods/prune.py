@@ -7,6 +7,7 @@ from pydantic import Field, SerializeAsAny, field_validator
 from tailor.catalogue.networks import NETWORKS
 from tailor.catalogue.regularisation import REGULARISERS, Regulariser
 from tailor.config.allocations import ALLOCATIONS, Allocation, Global, ToLatency
+from tailor.config.pruning import WIDTHS, PruningConfig
 from tailor.config.trial import Method, TrialConfig, register
 from tailor.core.named import name_validator
 from tailor.core.seeds import stream
@@ -94,6 +95,17 @@ class Pruning(Method):
             )
         refuse_impossible(config, self.removed_macs_fraction)
 
+    def unread(self, config: TrialConfig) -> set[str]:
+        """Of the criterion, the allocation, and the budget in MACs if the allocation asks a table."""
+        keys = super().unread(config) | {f"method.allocation.{name}" for name in self.allocation.unread()}
+        if self.criterion == "beta":
+            keys.discard("optimisation.momentum")  # that of the factors, whatever trains the weights
+        else:
+            keys |= {"method.alpha_epochs", "method.alpha_learning_rate"}
+        if self.latency_budgets():
+            keys |= {"method.removed_macs_fraction", *WIDTHS}
+        return keys
+
     def latency_budgets(self) -> tuple[ToLatency, ...]:
         """The allocation, if it reads a table."""
         is_by_table = isinstance(self.allocation, ToLatency) and self.allocation.table is not None
@@ -151,6 +163,11 @@ class SmallerDense(Method):
                 "smaller_dense trains a narrower network on the source task, and source.weights only fits the whole "
                 "one; leave source.weights out, or compare with fine_tune of a smaller network"
             )
+
+    def unread(self, config: TrialConfig) -> set[str]:
+        """Of the pruning, all but the widths, which the narrower layers have too."""
+        of_pruning = {f"pruning.{name}" for name in PruningConfig.model_fields}
+        return super().unread(config) | of_pruning - WIDTHS
 
     def walk(self, config: TrialConfig) -> StageGenerator:
         """Yield the narrower source network, its head, full fine-tuning, measurement."""
