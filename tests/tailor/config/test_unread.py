@@ -82,7 +82,6 @@ IN_KEYS_WITHOUT_EFFECT = {
     ("fine_tune from weights", "pruning.optimiser_state"),
     ("fine_tune in steps", "pruning.optimiser_state"),
     ("prune with adam", "optimisation.momentum"),  # of SGD
-    ("pac_net from weights", "source.momentum"),
     ("transtailor without training factors", "method.alpha_learning_rate"),
 }
 """Trial and setting: nothing reads it there, and a stage's key has it all the same."""
