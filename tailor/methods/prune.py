@@ -145,7 +145,7 @@ class Pruning(Method):
             if self.weights == "reinitialised":
                 model = yield Reinitialise(of=model, seed=stream(config.seed, "reinitialise"))
             model = yield recipe.fine_tune(model, tunings)
-            yield recipe.point(model, self.allocation.macs_budget(budget))
+            yield recipe.point(model, allocation.asked(budget))
 
 
 @register

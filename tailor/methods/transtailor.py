@@ -194,6 +194,7 @@ class TransTailor(Method):
         point = yield recipe.point(model)
         for step in range(1, self.steps + 1):
             budget, score = step * self.step_macs_fraction, point.deciding_score
+            allocation = by_ms[step - 1] if by_ms else Global()
             if step > 1:
                 model = yield FoldImportance(of=model, rule=recipe.rule)  # into the weights; the function stays (C)
             factors = yield recipe.train_factors(  # Eq. 3: alpha*, all weights frozen
@@ -209,7 +210,6 @@ class TransTailor(Method):
             pruned = importance
             if self.prune_by != "nothing":
                 at_random = self.prune_by == "random"
-                allocation = by_ms[step - 1] if by_ms else Global()
                 pruned = yield from recipe.prune(
                     importance, budget, allocation, self.grouping, at_random=at_random, step=step
                 )
@@ -222,8 +222,8 @@ class TransTailor(Method):
                 seed=stream(config.seed, "placebo", step) if normalisation == "permuted" else None,
             )
             tuned = yield recipe.fine_tune(aware, step)  # Eq. 6: W_p
-            asked = None if by_ms else budget  # a path by milliseconds meets no budget in MACs
-            point = yield recipe.point(tuned, asked)  # also of the control, which is compared with this step
+            # Also of the control, which is compared with this step.
+            point = yield recipe.point(tuned, allocation.asked(budget))
             if self.stop_early and exceeds_tolerance(score, point.deciding_score, self.tolerance_fraction):
                 return
             model = tuned  # W_o = W_p
