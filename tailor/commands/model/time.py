@@ -45,4 +45,4 @@ def time(folder: Path, as_json: bool, imports: tuple[Path, ...], module: str | N
     else:
         yield from latency_lines(latency)
         if circumstance.runtime == "onnxruntime":
-            yield "widths       as pruned; `transtailor model export --to onnx` also tries padded ones, which may be faster"
+            yield "widths       as pruned; `transtailor model export --to onnx` also tries padded ones"
