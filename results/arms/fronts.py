@@ -22,14 +22,15 @@ DEVICE_HOURS = "device_hours"
 """Hours of all ranks for all stages that led to a point, without sharing; GPU-hours on GPUs."""
 NO_COST = (
     "seed", "point", "validation_score", "deciding_score", "validation_loss", "validation_images", "test_score",
-    "test_images", "train_images", "asked_removed_macs_fraction", "removed_macs_fraction", "original_macs", "speed",
+    "test_images", "train_images", "asked_removed_macs_fraction", "asked_latency_ms", "asked_latency_fraction",
+    "removed_macs_fraction", "original_macs", "speed", "speed_lower_quartile", "speed_upper_quartile",
 )  # fmt: skip
 """Numeric columns that are no cost of a model."""
 TIMED = (LATENCY, "peak_memory_bytes")
 """Costs that `transtailor time` measures, in `measured_points` those of the circumstance in the view `timed_on`."""
 TIMED_IN = f"""
-SELECT trial_id, point, timings."{{cost}}" AS cost FROM compared_points JOIN timings USING (model_key)
-WHERE isfinite(timings."{{cost}}") AND ({", ".join(f"timings.{name}" for name in CIRCUMSTANCE)}) = ({{values}})
+SELECT trial_id, point, latencies."{{cost}}" AS cost FROM compared_points JOIN latencies USING (model_key)
+WHERE isfinite(latencies."{{cost}}") AND ({", ".join(f"latencies.{name}" for name in CIRCUMSTANCE)}) = ({{values}})
 """
 NUMBERS = "SELECT column_name FROM (DESCRIBE measured_points) WHERE column_type IN ('BIGINT', 'DOUBLE')"
 HOURS = "SELECT trial_id, point, device_hours AS cost FROM compared_points JOIN unshared_costs USING (stage_key)"

@@ -11,6 +11,7 @@ from results.arms.fronts import DEVICE_HOURS, TIMED, FrontPoint, costs_in, faste
 from results.arms.selection import select_arms
 from results.arms.shared_training import support_lines
 from results.circumstances import (
+    COMPARED_BY,
     LATENCY,
     circumstance_lines,
     circumstance_text,
@@ -46,6 +47,8 @@ def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]
         " equal arms, one reaches 0.95 in 21% of all cases with 5 seeds, in 14% with 10."
     )
     yield from map(Note, _marks(fronts, cost))
+    if cost == LATENCY:
+        yield Note(COMPARED_BY)
     if cost in TIMED:
         yield from map(Note, unsteady_lines(run))
     yield from map(Note, support_lines(run, fronts))

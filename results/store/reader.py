@@ -18,6 +18,7 @@ from results.store.views import (
     COMPUTED_STAGES,
     COUNTED_ROWS,
     COUNTED_TRIALS,
+    LATENCIES,
     MEASURED_POINTS,
     TIMED_ON,
     UNSHARED_COSTS,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     import duckdb
     import pandas
 
-VIEWS = ("points", "measured_points", "compared_points", "timed_on", "computed_stages", "unshared_costs")
+VIEWS = ("points", "measured_points", "compared_points", "timed_on", "latencies", "computed_stages", "unshared_costs")
 NO_EXTENSIONS = ("autoinstall_known_extensions", "autoload_known_extensions")
 ABOUT_TRIALS = ("planned", "trials", "attempts", "stages", "operating_points")
 """Tables with a new row whenever a trial makes progress."""
@@ -350,6 +351,7 @@ def _connect(parts_by_run: dict[str, dict[str, list[Part]]], *, several: bool) -
             rows = arms_as_planned(rows, several=several)
         connection.execute(f"CREATE VIEW {quote(name)} AS {rows}")
     connection.execute(TIMED_ON)
+    connection.execute(LATENCIES)
     if several:
         connection.execute(COUNTED_TRIALS)
     names = names_in(several=several)

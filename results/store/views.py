@@ -26,7 +26,8 @@ CIRCUMSTANCE = ("device_name", "runtime", "precision", "memory_format", "batch",
 MEASURED_POINTS = """
 CREATE VIEW measured_points AS
 SELECT point.*, coalesce(classes.score, amounts.score) AS test_score,
-    coalesce(classes.images, amounts.images, 0) AS test_images, latency_ms, speed, peak_memory_bytes,
+    coalesce(classes.images, amounts.images, 0) AS test_images,
+    latency_ms, speed, speed_lower_quartile, speed_upper_quartile, is_steady, is_at_other_speed, peak_memory_bytes,
     coalesce(point.macs = lag(point.macs) OVER path AND
         point.asked_removed_macs_fraction > lag(point.asked_removed_macs_fraction) OVER path, false) AS removed_nothing
 FROM {points} AS point
@@ -39,12 +40,7 @@ LEFT JOIN (
         1 - sum((target - estimate) ** 2) / nullif(var_pop(target) * count(*), 0) AS score
     FROM estimates WHERE split = 'test' GROUP BY {key}
 ) AS amounts USING ({key})
-LEFT JOIN (
-    SELECT model_key, arg_max(latency_ms, written_at) AS latency_ms,
-        arg_max(speed, written_at) AS speed,
-        arg_max(peak_memory_bytes, written_at) AS peak_memory_bytes
-    FROM timings JOIN timed_on USING ({circumstance}) GROUP BY model_key
-) AS timed USING (model_key)
+LEFT JOIN (FROM latencies SEMI JOIN timed_on USING ({circumstance})) AS timed USING (model_key)
 WINDOW path AS (PARTITION BY {path} ORDER BY point.point)
 """
 """`operating_points` with the score on the test split: the accuracy of `predictions`, or R squared of `estimates` (1
@@ -90,6 +86,32 @@ SELECT {", ".join(CIRCUMSTANCE)}, count(DISTINCT model_key) AS models FROM timin
 GROUP BY ALL ORDER BY models DESC, max(written_at) DESC LIMIT 1
 """
 """The circumstance of the times in `measured_points`: the one in which most models were timed."""
+
+OTHER_SPEED = 1.1  # times the usual milliseconds of a whole network, or less: clearly another speed (C)
+LATENCIES = f"""
+CREATE VIEW latencies AS
+WITH timed AS (
+    SELECT timings.*, network, original_macs FROM timings JOIN (
+        SELECT model_key, any_value(network) AS network, any_value(original_macs) AS original_macs
+        FROM operating_points GROUP BY model_key
+    ) USING (model_key)
+    QUALIFY row_number() OVER (PARTITION BY model_key, {", ".join(CIRCUMSTANCE)} ORDER BY written_at DESC) = 1
+), wholes AS (
+    SELECT {", ".join(CIRCUMSTANCE)}, network, original_macs, quantile_disc(whole_latency_ms, 0.5) AS usual_ms,
+        coalesce(arg_max(timed.reference_latency_ms, written_at), usual_ms) AS reference_latency_ms
+    FROM timed GROUP BY ALL
+)
+SELECT model_key, {", ".join(CIRCUMSTANCE)}, wholes.reference_latency_ms / speed AS latency_ms,
+    speed, speed_lower_quartile, speed_upper_quartile, is_steady,
+    greatest(whole_latency_ms / usual_ms, usual_ms / whole_latency_ms) > {OTHER_SPEED} AS is_at_other_speed,
+    peak_memory_bytes, widths, network, original_macs, wholes.reference_latency_ms
+FROM timed JOIN wholes USING ({", ".join(CIRCUMSTANCE)}, network, original_macs)
+"""
+"""The last time of each model in each circumstance. The milliseconds of `timings` are those of the minute in which a
+model was timed, and other work on the machine changes them. So each model is compared by its share of the whole
+network's time, which was measured in turns with it: its `latency_ms` here is this share of one reference measurement of
+the whole network (of files of version 1, which have none, the median of what was measured beside the sub-models).
+`is_at_other_speed`: the whole network took clearly more or less time than beside the other sub-models."""
 
 COMPUTED_STAGES = """
 CREATE VIEW computed_stages AS

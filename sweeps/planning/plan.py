@@ -39,6 +39,7 @@ class PlannedTrial:
     tuning: Tuning | None = None  # its setting of [tuning]; None without one
     train_images: int | None = None  # training images of the target that it uses; None: not known
     resolved: Mapping[str, Any] = field(default_factory=dict)  # what each `auto` of its method is for its network
+    unread: frozenset[str] = frozenset()  # dotted keys of the settings that it does not read
     rung: Rung | None = None  # where the stages end for now; None: at the trial's end
     whole: tuple[PlannedStage, ...] = ()  # at a rung: the stages up to the trial's end
 
@@ -374,6 +375,7 @@ def _plan_trial(
         tuning=tuning,
         train_images=config.train_images,
         resolved=resolved,
+        unread=config.unread,
     )
 
 

@@ -36,6 +36,7 @@ class Trial:
         config: settings beside the network, the method and the seed; two trials that differ elsewhere have others.
         arm: name of its arm; the label where it is empty.
         latency_ms: of each point, as its pruning measured it.
+        asked_latency_fraction: of each point, of the whole network's milliseconds.
     """
 
     label: str
@@ -55,6 +56,7 @@ class Trial:
     epochs: int = 1
     config: Mapping[str, Any] = field(default_factory=dict)
     latency_ms: float | None = None
+    asked_latency_fraction: float | None = None
     arm: str = ""
     train_images: int = 50
 
@@ -142,7 +144,7 @@ def _add_point(
         "asked_removed_macs_fraction": asked, "removed_macs_fraction": removed, "macs": round(1000 * (1 - removed)),
         "original_macs": 1000, "params": 10, "trained_epochs": trial.epochs, "trained_macs": 1.0, "metric": "accuracy",
         "validation_score": score, "deciding_score": score, "validation_loss": 1.0, "validation_images": 100,
-        "pruning_latency_ms": trial.latency_ms,
+        "pruning_latency_ms": trial.latency_ms, "asked_latency_fraction": trial.asked_latency_fraction,
     })  # fmt: skip
     rows.setdefault("predictions", []).extend(
         {**of, "point": point, "split": "test", "image_id": image, "label": image % 2,

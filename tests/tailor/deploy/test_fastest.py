@@ -44,7 +44,7 @@ def nothing():
 def passes(speed: float, is_steady: bool = True) -> PassTimes:
     return PassTimes(
         lower_quartile_ms=0.9 / speed, median_ms=1 / speed, upper_quartile_ms=1.1 / speed, speed=speed,
-        is_steady=is_steady,
+        speed_lower_quartile=0.9 * speed, speed_upper_quartile=1.1 * speed, is_steady=is_steady,
     )  # fmt: skip
 
 
