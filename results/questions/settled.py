@@ -13,6 +13,7 @@ from typing import Any
 from scipy import special
 
 from results.arms.against import is_shorter
+from results.arms.below_head import below_head_lines
 from results.arms.comparison import Arm, Problem, budget_order
 from results.arms.findings import Findings, findings_of
 from results.arms.looks import (
@@ -71,6 +72,7 @@ def settled_page(run: Run, asked: float | None = None) -> Iterator[Part]:
         records = [_record(several[-1], longer) for several in of_problem.values()]
         yield PageTable(columns=COLUMNS, rows=rows, words=WORDS, records=records)
         yield ""
+        yield from map(Note, below_head_lines(run, [problem], against))
     yield from map(Note, notes(looks, longer))
 
 

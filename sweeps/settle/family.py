@@ -95,7 +95,8 @@ def _points_of(trials: Iterable[PlannedTrial]) -> PointsByArm:
         settings = trial.settings
         problem = Problem(settings.network, settings.dataset, trial.train_images or 0)
         of_arm = ids.setdefault((problem, trial.arm), {})
-        for asked in {stage.asked_removed_macs_fraction for stage in trial.points}:
+        own_points = [stage for stage in trial.points if trial.arm_of(stage.point) == trial.arm]
+        for asked in {stage.asked_removed_macs_fraction for stage in own_points}:
             budget = None if asked is None else round(asked, BUDGET_DIGITS)
             of_arm.setdefault(budget, {}).setdefault(settings.seed, []).append(trial.trial_id)
     points: PointsByArm = {}
