@@ -1,14 +1,14 @@
 """Full fine-tuning that ended below the head that it began with: a baseline that makes all others look good.
 
-Read from the validation split alone, and without the arms that are compared, so that `status` can say it, too.
+Read from the validation split alone. Imports no scipy, which takes a second: `status` says it, too.
 """
 
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from results.arms.comparison import BASELINE, Problem
-from results.arms.names import HEAD_ONLY
+from results.arms.names import BASELINE, HEAD_ONLY
+from results.arms.problem import Problem
 from results.store.reader import Run
 from results.text.number_format import SCALES
 from transtailor.plural import counted
@@ -34,8 +34,8 @@ SELECT network, dataset, train_images, arm, metric, list(difference ORDER BY see
 )
 GROUP BY ALL ORDER BY ALL
 """
-"""Of each arm of full fine-tuning and each of its seeds: the validation score, less that of the head's fit that the same
-trial began with; of several settings of [tuning], at the best by validation. Only where some trial measures that fit."""
+"""Of each arm of full fine-tuning and each of its seeds: the validation score, less that of the head's fit that the
+trial began with; of several settings of [tuning], at the best by validation. Only where a trial measures that fit."""
 
 
 @dataclass(frozen=True)

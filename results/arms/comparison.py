@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from results.arms.names import BASELINE
+from results.arms.problem import Problem
 from results.statistics.means import Mean, mean_interval
 from results.statistics.pairs import Paired, compare_pairs, doubts
 from results.store.reader import Run
 
-BASELINE = "fine_tune"
 TRANSTAILOR = "transtailor"
 
 _POINTS = """
@@ -39,18 +40,6 @@ POINTS_OF_PATHS = _POINTS.format(
 """Each trial's path from its beginning, also where that is the fit of a head: all points are of the trial's own arm."""
 
 ENVIRONMENTS_OF_TRIALS = "SELECT DISTINCT trial_id, device, ranks, torch_version FROM stages"
-
-
-class Problem(NamedTuple):
-    """Arms are compared within a problem: one network on one target data set with one number of training images."""
-
-    network: str
-    dataset: str
-    train_images: int = 0  # 0: not known, in rows of schema version 1
-
-    def __str__(self) -> str:
-        images = "" if not self.train_images else f" ({self.train_images} training images)"
-        return f"{self.network} on {self.dataset}{images}"
 
 
 class Environment(NamedTuple):

@@ -4,6 +4,7 @@ A page for a note or a paper: each arm beside its control, with interval, sign-f
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -196,9 +197,19 @@ def _pooled_lines(run: Run, compared: Sequence[tuple[Arm, Sequence[ComparedRow]]
             key = (row.arm.metric, budget_order(row.arm.asked), row.arm.name, row.control.name)
             groups.setdefault(key, []).append(row.pairs[0])
     pooled = []
+    times_alone: Counter[tuple[str, tuple[bool, float], str]] = Counter()  # of arms, each with a control of its own
     for key in sorted(groups):
         if len(groups[key]) > 1:
             pooled.append(ComparedRow(groups[key]))
+        else:
+            times_alone[key[:3]] += 1
+    split = sum(times > 1 for times in times_alone.values())
+    if split:
+        has, is_not = ("has", "is") if split == 1 else ("have", "are")
+        yield Note(
+            f"{counted(split, 'arm')} {has} other controls on other networks or data sets, and {is_not} not averaged"
+            " over them."
+        )
     if not pooled:
         return
     yield Heading("All together")

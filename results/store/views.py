@@ -64,9 +64,9 @@ LEFT JOIN (
     SELECT {run} arm AS head_arm, any_value(label) AS label, any_value(method) AS method FROM planned GROUP BY ALL
 ) AS of_head USING ({run} head_arm)
 """
-"""Rows of operating points, each with the arm that `planned` has for it. It is not the row's own where an arm got another
-name after the point was written, as with `--extend`; and where a path begins with the fit of a new head: nothing is
-pruned and nothing tuned there yet, so that arm, label and method are those of the head's fit."""
+"""Rows of operating points, each with the arm that `planned` has for it. It is not the row's own where an arm got
+another name after the point was written, as with `--extend`; and where a path begins with the fit of a new head: there
+nothing is pruned and nothing tuned yet, so arm, label and method are those of the head's fit."""
 
 COMPARED_POINTS = """
 CREATE VIEW compared_points AS SELECT * EXCLUDE (arm_of_trial, setting) FROM measured_points

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hpc.errors import ClusterError, SlurmError
+from results.arms.below_head import below_heads
 from results.store.completeness import failed_trials
 from results.store.reader import Run, last_written_us, load
 from results.text.page import Heading, PageTable, Part
@@ -211,8 +212,6 @@ def _best(rows: Run) -> Iterator[Part]:
             rows_of_cells.append([f"{value:.4f}" if isinstance(value, float) else value for value in row.values()])
         yield PageTable(columns=[*best[0]], rows=rows_of_cells, words=BEST_WORDS, usual=BEST_USUAL, records=best)
         yield ""
-    from results.arms.below_head import below_heads  # imports scipy, which takes longer than the rest of the page
-
     for below in below_heads(rows):
         yield f"baseline  {below}"
 
