@@ -95,7 +95,7 @@ class _HeadArm:
     """An arm of heads that were fitted, and nothing more."""
 
     name: str = ""  # "" until it has one
-    paths: list[ArmTrial] = field(default_factory=list)  # the trials of other arms that begin with them
+    trials: list[ArmTrial] = field(default_factory=list)  # its own, and those of other arms that begin with its heads
 
 
 def _head_arms(trials: Sequence[ArmTrial], names: Sequence[str]) -> list[str | None]:
@@ -109,16 +109,19 @@ def _head_arms(trials: Sequence[ArmTrial], names: Sequence[str]) -> list[str | N
     paths: dict[tuple[Problem, str], list[ArmTrial]] = defaultdict(list)  # by problem and arm
     for trial, name in zip(trials, names, strict=True):
         if trial.is_head_only:
-            arm_of_head[trial.problem, trial.head] = own_arms.setdefault((trial.problem, name), _HeadArm(name))
+            own_arm = own_arms.setdefault((trial.problem, name), _HeadArm(name))
+            own_arm.trials.append(trial)
+            arm_of_head[trial.problem, trial.head] = own_arm
         elif trial.head is not None:
             paths[trial.problem, name].append(trial)
     for path in paths.values():
         heads = [(trial.problem, trial.head) for trial in path]
         arm = next((arm_of_head[head] for head in heads if head in arm_of_head), _HeadArm())
-        arm.paths += path
+        if not arm.name:
+            arm.trials += path
         for head in heads:
             arm_of_head.setdefault(head, arm)
-    _name_heads([arm for arm in arm_of_head.values() if not arm.name], set(names))
+    _name_heads(list({id(arm): arm for arm in arm_of_head.values()}.values()), set(names))
     return [
         None if trial.head is None or trial.is_head_only else arm_of_head[trial.problem, trial.head].name
         for trial in trials
@@ -126,19 +129,19 @@ def _head_arms(trials: Sequence[ArmTrial], names: Sequence[str]) -> list[str | N
 
 
 def _name_heads(arms: Sequence[_HeadArm], taken: set[str]) -> None:
-    """Name arms of head fits, which may be there several times, by the settings in which they differ."""
-    unnamed = list({id(arm): arm for arm in arms}.values())
-    has_several = len(unnamed) > len({arm.paths[0].problem for arm in unnamed})
+    """Name arms of head fits that have no name: "head_only", and the settings in which those of a problem differ."""
+    has_several = len(arms) > len({arm.trials[0].problem for arm in arms})
     configurations = []
-    for arm in unnamed:
-        settings = _common_settings(arm.paths) if has_several else {}
-        configurations.append(Configuration(problem=arm.paths[0].problem, label=HEAD_ONLY, settings=settings))
-    for arm, name in zip(unnamed, arm_names(configurations), strict=True):
+    for arm in arms:
+        settings = _common_settings(arm.trials) if has_several else {}
+        configurations.append(Configuration(problem=arm.trials[0].problem, label=HEAD_ONLY, settings=settings))
+    for arm, name in zip(arms, arm_names(configurations), strict=True):
         number = 1
-        arm.name = name
-        while arm.name in taken:  # by an arm of the user's, of other heads
+        while not arm.name:
+            if name not in taken:
+                arm.name = name
             number += 1
-            arm.name = f"{name} {number}"
+            name = f"{name} {number}"  # another one has it, such as an arm of the user's
 
 
 def _common_settings(trials: Sequence[ArmTrial]) -> dict[str, Any]:
