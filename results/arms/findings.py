@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from results.arms import comparison, tuning
-from results.arms.comparison import Arm, EnvironmentsByTrial, Pairing, Point, Problem, Setting
+from results.arms.comparison import Arm, EnvironmentsByTrial, Pairing, Point, Setting
 from results.arms.counts import failed_trials
+from results.arms.problem import Problem
 from results.arms.trial_settings import TrialSettings, settings_of, trial_rows
 from results.arms.tuning import Tried
 from results.store.reader import Run

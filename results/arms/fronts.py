@@ -7,7 +7,8 @@ from functools import cache
 
 import numpy as np
 
-from results.arms.comparison import Arm, Problem, budget_order
+from results.arms.comparison import Arm, budget_order
+from results.arms.problem import Problem
 from results.arms.selection import select_arms
 from results.circumstances import LATENCY, Circumstance
 from results.errors import ResultsError

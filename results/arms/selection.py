@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from results.arms.comparison import Arm, Point, Problem, arms_of, environments_of, points_of
+from results.arms.comparison import Arm, Point, arms_of, environments_of, points_of
 from results.arms.counts import failed_trials
 from results.arms.names import arms_called
+from results.arms.problem import Problem
 from results.arms.tuning import best_settings, ended_settings
 from results.errors import ResultsError
 from results.store.reader import Run

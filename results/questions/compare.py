@@ -11,10 +11,11 @@ from typing import Any
 from results.arms import comparison
 from results.arms.against import Pair, compared_arms, is_shorter
 from results.arms.below_head import below_head_lines
-from results.arms.comparison import POINTS_OF_ARMS, Arm, Pairing, Problem, budget_order
+from results.arms.comparison import POINTS_OF_ARMS, Arm, Pairing, budget_order
 from results.arms.extensions import extension_notes
 from results.arms.findings import Findings
 from results.arms.looks import is_settled_run
+from results.arms.problem import Problem
 from results.arms.shared_training import support_lines
 from results.arms.verdict import verdict_word
 from results.command_options import against_option, over_option

@@ -10,8 +10,9 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from results.arms.comparison import POINTS_OF_ARMS, Environment, Point, Problem, last_points
+from results.arms.comparison import POINTS_OF_ARMS, Environment, Point, last_points
 from results.arms.findings import Findings, findings_of, problem_condition
+from results.arms.problem import Problem
 from results.arms.shared_training import support_lines
 from results.arms.trial_settings import texts_of
 from results.command_options import at_option, complete_settings

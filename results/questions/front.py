@@ -6,9 +6,9 @@ The Pareto front of score against MACs, parameters, latency or hours.
 from collections.abc import Iterator, Mapping, Sequence
 
 from results.arms.below_head import below_head_lines
-from results.arms.comparison import Problem
 from results.arms.findings import Findings
 from results.arms.fronts import DEVICE_HOURS, TIMED, FrontPoint, costs_in, faster_choices, fronts_among, fronts_of
+from results.arms.problem import Problem
 from results.arms.selection import select_arms
 from results.arms.shared_training import support_lines
 from results.circumstances import (

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from results.arms.comparison import Problem
 from results.arms.findings import Findings
 from results.arms.fronts import DEVICE_HOURS, TIMED, Costs, FrontPoint, costs_in, costs_of, fronts_among
+from results.arms.problem import Problem
 from results.circumstances import LATENCY, Circumstance, latencies_of
 from results.questions.costs import time_unit
 from results.render.chart import Chart, Spec

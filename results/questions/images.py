@@ -10,8 +10,9 @@ import numpy as np
 
 from results.arms import comparison
 from results.arms.class_names import class_names
-from results.arms.comparison import Arm, Point, Problem
+from results.arms.comparison import Arm, Point
 from results.arms.findings import Findings
+from results.arms.problem import Problem
 from results.arms.selection import arm_called, arms_at_budget, check_budget, select_arms
 from results.arms.shared_training import support_lines
 from results.command_options import at_option, complete_arms

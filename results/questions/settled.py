@@ -14,7 +14,7 @@ from scipy import special
 
 from results.arms.against import is_shorter
 from results.arms.below_head import below_head_lines
-from results.arms.comparison import Arm, Problem, budget_order
+from results.arms.comparison import Arm, budget_order
 from results.arms.findings import Findings, findings_of
 from results.arms.looks import (
     SETTLED,
@@ -26,6 +26,7 @@ from results.arms.looks import (
     looks_by_comparison,
     recorded_looks,
 )
+from results.arms.problem import Problem
 from results.errors import ResultsError
 from results.question import question
 from results.render.blocks import Figure, Section, TableBlock, Words

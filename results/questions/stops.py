@@ -15,7 +15,6 @@ from results.arms.comparison import (
     EnvironmentsByTrial,
     Pairing,
     Point,
-    Problem,
     Setting,
     arm_of,
     compare,
@@ -23,6 +22,7 @@ from results.arms.comparison import (
     paths_of,
 )
 from results.arms.findings import Findings
+from results.arms.problem import Problem
 from results.arms.shared_training import support_lines
 from results.arms.tuning import Tried, best_settings, ended_settings
 from results.command_options import complete_arms

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from results.arms.comparison import Problem, budget_order
+from results.arms.comparison import budget_order
 from results.arms.looks import Comparison
 from results.arms.names import arms_called
+from results.arms.problem import Problem
 from sweeps.errors import SpecError
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.spec.settle_settings import SettleSettings
