@@ -7,7 +7,8 @@ from functools import cache
 
 import numpy as np
 
-from results.arms.comparison import Arm, Problem
+from results.arms.comparison import Arm, budget_order
+from results.arms.problem import Problem
 from results.arms.selection import select_arms
 from results.circumstances import LATENCY, Circumstance
 from results.errors import ResultsError
@@ -184,26 +185,30 @@ def _resamples(seeds: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class FasterChoice:
+class FasterChoices:
     """What somebody can take who wants to be faster than the best whole network. Best: by the validation split."""
 
     whole: FrontPoint  # the best arm that kept every filter
-    pruned: FrontPoint | None  # the best of those that lost filters and cost less; None: there is none
-    as_cheap: FrontPoint | None  # the best with every filter, such as at a smaller input, at no more cost than `pruned`
+    pruned: tuple[tuple[FrontPoint, FrontPoint | None], ...]
+    """By budget, the best of those that lost filters and cost less; and the best with every filter, such as at a
+    smaller input, at no more cost than that: None if there is none."""
 
 
-def faster_choice(front: Sequence[FrontPoint]) -> FasterChoice | None:
-    """Return the choice among the arms of one problem; None where none of them kept every filter."""
+def faster_choices(front: Sequence[FrontPoint]) -> FasterChoices | None:
+    """Return the choices among the arms of one problem, at each budget; None where no arm kept every filter."""
     whole = [point for point in front if point.arm.removed == 0.0]
     if not whole:
         return None
     best_whole = max(whole, key=_validation)
-    cheaper = [point for point in front if point.arm.removed > 0.0 and point.cost < best_whole.cost]
-    pruned = max(cheaper, key=_validation, default=None)
-    if pruned is None:
-        return FasterChoice(best_whole, None, None)
-    as_cheap = [point for point in whole if point.cost <= pruned.cost]
-    return FasterChoice(best_whole, pruned, max(as_cheap, key=_validation, default=None))
+    best_at: dict[float | None, FrontPoint] = {}
+    for point in front:
+        if point.arm.removed > 0.0 and point.cost < best_whole.cost:
+            best_at[point.arm.asked] = max(point, best_at.get(point.arm.asked, point), key=_validation)
+    pruned = []
+    for asked in sorted(best_at, key=budget_order):
+        as_cheap = [point for point in whole if point.cost <= best_at[asked].cost]
+        pruned.append((best_at[asked], max(as_cheap, key=_validation, default=None)))
+    return FasterChoices(best_whole, tuple(pruned))
 
 
 def _validation(point: FrontPoint) -> float:

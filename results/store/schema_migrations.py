@@ -28,10 +28,12 @@ class OlderTable:
 _SAME = OlderTable()
 
 _NO_NUMBER = "CAST(NULL AS DOUBLE)"
+_HEAD_ARM = "CASE WHEN method IN ('transtailor', 'gbn') THEN 'head_only' END"  # the methods whose paths began so
 _VERSION_1 = {
     "operating_points": OlderTable(
         replacements={"asked_latency_ms": _NO_NUMBER, "asked_latency_fraction": _NO_NUMBER},
     ),
+    "planned": OlderTable(replacements={"head_arm": _HEAD_ARM}),
     "timings": OlderTable(
         replacements={
             "speed_lower_quartile": _NO_NUMBER,

@@ -48,16 +48,40 @@ minus the squared errors over the squared distances from the mean target); null 
 forward pass in the circumstance of `timed_on` (null if not timed), and whether more removal was asked than at the
 point before, without effect: a pruning always changes the MACs."""
 
+ARMS_AS_PLANNED = """
+SELECT point.* REPLACE (
+    coalesce(head_arm, planned.arm, point.arm) AS arm,
+    CASE WHEN head_arm IS NULL THEN point.label ELSE coalesce(of_head.label, 'head_only') END AS label,
+    CASE WHEN head_arm IS NULL THEN point.method ELSE coalesce(of_head.method, 'head_only') END AS method)
+FROM ({rows}) AS point
+LEFT JOIN (SELECT {trial}, arm FROM planned) AS planned USING ({trial})
+LEFT JOIN (SELECT {trial}, 0 AS point, head_arm FROM planned) AS head USING ({trial}, point)
+LEFT JOIN (
+    SELECT {run} arm AS head_arm, any_value(label) AS label, any_value(method) AS method FROM planned GROUP BY ALL
+) AS of_head USING ({run} head_arm)
+"""
+"""Rows of operating points, each with the arm that `planned` has for it. It is not the row's own where an arm got
+another name after the point was written, as with `--extend`; and where a path begins with the fit of a new head: there
+nothing is pruned and nothing tuned yet, so arm, label and method are those of the head's fit."""
+
 COMPARED_POINTS = """
-CREATE VIEW compared_points AS SELECT * FROM measured_points
+CREATE VIEW compared_points AS SELECT * EXCLUDE (arm_of_trial, setting) FROM measured_points
+LEFT JOIN (SELECT {trial}, arm AS arm_of_trial, tuning_order AS setting FROM planned) USING ({trial})
 WHERE ({trial}) NOT IN (SELECT ({trial}) FROM trials WHERE status = 'failed')
     AND ({trial}) NOT IN (
         SELECT ({trial}) FROM (SELECT *, unnest(trial_ids) AS trial_id FROM proposals WHERE purpose = 'search')
     )
+QUALIFY coalesce(arm = arm_of_trial, true) OR (
+    count(*) FILTER (arm = arm_of_trial) OVER (PARTITION BY {run} network, dataset, train_images, arm, seed) = 0
+    AND row_number() OVER (
+        PARTITION BY network, dataset, train_images, arm, seed, stage_key ORDER BY setting, {trial}
+    ) = 1
+)
 """
 """The points that means are computed from. Without those of failed trials: a trial may have failed where it would have
-scored badly. And without those of a search, which are the better the more settings were tried: only the trials that
-confirm its best settings are compared."""
+scored badly. Without those of a search, which are the better the more settings were tried: only the trials that confirm
+its best settings are compared. And each fit of a head once, though many paths begin with it: from a trial of its arm
+or, where that has no point with this seed, from one of the paths."""
 
 COUNTED_TRIALS = """
 CREATE VIEW counted_trials AS
@@ -141,22 +165,11 @@ def names_in(*, several: bool) -> dict[str, str]:
     return {
         "key": ", ".join([*trial, "point"]),
         "trial": ", ".join(trial),
+        "run": "run," if several else "",
         "path": ", ".join(f"point.{name}" for name in trial),
         "circumstance": ", ".join(CIRCUMSTANCE),
         "points": COUNTED_ROWS.format(rows="operating_points") if several else "operating_points",
     }
-
-
-def arms_as_planned(points: str, *, several: bool) -> str:
-    """Return the SQL for these rows of operating points, each with the arm that `planned` has for its trial.
-
-    That is another one where an arm got another name after the point was written, as with `--extend`.
-    """
-    trial = names_in(several=several)["trial"]
-    return (
-        f"SELECT point.* REPLACE (coalesce(planned.arm, point.arm) AS arm) FROM ({points}) AS point"
-        f" LEFT JOIN (SELECT {trial}, arm FROM planned) AS planned USING ({trial})"
-    )
 
 
 def select(table: TableSchema, parts: dict[str, list[Part]], *, several: bool) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from results.arms.names import HEAD_ONLY
 from results.sharing import SOURCE_KIND, Baselines, StageUse, baselines_of
 from results.text.settings import differing_keys
 from sweeps.errors import SpecError
@@ -21,10 +22,13 @@ from tailor.config.trial import TrialConfig
 from tailor.core.plugin_digests import digest_of
 from tailor.execution.dry_run import PlannedStage, PlannedStages, Rung, dry_run
 from tailor.execution.weights_check import refuse_missing
-from tailor.stages import canonical_json
+from tailor.stages import FitHead, RememberWeights, WeighChannels, canonical_json
 from transtailor.garbage import pause_collection
 from transtailor.names import nearest
 from transtailor.plural import counted
+
+KEEPS_THE_MODEL = (RememberWeights.kind, WeighChannels.kind)
+"""Stages that prepare a regulariser: the model computes the same after them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +38,7 @@ class PlannedTrial:
     trial_id: str
     label: str  # what the spec calls it
     arm: str  # the name of what is compared: its label, and the settings that tell this arm apart
+    head_arm: str | None = None  # the arm of its first point, if that is a head's fit with which a path only begins
     settings: JsonSettings
     stages: tuple[PlannedStage, ...]  # in the order of execution
     tuning: Tuning | None = None  # its setting of [tuning]; None without one
@@ -52,6 +57,10 @@ class PlannedTrial:
     def points(self) -> tuple[PlannedStage, ...]:
         """The stages that are operating points, in order; a trial that stops early reaches fewer."""
         return tuple(stage for stage in self.all_stages if stage.point is not None)
+
+    def arm_of(self, point: int | None) -> str:
+        """Return the name of the arm that an operating point of this trial belongs to."""
+        return self.head_arm if point == 0 and self.head_arm is not None else self.arm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +143,10 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
     told_apart_by: Mapping[str, tuple[str, ...]] = {}
     if spec.search is None:  # the arms of a search are its labels: they must not change when it proposes more settings
         arms = _arms_of(planned_trials)
-        planned_trials = [_with_arm(trial, arm) for trial, arm in zip(planned_trials, arms.names, strict=True)]
+        planned_trials = [
+            trial if (trial.arm, trial.head_arm) == (arm, head_arm) else replace(trial, arm=arm, head_arm=head_arm)
+            for trial, arm, head_arm in zip(planned_trials, arms.names, arms.heads, strict=True)
+        ]
         told_apart_by = arms.told_apart_by
         warnings += _warnings_of_equals(planned_trials)
     return Plan(
@@ -174,14 +186,32 @@ def _arms_of(trials: Sequence[PlannedTrial]) -> Arms:
                 settings=trial.settings.values,
                 tuning={} if trial.tuning is None else trial.tuning.values,
                 points={stage.asked_removed_macs_fraction: stage.key for stage in trial.points},
+                head=_head_fit(trial),
+                is_head_only=_is_head_only(trial),
             )
             for trial in trials
         ]
     )
 
 
-def _with_arm(trial: PlannedTrial, arm: str) -> PlannedTrial:
-    return trial if trial.arm == arm else replace(trial, arm=arm)
+def _head_fit(trial: PlannedTrial) -> str | None:
+    """Return the key of the trial's first point, if its model is the source network with a new head and no more."""
+    stages: dict[str, PlannedStage] = {}
+    for stage in trial.all_stages:
+        if stage.point is None:
+            stages[stage.key] = stage
+            continue
+        model = stages[stage.parents[0]]
+        while model.kind in KEEPS_THE_MODEL:
+            model = stages[model.parents[0]]
+        return stage.key if model.kind == FitHead.kind else None
+    return None
+
+
+def _is_head_only(trial: PlannedTrial) -> bool:
+    """Whether a trial's method measures the head's fit and nothing else; a longer path can be cut off there."""
+    is_whole = trial.settings.values.get("last_point") is None
+    return is_whole and len(trial.points) == 1 and _head_fit(trial) is not None
 
 
 def _warnings_of_equals(trials: Iterable[PlannedTrial]) -> Iterator[str]:
@@ -360,13 +390,13 @@ def cost_of(
 def _plan_trial(
     config: TrialConfig, settings: JsonSettings, label: str, tuning: Tuning | None, known_stages: PlannedStages
 ) -> PlannedTrial:
-    """Dry-run one trial; its arm is its label until arms are told apart."""
+    """Dry-run one trial; its arm is its label until arms are told apart, as those of a search never are."""
     dry = dry_run(config, known_stages)
     resolved: dict[str, Any] = {}
     automatic = {name for name, value in settings.values["method"].items() if value == "auto"}
     if automatic:
         resolved = config.method.resolve(config.network).model_dump(mode="json", include=automatic)
-    return PlannedTrial(
+    trial = PlannedTrial(
         trial_id=dry.trial_id,
         label=label,
         arm=label,
@@ -377,6 +407,9 @@ def _plan_trial(
         resolved=resolved,
         unread=config.unread,
     )
+    if _head_fit(trial) is not None and not _is_head_only(trial):
+        trial = replace(trial, head_arm=f"{HEAD_ONLY} of {label}")
+    return trial
 
 
 def _work_from_the_start(point: PlannedStage, stages: dict[str, PlannedStage], work: dict[str, float]) -> float:

@@ -36,6 +36,7 @@ def write_planned(tables: Path, plan: Plan, trials: Iterable[PlannedTrial], code
             "trial_id": trial.trial_id,
             "label": trial.label,
             "arm": trial.arm,
+            "head_arm": trial.head_arm,
             "method": trial.settings.method,
             "network": trial.settings.network,
             "dataset": trial.settings.dataset,
