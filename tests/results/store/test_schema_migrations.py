@@ -17,8 +17,10 @@ from results.store.schema import SCHEMA_VERSION, STRING
 from results.store.schema_migrations import OlderTable
 from results.store.settle import settle
 from tests.commands import transtailor_command
+from tests.results.exact_run import Trial, write_run
 
-OLD = SCHEMA_VERSION - 1
+OLD = 0
+READ = ", ".join(map(str, [*schema_migrations.OLDER_VERSIONS, SCHEMA_VERSION]))
 
 
 def write_as_version(run: Path, table: str, version: int, change: Any = lambda rows: rows) -> None:
@@ -36,7 +38,7 @@ def test_a_run_of_another_version_is_refused_in_one_line(tmp_path: Path, synthet
     done = transtailor_command("best", "runs/old", folder=tmp_path)
     assert done.returncode == 2 and done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
-    assert f"has schema version {OLD}, this program reads {SCHEMA_VERSION}" in done.stderr
+    assert f"has schema version {OLD}, this program reads {READ}" in done.stderr
 
 
 def test_a_planted_older_version_is_read_under_the_names_of_today_beside_files_of_today(
@@ -56,7 +58,7 @@ def test_a_planted_older_version_is_read_under_the_names_of_today_beside_files_o
     write_as_version(run, "planned", OLD, as_before)
     for path, content in kept.items():
         path.write_bytes(content)
-    with pytest.raises(ResultsError, match="has schema version 0, this program reads 1"):
+    with pytest.raises(ResultsError, match=f"has schema version {OLD}, this program reads {READ}"):
         load(run)
     older = OlderTable(
         gone={"place": STRING}, replacements={"network": "place", "tuning_json": "CAST(NULL AS VARCHAR)"}
@@ -71,3 +73,18 @@ def test_a_planted_older_version_is_read_under_the_names_of_today_beside_files_o
     settle(run)
     with load(run) as found:
         assert found.rows("SELECT * EXCLUDE (written_at) FROM planned ORDER BY trial_id") == expected
+
+
+def test_paths_of_version_1_begin_with_head_only(tmp_path: Path) -> None:
+    """It had no `head_arm`: the methods whose paths began with the head's fit are known."""
+    methods = ("transtailor", "prune")
+    trials = [Trial(label=method, method=method, seed=0, right=(70, 80), asked=(0.0, 0.2)) for method in methods]
+    write_run(tmp_path, trials)
+    columns = list(schema_migrations.OLDER_VERSIONS[1]["planned"].replacements)
+    write_as_version(tmp_path, "planned", 1, lambda old: old.drop_columns(columns))
+    with load(tmp_path) as run:
+        found = run.rows("SELECT label, arm, method, point FROM operating_points ORDER BY ALL")
+    assert [tuple(row.values()) for row in found] == [
+        ("head_only", "head_only", "head_only", 0), ("prune", "prune", "prune", 0), ("prune", "prune", "prune", 1),
+        ("transtailor", "transtailor", "transtailor", 1),
+    ]  # fmt: skip
