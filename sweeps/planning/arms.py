@@ -136,12 +136,8 @@ def _name_heads(arms: Sequence[_HeadArm], taken: set[str]) -> None:
         settings = _common_settings(arm.trials) if has_several else {}
         configurations.append(Configuration(problem=arm.trials[0].problem, label=HEAD_ONLY, settings=settings))
     for arm, name in zip(arms, arm_names(configurations), strict=True):
-        number = 1
-        while not arm.name:
-            if name not in taken:
-                arm.name = name
-            number += 1
-            name = f"{name} {number}"  # another one has it, such as an arm of the user's
+        if not arm.name:
+            arm.name = f"{name} of a path" if name in taken else name  # an arm of the user's has it
 
 
 def _common_settings(trials: Sequence[ArmTrial]) -> dict[str, Any]:

@@ -93,3 +93,18 @@ def test_times_of_version_1_are_compared_by_the_median_of_their_whole_networks(t
             "SELECT latency_ms, is_at_other_speed, speed_lower_quartile FROM measured_points ORDER BY seed"
         )
     assert [tuple(row.values()) for row in found] == [(1.6, False, None), (1.6, True, None), (1.6, False, None)]
+
+
+def test_paths_of_version_1_begin_with_head_only(tmp_path: Path) -> None:
+    """It had no `head_arm`: the methods whose paths began with the head's fit are known."""
+    methods = ("transtailor", "prune")
+    trials = [Trial(label=method, method=method, seed=0, right=(70, 80), asked=(0.0, 0.2)) for method in methods]
+    write_run(tmp_path, trials)
+    columns = list(schema_migrations.OLDER_VERSIONS[1]["planned"].replacements)
+    write_as_version(tmp_path, "planned", 1, lambda old: old.drop_columns(columns))
+    with load(tmp_path) as run:
+        found = run.rows("SELECT label, arm, method, point FROM operating_points ORDER BY ALL")
+    assert [tuple(row.values()) for row in found] == [
+        ("head_only", "head_only", "head_only", 0), ("prune", "prune", "prune", 0), ("prune", "prune", "prune", 1),
+        ("transtailor", "transtailor", "transtailor", 1),
+    ]  # fmt: skip
