@@ -16,7 +16,7 @@ class ClusterError(ExplainedError, RuntimeError):
 
 
 class FolderError(ClusterError):
-    """The folder that jobs share could not be read or written for too long; the text has the system's error."""
+    """A folder that a job needs could not be read or written, or not for too long; the text has the system's error."""
 
 
 class HeadStartError(ClusterError):

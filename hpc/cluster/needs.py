@@ -102,7 +102,7 @@ def controller_need(site: Site, logs: Path, name: str) -> Need:
         job_name=name,
         cpus=min(controller.cpus, site.cpus_per_node),
         memory_gb=min(controller.memory_gb, site.memory_gb or controller.memory_gb),
-        gpus=0,
+        gpus=controller.gpus_per_node,
         walltime_min=controller.walltime_min or site.walltime_min,
         signal_before_s=site.drain_before_s,
         requeue=True,

@@ -1,5 +1,7 @@
 """Checks of the doctor that only ask SLURM a question, on the login node."""
 
+import re
+
 from hpc.doctor.finding import Finding, failure, fine, unknown
 from hpc.errors import SlurmError
 from hpc.sites.site import Site
@@ -12,7 +14,8 @@ def ping(cluster: str | None) -> Finding:
     """Return whether SLURM's controller is up."""
     rows = ask(call_of(cluster, "scontrol", "ping"), r"(.*)", PATIENCE)
     text = "; ".join(line for (line,) in rows)
-    return fine(text) if "UP" in text else failure(text, "SLURM's controller is down: ask the administrator")
+    is_up = re.search(r"\b(is|are) (\w+/)*UP\b", text)  # not "UP" in the name of its machine
+    return fine(text) if is_up else failure(text, "SLURM's controller is down: ask the administrator")
 
 
 def accounting(cluster: str | None) -> Finding:

@@ -3,6 +3,7 @@
 As a program this is a guard: it waits until its owner has ended in any way, and then clears the owner's folder.
 """
 
+import errno
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from hpc.errors import FolderError
 from transtailor.lines import lines_of
 from transtailor.terminal import say
 from transtailor.waiting import KILL_LIMIT_S, WaitedTooLong, wait_for
@@ -25,6 +27,9 @@ PREFIX = "transtailor-ray-"
 OWNER = "owner"  # file in the folder: machine, process id and its start, one per line
 SHORT = Path("/tmp")
 LONGEST_BYTES = 16  # Ray adds r/session_<date>_<time>_<process id>/sockets/plasma_store
+FOLDER_REFUSED = frozenset(
+    [errno.EACCES, errno.EDQUOT, errno.EIO, errno.ENOENT, errno.ENOSPC, errno.EPERM, errno.EROFS, errno.ESTALE]
+)
 END_LIMIT_S = 5.0
 POLL_S = 0.05
 CLEARED = b"cleared"  # the owner sends it to its guard when no work is left
@@ -39,8 +44,45 @@ def guarded_folder(below: Path = SHORT) -> Iterator[Path]:
     Args:
         below: the parent. Ray puts sockets into the folder, whose paths are limited to 107 bytes: if `below` is too
             long for that, the folder is made in /tmp.
+
+    Raises:
+        FolderError: the disk or its rights refuse the folder; the text says what to set.
     """
-    if len(os.fsencode(below)) > LONGEST_BYTES:
+    try:
+        folder, guard = _start_guarded(below)
+    except OSError as error:
+        if error.errno not in FOLDER_REFUSED:
+            raise
+        raise FolderError(_describe_refusal(below, error)) from error
+    is_left_to_guard = False
+    try:
+        yield folder
+    except KeyboardInterrupt:  # a second Ctrl-C: the guard clears when this process has ended
+        is_left_to_guard = True
+        raise
+    finally:
+        if not is_left_to_guard:
+            clear(folder)
+            with suppress(subprocess.TimeoutExpired):  # it has no work left, and is no process of Ray's
+                guard.communicate(CLEARED, END_LIMIT_S)
+
+
+def _is_short(folder: Path) -> bool:
+    return len(os.fsencode(folder)) <= LONGEST_BYTES
+
+
+def _describe_refusal(below: Path, error: OSError) -> str:
+    """Return why no folder can be made below a parent, and what to set instead."""
+    place = str(below) if _is_short(below) else f"{SHORT} ({below} is too long for Ray's sockets)"
+    return (
+        f"no temporary folder can be made in {place}: {error}; set TMPDIR, or scratch_folder of the site on a cluster, "
+        f"to a folder that can be written and whose path has at most {LONGEST_BYTES} bytes"
+    )
+
+
+def _start_guarded(below: Path) -> tuple[Path, "subprocess.Popen[bytes]"]:
+    """Make the folder and start its guard; raises OSError, and leaves no folder."""
+    if not _is_short(below):
         below = SHORT
     remove_abandoned(below)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=below))
@@ -57,17 +99,7 @@ def guarded_folder(below: Path = SHORT) -> Iterator[Path]:
     except OSError:  # a full disk, no more processes: without owner and guard it would never be removed
         shutil.rmtree(folder)
         raise
-    is_left_to_guard = False
-    try:
-        yield folder
-    except KeyboardInterrupt:  # a second Ctrl-C: the guard clears when this process has ended
-        is_left_to_guard = True
-        raise
-    finally:
-        if not is_left_to_guard:
-            clear(folder)
-            with suppress(subprocess.TimeoutExpired):  # it has no work left, and is no process of Ray's
-                guard.communicate(CLEARED, END_LIMIT_S)
+    return folder, guard
 
 
 @contextmanager

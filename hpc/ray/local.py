@@ -6,14 +6,14 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import ray
 
 from hpc.environment import for_ranks
-from hpc.errors import ClusterError
-from hpc.folders.orphan_cleanup import MARK, folder_for_ray, guarded_folder, kill_marked
+from hpc.errors import ClusterError, FolderError
+from hpc.folders.orphan_cleanup import MARK, SHORT, folder_for_ray, guarded_folder, kill_marked
 from hpc.ray.limits import open_files, raise_limits
 from hpc.ray.node import OBJECT_STORE_BYTES, child_of, python_of_workers, ray_environment
 from hpc.ray.private import RAY, read_environment_again, start_on_the_loopback
@@ -30,6 +30,7 @@ _raylets: dict[int, int] = {}  # id of a process -> id of its raylet, as it was 
 def local_ray(cpus: int, gpus: int = 0) -> Iterator[Path]:
     """Start a Ray with these numbers of CPUs and GPUs, never join another one; yield a folder for temporary files.
 
+    The folder is in $TMPDIR, or in /tmp if there is no such folder or its path is too long for Ray.
     Ray listens only on the loopback, and answers only calls with its token: a new one, in a file of that folder which
     only this user can read. On leaving, all processes of this Ray have ended, and the folder is removed. The processes
     also end, within seconds, when this process is killed.
@@ -40,9 +41,13 @@ def local_ray(cpus: int, gpus: int = 0) -> Iterator[Path]:
     """
     RAY.check()
     raise_limits()
-    with guarded_folder() as folder:
-        token = folder / "token"
-        write_file(token, secrets.token_hex(32), mode=0o600)
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(guarded_folder(_temporary_parent()))
+            token = folder / "token"
+            write_file(token, secrets.token_hex(32), mode=0o600)
+        except (FolderError, OSError) as error:
+            raise ClusterError(f"{error}; or add --site serial, which needs no Ray") from error
         kept = for_ranks(os.environ)
         variables: dict[str, str | None] = {name: None for name in os.environ if name not in kept}
         variables |= ray_environment(token, folder)
@@ -54,6 +59,11 @@ def local_ray(cpus: int, gpus: int = 0) -> Iterator[Path]:
                 yield folder
             finally:
                 ray.shutdown()
+
+
+def _temporary_parent() -> Path:
+    parent = Path(os.environ.get("TMPDIR") or SHORT)
+    return parent if parent.is_dir() else SHORT
 
 
 def has_raylet() -> bool:
@@ -100,8 +110,8 @@ def _explain(folder: Path, error: Exception) -> str:
     return (
         f"Ray did not start on this machine: {str(error).strip() or type(error).__name__}\n"
         f"it needs space, files and time ({_free_space(SHARED_MEMORY)}, {_free_space(folder.parent)}; "
-        f"ulimit -n is {open_files()}, load {os.getloadavg()[0]:.0f}): fix what is short and type the same command "
-        "again, or add --site serial, which needs no Ray"
+        f"ulimit -n is {open_files()}, load {os.getloadavg()[0]:.0f}): fix what is short, or set TMPDIR to "
+        "another short path, and type the same command again, or add --site serial, which needs no Ray"
     )
 
 

@@ -67,6 +67,18 @@ def _command_line(text: str) -> str:
     return text
 
 
+def _gres_name(gres: str | None) -> str | None:
+    if gres is not None and not is_gres_kind(gres):
+        raise ValueError('write only the name, such as "gpu:a100" or "gpu:3090", and the number as gpus_per_node')
+    return gres
+
+
+def _with_gpus(record: Any) -> Any:
+    if record.gres is not None and record.gpus_per_node == 0:
+        raise ValueError(f"gres = {record.gres!r} needs gpus_per_node, the number of GPUs of a node")
+    return record
+
+
 OneLine = Annotated[str, AfterValidator(one_line)]
 AbsoluteFolder = Annotated[OneLine, AfterValidator(_absolute)]
 ScratchFolder = Annotated[OneLine, AfterValidator(_absolute_or_variable)]
@@ -90,7 +102,7 @@ class SubmissionLimits(SiteRecord):
     array_size: Count | None = None
     """Elements of one job array (SLURM's MaxArraySize)."""
     gpu_hours_per_sweep: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """GPUs times hours of walltime that one sweep may ask for."""
+    """GPUs times hours of walltime that the workers of one sweep may ask for."""
 
 
 class Controller(SiteRecord):
@@ -99,11 +111,17 @@ class Controller(SiteRecord):
     partition: OneLine | None = None
     qos: OneLine | None = None
     constraint: OneLine | None = None
+    gpus_per_node: Annotated[int, Field(ge=0)] = 0
+    """GPUs that it asks for and does not use, as partitions want whose jobs all have to ask for some."""
+    gres: OneLine | None = None
     cpus: Count = 1
     memory_gb: MemoryGb = 4.0
     walltime_min: Count | None = None
     container: Annotated[tuple[OneLine, ...], Field(strict=False)] = ()
     """Words before its command. Not the site's: it submits jobs, and few containers have an sbatch."""
+
+    _gres_is_a_name = field_validator("gres")(_gres_name)
+    _gres_counts_something = model_validator(mode="after")(_with_gpus)
 
 
 class Site(SiteRecord):
@@ -152,12 +170,8 @@ class Site(SiteRecord):
     sbatch: dict[str, OneLine | int | bool] = {}
     """Any further flag of sbatch: `reservation = "spring"` is `--reservation=spring`, `flag = true` is `--flag`."""
 
-    @field_validator("gres")
-    @classmethod
-    def _gres_is_a_name(cls, gres: str | None) -> str | None:
-        if gres is not None and not is_gres_kind(gres):
-            raise ValueError('write only the name, such as "gpu:a100" or "gpu:3090", and the number as gpus_per_node')
-        return gres
+    _gres_is_a_name = field_validator("gres")(_gres_name)
+    _gres_counts_something = model_validator(mode="after")(_with_gpus)
 
     @field_validator("sbatch")
     @classmethod
@@ -178,29 +192,26 @@ class Site(SiteRecord):
         return flags
 
     def controller_site(self) -> "Site":
-        """Return this site for the controller's job: with its own partition, qos and constraint, and no GPUs."""
+        """Return this site for the controller's job: with its own partition, qos and constraint, and its own GPUs."""
         controller = self.controller
         changes: dict[str, Any] = {
-            "gpus_per_node": 0,
-            "gres": None,
+            "gpus_per_node": controller.gpus_per_node,
+            "gres": self.gres if controller.gpus_per_node else None,
+            "limits": self.limits.model_copy(update={"gpu_hours_per_sweep": None}),  # of workers
             "exclusive": False,
             "container": controller.container,
             "walltime_min": controller.walltime_min or self.walltime_min,
         }
         if controller.partition:
-            # The site's qos and features are those of another partition, and would be refused there.
-            changes |= {"partition": controller.partition, "qos": None, "constraint": None}
+            # The site's qos, features and gres are those of another partition, and would be refused there.
+            changes |= {"partition": controller.partition, "qos": None, "constraint": None, "gres": None}
         if controller.qos:
             changes["qos"] = controller.qos
         if controller.constraint:
             changes["constraint"] = controller.constraint
+        if controller.gres:
+            changes["gres"] = controller.gres
         return self.model_copy(update=changes)
-
-    @model_validator(mode="after")
-    def _gres_counts_something(self) -> "Site":
-        if self.gres is not None and self.gpus_per_node == 0:
-            raise ValueError(f"gres = {self.gres!r} needs gpus_per_node, the number of GPUs of a node")
-        return self
 
 
 def _log_folder(folder: Path) -> Path:

@@ -87,6 +87,7 @@ class Qos:
     walltime_min: int | None
     max_jobs: int | None
     tres: Mapping[str, int] = field(default_factory=dict)  # of a job, or of all jobs of the user if that is less
+    fewest_gpus: int = 0  # that each job has to ask for
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,14 @@ class ClusterFacts:
             walltime_min=min((walltime for walltime in walltimes if walltime is not None), default=None),
             max_jobs=min((count for count in job_counts if count), default=None),
             tres=_least(qos.tres for qos in known_qos),
+            fewest_gpus=max((qos.fewest_gpus for qos in known_qos), default=0),
         )
+
+    def partition_without_gpus(self) -> str | None:
+        """Return the name of the best partition without GPUs in which jobs of the user run; None if there is none."""
+        without_gpus = [partition for partition in self.partitions if not any(kind.gpus for kind in partition.kinds)]
+        best = max(without_gpus, key=self._preference, default=None)
+        return best.name if best is not None and self._preference(best)[0] else None
 
 
 def ask_cluster(patience: Patience = PATIENCE, cluster: str | None = None) -> ClusterFacts:
@@ -319,18 +327,20 @@ def _accounts(cluster: str, patience: Patience) -> tuple[tuple[Account, ...], tu
 
 def _qos(patience: Patience) -> dict[str, Qos]:
     """Return the limits of each quality of service for a user; empty if they cannot be read."""
-    fields = "format=Name,MaxWall,MaxJobsPU,MaxSubmitPU,MaxTRES,MaxTRESPU"
+    fields = "format=Name,MaxWall,MaxJobsPU,MaxSubmitPU,MaxTRES,MaxTRESPU,MinTRES"
     call = ["sacctmgr", "--noheader", "--parsable2", "show", "qos", fields]
     try:
-        rows = ask(call, r"([^|]+)\|([^|]*)\|(\d*)\|(\d*)(?:\|([^|]*)\|([^|]*))?", patience)
+        rows = ask(call, r"([^|]+)\|([^|]*)\|(\d*)\|(\d*)(?:\|([^|]*)\|([^|]*)(?:\|([^|]*))?)?", patience)
     except SlurmError:
         return {}
     qos_by_name = {}
-    for name, wall, max_jobs, max_submitted, tres_of_job, tres_of_user in rows:
+    for name, wall, max_jobs, max_submitted, tres_of_job, tres_of_user, least_tres in rows:
+        fewest = tres_of(least_tres or "")
         qos_by_name[name] = Qos(
             walltime_min=_walltime_min(wall),
             max_jobs=_smaller(max_jobs, max_submitted),
             tres=_least([tres_of(tres_of_job or ""), tres_of(tres_of_user or "")]),
+            fewest_gpus=max((fewest[resource] for resource in fewest if resource.startswith("gres/gpu")), default=0),
         )
     return qos_by_name
 

@@ -8,18 +8,16 @@ import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 from hpc.errors import SlurmError
 from hpc.sites.site import Need, Site
 from hpc.slurm.calls import PATIENCE, CommandAnswer, Patience, ask, call_of, run, short_answer
-from hpc.slurm.script import script
+from hpc.slurm.reasons import explain_reason, explain_refusal, explanations, never_ends
+from hpc.slurm.script import gpus_of, script
 from hpc.slurm_grammar import job_state
-from transtailor.documents import read_toml
 from transtailor.files import write_file
-from transtailor.lines import last_line
+from transtailor.lines import last_line, lines_of
 
 JOB_ID = re.compile(r"[0-9]+(_[0-9]+)?")
 ENDED = frozenset(
@@ -27,12 +25,6 @@ ENDED = frozenset(
     + ["TIMEOUT"]
 )
 WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD")  # its command has not begun; CONFIGURING: a node boots
-
-
-@cache
-def explanations() -> dict[str, Any]:
-    """Return what SLURM's reasons and refusals mean, from the file `explanations.toml`."""
-    return read_toml(Path(__file__).with_name("explanations.toml"))
 
 
 @dataclass(frozen=True)
@@ -63,19 +55,12 @@ class JobState:
     def explanation(self) -> str:
         """An explanation of the reason, or the reason itself if it is unknown."""
         of_state = explanations()["states"].get(self.state)
-        of_reason = explanations()["reasons"].get(self._code, self.reason)
-        return str(of_state or of_reason)
+        return str(of_state or explain_reason(self.reason) or self.reason)
 
     @property
     def waits_for_good(self) -> bool:
         """Whether it waits for something that will not happen, so that it starts only if the job is changed."""
-        return self.state == "PENDING" and self._code in explanations()["for_good"]
-
-    @property
-    def _code(self) -> str:
-        """SLURM's code of the reason, without additions of some versions, such as names of nodes."""
-        words = self.reason.replace("_", " ").strip("()")
-        return words if words in explanations()["reasons"] else re.split(r",| \(", words)[0]
+        return self.state == "PENDING" and never_ends(self.reason)
 
 
 def submit(site: Site, need: Need, command: Sequence[str], patience: Patience = PATIENCE) -> Job:
@@ -95,9 +80,8 @@ def submit(site: Site, need: Need, command: Sequence[str], patience: Patience = 
     for attempt in range(patience.tries):
         time.sleep(patience.pause_s if attempt else 0.0)
         answer = run(call_of(site.cluster, "sbatch", "--parsable", str(path)), patience.timeout_s)
-        printed = re.fullmatch(r"(\d+)(?:;(\S+))?", last_line(answer.out)) if answer.returncode == 0 else None
-        if printed is not None:
-            number, cluster = printed.groups()
+        number, cluster = _printed_number(answer)
+        if number is not None:
             if cluster not in (None, site.cluster):
                 raise SlurmError(_cancel_elsewhere(number, cluster, site.cluster, patience))
             return _job(int(number), need)
@@ -107,11 +91,23 @@ def submit(site: Site, need: Need, command: Sequence[str], patience: Patience = 
             if number_in_queue is not None:
                 return _job(number_in_queue, need)
         if not answer.passes:
-            raise SlurmError(f"sbatch did not submit {path}: {_refusal(answer)}")
+            raise SlurmError(f"sbatch did not submit {path}: {_refusal(answer, gpus_of(site, need))}")
     raise SlurmError(
         f"sbatch did not submit {path} in {patience.tries} tries of {patience.timeout_s:g} s, last: "
         f"{short_answer(answer)}. Is SLURM up? Type: {shlex.join(call_of(site.cluster, 'scontrol', 'ping'))}"
     )
+
+
+def _printed_number(answer: CommandAnswer) -> tuple[str | None, str | None]:
+    """Return the job's number, and its cluster if sbatch names one; (None, None) unless exactly one line has them.
+
+    A wrapper of sbatch may print lines of its own before and after.
+    """
+    if answer.returncode != 0:
+        return None, None
+    matches = [re.fullmatch(r"(\d+)(?:;(\S+))?", line.strip()) for line in lines_of(answer.out)]
+    printed = {(match[1], match[2]) for match in matches if match is not None}
+    return printed.pop() if len(printed) == 1 else (None, None)
 
 
 def _job(number: int, need: Need) -> Job:
@@ -147,8 +143,9 @@ def would_start(site: Site, need: Need, command: Sequence[str], patience: Patien
         file.flush()
         answer = run(call_of(site.cluster, "sbatch", "--test-only", file.name), patience.timeout_s)
     if answer.returncode != 0:
-        raise SlurmError(_refusal(answer))
-    return last_line(answer.error).removeprefix("sbatch: ")
+        raise SlurmError(_refusal(answer, gpus_of(site, need)))
+    estimates = [line for line in lines_of(answer.error) if line.startswith("sbatch: Job ")]
+    return last_line(estimates[-1] if estimates else answer.error).removeprefix("sbatch: ")
 
 
 def signal_steps(ids: Iterable[str], name: str, cluster: str | None) -> None:
@@ -282,10 +279,7 @@ def _show_job(job: str, cluster: str | None, patience: Patience) -> JobState:
     return JobState(state, reason)
 
 
-def _refusal(answer: CommandAnswer) -> str:
-    """Return sbatch's answer, and after it what to do, if the answer is a known refusal."""
-    parts = [short_answer(answer)]
-    for words, advice in explanations()["refusals"].items():
-        if words.lower() in answer.error.lower():
-            parts.append(advice)
-    return "; ".join(parts)
+def _refusal(answer: CommandAnswer, gpus: int) -> str:
+    """Return sbatch's answer, and after it what to do, if the answer is a known refusal of a job with so many GPUs."""
+    advice = explain_refusal(answer.error, gpus)
+    return short_answer(answer) if advice is None else f"{short_answer(answer)}; {advice}"

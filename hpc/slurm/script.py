@@ -33,7 +33,7 @@ def sbatch_parameters(site: Site, need: Need) -> dict[str, Any]:
     """
     cpus = need.cpus or site.cpus_per_node
     memory_gb = need.memory_gb or site.memory_gb
-    gpus = site.gpus_per_node if need.gpus is None else need.gpus
+    gpus = gpus_of(site, need)
     walltime_min = need.walltime_min or site.walltime_min
     excesses = list(_excesses(site, need, gpus, walltime_min))
     if excesses:
@@ -63,6 +63,11 @@ def sbatch_parameters(site: Site, need: Need) -> dict[str, Any]:
         "srun_args": _srun_arguments(site, cpus),
         "additional_parameters": _flags(site, need),
     }
+
+
+def gpus_of(site: Site, need: Need) -> int:
+    """Return how many GPUs of each node a job asks for."""
+    return site.gpus_per_node if need.gpus is None else need.gpus
 
 
 def _flags(site: Site, need: Need) -> dict[str, Any]:

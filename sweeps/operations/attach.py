@@ -64,7 +64,7 @@ def submit_or_find(
         if is_other_spec(run, plan):
             message += ", with its old spec: to apply this one, stop it and launch again"
         return cluster, message
-    run, lock, what_was_done = start(plan, runs, extend=extend, update_code=update_code)
+    run, lock, what_was_done = start(plan, runs, extend=extend, update_code=update_code, site=site_name)
     with lock:
         cluster = ClusterRun(run)
         job_id = cluster.submit(site, submission)

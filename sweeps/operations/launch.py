@@ -205,7 +205,9 @@ def _run(plan: Plan, producer: "TrialProducer | None", options: LaunchOptions) -
     try:
         # A producer adds trials as it goes: a launch that was killed after it had decided has left some to add.
         extend = options.extend or producer is not None
-        run, lock, what_was_done = start(plan, options.runs, extend=extend, update_code=options.update_code)
+        run, lock, what_was_done = start(
+            plan, options.runs, extend=extend, update_code=options.update_code, site=options.site
+        )
     except OSError as error:
         raise RunFolderError(f"the run folder cannot be written: {error}; type another --runs") from error
     plan = _select_trials(plan, options)

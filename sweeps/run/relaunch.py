@@ -79,12 +79,15 @@ def describe(changed: Difference, record: LaunchRecord, plan: Plan) -> list[str]
 
 
 @pause_collection()  # the record of all trials is no garbage
-def start(plan: Plan, runs: Path, *, extend: bool, update_code: bool) -> tuple[RunFolder, RunLock, str]:
+def start(
+    plan: Plan, runs: Path, *, extend: bool, update_code: bool, site: str | None = None
+) -> tuple[RunFolder, RunLock, str]:
     """Create or resume the run; returns its folder, its lock (held) and what was done, such as "resumed".
 
     Args:
         extend: add trials to a run that has all others already.
         update_code: resume although the code has changed since the run was created.
+        site: where this launch runs its trials, for the run's history; None if it runs none.
 
     Raises:
         RunFolderError: the run may not be resumed; the text shows the difference and names the option.
@@ -94,7 +97,7 @@ def start(plan: Plan, runs: Path, *, extend: bool, update_code: bool) -> tuple[R
 
     run = RunFolder(runs / plan.name)
     files = sources()
-    launch = provenance(files)
+    launch = {**provenance(files), "site": site}
     if not run.path.exists():
         try:
             make_folder(runs)  # with the mode of the umask: it may be for several users
@@ -181,6 +184,9 @@ def _resume(
         actions.append(f"with new code {digest[:12]}")
     if plan.resources.model_dump() != record.resources:
         actions.append("with other resources")
+    site_before = record.provenance["history"][-1].get("site")
+    if None not in (site_before, launch["site"]) and site_before != launch["site"]:
+        actions.append(f"on site {launch['site']}, before on {site_before}: the speed of trials may differ")
     save_code(run, digest, files)
     save_imports(run, plan)
     changed_trials = [*added, *_described_otherwise(record, plan)]

@@ -30,9 +30,11 @@ from hpc.doctor.finding import (
     unknown,
 )
 from hpc.doctor.login import NODE_CHECKS, Doctor
+from hpc.doctor.slurm_checks import ping
 from hpc.doctor.watch import clock_finding, skew_s
 from hpc.errors import ClusterError
-from hpc.sites.site import Site
+from hpc.sites.site import Controller, Site
+from tests.hpc.fakes.commands import FakeSlurm
 from transtailor.__main__ import main
 from transtailor.documents import Record
 from transtailor.waiting import wait_for
@@ -167,6 +169,34 @@ def test_an_account_that_is_missing_is_said_before_anything_is_submitted(slurm: 
     assert "all further checks: not done, as SLURM takes no such jobs" in out
 
 
+def test_a_partition_that_wants_a_gpu_of_each_job_wants_one_of_the_controller(slurm: SmallSlurm) -> None:
+    slurm.refuses({"without GPUs": "QOSMinGRES"})
+    slurm.first_state("PENDING|PartitionTimeLimit")  # the doctor ends after the checks on the login node
+    slurm.is_silent = True
+    is_sound, out = slurm.examine()
+    assert not is_sound
+    assert "the controller's job" in marked(out, "✗") and "a worker's job" in marked(out, "✓")
+    assert "set gpus_per_node; for the controller below [controller], or there a partition without GPUs" in out
+    _, out = slurm.examine(SITE.model_copy(update={"controller": Controller(gpus_per_node=1)}))
+    assert "the controller's job" in marked(out, "✓")
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        ("Slurmctld(primary) at UPPSALA1 is DOWN", "missing"),
+        ("Slurmctld(primary) at UPPSALA1 is UP", "fine"),
+        ("Slurmctld(primary) at a is DOWN\nSlurmctld(backup) at b is UP", "fine"),
+        ("Slurmctld(primary/backup) at a/b are UP/DOWN", "fine"),
+    ],
+)
+def test_a_machine_whose_name_has_up_in_it_may_be_down(
+    said: str, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FakeSlurm(tmp_path, monkeypatch).says("scontrol", said)
+    assert ping(None).state == state
+
+
 def test_without_slurms_commands_there_is_one_line(slurm: SmallSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(slurm.parent))
     slurm.over.set()
@@ -190,7 +220,7 @@ def test_a_job_that_waits_too_long_is_cancelled_and_its_reason_said(slurm: Small
     is_sound, out = slurm.examine(limit_s=0.5)
     assert not is_sound
     assert marked(out, "✗") == ["job starts"]
-    assert "did not start in 0.5 s: the account has reached its limit of GPUs (AssocGrpGRES)" in out
+    assert "did not start in 0.5 s: all users of the account together have reached the limit of GPUs" in out
     assert slurm.calls("scancel") == [["7"]]
 
 

@@ -1,7 +1,8 @@
 """A SLURM of two jobs, told by files: `small_slurm.py NAME FOLDER ARGUMENTS...`; the test plays the jobs' nodes.
 
 FOLDER/state is what squeue says of both ("RUNNING|None"), empty while there is none; FOLDER/refusals.json has what a
-command refuses, by its name: {"sbatch": "text", "--test-only": ..., "requeue": ..., "--signal": ...}.
+command refuses, by its name: {"sbatch": "text", "--test-only": ..., "requeue": ..., "--signal": ...}; "without GPUs"
+has what is said to each job that asks for none.
 """
 
 import json
@@ -15,6 +16,8 @@ with log.open("a", encoding="utf-8") as calls:
 refusals = json.loads(Path(folder, "refusals.json").read_text(encoding="utf-8"))
 text = Path(arguments[-1]).read_text(encoding="utf-8") if command == "sbatch" else ""
 for name, said in refusals.items():
+    if name == "without GPUs" and text and "--gpus-per-node" not in text:
+        sys.exit(f"{command}: error: {said}")
     if name in (command, *(word.partition("=")[0] for word in arguments)):
         if name == "--test-only" and "--exclude" not in text:  # a second node is refused, and one is not
             continue

@@ -1,9 +1,12 @@
 """What a Ray on this machine is started with, and what is said where it does not start; none is started here."""
 
+import errno
 import os
 import signal
 import stat
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +73,37 @@ def test_where_it_does_not_start_the_error_says_what_it_needs(
     assert len(seen) == 2  # on a machine that is busy just then the second try may do
     assert not seen[0].exists()
     assert environment() == astray
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder with so short a path that Ray's sockets fit below it."""
+    with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def test_its_files_are_where_tmpdir_says(monkeypatch: pytest.MonkeyPatch, short: Path, tmp_path: Path) -> None:
+    monkeypatch.setattr("ray.init", lambda **_: None)
+    for said, parent in ((short, short), (tmp_path / "gone", Path("/tmp")), (tmp_path / ("x" * 30), Path("/tmp"))):
+        monkeypatch.setenv("TMPDIR", str(said))
+        with local_ray(1) as folder:
+            assert folder.parent == parent
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EACCES])
+@pytest.mark.parametrize("call", ["tempfile.mkdtemp", "Path.write_text"])
+def test_where_no_folder_can_be_made_it_says_what_to_type(
+    monkeypatch: pytest.MonkeyPatch, short: Path, number: int, call: str
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setenv("TMPDIR", str(short))
+    monkeypatch.setattr(f"hpc.folders.orphan_cleanup.{call}", refuse)
+    said = rf"{os.strerror(number)}; set TMPDIR.* at most 16 bytes; or add --site serial, which needs no Ray"
+    with pytest.raises(ClusterError, match=rf"made in {short}: .*{said}"), local_ray(1):
+        pytest.fail("there is no Ray")
+    assert list(short.iterdir()) == []
 
 
 @pytest.mark.check

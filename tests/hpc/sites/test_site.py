@@ -46,6 +46,8 @@ def fault(folder: Path, text: str) -> str:
         (SMALL + 'gpus_per_node = 4\ngres = "gpu:4"', ["gres = 'gpu:4'", '"gpu:a100"', "gpus_per_node"]),
         (SMALL + 'gpus_per_node = 4\ngres = "gpu:a100:4"', ["gres = 'gpu:a100:4'", '"gpu:a100"']),
         (SMALL + 'gres = "gpu:a100"', ["gpu:a100", "needs gpus_per_node"]),
+        (SMALL + '[controller]\ngres = "gpu:a100"', ["controller = ", "gres = 'gpu:a100' needs gpus_per_node"]),
+        (SMALL + '[controller]\ngpus_per_node = 1\ngres = "gpu:1"', ["controller.gres = 'gpu:1'", "write only the n"]),
         (SMALL + 'shared_folder = "runs"', ["shared_folder = 'runs'", "beginning with /"]),
         (SMALL + 'scratch_folder = "~/tmp"', ["scratch_folder = '~/tmp'", "$TMPDIR"]),
         (SMALL + '[sbatch]\nmem = "4G"', ["'mem' cannot be set here", "use memory_gb"]),

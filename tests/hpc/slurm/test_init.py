@@ -350,6 +350,20 @@ def test_limits_of_a_quality_of_service_are_kept(slurm: FakeSlurm) -> None:
     assert "allows at most (memory in MB): cpu=32, gres/gpu:a100=3, gres/gpu=2, mem=102400" in text
 
 
+@pytest.mark.parametrize(
+    ("least", "gpus"), [("gres/gpu=1", 1), ("cpu=2,gres/gpu:a100=4", 4), ("cpu=2", 0), ("", 0), ("gres/gpu=0", 0)]
+)
+def test_where_each_job_has_to_ask_for_gpus_the_controller_does(slurm: FakeSlurm, least: str, gpus: int) -> None:
+    slurm.says("sacctmgr", "lab||normal||||\n", f"normal||||||{least}\n")
+    text = site_text(ask_cluster(QUICK), "gpu")
+    site = parsed(text)
+    assert site.controller.gpus_per_node == gpus
+    assert (site.controller_site().gres or "none") == ("gpu:a100" if gpus else "none")
+    assert '# partition = "cpu"  # another one for it, without GPUs' in text
+    assert ("# gpus_per_node = 1  # if the partition refuses jobs without a GPU" in text) == (gpus == 0)
+    assert slurm.calls("sacctmgr")[1][-1].endswith(",MinTRES")
+
+
 def test_a_partition_that_takes_no_account_of_yours_is_not_chosen(slurm: FakeSlurm) -> None:
     closed = PARTITIONS.replace("PartitionName=cpu AllowGroups=ALL", "PartitionName=cpu AllowAccounts=others")
     slurm.says("scontrol", config("associations"), closed)

@@ -256,6 +256,7 @@ CONTROLLER_CHANGES: dict[str, tuple[Any, set[str], set[str]]] = {
     "partition": ("cpu", set(), {"#SBATCH --partition=cpu"}),
     "qos": ("long", set(), {"#SBATCH --qos=long"}),
     "constraint": ("ib", set(), {"#SBATCH --constraint=ib"}),
+    "gpus_per_node": (1, set(), {"#SBATCH --gpus-per-node=1"}),
     "cpus": (2, {"#SBATCH --cpus-per-task=1", "srun 1"}, {"#SBATCH --cpus-per-task=2", "srun 2"}),
     "memory_gb": (2.0, {"#SBATCH --mem=4096MB"}, {"#SBATCH --mem=2048MB"}),
     "walltime_min": (600, {"#SBATCH --time=120"}, {"#SBATCH --time=600"}),
@@ -274,7 +275,7 @@ def controllers(site: Site) -> set[str]:
 
 
 def test_the_changes_are_of_all_fields_of_a_controller() -> None:
-    assert set(CONTROLLER_CHANGES) == set(Controller.model_fields)
+    assert set(CONTROLLER_CHANGES) | {"gres"} == set(Controller.model_fields)
 
 
 @pytest.mark.parametrize("field", CONTROLLER_CHANGES)
@@ -292,6 +293,21 @@ def test_a_controller_has_no_gpu_and_what_its_partition_may_not_know() -> None:
     assert not [line for line in lines if "gpu" in line or "a100" in line]
     assert "#SBATCH --requeue" in lines
     assert "#SBATCH --signal=USR2@120" in lines
+
+
+@pytest.mark.parametrize(
+    ("controller", "asked_for"),
+    [
+        (Controller(gpus_per_node=1), "--gres=gpu:a100:1"),
+        (Controller(gpus_per_node=1, gres="gpu:t4"), "--gres=gpu:t4:1"),
+        (Controller(gpus_per_node=2, partition="small"), "--gpus-per-node=2"),
+        (Controller(gpus_per_node=2, partition="small", gres="gpu:t4"), "--gres=gpu:t4:2"),
+    ],
+)
+def test_a_controller_may_ask_for_gpus_where_each_job_has_to(controller: Controller, asked_for: str) -> None:
+    limits = SubmissionLimits(gpu_hours_per_sweep=1.5)  # of workers
+    site = SITE.model_copy(update={"gres": "gpu:a100", "controller": controller, "limits": limits})
+    assert [line for line in controllers(site) if "gpu" in line] == [f"#SBATCH {asked_for}"]
 
 
 def test_a_worker_that_is_lost_is_not_started_again_by_slurm() -> None:

@@ -12,7 +12,8 @@ import pytest
 from hpc.errors import SlurmError
 from hpc.sites.site import Need, Site
 from hpc.slurm.calls import Patience
-from hpc.slurm.jobs import Job, JobState, cancel, explanations, jobs, queue, requeue, signal_steps, submit, would_start
+from hpc.slurm.jobs import Job, JobState, cancel, jobs, queue, requeue, signal_steps, submit, would_start
+from hpc.slurm.reasons import explanations
 from hpc.slurm.script import script
 from tests.hpc.fakes.commands import FakeSlurm, without_hanging_on
 
@@ -149,29 +150,6 @@ def test_an_array_has_an_id_for_each_element(slurm: FakeSlurm, tmp_path: Path) -
     assert submit(SITE, need_in(tmp_path, array_size=3), ["true"], QUICK) == Job(12, ("12_0", "12_1", "12_2"))
 
 
-@pytest.mark.parametrize(
-    ("said", "advice"),
-    [
-        ("sbatch: error: Batch job submission failed: Invalid account or account/partition combination", "account is"),
-        ("sbatch: error: Batch job submission failed: Invalid partition name specified", "partition is wrong: sinfo"),
-        ("sbatch: error: Batch job submission failed: Invalid qos specification", "qos is wrong"),
-        ("sbatch: error: Batch job submission failed: Invalid feature specification", "constraint names"),
-        ("sbatch: error: Batch job submission failed: Invalid job array specification", "limits.array_size"),
-        ("sbatch: error: Memory specification can not be satisfied", "memory_gb is more"),
-        ("sbatch: error: Batch job submission failed: Requested node configuration is not available", "no node has"),
-        ("sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (…)", "a limit of your"),
-        ("sbatch: error: something new", "something new"),
-    ],
-)
-def test_a_refusal_is_not_retried_and_says_what_to_do(slurm: FakeSlurm, tmp_path: Path, said: str, advice: str) -> None:
-    slurm.says("sbatch", {"error": said, "returncode": 1})
-    with pytest.raises(SlurmError, match="did not submit") as raised:
-        submit(SITE, need_in(tmp_path), ["true"], QUICK)
-    assert said[:40] in str(raised.value)
-    assert advice in str(raised.value)
-    assert len(slurm.calls("sbatch")) == 1
-
-
 BUSY = {"error": "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", "returncode": 1}
 
 
@@ -219,6 +197,30 @@ def test_where_neither_sbatch_nor_squeue_answers_nothing_is_tried_again(slurm: F
     with pytest.raises(SlurmError, match="was submitted is unknown, check it before you try again: squeue gave no"):
         submit(SITE, need_in(tmp_path), ["true"], QUICK)
     assert (len(slurm.calls("sbatch")), len(slurm.calls("squeue"))) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    "printed", ["7\nYour project has 12000 hours left.\n", "Welcome!\n 7 \nBye\n", "7;wice\n\nsee the portal: job 7\n"]
+)
+def test_a_wrapper_may_print_before_and_after_the_number(slurm: FakeSlurm, tmp_path: Path, printed: str) -> None:
+    slurm.says("sbatch", printed)
+    site = SITE.model_copy(update={"cluster": "wice"})
+    assert submit(site, need_in(tmp_path), ["true"], QUICK) == Job(7, ("7",))  # and no squeue was needed
+
+
+def test_of_two_numbers_none_is_believed(slurm: FakeSlurm, tmp_path: Path) -> None:
+    slurm.says("sbatch", "7\n12000\n")
+    slurm.says("squeue", "")
+    with pytest.raises(SlurmError, match="did not submit"):
+        submit(SITE, need_in(tmp_path), ["true"], QUICK)
+    assert len(slurm.calls("squeue")) == 1  # it was looked for by its file
+
+
+def test_an_estimate_is_read_among_what_a_wrapper_prints(slurm: FakeSlurm, tmp_path: Path) -> None:
+    slurm.says(
+        "sbatch", {"error": "sbatch: Job 1 to start at 2026-01-01T10:00:00\nYour project has 12000 hours left.\n"}
+    )
+    assert would_start(SITE, need_in(tmp_path), ["true"], QUICK) == "Job 1 to start at 2026-01-01T10:00:00"
 
 
 def test_garbage_from_sbatch_is_not_taken_for_a_job_and_not_tried_again(slurm: FakeSlurm, tmp_path: Path) -> None:
@@ -382,15 +384,3 @@ def test_what_is_no_id_reaches_no_command(slurm: FakeSlurm, hostile: str) -> Non
         with pytest.raises(ValueError, match="not the id of a job"):
             call(["1", hostile], None, QUICK)
     assert slurm.calls("scancel") == slurm.calls("squeue") == []
-
-
-@pytest.mark.parametrize(
-    ("reason", "words"),
-    [
-        ("ReqNodeNotAvail, UnavailableNodes:node1", explanations()["reasons"]["ReqNodeNotAvail"]),
-        ("(AssocGrpGRES)", explanations()["reasons"]["AssocGrpGRES"]),
-        ("SomethingNew", "SomethingNew"),
-    ],
-)
-def test_reasons_are_said_in_plain_words(reason: str, words: str) -> None:
-    assert JobState("PENDING", reason).explanation == words

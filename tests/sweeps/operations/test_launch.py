@@ -180,6 +180,8 @@ def test_all_finished_says_so_ends_with_the_report_and_keeps_the_command(
     assert "transtailor status runs/small" in done.stdout
     last = json.loads(finished_run.provenance.read_text())["history"][-1]
     assert (last["argv"][1:], last["what"]) == ([str(write_spec()), "--site", "serial"], "resumed")
+    elsewhere = launch(write_spec(), "--site", "local")
+    assert "runs/small: resumed, on site local, before on serial: the speed of trials may differ\n" in elsewhere.stdout
 
 
 def test_a_launch_of_another_spec_changes_nothing(

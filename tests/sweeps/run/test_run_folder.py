@@ -50,9 +50,11 @@ print(seen)
 """
 
 
-def go_on(plan: Plan, run: RunFolder, *, extend: bool = False, update_code: bool = False) -> str:
+def go_on(
+    plan: Plan, run: RunFolder, *, extend: bool = False, update_code: bool = False, site: str | None = None
+) -> str:
     """Launch `plan` on the runs that `run` is in; what was done."""
-    _, lock, what = start(plan, run.path.parent, extend=extend, update_code=update_code)
+    _, lock, what = start(plan, run.path.parent, extend=extend, update_code=update_code, site=site)
     lock.release()
     return what
 
@@ -256,6 +258,14 @@ def test_the_same_spec_goes_on(run: RunFolder, plan: Plan) -> None:
 def test_other_resources_are_no_other_spec(run: RunFolder, write_spec: WriteSpec) -> None:
     assert go_on(make_plan(load_spec(write_spec(), ["resources.ranks=2"])), run) == "resumed, with other resources"
     assert make_plan(load_spec(run.spec)).resources.ranks == 2  # a controller plans from this file
+
+
+def test_another_site_than_before_is_said(run: RunFolder, plan: Plan) -> None:
+    done = [go_on(plan, run, site=site) for site in (None, "serial", "serial", "local", "local", "alps")]
+    assert done == [
+        "resumed", "resumed", "resumed", "resumed, on site local, before on serial: the speed of trials may differ",
+        "resumed", "resumed, on site alps, before on local: the speed of trials may differ",
+    ]  # fmt: skip
 
 
 def test_more_trials_need_extend_and_keep_the_old(run: RunFolder, plan: Plan, write_spec: WriteSpec) -> None:
