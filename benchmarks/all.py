@@ -21,13 +21,12 @@ from benchmarks.record import EVIDENCE, ROOT
 GROUPS = {
     "bench": """
         python benchmarks/empty_trial.py
-        python benchmarks/sharing.py --spec benchmarks/paper_like.toml
+        python benchmarks/sharing.py --site serial --spec benchmarks/paper_like.toml
         python benchmarks/planning.py
     """,
     "bench-long": """
         python benchmarks/pruned_speed.py
         python benchmarks/table_budgets.py
-        python benchmarks/sharing.py --seeds 1
         python benchmarks/coverage.py
         python benchmarks/many_trials.py
         python benchmarks/search.py

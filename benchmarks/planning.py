@@ -10,7 +10,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import os
 import statistics
 import subprocess
 import tempfile
@@ -18,8 +17,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
+from benchmarks.process import Taken, wait_for
 from benchmarks.record import ROOT, Row, parser_of, spread, table_of, verdict, write
 from results.store.writer import Writer
 from sweeps.planning.plan import make_plan
@@ -59,15 +58,6 @@ class Asked:
     goal_gb: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Taken:
-    """The cost of one process; `cpu_s` is that of all its threads."""
-
-    wall_s: float
-    cpu_s: float
-    peak_gb: float  # the system counts no peak below that of the calling process
-
-
 ASKED = (
     Asked(what="--plan", trials=10_000, runs=3, goal_s=2.8),
     Asked(what="--plan", trials=100_000, runs=1, goal_s=25.0, goal_gb=0.5),
@@ -104,14 +94,6 @@ def measure(asked: Asked, folder: Path) -> Taken:
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     return taken
-
-
-def wait_for(process: "subprocess.Popen[Any]", start_s: float) -> Taken:
-    """Wait for the end of a process that was started then, by time.perf_counter; return its cost."""
-    _, status, used = os.wait4(process.pid, 0)
-    wall_s = time.perf_counter() - start_s
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return Taken(wall_s=wall_s, cpu_s=used.ru_utime + used.ru_stime, peak_gb=used.ru_maxrss * 1024 / 1e9)
 
 
 def write_spec(asked: Asked, folder: Path) -> Path:

@@ -20,6 +20,7 @@ from scipy.stats import spearmanr, t
 
 from benchmarks.record import Cell, Measured, parser_of, verdict, write
 from benchmarks.search_table import Table, load_table
+from results.sharing import ONE_SCRIPT, SOURCE_GIVEN
 from sweeps.search.halving import ladder
 from sweeps.search.proposals import next_batch
 from sweeps.search.records import Proposal, Score, ScoreKey
@@ -150,7 +151,8 @@ def summary(contender: Contender, replays: Sequence[Replay], table: Table) -> tu
     """The row of a contender."""
     best = max(map(table.end, table.settings))
     usual = statistics.fmean(map(table.end, table.settings))  # where nothing has ended yet: any setting
-    grid_s, grid_clock_s = table.grid_s(), table.grid_s() / SLOTS
+    grid = table.grid().one_script
+    grid_s, grid_clock_s = grid.shared, grid.shared / SLOTS
 
     def regret(most_s: float) -> list[float]:
         return [100 * (best - (run.best(most_s) or usual)) for run in replays]
@@ -161,7 +163,7 @@ def summary(contender: Contender, replays: Sequence[Replay], table: Table) -> tu
     return (
         contender.sampler, contender.stops, contender.settings,
         statistics.fmean(run.shared_s for run in replays) / grid_s,
-        statistics.fmean(run.unshared_s for run in replays) / table.grid_s(shared=False),
+        statistics.fmean(run.unshared_s for run in replays) / grid.separate,
         statistics.fmean(run.clock_s for run in replays) / grid_clock_s,
         *(statistics.fmean(regret(budget * grid_s)) for budget in BUDGETS),
         statistics.fmean(ends), statistics.quantiles(ends, n=4)[2],
@@ -212,12 +214,12 @@ def lower_bound(values: Sequence[float]) -> float:
 
 def statements(rows: Sequence[dict[str, Cell]], table: Table, repeats: int) -> Iterator[str]:
     """What the table shows, and what its columns are."""
-    winner, unshared = grid_winner(table), table.grid_s(shared=False)
+    winner, grid = grid_winner(table), table.grid()
     tests = [score for _, score in table.confirmed[winner].values()]
     yield (
-        f"The grid: {len(table.settings)} settings of digits_vgg on digits, {table.grid_s():.0f} stage-seconds with "
-        f"shared stages and {unshared:.0f} without. {len(table.confirmed)} settings were confirmed with {len(tests)} "
-        f"new seeds. Its winner is that of its {TOP} best which is best by confirmed validation scores: {winner}, test "
+        f"The grid: {len(table.settings)} settings of digits_vgg on digits, {grid.one_script.shared:.0f} stage-seconds "
+        f"with shared stages. {len(table.confirmed)} settings were confirmed with {len(tests)} new seeds. Its winner "
+        f"is that of its {TOP} best which is best by confirmed validation scores: {winner}, test "
         f"{100 * statistics.fmean(tests):.2f}%."
     )
     for epochs, found in correlations(table).items():
@@ -226,17 +228,18 @@ def statements(rows: Sequence[dict[str, Cell]], table: Table, repeats: int) -> I
     yield from halving_notes(rows)
     least = min(rows, key=sharing_gain)
     yield (
-        f"Without sharing the grid takes {unshared / table.grid_s():.2f} times as long. A search shares less: its "
-        f"share of the grid's stage-seconds is up to {1 / sharing_gain(least):.2f} times as large with sharing as "
-        f"without ({name(least)})."
+        f"Sharing saves the grid a factor of {grid.one_script.factor_text} in stage-seconds over {ONE_SCRIPT} "
+        f"({grid.one_script.separate:.0f}), and of {grid.source_given.factor_text} over {SOURCE_GIVEN}. A search "
+        f"shares less: its share of the grid's stage-seconds is up to {1 / sharing_gain(least):.2f} times as large "
+        f"with sharing as without, which is here {ONE_SCRIPT} ({name(least)})."
     )
     yield (
         f"{repeats} repetitions with other seeds of the sampler (in the grid's order: one); {SLOTS} slots, batches of "
         f"{SLOTS}. regret: points of validation accuracy below the grid's best, at the end and after a share of its "
-        "stage-seconds (before the first end: that of the mean setting). share_unshared: of the grid's unshared. "
-        "hours_ratio: time on the slots, against the grid on slots that are never idle. All of these count the search "
-        f"alone. confirming_share: what confirming its {TOP} best with {SEEDS} seeds takes in addition, of the grid's "
-        "stage-seconds; the grid would have to confirm, too."
+        "stage-seconds (before the first end: that of the mean setting). share_unshared: of the grid's, both "
+        "without sharing. hours_ratio: time on the slots, against the grid on slots that are never idle. All of these "
+        f"count the search alone. confirming_share: what confirming its {TOP} best with {SEEDS} seeds takes in "
+        "addition, of the grid's stage-seconds; the grid would have to confirm, too."
     )
     yield (
         "confirmed_difference: test points against the grid's winner, paired by seeds that no search has used, over "

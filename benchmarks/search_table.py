@@ -15,12 +15,13 @@ if __name__ == "__main__":
 import argparse
 import json
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.record import EVIDENCE
+from results.sharing import SOURCE_KIND, Baselines, StageUse, baselines_of
 from sweeps.planning.plan import PlannedTrial, trial_to_rung
 from sweeps.run.run_folder import RunFolder
 from sweeps.search.halving import ladder
@@ -57,6 +58,7 @@ class Table:
 
     settings: dict[str, list[Reached]]  # by the candidate's key, in the order of the grid; its rungs, then its end
     seconds: dict[str, float]  # of each stage
+    sources: frozenset[str]  # the stages that train a source
     confirmed: dict[str, dict[int, tuple[float, float]]]  # candidate's key -> seed -> validation and test score
 
     def end(self, key: str) -> float:
@@ -67,10 +69,13 @@ class Table:
         """The mean confirmed validation score of a setting."""
         return statistics.fmean(score for score, _ in self.confirmed[key].values())
 
-    def grid_s(self, *, shared: bool = True) -> float:
-        """Stage-seconds of all settings."""
-        keys = [stage for reached in self.settings.values() for at_rung in reached for stage in at_rung.stages]
-        return sum(self.seconds[key] for key in (set(keys) if shared else keys))
+    def grid(self) -> Baselines:
+        """Stage-seconds of all settings, each of which is a trial."""
+        trials = Counter(stage for reached in self.settings.values() for at_rung in reached for stage in at_rung.stages)
+        return baselines_of(
+            StageUse(cost=self.seconds[key], trials=count, trains_source=key in self.sources)
+            for key, count in trials.items()
+        )
 
 
 def load_table(folder: Path = FOLDER) -> Table:
@@ -80,7 +85,10 @@ def load_table(folder: Path = FOLDER) -> Table:
     settings, stages, confirmed = (pq.read_table(folder / name).to_pylist() for name in (SETTINGS, STAGES, CONFIRMED))
     by_number = {row["setting"]: _key(row) for row in settings}
     table = Table(
-        settings=defaultdict(list), seconds={row["stage_key"]: row["seconds"] for row in stages}, confirmed={}
+        settings=defaultdict(list),
+        seconds={row["stage_key"]: row["seconds"] for row in stages},
+        sources=frozenset(row["stage_key"] for row in stages if row["kind"] == SOURCE_KIND),
+        confirmed={},
     )
     for row in settings:
         kept = {name: row[name] for name in ("epochs", "validation_score", "macs")}

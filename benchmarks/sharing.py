@@ -1,11 +1,12 @@
-"""A sweep with sharing of stages, compared with the same sweep without, both by the command line.
+"""A sweep with sharing of stages, compared with one script per trial, both by the command line.
 
     python benchmarks/sharing.py                                    # the embedded sweep: half an hour on two cores
     python benchmarks/sharing.py --spec benchmarks/paper_like.toml  # methods x budgets x beta x seeds
     python benchmarks/sharing.py --quick    # about one and a half minutes: one network, one seed, few epochs
 
 Sharing runs before and after the run without it, each time from an empty cache, so that a machine that becomes slower
-in between is noticed. The results of all runs must be equal.
+in between is noticed. The results of all runs must be equal. With `--site serial` other work on the machine changes
+the processor time little.
 """
 
 import sys
@@ -15,23 +16,29 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
 import os
+import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from benchmarks.equality import compare, points_of
+from benchmarks.process import wait_for
 from benchmarks.record import EVIDENCE, ROOT, Cell, Measured, parser_of, verdict, write
 from results.arms.cost import cost_of_run
+from results.sharing import EACH_POINT_ALONE, ONE_SCRIPT, SOURCE_GIVEN, SOURCE_KIND, Baseline, Baselines
 from results.store.reader import Run, load
 from sweeps.planning.durations import Durations, durations_in
 from sweeps.planning.plan import Plan, choose_probe, cost_of, make_plan
 from sweeps.spec.spec import EMBEDDED_SPEC, load_spec
+from transtailor.plural import counted
 
 GOAL_FRACTION = 0.15  # the computed and the expected factor's distance from the measured one
-PAPER_LIKE_FACTOR, PAPER_LIKE_WALL = 7.0, 3.6  # goals; Hippo's stage trees reach 6.77 in GPU-hours, 3.53 end to end
+HIPPO_HOURS, HIPPO_WALL = 4.81, 2.76  # what Hippo's stage trees reach at most in one study, over trials as scripts
+STAGE_SECONDS, WALL, PROCESSOR = "stage-seconds measured", "wall time, s", "processor time, s"
+GOALS = {STAGE_SECONDS: HIPPO_HOURS, PROCESSOR: HIPPO_HOURS, WALL: HIPPO_WALL}  # of the paper-like sweep
+UNSTEADY = "left out: the machine did not keep its pace, see the two sharing runs"
 TWICE_GOAL = 1.02  # stage-seconds computed in all, over each distinct stage once
 MAKESPAN_GOAL = 1.08  # of the paper-like sweep, over its bound
 LAUNCH = ROOT / "sweeps" / "launch.py"
@@ -50,14 +57,7 @@ class Launched:
 
     run: Path
     wall_s: float  # of the whole command: imports, Ray, trials, report
-
-
-@dataclass(frozen=True, kw_only=True)
-class Separate:
-    """Stage-seconds of a run without sharing."""
-
-    needed_s: float  # of the stages that each trial's last operating point is made from, and of that point
-    passed_s: float  # of the points that trials measured before, which that point does not need
+    cpu_s: float  # likewise; of Ray's processes it may lack some
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = parser_of(__doc__, None, quick="one network, one seed, few epochs")
     parser.add_argument("--spec", type=Path, default=EMBEDDED_SPEC, help="the sweep (default: the embedded one)")
     parser.add_argument("--seeds", type=int, help="only this many seeds of the sweep, to save time")
+    parser.add_argument("--site", choices=("local", "serial"), default="local", help="as of a launch")
     options = parser.parse_args(arguments)
     assignments = QUICK if options.quick else ()
     if options.seeds is not None:
@@ -126,13 +127,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = make_plan(load_spec(options.spec, assignments))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        probe = launch(folder / "probe", options.spec, assignments, "--only", choose_probe(plan.trials).trial_id)
+        command = (options.spec, assignments, "--site", options.site)
+        probe = launch(folder / "probe", *command, "--only", choose_probe(plan.trials).trial_id)
         durations = durations_in(probe.run.parent, plan.resources.ranks)
         assert durations is not None
-        before = launch(folder / "before", options.spec, assignments)
-        alone = launch(folder / "alone", options.spec, assignments, "--no-sharing")
-        after = launch(folder / "after", options.spec, assignments)
-        measured, is_equal = _table(plan, durations, before, alone, after)
+        before = launch(folder / "before", *command)
+        scripts = launch(folder / "scripts", *command, "--no-sharing")
+        after = launch(folder / "after", *command)
+        measured, is_equal = _table(plan, options.site, durations, before, scripts, after)
     suffix = "" if options.spec == EMBEDDED_SPEC else f"_{plan.name}"
     write(measured, options.out or EVIDENCE / f"sharing{suffix}")
     return 0 if is_equal else 1
@@ -149,10 +151,12 @@ def launch(folder: Path, spec: Path, assignments: Sequence[str], *more: str) -> 
     command += [text for assignment in assignments for text in ("--set", assignment)]
     print(f"launching {' '.join(command[1:])}", file=sys.stderr, flush=True)
     start_s = time.perf_counter()
-    subprocess.run(command, check=True, stdout=sys.stderr, env=os.environ | {"PYTHONUNBUFFERED": "1"})
-    wall_s = time.perf_counter() - start_s
+    with subprocess.Popen(command, stdout=sys.stderr, env=os.environ | {"PYTHONUNBUFFERED": "1"}) as process:
+        taken = wait_for(process, start_s)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
     (run,) = (folder / "runs").iterdir()
-    return Launched(run=run, wall_s=wall_s)
+    return Launched(run=run, wall_s=taken.wall_s, cpu_s=taken.cpu_s)
 
 
 def makespan_over_bound(run: Run, slots: int) -> float:
@@ -181,111 +185,146 @@ def lower_bound_s(totals: Totals, common: Collection[str], slots: int) -> float:
     return max(longest_s, common_s + (all_s - common_s) / slots)
 
 
-def separate_seconds(run: Run) -> Separate:
-    """Stage-seconds as the trials of a run without sharing measured them.
+def baselines_of_scripts(scripts: Run, shared: Sequence[Baselines]) -> list[Baseline]:
+    """What a run without sharing took, against the mean of those with it: with its sources' training, and without.
 
     Raises:
         ValueError: a trial found a stage computed, so the run shares.
     """
-    stages = run.rows("SELECT trial_id, stage_key, compute_s, parents, cached FROM stages")
-    if any(row["cached"] for row in stages):
-        raise ValueError(f"{run.path}: a trial found a stage computed; run it with --no-sharing")
-    last = run.rows("SELECT trial_id, arg_max(stage_key, point) AS stage_key FROM operating_points GROUP BY trial_id")
-    return separate(stages, {row["trial_id"]: row["stage_key"] for row in last})
-
-
-def separate(stages: Iterable[Mapping[str, Any]], last_points: Mapping[str, str]) -> Separate:
-    """Stage-seconds of trials that share nothing: every row of `stages` counts, each trial's on its own.
-
-    Args:
-        stages: rows with trial_id, stage_key, compute_s and parents.
-        last_points: trial id -> key of its last operating point.
-    """
-    of_trial: dict[str, dict[str, StageRow]] = {}
-    for row in stages:
-        of_trial.setdefault(row["trial_id"], {})[row["stage_key"]] = StageRow(row["compute_s"], tuple(row["parents"]))
-    all_s = sum(stage.compute_s for own_stages in of_trial.values() for stage in own_stages.values())
-    needed_s = sum(Totals(of_trial[trial_id]).seconds_from_start(key) for trial_id, key in last_points.items())
-    return Separate(needed_s=needed_s, passed_s=all_s - needed_s)
+    if scripts.rows("FROM stages WHERE cached"):
+        raise ValueError(f"{scripts.path}: a trial found a stage computed; run it with --no-sharing")
+    (row,) = scripts.rows(f"""
+        SELECT sum(compute_s) AS all_s, sum(compute_s) FILTER (kind <> '{SOURCE_KIND}') AS given_s FROM stages
+    """)
+    return [
+        Baseline(
+            name=ONE_SCRIPT,
+            separate=row["all_s"],
+            shared=statistics.fmean(each.one_script.shared for each in shared),
+        ),
+        Baseline(
+            name=SOURCE_GIVEN,
+            separate=row["given_s"],
+            shared=statistics.fmean(each.source_given.shared for each in shared),
+        ),
+    ]
 
 
 def _table(
-    plan: Plan, durations: Durations, before: Launched, alone: Launched, after: Launched
+    plan: Plan, site: str, durations: Durations, before: Launched, scripts: Launched, after: Launched
 ) -> tuple[Measured, bool]:
-    slots = len(os.sched_getaffinity(0)) // plan.resources.ranks
-    with load(before.run) as first, load(alone.run) as separate, load(after.run) as second:
-        seconds = separate_seconds(separate)
+    slots = 1 if site == "serial" else len(os.sched_getaffinity(0)) // plan.resources.ranks
+    with load(before.run) as first, load(scripts.run) as separate, load(after.run) as second:
         costs = [cost_of_run(run)[0] for run in (first, second)]
-        twice = [
-            run.rows(COMPUTED)[0]["seconds"] / cost.shared_s for run, cost in zip((first, second), costs, strict=True)
-        ]
+        measured = baselines_of_scripts(separate, [cost.baselines for cost in costs])
+        spent_s = [run.rows(COMPUTED)[0]["seconds"] for run in (first, second)]
         over_bound = [makespan_over_bound(run, slots) for run in (first, second)]
         same = compare(points_of(first), points_of(separate))
         again = compare(points_of(first), points_of(second))
         trials = [run.rows("SELECT count(*) AS trials FROM trials")[0]["trials"] for run in (first, separate)]
-    shared_s = sum(cost.shared_s for cost in costs) / 2
-    computed_s = sum(cost.separate_s for cost in costs) / 2
-    factor, computed = seconds.needed_s / shared_s, computed_s / shared_s
-    expected = cost_of(plan.trials, lambda _: False).sharing_factor
-    probed = cost_of(plan.trials, lambda _: False, durations.seconds).sharing_factor
-    wall_s = (before.wall_s + after.wall_s) / 2
-    is_paper_like = plan.name == "paper_like"
+    seconds = [cost.baselines.one_script.shared for cost in costs]
+    twice = max(spent / once for spent, once in zip(spent_s, seconds, strict=True))
+    walls = Baseline(name=ONE_SCRIPT, separate=scripts.wall_s, shared=(before.wall_s + after.wall_s) / 2)
+    clocks = [*((STAGE_SECONDS, baseline) for baseline in measured), (WALL, walls)]
+    processor = None
+    if site == "serial":
+        processor = Baseline(name=ONE_SCRIPT, separate=scripts.cpu_s, shared=(before.cpu_s + after.cpu_s) / 2)
+    goals = GOALS if plan.name == "paper_like" else {}
+    times, reference = measured_rows(clocks, processor, seconds[1] / seconds[0], goals)
     rows: list[tuple[Cell, ...]] = [
-        ("trials", trials[0], trials[1], None, ""),
-        ("operating points, distinct", costs[0].points, same.points, None, ""),
-        ("stages computed, distinct", costs[0].stages, None, None, ""),
-        ("stage-seconds measured", shared_s, seconds.needed_s, factor,
-         _lower_goal(factor, PAPER_LIKE_FACTOR) if is_paper_like else ""),
-        ("stage-seconds with the points passed on the way", shared_s, seconds.needed_s + seconds.passed_s,
-         (seconds.needed_s + seconds.passed_s) / shared_s, ""),
-        ("stage-seconds computed by results.arms.cost", shared_s, computed_s, computed, _deviation(computed, factor)),
-        ("work expected by --plan", None, None, expected, _deviation(expected, factor)),
-        ("time expected by --plan after one trial", None, None, probed, _deviation(probed, factor)),
-        ("wall time, s", wall_s, alone.wall_s, alone.wall_s / wall_s,
-         _lower_goal(alone.wall_s / wall_s, PAPER_LIKE_WALL) if is_paper_like else ""),
-        ("stage-seconds spent / each distinct stage once", max(twice), None, None,
-         f"<= {TWICE_GOAL}: {verdict(max(twice) <= TWICE_GOAL)}"),
-        ("makespan / bound", max(over_bound), None, None,
-         f"{slots} slots" + (_upper_goal(max(over_bound), MAKESPAN_GOAL) if is_paper_like else "")),
-        ("first and second sharing run, stage-seconds", costs[0].shared_s, costs[1].shared_s,
-         costs[1].shared_s / costs[0].shared_s, "second / first: what the machine did meanwhile"),
-        ("results equal", None, None, None, str(same)),
-        ("results of both sharing runs equal", None, None, None, str(again)),
+        ("trials", None, trials[0], trials[1], None, ""),
+        ("operating points, distinct", None, costs[0].points, same.points, None, ""),
+        ("stages computed, distinct", None, costs[0].stages, None, None, ""),
+    ]
+    rows += times
+    for what, found in (
+        ("stage-seconds computed from the first sharing run", costs[0].baselines),
+        ("MACs of images expected by --plan", cost_of(plan.trials, lambda _: False).baselines),
+        (
+            "seconds expected by --plan after one trial",
+            cost_of(plan.trials, lambda _: False, durations.seconds).baselines,
+        ),
+    ):
+        for baseline in found.leading_first():
+            rows.append(_row(what, baseline, _deviation(baseline, reference.get(baseline.name))))
+    rows += [
+        ("stage-seconds spent / each distinct stage once", None, twice, None, None,
+         f"<= {TWICE_GOAL}: {verdict(twice <= TWICE_GOAL)}"),
+        ("makespan / bound", None, max(over_bound), None, None,
+         f"{counted(slots, 'slot')}; <= {MAKESPAN_GOAL:g}: {verdict(max(over_bound) <= MAKESPAN_GOAL)}"),
+        ("first and second sharing run, stage-seconds", None, *seconds, seconds[1] / seconds[0],
+         "second / first: what the machine did meanwhile"),
+        ("results equal", None, None, None, None, str(same)),
+        ("results of both sharing runs equal", None, None, None, None, str(again)),
     ]  # fmt: skip
-    columns = ("what", "sharing", "without", "without / sharing", "verdict")
-    title = f"The sweep {plan.name} with sharing and without"
-    return Measured(title=title, columns=columns, rows=tuple(rows), notes=NOTES), same.is_equal and again.is_equal
+    title = f"The sweep {plan.name} with sharing of stages, and as one script per trial"
+    return Measured(title=title, columns=COLUMNS, rows=tuple(rows), notes=NOTES), same.is_equal and again.is_equal
 
 
-def _lower_goal(ratio: float, goal: float) -> str:
-    return f">= {goal:g}: {verdict(ratio >= goal)}"
+def measured_rows(
+    clocks: Sequence[tuple[str, Baseline]], processor: Baseline | None, pace: float, goals: Mapping[str, float]
+) -> tuple[list[tuple[Cell, ...]], dict[str, float | None]]:
+    """Return the rows of what was measured, and the factors to hold others against, by the name of the baseline.
+
+    Args:
+        clocks: times by the clock, each with what it is. They are left out if the machine did not keep its pace.
+        processor: the processor time of the whole commands; None: not known.
+        pace: stage-seconds of the second sharing run over those of the first.
+        goals: for the first baseline, by what is measured.
+    """
+    rows: list[tuple[Cell, ...]] = []
+    reference: dict[str, float | None] = {}
+    is_steady = 1 / (1 + GOAL_FRACTION) <= pace <= 1 + GOAL_FRACTION
+    for what, baseline in clocks:
+        if not is_steady:
+            rows.append((what, baseline.name, None, None, None, UNSTEADY))
+            continue
+        reference.setdefault(baseline.name, baseline.factor)
+        rows.append(_row(what, baseline, _goal_text(what, baseline, goals)))
+    if processor is not None:
+        reference[processor.name] = processor.factor
+        rows.append(_row(PROCESSOR, processor, _goal_text(PROCESSOR, processor, goals)))
+    return rows, reference
 
 
-def _upper_goal(ratio: float, goal: float) -> str:
-    return f"; <= {goal:g}: {verdict(ratio <= goal)}"
+def _row(what: str, baseline: Baseline, said: str) -> tuple[Cell, ...]:
+    return what, baseline.name, baseline.shared, baseline.separate, baseline.factor, said
 
 
-def _deviation(factor: float, measured: float) -> str:
-    difference = (factor - measured) / measured
+def _goal_text(what: str, baseline: Baseline, goals: Mapping[str, float]) -> str:
+    if what not in goals or baseline.name != ONE_SCRIPT:
+        return ""
+    return f">= {goals[what]:g}: {verdict((baseline.factor or 0.0) >= goals[what])}"
+
+
+def _deviation(baseline: Baseline, measured: float | None) -> str:
+    """Say how far a factor is from the measured one; nobody measured each point alone."""
+    if measured is None or baseline.factor is None:
+        return "not measured"
+    difference = (baseline.factor - measured) / measured
     return f"{difference:+.1%} of measured; within {GOAL_FRACTION:.0%}: {verdict(abs(difference) <= GOAL_FRACTION)}"
 
 
 COMPUTED = "SELECT sum(compute_s) AS seconds FROM stages WHERE NOT cached"
 
+COLUMNS = ("what", "against", "sharing", "without", "without / sharing", "verdict")
 NOTES = (
     "Sharing: the mean of a run before and a run after the one without sharing, each from an empty cache. Without: "
-    "`--no-sharing`, every distinct operating point as a trial of its own with a private, empty cache.",
-    "Stage-seconds without sharing count, for each trial, the stages that its last operating point is made from and "
-    "that point, as results.arms.cost does. A trial also measures the points that it passes on its way (the rule that "
-    "stops early needs them); they are left out of the factor and are in a separate row.",
-    "Computed: from the stages of the sharing runs alone. Expected: counted operations where nothing has run yet; "
-    "after the trial that `--plan` names as a probe (not counted above), its seconds, by kind of stage and network.",
+    "`--no-sharing`, the same trials as scripts: each computes all stages of its path, with a private, empty cache.",
+    f"Three baselines. {ONE_SCRIPT}: what was run. {SOURCE_GIVEN}: the same runs, without the stages that train a "
+    f"source network, on both sides. {EACH_POINT_ALONE}: nobody works so; it is computed, and was not run.",
+    "Computed: from the stages of the first sharing run alone. Expected by MACs of images: counted, not measured. "
+    "Expected in seconds: after the trial that `--plan` names as a probe, its seconds, by kind of stage and network.",
+    f"Goals of the sweep paper_like: what Hippo's stage trees save at most in one study over trials as scripts (Shin "
+    f"et al., VLDB 2022), {HIPPO_HOURS:g} in GPU-hours and {HIPPO_WALL:g} from end to end; over several studies 6.77 "
+    "and 3.53. Those were other sweeps, on GPUs, against the first baseline.",
     "Equal: every operating point, matched by its stage key, has the same validation accuracy, validation loss, MACs "
     "and test predictions wherever it was reached, with sharing and without.",
-    "Wall time is of the whole command. Spent: of every stage that some trial computed; two may compute one stage "
-    "at the same time. Makespan: from the start of the first stage to the end of the last; bound: the stages "
-    "that all trials share, then all others on all slots without a pause; or the longest chain of stages if that is "
-    "longer. Of both runs the worse.",
+    "Wall and processor time are of the whole command, with imports and the report. Times by the clock are left out if "
+    f"the two sharing runs differ by more than {GOAL_FRACTION:.0%}; processor time changes little then.",
+    "Spent: of every stage that some trial computed; two may compute one stage at the same time. Makespan: from the "
+    "start of the first stage to the end of the last; bound: the stages that all trials share, then all others on all "
+    "slots without a pause; or the longest chain of stages if that is longer. Of both runs the worse.",
 )
 
 

@@ -20,7 +20,7 @@ LIMITED = {"macs": "MACs", "params": "parameters", "latency_ms": "ms"}
 
 BEST = """
 SELECT network, dataset, train_images, metric, label, arm, seed, trial_id, point, model_key, macs, original_macs,
-    params, validation_score, {by} AS score, test_score, test_images, latency_ms, speed,
+    params, validation_score, {by} AS score, test_score, test_images, latency_ms, speed, is_steady, is_at_other_speed,
     count(*) OVER problem AS points, count(*) FILTER (isfinite({by})) OVER problem AS scored
 FROM compared_points
 WHERE {limits}
@@ -30,6 +30,10 @@ QUALIFY row_number() OVER (
 ORDER BY network, dataset, train_images, metric
 """
 """One point for each problem, since only scores of one problem can be compared. Ties: the one with fewer MACs."""
+
+
+LEAST = """count(*) AS compared, min(macs / original_macs) AS macs_fraction, min(macs) AS macs, min(params) AS params,
+    min(latency_ms) FILTER (isfinite(latency_ms)) AS latency_ms"""
 
 
 @dataclass(frozen=True)
@@ -103,14 +107,31 @@ def best_lines(run: Run, by: str, limits: Sequence[Limit]) -> Iterator[str]:
     points = best_points(run, by, limits)
     under = f" with {' and '.join(map(str, limits))}" if limits else ""
     if not points:
-        advice = "raise the limit, or wait" if limits else "wait"
-        raise ResultsError(
-            f"no operating point{under} in {run.path} but those of failed trials: {advice} for more trials"
-        )
+        raise ResultsError(f"no operating point{under} in {run.path}: {_why_none(run, limits)}")
     for row in points:
         yield from _lines(row, run, by, under)
     if any(limit.column == "latency_ms" for limit in limits):
         yield from circumstance_lines(run)
+
+
+def _why_none(run: Run, limits: Sequence[Limit]) -> str:
+    """Say what there is instead of a point under all limits, and what to do."""
+    (points,) = run.rows(f"SELECT (SELECT count(*) FROM operating_points) AS all_points, {LEAST} FROM compared_points")
+    if not points["compared"]:
+        why = "its only ones are of failed trials, or of a search that has not confirmed any; "
+        return f"{why if points['all_points'] else ''}wait for more trials"
+    if any(limit.column == "latency_ms" for limit in limits) and points["latency_ms"] is None:
+        return f"no sub-model was timed; type: {command('time', run.path)}"
+    reached = []
+    for limit in limits:
+        column = "macs_fraction" if limit.is_fraction else limit.column
+        least = points[column]
+        reached.append(
+            f"the smallest {limit.column} is {least:,}"
+            if isinstance(least, int)
+            else f"the smallest {limit.column} is {least:.4g}"
+        )
+    return f"of {counted(points['compared'], 'operating point')} {' and '.join(reached)}; raise the limit"
 
 
 def _lines(row: dict[str, Any], run: Run, by: str, under: str) -> Iterator[str]:
@@ -149,4 +170,7 @@ def _speed(row: dict[str, Any], run: Run) -> str:
         return f"not measured; to measure it: {command('time', run.path)}"
     slower = ", SLOWER" if row["speed"] < 1.0 else ""
     where = circumstance_text(circumstances_of(run)[0])
-    return f"{row['speed']:.2f} times that of the whole network{slower} ({row['latency_ms']:.4g} ms; {where})"
+    doubt = "" if row["is_steady"] else "; not steady"
+    if row["is_at_other_speed"]:
+        doubt += "; timed while the machine was at another speed"
+    return f"{row['speed']:.2f} times that of the whole network{slower} ({row['latency_ms']:.4g} ms; {where}{doubt})"

@@ -51,15 +51,31 @@ def circumstance_lines(run: Run) -> list[str]:
         if name == LATENCY:
             begins = "Latency and memory are those of one forward pass of"
         lines.append(f"{begins} {text}")
-    return lines + unsteady_lines(run)
+    return lines + ([COMPARED_BY] if lines else []) + unsteady_lines(run)
 
 
 def unsteady_lines(run: Run) -> list[str]:
-    """Say how many times are not to be relied on; no line if all were steady."""
+    """Say how many times are not to be relied on; no line if all are."""
     unsteady = sum(circumstance["unsteady"] for circumstance in circumstances_of(run))
-    if not unsteady:
-        return []
-    return [
-        f"{unsteady} of the times were not steady (column is_steady of timings): differences within their quartiles"
-        f" say nothing; to time them again, type: {command('time', run.path, '--again')}"
-    ]
+    (others,) = run.rows("SELECT count(*) AS times FROM latencies WHERE is_at_other_speed")
+    again = f"to time them again, type: {command('time', run.path, '--again')}"
+    lines = []
+    if unsteady:
+        lines.append(
+            f"{unsteady} of the times were not steady (column is_steady of timings): differences within their quartiles"
+            f" say nothing; {again}"
+        )
+    if others["times"]:
+        was = "was" if others["times"] == 1 else "were"
+        lines.append(
+            f"{others['times']} of the times {was} taken while the machine was at another speed (column"
+            f" is_at_other_speed of latencies): the whole network took clearly more or less time than beside the other"
+            f" sub-models. Their shares of it were measured in turns all the same; {again}"
+        )
+    return lines
+
+
+COMPARED_BY = (
+    "latency_ms is a share of one reference measurement of the whole network: the share that was measured in turns with"
+    " it (1 / speed), so that times of different minutes can be compared."
+)

@@ -21,10 +21,8 @@ def _arms(ctx: click.Context) -> Iterator[str]:
     """Yield the arms of the run, each once, in the order of the plan."""
     arms: list[str] = []
     for trial in _plan_of(ctx).values():
-        arm = str(trial["arm"])
-        if arm not in arms:
-            arms.append(arm)
-    yield from arms
+        arms += [str(trial["arm"]), *([str(trial["head_arm"])] if trial.get("head_arm") else [])]
+    yield from dict.fromkeys(arms)
 
 
 def _settings(ctx: click.Context) -> Iterator[str]:

@@ -5,9 +5,9 @@ from functools import cached_property, partial
 from importlib import import_module
 from importlib.util import find_spec
 
-from results.arms.comparison import Problem
 from results.arms.findings import Findings, findings_of
 from results.arms.fronts import DEVICE_HOURS, TIMED
+from results.arms.problem import Problem
 from results.arms.trial_settings import settings_of, trial_rows
 from results.errors import ResultsError
 from results.questions import (
@@ -121,7 +121,7 @@ class Plots:
         return _present(timeline.timeline(self._run), "attempts")
 
     def costs(self) -> Chart:
-        """Draw the rank-hours of each kind of stage, and what sharing saved."""
+        """Draw the rank-hours of each kind of stage, and what sharing saved over one script per trial."""
         return _present(costs.cost_by_kind(self._run), "stages")
 
     def printed(self) -> Chart:

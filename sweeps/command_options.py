@@ -89,7 +89,7 @@ _OF_PLAN = (
     cli.option("--update-code", is_flag=True, help="continue a run although the code has changed"),
     cli.option(
         "--no-sharing", is_flag=True,
-        help="compute each operating point alone from the start, to measure what sharing saves",
+        help="let each trial compute all of its stages, as one script per trial, to measure what sharing saves",
     ),
 )  # fmt: skip
 

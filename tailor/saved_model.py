@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 RUNTIMES = ("eager", "compiled", "onnxruntime")
 PRECISIONS = ("float32", "bf16")
 MEMORY_FORMATS = ("contiguous", "channels_last")
+AS_PRUNED = "as pruned"  # the widths of a model without padding
 MINIMUM = {"batch": 1, "threads": 1, "repeats": 2}  # smallest values that a model is timed with
 
 folder_argument = cli.argument("folder", type=cli.FOLDER)

@@ -8,6 +8,11 @@ from results.store.schema import SCHEMA_VERSION, TABLES, TYPES, ColumnSchema, Ta
 from transtailor.files import write_file
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "columns.md"
+_OF_TIMES = (
+    "latency_ms", "speed", "speed_lower_quartile", "speed_upper_quartile", "is_steady", "is_at_other_speed",
+    "peak_memory_bytes",
+)  # fmt: skip
+_TYPES_OF_TIMES = {"is_steady": "bool?", "is_at_other_speed": "bool?", "peak_memory_bytes": "int64?"}
 _NAMES = {type_: name for name, type_ in TYPES.items()}
 
 
@@ -53,15 +58,16 @@ def _measured_points() -> Iterator[str]:
     yield "runs it has each trial once, as one of them has it (the view `counted_trials`): one whose search did not"
     yield "propose it, that finished it, and that wrote it last, in this order. `transtailor time RUN` times the"
     yield "models; the view `timed_on` names the circumstance of these times, the one in which most models were timed"
-    yield "(the columns of the key of `timings` but for the model, and the number of `models`)."
+    yield "(the columns of the key of `timings` but for the model, and the number of `models`). The view `latencies`"
+    yield "has those of every circumstance, with the whole network's `reference_latency_ms` and the `widths` timed."
     yield ""
     yield "| column | type | unit | meaning |"
     yield "| --- | --- | --- | --- |"
     yield "| `test_score` | double? | fraction, or R squared | score on the test split; null without its rows |"
     yield "| `test_images` | int64 | images | images (samples) of the test split that were counted |"
-    yield "| `latency_ms` | double? | ms | median time of a forward pass; null if the model was not timed |"
-    yield "| `speed` | double? | ratio | times as fast as the whole network, timed in turns with it |"
-    yield "| `peak_memory_bytes` | int64? | bytes | most memory that such passes held; null if not known |"
+    for name in _OF_TIMES:
+        unit, meaning = MEANINGS[name]
+        yield f"| `{name}` | {_TYPES_OF_TIMES.get(name, 'double?')} | {unit} | {meaning} |"
     yield (
         "| `removed_nothing` | bool |  | whether it asks to remove more than at the trial's point before, and no "
         "filter was: an earlier step had removed enough for both, or the method prunes nothing |"
@@ -74,7 +80,8 @@ def _other_views() -> Iterator[str]:
     yield ""
     yield "A view: `measured_points` without the points of failed trials, and of those that a search tried. Every"
     yield "command that computes a mean reads it: a trial may have failed where it would have scored badly, and the"
-    yield "best of many settings is too good, so of a search only the trials that confirm are compared."
+    yield "best of many settings is too good, so of a search only the trials that confirm are compared. A head's fit"
+    yield "with which several paths of a seed begin is there once, with its own arm (`head_arm` of `planned`)."
     yield ""
     yield "## computed_stages, unshared_costs"
     yield ""

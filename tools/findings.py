@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from results.sharing import ONE_SCRIPT, SOURCE_GIVEN
 from tools.evidence_page import row_of
 from transtailor.files import write_file
 from transtailor.sources import ROOT
@@ -63,6 +64,12 @@ def studied(contrast: str) -> Excerpt:
     return Excerpt(what, "photographs_study_contrasts", {"contrast": contrast}, cells)
 
 
+def over(baseline: str, what: str) -> Excerpt:
+    """Return what sharing saves over a baseline in a sweep as in papers."""
+    where = {"what": what, "against": baseline}
+    return Excerpt(f"over {baseline}", "sharing_paper_like", where, ("{what}", "{without / sharing}"))
+
+
 def benchmark(label: str, page: str, measured: str, goal: str, /, **where: str) -> Excerpt:
     """Return a row of a benchmark that has a goal."""
     return Excerpt(label, page, where, (measured, goal, "{verdict}"))
@@ -85,6 +92,14 @@ def faster(*arms: str) -> tuple[Excerpt, ...]:
     """Return rows of the study on faster networks."""
     cells = ("{test_accuracy_percent}", "{ms_fraction}", "{p_holm}")
     return tuple(Excerpt(f"`{arm}`", "faster_photographs_contrasts", {"arm": arm}, cells) for arm in arms)
+
+
+def default(arm: str, what: str) -> Excerpt:
+    """Return a row of what could be pruned by default, over all four sets of photographs."""
+    where = {"arm": arm, "data": "all four"}
+    return Excerpt(
+        what, "default_photographs_rule", where, ("{accuracy}", "{points}", "{low_95} … {high_95}", "{rule}")
+    )
 
 
 COMPARED = ("difference", "95%", "p", "p (Holm)")
@@ -114,6 +129,16 @@ FINDINGS: Mapping[str, FindingsTable] = {
                 at=" at 20%, against random heads",
                 under="digits_vit",
             ),
+        ),
+    ),
+    "Is what is pruned by default better than random filters?": FindingsTable(
+        ("test accuracy (%)", "minus random filters", "95%", "rule for a default"),
+        (
+            default("default with data", "`taylor` on the target's images, the default"),
+            default("bn_gamma", "`bn_gamma`"),
+            default("l2 uniform", "`l2`, the same share of each layer"),
+            default("default without data", "`l2`, each layer's norms divided by their mean"),
+            default("l1 global, not normalised", "`l1` over all layers as it is, once the default"),
         ),
     ),
     "Does TransTailor's importance help beyond the Taylor criterion?": FindingsTable(
@@ -162,10 +187,10 @@ FINDINGS: Mapping[str, FindingsTable] = {
         faster("whole network", "Taylor by ms", "TransTailor by ms", "whole network, 65 px", "whole network, INT8"),
     ),
     "What does sharing save?": FindingsTable(
-        ("stage-seconds, shared", "each point alone", "factor"),
-        tuple(
-            Excerpt(sweep, page, {"what": "stage-seconds measured"}, ("{sharing}", "{without}", "{without / sharing}"))
-            for sweep, page in (("a sweep as in papers", "sharing_paper_like"),)
+        ("counted by", "factor"),
+        (
+            over(ONE_SCRIPT, "processor time, s"),
+            over(SOURCE_GIVEN, "stage-seconds computed from the first sharing run"),
         ),
     ),
     "Does a search find what a grid finds?": FindingsTable(

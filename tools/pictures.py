@@ -1,18 +1,17 @@
-"""Make the README's pictures with Debian's chromium: `python -m tools.pictures RUN`, from a finished run as the demo's.
+"""Make the README's pictures: `python -m tools.pictures [RUN]`.
 
-Two show the first screen of the run's report and a trial's panel in it, one the output of `transtailor plan tour`.
+One shows the output of `transtailor plan tour`. With a finished run as the demo's, two show the first screen of its
+report and a trial's panel in it, with Debian's chromium.
 """
 
 import argparse
-import html
 import os
 import subprocess
 import sys
-import tempfile
 import textwrap
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from results.store.reader import load
 from results.text.formats import terminal_lines
@@ -23,10 +22,8 @@ from sweeps.spec.spec import SPECS, load_spec
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 LIMIT_S = 300.0  # for a browser
 COLUMNS = 104  # characters of the terminal
-TERMINAL = (
-    "<body style='margin: 0; background: #1b1f24'>"
-    "<pre style='margin: 16px; color: #e6e6e6; font: 13px/18px DejaVu Sans Mono, monospace'>{}</pre>"
-)
+FONT, FONT_PX = "DejaVuSansMono.ttf", 13
+BACKGROUND, TEXT = "#1b1f24", "#e6e6e6"
 REPORT_PX = (1280, 1000)
 DRAWING_MS = 20_000  # of the page's clock, which a browser without a window can advance
 LINE_PX, MARGIN_PX = (8, 18), 32
@@ -36,16 +33,13 @@ COLOURS = 256  # of a picture, to keep it small
 def main(arguments: list[str]) -> int:
     """Write the pictures into docs/pictures; returns 0."""
     parser = argparse.ArgumentParser(prog="python -m tools.pictures", description=__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run that has its report")
-    run: Path = parser.parse_args(arguments).run
+    parser.add_argument("run", type=Path, metavar="RUN", nargs="?", help="folder of a finished run that has its report")
+    run: Path | None = parser.parse_args(arguments).run
     FOLDER.mkdir(exist_ok=True)
-    lines = plan_lines("tour")
-    take_picture(run / "report.html", FOLDER / "report.png", REPORT_PX)
-    take_picture(run / "report.html", FOLDER / "trial.png", REPORT_PX, f"#trial-{best_trial(run)}")
-    with tempfile.TemporaryDirectory() as folder:
-        page = Path(folder) / "page.html"
-        page.write_text(TERMINAL.format(html.escape("\n".join(lines))))
-        take_picture(page, FOLDER / "plan.png", (MARGIN_PX + LINE_PX[0] * COLUMNS, MARGIN_PX + LINE_PX[1] * len(lines)))
+    draw_lines(plan_lines("tour"), FOLDER / "plan.png")
+    if run is not None:
+        take_picture(run / "report.html", FOLDER / "report.png", REPORT_PX)
+        take_picture(run / "report.html", FOLDER / "trial.png", REPORT_PX, f"#trial-{best_trial(run)}")
     return 0
 
 
@@ -57,6 +51,16 @@ def plan_lines(name: str) -> list[str]:
     page = preview(plan, "local", runs=none, cache=none, command=("transtailor", "run", name))
     said = [line.replace(f"{none}", "runs") for line in terminal_lines(page, COLUMNS)]
     return [part for line in said for part in textwrap.wrap(line, COLUMNS, drop_whitespace=False) or [""]]
+
+
+def draw_lines(lines: list[str], picture: Path) -> None:
+    """Write a picture of lines as a terminal shows them."""
+    size_px = MARGIN_PX + LINE_PX[0] * COLUMNS, MARGIN_PX + LINE_PX[1] * len(lines)
+    image = Image.new("RGB", size_px, BACKGROUND)
+    font = ImageFont.truetype(FONT, FONT_PX)
+    for number, line in enumerate(lines):
+        ImageDraw.Draw(image).text((MARGIN_PX // 2, MARGIN_PX // 2 + LINE_PX[1] * number), line, TEXT, font)
+    image.quantize(COLOURS).save(picture, optimize=True)
 
 
 def best_trial(run: Path) -> str:

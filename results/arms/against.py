@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from results.arms.comparison import BASELINE, Arm, best_first, budget_order
+from results.arms.comparison import Arm, best_first, budget_order
 from results.arms.findings import findings_of
+from results.arms.names import BASELINE
 from results.arms.selection import arm_called, arms_at_budget, check_budget
 from results.errors import ResultsError
 from results.store.reader import Run

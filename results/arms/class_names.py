@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from results.arms.comparison import Problem
+from results.arms.problem import Problem
 from results.store.reader import Run
 from transtailor.documents import DocumentError, read_json
 

@@ -11,36 +11,35 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from results.arms.names import BASELINE
+from results.arms.problem import Problem
 from results.statistics.means import Mean, mean_interval
 from results.statistics.pairs import Paired, compare_pairs, doubts
 from results.store.reader import Run
 
-BASELINE = "fine_tune"
 TRANSTAILOR = "transtailor"
 
-POINTS_OF_ARMS = """
+_POINTS = """
 SELECT network, dataset, train_images, label, arm, method, seed, trial_id, point, asked_removed_macs_fraction,
     removed_macs_fraction, model_key,
     metric, validation_score, validation_images, test_score, test_images, trained_epochs, tuning_json, tuning_order
-FROM compared_points LEFT JOIN (
+FROM {points} LEFT JOIN (
     SELECT DISTINCT ON (trial_id) trial_id, tuning_json, tuning_order FROM planned ORDER BY trial_id, written_at DESC
 ) USING (trial_id)
 ORDER BY network, dataset, arm, method, seed, trial_id, point
 """
+POINTS_OF_ARMS = _POINTS.format(points="compared_points")
+POINTS_OF_PATHS = _POINTS.format(
+    points="""(
+    SELECT measured.* REPLACE (of_trial.arm AS arm, of_trial.label AS label, of_trial.method AS method)
+    FROM measured_points AS measured JOIN (
+        SELECT trial_id, arm, label, method FROM planned
+    ) AS of_trial USING (trial_id) SEMI JOIN compared_points USING (trial_id)
+)"""
+)
+"""Each trial's path from its beginning, also where that is the fit of a head: all points are of the trial's own arm."""
 
 ENVIRONMENTS_OF_TRIALS = "SELECT DISTINCT trial_id, device, ranks, torch_version FROM stages"
-
-
-class Problem(NamedTuple):
-    """Arms are compared within a problem: one network on one target data set with one number of training images."""
-
-    network: str
-    dataset: str
-    train_images: int = 0  # 0: not known, in rows of schema version 1
-
-    def __str__(self) -> str:
-        images = "" if not self.train_images else f" ({self.train_images} training images)"
-        return f"{self.network} on {self.dataset}{images}"
 
 
 class Environment(NamedTuple):
@@ -111,9 +110,7 @@ class Arm:
     rank: int | None = None  # by validation score within the problem, from 1; None without one, or if trials failed
 
     def __str__(self) -> str:
-        if self.asked is None or (self.method == BASELINE and not self.asked):
-            return self.name
-        return f"{self.name} at {100 * self.asked:g}% fewer MACs"
+        return f"{self.name} at {100 * self.asked:g}% fewer MACs" if self.asked else self.name
 
     @property
     def is_mixed(self) -> bool:
@@ -178,6 +175,11 @@ class Pairing:
 def points_of(run: Run) -> list[Point]:
     """Return all recorded operating points, those of unfinished trials too, but none of failed trials."""
     return [_point(row) for row in run.rows(POINTS_OF_ARMS)]
+
+
+def paths_of(run: Run) -> list[Point]:
+    """Return the operating points of each trial's whole path, for rules that choose on a path; as `points_of` else."""
+    return [_point(row) for row in run.rows(POINTS_OF_PATHS)]
 
 
 def environments_of(run: Run) -> EnvironmentsByTrial:

@@ -1,47 +1,45 @@
-"""What sharing saves: the seconds of all computed stages, compared with each operating point computed alone."""
+"""What sharing saves: the seconds of all computed stages, against each baseline of `results.sharing`."""
 
 from dataclasses import dataclass
+from typing import Any
 
+from results.sharing import SOURCE_KIND, Baselines, StageUse, baselines_of
 from results.store.reader import Run
 
-COSTS = """
-WITH has AS (
-    SELECT arm, stage_key, false AS is_point
-    FROM stages JOIN (SELECT trial_id, arm FROM planned UNION SELECT trial_id, arm FROM operating_points)
-        USING (trial_id)
-    UNION SELECT arm, stage_key, true FROM operating_points
-    UNION SELECT NULL, stage_key, false FROM stages
-    UNION SELECT NULL, stage_key, true FROM operating_points
+COSTS = f"""
+WITH arms AS (
+    SELECT trial_id, arm FROM planned UNION SELECT trial_id, arm FROM operating_points
+    UNION SELECT trial_id, NULL FROM stages
+), uses AS (
+    SELECT arm, stage_key, count(DISTINCT trial_id) AS trials, any_value(kind) = '{SOURCE_KIND}' AS trains_source
+    FROM stages JOIN arms USING (trial_id) GROUP BY arm, stage_key
+), points AS (
+    SELECT arm, stage_key FROM operating_points UNION SELECT NULL, stage_key FROM operating_points
 ), named AS (
-    SELECT arm, stage_key FROM has
-    UNION SELECT arm, unnest(parents) FROM has JOIN computed_stages USING (stage_key) WHERE NOT is_point
-), lost AS (
-    SELECT arm, count(*) AS unrecorded FROM named ANTI JOIN computed_stages USING (stage_key) GROUP BY arm
+    SELECT arm, stage_key FROM uses UNION SELECT arm, stage_key FROM points
+    UNION SELECT arm, unnest(parents) FROM uses JOIN computed_stages USING (stage_key)
 )
-SELECT has.arm, count(*) FILTER (NOT is_point) AS stages, count(*) FILTER (is_point) AS points,
-    coalesce(sum(each.compute_s) FILTER (NOT is_point), 0) AS shared_s,
-    coalesce(sum(alone.compute_s) FILTER (is_point), 0) AS separate_s, coalesce(any_value(unrecorded), 0) AS unrecorded
-FROM has LEFT JOIN computed_stages AS each USING (stage_key) LEFT JOIN unshared_costs AS alone USING (stage_key)
-    LEFT JOIN lost ON has.arm IS NOT DISTINCT FROM lost.arm
-GROUP BY has.arm ORDER BY has.arm
+SELECT arm, trials, trains_source, count(*) AS stages, sum(compute_s ORDER BY compute_s) AS cost
+FROM uses JOIN computed_stages USING (stage_key) GROUP BY arm, trials, trains_source
+UNION ALL BY NAME
+SELECT arm, count(*) AS points, sum(compute_s ORDER BY compute_s) AS from_start
+FROM points LEFT JOIN unshared_costs USING (stage_key) GROUP BY arm
+UNION ALL BY NAME
+SELECT arm, count(*) AS unrecorded FROM named ANTI JOIN computed_stages USING (stage_key) GROUP BY arm
+ORDER BY arm, trials, trains_source
 """
-"""Of each arm, and with the arm null of all together."""
+"""Of each arm, and with the arm null of all together: the stages that equally many of its trials have, the operating
+points from the start, and the stages without a row."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SharingSavings:
-    """Stage-seconds of a set of operating points."""
+    """Stage-seconds of a set of trials."""
 
+    baselines: Baselines
     stages: int = 0  # distinct stages
     points: int = 0  # distinct operating points
-    shared_s: float = 0.0  # each stage once, however many trials needed it
-    separate_s: float = 0.0  # each distinct operating point as a trial of its own, from the start
     unrecorded: int = 0  # stages that are a parent or a point and have no row: they count as 0 seconds
-
-    @property
-    def ratio(self) -> float | None:
-        """separate_s / shared_s; None if nothing was computed."""
-        return self.separate_s / self.shared_s if self.shared_s else None
 
 
 def cost_of_run(run: Run) -> tuple[SharingSavings, dict[str, SharingSavings]]:
@@ -49,12 +47,22 @@ def cost_of_run(run: Run) -> tuple[SharingSavings, dict[str, SharingSavings]]:
 
     Arms share stages, so their shared seconds add up to more than those of the run.
     """
-    whole = SharingSavings()
-    by_arm = {}
+    rows_of_arms: dict[str | None, list[dict[str, Any]]] = {None: []}
     for row in run.rows(COSTS):
-        arm = row.pop("arm")
-        if arm is None:
-            whole = SharingSavings(**row)
-        else:
-            by_arm[arm] = SharingSavings(**row)
-    return whole, by_arm
+        rows_of_arms.setdefault(row["arm"], []).append(row)
+    savings = {arm: _savings(rows) for arm, rows in rows_of_arms.items()}
+    return savings.pop(None), {arm: cost for arm, cost in savings.items() if arm is not None}
+
+
+def _savings(rows: list[dict[str, Any]]) -> SharingSavings:
+    uses = [
+        StageUse(
+            cost=row["cost"] or 0.0,
+            trials=row["trials"] or 0,
+            trains_source=bool(row["trains_source"]),
+            from_start=row["from_start"] or 0.0,
+        )
+        for row in rows
+    ]
+    counts = {name: sum(row[name] or 0 for row in rows) for name in ("stages", "points", "unrecorded")}
+    return SharingSavings(baselines=baselines_of(uses), **counts)

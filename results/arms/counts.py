@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from results.arms.comparison import Problem
+from results.arms.problem import Problem
 from results.store.completeness import TRIAL_STATES
 from results.store.reader import Run
 

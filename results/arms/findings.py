@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from results.arms import comparison, tuning
-from results.arms.comparison import Arm, EnvironmentsByTrial, Pairing, Point, Problem, Setting
+from results.arms.comparison import Arm, EnvironmentsByTrial, Pairing, Point, Setting
 from results.arms.counts import failed_trials
+from results.arms.problem import Problem
 from results.arms.trial_settings import TrialSettings, settings_of, trial_rows
 from results.arms.tuning import Tried
 from results.store.reader import Run
@@ -48,8 +49,17 @@ class Findings:
     @cached_property
     def budget(self) -> float:
         """The budget of the first comparison on the page: TransTailor's nearest to 20% of the MACs removed."""
-        asked = {arm.asked for arm in self.tested if arm.method == comparison.TRANSTAILOR and arm.asked}
-        return min(asked, key=lambda budget: (abs(budget - USUAL_BUDGET), budget), default=USUAL_BUDGET)
+        return min(self.budgets, key=lambda budget: (abs(budget - USUAL_BUDGET), budget), default=USUAL_BUDGET)
+
+    @property
+    def budgets(self) -> list[float]:
+        """The budgets of TransTailor's arms with a test score, as shares of the MACs that they remove, in order."""
+        return sorted({arm.asked for arm in self.tested if arm.method == comparison.TRANSTAILOR and arm.asked})
+
+    @cached_property
+    def paths(self) -> list[Point]:
+        """The points of each trial's whole path, all of the trial's own arm, as `comparison.paths_of`."""
+        return comparison.paths_of(self.run)
 
     @cached_property
     def settings(self) -> TrialSettings:

@@ -7,7 +7,8 @@ from functools import cache
 
 import numpy as np
 
-from results.arms.comparison import Arm, Problem
+from results.arms.comparison import Arm, budget_order
+from results.arms.problem import Problem
 from results.arms.selection import select_arms
 from results.circumstances import LATENCY, Circumstance
 from results.errors import ResultsError
@@ -22,14 +23,15 @@ DEVICE_HOURS = "device_hours"
 """Hours of all ranks for all stages that led to a point, without sharing; GPU-hours on GPUs."""
 NO_COST = (
     "seed", "point", "validation_score", "deciding_score", "validation_loss", "validation_images", "test_score",
-    "test_images", "train_images", "asked_removed_macs_fraction", "removed_macs_fraction", "original_macs", "speed",
+    "test_images", "train_images", "asked_removed_macs_fraction", "asked_latency_ms", "asked_latency_fraction",
+    "removed_macs_fraction", "original_macs", "speed", "speed_lower_quartile", "speed_upper_quartile",
 )  # fmt: skip
 """Numeric columns that are no cost of a model."""
 TIMED = (LATENCY, "peak_memory_bytes")
 """Costs that `transtailor time` measures, in `measured_points` those of the circumstance in the view `timed_on`."""
 TIMED_IN = f"""
-SELECT trial_id, point, timings."{{cost}}" AS cost FROM compared_points JOIN timings USING (model_key)
-WHERE isfinite(timings."{{cost}}") AND ({", ".join(f"timings.{name}" for name in CIRCUMSTANCE)}) = ({{values}})
+SELECT trial_id, point, latencies."{{cost}}" AS cost FROM compared_points JOIN latencies USING (model_key)
+WHERE isfinite(latencies."{{cost}}") AND ({", ".join(f"latencies.{name}" for name in CIRCUMSTANCE)}) = ({{values}})
 """
 NUMBERS = "SELECT column_name FROM (DESCRIBE measured_points) WHERE column_type IN ('BIGINT', 'DOUBLE')"
 HOURS = "SELECT trial_id, point, device_hours AS cost FROM compared_points JOIN unshared_costs USING (stage_key)"
@@ -183,26 +185,30 @@ def _resamples(seeds: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class FasterChoice:
+class FasterChoices:
     """What somebody can take who wants to be faster than the best whole network. Best: by the validation split."""
 
     whole: FrontPoint  # the best arm that kept every filter
-    pruned: FrontPoint | None  # the best of those that lost filters and cost less; None: there is none
-    as_cheap: FrontPoint | None  # the best with every filter, such as at a smaller input, at no more cost than `pruned`
+    pruned: tuple[tuple[FrontPoint, FrontPoint | None], ...]
+    """By budget, the best of those that lost filters and cost less; and the best with every filter, such as at a
+    smaller input, at no more cost than that: None if there is none."""
 
 
-def faster_choice(front: Sequence[FrontPoint]) -> FasterChoice | None:
-    """Return the choice among the arms of one problem; None where none of them kept every filter."""
+def faster_choices(front: Sequence[FrontPoint]) -> FasterChoices | None:
+    """Return the choices among the arms of one problem, at each budget; None where no arm kept every filter."""
     whole = [point for point in front if point.arm.removed == 0.0]
     if not whole:
         return None
     best_whole = max(whole, key=_validation)
-    cheaper = [point for point in front if point.arm.removed > 0.0 and point.cost < best_whole.cost]
-    pruned = max(cheaper, key=_validation, default=None)
-    if pruned is None:
-        return FasterChoice(best_whole, None, None)
-    as_cheap = [point for point in whole if point.cost <= pruned.cost]
-    return FasterChoice(best_whole, pruned, max(as_cheap, key=_validation, default=None))
+    best_at: dict[float | None, FrontPoint] = {}
+    for point in front:
+        if point.arm.removed > 0.0 and point.cost < best_whole.cost:
+            best_at[point.arm.asked] = max(point, best_at.get(point.arm.asked, point), key=_validation)
+    pruned = []
+    for asked in sorted(best_at, key=budget_order):
+        as_cheap = [point for point in whole if point.cost <= best_at[asked].cost]
+        pruned.append((best_at[asked], max(as_cheap, key=_validation, default=None)))
+    return FasterChoices(best_whole, tuple(pruned))
 
 
 def _validation(point: FrontPoint) -> float:

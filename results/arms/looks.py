@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from results.arms.comparison import Problem, budget_order
+from results.arms.comparison import budget_order
+from results.arms.problem import Problem
 from results.errors import ResultsError
 from results.statistics.sequential import Verdict
 from results.store.reader import Run

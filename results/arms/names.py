@@ -9,6 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+BASELINE = "fine_tune"
+"""The method that fine-tunes the whole network and prunes nothing."""
+HEAD_ONLY = "head_only"
+"""The method that fits a new head and measures; the arm of each head fit with which a path begins."""
 SEED = "seed"
 REPETITIONS = ("source.seed", "data.split_seed")
 """Settings that repeat a seed's trial of an arm, where they are not tied to the seed."""

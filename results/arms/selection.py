@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from results.arms.comparison import Arm, Point, Problem, arms_of, environments_of, points_of
+from results.arms.comparison import Arm, Point, arms_of, environments_of, points_of
 from results.arms.counts import failed_trials
 from results.arms.names import arms_called
+from results.arms.problem import Problem
 from results.arms.tuning import best_settings, ended_settings
 from results.errors import ResultsError
 from results.store.reader import Run
@@ -30,7 +31,8 @@ class Selection:
 def select_arms(run: Run, *, score: str = "test_score", asked: float | None = None) -> Selection:
     """Select the arms of a run that have the score: at one asked budget, or at all budgets.
 
-    Arms without a budget (they prune nothing, or a rule decides) are always included as they are.
+    Arms that prune nothing are always included as they are; at one budget, those whose pruning was not asked as a share
+    of the MACs (a rule decides, or milliseconds) are left out.
 
     Args:
         score: one of `SCORES`.
@@ -57,13 +59,12 @@ def _select_at_budget(arms: Sequence[ArmOrPoint], asked: float | None) -> list[A
 
 
 def arms_at_budget(arms: Sequence[ArmOrPoint], asked: float | None) -> list[ArmOrPoint]:
-    """Return the arms (or points) of one problem that are at a budget, and those of arms without any budget."""
+    """Return the arms (or points) of one problem that are at a budget, and those of arms that prune nothing."""
     if asked is None:
         return list(arms)
     at_budget = [arm for arm in arms if _is_at(arm, asked)]
-    names_with_budgets = {_name(arm) for arm in arms if arm.asked}
-    without_budget = [arm for arm in arms if not arm.asked and _name(arm) not in names_with_budgets]
-    return at_budget + [arm for arm in without_budget if not _is_at(arm, asked)]
+    pruning = {_name(arm) for arm in arms if arm.asked or arm.removed > 0.0}
+    return at_budget + [arm for arm in arms if _name(arm) not in pruning and not _is_at(arm, asked)]
 
 
 def _name(arm: ArmOrPoint) -> str:

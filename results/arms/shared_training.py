@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from results.arms.comparison import Problem
 from results.arms.counts import count_lines, trial_counts
+from results.arms.problem import Problem
 from results.store.reader import Run
 
 TRAINED_STAGES = """

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from results.arms.comparison import Point, Problem, Setting, budget_order, last_points
+from results.arms.comparison import Point, Setting, budget_order, last_points
+from results.arms.problem import Problem
 from results.store.reader import Run
 from transtailor.documents import read_json
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 
 from results.arms.against import compared_arms
+from results.arms.below_head import below_head_lines
 from results.arms.comparison import Arm
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.means import Mean
@@ -15,7 +16,7 @@ from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES, percent
 from results.text.page import Heading, Note, PageTable, Part
 
-COLUMNS = ("budget %", "arm", "seeds", "difference", "95% at any time", "all together", "verdict")
+COLUMNS = ("budget %", "arm", "seeds", "difference", "95% at any time", "all together", "verdict", "against")
 FEWEST = 10  # seeds; below, the interval's theory, of many seeds, is too far away
 BEST_AT = 25
 """The number of seeds at which the intervals are narrowest; fixed, since it must not depend on the scores."""
@@ -32,8 +33,12 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
         yield ""
         yield f"Compared with {base}."
         yield ""
-        yield PageTable(columns=COLUMNS, rows=[_row(arm, control, len(pairs)) for arm, control in pairs], words=(1, 6))
+        yield PageTable(
+            columns=COLUMNS, rows=[_row(arm, control, len(pairs)) for arm, control in pairs], words=(1, 6, 7)
+        )
         yield ""
+        controls = {control.name for _, control in pairs}
+        yield from map(Note, below_head_lines(run, [base.problem], controls))
     yield Note(
         "95% at any time: a confidence sequence (Waudby-Smith et al., Annals of Statistics 2024): it holds at all"
         f" numbers of seeds from {FEWEST} on at once, so you may look after each one. All together: the same at 0.05"
@@ -56,13 +61,14 @@ def _row(arm: Arm, control: Arm, comparisons: int) -> tuple[str, ...]:
         alone = scale.interval(Mean(len(seeds), None, None, low, high), signed=True)
         low, high = anytime_interval(differences, SIGNIFICANCE / comparisons, BEST_AT, image)
         together = scale.interval(Mean(len(seeds), None, None, low, high), signed=True)
-        word = "open"
+        word = "inconclusive"
         if low > 0 or high < 0:
             word = "better" if low > 0 else "worse"
     failed = arm.failed + control.failed
     if failed:
         word = f"incomplete, {failed} failed"
-    return percent(arm.asked, 1), arm.name, str(len(seeds)), scale.difference(mean), alone, together, word
+    compared = (percent(arm.asked, 1), arm.name, str(len(seeds)), scale.difference(mean))
+    return (*compared, alone, together, word, str(control))
 
 
 def _image(arm: Arm) -> float:

@@ -4,15 +4,18 @@ A page for a note or a paper: each arm beside its control, with interval, sign-f
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from results.arms import comparison
 from results.arms.against import Pair, compared_arms, is_shorter
-from results.arms.comparison import POINTS_OF_ARMS, Arm, Pairing, Problem, budget_order
+from results.arms.below_head import below_head_lines
+from results.arms.comparison import POINTS_OF_ARMS, Arm, Pairing, budget_order
 from results.arms.extensions import extension_notes
 from results.arms.findings import Findings
 from results.arms.looks import is_settled_run
+from results.arms.problem import Problem
 from results.arms.shared_training import support_lines
 from results.arms.verdict import verdict_word
 from results.command_options import against_option, over_option
@@ -36,7 +39,7 @@ from transtailor.plural import counted
 ARM = ("budget %", "removed %", "arm", "test")
 COMPARISON = ("difference", "95%", "won–lost–tied", "ahead %", "p", "smallest p", "p (Holm)", "verdict")
 COLUMNS = (*ARM, *COMPARISON, "against")
-POOLED = ("budget %", "arm", "problems", "seeds", *COMPARISON)
+POOLED = ("budget %", "arm", "problems", "seeds", *COMPARISON, "against")
 _USUALLY_COMPARED = ("difference", "95%", "won–lost–tied", "p", "verdict")
 USUAL = [COLUMNS.index(name) for name in ("arm", "removed %", "test", *_USUALLY_COMPARED)]
 USUAL_POOLED = [POOLED.index(name) for name in ("arm", "budget %", "seeds", *_USUALLY_COMPARED)]
@@ -167,30 +170,47 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
         yield ""
         yield f"Compared with {base}: {SCALES[base.metric].value(base.test.mean)} over {counted(base.test.n, 'seed')}."
         yield ""
-        usual = list(USUAL)
-        if any(row.control is not base for row in rows):
-            usual.append(COLUMNS.index("against"))
+        usual = _with_control(USUAL, COLUMNS, rows)
         words = (0, 2, len(COLUMNS) - 2, len(COLUMNS) - 1)
         yield PageTable(columns=COLUMNS, rows=list(_cells(rows)), words=words, usual=usual)
         yield ""
-        compared_names = {arm.name for row in rows for arm in (row.arm, row.control)}
-        notes = [*_notes(rows), *extension_notes(run, compared_names), *support_lines(run, [base.problem])]
+        controls = {base.name, *(row.control.name for row in rows)}
+        compared_names = {row.arm.name for row in rows} | controls
+        notes = below_head_lines(run, [base.problem], controls) + _notes(rows)
+        notes += [*extension_notes(run, compared_names), *support_lines(run, [base.problem])]
         yield from map(Note, notes)
         yield ""
     yield from _pooled_lines(run, compared)
 
 
+def _with_control(usual: Sequence[int], columns: Sequence[str], rows: Sequence[ComparedRow]) -> list[int]:
+    """Return the usual columns, and the one that names each row's control where the rows have several."""
+    if len({row.control.name for row in rows}) < 2:
+        return list(usual)
+    return [*usual, columns.index("against")]
+
+
 def _pooled_lines(run: Run, compared: Sequence[tuple[Arm, Sequence[ComparedRow]]]) -> Iterator[Part]:
-    """Yield the same over all problems of one metric, for arms that several problems have; nothing if none do."""
-    groups: dict[tuple[str, tuple[bool, float], str], list[Pair]] = {}
+    """Yield the same over all problems of one metric, for pairs of arms that several problems have; nothing if none."""
+    groups: dict[tuple[str, tuple[bool, float], str, str], list[Pair]] = {}
     for _, rows in compared:
         for row in rows:
-            key = (row.arm.metric, budget_order(row.arm.asked), row.arm.name)
+            key = (row.arm.metric, budget_order(row.arm.asked), row.arm.name, row.control.name)
             groups.setdefault(key, []).append(row.pairs[0])
     pooled = []
+    times_alone: Counter[tuple[str, tuple[bool, float], str]] = Counter()  # of arms, each with a control of its own
     for key in sorted(groups):
         if len(groups[key]) > 1:
             pooled.append(ComparedRow(groups[key]))
+        else:
+            times_alone[key[:3]] += 1
+    split = sum(times > 1 for times in times_alone.values())
+    if split:
+        has, is_not = ("has", "is") if split == 1 else ("have", "are")
+        yield Note(
+            f"{counted(split, 'arm')} {has} other controls on other networks or data sets, and {is_not} not averaged"
+            " over them."
+        )
     if not pooled:
         return
     yield Heading("All together")
@@ -200,8 +220,10 @@ def _pooled_lines(run: Run, compared: Sequence[tuple[Arm, Sequence[ComparedRow]]
     texts = []
     for row, cells in zip(pooled, _comparison_cells(pooled), strict=True):
         seeds = row.pairing.result.difference.n
-        texts.append((percent(row.arm.asked, 1), row.arm.name, str(len(row.pairs)), str(seeds), *cells))
-    yield PageTable(columns=POOLED, rows=texts, words=(0, 1, len(POOLED) - 1), usual=USUAL_POOLED)
+        of_arm = (percent(row.arm.asked, 1), row.arm.name, str(len(row.pairs)), str(seeds))
+        texts.append((*of_arm, *cells, row.control.name))
+    words = (0, 1, len(POOLED) - 2, len(POOLED) - 1)
+    yield PageTable(columns=POOLED, rows=texts, words=words, usual=_with_control(USUAL_POOLED, POOLED, pooled))
     yield ""
     yield Note(
         "Networks and data sets are fixed, not sampled, and weigh the same. n counts seeds that all of them have; the"
@@ -306,7 +328,8 @@ def chart(findings: Findings, problem: Problem) -> Chart | None:
     for pairing in pairings:
         if pairing.asked in budgets:
             means.append(_mean(pairing, budgets.index(pairing.asked), scale))
-    least = above_widest_gap([mean["x"] for mean in means])
+    # The baseline, at 0, is drawn: what is above it is not far below.
+    least = min(0.0, above_widest_gap([0.0, *(mean["x"] for mean in means)]))
     far_below = [mean for mean in means if mean["x"] < least]
     ends = _ends([mean for mean in means if mean["x"] >= least])
     far_arms = {(mean["arm"], mean["panel"]) for mean in far_below}

@@ -1,4 +1,4 @@
-"""What the run cost, in rank-hours and GPU-hours, and what sharing saved."""
+"""What the run cost, in rank-hours and GPU-hours, and what sharing saved over each baseline."""
 
 from weakref import WeakKeyDictionary
 
@@ -8,6 +8,7 @@ from results.render import tables
 from results.render.blocks import Figure, Section, TableBlock, Words
 from results.render.chart import Chart, Spec
 from results.render.style import PALETTE, WIDTH, names_width, row_axis, tooltip
+from results.sharing import ONE_SCRIPT, Baseline
 from results.store.answers import Answer, answer
 from results.store.reader import Run
 from results.text.number_format import number
@@ -27,6 +28,7 @@ FROM each GROUP BY kind ORDER BY rank_hours + saved_rank_hours DESC, kind
 """A stage counts as computed in each trial that did not find it in the cache: in all of them without sharing, and in
 one where an earlier run or attempt has computed it. `saved_rank_hours`: what the others would have computed again.
 In order, so that the same rows give the same sums to the last digit."""
+SAVED = "saved over one script per trial"
 _STAGES_IN_VIEW = 30
 _ANSWERS: WeakKeyDictionary[Run, Answer] = WeakKeyDictionary()
 
@@ -39,7 +41,7 @@ def kinds_of(run: Run) -> Answer:
 
 
 def hours(run: Run) -> tuple[float, float]:
-    """Sum the rank-hours that were computed, and those that sharing saved."""
+    """Sum the rank-hours that were computed, and those that one script per trial would have computed in addition."""
     data = kinds_of(run)
     return sum(data.column("rank_hours")), sum(data.column("saved_rank_hours"))
 
@@ -74,7 +76,7 @@ def cost_by_kind(run: Run) -> Chart | None:
         return None
     kinds = data.column("kind")
     per_hour, unit = time_unit(run)
-    parts = ["computed", "saved by sharing"]
+    parts = ["computed", SAVED]
     left = names_width(kinds)
     spec: Spec = {
         "data": {"name": "rows"},
@@ -115,19 +117,21 @@ def section(findings: Findings) -> Section:
     unit = time_unit(run)
     section_costs.blocks += [Words(_in_a_sentence(chart.answer, unit)), Figure("kinds", chart)]
     whole, arms = cost.cost_of_run(run)
-    if whole.ratio is not None:
-        section_costs.blocks.append(
-            Words(
-                f"Had each operating point been computed alone, the {whole.points} distinct points would take"
-                f" {hours_text(whole.separate_s / 3600, unit)}, {whole.ratio:.2f} times the"
-                f" {hours_text(whole.shared_s / 3600, unit)} of computing each stage once."
-            )
-        )
+    for baseline in whole.baselines.leading_first():
+        if baseline.factor is not None:
+            section_costs.blocks.append(Words(_factor_in_a_sentence(baseline, unit)))
     table = tables.cost_table(whole, arms, unit, cost.COSTS)
     section_costs.blocks.append(
-        TableBlock(table, "Shared, and point by point", derived=True, folded=len(table.rows) > 24)
+        TableBlock(table, "Shared, and against each baseline", derived=True, folded=len(table.rows) > 24)
     )
     return section_costs
+
+
+def _factor_in_a_sentence(baseline: Baseline, unit: tuple[float, str]) -> str:
+    return (
+        f"Sharing saves a factor of {baseline.factor_text} over {baseline.name}:"
+        f" {hours_text(baseline.separate / 3600, unit)} against {hours_text(baseline.shared / 3600, unit)}."
+    )
 
 
 def _in_a_sentence(data: Answer, unit: tuple[float, str]) -> str:
@@ -136,7 +140,7 @@ def _in_a_sentence(data: Answer, unit: tuple[float, str]) -> str:
     gpu_hours = sum(data.column("gpu_hours"))
     share = ""
     if spent + saved:
-        share = f", {100 * saved / (spent + saved):.0f}% of what each trial on its own would have computed"
+        share = f", {100 * saved / (spent + saved):.0f}% of what {ONE_SCRIPT}, would have computed"
     on_gpus = hours_text(gpu_hours, unit, "rank-") if gpu_hours else "none"
     return (
         f"{hours_text(spent, unit, 'rank-')} were computed, {on_gpus} of them on GPUs;"

@@ -10,8 +10,9 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from results.arms.comparison import POINTS_OF_ARMS, Environment, Point, Problem, last_points
+from results.arms.comparison import POINTS_OF_ARMS, Environment, Point, last_points
 from results.arms.findings import Findings, findings_of, problem_condition
+from results.arms.problem import Problem
 from results.arms.shared_training import support_lines
 from results.arms.trial_settings import texts_of
 from results.command_options import at_option, complete_settings
@@ -39,6 +40,8 @@ BLOCK = "seed"
 LABEL = "label"
 NOT_A_FACTOR = (BLOCK, "last_point")
 """Settings that are no factor: the block, and one that changes no score."""
+NOT_READ = "(does not have it)"
+"""The level of a setting in trials that do not read it. Its effect is not defined there: the label stands for it."""
 MOST_FACTORS = 6
 L = TypeVar("L", bound=Hashable)
 
@@ -160,7 +163,7 @@ def _varied_levels(rows: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
         known.update(new_names)
     varied = {}
     for name in names:
-        levels = [row.get(name, "(does not have it)") for row in rows]
+        levels = [row.get(name, NOT_READ) for row in rows]
         if len(set(levels)) > 1:
             varied[name] = levels
     return varied
@@ -178,11 +181,14 @@ def _choose_factors(
     if not varying:
         raise ResultsError("only the seed varies between these trials, so there is no effect to analyse")
     without_label = {name: levels for name, levels in varying.items() if name != LABEL}
-    factors, aliases = _separate_settings(without_label)
-    if factors and len(factors) <= MOST_FACTORS and _is_crossed(list(factors.values())):
+    read_by_all = {name: levels for name, levels in without_label.items() if NOT_READ not in levels}
+    factors, aliases = _separate_settings(read_by_all)
+    is_small = 0 < len(factors) <= MOST_FACTORS and len(read_by_all) == len(without_label)
+    if is_small and _is_crossed(list(factors.values())):
         return factors, aliases, ""
     labels = varying.get(LABEL)
     if labels is None:
+        factors, aliases = _separate_settings(without_label)
         return factors, aliases, "Not all combinations of these settings were run: choose settings with --of."
     kept: dict[str, list[str]] = {LABEL: labels}
     for name, levels in factors.items():

@@ -5,12 +5,14 @@ The Pareto front of score against MACs, parameters, latency or hours.
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from results.arms.comparison import Problem
+from results.arms.below_head import below_head_lines
 from results.arms.findings import Findings
-from results.arms.fronts import DEVICE_HOURS, TIMED, FrontPoint, costs_in, faster_choice, fronts_among, fronts_of
+from results.arms.fronts import DEVICE_HOURS, TIMED, FrontPoint, costs_in, faster_choices, fronts_among, fronts_of
+from results.arms.problem import Problem
 from results.arms.selection import select_arms
 from results.arms.shared_training import support_lines
 from results.circumstances import (
+    COMPARED_BY,
     LATENCY,
     circumstance_lines,
     circumstance_text,
@@ -19,7 +21,7 @@ from results.circumstances import (
 )
 from results.command_options import over_option
 from results.question import question
-from results.questions.front_figure import front_chart, means_of, point_name
+from results.questions.front_figure import front_chart, means_of
 from results.render.blocks import Figure, Section, Words
 from results.statistics.fronts import FRONT_DRAWS
 from results.store.reader import Run
@@ -45,7 +47,9 @@ def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]
         f" over seeds). The share of {FRONT_DRAWS} resamples of the seeds in which this holds is no p-value: of two"
         " equal arms, one reaches 0.95 in 21% of all cases with 5 seeds, in 14% with 10."
     )
-    yield from map(Note, _marks(fronts, cost))
+    yield from map(Note, [*below_head_lines(run, fronts), *_marks(fronts, cost)])
+    if cost == LATENCY:
+        yield Note(COMPARED_BY)
     if cost in TIMED:
         yield from map(Note, unsteady_lines(run))
     yield from map(Note, support_lines(run, fronts))
@@ -65,25 +69,24 @@ def _front_tables(
 
 
 def _choice_lines(fronts: Mapping[Problem, Sequence[FrontPoint]]) -> Iterator[str]:
-    """Say for each problem what somebody can take who wants to be faster; arms are chosen by the validation split."""
+    """Say for each problem and budget what somebody can take who wants to be faster; chosen by the validation split."""
     for problem, front in fronts.items():
-        choice = faster_choice(front)
-        if choice is None:
+        choices = faster_choices(front)
+        if choices is None:
             continue
-        whole = f"{choice.whole.cost:.4g} ms, {_with_score(choice.whole)}"
-        if choice.pruned is None:
+        whole = f"{choices.whole.cost:.4g} ms, {_with_score(choices.whole)}"
+        if not choices.pruned:
             yield f"{problem}: at {whole}, unpruned; no pruned arm is faster here, so take this one."
-            continue
-        beside = "no unpruned arm is as fast"
-        if choice.as_cheap is not None:
-            beside = f"unpruned and no slower, {_with_score(choice.as_cheap)}"
-        pruned = f"{choice.pruned.cost:.4g} ms, {_with_score(choice.pruned)}"
-        yield f"{problem}: at {pruned}; {beside}; unpruned at {whole}."
+        for pruned, as_cheap in choices.pruned:
+            beside = "no unpruned arm is as fast"
+            if as_cheap is not None:
+                beside = f"unpruned and no slower, {_with_score(as_cheap)}"
+            yield f"{problem}: at {pruned.cost:.4g} ms, {_with_score(pruned)}; {beside}; unpruned at {whole}."
 
 
 def _with_score(point: FrontPoint) -> str:
     """Return an arm's name and its mean score: "prune l1 at 20% fewer MACs 85.00"."""
-    return f"{point_name(point)} {SCALES[point.arm.metric].value(point.score)}"
+    return f"{point.arm} {SCALES[point.arm.metric].value(point.score)}"
 
 
 def _row(point: FrontPoint) -> tuple[str, ...]:

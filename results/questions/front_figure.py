@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from results.arms.comparison import TRANSTAILOR, Problem
 from results.arms.findings import Findings
 from results.arms.fronts import DEVICE_HOURS, TIMED, Costs, FrontPoint, costs_in, costs_of, fronts_among
+from results.arms.problem import Problem
 from results.circumstances import LATENCY, Circumstance, latencies_of
 from results.questions.costs import time_unit
 from results.render.chart import Chart, Spec
@@ -255,7 +255,7 @@ def _views(findings: Findings, means: Means, score: str, scores: Sequence[Sequen
                     drawn.append(end)
         low = min(drawn, default=0.0)
         high = max(drawn, default=1.0)
-        names = [f"{point_name(point)} {scale.value(point.score)}" for point in far_below]
+        names = [f"{point.arm} {scale.value(point.score)}" for point in far_below]
         views.append(
             {
                 "domain": score_domain(scale, low, high),
@@ -264,18 +264,6 @@ def _views(findings: Findings, means: Means, score: str, scores: Sequence[Sequen
             }
         )
     return views
-
-
-def point_name(point: FrontPoint) -> str:
-    """Return the name of a mean: its arm and what was asked, or of which head the fit is."""
-    if _is_head_fit(point):
-        return f"{point.arm.name}'s head fit"
-    return point.arm.name if point.arm.asked == 0 else str(point.arm)
-
-
-def _is_head_fit(point: FrontPoint) -> bool:
-    """TransTailor's path begins with the unpruned network of which only the head was trained."""
-    return point.arm.method == TRANSTAILOR and point.arm.asked == 0
 
 
 def _mean_rows(findings: Findings, means: Means, costs: Sequence[Cost]) -> list[dict[str, Any]]:
@@ -295,10 +283,10 @@ def _mean_row(point: FrontPoint, scale: Scale, cost_factor: float) -> dict[str, 
     high = point.interval.high
     return {
         "arm": point.arm.name, "asked": point.arm.asked,
-        "name": point_name(point), "x": point.cost * cost_factor,
+        "name": str(point.arm), "x": point.cost * cost_factor,
         "y": scale.factor * point.score, "low": None if low is None else scale.factor * low,
         "high": None if high is None else scale.factor * high, "seeds": point.seeds,
-        "on_front": point.is_on_front, "on_path": not _is_head_fit(point),
+        "on_front": point.is_on_front,
         "share": "one seed" if point.share is None else f"{percent(point.share, 0)}% of resamples",
         "interval": f"{scale.interval(point.interval)}",
     }  # fmt: skip
@@ -353,7 +341,6 @@ def _layers(panel: int, cost: Cost, scale: Scale, title: str, channels: dict[str
     of_panel = {"filter": f"datum.panel == {panel}"}
     shown_means = [of_panel, {"filter": "datum.cost == cost && datum.score == score"}]
     front_means = [*shown_means, {"filter": "datum.on_front"}]
-    path_means = [*shown_means, {"filter": "datum.on_path"}]
     shown_points = [
         of_panel,
         {"filter": "isValid(datum[cost]) && isValid(datum[score])"},
@@ -390,7 +377,7 @@ def _layers(panel: int, cost: Cost, scale: Scale, title: str, channels: dict[str
             "mark": {"type": "point", "shape": "circle", "size": 260, "color": GREY, "strokeWidth": 1, "clip": True},
         },
         means | {
-            "transform": path_means,
+            "transform": shown_means,
             "mark": {"type": "line", "strokeWidth": 1.7, "clip": True},
             "encoding": colour | {"opacity": lit, "order": {"field": "asked"}},
         },

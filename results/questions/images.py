@@ -10,8 +10,9 @@ import numpy as np
 
 from results.arms import comparison
 from results.arms.class_names import class_names
-from results.arms.comparison import Arm, Point, Problem
+from results.arms.comparison import Arm, Point
 from results.arms.findings import Findings
+from results.arms.problem import Problem
 from results.arms.selection import arm_called, arms_at_budget, check_budget, select_arms
 from results.arms.shared_training import support_lines
 from results.command_options import at_option, complete_arms
@@ -216,14 +217,25 @@ def _notes(compared: ByImage) -> list[str]:
         )
         if overall.seeds < CLAIMED_FROM_SEEDS:
             notes.append(f"With {overall.seeds} seeds that interval covers less than 95%; it needs 5 or more seeds.")
-    notes.append(
-        "McNemar's p is about one pair of models. The seeds share the images, so their p values cannot be combined."
-    )
+    notes.append(f"McNemar's p is about one pair of models.{_shared_images(compared)}")
     if compared.unpaired:
         notes.append(f"{compared.unpaired} seeds have only one of the two arms and are left out.")
     if len(compared.first.environments | compared.second.environments) > 1:
         notes.append("Computed on mixed hardware, ranks or torch versions.")
     return notes
+
+
+def _shared_images(compared: ByImage) -> str:
+    """Say which images the seeds have in common; nothing of a single seed."""
+    tested = [test.images for test in compared.by_seed.values()]
+    if compared.overall is None or len(tested) < 2:
+        return ""
+    images = compared.overall.images
+    if all(of_seed == images for of_seed in tested):
+        return " The seeds share the images, so their p values cannot be combined."
+    if sum(tested) == images:
+        return " Each seed drew its own test images, and no image is in two of them."
+    return " Each seed drew its own test images, and some are in several, so their p values cannot be combined."
 
 
 IMAGES = """

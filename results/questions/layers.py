@@ -4,9 +4,10 @@ import json
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from results.arms.comparison import TRANSTAILOR, Problem
+from results.arms.comparison import TRANSTAILOR
 from results.arms.filter_agreement import OF_ARMS, OF_SEEDS, agreement_sql
 from results.arms.findings import Findings, problem_condition
+from results.arms.problem import Problem
 from results.render.blocks import Figure, Section
 from results.render.chart import Chart, Spec
 from results.render.style import PALETTE, WIDTH, arm_channels, names_width, order_arms, row_axis, tooltip, whole_axis

@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from results.arms.comparison import Arm, Pairing, Problem, budget_order, compare
+from results.arms.comparison import Arm, Pairing, budget_order, compare
+from results.arms.problem import Problem
 from results.arms.selection import arm_called, select_arms
 from results.arms.shared_training import support_lines
 from results.command_options import against_option, at_option, over_option

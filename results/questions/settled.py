@@ -13,7 +13,8 @@ from typing import Any
 from scipy import special
 
 from results.arms.against import is_shorter
-from results.arms.comparison import Arm, Problem, budget_order
+from results.arms.below_head import below_head_lines
+from results.arms.comparison import Arm, budget_order
 from results.arms.findings import Findings, findings_of
 from results.arms.looks import (
     SETTLED,
@@ -25,6 +26,7 @@ from results.arms.looks import (
     looks_by_comparison,
     recorded_looks,
 )
+from results.arms.problem import Problem
 from results.errors import ResultsError
 from results.question import question
 from results.render.blocks import Figure, Section, TableBlock, Words
@@ -71,6 +73,7 @@ def settled_page(run: Run, asked: float | None = None) -> Iterator[Part]:
         records = [_record(several[-1], longer) for several in of_problem.values()]
         yield PageTable(columns=COLUMNS, rows=rows, words=WORDS, records=records)
         yield ""
+        yield from map(Note, below_head_lines(run, [problem], against))
     yield from map(Note, notes(looks, longer))
 
 

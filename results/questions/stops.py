@@ -9,21 +9,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from results.arms import comparison
 from results.arms.comparison import (
-    POINTS_OF_ARMS,
+    POINTS_OF_PATHS,
     Arm,
     EnvironmentsByTrial,
     Pairing,
     Point,
-    Problem,
     Setting,
     arm_of,
     compare,
     environments_of,
-    points_of,
+    paths_of,
 )
 from results.arms.findings import Findings
+from results.arms.problem import Problem
 from results.arms.shared_training import support_lines
 from results.arms.tuning import Tried, best_settings, ended_settings
 from results.command_options import complete_arms
@@ -148,7 +147,7 @@ def stops_page(run: Run, label: str | None = None) -> Iterator[Part]:
     Args:
         label: only arms with this label, or the arm of this name; None: all.
     """
-    points = points_of(run)
+    points = paths_of(run)
     outcomes = rule_outcomes(points, ended_settings(run), environments_of(run))
     meant = {point.arm for point in points if label in (None, point.label, point.arm)}
     shown = {key: of_arm for key, of_arm in outcomes.items() if key[1] in meant}
@@ -221,7 +220,7 @@ Outcomes = Mapping[str, Sequence[RuleOutcome]]
 
 def outcomes_of(findings: Findings, problem: Problem) -> Outcomes:
     """Return what every rule chooses for each arm of a problem whose trials have several points."""
-    points = [point for point in findings.points if point.problem == problem]
+    points = [point for point in findings.paths if point.problem == problem]
     outcomes = rule_outcomes(points, findings.ended, findings.environments)
     return {arm: of_arm for (_, arm), of_arm in outcomes.items()}
 
@@ -292,7 +291,7 @@ def chart(findings: Findings, problem: Problem, outcomes: Outcomes) -> Chart | N
     hidden = len(arms) - len(shown)
     note = f"{hidden} more arms are in the table." if hidden else ""
     title = f"{problem}: what each rule would have chosen, means over seeds"
-    return Chart(title, spec, Answer(_COLUMNS, rows, POINTS_OF_ARMS.strip()), note=note, derived=True)
+    return Chart(title, spec, Answer(_COLUMNS, rows, POINTS_OF_PATHS.strip()), note=note, derived=True)
 
 
 def section(findings: Findings) -> Section:
@@ -317,7 +316,7 @@ def section(findings: Findings) -> Section:
     if rows:
         columns = ("where", "arm", *COLUMNS[:-1])
         numeric = (False, False, False, *[True] * 8)
-        table = HtmlTable(columns, numeric, rows, comparison.POINTS_OF_ARMS)
+        table = HtmlTable(columns, numeric, rows, POINTS_OF_PATHS)
         section_stop.blocks.append(TableBlock(table, "All rules, arm by arm", derived=True, folded=len(rows) > 8))
     return section_stop
 

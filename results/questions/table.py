@@ -13,11 +13,12 @@ from typing import Literal
 
 import numpy as np
 
-from results.arms.comparison import Arm, Pairing, Problem, budget_order, compare, mean_by_seed
+from results.arms.comparison import Arm, Pairing, budget_order, compare, mean_by_seed
 from results.arms.counts import CountsByArm, trial_counts
 from results.arms.extensions import extension_notes
 from results.arms.looks import RecordedLook, is_settled_run
 from results.arms.printed import PrintedPoint, belongs_to, numbers_at_budget, printed_numbers, rows_by_name
+from results.arms.problem import Problem
 from results.arms.selection import Selection, select_arms
 from results.arms.shared_training import support_lines
 from results.command_options import at_option, over_option

@@ -4,7 +4,8 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from results.arms.comparison import BASELINE, TRANSTAILOR
+from results.arms.comparison import TRANSTAILOR
+from results.arms.names import BASELINE
 from results.text.number_format import Scale
 
 PALETTE = (

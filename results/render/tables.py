@@ -8,7 +8,8 @@ from results.arms.comparison import Pairing
 from results.arms.cost import SharingSavings
 from results.arms.tuning import Count, setting_text
 from results.arms.verdict import verdict_word
-from results.text.number_format import NOTHING, SCALES, number, p_text, percent
+from results.sharing import BASELINES
+from results.text.number_format import SCALES, number, p_text, percent
 
 
 @dataclass(frozen=True)
@@ -131,22 +132,28 @@ def settings_table(counts: Sequence[Count], sql: str) -> HtmlTable:
 
 
 def cost_table(whole: SharingSavings, arms: dict[str, SharingSavings], unit: tuple[float, str], sql: str) -> HtmlTable:
-    """Build the table of the time of stages, shared and point by point; `unit`: its number per hour, its name."""
-    columns = ("arm", "stages", "operating points", f"each once ({unit[1]})", f"point by point ({unit[1]})", "ratio")
+    """Build the table of the time of stages, and what sharing saves; `unit`: its number per hour, its name."""
+    columns = (
+        "arm",
+        "stages",
+        "operating points",
+        f"each stage once ({unit[1]})",
+        *(f"factor against {name}" for name in BASELINES),
+    )
     per_hour, _ = unit
     rows = [_cost_row("all together", whole, per_hour)]
     rows += [_cost_row(name, cost, per_hour) for name, cost in arms.items()]
-    return HtmlTable(columns, (False, True, True, True, True, True), rows, sql)
+    return HtmlTable(columns, (False, *(True for _ in columns[1:])), rows, sql)
 
 
 def _cost_row(name: str, cost: SharingSavings, per_hour: float) -> TableRow:
+    found = cost.baselines
     cells = (
         name,
         f"{cost.stages:,}",
         f"{cost.points:,}",
-        number(cost.shared_s / 3600 * per_hour, 1),
-        number(cost.separate_s / 3600 * per_hour, 1),
-        NOTHING if cost.ratio is None else f"{cost.ratio:.2f}",
+        number(found.one_script.shared / 3600 * per_hour, 1),
+        *(baseline.factor_text for baseline in (found.one_script, found.source_given, found.each_point_alone)),
     )
     marks = (f"{cost.unrecorded} stages have no row and count as 0 s",) if cost.unrecorded else ()
     return TableRow(cells, marks)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 
 from results.arms import comparison, tuning
+from results.arms.below_head import below_head_lines
 from results.arms.comparison import Arm, Pairing
 from results.arms.counts import failed_trials
 from results.arms.extensions import extension_notes
@@ -20,21 +21,33 @@ from results.text.number_format import NOTHING, SCALES, percent
 
 _MOST_VERDICTS = 6
 _MOST_NAMED = 8
-_SHORT = {"inconclusive": "open", "not equally tuned": "untuned"}
 BUDGET_MISSED_FRACTION = 0.01
 """Arms that miss their asked budget by more than this are named."""
 
 
 def headline(findings: Findings) -> str:
-    """Write the verdict of the first comparison: pooled if there are several problems."""
-    if is_settled_run(findings.run):
-        return settled.headline(findings)
-    pairings = _named_pairings(findings)
+    """Write the verdicts of the first comparison, pooled if there are several problems; and a baseline that broke."""
+    verdicts = settled.headline(findings) if is_settled_run(findings.run) else _verdicts(findings)
+    return " ".join([*([verdicts] if verdicts else []), *below_head_lines(findings.run, findings.problems)])
+
+
+def _verdicts(findings: Findings) -> str:
+    """Write the verdict of the first comparison in full, and in a few words those at its other budgets."""
+    pairings = _named_pairings(findings, findings.budget)
     if not pairings:
         return ""
-    pooled = [pairing for pairing in pairings if pairing.problem is None] or pairings
-    where = f", on {pooled[0].problem}" if pooled[0].problem else ", pooled over networks"
-    return f"{verdict(pooled[0])} Against {pooled[0].second}{where}."
+    first = next((pairing for pairing in pairings if pairing.problem is None), pairings[0])
+    where = f", on {first.problem}" if first.problem else ", pooled over networks"
+    text = f"{verdict(first)} Against {first.second}{where}."
+    others = []
+    for budget in findings.budgets:
+        for pairing in _named_pairings(findings, budget):
+            is_same = (pairing.problem, pairing.arm, pairing.second) == (first.problem, first.arm, first.second)
+            if is_same and pairing.asked != first.asked:
+                scale = SCALES[pairing.metric]
+                difference = scale.difference(pairing.result.difference.mean)
+                others.append(f"at {100 * budget:g}% {verdict_word(pairing)} ({difference}{scale.difference_unit})")
+    return f"{text} {first.arm} at its other budgets: {', '.join(others)}." if others else text
 
 
 def overview(findings: Findings) -> list[ArmsTable]:
@@ -81,9 +94,8 @@ def _compared_cells(arm: Arm, pairing: Pairing | None) -> tuple[str, str, str]:
     if pairing is None:
         return NOTHING, NOTHING, NOTHING
     scale = SCALES[arm.metric]
-    word = _SHORT.get(verdict_word(pairing), verdict_word(pairing))
     difference = pairing.result.difference
-    return scale.difference(difference.mean), scale.interval(difference, signed=True), word
+    return scale.difference(difference.mean), scale.interval(difference, signed=True), verdict_word(pairing)
 
 
 def _settled_cells(look: RecordedLook | None) -> tuple[str, str, str]:
@@ -126,7 +138,7 @@ def named_section(findings: Findings) -> Section | None:
         empty="No operating points of TransTailor at this budget and of full fine-tuning yet.",
         short="Verdicts",
     )
-    pairings = _named_pairings(findings)
+    pairings = _named_pairings(findings, findings.budget)
     for pairing in pairings:
         where = str(pairing.problem) if pairing.problem else "Over all networks, by seed"
         if len(section.blocks) == _MOST_VERDICTS:
@@ -142,10 +154,10 @@ def named_section(findings: Findings) -> Section | None:
     return section
 
 
-def _named_pairings(findings: Findings) -> list[Pairing]:
-    """TransTailor at the budget against each arm of full fine-tuning: in each problem, then pooled."""
+def _named_pairings(findings: Findings, budget: float) -> list[Pairing]:
+    """TransTailor at a budget against each arm of full fine-tuning: in each problem, then pooled."""
     pairs_by_names: dict[tuple[str, str, str], list[tuple[Arm, Arm]]] = {}
-    for arm in comparison.transtailor_at(findings.arms, findings.budget):
+    for arm in comparison.transtailor_at(findings.arms, budget):
         for baseline in comparison.baselines_of(findings.arms, arm.problem):
             pairs_by_names.setdefault((arm.name, baseline.name, arm.metric), []).append((arm, baseline))
     pairings: list[Pairing] = []

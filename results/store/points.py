@@ -4,7 +4,7 @@ The view `points` of a run has it at any moment; `RUN/points.parquet` is the sam
 
     import pandas as pd
     points = pd.read_parquet("runs/tour/points.parquet").query("is_compared")
-    points.groupby(["arm", "asked_removed_macs_fraction"]).test_score.agg(["mean", "std"])
+    points.groupby(["arm", "asked_removed_macs_fraction"], dropna=False).test_score.agg(["mean", "std"])
 
 The setting `optimisation.learning_rate` is the column `optimisation_learning_rate`: SQL needs no quotes.
 """

@@ -35,9 +35,10 @@ WITH chosen AS (
     )
 )
 SELECT {run} AS run, trial_id, arm, label, method, network, dataset, train_images, seed, point,
-    asked_removed_macs_fraction, removed_macs_fraction, macs, original_macs, params, latency_ms, peak_memory_bytes,
-    metric, validation_score, test_score, test_images, trained_epochs, compute_s, device_hours * 3600 AS rank_s,
-    coalesce(is_last AND is_best, false) AS is_compared, settings.* EXCLUDE ({trial})
+    asked_removed_macs_fraction, asked_latency_ms, asked_latency_fraction, removed_macs_fraction, macs, original_macs,
+    params, latency_ms, speed, speed_lower_quartile, speed_upper_quartile, is_steady, is_at_other_speed,
+    peak_memory_bytes, metric, validation_score, test_score, test_images, trained_epochs, compute_s,
+    device_hours * 3600 AS rank_s, coalesce(is_last AND is_best, false) AS is_compared, settings.* EXCLUDE ({trial})
 FROM measured_points JOIN (SELECT {trial} FROM trials WHERE status = 'finished') USING ({trial})
 LEFT JOIN chosen USING ({trial}, point)
 LEFT JOIN unshared_costs USING (stage_key)
@@ -49,8 +50,20 @@ values that are best on the validation split, and of several points at one budge
 
 MEANINGS = {
     "run": ("", "name of the run"),
-    "latency_ms": ("ms", "median time of a forward pass, by `transtailor time`; null if not timed"),
-    "peak_memory_bytes": ("bytes", "most memory that these passes held; null if not timed"),
+    "latency_ms": (
+        "ms",
+        "time of a forward pass, by `transtailor time`: one reference measurement of the whole network divided by"
+        " `speed`, so that times of different minutes can be compared; null if not timed",
+    ),
+    "speed": ("ratio", "times as fast as the whole network, timed in turns with it"),
+    "speed_lower_quartile": ("ratio", "lower quartile of the ratios of the rounds"),
+    "speed_upper_quartile": ("ratio", "upper quartile of the same"),
+    "is_steady": ("", "whether both halves of the rounds agree, of the sub-model and of the whole network"),
+    "is_at_other_speed": (
+        "",
+        "whether the whole network took over 10% more or less time beside this sub-model than beside the others",
+    ),
+    "peak_memory_bytes": ("bytes", "most memory that such passes held; null if not timed"),
     "test_score": ("fraction, or R squared", "the model's score on the test split; null if not measured"),
     "test_images": ("images", "images in the test split"),
     "compute_s": ("s", "time of all stages behind the point, as if it shared none with others"),

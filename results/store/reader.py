@@ -14,15 +14,16 @@ from results.store.parts import NAMED_BY_A_WRITER, Part, parts_of
 from results.store.points_view import create_view
 from results.store.schema import TABLES
 from results.store.views import (
+    ARMS_AS_PLANNED,
     COMPARED_POINTS,
     COMPUTED_STAGES,
     COUNTED_ROWS,
     COUNTED_TRIALS,
+    LATENCIES,
     MEASURED_POINTS,
     TIMED_ON,
     UNSHARED_COSTS,
     all_rows,
-    arms_as_planned,
     file_pattern,
     literal,
     names_in,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     import duckdb
     import pandas
 
-VIEWS = ("points", "measured_points", "compared_points", "timed_on", "computed_stages", "unshared_costs")
+VIEWS = ("points", "measured_points", "compared_points", "timed_on", "latencies", "computed_stages", "unshared_costs")
 NO_EXTENSIONS = ("autoinstall_known_extensions", "autoload_known_extensions")
 ABOUT_TRIALS = ("planned", "trials", "attempts", "stages", "operating_points")
 """Tables with a new row whenever a trial makes progress."""
@@ -343,16 +344,17 @@ def _connect(parts_by_run: dict[str, dict[str, list[Part]]], *, several: bool) -
 
     connection = duckdb.connect(":memory:", config=dict.fromkeys(NO_EXTENSIONS, False))
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    names = names_in(several=several)
     for name, table in TABLES.items():
         parts_of_table = {run: parts[name] for run, parts in parts_by_run.items() if parts[name]}
         rows = select(table, parts_of_table, several=several)
         if name == "operating_points":
-            rows = arms_as_planned(rows, several=several)
+            rows = ARMS_AS_PLANNED.format(rows=rows, **names)
         connection.execute(f"CREATE VIEW {quote(name)} AS {rows}")
     connection.execute(TIMED_ON)
+    connection.execute(LATENCIES)
     if several:
         connection.execute(COUNTED_TRIALS)
-    names = names_in(several=several)
     for view in (MEASURED_POINTS, COMPARED_POINTS, COMPUTED_STAGES, UNSHARED_COSTS):
         connection.execute(view.format(**names))
     folders: set[Path] = set()

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from transtailor.names import did_you_mean
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Increased by one with every change of a table below, and written to each file. A reader refuses newer versions, and
 reads older ones through `results.store.schema_migrations`."""
 

@@ -1,6 +1,6 @@
 """Files of older schema versions: how their columns become those of today. All versions listed here stay readable.
 
-There is none yet. A file of a version that is not listed is refused.
+A file of a version that is not listed is refused.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,24 @@ class OlderTable:
 
 _SAME = OlderTable()
 
-OLDER_VERSIONS: Mapping[int, Mapping[str, OlderTable]] = MappingProxyType({})
+_NO_NUMBER = "CAST(NULL AS DOUBLE)"
+_HEAD_ARM = "CASE WHEN method IN ('transtailor', 'gbn') THEN 'head_only' END"  # the methods whose paths began so
+_VERSION_1 = {
+    "operating_points": OlderTable(
+        replacements={"asked_latency_ms": _NO_NUMBER, "asked_latency_fraction": _NO_NUMBER},
+    ),
+    "planned": OlderTable(replacements={"head_arm": _HEAD_ARM}),
+    "timings": OlderTable(
+        replacements={
+            "speed_lower_quartile": _NO_NUMBER,
+            "speed_upper_quartile": _NO_NUMBER,
+            "reference_latency_ms": _NO_NUMBER,
+            "widths": "CAST(NULL AS VARCHAR)",
+        },
+    ),
+}
+
+OLDER_VERSIONS: Mapping[int, Mapping[str, OlderTable]] = MappingProxyType({1: _VERSION_1})
 """Schema version -> table -> its differences; tables that are not listed are as today."""
 
 

@@ -26,7 +26,8 @@ CIRCUMSTANCE = ("device_name", "runtime", "precision", "memory_format", "batch",
 MEASURED_POINTS = """
 CREATE VIEW measured_points AS
 SELECT point.*, coalesce(classes.score, amounts.score) AS test_score,
-    coalesce(classes.images, amounts.images, 0) AS test_images, latency_ms, speed, peak_memory_bytes,
+    coalesce(classes.images, amounts.images, 0) AS test_images,
+    latency_ms, speed, speed_lower_quartile, speed_upper_quartile, is_steady, is_at_other_speed, peak_memory_bytes,
     coalesce(point.macs = lag(point.macs) OVER path AND
         point.asked_removed_macs_fraction > lag(point.asked_removed_macs_fraction) OVER path, false) AS removed_nothing
 FROM {points} AS point
@@ -39,12 +40,7 @@ LEFT JOIN (
         1 - sum((target - estimate) ** 2) / nullif(var_pop(target) * count(*), 0) AS score
     FROM estimates WHERE split = 'test' GROUP BY {key}
 ) AS amounts USING ({key})
-LEFT JOIN (
-    SELECT model_key, arg_max(latency_ms, written_at) AS latency_ms,
-        arg_max(speed, written_at) AS speed,
-        arg_max(peak_memory_bytes, written_at) AS peak_memory_bytes
-    FROM timings JOIN timed_on USING ({circumstance}) GROUP BY model_key
-) AS timed USING (model_key)
+LEFT JOIN (FROM latencies SEMI JOIN timed_on USING ({circumstance})) AS timed USING (model_key)
 WINDOW path AS (PARTITION BY {path} ORDER BY point.point)
 """
 """`operating_points` with the score on the test split: the accuracy of `predictions`, or R squared of `estimates` (1
@@ -52,16 +48,40 @@ minus the squared errors over the squared distances from the mean target); null 
 forward pass in the circumstance of `timed_on` (null if not timed), and whether more removal was asked than at the
 point before, without effect: a pruning always changes the MACs."""
 
+ARMS_AS_PLANNED = """
+SELECT point.* REPLACE (
+    coalesce(head_arm, planned.arm, point.arm) AS arm,
+    CASE WHEN head_arm IS NULL THEN point.label ELSE coalesce(of_head.label, 'head_only') END AS label,
+    CASE WHEN head_arm IS NULL THEN point.method ELSE coalesce(of_head.method, 'head_only') END AS method)
+FROM ({rows}) AS point
+LEFT JOIN (SELECT {trial}, arm FROM planned) AS planned USING ({trial})
+LEFT JOIN (SELECT {trial}, 0 AS point, head_arm FROM planned) AS head USING ({trial}, point)
+LEFT JOIN (
+    SELECT {run} arm AS head_arm, any_value(label) AS label, any_value(method) AS method FROM planned GROUP BY ALL
+) AS of_head USING ({run} head_arm)
+"""
+"""Rows of operating points, each with the arm that `planned` has for it. It is not the row's own where an arm got
+another name after the point was written, as with `--extend`; and where a path begins with the fit of a new head: there
+nothing is pruned and nothing tuned yet, so arm, label and method are those of the head's fit."""
+
 COMPARED_POINTS = """
-CREATE VIEW compared_points AS SELECT * FROM measured_points
+CREATE VIEW compared_points AS SELECT * EXCLUDE (arm_of_trial, setting) FROM measured_points
+LEFT JOIN (SELECT {trial}, arm AS arm_of_trial, tuning_order AS setting FROM planned) USING ({trial})
 WHERE ({trial}) NOT IN (SELECT ({trial}) FROM trials WHERE status = 'failed')
     AND ({trial}) NOT IN (
         SELECT ({trial}) FROM (SELECT *, unnest(trial_ids) AS trial_id FROM proposals WHERE purpose = 'search')
     )
+QUALIFY coalesce(arm = arm_of_trial, true) OR (
+    count(*) FILTER (arm = arm_of_trial) OVER (PARTITION BY {run} network, dataset, train_images, arm, seed) = 0
+    AND row_number() OVER (
+        PARTITION BY network, dataset, train_images, arm, seed, stage_key ORDER BY setting, {trial}
+    ) = 1
+)
 """
 """The points that means are computed from. Without those of failed trials: a trial may have failed where it would have
-scored badly. And without those of a search, which are the better the more settings were tried: only the trials that
-confirm its best settings are compared."""
+scored badly. Without those of a search, which are the better the more settings were tried: only the trials that confirm
+its best settings are compared. And each fit of a head once, though many paths begin with it: from a trial of its arm
+or, where that has no point with this seed, from one of the paths."""
 
 COUNTED_TRIALS = """
 CREATE VIEW counted_trials AS
@@ -91,6 +111,32 @@ GROUP BY ALL ORDER BY models DESC, max(written_at) DESC LIMIT 1
 """
 """The circumstance of the times in `measured_points`: the one in which most models were timed."""
 
+OTHER_SPEED = 1.1  # times the usual milliseconds of a whole network, or less: clearly another speed (C)
+LATENCIES = f"""
+CREATE VIEW latencies AS
+WITH timed AS (
+    SELECT timings.*, network, original_macs FROM timings JOIN (
+        SELECT model_key, any_value(network) AS network, any_value(original_macs) AS original_macs
+        FROM operating_points GROUP BY model_key
+    ) USING (model_key)
+    QUALIFY row_number() OVER (PARTITION BY model_key, {", ".join(CIRCUMSTANCE)} ORDER BY written_at DESC) = 1
+), wholes AS (
+    SELECT {", ".join(CIRCUMSTANCE)}, network, original_macs, quantile_disc(whole_latency_ms, 0.5) AS usual_ms,
+        coalesce(arg_max(timed.reference_latency_ms, written_at), usual_ms) AS reference_latency_ms
+    FROM timed GROUP BY ALL
+)
+SELECT model_key, {", ".join(CIRCUMSTANCE)}, wholes.reference_latency_ms / speed AS latency_ms,
+    speed, speed_lower_quartile, speed_upper_quartile, is_steady,
+    greatest(whole_latency_ms / usual_ms, usual_ms / whole_latency_ms) > {OTHER_SPEED} AS is_at_other_speed,
+    peak_memory_bytes, widths, network, original_macs, wholes.reference_latency_ms
+FROM timed JOIN wholes USING ({", ".join(CIRCUMSTANCE)}, network, original_macs)
+"""
+"""The last time of each model in each circumstance. The milliseconds of `timings` are those of the minute in which a
+model was timed, and other work on the machine changes them. So each model is compared by its share of the whole
+network's time, which was measured in turns with it: its `latency_ms` here is this share of one reference measurement of
+the whole network (of files of version 1, which have none, the median of what was measured beside the sub-models).
+`is_at_other_speed`: the whole network took clearly more or less time than beside the other sub-models."""
+
 COMPUTED_STAGES = """
 CREATE VIEW computed_stages AS
 SELECT stage_key, arg_min(compute_s, (cached, written_at)) AS compute_s,
@@ -119,22 +165,11 @@ def names_in(*, several: bool) -> dict[str, str]:
     return {
         "key": ", ".join([*trial, "point"]),
         "trial": ", ".join(trial),
+        "run": "run," if several else "",
         "path": ", ".join(f"point.{name}" for name in trial),
         "circumstance": ", ".join(CIRCUMSTANCE),
         "points": COUNTED_ROWS.format(rows="operating_points") if several else "operating_points",
     }
-
-
-def arms_as_planned(points: str, *, several: bool) -> str:
-    """Return the SQL for these rows of operating points, each with the arm that `planned` has for its trial.
-
-    That is another one where an arm got another name after the point was written, as with `--extend`.
-    """
-    trial = names_in(several=several)["trial"]
-    return (
-        f"SELECT point.* REPLACE (coalesce(planned.arm, point.arm) AS arm) FROM ({points}) AS point"
-        f" LEFT JOIN (SELECT {trial}, arm FROM planned) AS planned USING ({trial})"
-    )
 
 
 def select(table: TableSchema, parts: dict[str, list[Part]], *, several: bool) -> str:

@@ -4,8 +4,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from results.statistics.means import Mean
+if TYPE_CHECKING:
+    from results.statistics.means import Mean
 
 NOTHING = "–"
 
@@ -55,7 +57,7 @@ class Scale:
         """Write a difference of scores, with its sign and without its unit."""
         return number(None if difference is None else self.factor * difference, self.digits, signed=True)
 
-    def interval(self, mean: Mean, *, signed: bool = False) -> str:
+    def interval(self, mean: "Mean", *, signed: bool = False) -> str:
         """Write the 95% interval of a mean; a dash if it has none."""
         if mean.low is None or mean.high is None:
             return NOTHING

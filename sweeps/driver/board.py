@@ -340,7 +340,7 @@ class SweepState:
         if point.point is None:  # the model rests in a fine-tuning
             return
         candidate = Best(
-            arm=trial.arm, network=trial.settings.network, dataset=trial.settings.dataset,
+            arm=trial.arm_of(point.point), network=trial.settings.network, dataset=trial.settings.dataset,
             train_images=trial.train_images, seed=trial.settings.seed, trials=1, metric=point.metric,
             validation_score=point.validation_score, macs=point.macs, trial_id=trial.trial_id, point=point.point,
         )  # fmt: skip

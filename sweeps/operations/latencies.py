@@ -1,35 +1,33 @@
 """The latency and memory of a run's sub-models on this machine: each is timed once, in a fresh process."""
 
-import multiprocessing
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from results.store.reader import load
+from results.store.reader import Run, load
 from results.store.writer import Writer
 from sweeps.driver.merging import RunningTables
 from sweeps.errors import RunFolderError
 from sweeps.operations.reproduce import refuse_file
+from sweeps.operations.timed_models import Programs, References, SavedModels, Stopwatch, Whole, one_process_each
 from sweeps.run.relaunch import this_code_digest
 from sweeps.run.run_folder import RecordedTrial, RunFolder, modules_of, open_run
 from sweeps.run.run_lock import RunLock, holder_of
 from tailor.config.parsing import parse_trial
 from tailor.core.errors import Paused
 from tailor.execution import plugins
-from tailor.saved_model import Timing
+from tailor.saved_model import AS_PRUNED, Timing
 
 if TYPE_CHECKING:
     from tailor.model.circumstance import Circumstance
     from tailor.model.latency import Latency
     from tailor.model.state import ModelState
     from tailor.parallel.process_group import ProcessGroup
-
-Returned = TypeVar("Returned")
-MEASURE_LIMIT_S = 3600.0  # of one sub-model; if it takes longer, the device is stuck
 
 WAITING = """
 SELECT trial_id, any_value(arm) AS arm, list(point ORDER BY point) AS points,
@@ -45,8 +43,10 @@ GROUP BY trial_id ORDER BY trial_id
 def time_models(run: RunFolder, cache: Path, timing: Timing, *, again: bool = False) -> Iterator[str]:
     """Time the sub-models; yield a line for each, then how many were timed, and whether the machine was steady.
 
-    Each is timed in turns with its whole network. Models that were timed in the same circumstance are not timed again,
-    unless `again` says so. Nothing is trained: models of which the cache lacks a stage are skipped and counted.
+    Each is timed in turns with its whole network: with ONNX Runtime the file that `model export` would write, padded or
+    not. Its milliseconds are its share of one measurement of that network. Models that were timed in the same
+    circumstance are not timed again, unless `again` says so. Nothing is trained: models of which the cache lacks a
+    stage are skipped and counted.
 
     Raises:
         RunFolderError: the folder is no run, the cache is a file or has none of its sub-models, or a sub-model cannot
@@ -70,76 +70,79 @@ def time_models(run: RunFolder, cache: Path, timing: Timing, *, again: bool = Fa
         plugins.load_copy(module)
     circumstance, device = timing.here()
     ranks = ProcessGroup(rank=0, world_size=1, device=device)
-    values = asdict(circumstance)
-    sql = WAITING.format(circumstance=", ".join(values), values=", ".join("?" * len(values)))
     with load(run.path) as tables:
-        trials = tables.rows(sql, [again, *values.values()])
+        trials = _waiting(tables, circumstance, again=again)
+        points_of, wholes = _whole_networks(tables)
+        known_ms = _known_references(tables, circumstance)
     timed = 0
     unsteady = 0
-    with tempfile.TemporaryDirectory() as folder, _one_process_each() as processes:
+    with tempfile.TemporaryDirectory() as folder, one_process_each() as processes:
+        saved = SavedModels(Path(folder), circumstance)
+        stopwatch = Stopwatch(processes=processes, timing=timing, modules=modules)
+        find = partial(_saved_whole, points_of, record.trials, cache, ranks, saved)
+        references = References({} if again else known_ms, find, stopwatch.latency)
         for trial in trials:
             trial_id = trial["trial_id"]
             model_keys = dict(zip(trial["points"], trial["model_keys"], strict=True))
             rows = []
             for point, state in _cached_states(record.trials[trial_id], trial_id, cache, ranks, model_keys):
-                programs = _programs(state, circumstance, Path(folder))
-                latency = call_in(processes, MEASURE_LIMIT_S, _measure, programs, timing, modules)
+                programs = saved.sub_model(state)
+                reference_ms = references.ms(wholes[model_keys[point]], saved.whole(state))
+                widths = stopwatch.fastest(programs)
+                latency = stopwatch.latency(programs.with_widths(widths))
                 unsteady += not latency.is_steady
-                rows.append(_row(latency) | {"model_key": model_keys[point], "code_digest": digest})
-                yield f"{trial_id}  {trial['arm']}, point {point}: {_costs(latency)}"
+                row = _row(latency, widths, reference_ms)
+                rows.append(row | {"model_key": model_keys[point], "code_digest": digest})
+                yield f"{trial_id}  {trial['arm']}, point {point}: {_costs(latency, widths, reference_ms)}"
             writer.write("timings", rows)
             timed += len(rows)
     if timed:
         yield from _bring_to_rest(run)
     to_time = sum(len(trial["points"]) for trial in trials)
-    if unsteady:
-        yield (
-            f"warning: {unsteady} of {timed} were not steady, even when timed again (column is_steady): ignore"
-            " differences within their quartiles. End other work on this machine, and type the same command"
-            " with --again"
-        )
-    yield from _summary(timed, to_time - timed, cache, circumstance)
+    yield from _summary(timed, unsteady, to_time - timed, cache, circumstance)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Programs:
-    """A sub-model and its whole network in folders, and for ONNX Runtime their programs in files."""
-
-    model: Path
-    whole: Path
-    content: Path | None
-    whole_content: Path | None
+def _waiting(tables: Run, circumstance: "Circumstance", *, again: bool) -> list[dict[str, Any]]:
+    """Return the trials with models to time: `trial_id`, `arm`, `points` and their `model_keys`."""
+    values = asdict(circumstance)
+    sql = WAITING.format(circumstance=", ".join(values), values=", ".join("?" * len(values)))
+    return tables.rows(sql, [again, *values.values()])
 
 
-def _programs(state: "ModelState", circumstance: "Circumstance", folder: Path) -> Programs:
-    """Save a sub-model and its whole network; the whole one only once for each network, head and input.
+def _whole_networks(tables: Run) -> tuple[dict[Whole, list[tuple[str, int, str]]], dict[str, Whole]]:
+    """Return whole network -> its points (trial, number, key of the model), and key of a model -> whole network."""
+    points_of: dict[Whole, list[tuple[str, int, str]]] = defaultdict(list)
+    wholes = {}
+    for row in tables.rows("FROM operating_points ORDER BY trial_id, point"):
+        whole = (row["network"], row["original_macs"])
+        points_of[whole].append((row["trial_id"], row["point"], row["model_key"]))
+        wholes[row["model_key"]] = whole
+    return points_of, wholes
 
-    Programs are written here and not in the process that measures, whose memory they would count to.
-    """
-    from tailor.model.latency import whole_network
-    from tailor.model.passes import onnx_program
-    from tailor.model.state import save_model
 
-    def content(of: "ModelState", file: Path) -> Path | None:
-        if circumstance.runtime != "onnxruntime":
-            return None
-        file.write_bytes(onnx_program(of, circumstance.batch))
-        return file
+def _saved_whole(
+    points_of: Mapping[Whole, Sequence[tuple[str, int, str]]],
+    trials: Mapping[str, RecordedTrial],
+    cache: Path,
+    ranks: "ProcessGroup",
+    saved: SavedModels,
+    whole: Whole,
+) -> Programs | None:
+    """Save a whole network by one of its sub-models; None if the cache has none of them."""
+    for trial_id, point, model_key in points_of[whole]:
+        for _point, state in _cached_states(trials[trial_id], trial_id, cache, ranks, {point: model_key}):
+            return saved.whole(state)
+    return None
 
-    shape = "x".join(map(str, state.input_shape))
-    whole = folder / f"{state.network}_{state.classes}_{shape}"
-    whole_content = whole / "program.onnx"
-    if not whole.exists():
-        unpruned = whole_network(state)
-        save_model(unpruned, whole)
-        content(unpruned, whole_content)
-    save_model(state, folder / "model")
-    return Programs(
-        model=folder / "model",
-        whole=whole,
-        content=content(state, folder / "model" / "program.onnx"),
-        whole_content=whole_content if whole_content.exists() else None,
+
+def _known_references(tables: Run, circumstance: "Circumstance") -> dict[Whole, float]:
+    """Return the milliseconds of the whole networks that were measured in this circumstance."""
+    values = asdict(circumstance)
+    sql = (
+        f"SELECT DISTINCT network, original_macs, reference_latency_ms AS ms FROM latencies WHERE ({', '.join(values)})"
     )
+    rows = tables.rows(f"{sql} = ({', '.join('?' * len(values))})", [*values.values()])
+    return {(row["network"], row["original_macs"]): row["ms"] for row in rows}
 
 
 def _bring_to_rest(run: RunFolder) -> Iterator[str]:
@@ -170,56 +173,7 @@ def _cached_states(
         return
 
 
-def _one_process_each() -> ProcessPoolExecutor:
-    """Run one call after the other, each in its own process, so that none reuses memory of another model."""
-    context = multiprocessing.get_context("forkserver")
-    # Otherwise each process would import torch.
-    context.set_forkserver_preload(["sweeps.operations.latencies", "tailor.model.latency"])
-    return ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1)
-
-
-def call_in(processes: ProcessPoolExecutor, limit_s: float, call: Callable[..., Returned], *args: object) -> Returned:
-    """Return the result of a call in one of these processes; after `limit_s` they are killed.
-
-    Raises:
-        RunFolderError: it took longer, its process ended, or torch refused.
-    """
-    try:
-        return processes.submit(call, *args).result(limit_s)
-    except TimeoutError:
-        for process in multiprocessing.active_children():  # the pool would wait for it
-            process.kill()
-        raise RunFolderError(f"a sub-model was not timed within {limit_s:g} s: does its device answer?") from None
-    except (RuntimeError, MemoryError) as error:  # torch's, also for memory; or the pool's, if its process has ended
-        why = str(error).partition("\n")[0] or "no memory"
-        raise RunFolderError(f"a sub-model could not be timed: {why}; give a smaller --batch or --threads") from error
-
-
-def _measure(programs: Programs, timing: Timing, modules: tuple[Path, ...]) -> "Latency":
-    """Time the sub-model that is saved in a folder."""
-    from tailor.model.latency import measure
-    from tailor.model.state import load_state
-
-    for module in modules:
-        plugins.load_copy(module)
-    state = load_state(programs.model)
-    circumstance, device = timing.here()
-    return measure(
-        state,
-        circumstance,
-        device=device,
-        repeats=timing.repeats,
-        whole=load_state(programs.whole),
-        content=_read(programs.content),
-        whole_content=_read(programs.whole_content),
-    )
-
-
-def _read(file: Path | None) -> bytes | None:
-    return None if file is None else file.read_bytes()
-
-
-def _row(latency: "Latency") -> dict[str, Any]:
+def _row(latency: "Latency", widths: str, reference_ms: float) -> dict[str, Any]:
     return {
         **asdict(latency.circumstance),
         "repeats": latency.repeats,
@@ -227,20 +181,27 @@ def _row(latency: "Latency") -> dict[str, Any]:
         "latency_lower_quartile_ms": latency.latency_lower_quartile_ms,
         "latency_upper_quartile_ms": latency.latency_upper_quartile_ms,
         "speed": latency.speed,
+        "speed_lower_quartile": latency.speed_lower_quartile,
+        "speed_upper_quartile": latency.speed_upper_quartile,
         "whole_latency_ms": latency.whole_latency_ms,
+        "reference_latency_ms": reference_ms,
+        "widths": widths,
         "is_steady": latency.is_steady,
         "peak_memory_bytes": latency.peak_memory_bytes,
     }
 
 
-def _costs(latency: "Latency") -> str:
-    text = f"{latency.latency_median_ms:.4g} ms, {latency.speed:.2f} times as fast as the whole network"
+def _costs(latency: "Latency", widths: str, reference_ms: float) -> str:
+    assert latency.speed is not None
+    text = f"{reference_ms / latency.speed:.4g} ms, {latency.speed:.2f} times as fast as the whole network"
+    if widths != AS_PRUNED:
+        text += f", padded to {widths}"
     if latency.peak_memory_bytes is not None:
         text += f", {latency.peak_memory_bytes / 2**20:.1f} MiB"
     return text if latency.is_steady else f"{text}, not steady"
 
 
-def _summary(timed: int, lost: int, cache: Path, circumstance: "Circumstance") -> Iterator[str]:
+def _summary(timed: int, unsteady: int, lost: int, cache: Path, circumstance: "Circumstance") -> Iterator[str]:
     if lost and not timed:
         raise RunFolderError(
             f"{cache} lacks stages of each of the {lost} sub-models that are not timed yet; name the run's cache with"
@@ -249,6 +210,12 @@ def _summary(timed: int, lost: int, cache: Path, circumstance: "Circumstance") -
     if not timed:
         yield f"nothing to time: no operating points yet, or all their sub-models are timed already in {circumstance}"
         return
+    if unsteady:
+        yield (
+            f"warning: {unsteady} of {timed} were not steady, even when timed again (column is_steady): ignore"
+            " differences within their quartiles. End other work on this machine, and type the same command"
+            " with --again"
+        )
     yield f"{timed} sub-models timed in {circumstance}; see latency_ms, speed and peak_memory_bytes of measured_points"
     if lost:
         yield f"{lost} left out: {cache} lacks some of their stages; launch the run again to compute them"

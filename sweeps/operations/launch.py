@@ -168,7 +168,7 @@ def _plan_launch(options: LaunchOptions) -> tuple[Plan, "TrialProducer | None"]:
     if spec.adds_trials:
         return _plan_so_far(spec, options)
     plan = make_plan(spec)
-    if options.no_sharing:  # before `--only`: its trials have ids of their own
+    if options.no_sharing:
         plan = no_sharing(plan)
     if options.only is not None:
         plan = select_trials(plan, [options.only])

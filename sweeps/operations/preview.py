@@ -45,6 +45,7 @@ WORDS = (0, 1, 2, 3, 7)  # not the settings, which are never cut
 USUAL = (0, 1, 8, 2, 3, 4, 7, 6, 5)
 SHOWN_IF_THEY_DIFFER = (8, 2, 3)  # of the usual columns
 ARM_COLUMNS = ("arm", "problems", "seeds", "points of a seed", "trials")
+BY_MACS, BY_SECONDS = "MACs of images, not measured", "the seconds of measured stages"
 OFTEN_TUNED = "optimisation."  # settings whose best value is often chosen by validation
 
 
@@ -94,7 +95,7 @@ def preview(
     work_of = planned_work if durations is None else durations.seconds
     cost = cost_of(plan.trials, is_cached, work_of)
     yield from _tables(plan, finished)
-    yield from _summary(plan, cost, site, "work" if durations is None else "time")
+    yield from _summary(plan, cost, site, BY_MACS if durations is None else BY_SECONDS)
     yield f"devices   {devices_text(plan.resources, cluster_site, idle_gpus)}"
     if plan.grows is None:
         yield _what_can_be_settled(plan)
@@ -239,6 +240,19 @@ def _arms_table(trials: Sequence[PlannedTrial]) -> PageTable:
     return PageTable(columns=ARM_COLUMNS, rows=rows, records=())
 
 
+def _sharing_table(cost: PlanCost, expected_by: str) -> PageTable:
+    """List what sharing saves against each baseline, the usual way to work first."""
+    rows: list[tuple[str, str]] = []
+    records: list[dict[str, Any]] = []
+    for baseline in cost.baselines.leading_first():
+        rows.append((baseline.name, baseline.factor_text))
+        records.append(
+            {"against": baseline.name, "factor": baseline.factor, "cost_separate": baseline.separate,
+             "cost_shared": baseline.shared, "expected_by": expected_by}
+        )  # fmt: skip
+    return PageTable(columns=("sharing, against", "factor (expected)"), rows=rows, records=records)
+
+
 def _problem(trial: PlannedTrial) -> tuple[str, str, int | None]:
     return trial.settings.network, trial.settings.dataset, trial.train_images
 
@@ -259,8 +273,11 @@ def _what_varies(plan: Plan) -> Iterator[str]:
         )
 
 
-def _summary(plan: Plan, cost: PlanCost, site: str, unit: str) -> Iterator[str]:
-    """Yield what the plan needs; `unit` is what its cost counts."""
+def _summary(plan: Plan, cost: PlanCost, site: str, expected_by: str) -> Iterator[Part]:
+    """Yield what sharing saves, and what the plan needs; `expected_by`: what its cost counts."""
+    if not plan.private_cache:
+        yield _sharing_table(cost, expected_by)
+        yield ""
     resources = plan.resources
     ranks = f"{counted(resources.ranks, 'rank')} of {counted(resources.threads_per_rank, 'core')}"
     yield f"sweep     {plan.name}: {counted(len(plan.trials), 'trial')}, each on {ranks}, on site {site}"
@@ -271,21 +288,19 @@ def _summary(plan: Plan, cost: PlanCost, site: str, unit: str) -> Iterator[str]:
         yield "sharing   off: every trial computes all of its stages"
         yield f"disk      {decimal(stored_bytes)} at most"
         return
-    yield (
-        f"sharing   saves a factor of {cost.sharing_factor:.1f} in {unit} over {cost.points_distinct} points computed "
-        f"alone (expected); {_left_to_do(cost)}"
-    )
+    usual = cost.baselines.leading_first()[0]
+    yield f"sharing   saves a factor of {usual.factor_text} over {usual.name}"
+    yield f"          (expected by {expected_by}); {_left_to_do(cost)}"
     yield f"disk      {decimal(cost.new_bytes)} more for stages, {decimal(cost.stored_bytes)} in all (expected)"
 
 
 def _left_to_do(cost: PlanCost) -> str:
     """Say how much of the shared work is not cached yet."""
-    left_fraction = cost.work_left / cost.work_shared if cost.work_shared else 0.0
-    if left_fraction == 0.0:
+    if cost.work_left == 0.0:
         return "all of it is cached"
-    if left_fraction == 1.0:
+    if cost.stages_cached == 0:
         return "none of it is cached yet"
-    return f"{left_fraction:.0%} of it is not cached yet"
+    return f"{cost.work_left / cost.work_shared:.0%} of it is not cached yet"
 
 
 def _what_can_be_settled(plan: Plan) -> str:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hpc.errors import ClusterError, SlurmError
+from results.arms.below_head import below_heads
 from results.store.completeness import failed_trials
 from results.store.reader import Run, last_written_us, load
 from results.text.page import Heading, PageTable, Part
@@ -26,7 +27,7 @@ READ = ("planned", "trials", "attempts", "operating_points", "events")
 BEST = f"""
 SELECT arm, network, dataset, train_images AS "training images", replace(metric, '_', ' ') AS metric,
        validation_score AS score, removed_macs_fraction AS removed, seed, trial_id AS trial, point,
-       count(*) OVER arm AS "of points", count(DISTINCT seed) OVER arm AS "of seeds"
+       count(DISTINCT stage_key) OVER arm AS "of points", count(DISTINCT seed) OVER arm AS "of seeds"
 FROM operating_points
 WINDOW arm AS (PARTITION BY network, dataset, train_images, arm)
 QUALIFY row_number() OVER (arm ORDER BY {BEST_FIRST}) = 1
@@ -211,6 +212,8 @@ def _best(rows: Run) -> Iterator[Part]:
             rows_of_cells.append([f"{value:.4f}" if isinstance(value, float) else value for value in row.values()])
         yield PageTable(columns=[*best[0]], rows=rows_of_cells, words=BEST_WORDS, usual=BEST_USUAL, records=best)
         yield ""
+    for below in below_heads(rows):
+        yield f"baseline  {below}"
 
 
 def _failures(run: RunFolder, rows: Run) -> Iterator[str]:

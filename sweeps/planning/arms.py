@@ -2,6 +2,9 @@
 
 Within a problem (network, data set, training images), trials are one arm if they differ in nothing but their seeds, the
 budgets that they reach, and their setting of [tuning].
+
+A path may begin with a measurement of the network of which only the new head is fitted. This point is of the arm of
+`head_only`, whatever the method does next: see `_head_arms`.
 """
 
 import json
@@ -10,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from results.arms.names import REPETITIONS, SEEDS, Configuration, arm_names, differing_settings
+from results.arms.names import HEAD_ONLY, REPETITIONS, SEEDS, Configuration, arm_names, differing_settings
 from results.text.settings import leaves
 
 Problem = tuple[str, str, int | None]
@@ -29,6 +32,9 @@ class ArmTrial:
     tuning: Mapping[str, Any] = field(default_factory=dict)  # dotted key -> value, of [tuning]
     points: Points = field(default_factory=dict)
     """Asked share of the MACs to remove (None: a rule decides) -> key of the stage that is the last point there."""
+    head: str | None = None
+    """Key of the trial's first point, if that measures the fit of the new head and nothing more."""
+    is_head_only: bool = False  # whether this is all that its method measures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +42,8 @@ class Arms:
     """The arms of a plan."""
 
     names: tuple[str, ...]  # of each trial
+    heads: tuple[str | None, ...]
+    """Of each trial the arm that its first point belongs to, if that is the head's fit and the rest is another arm."""
     told_apart_by: Mapping[str, tuple[str, ...]]
     """Label -> dotted keys of the settings that tell its arms apart; a label with one arm in each problem has none."""
 
@@ -79,7 +87,70 @@ def arms_of(trials: Sequence[ArmTrial]) -> Arms:
     for indices, name in zip(members.values(), arm_names([*configurations.values()]), strict=True):
         for index in indices:
             names[index] = name
-    return Arms(names=tuple(names), told_apart_by=told_apart_by)
+    return Arms(names=tuple(names), heads=tuple(_head_arms(trials, names)), told_apart_by=told_apart_by)
+
+
+@dataclass
+class _HeadArm:
+    """An arm of heads that were fitted, and nothing more."""
+
+    name: str = ""  # "" until it has one
+    trials: list[ArmTrial] = field(default_factory=list)  # its own, and those of other arms that begin with its heads
+
+
+def _head_arms(trials: Sequence[ArmTrial], names: Sequence[str]) -> list[str | None]:
+    """Return the arm of each trial's head fit; None if the trial begins with none, or is of that arm itself.
+
+    It is the arm of the plan whose trials measure the same stage and nothing else. Where there is none, it is
+    "head_only". The heads of one path's arm are one arm.
+    """
+    own_arms: dict[tuple[Problem, str], _HeadArm] = {}
+    arm_of_head: dict[tuple[Problem, str | None], _HeadArm] = {}
+    paths: dict[tuple[Problem, str], list[ArmTrial]] = defaultdict(list)  # by problem and arm
+    for trial, name in zip(trials, names, strict=True):
+        if trial.is_head_only:
+            own_arm = own_arms.setdefault((trial.problem, name), _HeadArm(name))
+            own_arm.trials.append(trial)
+            arm_of_head[trial.problem, trial.head] = own_arm
+        elif trial.head is not None:
+            paths[trial.problem, name].append(trial)
+    for path in paths.values():
+        heads = [(trial.problem, trial.head) for trial in path]
+        arm = next((arm_of_head[head] for head in heads if head in arm_of_head), _HeadArm())
+        if not arm.name:
+            arm.trials += path
+        for head in heads:
+            arm_of_head.setdefault(head, arm)
+    _name_heads(list({id(arm): arm for arm in arm_of_head.values()}.values()), set(names))
+    return [
+        None if trial.head is None or trial.is_head_only else arm_of_head[trial.problem, trial.head].name
+        for trial in trials
+    ]
+
+
+def _name_heads(arms: Sequence[_HeadArm], taken: set[str]) -> None:
+    """Name arms of head fits that have no name: "head_only", and the settings in which those of a problem differ."""
+    has_several = len(arms) > len({arm.trials[0].problem for arm in arms})
+    configurations = []
+    for arm in arms:
+        settings = _common_settings(arm.trials) if has_several else {}
+        configurations.append(Configuration(problem=arm.trials[0].problem, label=HEAD_ONLY, settings=settings))
+    for arm, name in zip(arms, arm_names(configurations), strict=True):
+        number = 1
+        while not arm.name:
+            if name not in taken:
+                arm.name = name
+            number += 1
+            name = f"{name} {number}"  # another one has it, such as an arm of the user's
+
+
+def _common_settings(trials: Sequence[ArmTrial]) -> dict[str, Any]:
+    """Return the settings that these trials have alike, by dotted key, without those of their methods."""
+    common = dict(leaves(trials[0].settings))
+    for trial in trials[1:]:
+        settings = dict(leaves(trial.settings))
+        common = {key: value for key, value in common.items() if key in settings and settings[key] == value}
+    return {key: value for key, value in common.items() if not _is_within(key, ("method", *SEEDS))}
 
 
 def repetitions(trials: Iterable[tuple[tuple[object, ...], Mapping[str, Any]]]) -> list[str]:

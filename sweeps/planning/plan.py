@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from results.arms.names import HEAD_ONLY
+from results.sharing import SOURCE_KIND, Baselines, StageUse, baselines_of
 from results.text.settings import differing_keys
 from sweeps.errors import SpecError
 from sweeps.planning.arms import Arms, ArmTrial, arms_of
@@ -20,10 +22,13 @@ from tailor.config.trial import TrialConfig
 from tailor.core.plugin_digests import digest_of
 from tailor.execution.dry_run import PlannedStage, PlannedStages, Rung, dry_run
 from tailor.execution.weights_check import refuse_missing
-from tailor.stages import canonical_json
+from tailor.stages import FitHead, RememberWeights, WeighChannels, canonical_json
 from transtailor.garbage import pause_collection
 from transtailor.names import nearest
 from transtailor.plural import counted
+
+KEEPS_THE_MODEL = (RememberWeights.kind, WeighChannels.kind)
+"""Stages that prepare a regulariser: the model computes the same after them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,11 +38,13 @@ class PlannedTrial:
     trial_id: str
     label: str  # what the spec calls it
     arm: str  # the name of what is compared: its label, and the settings that tell this arm apart
+    head_arm: str | None = None  # the arm of its first point, if that is a head's fit with which a path only begins
     settings: JsonSettings
     stages: tuple[PlannedStage, ...]  # in the order of execution
     tuning: Tuning | None = None  # its setting of [tuning]; None without one
     train_images: int | None = None  # training images of the target that it uses; None: not known
     resolved: Mapping[str, Any] = field(default_factory=dict)  # what each `auto` of its method is for its network
+    unread: frozenset[str] = frozenset()  # dotted keys of the settings that it does not read
     rung: Rung | None = None  # where the stages end for now; None: at the trial's end
     whole: tuple[PlannedStage, ...] = ()  # at a rung: the stages up to the trial's end
 
@@ -50,6 +57,10 @@ class PlannedTrial:
     def points(self) -> tuple[PlannedStage, ...]:
         """The stages that are operating points, in order; a trial that stops early reaches fewer."""
         return tuple(stage for stage in self.all_stages if stage.point is not None)
+
+    def arm_of(self, point: int | None) -> str:
+        """Return the name of the arm that an operating point of this trial belongs to."""
+        return self.head_arm if point == 0 and self.head_arm is not None else self.arm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,17 +95,15 @@ class PlanCost:
     stages_asked: int  # summed over trials
     stages_distinct: int
     stages_cached: int  # of the distinct ones, finished already
-    points_distinct: int
-    work_without_sharing: float  # each distinct operating point computed from the start
-    work_shared: float  # each distinct stage once
+    baselines: Baselines  # what sharing saves
     work_left: float  # each distinct stage that is not cached
     stored_bytes: int  # of the distinct stages, cached or not
     new_bytes: int  # of those that are not cached
 
     @property
-    def sharing_factor(self) -> float:
-        """How many times more work it would be to run every operating point as a trial of its own."""
-        return self.work_without_sharing / self.work_shared if self.work_shared else 1.0
+    def work_shared(self) -> float:
+        """Each distinct stage once."""
+        return self.baselines.one_script.shared
 
 
 @pause_collection()  # a plan makes no garbage
@@ -134,7 +143,10 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
     told_apart_by: Mapping[str, tuple[str, ...]] = {}
     if spec.search is None:  # the arms of a search are its labels: they must not change when it proposes more settings
         arms = _arms_of(planned_trials)
-        planned_trials = [_with_arm(trial, arm) for trial, arm in zip(planned_trials, arms.names, strict=True)]
+        planned_trials = [
+            trial if (trial.arm, trial.head_arm) == (arm, head_arm) else replace(trial, arm=arm, head_arm=head_arm)
+            for trial, arm, head_arm in zip(planned_trials, arms.names, arms.heads, strict=True)
+        ]
         told_apart_by = arms.told_apart_by
         warnings += _warnings_of_equals(planned_trials)
     return Plan(
@@ -174,14 +186,32 @@ def _arms_of(trials: Sequence[PlannedTrial]) -> Arms:
                 settings=trial.settings.values,
                 tuning={} if trial.tuning is None else trial.tuning.values,
                 points={stage.asked_removed_macs_fraction: stage.key for stage in trial.points},
+                head=_head_fit(trial),
+                is_head_only=_is_head_only(trial),
             )
             for trial in trials
         ]
     )
 
 
-def _with_arm(trial: PlannedTrial, arm: str) -> PlannedTrial:
-    return trial if trial.arm == arm else replace(trial, arm=arm)
+def _head_fit(trial: PlannedTrial) -> str | None:
+    """Return the key of the trial's first point, if its model is the source network with a new head and no more."""
+    stages: dict[str, PlannedStage] = {}
+    for stage in trial.all_stages:
+        if stage.point is None:
+            stages[stage.key] = stage
+            continue
+        model = stages[stage.parents[0]]
+        while model.kind in KEEPS_THE_MODEL:
+            model = stages[model.parents[0]]
+        return stage.key if model.kind == FitHead.kind else None
+    return None
+
+
+def _is_head_only(trial: PlannedTrial) -> bool:
+    """Whether a trial's method measures the head's fit and nothing else; a longer path can be cut off there."""
+    is_whole = trial.settings.values.get("last_point") is None
+    return is_whole and len(trial.points) == 1 and _head_fit(trial) is not None
 
 
 def _warnings_of_equals(trials: Iterable[PlannedTrial]) -> Iterator[str]:
@@ -226,25 +256,8 @@ def trial_to_rung(trial: PlannedTrial, rung: Rung | None) -> PlannedTrial:
 
 
 def no_sharing(plan: Plan) -> Plan:
-    """Return the plan `<name>_no_sharing`: the same operating points, each as a trial of its own, run from the start.
-
-    An operating point that several trials of `plan` reach is run once, for the first of them, because running it once
-    needs no cache.
-    """
-    trials: dict[str, PlannedTrial] = {}
-    points_seen: set[str] = set()
-    known_stages: PlannedStages = {}
-    for trial in plan.trials:
-        config = trial.settings.parse()
-        for point in trial.points:
-            if point.key in points_seen:
-                continue
-            points_seen.add(point.key)
-            alone = config.model_copy(update={"last_point": point.point})
-            settings = JsonSettings(alone.model_dump(mode="json"))
-            planned = _plan_trial(alone, settings, trial.label, trial.tuning, known_stages)
-            trials[planned.trial_id] = replace(planned, arm=trial.arm)
-    return replace(plan, name=f"{plan.name}_no_sharing", trials=tuple(trials.values()), private_cache=True)
+    """Return the plan `<name>_no_sharing`: each trial computes all of its stages, as one script per trial would."""
+    return replace(plan, name=f"{plan.name}_no_sharing", private_cache=True)
 
 
 def select_trials(plan: Plan, trial_ids: Sequence[str]) -> Plan:
@@ -343,23 +356,31 @@ def cost_of(
     """
     distinct: dict[str, PlannedStage] = {}
     work: dict[str, float] = {}
+    trials_with: Counter[str] = Counter()
     asked = 0
     for trial in trials:
         asked += len(trial.stages)
+        trials_with.update({stage.key for stage in trial.stages})
         network = trial.settings.network
         for stage in trial.stages:
             if stage.key not in distinct:
                 distinct[stage.key] = stage
                 work[stage.key] = work_of(stage, network)
     not_cached = [stage for stage in distinct.values() if not is_cached(stage.key)]
-    points = [stage for stage in distinct.values() if stage.point is not None]
+    uses = [
+        StageUse(
+            cost=work[key],
+            trials=trials_with[key],
+            trains_source=stage.kind == SOURCE_KIND,
+            from_start=0.0 if stage.point is None else _work_from_the_start(stage, distinct, work),
+        )
+        for key, stage in distinct.items()
+    ]
     return PlanCost(
         stages_asked=asked,
         stages_distinct=len(distinct),
         stages_cached=len(distinct) - len(not_cached),
-        points_distinct=len(points),
-        work_without_sharing=sum(_work_from_the_start(point, distinct, work) for point in points),
-        work_shared=sum(work.values()),
+        baselines=baselines_of(uses),
         work_left=sum(work[stage.key] for stage in not_cached),
         stored_bytes=sum(stage.stored_bytes for stage in distinct.values()),
         new_bytes=sum(stage.stored_bytes for stage in not_cached),
@@ -369,13 +390,13 @@ def cost_of(
 def _plan_trial(
     config: TrialConfig, settings: JsonSettings, label: str, tuning: Tuning | None, known_stages: PlannedStages
 ) -> PlannedTrial:
-    """Dry-run one trial; its arm is its label until arms are told apart."""
+    """Dry-run one trial; its arm is its label until arms are told apart, as those of a search never are."""
     dry = dry_run(config, known_stages)
     resolved: dict[str, Any] = {}
     automatic = {name for name, value in settings.values["method"].items() if value == "auto"}
     if automatic:
         resolved = config.method.resolve(config.network).model_dump(mode="json", include=automatic)
-    return PlannedTrial(
+    trial = PlannedTrial(
         trial_id=dry.trial_id,
         label=label,
         arm=label,
@@ -384,7 +405,11 @@ def _plan_trial(
         tuning=tuning,
         train_images=config.train_images,
         resolved=resolved,
+        unread=config.unread,
     )
+    if _head_fit(trial) is not None and not _is_head_only(trial):
+        trial = replace(trial, head_arm=f"{HEAD_ONLY} of {label}")
+    return trial
 
 
 def _work_from_the_start(point: PlannedStage, stages: dict[str, PlannedStage], work: dict[str, float]) -> float:

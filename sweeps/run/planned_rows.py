@@ -8,6 +8,7 @@ from typing import Any
 
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.spec.printed_rows import write_printed
+from tailor.config.trial import settings_read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ def write_planned(tables: Path, plan: Plan, trials: Iterable[PlannedTrial], code
             "trial_id": trial.trial_id,
             "label": trial.label,
             "arm": trial.arm,
+            "head_arm": trial.head_arm,
             "method": trial.settings.method,
             "network": trial.settings.network,
             "dataset": trial.settings.dataset,
@@ -54,8 +56,8 @@ def write_planned(tables: Path, plan: Plan, trials: Iterable[PlannedTrial], code
 
 
 def _resolved_settings(trial: PlannedTrial) -> dict[str, Any]:
-    """Return a trial's settings with what each `auto` of its method is."""
-    settings = trial.settings.values
+    """Return the settings that a trial reads, with what each `auto` of its method is."""
+    settings = settings_read(trial.settings.values, trial.unread)
     return settings | {"method": settings["method"] | dict(trial.resolved)}
 
 

@@ -221,7 +221,10 @@ def _described_otherwise(record: LaunchRecord, plan: Plan) -> list[PlannedTrial]
     changed_trials = []
     for trial in plan.trials:
         recorded = record.trials.get(trial.trial_id)
-        if recorded is not None and (recorded.arm != trial.arm or recorded.tuning != tuning_of(trial)):
+        if recorded is None:
+            continue
+        is_described = (recorded.arm, recorded.head_arm, recorded.tuning)
+        if is_described != (trial.arm, trial.head_arm, tuning_of(trial)):
             changed_trials.append(trial)
     return changed_trials
 

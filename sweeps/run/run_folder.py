@@ -111,6 +111,7 @@ class RecordedTrial:
 
     label: str
     arm: str
+    head_arm: str | None  # as in `PlannedTrial`
     settings: JsonSettings
     tuning: TuningColumns
 
@@ -341,7 +342,7 @@ def _entry(what: str, launch: Mapping[str, Any], first: Mapping[str, Any]) -> di
 def _plan_text(plan: Plan) -> str:
     trials = {}
     for trial in plan.trials:
-        entry = {"label": trial.label, "arm": trial.arm, "config": trial.settings.values}
+        entry = {"label": trial.label, "arm": trial.arm, "head_arm": trial.head_arm, "config": trial.settings.values}
         trials[trial.trial_id] = entry | asdict(tuning_of(trial))
     return _json_text(
         {
@@ -364,11 +365,14 @@ def _known_id(run: RunFolder, trial_id: str) -> str:
 def _known_trial(run: RunFolder, value: Mapping[str, Any]) -> RecordedTrial:
     label = str(value["label"])
     arm = str(value["arm"])
-    for name in (label, arm):
+    head_arm = None if value.get("head_arm") is None else str(value["head_arm"])
+    for name in (label, arm, head_arm or arm):
         if not name.isprintable():  # a line break in it could look like a line of ours
             raise _damage_error(run, f"{run.plan.name}: expected a name in one line, given {name!r}")
     tuning = TuningColumns(tuning_json=value["tuning_json"], tuning_order=value["tuning_order"])
-    return RecordedTrial(label=label, arm=arm, settings=JsonSettings(dict(value["config"])), tuning=tuning)
+    return RecordedTrial(
+        label=label, arm=arm, head_arm=head_arm, settings=JsonSettings(dict(value["config"])), tuning=tuning
+    )
 
 
 def _read_json(run: RunFolder, path: Path) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from results.arms.comparison import Problem, budget_order
+from results.arms.comparison import budget_order
 from results.arms.looks import Comparison
 from results.arms.names import arms_called
+from results.arms.problem import Problem
 from sweeps.errors import SpecError
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.spec.settle_settings import SettleSettings
@@ -95,7 +96,8 @@ def _points_of(trials: Iterable[PlannedTrial]) -> PointsByArm:
         settings = trial.settings
         problem = Problem(settings.network, settings.dataset, trial.train_images or 0)
         of_arm = ids.setdefault((problem, trial.arm), {})
-        for asked in {stage.asked_removed_macs_fraction for stage in trial.points}:
+        own_points = [stage for stage in trial.points if trial.arm_of(stage.point) == trial.arm]
+        for asked in {stage.asked_removed_macs_fraction for stage in own_points}:
             budget = None if asked is None else round(asked, BUDGET_DIGITS)
             of_arm.setdefault(budget, {}).setdefault(settings.seed, []).append(trial.trial_id)
     points: PointsByArm = {}

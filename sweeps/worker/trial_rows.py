@@ -102,6 +102,8 @@ class TrialRows:
             "model_key": stage.parents[0],
             "protocol": self._protocol,
             "asked_removed_macs_fraction": stage.asked_removed_macs_fraction,
+            "asked_latency_ms": stage.asked_latency_ms,
+            "asked_latency_fraction": stage.asked_latency_fraction,
             "removed_macs_fraction": facts.removed_macs_fraction,
             "macs": facts.macs,
             "original_macs": facts.original_macs,

@@ -65,6 +65,15 @@ class Cut:
         return self.step if self.at_random else 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is asked of an operating point, one of the three; nothing if a rule decides what is removed."""
+
+    removed_macs_fraction: float | None = None
+    latency_ms: float | None = None
+    latency_fraction: float | None = None  # of the whole network's milliseconds in a table
+
+
 class Allocation(Settings):
     """Settings of an allocation; subclasses set `name` to a literal and are added to ALLOCATIONS."""
 
@@ -89,9 +98,13 @@ class Allocation(Settings):
         """
         return self.name
 
-    def macs_budget(self, removed_macs_fraction: float) -> float | None:
-        """Return the budget in MACs that its operating points meet; None if they meet another kind of budget."""
-        return removed_macs_fraction
+    def asked(self, removed_macs_fraction: float) -> Asked:
+        """Return what is asked of its operating points: the budget in MACs, unless it has another kind of budget."""
+        return Asked(removed_macs_fraction=removed_macs_fraction)
+
+    def unread(self) -> set[str]:
+        """Return the names of its settings that have no effect beside its others; by default none."""
+        return set()
 
     @abstractmethod
     def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
@@ -203,6 +216,10 @@ class LeGR(Allocation):
                 "more generations or a smaller population"
             )
         return self
+
+    def unread(self) -> set[str]:
+        """Without steps of tuning, their learning rate."""
+        return set() if self.tuning_steps else {"tuning_learning_rate"}
 
     def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
         """Yield the search, and one surgery by its ranking."""
@@ -327,9 +344,13 @@ class ToLatency(Allocation):
         runtime = "" if self.runtime is None else f", {self.runtime}"
         return f"{self.latency_ms:g} ms on {self.device}{runtime}"
 
-    def macs_budget(self, _removed_macs_fraction: float) -> float | None:
-        """Return None, because its operating points meet a latency instead."""
-        return None
+    def unread(self) -> set[str]:
+        """With a table, what only a measurement reads."""
+        return set() if self.table is None else set(OF_MEASUREMENT)
+
+    def asked(self, _removed_macs_fraction: float) -> Asked:
+        """Return the latency, which its operating points meet instead."""
+        return Asked(latency_ms=self.latency_ms, latency_fraction=self.latency_fraction)
 
     def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
         """Yield one surgery, by the table or by measured latencies."""

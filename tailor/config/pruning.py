@@ -9,6 +9,9 @@ from tailor.catalogue.widths import ANY_WIDTH, WIDE_FILTERS, WidthRule
 from tailor.core.settings import Count, Fraction
 from tailor.stages import GroupRule
 
+WIDTHS = frozenset({"pruning.width_multiple", "pruning.multiple_from_filters"})
+"""Dotted keys of the settings for the widths that layers may keep, which only prunings to a budget in MACs read."""
+
 
 class PruningConfig(GroupRule):
     """The settings that all pruning methods share."""

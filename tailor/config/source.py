@@ -8,6 +8,9 @@ from pydantic import Field, field_validator, model_validator
 from tailor.catalogue import weights
 from tailor.core.settings import Count, Rate, Seed, Settings
 
+OF_SOURCE_TRAINING = ("seed", "epochs", "batch_size", "learning_rate", "momentum", "weight_decay")
+"""Settings that only a training on the source task reads."""
+
 
 class SourceConfig(Settings):
     """The pre-trained network: trained on the data set's source task once per network and seed, or from a file."""
@@ -40,8 +43,7 @@ class SourceConfig(Settings):
     @property
     def changed_training(self) -> list[str]:
         """Names of the settings of the source training that are not the default."""
-        names = ("seed", "epochs", "batch_size", "learning_rate", "momentum", "weight_decay")
-        return [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
+        return [name for name in OF_SOURCE_TRAINING if getattr(self, name) != type(self).model_fields[name].default]
 
     @property
     def weights_file(self) -> Path | None:

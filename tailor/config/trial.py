@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import abstractmethod
+from collections.abc import Mapping, Set
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -17,7 +18,7 @@ from tailor.config.data import DataConfig
 from tailor.config.latency_table import read_table
 from tailor.config.optimisation import Optimisation
 from tailor.config.pruning import PruningConfig
-from tailor.config.source import SourceConfig
+from tailor.config.source import OF_SOURCE_TRAINING, SourceConfig
 from tailor.core.named import name_validator
 from tailor.core.plugin_digests import anything_is_loaded, digest_of_class, digests_in
 from tailor.core.registry import Registry
@@ -62,6 +63,27 @@ class Method(Settings):
     def warnings(self, config: "TrialConfig") -> tuple[str, ...]:  # noqa: ARG002
         """Return what a user should know before starting such a trial; by default no warnings."""
         return ()
+
+    def unread(self, config: "TrialConfig") -> set[str]:
+        """Return the dotted keys of the settings that such a trial does not read; a table stands for all in it.
+
+        Subclasses add theirs to those that no method reads: see `TrialConfig.unread`, which everybody asks.
+        """
+        keys = {"source.pixel_mean", "source.pixel_std"}
+        if config.source.weights is not None:
+            keys = {f"source.{name}" for name in OF_SOURCE_TRAINING}
+        optimisation = config.optimisation
+        if optimisation.optimiser == "adam":
+            keys.add("optimisation.momentum")
+        if optimisation.schedule != "step":
+            keys.add("optimisation.gamma")
+        if not optimisation.distillation_weight:
+            keys.add("optimisation.distillation_temperature")
+        if config.pruning.width_multiple == 1:
+            keys.add("pruning.multiple_from_filters")
+        if not NETWORKS[config.network].has_norm:
+            keys |= {"optimisation.norm", "pruning.measure_norms"}
+        return keys
 
     def latency_budgets(self) -> tuple[ToLatency, ...]:
         """Return the budgets in milliseconds of its path by a table; by default none."""
@@ -119,6 +141,19 @@ class TrialConfig(Settings):
         """The file of the table that the method's allocation reads; None if it reads none."""
         budgets = self.method.latency_budgets()
         return Path(budgets[0].table) if budgets and budgets[0].table is not None else None
+
+    @property
+    def unread(self) -> frozenset[str]:
+        """Dotted keys of the settings that have no effect on this trial; a table stands for all in it.
+
+        Wherever the settings of a trial are listed, these are left out or null. Of a method that is the user's own, all
+        count as read.
+
+        >>> sorted(key for key in TrialConfig(method="prune").unread if key.startswith("method."))
+        ['method.alpha_epochs', 'method.alpha_learning_rate']
+        """
+        is_users_method = digest_of_class(type(self.method)) is not None
+        return frozenset() if is_users_method else frozenset(self.method.unread(self))
 
     @property
     def train_images(self) -> int:
@@ -194,13 +229,10 @@ class TrialConfig(Settings):
 
     @model_validator(mode="after")
     def _source_settings_are_read(self) -> "TrialConfig":
-        is_trained = self.source.weights is None or self.method.keeps_source_head  # PAC-Net trains on the source task
-        is_users_method = digest_of_class(type(self.method)) is not None  # which settings it reads is not known
-        if is_trained or is_users_method:
-            return self
-        unread_settings = self.source.changed_training
-        if unread_settings:
-            name = unread_settings[0]
+        unread = self.unread
+        for name in self.source.changed_training:
+            if f"source.{name}" not in unread:
+                continue
             raise ValueError(
                 f"source.{name} = {getattr(self.source, name)} has no effect: source.weights is given, and method "
                 f"{self.method.name!r} does not train on the source task; leave it out"
@@ -254,6 +286,24 @@ class TrialConfig(Settings):
     def _method_is_possible(self) -> "TrialConfig":
         self.method.check(self)
         return self
+
+
+def settings_read(settings: Mapping[str, Any], unread: Set[str]) -> dict[str, Any]:
+    """Return nested settings without those that `TrialConfig.unread` names: what a list of a trial's settings shows.
+
+    >>> settings_read({"seed": 0, "method": {"name": "prune", "alpha_epochs": 10}}, {"method.alpha_epochs", "pruning"})
+    {'seed': 0, 'method': {'name': 'prune'}}
+    """
+    return _without(settings, unread, "")
+
+
+def _without(settings: Mapping[str, Any], unread: Set[str], prefix: str) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, value in settings.items():
+        key = f"{prefix}{name}"
+        if key not in unread:
+            kept[name] = _without(value, unread, f"{key}.") if isinstance(value, dict) else value
+    return kept
 
 
 @lru_cache(maxsize=1024)  # the thousands of trials of a plan share their sections

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tailor.config.trial import TrialConfig
+from tailor.config.trial import TrialConfig, settings_read
 from tailor.core.errors import ConfigError
 from tailor.core.plugin_digests import digests_in
 from tailor.data.objective import quality
@@ -37,7 +37,7 @@ class Facts:
     point: int  # number of the operating point on the trial's path
     stage_key: str  # of the operating point in the cache
     method: str
-    settings: dict[str, object]  # all that count in the trial's id
+    settings: dict[str, object]  # those that count in the trial's id, without what the trial does not read
     imports: dict[str, str]  # what the user's modules registered of it -> the module's SHA-256
     data: str
     data_sha256: str
@@ -66,7 +66,7 @@ def facts_of(config: TrialConfig, point: Mapping[str, Any], *, command: str, lic
         point=point["point"],
         stage_key=point["stage_key"],
         method=config.method.name,
-        settings=config.identity(),
+        settings=settings_read(config.identity(), config.unread),
         imports=digests_in(config.identity()),
         data=config.data.name,
         data_sha256=config.data.sha256,

@@ -16,10 +16,10 @@ from tailor.model.programs import images_for
 from tailor.model.state import ModelState
 from tailor.model.timing import PassTimes, time_in_turns
 from tailor.pruning.padding import Padding, pad
+from tailor.saved_model import AS_PRUNED
 
 ROUNDS = 12  # each model's turns
 GAIN = 1.02  # a padded file has to be this many times as fast as the unpadded one, or it is not taken (C)
-AS_PRUNED = "as pruned"
 MOST_NAMED = 3  # layers that a line names
 
 
@@ -70,7 +70,7 @@ def fastest(
     if pads:
         try:
             tell("padding it")
-            paddings, lines = _paddings(state, circumstance)
+            paddings, lines = paddings_of(state, circumstance)
             padded = {}
             for name, padding in paddings.items():
                 tell(f"exporting it with widths in {name}")
@@ -82,7 +82,8 @@ def fastest(
     tell("exporting the whole network")
     whole = written(whole_network(state), "onnx", batch)
     tell("timing them in turns")
-    times = _timed(programs, whole, state, circumstance)
+    contents = {name: made.content for name, made in programs.items()}
+    times = timed(contents, whole, state, circumstance)
     chosen = AS_PRUNED
     if paddings:
         chosen, why = choose(times, paddings)
@@ -116,10 +117,16 @@ def choose(times: Mapping[str, PassTimes], padded: Iterable[str]) -> tuple[str, 
     return best, f"padded: with zero filters up to {best} it is {gain:.2f} times as fast as without"
 
 
-def _paddings(state: ModelState, circumstance: Circumstance) -> tuple[dict[str, Padding], list[str]]:
+def paddings_of(state: ModelState, circumstance: Circumstance) -> tuple[dict[str, Padding], list[str]]:
     """Return the paddings to try, by name, and lines that say which layers with odd widths are never padded, and why.
 
     No padding where no layer has an odd width.
+
+    Args:
+        state: with folded factors.
+
+    Raises:
+        ConfigError: the network cannot be traced.
     """
     multiples = (8, 16) if "avx512" in circumstance.device_name else (8,)
     paddings: dict[str, Padding] = {}
@@ -142,13 +149,13 @@ def _paddings(state: ModelState, circumstance: Circumstance) -> tuple[dict[str, 
     return paddings, lines
 
 
-def _timed(
-    programs: Mapping[str, Program], whole: bytes, state: ModelState, circumstance: Circumstance
+def timed(
+    contents: Mapping[str, bytes], whole: bytes, state: ModelState, circumstance: Circumstance
 ) -> dict[str, PassTimes]:
-    """Return the times of the whole network's program and of these, in turns."""
+    """Return the times of the whole network's file of ONNX and of these, in turns."""
     images = images_for(state, circumstance.batch, seed=0)
     with as_deployed(circumstance):
         passes = {THE_WHOLE: onnx_pass(whole, images, circumstance.threads)}
-        for name, made in programs.items():
-            passes[name] = onnx_pass(made.content, images, circumstance.threads)
+        for name, content in contents.items():
+            passes[name] = onnx_pass(content, images, circumstance.threads)
         return time_in_turns(passes, rounds=ROUNDS)

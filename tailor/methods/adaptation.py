@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from tailor.catalogue.networks import NETWORKS
+from tailor.config.pruning import WIDTHS
 from tailor.config.trial import Method, TrialConfig, register
 from tailor.core.settings import Count, Fraction
 from tailor.methods.feasibility import refuse_unprunable
@@ -61,6 +62,11 @@ class TargetAwareAdaptation(Method):
                 f"statistic = {self.statistic!r} needs activations from 0 on, and {config.network} has {activation}; "
                 "choose statistic = 'mean_absolute_activation'"
             )
+
+    def unread(self, config: TrialConfig) -> set[str]:
+        """The widths of a pruning to a budget, and the tolerance of the rule without the rule."""
+        keys = super().unread(config) | WIDTHS
+        return keys if self.stop_early else keys | {"method.tolerance_fraction"}
 
     def label(self) -> str:
         """One arm per statistic and priority."""

@@ -15,6 +15,11 @@ class HeadOnly(Method):
     rate: ClassVar[str] = "optimisation.head_learning_rate"
     name: Literal["head_only"] = "head_only"
 
+    def unread(self, config: TrialConfig) -> set[str]:
+        """What only a fine-tuning or a pruning reads."""
+        of_tuning = {f"optimisation.{name}" for name in ("epochs", "learning_rate", "norm", "regulariser")}
+        return super().unread(config) | of_tuning | {"pruning"}
+
     def walk(self, config: TrialConfig) -> StageGenerator:
         """Fit the head and measure."""
         recipe = Recipe(config)
@@ -28,6 +33,10 @@ class FullFineTuning(Method):
 
     prunes_to_a_budget: ClassVar[bool] = False
     name: Literal["fine_tune"] = "fine_tune"
+
+    def unread(self, config: TrialConfig) -> set[str]:
+        """What only a pruning reads."""
+        return super().unread(config) | {"pruning"}
 
     def walk(self, config: TrialConfig) -> StageGenerator:
         """Fit the head, tune everything, measure."""

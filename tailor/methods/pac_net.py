@@ -53,6 +53,16 @@ class PACNet(Method):
                 "whose penalty is penalty_strength; leave the regulariser out"
             )
 
+    def unread(self, config: TrialConfig) -> set[str]:
+        """What a pruning of filters reads, and what its own settings replace; Allocate trains on the source task."""
+        keys = super().unread(config) | {"pruning", "optimisation.learning_rate", "optimisation.norm"}
+        keys -= {"source.seed", "source.batch_size", "source.momentum"}
+        if self.optimiser == "sgd":
+            keys.discard("optimisation.momentum")
+        elif config.source.weights is not None:
+            keys.add("source.momentum")
+        return keys
+
     def walk(self, config: TrialConfig) -> StageGenerator:
         """Yield Prune and Allocate, which read only the source and are shared by all targets; head; Calibrate."""
         recipe = Recipe(config)

@@ -7,6 +7,7 @@ from pydantic import Field, SerializeAsAny, field_validator
 from tailor.catalogue.networks import NETWORKS
 from tailor.catalogue.regularisation import REGULARISERS, Regulariser
 from tailor.config.allocations import ALLOCATIONS, Allocation, Global, ToLatency
+from tailor.config.pruning import WIDTHS, PruningConfig
 from tailor.config.trial import Method, TrialConfig, register
 from tailor.core.named import name_validator
 from tailor.core.seeds import stream
@@ -116,6 +117,19 @@ class Pruning(Method):
                 "pruning.conv_groups, or choose criterion 'l1', 'l2' or 'fpgm'"
             )
 
+    def unread(self, config: TrialConfig) -> set[str]:
+        """Of the criterion, the allocation, and the budget in MACs if the allocation asks a table."""
+        keys = super().unread(config) | {f"method.allocation.{name}" for name in self.allocation.unread()}
+        if self.criterion == "beta":
+            keys.discard("optimisation.momentum")  # that of the factors, whatever trains the weights
+        else:
+            keys |= {"method.alpha_epochs", "method.alpha_learning_rate"}
+        if not self.allocation.compares_layers:
+            keys.add("method.normalisation")
+        if self.latency_budgets():
+            keys |= {"method.removed_macs_fraction", *WIDTHS}
+        return keys
+
     def latency_budgets(self) -> tuple[ToLatency, ...]:
         """The allocation, if it reads a table."""
         is_by_table = isinstance(self.allocation, ToLatency) and self.allocation.table is not None
@@ -159,7 +173,7 @@ class Pruning(Method):
             if self.weights == "reinitialised":
                 model = yield Reinitialise(of=model, seed=stream(config.seed, "reinitialise"))
             model = yield recipe.fine_tune(model, tunings)
-            yield recipe.point(model, self.allocation.macs_budget(budget))
+            yield recipe.point(model, allocation.asked(budget))
 
 
 @register
@@ -177,6 +191,11 @@ class SmallerDense(Method):
                 "smaller_dense trains a narrower network on the source task, and source.weights only fits the whole "
                 "one; leave source.weights out, or compare with fine_tune of a smaller network"
             )
+
+    def unread(self, config: TrialConfig) -> set[str]:
+        """Of the pruning, all but the widths, which the narrower layers have too."""
+        of_pruning = {f"pruning.{name}" for name in PruningConfig.model_fields}
+        return super().unread(config) | of_pruning - WIDTHS
 
     def walk(self, config: TrialConfig) -> StageGenerator:
         """Yield the narrower source network, its head, full fine-tuning, measurement."""

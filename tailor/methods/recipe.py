@@ -7,7 +7,7 @@ import tailor.stages as stages
 from tailor.catalogue.networks import NETWORKS
 from tailor.catalogue.regularisation import Delta, Regulariser
 from tailor.catalogue.widths import ANY_WIDTH
-from tailor.config.allocations import Allocation, Cut
+from tailor.config.allocations import Allocation, Asked, Cut
 from tailor.config.data import DataConfig
 from tailor.config.source import SourceConfig
 from tailor.config.trial import TrialConfig
@@ -247,18 +247,22 @@ class Recipe:
         )
         return measured
 
-    def point(self, model: StageOutcome, asked_removed_macs_fraction: float | None = 0.0) -> stages.OperatingPoint:
+    def point(self, model: StageOutcome, asked: Asked | float | None = 0.0) -> stages.OperatingPoint:
         """The measurement of a model; `protocol` sets which split the trial's decisions read.
 
-        `asked_removed_macs_fraction` is None without a budget, if a rule decides what is removed.
+        `asked` is what the model has to meet, a number its share of the MACs to remove; None if a rule decides what is
+        removed.
         """
-        if asked_removed_macs_fraction is not None:
-            asked_removed_macs_fraction = round(asked_removed_macs_fraction, 9)
+        if not isinstance(asked, Asked):
+            asked = Asked(removed_macs_fraction=asked)
+        removed = asked.removed_macs_fraction
         return stages.OperatingPoint(
             of=model,
             task=self.task,
-            asked_removed_macs_fraction=asked_removed_macs_fraction,
+            asked_removed_macs_fraction=None if removed is None else round(removed, 9),
             decides_on="train" if self.config.protocol == "paper" else "validation",
+            asked_latency_ms=asked.latency_ms,
+            asked_latency_fraction=asked.latency_fraction,
         )
 
 

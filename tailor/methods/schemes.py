@@ -101,6 +101,10 @@ class GateDecorator(Method):
             )
         refuse_impossible(config, self.steps * self.step_macs_fraction)
 
+    def unread(self, config: TrialConfig) -> set[str]:
+        """Less than others: the gates are trained by SGD, whatever trains the weights."""
+        return super().unread(config) - {"optimisation.momentum"}
+
     def walk(self, config: TrialConfig) -> StageGenerator:
         """Yield the head; then ticks with pruning, tock and measurement for each step."""
         recipe = Recipe(config)

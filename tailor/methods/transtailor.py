@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from tailor.catalogue.networks import NETWORKS
 from tailor.config.allocations import Global, ToLatency
+from tailor.config.pruning import WIDTHS
 from tailor.config.trial import Method, TrialConfig, register
 from tailor.core.seeds import stream
 from tailor.core.settings import Count, Fraction, Rate
@@ -77,11 +78,29 @@ class TransTailor(Method):
                 f"steps x step_latency_fraction = {self.steps * self.step_latency_fraction:g} leaves no time; choose "
                 "fewer steps or a smaller step"
             )
-        if (self.step_latency_fraction is None) != (self.table is None):
-            raise ValueError("step_latency_fraction and table belong together: milliseconds are read from a table")
+        by_table = (self.step_latency_fraction, self.table, self.table_sha256)
+        if self.step_latency_fraction is None and by_table != (None, None, None):
+            raise ValueError(
+                "step_latency_fraction and table belong together: milliseconds are read from a table; give both, or "
+                "leave table and table_sha256 out"
+            )
         if self.step_latency_fraction is not None:
             self.latency_budgets()  # refuses a table without its SHA-256
         return self
+
+    def unread(self, config: TrialConfig) -> set[str]:
+        """Of the path by milliseconds the budget in MACs, of the loop that prunes nothing what a surgery reads."""
+        keys = super().unread(config) - {"optimisation.momentum"}  # the factors are trained by SGD
+        if self.step_latency_fraction is not None:
+            keys |= {"method.step_macs_fraction", *WIDTHS}
+        if self.prune_by == "nothing":
+            of_surgery = ("minimum_filters_fraction", "measure_norms", "shift_means")
+            keys |= {"method.grouping", *WIDTHS} | {f"pruning.{name}" for name in of_surgery}
+        if not self.alpha_epochs:
+            keys.add("method.alpha_learning_rate")
+        if not self.stop_early:
+            keys.add("method.tolerance_fraction")
+        return keys
 
     def latency_budgets(self) -> tuple[ToLatency, ...]:
         """The budget of each step, if the path is by milliseconds."""
@@ -183,6 +202,7 @@ class TransTailor(Method):
         point = yield recipe.point(model)
         for step in range(1, self.steps + 1):
             budget, score = step * self.step_macs_fraction, point.deciding_score
+            allocation = by_ms[step - 1] if by_ms else Global()
             if step > 1:
                 model = yield FoldImportance(of=model, rule=recipe.rule)  # into the weights; the function stays (C)
             factors = yield recipe.train_factors(  # Eq. 3: alpha*, all weights frozen
@@ -198,7 +218,6 @@ class TransTailor(Method):
             pruned = importance
             if self.prune_by != "nothing":
                 at_random = self.prune_by == "random"
-                allocation = by_ms[step - 1] if by_ms else Global()
                 pruned = yield from recipe.prune(
                     importance, budget, allocation, self.grouping, at_random=at_random, step=step
                 )
@@ -211,8 +230,8 @@ class TransTailor(Method):
                 seed=stream(config.seed, "placebo", step) if normalisation == "permuted" else None,
             )
             tuned = yield recipe.fine_tune(aware, step)  # Eq. 6: W_p
-            asked = None if by_ms else budget  # a path by milliseconds meets no budget in MACs
-            point = yield recipe.point(tuned, asked)  # also of the control, which is compared with this step
+            # Also of the control, which is compared with this step.
+            point = yield recipe.point(tuned, allocation.asked(budget))
             if self.stop_early and exceeds_tolerance(score, point.deciding_score, self.tolerance_fraction):
                 return
             model = tuned  # W_o = W_p

@@ -41,6 +41,8 @@ class Latency:
     latency_upper_quartile_ms: float
     images_per_s: float  # of the batch, at the median latency
     speed: float | None  # times as fast as the whole network, in turns with it; None: not compared
+    speed_lower_quartile: float | None  # over the rounds
+    speed_upper_quartile: float | None
     whole_latency_ms: float | None  # of the whole network, in the same rounds
     is_steady: bool
     peak_memory_bytes: int | None  # None: not measured
@@ -105,6 +107,8 @@ def measure(
         latency_upper_quartile_ms=of_model.upper_quartile_ms,
         images_per_s=1e3 * circumstance.batch / of_model.median_ms,
         speed=None if of_whole is None else of_model.speed,
+        speed_lower_quartile=None if of_whole is None else of_model.speed_lower_quartile,
+        speed_upper_quartile=None if of_whole is None else of_model.speed_upper_quartile,
         whole_latency_ms=None if of_whole is None else of_whole.median_ms,
         is_steady=of_model.is_steady and (of_whole is None or of_whole.is_steady),
         peak_memory_bytes=peak_bytes,

@@ -30,6 +30,8 @@ class PassTimes:
     median_ms: float
     upper_quartile_ms: float
     speed: float  # times as fast as the first model: the median over the rounds of the ratio within a round
+    speed_lower_quartile: float  # of these ratios
+    speed_upper_quartile: float
     is_steady: bool  # the ratios of both halves of the rounds agree; for the first model, its times
 
 
@@ -91,12 +93,15 @@ def _summary(seconds: Mapping[str, list[float]]) -> dict[str, PassTimes]:
     for name, of_model in seconds.items():
         lower_s, median_s, upper_s = quantiles(of_model, n=4, method="inclusive")
         ratios = [first_s / pass_s for first_s, pass_s in zip(of_first, of_model, strict=True)]
+        slow, speed, fast = quantiles(ratios, n=4, method="inclusive")
         compared = of_model if of_model is of_first else ratios
         times[name] = PassTimes(
             lower_quartile_ms=1e3 * lower_s,
             median_ms=1e3 * median_s,
             upper_quartile_ms=1e3 * upper_s,
-            speed=median(ratios),
+            speed=speed,
+            speed_lower_quartile=slow,
+            speed_upper_quartile=fast,
             is_steady=is_steady(compared),
         )
     return times

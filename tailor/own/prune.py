@@ -101,8 +101,8 @@ def prune(
         latency_fraction: of the whole network's milliseconds by `table`, in (0, 1); the widths keep the largest sum of
             scores within it.
         table: file that `transtailor model table` wrote for a network with the same layers and input.
-        criterion: a name from docs/criteria.md; by default `taylor` with a loader, else `l2`, which knows nothing of
-            the task.
+        criterion: a name from docs/criteria.md; by default `taylor`, which reads the loader. No criterion that reads
+            only weights is a default: on photographs those that were tried were behind random filters.
         loader: batches of (inputs, targets) of the task. It is read once, into memory.
         loss: of (outputs, targets), the mean over the batch. By default cross-entropy, of real targets squared error.
         settings: `residual`, `linear` (True here), `stream`, `heads`, `conv_groups`, `exclude`,
@@ -116,8 +116,13 @@ def prune(
     Raises:
         ConfigError: an argument is wrong, the module cannot be analysed, or it cannot lose this share.
     """
-    if criterion is None:
-        criterion = "l2" if loader is None else Pruning.model_fields["criterion"].default
+    if criterion is None and loader is None:
+        raise ConfigError(
+            "neither loader nor criterion is given; give loader = ..., batches of (inputs, targets) of your task, so "
+            "that the filters go that it needs least; or name a criterion that reads only weights, such as criterion = "
+            "'l2', which may keep less of the task than random filters (docs/criteria.md)"
+        )
+    criterion = criterion or Pruning.model_fields["criterion"].default
     method: dict[str, Any] = {"name": "prune", "criterion": criterion}
     if (removed_macs_fraction is None) == (latency_fraction is None) or (latency_fraction is None) != (table is None):
         raise ConfigError("give removed_macs_fraction = ..., or latency_fraction = ... and table = FILE")

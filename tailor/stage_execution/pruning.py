@@ -87,8 +87,9 @@ def compute_score_filters(stage: stages.ScoreFilters, parent: ModelState, contex
         placement=stage.placement,
         seed=None if stage.seed is None else stages.step_seed(stage.seed, stage.step),
     )
-    scores_of = CRITERIA[stage.criterion].function()
-    return StageOutput(tensors=add_prefix("scores", scores_of(scoring)))
+    scores = CRITERIA[stage.criterion].function()(scoring)
+    # Copies: a user's criterion may give layers that lose filters together one tensor, and a file has none twice.
+    return StageOutput(tensors=add_prefix("scores", {layer: values.clone() for layer, values in scores.items()}))
 
 
 @apply.register

@@ -80,8 +80,10 @@ class OperatingPoint(Stage):
 
     kind = "operating_point"
     task: Task
-    asked_removed_macs_fraction: float | None  # None: a rule decided what is removed
+    asked_removed_macs_fraction: float | None  # None: milliseconds were asked, or a rule decided what is removed
     decides_on: Deciding  # the split whose score the trial's decisions read
+    asked_latency_ms: float | None = neutral(None)  # None: none was, or as a share
+    asked_latency_fraction: float | None = neutral(None)  # of the whole network's milliseconds in a table
 
     def cost(self, size: Size) -> StageCost:
         """Every image of the validation and test splits once, forward."""

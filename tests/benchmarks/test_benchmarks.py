@@ -12,11 +12,16 @@ from benchmarks import simulated_days
 from benchmarks.all import GROUPS
 from benchmarks.equality import Point, compare
 from benchmarks.record import Measured, in_turns, parser_of, table_of, write
-from benchmarks.sharing import separate
+from benchmarks.sharing import UNSTEADY, WALL, baselines_of_scripts, measured_rows
+from results.arms.cost import cost_of_run
+from results.sharing import ONE_SCRIPT, Baseline
+from results.store.reader import load
+from results.store.writer import Writer
 from tests.benchmarks.looks import BENCHMARKS
+from tests.results.arms.test_cost import STAGE
 
 ROOT = BENCHMARKS.parent
-BY_HAND = {"beta_default.py", "faster_study.py", "photographs_study.py"}
+BY_HAND = {"beta_default.py", "default_photographs.py", "faster_study.py", "photographs_study.py"}
 BY_OTHERS = {"gpu_step.py", "packed_trials.py", "search_table.py"}  # gpu.py, search.py
 SCRIPTS = [path for path in sorted(BENCHMARKS.glob("*.py")) if "__main__" in path.read_text()]
 
@@ -79,18 +84,34 @@ def test_missing_points_and_nothing_at_all_are_not_equal() -> None:
     assert not compare([], []).is_equal
 
 
-def test_seconds_without_sharing_count_each_trials_own_and_tell_passed_points_apart() -> None:
-    def row(trial: str, key: str, seconds: float, *parents: str) -> dict[str, object]:
-        return {"trial_id": trial, "stage_key": key, "compute_s": seconds, "parents": list(parents)}
+def test_scripts_count_all_they_computed_and_with_the_source_given_all_but_its_training(tmp_path: Path) -> None:
+    def row(trial: str, key: str, kind: str, seconds: float) -> dict[str, object]:
+        return STAGE | {"trial_id": trial, "stage_key": key, "kind": kind, "compute_s": seconds, "parents": []}
 
-    stages = [
-        row("a", "source", 8.0), row("a", "first", 0.5, "source"),
-        row("b", "source", 9.0), row("b", "first", 0.25, "source"), row("b", "tune", 2.0, "source"),
-        row("b", "second", 0.125, "tune"),
+    rows = [
+        row("a", "source", "train_source", 8.0), row("a", "tune", "fine_tune", 0.5),
+        row("b", "source", "train_source", 9.0), row("b", "tune", "fine_tune", 0.25),
     ]  # fmt: skip
-    found = separate(stages, {"a": "first", "b": "second"})
-    assert found.needed_s == (8.0 + 0.5) + (9.0 + 2.0 + 0.125)
-    assert found.passed_s == 0.25
+    Writer(tmp_path / "tables").write("stages", rows)
+    with load(tmp_path) as separate:
+        shared = cost_of_run(separate)[0].baselines
+        scripts, given = baselines_of_scripts(separate, [shared, shared])
+    assert (scripts.separate, given.separate) == (8.0 + 0.5 + 9.0 + 0.25, 0.5 + 0.25)
+    assert (scripts.shared, given.shared) == (shared.one_script.shared, shared.source_given.shared)
+    Writer(tmp_path / "tables").write("stages", [rows[0] | {"trial_id": "c", "cached": True}])
+    with load(tmp_path) as mixed, pytest.raises(ValueError, match="run it with --no-sharing"):
+        baselines_of_scripts(mixed, [shared])
+
+
+@pytest.mark.parametrize(("pace", "factors"), [(1.1, [3.0, 2.0]), (1.8, [None, 2.0]), (0.5, [None, 2.0])])
+def test_times_by_the_clock_are_left_out_where_the_machine_did_not_keep_its_pace(
+    pace: float, factors: list[float | None]
+) -> None:
+    clock, processor = (Baseline(name=ONE_SCRIPT, separate=separate, shared=1.0) for separate in (3.0, 2.0))
+    rows, reference = measured_rows([(WALL, clock)], processor, pace, {WALL: 2.76})
+    assert [row[4] for row in rows] == factors
+    assert [row[5] for row in rows] == [">= 2.76: met" if factors[0] else UNSTEADY, ""]
+    assert reference == {ONE_SCRIPT: 2.0}
 
 
 def test_a_table_is_written_whole_for_people_and_for_programs(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from benchmarks import empty_trial, planning, utilisation
 from benchmarks.empty_trial import OURS, Contender, Run, measure
 from benchmarks.idle_rank import FILE
+from benchmarks.process import Taken
 from benchmarks.record import table_of
 from benchmarks.sharing import StageRow, Totals, lower_bound_s
 from sweeps.planning.plan import make_plan
@@ -70,10 +71,10 @@ def test_what_lies_between_two_moments(spans: dict[str, tuple[float, float]], se
 
 def test_planning_is_held_against_processor_time() -> None:
     small, large = planning.ASKED
-    busy = planning.Taken(wall_s=99.0, cpu_s=2.8, peak_gb=0.5)
+    busy = Taken(wall_s=99.0, cpu_s=2.8, peak_gb=0.5)
     assert [planning.row(asked, [busy])["verdict"] for asked in (small, large)] == ["met", "met"]
-    assert planning.row(small, [planning.Taken(wall_s=1.0, cpu_s=2.9, peak_gb=0.1)])["verdict"] == "missed"
-    assert planning.row(large, [planning.Taken(wall_s=1.0, cpu_s=2.9, peak_gb=0.51)])["verdict"] == "missed"
+    assert planning.row(small, [Taken(wall_s=1.0, cpu_s=2.9, peak_gb=0.1)])["verdict"] == "missed"
+    assert planning.row(large, [Taken(wall_s=1.0, cpu_s=2.9, peak_gb=0.51)])["verdict"] == "missed"
     assert planning.AGAIN.goal_s == 3.5 and large.goal_s == 25
 
 

@@ -87,7 +87,7 @@ class Synthetic:
         writer.write("attempts", [{**common, **times, **attempt}])
         if end == "failed":
             return
-        chain = [(source, "TrainSource", [], 100.0), (head, "FitHead", [source], 20.0)]
+        chain = [(source, "train_source", [], 100.0), (head, "FitHead", [source], 20.0)]
         chain += [(key, "OperatingPoint", [([head, *keys][point])], 5.0) for point, key in enumerate(keys)]
         device = self.device(label, seed)
         how = {"kind_version": 1, "cached": False, "device": device, "ranks": 1, "torch_version": "2.11.0"}

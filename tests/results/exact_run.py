@@ -36,6 +36,7 @@ class Trial:
         config: settings beside the network, the method and the seed; two trials that differ elsewhere have others.
         arm: name of its arm; the label where it is empty.
         latency_ms: of each point, as its pruning measured it.
+        asked_latency_fraction: of each point, of the whole network's milliseconds.
     """
 
     label: str
@@ -55,6 +56,7 @@ class Trial:
     epochs: int = 1
     config: Mapping[str, Any] = field(default_factory=dict)
     latency_ms: float | None = None
+    asked_latency_fraction: float | None = None
     arm: str = ""
     train_images: int = 50
 
@@ -62,6 +64,12 @@ class Trial:
     def trial_id(self) -> str:
         """Depends on all that tells two trials apart here."""
         return sha(self.label, self.seed, self.network, self.dataset, json.dumps(self.config), self.asked)[:16]
+
+    @property
+    def point_keys(self) -> Sequence[tuple[str, str]]:
+        """Of each operating point, the keys of its stage and of the one that made its model."""
+        keys = [sha("point", self.trial_id, point) for point in range(len(self.right))]
+        return [(key, sha("model", self.model or key)) for key in keys]
 
 
 def write_run(folder: Path, trials: Sequence[Trial], *, images: Sequence[int] = range(IMAGES)) -> Path:
@@ -104,7 +112,7 @@ def _rows(trial: Trial, images: Sequence[int]) -> dict[str, list[dict[str, Any]]
           "seed": trial.seed, "train_images": trial.train_images}  # fmt: skip
     settings = {"network": trial.network, "method": {"name": trial.method}, "seed": trial.seed, **trial.config}
     source = sha("source", trial.network, 0 if trial.shared_source else trial.seed)
-    keys = [sha("point", trial.trial_id, point) for point in range(len(trial.right))]
+    keys = [key for key, _ in trial.point_keys]
     planned = {"ranks": 1, "points_planned": len(keys), "config_json": json.dumps(settings),
                "stage_keys": [source, *keys], "tuning_json": None, "tuning_order": None}  # fmt: skip
     rows: dict[str, list[dict[str, Any]]] = {"planned": [{**of, **planned}]}
@@ -123,13 +131,13 @@ def _rows(trial: Trial, images: Sequence[int]) -> dict[str, list[dict[str, Any]]
     ]  # fmt: skip
     epoch = {"epoch": 0, "train_loss": 1.0, "train_accuracy_fraction": 0.5, "learning_rate": 0.1, "images": 50}
     rows["epochs"] = [{**of, **epoch, "stage_key": source, "kind": "train_source", "seconds": 1.0}]
-    for point, key in enumerate(keys):
-        _add_point(rows, trial, of, point, key, images)
+    for point in range(len(keys)):
+        _add_point(rows, trial, of, point, images)
     return rows
 
 
 def _add_point(
-    rows: dict[str, list[dict[str, Any]]], trial: Trial, of: Mapping[str, Any], point: int, key: str,
+    rows: dict[str, list[dict[str, Any]]], trial: Trial, of: Mapping[str, Any], point: int,
     images: Sequence[int],
 ) -> None:  # fmt: skip
     chosen = trial.right[point]
@@ -137,12 +145,13 @@ def _add_point(
     asked = trial.asked[point]
     removed = (asked or 0.0) if trial.removed is None else trial.removed[point]
     score = len(right) / len(images) if trial.validation is None else trial.validation[point]
+    key, model_key = trial.point_keys[point]
     rows.setdefault("operating_points", []).append({
-        **of, "point": point, "stage_key": key, "model_key": sha("model", trial.model or key), "protocol": "validation",
+        **of, "point": point, "stage_key": key, "model_key": model_key, "protocol": "validation",
         "asked_removed_macs_fraction": asked, "removed_macs_fraction": removed, "macs": round(1000 * (1 - removed)),
         "original_macs": 1000, "params": 10, "trained_epochs": trial.epochs, "trained_macs": 1.0, "metric": "accuracy",
         "validation_score": score, "deciding_score": score, "validation_loss": 1.0, "validation_images": 100,
-        "pruning_latency_ms": trial.latency_ms,
+        "pruning_latency_ms": trial.latency_ms, "asked_latency_fraction": trial.asked_latency_fraction,
     })  # fmt: skip
     rows.setdefault("predictions", []).extend(
         {**of, "point": point, "split": "test", "image_id": image, "label": image % 2,

@@ -14,6 +14,7 @@ from results.store.writer import Writer
 from tailor.execution.cache import Cache
 from tests.commands import Said
 from tests.results.conftest import Synthetic
+from tests.results.exact_run import Trial, write_run
 from tests.results.questions.test_front import TIMING
 from transtailor.shell import command as to_type
 
@@ -128,4 +129,25 @@ def test_a_run_without_points_says_so(tmp_path: Path, trial_row: Any, command: C
     Writer(tmp_path / "tables").write("trials", [trial_row(status="failed", error="it diverged")])
     done = command("best", tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "no operating point in" in done.stderr and "but those of failed trials: wait for more" in done.stderr
+    assert done.stderr == f"error: no operating point in {tmp_path}: wait for more trials\n"
+
+
+def test_it_says_of_failed_trials_only_where_all_points_are_theirs(tmp_path: Path) -> None:
+    """And of a latency that nothing meets what the smallest one is."""
+    write_run(tmp_path / "failed", [Trial(label="a", seed=0, right=[90], ended="failed")])
+    with load(tmp_path / "failed") as run, pytest.raises(ResultsError, match="its only ones are of failed trials"):
+        list(best_lines(run, "validation_score", []))
+    write_run(tmp_path / "run", [Trial(label=label, seed=0, right=[90]) for label in "ab"])
+    limits = [Limit.parse("latency_ms=2"), Limit.parse("macs=0.9")]
+    with load(tmp_path / "run") as run, pytest.raises(ResultsError, match="no sub-model was timed; type: .* time "):
+        list(best_lines(run, "validation_score", limits))
+    with load(tmp_path / "run") as run:
+        keys = [row["model_key"] for row in run.rows("FROM operating_points")]
+    timings = [TIMING | {"model_key": key, "speed": 1.2 + 0.1 * place} for place, key in enumerate(keys)]
+    Writer(tmp_path / "run" / "tables").write("timings", timings)
+    with load(tmp_path / "run") as run, pytest.raises(ResultsError) as error:
+        list(best_lines(run, "validation_score", limits))
+    said = str(error.value)
+    assert "with at most 2 ms and at most 0.9 of the original's MACs" in said
+    assert "of 2 operating points the smallest latency_ms is 2.308 and the smallest macs is 0.8; raise" in said
+    assert "failed trials" not in said

@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 
 from results.store.parts import Part
 from results.store.schema import TABLES
-from results.store.views import COMPARED_POINTS, MEASURED_POINTS, TIMED_ON, names_in, quote, select
+from results.store.views import COMPARED_POINTS, LATENCIES, MEASURED_POINTS, TIMED_ON, names_in, quote, select
 
 KEPT = 4096  # files, and answers
 COMPUTED = {
     "timed_on": TIMED_ON.partition(" AS\n")[2],
+    "latencies": LATENCIES.partition(" AS\n")[2],
     "measured_points": MEASURED_POINTS.partition(" AS\n")[2].format(**names_in(several=False)),
     "compared_points": COMPARED_POINTS.partition(" AS ")[2].format(**names_in(several=False)),
 }

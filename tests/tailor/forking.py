@@ -1,7 +1,7 @@
 """Processes forked from one that has imported torch and started no thread: a start of Python takes seconds for that.
 
 It is the standard library's fork server, which starts once in a process of tests and computes nothing itself. The
-product has such children too (`sweeps.operations.latencies`): whoever comes first says what it imports.
+product has such children too (`sweeps.operations.timed_models`): whoever comes first says what it imports.
 """
 
 import multiprocessing

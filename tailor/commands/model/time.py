@@ -44,3 +44,5 @@ def time(folder: Path, as_json: bool, imports: tuple[Path, ...], module: str | N
         yield json.dumps(asdict(latency))
     else:
         yield from latency_lines(latency)
+        if circumstance.runtime == "onnxruntime":
+            yield "widths       as pruned; `transtailor model export --to onnx` also tries padded ones"

@@ -8,7 +8,6 @@ import pytest
 from results.arms.comparison import (
     Environment,
     Point,
-    Problem,
     arms_of,
     baseline_of,
     baseline_pairs,
@@ -16,6 +15,7 @@ from results.arms.comparison import (
     compare,
     transtailor_at,
 )
+from results.arms.problem import Problem
 from results.arms.verdict import verdict_word
 
 VGG = Problem("vgg11", "digits")

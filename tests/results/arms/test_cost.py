@@ -38,8 +38,16 @@ def whole_cost(
         assert labels == ({"l": whole} if points else {})
         hours = costs_of(run, DEVICE_HOURS)
         distinct = {points[number]: 1800 * value for (_, number), value in hours.items()}  # two ranks
-        assert sum(distinct.values()) == pytest.approx(whole.separate_s)
+        assert sum(distinct.values()) == pytest.approx(whole.baselines.each_point_alone.separate)
         return whole
+
+
+def sums(cost: SharingSavings) -> tuple[tuple[float, float], ...]:
+    """Of scripts, of scripts with the source given, and of points alone: the seconds without sharing, and with it."""
+    found = cost.baselines
+    return tuple(
+        (each.separate, each.shared) for each in (found.one_script, found.source_given, found.each_point_alone)
+    )
 
 
 def test_a_tree_that_two_trials_share(tmp_path: Path, a_point: dict[str, Any]) -> None:
@@ -48,8 +56,9 @@ def test_a_tree_that_two_trials_share(tmp_path: Path, a_point: dict[str, Any]) -
         "source": (100, ()), "head": (10, ("source",)), "a": (1, ("head",)), "a2": (2, ("a",)), "b": (4, ("head",)),
     }  # fmt: skip
     found = whole_cost(tmp_path, a_point, stages, ["a", "a2", "b", "a"])
-    assert found == SharingSavings(stages=5, points=3, shared_s=117, separate_s=111 + 113 + 114)
-    assert found.ratio == 338 / 117
+    assert (found.stages, found.points, found.unrecorded) == (5, 3, 0)
+    assert sums(found) == ((117, 117), (117, 117), (111 + 113 + 114, 117))
+    assert found.baselines.each_point_alone.factor == 338 / 117
 
 
 def test_an_ancestor_reached_on_two_ways_counts_once(tmp_path: Path, a_point: dict[str, Any]) -> None:
@@ -58,24 +67,25 @@ def test_an_ancestor_reached_on_two_ways_counts_once(tmp_path: Path, a_point: di
         "load": (1, ()), "model": (10, ("load",)), "scores": (100, ("model",)),
         "pruned": (1000, ("scores", "model")), "tuned": (10000, ("pruned",)),
     }  # fmt: skip
-    assert whole_cost(tmp_path, a_point, stages, ["tuned"]).separate_s == 11111
+    assert whole_cost(tmp_path, a_point, stages, ["tuned"]).baselines.each_point_alone.separate == 11111
 
 
 def test_what_has_no_row_counts_nothing_and_is_told(tmp_path: Path, a_point: dict[str, Any]) -> None:
     found = whole_cost(tmp_path, a_point, {"a": (1, ("lost",))}, ["a", "gone"])
-    assert (found.shared_s, found.separate_s, found.unrecorded) == (1, 1, 2)
+    assert (sums(found)[2], found.unrecorded) == ((1, 1), 2)
 
 
 def test_a_circle_in_damaged_rows_ends(tmp_path: Path, a_point: dict[str, Any]) -> None:
     circle: dict[str, tuple[float, tuple[str, ...]]] = {"a": (1, ("b",)), "b": (1, ("a",)), "c": (1, ("a", "b"))}
-    assert whole_cost(tmp_path, a_point, circle, ["c", "a"]).separate_s == 3 + 2
+    assert whole_cost(tmp_path, a_point, circle, ["c", "a"]).baselines.each_point_alone.separate == 3 + 2
 
 
 def test_nothing_computed_has_no_ratio(tmp_path: Path) -> None:
     (tmp_path / "tables").mkdir()
     with load(tmp_path) as run:
-        assert cost_of_run(run) == (SharingSavings(), {})
-    assert SharingSavings().ratio is None
+        whole, arms = cost_of_run(run)
+    assert (whole.stages, whole.points, arms) == (0, 0, {})
+    assert [baseline.factor for baseline in whole.baselines.leading_first()] == [None, None]
 
 
 @pytest.mark.check
@@ -84,7 +94,7 @@ def test_ten_thousand_trials_are_added_up(tmp_path: Path, a_point: dict[str, Any
     for trial in range(10_000):
         trials |= {f"head{trial}": (1, ("source",)), f"point{trial}": (1, (f"head{trial}", "source"))}
     found = whole_cost(tmp_path, a_point, trials, [f"point{trial}" for trial in range(10_000)])
-    assert (found.shared_s, found.separate_s) == (20_005, 70_000)
+    assert sums(found)[2] == (70_000, 20_005)
 
 
 def test_a_run_added_up_by_hand(tmp_path: Path, synthetic: Any) -> None:
@@ -92,11 +102,15 @@ def test_a_run_added_up_by_hand(tmp_path: Path, synthetic: Any) -> None:
     synthetic(seeds=(0, 1), budgets=(0.0, 0.1)).write(tmp_path)
     with load(tmp_path) as run:
         whole, labels = cost_of_run(run)
-    assert whole.shared_s == 100 + 2 * 20 + 2 * 2 * 5 + 2 * 5
-    assert whole.separate_s == 2 * (125 + 130) + 2 * 125
+    paths, tunings = 4 * 5, 2 * 5  # the operating points of both seeds
+    assert sums(whole) == (
+        (4 * (100 + 20) + paths + tunings, 100 + 2 * 20 + paths + tunings),
+        (4 * 20 + paths + tunings, 2 * 20 + paths + tunings),
+        (2 * (125 + 130) + 2 * 125, 100 + 2 * 20 + paths + tunings),
+    )
     assert (whole.stages, whole.points) == (1 + 2 + 4 + 2, 6)
-    assert labels["transtailor"].shared_s == 100 + 2 * 20 + 2 * 2 * 5
-    assert labels["fine_tune"].separate_s == 250
+    assert sums(labels["transtailor"])[:2] == ((2 * 120 + paths, 100 + 2 * 20 + paths), (2 * 20 + paths,) * 2)
+    assert sums(labels["fine_tune"])[2] == (250, 100 + 2 * 20 + tunings)
 
 
 def test_a_stage_found_in_the_cache_costs_what_its_maker_measured(tmp_path: Path) -> None:
@@ -108,7 +122,7 @@ def test_a_stage_found_in_the_cache_costs_what_its_maker_measured(tmp_path: Path
     writer.write("stages", [common | {"trial_id": "second maker", "cached": False, "compute_s": 9.0}])
     with load(tmp_path) as run:
         whole, _ = cost_of_run(run)
-    assert whole.shared_s == pytest.approx(7.0)
+    assert sums(whole)[:2] == ((3 * 7.0, 7.0),) * 2
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from results.arms.comparison import Point, Problem, Setting, arms_of, compare, points_of
+from results.arms.comparison import Point, Setting, arms_of, compare, points_of
+from results.arms.problem import Problem
 from results.arms.tuning import Count, Tried, best_settings, counts_of, ended_settings, first_setting, setting_text
 from results.report import write_report
 from results.store.reader import load

@@ -1,14 +1,17 @@
 """Every arm against one of them, as Markdown: the numbers are those of the comparison, the rows those asked for."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from results.arms.findings import findings_of
 from results.errors import ResultsError
-from results.questions.compare import versus_arm_page
+from results.questions.compare import chart, versus_arm_page
 from results.store.reader import load
 from results.text.formats import markdown_lines
+from results.text.page import PageTable
 from tests.results.exact_run import Trial, write_run
 
 LABELS = (("transtailor", "transtailor"), ("rival | one", "prune"), ("fine_tune", "fine_tune"))
@@ -165,3 +168,75 @@ def test_an_arm_with_failed_seeds_has_no_verdict_and_is_in_no_family(tmp_path: P
     assert table(pooled)["lucky"]["verdict"] == "incomplete, 2 failed"
     assert "over 1 comparison," in "\n".join(pooled)
     assert "1 row lost seeds to failed trials" in "\n".join(pooled)
+
+
+def test_no_table_mixes_two_controls(tmp_path: Path) -> None:
+    """Against the fine-tuning that trained for as long the long arm is 0.5 ahead, against the asked one 4 points."""
+    arms = {"fine_tune": ("fine_tune", 10, 80), "fine_tune long": ("fine_tune", 30, 84)}
+    arms |= {"long": ("prune", 25, 84), "short": ("prune", 10, 81)}
+    trials = [
+        Trial(label=label, method=method, seed=seed, network=network, right=(right + (label == "long") * seed % 2,),
+              epochs=epochs, asked=(0.0 if method == "fine_tune" else 0.2,))
+        for label, (method, epochs, right) in arms.items() for network in ("one", "two") for seed in range(6)
+    ]  # fmt: skip
+    run = write_run(tmp_path, trials)
+    found = lines(run, "fine_tune", 0.2)
+    pooled = table(found[found.index("### All together") :])
+    assert {arm: (row["against"], row["difference"]) for arm, row in pooled.items()} == {
+        "fine_tune long": ("fine_tune", "+4.00"), "long": ("fine_tune long", "+0.50"), "short": ("fine_tune", "+1.00"),
+    }  # fmt: skip
+    with load(run) as opened:
+        tables = [part for part in versus_arm_page(opened, "fine_tune", 0.2) if isinstance(part, PageTable)]
+        one_control = [part for part in versus_arm_page(opened, "short", 0.2) if isinstance(part, PageTable)]
+    assert len(tables) == len(one_control) == 3
+    for part in tables:  # also in a terminal, which shows the usual columns
+        assert "against" in [part.columns[index] for index in part.usual or ()]
+    assert not any("against" in [part.columns[index] for index in part.usual or ()] for part in one_control)
+
+
+def test_arms_of_other_controls_in_each_problem_are_not_averaged(tmp_path: Path) -> None:
+    """Only on one network has a fine-tuning trained for as long as the arm."""
+    trials = [
+        Trial(label=label, method=method, seed=seed, network=network, right=(80,), epochs=epochs)
+        for label, method, epochs, networks in (
+            ("tuned", "fine_tune", 10, ("one", "two")), ("tuned long", "fine_tune", 30, ("one",)),
+            ("arm", "prune", 25, ("one", "two")),
+        )
+        for network in networks for seed in range(6)
+    ]  # fmt: skip
+    found = "\n".join(lines(write_run(tmp_path, trials), "tuned", 0.2))
+    assert "All together" not in found
+    assert "1 arm has other controls on other networks or data sets, and is not averaged over them." in found
+
+
+def test_at_a_budget_no_arm_by_milliseconds_or_by_a_rule_is_listed_or_counted(tmp_path: Path) -> None:
+    arms: dict[str, tuple[float | None, float]] = {"base": (0.0, 0.0), "at 40": (0.4, 0.4), "by ms": (None, 0.25)}
+    arms |= {"by a rule": (None, 0.46), "whole": (0.0, 0.0)}
+    trials = [
+        Trial(label=label, seed=seed, right=(80 + seed,), asked=(asked,), removed=(removed,))
+        for label, (asked, removed) in arms.items() for seed in range(6)
+    ]  # fmt: skip
+    run = write_run(tmp_path, trials)
+    found = lines(run, "base", 0.4)
+    assert set(table(found)) == {"at 40", "whole"}
+    assert "After Holm's correction over 2 comparisons" in "\n".join(found)
+    assert set(table(lines(run, "base", None))) == {"at 40", "by ms", "by a rule", "whole"}
+
+
+def test_only_what_is_below_the_baseline_is_said_to_be_far_below(tmp_path: Path) -> None:
+    """Of arms that are all above a poor baseline, the lowest is drawn between it and the others."""
+    arms = {"fine_tune": 30, "low": 39, "a": 70, "b": 71, "c": 72, "d": 73, "e": 74, "f": 75}
+    trials = [
+        Trial(label=label, method="fine_tune" if label == "fine_tune" else "prune", seed=seed, right=(right + seed,))
+        for label, right in arms.items() for seed in range(3)
+    ]  # fmt: skip
+    with load(write_run(tmp_path / "above", trials)) as run:
+        findings = findings_of(run)
+        drawn = chart(findings, findings.problems[0])
+    assert drawn is not None and drawn.note == ""
+    trials += [Trial(label="lost", seed=seed, right=(0,)) for seed in range(3)]
+    trials = [replace(trial, right=(60,)) if trial.label == "fine_tune" else trial for trial in trials]
+    with load(write_run(tmp_path / "below", trials)) as run:
+        findings = findings_of(run)
+        drawn = chart(findings, findings.problems[0])
+    assert drawn is not None and drawn.note.startswith("Far below, and not drawn: lost at 20% fewer MACs -60.00")

@@ -124,6 +124,22 @@ def test_variants_that_are_not_crossed_go_by_their_label(tmp_path: Path) -> None
     assert any("Other settings vary too" in note for note in asked.notes)
 
 
+def test_a_setting_that_an_arm_does_not_read_is_neither_a_factor_nor_an_alias(tmp_path: Path) -> None:
+    """The arm "head" reads no rate: the label stands for what the arms differ in, the rate for nothing."""
+    several = [
+        Trial(label=label, seed=seed, network=network, right=(right + seed,), config=config)
+        for network in ("net", "other")
+        for label, right, config in (
+            ("head", 70, {}), ("a", 75, {"optimisation": {"rate": 0.1}}), ("b", 80, {"optimisation": {"rate": 0.2}})
+        )
+        for seed in range(3)
+    ]  # fmt: skip
+    with load(write_run(tmp_path, several)) as run:
+        (found,) = effects_of(findings_of(run))
+    assert list(found.factors) == ["label", "network"]
+    assert "rate" not in " ".join(found.notes) and not found.aliases
+
+
 def test_an_unbalanced_design_is_marked(tmp_path: Path) -> None:
     several = crossed()
     with load(write_run(tmp_path, several[1:])) as run:

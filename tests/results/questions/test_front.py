@@ -24,6 +24,7 @@ TIMING = {
     "device_name": "cpu a", "batch": 1, "threads": 2, "precision": "float32", "repeats": 9,
     "runtime": "eager", "memory_format": "contiguous", "versions": "torch 2", 
     "speed": 1.5, "whole_latency_ms": 3.0, "is_steady": True,
+    "latency_ms": 2.0,
     "latency_lower_quartile_ms": 0.5, "latency_upper_quartile_ms": 2.0, "peak_memory_bytes": 2**20, "code_digest": "c",
 }  # fmt: skip
 
@@ -69,7 +70,7 @@ def test_a_front_by_latency_needs_timed_models_and_says_where_they_were_timed(tm
             fronts_of(run, "latency_ms")
         points = run.rows("SELECT model_key, label FROM operating_points ORDER BY model_key")
     ms = {"small": 4.0, "good": 1.0, "bad": 2.0}
-    timed = [TIMING | {"model_key": row["model_key"], "latency_ms": ms[row["label"]]} for row in points]
+    timed = [TIMING | {"model_key": row["model_key"], "speed": 3.0 / ms[row["label"]]} for row in points]
     assert "latency_ms" not in costs_to_choose(write_report(tmp_path).read_text())
     Writer(tmp_path / "tables").write("timings", [*timed, timed[0] | {"batch": 8}])
     with load(tmp_path) as run:
@@ -93,7 +94,7 @@ def test_a_front_by_latency_needs_timed_models_and_says_where_they_were_timed(tm
     with results.load(tmp_path) as opened:
         figure = opened.plot.front(cost="latency_ms_2")
     drawn = [mean for mean in figure.to_dict()["datasets"]["means"] if mean["cost"] == "latency_ms_2"]
-    assert {mean["x"] for mean in drawn} == {timed[0]["latency_ms"]}
+    assert {mean["x"] for mean in drawn} == {3.0 / timed[0]["speed"]}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_the_page_says_what_to_take_to_be_faster(tmp_path: Path, small_ms: float
     with load(tmp_path) as run:
         points = run.rows("SELECT model_key, label FROM operating_points ORDER BY model_key")
     ms = {"whole": whole_ms, "small px": small_ms, "pruned": 1.5}
-    timed = [TIMING | {"model_key": row["model_key"], "latency_ms": ms[row["label"]]} for row in points]
+    timed = [TIMING | {"model_key": row["model_key"], "speed": 3.0 / ms[row["label"]]} for row in points]
     Writer(tmp_path / "tables").write("timings", timed)
     with load(tmp_path) as run:
         text = "\n".join(markdown_lines(front_page(run, "latency_ms")))
@@ -131,7 +132,7 @@ def costs_to_choose(page: str) -> list[str]:
 def test_means_and_intervals_are_those_of_the_seeds_that_have_a_cost(tmp_path: Path) -> None:
     with load(write(tmp_path)) as run:
         points = run.rows("SELECT model_key FROM operating_points WHERE label = 'good' ORDER BY seed LIMIT 2")
-    Writer(tmp_path / "tables").write("timings", [TIMING | point | {"latency_ms": 1.0} for point in points])
+    Writer(tmp_path / "tables").write("timings", [TIMING | point for point in points])
     with load(tmp_path) as run:
         (((only,),),) = [fronts_of(run, "latency_ms").values()]
     assert (only.seeds, only.score) == (2, pytest.approx(0.905))

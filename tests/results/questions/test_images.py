@@ -89,3 +89,24 @@ def test_unpaired_seeds_several_trials_of_a_seed_and_unknown_arms(tmp_path: Path
         pytest.raises(ResultsError, match="several trials have one seed"),
     ):
         compare_by_image(run, "first", "second")
+
+
+def test_the_notes_say_which_images_the_seeds_have_in_common(tmp_path: Path) -> None:
+    """Each seed is a run of its own here, whose test images are those that it drew."""
+    for name, second, said in (
+        ("the same", range(100), "The seeds share the images, so their p values cannot be combined."),
+        (
+            "some",
+            range(50, 150),
+            "Each seed drew its own test images, and some are in several, so their p values cannot",
+        ),
+        ("none", range(100, 200), "Each seed drew its own test images, and no image is in two of them."),
+    ):
+        runs = []
+        for seed, drawn in enumerate((range(100), second)):
+            trials = [Trial(label=label, seed=seed, right=(right,)) for label, right in (("first", 90), ("second", 80))]
+            runs.append(write_run(tmp_path / name / str(seed), trials, images=drawn))
+        with load(runs) as run:
+            text = "\n".join(markdown_lines(image_page(run.counted_once(), "first", "second")))
+        assert said in text, name
+        assert text.count("The seeds share the images") == (name == "the same")

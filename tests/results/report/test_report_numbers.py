@@ -21,7 +21,7 @@ from results.questions.layers import compared_filters
 from results.render.blocks import Figure, TableBlock
 from results.report import write_report
 from results.report.now import TO_COME
-from results.report.overview import overview
+from results.report.overview import headline, overview
 from results.report.serve import ReportServer
 from results.statistics.means import mean_interval
 from results.statistics.pairs import compare_pairs
@@ -349,3 +349,24 @@ def test_the_panel_of_a_trial_has_its_curves_and_its_widths(run: Path, page: str
     assert sum(len(epochs) for _, epochs, _ in data["curves"]["stages"]) == len(losses)
     drawn = sorted(loss for *_, stage in data["curves"]["stages"] for loss in stage)
     assert drawn == pytest.approx(sorted(row["loss"] for row in losses), rel=0.01)
+
+
+def test_the_headline_speaks_of_all_budgets_with_the_words_of_the_tables(tmp_path: Path) -> None:
+    """Ahead at 20%, level at 40%, behind at 60%."""
+    right = {0.2: lambda seed: 90 + seed % 2, 0.4: lambda seed: 79 + 2 * (seed % 2), 0.6: lambda seed: 70 - seed % 2}
+    trials = [
+        Trial(label="transtailor", method="transtailor", seed=seed, asked=tuple(right),
+              right=tuple(of(seed) for of in right.values()))
+        for seed in range(6)
+    ]  # fmt: skip
+    trials += [Trial(label="fine_tune", method="fine_tune", seed=seed, asked=(0.0,), right=(80,)) for seed in range(6)]
+    with load(write_run(tmp_path, trials)) as run:
+        findings = findings_of(run)
+        text = headline(findings)
+        (table,) = overview(findings)
+    assert text.startswith("transtailor at 20% fewer MACs is better, by 10.50 points")
+    assert text.endswith(
+        "transtailor at its other budgets: at 40% inconclusive (+0.00 points), at 60% worse (-10.50 points)."
+    )
+    words = {row.cells[table.columns.index("verdict")] for row in table.rows}
+    assert words == {"–", "better", "inconclusive", "worse"}

@@ -1,5 +1,6 @@
 """`points.parquet`: what its rows and columns are, and files of its name that are not ours."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from results.store.points_view import column_names, settings_table
 from results.store.schema import TABLES
 from tests.commands import Said
 from tests.results.arms.test_tuning import tuned_run
+from tests.results.exact_run import Trial, write_run
 
 
 def settings(_label: str, seed: int) -> dict[str, Any]:
@@ -139,3 +141,23 @@ def test_the_points_of_another_run_are_not_taken_for_this_ones(tmp_path: Path, s
     path.rename(tmp_path / "1" / "points.parquet")
     with pytest.raises(ResultsError, match="belongs to another run"):
         write_points(other)
+
+
+def test_the_line_of_the_front_page_keeps_arms_that_were_asked_for_milliseconds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their asked share of the MACs is null; and what was asked of them is a column."""
+    write_run(
+        tmp_path,
+        [
+            Trial(label="by MACs", seed=0, right=[90], asked=(0.2,)),
+            Trial(label="by ms", seed=0, right=[80], asked=(None,), asked_latency_fraction=0.55),
+        ],
+    )
+    points = pd.read_parquet(write_points(load(tmp_path))).set_index("arm")
+    assert points.asked_latency_fraction["by ms"] == 0.55 and pd.isna(points.asked_latency_fraction["by MACs"])
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    (line,) = re.findall(r'python -c "(import pandas as pd.*)"', readme)
+    exec(line.replace("runs/tour", str(tmp_path)))  # noqa: S102  # as the page has it
+    printed = capsys.readouterr().out
+    assert "by MACs" in printed and "by ms" in printed

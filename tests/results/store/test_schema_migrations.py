@@ -16,9 +16,13 @@ from results.store.reader import load
 from results.store.schema import SCHEMA_VERSION, STRING
 from results.store.schema_migrations import OlderTable
 from results.store.settle import settle
+from results.store.writer import Writer
 from tests.commands import transtailor_command
+from tests.results.exact_run import Trial, write_run
+from tests.results.questions.test_front import TIMING
 
-OLD = SCHEMA_VERSION - 1
+OLD = 0
+READ = ", ".join(map(str, [*schema_migrations.OLDER_VERSIONS, SCHEMA_VERSION]))
 
 
 def write_as_version(run: Path, table: str, version: int, change: Any = lambda rows: rows) -> None:
@@ -36,7 +40,7 @@ def test_a_run_of_another_version_is_refused_in_one_line(tmp_path: Path, synthet
     done = transtailor_command("best", "runs/old", folder=tmp_path)
     assert done.returncode == 2 and done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
-    assert f"has schema version {OLD}, this program reads {SCHEMA_VERSION}" in done.stderr
+    assert f"has schema version {OLD}, this program reads {READ}" in done.stderr
 
 
 def test_a_planted_older_version_is_read_under_the_names_of_today_beside_files_of_today(
@@ -56,7 +60,7 @@ def test_a_planted_older_version_is_read_under_the_names_of_today_beside_files_o
     write_as_version(run, "planned", OLD, as_before)
     for path, content in kept.items():
         path.write_bytes(content)
-    with pytest.raises(ResultsError, match="has schema version 0, this program reads 1"):
+    with pytest.raises(ResultsError, match=f"has schema version {OLD}, this program reads {READ}"):
         load(run)
     older = OlderTable(
         gone={"place": STRING}, replacements={"network": "place", "tuning_json": "CAST(NULL AS VARCHAR)"}
@@ -71,3 +75,21 @@ def test_a_planted_older_version_is_read_under_the_names_of_today_beside_files_o
     settle(run)
     with load(run) as found:
         assert found.rows("SELECT * EXCLUDE (written_at) FROM planned ORDER BY trial_id") == expected
+
+
+def test_times_of_version_1_are_compared_by_the_median_of_their_whole_networks(tmp_path: Path) -> None:
+    """They have no reference measurement."""
+    write_run(tmp_path, [Trial(label="a", seed=seed, right=[90]) for seed in range(3)])
+    with load(tmp_path) as run:
+        keys = [row["model_key"] for row in run.rows("SELECT model_key FROM operating_points ORDER BY seed")]
+    wholes = [{"speed": 2.0, "whole_latency_ms": ms} for ms in (3.0, 6.0, 3.2)]
+    rows = [TIMING | {"model_key": key} | whole for key, whole in zip(keys, wholes, strict=True)]
+    Writer(tmp_path / "tables").write("timings", rows)
+    for table in ("timings", "operating_points"):
+        columns = list(schema_migrations.OLDER_VERSIONS[1][table].replacements)
+        write_as_version(tmp_path, table, 1, lambda old, columns=columns: old.drop_columns(columns))
+    with load(tmp_path) as run:
+        found = run.rows(
+            "SELECT latency_ms, is_at_other_speed, speed_lower_quartile FROM measured_points ORDER BY seed"
+        )
+    assert [tuple(row.values()) for row in found] == [(1.6, False, None), (1.6, True, None), (1.6, False, None)]

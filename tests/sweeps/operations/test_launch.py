@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from results.store.reader import load
-from sweeps.planning.plan import Plan, make_plan
+from sweeps.planning.plan import Plan, cost_of, make_plan
 from sweeps.run.run_folder import RunFolder
 from sweeps.spec.spec import load_spec
 from tests.commands import LAUNCH
@@ -127,8 +127,11 @@ def test_plan_for_programs_and_for_a_narrow_screen(
     monkeypatch.setenv("COLUMNS", "80")
     plan = make_plan(load_spec(write_spec()))
     rows = json.loads(launch(write_spec(), "--plan", "--format", "json").stdout)
-    assert [(row["trial"], row["arm"], row["seed"]) for row in rows] == [
+    assert [(row["trial"], row["arm"], row["seed"]) for row in rows if "trial" in row] == [
         (trial.trial_id, trial.label, trial.settings.seed) for trial in plan.trials
+    ]
+    assert [(row["against"], row["factor"]) for row in rows if "against" in row] == [
+        (baseline.name, baseline.factor) for baseline in cost_of(plan.trials, lambda _: False).baselines.leading_first()
     ]
     said = launch(write_spec(), "--plan", "--limit", "2").stdout
     assert "... 4 more rows of 6" in said and "sweep     small: 6 trials" in said

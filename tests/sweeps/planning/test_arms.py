@@ -16,7 +16,7 @@ from results.store.reader import load
 from results.store.writer import Writer
 from sweeps.errors import SpecError
 from sweeps.planning.arms import ArmTrial, arms_of
-from sweeps.planning.plan import Plan, PlannedTrial, make_plan, no_sharing, select_trials
+from sweeps.planning.plan import Plan, PlannedTrial, make_plan, select_trials
 from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder
 from sweeps.spec.spec import load_spec
@@ -94,7 +94,6 @@ def test_an_axis_over_a_setting_makes_an_arm_of_each_value(write_spec: WriteSpec
     assert plan.told_apart_by == {"prune l1": rate, "fine_tune": rate}
     first = plan.trials[0]
     assert select_trials(plan, [first.trial_id]).trials[0].arm == first.arm  # of the whole plan, also where it is alone
-    assert {one.arm for one in no_sharing(plan).trials} == set(ARMS)
 
 
 def test_one_label_of_two_methods_is_refused(write_spec: WriteSpec) -> None:

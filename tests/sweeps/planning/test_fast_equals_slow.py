@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 
 from sweeps.errors import SpecError
-from sweeps.planning.plan import PlannedTrial, make_plan, no_sharing
+from sweeps.planning.plan import PlannedTrial, make_plan
 from sweeps.spec.expand import expand
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.spec import SPECS, Spec, load_spec
@@ -99,10 +99,3 @@ def test_a_zero_with_a_sign_is_the_same_setting(write_spec: WriteSpec) -> None:
     )
     with pytest.raises(SpecError, match="two trials with one id"):
         make_plan(spec)
-
-
-def test_without_sharing() -> None:
-    """The trials of this plan end at different points of the same path."""
-    plan = no_sharing(make_plan(load_spec(SPECS / "demo.toml")))
-    for trial in plan.trials:
-        assert fields(trial) == planned_alone(trial.settings.values, trial.label)

@@ -1,10 +1,12 @@
 """Plans: ids, what is shared, what it costs, and the same sweep without sharing."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 
+from results.sharing import EACH_POINT_ALONE, ONE_SCRIPT, SOURCE_GIVEN, SOURCE_KIND
 from sweeps.errors import SpecError
 from sweeps.planning.plan import (
     PlannedTrial,
@@ -23,8 +25,11 @@ from tailor.config.parsing import parse_trial
 from tailor.core.errors import ConfigError
 from tailor.execution.dry_run import PlannedStage, dry_run
 from tailor.networks import building
+from tailor.stages import TrainSource
 from tests.sweeps.conftest import WriteSpec
 from tests.tailor.execution.users_networks import SOURCE
+
+ROOT = Path(__file__).parents[3]
 
 
 def stage(key: str, work: float, *parents: str, point: int | None = None) -> PlannedStage:
@@ -35,7 +40,8 @@ def stage(key: str, work: float, *parents: str, point: int | None = None) -> Pla
 
 
 def test_cost_by_hand() -> None:
-    source, head, first = stage("source", 8.0), stage("head", 4.0, "source"), stage("first", 0.5, "head", point=0)
+    source, head = stage("train_source", 8.0), stage("head", 4.0, "train_source")
+    first = stage("first", 0.5, "head", point=0)
     tune, second = stage("tune", 2.0, "head"), stage("second", 0.25, "tune", point=1)
     other, third = stage("other", 1.0, "head"), stage("third", 0.125, "other", point=0)
     settings = JsonSettings({"network": "digits_vgg"})
@@ -46,16 +52,75 @@ def test_cost_by_hand() -> None:
         PlannedTrial(trial_id="b", label="other", arm="other", settings=settings, stages=(source, head, other, third)),
         PlannedTrial(trial_id="c", label="again", arm="again", settings=settings, stages=(source, head, first)),
     ]
-    cost = cost_of(trials, {"source", "first"}.__contains__)
-    assert (cost.stages_asked, cost.stages_distinct, cost.stages_cached, cost.points_distinct) == (12, 7, 2, 3)
-    assert cost.work_shared == 8 + 4 + 0.5 + 2 + 0.25 + 1 + 0.125
-    assert cost.work_without_sharing == (8 + 4 + 0.5) + (8 + 4 + 2 + 0.25) + (8 + 4 + 1 + 0.125)
+    cost = cost_of(trials, {"train_source", "first"}.__contains__)
+    assert (cost.stages_asked, cost.stages_distinct, cost.stages_cached) == (12, 7, 2)
+    shared = 8 + 4 + 0.5 + 2 + 0.25 + 1 + 0.125
+    assert cost.work_shared == shared
+    assert [(each.name, each.separate, each.shared) for each in cost.baselines.leading_first()] == [
+        (ONE_SCRIPT, 14.75 + 13.125 + 12.5, shared),
+        (SOURCE_GIVEN, 6.75 + 5.125 + 4.5, shared - 8),
+        (EACH_POINT_ALONE, (8 + 4 + 0.5) + (8 + 4 + 2 + 0.25) + (8 + 4 + 1 + 0.125), shared),
+    ]
     assert cost.work_left == cost.work_shared - 8 - 0.5
     assert (cost.stored_bytes, cost.new_bytes) == (70, 50)
-    assert cost.sharing_factor == cost.work_without_sharing / cost.work_shared
-    in_seconds = cost_of(trials, {"source", "first"}.__contains__, lambda _, network: 2.0 * (network == "digits_vgg"))
+    in_seconds = cost_of(trials, {"train_source", "first"}.__contains__, lambda _, name: 2.0 * (name == "digits_vgg"))
     assert (in_seconds.work_shared, in_seconds.work_left) == (14.0, 10.0)
-    assert in_seconds.sharing_factor == (3 + 4 + 4) / 7
+    assert [each.factor for each in in_seconds.baselines.leading_first()] == [12 / 7, 9 / 6, (3 + 4 + 4) / 7]
+
+
+def sums(work_of_trials: Iterable[dict[str, float]]) -> tuple[float, float]:
+    """Slow and obvious: each trial's own stages, and the union of all."""
+    own = 0.0
+    union: dict[str, float] = {}
+    for work in work_of_trials:
+        own += sum(work.values())
+        union |= work
+    return own, sum(union.values())
+
+
+def alone(point: PlannedStage, trial: PlannedTrial) -> dict[str, float]:
+    """The work of an operating point from the start: of all that its parents lead to."""
+    stages = {stage.key: stage for stage in trial.stages}
+    work = {point.key: point.work}
+    for parent in point.parents:
+        work |= alone(stages[parent], trial)
+    return work
+
+
+@pytest.mark.parametrize(
+    ("spec", "scripts", "given", "points"),
+    [
+        ("benchmarks/paper_like.toml", "3.00", "1.43", "9.99"),
+        ("sweeps/specs/methods_on_digits.toml", "2.62", "1.49", "4.93"),
+        ("sweeps/specs/transtailor_ablation.toml", "1.82", "1.28", "5.00"),
+    ],
+)
+def test_each_baseline_is_what_a_slow_sum_over_the_trials_says(
+    spec: str, scripts: str, given: str, points: str
+) -> None:
+    trials = make_plan(load_spec(ROOT / spec)).trials
+    found = cost_of(trials, lambda _: False).baselines
+    each = [{stage.key: stage.work for stage in trial.stages} for trial in trials]
+    assert (found.one_script.separate, found.one_script.shared) == pytest.approx(sums(each), rel=1e-12)
+    each = [{stage.key: stage.work for stage in trial.stages if stage.kind != "train_source"} for trial in trials]
+    assert (found.source_given.separate, found.source_given.shared) == pytest.approx(sums(each), rel=1e-12)
+    from_start = {point.key: alone(point, trial) for trial in trials for point in trial.points}
+    assert found.each_point_alone.separate == pytest.approx(sums(from_start.values())[0], rel=1e-12)
+    assert [baseline.factor_text for baseline in found.leading_first()] == [scripts, given, points]
+
+
+def test_where_no_source_is_trained_scripts_have_it_given(write_spec: WriteSpec) -> None:
+    assert TrainSource.kind == SOURCE_KIND
+    text = f'''name = "given"
+trial.source = {{ weights = "net.safetensors", weights_sha256 = "{64 * "0"}" }}
+axes.seed = [0, 1]
+[[variants]]
+method.name = "fine_tune"
+[[variants]]
+method = {{ name = "prune", steps = 2, removed_macs_fraction = 0.4 }}
+'''
+    found = cost_of(make_plan(load_spec(write_spec(text))).trials, lambda _: False).baselines.leading_first()
+    assert [baseline.name for baseline in found] == [SOURCE_GIVEN, EACH_POINT_ALONE]
 
 
 def test_a_planned_trial_is_its_configuration_and_its_walk() -> None:
@@ -88,11 +153,11 @@ method = { name = "transtailor", steps = 2 }
     assert "in which they differ: optimisation.epochs; " in said
 
 
-def test_the_embedded_sweep_shares_what_the_issue_asks_for() -> None:
+def test_the_embedded_sweep_shares_stages() -> None:
     plan = make_plan(load_spec(EMBEDDED_SPEC))
     cost = cost_of(plan.trials, lambda _: False)
     assert cost.stages_distinct < cost.stages_asked
-    assert cost.sharing_factor >= 2.5
+    assert cost.baselines.one_script.factor == pytest.approx(2.71, abs=0.005)
 
 
 def test_weights_are_looked_at_with_each_method_that_reads_them(write_spec: WriteSpec, tmp_path: Path) -> None:
@@ -147,17 +212,10 @@ def test_resources_are_in_no_id(write_spec: WriteSpec) -> None:
     assert [trial.trial_id for trial in one.trials] == [trial.trial_id for trial in two.trials]
 
 
-def test_without_sharing_each_distinct_point_is_a_trial() -> None:
+def test_without_sharing_the_trials_are_the_same() -> None:
     plan = make_plan(load_spec(EMBEDDED_SPEC, ["axes.seed=[0]", "axes.network=['digits_vgg']"]))
-    alone = no_sharing(plan)
-    assert alone.name == "demo_no_sharing"
-    assert alone.private_cache
-    points = {point.key for trial in plan.trials for point in trial.points}
-    assert len(alone.trials) == len(points)
-    assert {trial.points[-1].key for trial in alone.trials} == points
-    assert {trial.label for trial in alone.trials} <= {trial.label for trial in plan.trials}
-    for trial in alone.trials:
-        assert parse_trial(trial.settings.values, "alone").last_point == trial.points[-1].point == len(trial.points) - 1
+    separate = no_sharing(plan)
+    assert (separate.name, separate.private_cache, separate.trials) == ("demo_no_sharing", True, plan.trials)
 
 
 def test_two_trials_with_one_id_name_both(write_spec: WriteSpec) -> None:

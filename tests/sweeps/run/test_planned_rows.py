@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from results.store.points_view import settings_table
 from sweeps.planning.plan import make_plan
 from sweeps.run.planned_rows import write_planned
 from sweeps.spec.spec import load_spec
@@ -20,3 +21,20 @@ def test_what_auto_stands_for_is_in_the_rows_and_not_in_the_ids(write_spec: Writ
     assert (found["digits_vgg"]["beta"], found["digits_resnet"]["beta"]) == ("fold", "fold")
     assert {method["beta_normalisation"] for method in found.values()} == {"layer_mean"}
     assert {trial.settings.values["method"]["beta"] for trial in plan.trials} == {"auto"}
+
+
+def test_what_a_trial_does_not_read_is_not_in_its_row(write_spec: WriteSpec, tmp_path: Path) -> None:
+    """Then it is null in points.parquet: not the default of a share that nobody asked for."""
+    allocation = '{ name = "latency", latency_fraction = 0.55, table = "t.json", table_sha256 = "' + "1" * 64 + '" }'
+    text = (
+        f'name = "s"\n[[variants]]\nmethod = {{ name = "prune", allocation = {allocation} }}\n'
+        '[[variants]]\nmethod = { name = "prune", criterion = "beta" }\n'
+    )
+    plan = make_plan(load_spec(write_spec(text)))
+    write_planned(tmp_path, plan, plan.trials, "0" * 64)
+    settings = settings_table(
+        [json.loads(text) for text in pq.read_table(tmp_path / "planned")["config_json"].to_pylist()]
+    )
+    assert settings["method_removed_macs_fraction"].to_pylist() == [None, 0.2]
+    assert settings["method_alpha_epochs"].to_pylist() == [None, 10]
+    assert settings["method_allocation_latency_fraction"].to_pylist() == [0.55, None]

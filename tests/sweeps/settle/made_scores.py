@@ -1,6 +1,6 @@
 """Runs of a spec with [settle] whose trials end with made-up scores, without any training."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 
 from results.store.schema import TABLES
 from results.store.writer import Writer
-from sweeps.planning.plan import PlannedTrial
+from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.run_folder import RunFolder, create_run
 from sweeps.settle.run_settle import RunSettle
 from sweeps.spec.spec import Spec, spec_of
@@ -30,6 +30,10 @@ class EndedTrial(exact_run.Trial):
     def trial_id(self) -> str:
         return self.planned.trial_id
 
+    @property
+    def point_keys(self) -> Sequence[tuple[str, str]]:
+        return [(stage.key, stage.parents[0]) for stage in self.planned.points]
+
 
 def settled_spec(**changes: Any) -> Spec:
     """A spec of four arms on digits; `changes` are of its table [settle]."""
@@ -45,10 +49,14 @@ def settled_spec(**changes: Any) -> Spec:
 
 def begin(spec: Spec, folder: Path) -> RunFolder:
     """Creates the run, as a launch does."""
-    plan = RunSettle(spec, RunFolder(folder / spec.name)).plan
+    return create(RunSettle(spec, RunFolder(folder / spec.name)).plan, folder)
+
+
+def create(plan: Plan, folder: Path) -> RunFolder:
+    """Creates the run of a plan, without any trial."""
     launch = {"code_digest": "c0de" * 16, "packages": {}, "command": "x", "folder": "x", "argv": ["x"]}
     create_run(plan, folder, launch, {}).release()
-    return RunFolder(folder / spec.name)
+    return RunFolder(folder / plan.name)
 
 
 def end_trials(run: RunFolder, trials: Iterable[PlannedTrial], right: Right) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from results.store.reader import load
 from sweeps.errors import SpecError
-from sweeps.planning.plan import make_plan, no_sharing
+from sweeps.planning.plan import make_plan
 from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder
 from sweeps.spec.expand import expand
@@ -104,11 +104,6 @@ def test_the_resolved_text_and_extends_keep_tuning(write_spec: WriteSpec) -> Non
     }  # fmt: skip
     more = 'name = "more"\nextends = "again.toml"\n[tuning]\noptimisation.learning_rate = [0.1]\n'
     assert load_spec(write_spec(more, "more.toml")).tuning["optimisation.learning_rate"] == [0.1]
-
-
-def test_without_sharing_trials_keep_their_setting(write_spec: WriteSpec) -> None:
-    plan = make_plan(load_spec(write_spec(SPEC)))
-    assert {trial.tuning.order for trial in no_sharing(plan).trials if trial.tuning} == set(range(6))
 
 
 BAD = {

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import tailor
 from tailor.config.parsing import parse_trial
+from tailor.config.trial import settings_read
 from tailor.data import task_data
 from tailor.deploy.card import card, escape, facts_of, save_with_card, score_of
 from tailor.methods.recipe import Recipe
@@ -75,7 +76,8 @@ def test_run_saves_every_point_with_its_card(tmp_path: Path, capsys: pytest.Capt
         known, splits = found["facts"], task_data.splits(Recipe(config).task)
         assert found["sha256"] == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
         assert (known["point"], known["method"], known["licence"]) == (number, "transtailor", "CC BY 4.0")
-        assert known["settings"] == json.loads(json.dumps(config.identity()))
+        assert known["settings"] == json.loads(json.dumps(settings_read(config.identity(), config.unread)))
+        assert "tolerance_fraction" not in known["settings"]["method"]
         assert known["data_sha256"] == config.data.sha256
         assert known["command"].startswith("transtailor trial run ") and str(tmp_path / "models") in known["command"]
         model = tailor.load_model(folder)

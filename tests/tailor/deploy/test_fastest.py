@@ -44,7 +44,7 @@ def nothing():
 def passes(speed: float, is_steady: bool = True) -> PassTimes:
     return PassTimes(
         lower_quartile_ms=0.9 / speed, median_ms=1 / speed, upper_quartile_ms=1.1 / speed, speed=speed,
-        is_steady=is_steady,
+        speed_lower_quartile=0.9 * speed, speed_upper_quartile=1.1 * speed, is_steady=is_steady,
     )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     names: dict[str, type[nn.Module]] = {}
     exec(NET, names)  # noqa: S102  # as the file has it
     torch.manual_seed(0)
-    tailor.prune(names["Net"](), torch.zeros(1, 10), removed_macs_fraction=0.3).save("pruned")
+    tailor.prune(names["Net"](), torch.zeros(1, 10), criterion="l2", removed_macs_fraction=0.3).save("pruned")
     return tmp_path
 
 

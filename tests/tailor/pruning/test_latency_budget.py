@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tailor.config.allocations import ToLatency
+from tailor.config.allocations import Asked, ToLatency
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.core.errors import ConfigError
@@ -106,7 +106,7 @@ def test_it_is_one_step_and_its_points_answer_to_no_budget_in_macs() -> None:
         match=r"reaches .* in one step, and steps = 2; .* give latency_fraction and a table",
     ):
         parse_trial(SHORT | {"method": method}, "test")
-    assert ToLatency(latency_ms=2.5).macs_budget(0.3) is None
+    assert ToLatency(latency_ms=2.5).asked(0.3) == Asked(latency_ms=2.5)
     assert trial(2.5).method.label() == "prune l1 2.5 ms on cpu, eager"
     assert trial(2.5, runtime=None).method.label() == "prune l1 2.5 ms on cpu"
 

@@ -220,10 +220,10 @@ def test_a_module_is_pruned_by_a_table(tmp_path: Path) -> None:
     table = made_up_table("digits_vgg_bn", (1, 8, 8), rule)
     file, _ = written(table, tmp_path)
     module = network_of("digits_vgg_bn")
-    pruned = tailor.prune(module, torch.zeros(1, 1, 8, 8), latency_fraction=0.5, table=file)
+    pruned = tailor.prune(module, torch.zeros(1, 1, 8, 8), criterion="l2", latency_fraction=0.5, table=file)
     assert predicted_ms(table, pruned.state) <= 0.5 * table.whole_ms
     with pytest.raises(ConfigError, match="give removed_macs_fraction = ..., or latency_fraction"):
-        tailor.prune(module, torch.zeros(1, 1, 8, 8), latency_fraction=0.5)
+        tailor.prune(module, torch.zeros(1, 1, 8, 8), criterion="l2", latency_fraction=0.5)
 
 
 def network_of(name: str) -> nn.Module:

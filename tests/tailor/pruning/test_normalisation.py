@@ -1,5 +1,6 @@
 """Scores of different layers: compared as they are, or by what is small within each; and the defaults."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,13 +9,17 @@ from torch import nn
 
 import tailor
 from tailor.core.errors import ConfigError
+from tailor.execution.cache import Cache
+from tailor.execution.runner import StageEvent
 from tailor.pruning.budget_solver import combine_scores
-from tailor.pruning.criteria import CRITERIA
+from tailor.pruning.criteria import CRITERIA, Criterion
+from tailor.pruning.criteria.base import Scoring
 from tailor.pruning.group_records import Group, GroupMember
 from tailor.stages import Prune, PruneByKnapsack, PruneByTable, PruneToLatency
 from tests.tailor.trials import planned_stages, short_trial
 
 IMAGE = torch.zeros(1, 3, 8, 8)
+Run = Callable[..., list[StageEvent]]
 TABLE = {"table": "table.json", "table_sha256": "0" * 64}
 OF_WEIGHTS = ("fpgm", "l1", "l2", "l2_squared")
 
@@ -102,9 +107,13 @@ def test_a_normalisation_without_effect_is_refused() -> None:
 
 
 def test_without_data_the_result_says_that_nothing_of_the_task_was_used() -> None:
-    pruned = tailor.prune(network(1.0), IMAGE, removed_macs_fraction=0.4, width_multiple=1)
-    assert pruned.criterion == "l2"
+    pruned = tailor.prune(network(1.0), IMAGE, criterion="l2", removed_macs_fraction=0.4, width_multiple=1)
     assert "Nothing of your task was used" in str(pruned) and "pass loader = ..." in str(pruned)
+
+
+def test_without_data_no_criterion_is_the_default() -> None:
+    with pytest.raises(ConfigError, match="neither loader nor criterion is given; give loader = .*criterion = 'l2'"):
+        tailor.prune(network(1.0), IMAGE, removed_macs_fraction=0.4)
 
 
 def test_with_data_the_task_decides() -> None:
@@ -113,3 +122,16 @@ def test_with_data_the_task_decides() -> None:
     pruned = tailor.prune(model, IMAGE, removed_macs_fraction=0.4, loader=[(torch.randn(4, 3, 8, 8), targets)])
     assert pruned.criterion == "taylor" == short_trial({"name": "prune"}).method.criterion  # type: ignore[attr-defined]
     assert "Nothing of your task" not in str(pruned)
+
+
+def test_a_users_criterion_may_give_coupled_layers_one_tensor(run: Run, shared_cache: Cache) -> None:
+    def alike(scoring: Scoring) -> dict[str, torch.Tensor]:
+        scores: dict[str, torch.Tensor] = {}
+        for group in scoring.found:
+            scores |= dict.fromkeys((member.layer for member in group.members), torch.arange(1.0, group.filters + 1))
+        return scores
+
+    with CRITERIA.borrow("alike", Criterion(compute=alike, source="a test")):
+        method = {"name": "prune", "criterion": "alike", "removed_macs_fraction": 0.2}
+        events = run(short_trial(method, network="digits_resnet", pruning={"residual": "coupled"}), shared_cache)
+    assert events[-1].point == 0
