@@ -62,13 +62,13 @@ numbers: $(READY)  ## write the tables of comparisons in docs/results/evidence, 
 	$(BIN)/python -m tools.compared_pages
 	$(BIN)/python -m tools.findings
 
-bench: $(READY)  ## half an hour: speed and memory against the alternatives; writes docs/results/evidence/
+bench: $(READY)  ## twenty minutes: trials, sharing and planning against the alternatives; writes docs/results/evidence/
 	$(BIN)/python benchmarks/all.py bench
 
-bench-long: $(READY)  ## more than two hours: the other benchmarks of speed and scale, three of them on a real SLURM (root, the packages of slurm-testbed); SINCE=2026-11-26 resumes
+bench-long: $(READY)  ## an hour and a half: pruned networks, statistics, searches, and a real SLURM (root, the packages of slurm-testbed); SINCE=2026-11-26 resumes
 	$(BIN)/python benchmarks/all.py bench-long $(if $(SINCE),--since $(SINCE))
 
-bench-faults: $(READY)  ## two hours: kills, interrupts and feeds nonsense to everything; resumes as bench-long does, and needs what that does
+bench-faults: $(READY)  ## more than two hours: kills, interrupts and feeds nonsense to everything; resumes as bench-long does, and needs what that does
 	$(BIN)/python benchmarks/all.py bench-faults $(if $(SINCE),--since $(SINCE))
 
 check-gpu:  ## on a machine with a GPU, in half a minute: does it compute what the CPU computes? Needs torch, but neither Ray nor .venv

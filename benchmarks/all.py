@@ -20,36 +20,17 @@ from benchmarks.record import EVIDENCE, ROOT
 
 GROUPS = {
     "bench": """
-        python benchmarks/training_loop.py
         python benchmarks/empty_trial.py
         python benchmarks/sharing.py --site serial --spec benchmarks/paper_like.toml
-        python benchmarks/startup.py
-        python benchmarks/files_and_syncs.py
+        python benchmarks/planning.py
     """,
     "bench-long": """
-        python benchmarks/scheduling.py --trials 1000
-        python benchmarks/planning.py
-        python benchmarks/footprint.py
-        python benchmarks/heap.py
         python benchmarks/pruned_speed.py
-        python benchmarks/padded_exports.py
-        python benchmarks/block_tables.py
         python benchmarks/table_budgets.py
-        python benchmarks/input_path.py
-        python benchmarks/preparation.py
         python benchmarks/coverage.py
-        python benchmarks/settled.py
-        python benchmarks/read_while_writing.py
-        python benchmarks/large_run.py
-        transtailor run demo --update-code
-        python benchmarks/report.py --demo runs/demo
-        python benchmarks/store.py
         python benchmarks/many_trials.py
-        python benchmarks/decisions.py
         python benchmarks/search.py
-        python benchmarks/cluster_start.py
         python benchmarks/utilisation.py
-        python benchmarks/stopping.py
     """,
     "bench-faults": """
         python benchmarks/faults.py
@@ -61,6 +42,8 @@ GROUPS = {
         python benchmarks/simulated_days.py --minutes 20 --processes 2
         python benchmarks/soak.py
         python benchmarks/fuzzing.py
+        python benchmarks/read_while_writing.py
+        python benchmarks/stopping.py
         python benchmarks/simulated_days.py --minutes 30 --planted
     """,
 }
@@ -92,9 +75,8 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     for command in commands_of(options.group, options.since):
         print(f"== {command}", flush=True)
-        program, *arguments = shlex.split(command)
-        called = [Path(sys.executable).with_name(program), *arguments]
-        if code := subprocess.run(called, cwd=ROOT, check=False).returncode:
+        _python, *script = shlex.split(command)
+        if code := subprocess.run([sys.executable, *script], cwd=ROOT, check=False).returncode:
             print(f"== ended with {code}: {command}; --since would leave it out if it has a table", flush=True)
             return code
     return 0

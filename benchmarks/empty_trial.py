@@ -13,14 +13,56 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
+import contextlib
+import io
+import multiprocessing
 import statistics
-from collections.abc import Mapping, Sequence
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.record import Row, in_turns, parser_of, spread, table_of, verdict, write
-from benchmarks.schedulers import OURS, Contender, Run, measure, run_ours, run_stock_defaults, run_stock_reused
+from benchmarks.idle_rank import idle, read_moments
+from benchmarks.idle_sweep import run_ours
+from benchmarks.record import Row, in_turns, parser_of, show_to_ranks, spread, table_of, verdict, write
 
-TUNE = "stock Tune, reuse_actors=True"
+if TYPE_CHECKING:
+    from ray.tune import CheckpointConfig, TuneConfig
+
+OURS, TUNE = "ours", "stock Tune, reuse_actors=True"
 GOAL_OF_TUNES = 1.1  # ours / stock Tune with reused actors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of empty trials."""
+
+    ends_s: tuple[float, ...]  # of the trials, ascending, of one clock
+    wall_s: float  # of all, the start and the end of the scheduler included
+
+    @property
+    def per_trial_s(self) -> float:
+        """Mean seconds from one end to the next, over the last two thirds of the trials."""
+        first = len(self.ends_s) // 3
+        return (self.ends_s[-1] - self.ends_s[first]) / (len(self.ends_s) - 1 - first)
+
+    @property
+    def outside_s(self) -> float:
+        """What the rate leaves out: the wall time before the first end and after the last."""
+        return self.wall_s - (self.ends_s[-1] - self.ends_s[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A scheduler, and how many trials it gets in a run."""
+
+    name: str
+    run: Callable[[int, int, Path], float]
+    """(trials, slots, empty folder) -> wall seconds; trials note their moments in the folder."""
+    trials: int
+    quick_trials: int
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,6 +99,72 @@ def row(name: str, runs: list[Run], slots: int, all_runs: Mapping[str, list[Run]
         "goal": f"/ {TUNE} <= {GOAL_OF_TUNES}" if is_ours else None,
         "verdict": f"{ours / tune:.2f}: {verdict(ours / tune <= GOAL_OF_TUNES)}" if is_ours else None,
     }
+
+
+def measure(contender: Contender, trials: int, slots: int) -> Run:
+    """A run in a separate process: no scheduler sees what another one left in memory or in the environment.
+
+    Raises:
+        RuntimeError: not all trials ran once.
+    """
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as name, ProcessPoolExecutor(1, mp_context=context) as process:
+        wall_s = process.submit(contender.run, trials, slots, Path(name)).result()
+        moments = read_moments(Path(name))
+    begun = sum(what == "begin" for _, what, _ in moments)
+    ends_s = tuple(at_s for at_s, what, _ in moments if what == "end")
+    if (begun, len(ends_s)) != (trials, trials):
+        raise RuntimeError(f"{contender.name}: {begun} trials began and {len(ends_s)} ended, expected {trials}")
+    return Run(ends_s=ends_s, wall_s=wall_s)
+
+
+def run_stock_defaults(trials: int, slots: int, folder: Path) -> float:
+    """`tune.Tuner` as its documentation shows it: a function, nothing set but the number of trials."""
+    from ray import tune
+
+    def wait(_config: dict[str, float]) -> None:
+        idle(folder)
+        tune.report({"score": 0.0})
+
+    return _run_stock(wait, tune.TuneConfig(num_samples=trials), slots, folder)
+
+
+def run_stock_reused(trials: int, slots: int, folder: Path) -> float:
+    """`tune.Tuner` with a class whose processes are reused from trial to trial."""
+    from ray import tune
+
+    class Wait(tune.Trainable):
+        def setup(self, config: dict[str, float]) -> None:
+            """Accept the new settings, which need no set-up."""
+
+        def step(self) -> dict[str, float | bool]:
+            idle(folder)
+            return {"score": 0.0, "done": True}
+
+        def reset_config(self, new_config: dict[str, float]) -> bool:  # noqa: ARG002  # Tune's interface
+            return True
+
+    config = tune.TuneConfig(num_samples=trials, reuse_actors=True)
+    return _run_stock(Wait, config, slots, folder, tune.CheckpointConfig(checkpoint_at_end=False))
+
+
+def _run_stock(
+    trainable: Any, config: "TuneConfig", slots: int, folder: Path, checkpoints: "CheckpointConfig | None" = None
+) -> float:
+    """Stock Tune on a Ray that is started like ours, writing to `folder`; its output is dropped."""
+    from ray import tune
+
+    from hpc.ray.local import local_ray
+
+    show_to_ranks()
+    start_s = time.perf_counter()
+    with local_ray(slots), contextlib.redirect_stdout(io.StringIO()):
+        run_config = tune.RunConfig(storage_path=str(folder / "tune"), verbose=0, checkpoint_config=checkpoints)
+        results = tune.Tuner(trainable, tune_config=config, run_config=run_config).fit()
+    wall_s = time.perf_counter() - start_s
+    if results.num_errors:
+        raise RuntimeError(f"{results.num_errors} of {config.num_samples} trials ended with an error")
+    return wall_s
 
 
 CONTENDERS = (

@@ -38,7 +38,9 @@ from tests.faults.lives import Struck
 from tests.faults.moments import HOWS
 from tests.faults.ray_lives import StruckRay
 from tests.faults.slurm_lives import StruckSlurm
-from tests.faults.tiny_sweep import SEARCH, SETTLE, warm_up
+from tests.faults.tiny_sweep import SEARCH, SETTLE, SPEC, warm_up
+
+WITHOUT_FULL_DISK = tuple(how for how in HOWS if how != "full disk")
 
 
 class Attack(ABC):
@@ -66,11 +68,12 @@ class OnWrites(Attack):
     """At the named writes of a tiny sweep without Ray."""
 
     out, of = "faults", Struck
+    spec, hows = SPEC, HOWS
 
     def __init__(self, root: Path, end: ExitStack) -> None:
         super().__init__(root, end)
         warm_up()
-        self._undisturbed = lives.leave_alone(root / "undisturbed")
+        self._undisturbed = lives.leave_alone(root / "undisturbed", self.spec, self.hows)
 
     def live(self, seed: int, number: int, folder: Path) -> list[Any]:
         """See tests/faults/lives.py."""
@@ -101,25 +104,13 @@ class OnWrites(Attack):
 class OnSearch(OnWrites):
     """At those of a tiny search that stops trials early; on a full disk trials may fail, which is another search."""
 
-    out = "faults_search"
-
-    def __init__(self, root: Path, end: ExitStack) -> None:
-        Attack.__init__(self, root, end)
-        warm_up()
-        hows = tuple(how for how in HOWS if how != "full disk")
-        self._undisturbed = lives.leave_alone(root / "undisturbed", SEARCH, hows)
+    out, spec, hows = "faults_search", SEARCH, WITHOUT_FULL_DISK
 
 
 class OnSettle(OnWrites):
     """At those of a tiny sweep that adds seeds; on a full disk trials may fail, and such arms are in no family."""
 
-    out = "faults_settle"
-
-    def __init__(self, root: Path, end: ExitStack) -> None:
-        Attack.__init__(self, root, end)
-        warm_up()
-        hows = tuple(how for how in HOWS if how != "full disk")
-        self._undisturbed = lives.leave_alone(root / "undisturbed", SETTLE, hows)
+    out, spec, hows = "faults_settle", SETTLE, WITHOUT_FULL_DISK
 
 
 class OnRay(Attack):

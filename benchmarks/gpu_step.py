@@ -29,12 +29,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
 
-from benchmarks.images import finish, loader_of, random_images
 from benchmarks.record import Row, parser_of, spread, table_of, verdict, write
 from tailor.catalogue.networks import NETWORKS
 from tailor.data.device_images import DeviceImages
 from tailor.data.task_data import Samples, batches
+from tailor.model.passes import wait_for
 from tailor.networks import building
 from tailor.parallel.process_group import ProcessGroup, join
 from tailor.stages import Training
@@ -148,7 +150,13 @@ def measure(network: str, setting: Setting, ranks: ProcessGroup) -> Row:
 def draw(network: str, setting: Setting) -> Samples:
     """Random photographs for an epoch, on the host."""
     shape = (setting.batch * setting.steps, NETWORKS[network].input_shape[0], setting.image_px, setting.image_px)
-    return random_images(shape, CLASSES, setting.crop_px)
+    random = torch.Generator().manual_seed(SEED)
+    return Samples(
+        images=torch.randint(0, 256, shape, generator=random, dtype=torch.uint8),
+        labels=torch.randint(0, CLASSES, shape[:1], generator=random),
+        ids=torch.arange(shape[0]),
+        crop_px=setting.crop_px,
+    )
 
 
 def training(batch: int, epochs: int, *, compile: bool) -> Training:
@@ -176,7 +184,7 @@ def train_ours(network: str, samples: Samples, training: Training, ranks: Proces
     stepped_s: list[float] = []
 
     def note(*_: object) -> None:
-        finish(ranks.device)
+        wait_for(ranks.device)
         stepped_s.append(time.perf_counter())
         hook.remove()
 
@@ -225,7 +233,7 @@ def input_seconds(samples: Samples, setting: Setting, ranks: ProcessGroup, epoch
     begun_s = time.perf_counter()
     for _ in batches(samples, setting.batch, SEED, epoch, "crop_flip", ranks):
         pass
-    finish(ranks.device)
+    wait_for(ranks.device)
     return time.perf_counter() - begun_s
 
 
@@ -247,7 +255,7 @@ def train_bare(network: str, samples: Samples, setting: Setting, device: torch.d
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-        finish(device)
+        wait_for(device)
         return time.perf_counter() - begun_s
 
     shape = (setting.batch, samples.images.shape[1], setting.crop_px, setting.crop_px)
@@ -257,8 +265,39 @@ def train_bare(network: str, samples: Samples, setting: Setting, device: torch.d
     first_step_s = seconds(ready[:1])
     epochs_s = [seconds(islice(cycle(ready), setting.steps)) for _ in range(1 + setting.epochs)][1:]
     bare = Side(first_step_s=first_step_s, epochs_s=epochs_s, peak_mib=peak_mib(device))
-    loader = loader_of(samples, setting.crop_px, setting.batch, setting.workers, device)
+    loader = loader_of(samples, setting, device)
     return bare, statistics.median([seconds(loader) for _ in range(1 + setting.epochs)][1:])
+
+
+class Photographs(Dataset[tuple[Tensor, Tensor]]):
+    """The images as torchvision's users load them: one after the other, each through the transforms."""
+
+    def __init__(self, samples: Samples, crop_px: int) -> None:
+        self._images, self._labels = samples.images, samples.labels
+        self._transforms = v2.Compose([
+            v2.RandomCrop(crop_px),
+            v2.RandomHorizontalFlip(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize([0.5], [0.5]),
+        ])  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self._transforms(self._images[index]), self._labels[index]
+
+
+def loader_of(samples: Samples, setting: Setting, device: torch.device) -> DataLoader[tuple[Tensor, Tensor]]:
+    """A DataLoader of the cut and mirrored images, its workers kept from epoch to epoch."""
+    return DataLoader(
+        Photographs(samples, setting.crop_px),
+        setting.batch,
+        shuffle=True,
+        num_workers=setting.workers,
+        persistent_workers=setting.workers > 0,
+        pin_memory=device.type == "cuda",
+    )
 
 
 def warm_up(device: torch.device) -> None:
@@ -267,7 +306,7 @@ def warm_up(device: torch.device) -> None:
     weight = torch.randn(8, 8, 3, 3, device=device)
     with torch.autocast(device.type, torch.bfloat16):
         F.linear(F.conv2d(images, weight).flatten(1)[:, :8], weight[:, :, 0, 0]).sum().backward()  # type: ignore[no-untyped-call]
-    finish(device)
+    wait_for(device)
 
 
 def forget(device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""A trial that only waits, for any scheduler, and a rank of ours that runs such trials. Without torch.
+"""A trial that does nothing, for any scheduler, and a rank of ours that runs such trials. Without torch.
 
 Trials note moments in a file, by the clock that all processes of a machine share.
 """
@@ -24,11 +24,10 @@ def read_moments(folder: Path) -> list[Moment]:
     return sorted((float(moment_s), what, of) for moment_s, what, of in lines)
 
 
-def idle(folder: Path, seconds: float) -> None:
-    """Waits for this time, and notes its begin and end in a folder."""
+def idle(folder: Path) -> None:
+    """Do nothing, and note the begin and the end of it in a folder."""
     process = str(os.getpid())
     add_moment(folder, "begin", process)
-    time.sleep(seconds)  # stands for work
     add_moment(folder, "end", process)
 
 
@@ -47,14 +46,13 @@ class IdleRank:
         self._keys = list(self._data["stage_keys"])
 
     def advance(self) -> str:
-        """Wait for the next stage's time."""
+        """Do the next stage, which is nothing."""
         from sweeps.worker.messages import StageReport, TrialReport
 
         if not self._keys:
             return TrialReport(kind="finished").to_json()
-        seconds = self._data["seconds"]
-        idle(Path(self._data["moments"]), seconds)
-        stage = StageReport(stage_key=self._keys.pop(0), cached=False, seconds=seconds)
+        idle(Path(self._data["moments"]))
+        stage = StageReport(stage_key=self._keys.pop(0), cached=False, seconds=0.0)
         return TrialReport(kind="stage", stages=(stage,)).to_json()
 
     def close(self) -> None:

@@ -1,9 +1,12 @@
-"""A sweep of trials that only wait, for `idle_rank.IdleRank`."""
+"""A sweep of trials that do nothing, on ranks that are `idle_rank.IdleRank`."""
 
 import hashlib
+import io
+import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.record import show_to_ranks
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.provenance import provenance
 from sweeps.run.run_folder import RunFolder, create_run
@@ -15,26 +18,43 @@ from transtailor.sources import sources
 NAME = "idle"
 
 
-def make_run(trials: int, runs: Path, moments: Path, seconds: float) -> tuple[Plan, RunFolder]:
+def make_run(trials: int, runs: Path, moments: Path) -> tuple[Plan, RunFolder]:
     """A plan of this many different trials of one stage each, and a new run folder for it in `runs`.
 
-    Each trial waits this many seconds, and notes its moments in the folder `moments`.
+    Each trial notes its moments in the folder `moments`.
     """
-    data = {"name": "none", "moments": str(moments), "seconds": seconds}
+    data = {"name": "none", "moments": str(moments)}
     plan = Plan(
         name=NAME,
         trials=tuple(_trial(number, data) for number in range(trials)),
         resources=Resources(),
         spec_text=f'name = "{NAME}"\n',
     )
-    return plan, new_run(plan, runs)
-
-
-def new_run(plan: Plan, runs: Path) -> RunFolder:
-    """A new folder for a plan in `runs`, with the code as it is."""
     code = sources()
     with create_run(plan, runs, provenance(code), code):
-        return RunFolder(runs / plan.name)
+        return plan, RunFolder(runs / plan.name)
+
+
+def run_ours(trials: int, slots: int, folder: Path) -> float:
+    """Run such a sweep as `sweeps.driver.driver.run_sweep` on the site "local", with its tables; return wall seconds.
+
+    Raises:
+        RuntimeError: a trial did not finish.
+    """
+    from sweeps.driver.display import PlainDisplay
+    from tests.sweeps.other_ranks import sweep_with_ranks
+
+    plan, run = make_run(trials, folder / "runs", folder)
+    show_to_ranks()
+    display = PlainDisplay(io.StringIO())
+    start_s = time.perf_counter()
+    outcome = sweep_with_ranks(
+        "benchmarks.idle_rank:IdleRank", plan, run, folder / "cache", display=display, site="local", slots=slots
+    )
+    wall_s = time.perf_counter() - start_s
+    if outcome.finished != trials:
+        raise RuntimeError(f"{outcome.finished} of {trials} trials finished: {outcome}")
+    return wall_s
 
 
 def _trial(number: int, data: dict[str, Any]) -> PlannedTrial:

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import psutil
 
 from benchmarks.idle_rank import FILE, read_moments
+from benchmarks.idle_sweep import run_ours
 from benchmarks.record import Cell, Measured, parser_of, verdict, write
-from benchmarks.schedulers import run_ours
 
 TRIALS, QUICK_TRIALS = 10_000, 800
 PARTS, QUICK_PARTS = 10, 2
@@ -67,7 +67,7 @@ def observe(trials: int, slots: int, folder: Path) -> list[Look]:
     looks: list[Look] = []
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         driver = psutil.Process(process.submit(os.getpid).result())
-        running: Future[float] = process.submit(run_ours, trials, slots, 0.0, folder)
+        running: Future[float] = process.submit(run_ours, trials, slots, folder)
         while not wait([running], LOOK_EVERY_S).done:
             seen = look(driver, folder) if (folder / FILE).exists() else None
             if seen is not None and seen.head_mb:  # Ray has not ended yet

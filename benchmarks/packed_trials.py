@@ -113,7 +113,10 @@ def measure(length: Length, device: str) -> Iterator[dict[int, list[Round]]]:
     Raises:
         RankFailed, RankDied: a trial failed; on a GPU perhaps because this many do not fit.
     """
-    trials = [_settings(length, seed) for seed in range(length.trials)]
+    trials = [
+        parse_trial(length.trial | {"seed": seed}, f"seed {seed}").model_dump(mode="json")
+        for seed in range(length.trials)
+    ]
     rounds: dict[int, list[Round]] = {}
     for at_once in in_turns(length.at_once, length.rounds):
         rounds.setdefault(at_once, []).append(run_packed(trials, at_once, device))
@@ -209,10 +212,6 @@ class PackedRank:
         from tailor.parallel.process_group import leave
 
         leave()
-
-
-def _settings(length: Length, seed: int) -> dict[str, Any]:
-    return parse_trial(length.trial | {"seed": seed}, f"seed {seed}").model_dump(mode="json")
 
 
 def _notes(length: Length, name: str) -> tuple[str, ...]:

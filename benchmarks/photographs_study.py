@@ -115,20 +115,13 @@ def difference(answers: Answers, against: str, seeds: Sequence[int]) -> np.ndarr
     """(seeds, images) first right - second right; NaN where a seed has not tested an image. A failed trial has 0."""
     tested = {seed: next(answers[label, seed] for label in LABELS if (label, seed) in answers) for seed in seeds}
     images = sorted({image for of_seed in tested.values() for image in of_seed})
-    first, second = (
-        np.array(
-            [
-                [
-                    answers.get((label, seed), {}).get(image, False) if image in tested[seed] else np.nan
-                    for image in images
-                ]
-                for seed in seeds
-            ],
-            dtype=float,
-        )
-        for label in (FIRST, against)
-    )
-    return first - second
+    columns = {image: column for column, image in enumerate(images)}
+    differences = np.full((len(seeds), len(images)), np.nan)
+    for row, seed in enumerate(seeds):
+        first, second = (answers.get((label, seed), {}) for label in (FIRST, against))
+        for image in tested[seed]:
+            differences[row, columns[image]] = first.get(image, False) - second.get(image, False)
+    return differences
 
 
 def results_table(answers: Answers, failed: set[tuple[str, int]]) -> Measured:

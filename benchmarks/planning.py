@@ -10,16 +10,15 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the repository instead of this folder
 
-import os
 import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
+from benchmarks.process import Taken, wait_for
 from benchmarks.record import ROOT, Row, parser_of, spread, table_of, verdict, write
 from results.store.writer import Writer
 from sweeps.planning.plan import make_plan
@@ -57,15 +56,6 @@ class Asked:
     runs: int
     goal_s: float
     goal_gb: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Taken:
-    """The cost of one process; `cpu_s` is that of all its threads."""
-
-    wall_s: float
-    cpu_s: float
-    peak_gb: float  # the system counts no peak below that of the calling process
 
 
 ASKED = (
@@ -106,14 +96,6 @@ def measure(asked: Asked, folder: Path) -> Taken:
     return taken
 
 
-def wait_for(process: "subprocess.Popen[Any]", start_s: float) -> Taken:
-    """Wait for the end of a process that was started then, by time.perf_counter; return its cost."""
-    _, status, used = os.wait4(process.pid, 0)
-    wall_s = time.perf_counter() - start_s
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return Taken(wall_s=wall_s, cpu_s=used.ru_utime + used.ru_stime, peak_gb=used.ru_maxrss * 1024 / 1e9)
-
-
 def write_spec(asked: Asked, folder: Path) -> Path:
     """The spec of that many trials."""
     spec = folder / f"{asked.trials}.toml"
@@ -144,8 +126,9 @@ def launched_again(asked: Asked, folder: Path) -> Taken:
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         is_said = any(line.startswith(f"all {asked.trials} trials are finished") for line in process.stdout)
-        process.kill()  # its report comes after what is measured
-        taken = wait_for(process, start_s)
+        wall_s = time.perf_counter() - start_s
+        process.kill()
+        taken = replace(wait_for(process, start_s), wall_s=wall_s)
     if not is_said:
         raise ValueError(f"{command} ended without saying that all trials are finished")
     return taken

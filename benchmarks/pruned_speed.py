@@ -25,13 +25,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.images import finish
 from benchmarks.record import Cell, Row, parser_of, spread, table_of, verdict, write
 from tailor.catalogue.networks import NETWORKS
 from tailor.catalogue.widths import WidthRule
 from tailor.data.task_data import generator
 from tailor.model.circumstance import device_name
 from tailor.model.cost import removed_macs_fraction
+from tailor.model.passes import wait_for
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.parallel.process_group import ProcessGroup
@@ -237,11 +237,11 @@ def row(
 
 def seconds(work: Work, model: nn.Module, images: Tensor, passes: int) -> float:
     """Wall time of one of this many passes; waits for the GPU before and after all."""
-    finish(images.device)
+    wait_for(images.device)
     begun_s = time.perf_counter()
     for _ in range(passes):
         work(model, images)
-    finish(images.device)
+    wait_for(images.device)
     return (time.perf_counter() - begun_s) / passes
 
 

@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         facts |= {"merges": merges, "rows_written": rows_written} | vars(seen)
         del facts["rows_seen_last"]
         rows.append({"one_process": what} | facts | {"verdict": verdict(seen.is_right and merges > 0)})
-    write(table_of("Reading while others write and one merges or settles", rows, _notes()), options.out, PACKAGES)
+    write(table_of("Reading while others write and one merges or settles", rows, NOTES), options.out, PACKAGES)
     return int(any(row["verdict"] != verdict(True) for row in rows))
 
 
@@ -248,17 +248,16 @@ def _look(tables: Run, least: Sequence[int], before: Sequence[Shown], seen: Seen
     return shown
 
 
-def _notes() -> tuple[str, ...]:
-    return (
-        f"Each writer writes parts of {ROWS} rows and rewrites one row of its own, both durable, as fast as it can.",
-        "rows_twice: rows in the files that a reader opens, less distinct ones. rows_missing: rows that were durable,"
-        " or seen by the same reader, before it loaded the run, or gaps in a writer's numbers. older_rows_shown: of a"
-        " key that had been written again.",
-        f"{LAUNCHES}: each takes {LAUNCH_S:g} s. Every second reader knows nothing of us: pandas, pyarrow, polars and"
-        " DuckDB (`*` and `**`), in turns, read the folder of a table.",
-        "told_to_load_again: files were replaced after the reader had listed them: an error, which is no fault.",
-        "goal: no row twice or missing, no older row, no error.",
-    )
+NOTES = (
+    f"Each writer writes parts of {ROWS} rows and rewrites one row of its own, both durable, as fast as it can.",
+    "rows_twice: rows in the files that a reader opens, less distinct ones. rows_missing: rows that were durable,"
+    " or seen by the same reader, before it loaded the run, or gaps in a writer's numbers. older_rows_shown: of a"
+    " key that had been written again.",
+    f"{LAUNCHES}: each takes {LAUNCH_S:g} s. Every second reader knows nothing of us: pandas, pyarrow, polars and"
+    " DuckDB (`*` and `**`), in turns, read the folder of a table.",
+    "told_to_load_again: files were replaced after the reader had listed them: an error, which is no fault.",
+    "goal: no row twice or missing, no older row, no error.",
+)
 
 
 if __name__ == "__main__":

@@ -144,12 +144,6 @@ def in_turns(sides: Sequence[Side], rounds: int) -> Iterator[Side]:
         yield from sides if number % 2 == 0 else reversed(sides)
 
 
-def beside(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Cell]:
-    """Return the ratio of two sides that took turns: median and quartiles of the rounds' ratios, and their number."""
-    ratios = [own / other for own, other in zip(ours, theirs, strict=True)]
-    return {"ratio": statistics.median(ratios), "ratio_quartiles": spread(ratios), "rounds": len(ratios)}
-
-
 def spread(values: Sequence[float]) -> str:
     """The first and third quartile, as text; twice the same if there is one value."""
     low, _, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [*values] * 3

@@ -24,8 +24,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.equality import compare, points_of
-from benchmarks.process import cost_of as cost_of_process
-from benchmarks.process import reap
+from benchmarks.process import wait_for
 from benchmarks.record import EVIDENCE, ROOT, Cell, Measured, parser_of, verdict, write
 from results.arms.cost import cost_of_run
 from results.sharing import EACH_POINT_ALONE, ONE_SCRIPT, SOURCE_GIVEN, SOURCE_KIND, Baseline, Baselines
@@ -153,8 +152,7 @@ def launch(folder: Path, spec: Path, assignments: Sequence[str], *more: str) -> 
     print(f"launching {' '.join(command[1:])}", file=sys.stderr, flush=True)
     start_s = time.perf_counter()
     with subprocess.Popen(command, stdout=sys.stderr, env=os.environ | {"PYTHONUNBUFFERED": "1"}) as process:
-        used = reap(process)
-    taken = cost_of_process(time.perf_counter() - start_s, used)
+        taken = wait_for(process, start_s)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     (run,) = (folder / "runs").iterdir()

@@ -3,19 +3,13 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 
-from hpc.slurm.calls import Patience, ask
-from tailor.execution.cache import Cache
 from tests.slurm.disturbances import folders_of_nodes
 from tests.slurm.sweep import Sweep
 from tests.slurm.testbed import Testbed, alone
-
-Spans = Mapping[str, tuple[float, float]]
-"""From when to when, in seconds since 1970."""
 
 
 @contextmanager
@@ -39,30 +33,3 @@ def events(sweep: Sweep, kind: str) -> list[tuple[float, str]]:
     """The times of such events, in seconds since 1970, and their jobs; in their order."""
     query = f"SELECT epoch(happened_at) AS at_s, job FROM events WHERE kind = '{kind}' ORDER BY happened_at"
     return [(float(str(row["at_s"])), str(row["job"])) for row in sweep.rows(query)]
-
-
-def stage_spans(sweep: Sweep) -> Spans:
-    """The begin and the end of the computation of each finished stage, by its key.
-
-    For a stage that was cut off and resumed from its checkpoint, only the useful seconds count.
-    """
-    cache = Cache(sweep.folder / "cache")
-    spans = {}
-    for key in cache.stored_keys():
-        stored = cache.read(key)
-        assert stored is not None
-        made_s = cache.path(key).stat().st_mtime
-        spans[stored.key] = (made_s - stored.description.made_by.compute_s, made_s)
-    return spans
-
-
-def job_times(ids: list[str]) -> Spans:
-    """When SLURM accepted and started each job: whole seconds since 1970."""
-    words = ["squeue", "--all", "--noheader", "--states=all", "--format=%i|%V|%S", "--jobs=" + ",".join(ids)]
-    return {
-        job: (_seconds(taken), _seconds(began)) for job, taken, began in ask(words, r"(\d+)\|(.*)\|(.*)", Patience())
-    }
-
-
-def _seconds(moment: str) -> float:
-    return datetime.fromisoformat(moment).timestamp()

@@ -134,7 +134,9 @@ def stop_here(state: str) -> tuple[float | None, float]:
         def has_begun() -> bool:
             if process.poll() is not None:
                 raise RuntimeError(f"{state}: the launch has ended before the stop:\n{(folder / 'log').read_text()}")
-            return (folder / "begun").exists() if "not answer" in state else stages(folder / "cache") > 0
+            if "not answer" in state:
+                return (folder / "begun").exists()
+            return any((folder / "cache").glob("??/[!.]*.stage"))  # the first stage is finished
 
         try:
             until(has_begun, LIMIT_S, state)
@@ -148,11 +150,6 @@ def stop_here(state: str) -> tuple[float | None, float]:
             process.wait()
         (noticed,) = rows("SELECT epoch(max(happened_at)) AS at_s FROM events WHERE kind = 'stopping'")
         return float(str(noticed["at_s"])) - began_s, ended_s
-
-
-def stages(cache: Path) -> int:
-    """How many are finished."""
-    return len(list(cache.glob("??/[!.]*.stage")))
 
 
 STATES: dict[str, Callable[[str], tuple[float | None, float]]] = {

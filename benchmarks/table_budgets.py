@@ -1,13 +1,15 @@
 """Does a network that was pruned to milliseconds by a table keep them, and what do other ways leave in the same time?
 
-Each network is pruned to 0.8, 0.6 and 0.5 of its time by its table, from benchmarks/block_tables.py. Beside it: the
-lowest-scored filters of all, and the same share of each layer, in multiples of 8 and 16, with as many MACs as it has
-and again in as many milliseconds, which is found by timing; and Torch-Pruning with `round_to`, with as many MACs. All
-of a network's models take turns in ONNX Runtime. End all other work first.
+Each network is pruned to 0.8, 0.6 and 0.5 of its time by its table, which is measured as `transtailor model table` does
+it unless the folder of tables has it. Beside it: the lowest-scored filters of all, and the same share of each layer, in
+multiples of 8 and 16, with as many MACs as it has and again in as many milliseconds, which is found by timing; and
+Torch-Pruning with `round_to`, with as many MACs. All of a network's models take turns in ONNX Runtime. End all other
+work first.
 
     python benchmarks/table_budgets.py --networks resnet18 mobilenet_v2      # minutes each; resumes
 """
 
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,11 +20,10 @@ if __name__ == "__main__":
 
 import torch
 
-from benchmarks.block_tables import CLASSES, NETWORKS_MEASURED, RULE, THREADS, input_shape_of
-from benchmarks.pruned_speed import torch_pruning_state
-from benchmarks.record import Cell, Measured, parser_of, read_rows, verdict, write
+from benchmarks.pruned_speed import CLASSES, RULE, torch_pruning_state
+from benchmarks.record import ROOT, Cell, Measured, parser_of, read_rows, verdict, write
 from tailor.catalogue.widths import WidthRule
-from tailor.config.latency_table import read_table
+from tailor.config.latency_table import LatencyTable, read_table
 from tailor.core.errors import ConfigError
 from tailor.data.task_data import generator
 from tailor.deploy.resized_program import ResizedProgram
@@ -38,6 +39,9 @@ from tailor.pruning.group_records import Group, Kept
 from tailor.pruning.knapsack_budget import knapsack_by_table
 from tailor.stage_execution.preparing import initial_state
 
+NETWORKS_MEASURED = ("resnet18", "mobilenet_v2", "efficientnet_b0", "resnet50", "vit_b_16")
+SIDE_PX = 224
+THREADS = 1
 FRACTIONS = (0.8, 0.6, 0.5)  # of the whole network's milliseconds
 WAYS = {
     f"{name}, multiples of {multiple}": (divide, multiple)
@@ -90,15 +94,24 @@ def main(arguments: list[str]) -> int:
     for network in options.networks:
         if any(row[0] == network for row in rows):
             continue
-        rows += rows_of(network, options.tables / f"{network}.json")
+        rows += rows_of(network, table_of(network, options.tables / f"{network}.json"))
         write(page(rows), options.out, ("torch", "onnxruntime", "torch-pruning"))
     return 0
 
 
-def rows_of(network: str, table_file: Path) -> Iterator[tuple[Cell, ...]]:
+def table_of(network: str, file: Path) -> LatencyTable:
+    """Return the table in this file; if there is none, the command measures it first."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        words = [sys.executable, "-m", "transtailor", "model", "table", network, "--image-px", str(SIDE_PX)]
+        words += ["--classes", str(CLASSES), "--threads", str(THREADS), "--out", str(file.resolve())]
+        subprocess.run(words, cwd=ROOT, check=True)
+    return read_table(file)
+
+
+def rows_of(network: str, table: LatencyTable) -> Iterator[tuple[Cell, ...]]:
     """Prune a network in all ways, time its models in turns, and yield their rows."""
-    table = read_table(table_file)
-    whole = initial_state(network, CLASSES, input_shape_of(network), seed=0)
+    whole = initial_state(network, CLASSES, table.input_shape, seed=0)
     groups = surgery.groups(whole.build(), whole.input_shape, RULE)
     numbers = generator(0, "importance")
     ranking = {}  # of unlike layers, as scores are: each group has a scale of its own

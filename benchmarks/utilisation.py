@@ -15,10 +15,11 @@ if __name__ == "__main__":
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from benchmarks.record import Cell, Measured, parser_of, verdict, write
-from benchmarks.slurm_bed import Spans, events, slurm_bed, stage_spans
+from benchmarks.slurm_bed import events, slurm_bed
+from tailor.execution.cache import Cache
 from tests.slurm.disturbances import Disturber
 from tests.slurm.sweep import Sweep, make_sweep, until
 
@@ -39,6 +40,9 @@ LOST = "rank-seconds held outside of finished stages, for each worker cancelled"
 LOOK_EVERY_S = 1.0
 START_LIMIT_S = 300.0
 
+Spans = Mapping[str, tuple[float, float]]
+"""From when to when, in seconds since 1970."""
+
 
 class Held:
     """When the jobs of workers ran, as SLURM says: looked at every second, in seconds since 1970."""
@@ -58,6 +62,21 @@ class Held:
 def overlap(spans: Spans, from_s: float, until_s: float) -> float:
     """The seconds of all spans between two moments."""
     return sum(max(0.0, min(end, until_s) - max(begin, from_s)) for begin, end in spans.values())
+
+
+def stage_spans(sweep: Sweep) -> Spans:
+    """The begin and the end of the computation of each finished stage, by its key.
+
+    For a stage that was cut off and resumed from its checkpoint, only the useful seconds count.
+    """
+    cache = Cache(sweep.folder / "cache")
+    spans = {}
+    for key in cache.stored_keys():
+        stored = cache.read(key)
+        assert stored is not None
+        made_s = cache.path(key).stat().st_mtime
+        spans[stored.key] = (made_s - stored.description.made_by.compute_s, made_s)
+    return spans
 
 
 def usable(sweep: Sweep, until_s: float) -> Spans:

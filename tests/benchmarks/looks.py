@@ -15,7 +15,7 @@ def run(script: str, folder: Path, *options: str) -> subprocess.CompletedProcess
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LIMIT_S, check=False)
 
 
-def rows_in(folder: Path) -> list[dict[str, str]]:
-    """The rows of the table that it wrote there."""
-    with (folder / "table.csv").open(newline="") as file:
+def rows_in(folder: Path, name: str = "table") -> list[dict[str, str]]:
+    """The rows of a table that a script wrote there."""
+    with (folder / f"{name}.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))

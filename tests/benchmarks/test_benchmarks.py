@@ -11,23 +11,18 @@ import pytest
 from benchmarks import simulated_days
 from benchmarks.all import GROUPS
 from benchmarks.equality import Point, compare
-from benchmarks.record import Measured, beside, in_turns, parser_of, table_of, write
+from benchmarks.record import Measured, in_turns, parser_of, table_of, write
 from benchmarks.sharing import UNSTEADY, WALL, baselines_of_scripts, measured_rows
 from results.arms.cost import cost_of_run
 from results.sharing import ONE_SCRIPT, Baseline
 from results.store.reader import load
 from results.store.writer import Writer
-from tests.benchmarks.looks import BENCHMARKS, rows_in, run
+from tests.benchmarks.looks import BENCHMARKS
 from tests.results.arms.test_cost import STAGE
 
 ROOT = BENCHMARKS.parent
 BY_HAND = {"beta_default.py", "default_photographs.py", "faster_study.py", "photographs_study.py"}
-BY_OTHERS = {
-    "gpu_step.py",
-    "packed_trials.py",
-    "search_table.py",
-    "synthetic_run.py",
-}  # gpu.py, search.py, large_run.py
+BY_OTHERS = {"gpu_step.py", "packed_trials.py", "search_table.py"}  # gpu.py, search.py
 SCRIPTS = [path for path in sorted(BENCHMARKS.glob("*.py")) if "__main__" in path.read_text()]
 
 
@@ -58,40 +53,6 @@ def test_each_script_says_what_it_takes(
         runpy.run_path(str(script), run_name="__main__")
     assert end.value.code == 0
     assert f"usage: {script.name}" in capsys.readouterr().out
-
-
-@pytest.mark.long
-def test_the_training_loop_is_measured_for_each_network_and_both_numbers_of_ranks(tmp_path: Path) -> None:
-    done = run("training_loop.py", tmp_path, "--quick")
-    assert done.returncode == 0, done.stderr
-    rows = rows_in(tmp_path)
-    found = {(row["network"], row["ranks"]) for row in rows}
-    names = ("digits_vgg", "digits_resnet", "digits_vit", "mobilenet_v2")
-    assert found == {(name, ranks) for name in names for ranks in "12"}
-    for row in rows:
-        assert float(row["cpu_time_ratio"]) > 0.5
-        is_met = float(row["ratio"]) >= 0.98 if "ratio" in row["goal"] else float(row["overhead_us_a_step"]) <= 60.0
-        assert row["verdict"] == ("met" if is_met else "missed")
-        assert row["command"].startswith("python benchmarks/training_loop.py --quick")
-    text = (tmp_path / "table.md").read_text()
-    assert text.count("| digits_") == 6 and text.count("| mobilenet_v2") == 2 and "torch" in text and "cores" in text
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-    ("script", "named"),
-    [
-        ("preparation.py", {"images"}),
-        ("input_path.py", {"map", "loader_workers"}),
-    ],
-)
-def test_a_quick_look_writes_a_table(script: str, named: set[str], tmp_path: Path) -> None:
-    done = run(script, tmp_path, "--quick")
-    assert done.returncode == 0, done.stderr
-    text = (tmp_path / "table.md").read_text()
-    assert [name for name in named if name not in text] == []
-    assert "torch" in text and "--quick" in text
-    assert rows_in(tmp_path)
 
 
 def test_equal_points_are_equal_wherever_they_were_reached() -> None:
@@ -175,9 +136,8 @@ def test_rows_by_name_become_a_table_and_a_row_with_other_columns_is_refused() -
         table_of("T", [{"what": "a", "s": 1.0}, {"s": 1.0, "what": "a"}], [])
 
 
-def test_sides_take_turns_and_their_ratio_is_that_of_the_rounds() -> None:
+def test_sides_take_turns() -> None:
     assert list(in_turns("ab", 3)) == ["a", "b", "b", "a", "a", "b"]
-    assert beside([2.0, 30.0, 4.0], [1.0, 10.0, 1.0]) == {"ratio": 3.0, "ratio_quartiles": "2.5 to 3.5", "rounds": 3}
 
 
 def test_each_benchmark_has_the_common_options(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ What is heavy (Ray, SLURM, a browser, minutes of training) is replaced by made-u
 scripts as people do, with `--quick`.
 """
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,43 +19,26 @@ from torch import nn
 
 from benchmarks import (
     beta_default,
-    block_tables,
     chaos,
-    cluster_start,
     coverage,
-    decisions,
     empty_trial,
     faster_study,
-    footprint,
     gpu_step,
-    heap,
-    input_path,
-    large_run,
     packed_trials,
-    padded_exports,
     planning,
-    preparation,
     pruned_speed,
     read_while_writing,
-    report,
-    scheduling,
     search,
     search_table,
-    settled,
     simulated_days,
     soak,
-    startup,
     stopping,
-    store,
     table_budgets,
-    training_loop,
     utilisation,
 )
 from benchmarks.equality import Comparison
-from benchmarks.process import Taken
 from benchmarks.record import Measured, table_of
-from benchmarks.schedulers import Run
-from tests.benchmarks.looks import BENCHMARKS
+from tests.benchmarks.looks import BENCHMARKS, rows_in
 from tests.tailor.latency_tables import COUPLED, made_up_table, written
 
 TESTS = BENCHMARKS.parent / "tests"
@@ -64,14 +46,12 @@ ELSEWHERE = {
     "all": "benchmarks/test_all.py",
     "default_photographs": "benchmarks/test_default_photographs.py",
     "faults": "faults/test_faults.py",
-    "files_and_syncs": "benchmarks/test_files_and_syncs.py",
     "fuzzing": "faults/test_hostile.py",
     "gpu": "benchmarks/test_gpu.py",
     "many_trials": "benchmarks/test_many_trials.py",
     "photographs_study": "benchmarks/test_photographs_study.py",
     "search_table": "benchmarks/test_pages.py",
     "sharing": "benchmarks/test_benchmarks.py",
-    "synthetic_run": "benchmarks/test_store.py",
 }
 """Script -> the test that looks at it, or at what it computes with."""
 
@@ -86,11 +66,6 @@ def look(function: Look) -> Look:
     return function
 
 
-def table_in(folder: Path) -> list[dict[str, str]]:
-    with (folder / "table.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.mark.parametrize(
     "name", sorted(path.stem for path in BENCHMARKS.glob("*.py") if "__main__" in path.read_text())
 )
@@ -101,7 +76,7 @@ def test_each_script_is_looked_at(name: str, tmp_path: Path, monkeypatch: Patch)
     assert LOOKS[name](monkeypatch, ["--out", str(tmp_path / "table")]) == 0
     page = (tmp_path / "table.md").read_text()
     assert page.startswith("# ") and "\n- date: `" in page
-    assert table_in(tmp_path) or name == "simulated_days"
+    assert rows_in(tmp_path) or name == "simulated_days"
 
 
 def test_the_seconds_of_a_stage_are_its_work_at_the_median_pace_of_its_kind() -> None:
@@ -128,33 +103,6 @@ def look_at_coverage(patch: Patch, out: list[str]) -> int:
 
 
 @look
-def look_at_settled(patch: Patch, out: list[str]) -> int:
-    few = [cell for cell in settled.cells() if cell.name in ("normal, 3 arms", "1% of the trials fail")]
-    patch.setattr(settled, "cells", lambda: few)
-    patch.setattr(settled, "SWEEPS", 20)
-    assert settled.main(["--quick", *out]) == 0
-    patch.setattr(settled, "outcomes_of", lambda *_: pytest.fail("what is kept was simulated again"))
-    return settled.main(["--quick", *out])
-
-
-@look
-def look_at_decisions(patch: Patch, out: list[str]) -> int:
-    patch.setattr(decisions, "SIZES", (12, 24))
-    patch.setattr(decisions, "REPEATS", 1)
-    return decisions.main(["--quick", *out])
-
-
-@look
-def look_at_padded_exports(_patch: Patch, out: list[str]) -> int:
-    return padded_exports.main(["--networks", "digits_vgg", *out])
-
-
-@look
-def look_at_block_tables(_patch: Patch, out: list[str]) -> int:
-    return block_tables.main(["--quick", "--tables", str(Path(out[1]).parent), *out])
-
-
-@look
 def look_at_table_budgets(patch: Patch, out: list[str]) -> int:
     folder = Path(out[1]).parent
     written(
@@ -163,7 +111,7 @@ def look_at_table_budgets(patch: Patch, out: list[str]) -> int:
     for name, value in {"FRACTIONS": (0.8,), "HALVINGS": 1, "ROUNDS": 4}.items():
         patch.setattr(table_budgets, name, value)
     assert table_budgets.main(["--networks", "digits_resnet", "--tables", str(folder), *out]) == 0
-    assert {row["model"] for row in table_in(folder)} >= {table_budgets.BY_TABLE}
+    assert {row["model"] for row in rows_in(folder)} >= {table_budgets.BY_TABLE}
     return 0
 
 
@@ -180,7 +128,7 @@ def look_at_faster_study(_patch: Patch, out: list[str]) -> int:
     assert faster_study.main(["--rows", str(file), *out]) == 0
     assert not Path(f"{out[1]}.csv").exists()  # seeds are still to run
     assert faster_study.main(["--rows", str(file), "--incomplete", *out]) == 0
-    by_arm = {row["arm"]: row for row in table_in(Path(out[1]).parent)}
+    by_arm = {row["arm"]: row for row in rows_in(Path(out[1]).parent)}
     assert by_arm["TransTailor by MACs"]["as_fast_as_asked"] == "no"
     assert by_arm["whole network, 65 px"]["as_fast_as_asked"] == "yes"
     assert [label for label, row in by_arm.items() if row["p"]] == [
@@ -190,24 +138,15 @@ def look_at_faster_study(_patch: Patch, out: list[str]) -> int:
 
 
 @look
-def look_at_input_path(patch: Patch, out: list[str]) -> int:
-    patch.setattr(input_path, "QUICK", input_path.Length(images=64, rounds=1))
-    patch.setattr(input_path, "WORKERS", (0,))
-    return input_path.main(["--quick", *out])
-
-
-@look
 def look_at_planning(patch: Patch, out: list[str]) -> int:
     trials = planning.TRIALS_PER_SEED
     patch.setattr(planning, "QUICK", (replace(planning.QUICK[0], trials=trials),))
     patch.setattr(planning, "QUICK_AGAIN", replace(planning.QUICK_AGAIN, trials=trials))
-    return planning.main(["--quick", *out])
-
-
-@look
-def look_at_preparation(patch: Patch, out: list[str]) -> int:
-    patch.setattr(preparation, "QUICK", preparation.Length(images=8, rounds=1))
-    return preparation.main(["--quick", *out])
+    assert planning.main(["--quick", *out]) == 0
+    rows = rows_in(Path(out[1]).parent)
+    assert [row["what"].partition(",")[0] for row in rows] == ["--plan", "launched again"]
+    assert all(float(row["cpu_s"]) > 0 and 0.01 < float(row["peak_memory_gb"]) < 2 for row in rows)
+    return 0
 
 
 @look
@@ -235,59 +174,13 @@ def look_at_simulated_days(_patch: Patch, out: list[str]) -> int:
     return simulated_days.main(["--minutes", "0", *out])  # tests/simulation simulates days
 
 
-@look
-def look_at_store(patch: Patch, out: list[str]) -> int:
-    patch.setattr(store, "QUICK", store.Sizes(seconds=0.0, rounds=1, rows=40, parts=4))
-    patch.setattr(store, "write_rounds", lambda *_: [(1_000, 0.5)])
-    return store.main(["--quick", *out])
-
-
 # --- what makes its page of made-up measurements ---
-
-
-def a_run(*_: object) -> Run:
-    return Run(begins_s=(0.0, 1.0, 2.0, 3.0), ends_s=(1.0, 2.0, 3.0, 4.0), wall_s=6.0)
-
-
-def taken(*_: object) -> Taken:
-    return Taken(wall_s=2.0, cpu_s=1.0, peak_gb=0.5)
 
 
 @look
 def look_at_empty_trial(patch: Patch, out: list[str]) -> int:
-    patch.setattr(empty_trial, "measure", a_run)
+    patch.setattr(empty_trial, "measure", lambda *_: empty_trial.Run(ends_s=(1.0, 2.0, 3.0, 4.0), wall_s=6.0))
     return empty_trial.main(["--quick", *out])
-
-
-@look
-def look_at_scheduling(patch: Patch, out: list[str]) -> int:
-    moments = [(0.0, "end", "a"), (0.0, "death", "a"), (0.1, "begin", "b"), (0.2, "first_step", "b")]
-    patch.setattr(scheduling, "measure", a_run)
-    patch.setattr(scheduling, "moments_of", lambda *_: moments)
-    return scheduling.main(["--quick", "--slots", "1", *out])
-
-
-@look
-def look_at_startup(patch: Patch, out: list[str]) -> int:
-    asked = [replace(one, measure=lambda _: startup.Seconds(wall_s=0.2, cpu_s=0.1)) for one in startup.ASKED]
-    patch.setattr(startup, "ASKED", tuple(asked))
-    return startup.main(["--quick", *out])
-
-
-@look
-def look_at_large_run(patch: Patch, out: list[str]) -> int:
-    """That the run is made up as is said: test_store.py."""
-    patch.setattr(large_run, "_measure", taken)
-    patch.setattr(large_run, "_python", lambda *_: None)
-    return large_run.main(["--quick", *out])
-
-
-@look
-def look_at_report(patch: Patch, out: list[str]) -> int:
-    """The server answers; the pages and the browser are left out."""
-    few = report.Sizes(trials=(), points=0, rows=600, times=1)
-    patch.setattr(report, "_rows", lambda folder, *_: report._answers(folder, few))
-    return report.main(["--quick", *out])
 
 
 @look
@@ -295,47 +188,6 @@ def look_at_read_while_writing(patch: Patch, out: list[str]) -> int:
     seen = read_while_writing.Seen(reads=3, rows_seen_last=20)
     patch.setattr(read_while_writing, "one_round", lambda *_, **__: (seen, 20, 1))
     return read_while_writing.main(out)
-
-
-@look
-def look_at_heap(patch: Patch, out: list[str]) -> int:
-    class Here:
-        """A pool that runs nothing."""
-
-        def __init__(self, *_: object, **__: object) -> None: ...
-
-        def __enter__(self) -> "Here":
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-        def submit(self, *_: object) -> "Here":
-            return self
-
-        def result(self) -> dict[str, float]:
-            return dict.fromkeys(heap.FIGURES, 1.0)
-
-    assert heap._own_memory_mb() > 1
-    patch.setattr(heap, "ProcessPoolExecutor", Here)
-    return heap.main(["--quick", *out])
-
-
-@look
-def look_at_footprint(patch: Patch, out: list[str]) -> int:
-    def run(_spec: Path, folder: Path) -> footprint.Seen:
-        (folder / "runs" / "footprint").mkdir(parents=True)
-        kinds = (footprint.DRIVER, footprint.SLOT, footprint.RANK, footprint.PRIVATE, footprint.WARM)
-        return footprint.Seen(process_bytes={kind: [10**8] for kind in kinds}, ray_bytes=[1], checkpoint_bytes=[0])
-
-    patch.setattr(footprint, "run", run)
-    return footprint.main(["--quick", *out])
-
-
-@look
-def look_at_training_loop(patch: Patch, out: list[str]) -> int:
-    timing = training_loop.Timing(images=200, steps=7, wall_s=1.0, cpu_s=0.9)
-    patch.setattr(training_loop, "measure", lambda *_: {loop: [timing, timing] for loop in training_loop.LOOPS})
-    return training_loop.main(["--quick", *out])
 
 
 @look
@@ -392,14 +244,6 @@ def look_at_chaos(patch: Patch, out: list[str]) -> int:
     done = [chaos.Disturbance(after_s=1.0, kind="worker_cancelled", hit="4711")]
     patch.setattr(chaos, "measure", lambda *_: chaos._table(sweep, done, 60.0, []))
     return chaos.main(["--quick", *out])
-
-
-@look
-def look_at_cluster_start(patch: Patch, out: list[str]) -> int:
-    patch.setattr(
-        cluster_start, "measure", lambda *_: [cluster_start.Took(what=what, value=1.0) for what in cluster_start.GOALS]
-    )
-    return cluster_start.main(["--quick", *out])
 
 
 @look

@@ -79,7 +79,6 @@ container = {container}
 cpus_per_node = {cpus}
 memory_gb = 1.2
 gpus_per_node = {gpus}
-setup = {setup}
 walltime_min = {walltime_min}
 drain_before_s = {drain_before_s}
 idle_s = 10
@@ -173,7 +172,6 @@ def make_sweep(testbed: Testbed, folder: Path, name: str, spec: str, **site: int
         "partition": "main",
         "cpus": 1,
         "gpus": 0,
-        "setup": "[]",
         "walltime_min": 10,
         "drain_before_s": 20,
         "controller_min": 30,

@@ -49,7 +49,7 @@ def held_by_the_driver(folder: Path) -> tuple[list[int], list[int]]:
             self.show(progress)
 
     show_to_ranks()
-    plan, run = make_run(TRIALS, folder / "runs", folder, 0.0)
+    plan, run = make_run(TRIALS, folder / "runs", folder)
     looks = Looks()
     sweep_with_ranks(
         "benchmarks.idle_rank:IdleRank", plan, run, folder / "cache", display=looks, site="local", slots=SLOTS
