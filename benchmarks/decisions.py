@@ -122,7 +122,7 @@ def whole_ms(settings: SearchSettings, trials: int) -> float:
     sampling = Sampling(space, settings)
 
     def decide() -> None:
-        for decision in next_batch(spec, proposals, scores, searcher=sampling):
+        for decision in next_batch(spec, proposals, scores, sampling=sampling):
             proposals.append(decision.proposal)
             scores[decision.proposal.trial_ids[0], None] = Score(validation_score=0.5, macs=3)
 

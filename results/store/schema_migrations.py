@@ -1,6 +1,6 @@
 """Files of older schema versions: how their columns become those of today. All versions listed here stay readable.
 
-There is none yet. A file of a version that is not listed is refused.
+A file of a version that is not listed is refused.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import pyarrow as pa
 
-from results.store.schema import SCHEMA_VERSION, TableSchema
+from results.store.schema import SCHEMA_VERSION, STRINGS, TableSchema
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,15 @@ class OlderTable:
 
 _SAME = OlderTable()
 
-OLDER_VERSIONS: Mapping[int, Mapping[str, OlderTable]] = MappingProxyType({})
+_NOT_RECORDED = "CAST(NULL AS DOUBLE[])"
+_VERSION_1 = {
+    "proposals": OlderTable(
+        gone={"unscored": STRINGS}, replacements={"read_scores": _NOT_RECORDED, "read_costs": _NOT_RECORDED}
+    ),
+    "looks": OlderTable(replacements={"scores": _NOT_RECORDED, "against_scores": _NOT_RECORDED}),
+}
+
+OLDER_VERSIONS: Mapping[int, Mapping[str, OlderTable]] = MappingProxyType({1: _VERSION_1})
 """Schema version -> table -> its differences; tables that are not listed are as today."""
 
 

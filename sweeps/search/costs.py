@@ -197,9 +197,6 @@ def _simulated_text(
     time_text: Callable[[float], str] | None,
 ) -> str:
     """Say what searches with made-up scores take, or why there are none."""
-    assert spec.search is not None
-    if not spec.search.is_replayable:
-        return f"not simulated: what {spec.search.sampler} proposes depends on a state of its own"
     if trials > MOST_SIMULATED:
         return f"not simulated: it may have more than {MOST_SIMULATED:,} trials, which would take too long"
     searches = [simulate_search(spec, work_of, slots=slots, seed=seed) for seed in range(SIMULATED)]

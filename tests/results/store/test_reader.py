@@ -189,10 +189,10 @@ def _other_columns(folder: Path) -> None:
         (_empty, "torn or no Parquet file"),
         (_foreign, "was not written by this program as a part of trials"),
         (_of_another_table, "was not written by this program as a part of trials"),
-        (_of_version(0), f"has schema version 0, this program reads {SCHEMA_VERSION}: update the program"),
+        (_of_version(0), f"has schema version 0, this program reads 1, {SCHEMA_VERSION}: update the program"),
         (
             _of_version(SCHEMA_VERSION + 1),
-            f"has schema version {SCHEMA_VERSION + 1}, this program reads {SCHEMA_VERSION}: update the program",
+            f"has schema version {SCHEMA_VERSION + 1}, this program reads 1, {SCHEMA_VERSION}: update the program",
         ),
         (_other_columns, "expected the columns"),
     ],

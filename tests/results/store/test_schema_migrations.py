@@ -18,7 +18,8 @@ from results.store.schema_migrations import OlderTable
 from results.store.settle import settle
 from tests.commands import transtailor_command
 
-OLD = SCHEMA_VERSION - 1
+OLD = 0
+READ = ", ".join(map(str, [*schema_migrations.OLDER_VERSIONS, SCHEMA_VERSION]))
 
 
 def write_as_version(run: Path, table: str, version: int, change: Any = lambda rows: rows) -> None:
@@ -36,7 +37,7 @@ def test_a_run_of_another_version_is_refused_in_one_line(tmp_path: Path, synthet
     done = transtailor_command("best", "runs/old", folder=tmp_path)
     assert done.returncode == 2 and done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
-    assert f"has schema version {OLD}, this program reads {SCHEMA_VERSION}" in done.stderr
+    assert f"has schema version {OLD}, this program reads {READ}" in done.stderr
 
 
 def test_a_planted_older_version_is_read_under_the_names_of_today_beside_files_of_today(
@@ -56,7 +57,7 @@ def test_a_planted_older_version_is_read_under_the_names_of_today_beside_files_o
     write_as_version(run, "planned", OLD, as_before)
     for path, content in kept.items():
         path.write_bytes(content)
-    with pytest.raises(ResultsError, match="has schema version 0, this program reads 1"):
+    with pytest.raises(ResultsError, match=f"has schema version {OLD}, this program reads {READ}"):
         load(run)
     older = OlderTable(
         gone={"place": STRING}, replacements={"network": "place", "tuning_json": "CAST(NULL AS VARCHAR)"}
