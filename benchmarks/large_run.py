@@ -71,7 +71,7 @@ def _rows(folder: Path, trials: int, runs: int) -> Iterator[Row]:
     _python(folder, str(ROOT / "benchmarks" / "synthetic_run.py"), "run", "--trials", str(trials))
     for state in ("in parts of 100 trials", "settled"):
         if state == "settled":
-            _python(folder, "-m", "transtailor", "compact", "run")
+            _python(folder, "-m", "transtailor", "clean", "run")
         for asked in ASKED:
             tables = _folders(folder / "run", asked.tables)
             files = sum(len(list(table.glob("*.parquet"))) for table in tables)

@@ -13,8 +13,6 @@ from sweeps.search.records import Proposal, Score, ScoreKey, what_was_read
 from sweeps.spec.search_settings import SearchSettings
 from tailor.execution.dry_run import Rung
 
-BY_ORDER = "asynchronous: which settings continue depends on the order in which trials end, so runs and sites differ"
-
 
 def ladder(settings: SearchSettings) -> tuple[Rung, ...]:
     """Return the rungs before the end; none without halving.
