@@ -101,7 +101,7 @@ def test_a_settings_cost_is_the_mean_over_its_seeds(cost: str, mean: float) -> N
             'method.allocation = { name = "latency", latency_ms = 1.0, repeats = 2, runtime = "eager" }\n[axes]\n'
             'method.allocation.latency_ms = [0.4, 0.6, 0.8]\nmethod.criterion = ["l1", "l2"]',
             '[axes]\nmethod.criterion = ["l1", "l2"]',
-            r"trials of 'prune taylor' measure no latency",
+            r"trials of 'prune l1' measure no latency",
         ),
     ],
 )
