@@ -13,10 +13,11 @@ from results.store import schema_migrations
 from results.store.merge import merge
 from results.store.parts import parts_of
 from results.store.reader import load
-from results.store.schema import SCHEMA_VERSION, STRING
+from results.store.schema import SCHEMA_VERSION, STRING, STRINGS
 from results.store.schema_migrations import OlderTable
 from results.store.settle import settle
 from tests.commands import transtailor_command
+from tests.results.exact_run import write_search
 
 OLD = 0
 READ = ", ".join(map(str, [*schema_migrations.OLDER_VERSIONS, SCHEMA_VERSION]))
@@ -72,3 +73,16 @@ def test_a_planted_older_version_is_read_under_the_names_of_today_beside_files_o
     settle(run)
     with load(run) as found:
         assert found.rows("SELECT * EXCLUDE (written_at) FROM planned ORDER BY trial_id") == expected
+
+
+def test_decisions_of_version_1_do_not_say_which_scores_they_read(tmp_path: Path) -> None:
+    run = write_search(tmp_path / "run", confirmed=1)
+
+    def as_written(rows: pa.Table) -> pa.Table:
+        rows = rows.drop_columns(["read_scores", "read_costs"])
+        return rows.append_column("unscored", pa.array([[]] * len(rows), STRINGS))
+
+    write_as_version(run, "proposals", 1, as_written)
+    with load(run) as tables:
+        rows = tables.rows("SELECT number, read_scores, read_costs FROM proposals ORDER BY number")
+    assert rows == [{"number": number, "read_scores": None, "read_costs": None} for number in range(4)]
