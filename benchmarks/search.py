@@ -120,7 +120,7 @@ def replay(spec: Spec, table: Table) -> Replay:
         ]
         if len(live) < SLOTS if spec.search.is_asynchronous else not live:
             batch = [
-                decision.proposal for decision in next_batch(spec, proposals, scores, searcher=sampling, live=live)
+                decision.proposal for decision in next_batch(spec, proposals, scores, sampling=sampling, live=live)
             ]
             proposals += batch
             waiting += [proposal for proposal in batch if proposal.trial_ids]

@@ -1,17 +1,21 @@
 """The best operating point of a run under a limit, chosen by the validation split unless the user asks otherwise."""
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from results.circumstances import circumstance_lines, circumstance_text, circumstances_of
 from results.errors import ResultsError
 from results.store.completeness import refuse_gaps
-from results.store.reader import Run
+from results.store.reader import Run, load
+from transtailor import cli
 from transtailor.names import did_you_mean
 from transtailor.plural import counted
 from transtailor.shell import command
+from transtailor.terminal import say
 
 SCORES = ("validation_score", "test_score")
 """Scores that a point may be chosen by; the larger the better."""
@@ -174,3 +178,23 @@ def _speed(row: dict[str, Any], run: Run) -> str:
     if row["is_at_other_speed"]:
         doubt += "; timed while the machine was at another speed"
     return f"{row['speed']:.2f} times that of the whole network{slower} ({row['latency_ms']:.4g} ms; {where}{doubt})"
+
+
+@cli.command(example="runs/demo --under macs=0.8")
+@cli.run_argument
+@cli.option("--by", default="validation_score", metavar="SCORE", help="validation_score, or test_score, which warns")
+@cli.option(
+    "--under", multiple=True, metavar="COLUMN=LIMIT",
+    help="macs=0.8 (up to 1: of the original's), macs=2e6, params=100000, latency_ms=2 (repeatable)",
+)  # fmt: skip
+def best(run: Path, by: str, under: tuple[str, ...]) -> Iterator[str]:
+    """Print the best operating point of a run under a limit, and how to save its sub-model."""
+    if by == "test_score":
+        say(
+            "warning: the test score of a point chosen by it is too optimistic and is no estimate for new images;"
+            " for an estimate, choose by validation_score",
+            to=sys.stderr,
+        )
+    limits = [Limit.parse(text) for text in under]
+    with load(run) as tables:
+        yield from best_lines(tables, by, limits)

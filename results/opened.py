@@ -23,7 +23,7 @@ class OpenedRun(reader.Run):
     """One run, or several, as they were when they were opened.
 
     Each table of docs/columns.md is an attribute, as a pandas table: `run.trials`, `run.measured_points`. Each question
-    of `transtailor --help` is a method with the options of its command: `run.stops(label="transtailor")`.
+    of `transtailor --help` is a method with the options of its command: `run.front(cost="params")`.
 
     Example:
         run = results.load("runs/demo")

@@ -60,7 +60,7 @@ class AnswerPage:
     """What a question answers, as a method of a run returns it: a notebook shows it, `tables` are for programs.
 
     Example:
-        print(run.stops())
+        print(run.settled())
         run.front(cost="params").tables[0]
     """
 

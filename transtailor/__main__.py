@@ -4,16 +4,14 @@ transtailor run demo
 transtailor status demo
 transtailor status --help
 
-Each command is a file in the folder `commands` (or `questions`) of its room. The file has a function of the same name,
-decorated with `cli.command` or `question`. A command is imported only when it is called; until then only the first line
-of its file is read, which is its text in the list. A folder in `commands` is a group of commands.
+A command is a function with `cli.command` (or `question`) in the file that does its work; here is the list of all. Its
+file is imported when it is called, and not for the help.
 """
 
 import transtailor.start  # first: it checks that the rooms are ours  # isort: skip
 import sys
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 import click
 
@@ -22,15 +20,65 @@ from transtailor.cli import Commands, Entry
 from transtailor.errors import FAILED, SUCCESS
 from transtailor.shell import COMMAND
 
-SECTIONS = {
-    "Sweeps": ("sweeps.commands",),
-    "Results": ("results.questions", "results.commands"),
-    "Single trials, models and data": ("tailor.commands",),
-    "Clusters": ("hpc.commands",),
+COMMANDS = {
+    "Sweeps": {
+        "cancel": ("sweeps.operations.control:cancel_command", "End the SLURM jobs of a run at once"),
+        "clean": ("sweeps.operations.clean:clean_command", "Remove what a run or a cache no longer needs"),
+        "diff": ("sweeps.operations.explain:diff", "What differs between two runs, or why two trials differ"),
+        "logs": ("sweeps.operations.control:logs_command", "The logs of a trial, or of the jobs of a run"),
+        "plan": ("sweeps.operations.launch:plan_command", "Show the trials and the cost of a sweep; run nothing"),
+        "reproduce": ("sweeps.operations.reproduce:reproduce_command", "Run one trial again and save its sub-model"),
+        "retry": ("sweeps.operations.control:retry_command", "Try failed trials of a run again"),
+        "run": ("sweeps.operations.launch:run_command", "Run a sweep; the same command resumes it"),
+        "runs": ("sweeps.operations.runs:runs_command", "The runs below a folder, and their state"),
+        "status": ("sweeps.operations.status:status_command", "The state of a run"),
+        "stop": ("sweeps.operations.control:stop_command", "End a run cleanly"),
+        "time": ("sweeps.operations.latencies:time_command", "Measure the latency of a run's sub-models here"),
+    },
+    "Results": {
+        "best": ("results.best:best", "The best sub-model under a limit"),
+        "compare": ("results.questions.compare:compare", "Compare every arm with one of them, paired by seed"),
+        "effects": ("results.questions.effects:effects", "Which settings matter"),
+        "export": ("results.export.updates:export", "A run's tables as CSV, or for TensorBoard, MLflow, W&B"),
+        "front": ("results.questions.front:front", "Which arms are worth their cost"),
+        "images": ("results.questions.images:images", "Two arms on the same test images"),
+        "points": ("results.store.points:points", "Write one table of all operating points and their settings"),
+        "power": ("results.questions.power:power", "How many more seeds would settle a comparison"),
+        "query": ("results.query:query", "Query a run's tables in SQL"),
+        "report": ("results.report.watch:report", "Write a run's page of figures and tables"),
+        "serve": ("results.report.serve:serve", "The page in your browser, live while the sweep runs"),
+        "settled": ("results.questions.settled:settled", "The verdict of each comparison of a run with [settle]"),
+        "table": ("results.questions.table:table", "Methods x data sets, as for a paper"),
+    },
+    "Single trials, models and data": {
+        "check-gpu": ("tailor.gpu_check.check_gpu:check_gpu", "Check that a GPU computes what the CPU computes"),
+        "data check": ("tailor.prepare.check:check", "Verify a prepared data set"),
+        "data prepare": ("tailor.prepare.prepare:prepare", "Make a data set of a folder or an archive"),
+        "fetch": ("tailor.prepare.fetch:fetch", "Download weights, for nodes without internet"),
+        "model export": (
+            "tailor.deploy.export_saved:export",
+            "A saved sub-model as a program for plain torch, or as ONNX",
+        ),
+        "model table": ("tailor.deploy.time_blocks:table", "Time each block of a network on this CPU"),
+        "model time": ("tailor.deploy.time_saved:time", "Latency and memory of a saved sub-model here"),
+        "trial plan": ("tailor.trial_run:plan", "The stages of one trial; runs nothing"),
+        "trial run": ("tailor.trial_run:run", "Run one trial without a sweep"),
+    },
+    "Clusters": {
+        "doctor": ("hpc.doctor.doctor:doctor", "Check what a sweep needs at a site"),
+        "init": ("hpc.slurm.first_site:init", "Read this cluster's settings and write a first site file"),
+        "sites": ("hpc.sites.site:sites", "List the named sites"),
+    },
 }
-"""Section of the help -> packages whose commands it lists."""
-DECORATORS = ("\n@cli.command(", "\n@question(")
-"""The text by which a file is recognised as a command without importing it."""
+"""Section of the help -> command -> the function of a module, and what it is for. Two words: a command of a group."""
+GROUPS = {"data": "Data sets of your own images", "model": "Saved sub-models", "trial": "One trial without a sweep"}
+GONE = {
+    "compact": "clean RUN",
+    "replay": "query RUN 'SELECT number, reads, read_scores FROM proposals' (with [settle]: 'FROM looks')",
+    "script": "plan SPEC --site SITE --script",
+    "stops": "compare RUN --stops",
+}
+"""Command of 0.1.0 -> what to type instead; until 0.2.0."""
 COMPLETION = f'Completion in bash: eval "$(_{COMMAND.upper()}_COMPLETE=bash_source {COMMAND})"; zsh and fish alike.'
 
 
@@ -55,19 +103,22 @@ def _exit_code(end: SystemExit) -> int:
 
 @cache
 def tree() -> Commands:
-    """Return the group of all commands: section by section, sorted by name in each."""
+    """Return the group of all commands, in the order of `COMMANDS`."""
     entries: dict[str, Entry] = {}
-    for section, packages in SECTIONS.items():
-        in_section: dict[str, Entry] = {}
-        for package in packages:
-            in_section |= _entries(package, section)
-        for name in sorted(in_section):
-            entries[name] = in_section[name]
+    groups: dict[str, dict[str, Entry]] = {}
+    for section, commands in COMMANDS.items():
+        for words, (function, text) in commands.items():
+            group, _, name = words.rpartition(" ")
+            if group and group not in groups:
+                groups[group] = {}
+                entries[group] = Entry("", GROUPS[group], section, groups[group])
+            (groups[group] if group else entries)[name] = Entry(function, text, section)
     return Commands(
         COMMAND,
         "Which sub-network of a pre-trained model transfers best? Sweeps that prune and fine-tune, and their"
         f" results.\n\nBegin with: {COMMAND} run demo",
         entries,
+        GONE,
         epilog=f"Help for a command: {COMMAND} COMMAND --help\n{COMPLETION}",
         params=[
             click.Option(
@@ -76,25 +127,6 @@ def tree() -> Commands:
             )
         ],
     )  # fmt: skip
-
-
-def _entries(package: str, section: str = "Commands") -> dict[str, Entry]:
-    """Return the commands of a package by name: one for each file, and a group for each folder."""
-    folder = Path(transtailor.__file__).parents[1].joinpath(*package.split("."))
-    entries = {}
-    for path in sorted(folder.iterdir()):
-        source = path / "__init__.py" if path.is_dir() else path
-        if path.name.startswith(("_", ".")) or source.suffix != ".py" or not source.is_file():
-            continue
-        text = source.read_text(encoding="utf-8")
-        group_commands = _entries(f"{package}.{path.name}") if path.is_dir() else None
-        is_command = any(decorator in text for decorator in DECORATORS)
-        if not group_commands and not is_command:
-            continue
-        name = path.stem.replace("_", "-")
-        summary = text.partition("\n")[0].strip('"').rstrip(".")
-        entries[name] = Entry(f"{package}.{path.stem}", summary, section, group_commands)
-    return entries
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, is_asked: bool) -> None:

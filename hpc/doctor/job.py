@@ -351,7 +351,7 @@ def _signal(node: Node, warnings: Warnings) -> None:
     if warnings.is_near:
         node.report("signal", fine("USR2 came"))
     else:
-        advice = "see signal_before_s in the job's text: transtailor script SITE -- COMMAND"
+        advice = "see signal_before_s in the job's text: transtailor plan demo --site SITE --script"
         node.report("signal", failure("no USR2 came before the job's end", advice))
     if not warnings.is_now:  # requeued or cancelled from the login node
         with suppress(WaitedTooLong):

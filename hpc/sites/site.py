@@ -11,9 +11,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from hpc.errors import SiteError
 from hpc.sites.sbatch_flags import refusal
 from hpc.slurm_grammar import is_gres_kind
+from transtailor import cli
 from transtailor.documents import DocumentError, describe_fault, read_toml
+from transtailor.errors import MISTAKE, SUCCESS
+from transtailor.lines import lines_of
 from transtailor.names import nearest
 from transtailor.shell import command
+from transtailor.terminal import say
 from transtailor.validation import Fault, list_faults
 
 SHIPPED = Path(__file__).parent
@@ -268,20 +272,16 @@ def read_site(path: Path) -> Site:
     except DocumentError as error:
         raise SiteError(f"site file {path}: {describe_fault(path, error)}") from error
     except ValidationError as error:
-        explanation = "\n".join(f"  {line}" for line in explain_faults(error, Site))
+        explanation = "\n".join(f"  {_explain(fault)}" for fault in list_faults(error))
         raise SiteError(f"site file {path}:\n{explanation}") from error
 
 
-def explain_faults(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """Return a line for each fault: key, value, what is expected; for an unknown key the nearest one."""
-    return [_explain(fault, model) for fault in list_faults(error)]
-
-
-def _explain(fault: Fault, model: type[BaseModel]) -> str:
+def _explain(fault: Fault) -> str:
+    """Return key, value and what is expected; for an unknown key the nearest one."""
     if fault.kind == "unknown":
         model_of_table: dict[str, type[BaseModel]] = {"limits": SubmissionLimits, "controller": Controller}
         is_in_table = len(fault.keys) > 1
-        model_with_key = model_of_table.get(fault.keys[0], model) if is_in_table else model
+        model_with_key = model_of_table.get(fault.keys[0], Site) if is_in_table else Site
         return f"unknown key {fault.key}{nearest(fault.keys[-1], model_with_key.model_fields)}"
     if fault.kind == "missing":
         return f"{fault.key} is missing; add a line: {fault.key} = ..."
@@ -348,3 +348,33 @@ def path_as_site(path: Path) -> str:
     text = str(path)
     is_taken_for_path = text.endswith(".toml") or "/" in text
     return text if is_taken_for_path else f"./{text}"
+
+
+@cli.command(example="")
+def sites() -> int:
+    """List the named sites, their files, and what is wrong with them."""
+    exit_code = SUCCESS
+    for site_file in site_files().values():
+        lines, is_valid = _describe(site_file)
+        if not is_valid:
+            exit_code = MISTAKE
+        say("\n".join(lines))
+    say(f"your own sites: {users_folder()} ({command('init')} writes one)")
+    return exit_code
+
+
+def _describe(site_file: SiteFile) -> tuple[list[str], bool]:
+    """Return lines about one site, and whether its file is valid."""
+    lines = [f"{site_file.name}  {site_file.path}"]
+    if site_file.hides:
+        lines.append(f"    hides {site_file.hides}")
+    try:
+        site = read_site(site_file.path)
+    except SiteError as error:
+        lines += [f"    BROKEN: {line}" for line in lines_of(str(error))]
+        return lines, False
+    if site.description:
+        lines.append(f"    {site.description}")
+    memory = "" if site.memory_gb is None else f", {site.memory_gb:g} GB"
+    lines.append(f"    {site.cpus_per_node} CPUs, {site.gpus_per_node} GPUs{memory}, {site.walltime_min} min")
+    return lines, True

@@ -1,6 +1,5 @@
 """The looks of a run whose spec has [settle]: what was decided, of which comparisons, after how many seeds."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -53,6 +52,8 @@ class RecordedLook:
     look: int
     metric: str
     seeds: int
+    scores: tuple[float, ...] | None = None
+    against_scores: tuple[float, ...] | None = None
     mean: float | None = None
     low: float | None = None
     high: float | None = None
@@ -101,7 +102,6 @@ def look_row(look: RecordedLook) -> dict[str, Any]:
         "asked_removed_macs_fraction": comparison["asked"],
         "against": comparison["against"],
         "against_asked": comparison["against_asked"],
-        "failed": list(look.failed),
     }
 
 
@@ -127,8 +127,8 @@ def recorded_looks(run: Run) -> list[RecordedLook]:
             against_asked=row.pop("against_asked"),
         )
         number = row.pop("comparison")
-        failed = tuple(row.pop("failed"))
-        looks.append(RecordedLook(comparison=comparison, number=number, failed=failed, **row))
+        lists_as_tuples = {name: tuple(value) for name, value in row.items() if isinstance(value, list)}
+        looks.append(RecordedLook(comparison=comparison, number=number, **row | lists_as_tuples))
     return looks
 
 
@@ -151,19 +151,6 @@ def has_several_families(run: Run) -> bool:
 def is_settled_run(run: Run) -> bool:
     """Whether seeds were added to a run, or to one of several, until its comparisons were settled."""
     return bool(settle_tables(run)) or bool(run.rows("SELECT look FROM looks LIMIT 1"))
-
-
-def are_alike(first: RecordedLook, second: RecordedLook) -> bool:
-    """Whether two looks decide the same by the same numbers, up to rounding."""
-    numbers = ("mean", "low", "high", "deviation", "z", "limit", "p", "unbiased")
-    for name, value in asdict(first).items():
-        other = asdict(second)[name]
-        if name in numbers and value is not None and other is not None:
-            if not math.isclose(value, other, rel_tol=1e-6, abs_tol=1e-9):
-                return False
-        elif value != other:
-            return False
-    return True
 
 
 def last_looks(run: Run) -> Mapping[Comparison, RecordedLook]:

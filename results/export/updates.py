@@ -6,12 +6,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+import click
+
 from results.errors import ResultsError
 from results.export.target import ByTrial, Target
 from results.store.completeness import is_over, refuse_gaps
 from results.store.lock import hold_lock
 from results.store.parts import tables_folder
 from results.store.reader import load
+from transtailor import cli
 from transtailor.files import make_folder
 from transtailor.ownership import refuse_outside
 
@@ -95,3 +98,13 @@ def _updates(run: Path, target: Target, *, follow: bool) -> Iterator[str]:
             return
         is_first = False
         time.sleep(FOLLOW_EVERY_S)
+
+
+@cli.command(example="runs/demo --to csv")
+@cli.run_argument
+@cli.option("--to", type=click.Choice(list(TOOLS), case_sensitive=False), required=True, help="what will read it")
+@cli.option("--out", type=cli.FOLDER, metavar="FOLDER", help="folder to write to (default: RUN/export/TOOL)")
+@cli.option("--follow", is_flag=True, help="continue until the sweep has ended")
+def export(run: Path, to: str, out: Path | None, follow: bool) -> Iterator[str]:
+    """Write a run as CSV files, or for TensorBoard, MLflow or Weights & Biases; the run may be running."""
+    return export_lines(run, to, out, follow=follow)

@@ -18,10 +18,12 @@ from results.arms.looks import is_settled_run
 from results.arms.problem import Problem
 from results.arms.shared_training import support_lines
 from results.arms.verdict import verdict_word
-from results.command_options import against_option, over_option
+from results.command_options import complete_arms, over_option
+from results.errors import ResultsError
 from results.question import question
 from results.questions.anytime import anytime_page
 from results.questions.settled import refuse_other_comparison, settled_page, settled_verdicts
+from results.questions.stops import stops_page
 from results.render import tables
 from results.render.blocks import Figure, Section, TableBlock
 from results.render.chart import Chart, Spec
@@ -482,7 +484,10 @@ def section(findings: Findings) -> Section | None:
 
 
 @question(example="runs/demo --against fine_tune")
-@against_option
+@cli.option(
+    "--against", metavar="ARM", shell_complete=complete_arms,
+    help="the arm that all others are compared with: its name, or a label that only it has",
+)  # fmt: skip
 @cli.option(
     "--at", type=cli.FRACTION, metavar="FRACTION",
     help="only this budget, such as 0.2, and arms that prune nothing; without it all budgets are shown",
@@ -491,9 +496,34 @@ def section(findings: Findings) -> Section | None:
     "--anytime", is_flag=True,
     help="intervals that hold at every number of seeds at once, for runs to which seeds were added after looking",
 )  # fmt: skip
+@cli.option(
+    "--stops", is_flag=True,
+    help="instead of arms, stop rules: what each of them would have chosen on the recorded paths",
+)  # fmt: skip
+@cli.option(
+    "--label", metavar="LABEL", shell_complete=complete_arms,
+    help="with --stops: only arms with this label, or the arm of this name",
+)  # fmt: skip
 @over_option
-def compare(run: Run, against: str, at: float | None = None, anytime: bool = False) -> Iterator[Part]:  # noqa: FBT001, FBT002  # as the option
-    """Compare every arm with one of them, paired by seed."""
+def compare(
+    run: Run,
+    against: str | None = None,
+    at: float | None = None,
+    anytime: bool = False,  # noqa: FBT001, FBT002  # as the option
+    stops: bool = False,  # noqa: FBT001, FBT002
+    label: str | None = None,
+) -> Iterator[Part]:
+    """Compare every arm with one of them, paired by seed; or with --stops, stop rules on the recorded paths."""
+    if stops:
+        given = {"--against": against, "--at": at, "--anytime": anytime or None}
+        for option, value in given.items():
+            if value is not None:
+                raise ResultsError(f"--stops compares stop rules, not arms: leave out {option}")
+        return stops_page(run, label)
+    if label is not None:
+        raise ResultsError(f"--label {label} is for --stops; to compare arms, type --against ARM")
+    if against is None:
+        raise ResultsError("type --against ARM, such as --against fine_tune; or --stops, which compares stop rules")
     if anytime:
         return anytime_page(run, against, at)
     if is_settled_run(run):

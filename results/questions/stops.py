@@ -25,9 +25,7 @@ from results.arms.findings import Findings
 from results.arms.problem import Problem
 from results.arms.shared_training import support_lines
 from results.arms.tuning import Tried, best_settings, ended_settings
-from results.command_options import complete_arms
 from results.errors import ResultsError
-from results.question import question
 from results.render.blocks import Figure, Section, TableBlock
 from results.render.chart import Chart, Spec
 from results.render.style import PALETTE, WIDTH, names_width, quantity, row_axis, score_channel, tooltip
@@ -37,7 +35,6 @@ from results.store.answers import Answer
 from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES, p_text, percent
 from results.text.page import Heading, Note, PageTable, Part
-from transtailor import cli
 
 PAPER_TOLERANCE = 0.003
 """TransTailor's printed tau, 0.3 percentage points of accuracy. For R squared, the same number is our choice."""
@@ -319,13 +316,3 @@ def section(findings: Findings) -> Section:
         table = HtmlTable(columns, numeric, rows, POINTS_OF_PATHS)
         section_stop.blocks.append(TableBlock(table, "All rules, arm by arm", derived=True, folded=len(rows) > 8))
     return section_stop
-
-
-@question(example="runs/demo")
-@cli.option(
-    "--label", metavar="LABEL", shell_complete=complete_arms,
-    help="only arms with this label, or the arm of this name",
-)  # fmt: skip
-def stops(run: Run, label: str | None = None) -> Iterator[Part]:
-    """What each stop rule would have chosen on the recorded paths."""
-    return stops_page(run, label)

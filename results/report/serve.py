@@ -19,8 +19,10 @@ from urllib.parse import unquote
 from results.errors import ResultsError
 from results.report.page import hash_source, page_of, policy_of, render
 from results.report.point_pages import PointPages
+from results.report.watch import apart_option, check_apart, runs_argument
 from results.store.parts import tables_folder
 from results.store.reader import load
+from transtailor import cli
 from transtailor.waiting import WaitedTooLong, wait_for
 
 ADDRESS = "127.0.0.1"
@@ -202,3 +204,13 @@ def _opening() -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>report</title></head>'
         f'<body><p id="state">Waiting for the report …</p><script>{_script()}</script></body></html>'
     )
+
+
+@cli.command(example="runs/demo")
+@runs_argument
+@cli.option("--port", default=0, help="to listen on", show_default="any that is free")
+@apart_option
+def serve(runs: tuple[Path, ...], port: int, apart: str | None) -> Iterator[str]:
+    """Serve the report of RUN to this machine's browser; it follows the sweep."""
+    check_apart(runs, apart)
+    yield from serve_lines(runs, port, apart)

@@ -3,7 +3,7 @@
     tables/<table>/*.parquet       what any Parquet reader reads: parts of writers, and settled files (`settle.py`)
     tables/.settled.json           the names of the files whose rows are in the settled files
     .superseded/<n>/               what tables/ was before a settlement; a late writer may still write into it
-    merged/<table>/*.parquet       while a launch runs: the rows of many parts in one file (`compact.py`)
+    merged/<table>/*.parquet       while a launch runs: the rows of many parts in one file (`merge.py`)
     merged/manifest.json           which parts each merged file stands for
 
 A file that a record or the manifest names is never opened here, so each row is read once, also while the file exists.

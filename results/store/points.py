@@ -10,7 +10,7 @@ The setting `optimisation.learning_rate` is the column `optimisation_learning_ra
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from results.errors import ResultsError
 from results.store.points_view import MEANINGS
 from results.store.schema import TABLES
+from transtailor import cli
 from transtailor.files import write_file
 from transtailor.ownership import refuse_outside
 
@@ -115,3 +116,18 @@ def _digest(table: pa.Table) -> str:
     sink = pa.BufferOutputStream()
     pyarrow.csv.write_csv(table, sink)
     return hashlib.sha256(sink.getvalue()).hexdigest()
+
+
+@cli.command(example="runs/demo")
+@cli.run_argument
+def points(run: Path) -> Iterator[object]:
+    """Write RUN/points.parquet: a row for each operating point, with each setting as a column.
+
+    The run may be running.
+    """
+    from results.store.completeness import refuse_gaps
+    from results.store.reader import load
+
+    with load(run) as tables:
+        refuse_gaps(tables)
+        yield write_points(tables)

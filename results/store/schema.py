@@ -30,12 +30,13 @@ FLOAT = pa.float64()
 BOOLEAN = pa.bool_()
 STRINGS = pa.list_(pa.string())
 INTEGERS = pa.list_(pa.int32())
+FLOATS = pa.list_(pa.float64())
 MOMENT = pa.timestamp("us", tz="UTC")
 
 TYPES: Mapping[str, pa.DataType] = MappingProxyType(
     {
         "string": STRING, "int64": INTEGER, "double": FLOAT, "bool": BOOLEAN, "list of string": STRINGS,
-        "list of int32": INTEGERS, "timestamp": MOMENT,
+        "list of int32": INTEGERS, "list of double": FLOATS, "timestamp": MOMENT,
     }
 )  # fmt: skip
 """Name of a type, in the file of the tables and in docs/columns.md -> the type."""

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import pyarrow as pa
 
-from results.store.schema import SCHEMA_VERSION, TableSchema
+from results.store.schema import SCHEMA_VERSION, STRINGS, TableSchema
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class OlderTable:
 _SAME = OlderTable()
 
 _NO_NUMBER = "CAST(NULL AS DOUBLE)"
+_NOT_RECORDED = "CAST(NULL AS DOUBLE[])"
 _HEAD_ARM = "CASE WHEN method IN ('transtailor', 'gbn') THEN 'head_only' END"  # the methods whose paths began so
 _VERSION_1 = {
     "operating_points": OlderTable(
@@ -42,6 +43,10 @@ _VERSION_1 = {
             "widths": "CAST(NULL AS VARCHAR)",
         },
     ),
+    "proposals": OlderTable(
+        gone={"unscored": STRINGS}, replacements={"read_scores": _NOT_RECORDED, "read_costs": _NOT_RECORDED}
+    ),
+    "looks": OlderTable(replacements={"scores": _NOT_RECORDED, "against_scores": _NOT_RECORDED}),
 }
 
 OLDER_VERSIONS: Mapping[int, Mapping[str, OlderTable]] = MappingProxyType({1: _VERSION_1})

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from results.store.parts import Part, by_version
-from results.store.schema import BOOLEAN, FLOAT, INTEGER, INTEGERS, MOMENT, STRING, STRINGS, TableSchema
+from results.store.schema import BOOLEAN, FLOAT, FLOATS, INTEGER, INTEGERS, MOMENT, STRING, STRINGS, TableSchema
 from results.store.schema_migrations import expressions_of
 
 _SQL_TYPES = {
@@ -13,6 +13,7 @@ _SQL_TYPES = {
     BOOLEAN: "BOOLEAN",
     STRINGS: "VARCHAR[]",
     INTEGERS: "INTEGER[]",
+    FLOATS: "DOUBLE[]",
     MOMENT: "TIMESTAMPTZ",
 }
 

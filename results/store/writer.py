@@ -18,6 +18,7 @@ from results.store.parts import WRITING, superseded_folders
 from results.store.schema import (
     BOOLEAN,
     FLOAT,
+    FLOATS,
     INTEGER,
     INTEGERS,
     MOMENT,
@@ -209,6 +210,8 @@ def _fits(kind: pa.DataType, value: object) -> bool:
         return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
     if kind == INTEGERS:
         return isinstance(value, (list, tuple)) and all(type(item) is int for item in value)
+    if kind == FLOATS:
+        return isinstance(value, (list, tuple)) and all(item is None or type(item) is float for item in value)
     return isinstance(value, datetime) and value.tzinfo is not None
 
 

@@ -23,6 +23,7 @@ from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.run.run_lock import RunLock, holder_of
 from tailor.execution.cache import Cache, DamagedStage
+from transtailor import cli
 from transtailor.ownership import refuse_outside
 
 CUT_OFF = "left by an interrupted command"
@@ -209,3 +210,12 @@ def _size_bytes(path: Path) -> int:
     except FileNotFoundError:
         return 0
     return status.st_size if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 else 0
+
+
+@cli.command(example="runs/demo --dry-run")
+@cli.argument("folder", type=cli.RUN, metavar="RUN|CACHE")
+@cli.option("--dry-run", is_flag=True, help="print what would be removed; remove nothing")
+@cli.option("--runs", type=cli.FOLDER, metavar="RUNS", help="for a cache: folder of all runs that may need its stages")
+def clean_command(folder: Path, dry_run: bool, runs: Path | None) -> Iterator[str]:
+    """Remove files that a run, or a cache of finished stages, no longer needs."""
+    return clean(folder, runs, dry_run=dry_run)

@@ -14,7 +14,7 @@ from hpc.folders.cluster_folder import ClusterFolder
 from hpc.slurm.jobs import QueuedJob
 from results.store.completeness import failed_trials
 from results.store.reader import finished_trial_ids, load
-from sweeps.command_options import runs_of_launch
+from sweeps.command_options import complete_trials, runs_of_launch
 from sweeps.errors import RunFolderError
 from sweeps.operations.attach import job_text
 from sweeps.operations.explain import find_trial
@@ -22,6 +22,7 @@ from sweeps.operations.launch import AGAIN_OPTION
 from sweeps.run.run_folder import LaunchRecord, RunFolder, check_is_own, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun, RunOutcome
+from transtailor import cli
 from transtailor.documents import DocumentError, read_json
 from transtailor.errors import INTERRUPTED
 from transtailor.lines import lines_of
@@ -280,3 +281,44 @@ def _launch_of(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> tuple[Pa
 def _names_trials(argv: Sequence[str]) -> bool:
     """Whether a launch was only of some trials of the run."""
     return any(word.partition("=")[0] == AGAIN_OPTION for word in argv)
+
+
+@cli.command(example="runs/demo")
+@cli.run_argument
+def stop_command(run: Path) -> Iterator[str]:
+    """End a run cleanly, wherever it runs; launching it again resumes it."""
+    return stop(RunFolder(run))
+
+
+@cli.command(example="runs/demo")
+@cli.run_argument
+def cancel_command(run: Path) -> Iterator[str]:
+    """End all SLURM jobs of a run at once; launching it again resumes it."""
+    return cancel(RunFolder(run))
+
+
+@cli.command(example="runs/demo 3f2a")
+@cli.run_argument
+@cli.argument("trial", required=False, shell_complete=complete_trials)
+@cli.option("--lines", default=20, help="how many of each")
+@cli.option("--follow", is_flag=True, help="print new lines until the sweep is no longer running")
+def logs_command(run: Path, trial: str | None, lines: int, follow: bool) -> Iterator[str]:
+    """Print stages and scores of a trial, by its id or the first digits.
+
+    Without TRIAL, print the last lines of the logs of jobs and trials that were written last.
+    """
+    return logs(RunFolder(run), trial, lines, follow=follow)
+
+
+@cli.command(example="runs/demo --failed")
+@cli.run_argument
+@cli.option("--failed", is_flag=True, help="do nothing unless one of its trials has failed")
+@cli.argument("trials", nargs=-1, metavar="[TRIAL]...", shell_complete=complete_trials)
+def retry_command(run: Path, failed: bool, trials: tuple[str, ...]) -> Iterator[str]:
+    """Launch a run again with its last options: trials that failed or never ended are tried again.
+
+    With TRIAL, an id or its first digits, only these.
+    """
+    if failed and trials:
+        raise click.UsageError("--failed and TRIAL: expected one of them; leave the other out")
+    return retry(RunFolder(run), failed=failed, trials=trials)

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from results.diff import run_lines
 from results.store.reader import load
 from results.text.settings import setting_lines
+from sweeps.command_options import complete_runs_and_trials
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, modules_of, open_run
 from sweeps.spec.json_settings import JsonSettings
@@ -14,6 +16,7 @@ from tailor.config.parsing import parse_trial
 from tailor.core.errors import ConfigError
 from tailor.execution.dry_run import DryRun, dry_run
 from tailor.execution.plugins import load_copy
+from transtailor import cli
 from transtailor.names import nearest
 
 MEASURED = """
@@ -130,3 +133,31 @@ def _point(row: dict[str, Any] | None) -> str:
         return "(does not have it)"
     test = "-" if row["test_score"] is None else f"{row['test_score']:.4f}"
     return f"{row['removed_macs_fraction']:.4f}  {row['validation_score']:.4f}  {test}"
+
+
+@cli.command(example="runs/demo runs/more_seeds")
+@cli.argument("first", metavar="RUN|TRIAL", shell_complete=complete_runs_and_trials)
+@cli.argument("second", metavar="RUN|TRIAL", shell_complete=complete_runs_and_trials)
+@cli.option(
+    "--run", "runs", type=cli.RUN, multiple=True, metavar="RUN",
+    help="for trials: folder of the run that they are in (repeatable; default: every run in runs/)",
+)  # fmt: skip
+@cli.option("--imports", is_flag=True, help="for trials: also import your own modules, from the runs")
+def diff(first: str, second: str, runs: tuple[Path, ...], imports: bool) -> Iterator[str]:
+    """Print the differences of two runs, or of two trials: setting by setting, stages, results.
+
+    A trial is named by its id, or the first digits.
+    """
+    first_folder = cli.RUN.convert(first, None, None)
+    second_folder = cli.RUN.convert(second, None, None)
+    first_is_run = bool(first) and first_folder.is_dir()
+    second_is_run = bool(second) and second_folder.is_dir()
+    if first_is_run and second_is_run:
+        return run_lines(first_folder, second_folder)
+    if first_is_run or second_is_run:
+        run, other = (first, second) if first_is_run else (second, first)
+        raise RunFolderError(f"{run} is the folder of a run, {other} is none: expected two runs or two trials")
+    searched_runs = list(runs)
+    if not searched_runs:
+        searched_runs = sorted(path.parent for path in Path("runs").glob(f"[!.]*/{RunFolder(Path()).plan}"))
+    return explain(find_trial(first, searched_runs), find_trial(second, searched_runs), imports=imports)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from results.store.reader import Run, load
 from results.store.writer import Writer
+from sweeps.command_options import cache_option
 from sweeps.driver.merging import RunningTables
 from sweeps.errors import RunFolderError
 from sweeps.operations.reproduce import refuse_file
@@ -21,7 +22,8 @@ from sweeps.run.run_lock import RunLock, holder_of
 from tailor.config.parsing import parse_trial
 from tailor.core.errors import Paused
 from tailor.execution import plugins
-from tailor.saved_model import AS_PRUNED, Timing
+from tailor.saved_model import AS_PRUNED, Timing, timing_options
+from transtailor import cli
 
 if TYPE_CHECKING:
     from tailor.model.circumstance import Circumstance
@@ -219,3 +221,13 @@ def _summary(timed: int, unsteady: int, lost: int, cache: Path, circumstance: "C
     yield f"{timed} sub-models timed in {circumstance}; see latency_ms, speed and peak_memory_bytes of measured_points"
     if lost:
         yield f"{lost} left out: {cache} lacks some of their stages; launch the run again to compute them"
+
+
+@cli.command(example="runs/demo")
+@cli.run_argument
+@cache_option
+@timing_options
+@cli.option("--again", is_flag=True, help="time again what was timed in the same circumstance")
+def time_command(run: Path, cache: Path, again: bool, **timing: Any) -> Iterator[str]:
+    """Measure latency and memory of each sub-model of a run on this machine, alternating with its whole network."""
+    return time_models(RunFolder(run), cache, Timing(**timing), again=again)

@@ -9,11 +9,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpc.errors import SiteError
 from hpc.sites.site import find_site
+from results.command_output import Output, prints_page, write
 from results.text.page import Part
+from sweeps.command_options import plan_options, run_options
 from sweeps.errors import RunFolderError, SpecError
 from sweeps.planning.devices import slurm_site, spec_on_site
 from sweeps.planning.plan import (
@@ -26,11 +28,13 @@ from sweeps.planning.plan import (
 )
 from sweeps.planning.this_machine import ONE_MACHINE_SITES, check_resources
 from sweeps.spec.spec import EMBEDDED_SPEC, Spec, find_spec, load_spec
+from transtailor import cli
 from transtailor.errors import FAILED, INTERRUPTED, MISTAKE, SUCCESS, is_of_the_machine
 from transtailor.files import refuse_unwritable
 from transtailor.garbage import pause_collection
+from transtailor.lines import lines_of
 from transtailor.names import did_you_mean
-from transtailor.shell import command, rerun
+from transtailor.shell import command, launch_words, rerun
 from transtailor.terminal import ignore_closed_stdout, say
 
 if TYPE_CHECKING:
@@ -120,6 +124,24 @@ def planned_page(
             update_code=options.update_code,
             assumed=assumed,
         )
+
+
+def job_texts_of(options: LaunchOptions) -> Iterator[str]:
+    """Yield the texts of the jobs that a launch would submit, line by line; runs and writes nothing.
+
+    Raises:
+        SiteError: trials run on this machine, which has no jobs.
+    """
+    from sweeps.run.relaunch import this_code_digest
+    from sweeps.run.run_folder import RunFolder
+    from sweeps.slurm.cluster_run import job_texts
+
+    if options.site in ONE_MACHINE_SITES:
+        raise SiteError(f"--script: --site {options.site} is this machine, which runs no jobs; type --site SITE")
+    plan, _producer = _read_plan(options)
+    run = RunFolder(options.runs / plan.name)
+    for title, text in job_texts(run, find_site(options.site), plan.resources, this_code_digest()):
+        yield from ("", f"--- {title}", *lines_of(text))
 
 
 def _assumed(plan: Plan, effect: float | None, deviation: float | None) -> "Assumed | None":
@@ -350,3 +372,44 @@ def _finish(plan: Plan, producer: "TrialProducer | None", run: "RunFolder") -> i
     say(f"  {command('query', run.path, RECOMMENDED_QUERY)}")
     say(report)
     return FAILED if failed else SUCCESS
+
+
+@cli.command(example="demo")
+@run_options
+def run_command(plan: bool, format: str | None, wide: bool, limit: int | None, **options: Any) -> Iterator[str] | int:  # noqa: A002
+    """Run the sweep that the TOML file SPEC describes; launched again, it resumes.
+
+    SPEC is a file, or the name of a shipped one, such as demo. The exit code is 0 if all trials finished, 1 if some
+    failed, 2 for a mistake in the command, and 130 if it was interrupted.
+    """
+    launched = LaunchOptions(**options)
+    if plan:
+        return write(planned_page(launched, sys.argv), Output(format, wide, limit))
+    return launch(launched)
+
+
+@cli.command(example="demo")
+@plan_options
+@cli.option(
+    "--effect",
+    type=float,
+    metavar="SCORE",
+    help="with [settle]: the seeds and hours expected if each true difference is this, such as 0.01",
+)
+@cli.option(
+    "--deviation",
+    type=float,
+    metavar="SCORE",
+    help="the standard deviation of a difference, such as 0.014 (default: as measured in the run)",
+)
+@cli.option("--script", is_flag=True, help="on SLURM: print only the texts of the jobs, as sbatch would get them")
+@prints_page
+def plan_command(effect: float | None, deviation: float | None, script: bool, **options: Any) -> Iterator[Part]:
+    """Show the trials of the sweep that the TOML file SPEC describes, what they share and what they cost.
+
+    Nothing is run or written. SPEC is a file, or the name of a shipped one, such as demo.
+    """
+    if script:
+        return job_texts_of(LaunchOptions(**options))
+    typed = [sys.argv[0], "run", *launch_words(sys.argv)]
+    return planned_page(LaunchOptions(**options), typed, effect=effect, deviation=deviation)

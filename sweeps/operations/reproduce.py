@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from results.store.reader import load
+from sweeps.command_options import cache_option, complete_trials
 from sweeps.errors import RunFolderError
-from sweeps.operations.explain import KnownTrial
+from sweeps.operations.explain import KnownTrial, find_trial
 from sweeps.run.run_folder import RunFolder, modules_of, open_run
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
@@ -15,6 +16,7 @@ from tailor.core.errors import ConfigError
 from tailor.execution import plugins
 from tailor.execution.dry_run import dry_run
 from tailor.stages import PointFacts
+from transtailor import cli
 from transtailor.files import existing_above
 
 RECORDED = """
@@ -141,3 +143,24 @@ def _line(number: int, facts: PointFacts, row: dict[str, Any] | None) -> str:
     if _is_equal(facts, row):
         return f"{text}, as in the run"
     return f"{text}; the run has {row['macs']:,} MACs and {row['validation_score']:.6f}"
+
+
+@cli.command(example="runs/demo 3f2a --save models")
+@cli.run_argument
+@cli.argument("trial", shell_complete=complete_trials)
+@cli.option("--point", type=int, metavar="N", help="end with operating point N (default: the last)")
+@cli.option("--save", type=cli.FOLDER, metavar="FOLDER", help="save the sub-model of that point here")
+@cli.option("--licence", metavar="TEXT", help="the line on the licence in its card")
+@cache_option
+def reproduce_command(
+    run: Path, trial: str, point: int | None, save: Path | None, licence: str | None, cache: Path
+) -> Iterator[str]:
+    """Run one trial again, by its id or the first digits, and compare it with the rows; perhaps save its sub-model.
+
+    An empty cache recomputes all.
+    """
+    from tailor.deploy.card import refuse_unsavable
+
+    refuse_unsavable(save, licence)
+    saving = None if save is None else Saving(folder=save, command=cli.typed(), licence=licence)
+    return reproduce(find_trial(trial, [run]), cache=cache, point=point, saving=saving)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from results.command_output import prints_page
 from results.errors import ResultsError
 from results.store.reader import last_written_us, load
 from results.text.page import Note, PageTable, Part
@@ -12,6 +13,7 @@ from sweeps.errors import RunFolderError
 from sweeps.operations.status import count_trials
 from sweeps.run.run_folder import RunFolder
 from sweeps.run.run_lock import holder_of
+from transtailor import cli
 from transtailor.lines import first_line
 from transtailor.shell import command
 
@@ -64,3 +66,11 @@ def _state(run: RunFolder, counts: dict[str, int]) -> str:
     if counts["waiting"] or counts.get("resting"):
         return "not running"
     return "ended with failures" if counts["failed"] else "ended"
+
+
+@cli.command(example="")
+@cli.argument("folder", type=cli.FOLDER, default="runs")
+@prints_page
+def runs_command(folder: Path) -> Iterator[Part]:
+    """List the runs in a folder with their state; the one that was written last is the first."""
+    return runs_page(folder)

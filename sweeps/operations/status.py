@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from hpc.errors import ClusterError, SlurmError
 from results.arms.below_head import below_heads
+from results.command_output import prints_page
 from results.store.completeness import failed_trials
 from results.store.reader import Run, last_written_us, load
 from results.text.page import Heading, PageTable, Part
@@ -17,6 +19,7 @@ from sweeps.run.run_folder import LaunchRecord, RunFolder, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun
 from sweeps.spec.spec import load_spec
+from transtailor import cli
 from transtailor.errors import UserError
 from transtailor.shell import command as to_type
 from transtailor.shell import rerun
@@ -172,10 +175,9 @@ def _running_page(run: RunFolder, record: LaunchRecord, running: list[dict[str, 
             arm = record.trials[trial_id].arm if trial_id in record.trials else "?"
             cells = (arm, "", "", ", ".join(attempt["nodes"] or ()), "", "")
         rows.append((trial_id, *cells, _age(_moment(attempt["started_us"]), now)))
-    if rows:
-        yield Heading("running")
-        yield PageTable(columns=RUNNING_COLUMNS, rows=rows, words=range(len(RUNNING_COLUMNS)), usual=RUNNING_USUAL)
-        yield ""
+    yield Heading("running")
+    yield PageTable(columns=RUNNING_COLUMNS, rows=rows, words=range(len(RUNNING_COLUMNS)), usual=RUNNING_USUAL)
+    yield ""
 
 
 def _headline(
@@ -232,3 +234,11 @@ def _moment(microseconds: int) -> datetime:
 
 def _age(moment: datetime, now: datetime) -> str:
     return time_text(max(0.0, (now - moment).total_seconds()))
+
+
+@cli.command(example="runs/demo")
+@cli.run_argument
+@prints_page
+def status_command(run: Path) -> Iterator[Part]:
+    """Print the trials of a run by state, who runs it, and the best so far by validation; changes nothing."""
+    return status(RunFolder(run))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from sweeps.planning.plan import PlannedTrial, trial_to_rung
-from sweeps.search.halving import BY_ORDER, ladder
+from sweeps.search.halving import ladder
 from sweeps.search.proposals import with_trials
 from sweeps.search.records import Proposal
 from sweeps.search.simulated import added_work, simulate_search
@@ -19,6 +19,7 @@ Value = TypeVar("Value", int, float)
 MOST_PLANNED = 2_000  # trials of a grid; a larger one is only counted
 MOST_SIMULATED = 300  # trials of a search
 SIMULATED = 3  # searches with made-up scores
+BY_ORDER = "asynchronous: which settings continue depends on the order in which trials end, so runs and sites differ"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,9 +198,6 @@ def _simulated_text(
     time_text: Callable[[float], str] | None,
 ) -> str:
     """Say what searches with made-up scores take, or why there are none."""
-    assert spec.search is not None
-    if not spec.search.is_replayable:
-        return f"not simulated: what {spec.search.sampler} proposes depends on a state of its own"
     if trials > MOST_SIMULATED:
         return f"not simulated: it may have more than {MOST_SIMULATED:,} trials, which would take too long"
     searches = [simulate_search(spec, work_of, slots=slots, seed=seed) for seed in range(SIMULATED)]

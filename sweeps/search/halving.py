@@ -7,12 +7,11 @@ continued trial is the same trial: its id and stages stay.
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from sweeps.search.records import Proposal, Score, ScoreKey, result_of
+from sweeps.search.records import Proposal, Score, ScoreKey, what_was_read
 from sweeps.spec.search_settings import SearchSettings
 from tailor.execution.dry_run import Rung
-
-BY_ORDER = "asynchronous: which settings continue depends on the order in which trials end, so runs and sites differ"
 
 
 def ladder(settings: SearchSettings) -> tuple[Rung, ...]:
@@ -46,7 +45,7 @@ def promotions(
         left = math.ceil(standing.reaching / settings.halving.eta) - len(standing.promoted)
         ranked = [proposal for proposal in standing.ranked if proposal.origin not in standing.promoted]
         for number, proposal in enumerate(ranked[: max(0, left)], start=len(earlier)):
-            yield _promoted(proposal, number, standing.above, settings)
+            yield _promoted(proposal, number, standing, settings)
         if left > 0 and ranked:
             return
 
@@ -64,7 +63,7 @@ def promotion_so_far(
         best_share = standing.ranked[: len(standing.ranked) // settings.halving.eta]
         for proposal in best_share:
             if proposal.origin not in standing.promoted:
-                yield _promoted(proposal, len(earlier), standing.above, settings)
+                yield _promoted(proposal, len(earlier), standing, settings)
                 return
 
 
@@ -76,6 +75,7 @@ class _Standing:
     reaching: int  # how many run to the rung, or have reached it
     promoted: set[int | None]  # origins of those that were promoted to the next rung
     ranked: list[Proposal]  # those with a score, the best first; of equal ones the earlier
+    read: dict[str, Any]  # the scores by which they are ranked, as `what_was_read` gives them
 
 
 def _standing_at(
@@ -83,14 +83,15 @@ def _standing_at(
 ) -> _Standing:
     above = rung_above(rung.number, settings)
     reaching = [proposal for proposal in earlier if proposal.rung == rung.number and proposal.refusal is None]
+    read = what_was_read(reaching, scores)
     scored = []
-    for proposal in reaching:
-        score = result_of(proposal, scores).score
+    for proposal, score in zip(reaching, read["read_scores"], strict=True):
         if score is not None:
             scored.append((-score, proposal.origin, proposal))
     scored.sort(key=lambda entry: entry[:2])
     ranked = [proposal for _score, _origin, proposal in scored]
-    return _Standing(above=above, reaching=len(reaching), promoted=_promoted_to(above, earlier), ranked=ranked)
+    promoted = _promoted_to(above, earlier)
+    return _Standing(above=above, reaching=len(reaching), promoted=promoted, ranked=ranked, read=read)
 
 
 def _promoted_to(rung: int | None, proposals: Iterable[Proposal]) -> set[int | None]:
@@ -98,19 +99,20 @@ def _promoted_to(rung: int | None, proposals: Iterable[Proposal]) -> set[int | N
     return {proposal.promotes for proposal in proposals if proposal.purpose == "promote" and proposal.rung == rung}
 
 
-def _promoted(proposal: Proposal, number: int, above: int | None, settings: SearchSettings) -> Proposal:
-    """Return the promotion of a proposal to the rung `above`."""
+def _promoted(proposal: Proposal, number: int, standing: _Standing, settings: SearchSettings) -> Proposal:
+    """Return the promotion of a proposal to the next rung."""
     assert settings.halving is not None
     return replace(
         proposal,
         number=number,
         purpose="promote",
         promotes=proposal.origin,
-        rung=above,
+        rung=standing.above,
         eta=settings.halving.eta,
         drawn_by="best",
         sampler_seed=None,
-        reads=None,
+        read_costs=(),
+        **standing.read,
     )
 
 
@@ -118,14 +120,8 @@ def is_longer(settings: SearchSettings, kept: SearchSettings) -> bool:
     """Whether a search differs from that of a run only in its eta, which is smaller: more settings continue."""
     if settings.halving is None or kept.halving is None or settings.halving.eta >= kept.halving.eta:
         return False
-    return with_eta(settings, kept.halving.eta) == kept
-
-
-def with_eta(settings: SearchSettings, eta: int | None) -> SearchSettings:
-    """Return the same search with another eta; None: as it is."""
-    if settings.halving is None or eta is None:
-        return settings
-    return settings.model_copy(update={"halving": settings.halving.model_copy(update={"eta": eta})})
+    halving_with_same_eta = settings.halving.model_copy(update={"eta": kept.halving.eta})
+    return settings.model_copy(update={"halving": halving_with_same_eta}) == kept
 
 
 def stopped_trials(settings: SearchSettings, proposals: Sequence[Proposal], *, is_over: bool) -> set[str]:

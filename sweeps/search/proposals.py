@@ -3,12 +3,11 @@
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from sweeps.planning.plan import PlannedTrial, plan_trial
 from sweeps.search.halving import ladder, promotion_so_far, promotions
-from sweeps.search.records import Proposal, Score, ScoreKey, SettingResult, result_of
-from sweeps.search.samplers import Drawn, Sampling
+from sweeps.search.records import Proposal, Score, ScoreKey, SettingResult, result_of, what_was_read
+from sweeps.search.samplers import Sampling
 from sweeps.search.space import SearchCandidate, Space, space_of
 from sweeps.spec.expand import Expanded, expand_one
 from sweeps.spec.search_settings import ConfirmSettings, SearchSettings
@@ -28,19 +27,12 @@ class Decision:
     trials: tuple[PlannedTrial, ...]
 
 
-class Searcher(Protocol):
-    """Proposes settings."""
-
-    def propose(self, number: int, batch: int, results: Sequence[SettingResult]) -> Drawn:
-        """Return the setting of proposal `number`; `results` are those of all earlier proposals, by their numbers."""
-
-
 def next_batch(
     spec: Spec,
     earlier: Sequence[Proposal],
     scores: Mapping[ScoreKey, Score],
     over: str | None = None,
-    searcher: Searcher | None = None,
+    sampling: Sampling | None = None,
     live: Collection[str] = (),
 ) -> list[Decision]:
     """Decide what is tried next; with the synchronous rule, when no trial of the earlier proposals waits or runs.
@@ -50,7 +42,7 @@ def next_batch(
         earlier: all proposals so far.
         scores: trial and rung -> its score; failed trials have none.
         over: why no more settings are proposed, if a limit of time was reached.
-        searcher: what proposes settings; None: a new `Sampling`, which proposes the same as an old one.
+        sampling: what proposes settings; None: a new one, which proposes the same as an old one.
         live: trials of earlier proposals that wait or run; they have no scores at the rungs to which they run.
 
     Returns:
@@ -63,36 +55,25 @@ def next_batch(
     """
     assert spec.search is not None
     space = space_of(spec)
-    unscored = _unscored_trials(earlier, scores)
     if spec.search.is_asynchronous:
         promoted = list(promotion_so_far(spec.search, earlier, scores))
         if promoted:
-            return list(_continued(spec, promoted, earlier, unscored))
+            return list(_continued(spec, promoted, earlier))
     if _is_still_searching(spec.search, earlier):
         over = _why_too_many_refused(earlier) or over
-        batch = list(_search(spec, space, earlier, scores, unscored, searcher or Sampling(space, spec.search)))
+        batch = list(_search(spec, space, earlier, scores, sampling or Sampling(space, spec.search)))
         if batch and earlier and over is not None:
-            return [Decision(proposal=_end(earlier, over, unscored), trials=())]
+            return [Decision(proposal=_end(earlier, over), trials=())]
         if batch:
             return batch
     if live:
         return []
     promoted = list(promotions(spec.search, earlier, scores))
     if promoted:
-        return list(_continued(spec, promoted, earlier, unscored))
+        return list(_continued(spec, promoted, earlier))
     if earlier and earlier[-1].purpose != "confirm":
-        return list(_confirm(spec, space, earlier, scores, unscored))
+        return list(_confirm(spec, space, earlier, scores))
     return []
-
-
-def _unscored_trials(proposals: Iterable[Proposal], scores: Mapping[ScoreKey, Score]) -> tuple[str, ...]:
-    """Return the trials that have no score at the rung of a proposal, each once, in the order of the proposals."""
-    unscored: dict[str, None] = {}
-    for proposal in proposals:
-        for trial_id in proposal.trial_ids:
-            if (trial_id, proposal.rung) not in scores:
-                unscored[trial_id] = None
-    return tuple(unscored)
 
 
 def _is_still_searching(search: SearchSettings, earlier: Iterable[Proposal]) -> bool:
@@ -141,8 +122,7 @@ def _search(
     space: Space,
     earlier: Sequence[Proposal],
     scores: Mapping[ScoreKey, Score],
-    unscored: tuple[str, ...],
-    searcher: Searcher,
+    sampling: Sampling,
 ) -> Iterator[Decision]:
     """Yield the next batch; nothing when enough settings were tried, or too many were refused."""
     search = spec.search
@@ -158,7 +138,7 @@ def _search(
     number = len(earlier)
     refused = 0
     while wanted > 0 and refused < MOST_REFUSED and len(keys_tried) < size:
-        drawn = searcher.propose(len(results), batch, results)
+        drawn = sampling.propose(len(results), batch, results)
         candidate = drawn.candidate
         drawn_by = search.sampler
         seed = drawn.seed
@@ -166,14 +146,15 @@ def _search(
             seed = stream(search.seed, "untried", number)
             candidate = _untried(space, keys_tried, seed)
             drawn_by = "random"
-        reads = None
-        if drawn.read is not None:
-            reads = tuple(searched[index].number for index in drawn.read if index < len(searched))
+        read = [index for index in drawn.read if index < len(searched)]  # the others are of this batch
         keys_tried.add(candidate.key)
         results.append(SettingResult(candidate=candidate, batch=batch, score=None, cost=None, is_pending=True))
         proposal = Proposal(
             number=number, batch=batch, purpose="search", candidate=candidate, seeds=space.seeds, drawn_by=drawn_by,
-            unscored=unscored, rung=0 if search.halving else None, sampler_seed=seed, reads=reads,
+            rung=0 if search.halving else None, sampler_seed=seed,
+            reads=tuple(searched[index].number for index in read),
+            read_scores=tuple(results[index].score for index in read),
+            read_costs=tuple(results[index].cost for index in read) if search.sampler == "nsga2" else (),
         )  # fmt: skip
         decision = with_trials(spec, proposal, trial_ids)
         yield decision
@@ -206,11 +187,11 @@ def _results_to_read(
     return results
 
 
-def _end(earlier: Sequence[Proposal], why: str, unscored: tuple[str, ...]) -> Proposal:
+def _end(earlier: Sequence[Proposal], why: str) -> Proposal:
     """Return the decision that no more settings are proposed; those that were are promoted and confirmed."""
     return Proposal(
         number=len(earlier), batch=earlier[-1].batch + 1, purpose="end",
-        candidate=SearchCandidate(variant=0, values={}), seeds=(), drawn_by="limit", refusal=why, unscored=unscored,
+        candidate=SearchCandidate(variant=0, values={}), seeds=(), drawn_by="limit", refusal=why,
     )  # fmt: skip
 
 
@@ -225,12 +206,10 @@ def planned_trials(spec: Spec, proposal: Proposal) -> tuple[PlannedTrial, ...]:
     return tuple(plan_trial(trial, rung) for trial in trials_of(spec, proposal))
 
 
-def _continued(
-    spec: Spec, promoted: Iterable[Proposal], earlier: Sequence[Proposal], unscored: tuple[str, ...]
-) -> Iterator[Decision]:
+def _continued(spec: Spec, promoted: Iterable[Proposal], earlier: Sequence[Proposal]) -> Iterator[Decision]:
     """Yield these promotions as the next batch, with their trials."""
     for promotion in promoted:
-        proposal = replace(promotion, batch=earlier[-1].batch + 1, unscored=unscored)
+        proposal = replace(promotion, batch=earlier[-1].batch + 1)
         yield Decision(proposal=proposal, trials=planned_trials(spec, proposal))
 
 
@@ -261,7 +240,7 @@ def _untried(space: Space, keys_tried: set[str], draw: int) -> SearchCandidate:
 
 
 def _confirm(
-    spec: Spec, space: Space, earlier: Sequence[Proposal], scores: Mapping[ScoreKey, Score], unscored: tuple[str, ...]
+    spec: Spec, space: Space, earlier: Sequence[Proposal], scores: Mapping[ScoreKey, Score]
 ) -> Iterator[Decision]:
     """Yield the best settings again, with seeds above those of the search."""
     if spec.confirm is None:
@@ -269,10 +248,11 @@ def _confirm(
     batch = earlier[-1].batch + 1
     first_seed = max(space.seeds) + 1
     new_seeds = tuple(range(first_seed, first_seed + spec.confirm.seeds))
+    read = what_was_read(filter(_has_ended, earlier), scores)
     for number, best in enumerate(best_of(earlier, scores, spec.confirm), start=len(earlier)):
         proposal = Proposal(
             number=number, batch=batch, purpose="confirm", candidate=best.candidate, confirms=best.origin,
-            seeds=new_seeds, drawn_by="best", unscored=unscored,
+            seeds=new_seeds, drawn_by="best", **read,
         )  # fmt: skip
         yield with_trials(spec, proposal, set())
 
@@ -285,9 +265,14 @@ def best_of(earlier: Sequence[Proposal], scores: Mapping[ScoreKey, Score], confi
     confirmed = {proposal.confirms for proposal in earlier}
     ranked = []
     for proposal in earlier:
-        if proposal.rung is None and proposal.purpose != "confirm":
+        if _has_ended(proposal):
             score = result_of(proposal, scores).score
             if score is not None:
                 ranked.append((-score, proposal.origin, proposal.number))
     ranked.sort()
     return [earlier[number] for _score, origin, number in ranked[: confirm.top] if origin not in confirmed]
+
+
+def _has_ended(proposal: Proposal) -> bool:
+    """Whether a setting has run to its end; not of one that confirms another."""
+    return proposal.rung is None and bool(proposal.trial_ids) and proposal.purpose != "confirm"

@@ -1,9 +1,9 @@
 """What a search decides, and what its decisions read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 from sweeps.search.space import SearchCandidate
 from sweeps.spec.search_settings import Cost
@@ -48,17 +48,19 @@ class Proposal:
     candidate: SearchCandidate
     seeds: tuple[int, ...]  # one trial each
     drawn_by: str  # the sampler; "random" where the sampler proposed what had been tried
-    sampler_seed: int | None = None  # of what drew it; None: nothing was drawn, or the sampler keeps a state of its own
-    reads: tuple[int, ...] | None = None
-    """Numbers of the proposals whose results the sampler read; None: of all smaller batches."""
+    sampler_seed: int | None = None  # of what drew it; None: nothing was drawn
+    reads: tuple[int, ...] = ()
+    """Numbers of the proposals whose scores the decision read."""
+    read_scores: tuple[float | None, ...] = ()
+    """Their scores, as `SettingResult` has them."""
+    read_costs: tuple[float | None, ...] = ()
+    """Their costs, which only `nsga2` reads."""
     rung: int | None = None  # to which its trials run; None: to their end
     promotes: int | None = None  # of a promotion: the number of the proposal whose trials it continues
     eta: int | None = None  # of a promotion: one of this many settings was continued
     confirms: int | None = None  # of a proposal that confirms: the number of the proposal that it runs again
     refusal: str | None = None  # why the setting has no trials, or why the search ended early; None otherwise
     trial_ids: tuple[str, ...] = ()
-    unscored: tuple[str, ...] = ()
-    """Trials of smaller batches that had no score when it was decided: failed, or asynchronously still running."""
 
     @property
     def origin(self) -> int:
@@ -79,3 +81,9 @@ def result_of(proposal: Proposal, scores: Mapping[ScoreKey, Score], cost: Cost =
         mean_score = fmean(score.validation_score for score in scores_of_trials)
         mean_cost = fmean(score.cost(cost) for score in scores_of_trials)
     return SettingResult(candidate=proposal.candidate, batch=proposal.batch, score=mean_score, cost=mean_cost)
+
+
+def what_was_read(proposals: Iterable[Proposal], scores: Mapping[ScoreKey, Score]) -> dict[str, Any]:
+    """Return the fields `reads` and `read_scores` of a decision that compares these proposals by their scores."""
+    read = {proposal.number: result_of(proposal, scores).score for proposal in proposals}
+    return {"reads": tuple(read), "read_scores": tuple(read.values())}

@@ -17,13 +17,12 @@ from sweeps.planning.plan import Plan, PlannedTrial, make_plan, trial_to_rung
 from sweeps.run.run_folder import RunFolder, add_decisions
 from sweeps.run.spent import time_limit_reached
 from sweeps.search.checks import refuse_impossible, refuse_overridden
-from sweeps.search.halving import is_longer, ladder, stopped_trials, with_eta
+from sweeps.search.halving import is_longer, ladder, stopped_trials
 from sweeps.search.outcome import outcome_lines
-from sweeps.search.proposals import Searcher, live_limit, next_batch, trials_of
+from sweeps.search.proposals import live_limit, next_batch, trials_of
 from sweeps.search.records import Proposal, Score, ScoreKey
 from sweeps.search.samplers import Sampling
 from sweeps.search.space import SearchCandidate, space_of
-from sweeps.search.tune_searcher import TuneSearcher
 from sweeps.spec.expand import Expanded
 from sweeps.spec.spec import Spec, load_spec
 from tailor.execution.dry_run import Rung
@@ -35,7 +34,9 @@ SELECT trial_id, NULL AS rung, arg_max(validation_score, point) AS validation_sc
 FROM operating_points JOIN trials USING (trial_id) WHERE status = 'finished' GROUP BY trial_id
 UNION ALL SELECT trial_id, rung, validation_score, macs, NULL FROM rungs
 """
-PROPOSALS = "SELECT * EXCLUDE (code_digest, written_at) FROM proposals ORDER BY number"
+PROPOSALS = """
+SELECT * EXCLUDE (reads, read_scores, read_costs, code_digest, written_at) FROM proposals ORDER BY number
+"""
 
 
 class RunSearch:
@@ -60,13 +61,9 @@ class RunSearch:
         self.plan = self._to_rungs(make_plan(spec, self._known_trials))
 
     @cached_property
-    def _searcher(self) -> Searcher:
-        """What proposes settings; one of Ray Tune has a state of its own, which no later launch has."""
+    def _sampling(self) -> Sampling:
         assert self.spec.search is not None
-        space = space_of(self.spec)
-        if self.spec.search.is_replayable:
-            return Sampling(space, self.spec.search)
-        return TuneSearcher(space, self.spec.search)
+        return Sampling(space_of(self.spec), self.spec.search)
 
     def _known_trials(self) -> Iterable[Expanded]:
         """Yield the trials of all proposals; of a run without any, make the first ones."""
@@ -74,7 +71,7 @@ class RunSearch:
             refuse_overridden(self.spec)
         else:
             refuse_impossible(self.spec)
-            decisions = next_batch(self.spec, (), {}, searcher=self._searcher)
+            decisions = next_batch(self.spec, (), {}, sampling=self._sampling)
             self.proposals = [decision.proposal for decision in decisions]
             if all(proposal.refusal for proposal in self.proposals):
                 raise SpecError(
@@ -109,16 +106,15 @@ class RunSearch:
         return time_limit_reached(self._run, self.spec.resources, hours=search.hours, gpu_hours=search.gpu_hours)
 
     def has_ended(self) -> bool:
-        """Whether all trials have ended or are stopped, and no more are proposed; False if only a launch can say."""
-        assert self.spec.search is not None
-        if not self.spec.search.is_replayable or not self._run.plan.is_file():
+        """Whether all trials have ended or are stopped, and no more are proposed."""
+        if not self._run.plan.is_file():
             return False
         with load(self._run.path) as tables:
             ended = finished_trial_ids(self._run.path) | stopped_trial_ids(tables)
             if not {trial.trial_id for trial in self.plan.trials} <= ended:
                 return False
             scores = read_scores(tables)
-        return not next_batch(self.spec, self.proposals, scores, self._why_over(), self._searcher, ())
+        return not next_batch(self.spec, self.proposals, scores, self._why_over(), self._sampling, ())
 
     def stopped_trials(self) -> set[str]:
         """Return the trials that are not continued."""
@@ -143,7 +139,7 @@ class RunSearch:
         """
         if len(live) >= live_limit(self.spec):
             return ()
-        while decisions := next_batch(self.spec, self.proposals, scores, self._why_over(), self._searcher, live):
+        while decisions := next_batch(self.spec, self.proposals, scores, self._why_over(), self._sampling, live):
             trials: list[PlannedTrial] = []
             for decision in decisions:
                 self.proposals.append(decision.proposal)
@@ -193,49 +189,8 @@ def read_scores(tables: Run) -> dict[ScoreKey, Score]:
 
 
 def read_proposals(tables: Run) -> list[Proposal]:
-    """Return the proposals of a run in their order."""
+    """Return the proposals of a run in their order, without what each decision read: that is for people."""
     return [_proposal(row) for row in tables.rows(PROPOSALS)]
-
-
-def replay(spec: Spec, tables: Run) -> list[tuple[Proposal, Proposal | None]]:
-    """Decide everything again from the rows that the decisions read.
-
-    Returns:
-        the proposals that differ, each with the new decision, or None if there is none.
-    """
-    proposals = read_proposals(tables)
-    scores = read_scores(tables)
-    assert spec.search is not None
-    sampling = Sampling(space_of(spec), spec.search)
-    differing: list[tuple[Proposal, Proposal | None]] = []
-    for batch in dict.fromkeys(proposal.batch for proposal in proposals):
-        stored = [proposal for proposal in proposals if proposal.batch == batch]
-        if stored[0].purpose == "search" and not spec.search.is_replayable:
-            continue
-        earlier = [proposal for proposal in proposals if proposal.batch < batch]
-        over = stored[0].refusal if stored[0].purpose == "end" else None  # no row says what time it was
-        etas = [proposal.eta for proposal in proposals if proposal.batch <= batch and proposal.eta]
-        search = with_eta(spec.search, etas[-1] if etas else None)  # the last eta was in force
-        spec_then = spec.model_copy(update={"search": search})
-        decisions = next_batch(spec_then, earlier, _scores_then(stored[0], earlier, scores), over, sampling)
-        decided = {decision.proposal.number: decision.proposal for decision in decisions}
-        for proposal in stored:
-            again = decided.get(proposal.number)
-            if proposal != again:
-                differing.append((proposal, again))
-    return differing
-
-
-def _scores_then(
-    proposal: Proposal, earlier: Iterable[Proposal], scores: Mapping[ScoreKey, Score]
-) -> dict[ScoreKey, Score]:
-    """Return the scores that there were when a proposal was decided; `earlier` are those of smaller batches."""
-    rung_of_trial: dict[str, int | None] = {}
-    for before in earlier:
-        for trial_id in before.trial_ids:
-            rung_of_trial[trial_id] = before.rung  # a trial has lacked the score of its last rung alone
-    lacking = {(trial_id, rung_of_trial.get(trial_id)) for trial_id in proposal.unscored}
-    return {key: score for key, score in scores.items() if key not in lacking}
 
 
 def _row(proposal: Proposal) -> dict[str, Any]:

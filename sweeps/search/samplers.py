@@ -23,7 +23,7 @@ class Drawn:
 
     candidate: SearchCandidate
     seed: int | None  # of the sampler that was made for it; None: it has none
-    read: tuple[int, ...] | None  # indices of the results that it read; None: all
+    read: tuple[int, ...]  # indices of the results that it read
 
 
 def sampler_seed(settings: SearchSettings, number: int) -> int:
@@ -58,8 +58,7 @@ class Sampling:
         self._study.read(results, batch)
         seed = sampler_seed(self._settings, number)
         candidate = self._study.ask(self._sampler(seed))
-        has_read_all = self._settings.reads_scores and len(self._study.indices) == len(results)
-        return Drawn(candidate=candidate, seed=seed, read=None if has_read_all else tuple(self._study.indices))
+        return Drawn(candidate=candidate, seed=seed, read=tuple(self._study.indices))
 
     @cached_property
     def _study(self) -> SearchStudy:

@@ -31,7 +31,7 @@ def simulate_search(
     A decision is made as in a run: when a batch has ended, or asynchronously as soon as a trial has.
 
     Args:
-        spec: with [search] whose decisions can be replayed.
+        spec: with [search].
         work_of: as in `sweeps.planning.plan.cost_of`.
         slots: trials at a time.
         seed: of the scores.

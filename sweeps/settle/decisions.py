@@ -6,7 +6,7 @@ from typing import Any
 
 from results.arms.looks import Comparison, RecordedLook
 from results.statistics.sequential import Design, Look, has_collapse, look_at, unbiased_mean
-from sweeps.settle.family import PlannedComparison
+from sweeps.settle.family import PlannedComparison, TrialsBySeed
 from sweeps.settle.look_scores import LookScores, ScoreAt
 from sweeps.spec.settle_settings import SettleSettings
 
@@ -45,11 +45,16 @@ def decide(
     sealed = sum(not trials for trials in failed.values()) if number == 0 else earlier[0].family
     design = Design(settle.looks, settle.alpha, settle.matters, max(1, sealed))
     seeds_read = _seeds_read(looked_at, failed, earlier, seeds)
+    scores_read: dict[Comparison, tuple[list[float], list[float]]] = {}
     differences: dict[Comparison, list[float]] = {}
     for planned in comparisons:
-        count = seeds_read.get(planned.comparison, 0)
+        comparison = planned.comparison
+        count = seeds_read.get(comparison, 0)
         if count:
-            differences[planned.comparison] = [_difference(planned, seed, scores.by_point) for seed in range(count)]
+            own = _means(planned.trials, count, comparison.asked, scores.by_point)
+            control = _means(planned.control_trials, count, comparison.against_asked, scores.by_point)
+            scores_read[comparison] = own, control
+            differences[comparison] = [own[seed] - control[seed] for seed in range(count)]
     looks = look_at(differences, design, scores.image)
     recorded = []
     for planned in looked_at:
@@ -69,7 +74,9 @@ def decide(
         )
         if not failed[comparison]:
             look = looks[comparison][-1]
-            facts = replace(facts, **_numbers(look), has_collapse=has_collapse(differences[comparison], scores.image))
+            own, control = scores_read[comparison]
+            facts = replace(facts, **_numbers(look), scores=tuple(own), against_scores=tuple(control))
+            facts = replace(facts, has_collapse=has_collapse(differences[comparison], scores.image))
             if look.verdict == "open":
                 facts = replace(facts, ended=ended)
             else:
@@ -110,9 +117,12 @@ def _seeds_read(
     return seeds_read
 
 
-def _difference(planned: PlannedComparison, seed: int, scores: Mapping[ScoreAt, float]) -> float:
-    """Return the arm's score minus the control's at a seed; trials of one seed are averaged first."""
-    comparison = planned.comparison
-    own = [scores[trial, comparison.asked] for trial in planned.trials[seed]]
-    control = [scores[trial, comparison.against_asked] for trial in planned.control_trials[seed]]
-    return sum(own) / len(own) - sum(control) / len(control)
+def _means(
+    trials_by_seed: TrialsBySeed, seeds: int, asked: float | None, scores: Mapping[ScoreAt, float]
+) -> list[float]:
+    """Return the score at each of the first seeds: the mean over its trials."""
+    means = []
+    for seed in range(seeds):
+        scores_of_seed = [scores[trial, asked] for trial in trials_by_seed[seed]]
+        means.append(sum(scores_of_seed) / len(scores_of_seed))
+    return means

@@ -7,7 +7,7 @@ that is killed in between is completed by the next one.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from results.arms.looks import RecordedLook, are_alike, look_row, recorded_looks
+from results.arms.looks import RecordedLook, look_row, recorded_looks
 from results.store.reader import Run, finished_trial_ids, load
 from sweeps.errors import SpecError
 from sweeps.planning.plan import Plan, PlannedTrial, make_plan
@@ -16,7 +16,7 @@ from sweeps.run.spent import time_limit_reached
 from sweeps.search.records import Score, ScoreKey
 from sweeps.settle.decisions import decide, open_comparisons
 from sweeps.settle.family import PlannedComparison, needed_trials, planned_comparisons
-from sweeps.settle.look_scores import LookScores, read_look_scores, written_look_scores
+from sweeps.settle.look_scores import written_look_scores
 from sweeps.settle.outcome import outcome_lines
 from sweeps.spec.expand import expand
 from sweeps.spec.settle_settings import SEED
@@ -143,38 +143,6 @@ def released_trials(
         seeds = range(looks_at[number - 1], looks_at[number])
         released |= needed_trials(open_comparisons(comparisons, before), seeds)
     return released
-
-
-def replay(spec: Spec, tables: Run) -> list[tuple[RecordedLook, RecordedLook | None]]:
-    """Decide everything again from the rows that the decisions read.
-
-    Returns:
-        the looks that differ, each with the new decision, or None if there is none.
-    """
-    assert spec.settle is not None
-    comparisons = planned_comparisons(whole_plan(spec), spec.settle, spec.where)
-    looks = recorded_looks(tables)
-    scores = read_look_scores(tables)
-    differing: list[tuple[RecordedLook, RecordedLook | None]] = []
-    for number in range(next_look(looks)):
-        earlier = [look for look in looks if look.look < number]
-        stored = [look for look in looks if look.look == number]
-        ended = next((look.ended for look in stored if look.ended), None)  # no row says what time it was
-        again = decide(comparisons, spec.settle, number, earlier, _scores_then(stored, scores), ended)
-        decided = {look.comparison: look for look in again}
-        for look in stored:
-            new = decided.get(look.comparison)
-            if new is None or not are_alike(look, new):
-                differing.append((look, new))
-    return differing
-
-
-def _scores_then(stored: Iterable[RecordedLook], scores: LookScores) -> LookScores:
-    """Return the scores that there were at a look: trials that had failed may have finished since."""
-    failed: set[str] = set()
-    for look in stored:
-        failed.update(look.failed)
-    return replace(scores, by_point={key: score for key, score in scores.by_point.items() if key[0] not in failed})
 
 
 def _ended(looks: Iterable[RecordedLook]) -> bool:

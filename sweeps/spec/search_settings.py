@@ -10,10 +10,7 @@ from sweeps.errors import SpecError
 from tailor.core.settings import Count
 from transtailor.names import nearest
 
-TUNE = "tune:"
-SEARCHERS = ("ax", "bayesopt", "bohb", "hebo", "hyperopt", "nevergrad", "optuna", "zoopt")
-"""Of Ray Tune; bayesopt and bohb have conditions of their own, by which they may refuse a space."""
-SAMPLERS = ("grid", "random", "tpe", "nsga2", *(TUNE + name for name in SEARCHERS))
+SAMPLERS = ("grid", "random", "tpe", "nsga2")
 
 Cost = Literal["macs", "latency_ms"]
 
@@ -57,8 +54,8 @@ class SearchSettings(BaseModel):
 
     model_config = _STRICT
     sampler: str = "grid"
-    """How the next settings are chosen: `grid`, `random`, `tpe`, `nsga2` or `tune:NAME`, a searcher of Ray Tune;
-    `nsga2` wants a high score and a low cost, all others a high score."""
+    """How the next settings are chosen: `grid`, `random`, `tpe` or `nsga2`; `nsga2` wants a high score and a low cost,
+    all others a high score."""
     cost: Cost = "macs"
     """What `nsga2` reads as the cost: MACs, or the latency that `method.allocation.name = "latency"` has measured."""
     trials: int | None = Field(default=None, ge=1)
@@ -84,11 +81,6 @@ class SearchSettings(BaseModel):
     def reads_scores(self) -> bool:
         """Whether a proposal depends on scores; if not, all are made in one batch."""
         return self.sampler not in ("grid", "random")
-
-    @property
-    def is_replayable(self) -> bool:
-        """Whether a proposal depends on nothing else than rows; a searcher of Tune keeps a state of its own."""
-        return not self.sampler.startswith(TUNE)
 
     @field_validator("sampler")
     @classmethod
@@ -135,7 +127,5 @@ def _check_halving(search: SearchSettings, halving: HalvingSettings, where: str)
     rungs = halving.epochs or halving.points
     if list(rungs) != sorted(set(rungs)):
         raise SpecError(f"{where}: the rungs {list(rungs)} are not in ascending order; sort them")
-    if halving.asynchronous and not search.is_replayable:
-        raise SpecError(f"{where}: {search.sampler} reads results by batch, so choose tpe, or asynchronous = false")
     if search.sampler == "nsga2":
         raise SpecError(f"{where}: halving ranks by score alone, and nsga2 by cost, too; choose sampler = 'tpe'")

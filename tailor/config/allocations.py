@@ -17,7 +17,6 @@ from tailor.stages import (
     GroupRule,
     LearnRanking,
     Prune,
-    PruneBestOfRandom,
     PruneByKnapsack,
     PruneByTable,
     PruneToLatency,
@@ -154,26 +153,6 @@ class Knapsack(Allocation):
     def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
         """Yield one surgery."""
         return (yield PruneByKnapsack(of=scores, seed=cut.random_seed, **cut.of_surgery()))
-
-
-class RandomBest(Allocation):
-    """Of random widths that meet the budget, those with the best validation score before fine-tuning.
-
-    Li et al., CVPR 2022, "Revisiting random channel pruning".
-    """
-
-    name: Literal["random_best"] = "random_best"
-    compares_layers = False
-    draws: Count = 10
-    """Configurations of widths that are tried; of equally good ones the first is taken."""
-
-    def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
-        """Yield one surgery that chooses among random widths."""
-        return (
-            yield PruneBestOfRandom(
-                of=scores, draws=self.draws, task=cut.task, seed=cut.seed, step=cut.step, **cut.settings()
-            )
-        )
 
 
 class LeGR(Allocation):
@@ -394,5 +373,5 @@ def _prune(scores: StageOutcome, cut: Cut, allocation: Division) -> Prune:
 
 
 ALLOCATIONS: Registry[type[Allocation]] = Registry("allocation")
-for _settings in (Global, Uniform, ByKind, Knapsack, RandomBest, LeGR, ToLatency):
+for _settings in (Global, Uniform, ByKind, Knapsack, LeGR, ToLatency):
     ALLOCATIONS.add(_settings.model_fields["name"].default, _settings)

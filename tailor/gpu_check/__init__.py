@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tailor.parallel.process_group import ProcessGroup
+if TYPE_CHECKING:
+    from tailor.parallel.process_group import ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -18,5 +20,5 @@ class CheckRow:
     is_right: bool | None  # None: it says nothing on this device
 
 
-Check = Callable[[ProcessGroup, Path], Iterator[CheckRow]]
+Check = Callable[["ProcessGroup", Path], Iterator[CheckRow]]
 """A function that checks one subject on a device, in an empty folder of its own, and yields the rows."""

@@ -116,8 +116,6 @@ class Recipe:
 
         With distillation, the teacher teaches all networks except the one that it was tuned from.
 
-        Args:
-
         Raises:
             ConfigError: with distillation, the method did not get its head from `head`.
         """

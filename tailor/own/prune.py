@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tailor.catalogue.datasets import DATASETS, DataInfo
 from tailor.catalogue.widths import WIDE_FILTERS
-from tailor.config.allocations import LeGR, RandomBest
+from tailor.config.allocations import LeGR
 from tailor.config.latency_table import sha256_of_table
 from tailor.config.optimisation import Optimisation
 from tailor.config.parsing import parse_trial
@@ -218,7 +218,7 @@ def _score_and_prune(config: TrialConfig) -> StageGenerator:
     recipe = Recipe(config)
     method = config.method
     assert isinstance(method, Pruning)
-    if isinstance(method.allocation, RandomBest | LeGR):
+    if isinstance(method.allocation, LeGR):
         raise ConfigError(
             f"allocation {method.allocation.name!r} chooses by validation images, which a trial has; choose 'global', "
             "'uniform', 'by_kind', 'knapsack' or {'name': 'latency', 'latency_ms': ...}"

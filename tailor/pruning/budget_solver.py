@@ -142,29 +142,6 @@ DIVISIONS: dict[Division, Callable[[Budget, Ranking], Kept]] = {
 }
 
 
-def random_widths(budget: Budget, ranking: Ranking, numbers: torch.Generator) -> Kept:
-    """Random shares per group, scaled together until the budget is met; the lowest-ranked of each group are removed.
-
-    Raises:
-        ConfigError: as of `lowest_of_all`.
-    """
-    drawn_shares = {group.name: float(torch.rand((), generator=numbers)) for group in budget.groups}
-
-    def counts(thousandths: int) -> dict[str, int]:
-        # Up to 1000 every group loses its drawn share; above, the rest of each shrinks until all are at their minimum.
-        part_of_drawn = min(thousandths, 1000) / 1000
-        part_of_rest = max(thousandths - 1000, 0) / 1000
-        removed = {}
-        for group in budget.groups:
-            drawn = drawn_shares[group.name]
-            share = drawn * part_of_drawn + (1.0 - drawn) * part_of_rest
-            most = max(0, group.filters - budget.minimum[group.name])
-            removed[group.name] = min(round(group.filters * share), most)
-        return removed
-
-    return lowest_in_each(budget.groups, _fewest(budget, 2000, counts), ranking)
-
-
 def round_widths(budget: Budget, removed: dict[str, int]) -> dict[str, int]:
     """The same removals or fewer, so that each group keeps a width that the budget's rule allows.
 

@@ -26,7 +26,6 @@ from tailor.pruning.knapsack_budget import knapsack, knapsack_by_table
 from tailor.pruning.latency_budget import least_removal
 from tailor.pruning.surgery import Group
 from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, part
-from tailor.stage_execution.tuning import score_on
 from tailor.stages import GroupRule
 from tailor.training.loop import group, optimiser_for, train
 
@@ -211,34 +210,12 @@ def apply_any_pruning(
     stage: stages.Prune
     | stages.PruneByKnapsack
     | stages.PruneByTable
-    | stages.PruneBestOfRandom
     | stages.PruneByCumulativeSum
     | stages.PruneToLatency,
     parent: ModelState,
     tensors: Tensors,
 ) -> ModelState:
     return surgery.slim(parent, part("kept", tensors), groups_of(parent, stage.rule))
-
-
-@compute.register
-def compute_prune_best_of_random(
-    stage: stages.PruneBestOfRandom, parent: ModelState, context: StageContext
-) -> StageOutput:
-    groups = groups_of(parent, stage.rule)
-    validation = context.splits(stage.task).validation
-    ranking = budget_solver.combine_scores(parent.scores, groups, stage.grouping, stage.normalisation)
-    budget = budget_solver.budget_of(stage, parent, groups)
-    numbers = generator(stages.step_seed(stage.seed, stage.step), "random widths")
-    best_kept = None
-    scores: list[float] = []
-    for _ in range(stage.draws):
-        kept = budget_solver.random_widths(budget, ranking, numbers)
-        score = score_on(surgery.slim(parent, kept, groups), validation, context)
-        if best_kept is None or score > max(scores):
-            best_kept = kept
-        scores.append(score)
-    assert best_kept is not None
-    return surgery_output(parent, best_kept, groups, stage.removed_macs_fraction, {"drawn_scores": scores})
 
 
 def surgery_output(

@@ -14,7 +14,6 @@ from tailor.stages.pruning import (
     Grouping,
     MeasureNorms,
     Prune,
-    PruneBestOfRandom,
     PruneByKnapsack,
     PruneByTable,
     PruneToLatency,

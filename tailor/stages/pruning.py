@@ -105,23 +105,6 @@ class PruneByKnapsack(DrawnStage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneBestOfRandom(DrawnStage):
-    """Try random widths that meet the budget, removing the lowest-scored filters of each layer; keep the best."""
-
-    kind = "prune_best_of_random"
-    draws: int
-    task: Task  # its validation split chooses
-    seed: int
-
-    def cost(self, size: Size) -> StageCost:
-        """The validation images forward for every draw."""
-        return StageCost(work=self.draws * size.measured_images * size.macs)
-
-    def kept_fraction(self, before: float) -> float:
-        return min(before, 1.0 - self.removed_macs_fraction)
-
-
-@dataclass(frozen=True, kw_only=True)
 class PruneToLatency(DrawnStage):
     """Remove the lowest-scored filters, at most the budget, until a forward pass meets a latency on this machine.
 

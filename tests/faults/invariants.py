@@ -196,7 +196,7 @@ def differences(run: Path, undisturbed: Path) -> list[Violation]:
 def compared(ours: Written, theirs: Written) -> list[Violation]:
     """As `differences`, of what was read."""
     found = []
-    for table in ("planned", *OF_TRIALS, "proposals"):
+    for table in ("planned", *OF_TRIALS, "proposals", "looks"):
         mine, other = ({key: _said(row) for key, row in read.last[table].items()} for read in (ours, theirs))
         missing = mine.keys() ^ other.keys()
         unequal = [key for key in mine.keys() & other.keys() if mine[key] != other[key]]

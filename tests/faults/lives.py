@@ -126,23 +126,15 @@ def _end(sweep: TinySweep, number: int, undisturbed: Undisturbed) -> list[str]:
         return [f"1: the launch after the faults ended with {launch.code}: {launch.said[-500:]}"]
     broken = [f"4: process left: {what}" for what in _left(sweep.folder)]
     broken += _told(_in_a_fork(lambda: violations(sweep.run, sweep.cache, ended=True)))
-    broken += _told(_in_a_fork(lambda: _decided_otherwise(sweep.run)))
+    broken += _told(_in_a_fork(lambda: _read_otherwise(sweep.run)))
     return broken + _told(_in_a_fork(lambda: differences(sweep.run, undisturbed.run)))
 
 
-def _decided_otherwise(run: Path) -> list[Violation]:
-    """Decisions that are other ones when they are made again from the rows; none of a sweep that makes none."""
-    from results.store.reader import load
-    from sweeps.search import run_search
-    from sweeps.settle import run_settle
-    from sweeps.spec.spec import load_spec
+def _read_otherwise(run: Path) -> list[Violation]:
+    """Decisions by scores that no row has."""
+    from tests.faults.decisions import read_otherwise
 
-    spec = load_spec(run / "spec.toml")
-    if not spec.adds_trials:
-        return []
-    replay = run_search.replay if spec.search is not None else run_settle.replay
-    with load(run) as tables:
-        return [Violation(2, f"{one} is decided otherwise by replay") for one, _ in replay(spec, tables)]
+    return [Violation(2, what) for what in read_otherwise(run)]
 
 
 def _left(folder: Path) -> list[str]:

@@ -115,7 +115,7 @@ def test_its_data_set_is_verified_and_trained_on(left: Path) -> None:
 def test_its_site_file_makes_a_job(left: Path) -> None:
     site = (left / "mysite.toml").read_text().replace('"/shared"', f'"{left}"')  # where the job's log will be
     (left / "mysite.toml").write_text(site)
-    said = commands.transtailor_command("script", "mysite.toml", "--", "nvidia-smi", folder=left)
+    said = commands.transtailor_command("plan", "demo", "--site", "mysite.toml", "--script", folder=left)
     assert said.returncode == 0, said.stderr
     assert "--partition=gpu" in said.stdout and "module load cuda" in said.stdout
 

@@ -94,7 +94,7 @@ def write_search(run: Path, confirmed: int, failed: int | None = None) -> Path:
               ended="failed" if (n, seed) == (failed, 6) else "finished")
         for n in range(confirmed) for seed in range(1, 7)
     ]  # fmt: skip
-    of = {"batch": 0, "variant": 0, "values_json": "{}", "drawn_by": "random", "unscored": [], "code_digest": "c"}
+    of = {"batch": 0, "variant": 0, "values_json": "{}", "drawn_by": "random", "code_digest": "c"}
     groups = [([trial], "search", None) for trial in searched]
     groups += [(new[6 * n : 6 * n + 6], "confirm", n) for n in range(confirmed)]
     rows = [

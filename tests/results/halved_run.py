@@ -53,7 +53,7 @@ def write_halved(run: Path, tried: Sequence[Tried], confirmed: Mapping[int, int]
     }  # fmt: skip
     trials = [one.trial for one in tried]
     write_run(run, [*trials, *(trial for several in again.values() for trial in several)])
-    of = {"batch": 0, "variant": 0, "drawn_by": "random", "unscored": [], "refusal": None, **COMMON}
+    of = {"batch": 0, "variant": 0, "drawn_by": "random", "refusal": None, **COMMON}
     groups = [([trial], "search", None, one) for trial, one in zip(trials, tried, strict=True)]
     groups += [(several, "confirm", number, tried[number]) for number, several in again.items()]
     writer = Writer(run / "tables")

@@ -13,7 +13,7 @@ from click.shell_completion import ShellComplete
 
 from tests.commands import parsed, transtailor_command
 from tests.product import ROOT
-from transtailor.__main__ import tree
+from transtailor.__main__ import GONE, tree
 from transtailor.cli import Commands, Entry
 
 HEAVY = ("torch", "ray", "pandas", "duckdb", "pyarrow", "numpy", "pydantic")
@@ -35,7 +35,8 @@ ENTRIES = listed(tree())
 
 def command_of(name: str) -> click.Command:
     entry = ENTRIES[name]
-    command = getattr(import_module(entry.module), entry.module.rpartition(".")[2])
+    module, _, function = entry.function.partition(":")
+    command = getattr(import_module(module), function)
     assert isinstance(command, click.Command)
     return command
 
@@ -44,7 +45,7 @@ def test_without_words_it_lists_every_command(tmp_path: Path) -> None:
     said = transtailor_command(folder=tmp_path)
     assert said.returncode == 0
     assert said.stdout == transtailor_command("--help", folder=tmp_path).stdout
-    assert len(ENTRIES) > 35
+    assert len(ENTRIES) == 37
     for name, entry in ENTRIES.items():
         assert f" {name} " in said.stdout
         assert entry.text in said.stdout
@@ -96,15 +97,17 @@ def test_words_and_exit_codes_pass_through(tmp_path: Path) -> None:
     said = transtailor_command("status", "runs/no such", folder=tmp_path)
     assert (said.returncode, said.stdout) == (2, "")
     assert "there is no run runs/no such" in said.stderr
-    said = transtailor_command("script", "no_site", "--", "a", "--help", folder=tmp_path)
-    assert said.returncode == 2 and "no site 'no_site'" in said.stderr
 
 
-@pytest.mark.parametrize("word", ["-h", "--help"])
-def test_help_of_a_jobs_command_adds_nothing_to_the_jobs_text(word: str, tmp_path: Path) -> None:
-    said = transtailor_command("script", "example", "--log-folder", "/shared/logs", "--", "df", word, folder=tmp_path)
-    assert said.returncode == 0
-    assert said.stdout.rstrip().endswith(f" df {word}")
+@pytest.mark.parametrize("words", ["replay runs/demo", "compact --help", "stops", "script a -- b"])
+def test_a_removed_command_says_in_one_line_what_to_type_instead(words: str, tmp_path: Path) -> None:
+    said = transtailor_command(*words.split(), folder=tmp_path)
+    name = words.partition(" ")[0]
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr == f"error: no command {name!r} any more; type: transtailor {GONE[name]}\n"
+    typed = shlex.split(GONE[name].partition(" (")[0])
+    assert f" {typed[0]} " in transtailor_command(folder=tmp_path).stdout
+    parsed([word.replace("RUN", "runs/demo") for word in typed])
 
 
 def test_the_version(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_refused_flag_says_what_depends_on_it_and_what_to_write(
 ) -> None:
     path = tmp_path / "site.toml"
     path.write_text(f"cpus_per_node = 4\nwalltime_min = 60\n[sbatch]\n{flag}\n")
-    assert main(["script", str(path), "--", "true"]) == 2
+    assert main(["doctor", "--site", str(path)]) == 2
     message = capsys.readouterr().err
     assert [part for part in said if part not in message] == []
     assert repr(flag.partition(" ")[0].strip('"')) in message
@@ -83,5 +83,5 @@ def test_a_plugins_flag_is_passed_on() -> None:
 def test_a_cluster_is_one_name(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     path = tmp_path / "site.toml"
     path.write_text(f'cpus_per_node = 4\nwalltime_min = 60\ncluster = "{name}"\n')
-    assert main(["script", str(path), "--", "true"]) == 2
+    assert main(["doctor", "--site", str(path)]) == 2
     assert 'the name of one cluster, such as "wice"' in capsys.readouterr().err

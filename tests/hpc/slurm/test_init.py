@@ -226,11 +226,10 @@ def test_no_amount_of_memory_becomes_all_of_it(
 ) -> None:
     path = tmp_path / "site.toml"
     path.write_text(f"cpus_per_node = 1\nwalltime_min = 60\nmemory_gb = {memory_gb}\n")
-    assert main(["script", str(path), "--", "true"]) == 2
+    assert main(["doctor", "--site", str(path)]) == 2
     assert said in capsys.readouterr().err
     path.write_text("cpus_per_node = 1\nwalltime_min = 60\nmemory_gb = 0.001\n")
-    assert main(["script", str(path), "--", "true"]) == 0
-    assert "--mem=1MB" in capsys.readouterr().out
+    assert "--mem=1MB" in script(read_site(path), Need(log_folder=tmp_path), ["true"])
 
 
 # What `scontrol show partition` prints, in the forms of: ComputeCanada/puppet-magic_castle/issues/124 (20.11), 22.05.8

@@ -11,7 +11,6 @@ from hpc.cluster.needs import RankNeed, controller_need, worker_need
 from hpc.errors import SiteError
 from hpc.sites.site import Controller, Need, Site, SubmissionLimits
 from hpc.slurm.script import sbatch_parameters, script
-from transtailor.__main__ import main
 
 SITE = Site(cpus_per_node=8, memory_gb=32, gpus_per_node=4, walltime_min=120)
 NEED = Need(log_folder=Path("/shared/run/logs"))
@@ -233,23 +232,6 @@ def test_an_unset_variable_of_the_scratch_folder_ends_the_job_with_its_name(tmp_
     )  # fmt: skip
     assert run.returncode != 0
     assert "NOT_SET_HERE: is not set on this node" in run.stderr
-
-
-def test_the_command_prints_the_text_that_would_be_submitted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", "")  # no SLURM is needed
-    path = tmp_path / "mine.toml"
-    path.write_text("cpus_per_node = 8\nwalltime_min = 60\n")
-    words = ["script", str(path), "--cpus", "2", "--walltime-min", "5", "--log-folder", str(tmp_path)]
-    assert main([*words, "--", "echo", "a  b"]) == 0
-    need = Need(log_folder=tmp_path, cpus=2, walltime_min=5)
-    site = Site(cpus_per_node=8, walltime_min=60)
-    assert capsys.readouterr().out == script(site, need, ["echo", "a  b"]) + "\n"
-    assert main([*words, "--nodes", "0", "--", "true"]) == 2
-    assert "nodes = 0: Input should be greater than or equal to 1" in capsys.readouterr().err
-    assert main(words) == 2
-    assert "after --" in capsys.readouterr().err
 
 
 CONTROLLER_CHANGES: dict[str, tuple[Any, set[str], set[str]]] = {

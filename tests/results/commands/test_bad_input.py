@@ -23,7 +23,7 @@ COMMANDS = {
     "table": ("table",),
     "effects": ("effects",),
     "power": ("power", "--against", "fine_tune"),
-    "stops": ("stops",),
+    "stops": ("compare", "--stops"),
     "front": ("front",),
     "images": ("images", "transtailor", "fine_tune"),
 }

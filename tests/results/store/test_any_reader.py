@@ -20,7 +20,7 @@ from tests.faults.tiny_sweep import SEARCH, SPEC, Launch, TinySweep, warm_up
 from tests.plain_readers import plain_readers
 
 pytestmark = pytest.mark.check
-COMMANDS = ("launch", "compact", "clean")  # each brings a run to rest
+COMMANDS = ("launch", "clean")  # each brings a run to rest
 EXTENDED = SPEC.replace("[[variants]]", "[axes]\nseed = [0, 1]\n[[variants]]", 1)
 R_COUNTS = 'for (table in commandArgs(TRUE)) cat(nrow(dplyr::collect(arrow::open_dataset(table))), "")'
 
@@ -126,7 +126,7 @@ def test_killed_at_the_end_of_a_launch_and_brought_to_rest_by_the_next_command(
 ) -> None:
     moments = _at_the_end(finished[1])
     assert len(moments) > 50
-    first = COMMANDS.index(command) * 9 % every  # so that the three commands together meet every ninth moment
+    first = COMMANDS.index(command) * 9 % every  # so that both commands together meet every ninth moment
     for number, moment in enumerate(moments[first::every]):
         sweep = TinySweep.below(tmp_path / str(number))
         assert launch(sweep, 0, Fault(how="SIGKILL of both", moment=moment, seed=number)).code == -9, moment

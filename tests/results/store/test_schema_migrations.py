@@ -13,12 +13,12 @@ from results.store import schema_migrations
 from results.store.merge import merge
 from results.store.parts import parts_of
 from results.store.reader import load
-from results.store.schema import SCHEMA_VERSION, STRING
+from results.store.schema import SCHEMA_VERSION, STRING, STRINGS
 from results.store.schema_migrations import OlderTable
 from results.store.settle import settle
 from results.store.writer import Writer
 from tests.commands import transtailor_command
-from tests.results.exact_run import Trial, write_run
+from tests.results.exact_run import Trial, write_run, write_search
 from tests.results.questions.test_front import TIMING
 
 OLD = 0
@@ -108,3 +108,16 @@ def test_paths_of_version_1_begin_with_head_only(tmp_path: Path) -> None:
         ("head_only", "head_only", "head_only", 0), ("prune", "prune", "prune", 0), ("prune", "prune", "prune", 1),
         ("transtailor", "transtailor", "transtailor", 1),
     ]  # fmt: skip
+
+
+def test_decisions_of_version_1_do_not_say_which_scores_they_read(tmp_path: Path) -> None:
+    run = write_search(tmp_path / "run", confirmed=1)
+
+    def as_written(rows: pa.Table) -> pa.Table:
+        rows = rows.drop_columns(["read_scores", "read_costs"])
+        return rows.append_column("unscored", pa.array([[]] * len(rows), STRINGS))
+
+    write_as_version(run, "proposals", 1, as_written)
+    with load(run) as tables:
+        rows = tables.rows("SELECT number, read_scores, read_costs FROM proposals ORDER BY number")
+    assert rows == [{"number": number, "read_scores": None, "read_costs": None} for number in range(4)]

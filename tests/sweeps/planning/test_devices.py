@@ -80,6 +80,22 @@ def test_on_a_site_with_gpus_each_rank_gets_one_unless_the_spec_says_otherwise(
     assert ("#SBATCH --gpus-per-node=4" in worker) == asked
 
 
+def test_a_plan_prints_only_the_texts_of_the_jobs_if_asked_without_slurm(
+    tmp_path: Path, write_spec: WriteSpec, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(SITE)
+    words = [str(write_spec()), "--site", str(path)]
+    page = planned(capsys, tmp_path, *words)
+    monkeypatch.setenv("PATH", "")
+    assert main(["plan", *words, "--script", "--runs", str(tmp_path / "runs")]) == 0
+    texts = capsys.readouterr().out
+    assert texts.startswith("\n--- the controller\n#!/bin/bash\n") and "\n--- each worker\n#!/bin/bash\n" in texts
+    assert page.endswith(texts) and page != texts
+    assert main(["plan", words[0], "--script"]) == 2
+    assert "--site local is this machine, which runs no jobs; type --site SITE" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("driver", "words", "said"),
     [

@@ -23,7 +23,7 @@ def outcome(folder: Path, found: Mapping[str, Sequence[Trial]]) -> list[str]:
     rows = [
         {
             "number": number, "batch": 0, "purpose": "confirm", "confirms": 10 + number, "variant": 0,
-            "values_json": f'{{"x": "{name}"}}', "drawn_by": "best", "unscored": [], "refusal": None,
+            "values_json": f'{{"x": "{name}"}}', "drawn_by": "best", "refusal": None,
             "seeds": SEEDS, "trial_ids": [trial.trial_id for trial in trials], "code_digest": "c",
         }
         for number, (name, trials) in enumerate(found.items())
@@ -102,5 +102,3 @@ def test_a_search_of_which_settings_are_refused_ends_and_says_why(
         assert [one["purpose"] for one in made[:-1]] == ["search"] * (len(made) - 1)
         assert sum(one["refusal"] is not None for one in made[:-1]) == 3
     assert len(rows_of(run, "FROM attempts")) == len(made) - 1 - 3 > 0
-    replayed = commands.transtailor_command("replay", "runs/search", folder=tmp_path)
-    assert f"all {len(made)} proposals in 2 batches come out the same" in replayed.stdout

@@ -1,7 +1,6 @@
 """What is tried next: batches, refusals, failures, confirmation, and the end."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -9,7 +8,6 @@ from sweeps.errors import SpecError
 from sweeps.search import proposals, study
 from sweeps.search.proposals import next_batch
 from sweeps.search.records import Proposal, Score
-from sweeps.search.run_search import replay
 from sweeps.search.samplers import sampler_seed
 from sweeps.spec.spec import Spec, load_spec
 from tailor.core.seeds import stream
@@ -73,8 +71,10 @@ def test_a_proposal_says_by_which_seed_and_from_which_results_it_was_drawn(
     settings = spec.search
     assert settings is not None
     *searched, one, other = decided(spec, epochs)
-    assert [(each.purpose, each.sampler_seed, each.reads) for each in (one, other)] == [("confirm", None, None)] * 2
-    assert all(each.reads is None for each in searched if each.batch == 0)
+    assert [(each.purpose, each.sampler_seed) for each in (one, other)] == [("confirm", None)] * 2
+    for each in (one, other):  # the best of all settings
+        assert dict(zip(each.reads, each.read_scores, strict=True)) == {old.number: epochs(old) for old in searched}
+    assert all(each.reads == () for each in searched if each.batch == 0)
     for each in searched:
         untried = stream(0, "untried", each.number)
         assert each.sampler_seed == (sampler_seed(settings, each.number) if each.drawn_by == "tpe" else untried)
@@ -84,6 +84,7 @@ def test_a_proposal_says_by_which_seed_and_from_which_results_it_was_drawn(
             best = max(known, key=lambda old: (epochs(old), -old.number))
             read = [best, *[old for old in before if old is not best][-2:]]
             assert each.reads == tuple(old.number for old in known if old in read)
+            assert each.read_scores == tuple(epochs(old) for old in known if old in read)
     assert {each.drawn_by for each in searched} == {"tpe", "random"}
 
 
@@ -104,13 +105,19 @@ def test_the_order_in_which_trials_end_changes_nothing(write_spec: WriteSpec) ->
     assert next_batch(spec, first, scores) == next_batch(spec, first, turned)
 
 
-def test_settings_that_fail_are_not_confirmed_and_the_decision_names_them(write_spec: WriteSpec) -> None:
+def test_only_nsga2_reads_costs(write_spec: WriteSpec) -> None:
+    for sampler, costs in (("tpe", ()), ("nsga2", (1.0,) * 4)):
+        made = decided(load_spec(write_spec(TPE.replace("tpe", sampler))), epochs)
+        assert made[4].reads == (0, 1, 2, 3) and made[4].read_costs == costs
+
+
+def test_settings_that_fail_are_not_confirmed_and_are_read_as_failed(write_spec: WriteSpec) -> None:
     spec = load_spec(write_spec(TPE))
     made = decided(spec, lambda one: None if one.candidate.values["method.criterion"] == "l1" else epochs(one))
     failed = {one.number for one in made if one.candidate.values["method.criterion"] == "l1" and one.confirms is None}
     assert failed and not failed & {one.confirms for one in made}
-    first = {key for one in made if one.number in failed and one.batch == 0 for key in one.trial_ids}
-    assert {*made[4].unscored} == first
+    read = dict(zip(made[4].reads, made[4].read_scores, strict=True))
+    assert read == {one.number: None if one.number in failed else epochs(one) for one in made if one.batch == 0}
 
 
 def test_excluded_and_impossible_settings_are_proposals_without_trials(write_spec: WriteSpec) -> None:
@@ -130,7 +137,6 @@ def test_a_search_ends_when_only_refused_settings_are_proposed(
     *searched, end = made
     assert sum(one.refusal is not None for one in searched) == 3 and {one.batch for one in searched} == {0}
     assert end.purpose == "end" and end.refusal is not None and "[[exclude]] leaves it out" in end.refusal
-    assert replay(load_spec(write_spec(text)), Rows(made, epochs)) == []  # type: ignore[arg-type]
 
 
 def test_a_limit_of_time_ends_the_search_and_what_was_tried_is_confirmed(write_spec: WriteSpec) -> None:
@@ -143,7 +149,6 @@ def test_a_limit_of_time_ends_the_search_and_what_was_tried_is_confirmed(write_s
         assert [one.purpose for one in batch] == purposes
         made += batch
     assert made[4].refusal == "hours = 1 were reached"
-    assert replay(spec, Rows(made, epochs)) == []  # type: ignore[arg-type]
 
 
 def test_a_search_has_at_most_all_settings_each_once(write_spec: WriteSpec) -> None:
@@ -153,39 +158,12 @@ def test_a_search_has_at_most_all_settings_each_once(write_spec: WriteSpec) -> N
         assert len({one.candidate.key for one in made}) == len(made) == 15, sampler
 
 
-class Rows:
-    """The tables of a run, as `replay` reads them."""
-
-    def __init__(self, made: list[Proposal], value: Callable[[Proposal], float | None]) -> None:
-        from sweeps.search.run_search import _row
-
-        self.proposals = [_row(one) for one in made]
-        self.scores = [
-            {"trial_id": key, "rung": one.rung, "validation_score": score, "macs": 1}
-            for one in made
-            for key in one.trial_ids
-            if (score := value(one)) is not None
-        ]
-
-    def rows(self, sql: str) -> list[dict[str, object]]:
-        return self.proposals if "proposals" in sql else self.scores
-
-
-def test_a_replay_finds_a_decision_that_was_changed(write_spec: WriteSpec) -> None:
-    spec = load_spec(write_spec(TPE))
-    made = decided(spec, epochs)
-    assert replay(spec, Rows(made, epochs)) == []  # type: ignore[arg-type]
-    forged = [*made[:5], replace(made[5], candidate=made[0].candidate), *made[6:]]
-    assert 5 in {old.number for old, _ in replay(spec, Rows(forged, epochs))}  # type: ignore[arg-type]
-    forged = [*made[:5], replace(made[5], sampler_seed=5), *made[6:]]
-    assert [old.number for old, _ in replay(spec, Rows(forged, epochs))] == [5]  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ('[search]\nsampler = "tpe"\n', r"\[search\]: sampler 'tpe' has no end; type trials = 40"),
         ('[search]\nsampler = "tpa"\ntrials = 3\n', r"\[search\] sampler: .*'tpa'.*did you mean 'tpe'"),
+        ('[search]\nsampler = "tune:ax"\ntrials = 3\n', r"no such sampler.*\(valid: grid, nsga2, random, tpe\)"),
         ("[confirm]\ntop = 3\n", r"\[confirm\]: there is no search to confirm; add \[search\]"),
         ("[search]\ntrials = 3\n[tuning]\noptimisation.learning_rate = [0.1]\n", r"\[tuning\] chooses settings too"),
         ("[search]\ntrials = 3\n[confirm]\nseeds = 1\n", r"\[confirm\] seeds: given 1"),

@@ -9,12 +9,10 @@ import pytest
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from sweeps.errors import SpecError
 from sweeps.search.records import SettingResult
 from sweeps.search.samplers import Sampling, sampler_seed
 from sweeps.search.space import SearchCandidate, Space, space_of
 from sweeps.search.study import BEST_READ, MOST_READ, read_by
-from sweeps.search.tune_searcher import TuneSearcher
 from sweeps.spec.search_settings import SearchSettings
 from sweeps.spec.spec import Spec, Variant
 
@@ -181,24 +179,3 @@ def test_ascending_numbers_are_ordered_and_names_are_not() -> None:
     assert rates.is_ordered and not kinds.is_ordered
     space: Space = space_of(Spec(name="s", axes={"a": [3, 1, 2], "b": [True, False]}))
     assert not any(axis.is_ordered for axis in space.dimensions[0])
-
-
-def test_a_searcher_of_tune_proposes_settings_and_is_told_what_others_tried() -> None:
-    settings = SearchSettings(sampler="tune:optuna", trials=100)
-    first = TuneSearcher(SPACE, settings)
-    told: list[SettingResult] = []
-    for batch in range(3):
-        new = [first.propose(len(told) + place, batch, told).candidate for place in range(4)]
-        told += told_of(new, batch)
-    values = SPACE.dimensions[0][0].values
-    assert all(one.candidate.values["rate"] in values for one in told)
-    again = TuneSearcher(SPACE, settings)  # of another launch
-    drawn = again.propose(len(told), 3, told)
-    assert drawn.candidate.key and drawn.seed is None and drawn.read is None
-    (study,) = (again._searcher._ot_study,)
-    assert len(study.get_trials(states=[TrialState.COMPLETE])) == sum(one.score is not None for one in told)
-
-
-def test_a_searcher_whose_library_is_missing_is_refused_with_what_to_type() -> None:
-    with pytest.raises(SpecError, match="sampler 'tune:zoopt' cannot be used here: .*pip install"):
-        TuneSearcher(SPACE, SearchSettings(sampler="tune:zoopt", trials=3))

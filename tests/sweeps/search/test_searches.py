@@ -1,4 +1,4 @@
-"""Real searches by the real command: serial equals Ray, killed and launched again equals undisturbed, replayed."""
+"""Real searches by the real command: serial equals Ray, killed and launched again equals undisturbed."""
 
 import re
 import shutil
@@ -18,13 +18,13 @@ from results.arms.findings import findings_of
 from results.questions.search import history, rungs, search_front, section, settings
 from results.render.blocks import Figure
 from results.store.reader import load
-from results.store.writer import Writer
 from sweeps.errors import RunFolderError
-from sweeps.run.relaunch import check_may_resume, start, this_code_digest
+from sweeps.run.relaunch import check_may_resume, this_code_digest
 from sweeps.run.run_folder import LaunchRecord, RunFolder, open_run
 from sweeps.search.run_search import RunSearch
 from sweeps.spec.spec import load_spec
 from tests import commands
+from tests.faults.decisions import read_otherwise
 from tests.install import no_chromium
 from tests.results.chromium import IS_LEFT_OUT, chromium
 from tests.results.report.report_page import DRAWN, until
@@ -52,10 +52,6 @@ seeds = 2
 """
 AXES = SPEC.split("[axes]\n")[1].split("\n[search]")[0]
 DECISIONS = "SELECT * EXCLUDE (code_digest, written_at) FROM proposals ORDER BY number"
-NOT_CONFIRMED = """
-SELECT unnest(trial_ids) AS trial_id FROM proposals
-WHERE purpose = 'promote' AND promotes NOT IN (SELECT confirms FROM proposals WHERE confirms IS NOT NULL)
-"""
 FIGURES = ["search-history", "search-rungs", "search-settings", "search-front"]
 CONFIRMED = """
 SELECT validation_score, test_score FROM measured_points WHERE trial_id IN (
@@ -159,49 +155,23 @@ def test_a_browser_draws_how_it_went(serial: tuple[Path, str]) -> None:
         assert browser.complaints == []
 
 
-def test_launched_again_nothing_is_left_and_every_decision_is_made_again(serial: tuple[Path, str]) -> None:
+def test_launched_again_nothing_is_left(serial: tuple[Path, str]) -> None:
     folder, _ = serial
-    before = {table: rows(folder, f"SELECT * FROM {table} ORDER BY ALL") for table in ("attempts", "events")}
+    tables = ("attempts", "events", "proposals")
+    before = {table: rows(folder, f"SELECT * FROM {table} ORDER BY ALL") for table in tables}
     said = launch(folder, "--site", "serial")
     assert " trials have ended, and no more are added" in said
     assert {table: rows(folder, f"SELECT * FROM {table} ORDER BY ALL") for table in before} == before
-    replayed = commands.transtailor_command("replay", "runs/search", folder=folder)
-    assert (replayed.returncode, replayed.stdout) == (
-        0,
-        "runs/search: all 13 proposals in 5 batches come out the same\n"
-        "rung 0 (1 epoch): too few trials were continued to see what it predicts\n",
-    )
 
 
-@pytest.mark.parametrize(("table", "score", "decided"), [
-    ("predictions", "prediction", "all 13 proposals in 5 batches come out the same"),
-    ("operating_points", "validation_score", "proposals come out differently"),
-])  # fmt: skip
-def test_no_decision_reads_test_predictions(
-    serial: tuple[Path, str], tmp_path: Path, table: str, score: str, decided: str
-) -> None:
-    """A setting that was not confirmed becomes the best, by its test predictions or by its validation score."""
-    shutil.copytree(serial[0], tmp_path, dirs_exist_ok=True)
-    found = rows(tmp_path, f"SELECT * EXCLUDE written_at FROM {table}")
-    (last,) = rows(tmp_path, NOT_CONFIRMED)
-    for row in found:
-        is_best = row["trial_id"] == last["trial_id"]
-        row[score] = float(is_best) if table == "operating_points" else row["label"] if is_best else -1
-    Writer(tmp_path / "runs" / "search" / "tables").write(table, found)
-    replayed = commands.transtailor_command("replay", "runs/search", folder=tmp_path)
-    assert decided in replayed.stdout + replayed.stderr
-
-
-def test_a_replay_says_that_a_searcher_of_tune_cannot_be_asked_again(tmp_path: Path) -> None:
-    (tmp_path / "spec.toml").write_text(SPEC.replace('"tpe"', '"tune:optuna"'))
-    search = RunSearch(load_spec(tmp_path / "spec.toml"), RunFolder(tmp_path / "runs" / "search"))
-    run, lock, _ = start(search.plan, tmp_path / "runs", extend=False, update_code=False)
-    with lock:
-        search.save()
-    replayed = commands.transtailor_command("replay", run.path, folder=tmp_path)
-    assert replayed.returncode == 0, replayed.stderr
-    assert "all 3 proposals in 1 batches come out the same\n" in replayed.stdout
-    assert "settings were proposed by tune:optuna, whose state is not kept: these were not tried\n" in replayed.stdout
+def test_each_decision_says_which_scores_it_read(serial: tuple[Path, str]) -> None:
+    folder, said = serial
+    assert list(read_otherwise(folder / "runs" / "search")) == []
+    assert "rung 0 (1 epoch): too few trials were continued to see what it predicts\n" in said
+    counts = rows(folder, "SELECT DISTINCT batch, purpose, len(reads) AS n FROM proposals ORDER BY batch")
+    assert [(row["purpose"], row["n"]) for row in counts] == [
+        ("search", 0), ("search", 3), ("search", 6), ("promote", 8), ("confirm", 3),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -254,8 +224,6 @@ def test_with_extend_more_settings_continue(serial: tuple[Path, str], tmp_path: 
     )
     changed = [trial_id for trial_id in before if after[trial_id] != before[trial_id]]
     assert [(before[trial_id], after[trial_id]) for trial_id in changed] == [("stopped", "finished")]
-    replayed = commands.transtailor_command("replay", "runs/search", folder=tmp_path)
-    assert replayed.returncode == 0, replayed.stderr
 
 
 def test_a_plan_says_what_runs_first_and_what_runs_at_most(tmp_path: Path) -> None:
@@ -273,7 +241,7 @@ def test_on_ray_it_decides_alike(serial: tuple[Path, str], tmp_path: Path) -> No
 
 
 @pytest.mark.long
-def test_asynchronously_on_ray_what_was_decided_is_decided_again(tmp_path: Path) -> None:
+def test_asynchronously_on_ray_a_third_continues_at_once(tmp_path: Path) -> None:
     """Which settings continue depends on the machine; that a third does, and none waits for a rung, does not."""
     (tmp_path / "spec.toml").write_text(SPEC.replace("eta = 3", "asynchronous = true, eta = 3"))
     done = commands.launch("spec.toml", folder=tmp_path)
@@ -286,8 +254,7 @@ def test_asynchronously_on_ray_what_was_decided_is_decided_again(tmp_path: Path)
     assert ended >= 4 + 3
     assert rows(tmp_path, status) == [{"status": "finished", "n": ended}, {"status": "stopped", "n": 12 - ended}]
     assert not [*tmp_path.glob("runs/search/trials/*/checkpoint/*")]
-    replayed = commands.transtailor_command("replay", "runs/search", folder=tmp_path)
-    assert "proposals in" in replayed.stdout and "depends on the order in which trials end" in replayed.stdout
+    assert list(read_otherwise(tmp_path / "runs" / "search")) == []
 
 
 def kill_after_decision(folder: Path, parts: int) -> None:
@@ -328,8 +295,6 @@ def test_killed_it_continues_as_if_undisturbed_and_leaves_no_state(serial: tuple
     launch(folder, "--site", "serial")
     for sql in (DECISIONS, POINTS):
         assert rows(folder, sql) == rows(serial[0], sql)
-    replayed = commands.transtailor_command("replay", "runs/search", folder=folder)
-    assert "all 13 proposals in 5 batches come out the same" in replayed.stdout, replayed.stderr
     assert not [*folder.glob("runs/search/trials/*/checkpoint/*")]
 
 

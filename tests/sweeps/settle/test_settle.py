@@ -10,8 +10,7 @@ from results.statistics.sequential import Design, look_at
 from results.store.reader import load
 from results.store.schema import TABLES
 from results.store.writer import Writer
-from sweeps.errors import RunFolderError, SpecError
-from sweeps.operations.replay import replay_lines
+from sweeps.errors import SpecError
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.settle.costs import Assumed, seed_lines
 from sweeps.settle.family import planned_comparisons
@@ -144,7 +143,6 @@ def test_no_seeds_are_added_when_the_time_is_over(tmp_path: Path) -> None:
     assert {look.look for look in looks} == {0}
     assert {look.ended for look in looks if look.is_open} == {"hours = 1e-09 were reached"}
     assert RunSettle(spec, run).has_ended()
-    assert "come out the same" in next(replay_lines(run))
 
 
 def test_a_launch_that_was_killed_after_a_decision_is_completed(tmp_path: Path) -> None:
@@ -166,27 +164,26 @@ def test_a_launch_that_was_killed_after_a_decision_is_completed(tmp_path: Path) 
     assert set(open_run(other).trials) == set(open_run(run).trials)
 
 
-def test_replay_makes_all_decisions_again_and_names_those_that_differ(tmp_path: Path) -> None:
-    run, looks = settled(tmp_path)
-    assert "5 comparisons in 3 looks come out the same" in next(replay_lines(run))
-    with load(run.path) as tables:
-        (row,) = tables.rows("SELECT * FROM predictions WHERE split = 'test' AND prediction <> 9 LIMIT 1")
-        rows = tables.rows(
-            "SELECT * EXCLUDE written_at FROM predictions WHERE trial_id = (SELECT trial_id FROM planned WHERE arm = "
-            "'prune l1' AND seed = 0 LIMIT 1)"
-        )
-    assert row
-    Writer(run.tables).write("predictions", [other | {"prediction": 9} for other in rows])
-    with pytest.raises(RunFolderError, match=r"look 0, prune l1 at .* now"):
-        list(replay_lines(run))
-
-
-def test_replay_knows_which_trials_had_failed(tmp_path: Path) -> None:
-    run, looks = settled(tmp_path, failing=[("head_only", 3), ("prune l1", 12)])
-    failed = {trial for look in looks for trial in look.failed}
-    plan = whole_plan(settled_spec())
-    end_trials(run, [trial for trial in plan.trials if trial.trial_id in failed], scores(EFFECTS))
-    assert "come out the same" in next(replay_lines(run))
+def test_a_look_says_which_scores_it_read(tmp_path: Path) -> None:
+    """Also of seeds that were looked at before; of an arm with failed trials, none."""
+    run, looks = settled(tmp_path, failing=[("head_only", 3)])
+    right = scores(EFFECTS)
+    by_id = {trial.trial_id: trial for trial in whole_plan(settled_spec()).trials}
+    spec = settled_spec()
+    assert spec.settle is not None
+    planned = planned_comparisons(whole_plan(spec), spec.settle, "")
+    for look in looks:
+        if look.verdict == "incomplete":
+            assert look.scores is None and look.against_scores is None
+            continue
+        trials = planned[look.number]
+        own = [right(by_id[trials.trials[seed][0]], look.comparison.asked) for seed in range(look.seeds)]
+        control = [
+            right(by_id[trials.control_trials[seed][0]], look.comparison.against_asked) for seed in range(look.seeds)
+        ]
+        assert look.scores == pytest.approx([count / 100 for count in own if count is not None])
+        assert look.against_scores == pytest.approx([count / 100 for count in control if count is not None])
+    assert {look.seeds for look in looks} == {10, 14, 20}
 
 
 @pytest.mark.parametrize(

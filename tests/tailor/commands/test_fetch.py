@@ -14,10 +14,10 @@ import pytest
 
 from tailor.catalogue import pins, weights
 from tailor.catalogue.weights import WeightsInfo
-from tailor.commands import fetch as fetching
-from tailor.commands.fetch import fetch_weights as fetch
-from tailor.commands.fetch import needs_of
 from tailor.core.errors import ConfigError
+from tailor.prepare import fetch as fetching
+from tailor.prepare.fetch import fetch_weights as fetch
+from tailor.prepare.fetch import needs_of
 from transtailor.__main__ import main
 
 NAME, OTHER = "ResNet18_Weights.IMAGENET1K_V1", "ResNet50_Weights.IMAGENET1K_V2"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tailor.commands.trial import run
+from tailor import trial_run
 from tailor.core import heartbeat
 from tests.commands import Said
 from transtailor.waiting import wait_for
@@ -70,12 +70,12 @@ def test_how_far_the_running_stage_is_shows(out: io.StringIO, monkeypatch: pytes
     err = io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
-    monkeypatch.setattr(run, "LINE_PERIOD_S", 0.01)
-    monkeypatch.setattr(run, "LIVE_PERIOD_S", 0.01)
+    monkeypatch.setattr(trial_run, "LINE_PERIOD_S", 0.01)
+    monkeypatch.setattr(trial_run, "LIVE_PERIOD_S", 0.01)
     heartbeat.report_progress_by(lambda: (0.5, "epoch 7 of 25, loss 0.4121"))
     shown = out if out.isatty() else err
     try:
-        with run._progress_shown(["train_source", "fine_tune"]) as passed:
+        with trial_run._progress_shown(["train_source", "fine_tune"]) as passed:
             wait_for(lambda: "train_source 1/2  epoch 7 of 25, loss 0.4121" in shown.getvalue(), "a word", LIMIT_S)
             passed.append("key")
             wait_for(lambda: "fine_tune 2/2  epoch 7 of 25, loss 0.4121" in shown.getvalue(), "the next", LIMIT_S)

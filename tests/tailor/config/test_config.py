@@ -261,7 +261,7 @@ def test_a_diverging_trial_ends_with_1_and_names_the_stage(tmp_path: Path, comma
 
 WITHOUT_TORCH = """
 import sys
-import tailor.catalogue.manifest, tailor.commands.data.prepare, tailor.commands.fetch
+import tailor.catalogue.manifest, tailor.prepare.prepare, tailor.prepare.fetch
 from tailor.catalogue import feasibility_table, weights
 from tailor.catalogue.networks import NETWORKS
 from tailor.config.parsing import parse_trial

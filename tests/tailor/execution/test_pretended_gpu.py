@@ -60,7 +60,6 @@ ARMS: dict[str, dict[str, Any]] = {
         "method": PRUNE
         | {"criterion": "l2", "allocation": {"name": "legr", "population": 2, "samples": 1, "generations": 2}}
     },
-    "random_best": {"method": PRUNE | {"criterion": "l1", "allocation": {"name": "random_best", "draws": 2}}},
     "sfp": {"method": {"name": "sfp", "removed_macs_fraction": 0.2}},
     "gbn": {"method": {"name": "gbn", "steps": 1, "ticks": 2}},
     "smaller_dense": {"method": {"name": "smaller_dense", "removed_macs_fraction": 0.2}},

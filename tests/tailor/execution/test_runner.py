@@ -34,7 +34,6 @@ EVERY_KIND_OF_STAGE: list[dict[str, Any]] = [
     {"name": "fine_tune"},
     {"name": "smaller_dense"},
     {"name": "prune", "criterion": "l2", "allocation": LEGR},
-    {"name": "prune", "criterion": "l1", "allocation": {"name": "random_best", "draws": 2}},
     {"name": "prune", "criterion": "l1", "weights": "reinitialised"},
     {"name": "pac_net", "allocate_epochs": 1},
     {"name": "sfp"},

@@ -90,7 +90,7 @@ sys.modules.update(dict.fromkeys({NOT_NEEDED!r}))  # whoever imports one fails
 from pathlib import Path
 from transtailor.__main__ import main
 assert main(["check-gpu", "--help"]) == 0
-from tailor.commands.check_gpu import describe_machine, report, rows_of
+from tailor.gpu_check.check_gpu import describe_machine, report, rows_of
 from tailor.gpu_check import processes, trials
 from tailor.gpu_check.training import check_memory
 from tailor.parallel.process_group import join

@@ -21,7 +21,6 @@ RULE = GroupRule()
 CONTROLS: list[tuple[str, dict[str, Any]]] = [
     ("score_filters", {"name": "prune", "criterion": "random", "steps": 3, "removed_macs_fraction": 0.3}),
     ("prune", {"name": "transtailor", "prune_by": "random", "steps": 3}),
-    ("prune_best_of_random", {"name": "prune", "allocation": {"name": "random_best", "draws": 1}, "steps": 3}),
 ]
 
 

@@ -298,5 +298,5 @@ def test_mistakes_of_data_are_explained(mistake: str) -> None:
 
 
 def test_allocations_that_choose_by_validation_images_are_refused() -> None:
-    with pytest.raises(ConfigError, match="'random_best' chooses by validation images"):
-        tailor.prune(small(), torch.zeros(1, 8), removed_macs_fraction=0.3, allocation="random_best", loader=pairs())
+    with pytest.raises(ConfigError, match="'legr' chooses by validation images"):
+        tailor.prune(small(), torch.zeros(1, 8), removed_macs_fraction=0.3, allocation="legr", loader=pairs())

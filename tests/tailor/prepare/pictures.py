@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tailor.commands.data.check import check as data_check
-from tailor.commands.data.prepare import prepare as data_prepare
+from tailor.prepare.check import check as data_check
+from tailor.prepare.prepare import prepare as data_prepare
 
 
 def picture(number: int, size: tuple[int, int] = (40, 32), mode: str = "RGB") -> Image.Image:

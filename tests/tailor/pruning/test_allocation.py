@@ -3,16 +3,12 @@
 import math
 from collections.abc import Callable
 from itertools import count
-from pathlib import Path
 
 import pytest
 import torch
 
-from tailor import stages
 from tailor.core.errors import ConfigError
-from tailor.data import task_data
 from tailor.data.task_data import generator
-from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
 from tailor.model.cost import macs_of, original_macs, removed_macs_fraction
 from tailor.model.state import ModelState
@@ -20,7 +16,7 @@ from tailor.pruning import budget_solver, surgery
 from tailor.pruning.budget_solver import Ranking
 from tailor.stage_execution.tuning import cost_of
 from tailor.stages import GroupRule
-from tests.tailor.trials import NETWORKS, short_trial
+from tests.tailor.trials import NETWORKS
 
 Run = Callable[..., list[StageEvent]]
 Found = tuple[surgery.Group, ...]
@@ -145,88 +141,6 @@ def test_uniform_counts_shares_of_the_original_widths(fitted: Callable[[str], Mo
     assert len(kept["features.5"]) == 6  # of 48
     assert len(kept["features.2"]) == len(kept["features.7"]) < 48
     assert 2 * len(kept["features.0"]) == pytest.approx(len(kept["features.2"]), abs=1)  # 24 and 48 originally
-
-
-# --- random widths, and the best of them ---
-
-
-@pytest.mark.parametrize(
-    ("network", "budget", "minimum"),
-    [
-        ("digits_vgg", 0.45, 0.25),
-        pytest.param("digits_vgg", 0.9, 0.05, marks=pytest.mark.check),
-        ("digits_resnet", 0.3, 0.1),
-    ],
-)
-def test_random_widths_equal_the_slow_reference(
-    network: str, budget: float, minimum: float, fitted: Callable[[str], ModelState]
-) -> None:
-    """The drawn shares grow together, then towards all, until the really slimmed network meets the budget."""
-    state = fitted(network)
-    found, ranking = ranked(state, RULES["coupled"])
-    least = budget_solver.minimums(state, found, minimum)
-    numbers, again = generator(1, "test widths"), generator(1, "test widths")
-    for _ in range(2):
-        fast = budget_solver.random_widths(budget_solver.Budget(state, found, budget, least), ranking, numbers)
-        shares = {g.name: torch.rand((), generator=again).item() for g in found}
-        for thousandths in count(0, 1):
-            taken = {name: share * min(thousandths, 1000) / 1000 for name, share in shares.items()}
-            taken = {name: share + (1 - share) * max(thousandths - 1000, 0) / 1000 for name, share in taken.items()}
-            removed = {g.name: min(round(g.filters * taken[g.name]), g.filters - least[g.name]) for g in found}
-            slow = lowest_go(ranking, removed)
-            if meets(state, found, slow, budget):
-                break
-        assert as_lists(fast) == slow
-        assert all(len(stays) >= least[name] for name, stays in slow.items())
-
-
-METHOD = {
-    "name": "prune",
-    "criterion": "l1",
-    "removed_macs_fraction": 0.3,
-    "allocation": {"name": "random_best", "draws": 6},
-}
-
-
-def pruned_by(events: list[StageEvent], kind: str) -> tuple[StageEvent, ModelState]:
-    """The event of a pruning and the state before it."""
-    (order,) = (event.order for event in events if event.result.stage.kind == kind)
-    return events[order], events[order - 1].result.model_state()
-
-
-def test_random_best_is_the_best_on_validation(run: Run, shared_cache: Cache) -> None:
-    event, scored = pruned_by(run(short_trial(METHOD, network="digits_vgg"), shared_cache), "prune_best_of_random")
-    stage = event.result.stage
-    assert isinstance(stage, stages.PruneBestOfRandom)
-    found = surgery.groups(scored.build(), scored.input_shape, stage.rule)
-    ranking = {g.name: scored.scores[g.name] for g in found}
-    least, numbers = budget_solver.minimums(scored, found, 0.1), generator(stage.seed, "random widths")
-    validation = task_data.splits(stage.task).validation
-    drawn, accuracies = [], []
-    for _ in range(6):
-        drawn.append(budget_solver.random_widths(budget_solver.Budget(scored, found, 0.3, least), ranking, numbers))
-        model = surgery.slim(scored, drawn[-1], found).build().eval()
-        with torch.no_grad():
-            right = model(task_data.normalise(validation.fetch().images)).argmax(dim=1) == validation.labels
-        accuracies.append(right.sum().item() / len(right))
-    assert event.result.info["drawn_scores"] == pytest.approx(accuracies)
-    assert len(set(accuracies)) > 1
-    best = drawn[accuracies.index(max(accuracies))]
-    stored = {name.removeprefix("kept/"): kept for name, kept in event.result.read_tensors().items()}
-    assert as_lists(stored) == as_lists(best)
-    assert 0.3 <= event.result.removed_macs_fraction < 0.4
-
-
-@pytest.mark.check
-def test_random_best_draws_by_the_trials_seed(run: Run, tmp_path: Path) -> None:
-    def widths(cache: str, seed: int) -> tuple[list[float], dict[str, int]]:
-        events = run(short_trial(METHOD, seed=seed), Cache(tmp_path / cache))
-        event, _ = pruned_by(events, "prune_best_of_random")
-        kept = event.result.read_tensors()
-        return event.result.info["drawn_scores"], {name: len(stays) for name, stays in kept.items()}
-
-    assert widths("one", 0) == widths("two", 0)
-    assert widths("one", 0)[1] != widths("one", 1)[1]
 
 
 # --- budgets ---

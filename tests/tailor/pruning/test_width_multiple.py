@@ -26,7 +26,7 @@ from tests.tailor.trials import short_trial
 Run = Callable[..., list[StageEvent]]
 Found = tuple[surgery.Group, ...]
 INSIDE, COUPLED = GroupRule(), GroupRule(residual="coupled", linear=True)
-ALLOCATIONS = ("lowest_of_all", "uniform", "random_widths")
+ALLOCATIONS = ("lowest_of_all", "uniform")
 
 
 def ranked(state: ModelState, rule: GroupRule) -> tuple[Found, Ranking]:
@@ -40,8 +40,6 @@ def pruned(
 ) -> surgery.Kept:
     least = budget_solver.minimums(state, found, minimum)
     asked = budget_solver.Budget(state, found, budget, least, WidthRule(multiple=multiple))
-    if how == "random_widths":
-        return budget_solver.random_widths(asked, ranking, generator(1, "test widths"))
     return getattr(budget_solver, how)(asked, ranking)  # type: ignore[no-any-return]
 
 

@@ -43,7 +43,6 @@ OTHERS: dict[str, dict[str, Any]] = {
     },
     "legr": {"method": PRUNE | {"allocation": {"name": "legr", "population": 2, "samples": 2, "generations": 3}}},
     "knapsack": {"method": PRUNE | {"allocation": "knapsack"}},
-    "best of random": {"method": PRUNE | {"allocation": {"name": "random_best", "draws": 2}}},
 }
 """Trials with the kinds of stages that no method reaches at its defaults."""
 TRIALS = {

@@ -1,4 +1,4 @@
-"""Run one trial without a sweep."""
+"""One trial without a sweep: its stages, and their run."""
 
 import sys
 import threading
@@ -13,6 +13,7 @@ from tailor.execution.dry_run import dry_run
 from tailor.trial_file import imports_option, read_trial, trial_argument
 from transtailor import cli
 from transtailor.files import refuse_unwritable
+from transtailor.plural import counted
 from transtailor.terminal import say
 
 if TYPE_CHECKING:
@@ -116,3 +117,15 @@ def _point(event: "StageEvent", macs_before: int | None) -> str:
     facts = event.result.point_facts()
     note = "; it removed nothing" if facts.macs == macs_before else ""
     return f"point {event.point}: {facts}{note}"
+
+
+@cli.command(example="trial.toml")
+@trial_argument
+@imports_option
+def plan(trial: Path, imports: tuple[Path, ...]) -> Iterator[str]:
+    """Print the id and the stages of the trial that the TOML file TRIAL describes, without running it."""
+    planned = dry_run(read_trial(trial, imports))
+    yield f"trial {planned.trial_id}: {counted(len(planned.stages), 'stage')}"
+    for number, stage in enumerate(planned.stages):
+        point = "" if stage.point is None else f"  operating point {stage.point}"
+        yield f"{number:3}  {stage.key[:12]}  {stage.kind}{point}"

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from tailor.commands.data.check import describe
 from tailor.core.errors import ConfigError
+from tailor.prepare.check import describe
 from transtailor import cli
 from transtailor.errors import INTERRUPTED, SUCCESS
 from transtailor.machine import usable_cores

@@ -1,1 +1,0 @@
-"""Data sets of your own images."""

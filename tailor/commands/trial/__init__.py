@@ -1,1 +1,0 @@
-"""One trial without a sweep."""
