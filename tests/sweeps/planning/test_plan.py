@@ -226,7 +226,7 @@ label = "a"
 method.name = "prune"
 [[variants]]
 label = "b"
-method = { name = "prune", criterion = "l1" }
+method = { name = "prune", criterion = "taylor" }
 """)
     with pytest.raises(
         SpecError, match=r"one id [0-9a-f]{16}(.|\n)*\[\[variants\]\] 1 \('a'\)(.|\n)*\[\[variants\]\] 2"
