@@ -29,7 +29,7 @@ def write_point(run: RunFolder, trial: PlannedTrial, accuracy: float, removed: f
     row = {
         "sweep": "small", "trial_id": trial.trial_id, "point": 0, "label": trial.label, "arm": trial.arm, "method": "m",
         "network": "digits_vgg", "dataset": "digits", "train_images": 200, "seed": trial.settings.seed,
-        "stage_key": "0" * 64,
+        "stage_key": f"{trial.trial_id} {removed}",
         "model_key": "1" * 64, "protocol": "validation", "asked_removed_macs_fraction": removed,
         "removed_macs_fraction": removed, "macs": int(1000 * (1 - removed)), "original_macs": 1000, "params": 10,
         "trained_epochs": 1, "trained_macs": 1.0, "validation_loss": 0.1, "validation_images": 100,
@@ -179,7 +179,9 @@ def test_explain_shows_each_setting_and_what_is_shared(sweeps_command: Command, 
 def test_explain_shows_points_side_by_side(trained: RunFolder, sweeps_command: Command) -> None:
     """One trial has two points, the other one."""
     with load(trained.path) as tables:
-        points = tables.rows("SELECT * FROM measured_points ORDER BY method DESC, point")
+        points = tables.rows(
+            "SELECT * FROM measured_points ORDER BY count(*) OVER (PARTITION BY trial_id) DESC, trial_id, point"
+        )
     longer, shorter = dict.fromkeys(row["trial_id"] for row in points)
     done = sweeps_command("diff", longer, shorter, "--run", trained.path)
     shown = [" ".join(line.split()) for line in done.stdout.splitlines()]

@@ -134,7 +134,7 @@ def test_a_head_fit_has_the_name_that_the_spec_gives_it(tmp_path: Path) -> None:
 def test_heads_that_differ_are_arms_of_their_own() -> None:
     other = HEAD | {"optimisation": {"head_epochs": 3}}
     assert {trial.head_arm for trial in plan_of(other).trials} == {None, "head_only, head_epochs = 40"}
-    other = {"label": "head_only", "method": {"name": "fine_tune"}}
+    other = {"label": "head_only", "method": {"name": "fine_tune"}, "optimisation": {"epochs": 7}}
     assert {trial.head_arm for trial in plan_of(other).trials} == {None, "head_only of a path"}
     heads = {trial.head_arm for trial in plan_of(**{"optimisation.head_epochs": [3, 5]}).trials}
     assert heads == {None, "head_only, head_epochs = 3", "head_only, head_epochs = 5"}
