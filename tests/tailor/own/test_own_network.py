@@ -87,7 +87,9 @@ def test_its_budget_is_met_and_its_costs_are_counted(
     assert made.params == sum(p.numel() for p in made.model.parameters())
     assert made.params_before == sum(p.numel() for p in model.parameters()) > made.params
     shown = str(made).splitlines()
-    assert f"{made.macs_before:,} -> {made.macs:,} MACs" in shown[0] and len(shown) == 1 + len(made.groups)
+    assert f"{made.macs_before:,} -> {made.macs:,} MACs" in shown[0] and len(shown) == 2 + len(
+        made.groups
+    )  # what was not used
 
 
 def test_what_was_saved_is_loaded_bit_by_bit(
