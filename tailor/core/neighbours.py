@@ -57,8 +57,8 @@ def advice_on(error: BaseException, file: Path) -> str:
         return ""
     if "no known parent package" in str(error):
         return (
-            f"; {file.parent} has no __init__.py, so it is no package: add one, or write the import without the dot, as "
-            "in: from blocks import block"
+            f"; {file.parent} has no __init__.py, so it is no package: add one, or write the import without the "
+            "dot, as in: from blocks import block"
         )
     if isinstance(error, ModuleNotFoundError):
         return f"; put it beside {file.name}, in {file.parent}, or install it"

@@ -125,9 +125,7 @@ def test_imports_are_a_list_of_paths(launch: Command, write_spec: WriteSpec, val
 
 
 @pytest.mark.check
-def test_ranks_find_the_neighbours_of_a_module(
-    launch_process: Command, write_spec: WriteSpec, module: Path, tmp_path: Path
-) -> None:
+def test_ranks_find_the_neighbours_of_a_module(launch_process: Command, write_spec: WriteSpec, module: Path) -> None:
     module.write_text(MODULE.replace("def widest(scoring):", "import signs\n\n\ndef widest(scoring):"))
     (module.parent / "signs.py").write_text("from tailor.extend import Method\n")
     spec = SPEC.replace('[[variants]]\nmethod = { name = "prune", criterion = "l1" }\n', "")
