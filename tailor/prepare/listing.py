@@ -26,8 +26,9 @@ SHOWN = 5  # names in an error message
 OF_SYSTEMS = {  # names in lower case of what systems, editors and archivers put beside a user's folders
     "__macosx", "thumbs.db", "desktop.ini", ".ds_store", ".appledouble", ".trashes", ".spotlight-v100", ".fseventsd",
     "$recycle.bin", "recycler", "system volume information", "lost+found", "@eadir", "#recycle", "@recycle",
-    "#snapshot", ".snapshot", ".snapshots", ".zfs", ".thumbnails", ".picasaoriginals", ".dropbox.cache", ".stfolder", ".stversions",
-    ".ipynb_checkpoints", "__pycache__", ".git", ".svn", ".hg", ".dvc", ".cache", ".idea", ".vscode", ".venv",
+    "#snapshot", ".snapshot", ".snapshots", ".zfs", ".thumbnails", ".picasaoriginals", ".dropbox.cache", ".stfolder",
+    ".stversions", ".ipynb_checkpoints", "__pycache__", ".git", ".svn", ".hg", ".dvc", ".cache", ".idea", ".vscode",
+    ".venv",
 }  # fmt: skip
 OF_TRASH = (".trash", "._", ".nfs")  # how other such names begin
 HEADS_OF_IMAGES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
