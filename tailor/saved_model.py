@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from tailor.core.errors import ConfigError, explain_errors
+from tailor.core.neighbours import advice_on, search_beside
 from transtailor import cli
 from transtailor.names import nearest
 
@@ -139,11 +140,11 @@ def opened_model(folder: Path, module: str | None) -> "Iterator[ModelState]":
         return
     from tailor.own.pruned import opened
 
-    with opened(folder, model=_made(module)) as (_, state):
+    with opened(folder, model=whole_network(module)) as (_, state):
         yield state
 
 
-def _made(text: str) -> "nn.Module":
+def whole_network(text: str) -> "nn.Module":
     """The module that a class or function makes, given as FILE:NAME."""
     file, _, name = text.rpartition(":")
     advice = "expected FILE:NAME, such as net.py:Net or torchvision.models:resnet18"
@@ -151,11 +152,30 @@ def _made(text: str) -> "nn.Module":
         raise ConfigError(f"--module {text}: {advice}")
     from torch import nn
 
-    with explain_errors(f"--module {text} cannot be made", advice):
-        names = runpy.run_path(file) if file.endswith(".py") else vars(importlib.import_module(file))
-        if name not in names:
-            raise ConfigError(f"--module {text}: {file} has no {name}{nearest(name, list(names))}")
+    names = _names_in(file, text)
+    if name not in names:
+        raise ConfigError(f"--module {text}: {file} has no {name}{nearest(name, list(names))}")
+    with explain_errors(f"--module {text} cannot be made", f"{name} is called without arguments: give what can be"):
         made = names[name]()
     if not isinstance(made, nn.Module):
         raise ConfigError(f"--module {text}: it makes a {type(made).__name__} and not a torch.nn.Module; {advice}")
     return made
+
+
+def _names_in(file: str, text: str) -> dict[str, Any]:
+    """The names that a .py file defines, or an installed module."""
+    path = Path(file)
+    is_file = path.suffix == ".py"
+    if is_file and not path.is_file():
+        raise ConfigError(f"--module {text} cannot be made: no such file: {file}; type the path of a .py file")
+    try:
+        if not is_file:
+            return vars(importlib.import_module(file))
+        package = search_beside(path)
+        return vars(importlib.import_module(f"{package}.{path.stem}")) if package else runpy.run_path(file)
+    except ConfigError:
+        raise
+    except Exception as error:  # a user's code may raise anything
+        is_lost = not is_file and isinstance(error, ModuleNotFoundError)
+        advice = "; of a file, type its name with .py" if is_lost else advice_on(error, path) or "; mend its code"
+        raise ConfigError(f"--module {text} cannot be made ({type(error).__name__}: {error}){advice}") from error

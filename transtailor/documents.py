@@ -21,8 +21,21 @@ REFUSED = "is not valid TOML: "
 _HEADER = re.compile(r"\s*(\[\[?)([^\[\]]+)\]")
 _ASSIGNED = re.compile(r"\s*([\w.\"' -]+?)\s*=")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # byte order marks
-_AT_LINE = re.compile(r" \(at line (\d+), column \d+\)")
+_AT_LINE = re.compile(r" \(at line (\d+), column (\d+)\)")
+BRACES = "a table in { } is on one line, without a comma before }; or type [table], and each key on a line of its own"
+_VALUES = (  # how a value begins, or what stands where a line should end -> what to type
+    (r"[+-]?\.\d", "a number has a digit before its point, as in 0.01"),
+    (r"\.(?!\d)", "a number has digits behind its point, as in 1.0"),
+    (r"(none|null|nil)\b", "TOML has no such value: leave the key out"),
+    (r"(true|false|yes|no|on|off)\b", "type true or false, in lower case"),
+    (r"(nan|inf)\b", "type nan or inf, in lower case"),
+    (r"%", "a share is a fraction: for 20% type 0.2"),
+    (r",\d", "the decimal point is a point, as in 0.5"),
+    (r"\d", "a number does not begin with 0, unless a point follows"),
+)
 _HINTS = (
+    ("Unclosed inline table", BRACES),
+    ("Invalid initial character for a key part", BRACES),
     (r"Illegal character '\n'", "a quote is opened there and not closed"),
     ("Unterminated string", "a quote is opened and not closed"),
     ("Invalid value", 'text needs quotes, as in name = "demo"'),
@@ -74,6 +87,8 @@ def decode_text(content: bytes) -> str:
     Raises:
         DocumentError: it is in another encoding; the text says where.
     """
+    if b"\0" in content and not content.startswith(_UTF_16):
+        raise DocumentError("not text in UTF-8: it has bytes 0, as UTF-16 without a mark has; save the file as UTF-8")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -158,6 +173,15 @@ def describe_fault(path: Path, error: DocumentError) -> str:
     number = int(position[1])
     lines = lines_of(read_text(path))
     line = lines[number - 1].strip() if number <= len(lines) else ""  # the end of the text is after the last line
+    column = int(position[2])
+    text_at_fault = lines[number - 1][column - 1 :] if number <= len(lines) else ""
+    if problem.startswith(
+        ("Invalid value", "Expected newline or end of document", "Unclosed array", "Unclosed inline")
+    ):
+        for pattern, advice in _VALUES:
+            if re.match(pattern, text_at_fault, re.IGNORECASE):
+                hint = f"; {advice}"
+                break
     return f"line {number} {REFUSED}{line}   ({_AT_LINE.sub('', problem)}{hint})"
 
 

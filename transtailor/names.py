@@ -35,11 +35,16 @@ OTHER_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "scheduler": ("schedule",),
         "dataset": ("data", "name"),
         "pretrained": ("weights",),
+        "removed_macs_fraction": _BUDGET,
+        "step_macs_fraction": _BUDGET,
         "workers": ("ranks",),
         "world_size": ("ranks",),
+        **dict.fromkeys(
+            ("class_weight", "class_weights", "dropout", "early_stopping", "num_workers", "pin_memory"), ()
+        ),
     }
 )
-"""What other programs of the field call a setting -> our names for it, the most likely first."""
+"""What other programs of the field call a setting -> our names for it, the most likely first; none: there is none."""
 
 
 def nearest(typed: str, valid: Iterable[str], elsewhere: Mapping[str, str] = MappingProxyType({})) -> str:
@@ -56,7 +61,9 @@ def nearest(typed: str, valid: Iterable[str], elsewhere: Mapping[str, str] = Map
     other_names = [name for name in elsewhere if name not in names]
     close = _meant(typed, names) or _meant(typed, other_names) or closest(typed, [*names, *other_names])
     hint = ""
-    if close is not None:
+    if typed in elsewhere.values():
+        hint = f"; quotes make one key of it: type {typed} without them"
+    elif close is not None:
         suggestion = close if close in names else elsewhere[close]
         hint = f"; did you mean {suggestion!r}?"
     if len(names) <= NAMES_SHOWN:
@@ -81,7 +88,7 @@ def closest(typed: str, valid: Iterable[str]) -> str | None:
     """
     names = list(valid)
     meant = _meant(typed, names)
-    if meant:
+    if meant or _word(typed) in OTHER_WORDS:
         return meant
     alike = _alike(typed, names, 1, LEAST_LIKENESS)
     return alike[0] if alike else None
@@ -89,7 +96,7 @@ def closest(typed: str, valid: Iterable[str]) -> str | None:
 
 def _meant(typed: str, names: Sequence[str]) -> str | None:
     """Return the name that other programs call so, or that has these initials (`lr`: `learning_rate`), or None."""
-    word = typed.casefold().replace("-", "_")
+    word = _word(typed)
     for name in OTHER_WORDS.get(word, ()):
         if name in names:
             return name
@@ -98,6 +105,10 @@ def _meant(typed: str, names: Sequence[str]) -> str | None:
         if "_" in name and initials == word:
             return name
     return None
+
+
+def _word(typed: str) -> str:
+    return typed.casefold().replace("-", "_")
 
 
 def _alike(typed: str, names: list[str], count: int, least: float) -> list[str]:

@@ -60,6 +60,8 @@ def _cluster_name(text: str) -> str:
 def _a_megabyte_or_more(memory_gb: float) -> float:
     if memory_gb * 1024 < 1:
         raise ValueError("write at least 0.001, which is 1 MB: --mem=0 would ask for all memory of a node")
+    if memory_gb > 1e6:  # a petabyte, more than any machine has
+        raise ValueError("write at most 1000000, in units of a GB")
     return memory_gb
 
 

@@ -31,6 +31,7 @@ from sweeps.run.abandoned import remove_abandoned, temporary_name
 from sweeps.run.planned_rows import TuningColumns, begin_tables, tuning_of, write_planned
 from sweeps.run.run_lock import LOCK_FILE, RunLock
 from sweeps.spec.json_settings import JsonSettings
+from tailor.execution.plugins import ORIGIN
 from transtailor.documents import read_json
 from transtailor.files import make_folder, name_folder, write_file, write_folder
 from transtailor.ownership import refuse_shared
@@ -304,7 +305,8 @@ def save_imports(run: RunFolder, plan: Plan) -> None:
         run.imports.mkdir(exist_ok=True)
         folder = run.imports / module.file.parent
         if not folder.exists():
-            write_folder(folder, {module.file.name: module.content})
+            origin = str(module.origin).encode()
+            write_folder(folder, {module.file.name: module.content, ORIGIN: origin})
 
 
 def log_line(at: datetime, level: str, text: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweeps.errors import SpecError
-from tailor.execution.plugins import load
+from tailor.execution.plugins import load, origin_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +16,7 @@ class UserModule:
     stem: str  # of its file's name
     sha256: str
     content: bytes
+    origin: Path  # of the file, beside which its neighbours are
 
     @property
     def file(self) -> Path:
@@ -36,5 +37,5 @@ def load_modules(paths: Sequence[str]) -> tuple[UserModule, ...]:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != sha256:
             raise SpecError(f"{path} was changed while it was imported; launch again")
-        modules.append(UserModule(stem=path.stem, sha256=sha256, content=content))
+        modules.append(UserModule(stem=path.stem, sha256=sha256, content=content, origin=origin_of(path)))
     return tuple(modules)

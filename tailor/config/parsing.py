@@ -60,12 +60,32 @@ def _message(fault: Fault, raw: dict[str, Any]) -> str:
     key = fault.key or "settings"
     if fault.kind == "unknown":
         valid_keys = _valid_keys(fault.keys[:-1], raw)
-        return f"unknown key {key!r}{nearest(fault.keys[-1], valid_keys, settings_by_name())}"
+        # What was typed is not suggested.
+        elsewhere = {
+            name: dotted for name, dotted in settings_by_name().items() if fault.keys[:-1] == () or dotted != key
+        }
+        return f"unknown key {key!r}{_of_steps(fault, raw)}{nearest(fault.keys[-1], valid_keys, elsewhere)}"
     if fault.kind == "missing":
         return f"{key} is missing"
     if isinstance(fault.given, dict):  # a whole table would be too long for a message
         return f"{key}: {fault.expected}"
     return f"{key}: {fault.expected} (given: {fault.given!r})"
+
+
+def _of_steps(fault: Fault, raw: dict[str, Any]) -> str:
+    """Return what a method that prunes in steps takes in place of a budget for all of them; "" for other mistakes."""
+    if fault.keys != ("method", "removed_macs_fraction") or not isinstance(fault.given, float):
+        return ""
+    fields = METHODS[raw["method"]["name"]].model_fields
+    if not {"steps", "step_macs_fraction"} <= fields.keys():
+        return ""
+    steps = raw["method"].get("steps", fields["steps"].default)
+    if not isinstance(steps, int) or steps < 1:
+        return ""
+    return (
+        f"; this method removes step_macs_fraction in each of its steps: for {fault.given:g} in {steps} steps type "
+        f"step_macs_fraction = {fault.given / steps:.4g}"
+    )
 
 
 def _valid_keys(path: Sequence[str], raw: dict[str, Any]) -> list[str]:

@@ -57,7 +57,7 @@ class ModelState:
     classes: int
     input_shape: tuple[int, ...]  # of one image
     pixels: Pixels = Pixels()
-    tensors: dict[str, Tensor]  # the state_dict, whose shapes are the widths
+    tensors: dict[str, Tensor]  # `building.tensors_of`, whose shapes are the widths
     factors: dict[str, Tensor] = field(default_factory=dict)  # site -> (filters,), frozen, part of the function
     gradient_factors: dict[str, Tensor] = field(default_factory=dict)  # layer -> (filters,), scale gradients only
     alpha: dict[str, Tensor] = field(default_factory=dict)  # site -> (filters,), TransTailor's factors, until scored
@@ -109,9 +109,9 @@ class ModelState:
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
-    """The state_dict without the attached factors, copied to the CPU."""
+    """The model's tensors without the attached factors, copied to the CPU."""
     copies = {}
-    for name, tensor in model.state_dict().items():
+    for name, tensor in building.tensors_of(model).items():
         if name.rpartition(".")[2] not in FACTORS:
             copies[name] = tensor.detach().to("cpu", copy=True).contiguous()
     return copies

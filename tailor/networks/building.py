@@ -35,8 +35,8 @@ def rebuild(name: str, classes: int, tensors: dict[str, Tensor], sizes: Sizes | 
         ConfigError: the tensors or sizes are not those of this network.
     """
     model = _without_memory(name, classes)
-    expected = set(model.state_dict())
-    wrong = sorted(expected ^ set(tensors))
+    expected = set(tensors_of(model))
+    wrong = sorted((expected - set(tensors)) | (set(tensors) - set(model.state_dict())))
     if wrong:
         which = "missing" if wrong[0] in expected else "unknown"
         raise ConfigError(
@@ -62,6 +62,20 @@ def _compute_buffers(model: nn.Module, name: str, classes: int, device: torch.de
     whole = build(name, classes, seed=0)
     for path, key in without_values:
         setattr(model.get_submodule(path), key, whole.get_submodule(path).get_buffer(key).to(device))
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """The model's state_dict; of a module with several names, only by the first, as `named_modules` has it.
+
+    >>> layer = nn.Linear(2, 3)
+    >>> list(tensors_of(nn.ModuleDict({"first": layer, "again": layer})))
+    ['first.weight', 'first.bias']
+    """
+    first_names: set[str] = set()
+    for path, module in model.named_modules():
+        first_names |= {name for name, _ in module.named_parameters(path, recurse=False, remove_duplicate=False)}
+        first_names |= {name for name, _ in module.named_buffers(path, recurse=False, remove_duplicate=False)}
+    return {name: tensor for name, tensor in model.state_dict().items() if name in first_names}
 
 
 def copied(model: nn.Module, memory: dict[int, Any] | None = None) -> nn.Module:

@@ -21,6 +21,7 @@ from tailor.networks.building import copied
 
 TABLE = re.compile(r"(?<![\w.])(?:pruning|method|optimisation)\.(?=\w)")  # of a setting, which has none in a call
 NUMBERS = (torch.float32, torch.float64)
+IGNORED = -100  # the label that cross-entropy leaves out
 PLAIN = (Tensor, int, float, str, type(None))
 _calls = count(1)  # what is known of a network is remembered by its name, so that each has its own
 
@@ -189,6 +190,8 @@ def samples_of(
         targets = torch.cat([batch_targets for _, batch_targets in batches])
     first_inputs, _ = batches[0]
     size = len(first_inputs)
+    if loss is None and not targets.is_floating_point():
+        targets = _as_labels(targets, run_copy(own.template, first_inputs))
     _try_loss(own, Batch(images=inputs[:size], labels=targets[:size], global_count=size, loss=loss))
     samples = Samples(images=inputs, labels=targets, ids=torch.arange(len(inputs)), device=own.device, loss=loss)
     return samples, max(2, size)
@@ -196,6 +199,9 @@ def samples_of(
 
 def _check_batch(batch: Any, number: int, example: Tensor) -> tuple[Tensor, Tensor]:
     """Return the inputs and targets of a batch on the CPU; raise ConfigError if they do not fit the example."""
+    if isinstance(batch, list | tuple) and len(batch) == 2 and isinstance(batch[1], list | tuple):
+        with explain_errors(f"the targets in batch {number} of loader are no numbers", "give a tensor of them"):
+            batch = (batch[0], torch.as_tensor(batch[1]))
     is_pair = isinstance(batch, list | tuple) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)
     if not is_pair:
         raise ConfigError(
@@ -212,6 +218,40 @@ def _check_batch(batch: Any, number: int, example: Tensor) -> tuple[Tensor, Tens
             "targets (B, ...)"
         )
     return inputs, targets
+
+
+def _as_labels(targets: Tensor, outputs: Any) -> Tensor:
+    """Integers as cross-entropy reads them: int64, of shape (B,) if they are a column or one-hot rows.
+
+    Raises:
+        ConfigError: labels of B samples are no classes of the network, which count from 0.
+    """
+    targets = targets.long()
+    if not isinstance(outputs, Tensor) or outputs.dim() != 2:
+        return targets
+    classes = outputs.shape[1]
+    if targets.dim() == 2 and targets.shape[1] == classes > 1:
+        if not bool(((targets == 0) | (targets == 1)).all() and (targets.sum(dim=1) == 1).all()):
+            raise ConfigError(
+                f"the targets are rows of {classes} integers that are not one-hot, so a sample has several classes; "
+                "give loss = ..., such as torch.nn.BCEWithLogitsLoss(), and targets of floats"
+            )
+        return targets.argmax(dim=1)
+    if targets.dim() == 2 and targets.shape[1] == 1:
+        targets = targets[:, 0]
+    labels = targets[targets != IGNORED]
+    if labels.numel() == 0:
+        return targets
+    least, most = int(labels.min()), int(labels.max())
+    if least < 0 or most >= classes:
+        advice = ": subtract 1 from the labels" if (least, most) == (1, classes) else ""
+        if classes == 1:
+            advice = "; of one output give loss = ..., such as binary_cross_entropy_with_logits, and targets of floats"
+        raise ConfigError(
+            f"the labels are {least} to {most}, and the network has {classes} outputs; expected 0 to "
+            f"{classes - 1}{advice}"
+        )
+    return targets
 
 
 def _try_loss(own: OwnNetwork, batch: Batch) -> None:

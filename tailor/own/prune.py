@@ -1,7 +1,8 @@
 """`prune` and `transtailor`: a user's module pruned by the stages of a trial, in memory."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,7 @@ def prune(
     Raises:
         ConfigError: an argument is wrong, the module cannot be analysed, or it cannot lose this share.
     """
+    _refuse_unknown(settings, _OF_PRUNE, prune)
     if criterion is None and loader is None:
         raise ConfigError(
             "neither loader nor criterion is given; give loader = ..., batches of (inputs, targets) of your task, so "
@@ -174,6 +176,7 @@ def transtailor(
         ConfigError: as of `prune`.
         TrainingError: the loss is no longer finite.
     """
+    _refuse_unknown(settings, _OF_TRANSTAILOR, transtailor)
     raw = _tables(DEFAULTS | settings, _OF_TRANSTAILOR, {"name": "transtailor"})
     steps = raw["method"].setdefault("steps", TransTailor.model_fields["steps"].default)
     if not isinstance(removed_macs_fraction, float) or not 0.0 < removed_macs_fraction < 1.0:
@@ -188,23 +191,29 @@ def transtailor(
     return _prune(model, example_input, raw, loader, loss)
 
 
+def _refuse_unknown(
+    settings: Mapping[str, Any], names: Mapping[str, list[str]], function: Callable[..., object]
+) -> None:
+    """Raise ConfigError for the first setting that neither a table nor the function's signature names."""
+    known = {name for of_table in names.values() for name in of_table}
+    for name in settings:
+        if name not in known:
+            arguments = signature(function).parameters.keys() - {"settings", "model", "example_input"}
+            raise ConfigError(f"there is no setting {name!r}{nearest(name, known | arguments)}")
+
+
 def _tables(settings: Mapping[str, Any], names: Mapping[str, list[str]], method: dict[str, Any]) -> dict[str, Any]:
     """A trial's tables from settings without tables.
 
     Args:
         names: table -> its settings; "" has those that are in no table.
         method: the table `method` so far.
-
-    Raises:
-        ConfigError: there is no such setting.
     """
     table_of: dict[str, str] = {}  # by setting
     for table, of_table in names.items():
         table_of |= dict.fromkeys(of_table, table)
     raw: dict[str, Any] = {"method": method}
     for name, value in settings.items():
-        if name not in table_of:
-            raise ConfigError(f"there is no setting {name!r}{nearest(name, table_of)}")
         table = table_of[name]
         if table == "":
             raw[name] = value
@@ -364,7 +373,9 @@ def _info(example: Tensor, samples: Samples | None) -> DataInfo:
 
 def _pruned_group(candidate: Candidate, pruned: ModelState) -> PrunedGroup:
     group = candidate.group
-    kept = (pruned.kept or {}).get(group.name, torch.arange(group.filters))
+    # Filters that go only all together are one unit.
+    filters = group.own_slice.indices.numel() if group.kind == "filters" and group.slices else group.filters
+    kept = (pruned.kept or {}).get(group.name, torch.arange(filters))
     layers = [member.layer.partition(":")[0] for member in group.members]
     for part in group.slices:
         is_matrix = part.tensor.endswith(".weight") and pruned.tensors[part.tensor].dim() > 1
@@ -374,7 +385,7 @@ def _pruned_group(candidate: Candidate, pruned: ModelState) -> PrunedGroup:
     return PrunedGroup(
         layers=tuple(layers),
         kind=group.kind,
-        filters=group.filters,
+        filters=filters,
         kept=tuple(kept.tolist()),
         reason=candidate.reason,
     )

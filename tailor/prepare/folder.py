@@ -46,10 +46,12 @@ def list_folder(roots: tuple[Path, ...]) -> FileListing:
     _expect_same_classes(folder_of_split, listing_of_split)
     files: list[ImageFile] = []
     left_out = listing.loose_files(root, root)
+    left_out_images: list[str] = []
     for split_listing in listing_of_split.values():
         files += split_listing.files
         left_out += split_listing.left_out
-    return FileListing(files=tuple(files), left_out=tuple(left_out))
+        left_out_images += split_listing.left_out_images
+    return FileListing(files=tuple(files), left_out=tuple(left_out), left_out_images=tuple(left_out_images))
 
 
 def _say_no_folders(root: Path) -> str:
@@ -121,6 +123,6 @@ def _expect_same_classes(folder_of_split: dict[str, Path], listing_of_split: dic
         names = listing.some(f"{folder.parent.name}/{folder.name}" for folder in missing)
         raise FilesRefused(
             f"the splits {', '.join(listing_of_split)} differ in their classes, there is no {names}; give each class "
-            "a folder with images in every split",
+            "a folder with images in every split, or, if the images of a split have no labels, move its folder away",
             [Refused(folder, "a class of another split, not of this one") for folder in missing],
         )

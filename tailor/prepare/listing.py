@@ -23,6 +23,15 @@ SPLIT_NAMES = {
 """Name of a folder, in lower case -> its split."""
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 SHOWN = 5  # names in an error message
+OF_SYSTEMS = {  # names in lower case of what systems, editors and archivers put beside a user's folders
+    "__macosx", "thumbs.db", "desktop.ini", ".ds_store", ".appledouble", ".trashes", ".spotlight-v100", ".fseventsd",
+    "$recycle.bin", "recycler", "system volume information", "lost+found", "@eadir", "#recycle", "@recycle",
+    "#snapshot", ".snapshot", ".snapshots", ".zfs", ".thumbnails", ".picasaoriginals", ".dropbox.cache", ".stfolder",
+    ".stversions", ".ipynb_checkpoints", "__pycache__", ".git", ".svn", ".hg", ".dvc", ".cache", ".idea", ".vscode",
+    ".venv",
+}  # fmt: skip
+OF_TRASH = (".trash", "._", ".nfs")  # how other such names begin
+HEADS_OF_IMAGES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +50,7 @@ class FileListing:
 
     files: tuple[ImageFile, ...]
     left_out: tuple[str, ...] = ()  # names of other files, which are not read
+    left_out_images: tuple[str, ...] = ()  # of these the images: below a folder in a class, or without such a suffix
     note: str = ""  # what was read of a table of labels
 
 
@@ -106,12 +116,26 @@ def errors_explained() -> Iterator[None]:
 
 def is_hidden(path: Path) -> bool:
     """Whether a file or folder was made by a system or an archiver, not by the user."""
-    return path.name.startswith(".") or path.name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+    name = path.name.casefold()
+    return name in OF_SYSTEMS or name.startswith(OF_TRASH)
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Return the folders in a folder, by name."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path))
+    """Return the folders in a folder, by name.
+
+    Raises:
+        FilesRefused: one that has images begins with a dot, so that it may be a class or what a program put there.
+    """
+    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path))
+    doubtful = [path for path in folders if path.name.startswith(".") and images_in(path)]
+    if doubtful:
+        names = some(f"{as_text(path.name)!r} ({len(images_in(path))} images)" for path in doubtful)
+        raise FilesRefused(
+            f"{folder} has folders with images whose names begin with a dot: {names}; give classes names without the "
+            "dot, and move other folders away",
+            [Refused(path, "its name begins with a dot") for path in doubtful],
+        )
+    return [path for path in folders if not path.name.startswith(".")]
 
 
 def split_of(folder: Path) -> str | None:
@@ -121,7 +145,8 @@ def split_of(folder: Path) -> str | None:
 
 def images_in(folder: Path) -> list[Path]:
     """Return the images directly in a folder, by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not is_hidden(path))
+    entries = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    return sorted(path for path in entries if path.is_file() and not is_hidden(path))
 
 
 def loose_files(folder: Path, root: Path) -> list[str]:
@@ -143,23 +168,42 @@ def list_class_folders(folder: Path, root: Path, split: str = "", classes: Seque
     """
     files: list[ImageFile] = []
     left_out = loose_files(folder, root)
+    left_out_images: list[str] = []
     class_folders = subfolders(folder) if classes is None else classes
     if not class_folders:
-        raise ConfigError(f"{folder} has no folders; expected a folder for each class, with its images")
+        advice = ""
+        if split == TEST:
+            advice = f"; if its images have no labels, move {folder.name} away: a test split is then drawn"
+        raise ConfigError(f"{folder} has no folders; expected a folder for each class, with its images{advice}")
     _refuse_same_names(class_folders)
     empty: list[Path] = []
     for class_folder in class_folders:
         entries = sorted(path for path in class_folder.iterdir() if not is_hidden(path))
-        images = [path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file()]
+        images = images_in(class_folder)
         if not images:
             empty.append(class_folder)
         class_name = as_text(class_folder.name)
         files += [ImageFile(path=path, name=_name(path, root), class_name=class_name, split=split) for path in images]
         image_paths = set(images)
-        left_out += [_name(path, root) for path in entries if path not in image_paths]
+        others = [path for entry in entries if entry not in image_paths for path in _files_below(entry)]
+        left_out += [_name(path, root) for path in others]
+        left_out_images += [_name(path, root) for path in others if _is_image(path)]
     if empty:
         _refuse_empty(empty, split)
-    return FileListing(files=tuple(files), left_out=tuple(left_out))
+    return FileListing(files=tuple(files), left_out=tuple(left_out), left_out_images=tuple(left_out_images))
+
+
+def _files_below(entry: Path) -> list[Path]:
+    """Return a file itself, or all files in a folder and its folders, by name."""
+    return sorted(path for path in (entry, *entry.rglob("*")) if path.is_file() and not is_hidden(path))
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a file is an image by its suffix, or by how its content begins."""
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    with path.open("rb") as file:
+        return file.read(4).startswith(HEADS_OF_IMAGES)
 
 
 def _name(path: Path, root: Path) -> str:
@@ -191,6 +235,11 @@ def _refuse_empty(folders: Sequence[Path], split: str) -> None:
         message = (
             f"{len(folders)} classes have no images: none of {suffixes} is directly in the folders of {names}; put "
             "them there, or remove the folders"
+        )
+    below = [path for folder in folders for path in _files_below(folder) if _is_image(path)]
+    if below:
+        message += (
+            f"; {len(below)} images are in folders inside of them, or have no such suffix: {some(map(str, below), 2)}"
         )
     if not split:
         message += f"; names of splits are {', '.join(SPLIT_NAMES)}"

@@ -34,7 +34,7 @@ from tailor.prepare.listing import (
     errors_explained,
     some,
 )
-from tailor.prepare.tasks import SplitRule, TaskFiles, cut, has_test_split
+from tailor.prepare.tasks import SplitRule, TaskFiles, cut, few_images, has_test_split
 from tailor.prepare.workspace import publish, workspace
 from transtailor.files import write_file
 from transtailor.plural import counted
@@ -101,9 +101,9 @@ def prepare(request: Request, out: TextIO) -> DataManifest:
             advice = "; then type the same command again"
             if (work / "prepared").exists():
                 advice += f": what was decoded is kept in {work}"
-            if len(error.refused) > SHOWN:
-                _write_refused(refused_file, error.refused, unpacked)
-                advice += f". All {len(error.refused)}, with the reasons, are in {refused_file}"
+            _write_refused(refused_file, error.refused, unpacked)
+            count = "It is" if len(error.refused) == 1 else f"All {len(error.refused)} are"
+            advice += f". {count} with the reason in {refused_file}"
             raise FilesRefused(f"{error}{advice}", error.refused) from error
     return manifest.read(request.root, request.name)
 
@@ -127,6 +127,9 @@ def _make(request: Request, layout: Layout, work: Path, unpacked: dict[Path, Pat
     )
     tasks = cut(listing, source, request.source_classes, test)
     test_split = test.description(listing)
+    few = few_images(tasks[TARGET])
+    if few:
+        say(f"warning: {few}", to=out)
     if not test.by_trial and not has_test_split(listing.files):
         say(f"note: no test split is given, so one is drawn: {test_split} (--test-fraction, --split-seed)", to=out)
     prepared = work / "prepared"
@@ -202,6 +205,12 @@ def _say_what_is_unusual(listings: Sequence[FileListing], layout: Layout, out: T
             say(
                 f"note: {len(listing.left_out)} file(s) are left out, because they are not {where} ({counts}): "
                 f"{some(listing.left_out)}",
+                to=out,
+            )
+        if listing.left_out_images:
+            say(
+                f"warning: {len(listing.left_out_images)} of them are images: {some(listing.left_out_images)}; what is "
+                "read is directly in the folder of its class, with a suffix such as .jpg: move or rename them",
                 to=out,
             )
     image_count = len(listings[0].files)

@@ -1,6 +1,8 @@
 """Divides images into the source task and the target, and draws the target's test split."""
 
 import hashlib
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -8,8 +10,11 @@ from tailor.core.errors import ConfigError
 from tailor.prepare.folder import CLASS_FOLDERS
 from tailor.prepare.listing import POOL, TEST, TRAIN, FileListing, FilesRefused, ImageFile, Refused, normal_form, some
 from transtailor.names import nearest
+from transtailor.plural import counted
 
 TEST_FRACTION = 0.2  # the default for folders without a test split
+FEW = 5  # images of a class: one for testing, one for validation, and three to train with
+LINE_BREAKING = ("Cc", "Zl", "Zp")  # categories of Unicode: control characters, and line and paragraph separators
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +135,14 @@ def _task(files: Sequence[ImageFile], name: str, *, has_all_classes: bool) -> Ta
         ConfigError: there is only one class.
     """
     classes = tuple(sorted({file.class_name for file in files}, key=normal_form))
+    broken = [name for name in classes if any(unicodedata.category(char) in LINE_BREAKING for char in name)]
+    if broken:
+        names = some(map(repr, broken))
+        raise FilesRefused(
+            f"names of classes have line ends or other control characters, which would break tables: {names}; rename "
+            "them",
+            [Refused(file.path, "a control character in its class") for file in files if file.class_name in broken],
+        )
     if len(classes) == 1:
         advice = f": {CLASS_FOLDERS}" if has_all_classes else ""
         raise ConfigError(
@@ -137,6 +150,18 @@ def _task(files: Sequence[ImageFile], name: str, *, has_all_classes: bool) -> Ta
         )
     by_name = sorted(files, key=lambda file: (normal_form(file.class_name), normal_form(file.name)))
     return TaskFiles(classes=classes, files=tuple(by_name))
+
+
+def few_images(task: TaskFiles) -> str:
+    """Return a sentence about the classes with too few images to judge anything by; empty if there are none."""
+    images_of_class = Counter(file.class_name for file in task.files)
+    few = [f"{name!r} has {counted(count, 'image')}" for name, count in images_of_class.items() if count < FEW]
+    if not few:
+        return ""
+    return (
+        f"{some(few)}; an image or two of a class are drawn for testing and for validation, so scores say little of "
+        f"classes with fewer than {FEW}: add images, or remove these classes"
+    )
 
 
 def _with_test_split(task: TaskFiles, test: SplitRule) -> TaskFiles:

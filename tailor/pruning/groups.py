@@ -88,7 +88,7 @@ def candidates(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) 
     Raises:
         ConfigError: the rule excludes a module that the network does not have.
     """
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules(remove_duplicate=False))
     unknown = [name for name in rule.exclude if name not in modules]
     if unknown:
         known = [name for name in modules if name]  # the network itself has no name
@@ -159,8 +159,13 @@ class _Network:
         self.trace = units.trace
         self.modules = dict(model.named_modules())
         self.order = {name: number for number, name in enumerate(self.modules)}
-        self.parameters = dict(model.named_parameters(remove_duplicate=False))
-        self.owners = Counter(map(id, self.parameters.values()))  # id of a parameter -> names that it has
+        self.parameters: dict[str, nn.Parameter] = {}  # of each module, by the first name of the module
+        for path, module in self.modules.items():
+            self.parameters |= module.named_parameters(path, recurse=False, remove_duplicate=False)
+        self.owners = Counter(map(id, self.parameters.values()))  # id of a parameter -> modules that have it
+        self.excluded: set[nn.Module] = set()
+        for name in rule.exclude:
+            self.excluded |= set(model.get_submodule(name).modules())
 
     def candidate(self, numbers: UnitNumbers, slices: tuple[Slice, ...]) -> Candidate | None:
         """The group of these units; None if they are of no layer of the network."""
@@ -298,7 +303,7 @@ class _Network:
         """Whether the rule excludes a module that makes the group's filters, or one that contains such a module."""
         for part in group.slices:
             is_made = part.dim == 0 or part.loose
-            if is_made and any(f"{part.tensor}.".startswith(f"{name}.") for name in self.rule.exclude):
+            if is_made and self.modules[part.tensor.rpartition(".")[0]] in self.excluded:
                 return True
         return False
 

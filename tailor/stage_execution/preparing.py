@@ -75,7 +75,7 @@ def apply_load_weights(stage: stages.LoadWeights, _parent: None, tensors: Tensor
 
 def initial_state(network: str, classes: int, input_shape: tuple[int, ...], *, seed: int) -> ModelState:
     """A network initialised by its seed."""
-    tensors = building.build(network, classes, seed=seed).state_dict()
+    tensors = building.tensors_of(building.build(network, classes, seed=seed))
     return ModelState(network=network, classes=classes, input_shape=tuple(input_shape), tensors=tensors)
 
 

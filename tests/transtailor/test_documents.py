@@ -39,7 +39,8 @@ def test_toml_that_cannot_be_read_is_refused(text: str) -> None:
     ("content", "said"),
     [
         ("name = 'demo'\n".encode("utf-16"), "it is in UTF-16, as PowerShell writes it; save the file as UTF-8"),
-        ("name = 'demo'\n".encode("utf-16-be"), "not valid"),
+        ("name = 'demo'\n".encode("utf-16-be"), "it has bytes 0, as UTF-16 without a mark has; save the file as UTF-8"),
+        ("name = 'demo'\n".encode("utf-16-le"), "it has bytes 0, as UTF-16 without a mark has; save the file as UTF-8"),
         ("name = 'demo'\n# caf\u00e9".encode("latin-1"), "line 2 has the byte 0xe9; save the file as UTF-8"),
         (b"\x80\x04\x95", "line 1 has the byte 0x80"),
     ],

@@ -125,6 +125,17 @@ def test_imports_are_a_list_of_paths(launch: Command, write_spec: WriteSpec, val
 
 
 @pytest.mark.check
+def test_ranks_find_the_neighbours_of_a_module(launch_process: Command, write_spec: WriteSpec, module: Path) -> None:
+    module.write_text(MODULE.replace("def widest(scoring):", "import signs\n\n\ndef widest(scoring):"))
+    (module.parent / "signs.py").write_text("from tailor.extend import Method\n")
+    spec = SPEC.replace('[[variants]]\nmethod = { name = "prune", criterion = "l1" }\n', "")
+    done = launch_process(write_spec(spec), "--site", "serial", "--set", "resources.ranks=2")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    again = launch_process("runs/own/spec.toml", "--site", "serial")
+    assert "all 2 trials are finished" in again.stdout, again.stderr
+
+
+@pytest.mark.check
 def test_ranks_import_the_copy_and_later_edits_do_not_matter(
     launch_process: Command, sweeps_process: Command, write_spec: WriteSpec, module: Path, tmp_path: Path
 ) -> None:
