@@ -1,6 +1,7 @@
 """Hints for error messages about a name that does not exist."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
 NAMES_SHOWN = 12
@@ -78,6 +79,16 @@ def did_you_mean(typed: str, valid: Iterable[str]) -> str:
     """Return "did you mean ...? " with the nearest valid name, for the middle of a message; "" if none is near."""
     close = closest(typed, valid)
     return "" if close is None else f"did you mean {close!r}? "
+
+
+def nearest_folder(folder: Path) -> str:
+    """Return "; did you mean ...?" with the folder of the nearest name beside one that is not there, or in runs/."""
+    for parent in (folder.parent, folder.parent / "runs"):
+        names = [path.name for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
+        close = closest(folder.name, names)
+        if close is not None:
+            return f"; did you mean {str(parent / close)!r}?"
+    return ""
 
 
 def closest(typed: str, valid: Iterable[str]) -> str | None:

@@ -24,6 +24,7 @@ from results.errors import ResultsError
 from results.store.schema import TABLES, TableSchema
 from results.store.schema_migrations import readable_columns
 from transtailor.documents import read_json
+from transtailor.names import nearest_folder
 
 MANIFEST_FORMAT = SETTLED_FORMAT = 1
 SUPERSEDED = ".superseded"
@@ -125,7 +126,9 @@ def is_settled_name(name: str) -> bool:
 def tables_folder(run: Path) -> Path:
     """Return the folder of the run's tables, which need not exist yet. Raises ResultsError: the folder is no run."""
     if not run.is_dir():
-        raise ResultsError(f"no folder {str(run)!r}: expected the folder of a run, such as runs/demo")
+        raise ResultsError(
+            f"no folder {str(run)!r}: expected the folder of a run, such as runs/demo{nearest_folder(run)}"
+        )
     tables = run / "tables"
     is_run = tables.is_dir() or (run / "spec.toml").is_file() or (run / SUPERSEDED).is_dir()
     if not is_run:

@@ -34,6 +34,7 @@ from sweeps.spec.json_settings import JsonSettings
 from tailor.execution.plugins import ORIGIN
 from transtailor.documents import read_json
 from transtailor.files import make_folder, name_folder, write_file, write_folder
+from transtailor.names import nearest_folder
 from transtailor.ownership import refuse_shared
 from transtailor.plural import counted
 
@@ -176,7 +177,9 @@ def check_is_run(run: RunFolder) -> None:
             raise RunFolderError(
                 f"{run.path} is a file; type the folder of a run, such as runs/demo, or for a new run another --name"
             )
-        raise RunFolderError(f"there is no run {run.path}; type the folder of a run, such as runs/demo")
+        raise RunFolderError(
+            f"there is no run {run.path}; type the folder of a run, such as runs/demo{nearest_folder(run.path)}"
+        )
     if not run.plan.exists():
         raise RunFolderError(
             f"{run.path} is not the folder of a run: it has no {run.plan.name}; type one, such as "

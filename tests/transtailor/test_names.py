@@ -1,12 +1,18 @@
 """What is said to somebody who typed a name that there is not."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from results.errors import ResultsError
+from results.store.parts import tables_folder
+from sweeps.errors import RunFolderError
+from sweeps.run.run_folder import RunFolder, open_run
 from tests.product import ROOT
-from transtailor.names import NAMES_SHOWN, closest, did_you_mean, nearest
+from transtailor.names import NAMES_SHOWN, closest, did_you_mean, nearest, nearest_folder
 
 
 @pytest.mark.parametrize(("typed", "close"), [("digts", "digits"), ("circle", None), ("", None)])
@@ -77,3 +83,24 @@ def test_of_many_names_the_likely_are_shown() -> None:
     assert nearest("digits_vg", names) == (
         "; did you mean 'digits_vgg'? (valid: digits_vgg, digits_resnet, ... 52 in all)"
     )
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("runs/dmeo", "; did you mean 'runs/demo'?"),
+        ("demo", "; did you mean 'runs/demo'?"),
+        ("run/demo", ""),
+        ("runs/birds", ""),
+    ],
+)
+def test_a_folder_of_a_similar_name_is_suggested(
+    typed: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs" / "demo").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert nearest_folder(Path(typed)) == said
+    with pytest.raises(ResultsError, match=re.escape(f"such as runs/demo{said}") + "$"):
+        tables_folder(Path(typed))
+    with pytest.raises(RunFolderError, match=re.escape(f"such as runs/demo{said}") + "$"):
+        open_run(RunFolder(Path(typed)))

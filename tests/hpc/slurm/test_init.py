@@ -220,7 +220,9 @@ def test_a_type_of_digits_is_written_and_asked_for(slurm: FakeSlurm) -> None:
     assert "#SBATCH --gres=gpu:3090:8\n" in script(site, Need(log_folder=Path("/logs")), ["true"])
 
 
-@pytest.mark.parametrize(("memory_gb", "said"), [("0.0001", "at least 0.001"), ("0.0009", "at least 0.001")])
+@pytest.mark.parametrize(
+    ("memory_gb", "said"), [("0.0001", "at least 0.001"), ("0.0009", "at least 0.001"), ("1e308", "at most 1000000")]
+)
 def test_no_amount_of_memory_becomes_all_of_it(
     tmp_path: Path, memory_gb: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

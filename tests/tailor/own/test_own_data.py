@@ -278,7 +278,11 @@ LOADERS: dict[str, tuple[Any, Any, str]] = {
     "second": ([*pairs(1), (torch.zeros(6, 9), torch.zeros(6).long())], None, "batch 1 of loader"),
     "numbers": ([(torch.zeros(6, 8).double(), torch.zeros(6).long())], None, "torch.float64 .* of torch.float32"),
     "lengths": ([(torch.zeros(6, 8), torch.zeros(5).long())], None, r"targets \(5,\)"),
-    "classes": ([(torch.zeros(6, 8), torch.full((6,), 7))], None, "the loss of the first batch cannot be computed"),
+    "classes": (
+        [(torch.zeros(6, 8), torch.full((6,), 7))],
+        None,
+        "the labels are 7 to 7, and the network has 3 outputs; expected 0 to 2",
+    ),
     "real values": ([(torch.zeros(6, 8), torch.zeros(6))], None, r"outputs \(6, 3\) .*targets \(6,\)"),
     "turned": ([(torch.zeros(6, 8), torch.zeros(6, 1, 1, 4))], None, r"outputs \(6, 3\) .*targets \(6, 1, 1, 4\)"),
     "widths": ([(torch.zeros(6, 8), torch.zeros(6, n)) for n in (3, 4)], nn.MSELoss(), "targets of all batches"),

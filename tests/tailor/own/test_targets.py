@@ -72,21 +72,25 @@ def test_an_unknown_word_is_named_first(settings: dict[str, Any], message: str) 
         tailor.prune(nn.Linear(4, 2), torch.zeros(1, 4), **settings)
 
 
-class Summed(nn.Module):
-    """All outputs of a layer are added up, so that they can only go together."""
+class Gated(nn.Module):
+    """One gate multiplies all outputs of a layer (spatial attention), so that they can only go together."""
 
     def __init__(self) -> None:
         super().__init__()
         self.first = nn.Linear(8, 16)
-        self.second = nn.Linear(8, 16)
+        self.gate = nn.Linear(16, 1)
+        self.second = nn.Linear(16, 16)
         self.last = nn.Linear(16, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        first = self.first(x)
-        outputs: Tensor = self.last(self.second(x).relu()) + first.cumsum(1)[:, :1]
+        x = self.first(x).relu()
+        x = x * self.gate(x).sigmoid()
+        outputs: Tensor = self.last(self.second(x).relu())
         return outputs
 
 
 def test_a_layer_that_stays_says_how_many_filters_it_has() -> None:
-    network = tailor.prune(Summed(), torch.zeros(1, 8), criterion="l2", removed_macs_fraction=0.2)
-    assert [group.filters for group in network.groups] == [16, 16, 3]
+    network = tailor.prune(Gated(), torch.zeros(1, 8), criterion="l2", removed_macs_fraction=0.2)
+    first = next(group for group in network.groups if group.layers[0] == "first")
+    assert first.reason is not None
+    assert (first.filters, len(first.kept)) == (16, 16) and "16 stay" in str(first)
