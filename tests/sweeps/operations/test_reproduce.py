@@ -19,7 +19,8 @@ def test_a_trial_again_from_the_cache_and_anew(sweeps_command: Command, trained:
     run = trained
     with load(run.path) as tables:
         points = tables.rows(
-            "SELECT * EXCLUDE (written_at) FROM operating_points WHERE label = 'transtailor' ORDER BY point"
+            "SELECT * EXCLUDE (written_at) FROM operating_points"
+            " WHERE trial_id IN (SELECT trial_id FROM planned WHERE label = 'transtailor') ORDER BY point"
         )
         (measured,) = tables.rows("SELECT validation_score, test_score FROM measured_points WHERE point = 1")
     trial = points[0]["trial_id"]
