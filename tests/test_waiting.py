@@ -15,7 +15,7 @@ from hpc.ranks import ranks
 from hpc.slurm import calls
 from sweeps import followed_run
 from sweeps.driver import tune_site
-from sweeps.operations import attach, control, controller, latencies
+from sweeps.operations import attach, control, controller, timed_models
 from sweeps.run import run_lock
 from sweeps.spec.resources import Resources
 from tests.commands import parsed
@@ -208,7 +208,7 @@ def test_the_limits_on_the_page_are_those_of_the_code() -> None:
         "`on_end`, the site's command for the end of a sweep": [sweep_end.ON_END_LIMIT_S],
         "processes with a folder's mark, at the end": [orphan_cleanup.END_LIMIT_S],
         "the sum of a folder's files, for `--max-disk-gb`": [],
-        "one sub-model, by `transtailor time`": [latencies.MEASURE_LIMIT_S],
+        "one sub-model, by `transtailor time`": [timed_models.MEASURE_LIMIT_S],
         "the doctor's first job in the queue": [default_s],
         "its second one, by the first and the login node": [login.PEER_LIMIT_S],
     }

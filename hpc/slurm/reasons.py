@@ -1,7 +1,7 @@
 """Explain SLURM's reasons why a job waits, and the refusals of sbatch, each with the key of a site to change.
 
 Names and sentences are those of SLURM 20.02 to 25.11: the tables in its `job_state_reason.c` (before 23.11 in
-`slurm_protocol_defs.c`) and `slurm_errno.c`. Limits of accounting have names that are made of parts: `Limit` reads them
+`slurm_protocol_defs.c`) and `slurm_errno.c`. Limits of accounting have names that are made of parts: `AccountingLimit` reads them
 by these, and the file `explanations.toml` has the rest.
 """
 
@@ -46,7 +46,7 @@ def explanations() -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Limit:
+class AccountingLimit:
     """A limit of accounting, by the parts of its name."""
 
     owner: str  # "account" or "quality of service"
@@ -118,7 +118,7 @@ class Limit:
         return f"{self._pool} {'has' if self._pool == 'the account' else 'have'}"
 
 
-def limit_of(word: str) -> Limit | None:
+def limit_of(word: str) -> AccountingLimit | None:
     """Return the limit of accounting with that name; None if it is the name of none.
 
     >>> limit_of("AssocGrpCPURunMinutesLimit").what, limit_of("Priority")
@@ -133,7 +133,7 @@ def limit_of(word: str) -> Limit | None:
     what = parts["what"]
     if "job" in what:
         what = "jobs in the queue" if "submit" in what else "running jobs"
-    return Limit(
+    return AccountingLimit(
         owner="account" if parts["owner"] == "assoc" else "quality of service",
         bound=parts["bound"],
         what=what,

@@ -235,7 +235,7 @@ class TrialConfig(Settings):
                 continue
             raise ValueError(
                 f"source.{name} = {getattr(self.source, name)} has no effect: source.weights is given, and method "
-                f"{self.method.name!r} does not train on the source task; leave it out"
+                f"{self.method.name!r} does not read it; leave it out"
             )
         return self
 

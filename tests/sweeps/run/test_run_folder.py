@@ -21,6 +21,7 @@ from sweeps.run.relaunch import describe, difference, start
 from sweeps.run.run_folder import FORMAT, RunFolder, create_run, open_run, save_code
 from sweeps.run.run_lock import RunLock, holder_of
 from sweeps.spec.spec import load_spec
+from tailor.config.trial import settings_read
 from tests.sweeps.conftest import WriteSpec, created_run
 from transtailor.sources import code_digest, sources
 
@@ -98,7 +99,7 @@ def test_planned_rows_say_what_the_plan_says(run: RunFolder, plan: Plan) -> None
         assert (row["network"], row["dataset"], row["seed"]) == ("digits_vgg", "digits", trial.settings.seed)
         assert (row["ranks"], row["points_planned"]) == (1, 1)
         assert row["stage_keys"] == [stage.key for stage in trial.stages]
-        assert json.loads(row["config_json"]) == trial.settings.values
+        assert json.loads(row["config_json"]) == settings_read(trial.settings.values, trial.unread)
 
 
 def test_killed_while_it_is_made_leaves_no_half_run(write_spec: WriteSpec, plan: Plan, tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ TRAINING = {
 def test_settings_of_a_training_that_weights_replace_are_refused(setting: str) -> None:
     """They would give the same results other ids."""
     changed = {setting: TRAINING[setting]}
-    words = f"source.{setting} = .* has no effect: source.weights is given, and .* does not train on the source task"
+    words = f"source.{setting} = .* has no effect: source.weights is given, and .* does not read it"
     with pytest.raises(ConfigError, match=words):
         trial(weights=NAME, **changed)
     as_default = {setting: SourceConfig.model_fields[setting].default}
@@ -167,7 +167,7 @@ def test_a_method_that_trains_on_the_source_task_reads_its_settings() -> None:
         source = {"weights": "net.pth", "weights_sha256": "1" * 64} | changed
         return [stage.key for stage in dry_run(parse_trial({"method": "pac_net", "source": source}, "test")).stages]
 
-    assert len({*map(tuple, (keys(), keys(seed=1), keys(batch_size=16), keys(momentum=0.5)))}) == 4
+    assert len({*map(tuple, (keys(), keys(seed=1), keys(batch_size=16), keys(learning_rate=0.5)))}) == 4
 
 
 # --- before anything runs ---
