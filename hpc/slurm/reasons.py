@@ -1,8 +1,8 @@
 """Explain SLURM's reasons why a job waits, and the refusals of sbatch, each with the key of a site to change.
 
 Names and sentences are those of SLURM 20.02 to 25.11: the tables in its `job_state_reason.c` (before 23.11 in
-`slurm_protocol_defs.c`) and `slurm_errno.c`. Limits of accounting have names that are made of parts: `AccountingLimit` reads them
-by these, and the file `explanations.toml` has the rest.
+`slurm_protocol_defs.c`) and `slurm_errno.c`. Limits of accounting have names that are made of parts: `AccountingLimit`
+reads them by these, and the file `explanations.toml` has the rest.
 """
 
 import re

@@ -99,7 +99,8 @@ def test_planned_rows_say_what_the_plan_says(run: RunFolder, plan: Plan) -> None
         assert (row["network"], row["dataset"], row["seed"]) == ("digits_vgg", "digits", trial.settings.seed)
         assert (row["ranks"], row["points_planned"]) == (1, 1)
         assert row["stage_keys"] == [stage.key for stage in trial.stages]
-        assert json.loads(row["config_json"]) == settings_read(trial.settings.values, trial.unread)
+        settings = settings_read(trial.settings.values, trial.unread)
+        assert json.loads(row["config_json"]) == settings | {"method": settings["method"] | dict(trial.resolved)}
 
 
 def test_killed_while_it_is_made_leaves_no_half_run(write_spec: WriteSpec, plan: Plan, tmp_path: Path) -> None:
