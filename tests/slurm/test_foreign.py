@@ -30,8 +30,9 @@ def set_to(key: str, value: object) -> Edit:
     line = "" if value is None else f"{key} = {json.dumps(value)}\n"
 
     def edit(text: str) -> str:
-        edited, times = re.subn(rf"^(# )?{key} = .*\n", lambda _: line, text, flags=re.MULTILINE)
-        assert times == 1, f"{key}: {times} lines in {text}"
+        # The first: the controller's table has some of the same keys.
+        edited, times = re.subn(rf"^(# )?{key} = .*\n", lambda _: line, text, count=1, flags=re.MULTILINE)
+        assert times == 1, f"{key}: no line in {text}"
         return edited
 
     return edit
