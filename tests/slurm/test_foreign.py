@@ -56,6 +56,7 @@ def site(foreign: Testbed) -> str:
         set_to("container", foreign.container), set_to("max_jobs", 4),
     ):  # fmt: skip
         text = edit(text)
+    text = re.sub(r"\[controller\].*?(?=\[limits\])", "", text, flags=re.DOTALL)  # it goes last: see `in_container`
     text = "tls = true\ndrain_before_s = 20\nidle_s = 10\n" + text + "[controller]\nmemory_gb = 1.2\n"
     path.write_text(text)
     return text

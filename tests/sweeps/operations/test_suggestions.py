@@ -65,7 +65,6 @@ COMMANDS = [
     ("effects 'my runs/trained' --at 0.9", r"with: (.*)", "run"),
     ("best 'my runs/trained'", r"(transtailor reproduce .*)", "run"),
     ("front 'my runs/trained' --cost latency_ms", r"type: (.*)", "parsed"),
-    ("script ./site.toml", r"such as: (.*)", "run"),
     ("trial run axes.toml", r"type: (.*)", "planned"),
     ("trial plan images.toml", r"type: (.*)", "run"),
     ("data prepare cats --image-px 16 --from 'my photographs' --to 'my sets'", r"type: (.*)", "run"),
