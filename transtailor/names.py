@@ -99,7 +99,7 @@ def closest(typed: str, valid: Iterable[str]) -> str | None:
     """
     names = list(valid)
     meant = _meant(typed, names)
-    if meant or _word(typed) in OTHER_WORDS:
+    if meant or OTHER_WORDS.get(_word(typed)) in ((), _BUDGET):  # no name that only looks like it is meant
         return meant
     alike = _alike(typed, names, 1, LEAST_LIKENESS)
     return alike[0] if alike else None
