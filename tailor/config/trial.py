@@ -229,14 +229,12 @@ class TrialConfig(Settings):
 
     @model_validator(mode="after")
     def _source_settings_are_read(self) -> "TrialConfig":
-        unread = self.unread
         for name in self.source.changed_training:
-            if f"source.{name}" not in unread:
-                continue
-            raise ValueError(
-                f"source.{name} = {getattr(self.source, name)} has no effect: source.weights is given, and method "
-                f"{self.method.name!r} does not read it; leave it out"
-            )
+            if f"source.{name}" in self.unread:
+                raise ValueError(
+                    f"source.{name} = {getattr(self.source, name)} has no effect: source.weights is given, and method "
+                    f"{self.method.name!r} does not read it; leave it out"
+                )
         return self
 
     @model_validator(mode="after")
@@ -288,21 +286,20 @@ class TrialConfig(Settings):
         return self
 
 
-def settings_read(settings: Mapping[str, Any], unread: Set[str]) -> dict[str, Any]:
+def settings_read(settings: Mapping[str, Any], unread: Set[str], prefix: str = "") -> dict[str, Any]:
     """Return nested settings without those that `TrialConfig.unread` names: what a list of a trial's settings shows.
 
     >>> settings_read({"seed": 0, "method": {"name": "prune", "alpha_epochs": 10}}, {"method.alpha_epochs", "pruning"})
     {'seed': 0, 'method': {'name': 'prune'}}
+
+    Args:
+        prefix: dotted key of the table that the settings are, with a dot at its end; "" for a whole trial.
     """
-    return _without(settings, unread, "")
-
-
-def _without(settings: Mapping[str, Any], unread: Set[str], prefix: str) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for name, value in settings.items():
         key = f"{prefix}{name}"
         if key not in unread:
-            kept[name] = _without(value, unread, f"{key}.") if isinstance(value, dict) else value
+            kept[name] = settings_read(value, unread, f"{key}.") if isinstance(value, dict) else value
     return kept
 
 
