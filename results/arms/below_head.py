@@ -19,7 +19,7 @@ WITH scores AS (
     FROM operating_points
     WHERE isfinite(validation_score) AND trial_id NOT IN (SELECT trial_id FROM trials WHERE status = 'failed')
 ), heads AS (
-    SELECT model_key, any_value(validation_score) AS head_score FROM scores WHERE method = '{HEAD_ONLY}' GROUP BY ALL
+    SELECT model_key, max(validation_score) AS head_score FROM scores WHERE method = '{HEAD_ONLY}' GROUP BY ALL
 ), begun AS (
     SELECT DISTINCT trial_id, tuning_order, unnest(stage_keys) AS model_key FROM planned WHERE method = '{BASELINE}'
 ), settings AS (

@@ -99,7 +99,8 @@ def scores(effects: Mapping[str, float], deviation: float = 2.0, failing: Iterab
         seed = trial.settings.seed
         if (trial.arm, seed) in fails:
             return None
-        numbers = np.random.default_rng([seed, *trial.arm.encode(), round(100 * (asked or 0))])
-        return round(70 + effects.get(trial.arm, 0.0) + numbers.normal(0, deviation))
+        arm = trial.arm if asked else trial.arm_of(0)  # a head's fit scores alike in all trials that begin with it
+        numbers = np.random.default_rng([seed, *arm.encode(), round(100 * (asked or 0))])
+        return round(70 + effects.get(arm, 0.0) + numbers.normal(0, deviation))
 
     return right
