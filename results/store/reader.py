@@ -1,4 +1,4 @@
-"""Read runs at any moment: one view per table, with the last row of each natural key."""
+"""Read runs at any moment: one view per table, and some over several tables."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 
 from results.errors import ResultsError
-from results.store.parts import NAMED_BY_A_WRITER, Part, parts_of
+from results.store.files import TableFiles, files_of
 from results.store.points_view import create_view
 from results.store.schema import TABLES
 from results.store.views import (
@@ -23,8 +23,8 @@ from results.store.views import (
     MEASURED_POINTS,
     TIMED_ON,
     UNSHARED_COSTS,
-    all_rows,
     file_pattern,
+    held_name,
     literal,
     names_in,
     quote,
@@ -55,15 +55,18 @@ class Run:
     Attributes:
         paths: name -> folder of each run; with several runs, the column `run` has this name.
         connection: to DuckDB in memory, with one view per table, and `VIEWS`.
-        parts: table -> the files that its view reads.
+        files: name of a run -> table -> the files that its view reads.
     """
 
     def __init__(
-        self, paths: dict[str, Path], connection: "duckdb.DuckDBPyConnection", parts: dict[str, list[Part]]
+        self,
+        paths: dict[str, Path],
+        connection: "duckdb.DuckDBPyConnection",
+        files: Mapping[str, Mapping[str, TableFiles]],
     ) -> None:
         self.paths = paths
         self.connection = connection
-        self.parts = parts
+        self.files = files
         self._setting_fields: pa.Schema | None = None  # None: no query has named the view `points` yet
 
     @property
@@ -150,19 +153,11 @@ class Run:
         """Read each of these views once and keep its rows in memory, so that later queries read no files.
 
         Of the rows only those that fulfil `where`, an SQL condition: for later queries the view has no others.
-
-        Raises:
-            ResultsError: a file can no longer be read.
         """
-        import duckdb
-
-        try:
-            for name in map(quote, views):
-                self.connection.execute(f"CREATE TEMP TABLE held AS SELECT * FROM {name} WHERE {where}")
-                self.connection.execute(f"DROP VIEW {name}")
-                self.connection.execute(f"ALTER TABLE held RENAME TO {name}")
-        except duckdb.IOException as error:
-            raise ResultsError(f"a part was removed after the run was loaded: load it again ({error})") from error
+        for name in map(quote, views):
+            self.connection.execute(f"CREATE TEMP TABLE held AS SELECT * FROM {name} WHERE {where}")
+            self.connection.execute(f"DROP VIEW {name}")
+            self.connection.execute(f"ALTER TABLE held RENAME TO {name}")
 
     def count_once(self) -> None:
         """Leave out of several runs what two have: from now on a trial's rows are those of one of them.
@@ -186,13 +181,9 @@ class Run:
 
     def counted_once(self) -> "Run":
         """Return the same run for queries after which a trial that is in several runs has the rows of one of them."""
-        other = Run(self.paths, self.connection.cursor(), self.parts)
+        other = Run(self.paths, self.connection.cursor(), self.files)
         other.count_once()
         return other
-
-    def is_outdated(self) -> bool:
-        """Whether one of its files was merged and removed since; if so, load again."""
-        return _is_any_gone(self.parts)
 
     def close(self) -> None:
         """Close the connection."""
@@ -274,56 +265,17 @@ def stopped_trial_ids(run: Run) -> set[str]:
 
 def _open_tables(paths: dict[str, Path], tables: Sequence[str], *, several: bool) -> Run:
     """Open these tables of the runs; all others are empty. Raises as `load`."""
-    import duckdb
-
-    nothing: dict[str, list[Part]] = {name: [] for name in TABLES}
-    while True:
-        parts_by_run = {name: nothing | parts_of(path, tables) for name, path in paths.items()}
-        parts: dict[str, list[Part]] = {name: [] for name in TABLES}  # of all runs
-        for parts_of_run in parts_by_run.values():
-            for name in TABLES:
-                parts[name] += parts_of_run[name]
-        try:
-            connection = _connect(parts_by_run, several=several)
-        except duckdb.IOException as error:  # DuckDB opens the first file; merged parts may have just been removed
-            if not _is_any_gone(parts):
-                raise ResultsError(f"a part cannot be read: {error}") from error
-            continue
-        return Run(paths, connection, parts)
-
-
-def _is_any_gone(parts: Mapping[str, Sequence[Part]]) -> bool:
-    """Whether a file of these (table -> files) was removed since."""
-    missing: list[Path] = []
-    for files in parts.values():
-        missing += [part.path for part in files if not part.path.exists()]
-    return bool(missing)
+    files = {name: files_of(path, tables) for name, path in paths.items()}
+    return Run(paths, _connect(files, several=several), files)
 
 
 def last_written_us(run: Run) -> int | None:
-    """Return when the last row about trials was written, in microseconds since 1970; None without rows.
-
-    Only the newest part of each table that was loaded is read, and files that were not named by a writer: the name of a
-    part begins with the moment of its rows, that of a merged file with that of the last ones.
-    """
-    asked = " UNION ALL ".join(
-        f"SELECT max(written_at) AS written_at FROM ({all_rows(TABLES[name], _newest(run.parts[name]))})"
-        for name in ABOUT_TRIALS
-        if run.parts[name]
-    )
-    if not asked:
-        return None
+    """Return when the last row about trials was written, in microseconds since 1970; None without rows."""
+    asked = " UNION ALL ".join(f"SELECT max(written_at) AS written_at FROM {name}" for name in ABOUT_TRIALS)
     # A number: converting Arrow's timestamps to Python imports pandas, which takes most of a second.
     (row,) = run.rows(f"SELECT epoch_us(max(written_at)) AS last_us FROM ({asked})")
     last_us: int | None = row["last_us"]
     return last_us
-
-
-def _newest(parts: Sequence[Part]) -> list[Part]:
-    """The last part by name, and those whose names say no moment."""
-    named = [part for part in parts if NAMED_BY_A_WRITER.match(part.path.name)]
-    others = [part for part in parts if not NAMED_BY_A_WRITER.match(part.path.name)]
-    return others + sorted(named, key=lambda part: part.path.name)[-1:]
 
 
 def _runs_by_name(paths: Sequence[Path]) -> dict[str, Path]:
@@ -338,16 +290,22 @@ def _runs_by_name(paths: Sequence[Path]) -> dict[str, Path]:
     return {name if names.count(name) == 1 else str(path): path for name, path in zip(names, paths, strict=True)}
 
 
-def _connect(parts_by_run: dict[str, dict[str, list[Part]]], *, several: bool) -> "duckdb.DuckDBPyConnection":
-    """Open a connection with all views over these runs (name -> table -> parts)."""
+def _connect(files: Mapping[str, Mapping[str, TableFiles]], *, several: bool) -> "duckdb.DuckDBPyConnection":
+    """Open a connection with all views over these runs (name -> table -> files)."""
     import duckdb
 
     connection = duckdb.connect(":memory:", config=dict.fromkeys(NO_EXTENSIONS, False))
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    connection.execute("CREATE SCHEMA last_files")
     names = names_in(several=several)
     for name, table in TABLES.items():
-        parts_of_table = {run: parts[name] for run, parts in parts_by_run.items() if parts[name]}
-        rows = select(table, parts_of_table, several=several)
+        files_of_table = {run: files_of_run[name] for run, files_of_run in files.items()}
+        for run, found in files_of_table.items():
+            if found.last is not None:
+                connection.register("last_file", found.last)
+                connection.execute(f"CREATE TABLE {held_name(name, run)} AS FROM last_file")
+                connection.unregister("last_file")
+        rows = select(table, files_of_table, several=several)
         if name == "operating_points":
             rows = ARMS_AS_PLANNED.format(rows=rows, **names)
         connection.execute(f"CREATE VIEW {quote(name)} AS {rows}")
@@ -358,9 +316,9 @@ def _connect(parts_by_run: dict[str, dict[str, list[Part]]], *, several: bool) -
     for view in (MEASURED_POINTS, COMPARED_POINTS, COMPUTED_STAGES, UNSHARED_COSTS):
         connection.execute(view.format(**names))
     folders: set[Path] = set()
-    for parts_by_table in parts_by_run.values():
-        for parts in parts_by_table.values():
-            folders.update(part.path.parent for part in parts)
+    for files_of_run in files.values():
+        for found in files_of_run.values():
+            folders.update(path.parent for path in found.full)
     _lock(connection, folders)
     return connection
 

@@ -20,9 +20,8 @@ import pyarrow as pa
 
 from transtailor.names import did_you_mean
 
-SCHEMA_VERSION = 2
-"""Increased by one with every change of a table below, and written to each file. A reader refuses newer versions, and
-reads older ones through `results.store.schema_migrations`."""
+SCHEMA_VERSION = 3
+"""Increased by one with every change of a table, and written to each file. A reader refuses all other versions."""
 
 STRING = pa.string()
 INTEGER = pa.int64()
@@ -56,10 +55,7 @@ class ColumnSchema:
 
 @dataclass(frozen=True)
 class TableSchema:
-    """One table: of rows with the same values in the columns of `key`, only the one written last counts.
-
-    Nulls in a key are equal to each other.
-    """
+    """One table: no two rows have the same values in the columns of `key`. Nulls in a key are equal to each other."""
 
     name: str
     key: tuple[str, ...]
@@ -94,6 +90,16 @@ def _column(name: str, type: str, meaning: str, unit: str = "", one_of: Sequence
 
 TABLES: Mapping[str, TableSchema] = MappingProxyType({table.name: table for table in _read_tables()})
 """All tables by name; read only."""
+
+WRITE_ORDER = (
+    "printed", "planned", "timings", "proposals", "looks",
+    "predictions", "estimates", "kept_filters", "layers", "epochs", "rungs", "operating_points", "stages",
+    "attempts", "trials", "events",
+)  # fmt: skip
+"""The order in which the rows that wait become durable. So a row of `stages` says that all others of its stage are there,
+and a finished trial's row that all its stages are."""
+CHANGING = frozenset({"planned", "trials", "attempts", "proposals", "looks", "printed", "timings"})
+"""Tables of which rows are replaced; each is one file. All others only grow."""
 
 
 def table_named(name: str) -> TableSchema:

@@ -1,10 +1,9 @@
-"""The SQL of the views of a run: of each table the last row of each key, and what is computed from several tables."""
+"""The SQL of the views of a run: its tables, and what is computed from several of them."""
 
 from pathlib import Path
 
-from results.store.parts import Part, by_version
+from results.store.files import TableFiles
 from results.store.schema import BOOLEAN, FLOAT, FLOATS, INTEGER, INTEGERS, MOMENT, STRING, STRINGS, TableSchema
-from results.store.schema_migrations import expressions_of
 
 _SQL_TYPES = {
     STRING: "VARCHAR",
@@ -17,8 +16,6 @@ _SQL_TYPES = {
     MOMENT: "TIMESTAMPTZ",
 }
 
-LAST_FIRST = "written_at DESC, parse_filename(_part) DESC, file_row_number DESC"
-"""The order of the rows of one key: the first one counts."""
 _NO_PATTERN = str.maketrans({sign: f"[{sign}]" for sign in "*?["})
 
 CIRCUMSTANCE = ("device_name", "runtime", "precision", "memory_format", "batch", "threads", "versions")
@@ -173,46 +170,27 @@ def names_in(*, several: bool) -> dict[str, str]:
     }
 
 
-def select(table: TableSchema, parts: dict[str, list[Part]], *, several: bool) -> str:
-    """Return the SQL for the last row of each key, over runs (name -> parts); `several` adds the column `run`."""
-    if not parts:
-        empty = ", ".join(
-            f"CAST(NULL AS {_SQL_TYPES[column.type]}) AS {quote(column.name)}" for column in table.columns
-        )
-        run = "CAST(NULL AS VARCHAR) AS run, " if several else ""
-        return f"SELECT {run}{empty} WHERE false"
-    selects = []
-    for name, parts_of_run in parts.items():
-        run = f"{literal(name)} AS run, " if several else ""
-        selects.append(_last_rows(table, parts_of_run, run))
-    return " UNION ALL ".join(selects)
-
-
-def _last_rows(table: TableSchema, parts: list[Part], run: str) -> str:
-    """Return the SQL for the last rows of one run; `run` is the SQL of its name's column, or empty."""
+def select(table: TableSchema, files_by_run: dict[str, TableFiles], *, several: bool) -> str:
+    """Return the SQL for the rows of a table, over runs (name -> files); `several` adds the column `run`."""
     columns = ", ".join(quote(column.name) for column in table.columns)
-    key = ", ".join(quote(column) for column in table.key)
-    return (
-        f"SELECT {run}{columns} FROM ({all_rows(table, parts)})"
-        f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {LAST_FIRST}) = 1"
-    )
+    selects = []
+    for name, files in files_by_run.items():
+        run = f"{literal(name)} AS run, " if several else ""
+        if files.full:
+            paths = ", ".join(file_pattern(path) for path in files.full)
+            selects.append(f"SELECT {run}{columns} FROM read_parquet([{paths}], hive_partitioning = false)")
+        if files.last is not None:
+            selects.append(f"SELECT {run}{columns} FROM {held_name(table.name, name)}")
+    if selects:
+        return " UNION ALL ".join(selects)
+    nulls = (f"CAST(NULL AS {_SQL_TYPES[column.type]}) AS {quote(column.name)}" for column in table.columns)
+    run = "CAST(NULL AS VARCHAR) AS run, " if several else ""
+    return f"SELECT {run}{', '.join(nulls)} WHERE false"
 
 
-def all_rows(table: TableSchema, parts: list[Part]) -> str:
-    """Return the SQL for all rows of these parts (at least one), with today's columns."""
-    return " UNION ALL ".join(
-        _rows(table, group[0].version, [part.path for part in group]) for group in by_version(parts)
-    )
-
-
-def _rows(table: TableSchema, version: int, paths: list[Path]) -> str:
-    """Return the SQL for all rows of a table's parts of one version, with today's columns."""
-    columns = ", ".join(f"{sql} AS {quote(name)}" for name, sql in expressions_of(table, version).items())
-    files = ", ".join(file_pattern(path) for path in paths)
-    return (
-        f"SELECT {columns}, _part, file_row_number"
-        f" FROM read_parquet([{files}], filename = '_part', file_row_number = true, hive_partitioning = false)"
-    )
+def held_name(table: str, run: str) -> str:
+    """Return the name of DuckDB's table with the rows of a file that may change."""
+    return f"last_files.{quote(f'{table} of {run}')}"
 
 
 def quote(name: str) -> str:

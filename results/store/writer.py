@@ -1,22 +1,38 @@
-"""Write rows durably: each call makes one immutable Parquet file, atomically."""
+"""Write the rows of a run durably. One process at a time does so: the one that holds the run's lock.
+
+    .writing/<number>/  of the process with this number: files before they are renamed into tables/, and what they have
+                        replaced, which a reader on another machine may still read
+
+Each process that takes the lock gets the next number. Before it reads or writes, it removes the folders of all earlier
+numbers. From then on no rename of an earlier process can succeed, even if that was only out of reach and goes on now: what
+it would rename is gone, and it can make no other file. So no lock has to be asked at the moment of a rename, which would
+be too late anyway.
+"""
 
 import errno
 import os
-import uuid
+import shutil
+import threading
+import time
+from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
-from threading import Lock
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from results.store.parts import WRITING, superseded_folders
+from results.errors import ResultsError
+from results.store.files import GONE, changing_file, growing_file, list_files, number_of, read_rows
+from results.store.lock import hold_lock
 from results.store.schema import (
     BOOLEAN,
+    CHANGING,
     FLOAT,
     FLOATS,
     INTEGER,
@@ -25,122 +41,319 @@ from results.store.schema import (
     STRING,
     STRINGS,
     TABLES,
+    WRITE_ORDER,
     ColumnSchema,
     TableSchema,
     arrow_schema,
     table_named,
 )
 from transtailor.files import make_folder, write_file
-from transtailor.waiting import WaitedTooLong, wait_for
+from transtailor.waiting import wait_for
 
+WRITING = ".writing"
+"""Folder of a run: a folder for each process that writes rows, or did so last."""
 WRITTEN_AT = "written_at"
-FOLDER_IS_GONE = (errno.ENOENT, errno.ESTALE)
-REPLACED_LIMIT_S = 60.0
-"""For a settlement to put the new folder in place: two renames; clients of a shared file system may see it later."""
-REPLACED_POLL_S = 0.01
-COMPRESSED_FROM_BYTES = 4096
-"""Of a part; compressing a smaller one takes longer and saves no block of a disk."""
+FULL_BYTES = 8_000_000
+"""A file of a growing table that has reached this size is never written again."""
+FULL_ROWS = 2**18
+"""Or this number of rows, which are held in memory until then."""
+GROUP_ROWS = 2**17
+REPLACED_KEPT_S = 60.0
+"""How long a replaced file stays for readers on other machines."""
+EMPTIED_LIMIT_S = 60.0  # for an earlier process to notice that its folder is gone
+
+Rows = Sequence[Mapping[str, Any]] | pa.Table
+
+
+class TakenOverError(ResultsError):
+    """Another process writes the rows of the run now, because this one was out of reach and was taken for dead."""
+
+
+def take_number(run: Path) -> int:
+    """Take the next number of a run: to be called only by the process that holds the run's lock, once.
+
+    Raises:
+        ResultsError: the folder of this number cannot be made, or that of an earlier one cannot be removed.
+    """
+    writing = run / WRITING
+    try:
+        make_folder(writing)
+        number = 1 + max([0, *_numbers(writing), *map(number_of, _growing_files(run / "tables"))])
+        while not _made(writing / str(number)):  # this machine did not see it yet
+            number += 1
+    except OSError as error:
+        raise ResultsError(
+            f"{str(writing)!r} cannot be made ({error.strerror}), and rows are written there first: make room, or"
+            " give this user the right to write to the folder of the run"
+        ) from error
+    for earlier in _numbers(writing):
+        if earlier < number:
+            _remove(writing / str(earlier))
+    return number
+
+
+def _numbers(writing: Path) -> list[int]:
+    return [int(path.name) for path in writing.iterdir() if path.name.isdigit()]
+
+
+def _growing_files(tables: Path) -> list[Path]:
+    files: list[Path] = []
+    for table in TABLES:
+        files += list_files(tables / table)
+    return files
+
+
+def _made(folder: Path) -> bool:
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
+
+
+def _remove(folder: Path) -> None:
+    """Remove the folder of an earlier process, which may still make files in it."""
+
+    def is_removed() -> bool:
+        shutil.rmtree(folder, ignore_errors=True)
+        return not folder.exists()
+
+    what = f"the folder {str(folder)!r} to be removed: is it another user's?"
+    wait_for(is_removed, what, EMPTIED_LIMIT_S, poll_s=0.1, error=ResultsError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Growing:
+    """The last file of a growing table, as this process has written it."""
+
+    file: int  # its number among those of this process; 0: none is begun
+    rows: pa.Table | None
+    stored_bytes: int
+
+    @property
+    def is_full(self) -> bool:
+        return self.rows is None or self.stored_bytes >= FULL_BYTES or self.rows.num_rows >= FULL_ROWS
 
 
 class Writer:
-    """Writes parts of tables below one folder.
+    """Writes the rows of one run; see above for who may have one. Several threads may use it."""
 
-    Any number of writers, in any processes on any machines, may write to the same folder at once: a part is never
-    changed, and its name is unique. Several threads may use one writer.
-    """
-
-    def __init__(self, tables: str | os.PathLike[str], after: datetime | None = None) -> None:
-        """Take the folder that holds one folder per table; folders are made with the first rows.
+    def __init__(self, tables: str | os.PathLike[str], number: int | None = None) -> None:
+        """Take the folder of the run's tables; folders in it are made with the first rows.
 
         Args:
-            after: all rows get a later time than this, so that they replace rows of a machine whose clock is ahead of
-                the clock of this machine.
+            number: of this process, from `take_number`; None takes the next one.
         """
         self.tables = Path(tables)
-        self._id = uuid.uuid4().hex[:12]
-        self._clock = Lock()
-        self._last = after or datetime.min.replace(tzinfo=UTC)
+        if number is None:
+            make_folder(self.tables.parent)
+            number = take_number(self.tables.parent)
+        self.number = number
+        self._folder = self.tables.parent / WRITING / str(number)
+        self._adding = threading.Lock()
+        self._writing = threading.Lock()
+        self._waiting: dict[str, list[pa.Table]] = {}
+        self._growing: dict[str, _Growing] = {}
+        self._changing: dict[str, pa.Table] = {}
+        self._replaced: deque[tuple[float, Path]] = deque()
+        self._last = datetime.min.replace(tzinfo=UTC)
 
-    def write(self, table: str, rows: Sequence[Mapping[str, Any]]) -> Path | None:
-        """Write rows as a new part that survives a loss of power; return its path, or None without rows.
+    def add(self, table: str, rows: Rows) -> None:
+        """Take rows for the next commit. What one call gives of a growing table comes into one file.
 
         Args:
             table: a name from `results.store.schema.TABLES`.
-            rows: exactly the table's columns, of which those that may be null may be left out; `written_at` is
-                filled in here (strictly increasing within one writer, also when the machine's clock is set back).
+            rows: exactly the table's columns but `written_at`, which a commit sets; as records, of which those that may
+                be null may be left out, or as an Arrow table. In a table of `CHANGING` a row replaces that of its key.
 
         Raises:
-            ValueError: unknown table; a missing, extra or null column; a value of the wrong type. Nothing is written.
-            OSError: the disk refuses; readers see nothing of it.
-
-        Writes:
-            `<tables>/<table>/<time>-<writer>-<random>.parquet`; atomically. A writer's parts sort by name in
-            the order of writing, so that a reader can find parts that its listing missed (`results.store.parts`).
+            ValueError: unknown table; a missing, extra or null column; a value of the wrong type. Nothing is taken.
         """
         description = table_named(table)
-        if not rows:
-            return None
-        columns = _columns(description, rows)
-        moment = self._moment()
-        columns[WRITTEN_AT] = pa.array([moment] * len(rows), MOMENT)
-        schema = arrow_schema(description)
-        part = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
-        return self._write_part(table, moment, part)
+        taken = _checked(description, rows) if isinstance(rows, pa.Table) else _table_of(description, rows)
+        if taken.num_rows:
+            with self._adding:
+                self._waiting.setdefault(table, []).append(taken)
+
+    def write(self, table: str, rows: Rows) -> None:
+        """Write rows, and all that wait; they survive a loss of power. Raises as `add` and `commit`."""
+        self.add(table, rows)
+        self.commit()
 
     def begin(self) -> None:
-        """Write a part without rows of each table, so that every reader finds the tables from the first moment."""
-        for description in TABLES.values():
-            self._write_part(description.name, self._moment(), arrow_schema(description).empty_table())
+        """Write a file without rows of each table that has none, so that every reader finds the tables."""
+        for name, table in TABLES.items():
+            if not list_files(self.tables / name):
+                empty = arrow_schema(table).empty_table()
+                path = changing_file(self.tables, name)
+                if name not in CHANGING:
+                    path = growing_file(self.tables, name, self.number, 1)
+                    self._growing[name] = _Growing(file=1, rows=empty, stored_bytes=0)
+                self._replace(path, empty)
 
-    def _write_part(self, table: str, moment: datetime, part: pa.Table) -> Path:
-        """Write a part into its table's folder, also while a settlement replaces all folders (`results.store.settle`).
+    @property
+    def has_rows_waiting(self) -> bool:
+        """Whether the next commit has something to write."""
+        return bool(self._waiting)
 
-        Only a run that was never settled gets new folders: else a reader could find `tables/` with this part alone.
+    def commit(self) -> None:
+        """Write all rows that wait, table by table in `WRITE_ORDER`.
+
+        Raises:
+            TakenOverError: another process writes the run now.
+            OSError: the disk refuses; what is not written yet waits for the next commit.
         """
-        # Random: a fork may have copied the writer into another process.
-        path = self.tables / table / f"{moment:%Y%m%dT%H%M%S.%f}-{self._id}-{uuid.uuid4().hex[:12]}.parquet"
-        content = partial(_encode, part)
-        made_in = self.tables.parent / WRITING / table
+        with self._writing:
+            moment = self._moment()
+            for table in WRITE_ORDER:
+                with self._adding:
+                    units = self._waiting.get(table)
+                    taken = len(units or ())
+                if not units:
+                    continue
+                rows = _stamped(TABLES[table], pa.concat_tables(units[:taken]), moment)
+                if table in CHANGING:
+                    self._write_changing(TABLES[table], rows)
+                else:
+                    self._write_growing(TABLES[table], rows)
+                with self._adding:  # others may have been added since
+                    del units[:taken]
+                    if not units:
+                        del self._waiting[table]
+            self._remove_replaced()
 
-        def written() -> Path | None:
-            """Return the part's path, also where a settlement has moved it; None while its folder is being replaced."""
-            try:
-                if not superseded_folders(self.tables.parent):
-                    make_folder(path.parent)
-                make_folder(made_in)
-                return write_file(path, content, made_in=made_in)
-            except OSError as error:
-                if error.errno not in FOLDER_IS_GONE or not superseded_folders(self.tables.parent):
-                    raise
-            # Its folder may have been replaced when the part had its name: then it is read from there.
-            return next((moved for moved in self._moved(path) if moved.exists()), None)
+    def _write_growing(self, table: TableSchema, rows: pa.Table) -> None:
+        last = self._growing.get(table.name) or self._last_file(table.name)
+        file = last.file + last.is_full
+        if last.rows is not None and not last.is_full:
+            rows = pa.concat_tables([last.rows, rows])
+        path = growing_file(self.tables, table.name, self.number, file)
+        self._replace(path, rows)
+        self._growing[table.name] = _Growing(file=file, rows=rows, stored_bytes=path.stat().st_size)
 
+    def _last_file(self, table: str) -> _Growing:
+        """Return the last file that this process has begun, before this object was made; its rows stay as they are."""
+        own = [path for path in list_files(self.tables / table) if number_of(path) == self.number]
+        return _Growing(file=len(own), rows=None, stored_bytes=0)
+
+    def _write_changing(self, table: TableSchema, rows: pa.Table) -> None:
+        path = changing_file(self.tables, table.name)
+        if table.name not in self._changing:
+            self._changing[table.name] = _rows_or_none(path, table)
+        replaced = with_replaced(table, self._changing[table.name], rows)
+        self._replace(path, replaced)
+        self._changing[table.name] = replaced
+
+    def _replace(self, path: Path, rows: pa.Table) -> None:
+        """Put a file with these rows in the place of another one, which is kept for a while for readers elsewhere."""
         try:
-            return wait_for(written, f"the folder {str(path.parent)!r}", REPLACED_LIMIT_S, poll_s=REPLACED_POLL_S)
-        except WaitedTooLong:  # a settlement was killed; the next one reads what is here
-            return write_file(self._moved(path)[-1], content, made_in=made_in)
+            make_folder(path.parent)
+            self._keep_replaced(path)
+            write_file(path, partial(_encode, rows), made_in=self._folder)
+        except OSError as error:
+            if error.errno in GONE and not self._folder.is_dir():
+                raise TakenOverError(f"another process writes the rows of {str(self.tables.parent)!r} now") from error
+            raise
 
-    def _moved(self, path: Path) -> list[Path]:
-        """Return what a part's path became in each settlement."""
-        return [folder / path.parent.name / path.name for folder in superseded_folders(self.tables.parent)]
+    def _keep_replaced(self, path: Path) -> None:
+        kept = self._folder / f"{path.name}.{os.urandom(4).hex()}.replaced"
+        try:
+            os.link(path, kept)
+        except FileNotFoundError:
+            if not self._folder.is_dir():
+                raise
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.ESTALE):
+                raise
+            # A file system without hard links: a reader elsewhere may have to read again.
+        else:
+            self._replaced.append((time.monotonic(), kept))
+
+    def _remove_replaced(self) -> None:
+        while self._replaced and time.monotonic() - self._replaced[0][0] >= REPLACED_KEPT_S:
+            with suppress(OSError):  # it goes with the folder
+                self._replaced.popleft()[1].unlink(missing_ok=True)
 
     def _moment(self) -> datetime:
-        with self._clock:
-            self._last = max(datetime.now(UTC), self._last + timedelta(microseconds=1))
-            return self._last
+        self._last = max(datetime.now(UTC), self._last + timedelta(microseconds=1))
+        return self._last
 
 
-def _encode(part: pa.Table, stream: BinaryIO) -> None:
-    """Write a part with little time and space: without statistics, dictionaries and Arrow's copy of the schema.
+def write_timings(tables: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add rows to the table `timings`, which may be written at any moment: whoever does so holds a lock of its own.
 
-    Units and meanings of the columns are in docs/columns.md and in merged files.
+    Raises:
+        ValueError: as `Writer.add`.
+        ResultsError: another process writes timings at this moment.
+        OSError: the disk refuses; the table is as it was.
     """
-    with pq.ParquetWriter(
-        stream, part.schema, compression="zstd" if part.nbytes >= COMPRESSED_FROM_BYTES else "none",
-        use_dictionary=False, write_statistics=False, store_schema=False,
-    ) as writer:  # fmt: skip
-        writer.write_table(part)
-        writer.add_key_value_metadata(part.schema.metadata)
+    table = TABLES["timings"]
+    new = _stamped(table, _table_of(table, rows), datetime.now(UTC))
+    made_in = tables.parent / WRITING / table.name
+    make_folder(made_in)
+    path = changing_file(tables, table.name)
+    with hold_lock(made_in / "lock", f"another process writes timings of {str(tables.parent)!r}; wait for it"):
+        make_folder(path.parent)
+        write_file(path, partial(_encode, with_replaced(table, _rows_or_none(path, table), new)), made_in=made_in)
+
+
+def with_replaced(table: TableSchema, rows: pa.Table, new: pa.Table) -> pa.Table:
+    """Return the rows with those of the same keys replaced by new ones; of new ones with one key the last one counts."""
+    new = _last_of_each_key(table, new)
+    replaced = set(_keys(table, new))
+    is_kept = [key not in replaced for key in _keys(table, rows)]
+    return pa.concat_tables([rows.filter(pa.array(is_kept, pa.bool_())), new])
+
+
+def _last_of_each_key(table: TableSchema, rows: pa.Table) -> pa.Table:
+    last = {key: number for number, key in enumerate(_keys(table, rows))}
+    return rows if len(last) == rows.num_rows else rows.take(sorted(last.values()))
+
+
+def _keys(table: TableSchema, rows: pa.Table) -> list[tuple[Any, ...]]:
+    return list(zip(*(rows[name].to_pylist() for name in table.key), strict=True))
+
+
+def _rows_or_none(path: Path, table: TableSchema) -> pa.Table:
+    """Return the rows of a file; none if there is no file."""
+    try:
+        return read_rows(path, table).cast(arrow_schema(table))
+    except FileNotFoundError:
+        return arrow_schema(table).empty_table()
+
+
+def _encode(rows: pa.Table, stream: BinaryIO) -> None:
+    lists = {f"{column.name}.list.element" for column in rows.schema if column.type == INTEGERS}
+    pq.write_table(
+        rows,
+        stream,
+        compression="zstd",
+        # Numbers of filters grow along a list: written as differences they take half of the space, and less time.
+        column_encoding=dict.fromkeys(lists, "DELTA_BINARY_PACKED"),
+        use_dictionary=[column.name for column in rows.schema if not pa.types.is_list(column.type)],
+        row_group_size=GROUP_ROWS,
+    )
+
+
+def _stamped(table: TableSchema, rows: pa.Table, moment: datetime) -> pa.Table:
+    """Return rows in the table's order of columns, with the moment of their commit."""
+    schema = arrow_schema(table)
+    moments = pa.repeat(pa.scalar(moment, MOMENT), rows.num_rows)
+    columns = [moments if name == WRITTEN_AT else rows[name] for name in schema.names]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _table_of(table: TableSchema, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return records as an Arrow table without `written_at`. Raises ValueError: they do not fit the table."""
+    return pa.table(_columns(table, rows))
+
+
+def _checked(table: TableSchema, rows: pa.Table) -> pa.Table:
+    """Return an Arrow table with the table's columns but `written_at`. Raises ValueError: it has others."""
+    schema = pa.schema([pa.field(column.name, column.type) for column in table.columns if column.name != WRITTEN_AT])
+    if set(rows.column_names) != set(schema.names):
+        raise ValueError(f"table {table.name}: expected the columns {schema.names}, given {rows.column_names}")
+    return rows.select(schema.names).cast(schema)
 
 
 def _columns(table: TableSchema, rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
