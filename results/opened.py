@@ -142,4 +142,4 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Open
         >>> folder.cleanup()
     """
     plain = reader.load(run)
-    return OpenedRun(plain.paths, plain.connection, plain.parts)
+    return OpenedRun(plain.paths, plain.connection, plain.files)

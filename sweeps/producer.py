@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
 from results.store.reader import Run
+from results.store.writer import Writer
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.run_folder import RunFolder
 from sweeps.search.records import Score, ScoreKey
@@ -21,8 +22,11 @@ class TrialProducer(Protocol):
     plan: Plan
     """The trials so far."""
 
-    def save(self) -> None:
-        """Write the decisions and planned trials that the run lacks; the caller holds its lock."""
+    def save(self, writer: Writer) -> None:
+        """Write the decisions and planned trials that the run lacks, and from now on those of `more`."""
+
+    def decides(self, live: Collection[str], /) -> bool:
+        """Whether `more` may decide now, by the rows of all trials that have ended; `live`: as there."""
 
     def more(self, scores: Mapping[ScoreKey, Score], live: Collection[str], /) -> tuple[PlannedTrial, ...]:
         """Return the trials to run next, already written to the table `planned`.

@@ -19,7 +19,7 @@ class CsvFiles:
     def __init__(self, folder: Path) -> None:
         """Take the folder, which is made with the first file."""
         self._folder = folder
-        self._files: dict[str, list[Path]] = {}  # table -> the parts that its CSV file was made from
+        self._files: dict[str, list[tuple[Path, int]]] = {}  # table -> the files that its CSV file was made from
 
     def update(self, run: Run) -> int:
         """Write the tables that have changed; return their number of rows."""
@@ -27,7 +27,7 @@ class CsvFiles:
         written = 0
         changed = set()
         for name, table in TABLES.items():
-            files = [part.path for part in run.parts[name]]
+            files = [(path, path.stat().st_ino) for of_run in run.files.values() for path in of_run[name].paths]
             if self._files.get(name) != files:
                 written += self._write(run, name, table.key)
                 self._files[name] = files

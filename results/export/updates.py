@@ -11,8 +11,8 @@ import click
 from results.errors import ResultsError
 from results.export.target import ByTrial, Target
 from results.store.completeness import is_over, refuse_gaps
+from results.store.files import tables_folder
 from results.store.lock import hold_lock
-from results.store.parts import tables_folder
 from results.store.reader import load
 from transtailor import cli
 from transtailor.files import make_folder
@@ -85,13 +85,8 @@ def _updates(run: Path, target: Target, *, follow: bool) -> Iterator[str]:
     is_first = True
     while True:
         with load(run) as tables:
-            try:
-                added = target.update(tables)
-                is_last = is_over(tables) or not follow
-            except ResultsError:
-                if tables.is_outdated():  # merged parts were removed: load again
-                    continue
-                raise
+            added = target.update(tables)
+            is_last = is_over(tables) or not follow
         if added or is_first:
             yield f"{added:,} new {target.unit}"
         if is_last:

@@ -20,7 +20,7 @@ from results.errors import ResultsError
 from results.report.page import hash_source, page_of, policy_of, render
 from results.report.point_pages import PointPages
 from results.report.watch import apart_option, check_apart, runs_argument
-from results.store.parts import tables_folder
+from results.store.files import tables_folder
 from results.store.reader import load
 from transtailor import cli
 from transtailor.waiting import WaitedTooLong, wait_for
@@ -62,15 +62,13 @@ class ReportServer(ThreadingHTTPServer):
         return f"http://{ADDRESS}:{self.server_port}/#token={self.token}"
 
     def _version(self) -> str:
-        """Return a text that changes when a file of the run's tables comes or goes; empty when a run has gone."""
+        """Return a text that changes when a file of the tables comes or is replaced; empty when a run has gone."""
         try:
             folders = [tables_folder(run) for run in self.runs]
         except ResultsError:
             return ""
-        names: list[str] = []
-        for folder in folders:
-            names += [str(path) for path in folder.rglob("*.parquet")]
-        return hashlib.sha256("\n".join(sorted(names)).encode(errors="replace")).hexdigest()
+        files = [f"{path} {_identity(path)}" for folder in folders for path in sorted(folder.rglob("*.parquet"))]
+        return hashlib.sha256("\n".join(files).encode(errors="replace")).hexdigest()
 
     def page(self) -> tuple[str, str]:
         """Return the version and the report of the last rows that could be read. Raises ResultsError: there is none."""
@@ -96,17 +94,14 @@ class ReportServer(ThreadingHTTPServer):
             return self._page
 
     def _render(self) -> tuple[str, PointPages]:
-        """Render the report of the last rows; again, if a launch ended meanwhile and put other files in their place."""
-        while True:
-            run = load(self.runs if len(self.runs) > 1 else self.runs[0])
-            try:
-                text = render(page_of(run, apart=self.apart), live=True)
-                return text, PointPages(run)
-            except BaseException as error:
-                is_outdated = isinstance(error, Exception) and run.is_outdated()
-                run.close()
-                if not is_outdated:
-                    raise
+        """Render the report of the last rows."""
+        run = load(self.runs if len(self.runs) > 1 else self.runs[0])
+        try:
+            text = render(page_of(run, apart=self.apart), live=True)
+        except BaseException:
+            run.close()
+            raise
+        return text, PointPages(run)
 
     def points(self, question: str) -> str:
         """Return some operating points of the last page, as JSON. Raises ResultsError: the question is none."""
@@ -117,6 +112,15 @@ class ReportServer(ThreadingHTTPServer):
         """Say nothing of a reader who has gone, as one does who loads the page again."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """Return what differs between a file and the one that replaces it."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return ()
+    return (found.st_ino, found.st_mtime_ns, found.st_size)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -115,7 +115,9 @@ def _files_of_table(table: TableSchema, tables: Path) -> TableFiles:
             return TableFiles(tuple(paths[:-1]), read_rows(paths[-1], table), paths[-1])
         except OSError as error:
             if error.errno not in GONE or listing == MOST_LISTINGS - 1:
-                raise ResultsError(f"{error.filename or paths[-1]} cannot be read: {error.strerror or error}") from error
+                raise ResultsError(
+                    f"{error.filename or paths[-1]} cannot be read: {error.strerror or error}"
+                ) from error
     raise AssertionError("the last listing returns or raises")
 
 

@@ -96,8 +96,8 @@ WRITE_ORDER = (
     "predictions", "estimates", "kept_filters", "layers", "epochs", "rungs", "operating_points", "stages",
     "attempts", "trials", "events",
 )  # fmt: skip
-"""The order in which the rows that wait become durable. So a row of `stages` says that all others of its stage are there,
-and a finished trial's row that all its stages are."""
+"""The order in which the rows that wait become durable. So a row of `stages` says that all others of its stage are
+there, and a finished trial's row that all its stages are."""
 CHANGING = frozenset({"planned", "trials", "attempts", "proposals", "looks", "printed", "timings"})
 """Tables of which rows are replaced; each is one file. All others only grow."""
 

@@ -4,9 +4,9 @@
                         replaced, which a reader on another machine may still read
 
 Each process that takes the lock gets the next number. Before it reads or writes, it removes the folders of all earlier
-numbers. From then on no rename of an earlier process can succeed, even if that was only out of reach and goes on now: what
-it would rename is gone, and it can make no other file. So no lock has to be asked at the moment of a rename, which would
-be too late anyway.
+numbers. From then on no rename of an earlier process can succeed, even if that was only out of reach and goes on now:
+what it would rename is gone, and it can make no other file. So no lock has to be asked at the moment of a rename, which
+would be too late anyway.
 """
 
 import errno
@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -62,7 +62,7 @@ REPLACED_KEPT_S = 60.0
 """How long a replaced file stays for readers on other machines."""
 EMPTIED_LIMIT_S = 60.0  # for an earlier process to notice that its folder is gone
 
-Rows = Sequence[Mapping[str, Any]] | pa.Table
+Rows: TypeAlias = Sequence[Mapping[str, Any]] | pa.Table
 
 
 class TakenOverError(ResultsError):
@@ -298,7 +298,7 @@ def write_timings(tables: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def with_replaced(table: TableSchema, rows: pa.Table, new: pa.Table) -> pa.Table:
-    """Return the rows with those of the same keys replaced by new ones; of new ones with one key the last one counts."""
+    """Return the rows, and new ones in the place of those with the same key; of new ones with one key the last counts."""
     new = _last_of_each_key(table, new)
     replaced = set(_keys(table, new))
     is_kept = [key not in replaced for key in _keys(table, rows)]

@@ -1,8 +1,7 @@
-"""The state of a running sweep: gives out trials, takes reports, keeps tables and display up to date."""
+"""The state of a running sweep: gives out trials, takes reports, keeps rows and display up to date."""
 
 import shutil
 import time
-import uuid
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from sweeps.driver.commits import Commits, FinishedStage
 from sweeps.driver.display import Best, Display, RunningTrial, SweepProgress, time_text
 from sweeps.driver.events import EventLog
 from sweeps.driver.ledger import Ending, Ledger, TrialState
@@ -22,7 +22,6 @@ from sweeps.scheduling.order import Blocked, QueuedTrial, StageClaim, TrialQueue
 from sweeps.scheduling.pace import Pace
 from sweeps.search.records import Score, ScoreKey
 from sweeps.worker.messages import PointReport, StageReport, TrialReport, TrialTask
-from transtailor.files import write_file
 
 MAX_ATTEMPTS = 3  # of a trial in one launch; one that has failed is not tried again
 PAUSE_NOTED_EVERY_S = 600.0  # while the disk stays full
@@ -59,6 +58,7 @@ class Launch:
     run: RunFolder
     cache: Path
     slots: int
+    run_id: str
     code_digest: str
     producer: TrialProducer | None = None  # None: the plan has all trials
 
@@ -83,10 +83,18 @@ class SweepState:
     """
 
     def __init__(
-        self, launch: Launch, earlier: Earlier, ledger: Ledger, display: Display, events: EventLog, disk: DiskGuard
+        self,
+        launch: Launch,
+        earlier: Earlier,
+        ledger: Ledger,
+        commits: Commits,
+        display: Display,
+        events: EventLog,
+        disk: DiskGuard,
     ) -> None:
         self.launch = launch
         self.ledger = ledger
+        self.commits = commits
         self.display = display
         self.events = events
         self._plan = launch.plan
@@ -124,13 +132,13 @@ class SweepState:
         return len(self.ledger.running) + self._queue.could_start
 
     def pause_or_resume(self) -> bool:
-        """Pause if the disk is nearly full, resume if it has room again; return whether a trial may start now.
+        """Pause if the disk is nearly full or refuses rows, resume later; return whether a trial may start now.
 
         A pause is noted when it begins and ends, and from time to time while it lasts.
         """
         work_left = self._queue.work_left
         left_fraction = work_left / (self._work_done + work_left) if work_left > 0 else 0.0
-        why = self._disk.why_paused(int(self._missing_bytes * left_fraction))
+        why = self.commits.why_failing or self._disk.why_paused(int(self._missing_bytes * left_fraction))
         has_changed = (why is None) != (self._why_paused is None)
         if has_changed:
             self.events("resumed" if why is None else "paused", detail=why)
@@ -171,7 +179,14 @@ class SweepState:
             self.events("stopping", detail=who)
 
     def next(self) -> TrialTask | Blocked | None:
-        """Return the trial to start in a free slot; or what blocks all; None: no trial waits."""
+        """Return the trial to start in a free slot; or what blocks all; None: no trial waits.
+
+        Raises:
+            TakenOverError: another process runs the sweep now.
+        """
+        if self.commits.taken_over is not None:
+            raise self.commits.taken_over
+        self.take_lost()
         self.take_more()
         choice = self._queue.next()
         if choice is None and self._producer is not None:
@@ -183,6 +198,7 @@ class SweepState:
         trial_id = choice.trial_id
         self._reached[trial_id] = _Reached()
         self.ledger.note_start(trial_id)
+        self.commits.begin(self._trials[trial_id])
         self._show()
         return self._task(self._trials[trial_id])
 
@@ -194,6 +210,10 @@ class SweepState:
         live = self._queue.live
         if if_idle and live:
             return
+        if producer.decides(live):  # it reads rows
+            self.commits.finish()
+            if self.take_lost():
+                return
         trials = producer.more(self._scores_of_ended(live), live)
         if trials or not live:
             self._stop_trials(self.ledger.resting_trials(producer.stopped_trials()))
@@ -202,6 +222,16 @@ class SweepState:
             self.take_more()  # asynchronously there may be more
         elif not live:
             self._producer = None  # it is over
+
+    def take_lost(self) -> bool:
+        """Let trials wait again whose rows cannot be made; return whether there were any."""
+        lost = self.commits.take_lost()
+        for trial in lost:
+            self.ledger.reopen(trial.trial_id)
+            self._queue = self._queue.with_trials([self._queued_trial(self._trials[trial.trial_id])])
+            self._scores.pop((trial.trial_id, _rung_of(self._trials[trial.trial_id])), None)
+            self.display.note(f"trial {trial.trial_id} runs again: {trial.cause}")
+        return bool(lost)
 
     def _stop_trials(self, resting: Collection[str]) -> None:
         """Remove the states of trials that rest and are not continued, and note that they are stopped."""
@@ -325,6 +355,8 @@ class SweepState:
         """Take a stage that a running trial has finished."""
         self._queue.stage_finished(self._key(trial_id, stage.stage_key))
         self.ledger.stage_done(trial_id, stage)
+        point = None if stage.point is None else stage.point.point
+        self.commits.stage(trial_id, FinishedStage(key=stage.stage_key, order=stage.order, point=point))
         before = self._reached[trial_id]
         self._reached[trial_id] = _Reached(node=before.node, stages=before.stages + 1, words="")
         if not stage.cached:
@@ -372,14 +404,6 @@ class SweepState:
         with path.open("a") as log:
             log.write(f"{line}\n")
 
-    def _hold(self, trial_id: str) -> str:
-        """Let only the ranks that get the trial now write its rows; returns what proves that they are these."""
-        holder = uuid.uuid4().hex
-        path = self.launch.run.holder(trial_id)
-        path.parent.mkdir(exist_ok=True)
-        write_file(path, holder)
-        return holder
-
     def _elapsed_s(self) -> float:
         return 0.0 if self._started_s is None else time.monotonic() - self._started_s
 
@@ -426,20 +450,16 @@ class SweepState:
         return f"{trial_id}/{stage_key}" if self._plan.private_cache else stage_key
 
     def _task(self, trial: PlannedTrial) -> TrialTask:
-        """Return what the ranks need to run a trial; from now on only they may write its rows."""
+        """Return what the ranks need to run a trial."""
         return TrialTask(
             trial_id=trial.trial_id,
             settings=trial.settings,
-            label=trial.label,
-            arm=trial.arm,
-            sweep=self._plan.name,
             run=self.launch.run.path,
+            run_id=self.launch.run_id,
             cache=self.launch.cache,
             private_cache=self._plan.private_cache,
-            code_digest=self.launch.code_digest,
             device="cuda" if self._plan.resources.gpus_per_rank else "cpu",
             imports=tuple(self.launch.run.imports / module.file for module in self._plan.imports),
-            holder=self._hold(trial.trial_id),
             rung=trial.rung,
         )
 

@@ -6,17 +6,17 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from hpc.ranks.warm_process import warm_process
-from results.store.reader import Run, last_written_us, load, stopped_trial_ids
+from results.store.reader import Run, load, stopped_trial_ids
 from results.store.writer import Writer
 from sweeps.driver.board import Earlier, Launch, SweepState, TrialBackend
+from sweeps.driver.commits import Commits, commit_meanwhile, units_written
 from sweeps.driver.display import BEST_FIRST, Best, Display
 from sweeps.driver.events import EventLog
 from sweeps.driver.ledger import Ledger, TrialState
-from sweeps.driver.merging import merge_meanwhile
 from sweeps.driver.quota import DiskGuard
 from sweeps.driver.signals import Interrupted, StopSignals
 from sweeps.planning.plan import Plan, cost_of
@@ -29,7 +29,6 @@ from tailor.execution.cache import Cache
 from transtailor.files import make_folder
 
 TRIAL_TARGET = "sweeps.worker.trial:TrialRank"
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BEST_BEFORE = f"""
 SELECT network, dataset, train_images, arm, metric, validation_score, macs, seed, trial_id, point,
     list_distinct(list(trial_id) OVER (PARTITION BY network, dataset, train_images, arm, metric)) AS trial_ids
@@ -62,6 +61,7 @@ def run_sweep(
     cache: Path,
     site: SweepSite,
     *,
+    writer: Writer,
     display: Display,
     stop_file: Path | None = None,
     producer: TrialProducer | None = None,
@@ -70,6 +70,7 @@ def run_sweep(
 
     Args:
         cache: folder of finished stages.
+        writer: of the run's rows.
         display: where progress is shown.
         stop_file: stops the sweep like a signal as soon as it exists.
         producer: adds trials when those of the plan have ended; None: there are no more.
@@ -82,8 +83,9 @@ def run_sweep(
     resources = plan.resources
     most_slots = most_slots_on(site.name, resources)
     state = sweep_state(
-        plan, run, cache, most_slots=most_slots, max_disk_gb=site.max_disk_gb, display=display, producer=producer
-    )
+        plan, run, cache, writer=writer, most_slots=most_slots, max_disk_gb=site.max_disk_gb, display=display,
+        producer=producer,
+    )  # fmt: skip
     if site.name != "slurm":  # there the pool writes this event, with its job
         state.events("controller_started", detail=f"on site {site.name}")
     if site.name != "serial":
@@ -127,6 +129,7 @@ def sweep_state(
     run: RunFolder,
     cache: Path,
     *,
+    writer: Writer,
     most_slots: int | None,
     display: Display,
     max_disk_gb: float | None = None,
@@ -141,26 +144,37 @@ def sweep_state(
         max_disk_gb: see `SweepSite`; all others: see `run_sweep`.
     """
     driver_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    code_digest = open_run(run).code_digest
+    record = open_run(run)
     with load(run.path) as tables:
         states = _states_of(plan, tables)
         waiting = sum(trial.trial_id not in states for trial in plan.trials)
         slots = slots_for(plan, waiting, most_slots)
-        launch = Launch(plan=plan, run=run, cache=cache, slots=slots, code_digest=code_digest, producer=producer)
-        events = EventLog(Writer(run.tables), driver_id, code_digest, display.note)
+        launch = Launch(
+            plan=plan,
+            run=run,
+            cache=cache,
+            slots=slots,
+            run_id=record.run_id,
+            code_digest=record.code_digest,
+            producer=producer,
+        )
+        events = EventLog(writer, driver_id, record.code_digest, display.note)
+        commits = Commits(
+            writer, plan, run, cache, run_id=record.run_id, code_digest=record.code_digest,
+            written=units_written(tables), events=events,
+        )  # fmt: skip
         make_folder(cache)
-        ledger = _open_ledger(launch, tables, states, driver_id)
+        ledger = _open_ledger(launch, tables, states, commits, driver_id, record.code_digest)
         earlier = _earlier(launch, tables, states)
-    return SweepState(launch, earlier, ledger, display, events, DiskGuard(cache, max_disk_gb))
+    return SweepState(launch, earlier, ledger, commits, display, events, DiskGuard(cache, max_disk_gb))
 
 
 def run_trials(
     state: SweepState, open_backend: Callable[[], TrialBackend], stop_file: Path | None = None
 ) -> SweepOutcome:
     """Run the trials that wait on the backend that `open_backend` returns; see `run_sweep`."""
-    with merge_meanwhile(state.launch.run.path, state.display.note) as tables:
+    with commit_meanwhile(state.commits, state.launch.run.path, state.display.note):
         interrupted = not _run_to_the_end(open_backend, state, stop_file)
-        tables.is_stopped = interrupted
         state.events("stopped", detail="interrupted" if interrupted else None)
     counts = state.ledger.counts()
     return SweepOutcome(
@@ -189,10 +203,12 @@ def _run_to_the_end(open_backend: Callable[[], TrialBackend], state: SweepState,
     """Run the trials that wait; False if that was interrupted."""
     with StopSignals(stop_file, state.set_stopping) as stop:
         try:
-            if state.waiting:
+            while state.waiting:
                 with stop.interruptible():
                     backend = open_backend()
                 backend.run(state, stop)
+                state.commits.finish()
+                state.take_lost()
         except Interrupted as signal_name:
             state.interrupt(f"the launch was stopped by {signal_name}")
             return False
@@ -244,16 +260,17 @@ def _backend(site_name: str, state: SweepState, warm_address: str | None) -> Tri
     )
 
 
-def _open_ledger(launch: Launch, tables: Run, states: Mapping[str, TrialState], driver_id: str) -> Ledger:
+def _open_ledger(
+    launch: Launch, tables: Run, states: Mapping[str, TrialState], commits: Commits, driver_id: str, code_digest: str
+) -> Ledger:
     """Open the ledger of this launch, and end the attempts that a killed launch has left running."""
     last_attempts = tables.rows("SELECT trial_id, max(attempt) AS attempt FROM attempts GROUP BY trial_id")
-    last_us = last_written_us(tables)
     ledger = Ledger(
-        Writer(launch.run.tables, after=None if last_us is None else EPOCH + timedelta(microseconds=last_us)),
+        commits,
         [trial.trial_id for trial in launch.plan.trials],
         states=states,
         attempts_before={row["trial_id"]: row["attempt"] for row in last_attempts},
-        code_digest=launch.code_digest,
+        code_digest=code_digest,
         driver=driver_id,
     )
     abandoned = []

@@ -3,10 +3,18 @@
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Protocol
 
-from sweeps.driver.ledger import RowWriter
+from results.store.writer import Rows
 
 REFUSED = "worker_refused"
+
+
+class RowTaker(Protocol):
+    """The part of results.store.writer.Writer that is used here."""
+
+    def add(self, table: str, rows: Rows) -> object:
+        """Take rows for the next commit."""
 
 
 class EventLog:
@@ -15,8 +23,8 @@ class EventLog:
     A refusal by SLURM is also shown with `tell`, once for each text: the request is repeated while the sweep runs.
     """
 
-    def __init__(self, writer: RowWriter, driver: str, code_digest: str, tell: Callable[[str], object]) -> None:
-        self._writer = writer
+    def __init__(self, rows: RowTaker, driver: str, code_digest: str, tell: Callable[[str], object]) -> None:
+        self._rows = rows
         self._driver = driver
         self._code_digest = code_digest
         self._tell = tell
@@ -47,7 +55,7 @@ class EventLog:
                 "code_digest": self._code_digest,
             }
             self._number += 1
-            self._writer.write("events", [row])
+            self._rows.add("events", [row])
             is_new_refusal = kind == REFUSED and detail != self._last_refusal
             if kind == REFUSED:
                 self._last_refusal = detail

@@ -1,4 +1,4 @@
-"""The outcome of each trial: writes the tables `attempts` and `trials`, each row once, and counts."""
+"""The outcome of each trial: counts, and makes the rows of the tables `attempts` and `trials`."""
 
 import socket
 from collections import Counter
@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
+from sweeps.driver.commits import EndedAttempt
+from sweeps.driver.events import RowTaker
 from sweeps.worker.messages import StageReport
 
 Ending = Literal["finished", "rested", "failed", "died", "interrupted"]
@@ -14,11 +16,11 @@ TrialState = Literal["finished", "failed", "resting", "stopped"]
 """Of a trial that neither runs nor waits; a resting one is continued or stopped by the next decision of the search."""
 
 
-class RowWriter(Protocol):
-    """The part of results.store.writer.Writer that is used here."""
+class AttemptTaker(RowTaker, Protocol):
+    """The part of sweeps.driver.commits.Commits that is used here."""
 
-    def write(self, table: str, rows: Sequence[Mapping[str, Any]]) -> object:
-        """Append rows, durable on return."""
+    def end(self, trial_id: str, ended: EndedAttempt) -> object:
+        """Take the end of an attempt, whose rows come after those of its stages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,7 @@ class Ledger:
 
     def __init__(
         self,
-        writer: RowWriter,
+        rows: AttemptTaker,
         trial_ids: Collection[str],
         *,
         states: Mapping[str, TrialState],
@@ -65,7 +67,7 @@ class Ledger:
             attempts_before: number of the last attempt of earlier launches, for trials that had one.
             driver: unique id of this launch's process.
         """
-        self._writer = writer
+        self._rows = rows
         self._trial_ids = set(trial_ids)
         self._states = {trial_id: state for trial_id, state in states.items() if trial_id in self._trial_ids}
         self._attempts = dict(attempts_before)  # number of the last attempt
@@ -91,7 +93,7 @@ class Ledger:
         """Note that resting trials are not continued."""
         now = datetime.now(UTC)
         if trial_ids:
-            self._writer.write("trials", [self._end(trial_id, "stopped", None, now) for trial_id in trial_ids])
+            self._rows.add("trials", [self._end(trial_id, "stopped", None, now) for trial_id in trial_ids])
         for trial_id in trial_ids:
             self._states[trial_id] = "stopped"
 
@@ -128,15 +130,15 @@ class Ledger:
         self._attempts[trial_id] = attempt.number
         self._running[trial_id] = attempt
         self._first_start.setdefault(trial_id, now)
-        self._write_attempt(trial_id, attempt, "running")
+        self._rows.add("attempts", [self._attempt_row(trial_id, attempt, "running")])
 
     def note_nodes(self, trial_id: str, nodes: tuple[str, ...]) -> None:
         """Note on which machines the ranks of a running trial are."""
         self._running[trial_id] = replace(self._running[trial_id], nodes=nodes)
-        self._write_attempt(trial_id, self._running[trial_id], "running")
+        self._rows.add("attempts", [self._attempt_row(trial_id, self._running[trial_id], "running")])
 
     def stage_done(self, trial_id: str, stage: StageReport) -> None:
-        """Count a finished stage of a running trial; the trial itself writes its rows."""
+        """Count a finished stage of a running trial."""
         if trial_id not in self._running:
             raise ValueError(f"trial {trial_id} does not run, yet it reached stage {stage.stage_key}")
         self.stages_computed += not stage.cached
@@ -160,16 +162,24 @@ class Ledger:
         attempt = self._running.pop(trial_id)
         self._not_its_fault[trial_id] += status in ("interrupted", "rested")
         now = datetime.now(UTC)
-        self._write_attempt(trial_id, attempt, status, cause, log_tail or None, now)
-        if not over:
-            return
-        if status == "rested":
+        row = None
+        if over and status == "rested":
             self._states[trial_id] = "resting"
-            return
-        self._states[trial_id] = "finished" if status == "finished" else "failed"
-        error = None if status == "finished" else (cause or status)
-        row = self._end(trial_id, self._states[trial_id], error, now)
-        self._writer.write("trials", [row])
+        elif over:
+            self._states[trial_id] = "finished" if status == "finished" else "failed"
+            error = None if status == "finished" else (cause or status)
+            row = self._end(trial_id, self._states[trial_id], error, now)
+        ended = EndedAttempt(
+            attempt=self._attempt_row(trial_id, attempt, status, cause, log_tail or None, now),
+            trial=row,
+            needs_all=status in ("finished", "rested"),
+            is_last=status == "finished",
+        )
+        self._rows.end(trial_id, ended)
+
+    def reopen(self, trial_id: str) -> None:
+        """Let a trial that had ended wait again, because its rows cannot be made; the attempt does not count."""
+        self._not_its_fault[trial_id] += self._states.pop(trial_id) == "finished"
 
     def _end(self, trial_id: str, state: TrialState, error: str | None, now: datetime) -> dict[str, Any]:
         """Return the row of a trial that has ended."""
@@ -197,9 +207,9 @@ class Ledger:
             row = {name: value for name, value in attempt.items() if name != "written_at"}
             rows.append(row | {"status": "interrupted", "cause": cause})
         if rows:
-            self._writer.write("attempts", rows)
+            self._rows.add("attempts", rows)
 
-    def _write_attempt(
+    def _attempt_row(
         self,
         trial_id: str,
         attempt: _Attempt,
@@ -207,8 +217,8 @@ class Ledger:
         cause: str | None = None,
         log_tail: str | None = None,
         ended_at: datetime | None = None,
-    ) -> None:
-        row = {
+    ) -> dict[str, Any]:
+        return {
             "trial_id": trial_id,
             "attempt": attempt.number,
             "driver": self._driver,
@@ -221,4 +231,3 @@ class Ledger:
             "ended_at": ended_at,
             "code_digest": self._code_digest,
         }
-        self._writer.write("attempts", [row])

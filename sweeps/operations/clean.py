@@ -16,9 +16,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from results.store.parts import SUPERSEDED, WRITING, superseded_folders
 from results.store.reader import finished_trial_ids, load, stopped_trial_ids
-from results.store.settle import is_settled, settle
+from results.store.writer import WRITING
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.run.run_lock import RunLock, holder_of
@@ -78,7 +77,9 @@ def clean(folder: Path, runs: Path | None, *, dry_run: bool) -> Iterator[str]:
         if RunFolder(folder).plan.is_file():
             if runs is not None:
                 raise RunFolderError(f"{folder} is a run: leave out --runs {runs}, or type the folder of a cache")
-            yield from _settle(RunFolder(folder), held, dry_run=dry_run)
+            open_run(RunFolder(folder))
+            if not dry_run:
+                held.enter_context(RunLock(RunFolder(folder).lock))
             waste = _waste_of_run(RunFolder(folder))
         elif next(Cache(folder).stored_keys(), None) is not None:
             waste = _waste_of_cache(folder, runs)
@@ -90,29 +91,20 @@ def clean(folder: Path, runs: Path | None, *, dry_run: bool) -> Iterator[str]:
         yield from _remove(waste, dry_run=dry_run)
 
 
-def _settle(run: RunFolder, held: ExitStack, *, dry_run: bool) -> Iterator[str]:
-    """Bring a run's tables to rest and keep it locked; a dry run, which writes nothing, says what it leaves out."""
-    open_run(run)
-    if not dry_run:
-        held.enter_context(RunLock(run.lock))
-        settle(run.path)
-    elif not is_settled(run.path):
-        yield "its tables would be merged first, as after a launch, and the unmerged files removed, too"
-
-
 def _waste_of_run(run: RunFolder) -> list[Waste]:
     with load(run.path, ["trials", "attempts"]) as tables:
         state_of_trial = [(trial_id, "finished") for trial_id in finished_trial_ids(run.path)]
         state_of_trial += [(trial_id, "stopped") for trial_id in stopped_trial_ids(tables)]
-    waste = [Waste("unmerged tables", path) for path in superseded_folders(run.path)]
+    waste: list[Waste] = []
     for trial_id, state in sorted(state_of_trial):
         folders = (run.checkpoint(trial_id), run.private_cache(trial_id))  # of use only while it may continue
         waste += [Waste(f"{path.name} of {state} trials", path) for path in folders if path.is_dir()]
     cut_off: list[Path] = []
-    for pattern in ("./.*.tmp", f"{WRITING}/*/.*.tmp", "trials/*/.*.tmp"):  # half-written files
+    half_written = ("./.*.tmp", f"{WRITING}/*/.*.tmp", "trials/*/.*.tmp")
+    half_removed = ("trials/*/.removed-*",)
+    for pattern in (*half_written, *half_removed):
         cut_off += run.path.glob(pattern)
-    for pattern in (f"{SUPERSEDED}/.removed-*", "trials/*/.removed-*"):  # half-removed folders
-        cut_off += run.path.glob(pattern)
+    waste += [Waste("replaced tables", path) for path in sorted(run.path.glob(f"{WRITING}/*/*.replaced"))]
     waste += [Waste(CUT_OFF, path) for path in sorted(cut_off)]
     refuse_outside(run.path, (item.path for item in waste), RunFolderError)  # ids and links may be another user's
     return waste

@@ -16,6 +16,7 @@ from typing import Literal
 from hpc.cluster.sweep_end import call_on_end
 from hpc.folders.cluster_folder import ClusterFolder
 from results.report import write_report
+from results.store.writer import Writer
 from sweeps.driver.display import PlainDisplay
 from sweeps.driver.driver import SweepSite, run_sweep
 from sweeps.driver.progress_file import ProgressFile
@@ -67,7 +68,10 @@ def main() -> int:
 
 
 def _run(run: RunFolder, cluster: ClusterRun) -> RunOutcome:
+    writer = Writer(run.tables)  # before anything is read: from now on no earlier process can write
     plan, producer = plan_of(run)
+    if producer is not None:
+        producer.save(writer)
     submission = cluster.submission
     if submission.chosen:
         plan = select_trials(plan, submission.chosen)
@@ -77,6 +81,7 @@ def _run(run: RunFolder, cluster: ClusterRun) -> RunOutcome:
         run,
         submission.cache,
         SweepSite("slurm", max_disk_gb=submission.max_disk_gb),
+        writer=writer,
         display=display,
         stop_file=cluster.stop_file,
         producer=producer,
@@ -109,7 +114,6 @@ def plan_of(run: RunFolder) -> tuple[Plan, TrialProducer | None]:
         load_copy(module)
     producer = producer_of(spec, run)
     if producer is not None:
-        producer.save()
         return producer.plan, producer
     plan = make_plan(spec)
     if record.private_cache:

@@ -3,22 +3,21 @@
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from results.store.reader import Run, load
-from results.store.writer import Writer
+from results.store.writer import write_timings
 from sweeps.command_options import cache_option
-from sweeps.driver.merging import RunningTables
+from sweeps.driver.commits import PointsFile
 from sweeps.errors import RunFolderError
 from sweeps.operations.reproduce import refuse_file
 from sweeps.operations.timed_models import Programs, References, SavedModels, Stopwatch, Whole, one_process_each
 from sweeps.run.relaunch import this_code_digest
 from sweeps.run.run_folder import RecordedTrial, RunFolder, modules_of, open_run
-from sweeps.run.run_lock import RunLock, holder_of
+from sweeps.run.run_lock import holder_of
 from tailor.config.parsing import parse_trial
 from tailor.core.errors import Paused
 from tailor.execution import plugins
@@ -53,7 +52,7 @@ def time_models(run: RunFolder, cache: Path, timing: Timing, *, again: bool = Fa
     Raises:
         RunFolderError: the folder is no run, the cache is a file or has none of its sub-models, or a sub-model cannot
             be timed, such as with a batch that does not fit in memory.
-        ResultsError: a part of the run is torn.
+        ResultsError: a file of the run is torn.
         ConfigError: no such device, or this code cannot read a trial's settings.
 
     Writes:
@@ -63,7 +62,6 @@ def time_models(run: RunFolder, cache: Path, timing: Timing, *, again: bool = Fa
 
     refuse_file(cache)
     record = open_run(run)
-    writer = Writer(run.tables)
     digest = this_code_digest()
     if holder_of(run.lock) is not None:
         yield f"warning: {run.path} is running; other work on this machine makes sub-models look slow"
@@ -96,10 +94,10 @@ def time_models(run: RunFolder, cache: Path, timing: Timing, *, again: bool = Fa
                 row = _row(latency, widths, reference_ms)
                 rows.append(row | {"model_key": model_keys[point], "code_digest": digest})
                 yield f"{trial_id}  {trial['arm']}, point {point}: {_costs(latency, widths, reference_ms)}"
-            writer.write("timings", rows)
+            write_timings(run.tables, rows)
             timed += len(rows)
     if timed:
-        yield from _bring_to_rest(run)
+        yield from _write_points(run)
     to_time = sum(len(trial["points"]) for trial in trials)
     yield from _summary(timed, unsteady, to_time - timed, cache, circumstance)
 
@@ -147,12 +145,11 @@ def _known_references(tables: Run, circumstance: "Circumstance") -> dict[Whole, 
     return {(row["network"], row["original_macs"]): row["ms"] for row in rows}
 
 
-def _bring_to_rest(run: RunFolder) -> Iterator[str]:
-    """Settle the tables and write the points with their latency, as at the end of a launch; a launch does it itself."""
+def _write_points(run: RunFolder) -> Iterator[str]:
+    """Write the points with their latency, as at the end of a launch; one that is running does it itself."""
     notes: list[str] = []
     if holder_of(run.lock) is None:
-        with suppress(RunFolderError), RunLock(run.lock):  # a launch may have begun just now
-            RunningTables(run.path, notes.append).end()
+        PointsFile(run.path, notes.append).write()
     yield from notes
 
 

@@ -38,6 +38,7 @@ from transtailor.shell import command, launch_words, rerun
 from transtailor.terminal import ignore_closed_stdout, say
 
 if TYPE_CHECKING:
+    from results.store.writer import Writer
     from sweeps.producer import TrialProducer
     from sweeps.run.run_folder import RunFolder
     from sweeps.run.run_lock import RunLock
@@ -218,7 +219,8 @@ def _select_trials(plan: Plan, options: LaunchOptions) -> Plan:
 
 
 def _run(plan: Plan, producer: "TrialProducer | None", options: LaunchOptions) -> int:
-    from sweeps.driver.merging import merge_meanwhile
+    from results.store.writer import Writer
+    from sweeps.driver.commits import PointsFile
     from sweeps.producer import producer_of
     from sweeps.run.relaunch import start
 
@@ -235,15 +237,16 @@ def _run(plan: Plan, producer: "TrialProducer | None", options: LaunchOptions) -
     plan = _select_trials(plan, options)
     with lock:
         say(f"{run.path}: {what_was_done}")
+        writer = Writer(run.tables)  # before anything is read: from now on no earlier process can write
         if producer is not None and what_was_done != "created":
             producer = producer_of(producer.spec, run)  # another launch may have decided until this one had the lock
             assert producer is not None
             plan = producer.plan
         if _has_ended(plan, producer, run.path):
-            with merge_meanwhile(run.path, say):  # what the launch that finished them has left
-                state = "are finished" if producer is None else "have ended, and no more are added"
-                say(f"all {len(plan.trials)} trials {state}")
-        elif not _ran_uninterrupted(plan, run, lock, producer, options):
+            state = "are finished" if producer is None else "have ended, and no more are added"
+            say(f"all {len(plan.trials)} trials {state}")
+            PointsFile(run.path, say).write()  # the launch that finished them may have been killed before
+        elif not _ran_uninterrupted(plan, run, lock, writer, producer, options):
             return _say_how_to_resume(plan if producer is None else producer.plan, run.path)
         return _finish(plan, producer, run)
 
@@ -309,7 +312,12 @@ def _has_controller(run: Path) -> bool:
 
 
 def _ran_uninterrupted(
-    plan: Plan, run: "RunFolder", lock: "RunLock", producer: "TrialProducer | None", options: LaunchOptions
+    plan: Plan,
+    run: "RunFolder",
+    lock: "RunLock",
+    writer: "Writer",
+    producer: "TrialProducer | None",
+    options: LaunchOptions,
 ) -> bool:
     """Run the trials that are not finished; return False if interrupted, True also if some have failed."""
     from sweeps.driver.display import display_for_terminal
@@ -319,9 +327,9 @@ def _ran_uninterrupted(
     display = ProgressFile(lock.tell, display_for_terminal())
     site = SweepSite(options.site, max_disk_gb=options.max_disk_gb)
     if producer is not None:
-        producer.save()
+        producer.save(writer)
     try:
-        ended = run_sweep(plan, run, options.cache, site, display=display, producer=producer)
+        ended = run_sweep(plan, run, options.cache, site, writer=writer, display=display, producer=producer)
         return not ended.interrupted
     except KeyboardInterrupt:  # the second Ctrl-C, which does not wait for a clean stop
         return False

@@ -1,6 +1,5 @@
 """Expected durations of stages: measured in earlier runs, or estimated from other stages by planned work."""
 
-import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,6 @@ from tailor.execution.dry_run import PlannedStage, dry_run
 from transtailor.documents import DocumentError, read_json
 
 RUNS_READ = 8  # the last ones
-PARTS_READ = 64  # of a run's table of stages, spread evenly: a sample that is read in a moment
 TRIALS_READ = 5  # of each arm, network and data set of a run: enough to know the planned work of its stages
 STAGE_COLUMNS = ("trial_id", "stage_key", "order", "kind", "cached", "compute_s", "device", "ranks")
 ARM_COLUMNS = ("label", "network", "dataset")
@@ -111,8 +109,8 @@ def fit_durations(stages: Sequence[MeasuredStage], runs: Sequence[str], ranks: i
 
 
 def _stages_of(run: Path) -> list[MeasuredStage]:
-    """Read a sample of the stages that a run computed, each once."""
-    rows = {row["stage_key"]: row for row in _rows(run, "stages", STAGE_COLUMNS, PARTS_READ) if not row["cached"]}
+    """Read the stages that a run computed, each once."""
+    rows = {row["stage_key"]: row for row in _rows(run, "stages", STAGE_COLUMNS) if not row["cached"]}
     if not rows:
         return []
     trials = _some_trials(run, {row["trial_id"] for row in rows.values()})
@@ -154,18 +152,14 @@ def _some_trials(run: Path, trial_ids: Collection[str]) -> dict[str, dict[str, A
     return chosen_rows
 
 
-def _rows(run: Path, table: str, columns: Sequence[str], most_parts: int | None = None) -> Iterator[dict[str, Any]]:
+def _rows(run: Path, table: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the rows of a table's files; missing or damaged files are skipped."""
     import pyarrow as pa  # 0.2 s
     import pyarrow.parquet as pq
 
-    from results.store.parts import tables_folder
+    from results.store.files import list_files, tables_folder
 
-    paths = sorted((tables_folder(run) / table).glob("*.parquet"))
-    if most_parts is not None and len(paths) > most_parts:
-        step = math.ceil(len(paths) / most_parts)
-        paths = paths[::step]
-    for path in paths:
+    for path in list_files(tables_folder(run) / table):
         try:
             yield from pq.ParquetFile(path).read(columns=list(columns)).to_pylist()
         except (OSError, pa.ArrowInvalid):

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeps.planning.plan import Plan, PlannedTrial
-from sweeps.spec.printed_rows import write_printed
+from sweeps.spec.printed_rows import printed_rows
 from tailor.config.trial import settings_read
+
+if TYPE_CHECKING:
+    from results.store.writer import Writer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,17 +21,8 @@ class TuningColumns:
     tuning_order: int | None = None
 
 
-def begin_tables(tables: Path) -> None:
-    """Write a part without rows of each table of a new run."""
-    from results.store.writer import Writer
-
-    Writer(tables).begin()
-
-
-def write_planned(tables: Path, plan: Plan, trials: Iterable[PlannedTrial], code_digest: str) -> None:
-    """Write a row for each of these trials, and the papers' numbers; the last row of a trial counts."""
-    from results.store.writer import Writer  # pyarrow takes 0.2 s: not for `--plan` and `--help`
-
+def write_planned(writer: "Writer", plan: Plan, trials: Iterable[PlannedTrial], code_digest: str) -> None:
+    """Write a row for each of these trials, in the place of an earlier one, and the papers' numbers."""
     rows = [
         {
             "sweep": plan.name,
@@ -51,8 +44,8 @@ def write_planned(tables: Path, plan: Plan, trials: Iterable[PlannedTrial], code
         }
         for trial in trials
     ]
-    Writer(tables).write("planned", rows)
-    write_printed(tables, plan.printed, code_digest)
+    writer.add("planned", rows)
+    writer.write("printed", printed_rows(plan.printed, code_digest))
 
 
 def _resolved_settings(trial: PlannedTrial) -> dict[str, Any]:

@@ -93,8 +93,6 @@ def start(
         RunFolderError: the run may not be resumed; the text shows the difference and names the option.
         OSError: the file system refuses.
     """
-    from results.store.settle import complete_killed  # pyarrow takes 0.2 s
-
     run = RunFolder(runs / plan.name)
     files = sources()
     launch = {**provenance(files), "site": site}
@@ -109,7 +107,6 @@ def start(
     check_is_own(run)
     lock = RunLock(run.lock)
     try:
-        complete_killed(run.path)
         record = open_run(run)
         check_may_resume(run, record, plan, launch["code_digest"], extend=extend, update_code=update_code)
         with deny_others_writing():
@@ -192,7 +189,9 @@ def _resume(
     changed_trials = [*added, *_described_otherwise(record, plan)]
     has_other_imports = list(record.imports) != [module.file for module in plan.imports]
     if changed_trials or is_other_spec(run, plan) or has_other_imports:
-        add_trials(run, plan, changed_trials, digest)
+        from results.store.writer import Writer  # pyarrow takes 0.2 s
+
+        add_trials(run, plan, changed_trials, digest, Writer(run.tables))
     what_was_done = ", ".join(actions)
     facts: dict[str, Any] = {"more_seeds": _more_seeds(record, plan), "renamed_arms": renamed_arms}
     added_facts = {name: fact for name, fact in facts.items() if fact}
@@ -222,7 +221,7 @@ def _more_seeds(record: LaunchRecord, plan: Plan) -> dict[str, list[int]]:
 def _described_otherwise(record: LaunchRecord, plan: Plan) -> list[PlannedTrial]:
     """Return old trials whose arm has another name now, or whose order among the settings of [tuning] has changed.
 
-    They are still the same trials, and of their rows in `planned` the last one counts.
+    They are still the same trials, whose rows in `planned` are replaced.
     """
     changed_trials = []
     for trial in plan.trials:

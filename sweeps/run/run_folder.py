@@ -6,6 +6,7 @@ runs/<sweep>/spec.toml            the spec with `extends` and `--set` applied
              code/<digest>/       the sources that ran, one copy for each digest in the rows
              code/imports/        the user's modules that ran, <SHA-256>/<name>.py
              tables/<table>/      the rows
+             .writing/<number>/   rows that are being written: see `results.store.writer`
              trials/<id>/         log, checkpoint and other files of a trial
              launch.lock          held by the launching process
              cluster/             on SLURM: where its jobs meet (`hpc.folders.cluster_folder`), and
@@ -18,17 +19,19 @@ runs/<sweep>/spec.toml            the spec with `extends` and `--set` applied
 import json
 import re
 import shutil
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpc.folders.cluster_folder import ClusterFolder
+from results.errors import ResultsError
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.abandoned import remove_abandoned, temporary_name
-from sweeps.run.planned_rows import TuningColumns, begin_tables, tuning_of, write_planned
+from sweeps.run.planned_rows import TuningColumns, tuning_of, write_planned
 from sweeps.run.run_lock import LOCK_FILE, RunLock
 from sweeps.spec.json_settings import JsonSettings
 from tailor.execution.plugins import ORIGIN
@@ -38,7 +41,10 @@ from transtailor.names import nearest_folder
 from transtailor.ownership import refuse_shared
 from transtailor.plural import counted
 
-FORMAT = 1  # of plan.json and provenance.json
+if TYPE_CHECKING:
+    from results.store.writer import Writer
+
+FORMAT = 2  # of plan.json and provenance.json
 _ID = re.compile(r"[0-9A-Za-z_-]+")
 _MODULE = re.compile(r"[0-9a-f]{64}/[^/]+\.py")
 
@@ -90,10 +96,6 @@ class RunFolder:
         """Return the logs of all trials that were started."""
         return self.trials.glob(self.log("*").relative_to(self.trials).as_posix())
 
-    def holder(self, trial_id: str) -> Path:
-        """Return the file that names who may write rows of a trial: the ranks that got it last."""
-        return self.trial(trial_id) / "holder"
-
     def checkpoint(self, trial_id: str) -> Path:
         """Return the folder for the checkpoints of a trial's stages."""
         return self.trial(trial_id) / "checkpoint"
@@ -127,6 +129,7 @@ class LaunchRecord:
     resources: Mapping[str, Any]
     private_cache: bool
     code_digest: str  # of the code that may resume the run
+    run_id: str  # of this run alone: stages that it computes name it
     provenance: Mapping[str, Any]
 
 
@@ -170,8 +173,6 @@ def create_run(plan: Plan, runs: Path, launch: Mapping[str, Any], sources: Mappi
 
 def check_is_run(run: RunFolder) -> None:
     """Raise RunFolderError, with what to do, unless a folder has all files of a run; their content is not read."""
-    from results.store.parts import has_table  # pyarrow takes 0.2 s
-
     if not run.path.is_dir():
         if run.path.exists():
             raise RunFolderError(
@@ -186,7 +187,7 @@ def check_is_run(run: RunFolder) -> None:
             "runs/demo, or for a new run another --name"
         )
     missing = [path.name for path in (run.spec, run.provenance) if not path.exists()]
-    if not has_table(run.path, "planned"):
+    if not (run.tables / "planned").exists():
         missing.append("planned")
     if missing:
         raise _damage_error(run, f"it has no {' and no '.join(missing)}")
@@ -208,6 +209,7 @@ def open_run(run: RunFolder) -> LaunchRecord:
             resources=dict(plan["resources"]),
             private_cache=plan["private_cache"],
             code_digest=str(provenance["code_digest"]),
+            run_id=str(provenance["run_id"]),
             provenance={**provenance, "history": list(provenance["history"]), "created": dict(provenance["created"])},
         )
         _look_up_facts(record.provenance)
@@ -215,7 +217,7 @@ def open_run(run: RunFolder) -> LaunchRecord:
         raise
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise _damage_error(run, f"{run.plan.name} or {run.provenance.name} lacks an entry: {error!r}") from None
-    _check_planned_parts(run)
+    _check_planned(run)
     return record
 
 
@@ -253,18 +255,18 @@ def modules_of(run: RunFolder, imports: Sequence[Path]) -> tuple[Path, ...]:
     return tuple(run.imports / name for name in imports)
 
 
-def add_trials(run: RunFolder, plan: Plan, trials: Iterable[PlannedTrial], code_digest: str) -> None:
+def add_trials(run: RunFolder, plan: Plan, trials: Iterable[PlannedTrial], code_digest: str, writer: "Writer") -> None:
     """Extend a run by trials of `plan`, which also has the old ones; the caller holds the lock.
 
     Writes:
         the rows, then spec.toml, then plan.json, each whole; if it is killed in between, the same call completes it.
     """
-    write_planned(run.tables, plan, trials, code_digest)
+    write_planned(writer, plan, trials, code_digest)
     write_file(run.spec, plan.spec_text)
     write_file(run.plan, _plan_text(plan))
 
 
-def add_decisions(run: RunFolder, plan: Plan, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def add_decisions(run: RunFolder, plan: Plan, table: str, rows: Sequence[Mapping[str, Any]], writer: "Writer") -> None:
     """Write the decisions of a sweep that adds trials, then the trials of `plan` that the run lacks.
 
     The caller holds the lock. If it is killed in between, the next launch plans the trials of decisions that it reads.
@@ -273,14 +275,12 @@ def add_decisions(run: RunFolder, plan: Plan, table: str, rows: Sequence[Mapping
         table: of the decisions.
         rows: new ones, without the digest of the code.
     """
-    from results.store.writer import Writer
-
     record = open_run(run)
     if rows:
-        Writer(run.tables).write(table, [{**row, "code_digest": record.code_digest} for row in rows])
+        writer.write(table, [{**row, "code_digest": record.code_digest} for row in rows])
     new_trials = [trial for trial in plan.trials if trial.trial_id not in record.trials]
     if new_trials:
-        add_trials(run, plan, new_trials, record.code_digest)
+        add_trials(run, plan, new_trials, record.code_digest, writer)
 
 
 def add_launch(run: RunFolder, record: LaunchRecord, what: str, launch: Mapping[str, Any]) -> None:
@@ -318,16 +318,26 @@ def log_line(at: datetime, level: str, text: str) -> str:
 
 
 def _fill(run: RunFolder, plan: Plan, launch: Mapping[str, Any], sources: Mapping[Path, bytes]) -> None:
+    from results.store.writer import Writer  # pyarrow takes 0.2 s: not for `--plan` and `--help`
+
     digest = launch["code_digest"]
     run.code.mkdir()
     run.trials.mkdir()
     save_code(run, digest, sources)
     save_imports(run, plan)
-    begin_tables(run.tables)
-    write_planned(run.tables, plan, plan.trials, digest)
+    writer = Writer(run.tables)
+    writer.begin()
+    write_planned(writer, plan, plan.trials, digest)
     write_file(run.spec, plan.spec_text)
     history = [_entry(f"created with {counted(len(plan.trials), 'trial')}", launch, launch)]
-    provenance = {"format": FORMAT, "name": plan.name, "code_digest": digest, "created": launch, "history": history}
+    provenance = {
+        "format": FORMAT,
+        "name": plan.name,
+        "run_id": uuid.uuid4().hex[:16],
+        "code_digest": digest,
+        "created": launch,
+        "history": history,
+    }
     write_file(run.provenance, _json_text(provenance))
     write_file(run.plan, _plan_text(plan))
 
@@ -395,17 +405,13 @@ def _read_json(run: RunFolder, path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_planned_parts(run: RunFolder) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _check_planned(run: RunFolder) -> None:
+    from results.store.files import files_of  # pyarrow takes 0.2 s
 
-    for part in (run.tables / "planned").glob("[!.]*.parquet"):
-        try:
-            if not part.is_file():  # reading a pipe would wait for a writer
-                raise OSError("it is no file")
-            pq.read_metadata(part)
-        except (pa.ArrowException, OSError) as error:
-            raise _damage_error(run, f"{part.relative_to(run.path)} cannot be read: {error}") from None
+    try:
+        files_of(run.path, ["planned"])
+    except ResultsError as error:
+        raise _damage_error(run, str(error)) from None
 
 
 def _damage_error(run: RunFolder, why: str) -> RunFolderError:

@@ -12,6 +12,7 @@ from typing import Any
 
 from results.questions.search import rung_predictions
 from results.store.reader import Run, finished_trial_ids, load, stopped_trial_ids
+from results.store.writer import Writer
 from sweeps.errors import SpecError
 from sweeps.planning.plan import Plan, PlannedTrial, make_plan, trial_to_rung
 from sweeps.run.run_folder import RunFolder, add_decisions
@@ -53,6 +54,7 @@ class RunSearch:
         self.proposals: list[Proposal] = []
         self._saved = 0  # how many of them are in the run's table
         self._is_over = False
+        self._writer: Writer | None = None  # once it may write
         if run.plan.is_file():
             _refuse_changed(spec, run, extend=extend)
             with load(run.path) as tables:
@@ -93,10 +95,11 @@ class RunSearch:
         trials = [trial_to_rung(trial, rung_of_trial[trial.trial_id]) for trial in plan.trials]
         return replace(plan, trials=tuple(trials))
 
-    def save(self) -> None:
-        """Write the proposals and planned trials that the run lacks; the caller holds its lock."""
+    def save(self, writer: Writer) -> None:
+        """Write the proposals and planned trials that the run lacks, and from now on those of `more`."""
+        self._writer = writer
         new_rows = [_row(proposal) for proposal in self.proposals[self._saved :]]
-        add_decisions(self._run, self.plan, "proposals", new_rows)
+        add_decisions(self._run, self.plan, "proposals", new_rows, writer)
         self._saved = len(self.proposals)
 
     def _why_over(self) -> str | None:
@@ -126,6 +129,10 @@ class RunSearch:
         yield from map(str, rung_predictions(tables))
         yield from outcome_lines(self.proposals, tables)
 
+    def decides(self, live: Collection[str]) -> bool:
+        """Whether there are so few live trials that more may be proposed."""
+        return len(live) < live_limit(self.spec)
+
     def more(self, scores: Mapping[ScoreKey, Score], live: Collection[str]) -> tuple[PlannedTrial, ...]:
         """Decide what is tried next, and return its trials; none at the end, or while nothing can be decided.
 
@@ -137,15 +144,16 @@ class RunSearch:
         Writes:
             the proposals and their planned trials.
         """
-        if len(live) >= live_limit(self.spec):
+        if not self.decides(live):
             return ()
+        assert self._writer is not None
         while decisions := next_batch(self.spec, self.proposals, scores, self._why_over(), self._sampling, live):
             trials: list[PlannedTrial] = []
             for decision in decisions:
                 self.proposals.append(decision.proposal)
                 trials += decision.trials
             self.plan = replace(self.plan, trials=(*_without(self.plan.trials, trials), *trials))
-            self.save()
+            self.save(self._writer)
             if trials:
                 return tuple(trials)
         self._is_over = not live

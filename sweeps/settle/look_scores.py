@@ -8,25 +8,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from results.store.reader import Run, load
-from sweeps.errors import RunFolderError
-from sweeps.run.run_folder import RunFolder
+from results.store.reader import Run
 from sweeps.settle.family import BUDGET_DIGITS
-from transtailor.waiting import wait_for
 
 SCORES = """
 SELECT trial_id, asked_removed_macs_fraction AS asked, arg_max(test_score, point) AS score, any_value(metric) AS metric,
     min(test_images) AS images
 FROM measured_points JOIN trials USING (trial_id) WHERE status = 'finished' GROUP BY ALL
 """
-UNSEEN = """
-SELECT trial_id FROM trials WHERE status = 'finished' AND (
-    trial_id NOT IN (SELECT trial_id FROM operating_points)
-    OR trial_id IN (SELECT trial_id FROM measured_points WHERE test_images = 0)
-)
-"""
-"""Finished trials of which another node has written rows that this one does not see yet."""
-SEEN_LIMIT_S = 120.0
 DIGITS = 12
 """Of a score: the last bits of R squared depend on the order in which its rows are added, which no decision may."""
 
@@ -64,23 +53,3 @@ def read_look_scores(tables: Run) -> LookScores:
         if metric == "accuracy":
             image = max(image, 1 / row["images"])
     return LookScores(by_point=by_point, metric=metric, image=image)
-
-
-def written_look_scores(run: RunFolder) -> LookScores:
-    """Return the test scores as soon as the rows of all finished trials can be seen, which nodes may write late.
-
-    Raises:
-        RunFolderError: rows of finished trials stay unseen.
-    """
-
-    def all_seen() -> LookScores | None:
-        with load(run.path) as tables:
-            return None if tables.rows(UNSEEN) else read_look_scores(tables)
-
-    return wait_for(
-        all_seen,
-        f"the rows of finished trials in {run.tables}, which a look reads; launch again when that folder responds",
-        SEEN_LIMIT_S,
-        poll_s=1.0,
-        error=RunFolderError,
-    )

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from results.arms.looks import RecordedLook, look_row, recorded_looks
 from results.store.reader import Run, finished_trial_ids, load
+from results.store.writer import Writer
 from sweeps.errors import SpecError
 from sweeps.planning.plan import Plan, PlannedTrial, make_plan
 from sweeps.run.run_folder import RunFolder, add_decisions
@@ -16,7 +17,7 @@ from sweeps.run.spent import time_limit_reached
 from sweeps.search.records import Score, ScoreKey
 from sweeps.settle.decisions import decide, open_comparisons
 from sweeps.settle.family import PlannedComparison, needed_trials, planned_comparisons
-from sweeps.settle.look_scores import written_look_scores
+from sweeps.settle.look_scores import read_look_scores
 from sweeps.settle.outcome import outcome_lines
 from sweeps.spec.expand import expand
 from sweeps.spec.settle_settings import SEED
@@ -39,6 +40,7 @@ class RunSettle:
         self._run = run
         self._settle = spec.settle
         self.looks: list[RecordedLook] = []
+        self._writer: Writer | None = None  # once it may write
         if run.plan.is_file():
             _refuse_changed(spec, run)
             with load(run.path) as tables:
@@ -54,10 +56,11 @@ class RunSettle:
         trials = tuple(trial for trial in self._whole.trials if trial.trial_id in ids)
         return replace(self._whole, trials=trials)
 
-    def save(self) -> None:
-        """Write the looks and planned trials that the run lacks; the caller holds its lock."""
+    def save(self, writer: Writer) -> None:
+        """Write the looks and planned trials that the run lacks, and from now on those of `more`."""
+        self._writer = writer
         new_rows = [look_row(look) for look in self.looks[self._saved :]]
-        add_decisions(self._run, self.plan, "looks", new_rows)
+        add_decisions(self._run, self.plan, "looks", new_rows, writer)
         self._saved = len(self.looks)
 
     def has_ended(self) -> bool:
@@ -71,6 +74,10 @@ class RunSettle:
         """Return the trials that are not continued: none, since each trial runs to its end."""
         return set()
 
+    def decides(self, live: Collection[str]) -> bool:
+        """Whether the next look can be made: no trial is live."""
+        return not live and self._has_next()
+
     def more(self, _scores: Mapping[ScoreKey, Score], live: Collection[str]) -> tuple[PlannedTrial, ...]:
         """Look at what is open, and return the trials of the next look; none at the end, or while a trial is live.
 
@@ -81,14 +88,16 @@ class RunSettle:
         Writes:
             the looks and their planned trials.
         """
-        while not live and self._has_next():
+        while self.decides(live):
+            assert self._writer is not None
             number = next_look(self.looks)
-            scores = written_look_scores(self._run)
+            with load(self._run.path) as tables:
+                scores = read_look_scores(tables)
             ended = self._why_over(number)
             self.looks += decide(self._comparisons, self._settle, number, self.looks, scores, ended)
             before = {trial.trial_id for trial in self.plan.trials}
             self.plan = self._plan_so_far()
-            self.save()
+            self.save(self._writer)
             new_trials = tuple(trial for trial in self.plan.trials if trial.trial_id not in before)
             if new_trials:
                 return new_trials

@@ -4,7 +4,6 @@ What several numbers have in common is in the table, what differs in its `points
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -81,15 +80,9 @@ def parse_printed(tables: Sequence[Mapping[str, Any]], where: str) -> list[Print
     return rows
 
 
-def write_printed(tables: Path, printed: Sequence[PrintedRow], code_digest: str) -> None:
-    """Write a row for each printed number; the last row of a key counts, so writing again is safe.
-
-    Writes:
-        one part of the table `printed`, if there are numbers.
-    """
-    from results.store.writer import Writer  # pyarrow takes 0.2 s: not for `--plan` and `--help`
-
-    Writer(tables).write("printed", [row.model_dump() | {"code_digest": code_digest} for row in printed])
+def printed_rows(printed: Sequence[PrintedRow], code_digest: str) -> list[dict[str, Any]]:
+    """Return the rows of the table `printed`."""
+    return [row.model_dump() | {"code_digest": code_digest} for row in printed]
 
 
 def _points(table: Mapping[str, Any], where: str) -> list[tuple[str, dict[str, Any]]]:

@@ -23,16 +23,12 @@ class TrialTask(Record):
 
     trial_id: str
     settings: JsonSettings
-    label: str
-    arm: str
-    sweep: str
     run: Path
     cache: Path
     private_cache: bool
-    code_digest: str
     device: Literal["cpu", "cuda"]
     imports: tuple[Path, ...]  # the run's copies of the user's modules
-    holder: str  # proves that the trial is still theirs, see `RunFolder.holder`
+    run_id: str  # see `LaunchRecord.run_id`
     rung: Rung | None = None  # where it rests for now; None: it runs to its end
 
 
@@ -52,6 +48,7 @@ class StageReport(Record):
     """A finished stage of a trial."""
 
     stage_key: str
+    order: int  # of execution in the trial, from 0
     cached: bool
     seconds: float
     point: PointReport | None = None

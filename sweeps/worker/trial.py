@@ -1,43 +1,32 @@
-"""One trial on its ranks: runs its stages, writes its rows. Each rank has one object for all of its trials."""
+"""One trial on its ranks: runs its stages and reports them. Each rank has one object for all of its trials."""
 
 import logging
 import os
-import shutil
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from hpc.environment import missing_cores
 from hpc.ranks.ranks import Heartbeat
-from results.store.writer import Writer
 from sweeps.run.run_folder import RunFolder, log_line
 from sweeps.worker.messages import PointReport, StageReport, TrialReport, TrialTask
-from sweeps.worker.trial_rows import TABLES_OF_A_TRIAL, TrialRows
 from tailor.core import heartbeat
 from tailor.core.errors import Paused
 from tailor.core.heap import give_back_freed_memory, keep_freed_memory
 from tailor.core.torch_private import import_compiler
 from tailor.execution import plugins
 from tailor.execution.cache import Cache
-from tailor.execution.runner import StageEvent, run_trial
+from tailor.execution.runner import MadeFor, StageEvent, run_trial
 from tailor.parallel.process_group import ProcessGroup, join, leave
 
 WATCHED_TIMEOUT_S = 30 * 86_400.0  # of a collective: the watchdog of the ranks finds a rank that hangs much earlier
-WRITE_EVERY_S = 30.0  # at an operating point; rows of a trial that is killed before are made from the cache again
-ROWS_IN_MEMORY = 20_000  # of a trial, until they are written sooner; one operating point may have more
 TOGETHER_S = 0.5  # stages that take less together are reported in one message
-
-
-class Superseded(Exception):  # noqa: N818  # an event
-    """Other ranks have the trial now, because these were out of reach and were taken for dead."""
 
 
 class TrialRank:
     """One rank of the trials that run in its process; all ranks get the same calls in the same order.
 
-    Only rank 0 writes rows and the trial's log. The rows of several operating points are written together, in one part
-    for each table: every `WRITE_EVERY_S`, and whenever the trial ends, fails or pauses.
+    Only rank 0 writes the trial's log. The driver makes the rows of what is reported, from the files of the stages.
     """
 
     @staticmethod
@@ -51,8 +40,6 @@ class TrialRank:
         self._ranks: ProcessGroup | None = None  # joined with the first trial, which names the device
         self._is_paused = False
         self._events: Iterator[StageEvent] = iter(())
-        self._rows: TrialRows | None = None
-        self._written_s = 0.0  # when rows of the trial were written last, or when it began
         # Network, data set and kind of stage -> the longest such stage in any trial of this process.
         self._longest_s: dict[tuple[str, str, str], float] = {}
         self._task: TrialTask | None = None
@@ -79,12 +66,11 @@ class TrialRank:
             checkpoint_folder=run.checkpoint(task.trial_id),
             pause=lambda: self._is_paused,
             rung=task.rung,
+            made_for=MadeFor(trial_id=task.trial_id, run=task.run_id),
         )
         if self._ranks.rank == 0:
             run.trial(task.trial_id).mkdir(parents=True, exist_ok=True)
             self._begin_log(run.log(task.trial_id))
-            self._rows = TrialRows(task, config)
-            self._written_s = time.monotonic()
             log = logging.getLogger(__name__)
             log.info("trial begins")
             fault = missing_cores(os.environ, len(os.sched_getaffinity(0)))
@@ -98,7 +84,7 @@ class TrialRank:
         set, that these ranks have met leaves the answer below `TOGETHER_S`. All ranks decide alike: the seconds are
         those that the stage's description has.
 
-        Where it says that the trial is finished, all rows are durable. After a pause other ranks can resume the trial.
+        After a pause other ranks can resume the trial.
         """
         reports: list[StageReport] = []
         try:
@@ -108,12 +94,10 @@ class TrialRank:
                 if event.next_kind is not None and not self._is_short(reports, event.next_kind):
                     return TrialReport(kind="stage", stages=tuple(reports)).to_json()
         except Paused:
-            self._write()
             return TrialReport(kind="moved", stages=tuple(reports), cause="a node of its ranks will end").to_json()
-        except Exception:
-            self._write()
-            raise
-        self._finish()
+        assert self._task is not None
+        rung = self._task.rung
+        logging.getLogger(__name__).info("trial is over" if rung is None else f"trial rests after {rung}")
         return TrialReport(kind="finished", stages=tuple(reports)).to_json()
 
     def pause(self) -> None:
@@ -131,16 +115,11 @@ class TrialRank:
         leave()
 
     def _note(self, event: StageEvent) -> None:
-        """Keep how long the stage took; on rank 0 log it and keep its rows."""
+        """Keep how long the stage took, and log it on rank 0, the only one with a log."""
         seconds = event.result.description.made_by.compute_s
         label = self._stage_label(event.result.stage.kind)
         self._longest_s[label] = max(seconds, self._longest_s.get(label, 0.0))
-        if self._rows is None:
-            return
         logging.getLogger(__name__).info(_log_text(event))
-        self._rows.add(event)
-        if event.point is not None and self._is_write_due(self._rows):
-            self._write()
 
     def _is_short(self, reports: list[StageReport], next_kind: str) -> bool:
         """Whether the next stage can be reported together with these."""
@@ -151,35 +130,6 @@ class TrialRank:
     def _stage_label(self, kind: str) -> tuple[str, str, str]:
         assert self._task is not None
         return self._task.settings.network, self._task.settings.dataset, kind
-
-    def _is_write_due(self, rows: TrialRows) -> bool:
-        return rows.waiting >= ROWS_IN_MEMORY or time.monotonic() - self._written_s >= WRITE_EVERY_S
-
-    def _write(self) -> None:
-        """Write the rows that wait, on rank 0. Raises Superseded: other ranks have the trial now."""
-        if self._rows is None or self._task is None:
-            return
-        run = RunFolder(self._task.run)
-        if run.holder(self._task.trial_id).read_text() != self._task.holder:
-            raise Superseded(f"trial {self._task.trial_id} was given to other ranks: these write no rows")
-        writer = Writer(run.tables)
-        rows = self._rows.take()
-        for table in TABLES_OF_A_TRIAL:
-            writer.write(table, rows[table])
-        self._written_s = time.monotonic()
-
-    def _finish(self) -> None:
-        """Write the last rows; at the trial's end remove its files, which a trial that rests still needs."""
-        self._write()
-        if self._rows is None or self._task is None:
-            return
-        if self._task.rung is not None:
-            logging.getLogger(__name__).info(f"trial rests after {self._task.rung}")
-            return
-        logging.getLogger(__name__).info("trial is over")
-        run = RunFolder(self._task.run)
-        for folder in (run.checkpoint(self._task.trial_id), run.private_cache(self._task.trial_id)):
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _begin_log(self, path: Path) -> None:
         self._log = logging.FileHandler(path)
@@ -227,6 +177,7 @@ def _report(event: StageEvent) -> StageReport:
         )
     return StageReport(
         stage_key=result.key,
+        order=event.order,
         cached=result.cached,
         seconds=result.description.made_by.compute_s,
         point=point,

@@ -37,6 +37,8 @@ class MadeBy:
     ranks: int
     threads: int  # of each rank
     torch_version: str
+    trial_id: str = ""
+    run: str = ""  # id of the run that the trial was of; "" outside of a sweep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,7 @@ class StoredStage(Record):
     key: str
     description: StageDescription
     tensors_bytes: int
+    tensors_sha256: str
 
 
 class Cache:
@@ -101,7 +104,7 @@ class Cache:
                 raise ValueError(f"it describes stage {stored['key']}")
             if stored.pop("sha256") != _checksum(stored):
                 raise ValueError("its SHA-256 is not the one in it")
-            return StoredStage.from_values({name: stored[name] for name in ("key", "description", "tensors_bytes")})
+            return StoredStage.from_values(stored)
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedStage(f"{path}: {error}") from error
 
@@ -140,7 +143,7 @@ class Cache:
             write_new_file(path, lambda file: file.writelines((first_line, b"\n", tensors)))
         except FileExistsError:
             sync(path.parent)  # the process that was first may not have done it yet
-        return self.read(key) or StoredStage(key=key, description=description, tensors_bytes=len(tensors))
+        return self.read(key) or StoredStage.from_values(stored)
 
     def set_aside(self, key: str) -> Path:
         """Move a damaged stage away, so that it is computed again; return its new path."""

@@ -99,6 +99,17 @@ class StageEvent:
     next_kind: str | None  # of the stage that follows; None: the trial is over
 
 
+@dataclass(frozen=True, kw_only=True)
+class MadeFor:
+    """Which trial stages are computed for, and the id of its run; "" outside of a sweep."""
+
+    trial_id: str
+    run: str
+
+
+NO_SWEEP = MadeFor(trial_id="", run="")
+
+
 class _Store:
     """The cache as all ranks see it through rank 0."""
 
@@ -149,6 +160,7 @@ def run_trial(
     checkpoint_every_s: float = 30.0,
     pause: Pause = never,
     rung: Rung | None = None,
+    made_for: MadeFor = NO_SWEEP,
 ) -> Iterator[StageEvent]:
     """Run a trial, and yield an event after each finished stage; collective over `ranks`.
 
@@ -162,6 +174,7 @@ def run_trial(
             once it returns True, the checkpoint is written and the trial ends with `Paused`. A later call resumes
             from this moment, or without a checkpoint folder from the last finished stage.
         rung: where the trial ends for now; a call with a later one, or with None, continues from the checkpoint.
+        made_for: written into the stages that are computed.
 
     Raises:
         ConfigError: a stage is impossible on this model.
@@ -186,7 +199,7 @@ def run_trial(
     order = 0
     points = 0
     while stage is not None:
-        result = _run_stage(stage, store, context, config)
+        result = _run_stage(stage, store, context, config, made_for)
         point = points if isinstance(stage, OperatingPoint) else None
         try:
             stage = steps.send(result)
@@ -199,7 +212,9 @@ def run_trial(
             points += 1
 
 
-def _run_stage(stage: Stage, store: _Store, context: StageContext, config: TrialConfig) -> Result:
+def _run_stage(
+    stage: Stage, store: _Store, context: StageContext, config: TrialConfig, made_for: MadeFor
+) -> Result:
     heartbeat.report_progress_by(heartbeat.unknown_progress)  # until the stage reports
     key = stage.key()
     device = context.ranks.device
@@ -234,6 +249,8 @@ def _run_stage(stage: Stage, store: _Store, context: StageContext, config: Trial
             ranks=context.ranks.world_size,
             threads=torch.get_num_threads(),
             torch_version=torch.__version__,
+            trial_id=made_for.trial_id,
+            run=made_for.run,
         ),
     )
     stored = store.write(key, description, output.tensors)

@@ -1,0 +1,426 @@
+"""The one place where rows of a running sweep are made and written: from what is reported, every ten seconds or more.
+
+A stage that is reported finished is in the cache, and its rows are made from its file there: see `stage_rows`. Until
+the next commit they are in no file; after a kill the next launch reads the cache again.
+"""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import safetensors.numpy
+
+from results.errors import ResultsError
+from results.store.points import keep_what_is_not_ours, write_points
+from results.store.reader import Run, load
+from results.store.writer import Rows, TakenOverError, Writer
+from sweeps.driver.events import EventLog
+from sweeps.driver.stage_rows import (
+    StageTraining,
+    TrialFacts,
+    measures,
+    rows_of_point,
+    rows_of_rung,
+    rows_of_stage,
+    training_of,
+)
+from sweeps.planning.plan import Plan, PlannedTrial
+from sweeps.run.run_folder import RunFolder
+from tailor.execution.cache import Cache, DamagedStage, StoredStage
+from transtailor.waiting import Unlimited, wait_for
+
+SOONEST_S = 10.0  # between two commits
+LATEST_S = 60.0  # while rows wait
+COST_FRACTION = 0.05  # of a sweep's time that commits may take, within these limits
+FOUND_LIMIT_S = 90.0  # for a stage that was reported to be seen: clients of NFS may look up a name that late
+LOOK_AGAIN_S = 1.0
+REFUSED_LIMIT_S = 30.0  # of a disk, at a launch's end: the next one makes the rows
+FIRST_S = 1.0  # until the first commit
+POINTS_EVERY_S = 60.0
+POINTS_COST_FRACTION = 0.01  # of a sweep's time that writing its points may take
+END_LIMIT_S = 30.0  # for a commit that runs when a launch is ended at once
+
+Note = Callable[[str], object]
+REACHED = """
+SELECT trial_id, stage_key, tensors_sha256 FROM stages
+WHERE trial_id NOT IN (SELECT trial_id FROM trials WHERE status = 'finished')
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedStage:
+    """A stage that a trial has finished: its place in the order of execution, and its number as an operating point."""
+
+    key: str
+    order: int
+    point: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndedAttempt:
+    """How an attempt of a trial ended, as rows.
+
+    Attributes:
+        needs_all: the trial is finished or rests: these rows are written only after those of all its stages.
+        is_last: the trial is finished, and its states of stages and its own cache are not needed any more.
+    """
+
+    attempt: Mapping[str, Any]
+    trial: Mapping[str, Any] | None
+    needs_all: bool
+    is_last: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class LostTrial:
+    """A trial of which a stage that was reported finished cannot be read: it has to run again."""
+
+    trial_id: str
+    cause: str
+
+
+@dataclass
+class _Attempt:
+    """An attempt of a trial: what of it waits to be written."""
+
+    facts: TrialFacts
+    written: dict[str, str]  # of the trial: stage key -> checksum of the tensors that its rows are of
+    stages: list[FinishedStage] = field(default_factory=list)
+    ended: EndedAttempt | None = None
+    unseen_since_s: float | None = None  # when its first stage was not found
+
+
+class _UnseenError(Exception):
+    """A stage that was reported finished is not in the cache, or not seen yet."""
+
+
+class Commits:
+    """Makes the rows of what is reported, and commits them; any thread may call it."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        plan: Plan,
+        run: RunFolder,
+        cache: Path,
+        *,
+        run_id: str,
+        code_digest: str,
+        written: Mapping[str, Mapping[str, str]],
+        events: EventLog,
+    ) -> None:
+        """Start with nothing to write.
+
+        Args:
+            cache: folder of finished stages.
+            written: trial id -> stage key -> checksum of its tensors: what is in the tables, of trials that may go on.
+            events: told of a stage that was computed again with another result.
+        """
+        self._writer = writer
+        self._run = run
+        self._cache = Cache(cache)
+        self._has_private_caches = plan.private_cache
+        self._facts = partial(TrialFacts, sweep=plan.name, run_id=run_id, code_digest=code_digest)
+        self._written = {trial_id: dict(stages) for trial_id, stages in written.items()}
+        self._events = events
+        self._attempts: list[_Attempt] = []  # that run, or have rows that wait; of each trial in their order
+        self._training: dict[str, StageTraining] = {}  # by stage key
+        self._over: list[Path] = []  # folders to remove when the rows are durable
+        self._lost: list[LostTrial] = []
+        self._taking = threading.Lock()
+        self._committing = threading.Lock()
+        self.why_failing: str | None = None
+        """Why the last commit failed; None: it did not."""
+        self.taken_over: TakenOverError | None = None  # once another process writes the run
+        self.has_new_ends = False  # since the points were written
+
+    def add(self, table: str, rows: Rows) -> None:
+        """Take rows that are made from no stage."""
+        self._writer.add(table, rows)
+
+    def begin(self, trial: PlannedTrial) -> None:
+        """Note that an attempt of a trial has started."""
+        with self._taking:
+            written = self._written.setdefault(trial.trial_id, {})
+            self._attempts.append(_Attempt(facts=self._facts(trial=trial), written=written))
+
+    def stage(self, trial_id: str, stage: FinishedStage) -> None:
+        """Take a finished stage of a trial that runs."""
+        with self._taking:
+            self._running(trial_id).stages.append(stage)
+
+    def end(self, trial_id: str, ended: EndedAttempt) -> None:
+        """Take the end of an attempt; if it did not finish, also the stages in the cache that it has not reported."""
+        with self._taking:
+            self._running(trial_id).ended = ended
+            self.has_new_ends = True
+
+    def _running(self, trial_id: str) -> _Attempt:
+        return next(
+            attempt for attempt in self._attempts if attempt.facts.trial.trial_id == trial_id and attempt.ended is None
+        )
+
+    def take_lost(self) -> list[LostTrial]:
+        """Return the trials that have to run again, each once."""
+        with self._taking:
+            lost, self._lost = self._lost, []
+        return lost
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something waits to be written."""
+        with self._taking:
+            return self._writer.has_rows_waiting or any(attempt.stages or attempt.ended for attempt in self._attempts)
+
+    def commit(self) -> None:
+        """Write the rows of all that came in; a stage that is not seen yet stays for the next commit.
+
+        Raises:
+            TakenOverError: another process writes the run now.
+            OSError: the disk refuses; all stays for the next commit.
+        """
+        with self._committing:
+            try:
+                self._make_rows()
+                self._writer.commit()
+            except TakenOverError as error:
+                self.taken_over = error
+                raise
+            except OSError as error:
+                self.why_failing = f"rows cannot be written: {error}"
+                raise
+            self.why_failing = None
+            over, self._over = self._over, []
+            for folder in over:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def finish(self) -> None:
+        """Commit until the rows of all that has ended are there. Raises as `commit`, after `REFUSED_LIMIT_S`."""
+        give_up_s = time.monotonic() + REFUSED_LIMIT_S
+
+        def is_written() -> bool:
+            try:
+                self.commit()
+            except OSError:
+                if time.monotonic() >= give_up_s:
+                    raise
+                return False
+            with self._taking:  # what runs at a search's decision may wait for longer
+                return not any(attempt.ended for attempt in self._attempts)
+
+        limit = Unlimited(f"a stage that is not seen is given up after {FOUND_LIMIT_S:g} s")
+        wait_for(is_written, "the last rows to be written", limit, poll_s=LOOK_AGAIN_S)
+
+    def _make_rows(self) -> None:
+        """Make the rows of all attempts; those of a trial in their order."""
+        with self._taking:
+            attempts = list(self._attempts)
+        held_back = set()
+        for attempt in attempts:
+            trial_id = attempt.facts.trial.trial_id
+            if trial_id not in held_back and not self._make_rows_of(attempt):
+                held_back.add(trial_id)
+
+    def _make_rows_of(self, attempt: _Attempt) -> bool:
+        """Make the rows of an attempt's stages, and then of its end; return whether that came."""
+        ended = attempt.ended  # before the stages, which were all reported before it
+        if ended is not None and not ended.needs_all:
+            self._add_unreported(attempt)
+        while attempt.stages:
+            try:
+                self._make_rows_of_stage(attempt, attempt.stages[0])
+                attempt.unseen_since_s = None
+            except (_UnseenError, DamagedStage) as error:
+                if ended is None or ended.needs_all:
+                    self._wait_or_lose(attempt, error)
+                    return False
+            attempt.stages.pop(0)  # of an attempt that did not finish, what is not seen is not written
+        if ended is None:
+            return False
+        self._writer.add("attempts", [ended.attempt])
+        if ended.trial is not None:
+            self._writer.add("trials", [ended.trial])
+        self._forget(attempt)
+        if ended.is_last:
+            trial_id = attempt.facts.trial.trial_id
+            del self._written[trial_id]
+            self._over += [self._run.checkpoint(trial_id), self._run.private_cache(trial_id)]
+        return True
+
+    def _forget(self, attempt: _Attempt) -> None:
+        with self._taking:
+            self._attempts = [other for other in self._attempts if other is not attempt]
+
+    def _wait_or_lose(self, attempt: _Attempt, error: Exception) -> None:
+        """Leave an attempt's rows for the next commit; if a stage stays away or is damaged, the trial runs again."""
+        now_s = time.monotonic()
+        if attempt.unseen_since_s is None:
+            attempt.unseen_since_s = now_s
+        may_appear = isinstance(error, _UnseenError) and now_s - attempt.unseen_since_s < FOUND_LIMIT_S
+        if attempt.ended is None or may_appear:
+            return
+        cause = f"a stage that was reported finished cannot be read: {error}"
+        self._writer.add("attempts", [{**attempt.ended.attempt, "status": "interrupted", "cause": cause}])
+        self._forget(attempt)
+        with self._taking:
+            self._lost.append(LostTrial(trial_id=attempt.facts.trial.trial_id, cause=cause))
+
+    def _add_unreported(self, attempt: _Attempt) -> None:
+        """Add the stages that an attempt has finished and not reported: up to the first that is not in the cache."""
+        known = {stage.key for stage in attempt.stages} | attempt.written.keys()
+        cache = self._cache_of(attempt.facts.trial)
+        for order, stage in enumerate(attempt.facts.trial.stages):
+            if stage.key in known:
+                continue
+            if not cache.has(stage.key):
+                return
+            attempt.stages.append(FinishedStage(key=stage.key, order=order, point=stage.point))
+
+    def _make_rows_of_stage(self, attempt: _Attempt, stage: FinishedStage) -> None:
+        """Give the rows of a stage to the writer, unless they are written.
+
+        Raises:
+            _UnseenError, DamagedStage: the stage, or one before it, cannot be read.
+        """
+        facts = attempt.facts
+        cache = self._cache_of(facts.trial)
+        stored = _found(cache, stage.key)
+        if stage.key in attempt.written:
+            if attempt.written[stage.key] != stored.tensors_sha256:
+                self._events("stage_changed", detail=f"stage {stage.key} of trial {facts.trial.trial_id}")
+                attempt.written[stage.key] = stored.tensors_sha256  # told once
+            return
+        self._learn(cache, stored)
+        rows = rows_of_stage(facts, stage.order, stored)
+        if facts.trial.rung is not None:
+            rows |= rows_of_rung(facts, stage.point, stored, facts.trial.rung)
+        if stage.point is not None and measures(stored):
+            tensors = safetensors.numpy.load(cache.read_tensors(stage.key))
+            rows |= rows_of_point(facts, stage.point, stored, tensors, self._training)
+        for table, of_table in rows.items():
+            self._writer.add(table, of_table)
+        attempt.written[stage.key] = stored.tensors_sha256
+
+    def _learn(self, cache: Cache, stored: StoredStage) -> None:
+        """Remember the training of a stage and of all before it."""
+        waiting = [stored]
+        while waiting:
+            stage = waiting[-1]
+            unknown = [key for key in stage.description.parents if key not in self._training]
+            if not unknown:
+                parents = stage.description.parents
+                first = self._training[parents[0]] if parents else None
+                self._training[waiting.pop().key] = training_of(stage, first)
+                continue
+            for key in unknown:
+                waiting.append(_found(cache, key))
+
+    def _cache_of(self, trial: PlannedTrial) -> Cache:
+        return Cache(self._run.private_cache(trial.trial_id)) if self._has_private_caches else self._cache
+
+
+def _found(cache: Cache, key: str) -> StoredStage:
+    """Read a stage; a client of a shared file system that does not see its name opens the folder and looks again.
+
+    Raises:
+        _UnseenError: it is not there.
+        DamagedStage: its file is damaged.
+    """
+    stored = cache.read(key)
+    if stored is None:
+        with suppress(FileNotFoundError):
+            list(cache.path(key).parent.iterdir())
+        stored = cache.read(key)
+    if stored is None:
+        raise _UnseenError(f"{cache.path(key)} is not there")
+    return stored
+
+
+def units_written(tables: Run) -> dict[str, dict[str, str]]:
+    """Return trial id -> stage key -> checksum of its tensors, of the trials that are not finished."""
+    written: dict[str, dict[str, str]] = {}
+    for row in tables.rows(REACHED):
+        written.setdefault(row["trial_id"], {})[row["stage_key"]] = row["tensors_sha256"]
+    return written
+
+
+class PointsFile:
+    """The table of points of a run that is running: written anew now and then, and at each end."""
+
+    def __init__(self, run: Path, note: Note) -> None:
+        self._run = run
+        self._note = note
+        self._next_s = time.monotonic() + POINTS_EVERY_S
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last time is long enough ago for what it cost."""
+        return time.monotonic() >= self._next_s
+
+    def write(self) -> None:
+        """Write the table; note why if that fails: the next launch does it at its end."""
+        began_s = time.monotonic()
+        try:
+            with load(self._run) as tables:
+                kept = keep_what_is_not_ours(tables)
+                if kept:
+                    self._note(kept)
+                write_points(tables)
+        except (ResultsError, OSError, pa.ArrowException) as error:
+            self._note(f"its table of points is not written: {error}")
+        ended_s = time.monotonic()
+        self._next_s = ended_s + max(POINTS_EVERY_S, (ended_s - began_s) / POINTS_COST_FRACTION)
+
+
+@contextmanager
+def commit_meanwhile(commits: Commits, run: Path, note: Note) -> Iterator[None]:
+    """Commit in a thread while the block runs, and write the points; at its end commit all that waits.
+
+    Args:
+        note: takes a message if something cannot be written.
+    """
+    points = PointsFile(run, note)
+    over = threading.Event()
+    thread = threading.Thread(target=_commit_until, args=(over, commits, points, note), daemon=True)
+    thread.start()
+    is_quick = False
+    try:
+        yield
+    except KeyboardInterrupt:  # a second signal
+        is_quick = True
+        raise
+    finally:
+        over.set()
+        thread.join(END_LIMIT_S)
+        if not is_quick and not thread.is_alive() and commits.taken_over is None:
+            commits.finish()
+            points.write()
+
+
+def _commit_until(over: threading.Event, commits: Commits, points: PointsFile, note: Note) -> None:
+    pause_s = FIRST_S
+    is_failing = False
+    while not over.wait(pause_s):
+        began_s = time.monotonic()
+        try:
+            if commits.is_waiting:
+                commits.commit()
+            is_failing = False
+        except TakenOverError:
+            return  # the driver's thread is told
+        except OSError:
+            if not is_failing:
+                note(f"{commits.why_failing}; it is tried again, and no trial starts meanwhile")
+            is_failing = True
+        took_s = time.monotonic() - began_s
+        pause_s = min(max(took_s / COST_FRACTION, SOONEST_S), LATEST_S)
+        if commits.has_new_ends and points.is_due:
+            commits.has_new_ends = False
+            points.write()
