@@ -298,7 +298,7 @@ def write_timings(tables: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def with_replaced(table: TableSchema, rows: pa.Table, new: pa.Table) -> pa.Table:
-    """Return the rows, and new ones in the place of those with the same key; of new ones with one key the last counts."""
+    """Return the rows, with new ones in the place of those of the same key; the last new one of a key counts."""
     new = _last_of_each_key(table, new)
     replaced = set(_keys(table, new))
     is_kept = [key not in replaced for key in _keys(table, rows)]
