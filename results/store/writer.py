@@ -48,6 +48,7 @@ from results.store.schema import (
     table_named,
 )
 from transtailor.files import make_folder, write_file
+from transtailor.ownership import refuse_outside
 from transtailor.waiting import wait_for
 
 WRITING = ".writing"
@@ -73,12 +74,15 @@ def take_number(run: Path) -> int:
     """Take the next number of a run: to be called only by the process that holds the run's lock, once.
 
     Raises:
-        ResultsError: the folder of this number cannot be made, or that of an earlier one cannot be removed.
+        ResultsError: the folder of this number cannot be made, or that of an earlier one cannot be removed; or a link
+            leads out of the run.
     """
     writing = run / WRITING
+    tables = run / "tables"
+    refuse_outside(run, [writing, *writing.glob("*"), tables, *(tables / name for name in TABLES)], ResultsError)
     try:
         make_folder(writing)
-        number = 1 + max([0, *_numbers(writing), *map(number_of, _growing_files(run / "tables"))])
+        number = 1 + max([0, *_numbers(writing), *map(number_of, _all_files(tables))])
         while not _made(writing / str(number)):  # this machine did not see it yet
             number += 1
     except OSError as error:
@@ -96,7 +100,7 @@ def _numbers(writing: Path) -> list[int]:
     return [int(path.name) for path in writing.iterdir() if path.name.isdigit()]
 
 
-def _growing_files(tables: Path) -> list[Path]:
+def _all_files(tables: Path) -> list[Path]:
     files: list[Path] = []
     for table in TABLES:
         files += list_files(tables / table)
