@@ -208,6 +208,8 @@ class Writer:
             OSError: the disk refuses; what is not written yet waits for the next commit.
         """
         with self._writing:
+            if self._waiting and not self._folder.is_dir():
+                raise self._taken_over()
             moment = self._moment()
             for table in WRITE_ORDER:
                 with self._adding:
@@ -256,8 +258,11 @@ class Writer:
             write_file(path, partial(_encode, rows), made_in=self._folder)
         except OSError as error:
             if error.errno in GONE and not self._folder.is_dir():
-                raise TakenOverError(f"another process writes the rows of {str(self.tables.parent)!r} now") from error
+                raise self._taken_over() from error
             raise
+
+    def _taken_over(self) -> TakenOverError:
+        return TakenOverError(f"another process writes the rows of {str(self.tables.parent)!r} now; this one ends")
 
     def _keep_replaced(self, path: Path) -> None:
         kept = self._folder / f"{path.name}.{os.urandom(4).hex()}.replaced"

@@ -37,8 +37,9 @@ def sweep_with_ranks(
 
     `open_pool` opens the Ray of the site "local"; None: a Ray of its own.
     """
+    writer = Writer(run.tables)
     state = sweep_state(
-        plan, run, cache, writer=Writer(run.tables), most_slots=slots, display=display, max_disk_gb=max_disk_gb, producer=producer
+        plan, run, cache, writer=writer, most_slots=slots, display=display, max_disk_gb=max_disk_gb, producer=producer
     )  # fmt: skip
     with warm_process(rank) as warm_address:
         if site == "serial":
