@@ -164,11 +164,8 @@ class Commits:
             self.has_new_ends = True
 
     def _running(self, trial_id: str) -> _Attempt:
-        return next(
-            attempt
-            for attempt in reversed(self._attempts)
-            if attempt.facts.trial.trial_id == trial_id and attempt.ended is None
-        )
+        own = (attempt for attempt in reversed(self._attempts) if attempt.facts.trial.trial_id == trial_id)
+        return next(own)  # the last one runs
 
     def take_lost(self) -> list[LostTrial]:
         """Return the trials that have to run again, each once."""
