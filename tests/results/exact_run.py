@@ -82,7 +82,8 @@ def write_run(folder: Path, trials: Sequence[Trial], *, images: Sequence[int] = 
     writer = Writer(folder / "tables")
     for table, several in rows.items():
         names = {column.name for column in TABLES[table].columns}
-        writer.write(table, [{name: value for name, value in row.items() if name in names} for row in several])
+        writer.add(table, [{name: value for name, value in row.items() if name in names} for row in several])
+    writer.commit()
     return folder
 
 
@@ -126,7 +127,7 @@ def _rows(trial: Trial, images: Sequence[int]) -> dict[str, list[dict[str, Any]]
     stages = [(source, "train_source", []), *((key, "operating_point", [source]) for key in keys)]
     rows["stages"] = [
         {**of, **how, "device": trial.device, "stage_key": key, "kind": kind, "order": order, "parents": parents,
-         "compute_s": trial.seconds}
+         "compute_s": trial.seconds, "tensors_sha256": sha("tensors", key)}
         for order, (key, kind, parents) in enumerate(stages)
     ]  # fmt: skip
     epoch = {"epoch": 0, "train_loss": 1.0, "train_accuracy_fraction": 0.5, "learning_rate": 0.1, "images": 50}
