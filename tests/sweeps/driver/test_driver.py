@@ -261,7 +261,7 @@ def assert_killed_it_leaves_no_process_and_the_next_goes_on(
     process: subprocess.Popen[str], folder: Path, trials: int
 ) -> None:
     started = psutil.Process(process.pid).children(recursive=True)
-    wait_for(lambda: rows(folder, "SELECT * FROM attempts WHERE status = 'running'"), "the first commit", LIMIT_S)
+    wait_for(lambda: rows(folder, "FROM attempts WHERE status = 'running'") != [], "the first commit", LIMIT_S)
     process.kill()
     process.communicate()
     assert not psutil.wait_procs(started, LIMIT_S)[1]

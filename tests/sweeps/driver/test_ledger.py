@@ -7,29 +7,16 @@ from typing import Any
 import pytest
 
 from results.store.reader import finished_trial_ids, load
-from results.store.writer import Rows, Writer
-from sweeps.driver.commits import EndedAttempt
 from sweeps.driver.ledger import Counts, Ledger, TrialState
 from sweeps.worker.messages import StageReport
+from tests.sweeps.at_once import AtOnce
 
 DIGEST = "0" * 64
 
 
-class Written(Writer):
-    """Writes all that it takes at once."""
-
-    def add(self, table: str, rows: Rows) -> None:
-        super().add(table, rows)
-        self.commit()
-
-    def end(self, _: str, ended: EndedAttempt) -> None:
-        self.add("attempts", [ended.attempt])
-        self.add("trials", [] if ended.trial is None else [ended.trial])
-
-
 def ledger(run: Path, *, states: dict[str, TrialState] | None = None, before: dict[str, int] | None = None) -> Ledger:
     return Ledger(
-        Written(run / "tables"),
+        AtOnce(run / "tables"),
         ["A", "B", "C"],
         states=states or {},
         attempts_before=before or {},

@@ -142,6 +142,7 @@ def test_what_a_killed_launch_left_half_made_goes(cache: Cache, ended: RunFolder
     trial = ended.trial(plan.trials[0].trial_id)
     halves = [folder / ".x.0a1b2c3d.tmp" for folder in (ended.path, ended.path / ".writing" / "9", trial)]
     for half in halves:
+        half.parent.mkdir(exist_ok=True)
         half.write_bytes(b"PAR1")
     said = "\n".join(clean(ended.path, None, dry_run=False))
     assert re.search(r"left by an interrupted command +3 +12 bytes", said)
@@ -200,8 +201,8 @@ def test_what_is_being_run_is_left_alone(sweeps_command: Command, cache: Cache, 
 
 
 def test_where_rows_cannot_be_read_nothing_goes(sweeps_command: Command, cache: Cache, ended: RunFolder) -> None:
-    part = next((ended.tables / "stages").glob("*.parquet"))
-    part.write_bytes(part.read_bytes()[:-9])
+    file = ended.tables / "trials" / "trials.parquet"
+    file.write_bytes(file.read_bytes()[:-9])
     before = tree(cache.folder) | {name: c for name, c in tree(ended.path).items() if not name.endswith("lock")}
     for words in (("runs/small",), ("cache", "--runs", "runs")):
         done = sweeps_command("clean", *words)

@@ -59,7 +59,7 @@ def test_a_score_that_is_no_number_stays_one() -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda values: values.pop("holder"), "is no TrialTask: holder"),
+        (lambda values: values.pop("run_id"), "is no TrialTask: run_id"),
         (lambda values: values.update(colour="red"), "colour"),
         (lambda values: values.update(device="tpu"), "device"),
         (lambda values: values["settings"].pop("values"), "settings.values"),
