@@ -230,12 +230,13 @@ class Writer:
 
     def _write_growing(self, table: TableSchema, rows: pa.Table) -> None:
         last = self._growing.get(table.name) or self._last_file(table.name)
-        file = last.file + last.is_full
-        if last.rows is not None and not last.is_full:
-            rows = pa.concat_tables([last.rows, rows])
-        path = growing_file(self.tables, table.name, self.number, file)
+        if last.is_full:
+            last = _Growing(file=last.file + 1, rows=arrow_schema(table).empty_table(), stored_bytes=0)
+            self._growing[table.name] = last  # if this fails after the rename, the next commit writes the same file
+        rows = pa.concat_tables([last.rows, rows])
+        path = growing_file(self.tables, table.name, self.number, last.file)
         self._replace(path, rows)
-        self._growing[table.name] = _Growing(file=file, rows=rows, stored_bytes=path.stat().st_size)
+        self._growing[table.name] = _Growing(file=last.file, rows=rows, stored_bytes=path.stat().st_size)
 
     def _last_file(self, table: str) -> _Growing:
         """Return the last file that this process has begun, before this object was made; its rows stay as they are."""
@@ -362,6 +363,9 @@ def _checked(table: TableSchema, rows: pa.Table) -> pa.Table:
     schema = pa.schema([pa.field(column.name, column.type) for column in table.columns if column.name != WRITTEN_AT])
     if set(rows.column_names) != set(schema.names):
         raise ValueError(f"table {table.name}: expected the columns {schema.names}, given {rows.column_names}")
+    for column in table.columns:
+        if column.name in schema.names and not column.nullable and rows[column.name].null_count:
+            raise ValueError(f"table {table.name}, column {column.name}: null is not allowed")
     return rows.select(schema.names).cast(schema)
 
 
