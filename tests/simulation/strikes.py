@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -22,6 +23,8 @@ JUMP_S = 7200.0  # of a machine's clock
 SLOW_S = 900.0  # of a stage, with signs of life
 FAILS_S = (0.0, 20.0, 600.0)  # how long a disk refuses
 FULL_S = (10.0, 200.0)  # how long it has no room
+FROZEN_S = (30.0, 600.0)  # how long a launcher's machine stands still, of which the lock is taken away
+NOTICED_S = 20.0  # until somebody launches the sweep elsewhere, at most
 LATE_S = (1.0, 30.0, 400.0)  # a message
 STALLS = 0.7  # how probable it is that what is cut off in the middle of a change waits before it
 STALLS_S = (15.0, 60.0)  # at most
@@ -66,20 +69,43 @@ class Strike:
                 for _ in range(2 if how == "stop twice" else 1):
                     self._terminate(launched)
             case "second launch":
-                second = Launched(self.day.world.process("second launch"), self.day.promised, self.day.seeds)
-                self.day.launches[second.process] = second
-                act = partial(self.day.launch_command, second)
-                second.main = self.day.world.task(second.process, second.process.name, act)
+                self._launch_again()
+            case "frozen":
+                self._freeze(launched)
             case "no start":
-                for machine in launched.machines:
-                    machine.never_starts += 1
-                    if machine.processes and self.chance.random() < 0.7:  # its place is taken by the one to come
-                        self._slot("kill slot", launched, self.chance.choice(machine.processes))
+                self._start_none(launched)
             case _:
                 slots = [slot for slot in launched.slots if self._may_strike(how, slot)]
                 slot = next((one for one in slots if self.process in one.all), None)
                 if slot or slots:
                     self._slot(how, launched, slot or self.chance.choice(slots))
+
+    def _start_none(self, launched: Launched) -> None:
+        for machine in launched.machines:
+            machine.never_starts += 1
+            if machine.processes and self.chance.random() < 0.7:  # its place is taken by the one to come
+                self._slot("kill slot", launched, self.chance.choice(machine.processes))
+
+    def _launch_again(self) -> None:
+        second = Launched(self.day.world.process("second launch"), self.day.promised, self.day.seeds)
+        self.day.launches[second.process] = second
+        act = partial(self.day.launch_command, second)
+        second.main = self.day.world.task(second.process, second.process.name, act)
+
+    def _freeze(self, launched: Launched) -> None:
+        """A launcher's machine stands still and loses the lock; another launch takes over, and then it goes on."""
+        if not (launched.process.locks and self.day.run_folder.exists()):
+            return
+        self.day.is_disturbed = True
+        launched.is_replaced = True
+        for machine in launched.machines:
+            machine.is_replaced = True
+        for handle in launched.process.locks:
+            fcntl.flock(handle, fcntl.LOCK_UN)
+        self.day.world.stop(launched.process, self.chance.uniform(*FROZEN_S))
+        self.day.world.later(self.chance.uniform(0.0, NOTICED_S), self._launch_again)
+        if self.process is launched.process:
+            self.day.world.sleep(0.0)
 
     def _may_strike(self, how: str, slot: SlotProcess) -> bool:
         """What is lost already may still die in the middle of a change."""
