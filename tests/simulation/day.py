@@ -6,7 +6,7 @@ import io
 import os
 import shutil
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -199,9 +199,8 @@ class Simulation:
         if self._lost_power is not None:
             self._tell("the power comes back")
             self.disk.lose_power(self._lost_power)
-            self._rows = {}
+            self._rows = {table: self._read(table)[0] for table in self._rows}
             self._note_goals()
-            self._check_promised()
         self._after_launch(launched, began_s, is_calm)
         return launched
 
@@ -232,6 +231,7 @@ class Simulation:
         if launched.code != -9:
             left = [one.name for machine in launched.machines for one in machine.alive if one not in launched.cut_off]
             self.broken += [f"4: process left: {one}" for one in left]
+        self._check_promised()
         if self.run_folder.exists():
             self.broken += self._told(self._broken_rows(ended=False))
         if is_calm and launched.code != 0:
@@ -306,7 +306,7 @@ class Simulation:
         rank = machine.rank_of(task.process)
         assert rank is not None and rank.task is not None
         name = stage_of(rank.task, key)
-        if name in self.promised.stages and self._stage(name).exists():
+        if name in self.promised.stages and self.stage_file(name).exists():
             self.broken.append(f"1: stage {key[:8]} is computed again")
         other = self._computing.get(name)
         if other is not None and not other.dead and self.machine_of(other) is machine:
@@ -377,24 +377,32 @@ class Simulation:
         elif self.process not in self._writers:
             self._writers.append(self.process)
         table, before = place.name, self._rows.get(place.name, {})
-        rows = [row for file in files_of(self.run_folder, table) for row in read_table(file).to_pylist()]
-        now = self._rows[table] = {key_of(table, row): row for row in rows}
+        now, count = self._read(table)
+        self._rows[table] = now
         self.broken += [f"1: {table}: {key} is gone" for key in before.keys() - now.keys()]
-        if len(now) < len(rows):
-            self.broken.append(f"1: {table}: {len(rows) - len(now)} rows are there twice")
+        if len(now) < count:
+            self.broken.append(f"1: {table}: {count - len(now)} rows are there twice")
         if table == "proposals":
             changed = [key for key in before if before[key]["trial_ids"] != now.get(key, before[key])["trial_ids"]]
             self.broken += [f"1: {table}: {key} is decided otherwise" for key in changed]
         if table in ("trials", "rungs"):
             self._note_goals()
 
+    def _read(self, table: str) -> tuple[dict[Key, Row], int]:
+        """The rows in a table's files by key, and how many there are."""
+        rows = [row for file in files_of(self.run_folder, table) for row in read_table(file).to_pylist()]
+        return {key_of(table, row): row for row in rows}, len(rows)
+
+    def rows_of(self, table: str) -> Iterable[Row]:
+        """The rows of a table, since it was replaced last."""
+        return self._rows.get(table, {}).values()
+
     def _note_goals(self) -> None:
         """What is over by the rows; after a loss of power it may be less."""
-        ends = self._rows.get("trials", {}).values()
-        self.promised.goals = {row["trial_id"] for row in ends if row["status"] == "finished"}
-        self.promised.goals |= {rung_of(row["trial_id"], row["rung"]) for row in self._rows.get("rungs", {}).values()}
+        over = {row["trial_id"] for row in self.rows_of("trials") if row["status"] == "finished"}
+        self.promised.goals = over | {rung_of(row["trial_id"], row["rung"]) for row in self.rows_of("rungs")}
 
-    def _stage(self, name: str) -> Path:
+    def stage_file(self, name: str) -> Path:
         """The file of a stage that was promised."""
         trial_id, _, key = name.rpartition("/")
         cache = self.run_folder / "trials" / trial_id / "private_cache" if trial_id else self.cache
@@ -402,13 +410,15 @@ class Simulation:
 
     def _check_promised(self) -> None:
         for name in sorted(self.promised.stages):
-            if name.partition("/")[0] not in self.promised.goals and not self._stage(name).exists():
+            if name.partition("/")[0] not in self.promised.goals and not self.stage_file(name).exists():
                 self.broken.append(f"1: stage {name} was reported as finished, and is lost")
 
     def _broken_rows(self, *, ended: bool) -> list[Violation]:
         files = Files(self.run_folder)
         broken = broken_of_trials(Rows(files), self.cache if self.shares else None, ended=ended)
-        return [*(Violation(1, what) for what in (*files.wrong, *damaged_stages(self.cache))), *broken]
+        known = tuple(f"stage {key[:12]}" for key in self.promised.damaged)
+        damaged = [what for what in damaged_stages(self.cache) if not what.startswith(known)]
+        return [*(Violation(1, what) for what in (*files.wrong, *damaged)), *broken]
 
     def _judge(self) -> None:
         """At the end of the day."""

@@ -148,6 +148,11 @@ class Disk:
                 found = path.stat()
                 self._contents[found.st_ino], self._modes[found.st_ino] = path.read_bytes(), found.st_mode
 
+    def rot(self, path: Path, content: bytes) -> None:
+        """Let the disk have another content than what was written."""
+        path.write_bytes(content)
+        self._contents[path.stat().st_ino] = content
+
     def lose_power(self, chance: Random) -> None:
         """Leave what is durable, and of the rest what is drawn."""
         saved = _Aftermath(self.root, self._names, self._contents, self._modes, chance).folder(self.root.stat().st_ino)

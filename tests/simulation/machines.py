@@ -105,12 +105,19 @@ class Promised:
     Attributes:
         stages: that were reported as finished.
         goals: trials, and trials up to a rung, of which a row says that they are over.
+        damaged: keys of stages that were then damaged on the disk.
         broken: what was done again.
     """
 
     stages: set[str] = field(default_factory=set)
     goals: set[str] = field(default_factory=set)
+    damaged: set[str] = field(default_factory=set)
     broken: list[str] = field(default_factory=list)
+
+    def damage(self, stage: str) -> None:
+        """Take a promise back."""
+        self.stages.discard(stage)
+        self.damaged.add(stage.rpartition("/")[2])
 
 
 class Machines:
@@ -324,6 +331,11 @@ class Machines:
         self.world.task(rank.process, rank.process.name, lambda: self._serve_rank(rank))
         return rank
 
+    @property
+    def _over(self) -> set[str]:
+        """The goals that no rank may be asked for again; what was reported may have been damaged since."""
+        return self.promised.goals if self.promised.damaged else self._reported | self.promised.goals
+
     def _serve_rank(self, rank: Rank) -> None:
         """What the process of a rank does."""
         self.world.sleep(self.world.chance.random() * START_S)
@@ -334,7 +346,7 @@ class Machines:
             (command, args), rank.asked = rank.asked, None
             if command == "call" and args[0] == "begin":
                 rank.task = TrialTask.from_json(args[1][0])
-                if goal_of(rank.task) in self._reported | self.promised.goals and not self.is_replaced:
+                if goal_of(rank.task) in self._over and not self.is_replaced:
                     self.promised.broken.append(f"1: trial {goal_of(rank.task)} runs again although it has finished")
             rank.beats += 1
             rank.reply = reply = host.answer(command, args)

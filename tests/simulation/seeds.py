@@ -43,6 +43,7 @@ class Days:
 
         moments = {kind: quiet(kind) for kind in dict.fromkeys(KINDS)}
         quiet("grid", trials.EXTENDED)
+        quiet("private", trials.EXTENDED)
         extended = Simulation("undisturbed", (EXTENDS,), place / "day", place / "undisturbed").run()
         assert extended.broken == (), extended.broken
         return cls(place, moments, extended.moments)

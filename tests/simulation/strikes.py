@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+from tests.faults.invariants import POINT
 from tests.simulation import trials
 from tests.simulation.launches import Launched
 from tests.simulation.machines import SlotProcess
@@ -31,6 +34,11 @@ STALLS_S = (15.0, 60.0)  # at most
 LINGERS_S = 60.0  # a slot that the driver takes for dead, at most
 
 
+def is_point(stage: Path) -> bool:
+    """Whether a stage is there and an operating point."""
+    return stage.exists() and json.loads(stage.read_bytes().partition(b"\n")[0])["description"]["kind"] == POINT
+
+
 @dataclass
 class Strike:
     """One disturbance of a day while it happens."""
@@ -49,6 +57,8 @@ class Strike:
                 self.day.code += b"1"
             case "clock back" | "clock ahead":
                 self.day.world.wall_offset_s += JUMP_S * (1 if what.how == "clock ahead" else -1)
+            case "damage":
+                self._damage()
             case "full":
                 self._for_a_while(self.chance.uniform(*FULL_S), "is_full", True)
             case "ENOSPC" | "EROFS" | "ESTALE" | "EIO":
@@ -79,6 +89,19 @@ class Strike:
                 slot = next((one for one in slots if self.process in one.all), None)
                 if slot or slots:
                     self._slot(how, launched, slot or self.chance.choice(slots))
+
+    def _damage(self) -> None:
+        """A byte of a finished operating point changes; one whose rows are not written yet, if there is one."""
+        day = self.day
+        written = {row["stage_key"] for row in day.rows_of("stages")}
+        finished = [name for name in sorted(day.promised.stages) if is_point(day.stage_file(name))]
+        chosen = [name for name in finished if name.rpartition("/")[2] not in written] or finished
+        if chosen:
+            name = self.chance.choice(chosen)
+            content = bytearray(day.stage_file(name).read_bytes())
+            content[self.chance.randrange(content.index(b"\n") + 1, len(content))] ^= 1 << self.chance.randrange(8)
+            day.disk.rot(day.stage_file(name), bytes(content))
+            day.promised.damage(name)
 
     def _start_none(self, launched: Launched) -> None:
         for machine in launched.machines:
