@@ -194,7 +194,7 @@ def drawn(chance: random.Random) -> list[tuple[str, str, float]]:
 def _strike(
     process: subprocess.Popen[bytes], sweep: SmallSweep, after: int, target: str, how: str, chance: random.Random
 ) -> bool:
-    """Waits until so many stages are finished and the process is there, and strikes; False if the launch ended before."""
+    """Waits for so many stages and the process, and strikes; False if the launch ended before."""
     victims: list[psutil.Process] = []
     while sweep.stages < after or not victims:
         if process.poll() is not None:

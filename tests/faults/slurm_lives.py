@@ -127,7 +127,7 @@ def drawn(chance: random.Random) -> list[tuple[str, float]]:
 
 
 def _strike(sweep: Sweep, disturber: Disturber, how: str, after: int) -> str | None:
-    """Waits until so many stages are finished and there is something to strike, and strikes; None if the sweep ended before.
+    """Waits for so many stages and something to strike, and strikes; None if the sweep ended before.
 
     Raises:
         TimeoutError: it goes on no more.

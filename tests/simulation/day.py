@@ -385,7 +385,7 @@ class Simulation:
         if table == "proposals":
             changed = [key for key in before if before[key]["trial_ids"] != now.get(key, before[key])["trial_ids"]]
             self.broken += [f"1: {table}: {key} is decided otherwise" for key in changed]
-        if table in ("trials", "rungs"):
+        if table in ("trials", "rungs", "stages"):
             self._note_goals()
 
     def _read(self, table: str) -> tuple[dict[Key, Row], int]:
@@ -400,7 +400,9 @@ class Simulation:
     def _note_goals(self) -> None:
         """What is over by the rows; after a loss of power it may be less."""
         over = {row["trial_id"] for row in self.rows_of("trials") if row["status"] == "finished"}
-        self.promised.goals = over | {rung_of(row["trial_id"], row["rung"]) for row in self.rows_of("rungs")}
+        stages = {(row["trial_id"], row["stage_key"]) for row in self.rows_of("stages")}
+        rested = [row for row in self.rows_of("rungs") if (row["trial_id"], row["stage_key"]) in stages]
+        self.promised.goals = over | {rung_of(row["trial_id"], row["rung"]) for row in rested}
 
     def stage_file(self, name: str) -> Path:
         """The file of a stage that was promised."""
