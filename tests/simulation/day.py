@@ -226,8 +226,9 @@ class Simulation:
                 os.close(handle)
         if launched.code not in MAY_END_WITH | {-9}:
             self.broken.append(f"6: {name} ended with {launched.code}")
-        if launched.stopped_s is not None and launched.code != -9 and world.now_s - launched.stopped_s > STOP_LIMIT_S:
-            self.broken.append(f"7: a stop was noticed after {world.now_s - launched.stopped_s:.1f} s")
+        waited_s = 0.0 if launched.stopped_s is None else world.now_s - launched.stopped_s
+        if waited_s > STOP_LIMIT_S and launched.code != -9 and not launched.is_replaced:
+            self.broken.append(f"7: a stop was noticed after {waited_s:.1f} s")
         if launched.code != -9:
             left = [one.name for machine in launched.machines for one in machine.alive if one not in launched.cut_off]
             self.broken += [f"4: process left: {one}" for one in left]
@@ -330,6 +331,8 @@ class Simulation:
 
     def _stopped_s(self, machine: Machines, process: Process) -> float | None:
         """When a slot's launch was told to stop; None: it was not, or the slot is out of its reach."""
+        if machine.is_replaced:
+            return None
         if self.slurm is None:
             return next(one.stopped_s for one in self.launches.values() if machine in one.machines)
         slot = machine.slot_of(process)

@@ -310,12 +310,6 @@ PLANTED = (
         "lost = self.commits.take_lost() and []",
     ),
     Planted(
-        "stages that a failed attempt has not reported have no rows",
-        f"{COMMITS}:Commits._make_rows_of",
-        "self._add_unreported(attempt)",
-        "pass",
-    ),
-    Planted(
         "a commit that the disk refused loses its rows",
         f"{WRITER}:Writer.commit",
         "units = self._waiting.get(table)",

@@ -31,6 +31,7 @@ NOTICED_S = 20.0  # until somebody launches the sweep elsewhere, at most
 LATE_S = (1.0, 30.0, 400.0)  # a message
 STALLS = 0.7  # how probable it is that what is cut off in the middle of a change waits before it
 STALLS_S = (15.0, 60.0)  # at most
+VALUES_BYTES = 16  # at a stage's end: all that is no header
 LINGERS_S = 60.0  # a slot that the driver takes for dead, at most
 
 
@@ -97,9 +98,10 @@ class Strike:
         finished = [name for name in sorted(day.promised.stages) if is_point(day.stage_file(name))]
         chosen = [name for name in finished if name.rpartition("/")[2] not in written] or finished
         if chosen:
+            day.is_disturbed = True  # it is moved away when it is seen
             name = self.chance.choice(chosen)
             content = bytearray(day.stage_file(name).read_bytes())
-            content[self.chance.randrange(content.index(b"\n") + 1, len(content))] ^= 1 << self.chance.randrange(8)
+            content[-self.chance.randint(1, VALUES_BYTES)] ^= 1 << self.chance.randrange(8)
             day.disk.rot(day.stage_file(name), bytes(content))
             day.promised.damage(name)
 
