@@ -18,15 +18,15 @@ from transtailor.sources import sources
 NAME = "idle"
 
 
-def make_run(trials: int, runs: Path, moments: Path) -> tuple[Plan, RunFolder]:
-    """A plan of this many different trials of one stage each, and a new run folder for it in `runs`.
+def make_run(trials: int, runs: Path, moments: Path, stages: int = 1, predictions: int = 0) -> tuple[Plan, RunFolder]:
+    """A plan of this many different trials of so many stages each, and a new run folder for it in `runs`.
 
     Each trial notes its moments in the folder `moments`.
     """
-    data = {"name": "none", "moments": str(moments)}
+    data = {"name": "none", "moments": str(moments), "predictions": predictions}
     plan = Plan(
         name=NAME,
-        trials=tuple(_trial(number, data) for number in range(trials)),
+        trials=tuple(_trial(number, data, stages) for number in range(trials)),
         resources=Resources(),
         spec_text=f'name = "{NAME}"\n',
     )
@@ -35,7 +35,7 @@ def make_run(trials: int, runs: Path, moments: Path) -> tuple[Plan, RunFolder]:
         return plan, RunFolder(runs / plan.name)
 
 
-def run_ours(trials: int, slots: int, folder: Path) -> float:
+def run_ours(trials: int, slots: int, folder: Path, stages: int = 1, predictions: int = 0) -> float:
     """Run such a sweep as `sweeps.driver.driver.run_sweep` on the site "local", with its tables; return wall seconds.
 
     Raises:
@@ -44,7 +44,7 @@ def run_ours(trials: int, slots: int, folder: Path) -> float:
     from sweeps.driver.display import PlainDisplay
     from tests.sweeps.other_ranks import sweep_with_ranks
 
-    plan, run = make_run(trials, folder / "runs", folder)
+    plan, run = make_run(trials, folder / "runs", folder, stages, predictions)
     show_to_ranks()
     display = PlainDisplay(io.StringIO())
     start_s = time.perf_counter()
@@ -57,10 +57,16 @@ def run_ours(trials: int, slots: int, folder: Path) -> float:
     return wall_s
 
 
-def _trial(number: int, data: dict[str, Any]) -> PlannedTrial:
-    key = hashlib.sha256(str(number).encode()).hexdigest()
-    stage = PlannedStage(key=key, kind="idle", version=1, parents=(), work=1.0, stored_bytes=0, point=None)
-    config = {"network": "none", "data": data | {"stage_keys": [key]}, "method": {"name": "none"}, "seed": 0}
-    return PlannedTrial(
-        trial_id=f"{number:016x}", label="idle", arm="idle", settings=JsonSettings(config), stages=(stage,)
+def _trial(number: int, data: dict[str, Any], stages: int) -> PlannedTrial:
+    keys = [hashlib.sha256(f"{number} {stage}".encode()).hexdigest() for stage in range(stages)]
+    planned = tuple(
+        PlannedStage(key=key, kind="idle", version=1, parents=(), work=1.0, stored_bytes=0, point=None) for key in keys
     )
+    config = {
+        "network": "none", "data": data | {"stage_keys": keys}, "method": {"name": "none"}, "seed": 0,
+        "protocol": "validation",
+    }  # fmt: skip
+    return PlannedTrial(
+        trial_id=f"{number:016x}", label="idle", arm="idle", settings=JsonSettings(config), stages=planned,
+        train_images=1,
+    )  # fmt: skip

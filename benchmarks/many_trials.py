@@ -23,13 +23,13 @@ from dataclasses import dataclass
 import psutil
 
 from benchmarks.idle_rank import FILE, read_moments
-from benchmarks.idle_sweep import run_ours
+from benchmarks.idle_sweep import NAME, run_ours
 from benchmarks.record import Cell, Measured, parser_of, verdict, write
 
 TRIALS, QUICK_TRIALS = 10_000, 800
 PARTS, QUICK_PARTS = 10, 2
 LOOK_EVERY_S = 0.25
-GOAL_GB, GOAL_GROWTH = 2.0, 1.1
+GOAL_GB, GOAL_GROWTH, GOAL_FILES = 2.0, 1.1, 1000
 HEAD = "gcs_server"
 COLUMNS = ("trials", "s_per_trial", "driver_cpu_s_per_trial", "driver_mb", "head_mb", "goal", "verdict")
 MB = 1e6
@@ -48,17 +48,20 @@ class Look:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write the table."""
     parser = parser_of(__doc__, "many_trials", quick="few trials")
+    parser.add_argument("--stages", type=int, default=1, help="of each trial (default: 1)")
+    parser.add_argument("--predictions", type=int, default=0, help="of a point at the end of each trial (default: 0)")
     parser.add_argument("--slots", type=int, default=2, help="trials at once, of one core each (default: 2)")
     options = parser.parse_args(arguments)
     trials, parts = (QUICK_TRIALS, QUICK_PARTS) if options.quick else (TRIALS, PARTS)
     with tempfile.TemporaryDirectory() as name:
-        looks = observe(trials, options.slots, Path(name))
+        looks = observe(trials, options.slots, Path(name), options.stages, options.predictions)
+        most_files = max(len(list(table.iterdir())) for table in (Path(name) / "runs" / NAME / "tables").iterdir())
         ends_s = [at_s for at_s, what, _ in read_moments(Path(name)) if what == "end"]
-    write(table(looks, ends_s, parts), options.out)
+    write(table(looks, ends_s, parts, most_files), options.out)
     return 0
 
 
-def observe(trials: int, slots: int, folder: Path) -> list[Look]:
+def observe(trials: int, slots: int, folder: Path, stages: int = 1, predictions: int = 0) -> list[Look]:
     """Observations of the driver in a separate process while it ran this many empty trials.
 
     Raises:
@@ -67,7 +70,7 @@ def observe(trials: int, slots: int, folder: Path) -> list[Look]:
     looks: list[Look] = []
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         driver = psutil.Process(process.submit(os.getpid).result())
-        running: Future[float] = process.submit(run_ours, trials, slots, folder)
+        running: Future[float] = process.submit(run_ours, trials, slots, folder, stages, predictions)
         while not wait([running], LOOK_EVERY_S).done:
             seen = look(driver, folder) if (folder / FILE).exists() else None
             if seen is not None and seen.head_mb:  # Ray has not ended yet
@@ -89,13 +92,14 @@ def look(driver: psutil.Process, folder: Path) -> Look:
     return Look(trials=ended, cpu_s=times.user + times.system, driver_mb=driver.memory_info().rss / MB, head_mb=head_mb)
 
 
-def table(looks: Sequence[Look], ends_s: Sequence[float], parts: int) -> Measured:
+def table(looks: Sequence[Look], ends_s: Sequence[float], parts: int, most_files: int) -> Measured:
     """A row for each part of the trials, and the two rows with goals.
 
     Args:
         looks: in the order of time.
         ends_s: of the trials, ascending.
         parts: how many, two or more.
+        most_files: of one table, at the end.
 
     Raises:
         ValueError: a part was over too soon to be seen.
@@ -117,12 +121,14 @@ def table(looks: Sequence[Look], ends_s: Sequence[float], parts: int) -> Measure
     goal = f"time <= {GOAL_GROWTH:g}"
     grown = cpus_s[-1] / cpus_s[1]
     rows.append(("the last part / the second", growth, grown, None, None, goal, verdict(growth <= GOAL_GROWTH)))
+    goal = f"files <= {GOAL_FILES}"
+    rows.append((f"{most_files} files of one table", None, None, None, None, goal, verdict(most_files <= GOAL_FILES)))
     return Measured(title=f"{len(ends_s):,} trials in one launch", columns=COLUMNS, rows=tuple(rows), notes=NOTES)
 
 
 NOTES = (
-    "`sweeps.driver.driver.run_sweep`, site local, one rank per trial, one stage that does nothing; durable rows in "
-    "`attempts` and `trials`. What a trial costs here is what the driver, Ray and the tables take for it.",
+    "`sweeps.driver.driver.run_sweep`, site local, one rank per trial, stages that do nothing; durable rows in "
+    "`attempts`, `trials` and `stages`. What a trial costs here is what the driver, Ray and the tables take for it.",
     "s_per_trial: from the last end of the part before to the last one of this. driver_cpu_s_per_trial: processor time "
     "of the driver's process, of Ray's parts in it too. Memory: resident, at the part's end. head: Ray's (GCS).",
     "The first part has the start of both slots in it, so the last is compared with the second.",
