@@ -139,7 +139,7 @@ class OnRay(Attack):
             columns=("process", *ray_lives.HOWS, "lives", "lives that broke a promise"),
             rows=tuple(rows),
             notes=(
-                f"A process is struck once a random number of parts of tables is there. SIGSTOP is taken back after "
+                f"A process is struck once a random number of stages is finished. SIGSTOP is taken back after "
                 f"{ray_lives.STOPPED_S:g} s; ranks without a sign of life for {ray_lives.HANG_LIMIT_S:g} s are "
                 "taken to hang. The driver lives in the launcher's process.",
                 *_how_judged(done),
@@ -175,11 +175,11 @@ class OnSlurm(Attack):
             columns=("fault", "of", "struck", "lives", "lives that broke a promise"),
             rows=tuple(rows),
             notes=(
-                "tests/slurm/disturbances.py says what each fault is. It strikes once a random number of parts of "
-                f"tables is there; a node has its power or its network back after {slurm_lives.DARK_S:g} s. A slow "
+                "tests/slurm/disturbances.py says what each fault is. It strikes once a random number of stages is "
+                f"finished; a node has its power or its network back after {slurm_lives.DARK_S:g} s. A slow "
                 "cable delays each frame by 0.3 s; a broken connection is reset at both ends, with all others of the "
                 "node.",
-                "Judged at the end of each life by tests/faults/invariants.py; each row that counts is equal, to the "
+                "Judged at the end of each life by tests/faults/invariants.py; each row is equal, to the "
                 "last bit, to that of a run that was left alone.",
                 _seeds_of(done),
                 "The real command line on three nodes of the test bed (tests/slurm/testbed.py), eight trials of one "
@@ -197,7 +197,7 @@ def _lives(faults: list[Any]) -> tuple[int, int]:
 
 def _how_judged(done: list[Any]) -> tuple[str, str]:
     return (
-        "Judged after each launch and at the end by tests/faults/invariants.py; at the end each row that counts is "
+        "Judged after each launch and at the end by tests/faults/invariants.py; at the end each row is "
         "equal, to the last bit, to that of a run that was left alone.",
         _seeds_of(done),
     )

@@ -29,7 +29,7 @@ import psutil
 
 from benchmarks.record import Cell, Measured, parser_of, verdict, write
 from results.store.reader import finished_trial_ids
-from tests.faults.invariants import count_parts, processes_of, violations
+from tests.faults.invariants import count_rows, processes_of, violations
 from tests.faults.ray_lives import HANG_LIMIT_S, STOPPED_S, TARGETS, SmallSweep, family
 
 SEEDS, QUICK_SEEDS = 1000, 40  # each makes two trials
@@ -149,7 +149,7 @@ class Soak:
     @property
     def ended(self) -> int:
         """How many trials have ended, by their rows."""
-        return count_parts(self.sweep.run, "trials")
+        return count_rows(self.sweep.run, "trials")
 
 
 def processes_by_kind(launcher: int) -> dict[str, list[psutil.Process]]:

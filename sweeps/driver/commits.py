@@ -7,7 +7,7 @@ the next commit they are in no file; after a kill the next launch reads the cach
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -48,8 +48,17 @@ POINTS_COST_FRACTION = 0.01  # of a sweep's time that writing its points may tak
 END_LIMIT_S = 30.0  # for a commit that runs when a launch is ended at once
 
 Note = Callable[[str], object]
+OF_POINTS = ("predictions", "estimates", "kept_filters", "layers")  # their rows name no stage
+OF_STAGES = ("epochs", "rungs", "operating_points")
+Unit = tuple[str, str, str | int]
+"""The rows of one stage in one table: the table, the trial's id, and the stage's key, or its point in `OF_POINTS`."""
 REACHED = """
 SELECT trial_id, stage_key, tensors_sha256 FROM stages
+WHERE trial_id NOT IN (SELECT trial_id FROM trials WHERE status = 'finished')
+"""
+BEGUN = """
+SELECT DISTINCT trial_id, {unit} AS unit FROM {table}
+ANTI JOIN (FROM stages LEFT JOIN operating_points USING (trial_id, stage_key)) USING (trial_id, {unit})
 WHERE trial_id NOT IN (SELECT trial_id FROM trials WHERE status = 'finished')
 """
 
@@ -114,6 +123,7 @@ class Commits:
         run_id: str,
         code_digest: str,
         written: Mapping[str, Mapping[str, str]],
+        begun: Collection[Unit] = (),
         events: EventLog,
     ) -> None:
         """Start with nothing to write.
@@ -121,6 +131,7 @@ class Commits:
         Args:
             cache: folder of finished stages.
             written: trial id -> stage key -> checksum of its tensors: what is in the tables, of trials that may go on.
+            begun: what is in the tables of other stages, since a commit was cut off between two tables.
             events: told of a stage that was computed again with another result.
         """
         self._writer = writer
@@ -129,9 +140,11 @@ class Commits:
         self._has_private_caches = plan.private_cache
         self._facts = partial(TrialFacts, sweep=plan.name, run_id=run_id, code_digest=code_digest)
         self._written = {trial_id: dict(stages) for trial_id, stages in written.items()}
+        self._begun = frozenset(begun)
         self._events = events
         self._attempts: list[_Attempt] = []  # that run, or have rows that wait; of each trial in their order
         self._training: dict[str, StageTraining] = {}  # by stage key
+        self._records: dict[str, list[Mapping[str, Any]]] = {}  # of this commit, by table
         self._over: list[Path] = []  # folders to remove when the rows are durable
         self._lost: list[LostTrial] = []
         self._taking = threading.Lock()
@@ -163,9 +176,8 @@ class Commits:
             self.has_new_ends = True
 
     def _running(self, trial_id: str) -> _Attempt:
-        return next(
-            attempt for attempt in self._attempts if attempt.facts.trial.trial_id == trial_id and attempt.ended is None
-        )
+        own = (attempt for attempt in reversed(self._attempts) if attempt.facts.trial.trial_id == trial_id)
+        return next(own)  # the last one runs
 
     def take_lost(self) -> list[LostTrial]:
         """Return the trials that have to run again, each once."""
@@ -188,7 +200,10 @@ class Commits:
         """
         with self._committing:
             try:
-                self._make_rows()
+                try:
+                    self._make_rows()
+                finally:
+                    self._give_rows()
                 self._writer.commit()
             except TakenOverError as error:
                 self.taken_over = error
@@ -218,6 +233,18 @@ class Commits:
         limit = Unlimited(f"a stage that is not seen is given up after {FOUND_LIMIT_S:g} s")
         wait_for(is_written, "the last rows to be written", limit, poll_s=LOOK_AGAIN_S)
 
+    def _give_rows(self) -> None:
+        """Give the rows that were made to the writer, those of a table together: many small tables take long."""
+        records, self._records = self._records, {}
+        for table, rows in records.items():
+            self._writer.add(table, rows)
+
+    def _keep(self, table: str, rows: Rows) -> None:
+        if isinstance(rows, pa.Table):
+            self._writer.add(table, rows)
+        else:
+            self._records.setdefault(table, []).extend(rows)
+
     def _make_rows(self) -> None:
         """Make the rows of all attempts; those of a trial in their order."""
         with self._taking:
@@ -244,9 +271,8 @@ class Commits:
             attempt.stages.pop(0)  # of an attempt that did not finish, what is not seen is not written
         if ended is None:
             return False
-        self._writer.add("attempts", [ended.attempt])
-        if ended.trial is not None:
-            self._writer.add("trials", [ended.trial])
+        self._keep("attempts", [ended.attempt])
+        self._keep("trials", [] if ended.trial is None else [ended.trial])
         self._forget(attempt)
         if ended.is_last:
             trial_id = attempt.facts.trial.trial_id
@@ -267,7 +293,7 @@ class Commits:
         if attempt.ended is None or may_appear:
             return
         cause = f"a stage that was reported finished cannot be read: {error}"
-        self._writer.add("attempts", [{**attempt.ended.attempt, "status": "interrupted", "cause": cause}])
+        self._keep("attempts", [{**attempt.ended.attempt, "status": "interrupted", "cause": cause}])
         self._forget(attempt)
         with self._taking:
             self._lost.append(LostTrial(trial_id=attempt.facts.trial.trial_id, cause=cause))
@@ -305,7 +331,9 @@ class Commits:
             tensors = safetensors.numpy.load(cache.read_tensors(stage.key))
             rows |= rows_of_point(facts, stage.point, stored, tensors, self._training)
         for table, of_table in rows.items():
-            self._writer.add(table, of_table)
+            unit = stage.point if table in OF_POINTS else stage.key
+            if (table, facts.trial.trial_id, unit) not in self._begun:
+                self._keep(table, of_table)
         attempt.written[stage.key] = stored.tensors_sha256
 
     def _learn(self, cache: Cache, stored: StoredStage) -> None:
@@ -349,6 +377,16 @@ def units_written(tables: Run) -> dict[str, dict[str, str]]:
     for row in tables.rows(REACHED):
         written.setdefault(row["trial_id"], {})[row["stage_key"]] = row["tensors_sha256"]
     return written
+
+
+def units_begun(tables: Run) -> set[Unit]:
+    """Return the units that are there of stages which have no row in `stages`, of trials that are not finished."""
+    begun: set[Unit] = set()
+    for table in (*OF_POINTS, *OF_STAGES):
+        unit = "point" if table in OF_POINTS else "stage_key"
+        rows = tables.rows(BEGUN.format(table=table, unit=unit))
+        begun.update((table, row["trial_id"], row["unit"]) for row in rows)
+    return begun
 
 
 class PointsFile:

@@ -13,7 +13,7 @@ from hpc.ranks.warm_process import warm_process
 from results.store.reader import Run, load, stopped_trial_ids
 from results.store.writer import Writer
 from sweeps.driver.board import Earlier, Launch, SweepState, TrialBackend
-from sweeps.driver.commits import Commits, commit_meanwhile, units_written
+from sweeps.driver.commits import Commits, commit_meanwhile, units_begun, units_written
 from sweeps.driver.display import BEST_FIRST, Best, Display
 from sweeps.driver.events import EventLog
 from sweeps.driver.ledger import Ledger, TrialState
@@ -35,6 +35,8 @@ SELECT network, dataset, train_images, arm, metric, validation_score, macs, seed
 FROM operating_points
 QUALIFY row_number() OVER (PARTITION BY network, dataset, train_images, arm, metric ORDER BY {BEST_FIRST}) = 1
 """
+RESTED = "SELECT trial_id, rung FROM rungs SEMI JOIN stages USING (trial_id, stage_key)"
+"""The trials that rest, without those of which a commit was cut off before the row of their last stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +163,7 @@ def sweep_state(
         events = EventLog(writer, driver_id, record.code_digest, display.note)
         commits = Commits(
             writer, plan, run, cache, run_id=record.run_id, code_digest=record.code_digest,
-            written=units_written(tables), events=events,
+            written=units_written(tables), begun=units_begun(tables), events=events,
         )  # fmt: skip
         make_folder(cache)
         ledger = _open_ledger(launch, tables, states, commits, driver_id, record.code_digest)
@@ -187,7 +189,7 @@ def run_trials(
 
 def _states_of(plan: Plan, tables: Run) -> dict[str, TrialState]:
     """Return the states of the trials that a launch does not run: they are finished, or at the rung of the plan."""
-    rested = {(row["trial_id"], row["rung"]) for row in tables.rows("SELECT trial_id, rung FROM rungs")}
+    rested = {(row["trial_id"], row["rung"]) for row in tables.rows(RESTED)}
     finished = {row["trial_id"] for row in tables.rows("SELECT trial_id FROM trials WHERE status = 'finished'")}
     stopped = stopped_trial_ids(tables)
     states: dict[str, TrialState] = {}

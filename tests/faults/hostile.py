@@ -147,13 +147,14 @@ def _of_tailor() -> tuple[type[Exception], ...]:
 def _run(folder: Path, contents: dict[str, bytes]) -> bool:
     from results.store.completeness import failed_trials, is_over, refuse_gaps
     from results.store.reader import finished_trial_ids, load
+    from results.store.schema import TABLES
     from sweeps.operations.explain import explain, find_trial
     from sweeps.operations.status import status
     from sweeps.run.run_folder import RunFolder, open_run
 
     put(folder, contents)
     with load(folder) as run:
-        for table in run.parts:
+        for table in TABLES:
             run.rows(f'SELECT * FROM "{table}"')
         run.rows("SELECT * FROM measured_points")
         failed_trials(run), is_over(run), refuse_gaps(run), finished_trial_ids(folder)
@@ -342,7 +343,7 @@ def targets(place: Path) -> dict[str, Target]:
     site = (ROOT / "hpc" / "sites" / "example.toml").read_bytes()
     several: dict[str, tuple[dict[str, bytes], Callable[[Path, Any], bool], Callable[..., tuple[type[Exception], ...]]]]
     several = {
-        "run: Parquet parts, plan, provenance": (_files(whole_files.write_run, place), _run, _of_runs),
+        "run: tables, plan, provenance": (_files(whole_files.write_run, place), _run, _of_runs),
         "stage of the cache": (_files(whole_files.write_stage, place), _stage, _of_stages),
         "checkpoint": (_files(whole_files.write_checkpoint, place), _checkpoint, tuple),
         "saved sub-model": (_files(whole_files.write_model, place), _model, _of_tailor),

@@ -7,8 +7,9 @@ Of the product it knows the names of folders and the natural keys alone.
 import hashlib
 import json
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,12 +23,14 @@ from results.store.schema import TABLES
 from tests.slurm.disturbances import processes
 
 Row = Mapping[str, Any]
+Key = tuple[Any, ...]
 VOLATILE = frozenset({"written_at", "cached", "compute_s", "seconds", "code_digest", "sweep"})
-"""What may differ between two rows of one key that say the same: when, how long, by whom, under which name."""
+"""What may differ between two runs of one sweep: when, how long, by whom, under which name."""
 OF_TRIALS = ("stages", "epochs", "layers", "kept_filters", "operating_points", "predictions", "estimates", "rungs")
+"""Their rows come from stages; the first two columns of a key tell which unit of writing a row is of."""
 PART = "fine_tune_part"  # a stage that is not planned: of a trial that rests
-MADE_OF_PARTS = ("-merged-", "-settled-")  # in the names of files with the rows of parts, of which some are still there
-OF_POINTS = ("layers", "predictions", "estimates")
+POINT = "operating_point"
+NUMBERED = re.compile(r"(\d{6})-(\d{6})\.parquet")
 AT_ONCE = 100  # trials whose rows are in memory together
 
 
@@ -39,170 +42,175 @@ class Violation:
     what: str
 
 
-class Parts:
+class Files:
     """The files of a run's tables: what is wrong with them as such, and of which trials those are that are whole."""
 
-    def __init__(self, run: Path, *, at_rest: bool = False) -> None:
-        """Reads every file in full, one after the other.
-
-        Args:
-            at_rest: each reader of all files in tables/ should find each row that counts once, and no replaced one.
-        """
-        self.wrong: list[str] = []
+    def __init__(self, run: Path) -> None:
+        """Reads every file in full, one after the other."""
+        self.wrong = list(misplaced(run))
         self.whole: list[tuple[str, Path, frozenset[str]]] = []
         for table in TABLES:
-            everywhere, plainly = set[tuple[Any, ...]](), Counter[tuple[Any, ...]]()
-            for part in files_of(run, table):
-                written = self._look(table, part)
-                everywhere |= {key for _, key in written}
-                if part.parent.parent == run / "tables":
-                    plainly.update(key if at_rest else (moment, key) for moment, key in written)
-            self.wrong += [f"{table}: {row} is twice in tables/" for row, n in plainly.items() if n > 1]
-            there = set(plainly) if at_rest else {key for _, key in plainly}
-            if (run / "tables").exists():  # it is absent for a moment while it is replaced: an error for its readers
-                self.wrong += [f"{table}: {key} is not in tables/" for key in everywhere - there]
+            self._look(table, files_of(run, table))
 
     @property
     def trial_ids(self) -> list[str]:
         """All trials that have a row somewhere."""
         return sorted(frozenset[str]().union(*(trial_ids for _, _, trial_ids in self.whole)))
 
-    def _look(self, table: str, part: Path) -> list[tuple[Any, tuple[Any, ...]]]:
-        """The moment and the key of each row."""
+    def _look(self, table: str, files: list[Path]) -> None:
         names = TABLES[table].key
+        rows = Counter[Key]()
+        units = Counter[Key]()  # in how many files each is
+        for file in files:
+            keys = self._keys(table, file)
+            rows.update(keys)
+            if table in OF_TRIALS:
+                units.update({key[:2] for key in keys})
+            place = names.index("trial_id") if "trial_id" in names else None
+            trial_ids = frozenset() if place is None else frozenset(key[place] for key in keys)
+            self.whole.append((table, file, trial_ids))
+        self.wrong += [f"{table}: {key} stands {n} times in its files" for key, n in rows.items() if n > 1]
+        self.wrong += [f"{table}: the rows of {unit} are in {n} files" for unit, n in units.items() if n > 1]
+
+    def _keys(self, table: str, file: Path) -> list[Key]:
         try:
-            columns = read_table(part)
-            keys = list(zip(*(columns.column(name).to_pylist() for name in names), strict=True))
-            moments = columns.column("written_at").to_pylist()
+            return keys_in(table, file)
         except (pa.ArrowException, OSError, KeyError) as error:
-            self.wrong.append(f"{table}/{part.name} is torn: {error}")
+            self.wrong.append(f"{table}/{file.name} is torn: {error}")
             return []
-        if len(set(keys)) < len(keys) and not is_made_of_parts(part):
-            self.wrong += [f"{table}: {key} twice in one part" for key, n in Counter(keys).items() if n > 1]
-        place = names.index("trial_id") if "trial_id" in names else None
-        self.whole.append((table, part, frozenset() if place is None else frozenset(key[place] for key in keys)))
-        return list(zip(moments, keys, strict=True))
 
 
-class Written:
-    """Rows as they were written, also those that later ones replace: of all trials, or of some."""
+class Rows:
+    """The rows of all trials, or of some: table -> key -> row."""
 
-    def __init__(self, parts: Parts, trial_ids: frozenset[str] | None = None) -> None:
-        """Reads the files that have such rows: of what is made of parts, the rows whose part is gone."""
-        self.rows: dict[str, list[Row]] = {table: [] for table in TABLES}
-        known, names = set[tuple[Any, ...]](), set[tuple[str, str]]()
-        for table, part, there in sorted(parts.whole, key=lambda found: is_made_of_parts(found[1])):
-            if (trial_ids is not None and not there & trial_ids) or (table, part.name) in names:
+    def __init__(self, files: Files, trial_ids: frozenset[str] | None = None) -> None:
+        """Reads the files that have such rows."""
+        self.by_key: dict[str, dict[Key, Row]] = {table: {} for table in TABLES}
+        for table, file, there in files.whole:
+            if trial_ids is not None and not there & trial_ids:
                 continue
-            names.add((table, part.name))  # what came late into a folder that was replaced has its name in both
-            columns = read_table(part)
-            if trial_ids is not None:  # a file that is made of parts has the rows of all trials
+            columns = read_table(file)
+            if trial_ids is not None:
                 columns = columns.filter(pc.is_in(columns["trial_id"], value_set=pa.array(sorted(trial_ids))))
-            rows = {(table, row["written_at"], *key_of(table, row)): row for row in columns.to_pylist()}
-            self.rows[table] += [row for name, row in rows.items() if not (is_made_of_parts(part) and name in known)]
-            known.update(rows)
-
-    @cached_property
-    def last(self) -> dict[str, dict[tuple[Any, ...], Row]]:
-        """Table -> key -> the row that was written last: what counts."""
-        return {
-            table: {key_of(table, row): row for row in sorted(rows, key=lambda row: row["written_at"])}
-            for table, rows in self.rows.items()
-        }
+            self.by_key[table] |= {key_of(table, row): row for row in columns.to_pylist()}
 
     @cached_property
     def _by_trial(self) -> dict[tuple[str, str], list[Row]]:
         found: dict[tuple[str, str], list[Row]] = {}
         for table in OF_TRIALS:
-            for row in self.last[table].values():
+            for row in self.by_key[table].values():
                 found.setdefault((table, row["trial_id"]), []).append(row)
         return found
 
     def of_trial(self, table: str, trial_id: str) -> list[Row]:
-        """The rows that count of one trial."""
+        """The rows of one trial."""
         return self._by_trial.get((table, trial_id), [])
 
 
-def read_table(part: Path) -> pa.Table:
-    """All of a part; threads cost more than a small one."""
-    return pq.ParquetFile(part, pre_buffer=False).read(use_threads=False)
+def read_table(file: Path) -> pa.Table:
+    """All of a file; threads cost more than a small one."""
+    return pq.ParquetFile(file, pre_buffer=False).read(use_threads=False)
+
+
+def keys_in(table: str, file: Path) -> list[Key]:
+    """The keys of all rows of a file."""
+    columns = read_table(file)
+    return list(zip(*(columns.column(name).to_pylist() for name in TABLES[table].key), strict=True))
 
 
 def files_of(run: Path, table: str) -> list[Path]:
-    """All files with rows of a table, wherever a reader may look; with a dot in front they are not whole.
-
-    Those in tables/ come last: while a launch runs, they have all rows that the others have.
-    """
-    places = (*sorted(run.glob(".superseded/*")), run / "merged", run / "tables")
-    return [path for place in places for path in sorted(place.glob(f"{table}/[!.]*"))]
+    """All files with rows of a table."""
+    return sorted((run / "tables" / table).glob("*.parquet"))
 
 
-def is_made_of_parts(file: Path) -> bool:
-    """Whether it has the rows of parts that a writer wrote."""
-    return any(name in file.name for name in MADE_OF_PARTS)
+def misplaced(run: Path) -> Iterator[str]:
+    """What stands below tables/ and is no file of a table, such as a temporary one; and files that are missing."""
+    tables = run / "tables"
+    last = dict[tuple[Path, str], int]()  # of the files of one process
+    for folder, folders, files in sorted(os.walk(tables)):
+        place = Path(folder)
+        if place == tables:
+            yield from (f"{name} is no table" for name in folders if name not in TABLES)
+        for name in sorted(files):
+            numbers = NUMBERED.fullmatch(name)
+            if place.parent != tables or not (numbers or name == f"{place.name}.parquet"):
+                yield f"{(place / name).relative_to(run)} is no file of a table"
+            elif numbers:
+                expected = last.get((place, numbers[1]), 0) + 1
+                last[place, numbers[1]] = int(numbers[2])
+                if int(numbers[2]) != expected:
+                    yield f"{place.name}: file {expected} of the process {numbers[1]} is missing"
 
 
-def count_parts(run: Path, table: str = "*") -> int:
-    """How many parts of a table, or of all, there are or were until the last launch ended."""
-    there = {(part.parent.name, part.name) for part in files_of(run, table)}
-    for record in run.glob("tables/.settled.json"):
-        superseded = json.loads(record.read_text())["superseded"]
-        there |= {(name, part) for name in superseded if table in ("*", name) for part in superseded[name]}
-    return sum(not is_made_of_parts(Path(name)) for _, name in there)
+def count_rows(run: Path, table: str) -> int:
+    """How many rows a table has."""
+    return sum(pq.ParquetFile(file).metadata.num_rows for file in files_of(run, table))
 
 
-def key_of(table: str, row: Row) -> tuple[Any, ...]:
+def count_stages(cache: Path) -> int:
+    """How many stages are finished."""
+    return sum(1 for _ in cache.glob("??/[!.]*.stage"))
+
+
+def key_of(table: str, row: Row) -> Key:
     """What tells a row from others of its table."""
     return tuple(row[name] for name in TABLES[table].key)
 
 
-def violations(run: Path, cache: Path, *, ended: bool, at_rest: bool | None = None) -> list[Violation]:
+def violations(run: Path, cache: Path, *, ended: bool) -> list[Violation]:
     """The promises 1, 3 and 4 that are broken, in order; empty where all are kept.
 
     Args:
         run: folder of the run.
         cache: folder of its stages.
         ended: nothing runs any more and all trials should have ended; otherwise a launch was just cut off.
-        at_rest: the last launch has brought the tables to rest; None: as `ended`.
     """
-    parts = Parts(run, at_rest=ended if at_rest is None else at_rest)
-    found = [Violation(1, what) for what in (*parts.wrong, *damaged_stages(cache))]
-    trial_ids = parts.trial_ids
+    files = Files(run)
+    found = [Violation(1, what) for what in (*files.wrong, *damaged_stages(cache))]
+    trial_ids = files.trial_ids
     for first in range(0, len(trial_ids), AT_ONCE):
-        found += broken_of_trials(Written(parts, frozenset(trial_ids[first : first + AT_ONCE])), cache, ended=ended)
+        found += broken_of_trials(Rows(files, frozenset(trial_ids[first : first + AT_ONCE])), cache, ended=ended)
     if ended:
         found += [Violation(4, f"process left: {what}") for what in processes_of(run)]
     return sorted(found)
 
 
-def broken_of_trials(written: Written, cache: Path, *, ended: bool) -> Iterator[Violation]:
-    """What is broken of these trials; a trial's rows say nothing of another's."""
-    yield from (Violation(1, what) for what in _doubled(written))
-    for row in written.last["trials"].values():
+def broken_of_trials(rows: Rows, cache: Path | None, *, ended: bool) -> Iterator[Violation]:
+    """What is broken of these trials; a trial's rows say nothing of another's.
+
+    Args:
+        cache: None: each trial had its own, which is gone.
+        ended: see `violations`.
+    """
+    if cache is not None:
+        yield from (
+            Violation(1, what) for row in rows.by_key["stages"].values() for what in _lost_of_stage(rows, row, cache)
+        )
+    for row in rows.by_key["trials"].values():
         if row["status"] == "finished":
-            yield from (Violation(1, what) for what in _lost(written, row["trial_id"], cache))
-    yield from (Violation(3, what) for what in _untold(written, ended=ended))
+            yield from (Violation(1, what) for what in _lost(rows, row["trial_id"]))
+    yield from (Violation(3, what) for what in _untold(rows, ended=ended))
     if ended:
-        over = {row["trial_id"] for row in written.last["trials"].values()}
-        planned = {row["trial_id"] for row in written.last["planned"].values()}
+        over = {row["trial_id"] for row in rows.by_key["trials"].values()}
+        planned = {row["trial_id"] for row in rows.by_key["planned"].values()}
         yield from (Violation(1, f"trial {trial_id} has no row that says how it ended") for trial_id in planned - over)
 
 
 def differences(run: Path, undisturbed: Path) -> list[Violation]:
-    """Where the rows that count of two runs of one sweep differ (promise 2), but for what cannot be equal."""
-    return compared(Written(Parts(run)), Written(Parts(undisturbed)))
+    """Where the rows of two runs of one sweep differ (promise 2), but for what cannot be equal."""
+    return compared(Rows(Files(run)), Rows(Files(undisturbed)))
 
 
-def compared(ours: Written, theirs: Written) -> list[Violation]:
+def compared(ours: Rows, theirs: Rows) -> list[Violation]:
     """As `differences`, of what was read."""
     found = []
     for table in ("planned", *OF_TRIALS, "proposals", "looks"):
-        mine, other = ({key: _said(row) for key, row in read.last[table].items()} for read in (ours, theirs))
+        mine, other = ({key: _said(row) for key, row in rows.by_key[table].items()} for rows in (ours, theirs))
         missing = mine.keys() ^ other.keys()
         unequal = [key for key in mine.keys() & other.keys() if mine[key] != other[key]]
         found += [Violation(2, f"{table}: {key} is in one of the runs alone") for key in missing]
         found += [Violation(2, f"{table}: {key} differs") for key in unequal]
-    ends = [{row["trial_id"]: row["status"] for row in read.last["trials"].values()} for read in (ours, theirs)]
+    ends = [{row["trial_id"]: row["status"] for row in rows.by_key["trials"].values()} for rows in (ours, theirs)]
     if ends[0] != ends[1]:
         found.append(Violation(2, f"trials ended as {ends[0]}, undisturbed as {ends[1]}"))
     return sorted(found)
@@ -238,78 +246,71 @@ def damaged_stages(cache: Path) -> Iterator[str]:
             yield f"stage {key[:12]} in the cache is not whole: {error!r}"
 
 
-def _doubled(written: Written) -> Iterator[str]:
-    """Ends that were counted twice; rows that were written oftener than their trial was tried, or disagree."""
-    finished = Counter(row["trial_id"] for row in written.rows["trials"] if row["status"] == "finished")
-    yield from (f"trial {trial_id} finished {n} times" for trial_id, n in finished.items() if n > 1)
-    tries = Counter(trial_id for trial_id, _ in written.last["attempts"])
-    for table in OF_TRIALS:
-        said: dict[tuple[Any, ...], list[Row]] = {}
-        for row in written.rows[table]:
-            said.setdefault(key_of(table, row), []).append(row)
-        for key, rows in said.items():
-            if len(rows) > tries[key[0]]:
-                yield f"{table}: {key} was written {len(rows)} times in {tries[key[0]]} attempts"
-            if any(_said(row) != _said(rows[0]) for row in rows[1:]):
-                yield f"{table}: rows of {key} disagree"
-
-
-def _lost(written: Written, trial_id: str, cache: Path) -> Iterator[str]:
-    """Rows and stages that a finished trial should have and has not."""
-    planned = next((row for row in written.last["planned"].values() if row["trial_id"] == trial_id), None)
+def _lost(rows: Rows, trial_id: str) -> Iterator[str]:
+    """Rows that a finished trial should have and has not."""
+    planned = rows.by_key["planned"].get((trial_id,))
     if planned is None:
         yield f"trial {trial_id} finished and was never planned"
         return
-    stages = {row["stage_key"]: row for row in written.of_trial("stages", trial_id)}
-    points = {row["point"] for row in written.of_trial("operating_points", trial_id)}
+    points = {row["point"] for row in rows.of_trial("operating_points", trial_id)}
     if points != set(range(planned["points_planned"])):
         yield f"trial {trial_id} has the points {sorted(points)} of {planned['points_planned']}"
-    whole = {key for key, row in stages.items() if row["kind"] != PART}
+    whole = {row["stage_key"] for row in rows.of_trial("stages", trial_id) if row["kind"] != PART}
     for key in set(planned["stage_keys"]) ^ whole:
         yield f"trial {trial_id}: stage {key[:12]} was planned or run, and not both"
-    for key in stages:
-        yield from _lost_of_stage(written, trial_id, key, cache)
-    for table in OF_POINTS:
-        yield from _uneven(table, trial_id, points, written.of_trial(table, trial_id))
-    thinned: set[str] = set()
-    for point in sorted(points):  # what lost filters stays without them
-        there = {row["layer"] for row in written.of_trial("kept_filters", trial_id) if row["point"] == point}
-        if thinned - there:
-            yield f"trial {trial_id}: point {point} has no kept_filters of {', '.join(sorted(thinned - there))}"
-        thinned |= there
-    if not any(written.of_trial(table, trial_id) for table in ("predictions", "estimates")):
-        yield f"trial {trial_id} predicted nothing"
 
 
-def _lost_of_stage(written: Written, trial_id: str, key: str, cache: Path) -> Iterator[str]:
-    path = cache / key[:2] / f"{key}.stage"
+def _lost_of_stage(rows: Rows, row: Row, cache: Path) -> Iterator[str]:
+    """What is missing of a stage that has a row in `stages`, which comes after all others of it."""
+    trial_id, key = row["trial_id"], row["stage_key"]
+    stage = f"trial {trial_id}: stage {key[:12]}"
     try:
-        trained = json.loads(path.read_bytes().partition(b"\n")[0])["description"]["info"].get("epochs", [])
+        first_line, _, tensors = (cache / key[:2] / f"{key}.stage").read_bytes().partition(b"\n")
+        stored = json.loads(first_line)
+        trained = stored["description"]["info"].get("epochs", [])
+        stored_sha256 = stored["tensors_sha256"]
+        measured = _measured(tensors) if row["kind"] == POINT else None
     except FileNotFoundError:
-        yield f"trial {trial_id}: stage {key[:12]} is not in the cache"
+        yield f"{stage} is not in the cache"
         return
     except (ValueError, KeyError, TypeError, AttributeError):  # damaged, which is told of the stage itself
         return
-    there = [row["epoch"] for row in written.of_trial("epochs", trial_id) if row["stage_key"] == key]
+    if row["tensors_sha256"] != stored_sha256:
+        yield f"{stage} has rows of another result than the one in the cache"
+    there = [epoch for epoch in rows.of_trial("epochs", trial_id) if epoch["stage_key"] == key]
     if len(there) != len(trained):
-        yield f"trial {trial_id}: {len(there)} rows of {len(trained)} epochs of stage {key[:12]}"
+        yield f"{stage} has {len(there)} rows of {len(trained)} epochs"
+    if row["kind"] == PART and not any(rung["stage_key"] == key for rung in rows.of_trial("rungs", trial_id)):
+        yield f"{stage} has no row of its rung"
+    if measured is not None:
+        yield from _lost_of_point(
+            rows, trial_id, key, measured | {"layers": len(stored["description"]["info"]["layers"])}
+        )
 
 
-def _uneven(table: str, trial_id: str, points: set[int], rows: Iterable[Row]) -> Iterator[str]:
-    """A point that lacks a row which another point of the trial has: all have the same images and layers."""
-    sets: dict[int, set[tuple[Any, ...]]] = {point: set() for point in points}
-    for row in rows:
-        sets.setdefault(row["point"], set()).add(key_of(table, row)[2:])
-    whole = set[tuple[Any, ...]]().union(*sets.values())
-    for point, there in sets.items():
-        if there != whole:
-            yield f"{table}: point {point} of trial {trial_id} has {len(there)} rows of {len(whole)}"
+def _lost_of_point(rows: Rows, trial_id: str, key: str, expected: Mapping[str, int]) -> Iterator[str]:
+    points = [row["point"] for row in rows.of_trial("operating_points", trial_id) if row["stage_key"] == key]
+    if len(points) != 1:
+        yield f"trial {trial_id}: stage {key[:12]} is the points {points}, expected one"
+        return
+    for table, count in expected.items():
+        tables = ("predictions", "estimates") if table == "predictions" else (table,)
+        there = sum(row["point"] == points[0] for name in tables for row in rows.of_trial(name, trial_id))
+        if there != count:
+            yield f"trial {trial_id}: point {points[0]} has {there} rows of {count} in {table}"
 
 
-def _untold(written: Written, *, ended: bool) -> Iterator[str]:
+def _measured(tensors: bytes) -> dict[str, int]:
+    """How many rows an operating point has of what it keeps and says, by the header of its tensors (safetensors)."""
+    header = json.loads(tensors[8 : 8 + int.from_bytes(tensors[:8], "little")])
+    images = [header[f"{split}/image_id"]["shape"][0] for split in ("validation", "test")]
+    return {"kept_filters": sum(name.startswith("kept/") for name in header), "predictions": sum(images)}
+
+
+def _untold(rows: Rows, *, ended: bool) -> Iterator[str]:
     """Attempts that are missing, have no end or no cause; failed trials without an error."""
     numbers: dict[str, set[int]] = {}
-    for (trial_id, number), row in written.last["attempts"].items():
+    for (trial_id, number), row in rows.by_key["attempts"].items():
         numbers.setdefault(trial_id, set()).add(number)
         if ended and row["status"] == "running":
             yield f"attempt {number} of trial {trial_id} has no end"
@@ -318,7 +319,7 @@ def _untold(written: Written, *, ended: bool) -> Iterator[str]:
     for trial_id, there in numbers.items():
         if there != set(range(1, len(there) + 1)):
             yield f"trial {trial_id} has the attempts {sorted(there)}"
-    for row in written.last["trials"].values():
+    for row in rows.by_key["trials"].values():
         if row["attempts"] not in numbers.get(row["trial_id"], set()):
             yield f"trial {row['trial_id']} ended with attempt {row['attempts']}, of which there is no row"
         if row["status"] == "failed" and not row["error"]:

@@ -1,6 +1,6 @@
 """Lives of a small sweep on a Ray of its own, whose processes are killed, ended and stopped while it runs.
 
-A fault strikes when so many parts of tables are there: the same moment on a fast machine and on a busy one. Several
+A fault strikes when so many stages are finished: the same moment on a fast machine and on a busy one. Several
 strike in one launch, as long as it lives; then the sweep is launched again until it ends, and judged.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults.invariants import Violation, count_parts, differences, processes_of, violations
+from tests.faults.invariants import Violation, count_stages, differences, processes_of, violations
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "small"
@@ -75,14 +75,14 @@ class StruckRay:
     launch: int
     how: str
     target: str
-    parts: int  # of tables that were there
+    stages: int  # that were finished
     ranks: int  # of each trial
     code: int  # that the launch ended with
     broken: tuple[str, ...] = ()  # promises that the life broke, in words
 
     def __str__(self) -> str:
         where = f"life {self.life} of seed {self.seed}, launch {self.launch}"
-        return f"{where}: {self.how} of {self.target} after {self.parts} parts, ended with {self.code}"
+        return f"{where}: {self.how} of {self.target} after {self.stages} stages, ended with {self.code}"
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,9 @@ class SmallSweep:
         return self.folder / "runs" / NAME
 
     @property
-    def parts(self) -> int:
-        """How many parts of tables are there."""
-        return count_parts(self.run)
+    def stages(self) -> int:
+        """How many stages are finished."""
+        return count_stages(self.folder / "cache")
 
     def output(self, number: int) -> Path:
         """What a launch printed."""
@@ -151,8 +151,8 @@ def live(seed: int, number: int, undisturbed: SmallSweep, place: Path) -> list[S
         here: list[StruckRay] = []
         while todo and process.poll() is None:
             target, how, fraction = todo[0]
-            there = sweep.parts
-            after = there + int(fraction * max(0, undisturbed.parts - there))
+            there = sweep.stages
+            after = there + int(fraction * max(0, undisturbed.stages - there))
             if not _strike(process, sweep, after, target, how, chance):
                 break
             todo.pop(0)
@@ -163,7 +163,7 @@ def live(seed: int, number: int, undisturbed: SmallSweep, place: Path) -> list[S
                     launch=launch_number,
                     how=how,
                     target=target,
-                    parts=after,
+                    stages=after,
                     ranks=sweep.ranks,
                     code=0,
                 )  # fmt: skip
@@ -186,7 +186,7 @@ def live(seed: int, number: int, undisturbed: SmallSweep, place: Path) -> list[S
 
 
 def drawn(chance: random.Random) -> list[tuple[str, str, float]]:
-    """The faults of a life: which process, how, and after which fraction of the parts that are still to come."""
+    """The faults of a life: which process, how, and after which fraction of the stages that are still to come."""
     count = chance.randint(*FAULTS)
     return [(chance.choice(list(TARGETS)), chance.choice(HOWS), chance.random()) for _ in range(count)]
 
@@ -194,9 +194,9 @@ def drawn(chance: random.Random) -> list[tuple[str, str, float]]:
 def _strike(
     process: subprocess.Popen[bytes], sweep: SmallSweep, after: int, target: str, how: str, chance: random.Random
 ) -> bool:
-    """Waits until so many parts and the process are there and strikes; False if the launch ended before."""
+    """Waits for so many stages and the process, and strikes; False if the launch ended before."""
     victims: list[psutil.Process] = []
-    while sweep.parts < after or not victims:
+    while sweep.stages < after or not victims:
         if process.poll() is not None:
             return False
         victims = list(_victims(process.pid, target))

@@ -1,6 +1,6 @@
 """Lives of a small sweep on a real SLURM, of which workers, nodes, controller and driver are struck while it runs.
 
-A fault strikes when so many parts of tables are there, and there is something to strike. Nobody looks after the sweep;
+A fault strikes when so many stages are finished, and there is something to strike. Nobody looks after the sweep;
 when all have struck it is launched again, which waits for its end, and judged.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.faults.invariants import Violation, count_parts, differences, processes_of, violations
+from tests.faults.invariants import Violation, count_stages, differences, processes_of, violations
 from tests.slurm.disturbances import Disturber
 from tests.slurm.sweep import SERIAL, Sweep, make_sweep
 from tests.slurm.testbed import Testbed
@@ -60,11 +60,11 @@ class StruckSlurm:
     life: int
     how: str  # a name of KINDS
     hit: str
-    parts: int  # of tables that were there
+    stages: int  # that were finished
     broken: tuple[str, ...] = ()  # promises that the life broke, in words
 
     def __str__(self) -> str:
-        return f"life {self.life} of seed {self.seed}: {self.how}, {self.hit}, after {self.parts} parts"
+        return f"life {self.life} of seed {self.seed}: {self.how}, {self.hit}, after {self.stages} stages"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Undisturbed:
     """The same sweep left alone, without SLURM and Ray."""
 
     run: Path
-    parts: int
+    stages: int
 
 
 def leave_alone(testbed: Testbed, place: Path) -> Undisturbed:
@@ -84,9 +84,9 @@ def leave_alone(testbed: Testbed, place: Path) -> Undisturbed:
     sweep = make_sweep(testbed, place, NAME, SPEC)
     done = sweep.launch(*SERIAL, site="serial")
     assert done.returncode == 0, done.stdout + done.stderr
-    run = place / "serial_runs" / NAME
-    assert violations(run, place / "serial_cache", ended=True) == []
-    return Undisturbed(run, count_parts(run))
+    run, cache = place / "serial_runs" / NAME, place / "serial_cache"
+    assert violations(run, cache, ended=True) == []
+    return Undisturbed(run, count_stages(cache))
 
 
 def live(seed: int, number: int, undisturbed: Undisturbed, testbed: Testbed, place: Path) -> list[StruckSlurm]:
@@ -104,8 +104,8 @@ def live(seed: int, number: int, undisturbed: Undisturbed, testbed: Testbed, pla
     struck: list[StruckSlurm] = []
     broken: list[str] = []
     for how, fraction in drawn(chance):
-        there = count_parts(sweep.run.path)
-        after = there + int(fraction * max(0, undisturbed.parts - there))
+        there = count_stages(sweep.folder / "cache")
+        after = there + int(fraction * max(0, undisturbed.stages - there))
         try:
             hit = _strike(sweep, disturber, how, after)
         except TimeoutError as late:
@@ -113,7 +113,7 @@ def live(seed: int, number: int, undisturbed: Undisturbed, testbed: Testbed, pla
             break
         if hit is None:
             break
-        struck.append(StruckSlurm(seed=seed, life=number, how=how, hit=hit, parts=after))
+        struck.append(StruckSlurm(seed=seed, life=number, how=how, hit=hit, stages=after))
         _give_back(testbed, how, hit)
     broken += _judged_at_the_end(sweep, undisturbed)
     if not broken:
@@ -122,23 +122,23 @@ def live(seed: int, number: int, undisturbed: Undisturbed, testbed: Testbed, pla
 
 
 def drawn(chance: random.Random) -> list[tuple[str, float]]:
-    """The faults of a life: what is done, and after which fraction of the parts that are still to come."""
+    """The faults of a life: what is done, and after which fraction of the stages that are still to come."""
     return [(chance.choice(list(KINDS)), chance.random()) for _ in range(chance.randint(*FAULTS))]
 
 
 def _strike(sweep: Sweep, disturber: Disturber, how: str, after: int) -> str | None:
-    """Waits until so many parts are there and something to strike, and strikes; None if the sweep ended before.
+    """Waits for so many stages and something to strike, and strikes; None if the sweep ended before.
 
     Raises:
         TimeoutError: it goes on no more.
     """
-    parts, until_s = -1, time.monotonic() + STRIKE_LIMIT_S
+    stages, until_s = -1, time.monotonic() + STRIKE_LIMIT_S
     while sweep.place.outcome is None:
-        if (there := count_parts(sweep.run.path)) > parts:
-            parts, until_s = there, time.monotonic() + STRIKE_LIMIT_S
+        if (there := count_stages(sweep.folder / "cache")) > stages:
+            stages, until_s = there, time.monotonic() + STRIKE_LIMIT_S
         if time.monotonic() > until_s:
-            raise TimeoutError(f"for {STRIKE_LIMIT_S:g} s there was no progress after {parts} parts")
-        if parts >= after and (hit := getattr(disturber, how)()) is not None:
+            raise TimeoutError(f"for {STRIKE_LIMIT_S:g} s there was no progress after {stages} stages")
+        if stages >= after and (hit := getattr(disturber, how)()) is not None:
             return str(hit)
         time.sleep(POLL_S)
     return None

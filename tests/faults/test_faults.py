@@ -46,7 +46,7 @@ def test_a_sweep_survives_what_strikes_it(tmp_path: Path, attack: str, faults: i
 
 def test_faults_add_up_over_runs_and_no_life_begins_when_time_is_up(tmp_path: Path) -> None:
     one = StruckRay(
-        seed=3, life=0, launch=0, how="SIGKILL", target="rank", parts=7, ranks=1, code=0, broken=("1: a row is lost",)
+        seed=3, life=0, launch=0, how="SIGKILL", target="rank", stages=7, ranks=1, code=0, broken=("1: a row is lost",)
     )  # fmt: skip
     path, attack = tmp_path / "f.jsonl", OnRay(tmp_path, ExitStack())
     for done in ([], [one], [one, replace(one, life=1)]):

@@ -11,108 +11,124 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from results.store.merge import merge
-from results.store.settle import settle
 from tailor.execution.cache import Cache
 from tests.faults.invariants import (
     OF_TRIALS,
     Violation,
-    count_parts,
+    count_rows,
+    count_stages,
     differences,
     processes_of,
     temporaries,
     violations,
 )
-from tests.faults.whole_files import EPOCHS, KEYS, TRIALS, description, write_trial
+from tests.faults.whole_files import KEYS, TRIALS, write_points, write_trial
+
+MEASURED = OF_TRIALS[:-2]  # whose rows these trials have
 
 
 @pytest.fixture
 def whole(tmp_path: Path) -> tuple[Path, Path]:
     """A run of two trials in which nothing is wrong, and its cache."""
     run, cache = tmp_path / "run", tmp_path / "cache"
-    for key in KEYS:
-        Cache(cache).write(key, description({"epochs": [{"seconds": 1.0}] * EPOCHS}), b"tensors of " + key.encode())
+    write_points(cache)
     for trial in TRIALS:
         write_trial(run, trial)
     return run, cache
 
 
-def part_of(run: Path, table: str) -> Path:
-    """The last part of a table."""
+def file_of(run: Path, table: str) -> Path:
+    """The last file of a table."""
     return max((run / "tables" / table).glob("*.parquet"))
 
 
-def rewrite(part: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
-    """Puts other rows into a part."""
-    rows = pq.ParquetFile(part).read()
-    pq.write_table(rows.from_pylist(change(rows.to_pylist()), schema=rows.schema), part)
+def rewrite(file: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
+    """Puts other rows into a file."""
+    rows = pq.ParquetFile(file).read()
+    pq.write_table(rows.from_pylist(change(rows.to_pylist()), schema=rows.schema), file)
 
 
-def said(run: Path, cache: Path, *, at_rest: bool = False) -> str:
+def said(run: Path, cache: Path) -> str:
     """All violations, one per line."""
-    return "\n".join(f"{found.promise}: {found.what}" for found in violations(run, cache, ended=True, at_rest=at_rest))
+    return "\n".join(f"{found.promise}: {found.what}" for found in violations(run, cache, ended=True))
 
 
 def test_nothing_is_found_in_a_whole_run(whole: tuple[Path, Path]) -> None:
     assert said(*whole) == ""
     assert temporaries(*whole) == []
     assert differences(whole[0], whole[0]) == []
+    assert (count_rows(whole[0], "trials"), count_stages(whole[1])) == (len(TRIALS), len(KEYS))
 
 
-@pytest.mark.parametrize("table", ["planned", "trials", "attempts", *OF_TRIALS[:-2]])
+@pytest.mark.parametrize("table", ["planned", "trials", *MEASURED])
 def test_a_lost_row_is_found(whole: tuple[Path, Path], table: str) -> None:
-    if table == "attempts":  # of which each has two: its start and its end
-        part_of(*whole[:1], table).unlink()
-        assert "3: attempt 1 of trial bbbbbbbbbbbbbbbb has no end" in said(*whole)
-        return
-    rewrite(part_of(whole[0], table), lambda rows: rows[:-1])
+    rewrite(file_of(whole[0], table), lambda rows: rows[:-1])
     assert {line[:2] for line in said(*whole).splitlines()} == {"1:"}
     assert TRIALS[1] in said(*whole)
 
 
-@pytest.mark.parametrize("table", ["trials", *OF_TRIALS[:-2]])
-def test_a_doubled_row_is_found(whole: tuple[Path, Path], table: str) -> None:
-    part = part_of(whole[0], table)
-    shutil.copy(part, part.with_name(f"9{part.name}"))
-    assert {"trials": f"trial {TRIALS[1]} finished 2 times"}.get(table, "was written 2 times in 1 attempts") in said(
-        *whole
-    )
-
-
-def test_nothing_is_found_in_a_merged_and_settled_run_and_what_it_lost_is(whole: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("table", [name for name in MEASURED if name != "stages"])
+def test_a_stage_that_has_a_row_before_all_others_of_it_is_found_though_its_trial_runs(
+    whole: tuple[Path, Path], table: str
+) -> None:
     run, cache = whole
-    written = count_parts(run)
-    merge(run)
-    assert (said(run, cache), count_parts(run)) == ("", written)
-    assert f"attempts: ('{TRIALS[1]}', 1) is twice in tables/" in said(run, cache, at_rest=True)  # its begin and end
-    settle(run)
-    assert (said(run, cache, at_rest=True), count_parts(run)) == ("", written)
-    rewrite(part_of(run, "trials"), lambda rows: rows[:-1])
-    assert f"trials: ('{TRIALS[1]}',) is not in tables/" in said(run, cache, at_rest=True)
+    rewrite(file_of(run, "trials"), lambda rows: rows[:1])
+    rewrite(file_of(run, "attempts"), lambda rows: [rows[0], rows[1] | {"status": "running", "ended_at": None}])
+    assert violations(run, cache, ended=False) == []
+    rewrite(file_of(run, table), lambda rows: rows[:-1])
+    assert TRIALS[1] in "".join(found.what for found in violations(run, cache, ended=False))
 
 
-def test_a_row_that_is_twice_in_one_part_is_found(whole: tuple[Path, Path]) -> None:
-    rewrite(part_of(whole[0], "predictions"), lambda rows: rows + rows[:1])
-    assert "twice in one part" in said(*whole)
+@pytest.mark.parametrize("table", MEASURED)
+def test_a_row_that_stands_in_two_files_is_found(whole: tuple[Path, Path], table: str) -> None:
+    shutil.copy(file_of(whole[0], table), whole[0] / "tables" / table / "000003-000001.parquet")
+    assert f"{table}: ('{TRIALS[1]}'" in said(*whole)
+    assert "stands 2 times in its files" in said(*whole)
 
 
-def test_rows_of_one_key_that_disagree_are_found(whole: tuple[Path, Path]) -> None:
-    part = part_of(whole[0], "predictions")
-    other = part.with_name(f"9{part.name}")
-    shutil.copy(part, other)
-    rewrite(other, lambda rows: [row | {"prediction": 7} for row in rows])
-    assert "disagree" in said(*whole)
+def test_a_row_that_stands_twice_in_one_file_is_found(whole: tuple[Path, Path]) -> None:
+    rewrite(file_of(whole[0], "trials"), lambda rows: rows + rows[:1])
+    assert f"trials: ('{TRIALS[0]}',) stands 2 times in its files" in said(*whole)
+
+
+def test_a_unit_that_is_split_over_two_files_is_found(whole: tuple[Path, Path]) -> None:
+    rewrite(file_of(whole[0], "predictions"), lambda rows: rows[:-1])
+    other = whole[0] / "tables" / "predictions" / "000003-000001.parquet"
+    shutil.copy(whole[0] / "tables" / "predictions" / "000001-000001.parquet", other)
+    rewrite(other, lambda rows: [rows[-1] | {"trial_id": TRIALS[1]}])
+    assert said(*whole) == f"1: predictions: the rows of ('{TRIALS[1]}', 1) are in 2 files"
+
+
+def test_a_row_of_another_result_than_the_stage_in_the_cache_is_found(whole: tuple[Path, Path]) -> None:
+    rewrite(file_of(whole[0], "stages"), lambda rows: [row | {"tensors_sha256": "0"} for row in rows])
+    assert said(*whole).count("rows of another result than the one in the cache") == len(KEYS)
 
 
 @pytest.mark.parametrize("bytes_left", [0, 4, 200, -1])
-def test_a_torn_part_is_found(whole: tuple[Path, Path], bytes_left: int) -> None:
-    part = part_of(whole[0], "stages")
-    part.write_bytes(part.read_bytes()[:bytes_left])
+def test_a_torn_file_is_found(whole: tuple[Path, Path], bytes_left: int) -> None:
+    file = file_of(whole[0], "stages")
+    file.write_bytes(file.read_bytes()[:bytes_left])
     assert "is torn" in said(*whole)
 
 
-def test_a_file_that_no_reader_takes_for_whole_is_no_violation_but_told(whole: tuple[Path, Path]) -> None:
-    left = part_of(whole[0], "stages").with_name(".x.parquet.12345678.tmp")
+@pytest.mark.parametrize(
+    "name", [".x.parquet.12345678.tmp", "x.parquet", "trials.parquet", "below/000001-000001.parquet"]
+)
+def test_a_file_below_tables_that_is_none_of_a_table_is_found(whole: tuple[Path, Path], name: str) -> None:
+    path = whole[0] / "tables" / "stages" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"PAR1")
+    assert f"1: tables/stages/{name} is no file of a table" in said(*whole)
+
+
+def test_a_missing_file_is_found(whole: tuple[Path, Path]) -> None:
+    file = file_of(whole[0], "layers")
+    file.rename(file.with_name("000002-000002.parquet"))
+    assert said(*whole) == "1: layers: file 1 of the process 000002 is missing"
+
+
+def test_what_a_kill_leaves_is_no_violation_but_told(whole: tuple[Path, Path]) -> None:
+    left = whole[0] / ".writing" / "2" / ".x.parquet.12345678.tmp"
     left.write_bytes(b"PAR1")
     stage = whole[1] / "11" / ".1111111111111111.77.12345678"
     stage.mkdir()
@@ -139,7 +155,7 @@ def test_a_lost_stage_is_found(whole: tuple[Path, Path]) -> None:
 
 
 def test_a_failure_without_a_cause_and_a_gap_between_attempts_are_found(whole: tuple[Path, Path]) -> None:
-    rewrite(part_of(whole[0], "attempts"), lambda rows: [row | {"status": "died", "attempt": 3} for row in rows])
+    rewrite(file_of(whole[0], "attempts"), lambda rows: [rows[0], rows[1], rows[1] | {"status": "died", "attempt": 3}])
     assert f"3: attempt 3 of trial {TRIALS[1]} died without a cause" in said(*whole)
     assert f"3: trial {TRIALS[1]} has the attempts [1, 3]" in said(*whole)
 
@@ -149,7 +165,7 @@ def test_another_result_is_found(whole: tuple[Path, Path], tmp_path: Path, table
     other = tmp_path / "other"
     shutil.copytree(whole[0], other)
     column = {"operating_points": "validation_loss", "predictions": "probability", "layers": "width"}[table]
-    rewrite(part_of(other, table), lambda rows: [row | {column: row[column] + type(row[column])(1)} for row in rows])
+    rewrite(file_of(other, table), lambda rows: [row | {column: row[column] + type(row[column])(1)} for row in rows])
     found = differences(whole[0], other)
     assert found and {one.promise for one in found} == {2}
     assert all(one.what.startswith(f"{table}: ('{TRIALS[1]}'") for one in found)
@@ -185,7 +201,7 @@ def test_a_leaked_process_is_found(whole: tuple[Path, Path], leaked: Callable[..
 
 def test_a_run_that_was_just_cut_off_may_lack_ends_but_nothing_that_it_has_told(whole: tuple[Path, Path]) -> None:
     run, cache = whole
-    part_of(run, "trials").unlink()
-    part_of(run, "attempts").unlink()
+    file_of(run, "trials").unlink()
+    rewrite(file_of(run, "attempts"), lambda rows: [row | {"status": "running", "ended_at": None} for row in rows])
     assert violations(run, cache, ended=False) == []
     assert {found.promise for found in violations(run, cache, ended=True)} == {1, 3}

@@ -1,9 +1,13 @@
 """Whole files of each kind that the product reads, as small as they can be, for tests to damage."""
 
+import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import safetensors.numpy
 
 from results.store.writer import Writer
 from sweeps.run.run_folder import FORMAT
@@ -13,35 +17,45 @@ TRIALS = ("a" * 16, "b" * 16)
 POINTS, SAMPLES, EPOCHS = 2, 3, 2
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 KEYS = ("1" * 64, "2" * 64)  # a trial's stages, each of which is a point
+TENSORS = safetensors.numpy.save(
+    {"kept/l": np.array([1]), "validation/image_id": np.arange(0), "test/image_id": np.arange(SAMPLES)}
+)
 
 
 def write_trial(run: Path, trial: str) -> None:
-    """All rows of one trial that finished at its first attempt, each table in a part of its own."""
+    """All rows of one trial that finished at its first attempt."""
     writer, code = Writer(run / "tables"), {"code_digest": "c", "trial_id": trial}
     arm = {"label": "x", "arm": "x", "method": "x", "network": "n", "dataset": "d", "seed": 0, "sweep": "s"}
     plan = {"ranks": 1, "points_planned": POINTS, "config_json": "{}", "stage_keys": list(KEYS)}
     span = {"started_at": NOW, "ended_at": NOW}
-    attempt = {"attempt": 1, "driver": "d", "host": "h", **code}
-    writer.write("planned", [{**arm, **code, **plan}])
-    writer.write("attempts", [{**attempt, "status": "running", "started_at": NOW}])
-    stage = {"kind": "k", "kind_version": 1, "parents": [], "cached": False, "compute_s": 1.0, "device": "cpu"}
-    stage |= {"ranks": 1, "torch_version": "2", "stored_bytes": 1, **code}
-    writer.write("stages", [{**stage, "stage_key": key, "order": order} for order, key in enumerate(KEYS)])
+    attempt = {"attempt": 1, "driver": "d", "host": "h", "status": "finished", **span, **code}
+    stage = {"kind": "operating_point", "kind_version": 1, "parents": [], "cached": False, "compute_s": 1.0}
+    stage |= {"device": "cpu", "ranks": 1, "torch_version": "2", "stored_bytes": 1, **code}
+    stage |= {"tensors_sha256": hashlib.sha256(TENSORS).hexdigest()}
     epoch = {"kind": "k", "train_loss": 1.0, "learning_rate": 1.0, "images": 1, "seconds": 1.0, **code}
-    writer.write("epochs", [{**epoch, "stage_key": key, "epoch": n} for key in KEYS for n in range(EPOCHS)])
     point = {"protocol": "validation", "removed_macs_fraction": 0.0, "macs": 1, "original_macs": 1, "params": 1}
     point |= {"trained_epochs": 1, "metric": "accuracy", "validation_score": 1.0, "deciding_score": 1.0}
     point |= {"validation_loss": 1.0, "validation_images": 1, **arm, **code}
     image = {"split": "test", "label": 0, "prediction": 0, "probability": 1.0, **code}
     layer = {"layer": "l", "order": 0, "width": 1, "original_width": 2, "macs": 1, **code}
     kept = {"layer": "l", "filters": [1], **code}
+    writer.add("planned", [{**arm, **code, **plan}])
     for number, key in enumerate(KEYS):
-        writer.write("layers", [{**layer, "point": number}])
-        writer.write("kept_filters", [{**kept, "point": number}])
-        writer.write("operating_points", [{**point, "point": number, "stage_key": key, "model_key": key}])
-        writer.write("predictions", [{**image, "point": number, "image_id": image_id} for image_id in range(SAMPLES)])
-    writer.write("attempts", [{**attempt, "status": "finished", **span}])
+        writer.add("stages", [{**stage, "stage_key": key, "order": number}])
+        writer.add("epochs", [{**epoch, "stage_key": key, "epoch": n} for n in range(EPOCHS)])
+        writer.add("layers", [{**layer, "point": number}])
+        writer.add("kept_filters", [{**kept, "point": number}])
+        writer.add("operating_points", [{**point, "point": number, "stage_key": key, "model_key": key}])
+        writer.add("predictions", [{**image, "point": number, "image_id": image_id} for image_id in range(SAMPLES)])
+    writer.add("attempts", [attempt])
     writer.write("trials", [{"status": "finished", "attempts": 1, "seconds": 1.0, **span, **code}])
+
+
+def write_points(cache: Path) -> None:
+    """The stages of these trials."""
+    info = {"epochs": [{"seconds": 1.0}] * EPOCHS, "layers": [{"layer": "l"}]}
+    for key in KEYS:
+        Cache(cache).write(key, description(info), TENSORS)
 
 
 def write_run(run: Path) -> None:
@@ -56,7 +70,8 @@ def write_run(run: Path) -> None:
     plan = {"format": FORMAT, "name": "run", "trials": trials, "resources": {"ranks": 1}, "private_cache": False}
     plan["imports"] = []
     history = [{"what": "created", "command": "launch", "argv": ["launch"], "folder": "/"}]
-    provenance = {"format": FORMAT, "name": "run", "code_digest": "c", "created": launch, "history": history}
+    provenance = {"format": FORMAT, "name": "run", "run_id": "r", "code_digest": "c", "created": launch}
+    provenance["history"] = history
     (run / "plan.json").write_text(json.dumps(plan))
     (run / "provenance.json").write_text(json.dumps(provenance))
     (run / "spec.toml").write_text('name = "run"\n')

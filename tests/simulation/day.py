@@ -6,7 +6,7 @@ import io
 import os
 import shutil
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -14,13 +14,17 @@ from random import Random
 from typing import Any
 
 from tests.faults.invariants import (
-    OF_TRIALS,
-    Parts,
+    Files,
+    Key,
+    Row,
+    Rows,
     Violation,
-    Written,
     broken_of_trials,
     compared,
     damaged_stages,
+    files_of,
+    key_of,
+    read_table,
     temporaries,
 )
 from tests.simulation import trials
@@ -28,7 +32,7 @@ from tests.simulation.disk import Disk
 from tests.simulation.disturbances import Disturbance
 from tests.simulation.kinds import Kind
 from tests.simulation.launches import Launched
-from tests.simulation.machines import Machines
+from tests.simulation.machines import Machines, Promised, rung_of, stage_of
 from tests.simulation.searched import broken_of_search, lacks_scores
 from tests.simulation.slurm.surroundings import SlurmDay
 from tests.simulation.strikes import Strike
@@ -81,7 +85,7 @@ class Simulation:
         root.mkdir(parents=True)
         self.slurm = SlurmDay(self) if "slurm" in kind else None
         self.disk = Disk(root, self.world)
-        self.disk.before = self._before
+        self.disk.before, self.disk.after = self._before, self._after
         self._todo = list(disturbances)
         self._chance = Random(f"day {seed}")
         self.comes_and_goes = self._chance.random() < 0.6
@@ -90,7 +94,9 @@ class Simulation:
         self._changes = 0
         self.moments: list[tuple[str, str]] = []
         self.broken: list[str] = []
-        self.promised: set[str] = set()
+        self.promised = Promised()
+        self._writers: list[Process] = []  # of rows, in their order
+        self._rows: dict[str, dict[Key, Row]] = {}  # of a table, since it was replaced last
         self._computing: dict[str, Process] = {}
         self.struck = 0
         self.seeds, self.code = seeds, b"1"
@@ -103,12 +109,17 @@ class Simulation:
     @property
     def sweep(self) -> str:
         """What is run: days of one sweep have equal results."""
-        return f"{'search' if self.searches else 'grid'} {self.seeds}"
+        return f"{self.kind.removeprefix('slurm ').replace('slurm', 'grid')} {self.seeds}"
 
     @property
     def searches(self) -> bool:
         """Whether the sweep is a search."""
         return "search" in self.kind
+
+    @property
+    def shares(self) -> bool:
+        """Whether trials share stages."""
+        return self.kind != "private"
 
     @property
     def run_folder(self) -> Path:
@@ -128,7 +139,7 @@ class Simulation:
                 self.world.run()
             except Stuck as stuck:
                 self.broken.append(f"7: {stuck}")
-        self.broken += [f"0: {error}" for error in self.world.errors]
+        self.broken += [*self.promised.broken, *(f"0: {error}" for error in self.world.errors)]
         text = "\n".join(self.world.history)
         return Day(
             tuple(dict.fromkeys(self.broken)), tuple(self._short), hashlib.sha256(text.encode()).hexdigest(),
@@ -188,13 +199,15 @@ class Simulation:
         if self._lost_power is not None:
             self._tell("the power comes back")
             self.disk.lose_power(self._lost_power)
-            self._check_promised()
+            self._rows = {table: self._read(table)[0] for table in self._rows}
+            self._note_goals()
         self._after_launch(launched, began_s, is_calm)
         return launched
 
     def launch_command(self, launched: Launched) -> None:
         words = ["day.toml", "--runs", str(self.root / "runs"), "--cache", str(self.cache)]
         words += ["--site", str(self.slurm.site)] if self.slurm else []
+        words += [] if self.shares else ["--no-sharing"]
         try:
             launched.code = main(["run", *words, "--extend", "--update-code"])
         except SystemExit as end:
@@ -211,14 +224,17 @@ class Simulation:
         for handle in launched.process.locks:
             with contextlib.suppress(OSError):
                 os.close(handle)
-        self.broken += [what for machine in launched.machines for what in machine.broken]
         if launched.code not in MAY_END_WITH | {-9}:
             self.broken.append(f"6: {name} ended with {launched.code}")
-        if launched.stopped_s is not None and launched.code != -9 and world.now_s - launched.stopped_s > STOP_LIMIT_S:
-            self.broken.append(f"7: a stop was noticed after {world.now_s - launched.stopped_s:.1f} s")
+        waited_s = 0.0 if launched.stopped_s is None else world.now_s - launched.stopped_s
+        if waited_s > STOP_LIMIT_S and launched.code != -9 and not launched.is_replaced:
+            self.broken.append(f"7: a stop was noticed after {waited_s:.1f} s")
         if launched.code != -9:
             left = [one.name for machine in launched.machines for one in machine.alive if one not in launched.cut_off]
             self.broken += [f"4: process left: {one}" for one in left]
+        self._check_promised()
+        if self.run_folder.exists():
+            self.broken += self._told(self._broken_rows(ended=False))
         if is_calm and launched.code != 0:
             self.broken.append(f"1: an undisturbed launch ended with {launched.code}: {self.said.getvalue()[-600:]}")
 
@@ -289,10 +305,11 @@ class Simulation:
         assert task is not None
         machine = self.of_slot()
         rank = machine.rank_of(task.process)
-        assert rank is not None
-        if key in self.promised and (self.cache / key[:2] / f"{key}.stage").exists():
+        assert rank is not None and rank.task is not None
+        name = stage_of(rank.task, key)
+        if name in self.promised.stages and self.stage_file(name).exists():
             self.broken.append(f"1: stage {key[:8]} is computed again")
-        other = self._computing.get(key)
+        other = self._computing.get(name)
         if other is not None and not other.dead and self.machine_of(other) is machine:
             slot = machine.slot_of(other)
             if slot is not None and not slot.failed:
@@ -300,7 +317,7 @@ class Simulation:
         stopped_s = self._stopped_s(machine, task.process)
         if stopped_s is not None and world.now_s - stopped_s > NO_MORE_S:
             self.broken.append(f"7: stage {key[:8]} is begun {world.now_s - stopped_s:.0f} s after a stop")
-        self._computing[key] = task.process
+        self._computing[name] = task.process
         world.tell(f"computes {stage.kind} {key[:8]}")
         if rank.hangs:
             rank.hangs = False
@@ -310,10 +327,12 @@ class Simulation:
             world.sleep(min(left_s, 5.0))
             rank.beats += 1
             left_s -= 5.0
-        del self._computing[key]
+        del self._computing[name]
 
     def _stopped_s(self, machine: Machines, process: Process) -> float | None:
         """When a slot's launch was told to stop; None: it was not, or the slot is out of its reach."""
+        if machine.is_replaced:
+            return None
         if self.slurm is None:
             return next(one.stopped_s for one in self.launches.values() if machine in one.machines)
         slot = machine.slot_of(process)
@@ -323,7 +342,7 @@ class Simulation:
 
     def _before(self, event: str, place: str, path: str) -> None:
         """Before a change: may this process make it? Then perhaps a disturbance strikes."""
-        self._check_holder(event, path)
+        self._check_place(event, path)
         self.moments.append((event, place))
         self._changes += 1
         self._counts[event, place] = self._counts.get((event, place), 0) + 1
@@ -343,48 +362,86 @@ class Simulation:
                 return None if launched.process.dead else launched
         return self.slurm.driver if self.slurm else None
 
-    def _check_holder(self, event: str, path: str) -> None:
-        """Ranks look whether they hold their trial, and write; between the two they may be held up for long.
+    def _check_place(self, event: str, path: str) -> None:
+        """Only a driver writes rows, and no file comes to be below tables/ but whole, by being renamed."""
+        if "/tables/" in path and event in ("open", "write", "link"):
+            self.broken.append(f"1: {event} of {self.disk.place(path)}, where files are whole")
+        is_of_rows = path.startswith((f"{self.run_folder}/tables", f"{self.run_folder}/.writing"))
+        if is_of_rows and self.machine_of(self.process) is not None:
+            self.broken.append(f"1: {event} of {self.disk.place(path)} by a rank")
 
-        So what counts is who holds the trial when they begin to write. What comes late is a row that others write, too.
-        """
-        task = self.world.current
-        assert task is not None
-        machine = self.machine_of(task.process)
-        rank = machine.rank_of(task.process) if machine else None
-        if rank is None or rank.task is None:
+    def _after(self, event: str, path: str) -> None:
+        """After a file of a table was replaced: no row is lost or doubled at any moment, and no decision is changed."""
+        place = Path(path).parent
+        if event != "replace" or place.parent != self.run_folder / "tables":
             return
-        is_new_table = path.endswith(("/tables", "/.writing"))  # its name is synced, in the run's folder
-        is_row = is_new_table or any(
-            f"/{place}/{table}" in path for place in ("tables", ".writing") for table in OF_TRIALS
-        )
-        is_row |= rank.is_writing and path == str(rank.task.run)
-        if is_row and not rank.is_writing and event in ("open", "mkdir"):
-            holder = rank.task.run / "trials" / rank.task.trial_id / "holder"
-            if holder.read_text() != rank.task.holder:
-                self.broken.append(f"1: rows of trial {rank.task.trial_id} by ranks that do not hold it any more")
-        rank.is_writing = is_row
+        if self.process in self._writers[:-1]:
+            self.broken.append(f"1: {self.process.name} writes rows after {self._writers[-1].name} did")
+        elif self.process not in self._writers:
+            self._writers.append(self.process)
+        table, before = place.name, self._rows.get(place.name, {})
+        now, count = self._read(table)
+        self._rows[table] = now
+        self.broken += [f"1: {table}: {key} is gone" for key in before.keys() - now.keys()]
+        if len(now) < count:
+            self.broken.append(f"1: {table}: {count - len(now)} rows are there twice")
+        if table == "proposals":
+            changed = [key for key in before if before[key]["trial_ids"] != now.get(key, before[key])["trial_ids"]]
+            self.broken += [f"1: {table}: {key} is decided otherwise" for key in changed]
+        if table in ("trials", "rungs", "stages"):
+            self._note_goals()
+
+    def _read(self, table: str) -> tuple[dict[Key, Row], int]:
+        """The rows in a table's files by key, and how many there are."""
+        rows = [row for file in files_of(self.run_folder, table) for row in read_table(file).to_pylist()]
+        return {key_of(table, row): row for row in rows}, len(rows)
+
+    def rows_of(self, table: str) -> Iterable[Row]:
+        """The rows of a table, since it was replaced last."""
+        return self._rows.get(table, {}).values()
+
+    def _note_goals(self) -> None:
+        """What is over by the rows; after a loss of power it may be less."""
+        over = {row["trial_id"] for row in self.rows_of("trials") if row["status"] == "finished"}
+        stages = {(row["trial_id"], row["stage_key"]) for row in self.rows_of("stages")}
+        rested = [row for row in self.rows_of("rungs") if (row["trial_id"], row["stage_key"]) in stages]
+        self.promised.goals = over | {rung_of(row["trial_id"], row["rung"]) for row in rested}
+
+    def stage_file(self, name: str) -> Path:
+        """The file of a stage that was promised."""
+        trial_id, _, key = name.rpartition("/")
+        cache = self.run_folder / "trials" / trial_id / "private_cache" if trial_id else self.cache
+        return cache / key[:2] / f"{key}.stage"
 
     def _check_promised(self) -> None:
-        for key in sorted(self.promised):
-            if len(key) == 64 and not (self.cache / key[:2] / f"{key}.stage").exists():
-                self.broken.append(f"1: stage {key[:8]} was reported as finished, and is lost")
+        for name in sorted(self.promised.stages):
+            if name.partition("/")[0] not in self.promised.goals and not self.stage_file(name).exists():
+                self.broken.append(f"1: stage {name} was reported as finished, and is lost")
+
+    def _broken_rows(self, *, ended: bool) -> list[Violation]:
+        files = Files(self.run_folder)
+        broken = broken_of_trials(Rows(files), self.cache if self.shares else None, ended=ended)
+        known = tuple(f"stage {key[:12]}" for key in self.promised.damaged)
+        damaged = [what for what in damaged_stages(self.cache) if not what.startswith(known)]
+        return [*(Violation(1, what) for what in (*files.wrong, *damaged)), *broken]
 
     def _judge(self) -> None:
         """At the end of the day."""
         self._check_promised()
-        parts = Parts(self.run_folder, at_rest="tables are not settled" not in self.said.getvalue())
-        written = Written(parts)
-        found = [Violation(1, what) for what in (*parts.wrong, *damaged_stages(self.cache))]
-        found += broken_of_trials(written, self.cache, ended=True)
+        rows = Rows(Files(self.run_folder))
+        found = self._broken_rows(ended=True)
         self.broken += [f"4: left over after an error: {place}" for place in self.disk.left_half_made]
         if not self.is_disturbed:
             self.broken += [f"4: left over: {path.relative_to(self.root)}" for path in temporaries(self.root)]
         if self.searches:
-            found += [Violation(1, what) for what in broken_of_search(self.run_folder, written)]
-        if self._undisturbed is not None and not lacks_scores(written):
-            found += compared(written, _rows_of(self._undisturbed / self.sweep / "runs" / trials.NAME))
-        self.broken += [f"{one.promise}: {one.what}" for one in sorted(found)]
+            found += [Violation(1, what) for what in broken_of_search(self.run_folder, rows)]
+        if self._undisturbed is not None and not lacks_scores(rows):
+            found += compared(rows, _rows_of(self._undisturbed / self.sweep / "runs" / trials.NAME))
+        self.broken += self._told(found)
+
+    @staticmethod
+    def _told(found: Sequence[Violation]) -> list[str]:
+        return [f"{one.promise}: {one.what}" for one in sorted(found)]
 
     def _tell(self, text: str) -> None:
         self.world.tell(text)
@@ -392,5 +449,5 @@ class Simulation:
 
 
 @cache
-def _rows_of(run: Path) -> Written:
-    return Written(Parts(run))
+def _rows_of(run: Path) -> Rows:
+    return Rows(Files(run))

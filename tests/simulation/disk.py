@@ -20,7 +20,8 @@ from tests.simulation.world import Dead, Task, World
 
 TEMPORARY = re.compile(r"(^|/)\.([^/]+)\.[0-9a-f]{8}\.tmp(?=$|/)")  # half of a file, or a folder: named like the whole
 SMALL = re.compile(
-    r"\d{8}T[\d.]+-(?:settled|[0-9a-f]+)|[0-9a-f]{8,}|(?<=\.)\d+(?=\.|$|/)|(?<=^shared/cache/)..|(?<=@).+(?=\.creating)"
+    r"\d{6}(?=-\d{6}\.)|(?<=\d{6}-)\d{6}(?=\.)|(?<=\.writing/)\d+|[0-9a-f]{8,}|(?<=\.)\d+(?=\.|$|/)"
+    r"|(?<=^shared/cache/)..|(?<=@).+(?=\.creating)"
 )
 _CREATES = os.O_CREAT
 _REAL = {
@@ -113,6 +114,7 @@ class Disk:
 
     Attributes:
         before: called before each change with its kind, its place, without what is random in it, and path; may raise.
+        after: called after each change with its kind and path.
         fails_with: an error number for every change that would take room, or None.
     """
 
@@ -120,6 +122,7 @@ class Disk:
         self.root, self._world = root, world
         self._prefix = f"{root}/"
         self.before: Callable[[str, str, str], object] = _ignore
+        self.after: Callable[[str, str], object] = _ignore
         self.fails_with: int | None = None
         self.is_full = False
         self._left: list[str] = []  # files that a program has left half made, without having been killed
@@ -144,6 +147,11 @@ class Disk:
                 path = Path(place, name)
                 found = path.stat()
                 self._contents[found.st_ino], self._modes[found.st_ino] = path.read_bytes(), found.st_mode
+
+    def rot(self, path: Path, content: bytes) -> None:
+        """Let the disk have another content than what was written."""
+        path.write_bytes(content)
+        self._contents[path.stat().st_ino] = content
 
     def lose_power(self, chance: Random) -> None:
         """Leave what is durable, and of the rest what is drawn."""
@@ -181,7 +189,9 @@ class Disk:
                 self._half_made[self._world.current] = path
             raise OSError(self.fails_with, os.strerror(self.fails_with), path)
         self._world.tell(f"{event} {self._below(path)}")
-        return act()
+        done = act()
+        self.after(event, path)
+        return done
 
     def _see_what_is_left(self, event: str, path: str) -> None:
         """After an error that lets it, a task has to remove what is half made before it changes anything else."""

@@ -11,12 +11,13 @@ from tests.simulation.kinds import Kind
 HOWS: Mapping[str, int] = {
     "kill": 4, "kill launcher": 4, "power": 8, "kill slot": 3, "kill rank": 4, "cut off": 4, "node": 3, "drain": 5,
     "stop": 3, "stop twice": 1, "ENOSPC": 4, "EROFS": 1, "ESTALE": 1, "EIO": 2, "full": 1, "clock back": 3,
-    "clock ahead": 1, "hang": 2, "slow": 1, "late": 1, "no start": 2, "second launch": 3, "extend": 2, "code": 1,
+    "clock ahead": 1, "hang": 2, "slow": 1, "late": 1, "no start": 2, "second launch": 3, "frozen": 3, "damage": 3,
+    "extend": 2, "code": 1,
 }  # fmt: skip
 """How often each is drawn, in relation to the others."""
 SLURM_HOWS: Mapping[str, int] = {
     "kill": 2, "power": 4, "kill launcher": 4, "kill rank": 2, "kill slot": 1, "cut off": 2, "kill job": 4,
-    "kill ray": 4, "host off": 5, "host cut": 5, "preempt": 3, "leave": 4, "walltime": 4, "commands": 7,
+    "kill ray": 4, "host off": 5, "host cut": 5, "preempt": 3, "leave": 4, "walltime": 4, "commands": 7, "damage": 1,
     "queue stands": 2, "stop": 3, "ENOSPC": 2, "EIO": 2, "ESTALE": 2, "clock back": 3, "clock ahead": 2, "hang": 1,
     "late": 1, "second launch": 2, "extend": 1, "code": 1,
 }  # fmt: skip
@@ -29,14 +30,15 @@ FOLLOWS: Mapping[str, Sequence[str]] = {
 }  # fmt: skip
 """What is worst after another one."""
 WORST: Mapping[str, str] = {
-    "power": "fsync|replace|link", "ENOSPC": "write|fsync runs/day/t", "kill rank": "fsync shared|/tables/",
+    "power": "fsync|replace|link", "ENOSPC": "write|fsync runs/day/", "kill rank": "fsync shared",
     "cut off": "shared/cache", "node": "shared/cache", "drain": "shared/cache", "hang": "shared/cache",
-    "stop": "shared/cache", "second launch": "holder|shared/cache", "clock back": "attempts",
+    "stop": "shared/cache", "second launch": "writing|shared/cache", "clock back": "attempts",
+    "frozen": "replace runs/day/tables|runs/day/.writing",
 }  # fmt: skip
 """Before which changes it is worst, as an expression for event and place."""
 WORST_FRACTION = 0.6
 FOLLOWS_FRACTION = 0.4  # of disturbances that come after one of these
-TABLE = re.compile(r"(?<=/tables/)\w+")
+TABLE = re.compile(r"(?<=/tables/)\w+(?:/[\w*-]+\.parquet)?|(?<=/\.writing/\*/)[\w*-]+\.parquet")
 MOST = 5
 NEAR = 25  # changes of files between two disturbances that belong together
 NEAR_FRACTION = 0.5  # of disturbances that follow another one

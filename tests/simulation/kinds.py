@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-Kind = Literal["grid", "search", "slurm", "slurm search"]
-KINDS: tuple[Kind, ...] = ("grid", "grid", "search", "slurm", "grid", "grid", "search", "slurm search")
+Kind = Literal["grid", "private", "search", "slurm", "slurm search"]
+KINDS: tuple[Kind, ...] = ("grid", "grid", "search", "slurm", "grid", "private", "search", "slurm search")
+"""Of a private one no trial shares a stage."""
 
 
 def kind_of(seed: int) -> Kind:

@@ -44,7 +44,6 @@ class Rank:
     beats: int = 0
     hangs: bool = False  # at its next computation
     takes_s: float = 0.0  # its next computation, in addition
-    is_writing: bool = False
 
 
 @dataclass(eq=False)
@@ -86,22 +85,51 @@ class TuneTrial:
 
 def goal_of(task: TrialTask) -> str:
     """What a task asks for: a trial, or a trial up to a rung."""
-    return task.trial_id if task.rung is None else f"{task.trial_id} to {task.rung}"
+    return task.trial_id if task.rung is None else rung_of(task.trial_id, task.rung.number)
+
+
+def rung_of(trial_id: str, number: int) -> str:
+    """A trial up to a rung."""
+    return f"{trial_id} to {number}"
+
+
+def stage_of(task: TrialTask, key: str) -> str:
+    """A stage of a task; equal for all trials that share it."""
+    return f"{task.trial_id}/{key}" if task.private_cache else key
+
+
+@dataclass(eq=False)
+class Promised:
+    """What may not be done again on a day.
+
+    Attributes:
+        stages: that were reported as finished.
+        goals: trials, and trials up to a rung, of which a row says that they are over.
+        damaged: keys of stages that were then damaged on the disk.
+        broken: what was done again.
+    """
+
+    stages: set[str] = field(default_factory=set)
+    goals: set[str] = field(default_factory=set)
+    damaged: set[str] = field(default_factory=set)
+    broken: list[str] = field(default_factory=list)
+
+    def damage(self, stage: str) -> None:
+        """Take a promise back."""
+        self.stages.discard(stage)
+        self.damaged.add(stage.rpartition("/")[2])
 
 
 class Machines:
-    """The nodes on which one launch runs its trials.
+    """The nodes on which one launch runs its trials."""
 
-    Attributes:
-        promised: stages, and trials or their parts up to a rung, that were reported as finished: none may run again.
-        broken: what a rank did that it must not.
-    """
-
-    def __init__(self, world: World, slots: int, *, comes_and_goes: bool, promised: set[str]) -> None:
+    def __init__(self, world: World, slots: int, *, comes_and_goes: bool, promised: Promised) -> None:
         self.world, self.most_slots, self.comes_and_goes = world, slots, comes_and_goes
         self.nodes = [Node(f"node{number}") for number in range(slots)]
         self.processes: list[SlotProcess] = []
-        self.promised, self.broken = promised, list[str]()
+        self.promised = promised
+        self._reported: set[str] = set()  # goals
+        self.is_replaced = False  # its driver: what it runs now is in vain
         self.storage = Path("tune")
         self.never_starts = 0  # processes of Tune to come
         self.late_s = 0.0  # of the next message
@@ -228,7 +256,7 @@ class Machines:
     def _complete(self, trial: TuneTrial, said: dict[str, Any] | None, search_alg: Any) -> None:
         search_alg.on_trial_complete(trial.trial_id, said, error=said is None and not trial.given_up)
         if said is not None and trial.goal and from_tune(TrialReport, said).kind == "finished":
-            self.promised.add(trial.goal)
+            self._reported.add(trial.goal)
 
     def _place(self, trial: TuneTrial) -> None:
         """Give a waiting trial a process, a warm one if there is one."""
@@ -303,6 +331,11 @@ class Machines:
         self.world.task(rank.process, rank.process.name, lambda: self._serve_rank(rank))
         return rank
 
+    @property
+    def _over(self) -> set[str]:
+        """The goals that no rank may be asked for again; what was reported may have been damaged since."""
+        return self.promised.goals if self.promised.damaged else self._reported | self.promised.goals
+
     def _serve_rank(self, rank: Rank) -> None:
         """What the process of a rank does."""
         self.world.sleep(self.world.chance.random() * START_S)
@@ -313,12 +346,14 @@ class Machines:
             (command, args), rank.asked = rank.asked, None
             if command == "call" and args[0] == "begin":
                 rank.task = TrialTask.from_json(args[1][0])
-                if goal_of(rank.task) in self.promised:
-                    self.broken.append(f"1: trial {goal_of(rank.task)} runs again although it has finished")
+                if goal_of(rank.task) in self._over and not self.is_replaced:
+                    self.promised.broken.append(f"1: trial {goal_of(rank.task)} runs again although it has finished")
             rank.beats += 1
             rank.reply = reply = host.answer(command, args)
             if command == "call" and args[0] == "advance" and reply.error is None:
-                self.promised |= {stage.stage_key for stage in TrialReport.from_json(reply.value).stages}
+                assert rank.task is not None
+                done = TrialReport.from_json(reply.value).stages
+                self.promised.stages |= {stage_of(rank.task, stage.stage_key) for stage in done}
 
 
 class SimulatedRanks(RankGroup):

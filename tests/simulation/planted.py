@@ -6,8 +6,8 @@ from tests.simulation.slurm.planted import PLANTED_ON_SLURM
 FILES, CACHE, TRIAL = "transtailor.files", "tailor.execution.cache", "sweeps.worker.trial"
 BOARD, LEDGER, TUNE = "sweeps.driver.board", "sweeps.driver.ledger", "sweeps.driver.tune_site"
 SEARCH = "sweeps.search.run_search"
-QUEUE, DRIVER, MERGE = "sweeps.scheduling.order", "sweeps.driver.driver", "results.store.merge"
-SETTLE = "results.store.settle"
+QUEUE, DRIVER = "sweeps.scheduling.order", "sweeps.driver.driver"
+WRITER, COMMITS = "results.store.writer", "sweeps.driver.commits"
 
 PLANTED = (
     Planted(
@@ -96,20 +96,8 @@ PLANTED = (
     Planted(
         "an attempt's end is not written",
         f"{LEDGER}:Ledger.note_end",
-        "self._write_attempt(trial_id, attempt, status, cause, log_tail or None, now)",
-        "pass",
-    ),
-    Planted(
-        "a trial is counted twice",
-        f"{LEDGER}:Ledger.note_end",
-        'self._writer.write("trials", [row])',
-        'self._writer.write("trials", [row, row])',
-    ),
-    Planted(
-        "a finished trial's row is written again",
-        f"{LEDGER}:Ledger.note_end",
-        'self._writer.write("trials", [row])',
-        '[self._writer.write("trials", [row]) for _ in range(attempt.number)]',
+        "self._attempt_row(trial_id, attempt, status, cause, log_tail or None, now)",
+        'self._attempt_row(trial_id, attempt, "running")',
     ),
     Planted(
         "attempts are numbered from one in each launch",
@@ -122,18 +110,6 @@ PLANTED = (
         f"{LEDGER}:Ledger.close_abandoned",
         "if rows:",
         "if not rows:",
-    ),
-    Planted(
-        "a trial finishes before its rows are written",
-        f"{TRIAL}:TrialRank._finish",
-        "    self._write()\n",
-        "",
-    ),
-    Planted(
-        "rows are written without the trial's hold",
-        f"{TRIAL}:TrialRank._write",
-        "!= self._task.holder:",
-        "== 'nobody':",
     ),
     Planted(
         "a trial that pauses counts as over",
@@ -178,61 +154,18 @@ PLANTED = (
         "status IN ('finished', 'failed')",
     ),
     Planted(
-        "later rows may have earlier times",
-        "results.store.writer:Writer._moment",
-        "max(datetime.now(UTC), self._last + timedelta(microseconds=1))",
-        "datetime.now(UTC)",
-    ),
-    Planted(
-        "the last launch's times are not looked at",
-        f"{DRIVER}:_open_ledger",
-        "if last_us is None",
-        "if True",
-    ),
-    Planted(
         "the run is not locked",
         "sweeps.run.run_lock:_wait_and_take",
         "fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)",
         "pass",
     ),
     Planted(
-        "a merged file lacks a part",
-        f"{MERGE}:_merge",
-        "partial(copy_rows, paths, schema_of(TABLES[table], parts), {})",
-        "partial(copy_rows, paths[1:], schema_of(TABLES[table], parts), {})",
-    ),
-    Planted(
-        "a merged file is not synced",
-        f"{MERGE}:_merge",
-        "write_file(final, partial(copy_rows, paths, schema_of(TABLES[table], parts), {}))",
-        "stream = final.open('wb')\n"
-        "    copy_rows(paths, schema_of(TABLES[table], parts), {}, stream)\n    stream.close()",
-    ),
-    Planted(
-        "the names of settled files are not synced",
-        f"{SETTLE}:_settle_table",
-        "sync(folder)",
-        "pass",
-    ),
-    Planted(
-        "a part that comes while tables are settled is not taken along",
-        f"{SETTLE}:_take_late_parts",
-        "if path.name not in names",
-        "if not path.name",
-    ),
-    Planted(
-        "a replaced row stays when tables are settled",
-        f"{SETTLE}:_replaced_rows",
-        "{LAST_FIRST}) > 1",
-        "{LAST_FIRST}) > 9",
-    ),
-    Planted(
         "a run is extended before its rows are written",
         "sweeps.run.run_folder:add_trials",
-        "    write_planned(run.tables, plan, trials, code_digest)\n"
+        "    write_planned(writer, plan, trials, code_digest)\n"
         "    write_file(run.spec, plan.spec_text)\n"
         "    write_file(run.plan, _plan_text(plan))",
-        "    write_file(run.plan, _plan_text(plan))\n    write_planned(run.tables, plan, trials, code_digest)",
+        "    write_file(run.plan, _plan_text(plan))\n    write_planned(writer, plan, trials, code_digest)",
     ),
     Planted(
         "a hanging rank is never noticed",
@@ -265,15 +198,8 @@ PLANTED = (
         "pass",
     ),
     Planted(
-        "each launch writes all proposals again",
-        f"{SEARCH}:RunSearch.save",
-        "self.proposals[self._saved :]",
-        "self.proposals",
-        kind="search",
-    ),
-    Planted(
         "a search decides while a trial runs",
-        f"{SEARCH}:RunSearch.more",
+        f"{SEARCH}:RunSearch.decides",
         "live_limit(self.spec)",
         "live_limit(self.spec) + 1",
         kind="search",
@@ -311,6 +237,90 @@ PLANTED = (
         f"{BOARD}:SweepState.set_stopping",
         "with suppress(OSError):",
         "if True:",
+    ),
+    Planted(
+        "rows are written in the opposite order",
+        f"{WRITER}:Writer.commit",
+        "for table in WRITE_ORDER:",
+        "for table in reversed(WRITE_ORDER):",
+    ),
+    Planted(
+        "a trial's own cache goes before its row is durable",
+        f"{COMMITS}:Commits._make_rows_of",
+        "self._over += [self._run.checkpoint(trial_id), self._run.private_cache(trial_id)]",
+        "shutil.rmtree(self._run.private_cache(trial_id), ignore_errors=True)",
+        kind="private",
+    ),
+    Planted(
+        "two processes have one number",
+        f"{WRITER}:take_number",
+        "while not _made(writing / str(number)):",
+        "number = max(1, number - 1)\n        while not _made(writing / str(number)) and not number:",
+    ),
+    Planted(
+        "folders of earlier processes stay",
+        f"{WRITER}:take_number",
+        "_remove(writing / str(earlier))",
+        "pass",
+    ),
+    Planted(
+        "a launch does not read which rows are there",
+        f"{DRIVER}:sweep_state",
+        "written=units_written(tables)",
+        "written={}",
+    ),
+    Planted(
+        "a launch does not read which rows a commit has left that was cut off",
+        f"{DRIVER}:sweep_state",
+        "begun=units_begun(tables)",
+        "begun=()",
+    ),
+    Planted(
+        "a file of a table is changed in place",
+        f"{WRITER}:Writer._replace",
+        "write_file(path, partial(_encode, rows), made_in=self._folder)",
+        "with path.open('wb') as stream:\n"
+        "                _encode(rows, stream)\n"
+        "                stream.flush()\n"
+        "                os.fsync(stream.fileno())",
+    ),
+    Planted(
+        "a temporary file stands beside those of a table",
+        f"{WRITER}:Writer._replace",
+        "made_in=self._folder",
+        "made_in=None",
+    ),
+    Planted(
+        "the rows of a stage come into a table one by one",
+        f"{WRITER}:Writer.commit",
+        "taken = len(units or ())",
+        "units and units.__setitem__(slice(0, 1), [units[0][:1], units[0][1:]])\n"
+        "                taken = len(units or ()) and 1",
+    ),
+    Planted(
+        "rows are made of a damaged stage",
+        f"{COMMITS}:Commits._make_rows_of_stage",
+        "cache.read_tensors(stage.key)",
+        "cache.path(stage.key).read_bytes().partition(b'\\n')[2]",
+    ),
+    Planted(
+        "a trial of which a stage was damaged does not run again",
+        f"{BOARD}:SweepState.take_lost",
+        "lost = self.commits.take_lost()",
+        "lost = self.commits.take_lost() and []",
+    ),
+    Planted(
+        "a commit that the disk refused loses its rows",
+        f"{WRITER}:Writer.commit",
+        "units = self._waiting.get(table)",
+        "units, self._waiting[table] = list(self._waiting.get(table) or ()), []",
+    ),
+    Planted(
+        "a search decides before the rows are written",
+        f"{BOARD}:SweepState.take_more",
+        "self.commits.finish()",
+        "pass",
+        kind="search",
     ),
     *PLANTED_ON_SLURM,
 )

@@ -38,13 +38,14 @@ class Days:
 
         def quiet(kind: Kind, seeds: int = trials.SEEDS) -> Moments:
             day = Simulation("undisturbed", (), place / "undisturbed" / f"{kind} {seeds}", None, seeds, kind).run()
-            assert day.broken == (), day
+            assert day.broken == (), day.broken
             return day.moments
 
         moments = {kind: quiet(kind) for kind in dict.fromkeys(KINDS)}
         quiet("grid", trials.EXTENDED)
+        quiet("private", trials.EXTENDED)
         extended = Simulation("undisturbed", (EXTENDS,), place / "day", place / "undisturbed").run()
-        assert extended.broken == (), extended
+        assert extended.broken == (), extended.broken
         return cls(place, moments, extended.moments)
 
     def day(self, seed: int, disturbances: Sequence[Disturbance] | None = None, kind: Kind | None = None) -> Day:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import json
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+from tests.faults.invariants import POINT
 from tests.simulation import trials
 from tests.simulation.launches import Launched
 from tests.simulation.machines import SlotProcess
@@ -22,10 +26,18 @@ JUMP_S = 7200.0  # of a machine's clock
 SLOW_S = 900.0  # of a stage, with signs of life
 FAILS_S = (0.0, 20.0, 600.0)  # how long a disk refuses
 FULL_S = (10.0, 200.0)  # how long it has no room
+FROZEN_S = (30.0, 600.0)  # how long a launcher's machine stands still, of which the lock is taken away
+NOTICED_S = 20.0  # until somebody launches the sweep elsewhere, at most
 LATE_S = (1.0, 30.0, 400.0)  # a message
 STALLS = 0.7  # how probable it is that what is cut off in the middle of a change waits before it
 STALLS_S = (15.0, 60.0)  # at most
+VALUES_BYTES = 16  # at a stage's end: all that is no header
 LINGERS_S = 60.0  # a slot that the driver takes for dead, at most
+
+
+def is_point(stage: Path) -> bool:
+    """Whether a stage is there and an operating point."""
+    return stage.exists() and json.loads(stage.read_bytes().partition(b"\n")[0])["description"]["kind"] == POINT
 
 
 @dataclass
@@ -46,6 +58,8 @@ class Strike:
                 self.day.code += b"1"
             case "clock back" | "clock ahead":
                 self.day.world.wall_offset_s += JUMP_S * (1 if what.how == "clock ahead" else -1)
+            case "damage":
+                self._damage()
             case "full":
                 self._for_a_while(self.chance.uniform(*FULL_S), "is_full", True)
             case "ENOSPC" | "EROFS" | "ESTALE" | "EIO":
@@ -66,20 +80,57 @@ class Strike:
                 for _ in range(2 if how == "stop twice" else 1):
                     self._terminate(launched)
             case "second launch":
-                second = Launched(self.day.world.process("second launch"), self.day.promised, self.day.seeds)
-                self.day.launches[second.process] = second
-                act = partial(self.day.launch_command, second)
-                second.main = self.day.world.task(second.process, second.process.name, act)
+                self._launch_again()
+            case "frozen":
+                self._freeze(launched)
             case "no start":
-                for machine in launched.machines:
-                    machine.never_starts += 1
-                    if machine.processes and self.chance.random() < 0.7:  # its place is taken by the one to come
-                        self._slot("kill slot", launched, self.chance.choice(machine.processes))
+                self._start_none(launched)
             case _:
                 slots = [slot for slot in launched.slots if self._may_strike(how, slot)]
                 slot = next((one for one in slots if self.process in one.all), None)
                 if slot or slots:
                     self._slot(how, launched, slot or self.chance.choice(slots))
+
+    def _damage(self) -> None:
+        """A byte of a finished operating point changes; one whose rows are not written yet, if there is one."""
+        day = self.day
+        written = {row["stage_key"] for row in day.rows_of("stages")}
+        finished = [name for name in sorted(day.promised.stages) if is_point(day.stage_file(name))]
+        chosen = [name for name in finished if name.rpartition("/")[2] not in written] or finished
+        if chosen:
+            day.is_disturbed = True  # it is moved away when it is seen
+            name = self.chance.choice(chosen)
+            content = bytearray(day.stage_file(name).read_bytes())
+            content[-self.chance.randint(1, VALUES_BYTES)] ^= 1 << self.chance.randrange(8)
+            day.disk.rot(day.stage_file(name), bytes(content))
+            day.promised.damage(name)
+
+    def _start_none(self, launched: Launched) -> None:
+        for machine in launched.machines:
+            machine.never_starts += 1
+            if machine.processes and self.chance.random() < 0.7:  # its place is taken by the one to come
+                self._slot("kill slot", launched, self.chance.choice(machine.processes))
+
+    def _launch_again(self) -> None:
+        second = Launched(self.day.world.process("second launch"), self.day.promised, self.day.seeds)
+        self.day.launches[second.process] = second
+        act = partial(self.day.launch_command, second)
+        second.main = self.day.world.task(second.process, second.process.name, act)
+
+    def _freeze(self, launched: Launched) -> None:
+        """A launcher's machine stands still and loses the lock; another launch takes over, and then it goes on."""
+        if not (launched.process.locks and self.day.run_folder.exists()):
+            return
+        self.day.is_disturbed = True
+        launched.is_replaced = True
+        for machine in launched.machines:
+            machine.is_replaced = True
+        for handle in launched.process.locks:
+            fcntl.flock(handle, fcntl.LOCK_UN)
+        self.day.world.stop(launched.process, self.chance.uniform(*FROZEN_S))
+        self.day.world.later(self.chance.uniform(0.0, NOTICED_S), self._launch_again)
+        if self.process is launched.process:
+            self.day.world.sleep(0.0)
 
     def _may_strike(self, how: str, slot: SlotProcess) -> bool:
         """What is lost already may still die in the middle of a change."""

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 import results.report
-from results.store import reader
-from sweeps.driver import driver, events, local_pool, merging, quota, signals, tune_site
+from results.store import reader, writer
+from sweeps.driver import commits, driver, events, local_pool, quota, signals, tune_site
 from sweeps.operations import launch
 from sweeps.planning.plan import Plan
 from sweeps.run import relaunch
@@ -35,7 +35,7 @@ from tailor.execution import runner
 from tests.simulation import trials
 from tests.simulation.launches import SLOTS
 from tests.simulation.machines import ranks_on
-from tests.simulation.warm_tables import KnownParquet, WarmTables, read_schema
+from tests.simulation.warm_tables import KnownParquet, WarmTables
 from tests.simulation.world import World, replaced, threading_in
 from transtailor import files
 from transtailor.sources import code_digest
@@ -43,6 +43,7 @@ from transtailor.sources import code_digest
 if TYPE_CHECKING:
     from tests.simulation.day import Simulation
 
+FULL_ROWS = 6  # of a file of a growing table, so that days have full ones
 ROOMS = ("transtailor", "hpc", "tailor", "sweeps", "results")
 
 
@@ -55,13 +56,13 @@ def surroundings(day: Simulation) -> Iterator[None]:
         (os, "urandom", world.numbers.randbytes),
         (secrets, "token_hex", lambda n=16: world.numbers.randbytes(n).hex()),
         (uuid, "uuid4", lambda: uuid.UUID(int=world.numbers.getrandbits(128), version=4)),
-        (merging, "write_points", _no_points),
-        (events, "threading", threads), (merging, "threading", threads), (signals, "threading", threads),
+        (commits, "write_points", _no_points), (writer, "FULL_ROWS", FULL_ROWS),
+        *((module, "threading", threads) for module in (commits, events, signals, writer)),
         (quota, "start_in_thread", _at_once), (sys, "argv", ["launch.py"]),
         (launch, "_plan_launch", _planned(day)),
         (relaunch, "sources", lambda: {Path("sweeps", "code.py"): day.code}),
         (relaunch, "provenance", _provenance),
-        (reader, "_connect", WarmTables), (pq, "read_schema", read_schema), (pq, "ParquetFile", KnownParquet),
+        (reader, "_connect", WarmTables), (pq, "ParquetFile", KnownParquet),
         (results.report, "write_report", lambda path: Path(path, "report.html")),
         (runner, "compute", trials.computing(day.compute)), (runner, "apply", trials.apply),
         (runner, "_warm_up", lambda *_: None),
@@ -87,7 +88,7 @@ def _planned(day: Simulation) -> Callable[[launch.LaunchOptions], tuple[Plan, Ru
     def planned(options: launch.LaunchOptions) -> tuple[Plan, RunSearch | None]:
         if day.searches:
             return launch._plan_so_far(trials.search(), options)
-        return trials.plan(day.seeds), None
+        return trials.plan(day.seeds, shares=day.shares), None
 
     return planned
 

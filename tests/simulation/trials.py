@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 
-from sweeps.planning.plan import Plan, make_plan
+from sweeps.planning.plan import Plan, make_plan, no_sharing
 from sweeps.spec.spec import Spec, load_spec
 from tailor.core.errors import Paused
 from tailor.stage_execution.base import StageContext, StageOutput
@@ -62,9 +63,10 @@ MACS = 4800
 
 
 @cache
-def plan(seeds: int = SEEDS) -> Plan:
+def plan(seeds: int = SEEDS, *, shares: bool = True) -> Plan:
     """A sweep of two trials for each seed."""
-    return make_plan(_loaded(SPEC.format(seeds=list(range(seeds)))))
+    made = make_plan(_loaded(SPEC.format(seeds=list(range(seeds)))))
+    return made if shares else replace(no_sharing(made), name=NAME)
 
 
 @cache

@@ -5,6 +5,7 @@ equal bytes have equal rows, so they are decoded once, and a query of equal file
 """
 
 import re
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,9 +14,18 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from results.store.parts import Part
+from results.store.files import TableFiles
 from results.store.schema import TABLES
-from results.store.views import COMPARED_POINTS, LATENCIES, MEASURED_POINTS, TIMED_ON, names_in, quote, select
+from results.store.views import (
+    COMPARED_POINTS,
+    LATENCIES,
+    MEASURED_POINTS,
+    TIMED_ON,
+    held_name,
+    names_in,
+    quote,
+    select,
+)
 
 KEPT = 4096  # files, and answers
 COMPUTED = {
@@ -34,12 +44,28 @@ class Statement(NamedTuple):
     type: duckdb.StatementType
 
 
+class Asked(NamedTuple):
+    """A query, and the rows that it is about: bytes of full files, and tables in memory by their identity."""
+
+    sql: str
+    parameters: str
+    full: tuple[bytes, ...]
+    last: tuple[int, ...]
+
+
+class Answered(NamedTuple):
+    """An answer; the tables that it was made from are kept, so that no others get their identities."""
+
+    rows: pa.Table
+    last: tuple[pa.Table, ...]
+
+
 class WarmTables:
     """The part of a DuckDB connection that `results.store.reader.Run` uses, with the views of one run."""
 
-    def __init__(self, found: dict[str, dict[str, list[Part]]], *, several: bool) -> None:
+    def __init__(self, files: Mapping[str, Mapping[str, TableFiles]], *, several: bool) -> None:
         assert not several
-        (self._parts,) = found.values()
+        (self._files,) = files.values()
 
     def extract_statements(self, sql: str) -> list[Statement]:
         """As a connection's."""
@@ -58,21 +84,25 @@ class WarmTables:
         """As a connection's."""
 
     def _asked(self, sql: str, params: list[Any], named: tuple[str, ...]) -> pa.Table:
-        if not named:  # the files are in the query
-            return _asked_of_engine(sql, params)
-        parts = {name: self._parts[name] for name in named if name in TABLES}
-        key = (sql, repr(params), tuple((name, part.path.read_bytes()) for name in parts for part in parts[name]))
-        if key not in _answers:
-            views = [f"{quote(name)} AS ({_view(name, tuple(found))})" for name, found in parts.items()]
+        files = {name: self._files[name] for name in named if name in TABLES}
+        full = tuple(path.read_bytes() for found in files.values() for path in found.full)
+        last = tuple(found.last for found in files.values() if found.last is not None)
+        asked = Asked(sql, repr(params), full, tuple(map(id, last)))
+        if asked not in _answers:
+            for name, found in files.items():
+                if found.last is not None:
+                    _engine().register("last_file", found.last)
+                    _engine().execute(f"CREATE OR REPLACE TABLE {held_name(name, '')} AS FROM last_file")
+            views = [f"{quote(name)} AS ({_view(name, found)})" for name, found in files.items()]
             views += [f"{name} AS ({sql})" for name, sql in COMPUTED.items() if name in named]
             if len(_answers) > KEPT:
                 _answers.clear()
             more = f",{own[1]}" if len(own := sql.lstrip().split("WITH ", 1)) == 2 and not own[0] else f" {sql}"
-            _answers[key] = _asked_of_engine(f"WITH {', '.join(views)}{more}", params)
-        return _answers[key]
+            _answers[asked] = Answered(_asked_of_engine(f"WITH {', '.join(views)}{more}", params), last)
+        return _answers[asked].rows
 
 
-_answers: dict[tuple[str, str, tuple[tuple[str, bytes], ...]], pa.Table] = {}
+_answers: dict[Asked, Answered] = {}
 
 
 @lru_cache(maxsize=KEPT)
@@ -84,8 +114,8 @@ def _views_in(sql: str) -> tuple[str, ...]:
     return tuple(name for name in (*TABLES, *COMPUTED) if name in words)
 
 
-def _view(name: str, parts: tuple[Part, ...]) -> str:
-    return select(TABLES[name], {"": list(parts)} if parts else {}, several=False)
+def _view(name: str, files: TableFiles) -> str:
+    return select(TABLES[name], {"": files}, several=False)
 
 
 @lru_cache(maxsize=KEPT)
@@ -102,6 +132,7 @@ def _asked_of_engine(sql: str, params: list[Any]) -> pa.Table:
 def _engine() -> duckdb.DuckDBPyConnection:
     engine = duckdb.connect(":memory:", config={"threads": 1})
     engine.execute("SET TimeZone = 'UTC'")
+    engine.execute("CREATE SCHEMA last_files")
     return engine
 
 
@@ -110,15 +141,20 @@ class KnownParquet:
 
     def __init__(self, path: Path, **_: object) -> None:
         self._content = path.read_bytes()
+        self.schema_arrow = _schema_of(self._content)
+
+    def __enter__(self) -> "KnownParquet":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def close(self) -> None:
+        """As a Parquet file's."""
 
     def read(self, **_: object) -> pa.Table:
         """As a Parquet file's."""
         return _table_of(self._content)
-
-
-def read_schema(path: str | Path, **_: object) -> pa.Schema:
-    """As `pyarrow.parquet.read_schema`."""
-    return _schema_of(Path(path).read_bytes())
 
 
 @lru_cache(maxsize=KEPT)

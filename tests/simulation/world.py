@@ -37,9 +37,15 @@ class Process:
     name: str
     pid: int
     dead: bool = False
-    tasks: list["Task"] = field(default_factory=list)
+    tasks: list["Task"] = field(default_factory=list)  # the first one is its main thread
+    goes_on_s: float = 0.0  # it is stopped until then
     locks: set[int] = field(default_factory=set)  # open files that the kernel closes with it
     environment: dict[str, str] = field(default_factory=dict)  # on SLURM
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was killed, or its main thread has ended, with which all others end."""
+        return self.dead or (bool(self.tasks) and self.tasks[0].done)
 
 
 @dataclass(eq=False)
@@ -54,10 +60,12 @@ class Task:
     pending: list[Callable[[], object]] = field(default_factory=list)  # signals: handled when it has its next turn
     turn: threading.Lock = field(default_factory=threading.Lock)
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether it may run now, whatever the clock says."""
-        return self.process.dead or (self.until is not None and self.until())
+    def earliest_s(self) -> float:
+        """When it may run, as far as it is known now."""
+        if self.process.is_over:
+            return 0.0
+        holds = self.until is not None and self.until()
+        return max(0.0 if holds else self.wake_s, self.process.goes_on_s)
 
 
 class World:
@@ -104,7 +112,7 @@ class World:
             task.turn.acquire()
             self._by_thread[threading.get_ident()] = task
             try:
-                if not process.dead:
+                if not process.is_over:
                     act()
             except Dead:
                 pass
@@ -166,6 +174,11 @@ class World:
             if process.name not in ("user", "kernel"):
                 self.kill(process)
 
+    def stop(self, process: Process, seconds: float) -> None:
+        """Let nothing of a process run for a time."""
+        process.goes_on_s = self.now_s + seconds
+        self.tell(f"{process.name} stops for {seconds:.0f} s")
+
     def kill(self, process: Process) -> None:
         """Kill a process: its tasks end when they have their next turn, and change nothing until then."""
         if not process.dead:
@@ -173,9 +186,9 @@ class World:
             self.tell(f"{process.name} is killed")
 
     def check_alive(self) -> None:
-        """Raise Dead in a task whose process was killed."""
+        """Raise Dead in a task whose process was killed or has ended."""
         task = self.current
-        if task is not None and task.process.dead:
+        if task is not None and task.process.is_over:
             raise Dead
 
     def _switch(self, task: Task) -> None:
@@ -198,14 +211,13 @@ class World:
         self._turns += 1
         if self._turns > MOST_TURNS and self.stuck is None:
             self._end("the day does not end")
-        ready = [task for task in self._tasks if task.wake_s <= self.now_s or task.is_ready]
-        if not ready:
-            first_s = min(task.wake_s for task in self._tasks)
-            if math.isinf(first_s):
-                self._end(f"{', '.join(task.name for task in self._tasks)} wait for ever")
-                return self._tasks[0]
-            self.now_s = first_s
-            ready = [task for task in self._tasks if task.wake_s <= first_s]
+        earliest_s = [task.earliest_s() for task in self._tasks]
+        first_s = min(earliest_s)
+        if math.isinf(first_s):
+            self._end(f"{', '.join(task.name for task in self._tasks)} wait for ever")
+            return self._tasks[0]
+        self.now_s = max(self.now_s, first_s)
+        ready = [task for task, s in zip(self._tasks, earliest_s, strict=True) if s <= self.now_s]
         return ready[0] if len(ready) == 1 else self.chance.choice(ready)
 
     def _end(self, why: str) -> None:
