@@ -78,7 +78,7 @@ def test_a_reader_that_knows_nothing_of_us(busy_run: tuple[Path, Callable[[], in
 
 
 def again_if_replaced(read: Reader) -> Reader:
-    """polars and DuckDB ask how large a file is before they open it: an error, and no wrong rows, if it was replaced."""
+    """polars and DuckDB ask for a file's size before they open it: an error, and no wrong rows, if it was replaced."""
     import duckdb
     from polars.exceptions import ComputeError, PanicException
 
