@@ -6,7 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 
 Reader = Callable[[Path, Sequence[str]], pa.Table]
-"""Takes a folder and names of columns."""
+"""Takes the folder of a table of a run, and names of columns."""
+NAMES = ("pandas", "pyarrow", "polars", "polars *", "duckdb *", "duckdb **")
 
 
 def plain_readers() -> Mapping[str, Reader]:
@@ -18,13 +19,17 @@ def plain_readers() -> Mapping[str, Reader]:
 
     def duck(pattern: str) -> Reader:
         return lambda folder, columns: duckdb.sql(
-            f"SELECT {', '.join(columns)} FROM '{folder}/{pattern}'"
+            f"SELECT {', '.join(columns)} FROM '{pattern.format(run=folder.parents[1], table=folder.name)}'"
         ).to_arrow_table()
+
+    def polars(pattern: str) -> Reader:
+        return lambda folder, columns: pl.scan_parquet(folder / pattern).select(columns).collect().to_arrow()
 
     return {
         "pandas": lambda folder, columns: pa.Table.from_pandas(pd.read_parquet(folder, columns=list(columns))),
         "pyarrow": lambda folder, columns: dataset(folder).to_table(list(columns)),
-        "polars": lambda folder, columns: pl.scan_parquet(folder).select(columns).collect().to_arrow(),
-        "duckdb *": duck("*.parquet"),
-        "duckdb **": duck("**/*.parquet"),
+        "polars": polars(""),
+        "polars *": polars("*.parquet"),
+        "duckdb *": duck("{run}/tables/{table}/*.parquet"),
+        "duckdb **": duck("{run}/**/{table}/*.parquet"),
     }

@@ -1,4 +1,4 @@
-"""At rest, every reader of Parquet finds the rows that `results.load` counts: pandas, pyarrow, polars, DuckDB, R."""
+"""Whenever a launch is killed, each reader of Parquet finds each row once: pandas, pyarrow, polars, DuckDB, R."""
 
 import shutil
 import subprocess
@@ -9,36 +9,42 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from results.store.schema import TABLES
-from sweeps.run.run_lock import LOCK_FILE
-from tests.commands import ROOT, transtailor_command
+from results.store.schema import TABLES, TableSchema
+from tests.commands import ROOT
 from tests.faults.moments import Fault, Moment, moments_of
 from tests.faults.tiny_sweep import SEARCH, SPEC, Launch, TinySweep, warm_up
 from tests.plain_readers import plain_readers
 
 pytestmark = pytest.mark.check
-COMMANDS = ("launch", "clean")  # each brings a run to rest
 EXTENDED = SPEC.replace("[[variants]]", "[axes]\nseed = [0, 1]\n[[variants]]", 1)
 R_COUNTS = 'for (table in commandArgs(TRUE)) cat(nrow(dplyr::collect(arrow::open_dataset(table))), "")'
 
 
 def disagreements(run: Path) -> list[str]:
-    """Tables of which a reader finds other rows than `results.load`, told by the moments when they were written."""
+    """Rows that are there twice, and tables of which a reader finds other rows than `results.load`."""
     from results.store.reader import load
 
     found = []
     with load(run) as tables:
-        for table in TABLES:
-            counted = Counter(row["at"] for row in tables.rows(f"SELECT epoch_us(written_at) AS at FROM {table}"))
+        for name, table in TABLES.items():
+            ours = Counter(keys(tables.arrow(f"FROM {name}"), table))
+            found += [f"{key} of {name} is there {times} times" for key, times in ours.items() if times > 1]
             for reader, read in plain_readers().items():
-                moments = read(run / "tables" / table, ["written_at"])["written_at"].to_pylist()
-                read_rows = Counter(round(moment.timestamp() * 1e6) for moment in moments)
-                if read_rows != counted:
-                    found.append(f"{reader} reads {read_rows.total()} {table}, we {counted.total()}")
+                theirs = Counter(keys(read(run / "tables" / name, table.key), table))
+                if theirs != ours:
+                    found.append(f"{reader} reads {theirs.total()} {name}, we {ours.total()}")
     return found
+
+
+def keys(rows: pa.Table, table: TableSchema) -> list[tuple[Any, ...]]:
+    """The key of each row; pandas makes NaN of null."""
+    values = [[None if value != value else value for value in rows[name].to_pylist()] for name in table.key]
+    return list(zip(*values, strict=True))
 
 
 CHECK = """
@@ -93,8 +99,8 @@ def test_after_an_interrupt_and_the_launch_that_resumes(
     finished: tuple[TinySweep, list[Moment]], launch: Callable[..., Launch], tmp_path: Path
 ) -> None:
     sweep = TinySweep.below(tmp_path / "life")
-    trained = next(moment for moment in finished[1] if moment.place.startswith("runs/tiny/tables/epochs"))
-    assert launch(sweep, 0, Fault(how="SIGINT", moment=trained, seed=0)).code == 130
+    stored = next(moment for moment in finished[1] if moment.event == "link" and moment.place.startswith("cache"))
+    assert launch(sweep, 0, Fault(how="SIGINT", moment=stored, seed=0)).code == 130
     assert_all_agree(sweep.run)
     assert launch(sweep, 1).code == 0
     assert_all_agree(sweep.run)
@@ -106,35 +112,17 @@ def test_after_a_search(launch: Callable[..., Launch], tmp_path: Path) -> None:
     assert_all_agree(sweep.run)
 
 
-def _at_the_end(moments: list[Moment]) -> list[Moment]:
-    """Changes after the last row of a trial: merging, settling, the table of points.
-
-    Not those of the lock, whose second line follows the progress on screen: a slower launch writes it more often.
-    """
-    last = max(
-        place
-        for place, moment in enumerate(moments)
-        if "tables/trials" in moment.place and ".settling" not in moment.place
-    )
-    return [moment for moment in moments[last + 1 :] if not moment.place.endswith(LOCK_FILE)]
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("every", [9 * len(COMMANDS), pytest.param(1, marks=pytest.mark.long)])
-def test_killed_at_the_end_of_a_launch_and_brought_to_rest_by_the_next_command(
-    finished: tuple[TinySweep, list[Moment]], launch: Callable[..., Launch], command: str, every: int, tmp_path: Path
+@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.long)])
+def test_killed_at_any_change_of_the_tables_and_after_the_next_launch(
+    finished: tuple[TinySweep, list[Moment]], launch: Callable[..., Launch], every: int, tmp_path: Path
 ) -> None:
-    moments = _at_the_end(finished[1])
+    moments = [moment for moment in finished[1] if moment.place.startswith(("runs/tiny/tables", "runs/tiny/.writing"))]
     assert len(moments) > 50
-    first = COMMANDS.index(command) * 9 % every  # so that both commands together meet every ninth moment
-    for number, moment in enumerate(moments[first::every]):
+    for number, moment in enumerate(moments[::every]):
         sweep = TinySweep.below(tmp_path / str(number))
         assert launch(sweep, 0, Fault(how="SIGKILL of both", moment=moment, seed=number)).code == -9, moment
-        if command == "launch":
-            assert launch(sweep, 1).code == 0
-        else:
-            said = transtailor_command(command, sweep.run, folder=sweep.run)
-            assert (said.returncode, said.stderr) == (0, "")
+        assert_all_agree(sweep.run)
+        assert launch(sweep, 1).code == 0
         assert_all_agree(sweep.run)
 
 

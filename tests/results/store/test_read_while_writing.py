@@ -1,82 +1,144 @@
-"""Readers see each row once and none is lost, ours and others, while others write and one merges or settles."""
+"""Beside a writer that commits all the time, each reader sees every committed row once, and no half of anything."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from benchmarks.read_while_writing import LAUNCHES, MERGES, SETTLES, START, Seen, Shown, _look, one_round
-from results.store.reader import load
+import results
+from results.report.page import write_report
+from results.store import writer as module
+from results.store.completeness import lost_rows
+from results.store.reader import Run, load
 from results.store.writer import Writer
+from tests.plain_readers import NAMES, Reader, plain_readers
+from tests.results.exact_run import IMAGES, Trial, rows_of
+
+SEEDS = 24
+LOOKS = 25
+KEYS = {"trials": ["trial_id"], "operating_points": ["trial_id", "point"], "predictions": ["trial_id", "image_id"]}
+ROWS = {"trials": 1, "operating_points": 1, "predictions": IMAGES}
+"""Table -> rows of a trial."""
+
+
+def write_trials(run: Path, committed: "Synchronized[int]", is_over: Event) -> None:
+    """Commits a trial at a time, and then their rows in the tables that change again and again."""
+    module.FULL_ROWS = 500
+    trials = [
+        Trial(label=label, method=label, seed=seed, right=(80 + seed % 3 + 5 * (label == "prune"),))
+        for seed in range(SEEDS)
+        for label in ("fine_tune", "prune")
+    ]
+    writer = Writer(run / "tables")
+    writer.write("planned", rows_of(trials)["planned"])
+    for number in itertools.count():
+        if is_over.is_set():
+            return
+        rows = rows_of([trials[number % len(trials)]])
+        for table in ("trials",) if number >= len(trials) else rows:
+            writer.add(table, rows[table])
+        writer.commit()
+        committed.value = min(number + 1, len(trials))
+
+
+@pytest.fixture
+def busy_run(tmp_path: Path) -> Iterator[tuple[Path, Callable[[], int]]]:
+    """A run that another process writes, and a function that returns how many trials it has committed."""
+    context = get_context("spawn")  # readers have started threads
+    committed, is_over = context.Value("i", 0), context.Event()
+    process = context.Process(target=write_trials, args=(tmp_path, committed, is_over))
+    process.start()
+    try:
+        while committed.value < 2:
+            assert process.is_alive()
+        yield tmp_path, lambda: committed.value
+        assert process.is_alive()
+    finally:
+        is_over.set()
+        process.join()
 
 
 @pytest.mark.check
-@pytest.mark.parametrize("what", [SETTLES, LAUNCHES, pytest.param(MERGES, marks=pytest.mark.long)])
-def test_each_row_is_seen_once_while_others_write(tmp_path: Path, what: str) -> None:
-    rows, rounds = 0, 0
-    while rows < 2 * 20:  # a busy machine takes several rounds to write as many
-        rounds += 1
-        run = tmp_path / str(rounds)
-        run.mkdir()
-        seen, written, _ = one_round(run, seconds=1, writers=2, readers=2, what=what)
-        assert seen.is_right, seen
-        assert seen.told_to_load_again == 0 or what != MERGES
-        rows += written
+@pytest.mark.parametrize("name", NAMES)
+def test_a_reader_that_knows_nothing_of_us(busy_run: tuple[Path, Callable[[], int]], name: str) -> None:
+    run, committed = busy_run
+    read = again_if_replaced(plain_readers()[name])
+    for _ in range(LOOKS):
+        for table, key in KEYS.items():
+            least = committed()
+            rows = read(run / "tables" / table, key).to_pylist()
+            assert len({tuple(row.values()) for row in rows}) == len(rows) >= least * ROWS[table]
+            assert len(rows) % ROWS[table] == 0
 
 
-def row_of(number: int) -> dict[str, Any]:
-    """A row of `events`."""
-    return {"driver": "writer0", "number": number, "happened_at": START, "kind": "resumed", "code_digest": "c"}
+def again_if_replaced(read: Reader) -> Reader:
+    """polars and DuckDB ask for a file's size before they open it: an error, and no wrong rows, if it was replaced."""
+    import duckdb
+    from polars.exceptions import ComputeError, PanicException
+
+    def read_again(folder: Path, columns: Sequence[str]) -> pa.Table:
+        for _ in range(20):
+            with suppress(ComputeError, PanicException, duckdb.Error):
+                return read(folder, columns)
+        raise AssertionError("it has never read the files")
+
+    return read_again
 
 
-def test_a_listing_that_misses_a_part_and_shows_a_later_one_of_the_same_writer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As readdir may, while files are made: it has passed the place of the one, and not yet that of the other."""
-    mine, other = Writer(tmp_path / "tables"), Writer(tmp_path / "tables")
-    mine.write("events", [row_of(0)])
-    listed: list[str] = []
-    iterdir = Path.iterdir
-
-    def slow_iterdir(folder: Path) -> Iterator[Path]:
-        before = list(iterdir(folder))
-        if folder.name == "events" and not listed:
-            for number in (1, 2, 3):
-                other.write("events", [row_of(10 + number) | {"driver": "other"}])
-                part = mine.write("events", [row_of(number)])
-                assert part is not None
-                listed.append(part.name)
-            before.append(part)  # 1 and 2 are missed, 3 is shown
-        return iter(before)
-
-    monkeypatch.setattr(Path, "iterdir", slow_iterdir)
-    with load(tmp_path) as run:
-        seen = run.rows("SELECT driver, number FROM events ORDER BY number")
-    assert len(listed) == 3
-    assert seen == [{"driver": "writer0", "number": number} for number in range(4)]
+@pytest.mark.check
+def test_our_tables_and_what_is_computed_from_them(busy_run: tuple[Path, Callable[[], int]]) -> None:
+    run, committed = busy_run
+    for look in range(LOOKS):
+        least = committed()
+        with results.load(run) as tables:
+            assert_of_one_moment(tables, least)
+            with_pairs = tables.rows("SELECT count(*) AS n FROM trials")[0]["n"] >= 4
+            pairs = tables.compare("fine_tune")["pairs"].tolist() if with_pairs else []
+        assert all(least // 2 <= n <= SEEDS for n in pairs)
+        if look % 5 == 0:
+            assert "Rows are lost" not in write_report(run).read_text()
 
 
-def test_the_count_of_what_is_wrong_can_be_other_than_0(tmp_path: Path) -> None:
-    writer = Writer(tmp_path / "tables")
-    part = writer.write("events", [row_of(number) for number in (0, 1, 3)])
-    assert part is not None
-    part.with_name("copy.parquet").write_bytes(part.read_bytes())
-    seen = Seen()
-    with load(tmp_path) as run:
-        assert _look(run, [4, 1], [Shown(), Shown()], seen) == [Shown(rows=3), Shown()]
-    assert (seen.rows_twice, seen.rows_missing, seen.older_rows_shown) == (3, 2, 2)
-    assert not seen.is_right
-    with load(run.path) as again:
-        _look(again, [0, 0], [Shown(rows=5), Shown(attempts=20)], seen)
-    assert (seen.rows_twice, seen.rows_missing, seen.older_rows_shown) == (6, 4, 3)
+def assert_of_one_moment(tables: Run, least: int) -> None:
+    """At least so many trials have ended; each with all its rows, once."""
+    (row,) = tables.rows("SELECT count(*) AS trials, count(DISTINCT trial_id) AS ids FROM trials")
+    assert row["ids"] == row["trials"] >= least
+    counts = tables.rows(
+        "SELECT count(*) AS points, min(test_images) AS fewest, max(test_images) AS most"
+        " FROM measured_points SEMI JOIN trials USING (trial_id)"
+    )
+    assert counts == [{"points": row["trials"], "fewest": IMAGES, "most": IMAGES}]
+    assert lost_rows(tables) == ""
 
 
-def test_a_writer_that_stands_between_its_two_writes_shows_no_older_row(tmp_path: Path) -> None:
-    Writer(tmp_path / "tables").write("events", [row_of(0)])
-    seen, shown = Seen(reads=1), [Shown()]
-    for _ in range(2):
-        with load(tmp_path) as run:
-            shown = _look(run, [0], shown, seen)
-    assert shown == [Shown(rows=1)]
-    assert seen.is_right, seen
+def test_a_reader_that_is_overtaken_between_two_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial is committed after each table that it has listed, and its last file is replaced each time."""
+    trials = iter([Trial(label="arm", seed=seed, right=(90,)) for seed in range(100)])
+    writer, real = Writer(tmp_path / "tables"), Path.iterdir
+
+    def commit() -> None:
+        for table, rows in rows_of([next(trials)]).items():
+            writer.add(table, rows)
+        writer.commit()
+
+    def overtaken(folder: Path) -> Iterator[Path]:
+        listed = list(real(folder))
+        if folder.parent == tmp_path / "tables":
+            seen.append(folder.name)
+            commit()
+        return iter(listed)
+
+    monkeypatch.setattr(module, "FULL_ROWS", 250)
+    commit()
+    seen: list[str] = []
+    monkeypatch.setattr(Path, "iterdir", overtaken)
+    with load(tmp_path) as tables:
+        assert_of_one_moment(tables, least=1)
+        (row,) = tables.rows("SELECT count(*) AS n FROM predictions")
+    assert row["n"] > 2 * IMAGES and {"trials", "stages", "predictions"} <= set(seen)

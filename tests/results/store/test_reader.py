@@ -1,5 +1,8 @@
-"""The reader: the last row of a key, at any moment, from any folder, and clear words where it cannot."""
+"""The reader: all rows at any moment, from any folder, and clear words where it cannot."""
 
+import errno
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,47 +16,50 @@ import pytest
 
 from results.errors import ResultsError
 from results.store.completeness import MISSING, failed_trials
+from results.store.files import changing_file, growing_file
 from results.store.reader import finished_trial_ids, last_written_us, load
-from results.store.schema import SCHEMA_VERSION, TABLES, arrow_schema
+from results.store.schema import CHANGING, SCHEMA_VERSION, TABLES, arrow_schema
 from results.store.writer import Writer
+from tests.changed_rows import change_rows
 from tests.lines import at_most
 
 Row = Callable[..., dict[str, Any]]
 
 
-def test_the_last_row_of_a_key_stands_whatever_the_parts_are_called(tmp_path: Path, trial_row: Row) -> None:
-    writer = Writer(tmp_path / "tables")
-    first = writer.write("trials", [trial_row(status="failed", error="x"), trial_row(trial_id="b")])
-    writer.write("trials", [trial_row(seconds=7.0)])
-    assert first is not None
-    first.rename(first.with_name("zzz.parquet"))
-    with load(tmp_path) as run:
-        rows = run.rows("SELECT trial_id, status, seconds FROM trials ORDER BY trial_id")
-    assert rows == [
-        {"trial_id": "a", "status": "finished", "seconds": 7.0},
-        {"trial_id": "b", "status": "finished", "seconds": 1.0},
-    ]
-    assert finished_trial_ids(tmp_path) == {"a", "b"}
+def file_of(run: Path, table: str, file: int = 1) -> Path:
+    """The file of a table, or the file-th one that the first process has begun."""
+    tables = run / "tables"
+    return changing_file(tables, table) if table in CHANGING else growing_file(tables, table, 1, file)
 
 
-def test_rows_of_one_part_with_the_same_key_count_in_their_order(tmp_path: Path, trial_row: Row) -> None:
-    Writer(tmp_path / "tables").write("trials", [trial_row(), trial_row(status="failed", error="x")])
-    with load(tmp_path) as run:
-        assert run.rows("SELECT status FROM trials") == [{"status": "failed"}]
-    assert finished_trial_ids(tmp_path) == set()
+def write_file_of(run: Path, table: str, rows: list[dict[str, Any]], **facts: str) -> Path:
+    """Writes a file by hand, with these rows, of which columns may be missing."""
+    schema = arrow_schema(TABLES[table])
+    metadata = schema.metadata | {name.encode(): value for name, value in facts.items()}
+    nullable = pa.schema([field.with_nullable(True) for field in schema], metadata)
+    path = file_of(run, table)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist([dict.fromkeys(schema.names) | row for row in rows], nullable), path)
+    return path
+
+
+def event(number: int) -> dict[str, Any]:
+    """A row of `events`, a table that grows."""
+    return {"driver": "d", "number": number, "kind": "paused", "happened_at": datetime.now(UTC), "code_digest": "c"}
+
+
+def events_in(run: Path) -> list[int]:
+    with load(run, ["events"]) as tables:
+        return [row["number"] for row in tables.rows("SELECT number FROM events ORDER BY number")]
 
 
 def test_the_last_row_is_the_last_of_any_trial(tmp_path: Path) -> None:
-    """In whichever table and version it is; rows that are about no trial do not count."""
+    """In whichever table it is; rows that are about no trial do not count."""
     (tmp_path / "tables").mkdir()
     with load(tmp_path) as run:
         assert last_written_us(run) is None
     for name, second in (("trials", 2), ("stages", 1), ("layers", 9), ("planned", 3)):
-        schema = arrow_schema(TABLES[name])
-        nullable = pa.schema([field.with_nullable(True) for field in schema], schema.metadata)
-        row = dict.fromkeys(schema.names) | {"trial_id": "a", "written_at": datetime.fromtimestamp(second, UTC)}
-        (tmp_path / "tables" / name).mkdir()
-        pq.write_table(pa.Table.from_pylist([row], nullable), tmp_path / "tables" / name / "part.parquet")
+        write_file_of(tmp_path, name, [{"trial_id": "a", "written_at": datetime.fromtimestamp(second, UTC)}])
         if name == "layers":  # whose rows say nothing of the progress of a trial
             with load(tmp_path) as run:
                 assert last_written_us(run) == 2_000_000
@@ -61,22 +67,9 @@ def test_the_last_row_is_the_last_of_any_trial(tmp_path: Path) -> None:
         assert last_written_us(run) == 3_000_000
 
 
-def test_the_last_row_is_in_the_last_part_or_in_one_that_no_writer_named(tmp_path: Path, trial_row: Row) -> None:
-    writer = Writer(tmp_path / "tables")
-    for trial_id in "abc":
-        last = writer.write("trials", [trial_row(trial_id=trial_id)])
-    assert last is not None
-    for path in (last, last.with_name("0.parquet")):  # a name that says nothing, and sorts before all others
-        with load(tmp_path) as run:
-            (newest,) = run.rows("SELECT epoch_us(written_at) AS last_us FROM trials WHERE trial_id = 'c'")
-            assert last_written_us(run) == newest["last_us"]
-        path.rename(last.with_name("0.parquet"))
-
-
 def test_tables_that_nobody_asks_for_are_not_opened(tmp_path: Path, trial_row: Row) -> None:
     Writer(tmp_path / "tables").write("trials", [trial_row()])
-    (tmp_path / "tables" / "epochs").mkdir()
-    (tmp_path / "tables" / "epochs" / "torn.parquet").write_bytes(b"PAR1")
+    write_file_of(tmp_path, "epochs", []).write_bytes(b"PAR1")
     with load(tmp_path, ["trials"]) as run:
         assert run.rows("SELECT count(*) AS rows FROM trials") == [{"rows": 1}]
         assert run.rows("SELECT * FROM epochs") == []
@@ -84,19 +77,47 @@ def test_tables_that_nobody_asks_for_are_not_opened(tmp_path: Path, trial_row: R
         load(tmp_path)
 
 
-def test_parts_of_the_same_moment_go_by_name_in_both_ways_of_reading(tmp_path: Path, trial_row: Row) -> None:
-    schema = arrow_schema(TABLES["trials"])
-    folder = tmp_path / "tables" / "trials"
-    folder.mkdir(parents=True)
-    for name, status in (("b", "finished"), ("a", "failed")):
-        row = trial_row(status=status) | {"written_at": datetime(2024, 1, 1, tzinfo=UTC)}
-        pq.write_table(pa.Table.from_pylist([row], schema), folder / f"{name}.parquet")
+def test_what_was_loaded_stays_as_it_was_while_rows_are_written(tmp_path: Path, trial_row: Row) -> None:
+    """Of a full file, of one that is replaced, and of a table that changes."""
+    for number in range(2):
+        Writer(tmp_path / "tables").write("events", [event(number)])
+    writer = Writer(tmp_path / "tables")
+    writer.write("events", [event(2)])
+    writer.write("trials", [trial_row(seconds=1.0)])
+    query = "SELECT number, seconds FROM events, trials ORDER BY number"
     with load(tmp_path) as run:
-        assert run.rows("SELECT status FROM trials") == [{"status": "finished"}]
-    assert finished_trial_ids(tmp_path) == {"a"}
+        before = run.rows(query)
+        writer.write("events", [event(3)])
+        writer.write("trials", [trial_row(seconds=2.0), trial_row(trial_id="b")])
+        assert run.rows(query) == before == [{"number": n, "seconds": 1.0} for n in range(3)]
+        assert {path.parent.name for of_table in run.files[tmp_path.name].values() for path in of_table.paths} == {
+            "events", "trials"
+        }  # fmt: skip
+        assert len(run.files[tmp_path.name]["events"].full) == 2
+    with load(tmp_path) as run:
+        assert len(run.rows(query)) == 4 * 2
 
 
-def test_tables_without_a_part_are_empty_and_types_are_the_same_with_and_without(
+def test_a_file_that_another_machine_replaces_while_it_is_opened_is_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Writer(tmp_path / "tables").write("events", [event(0)])
+    real, stale = Path.stat, [1]
+
+    def stat(path: Path, **how: Any) -> os.stat_result:
+        if path.suffix == ".parquet" and stale[0] > 0:
+            stale[0] -= 1
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return real(path, **how)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert events_in(tmp_path) == [0]
+    stale[0] = 100
+    with pytest.raises(ResultsError, match=r"000001-000001\.parquet cannot be read: Stale file handle"):
+        load(tmp_path)
+
+
+def test_tables_without_a_file_are_empty_and_types_are_the_same_with_and_without(
     tmp_path: Path, trial_row: Row
 ) -> None:
     (tmp_path / "tables").mkdir()
@@ -126,83 +147,127 @@ HOSTILE = [
 @pytest.mark.check
 def test_any_folder_name_works_and_no_other_folder_is_read(tmp_path: Path, trial_row: Row) -> None:
     folders = ["a", "starfish", "whats", *HOSTILE]
-    for name in folders:
-        part = Writer(tmp_path / name / "tables").write("trials", [trial_row(trial_id=name)])
-        assert part is not None
-        part.rename(part.with_name("part.parquet"))  # the same name everywhere, so that a pattern would find others
-    for name in folders:
-        with load(tmp_path / name, ["trials"]) as run:
-            assert run.rows("SELECT trial_id FROM trials") == [{"trial_id": name}]
+    for number, name in enumerate(folders):
+        for _ in range(2):
+            writer = Writer(tmp_path / name / "tables")
+            writer.write("events", [event(10 * number + writer.number)])  # the same names everywhere
+        writer.write("trials", [trial_row(trial_id=name)])
+    for number, name in enumerate(folders):
+        assert events_in(tmp_path / name) == [10 * number + 1, 10 * number + 2]
         assert finished_trial_ids(tmp_path / name) == {name}
 
 
-def test_temporary_and_other_files_are_left_alone(tmp_path: Path, trial_row: Row) -> None:
-    part = Writer(tmp_path / "tables").write("trials", [trial_row()])
-    assert part is not None
-    (part.parent / ".half.parquet.tmp").write_bytes(b"PAR1")
-    (part.parent / ".half.parquet").write_bytes(b"PAR1")
-    (part.parent / "notes.txt").write_text("mine")
-    with load(tmp_path) as run:
-        assert len(run.rows("SELECT * FROM trials")) == 1
+def test_files_that_are_no_tables_are_left_alone(tmp_path: Path, trial_row: Row) -> None:
+    Writer(tmp_path / "tables").write("trials", [trial_row()])
+    (tmp_path / "tables" / "trials" / "notes.txt").write_text("mine")
+    (tmp_path / "tables" / "trials" / ".nfs0001").write_text("what a server keeps of a removed file")
+    (tmp_path / "tables" / "other").mkdir()
     assert finished_trial_ids(tmp_path) == {"a"}
 
 
-def _write(folder: Path, schema: pa.Schema) -> None:
-    folder.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist([], schema), folder / "part.parquet")
+def cut(run: Path) -> None:
+    file = file_of(run, "events")
+    file.write_bytes(file.read_bytes()[:-20])
 
 
-def _torn(folder: Path) -> None:
-    _write(folder, arrow_schema(TABLES["trials"]))
-    part = folder / "part.parquet"
-    part.write_bytes(part.read_bytes()[:-20])
+def cut_first(run: Path) -> None:
+    Writer(run / "tables").write("events", [event(9)])
+    cut(run)
 
 
-def _empty(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    (folder / "part.parquet").touch()
+def emptied(run: Path) -> None:
+    file_of(run, "trials").write_bytes(b"")
 
 
-def _foreign(folder: Path) -> None:
-    _write(folder, pa.schema([("a", pa.int64())]))
+def pipe(run: Path) -> None:
+    """Reading it would wait for its writer."""
+    file_of(run, "events").unlink()
+    os.mkfifo(file_of(run, "events"))
 
 
-def _of_another_table(folder: Path) -> None:
-    _write(folder, arrow_schema(TABLES["events"]))
+def foreign(run: Path) -> None:
+    pq.write_table(pa.table({"a": [1]}), file_of(run, "trials"))
 
 
-def _of_version(version: int) -> Callable[[Path], None]:
+def of_another_table(run: Path) -> None:
+    shutil.copy(file_of(run, "events"), file_of(run, "trials"))
+
+
+def of_version(version: int) -> Callable[[Path], None]:
+    return lambda run: write_file_of(run, "trials", [], schema_version=str(version))  # type: ignore[return-value]
+
+
+def of_0_1_0(run: Path) -> None:
+    """As its writers named their files."""
+    path = write_file_of(run, "events", [], schema_version="1")
+    path.rename(path.with_name("20240101T000000.000000-node1-1a2b3c4d.parquet"))
+
+
+def other_columns(run: Path) -> None:
     schema = arrow_schema(TABLES["trials"])
-    changed = schema.with_metadata(schema.metadata | {b"schema_version": str(version).encode()})
-    return lambda folder: _write(folder, changed)
+    pq.write_table(schema.remove(0).empty_table(), file_of(run, "trials"))
 
 
-def _other_columns(folder: Path) -> None:
-    schema = arrow_schema(TABLES["trials"])
-    _write(folder, schema.remove(0))
+def copied(run: Path) -> None:
+    """Beside the file that it is a copy of."""
+    shutil.copy(file_of(run, "events"), file_of(run, "events").with_name("copy.parquet"))
+
+
+def copied_beside_the_one_file(run: Path) -> None:
+    shutil.copy(file_of(run, "trials"), file_of(run, "trials").with_name("000001-000001.parquet"))
+
+
+def removed(run: Path) -> None:
+    """The first of three."""
+    for file in (2, 3):
+        shutil.copy(file_of(run, "events"), file_of(run, "events", file))
+    file_of(run, "events").unlink()
+
+
+def removed_between(run: Path) -> None:
+    for file in (2, 3):
+        shutil.copy(file_of(run, "events"), file_of(run, "events", file))
+    file_of(run, "events", 2).unlink()
+
+
+TORN = "is torn or no Parquet file .*; put it back from a copy"
+OTHER_VERSION = (
+    "has schema version {}, this program reads 3: read the run with the version of the program that wrote it, or launch"
+    " the spec with another --name$"
+)
 
 
 @pytest.mark.parametrize(
-    ("damage", "words"),
+    ("damage", "name", "words"),
     [
-        (_torn, "torn or no Parquet file"),
-        (_empty, "torn or no Parquet file"),
-        (_foreign, "was not written by this program as a part of trials"),
-        (_of_another_table, "was not written by this program as a part of trials"),
-        (_of_version(0), f"has schema version 0, this program reads 1, {SCHEMA_VERSION}: update the program"),
-        (
-            _of_version(SCHEMA_VERSION + 1),
-            f"has schema version {SCHEMA_VERSION + 1}, this program reads 1, {SCHEMA_VERSION}: update the program",
-        ),
-        (_other_columns, "expected the columns"),
+        (cut, "000001-000001", TORN),
+        (cut_first, "000001-000001", TORN),
+        (emptied, "trials", TORN),
+        (pipe, "000001-000001", "is no file; move it out of the folder to read the rest"),
+        (foreign, "trials", "was not written by this program for the table trials; move it out of the folder"),
+        (of_another_table, "trials", "was not written by this program for the table trials"),
+        (of_version(1), "trials", OTHER_VERSION.format(1)),
+        (of_version(2), "trials", OTHER_VERSION.format(2)),
+        (of_version(SCHEMA_VERSION + 1), "trials", OTHER_VERSION.format(SCHEMA_VERSION + 1)),
+        (of_0_1_0, "20240101T000000.000000-node1-1a2b3c4d", OTHER_VERSION.format(1)),
+        (other_columns, "trials", "expected the columns\ntrial_id: string"),
+        (copied, "copy", "was not named by this program: its rows may be copies; move it away"),
+        (copied_beside_the_one_file, "000001-000001", "was not named by this program: its rows may be copies"),
+        (removed, "000001-000001", "is missing: put it back from a copy"),
+        (removed_between, "000001-000002", "is missing: put it back from a copy"),
     ],
+    ids=lambda value: getattr(value, "__name__", None),
 )
-def test_a_part_that_cannot_be_read_is_named(tmp_path: Path, damage: Callable[[Path], None], words: str) -> None:
-    damage(tmp_path / "tables" / "trials")
-    for read in (load, finished_trial_ids):
-        with pytest.raises(ResultsError, match=words) as caught:
-            read(tmp_path)
-        assert "part.parquet" in str(caught.value)
+def test_a_file_that_cannot_be_read_is_named_with_what_to_do(
+    tmp_path: Path, trial_row: Row, damage: Callable[[Path], None], name: str, words: str
+) -> None:
+    writer = Writer(tmp_path / "tables")
+    writer.write("events", [event(0)])
+    writer.write("trials", [trial_row()])
+    damage(tmp_path)
+    with pytest.raises(ResultsError, match=rf"(?s)/{name}\.parquet':? {words}") as caught:
+        load(tmp_path)
+    assert words.startswith("expected") or "\n" not in str(caught.value)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -273,7 +338,7 @@ def test_measured_points_count_the_test_split_alone(tmp_path: Path, synthetic: A
     right = [True, False, False, False]
     rows = [common | {"split": "test", "image_id": i, "label": 1, "prediction": int(ok)} for i, ok in enumerate(right)]
     rows += [common | {"split": "validation", "image_id": i, "label": 1, "prediction": 1} for i in range(9)]
-    Writer(tmp_path / "tables").write("predictions", rows)
+    change_rows(tmp_path, "predictions", rows)
     with load(tmp_path) as run:
         (measured,) = run.rows("SELECT test_score, test_images FROM measured_points")
     assert measured == {"test_score": 0.25, "test_images": 4}
@@ -290,14 +355,12 @@ def test_holding_a_view_changes_no_answer(tmp_path: Path, synthetic: Any) -> Non
 
 
 @pytest.mark.check
-def test_two_thousand_parts_are_each_looked_at_a_few_times(tmp_path: Path, trial_row: Row) -> None:
-    part = Writer(tmp_path / "tables").write("trials", [trial_row()])
-    assert part is not None
-    content = part.read_bytes()
-    for number in range(2000):
-        part.with_name(f"{number:05d}.parquet").write_bytes(content)
+def test_two_thousand_files_are_each_looked_at_a_few_times(tmp_path: Path) -> None:
+    Writer(tmp_path / "tables").write("events", [event(0)])
+    for file in range(2, 2001):
+        shutil.copy(file_of(tmp_path, "events"), file_of(tmp_path, "events", file))
     with at_most(2000 * 500, of="results."), load(tmp_path) as run:  # each with each: 4 million
-        assert run.rows("SELECT count(*) AS n FROM trials") == [{"n": 1}]
+        assert run.rows("SELECT count(*) AS n FROM events") == [{"n": 2000}]
 
 
 @pytest.mark.check
@@ -323,9 +386,8 @@ def test_r_squared_of_estimates_is_that_of_a_slow_loop(tmp_path: Path, synthetic
         for number, (target, estimate) in enumerate(zip(targets, estimates, strict=True))
     ]
     rows += [common | {"split": "validation", "sample_id": 9, "target": 0.0, "estimate": 7.0}]
-    writer = Writer(tmp_path / "tables")
-    writer.write("estimates", rows)
-    writer.write("operating_points", [point | {"metric": "r_squared"}])
+    Writer(tmp_path / "tables").write("estimates", rows)
+    change_rows(tmp_path, "operating_points", [point | {"metric": "r_squared"}])
     mean = sum(targets) / 3
     errors = sum((target - estimate) ** 2 for target, estimate in zip(targets, estimates, strict=True))
     expected = 1 - errors / sum((target - mean) ** 2 for target in targets)
@@ -354,15 +416,6 @@ def test_sums_and_decimals_are_plain_numbers(tmp_path: Path, trial_row: Row) -> 
         assert (type(row["n"]), row["n"]) == (int, 5) and (type(row["half"]), row["half"]) == (float, 0.5)
         assert (type(row["large"]), row["large"]) == (float, 5e25)
         assert list(map(str, run.sql(sql).dtypes))[:2] == ["int64", "float64"]
-
-
-def test_printed_numbers_without_a_budget_are_one_row_for_each_key(tmp_path: Path) -> None:
-    row = {"paper": "p", "place": "Table 1", "label": "l", "network": "n", "dataset": "d", "metric": "accuracy",
-           "code_digest": "c"}  # fmt: skip
-    for value in (0.5, 0.75):
-        Writer(tmp_path / "tables").write("printed", [row | {"value": value}])
-    with load(tmp_path) as run:
-        assert run.rows("SELECT value FROM printed") == [{"value": 0.75}]
 
 
 def test_ctrl_c_during_a_query_is_no_fault(tmp_path: Path) -> None:
