@@ -11,6 +11,7 @@ The setting `optimisation.learning_rate` is the column `optimisation_learning_ra
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,9 +68,26 @@ def write_points(run: "Run") -> Path:
     if reason:
         raise ResultsError(f"{path} {reason}; rename it, and repeat the command: {path} is then written anew")
     table = points_table(run)
-    facts = {"table": "points", "format": str(POINTS_FORMAT), "rows_sha256": _digest(table)}
+    facts = {"table": "points", "format": str(POINTS_FORMAT), "rows_sha256": _digest(table), "as_of": _as_of(run)}
     table = table.replace_schema_metadata(facts)
     return write_file(path, partial(pq.write_table, table, compression="zstd"))
+
+
+def _as_of(run: "Run") -> str:
+    """Return when the last row about trials was written; empty without rows."""
+    from results.store.reader import last_written_us
+
+    last_us = last_written_us(run)
+    return "" if last_us is None else datetime.fromtimestamp(last_us / 1e6, UTC).isoformat(timespec="seconds")
+
+
+def points_as_of(run: Path) -> datetime | None:
+    """Return of when the rows in a run's table of points are; None: there is no such table, or it does not say."""
+    try:
+        facts = pq.read_schema(points_file(run)).metadata or {}
+        return datetime.fromisoformat(facts[b"as_of"].decode())
+    except (OSError, pa.ArrowException, KeyError, ValueError):
+        return None
 
 
 def why_not_ours(run: "Run") -> str:

@@ -48,6 +48,7 @@ from results.store.schema import (
     table_named,
 )
 from transtailor.files import make_folder, write_file
+from transtailor.ownership import refuse_outside
 from transtailor.waiting import wait_for
 
 WRITING = ".writing"
@@ -73,12 +74,15 @@ def take_number(run: Path) -> int:
     """Take the next number of a run: to be called only by the process that holds the run's lock, once.
 
     Raises:
-        ResultsError: the folder of this number cannot be made, or that of an earlier one cannot be removed.
+        ResultsError: the folder of this number cannot be made, or that of an earlier one cannot be removed; or a link
+            leads out of the run.
     """
     writing = run / WRITING
+    tables = run / "tables"
+    refuse_outside(run, [writing, *writing.glob("*"), tables, *(tables / name for name in TABLES)], ResultsError)
     try:
         make_folder(writing)
-        number = 1 + max([0, *_numbers(writing), *map(number_of, _growing_files(run / "tables"))])
+        number = 1 + max([0, *_numbers(writing), *map(number_of, _all_files(tables))])
         while not _made(writing / str(number)):  # this machine did not see it yet
             number += 1
     except OSError as error:
@@ -96,7 +100,7 @@ def _numbers(writing: Path) -> list[int]:
     return [int(path.name) for path in writing.iterdir() if path.name.isdigit()]
 
 
-def _growing_files(tables: Path) -> list[Path]:
+def _all_files(tables: Path) -> list[Path]:
     files: list[Path] = []
     for table in TABLES:
         files += list_files(tables / table)
@@ -204,6 +208,8 @@ class Writer:
             OSError: the disk refuses; what is not written yet waits for the next commit.
         """
         with self._writing:
+            if self._waiting and not self._folder.is_dir():
+                raise self._taken_over()
             moment = self._moment()
             for table in WRITE_ORDER:
                 with self._adding:
@@ -224,12 +230,13 @@ class Writer:
 
     def _write_growing(self, table: TableSchema, rows: pa.Table) -> None:
         last = self._growing.get(table.name) or self._last_file(table.name)
-        file = last.file + last.is_full
-        if last.rows is not None and not last.is_full:
-            rows = pa.concat_tables([last.rows, rows])
-        path = growing_file(self.tables, table.name, self.number, file)
+        if last.is_full:
+            last = _Growing(file=last.file + 1, rows=arrow_schema(table).empty_table(), stored_bytes=0)
+            self._growing[table.name] = last  # if this fails after the rename, the next commit writes the same file
+        rows = pa.concat_tables([last.rows, rows])
+        path = growing_file(self.tables, table.name, self.number, last.file)
         self._replace(path, rows)
-        self._growing[table.name] = _Growing(file=file, rows=rows, stored_bytes=path.stat().st_size)
+        self._growing[table.name] = _Growing(file=last.file, rows=rows, stored_bytes=path.stat().st_size)
 
     def _last_file(self, table: str) -> _Growing:
         """Return the last file that this process has begun, before this object was made; its rows stay as they are."""
@@ -252,8 +259,11 @@ class Writer:
             write_file(path, partial(_encode, rows), made_in=self._folder)
         except OSError as error:
             if error.errno in GONE and not self._folder.is_dir():
-                raise TakenOverError(f"another process writes the rows of {str(self.tables.parent)!r} now") from error
+                raise self._taken_over() from error
             raise
+
+    def _taken_over(self) -> TakenOverError:
+        return TakenOverError(f"another process writes the rows of {str(self.tables.parent)!r} now; this one ends")
 
     def _keep_replaced(self, path: Path) -> None:
         kept = self._folder / f"{path.name}.{os.urandom(4).hex()}.replaced"
@@ -353,6 +363,9 @@ def _checked(table: TableSchema, rows: pa.Table) -> pa.Table:
     schema = pa.schema([pa.field(column.name, column.type) for column in table.columns if column.name != WRITTEN_AT])
     if set(rows.column_names) != set(schema.names):
         raise ValueError(f"table {table.name}: expected the columns {schema.names}, given {rows.column_names}")
+    for column in table.columns:
+        if column.name in schema.names and not column.nullable and rows[column.name].null_count:
+            raise ValueError(f"table {table.name}, column {column.name}: null is not allowed")
     return rows.select(schema.names).cast(schema)
 
 

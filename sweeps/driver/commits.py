@@ -145,6 +145,7 @@ class Commits:
         self._events = events
         self._attempts: list[_Attempt] = []  # that run, or have rows that wait; of each trial in their order
         self._training: dict[str, StageTraining] = {}  # by stage key
+        self._records: dict[str, list[Mapping[str, Any]]] = {}  # of this commit, by table
         self._over: list[Path] = []  # folders to remove when the rows are durable
         self._lost: list[LostTrial] = []
         self._taking = threading.Lock()
@@ -176,9 +177,8 @@ class Commits:
             self.has_new_ends = True
 
     def _running(self, trial_id: str) -> _Attempt:
-        return next(
-            attempt for attempt in self._attempts if attempt.facts.trial.trial_id == trial_id and attempt.ended is None
-        )
+        own = (attempt for attempt in reversed(self._attempts) if attempt.facts.trial.trial_id == trial_id)
+        return next(own)  # the last one runs
 
     def take_lost(self) -> list[LostTrial]:
         """Return the trials that have to run again, each once."""
@@ -201,7 +201,10 @@ class Commits:
         """
         with self._committing:
             try:
-                self._make_rows()
+                try:
+                    self._make_rows()
+                finally:
+                    self._give_rows()
                 self._writer.commit()
             except TakenOverError as error:
                 self.taken_over = error
@@ -231,6 +234,18 @@ class Commits:
         limit = Unlimited(f"a stage that is not seen is given up after {FOUND_LIMIT_S:g} s")
         wait_for(is_written, "the last rows to be written", limit, poll_s=LOOK_AGAIN_S)
 
+    def _give_rows(self) -> None:
+        """Give the rows that were made to the writer, those of a table together: many small tables take long."""
+        records, self._records = self._records, {}
+        for table, rows in records.items():
+            self._writer.add(table, rows)
+
+    def _keep(self, table: str, rows: Rows) -> None:
+        if isinstance(rows, pa.Table):
+            self._writer.add(table, rows)
+        else:
+            self._records.setdefault(table, []).extend(rows)
+
     def _make_rows(self) -> None:
         """Make the rows of all attempts; those of a trial in their order."""
         with self._taking:
@@ -257,9 +272,8 @@ class Commits:
             attempt.stages.pop(0)  # of an attempt that did not finish, what is not seen is not written
         if ended is None:
             return False
-        self._writer.add("attempts", [ended.attempt])
-        if ended.trial is not None:
-            self._writer.add("trials", [ended.trial])
+        self._keep("attempts", [ended.attempt])
+        self._keep("trials", [] if ended.trial is None else [ended.trial])
         self._forget(attempt)
         if ended.is_last:
             trial_id = attempt.facts.trial.trial_id
@@ -280,7 +294,7 @@ class Commits:
         if attempt.ended is None or may_appear:
             return
         cause = f"a stage that was reported finished cannot be read: {error}"
-        self._writer.add("attempts", [{**attempt.ended.attempt, "status": "interrupted", "cause": cause}])
+        self._keep("attempts", [{**attempt.ended.attempt, "status": "interrupted", "cause": cause}])
         self._forget(attempt)
         with self._taking:
             self._lost.append(LostTrial(trial_id=attempt.facts.trial.trial_id, cause=cause))
@@ -321,7 +335,7 @@ class Commits:
         for table, of_table in rows.items():
             unit = stage.point if table in OF_POINTS else stage.key
             if (table, facts.trial.trial_id, unit) not in self._begun:
-                self._writer.add(table, of_table)
+                self._keep(table, of_table)
         attempt.written[stage.key] = stored.tensors_sha256
 
     def _learn(self, cache: Cache, stored: StoredStage) -> None:

@@ -10,6 +10,7 @@ from hpc.errors import ClusterError, SlurmError
 from results.arms.below_head import below_heads
 from results.command_output import prints_page
 from results.store.completeness import failed_trials
+from results.store.points import points_as_of, points_file
 from results.store.reader import Run, last_written_us, load
 from results.text.page import Heading, PageTable, Part
 from sweeps.driver.display import BEST_FIRST, RunningTrial, done_text, left_text, time_text
@@ -69,18 +70,21 @@ def status(run: RunFolder) -> Iterator[Part]:
 
     Raises:
         RunFolderError: the folder is no run, or damaged.
-        ResultsError: one of its parts is torn.
+        ResultsError: one of its files is torn.
     """
     record = open_run(run)
     holder = holder_of(run.lock)  # before the rows, so that trials that end in between are seen as ended
     now = datetime.now(UTC)
     with load(run.path, READ) as rows:
-        rows.hold("trials", "attempts")  # which several queries read, often from thousands of parts
+        rows.hold("trials", "attempts")  # which several queries read
         running, counts = _running_attempts(record, rows, is_run=holder is not None)
         yield _headline(run, record, holder, counts, now)
         last_us = last_written_us(rows)
         if last_us is not None:
             yield f"last row  written {_age(_moment(last_us), now)} ago"
+        as_of = points_as_of(run.path)
+        if as_of is not None:
+            yield f"points    {points_file(run.path).name} has the rows of {_age(as_of, now)} ago"
         yield _devices(run)
         yield from _states(run, rows, is_run=holder is not None, now=now)
         yield from _jobs(run)

@@ -212,9 +212,7 @@ def run_trial(
             points += 1
 
 
-def _run_stage(
-    stage: Stage, store: _Store, context: StageContext, config: TrialConfig, made_for: MadeFor
-) -> Result:
+def _run_stage(stage: Stage, store: _Store, context: StageContext, config: TrialConfig, made_for: MadeFor) -> Result:
     heartbeat.report_progress_by(heartbeat.unknown_progress)  # until the stage reports
     key = stage.key()
     device = context.ranks.device

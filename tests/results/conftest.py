@@ -52,6 +52,7 @@ class Synthetic:
             for label, method in self.labels:
                 for seed in self.seeds:
                     self._trial(writer, network, label, method, seed)
+        writer.commit()
         return run
 
     def _trial(self, writer: Writer, network: str, label: str, method: str, seed: int) -> None:
@@ -76,26 +77,26 @@ class Synthetic:
             "config_json": json.dumps(self.config(label, seed)),
         }
         plan |= {"tuning_json": None, "tuning_order": None}
-        writer.write("planned", [{**common, **arm, **plan, "stage_keys": [source, head, *keys]}])
+        writer.add("planned", [{**common, **arm, **plan, "stage_keys": [source, head, *keys]}])
         end = self.end(label, seed)
         if end == "missing":
             return
         times = {"started_at": START, "ended_at": START + timedelta(seconds=90)}
         error = self.error if end == "failed" else None
-        writer.write("trials", [{**common, **times, "status": end, "attempts": 1, "seconds": 90.0, "error": error}])
+        writer.add("trials", [{**common, **times, "status": end, "attempts": 1, "seconds": 90.0, "error": error}])
         attempt = {"attempt": 1, "driver": "d", "status": end, "cause": error, "log_tail": None, "host": "h"}
-        writer.write("attempts", [{**common, **times, **attempt}])
+        writer.add("attempts", [{**common, **times, **attempt}])
         if end == "failed":
             return
         chain = [(source, "train_source", [], 100.0), (head, "FitHead", [source], 20.0)]
         chain += [(key, "OperatingPoint", [([head, *keys][point])], 5.0) for point, key in enumerate(keys)]
         device = self.device(label, seed)
         how = {"kind_version": 1, "cached": False, "device": device, "ranks": 1, "torch_version": "2.11.0"}
-        writer.write(
+        writer.add(
             "stages",
             [
                 {**common, **how, "stage_key": key, "kind": kind, "order": order, "parents": parents,
-                 "compute_s": seconds, "stored_bytes": 10}
+                 "compute_s": seconds, "stored_bytes": 10, "tensors_sha256": sha("tensors", key)}
                 for order, (key, kind, parents, seconds) in enumerate(chain)
             ],
         )  # fmt: skip
@@ -119,8 +120,8 @@ class Synthetic:
                  "prediction": image % 10 if good else (image + 1) % 10, "probability": 0.9}
                 for image, good in enumerate(right)
             ]  # fmt: skip
-        writer.write("operating_points", points)
-        writer.write("predictions", predictions)
+        writer.add("operating_points", points)
+        writer.add("predictions", predictions)
 
 
 @pytest.fixture

@@ -72,17 +72,25 @@ class Trial:
         return [(key, sha("model", self.model or key)) for key in keys]
 
 
-def write_run(folder: Path, trials: Sequence[Trial], *, images: Sequence[int] = range(IMAGES)) -> Path:
-    """Writes the run and returns its folder; `images` are the ids of the test images."""
+def rows_of(trials: Sequence[Trial], images: Sequence[int] = range(IMAGES)) -> dict[str, list[dict[str, Any]]]:
+    """Table -> the rows of these trials; `images` are the ids of the test images."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for trial in trials:
         for table, several in _rows(trial, images).items():
-            rows.setdefault(table, []).extend(several)
+            names = {column.name for column in TABLES[table].columns}
+            rows.setdefault(table, []).extend(
+                {name: value for name, value in row.items() if name in names} for row in several
+            )
+    return rows
+
+
+def write_run(folder: Path, trials: Sequence[Trial], *, images: Sequence[int] = range(IMAGES)) -> Path:
+    """Writes the run and returns its folder."""
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     writer = Writer(folder / "tables")
-    for table, several in rows.items():
-        names = {column.name for column in TABLES[table].columns}
-        writer.write(table, [{name: value for name, value in row.items() if name in names} for row in several])
+    for table, several in rows_of(trials, images).items():
+        writer.add(table, several)
+    writer.commit()
     return folder
 
 
@@ -126,7 +134,7 @@ def _rows(trial: Trial, images: Sequence[int]) -> dict[str, list[dict[str, Any]]
     stages = [(source, "train_source", []), *((key, "operating_point", [source]) for key in keys)]
     rows["stages"] = [
         {**of, **how, "device": trial.device, "stage_key": key, "kind": kind, "order": order, "parents": parents,
-         "compute_s": trial.seconds}
+         "compute_s": trial.seconds, "tensors_sha256": sha("tensors", key)}
         for order, (key, kind, parents) in enumerate(stages)
     ]  # fmt: skip
     epoch = {"epoch": 0, "train_loss": 1.0, "train_accuracy_fraction": 0.5, "learning_rate": 0.1, "images": 50}

@@ -57,17 +57,18 @@ def write_halved(run: Path, tried: Sequence[Tried], confirmed: Mapping[int, int]
     groups = [([trial], "search", None, one) for trial, one in zip(trials, tried, strict=True)]
     groups += [(several, "confirm", number, tried[number]) for number, several in again.items()]
     writer = Writer(run / "tables")
-    writer.write("proposals", [
+    writer.add("proposals", [
         {**of, "number": number, "purpose": purpose, "confirms": confirms, "values_json": json.dumps(dict(one.values)),
          "seeds": [trial.seed for trial in several], "trial_ids": [trial.trial_id for trial in several]}
         for number, (several, purpose, confirms, one) in enumerate(groups)
     ])  # fmt: skip
-    writer.write("rungs", [
+    writer.add("rungs", [
         {**COMMON, "trial_id": one.trial.trial_id, "rung": rung, "epochs": RUNGS[rung], "point": None,
          "stage_key": "0" * 64, "metric": "accuracy", "validation_score": score, "macs": 1000}
         for one in tried for rung, score in enumerate(one.scores[: len(RUNGS)])
     ])  # fmt: skip
-    writer.write("attempts", [row for one in tried for row in _attempts(one)])
+    writer.add("attempts", [row for one in tried for row in _attempts(one)])
+    writer.commit()
     return run
 
 

@@ -38,10 +38,11 @@ def write_many(folder: Path, trials: int) -> Path:
             rows.setdefault(table, []).extend(some)
         if (number + 1) % BATCH == 0 or number == trials - 1:
             for table, some in rows.items():
-                writer.write(table, some)
+                writer.add(table, some)
             rows = {}
-    writer.write("events", list(_events()))
-    writer.write("printed", [_printed()])
+    writer.add("events", list(_events()))
+    writer.add("printed", [_printed()])
+    writer.commit()
     return folder
 
 
@@ -89,7 +90,8 @@ def _trial(number: int, generator: np.random.Generator, busy_until: np.ndarray) 
     rows["stages"] = [
         {**common, "stage_key": key, "kind": kind, "kind_version": 1, "order": order, "parents": parents,
          "cached": len(parents) < 2 and kind in ("train_source", "fit_head") and number > 40, "compute_s": seconds,
-         "device": "NVIDIA H200", "ranks": 2, "torch_version": "2.11.0", "stored_bytes": 100}
+         "device": "NVIDIA H200", "ranks": 2, "torch_version": "2.11.0", "stored_bytes": 100,
+         "tensors_sha256": sha("tensors", key)}
         for order, (key, kind, parents, seconds) in enumerate(chain)
     ]  # fmt: skip
     _learning(rows, common, chain, rate)

@@ -9,7 +9,7 @@ import pytest
 from results.diff import run_lines
 from results.errors import ResultsError
 from results.store.reader import load
-from results.store.writer import Writer
+from tests.changed_rows import change_rows
 from tests.commands import Said
 
 
@@ -48,7 +48,7 @@ def test_two_runs_what_differs_is_named(tmp_path: Path, synthetic: Any) -> None:
     (b / "spec.toml").write_text("[axes]\nseed = [1, 2]\n")
     with load(a) as run:
         row = run.rows("SELECT * EXCLUDE (written_at) FROM operating_points WHERE seed = 1 AND point = 2")[0]
-    Writer(a / "tables").write("operating_points", [row | {"validation_score": 0.125}])
+    change_rows(a, "operating_points", [row | {"validation_score": 0.125}])
     lines = squeezed(run_lines(a, b))
     known = ids(a)
     assert lines[0] == "specs: different"

@@ -209,7 +209,7 @@ def widths_on_two_data_sets(folder: Path, synthetic: Any, kept: dict[tuple[str, 
     arms = (("transtailor", "transtailor"), ("prune", "prune"))
     for dataset in ("cars", "dogs"):
         synthetic(labels=arms, seeds=(0, 1), budgets=(0.0, 0.2, 0.4), dataset=dataset).write(folder)
-    writer, rows = Writer(folder / "tables"), list[dict[str, Any]]()
+    rows = list[dict[str, Any]]()
     chosen = "SELECT trial_id, point, dataset, seed, code_digest FROM operating_points"
     for row in results.load(folder).rows(f"{chosen} WHERE label = 'transtailor' AND point = 1"):
         common = {name: row[name] for name in ("trial_id", "point", "code_digest")}
@@ -218,7 +218,7 @@ def widths_on_two_data_sets(folder: Path, synthetic: Any, kept: dict[tuple[str, 
             common | {"layer": layer, "order": order, "width": width, "original_width": of, "macs": 1}
             for order, (layer, width, of) in enumerate(widths)
         ]
-    writer.write("layers", rows)
+    Writer(folder / "tables").write("layers", rows)
     return results.load(folder)
 
 

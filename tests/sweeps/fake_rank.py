@@ -1,4 +1,4 @@
-"""A stand-in for the trial that runs in a rank's process: made-up stages in the cache's layout, no torch.
+"""A stand-in for the trial that runs in a rank's process: made-up stages in a real cache, no torch.
 
 What a stage does is written in its trial's configuration: {"fake": {"stages": [{"key", "seconds", ...}]}}.
 Each computation leaves a line in <cache>/computed.log, so that a test sees what was computed, by whom and when.
@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from hpc.ranks.ranks import Heartbeat
+from sweeps.run.run_folder import RunFolder
 from sweeps.worker.messages import PointReport, StageReport, TrialReport, TrialTask
+from tailor.execution.cache import Cache, MadeBy, StageDescription
 
 
 class FakeRank:
@@ -22,10 +24,14 @@ class FakeRank:
         self._rank = int(os.environ["RANK"])
         self._task: TrialTask
         self._stages: list[dict[str, Any]] = []
+        self._done = 0
         self._words = ""
 
     def begin(self, task_json: str) -> None:
         self._task = TrialTask.from_json(task_json)
+        own = RunFolder(self._task.run).private_cache(self._task.trial_id)
+        self._cache = Cache(own if self._task.private_cache else self._task.cache)
+        self._done = 0
         self._stages = list(self._task.settings.values["fake"]["stages"])
 
     def advance(self) -> str:
@@ -34,19 +40,17 @@ class FakeRank:
         stage = self._stages.pop(0)
         self._words = stage.get("words", "")
         begin = time.time()
-        folder = self._folder(stage["key"])
-        cached = (folder / "stage.json").exists()
+        cached = self._cache.has(stage["key"])
         if not cached and self._rank == 0:
-            self._compute(stage, folder)
+            self._compute(stage)
         point = None
         if stage.get("point") is not None:
             point = PointReport(
                 point=stage["point"], metric="accuracy", validation_score=stage["accuracy"], macs=1_000_000
             )
         seconds = time.time() - begin
-        report = StageReport(
-            stage_key=stage["key"], cached=cached, seconds=seconds, point=point
-        )  # fmt: skip
+        report = StageReport(stage_key=stage["key"], order=self._done, cached=cached, seconds=seconds, point=point)
+        self._done += 1
         return TrialReport(kind="stage", stages=(report,)).to_json()
 
     def heartbeat(self) -> Heartbeat:
@@ -55,7 +59,7 @@ class FakeRank:
     def close(self) -> None:
         """Nothing to let go of."""
 
-    def _compute(self, stage: dict[str, Any], folder: Path) -> None:
+    def _compute(self, stage: dict[str, Any]) -> None:
         begin = time.time()
         if stage.get("tells"):
             Path(stage["tells"]).write_text(str(os.getpid()))
@@ -70,11 +74,14 @@ class FakeRank:
                 seen.write_text(str(count + 1))
                 os.kill(os.getpid(), signal.SIGKILL)
         self._work(stage.get("seconds", 0.0), stage.get("until"))
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f"temporary-{os.getpid()}"
-        temporary.write_text("{}")
         end = time.time()  # before anybody sees the stage, and begins one after it
-        temporary.rename(folder / "stage.json")
+        made_by = MadeBy(
+            compute_s=end - begin, device="cpu", ranks=1, threads=1, torch_version="none",
+            trial_id=self._task.trial_id, run=self._task.run_id,
+        )  # fmt: skip
+        description = StageDescription(kind="fake", version=1, settings={}, parents=(), info={}, made_by=made_by)
+        self._cache.write(stage["key"], description, b"")
+        self._task.cache.mkdir(parents=True, exist_ok=True)
         record = {"key": stage["key"], "trial": self._task.trial_id, "begin": begin, "end": end}
         with (self._task.cache / "computed.log").open("a") as log:
             log.write(json.dumps(record | {"process": os.getpid()}) + "\n")
@@ -85,8 +92,5 @@ class FakeRank:
             time.sleep(seconds)
             return
         limit_s = time.monotonic() + seconds
-        while not (self._folder(until) / "stage.json").exists() and time.monotonic() < limit_s:
+        while not self._cache.has(until) and time.monotonic() < limit_s:
             time.sleep(0.01)
-
-    def _folder(self, key: str) -> Path:
-        return self._task.cache / key[:2] / key

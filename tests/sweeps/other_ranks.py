@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc.ranks.warm_process import warm_process
+from results.store.writer import Writer
 from sweeps.driver.board import SweepState, TrialBackend
 from sweeps.driver.display import Display
 from sweeps.driver.driver import SweepOutcome, run_trials, sweep_state
@@ -36,8 +37,9 @@ def sweep_with_ranks(
 
     `open_pool` opens the Ray of the site "local"; None: a Ray of its own.
     """
+    writer = Writer(run.tables)
     state = sweep_state(
-        plan, run, cache, most_slots=slots, display=display, max_disk_gb=max_disk_gb, producer=producer
+        plan, run, cache, writer=writer, most_slots=slots, display=display, max_disk_gb=max_disk_gb, producer=producer
     )  # fmt: skip
     with warm_process(rank) as warm_address:
         if site == "serial":

@@ -15,7 +15,6 @@ from transtailor.files import make_folder, name_file, name_folder, sync, write_f
 ALLOWED = {
     "transtailor/files.py": "this is it",
     "sweeps/operations/clean.py": "a folder that is removed gets another name first",
-    "results/store/settle.py": "two folders take the place of each other, and writers are between the two",
     "results/store/points.py": "a file that is not ours is moved out of the way",
     "tailor/execution/cache.py": "a damaged stage is moved out of the way",
     "tailor/prepare/archive.py": "in a workspace that an interrupted preparation makes again; syncing a million files "

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from results.errors import ResultsError
-from results.store.parts import tables_folder
+from results.store.files import tables_folder
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, open_run
 from tests.product import ROOT

@@ -12,7 +12,7 @@ from results.store.reader import load
 from results.store.writer import Writer
 
 STAGE = {"kind": "k", "kind_version": 1, "order": 0, "device": "cpu", "ranks": 2, "torch_version": "2",
-         "stored_bytes": 0, "code_digest": "c", "cached": False}  # fmt: skip
+         "stored_bytes": 0, "tensors_sha256": "0", "code_digest": "c", "cached": False}  # fmt: skip
 
 
 @pytest.fixture
@@ -115,7 +115,8 @@ def test_a_run_added_up_by_hand(tmp_path: Path, synthetic: Any) -> None:
 
 def test_a_stage_found_in_the_cache_costs_what_its_maker_measured(tmp_path: Path) -> None:
     common = {"kind": "k", "kind_version": 1, "order": 0, "device": "cpu", "ranks": 1, "torch_version": "2",
-              "stored_bytes": 0, "code_digest": "c", "stage_key": "s", "parents": []}  # fmt: skip
+              "stored_bytes": 0, "tensors_sha256": "0", "code_digest": "c", "stage_key": "s",
+              "parents": []}  # fmt: skip
     writer = Writer(tmp_path / "tables")
     writer.write("stages", [common | {"trial_id": "later", "cached": True, "compute_s": 7.5}])
     writer.write("stages", [common | {"trial_id": "maker", "cached": False, "compute_s": 7.0}])

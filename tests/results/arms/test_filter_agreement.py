@@ -29,6 +29,7 @@ def write(
     writer.write("stages", [{
         **common, "stage_key": key, "kind": "k", "kind_version": 1, "order": order, "parents": parents, "cached": False,
         "compute_s": 1.0, "device": "cpu", "ranks": 1, "torch_version": "2", "stored_bytes": 1,
+        "tensors_sha256": key,
     } for order, (key, parents) in enumerate([(source, []), (sha(common["trial_id"]), [source])])])  # fmt: skip
     writer.write("operating_points", [{
         **point, "sweep": "s", "label": label, "arm": label, "method": "prune", "network": "n", "dataset": "d",

@@ -25,6 +25,7 @@ from results.store.completeness import is_over
 from results.store.reader import load
 from results.store.schema import TABLES
 from results.store.writer import Writer
+from tests.changed_rows import change_rows
 from tests.results.conftest import CODE, START, sha
 from transtailor.__main__ import main
 
@@ -47,7 +48,7 @@ def add_epochs(run: Path, count: int = 2) -> None:
                 "train_accuracy_fraction": None, "code_digest": CODE}
         for head in heads for epoch in range(count)
     ]  # fmt: skip
-    Writer(run / "tables").write("epochs", rows)
+    change_rows(run, "epochs", rows)
 
 
 def values_in(run: Path) -> dict[str, Counter[tuple[str, int, float]]]:
@@ -311,11 +312,11 @@ def test_a_run_is_over_when_all_have_ended_and_none_is_tried_again_or_the_cluste
         with load(tmp_path) as run:
             return is_over(run)
 
-    writer = Writer(tmp_path / "tables")
     (tmp_path / "tables").mkdir()
     assert not over()  # nothing is planned yet
     synthetic(seeds=(0,), end=lambda label, _: "failed" if label == "fine_tune" else "finished").write(tmp_path)
     assert over()
+    writer = Writer(tmp_path / "tables")
     again = {"trial_id": sha("trial", "vgg11", "digits", "fine_tune", 0)[:16], "attempt": 2, "driver": "d", "host": "h"}
     writer.write("attempts", [again | {"status": "running", "started_at": START, "code_digest": CODE}])
     assert not over()

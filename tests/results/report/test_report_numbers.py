@@ -27,6 +27,7 @@ from results.statistics.means import mean_interval
 from results.statistics.pairs import compare_pairs
 from results.store.reader import Run, load
 from results.store.writer import Writer
+from tests.changed_rows import change_rows
 from tests.results.exact_run import Trial, write_run, write_search
 from tests.results.halved_run import Tried, write_halved
 from tests.results.many_trials import write_many
@@ -310,7 +311,7 @@ def curves_of(folder: Path, losses: Sequence[Sequence[tuple[float, float | None]
         keys = [row["stage_key"] for row in opened.rows('SELECT stage_key FROM stages ORDER BY "order"')]
     of = {"trial_id": trial.trial_id, "code_digest": "c", "learning_rate": 0.1, "images": 50, "seconds": 1.0,
           "train_accuracy_fraction": 0.5, "validation_score": None}  # fmt: skip
-    Writer(run / "tables").write("epochs", [
+    change_rows(run, "epochs", [
         {**of, "stage_key": key, "kind": kind, "epoch": epoch, "train_loss": train, "validation_loss": validation}
         for key, kind, of_stage in zip(keys, ("train_source", "tune"), losses, strict=True)
         for epoch, (train, validation) in enumerate(of_stage)

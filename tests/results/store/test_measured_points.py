@@ -14,6 +14,7 @@ from results.store.points import write_points
 from results.store.reader import load
 from results.store.schema import TABLES
 from results.store.writer import Writer
+from tests.changed_rows import change_rows
 from tests.results.exact_run import Trial, write_run
 
 
@@ -138,9 +139,8 @@ def test_whole_networks_of_two_sizes_have_a_reference_each(tmp_path: Path) -> No
         points = run.rows("FROM operating_points")
     resized = [row | {"original_macs": 4000} for row in points if row["label"] == "large"]
     columns = {column.name for column in TABLES["operating_points"].columns} - {"written_at"}
-    writer = Writer(tmp_path / "tables")
-    writer.write("operating_points", [{name: row[name] for name in columns} for row in resized])
-    writer.write("timings", rows)
+    change_rows(tmp_path, "operating_points", [{name: row[name] for name in columns} for row in resized])
+    Writer(tmp_path / "tables").write("timings", rows)
     with load(tmp_path) as run:
         found = run.rows("SELECT label, latency_ms, is_at_other_speed FROM measured_points ORDER BY label")
     assert [tuple(row.values()) for row in found] == [("large", 4.0, False), ("small", 1.0, False)]

@@ -13,7 +13,7 @@ import results
 from results.arms.comparison import points_of
 from results.errors import ResultsError
 from results.store.schema import TABLES
-from results.store.writer import Writer
+from tests.changed_rows import change_rows
 from tests.commands import Said
 from tests.results.exact_run import Trial, write_run, write_search
 
@@ -42,7 +42,7 @@ def test_tables_have_the_rows_of_every_run_under_its_name(runs: tuple[Path, Path
 def test_a_trial_of_both_runs_is_compared_once_as_it_was_written_last(runs: tuple[Path, Path]) -> None:
     with results.load(runs[0]) as a:
         row = a.rows("SELECT * EXCLUDE (written_at) FROM operating_points WHERE seed = 1 AND point = 2")[0]
-    Writer(runs[0] / "tables").write("operating_points", [row | {"validation_score": 0.125}])
+    change_rows(runs[0], "operating_points", [row | {"validation_score": 0.125}])
     with results.load([runs[1], runs[0]]) as both:
         points = both.rows("SELECT run, trial_id, point, seed, validation_score, test_images FROM measured_points")
         compared = points_of(both)

@@ -94,6 +94,9 @@ class NoMore:
     def __init__(self, asked: list[str]) -> None:
         self._asked = asked
 
+    def decides(self, _live: object) -> bool:
+        return True
+
     def more(self, _scores: object, _live: object) -> tuple[()]:
         self._asked.append("more")
         return ()

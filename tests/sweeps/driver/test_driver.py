@@ -23,6 +23,7 @@ from sweeps.planning.plan import Plan
 from sweeps.run.run_folder import RunFolder
 from sweeps.spec.resources import Resources
 from tests.sweeps.fake_plan import Recorder, computed, families, key_of, make_run, plan_of, sweep_of_fakes, trial
+from transtailor.waiting import wait_for
 
 ROOT = Path(__file__).parents[3]
 LIMIT_S = 500.0  # on a busy machine; all that is waited for takes seconds
@@ -166,25 +167,6 @@ def test_what_a_killed_launch_left_running_ends_with_its_last_sign_of_life(tmp_p
     assert hours == [pytest.approx(1.5), 0.0]
 
 
-def test_rows_of_a_launcher_whose_clock_was_ahead_are_replaced(tmp_path: Path, recorder: Recorder) -> None:
-    plan = plan_of([trial("cut-off", ["a"]), trial("failed", ["b"])])
-    make_run(plan, tmp_path)
-    now = datetime.now(UTC)
-    ahead = Writer(tmp_path / "runs" / "fake" / "tables", after=now + timedelta(hours=1))
-    attempt = {"attempt": 1, "driver": "d", "host": "h", "started_at": now, "code_digest": "c"}
-    end = {"status": "failed", "ended_at": now}
-    ahead.write("attempts", [{**attempt, "trial_id": "cut-off", "status": "running"}])
-    ahead.write("attempts", [{**attempt, **end, "trial_id": "failed", "cause": "x"}])
-    times = {"started_at": now, "seconds": 0.0, "code_digest": "c"}
-    ahead.write("trials", [{**times, **end, "trial_id": "failed", "attempts": 1, "error": "x"}])
-    assert sweep(plan, tmp_path, recorder).finished == 2
-    assert finished_trial_ids(tmp_path / "runs" / "fake") == {"cut-off", "failed"}
-    told = rows(tmp_path, "SELECT trial_id, attempt, status FROM attempts ORDER BY ALL")
-    assert [tuple(row.values()) for row in told] == [
-        ("cut-off", 1, "interrupted"), ("cut-off", 2, "finished"), ("failed", 1, "failed"), ("failed", 2, "finished"),
-    ]  # fmt: skip
-
-
 def test_two_ranks_stay_warm_from_trial_to_trial(tmp_path: Path, recorder: Recorder) -> None:
     plan = plan_of([trial(f"t{i}", [f"s{i}"]) for i in range(10)], ranks=2)
     assert sweep(plan, tmp_path, recorder).finished == 10
@@ -279,6 +261,7 @@ def assert_killed_it_leaves_no_process_and_the_next_goes_on(
     process: subprocess.Popen[str], folder: Path, trials: int
 ) -> None:
     started = psutil.Process(process.pid).children(recursive=True)
+    wait_for(lambda: rows(folder, "FROM attempts WHERE status = 'running'") != [], "the first commit", LIMIT_S)
     process.kill()
     process.communicate()
     assert not psutil.wait_procs(started, LIMIT_S)[1]

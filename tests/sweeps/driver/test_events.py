@@ -1,8 +1,6 @@
 """What SLURM refuses is told where somebody looks, once for each text."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
+from results.store.writer import Rows as TakenRows
 from sweeps.driver.events import EventLog
 
 
@@ -12,7 +10,7 @@ class Rows:
     def __init__(self) -> None:
         self.kinds: list[str] = []
 
-    def write(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def add(self, table: str, rows: TakenRows) -> None:
         assert table == "events"
         self.kinds += [row["kind"] for row in rows]
 

@@ -1,4 +1,4 @@
-"""The ledger writes each start and each end once, through the real writer, and its counts are right."""
+"""The ledger gives each start and each end to be written once, and its counts are right."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from results.store.reader import finished_trial_ids, load
-from results.store.writer import Writer
 from sweeps.driver.ledger import Counts, Ledger, TrialState
 from sweeps.worker.messages import StageReport
+from tests.sweeps.at_once import AtOnce
 
 DIGEST = "0" * 64
 
 
 def ledger(run: Path, *, states: dict[str, TrialState] | None = None, before: dict[str, int] | None = None) -> Ledger:
     return Ledger(
-        Writer(run / "tables"),
+        AtOnce(run / "tables"),
         ["A", "B", "C"],
         states=states or {},
         attempts_before=before or {},
@@ -90,7 +90,7 @@ def test_what_cannot_be_is_refused(run: Path) -> None:
     with pytest.raises(ValueError, match="trial C cannot start"):
         book.note_start("C")
     with pytest.raises(ValueError, match="trial B does not run"):
-        book.stage_done("B", StageReport(stage_key="x", cached=False, seconds=1.0))
+        book.stage_done("B", StageReport(stage_key="x", order=0, cached=False, seconds=1.0))
 
 
 def test_attempts_that_a_killed_launch_left_running_are_ended(run: Path) -> None:

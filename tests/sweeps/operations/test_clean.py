@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from results.store.reader import finished_trial_ids, load
-from results.store.settle import is_settled, settle
 from results.store.writer import Writer
 from sweeps.operations.clean import clean
 from sweeps.planning.plan import Plan
@@ -33,7 +32,7 @@ def cache(plan: Plan, run: RunFolder, tmp_path: Path) -> Cache:
     row = {
         "trial_id": plan.trials[0].trial_id, "stage_key": OF_OLD_CODE, "kind": "known", "kind_version": 0, "order": 0,
         "parents": [], "cached": False, "compute_s": 1.0, "device": "cpu", "ranks": 1, "torch_version": "2",
-        "stored_bytes": 1, "code_digest": "0" * 64,
+        "stored_bytes": 1, "tensors_sha256": "0" * 64, "code_digest": "0" * 64,
     }  # fmt: skip
     Writer(run.tables).write("stages", [row])
     for name in ("00/.0000.1.ab", "00/.damaged-0000-ab", "checkpoints"):
@@ -53,14 +52,11 @@ def rows(run: RunFolder) -> list[str]:
 
 
 @pytest.fixture
-def settled(run: RunFolder, plan: Plan, write_ends: WriteEnds) -> RunFolder:
-    """The run with four parts of `trials` that were settled and one that was not; the last trial has not finished."""
+def ended(run: RunFolder, plan: Plan, write_ends: WriteEnds) -> RunFolder:
+    """The run with four finished trials, one that failed and one that has not ended; three have checkpoints."""
     ids = [trial.trial_id for trial in plan.trials]
-    for trial_id in ids[:3]:
-        write_ends(run, [trial_id])
+    write_ends(run, [*ids[:3], ids[4]])
     write_ends(run, [ids[3]], "failed", "x")
-    settle(run.path)
-    write_ends(run, [ids[4]])
     for trial_id in (ids[0], ids[3], ids[5]):
         (run.trial(trial_id) / "checkpoint").mkdir(parents=True)
         (run.trial(trial_id) / "checkpoint" / "x.safetensors").write_bytes(b"x" * 1000)
@@ -69,41 +65,36 @@ def settled(run: RunFolder, plan: Plan, write_ends: WriteEnds) -> RunFolder:
 
 
 def test_a_dry_run_changes_nothing_and_says_what_the_real_one_removes(
-    sweeps_command: Command, settled: RunFolder
+    sweeps_command: Command, ended: RunFolder
 ) -> None:
-    before = tree(settled.path)
+    before = tree(ended.path)
     dry = sweeps_command("clean", "runs/small", "--dry-run")
     assert (dry.returncode, dry.stderr) == (0, "")
-    assert tree(settled.path) == before
-    assert "its tables would be merged first" in dry.stdout  # a part came after that
-    settle(settled.path)
-    dry = sweeps_command("clean", "runs/small", "--dry-run")
-    superseded = [path for path in settled.path.glob(".superseded/*/**/*") if path.is_file()]
-    size_bytes = sum(path.stat().st_size for path in superseded if path.stat().st_nlink == 1)
-    assert size_bytes > 1000  # the parts; a file that is as it was has the bytes of its new name
-    assert f"2 would be removed, {size_bytes + 1000:,} bytes" in dry.stdout
+    assert tree(ended.path) == before
+    replaced = list((ended.path / ".writing").glob("*/*.replaced"))
+    size_bytes = 1000 + sum(path.stat().st_size for path in replaced)
+    assert replaced and f"{1 + len(replaced)} would be removed, {size_bytes:,} bytes" in dry.stdout
     real = sweeps_command("clean", "runs/small")
     assert real.stdout == dry.stdout.replace("would be removed", "removed")
     assert sweeps_command("clean", "runs/small").stdout == "nothing to remove\n"
 
 
-def test_of_a_run_earlier_tables_and_checkpoints_of_finished_trials_go(
-    sweeps_command: Command, settled: RunFolder, plan: Plan
+def test_of_a_run_replaced_tables_and_checkpoints_of_finished_trials_go(
+    sweeps_command: Command, ended: RunFolder, plan: Plan
 ) -> None:
-    known, finished = rows(settled), finished_trial_ids(settled.path)
-    before = {name: content for name, content in tree(settled.path).items() if not is_of_the_store(name)}
+    known, finished = rows(ended), finished_trial_ids(ended.path)
+    before = tree(ended.path)
     assert sweeps_command("clean", "runs/small").returncode == 0
-    after = tree(settled.path)
-    del before[f"trials/{plan.trials[0].trial_id}/checkpoint/x.safetensors"]
-    assert {name: content for name, content in after.items() if not is_of_the_store(name)} == before
-    assert is_settled(settled.path) and not list((settled.path / ".superseded").iterdir())
-    assert (rows(settled), finished_trial_ids(settled.path)) == (known, finished)
-    assert len(open_run(settled).trials) == 6
+    after = tree(ended.path)
+    gone = before.keys() - after.keys()
+    checkpoint = f"trials/{plan.trials[0].trial_id}/checkpoint/x.safetensors"
+    assert {name for name in gone if not name.endswith(".replaced")} == {checkpoint}
+    assert {name: before[name] for name in after if name != "launch.lock"} == {
+        name: content for name, content in after.items() if name != "launch.lock"
+    }
+    assert (rows(ended), finished_trial_ids(ended.path)) == (known, finished)
+    assert len(open_run(ended).trials) == 6
     assert "| 6 | 4 | 0 | 1 | 1 |" in sweeps_command("status", "runs/small").stdout
-
-
-def is_of_the_store(name: str) -> bool:
-    return name.startswith(("tables/", ".superseded/", "merged/")) or name == "launch.lock"
 
 
 def test_of_a_search_states_of_stopped_trials_go_but_not_of_one_that_was_continued(
@@ -147,19 +138,20 @@ def test_what_a_killed_clean_up_left_goes_with_the_next(sweeps_command: Command,
     assert not (cache.folder / "00" / ".removed-0123456789abcdef").exists()
 
 
-def test_what_a_killed_launch_left_half_made_goes(cache: Cache, settled: RunFolder, plan: Plan) -> None:
-    trial = settled.trial(plan.trials[0].trial_id)
-    halves = [folder / ".x.0a1b2c3d.tmp" for folder in (settled.path, settled.path / ".writing" / "trials", trial)]
+def test_what_a_killed_launch_left_half_made_goes(cache: Cache, ended: RunFolder, plan: Plan) -> None:
+    trial = ended.trial(plan.trials[0].trial_id)
+    halves = [folder / ".x.0a1b2c3d.tmp" for folder in (ended.path, ended.path / ".writing" / "9", trial)]
     for half in halves:
+        half.parent.mkdir(exist_ok=True)
         half.write_bytes(b"PAR1")
-    said = "\n".join(clean(settled.path, None, dry_run=False))
+    said = "\n".join(clean(ended.path, None, dry_run=False))
     assert re.search(r"left by an interrupted command +3 +12 bytes", said)
     assert not any(half.exists() for half in halves)
-    assert settled.log(plan.trials[0].trial_id).exists()
+    assert ended.log(plan.trials[0].trial_id).exists()
     young, old = (cache.folder / "00" / name for name in (".0000.1.ab", ".1111.2.cd"))
     old.mkdir()
     os.utime(old, (0.0, 0.0))
-    assert "left by an interrupted command" in "\n".join(clean(cache.folder, settled.path.parent, dry_run=False))
+    assert "left by an interrupted command" in "\n".join(clean(cache.folder, ended.path.parent, dry_run=False))
     assert (young.exists(), old.exists()) == (True, False)
 
 
@@ -175,13 +167,13 @@ def test_what_a_killed_launch_left_half_made_goes(cache: Cache, settled: RunFold
     ],
 )
 def test_mistakes_remove_nothing(
-    sweeps_command: Command, cache: Cache, settled: RunFolder, words: tuple[str, ...], reason: str
+    sweeps_command: Command, cache: Cache, ended: RunFolder, words: tuple[str, ...], reason: str
 ) -> None:
-    before = tree(cache.folder) | tree(settled.path)
+    before = tree(cache.folder) | tree(ended.path)
     done = sweeps_command("clean", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert reason in done.stderr
-    assert tree(cache.folder) | tree(settled.path) == before
+    assert tree(cache.folder) | tree(ended.path) == before
 
 
 def test_a_cache_of_other_runs_is_not_emptied(sweeps_command: Command, run: RunFolder, tmp_path: Path) -> None:
@@ -194,27 +186,27 @@ def test_a_cache_of_other_runs_is_not_emptied(sweeps_command: Command, run: RunF
     assert other.has(STRAY[0])
 
 
-def test_what_is_being_run_is_left_alone(sweeps_command: Command, cache: Cache, settled: RunFolder) -> None:
+def test_what_is_being_run_is_left_alone(sweeps_command: Command, cache: Cache, ended: RunFolder) -> None:
     before = tree(cache.folder)
-    with RunLock(settled.lock):
-        files = tree(settled.path)
+    with RunLock(ended.lock):
+        files = tree(ended.path)
         for words in (("runs/small",), ("cache", "--runs", "runs")):
             done = sweeps_command("clean", *words)
             assert (done.returncode, done.stdout) == (2, "")
             assert "running" in done.stderr or "is being run" in done.stderr
-        assert tree(settled.path) == files
-    (settled.path.parent / ".x@h@1@00000000.creating").mkdir()
+        assert tree(ended.path) == files
+    (ended.path.parent / ".x@h@1@00000000.creating").mkdir()
     assert "is being made" in sweeps_command("clean", "cache", "--runs", "runs").stderr
     assert tree(cache.folder) == before
 
 
-def test_where_rows_cannot_be_read_nothing_goes(sweeps_command: Command, cache: Cache, settled: RunFolder) -> None:
-    part = next((settled.tables / "stages").glob("*.parquet"))
-    part.write_bytes(part.read_bytes()[:-9])
-    before = tree(cache.folder) | {name: c for name, c in tree(settled.path).items() if not name.endswith("lock")}
+def test_where_rows_cannot_be_read_nothing_goes(sweeps_command: Command, cache: Cache, ended: RunFolder) -> None:
+    file = ended.tables / "trials" / "trials.parquet"
+    file.write_bytes(file.read_bytes()[:-9])
+    before = tree(cache.folder) | {name: c for name, c in tree(ended.path).items() if not name.endswith("lock")}
     for words in (("runs/small",), ("cache", "--runs", "runs")):
         done = sweeps_command("clean", *words)
         assert (done.returncode, done.stdout) == (2, "")
         assert "torn" in done.stderr
-    after = tree(cache.folder) | {name: c for name, c in tree(settled.path).items() if not name.endswith("lock")}
+    after = tree(cache.folder) | {name: c for name, c in tree(ended.path).items() if not name.endswith("lock")}
     assert after == before

@@ -111,14 +111,14 @@ def test_the_last_device_counts_and_other_numbers_of_ranks_only_where_there_is_n
 
 def write_stages(run: Path, rows: Iterable[dict[str, Any]]) -> None:
     same = {"kind_version": 1, "parents": [], "device": "cpu", "ranks": 1, "torch_version": "2", "stored_bytes": 1}
+    same["tensors_sha256"] = "0" * 64
     Writer(run / "tables").write("stages", [same | {"code_digest": "0" * 64} | row for row in rows])
 
 
 def write_planned(run: Path, plan: Plan) -> None:
     from sweeps.run.planned_rows import write_planned as write
 
-    run.mkdir(parents=True)
-    write(run / "tables", plan, plan.trials, "0" * 64)
+    write(Writer(run / "tables"), plan, plan.trials, "0" * 64)
 
 
 def test_runs_are_read_with_their_trials_planned_work(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from sweeps.slurm.cluster_run import ClusterRun, Submission
 from sweeps.spec.spec import load_spec
 from tests.commands import transtailor_command
 from tests.hpc.fakes.commands import FakeSlurm
+from tests.sweeps.at_once import AtOnce
 from tests.sweeps.conftest import SMALL_SPEC, Command, WriteEnds, WriteSpec, created_run
 
 
@@ -91,7 +92,7 @@ def test_status_on_slurm_before_the_controller_begins(
 
 
 def test_status_says_what_a_run_waits_for_and_what_was_refused(sweeps_command: Command, run: RunFolder) -> None:
-    log = EventLog(Writer(run.tables), "d", "0" * 64, print)
+    log = EventLog(AtOnce(run.tables), "d", "0" * 64, print)
     refused, waiting = "refused   sbatch: error: QOSMaxSubmit, ", "waiting   SLURM to take a worker, for "
     with RunLock(run.lock):
         for kind, detail, expected in (

@@ -123,6 +123,7 @@ def write_results(run: RunFolder, trials: tuple[PlannedTrial, ...]) -> None:
         rows["stages"].append(of | {
             "stage_key": stage.key, "kind": "operating_point", "kind_version": 1, "order": 0, "parents": [],
             "cached": False, "compute_s": 1.0, "device": "cpu", "ranks": 1, "torch_version": "2", "stored_bytes": 1,
+            "tensors_sha256": "0" * 64,
         })  # fmt: skip
         rows["operating_points"].append(of | {
             "sweep": "rates", "point": 0, "label": one.label, "arm": one.arm, "method": one.settings.method,

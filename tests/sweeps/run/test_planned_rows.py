@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from results.store.points_view import settings_table
+from results.store.writer import Writer
 from sweeps.planning.plan import make_plan
 from sweeps.run.planned_rows import write_planned
 from sweeps.spec.spec import load_spec
@@ -15,8 +16,8 @@ from tests.sweeps.conftest import WriteSpec
 def test_what_auto_stands_for_is_in_the_rows_and_not_in_the_ids(write_spec: WriteSpec, tmp_path: Path) -> None:
     text = 'name = "s"\n[trial.method]\nname = "transtailor"\n[axes]\nnetwork = ["digits_vgg", "digits_resnet"]\n'
     plan = make_plan(load_spec(write_spec(text)))
-    write_planned(tmp_path, plan, plan.trials, "0" * 64)
-    rows = pq.read_table(tmp_path / "planned").to_pylist()
+    write_planned(Writer(tmp_path / "tables"), plan, plan.trials, "0" * 64)
+    rows = pq.read_table(tmp_path / "tables" / "planned").to_pylist()
     found = {row["network"]: json.loads(row["config_json"])["method"] for row in rows}
     assert (found["digits_vgg"]["beta"], found["digits_resnet"]["beta"]) == ("fold", "fold")
     assert {method["beta_normalisation"] for method in found.values()} == {"layer_mean"}
@@ -31,9 +32,9 @@ def test_what_a_trial_does_not_read_is_not_in_its_row(write_spec: WriteSpec, tmp
         '[[variants]]\nmethod = { name = "prune", criterion = "beta" }\n'
     )
     plan = make_plan(load_spec(write_spec(text)))
-    write_planned(tmp_path, plan, plan.trials, "0" * 64)
+    write_planned(Writer(tmp_path / "tables"), plan, plan.trials, "0" * 64)
     settings = settings_table(
-        [json.loads(text) for text in pq.read_table(tmp_path / "planned")["config_json"].to_pylist()]
+        [json.loads(text) for text in pq.read_table(tmp_path / "tables" / "planned")["config_json"].to_pylist()]
     )
     assert settings["method_removed_macs_fraction"].to_pylist() == [None, 0.2]
     assert settings["method_alpha_epochs"].to_pylist() == [None, 10]

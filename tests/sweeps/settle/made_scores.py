@@ -87,6 +87,7 @@ def settle(spec: Spec, run: RunFolder, right: Right) -> RunSettle:
     while trials:
         end_trials(run, trials, right)
         producer = RunSettle(spec, run)
+        producer.save(Writer(run.tables))
         trials = producer.more({}, ())
     return producer
 

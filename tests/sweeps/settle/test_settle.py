@@ -152,7 +152,9 @@ def test_a_launch_that_was_killed_after_a_decision_is_completed(tmp_path: Path) 
     right = scores(EFFECTS)
     for folder in (run, other):
         end_trials(folder, RunSettle(spec, folder).plan.trials, right)
-    whole = RunSettle(spec, run).more({}, ())
+    producer = RunSettle(spec, run)
+    producer.save(Writer(run.tables))
+    whole = producer.more({}, ())
     record = open_run(other)
     with load(run.path) as tables:
         looks = [look for look in recorded_looks(tables) if look.look == 0]
@@ -160,7 +162,7 @@ def test_a_launch_that_was_killed_after_a_decision_is_completed(tmp_path: Path) 
     again = RunSettle(spec, other)
     new = {trial.trial_id for trial in again.plan.trials} - set(record.trials)
     assert new == {trial.trial_id for trial in whole}
-    again.save()
+    again.save(Writer(other.tables))
     assert set(open_run(other).trials) == set(open_run(run).trials)
 
 

@@ -226,7 +226,9 @@ def test_an_interval_that_disagrees_with_its_verdict_is_counted(run: RunFolder, 
         looks = recorded_looks(tables)
     changed = [replace(look, low=-1.0, high=1.0) for look in looks if look.verdict == "worse"]
     writer = Writer(tmp_path / "r" / "tables")
-    writer.write("looks", [look_row(look) | {"code_digest": "c"} for look in [*looks, *changed]])
+    writer.write(
+        "looks", [look_row(look) | {"code_digest": "c"} for look in [*looks, *changed]]
+    )  # the last of a key counts
     with load(tmp_path / "r") as tables:
         assert "1 intervals disagree with their verdict" in text_of(settled.settled.answer(tables))
 

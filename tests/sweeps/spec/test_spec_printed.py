@@ -6,10 +6,11 @@ import pytest
 
 from results.store.reader import load
 from results.store.schema import TABLES
+from results.store.writer import Writer
 from sweeps.errors import SpecError
 from sweeps.planning.plan import make_plan
 from sweeps.run.relaunch import start
-from sweeps.spec.printed_rows import PrintedRow, write_printed
+from sweeps.spec.printed_rows import PrintedRow, printed_rows
 from sweeps.spec.spec import load_spec
 from tests.sweeps.conftest import WriteSpec
 
@@ -76,16 +77,11 @@ def test_rows_are_written_and_writing_them_again_changes_nothing(write_spec: Wri
     (tmp_path / "run").mkdir()
     rows = rows_of(write_spec(HEAD + SEVERAL))
     for _ in range(2):
-        write_printed(tmp_path / "run" / "tables", rows, "d" * 64)
+        Writer(tmp_path / "run" / "tables").write("printed", printed_rows(rows, "d" * 64))
     with load(tmp_path / "run") as run:
         found = run.rows("SELECT * EXCLUDE (code_digest, written_at) FROM printed ORDER BY value DESC")
     assert [PrintedRow(**row) for row in found] == [rows[1], rows[0], rows[2]]
     assert set(PrintedRow.model_fields) == {column.name for column in TABLES["printed"].columns[:-2]}
-
-
-def test_without_numbers_nothing_is_written(tmp_path: Path) -> None:
-    write_printed(tmp_path / "tables", [], "d" * 64)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,13 @@ from sweeps.worker.messages import (
 from transtailor.documents import DocumentError, Record
 
 TASK = TrialTask(
-    trial_id="t", settings=JsonSettings({"seed": 3, "data": {"name": "d", "sizes": [1, 2]}, "rate": 1e-05}), label="l",
-    arm="l", sweep="s", run=Path("runs/s"), cache=Path("/cache"), private_cache=False, code_digest="c", device="cpu",
-    imports=(Path("a/b.py"), Path("c/d.py")), holder="h",
+    trial_id="t", settings=JsonSettings({"seed": 3, "data": {"name": "d", "sizes": [1, 2]}, "rate": 1e-05}),
+    run=Path("runs/s"), run_id="r", cache=Path("/cache"), private_cache=False, device="cpu",
+    imports=(Path("a/b.py"), Path("c/d.py")),
 )  # fmt: skip
 START = RankStart(target="module:Class", ranks=2, threads_per_rank=1, gpus_per_rank=0.5, hang_limit_s=None)
 STAGE = StageReport(
-    stage_key="k", cached=True, seconds=0.1,
+    stage_key="k", order=2, cached=True, seconds=0.1,
     point=PointReport(point=0, metric="accuracy", validation_score=0.1 + 0.2, macs=10**12),
 )  # fmt: skip
 
@@ -59,7 +59,7 @@ def test_a_score_that_is_no_number_stays_one() -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda values: values.pop("holder"), "is no TrialTask: holder"),
+        (lambda values: values.pop("run_id"), "is no TrialTask: run_id"),
         (lambda values: values.update(colour="red"), "colour"),
         (lambda values: values.update(device="tpu"), "device"),
         (lambda values: values["settings"].pop("values"), "settings.values"),

@@ -26,13 +26,9 @@ def task_of(folder: Path, seed: int) -> TrialTask:
         "method": {"name": "head_only"}, "seed": seed,
     }  # fmt: skip
     run = RunFolder(folder / "run")
-    holder = run.holder(f"trial{seed}")
-    holder.parent.mkdir(parents=True, exist_ok=True)
-    holder.write_text("h")
     return TrialTask(
         trial_id=f"trial{seed}", settings=JsonSettings(parse_trial(settings, "test").model_dump(mode="json")),
-        label="l", arm="l", sweep="s", run=run.path, cache=folder / "cache", private_cache=False, code_digest="c",
-        device="cpu", imports=(), holder="h",
+        run=run.path, run_id="r", cache=folder / "cache", private_cache=False, device="cpu", imports=(),
     )  # fmt: skip
 
 

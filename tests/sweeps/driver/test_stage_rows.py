@@ -9,25 +9,27 @@ import torch
 
 from results.store.reader import load
 from results.store.writer import Writer
+from sweeps.driver.commits import Commits, FinishedStage
+from sweeps.driver.events import EventLog
+from sweeps.driver.stage_rows import StageTraining, total_training
+from sweeps.planning.plan import Plan, PlannedTrial
+from sweeps.run.run_folder import RunFolder
 from sweeps.spec.json_settings import JsonSettings
-from sweeps.worker.messages import TrialTask
-from sweeps.worker.trial import TABLES_OF_A_TRIAL
-from sweeps.worker.trial_rows import StageTraining, TrialRows, total_training
+from sweeps.spec.resources import Resources
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.execution.cache import Cache
+from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import StageEvent, run_trial
 from tailor.parallel.process_group import join
+
+TABLES = ("stages", "epochs", "layers", "kept_filters", "operating_points", "predictions", "estimates")
 
 SHORT = {
     "source": {"epochs": 1},
     "optimisation": {"epochs": 2, "head_epochs": 3},
     "data": {"train_images": 64},
 }
-TASK = TrialTask(
-    trial_id="t", settings=JsonSettings({}), label="l", arm="l", sweep="s", run=Path("run"), cache=Path("cache"),
-    private_cache=False, code_digest="c", device="cpu", imports=(), holder="h",
-)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -39,16 +41,27 @@ def _one_thread() -> Iterator[None]:
 
 
 def rows_of(config: TrialConfig, folder: Path) -> tuple[list[StageEvent], dict[str, list[dict[str, Any]]]]:
-    """The events of a trial, and its rows as the store gives them back."""
-    rows, events = TrialRows(TASK, config), []
+    """The events of a trial, and its rows as the store gives them back; each call is a run of its own."""
+    run = folder / f"run {len(list(folder.iterdir()))}"
+    settings = JsonSettings(config.model_dump(mode="json"))
+    stages = dry_run(config).stages
+    trial = PlannedTrial(
+        trial_id="t", label="l", arm="l", settings=settings, stages=stages, train_images=config.train_images
+    )
+    plan = Plan(name="s", trials=(trial,), resources=Resources(), spec_text="")
+    writer = Writer(run / "tables")
+    commits = Commits(
+        writer, plan, RunFolder(run), folder / "cache", run_id="r", code_digest="c", written={},
+        events=EventLog(writer, "d", "c", print),
+    )  # fmt: skip
+    commits.begin(trial)
+    events = []
     for event in run_trial(config, cache=Cache(folder / "cache"), ranks=join("cpu")):
-        rows.add(event)
+        commits.stage("t", FinishedStage(key=event.result.key, order=event.order, point=event.point))
         events.append(event)
-    writer = Writer(folder / "tables")
-    for table, made in rows.take().items():
-        writer.write(table, made)
-    with load(folder) as run:
-        return events, {table: run.rows(f"SELECT * FROM {table}") for table in TABLES_OF_A_TRIAL}
+    commits.commit()
+    with load(run) as tables:
+        return events, {table: tables.rows(f"SELECT * FROM {table}") for table in TABLES}
 
 
 def test_the_work_behind_a_point_is_that_of_a_count_by_hand(tmp_path: Path) -> None:
@@ -147,11 +160,11 @@ def test_a_trial_that_decides_by_its_training_images_says_so(tmp_path: Path) -> 
 def test_an_ancestor_reached_on_two_ways_counts_once() -> None:
     """source -> head -> {a, b} -> both."""
     stages = {
-        "source": StageTraining(parents=(), epochs=0, macs=0.0),
-        "head": StageTraining(parents=("source",), epochs=1, macs=1.0),
-        "a": StageTraining(parents=("head",), epochs=2, macs=10.0),
-        "b": StageTraining(parents=("head",), epochs=4, macs=100.0),
-        "both": StageTraining(parents=("a", "b"), epochs=8, macs=1000.0),
+        "source": StageTraining(parents=(), epochs=0, macs=0.0, pruning_latency_ms=None),
+        "head": StageTraining(parents=("source",), epochs=1, macs=1.0, pruning_latency_ms=None),
+        "a": StageTraining(parents=("head",), epochs=2, macs=10.0, pruning_latency_ms=None),
+        "b": StageTraining(parents=("head",), epochs=4, macs=100.0, pruning_latency_ms=None),
+        "both": StageTraining(parents=("a", "b"), epochs=8, macs=1000.0, pruning_latency_ms=None),
     }
     assert total_training("both", stages) == (15, 1111.0)
     assert total_training("a", stages) == (3, 11.0)
