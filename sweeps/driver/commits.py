@@ -34,6 +34,7 @@ from sweeps.driver.stage_rows import (
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.run_folder import RunFolder
 from tailor.execution.cache import Cache, DamagedStage, StoredStage
+from transtailor.files import finish_new_file
 from transtailor.waiting import Unlimited, wait_for
 
 SOONEST_S = 10.0  # between two commits
@@ -307,6 +308,7 @@ class Commits:
                 continue
             if not cache.has(stage.key):
                 return
+            finish_new_file(cache.path(stage.key))  # its rank may have been killed before it did so
             attempt.stages.append(FinishedStage(key=stage.key, order=order, point=stage.point))
 
     def _make_rows_of_stage(self, attempt: _Attempt, stage: FinishedStage) -> None:

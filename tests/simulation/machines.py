@@ -128,7 +128,7 @@ class Machines:
         self.nodes = [Node(f"node{number}") for number in range(slots)]
         self.processes: list[SlotProcess] = []
         self.promised = promised
-        self._reported: set[str] = set()  # goals
+        self._over = set(promised.goals)  # goals that were reached before, or are reported
         self.is_replaced = False  # its driver: what it runs now is in vain
         self.storage = Path("tune")
         self.never_starts = 0  # processes of Tune to come
@@ -256,7 +256,7 @@ class Machines:
     def _complete(self, trial: TuneTrial, said: dict[str, Any] | None, search_alg: Any) -> None:
         search_alg.on_trial_complete(trial.trial_id, said, error=said is None and not trial.given_up)
         if said is not None and trial.goal and from_tune(TrialReport, said).kind == "finished":
-            self._reported.add(trial.goal)
+            self._over.add(trial.goal)
 
     def _place(self, trial: TuneTrial) -> None:
         """Give a waiting trial a process, a warm one if there is one."""
@@ -331,11 +331,6 @@ class Machines:
         self.world.task(rank.process, rank.process.name, lambda: self._serve_rank(rank))
         return rank
 
-    @property
-    def _over(self) -> set[str]:
-        """The goals that no rank may be asked for again; what was reported may have been damaged since."""
-        return self.promised.goals if self.promised.damaged else self._reported | self.promised.goals
-
     def _serve_rank(self, rank: Rank) -> None:
         """What the process of a rank does."""
         self.world.sleep(self.world.chance.random() * START_S)
@@ -346,7 +341,8 @@ class Machines:
             (command, args), rank.asked = rank.asked, None
             if command == "call" and args[0] == "begin":
                 rank.task = TrialTask.from_json(args[1][0])
-                if goal_of(rank.task) in self._over and not self.is_replaced:
+                is_over = goal_of(rank.task) in self._over
+                if is_over and not self.promised.damaged and not self.is_replaced:
                     self.promised.broken.append(f"1: trial {goal_of(rank.task)} runs again although it has finished")
             rank.beats += 1
             rank.reply = reply = host.answer(command, args)

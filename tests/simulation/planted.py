@@ -233,12 +233,6 @@ PLANTED = (
         kind="search",
     ),
     Planted(
-        "a stop that cannot be written down ends with a traceback",
-        f"{BOARD}:SweepState.set_stopping",
-        "with suppress(OSError):",
-        "if True:",
-    ),
-    Planted(
         "rows are written in the opposite order",
         f"{WRITER}:Writer.commit",
         "for table in WRITE_ORDER:",
@@ -274,6 +268,19 @@ PLANTED = (
         f"{DRIVER}:sweep_state",
         "begun=units_begun(tables)",
         "begun=()",
+    ),
+    Planted(
+        "who makes rows of a stage trusts its writer's sync",
+        f"{COMMITS}:Commits._add_unreported",
+        "finish_new_file(cache.path(stage.key))",
+        "pass",
+    ),
+    Planted(
+        "a trial rests though its last stage has no row",
+        f"{DRIVER}:_states_of",
+        "tables.rows(RESTED)",
+        "tables.rows('SELECT trial_id, rung FROM rungs')",
+        kind="search",
     ),
     Planted(
         "a file of a table is changed in place",
