@@ -15,7 +15,7 @@ import pytest
 
 from results.store.reader import load
 from tests import commands
-from tests.faults.invariants import count_parts
+from tests.faults.invariants import count_stages
 
 SPEC = """
 name = "small"
@@ -73,13 +73,18 @@ class Sweep:
             )
 
     def start_and_kill(self, after: int, *options: str) -> None:
-        """Launches it in a process group of its own, and ends that by SIGKILL once the run has so many parts."""
+        """Launches it in a process group of its own, and ends that by SIGKILL once so many stages are stored."""
         process = self.start(*options)
-        while count_parts(self.run) < after:
+        while self.stages < after:
             assert process.poll() is None, self.log.read_text()
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, self.log.read_text()
+
+    @property
+    def stages(self) -> int:
+        """How many stages are stored."""
+        return count_stages(self.folder / "cache")
 
     @property
     def log(self) -> Path:
@@ -159,7 +164,7 @@ def test_without_sharing_the_results_are_equal(serial: Sweep, tmp_path: Path) ->
 def test_killed_at_a_random_moment_and_continued_it_equals_the_undisturbed_one(serial: Sweep, tmp_path: Path) -> None:
     """Its ranks are forked, those of the reference are not."""
     sweep = Sweep(tmp_path)
-    sweep.start_and_kill(seeded_moments().randrange(1, count_parts(serial.run) // 2), "--site", "serial")
+    sweep.start_and_kill(seeded_moments().randrange(1, serial.stages), "--site", "serial")
     sweep.launch("--site", "serial")
     assert_equal(tables_of(serial.run), tables_of(sweep.run))
 
@@ -172,9 +177,9 @@ def test_killed_at_a_random_moment_and_continued_it_equals_the_undisturbed_one(s
 def test_on_ray_and_killed_at_random_moments_it_equals_the_undisturbed_serial_one(
     serial: Sweep, tmp_path: Path, kills: int
 ) -> None:
-    """Each kill some parts of tables further on."""
-    sweep, moments, parts = Sweep(tmp_path), seeded_moments(), count_parts(serial.run)
-    for after in sorted(moments.randrange(parts // 2) for _ in range(kills)):
+    """Each kill some stages further on."""
+    sweep, moments = Sweep(tmp_path), seeded_moments()
+    for after in sorted(moments.randrange(serial.stages) for _ in range(kills)):
         sweep.start_and_kill(after)
     assert sweep.start().wait() == 0, sweep.log.read_text()
     assert sweep.log.read_text().splitlines()[-1] == str(sweep.run / "report.html")
