@@ -133,7 +133,7 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Open
         >>> from results.store.writer import Writer
         >>> folder = tempfile.TemporaryDirectory()
         >>> row = {"paper": "P", "place": "Table 1", "label": "l1", "network": "vgg16", "dataset": "dogs", "value": 0.7}
-        >>> part = Writer(f"{folder.name}/tables").write("printed", [row | {"metric": "accuracy", "code_digest": ""}])
+        >>> Writer(f"{folder.name}/tables").write("printed", [row | {"metric": "accuracy", "code_digest": ""}])
         >>> with load(folder.name) as run:
         ...     values = list(run.printed["value"])
         ...     chart = run.plot.printed()

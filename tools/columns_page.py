@@ -26,9 +26,8 @@ def _lines() -> Iterator[str]:
     yield ""
     yield f"Schema version {SCHEMA_VERSION}. This page is made by `python -m tools.columns_page`."
     yield ""
-    yield "Of rows with the same key, only the one with the last `written_at` counts; `results.load` shows no other."
-    yield "A type with `?` may be null. Fractions are in [0, 1]. With several runs each table has a first column"
-    yield "`run`, which is part of the key. [How to read them](reading.md)."
+    yield "No two rows have the same key. A type with `?` may be null. Fractions are in [0, 1]. With several runs each"
+    yield "table has a first column `run`, which is part of the key. [How to read them](reading.md)."
     for table in TABLES.values():
         yield from _table(table)
     yield from _points()

@@ -81,7 +81,7 @@ class ReportServer(ThreadingHTTPServer):
         return self.renew()[0]
 
     def renew(self) -> tuple[str, str]:
-        """Render the report, once for each version, and return both. Raises ResultsError: a part cannot be read."""
+        """Render the report, once for each version, and return both. Raises ResultsError: a file cannot be read."""
         with self._rendering:
             version = self._version()
             if self._page is None or self._page[0] != version:

@@ -209,8 +209,8 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], tables:
         tables: only these are opened, which is faster where there are thousands of files; all others have no rows.
 
     Raises:
-        ResultsError: a folder is no run or is listed twice, the list is empty, or a part is torn, foreign or from a
-            newer version.
+        ResultsError: a folder is no run or is listed twice, the list is empty, or a file is missing, torn, foreign or
+            of another version.
 
     Example:
         A run with one row in the table `printed`; all tables can be queried, also those without rows.
@@ -219,7 +219,7 @@ def load(run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], tables:
         >>> from results.store.writer import Writer
         >>> folder = tempfile.TemporaryDirectory()
         >>> row = {"paper": "P", "place": "Table 1", "label": "l1", "network": "vgg16", "dataset": "dogs", "value": 0.7}
-        >>> part = Writer(f"{folder.name}/tables").write("printed", [row | {"metric": "accuracy", "code_digest": ""}])
+        >>> Writer(f"{folder.name}/tables").write("printed", [row | {"metric": "accuracy", "code_digest": ""}])
         >>> with load(folder.name) as run:
         ...     answer = run.arrow("SELECT label, value FROM printed")
         >>> answer.column_names, answer.shape, answer.to_pylist()

@@ -231,7 +231,7 @@ def retry(run: RunFolder, *, failed: bool = False, trials: Sequence[str] = ()) -
 
     Raises:
         RunFolderError: no run, no such trial, other users may have changed the run, or it was not launched here.
-        ResultsError: one of its parts is torn.
+        ResultsError: one of its files is torn.
     """
     check_is_own(run)
     folder, words = _launch_of(run, open_run(run).provenance["history"])
