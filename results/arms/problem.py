@@ -8,7 +8,7 @@ class Problem(NamedTuple):
 
     network: str
     dataset: str
-    train_images: int = 0  # 0: not known, in rows of schema version 1
+    train_images: int = 0  # 0: not known
 
     def __str__(self) -> str:
         images = "" if not self.train_images else f" ({self.train_images} training images)"

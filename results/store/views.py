@@ -120,7 +120,7 @@ WITH timed AS (
     QUALIFY row_number() OVER (PARTITION BY model_key, {", ".join(CIRCUMSTANCE)} ORDER BY written_at DESC) = 1
 ), wholes AS (
     SELECT {", ".join(CIRCUMSTANCE)}, network, original_macs, quantile_disc(whole_latency_ms, 0.5) AS usual_ms,
-        coalesce(arg_max(timed.reference_latency_ms, written_at), usual_ms) AS reference_latency_ms
+        arg_max(timed.reference_latency_ms, written_at) AS reference_latency_ms
     FROM timed GROUP BY ALL
 )
 SELECT model_key, {", ".join(CIRCUMSTANCE)}, wholes.reference_latency_ms / speed AS latency_ms,
@@ -131,9 +131,9 @@ FROM timed JOIN wholes USING ({", ".join(CIRCUMSTANCE)}, network, original_macs)
 """
 """The last time of each model in each circumstance. The milliseconds of `timings` are those of the minute in which a
 model was timed, and other work on the machine changes them. So each model is compared by its share of the whole
-network's time, which was measured in turns with it: its `latency_ms` here is this share of one reference measurement of
-the whole network (of files of version 1, which have none, the median of what was measured beside the sub-models).
-`is_at_other_speed`: the whole network took clearly more or less time than beside the other sub-models."""
+network's time, which was measured in turns with it: its `latency_ms` here is this share of one reference measurement
+of the whole network. `is_at_other_speed`: the whole network took clearly more or less time than beside the other
+sub-models."""
 
 COMPUTED_STAGES = """
 CREATE VIEW computed_stages AS

@@ -35,7 +35,7 @@ def write(
         **point, "sweep": "s", "label": label, "arm": label, "method": "prune", "network": "n", "dataset": "d",
         "seed": seed, "stage_key": "p", "model_key": "m", "protocol": "validation",
         "asked_removed_macs_fraction": budget, "removed_macs_fraction": budget,
-        "macs": 1, "original_macs": 1, "params": 1, "trained_epochs": 1,
+        "macs": 1, "original_macs": 1, "params": 1, "trained_epochs": 1, "trained_macs": 1.0,
         "metric": "accuracy", "validation_score": score, "deciding_score": score, "validation_loss": 1.0,
         "validation_images": 1,
     }])  # fmt: skip

@@ -148,13 +148,10 @@ def test_csv_files_have_times_that_came_while_they_followed(run: Path, tmp_path:
     times = dict.fromkeys(("latency_ms", "latency_lower_quartile_ms", "latency_upper_quartile_ms"), 2.5)
     how = {"device_name": "cpu", "threads": 1, "precision": "float32", "batch": 1, "repeats": 3}
     how |= {
-        "runtime": "eager",
-        "memory_format": "contiguous",
-        "versions": "torch 2",
-        "speed": 1.2,
-        "whole_latency_ms": 3.0,
-        "is_steady": True,
-    }
+        "runtime": "eager", "memory_format": "contiguous", "versions": "torch 2", "widths": "as pruned",
+        "speed": 1.2, "speed_lower_quartile": 1.1, "speed_upper_quartile": 1.3, "is_steady": True,
+        "whole_latency_ms": 3.0, "reference_latency_ms": 3.0,
+    }  # fmt: skip
     Writer(run / "tables").write("timings", [point | times | how | {"code_digest": CODE}])
     with load(run) as tables:
         files.update(tables)

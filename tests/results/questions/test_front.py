@@ -23,8 +23,8 @@ from tests.results.report_page import figures_of, text_of
 TIMING = {
     "device_name": "cpu a", "batch": 1, "threads": 2, "precision": "float32", "repeats": 9,
     "runtime": "eager", "memory_format": "contiguous", "versions": "torch 2", 
-    "speed": 1.5, "whole_latency_ms": 3.0, "is_steady": True,
-    "latency_ms": 2.0,
+    "speed": 1.5, "speed_lower_quartile": 1.4, "speed_upper_quartile": 1.6, "whole_latency_ms": 3.0,
+    "reference_latency_ms": 3.0, "widths": "as pruned", "is_steady": True, "latency_ms": 2.0,
     "latency_lower_quartile_ms": 0.5, "latency_upper_quartile_ms": 2.0, "peak_memory_bytes": 2**20, "code_digest": "c",
 }  # fmt: skip
 
