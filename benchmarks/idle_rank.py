@@ -41,18 +41,26 @@ class IdleRank:
     def begin(self, task_json: str) -> None:
         """Take up a trial."""
         from sweeps.worker.messages import TrialTask  # imports pydantic: not for the other schedulers
+        from tailor.execution.cache import Cache
 
-        self._data = TrialTask.from_json(task_json).settings.values["data"]
+        task = TrialTask.from_json(task_json)
+        self._cache = Cache(task.cache)
+        self._data = task.settings.values["data"]
         self._keys = list(self._data["stage_keys"])
 
     def advance(self) -> str:
-        """Do the next stage, which is nothing."""
+        """Do the next stage, which is nothing, and store it: the driver makes its rows from there."""
         from sweeps.worker.messages import StageReport, TrialReport
+        from tailor.execution.cache import MadeBy, StageDescription
 
         if not self._keys:
             return TrialReport(kind="finished").to_json()
         idle(Path(self._data["moments"]))
-        stage = StageReport(stage_key=self._keys.pop(0), cached=False, seconds=0.0)
+        made_by = MadeBy(compute_s=0.0, device="cpu", ranks=1, threads=1, torch_version="none")
+        description = StageDescription(kind="idle", version=1, settings={}, parents=(), info={}, made_by=made_by)
+        key = self._keys.pop(0)
+        self._cache.write(key, description, b"")
+        stage = StageReport(stage_key=key, order=0, cached=False, seconds=0.0)
         return TrialReport(kind="stage", stages=(stage,)).to_json()
 
     def close(self) -> None:

@@ -122,7 +122,7 @@ def table(looks: Sequence[Look], ends_s: Sequence[float], parts: int) -> Measure
 
 NOTES = (
     "`sweeps.driver.driver.run_sweep`, site local, one rank per trial, one stage that does nothing; durable rows in "
-    "`attempts` and `trials`. What a trial costs here is what the driver, Ray and the tables take for it.",
+    "`stages`, `attempts` and `trials`. What a trial costs here is what the driver, Ray and the tables take for it.",
     "s_per_trial: from the last end of the part before to the last one of this. driver_cpu_s_per_trial: processor time "
     "of the driver's process, of Ray's parts in it too. Memory: resident, at the part's end. head: Ray's (GCS).",
     "The first part has the start of both slots in it, so the last is compared with the second.",

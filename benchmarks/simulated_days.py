@@ -197,11 +197,12 @@ def _write_page(out: Path, planted: dict[Cell, tuple[Cell, ...]]) -> None:
         f"Planted faults: {len(PLANTED)}, of which {len(rows)} were tried and {found_count} found; days: how many so "
         "far. A fault of searches or of SLURM is looked for on such days only, every other one on all days. Each "
         "changes a few words of the source, in tests/simulation/planted.py.",
-        "A day: the real launch command, driver, Tune backend, slots, ranks, stores, cache and merging of a sweep of "
+        "A day: the real launch command, driver, Tune backend, slots, ranks, store and cache of a sweep of "
         "four trials whose stages compute nothing, in one process, on a simulated clock and a disk that forgets what "
         "was not synced; tests/simulation/disturbances.py has what may happen.",
         "A quarter of the seeds are searches: three settings, halving at two rungs, and two trials that confirm. Each "
-        "decision is made once, as on the undisturbed day, and again from its rows (tests/simulation/kinds.py).",
+        "decision is made once, as on the undisturbed day, and again from its rows (tests/simulation/kinds.py). Of an "
+        "eighth no trial shares a stage.",
         "A quarter are sweeps on SLURM, from 2026-11-25 14:00 on half of them searches: the real launch that attaches, "
         "controller, head, workers, pool and autoscaler, and the calls of SLURM's commands; SLURM itself, its machines "
         "and Ray's nodes are played.",
