@@ -40,7 +40,7 @@ AT_ONCE = 50  # days of a line of the record
 LIFE = 20  # lines by one process: what its libraries keep is given back
 TEXT = 60  # characters of a broken promise in the table
 NOTES = (
-    "Disturbances that found a bug are in tests/simulation/failed.jsonl, which `make check` replays, seven of them "
+    "Disturbances that found a bug are in tests/simulation/failed.jsonl, which `make check` replays, nine of them "
     "with their fault planted, too. What they found: docs/results/notebook.md.",
     "Most of a day's time is spent in calls to the file system, small Parquet files and DuckDB's queries. Spared are "
     "opening DuckDB (one stays warm), reading equal bytes again, and asking again about equal files.",
