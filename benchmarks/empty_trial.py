@@ -179,8 +179,8 @@ NOTES = (
     "its own.",
     "s_outside: wall time before the first trial's end and after the last trial's, which is in no rate: starting "
     "and ending Ray, the scheduler and its first processes.",
-    "ours: `sweeps.driver.driver.run_sweep`, site local, one rank per trial, one stage that does nothing; durable rows "
-    "in `attempts` and `trials`, the display and the choice of the next trial are in the figure.",
+    "ours: `sweeps.driver.driver.run_sweep`, site local, one rank per trial, one stage that does nothing. Its durable "
+    "file, rows in `stages`, `attempts` and `trials`, the display and the choice of the next trial are in the figure.",
     "stock: `tune.Tuner(...).fit()` with its default loggers and its files in a temporary folder, `verbose=0`. "
     "Defaults: a function; fewer trials, because it is slow. reuse_actors: a class with `reset_config` and without a "
     "checkpoint at the end.",

@@ -104,13 +104,13 @@ def write_spec(asked: Asked, folder: Path) -> Path:
 
 
 def finish(asked: Asked, folder: Path) -> None:
-    """Create a run in which every trial has finished, with a file of the table for each, as the driver writes them."""
+    """Create a run in which every trial has finished."""
     plan = make_plan(load_spec(write_spec(asked, folder)))
     run, lock, _ = start(plan, folder / "runs", extend=False, update_code=False)
     writer, now = Writer(run.path / "tables"), datetime.now(UTC)
-    for trial in plan.trials:
-        row = {"trial_id": trial.trial_id, "status": "finished", "attempts": 1, "seconds": 1.0, "code_digest": "0" * 64}
-        writer.write("trials", [row | {"started_at": now, "ended_at": now}])
+    row = {"status": "finished", "attempts": 1, "seconds": 1.0, "started_at": now, "ended_at": now}
+    row |= {"code_digest": "0" * 64}
+    writer.write("trials", [row | {"trial_id": trial.trial_id} for trial in plan.trials])
     lock.release()
 
 
@@ -159,8 +159,8 @@ NOTES = (
     "all trials written to /dev/null. There is no run to learn durations from; with one, up to 0.5 s come on top.",
     "The large sweeps: TransTailor, PAC-Net, pruning by four criteria to four budgets, "
     "iterative pruning and fine-tuning on two networks, with more and more seeds; eight stages per trial on average.",
-    "Launched again: the run has a file of its own for each trial's end, as the driver writes them. The time is until "
-    "the launch says that nothing is left; the report comes after that. Its memory is not below the benchmark's.",
+    "Launched again: the time is until the launch says that nothing is left; the report comes after that. Its "
+    "memory is not below the benchmark's.",
     "cpu_s: seconds of processor time, against which the goals are held; on a machine that does other things meanwhile "
     "it says more than wall_s.",
 )

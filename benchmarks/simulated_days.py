@@ -40,7 +40,7 @@ AT_ONCE = 50  # days of a line of the record
 LIFE = 20  # lines by one process: what its libraries keep is given back
 TEXT = 60  # characters of a broken promise in the table
 NOTES = (
-    "Disturbances that found a bug are in tests/simulation/failed.jsonl, which `make check` replays, seven of them "
+    "Disturbances that found a bug are in tests/simulation/failed.jsonl, which `make check` replays, nine of them "
     "with their fault planted, too. What they found: docs/results/notebook.md.",
     "Most of a day's time is spent in calls to the file system, small Parquet files and DuckDB's queries. Spared are "
     "opening DuckDB (one stays warm), reading equal bytes again, and asking again about equal files.",
@@ -197,11 +197,12 @@ def _write_page(out: Path, planted: dict[Cell, tuple[Cell, ...]]) -> None:
         f"Planted faults: {len(PLANTED)}, of which {len(rows)} were tried and {found_count} found; days: how many so "
         "far. A fault of searches or of SLURM is looked for on such days only, every other one on all days. Each "
         "changes a few words of the source, in tests/simulation/planted.py.",
-        "A day: the real launch command, driver, Tune backend, slots, ranks, stores, cache and merging of a sweep of "
+        "A day: the real launch command, driver, Tune backend, slots, ranks, store and cache of a sweep of "
         "four trials whose stages compute nothing, in one process, on a simulated clock and a disk that forgets what "
         "was not synced; tests/simulation/disturbances.py has what may happen.",
         "A quarter of the seeds are searches: three settings, halving at two rungs, and two trials that confirm. Each "
-        "decision is made once, as on the undisturbed day, and again from its rows (tests/simulation/kinds.py).",
+        "decision is made once, as on the undisturbed day, and again from its rows (tests/simulation/kinds.py). Of an "
+        "eighth no trial shares a stage.",
         "A quarter are sweeps on SLURM, from 2026-11-25 14:00 on half of them searches: the real launch that attaches, "
         "controller, head, workers, pool and autoscaler, and the calls of SLURM's commands; SLURM itself, its machines "
         "and Ray's nodes are played.",

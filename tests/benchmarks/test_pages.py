@@ -185,8 +185,8 @@ def look_at_empty_trial(patch: Patch, out: list[str]) -> int:
 
 @look
 def look_at_read_while_writing(patch: Patch, out: list[str]) -> int:
-    seen = read_while_writing.Seen(reads=3, rows_seen_last=20)
-    patch.setattr(read_while_writing, "one_round", lambda *_, **__: (seen, 20, 1))
+    seen = read_while_writing.Seen(reads=3)
+    patch.setattr(read_while_writing, "one_round", lambda *_, **__: (seen, 20))
     return read_while_writing.main(out)
 
 

@@ -13,6 +13,7 @@ import random
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +31,8 @@ AUDITED = {
 TAKES_ROOM = ("open", "mkdir", "fsync")
 CHANGES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _RANDOM = re.compile(
-    r"\d{8}T[\d.]+-(?:settled|[0-9a-f]+)|[0-9a-f]{8,}|(?<=\.)\d+(?=\.|$|/)|(?<=^cache/)..|(?<=@).+(?=\.creating)"
+    r"\d{6}(?=-\d{6}\.)|(?<=\d{6}-)\d{6}(?=\.)|(?<=\.writing/)\d+|[0-9a-f]{8,}|(?<=\.)\d+(?=\.|$|/)"
+    r"|(?<=^cache/)..|(?<=@).+(?=\.creating)"
 )
 
 
@@ -87,7 +89,7 @@ class Watch:
         self._launcher = os.getpid()
         self._shared = mmap.mmap(-1, 2 * 8)  # what all forks count together: such moments so far; is the disk full?
         self._unsynced = _Unsynced()
-        self._is_busy = False
+        self._busy = threading.local()  # by thread: the driver commits in one of its own
         self._fsync: Callable[[int], None] = os.fsync
 
     def install(self) -> None:
@@ -101,22 +103,22 @@ class Watch:
         return (self._trace,)
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self._is_busy or event not in AUDITED:
+        if event not in AUDITED or vars(self._busy).get("is_set"):
             return
-        self._is_busy = True
+        self._busy.is_set = True
         try:
             if paths := writes(event, arguments):
                 self._before(AUDITED[event], paths)
         finally:
-            self._is_busy = False
+            self._busy.is_set = False
 
     def _sync(self, handle: Any) -> None:
         number = handle if isinstance(handle, int) else handle.fileno()
-        self._is_busy = True
+        self._busy.is_set = True
         try:
             self._before("fsync", [_path(number)])
         finally:
-            self._is_busy = False
+            self._busy.is_set = False
         self._fsync(number)
 
     def _before(self, event: str, paths: list[str]) -> None:

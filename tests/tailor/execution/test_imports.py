@@ -145,7 +145,7 @@ def forget(registry: Registry[object], record: str) -> None:
     package = sys.modules[PACKAGE]
     for name in [name for name in vars(package) if name.startswith("mine_")]:
         delattr(package, name)
-        del sys.modules[f"{PACKAGE}.{name}"]
+        sys.modules.pop(f"{PACKAGE}.{name}", None)
     del registry._records[record]
 
 
