@@ -7,8 +7,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from results.store.rows import WRITTEN_AT
 from results.store.schema import TABLES
-from results.store.writer import WRITTEN_AT, Writer
+from results.store.writer import Writer
 
 
 def change_rows(run: Path, table: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -20,9 +20,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,30 +29,14 @@ import pyarrow.parquet as pq
 from results.errors import ResultsError
 from results.store.files import GONE, changing_file, growing_file, list_files, number_of, read_rows
 from results.store.lock import hold_lock
-from results.store.schema import (
-    BOOLEAN,
-    CHANGING,
-    FLOAT,
-    FLOATS,
-    INTEGER,
-    INTEGERS,
-    MOMENT,
-    STRING,
-    STRINGS,
-    TABLES,
-    WRITE_ORDER,
-    ColumnSchema,
-    TableSchema,
-    arrow_schema,
-    table_named,
-)
+from results.store.rows import Rows, checked, stamped, with_replaced
+from results.store.schema import CHANGING, INTEGERS, TABLES, WRITE_ORDER, TableSchema, arrow_schema, table_named
 from transtailor.files import make_folder, write_file
 from transtailor.ownership import refuse_outside
 from transtailor.waiting import wait_for
 
 WRITING = ".writing"
 """Folder of a run: a folder for each process that writes rows, or did so last."""
-WRITTEN_AT = "written_at"
 FULL_BYTES = 8_000_000
 """A file of a growing table that has reached this size is never written again."""
 FULL_ROWS = 2**18
@@ -62,8 +45,6 @@ GROUP_ROWS = 2**17
 REPLACED_KEPT_S = 60.0
 """How long a replaced file stays for readers on other machines."""
 EMPTIED_LIMIT_S = 60.0  # for an earlier process to notice that its folder is gone
-
-Rows: TypeAlias = Sequence[Mapping[str, Any]] | pa.Table
 
 
 class TakenOverError(ResultsError):
@@ -174,7 +155,7 @@ class Writer:
             ValueError: unknown table; a missing, extra or null column; a value of the wrong type. Nothing is taken.
         """
         description = table_named(table)
-        taken = _checked(description, rows) if isinstance(rows, pa.Table) else _table_of(description, rows)
+        taken = checked(description, rows)
         if taken.num_rows:
             with self._adding:
                 self._waiting.setdefault(table, []).append(taken)
@@ -217,7 +198,7 @@ class Writer:
                     taken = len(units or ())
                 if not units:
                     continue
-                rows = _stamped(TABLES[table], pa.concat_tables(units[:taken]), moment)
+                rows = stamped(TABLES[table], pa.concat_tables(units[:taken]), moment)
                 if table in CHANGING:
                     self._write_changing(TABLES[table], rows)
                 else:
@@ -298,30 +279,13 @@ def write_timings(tables: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         OSError: the disk refuses; the table is as it was.
     """
     table = TABLES["timings"]
-    new = _stamped(table, _table_of(table, rows), datetime.now(UTC))
+    new = stamped(table, checked(table, rows), datetime.now(UTC))
     made_in = tables.parent / WRITING / table.name
     make_folder(made_in)
     path = changing_file(tables, table.name)
     with hold_lock(made_in / "lock", f"another process writes timings of {str(tables.parent)!r}; wait for it"):
         make_folder(path.parent)
         write_file(path, partial(_encode, with_replaced(table, _rows_or_none(path, table), new)), made_in=made_in)
-
-
-def with_replaced(table: TableSchema, rows: pa.Table, new: pa.Table) -> pa.Table:
-    """Return the rows, with new ones in the place of those of the same key; the last new one of a key counts."""
-    new = _last_of_each_key(table, new)
-    replaced = set(_keys(table, new))
-    is_kept = [key not in replaced for key in _keys(table, rows)]
-    return pa.concat_tables([rows.filter(pa.array(is_kept, pa.bool_())), new])
-
-
-def _last_of_each_key(table: TableSchema, rows: pa.Table) -> pa.Table:
-    last = {key: number for number, key in enumerate(_keys(table, rows))}
-    return rows if len(last) == rows.num_rows else rows.take(sorted(last.values()))
-
-
-def _keys(table: TableSchema, rows: pa.Table) -> list[tuple[Any, ...]]:
-    return list(zip(*(rows[name].to_pylist() for name in table.key), strict=True))
 
 
 def _rows_or_none(path: Path, table: TableSchema) -> pa.Table:
@@ -343,104 +307,3 @@ def _encode(rows: pa.Table, stream: BinaryIO) -> None:
         use_dictionary=[column.name for column in rows.schema if not pa.types.is_list(column.type)],
         row_group_size=GROUP_ROWS,
     )
-
-
-def _stamped(table: TableSchema, rows: pa.Table, moment: datetime) -> pa.Table:
-    """Return rows in the table's order of columns, with the moment of their commit."""
-    schema = arrow_schema(table)
-    moments = pa.repeat(pa.scalar(moment, MOMENT), rows.num_rows)
-    columns = [moments if name == WRITTEN_AT else rows[name] for name in schema.names]
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _table_of(table: TableSchema, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Return records as an Arrow table without `written_at`. Raises ValueError: they do not fit the table."""
-    return pa.table(_columns(table, rows))
-
-
-def _checked(table: TableSchema, rows: pa.Table) -> pa.Table:
-    """Return an Arrow table with the table's columns but `written_at`. Raises ValueError: it has others."""
-    schema = pa.schema([pa.field(column.name, column.type) for column in table.columns if column.name != WRITTEN_AT])
-    if set(rows.column_names) != set(schema.names):
-        raise ValueError(f"table {table.name}: expected the columns {schema.names}, given {rows.column_names}")
-    for column in table.columns:
-        if column.name in schema.names and not column.nullable and rows[column.name].null_count:
-            raise ValueError(f"table {table.name}, column {column.name}: null is not allowed")
-    return rows.select(schema.names).cast(schema)
-
-
-def _columns(table: TableSchema, rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
-    """Build one array per column of the rows. Raises ValueError: the rows do not fit the table."""
-    columns = [column for column in table.columns if column.name != WRITTEN_AT]
-    names = {column.name for column in columns}
-    needed = {column.name for column in columns if not column.nullable}
-    for number, row in enumerate(rows):
-        missing = needed - set(row)
-        if missing:
-            raise ValueError(f"table {table.name}, row {number}: missing column {_list_text(missing)}")
-        if WRITTEN_AT in row:
-            raise ValueError(
-                f"table {table.name}, row {number}: column {WRITTEN_AT} is set by the writer: leave it out"
-            )
-        extra = set(row) - names
-        if extra:
-            raise ValueError(
-                f"table {table.name}, row {number}: extra column {_list_text(extra)}; columns: {_list_text(names)}"
-            )
-    return {column.name: _array(table.name, column, rows) for column in columns}
-
-
-def _list_text(names: set[str]) -> str:
-    return ", ".join(sorted(str(name) for name in names))
-
-
-def _array(table: str, column: ColumnSchema, rows: Sequence[Mapping[str, Any]]) -> pa.Array:
-    values = [row.get(column.name) for row in rows]
-    for number, value in enumerate(values):
-        problem = _problem(column, value)
-        if problem:
-            raise ValueError(f"table {table}, row {number}, column {column.name}: {problem}, given {_text_of(value)}")
-    if column.type == INTEGER:  # Arrow does not accept all number types that passed the check above
-        values = [None if value is None else int(value) for value in values]
-    elif column.type == FLOAT:
-        values = [None if value is None else float(value) for value in values]
-    try:
-        return pa.array(values, column.type)
-    except (pa.ArrowException, ValueError, OverflowError) as error:
-        raise ValueError(f"table {table}, column {column.name}: cannot be stored as {column.type}: {error}") from error
-
-
-def _problem(column: ColumnSchema, value: object) -> str:
-    """Say what is wrong with a value of a column; empty if it is valid."""
-    if value is None:
-        return "" if column.nullable else f"expected {column.type}, and null is not allowed"
-    if not _fits(column.type, value):
-        zone = " with a time zone" if column.type == MOMENT else ""
-        return f"expected {column.type}{zone}"
-    if column.one_of and value not in column.one_of:
-        return f"expected one of {', '.join(column.one_of)}"
-    return ""
-
-
-def _fits(kind: pa.DataType, value: object) -> bool:
-    """Whether a column of a type may have this value; a bool is no number, and an integer is accepted as a float."""
-    if kind == STRING:
-        return isinstance(value, str)
-    if kind == INTEGER:
-        return isinstance(value, Integral) and not isinstance(value, bool)
-    if kind == FLOAT:
-        return isinstance(value, Real) and not isinstance(value, bool)
-    if kind == BOOLEAN:
-        return isinstance(value, bool)
-    if kind == STRINGS:
-        return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
-    if kind == INTEGERS:
-        return isinstance(value, (list, tuple)) and all(type(item) is int for item in value)
-    if kind == FLOATS:
-        return isinstance(value, (list, tuple)) and all(item is None or type(item) is float for item in value)
-    return isinstance(value, datetime) and value.tzinfo is not None
-
-
-def _text_of(value: object) -> str:
-    text = repr(value)
-    return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"

@@ -1,4 +1,4 @@
-"""The one place where rows of a running sweep are made and written: from what is reported, every ten seconds or more.
+"""The one place where rows of a running sweep are made and written, from what is reported.
 
 A stage that is reported finished is in the cache, and its rows are made from its file there: see `stage_rows`. Until
 the next commit they are in no file; after a kill the next launch reads the cache again.
@@ -7,8 +7,8 @@ the next commit they are in no file; after a kill the next launch reads the cach
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,10 +17,9 @@ from typing import Any
 import pyarrow as pa
 import safetensors.numpy
 
-from results.errors import ResultsError
-from results.store.points import keep_what_is_not_ours, write_points
-from results.store.reader import Run, load
-from results.store.writer import Rows, TakenOverError, Writer
+from results.store.reader import Run
+from results.store.rows import Rows
+from results.store.writer import TakenOverError, Writer
 from sweeps.driver.events import EventLog
 from sweeps.driver.stage_rows import (
     StageTraining,
@@ -37,18 +36,10 @@ from tailor.execution.cache import Cache, DamagedStage, StoredStage
 from transtailor.files import finish_new_file
 from transtailor.waiting import Unlimited, wait_for
 
-SOONEST_S = 10.0  # between two commits
-LATEST_S = 60.0  # while rows wait
-COST_FRACTION = 0.05  # of a sweep's time that commits may take, within these limits
 FOUND_LIMIT_S = 90.0  # for a stage that was reported to be seen: clients of NFS may look up a name that late
 LOOK_AGAIN_S = 1.0
 REFUSED_LIMIT_S = 30.0  # of a disk, at a launch's end: the next one makes the rows
-FIRST_S = 1.0  # until the first commit
-POINTS_EVERY_S = 60.0
-POINTS_COST_FRACTION = 0.01  # of a sweep's time that writing its points may take
-END_LIMIT_S = 30.0  # for a commit that runs when a launch is ended at once
 
-Note = Callable[[str], object]
 OF_POINTS = ("predictions", "estimates", "kept_filters", "layers")  # their rows name no stage
 OF_STAGES = ("epochs", "rungs", "operating_points")
 Unit = tuple[str, str, str | int]
@@ -389,78 +380,3 @@ def units_begun(tables: Run) -> set[Unit]:
         rows = tables.rows(BEGUN.format(table=table, unit=unit))
         begun.update((table, row["trial_id"], row["unit"]) for row in rows)
     return begun
-
-
-class PointsFile:
-    """The table of points of a run that is running: written anew now and then, and at each end."""
-
-    def __init__(self, run: Path, note: Note) -> None:
-        self._run = run
-        self._note = note
-        self._next_s = time.monotonic() + POINTS_EVERY_S
-
-    @property
-    def is_due(self) -> bool:
-        """Whether the last time is long enough ago for what it cost."""
-        return time.monotonic() >= self._next_s
-
-    def write(self) -> None:
-        """Write the table; note why if that fails: the next launch does it at its end."""
-        began_s = time.monotonic()
-        try:
-            with load(self._run) as tables:
-                kept = keep_what_is_not_ours(tables)
-                if kept:
-                    self._note(kept)
-                write_points(tables)
-        except (ResultsError, OSError, pa.ArrowException) as error:
-            self._note(f"its table of points is not written: {error}")
-        ended_s = time.monotonic()
-        self._next_s = ended_s + max(POINTS_EVERY_S, (ended_s - began_s) / POINTS_COST_FRACTION)
-
-
-@contextmanager
-def commit_meanwhile(commits: Commits, run: Path, note: Note) -> Iterator[None]:
-    """Commit in a thread while the block runs, and write the points; at its end commit all that waits.
-
-    Args:
-        note: takes a message if something cannot be written.
-    """
-    points = PointsFile(run, note)
-    over = threading.Event()
-    thread = threading.Thread(target=_commit_until, args=(over, commits, points, note), daemon=True)
-    thread.start()
-    is_quick = False
-    try:
-        yield
-    except KeyboardInterrupt:  # a second signal
-        is_quick = True
-        raise
-    finally:
-        over.set()
-        thread.join(END_LIMIT_S)
-        if not is_quick and not thread.is_alive() and commits.taken_over is None:
-            commits.finish()
-            points.write()
-
-
-def _commit_until(over: threading.Event, commits: Commits, points: PointsFile, note: Note) -> None:
-    pause_s = FIRST_S
-    is_failing = False
-    while not over.wait(pause_s):
-        began_s = time.monotonic()
-        try:
-            if commits.is_waiting:
-                commits.commit()
-            is_failing = False
-        except TakenOverError:
-            return  # the driver's thread is told
-        except OSError:
-            if not is_failing:
-                note(f"{commits.why_failing}; it is tried again, and no trial starts meanwhile")
-            is_failing = True
-        took_s = time.monotonic() - began_s
-        pause_s = min(max(took_s / COST_FRACTION, SOONEST_S), LATEST_S)
-        if commits.has_new_ends and points.is_due:
-            commits.has_new_ends = False
-            points.write()

@@ -13,7 +13,8 @@ from hpc.ranks.warm_process import warm_process
 from results.store.reader import Run, load, stopped_trial_ids
 from results.store.writer import Writer
 from sweeps.driver.board import Earlier, Launch, SweepState, TrialBackend
-from sweeps.driver.commits import Commits, commit_meanwhile, units_begun, units_written
+from sweeps.driver.commits import Commits, units_begun, units_written
+from sweeps.driver.committing import commit_meanwhile
 from sweeps.driver.display import BEST_FIRST, Best, Display
 from sweeps.driver.events import EventLog
 from sweeps.driver.ledger import Ledger, TrialState

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
-from results.store.writer import Rows
+from results.store.rows import Rows
 
 REFUSED = "worker_refused"
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from results.store.rows import Rows
 from results.store.schema import TABLES
-from results.store.writer import Rows
 from sweeps.planning.plan import PlannedTrial
 from tailor.execution.cache import StoredStage
 from tailor.execution.dry_run import Rung

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from results.store.reader import Run, load
 from results.store.writer import write_timings
 from sweeps.command_options import cache_option
-from sweeps.driver.commits import PointsFile
+from sweeps.driver.committing import PointsFile
 from sweeps.errors import RunFolderError
 from sweeps.operations.reproduce import refuse_file
 from sweeps.operations.timed_models import Programs, References, SavedModels, Stopwatch, Whole, one_process_each

@@ -220,7 +220,7 @@ def _select_trials(plan: Plan, options: LaunchOptions) -> Plan:
 
 def _run(plan: Plan, producer: "TrialProducer | None", options: LaunchOptions) -> int:
     from results.store.writer import Writer
-    from sweeps.driver.commits import PointsFile
+    from sweeps.driver.committing import PointsFile
     from sweeps.producer import producer_of
     from sweeps.run.relaunch import start
 

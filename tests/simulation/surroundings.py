@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 import results.report
 from results.store import reader, writer
-from sweeps.driver import commits, driver, events, local_pool, quota, signals, tune_site
+from sweeps.driver import commits, committing, driver, events, local_pool, quota, signals, tune_site
 from sweeps.operations import launch
 from sweeps.planning.plan import Plan
 from sweeps.run import relaunch
@@ -56,8 +56,8 @@ def surroundings(day: Simulation) -> Iterator[None]:
         (os, "urandom", world.numbers.randbytes),
         (secrets, "token_hex", lambda n=16: world.numbers.randbytes(n).hex()),
         (uuid, "uuid4", lambda: uuid.UUID(int=world.numbers.getrandbits(128), version=4)),
-        (commits, "write_points", _no_points), (writer, "FULL_ROWS", FULL_ROWS),
-        *((module, "threading", threads) for module in (commits, events, signals, writer)),
+        (committing, "write_points", _no_points), (writer, "FULL_ROWS", FULL_ROWS),
+        *((module, "threading", threads) for module in (commits, committing, events, signals, writer)),
         (quota, "start_in_thread", _at_once), (sys, "argv", ["launch.py"]),
         (launch, "_plan_launch", _planned(day)),
         (relaunch, "sources", lambda: {Path("sweeps", "code.py"): day.code}),

@@ -1,6 +1,7 @@
 """A writer of rows that are durable at once, where a test reads them in between."""
 
-from results.store.writer import Rows, Writer
+from results.store.rows import Rows
+from results.store.writer import Writer
 from sweeps.driver.commits import EndedAttempt
 
 

@@ -13,7 +13,9 @@ import pytest
 from results.store.reader import load
 from results.store.writer import TakenOverError, Writer, take_number
 from sweeps.driver import commits as module
-from sweeps.driver.commits import Commits, EndedAttempt, FinishedStage, commit_meanwhile, units_written
+from sweeps.driver import committing
+from sweeps.driver.commits import Commits, EndedAttempt, FinishedStage, units_written
+from sweeps.driver.committing import commit_meanwhile
 from sweeps.driver.events import EventLog
 from sweeps.planning.plan import PlannedTrial
 from sweeps.run.run_folder import RunFolder
@@ -226,8 +228,8 @@ def test_a_driver_whose_run_was_taken_over_writes_nothing_and_is_told(sweep: Swe
 
 
 def test_rows_are_written_while_a_sweep_runs_and_at_its_end(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_S", 0.0)
-    monkeypatch.setattr(module, "SOONEST_S", 0.01)
+    monkeypatch.setattr(committing, "FIRST_S", 0.0)
+    monkeypatch.setattr(committing, "SOONEST_S", 0.01)
     notes: list[str] = []
     with commit_meanwhile(sweep.commits, sweep.run.path, notes.append):
         sweep.store("root")
@@ -242,7 +244,7 @@ def test_rows_are_written_while_a_sweep_runs_and_at_its_end(sweep: Sweep, monkey
 
 
 def test_at_the_second_signal_a_launch_ends_at_once(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_S", 3600.0)
+    monkeypatch.setattr(committing, "FIRST_S", 3600.0)
     sweep.store("root")
     with pytest.raises(KeyboardInterrupt), commit_meanwhile(sweep.commits, sweep.run.path, print):
         sweep.report("root")

@@ -1,6 +1,6 @@
 """What SLURM refuses is told where somebody looks, once for each text."""
 
-from results.store.writer import Rows as TakenRows
+from results.store.rows import Rows as TakenRows
 from sweeps.driver.events import EventLog
 
 
