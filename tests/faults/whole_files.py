@@ -34,7 +34,8 @@ def write_trial(run: Path, trial: str) -> None:
     stage |= {"tensors_sha256": hashlib.sha256(TENSORS).hexdigest()}
     epoch = {"kind": "k", "train_loss": 1.0, "learning_rate": 1.0, "images": 1, "seconds": 1.0, **code}
     point = {"protocol": "validation", "removed_macs_fraction": 0.0, "macs": 1, "original_macs": 1, "params": 1}
-    point |= {
+    point |= {"trained_epochs": 1, "trained_macs": 1.0, "metric": "accuracy"}
+    point |= {"validation_score": 1.0, "deciding_score": 1.0}
         "trained_epochs": 1,
         "trained_macs": 1.0,
         "metric": "accuracy",
