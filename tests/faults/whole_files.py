@@ -34,7 +34,8 @@ def write_trial(run: Path, trial: str) -> None:
     stage |= {"tensors_sha256": hashlib.sha256(TENSORS).hexdigest()}
     epoch = {"kind": "k", "train_loss": 1.0, "learning_rate": 1.0, "images": 1, "seconds": 1.0, **code}
     point = {"protocol": "validation", "removed_macs_fraction": 0.0, "macs": 1, "original_macs": 1, "params": 1}
-    point |= {"trained_epochs": 1, "metric": "accuracy", "validation_score": 1.0, "deciding_score": 1.0}
+    point |= {"trained_epochs": 1, "trained_macs": 1.0, "metric": "accuracy"}
+    point |= {"validation_score": 1.0, "deciding_score": 1.0}
     point |= {"validation_loss": 1.0, "validation_images": 1, **arm, **code}
     image = {"split": "test", "label": 0, "prediction": 0, "probability": 1.0, **code}
     layer = {"layer": "l", "order": 0, "width": 1, "original_width": 2, "macs": 1, **code}

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from results.store.reader import load
-from results.store.writer import Writer
 from sweeps.errors import RunFolderError
 from sweeps.followed_run import FollowedRun
 from sweeps.run.run_folder import RunFolder
 from tailor.model.state import load_model
+from tests.changed_rows import change_rows
 from tests.sweeps.conftest import Command
 
 
@@ -44,7 +44,7 @@ def test_a_trial_again_from_the_cache_and_anew(sweeps_command: Command, trained:
     assert _parameters(tmp_path / "first") == points[0]["params"]
     assert 0 < len(_stages(tmp_path / "new")) < len(computed)
 
-    Writer(run.tables).write("operating_points", [points[1] | {"validation_score": 0.125}])
+    change_rows(run.path, "operating_points", [points[1] | {"validation_score": 0.125}])
     done = sweeps_command("reproduce", "runs/trained", trial)
     assert "; the run has " in done.stdout and " and 0.125000" in done.stdout
     assert "1 of 2 points are exactly those" in done.stdout
