@@ -73,7 +73,7 @@ COMMANDS = {
 """Section of the help -> command -> the function of a module, and what it is for. Two words: a command of a group."""
 GROUPS = {"data": "Data sets of your own images", "model": "Saved sub-models", "trial": "One trial without a sweep"}
 GONE = {
-    "compact": "clean RUN",
+    "compact": "clean RUN (for replaced files; the tables are few files at any moment)",
     "replay": "query RUN 'SELECT number, reads, read_scores FROM proposals' (with [settle]: 'FROM looks')",
     "script": "plan SPEC --site SITE --script",
     "stops": "compare RUN --stops",
