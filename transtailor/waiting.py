@@ -129,7 +129,7 @@ def telling(what: str, *, first_s: float = TELL_AFTER_S, tell: Callable[[str], o
         yield
     finally:
         has_ended.set()
-        thread.join()
+        thread.join(KILL_LIMIT_S)  # so that no line comes after the end
     took_s = time.monotonic() - began_s
     if took_s >= first_s:
         tell(f"{what}: done in {took_s:.0f} s")
