@@ -15,7 +15,7 @@ from tests.pages import DOCS, blocks
 SHORTER = {  # what the page has -> what runs here
     "train_images = 300": "train_images = 18",
     "crop_px = 160": "crop_px = 32",
-    "176), 160)": "176), 32)",
+    "center_crop(square, 160)": "center_crop(square, 32)",
     "epochs = 15, head_epochs = 15": "epochs = 1, head_epochs = 1, batch_size = 6",
     "[0, 1, 2, 3, 4, 5, 6]": "[0, 1]",
     "steps = 3, alpha_epochs = 5": "steps = 2, alpha_epochs = 1",

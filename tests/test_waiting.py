@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -20,7 +21,7 @@ from sweeps.run import run_lock
 from sweeps.spec.resources import Resources
 from tests.commands import parsed
 from tests.product import ROOT, modules
-from transtailor.waiting import Unlimited, WaitedTooLong, reap, start_in_thread, wait_for
+from transtailor.waiting import Unlimited, WaitedTooLong, reap, start_in_thread, telling, wait_for
 
 # Calls that wait, and where their limit is: behind how many arguments, or under which name (None: only there).
 LIMIT_AT = {
@@ -271,3 +272,33 @@ def test_a_call_that_hangs_does_not_hold_up_the_end_of_the_process() -> None:
     assert start_in_thread(lambda: 7).result(60.0) == 7
     with pytest.raises(KeyError):
         start_in_thread(lambda: {}["x"]).result(60.0)
+
+
+COMES_WITHIN_S = 60.0  # until a line that has to come is missed
+
+
+def test_a_step_that_goes_on_is_told_until_it_ends() -> None:
+    lines: list[str] = []
+    is_told_twice = threading.Event()
+
+    def tell(line: str) -> None:
+        lines.append(line)
+        if len(lines) == 3:
+            is_told_twice.set()
+
+    with telling("exporting", first_s=0.01, tell=tell):
+        assert is_told_twice.wait(COMES_WITHIN_S)
+    assert lines[0] == "exporting ..."
+    assert lines[1] == lines[2] == "exporting: 0 s so far"
+    assert lines[-1].startswith("exporting: done in ")
+
+
+def test_a_step_that_fails_is_told_no_more_and_a_short_one_has_one_line() -> None:
+    lines: list[str] = []
+    before = threading.active_count()
+    try:
+        with telling("exporting", first_s=COMES_WITHIN_S, tell=lines.append):
+            raise ValueError
+    except ValueError:
+        assert lines == ["exporting ..."]
+    assert threading.active_count() == before

@@ -6,8 +6,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -16,6 +17,7 @@ from transtailor.terminal import say
 
 POLL_S = 0.2
 TELL_AFTER_S = 10.0
+LONGEST_SILENCE_S = 60.0  # between two lines of a long step
 KILL_LIMIT_S = 20.0  # until a killed process has gone
 SLOWER_FRACTION = 0.2  # of the time waited so far: the pause between two polls, if they may become rarer
 Value = TypeVar("Value")
@@ -95,6 +97,42 @@ def wait_for(
         if poll_to_s is not None:
             pause_s = min(poll_to_s, max(poll_s, waited_s * SLOWER_FRACTION))
         time.sleep(min(pause_s, most_s - waited_s))
+
+
+@contextmanager
+def telling(what: str, *, first_s: float = TELL_AFTER_S, tell: Callable[[str], object] = _to_stderr) -> Iterator[None]:
+    """Tell that a long step begins, while it lasts for how long, ever more rarely, and how long it took.
+
+    >>> with telling("counting", tell=print):
+    ...     pass
+    counting ...
+
+    Args:
+        what: the name of the step.
+        first_s: after which it is told the first time that the step goes on, then after twice as long, and so on. A
+            step that ends before has only its first line.
+        tell: receives the lines, also from another thread.
+    """
+    began_s = time.monotonic()
+    has_ended = threading.Event()
+
+    def go_on() -> None:
+        told_after_s = first_s
+        while not has_ended.wait(max(0.0, began_s + told_after_s - time.monotonic())):
+            tell(f"{what}: {told_after_s:.0f} s so far")
+            told_after_s += min(told_after_s, LONGEST_SILENCE_S)
+
+    tell(f"{what} ...")
+    thread = threading.Thread(target=go_on, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        has_ended.set()
+        thread.join(KILL_LIMIT_S)  # so that no line comes after the end
+    took_s = time.monotonic() - began_s
+    if took_s >= first_s:
+        tell(f"{what}: done in {took_s:.0f} s")
 
 
 def reap(process: Child, limit_s: float = 0.0) -> int | None:

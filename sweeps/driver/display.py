@@ -92,7 +92,9 @@ class SweepProgress:
 
     @property
     def done_fraction(self) -> float:
-        """Share of this launch's work that is done; below 1 while a trial runs or waits."""
+        """Share of this launch's work that is done; below 1 while a trial runs or waits, 1 if all went well."""
+        if self.is_over and not self.counts.failed:
+            return 1.0  # work that is left by a path that stopped early, or by rounding, is none
         all_work = self.work_done + self.work_left
         fraction = self.work_done / all_work if all_work > 0 else 1.0
         return min(fraction, 1.0 if self.is_over else 0.99)

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 from rich.filesize import decimal
 
 from results.sign_flip import SIGNIFICANCE, pairs_needed, smallest_p
-from results.text.page import Note, PageTable, Part
+from results.text.page import PageTable, Part
 from results.text.settings import leaves
 from sweeps.errors import RunFolderError
+from sweeps.operations.plan_time import Estimate, probe
 from sweeps.planning.arms import repetitions
 from sweeps.planning.devices import devices_text, slurm_site
-from sweeps.planning.durations import Durations, durations_in
-from sweeps.planning.forecast import Capacity, Forecast, forecasts, most_slots, one_machine, timed_trials
+from sweeps.planning.durations import durations_in
+from sweeps.planning.forecast import Capacity, most_slots, one_machine
 from sweeps.planning.plan import (
     Plan,
     PlanCost,
     PlannedTrial,
-    choose_probe,
     cost_of,
     planned_work,
     refuse_missing_weights,
@@ -34,7 +34,6 @@ from tailor.execution.cache import Cache
 from tailor.execution.dry_run import PlannedStage
 from transtailor.lines import lines_of
 from transtailor.plural import counted
-from transtailor.shell import rerun
 
 if TYPE_CHECKING:
     from sweeps.settle.costs import Assumed
@@ -107,12 +106,11 @@ def preview(
     yield from lines_of(f"run       {state}")
     yield from _refusals(plan)
     if durations is None:
-        advice = "" if command is None or plan.grows is not None else _probe(plan, command)
-        yield from lines_of(f"time      not known: no run below {runs} has computed a stage{advice}")
+        yield from lines_of(f"time      not known: no run below {runs} has computed a stage{probe(plan, command)}")
     else:
-        left = timed_trials(plan, durations, lambda trial: trial.trial_id in finished, is_cached)
-        yield from _duration_lines(plan, durations)
-        yield from _forecast(forecasts(left, capacity), capacity)
+        estimate = Estimate(plan, durations, finished, is_cached)
+        yield from estimate.sources(command)
+        yield from estimate.table(capacity)
     for title, text in job_scripts:
         yield from ("", f"--- {title}", *lines_of(text))
 
@@ -326,40 +324,3 @@ def _what_can_be_settled(plan: Plan) -> str:
     if corrected > SIGNIFICANCE:
         text += f"; p < {SIGNIFICANCE:g} needs {pairs_needed(SIGNIFICANCE / comparisons)} seeds"
     return text
-
-
-def _probe(plan: Plan, command: Sequence[str]) -> str:
-    """Say how to measure the durations of stages."""
-    words = [word for word in command if word != "--plan"]
-    probe = rerun(words, "--only", choose_probe(plan.trials).trial_id, "--name", f"{plan.name}_probe")
-    return f"; to measure one trial, type:\n          {probe}"
-
-
-def _duration_lines(plan: Plan, durations: Durations) -> Iterator[str]:
-    distinct = {stage.key for trial in plan.trials for stage in trial.stages}
-    same = len(distinct & durations.measured_s.keys())
-    yield (
-        f"time      from {len(durations.measured_s)} stages that {', '.join(durations.runs)} measured on "
-        f"{durations.device}; {same} of the {len(distinct)} stages here are among them"
-    )
-    kinds = durations.kinds_not_measured(plan.trials)
-    if kinds:
-        yield f"          not measured, assumed as fast as the mean of all others: {', '.join(kinds)}"
-
-
-def _forecast(forecasts_of_sweep: Sequence[Forecast], capacity: Capacity) -> Iterator[Part]:
-    """Yield the table of the expected end and hours for each number of workers."""
-    from sweeps.driver.display import time_text  # imports rich, which is only needed here
-
-    rows: list[tuple[str | int, ...]] = []
-    for forecast in forecasts_of_sweep:
-        ends = time_text(forecast.latest_s)
-        if forecast.earliest_s != forecast.latest_s:
-            ends = f"{time_text(forecast.earliest_s)} to {ends}"
-        hours = f"{forecast.unit_hours:.3g}" if forecast.unit_hours < 1000 else f"{forecast.unit_hours:,.0f}"
-        rows.append((forecast.workers, ends, hours, forecast.limited_by))
-    columns = (f"{capacity.worker}s", "ends after", f"{capacity.unit}-hours", "limited by")
-    yield ""
-    yield PageTable(columns=columns, rows=rows, words=(1, 3), records=())
-    if capacity.start_s:
-        yield Note("excludes queue time")

@@ -16,6 +16,9 @@ from transtailor.documents import DocumentError, read_json
 
 RUNS_READ = 8  # the last ones
 TRIALS_READ = 5  # of each arm, network and data set of a run: enough to know the planned work of its stages
+OTHER_NETWORK = 20.0
+"""How many times as long as in another network a stage may take for equal MACs (C): on a CPU MobileNetV2, with its
+depthwise convolutions, took about 20 times as long as a ResNet-18."""
 STAGE_COLUMNS = ("trial_id", "stage_key", "order", "kind", "cached", "compute_s", "device", "ranks")
 ARM_COLUMNS = ("label", "network", "dataset")
 
@@ -56,6 +59,34 @@ class Durations:
             if like in self.s_per_work:
                 return self.s_per_work[like] * stage.work
         return self.s_per_work.get(("", None), 0.0) * stage.work
+
+    def is_scaled(self, stage: PlannedStage, network: str) -> bool:
+        """Whether the seconds of a stage are those of other networks, scaled by planned work."""
+        return bool(stage.work) and stage.key not in self.measured_s and (stage.kind, network) not in self.s_per_work
+
+    def least_s(self, stage: PlannedStage, network: str) -> float:
+        """Return the least seconds that a stage may take, if networks differ by OTHER_NETWORK at most."""
+        if not self.is_scaled(stage, network):
+            return self.seconds(stage, network)
+        speeds = self._speeds_of(stage.kind)
+        return stage.work * min([*speeds, max(speeds, default=0.0) / OTHER_NETWORK])
+
+    def most_s(self, stage: PlannedStage, network: str) -> float:
+        """Return the most seconds that a stage may take, likewise."""
+        if not self.is_scaled(stage, network):
+            return self.seconds(stage, network)
+        speeds = self._speeds_of(stage.kind)
+        return stage.work * max([*speeds, min(speeds, default=0.0) * OTHER_NETWORK])
+
+    def _speeds_of(self, kind: str) -> list[float]:
+        """The seconds per unit of planned work of each network, of this kind or, if it was not measured, of all."""
+        by_network = {like: speed for like, speed in self.s_per_work.items() if like[1] is not None}
+        of_kind = [speed for (of_network, _), speed in by_network.items() if of_network == kind]
+        return of_kind or list(by_network.values())
+
+    def networks(self) -> list[str]:
+        """The networks whose stages were measured."""
+        return sorted({network for _, network in self.s_per_work if network is not None})
 
     def kinds_not_measured(self, trials: Iterable[PlannedTrial]) -> list[str]:
         """Return the kinds of stages with planned work that no run computed; they get the mean over all others."""

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hpc.cluster.autoscaler import ScalingLimits
-from sweeps.planning.durations import Durations
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.scheduling.timed import TimedTrial, critical_path_s, join_stages, schedule
+from tailor.execution.dry_run import PlannedStage
 
 SCHEDULED_TRIALS = 5_000  # of all rows together: above, the bounds are close, and schedules would take too long
 
@@ -44,9 +44,12 @@ def one_machine(trials_at_once: int, cores_per_trial: int) -> Capacity:
 
 
 def timed_trials(
-    plan: Plan, durations: Durations, is_done: Callable[[PlannedTrial], bool], is_cached: Callable[[str], bool]
+    plan: Plan,
+    seconds_of: Callable[[PlannedStage, str], float],
+    is_done: Callable[[PlannedTrial], bool],
+    is_cached: Callable[[str], bool],
 ) -> list[TimedTrial]:
-    """Return the trials of a plan that are left, with the expected seconds of each unfinished stage."""
+    """Return the trials of a plan that are left, with the seconds of each unfinished stage by stage and network."""
     left = []
     for trial in plan.trials:
         if is_done(trial):
@@ -60,7 +63,7 @@ def timed_trials(
                 continue
             else:
                 key = stage.key
-            stages.append((key, stage.work, durations.seconds(stage, network)))
+            stages.append((key, stage.work, seconds_of(stage, network)))
         left.append((trial.trial_id, stages))
     return join_stages(left)
 

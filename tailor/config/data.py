@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from tailor.catalogue import datasets
 from tailor.catalogue.datasets import DataInfo
 from tailor.catalogue.pool import split_sizes
+from tailor.catalogue.preprocess import Step, steps_from_file
 from tailor.core.errors import ConfigError
 from tailor.core.settings import Count, Seed, Settings
 
@@ -70,6 +71,13 @@ class DataConfig(Settings):
             return shape
         channels = shape[0]
         return (channels, self.crop_px, self.crop_px)
+
+    @property
+    def preprocess(self) -> list[Step] | None:
+        """How an image file becomes what the network sees; None: the samples are not from image files."""
+        if self.root is None:
+            return None
+        return steps_from_file(self.info.input_shape[1], self.crop_px)
 
     @model_validator(mode="after")
     def _crop_is_possible(self) -> "DataConfig":

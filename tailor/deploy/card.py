@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tailor.catalogue.preprocess import Step
 from tailor.config.trial import TrialConfig, settings_read
 from tailor.core.errors import ConfigError
 from tailor.core.plugin_digests import digests_in
@@ -44,6 +45,7 @@ class Facts:
     decides_on: str  # the split that the trial's decisions read
     metric: str
     scores: dict[str, float]  # by split, those that were measured
+    preprocess: list[Step] | None  # from an image file to the network's input; None: the data are no image files
     command: str  # that made it
     licence: str | None  # as its user gave it
 
@@ -73,6 +75,7 @@ def facts_of(config: TrialConfig, point: Mapping[str, Any], *, command: str, lic
         decides_on=decides_on,
         metric=point["metric"],
         scores={split: float(score) for split, score in scores.items() if score is not None},
+        preprocess=config.data.preprocess,
         command=command,
         licence=licence,
     )
@@ -97,11 +100,16 @@ def score_of(predicted: Mapping[str, Tensor], split: str) -> float:
 def save_with_card(state: ModelState, facts: Facts, folder: Path) -> None:
     """Write a model and its card.
 
-    Writes: the files of `save_model`, with `facts` and the model's cost added to `model.json`, and `card.md`.
+    Writes: the files of `save_model`, with `facts`, the model's cost and, of image files, `preprocess` added to
+    `model.json`, and `card.md`.
     """
     save_model(state, folder)
     description = read_json(folder / DESCRIPTION_FILE)
-    description |= {"facts": asdict(facts), "cost": cost_of(state, state.build())}
+    known = asdict(facts)
+    preprocess = known.pop("preprocess")
+    if preprocess is not None:
+        description["preprocess"] = preprocess
+    description |= {"facts": known, "cost": cost_of(state, state.build())}
     write_file(folder / DESCRIPTION_FILE, json.dumps(description, indent=1))
     write_file(folder / CARD_FILE, card(description))
 
@@ -167,6 +175,7 @@ def card(description: Mapping[str, Any]) -> str:
         "## Use",
         fence("import tailor\n\nmodel = tailor.load_model(FOLDER_OF_THIS_FILE)", "python"),
         _inputs(description),
+        *_from_file(description),
         "## Widths",
         _table(("layer", "width", "original width", "MACs"), widths),
         "## Settings",
@@ -220,6 +229,12 @@ def _inputs(description: Mapping[str, Any]) -> str:
         f"model converts them to what its network expects, (pixel - mean) / std of pixels in 0 to 1 with mean "
         f"{description['pixel_mean']} and std {description['pixel_std']}."
     )
+
+
+def _from_file(description: Mapping[str, Any]) -> Iterator[str]:
+    if "preprocess" in description:
+        yield "From an image file to inputs, in this order (`preprocess` in model.json and in exported files):"
+        yield fence("\n".join(json.dumps(step) for step in description["preprocess"]), "json")
 
 
 def _widths(layers: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:

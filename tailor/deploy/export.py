@@ -5,6 +5,7 @@ with the model before it is written.
 """
 
 import io
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch.export import Dim, ExportedProgram
 from tailor.core.errors import ConfigError
 from tailor.core.registry import Registry
 from tailor.model.passes import onnx_session
-from tailor.model.programs import EXAMPLE_BATCH, Axes, images_for, onnx_bytes, program
+from tailor.model.programs import EXAMPLE_BATCH, Axes, images_for, onnx_bytes, onnx_with_text, program
 from tailor.model.state import ModelState
 from transtailor.files import make_folder, write_file
 
@@ -31,6 +32,7 @@ class Format:
     suffix: str
     write: Callable[[ExportedProgram, Axes], bytes]  # the content of the file
     run: Callable[[bytes, Tensor], Tensor]  # the outputs of a written program for a batch of images
+    with_text: Callable[[bytes, str, str], bytes]  # a written program with a text under a name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +86,15 @@ def written(state: ModelState, to: str, batch: int | None) -> bytes:
     return FORMATS[to].write(program(state, batch or EXAMPLE_BATCH, axes), axes)
 
 
+def with_preprocess(content: bytes, to: str, steps: object) -> bytes:
+    """Return a program's file with how an image file becomes its input: JSON under the name `preprocess`.
+
+    Args:
+        steps: of a card; None: as it is.
+    """
+    return content if steps is None else FORMATS[to].with_text(content, "preprocess", json.dumps(steps))
+
+
 def _write_torch(traced: ExportedProgram, _axes: Axes) -> bytes:
     buffer = io.BytesIO()
     torch.export.save(traced, buffer)
@@ -96,11 +107,17 @@ def _run_torch(content: bytes, images: Tensor) -> Tensor:
     return outputs
 
 
+def _torch_with_text(content: bytes, name: str, text: str) -> bytes:
+    buffer = io.BytesIO()
+    torch.export.save(torch.export.load(io.BytesIO(content)), buffer, extra_files={name: text})
+    return buffer.getvalue()
+
+
 def _run_onnx(content: bytes, images: Tensor) -> Tensor:
     (outputs,) = onnx_session(content, torch.get_num_threads()).run(None, {"images": images.numpy()})
     return torch.from_numpy(outputs)
 
 
 FORMATS: Registry[Format] = Registry("format")
-FORMATS.add("torch-export", Format(suffix=".pt2", write=_write_torch, run=_run_torch))
-FORMATS.add("onnx", Format(suffix=".onnx", write=onnx_bytes, run=_run_onnx))
+FORMATS.add("torch-export", Format(suffix=".pt2", write=_write_torch, run=_run_torch, with_text=_torch_with_text))
+FORMATS.add("onnx", Format(suffix=".onnx", write=onnx_bytes, run=_run_onnx, with_text=onnx_with_text))

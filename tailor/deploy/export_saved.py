@@ -1,7 +1,7 @@
 """A saved sub-model as a program for plain torch, or as ONNX."""
 
-import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,8 @@ from tailor.core.errors import ConfigError
 from tailor.saved_model import explain_model_errors, folder_argument, module_option, opened_model, refuse_too_few
 from tailor.trial_file import imports_option, load_modules
 from transtailor import cli
-from transtailor.terminal import say
+from transtailor.documents import read_json
+from transtailor.waiting import telling
 
 if TYPE_CHECKING:
     from tailor.data.task_data import Splits
@@ -64,19 +65,21 @@ def export(
                 if to == "onnx" and times:
                     yield from _write_fastest(state, file, images_at_once, pads=pad, threads=threads, card=folder)
                 else:
-                    yield from _write(state, to, file, images_at_once)
+                    yield from _write(state, to, file, images_at_once, card=folder)
                 if data is not None:
-                    yield from _write_int8(state, file, data, threads)
+                    yield from _write_int8(state, file, data, threads, card=folder)
         except OSError as error:
             raise ConfigError(f"{file} cannot be written: {error.strerror or error}; type --out FILE") from error
 
 
-def _write(state: "ModelState", to: str, file: Path, images_at_once: int | None) -> Iterator[str]:
+def _write(state: "ModelState", to: str, file: Path, images_at_once: int | None, *, card: Path) -> Iterator[str]:
     """Write the model as it is; yield what the file is."""
     from tailor.deploy.export import export
     from tailor.model.cost import macs_of
 
-    program = export(state, to, images_at_once)
+    with telling(f"exporting it to {to}"):
+        program = export(state, to, images_at_once)
+    program = _with_preprocess(program, to, card)
     program.write(file)
     yield from _lines(file, program, macs_of(state), images_at_once)
     yield "speed: not measured"
@@ -89,12 +92,10 @@ def _write_fastest(
     from tailor.deploy.card import record_speed
     from tailor.deploy.fastest import fastest
 
-    def tell(step: str) -> None:
-        say(f"{step} ...", to=sys.stderr)
-
-    found = fastest(state, images_at_once, pads=pads, threads=threads, tell=tell)
-    found.program.write(file)
-    yield from _lines(file, found.program, found.macs, images_at_once)
+    found = fastest(state, images_at_once, pads=pads, threads=threads, step=telling)
+    program = _with_preprocess(found.program, "onnx", card)
+    program.write(file)
+    yield from _lines(file, program, found.macs, images_at_once)
     yield from found.lines
     if found.speed is None:
         yield "speed: that of the whole network, of which nothing was removed"
@@ -109,16 +110,32 @@ def _splits_of(folder: Path, data_root: Path | None) -> "Splits":
     return splits_of(folder, data_root)
 
 
-def _write_int8(state: "ModelState", file: Path, data: "Splits", threads: int | None) -> Iterator[str]:
+def _write_int8(state: "ModelState", file: Path, data: "Splits", threads: int | None, *, card: Path) -> Iterator[str]:
     """Write the written file in 8-bit integers beside it; yield what it is, how good and how fast."""
+    from tailor.deploy.export import with_preprocess
     from tailor.deploy.int8 import quantised
     from transtailor.files import write_file
 
-    found = quantised(file.read_bytes(), state, data, threads)
+    with telling("quantising it to 8-bit integers, and timing both"):
+        found = quantised(file.read_bytes(), state, data, threads)
+    content = with_preprocess(found.content, "onnx", _preprocess(card))
     int8_file = file.with_suffix(f".int8{file.suffix}")
-    write_file(int8_file, found.content)
-    yield f"{int8_file}: {len(found.content):,} bytes, for any number of image(s) at once"
+    write_file(int8_file, content)
+    yield f"{int8_file}: {len(content):,} bytes, for any number of image(s) at once"
     yield from found.lines
+
+
+def _with_preprocess(program: "Program", to: str, card: Path) -> "Program":
+    from tailor.deploy.export import with_preprocess
+
+    return replace(program, content=with_preprocess(program.content, to, _preprocess(card)))
+
+
+def _preprocess(card: Path) -> object:
+    """How an image file becomes the model's input, as its card has it; None: it has none."""
+    from tailor.model.state import DESCRIPTION_FILE
+
+    return read_json(card / DESCRIPTION_FILE).get("preprocess")
 
 
 def _lines(file: Path, program: "Program", macs: int, images_at_once: int | None) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The fastest ONNX file of a sub-model: padded if that is measured to be faster, and timed beside its whole network."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,7 @@ from tailor.pruning.padding import Padding, pad
 from tailor.saved_model import AS_PRUNED
 
 ROUNDS = 12  # each model's turns
+Step = Callable[[str], AbstractContextManager[None]]
 GAIN = 1.02  # a padded file has to be this many times as fast as the unpadded one, or it is not taken (C)
 MOST_NAMED = 3  # layers that a line names
 
@@ -39,7 +41,7 @@ def fastest(
     *,
     pads: bool,
     threads: int | None,
-    tell: Callable[[str], None] = lambda _step: None,
+    step: Step = lambda _name: nullcontext(),
 ) -> Fastest:
     """Return the ONNX program of a sub-model that is the fastest here: as it was pruned, or padded with zero filters.
 
@@ -50,14 +52,14 @@ def fastest(
         batch: as of `export`; it is timed with so many images, or one.
         pads: whether padding is tried.
         threads: of the CPU; None: as many as torch takes.
-        tell: called with the name of each step, of which one takes seconds.
+        step: makes the context in which a step runs, from its name; each takes seconds, or minutes.
 
     Raises:
         ConfigError: as of `export`.
     """
     state = state.fold_factors()
-    tell("exporting it as it was pruned")
-    plain = export(state, "onnx", batch)
+    with step("exporting it as it was pruned"):
+        plain = export(state, "onnx", batch)
     macs = macs_of(state)
     if macs == original_macs(state):
         return Fastest(program=plain, macs=macs, lines=(), speed=None)
@@ -69,21 +71,21 @@ def fastest(
     lines: list[str] = []
     if pads:
         try:
-            tell("padding it")
-            paddings, lines = paddings_of(state, circumstance)
+            with step("padding it"):
+                paddings, lines = paddings_of(state, circumstance)
             padded = {}
-            for name, padding in paddings.items():
-                tell(f"exporting it with widths in {name}")
-                padded[name] = export(padding.state, "onnx", batch, computed_as=state)
+            for number, (name, padding) in enumerate(paddings.items(), start=1):
+                with step(f"exporting it with widths in {name} (padding {number} of {len(paddings)})"):
+                    padded[name] = export(padding.state, "onnx", batch, computed_as=state)
             programs |= padded
         except ConfigError as error:
             paddings = {}
             lines = [f"not padded: {error}"]
-    tell("exporting the whole network")
-    whole = written(whole_network(state), "onnx", batch)
-    tell("timing them in turns")
+    with step("exporting the whole network, to time it beside these"):
+        whole = written(whole_network(state), "onnx", batch)
     contents = {name: made.content for name, made in programs.items()}
-    times = timed(contents, whole, state, circumstance)
+    with step("timing them in turns"):
+        times = timed(contents, whole, state, circumstance)
     chosen = AS_PRUNED
     if paddings:
         chosen, why = choose(times, paddings)

@@ -16,6 +16,7 @@ from tailor.saved_model import (
 )
 from tailor.trial_file import imports_option, load_modules
 from transtailor import cli
+from transtailor.waiting import telling
 
 
 @cli.command(example="models/point_1")
@@ -37,7 +38,7 @@ def time(folder: Path, as_json: bool, imports: tuple[Path, ...], module: str | N
         from tailor.model.latency import latency_lines, measure, whole_network
 
         circumstance, device = how.here()
-        with explain_model_errors(folder):
+        with explain_model_errors(folder), telling("timing it in turns with its whole network"):
             latency = measure(state, circumstance, device=device, repeats=how.repeats, whole=whole_network(state))
         record_speed(folder, speed_of(latency))
     if as_json:

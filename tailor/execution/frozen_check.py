@@ -38,8 +38,8 @@ def refuse_frozen(model: nn.Module, planned: Iterable[Stage], groups: Iterable[G
         if written_frozen:
             raise ConfigError(
                 f"the network does not train {', '.join(written_frozen)} (requires_grad = False), and method "
-                f"{method!r} {deed}; train these, exclude their modules (exclude = [...]), or choose another method: "
-                "the table in docs/extend.md says which"
+                f"{method!r} {deed}; train these, exclude their modules (pruning.exclude = [...]), or choose another "
+                "method: the table in docs/extend.md says which"
             )
 
 

@@ -21,8 +21,9 @@ from tailor.execution.frozen_check import refuse_frozen
 from tailor.model.state import ModelState, weights
 from tailor.networks import building
 from tailor.parallel.norm import refuse_unknown_norms
+from tailor.pruning.budget_solver import refuse_impossible_budgets
 from tailor.pruning.group_records import Group
-from tailor.pruning.groups import FOLLOWED, candidates, reasons_of
+from tailor.pruning.groups import FOLLOWED, Candidate, candidates, prunable_groups, reasons_of
 from tailor.pruning.removal_check import evaluate, random_batches, refuse_other_function, train_once
 from tailor.stages import GroupRule, Stage, Training
 from transtailor.plural import counted
@@ -60,7 +61,12 @@ def refuse_unfit(config: TrialConfig, world_size: int) -> None:
         groups: list[Group] = []
         for rule in rules:
             if isinstance(rule, GroupRule):
-                groups += _try_pruning(network, sha256, input_shape, classes, rule)
+                traced = _try_pruning(network, sha256, input_shape, classes, rule)
+                groups += prunable_groups(traced)
+                of_rule = [stage for stage in planned if getattr(stage, "rule", None) == rule]
+                skeleton = building.tensors_of(building.skeleton(network, classes))
+                whole = ModelState(network=network, classes=classes, input_shape=input_shape, tensors=skeleton)
+                refuse_impossible_budgets(of_rule, whole, traced)
         refuse_frozen(building.skeleton(network, classes), planned, groups, config.method.name)
     except ConfigError as error:
         raise ConfigError(f"network {network!r}: {error}") from error.__cause__
@@ -143,17 +149,17 @@ def _refuse_head(model: nn.Module, head: str, classes: int) -> None:
 @lru_cache(maxsize=64)
 def _try_pruning(
     network: str, _sha256: str, input_shape: tuple[int, ...], classes: int, rule: GroupRule
-) -> tuple[Group, ...]:
-    """Return the groups that can lose filters.
+) -> tuple[Candidate, ...]:
+    """Return the groups that can lose filters, and those that cannot.
 
     Raises:
-        ConfigError: there are none, or the network computes something else without half of the filters.
+        ConfigError: none can, or the network computes something else without half of the filters.
     """
     model = building.build(network, classes, seed=0)
     state = ModelState(network=network, classes=classes, input_shape=input_shape, tensors=weights(model))
     with explain_errors("its code cannot be followed", FOLLOWED):
-        traced = candidates(model, input_shape, rule)
-    groups = tuple(candidate.group for candidate in traced if candidate.reason is None)
+        traced = tuple(candidates(model, input_shape, rule))
+    groups = prunable_groups(traced)
     if not groups:
         raise ConfigError(
             f"no filter can be removed: {reasons_of(traced)}; change its code, or these settings: pruning.residual = "
@@ -162,7 +168,7 @@ def _try_pruning(
     second_half = {group.name: torch.arange(group.filters // 2, group.filters) for group in groups}
     one_batch = random_batches(torch.zeros(1, *input_shape))[:1]
     refuse_other_function(state, second_half, groups, one_batch)
-    return groups
+    return traced
 
 
 # --- the last batch ---

@@ -7,6 +7,7 @@ from tailor.catalogue.analysis import rules_of
 from tailor.catalogue.feasibility_table import Prunable, macs_left, table
 from tailor.catalogue.networks import NETWORKS, is_of_family
 from tailor.config.trial import TrialConfig
+from tailor.core.plugin_digests import digest_of
 from tailor.stages import GroupRule
 
 ROUNDING = 1e-9  # of a share of the MACs
@@ -82,8 +83,21 @@ def refuse_impossible(config: TrialConfig, removed_macs_fraction: float) -> None
         settings += f" and pruning.minimum_filters_fraction = {pruning.minimum_filters_fraction:g}"
         raise ValueError(
             f"{removed_macs_fraction:g} of the MACs is more than {config.network} can lose, which is {most:.3f} with "
-            f"{settings}; choose a smaller budget, or change one of these settings"
+            f"{settings}; {_choices(config, most)}"
         )
+
+
+def _choices(config: TrialConfig, most: float) -> str:
+    """What to do where a network can lose `most` of its MACs, which is not enough."""
+    choices = "choose a smaller budget, or change one of these settings"
+    if most <= ROUNDING:
+        choices = "change one of these settings, or choose method 'fine_tune' or 'head_only', which remove none"
+    if digest_of(NETWORKS, config.network) is None:
+        return choices
+    from tailor.pruning.feasibility_count import layers_kept_by_code
+
+    by_code = layers_kept_by_code(config.network, config.pruning.rule)
+    return f"{by_code}; or {choices}" if by_code else choices
 
 
 def refuse_missing_kinds(config: TrialConfig) -> None:

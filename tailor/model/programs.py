@@ -84,3 +84,16 @@ def onnx_bytes(traced: ExportedProgram, axes: Axes) -> bytes:
     assert onnx_program is not None
     content: bytes = onnx_program.model_proto.SerializeToString()
     return content
+
+
+def onnx_with_text(content: bytes, name: str, text: str) -> bytes:
+    """Return a file of ONNX with a text under a name in its metadata (`metadata_props`)."""
+    import onnx
+
+    model = onnx.load_from_string(content)
+    others = [entry for entry in model.metadata_props if entry.key != name]
+    del model.metadata_props[:]
+    model.metadata_props.extend(others)
+    model.metadata_props.add(key=name, value=text)
+    changed: bytes = model.SerializeToString()
+    return changed

@@ -40,7 +40,7 @@ from tailor.own.given import (
 )
 from tailor.own.pruned import PrunedGroup, PrunedNetwork
 from tailor.parallel.process_group import ProcessGroup
-from tailor.pruning.budget_solver import BUDGET_MARGIN, macs_after
+from tailor.pruning.budget_solver import BUDGET_MARGIN, macs_after, refuse_impossible_budgets
 from tailor.pruning.criteria import CRITERIA
 from tailor.pruning.group_records import Group, members_of, sites
 from tailor.pruning.groups import FOLLOWED, Candidate, candidates, prunable_groups, reasons_of
@@ -277,6 +277,7 @@ def _prune(
         _refuse_own_sites(own, config, removable)
         planned = list(planned_stages(config))
         refuse_frozen(own.template, planned, removable, config.method.name)
+        refuse_impossible_budgets(planned, whole, all_candidates)
         is_simple = isinstance(config.method, Pruning)
         if not is_simple and samples is not None:
             tunings = [stage for stage in planned if isinstance(stage, FineTune)]
@@ -316,7 +317,7 @@ def _refuse_own_sites(own: OwnNetwork, config: TrialConfig, removable: tuple[Gro
             module = own.template.get_submodule(site.partition(":")[0])
             raise ConfigError(
                 f"factors follow {site}, a {type(module).__name__}, into which they cannot be multiplied; set "
-                f"exclude = [{site!r}], or beta = 'grad'"
+                f"pruning.exclude = [{site!r}], or beta = 'grad'"
             )
 
 

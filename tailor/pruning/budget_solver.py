@@ -5,7 +5,7 @@ A *ranking* has one score per filter of each group; the lowest-ranked are remove
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from operator import itemgetter
 
@@ -17,8 +17,9 @@ from tailor.core.errors import ConfigError
 from tailor.model import cost
 from tailor.model.cost import macs_of, original_macs
 from tailor.model.state import ModelState
+from tailor.pruning.groups import Candidate, kept_by_code, prunable_groups
 from tailor.pruning.surgery import Group, Kept
-from tailor.stages import Division, FineTuneSoftly
+from tailor.stages import Division, FineTuneSoftly, Prune, PruneByKnapsack, Stage
 from tailor.stages.pruning import BudgetedStage, ScoreNormalisation
 
 BUDGET_MARGIN = 0.05
@@ -187,8 +188,7 @@ def _fewest(budget: Budget, most: int, counts: Callable[[int], dict[str, int]]) 
         """Share of the MACs that is removed beyond the budget; below 0 if it is not met."""
         return (allowed - macs_without(removed)) / original
 
-    if too_much(removed_counts(most)) < 0.0:
-        raise _impossible(budget, removed_counts(most))
+    refuse_impossible(budget)
     fewest = bisect_left(range(most), True, key=lambda n: too_much(removed_counts(n)) >= 0.0)
     after = removed_counts(fewest)
     if too_much(after) <= BUDGET_MARGIN:
@@ -226,23 +226,42 @@ def _budget_error(budget: Budget, too_much: float, last_cut: tuple[str, float] |
     )
 
 
-def _impossible(budget: Budget, removed: dict[str, int]) -> ConfigError:
-    """The error for an impossible budget; `removed` is what each group has lost at its minimum."""
+def refuse_impossible_budgets(planned: Iterable[Stage], whole: ModelState, candidates: Iterable[Candidate]) -> None:
+    """Raise ConfigError unless the whole network can lose the budgets of all planned stages, which have one rule."""
+    candidates = tuple(candidates)
+    for stage in planned:
+        if isinstance(stage, Prune | PruneByKnapsack | FineTuneSoftly):
+            refuse_impossible(budget_of(stage, whole, prunable_groups(candidates)), kept_by_code(candidates))
+
+
+def refuse_impossible(budget: Budget, by_code: str = "") -> None:
+    """Raise ConfigError if all groups at their minimum do not meet the budget.
+
+    Args:
+        by_code: which layers can lose no filter because of the network's code, and how to mend it; empty: none.
+    """
     state = budget.state
+    removed = {group.name: max(0, group.filters - budget.minimum[group.name]) for group in budget.groups}
+    removed = round_widths(budget, removed)
     original = original_macs(state)
     left = macs_after(state, budget.groups)(removed)
+    if left <= original * (1.0 - budget.removed_macs_fraction):
+        return
     shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
     least_shapes = shapes_after(shapes, budget.groups, removed)
     least = cost.macs_by_layer(state.network, state.classes, least_shapes, state.input_shape)
     largest = max(least, key=least.__getitem__)
     prunable = ", ".join(group.name for group in budget.groups) or "none"
-    return ConfigError(
-        f"removed_macs_fraction = {budget.removed_macs_fraction:g} is more than {state.network} can lose, which is "
-        f"{1.0 - left / original:.3f} with its prunable layers ({prunable}) at their minimum; most of what "
-        f"stays is in {largest.removesuffix('.weight')}, {least[largest] / original:.3f} of the original MACs; choose "
-        "a smaller budget, pruning.minimum_filters_fraction or pruning.width_multiple, or let more layers lose "
+    choices = (
+        "choose a smaller budget, pruning.minimum_filters_fraction or pruning.width_multiple, or let more layers lose "
         "filters: pruning.residual = 'coupled', pruning.linear = true, in a transformer pruning.heads or "
         "pruning.stream = true"
+    )
+    raise ConfigError(
+        f"removed_macs_fraction = {budget.removed_macs_fraction:g} is more than {state.network} can lose, which is "
+        f"{1.0 - left / original:.3f} with its prunable layers ({prunable}) at their minimum; most of what "
+        f"stays is in {largest.removesuffix('.weight')}, {least[largest] / original:.3f} of the original MACs; "
+        + (f"{by_code}; or {choices}" if by_code else choices)
     )
 
 

@@ -14,7 +14,7 @@ from tailor.catalogue.networks import NETWORKS
 from tailor.model import cost
 from tailor.networks import building
 from tailor.pruning.group_records import Group, members_of
-from tailor.pruning.groups import groups
+from tailor.pruning.groups import candidates, groups, kept_by_code
 from tailor.pruning.network_facts import UNREAD
 from tailor.stages import GroupRule
 
@@ -58,6 +58,12 @@ def prunable(network: str, rule: GroupRule) -> tuple[Prunable, frozenset[str]]:
     """What a network can lose under one rule, and the kinds of groups that there are."""
     groups_of_rule = _groups(network, rule)
     return _prunable_of(network, groups_of_rule), frozenset(group.kind for group in groups_of_rule)
+
+
+def layers_kept_by_code(network: str, rule: GroupRule) -> str:
+    """Which layers can lose no filter because of the network's code; empty: none. See `groups.kept_by_code`."""
+    model = building.skeleton(network, TABLE_CLASSES)
+    return kept_by_code(candidates(model, NETWORKS[network].input_shape, rule))
 
 
 def _groups(network: str, rule: GroupRule) -> tuple[Group, ...]:

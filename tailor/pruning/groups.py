@@ -32,6 +32,7 @@ FOLLOWED = (  # what a user does where a network's code cannot be followed
     "its forward must run on inputs of any values: without `if` on a tensor, .item(), .numpy(), and without tensors "
     "on a device that the code names"
 )
+NOT_FEWER = "the network's code does not run with fewer"
 COMPUTED = ".parametrizations."  # behind a layer's name: what torch computes its weight from
 
 
@@ -70,12 +71,20 @@ def refusals(model: nn.Module, input_shape: tuple[int, ...], rule: GroupRule) ->
 
 def reasons_of(candidates: Iterable[Candidate]) -> str:
     """Why candidates cannot lose filters, as text: each reason once, behind the names of its layers."""
+    return _by_reason(candidates) or "it has no layers"
+
+
+def kept_by_code(candidates: Iterable[Candidate]) -> str:
+    """Which layers keep all filters because of shapes in the network's code, and how to mend it; empty: none does."""
+    of_code = [candidate for candidate in candidates if (candidate.reason or "").startswith(NOT_FEWER)]
+    return f"{_by_reason(of_code)}; mend its code, such as x.flatten(1) in place of x.view(-1, 64)" if of_code else ""
+
+
+def _by_reason(candidates: Iterable[Candidate]) -> str:
     layers_by_reason: dict[str, list[str]] = {}
     for candidate in candidates:
         if candidate.reason is not None:
             layers_by_reason.setdefault(candidate.reason, []).append(candidate.group.name)
-    if not layers_by_reason:
-        return "it has no layers"
     return "; ".join(f"{', '.join(layers)}: {reason}" for reason, layers in layers_by_reason.items())
 
 
@@ -132,7 +141,7 @@ def _refuse_what_does_not_run(
                 errors[likeness] = why_it_does_not_run(model, input_shape, [group])
             error = errors[likeness]
             if error is not None:
-                reason = f"the network's code does not run with fewer{error}"
+                reason = NOT_FEWER + error
         checked.append(replace(candidate, reason=reason))
     return checked
 

@@ -3,6 +3,7 @@
 A trace of shapes does not show code that computes with the number of filters, nor code under `if self.training`.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tailor.core.errors import ConfigError, explain_errors
+from tailor.core.errors import ConfigError
 from tailor.core.torch_private import tree_leaves
 from tailor.data.task_data import generator
 from tailor.model.state import ModelState
 from tailor.pruning import surgery
 from tailor.pruning.group_records import Group, Kept
 
-ADVICE = "exclude = [...] names modules that keep all their filters"
+ADVICE = "pruning.exclude = [...] names modules that keep all their filters"
 WITHOUT = "without the filters that were chosen"
 # By how much outputs of the same network may differ, relative to the largest: norms of a few inputs enlarge roundings.
 TOLERANCE = {torch.float64: 1e-6}
@@ -37,7 +38,7 @@ def random_batches(like: Tensor) -> list[Tensor]:
 
 
 def refuse_other_function(whole: ModelState, kept: Kept, groups: Sequence[Group], batches: Sequence[Tensor]) -> None:
-    """Raise ConfigError unless the network without filters computes what the masked one does.
+    """Raise ConfigError unless the network without filters computes what the masked one does; it names the layers.
 
     Both are run in evaluation mode, and in training mode forward and backward, without dropout; where the masked one
     does not run, the other need not either. Tensors of equal numbers, such as those of a new norm or a last layer of
@@ -51,6 +52,37 @@ def refuse_other_function(whole: ModelState, kept: Kept, groups: Sequence[Group]
     """
     whole = replace(whole, tensors=uneven(whole.tensors))
     smaller = tuple(group for group in groups if len(kept.get(group.name, range(group.filters))) < group.filters)
+    fault = _fault_of(whole, kept, smaller, batches)
+    if fault is None:
+        return
+    alone = [group for group in smaller if _fault_of(whole, kept, (group,), batches) is not None]
+    modules = sorted({_maker(group) for group in alone or smaller})
+    raise ConfigError(f"{fault}; mend it, or set pruning.exclude = {json.dumps(modules)}") from fault.__cause__
+
+
+def _maker(group: Group) -> str:
+    """The module to exclude so that a group keeps all its filters."""
+    if group.kind == "heads":  # the member reads them
+        return next(part.tensor.rpartition(".")[0] for part in group.slices if part.dim == 0 and not part.loose)
+    return group.name.partition(":")[0]
+
+
+class _OtherFunction(ConfigError):
+    """What the network computes without filters, or that it does not run; without advice."""
+
+
+def _fault_of(
+    whole: ModelState, kept: Kept, smaller: tuple[Group, ...], batches: Sequence[Tensor]
+) -> _OtherFunction | None:
+    try:
+        _compare(whole, kept, smaller, batches)
+    except _OtherFunction as fault:
+        return fault
+    return None
+
+
+def _compare(whole: ModelState, kept: Kept, smaller: tuple[Group, ...], batches: Sequence[Tensor]) -> None:
+    """Raise _OtherFunction unless the network without filters of these groups computes what the masked one does."""
     comparison = _Comparison(
         network=whole.network,
         slimmed=surgery.slim(whole, kept, smaller).build(),
@@ -91,13 +123,16 @@ class _Comparison:
                 compute something else each time.
 
         Raises:
-            ConfigError: the slimmed network does not run, or computes something else.
+            _OtherFunction: the slimmed network does not run, or computes something else.
         """
         expected = _attempt(run, self.masked, batch)
         if expected is None:
             return False
-        with explain_errors(f"{mode}the network does not run {WITHOUT}", ADVICE):
+        try:
             outputs = run(self.slimmed, batch, 0)
+        except Exception as error:  # a user's code may raise anything
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise _OtherFunction(f"{mode}the network's code does not run {WITHOUT} ({reason})") from error
         difference = difference_of(outputs, expected) if self.compares_outputs else ""
         if not difference:
             return True
@@ -105,9 +140,9 @@ class _Comparison:
         if draws and mode:
             return True
         cause = "draws random numbers" if draws else "computes with the number of filters"
-        raise ConfigError(
+        raise _OtherFunction(
             f"{mode}{WITHOUT}, {self.network} computes something else than with zeros in their place "
-            f"({difference}): its code {cause}; {ADVICE}"
+            f"({difference}): its code {cause}"
         )
 
 

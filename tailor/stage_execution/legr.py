@@ -38,6 +38,8 @@ class Individual:
 @compute.register
 def compute_learn_ranking(stage: stages.LearnRanking, parent: ModelState, context: StageContext) -> StageOutput:
     groups = groups_of(parent, stage.rule)
+    if not groups:  # earlier steps left one group of each convolution, or one head in each block
+        return StageOutput(info={"losses": [], "affine": {}})
     data = context.splits(stage.task)
     budget = budget_solver.budget_of(stage, parent, groups)
 

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Hashable
 from dataclasses import asdict, replace
+from functools import lru_cache
 
 import torch
 
@@ -13,10 +14,11 @@ from tailor.core.errors import ConfigError
 from tailor.core.torch_private import BatchNormBase
 from tailor.data.task_data import batches, generator
 from tailor.model.circumstance import circumstance_here
-from tailor.model.cost import macs_of, original_macs, removed_macs_fraction
+from tailor.model.cost import macs_of, original_macs, original_shapes, removed_macs_fraction
 from tailor.model.factors import attach
 from tailor.model.latency import measure
 from tailor.model.state import ModelState, weights
+from tailor.networks import building
 from tailor.parallel.norm import synchronise_norms
 from tailor.pruning import budget_solver, importance, surgery
 from tailor.pruning.criteria import CRITERIA
@@ -39,15 +41,35 @@ MOST_TRACED = 8
 
 
 def groups_of(state: ModelState, rule: GroupRule) -> tuple[Group, ...]:
-    """The prunable groups of a state; its factors are not traced, and equal structures are traced once."""
-    shapes = tuple((name, tensor.shape) for name, tensor in state.tensors.items())
-    structure = (state.network, state.classes, state.input_shape, shapes, json.dumps(state.sizes), rule)
+    """The groups of a state that can lose filters, of those that the whole network has.
+
+    With one head left a block has no group of heads, and a convolution with one group left would be in others than
+    before. The factors of a state are not traced, and equal structures are traced once.
+    """
+    shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
+    structure = (state.network, state.classes, state.input_shape, tuple(shapes.items()), json.dumps(state.sizes), rule)
     if structure not in _TRACED:
         if len(_TRACED) == MOST_TRACED:
             _TRACED.clear()
         model = replace(state, factors={}).build()
         _TRACED[structure] = surgery.groups(model, state.input_shape, rule)
-    return _TRACED[structure]
+    groups = _TRACED[structure]
+    whole_shapes = original_shapes(state.network, state.classes)
+    if all(whole_shapes[name] == shape for name, shape in shapes.items()):
+        return groups
+    of_whole = {_identity(group) for group in groups_of_whole(state.network, state.classes, state.input_shape, rule)}
+    return tuple(group for group in groups if _identity(group) in of_whole)
+
+
+@lru_cache(maxsize=MOST_TRACED)
+def groups_of_whole(network: str, classes: int, input_shape: tuple[int, ...], rule: GroupRule) -> tuple[Group, ...]:
+    """The groups of a network that has lost nothing: all that scores and factors can be of, at any width."""
+    return surgery.groups(building.skeleton(network, classes), input_shape, rule)
+
+
+def _identity(group: Group) -> tuple[str, ...]:
+    """What a group is, whatever its width: its kind, and the layers of its members."""
+    return group.kind, *(member.layer for member in group.members)
 
 
 # --- TransTailor's factors, and scores (Eq. 3 and 5) ---
@@ -55,9 +77,11 @@ def groups_of(state: ModelState, rule: GroupRule) -> tuple[Group, ...]:
 
 @compute.register
 def compute_train_factors(stage: stages.TrainFactors, parent: ModelState, context: StageContext) -> StageOutput:
+    groups = groups_of(parent, stage.rule)
+    if not groups:  # earlier steps left a single head in each block
+        return StageOutput(info={"epochs": [], "macs": macs_of(parent)})
     model = parent.build(context.ranks.device).eval().requires_grad_(False)
     numbers = None if stage.seed is None else generator(stage.seed, "factors")
-    groups = groups_of(parent, stage.rule)
     site_of = sites(groups, stage.placement)
     starts = {}  # site -> (filters,)
     for filter_group in groups:
@@ -313,9 +337,14 @@ def compute_measure_norms(stage: stages.MeasureNorms, parent: ModelState, contex
 
 @apply.register
 def apply_attach_importance(stage: stages.AttachImportance, parent: ModelState, _tensors: Tensors) -> ModelState:
-    return importance.attach_importance(parent, groups_of(parent, stage.rule), stage)
+    return importance.attach_importance(parent, _groups_of_factors(parent, stage.rule), stage)
 
 
 @apply.register
 def apply_fold_importance(stage: stages.FoldImportance, parent: ModelState, _tensors: Tensors) -> ModelState:
-    return importance.fold_importance(parent, groups_of(parent, stage.rule))
+    return importance.fold_importance(parent, _groups_of_factors(parent, stage.rule))
+
+
+def _groups_of_factors(state: ModelState, rule: GroupRule) -> tuple[Group, ...]:
+    """The groups that name where factors are: the whole network's, because a state keeps factors of a single head."""
+    return groups_of_whole(state.network, state.classes, state.input_shape, rule)

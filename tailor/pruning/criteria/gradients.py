@@ -36,6 +36,8 @@ def _mean_over_batches(
     Args:
         gates: site -> z (F,); at sites that are not in it, z is 1.
     """
+    if not scoring.found:
+        return {}
     ranks = scoring.ranks
     assert scoring.placement is not None and scoring.batch_size is not None
     site_of = sites(scoring.found, scoring.placement)

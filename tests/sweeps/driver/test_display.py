@@ -95,6 +95,9 @@ def test_while_a_trial_runs_not_all_work_is_done_and_time_is_left() -> None:
     assert line(nearly).endswith("99% of the work, elapsed 50 s, time left unknown")
     over = replace(nearly, counts=Counts(finished=6, failed=0, running=0, waiting=0), running=())
     assert line(over).endswith("100% of the work, elapsed 50 s")
+    assert "100% of the work" in line(replace(over, work_left=1.0))  # of a path that stopped early, or a rounding
+    failed = replace(over, counts=Counts(finished=5, failed=1, running=0, waiting=0), work_left=11.11)
+    assert "90% of the work" in line(failed)
     stopped = replace(nearly, counts=Counts(finished=5, failed=0, running=0, waiting=1), running=())
     assert "99% of the work" in line(stopped)
 

@@ -100,6 +100,42 @@ def test_a_stage_takes_what_the_same_took_or_its_kind_and_network_or_its_kind_or
     assert found.seconds(stage_of("remember", 0.0), "vgg") == 0
 
 
+def test_what_is_scaled_from_another_network_has_a_range_of_twenty_fold() -> None:
+    stages = [measured("a", "tune", 40.0, network="mobilenet"), measured("p", "prune", 0.5, work=0.0)]
+    found = fit_durations(stages, ["run"], ranks=2)
+    tuning, other = stage_of("tune", 5.0), stage_of("score", 5.0)
+    assert not found.is_scaled(tuning, "mobilenet") and not found.is_scaled(stage_of("prune", 0.0), "resnet")
+    assert not found.is_scaled(stage_of("tune", 5.0, key="a"), "resnet")
+    assert found.least_s(tuning, "mobilenet") == found.most_s(tuning, "mobilenet") == 20.0
+    for stage in (tuning, other):
+        assert found.is_scaled(stage, "resnet")
+        assert (found.least_s(stage, "resnet"), found.most_s(stage, "resnet")) == pytest.approx((1.0, 400.0))
+    both = fit_durations([*stages, measured("b", "tune", 4.0, network="vgg")], ["run"], ranks=2)
+    assert (both.least_s(tuning, "resnet"), both.most_s(tuning, "resnet")) == pytest.approx((1.0, 40.0))
+    far = fit_durations([*stages, measured("b", "tune", 1.0, network="vgg")], ["run"], ranks=2)
+    assert (far.least_s(tuning, "resnet"), far.most_s(tuning, "resnet")) == pytest.approx((0.5, 20.0))
+
+
+def test_a_plan_says_from_which_network_its_time_is_scaled_and_gives_a_range(tmp_path: Path) -> None:
+    plan = quick_plan(tmp_path)
+    write_planned(tmp_path / "runs" / "earlier", plan)
+    rows = [
+        {"trial_id": trial.trial_id, "stage_key": stage.key, "kind": stage.kind, "order": order, "cached": False,
+         "compute_s": 1e-6 * stage.work}
+        for trial in plan.trials for order, stage in enumerate(trial.stages)
+    ]  # fmt: skip
+    write_stages(tmp_path / "runs" / "earlier", rows)
+    assert (
+        "SCALED" not in lines(plan, tmp_path / "runs") and " to " not in lines(plan, tmp_path / "runs").split("ends")[1]
+    )
+    (tmp_path / "other.toml").write_text(QUICK_SPEC.replace("[trial]", '[trial]\nnetwork = "digits_resnet"'))
+    page = lines(make_plan(load_spec(tmp_path / "other.toml")), tmp_path / "runs")
+    assert "SCALED by MACs from digits_vgg: digits_resnet; for equal MACs one network may take 20 times" in page
+    assert "to measure one trial, type:" in page
+    (row,) = (text for text in page.splitlines() if text.startswith("| 1 | "))
+    assert " to " in row.split("|")[2] and " to " in row.split("|")[3]
+
+
 def test_the_last_device_counts_and_other_numbers_of_ranks_only_where_there_is_no_other() -> None:
     old = measured("a", "tune", 100.0, device="H200")
     one, two = measured("b", "tune", 8.0, ranks=1), measured("c", "tune", 6.0)
@@ -268,8 +304,8 @@ def test_very_many_trials_are_given_bounds_that_hold_what_a_schedule_says() -> N
 def test_without_sharing_every_trial_takes_all_of_its_stages() -> None:
     plan = plan_of(families(2, 4))
     found = fit_durations([measured("x", "fake", 10.0, work=1.0)], ["run"], ranks=1)
-    shared = timed_trials(plan, found, lambda _: False, lambda _: False)
-    alone = timed_trials(replace(plan, private_cache=True), found, lambda _: False, lambda _: True)
+    shared = timed_trials(plan, found.seconds, lambda _: False, lambda _: False)
+    alone = timed_trials(replace(plan, private_cache=True), found.seconds, lambda _: False, lambda _: True)
     work_s = [schedule(trials, 1, 0.0)[0] for trials in (shared, alone)]
     assert work_s[1] / work_s[0] == pytest.approx(8 * 3 / (2 + 4 + 8))
 
@@ -286,7 +322,7 @@ def test_the_scheduled_makespan_of_a_real_serial_run_is_the_sum_of_what_its_stag
         cost, _ = cost_of_run(run)
     durations = durations_in(tmp_path / "runs", ranks=1)
     assert durations is not None
-    left = timed_trials(plan, durations, lambda _: False, lambda _: False)
+    left = timed_trials(plan, durations.seconds, lambda _: False, lambda _: False)
     makespan_s, _ = schedule(left, 1, 0.0)
     assert makespan_s == pytest.approx(row["seconds"], rel=1e-9)
     assert makespan_s <= span["seconds"]

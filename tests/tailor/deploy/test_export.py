@@ -219,6 +219,6 @@ def test_a_place_that_cannot_be_written_to_is_refused(
     (tmp_path / "file").write_text("")
     assert main(["model", "export", str(tmp_path / "model"), "--to", "torch-export", "--out", str(tmp_path / out)]) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"error: {tmp_path / out} cannot be written") and "--out FILE" in said
+    assert f"\nerror: {tmp_path / out} cannot be written" in said and "--out FILE" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "model"]
     assert not list((tmp_path / "folder").iterdir())

@@ -58,6 +58,38 @@ def test_what_would_fail_is_refused_before_anything_is_computed(
         refuse_unfit(trial_of(network, method), ranks)
 
 
+HARD_CODED = r"second: the network's code does not run with fewer: .*'\[-1, 24\]'.*x\.flatten\(1\) in place of"
+
+
+@pytest.mark.parametrize("excluded", [[], ["head"]], ids=["by its trial", "by its settings"])
+def test_a_budget_out_of_reach_by_a_shape_in_the_code_names_the_layer(excluded: list[str]) -> None:
+    def try_fraction(fraction: float) -> None:
+        pruning = {"residual": "coupled", "linear": True, "exclude": excluded}
+        refuse_unfit(trial_of("fixed", PRUNE | {"removed_macs_fraction": fraction}, pruning=pruning), 1)
+
+    try_fraction(0.5)
+    with pytest.raises(ConfigError, match=f"0.98 .* more than fixed can lose, .*{HARD_CODED}.*; or choose a smaller"):
+        try_fraction(0.98)
+
+
+def test_where_nothing_can_go_no_smaller_budget_is_proposed() -> None:
+    pruning = {"residual": "coupled", "linear": True, "exclude": ["first"]}
+    with pytest.raises(
+        ConfigError, match=rf"lose, which is 0\.000 .*{HARD_CODED}.*'head_only', which remove none"
+    ) as caught:
+        trial_of("fixed", PRUNE, pruning=pruning)
+    assert "smaller" not in str(caught.value)
+
+
+def test_the_layer_by_whose_number_of_filters_the_code_computes_is_named_with_what_to_type() -> None:
+    with pytest.raises(
+        ConfigError, match=r'computes something else .*; mend it, or set pruning\.exclude = \["second"\]$'
+    ):
+        refuse_unfit(trial_of("scaled", PRUNE), 1)
+    pruning = {"residual": "coupled", "linear": True, "exclude": ["second"]}
+    refuse_unfit(trial_of("scaled", PRUNE, pruning=pruning), 1)
+
+
 def test_what_is_fine_is_not_refused() -> None:
     for network in ("plain", "frozen", "norm_of_vectors"):
         refuse_unfit(trial_of(network, PRUNE), 2)

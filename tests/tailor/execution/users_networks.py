@@ -105,12 +105,39 @@ def branching(num_classes):
     return Branching()
 
 
+def of_code(computed):
+    # Two convolutions; features computed by code from the maps of the second one.
+    from torch import nn
+
+    class OfCode(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(1, WIDTH, 3, padding=1), nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
+            self.head = nn.Linear(WIDTH, 5)
+
+        def forward(self, images):
+            maps = self.second(self.first(images).relu()).relu()
+            return self.head(computed(maps.mean(dim=(2, 3), keepdim=True)))
+
+    return OfCode()
+
+
+def fixed(num_classes):
+    return of_code(lambda maps: maps.view(-1, WIDTH))
+
+
+def scaled(num_classes):
+    return of_code(lambda maps: maps.flatten(1) * (WIDTH / maps.shape[1]))
+
+
 def without_classes():
     return plain(5)
 
 
 HEADS = {"branching": "body.8", "mixed": "3", "pair": "head", "broken": "9", "norm_of_vectors": "10", "plain_norm": "9"}
+HEADS |= {"fixed": "head", "scaled": "head"}
 BUILDERS = (plain, frozen, frozen_head, unused, norm_of_vectors, plain_norm, mixed, pair, broken, branching)
+BUILDERS += (fixed, scaled)
 for builder in (*BUILDERS, without_classes):
     name = builder.__name__
     stub = network_stub("of a test", builder, (1, 8, 8))

@@ -1,0 +1,99 @@
+"""How long a plan takes, as `plan` says it: by which measurements, as a range where they are of other networks."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from results.text.page import Note, PageTable, Part
+from sweeps.planning.durations import OTHER_NETWORK, Durations
+from sweeps.planning.forecast import Capacity, Forecast, forecasts, timed_trials
+from sweeps.planning.plan import Plan, choose_probe
+from tailor.execution.dry_run import PlannedStage
+from transtailor.lines import lines_of
+from transtailor.shell import rerun
+
+
+def probe(plan: Plan, command: Sequence[str] | None) -> str:
+    """Say how to measure the durations of stages; empty if no command was typed, or the plan grows.
+
+    Args:
+        command: the words that were typed, with `--plan`.
+    """
+    if command is None or plan.grows is not None:
+        return ""
+    words = [word for word in command if word != "--plan"]
+    one_trial = rerun(words, "--only", choose_probe(plan.trials).trial_id, "--name", f"{plan.name}_probe")
+    return f"; to measure one trial, type:\n          {one_trial}"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The time of the unfinished part of a plan."""
+
+    plan: Plan
+    durations: Durations
+    finished: set[str]  # ids of trials
+    is_cached: Callable[[str], bool]  # by a stage's key
+
+    def sources(self, command: Sequence[str] | None) -> Iterator[str]:
+        """Yield from which measurements it is, and what is scaled; `command` as of `probe`."""
+        durations = self.durations
+        distinct = {stage.key for trial in self.plan.trials for stage in trial.stages}
+        same = len(distinct & durations.measured_s.keys())
+        yield (
+            f"time      from {len(durations.measured_s)} stages that {', '.join(durations.runs)} measured on "
+            f"{durations.device}; {same} of the {len(distinct)} stages here are among them"
+        )
+        kinds = durations.kinds_not_measured(self.plan.trials)
+        if kinds:
+            yield f"          not measured, assumed as fast as the mean of all others: {', '.join(kinds)}"
+        scaled = self.scaled_networks()
+        if scaled:
+            yield from lines_of(
+                f"          SCALED by MACs from {', '.join(durations.networks()) or 'other networks'}: "
+                f"{', '.join(scaled)}; for equal MACs one network may take {OTHER_NETWORK:g} times as long as another, "
+                f"so the end is a range{probe(self.plan, command)}"
+            )
+
+    def table(self, capacity: Capacity) -> Iterator[Part]:
+        """Yield the table of the expected end and hours for each number of workers; as ranges where they are scaled."""
+        from sweeps.driver.display import time_text  # imports rich, which is only needed here
+
+        expected = self._forecasts(capacity, self.durations.seconds)
+        least = most = expected
+        if self.scaled_networks():
+            least = self._forecasts(capacity, self.durations.least_s)
+            most = self._forecasts(capacity, self.durations.most_s)
+        rows: list[tuple[str | int, ...]] = []
+        for at_least, forecast, at_most in zip(least, expected, most, strict=True):
+            ends = _range(time_text(at_least.earliest_s), time_text(at_most.latest_s))
+            hours = _range(_hours_text(at_least.unit_hours), _hours_text(at_most.unit_hours))
+            rows.append((forecast.workers, ends, hours, forecast.limited_by))
+        columns = (f"{capacity.worker}s", "ends after", f"{capacity.unit}-hours", "limited by")
+        yield ""
+        yield PageTable(columns=columns, rows=rows, words=(1, 3), records=())
+        if capacity.start_s:
+            yield Note("excludes queue time")
+
+    def scaled_networks(self) -> list[str]:
+        """The networks with unfinished stages whose seconds are those of other networks."""
+        scaled = set()
+        for trial in self.plan.trials:
+            if trial.trial_id in self.finished:
+                continue
+            network = trial.settings.network
+            stages = [stage for stage in trial.stages if not self.is_cached(stage.key)]
+            if any(self.durations.is_scaled(stage, network) for stage in stages):
+                scaled.add(network)
+        return sorted(scaled)
+
+    def _forecasts(self, capacity: Capacity, seconds_of: Callable[[PlannedStage, str], float]) -> list[Forecast]:
+        left = timed_trials(self.plan, seconds_of, lambda trial: trial.trial_id in self.finished, self.is_cached)
+        return forecasts(left, capacity)
+
+
+def _hours_text(hours: float) -> str:
+    return f"{hours:.3g}" if hours < 1000 else f"{hours:,.0f}"
+
+
+def _range(least: str, most: str) -> str:
+    return least if least == most else f"{least} to {most}"
