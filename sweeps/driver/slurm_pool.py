@@ -15,6 +15,7 @@ from hpc.cluster.nodes import connect
 from hpc.errors import ClusterError
 from hpc.folders.cluster_folder import ClusterFolder, HeadReader
 from results.store.reader import load
+from results.store.writer import TakenOverError
 from sweeps.driver.events import EventLog
 from sweeps.driver.tune_site import RayPool
 from sweeps.planning.this_machine import rank_need
@@ -39,10 +40,6 @@ FROM workers JOIN drivers USING (driver) WHERE joined IS NOT NULL
 """
 
 
-class SupersededError(ClusterError):
-    """Another controller has taken over the run, because this one was out of reach and was taken for dead."""
-
-
 class _SlurmPool(RayPool):
     comes_and_goes = True
     most_slots = MOST_SLOTS
@@ -65,7 +62,7 @@ class _SlurmPool(RayPool):
         self._cluster.check()
         head = self._read_head()
         if head is None or head.generation != self._cluster.generation:
-            raise SupersededError(f"another controller serves {self._folder.path} now; this one ends")
+            raise TakenOverError(f"another controller serves {self._folder.path} now; this one ends")
 
     def has_lost(self, nodes: tuple[str, ...]) -> bool:
         """See `RayPool.has_lost`; waits a moment for Ray to notice a death."""

@@ -16,7 +16,7 @@ from typing import Literal
 from hpc.cluster.sweep_end import call_on_end
 from hpc.folders.cluster_folder import ClusterFolder
 from results.report import write_report
-from results.store.writer import Writer
+from results.store.writer import TakenOverError, Writer
 from sweeps.driver.display import PlainDisplay
 from sweeps.driver.driver import SweepSite, run_sweep
 from sweeps.driver.progress_file import ProgressFile
@@ -47,6 +47,9 @@ def main() -> int:
         check_is_own(run)
         with RunLock(run.lock, patience_s=LOCK_LIMIT_S, is_stopped=cluster.is_stop_asked):
             outcome = _run(run, cluster)
+    except TakenOverError as error:  # the other one says how the sweep ends
+        say(error)
+        return TRY_AGAIN
     except UserError as error:
         code = INTERRUPTED if cluster.is_stop_asked() else MISTAKE
         outcome = RunOutcome(code=code, text=str(error))

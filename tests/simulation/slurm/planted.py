@@ -36,8 +36,8 @@ PLANTED_ON_SLURM = (
     _Planted(
         "a driver that was replaced continues",
         f"{POOL}:_SlurmPool.check",
-        "raise SupersededError",
-        "SupersededError",
+        "raise TakenOverError",
+        "TakenOverError",
     ),
     _Planted(
         "a lost node counts as an attempt of its trials",
