@@ -6,7 +6,7 @@ import io
 import os
 import shutil
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -15,16 +15,11 @@ from typing import Any
 
 from tests.faults.invariants import (
     Files,
-    Key,
-    Row,
     Rows,
     Violation,
     broken_of_trials,
     compared,
     damaged_stages,
-    files_of,
-    key_of,
-    read_table,
     temporaries,
 )
 from tests.simulation import trials
@@ -32,11 +27,12 @@ from tests.simulation.disk import Disk
 from tests.simulation.disturbances import Disturbance
 from tests.simulation.kinds import Kind
 from tests.simulation.launches import Launched
-from tests.simulation.machines import Machines, Promised, rung_of, stage_of
+from tests.simulation.machines import Machines, Promised, stage_of
 from tests.simulation.searched import broken_of_search, lacks_scores
 from tests.simulation.slurm.surroundings import SlurmDay
 from tests.simulation.strikes import Strike
 from tests.simulation.surroundings import surroundings
+from tests.simulation.watched_rows import WatchedRows
 from tests.simulation.world import Dead, Process, Stuck, World
 from transtailor.__main__ import main
 
@@ -95,8 +91,7 @@ class Simulation:
         self.moments: list[tuple[str, str]] = []
         self.broken: list[str] = []
         self.promised = Promised()
-        self._writers: list[Process] = []  # of rows, in their order
-        self._rows: dict[str, dict[Key, Row]] = {}  # of a table, since it was replaced last
+        self.rows = WatchedRows(self.run_folder)
         self._computing: dict[str, Process] = {}
         self.struck = 0
         self.seeds, self.code = seeds, b"1"
@@ -139,7 +134,7 @@ class Simulation:
                 self.world.run()
             except Stuck as stuck:
                 self.broken.append(f"7: {stuck}")
-        self.broken += [*self.promised.broken, *(f"0: {error}" for error in self.world.errors)]
+        self.broken += [*self.promised.broken, *self.rows.broken, *(f"0: {error}" for error in self.world.errors)]
         text = "\n".join(self.world.history)
         return Day(
             tuple(dict.fromkeys(self.broken)), tuple(self._short), hashlib.sha256(text.encode()).hexdigest(),
@@ -199,8 +194,8 @@ class Simulation:
         if self._lost_power is not None:
             self._tell("the power comes back")
             self.disk.lose_power(self._lost_power)
-            self._rows = {table: self._read(table)[0] for table in self._rows}
-            self._note_goals()
+            self.rows.read_again()
+            self.promised.goals = self.rows.goals()
         self._after_launch(launched, began_s, is_calm)
         return launched
 
@@ -371,41 +366,10 @@ class Simulation:
             self.broken.append(f"1: {event} of {self.disk.place(path)} by a rank")
 
     def _after(self, event: str, path: str) -> None:
-        """After a file of a table was replaced: no row is lost or doubled at any moment, and no decision is changed."""
-        place = Path(path).parent
-        if event != "replace" or place.parent != self.run_folder / "tables":
-            return
-        if self.process in self._writers[:-1]:
-            self.broken.append(f"1: {self.process.name} writes rows after {self._writers[-1].name} did")
-        elif self.process not in self._writers:
-            self._writers.append(self.process)
-        table, before = place.name, self._rows.get(place.name, {})
-        now, count = self._read(table)
-        self._rows[table] = now
-        self.broken += [f"1: {table}: {key} is gone" for key in before.keys() - now.keys()]
-        if len(now) < count:
-            self.broken.append(f"1: {table}: {count - len(now)} rows are there twice")
-        if table == "proposals":
-            changed = [key for key in before if before[key]["trial_ids"] != now.get(key, before[key])["trial_ids"]]
-            self.broken += [f"1: {table}: {key} is decided otherwise" for key in changed]
-        if table in ("trials", "rungs", "stages"):
-            self._note_goals()
-
-    def _read(self, table: str) -> tuple[dict[Key, Row], int]:
-        """The rows in a table's files by key, and how many there are."""
-        rows = [row for file in files_of(self.run_folder, table) for row in read_table(file).to_pylist()]
-        return {key_of(table, row): row for row in rows}, len(rows)
-
-    def rows_of(self, table: str) -> Iterable[Row]:
-        """The rows of a table, since it was replaced last."""
-        return self._rows.get(table, {}).values()
-
-    def _note_goals(self) -> None:
-        """What is over by the rows; after a loss of power it may be less."""
-        over = {row["trial_id"] for row in self.rows_of("trials") if row["status"] == "finished"}
-        stages = {(row["trial_id"], row["stage_key"]) for row in self.rows_of("stages")}
-        rested = [row for row in self.rows_of("rungs") if (row["trial_id"], row["stage_key"]) in stages]
-        self.promised.goals = over | {rung_of(row["trial_id"], row["rung"]) for row in rested}
+        """After a change: a file of a table may have been replaced."""
+        if event == "replace" and Path(path).parent.parent == self.run_folder / "tables":
+            self.rows.replaced(Path(path), self.process)
+            self.promised.goals = self.rows.goals()
 
     def stage_file(self, name: str) -> Path:
         """The file of a stage that was promised."""

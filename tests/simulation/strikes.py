@@ -94,7 +94,7 @@ class Strike:
     def _damage(self) -> None:
         """A byte of a finished operating point changes; one whose rows are not written yet, if there is one."""
         day = self.day
-        written = {row["stage_key"] for row in day.rows_of("stages")}
+        written = {row["stage_key"] for row in day.rows.rows_of("stages")}
         finished = [name for name in sorted(day.promised.stages) if is_point(day.stage_file(name))]
         chosen = [name for name in finished if name.rpartition("/")[2] not in written] or finished
         if chosen:
