@@ -88,7 +88,7 @@ class LostTrial:
 
 
 @dataclass
-class _Attempt:
+class _AttemptRows:
     """An attempt of a trial: what of it waits to be written."""
 
     facts: TrialFacts
@@ -134,7 +134,7 @@ class Commits:
         self._written = {trial_id: dict(stages) for trial_id, stages in written.items()}
         self._begun = frozenset(begun)
         self._events = events
-        self._attempts: list[_Attempt] = []  # that run, or have rows that wait; of each trial in their order
+        self._attempts: list[_AttemptRows] = []  # that run, or have rows that wait; of each trial in their order
         self._training: dict[str, StageTraining] = {}  # by stage key
         self._records: dict[str, list[Mapping[str, Any]]] = {}  # of this commit, by table
         self._over: list[Path] = []  # folders to remove when the rows are durable
@@ -154,7 +154,7 @@ class Commits:
         """Note that an attempt of a trial has started."""
         with self._taking:
             written = self._written.setdefault(trial.trial_id, {})
-            self._attempts.append(_Attempt(facts=self._facts(trial=trial), written=written))
+            self._attempts.append(_AttemptRows(facts=self._facts(trial=trial), written=written))
 
     def stage(self, trial_id: str, stage: FinishedStage) -> None:
         """Take a finished stage of a trial that runs."""
@@ -167,7 +167,7 @@ class Commits:
             self._running(trial_id).ended = ended
             self.has_new_ends = True
 
-    def _running(self, trial_id: str) -> _Attempt:
+    def _running(self, trial_id: str) -> _AttemptRows:
         own = (attempt for attempt in reversed(self._attempts) if attempt.facts.trial.trial_id == trial_id)
         return next(own)  # the last one runs
 
@@ -247,7 +247,7 @@ class Commits:
             if trial_id not in held_back and not self._make_rows_of(attempt):
                 held_back.add(trial_id)
 
-    def _make_rows_of(self, attempt: _Attempt) -> bool:
+    def _make_rows_of(self, attempt: _AttemptRows) -> bool:
         """Make the rows of an attempt's stages, and then of its end; return whether that came."""
         ended = attempt.ended  # before the stages, which were all reported before it
         if ended is not None and not ended.needs_all:
@@ -272,11 +272,11 @@ class Commits:
             self._over += [self._run.checkpoint(trial_id), self._run.private_cache(trial_id)]
         return True
 
-    def _forget(self, attempt: _Attempt) -> None:
+    def _forget(self, attempt: _AttemptRows) -> None:
         with self._taking:
             self._attempts = [other for other in self._attempts if other is not attempt]
 
-    def _wait_or_lose(self, attempt: _Attempt, error: Exception) -> None:
+    def _wait_or_lose(self, attempt: _AttemptRows, error: Exception) -> None:
         """Leave an attempt's rows for the next commit; if a stage stays away or is damaged, the trial runs again."""
         now_s = time.monotonic()
         if attempt.unseen_since_s is None:
@@ -290,7 +290,7 @@ class Commits:
         with self._taking:
             self._lost.append(LostTrial(trial_id=attempt.facts.trial.trial_id, cause=cause))
 
-    def _add_unreported(self, attempt: _Attempt) -> None:
+    def _add_unreported(self, attempt: _AttemptRows) -> None:
         """Add the stages that an attempt has finished and not reported: up to the first that is not in the cache."""
         known = {stage.key for stage in attempt.stages} | attempt.written.keys()
         cache = self._cache_of(attempt.facts.trial)
@@ -302,7 +302,7 @@ class Commits:
             finish_new_file(cache.path(stage.key))  # its rank may have been killed before it did so
             attempt.stages.append(FinishedStage(key=stage.key, order=order, point=stage.point))
 
-    def _make_rows_of_stage(self, attempt: _Attempt, stage: FinishedStage) -> None:
+    def _make_rows_of_stage(self, attempt: _AttemptRows, stage: FinishedStage) -> None:
         """Give the rows of a stage to the writer, unless they are written.
 
         Raises:
