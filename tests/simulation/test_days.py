@@ -23,7 +23,7 @@ SEEDS, AT_ONCE = 300, 25
 OF_CHECK = 75  # seeds; all others take part in `make test-long` alone
 CHECK = pytest.mark.check
 ROOT = Path(__file__).parents[2]
-REPLAYED = (0, 2, 3, 15)  # one of each kind, the last one with a stop
+REPLAYED = (0, 2, 3, 5, 15)  # one of each kind, the last one with a stop
 REPLAY = """
 import sys
 from pathlib import Path
