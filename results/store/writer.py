@@ -55,8 +55,9 @@ def take_number(run: Path) -> int:
     """Take the next number of a run: to be called only by the process that holds the run's lock, once.
 
     Raises:
-        ResultsError: the folder of this number cannot be made, or that of an earlier one cannot be removed; or a link
+        ResultsError: this user may not make the folder of this number, or remove that of an earlier one; or a link
             leads out of the run.
+        OSError: the disk refuses.
     """
     writing = run / WRITING
     tables = run / "tables"
@@ -66,10 +67,10 @@ def take_number(run: Path) -> int:
         number = 1 + max([0, *_numbers(writing), *map(number_of, _all_files(tables))])
         while not _made(writing / str(number)):  # this machine did not see it yet
             number += 1
-    except OSError as error:
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise ResultsError(
-            f"{str(writing)!r} cannot be made ({error.strerror}), and rows are written there first: make room, or"
-            " give this user the right to write to the folder of the run"
+            f"{str(writing)!r} cannot be made ({error.strerror}), and rows are written there first: give this user the"
+            " right to write to the folder of the run"
         ) from error
     for earlier in _numbers(writing):
         if earlier < number:

@@ -3,7 +3,6 @@
 import shutil
 import time
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -175,17 +174,16 @@ class SweepState:
         """Note that a stop was asked for: no trial starts from now on. Called from any thread."""
         self._stopped_by = who
         self.display.note(f"stopping: asked by {who}")
-        with suppress(OSError):  # a disk that refuses it: the sweep stops all the same
-            self.events("stopping", detail=who)
+        self.events("stopping", detail=who)
 
     def next(self) -> TrialTask | Blocked | None:
         """Return the trial to start in a free slot; or what blocks all; None: no trial waits.
 
         Raises:
-            TakenOverError: another process runs the sweep now.
+            Exception: that of `Commits.ended_by`.
         """
-        if self.commits.taken_over is not None:
-            raise self.commits.taken_over
+        if self.commits.ended_by is not None:
+            raise self.commits.ended_by
         self.take_lost()
         self.take_more()
         choice = self._queue.next()

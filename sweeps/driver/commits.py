@@ -19,7 +19,7 @@ import safetensors.numpy
 
 from results.store.reader import Run
 from results.store.rows import Rows
-from results.store.writer import TakenOverError, Writer
+from results.store.writer import Writer
 from sweeps.driver.events import EventLog
 from sweeps.driver.stage_rows import (
     StageTraining,
@@ -143,7 +143,8 @@ class Commits:
         self._committing = threading.Lock()
         self.why_failing: str | None = None
         """Why the last commit failed; None: it did not."""
-        self.taken_over: TakenOverError | None = None  # once another process writes the run
+        self.ended_by: Exception | None = None
+        """Why no row can be written any more, such as another process that writes them now; None: they can."""
         self.has_new_ends = False  # since the points were written
 
     def add(self, table: str, rows: Rows) -> None:
@@ -197,11 +198,11 @@ class Commits:
                 finally:
                     self._give_rows()
                 self._writer.commit()
-            except TakenOverError as error:
-                self.taken_over = error
-                raise
             except OSError as error:
                 self.why_failing = f"rows cannot be written: {error}"
+                raise
+            except Exception as error:
+                self.ended_by = error
                 raise
             self.why_failing = None
             over, self._over = self._over, []

@@ -11,7 +11,6 @@ import pyarrow as pa
 from results.errors import ResultsError
 from results.store.points import keep_what_is_not_ours, write_points
 from results.store.reader import load
-from results.store.writer import TakenOverError
 from sweeps.driver.commits import Commits
 
 FIRST_S = 1.0  # until the first commit
@@ -72,7 +71,11 @@ def commit_meanwhile(commits: Commits, run: Path, note: Note) -> Iterator[None]:
     finally:
         over.set()
         thread.join(END_LIMIT_S)
-        if not is_quick and not thread.is_alive() and commits.taken_over is None:
+        if commits.ended_by is not None:
+            raise commits.ended_by
+        if thread.is_alive():
+            note(f"the disk has not answered for {END_LIMIT_S:g} s: the next launch writes the last rows")
+        elif not is_quick:
             commits.finish()
             points.write()
 
@@ -86,12 +89,12 @@ def _commit_until(over: threading.Event, commits: Commits, points: PointsFile, n
             if commits.is_waiting:
                 commits.commit()
             is_failing = False
-        except TakenOverError:
-            return  # the driver's thread is told
         except OSError:
             if not is_failing:
                 note(f"{commits.why_failing}; it is tried again, and no trial starts meanwhile")
             is_failing = True
+        except Exception:  # noqa: BLE001  # `Commits.ended_by` has it, which ends the sweep
+            return
         took_s = time.monotonic() - began_s
         pause_s = min(max(took_s / COST_FRACTION, SOONEST_S), LATEST_S)
         if commits.has_new_ends and points.is_due:

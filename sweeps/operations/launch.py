@@ -219,7 +219,6 @@ def _select_trials(plan: Plan, options: LaunchOptions) -> Plan:
 
 
 def _run(plan: Plan, producer: "TrialProducer | None", options: LaunchOptions) -> int:
-    from results.store.writer import Writer
     from sweeps.driver.committing import PointsFile
     from sweeps.producer import producer_of
     from sweeps.run.relaunch import start
@@ -237,7 +236,7 @@ def _run(plan: Plan, producer: "TrialProducer | None", options: LaunchOptions) -
     plan = _select_trials(plan, options)
     with lock:
         say(f"{run.path}: {what_was_done}")
-        writer = Writer(run.tables)  # before anything is read: from now on no earlier process can write
+        writer = _writer_of(run)  # before anything is read: from now on no earlier process can write
         if producer is not None and what_was_done != "created":
             producer = producer_of(producer.spec, run)  # another launch may have decided until this one had the lock
             assert producer is not None
@@ -249,6 +248,16 @@ def _run(plan: Plan, producer: "TrialProducer | None", options: LaunchOptions) -
         elif not _ran_uninterrupted(plan, run, lock, writer, producer, options):
             return _say_how_to_resume(plan if producer is None else producer.plan, run.path)
         return _finish(plan, producer, run)
+
+
+def _writer_of(run: "RunFolder") -> "Writer":
+    """Return what writes the run's rows. Raises RunFolderError: the disk refuses."""
+    from results.store.writer import Writer
+
+    try:
+        return Writer(run.tables)
+    except OSError as error:
+        raise RunFolderError(f"the run folder cannot be written: {error}; make room, or type another --runs") from error
 
 
 def _run_on_slurm(plan: Plan, producer: "TrialProducer | None", options: LaunchOptions) -> int:

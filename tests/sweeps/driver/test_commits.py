@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from results.store.reader import load
 from results.store.writer import TakenOverError, Writer, take_number
 from sweeps.driver import commits as module
 from sweeps.driver import committing
-from sweeps.driver.commits import Commits, EndedAttempt, FinishedStage, units_written
+from sweeps.driver.commits import Commits, EndedAttempt, FinishedStage, units_begun, units_written
 from sweeps.driver.committing import commit_meanwhile
 from sweeps.driver.events import EventLog
 from sweeps.planning.plan import PlannedTrial
@@ -25,6 +25,7 @@ from transtailor.waiting import wait_for
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 STAGES = ("root", "middle", "end")
+NOTHING: Mapping[str, Any] = {}
 
 
 class Sweep:
@@ -40,16 +41,16 @@ class Sweep:
         with load(self.run.path) as tables:
             self.commits = Commits(
                 self.writer, self.plan, self.run, self.cache.folder, run_id="ours", code_digest="c",
-                written=units_written(tables), events=EventLog(self.writer, "d", "c", print),
+                written=units_written(tables), begun=units_begun(tables), events=EventLog(self.writer, "d", "c", print),
             )  # fmt: skip
 
-    def store(self, name: str, tensors: bytes = b"", parents: Sequence[str] = (), run: str = "ours") -> None:
+    def store(self, name: str, tensors: bytes = b"", run: str = "ours", info: Mapping[str, Any] = NOTHING) -> None:
         """Put a finished stage into the cache."""
         made_by = MadeBy(
             compute_s=1.0, device="cpu", ranks=1, threads=1, torch_version="2", trial_id="t", run=run
         )  # fmt: skip
         description = StageDescription(
-            kind="fake", version=1, settings={}, parents=tuple(map(key_of, parents)), info={}, made_by=made_by
+            kind="fake", version=1, settings={}, parents=(), info=dict(info), made_by=made_by
         )
         self.cache.write(key_of(name), description, tensors)
 
@@ -217,13 +218,45 @@ def test_states_of_a_trial_go_when_its_row_is_durable_and_not_before(
     assert not sweep.run.checkpoint("t").exists() and not sweep.cache.folder.exists()
 
 
+@pytest.mark.parametrize("refused", ["epochs", "stages", "attempts", "trials"])
+def test_rows_that_a_commit_left_which_was_cut_off_are_not_made_again(
+    refused: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = Sweep(tmp_path)
+    epoch = {"epoch": 0, "train_loss": 1.0, "train_accuracy_fraction": None, "learning_rate": 0.1, "images": 1}
+    with monkeypatch.context() as context:
+        refuses(context, refused)
+        sweep.commits.begin(sweep.trial)
+        for name in STAGES:
+            sweep.store(name, info={"epochs": [epoch | {"seconds": 1.0}], "macs": 1})
+        sweep.report(*STAGES)
+        sweep.end("finished")
+        with pytest.raises(OSError, match="No space left"):
+            sweep.commits.commit()
+    again = Sweep(tmp_path)  # after a kill
+    again.commits.begin(again.trial)
+    again.report(*STAGES)
+    again.end("finished")
+    again.commits.commit()
+    assert (again.stages, again.trials) == (list(STAGES), ["finished"])
+    assert again.rows("SELECT count(*) AS n FROM epochs") == [{"n": len(STAGES)}]
+
+
+def test_an_error_that_no_commit_can_mend_ends_the_sweep(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep.store("root", info={"epochs": [{"epoch": "none"}], "macs": 1})
+    sweep.report("root")
+    monkeypatch.setattr(committing, "FIRST_S", 0.0)
+    with pytest.raises(ValueError, match="missing column"), commit_meanwhile(sweep.commits, sweep.run.path, print):
+        wait_for(lambda: sweep.commits.ended_by is not None, "the error", 120.0)
+
+
 def test_a_driver_whose_run_was_taken_over_writes_nothing_and_is_told(sweep: Sweep) -> None:
     sweep.store("root")
     sweep.report("root")
     take_number(sweep.run.path)  # what another launch does first
     with pytest.raises(TakenOverError):
         sweep.commits.commit()
-    assert sweep.commits.taken_over is not None
+    assert isinstance(sweep.commits.ended_by, TakenOverError)
     assert sweep.stages == []
 
 
