@@ -23,7 +23,7 @@ from tests.test_tutorial import photographs
 
 ROOT = DOCS.parent
 RUN = ("bash", "python", "sql", "toml")
-SHOWN = ("text", "mermaid", "r", "{toctree}", "{eval-rst}")  # nothing to run here: R is not there
+SHOWN = ("text", "json", "mermaid", "r", "{toctree}", "{eval-rst}")  # nothing to run here: R is not there
 MOST_NOT_RUN = 18
 ELSEWHERE = {
     "own_network.md": "tests/tailor/own/test_own_page.py",
