@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from results.arms.below_head import below_head_lines
 from results.arms.comparison import Arm, Pairing, budget_order, compare, mean_by_seed
 from results.arms.counts import CountsByArm, trial_counts
 from results.arms.extensions import extension_notes
@@ -133,6 +134,7 @@ def published_table(run: Run, *, score: str = "test_score", asked: float | None 
     notes += _notes(chosen, cells.values(), problems)
     if looks is None:
         notes += extension_notes(run, [arm.name for arm in arms])
+    notes += below_head_lines(run, problems)
     notes += support_lines(run, problems)
     left = len(printed) - len(shown)
     if left:

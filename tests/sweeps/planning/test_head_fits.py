@@ -12,6 +12,7 @@ from results.best import best_points
 from results.questions import compare, front
 from results.questions.compare import versus_arm_records
 from results.questions.images import compare_by_image
+from results.questions.table import published_table
 from results.report.page import write_report
 from results.store.reader import Run, load
 from results.text.formats import markdown_lines
@@ -148,8 +149,9 @@ def test_a_broken_baseline_is_named_by_validation_wherever_it_is_the_baseline(tm
         pages = {
             "compare": "\n".join(markdown_lines(compare.versus_arm_page(tables, "fine-tuning", None))),
             "front": "\n".join(markdown_lines(front.front_page(tables, "macs"))),
+            "table": "\n".join(published_table(tables).notes),
             "not the baseline": "\n".join(markdown_lines(compare.versus_arm_page(tables, "gbn", None))),
         }
     pages["status"] = "\n".join(markdown_lines(status(run)))
     pages["report"] = html.unescape(write_report(run.path).read_text())
-    assert {name for name, text in pages.items() if said in text} == {"compare", "front", "status", "report"}
+    assert {name for name, text in pages.items() if said in text} == {"compare", "front", "table", "status", "report"}
