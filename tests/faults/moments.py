@@ -59,7 +59,8 @@ class _Unsynced:
     """What a loss of power may take away, as far as this process has caused it."""
 
     contents: set[str] = field(default_factory=set)
-    names: list[tuple[str, str, bytes | None]] = field(default_factory=list)  # new, old, what the new name meant before
+    names: list[tuple[str, str | None, bytes | None]] = field(default_factory=list)
+    """New name; the old one, None where a file got one more name; what the new name meant before."""
 
     def renamed(self, source: str, target: str) -> None:
         """A name is about to change; what was not synced below it stays so."""
@@ -67,6 +68,12 @@ class _Unsynced:
         self.names.append((target, source, before))
         moved = {path for path in self.contents if path == source or path.startswith(f"{source}/")}
         self.contents = (self.contents - moved) | {target + path.removeprefix(source) for path in moved}
+
+    def linked(self, source: str, target: str) -> None:
+        """A file is about to get one more name; the one that it has stays."""
+        self.names.append((target, None, None))
+        if source in self.contents:
+            self.contents.add(target)
 
     def synced(self, path: str) -> None:
         """A file's content, or a folder's names, are about to be durable."""
@@ -131,8 +138,10 @@ class Watch:
         self._strike(event, place)
         if event == "open":
             self._unsynced.contents.add(path)
-        elif event in ("rename", "link"):
+        elif event == "rename":
             self._unsynced.renamed(*paths)
+        elif event == "link":
+            self._unsynced.linked(*paths)
         elif event == "fsync":
             self._unsynced.synced(path)
         if self._count(1) and event in TAKES_ROOM:
@@ -180,7 +189,10 @@ def _lose_power(unsynced: _Unsynced, chance: random.Random) -> None:
         if Path(path).is_file():
             os.truncate(path, chance.randint(0, Path(path).stat().st_size))
     for new, old, before in reversed(unsynced.names):
-        if Path(new).exists() and Path(old).parent.is_dir() and chance.random() < 0.5:
+        is_lost = Path(new).exists() and (old is None or Path(old).parent.is_dir()) and chance.random() < 0.5
+        if is_lost and old is None:
+            Path(new).unlink()
+        elif is_lost:
             Path(new).rename(old)
             if before is not None:
                 Path(new).write_bytes(before)
