@@ -19,6 +19,24 @@ def list_folder(roots: tuple[Path, ...]) -> FileListing:
         ConfigError: not such a folder, a class without images, a split that occurs twice or has other classes.
     """
     root = enter(roots)
+    file_listing = _list_in(root)
+    return with_outer_files(file_listing, roots[0], root)
+
+
+def with_outer_files(file_listing: FileListing, outermost: Path, root: Path) -> FileListing:
+    """Return a listing of `root` together with the files that were passed on the way to it from `outermost`."""
+    entered = [folder for folder in root.parents if folder.is_relative_to(outermost)]
+    others = [path for folder in entered for path in listing.loose_files(folder)]
+    outer = listing.listing_of((), others, outermost)
+    return replace(
+        file_listing,
+        left_out=outer.left_out + file_listing.left_out,
+        left_out_images=outer.left_out_images + file_listing.left_out_images,
+    )
+
+
+def _list_in(root: Path) -> FileListing:
+    """List the images of the folder that has the classes or splits."""
     folders = listing.subfolders(root)
     if not folders:
         raise ConfigError(_say_no_folders(root))
@@ -45,8 +63,9 @@ def list_folder(roots: tuple[Path, ...]) -> FileListing:
     listing_of_split = _named_as_in_training(listing_of_split)
     _expect_same_classes(folder_of_split, listing_of_split)
     files: list[ImageFile] = []
-    left_out = listing.loose_files(root, root)
-    left_out_images: list[str] = []
+    outer = listing.listing_of((), listing.loose_files(root), root)
+    left_out = list(outer.left_out)
+    left_out_images = list(outer.left_out_images)
     for split_listing in listing_of_split.values():
         files += split_listing.files
         left_out += split_listing.left_out

@@ -3,11 +3,12 @@
 import hashlib
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tailor.core.errors import ConfigError
 from tailor.prepare.folder import CLASS_FOLDERS
+from tailor.prepare.label_columns import word_of
 from tailor.prepare.listing import POOL, TEST, TRAIN, FileListing, FilesRefused, ImageFile, Refused, normal_form, some
 from transtailor.names import nearest
 from transtailor.plural import counted
@@ -152,7 +153,15 @@ def _task(files: Sequence[ImageFile], name: str, *, has_all_classes: bool) -> Ta
     return TaskFiles(classes=classes, files=tuple(by_name))
 
 
-def few_images(task: TaskFiles) -> str:
+def warnings_of(tasks: Iterable[TaskFiles]) -> Iterator[str]:
+    """Yield what is doubtful about the classes of tasks: too few images, and names that are almost the same."""
+    for task in tasks:
+        for warning in (_few_images(task), _alike_classes(task)):
+            if warning:
+                yield warning
+
+
+def _few_images(task: TaskFiles) -> str:
     """Return a sentence about the classes with too few images to judge anything by; empty if there are none."""
     images_of_class = Counter(file.class_name for file in task.files)
     few = [f"{name!r} has {counted(count, 'image')}" for name, count in images_of_class.items() if count < FEW]
@@ -161,6 +170,20 @@ def few_images(task: TaskFiles) -> str:
     return (
         f"{some(few)}; an image or two of a class are drawn for testing and for validation, so scores say little of "
         f"classes with fewer than {FEW}: add images, or remove these classes"
+    )
+
+
+def _alike_classes(task: TaskFiles) -> str:
+    """Return a sentence about classes whose names differ only as two spellings of one name do; empty if none do."""
+    names_of_word: dict[str, list[str]] = {}
+    for name in task.classes:
+        names_of_word.setdefault(word_of(name), []).append(name)
+    alike = [" and ".join(map(repr, names)) for names in names_of_word.values() if len(names) > 1]
+    if not alike:
+        return ""
+    return (
+        f"classes with almost the same name are kept apart: {some(alike)}; if they are one class, give them one name, "
+        "and prepare again"
     )
 
 
