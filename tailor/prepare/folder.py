@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tailor.core.errors import ConfigError
 from tailor.prepare import listing
-from tailor.prepare.listing import FileListing, FilesRefused, ImageFile, Refused, as_text, normal_form
+from tailor.prepare.listing import FileListing, FilesRefused, ImageFile, Refused, as_text
 
 CLASS_FOLDERS = (
     "put the images of each class into a folder of its own, or give a table of the images and their classes in --labels"
@@ -60,7 +60,6 @@ def _list_in(root: Path) -> FileListing:
     for split in listing.SPLITS:
         if split in folder_of_split:
             listing_of_split[split] = listing.list_class_folders(folder_of_split[split], root, split)
-    listing_of_split = _named_as_in_training(listing_of_split)
     _expect_same_classes(folder_of_split, listing_of_split)
     files: list[ImageFile] = []
     outer = listing.listing_of((), listing.loose_files(root), root)
@@ -113,20 +112,6 @@ def _folders_by_split(root: Path, folders: list[Path]) -> dict[str, Path]:
         if first != folder:
             raise ConfigError(f"{root}: {first.name} and {folder.name} are names of the same split; move one away")
     return folder_of_split
-
-
-def _named_as_in_training(listing_of_split: dict[str, FileListing]) -> dict[str, FileListing]:
-    """Return the splits with the training split's class names, where names differ only in their Unicode form."""
-    training_files = listing_of_split[listing.TRAIN].files
-    training_name = {normal_form(file.class_name): file.class_name for file in training_files}
-    renamed = {}
-    for split, split_listing in listing_of_split.items():
-        files = []
-        for file in split_listing.files:
-            class_name = training_name.get(normal_form(file.class_name), file.class_name)
-            files.append(replace(file, class_name=class_name))
-        renamed[split] = replace(split_listing, files=tuple(files))
-    return renamed
 
 
 def _expect_same_classes(folder_of_split: dict[str, Path], listing_of_split: dict[str, FileListing]) -> None:

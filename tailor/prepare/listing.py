@@ -52,7 +52,7 @@ class ImageFile:
 
     path: Path
     name: str  # below its folder or archive, with slashes, as text: what images.csv keeps
-    class_name: str  # as text
+    class_name: str  # as text, in NFC: programs that read tables compare names letter by letter
     split: str  # train, val or test; pool if trials draw theirs; "" if the layout has no splits
 
 
@@ -227,7 +227,7 @@ def list_class_folders(folder: Path, root: Path, split: str = "", classes: Seque
         images = images_in(class_folder)
         if not images:
             empty.append(class_folder)
-        class_name = as_text(class_folder.name)
+        class_name = normal_form(as_text(class_folder.name))
         files += [ImageFile(path=path, name=_name(path, root), class_name=class_name, split=split) for path in images]
         image_paths = set(images)
         others += [path for entry in sorted(entries) if entry not in image_paths for path in files_below(entry)]

@@ -99,11 +99,10 @@ def cut(
     """
     if source is not None and source_classes:
         raise ConfigError("a source task is given twice: choose between --source-classes and --source-from")
-    names_on_disk = {normal_form(file.class_name): file.class_name for file in listing.files}
-    for name in source_classes:
-        if normal_form(name) not in names_on_disk:
-            raise ConfigError(f"no such class: {name!r}{nearest(name, names_on_disk.values())}; see --source-classes")
-    chosen = {names_on_disk[normal_form(name)] for name in source_classes}
+    class_names = {file.class_name for file in listing.files}
+    chosen = {normal_form(name) for name in source_classes}
+    for name in chosen - class_names:
+        raise ConfigError(f"no such class: {name!r}{nearest(name, class_names)}; see --source-classes")
     target_files = [file for file in listing.files if file.class_name not in chosen]
     source_files = [file for file in listing.files if file.class_name in chosen]
     if source is not None:
@@ -135,7 +134,7 @@ def _task(files: Sequence[ImageFile], name: str, *, has_all_classes: bool) -> Ta
     Raises:
         ConfigError: there is only one class.
     """
-    classes = tuple(sorted({file.class_name for file in files}, key=normal_form))
+    classes = tuple(sorted({file.class_name for file in files}))
     broken = [name for name in classes if any(unicodedata.category(char) in LINE_BREAKING for char in name)]
     if broken:
         names = some(map(repr, broken))
@@ -149,7 +148,7 @@ def _task(files: Sequence[ImageFile], name: str, *, has_all_classes: bool) -> Ta
         raise ConfigError(
             f"the {name} task has one class, {classes[0]!r}, of {len(files)} images; a task needs two or more{advice}"
         )
-    by_name = sorted(files, key=lambda file: (normal_form(file.class_name), normal_form(file.name)))
+    by_name = sorted(files, key=lambda file: (file.class_name, normal_form(file.name)))
     return TaskFiles(classes=classes, files=tuple(by_name))
 
 
