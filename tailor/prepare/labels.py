@@ -51,8 +51,8 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
     note = f"{table}: {columns.description()}"
     if len(unique_entries) < len(listed):
         note += f"; lines that repeat an image and its class: {len(listed) - len(unique_entries)}"
-    names = tuple(path.relative_to(roots[0]).as_posix() for path in left_out)
-    return replace(file_listing, left_out=tuple(map(listing.as_text, names)), note=note)
+    left_out_names = tuple(listing.as_text(path.relative_to(roots[0]).as_posix()) for path in left_out)
+    return replace(file_listing, left_out=left_out_names, note=note)
 
 
 def _lines(table: Path) -> list[Line]:
