@@ -1,6 +1,5 @@
 """The output of `--plan`: the trials of a plan, what they share, what they cost, and the state of the run."""
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,9 +29,7 @@ from sweeps.planning.this_machine import most_at_once, usable_gpus
 from sweeps.run.relaunch import check_may_resume, difference, this_code_digest
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.spec.spec import Spec
-from tailor.config.data import DataConfig
 from tailor.core.errors import ConfigError
-from tailor.data.untrained import untrained_classes
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import PlannedStage
 from transtailor.lines import lines_of
@@ -41,7 +38,6 @@ from transtailor.plural import counted
 if TYPE_CHECKING:
     from sweeps.settle.costs import Assumed
 
-CLASSES_SHOWN = 5
 IN_COLUMNS = ("network", "data.name", "seed")
 COLUMNS = ("trial", "arm", "network", "data", "seed", "points", "stages", "state", "settings within its arm")
 WORDS = (0, 1, 2, 3, 7)  # not the settings, which are never cut
@@ -103,7 +99,6 @@ def preview(
     if plan.grows is None:
         yield _what_can_be_settled(plan)
         yield from _what_varies(plan)
-        yield from _what_is_not_learned(plan)
     else:
         slots = most_slots(capacity)
         is_timed = durations is not None
@@ -304,23 +299,6 @@ def _left_to_do(cost: PlanCost) -> str:
     if cost.stages_cached == 0:
         return "none of it is cached yet"
     return f"{cost.work_left / cost.work_shared:.0%} of it is not cached yet"
-
-
-def _what_is_not_learned(plan: Plan) -> Iterator[str]:
-    """Name the classes of which a trial has no training image, although its scores count them."""
-    told: set[tuple[str, tuple[str, ...]]] = set()
-    distinct = {json.dumps(trial.settings.values["data"]): trial.settings.values["data"] for trial in plan.trials}
-    for settings in distinct.values():
-        data = DataConfig.model_validate(settings)
-        classes = untrained_classes(data)
-        if classes and (data.name, classes) not in told:
-            told.add((data.name, classes))
-            names = ", ".join(map(repr, classes[:CLASSES_SHOWN])) + (", ..." if len(classes) > CLASSES_SHOWN else "")
-            yield (
-                f"classes   {len(classes)} of {data.name}'s classes have no training image among "
-                f"{data.train_images} at data.split_seed = {data.split_seed}: {names}; raise data.train_images, or "
-                "prepare the images without them"
-            )
 
 
 def _what_can_be_settled(plan: Plan) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from tailor.config.data import DataConfig
 from tailor.prepare import arrays
 
+SHOWN = 5  # names in a message
 CERTAIN = 1e-4  # no class is looked for that a draw misses more rarely: `plan` needs no torch for it
 
 
@@ -30,6 +31,19 @@ def untrained_classes(data: DataConfig) -> tuple[str, ...]:
 
     trained = set(task_data.splits(task_of(data, 0), data.root).train.labels.tolist())
     return tuple(name for label, name in enumerate(data.info.class_names) if label not in trained)
+
+
+def untrained_text(data: DataConfig) -> str:
+    """Return a sentence about the classes of which no training image is drawn; "" if there are none."""
+    classes = untrained_classes(data)
+    if not classes:
+        return ""
+    names = ", ".join(map(repr, classes[:SHOWN])) + (", ..." if len(classes) > SHOWN else "")
+    return (
+        f"data set {data.name}: no training image, among {data.train_images} at data.split_seed = {data.split_seed}, "
+        f"of {len(classes)} of its {len(data.info.class_names)} classes: {names}; raise data.train_images, or "
+        "prepare the images without them"
+    )
 
 
 def _missed(total: int, images: int, drawn: int) -> float:

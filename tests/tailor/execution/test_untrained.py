@@ -6,7 +6,7 @@ import pytest
 
 from tailor.config.data import DataConfig
 from tailor.data import task_data
-from tailor.data.untrained import untrained_classes
+from tailor.execution.untrained import untrained_classes
 from tailor.methods.recipe import task_of
 from tests.tailor.prepare.pictures import class_folders, fill, prepare
 from transtailor.__main__ import main
@@ -19,7 +19,7 @@ source.weights = "ResNet18_Weights.IMAGENET1K_V1"
 method = "fine_tune"
 data = {{ name = "birds", root = {root!r}, train_images = 6 }}
 [axes]
-data.split_seed = [0, 1]
+data.split_seed = [0, 1, 2, 3, 4, 5]
 data.train_images = [6, 14]
 """
 
@@ -46,12 +46,22 @@ def test_they_are_those_of_the_draw(root: Path) -> None:
 
 
 def test_the_plan_names_them(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draws = [
+        DataConfig(name="birds", root=str(root), train_images=images, split_seed=seed)
+        for seed in range(6)
+        for images in (6, 14)
+    ]
     spec = tmp_path / "birds.toml"
     spec.write_text(SPEC.format(root=str(root)))
     assert main(["plan", str(spec), "--runs", str(tmp_path / "runs")]) == 0
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("classes")]
-    assert line.startswith("classes   1 of birds's classes have no training image among 6 at data.split_seed = ")
-    assert line.endswith(": 'owl'; raise data.train_images, or prepare the images without them")
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "no training image" in line]
+    missed = [untrained_classes(data) for data in draws]
+    first = next(data for data, classes in zip(draws, missed, strict=True) if classes)
+    assert line == (
+        f"warning: data set birds: no training image, among {first.train_images} at data.split_seed = "
+        f"{first.split_seed}, of 1 of its 4 classes: 'owl'; raise data.train_images, or prepare the images without "
+        f"them; {sum(map(bool, missed)) - 1} other draws of this sweep likewise"
+    )
 
 
 def test_other_data_have_none(tmp_path: Path) -> None:
