@@ -4,6 +4,7 @@ A page for a note or a paper: each arm beside its control, with interval, sign-f
 """
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from results.arms.extensions import extension_notes
 from results.arms.findings import Findings
 from results.arms.looks import is_settled_run
 from results.arms.problem import Problem
+from results.arms.selection import select_arms
 from results.arms.shared_training import support_lines
 from results.arms.verdict import verdict_word
 from results.command_options import complete_arms, over_option
@@ -523,7 +525,11 @@ def compare(
     if label is not None:
         raise ResultsError(f"--label {label} is for --stops; to compare arms, type --against ARM")
     if against is None:
-        raise ResultsError("type --against ARM, such as --against fine_tune; or --stops, which compares stop rules")
+        arms = sorted({arm.name for arm in select_arms(run).arms})
+        raise ResultsError(
+            f"type --against and one of the arms: {', '.join(map(shlex.quote, arms))}; or --stops, which compares stop "
+            "rules"
+        )
     if anytime:
         return anytime_page(run, against, at)
     if is_settled_run(run):

@@ -174,7 +174,7 @@ def image_page(run: Run, first: str, second: str, asked: float | None = None) ->
             yield ""
         yield from map(Note, _notes(compared))
         if names is not None:
-            yield Note(f"Names of classes: as in {names.source}.")
+            yield Note(names.note)
         yield ""
     yield from map(Note, support_lines(run, [compared.problem for compared in comparisons]))
 

@@ -15,7 +15,7 @@ from results.text.number_format import NOTHING
 from transtailor.documents import read_json
 from transtailor.plural import counted
 
-OF_ONE_MACHINE = ("folder", "host", "pid")  # facts of provenance.json that a page to share leaves out
+OF_ONE_MACHINE = ("folder", "host", "pid", "data")  # facts of provenance.json that a page to share leaves out
 _MOST_VALUES = 12
 
 COUNTS = f"""

@@ -10,6 +10,7 @@ from results.sharing import SOURCE_KIND, Baselines, StageUse, baselines_of
 from results.text.settings import differing_keys
 from sweeps.errors import SpecError
 from sweeps.planning.arms import Arms, ArmTrial, arms_of
+from sweeps.planning.trial_data import warnings_of_data
 from sweeps.spec.expand import Combination, Expanded, Tuning, expand
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.printed_rows import PrintedRow
@@ -149,6 +150,7 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
         ]
         told_apart_by = arms.told_apart_by
         warnings += _warnings_of_equals(planned_trials)
+    warnings += warnings_of_data(trial.settings for trial in planned_trials)
     return Plan(
         name=spec.name,
         trials=tuple(planned_trials),

@@ -10,6 +10,7 @@ from typing import Any
 from results.text.settings import leaves
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan, PlannedTrial
+from sweeps.planning.trial_data import digests_of_data
 from sweeps.run.planned_rows import tuning_of
 from sweeps.run.provenance import provenance
 from sweeps.run.run_folder import (
@@ -70,12 +71,22 @@ def describe(changed: Difference, record: LaunchRecord, plan: Plan) -> list[str]
     counts = f"{added} added, {len(changed.removed)} removed, {len(changed.relabelled)} renamed"
     old_settings = [{**trial.settings.values, "label": trial.label} for trial in record.trials.values()]
     new_settings = [{**trial.settings.values, "label": trial.label} for trial in plan.trials]
-    lines = list(_changes(old_settings, new_settings))
+    lines = [*_prepared_again(record, plan), *_changes(old_settings, new_settings)]
     if not lines:
         lines = ["the same values of all settings, but in other combinations or with another version of the methods"]
     if len(lines) > SHOWN:
         lines = [*lines[:SHOWN], f"... and {len(lines) - SHOWN} more settings"]
     return [counts, *lines]
+
+
+def _prepared_again(record: LaunchRecord, plan: Plan) -> Iterator[str]:
+    """Name the data sets that had other images when the run was launched."""
+    before: dict[str, str] = {}
+    for launch in record.provenance["history"]:
+        before |= launch.get("data", {})
+    for folder, digest in digests_of_data(trial.settings for trial in plan.trials).items():
+        if before.get(folder, digest) != digest:
+            yield f"the data set {folder} was prepared again: digest {before[folder][:12]} -> {digest[:12]}"
 
 
 @pause_collection()  # the record of all trials is no garbage
@@ -95,7 +106,7 @@ def start(
     """
     run = RunFolder(runs / plan.name)
     files = sources()
-    launch = {**provenance(files), "site": site}
+    launch = {**provenance(files), "site": site, "data": digests_of_data(trial.settings for trial in plan.trials)}
     if not run.path.exists():
         try:
             make_folder(runs)  # with the mode of the umask: it may be for several users

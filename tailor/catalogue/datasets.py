@@ -29,6 +29,7 @@ class DataInfo:
     target_images: int
     test_images: int  # of the target, fixed by the split seed and independent of `train_images`
     pool: Mapping[str, int] = field(default_factory=dict)  # of a prepared pool: the target's images of each class
+    class_names: tuple[str, ...] = ()  # of the target, in the order of the labels; () if they are not known
 
 
 DATASETS: Registry[DataInfo] = Registry("data set")
@@ -94,4 +95,5 @@ def _prepared_data(name: str, root: str, _time_ns: int) -> DataInfo:
         target_images=prepared.target_images,
         test_images=prepared.test_images,
         pool=prepared.pool,
+        class_names=prepared.classes[manifest.TARGET],
     )

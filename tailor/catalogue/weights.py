@@ -95,8 +95,10 @@ def complete_source(raw: dict[str, Any]) -> dict[str, Any]:
 def check_pin(weights: str, sha256: str) -> None:
     """Raise ConfigError unless these digits can be the SHA-256 of the weights."""
     if re.fullmatch(r"[0-9a-f]+", sha256) is None or len(sha256) > SHA256_DIGITS:
+        file = "FILE" if is_name(weights) else weights
         raise ConfigError(
-            f"weights_sha256 = {sha256!r}: expected {SHA256_DIGITS} digits of 0-9a-f (type: sha256sum FILE)"
+            f"weights_sha256 = {sha256!r}: expected {SHA256_DIGITS} digits of 0-9a-f (type: "
+            f"{shlex.join(['sha256sum', file])})"
         )
     if is_name(weights):
         if not sha256.startswith(find(weights).sha256):

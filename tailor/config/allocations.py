@@ -1,5 +1,6 @@
 """How a budget is divided over layers: the settings of each allocation, and its stages. Without torch."""
 
+import shlex
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -284,7 +285,8 @@ class ToLatency(Allocation):
             raise ValueError("give one of latency_ms and latency_fraction")
         if (self.table is None) != (self.table_sha256 is None):
             raise ValueError(
-                "table and table_sha256 belong together: give the file and its SHA-256 (type: sha256sum FILE)"
+                "table and table_sha256 belong together: give the file and its SHA-256 (type: "
+                f"{shlex.join(['sha256sum', self.table or 'FILE'])})"
             )
         if self.table is None and self.latency_fraction is not None:
             raise ValueError(

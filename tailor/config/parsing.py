@@ -64,7 +64,8 @@ def _message(fault: Fault, raw: dict[str, Any]) -> str:
         elsewhere = {
             name: dotted for name, dotted in settings_by_name().items() if fault.keys[:-1] == () or dotted != key
         }
-        return f"unknown key {key!r}{_of_steps(fault, raw)}{nearest(fault.keys[-1], valid_keys, elsewhere)}"
+        hint = _of_steps(fault, raw) or _of_other_methods(fault, raw)
+        return f"unknown key {key!r}{hint}{nearest(fault.keys[-1], valid_keys, {} if hint else elsewhere)}"
     if fault.kind == "missing":
         return f"{key} is missing"
     if isinstance(fault.given, dict):  # a whole table would be too long for a message
@@ -86,6 +87,16 @@ def _of_steps(fault: Fault, raw: dict[str, Any]) -> str:
         f"; this method removes step_macs_fraction in each of its steps: for {fault.given:g} in {steps} steps type "
         f"step_macs_fraction = {fault.given / steps:.4g}"
     )
+
+
+def _of_other_methods(fault: Fault, raw: dict[str, Any]) -> str:
+    """Return which methods have this setting, if the trial's has none of this name; "" for other mistakes."""
+    if fault.keys[:-1] != ("method",):
+        return ""
+    others = [name for name, method in METHODS.items() if fault.keys[-1] in method.model_fields]
+    if not others:
+        return ""
+    return f"; {raw['method']['name']} has no such setting, methods that have it are: {', '.join(sorted(others))}"
 
 
 def _valid_keys(path: Sequence[str], raw: dict[str, Any]) -> list[str]:

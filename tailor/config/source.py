@@ -1,5 +1,6 @@
 """The pre-trained network of a trial: trained here, or loaded from a file. Without torch."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,7 +73,8 @@ class SourceConfig(Settings):
     def _weights_are_pinned(self) -> "SourceConfig":
         if (self.weights is None) != (self.weights_sha256 is None):
             raise ValueError(
-                "weights and weights_sha256 belong together: give the file and its SHA-256 (type: sha256sum FILE)"
+                "weights and weights_sha256 belong together: give the file and its SHA-256 (type: "
+                f"{shlex.join(['sha256sum', self.weights or 'FILE'])})"
             )
         if self.weights is not None and self.weights_sha256 is not None:
             weights.check_pin(self.weights, self.weights_sha256)

@@ -26,6 +26,7 @@ from transtailor.documents import read_json
 from transtailor.files import refuse_unwritable, write_file
 
 CARD_FILE = "card.md"
+OF_FILES = ("preprocess", "class_names")  # what exported files have, too, as JSON
 NOT_GIVEN = "not given"
 SPEED_UNKNOWN = "not measured; `transtailor model export` and `transtailor model time` measure it and write it here"
 
@@ -46,6 +47,7 @@ class Facts:
     metric: str
     scores: dict[str, float]  # by split, those that were measured
     preprocess: list[Step] | None  # from an image file to the network's input; None: the data are no image files
+    class_names: list[str] | None  # of the outputs, in their order; None: not known
     command: str  # that made it
     licence: str | None  # as its user gave it
 
@@ -76,6 +78,7 @@ def facts_of(config: TrialConfig, point: Mapping[str, Any], *, command: str, lic
         metric=point["metric"],
         scores={split: float(score) for split, score in scores.items() if score is not None},
         preprocess=config.data.preprocess,
+        class_names=list(config.data.info.class_names) or None,
         command=command,
         licence=licence,
     )
@@ -100,15 +103,16 @@ def score_of(predicted: Mapping[str, Tensor], split: str) -> float:
 def save_with_card(state: ModelState, facts: Facts, folder: Path) -> None:
     """Write a model and its card.
 
-    Writes: the files of `save_model`, with `facts`, the model's cost and, of image files, `preprocess` added to
-    `model.json`, and `card.md`.
+    Writes: the files of `save_model`, with `facts`, the model's cost and, of image files, `preprocess` and
+    `class_names` added to `model.json`, and `card.md`.
     """
     save_model(state, folder)
     description = read_json(folder / DESCRIPTION_FILE)
     known = asdict(facts)
-    preprocess = known.pop("preprocess")
-    if preprocess is not None:
-        description["preprocess"] = preprocess
+    for name in OF_FILES:
+        value = known.pop(name)
+        if value is not None:
+            description[name] = value
     description |= {"facts": known, "cost": cost_of(state, state.build())}
     write_file(folder / DESCRIPTION_FILE, json.dumps(description, indent=1))
     write_file(folder / CARD_FILE, card(description))
@@ -176,6 +180,7 @@ def card(description: Mapping[str, Any]) -> str:
         fence("import tailor\n\nmodel = tailor.load_model(FOLDER_OF_THIS_FILE)", "python"),
         _inputs(description),
         *_from_file(description),
+        *_class_names(description),
         "## Widths",
         _table(("layer", "width", "original width", "MACs"), widths),
         "## Settings",
@@ -235,6 +240,12 @@ def _from_file(description: Mapping[str, Any]) -> Iterator[str]:
     if "preprocess" in description:
         yield "From an image file to inputs, in this order (`preprocess` in model.json and in exported files):"
         yield fence("\n".join(json.dumps(step) for step in description["preprocess"]), "json")
+
+
+def _class_names(description: Mapping[str, Any]) -> Iterator[str]:
+    if "class_names" in description:
+        yield "The outputs are scores of these classes, the largest wins (`class_names`, likewise):"
+        yield fence(json.dumps(description["class_names"], ensure_ascii=False), "json")
 
 
 def _widths(layers: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:

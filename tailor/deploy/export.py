@@ -6,7 +6,7 @@ with the model before it is written.
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from torch.export import Dim, ExportedProgram
 from tailor.core.errors import ConfigError
 from tailor.core.registry import Registry
 from tailor.model.passes import onnx_session
-from tailor.model.programs import EXAMPLE_BATCH, Axes, images_for, onnx_bytes, onnx_with_text, program
+from tailor.model.programs import EXAMPLE_BATCH, Axes, images_for, onnx_bytes, onnx_with_texts, program
 from tailor.model.state import ModelState
 from transtailor.files import make_folder, write_file
 
@@ -32,7 +32,7 @@ class Format:
     suffix: str
     write: Callable[[ExportedProgram, Axes], bytes]  # the content of the file
     run: Callable[[bytes, Tensor], Tensor]  # the outputs of a written program for a batch of images
-    with_text: Callable[[bytes, str, str], bytes]  # a written program with a text under a name
+    with_texts: Callable[[bytes, Mapping[str, str]], bytes]  # a written program with texts under their names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +86,10 @@ def written(state: ModelState, to: str, batch: int | None) -> bytes:
     return FORMATS[to].write(program(state, batch or EXAMPLE_BATCH, axes), axes)
 
 
-def with_preprocess(content: bytes, to: str, steps: object) -> bytes:
-    """Return a program's file with how an image file becomes its input: JSON under the name `preprocess`.
-
-    Args:
-        steps: of a card; None: as it is.
-    """
-    return content if steps is None else FORMATS[to].with_text(content, "preprocess", json.dumps(steps))
+def with_texts(content: bytes, to: str, values: Mapping[str, object]) -> bytes:
+    """Return a program's file with these values of a card, each as JSON under its name."""
+    texts = {name: json.dumps(value) for name, value in values.items()}
+    return FORMATS[to].with_texts(content, texts) if texts else content
 
 
 def _write_torch(traced: ExportedProgram, _axes: Axes) -> bytes:
@@ -107,9 +104,9 @@ def _run_torch(content: bytes, images: Tensor) -> Tensor:
     return outputs
 
 
-def _torch_with_text(content: bytes, name: str, text: str) -> bytes:
+def _torch_with_texts(content: bytes, texts: Mapping[str, str]) -> bytes:
     buffer = io.BytesIO()
-    torch.export.save(torch.export.load(io.BytesIO(content)), buffer, extra_files={name: text})
+    torch.export.save(torch.export.load(io.BytesIO(content)), buffer, extra_files=dict(texts))
     return buffer.getvalue()
 
 
@@ -119,5 +116,5 @@ def _run_onnx(content: bytes, images: Tensor) -> Tensor:
 
 
 FORMATS: Registry[Format] = Registry("format")
-FORMATS.add("torch-export", Format(suffix=".pt2", write=_write_torch, run=_run_torch, with_text=_torch_with_text))
-FORMATS.add("onnx", Format(suffix=".onnx", write=onnx_bytes, run=_run_onnx, with_text=onnx_with_text))
+FORMATS.add("torch-export", Format(suffix=".pt2", write=_write_torch, run=_run_torch, with_texts=_torch_with_texts))
+FORMATS.add("onnx", Format(suffix=".onnx", write=onnx_bytes, run=_run_onnx, with_texts=onnx_with_texts))

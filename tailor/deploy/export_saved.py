@@ -79,7 +79,7 @@ def _write(state: "ModelState", to: str, file: Path, images_at_once: int | None,
 
     with telling(f"exporting it to {to}"):
         program = export(state, to, images_at_once)
-    program = _with_preprocess(program, to, card)
+    program = _with_texts(program, to, card)
     program.write(file)
     yield from _lines(file, program, macs_of(state), images_at_once)
     yield "speed: not measured"
@@ -93,7 +93,7 @@ def _write_fastest(
     from tailor.deploy.fastest import fastest
 
     found = fastest(state, images_at_once, pads=pads, threads=threads, step=telling)
-    program = _with_preprocess(found.program, "onnx", card)
+    program = _with_texts(found.program, "onnx", card)
     program.write(file)
     yield from _lines(file, program, found.macs, images_at_once)
     yield from found.lines
@@ -112,30 +112,32 @@ def _splits_of(folder: Path, data_root: Path | None) -> "Splits":
 
 def _write_int8(state: "ModelState", file: Path, data: "Splits", threads: int | None, *, card: Path) -> Iterator[str]:
     """Write the written file in 8-bit integers beside it; yield what it is, how good and how fast."""
-    from tailor.deploy.export import with_preprocess
+    from tailor.deploy.export import with_texts
     from tailor.deploy.int8 import quantised
     from transtailor.files import write_file
 
     with telling("quantising it to 8-bit integers, and timing both"):
         found = quantised(file.read_bytes(), state, data, threads)
-    content = with_preprocess(found.content, "onnx", _preprocess(card))
+    content = with_texts(found.content, "onnx", _of_files(card))
     int8_file = file.with_suffix(f".int8{file.suffix}")
     write_file(int8_file, content)
     yield f"{int8_file}: {len(content):,} bytes, for any number of image(s) at once"
     yield from found.lines
 
 
-def _with_preprocess(program: "Program", to: str, card: Path) -> "Program":
-    from tailor.deploy.export import with_preprocess
+def _with_texts(program: "Program", to: str, card: Path) -> "Program":
+    from tailor.deploy.export import with_texts
 
-    return replace(program, content=with_preprocess(program.content, to, _preprocess(card)))
+    return replace(program, content=with_texts(program.content, to, _of_files(card)))
 
 
-def _preprocess(card: Path) -> object:
-    """How an image file becomes the model's input, as its card has it; None: it has none."""
+def _of_files(card: Path) -> dict[str, object]:
+    """What a model's card says of image files and their classes; empty if it says nothing."""
+    from tailor.deploy.card import OF_FILES
     from tailor.model.state import DESCRIPTION_FILE
 
-    return read_json(card / DESCRIPTION_FILE).get("preprocess")
+    description = read_json(card / DESCRIPTION_FILE)
+    return {name: description[name] for name in OF_FILES if name in description}
 
 
 def _lines(file: Path, program: "Program", macs: int, images_at_once: int | None) -> Iterator[str]:

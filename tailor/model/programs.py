@@ -1,5 +1,6 @@
 """A model traced as a program, and that program as ONNX."""
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -86,14 +87,15 @@ def onnx_bytes(traced: ExportedProgram, axes: Axes) -> bytes:
     return content
 
 
-def onnx_with_text(content: bytes, name: str, text: str) -> bytes:
-    """Return a file of ONNX with a text under a name in its metadata (`metadata_props`)."""
+def onnx_with_texts(content: bytes, texts: Mapping[str, str]) -> bytes:
+    """Return a file of ONNX with texts under their names in its metadata (`metadata_props`)."""
     import onnx
 
     model = onnx.load_from_string(content)
-    others = [entry for entry in model.metadata_props if entry.key != name]
+    others = [entry for entry in model.metadata_props if entry.key not in texts]
     del model.metadata_props[:]
     model.metadata_props.extend(others)
-    model.metadata_props.add(key=name, value=text)
+    for name, text in texts.items():
+        model.metadata_props.add(key=name, value=text)
     changed: bytes = model.SerializeToString()
     return changed

@@ -35,6 +35,8 @@ class JournalEntry(Record):
     file_sha256: str
     fingerprint: str
     pixels_sha256: str
+    frames: int
+    shorter_side_px: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,8 @@ class DecodedTask:
     hashes: tuple[str, ...]  # SHA-256 of each image file
     fingerprints: tuple[str, ...]  # empty for an image without pixels
     problems: tuple[str, ...]  # why an image has no pixels; empty if it has
+    frames: tuple[int, ...]  # of each image file, of which the first is read
+    shorter_sides_px: tuple[int, ...]  # of each image in its file
     kept_images: int  # decoded by an earlier call
 
 
@@ -97,6 +101,8 @@ def decode_files(
         hashes=tuple(image.sha256 for image in images),
         fingerprints=tuple(image.fingerprint for image in images),
         problems=tuple(image.problem for image in images),
+        frames=tuple(image.frames for image in images),
+        shorter_sides_px=tuple(image.shorter_side_px for image in images),
         kept_images=kept_images,
     )
 
@@ -148,7 +154,14 @@ def _read_kept(file: ImageFile, entry: JournalEntry, image_px: int, handle: int,
     except OSError:  # of a file that cannot be read: `decode` will say so
         return None
     array = np.frombuffer(pixels, np.uint8).reshape(3, image_px, image_px)
-    return Decoded(pixels=array, sha256=entry.file_sha256, fingerprint=entry.fingerprint, problem="")
+    return Decoded(
+        pixels=array,
+        sha256=entry.file_sha256,
+        fingerprint=entry.fingerprint,
+        problem="",
+        frames=entry.frames,
+        shorter_side_px=entry.shorter_side_px,
+    )
 
 
 def _write_chunk(stream: BinaryIO, first_byte: int, images: Sequence[Decoded], image_px: int) -> None:
@@ -170,6 +183,8 @@ def _write_entries(journal: TextIO, files: Sequence[ImageFile], start: int, imag
                 file_sha256=image.sha256,
                 fingerprint=image.fingerprint,
                 pixels_sha256=hashlib.sha256(image.pixels.data).hexdigest(),
+                frames=image.frames,
+                shorter_side_px=image.shorter_side_px,
             )
             journal.write(f"{entry.to_json()}\n")
     journal.flush()

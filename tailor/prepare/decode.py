@@ -65,6 +65,7 @@ OTHER_FILES = (
     (r"\0+\Z", "a file of zeros, as a copy that was interrupted leaves it: copy it again"),
 )
 """How files begin that are none of FORMATS, whatever their names say -> what they are."""
+JPEG_START = b"\xff\xd8"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_OF_PIXELS = (b"tRNS", b"acTL", b"fcTL", b"fdAT")  # optional chunks without which there are other pixels
 
@@ -77,6 +78,8 @@ class Decoded:
     sha256: str  # of the file's bytes
     fingerprint: str  # empty if there are no pixels
     problem: str  # empty if there are pixels
+    frames: int = 1  # or pages, in the file; the pixels are the first one's
+    shorter_side_px: int = 0  # of the image in the file; 0 if there are no pixels
 
 
 def decode(path: Path, image_px: int) -> Decoded:
@@ -91,7 +94,12 @@ def decode(path: Path, image_px: int) -> Decoded:
         image = _read(content)
         pixels = np.asarray(_square(image, image_px), dtype=np.uint8).transpose(2, 0, 1)
         return Decoded(
-            pixels=np.ascontiguousarray(pixels), sha256=sha256, fingerprint=fingerprint.fingerprint(image), problem=""
+            pixels=np.ascontiguousarray(pixels),
+            sha256=sha256,
+            fingerprint=fingerprint.fingerprint(image),
+            problem="",
+            frames=_frames(content),
+            shorter_side_px=min(image.size),
         )
     except UNREADABLE as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -136,6 +144,17 @@ def _open(content: bytes) -> Image.Image:
         if image.mode not in MODES or DEEP.search(str(getattr(image, "tile", ()))):
             raise ValueError(f"pixels of mode {image.mode!r}, of more than 8 bits; convert it to 8 bits")
         return _rgb(_upright(image))
+
+
+def _frames(content: bytes) -> int:
+    """Return the number of frames or pages in an image file; 1 for JPEG, whose others are previews."""
+    if content.startswith(JPEG_START):
+        return 1
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            return int(getattr(image, "n_frames", 1))
+    except (*UNREADABLE, LookupError, AttributeError):  # of another frame than the first, which is read
+        return 1
 
 
 def _describe_other_file(content: bytes) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tailor.core.errors import ConfigError
 from tailor.prepare import listing
-from tailor.prepare.listing import FileListing, FilesRefused, ImageFile, Refused, as_text, normal_form
+from tailor.prepare.listing import FileListing, FilesRefused, ImageFile, Refused, as_text
 
 CLASS_FOLDERS = (
     "put the images of each class into a folder of its own, or give a table of the images and their classes in --labels"
@@ -19,6 +19,24 @@ def list_folder(roots: tuple[Path, ...]) -> FileListing:
         ConfigError: not such a folder, a class without images, a split that occurs twice or has other classes.
     """
     root = enter(roots)
+    file_listing = _list_in(root)
+    return with_outer_files(file_listing, roots[0], root)
+
+
+def with_outer_files(file_listing: FileListing, outermost: Path, root: Path) -> FileListing:
+    """Return a listing of `root` together with the files that were passed on the way to it from `outermost`."""
+    entered = [folder for folder in root.parents if folder.is_relative_to(outermost)]
+    others = [path for folder in entered for path in listing.loose_files(folder)]
+    outer = listing.listing_of((), others, outermost)
+    return replace(
+        file_listing,
+        left_out=outer.left_out + file_listing.left_out,
+        left_out_images=outer.left_out_images + file_listing.left_out_images,
+    )
+
+
+def _list_in(root: Path) -> FileListing:
+    """List the images of the folder that has the classes or splits."""
     folders = listing.subfolders(root)
     if not folders:
         raise ConfigError(_say_no_folders(root))
@@ -42,11 +60,11 @@ def list_folder(roots: tuple[Path, ...]) -> FileListing:
     for split in listing.SPLITS:
         if split in folder_of_split:
             listing_of_split[split] = listing.list_class_folders(folder_of_split[split], root, split)
-    listing_of_split = _named_as_in_training(listing_of_split)
     _expect_same_classes(folder_of_split, listing_of_split)
     files: list[ImageFile] = []
-    left_out = listing.loose_files(root, root)
-    left_out_images: list[str] = []
+    outer = listing.listing_of((), listing.loose_files(root), root)
+    left_out = list(outer.left_out)
+    left_out_images = list(outer.left_out_images)
     for split_listing in listing_of_split.values():
         files += split_listing.files
         left_out += split_listing.left_out
@@ -94,20 +112,6 @@ def _folders_by_split(root: Path, folders: list[Path]) -> dict[str, Path]:
         if first != folder:
             raise ConfigError(f"{root}: {first.name} and {folder.name} are names of the same split; move one away")
     return folder_of_split
-
-
-def _named_as_in_training(listing_of_split: dict[str, FileListing]) -> dict[str, FileListing]:
-    """Return the splits with the training split's class names, where names differ only in their Unicode form."""
-    training_files = listing_of_split[listing.TRAIN].files
-    training_name = {normal_form(file.class_name): file.class_name for file in training_files}
-    renamed = {}
-    for split, split_listing in listing_of_split.items():
-        files = []
-        for file in split_listing.files:
-            class_name = training_name.get(normal_form(file.class_name), file.class_name)
-            files.append(replace(file, class_name=class_name))
-        renamed[split] = replace(split_listing, files=tuple(files))
-    return renamed
 
 
 def _expect_same_classes(folder_of_split: dict[str, Path], listing_of_split: dict[str, FileListing]) -> None:

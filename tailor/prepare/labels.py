@@ -33,18 +33,26 @@ def list_labelled(roots: tuple[Path, ...], table: Path, asked: AskedColumns) -> 
     """
     root = enter(roots)
     image_names = [path.name for path in listing.images_in(root)]
-    full_name_of = {normal_form(Path(name).stem): name for name in image_names}
-    full_name_of |= {normal_form(name): name for name in image_names}  # a whole name goes before another one's stem
+    names_of_stem = defaultdict[str, list[str]](list)
+    for name in image_names:
+        names_of_stem[normal_form(Path(name).stem)].append(name)
+    full_name_of = {normal_form(name): name for name in image_names}
+    for stem, names in names_of_stem.items():
+        if stem not in full_name_of:  # a whole name goes before another one's stem
+            full_name_of[stem] = names[0]
     columns, lines = _columns(table, _lines(table), asked, full_name_of)
+    _refuse_doubtful_stems(table, [values[columns.image] for _, values in lines], names_of_stem, full_name_of)
     listed = [_entry(table, line, columns, full_name_of) for line in lines]
     _refuse_several_classes(root, table, listed)
     unique_entries = dict.fromkeys(listed)  # a line for each object in an image repeats its class
     file_listing = from_lists(root, unique_entries, remedy=f"correct {table}")
-    left_out = set(image_names).difference(file.name for file in file_listing.files)
+    read_files = {file.path for file in file_listing.files}
+    left_out = [path for path in listing.files_below(roots[0]) if listing.is_image(path) and path not in read_files]
     note = f"{table}: {columns.description()}"
     if len(unique_entries) < len(listed):
         note += f"; lines that repeat an image and its class: {len(listed) - len(unique_entries)}"
-    return replace(file_listing, left_out=tuple(sorted(left_out)), note=note)
+    left_out_names = tuple(listing.as_text(path.relative_to(roots[0]).as_posix()) for path in left_out)
+    return replace(file_listing, left_out=left_out_names, note=note)
 
 
 def _lines(table: Path) -> list[Line]:
@@ -55,10 +63,11 @@ def _lines(table: Path) -> list[Line]:
         raise ConfigError(f"--labels {table}: {error}; give a CSV file") from error
     first_line = text.partition("\n")[0]
     delimiter = max(DELIMITERS, key=first_line.count)
+    names_delimiter = re.fullmatch(r"sep=[,;\t]\r?", first_line)  # Excel's
     lines = []
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     for values in reader:
-        if values:
+        if any(values) and not (names_delimiter and reader.line_num == 1):  # also none of what spreadsheets add
             lines.append((reader.line_num, [value.strip() for value in values]))
     if not lines or len(lines[0][1]) < 2:
         raise ConfigError(
@@ -117,6 +126,22 @@ def _entry(table: Path, line: Line, columns: LabelColumns, full_name_of: Mapping
         raise _misfit(table, line, read)
     split = "" if columns.split is None else _split(values[columns.split], f"{table}, line {number}")
     return full_name_of.get(normal_form(image), image), normal_form(class_name), split
+
+
+def _refuse_doubtful_stems(
+    table: Path, listed: Iterable[str], names_of_stem: Mapping[str, list[str]], full_name_of: Mapping[str, str]
+) -> None:
+    """Raise ConfigError for names without a suffix that are the ones of several images, such as 1.jpg and 1.png."""
+    doubtful = {}
+    for image in listed:
+        names = names_of_stem.get(normal_form(image), [])
+        if len(names) > 1 and normal_form(full_name_of[normal_form(image)]) != normal_form(image):
+            doubtful[image] = " or ".join(names)
+    if doubtful:
+        raise ConfigError(
+            f"{table}: {some(f'{image} may be {names}' for image, names in doubtful.items())}; write the whole names, "
+            "or move the other images away"
+        )
 
 
 def _split(word: str, where: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tailor.core.errors import ConfigError
+from transtailor.plural import counted
 
 TRAIN = "train"
 VALIDATION = "val"
@@ -31,7 +32,18 @@ OF_SYSTEMS = {  # names in lower case of what systems, editors and archivers put
     ".venv",
 }  # fmt: skip
 OF_TRASH = (".trash", "._", ".nfs")  # how other such names begin
-HEADS_OF_IMAGES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
+HEADS_OF_IMAGES = (
+    b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"8BPS", b"\xff\n", b"\0\0\0\x0cJXL",
+    b"\0\0\0\x0cjP  ",
+)  # fmt: skip
+KINDS_OF_IMAGES = (
+    b"ftyphei",
+    b"ftyphev",
+    b"ftypmif1",
+    b"ftypmsf1",
+    b"ftypavi",
+    b"ftypcrx",
+)  # from byte 4: phones' HEIC
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +52,7 @@ class ImageFile:
 
     path: Path
     name: str  # below its folder or archive, with slashes, as text: what images.csv keeps
-    class_name: str  # as text
+    class_name: str  # as text, in NFC: programs that read tables compare names letter by letter
     split: str  # train, val or test; pool if trials draw theirs; "" if the layout has no splits
 
 
@@ -50,7 +62,7 @@ class FileListing:
 
     files: tuple[ImageFile, ...]
     left_out: tuple[str, ...] = ()  # names of other files, which are not read
-    left_out_images: tuple[str, ...] = ()  # of these the images: below a folder in a class, or without such a suffix
+    left_out_images: tuple[str, ...] = ()  # of these the images: in no class, in a folder in a class, of other formats
     note: str = ""  # what was read of a table of labels
 
 
@@ -77,10 +89,19 @@ def some(names: Iterable[str], shown: int = SHOWN) -> str:
     >>> some(["c", "a", "b"]), some("abcdefg")
     ('a, b, c', 'a, b, c, d, e and 2 more')
     """
-    in_order = sorted(names)
+    in_order = [in_one_line(name) for name in sorted(names)]
     first_names = ", ".join(in_order[:shown])
     others = len(in_order) - shown
     return f"{first_names} and {others} more" if others > 0 else first_names
+
+
+def in_one_line(name: str) -> str:
+    r"""Return a name as a message shows it: line ends and tabs in it are escaped.
+
+    >>> in_one_line("a\nb.jpg")
+    'a\\nb.jpg'
+    """
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in name)
 
 
 def as_text(name: str) -> str:
@@ -124,9 +145,12 @@ def subfolders(folder: Path) -> list[Path]:
     """Return the folders in a folder, by name.
 
     Raises:
-        FilesRefused: one that has images begins with a dot, so that it may be a class or what a program put there.
+        FilesRefused: one that has images begins with a dot, so that it may be a class or what a program put there; or a
+            link that may be a class leads nowhere.
     """
-    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path))
+    entries = [path for path in folder.iterdir() if not is_hidden(path)]
+    refuse_dead_links(entries)
+    folders = sorted(path for path in entries if path.is_dir())
     doubtful = [path for path in folders if path.name.startswith(".") and images_in(path)]
     if doubtful:
         names = some(f"{as_text(path.name)!r} ({len(images_in(path))} images)" for path in doubtful)
@@ -149,9 +173,30 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(path for path in entries if path.is_file() and not is_hidden(path))
 
 
-def loose_files(folder: Path, root: Path) -> list[str]:
-    """Return the files directly in a folder, by their paths from `root`."""
-    return sorted(_name(path, root) for path in folder.iterdir() if path.is_file() and not is_hidden(path))
+def refuse_dead_links(paths: Iterable[Path]) -> None:
+    """Raise FilesRefused for symbolic links to what is not there, which may be images or classes."""
+    dead = sorted(path for path in paths if path.is_symlink() and not path.exists() and not path.name.startswith("."))
+    if dead:
+        raise FilesRefused(
+            f"{counted(len(dead), 'symbolic link')} to what is not there: "
+            f"{some(f'{as_text(str(path))} -> {as_text(str(path.readlink()))}' for path in dead)}; fetch what they "
+            "link to (by git annex get, dvc pull, ...), or remove them",
+            [Refused(path, f"links to {as_text(str(path.readlink()))}, which is not there") for path in dead],
+        )
+
+
+def loose_files(folder: Path) -> list[Path]:
+    """Return the files directly in a folder."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and not is_hidden(path))
+
+
+def listing_of(files: Iterable[ImageFile], others: Sequence[Path], root: Path) -> FileListing:
+    """Return a listing of these images, with the names of other files from `root`."""
+    return FileListing(
+        files=tuple(files),
+        left_out=tuple(_name(path, root) for path in others),
+        left_out_images=tuple(_name(path, root) for path in others if is_image(path)),
+    )
 
 
 def list_class_folders(folder: Path, root: Path, split: str = "", classes: Sequence[Path] | None = None) -> FileListing:
@@ -167,8 +212,7 @@ def list_class_folders(folder: Path, root: Path, split: str = "", classes: Seque
         ConfigError: no classes, two with the same name, or classes without images.
     """
     files: list[ImageFile] = []
-    left_out = loose_files(folder, root)
-    left_out_images: list[str] = []
+    others = loose_files(folder)
     class_folders = subfolders(folder) if classes is None else classes
     if not class_folders:
         advice = ""
@@ -176,34 +220,56 @@ def list_class_folders(folder: Path, root: Path, split: str = "", classes: Seque
             advice = f"; if its images have no labels, move {folder.name} away: a test split is then drawn"
         raise ConfigError(f"{folder} has no folders; expected a folder for each class, with its images{advice}")
     _refuse_same_names(class_folders)
+    entries_of = {path: [entry for entry in path.iterdir() if not is_hidden(entry)] for path in class_folders}
+    refuse_dead_links(entry for entries in entries_of.values() for entry in entries)
     empty: list[Path] = []
-    for class_folder in class_folders:
-        entries = sorted(path for path in class_folder.iterdir() if not is_hidden(path))
+    for class_folder, entries in entries_of.items():
         images = images_in(class_folder)
         if not images:
             empty.append(class_folder)
-        class_name = as_text(class_folder.name)
+        class_name = normal_form(as_text(class_folder.name))
         files += [ImageFile(path=path, name=_name(path, root), class_name=class_name, split=split) for path in images]
         image_paths = set(images)
-        others = [path for entry in entries if entry not in image_paths for path in _files_below(entry)]
-        left_out += [_name(path, root) for path in others]
-        left_out_images += [_name(path, root) for path in others if _is_image(path)]
+        others += [path for entry in sorted(entries) if entry not in image_paths for path in files_below(entry)]
     if empty:
         _refuse_empty(empty, split)
-    return FileListing(files=tuple(files), left_out=tuple(left_out), left_out_images=tuple(left_out_images))
+    return listing_of(files, others, root)
 
 
-def _files_below(entry: Path) -> list[Path]:
-    """Return a file itself, or all files in a folder and its folders, by name."""
-    return sorted(path for path in (entry, *entry.rglob("*")) if path.is_file() and not is_hidden(path))
+def files_below(entry: Path) -> list[Path]:
+    """Return a file itself, or all files in a folder and its folders, by name; links to folders are followed once.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    if not entry.is_dir():
+        return [entry]
+    files: list[Path] = []
+    seen: set[str] = set()
+
+    def cannot_be_read(error: OSError) -> None:
+        raise error
+
+    for place, folders, names in os.walk(entry, onerror=cannot_be_read, followlinks=True):
+        real_place = os.path.realpath(place)
+        folders[:] = [name for name in folders if not is_hidden(Path(name))]
+        if real_place in seen:
+            folders.clear()
+            continue
+        seen.add(real_place)
+        files += [Path(place, name) for name in names if not is_hidden(Path(name))]
+    return sorted(path for path in files if path.is_file() or path.is_symlink())
 
 
-def _is_image(path: Path) -> bool:
+def is_image(path: Path) -> bool:
     """Whether a file is an image by its suffix, or by how its content begins."""
     if path.suffix.lower() in SUFFIXES:
         return True
+    if not path.is_file():  # a link to what is not there
+        return False
     with path.open("rb") as file:
-        return file.read(4).startswith(HEADS_OF_IMAGES)
+        head = file.read(16)
+    return head.startswith(HEADS_OF_IMAGES) or head[4:].startswith(KINDS_OF_IMAGES)
 
 
 def _name(path: Path, root: Path) -> str:
@@ -236,7 +302,7 @@ def _refuse_empty(folders: Sequence[Path], split: str) -> None:
             f"{len(folders)} classes have no images: none of {suffixes} is directly in the folders of {names}; put "
             "them there, or remove the folders"
         )
-    below = [path for folder in folders for path in _files_below(folder) if _is_image(path)]
+    below = [path for folder in folders for path in files_below(folder) if is_image(path)]
     if below:
         message += (
             f"; {len(below)} images are in folders inside of them, or have no such suffix: {some(map(str, below), 2)}"
@@ -273,10 +339,13 @@ def from_lists(
         raise ConfigError(f"the lists name images outside of {folder}: {some(outside)}; {remedy}")
     path_of = _paths(folder, times_listed)
     missing = [name for name in times_listed if name not in path_of]
+    used = set(path_of.values())
     if missing:
+        others = sorted(_name(path, folder) for path in files_below(folder) if is_image(path) and path not in used)
+        there = f"; there are {len(others)} others, such as {in_one_line(others[0])}" if others else ""
         raise FilesRefused(
-            f"{len(missing)} of {len(times_listed)} listed images are not in {folder}: {some(missing)}; give the whole "
-            "archive of images",
+            f"{len(missing)} of {len(times_listed)} listed images are not in {folder}: {some(missing)}{there}; give "
+            f"the whole archive of images, or {remedy}",
             [Refused(folder / name, "listed, but not there") for name in missing],
         )
     files = []

@@ -32,9 +32,10 @@ from tailor.prepare.listing import (
     Refused,
     as_text,
     errors_explained,
+    in_one_line,
     some,
 )
-from tailor.prepare.tasks import SplitRule, TaskFiles, cut, few_images, has_test_split
+from tailor.prepare.tasks import SplitRule, TaskFiles, cut, has_test_split, warnings_of
 from tailor.prepare.workspace import publish, workspace
 from transtailor.files import write_file
 from transtailor.plural import counted
@@ -127,9 +128,8 @@ def _make(request: Request, layout: Layout, work: Path, unpacked: dict[Path, Pat
     )
     tasks = cut(listing, source, request.source_classes, test)
     test_split = test.description(listing)
-    few = few_images(tasks[TARGET])
-    if few:
-        say(f"warning: {few}", to=out)
+    for warning in warnings_of(tasks.values()):
+        say(f"warning: {warning}", to=out)
     if not test.by_trial and not has_test_split(listing.files):
         say(f"note: no test split is given, so one is drawn: {test_split} (--test-fraction, --split-seed)", to=out)
     prepared = work / "prepared"
@@ -152,7 +152,10 @@ def _make(request: Request, layout: Layout, work: Path, unpacked: dict[Path, Pat
 
 def _write_refused(file: Path, refused: Sequence[Refused], unpacked: Mapping[Path, Path]) -> None:
     """Write each refused file and the reason, line by line."""
-    lines = [f"{_path_for_user(entry.path, unpacked)}\t{printable(entry.reason)}\n" for entry in refused]
+    lines = []
+    for entry in refused:
+        path = in_one_line(_path_for_user(entry.path, unpacked))
+        lines.append(f"{path}\t{printable(entry.reason)}\n")
     write_file(file, "".join(lines))
 
 
@@ -160,8 +163,8 @@ def _path_for_user(path: Path, unpacked: Mapping[Path, Path]) -> str:
     """Return a path as the user knows it: below the folder that was given, or in an archive."""
     for folder, archive_path in unpacked.items():
         if path.is_relative_to(folder):
-            return printable(f"{archive_path}: {path.relative_to(folder)}")
-    return printable(as_text(str(path)))
+            return as_text(f"{archive_path}: {path.relative_to(folder)}")
+    return as_text(str(path))
 
 
 def _roots(origins: Sequence[Path], work: Path, unpacked: dict[Path, Path], out: TextIO) -> tuple[Path, ...]:
@@ -210,7 +213,13 @@ def _say_what_is_unusual(listings: Sequence[FileListing], layout: Layout, out: T
         if listing.left_out_images:
             say(
                 f"warning: {len(listing.left_out_images)} of them are images: {some(listing.left_out_images)}; what is "
-                "read is directly in the folder of its class, with a suffix such as .jpg: move or rename them",
+                "read is directly in the folder of its class, with a suffix such as .jpg: move, rename or convert them",
+                to=out,
+            )
+        archives = [name for name in listing.left_out if archive.is_archive(Path(name))]
+        if archives:
+            say(
+                f"warning: {len(archives)} of them are archives: {some(archives)}; unpack those with images",
                 to=out,
             )
     image_count = len(listings[0].files)
@@ -245,6 +254,8 @@ def _decode(
                 task_files.files, request.image_px, images_path, journal_path, request.threads, advance
             )
     kept_images = sum(decoded_task.kept_images for decoded_task in decoded.values())
+    for task, task_files in tasks.items():
+        _say_what_was_decoded(task_files.files, decoded[task], request.image_px, out)
     if kept_images:
         say(f"{kept_images} of them were decoded by an earlier call, verified and kept", to=out)
     problem_of: dict[ImageFile, str] = {}
@@ -258,6 +269,25 @@ def _decode(
             [Refused(file.path, problem) for file, problem in problem_of.items()],
         )
     return decoded
+
+
+def _say_what_was_decoded(files: Sequence[ImageFile], decoded: DecodedTask, image_px: int, out: TextIO) -> None:
+    """Print which files have further frames, which are not read, and which images are too small not to be enlarged."""
+    frames_of = zip(files, decoded.frames, strict=True)
+    several = [f"{file.name} ({frames})" for file, frames in frames_of if frames > 1]
+    if several:
+        say(
+            f"warning: of {len(several)} file(s) with several frames or pages the first is read: {some(several)}",
+            to=out,
+        )
+    sides_of = zip(files, decoded.shorter_sides_px, strict=True)
+    small = [f"{file.name} ({side} px)" for file, side in sides_of if 0 < side < image_px]
+    if small:
+        say(
+            f"note: {len(small)} of {len(files)} images have a shorter side below {image_px} pixels and are enlarged "
+            f"(--image-px): {some(small)}",
+            to=out,
+        )
 
 
 def _lines_of_images(tasks: dict[str, TaskFiles], decoded: dict[str, DecodedTask]) -> list[ListedImage]:

@@ -3,11 +3,12 @@
 import hashlib
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tailor.core.errors import ConfigError
 from tailor.prepare.folder import CLASS_FOLDERS
+from tailor.prepare.label_columns import word_of
 from tailor.prepare.listing import POOL, TEST, TRAIN, FileListing, FilesRefused, ImageFile, Refused, normal_form, some
 from transtailor.names import nearest
 from transtailor.plural import counted
@@ -98,11 +99,10 @@ def cut(
     """
     if source is not None and source_classes:
         raise ConfigError("a source task is given twice: choose between --source-classes and --source-from")
-    names_on_disk = {normal_form(file.class_name): file.class_name for file in listing.files}
-    for name in source_classes:
-        if normal_form(name) not in names_on_disk:
-            raise ConfigError(f"no such class: {name!r}{nearest(name, names_on_disk.values())}; see --source-classes")
-    chosen = {names_on_disk[normal_form(name)] for name in source_classes}
+    class_names = {file.class_name for file in listing.files}
+    chosen = {normal_form(name) for name in source_classes}
+    for name in chosen - class_names:
+        raise ConfigError(f"no such class: {name!r}{nearest(name, class_names)}; see --source-classes")
     target_files = [file for file in listing.files if file.class_name not in chosen]
     source_files = [file for file in listing.files if file.class_name in chosen]
     if source is not None:
@@ -134,7 +134,7 @@ def _task(files: Sequence[ImageFile], name: str, *, has_all_classes: bool) -> Ta
     Raises:
         ConfigError: there is only one class.
     """
-    classes = tuple(sorted({file.class_name for file in files}, key=normal_form))
+    classes = tuple(sorted({file.class_name for file in files}))
     broken = [name for name in classes if any(unicodedata.category(char) in LINE_BREAKING for char in name)]
     if broken:
         names = some(map(repr, broken))
@@ -148,11 +148,19 @@ def _task(files: Sequence[ImageFile], name: str, *, has_all_classes: bool) -> Ta
         raise ConfigError(
             f"the {name} task has one class, {classes[0]!r}, of {len(files)} images; a task needs two or more{advice}"
         )
-    by_name = sorted(files, key=lambda file: (normal_form(file.class_name), normal_form(file.name)))
+    by_name = sorted(files, key=lambda file: (file.class_name, normal_form(file.name)))
     return TaskFiles(classes=classes, files=tuple(by_name))
 
 
-def few_images(task: TaskFiles) -> str:
+def warnings_of(tasks: Iterable[TaskFiles]) -> Iterator[str]:
+    """Yield what is doubtful about the classes of tasks: too few images, and names that are almost the same."""
+    for task in tasks:
+        for warning in (_few_images(task), _alike_classes(task)):
+            if warning:
+                yield warning
+
+
+def _few_images(task: TaskFiles) -> str:
     """Return a sentence about the classes with too few images to judge anything by; empty if there are none."""
     images_of_class = Counter(file.class_name for file in task.files)
     few = [f"{name!r} has {counted(count, 'image')}" for name, count in images_of_class.items() if count < FEW]
@@ -161,6 +169,20 @@ def few_images(task: TaskFiles) -> str:
     return (
         f"{some(few)}; an image or two of a class are drawn for testing and for validation, so scores say little of "
         f"classes with fewer than {FEW}: add images, or remove these classes"
+    )
+
+
+def _alike_classes(task: TaskFiles) -> str:
+    """Return a sentence about classes whose names differ only as two spellings of one name do; empty if none do."""
+    names_of_word: dict[str, list[str]] = {}
+    for name in task.classes:
+        names_of_word.setdefault(word_of(name), []).append(name)
+    alike = [" and ".join(map(repr, names)) for names in names_of_word.values() if len(names) > 1]
+    if not alike:
+        return ""
+    return (
+        f"classes with almost the same name are kept apart: {some(alike)}; if they are one class, give them one name, "
+        "and prepare again"
     )
 
 

@@ -65,7 +65,7 @@ def test_each_command_prints_its_table(run: Path, words: tuple[str, ...], expect
         (("compare", "RUN", "--stops", "--at", "0.2"), "leave out --at"),
         (("compare", "RUN", "--stops", "--anytime"), "leave out --anytime"),
         (("compare", "RUN", "--against", "ours", "--label", "ours"), "--label ours is for --stops"),
-        (("compare", "RUN"), "type --against ARM, such as --against fine_tune; or --stops"),
+        (("compare", "RUN"), "type --against and one of the arms: ours, theirs; or --stops"),
         (("front", "RUN", "--cost", "latency"), "costs of this run: macs"),
         (("images", "RUN", "ours", "nobody"), "no tested arm is called 'nobody'"),
     ],

@@ -1,5 +1,7 @@
 """Two arms on the same images, by hand from the predictions."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from results.store.reader import load
 from results.text.formats import markdown_lines
 from tests.results.exact_run import Trial, write_run
 from tests.tailor.prepare.pictures import class_folders, prepare
+from transtailor.documents import read_json
 
 
 def arms(first: list[list[int]], second: list[list[int]]) -> list[Trial]:
@@ -38,15 +41,28 @@ def test_seeds_whole_and_classes_by_hand(tmp_path: Path) -> None:
     assert "| 0 | 100 | 2 | 0 | 0.5 |" in text
 
 
+def record_digest(run: Path, data: Path, digest: str) -> None:
+    """Write what a launch notes of the data set that its trials read."""
+    (run / "provenance.json").write_text(json.dumps({"history": [{"data": {str(data): digest}}]}))
+
+
 def test_classes_of_a_prepared_data_set_have_their_names(tmp_path: Path) -> None:
     prepare("birds", class_folders(tmp_path / "images", 5, ("auk", "jay")), tmp_path / "sets")
+    birds = tmp_path / "sets" / "birds"
     config = {"data": {"name": "birds", "root": str(tmp_path / "sets")}}
     trials = [replace(trial, dataset="birds", config=config) for trial in arms([[0, 1, 2]] * 2, [[2, 3]] * 2)]
     with load(write_run(tmp_path / "run", trials)) as run:
         named = "\n".join(markdown_lines(image_page(run, "first", "second")))
         assert "| auk | 50 |" in named and "| jay | 50 |" in named
         assert f"Names of classes: as in {tmp_path}/sets/birds/manifest.json" in named
-        (tmp_path / "sets" / "birds").rename(tmp_path / "elsewhere")
+        record_digest(tmp_path / "run", birds, read_json(birds / "manifest.json")["digest"])
+        assert "\n".join(markdown_lines(image_page(run, "first", "second"))) == named
+        shutil.rmtree(birds)
+        prepare("birds", class_folders(tmp_path / "others", 5, ("emu", "jay", "kea")), tmp_path / "sets")
+        prepared_again = "\n".join(markdown_lines(image_page(run, "first", "second")))
+        assert "| 0 | 50 |" in prepared_again and "| 1 | 50 |" in prepared_again and "emu" not in prepared_again
+        assert f"Classes have numbers, because {birds} was prepared again after this run" in prepared_again
+        birds.rename(tmp_path / "elsewhere")
         numbered = "\n".join(markdown_lines(image_page(run, "first", "second")))
         assert "| 0 | 50 |" in numbered and "| 1 | 50 |" in numbered and "Names of classes" not in numbered
 

@@ -133,7 +133,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"weights": NAME, "weights_sha256": "0" * 64}, r"is not that of MobileNet_V2_.*, which begins with 7ebf99e0"),
     ({"weights": "net.pth", "weights_sha256": "1" * 8}, r"has 8 digits; .* by all 64 \(type: sha256sum .*net.pth\)"),
-    ({"weights": "net.pth", "weights_sha256": "G" * 64}, r"expected 64 digits of 0-9a-f \(type: sha256sum FILE\)"),
+    ({"weights": "net.pth", "weights_sha256": "G" * 64}, r"expected 64 digits of 0-9a-f \(type: sha256sum .*net.pth\)"),
     ({"weights": "net.pth", "weights_sha256": "1" * 64, "weights_folder": "w"}, r"is no such name; leave it out"),
     ({"weights": NAME, "pixel_std": [0.0]}, r"pixel_std = \[0.0\]: pixels are divided by it"),
     ({"weights": NAME, "pixel_mean": [0.5, 0.5]}, r"source.pixel_mean has 2 numbers, and photographs has 3 channels"),

@@ -139,7 +139,10 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     (ON_PHOTOGRAPHS | {"method": {"name": "smaller_dense"}}, r"source.weights only fits the whole one"),
     ({"method": {"name": "pac_net", "prune_ratio": 1.0}}, r"prune_ratio: .*less than 1 \(given: 1.0\)"),
     ({"method": {"name": "pac_net", "prune_ratio": -0.1}}, r"prune_ratio: .*\(given: -0.1\)"),
-    ({"method": HEAD, "source": {"weights": "net.pth"}}, r"weights and weights_sha256 belong together.*sha256sum"),
+    (
+        {"method": HEAD, "source": {"weights": "net.pth"}},
+        r"weights and weights_sha256 belong together.*\(type: sha256sum /.*/net.pth\)",
+    ),
     ({"method": HEAD, "data": {"name": "photographs", "root": "nowhere"}}, r"no data set 'photographs' is prepared in"),
     (
         {"method": HEAD, "optimisation": {"momentum": 0.0}, "pruning": {"optimiser_state": "kept"}},

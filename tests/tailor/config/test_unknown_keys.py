@@ -25,7 +25,21 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
         "method.step_macs_fraction",
         "did you mean 'removed_macs_fraction'?",
     ),
-    ({"method": {"name": "head_only", "removed_macs_fraction": 0.2}}, "method.removed_macs_fraction", "(valid: name)"),
+    (
+        {"method": {"name": "head_only", "removed_macs_fraction": 0.2}},
+        "method.removed_macs_fraction",
+        "; head_only has no such setting, methods that have it are: prune, sfp, smaller_dense (valid: name)",
+    ),
+    (
+        {"method": {"name": "fine_tune", "steps": 2}},
+        "method.steps",
+        "; fine_tune has no such setting, methods that have it are: gbn, prune, transtailor (valid: name)",
+    ),
+    (
+        {"method": {"name": "pac_net", "criterion": "l1"}},
+        "method.criterion",
+        "; pac_net has no such setting, methods that have it are: prune",
+    ),
     ({"method": {"name": "prune", "lr": 0.2}}, "method.lr", "did you mean 'optimisation.learning_rate'?"),
     (HEAD | {"method.removed_macs_fraction": 0.2}, "method.removed_macs_fraction", "quotes make one key of it: type"),
     (HEAD | {"optimisation.epochs": 2}, "optimisation.epochs", "quotes make one key of it: type optimisation.epochs"),

@@ -80,7 +80,7 @@ def test_the_page_makes_the_programs_pixels(
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     """A model with the card of a trial on a prepared set of 32 pixels, of which the network sees 25."""
-    photographs = class_folders(tmp_path / "photographs", 10, ("ant", "bee", "cat", "dog"))
+    photographs = class_folders(tmp_path / "photographs", 10, ("ant", "bee", "cat", "d\u00f6g"))
     prepare("animals", photographs, tmp_path / "data", "--image-px", 32, "--source-classes", "ant,bee")
     data = {"name": "animals", "root": str(tmp_path / "data"), "train_images": 9, "crop_px": 25}
     config = parse_trial({"network": "resnet18", "method": "fine_tune", "data": data}, "test")
@@ -89,9 +89,13 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def test_the_card_of_a_prepared_set_has_the_steps_of_its_images(saved: Path, inputs_of: Inputs, tmp_path: Path) -> None:
+def test_the_card_of_a_prepared_set_has_the_steps_and_classes_of_its_images(
+    saved: Path, inputs_of: Inputs, tmp_path: Path
+) -> None:
     card = json.loads((saved / "model.json").read_bytes())
-    assert json.dumps(card["preprocess"][-2]) in (saved / "card.md").read_text()
+    text = (saved / "card.md").read_text()
+    assert json.dumps(card["preprocess"][-2]) in text
+    assert card["class_names"] == ["cat", "d\u00f6g"] and '["cat", "d\u00f6g"]' in text
     of_trial = card["facts"]["settings"]["data"] | {"root": str(tmp_path / "data")}
     config = parse_trial({"method": "fine_tune", "network": "resnet18", "data": of_trial}, "test")
     train = task_data.splits(task_of(config.data, 0), config.data.root).train
@@ -101,18 +105,19 @@ def test_the_card_of_a_prepared_set_has_the_steps_of_its_images(saved: Path, inp
         assert any(torch.equal(image[None], inputs) for inputs in by_file)
 
 
-def test_exported_files_have_the_steps(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exported_files_have_the_steps_and_the_classes(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     steps = json.loads((saved / "model.json").read_bytes())["preprocess"]
     assert main(["model", "export", str(saved), "--to", "torch-export"]) == 0
     assert "exporting it to torch-export ..." in capsys.readouterr().err
-    extra = {"preprocess": ""}
+    extra = {"preprocess": "", "class_names": ""}
     program = torch.export.load(saved / "model.pt2", extra_files=extra)
-    assert json.loads(extra["preprocess"]) == steps
+    assert json.loads(extra["preprocess"]) == steps and json.loads(extra["class_names"]) == ["cat", "d\u00f6g"]
     assert program.module()(torch.zeros(2, 1, 8, 8)).shape[0] == 2
     onnxruntime = pytest.importorskip("onnxruntime")
     assert main(["model", "export", str(saved), "--to", "onnx", "--no-time"]) == 0
     session = onnxruntime.InferenceSession(saved / "model.onnx", providers=["CPUExecutionProvider"])
-    assert json.loads(session.get_modelmeta().custom_metadata_map["preprocess"]) == steps
+    of_files = session.get_modelmeta().custom_metadata_map
+    assert json.loads(of_files["preprocess"]) == steps and json.loads(of_files["class_names"]) == ["cat", "d\u00f6g"]
 
 
 def test_data_that_are_no_image_files_have_no_steps(tmp_path: Path) -> None:
@@ -121,3 +126,4 @@ def test_data_that_are_no_image_files_have_no_steps(tmp_path: Path) -> None:
     save_with_card(pruned("digits_resnet"), facts, tmp_path)
     assert "preprocess" not in json.loads((tmp_path / "model.json").read_bytes())
     assert "image file" not in (tmp_path / "card.md").read_text()
+    assert "class_names" not in (tmp_path / "model.json").read_text() + (tmp_path / "card.md").read_text()

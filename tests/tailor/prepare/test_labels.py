@@ -316,3 +316,34 @@ def test_a_table_of_labels_that_does_not_fit_is_refused(tmp_path: Path, content:
     with pytest.raises(ConfigError, match=said):
         prepare("animals", origin, tmp_path / "root", "--labels", tmp_path / "labels.csv")
     assert not (tmp_path / "root" / "animals").exists()
+
+
+def test_lines_that_spreadsheets_add_are_no_images(tmp_path: Path) -> None:
+    _said, found = read(tmp_path, "sep=;\nimage;class\n0;cat\n1;dog\n2;cat\n3;dog\n;\n;\n")
+    assert list(found.values()) == ["cat", "dog", "cat", "dog"]
+
+
+def test_a_name_of_two_images_is_refused(tmp_path: Path) -> None:
+    names = (*NAMES, "0.png")
+    said = refusal(tmp_path, "image,class\n0,cat\n1,dog\n2,cat\n3,dog\n", names=names)
+    assert "labels.csv: 0 may be 0.jpg or 0.png; write the whole names" in said
+    _said, found = read(tmp_path / "whole", "image,class\n0.jpg,cat\n1,dog\n2,cat\n3,dog\n", names=names)
+    assert found.keys() == set(NAMES)
+
+
+@pytest.mark.parametrize("place", ["images", "images/inner"])
+def test_images_that_no_line_names_are_counted_wherever_they_are(tmp_path: Path, place: str) -> None:
+    fill(tmp_path / "images", ["loose.jpg"], first=20)
+    fill(tmp_path / place, ["deep/a.jpg", "deep/b.jpg", "deep/c.jpg", "deep/d.jpg", "unlisted/e.jpg"])
+    (tmp_path / "labels.csv").write_text("path,class\ndeep/a.jpg,cat\ndeep/b.jpg,dog\ndeep/c.jpg,cat\ndeep/d.jpg,dog\n")
+    said = prepare("made", tmp_path / "images", tmp_path, "--labels", tmp_path / "labels.csv")
+    inner = place.removeprefix("images").lstrip("/")
+    names = sorted([f"{inner}/unlisted/e.jpg".lstrip("/"), "loose.jpg"])
+    assert f"2 file(s) are left out, because they are not lines of the table (2 .jpg): {', '.join(names)}\n" in said
+
+
+@pytest.mark.parametrize("wrong", ["C:\\me\\{}.jpg", "{}.JPG"])
+def test_a_table_whose_names_differ_says_what_is_there(tmp_path: Path, wrong: str) -> None:
+    lines = [f"{wrong.format(number)},{'cat' if number % 2 else 'dog'}\n" for number in range(4)]
+    said = refusal(tmp_path, "image,class\n" + "".join(lines))
+    assert "there are 4 others, such as 0.jpg; give the whole archive of images, or correct" in said

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tailor.core.errors import ConfigError
 from tailor.prepare.folder import list_folder
-from tests.tailor.prepare.pictures import class_folders, encoded, fill, prepare
+from tests.tailor.prepare.pictures import class_folders, encoded, fill, picture, prepare
 
 OF_SYSTEMS = [
     "@eaDir", "$RECYCLE.BIN", "__MACOSX", ".ipynb_checkpoints", "System Volume Information", "lost+found", "#recycle",
@@ -44,7 +45,7 @@ def test_images_below_a_class_and_without_a_suffix_are_counted(tmp_path: Path) -
     assert "note: 43 file(s) are left out" in said and "(40 .jpg, 1 .txt, 1 no suffix, 1 .jfif)" in said.replace(
         "1 no suffix, 1 .jfif, 1 .txt", "1 .txt, 1 no suffix, 1 .jfif"
     )
-    assert "warning: 42 of them are images: cat/in/0.jpg" in said and "move or rename them" in said
+    assert "warning: 42 of them are images: cat/in/0.jpg" in said and "move, rename or convert them" in said
 
 
 @pytest.mark.parametrize(
@@ -98,3 +99,108 @@ def test_classes_of_few_images_are_warned_of(tmp_path: Path) -> None:
     fill(folder, ["fox/1.jpg", "fox/2.jpg"], first=50)
     said = prepare("pets", folder, tmp_path / "sets")
     assert "warning: 'fox' has 2 images; " in said and "'cat'" not in said
+
+
+OTHER_FORMATS = {
+    "phone.heic": b"\0\0\0\x24ftypheic\0\0\0\0mif1", "web.avif": b"\0\0\0\x20ftypavif\0\0\0\0",
+    "raw.cr3": b"\0\0\0\x18ftypcrx ",
+    "scan.jp2": b"\0\0\0\x0cjP  \r\n", "new.jxl": b"\xff\n\xfa\x7f", "layers.psd": b"8BPS\0\1",
+}  # fmt: skip
+
+
+def test_images_of_formats_that_are_not_read_are_counted(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "photographs")
+    for name, head in OTHER_FORMATS.items():
+        (folder / "cat" / name).write_bytes(head + bytes(40))
+    (folder / "cat" / "film.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(40))
+    listing = list_folder((folder,))
+    assert sorted(listing.left_out_images) == sorted(f"cat/{name}" for name in OTHER_FORMATS)
+
+
+@pytest.mark.parametrize("inner", ["", "unpacked", "unpacked/data"])
+@pytest.mark.parametrize("split", ["", "train"])
+def test_images_beside_the_classes_are_counted(inner: str, split: str, tmp_path: Path) -> None:
+    class_folders(tmp_path / "photographs" / inner / split)
+    fill(tmp_path / "photographs", ["loose.jpg"], first=50)
+    listing = list_folder((tmp_path / "photographs",))
+    assert len(listing.files) == 15 and listing.files[0].name == f"{split}/cat/0.jpg".lstrip("/")
+    assert listing.left_out == listing.left_out_images == ("loose.jpg",)
+
+
+def test_archives_among_the_images_are_counted(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "photographs")
+    (folder / "cat" / "more.zip").write_bytes(b"PK")
+    (folder / "fox.tar.gz").write_bytes(b"")
+    said = prepare("pets", folder, tmp_path / "sets")
+    assert "warning: 2 of them are archives: cat/more.zip, fox.tar.gz; unpack" in said
+
+
+@pytest.mark.parametrize("dead", ["cat/dead.jpg", "train/cat/dead.jpg", "fox", "train/fox"])
+def test_links_to_what_was_not_fetched_do_not_vanish(dead: str, tmp_path: Path) -> None:
+    """As git-annex and DVC leave them."""
+    folder = class_folders(tmp_path / "train", classes=("cat", "dog")) if "train" in dead else class_folders(tmp_path)
+    root = tmp_path if "train" in dead else folder
+    (root / dead).symlink_to("../.git/annex/SHA256E-s1.jpg")
+    with pytest.raises(ConfigError, match=rf"1 symbolic link to what is not there: .*{dead} -> \.\./\.git/annex"):
+        list_folder((root,))
+
+
+def test_images_behind_a_link_in_a_class_are_counted_once(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "photographs")
+    fill(tmp_path / "other", ["a.jpg", "b.jpg"], first=50)
+    (folder / "cat" / "deep").mkdir()
+    (folder / "cat" / "deep" / "linked").symlink_to(tmp_path / "other")
+    (folder / "cat" / "deep" / "itself").symlink_to(folder / "cat" / "deep")
+    (folder / "cat" / "deep" / "dead.jpg").symlink_to("nowhere")
+    expected = ("cat/deep/dead.jpg", "cat/deep/linked/a.jpg", "cat/deep/linked/b.jpg")
+    assert list_folder((folder,)).left_out_images == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["Cat", "cat"], "'Cat' and 'cat'"),
+        (["cat ", "cat"], "'cat' and 'cat '"),
+        (["oat_milk", "Oat-Milk", "oat milk"], "'Oat-Milk' and 'oat milk' and 'oat_milk'"),
+        (["C", "C++"], ""),
+    ],
+)
+def test_classes_of_almost_the_same_name_are_warned_of(names: list[str], said: str, tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "photographs", classes=[*names, "dog"])
+    printed = prepare("pets", folder, tmp_path / "sets")
+    assert (f"warning: classes with almost the same name are kept apart: {said}; " in printed) == bool(said)
+    assert ("almost the same" in printed) == bool(said)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "tif", "webp", "png"])
+def test_further_frames_and_pages_are_not_lost_without_a_word(suffix: str, tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "photographs")
+    frames = [picture(number) for number in (50, 51, 52)]
+    frames[0].save(folder / "cat" / f"stack.{suffix}", save_all=True, append_images=frames[1:])
+    for _ in range(2):  # the second call keeps what the first one decoded
+        broken = fill(folder, ["dog/broken.jpg"]) / "dog" / "broken.jpg"
+        broken.write_bytes(b"")
+        with pytest.raises(ConfigError, match="an empty file"):
+            prepare("pets", folder, tmp_path / "sets")
+    broken.unlink()
+    said = prepare("pets", folder, tmp_path / "sets")
+    assert f"of 1 file(s) with several frames or pages the first is read: cat/stack.{suffix} (3)" in said
+
+
+def test_images_that_are_enlarged_are_named(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "photographs")
+    Image.new("RGB", (1, 1)).save(folder / "cat" / "pixel.png")
+    said = prepare("pets", folder, tmp_path / "sets", "--image-px", "32")
+    assert (
+        "note: 1 of 16 images have a shorter side below 32 pixels and are enlarged (--image-px): cat/pixel.png (1 px)"
+        in said
+    )
+
+
+def test_a_line_end_in_a_name_breaks_no_message_and_no_list(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "photographs")
+    (folder / "cat" / "a\nb\t.jpg").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"cat/a\\nb\\t\.jpg \(it is an empty file\)"):
+        prepare("pets", folder, tmp_path / "sets")
+    (listed,) = (tmp_path / "sets").rglob("pets.refused.txt")
+    assert listed.read_text() == f"{folder}/cat/a\\nb\\t.jpg\tit is an empty file\n"

@@ -206,7 +206,7 @@ def with_version(table: LatencyTable, versions: str) -> LatencyTable:
         ({}, "give one of latency_ms and latency_fraction"),
         ({"latency_ms": 1.0, "latency_fraction": 0.5}, "give one of latency_ms and latency_fraction"),
         ({"latency_fraction": 0.5}, "is a share of the whole network's time in a table"),
-        ({"latency_ms": 1.0, "table": "t.json"}, "table and table_sha256 belong together"),
+        ({"latency_ms": 1.0, "table": "t.json"}, "table and table_sha256 belong together.* sha256sum /.*/t.json"),
         ({"latency_ms": 1.0, "table": "t.json", "table_sha256": "a", "threads": 2}, "threads is not read with a table"),
     ],
 )

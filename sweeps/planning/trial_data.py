@@ -1,0 +1,28 @@
+"""The data that the trials of a plan read."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from sweeps.spec.json_settings import JsonSettings
+from tailor.config.data import DataConfig
+from tailor.execution.untrained import untrained_text
+from tailor.stages import canonical_json
+from transtailor.plural import counted
+
+
+def warnings_of_data(trials: Iterable[JsonSettings]) -> Iterator[str]:
+    """Yield a warning if draws of training images miss classes; it describes the first of these draws."""
+    texts = [text for data in _data_of(trials) if (text := untrained_text(data))]
+    if texts:
+        yield texts[0] + (f"; {counted(len(texts) - 1, 'other draw')} of this sweep likewise" if texts[1:] else "")
+
+
+def digests_of_data(trials: Iterable[JsonSettings]) -> dict[str, str]:
+    """Return folder -> digest of the prepared data sets that trials read."""
+    return {str(Path(data.root, data.name)): data.sha256 for data in _data_of(trials) if data.root is not None}
+
+
+def _data_of(trials: Iterable[JsonSettings]) -> list[DataConfig]:
+    """Return the data of trials, each once."""
+    distinct = {canonical_json(settings.values["data"]): settings.values["data"] for settings in trials}
+    return [DataConfig.model_validate(data) for data in distinct.values()]

@@ -1,0 +1,41 @@
+"""A run notes which images its trials read, and says so if others are in their place."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sweeps.errors import RunFolderError
+from sweeps.planning.plan import make_plan
+from sweeps.run.relaunch import start
+from sweeps.spec.spec import load_spec
+from tests.tailor.prepare.pictures import class_folders, prepare
+
+SPEC = """
+name = "birds"
+[trial]
+network = "resnet18"
+source.weights = "ResNet18_Weights.IMAGENET1K_V1"
+method = "fine_tune"
+data = {{ name = "birds", root = {root!r}, train_images = 6 }}
+"""
+
+
+def test_a_run_is_not_resumed_on_a_data_set_that_was_prepared_again(tmp_path: Path) -> None:
+    sets, spec = tmp_path / "sets", tmp_path / "birds.toml"
+    spec.write_text(SPEC.format(root=str(sets)))
+    prepare("birds", class_folders(tmp_path / "images", 5), sets, "--image-px", "32")
+    _, lock, _ = start(make_plan(load_spec(spec)), tmp_path / "runs", extend=False, update_code=False)
+    lock.release()
+    shutil.copytree(sets, tmp_path / "moved")
+    shutil.rmtree(sets / "birds")
+    prepare("birds", class_folders(tmp_path / "others", 5, first=50), sets, "--image-px", "32")
+    with pytest.raises(
+        RunFolderError, match=rf"\n  the data set {sets}/birds was prepared again: digest \w{{12}} -> \w{{12}}\n"
+    ):
+        start(make_plan(load_spec(spec)), tmp_path / "runs", extend=False, update_code=False)
+    shutil.rmtree(sets)
+    shutil.copytree(tmp_path / "moved", sets)
+    _, lock, done = start(make_plan(load_spec(spec)), tmp_path / "runs", extend=False, update_code=False)
+    lock.release()
+    assert done == "resumed"

@@ -1,0 +1,70 @@
+"""Classes that a draw of training images misses are named, by the draw itself, before anything is trained."""
+
+from pathlib import Path
+
+import pytest
+
+from tailor.config.data import DataConfig
+from tailor.data import task_data
+from tailor.execution.untrained import untrained_classes
+from tailor.methods.recipe import task_of
+from tests.tailor.prepare.pictures import class_folders, fill, prepare
+from transtailor.__main__ import main
+
+SPEC = """
+name = "birds"
+[trial]
+network = "resnet18"
+source.weights = "ResNet18_Weights.IMAGENET1K_V1"
+method = "fine_tune"
+data = {{ name = "birds", root = {root!r}, train_images = 6 }}
+[axes]
+data.split_seed = [0, 1, 2, 3, 4, 5]
+data.train_images = [6, 14]
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Sixteen images of four classes in addition to the test split; only one of these is of an owl."""
+    photographs = class_folders(tmp_path / "photographs", 6, ("jay", "kite", "wren"))
+    fill(photographs, ["owl/1.jpg", "owl/2.jpg"], first=50)
+    prepare("birds", photographs, tmp_path / "sets", "--image-px", "32")
+    return tmp_path / "sets"
+
+
+def test_they_are_those_of_the_draw(root: Path) -> None:
+    missed = set()
+    for split_seed in range(8):
+        for train_images in (1, 6, 15):
+            data = DataConfig(name="birds", root=str(root), train_images=train_images, split_seed=split_seed)
+            labels = task_data.splits(task_of(data, 0), data.root).train.labels.tolist()
+            expected = [name for label, name in enumerate(("jay", "kite", "owl", "wren")) if label not in labels]
+            assert list(untrained_classes(data)) == expected
+            missed.update((train_images, name) for name in expected)
+    assert {(6, "owl"), (15, "owl"), (1, "jay")} <= missed
+
+
+def test_the_plan_names_them(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draws = [
+        DataConfig(name="birds", root=str(root), train_images=images, split_seed=seed)
+        for seed in range(6)
+        for images in (6, 14)
+    ]
+    spec = tmp_path / "birds.toml"
+    spec.write_text(SPEC.format(root=str(root)))
+    assert main(["plan", str(spec), "--runs", str(tmp_path / "runs")]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "no training image" in line]
+    missed = [untrained_classes(data) for data in draws]
+    first = next(data for data, classes in zip(draws, missed, strict=True) if classes)
+    assert line == (
+        f"warning: data set birds: no training image, among {first.train_images} at data.split_seed = "
+        f"{first.split_seed}, of 1 of its 4 classes: 'owl'; raise data.train_images, or prepare the images without "
+        f"them; {sum(map(bool, missed)) - 1} other draws of this sweep likewise"
+    )
+
+
+def test_other_data_have_none(tmp_path: Path) -> None:
+    assert untrained_classes(DataConfig(name="digits", train_images=1)) == ()
+    prepare("pool", class_folders(tmp_path / "photographs", 6), tmp_path, "--image-px", "32", "--test-split", "trial")
+    assert untrained_classes(DataConfig(name="pool", root=str(tmp_path), train_images=6)) == ()
