@@ -36,8 +36,10 @@ SELECT network, dataset, train_images, arm, metric, validation_score, macs, seed
 FROM operating_points
 QUALIFY row_number() OVER (PARTITION BY network, dataset, train_images, arm, metric ORDER BY {BEST_FIRST}) = 1
 """
-RESTED = "SELECT trial_id, rung FROM rungs SEMI JOIN stages USING (trial_id, stage_key)"
-"""The trials that rest, without those of which a commit was cut off before the row of their last stage."""
+RESTED = """
+SELECT trial_id, rung FROM rungs SEMI JOIN stages USING (trial_id, stage_key) SEMI JOIN attempts USING (trial_id)
+"""
+"""The trials that rest, without those of which a commit was cut off before the rows of their last stage and attempt."""
 
 
 @dataclass(frozen=True, kw_only=True)

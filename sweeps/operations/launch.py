@@ -237,8 +237,8 @@ def _run(plan: Plan, producer: "TrialProducer | None", options: LaunchOptions) -
     with lock:
         say(f"{run.path}: {what_was_done}")
         writer = _writer_of(run)  # before anything is read: from now on no earlier process can write
-        if producer is not None and what_was_done != "created":
-            producer = producer_of(producer.spec, run)  # another launch may have decided until this one had the lock
+        if producer is not None:
+            producer = producer_of(producer.spec, run)  # another launch may have decided until this one had the number
             assert producer is not None
             plan = producer.plan
         if _has_ended(plan, producer, run.path):

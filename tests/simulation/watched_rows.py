@@ -51,7 +51,12 @@ class WatchedRows:
         """The trials, and trials up to a rung, that are over by their rows."""
         over = {row["trial_id"] for row in self.rows_of("trials") if row["status"] == "finished"}
         stages = {(row["trial_id"], row["stage_key"]) for row in self.rows_of("stages")}
-        rested = [row for row in self.rows_of("rungs") if (row["trial_id"], row["stage_key"]) in stages]
+        tried = {row["trial_id"] for row in self.rows_of("attempts")}
+        rested = [
+            row
+            for row in self.rows_of("rungs")
+            if (row["trial_id"], row["stage_key"]) in stages and row["trial_id"] in tried
+        ]
         return over | {rung_of(row["trial_id"], row["rung"]) for row in rested}
 
     def _read(self, table: str) -> dict[Key, Row]:
