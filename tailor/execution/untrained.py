@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tailor.config.data import DataConfig
+from tailor.core.errors import ConfigError
 from tailor.prepare import arrays
 
 SHOWN = 5  # names in a message
@@ -21,7 +22,10 @@ def untrained_classes(data: DataConfig) -> tuple[str, ...]:
     """
     if data.root is None or data.info.pool:
         return ()
-    target = arrays.load(Path(data.root), data.name)["target"]
+    try:
+        target = arrays.load(Path(data.root), data.name)["target"]
+    except ConfigError:  # what is wrong with its files is said by who trains on them
+        return ()
     images_of_class = np.bincount(target.labels[~target.is_test], minlength=len(data.info.class_names))
     total = int(images_of_class.sum())
     if all(_missed(total, int(images), data.train_images) < CERTAIN for images in images_of_class):
