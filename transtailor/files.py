@@ -57,9 +57,11 @@ def write_new_file(path: Path, content: Content) -> None:
             if path.exists():
                 raise FileExistsError(f"{path} is there already") from error
             temporary.replace(path)
-        sync(path.parent)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)  # if this fails, the temporary name stays, and with it the mark that the name is not durable
+    temporary.unlink(missing_ok=True)
 
 
 def finish_new_file(path: Path) -> None:

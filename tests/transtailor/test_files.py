@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from tests.product import ROOMS, ROOT
-from transtailor.files import make_folder, name_file, name_folder, sync, write_file, write_folder
+from transtailor.files import (
+    finish_new_file,
+    make_folder,
+    name_file,
+    name_folder,
+    sync,
+    write_file,
+    write_folder,
+    write_new_file,
+)
 
 ALLOWED = {
     "transtailor/files.py": "this is it",
@@ -41,6 +50,26 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(Path, "replace", replace)
     return seen
+
+
+def test_a_new_file_whose_name_was_not_synced_is_known_by_its_second_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that whoever finds it syncs the name before others trust it."""
+    really, synced = os.fsync, list[int]()
+
+    def no_folder(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.ENOSPC, "no room")
+        really(handle)
+
+    with monkeypatch.context() as context:
+        context.setattr(os, "fsync", no_folder)
+        with pytest.raises(OSError, match="no room"):
+            write_new_file(tmp_path / "stage", "content")
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
+    finish_new_file(tmp_path / "stage")
+    assert (synced, (tmp_path / "stage").read_text()) == ([tmp_path.stat().st_ino], "content")
 
 
 def is_temporary(name: str, of: str) -> bool:
