@@ -16,11 +16,11 @@ def cells(growth: float, memory_mb: float) -> list[dict[str, object]]:
         ends_s.append(now_s)
         if trial % 10 == 0:
             looks.append(Look(trials=trial + 1, cpu_s=now_s / 2, driver_mb=memory_mb * trial / 390, head_mb=50.0))
-    return [dict(zip(COLUMNS, row, strict=True)) for row in table(looks, ends_s, parts=4).rows]
+    return [dict(zip(COLUMNS, row, strict=True)) for row in table(looks, ends_s, parts=4, most_files=2).rows]
 
 
 def test_a_cost_that_grows_and_memory_beyond_the_goal_are_missed() -> None:
-    *parts, memory, cost = cells(growth=1.2, memory_mb=2500.0)
+    *parts, memory, cost, _ = cells(growth=1.2, memory_mb=2500.0)
     assert [part["trials"] for part in parts] == ["until 100", "until 200", "until 300", "until 400"]
     assert parts[1]["s_per_trial"] == pytest.approx(0.024) and parts[3]["s_per_trial"] == pytest.approx(0.02 * 1.2**3)
     assert parts[3]["driver_cpu_s_per_trial"] == pytest.approx(0.01 * 1.2**3)
@@ -29,13 +29,18 @@ def test_a_cost_that_grows_and_memory_beyond_the_goal_are_missed() -> None:
 
 
 def test_a_steady_cost_is_met() -> None:
-    *_, memory, cost = cells(growth=1.0, memory_mb=400.0)
-    assert (memory["verdict"], cost["verdict"]) == ("met", "met")
+    *_, memory, cost, files = cells(growth=1.0, memory_mb=400.0)
+    assert (memory["verdict"], cost["verdict"], files["verdict"]) == ("met", "met", "met")
 
 
 def test_parts_that_nobody_saw_are_refused() -> None:
     with pytest.raises(ValueError, match="0 look.* in the 100 trials before 200: give more trials"):
-        table([Look(trials=n, cpu_s=n, driver_mb=1.0, head_mb=1.0) for n in (1, 99, 250)], range(400), parts=4)
+        table(
+            [Look(trials=n, cpu_s=n, driver_mb=1.0, head_mb=1.0) for n in (1, 99, 250)],
+            range(400),
+            parts=4,
+            most_files=2,
+        )
 
 
 @pytest.mark.long

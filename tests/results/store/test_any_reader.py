@@ -116,8 +116,9 @@ def test_after_a_search(launch: Callable[..., Launch], tmp_path: Path) -> None:
 def test_killed_at_any_change_of_the_tables_and_after_the_next_launch(
     finished: tuple[TinySweep, list[Moment]], launch: Callable[..., Launch], every: int, tmp_path: Path
 ) -> None:
-    moments = [moment for moment in finished[1] if moment.place.startswith(("runs/tiny/tables", "runs/tiny/.writing"))]
-    assert len(moments) > 50
+    changes = [moment for moment in finished[1] if moment.place.startswith(("runs/tiny/tables", "runs/tiny/.writing"))]
+    moments = [moment for moment in changes if moment.nth == 0]  # how many commits there are depends on the machine
+    assert len(moments) > 25
     for number, moment in enumerate(moments[::every]):
         sweep = TinySweep.below(tmp_path / str(number))
         assert launch(sweep, 0, Fault(how="SIGKILL of both", moment=moment, seed=number)).code == -9, moment

@@ -67,6 +67,7 @@ hang_limit_s = {limit_s}
 PROGRAM = """
 import sys
 from pathlib import Path
+from results.store.writer import Writer
 from sweeps.driver import board
 from sweeps.driver.display import display_for_terminal
 from sweeps.driver.driver import SweepSite, run_sweep
@@ -76,7 +77,10 @@ from sweeps.spec.spec import load_spec
 plan = make_plan(load_spec(Path("spec.toml")))
 run, lock, _ = start(plan, Path("runs"), extend=False, update_code=False)
 board.MAX_ATTEMPTS = 1
-outcome = run_sweep(plan, run, Path("cache"), SweepSite(sys.argv[1]), display=display_for_terminal())
+writer = Writer(run.tables)
+outcome = run_sweep(
+    plan, run, Path("cache"), SweepSite(sys.argv[1]), writer=writer, display=display_for_terminal()
+)
 sys.exit(outcome.failed)
 """
 

@@ -103,8 +103,7 @@ def scene(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(waiting.path, folder / "my runs" / "shared")
     (folder / "my runs" / "shared" / "plan.json").chmod(0o660)
     shutil.copytree(folder / "my runs" / "trained", folder / "my runs" / "torn")
-    for lost in ("tables/operating_points", "merged"):
-        shutil.rmtree(folder / "my runs" / "torn" / lost)
+    shutil.rmtree(folder / "my runs" / "torn" / "tables" / "operating_points")
     class_folders(folder / "my photographs")
     (folder / "images.toml").write_text(IMAGES)
     (folder / "site.toml").write_text("cpus_per_node = 2\nwalltime_min = 60\n")

@@ -11,12 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
 from results.arms.findings import findings_of
 from results.questions.search import history, rungs, search_front, section, settings
 from results.render.blocks import Figure
+from results.store.files import changing_file
 from results.store.reader import load
 from sweeps.errors import RunFolderError
 from sweeps.run.relaunch import check_may_resume, this_code_digest
@@ -257,14 +259,19 @@ def test_asynchronously_on_ray_a_third_continues_at_once(tmp_path: Path) -> None
     assert list(read_otherwise(tmp_path / "runs" / "search")) == []
 
 
-def kill_after_decision(folder: Path, parts: int) -> None:
+def decisions(table: Path) -> int:
+    """How many batches are proposed."""
+    return len(set(pq.read_table(table)["batch"].to_pylist())) if table.exists() else 0
+
+
+def kill_after_decision(folder: Path, number: int) -> None:
     """Launch the search and kill it as soon as this many decisions are in the table."""
-    proposed = folder / "runs" / "search" / "tables" / "proposals"
+    proposed = changing_file(folder / "runs" / "search" / "tables", "proposals")
     words = [sys.executable, str(commands.LAUNCH), "spec.toml", "--site", "serial"]
     with (folder / "log").open("a") as log:
         launched = subprocess.Popen(words, cwd=folder, stdout=log, stderr=log, start_new_session=True)
     try:
-        wait_for(lambda: len([*proposed.glob("*.parquet")]) >= parts, "a decision", 300.0)
+        wait_for(lambda: decisions(proposed) >= number, "a decision", 300.0)
         assert launched.poll() is None, "it ended before it was killed"
     finally:
         launched.send_signal(signal.SIGKILL)
