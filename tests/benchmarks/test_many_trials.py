@@ -47,7 +47,7 @@ def test_parts_that_nobody_saw_are_refused() -> None:
 def test_a_look_at_a_few_hundred(tmp_path: Path) -> None:
     done = run("many_trials.py", tmp_path, "--quick")
     assert done.returncode == 0, done.stderr
-    *parts, memory, _ = rows_in(tmp_path)
+    *parts, memory, _, _ = rows_in(tmp_path)
     assert [part["trials"] for part in parts] == ["until 400", "until 800"]
     assert all(float(part["s_per_trial"]) > 0 < float(part["driver_cpu_s_per_trial"]) for part in parts)
     assert all(20 < float(part["head_mb"]) < 1000 for part in parts) and memory["verdict"] == "met"
