@@ -64,9 +64,7 @@ def take_number(run: Path) -> int:
     refuse_outside(run, [writing, *writing.glob("*"), tables, *(tables / name for name in TABLES)], ResultsError)
     try:
         make_folder(writing)
-        number = 1 + max([0, *_numbers(writing), *map(number_of, _all_files(tables))])
-        while not _made(writing / str(number)):  # this machine did not see it yet
-            number += 1
+        number = _make_next(writing, tables)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise ResultsError(
             f"{str(writing)!r} cannot be made ({error.strerror}), and rows are written there first: give this user the"
@@ -76,6 +74,19 @@ def take_number(run: Path) -> int:
         if earlier < number:
             _remove(writing / str(earlier))
     return number
+
+
+def _make_next(writing: Path, tables: Path) -> int:
+    """Make the folder of the next number; return the number, which no process has had before."""
+    number = 0
+    while True:
+        number = 1 + max([number, *_numbers(writing), *map(number_of, _all_files(tables))])
+        folder = writing / str(number)
+        if not _made(folder):  # this machine did not see it yet
+            continue
+        if max(_numbers(writing)) == number:
+            return number
+        folder.rmdir()  # this process stood still: others have had this number since, and greater ones
 
 
 def _numbers(writing: Path) -> list[int]:

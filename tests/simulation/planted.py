@@ -247,9 +247,9 @@ PLANTED = (
     ),
     Planted(
         "two processes have one number",
-        f"{WRITER}:take_number",
-        "while not _made(writing / str(number)):",
-        "number = max(1, number - 1)\n        while not _made(writing / str(number)) and not number:",
+        f"{WRITER}:_make_next",
+        "        if not _made(folder):  # this machine did not see it yet\n            continue\n",
+        "        number = max(1, number - 1)\n        _made(writing / str(number))\n        return number\n",
     ),
     Planted(
         "folders of earlier processes stay",

@@ -383,6 +383,23 @@ def test_no_number_is_taken_twice(tmp_path: Path) -> None:
     assert take_number(tmp_path) == 12
 
 
+def test_a_process_that_stood_still_before_its_number_takes_none_that_others_have_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two others take theirs meanwhile: its number is free again, but it would be that of the first of them."""
+    really, others = module._made, list[int]()
+
+    def made(folder: Path) -> bool:
+        if not others:
+            others.append(0)
+            others[:] = [take_number(tmp_path), take_number(tmp_path)]
+        return really(folder)
+
+    monkeypatch.setattr(module, "_made", made)
+    assert (take_number(tmp_path), others) == (3, [1, 2])
+    assert [path.name for path in (tmp_path / ".writing").iterdir()] == ["3"]
+
+
 def test_a_run_in_whose_folder_nothing_can_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / ".writing").write_text("a file of somebody")
     with pytest.raises(
