@@ -19,7 +19,7 @@ class CsvFiles:
     def __init__(self, folder: Path) -> None:
         """Take the folder, which is made with the first file."""
         self._folder = folder
-        self._files: dict[str, list[tuple[Path, int]]] = {}  # table -> the files that its CSV file was made from
+        self._versions: dict[str, list[tuple[object, ...]]] = {}  # table -> that of which its CSV file has the rows
 
     def update(self, run: Run) -> int:
         """Write the tables that have changed; return their number of rows."""
@@ -27,10 +27,10 @@ class CsvFiles:
         written = 0
         changed = set()
         for name, table in TABLES.items():
-            files = [(path, path.stat().st_ino) for of_run in run.files.values() for path in of_run[name].paths]
-            if self._files.get(name) != files:
+            version = [of_run[name].version for of_run in run.files.values()]
+            if self._versions.get(name) != version:
                 written += self._write(run, name, table.key)
-                self._files[name] = files
+                self._versions[name] = version
                 changed.add(name)
         for view, tables in VIEWS.items():
             if tables & changed:

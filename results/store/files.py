@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from results.errors import ResultsError
@@ -42,6 +43,13 @@ class TableFiles:
     full: tuple[Path, ...] = ()
     last: pa.Table | None = None
     last_path: Path | None = None
+
+    @property
+    def version(self) -> tuple[object, ...]:
+        """What differs between the files of two moments, if their rows do."""
+        if self.last is None:
+            return (self.full,)
+        return (self.paths, self.last.num_rows, pc.max(self.last["written_at"]).value)
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -102,6 +110,19 @@ def files_of(run: Path, tables: Iterable[str] = TABLES) -> dict[str, TableFiles]
         if name in asked:
             files[name] = _files_of_table(TABLES[name], folder)
     return files
+
+
+def check_files(run: Path, table: str) -> None:
+    """Check the files of a table by their names and footers; no row is read.
+
+    Raises:
+        ResultsError: as `files_of`.
+        OSError: a file was removed meanwhile.
+    """
+    paths = list_files(tables_folder(run) / table)
+    if paths:
+        _refuse_other_names(TABLES[table], paths)
+        _check_all(TABLES[table], paths)
 
 
 def _files_of_table(table: TableSchema, tables: Path) -> TableFiles:

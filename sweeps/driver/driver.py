@@ -169,7 +169,7 @@ def sweep_state(
             written=units_written(tables), begun=units_begun(tables), events=events,
         )  # fmt: skip
         make_folder(cache)
-        ledger = _open_ledger(launch, tables, states, commits, driver_id, record.code_digest)
+        ledger = _open_ledger(launch, tables, states, commits, driver_id)
         earlier = _earlier(launch, tables, states)
     return SweepState(launch, earlier, ledger, commits, display, events, DiskGuard(cache, max_disk_gb))
 
@@ -266,7 +266,7 @@ def _backend(site_name: str, state: SweepState, warm_address: str | None) -> Tri
 
 
 def _open_ledger(
-    launch: Launch, tables: Run, states: Mapping[str, TrialState], commits: Commits, driver_id: str, code_digest: str
+    launch: Launch, tables: Run, states: Mapping[str, TrialState], commits: Commits, driver_id: str
 ) -> Ledger:
     """Open the ledger of this launch, and end the attempts that a killed launch has left running."""
     last_attempts = tables.rows("SELECT trial_id, max(attempt) AS attempt FROM attempts GROUP BY trial_id")
@@ -275,7 +275,7 @@ def _open_ledger(
         [trial.trial_id for trial in launch.plan.trials],
         states=states,
         attempts_before={row["trial_id"]: row["attempt"] for row in last_attempts},
-        code_digest=code_digest,
+        code_digest=launch.code_digest,
         driver=driver_id,
     )
     abandoned = []

@@ -406,11 +406,11 @@ def _read_json(run: RunFolder, path: Path) -> dict[str, Any]:
 
 
 def _check_planned(run: RunFolder) -> None:
-    from results.store.files import files_of  # pyarrow takes 0.2 s
+    from results.store.files import check_files  # pyarrow takes 0.2 s
 
     try:
-        files_of(run.path, ["planned"])
-    except ResultsError as error:
+        check_files(run.path, "planned")
+    except (ResultsError, OSError) as error:
         raise _damage_error(run, str(error)) from None
 
 
