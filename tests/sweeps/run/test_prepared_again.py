@@ -9,21 +9,12 @@ from sweeps.errors import RunFolderError
 from sweeps.planning.plan import make_plan
 from sweeps.run.relaunch import start
 from sweeps.spec.spec import load_spec
-from tests.tailor.prepare.pictures import class_folders, prepare
-
-SPEC = """
-name = "birds"
-[trial]
-network = "resnet18"
-source.weights = "ResNet18_Weights.IMAGENET1K_V1"
-method = "fine_tune"
-data = {{ name = "birds", root = {root!r}, train_images = 6 }}
-"""
+from tests.tailor.prepare.pictures import BIRDS, class_folders, prepare
 
 
 def test_a_run_is_not_resumed_on_a_data_set_that_was_prepared_again(tmp_path: Path) -> None:
     sets, spec = tmp_path / "sets", tmp_path / "birds.toml"
-    spec.write_text(SPEC.format(root=str(sets)))
+    spec.write_text(BIRDS.format(root=str(sets)))
     prepare("birds", class_folders(tmp_path / "images", 5), sets, "--image-px", "32")
     _, lock, _ = start(make_plan(load_spec(spec)), tmp_path / "runs", extend=False, update_code=False)
     lock.release()

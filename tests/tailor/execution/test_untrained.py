@@ -8,17 +8,10 @@ from tailor.config.data import DataConfig
 from tailor.data import task_data
 from tailor.execution.untrained import untrained_classes
 from tailor.methods.recipe import task_of
-from tests.tailor.prepare.pictures import class_folders, fill, prepare
+from tests.tailor.prepare.pictures import BIRDS, class_folders, fill, prepare
 from transtailor.__main__ import main
 
-SPEC = """
-name = "birds"
-[trial]
-network = "resnet18"
-source.weights = "ResNet18_Weights.IMAGENET1K_V1"
-method = "fine_tune"
-data = {{ name = "birds", root = {root!r}, train_images = 6 }}
-[axes]
+SPEC = f"""{BIRDS}[axes]
 data.split_seed = [0, 1, 2, 3, 4, 5]
 data.train_images = [6, 14]
 """

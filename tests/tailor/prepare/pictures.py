@@ -13,6 +13,16 @@ from PIL import Image
 from tailor.prepare.check import check as data_check
 from tailor.prepare.prepare import prepare as data_prepare
 
+BIRDS = """
+name = "birds"
+[trial]
+network = "resnet18"
+source.weights = "ResNet18_Weights.IMAGENET1K_V1"
+method = "fine_tune"
+data = {{ name = "birds", root = {root!r}, train_images = 6 }}
+"""
+"""A spec of a prepared data set; `root` is where it lies."""
+
 
 def picture(number: int, size: tuple[int, int] = (40, 32), mode: str = "RGB") -> Image.Image:
     """A smooth picture of its own for each number: a few waves, as photographs are smooth where JPEG expects it."""
