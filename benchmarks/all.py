@@ -33,11 +33,11 @@ GROUPS = {
         python benchmarks/utilisation.py
     """,
     "bench-faults": """
-        python benchmarks/faults.py
+        python benchmarks/faults.py --faults 300 --seed 61
         python benchmarks/faults.py --with search --faults 200
         python benchmarks/faults.py --with settle --faults 22 --seed 0 --minutes 5
-        python benchmarks/faults.py --with ray --faults 200
-        python benchmarks/faults.py --with slurm --faults 80
+        python benchmarks/faults.py --with ray --faults 60 --seed 61
+        python benchmarks/faults.py --with slurm --faults 30 --minutes 25 --seed 61
         python benchmarks/chaos.py
         python benchmarks/simulated_days.py --minutes 20 --processes 2
         python benchmarks/soak.py

@@ -136,7 +136,7 @@ def test_a_stop_is_noticed_while_the_disk_has_no_room(tmp_path: Path, ray_folder
 def test_how_far_a_stage_is_comes_through_tune_while_the_stage_goes_on(tmp_path: Path, ray_folder: Path) -> None:
     display, told = Recorder(), (socket.gethostname(), "epoch 7 of 25")
     key = key_of("seen")
-    seen = tmp_path / "cache" / key[:2] / key / "stage.json"  # the trial's own stage ends with it
+    seen = Cache(tmp_path / "cache").path(key)  # the trial's own stage ends with it
 
     def running() -> list[tuple[str, str]]:
         """Node and words of the running trial, again and again."""
