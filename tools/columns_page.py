@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from results.columns import TYPES, Column
 from results.store.points_view import MEANINGS
-from results.store.schema import SCHEMA_VERSION, TABLES, TYPES, ColumnSchema, TableSchema
+from results.store.schema import SCHEMA_VERSION, TABLES, TableSchema
 from transtailor.files import write_file
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "columns.md"
@@ -108,11 +109,11 @@ def _table(table: TableSchema) -> Iterator[str]:
         yield f"| `{column.name}` | {_type(column)} | {column.unit} | {_meaning(column)} |"
 
 
-def _type(column: ColumnSchema) -> str:
+def _type(column: Column) -> str:
     return _NAMES[column.type] + ("?" if column.nullable else "")
 
 
-def _meaning(column: ColumnSchema) -> str:
+def _meaning(column: Column) -> str:
     allowed = f" (one of: {', '.join(column.one_of)})" if column.one_of else ""
     return column.meaning + allowed
 

@@ -7,19 +7,8 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from results.store.schema import (
-    BOOLEAN,
-    FLOAT,
-    FLOATS,
-    INTEGER,
-    INTEGERS,
-    MOMENT,
-    STRING,
-    STRINGS,
-    ColumnSchema,
-    TableSchema,
-    arrow_schema,
-)
+from results.columns import BOOLEAN, FLOAT, FLOATS, INTEGER, INTEGERS, MOMENT, STRING, STRINGS, Column
+from results.store.schema import TableSchema, arrow_schema
 
 WRITTEN_AT = "written_at"
 Rows: TypeAlias = Sequence[Mapping[str, Any]] | pa.Table
@@ -92,7 +81,7 @@ def _list_text(names: set[str]) -> str:
     return ", ".join(sorted(str(name) for name in names))
 
 
-def _array(table: str, column: ColumnSchema, rows: Sequence[Mapping[str, Any]]) -> pa.Array:
+def _array(table: str, column: Column, rows: Sequence[Mapping[str, Any]]) -> pa.Array:
     values = [row.get(column.name) for row in rows]
     for number, value in enumerate(values):
         problem = _problem(column, value)
@@ -108,7 +97,7 @@ def _array(table: str, column: ColumnSchema, rows: Sequence[Mapping[str, Any]]) 
         raise ValueError(f"table {table}, column {column.name}: cannot be stored as {column.type}: {error}") from error
 
 
-def _problem(column: ColumnSchema, value: object) -> str:
+def _problem(column: Column, value: object) -> str:
     """Say what is wrong with a value of a column; empty if it is valid."""
     if value is None:
         return "" if column.nullable else f"expected {column.type}, and null is not allowed"

@@ -1,7 +1,6 @@
-"""The tables of a run, as `tables.json` describes them: columns with type, unit and meaning; the key of the rows.
+"""The tables of a run, as `columns.json` describes them: their columns, and the key of their rows.
 
-There a type with "?" may be null, "one_of" lists the only values allowed, and a column that is only a name is described
-in "shared". Each table also has the columns of "every_table", at its end.
+Each table also has the columns of "every_table", at its end.
 
 A row of `operating_points`, shortened::
 
@@ -9,48 +8,18 @@ A row of `operating_points`, shortened::
      "asked_removed_macs_fraction": 0.2, "removed_macs_fraction": 0.2031, "metric": "accuracy", ...}
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from types import MappingProxyType
 
 import pyarrow as pa
 
+from results.columns import Column, columns_from, declared
 from transtailor.names import did_you_mean
 
 SCHEMA_VERSION = 3
 """Increased by one with every change of a table, and written to each file. A reader refuses all other versions."""
-
-STRING = pa.string()
-INTEGER = pa.int64()
-FLOAT = pa.float64()
-BOOLEAN = pa.bool_()
-STRINGS = pa.list_(pa.string())
-INTEGERS = pa.list_(pa.int32())
-FLOATS = pa.list_(pa.float64())
-MOMENT = pa.timestamp("us", tz="UTC")
-
-TYPES: Mapping[str, pa.DataType] = MappingProxyType(
-    {
-        "string": STRING, "int64": INTEGER, "double": FLOAT, "bool": BOOLEAN, "list of string": STRINGS,
-        "list of int32": INTEGERS, "list of double": FLOATS, "timestamp": MOMENT,
-    }
-)  # fmt: skip
-"""Name of a type, in the file of the tables and in docs/columns.md -> the type."""
-
-
-@dataclass(frozen=True)
-class ColumnSchema:
-    """One column: its unit is "" if it has none; `one_of` lists the only values allowed, () means any."""
-
-    name: str
-    type: pa.DataType
-    unit: str
-    meaning: str
-    nullable: bool = False
-    one_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +28,7 @@ class TableSchema:
 
     name: str
     key: tuple[str, ...]
-    columns: tuple[ColumnSchema, ...]
+    columns: tuple[Column, ...]
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -71,21 +40,10 @@ class TableSchema:
 
 
 def _read_tables() -> Iterator[TableSchema]:
-    """The tables that the file `tables.json` describes."""
-    described = json.loads(Path(__file__).with_name("tables.json").read_bytes())
-    shared = {name: _column(name, **facts) for name, facts in described["shared"].items()}
-    last = [_column(name, **facts) for name, facts in described["every_table"].items()]
-    for name, table in described["tables"].items():
-        columns = []
-        for column in table["columns"]:
-            is_shared = isinstance(column, str)  # then it is only the name
-            columns.append(shared[column] if is_shared else _column(**column))
-        yield TableSchema(name, tuple(table["key"]), (*columns, *last))
-
-
-def _column(name: str, type: str, meaning: str, unit: str = "", one_of: Sequence[str] = ()) -> ColumnSchema:  # noqa: A002  # as in the file
-    plain = type.removesuffix("?")
-    return ColumnSchema(name, TYPES[plain], unit, meaning, nullable=type != plain, one_of=tuple(one_of))
+    """The tables that `columns.json` describes."""
+    last = columns_from([{"name": name, **facts} for name, facts in declared()["every_table"].items()])
+    for name, table in declared()["tables"].items():
+        yield TableSchema(name, tuple(table["key"]), (*columns_from(table["columns"]), *last))
 
 
 TABLES: Mapping[str, TableSchema] = MappingProxyType({table.name: table for table in _read_tables()})

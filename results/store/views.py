@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from results.columns import BOOLEAN, FLOAT, FLOATS, INTEGER, INTEGERS, MOMENT, STRING, STRINGS
 from results.store.files import TableFiles
-from results.store.schema import BOOLEAN, FLOAT, FLOATS, INTEGER, INTEGERS, MOMENT, STRING, STRINGS, TableSchema
+from results.store.schema import TableSchema
 
 _SQL_TYPES = {
     STRING: "VARCHAR",

@@ -26,11 +26,12 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from results.columns import INTEGERS
 from results.errors import ResultsError
 from results.store.files import GONE, changing_file, growing_file, list_files, number_of, read_rows
 from results.store.lock import hold_lock
 from results.store.rows import Rows, checked, stamped, with_replaced
-from results.store.schema import CHANGING, INTEGERS, TABLES, WRITE_ORDER, TableSchema, arrow_schema, table_named
+from results.store.schema import CHANGING, TABLES, WRITE_ORDER, TableSchema, arrow_schema, table_named
 from transtailor.files import make_folder, write_file
 from transtailor.ownership import refuse_outside
 from transtailor.waiting import wait_for

@@ -3,7 +3,8 @@
 import pyarrow as pa
 import pytest
 
-from results.store.schema import SCHEMA_VERSION, STRING, TABLES, ColumnSchema, TableSchema, arrow_schema, table_named
+from results.columns import STRING, Column
+from results.store.schema import SCHEMA_VERSION, TABLES, TableSchema, arrow_schema, table_named
 
 KEYS = {
     "planned": ("trial_id",),
@@ -56,7 +57,7 @@ def test_a_miss_names_the_nearest_table() -> None:
 def test_tables_cannot_be_changed_or_contradict_themselves() -> None:
     with pytest.raises(TypeError):
         TABLES["new"] = TABLES["trials"]  # type: ignore[index]
-    column = ColumnSchema("a", STRING, "", "something")
+    column = Column("a", STRING, "", "something")
     with pytest.raises(ValueError, match="twice"):
         TableSchema("t", ("a",), (column, column))
     with pytest.raises(ValueError, match=r"\['b'\]"):
