@@ -154,7 +154,8 @@ def whole_network(text: str) -> "nn.Module":
 
     names = _names_in(file, text)
     if name not in names:
-        raise ConfigError(f"--module {text}: {file} has no {name}{nearest(name, list(names))}")
+        public = [known for known in names if not known.startswith("_")]
+        raise ConfigError(f"--module {text}: {file} has no {name}{nearest(name, public)}")
     with explain_errors(f"--module {text} cannot be made", f"{name} is called without arguments: give what can be"):
         made = names[name]()
     if not isinstance(made, nn.Module):
@@ -177,5 +178,9 @@ def _names_in(file: str, text: str) -> dict[str, Any]:
         raise
     except Exception as error:  # a user's code may raise anything
         is_lost = not is_file and isinstance(error, ModuleNotFoundError)
-        advice = "; of a file, type its name with .py" if is_lost else advice_on(error, path) or "; mend its code"
+        advice = (
+            "; of a file, type its path with .py, as in src/net.py:Net"
+            if is_lost
+            else advice_on(error, path) or "; mend its code"
+        )
         raise ConfigError(f"--module {text} cannot be made ({type(error).__name__}: {error}){advice}") from error
