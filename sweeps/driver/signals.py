@@ -1,6 +1,7 @@
 """One Ctrl-C (or SIGTERM) stops a sweep cleanly, a second one at once."""
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ from typing import Any, Self
 
 LOOK_EVERY_S = 0.5
 END_LIMIT_S = 5.0  # for the thread to end, if the disk does not answer
+RAISED_AGAIN_AFTER_S = 0.05
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -37,17 +39,25 @@ class StopSignals:
         self._thread = threading.Thread(target=self._look, name="stop", daemon=True)
         self._interruptible = False
         self._previous: dict[signal.Signals, Any] = {}
+        self._hook_before: Callable[[Any], object]
+        self._again: threading.Timer | None = None  # sends the signal again
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.getsignal(number) for number in SIGNALS}
+            self._hook_before, sys.unraisablehook = sys.unraisablehook, self._raise_later
             self.rearm()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again.join()
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if self._previous:
+            sys.unraisablehook = self._hook_before
         self._over.set()
         self._thread.join(END_LIMIT_S)
 
@@ -82,8 +92,19 @@ class StopSignals:
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal: the first one asks for a stop, a second one ends the process at once."""
-        if self.received is not None:
+        if self._again is not None:
+            self._again = None
+        elif self.received is not None:
             raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
+        self.received = self.received or signal.Signals(number).name
         if self._interruptible:
             raise Interrupted(self.received)
+
+    def _raise_later(self, unraisable: Any) -> None:
+        """Handle an exception that a library's C code could not pass on: of ours, send the signal again."""
+        if not isinstance(unraisable.exc_value, Interrupted):
+            self._hook_before(unraisable)
+            return
+        arguments = (threading.main_thread().ident, signal.SIGINT)
+        self._again = threading.Timer(RAISED_AGAIN_AFTER_S, signal.pthread_kill, arguments)
+        self._again.start()
