@@ -31,7 +31,8 @@ CHECK_EVERY_S = 1.0  # whether the pool is still there
 MOST_REPORTS_PER_S = 20.0  # of progress, from all slots: each costs Tune some milliseconds
 FIRST_HOLD_S = 0.5
 LONGEST_HOLD_S = 10.0
-ROUND_TRIALS = 5_000  # Tune's memory, and its state on disk, grow with the trials of one run
+ROUND_WAVES = 100  # of all slots, in one run of Tune: each costs more than the one before; at a run's end slots wait
+ROUND_TRIALS_LEAST, ROUND_TRIALS_MOST = 1_000, 5_000  # of one run: Tune's memory, and its state on disk, grow with them
 
 
 class RayPool(ABC):
@@ -157,6 +158,7 @@ class _BoardSearcher(Searcher):
         self._stop = stop
         self._checked_s = 0.0
         self._orders_given = 0
+        self._orders_at_most = min(max(ROUND_TRIALS_LEAST, ROUND_WAVES * pool.most_slots), ROUND_TRIALS_MOST)
         self._hold_s = FIRST_HOLD_S  # how long the next slot without a trial waits
         # All by Tune's id of a trial.
         self._running: dict[str, str | None] = {}  # our id; None: the slot waits for a stage, or its process ends
@@ -173,7 +175,7 @@ class _BoardSearcher(Searcher):
         self._pool.want(could_run)
         if len(self._running) >= self._pool.slots:
             return None  # choose when a slot is free: then more is known
-        if self._orders_given >= ROUND_TRIALS:
+        if self._orders_given >= self._orders_at_most:
             return Searcher.FINISHED
         if self._board.waiting and not self._board.pause_or_resume():
             return None
