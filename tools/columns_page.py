@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from results.columns import TYPES, Column
+from results.columns import Column
 from results.store.points_view import MEANINGS
 from results.store.schema import SCHEMA_VERSION, TABLES, TableSchema
 from transtailor.files import write_file
@@ -14,7 +14,6 @@ _OF_TIMES = (
     "peak_memory_bytes",
 )  # fmt: skip
 _TYPES_OF_TIMES = {"is_steady": "bool?", "is_at_other_speed": "bool?", "peak_memory_bytes": "int64?"}
-_NAMES = {type_: name for name, type_ in TYPES.items()}
 
 
 def page() -> str:
@@ -110,7 +109,7 @@ def _table(table: TableSchema) -> Iterator[str]:
 
 
 def _type(column: Column) -> str:
-    return _NAMES[column.type] + ("?" if column.nullable else "")
+    return column.type_name + ("?" if column.nullable else "")
 
 
 def _meaning(column: Column) -> str:

@@ -1,17 +1,21 @@
 """What the run cost, in rank-hours and GPU-hours, and what sharing saved over each baseline."""
 
+from collections.abc import Mapping
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from results.arms import cost
+from results.arms.cost import SharingSavings
 from results.arms.findings import Findings
-from results.render import tables
+from results.columns import Column
 from results.render.blocks import Figure, Section, TableBlock, Words
 from results.render.chart import Chart, Spec
 from results.render.style import PALETTE, WIDTH, names_width, row_axis, tooltip
-from results.sharing import ONE_SCRIPT, Baseline
+from results.sharing import BASELINES, ONE_SCRIPT, Baseline
 from results.store.answers import Answer, answer
 from results.store.reader import Run
 from results.text.number_format import number
+from results.text.page import Table
 
 KINDS = """
 WITH each AS (
@@ -120,11 +124,35 @@ def section(findings: Findings) -> Section:
     for baseline in whole.baselines.leading_first():
         if baseline.factor is not None:
             section_costs.blocks.append(Words(_factor_in_a_sentence(baseline, unit)))
-    table = tables.cost_table(whole, arms, unit, cost.COSTS)
+    table = _cost_table(whole, arms, unit)
     section_costs.blocks.append(
         TableBlock(table, "Shared, and against each baseline", derived=True, folded=len(table.rows) > 24)
     )
     return section_costs
+
+
+def _cost_table(whole: SharingSavings, arms: Mapping[str, SharingSavings], unit: tuple[float, str]) -> Table:
+    """Build the table of the time of stages, and what sharing saves; `unit`: its number per hour, its name."""
+    per_hour, name_of_unit = unit
+    factors = [Column(name, "double", heading=f"factor against {name}", scale="number:2") for name in BASELINES]
+    columns = [
+        Column("arm", "string"), Column("stages", "int64", scale="count"),
+        Column("points", "int64", heading="operating points", scale="count"),
+        Column("once", "double", heading=f"each stage once ({name_of_unit})", scale="number:1"), *factors,
+    ]  # fmt: skip
+    records = []
+    marks = []
+    for arm, savings in {"all together": whole, **arms}.items():
+        of = savings.baselines
+        record: dict[str, Any] = {"arm": arm, "stages": savings.stages, "points": savings.points}
+        for baseline in (of.one_script, of.source_given, of.each_point_alone):
+            record[baseline.name] = baseline.factor
+        records.append({**record, "once": of.one_script.shared / 3600 * per_hour})
+        lost = f"{savings.unrecorded} stages have no row and count as 0 s"
+        marks.append([lost] if savings.unrecorded else [])
+    return Table(
+        columns=columns, records=records, shown=[column.name for column in columns], marks=marks, sql=cost.COSTS
+    )
 
 
 def _factor_in_a_sentence(baseline: Baseline, unit: tuple[float, str]) -> str:

@@ -15,14 +15,15 @@ from results.arms.comparison import arms_of, compare
 from results.arms.counts import failed_trials
 from results.arms.findings import Findings
 from results.arms.verdict import verdict
+from results.columns import Column
 from results.render.blocks import Figure, Section, TableBlock
 from results.render.chart import Chart, Spec
 from results.render.style import PALETTE, WIDTH, quantity, score_domain, tooltip, whole_axis
-from results.render.tables import HtmlTable, TableRow
 from results.statistics.fronts import on_front
 from results.store.answers import Answer, answer
 from results.store.reader import Run, load
-from results.text.number_format import SCALES, Scale, number
+from results.text.number_format import SCALES, Scale
+from results.text.page import Table
 
 RUNG_NAME = "coalesce(epochs || if(epochs = 1, ' epoch', ' epochs'), 'point ' || point)"
 """How a row of `rungs` is called."""
@@ -543,15 +544,12 @@ def _introduction(run: Run) -> str:
 
 
 def _predictions_table(predictions: Sequence[RungPrediction], before: str) -> TableBlock:
-    rows = []
-    for prediction in predictions:
-        cells = (
-            prediction.rung,
-            prediction.later or "too few trials were continued",
-            number(prediction.correlation),
-            str(prediction.trials),
-        )
-        rows.append(TableRow(cells, (WEAK_RUNG_MARK,) if prediction.is_weak else ()))
-    columns = ("rung", "compared with", "rank correlation", "trials")
-    table = HtmlTable(columns, (False, False, True, True), rows, RUNG_SCORES, PREDICTIONS_NOTE)
+    columns = [
+        Column("rung", "string"), Column("later", "string", heading="compared with"),
+        Column("correlation", "double", heading="rank correlation", scale="number:2"), Column("trials", "int64"),
+    ]  # fmt: skip
+    records = [{**vars(each), "later": each.later or "too few trials were continued"} for each in predictions]
+    marks = [[WEAK_RUNG_MARK] if prediction.is_weak else [] for prediction in predictions]
+    shown = [column.name for column in columns]
+    table = Table(columns=columns, records=records, shown=shown, marks=marks, sql=RUNG_SCORES, note=PREDICTIONS_NOTE)
     return TableBlock(table, f"{before}What each rung predicts", derived=True)

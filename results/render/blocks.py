@@ -8,10 +8,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from results.columns import Column
 from results.render.chart import Chart
-from results.render.tables import HtmlTable, TableRow
-from results.store.answers import DIGITS, cell
 from results.store.reader import Run
+from results.text.page import Shown, Table
+from results.text.scales import DIGITS
 
 MOST_ROWS = 100_000
 """A page has at most this many rows of one figure's data; the query gives them all."""
@@ -56,7 +57,7 @@ def _columns(names: Iterable[str], columns: Iterable[Sequence[Any]]) -> list[dic
 class TableBlock:
     """A table. `derived`: it is computed from the result of its query, not the result itself."""
 
-    table: HtmlTable
+    table: Table
     title: str = ""
     derived: bool = False
     folded: bool = False
@@ -85,12 +86,10 @@ class Section:
 def listing(run: Run, sql: str, title: str = "", *, folded: bool = False) -> TableBlock:
     """Run a query and return its result as a table."""
     answer = run.arrow(sql)
-    columns = tuple(name.replace("_", " ") for name in answer.column_names)
-    numeric = tuple(str(kind).startswith(("int", "double")) for kind in answer.schema.types)
-    rows = []
-    for record in answer.to_pylist():
-        rows.append(TableRow(tuple(cell(value) for value in record.values())))
-    return TableBlock(HtmlTable(columns, numeric, rows, sql.strip()), title, folded=folded)
+    columns = [Column(name, str(kind)) for name, kind in zip(answer.column_names, answer.schema.types, strict=True)]
+    shown = [Shown(column.name, is_text=not column.type_name.startswith(("int", "double"))) for column in columns]
+    table = Table(columns=columns, records=answer.to_pylist(), shown=shown, sql=sql.strip())
+    return TableBlock(table, title, folded=folded)
 
 
 def packed(values: Sequence[Any]) -> dict[str, Any]:

@@ -1,16 +1,12 @@
 """Answers of queries: rows as numbers, texts and None, with the query that gave them."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 
 from results.store.reader import Run
-from results.text.number_format import NOTHING
-
-DIGITS = 6
-"""Significant digits of numbers on the report's page."""
+from results.text.scales import cell
 
 
 @dataclass(frozen=True)
@@ -48,16 +44,3 @@ def plain(value: object) -> Any:
     if value is None or isinstance(value, str | bool | int | float):
         return value
     return cell(value)
-
-
-def cell(value: object) -> str:
-    """Write a value for a table."""
-    if value is None:
-        return NOTHING
-    if isinstance(value, list):
-        return ", ".join(str(item) for item in value)
-    if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%d %H:%M:%S UTC")
-    if isinstance(value, float):
-        return f"{value:.{DIGITS}g}"
-    return str(value)

@@ -73,7 +73,7 @@ def test_holms_correction_is_over_the_effects_without_the_seed(tmp_path: Path) -
         (found,) = effects_of(findings_of(run))
     ps = {effect.name: effect.p for effect in found.result.effects if effect.name != "seed"}
     smallest = min(ps, key=lambda name: ps[name] or 0.0)
-    rows = {row[0]: row for row in effects_table(found.result).rows}
+    rows = {row[0]: row for row in effects_table(found).rows}
     assert rows[smallest][-1] == p_text(min(1.0, 3 * (ps[smallest] or 0.0)))
     assert rows["seed"][-1] == NOTHING
 

@@ -14,8 +14,9 @@ from results.arms.fronts import costs_of
 from results.questions.stops import rule_outcomes
 from results.render.blocks import packed
 from results.report import write_report
-from results.store.answers import cell, plain
+from results.store.answers import plain
 from results.store.reader import Run, load
+from results.text.scales import cell
 from tests.results.many_trials import write_many
 from tests.results.report_page import Shown, figures_of, parsed, tables_of, text_of, without_scripts
 
