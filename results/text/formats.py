@@ -181,9 +181,11 @@ def one_table(answer: Answer) -> Table:
     columns = {TABLE_KEY: Column(TABLE_KEY, "string", meaning="name of the record's table")}
     records: list[Record] = []
     for name, table in answer.tables.items():
+        names = [column.name for column in table.columns]
         for column in table.columns:
             columns.setdefault(column.name, column)
-        records += [{TABLE_KEY: name, **record} for record in table.records]
+        for record in table.records:
+            records.append({TABLE_KEY: name} | {key: record[key] for key in names})
     return Table(columns=list(columns.values()), records=records)
 
 

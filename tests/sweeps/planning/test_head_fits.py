@@ -113,7 +113,7 @@ def test_every_answer_calls_the_heads_fit_head_only_and_has_the_same_numbers(
         (paths,) = tables.rows("SELECT count(*) AS n FROM compared_points WHERE arm = 'head_only'")
         assert paths["n"] == 4
     status_rows = rows_of(run)
-    assert (status_rows["head_only"]["of points"], status_rows["TransTailor"]["of points"]) == (4, 8)
+    assert (status_rows["head_only"]["of_points"], status_rows["TransTailor"]["of_points"]) == (4, 8)
     report = html.unescape(write_report(run.path).read_text())
     assert "head_only" in report and "head fit" not in report and "TransTailor at 0%" not in report
 
