@@ -11,7 +11,7 @@ from results.plots import Plots
 from results.question import ask, question_named
 from results.store import reader
 from results.store.schema import TABLES
-from results.text.formats import arrow_table
+from results.text.formats import frame_of
 from results.text.page import answer_table
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class OpenedRun(reader.Run):
 
         refuse_gaps(self)
         limits = [Limit.parse(f"{column}={most}") for column, most in (under or {}).items()]
-        return arrow_table(answer_table("best", best_points(self, by, limits))).to_pandas()
+        return frame_of(answer_table("best", best_points(self, by, limits)))
 
     def compare(self, against: str, *, at: float | None = None, over: Sequence[str] = ()) -> "pandas.DataFrame":
         """Return every arm compared with one of them, paired by seed, as numbers of `transtailor compare`.

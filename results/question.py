@@ -12,7 +12,7 @@ from results.arms.over import NAMED, average_over
 from results.command_output import prints_page
 from results.store.completeness import refuse_gaps
 from results.store.reader import Run, load
-from results.text.formats import TEXTS, answer_of, arrow_table
+from results.text.formats import TEXTS, answer_of, frame_of
 from results.text.page import Note, Part
 from transtailor import cli
 
@@ -69,8 +69,7 @@ class AnswerPage:
     @cached_property
     def tables(self) -> "dict[str, pandas.DataFrame]":
         """The tables by name, with the columns of docs/columns.md."""
-        tables = answer_of(self.parts).tables
-        return {name: arrow_table(table).to_pandas() for name, table in tables.items()}
+        return {name: frame_of(table) for name, table in answer_of(self.parts).tables.items()}
 
     @property
     def notes(self) -> Sequence[str]:

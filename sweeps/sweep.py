@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from results.text.formats import answer_of, arrow_table, terminal_lines
+from results.text.formats import answer_of, frame_of, terminal_lines
 from results.text.page import Page
 from sweeps.followed_run import PAGE_WIDTH, FollowedRun, LaunchProcess
 from sweeps.operations.control import LAUNCHER
@@ -167,7 +167,7 @@ class SweepPlan:
     @cached_property
     def trials(self) -> "pandas.DataFrame":
         """A row for each trial: its id, arm, network, data set, seed, numbers of points and stages, and its state."""
-        return arrow_table(answer_of(self.page).tables["trials"]).to_pandas()
+        return frame_of(answer_of(self.page).tables["trials"])
 
     def __str__(self) -> str:
         return "\n".join(terminal_lines(self.page, PAGE_WIDTH))

@@ -101,8 +101,8 @@ def _answers() -> Iterator[str]:
     yield ""
     yield "## Answers"
     yield ""
-    yield "The tables of the commands, as JSON, CSV, Parquet and Python have them ([how](reading.md#answers-for-programs)):"
-    yield "the same columns for every run, null where there is nothing."
+    yield "The tables of the commands, as JSON, CSV, Parquet and Python have them: the same columns for every run, null"
+    yield "where there is nothing. [How to read them](reading.md#answers-for-programs)."
     for answer, tables in declared()["answers"].items():
         for name, table in tables.items():
             of = "" if name == answer else f": {name}"

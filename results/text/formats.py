@@ -19,6 +19,7 @@ from results.text.page import Heading, Note, Page, Record, Strong, Table
 from transtailor.terminal import printable
 
 if TYPE_CHECKING:
+    import pandas
     import pyarrow as pa
 
 LEAST_WIDTH = 16  # characters that a column of texts keeps on a narrow screen: a trial's id
@@ -211,6 +212,12 @@ def arrow_table(table: Table, notes: Sequence[str] = ()) -> "pa.Table":
     return pa.table(columns, pa.schema(fields, {"notes": json.dumps(notes, ensure_ascii=False)}))
 
 
+def frame_of(table: Table) -> "pandas.DataFrame":
+    """Return the records as a pandas table, in which a number that is null is not a number."""
+    frame: pandas.DataFrame = arrow_table(table).to_pandas()
+    return frame
+
+
 def parquet_bytes(page: Page) -> bytes:
     """Write the records as one Parquet file, with the columns of `one_table`; its metadata have the notes as JSON."""
     from pyarrow import parquet
@@ -242,7 +249,7 @@ def _align(table: Table, width: int, *, wide: bool) -> tuple[list[str], list[str
     if wide:
         shown += [column for column in columns if column not in shown]
     left = table.texts
-    lines_of_cells = [[one_line(cell) for cell in row] for row in (table.headings, *table.rows)]
+    lines_of_cells = [list(map(one_line, table.headings)), *(list(map(one_line, row)) for row in table.rows)]
     widths = [max(cell_len(cells[column]) for cells in lines_of_cells) for column in columns]
 
     def line_width() -> int:

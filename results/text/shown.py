@@ -48,6 +48,15 @@ def verdict_text(record: Record) -> str:
     return verdict
 
 
+def blank(name: str, before: str = "", *, is_text: bool | None = None) -> Shown:
+    """Show a column with nothing where it is null, and with these words before its value."""
+
+    def text(record: Record) -> str:
+        return "" if record[name] is None else f"{before}{record[name]}"
+
+    return Shown(name, text=text, is_text=is_text)
+
+
 def _problem_text(record: Record) -> str:
     if record["network"] is None:
         return "pooled"

@@ -9,6 +9,7 @@ from results.command_output import prints_page
 from results.errors import ResultsError
 from results.store.reader import last_written_us, load
 from results.text.page import Note, Part, Record, Shown, answer_table
+from results.text.shown import blank
 from sweeps.driver.display import time_text
 from sweeps.errors import RunFolderError
 from sweeps.operations.status import count_trials, state_of
@@ -19,8 +20,8 @@ from transtailor.lines import first_line
 from transtailor.shell import command
 
 COUNTED = ("finished", "running", "waiting", "failed")
-WORDS = {"finished": "ended", "failed": "ended with failures", "interrupted": "not running"}
-"""State of a run -> how people read it; a running one is "running"."""
+WORDS = {"running": "running", "finished": "ended", "failed": "ended with failures", "interrupted": "not running"}
+"""State of a run -> how people read it."""
 TABLES = ("planned", "trials", "attempts", "operating_points")  # of which the last row counts
 
 
@@ -67,16 +68,14 @@ def _shown(now: datetime) -> tuple[str | Shown, ...]:
     def state(record: Record) -> str:
         if record["problem"] is not None:
             return f"cannot be read: {record['problem']}"
-        return WORDS.get(record["state"], record["state"])
+        return WORDS[record["state"]]
 
     def age(record: Record) -> str:
         if record["last_row_at"] is None:
             return ""
         return f"{time_text(max(0.0, now.timestamp() - _written_s(record)))} ago"
 
-    counts = [
-        Shown(name, text=lambda record, name=name: "" if record[name] is None else record[name]) for name in COUNTED
-    ]
+    counts = map(blank, COUNTED)
     return "run", Shown("state", text=state), *counts, Shown("last_row_at", text=age, is_text=True)
 
 

@@ -13,6 +13,7 @@ from results.store.completeness import failed_trials
 from results.store.points import points_as_of, points_file
 from results.store.reader import Run, last_written_us, load
 from results.text.page import Heading, Part, Shown, answer_table
+from results.text.shown import blank
 from sweeps.driver.display import BEST_FIRST, SweepProgress, done_text, left_text, time_text
 from sweeps.driver.progress_file import read_progress
 from sweeps.planning.devices import devices_text, spec_on_site
@@ -36,6 +37,11 @@ WINDOW arm AS (PARTITION BY network, dataset, train_images, arm)
 QUALIFY row_number() OVER (arm ORDER BY {BEST_FIRST}) = 1
 ORDER BY network, dataset, train_images, isnan(validation_score), validation_score DESC, arm
 """
+RUNNING_SHOWN = (
+    Shown("trial_id", "trial"), Shown("arm", text=lambda record: record["arm"] or "?"), blank("what"),
+    blank("seed", before="seed ", is_text=True), blank("nodes"), blank("stage"), blank("progress"),
+    Shown("running_s", text=lambda record: time_text(record["running_s"]), is_text=True),
+)  # fmt: skip
 RUNNING_USUAL = ("trial_id", "arm", "stage", "progress", "running_s", "what", "seed", "nodes")
 BEST_SHOWN = (
     "arm", "network", "dataset", "train_images", Shown("metric", text=lambda best: best["metric"].replace("_", " ")),
@@ -224,18 +230,6 @@ def _running_page(
     yield Heading("running")
     yield answer_table("status", records, "running", shown=RUNNING_SHOWN, usual=RUNNING_USUAL)
     yield ""
-
-
-def _blank(name: str, heading: str = "", before: str = "") -> Shown:
-    """Show a column, with nothing where its value is not known."""
-    return Shown(name, heading, lambda record: "" if record[name] is None else f"{before}{record[name]}", is_text=True)
-
-
-RUNNING_SHOWN = (
-    Shown("trial_id", "trial"), Shown("arm", text=lambda record: record["arm"] or "?"), _blank("what"),
-    _blank("seed", before="seed "), _blank("nodes"), _blank("stage"), _blank("progress"),
-    Shown("running_s", text=lambda record: time_text(record["running_s"]), is_text=True),
-)  # fmt: skip
 
 
 def _headline(
