@@ -13,7 +13,7 @@ from results.arms.comparison import Arm
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.sequential import anytime_interval
 from results.store.reader import Run
-from results.text.page import Heading, Note, Part, Record, Shown, answer_table, notes
+from results.text.page import Heading, Note, Part, Shown, TableRecord, answer_table, notes
 from results.text.shown import interval, verdict_text
 
 FEWEST = 10  # seeds; below, the interval's theory, of many seeds, is too far away
@@ -21,7 +21,7 @@ BEST_AT = 25
 """The number of seeds at which the intervals are narrowest; fixed, since it must not depend on the scores."""
 
 
-def _verdict_text(record: Record) -> str:
+def _verdict_text(record: TableRecord) -> str:
     return f"{FEWEST} seeds or more are needed" if record["verdict"] == "too few seeds" else verdict_text(record)
 
 

@@ -34,7 +34,6 @@ from results.render.style import WIDTH, arm_channels, names_width, order_arms, q
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.gaps import above_widest_gap
 from results.statistics.pairs import holm
-from results.store.answers import Answer
 from results.store.reader import Run
 from results.text.number_format import SCALES, Scale, percent
 from results.text.page import Heading, Note, Part, Shown, Table, answer_table, notes
@@ -242,7 +241,6 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     return lines
 
 
-_COLUMNS = ("arm", "asked_removed_macs_fraction", "seed", "test_score", "baseline_test_score", "difference")
 _MOST_BUDGETS = 4
 
 
@@ -255,10 +253,11 @@ def chart(findings: Findings, problem: Problem) -> Chart | None:
     _, baseline, _ = compared[0]
     scale = SCALES[baseline.metric]
     budgets = _budgets(pairings)
-    rows = []
+    records = []
     for arm, baseline_of_arm, _ in compared:
-        rows += _seed_rows(arm, baseline_of_arm)
-    panel_of_rows = [budgets.index(asked) if asked in budgets else -1 for _, asked, *_ in rows]
+        records += _seed_records(arm, baseline_of_arm)
+    asked_of_rows = [record["asked_removed_macs_fraction"] for record in records]
+    panel_of_rows = [budgets.index(asked) if asked in budgets else -1 for asked in asked_of_rows]
     drawn_arms = {pairing.arm for pairing in pairings}
     arms = [name for name in order_arms(findings.methods) if name in drawn_arms]
     left = names_width(arms)
@@ -271,10 +270,10 @@ def chart(findings: Findings, problem: Problem) -> Chart | None:
     far_below = [mean for mean in means if mean["x"] < least]
     ends = _ends([mean for mean in means if mean["x"] >= least])
     far_arms = {(mean["arm"], mean["panel"]) for mean in far_below}
-    for (name, *_, difference), panel in zip(rows, panel_of_rows, strict=True):
-        is_drawn = panel >= 0 and (name, panel) not in far_arms
-        if is_drawn and math.isfinite(difference):
-            ends.append(scale.factor * difference)
+    for record, panel in zip(records, panel_of_rows, strict=True):
+        is_drawn = panel >= 0 and (record["arm"], panel) not in far_arms
+        if is_drawn and math.isfinite(record["difference"]):
+            ends.append(scale.factor * record["difference"])
     panels = []
     for panel, budget in enumerate(budgets):
         panels.append(
@@ -299,7 +298,7 @@ def chart(findings: Findings, problem: Problem) -> Chart | None:
     return Chart(
         f"{problem}: difference in test {scale.noun} to {baseline}{scale.difference_axis_unit}",
         spec,
-        Answer(_COLUMNS, rows, POINTS_OF_ARMS.strip()),
+        Table(records=records, sql=POINTS_OF_ARMS.strip()),
         {"panel": panel_of_rows},
         {"means": means},
         " ".join(notes),
@@ -307,14 +306,17 @@ def chart(findings: Findings, problem: Problem) -> Chart | None:
     )
 
 
-def _seed_rows(arm: Arm, baseline: Arm) -> list[tuple[Any, ...]]:
-    """Return the columns `_COLUMNS` for each seed that both arms have."""
-    rows = []
+def _seed_records(arm: Arm, baseline: Arm) -> list[dict[str, Any]]:
+    """Return the rows of the figure for each seed that both arms have."""
+    records = []
     for seed, score in sorted(arm.test_by_seed.items()):
         if seed in baseline.test_by_seed:
             baseline_score = baseline.test_by_seed[seed]
-            rows.append((arm.name, arm.asked, seed, score, baseline_score, score - baseline_score))
-    return rows
+            records.append({
+                "arm": arm.name, "asked_removed_macs_fraction": arm.asked, "seed": seed, "test_score": score,
+                "baseline_test_score": baseline_score, "difference": score - baseline_score,
+            })  # fmt: skip
+    return records
 
 
 def _ends(means: Sequence[Mapping[str, Any]]) -> list[float]:

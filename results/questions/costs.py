@@ -12,7 +12,7 @@ from results.render.blocks import Figure, Section, TableBlock, Words
 from results.render.chart import Chart, Spec
 from results.render.style import PALETTE, WIDTH, names_width, row_axis, tooltip
 from results.sharing import BASELINES, ONE_SCRIPT, Baseline
-from results.store.answers import Answer, answer
+from results.store.query_table import query_table
 from results.store.reader import Run
 from results.text.number_format import number
 from results.text.page import Table
@@ -34,14 +34,14 @@ one where an earlier run or attempt has computed it. `saved_rank_hours`: what th
 In order, so that the same rows give the same sums to the last digit."""
 SAVED = "saved over one script per trial"
 _STAGES_IN_VIEW = 30
-_ANSWERS: WeakKeyDictionary[Run, Answer] = WeakKeyDictionary()
+_KINDS: WeakKeyDictionary[Run, Table] = WeakKeyDictionary()
 
 
-def kinds_of(run: Run) -> Answer:
+def kinds_of(run: Run) -> Table:
     """Return the answer of `KINDS`, which is asked once of a run as it was loaded."""
-    if run not in _ANSWERS:
-        _ANSWERS[run] = answer(run, KINDS)
-    return _ANSWERS[run]
+    if run not in _KINDS:
+        _KINDS[run] = query_table(run, KINDS)
+    return _KINDS[run]
 
 
 def hours(run: Run) -> tuple[float, float]:
@@ -76,7 +76,7 @@ def hours_text(hours: float, unit: tuple[float, str], before: str = "") -> str:
 def cost_by_kind(run: Run) -> Chart | None:
     """Draw a bar for each kind of stage; None where no stage is written."""
     data = kinds_of(run)
-    if not data.rows:
+    if not data.records:
         return None
     kinds = data.column("kind")
     per_hour, unit = time_unit(run)
@@ -119,7 +119,7 @@ def section(findings: Findings) -> Section:
     if chart is None:
         return section_costs
     unit = time_unit(run)
-    section_costs.blocks += [Words(_in_a_sentence(chart.answer, unit)), Figure("kinds", chart)]
+    section_costs.blocks += [Words(_in_a_sentence(chart.data, unit)), Figure("kinds", chart)]
     whole, arms = cost.cost_of_run(run)
     for baseline in whole.baselines.leading_first():
         if baseline.factor is not None:
@@ -162,7 +162,7 @@ def _factor_in_a_sentence(baseline: Baseline, unit: tuple[float, str]) -> str:
     )
 
 
-def _in_a_sentence(data: Answer, unit: tuple[float, str]) -> str:
+def _in_a_sentence(data: Table, unit: tuple[float, str]) -> str:
     spent = sum(data.column("rank_hours"))
     saved = sum(data.column("saved_rank_hours"))
     gpu_hours = sum(data.column("gpu_hours"))

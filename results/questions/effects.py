@@ -24,7 +24,7 @@ from results.render.style import GREY, PALETTE, WIDTH, names_width, row_axis, sc
 from results.statistics.means import Mean, mean_interval
 from results.statistics.pairs import holm
 from results.statistics.variance import Anova, Effect, anova
-from results.store.answers import Answer, answer
+from results.store.query_table import query_table
 from results.store.reader import Run
 from results.store.views import literal
 from results.text.number_format import SCALES, number, p_text
@@ -362,11 +362,11 @@ def chart(findings: Findings, problem: Problem, settings: Sequence[str]) -> Char
     """
     names_in_sql = ", ".join(literal(name) for name in settings) or "NULL"
     sql = EFFECTS.format(problem=problem_condition(problem), settings=names_in_sql, most_values=MOST_VALUES)
-    data = answer(findings.run, sql)
-    if not data.rows:
+    data = query_table(findings.run, sql)
+    if not data.records:
         return None
     scale = findings.scales[problem]
-    records = data.records()
+    records = data.records
     medians: dict[str, list[float]] = {}
     for record in records:
         medians.setdefault(record["setting"], []).append(record["median_test_score"])
@@ -436,11 +436,15 @@ def interaction(effects: Effects) -> Chart | None:
     across, lines = sorted(pair, key=lambda name: -len(levels[name]))
     cells = list(zip(effects.factors[across], effects.factors[lines], strict=True))
     means = means_by_level(cells, effects.points)
-    rows = []
+    records: list[dict[str, Any]] = []
     ends: list[float | None] = []
     for cell in sorted(means, key=lambda cell: (level_order(cell[0]), level_order(cell[1]))):
         mean = means[cell]
-        rows.append((*cell, mean.n, mean.mean, mean.low, mean.high))
+        value, other_value = cell
+        records.append({
+            "value": value, "other_value": other_value, "seeds": mean.n, "mean_test_score": mean.mean,
+            "low": mean.low, "high": mean.high,
+        })  # fmt: skip
         ends += [mean.mean, mean.low, mean.high]
     scale = SCALES[effects.metric]
     axis_title = f"test {scale.noun}{scale.axis_unit}"
@@ -468,7 +472,7 @@ def interaction(effects: Effects) -> Chart | None:
              "encoding": {"y": score_channel("mean", axis_title, scale, ends)}},
         ],
     }  # fmt: skip
-    data = Answer(("value", "other_value", "seeds", *columns.values()), rows, f"{SETTINGS};\n{POINTS_OF_ARMS.strip()}")
+    data = Table(records=records, sql=f"{SETTINGS};\n{POINTS_OF_ARMS.strip()}")
     title = f"The settings that interact most: {across} and {lines}"
     note = (
         "Means over seeds with 95% t intervals. The interaction's share of the variance is"

@@ -27,7 +27,7 @@ from results.render.blocks import Figure, Section, Words
 from results.statistics.fronts import FRONT_DRAWS
 from results.store.reader import Run
 from results.text.number_format import SCALES, number
-from results.text.page import Heading, Note, Part, Record, Shown, answer_table
+from results.text.page import Heading, Note, Part, Shown, TableRecord, answer_table
 from results.text.shown import ARM_AT_BUDGET, SCORE_INTERVAL
 from transtailor import cli
 
@@ -104,7 +104,7 @@ def _record(point: FrontPoint) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _share_text(record: Record) -> str:
+def _share_text(record: TableRecord) -> str:
     return "one seed" if record["share_on_front"] is None else number(record["share_on_front"], 2)
 
 

@@ -26,7 +26,7 @@ from results.statistics.pairs import holm
 from results.store.reader import Run
 from results.store.views import literal
 from results.text.number_format import SCALES, p_text
-from results.text.page import Heading, Note, Part, Record, Shown, answer_table, notes
+from results.text.page import Heading, Note, Part, Shown, TableRecord, answer_table, notes
 from results.text.shown import DIFFERENCE_INTERVAL
 from transtailor import cli
 
@@ -217,7 +217,7 @@ def _crossed_record(compared: ByImage, crossed: Crossed) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _class_text(record: Record) -> str:
+def _class_text(record: TableRecord) -> str:
     return str(record["label"]) if record["class_name"] is None else str(record["class_name"])
 
 

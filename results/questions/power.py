@@ -22,7 +22,7 @@ from results.statistics.sequential import Design
 from results.statistics.sequential_plan import ExpectedSeeds, expected_seeds
 from results.store.reader import Run
 from results.text.number_format import NOTHING
-from results.text.page import Heading, Note, Part, Record, Shown, answer_table, notes
+from results.text.page import Heading, Note, Part, Shown, TableRecord, answer_table, notes
 from results.text.shown import ARM_AT_BUDGET, DIFFERENCE_INTERVAL
 from transtailor import cli
 from transtailor.plural import counted
@@ -138,7 +138,7 @@ def _record(needed: Needed) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _sequential_text(record: Record) -> str:
+def _sequential_text(record: TableRecord) -> str:
     seeds = record["sequential_seeds"]
     return NOTHING if seeds is None else f"{seeds:.0f} ({record['sequential_settled_fraction']:.0%})"
 

@@ -32,7 +32,7 @@ from results.question import question
 from results.render.blocks import Figure, Section, TableBlock, Words
 from results.render.chart import Chart, Spec
 from results.render.style import WIDTH, arm_channels, quantity, tooltip
-from results.store.answers import answer
+from results.store.query_table import query_table
 from results.store.reader import Run
 from results.text.number_format import SCALES, percent
 from results.text.page import Heading, Part, Table, answer_table, notes
@@ -225,7 +225,7 @@ def chart(findings: Findings, problem: Problem) -> Chart | None:
     return Chart(
         f"{problem}: differences to {against} while seeds were added",
         spec,
-        answer(findings.run, LOOKS.strip()),
+        query_table(findings.run, LOOKS.strip()),
         tables={"paths": paths},
         note="Bars: intervals that hold at all looks. Dashed: what the mean has to cross. Grey: negligible.",
         derived=True,

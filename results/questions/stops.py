@@ -32,9 +32,8 @@ from results.render.blocks import Figure, Section, TableBlock
 from results.render.chart import Chart, Spec
 from results.render.style import PALETTE, WIDTH, names_width, quantity, row_axis, score_channel, tooltip
 from results.statistics.paths import best_stop_rule, patience_rule, stop_rule
-from results.store.answers import Answer
 from results.store.reader import Run
-from results.text.page import Heading, Note, Part, answer_table
+from results.text.page import Heading, Note, Part, Table, answer_table
 from results.text.shown import DIFFERENCE_INTERVAL, PROBLEM, SCORE_INTERVAL
 
 PAPER_TOLERANCE = 0.003
@@ -205,7 +204,6 @@ def _marks(shown: Mapping[tuple[Problem, str], Sequence[RuleOutcome]]) -> list[s
 _PAPER_RULES = [f"paper's, tolerance {tolerance:g}" for tolerance in sorted(TOLERANCES)]
 _RULES = (*_PAPER_RULES, "best by validation", "end of the path")
 """The rules that the figure shows, in this order."""
-_COLUMNS = ("arm", "rule", "seeds", "removed_macs_fraction", "validation_score", "test_score")
 _MOST_ARMS = 20
 
 Outcomes = Mapping[str, Sequence[RuleOutcome]]
@@ -230,14 +228,17 @@ def chart(findings: Findings, problem: Problem, outcomes: Outcomes) -> Chart | N
     scale = findings.scales[problem]
     arms = sorted(outcomes)
     shown = arms[:_MOST_ARMS]
-    rows = []
+    records = []
     scores = []
     for name, of_arm in outcomes.items():
         drawn = [outcome for outcome in of_arm if outcome.rule in _RULES]
         for outcome in sorted(drawn, key=lambda outcome: _RULES.index(outcome.rule)):
             arm = outcome.arm
             seeds = len(arm.models_by_seed)
-            rows.append((name, outcome.rule, seeds, arm.removed, arm.validation.mean, arm.test.mean))
+            records.append({
+                "arm": name, "rule": outcome.rule, "seeds": seeds, "removed_macs_fraction": arm.removed,
+                "validation_score": arm.validation.mean, "test_score": arm.test.mean,
+            })  # fmt: skip
             if name in shown:
                 scores.append(arm.test.mean)
     left = names_width(shown)
@@ -285,7 +286,7 @@ def chart(findings: Findings, problem: Problem, outcomes: Outcomes) -> Chart | N
     hidden = len(arms) - len(shown)
     note = f"{hidden} more arms are in the table." if hidden else ""
     title = f"{problem}: what each rule would have chosen, means over seeds"
-    return Chart(title, spec, Answer(_COLUMNS, rows, POINTS_OF_PATHS.strip()), note=note, derived=True)
+    return Chart(title, spec, Table(records=records, sql=POINTS_OF_PATHS.strip()), note=note, derived=True)
 
 
 def section(findings: Findings) -> Section:

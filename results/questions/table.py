@@ -31,7 +31,7 @@ from results.statistics.means import BOOTSTRAP_FROM, Summary, statistic_of, summ
 from results.statistics.with_best import with_best_p
 from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES
-from results.text.page import Part, Record, Shown, Strong, Table, answer_table, notes
+from results.text.page import Part, Shown, Strong, Table, TableRecord, answer_table, notes
 from transtailor import cli
 
 Place = Literal["best", "tie", "behind", "unsettled", "incomplete", "looked at"]
@@ -396,7 +396,7 @@ def published_page(table: Published) -> Iterator[Part]:
     yield from notes(table.notes)
 
 
-def _cell_text(record: Record, place: int, column: PublishedColumn) -> str:
+def _cell_text(record: TableRecord, place: int, column: PublishedColumn) -> str:
     cell = record["row"].cells[place]
     text = _text(cell, column)
     return Strong(text) if isinstance(cell, Cell) and cell.place in ("best", "tie") else text

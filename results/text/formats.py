@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rich.cells import cell_len, set_cell_size
 
 from results.columns import Column
-from results.text.page import Heading, Note, Page, Record, Strong, Table
+from results.text.page import Heading, Note, Page, Strong, Table, TableRecord
 from transtailor.terminal import printable
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def one_table(answer: Answer) -> Table:
         (table,) = answer.tables.values()
         return table
     columns = {TABLE_KEY: Column(TABLE_KEY, "string", meaning="name of the record's table")}
-    records: list[Record] = []
+    records: list[TableRecord] = []
     for name, table in answer.tables.items():
         names = [column.name for column in table.columns]
         for column in table.columns:

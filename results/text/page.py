@@ -9,7 +9,7 @@ from results.columns import Column, answer_columns
 from results.text.number_format import SCALES
 from results.text.scales import scaled
 
-Record = Mapping[str, Any]
+TableRecord = Mapping[str, Any]
 """Name of a column -> a number, a text, a truth value, or None."""
 
 
@@ -44,7 +44,7 @@ class Shown:
 
     name: str
     heading: str = ""
-    text: Callable[[Record], object] | None = None
+    text: Callable[[TableRecord], object] | None = None
     is_text: bool | None = None
 
 
@@ -64,7 +64,7 @@ class Table:
 
     name: str = ""
     columns: Sequence[Column] = ()
-    records: Sequence[Record]
+    records: Sequence[TableRecord]
     shown: Sequence[str | Shown] = ()
     usual: Sequence[str] = ()
     marks: Sequence[Sequence[str]] = ()
@@ -81,7 +81,7 @@ class Table:
         if column is None:
             return replace(shown, is_text=bool(shown.is_text))
 
-        def text(record: Record) -> str:
+        def text(record: TableRecord) -> str:
             return scaled(record[column.name], column.scale, record.get("metric"))
 
         is_text = column.type_name == "string" if shown.is_text is None else shown.is_text
@@ -112,6 +112,10 @@ class Table:
         places = {shown.name: place for place, shown in enumerate(self._shown)}
         return [places[name] for name in self.usual] or list(places.values())
 
+    def column(self, name: str) -> list[Any]:
+        """Return the values of a column, record by record."""
+        return [record[name] for record in self.records]
+
     @cached_property
     def footnotes(self) -> list[str]:
         """The texts of all marks, each once; a row refers to them by number, from 1."""
@@ -130,7 +134,7 @@ Part = str | Heading | Note | Table
 Page = Iterable[Part]
 
 
-def answer_table(answer: str, records: Sequence[Record], table: str = "", **facts: Any) -> Table:
+def answer_table(answer: str, records: Sequence[TableRecord], table: str = "", **facts: Any) -> Table:
     """Return a table of an answer with its columns as `columns.json` declares them.
 
     Args:

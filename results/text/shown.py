@@ -2,7 +2,7 @@
 
 from results.text.names import at_budget, problem_text
 from results.text.number_format import NOTHING
-from results.text.page import Record, Shown
+from results.text.page import Shown, TableRecord
 from results.text.scales import scaled
 
 UNDECIDED = ("incomplete", "open", "not looked at")
@@ -17,7 +17,7 @@ def interval(low: str, scale: str, heading: str = "95%") -> Shown:
     """
     high = f"{low.removesuffix('low')}high"
 
-    def text(record: Record) -> str:
+    def text(record: TableRecord) -> str:
         if record[low] is None or record[high] is None:
             return NOTHING
         metric = record["metric"]
@@ -26,15 +26,15 @@ def interval(low: str, scale: str, heading: str = "95%") -> Shown:
     return Shown(low, heading, text)
 
 
-def _arm_text(record: Record) -> str:
+def _arm_text(record: TableRecord) -> str:
     return at_budget(record["arm"], record["asked_removed_macs_fraction"])
 
 
-def _won_lost_tied(record: Record) -> str:
+def _won_lost_tied(record: TableRecord) -> str:
     return f"{record['wins']}–{record['losses']}–{record['ties']}"
 
 
-def verdict_text(record: Record) -> str:
+def verdict_text(record: TableRecord) -> str:
     """Write the verdict of a comparison in a few words."""
     verdict: str | None = record["verdict"]
     if verdict is None:
@@ -51,13 +51,13 @@ def verdict_text(record: Record) -> str:
 def blank(name: str, before: str = "", *, is_text: bool | None = None) -> Shown:
     """Show a column with nothing where it is null, and with these words before its value."""
 
-    def text(record: Record) -> str:
+    def text(record: TableRecord) -> str:
         return "" if record[name] is None else f"{before}{record[name]}"
 
     return Shown(name, text=text, is_text=is_text)
 
 
-def _problem_text(record: Record) -> str:
+def _problem_text(record: TableRecord) -> str:
     if record["network"] is None:
         return "pooled"
     return problem_text(record["network"], record["dataset"], record["train_images"])

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from results.text.page import Note, Part, Record, Shown, answer_table
+from results.text.page import Note, Part, Shown, TableRecord, answer_table
 from sweeps.planning.durations import OTHER_NETWORK, Durations
 from sweeps.planning.forecast import Capacity, Forecast, forecasts, timed_trials
 from sweeps.planning.plan import Plan, choose_probe
@@ -111,7 +111,7 @@ def _hours_text(hours: float) -> str:
     return f"{hours:.3g}" if hours < 1000 else f"{hours:,.0f}"
 
 
-def _range(record: Record, least: str, most: str, write: Callable[[float], str]) -> str:
+def _range(record: TableRecord, least: str, most: str, write: Callable[[float], str]) -> str:
     """Write the values of these two columns; once, if they look equal."""
     first = write(record[least])
     last = write(record[most])

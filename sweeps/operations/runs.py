@@ -8,7 +8,7 @@ from typing import Any
 from results.command_output import prints_page
 from results.errors import ResultsError
 from results.store.reader import last_written_us, load
-from results.text.page import Note, Part, Record, Shown, answer_table
+from results.text.page import Note, Part, Shown, TableRecord, answer_table
 from results.text.shown import blank
 from sweeps.driver.display import time_text
 from sweeps.errors import RunFolderError
@@ -58,19 +58,19 @@ def _record(run: RunFolder) -> dict[str, Any]:
     return {"run": run.path.name, "state": state, **counts, "last_row_at": last_row_at, "problem": None}
 
 
-def _written_s(record: Record) -> float:
+def _written_s(record: TableRecord) -> float:
     return 0.0 if record["last_row_at"] is None else record["last_row_at"].timestamp()
 
 
 def _shown(now: datetime) -> tuple[str | Shown, ...]:
     """Return what people see of the runs at this moment."""
 
-    def state(record: Record) -> str:
+    def state(record: TableRecord) -> str:
         if record["problem"] is not None:
             return f"cannot be read: {record['problem']}"
         return WORDS[record["state"]]
 
-    def age(record: Record) -> str:
+    def age(record: TableRecord) -> str:
         if record["last_row_at"] is None:
             return ""
         return f"{time_text(max(0.0, now.timestamp() - _written_s(record)))} ago"
