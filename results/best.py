@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from results.circumstances import circumstance_lines, circumstance_text, circumstances_of
+from results.command_output import prints_page
 from results.errors import ResultsError
 from results.store.completeness import refuse_gaps
 from results.store.reader import Run, load
+from results.text.page import Note, Part, answer_table
 from transtailor import cli
 from transtailor.names import did_you_mean
 from transtailor.plural import counted
@@ -24,8 +26,9 @@ LIMITED = {"macs": "MACs", "params": "parameters", "latency_ms": "ms"}
 
 BEST = """
 SELECT network, dataset, train_images, metric, label, arm, seed, trial_id, point, model_key, macs, original_macs,
-    params, validation_score, {by} AS score, test_score, test_images, latency_ms, speed, is_steady, is_at_other_speed,
-    count(*) OVER problem AS points, count(*) FILTER (isfinite({by})) OVER problem AS scored
+    params, '{by}' AS chosen_by, validation_score, test_score, test_images, latency_ms, speed, is_steady,
+    is_at_other_speed, count(*) OVER problem AS points,
+    count(*) FILTER (isfinite({by})) OVER problem AS scored_points
 FROM compared_points
 WHERE {limits}
 WINDOW problem AS (PARTITION BY network, dataset, train_images, metric)
@@ -85,8 +88,8 @@ class Limit:
 def best_points(run: Run, by: str = "validation_score", limits: Sequence[Limit] = ()) -> list[dict[str, Any]]:
     """Return the best operating point of each problem (network, data set, training images, metric) under all limits.
 
-    Each record has the columns of `BEST`: the point, its scores, the number of `points` that it was chosen from, and
-    how many of them are `scored` with a finite number. A score that is not finite never wins against one that is.
+    Each record has the columns of the answer `best`: the point, its scores, the number of `points` that it was chosen
+    from, and how many of them have a finite score. A score that is not finite never wins against one that is.
 
     Args:
         by: one of `SCORES`. The test score of a point that was chosen by it is no estimate for new images.
@@ -101,8 +104,8 @@ def best_points(run: Run, by: str = "validation_score", limits: Sequence[Limit] 
     return run.rows(BEST.format(by=by, limits=conditions))
 
 
-def best_lines(run: Run, by: str, limits: Sequence[Limit]) -> Iterator[str]:
-    """Yield the lines to print: each problem's best point, where its sub-model is, and the command that saves it.
+def best_page(run: Run, by: str, limits: Sequence[Limit]) -> Iterator[Part]:
+    """Yield each problem's best point, where its sub-model is, and the command that saves it.
 
     Raises:
         ResultsError: as `best_points`; rows are lost; or no point meets the limits.
@@ -115,7 +118,8 @@ def best_lines(run: Run, by: str, limits: Sequence[Limit]) -> Iterator[str]:
     for row in points:
         yield from _lines(row, run, by, under)
     if any(limit.column == "latency_ms" for limit in limits):
-        yield from circumstance_lines(run)
+        yield from map(Note, circumstance_lines(run))
+    yield answer_table("best", points)
 
 
 def _why_none(run: Run, limits: Sequence[Limit]) -> str:
@@ -153,7 +157,7 @@ def _lines(row: dict[str, Any], run: Run, by: str, under: str) -> Iterator[str]:
     share = row["macs"] / row["original_macs"]
     yield f"  MACs {row['macs']:,} ({share:.3f} of the original's), parameters {row['params']:,}"
     yield f"  speed {_speed(row, run)}"
-    if row["score"] is None or not math.isfinite(row["score"]):
+    if row[by] is None or not math.isfinite(row[by]):
         yield f"  none of them has a finite {by}"
     key = row["model_key"]
     yield f"  its sub-model is stage {key[:12]} in the cache: <cache>/{key[:2]}/{key}.stage"
@@ -163,8 +167,8 @@ def _lines(row: dict[str, Any], run: Run, by: str, under: str) -> Iterator[str]:
 
 
 def _optimism(row: dict[str, Any], by: str) -> str:
-    if by == "validation_score" and row["scored"] > 1:
-        return f"  (the largest of {row['scored']}, so probably higher than on new images)"
+    if by == "validation_score" and row["scored_points"] > 1:
+        return f"  (the largest of {row['scored_points']}, so probably higher than on new images)"
     return ""
 
 
@@ -187,7 +191,8 @@ def _speed(row: dict[str, Any], run: Run) -> str:
     "--under", multiple=True, metavar="COLUMN=LIMIT",
     help="macs=0.8 (up to 1: of the original's), macs=2e6, params=100000, latency_ms=2 (repeatable)",
 )  # fmt: skip
-def best(run: Path, by: str, under: tuple[str, ...]) -> Iterator[str]:
+@prints_page
+def best(run: Path, by: str, under: tuple[str, ...]) -> Iterator[Part]:
     """Print the best operating point of a run under a limit, and how to save its sub-model."""
     if by == "test_score":
         say(
@@ -197,4 +202,4 @@ def best(run: Path, by: str, under: tuple[str, ...]) -> Iterator[str]:
         )
     limits = [Limit.parse(text) for text in under]
     with load(run) as tables:
-        yield from best_lines(tables, by, limits)
+        yield from best_page(tables, by, limits)

@@ -10,26 +10,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
-STRING = pa.string()
-INTEGER = pa.int64()
-FLOAT = pa.float64()
-BOOLEAN = pa.bool_()
-STRINGS = pa.list_(pa.string())
-INTEGERS = pa.list_(pa.int32())
-FLOATS = pa.list_(pa.float64())
-MOMENT = pa.timestamp("us", tz="UTC")
-
-TYPES: Mapping[str, pa.DataType] = MappingProxyType(
-    {
-        "string": STRING, "int64": INTEGER, "double": FLOAT, "bool": BOOLEAN, "list of string": STRINGS,
-        "list of int32": INTEGERS, "list of double": FLOATS, "timestamp": MOMENT,
-    }
-)  # fmt: skip
-"""Name of a type, in `columns.json` and in docs/columns.md -> the type."""
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -37,22 +21,30 @@ class Column:
     """One column.
 
     Attributes:
+        type_name: as in `columns.json`, such as "int64".
         unit: "" if it has none.
         one_of: the only values allowed; (): any.
         source: where the driver finds the value, such as "stage.info.validation_loss"; "": it is computed.
-        heading: what stands over it where people read; "": its name, with spaces.
-        scale: how its values are written for people; "": as they are.
+        heading: what stands over it where people read; "": its name, with spaces. "{mark}" is the unit of the scores.
+        scale: how its values are written for people, one of `results.text.scales.SCALED`; "": as they are.
     """
 
     name: str
-    type: pa.DataType
-    unit: str
-    meaning: str
+    type_name: str
+    unit: str = ""
+    meaning: str = ""
     nullable: bool = False
     one_of: tuple[str, ...] = ()
     source: str = ""
     heading: str = ""
     scale: str = ""
+
+    @property
+    def type(self) -> "pa.DataType":
+        """Its type in Arrow, which takes 0.2 s to import: plans and help do not need it."""
+        from results.arrow_types import TYPES
+
+        return TYPES[self.type_name]
 
 
 @cache
@@ -60,6 +52,12 @@ def declared() -> Mapping[str, Any]:
     """Return what `columns.json` says, as it is there."""
     described: dict[str, Any] = json.loads(Path(__file__).with_name("columns.json").read_bytes())
     return MappingProxyType(described)
+
+
+@cache
+def answer_columns(answer: str, table: str) -> tuple[Column, ...]:
+    """Return the columns of a table of an answer: what each of its records has, whatever the run."""
+    return columns_from(declared()["answers"][answer][table]["columns"])
 
 
 def columns_from(columns: Sequence[str | Mapping[str, Any]]) -> tuple[Column, ...]:
@@ -72,4 +70,4 @@ def columns_from(columns: Sequence[str | Mapping[str, Any]]) -> tuple[Column, ..
 
 def _column(name: str, type: str, one_of: Sequence[str] = (), unit: str = "", **facts: str) -> Column:  # noqa: A002  # as in the file
     plain = type.removesuffix("?")
-    return Column(name, TYPES[plain], unit, nullable=type != plain, one_of=tuple(one_of), **facts)
+    return Column(name, plain, unit, nullable=type != plain, one_of=tuple(one_of), **facts)

@@ -11,6 +11,8 @@ from results.plots import Plots
 from results.question import ask, question_named
 from results.store import reader
 from results.store.schema import TABLES
+from results.text.formats import frame_of
+from results.text.page import answer_table
 
 if TYPE_CHECKING:
     import pandas
@@ -56,14 +58,12 @@ class OpenedRun(reader.Run):
         Raises:
             ResultsError: another score, another limit, or rows are lost.
         """
-        import pandas
-
         from results.best import Limit, best_points
         from results.store.completeness import refuse_gaps
 
         refuse_gaps(self)
         limits = [Limit.parse(f"{column}={most}") for column, most in (under or {}).items()]
-        return pandas.DataFrame(best_points(self, by, limits))
+        return frame_of(answer_table("best", best_points(self, by, limits)))
 
     def compare(self, against: str, *, at: float | None = None, over: Sequence[str] = ()) -> "pandas.DataFrame":
         """Return every arm compared with one of them, paired by seed, as numbers of `transtailor compare`.
@@ -80,23 +80,7 @@ class OpenedRun(reader.Run):
             ResultsError: no such arm, several with that label, no arms that differ in a setting of `over`, or rows are
                 lost.
         """
-        import pandas
-
-        from results.arms.over import NAMED, average_over
-        from results.questions.compare import versus_arm_records
-        from results.store.completeness import refuse_gaps
-
-        refuse_gaps(self)
-        if not over:
-            with self.counted_once() as run:
-                return pandas.DataFrame(versus_arm_records(run, against, at))
-        # Loaded again, since the arms of this run keep their names in its other answers.
-        folders = list(self.paths.values()) if len(self.paths) > 1 else self.path
-        with reader.load(folders) as run:
-            run.count_once()
-            run.hold(*NAMED)
-            average_over(run, over)
-            return pandas.DataFrame(versus_arm_records(run, against, at))
+        return ask(self, "compare", over, against=against, at=at).tables["compare"]
 
     def __getattr__(self, name: str) -> Any:
         if name in _NAMES:

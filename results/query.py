@@ -1,12 +1,14 @@
 """Query a run's tables in SQL."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 
+from results.columns import Column
 from results.command_output import prints_page
 from results.errors import ResultsError
-from results.text.page import PageTable, Part
+from results.text.page import Part, Shown, Table
 from transtailor import cli
 from transtailor.terminal import say
 
@@ -17,6 +19,8 @@ from transtailor.terminal import say
 @prints_page
 def query(runs: tuple[Path, ...], sql: str) -> Iterator[Part]:
     """Print the answer to a query on the tables of one run, or of several, which the column `run` tells apart."""
+    import pyarrow as pa
+
     from results.store.completeness import refuse_gaps
     from results.store.reader import load, python_values
 
@@ -26,5 +30,30 @@ def query(runs: tuple[Path, ...], sql: str) -> Iterator[Part]:
             refuse_gaps(run)
         except ResultsError as error:
             say(f"warning: {error}", to=sys.stderr)
-    columns = [python_values(column) for column in answer.columns]
-    yield PageTable(columns=answer.column_names, rows=list(zip(*columns, strict=True)), words=None)
+    keys = distinct(answer.column_names)
+    columns = []
+    shown = []
+    for key, name, type_ in zip(keys, answer.column_names, answer.schema.types, strict=True):
+        is_number = pa.types.is_primitive(type_) and not pa.types.is_temporal(type_) or pa.types.is_null(type_)
+        columns.append(Column(key, str(type_), nullable=True))
+        shown.append(Shown(key, name, itemgetter(key), is_text=not is_number))
+    rows = zip(*map(python_values, answer.columns), strict=True)
+    records = [dict(zip(keys, row, strict=True)) for row in rows]
+    yield Table(name="query", columns=columns, records=records, shown=shown)
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Number the second and further columns of one name, as of `SELECT * FROM planned JOIN trials USING (trial_id)`.
+
+    >>> distinct(["status", "error", "status", "status"])
+    ['status', 'error', 'status_2', 'status_3']
+    """
+    keys: list[str] = []
+    for name in names:
+        number = 1
+        key = name
+        while key in keys or (number > 1 and key in names):
+            number += 1
+            key = f"{name}_{number}"
+        keys.append(key)
+    return keys

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import wraps
+from functools import cached_property, wraps
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,8 +12,8 @@ from results.arms.over import NAMED, average_over
 from results.command_output import prints_page
 from results.store.completeness import refuse_gaps
 from results.store.reader import Run, load
-from results.text.formats import TEXTS
-from results.text.page import Note, PageTable, Part
+from results.text.formats import TEXTS, answer_of, frame_of
+from results.text.page import Note, Part
 from transtailor import cli
 
 if TYPE_CHECKING:
@@ -61,25 +61,20 @@ class AnswerPage:
 
     Example:
         print(run.settled())
-        run.front(cost="params").tables[0]
+        run.front(cost="params").tables["front"]
     """
 
     parts: tuple[Part, ...]
 
-    @property
-    def tables(self) -> "list[pandas.DataFrame]":
-        """The tables in their order; where a table has records for programs, these."""
-        import pandas
+    @cached_property
+    def tables(self) -> "dict[str, pandas.DataFrame]":
+        """The tables by name, with the columns of docs/columns.md."""
+        return {name: frame_of(table) for name, table in answer_of(self.parts).tables.items()}
 
-        frames = []
-        for part in self.parts:
-            if not isinstance(part, PageTable):
-                continue
-            if part.records is None:
-                frames.append(pandas.DataFrame(part.rows, columns=list(part.columns)))
-            else:
-                frames.append(pandas.DataFrame(part.records))
-        return frames
+    @property
+    def notes(self) -> Sequence[str]:
+        """The sentences to be read with the tables."""
+        return answer_of(self.parts).notes
 
     def __str__(self) -> str:
         return "\n".join(TEXTS["markdown"](self.parts))
@@ -97,10 +92,12 @@ def ask(run: Run, name: str, over: Sequence[str] = (), **options: Any) -> Answer
     refuse_gaps(run)
     answer = question_named(name).answer
     if not over:
-        return AnswerPage(tuple(answer(run, **options)))
+        with run.counted_once() as counted:
+            return AnswerPage(tuple(answer(counted, **options)))
     # Loaded again, since the arms of this run keep their names in its other answers.
     folders = list(run.paths.values()) if len(run.paths) > 1 else run.path
     with load(folders) as reloaded:
+        reloaded.count_once()
         parts = list(averaged(reloaded, over))
         parts += answer(reloaded, **options)
         return AnswerPage(tuple(parts))

@@ -16,7 +16,7 @@ from sweeps.operations import control
 from sweeps.operations.attach import follow as follow_jobs
 from sweeps.operations.explain import find_trial
 from sweeps.operations.reproduce import Saving, reproduce
-from sweeps.operations.status import count_trials, status
+from sweeps.operations.status import count_trials, state_of, status
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.run.run_lock import holder_of
 from sweeps.slurm.cluster_run import ClusterRun
@@ -70,12 +70,7 @@ class FollowedRun:
     @property
     def state(self) -> str:
         """ "running", "finished", "failed" (some trials have), or "interrupted": launched again, it resumes."""
-        if self._is_running():
-            return "running"
-        counts = self.counts()
-        if counts["waiting"] or counts.get("resting"):
-            return "interrupted"
-        return "failed" if counts["failed"] else "finished"
+        return "running" if self._is_running() else state_of(self.counts(), is_run=False)
 
     def counts(self) -> dict[str, int]:
         """Return the number of trials that are finished, running, waiting and failed; of a search also the others."""

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from results.text.formats import terminal_lines
-from results.text.page import Page, PageTable
+from results.text.formats import answer_of, frame_of, terminal_lines
+from results.text.page import Page
 from sweeps.followed_run import PAGE_WIDTH, FollowedRun, LaunchProcess
 from sweeps.operations.control import LAUNCHER
 from sweeps.operations.launch import check_site
@@ -166,11 +166,8 @@ class SweepPlan:
 
     @cached_property
     def trials(self) -> "pandas.DataFrame":
-        """A row for each trial: its id, label, network, data, seed, numbers of points and stages, and its state."""
-        import pandas
-
-        table_of_trials = next(part for part in self.page if isinstance(part, PageTable))
-        return pandas.DataFrame(table_of_trials.rows, columns=list(table_of_trials.columns))
+        """A row for each trial: its id, arm, network, data set, seed, numbers of points and stages, and its state."""
+        return frame_of(answer_of(self.page).tables["trials"])
 
     def __str__(self) -> str:
         return "\n".join(terminal_lines(self.page, PAGE_WIDTH))

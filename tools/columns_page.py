@@ -1,9 +1,9 @@
-"""The page of every table, key and column of a run, from its schema: `python -m tools.columns_page`."""
+"""The page of every table, key and column of a run and of every answer: `python -m tools.columns_page`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from results.columns import TYPES, Column
+from results.columns import Column, answer_columns, declared
 from results.store.points_view import MEANINGS
 from results.store.schema import SCHEMA_VERSION, TABLES, TableSchema
 from transtailor.files import write_file
@@ -14,7 +14,6 @@ _OF_TIMES = (
     "peak_memory_bytes",
 )  # fmt: skip
 _TYPES_OF_TIMES = {"is_steady": "bool?", "is_at_other_speed": "bool?", "peak_memory_bytes": "int64?"}
-_NAMES = {type_: name for name, type_ in TYPES.items()}
 
 
 def page() -> str:
@@ -34,6 +33,7 @@ def _lines() -> Iterator[str]:
     yield from _points()
     yield from _measured_points()
     yield from _other_views()
+    yield from _answers()
 
 
 def _points() -> Iterator[str]:
@@ -97,25 +97,46 @@ def _other_views() -> Iterator[str]:
     yield "```"
 
 
+def _answers() -> Iterator[str]:
+    yield ""
+    yield "## Answers"
+    yield ""
+    yield "The tables of the commands, as JSON, CSV, Parquet and Python have them: the same columns for every run, null"
+    yield "where there is nothing. [How to read them](reading.md#answers-for-programs)."
+    for answer, tables in declared()["answers"].items():
+        for name, table in tables.items():
+            of = "" if name == answer else f": {name}"
+            yield ""
+            yield f"### {answer}{of}"
+            yield ""
+            yield f"A row for {table['rows']}."
+            yield ""
+            yield from _columns(answer_columns(answer, name))
+
+
 def _table(table: TableSchema) -> Iterator[str]:
     yield ""
     yield f"## {table.name}"
     yield ""
     yield "Key: " + ", ".join(f"`{name}`" for name in table.key)
     yield ""
+    yield from _columns(table.columns)
+
+
+def _columns(columns: Iterable[Column]) -> Iterator[str]:
     yield "| column | type | unit | meaning |"
     yield "| --- | --- | --- | --- |"
-    for column in table.columns:
+    for column in columns:
         yield f"| `{column.name}` | {_type(column)} | {column.unit} | {_meaning(column)} |"
 
 
 def _type(column: Column) -> str:
-    return _NAMES[column.type] + ("?" if column.nullable else "")
+    return column.type_name + ("?" if column.nullable else "")
 
 
 def _meaning(column: Column) -> str:
     allowed = f" (one of: {', '.join(column.one_of)})" if column.one_of else ""
-    return column.meaning + allowed
+    return (column.meaning + allowed).replace("|", "\\|")  # which would begin another cell
 
 
 if __name__ == "__main__":

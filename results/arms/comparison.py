@@ -16,6 +16,7 @@ from results.arms.problem import Problem
 from results.statistics.means import Mean, mean_interval
 from results.statistics.pairs import Paired, compare_pairs, doubts
 from results.store.reader import Run
+from results.text.names import at_budget
 
 TRANSTAILOR = "transtailor"
 
@@ -110,7 +111,7 @@ class Arm:
     rank: int | None = None  # by validation score within the problem, from 1; None without one, or if trials failed
 
     def __str__(self) -> str:
-        return f"{self.name} at {100 * self.asked:g}% fewer MACs" if self.asked else self.name
+        return at_budget(self.name, self.asked)
 
     @property
     def is_mixed(self) -> bool:

@@ -10,6 +10,7 @@ from results.errors import ResultsError
 from results.statistics.sequential import Verdict
 from results.store.reader import Run
 from results.store.spec_file import settle_tables
+from results.text.names import at_budget
 
 LOOKS = "SELECT * EXCLUDE (code_digest, written_at) FROM looks ORDER BY look, comparison"
 SETTLED = ("better", "worse", "no difference that matters")
@@ -28,16 +29,12 @@ class Comparison:
     against_asked: float | None
 
     def __str__(self) -> str:
-        return f"{_point_text(self.arm, self.asked)} against {_point_text(self.against, self.against_asked)}"
+        return f"{at_budget(self.arm, self.asked)} against {at_budget(self.against, self.against_asked)}"
 
     @property
     def order(self) -> tuple[object, ...]:
         """Sort key: by problem, budget and arm."""
         return self.problem, budget_order(self.asked), self.arm
-
-
-def _point_text(arm: str, asked: float | None) -> str:
-    return arm if not asked else f"{arm} at {100 * asked:g}% fewer MACs"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from results.store.reader import Run
+from results.text.names import at_budget
 
 PRINTED = """
 SELECT paper, place, label, method, network, dataset, asked_removed_macs_fraction AS asked, metric, value, note
@@ -30,8 +31,7 @@ class PrintedPoint:
     @property
     def name(self) -> str:
         """The name of its row in a table."""
-        at = "" if not self.asked else f" at {100 * self.asked:g}% fewer MACs"
-        return f"{self.label}{at}, as printed in {self.paper}, {self.place}"
+        return f"{at_budget(self.label, self.asked)}, as printed in {self.paper}, {self.place}"
 
 
 def printed_numbers(run: Run) -> list[PrintedPoint]:

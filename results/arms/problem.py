@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from results.text.names import problem_text
+
 
 class Problem(NamedTuple):
     """Arms are compared within a problem: one network on one target data set with one number of training images."""
@@ -10,6 +12,10 @@ class Problem(NamedTuple):
     dataset: str
     train_images: int = 0  # 0: not known
 
+    @property
+    def record(self) -> dict[str, str | int | None]:
+        """The columns that name it in a table; null where the images are not known."""
+        return {"network": self.network, "dataset": self.dataset, "train_images": self.train_images or None}
+
     def __str__(self) -> str:
-        images = "" if not self.train_images else f" ({self.train_images} training images)"
-        return f"{self.network} on {self.dataset}{images}"
+        return problem_text(self.network, self.dataset, self.train_images)

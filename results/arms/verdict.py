@@ -1,4 +1,6 @@
-"""The verdict of a comparison as text: which arm is better, or why it is inconclusive."""
+"""What a comparison says, as columns and as text: which arm is better, or why it is inconclusive."""
+
+from typing import Any
 
 from results.arms.comparison import Pairing
 from results.text.number_format import SCALES
@@ -6,14 +8,29 @@ from transtailor.plural import counted
 
 
 def verdict_word(pairing: Pairing) -> str:
-    """Write the verdict in a few words: better, worse, inconclusive, not equally tuned, or how many failed."""
+    """Return the verdict: better, worse, inconclusive, not equally tuned, or incomplete since trials failed."""
     if pairing.failed:
-        return f"incomplete, {pairing.failed} failed"
+        return "incomplete"
     if pairing.tuning_budgets_differ:
         return "not equally tuned"
     if pairing.result.difference.mean is None or pairing.doubts:
         return "inconclusive"
     return "better" if pairing.result.difference.mean > 0 else "worse"
+
+
+def comparison_record(pairing: Pairing) -> dict[str, Any]:
+    """Return the columns of a comparison that are the same in every table; without a correction of p."""
+    result = pairing.result
+    difference = result.difference
+    return {
+        "metric": pairing.metric, "arm": pairing.arm, "asked_removed_macs_fraction": pairing.asked,
+        "against": pairing.second, "problems": pairing.problems,
+        "pairs": difference.n, "difference": difference.mean,
+        "difference_low": difference.low, "difference_high": difference.high,
+        "wins": result.wins, "losses": result.losses, "ties": result.ties, "ahead_fraction": result.improvement,
+        "p": result.p, "smallest_p": result.smallest_p,
+        "verdict": verdict_word(pairing), "failed_trials": pairing.failed,
+    }  # fmt: skip
 
 
 def verdict(pairing: Pairing) -> str:

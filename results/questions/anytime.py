@@ -5,21 +5,31 @@ For runs to which seeds were added after looking at results, and for arms that a
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from results.arms.against import compared_arms
 from results.arms.below_head import below_head_lines
 from results.arms.comparison import Arm
 from results.sign_flip import SIGNIFICANCE
-from results.statistics.means import Mean
 from results.statistics.sequential import anytime_interval
 from results.store.reader import Run
-from results.text.number_format import NOTHING, SCALES, percent
-from results.text.page import Heading, Note, PageTable, Part
+from results.text.page import Heading, Note, Part, Shown, TableRecord, answer_table, notes
+from results.text.shown import interval, verdict_text
 
-COLUMNS = ("budget %", "arm", "seeds", "difference", "95% at any time", "all together", "verdict", "against")
 FEWEST = 10  # seeds; below, the interval's theory, of many seeds, is too far away
 BEST_AT = 25
 """The number of seeds at which the intervals are narrowest; fixed, since it must not depend on the scores."""
+
+
+def _verdict_text(record: TableRecord) -> str:
+    return f"{FEWEST} seeds or more are needed" if record["verdict"] == "too few seeds" else verdict_text(record)
+
+
+SHOWN = (
+    "asked_removed_macs_fraction", "arm", Shown("pairs", "seeds"), "difference",
+    interval("difference_low", "difference", "95% at any time"), interval("together_low", "difference", "all together"),
+    Shown("verdict", text=_verdict_text), "against",
+)  # fmt: skip
 
 
 def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
@@ -33,12 +43,11 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
         yield ""
         yield f"Compared with {base}."
         yield ""
-        yield PageTable(
-            columns=COLUMNS, rows=[_row(arm, control, len(pairs)) for arm, control in pairs], words=(1, 6, 7)
-        )
+        records = [_record(arm, control, len(pairs)) for arm, control in pairs]
+        yield answer_table("compare --anytime", records, "anytime", shown=SHOWN)
         yield ""
         controls = {control.name for _, control in pairs}
-        yield from map(Note, below_head_lines(run, [base.problem], controls))
+        yield from notes(below_head_lines(run, [base.problem], controls), base.problem)
     yield Note(
         "95% at any time: a confidence sequence (Waudby-Smith et al., Annals of Statistics 2024): it holds at all"
         f" numbers of seeds from {FEWEST} on at once, so you may look after each one. All together: the same at 0.05"
@@ -47,28 +56,28 @@ def anytime_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
     )
 
 
-def _row(arm: Arm, control: Arm, comparisons: int) -> tuple[str, ...]:
-    scale = SCALES[arm.metric]
+def _record(arm: Arm, control: Arm, comparisons: int) -> dict[str, Any]:
     seeds = sorted(arm.test_by_seed.keys() & control.test_by_seed.keys())
     differences = [arm.test_by_seed[seed] - control.test_by_seed[seed] for seed in seeds]
-    mean = math.fsum(differences) / len(seeds) if seeds else None
-    alone = NOTHING
-    together = NOTHING
-    word = f"{FEWEST} seeds or more are needed"
+    alone: tuple[float | None, float | None] = (None, None)
+    together = alone
+    verdict = "too few seeds"
     if len(seeds) >= FEWEST:
         image = _image(arm)
-        low, high = anytime_interval(differences, SIGNIFICANCE, BEST_AT, image)
-        alone = scale.interval(Mean(len(seeds), None, None, low, high), signed=True)
-        low, high = anytime_interval(differences, SIGNIFICANCE / comparisons, BEST_AT, image)
-        together = scale.interval(Mean(len(seeds), None, None, low, high), signed=True)
-        word = "inconclusive"
+        alone = anytime_interval(differences, SIGNIFICANCE, BEST_AT, image)
+        low, high = together = anytime_interval(differences, SIGNIFICANCE / comparisons, BEST_AT, image)
+        verdict = "inconclusive"
         if low > 0 or high < 0:
-            word = "better" if low > 0 else "worse"
+            verdict = "better" if low > 0 else "worse"
     failed = arm.failed + control.failed
-    if failed:
-        word = f"incomplete, {failed} failed"
-    compared = (percent(arm.asked, 1), arm.name, str(len(seeds)), scale.difference(mean))
-    return (*compared, alone, together, word, str(control))
+    return {
+        **arm.problem.record, "metric": arm.metric, "arm": arm.name, "asked_removed_macs_fraction": arm.asked,
+        "against": str(control), "pairs": len(seeds),
+        "difference": math.fsum(differences) / len(seeds) if seeds else None,
+        "difference_low": alone[0], "difference_high": alone[1],
+        "together_low": together[0], "together_high": together[1],
+        "verdict": "incomplete" if failed else verdict, "failed_trials": failed,
+    }  # fmt: skip
 
 
 def _image(arm: Arm) -> float:

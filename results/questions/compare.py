@@ -7,6 +7,7 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from results.arms import comparison
@@ -19,12 +20,12 @@ from results.arms.looks import is_settled_run
 from results.arms.problem import Problem
 from results.arms.selection import select_arms
 from results.arms.shared_training import support_lines
-from results.arms.verdict import verdict_word
+from results.arms.verdict import comparison_record, verdict_word
 from results.command_options import complete_arms, over_option
 from results.errors import ResultsError
 from results.question import question
 from results.questions.anytime import anytime_page
-from results.questions.settled import refuse_other_comparison, settled_page, settled_verdicts
+from results.questions.settled import look_record, refuse_other_comparison, settled_page, settled_verdicts
 from results.questions.stops import stops_page
 from results.render import tables
 from results.render.blocks import Figure, Section, TableBlock
@@ -33,20 +34,22 @@ from results.render.style import WIDTH, arm_channels, names_width, order_arms, q
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.gaps import above_widest_gap
 from results.statistics.pairs import holm
-from results.store.answers import Answer
 from results.store.reader import Run
-from results.text.number_format import SCALES, Scale, p_text, percent
-from results.text.page import Heading, Note, PageTable, Part
+from results.text.number_format import SCALES, Scale, percent
+from results.text.page import Heading, Note, Part, Shown, Table, answer_table, notes
+from results.text.shown import DIFFERENCE_INTERVAL, VERDICT, WON_LOST_TIED
 from transtailor import cli
 from transtailor.plural import counted
 
-ARM = ("budget %", "removed %", "arm", "test")
-COMPARISON = ("difference", "95%", "won–lost–tied", "ahead %", "p", "smallest p", "p (Holm)", "verdict")
-COLUMNS = (*ARM, *COMPARISON, "against")
-POOLED = ("budget %", "arm", "problems", "seeds", *COMPARISON, "against")
-_USUALLY_COMPARED = ("difference", "95%", "won–lost–tied", "p", "verdict")
-USUAL = [COLUMNS.index(name) for name in ("arm", "removed %", "test", *_USUALLY_COMPARED)]
-USUAL_POOLED = [POOLED.index(name) for name in ("arm", "budget %", "seeds", *_USUALLY_COMPARED)]
+COMPARISON = (
+    "difference", DIFFERENCE_INTERVAL, WON_LOST_TIED, "ahead_fraction", "p", "smallest_p", "p_holm", VERDICT, "against",
+)  # fmt: skip
+BUDGET = Shown("asked_removed_macs_fraction", is_text=True)
+SHOWN = (BUDGET, "removed_macs_fraction", "arm", "score", *COMPARISON)
+SHOWN_POOLED = (BUDGET, "arm", "problems", Shown("pairs", "seeds"), *COMPARISON)
+_USUALLY_COMPARED = ("difference", "difference_low", "won_lost_tied", "p", "verdict")
+USUAL = ("arm", "removed_macs_fraction", "score", *_USUALLY_COMPARED)
+USUAL_POOLED = ("arm", "asked_removed_macs_fraction", "pairs", *_USUALLY_COMPARED)
 
 Models = tuple[frozenset[str], frozenset[str]]
 
@@ -59,12 +62,6 @@ class ComparedRow:
         self.arm, self.control = pairs[0]
         self.pairing = comparison.compare(pairs)
         self.trained_longer = any(is_shorter(control, arm) for arm, control in pairs)
-
-    @property
-    def verdict(self) -> str:
-        """The verdict, and whether the arm has trained for longer than its control."""
-        longer = self.trained_longer and not self.pairing.failed
-        return verdict_word(self.pairing) + (", but trained longer" if longer else "")
 
     @property
     def models(self) -> Models:
@@ -92,69 +89,39 @@ def _correct_p(rows: Sequence[ComparedRow]) -> dict[Models, float | None]:
     return dict(zip(family, corrected, strict=True))
 
 
-def versus_arm_records(run: Run, against: str, asked: float | None) -> list[dict[str, Any]]:
-    """Return the tables of `versus_arm_page` as numbers: one record for each arm at a budget, in the order of the rows.
-
-    Scores and differences are as in `measured_points` (an accuracy of 0.91), p is None where pairs are missing, and
-    `p_holm` is corrected over the arms of one network and data set.
-
-    Raises:
-        ResultsError: as `versus_arm_page`.
-    """
+def _records(rows: Sequence[ComparedRow]) -> list[dict[str, Any]]:
+    """Return a record for each row, with p corrected as one family."""
+    p_holm = _correct_p(rows)
     records = []
-    for _, rows in _compare_arms(run, against, asked):
-        p_holm = _correct_p(rows)
-        records += [_record(row, p_holm[row.models]) for row in rows]
-    if is_settled_run(run):
-        _take_verdicts_of_looks(run, against, records)
+    for row in rows:
+        arm = row.arm
+        records.append({
+            **arm.problem.record, "label": arm.label, "removed_macs_fraction": arm.removed, "score": arm.test.mean,
+            "against_score": row.control.test.mean, **comparison_record(row.pairing), "against": row.control.name,
+            "p_holm": p_holm[row.models], "trained_longer": row.trained_longer,
+        })  # fmt: skip
     return records
 
 
-def _take_verdicts_of_looks(run: Run, against: str, records: Sequence[dict[str, Any]]) -> None:
-    """Replace what supposes a fixed number of seeds by what the looks say; None where nothing was looked at."""
-    refuse_other_comparison(run, against)
-    verdicts = settled_verdicts(run)
-    for record in records:
-        problem = Problem(record["network"], record["dataset"], record["train_images"] or 0)
-        look = verdicts.get((problem, record["arm"], record["asked_removed_macs_fraction"]))
-        record |= dict.fromkeys(("difference_low", "difference_high", "p", "p_holm"), None)
-        record["verdict"] = "not looked at"
-        if look is not None:
-            record |= {
-                "difference": look.mean,
-                "difference_low": look.low,
-                "difference_high": look.high,
-                "pairs": look.seeds,
-                "p": look.p,
-                "verdict": look.verdict,
-            }
+def _looked_at_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
+    """Yield the page of a run whose looks decide: people read the looks, programs the same columns as of other runs.
 
-
-def _record(row: ComparedRow, p_holm: float | None) -> dict[str, Any]:
-    arm = row.arm
-    result = row.pairing.result
-    return {
-        "network": arm.problem.network,
-        "dataset": arm.problem.dataset,
-        "train_images": arm.problem.train_images or None,
-        "metric": arm.metric,
-        "label": arm.label,
-        "arm": arm.name,
-        "asked_removed_macs_fraction": arm.asked,
-        "removed_macs_fraction": arm.removed,
-        "test_score": arm.test.mean,
-        "difference": result.difference.mean,
-        "difference_low": result.difference.low,
-        "difference_high": result.difference.high,
-        "pairs": result.difference.n,
-        "wins": result.wins,
-        "losses": result.losses,
-        "ties": result.ties,
-        "p": result.p,
-        "p_holm": p_holm,
-        "verdict": row.verdict,
-        "against": row.control.name,
-    }
+    What supposes a fixed number of seeds is replaced by what the looks say; null where nothing was looked at.
+    """
+    for part in settled_page(run, asked):
+        yield replace(part, name="") if isinstance(part, Table) else part
+    looks = settled_verdicts(run)
+    records = []
+    for _, rows in _compare_arms(run, against, asked):
+        for row, record in zip(rows, _records(rows), strict=True):
+            look = looks.get((row.arm.problem, row.arm.name, row.arm.asked))
+            unknown = dict.fromkeys(("difference_low", "difference_high", "p", "smallest_p", "p_holm"))
+            record |= {**unknown, "verdict": "not looked at"}
+            if look is not None:
+                record |= {name: value for name, value in look_record(look).items() if name in record}
+            records.append(record)
+    yield answer_table("compare", records)
+    yield answer_table("compare", [], "pooled")
 
 
 def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Part]:
@@ -174,28 +141,24 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
         yield ""
         yield f"Compared with {base}: {SCALES[base.metric].value(base.test.mean)} over {counted(base.test.n, 'seed')}."
         yield ""
-        usual = _with_control(USUAL, COLUMNS, rows)
-        words = (0, 2, len(COLUMNS) - 2, len(COLUMNS) - 1)
-        yield PageTable(columns=COLUMNS, rows=list(_cells(rows)), words=words, usual=usual)
+        yield answer_table("compare", _records(rows), shown=SHOWN, usual=_with_control(USUAL, rows))
         yield ""
         controls = {base.name, *(row.control.name for row in rows)}
         compared_names = {row.arm.name for row in rows} | controls
-        notes = below_head_lines(run, [base.problem], controls) + _notes(rows)
-        notes += [*extension_notes(run, compared_names), *support_lines(run, [base.problem])]
-        yield from map(Note, notes)
+        lines = below_head_lines(run, [base.problem], controls) + _notes(rows)
+        lines += [*extension_notes(run, compared_names), *support_lines(run, [base.problem])]
+        yield from notes(lines, base.problem)
         yield ""
-    yield from _pooled_lines(run, compared)
+    yield from _pooled_page(run, compared)
 
 
-def _with_control(usual: Sequence[int], columns: Sequence[str], rows: Sequence[ComparedRow]) -> list[int]:
+def _with_control(usual: Sequence[str], rows: Sequence[ComparedRow]) -> Sequence[str]:
     """Return the usual columns, and the one that names each row's control where the rows have several."""
-    if len({row.control.name for row in rows}) < 2:
-        return list(usual)
-    return [*usual, columns.index("against")]
+    return [*usual, "against"] if len({row.control.name for row in rows}) > 1 else usual
 
 
-def _pooled_lines(run: Run, compared: Sequence[tuple[Arm, Sequence[ComparedRow]]]) -> Iterator[Part]:
-    """Yield the same over all problems of one metric, for pairs of arms that several problems have; nothing if none."""
+def _pooled_page(run: Run, compared: Sequence[tuple[Arm, Sequence[ComparedRow]]]) -> Iterator[Part]:
+    """Yield the same over all problems of one metric, for pairs of arms that several problems have."""
     groups: dict[tuple[str, tuple[bool, float], str, str], list[Pair]] = {}
     for _, rows in compared:
         for row in rows:
@@ -216,52 +179,22 @@ def _pooled_lines(run: Run, compared: Sequence[tuple[Arm, Sequence[ComparedRow]]
             " over them."
         )
     if not pooled:
+        yield answer_table("compare", [], "pooled")
         return
     yield Heading("All together")
     yield ""
     yield "The unit is the seed: both arms' scores are averaged over problems first, then compared."
     yield ""
-    texts = []
-    for row, cells in zip(pooled, _comparison_cells(pooled), strict=True):
-        seeds = row.pairing.result.difference.n
-        of_arm = (percent(row.arm.asked, 1), row.arm.name, str(len(row.pairs)), str(seeds))
-        texts.append((*of_arm, *cells, row.control.name))
-    words = (0, 1, len(POOLED) - 2, len(POOLED) - 1)
-    yield PageTable(columns=POOLED, rows=texts, words=words, usual=_with_control(USUAL_POOLED, POOLED, pooled))
+    usual = _with_control(USUAL_POOLED, pooled)
+    yield answer_table("compare", _records(pooled), "pooled", shown=SHOWN_POOLED, usual=usual)
     yield ""
-    yield Note(
+    lines = [
         "Networks and data sets are fixed, not sampled, and weigh the same. n counts seeds that all of them have; the"
         " result does not extend to other networks or data sets."
-    )
-    yield from map(Note, _notes(pooled))
-    problems = [base.problem for base, _ in compared]
-    yield from map(Note, support_lines(run, problems))
+    ]
+    lines += [*_notes(pooled), *support_lines(run, [base.problem for base, _ in compared])]
+    yield from notes(lines, "All together")
     yield ""
-
-
-def _cells(rows: Sequence[ComparedRow]) -> Iterator[tuple[str, ...]]:
-    for row, cells in zip(rows, _comparison_cells(rows), strict=True):
-        arm = row.arm
-        measured = SCALES[arm.metric].value(arm.test.mean)
-        yield percent(arm.asked, 1), percent(arm.removed, 1), arm.name, measured, *cells, row.control.name
-
-
-def _comparison_cells(rows: Sequence[ComparedRow]) -> Iterator[tuple[str, ...]]:
-    """Yield the cells of the columns `COMPARISON`, with p corrected as one family."""
-    corrected = _correct_p(rows)
-    for row in rows:
-        scale = SCALES[row.pairing.metric]
-        result = row.pairing.result
-        yield (
-            scale.difference(result.difference.mean),
-            scale.interval(result.difference, signed=True),
-            f"{result.wins}–{result.losses}–{result.ties}",
-            percent(result.improvement, 0),
-            p_text(result.p),
-            p_text(result.smallest_p),
-            p_text(corrected[row.models]),
-            row.verdict,
-        )
 
 
 def _notes(rows: Sequence[ComparedRow]) -> list[str]:
@@ -271,18 +204,18 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     left = sum((corrected[models] or 0.0) <= SIGNIFICANCE for models in settled)
     comparisons = counted(sum(p is not None for p in corrected.values()), "comparison")
     of_settled = f" of {len(settled)}" if settled else ""
-    notes = [
+    lines = [
         "ahead %: how often the arm is ahead at the same seed (probability of improvement); a tie counts half.",
         f"Verdicts are uncorrected. After Holm's correction over {comparisons}, {left or 'none'}{of_settled}"
         f" {'are' if left > 1 else 'is'} significant.",
     ]
     repeated = len(rows) - len(corrected)
     if repeated:
-        notes.append(f"{counted(repeated, 'row')} with the same models as another row: counted as one comparison.")
+        lines.append(f"{counted(repeated, 'row')} with the same models as another row: counted as one comparison.")
     pairings = [row.pairing for row in rows]
     incomplete = sum(pairing.failed > 0 for pairing in pairings)
     if incomplete:
-        notes.append(
+        lines.append(
             f"{counted(incomplete, 'row')} lost seeds to failed trials or NaN scores: shown over the other seeds, with"
             " no verdict and no part in the correction."
         )
@@ -290,25 +223,24 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
     if longer:
         arms = counted(longer, "arm")
         baseline = "its baseline" if longer == 1 else "their baselines"
-        notes.append(
+        lines.append(
             f"{arms} trained longer than {baseline}, which may explain part of the difference. To rule this out, add"
             " a fine-tuning of the same length to the spec."
         )
     mixed = sum(pairing.is_mixed for pairing in pairings)
     if mixed:
-        notes.append(f"{counted(mixed, 'comparison')} with mixed hardware, ranks or torch versions.")
+        lines.append(f"{counted(mixed, 'comparison')} with mixed hardware, ranks or torch versions.")
     unpaired = sum(pairing.result.unpaired > 0 for pairing in pairings)
     if unpaired:
-        notes.append(f"{counted(unpaired, 'comparison')} with seeds of one arm only: those seeds are left out.")
+        lines.append(f"{counted(unpaired, 'comparison')} with seeds of one arm only: those seeds are left out.")
     shares = sum(pairing.shares_models for pairing in pairings)
     if shares:
-        notes.append(
+        lines.append(
             f"{counted(shares, 'comparison')} with fewer distinct models than pairs: n is smaller than it looks."
         )
-    return notes
+    return lines
 
 
-_COLUMNS = ("arm", "asked_removed_macs_fraction", "seed", "test_score", "baseline_test_score", "difference")
 _MOST_BUDGETS = 4
 
 
@@ -321,10 +253,11 @@ def chart(findings: Findings, problem: Problem) -> Chart | None:
     _, baseline, _ = compared[0]
     scale = SCALES[baseline.metric]
     budgets = _budgets(pairings)
-    rows = []
+    records = []
     for arm, baseline_of_arm, _ in compared:
-        rows += _seed_rows(arm, baseline_of_arm)
-    panel_of_rows = [budgets.index(asked) if asked in budgets else -1 for _, asked, *_ in rows]
+        records += _seed_records(arm, baseline_of_arm)
+    asked_of_rows = [record["asked_removed_macs_fraction"] for record in records]
+    panel_of_rows = [budgets.index(asked) if asked in budgets else -1 for asked in asked_of_rows]
     drawn_arms = {pairing.arm for pairing in pairings}
     arms = [name for name in order_arms(findings.methods) if name in drawn_arms]
     left = names_width(arms)
@@ -337,10 +270,10 @@ def chart(findings: Findings, problem: Problem) -> Chart | None:
     far_below = [mean for mean in means if mean["x"] < least]
     ends = _ends([mean for mean in means if mean["x"] >= least])
     far_arms = {(mean["arm"], mean["panel"]) for mean in far_below}
-    for (name, *_, difference), panel in zip(rows, panel_of_rows, strict=True):
-        is_drawn = panel >= 0 and (name, panel) not in far_arms
-        if is_drawn and math.isfinite(difference):
-            ends.append(scale.factor * difference)
+    for record, panel in zip(records, panel_of_rows, strict=True):
+        is_drawn = panel >= 0 and (record["arm"], panel) not in far_arms
+        if is_drawn and math.isfinite(record["difference"]):
+            ends.append(scale.factor * record["difference"])
     panels = []
     for panel, budget in enumerate(budgets):
         panels.append(
@@ -365,7 +298,7 @@ def chart(findings: Findings, problem: Problem) -> Chart | None:
     return Chart(
         f"{problem}: difference in test {scale.noun} to {baseline}{scale.difference_axis_unit}",
         spec,
-        Answer(_COLUMNS, rows, POINTS_OF_ARMS.strip()),
+        Table(records=records, sql=POINTS_OF_ARMS.strip()),
         {"panel": panel_of_rows},
         {"means": means},
         " ".join(notes),
@@ -373,14 +306,17 @@ def chart(findings: Findings, problem: Problem) -> Chart | None:
     )
 
 
-def _seed_rows(arm: Arm, baseline: Arm) -> list[tuple[Any, ...]]:
-    """Return the columns `_COLUMNS` for each seed that both arms have."""
-    rows = []
+def _seed_records(arm: Arm, baseline: Arm) -> list[dict[str, Any]]:
+    """Return the rows of the figure for each seed that both arms have."""
+    records = []
     for seed, score in sorted(arm.test_by_seed.items()):
         if seed in baseline.test_by_seed:
             baseline_score = baseline.test_by_seed[seed]
-            rows.append((arm.name, arm.asked, seed, score, baseline_score, score - baseline_score))
-    return rows
+            records.append({
+                "arm": arm.name, "asked_removed_macs_fraction": arm.asked, "seed": seed, "test_score": score,
+                "baseline_test_score": baseline_score, "difference": score - baseline_score,
+            })  # fmt: skip
+    return records
 
 
 def _ends(means: Sequence[Mapping[str, Any]]) -> list[float]:
@@ -534,5 +470,5 @@ def compare(
         return anytime_page(run, against, at)
     if is_settled_run(run):
         refuse_other_comparison(run, against)
-        return settled_page(run, at)
+        return _looked_at_page(run, against, at)
     return versus_arm_page(run, against, at)

@@ -1,17 +1,21 @@
 """What the run cost, in rank-hours and GPU-hours, and what sharing saved over each baseline."""
 
+from collections.abc import Mapping
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from results.arms import cost
+from results.arms.cost import SharingSavings
 from results.arms.findings import Findings
-from results.render import tables
+from results.columns import Column
 from results.render.blocks import Figure, Section, TableBlock, Words
 from results.render.chart import Chart, Spec
 from results.render.style import PALETTE, WIDTH, names_width, row_axis, tooltip
-from results.sharing import ONE_SCRIPT, Baseline
-from results.store.answers import Answer, answer
+from results.sharing import BASELINES, ONE_SCRIPT, Baseline
+from results.store.query_table import query_table
 from results.store.reader import Run
 from results.text.number_format import number
+from results.text.page import Table
 
 KINDS = """
 WITH each AS (
@@ -30,14 +34,14 @@ one where an earlier run or attempt has computed it. `saved_rank_hours`: what th
 In order, so that the same rows give the same sums to the last digit."""
 SAVED = "saved over one script per trial"
 _STAGES_IN_VIEW = 30
-_ANSWERS: WeakKeyDictionary[Run, Answer] = WeakKeyDictionary()
+_KINDS: WeakKeyDictionary[Run, Table] = WeakKeyDictionary()
 
 
-def kinds_of(run: Run) -> Answer:
+def kinds_of(run: Run) -> Table:
     """Return the answer of `KINDS`, which is asked once of a run as it was loaded."""
-    if run not in _ANSWERS:
-        _ANSWERS[run] = answer(run, KINDS)
-    return _ANSWERS[run]
+    if run not in _KINDS:
+        _KINDS[run] = query_table(run, KINDS)
+    return _KINDS[run]
 
 
 def hours(run: Run) -> tuple[float, float]:
@@ -72,7 +76,7 @@ def hours_text(hours: float, unit: tuple[float, str], before: str = "") -> str:
 def cost_by_kind(run: Run) -> Chart | None:
     """Draw a bar for each kind of stage; None where no stage is written."""
     data = kinds_of(run)
-    if not data.rows:
+    if not data.records:
         return None
     kinds = data.column("kind")
     per_hour, unit = time_unit(run)
@@ -115,16 +119,40 @@ def section(findings: Findings) -> Section:
     if chart is None:
         return section_costs
     unit = time_unit(run)
-    section_costs.blocks += [Words(_in_a_sentence(chart.answer, unit)), Figure("kinds", chart)]
+    section_costs.blocks += [Words(_in_a_sentence(chart.data, unit)), Figure("kinds", chart)]
     whole, arms = cost.cost_of_run(run)
     for baseline in whole.baselines.leading_first():
         if baseline.factor is not None:
             section_costs.blocks.append(Words(_factor_in_a_sentence(baseline, unit)))
-    table = tables.cost_table(whole, arms, unit, cost.COSTS)
+    table = _cost_table(whole, arms, unit)
     section_costs.blocks.append(
         TableBlock(table, "Shared, and against each baseline", derived=True, folded=len(table.rows) > 24)
     )
     return section_costs
+
+
+def _cost_table(whole: SharingSavings, arms: Mapping[str, SharingSavings], unit: tuple[float, str]) -> Table:
+    """Build the table of the time of stages, and what sharing saves; `unit`: its number per hour, its name."""
+    per_hour, name_of_unit = unit
+    factors = [Column(name, "double", heading=f"factor against {name}", scale="number:2") for name in BASELINES]
+    columns = [
+        Column("arm", "string"), Column("stages", "int64", scale="count"),
+        Column("points", "int64", heading="operating points", scale="count"),
+        Column("once", "double", heading=f"each stage once ({name_of_unit})", scale="number:1"), *factors,
+    ]  # fmt: skip
+    records = []
+    marks = []
+    for arm, savings in {"all together": whole, **arms}.items():
+        of = savings.baselines
+        record: dict[str, Any] = {"arm": arm, "stages": savings.stages, "points": savings.points}
+        for baseline in (of.one_script, of.source_given, of.each_point_alone):
+            record[baseline.name] = baseline.factor
+        records.append({**record, "once": of.one_script.shared / 3600 * per_hour})
+        lost = f"{savings.unrecorded} stages have no row and count as 0 s"
+        marks.append([lost] if savings.unrecorded else [])
+    return Table(
+        columns=columns, records=records, shown=[column.name for column in columns], marks=marks, sql=cost.COSTS
+    )
 
 
 def _factor_in_a_sentence(baseline: Baseline, unit: tuple[float, str]) -> str:
@@ -134,7 +162,7 @@ def _factor_in_a_sentence(baseline: Baseline, unit: tuple[float, str]) -> str:
     )
 
 
-def _in_a_sentence(data: Answer, unit: tuple[float, str]) -> str:
+def _in_a_sentence(data: Table, unit: tuple[float, str]) -> str:
     spent = sum(data.column("rank_hours"))
     saved = sum(data.column("saved_rank_hours"))
     gpu_hours = sum(data.column("gpu_hours"))

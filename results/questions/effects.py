@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from results.arms.comparison import POINTS_OF_ARMS, Environment, Point, last_points
 from results.arms.findings import Findings, findings_of, problem_condition
@@ -21,15 +21,15 @@ from results.question import question
 from results.render.blocks import Figure, Section, TableBlock, Words
 from results.render.chart import Chart, Spec
 from results.render.style import GREY, PALETTE, WIDTH, names_width, row_axis, score_channel, tooltip
-from results.render.tables import HtmlTable, TableRow
 from results.statistics.means import Mean, mean_interval
 from results.statistics.pairs import holm
 from results.statistics.variance import Anova, Effect, anova
-from results.store.answers import Answer, answer
+from results.store.query_table import query_table
 from results.store.reader import Run
 from results.store.views import literal
-from results.text.number_format import NOTHING, SCALES, number, p_text
-from results.text.page import Heading, Note, PageTable, Part
+from results.text.number_format import SCALES, number, p_text
+from results.text.page import Heading, Part, Shown, Table, answer_table, notes
+from results.text.shown import SCORE_INTERVAL
 from transtailor import cli
 from transtailor.names import nearest
 from transtailor.plural import counted
@@ -43,6 +43,9 @@ NOT_A_FACTOR = (BLOCK, "last_point")
 NOT_READ = "(does not have it)"
 """The level of a setting in trials that do not read it. Its effect is not defined there: the label stands for it."""
 MOST_FACTORS = 6
+SHOWN = (
+    "effect", "degrees_of_freedom", "eta_squared", "partial_eta_squared", "omega_squared", "f", "p", "p_holm",
+)  # fmt: skip
 L = TypeVar("L", bound=Hashable)
 
 
@@ -284,51 +287,50 @@ def effects_page(run: Run, asked: float | None = None, of: Sequence[str] = ()) -
     effects_by_metric = effects_of(findings_of(run), asked, of)
     where = "at the end of each trial's path" if asked is None else f"at a budget of {100 * asked:g}%"
     for effects in effects_by_metric:
-        yield Heading(f"Effects on the test score ({effects.metric.replace('_', ' ')}) {where}")
+        heading = f"Effects on the test score ({effects.metric.replace('_', ' ')}) {where}"
+        yield Heading(heading)
         yield ""
-        yield effects_table(effects.result)
+        yield effects_table(effects)
         for name, levels in effects.factors.items():
             yield ""
             yield _levels_table(name, levels, effects)
         problems = {point.problem for point in effects.points}
         yield ""
-        yield from map(Note, [*effects.notes, *support_lines(run, problems)])
+        yield from notes([*effects.notes, *support_lines(run, problems)], heading if len(effects_by_metric) > 1 else "")
         yield ""
 
 
-def effects_table(result: Anova) -> PageTable:
-    """Build the table of all effects, with the noise in the last row."""
-    columns = ("effect", "df", "share η²", "partial η²", "ω²", "F", "p", "p (Holm)")
-    corrected = holm([None if effect.name == BLOCK else effect.p for effect in result.effects])
-    rows: list[tuple[str, ...]] = []
-    for effect, p_holm in zip(result.effects, corrected, strict=True):
-        rows.append(
-            (
-                effect.name,
-                str(effect.degrees),
-                number(effect.eta_squared, 3),
-                number(effect.partial_eta_squared, 3),
-                number(effect.omega_squared, 3),
-                number(effect.f, 2),
-                p_text(effect.p),
-                p_text(p_holm),
-            )
-        )
-    noise_share = result.residual_sum_of_squares / result.sum_of_squares if result.sum_of_squares else None
-    rows.append(("noise", str(result.residual_degrees), number(noise_share, 3), *[NOTHING] * 5))
-    return PageTable(columns=columns, rows=rows)
+def effects_table(effects: Effects, *, with_noise: bool = True, **facts: str) -> Table:
+    """Build the table of all effects, with the noise in the last row; `facts` are attributes of the table."""
+    result = effects.result
+    p_holm = holm([None if effect.name == BLOCK else effect.p for effect in result.effects])
+    records: list[dict[str, Any]] = []
+    for effect, corrected in zip(result.effects, p_holm, strict=True):
+        records.append({
+            "metric": effects.metric, "effect": effect.name, "degrees_of_freedom": effect.degrees,
+            "eta_squared": effect.eta_squared, "partial_eta_squared": effect.partial_eta_squared,
+            "omega_squared": effect.omega_squared, "f": effect.f, "p": effect.p, "p_holm": corrected,
+        })  # fmt: skip
+    if with_noise:
+        share = result.residual_sum_of_squares / result.sum_of_squares if result.sum_of_squares else None
+        noise = {"effect": "noise", "degrees_of_freedom": result.residual_degrees, "eta_squared": share}
+        records.append({**dict.fromkeys(SHOWN), "metric": effects.metric, **noise})
+    return answer_table("effects", records, shown=SHOWN, **facts)
 
 
-def _levels_table(name: str, levels: Sequence[str], effects: Effects) -> PageTable:
+def _levels_table(name: str, levels: Sequence[str], effects: Effects) -> Table:
     """Build the table of each level's mean; n is the number of seeds."""
-    scale = SCALES[effects.metric]
     scores = Counter(levels)
     means = means_by_level(levels, effects.points)
-    rows = []
+    records = []
     for level in sorted(means, key=level_order):
         mean = means[level]
-        rows.append((level, scale.value(mean.mean), scale.interval(mean), str(mean.n), str(scores[level])))
-    return PageTable(columns=(name, f"mean {scale.mark}", "95%", "seeds", "scores"), rows=rows)
+        records.append({
+            "metric": effects.metric, "setting": name, "level": level, "score": mean.mean,
+            "score_low": mean.low, "score_high": mean.high, "seeds": mean.n, "scores": scores[level],
+        })  # fmt: skip
+    shown = (Shown("level", name), "score", SCORE_INTERVAL, "seeds", "scores")
+    return answer_table("effects", records, "levels", shown=shown)
 
 
 EFFECTS = """
@@ -360,11 +362,11 @@ def chart(findings: Findings, problem: Problem, settings: Sequence[str]) -> Char
     """
     names_in_sql = ", ".join(literal(name) for name in settings) or "NULL"
     sql = EFFECTS.format(problem=problem_condition(problem), settings=names_in_sql, most_values=MOST_VALUES)
-    data = answer(findings.run, sql)
-    if not data.rows:
+    data = query_table(findings.run, sql)
+    if not data.records:
         return None
     scale = findings.scales[problem]
-    records = data.records()
+    records = data.records
     medians: dict[str, list[float]] = {}
     for record in records:
         medians.setdefault(record["setting"], []).append(record["median_test_score"])
@@ -434,11 +436,15 @@ def interaction(effects: Effects) -> Chart | None:
     across, lines = sorted(pair, key=lambda name: -len(levels[name]))
     cells = list(zip(effects.factors[across], effects.factors[lines], strict=True))
     means = means_by_level(cells, effects.points)
-    rows = []
+    records: list[dict[str, Any]] = []
     ends: list[float | None] = []
     for cell in sorted(means, key=lambda cell: (level_order(cell[0]), level_order(cell[1]))):
         mean = means[cell]
-        rows.append((*cell, mean.n, mean.mean, mean.low, mean.high))
+        value, other_value = cell
+        records.append({
+            "value": value, "other_value": other_value, "seeds": mean.n, "mean_test_score": mean.mean,
+            "low": mean.low, "high": mean.high,
+        })  # fmt: skip
         ends += [mean.mean, mean.low, mean.high]
     scale = SCALES[effects.metric]
     axis_title = f"test {scale.noun}{scale.axis_unit}"
@@ -466,7 +472,7 @@ def interaction(effects: Effects) -> Chart | None:
              "encoding": {"y": score_channel("mean", axis_title, scale, ends)}},
         ],
     }  # fmt: skip
-    data = Answer(("value", "other_value", "seeds", *columns.values()), rows, f"{SETTINGS};\n{POINTS_OF_ARMS.strip()}")
+    data = Table(records=records, sql=f"{SETTINGS};\n{POINTS_OF_ARMS.strip()}")
     title = f"The settings that interact most: {across} and {lines}"
     note = (
         "Means over seeds with 95% t intervals. The interaction's share of the variance is"
@@ -514,11 +520,8 @@ def _analysis_blocks(findings: Findings) -> list[TableBlock | Words | Figure]:
 
 
 def _analysis_block(effects: Effects) -> TableBlock:
-    page_table = effects_table(effects.result)
-    rows = [TableRow(tuple(map(str, row))) for row in page_table.rows[:-1]]  # without the noise
-    numeric = (False, *[True] * 7)
     sql = f"{SETTINGS};\n{POINTS_OF_ARMS}"
-    table = HtmlTable(tuple(page_table.columns), numeric, rows, sql, " ".join(effects.notes))
+    table = effects_table(effects, with_noise=False, sql=sql, note=" ".join(effects.notes))
     title = f"Analysis of variance of the test {SCALES[effects.metric].noun} at the end of each trial's path"
     return TableBlock(table, title, derived=True)
 

@@ -4,6 +4,7 @@ The Pareto front of score against MACs, parameters, latency or hours.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from results.arms.below_head import below_head_lines
 from results.arms.findings import Findings
@@ -26,7 +27,8 @@ from results.render.blocks import Figure, Section, Words
 from results.statistics.fronts import FRONT_DRAWS
 from results.store.reader import Run
 from results.text.number_format import SCALES, number
-from results.text.page import Heading, Note, PageTable, Part
+from results.text.page import Heading, Note, Part, Shown, TableRecord, answer_table
+from results.text.shown import ARM_AT_BUDGET, SCORE_INTERVAL
 from transtailor import cli
 
 
@@ -37,7 +39,7 @@ def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]
         arms = select_arms(run, score=score).arms
         for circumstance in circumstances_of(run):
             of_circumstance = fronts_among(arms, costs_in(run, cost, circumstance))
-            yield from _front_tables(of_circumstance, cost, score, f", {circumstance_text(circumstance)}")
+            yield from _front_tables(of_circumstance, cost, score, circumstance_text(circumstance))
             if cost == LATENCY:
                 yield from map(Note, _choice_lines(of_circumstance))
     else:
@@ -56,15 +58,19 @@ def front_page(run: Run, cost: str, score: str = "test_score") -> Iterator[Part]
 
 
 def _front_tables(
-    fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str, score: str, where: str = ""
+    fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str, score: str, circumstance: str | None = None
 ) -> Iterator[Part]:
-    """Yield a table for each problem; `where` ends its heading."""
+    """Yield a table for each problem; `circumstance`: in which the times were measured."""
+    shown = (
+        ARM_AT_BUDGET, Shown("cost", cost), Shown("score", "{mark}"), SCORE_INTERVAL, "seeds", "is_on_front",
+        Shown("share_on_front", text=_share_text),
+    )  # fmt: skip
+    of_all = {"scored_by": score, "cost_column": cost, "circumstance": circumstance}
     for problem, front in fronts.items():
-        scale = SCALES[front[0].arm.metric]
-        yield Heading(f"{problem}: {score.split('_')[0]} {scale.mark} against {cost}{where}")
+        where = f", {circumstance}" if circumstance else ""
+        yield Heading(f"{problem}: {score.split('_')[0]} {SCALES[front[0].arm.metric].mark} against {cost}{where}")
         yield ""
-        columns = ("arm", cost, scale.mark, "95%", "seeds", "on the front", "share of resamples")
-        yield PageTable(columns=columns, rows=[_row(point) for point in front])
+        yield answer_table("front", [_record(point) | of_all for point in front], shown=shown)
         yield ""
 
 
@@ -89,17 +95,17 @@ def _with_score(point: FrontPoint) -> str:
     return f"{point.arm} {SCALES[point.arm.metric].value(point.score)}"
 
 
-def _row(point: FrontPoint) -> tuple[str, ...]:
-    scale = SCALES[point.arm.metric]
-    return (
-        str(point.arm),
-        f"{point.cost:,.0f}" if point.cost >= 1000 else f"{point.cost:.4g}",
-        scale.value(point.score),
-        scale.interval(point.interval),
-        str(point.seeds),
-        "yes" if point.is_on_front else "",
-        "one seed" if point.share is None else number(point.share, 2),
-    )
+def _record(point: FrontPoint) -> dict[str, Any]:
+    arm = point.arm
+    return {
+        **arm.problem.record, "metric": arm.metric, "arm": arm.name, "asked_removed_macs_fraction": arm.asked,
+        "cost": point.cost, "score": point.score, "score_low": point.interval.low, "score_high": point.interval.high,
+        "seeds": point.seeds, "is_on_front": point.is_on_front, "share_on_front": point.share,
+    }  # fmt: skip
+
+
+def _share_text(record: TableRecord) -> str:
+    return "one seed" if record["share_on_front"] is None else number(record["share_on_front"], 2)
 
 
 def _marks(fronts: Mapping[Problem, Sequence[FrontPoint]], cost: str) -> list[str]:

@@ -13,9 +13,10 @@ from results.questions.costs import time_unit
 from results.render.chart import Chart, Spec
 from results.render.style import GREY, WIDTH, arm_channels, quantity, score_domain, tooltip
 from results.statistics.gaps import above_widest_gap
-from results.store.answers import Answer, answer
+from results.store.query_table import query_table
 from results.store.reader import Run
 from results.text.number_format import Scale, percent
+from results.text.page import Table
 from transtailor.plural import counted
 
 POINTS_WITH_COSTS = """
@@ -76,14 +77,17 @@ def front_chart(
         means: from `means_of`.
         score, cost: a key of `means`.
     """
-    data = answer(findings.run, POINTS_WITH_COSTS)
-    if not data.rows:
+    data = query_table(findings.run, POINTS_WITH_COSTS)
+    if not data.records:
         return None
     costs = [offered for offered in _costs(findings.run) if (score, offered.column) in means]
     (chosen,) = [offered for offered in costs if offered.column == cost]
     count = len(findings.problems)
     panel_of = {problem: index for index, problem in enumerate(findings.problems)}
-    panel_of_rows = [panel_of[Problem(network, dataset, images or 0)] for network, dataset, images, *_ in data.rows]
+    panel_of_rows = []
+    for record in data.records:
+        problem = Problem(record["network"], record["dataset"], record["train_images"] or 0)
+        panel_of_rows.append(panel_of[problem])
     views = {}
     for name in SCORES:
         point_scores = _scores_by_panel(data, panel_of_rows, name, count)
@@ -183,7 +187,7 @@ def _note(views: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     return f"Points far below the others, outside the axis: {', '.join(parts)}. The lower edge lists such means."
 
 
-def _scores_by_panel(data: Answer, panel_of_rows: Sequence[int], score: str, panels: int) -> list[list[float]]:
+def _scores_by_panel(data: Table, panel_of_rows: Sequence[int], score: str, panels: int) -> list[list[float]]:
     """Return for each panel the scores of its points, without those that are missing or not finite."""
     scores: list[list[float]] = [[] for _ in range(panels)]
     for index, value in zip(panel_of_rows, data.column(score), strict=True):

@@ -5,6 +5,7 @@ McNemar's test for each seed, seeds and images together, and class by class.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,8 +25,9 @@ from results.statistics.images import Crossed, McNemar, crossed_difference, mcne
 from results.statistics.pairs import holm
 from results.store.reader import Run
 from results.store.views import literal
-from results.text.number_format import NOTHING, SCALES, p_text
-from results.text.page import Heading, Note, PageTable, Part
+from results.text.number_format import SCALES, p_text
+from results.text.page import Heading, Note, Part, Shown, TableRecord, answer_table, notes
+from results.text.shown import DIFFERENCE_INTERVAL
 from transtailor import cli
 
 CLAIMED_FROM_SEEDS = 5
@@ -162,67 +164,94 @@ def image_page(run: Run, first: str, second: str, asked: float | None = None) ->
     for compared in comparisons:
         yield Heading(f"{compared.first} against {compared.second}, {compared.problem}")
         yield ""
-        columns = ("seed", "images", "only first right", "only second right", "p", "mid-p", "smallest p")
-        rows = [_seed_row(seed, test) for seed, test in sorted(compared.by_seed.items())]
-        yield PageTable(columns=columns, rows=rows)
+        yield answer_table("images", _seed_records(compared), "seeds", shown=SHOWN_SEEDS)
         yield ""
         names = class_names(run, compared.problem)
-        if compared.by_class:
-            of_class = ("class", "images", "difference", "95%", "p", "p (Holm)")
-            rows_of_classes = list(_class_rows(compared, () if names is None else names.names))
-            yield PageTable(columns=of_class, rows=rows_of_classes)
+        records = list(_class_records(compared, () if names is None else names.names))
+        if records:
+            yield answer_table("images", records, "classes", shown=SHOWN_CLASSES)
             yield ""
-        yield from map(Note, _notes(compared))
+        else:
+            yield answer_table("images", [], "classes")
+        yield answer_table("images", _overall_records(compared), "together")
+        yield from notes(_notes(compared), compared.problem)
         if names is not None:
-            yield Note(names.note)
+            yield Note(names.note, str(compared.problem))
         yield ""
     yield from map(Note, support_lines(run, [compared.problem for compared in comparisons]))
 
 
-def _seed_row(seed: int, test: McNemar) -> tuple[str, ...]:
-    counts = (str(test.images), str(test.first_only), str(test.second_only))
-    return (str(seed), *counts, f"{test.p:.3g}", f"{test.mid_p:.3g}", f"{test.smallest_p:.3g}")
+def _pair_record(compared: ByImage) -> dict[str, Any]:
+    of_pair = {"metric": compared.first.metric, "arm": str(compared.first), "against": str(compared.second)}
+    return {**compared.problem.record, **of_pair}
 
 
-def _class_rows(compared: ByImage, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def _seed_records(compared: ByImage) -> list[dict[str, Any]]:
+    records = []
+    for seed, test in sorted(compared.by_seed.items()):
+        records.append({
+            **_pair_record(compared), "seed": seed, "images": test.images, "only_first_right": test.first_only,
+            "only_second_right": test.second_only, "p": test.p, "mid_p": test.mid_p, "smallest_p": test.smallest_p,
+        })  # fmt: skip
+    return records
+
+
+def _class_records(compared: ByImage, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     corrected = holm([crossed.p for crossed in compared.by_class.values()])
-    for (number, crossed), p in zip(compared.by_class.items(), corrected, strict=True):
-        name = names[number] if number < len(names) else str(number)
-        yield name, str(crossed.images), *_crossed_cells(crossed), p_text(p)
+    for (number, crossed), p_holm in zip(compared.by_class.items(), corrected, strict=True):
+        name = names[number] if number < len(names) else None
+        yield {**_crossed_record(compared, crossed), "label": number, "class_name": name, "p_holm": p_holm}
 
 
-def _crossed_cells(crossed: Crossed) -> tuple[str, str, str]:
-    """Write a difference, its interval, and its p."""
-    scale = SCALES["accuracy"]
-    interval = NOTHING
-    if crossed.low is not None and crossed.high is not None:
-        interval = f"{scale.difference(crossed.low)} … {scale.difference(crossed.high)}"
-    return scale.difference(crossed.difference), interval, p_text(crossed.p)
+def _overall_records(compared: ByImage) -> list[dict[str, Any]]:
+    """Return the one record of all seeds and images; none without common seeds."""
+    if compared.overall is None:
+        return []
+    return [{**_crossed_record(compared, compared.overall), "seeds": compared.overall.seeds}]
+
+
+def _crossed_record(compared: ByImage, crossed: Crossed) -> dict[str, Any]:
+    return {
+        **_pair_record(compared), "images": crossed.images, "difference": crossed.difference,
+        "difference_low": crossed.low, "difference_high": crossed.high, "p": crossed.p,
+    }  # fmt: skip
+
+
+def _class_text(record: TableRecord) -> str:
+    return str(record["label"]) if record["class_name"] is None else str(record["class_name"])
+
+
+SHOWN_SEEDS = ("seed", "images", "only_first_right", "only_second_right", "p", "mid_p", "smallest_p")
+SHOWN_CLASSES = (
+    Shown("class_name", text=_class_text), "images", "difference", DIFFERENCE_INTERVAL, "p", "p_holm",
+)  # fmt: skip
 
 
 def _notes(compared: ByImage) -> list[str]:
-    notes = []
+    lines = []
     overall = compared.overall
     if overall is None:
-        notes.append("No seed has both arms, so they cannot be compared.")
+        lines.append("No seed has both arms, so they cannot be compared.")
     elif overall.low is None:
-        notes.append("Only one seed: McNemar's test compares this pair of models on these images; no interval for the"
+        lines.append("Only one seed: McNemar's test compares this pair of models on these images; no interval for the"
                      " methods can be given.")  # fmt: skip
     else:
-        difference, interval, p = _crossed_cells(overall)
+        scale = SCALES["accuracy"]
         settled = overall.p is not None and overall.p <= SIGNIFICANCE
-        notes.append(
-            f"Over {overall.seeds} seeds and {overall.images} images, both as samples: {difference} points,"
-            f" 95% {interval}, p = {p}: {'the two differ' if settled else 'inconclusive'}."
+        lines.append(
+            f"Over {overall.seeds} seeds and {overall.images} images, both as samples:"
+            f" {scale.difference(overall.difference)} points, 95% {scale.difference(overall.low)} …"
+            f" {scale.difference(overall.high)}, p = {p_text(overall.p)}:"
+            f" {'the two differ' if settled else 'inconclusive'}."
         )
         if overall.seeds < CLAIMED_FROM_SEEDS:
-            notes.append(f"With {overall.seeds} seeds that interval covers less than 95%; it needs 5 or more seeds.")
-    notes.append(f"McNemar's p is about one pair of models.{_shared_images(compared)}")
+            lines.append(f"With {overall.seeds} seeds that interval covers less than 95%; it needs 5 or more seeds.")
+    lines.append(f"McNemar's p is about one pair of models.{_shared_images(compared)}")
     if compared.unpaired:
-        notes.append(f"{compared.unpaired} seeds have only one of the two arms and are left out.")
+        lines.append(f"{compared.unpaired} seeds have only one of the two arms and are left out.")
     if len(compared.first.environments | compared.second.environments) > 1:
-        notes.append("Computed on mixed hardware, ranks or torch versions.")
-    return notes
+        lines.append("Computed on mixed hardware, ranks or torch versions.")
+    return lines
 
 
 def _shared_images(compared: ByImage) -> str:

@@ -11,8 +11,9 @@ from results.arms.problem import Problem
 from results.render.blocks import Figure, Section
 from results.render.chart import Chart, Spec
 from results.render.style import PALETTE, WIDTH, arm_channels, names_width, order_arms, row_axis, tooltip, whole_axis
-from results.store.answers import Answer, answer
+from results.store.query_table import query_table
 from results.store.views import literal
+from results.text.page import Table
 
 WIDTHS = """
 WITH chosen AS (
@@ -114,15 +115,15 @@ def widths(findings: Findings, problem: Problem, asked: float, at: str) -> dict[
         problem, asked, at: from `budgets`.
     """
     charts: dict[str, Chart] = {}
-    data = answer(findings.run, WIDTHS.format(problem=problem_condition(problem), asked=repr(asked)))
-    if data.rows:
+    data = query_table(findings.run, WIDTHS.format(problem=problem_condition(problem), asked=repr(asked)))
+    if data.records:
         title = f"{problem}: filters left in each layer (%) {at}"
         text = "format(100 * datum.kept_fraction, '.0f')"
         charts["widths"] = _by_layer(title, data, Shading("1 - datum.kept_fraction", text))
         charts["facing"] = _facing(findings, f"{problem}: filters of each layer, two arms face to face", data)
     arms = set(data.column("arm"))
     if 1 < len(arms) <= _MOST_IN_MATRIX:
-        pairs = answer(findings.run, AGREEMENT.format(widths=data.sql))
+        pairs = query_table(findings.run, AGREEMENT.format(widths=data.sql))
         title = f"{problem}: agreement of two arms on the widths (100 less the mean difference in points)"
         text = "format(100 * datum.agreement, '.0f')"
         charts["agreement"] = _by_pair(title, pairs, Shading("1 - datum.agreement", text))
@@ -151,15 +152,15 @@ def over_data(findings: Findings, network: str) -> dict[str, Chart]:
 
     _, arm, asked = min(on_several, key=preference)
     kept = OVER_DATA.format(network=literal(network), arm=literal(arm), asked=repr(asked))
-    widths_of_data = answer(findings.run, kept + OF_DATA)
-    pairs = answer(findings.run, kept + BETWEEN_DATA)
+    widths_of_data = query_table(findings.run, kept + OF_DATA)
+    pairs = query_table(findings.run, kept + BETWEEN_DATA)
     at = f"{network}, {arm}, at {100 * asked:g}% fewer MACs"
     charts = {}
-    if widths_of_data.rows:
+    if widths_of_data.records:
         title = f"{at}: filters left in each layer (%) on each data set"
         text = "format(100 * datum.kept_fraction, '.0f')"
         charts["over-data"] = _by_layer(title, widths_of_data, Shading("1 - datum.kept_fraction", text), of="dataset")
-    if pairs.rows:  # none, for example, where one data set has widths, of one seed
+    if pairs.records:  # none, for example, where one data set has widths, of one seed
         title = f"{at}: agreement of two data sets, and of two seeds of one (100 less the mean difference in points)"
         text = "format(100 * datum.agreement, '.0f')"
         charts["data-agreement"] = _by_pair(title, pairs, Shading("1 - datum.agreement", text), of="dataset")
@@ -171,20 +172,20 @@ def kept_filters(findings: Findings, problem: Problem, asked: float, at: str) ->
     charts: dict[str, Chart] = {}
     text = "format(datum.kappa, '.2f')"
     where = problem_condition(problem)
-    data = answer(findings.run, agreement_sql(findings.run, OF_SEEDS, where=where, asked=asked))
-    if data.rows:
+    data = query_table(findings.run, agreement_sql(findings.run, OF_SEEDS, where=where, asked=asked))
+    if data.records:
         title = f"{problem}: how far the seeds of an arm keep the same filters (kappa) {at}"
         charts["kept"] = _by_layer(title, data, Shading("datum.kappa", text))
     arms = {point.arm for point in findings.points if point.problem == problem and point.removed > 0}
     if len(arms) <= _MOST_IN_MATRIX:
-        data = answer(findings.run, agreement_sql(findings.run, OF_ARMS, where=where, asked=asked))
-        if data.rows:
+        data = query_table(findings.run, agreement_sql(findings.run, OF_ARMS, where=where, asked=asked))
+        if data.records:
             title = f"{problem}: how far two arms keep the same filters with one seed, and an arm with two seeds"
             charts["same-filters"] = _by_pair(f"{title} (kappa) {at}", data, Shading("datum.kappa", text))
     return charts
 
 
-def _facing(findings: Findings, title: str, data: Answer) -> Chart:
+def _facing(findings: Findings, title: str, data: Table) -> Chart:
     """Draw bars of two arms for each layer, inside the outline of the original; `isolated` chooses other arms."""
     pruned = set(data.column("arm"))
     arms = [arm for arm in order_arms(findings.methods) if arm in pruned]
@@ -213,7 +214,7 @@ def _facing(findings: Findings, title: str, data: Answer) -> Chart:
     return Chart(title, spec, data)
 
 
-def _ordered_layers(data: Answer) -> list[str]:
+def _ordered_layers(data: Table) -> list[str]:
     """Return the names of the layers, from the input of the network to its output.
 
     Args:
@@ -226,7 +227,7 @@ def _ordered_layers(data: Answer) -> list[str]:
     return layers
 
 
-def _by_layer(title: str, data: Answer, cell: Shading, of: str = "arm") -> Chart:
+def _by_layer(title: str, data: Table, cell: Shading, of: str = "arm") -> Chart:
     """Draw arms, or the values of another column, against layers.
 
     Args:
@@ -239,7 +240,7 @@ def _by_layer(title: str, data: Answer, cell: Shading, of: str = "arm") -> Chart
     return _heat(title, data, [(of, "layer")], shown, _ordered_layers(data), cell, note)
 
 
-def _by_pair(title: str, data: Answer, cell: Shading, of: str = "arm") -> Chart:
+def _by_pair(title: str, data: Table, cell: Shading, of: str = "arm") -> Chart:
     """Draw arms against arms; a row with `arm` and `other_arm` is for both orders. As `_by_layer` otherwise."""
     other = f"other_{of}"
     names = sorted({*data.column(of), *data.column(other)})
@@ -253,7 +254,7 @@ def _by_pair(title: str, data: Answer, cell: Shading, of: str = "arm") -> Chart:
 
 def _heat(
     title: str,
-    data: Answer,
+    data: Table,
     orders: list[tuple[str, str]],
     rows: list[str],
     columns: list[str],
@@ -269,7 +270,7 @@ def _heat(
     left = names_width(rows)
     step = min((WIDTH - left) / max(len(columns), 1), _MOST_STEP)
     titles = {}
-    for name in data.columns:
+    for name in data.records[0]:
         titles[name] = name.replace("_", " ")
         if isinstance(data.column(name)[0], float):
             titles[name] += "|.4~g"

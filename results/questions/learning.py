@@ -1,14 +1,15 @@
 """Learning curves: median and quartiles over the stages of an arm, a panel for each kind of stage."""
 
-from typing import Any
+from collections.abc import Sequence
 
 from results.arms.findings import Findings
 from results.render.blocks import Figure, Section
 from results.render.chart import Chart, Spec
 from results.render.style import WIDTH, arm_channels, quantity, score_channel, tooltip, whole_axis
-from results.store.answers import Answer, answer
+from results.store.query_table import query_table
 from results.store.views import literal
 from results.text.number_format import SCALES
+from results.text.page import Table, TableRecord
 
 CURVES = """
 WITH arms AS (
@@ -44,18 +45,20 @@ _MOST_FILLED = 12
 
 def learning_curves(findings: Findings) -> dict[tuple[str, str], Chart]:
     """Draw a figure for each network and data set."""
-    data = answer(findings.run, CURVES.format(most=_MOST_EPOCHS))
+    data = query_table(findings.run, CURVES.format(most=_MOST_EPOCHS))
     charts = {}
-    for network, dataset in sorted({(row[0], row[1]) for row in data.rows}):
-        rows = [row for row in data.rows if row[:2] == (network, dataset)]
+    by_problem: dict[tuple[str, str], list[TableRecord]] = {}
+    for record in data.records:
+        by_problem.setdefault((record["network"], record["dataset"]), []).append(record)
+    for (network, dataset), records in sorted(by_problem.items()):
         sql = f"SELECT * FROM ({data.sql}) WHERE network = {literal(network)} AND dataset = {literal(dataset)}"
         sql += " ORDER BY network, dataset, kind, arm, epoch"
-        charts[network, dataset] = _chart(findings, Answer(data.columns, rows, sql))
+        charts[network, dataset] = _chart(findings, Table(records=records, sql=sql))
     return charts
 
 
-def _chart(findings: Findings, data: Answer) -> Chart:
-    records = data.records()
+def _chart(findings: Findings, data: Table) -> Chart:
+    records = data.records
     kinds = {record["kind"] for record in records if record["epoch"] > 1}
     if not kinds:  # no stage has a curve: show the points
         kinds = {record["kind"] for record in records}
@@ -75,7 +78,7 @@ def _chart(findings: Findings, data: Answer) -> Chart:
     return Chart(title, spec, data)
 
 
-def _panel(findings: Findings, kind: str, records: list[dict[str, Any]], panels: int, arms: set[str]) -> Spec:
+def _panel(findings: Findings, kind: str, records: Sequence[TableRecord], panels: int, arms: set[str]) -> Spec:
     """Draw the accuracy of a kind of stage, or its loss where an arm has no accuracy.
 
     Args:

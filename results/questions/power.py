@@ -6,11 +6,13 @@ For each comparison with one arm; and what the present seeds can detect.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from results.arms.comparison import Arm, Pairing, budget_order, compare
 from results.arms.problem import Problem
 from results.arms.selection import arm_called, select_arms
 from results.arms.shared_training import support_lines
+from results.arms.verdict import comparison_record
 from results.command_options import against_option, at_option, over_option
 from results.errors import ResultsError
 from results.question import question
@@ -19,15 +21,11 @@ from results.statistics.power import POWER, detectable_effect, largest_deviation
 from results.statistics.sequential import Design
 from results.statistics.sequential_plan import ExpectedSeeds, expected_seeds
 from results.store.reader import Run
-from results.text.number_format import NOTHING, SCALES
-from results.text.page import Heading, Note, PageTable, Part
+from results.text.number_format import NOTHING
+from results.text.page import Heading, Note, Part, Shown, TableRecord, answer_table, notes
+from results.text.shown import ARM_AT_BUDGET, DIFFERENCE_INTERVAL
 from transtailor import cli
 from transtailor.plural import counted
-
-COLUMNS = (
-    "arm", "pairs", "difference", "95%", "deviation", "detectable", "needed", "cautious", "with Holm",
-    "sequential", "more",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -109,9 +107,10 @@ def seeds_needed_page(run: Run, against: str, asked: float | None, difference: f
         yield Heading(f"{problem}, against {pairings[0].second}")
         yield ""
         needs = seeds_needed(pairings, difference)
-        yield PageTable(columns=COLUMNS, rows=[_row(needed) for needed in needs])
+        records = [_record(needed) | problem.record for needed in needs]
+        yield answer_table("power", records, shown=SHOWN)
         yield ""
-        yield from map(Note, _notes(needs, difference))
+        yield from notes(_notes(needs, difference), problem)
         yield ""
     yield from map(Note, support_lines(run, families))
 
@@ -126,31 +125,28 @@ def _pairings(arms: Sequence[Arm], problem: Problem, name: str) -> list[Pairing]
     return [compare([(arm, base)]) for arm in ordered if arm is not base]
 
 
-def _row(needed: Needed) -> tuple[str, ...]:
-    scale = SCALES[needed.pairing.metric]
+def _record(needed: Needed) -> dict[str, Any]:
     difference = needed.pairing.result.difference
-    more = None if needed.pairs is None else max(0, needed.pairs - difference.n)
-    return (
-        needed.pairing.first,
-        str(difference.n),
-        scale.difference(difference.mean),
-        scale.interval(difference, signed=True),
-        scale.value(difference.deviation),
-        scale.value(needed.detectable),
-        _count(needed.pairs),
-        _count(needed.pairs_with_doubt),
-        _count(needed.pairs_in_family),
-        _look_by_look_text(needed.look_by_look),
-        _count(more),
-    )
+    expected = needed.look_by_look
+    return {
+        **comparison_record(needed.pairing),
+        "deviation": difference.deviation, "detectable_difference": needed.detectable, "pairs_needed": needed.pairs,
+        "pairs_needed_cautious": needed.pairs_with_doubt, "pairs_needed_holm": needed.pairs_in_family,
+        "sequential_seeds": None if expected is None else expected.mean,
+        "sequential_settled_fraction": None if expected is None else expected.settled,
+        "pairs_to_add": None if needed.pairs is None else max(0, needed.pairs - difference.n),
+    }  # fmt: skip
 
 
-def _look_by_look_text(expected: ExpectedSeeds | None) -> str:
-    return NOTHING if expected is None else f"{expected.mean:.0f} ({expected.settled:.0%})"
+def _sequential_text(record: TableRecord) -> str:
+    seeds = record["sequential_seeds"]
+    return NOTHING if seeds is None else f"{seeds:.0f} ({record['sequential_settled_fraction']:.0%})"
 
 
-def _count(number: int | None) -> str:
-    return NOTHING if number is None else f"{number:,}"
+SHOWN = (
+    ARM_AT_BUDGET, "pairs", "difference", DIFFERENCE_INTERVAL, "deviation", "detectable_difference", "pairs_needed",
+    "pairs_needed_cautious", "pairs_needed_holm", Shown("sequential_seeds", text=_sequential_text), "pairs_to_add",
+)  # fmt: skip
 
 
 def _looks_text() -> str:
@@ -160,7 +156,7 @@ def _looks_text() -> str:
 def _notes(needs: Sequence[Needed], difference: float | None) -> list[str]:
     """Explain the columns, and say which rows to read with care."""
     what = "the measured difference, taken for true" if difference is None else f"a true difference of {difference:g}"
-    notes = [
+    lines = [
         f"Detectable: the smallest true difference that the present pairs find with a power of {POWER:g} at"
         f" {SIGNIFICANCE:g} (paired t test). Needed: pairs that detect {what}; more: those still to run. Cautious: the"
         f" same with the upper 80% limit of the deviation. With Holm: at {SIGNIFICANCE:g} / {len(needs)}, where the"
@@ -168,22 +164,22 @@ def _notes(needs: Sequence[Needed], difference: float | None) -> list[str]:
         f" ([settle]), with looks after {_looks_text()}, and how often it is."
     ]
     if difference is None:
-        notes.append("A measured difference that looks large is usually too large: plan with --difference.")
+        lines.append("A measured difference that looks large is usually too large: plan with --difference.")
     pairings = [needed.pairing for needed in needs]
     without_spread = sum(not pairing.result.difference.deviation for pairing in pairings)
     if without_spread:
-        notes.append(
+        lines.append(
             f"{without_spread} comparisons have no spread (equal arms, or one pair), so nothing can be planned from"
             " them."
         )
     mixed = sum(pairing.is_mixed for pairing in pairings)
     if mixed:
-        notes.append(f"{mixed} comparisons were computed on mixed hardware, ranks or torch versions.")
+        lines.append(f"{mixed} comparisons were computed on mixed hardware, ranks or torch versions.")
     unpaired = [pairing for pairing in pairings if pairing.result.unpaired]
     if unpaired:
         text = ", ".join(f"{pairing.first} ({counted(pairing.result.difference.n, 'pair')})" for pairing in unpaired)
-        notes.append(f"Seeds that only one of the two arms has are left out: {text}.")
-    return notes
+        lines.append(f"Seeds that only one of the two arms has are left out: {text}.")
+    return lines
 
 
 @question(example="runs/demo --against fine_tune")

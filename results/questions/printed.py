@@ -7,7 +7,7 @@ from results.arms.findings import Findings
 from results.render.blocks import Figure, Section
 from results.render.chart import Chart, Spec
 from results.render.style import PALETTE, WIDTH, names_width, row_axis, score_channel, tooltip
-from results.store.answers import answer
+from results.store.query_table import query_table
 from results.store.reader import Run
 from results.text.number_format import SCALES
 
@@ -35,8 +35,8 @@ _COLUMNS = {"printed": "printed_value", "measured": "measured_test_score"}
 
 def printed_numbers(run: Run) -> list[Chart]:
     """Draw a figure for each metric; none where the run has no printed numbers."""
-    data = answer(run, PRINTED)
-    records = data.records()
+    data = query_table(run, PRINTED)
+    records = data.records
     names = [_row_name(record) for record in records]
     sources = [_source(record) for record in records]
     charts = []

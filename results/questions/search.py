@@ -15,14 +15,15 @@ from results.arms.comparison import arms_of, compare
 from results.arms.counts import failed_trials
 from results.arms.findings import Findings
 from results.arms.verdict import verdict
+from results.columns import Column
 from results.render.blocks import Figure, Section, TableBlock
 from results.render.chart import Chart, Spec
 from results.render.style import PALETTE, WIDTH, quantity, score_domain, tooltip, whole_axis
-from results.render.tables import HtmlTable, TableRow
 from results.statistics.fronts import on_front
-from results.store.answers import Answer, answer
+from results.store.query_table import query_table
 from results.store.reader import Run, load
-from results.text.number_format import SCALES, Scale, number
+from results.text.number_format import SCALES, Scale
+from results.text.page import Table
 
 RUNG_NAME = "coalesce(epochs || if(epochs = 1, ' epoch', ' epochs'), 'point ' || point)"
 """How a row of `rungs` is called."""
@@ -250,8 +251,8 @@ _MOST_LEVELS = 9
 
 def history(run: Run) -> Chart | None:
     """Draw the score of each setting at its end, by proposal, and the best so far; None where none has ended."""
-    data = answer(run, HISTORY)
-    if not data.rows:
+    data = query_table(run, HISTORY)
+    if not data.records:
         return None
     scale = _scale(data)
     x = quantity("number", "proposal", axis=whole_axis(data.column("number")))
@@ -272,7 +273,7 @@ def history(run: Run) -> Chart | None:
 
 def rungs(run: Run) -> Chart | None:
     """Draw the score of each trial at each rung that it reached; None without rungs."""
-    data = answer(run, RUNGS)
+    data = query_table(run, RUNGS)
     if not any(place < _END for place in data.column("place")):
         return None
     scale = _scale(data)
@@ -304,8 +305,8 @@ def settings(run: Run) -> Chart | None:
     There is an axis for each key of the settings that varies, and one for the arm. The different values of a key are
     its levels, which are spread evenly over its axis.
     """
-    data = answer(run, SETTINGS)
-    records = data.records()
+    data = query_table(run, SETTINGS)
+    records = data.records
     values_of_settings: list[dict[str, Any]] = []
     for record in records:
         values_of_settings.append(json.loads(record["setting"]) | {"arm": record["arm"]})
@@ -419,7 +420,7 @@ def search_front(run: Run, *, cost: str = "macs") -> Chart | None:
     Args:
         cost: a key of `COSTS`.
     """
-    data = answer(run, HISTORY)
+    data = query_table(run, HISTORY)
     column, words = COSTS[cost]
     pairs = [pair for pair in zip(data.column(column), data.column("score"), strict=True) if pair[0] is not None]
     if len(set(pairs)) < 2:
@@ -451,7 +452,7 @@ def _layers(scale: Scale, *layers: Spec) -> Spec:
     return {"data": {"name": "rows"}, "width": WIDTH / 2, "height": 260, "layer": shown_layers}
 
 
-def _scale(data: Answer) -> Scale:
+def _scale(data: Table) -> Scale:
     return SCALES[data.column("metric")[0]]
 
 
@@ -543,15 +544,12 @@ def _introduction(run: Run) -> str:
 
 
 def _predictions_table(predictions: Sequence[RungPrediction], before: str) -> TableBlock:
-    rows = []
-    for prediction in predictions:
-        cells = (
-            prediction.rung,
-            prediction.later or "too few trials were continued",
-            number(prediction.correlation),
-            str(prediction.trials),
-        )
-        rows.append(TableRow(cells, (WEAK_RUNG_MARK,) if prediction.is_weak else ()))
-    columns = ("rung", "compared with", "rank correlation", "trials")
-    table = HtmlTable(columns, (False, False, True, True), rows, RUNG_SCORES, PREDICTIONS_NOTE)
+    columns = [
+        Column("rung", "string"), Column("later", "string", heading="compared with"),
+        Column("correlation", "double", heading="rank correlation", scale="number:2"), Column("trials", "int64"),
+    ]  # fmt: skip
+    records = [{**vars(each), "later": each.later or "too few trials were continued"} for each in predictions]
+    marks = [[WEAK_RUNG_MARK] if prediction.is_weak else [] for prediction in predictions]
+    shown = [column.name for column in columns]
+    table = Table(columns=columns, records=records, shown=shown, marks=marks, sql=RUNG_SCORES, note=PREDICTIONS_NOTE)
     return TableBlock(table, f"{before}What each rung predicts", derived=True)

@@ -32,12 +32,11 @@ from results.question import question
 from results.render.blocks import Figure, Section, TableBlock, Words
 from results.render.chart import Chart, Spec
 from results.render.style import WIDTH, arm_channels, quantity, tooltip
-from results.render.tables import HtmlTable, TableRow
-from results.statistics.means import Mean
-from results.store.answers import answer
+from results.store.query_table import query_table
 from results.store.reader import Run
-from results.text.number_format import NOTHING, SCALES, percent
-from results.text.page import Heading, Note, PageTable, Part
+from results.text.number_format import SCALES, percent
+from results.text.page import Heading, Part, Table, answer_table, notes
+from results.text.shown import VERDICT, interval, verdict_text
 from transtailor import cli
 
 LOOKS = """
@@ -45,8 +44,10 @@ SELECT network, dataset, train_images, arm, asked_removed_macs_fraction, against
     deviation, z, "limit", p, verdict, unbiased, matters
 FROM looks ORDER BY network, dataset, asked_removed_macs_fraction, arm, look
 """
-COLUMNS = ("budget %", "arm", "seeds", "difference", "interval", "estimate", "verdict", "may still collapse %")
-WORDS = (1, 6)
+SHOWN = (
+    "asked_removed_macs_fraction", "arm", "pairs", "difference", interval("difference_low", "difference", "interval"),
+    "difference_unbiased", VERDICT, "may_collapse_fraction",
+)  # fmt: skip
 
 LooksByComparison = Mapping[Comparison, list[RecordedLook]]
 
@@ -69,12 +70,10 @@ def settled_page(run: Run, asked: float | None = None) -> Iterator[Part]:
         yield ""
         yield f"Compared with {', '.join(against)}, while seeds were added."
         yield ""
-        rows = [_row(several[-1], longer) for several in of_problem.values()]
-        records = [_record(several[-1], longer) for several in of_problem.values()]
-        yield PageTable(columns=COLUMNS, rows=rows, words=WORDS, records=records)
+        yield _table(of_problem, longer)
         yield ""
-        yield from map(Note, below_head_lines(run, [problem], against))
-    yield from map(Note, notes(looks, longer))
+        yield from notes(below_head_lines(run, [problem], against), problem)
+    yield from notes(explanations(looks, longer))
 
 
 def settled_verdicts(run: Run) -> dict[tuple[Problem, str, float | None], RecordedLook]:
@@ -113,21 +112,6 @@ def _looks_of(run: Run, asked: float | None) -> LooksByComparison:
     return shown
 
 
-def verdict_text(look: RecordedLook) -> str:
-    """Write the verdict of a look in a few words."""
-    if look.verdict == "incomplete":
-        return f"incomplete, {len(look.failed)} failed"
-    if look.verdict == "no difference that matters":
-        return look.verdict
-    return f"{look.verdict}, with a collapse" if look.has_collapse else look.verdict
-
-
-def interval_of(look: RecordedLook) -> str:
-    """Write the interval that holds at all looks; a dash without one."""
-    mean = Mean(look.seeds, look.mean, look.deviation, look.low, look.high)
-    return SCALES[look.metric].interval(mean, signed=True)
-
-
 def trained_longer(arms: Sequence[Arm], looks: LooksByComparison) -> set[Comparison]:
     """Return the comparisons whose arm has trained for more epochs on the target than what it is compared with."""
     arms_by_point = {(arm.problem, arm.name, arm.asked): arm for arm in arms}
@@ -140,39 +124,27 @@ def trained_longer(arms: Sequence[Arm], looks: LooksByComparison) -> set[Compari
     return longer
 
 
-def _row(look: RecordedLook, longer: Collection[Comparison]) -> tuple[str, ...]:
-    scale = SCALES[look.metric]
+def _table(looks: LooksByComparison, longer: Collection[Comparison]) -> Table:
+    """Return the last look of each comparison."""
+    records = [look_record(several[-1], trained_longer=key in longer) for key, several in looks.items()]
+    return answer_table("settled", records, shown=SHOWN, sql=LOOKS.strip())
+
+
+def look_record(look: RecordedLook, *, trained_longer: bool = False) -> dict[str, Any]:
+    """Return the columns of the answer `settled` for a look."""
     comparison = look.comparison
     is_equal = look.verdict == "no difference that matters"
-    word = verdict_text(look)
-    if comparison in longer and look.verdict in SETTLED:
-        word += ", but trained longer"
-    return (
-        percent(comparison.asked, 1),
-        comparison.arm,
-        str(look.seeds),
-        scale.difference(look.mean),
-        interval_of(look),
-        scale.difference(look.unbiased),
-        word,
-        percent(3 / look.seeds, 0) if is_equal else NOTHING,
-    )
-
-
-def _record(look: RecordedLook, longer: Collection[Comparison]) -> dict[str, Any]:
-    comparison = look.comparison
-    problem = comparison.problem
     return {
-        "network": problem.network, "dataset": problem.dataset, "train_images": problem.train_images or None,
-        "metric": look.metric, "arm": comparison.arm, "asked_removed_macs_fraction": comparison.asked,
-        "against": comparison.against, "seeds": look.seeds, "difference": look.mean, "low": look.low,
-        "high": look.high, "unbiased": look.unbiased, "z": look.z, "limit": look.limit, "p": look.p,
-        "verdict": look.verdict, "has_collapse": look.has_collapse, "failed": len(look.failed),
-        "trained_longer": comparison in longer,
+        **comparison.problem.record, "metric": look.metric, "arm": comparison.arm,
+        "asked_removed_macs_fraction": comparison.asked, "against": comparison.against,
+        "pairs": look.seeds, "difference": look.mean, "difference_low": look.low, "difference_high": look.high,
+        "difference_unbiased": look.unbiased, "z": look.z, "limit": look.limit, "p": look.p, "verdict": look.verdict,
+        "has_collapse": look.has_collapse, "may_collapse_fraction": 3 / look.seeds if is_equal else None,
+        "failed_trials": len(look.failed), "trained_longer": trained_longer,
     }  # fmt: skip
 
 
-def notes(looks: LooksByComparison, longer: Collection[Comparison] = ()) -> list[str]:
+def explanations(looks: LooksByComparison, longer: Collection[Comparison] = ()) -> list[str]:
     """Explain the columns, and say what to read with care."""
     last = [several[-1] for several in looks.values()]
     first = last[0]
@@ -253,7 +225,7 @@ def chart(findings: Findings, problem: Problem) -> Chart | None:
     return Chart(
         f"{problem}: differences to {against} while seeds were added",
         spec,
-        answer(findings.run, LOOKS.strip()),
+        query_table(findings.run, LOOKS.strip()),
         tables={"paths": paths},
         note="Bars: intervals that hold at all looks. Dashed: what the mean has to cross. Grey: negligible.",
         derived=True,
@@ -275,7 +247,7 @@ def _drawn(comparison: Comparison, look: RecordedLook, factor: float) -> dict[st
         "high": factor * look.high,
         "boundary": factor * math.copysign(boundary, look.mean),
         "matters": factor * look.matters,
-        "verdict": verdict_text(look),
+        "verdict": verdict_text(look_record(look)),
     }
 
 
@@ -328,14 +300,13 @@ def section(findings: Findings) -> Section | None:
     if not looks:
         return part
     longer = trained_longer(findings.tested, looks)
-    part.blocks += [Words(line) for line in notes(looks, longer)]
+    part.blocks += [Words(line) for line in explanations(looks, longer)]
     for number, problem in enumerate(sorted({comparison.problem for comparison in looks})):
         drawn = chart(findings, problem)
         if drawn is not None:
             part.blocks.append(Figure(f"settled{number}", drawn))
-        rows = [TableRow(_row(several[-1], longer)) for key, several in looks.items() if key.problem == problem]
-        numeric = tuple(index not in WORDS for index in range(len(COLUMNS)))
-        part.blocks.append(TableBlock(HtmlTable(COLUMNS, numeric, rows, LOOKS.strip()), str(problem), derived=True))
+        of_problem = {key: several for key, several in looks.items() if key.problem == problem}
+        part.blocks.append(TableBlock(_table(of_problem, longer), str(problem), derived=True))
     return part
 
 

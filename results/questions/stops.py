@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from results.arms.comparison import (
     POINTS_OF_PATHS,
@@ -25,23 +26,25 @@ from results.arms.findings import Findings
 from results.arms.problem import Problem
 from results.arms.shared_training import support_lines
 from results.arms.tuning import Tried, best_settings, ended_settings
+from results.arms.verdict import comparison_record
 from results.errors import ResultsError
 from results.render.blocks import Figure, Section, TableBlock
 from results.render.chart import Chart, Spec
 from results.render.style import PALETTE, WIDTH, names_width, quantity, row_axis, score_channel, tooltip
-from results.render.tables import HtmlTable, TableRow
 from results.statistics.paths import best_stop_rule, patience_rule, stop_rule
-from results.store.answers import Answer
 from results.store.reader import Run
-from results.text.number_format import NOTHING, SCALES, p_text, percent
-from results.text.page import Heading, Note, PageTable, Part
+from results.text.page import Heading, Note, Part, Table, answer_table
+from results.text.shown import DIFFERENCE_INTERVAL, PROBLEM, SCORE_INTERVAL
 
 PAPER_TOLERANCE = 0.003
 """TransTailor's printed tau, 0.3 percentage points of accuracy. For R squared, the same number is our choice."""
 TOLERANCES = (PAPER_TOLERANCE, 0.0, 0.01, 0.02)
 PAPER = f"paper's, tolerance {PAPER_TOLERANCE:g}"
 ORACLE = "oracle: best by test"
-COLUMNS = ("rule", "seeds", "removed %", "validation", "test", "95%", "to the paper's", "95%", "p", "smallest p")
+SHOWN = (
+    "rule", "seeds", "removed_macs_fraction", "validation_score", "score", SCORE_INTERVAL, "difference",
+    DIFFERENCE_INTERVAL, "p", "smallest_p",
+)  # fmt: skip
 
 Choose = Callable[[Sequence[Point]], Point]
 
@@ -156,7 +159,7 @@ def stops_page(run: Run, label: str | None = None) -> Iterator[Part]:
     for (problem, name), of_arm in shown.items():
         yield Heading(f"{name}, {problem}")
         yield ""
-        yield PageTable(columns=COLUMNS, rows=[outcome_row(outcome) for outcome in of_arm])
+        yield answer_table("compare --stops", _records(of_arm), "stops", shown=SHOWN)
         yield ""
     problems = {problem for problem, _ in shown}
     yield Note(
@@ -167,28 +170,21 @@ def stops_page(run: Run, label: str | None = None) -> Iterator[Part]:
     yield from map(Note, support_lines(run, problems))
 
 
-def outcome_row(outcome: RuleOutcome) -> tuple[str, ...]:
-    """Write the cells of the columns `COLUMNS`."""
-    arm = outcome.arm
-    scale = SCALES[arm.metric]
-    cells = (
-        outcome.rule,
-        str(len(arm.models_by_seed)),
-        percent(arm.removed, 1),
-        scale.value(arm.validation.mean),
-        scale.value(arm.test.mean),
-        scale.interval(arm.test),
-    )
-    if outcome.against is None:
-        return (*cells, NOTHING, NOTHING, NOTHING, NOTHING)
-    result = outcome.against.result
-    return (
-        *cells,
-        scale.difference(result.difference.mean),
-        scale.interval(result.difference, signed=True),
-        p_text(result.p),
-        p_text(result.smallest_p),
-    )
+def _records(outcomes: Sequence[RuleOutcome]) -> list[dict[str, Any]]:
+    """Return the columns of the answer `stops` for each rule."""
+    records = []
+    for outcome in outcomes:
+        arm = outcome.arm
+        compared = dict.fromkeys(("difference", "difference_low", "difference_high", "p", "smallest_p"))
+        if outcome.against is not None:
+            compared |= comparison_record(outcome.against)
+        records.append({
+            **compared, **arm.problem.record, "metric": arm.metric, "arm": arm.name, "rule": outcome.rule,
+            "seeds": len(arm.models_by_seed), "removed_macs_fraction": arm.removed,
+            "validation_score": arm.validation.mean, "score": arm.test.mean,
+            "score_low": arm.test.low, "score_high": arm.test.high,
+        })  # fmt: skip
+    return records
 
 
 def _marks(shown: Mapping[tuple[Problem, str], Sequence[RuleOutcome]]) -> list[str]:
@@ -208,7 +204,6 @@ def _marks(shown: Mapping[tuple[Problem, str], Sequence[RuleOutcome]]) -> list[s
 _PAPER_RULES = [f"paper's, tolerance {tolerance:g}" for tolerance in sorted(TOLERANCES)]
 _RULES = (*_PAPER_RULES, "best by validation", "end of the path")
 """The rules that the figure shows, in this order."""
-_COLUMNS = ("arm", "rule", "seeds", "removed_macs_fraction", "validation_score", "test_score")
 _MOST_ARMS = 20
 
 Outcomes = Mapping[str, Sequence[RuleOutcome]]
@@ -233,14 +228,17 @@ def chart(findings: Findings, problem: Problem, outcomes: Outcomes) -> Chart | N
     scale = findings.scales[problem]
     arms = sorted(outcomes)
     shown = arms[:_MOST_ARMS]
-    rows = []
+    records = []
     scores = []
     for name, of_arm in outcomes.items():
         drawn = [outcome for outcome in of_arm if outcome.rule in _RULES]
         for outcome in sorted(drawn, key=lambda outcome: _RULES.index(outcome.rule)):
             arm = outcome.arm
             seeds = len(arm.models_by_seed)
-            rows.append((name, outcome.rule, seeds, arm.removed, arm.validation.mean, arm.test.mean))
+            records.append({
+                "arm": name, "rule": outcome.rule, "seeds": seeds, "removed_macs_fraction": arm.removed,
+                "validation_score": arm.validation.mean, "test_score": arm.test.mean,
+            })  # fmt: skip
             if name in shown:
                 scores.append(arm.test.mean)
     left = names_width(shown)
@@ -288,7 +286,7 @@ def chart(findings: Findings, problem: Problem, outcomes: Outcomes) -> Chart | N
     hidden = len(arms) - len(shown)
     note = f"{hidden} more arms are in the table." if hidden else ""
     title = f"{problem}: what each rule would have chosen, means over seeds"
-    return Chart(title, spec, Answer(_COLUMNS, rows, POINTS_OF_PATHS.strip()), note=note, derived=True)
+    return Chart(title, spec, Table(records=records, sql=POINTS_OF_PATHS.strip()), note=note, derived=True)
 
 
 def section(findings: Findings) -> Section:
@@ -302,17 +300,16 @@ def section(findings: Findings) -> Section:
         empty="No path has two operating points yet.",
         short="Stop rules",
     )
-    rows = []
+    records = []
     for number, problem in enumerate(findings.problems):
         outcomes = outcomes_of(findings, problem)
         drawn = chart(findings, problem, outcomes)
         if drawn is not None:
             section_stop.blocks.append(Figure(f"stop{number}", drawn))
-        for name, of_arm in outcomes.items():
-            rows += [TableRow((str(problem), name, *outcome_row(outcome)[:-1])) for outcome in of_arm]
-    if rows:
-        columns = ("where", "arm", *COLUMNS[:-1])
-        numeric = (False, False, False, *[True] * 8)
-        table = HtmlTable(columns, numeric, rows, POINTS_OF_PATHS)
-        section_stop.blocks.append(TableBlock(table, "All rules, arm by arm", derived=True, folded=len(rows) > 8))
+        for of_arm in outcomes.values():
+            records += _records(of_arm)
+    if records:
+        shown = (PROBLEM, "arm", *SHOWN[:-1])
+        table = answer_table("compare --stops", records, "stops", shown=shown, sql=POINTS_OF_PATHS)
+        section_stop.blocks.append(TableBlock(table, "All rules, arm by arm", derived=True, folded=len(records) > 8))
     return section_stop

@@ -9,7 +9,8 @@ seed: the seed is the unit of every column.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from results.statistics.means import BOOTSTRAP_FROM, Summary, statistic_of, summ
 from results.statistics.with_best import with_best_p
 from results.store.reader import Run
 from results.text.number_format import NOTHING, SCALES
-from results.text.page import Note, PageTable, Part, Strong
+from results.text.page import Part, Shown, Strong, Table, TableRecord, answer_table, notes
 from transtailor import cli
 
 Place = Literal["best", "tie", "behind", "unsettled", "incomplete", "looked at"]
@@ -39,6 +40,10 @@ Place = Literal["best", "tie", "behind", "unsettled", "incomplete", "looked at"]
 Looks = Mapping[tuple[Problem, str, float | None], RecordedLook]
 RowModels = frozenset[tuple[Problem, int, frozenset[str]]]
 
+_OF_MEASURED = (
+    "score_low", "score_high", "seeds", "planned_seeds", "place", "verdict", "p_adjusted", "smallest_p",
+    "failed_trials",
+)  # fmt: skip
 TOGETHER = (
     "all together: each seed's mean over the networks and data sets, all with the same weight, over the seeds that all"
     " of them have. The data sets are fixed: the interval covers other seeds only."
@@ -81,10 +86,12 @@ class PublishedColumn:
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One arm over all columns, or one row of printed numbers; None for an empty cell."""
+    """One arm at a budget over all columns, or one row of printed numbers; None for an empty cell."""
 
     name: str
     cells: tuple[Cell | PrintedPoint | None, ...]
+    arm: str | None = None  # its name; None: printed numbers
+    asked: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,7 @@ class Published:
     columns: tuple[PublishedColumn, ...]
     rows: tuple[PublishedRow, ...]
     notes: tuple[str, ...]
+    score: str  # which one is in the cells
 
 
 def published_table(run: Run, *, score: str = "test_score", asked: float | None = None) -> Published:
@@ -112,7 +120,7 @@ def published_table(run: Run, *, score: str = "test_score", asked: float | None 
     looks = settled_verdicts(run) if is_settled_run(run) else None
     generator = np.random.default_rng(0)  # fixed, so that the same rows give the same table
     cells: dict[tuple[str, PublishedColumn], Cell] = {}
-    notes: list[str] = []
+    lines: list[str] = []
     for column in columns:
         cells_by_row, notes_on_column = _column(column, chosen, counts, generator)
         if looks is not None:
@@ -120,26 +128,26 @@ def published_table(run: Run, *, score: str = "test_score", asked: float | None 
             notes_on_column = [TOGETHER] if column.problem is None else []
         for name, cell in cells_by_row.items():
             cells[name, column] = cell
-        notes += notes_on_column
+        lines += notes_on_column
     keys = {(arm.name, arm.asked, str(arm)) for arm in arms}
     names = sorted(keys, key=lambda key: (budget_order(key[1]), key[0]))
     rows = []
-    for _, _, name in names:
+    for arm, arm_asked, name in names:
         cells_of_row = [cells.get((name, column)) for column in columns]
-        rows.append(PublishedRow(name, tuple(cells_of_row)))
+        rows.append(PublishedRow(name, tuple(cells_of_row), arm, arm_asked))
     printed = numbers_at_budget(printed_numbers(run), asked)
     shown = _printed_points(printed, columns)
     rows += [_printed_row(name, numbers, columns) for name, numbers in rows_by_name(shown).items()]
     problems = [column.problem for column in columns if column.problem is not None]
-    notes += _notes(chosen, cells.values(), problems)
+    lines += _notes(chosen, cells.values(), problems)
     if looks is None:
-        notes += extension_notes(run, [arm.name for arm in arms])
-    notes += below_head_lines(run, problems)
-    notes += support_lines(run, problems)
+        lines += extension_notes(run, [arm.name for arm in arms])
+    lines += below_head_lines(run, problems)
+    lines += support_lines(run, problems)
     left = len(printed) - len(shown)
     if left:
-        notes.append(f"{left} printed numbers are of networks or data sets that were not measured here.")
-    return Published(tuple(columns), tuple(rows), tuple(notes))
+        lines.append(f"{left} printed numbers are of networks or data sets that were not measured here.")
+    return Published(tuple(columns), tuple(rows), tuple(lines), chosen.score)
 
 
 def _columns(arms: Sequence[Arm]) -> list[PublishedColumn]:
@@ -165,10 +173,10 @@ def _column(
         cells[name] = Cell(values[name], _seeds(arms, counts), failed, "incomplete", None, None)
         if not failed:
             complete[name] = arms
-    notes = [] if column.problem is not None else [TOGETHER]
-    notes += _notes_on_incomplete(column, len(groups) - len(complete))
+    lines = [] if column.problem is not None else [TOGETHER]
+    lines += _notes_on_incomplete(column, len(groups) - len(complete))
     if not complete:
-        return cells, notes
+        return cells, lines
     best = max(complete, key=lambda name: (values[name].value or 0.0, name))
     family = _family(complete, best)
     p_values, smallest, seeds = _with_best(family, complete, generator)
@@ -183,8 +191,8 @@ def _column(
         p = p_values[_row_of(arms)]
         place_of_arm = _place(pairing, p) if settles else "unsettled"
         cells[name] = replace(cells[name], place=place_of_arm, p=p, smallest_p=smallest)
-    notes += _column_notes(column, pairings, len(family) - 1, seeds)
-    return cells, notes
+    lines += _column_notes(column, pairings, len(family) - 1, seeds)
+    return cells, lines
 
 
 def _take_verdicts_of_looks(
@@ -297,7 +305,7 @@ def _column_notes(column: PublishedColumn, pairings: Sequence[Pairing], comparis
     text = f"{column.title}: {comparisons} comparisons with the best over {seeds} seeds reach p = {reach:.3g} at best"
     if reach > SIGNIFICANCE:
         text += f", so no arm can be distinguished from the best and none is marked; {pairs_needed()} seeds could"
-    notes = [f"{text}."]
+    lines = [f"{text}."]
     marks = {
         "were computed on mixed hardware, ranks or torch versions":
             sum(pairing.is_mixed for pairing in pairings),
@@ -310,44 +318,44 @@ def _column_notes(column: PublishedColumn, pairings: Sequence[Pairing], comparis
     }  # fmt: skip
     for mark, count in marks.items():
         if count:
-            notes.append(f"{column.title}: {count} of the comparisons with the best {mark}.")
-    return notes
+            lines.append(f"{column.title}: {count} of the comparisons with the best {mark}.")
+    return lines
 
 
 def _notes(chosen: Selection, cells: Iterable[Cell], problems: Sequence[Problem]) -> list[str]:
     """Explain the numbers, and say which are missing."""
     shown = list(cells)
     kinds = {cell.value.statistic for cell in shown}
-    notes = [f"{chosen.score.split('_')[0]} scores; mean ± half of the 95% t interval over seeds, n in brackets."]
+    lines = [f"{chosen.score.split('_')[0]} scores; mean ± half of the 95% t interval over seeds, n in brackets."]
     if "IQM" in kinds:
-        notes.append(
+        lines.append(
             "IQM: mean of the middle half of the seeds, with its 95% bootstrap interval;"
             f" given if every arm of a column has {BOOTSTRAP_FROM} seeds or more."
         )
     if any(cell.place == "looked at" for cell in shown):
-        notes.append(
+        lines.append(
             "In brackets: the verdict of the looks, against the arm that this run was settled against; for intervals"
             " that count all looks, type transtailor settled. No best of a column is marked: numbers of seeds depend on"
             " the scores."
         )
-        return notes + _notes_on_missing(chosen, shown, problems)
-    notes.append(
+        return lines + _notes_on_missing(chosen, shown, problems)
+    lines.append(
         "Bold: the highest of the column, and (marked =) every arm that cannot be distinguished from it: the sign-flip "
         f"test, corrected for the choice of the best among all arms of the column (max-T), gives p > {SIGNIFICANCE}, "
         "or the 95% interval of the difference contains 0."
     )
-    return notes + _notes_on_missing(chosen, shown, problems)
+    return lines + _notes_on_missing(chosen, shown, problems)
 
 
 def _notes_on_missing(chosen: Selection, shown: Sequence[Cell], problems: Sequence[Problem]) -> list[str]:
     """Say which intervals and which scores are missing."""
-    notes = []
+    lines = []
     if any(cell.value.low is None for cell in shown):
-        notes.append("A number without an interval has one seed: no interval can be given.")
+        lines.append("A number without an interval has one seed: no interval can be given.")
     for (problem, arm), count in sorted(chosen.not_finite.items()):
         if problem in problems:
-            notes.append(f"{arm}, {problem}: {count} with a NaN score, left out of the mean.")
-    return notes
+            lines.append(f"{arm}, {problem}: {count} with a NaN score, left out of the mean.")
+    return lines
 
 
 def _printed_points(printed: Sequence[PrintedPoint], columns: Sequence[PublishedColumn]) -> list[PrintedPoint]:
@@ -370,31 +378,26 @@ def _printed_row(name: str, numbers: Sequence[PrintedPoint], columns: Sequence[P
     return PublishedRow(name, tuple(cells))
 
 
-RECORD = (
-    "row", "network", "dataset", "train_images", "metric", "statistic", "n", "planned_seeds", "value", "low", "high",
-    "place", "verdict", "p_adjusted", "smallest_p", "failed_seeds", "printed_in",
-)  # fmt: skip
-
-
 def published_page(table: Published) -> Iterator[Part]:
     """Yield the table with its notes; the best of a column and its ties are bold. For programs: one record per cell."""
-    rows = []
+    heads = [f"{column.title}, {SCALES[column.metric].mark}" for column in table.columns]
+    shown = [Shown("row", text=lambda row: row["row"].name, is_text=True)]
+    for place, (head, column) in enumerate(zip(heads, table.columns, strict=True)):
+        shown.append(Shown(head, head, partial(_cell_text, place=place, column=column)))
+    yield Table(records=[{"row": row} for row in table.rows], shown=shown)
     records = []
     for row in table.rows:
-        texts = [row.name]
         for cell, column in zip(row.cells, table.columns, strict=True):
-            texts.append(_mark_best(cell, column))
             if cell is not None:
-                values = (row.name, *_column_fields(column), *_fields(cell))
-                records.append(dict(zip(RECORD, values, strict=True)))
-        rows.append(texts)
-    heads = [f"{column.title}, {SCALES[column.metric].mark}" for column in table.columns]
-    yield PageTable(columns=["", *heads], rows=rows, records=records)
+                of_row = {"row": row.name, "arm": row.arm, "asked_removed_macs_fraction": row.asked}
+                records.append({**of_row, "scored_by": table.score, **_column_record(column), **_cell_record(cell)})
+    yield answer_table("table", records)
     yield ""
-    yield from map(Note, table.notes)
+    yield from notes(table.notes)
 
 
-def _mark_best(cell: Cell | PrintedPoint | None, column: PublishedColumn) -> str:
+def _cell_text(record: TableRecord, place: int, column: PublishedColumn) -> str:
+    cell = record["row"].cells[place]
     text = _text(cell, column)
     return Strong(text) if isinstance(cell, Cell) and cell.place in ("best", "tie") else text
 
@@ -421,23 +424,24 @@ def _text(cell: Cell | PrintedPoint | None, column: PublishedColumn) -> str:
     return f"{text} ({counted}){' =' if cell.place == 'tie' else ''}"
 
 
-def _column_fields(column: PublishedColumn) -> tuple[object, ...]:
-    """Return the network, the data set, the training images and the metric of a column."""
+def _column_record(column: PublishedColumn) -> dict[str, Any]:
+    """Return the network, the data set, the training images and the metric of a column; null: all together."""
     problem = column.problem
-    if problem is None:
-        return None, None, None, column.metric
-    return problem.network, problem.dataset, problem.train_images or None, column.metric
+    of_problem = dict.fromkeys(("network", "dataset", "train_images")) if problem is None else problem.record
+    return {**of_problem, "metric": column.metric}
 
 
-def _fields(cell: Cell | PrintedPoint) -> tuple[object, ...]:
+def _cell_record(cell: Cell | PrintedPoint) -> dict[str, Any]:
     if isinstance(cell, PrintedPoint):
-        return ("printed", None, None, cell.value, *[None] * 7, f"{cell.paper}, {cell.place}")
+        printed = {"statistic": "printed", "score": cell.value, "printed_in": f"{cell.paper}, {cell.place}"}
+        return {**dict.fromkeys(_OF_MEASURED), **printed}
     value = cell.value
     _, planned = cell.seeds
-    return (
-        value.statistic, value.n, planned, value.value, value.low, value.high,
-        cell.place, cell.verdict or None, cell.p, cell.smallest_p, cell.failed, None,
-    )  # fmt: skip
+    return {
+        "statistic": value.statistic, "seeds": value.n, "planned_seeds": planned, "score": value.value,
+        "score_low": value.low, "score_high": value.high, "place": cell.place, "verdict": cell.verdict or None,
+        "p_adjusted": cell.p, "smallest_p": cell.smallest_p, "failed_trials": cell.failed, "printed_in": None,
+    }  # fmt: skip
 
 
 @question(example="runs/demo --format latex")

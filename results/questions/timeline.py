@@ -7,7 +7,7 @@ from results.questions.costs import hours_text, time_unit
 from results.render.blocks import Figure, Section, TableBlock, Words, listing
 from results.render.chart import Chart, Spec
 from results.render.style import PALETTE, WIDTH, names_width, quantity, tooltip
-from results.store.answers import answer
+from results.store.query_table import query_table
 from results.store.reader import Run
 from transtailor.plural import counted
 
@@ -63,8 +63,8 @@ def lanes_of(spans: Sequence[tuple[str, float, float]]) -> list[int]:
 
 def timeline(run: Run) -> Chart | None:
     """Draw attempts as bars, events as marks on top; None where no attempt is written."""
-    data = answer(run, ATTEMPTS)
-    if not data.rows:
+    data = query_table(run, ATTEMPTS)
+    if not data.records:
         return None
     machines = data.column("machine")
     lanes = lanes_of(list(zip(machines, data.column("started_s"), data.column("ended_s"), strict=True)))
@@ -107,7 +107,7 @@ def timeline(run: Run) -> Chart | None:
         },
     ]  # fmt: skip
     tables = {}
-    events = [event for event in answer(run, EVENTS).records() if event["at_s"] is not None and event["at_s"] >= 0]
+    events = [event for event in query_table(run, EVENTS).records if event["at_s"] is not None and event["at_s"] >= 0]
     if events:
         tables["events"] = events
         layers.append(
@@ -153,7 +153,7 @@ def section(findings: Findings) -> Section:
 
 
 def _in_a_sentence(chart: Chart, unit: tuple[float, str]) -> str:
-    records = chart.answer.records()
+    records = chart.data.records
     lanes = max(chart.extra["lane"]) + 1
     spent = []
     lost = []

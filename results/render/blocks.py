@@ -9,9 +9,10 @@ from typing import Any
 from markupsafe import Markup
 
 from results.render.chart import Chart
-from results.render.tables import HtmlTable, TableRow
-from results.store.answers import DIGITS, cell
+from results.store.query_table import query_table
 from results.store.reader import Run
+from results.text.page import Table
+from results.text.scales import DIGITS
 
 MOST_ROWS = 100_000
 """A page has at most this many rows of one figure's data; the query gives them all."""
@@ -28,22 +29,23 @@ class Figure:
     def data(self) -> Markup:
         """What the page's script reads: the specification, and its data column by column."""
         chart = self.chart
-        rows = chart.answer.rows[:MOST_ROWS]
-        answered = [[row[index] for row in rows] for index in range(len(chart.answer.columns))]
+        records = chart.data.records[:MOST_ROWS]
+        names = list(records[0]) if records else []
+        values_of_rows = [[record[name] for record in records] for name in names]
         extra = [values[:MOST_ROWS] for values in chart.extra.values()]
         tables = {}
-        for name, records in chart.tables.items():
-            if records:
-                values = zip(*(record.values() for record in records), strict=True)
-                tables[name] = _columns(records[0], values)
+        for name, rows in chart.tables.items():
+            if rows:
+                values = zip(*(row.values() for row in rows), strict=True)
+                tables[name] = _columns(rows[0], values)
         return script_json(
             {
                 "spec": chart.spec,
-                "columns": _columns(chart.answer.columns, answered),
+                "columns": _columns(names, values_of_rows),
                 "extra": _columns(chart.extra, extra),
                 "tables": tables,
-                "rows": len(rows),
-                "left_out": len(chart.answer.rows) - len(rows),
+                "rows": len(records),
+                "left_out": len(chart.data.records) - len(records),
             }
         )
 
@@ -56,7 +58,7 @@ def _columns(names: Iterable[str], columns: Iterable[Sequence[Any]]) -> list[dic
 class TableBlock:
     """A table. `derived`: it is computed from the result of its query, not the result itself."""
 
-    table: HtmlTable
+    table: Table
     title: str = ""
     derived: bool = False
     folded: bool = False
@@ -84,13 +86,7 @@ class Section:
 
 def listing(run: Run, sql: str, title: str = "", *, folded: bool = False) -> TableBlock:
     """Run a query and return its result as a table."""
-    answer = run.arrow(sql)
-    columns = tuple(name.replace("_", " ") for name in answer.column_names)
-    numeric = tuple(str(kind).startswith(("int", "double")) for kind in answer.schema.types)
-    rows = []
-    for record in answer.to_pylist():
-        rows.append(TableRow(tuple(cell(value) for value in record.values())))
-    return TableBlock(HtmlTable(columns, numeric, rows, sql.strip()), title, folded=folded)
+    return TableBlock(query_table(run, sql), title, folded=folded)
 
 
 def packed(values: Sequence[Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from results.render.figures import write_figure
 from results.render.style import CONFIG
-from results.store.answers import Answer
+from results.text.page import Table
 
 Spec = dict[str, Any]
 """Vega-Lite as JSON has it."""
@@ -26,7 +26,7 @@ class Chart:
 
     title: str
     spec: Spec  # Vega-Lite without data; it names the data set "rows" and those of `tables`
-    answer: Answer  # the query whose rows are the data set "rows"; `derived`: from whose rows they are computed
+    data: Table  # the query whose rows are the data set "rows"; `derived`: from whose rows they are computed
     extra: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     note: str = ""  # what a reader should know, a sentence below the figure
@@ -34,9 +34,11 @@ class Chart:
 
     def to_dict(self) -> Spec:
         """The figure with its data as Vega-Lite, such as `altair.Chart.from_dict` reads it."""
-        names = (*self.answer.columns, *self.extra)
-        rows = [dict(zip(names, row, strict=True)) for row in zip(*self._columns(), strict=True)]
-        datasets = {"rows": [_finite(row) for row in rows]}
+        rows = []
+        for place, record in enumerate(self.data.records):
+            extra = {name: values[place] for name, values in self.extra.items()}
+            rows.append(_finite({**record, **extra}))
+        datasets = {"rows": rows}
         for name, table in self.tables.items():
             datasets[name] = [_finite(row) for row in table]
         return {
@@ -59,10 +61,6 @@ class Chart:
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         """What a notebook shows."""
         return {"application/vnd.vegalite.v6+json": self.to_dict(), "text/plain": f"Chart({self.title!r})"}
-
-    def _columns(self) -> list[Sequence[Any]]:
-        answered = [self.answer.column(name) for name in self.answer.columns]
-        return [*answered, *self.extra.values()]
 
 
 def _finite(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The first comparisons of the page: TransTailor at one budget, the tables of all arms, the tuning."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from results.arms import comparison, tuning
 from results.arms.below_head import below_head_lines
@@ -10,14 +11,18 @@ from results.arms.counts import failed_trials
 from results.arms.extensions import extension_notes
 from results.arms.findings import Findings
 from results.arms.looks import RecordedLook, has_several_families, is_settled_run
-from results.arms.verdict import verdict, verdict_word
+from results.arms.problem import Problem
+from results.arms.tuning import Count, setting_text
+from results.arms.verdict import comparison_record, verdict
+from results.columns import columns_from
 from results.questions import settled
-from results.questions.settled import settled_verdicts
+from results.questions.settled import look_record, settled_verdicts
 from results.render import tables
 from results.render.blocks import Section, TableBlock, Words
 from results.render.style import PALETTE, SIGNS, order_arms
-from results.render.tables import ArmRow, ArmsTable
-from results.text.number_format import NOTHING, SCALES, percent
+from results.text.number_format import SCALES, percent
+from results.text.page import Shown, Table
+from results.text.shown import DIFFERENCE_INTERVAL, PROBLEM, SCORE_INTERVAL, VERDICT, verdict_text
 
 _MOST_VERDICTS = 6
 _MOST_NAMED = 8
@@ -46,83 +51,96 @@ def _verdicts(findings: Findings) -> str:
             if is_same and pairing.asked != first.asked:
                 scale = SCALES[pairing.metric]
                 difference = scale.difference(pairing.result.difference.mean)
-                others.append(f"at {100 * budget:g}% {verdict_word(pairing)} ({difference}{scale.difference_unit})")
+                word = verdict_text(comparison_record(pairing))
+                others.append(f"at {100 * budget:g}% {word} ({difference}{scale.difference_unit})")
     return f"{text} {first.arm} at its other budgets: {', '.join(others)}." if others else text
 
 
-def overview(findings: Findings) -> list[ArmsTable]:
-    """List all arms with their test score, and their difference to full fine-tuning, for the first screen."""
+ARMS = columns_from(
+    [
+        "metric", "arm", "removed_macs_fraction", "score", "score_low", "score_high", "seeds", "difference",
+        "difference_low", "difference_high", "verdict", {"name": "rank", "type": "int64?"}, "validation_score",
+    ]
+)  # fmt: skip
+# What answers the question is first: a narrow window shows the first columns.
+SHOWN = (
+    "removed_macs_fraction", Shown("score", "test {mark}"), SCORE_INTERVAL, Shown("seeds", "n"),
+    Shown("difference", "diff."), DIFFERENCE_INTERVAL, VERDICT, "rank", Shown("validation_score", "validation {mark}"),
+)  # fmt: skip
+NOT_COMPARED = dict.fromkeys(("difference", "difference_low", "difference_high", "verdict"))
+
+
+def overview(findings: Findings) -> list[TableBlock]:
+    """List all arms with their test score, and their difference to full fine-tuning, for the first screen.
+
+    Each record also has what stands beside its row: the sign and the colour of the arm, which of its trials failed, and
+    whether it is the first budget of its arm, which is named there only.
+    """
     failed = failed_trials(findings.run)
     looks = None
     if is_settled_run(findings.run):
         looks = {} if has_several_families(findings.run) else settled_verdicts(findings.run)
     numbers = {name: number for number, name in enumerate(order_arms(findings.methods))}
-    arms_tables = []
+    blocks = []
     for problem in findings.problems:
         arms = [arm for arm in findings.arms if arm.problem == problem]
+        metric = arms[0].metric if arms else "accuracy"
         compared = [triple for triple in findings.against_baseline if triple[0].problem == problem]
-        pairing_of = {id(arm): pairing for arm, _, pairing in compared}
-        best: dict[str, float] = {}  # test score of each arm at its best budget
-        for arm in arms:
-            best[arm.name] = max(arm.test.mean or 0.0, best.get(arm.name, -math.inf))
-        rows: list[ArmRow] = []
-        for arm in sorted(arms, key=lambda arm: (-best[arm.name], arm.name, comparison.budget_order(arm.asked))):
-            if looks is None:
-                compared_cells = _compared_cells(arm, pairing_of.get(id(arm)))
-            else:
-                compared_cells = _settled_cells(looks.get((problem, arm.name, arm.asked)))
-            cells = _cells(arm, compared_cells)
-            is_first = not rows or rows[-1].name != arm.name
-            rows.append(_arm_row(numbers, arm.name, cells, failed.get((problem, arm.name), 0), is_first=is_first))
+        records: list[dict[str, Any]] = []
+        for arm in _best_first(arms):
+            is_first = not records or records[-1]["arm"] != arm.name
+            count = failed.get((problem, arm.name), 0) if is_first else 0
+            comparison_of_arm = _compared(arm, compared) if looks is None else _settled(arm, looks)
+            records.append(_arm_record(arm) | comparison_of_arm | _beside(numbers[arm.name], count, is_first=is_first))
         measured = {arm.name for arm in arms}
         for (problem_of_arm, name), count in failed.items():
             if problem_of_arm == problem and count and name not in measured:
-                rows.append(_arm_row(numbers, name, (NOTHING,) * 9, count, is_first=True))
-        mark = SCALES[arms[0].metric].mark if arms else "%"
-        # What answers the question is first: a narrow window shows the first columns.
-        columns = ("removed %", f"test {mark}", "95%", "n", "diff.", "95%", "verdict", "rank", f"validation {mark}")
+                nothing = dict.fromkeys(column.name for column in ARMS)
+                of_arm = {"metric": metric, "arm": name}
+                records.append({**nothing, **of_arm, **_beside(numbers[name], count, is_first=True)})
         control = str(compared[0][1]) if compared else ""
         if looks is not None:
             control = next((look.comparison.against for look in looks.values()), "")
         title = f"{problem}, difference to {control}" if control else str(problem)
-        arms_tables.append(ArmsTable(title, columns, rows))
-    return arms_tables
+        blocks.append(TableBlock(Table(columns=ARMS, records=records, shown=SHOWN), title))
+    return blocks
 
 
-def _compared_cells(arm: Arm, pairing: Pairing | None) -> tuple[str, str, str]:
-    """Write difference, interval and verdict of an arm at a budget; `pairing` is with full fine-tuning."""
-    if pairing is None:
-        return NOTHING, NOTHING, NOTHING
-    scale = SCALES[arm.metric]
-    difference = pairing.result.difference
-    return scale.difference(difference.mean), scale.interval(difference, signed=True), verdict_word(pairing)
+def _best_first(arms: Sequence[Arm]) -> list[Arm]:
+    """Order the arms of a problem by the test score of each at its best budget, and the budgets of an arm by size."""
+    best: dict[str, float] = {}
+    for arm in arms:
+        best[arm.name] = max(arm.test.mean or 0.0, best.get(arm.name, -math.inf))
+    return sorted(arms, key=lambda arm: (-best[arm.name], arm.name, comparison.budget_order(arm.asked)))
 
 
-def _settled_cells(look: RecordedLook | None) -> tuple[str, str, str]:
-    """Write difference, interval and verdict of the last look at an arm at a budget; None: it was not looked at."""
-    if look is None:
-        return NOTHING, NOTHING, NOTHING
-    return SCALES[look.metric].difference(look.mean), settled.interval_of(look), settled.verdict_text(look)
+def _arm_record(arm: Arm) -> dict[str, Any]:
+    return {
+        "metric": arm.metric, "arm": arm.name, "removed_macs_fraction": arm.removed, "score": arm.test.mean,
+        "score_low": arm.test.low, "score_high": arm.test.high, "seeds": len(arm.test_by_seed), "rank": arm.rank,
+        "validation_score": arm.validation.mean,
+    }  # fmt: skip
 
 
-def _cells(arm: Arm, compared_cells: tuple[str, str, str]) -> tuple[str, ...]:
-    """Write the cells of an arm at a budget."""
-    scale = SCALES[arm.metric]
-    return (
-        percent(arm.removed, 1),
-        scale.value(arm.test.mean),
-        scale.interval(arm.test),
-        str(len(arm.test_by_seed)),
-        *compared_cells,
-        NOTHING if arm.rank is None else str(arm.rank),
-        scale.value(arm.validation.mean),
-    )
+def _compared(arm: Arm, compared: Sequence[tuple[Arm, Arm, Pairing]]) -> dict[str, Any]:
+    """Return difference, interval and verdict of an arm at a budget, against full fine-tuning."""
+    for of_arm, _, pairing in compared:
+        if of_arm is arm:
+            return comparison_record(pairing)
+    return NOT_COMPARED
 
 
-def _arm_row(numbers: Mapping[str, int], name: str, cells: tuple[str, ...], failed: int, *, is_first: bool) -> ArmRow:
-    number = numbers[name]
-    failed_text = f"{failed} failed" if failed and is_first else ""
-    return ArmRow(name, number % len(PALETTE), SIGNS[number % len(SIGNS)], cells, failed_text, is_first)
+def _settled(arm: Arm, looks: Mapping[tuple[Problem, str, float | None], RecordedLook]) -> dict[str, Any]:
+    """Return difference, interval and verdict of the last look at an arm at a budget."""
+    look = looks.get((arm.problem, arm.name, arm.asked))
+    return NOT_COMPARED if look is None else look_record(look)
+
+
+def _beside(number: int, failed: int, *, is_first: bool) -> dict[str, Any]:
+    """Return what stands beside the row of the arm with this number."""
+    sign = SIGNS[number % len(SIGNS)]
+    words = f"{failed} failed" if failed else ""
+    return {"colour": number % len(PALETTE), "sign": sign, "failed": words, "is_first": is_first}
 
 
 def named_section(findings: Findings) -> Section | None:
@@ -204,7 +222,7 @@ def tuning_section(findings: Findings) -> Section | None:
     section = Section(
         "tuning", "What was tuned", f"{_tuned(findings)} The test split was not used to choose.", short="Tuning"
     )
-    section.blocks.append(TableBlock(tables.settings_table(counts, tuning.CHOSEN_SETTINGS), derived=True))
+    section.blocks.append(TableBlock(_settings_table(counts), derived=True))
     first = tuning.first_setting(findings.points)
     of_first = sorted({tuning.setting_text(point.setting) for point in first if point.setting is not None})
     pairs = comparison.baseline_pairs(comparison.arms_of(first, findings.environments, failed_trials(findings.run)))
@@ -215,6 +233,27 @@ def tuning_section(findings: Findings) -> Section | None:
         title = f"{problem}, without tuning: all at the first setting, {', '.join(of_first)}"
         section.blocks.append(TableBlock(table, title, derived=True))
     return section
+
+
+def _settings_table(counts: Sequence[Count]) -> Table:
+    """Build the table of how often each setting of [tuning] was chosen, arm by arm."""
+    columns = columns_from(
+        ["network", "dataset", "train_images", "arm", "asked_removed_macs_fraction",
+         {"name": "setting", "type": "string"}, {"name": "seeds", "type": "int64", "heading": "chosen in seeds"},
+         {"name": "best_of", "type": "list of int32"}]
+    )  # fmt: skip
+    records = []
+    marks = []
+    for count in counts:
+        records.append({
+            **count.problem.record, "arm": count.arm, "asked_removed_macs_fraction": count.asked,
+            "setting": setting_text(count.setting), "seeds": count.seeds, "best_of": sorted(count.best_of),
+        })  # fmt: skip
+        is_uneven = len(count.best_of) > 1
+        marks.append(["chosen from different numbers of settings: some trials are missing"] if is_uneven else [])
+    best_of = Shown("best_of", text=lambda record: " or ".join(map(str, record["best_of"])))
+    shown = (PROBLEM, "arm", "asked_removed_macs_fraction", "setting", "seeds", best_of)
+    return Table(columns=columns, records=records, shown=shown, marks=marks, sql=tuning.CHOSEN_SETTINGS)
 
 
 def _tuned(findings: Findings) -> str:

@@ -34,9 +34,8 @@ from results.questions import (
     stops,
     timeline,
 )
-from results.render.blocks import Section, script_json
+from results.render.blocks import Section, TableBlock, script_json
 from results.render.figures import bundle
-from results.render.tables import ArmsTable
 from results.report import failures, now, overview, trials, what_ran
 from results.store.reader import Run, load
 from transtailor.files import write_file
@@ -99,7 +98,7 @@ class Page:
     warnings: list[str] = field(default_factory=list)
     facts: list[tuple[str, str]] = field(default_factory=list)  # of provenance.json
     main: Section = field(default_factory=lambda: Section("pareto", ""))
-    arms: list[ArmsTable] = field(default_factory=list)
+    arms: list[TableBlock] = field(default_factory=list)
     verdict: str = ""
     sections: list[Section] = field(default_factory=list)
     trials: Markup = Markup("{}")  # what the script needs to show a trial

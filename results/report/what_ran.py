@@ -7,11 +7,12 @@ from typing import Any
 from results.arms.findings import Findings
 from results.arms.shared_training import support_lines
 from results.arms.trial_settings import TrialSettings
+from results.columns import Column
 from results.render.blocks import Section, TableBlock, Words, listing
-from results.render.tables import HtmlTable, TableRow
 from results.store.completeness import TRIAL_STATES, lost_rows
 from results.store.reader import Run
 from results.text.number_format import NOTHING
+from results.text.page import Table
 from transtailor.documents import read_json
 from transtailor.plural import counted
 
@@ -123,13 +124,12 @@ def provenance(run: Run) -> list[tuple[str, str]]:
     return _flat(all_facts)
 
 
-def _in_a_sentence(arms: HtmlTable) -> str:
-    if not arms.rows:
+def _in_a_sentence(arms: Table) -> str:
+    if not arms.records:
         return "No trial is planned yet."
     values = {}
     for column in ("network", "dataset", "arm", "method"):
-        index = arms.columns.index(column)
-        values[column] = sorted({row.cells[index] for row in arms.rows})
+        values[column] = sorted({record[column] for record in arms.records})
     return (
         f"{counted(len(values['arm']), 'arm')} of {counted(len(values['method']), 'method')}"
         f" ({', '.join(values['method'])}) on {', '.join(values['network'])}, with {', '.join(values['dataset'])}."
@@ -138,18 +138,21 @@ def _in_a_sentence(arms: HtmlTable) -> str:
 
 def _varying(settings: TrialSettings) -> TableBlock:
     """List the settings that vary between trials: their values, and how many trials have each."""
-    rows = []
+    records = []
     for key, values in settings.counts():
         texts = [f"{text} ({count})" for text, count in values[:_MOST_VALUES]]
         more = len(values) - len(texts)
         if more:
             texts.append(f"and {more} more")
-        rows.append(TableRow((key, str(len(values)), ", ".join(texts))))
+        records.append({"setting": key, "values": len(values), "which": ", ".join(texts)})
     note = f"{len(settings.common)} more settings are the same in all trials; a trial's panel shows them."
-    table = HtmlTable(
-        ("setting", "values", "which, and in how many trials"), (False, True, False), rows, CONFIGURATIONS, note
-    )
-    return TableBlock(table, "Settings that vary", derived=True, folded=len(rows) > 16)
+    columns = [
+        Column("setting", "string"), Column("values", "int64"),
+        Column("which", "string", heading="which, and in how many trials"),
+    ]  # fmt: skip
+    shown = [column.name for column in columns]
+    table = Table(columns=columns, records=records, shown=shown, sql=CONFIGURATIONS, note=note)
+    return TableBlock(table, "Settings that vary", derived=True, folded=len(records) > 16)
 
 
 def _flat(facts: dict[str, Any], before: str = "") -> list[tuple[str, str]]:

@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from results.columns import BOOLEAN, FLOAT, FLOATS, INTEGER, INTEGERS, MOMENT, STRING, STRINGS, Column
+from results.arrow_types import BOOLEAN, FLOAT, FLOATS, INTEGER, INTEGERS, MOMENT, STRING, STRINGS
+from results.columns import Column
 from results.store.schema import TableSchema, arrow_schema
 
 WRITTEN_AT = "written_at"

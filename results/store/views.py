@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from results.columns import BOOLEAN, FLOAT, FLOATS, INTEGER, INTEGERS, MOMENT, STRING, STRINGS
+from results.arrow_types import BOOLEAN, FLOAT, FLOATS, INTEGER, INTEGERS, MOMENT, STRING, STRINGS
 from results.store.files import TableFiles
 from results.store.schema import TableSchema
 

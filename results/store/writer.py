@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from results.columns import INTEGERS
+from results.arrow_types import INTEGERS
 from results.errors import ResultsError
 from results.store.files import GONE, changing_file, growing_file, list_files, number_of, read_rows
 from results.store.lock import hold_lock

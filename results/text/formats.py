@@ -1,4 +1,4 @@
-"""A page as text for a terminal, Markdown or LaTeX; and only its tables, for programs, as CSV, JSON or Parquet."""
+"""A page as text for a terminal, Markdown or LaTeX; and its tables and notes, for programs, as JSON, CSV or Parquet."""
 
 import csv
 import io
@@ -7,20 +7,25 @@ import math
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from numbers import Number
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, set_cell_size
 
-from results.text.page import Heading, Note, Page, PageTable, Strong
+from results.columns import Column
+from results.text.page import Heading, Note, Page, Strong, Table, TableRecord
 from transtailor.terminal import printable
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow as pa
 
 LEAST_WIDTH = 16  # characters that a column of texts keeps on a narrow screen: a trial's id
 GAP = "  "
 STAR = " *"
-TABLE_KEY = "table"  # the column that names a record's table, on a page with headings
+TABLE_KEY = "table"  # the column that names a record's table, in one file of several tables
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters of texts that a spreadsheet would run as a formula, which could send data elsewhere."""
 _MARKDOWN = re.compile(r"[\\`*<>\[\]|~]|(?<![^\W_])_|_(?![^\W_])")
@@ -38,21 +43,25 @@ _LATEX = MappingProxyType(
 def markdown_lines(page: Page) -> Iterator[str]:
     """Write the page as Markdown; texts of users are escaped."""
     for part in page:
-        if isinstance(part, PageTable):
-            escape = lru_cache(escape_markdown)  # most columns of a long table repeat a few texts
-            rows = [[_mark(cell, "**{}**", escape) for cell in row] for row in part.rows]
-            left = _text_columns(part)
-            rules = ["---" if index in left else "---:" for index in range(len(part.columns))]
-            yield f"| {' | '.join(map(escape_markdown, part.columns))} |"
-            yield f"| {' | '.join(rules)} |"
-            for row in rows:
-                yield f"| {' | '.join(row)} |"
+        if isinstance(part, Table):
+            if part.shown:
+                yield from _markdown_table(part)
         elif isinstance(part, Heading):
             yield f"### {escape_markdown(part.text)}"
         elif isinstance(part, Note):
             yield f"- {escape_markdown(part.text)}"
         else:
             yield part
+
+
+def _markdown_table(table: Table) -> Iterator[str]:
+    escape = lru_cache(escape_markdown)  # most columns of a long table repeat a few texts
+    left = table.texts
+    rules = ["---" if place in left else "---:" for place in range(len(table.headings))]
+    yield f"| {' | '.join(map(escape, table.headings))} |"
+    yield f"| {' | '.join(rules)} |"
+    for row in table.rows:
+        yield f"| {' | '.join(_mark(cell, '**{}**', escape) for cell in row)} |"
 
 
 def escape_markdown(text: str) -> str:
@@ -63,20 +72,25 @@ def escape_markdown(text: str) -> str:
 def latex_lines(page: Page) -> Iterator[str]:
     """Write each table as a `tabular` for the package booktabs; all else as comments, one line each."""
     for part in page:
-        if not isinstance(part, PageTable):
+        if isinstance(part, Table):
+            if part.shown:
+                yield from _latex_table(part)
+        else:
             text = part if isinstance(part, str) else part.text
             yield f"% {' '.join(text.split())}" if text else ""
-            continue
-        left = _text_columns(part)
-        alignment = "".join("l" if index in left else "r" for index in range(len(part.columns)))
-        yield rf"\begin{{tabular}}{{{alignment}}}"
-        yield r"\toprule"
-        yield _latex_row(map(latex_escaped, part.columns))
-        yield r"\midrule"
-        for row in part.rows:
-            yield _latex_row(_mark(cell, r"\textbf{{{}}}", latex_escaped) for cell in row)
-        yield r"\bottomrule"
-        yield r"\end{tabular}"
+
+
+def _latex_table(table: Table) -> Iterator[str]:
+    left = table.texts
+    alignment = "".join("l" if place in left else "r" for place in range(len(table.headings)))
+    yield rf"\begin{{tabular}}{{{alignment}}}"
+    yield r"\toprule"
+    yield _latex_row(map(latex_escaped, table.headings))
+    yield r"\midrule"
+    for row in table.rows:
+        yield _latex_row(_mark(cell, r"\textbf{{{}}}", latex_escaped) for cell in row)
+    yield r"\bottomrule"
+    yield r"\end{tabular}"
 
 
 def _latex_row(cells: Iterable[str]) -> str:
@@ -93,7 +107,9 @@ def terminal_lines(page: Page, width: int, *, wide: bool = False) -> Iterator[st
     hidden: list[str] = []
     has_best = False
     for part in page:
-        if isinstance(part, PageTable):
+        if isinstance(part, Table):
+            if not part.shown:
+                continue
             lines, left_out = _align(part, width, wide=wide)
             yield from lines
             for column in left_out:
@@ -110,7 +126,7 @@ def terminal_lines(page: Page, width: int, *, wide: bool = False) -> Iterator[st
         yield f"not shown: {', '.join(hidden)}; all columns: --wide"
 
 
-def _has_strong_cell(table: PageTable) -> bool:
+def _has_strong_cell(table: Table) -> bool:
     for row in table.rows:
         for cell in row:
             if isinstance(cell, Strong):
@@ -118,37 +134,60 @@ def _has_strong_cell(table: PageTable) -> bool:
     return False
 
 
-def records(page: Page) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the names of the fields of all tables, and their rows as records.
+@dataclass(frozen=True)
+class Answer:
+    """What programs get of a page: its tables by name, each with all of its records, and its notes."""
 
-    The first field is the heading above the table, if any. A table without rows has fields, too.
-    """
-    fields: dict[str, None] = {}  # in the order in which they first occur
-    all_rows: list[dict[str, Any]] = []
-    title: dict[str, Any] = {}
+    tables: Mapping[str, Table]
+    notes: Sequence[str]
+
+
+def answer_of(page: Page) -> Answer:
+    """Return what programs get of a page. A note about one of several problems begins with that problem."""
+    tables: dict[str, Table] = {}
+    notes = []
     for part in page:
-        if isinstance(part, Heading):
-            title = {TABLE_KEY: part.text}
-        elif isinstance(part, PageTable):
-            fields |= dict.fromkeys(title)
-            if part.records is None:
-                names = _distinct(part.columns)
-                rows: Sequence[Mapping[str, Any]] = [dict(zip(names, row, strict=True)) for row in part.rows]
-                fields |= dict.fromkeys(names)
-            else:
-                rows = part.records
-            for row in rows:
-                fields |= dict.fromkeys(row)
-                all_rows.append({**title, **row})
-    return list(fields), all_rows
+        if isinstance(part, Note):
+            notes.append(f"{part.about}: {part.text}" if part.about else part.text)
+        elif isinstance(part, Table) and part.name:
+            before = tables[part.name].records if part.name in tables else ()
+            tables[part.name] = replace(part, records=[*before, *part.records])
+    return Answer(tables, notes)
+
+
+def json_lines(page: Page) -> Iterator[str]:
+    """Write one JSON object, {"tables": {name: [record, ...]}, "notes": [...]}; not finite numbers are null."""
+    answer = answer_of(page)
+    tables = {}
+    for name, table in answer.tables.items():
+        names = [column.name for column in table.columns]
+        tables[name] = [{name: _finite(record[name]) for name in names} for record in table.records]
+    yield json.dumps({"tables": tables, "notes": answer.notes}, ensure_ascii=False, indent=1, default=str)
 
 
 def csv_lines(page: Page) -> Iterator[str]:
-    """Write a header and one record per row as CSV; a record may have line breaks inside quotes."""
-    names, rows = records(page)
+    """Write a header and one line per record as CSV, `table` first if there are several; texts may have line breaks."""
+    table = one_table(answer_of(page))
+    names = [column.name for column in table.columns]
     yield _csv_line(names)
-    for row in rows:
-        yield _csv_line([row.get(name) for name in names])
+    for record in table.records:
+        yield _csv_line([record.get(name) for name in names])
+
+
+def one_table(answer: Answer) -> Table:
+    """Join the tables of an answer: with the column `table`, if they are several, and the columns of all of them."""
+    if len(answer.tables) == 1:
+        (table,) = answer.tables.values()
+        return table
+    columns = {TABLE_KEY: Column(TABLE_KEY, "string", meaning="name of the record's table")}
+    records: list[TableRecord] = []
+    for name, table in answer.tables.items():
+        names = [column.name for column in table.columns]
+        for column in table.columns:
+            columns.setdefault(column.name, column)
+        for record in table.records:
+            records.append({TABLE_KEY: name} | {key: record[key] for key in names})
+    return Table(columns=list(columns.values()), records=records)
 
 
 def _csv_line(values: Iterable[object]) -> str:
@@ -157,26 +196,35 @@ def _csv_line(values: Iterable[object]) -> str:
     return text.getvalue()
 
 
-def json_lines(page: Page) -> Iterator[str]:
-    """Write one JSON list of objects; numbers that are not finite are null."""
-    _, rows = records(page)
-    finite_rows = []
-    for row in rows:
-        finite_rows.append({name: _finite(value) for name, value in row.items()})
-    yield json.dumps(finite_rows, ensure_ascii=False, indent=1, default=str)
+def arrow_table(table: Table, notes: Sequence[str] = ()) -> "pa.Table":
+    """Return the records as a table of Arrow, whose metadata have the notes as JSON."""
+    import pyarrow as pa
+
+    from results.arrow_types import TYPES
+
+    fields = []
+    columns = []
+    for column in table.columns:
+        values = [record.get(column.name) for record in table.records]
+        array = pa.array(values) if column.type_name not in TYPES else pa.array(values, column.type)
+        columns.append(array)
+        fields.append(pa.field(column.name, array.type, metadata={"unit": column.unit, "meaning": column.meaning}))
+    return pa.table(columns, pa.schema(fields, {"notes": json.dumps(notes, ensure_ascii=False)}))
+
+
+def frame_of(table: Table) -> "pandas.DataFrame":
+    """Return the records as a pandas table, in which a number that is null is not a number."""
+    frame: pandas.DataFrame = arrow_table(table).to_pandas()
+    return frame
 
 
 def parquet_bytes(page: Page) -> bytes:
-    """Write the records as one Parquet file."""
-    import pyarrow as pa
+    """Write the records as one Parquet file, with the columns of `one_table`; its metadata have the notes as JSON."""
     from pyarrow import parquet
 
-    names, rows = records(page)
-    columns = {}
-    for name in names:
-        columns[name] = [row.get(name) for row in rows]
+    answer = answer_of(page)
     sink = io.BytesIO()
-    parquet.write_table(pa.table(columns), sink)
+    parquet.write_table(arrow_table(one_table(answer), answer.notes), sink)
     return sink.getvalue()
 
 
@@ -194,14 +242,14 @@ def one_line(value: object) -> str:
     return printable(text).replace("\n", "\\n").replace("\t", "\\t") + (STAR if isinstance(value, Strong) else "")
 
 
-def _align(table: PageTable, width: int, *, wide: bool) -> tuple[list[str], list[str]]:
-    """Align a table, numbers right and all else left; return its lines and the names of the columns left out."""
-    columns = range(len(table.columns))
-    shown = list(table.usual or columns)
+def _align(table: Table, width: int, *, wide: bool) -> tuple[list[str], list[str]]:
+    """Align a table, numbers right and all else left; return its lines and the headings of the columns left out."""
+    columns = range(len(table.headings))
+    shown = table.usual_places
     if wide:
         shown += [column for column in columns if column not in shown]
-    left = _text_columns(table)
-    lines_of_cells = [[one_line(cell) for cell in row] for row in (table.columns, *table.rows)]
+    left = table.texts
+    lines_of_cells = [list(map(one_line, table.headings)), *(list(map(one_line, row)) for row in table.rows)]
     widths = [max(cell_len(cells[column]) for cells in lines_of_cells) for column in columns]
 
     def line_width() -> int:
@@ -221,19 +269,7 @@ def _align(table: PageTable, width: int, *, wide: bool) -> tuple[list[str], list
         padded = [_pad(cells[column], widths[column], right=column not in left) for column in shown]
         lines.append(GAP.join(padded).rstrip())
     lines.insert(1, "─" * line_width())
-    return lines, [table.columns[column] for column in columns if column not in shown]
-
-
-def _text_columns(table: PageTable) -> Sequence[int]:
-    """Return the indices of the columns of texts."""
-    if table.words is not None:
-        return list(table.words)
-    texts = []
-    for column in range(len(table.columns)):
-        is_numeric = all(isinstance(row[column], Number | None) for row in table.rows)
-        if not is_numeric:
-            texts.append(column)
-    return texts
+    return lines, [table.headings[column] for column in columns if column not in shown]
 
 
 def _pad(text: str, width: int, *, right: bool) -> str:
@@ -246,16 +282,6 @@ def _pad(text: str, width: int, *, right: bool) -> str:
 def _mark(cell: object, strong: str, escape: Callable[[str], str]) -> str:
     text = escape("" if cell is None else str(cell))
     return strong.format(text) if isinstance(cell, Strong) else text
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Make names distinct: the second of two equal ones gets the name before it in brackets, or else its number."""
-    distinct: list[str] = []
-    for index, name in enumerate(names):
-        numbered = [f"{name} ({number})" for number in range(2, index + 2)]
-        candidates = [name, f"{name} ({names[index - 1]})", *numbered]
-        distinct.append(next(candidate for candidate in candidates if candidate not in distinct))
-    return distinct
 
 
 def _csv_cell(value: object) -> object:

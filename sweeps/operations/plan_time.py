@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from results.text.page import Note, PageTable, Part
+from results.text.page import Note, Part, Shown, TableRecord, answer_table
 from sweeps.planning.durations import OTHER_NETWORK, Durations
 from sweeps.planning.forecast import Capacity, Forecast, forecasts, timed_trials
 from sweeps.planning.plan import Plan, choose_probe
@@ -63,14 +63,30 @@ class Estimate:
         if self.scaled_networks():
             least = self._forecasts(capacity, self.durations.least_s)
             most = self._forecasts(capacity, self.durations.most_s)
-        rows: list[tuple[str | int, ...]] = []
+        records = []
         for at_least, forecast, at_most in zip(least, expected, most, strict=True):
-            ends = _range(time_text(at_least.earliest_s), time_text(at_most.latest_s))
-            hours = _range(_hours_text(at_least.unit_hours), _hours_text(at_most.unit_hours))
-            rows.append((forecast.workers, ends, hours, forecast.limited_by))
-        columns = (f"{capacity.worker}s", "ends after", f"{capacity.unit}-hours", "limited by")
+            records.append({
+                "workers": forecast.workers, "end_least_s": at_least.earliest_s, "end_most_s": at_most.latest_s,
+                "unit": capacity.unit, "hours_least": at_least.unit_hours, "hours_most": at_most.unit_hours,
+                "limited_by": forecast.limited_by,
+            })  # fmt: skip
+        shown = (
+            Shown("workers", f"{capacity.worker}s"),
+            Shown(
+                "end_least_s",
+                "ends after",
+                lambda one: _range(one, "end_least_s", "end_most_s", time_text),
+                is_text=True,
+            ),
+            Shown(
+                "hours_least",
+                f"{capacity.unit}-hours",
+                lambda one: _range(one, "hours_least", "hours_most", _hours_text),
+            ),
+            "limited_by",
+        )
         yield ""
-        yield PageTable(columns=columns, rows=rows, words=(1, 3), records=())
+        yield answer_table("plan", records, "times", shown=shown)
         if capacity.start_s:
             yield Note("excludes queue time")
 
@@ -95,5 +111,8 @@ def _hours_text(hours: float) -> str:
     return f"{hours:.3g}" if hours < 1000 else f"{hours:,.0f}"
 
 
-def _range(least: str, most: str) -> str:
-    return least if least == most else f"{least} to {most}"
+def _range(record: TableRecord, least: str, most: str, write: Callable[[float], str]) -> str:
+    """Write the values of these two columns; once, if they look equal."""
+    first = write(record[least])
+    last = write(record[most])
+    return first if first == last else f"{first} to {last}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.filesize import decimal
 
 from results.sign_flip import SIGNIFICANCE, pairs_needed, smallest_p
-from results.text.page import PageTable, Part
+from results.text.page import Part, Shown, Table, answer_table
 from results.text.settings import leaves
 from sweeps.errors import RunFolderError
 from sweeps.operations.plan_time import Estimate, probe
@@ -39,11 +39,13 @@ if TYPE_CHECKING:
     from sweeps.settle.costs import Assumed
 
 IN_COLUMNS = ("network", "data.name", "seed")
-COLUMNS = ("trial", "arm", "network", "data", "seed", "points", "stages", "state", "settings within its arm")
-WORDS = (0, 1, 2, 3, 7)  # not the settings, which are never cut
-USUAL = (0, 1, 8, 2, 3, 4, 7, 6, 5)
-SHOWN_IF_THEY_DIFFER = (8, 2, 3)  # of the usual columns
-ARM_COLUMNS = ("arm", "problems", "seeds", "points of a seed", "trials")
+SHOWN = (
+    "trial_id", "arm", "network", "dataset", "seed", "points", "stages", "state",
+    Shown("settings", is_text=False),  # not as texts are, which are cut
+)  # fmt: skip
+USUAL = ("trial_id", "arm", "settings", "network", "dataset", "seed", "state", "stages", "points")
+SHOWN_IF_THEY_DIFFER = ("settings", "network", "dataset")
+ARMS_SHOWN = ("arm", "problems", "seeds", Shown("points_of_a_seed", "points of a seed"), "trials")
 BY_MACS, BY_SECONDS = "MACs of images, not measured", "the seconds of measured stages"
 OFTEN_TUNED = "optimisation."  # settings whose best value is often chosen by validation
 
@@ -107,6 +109,7 @@ def preview(
     yield from _refusals(plan)
     if durations is None:
         yield from lines_of(f"time      not known: no run below {runs} has computed a stage{probe(plan, command)}")
+        yield answer_table("plan", [], "times")
     else:
         estimate = Estimate(plan, durations, finished, is_cached)
         yield from estimate.sources(command)
@@ -181,11 +184,13 @@ def _tables(plan: Plan, finished: set[str]) -> Iterator[Part]:
     if plan.grows is None or plan.grows.search is None:
         yield _arms_table(plan.trials)
         yield ""
+    else:
+        yield answer_table("plan", [], "arms")
 
 
-def _table(plan: Plan, finished: set[str]) -> PageTable:
+def _table(plan: Plan, finished: set[str]) -> Table:
     """Return the table of the trials, with the settings that vary within the arm of each."""
-    rows: list[tuple[str | int, ...]] = []
+    records: list[dict[str, Any]] = []
     varied_keys = _varied_keys(plan.trials)
     tables_of_arm = {arm: {key.partition(".")[0] for key in keys} for arm, keys in varied_keys.items()}
     for trial in plan.trials:
@@ -194,13 +199,16 @@ def _table(plan: Plan, finished: set[str]) -> PageTable:
         keys = varied_keys[trial.arm]
         varied_settings = " ".join(f"{key}={value}" for key, value in leaves(tables) if key in keys)
         state = "finished" if trial.trial_id in finished else "to run"
-        names = (trial.trial_id, trial.arm, settings.network, settings.dataset, settings.seed)
-        rows.append((*names, len(trial.points), len(trial.stages), state, varied_settings))
+        records.append({
+            "trial_id": trial.trial_id, "arm": trial.arm, "network": settings.network, "dataset": settings.dataset,
+            "train_images": trial.train_images, "seed": settings.seed, "points": len(trial.points),
+            "stages": len(trial.stages), "state": state, "settings": varied_settings,
+        })  # fmt: skip
     usual = []
-    for column in USUAL:
-        if column not in SHOWN_IF_THEY_DIFFER or len({row[column] for row in rows}) > 1:
-            usual.append(column)
-    return PageTable(columns=COLUMNS, rows=rows, words=WORDS, usual=usual)
+    for name in USUAL:
+        if name not in SHOWN_IF_THEY_DIFFER or len({record[name] for record in records}) > 1:
+            usual.append(name)
+    return answer_table("plan", records, "trials", shown=SHOWN, usual=usual)
 
 
 def _varied_keys(trials: tuple[PlannedTrial, ...]) -> dict[str, set[str]]:
@@ -221,12 +229,12 @@ def _varied_keys(trials: tuple[PlannedTrial, ...]) -> dict[str, set[str]]:
     return {arm: keys.difference(IN_COLUMNS) for arm, keys in varied_keys.items()}
 
 
-def _arms_table(trials: Sequence[PlannedTrial]) -> PageTable:
+def _arms_table(trials: Sequence[PlannedTrial]) -> Table:
     """List the arms, in the order of the plan; an arm has one configuration in each problem."""
     trials_of_arms: dict[str, list[PlannedTrial]] = defaultdict(list)
     for trial in trials:
         trials_of_arms[trial.arm].append(trial)
-    rows = []
+    records = []
     for arm, trials_of_arm in trials_of_arms.items():
         problems = {_problem(trial) for trial in trials_of_arm}
         seeds = {trial.settings.seed for trial in trials_of_arm}
@@ -234,21 +242,20 @@ def _arms_table(trials: Sequence[PlannedTrial]) -> PageTable:
         for trial in trials_of_arm:
             points[*_problem(trial), trial.settings.seed].update(stage.key for stage in trial.points)
         most_points = max(len(keys) for keys in points.values())
-        rows.append((arm, len(problems), len(seeds), most_points, len(trials_of_arm)))
-    return PageTable(columns=ARM_COLUMNS, rows=rows, records=())
+        counts = {"problems": len(problems), "seeds": len(seeds), "points_of_a_seed": most_points}
+        records.append({"arm": arm, **counts, "trials": len(trials_of_arm)})
+    return answer_table("plan", records, "arms", shown=ARMS_SHOWN)
 
 
-def _sharing_table(cost: PlanCost, expected_by: str) -> PageTable:
+def _sharing_table(cost: PlanCost, expected_by: str) -> Table:
     """List what sharing saves against each baseline, the usual way to work first."""
-    rows: list[tuple[str, str]] = []
     records: list[dict[str, Any]] = []
     for baseline in cost.baselines.leading_first():
-        rows.append((baseline.name, baseline.factor_text))
         records.append(
             {"against": baseline.name, "factor": baseline.factor, "cost_separate": baseline.separate,
              "cost_shared": baseline.shared, "expected_by": expected_by}
         )  # fmt: skip
-    return PageTable(columns=("sharing, against", "factor (expected)"), rows=rows, records=records)
+    return answer_table("plan", records, "sharing", shown=("against", "factor"))
 
 
 def _problem(trial: PlannedTrial) -> tuple[str, str, int | None]:
@@ -276,6 +283,8 @@ def _summary(plan: Plan, cost: PlanCost, site: str, expected_by: str) -> Iterato
     if not plan.private_cache:
         yield _sharing_table(cost, expected_by)
         yield ""
+    else:
+        yield answer_table("plan", [], "sharing")
     resources = plan.resources
     ranks = f"{counted(resources.ranks, 'rank')} of {counted(resources.threads_per_rank, 'core')}"
     yield f"sweep     {plan.name}: {counted(len(plan.trials), 'trial')}, each on {ranks}, on site {site}"

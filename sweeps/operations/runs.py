@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from results.command_output import prints_page
 from results.errors import ResultsError
 from results.store.reader import last_written_us, load
-from results.text.page import Note, PageTable, Part
+from results.text.page import Note, Part, Shown, TableRecord, answer_table
+from results.text.shown import blank
 from sweeps.driver.display import time_text
 from sweeps.errors import RunFolderError
-from sweeps.operations.status import count_trials
+from sweeps.operations.status import count_trials, state_of
 from sweeps.run.run_folder import RunFolder
 from sweeps.run.run_lock import holder_of
 from transtailor import cli
@@ -18,7 +20,8 @@ from transtailor.lines import first_line
 from transtailor.shell import command
 
 COUNTED = ("finished", "running", "waiting", "failed")
-COLUMNS = ("run", "state", *COUNTED, "last row")
+WORDS = {"running": "running", "finished": "ended", "failed": "ended with failures", "interrupted": "not running"}
+"""State of a run -> how people read it."""
 TABLES = ("planned", "trials", "attempts", "operating_points")  # of which the last row counts
 
 
@@ -35,37 +38,45 @@ def runs_page(folder: Path) -> Iterator[Part]:
         raise RunFolderError(
             f"no folder {folder}: expected a folder of runs; the first launch makes it, type: {launch}"
         )
-    now_us = datetime.now(UTC).timestamp() * 1e6
-    rows = []
-    for plan in folder.glob(f"[!.]*/{RunFolder(folder).plan.name}"):
-        written_us, cells = _row(RunFolder(plan.parent), now_us)
-        rows.append((written_us, plan.parent.name, cells))
-    rows.sort(key=lambda row: (-row[0], row[1]))
-    if rows:
-        table_rows = [(name, *cells) for _written_us, name, cells in rows]
-        yield PageTable(columns=COLUMNS, rows=table_rows, words=(0, 1, len(COLUMNS) - 1))
-    else:
+    records = [_record(RunFolder(plan.parent)) for plan in folder.glob(f"[!.]*/{RunFolder(folder).plan.name}")]
+    records.sort(key=lambda record: (-_written_s(record), record["run"]))
+    if not records:
         yield Note(f"{folder} has no runs yet; to launch one, type: {command('run', 'demo')}")
+    yield answer_table("runs", records, shown=_shown(datetime.now(UTC)) if records else ())
 
 
-def _row(run: RunFolder, now_us: float) -> tuple[float, tuple[str | int, ...]]:
-    """Return when the last row of a run was written, and the cells of its row in the table."""
+def _record(run: RunFolder) -> dict[str, Any]:
     try:
         counts = count_trials(run)
         with load(run.path, TABLES) as tables:
             written_us = last_written_us(tables)
     except (RunFolderError, ResultsError) as error:
-        return 0.0, (f"cannot be read: {first_line(str(error))}", *[""] * len(COUNTED), "")
-    age = "" if written_us is None else f"{time_text(max(0.0, (now_us - written_us) / 1e6))} ago"
-    return written_us or 0.0, (_state(run, counts), *(counts[name] for name in COUNTED), age)
+        unknown = dict.fromkeys(("state", *COUNTED, "last_row_at"))
+        return {"run": run.path.name, **unknown, "problem": first_line(str(error))}
+    last_row_at = None if written_us is None else datetime.fromtimestamp(written_us / 1e6, UTC)
+    state = state_of(counts, is_run=holder_of(run.lock) is not None)
+    return {"run": run.path.name, "state": state, **counts, "last_row_at": last_row_at, "problem": None}
 
 
-def _state(run: RunFolder, counts: dict[str, int]) -> str:
-    if holder_of(run.lock) is not None:
-        return "running"
-    if counts["waiting"] or counts.get("resting"):
-        return "not running"
-    return "ended with failures" if counts["failed"] else "ended"
+def _written_s(record: TableRecord) -> float:
+    return 0.0 if record["last_row_at"] is None else record["last_row_at"].timestamp()
+
+
+def _shown(now: datetime) -> tuple[str | Shown, ...]:
+    """Return what people see of the runs at this moment."""
+
+    def state(record: TableRecord) -> str:
+        if record["problem"] is not None:
+            return f"cannot be read: {record['problem']}"
+        return WORDS[record["state"]]
+
+    def age(record: TableRecord) -> str:
+        if record["last_row_at"] is None:
+            return ""
+        return f"{time_text(max(0.0, now.timestamp() - _written_s(record)))} ago"
+
+    counts = map(blank, COUNTED)
+    return "run", Shown("state", text=state), *counts, Shown("last_row_at", text=age, is_text=True)
 
 
 @cli.command(example="")

@@ -1,7 +1,7 @@
 """The state of a run, read from its folder at any moment and from any terminal; starts and changes nothing."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from results.command_output import prints_page
 from results.store.completeness import failed_trials
 from results.store.points import points_as_of, points_file
 from results.store.reader import Run, last_written_us, load
-from results.text.page import Heading, PageTable, Part
-from sweeps.driver.display import BEST_FIRST, RunningTrial, done_text, left_text, time_text
+from results.text.page import Heading, Part, Shown, answer_table
+from results.text.shown import blank
+from sweeps.driver.display import BEST_FIRST, SweepProgress, done_text, left_text, time_text
 from sweeps.driver.progress_file import read_progress
 from sweeps.planning.devices import devices_text, spec_on_site
 from sweeps.run.run_folder import LaunchRecord, RunFolder, open_run
@@ -29,18 +30,27 @@ FAILURES_SHOWN = 10
 READ = ("planned", "trials", "attempts", "operating_points", "events")
 
 BEST = f"""
-SELECT arm, network, dataset, train_images AS "training images", replace(metric, '_', ' ') AS metric,
-       validation_score AS score, removed_macs_fraction AS removed, seed, trial_id AS trial, point,
-       count(DISTINCT stage_key) OVER arm AS "of points", count(DISTINCT seed) OVER arm AS "of seeds"
+SELECT arm, network, dataset, train_images, metric, validation_score, removed_macs_fraction, seed, trial_id, point,
+       count(DISTINCT stage_key) OVER arm AS of_points, count(DISTINCT seed) OVER arm AS of_seeds
 FROM operating_points
 WINDOW arm AS (PARTITION BY network, dataset, train_images, arm)
 QUALIFY row_number() OVER (arm ORDER BY {BEST_FIRST}) = 1
-ORDER BY network, dataset, train_images, isnan(score), score DESC, arm
+ORDER BY network, dataset, train_images, isnan(validation_score), validation_score DESC, arm
 """
-RUNNING_COLUMNS = ("trial", "arm", "what", "seed", "node", "stage", "progress", "for")
-RUNNING_USUAL = (0, 1, 5, 6, 7, 2, 3, 4)
-BEST_WORDS = (0, 1, 2, 4, 8)
-BEST_USUAL = (0, 1, 5, 6, 7, 8, 10, 11, 9, 4, 2, 3)
+RUNNING_SHOWN = (
+    Shown("trial_id", "trial"), Shown("arm", text=lambda record: record["arm"] or "?"), blank("what"),
+    blank("seed", before="seed ", is_text=True), blank("nodes"), blank("stage"), blank("progress"),
+    Shown("running_s", text=lambda record: time_text(record["running_s"]), is_text=True),
+)  # fmt: skip
+RUNNING_USUAL = ("trial_id", "arm", "stage", "progress", "running_s", "what", "seed", "nodes")
+BEST_SHOWN = (
+    "arm", "network", "dataset", "train_images", Shown("metric", text=lambda best: best["metric"].replace("_", " ")),
+    "validation_score", "removed_macs_fraction", "seed", "trial_id", "point", "of_points", "of_seeds",
+)  # fmt: skip
+BEST_USUAL = (
+    "arm", "network", "validation_score", "removed_macs_fraction", "seed", "trial_id", "of_points", "of_seeds", "point",
+    "metric", "dataset", "train_images",
+)  # fmt: skip
 
 # Microseconds since 1970: converting Arrow's timestamps to Python imports pandas, which takes most of a second.
 RUNNING = """
@@ -88,9 +98,15 @@ def status(run: RunFolder) -> Iterator[Part]:
         yield _devices(run)
         yield from _states(run, rows, is_run=holder is not None, now=now)
         yield from _jobs(run)
-        yield PageTable(columns=("trials", *counts), rows=[(len(record.trials), *counts.values())], words=())
+        progress = _progress(run) if running else None
+        record_of_run = {
+            "run": str(run.path), "state": state_of(counts, is_run=holder is not None), "trials": len(record.trials),
+            "resting": 0, "stopped": 0, **counts, **_progress_record(progress),
+            "last_row_at": None if last_us is None else _moment(last_us),
+        }  # fmt: skip
+        yield answer_table("status", [record_of_run], shown=("trials", *counts))
         yield ""  # else Markdown would take the next line for a row
-        yield from _running_page(run, record, running, now)
+        yield from _running_page(record, running, progress, now)
         yield from _best(rows)
         yield from _failures(run, rows)
 
@@ -161,26 +177,58 @@ def _running_attempts(record: LaunchRecord, rows: Run, *, is_run: bool) -> tuple
     return running, counts
 
 
-def _running_page(run: RunFolder, record: LaunchRecord, running: list[dict[str, Any]], now: datetime) -> Iterator[Part]:
-    """Yield the progress of the sweep and of each running trial, as last reported by the driver, and its run time."""
-    if not running:
-        return
-    reported: dict[str, RunningTrial] = {}
+def state_of(counts: Mapping[str, int], *, is_run: bool) -> str:
+    """Return "running", "finished", "failed" (some trials have), or "interrupted": launched again, it resumes."""
+    if is_run:
+        return "running"
+    if counts["waiting"] or counts.get("resting"):
+        return "interrupted"
+    return "failed" if counts["failed"] else "finished"
+
+
+def _progress(run: RunFolder) -> SweepProgress | None:
+    """Return the progress as last reported by the driver; None if it has reported none."""
     seen = read_progress(run.lock) or read_progress(run.progress)
-    if seen is not None:
-        reported = {trial.trial_id: trial for trial in seen.progress.running}
-        yield f"progress  {done_text(seen.progress)}, time left {left_text(seen.progress)}"
-    rows = []
+    return None if seen is None else seen.progress
+
+
+def _progress_record(progress: SweepProgress | None) -> dict[str, float | None]:
+    least_s = most_s = None
+    if progress is not None and progress.left_s is not None:
+        least_s, most_s = progress.left_s
+    done_fraction = None if progress is None else progress.done_fraction
+    return {"done_fraction": done_fraction, "left_least_s": least_s, "left_most_s": most_s}
+
+
+def _running_page(
+    record: LaunchRecord, running: list[dict[str, Any]], progress: SweepProgress | None, now: datetime
+) -> Iterator[Part]:
+    """Yield the progress of the sweep and of each running trial, and its run time."""
+    if progress is not None:
+        yield f"progress  {done_text(progress)}, time left {left_text(progress)}"
+    reported = {} if progress is None else {trial.trial_id: trial for trial in progress.running}
+    records = []
     for attempt in running:
         trial_id = attempt["trial_id"]
-        if trial_id in reported:
-            cells = reported[trial_id].cells()[1:]
-        else:  # not reported by its driver yet
-            arm = record.trials[trial_id].arm if trial_id in record.trials else "?"
-            cells = (arm, "", "", ", ".join(attempt["nodes"] or ()), "", "")
-        rows.append((trial_id, *cells, _age(_moment(attempt["started_us"]), now)))
+        planned = record.trials.get(trial_id)
+        of_trial: dict[str, Any] = dict.fromkeys(("what", "seed", "stage", "progress"))
+        of_trial |= {
+            "arm": None if planned is None else planned.arm,
+            "nodes": ", ".join(attempt["nodes"] or ()) or None,
+        }
+        if trial_id in reported:  # else its driver has not reported it yet
+            trial = reported[trial_id]
+            of_trial = {
+                "arm": trial.arm, "what": f"{trial.network} on {trial.dataset}", "seed": trial.seed,
+                "nodes": trial.node or None, "stage": trial.stage, "progress": trial.words or None,
+            }  # fmt: skip
+        seconds = max(0.0, (now - _moment(attempt["started_us"])).total_seconds())
+        records.append({"trial_id": trial_id, **of_trial, "running_s": seconds})
+    if not records:
+        yield answer_table("status", [], "running")
+        return
     yield Heading("running")
-    yield PageTable(columns=RUNNING_COLUMNS, rows=rows, words=range(len(RUNNING_COLUMNS)), usual=RUNNING_USUAL)
+    yield answer_table("status", records, "running", shown=RUNNING_SHOWN, usual=RUNNING_USUAL)
     yield ""
 
 
@@ -213,17 +261,17 @@ def _best(rows: Run) -> Iterator[Part]:
     best = rows.rows(BEST)
     if best:
         yield Heading("best so far, by validation")
-        rows_of_cells = []
-        for row in best:
-            rows_of_cells.append([f"{value:.4f}" if isinstance(value, float) else value for value in row.values()])
-        yield PageTable(columns=[*best[0]], rows=rows_of_cells, words=BEST_WORDS, usual=BEST_USUAL, records=best)
+    yield answer_table("status", best, "best", shown=BEST_SHOWN if best else (), usual=BEST_USUAL)
+    if best:
         yield ""
     for below in below_heads(rows):
         yield f"baseline  {below}"
 
 
-def _failures(run: RunFolder, rows: Run) -> Iterator[str]:
+def _failures(run: RunFolder, rows: Run) -> Iterator[Part]:
     failed = failed_trials(rows)
+    records = [trial | {"log": str(run.log(trial["trial_id"]))} for trial in failed]
+    yield answer_table("status", records, "failed")
     for trial in failed[:FAILURES_SHOWN]:
         yield f"failed    {trial['trial_id']}  {trial['arm']}: {trial['error']}"
         yield f"          attempts: {trial['attempts']}; its log: {run.log(trial['trial_id'])}"

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from results.best import Limit, best_lines, best_points
+from results.best import Limit, best_page, best_points
 from results.errors import ResultsError
-from results.store.reader import load
+from results.store.reader import Run, load
 from results.store.writer import Writer
+from results.text.formats import markdown_lines
 from tailor.execution.cache import Cache
 from tests.commands import Said
 from tests.results.conftest import Synthetic
@@ -19,6 +20,11 @@ from tests.results.questions.test_front import TIMING
 from transtailor.shell import command as to_type
 
 Command = Callable[..., Said]
+
+
+def said_of(run: Run) -> str:
+    """What is printed without a limit."""
+    return "\n".join(markdown_lines(best_page(run, "validation_score", [])))
 
 
 def slow_best(rows: list[dict[str, Any]], by: str, most_macs: float = math.inf) -> dict[str, Any]:
@@ -62,15 +68,15 @@ def test_a_score_that_is_not_a_number_never_wins_and_equal_ones_go_by_macs(tmp_p
     ).write(tmp_path)
     with load(tmp_path) as run:
         (row,) = best_points(run)
-        text = "\n".join(best_lines(run, "validation_score", []))
-    assert (row["point"], row["points"], row["scored"]) == (2, 4, 3)
+        text = said_of(run)
+    assert (row["point"], row["points"], row["scored_points"]) == (2, 4, 3)
     assert "the largest of 3" in text
 
 
 def test_no_score_at_all_is_said(tmp_path: Path, synthetic: Any) -> None:
     synthetic(seeds=(0,), validation=lambda _label, _seed, _point: math.nan).write(tmp_path)
     with load(tmp_path) as run:
-        text = "\n".join(best_lines(run, "validation_score", []))
+        text = said_of(run)
     assert "none of them has a finite validation_score" in text
 
 
@@ -78,7 +84,7 @@ def test_params_are_limited_by_number(run_folder: Path) -> None:
     with load(run_folder) as run:
         assert len(best_points(run, limits=[Limit.parse("params=1000")])) == 2
         with pytest.raises(ResultsError, match="no operating point with at most 999 parameters"):
-            list(best_lines(run, "validation_score", [Limit.parse("params=999")]))
+            list(best_page(run, "validation_score", [Limit.parse("params=999")]))
 
 
 @pytest.mark.parametrize(
@@ -106,12 +112,12 @@ def test_it_says_how_fast_the_sub_model_is(tmp_path: Path, speed: float, text: s
     """Measured or not; in the circumstance that was measured."""
     Synthetic(networks=("mlp",), seeds=(0,)).write(tmp_path)
     with load(tmp_path) as run:
-        assert "\n  speed not measured; to measure it: " in "\n".join(best_lines(run, "validation_score", []))
+        assert "\n  speed not measured; to measure it: " in said_of(run)
         (row,) = best_points(run)
     timing = TIMING | {"model_key": row["model_key"], "latency_ms": 2.0, "speed": speed}
     Writer(tmp_path / "tables").write("timings", [timing])
     with load(tmp_path) as run:
-        said = "\n".join(best_lines(run, "validation_score", []))
+        said = said_of(run)
     assert text in said and f"in {TIMING['runtime']} on {TIMING['device_name']}" in said
 
 
@@ -136,17 +142,17 @@ def test_it_says_of_failed_trials_only_where_all_points_are_theirs(tmp_path: Pat
     """And of a latency that nothing meets what the smallest one is."""
     write_run(tmp_path / "failed", [Trial(label="a", seed=0, right=[90], ended="failed")])
     with load(tmp_path / "failed") as run, pytest.raises(ResultsError, match="its only ones are of failed trials"):
-        list(best_lines(run, "validation_score", []))
+        list(best_page(run, "validation_score", []))
     write_run(tmp_path / "run", [Trial(label=label, seed=0, right=[90]) for label in "ab"])
     limits = [Limit.parse("latency_ms=2"), Limit.parse("macs=0.9")]
     with load(tmp_path / "run") as run, pytest.raises(ResultsError, match="no sub-model was timed; type: .* time "):
-        list(best_lines(run, "validation_score", limits))
+        list(best_page(run, "validation_score", limits))
     with load(tmp_path / "run") as run:
         keys = [row["model_key"] for row in run.rows("FROM operating_points")]
     timings = [TIMING | {"model_key": key, "speed": 1.2 + 0.1 * place} for place, key in enumerate(keys)]
     Writer(tmp_path / "run" / "tables").write("timings", timings)
     with load(tmp_path / "run") as run, pytest.raises(ResultsError) as error:
-        list(best_lines(run, "validation_score", limits))
+        list(best_page(run, "validation_score", limits))
     said = str(error.value)
     assert "with at most 2 ms and at most 0.9 of the original's MACs" in said
     assert "of 2 operating points the smallest latency_ms is 2.308 and the smallest macs is 0.8; raise" in said

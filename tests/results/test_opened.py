@@ -1,5 +1,6 @@
 """What `results.load` returns: tables by name, best points, comparisons, polars; equal to the commands' numbers."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -47,14 +48,12 @@ def test_best_is_that_of_the_command(opened: OpenedRun) -> None:
 def test_compare_has_the_numbers_of_the_command(opened: OpenedRun) -> None:
     label = opened.compared_points["label"].sort_values().iloc[0]
     found = opened.compare(label)
-    text = transtailor_command(
-        "compare", str(opened.path), "--against", label, "--format", "csv", folder=opened.path
-    ).stdout
-    said = [line.split(",") for line in text.splitlines()[1:]]
-    assert len(found) <= len(said) and len(found) > 0
-    for row, cells in zip(found.itertuples(), said, strict=False):
-        assert row.label in cells and f"{row.wins}–{row.losses}–{row.ties}" in cells
-        assert f"{100 * row.test_score:.2f}" in cells and row.verdict in cells
+    words = ("compare", opened.path, "--against", label, "--format")
+    said = json.loads(transtailor_command(*words, "json", folder=opened.path).stdout)["tables"]["compare"]
+    assert list(found.columns) == list(said[0]) and len(found) == len(said)
+    shown = transtailor_command(*words, "markdown", folder=opened.path).stdout
+    for row in found.itertuples():
+        assert f"| {row.wins}–{row.losses}–{row.ties} |" in shown and f"| {100 * row.score:.2f} |" in shown
     with pytest.raises(ResultsError, match="no tested arm"):
         opened.compare("nothing")
 

@@ -65,7 +65,7 @@ def test_beside_a_printed_number_without_a_budget_is_the_end_of_each_path(tmp_pa
     run = write_run(tmp_path, trials)
     Writer(run / "tables").write("printed", [{**row, "asked_removed_macs_fraction": asked} for asked in (None, 0.2)])
     with results.load(run) as opened:
-        records = opened.plot.printed().answer.records()
+        records = opened.plot.printed().data.records
     found = {one["asked_removed_macs_fraction"]: (one["trials"], one["measured_test_score"]) for one in records}
     assert found == {None: (3, pytest.approx(0.71)), 0.2: (3, pytest.approx(0.8))}
 
@@ -80,7 +80,7 @@ def test_a_printed_number_has_a_row_for_each_arm_with_its_label(tmp_path: Path) 
     Writer(run / "tables").write("printed", [row | {"label": label} for label in ("l1", "not measured")])
     with results.load(run) as opened:
         chart = opened.plot.printed()
-    found = {one["arm"]: one["measured_test_score"] for one in chart.answer.records()}
+    found = {one["arm"]: one["measured_test_score"] for one in chart.data.records}
     assert found == {arm: pytest.approx(right / 100) for arm, right in rates.items()} | {None: None}
     assert chart.extra["name"] == [f"{name}, net, digits" for name in (*rates, "not measured")]
 
@@ -227,11 +227,9 @@ def test_widths_over_data_sets_agree_as_computed_by_hand(tmp_path: Path, synthet
     kept = {("cars", 0): (8, 4), ("cars", 1): (6, 4), ("dogs", 0): (2, 4), ("dogs", 1): (2, 2)}
     run = widths_on_two_data_sets(tmp_path / "run", synthetic, kept)
     charts = over_data(findings_of(run), "vgg11")
-    found = {(row["dataset"], row["layer"]): row["kept_fraction"] for row in charts["over-data"].answer.records()}
+    found = {(row["dataset"], row["layer"]): row["kept_fraction"] for row in charts["over-data"].data.records}
     assert found == pytest.approx({("cars", "a"): 0.7, ("cars", "b"): 0.8, ("dogs", "a"): 0.2, ("dogs", "b"): 0.6})
-    pairs = {
-        (row["dataset"], row["other_dataset"]): row["agreement"] for row in charts["data-agreement"].answer.records()
-    }
+    pairs = {(row["dataset"], row["other_dataset"]): row["agreement"] for row in charts["data-agreement"].data.records}
     between = 1 - (0.6 + 0.6 + 0.4 + 0.4 + 0.0 + 0.4 + 0.0 + 0.4) / 8
     assert pairs == pytest.approx(
         {("cars", "cars"): 1 - (0.2 + 0.0) / 2, ("dogs", "dogs"): 1 - (0.0 + 0.4) / 2, ("cars", "dogs"): between}
@@ -253,7 +251,7 @@ def test_a_matrix_of_arms_has_each_pair_in_both_orders(run: OpenedRun) -> None:
     _, *where = next(iter(budgets(found)))
     charts = [kept_filters(found, *where)["same-filters"], widths(found, *where)["agreement"]]
     for chart, svg in zip(charts, drawn(*charts), strict=True):
-        labels = {name for column in ("arm", "other_arm") for name in chart.answer.column(column)}
+        labels = {name for column in ("arm", "other_arm") for name in chart.data.column(column)}
         cells = re.findall(r'"rect mark" d="M([\d.]+),([\d.]+)h', svg)
         assert len(set(cells)) == len(labels) ** 2 > 4
 

@@ -118,7 +118,7 @@ def test_the_plan_is_that_of_the_command(tmp_path: Path) -> None:
     without_probe = shown.splitlines()[: len(str(plan).splitlines()) - 2]
     assert str(plan).splitlines()[: len(without_probe)] == without_probe
     assert "to measure one trial" in shown and "to measure one trial" not in str(plan)  # no file to name yet
-    assert list(plan.trials["seed"]) == [0] and plan.trials["trial"][0] == plan.plan.trials[0].trial_id
+    assert list(plan.trials["seed"]) == [0] and plan.trials["trial_id"][0] == plan.plan.trials[0].trial_id
     assert plan._repr_html_().startswith("<pre>")
     assert not Path("runs").exists()
 

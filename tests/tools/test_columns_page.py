@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from results.columns import declared
 from results.store.reader import load
 from results.store.schema import TABLES
 from tools.columns_page import DOCUMENT, page
@@ -15,6 +16,9 @@ def test_the_page_is_what_the_schema_says() -> None:
 def test_every_column_of_every_view_has_one_line(tmp_path: Path) -> None:
     (tmp_path / "tables").mkdir()
     sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", DOCUMENT.read_text(), flags=re.DOTALL | re.MULTILINE))
+    answers = sections.pop("Answers")
+    assert answers.count("\n### ") == sum(map(len, declared()["answers"].values()))
+    assert "| `wins` | int64 | seeds | seeds at which the arm has the higher score |" in answers
     assert list(sections) == [*TABLES, "points", "measured_points", "compared_points"]
     with load(tmp_path) as run:
         for name, text in sections.items():

@@ -128,7 +128,7 @@ def test_an_arm_with_failed_trials_is_never_better_and_has_no_rank() -> None:
     arms = arms_of(points, {}, {(VGG, "transtailor"): 2})
     (pair,) = baseline_pairs(arms)
     pairing = compare([pair])
-    assert (pairing.failed, verdict_word(pairing)) == (2, "incomplete, 2 failed")
+    assert (pairing.failed, verdict_word(pairing)) == (2, "incomplete")
     assert pairing.doubts == ["2 of their trials failed, and the means are of the others"]
     assert [(arm.label, arm.rank) for arm in arms] == [("transtailor", None), ("fine_tune", 1)]
     lost = arms_of([*points, point(seed=9, label="fine_tune", asked=0.0, test=math.nan)], {})

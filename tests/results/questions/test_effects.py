@@ -73,7 +73,7 @@ def test_holms_correction_is_over_the_effects_without_the_seed(tmp_path: Path) -
         (found,) = effects_of(findings_of(run))
     ps = {effect.name: effect.p for effect in found.result.effects if effect.name != "seed"}
     smallest = min(ps, key=lambda name: ps[name] or 0.0)
-    rows = {row[0]: row for row in effects_table(found.result).rows}
+    rows = {row[0]: row for row in effects_table(found).rows}
     assert rows[smallest][-1] == p_text(min(1.0, 3 * (ps[smallest] or 0.0)))
     assert rows["seed"][-1] == NOTHING
 
@@ -93,7 +93,7 @@ def test_the_strongest_interaction_is_drawn_with_the_mean_of_each_combination(tm
         (found,) = effects_of(findings_of(run))
     chart = interaction(found)
     assert chart is not None and "network and optimisation.learning_rate" in chart.title
-    shown = {(row["value"], row["other_value"]): row for row in chart.answer.records()}
+    shown = {(row["value"], row["other_value"]): row for row in chart.data.records}
     assert set(shown) == {(network, rate) for network in ("net", "other") for rate in ("0.1", "0.01")}
     for (network, rate), row in shown.items():
         best = 0.10 if (network, rate) == ("net", "0.1") else 0.0

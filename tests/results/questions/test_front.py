@@ -8,7 +8,7 @@ import pytest
 import results
 from results.arms.findings import findings_of
 from results.arms.fronts import DEVICE_HOURS, costs_of, fronts_of
-from results.best import Limit, best_lines, best_points
+from results.best import Limit, best_page, best_points
 from results.errors import ResultsError
 from results.questions.front import front_page, section
 from results.questions.front_figure import front_chart, means_of
@@ -77,10 +77,10 @@ def test_a_front_by_latency_needs_timed_models_and_says_where_they_were_timed(tm
         ((_, front),) = fronts_of(run, "latency_ms").items()
         text = "\n".join(markdown_lines(front_page(run, "latency_ms")))
         (best,) = best_points(run, limits=[Limit.parse("latency_ms=2.5")])
-        fast_enough = "\n".join(best_lines(run, "validation_score", [Limit.parse("latency_ms=2.5")]))
+        fast_enough = "\n".join(markdown_lines(best_page(run, "validation_score", [Limit.parse("latency_ms=2.5")])))
         assert "one forward pass of 1 image in eager on cpu a" in fast_enough
         with pytest.raises(ResultsError, match="no operating point with at most 0.5 ms"):
-            list(best_lines(run, "validation_score", [Limit.parse("latency_ms=0.5")]))
+            list(best_page(run, "validation_score", [Limit.parse("latency_ms=0.5")]))
     assert best["label"] == "good"
     assert [(point.arm.label, point.cost, point.is_on_front) for point in front] == [
         ("good", 1.0, True), ("bad", 2.0, False), ("small", 4.0, False)

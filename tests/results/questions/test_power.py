@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from results.errors import ResultsError
-from results.questions.power import COLUMNS, seeds_needed_page
+from results.questions.power import seeds_needed_page
 from results.sign_flip import LOOKS
 from results.statistics.means import mean_interval
 from results.statistics.power import detectable_effect, pairs_for
@@ -27,8 +27,9 @@ def write(folder: Path, seeds: int) -> Path:
 
 
 def row(lines: list[str], name: str) -> dict[str, str]:
-    (line,) = [line for line in lines if line.startswith(f"| {name}")]
-    return dict(zip(COLUMNS, (cell.strip() for cell in line.strip("|").split("|")), strict=True))
+    head, line = [line for line in lines if line.startswith(("| arm |", f"| {name}"))]
+    columns, cells = ([cell.strip() for cell in of.strip("|").split("|")] for of in (head, line))
+    return dict(zip(columns, cells, strict=True))
 
 
 def test_pairs_and_what_they_find(tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def test_printed_numbers_stand_beside_and_are_never_the_best(tmp_path: Path) -> 
     assert "best at 20% fewer MACs, as printed in Paper & Co (2021), Table 1 | 99.90 |" in text
     assert any(note.startswith("1 printed numbers") for note in made.notes)
     records = list(csv.DictReader(TEXTS["csv"](published_page(made))))
-    assert [(r["statistic"], r["value"], r["printed_in"]) for r in records if r["printed_in"]] == [
+    assert [(r["statistic"], r["score"], r["printed_in"]) for r in records if r["printed_in"]] == [
         ("printed", "0.999", "Paper & Co (2021), Table 1")
     ]
 
@@ -225,6 +225,6 @@ def test_the_csv_has_all_digits(tmp_path: Path) -> None:
     made = table(tmp_path, trials(best=BEST, far=FAR))
     records = {record["row"]: record for record in csv.DictReader(TEXTS["csv"](published_page(made)))}
     found = cell(made, "far")
-    assert float(records["far at 20% fewer MACs"]["low"]) == found.value.low
+    assert float(records["far at 20% fewer MACs"]["score_low"]) == found.value.low
     assert float(records["far at 20% fewer MACs"]["p_adjusted"]) == found.p
     assert records["best at 20% fewer MACs"]["place"] == "best"

@@ -14,8 +14,9 @@ from results.arms.fronts import costs_of
 from results.questions.stops import rule_outcomes
 from results.render.blocks import packed
 from results.report import write_report
-from results.store.answers import cell, plain
+from results.store.query_table import plain
 from results.store.reader import Run, load
+from results.text.scales import cell
 from tests.results.many_trials import write_many
 from tests.results.report_page import Shown, figures_of, parsed, tables_of, text_of, without_scripts
 
@@ -71,6 +72,7 @@ def test_every_figure_shows_what_its_query_answers(many: Path, page_of_many: str
                 for name, column in zip(answer.column_names, answer.columns, strict=True)
             ]
             assert figure.data["columns"] == columns, figure.name
+            assert (figure.data["rows"], figure.data["left_out"]) == (answer.num_rows, 0)
 
 
 def test_every_table_that_is_an_answer_shows_what_its_query_answers(many: Path, page_of_many: str) -> None:

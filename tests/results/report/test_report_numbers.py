@@ -138,7 +138,7 @@ def test_images_are_counted_over_the_seeds_that_both_arms_have(tmp_path: Path) -
     with load(write_run(tmp_path / "some", [*ours, *base])) as opened:
         (block,) = images.section(findings_of(opened)).blocks
     assert isinstance(block, TableBlock)
-    assert [row.cells[:4] for row in block.table.rows] == [("99", "1", "0", "2")]
+    assert [row[:4] for row in block.table.rows] == [["99", "1", "0", "2"]]
     with load(write_run(tmp_path / "none", [*ours[4:], *base])) as opened:
         assert images.section(findings_of(opened)).blocks == []
 
@@ -150,7 +150,7 @@ def test_images_are_counted_by_seeds_also_where_a_seed_has_several_trials(tmp_pa
     with load(write_run(tmp_path, [*ours, *base])) as opened:
         (block,) = images.section(findings_of(opened)).blocks
     assert isinstance(block, TableBlock)
-    assert [row.cells for row in block.table.rows] == [("80", "0", "1.5", "0", "9")]
+    assert block.table.rows == [["80", "0", "1.5", "0", "9"]]
 
 
 def test_trials_that_failed_are_counted_with_their_number_of_training_images(tmp_path: Path) -> None:
@@ -165,8 +165,8 @@ def test_trials_that_failed_are_counted_with_their_number_of_training_images(tmp
     doomed = Trial(label="doomed", seed=0, right=(), ended="failed", config={"images": 50})
     with load(write_run(tmp_path, [*few, *many, doomed])) as opened:
         shown = {
-            table.title.partition(",")[0]: {row.name: row.failed for row in table.rows}
-            for table in overview(findings_of(opened))
+            block.title.partition(",")[0]: {record["arm"]: record["failed"] for record in block.table.records}
+            for block in overview(findings_of(opened))
         }
     assert shown == {
         "net on digits (50 training images)": {"transtailor": "2 failed", "fine_tune": "", "doomed": "1 failed"},
@@ -364,10 +364,10 @@ def test_the_headline_speaks_of_all_budgets_with_the_words_of_the_tables(tmp_pat
     with load(write_run(tmp_path, trials)) as run:
         findings = findings_of(run)
         text = headline(findings)
-        (table,) = overview(findings)
+        (block,) = overview(findings)
     assert text.startswith("transtailor at 20% fewer MACs is better, by 10.50 points")
     assert text.endswith(
         "transtailor at its other budgets: at 40% inconclusive (+0.00 points), at 60% worse (-10.50 points)."
     )
-    words = {row.cells[table.columns.index("verdict")] for row in table.rows}
+    words = {row[block.table.headings.index("verdict")] for row in block.table.rows}
     assert words == {"–", "better", "inconclusive", "worse"}

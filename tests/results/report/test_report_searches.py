@@ -60,7 +60,7 @@ def test_scores_are_in_per_cent_and_no_axis_goes_beyond_a_hundred(halved: Path) 
     for chart in charts:
         (domain,) = set(re.findall(r'"domain": (\[[\d., ]+\])', json.dumps(chart.spec)))
         low, high = json.loads(domain)
-        assert 30 < low < 100 * min(chart.answer.column("score")) and high == 100.0
+        assert 30 < low < 100 * min(chart.data.column("score")) and high == 100.0
         assert "validation accuracy (%)" in json.dumps(chart.spec)
     lines = plot.search_settings().tables["lines"]
     assert sorted({line["shown"] for line in lines}) == pytest.approx([40, 50, 60, 70, 80, 90])
@@ -100,9 +100,9 @@ def test_a_setting_whose_score_is_not_a_number_is_in_no_figure_and_is_told(halve
     assert "Scores that are not numbers are left out: of 2 trials." in text_of(page)
     plot, whole = results.load(run).plot, results.load(halved).plot
     for name in ("search_history", "search_front"):
-        columns = [getattr(one, name)().answer.column("score") for one in (plot, whole)]
+        columns = [getattr(one, name)().data.column("score") for one in (plot, whole)]
         assert columns[0] == columns[1]
-    (row,) = [row for row in plot.search_settings().answer.records() if row["number"] == 1]
+    (row,) = [row for row in plot.search_settings().data.records if row["number"] == 1]
     assert (row["score"], row["end_score"]) == (0.5, None)
 
 
@@ -123,7 +123,7 @@ def test_two_searches_on_one_page_have_a_history_each(halved: Path, tmp_path: Pa
     assert {"run: arm, proposal 2", "other: arm, proposal 2"} <= set(re.findall(r'data-arm="(.*?)"', page))
     assert "Run run, rung 0 (1 epoch)" in said
     plot = results.load(runs).plot
-    assert len(plot.search_history(run="other").answer.rows) == 3
+    assert len(plot.search_history(run="other").data.records) == 3
     with pytest.raises(ResultsError, match="2 runs that search fit; expected one of: run='run' or run='other'"):
         plot.search_rungs()
 

@@ -5,22 +5,38 @@ import io
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
+from typing import Any
 
 import pytest
 from pyarrow import parquet
 
+from results.columns import Column, columns_from
 from results.command_output import Output, write
 from results.errors import ResultsError
 from results.text.formats import LEAST_WIDTH, TEXTS, one_line, parquet_bytes, terminal_lines
-from results.text.page import Heading, Note, PageTable, Part, Strong, limit_rows
+from results.text.page import Heading, Note, Part, Shown, Strong, Table, limit_rows
 
+COLUMNS = (Column("arm", "string"), Column("score", "double"), Column("it_says", "string", heading="it says"))
 ROWS = [("a long label | of *words*", 0.123456789, "open"), ("b", math.nan, None), ("网络", 3, Strong("best"))]
+
+
+def as_it_is(name: str) -> Shown:
+    """A column whose values are shown as they are."""
+    return Shown(name, text=itemgetter(name))
+
+
+def table_of(rows: Sequence[Sequence[Any]], columns: Sequence[Column] = COLUMNS, **facts: Any) -> Table:
+    """A table whose values are shown as they are."""
+    records = [dict(zip((column.name for column in columns), row, strict=True)) for row in rows]
+    shown = [as_it_is(column.name) for column in columns]
+    return Table(**{"name": "first", "columns": columns, "records": records, "shown": shown} | facts)
 
 
 def page() -> Iterator[Part]:
     yield Heading("problem_one")
-    yield PageTable(columns=("arm", "score", "it says"), rows=ROWS, words=(0, 2), usual=(2, 0))
+    yield table_of(ROWS, usual=("it_says", "arm"))
     yield Note("A sentence that is long enough to be broken on a narrow screen.")
 
 
@@ -41,24 +57,13 @@ def test_a_screen_shows_the_usual_columns_in_their_order_and_says_what_it_leaves
 
 @pytest.mark.parametrize("width", [10, 20, 30, 31, 40, 200])
 def test_no_line_of_a_table_is_wider_than_the_screen(width: int) -> None:
-    wide = [
-        PageTable(columns=("name", "n", "text"), rows=[("x" * 50, 1000, "y" * 50), ("网" * 30, 2, "")], words=(0, 2))
-    ]
+    columns = (Column("name", "string"), Column("n", "int64"), Column("text", "string"))
+    wide = [table_of([("x" * 50, 1000, "y" * 50), ("网" * 30, 2, "")], columns)]
     lines = list(terminal_lines(wide, width))
     table = [line for line in lines if not line.startswith("not shown")]
     assert max(len(line) + sum(line.count(sign) for sign in "网") for line in table) <= max(width, LEAST_WIDTH)
     assert any("…" in line for line in table) == (width < 112)
     assert not any("…" in line for line in terminal_lines(wide, width, wide=True))
-
-
-def test_of_columns_with_one_name_none_is_lost() -> None:
-    """As of `SELECT * FROM planned JOIN trials USING (trial_id) JOIN attempts USING (trial_id)`."""
-    names = ("a", "b", "a", "a", "a (b)", "a")
-    table = PageTable(columns=names, rows=[tuple(range(6))])
-    (record,) = json.loads("".join(TEXTS["json"]([table])))
-    assert record == {"a": 0, "b": 1, "a (b)": 2, "a (a)": 3, "a (b) (a)": 4, "a (a (b))": 5}
-    equal = PageTable(columns=("a",) * 4, rows=[tuple(range(4))])
-    assert list(TEXTS["csv"]([equal])) == ["a,a (a),a (2),a (3)", "0,1,2,3"]
 
 
 def test_what_could_move_the_cursor_is_written_as_its_code() -> None:
@@ -84,32 +89,57 @@ def test_markdown_and_latex_escape_what_users_wrote() -> None:
 
 
 def test_programs_get_every_row_of_every_table_with_all_digits() -> None:
-    two = [*page(), Heading("two"), PageTable(columns=("arm", "95%", "p", "95%"), rows=[("c", "1 … 2", 0.5, "3 … 4")])]
+    second = (Column("arm", "string"), Column("p", "double", nullable=True))
+    two = [*page(), Note("Read with care.", "problem_one"), table_of([("c", 0.5), ("d", None)], second, name="second")]
     found = json.loads("\n".join(TEXTS["json"](two)))
-    assert found[0] == {"table": "problem_one", "arm": ROWS[0][0], "score": 0.123456789, "it says": "open"}
-    assert found[1]["score"] is None  # JSON has no NaN
-    assert found[3] == {"table": "two", "arm": "c", "95%": "1 … 2", "p": 0.5, "95% (p)": "3 … 4"}
+    assert list(found) == ["tables", "notes"]
+    sentence = "A sentence that is long enough to be broken on a narrow screen."
+    assert found["notes"] == [sentence, "problem_one: Read with care."]
+    assert found["tables"]["first"][0] == {"arm": ROWS[0][0], "score": 0.123456789, "it_says": "open"}
+    assert found["tables"]["first"][1]["score"] is None  # JSON has no NaN
+    assert found["tables"]["second"] == [{"arm": "c", "p": 0.5}, {"arm": "d", "p": None}]
     rows = list(csv.DictReader("\n".join(TEXTS["csv"](two)).splitlines()))
-    assert [row["table"] for row in rows] == ["problem_one"] * 3 + ["two"]
+    assert [(row["table"], row["p"]) for row in rows] == [("first", "")] * 3 + [("second", "0.5"), ("second", "")]
     table = parquet.read_table(io.BytesIO(parquet_bytes(two)))
-    assert table.column("score").to_pylist()[0] == 0.123456789 and table.num_rows == 4
+    assert table.column_names == ["table", "arm", "score", "it_says", "p"]
+    assert table.column("score").to_pylist()[0] == 0.123456789 and table.num_rows == 5
+    assert json.loads(table.schema.metadata[b"notes"]) == found["notes"]
 
 
-def test_a_table_without_rows_keeps_its_header() -> None:
-    empty = [Heading("one"), PageTable(columns=("trial", "status", "status"), rows=[])]
-    assert list(TEXTS["csv"](empty)) == ["table,trial,status,status (status)"]
-    assert list(TEXTS["csv"](empty[1:])) == ["trial,status,status (status)"]
-    assert json.loads("\n".join(TEXTS["json"](empty))) == []
+def test_the_records_of_one_name_are_one_table_and_what_is_for_people_only_is_none() -> None:
+    parts = [table_of(ROWS[:1]), table_of(ROWS[1:]), table_of(ROWS, name="")]
+    assert [len(rows) for rows in json.loads("\n".join(TEXTS["json"](parts)))["tables"].values()] == [3]
+    for_programs = [table_of(ROWS, shown=())]
+    assert list(TEXTS["markdown"](for_programs)) == list(TEXTS["latex"](for_programs)) == []
+    assert list(terminal_lines(for_programs, 80)) == []
+    assert next(TEXTS["csv"](for_programs)) == "arm,score,it_says"  # one table needs no column that names it
+
+
+def test_a_table_without_rows_has_its_columns_and_their_types() -> None:
+    empty = [table_of([])]
+    assert list(TEXTS["csv"](empty)) == ["arm,score,it_says"]
+    assert json.loads("\n".join(TEXTS["json"](empty))) == {"tables": {"first": []}, "notes": []}
     table = parquet.read_table(io.BytesIO(parquet_bytes(empty)))
-    assert (table.column_names, table.num_rows) == (["table", "trial", "status", "status (status)"], 0)
-    both = [*page(), *empty]
-    assert next(TEXTS["csv"](both)) == "table,arm,score,it says,trial,status,status (status)"
+    assert [str(field.type) for field in table.schema] == ["string", "double", "string"] and table.num_rows == 0
+
+
+def test_a_column_is_shown_by_its_scale_and_a_heading_has_the_unit_of_the_scores() -> None:
+    columns = columns_from(["metric", "score", "difference", "p", "wins", "trained_longer"])
+    records = [
+        {"metric": "accuracy", "score": 0.8512, "difference": -0.01, "p": 0.03125, "wins": 5, "trained_longer": True},
+        {"metric": "accuracy", "score": None, "difference": None, "p": None, "wins": 0, "trained_longer": False},
+    ]
+    table = Table(columns=columns, records=records, shown=(Shown("score", "test {mark}"), "difference", "p", "wins"))
+    assert table.headings == ["test %", "difference", "p", "wins"]
+    assert table.rows == [["85.12", "-1.00", "0.0312", "5"], ["–", "–", "–", "0"]]
+    in_r_squared = Table(columns=columns, records=[records[0] | {"metric": "r_squared"}], shown=table.shown)
+    assert (in_r_squared.headings[0], in_r_squared.rows[0][0]) == ("test R²", "0.8512")
 
 
 def test_a_limit_says_what_it_leaves_out() -> None:
     lines = list(terminal_lines(limit_rows(page(), 2), 80))
     assert "... 1 more rows of 3" in lines and not any("网络" in line for line in lines)
-    assert len(json.loads("\n".join(TEXTS["json"](limit_rows(page(), 2))))) == 2
+    assert len(json.loads("\n".join(TEXTS["json"](limit_rows(page(), 2))))["tables"]["first"]) == 2
 
 
 def test_the_format_is_the_screens_on_a_screen_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,5 +159,6 @@ def test_parquet_goes_to_the_standard_output(capsysbinary: pytest.CaptureFixture
 
 
 def test_a_text_that_a_spreadsheet_would_compute_is_marked_as_text() -> None:
-    table = PageTable(columns=("arm", "difference"), rows=[("=1+2", "+1.5"), ("-a", -2.0)])
+    columns = (Column("arm", "string"), Column("difference", "string"))
+    table = table_of([("=1+2", "+1.5"), ("-a", -2.0)], columns)
     assert list(TEXTS["csv"]([table])) == ["arm,difference", "'=1+2,+1.5", "'-a,-2.0"]

@@ -126,11 +126,11 @@ def test_plan_for_programs_and_for_a_narrow_screen(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     plan = make_plan(load_spec(write_spec()))
-    rows = json.loads(launch(write_spec(), "--plan", "--format", "json").stdout)
-    assert [(row["trial"], row["arm"], row["seed"]) for row in rows if "trial" in row] == [
+    tables = json.loads(launch(write_spec(), "--plan", "--format", "json").stdout)["tables"]
+    assert [(row["trial_id"], row["arm"], row["seed"]) for row in tables["trials"]] == [
         (trial.trial_id, trial.label, trial.settings.seed) for trial in plan.trials
     ]
-    assert [(row["against"], row["factor"]) for row in rows if "against" in row] == [
+    assert [(row["against"], row["factor"]) for row in tables["sharing"]] == [
         (baseline.name, baseline.factor) for baseline in cost_of(plan.trials, lambda _: False).baselines.leading_first()
     ]
     said = launch(write_spec(), "--plan", "--limit", "2").stdout

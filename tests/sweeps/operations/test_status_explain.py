@@ -128,13 +128,13 @@ def test_status_while_it_runs(sweeps_command: Command, run: RunFolder, plan: Pla
     assert f"| {pruned.trial_id} | prune l1 |  |  |  |  |  | 5 h 0" in shown
     assert f"failed    {other_head.trial_id}  head_only: loss is not finite" in shown
     assert f"log: runs/small/trials/{other_head.trial_id}" in shown
-    best = json.loads(sweeps_command("status", "runs/small", "--format", "json").stdout)[1:]
-    assert [(row["arm"], row["score"], row["seed"], row["of points"]) for row in best] == [
+    best = json.loads(sweeps_command("status", "runs/small", "--format", "json").stdout)["tables"]["best"]
+    assert [(row["arm"], row["validation_score"], row["seed"], row["of_points"]) for row in best] == [
         ("prune l1", 0.75, plan.trials[4].settings.seed, 2),
         ("head_only", 0.5, head.settings.seed, 1),
     ]
     # Equal accuracies: the one with fewer MACs is the better.
-    assert (best[0]["removed"], best[0]["trial"]) == (0.4, plan.trials[4].trial_id)
+    assert (best[0]["removed_macs_fraction"], best[0]["trial_id"]) == (0.4, plan.trials[4].trial_id)
     assert f"| prune l1 | digits_vgg | digits | 200 | accuracy | 0.7500 | 0.4000 | {best[0]['seed']} |" in shown
     # The launcher is gone: what it left running waits.
     assert "| 6 | 1 | 0 | 4 | 1 |" in sweeps_command("status", "runs/small").stdout

@@ -1,7 +1,7 @@
 """The head's fit with which a path begins is `head_only`, under this name in every answer; and one control a table."""
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,12 @@ import pytest
 from results.arms.fronts import fronts_of
 from results.best import best_points
 from results.questions import compare, front
-from results.questions.compare import versus_arm_records
+from results.questions.compare import versus_arm_page
 from results.questions.images import compare_by_image
 from results.questions.table import published_table
 from results.report.page import write_report
 from results.store.reader import Run, load
-from results.text.formats import markdown_lines
-from results.text.page import PageTable
+from results.text.formats import answer_of, markdown_lines
 from sweeps.operations.status import status
 from sweeps.planning.plan import PlannedTrial, make_plan
 from sweeps.run.run_folder import RunFolder
@@ -61,8 +60,8 @@ def is_head(arm: str, asked: float | None) -> bool:
 
 
 def rows_of(run: RunFolder) -> dict[str, Mapping[str, Any]]:
-    (table,) = (part for part in status(run) if isinstance(part, PageTable) and "of points" in part.columns)
-    return {row["arm"]: row for row in table.records or ()}
+    table = answer_of(status(run)).tables["best"]
+    return {row["arm"]: row for row in table.records}
 
 
 def answers(run: RunFolder) -> dict[str, dict[str, float]]:
@@ -70,7 +69,7 @@ def answers(run: RunFolder) -> dict[str, dict[str, float]]:
     with load(run.path) as tables:
         said = {
             "front": {str(point.arm): point.score for point in fronts_of(tables, "macs")[problem_of(tables)]},
-            "compare": {row["arm"]: row["test_score"] for row in records(tables) if not row["removed_macs_fraction"]},
+            "compare": {row["arm"]: row["score"] for row in records(tables) if not row["removed_macs_fraction"]},
             "best": {best_points(tables)[0]["arm"]: best_points(tables)[0]["test_score"]},
             "images": {
                 str(one.first): one.first.test.mean or 0.0 for one in compare_by_image(tables, "head_only", "gbn")
@@ -83,7 +82,7 @@ def answers(run: RunFolder) -> dict[str, dict[str, float]]:
                 )
             },
         }
-    said["status"] = {arm: row["score"] - 0.01 * (row["seed"] % 2) for arm, row in rows_of(run).items()}
+    said["status"] = {arm: row["validation_score"] - 0.01 * (row["seed"] % 2) for arm, row in rows_of(run).items()}
     return said
 
 
@@ -92,8 +91,8 @@ def problem_of(tables: Run) -> Any:
     return problem
 
 
-def records(tables: Run, against: str = "fine-tuning", at: float | None = None) -> list[dict[str, Any]]:
-    return versus_arm_records(tables, against, at)
+def records(tables: Run, against: str = "fine-tuning", at: float | None = None) -> Sequence[Mapping[str, Any]]:
+    return answer_of(versus_arm_page(tables, against, at)).tables["compare"].records
 
 
 @pytest.mark.parametrize("more", [(), (HEAD,)], ids=["without head_only", "with head_only"])
@@ -114,7 +113,7 @@ def test_every_answer_calls_the_heads_fit_head_only_and_has_the_same_numbers(
         (paths,) = tables.rows("SELECT count(*) AS n FROM compared_points WHERE arm = 'head_only'")
         assert paths["n"] == 4
     status_rows = rows_of(run)
-    assert (status_rows["head_only"]["of points"], status_rows["TransTailor"]["of points"]) == (4, 8)
+    assert (status_rows["head_only"]["of_points"], status_rows["TransTailor"]["of_points"]) == (4, 8)
     report = html.unescape(write_report(run.path).read_text())
     assert "head_only" in report and "head fit" not in report and "TransTailor at 0%" not in report
 

@@ -1,8 +1,10 @@
 """What commands and the report say of a run with [settle], and of runs to which seeds were added by hand."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,15 +15,14 @@ from results.diff import run_lines
 from results.errors import ResultsError
 from results.questions import compare, settled
 from results.questions.anytime import anytime_page
-from results.questions.compare import versus_arm_records
 from results.questions.table import published_table
 from results.report import overview
 from results.report.page import page_of
 from results.statistics.sequential import anytime_interval
 from results.store.completeness import is_over
-from results.store.reader import load
+from results.store.reader import Run, load
 from results.store.writer import Writer
-from results.text.formats import markdown_lines
+from results.text.formats import answer_of, markdown_lines
 from sweeps.planning.plan import make_plan
 from sweeps.run.relaunch import start
 from sweeps.run.run_folder import RunFolder
@@ -47,6 +48,11 @@ def text_of(page: object) -> str:
     return "\n".join(markdown_lines(page))  # type: ignore[arg-type]
 
 
+def compared(tables: Run, asked: float) -> Sequence[Mapping[str, Any]]:
+    """What programs get of the comparison with fine-tuning."""
+    return answer_of(compare.compare.answer(tables, "fine_tune", asked)).tables["compare"].records
+
+
 def test_compare_shows_the_verdicts_of_the_looks_only(run: RunFolder) -> None:
     with load(run.path) as tables:
         text = text_of(compare.compare.answer(tables, "fine_tune", 0.2))
@@ -69,7 +75,7 @@ def test_another_control_is_refused_because_its_tests_would_err(run: RunFolder) 
 
 def test_numbers_for_programs_are_those_of_the_looks(run: RunFolder) -> None:
     with load(run.path) as tables:
-        records = versus_arm_records(tables, "fine_tune", 0.4)
+        records = compared(tables, 0.4)
         looks = settled.settled_verdicts(tables)
     assert {record["verdict"] for record in records} == {"worse", "better", "no difference that matters"}
     for record in records:
@@ -104,7 +110,7 @@ def test_the_report_has_the_path_of_each_interval_and_no_other_verdict(run: RunF
     assert page.verdict.startswith("5 comparisons with fine_tune: 2 better, 1 worse, 2 no difference that matters.")
     names = [section.name for section in page.sections]
     assert "settled" in names and not {"named", "against"} & set(names)
-    words = {(row.name, row.cells[6]) for table in page.arms for row in table.rows}
+    words = {(record["arm"], record["verdict"]) for block in page.arms for record in block.table.records}
     assert ("head_only", "worse") in words and ("prune l1", "no difference that matters") in words
     assert chart is not None
     paths = chart.to_dict()["datasets"]["paths"]
@@ -133,7 +139,6 @@ def test_before_the_first_look_nothing_is_compared_and_the_sweep_is_not_over(tmp
         with pytest.raises(ResultsError, match="no look yet"):
             text_of(compare.compare.answer(tables, "fine_tune"))
         assert not is_over(tables)
-        assert {record["verdict"] for record in versus_arm_records(tables, "fine_tune", 0.2)} == {"not looked at"}
 
 
 def test_intervals_at_any_time_are_those_of_the_differences(tmp_path: Path) -> None:
@@ -242,7 +247,7 @@ def test_several_runs_have_verdicts_of_their_own_and_diff_compares_them(run: Run
             text_of(settled.settled.answer(tables))
         page = page_of(tables)
     assert page.verdict.startswith("Several of these runs have [settle]")
-    assert {row.cells[6] for table in page.arms for row in table.rows} == {"–"}
+    assert {row[6] for block in page.arms for row in block.table.rows} == {"–"}
     text = "\n".join(run_lines(run.path, other.path))
     assert "looks: of 9 decisions in both, 9 differ" in text
     assert "transtailor at 20% fewer MACs, 10 seeds: better in made, open in other" in text

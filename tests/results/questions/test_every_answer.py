@@ -1,0 +1,106 @@
+"""Every question on two runs with other data: numbers are numbers in every format, and no key changes with the data."""
+
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+
+from results.best import best_page
+from results.columns import answer_columns, declared
+from results.opened import OpenedRun
+from results.question import question_named
+from results.store.reader import load
+from results.store.writer import Writer
+from results.text.formats import TEXTS
+from results.text.page import Part
+from tests.commands import parsed, transtailor_command
+from tests.results.answers import check_answer
+from tests.results.exact_run import Trial, write_run
+from tests.results.questions.test_front import TIMING
+
+ANSWERS = {
+    "front": "front RUN",
+    "front of latency": "front RUN --cost latency_ms",
+    "front by validation": "front RUN --cost device_hours --metric validation_score",
+    "compare": "compare RUN --against fine_tune",
+    "compare --anytime": "compare RUN --against fine_tune --anytime",
+    "compare --stops": "compare RUN --stops",
+    "effects": "effects RUN",
+    "table": "table RUN --at 0.2",
+    "images": "images RUN transtailor fine_tune --at 0.2",
+    "power": "power RUN --against fine_tune",
+    "best": "best RUN",
+}
+"""Answer, and what is typed."""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two networks, 12 seeds, failed trials and times; one network, 3 seeds, equal arms, and a rule that decides."""
+    folder = tmp_path_factory.mktemp("answers")
+    arms = {"fine_tune": ("fine_tune", (0.0,), 1), "transtailor": ("transtailor", (0.0, 0.2, 0.4), 1)}
+    arms |= {"rival, long": ("prune", (0.2,), 9)}
+    many = [
+        Trial(label=label, method=method, network=network, seed=seed, asked=asked, epochs=epochs,
+              right=tuple(80 + seed % 5 + 3 * place - len(label) % 7 for place in range(len(asked))),
+              config={"optimisation": {"rate": rate}}, arm=f"{label} {rate}" if method == "prune" else label,
+              ended="failed" if (label, seed, network) == ("rival, long", 3, "one") else "finished")
+        for label, (method, asked, epochs) in arms.items() for network in ("one", "two") for seed in range(12)
+        for rate in ((0.1, 0.2) if method == "prune" else (0.1,))
+    ]  # fmt: skip
+    few = [
+        Trial(label=label, method=method, seed=seed, dataset="flowers", asked=asked, right=(70 + seed,) * len(asked),
+              config={"x": rate}, train_images=9, removed=tuple(0.1 if share is None else share for share in asked))
+        for label, method, asked in (("fine_tune", "fine_tune", (0.0,)), ("transtailor", "transtailor", (0.2, 0.3)),
+                                     ("rule", "prune", (None,)))
+        for seed in range(3) for rate in ("a",)
+    ]  # fmt: skip
+    written = [write_run(folder / "many", many), write_run(folder / "few", few)]
+    for run in written:
+        with load(run) as tables:
+            keys = [row["model_key"] for row in tables.rows("SELECT model_key FROM operating_points ORDER BY ALL")]
+        Writer(run / "tables").write("timings", [TIMING | {"model_key": key} for key in keys])
+    return written
+
+
+def parts_of(words: list[str]) -> Iterator[Part]:
+    """The page that a command prints."""
+    options = parsed(words)
+    name = words[0]
+    for option in ("format", "wide", "limit"):
+        del options[option]
+    with load(options.pop("run")) as run:
+        if name == "best":
+            yield from best_page(run, "validation_score", [])
+        else:
+            options.pop("over", None)
+            yield from question_named(name).answer(run, **options)
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_a_number_is_a_number_in_every_format_and_no_key_changes_with_the_data(
+    answer: str, runs: list[Path], tmp_path: Path
+) -> None:
+    counts = []
+    for run in runs:
+        words = ANSWERS[answer].replace("RUN", str(run)).split()
+        with chdir(tmp_path):  # on which the commands to type depend
+            parts = list(parts_of(words))
+        name = answer if answer in declared()["answers"] else words[0]
+        counts.append({table: len(records) for table, records in check_answer(name, parts).items()})
+        for format_ in ("json", "csv", "markdown"):
+            done = transtailor_command(*words, "--format", format_, folder=tmp_path)
+            assert done.stdout == "\n".join(TEXTS[format_](parts)) + "\n"
+    assert counts[0] != counts[1]
+
+
+def test_methods_of_a_run_return_the_same_columns(runs: list[Path]) -> None:
+    with load(runs[0]) as plain:
+        run = OpenedRun(plain.paths, plain.connection, plain.files)
+        compared = run.compare("fine_tune", at=0.2)
+        assert list(compared.columns) == [column.name for column in answer_columns("compare", "compare")]
+        assert (compared["score"] - compared["against_score"]).round(4).isin(compared["difference"].round(4)).any()
+        assert list(run.best().columns) == [column.name for column in answer_columns("best", "best")]
+        page = run.front(cost="params")
+        assert set(page.tables["front"]["cost_column"]) == {"params"} and page.notes[0].startswith("On the front")
