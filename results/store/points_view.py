@@ -125,13 +125,14 @@ def settings_table(configs: Sequence[Mapping[str, Any]]) -> pa.Table:
 def column_names(keys: Iterable[str]) -> dict[str, str]:
     """Return setting -> its column: dots become underscores, two where another column has the name with one.
 
-    Settings that are columns of their own in every table, such as `seed`, are left out.
+    Settings that a column of every row says are left out: `seed`, and what was asked of the point, which a setting has
+    for the path's end.
 
-    >>> column_names(["seed", "optimisation.learning_rate", "model.a", "model_a"])
+    >>> column_names(["seed", "method.asked_removed_macs_fraction", "optimisation.learning_rate", "model.a", "model_a"])
     {'optimisation.learning_rate': 'optimisation_learning_rate', 'model.a': 'model__a', 'model_a': 'model_a'}
     """
     columns_of_points = {column.name for column in TABLES["operating_points"].columns} | MEANINGS.keys()
-    settings = [key for key in keys if key not in columns_of_points]
+    settings = [key for key in keys if key not in columns_of_points and not key.rpartition(".")[2].startswith("asked_")]
     uses = Counter(key.replace(".", "_") for key in settings)
     uses.update(columns_of_points)
     names = {}

@@ -71,7 +71,7 @@ def training_of(stored: StoredStage, of: StageTraining | None) -> StageTraining:
         of: of its first parent; None: it has none.
     """
     stage = stored.description
-    latency_ms = stage.info.get("latency_ms", of.pruning_latency_ms if of else None)
+    latency_ms = stage.info.get("pruning_latency_ms", of.pruning_latency_ms if of else None)
     epochs = stage.info.get("epochs", []) if stage.settings.get("task") is not None else []
     passes = 1.0 if stage.kind == FitHead.kind else 1.0 + BACKWARD_WORK
     images = sum(epoch["images"] for epoch in epochs)

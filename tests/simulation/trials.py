@@ -30,7 +30,7 @@ seed = {seeds}
 [[variants]]
 method.name = "fine_tune"
 [[variants]]
-method = {{ name = "prune", criterion = "l1", removed_macs_fraction = 0.3 }}
+method = {{ name = "prune", criterion = "l1", asked_removed_macs_fraction = 0.3 }}
 [resources]
 hang_limit_s = 20.0
 fork_ranks = false
