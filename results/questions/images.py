@@ -166,15 +166,12 @@ def image_page(run: Run, first: str, second: str, asked: float | None = None) ->
         rows = [_seed_row(seed, test) for seed, test in sorted(compared.by_seed.items())]
         yield PageTable(columns=columns, rows=rows)
         yield ""
-        names = class_names(run, compared.problem)
         if compared.by_class:
             of_class = ("class", "images", "difference", "95%", "p", "p (Holm)")
-            rows_of_classes = list(_class_rows(compared, () if names is None else names.names))
+            rows_of_classes = list(_class_rows(compared, class_names(run, compared.problem.dataset)))
             yield PageTable(columns=of_class, rows=rows_of_classes)
             yield ""
         yield from map(Note, _notes(compared))
-        if names is not None:
-            yield Note(names.note)
         yield ""
     yield from map(Note, support_lines(run, [compared.problem for compared in comparisons]))
 
@@ -184,11 +181,10 @@ def _seed_row(seed: int, test: McNemar) -> tuple[str, ...]:
     return (str(seed), *counts, f"{test.p:.3g}", f"{test.mid_p:.3g}", f"{test.smallest_p:.3g}")
 
 
-def _class_rows(compared: ByImage, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def _class_rows(compared: ByImage, names: Mapping[int, str]) -> Iterator[tuple[str, ...]]:
     corrected = holm([crossed.p for crossed in compared.by_class.values()])
     for (number, crossed), p in zip(compared.by_class.items(), corrected, strict=True):
-        name = names[number] if number < len(names) else str(number)
-        yield name, str(crossed.images), *_crossed_cells(crossed), p_text(p)
+        yield names.get(number, str(number)), str(crossed.images), *_crossed_cells(crossed), p_text(p)
 
 
 def _crossed_cells(crossed: Crossed) -> tuple[str, str, str]:

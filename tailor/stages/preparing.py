@@ -60,6 +60,10 @@ class FitHead(Stage):
     head_seed: int
     training: Training
 
+    @property
+    def version(self) -> int:
+        return 2  # its epochs have both learning rates
+
     def cost(self, size: Size) -> StageCost:
         """Every training image, forward only, in every epoch."""
         work = self.training.epochs * size.train_images * size.macs

@@ -137,7 +137,15 @@ def _rows(trial: Trial, images: Sequence[int]) -> dict[str, list[dict[str, Any]]
          "compute_s": trial.seconds, "tensors_sha256": sha("tensors", key)}
         for order, (key, kind, parents) in enumerate(stages)
     ]  # fmt: skip
-    epoch = {"epoch": 0, "train_loss": 1.0, "train_accuracy_fraction": 0.5, "learning_rate": 0.1, "images": 50}
+    epoch = {
+        "epoch": 0,
+        "train_loss": 1.0,
+        "train_accuracy_fraction": 0.5,
+        "learning_rate": 0.1,
+        "head_learning_rate": 0.1,
+        "order": 0,
+        "images": 50,
+    }
     rows["epochs"] = [{**of, **epoch, "stage_key": source, "kind": "train_source", "seconds": 1.0}]
     for point in range(len(keys)):
         _add_point(rows, trial, of, point, images)

@@ -19,26 +19,26 @@ from tests.tailor.trials import short_trial
 
 RANDOM_PATH = {"name": "transtailor", "prune_by": "random"}
 GOLDEN_IDS = {
-    "fine_tune": "e22d6aadfac08494",
-    "gbn": "3c5c9ef865d3cbeb",
-    "head_only": "baae1df8d25cf281",
-    "pac_net": "ce3a8e6d8a6611a6",
-    "prune": "5a3c438fdb2a2a06",
-    "sfp": "44b2713239312008",
-    "smaller_dense": "26b2452c471700d7",
-    "target_aware_adaptation": "31e9af20585dbbc7",
-    "transtailor": "adeea1b2e600973a",
+    "fine_tune": "74943884fa7a8a9a",
+    "gbn": "bb4bcc6195797d26",
+    "head_only": "ade9b91f8bb19f21",
+    "pac_net": "9141899e6385b6d2",
+    "prune": "9513e2b7f3e74eb3",
+    "sfp": "adc4c6120aac3d6d",
+    "smaller_dense": "30bb41bb9b958873",
+    "target_aware_adaptation": "b649c2b0e578c32c",
+    "transtailor": "4b0133fa5ba5a146",
 }
 GOLDEN_KEYS = [
     "19294308ce2e58c9",
-    "4bd0509635522b15",
-    "5ceff878a74dc2ad",
-    "e19548c955d3ea81",
-    "756bad7c8b4997e5",
-    "bb0a3051cda3e048",
-    "e5944dc672a14576",
-    "a256856e3b0dd79b",
-    "e63efe8a5bb61ba6",
+    "c1a87961355d8cc9",
+    "23f6965d69ce8e3e",
+    "b41c2042f6ecd8af",
+    "66762cf6aec69c07",
+    "4bef4b96e51ab7f3",
+    "d1294d12a8c13d47",
+    "88c7adc3fbb7a754",
+    "628c8c9b9297cc24",
 ]
 
 NETWORK = {"network": "digits_vgg_bn"}  # with norms and a ReLU behind each: every method can have it
