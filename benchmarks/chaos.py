@@ -39,7 +39,7 @@ method.name = "fine_tune"
 [[variants]]
 method = {{ name = "transtailor", steps = 3 }}
 [[variants]]
-method = {{ name = "prune", criterion = "l1", removed_macs_fraction = 0.3 }}
+method = {{ name = "prune", criterion = "l1", asked_removed_macs_fraction = 0.3 }}
 """
 TURNS = (
     "worker_cancelled", "worker_node_killed", "head_killed", "driver_killed", "worker_killed",

@@ -40,9 +40,9 @@ method.name = "fine_tune"
 [[variants]]
 method.name = "prune"
 axes.method.criterion = ["l1", "l2", "taylor", "random"]
-axes.method.removed_macs_fraction = [0.1, 0.2, 0.3, 0.4]
+axes.method.asked_removed_macs_fraction = [0.1, 0.2, 0.3, 0.4]
 [[variants]]
-method = {{ name = "prune", criterion = "taylor", steps = 5, removed_macs_fraction = 0.5 }}
+method = {{ name = "prune", criterion = "taylor", steps = 5, asked_removed_macs_fraction = 0.5 }}
 """
 TRIALS_PER_SEED = 40
 

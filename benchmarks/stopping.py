@@ -47,7 +47,7 @@ optimisation.head_epochs = 1
 [axes]
 seed = [0]
 [[variants]]
-method = { name = "prune", criterion = "hangs", removed_macs_fraction = 0.3 }
+method = { name = "prune", criterion = "hangs", asked_removed_macs_fraction = 0.3 }
 """
 MODULE = """
 import time

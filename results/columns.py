@@ -1,7 +1,7 @@
 """A column, declared once: in `columns.json`, for the tables of a run, its views, and the answers of all questions.
 
-There a type with "?" may be null, "one_of" lists the only values allowed, and a column that is only a name is described
-in "shared". What writes, shows and documents a column reads its declaration.
+There a type with "?" may be null, "one_of" lists the only values allowed, "source" is where the value comes from, and a
+column without a type is described in "shared". What writes, shows and documents a column reads its declaration.
 """
 
 import json
@@ -24,7 +24,8 @@ class Column:
         type_name: as in `columns.json`, such as "int64".
         unit: "" if it has none.
         one_of: the only values allowed; (): any.
-        source: where the driver finds the value, such as "stage.info.validation_loss"; "": it is computed.
+        source: the path to the value, such as "stage.info.validation_loss", for `results.store.projection`; "": it is
+            computed.
         heading: what stands over it where people read; "": its name, with spaces. "{mark}" is the unit of the scores.
         scale: how its values are written for people, one of `results.text.scales.SCALED`; "": as they are.
     """
@@ -61,11 +62,13 @@ def answer_columns(answer: str, table: str) -> tuple[Column, ...]:
 
 
 def columns_from(columns: Sequence[str | Mapping[str, Any]]) -> tuple[Column, ...]:
-    """Return the columns of a list in `columns.json`; one that is only a name is that of "shared"."""
+    """Return the columns of a list in `columns.json`; one without a type has the rest from "shared"."""
     shared = declared()["shared"]
-    return tuple(
-        _column(column, **shared[column]) if isinstance(column, str) else _column(**column) for column in columns
-    )
+    described = []
+    for column in columns:
+        own = {"name": column} if isinstance(column, str) else column
+        described.append(_column(**own) if "type" in own else _column(**shared[own["name"]] | own))
+    return tuple(described)
 
 
 def _column(name: str, type: str, one_of: Sequence[str] = (), unit: str = "", **facts: str) -> Column:  # noqa: A002  # as in the file

@@ -149,7 +149,7 @@ class Plots:
         """Draw, of a search, the settings by score and cost, their front, and its hypervolume.
 
         Args:
-            cost: "macs", or "latency_ms" as prunings to a latency have measured it.
+            cost: "macs", or "pruning_latency_ms" as prunings to a latency have measured it.
         """
         if cost not in search.COSTS:
             raise ResultsError(f"cost {cost!r}: {did_you_mean(cost, search.COSTS)}expected {' or '.join(search.COSTS)}")

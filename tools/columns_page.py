@@ -4,16 +4,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from results.columns import Column, answer_columns, declared
-from results.store.points_view import MEANINGS
-from results.store.schema import SCHEMA_VERSION, TABLES, TableSchema
+from results.store.schema import SCHEMA_VERSION, TABLES, VIEWS, TableSchema
 from transtailor.files import write_file
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "columns.md"
-_OF_TIMES = (
-    "latency_ms", "speed", "speed_lower_quartile", "speed_upper_quartile", "is_steady", "is_at_other_speed",
-    "peak_memory_bytes",
-)  # fmt: skip
-_TYPES_OF_TIMES = {"is_steady": "bool?", "is_at_other_speed": "bool?", "peak_memory_bytes": "int64?"}
 
 
 def page() -> str:
@@ -28,6 +22,11 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "No two rows have the same key. A type with `?` may be null. Fractions are in [0, 1]. With several runs each"
     yield "table has a first column `run`, which is part of the key. [How to read them](reading.md)."
+    yield ""
+    yield "The source of a column is where its value comes from: the planned `trial` with its settings; the `stage`"
+    yield "in the cache with its settings and the facts in its `info`, its `file`, its `tensors`, or one `epoch` or"
+    yield "`layer` of it; what `transtailor time` measured (`latency`) and in which `circumstance`. A column without a"
+    yield "source is computed."
     for table in TABLES.values():
         yield from _table(table)
     yield from _points()
@@ -44,10 +43,7 @@ def _points() -> Iterator[str]:
     yield "columns of `operating_points`, those below, and one for each setting of the trial, such as"
     yield "`optimisation_learning_rate`. How to use it: [reading](reading.md#one-tidy-table)."
     yield ""
-    yield "| column | unit | meaning |"
-    yield "| --- | --- | --- |"
-    for name, (unit, meaning) in MEANINGS.items():
-        yield f"| `{name}` | {unit} | {meaning} |"
+    yield from _columns(VIEWS["points"])
 
 
 def _measured_points() -> Iterator[str]:
@@ -61,17 +57,7 @@ def _measured_points() -> Iterator[str]:
     yield "(the columns of the key of `timings` but for the model, and the number of `models`). The view `latencies`"
     yield "has those of every circumstance, with the whole network's `reference_latency_ms` and the `widths` timed."
     yield ""
-    yield "| column | type | unit | meaning |"
-    yield "| --- | --- | --- | --- |"
-    yield "| `test_score` | double? | fraction, or R squared | score on the test split; null without its rows |"
-    yield "| `test_images` | int64 | images | images (samples) of the test split that were counted |"
-    for name in _OF_TIMES:
-        unit, meaning = MEANINGS[name]
-        yield f"| `{name}` | {_TYPES_OF_TIMES.get(name, 'double?')} | {unit} | {meaning} |"
-    yield (
-        "| `removed_nothing` | bool |  | whether it asks to remove more than at the trial's point before, and no "
-        "filter was: an earlier step had removed enough for both, or the method prunes nothing |"
-    )
+    yield from _columns(VIEWS["measured_points"])
 
 
 def _other_views() -> Iterator[str]:
@@ -111,7 +97,7 @@ def _answers() -> Iterator[str]:
             yield ""
             yield f"A row for {table['rows']}."
             yield ""
-            yield from _columns(answer_columns(answer, name))
+            yield from _columns(answer_columns(answer, name), sources=False)
 
 
 def _table(table: TableSchema) -> Iterator[str]:
@@ -123,11 +109,12 @@ def _table(table: TableSchema) -> Iterator[str]:
     yield from _columns(table.columns)
 
 
-def _columns(columns: Iterable[Column]) -> Iterator[str]:
-    yield "| column | type | unit | meaning |"
-    yield "| --- | --- | --- | --- |"
+def _columns(columns: Iterable[Column], *, sources: bool = True) -> Iterator[str]:
+    yield f"| column | type | unit | meaning |{' source |' if sources else ''}"
+    yield f"| --- | --- | --- | --- |{' --- |' if sources else ''}"
     for column in columns:
-        yield f"| `{column.name}` | {_type(column)} | {column.unit} | {_meaning(column)} |"
+        source = f" `{column.source}` |" if column.source else " |"
+        yield f"| `{column.name}` | {_type(column)} | {column.unit} | {_meaning(column)} |{source if sources else ''}"
 
 
 def _type(column: Column) -> str:

@@ -132,9 +132,11 @@ def filters_left(group: Group, kept_fraction: float) -> int:
     return max(1, round(kept_fraction * group.filters))
 
 
-def choose_at_random(name: str, found: tuple[Group, ...], removed_macs_fraction: float, seed: int) -> surgery.Kept:
+def choose_at_random(
+    name: str, found: tuple[Group, ...], asked_removed_macs_fraction: float, seed: int
+) -> surgery.Kept:
     """Keep the same fraction of random filters of each group, so that about this fraction of the MACs is removed."""
-    allowed, low, high = macs_with(name, found, 1.0) * (1.0 - removed_macs_fraction), 0.0, 1.0
+    allowed, low, high = macs_with(name, found, 1.0) * (1.0 - asked_removed_macs_fraction), 0.0, 1.0
     for _ in range(12):
         middle = (low + high) / 2
         low, high = (middle, high) if macs_with(name, found, middle) <= allowed else (low, middle)

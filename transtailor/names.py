@@ -7,7 +7,7 @@ from types import MappingProxyType
 NAMES_SHOWN = 12
 LEAST_LIKENESS = 0.5  # difflib's ratio, 1 for the same name
 LIKENESS_LISTED = 0.3  # of the names that are listed if there are too many to list all
-_BUDGET = ("removed_macs_fraction", "step_macs_fraction", "prune_ratio")
+_BUDGET = ("asked_removed_macs_fraction", "step_removed_macs_fraction", "prune_ratio")
 _GPUS = ("gpus_per_rank", "gpus_per_node")
 OTHER_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -36,8 +36,7 @@ OTHER_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "scheduler": ("schedule",),
         "dataset": ("data", "name"),
         "pretrained": ("weights",),
-        "removed_macs_fraction": _BUDGET,
-        "step_macs_fraction": _BUDGET,
+        **dict.fromkeys(("removed_macs_fraction", "step_macs_fraction", *_BUDGET), _BUDGET),
         "workers": ("ranks",),
         "world_size": ("ranks",),
         **dict.fromkeys(

@@ -98,7 +98,7 @@ def look_row(look: RecordedLook) -> dict[str, Any]:
         "arm": comparison["arm"],
         "asked_removed_macs_fraction": comparison["asked"],
         "against": comparison["against"],
-        "against_asked": comparison["against_asked"],
+        "against_asked_removed_macs_fraction": comparison["against_asked"],
     }
 
 
@@ -121,7 +121,7 @@ def recorded_looks(run: Run) -> list[RecordedLook]:
             arm=row.pop("arm"),
             asked=row.pop("asked_removed_macs_fraction"),
             against=row.pop("against"),
-            against_asked=row.pop("against_asked"),
+            against_asked=row.pop("against_asked_removed_macs_fraction"),
         )
         number = row.pop("comparison")
         lists_as_tuples = {name: tuple(value) for name, value in row.items() if isinstance(value, list)}

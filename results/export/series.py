@@ -20,7 +20,7 @@ FROM planned LEFT JOIN trials USING (trial_id)
 ORDER BY trials.ended_at, planned.written_at, trial_id
 """
 
-EPOCH_COLUMNS = ("train_loss", "train_accuracy_fraction", "learning_rate", "seconds")
+EPOCH_COLUMNS = ("train_loss", "train_accuracy_fraction", "learning_rate", "head_learning_rate", "seconds")
 POINT_COLUMNS = (
     "validation_score", "validation_loss", "test_score", "asked_removed_macs_fraction", "removed_macs_fraction", "macs",
     "params", "trained_epochs", "trained_macs",

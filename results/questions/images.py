@@ -166,8 +166,7 @@ def image_page(run: Run, first: str, second: str, asked: float | None = None) ->
         yield ""
         yield answer_table("images", _seed_records(compared), "seeds", shown=SHOWN_SEEDS)
         yield ""
-        names = class_names(run, compared.problem)
-        records = list(_class_records(compared, () if names is None else names.names))
+        records = list(_class_records(compared, class_names(run, compared.problem.dataset)))
         if records:
             yield answer_table("images", records, "classes", shown=SHOWN_CLASSES)
             yield ""
@@ -175,8 +174,6 @@ def image_page(run: Run, first: str, second: str, asked: float | None = None) ->
             yield answer_table("images", [], "classes")
         yield answer_table("images", _overall_records(compared), "together")
         yield from notes(_notes(compared), compared.problem)
-        if names is not None:
-            yield Note(names.note, str(compared.problem))
         yield ""
     yield from map(Note, support_lines(run, [compared.problem for compared in comparisons]))
 
@@ -196,11 +193,10 @@ def _seed_records(compared: ByImage) -> list[dict[str, Any]]:
     return records
 
 
-def _class_records(compared: ByImage, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _class_records(compared: ByImage, names: Mapping[int, str]) -> Iterator[dict[str, Any]]:
     corrected = holm([crossed.p for crossed in compared.by_class.values()])
     for (number, crossed), p_holm in zip(compared.by_class.items(), corrected, strict=True):
-        name = names[number] if number < len(names) else None
-        yield {**_crossed_record(compared, crossed), "label": number, "class_name": name, "p_holm": p_holm}
+        yield {**_crossed_record(compared, crossed), "label": number, "class_name": names.get(number), "p_holm": p_holm}
 
 
 def _overall_records(compared: ByImage) -> list[dict[str, Any]]:

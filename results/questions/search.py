@@ -209,7 +209,7 @@ _END = 1000
 _ENDS = """
 WITH ends AS (
     SELECT trial_id, arg_max(validation_score, point) AS score, any_value(metric) AS metric,
-        arg_max(macs, point) AS macs, arg_max(pruning_latency_ms, point) AS latency_ms
+        arg_max(macs, point) AS macs, arg_max(pruning_latency_ms, point) AS pruning_latency_ms
     FROM operating_points JOIN trials USING (trial_id) WHERE status = 'finished' GROUP BY trial_id
     HAVING isfinite(arg_max(validation_score, point))
 ), settings AS (
@@ -220,7 +220,7 @@ WITH ends AS (
 HISTORY = f"""{_ENDS}
 SELECT number, any_value(drawn_by) AS drawn_by, any_value(setting) AS setting, min(trial_id) AS trial_id,
     any_value(metric) AS metric, avg(score) AS score, max(avg(score)) OVER (ORDER BY number) AS best,
-    avg(macs) / 1e6 AS million_macs, avg(latency_ms) AS latency_ms
+    avg(macs) / 1e6 AS million_macs, avg(pruning_latency_ms) AS pruning_latency_ms
 FROM settings JOIN ends USING (trial_id) GROUP BY number HAVING count(*) = any_value(trials) ORDER BY number
 """
 _REACHED = f"""{_ENDS}, reached AS (
@@ -243,7 +243,7 @@ SELECT number, any_value(arm) AS arm, any_value(setting) AS setting, min(trial_i
 FROM lowest LEFT JOIN ends USING (trial_id) GROUP BY number HAVING count(*) = any_value(trials) ORDER BY number
 """
 """The scores at the lowest rung, which all settings reach, or at the end where there are no rungs."""
-COSTS = {"macs": ("million_macs", "million MACs"), "latency_ms": ("latency_ms", "latency (ms)")}
+COSTS = {"macs": ("million_macs", "million MACs"), "pruning_latency_ms": ("pruning_latency_ms", "latency (ms)")}
 """Cost -> its column in `HISTORY`, and the title of its axis."""
 _MOST_AXES = 7
 _MOST_LEVELS = 9
@@ -519,7 +519,7 @@ def section(findings: Findings) -> Section | None:
                 "rungs": rungs(single_run),
                 "settings": settings(single_run),
                 "front": search_front(single_run, cost="macs"),
-                "latency-front": search_front(single_run, cost="latency_ms"),
+                "latency-front": search_front(single_run, cost="pruning_latency_ms"),
             }
         for figure, chart in charts.items():
             if chart is not None:

@@ -22,8 +22,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from results.errors import ResultsError
-from results.store.points_view import MEANINGS
-from results.store.schema import TABLES
+from results.store.schema import TABLES, VIEWS
 from transtailor import cli
 from transtailor.files import write_file
 from transtailor.ownership import refuse_outside
@@ -45,10 +44,8 @@ def points_table(run: "Run") -> pa.Table:
     metadata: dict[str, Mapping[str | bytes, str | bytes]] = {
         field.name: field.metadata for field in run.setting_fields() if field.metadata
     }
-    for column in TABLES["operating_points"].columns:
+    for column in (*TABLES["operating_points"].columns, *VIEWS["points"]):
         metadata[column.name] = {"unit": column.unit, "meaning": column.meaning}
-    for name, (unit, meaning) in MEANINGS.items():
-        metadata[name] = {"unit": unit, "meaning": meaning}
     return points.cast(pa.schema([field.with_metadata(metadata[field.name]) for field in points.schema]))
 
 

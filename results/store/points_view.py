@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from results.store.schema import TABLES
+from results.store.schema import TABLES, VIEWS
 from results.store.views import literal
 from results.text.settings import leaves
 from transtailor.documents import read_json
@@ -47,30 +47,6 @@ ORDER BY network, dataset, train_images, arm, seed, trial_id, point
 """
 """`is_compared`: whether `transtailor compare` takes the point. It takes none that a search tried, of [tuning] only the
 values that are best on the validation split, and of several points at one budget the last of each trial."""
-
-MEANINGS = {
-    "run": ("", "name of the run"),
-    "latency_ms": (
-        "ms",
-        "time of a forward pass, by `transtailor time`: one reference measurement of the whole network divided by"
-        " `speed`, so that times of different minutes can be compared; null if not timed",
-    ),
-    "speed": ("ratio", "times as fast as the whole network, timed in turns with it"),
-    "speed_lower_quartile": ("ratio", "lower quartile of the ratios of the rounds"),
-    "speed_upper_quartile": ("ratio", "upper quartile of the same"),
-    "is_steady": ("", "whether both halves of the rounds agree, of the sub-model and of the whole network"),
-    "is_at_other_speed": (
-        "",
-        "whether the whole network took over 10% more or less time beside this sub-model than beside the others",
-    ),
-    "peak_memory_bytes": ("bytes", "most memory that such passes held; null if not timed"),
-    "test_score": ("fraction, or R squared", "the model's score on the test split; null if not measured"),
-    "test_images": ("images", "images in the test split"),
-    "compute_s": ("s", "time of all stages behind the point, as if it shared none with others"),
-    "rank_s": ("s", "the same, the time of each stage multiplied by its ranks"),
-    "is_compared": ("", "whether `transtailor compare` takes the point"),
-}
-"""Column -> unit and meaning; those of all others are the tables'."""
 
 
 def create_view(connection: "duckdb.DuckDBPyConnection", runs: Sequence[str]) -> pa.Schema:
@@ -125,13 +101,14 @@ def settings_table(configs: Sequence[Mapping[str, Any]]) -> pa.Table:
 def column_names(keys: Iterable[str]) -> dict[str, str]:
     """Return setting -> its column: dots become underscores, two where another column has the name with one.
 
-    Settings that are columns of their own in every table, such as `seed`, are left out.
+    Settings that a column of every row says are left out: `seed`, and what was asked of the point, which a setting has
+    for the path's end.
 
-    >>> column_names(["seed", "optimisation.learning_rate", "model.a", "model_a"])
+    >>> column_names(["seed", "method.asked_removed_macs_fraction", "optimisation.learning_rate", "model.a", "model_a"])
     {'optimisation.learning_rate': 'optimisation_learning_rate', 'model.a': 'model__a', 'model_a': 'model_a'}
     """
-    columns_of_points = {column.name for column in TABLES["operating_points"].columns} | MEANINGS.keys()
-    settings = [key for key in keys if key not in columns_of_points]
+    columns_of_points = {column.name for column in (*TABLES["operating_points"].columns, *VIEWS["points"])}
+    settings = [key for key in keys if key not in columns_of_points and not key.rpartition(".")[2].startswith("asked_")]
     uses = Counter(key.replace(".", "_") for key in settings)
     uses.update(columns_of_points)
     names = {}

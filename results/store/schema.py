@@ -18,7 +18,7 @@ import pyarrow as pa
 from results.columns import Column, columns_from, declared
 from transtailor.names import did_you_mean
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Increased by one with every change of a table, and written to each file. A reader refuses all other versions."""
 
 
@@ -49,14 +49,19 @@ def _read_tables() -> Iterator[TableSchema]:
 TABLES: Mapping[str, TableSchema] = MappingProxyType({table.name: table for table in _read_tables()})
 """All tables by name; read only."""
 
+VIEWS: Mapping[str, tuple[Column, ...]] = MappingProxyType(
+    {name: columns_from(columns) for name, columns in declared()["views"].items()}
+)
+"""View -> the columns that it has beside those of its tables."""
+
 WRITE_ORDER = (
-    "printed", "planned", "timings", "proposals", "looks",
+    "printed", "classes", "planned", "timings", "proposals", "looks",
     "predictions", "estimates", "kept_filters", "layers", "epochs", "rungs", "operating_points", "stages",
     "attempts", "trials", "events",
 )  # fmt: skip
 """The order in which the rows that wait become durable. So a row of `stages` says that all others of its stage are
 there, and a finished trial's row that all its stages are."""
-CHANGING = frozenset({"planned", "trials", "attempts", "proposals", "looks", "printed", "timings"})
+CHANGING = frozenset({"planned", "trials", "attempts", "proposals", "looks", "printed", "classes", "timings"})
 """Tables of which rows are replaced; each is one file. All others only grow."""
 
 

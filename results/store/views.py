@@ -4,7 +4,7 @@ from pathlib import Path
 
 from results.arrow_types import BOOLEAN, FLOAT, FLOATS, INTEGER, INTEGERS, MOMENT, STRING, STRINGS
 from results.store.files import TableFiles
-from results.store.schema import TableSchema
+from results.store.schema import TABLES, TableSchema
 
 _SQL_TYPES = {
     STRING: "VARCHAR",
@@ -19,7 +19,7 @@ _SQL_TYPES = {
 
 _NO_PATTERN = str.maketrans({sign: f"[{sign}]" for sign in "*?["})
 
-CIRCUMSTANCE = ("device_name", "runtime", "precision", "memory_format", "batch", "threads", "versions")
+CIRCUMSTANCE = TABLES["timings"].key[1:]  # all but the model
 """The columns of `timings` that say where and how a model was timed; only times with equal ones can be compared."""
 
 MEASURED_POINTS = """

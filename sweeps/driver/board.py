@@ -365,7 +365,7 @@ class SweepState:
     def _point(self, trial: PlannedTrial, point: PointReport) -> None:
         """Keep a measurement as the trial's last, and an operating point if it is the best of its arm."""
         self._scores[trial.trial_id, _rung_of(trial)] = Score(
-            validation_score=point.validation_score, macs=point.macs, latency_ms=point.latency_ms
+            validation_score=point.validation_score, macs=point.macs, pruning_latency_ms=point.pruning_latency_ms
         )
         if point.point is None:  # the model rests in a fine-tuning
             return

@@ -11,37 +11,31 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from results.store.projection import project
 from results.store.rows import Rows
 from results.store.schema import TABLES
 from sweeps.planning.plan import PlannedTrial
 from tailor.execution.cache import StoredStage
 from tailor.execution.dry_run import Rung
-from tailor.stages import BACKWARD_WORK, FineTunePart, FitHead, OperatingPoint, PointFacts
+from tailor.stages import BACKWARD_WORK, FineTunePart, FitHead, OperatingPoint
 
 Row = dict[str, Any]
 Tensors = Mapping[str, np.ndarray[Any, Any]]
-NOT_VALIDATED: Row = {"validation_loss": None, "validation_score": None}
 _KEPT = "kept/"
-_COLUMNS = {
-    "predictions": {"image_id": "image_id", "label": "label", "prediction": "prediction", "probability": "probability"},
-    "estimates": {"sample_id": "image_id", "target": "label", "estimate": "prediction"},
-}
-"""Table -> its columns -> the tensors of an operating point that fill them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialFacts:
-    """What the rows of all stages of a trial have in common."""
+    """What the rows of all stages of a trial are made from, beside the stage."""
 
     trial: PlannedTrial
     sweep: str
     run_id: str
     code_digest: str
 
-    @property
-    def key(self) -> Row:
-        """The columns of every table."""
-        return {"trial_id": self.trial.trial_id, "code_digest": self.code_digest}
+    def project(self, table: str, **records: Any) -> Row:
+        """Return the columns of a row whose sources are the trial or these records."""
+        return project(table, trial=self.trial, sweep=self.sweep, code_digest=self.code_digest, **records)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +65,7 @@ def training_of(stored: StoredStage, of: StageTraining | None) -> StageTraining:
         of: of its first parent; None: it has none.
     """
     stage = stored.description
-    latency_ms = stage.info.get("latency_ms", of.pruning_latency_ms if of else None)
+    latency_ms = stage.info.get("pruning_latency_ms", of.pruning_latency_ms if of else None)
     epochs = stage.info.get("epochs", []) if stage.settings.get("task") is not None else []
     passes = 1.0 if stage.kind == FitHead.kind else 1.0 + BACKWARD_WORK
     images = sum(epoch["images"] for epoch in epochs)
@@ -108,21 +102,16 @@ def rows_of_stage(of: TrialFacts, order: int, stored: StoredStage) -> dict[str, 
     Args:
         order: of execution in the trial, from 0.
     """
-    stage = of.key | {"stage_key": stored.key, "kind": stored.description.kind}
-    made_by = stored.description.made_by
-    row = stage | {
-        "kind_version": stored.description.version,
+    stage = stored.description
+    made_by = stage.made_by
+    row = of.project("stages", stage=stage, file=stored) | {
         "order": order,
-        "parents": list(stored.description.parents),
         "cached": (made_by.run, made_by.trial_id) != (of.run_id, of.trial.trial_id),
-        "compute_s": made_by.compute_s,
-        "device": made_by.device,
-        "ranks": made_by.ranks,
-        "torch_version": made_by.torch_version,
-        "stored_bytes": stored.tensors_bytes,
-        "tensors_sha256": stored.tensors_sha256,
     }
-    epochs = [stage | NOT_VALIDATED | epoch for epoch in stored.description.info.get("epochs", [])]
+    epochs = [
+        of.project("epochs", stage=stage, file=stored, epoch=epoch) | {"order": order}
+        for epoch in stage.info.get("epochs", [])
+    ]
     return {"stages": [row], "epochs": epochs}
 
 
@@ -132,17 +121,8 @@ def rows_of_rung(of: TrialFacts, point: int | None, stored: StoredStage, rung: R
     rests = is_part if rung.point is None else point == rung.point
     if not rests:
         return {}
-    info = stored.description.info
-    row = {
-        "rung": rung.number,
-        "epochs": rung.epochs,
-        "point": rung.point,
-        "stage_key": stored.key,
-        "metric": info["metric"],
-        "validation_score": info["validation_score"],
-        "macs": info["macs"],
-    }
-    return {"rungs": [of.key | row]}
+    row = of.project("rungs", stage=stored.description, file=stored)
+    return {"rungs": [row | {"rung": rung.number, "epochs": rung.epochs, "point": rung.point}]}
 
 
 def rows_of_point(
@@ -155,69 +135,47 @@ def rows_of_point(
         tensors: that it stored.
         training: of the stage and all stages before it.
     """
-    key = of.key | {"point": point}
-    facts = PointFacts(**{name: stored.description.info[name] for name in PointFacts.__dataclass_fields__})
+    stage = stored.description
     kept = [
-        key | {"layer": name.removeprefix(_KEPT), "filters": filters.tolist()}
+        of.project("kept_filters") | {"point": point, "layer": name.removeprefix(_KEPT), "filters": filters.tolist()}
         for name, filters in sorted(tensors.items())
         if name.startswith(_KEPT)
     ]
-    measured = "estimates" if facts.metric == "r_squared" else "predictions"
-    return {
-        "layers": [key | {"order": order} | layer for order, layer in enumerate(facts.layers)],
-        "kept_filters": kept,
-        measured: _measured_rows(measured, key, tensors),
-        "operating_points": [key | _operating_point(of, stored, facts, training)],
-    }
-
-
-def _operating_point(
-    of: TrialFacts, stored: StoredStage, facts: PointFacts, training: Mapping[str, StageTraining]
-) -> Row:
-    settings = stored.description.settings
-    trial = of.trial
-    epochs, macs = total_training(stored.key, training)
-    return {
-        "sweep": of.sweep,
-        "label": trial.label,
-        "arm": trial.arm,
-        "method": trial.settings.method,
-        "network": trial.settings.network,
-        "dataset": trial.settings.dataset,
-        "train_images": trial.train_images,
-        "seed": trial.settings.seed,
-        "stage_key": stored.key,
-        "model_key": stored.description.parents[0],
-        "protocol": trial.settings.values["protocol"],
-        "asked_removed_macs_fraction": settings["asked_removed_macs_fraction"],
-        "asked_latency_ms": settings.get("asked_latency_ms"),
-        "asked_latency_fraction": settings.get("asked_latency_fraction"),
-        "removed_macs_fraction": facts.removed_macs_fraction,
-        "macs": facts.macs,
-        "original_macs": facts.original_macs,
-        "params": facts.params,
+    layers = [
+        of.project("layers", layer=layer) | {"point": point, "order": order}
+        for order, layer in enumerate(stage.info["layers"])
+    ]
+    measured = "estimates" if stage.info["metric"] == "r_squared" else "predictions"
+    trained_epochs, trained_macs = total_training(stored.key, training)
+    row = of.project("operating_points", stage=stage, file=stored)
+    row |= {
+        "point": point,
+        "removed_macs_fraction": 1.0 - row["macs"] / row["original_macs"],
         "pruning_latency_ms": training[stored.key].pruning_latency_ms,
-        "trained_epochs": epochs,
-        "trained_macs": macs,
-        "metric": facts.metric,
-        "validation_score": facts.validation_score,
-        "deciding_score": facts.deciding_score,
-        "validation_loss": facts.validation_loss,
-        "validation_images": facts.validation_images,
+        "trained_epochs": trained_epochs,
+        "trained_macs": trained_macs,
+    }
+    return {
+        "layers": layers,
+        "kept_filters": kept,
+        measured: _measured_rows(measured, of, point, tensors),
+        "operating_points": [row],
     }
 
 
-def _measured_rows(table: str, key: Row, tensors: Tensors) -> pa.Table:
+def _measured_rows(table: str, of: TrialFacts, point: int, tensors: Tensors) -> pa.Table:
     """Return what a model says of each image of the validation and test splits, without a Python object per value."""
     types = {column.name: column.type for column in TABLES[table].columns}
     parts = []
     for split in ("validation", "test"):
+        prefix = f"{split}/"
+        of_split = {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
         columns = {
-            name: pa.array(np.ascontiguousarray(tensors[f"{split}/{tensor}"])).cast(types[name])
-            for name, tensor in _COLUMNS[table].items()
+            name: pa.array(np.ascontiguousarray(values)).cast(types[name])
+            for name, values in project(table, tensors=of_split).items()
         }
         count = len(next(iter(columns.values())))
-        for name, value in (key | {"split": split}).items():
+        for name, value in (of.project(table) | {"point": point, "split": split}).items():
             columns[name] = pa.repeat(pa.scalar(value, types[name]), count)
         parts.append(pa.table(columns))
     return pa.concat_tables(parts)

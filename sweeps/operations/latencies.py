@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from results.store.projection import project
 from results.store.reader import Run, load
 from results.store.writer import write_timings
 from sweeps.command_options import cache_option
@@ -173,20 +174,9 @@ def _cached_states(
 
 
 def _row(latency: "Latency", widths: str, reference_ms: float) -> dict[str, Any]:
-    return {
-        **asdict(latency.circumstance),
-        "repeats": latency.repeats,
-        "latency_ms": latency.latency_median_ms,
-        "latency_lower_quartile_ms": latency.latency_lower_quartile_ms,
-        "latency_upper_quartile_ms": latency.latency_upper_quartile_ms,
-        "speed": latency.speed,
-        "speed_lower_quartile": latency.speed_lower_quartile,
-        "speed_upper_quartile": latency.speed_upper_quartile,
-        "whole_latency_ms": latency.whole_latency_ms,
+    return project("timings", latency=latency, circumstance=latency.circumstance) | {
         "reference_latency_ms": reference_ms,
         "widths": widths,
-        "is_steady": latency.is_steady,
-        "peak_memory_bytes": latency.peak_memory_bytes,
     }
 
 

@@ -150,7 +150,7 @@ class References:
                 speed = self._measure(programs.timed_beside(beside)).speed
                 assert speed is not None
                 return ms / speed
-        return self._measure(programs).latency_median_ms
+        return self._measure(programs).latency_ms
 
 
 def one_process_each() -> ProcessPoolExecutor:

@@ -56,7 +56,8 @@ def arms_of(trials: Sequence[ArmTrial]) -> Arms:
 
     >>> trials = [
     ...     ArmTrial(problem=("vgg", "digits", 200), label="prune l1", points={0.0: "head", budget: f"{rate} {budget}"},
-    ...              settings={"optimisation": {"learning_rate": rate}, "method": {"removed_macs_fraction": budget}})
+    ...              settings={"optimisation": {"learning_rate": rate},
+    ...                        "method": {"asked_removed_macs_fraction": budget}})
     ...     for rate in (0.01, 0.005) for budget in (0.2, 0.4)
     ... ]
     >>> arms = arms_of(trials)

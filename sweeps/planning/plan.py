@@ -75,6 +75,8 @@ class Plan:
     private_cache: bool = False  # each trial has its own empty cache: for measuring what sharing saves
     imports: tuple[UserModule, ...] = ()
     printed: tuple[PrintedRow, ...] = ()  # numbers of papers, to compare with the measured ones
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Data set -> the names of its classes, in the order of the labels; () where they are not known."""
     warnings: tuple[str, ...] = ()  # what a user should know before the start, each once
     told_apart_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Label -> dotted keys of the settings that tell its arms apart; none for a label that is one arm."""
@@ -121,11 +123,15 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
     imports = load_modules(spec.imports)
     trials: dict[str, PlannedTrial] = {}
     origins: dict[str, Combination] = {}
+    class_names: dict[str, tuple[str, ...]] = {}
     warnings: list[str] = []  # each once
     known_stages: PlannedStages = {}
     first_with_label: dict[str, Expanded] = {}
     for expanded in expand(spec) if choose is None else choose():
         _refuse_shared_label(spec, first_with_label.setdefault(expanded.label, expanded), expanded)
+        data = expanded.config.data
+        if data.name not in class_names:
+            class_names[data.name] = data.info.class_names
         trial = _plan_trial(expanded.config, expanded.settings, expanded.label, expanded.tuning, known_stages)
         for warning in expanded.config.warnings():
             if warning not in warnings:
@@ -158,6 +164,7 @@ def make_plan(spec: Spec, choose: Callable[[], Iterable[Expanded]] | None = None
         spec_text=spec.to_toml([f"code/imports/{module.file.as_posix()}" for module in imports]),
         imports=imports,
         printed=tuple(spec.printed),
+        class_names=class_names,
         warnings=tuple(warnings),
         told_apart_by=told_apart_by,
         grows=spec if spec.adds_trials else None,

@@ -44,7 +44,7 @@ from transtailor.plural import counted
 if TYPE_CHECKING:
     from results.store.writer import Writer
 
-FORMAT = 2  # of plan.json and provenance.json
+FORMAT = 3  # of plan.json and provenance.json
 _ID = re.compile(r"[0-9A-Za-z_-]+")
 _MODULE = re.compile(r"[0-9a-f]{64}/[^/]+\.py")
 

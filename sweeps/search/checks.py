@@ -45,10 +45,10 @@ def refuse_impossible(spec: Spec) -> None:
                 dry_run(config, rung=rung)
         except ConfigError as error:
             raise SpecError(f"{spec.where} [search] halving: {error}") from error
-        if spec.search.cost == "latency_ms" and not _measures_latency(config):
+        if spec.search.cost == "pruning_latency_ms" and not _measures_latency(config):
             raise SpecError(
                 f"{spec.where} [search] cost: trials of {config.method.label()!r} measure no latency; give the method "
-                'allocation = { name = "latency", latency_ms = 2.0 }, or leave out cost, and MACs are read'
+                'allocation = { name = "latency", asked_latency_ms = 2.0 }, or leave out cost, and MACs are read'
             )
 
 

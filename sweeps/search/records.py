@@ -29,11 +29,11 @@ class Score:
 
     validation_score: float
     macs: int
-    latency_ms: float | None = None  # of trials that prune to a latency, as they measured it
+    pruning_latency_ms: float | None = None  # of trials that prune to a latency, as they measured it
 
     def cost(self, kind: Cost) -> float:
         """Return what a sampler that reads costs wants to be low."""
-        cost = self.macs if kind == "macs" else self.latency_ms
+        cost = self.macs if kind == "macs" else self.pruning_latency_ms
         assert cost is not None, "refuse_impossible lets only trials through that measure"
         return float(cost)
 

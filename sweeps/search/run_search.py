@@ -31,7 +31,7 @@ from tailor.execution.dry_run import Rung
 DECIDES = ("search", "confirm", "axes", "variants", "exclude", "tied_to_seed")  # keys of a spec
 SCORES = """
 SELECT trial_id, NULL AS rung, arg_max(validation_score, point) AS validation_score, arg_max(macs, point) AS macs,
-    arg_max(pruning_latency_ms, point) AS latency_ms
+    arg_max(pruning_latency_ms, point) AS pruning_latency_ms
 FROM operating_points JOIN trials USING (trial_id) WHERE status = 'finished' GROUP BY trial_id
 UNION ALL SELECT trial_id, rung, validation_score, macs, NULL FROM rungs
 """

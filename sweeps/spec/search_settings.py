@@ -12,7 +12,7 @@ from transtailor.names import nearest
 
 SAMPLERS = ("grid", "random", "tpe", "nsga2")
 
-Cost = Literal["macs", "latency_ms"]
+Cost = Literal["macs", "pruning_latency_ms"]
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 

@@ -40,7 +40,7 @@ class PointReport(Record):
     metric: str
     validation_score: float
     macs: int
-    latency_ms: float | None = None  # that a pruning to a latency measured
+    pruning_latency_ms: float | None = None  # that a pruning to a latency measured
 
 
 @dataclass(frozen=True, kw_only=True)

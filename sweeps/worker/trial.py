@@ -173,7 +173,7 @@ def _report(event: StageEvent) -> StageReport:
             metric=result.info["metric"],
             validation_score=result.info["validation_score"],
             macs=result.info["macs"],
-            latency_ms=result.pruning_latency_ms,
+            pruning_latency_ms=result.pruning_latency_ms,
         )
     return StageReport(
         stage_key=result.key,

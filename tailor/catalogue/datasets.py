@@ -35,7 +35,8 @@ class DataInfo:
 DATASETS: Registry[DataInfo] = Registry("data set")
 
 for _name, _facts in json.loads((Path(__file__).parent / "embedded_datasets.json").read_bytes()).items():
-    DATASETS.add(_name, DataInfo(**_facts | {"input_shape": tuple(_facts["input_shape"])}))
+    _lists = {_key: tuple(_value) for _key, _value in _facts.items() if isinstance(_value, list)}
+    DATASETS.add(_name, DataInfo(**_facts | _lists))
 
 
 def info(name: str, root: str | None = None) -> DataInfo:

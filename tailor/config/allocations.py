@@ -36,7 +36,7 @@ class Cut:
     rule: GroupRule
     grouping: Grouping
     normalisation: ScoreNormalisation
-    removed_macs_fraction: float
+    asked_removed_macs_fraction: float
     minimum_filters_fraction: float
     task: Task
     batch_size: int
@@ -47,7 +47,7 @@ class Cut:
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that all stages with a budget in MACs have."""
-        names = ("rule", "grouping", "removed_macs_fraction", "minimum_filters_fraction", "widths")
+        names = ("rule", "grouping", "asked_removed_macs_fraction", "minimum_filters_fraction", "widths")
         return {name: getattr(self, name) for name in names}
 
     def of_surgery(self) -> dict[str, Any]:
@@ -63,15 +63,6 @@ class Cut:
     def drawn_step(self) -> int:
         """Return the step if random numbers choose the filters, else 1: without them all steps share one key."""
         return self.step if self.at_random else 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What is asked of an operating point, one of the three; nothing if a rule decides what is removed."""
-
-    removed_macs_fraction: float | None = None
-    latency_ms: float | None = None
-    latency_fraction: float | None = None  # of the whole network's milliseconds in a table
 
 
 class Allocation(Settings):
@@ -93,14 +84,18 @@ class Allocation(Settings):
     def label(self) -> str:
         """Return this allocation's part of an arm's name.
 
-        >>> Global().label(), ToLatency(latency_ms=2.5).label()
+        >>> Global().label(), ToLatency(asked_latency_ms=2.5).label()
         ('global', '2.5 ms on cpu')
         """
         return self.name
 
-    def asked(self, removed_macs_fraction: float) -> Asked:
-        """Return what is asked of its operating points: the budget in MACs, unless it has another kind of budget."""
-        return Asked(removed_macs_fraction=removed_macs_fraction)
+    def asked(self, asked_removed_macs_fraction: float) -> dict[str, float | None]:
+        """Return what is asked of its operating points: the budget in MACs, unless it has another kind of budget.
+
+        >>> Global().asked(0.3)
+        {'asked_removed_macs_fraction': 0.3}
+        """
+        return {"asked_removed_macs_fraction": asked_removed_macs_fraction}
 
     def unread(self) -> set[str]:
         """Return the names of its settings that have no effect beside its others; by default none."""
@@ -203,8 +198,8 @@ class LeGR(Allocation):
 
     def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
         """Yield the search, and one surgery by its ranking."""
-        learning_fraction = max(self.learned_at or 0.0, cut.removed_macs_fraction)
-        learning_cut = replace(cut, removed_macs_fraction=learning_fraction)
+        learning_fraction = max(self.learned_at or 0.0, cut.asked_removed_macs_fraction)
+        learning_cut = replace(cut, asked_removed_macs_fraction=learning_fraction)
         learned_ranking = yield LearnRanking(
             of=scores,
             population=self.population,
@@ -242,16 +237,18 @@ class ToLatency(Allocation):
 
     With a `table` (`transtailor model table`) the widths keep the largest sum of scores within the milliseconds;
     nothing is timed, and the method's budget in MACs is not read. Without one, the smallest removal that meets
-    `latency_ms` is searched for, and the method's budget is the upper limit.
+    `asked_latency_ms` is searched for, and the method's budget is the upper limit.
 
     What is measured is a forward pass in evaluation mode on images that are on the device, in the runtime that will run
     the sub-model. The lower quartile of the repeats counts (C: other load on the machine can only add time).
     """
 
     name: Literal["latency"] = "latency"
-    latency_ms: Annotated[float | None, Field(gt=0.0, allow_inf_nan=False, json_schema_extra={"neutral": None})] = None
+    asked_latency_ms: Annotated[
+        float | None, Field(gt=0.0, allow_inf_nan=False, json_schema_extra={"neutral": None})
+    ] = None
     """Latency of a forward pass of one batch."""
-    latency_fraction: Annotated[float | None, Field(gt=0.0, lt=1.0, json_schema_extra={"neutral": None})] = None
+    asked_latency_fraction: Annotated[float | None, Field(gt=0.0, lt=1.0, json_schema_extra={"neutral": None})] = None
     """The same as a share of the whole network's milliseconds in the table."""
     table: Annotated[str | None, Field(json_schema_extra={"in_no_id": True})] = None
     """The file of a table; its circumstance is the one of the latency, and the settings from `device` on are its."""
@@ -281,17 +278,17 @@ class ToLatency(Allocation):
 
     @model_validator(mode="after")
     def _one_latency(self) -> "ToLatency":
-        if (self.latency_ms is None) == (self.latency_fraction is None):
-            raise ValueError("give one of latency_ms and latency_fraction")
+        if (self.asked_latency_ms is None) == (self.asked_latency_fraction is None):
+            raise ValueError("give one of asked_latency_ms and asked_latency_fraction")
         if (self.table is None) != (self.table_sha256 is None):
             raise ValueError(
                 "table and table_sha256 belong together: give the file and its SHA-256 (type: "
                 f"{shlex.join(['sha256sum', self.table or 'FILE'])})"
             )
-        if self.table is None and self.latency_fraction is not None:
+        if self.table is None and self.asked_latency_fraction is not None:
             raise ValueError(
-                "latency_fraction is a share of the whole network's time in a table; give table and table_sha256 "
-                "(type: transtailor model table), or latency_ms"
+                "asked_latency_fraction is a share of the whole network's time in a table; give table and table_sha256 "
+                "(type: transtailor model table), or asked_latency_ms"
             )
         other = [name for name in OF_MEASUREMENT if getattr(self, name) != type(self).model_fields[name].default]
         if self.table is not None and other:  # defaults are no mistake: a planned trial has them written out
@@ -301,37 +298,47 @@ class ToLatency(Allocation):
     @property
     def in_steps(self) -> bool:
         """Whether a step can be asked for a part of the milliseconds: only a table knows how many the whole takes."""
-        return self.latency_fraction is not None
+        return self.asked_latency_fraction is not None
 
     def of_step(self, part: float) -> Allocation:
         """Return the allocation of a step: the same part of the milliseconds that are to go.
 
-        >>> ToLatency(latency_fraction=0.5, table="t.json", table_sha256="ab").of_step(0.5).latency_fraction
+        >>> ToLatency(asked_latency_fraction=0.5, table="t.json", table_sha256="ab").of_step(0.5).asked_latency_fraction
         0.75
         """
-        if self.latency_fraction is None:
+        if self.asked_latency_fraction is None:
             return self
-        return self.model_copy(update={"latency_fraction": round(1.0 - part * (1.0 - self.latency_fraction), 9)})
+        return self.model_copy(
+            update={"asked_latency_fraction": round(1.0 - part * (1.0 - self.asked_latency_fraction), 9)}
+        )
 
     def label(self) -> str:
         """Return latency and device: each latency is an arm, as its operating points meet no budget in MACs.
 
-        >>> ToLatency(latency_fraction=0.6, table="t.json", table_sha256="ab").label()
+        >>> ToLatency(asked_latency_fraction=0.6, table="t.json", table_sha256="ab").label()
         '0.6 of the ms by table ab'
         """
         if self.table_sha256 is not None:
-            asked = f"{self.latency_fraction:g} of the ms" if self.latency_ms is None else f"{self.latency_ms:g} ms"
+            asked = (
+                f"{self.asked_latency_fraction:g} of the ms"
+                if self.asked_latency_ms is None
+                else f"{self.asked_latency_ms:g} ms"
+            )
             return f"{asked} by table {self.table_sha256[:8]}"
         runtime = "" if self.runtime is None else f", {self.runtime}"
-        return f"{self.latency_ms:g} ms on {self.device}{runtime}"
+        return f"{self.asked_latency_ms:g} ms on {self.device}{runtime}"
 
     def unread(self) -> set[str]:
         """With a table, what only a measurement reads."""
         return set() if self.table is None else set(OF_MEASUREMENT)
 
-    def asked(self, _removed_macs_fraction: float) -> Asked:
+    def asked(self, asked_removed_macs_fraction: float) -> dict[str, float | None]:  # noqa: ARG002
         """Return the latency, which its operating points meet instead."""
-        return Asked(latency_ms=self.latency_ms, latency_fraction=self.latency_fraction)
+        return {
+            "asked_removed_macs_fraction": None,
+            "asked_latency_ms": self.asked_latency_ms,
+            "asked_latency_fraction": self.asked_latency_fraction,
+        }
 
     def stages(self, scores: StageOutcome, cut: Cut) -> StageSubgenerator:
         """Yield one surgery, by the table or by measured latencies."""
@@ -344,19 +351,19 @@ class ToLatency(Allocation):
                     normalisation=cut.normalisation,
                     minimum_filters_fraction=cut.minimum_filters_fraction,
                     table_sha256=self.table_sha256,
-                    latency_ms=self.latency_ms,
-                    latency_fraction=self.latency_fraction,
+                    asked_latency_ms=self.asked_latency_ms,
+                    asked_latency_fraction=self.asked_latency_fraction,
                     seed=cut.random_seed,
                     step=cut.drawn_step,
                 )
             )
-        assert self.latency_ms is not None  # `_one_latency`
+        assert self.asked_latency_ms is not None  # `_one_latency`
         on_gpu = self.device == "cuda"
         return (
             yield PruneToLatency(
                 of=scores,
                 allocation=self.within,
-                latency_ms=self.latency_ms,
+                asked_latency_ms=self.asked_latency_ms,
                 device=self.device,
                 runtime=self.runtime or ("compiled" if on_gpu else "onnxruntime"),
                 memory_format=self.memory_format,

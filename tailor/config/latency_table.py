@@ -85,13 +85,13 @@ class LatencyTable(Settings):
             )
         return self.scale * cells[width]
 
-    def asked_ms(self, latency_ms: float | None, latency_fraction: float | None) -> float:
+    def asked_ms(self, asked_latency_ms: float | None, asked_latency_fraction: float | None) -> float:
         """Return the milliseconds of a budget, one of the two; a fraction is of the whole network.
 
         Raises:
             ConfigError: the whole network meets them, or no width that was measured does.
         """
-        asked_ms = latency_ms if latency_ms is not None else (latency_fraction or 0.0) * self.whole_ms
+        asked_ms = asked_latency_ms if asked_latency_ms is not None else (asked_latency_fraction or 0.0) * self.whole_ms
         if asked_ms >= self.whole_ms:
             raise ConfigError(
                 f"{asked_ms:.4g} ms is met already: by its table {self.network} takes {self.whole_ms:.4g} ms as it is; "

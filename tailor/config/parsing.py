@@ -49,7 +49,7 @@ def settings_by_name() -> Mapping[str, str]:
     >>> settings_by_name()["learning_rate"]
     'optimisation.learning_rate'
     """
-    dotted_names = {"removed_macs_fraction": "method.removed_macs_fraction"}
+    dotted_names = {"asked_removed_macs_fraction": "method.asked_removed_macs_fraction"}
     for table in ("optimisation", "data", "pruning", "source"):  # the first that has a name is meant most often
         for name in _model_of(TrialConfig, table, None).model_fields:
             dotted_names.setdefault(name, f"{table}.{name}")
@@ -75,17 +75,17 @@ def _message(fault: Fault, raw: dict[str, Any]) -> str:
 
 def _of_steps(fault: Fault, raw: dict[str, Any]) -> str:
     """Return what a method that prunes in steps takes in place of a budget for all of them; "" for other mistakes."""
-    if fault.keys != ("method", "removed_macs_fraction") or not isinstance(fault.given, float):
+    if fault.keys != ("method", "asked_removed_macs_fraction") or not isinstance(fault.given, float):
         return ""
     fields = METHODS[raw["method"]["name"]].model_fields
-    if not {"steps", "step_macs_fraction"} <= fields.keys():
+    if not {"steps", "step_removed_macs_fraction"} <= fields.keys():
         return ""
     steps = raw["method"].get("steps", fields["steps"].default)
     if not isinstance(steps, int) or steps < 1:
         return ""
     return (
-        f"; this method removes step_macs_fraction in each of its steps: for {fault.given:g} in {steps} steps type "
-        f"step_macs_fraction = {fault.given / steps:.4g}"
+        f"; this method removes step_removed_macs_fraction in each of its steps: for {fault.given:g} in {steps} "
+        f"steps type step_removed_macs_fraction = {fault.given / steps:.4g}"
     )
 
 

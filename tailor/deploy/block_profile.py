@@ -101,7 +101,7 @@ def cut(kernels: Sequence[Kernel], layers: Mapping[str, ProfiledLayer], network:
     if waiting:
         raise ConfigError(
             f"{network} cannot be measured in blocks: ONNX Runtime has no kernel for {next(iter(waiting))} alone "
-            f"({len(waiting)} such layers); prune it to a latency with allocation.latency_ms"
+            f"({len(waiting)} such layers); prune it to a latency with allocation.asked_latency_ms"
         )
     ends = [number for _, number in starts[1:]] + [len(kernels)]
     return [

@@ -207,7 +207,8 @@ def cells_of(measuring: _Measuring) -> dict[tuple[str, str], list[tuple[str, Wid
         if count > MOST_CELLS:
             raise ConfigError(
                 f"{measuring.state.network} needs more than {MOST_CELLS:,} cells, because layers such as "
-                f"{block.weight} read {len(grids)} groups at once; prune it to a latency with allocation.latency_ms"
+                f"{block.weight} read {len(grids)} groups at once; prune it to a latency with "
+                "allocation.asked_latency_ms"
             )
         for place in np.ndindex(*(len(grid) for grid in grids)):
             of_groups = {name: grid[at] for name, grid, at in zip(widths.names, grids, place, strict=True)}

@@ -72,5 +72,5 @@ def refuse_reshapes(error: Exception, network: str) -> ConfigError:
     """Return the error for a network whose program has sizes of its own."""
     return ConfigError(
         f"{network} cannot be measured in blocks: its program does not run with fewer filters, because sizes are "
-        f"written into it ({first_line(str(error))[:200]}); prune it to a latency with allocation.latency_ms"
+        f"written into it ({first_line(str(error))[:200]}); prune it to a latency with allocation.asked_latency_ms"
     )

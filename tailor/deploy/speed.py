@@ -33,7 +33,7 @@ def speed_of(latency: Latency) -> Speed:
     assert latency.speed is not None and latency.whole_latency_ms is not None
     return Speed(
         times_as_fast=latency.speed,
-        latency_ms=latency.latency_median_ms,
+        latency_ms=latency.latency_ms,
         whole_latency_ms=latency.whole_latency_ms,
         is_steady=latency.is_steady,
         circumstance=str(latency.circumstance),

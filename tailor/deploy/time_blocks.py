@@ -54,5 +54,5 @@ def table(
     yield f"{out}: {sum(map(len, measured.cells.values()))} cells"
     if measured.held_out_median_error > USED_UP_TO:
         return
-    yield 'to prune by it: allocation = { name = "latency", latency_fraction = 0.6, '
+    yield 'to prune by it: allocation = { name = "latency", asked_latency_fraction = 0.6, '
     yield f'    table = "{out}", table_sha256 = "{sha256}" }}'

@@ -98,7 +98,7 @@ def _reinitialise(_stage: stages.Reinitialise, model: nn.Module, _groups: tuple[
 
 @written.register
 def _train_source(stage: stages.TrainSource, model: nn.Module, _groups: tuple[Group, ...]) -> Written:
-    if not stage.removed_macs_fraction:
+    if not stage.asked_removed_macs_fraction:
         return NOTHING
     return {name for name, _ in model.named_parameters()}, "draws all weights of a narrower network"
 

@@ -73,8 +73,8 @@ class Result:
     @property
     def pruning_latency_ms(self) -> float | None:
         """The latency that the last pruning measured, which is this stage or one before it; None: none measured one."""
-        if "latency_ms" in self.info:
-            return float(self.info["latency_ms"])
+        if "pruning_latency_ms" in self.info:
+            return float(self.info["pruning_latency_ms"])
         return self.stage.of.pruning_latency_ms if isinstance(self.stage.of, Result) else None
 
     def model_state(self) -> ModelState:

@@ -73,7 +73,7 @@ def _refuse_other_table(trial: TrialConfig) -> None:
             f"{command('model', 'table', trial.network)} and its options"
         )
     for budget in budgets:
-        table.asked_ms(budget.latency_ms, budget.latency_fraction)
+        table.asked_ms(budget.asked_latency_ms, budget.asked_latency_fraction)
 
 
 def _how_to_get(file: Path, weights: str) -> str:

@@ -28,12 +28,12 @@ METHODS: tuple[dict[str, Any], ...] = (
     {"name": "transtailor", "steps": 1, "alpha_epochs": 1},
     {"name": "pac_net", "allocate_epochs": 1},
     {"name": "target_aware_adaptation", "kept_cumulative_fraction": 0.9},
-    {"name": "prune", "criterion": "taylor", "removed_macs_fraction": 0.2},
-    {"name": "sfp", "removed_macs_fraction": 0.2},
+    {"name": "prune", "criterion": "taylor", "asked_removed_macs_fraction": 0.2},
+    {"name": "sfp", "asked_removed_macs_fraction": 0.2},
     {"name": "gbn", "steps": 1, "ticks": 1},
     {"name": "fine_tune"},
     {"name": "head_only"},
-    {"name": "smaller_dense", "removed_macs_fraction": 0.2},
+    {"name": "smaller_dense", "asked_removed_macs_fraction": 0.2},
 )
 # A stage is a few steps of training or a measurement, in float32: rounding is some 1e-5, a mistake 1e-1.
 TOLERANCES = {"numbers": 1e-2, "loss": 1e-2, "score": 1e-2, "selections": 5e-2, "MACs": 1e-2}

@@ -67,13 +67,13 @@ def _prunable_by_rule(network: str) -> dict[str, Prunable] | None:
     return rules_of(network) if is_of_family(network) else table().get(network)
 
 
-def refuse_impossible(config: TrialConfig, removed_macs_fraction: float) -> None:
+def refuse_impossible(config: TrialConfig, asked_removed_macs_fraction: float) -> None:
     """Raise ValueError if the trial's network cannot lose this fraction; for a method's `check`."""
     refuse_missing_kinds(config)
     if config.latency_table is not None:  # its milliseconds are the budget, and the one in MACs is not read
         return
     most = most_removable(config)
-    if removed_macs_fraction > most + ROUNDING:
+    if asked_removed_macs_fraction > most + ROUNDING:
         pruning = config.pruning
         settings = f"pruning.residual = {pruning.residual!r}, pruning.linear = {str(pruning.linear).lower()}"
         for kind, value in pruning.rule.wholes.items():
@@ -82,8 +82,8 @@ def refuse_impossible(config: TrialConfig, removed_macs_fraction: float) -> None
             settings += f", pruning.width_multiple = {pruning.width_multiple}"
         settings += f" and pruning.minimum_filters_fraction = {pruning.minimum_filters_fraction:g}"
         raise ValueError(
-            f"{removed_macs_fraction:g} of the MACs is more than {config.network} can lose, which is {most:.3f} with "
-            f"{settings}; {_choices(config, most)}"
+            f"{asked_removed_macs_fraction:g} of the MACs is more than {config.network} can lose, which is "
+            f"{most:.3f} with {settings}; {_choices(config, most)}"
         )
 
 

@@ -35,7 +35,7 @@ class Pruning(Method):
     """How the scores of layers that lose filters together are combined."""
     steps: Count = 1
     """1 is one-shot; more steps remove equal shares of the budget, each with new scores and a fine-tuning."""
-    removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    asked_removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     """Share of the original network's MACs that is removed after the last step."""
     order: Literal["head_first", "tune_first"] = "head_first"
     """`head_first` scores after training only the head; `tune_first` fine-tunes all layers before the first scoring."""
@@ -85,7 +85,7 @@ class Pruning(Method):
         if self.steps > 1 and not self.allocation.in_steps:
             raise ValueError(
                 f"allocation {self.allocation.name!r} reaches {self.allocation.label()} in one step, and steps = "
-                f"{self.steps}; leave steps out, or give latency_fraction and a table"
+                f"{self.steps}; leave steps out, or give asked_latency_fraction and a table"
             )
         regulariser = config.optimisation.regulariser
         if self.weights == "reinitialised" and regulariser is not None and regulariser.needs_anchor:
@@ -93,7 +93,7 @@ class Pruning(Method):
                 f"weights = 'reinitialised' trains from scratch, and optimisation.regulariser = {regulariser.name!r} "
                 "pulls the weights to the pre-trained ones; leave one of them out"
             )
-        refuse_impossible(config, self.removed_macs_fraction)
+        refuse_impossible(config, self.asked_removed_macs_fraction)
 
     def _check_criterion(self, config: TrialConfig) -> None:
         """Raise ValueError for a criterion that does not work on the network."""
@@ -127,7 +127,7 @@ class Pruning(Method):
         if not self.allocation.compares_layers:
             keys.add("method.normalisation")
         if self.latency_budgets():
-            keys |= {"method.removed_macs_fraction", *WIDTHS}
+            keys |= {"method.asked_removed_macs_fraction", *WIDTHS}
         return keys
 
     def latency_budgets(self) -> tuple[ToLatency, ...]:
@@ -159,7 +159,7 @@ class Pruning(Method):
             tunings += 1
             model = yield recipe.fine_tune(model, tunings, self.first_regulariser)
         for step in range(1, self.steps + 1):
-            budget = self.removed_macs_fraction * step / self.steps
+            budget = self.asked_removed_macs_fraction * step / self.steps
             allocation = self.allocation.of_step(step / self.steps)
             tunings += 1
             if self.criterion == "beta":
@@ -173,7 +173,7 @@ class Pruning(Method):
             if self.weights == "reinitialised":
                 model = yield Reinitialise(of=model, seed=stream(config.seed, "reinitialise"))
             model = yield recipe.fine_tune(model, tunings)
-            yield recipe.point(model, allocation.asked(budget))
+            yield recipe.point(model, **allocation.asked(budget))
 
 
 @register
@@ -181,7 +181,7 @@ class SmallerDense(Method):
     """A narrower network of the same MACs, pre-trained on the source and fine-tuned: is pruning worth the effort?"""
 
     name: Literal["smaller_dense"] = "smaller_dense"
-    removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    asked_removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     """Share of the original network's MACs that it lacks; every layer is narrower by the same share."""
 
     def check(self, config: TrialConfig) -> None:
@@ -200,6 +200,6 @@ class SmallerDense(Method):
     def walk(self, config: TrialConfig) -> StageGenerator:
         """Yield the narrower source network, its head, full fine-tuning, measurement."""
         recipe = Recipe(config)
-        model = yield from recipe.head(self.removed_macs_fraction)
+        model = yield from recipe.head(self.asked_removed_macs_fraction)
         tuned = yield recipe.fine_tune(model, 1)
-        yield recipe.point(tuned, self.removed_macs_fraction)
+        yield recipe.point(tuned, self.asked_removed_macs_fraction)

@@ -7,7 +7,7 @@ import tailor.stages as stages
 from tailor.catalogue.networks import NETWORKS
 from tailor.catalogue.regularisation import Delta, Regulariser
 from tailor.catalogue.widths import ANY_WIDTH
-from tailor.config.allocations import Allocation, Asked, Cut
+from tailor.config.allocations import Allocation, Cut
 from tailor.config.data import DataConfig
 from tailor.config.source import SourceConfig
 from tailor.config.trial import TrialConfig
@@ -34,7 +34,7 @@ class Recipe:
         self._unpruned: StageOutcome | None = None  # with distillation: the network that its teacher is tuned from
         self._teacher: StageOutcome | None = None
 
-    def source(self, removed_macs_fraction: float = 0.0) -> stages.TrainSource | stages.LoadWeights:
+    def source(self, asked_removed_macs_fraction: float = 0.0) -> stages.TrainSource | stages.LoadWeights:
         """The pre-trained network; with a fraction above 0, a narrower one from the start."""
         data = self.config.data
         source = self.config.source
@@ -57,14 +57,14 @@ class Recipe:
             input_shape=data.input_shape,
             data_name=data.name,
             data_sha256=self.task.sha256,
-            removed_macs_fraction=removed_macs_fraction,
-            widths=self.config.pruning.widths if removed_macs_fraction else ANY_WIDTH,
+            asked_removed_macs_fraction=asked_removed_macs_fraction,
+            widths=self.config.pruning.widths if asked_removed_macs_fraction else ANY_WIDTH,
             initial_seed=stream(source.seed, "source"),
             training=_source_training(source),
         )
         return _shared_stage(stage)
 
-    def head(self, removed_macs_fraction: float = 0.0) -> StageSubgenerator:
+    def head(self, asked_removed_macs_fraction: float = 0.0) -> StageSubgenerator:
         """Yield the pre-trained network, the fitted head, and with distillation a teacher; return the head's outcome.
 
         The teacher is the unpruned network, fine-tuned from labels by the trial's settings (C). It is a stage like any
@@ -73,13 +73,13 @@ class Recipe:
         if self.config.optimisation.distillation_weight:
             self._unpruned = yield from self._fit(0.0)
             self._teacher = yield self._fine_tune(self._unpruned, 1)
-            if not removed_macs_fraction:
+            if not asked_removed_macs_fraction:
                 return self._unpruned
-        return (yield from self._fit(removed_macs_fraction))
+        return (yield from self._fit(asked_removed_macs_fraction))
 
-    def _fit(self, removed_macs_fraction: float) -> StageSubgenerator:
+    def _fit(self, asked_removed_macs_fraction: float) -> StageSubgenerator:
         """Yield the pre-trained network, the fitted head, and what the regulariser needs; return the last outcome."""
-        pretrained = yield self.source(removed_macs_fraction)
+        pretrained = yield self.source(asked_removed_macs_fraction)
         fitted = yield self.fit_head(pretrained)
         regulariser = self.config.optimisation.regulariser
         if regulariser is not None and regulariser.needs_anchor:
@@ -193,7 +193,7 @@ class Recipe:
     def prune(
         self,
         scores: StageOutcome,
-        removed_macs_fraction: float,
+        asked_removed_macs_fraction: float,
         allocation: Allocation,
         grouping: stages.Grouping = "sum",
         *,
@@ -212,7 +212,7 @@ class Recipe:
             rule=self.rule,
             grouping=grouping,
             normalisation=normalisation,
-            removed_macs_fraction=round(removed_macs_fraction, 9),
+            asked_removed_macs_fraction=round(asked_removed_macs_fraction, 9),
             minimum_filters_fraction=self.config.pruning.minimum_filters_fraction,
             task=self.task,
             batch_size=self.config.optimisation.batch_size,
@@ -245,22 +245,27 @@ class Recipe:
         )
         return measured
 
-    def point(self, model: StageOutcome, asked: Asked | float | None = 0.0) -> stages.OperatingPoint:
-        """The measurement of a model; `protocol` sets which split the trial's decisions read.
+    def point(
+        self,
+        model: StageOutcome,
+        asked_removed_macs_fraction: float | None = 0.0,
+        *,
+        asked_latency_ms: float | None = None,
+        asked_latency_fraction: float | None = None,
+    ) -> stages.OperatingPoint:
+        """The measurement of a model, and what it has to meet; `protocol` sets which split the trial's decisions read.
 
-        `asked` is what the model has to meet, a number its share of the MACs to remove; None if a rule decides what is
-        removed.
+        Args:
+            asked_removed_macs_fraction: share of the MACs to remove; None if milliseconds are asked, or a rule decides.
         """
-        if not isinstance(asked, Asked):
-            asked = Asked(removed_macs_fraction=asked)
-        removed = asked.removed_macs_fraction
+        removed = asked_removed_macs_fraction
         return stages.OperatingPoint(
             of=model,
             task=self.task,
             asked_removed_macs_fraction=None if removed is None else round(removed, 9),
             decides_on="train" if self.config.protocol == "paper" else "validation",
-            asked_latency_ms=asked.latency_ms,
-            asked_latency_fraction=asked.latency_fraction,
+            asked_latency_ms=asked_latency_ms,
+            asked_latency_fraction=asked_latency_fraction,
         )
 
 

@@ -27,7 +27,7 @@ class SoftFilterPruning(Method):
 
     filters_only: ClassVar[bool] = True
     name: Literal["sfp"] = "sfp"
-    removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    asked_removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     """Share of the original network's MACs that is removed at the end (C: the paper gives the share of filters); every
     layer loses the same share of its filters (P)."""
     evaluated: Annotated[Literal["slimmed", "masked"], Field(json_schema_extra={"neutral": "slimmed"})] = "slimmed"
@@ -36,7 +36,7 @@ class SoftFilterPruning(Method):
 
     def check(self, config: TrialConfig) -> None:
         """Refuse a budget that the network cannot lose, and norms to be measured where nothing is removed."""
-        refuse_impossible(config, self.removed_macs_fraction)
+        refuse_impossible(config, self.asked_removed_macs_fraction)
         if self.evaluated == "masked" and config.pruning.measure_norms:
             raise ValueError(
                 "pruning.measure_norms = true measures norms after filters are removed, and with evaluated = 'masked' "
@@ -50,16 +50,16 @@ class SoftFilterPruning(Method):
         tuned = yield FineTuneSoftly(
             **vars(recipe.fine_tune(model, 1)),
             rule=recipe.rule,
-            removed_macs_fraction=self.removed_macs_fraction,
+            asked_removed_macs_fraction=self.asked_removed_macs_fraction,
             minimum_filters_fraction=config.pruning.minimum_filters_fraction,
             widths=config.pruning.widths,
         )
         if self.evaluated == "masked":
-            yield recipe.point(tuned, self.removed_macs_fraction)
+            yield recipe.point(tuned, self.asked_removed_macs_fraction)
             return
         scores = yield recipe.scores(tuned, "l2")  # 0 only for filters that the last epoch zeroed
-        pruned = yield from recipe.prune(scores, self.removed_macs_fraction, Uniform())
-        yield recipe.point(pruned, self.removed_macs_fraction)
+        pruned = yield from recipe.prune(scores, self.asked_removed_macs_fraction, Uniform())
+        yield recipe.point(pruned, self.asked_removed_macs_fraction)
 
 
 @register
@@ -72,8 +72,9 @@ class GateDecorator(Method):
     filters_only: ClassVar[bool] = True
     name: Literal["gbn"] = "gbn"
     steps: Count = 5
-    """Tocks of the path; each comes after `step_macs_fraction` more was removed and ends in an operating point (C)."""
-    step_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Tocks of the path; each comes after `step_removed_macs_fraction` more was removed and ends in an operating point
+    (C)."""
+    step_removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """Share of the ORIGINAL network's MACs that is removed between two tocks (C: as TransTailor's)."""
     ticks: Count = 10
     """Ticks before each tock, each with an equal share of the step's pruning (T)."""
@@ -88,7 +89,7 @@ class GateDecorator(Method):
 
     @model_validator(mode="after")
     def _budget_is_possible(self) -> "GateDecorator":
-        check_path(self.steps, self.step_macs_fraction)
+        check_path(self.steps, self.step_removed_macs_fraction)
         return self
 
     def check(self, config: TrialConfig) -> None:
@@ -99,7 +100,7 @@ class GateDecorator(Method):
                 "method 'gbn' has a penalty of its own, so optimisation.regulariser = "
                 f"{config.optimisation.regulariser.name!r} has no effect; leave it out"
             )
-        refuse_impossible(config, self.steps * self.step_macs_fraction)
+        refuse_impossible(config, self.steps * self.step_removed_macs_fraction)
 
     def unread(self, config: TrialConfig) -> set[str]:
         """Less than others: the gates are trained by SGD, whatever trains the weights."""
@@ -113,12 +114,12 @@ class GateDecorator(Method):
         yield recipe.point(model)
         for step in range(1, self.steps + 1):
             for tick in range(1, self.ticks + 1):
-                budget = (step - 1 + tick / self.ticks) * self.step_macs_fraction
+                budget = (step - 1 + tick / self.ticks) * self.step_removed_macs_fraction
                 training = self.tick_training(recipe, step, tick)
                 scores = yield TrainGates(of=model, task=recipe.task, training=training, rule=recipe.rule)
                 model = yield from recipe.prune(scores, budget, Global(), self.grouping)
             model = yield recipe.fine_tune(model, step, penalty)  # the tock
-            yield recipe.point(model, step * self.step_macs_fraction)
+            yield recipe.point(model, step * self.step_removed_macs_fraction)
 
     def tick_training(self, recipe: Recipe, step: int, tick: int) -> Training:
         """How the gates train in one tick."""

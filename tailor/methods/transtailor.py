@@ -33,14 +33,17 @@ class TransTailor(Method):
 
     name: Literal["transtailor"] = "transtailor"
     steps: Count = 5
-    """Iterations of the path; each removes `step_macs_fraction` more and ends in an operating point (C); 1: once."""
-    step_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Iterations of the path; each removes `step_removed_macs_fraction` more and ends in an operating point (C); 1:
+    once."""
+    step_removed_macs_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """Share of the ORIGINAL network's MACs that one iteration removes (P: 10%)."""
-    step_latency_fraction: Annotated[float | None, Field(gt=0.0, lt=1.0, json_schema_extra={"neutral": None})] = None
+    step_removed_latency_fraction: Annotated[
+        float | None, Field(gt=0.0, lt=1.0, json_schema_extra={"neutral": None})
+    ] = None
     """The same in milliseconds by `table`, of the whole network's: the widths of each step keep the most beta (C);
-    `step_macs_fraction` is not read then."""
+    `step_removed_macs_fraction` is not read then."""
     table: Annotated[str | None, Field(json_schema_extra={"in_no_id": True})] = None
-    """The file of a table that `transtailor model table` measured, for `step_latency_fraction`."""
+    """The file of a table that `transtailor model table` measured, for `step_removed_latency_fraction`."""
     table_sha256: Annotated[str | None, Field(json_schema_extra={"neutral": None})] = None
     """The file's SHA-256, which identifies it."""
     prune_by: Literal["beta", "random", "nothing"] = "beta"
@@ -71,28 +74,28 @@ class TransTailor(Method):
 
     @model_validator(mode="after")
     def _budget_is_possible(self) -> "TransTailor":
-        if self.step_latency_fraction is None:
-            check_path(self.steps, self.step_macs_fraction)
-        elif self.steps * self.step_latency_fraction >= 1.0:
+        if self.step_removed_latency_fraction is None:
+            check_path(self.steps, self.step_removed_macs_fraction)
+        elif self.steps * self.step_removed_latency_fraction >= 1.0:
             raise ValueError(
-                f"steps x step_latency_fraction = {self.steps * self.step_latency_fraction:g} leaves no time; choose "
-                "fewer steps or a smaller step"
+                f"steps x step_removed_latency_fraction = {self.steps * self.step_removed_latency_fraction:g} leaves "
+                "no time; choose fewer steps or a smaller step"
             )
-        by_table = (self.step_latency_fraction, self.table, self.table_sha256)
-        if self.step_latency_fraction is None and by_table != (None, None, None):
+        by_table = (self.step_removed_latency_fraction, self.table, self.table_sha256)
+        if self.step_removed_latency_fraction is None and by_table != (None, None, None):
             raise ValueError(
-                "step_latency_fraction and table belong together: milliseconds are read from a table; give both, or "
-                "leave table and table_sha256 out"
+                "step_removed_latency_fraction and table belong together: milliseconds are read from a table; give "
+                "both, or leave table and table_sha256 out"
             )
-        if self.step_latency_fraction is not None:
+        if self.step_removed_latency_fraction is not None:
             self.latency_budgets()  # refuses a table without its SHA-256
         return self
 
     def unread(self, config: TrialConfig) -> set[str]:
         """Of the path by milliseconds the budget in MACs, of the loop that prunes nothing what a surgery reads."""
         keys = super().unread(config) - {"optimisation.momentum"}  # the factors are trained by SGD
-        if self.step_latency_fraction is not None:
-            keys |= {"method.step_macs_fraction", *WIDTHS}
+        if self.step_removed_latency_fraction is not None:
+            keys |= {"method.step_removed_macs_fraction", *WIDTHS}
         if self.prune_by == "nothing":
             of_surgery = ("minimum_filters_fraction", "measure_norms", "shift_means")
             keys |= {"method.grouping", *WIDTHS} | {f"pruning.{name}" for name in of_surgery}
@@ -104,11 +107,11 @@ class TransTailor(Method):
 
     def latency_budgets(self) -> tuple[ToLatency, ...]:
         """The budget of each step, if the path is by milliseconds."""
-        if self.step_latency_fraction is None:
+        if self.step_removed_latency_fraction is None:
             return ()
-        fractions = [round(1.0 - step * self.step_latency_fraction, 9) for step in range(1, self.steps + 1)]
+        fractions = [round(1.0 - step * self.step_removed_latency_fraction, 9) for step in range(1, self.steps + 1)]
         return tuple(
-            ToLatency(latency_fraction=fraction, table=self.table, table_sha256=self.table_sha256)
+            ToLatency(asked_latency_fraction=fraction, table=self.table, table_sha256=self.table_sha256)
             for fraction in fractions
         )
 
@@ -138,7 +141,7 @@ class TransTailor(Method):
         if self.prune_by == "nothing":
             refuse_unprunable(config)  # only prunable filters have factors
         else:
-            refuse_impossible(config, self.steps * self.step_macs_fraction)
+            refuse_impossible(config, self.steps * self.step_removed_macs_fraction)
         mode = self.mode(config.network)
         info = NETWORKS[config.network]
         if mode in ("raw", "off") and self.beta_normalisation != "auto":
@@ -190,7 +193,7 @@ class TransTailor(Method):
 
     def label(self) -> str:
         """One arm, and one for each control of the loop."""
-        name = self.name if self.step_latency_fraction is None else f"{self.name} by ms"
+        name = self.name if self.step_removed_latency_fraction is None else f"{self.name} by ms"
         return name if self.prune_by == "beta" else f"{name} pruning {self.prune_by}"
 
     def walk(self, config: TrialConfig) -> StageGenerator:
@@ -201,7 +204,7 @@ class TransTailor(Method):
         model = yield from recipe.head()  # line 1: W_o, only the new classifier trained
         point = yield recipe.point(model)
         for step in range(1, self.steps + 1):
-            budget, score = step * self.step_macs_fraction, point.deciding_score
+            budget, score = step * self.step_removed_macs_fraction, point.deciding_score
             allocation = by_ms[step - 1] if by_ms else Global()
             if step > 1:
                 model = yield FoldImportance(of=model, rule=recipe.rule)  # into the weights; the function stays (C)
@@ -231,7 +234,7 @@ class TransTailor(Method):
             )
             tuned = yield recipe.fine_tune(aware, step)  # Eq. 6: W_p
             # Also of the control, which is compared with this step.
-            point = yield recipe.point(tuned, allocation.asked(budget))
+            point = yield recipe.point(tuned, **allocation.asked(budget))
             if self.stop_early and exceeds_tolerance(score, point.deciding_score, self.tolerance_fraction):
                 return
             model = tuned  # W_o = W_p

@@ -37,7 +37,7 @@ class Latency:
     circumstance: Circumstance
     repeats: int  # forward passes that were timed
     latency_lower_quartile_ms: float
-    latency_median_ms: float
+    latency_ms: float
     latency_upper_quartile_ms: float
     images_per_s: float  # of the batch, at the median latency
     speed: float | None  # times as fast as the whole network, in turns with it; None: not compared
@@ -103,7 +103,7 @@ def measure(
         circumstance=circumstance,
         repeats=rounds * PASSES_OF_A_TURN,
         latency_lower_quartile_ms=of_model.lower_quartile_ms,
-        latency_median_ms=of_model.median_ms,
+        latency_ms=of_model.median_ms,
         latency_upper_quartile_ms=of_model.upper_quartile_ms,
         images_per_s=1e3 * circumstance.batch / of_model.median_ms,
         speed=None if of_whole is None else of_model.speed,
@@ -127,7 +127,7 @@ def latency_lines(latency: Latency) -> Iterator[str]:
     yield f"{latency.network}: {latency.macs:,} MACs, {latency.params:,} parameters, input {latency.input_shape}"
     yield str(latency.circumstance)
     yield (
-        f"latency      {latency.latency_median_ms:.4g} ms median, {latency.latency_lower_quartile_ms:.4g} to "
+        f"latency      {latency.latency_ms:.4g} ms median, {latency.latency_lower_quartile_ms:.4g} to "
         f"{latency.latency_upper_quartile_ms:.4g} ms quartiles, {latency.repeats} passes"
     )
     yield f"throughput   {latency.images_per_s:,.1f} images/s at the median latency"

@@ -58,8 +58,8 @@ _OF_ALL: dict[str, list[str]] = {
 }
 _OWN_OF_TRIALS = {
     "name",
-    "step_macs_fraction",
-    "step_latency_fraction",
+    "step_removed_macs_fraction",
+    "step_removed_latency_fraction",
     "table",
     "table_sha256",
     "stop_early",
@@ -78,8 +78,8 @@ def prune(
     model: nn.Module,
     example_input: Tensor,
     *,
-    removed_macs_fraction: float | None = None,
-    latency_fraction: float | None = None,
+    asked_removed_macs_fraction: float | None = None,
+    asked_latency_fraction: float | None = None,
     table: str | Path | None = None,
     criterion: str | None = None,
     loader: Iterable[Any] | None = None,
@@ -90,7 +90,7 @@ def prune(
 
     >>> import tailor
     >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
-    >>> pruned = tailor.prune(network, torch.zeros(1, 3, 16, 16), removed_macs_fraction=0.5, criterion="l1")
+    >>> pruned = tailor.prune(network, torch.zeros(1, 3, 16, 16), asked_removed_macs_fraction=0.5, criterion="l1")
     >>> pruned.model[0].out_channels, pruned.removed_macs_fraction
     (4, 0.5)
 
@@ -98,9 +98,10 @@ def prune(
         model: of any class; it is not changed. What is removed is found by running its code, which has to be free of
             branches on the values of its inputs.
         example_input: (B, ...) floats, a batch as the module reads them. MACs count for one input of this shape.
-        removed_macs_fraction: share of the multiply-accumulates to remove, in (0, 1). Either this, or the next two.
-        latency_fraction: of the whole network's milliseconds by `table`, in (0, 1); the widths keep the largest sum of
-            scores within it.
+        asked_removed_macs_fraction: share of the multiply-accumulates to remove, in (0, 1). Either this, or the next
+            two.
+        asked_latency_fraction: of the whole network's milliseconds by `table`, in (0, 1); the widths keep the largest
+            sum of scores within it.
         table: file that `transtailor model table` wrote for a network with the same layers and input.
         criterion: a name from docs/criteria.md; by default `taylor`, which reads the loader. No criterion that reads
             only weights is a default: on photographs those that were tried were behind random filters.
@@ -126,17 +127,19 @@ def prune(
         )
     criterion = criterion or Pruning.model_fields["criterion"].default
     method: dict[str, Any] = {"name": "prune", "criterion": criterion}
-    if (removed_macs_fraction is None) == (latency_fraction is None) or (latency_fraction is None) != (table is None):
-        raise ConfigError("give removed_macs_fraction = ..., or latency_fraction = ... and table = FILE")
+    if (asked_removed_macs_fraction is None) == (asked_latency_fraction is None) or (
+        asked_latency_fraction is None
+    ) != (table is None):
+        raise ConfigError("give asked_removed_macs_fraction = ..., or asked_latency_fraction = ... and table = FILE")
     if table is not None:
         method["allocation"] = {
             "name": "latency",
-            "latency_fraction": latency_fraction,
+            "asked_latency_fraction": asked_latency_fraction,
             "table": str(table),
             "table_sha256": sha256_of_table(Path(table)),
         }
     else:
-        method["removed_macs_fraction"] = removed_macs_fraction
+        method["asked_removed_macs_fraction"] = asked_removed_macs_fraction
     raw = _tables(DEFAULTS | settings, _OF_PRUNE, method)
     if loader is None and criterion in CRITERIA and CRITERIA[criterion].reads_data:
         raise ConfigError(f"criterion {criterion!r} reads data; give loader = ..., batches of (inputs, targets)")
@@ -147,7 +150,7 @@ def transtailor(
     model: nn.Module,
     example_input: Tensor,
     *,
-    removed_macs_fraction: float,
+    asked_removed_macs_fraction: float,
     loader: Iterable[Any],
     loss: Loss | None = None,
     **settings: Any,
@@ -157,8 +160,8 @@ def transtailor(
     >>> import tailor
     >>> network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
     >>> loader = [(torch.randn(4, 8), torch.tensor([0, 1, 2, 0]))]
-    >>> options = {"steps": 2, "alpha_epochs": 1, "epochs": 1}
-    >>> pruned = tailor.transtailor(network, torch.zeros(1, 8), removed_macs_fraction=0.5, loader=loader, **options)
+    >>> options = {"asked_removed_macs_fraction": 0.5, "steps": 2, "alpha_epochs": 1, "epochs": 1}
+    >>> pruned = tailor.transtailor(network, torch.zeros(1, 8), loader=loader, **options)
     >>> pruned.model[0].out_features
     8
 
@@ -166,7 +169,7 @@ def transtailor(
 
     Args:
         model, example_input, loss: as of `prune`.
-        removed_macs_fraction: share of the multiply-accumulates that is removed after the last step.
+        asked_removed_macs_fraction: share of the multiply-accumulates that is removed after the last step.
         loader: batches of (inputs, targets) of the target task, read once, into memory.
         settings: as of `prune`, but for `allocation`; of the method `steps`, `alpha_epochs`, `alpha_learning_rate`,
             `beta` and others; of fine-tuning `epochs`, `learning_rate`, `optimiser` and others of docs/training.md. The
@@ -179,10 +182,12 @@ def transtailor(
     _refuse_unknown(settings, _OF_TRANSTAILOR, transtailor)
     raw = _tables(DEFAULTS | settings, _OF_TRANSTAILOR, {"name": "transtailor"})
     steps = raw["method"].setdefault("steps", TransTailor.model_fields["steps"].default)
-    if not isinstance(removed_macs_fraction, float) or not 0.0 < removed_macs_fraction < 1.0:
-        raise ConfigError(f"removed_macs_fraction = {removed_macs_fraction!r}; expected a number between 0 and 1")
+    if not isinstance(asked_removed_macs_fraction, float) or not 0.0 < asked_removed_macs_fraction < 1.0:
+        raise ConfigError(
+            f"asked_removed_macs_fraction = {asked_removed_macs_fraction!r}; expected a number between 0 and 1"
+        )
     is_count = isinstance(steps, int) and steps > 0  # any other value is refused with all settings
-    raw["method"]["step_macs_fraction"] = removed_macs_fraction / steps if is_count else 0.5
+    raw["method"]["step_removed_macs_fraction"] = asked_removed_macs_fraction / steps if is_count else 0.5
     tuning = raw.setdefault("optimisation", {})
     if loss is not None and "label_smoothing" in tuning:
         raise ConfigError("label_smoothing is a part of the loss by default, and loss is given; leave one of them out")
@@ -230,13 +235,13 @@ def _score_and_prune(config: TrialConfig) -> StageGenerator:
     if isinstance(method.allocation, LeGR):
         raise ConfigError(
             f"allocation {method.allocation.name!r} chooses by validation images, which a trial has; choose 'global', "
-            "'uniform', 'by_kind', 'knapsack' or {'name': 'latency', 'latency_ms': ...}"
+            "'uniform', 'by_kind', 'knapsack' or {'name': 'latency', 'asked_latency_ms': ...}"
         )
     model = yield recipe.source()
     scores = yield recipe.scores(model, method.criterion)
     yield from recipe.prune(
         scores,
-        method.removed_macs_fraction,
+        method.asked_removed_macs_fraction,
         method.allocation,
         method.grouping,
         normalisation=method.score_normalisation(),

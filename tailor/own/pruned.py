@@ -40,7 +40,7 @@ class PrunedNetwork:
 
     >>> import tailor
     >>> network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
-    >>> pruned = tailor.prune(network, torch.zeros(1, 8), criterion="l2", removed_macs_fraction=0.5)
+    >>> pruned = tailor.prune(network, torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.5)
     >>> print(pruned)
     Sequential: 176 -> 88 MACs (50.0% removed), 195 -> 99 parameters
       0 (filters): 8 of 16 stay
@@ -90,7 +90,7 @@ def load(folder: str | Path, *, model: nn.Module) -> nn.Module:
     >>> import tailor
     >>> network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
     >>> with TemporaryDirectory() as folder:
-    ...     tailor.prune(network, torch.zeros(1, 8), criterion="l2", removed_macs_fraction=0.5).save(folder)
+    ...     tailor.prune(network, torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.5).save(folder)
     ...     tailor.load(folder, model=network)[0]
     Linear(in_features=8, out_features=8, bias=True)
 

@@ -37,7 +37,7 @@ class Budget:
 
     state: ModelState
     groups: tuple[Group, ...]
-    removed_macs_fraction: float  # of the original network with this head; what earlier steps removed counts
+    asked_removed_macs_fraction: float  # of the original network with this head; what earlier steps removed counts
     minimum: Minimum  # what every group keeps
     widths: WidthRule = ANY_WIDTH  # see `round_widths`
 
@@ -45,7 +45,7 @@ class Budget:
 def budget_of(stage: BudgetedStage | FineTuneSoftly, state: ModelState, groups: tuple[Group, ...]) -> Budget:
     """Return what a stage that has a budget is to remove of a model."""
     minimum = minimums(state, groups, stage.minimum_filters_fraction)
-    return Budget(state, groups, stage.removed_macs_fraction, minimum, stage.widths)
+    return Budget(state, groups, stage.asked_removed_macs_fraction, minimum, stage.widths)
 
 
 def combine_scores(
@@ -178,7 +178,7 @@ def _fewest(budget: Budget, most: int, counts: Callable[[int], dict[str, int]]) 
         ConfigError: `counts(most)` does not meet the budget, or a single group exceeds it by more than BUDGET_MARGIN.
     """
     original = original_macs(budget.state)
-    allowed = original * (1.0 - budget.removed_macs_fraction)
+    allowed = original * (1.0 - budget.asked_removed_macs_fraction)
     macs_without = macs_after(budget.state, budget.groups)
 
     def removed_counts(n: int) -> dict[str, int]:
@@ -213,14 +213,14 @@ def _budget_error(budget: Budget, too_much: float, last_cut: tuple[str, float] |
     Args:
         last_cut: the group that was cut last, and `too_much` before it was.
     """
-    asked = budget.removed_macs_fraction
+    asked = budget.asked_removed_macs_fraction
     removed = asked + too_much
     way = "earlier steps removed them"
     if last_cut is not None:
         name, too_much_before = last_cut
         way = f"the last filters of {name} lead there from {max(0.0, asked + too_much_before):.3f}"
     return ConfigError(
-        f"removed_macs_fraction = {asked:g} is missed by more than {BUDGET_MARGIN:g}: {removed:.3f} of "
+        f"asked_removed_macs_fraction = {asked:g} is missed by more than {BUDGET_MARGIN:g}: {removed:.3f} of "
         f"the MACs of {budget.state.network} are removed, and {way}; choose another budget, larger steps or a smaller "
         "pruning.width_multiple"
     )
@@ -245,7 +245,7 @@ def refuse_impossible(budget: Budget, by_code: str = "") -> None:
     removed = round_widths(budget, removed)
     original = original_macs(state)
     left = macs_after(state, budget.groups)(removed)
-    if left <= original * (1.0 - budget.removed_macs_fraction):
+    if left <= original * (1.0 - budget.asked_removed_macs_fraction):
         return
     shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
     least_shapes = shapes_after(shapes, budget.groups, removed)
@@ -258,8 +258,8 @@ def refuse_impossible(budget: Budget, by_code: str = "") -> None:
         "pruning.stream = true"
     )
     raise ConfigError(
-        f"removed_macs_fraction = {budget.removed_macs_fraction:g} is more than {state.network} can lose, which is "
-        f"{1.0 - left / original:.3f} with its prunable layers ({prunable}) at their minimum; most of what "
+        f"asked_removed_macs_fraction = {budget.asked_removed_macs_fraction:g} is more than {state.network} can lose, "
+        f"which is {1.0 - left / original:.3f} with its prunable layers ({prunable}) at their minimum; most of what "
         f"stays is in {largest.removesuffix('.weight')}, {least[largest] / original:.3f} of the original MACs; "
         + (f"{by_code}; or {choices}" if by_code else choices)
     )

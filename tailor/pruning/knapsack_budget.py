@@ -27,7 +27,7 @@ def knapsack(budget: Budget, ranking: Ranking) -> tuple[Kept, Solution]:
         ConfigError: all groups at their smallest width are not within the budget.
     """
     parts, constant = macs_parts(budget.state, budget.groups)
-    allowed = original_macs(budget.state) * (1.0 - budget.removed_macs_fraction)
+    allowed = original_macs(budget.state) * (1.0 - budget.asked_removed_macs_fraction)
     widths = {group.name: widths_of(group, budget) for group in budget.groups}
     solution = solve(choices_of(budget.groups, ranking, widths), parts, allowed, constant)
     return kept_of(budget.groups, ranking, solution), solution

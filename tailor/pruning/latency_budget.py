@@ -15,8 +15,8 @@ MARGIN = 0.1
 class Measured:
     """One try of the search."""
 
-    removed_macs_fraction: float  # the budget of the try, of the original network
-    latency_ms: float
+    asked_removed_macs_fraction: float  # the budget of the try, of the original network
+    pruning_latency_ms: float
 
 
 def least_removal(
@@ -25,7 +25,7 @@ def least_removal(
     """Search for the smallest removal with which the latency is at most `asked_ms`; return all tries, the result last.
 
     >>> least_removal(6.0, 0.0, 0.8, latency_ms_at=lambda removed: 10.0 * (1.0 - removed))[-1]
-    Measured(removed_macs_fraction=0.4, latency_ms=6.0)
+    Measured(asked_removed_macs_fraction=0.4, pruning_latency_ms=6.0)
 
     Args:
         asked_ms: milliseconds of a forward pass.
@@ -41,33 +41,34 @@ def least_removal(
     tries: list[Measured] = []
 
     def try_fraction(fraction: float) -> Measured:
-        measured = Measured(removed_macs_fraction=fraction, latency_ms=latency_ms_at(fraction))
+        measured = Measured(asked_removed_macs_fraction=fraction, pruning_latency_ms=latency_ms_at(fraction))
         tries.append(measured)
         return measured
 
     slow = try_fraction(present)
     fast = try_fraction(most)
-    if slow.latency_ms <= asked_ms:
+    if slow.pruning_latency_ms <= asked_ms:
         raise ConfigError(
-            f"latency_ms = {asked_ms:g} is met already: a forward pass takes {slow.latency_ms:.4g} ms before any "
-            "removal; choose a smaller one"
+            f"asked_latency_ms = {asked_ms:g} is met already: a forward pass takes {slow.pruning_latency_ms:.4g} ms "
+            "before any removal; choose a smaller one"
         )
-    if fast.latency_ms > asked_ms:
+    if fast.pruning_latency_ms > asked_ms:
         raise ConfigError(
-            f"latency_ms = {asked_ms:g} is not reached: a pass takes {fast.latency_ms:.4g} ms with "
-            f"removed_macs_fraction = {most:g}, and {slow.latency_ms:.4g} ms before; choose larger ones"
+            f"asked_latency_ms = {asked_ms:g} is not reached: a pass takes {fast.pruning_latency_ms:.4g} ms with "
+            f"asked_removed_macs_fraction = {most:g}, and {slow.pruning_latency_ms:.4g} ms before; choose larger ones"
         )
-    while fast.removed_macs_fraction - slow.removed_macs_fraction > RESOLUTION:
-        middle = try_fraction((slow.removed_macs_fraction + fast.removed_macs_fraction) / 2)
-        if middle.latency_ms <= asked_ms:
+    while fast.asked_removed_macs_fraction - slow.asked_removed_macs_fraction > RESOLUTION:
+        middle = try_fraction((slow.asked_removed_macs_fraction + fast.asked_removed_macs_fraction) / 2)
+        if middle.pruning_latency_ms <= asked_ms:
             fast = middle
         else:
             slow = middle
-    if fast.latency_ms < (1.0 - MARGIN) * asked_ms:
+    if fast.pruning_latency_ms < (1.0 - MARGIN) * asked_ms:
         raise ConfigError(
-            f"latency_ms = {asked_ms:g} is missed by more than {MARGIN:.0%}: a pass takes {slow.latency_ms:.4g} ms "
-            f"with {slow.removed_macs_fraction:.3f} of the MACs removed, and {fast.latency_ms:.4g} ms with "
-            f"{fast.removed_macs_fraction:.3f}; choose another latency, or measure more repeats on an idle machine"
+            f"asked_latency_ms = {asked_ms:g} is missed by more than {MARGIN:.0%}: a pass takes "
+            f"{slow.pruning_latency_ms:.4g} ms with {slow.asked_removed_macs_fraction:.3f} of the MACs removed, and "
+            f"{fast.pruning_latency_ms:.4g} ms with {fast.asked_removed_macs_fraction:.3f}; choose another latency, or "
+            "measure more repeats on an idle machine"
         )
     others = [measured for measured in tries if measured is not fast]
     return (*others, fast)

@@ -31,8 +31,8 @@ TEMPERATURE = 5.0  # of the softmax over standardised loss increases, as in the 
 def compute_train_source(stage: stages.TrainSource, _parent: None, context: StageContext) -> StageOutput:
     classes = context.info(stage.data_name).source_classes
     state = initial_state(stage.network, classes, stage.input_shape, seed=stage.initial_seed)
-    if stage.removed_macs_fraction:
-        state = narrow_state(state, stage.removed_macs_fraction, stage.widths, seed=stage.initial_seed)
+    if stage.asked_removed_macs_fraction:
+        state = narrow_state(state, stage.asked_removed_macs_fraction, stage.widths, seed=stage.initial_seed)
     samples = context.source(stage.data_name)
     trained = train_all(state, samples, stage.training, context, key=stage.key())
     info = {"epochs": trained.history, "macs": macs_of(state)}
@@ -48,7 +48,7 @@ def apply_train_source(stage: stages.TrainSource, _parent: None, tensors: Tensor
         classes=len(head),
         input_shape=tuple(stage.input_shape),
         tensors=state_dict,
-        kept=None if stage.removed_macs_fraction else {},
+        kept=None if stage.asked_removed_macs_fraction else {},
     )
 
 
@@ -80,13 +80,13 @@ def initial_state(network: str, classes: int, input_shape: tuple[int, ...], *, s
 
 
 def narrow_state(
-    state: ModelState, removed_macs_fraction: float, widths: WidthRule = ANY_WIDTH, *, seed: int
+    state: ModelState, asked_removed_macs_fraction: float, widths: WidthRule = ANY_WIDTH, *, seed: int
 ) -> ModelState:
     """A new state in which every layer lost the same share of its filters: a smaller dense network."""
     rule = GroupRule(residual="coupled", linear=True)
     groups = surgery.groups(state.build(), state.input_shape, rule)
     minimum = budget_solver.minimums(state, groups, 0.0)
-    budget = budget_solver.Budget(state, groups, removed_macs_fraction, minimum, widths)
+    budget = budget_solver.Budget(state, groups, asked_removed_macs_fraction, minimum, widths)
     kept = budget_solver.uniform(budget, {})
     return reinitialise(surgery.slim(state, kept, groups), seed)
 

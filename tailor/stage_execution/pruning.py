@@ -126,19 +126,21 @@ def apply_score_filters(_stage: stages.ScoreFilters, parent: ModelState, tensors
 @compute.register
 def compute_prune(stage: stages.Prune, parent: ModelState, _context: StageContext) -> StageOutput:
     groups = groups_of(parent, stage.rule)
-    kept = solve_budget(stage, parent, groups, stage.removed_macs_fraction)
-    return surgery_output(parent, kept, groups, stage.removed_macs_fraction)
+    kept = solve_budget(stage, parent, groups, stage.asked_removed_macs_fraction)
+    return surgery_output(parent, kept, groups, stage.asked_removed_macs_fraction)
 
 
 def solve_budget(
     stage: stages.Prune | stages.PruneToLatency,
     state: ModelState,
     groups: tuple[Group, ...],
-    removed_macs_fraction: float,
+    asked_removed_macs_fraction: float,
 ) -> surgery.Kept:
     """The filters that stay if a pruning with these settings removes this share of the MACs."""
     ranking = ranking_of(stage, state, groups)
-    budget = replace(budget_solver.budget_of(stage, state, groups), removed_macs_fraction=removed_macs_fraction)
+    budget = replace(
+        budget_solver.budget_of(stage, state, groups), asked_removed_macs_fraction=asked_removed_macs_fraction
+    )
     return budget_solver.DIVISIONS[stage.allocation](budget, ranking)
 
 
@@ -159,7 +161,7 @@ def compute_prune_by_knapsack(stage: stages.PruneByKnapsack, parent: ModelState,
     groups = groups_of(parent, stage.rule)
     ranking = ranking_of(stage, parent, groups)
     kept, solution = knapsack(budget_solver.budget_of(stage, parent, groups), ranking)
-    return surgery_output(parent, kept, groups, stage.removed_macs_fraction, {"solved": solution.way})
+    return surgery_output(parent, kept, groups, stage.asked_removed_macs_fraction, {"solved": solution.way})
 
 
 @compute.register
@@ -170,7 +172,7 @@ def compute_prune_by_table(stage: stages.PruneByTable, parent: ModelState, conte
     groups = groups_of(parent, stage.rule)
     ranking = ranking_of(stage, parent, groups)
     minimum = budget_solver.minimums(parent, groups, stage.minimum_filters_fraction)
-    asked_ms = table.asked_ms(stage.latency_ms, stage.latency_fraction)
+    asked_ms = table.asked_ms(stage.asked_latency_ms, stage.asked_latency_fraction)
     kept, solution = knapsack_by_table(table, parent, groups, ranking, minimum, asked_ms)
     for line in table.warnings():
         log.warning("%s", line)
@@ -207,24 +209,24 @@ def compute_prune_to_latency(stage: stages.PruneToLatency, parent: ModelState, c
         return float(context.ranks.broadcast_bytes(text))
 
     present = max(0.0, removed_macs_fraction(parent))
-    tries = least_removal(stage.latency_ms, present, stage.removed_macs_fraction, latency_ms_at)
+    tries = least_removal(stage.asked_latency_ms, present, stage.asked_removed_macs_fraction, latency_ms_at)
     result = tries[-1]
     info = {
-        "asked_latency_ms": stage.latency_ms,
-        "latency_ms": result.latency_ms,
+        "asked_latency_ms": stage.asked_latency_ms,
+        "pruning_latency_ms": result.pruning_latency_ms,
         "circumstance": asdict(circumstance),
         "tries": [asdict(measured) for measured in tries],
     }
-    kept = solve_budget(stage, parent, groups, result.removed_macs_fraction)
-    return surgery_output(parent, kept, groups, result.removed_macs_fraction, info)
+    kept = solve_budget(stage, parent, groups, result.asked_removed_macs_fraction)
+    return surgery_output(parent, kept, groups, result.asked_removed_macs_fraction, info)
 
 
 def _device(stage: stages.PruneToLatency) -> torch.device:
     """The device on which the latency is measured. Raises ConfigError: this machine has no such device."""
     if stage.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
-            f"latency_ms = {stage.latency_ms:g} is for cuda, and torch sees no GPU here; run the trial on a machine "
-            "with a GPU, or set allocation.device = 'cpu'"
+            f"asked_latency_ms = {stage.asked_latency_ms:g} is for cuda, and torch sees no GPU here; run the trial on "
+            "a machine with a GPU, or set allocation.device = 'cpu'"
         )
     return torch.device(stage.device)
 
@@ -285,7 +287,7 @@ def warn_nothing_removed(state: ModelState, groups: tuple[Group, ...], asked_rem
     if present < asked_removed_macs_fraction - ROUNDING or present <= 0.0:
         raise ConfigError(
             f"the pruning removes no filter: {present:.3f} of the MACs of {state.network} are removed, and the budget "
-            f"is removed_macs_fraction = {asked_removed_macs_fraction:g}; of its layers {layer} has the coarsest "
+            f"is asked_removed_macs_fraction = {asked_removed_macs_fraction:g}; of its layers {layer} has the coarsest "
             f"filters, {share:.4f} of the MACs each; choose another budget or another allocation"
         )
     log.warning(

@@ -29,6 +29,10 @@ class Allocate(Stage):
     training: Training
     start_penalty: float = neutral(0.0)  # factor of the squared distance of the essential weights from where they start
 
+    @property
+    def version(self) -> int:
+        return 2  # its epochs have both learning rates
+
     def cost(self, size: Size) -> StageCost:
         return size.training_cost(self.training.epochs, size.source_images, size.weights_bytes)
 

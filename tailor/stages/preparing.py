@@ -21,7 +21,7 @@ class TrainSource(Stage):
     input_shape: tuple[int, ...]
     data_name: str
     data_sha256: str
-    removed_macs_fraction: float  # above 0: every layer is narrower from the start (a smaller dense network)
+    asked_removed_macs_fraction: float  # above 0: every layer is narrower from the start (a smaller dense network)
     initial_seed: int
     training: Training
     widths: WidthRule = neutral(ANY_WIDTH)  # of the narrower layers
@@ -31,7 +31,7 @@ class TrainSource(Stage):
 
     def kept_fraction(self, before: float) -> float:
         """Share of the MACs that the narrower layers have."""
-        return before * (1.0 - self.removed_macs_fraction)
+        return before * (1.0 - self.asked_removed_macs_fraction)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,10 @@ class FitHead(Stage):
     task: Task
     head_seed: int
     training: Training
+
+    @property
+    def version(self) -> int:
+        return 2  # its epochs have both learning rates
 
     def cost(self, size: Size) -> StageCost:
         """Every training image, forward only, in every epoch."""

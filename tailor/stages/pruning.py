@@ -68,7 +68,7 @@ class BudgetedStage(Stage):
 
     rule: GroupRule
     grouping: Grouping  # how the scores of a group's layers are combined
-    removed_macs_fraction: float  # of the original network with the target's head
+    asked_removed_macs_fraction: float  # of the original network with the target's head
     minimum_filters_fraction: float  # of each layer's original filters that stay, at least one
     widths: WidthRule = neutral(ANY_WIDTH)  # that layers which lose filters may keep
 
@@ -90,7 +90,7 @@ class Prune(DrawnStage):
     seed: int | None  # of random filters that are removed instead of the lowest-scored ones; None: by the scores
 
     def kept_fraction(self, before: float) -> float:
-        return min(before, 1.0 - self.removed_macs_fraction)
+        return min(before, 1.0 - self.asked_removed_macs_fraction)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class PruneByKnapsack(DrawnStage):
     seed: int | None  # of random scores instead of the criterion's; None: the criterion's
 
     def kept_fraction(self, before: float) -> float:
-        return min(before, 1.0 - self.removed_macs_fraction)
+        return min(before, 1.0 - self.asked_removed_macs_fraction)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ class PruneToLatency(DrawnStage):
 
     kind = "prune_to_latency"
     allocation: Division
-    latency_ms: float
+    asked_latency_ms: float
     device: Literal["cpu", "cuda"]
     runtime: Literal["eager", "compiled", "onnxruntime"]
     memory_format: Literal["contiguous", "channels_last"] | None  # None: as the runtime has it
@@ -138,8 +138,8 @@ class PruneByTable(Stage):
     normalisation: ScoreNormalisation = neutral("none")
     minimum_filters_fraction: float
     table_sha256: str  # of the file
-    latency_ms: float | None  # one of the two
-    latency_fraction: float | None  # of the whole network's milliseconds in the table
+    asked_latency_ms: float | None  # one of the two
+    asked_latency_fraction: float | None  # of the whole network's milliseconds in the table
     seed: int | None  # of random scores instead of the criterion's; None: the criterion's
     step: int = neutral(1)  # of the path, if numbers are drawn
 

@@ -13,12 +13,12 @@ from tailor.stages.tuning import FineTune
 class FineTuneSoftly(FineTune):
     """Fine-tune and set the smallest filters of each layer to zero after each epoch (SFP).
 
-    Their number in each layer is what a uniform pruning of `removed_macs_fraction` would remove.
+    Their number in each layer is what a uniform pruning of `asked_removed_macs_fraction` would remove.
     """
 
     kind = "fine_tune_softly"
     rule: GroupRule
-    removed_macs_fraction: float
+    asked_removed_macs_fraction: float
     minimum_filters_fraction: float
     widths: WidthRule = neutral(ANY_WIDTH)  # that layers which lose filters may keep
 

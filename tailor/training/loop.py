@@ -73,8 +73,8 @@ def train(
 
     Returns:
         One dict per epoch: train_loss (mean over images, without penalty),
-        train_accuracy_fraction (None for real values), learning_rate (of the last step), images, seconds; where
-        the extras measure it, validation_loss and validation_score.
+        train_accuracy_fraction (None for real values), images, seconds; learning_rate and head_learning_rate of the
+        last step; where the extras measure it, validation_loss and validation_score.
 
     Raises:
         Paused: on all ranks, if rank 0 is asked to pause; the state is in the checkpoint.
@@ -113,8 +113,8 @@ def train(
         extras.run_after_epoch()
         totals, action = rank_sync.synchronise(meter.read())
         check_finite(totals[0], meter.losses, epoch, progress.step)
-        learning_rate = set_learning_rates(optimiser, scale(training, epoch, steps - 1, steps))
-        row = epoch_row(epoch, totals, learning_rate, time.perf_counter() - start_s)
+        row = epoch_row(epoch, totals, time.perf_counter() - start_s)
+        row |= learning_rates(training, scale(training, epoch, steps - 1, steps))
         progress.finish_epoch(row | extras.validate(model, epoch + 1))
         if progress.epoch < training.epochs:  # a finished training is stored as a stage and needs no checkpoint
             is_end_of_part = progress.epoch == until_epoch  # the next part continues from here
@@ -158,16 +158,23 @@ def check_finite(total_loss: float, losses: list[float], epoch: int, steps: int)
     raise TrainingError(f"the loss is {total_loss} in epoch {epoch}, {location}; a smaller learning rate may help")
 
 
-def epoch_row(epoch: int, totals: list[float], learning_rate: float, seconds: float) -> dict[str, Any]:
-    """Return the row of an epoch; `totals` are the sums of loss, correct answers and images."""
+def epoch_row(epoch: int, totals: list[float], seconds: float) -> dict[str, Any]:
+    """Return the row of an epoch but for its learning rates; `totals` are the sums of loss, correct answers, images."""
     loss, correct, images = totals
     return {
         "epoch": epoch,
         "train_loss": loss / images,
         "train_accuracy_fraction": None if math.isnan(correct) else correct / images,
-        "learning_rate": learning_rate,
         "images": int(images),
         "seconds": seconds,
+    }
+
+
+def learning_rates(training: Training, scale: float) -> dict[str, float]:
+    """Return the learning rates of a step: of the head, and of all else that trains; 0 of what does not train."""
+    return {
+        "learning_rate": training.learning_rate * scale,
+        "head_learning_rate": training.head_learning_rate * scale,
     }
 
 

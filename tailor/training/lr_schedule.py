@@ -34,8 +34,7 @@ def scale(training: Training, epoch: int, step: int, steps: int) -> float:
     return 1.0
 
 
-def set_learning_rates(optimiser: torch.optim.Optimizer, scale: float) -> float:
-    """Set each group's rate to its `initial_lr` times `scale`; return the largest rate."""
+def set_learning_rates(optimiser: torch.optim.Optimizer, scale: float) -> None:
+    """Set each group's rate to its `initial_lr` times `scale`."""
     for group in optimiser.param_groups:
         group["lr"] = group["initial_lr"] * scale
-    return max(float(group["lr"]) for group in optimiser.param_groups)

@@ -32,7 +32,8 @@ def write_trial(run: Path, trial: str) -> None:
     stage = {"kind": "operating_point", "kind_version": 1, "parents": [], "cached": False, "compute_s": 1.0}
     stage |= {"device": "cpu", "ranks": 1, "torch_version": "2", "stored_bytes": 1, **code}
     stage |= {"tensors_sha256": hashlib.sha256(TENSORS).hexdigest()}
-    epoch = {"kind": "k", "train_loss": 1.0, "learning_rate": 1.0, "images": 1, "seconds": 1.0, **code}
+    epoch = {"kind": "k", "order": 0, "train_loss": 1.0, "learning_rate": 1.0, "head_learning_rate": 1.0}
+    epoch |= {"images": 1, "seconds": 1.0, **code}
     point = {"protocol": "validation", "removed_macs_fraction": 0.0, "macs": 1, "original_macs": 1, "params": 1}
     point |= {"trained_epochs": 1, "trained_macs": 1.0, "metric": "accuracy"}
     point |= {"validation_score": 1.0, "deciding_score": 1.0}

@@ -35,7 +35,7 @@ class Trial:
         shared_source: whether all seeds of the run have one source training.
         config: settings beside the network, the method and the seed; two trials that differ elsewhere have others.
         arm: name of its arm; the label where it is empty.
-        latency_ms: of each point, as its pruning measured it.
+        pruning_latency_ms: of each point, as its pruning measured it.
         asked_latency_fraction: of each point, of the whole network's milliseconds.
     """
 
@@ -55,7 +55,7 @@ class Trial:
     seconds: float = 3600.0
     epochs: int = 1
     config: Mapping[str, Any] = field(default_factory=dict)
-    latency_ms: float | None = None
+    pruning_latency_ms: float | None = None
     asked_latency_fraction: float | None = None
     arm: str = ""
     train_images: int = 50
@@ -137,7 +137,15 @@ def _rows(trial: Trial, images: Sequence[int]) -> dict[str, list[dict[str, Any]]
          "compute_s": trial.seconds, "tensors_sha256": sha("tensors", key)}
         for order, (key, kind, parents) in enumerate(stages)
     ]  # fmt: skip
-    epoch = {"epoch": 0, "train_loss": 1.0, "train_accuracy_fraction": 0.5, "learning_rate": 0.1, "images": 50}
+    epoch = {
+        "epoch": 0,
+        "train_loss": 1.0,
+        "train_accuracy_fraction": 0.5,
+        "learning_rate": 0.1,
+        "head_learning_rate": 0.1,
+        "order": 0,
+        "images": 50,
+    }
     rows["epochs"] = [{**of, **epoch, "stage_key": source, "kind": "train_source", "seconds": 1.0}]
     for point in range(len(keys)):
         _add_point(rows, trial, of, point, images)
@@ -159,7 +167,7 @@ def _add_point(
         "asked_removed_macs_fraction": asked, "removed_macs_fraction": removed, "macs": round(1000 * (1 - removed)),
         "original_macs": 1000, "params": 10, "trained_epochs": trial.epochs, "trained_macs": 1.0, "metric": "accuracy",
         "validation_score": score, "deciding_score": score, "validation_loss": 1.0, "validation_images": 100,
-        "pruning_latency_ms": trial.latency_ms, "asked_latency_fraction": trial.asked_latency_fraction,
+        "pruning_latency_ms": trial.pruning_latency_ms, "asked_latency_fraction": trial.asked_latency_fraction,
     })  # fmt: skip
     rows.setdefault("predictions", []).extend(
         {**of, "point": point, "split": "test", "image_id": image, "label": image % 2,

@@ -139,7 +139,7 @@ def _learning(
     rows["epochs"] = [
         {**common, "stage_key": key, "epoch": epoch, "kind": kind, "train_loss": float(2 * np.exp(-epoch / 4) + noise),
          "train_accuracy_fraction": float(0.95 - 0.6 * np.exp(-(epoch + 1) * 100 * rate) + noise / 3),
-         "learning_rate": rate, "images": 2040, "seconds": 6.0}
+         "learning_rate": rate, "head_learning_rate": rate, "order": 0, "images": 2040, "seconds": 6.0}
         for key, kind, *_ in chain if kind in ("fine_tune", "fit_head")
         for epoch, noise in enumerate(np.random.default_rng(int(key[:8], 16)).uniform(0, 0.1, 12))
     ]  # fmt: skip

@@ -30,7 +30,7 @@ seed = {seeds}
 [[variants]]
 method.name = "fine_tune"
 [[variants]]
-method = {{ name = "prune", criterion = "l1", removed_macs_fraction = 0.3 }}
+method = {{ name = "prune", criterion = "l1", asked_removed_macs_fraction = 0.3 }}
 [resources]
 hang_limit_s = 20.0
 fork_ranks = false
@@ -89,8 +89,8 @@ def result(stage: Stage) -> StageOutput:
     match stage.kind:
         case "train_source" | "fit_head" | "fine_tune":
             epoch = {
-                "epoch": 0, "train_loss": score, "train_accuracy_fraction": None, "learning_rate": 0.1, "images": 20,
-                "seconds": 1.0,
+                "epoch": 0, "train_loss": score, "train_accuracy_fraction": None, "learning_rate": 0.1,
+                "head_learning_rate": 0.1, "images": 20, "seconds": 1.0,
             }  # fmt: skip
             return StageOutput(
                 info={"epochs": [epoch], "macs": MACS}, tensors={"tensors/head.bias": torch.tensor([score])}

@@ -27,7 +27,7 @@ optimisation.head_epochs = 2
 [[variants]]
 method.name = "head_only"
 [[variants]]
-method = { name = "prune", criterion = "l1", removed_macs_fraction = 0.3 }
+method = { name = "prune", criterion = "l1", asked_removed_macs_fraction = 0.3 }
 [[variants]]
 method = { name = "transtailor", steps = 2 }
 """

@@ -32,7 +32,7 @@ optimisation.regulariser = "slow"
 method = { name = "transtailor", steps = 3 }
 optimisation.regulariser = "slow"
 [[variants]]
-method = { name = "prune", criterion = "waits", removed_macs_fraction = 0.3 }
+method = { name = "prune", criterion = "waits", asked_removed_macs_fraction = 0.3 }
 """
 SMALLER = SPEC.replace("seed = [0, 1, 2]", "seed = [0, 1]")
 SEARCH = """

@@ -38,7 +38,7 @@ name = "trained"
 source.epochs = 1
 optimisation = { epochs = 1, head_epochs = 1 }
 [[variants]]
-method = { name = "transtailor", steps = 1, step_macs_fraction = 0.2, alpha_epochs = 1 }
+method = { name = "transtailor", steps = 1, step_removed_macs_fraction = 0.2, alpha_epochs = 1 }
 [[variants]]
 method.name = "head_only"
 """

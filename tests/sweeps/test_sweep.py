@@ -28,7 +28,7 @@ TRIAL = {
     "source": {"epochs": 1},
     "data": {"train_images": 64},
     "optimisation": {"epochs": 1, "head_epochs": 1},
-    "method": {"name": "prune", "criterion": "l1", "removed_macs_fraction": 0.3},
+    "method": {"name": "prune", "criterion": "l1", "asked_removed_macs_fraction": 0.3},
 }
 
 

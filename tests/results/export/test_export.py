@@ -44,8 +44,8 @@ def add_epochs(run: Path, count: int = 2) -> None:
     with load(run) as tables:
         heads = tables.rows("SELECT trial_id, stage_key, kind FROM stages WHERE kind = 'FitHead'")
     rows = [
-        head | {"epoch": epoch, "train_loss": 1.0 / (epoch + 1), "learning_rate": 0.1, "images": 10, "seconds": 0.5,
-                "train_accuracy_fraction": None, "code_digest": CODE}
+        head | {"order": 0, "epoch": epoch, "train_loss": 1.0 / (epoch + 1), "train_accuracy_fraction": None,
+                "learning_rate": 0.1, "head_learning_rate": 0.1, "images": 10, "seconds": 0.5, "code_digest": CODE}
         for head in heads for epoch in range(count)
     ]  # fmt: skip
     change_rows(run, "epochs", rows)
@@ -58,7 +58,7 @@ def values_in(run: Path) -> dict[str, Counter[tuple[str, int, float]]]:
         orders = {(s["trial_id"], s["stage_key"]): s["order"] for s in tables.rows("FROM stages")}
         for row in tables.rows("FROM epochs"):
             part = f"{orders[row['trial_id'], row['stage_key']]:02d}_{row['kind']}"
-            for name in ("train_loss", "train_accuracy_fraction", "learning_rate", "seconds"):
+            for name in ("train_loss", "train_accuracy_fraction", "learning_rate", "head_learning_rate", "seconds"):
                 if row[name] is not None:
                     found.setdefault(row["trial_id"], Counter())[f"{part}/{name}", row["epoch"], row[name]] += 1
         for row in tables.rows("FROM measured_points"):

@@ -177,7 +177,7 @@ def test_an_infinite_value_is_not_another_number_in_mlflow(run: Path, tmp_path: 
 
     with load(run) as tables:
         (head,) = tables.rows("SELECT trial_id, stage_key, kind FROM stages WHERE kind = 'FitHead'")
-    row = head | {"learning_rate": 0.1, "images": 10, "seconds": 0.5, "train_accuracy_fraction": None}
+    row = head | {"order": 0, "learning_rate": 0.1, "head_learning_rate": 0.1, "images": 10, "seconds": 0.5}
     losses = {7: float("inf"), 8: float("-inf"), 9: 0.25}
     rows = [row | {"epoch": epoch, "train_loss": loss, "code_digest": CODE} for epoch, loss in losses.items()]
     Writer(run / "tables").write("epochs", rows)

@@ -1,19 +1,18 @@
 """Two arms on the same images, by hand from the predictions."""
 
-import json
-import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from results.arms.class_names import class_names
 from results.errors import ResultsError
 from results.questions.images import compare_by_image, image_page
 from results.store.reader import load
+from results.store.writer import Writer
 from results.text.formats import markdown_lines
 from tests.results.exact_run import Trial, write_run
-from tests.tailor.prepare.pictures import class_folders, prepare
-from transtailor.documents import read_json
 
 
 def arms(first: list[list[int]], second: list[list[int]]) -> list[Trial]:
@@ -41,30 +40,22 @@ def test_seeds_whole_and_classes_by_hand(tmp_path: Path) -> None:
     assert "| 0 | 100 | 2 | 0 | 0.5 |" in text
 
 
-def record_digest(run: Path, data: Path, digest: str) -> None:
-    """Write what a launch notes of the data set that its trials read."""
-    (run / "provenance.json").write_text(json.dumps({"history": [{"data": {str(data): digest}}]}))
+def named_run(folder: Path, names: Sequence[str]) -> Path:
+    """A run on the data set "birds", with the names of its classes as a launch writes them."""
+    trials = [replace(trial, dataset="birds") for trial in arms([[0, 1, 2]] * 2, [[2, 3]] * 2)]
+    run = write_run(folder, trials)
+    rows = [{"dataset": "birds", "label": label, "name": name, "code_digest": "c"} for label, name in enumerate(names)]
+    Writer(run / "tables").write("classes", rows)
+    return run
 
 
-def test_classes_of_a_prepared_data_set_have_their_names(tmp_path: Path) -> None:
-    prepare("birds", class_folders(tmp_path / "images", 5, ("auk", "jay")), tmp_path / "sets")
-    birds = tmp_path / "sets" / "birds"
-    config = {"data": {"name": "birds", "root": str(tmp_path / "sets")}}
-    trials = [replace(trial, dataset="birds", config=config) for trial in arms([[0, 1, 2]] * 2, [[2, 3]] * 2)]
-    with load(write_run(tmp_path / "run", trials)) as run:
+def test_classes_have_their_names_unless_runs_disagree(tmp_path: Path) -> None:
+    runs = [named_run(tmp_path / "-".join(names), names) for names in (("auk", "jay"), ("emu", "jay"))]
+    with load(runs[0]) as run:
         named = "\n".join(markdown_lines(image_page(run, "first", "second")))
-        assert "| auk | 50 |" in named and "| jay | 50 |" in named
-        assert f"Names of classes: as in {tmp_path}/sets/birds/manifest.json" in named
-        record_digest(tmp_path / "run", birds, read_json(birds / "manifest.json")["digest"])
-        assert "\n".join(markdown_lines(image_page(run, "first", "second"))) == named
-        shutil.rmtree(birds)
-        prepare("birds", class_folders(tmp_path / "others", 5, ("emu", "jay", "kea")), tmp_path / "sets")
-        prepared_again = "\n".join(markdown_lines(image_page(run, "first", "second")))
-        assert "| 0 | 50 |" in prepared_again and "| 1 | 50 |" in prepared_again and "emu" not in prepared_again
-        assert f"Classes have numbers, because {birds} was prepared again after this run" in prepared_again
-        birds.rename(tmp_path / "elsewhere")
-        numbered = "\n".join(markdown_lines(image_page(run, "first", "second")))
-        assert "| 0 | 50 |" in numbered and "| 1 | 50 |" in numbered and "Names of classes" not in numbered
+    assert "| auk | 50 |" in named and "| jay | 50 |" in named
+    with load(runs) as both:
+        assert (class_names(both, "birds"), class_names(both, "digits")) == ({}, {})
 
 
 def test_one_seed_has_mcnemar_and_no_interval(tmp_path: Path) -> None:

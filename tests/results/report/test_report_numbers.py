@@ -309,8 +309,8 @@ def curves_of(folder: Path, losses: Sequence[Sequence[tuple[float, float | None]
     run = write_run(folder, [trial])
     with load(run) as opened:
         keys = [row["stage_key"] for row in opened.rows('SELECT stage_key FROM stages ORDER BY "order"')]
-    of = {"trial_id": trial.trial_id, "code_digest": "c", "learning_rate": 0.1, "images": 50, "seconds": 1.0,
-          "train_accuracy_fraction": 0.5, "validation_score": None}  # fmt: skip
+    of = {"trial_id": trial.trial_id, "code_digest": "c", "learning_rate": 0.1, "head_learning_rate": 0.1,
+          "order": 0, "images": 50, "seconds": 1.0, "train_accuracy_fraction": 0.5}  # fmt: skip
     change_rows(run, "epochs", [
         {**of, "stage_key": key, "kind": kind, "epoch": epoch, "train_loss": train, "validation_loss": validation}
         for key, kind, of_stage in zip(keys, ("train_source", "tune"), losses, strict=True)

@@ -113,11 +113,10 @@ def test_a_trial_that_failed_has_its_curves_too(browser: Browser, tmp_path: Path
         stage, *_ = loaded.rows("SELECT * EXCLUDE (written_at) FROM stages WHERE kind = 'FitHead' ORDER BY ALL")
     stage |= failed
     epoch = {**failed, "stage_key": stage["stage_key"], "kind": "fit_head", "train_accuracy_fraction": 0.5, "images": 9}
+    epoch |= {"order": 0, "learning_rate": 0.1, "head_learning_rate": 0.1}
     writer = Writer(run / "tables")
     writer.write("stages", [stage])
-    writer.write(
-        "epochs", [{**epoch, "epoch": n, "train_loss": 1.0, "learning_rate": 0.1, "seconds": 1.0} for n in (0, 5)]
-    )
+    writer.write("epochs", [{**epoch, "epoch": n, "train_loss": 1.0, "seconds": 1.0} for n in (0, 5)])
     opened(browser, write_report(run), "#trial-" + failed["trial_id"])
     until(browser, "document.querySelectorAll('#trial svg').length === 1")
     told = browser.run("document.getElementById('trial').innerText")

@@ -35,7 +35,8 @@ def tried(scores: Any = SCORES, criteria: str = "ab") -> list[Tried]:
     return [
         Tried(
             scores=several, state="finished" if len(several) == 3 else "stopped", removed=place / 10,
-            latency_ms=9 - place, values={"lr": RATES[place], "criterion": criteria[place % len(criteria)], "fixed": 1},
+            pruning_latency_ms=9 - place,
+            values={"lr": RATES[place], "criterion": criteria[place % len(criteria)], "fixed": 1},
         )
         for place, several in enumerate(scores)
     ]  # fmt: skip
@@ -56,7 +57,12 @@ def test_each_rung_has_its_rank_correlation_and_a_weak_one_is_warned_of(halved: 
 
 def test_scores_are_in_per_cent_and_no_axis_goes_beyond_a_hundred(halved: Path) -> None:
     plot = results.load(halved).plot
-    charts = [plot.search_history(), plot.search_rungs(), plot.search_front(), plot.search_front(cost="latency_ms")]
+    charts = [
+        plot.search_history(),
+        plot.search_rungs(),
+        plot.search_front(),
+        plot.search_front(cost="pruning_latency_ms"),
+    ]
     for chart in charts:
         (domain,) = set(re.findall(r'"domain": (\[[\d., ]+\])', json.dumps(chart.spec)))
         low, high = json.loads(domain)
@@ -82,8 +88,8 @@ def test_a_front_is_over_the_cost_that_is_asked_for(halved: Path) -> None:
     """What removes more has the higher score here: by either cost one setting beats all others."""
     plot = results.load(halved).plot
     assert plot.search_front().tables["front"] == [{"million_macs": pytest.approx(0.0007), "score": 1.0}]
-    assert plot.search_front(cost="latency_ms").tables["front"] == [{"latency_ms": 6.0, "score": 1.0}]
-    with pytest.raises(ResultsError, match=r"cost 'latency': did you mean 'latency_ms'\?"):
+    assert plot.search_front(cost="pruning_latency_ms").tables["front"] == [{"pruning_latency_ms": 6.0, "score": 1.0}]
+    with pytest.raises(ResultsError, match=r"cost 'latency': did you mean 'pruning_latency_ms'\?"):
         plot.search_front(cost="latency")
 
 
@@ -91,7 +97,7 @@ def test_a_front_is_over_the_cost_that_is_asked_for(halved: Path) -> None:
 def test_a_setting_whose_score_is_not_a_number_is_in_no_figure_and_is_told(halved: Path, tmp_path: Path) -> None:
     """One diverged from the start, one at its end; all else is drawn as without them."""
     lost = [
-        Tried(scores=scores, values={"lr": rate, "criterion": "a", "fixed": 1}, removed=0.9, latency_ms=1)
+        Tried(scores=scores, values={"lr": rate, "criterion": "a", "fixed": 1}, removed=0.9, pruning_latency_ms=1)
         for rate, scores in ((7.0, (math.nan, math.nan, math.nan)), (8.0, (0.5, 0.6, math.inf)))
     ]
     run = write_halved(tmp_path / "run", [*lost, *tried()])

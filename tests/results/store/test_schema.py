@@ -23,6 +23,7 @@ KEYS = {
     "rungs": ("trial_id", "rung"),
     "events": ("driver", "number"),
     "printed": ("paper", "place", "label", "network", "dataset", "asked_removed_macs_fraction"),
+    "classes": ("dataset", "label"),
 }
 
 

@@ -223,7 +223,7 @@ def test_rows_that_a_commit_left_which_was_cut_off_are_not_made_again(
     refused: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = Sweep(tmp_path)
-    epoch = {"epoch": 0, "train_loss": 1.0, "train_accuracy_fraction": None, "learning_rate": 0.1, "images": 1}
+    epoch = {"epoch": 0, "train_loss": 1.0, "learning_rate": 0.1, "head_learning_rate": 0.1, "images": 1}
     with monkeypatch.context() as context:
         refuses(context, refused)
         sweep.commits.begin(sweep.trial)
@@ -246,7 +246,7 @@ def test_an_error_that_no_commit_can_mend_ends_the_sweep(sweep: Sweep, monkeypat
     sweep.store("root", info={"epochs": [{"epoch": "none"}], "macs": 1})
     sweep.report("root")
     monkeypatch.setattr(committing, "FIRST_S", 0.0)
-    with pytest.raises(ValueError, match="missing column"), commit_meanwhile(sweep.commits, sweep.run.path, print):
+    with pytest.raises(ValueError, match="column epoch"), commit_meanwhile(sweep.commits, sweep.run.path, print):
         wait_for(lambda: sweep.commits.ended_by is not None, "the error", 120.0)
 
 

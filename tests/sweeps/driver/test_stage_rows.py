@@ -65,7 +65,7 @@ def rows_of(config: TrialConfig, folder: Path) -> tuple[list[StageEvent], dict[s
 
 
 def test_the_work_behind_a_point_is_that_of_a_count_by_hand(tmp_path: Path) -> None:
-    method = {"name": "transtailor", "steps": 2, "step_macs_fraction": 0.1, "alpha_epochs": 1}
+    method = {"name": "transtailor", "steps": 2, "step_removed_macs_fraction": 0.1, "alpha_epochs": 1}
     events, rows = rows_of(parse_trial(SHORT | {"method": method}, "test"), tmp_path)
     macs = {event.result.stage.kind: [] for event in events}  # type: ignore[var-annotated]
     for event in events:
@@ -85,7 +85,7 @@ def test_the_work_behind_a_point_is_that_of_a_count_by_hand(tmp_path: Path) -> N
 
 
 def test_the_filters_kept_are_those_that_its_prunings_left_one_after_the_other(tmp_path: Path) -> None:
-    method = {"name": "transtailor", "steps": 2, "step_macs_fraction": 0.2, "alpha_epochs": 1}
+    method = {"name": "transtailor", "steps": 2, "step_removed_macs_fraction": 0.2, "alpha_epochs": 1}
     config = parse_trial(SHORT | {"method": method}, "test")
     events, rows = rows_of(config, tmp_path)
     left: dict[str, list[int]] = {}
@@ -113,8 +113,8 @@ def test_the_filters_kept_are_those_that_its_prunings_left_one_after_the_other(t
 
 
 @pytest.mark.parametrize("method", [
-    {"name": "smaller_dense", "removed_macs_fraction": 0.3},
-    {"name": "prune", "removed_macs_fraction": 0.3, "weights": "reinitialised"},
+    {"name": "smaller_dense", "asked_removed_macs_fraction": 0.3},
+    {"name": "prune", "asked_removed_macs_fraction": 0.3, "weights": "reinitialised"},
     {"name": "head_only"},
 ], ids=["narrower", "from scratch", "unpruned"])  # fmt: skip
 def test_filters_that_are_none_of_the_pre_trained_network_are_in_no_row(tmp_path: Path, method: dict[str, Any]) -> None:

@@ -31,8 +31,14 @@ BAD_SPECS = {
     "date": (TRIAL + "seed = 2020-01-01\n", ["spec.toml trial seed", "2020-01-01"]),
     "table for a value": (TRIAL + "seed.value = 1\n", ["spec.toml [trial]", "seed"]),
     "value for a table": (HEAD + "trial = 1\n", ["spec.toml trial", "[trial]"]),
-    "budget above 1": (ONE_SHOT + "method.removed_macs_fraction = 1.5\n", ["method.removed_macs_fraction", "1.5"]),
-    "negative budget": (ONE_SHOT + "method.removed_macs_fraction = -0.1\n", ["method.removed_macs_fraction", "-0.1"]),
+    "budget above 1": (
+        ONE_SHOT + "method.asked_removed_macs_fraction = 1.5\n",
+        ["method.asked_removed_macs_fraction", "1.5"],
+    ),
+    "negative budget": (
+        ONE_SHOT + "method.asked_removed_macs_fraction = -0.1\n",
+        ["method.asked_removed_macs_fraction", "-0.1"],
+    ),
     "path that removes all": (
         HEAD + '[trial]\nmethod = { name = "transtailor", steps = 10 }\n',
         ["steps", "fewer steps"],
@@ -51,8 +57,8 @@ BAD_SPECS = {
         ["spec.toml [[variants]] 2, line 7: optimisation.epochs"],
     ),
     "per cent": (
-        HEAD + '[trial]\nmethod = { name = "prune", criterion = "l1", removed_macs_fraction = 20 }\n',
-        ["spec.toml [trial], line 3: method.removed_macs_fraction", "for 20% type 0.2"],
+        HEAD + '[trial]\nmethod = { name = "prune", criterion = "l1", asked_removed_macs_fraction = 20 }\n',
+        ["spec.toml [trial], line 3: method.asked_removed_macs_fraction", "for 20% type 0.2"],
     ),
     "per cent as text": (TRIAL + 'optimisation.learning_rate = "5%"\n', ["optimisation.learning_rate", "type 0.05"]),
     "other capitals": (TRIAL + 'network = "ResNet18"\n', ["did you mean 'resnet18'", " in all"]),
@@ -90,7 +96,10 @@ BAD_SPECS = {
         TRIAL + "lr = 0.1\n",
         ["spec.toml [trial]", "'lr'", "did you mean 'optimisation.learning_rate'"],
     ),
-    "budget by another name": (ONE_SHOT + "method.pruning_ratio = 0.5\n", ["did you mean 'removed_macs_fraction'"]),
+    "budget by another name": (
+        ONE_SHOT + "method.pruning_ratio = 0.5\n",
+        ["did you mean 'asked_removed_macs_fraction'"],
+    ),
     "optimiser in capitals": (TRIAL + 'optimisation.optimiser = "Adam"\n', ["'Adam'", "did you mean 'adam'"]),
     "variants without a second bracket": (TRIAL + "[variants]\nlabel = 'a'\n[variants]\n", ["line 6", "[[variants]]"]),
     "variant without a second bracket": (TRIAL + "[variants]\nlabel = 'a'\n", ["spec.toml variants", "[[variants]]"]),
@@ -180,7 +189,7 @@ BAD_ASSIGNMENTS = {
     "trial.optimisation.epoch=3": ["optimisation.epoch", "did you mean 'epochs'", "--set trial.optimisation.epoch=3"],
     "trial.optimisation.epochs=few": ["optimisation.epochs", "'few'", "--set trial.optimisation.epochs=few"],
     "trial.seed=3": ["--set trial.seed=3", "no effect", "--set 'axes.seed=[3]'"],
-    "trial.method.removed_macs_fraction=2": ["removed_macs_fraction"],
+    "trial.method.asked_removed_macs_fraction=2": ["asked_removed_macs_fraction"],
     "axes.seed=3": ["--set axes.seed=3", "--set 'axes.seed=[3]'"],
     "axes.sead=[3]": ["--set axes.sead=[3]", "did you mean 'seed'"],
     "resources.ranks=0": ["[resources] ranks", "0"],

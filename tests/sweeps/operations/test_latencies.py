@@ -130,7 +130,7 @@ def test_a_process_that_ends_while_it_measures_is_reported() -> None:
 class Measured:
     """What `References` reads of a latency."""
 
-    latency_median_ms: float
+    latency_ms: float
     speed: float | None
 
 

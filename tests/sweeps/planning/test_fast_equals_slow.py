@@ -43,11 +43,11 @@ METHODS = (
     {"name": "pac_net"},
     {"name": "fine_tune"},
     {"name": "prune", "criterion": "random"},
-    {"name": "prune", "criterion": "l1", "removed_macs_fraction": 0.2},
-    {"name": "prune", "criterion": "taylor", "steps": 3, "removed_macs_fraction": 0.5},
+    {"name": "prune", "criterion": "l1", "asked_removed_macs_fraction": 0.2},
+    {"name": "prune", "criterion": "taylor", "steps": 3, "asked_removed_macs_fraction": 0.5},
 )
 TAUGHT = """
-method = { name = "prune", criterion = "l2", removed_macs_fraction = 0.4 }
+method = { name = "prune", criterion = "l2", asked_removed_macs_fraction = 0.4 }
 optimisation.distillation_weight = 0.5
 """
 

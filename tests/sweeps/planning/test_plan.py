@@ -117,7 +117,7 @@ axes.seed = [0, 1]
 [[variants]]
 method.name = "fine_tune"
 [[variants]]
-method = {{ name = "prune", steps = 2, removed_macs_fraction = 0.4 }}
+method = {{ name = "prune", steps = 2, asked_removed_macs_fraction = 0.4 }}
 '''
     found = cost_of(make_plan(load_spec(write_spec(text))).trials, lambda _: False).baselines.leading_first()
     assert [baseline.name for baseline in found] == [SOURCE_GIVEN, EACH_POINT_ALONE]

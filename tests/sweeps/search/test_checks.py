@@ -161,7 +161,7 @@ def test_options_that_choose_trials_are_refused(
         ("[confirm]\n", "[confirm]: there is no search to confirm; add [search] with"),
         ("[search]\nsampler = 'tune:zoopt'\ntrials = 2\n", "no such sampler (valid: grid, nsga2, random, tpe)"),
         (
-            "[search]\nsampler = 'nsga2'\ntrials = 2\ncost = 'latency_ms'\n",
+            "[search]\nsampler = 'nsga2'\ntrials = 2\ncost = 'pruning_latency_ms'\n",
             "trials of 'prune taylor' measure no latency",
         ),
     ],

@@ -22,14 +22,14 @@ source.epochs = 1
 data.train_images = 64
 optimisation = { epochs = 1, head_epochs = 1 }
 method.name = "prune"
-method.removed_macs_fraction = 0.9
-method.allocation = { name = "latency", latency_ms = 1.0, repeats = 2, runtime = "eager" }
+method.asked_removed_macs_fraction = 0.9
+method.allocation = { name = "latency", asked_latency_ms = 1.0, repeats = 2, runtime = "eager" }
 [axes]
-method.allocation.latency_ms = [0.4, 0.6, 0.8]
+method.allocation.asked_latency_ms = [0.4, 0.6, 0.8]
 method.criterion = ["l1", "l2"]
 [search]
 sampler = "nsga2"
-cost = "latency_ms"
+cost = "pruning_latency_ms"
 trials = 3
 batch = 2
 """
@@ -73,15 +73,15 @@ def test_a_search_reads_the_latencies_that_its_trials_measure(tmp_path: Path) ->
     assert proposals[2]["read_costs"] == [ms[trial_id] for one in proposals[:2] for trial_id in one["trial_ids"]]
 
 
-@pytest.mark.parametrize(("cost", "mean"), [("macs", 15.0), ("latency_ms", 3.0)])
+@pytest.mark.parametrize(("cost", "mean"), [("macs", 15.0), ("pruning_latency_ms", 3.0)])
 def test_a_settings_cost_is_the_mean_over_its_seeds(cost: str, mean: float) -> None:
     proposal = Proposal(
         number=0, batch=0, purpose="search", candidate=SearchCandidate(variant=0, values={}), seeds=(0, 1),
         drawn_by="nsga2", trial_ids=("a", "b"),
     )  # fmt: skip
     scores = {
-        ("a", None): Score(validation_score=0.5, macs=10, latency_ms=2.0),
-        ("b", None): Score(validation_score=0.7, macs=20, latency_ms=4.0),
+        ("a", None): Score(validation_score=0.5, macs=10, pruning_latency_ms=2.0),
+        ("b", None): Score(validation_score=0.7, macs=20, pruning_latency_ms=4.0),
     }
     told = result_of(proposal, scores, cost)  # type: ignore[arg-type]
     assert (told.score, told.cost) == (pytest.approx(0.6), mean)
@@ -91,15 +91,15 @@ def test_a_settings_cost_is_the_mean_over_its_seeds(cost: str, mean: float) -> N
     ("old", "new", "message"),
     [
         ('"nsga2"', '"tpe"', r"\[search\] cost: tpe reads scores alone; choose sampler = 'nsga2'"),
-        ('"latency_ms"\ntrials', '"seconds"\ntrials', r"\[search\] cost: .*given 'seconds'"),
+        ('"pruning_latency_ms"\ntrials', '"seconds"\ntrials', r"\[search\] cost: .*given 'seconds'"),
         (
-            'method.allocation.latency_ms = [0.4, 0.6, 0.8]\nmethod.criterion = ["l1", "l2"]',
+            'method.allocation.asked_latency_ms = [0.4, 0.6, 0.8]\nmethod.criterion = ["l1", "l2"]',
             'method.allocation.name = ["latency", "global"]',
             r"\[search\] cost: trials of 'prune taylor' measure no latency; give the method allocation = \{ name = ",
         ),
         (
-            'method.allocation = { name = "latency", latency_ms = 1.0, repeats = 2, runtime = "eager" }\n[axes]\n'
-            'method.allocation.latency_ms = [0.4, 0.6, 0.8]\nmethod.criterion = ["l1", "l2"]',
+            'method.allocation = { name = "latency", asked_latency_ms = 1.0, repeats = 2, runtime = "eager" }\n[axes]\n'
+            'method.allocation.asked_latency_ms = [0.4, 0.6, 0.8]\nmethod.criterion = ["l1", "l2"]',
             '[axes]\nmethod.criterion = ["l1", "l2"]',
             r"trials of 'prune l1' measure no latency",
         ),

@@ -42,7 +42,7 @@ def settled_spec(**changes: Any) -> Spec:
         {"method": {"name": "fine_tune"}},
         {"method": {"name": "head_only"}},
         {"method": {"name": "transtailor", "steps": 4}},
-        {"method": {"name": "prune", "criterion": "l1"}, "axes": {"method.removed_macs_fraction": [0.2, 0.4]}},
+        {"method": {"name": "prune", "criterion": "l1"}, "axes": {"method.asked_removed_macs_fraction": [0.2, 0.4]}},
     ]
     return spec_of({"name": "made", "settle": settle, "variants": variants}, "made.toml")
 

@@ -65,7 +65,7 @@ def test_a_budget_that_is_settled_gets_no_more_trials_of_its_own(tmp_path: Path)
     settle(settled_spec(), run, lambda trial, asked: 99 if asked == 0.4 else right(trial, asked))
     with load(run.path) as tables:
         rows = tables.rows(
-            "SELECT config_json ->> '$.method.removed_macs_fraction' AS asked, count(*) AS n FROM planned "
+            "SELECT config_json ->> '$.method.asked_removed_macs_fraction' AS asked, count(*) AS n FROM planned "
             "WHERE arm = 'prune l1' GROUP BY ALL ORDER BY ALL"
         )
     assert rows == [{"asked": "0.2", "n": 20}, {"asked": "0.4", "n": 10}]

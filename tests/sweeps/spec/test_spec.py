@@ -34,18 +34,18 @@ label = "all layers"
 method.name = "fine_tune"
 [[variants]]
 method = { name = "prune", criterion = "taylor" }
-axes.method.removed_macs_fraction = [0.2, 0.4]
+axes.method.asked_removed_macs_fraction = [0.2, 0.4]
 [[exclude]]
 network = "digits_vgg"
 seed = 3
 [[exclude]]
 label = "prune taylor"
 seed = [3]
-method.removed_macs_fraction = 0.4
+method.asked_removed_macs_fraction = 0.4
 """)
     trials = list(expand(load_spec(path)))
     assert [
-        (t.label, t.config.network, t.config.seed, getattr(t.config.method, "removed_macs_fraction", None))
+        (t.label, t.config.network, t.config.seed, getattr(t.config.method, "asked_removed_macs_fraction", None))
         for t in trials
     ] == [
         ("all layers", "digits_vgg", 0, None),
@@ -190,7 +190,7 @@ label = 'quote " backslash \\ and ü'
 method.name = "fine_tune"
 [[variants]]
 method = { name = "prune", alpha_learning_rate = 0.0 }
-axes.method.removed_macs_fraction = [0.2, 0.4]
+axes.method.asked_removed_macs_fraction = [0.2, 0.4]
 [[exclude]]
 source.seed = 1
 data.train_images = [100, 300]
@@ -235,17 +235,19 @@ name = "impossible"
 method.name = "transtailor"
 [axes]
 method.steps = [2, 4]
-method.step_macs_fraction = [0.1, 0.3]
+method.step_removed_macs_fraction = [0.1, 0.3]
 """
-    with pytest.raises(ConfigError, match="steps x step_macs_fraction"):
+    with pytest.raises(ConfigError, match="steps x step_removed_macs_fraction"):
         list(expand(load_spec(write_spec(text))))
-    exclusion = "[[exclude]]\nmethod = { steps = 4, step_macs_fraction = 0.3 }\n"
+    exclusion = "[[exclude]]\nmethod = { steps = 4, step_removed_macs_fraction = 0.3 }\n"
     assert len(list(expand(load_spec(write_spec(text + exclusion))))) == 3
 
 
 def test_a_default_can_be_excluded_too(write_spec: WriteSpec) -> None:
     text = 'name = "d"\n[trial]\nmethod.name = "prune"\n[axes]\nmethod.criterion = ["l1", "random"]\n'
-    spec = load_spec(write_spec(text + "[[exclude]]\nmethod.removed_macs_fraction = 0.2\nmethod.criterion='l1'\n"))
+    spec = load_spec(
+        write_spec(text + "[[exclude]]\nmethod.asked_removed_macs_fraction = 0.2\nmethod.criterion='l1'\n")
+    )
     assert [trial.label for trial in expand(spec)] == ["prune random"]
 
 

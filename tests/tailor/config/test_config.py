@@ -38,7 +38,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"method": HEAD, "seed": True}, r"seed: .*integer \(given: True\)"),
     ({"method": HEAD, "seed": -1}, r"seed: "),
     (
-        {"method": {"name": "prune", "removed_macs_fraction": 1.5}},
+        {"method": {"name": "prune", "asked_removed_macs_fraction": 1.5}},
         r"fraction: .*less than 1 \(given: 1.5\)",
     ),
     (
@@ -79,7 +79,10 @@ ON_PHOTOGRAPHS = {"network": "efficientnet_b0", "data": {"name": "photographs"},
 BEHIND_ACTIVATIONS = {"name": "transtailor", "beta": "sqrt", "placement": "after_activation"}
 IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     (ON_PHOTOGRAPHS | {"method": HEAD, "source": {}}, r"photographs has no source task to pre-train on; give source"),
-    ({"method": {"name": "sfp", "removed_macs_fraction": 0.99}}, r"0.99 of the MACs is more than digits_vgg can lose"),
+    (
+        {"method": {"name": "sfp", "asked_removed_macs_fraction": 0.99}},
+        r"0.99 of the MACs is more than digits_vgg can lose",
+    ),
     (
         {"network": "digits_resnet", "method": {"name": "transtailor", "steps": 9}},
         r"0.9 of the MACs is more than digits_resnet can lose, which is 0\.\d+ with pruning.residual = 'inside'",
@@ -215,8 +218,8 @@ Command = Callable[..., Said]
         (b"# caf\xe9\nmethod = 'prune'", "line 1 has the byte 0xe9; save the file as UTF-8"),
         ("[method]\nname = 'transtailr'".encode("utf-8-sig"), "trial.toml, line 1: method: no such method"),
         (b"lr = 0.1\nmethod = 'prune'", "unknown key 'lr'; did you mean 'optimisation.learning_rate'"),
-        (b"method = { name = 'prune', pruning_ratio = 0.5 }", "did you mean 'removed_macs_fraction'"),
-        (b"method = { name = 'transtailor', pruning_ratio = 0.5 }", "did you mean 'step_macs_fraction'"),
+        (b"method = { name = 'prune', pruning_ratio = 0.5 }", "did you mean 'asked_removed_macs_fraction'"),
+        (b"method = { name = 'transtailor', pruning_ratio = 0.5 }", "did you mean 'step_removed_macs_fraction'"),
         (b"method = 'prune'\noptimisation.optimiser = 'Adam'", "did you mean 'adam'"),
         (b"method = ", "trial.toml is not valid TOML"),
         (

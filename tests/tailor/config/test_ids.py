@@ -19,26 +19,26 @@ from tests.tailor.trials import short_trial
 
 RANDOM_PATH = {"name": "transtailor", "prune_by": "random"}
 GOLDEN_IDS = {
-    "fine_tune": "e22d6aadfac08494",
-    "gbn": "27c47de132ffbf2a",
-    "head_only": "baae1df8d25cf281",
-    "pac_net": "ce3a8e6d8a6611a6",
-    "prune": "2ebf72533055fae7",
-    "sfp": "936654cac9f15d84",
-    "smaller_dense": "2002e40c10a4331e",
-    "target_aware_adaptation": "31e9af20585dbbc7",
-    "transtailor": "fcd9b3b33061fc21",
+    "fine_tune": "74943884fa7a8a9a",
+    "gbn": "bb4bcc6195797d26",
+    "head_only": "ade9b91f8bb19f21",
+    "pac_net": "9141899e6385b6d2",
+    "prune": "9513e2b7f3e74eb3",
+    "sfp": "adc4c6120aac3d6d",
+    "smaller_dense": "30bb41bb9b958873",
+    "target_aware_adaptation": "b649c2b0e578c32c",
+    "transtailor": "4b0133fa5ba5a146",
 }
 GOLDEN_KEYS = [
-    "3f30f1fd69f4c74d",
-    "ed9f3283e3a62eab",
-    "72508bad4413f6c8",
-    "b8db7008654a28ec",
-    "4dc9c1c8ddd5a3c2",
-    "452a5a7204faa56e",
-    "213dfaf2c410b7a6",
-    "072193641a2e1817",
-    "246e71b64d12efeb",
+    "19294308ce2e58c9",
+    "c1a87961355d8cc9",
+    "23f6965d69ce8e3e",
+    "b41c2042f6ecd8af",
+    "66762cf6aec69c07",
+    "4bef4b96e51ab7f3",
+    "d1294d12a8c13d47",
+    "88c7adc3fbb7a754",
+    "628c8c9b9297cc24",
 ]
 
 NETWORK = {"network": "digits_vgg_bn"}  # with norms and a ReLU behind each: every method can have it
@@ -65,15 +65,15 @@ OTHER_VALUES: dict[str, Any] = {
     "seed": 1,
     "last_point": 0,
     "method.steps": 2,
-    "method.step_macs_fraction": 0.05,
-    "method.step_latency_fraction": 0.05,
+    "method.step_removed_macs_fraction": 0.05,
+    "method.step_removed_latency_fraction": 0.05,
     "method.table_sha256": "0" * 64,
     "method.alpha_epochs": 3,
     "method.alpha_learning_rate": 0.1,
     "method.beta": "raw",
     "method.criterion": "random",
     "method.normalisation": "mean",
-    "method.removed_macs_fraction": 0.3,
+    "method.asked_removed_macs_fraction": 0.3,
     "data.crop_px": 8,
     "source.weights_sha256": "0" * 64,
     "source.pixel_mean": (0.485,),
@@ -136,10 +136,10 @@ OTHER_VALUES: dict[str, Any] = {
     "method.iterations": 2,
 }
 # What must stand beside a setting for it to be possible, or to be read.
-BY_TABLE = {"step_latency_fraction": 0.1, "table": "table.json", "table_sha256": "1" * 64}
+BY_TABLE = {"step_removed_latency_fraction": 0.1, "table": "table.json", "table_sha256": "1" * 64}
 BESIDE: dict[str, dict[str, Any]] = {
     "source.weights_sha256": {"source": {"weights": "net.safetensors", "weights_sha256": "1" * 64}},
-    "method.step_latency_fraction": {"method": BY_TABLE},
+    "method.step_removed_latency_fraction": {"method": BY_TABLE},
     "method.table_sha256": {"method": BY_TABLE},
     "source.pixel_mean": {"source": {"weights": "net.safetensors", "weights_sha256": "1" * 64}},
     "source.pixel_std": {"source": {"weights": "net.safetensors", "weights_sha256": "1" * 64}},
@@ -273,7 +273,8 @@ def test_trials_share_what_is_equal() -> None:
     longer = dry_run(short_trial({"name": "transtailor", "steps": 3}))
     assert [s.key for s in longer.stages][: len(path.stages)] == [s.key for s in path.stages]
     budgets = [
-        dry_run(short_trial({"name": "prune", "criterion": "taylor", "removed_macs_fraction": b})) for b in (0.2, 0.4)
+        dry_run(short_trial({"name": "prune", "criterion": "taylor", "asked_removed_macs_fraction": b}))
+        for b in (0.2, 0.4)
     ]
     keys = [[stage.key for stage in walked.stages] for walked in budgets]
     kinds = [stage.kind for stage in budgets[0].stages]

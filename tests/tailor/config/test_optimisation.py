@@ -235,7 +235,7 @@ def gradients_of(model: nn.Module, part: task_data.Batch) -> list[Tensor]:
 )
 def test_compiled_equals_eager(network: str, settings: dict[str, Any], run: Run, tmp_path: Path) -> None:
     """The head's fit of a whole network, and the tuning of a pruned one."""
-    method = {"name": "prune", "removed_macs_fraction": 0.3}
+    method = {"name": "prune", "asked_removed_macs_fraction": 0.3}
     tunings = []
     for compile_it in (False, True):
         optimisation = {"epochs": 1, "head_epochs": 1, "batch_size": 33, "compile": compile_it}

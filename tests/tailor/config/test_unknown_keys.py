@@ -10,24 +10,28 @@ from tailor.core.errors import ConfigError
 HEAD = {"method": {"name": "head_only"}}
 CASES: list[tuple[dict[str, Any], str, str]] = [
     (
-        {"method": {"name": "transtailor", "removed_macs_fraction": 0.2}},
-        "method.removed_macs_fraction",
-        "for 0.2 in 5 steps type step_macs_fraction = 0.04; did you mean 'step_macs_fraction'?",
+        {"method": {"name": "transtailor", "asked_removed_macs_fraction": 0.2}},
+        "method.asked_removed_macs_fraction",
+        "for 0.2 in 5 steps type step_removed_macs_fraction = 0.04; did you mean 'step_removed_macs_fraction'?",
     ),
     (
-        {"method": {"name": "transtailor", "removed_macs_fraction": 0.3, "steps": 3}},
-        "method.removed_macs_fraction",
-        "for 0.3 in 3 steps type step_macs_fraction = 0.1;",
-    ),
-    ({"method": {"name": "transtailor", "sparsity": 0.3}}, "method.sparsity", "did you mean 'step_macs_fraction'?"),
-    (
-        {"method": {"name": "prune", "step_macs_fraction": 0.2}},
-        "method.step_macs_fraction",
-        "did you mean 'removed_macs_fraction'?",
+        {"method": {"name": "transtailor", "asked_removed_macs_fraction": 0.3, "steps": 3}},
+        "method.asked_removed_macs_fraction",
+        "for 0.3 in 3 steps type step_removed_macs_fraction = 0.1;",
     ),
     (
-        {"method": {"name": "head_only", "removed_macs_fraction": 0.2}},
-        "method.removed_macs_fraction",
+        {"method": {"name": "transtailor", "sparsity": 0.3}},
+        "method.sparsity",
+        "did you mean 'step_removed_macs_fraction'?",
+    ),
+    (
+        {"method": {"name": "prune", "step_removed_macs_fraction": 0.2}},
+        "method.step_removed_macs_fraction",
+        "did you mean 'asked_removed_macs_fraction'?",
+    ),
+    (
+        {"method": {"name": "head_only", "asked_removed_macs_fraction": 0.2}},
+        "method.asked_removed_macs_fraction",
         "; head_only has no such setting, methods that have it are: prune, sfp, smaller_dense (valid: name)",
     ),
     (
@@ -41,8 +45,32 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
         "; pac_net has no such setting, methods that have it are: prune",
     ),
     ({"method": {"name": "prune", "lr": 0.2}}, "method.lr", "did you mean 'optimisation.learning_rate'?"),
-    (HEAD | {"method.removed_macs_fraction": 0.2}, "method.removed_macs_fraction", "quotes make one key of it: type"),
+    (
+        HEAD | {"method.asked_removed_macs_fraction": 0.2},
+        "method.asked_removed_macs_fraction",
+        "quotes make one key of it: type",
+    ),
     (HEAD | {"optimisation.epochs": 2}, "optimisation.epochs", "quotes make one key of it: type optimisation.epochs"),
+    (
+        HEAD | {"removed_macs_fraction": 0.2},
+        "removed_macs_fraction",
+        "did you mean 'method.asked_removed_macs_fraction'?",
+    ),
+    (
+        {"method": {"name": "prune", "removed_macs_fraction": 0.2}},
+        "method.removed_macs_fraction",
+        "did you mean 'asked_removed_macs_fraction'?",
+    ),
+    (
+        {"method": {"name": "gbn", "step_macs_fraction": 0.2}},
+        "method.step_macs_fraction",
+        "did you mean 'step_removed_macs_fraction'?",
+    ),
+    (
+        {"method": {"name": "prune", "allocation": {"name": "latency", "latency_ms": 2.0}}},
+        "method.allocation.latency_ms",
+        "did you mean 'asked_latency_ms'?",
+    ),
     (HEAD | {"class_weights": [1.0]}, "class_weights", "(valid: data, "),
     (HEAD | {"optimisation": {"class_weights": [1.0]}}, "optimisation.class_weights", "(valid: "),
     (HEAD | {"optimisation": {"crop_px": 32}}, "optimisation.crop_px", "did you mean 'data.crop_px'?"),

@@ -29,10 +29,10 @@ class Mine(Pruning):
 """
 TABLE = {"table": "table.json", "table_sha256": "1" * 64}
 WEIGHTS = {"source": {"weights": "net.safetensors", "weights_sha256": "1" * 64}}
-BY_FRACTION = {"name": "latency", "latency_fraction": 0.55, **TABLE}
-TO_MS = {"name": "latency", "latency_ms": 2.0}
+BY_FRACTION = {"name": "latency", "asked_latency_fraction": 0.55, **TABLE}
+TO_MS = {"name": "latency", "asked_latency_ms": 2.0}
 PRUNE_BY_TABLE = {"method": {"name": "prune", "allocation": BY_FRACTION}}
-BY_MS = {"name": "transtailor", "step_latency_fraction": 0.1, **TABLE}
+BY_MS = {"name": "transtailor", "step_removed_latency_fraction": 0.1, **TABLE}
 TRIALS: dict[str, dict[str, Any]] = {
     **{method: {"method": {"name": method}} for method in METHODS},
     "prune by a table": PRUNE_BY_TABLE,
@@ -55,8 +55,8 @@ TRIALS: dict[str, dict[str, Any]] = {
     "prune with a teacher": {"method": {"name": "prune"}, "optimisation": {"distillation_weight": 0.5}},
 }  # fmt: skip
 OTHERS: dict[str, Any] = OTHER_VALUES | DECIDE_AT_RUN_TIME | {
-    "method.allocation.latency_ms": 3.0,
-    "method.allocation.latency_fraction": 0.7,
+    "method.allocation.asked_latency_ms": 3.0,
+    "method.allocation.asked_latency_fraction": 0.7,
     "method.allocation.table_sha256": "0" * 64,
     "method.allocation.device": "cuda",
     "method.allocation.runtime": "eager",
@@ -155,12 +155,12 @@ def test_a_share_that_was_never_asked_is_not_listed() -> None:
     """The budget in MACs of a pruning by milliseconds, in the rows of a run and on the card of a sub-model."""
     config = parse_trial(NETWORK | PRUNE_BY_TABLE, "test")
     listed = settings_read(config.model_dump(mode="json"), config.unread)
-    assert "removed_macs_fraction" not in listed["method"] and "width_multiple" not in listed["pruning"]
-    assert listed["method"]["allocation"].keys() == {*BY_FRACTION, "latency_ms"}
+    assert "asked_removed_macs_fraction" not in listed["method"] and "width_multiple" not in listed["pruning"]
+    assert listed["method"]["allocation"].keys() == {*BY_FRACTION, "asked_latency_ms"}
     point = {"point": 0, "stage_key": "k", "metric": "accuracy"}
     point |= dict.fromkeys(("validation_score", "deciding_score", "test_score"), 1.0)
     on_card = facts_of(config, point, command="", licence=None).settings
-    assert "removed_macs_fraction" not in on_card["method"]  # type: ignore[operator]
+    assert "asked_removed_macs_fraction" not in on_card["method"]  # type: ignore[operator]
     assert parse_trial(listed, "test").unread == config.unread  # what is left is the same trial
     assert keys_of(parse_trial(listed, "test")) == keys_of(config)
 

@@ -94,7 +94,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     names: dict[str, type[nn.Module]] = {}
     exec(NET, names)  # noqa: S102  # as the file has it
     torch.manual_seed(0)
-    tailor.prune(names["Net"](), torch.zeros(1, 10), criterion="l2", removed_macs_fraction=0.3).save("pruned")
+    tailor.prune(names["Net"](), torch.zeros(1, 10), criterion="l2", asked_removed_macs_fraction=0.3).save("pruned")
     return tmp_path
 
 

@@ -27,7 +27,9 @@ from transtailor.__main__ import main
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sub-model of a short trial, with its card."""
     folder = tmp_path_factory.mktemp("int8")
-    config = short_trial({"name": "prune", "criterion": "l1", "removed_macs_fraction": 0.3}, network="digits_resnet")
+    config = short_trial(
+        {"name": "prune", "criterion": "l1", "asked_removed_macs_fraction": 0.3}, network="digits_resnet"
+    )
     for event in run_trial(config, cache=Cache(folder / "cache"), ranks=join("cpu")):
         if event.point is not None:
             save_point(config, event, event.result.model_state(), folder / "model", command="typed", licence=None)
@@ -35,7 +37,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_splits_are_those_of_the_trial(saved: Path) -> None:
-    config = short_trial({"name": "prune", "criterion": "l1", "removed_macs_fraction": 0.3}, network="digits_resnet")
+    config = short_trial(
+        {"name": "prune", "criterion": "l1", "asked_removed_macs_fraction": 0.3}, network="digits_resnet"
+    )
     expected = splits(Recipe(config).task)
     found = splits_of(saved, None)
     assert torch.equal(found.train.ids, expected.train.ids)

@@ -126,4 +126,6 @@ def test_data_that_are_no_image_files_have_no_steps(tmp_path: Path) -> None:
     save_with_card(pruned("digits_resnet"), facts, tmp_path)
     assert "preprocess" not in json.loads((tmp_path / "model.json").read_bytes())
     assert "image file" not in (tmp_path / "card.md").read_text()
-    assert "class_names" not in (tmp_path / "model.json").read_text() + (tmp_path / "card.md").read_text()
+    assert facts.class_names == ["5", "6", "7", "8", "9"]
+    numbers = parse_trial({"network": "friedman_mlp", "data": {"name": "friedman1"}, "method": "fine_tune"}, "test")
+    assert facts_of(numbers, POINT | {"test_score": None}, command="typed", licence=None).class_names is None

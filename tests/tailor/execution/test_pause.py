@@ -96,7 +96,7 @@ def test_paused_again_and_again_equals_straight(
 
 
 def test_a_paused_search_goes_on(run: Run, ranks: ProcessGroup, tmp_path: Path) -> None:
-    config = short_trial({"name": "prune", "removed_macs_fraction": 0.3, "allocation": LEGR}, **SETTINGS)
+    config = short_trial({"name": "prune", "asked_removed_macs_fraction": 0.3, "allocation": LEGR}, **SETTINGS)
     straight, pieces = Cache(tmp_path / "straight"), Cache(tmp_path / "pieces")
     events = run(config, straight)
     (search,) = (e.result.stage for e in events if e.result.stage.kind == "learn_ranking")

@@ -33,7 +33,7 @@ SHORT = {
 }
 EVERYTHING = {"ema_decay": 0.9, "clip_gradient_norm": 1.0, "label_smoothing": 0.1, "accumulation_steps": 2}
 INTERRUPTED = "an interrupted training"
-PRUNE = {"name": "prune", "removed_macs_fraction": 0.2}
+PRUNE = {"name": "prune", "asked_removed_macs_fraction": 0.2}
 TRANSTAILOR = {"name": "transtailor", "steps": 2, "alpha_epochs": 1}
 ARMS: dict[str, dict[str, Any]] = {
     "transtailor": {"method": TRANSTAILOR},
@@ -60,9 +60,9 @@ ARMS: dict[str, dict[str, Any]] = {
         "method": PRUNE
         | {"criterion": "l2", "allocation": {"name": "legr", "population": 2, "samples": 1, "generations": 2}}
     },
-    "sfp": {"method": {"name": "sfp", "removed_macs_fraction": 0.2}},
+    "sfp": {"method": {"name": "sfp", "asked_removed_macs_fraction": 0.2}},
     "gbn": {"method": {"name": "gbn", "steps": 1, "ticks": 2}},
-    "smaller_dense": {"method": {"name": "smaller_dense", "removed_macs_fraction": 0.2}},
+    "smaller_dense": {"method": {"name": "smaller_dense", "asked_removed_macs_fraction": 0.2}},
 } | {
     f"prune {criterion}": {"method": PRUNE | {"criterion": criterion}}
     for criterion in ("fpgm", "taylor", "beta", "apoz", "mean_activation", "random")

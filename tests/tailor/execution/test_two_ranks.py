@@ -70,7 +70,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     "target_aware_adaptation": {
         "method": {"name": "target_aware_adaptation", "iterations": 2, "kept_cumulative_fraction": 0.9}
     },
-    "legr": {"method": PRUNE | {"criterion": "taylor", "removed_macs_fraction": 0.3, "allocation": LEGR}},
+    "legr": {"method": PRUNE | {"criterion": "taylor", "asked_removed_macs_fraction": 0.3, "allocation": LEGR}},
     "sfp": {"network": "digits_vgg", "method": {"name": "sfp"}},
     "gbn": {"method": {"name": "gbn", "steps": 1, "ticks": 2, "tick_epochs": 2}},
     "l2_sp": tuned_first("l2_sp", strength=1.0) | {"network": "digits_vgg"},

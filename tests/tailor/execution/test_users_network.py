@@ -18,8 +18,8 @@ from tests.tailor.execution.users_networks import load_networks, trial_of
 from tests.tailor.two_ranks import on_two_ranks
 
 Run = Callable[..., list[StageEvent]]
-PRUNE: dict[str, Any] = {"name": "prune", "removed_macs_fraction": 0.25}
-TAILOR: dict[str, Any] = {"name": "transtailor", "steps": 1, "step_macs_fraction": 0.25, "alpha_epochs": 1}
+PRUNE: dict[str, Any] = {"name": "prune", "asked_removed_macs_fraction": 0.25}
+TAILOR: dict[str, Any] = {"name": "transtailor", "steps": 1, "step_removed_macs_fraction": 0.25, "alpha_epochs": 1}
 FROZEN = ("0.weight", "0.bias", "1.weight", "3.weight")
 
 
@@ -65,7 +65,7 @@ HARD_CODED = r"second: the network's code does not run with fewer: .*'\[-1, 24\]
 def test_a_budget_out_of_reach_by_a_shape_in_the_code_names_the_layer(excluded: list[str]) -> None:
     def try_fraction(fraction: float) -> None:
         pruning = {"residual": "coupled", "linear": True, "exclude": excluded}
-        refuse_unfit(trial_of("fixed", PRUNE | {"removed_macs_fraction": fraction}, pruning=pruning), 1)
+        refuse_unfit(trial_of("fixed", PRUNE | {"asked_removed_macs_fraction": fraction}, pruning=pruning), 1)
 
     try_fraction(0.5)
     with pytest.raises(ConfigError, match=f"0.98 .* more than fixed can lose, .*{HARD_CODED}.*; or choose a smaller"):
@@ -133,13 +133,13 @@ def frozen_rows(state_tensors: dict[str, torch.Tensor], kept: dict[str, torch.Te
 VERDICTS: dict[str, tuple[dict[str, Any], str]] = {
     "head_only": ({}, ""),
     "fine_tune": ({}, ""),
-    "prune": ({"removed_macs_fraction": 0.25}, ""),
+    "prune": ({"asked_removed_macs_fraction": 0.25}, ""),
     "target_aware_adaptation": ({"iterations": 1}, ""),
     "transtailor": (TAILOR, "multiplies factors into them"),
-    "sfp": ({"removed_macs_fraction": 0.25}, "sets filters to zero"),
+    "sfp": ({"asked_removed_macs_fraction": 0.25}, "sets filters to zero"),
     "gbn": ({"steps": 1}, "trains them as gates"),
     "pac_net": ({}, "sets weights to zero"),
-    "smaller_dense": ({"removed_macs_fraction": 0.25}, "draws all weights of a narrower network"),
+    "smaller_dense": ({"asked_removed_macs_fraction": 0.25}, "draws all weights of a narrower network"),
 }
 OTHERS = sorted(VERDICTS.keys() - {"prune", "transtailor"})
 

@@ -139,7 +139,7 @@ def test_the_bound_is_what_a_slimmed_network_has_lost(
 
 def test_a_plan_refuses_what_multiples_do_not_reach() -> None:
     """Half of vgg16's filters of each layer, or more: with multiples of 256 most of its layers stay whole."""
-    raw = {"network": "vgg16", "method": {"name": "prune", "removed_macs_fraction": 0.9}}
+    raw = {"network": "vgg16", "method": {"name": "prune", "asked_removed_macs_fraction": 0.9}}
     data = {"name": random_pixels(224), "train_images": 8}
     parse_trial(raw | {"data": data}, "test")
     with pytest.raises(ConfigError, match=r"vgg16 can lose, which is 0\.2.*, pruning.width_multiple = 256"):
@@ -178,7 +178,7 @@ def test_what_is_left_of_a_slimmed_network_that_reads_other_images(rule: dict[st
 
 def test_a_budget_that_is_impossible_at_a_size_is_refused_there_alone() -> None:
     """alexnet's linear layers, which lose nothing here, weigh the more the smaller the images are."""
-    raw = {"network": "alexnet", "method": {"name": "prune", "removed_macs_fraction": 0.9}}
+    raw = {"network": "alexnet", "method": {"name": "prune", "asked_removed_macs_fraction": 0.9}}
 
     def parsed(side_px: int) -> None:
         parse_trial(raw | {"data": {"name": random_pixels(side_px), "train_images": 8}}, "test")
@@ -190,7 +190,11 @@ def test_a_budget_that_is_impossible_at_a_size_is_refused_there_alone() -> None:
 
 
 def test_of_a_network_with_windows_nothing_is_known_at_other_sizes() -> None:
-    raw = {"network": "swin_t", "method": {"name": "prune", "removed_macs_fraction": 0.9}, "pruning": {"linear": True}}
+    raw = {
+        "network": "swin_t",
+        "method": {"name": "prune", "asked_removed_macs_fraction": 0.9},
+        "pruning": {"linear": True},
+    }
     with pytest.raises(ConfigError, match=r"0\.9 of the MACs is more than swin_t can lose"):
         parse_trial(raw | {"data": {"name": random_pixels(224), "train_images": 8}}, "test")
     parse_trial(raw | {"data": {"name": random_pixels(97), "train_images": 8}}, "test")

@@ -19,7 +19,7 @@ from tests.tailor.trials import planned_stages, short_trial
 Fitted = Callable[[str], ModelState]
 RULE = GroupRule()
 CONTROLS: list[tuple[str, dict[str, Any]]] = [
-    ("score_filters", {"name": "prune", "criterion": "random", "steps": 3, "removed_macs_fraction": 0.3}),
+    ("score_filters", {"name": "prune", "criterion": "random", "steps": 3, "asked_removed_macs_fraction": 0.3}),
     ("prune", {"name": "transtailor", "prune_by": "random", "steps": 3}),
 ]
 
@@ -41,7 +41,7 @@ def test_each_step_draws_anew(kind: str, method: dict[str, Any], fitted: Fitted,
     state = scored(fitted("digits_vgg"))
     drawn: list[dict[str, Tensor]] = []
     for stage in drawing_stages(kind, method):
-        same = {} if kind == "score_filters" else {"removed_macs_fraction": 0.3}
+        same = {} if kind == "score_filters" else {"asked_removed_macs_fraction": 0.3}
         drawn.append(compute(replace(stage, **same), state, place).tensors)
     for left, right in ((0, 1), (0, 2), (1, 2)):
         assert any(not torch.equal(drawn[left][name], drawn[right][name]) for name in drawn[0])

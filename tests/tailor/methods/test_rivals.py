@@ -33,7 +33,9 @@ def result_of(events: list[StageEvent], kind: str, number: int = 0) -> Any:
 def test_a_smaller_dense_network_is_narrower_everywhere_by_about_the_same_share(
     network: str, run: Run, shared_cache: Cache
 ) -> None:
-    events = run(short_trial({"name": "smaller_dense", "removed_macs_fraction": 0.5}, network=network), shared_cache)
+    events = run(
+        short_trial({"name": "smaller_dense", "asked_removed_macs_fraction": 0.5}, network=network), shared_cache
+    )
     info = events[-1].result.info
     assert 0.45 <= info["macs"] / info["original_macs"] <= 0.5
     inner = info["layers"][:-1]  # the head's width is the number of classes
@@ -45,7 +47,7 @@ def test_a_smaller_dense_network_is_narrower_everywhere_by_about_the_same_share(
 
 
 def test_widths_from_scratch_are_those_of_the_pruned_network_and_nothing_else_is(run: Run, shared_cache: Cache) -> None:
-    method = {"name": "prune", "criterion": "l1", "removed_macs_fraction": 0.3}
+    method = {"name": "prune", "criterion": "l1", "asked_removed_macs_fraction": 0.3}
     kept = run(short_trial(method), shared_cache)
     fresh = run(short_trial(method | {"weights": "reinitialised"}), shared_cache)
     pruned, made_new = result_of(kept, "prune").model_state(), result_of(fresh, "reinitialise").model_state()
@@ -74,7 +76,7 @@ def test_a_plan_knows_which_networks_have_parameters_without_a_reset(network: st
 
 def reinitialisation(network: str) -> Reinitialise:
     """The stage as a trial of this network has it."""
-    method = {"name": "prune", "weights": "reinitialised", "removed_macs_fraction": 0.1}
+    method = {"name": "prune", "weights": "reinitialised", "asked_removed_macs_fraction": 0.1}
     stages = planned_stages(short_trial(method, network=network, pruning={"linear": True}))
     return next(stage for stage in stages if isinstance(stage, Reinitialise))
 
@@ -124,7 +126,7 @@ def test_tune_first_tunes_the_whole_network_as_full_fine_tuning_does(run: Run, s
 
 
 def test_iterative_pruning_scores_anew_and_reaches_equal_shares_of_the_budget(run: Run, shared_cache: Cache) -> None:
-    method = {"name": "prune", "criterion": "taylor", "steps": 3, "removed_macs_fraction": 0.3}
+    method = {"name": "prune", "criterion": "taylor", "steps": 3, "asked_removed_macs_fraction": 0.3}
     events = run(short_trial(method), shared_cache)
     asked = [event.result.stage.asked_removed_macs_fraction for event in events if event.point is not None]
     assert asked == [0.1, 0.2, 0.3]
@@ -136,7 +138,7 @@ def all_methods(seed: int) -> list[dict[str, Any]]:
     """A known sweep: every kind of beginning, several budgets, both orders."""
     budgets = (0.2, 0.4)
     rivals = [
-        {"name": "prune", "criterion": criterion, "removed_macs_fraction": budget, "order": order}
+        {"name": "prune", "criterion": criterion, "asked_removed_macs_fraction": budget, "order": order}
         for criterion in ("l1", "taylor")
         for budget in budgets
         for order in ("head_first", "tune_first")

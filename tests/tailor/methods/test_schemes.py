@@ -68,7 +68,10 @@ def interrupted_and_resumed(stage: Stage, state: ModelState, place: StageContext
 def softly(network: str, **settings: Any) -> stages.FineTuneSoftly:
     recipe = Recipe(short_trial({"name": "fine_tune"}, network=network, **settings))
     return stages.FineTuneSoftly(
-        **vars(recipe.fine_tune(PARENT, 1)), rule=recipe.rule, removed_macs_fraction=0.3, minimum_filters_fraction=0.1
+        **vars(recipe.fine_tune(PARENT, 1)),
+        rule=recipe.rule,
+        asked_removed_macs_fraction=0.3,
+        minimum_filters_fraction=0.1,
     )
 
 
@@ -123,7 +126,7 @@ def test_zeroed_filters_go_on_training_and_others_may_be_zeroed_next(fitted: Fit
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_what_is_removed_is_what_the_last_epoch_zeroed(network: str, run: Run, shared_cache: Cache) -> None:
-    events = run(short_trial({"name": "sfp", "removed_macs_fraction": 0.3}, network=network), shared_cache)
+    events = run(short_trial({"name": "sfp", "asked_removed_macs_fraction": 0.3}, network=network), shared_cache)
     assert [event.result.stage.kind for event in events][2:] == [
         "fine_tune_softly",
         "score_filters",
@@ -148,7 +151,7 @@ def test_what_is_removed_is_what_the_last_epoch_zeroed(network: str, run: Run, s
 
 def test_the_masked_network_is_the_whole_one_with_its_zeroed_filters(run: Run, shared_cache: Cache) -> None:
     """As the authors evaluate it: the same tuning, and no filter removed, so no MACs are saved."""
-    method = {"name": "sfp", "removed_macs_fraction": 0.3}
+    method = {"name": "sfp", "asked_removed_macs_fraction": 0.3}
     slimmed = run(short_trial(method, network="digits_resnet"), shared_cache)
     masked = run(short_trial(method | {"evaluated": "masked"}, network="digits_resnet"), shared_cache)
     assert [event.result.key for event in masked[:3]] == [event.result.key for event in slimmed[:3]]
@@ -255,11 +258,11 @@ def test_a_tick_resumed_equals_straight(fitted: Fitted, place: StageContext, tmp
 
 def test_the_path_of_gbn(run: Run, shared_cache: Cache) -> None:
     """Two ticks per step, each with half of the step's pruning; the tock shrinks the gates."""
-    method = {"name": "gbn", "steps": 2, "step_macs_fraction": 0.1, "ticks": 2}
+    method = {"name": "gbn", "steps": 2, "step_removed_macs_fraction": 0.1, "ticks": 2}
     events = run(short_trial(method, network="digits_vgg_bn"), shared_cache)
     step = ["train_gates", "prune", "train_gates", "prune", "fine_tune", "operating_point"]
     assert [e.result.stage.kind for e in events] == ["train_source", "fit_head", "operating_point", *step, *step]
-    budgets = [event.result.stage.settings()["removed_macs_fraction"] for event in by_kind(events, "prune")]
+    budgets = [event.result.stage.settings()["asked_removed_macs_fraction"] for event in by_kind(events, "prune")]
     assert budgets == pytest.approx([0.05, 0.1, 0.15, 0.2])
     for budget, event in zip(budgets, by_kind(events, "prune"), strict=True):
         assert budget <= event.result.removed_macs_fraction < budget + 0.02

@@ -57,7 +57,7 @@ def test_stop_early_ends_where_the_query_says(
     shared_cache: Cache,
 ) -> None:
     """Raw beta shrinks every feature map some hundredfold; next to untrained, the accuracy falls and the rule stops."""
-    path = {"name": "transtailor", "steps": 4, "alpha_epochs": 1, "step_macs_fraction": 0.2, "beta": beta}
+    path = {"name": "transtailor", "steps": 4, "alpha_epochs": 1, "step_removed_macs_fraction": 0.2, "beta": beta}
     rates = {"epochs": 1, "head_epochs": 40, "learning_rate": 1e-7, "head_learning_rate": 0.005}
     early = path | {"stop_early": True, "tolerance_fraction": tolerance}
     whole, stopped = (

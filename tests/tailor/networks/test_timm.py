@@ -110,7 +110,7 @@ def test_a_trial_runs_on_it(run: Run, tmp_path: Path) -> None:
 def test_what_it_can_lose_is_known_before_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     full_size = replace(DATASETS["photographs"], input_shape=(3, 224, 224))
     monkeypatch.setitem(DATASETS._records, "photographs", full_size)  # type: ignore[attr-defined]
-    method = {"name": "prune", "removed_macs_fraction": 0.95}
+    method = {"name": "prune", "asked_removed_macs_fraction": 0.95}
     with pytest.raises(ConfigError, match=r"0.95 of the MACs is more than timm/resnet26 can lose, which is 0\.8"):
         parse_trial(trial("timm/resnet26", method), "test")
     parse_trial(trial("timm/resnet26", method, pruning={"residual": "coupled"}), "test")

@@ -98,9 +98,9 @@ def test_a_call(name: str) -> None:
     model = case.make()
     if case.refused:
         with pytest.raises(ConfigError, match=case.refused):
-            tailor.prune(model, torch.zeros(2, *SHAPE), criterion="l2", removed_macs_fraction=case.removes)
+            tailor.prune(model, torch.zeros(2, *SHAPE), criterion="l2", asked_removed_macs_fraction=case.removes)
         return
-    made = tailor.prune(model, torch.zeros(2, *SHAPE), criterion="l2", removed_macs_fraction=case.removes)
+    made = tailor.prune(model, torch.zeros(2, *SHAPE), criterion="l2", asked_removed_macs_fraction=case.removes)
     assert " ".join(group.layers[0] for group in made.groups if group.reason is None) == case.prunes
     reasons = {group.layers[0]: group.reason for group in made.groups if group.reason is not None}
     assert {layer for layer, words in case.why.items() if words not in reasons[layer]} == set(), reasons
@@ -128,7 +128,7 @@ def assert_every_layer_is_listed(model: nn.Module, made: PrunedNetwork) -> None:
 @pytest.mark.parametrize("name", ["InstanceNorm2d", "GroupNorm of each channel without factors", "scale"])
 def test_what_was_saved_is_loaded(name: str, tmp_path: Path) -> None:
     model = CASES[name].make()
-    made = tailor.prune(model, example(), criterion="l2", removed_macs_fraction=0.2)
+    made = tailor.prune(model, example(), criterion="l2", asked_removed_macs_fraction=0.2)
     made.save(tmp_path)
     assert torch.equal(outputs_of(tailor.load(tmp_path, model=model)), outputs_of(made.model))
     norms = [module for module in made.model.modules() if isinstance(module, nn.InstanceNorm2d)]
@@ -153,7 +153,7 @@ def test_a_trial(name: str, imported: Cache, run: Callable[..., list[StageEvent]
     config = parse_trial(
         {
             "network": name,
-            "method": {"name": "prune", "criterion": "l1", "removed_macs_fraction": case.removes},
+            "method": {"name": "prune", "criterion": "l1", "asked_removed_macs_fraction": case.removes},
             "pruning": {"residual": "coupled", "linear": True},
             "source": {"epochs": 1, "batch_size": 512},
             "optimisation": {"epochs": 1, "head_epochs": 1, "batch_size": 512},

@@ -49,10 +49,10 @@ def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
 
 
 def test_it_prunes_by_data_as_a_trial_does(run: Run, shared_cache: Cache) -> None:
-    method = {"name": "prune", "criterion": "taylor", "removed_macs_fraction": 0.3}
+    method = {"name": "prune", "criterion": "taylor", "asked_removed_macs_fraction": 0.3}
     results, model, loader = trial(run, shared_cache, method)
     made = tailor.prune(
-        model, loader[0][0], criterion="taylor", removed_macs_fraction=0.3, loader=loader, batch_size=32, seed=3
+        model, loader[0][0], criterion="taylor", asked_removed_macs_fraction=0.3, loader=loader, batch_size=32, seed=3
     )
     expected = last(results, "prune").model_state()
     assert same(made.model.state_dict(), expected.tensors)
@@ -64,11 +64,11 @@ def test_it_prunes_by_data_as_a_trial_does(run: Run, shared_cache: Cache) -> Non
 
 
 def test_transtailor_is_that_of_a_trial(run: Run, shared_cache: Cache) -> None:
-    method = {"name": "transtailor", "steps": 2, "step_macs_fraction": 0.15, "alpha_epochs": 1}
+    method = {"name": "transtailor", "steps": 2, "step_removed_macs_fraction": 0.15, "alpha_epochs": 1}
     results, model, loader = trial(run, shared_cache, method)
     before = copy.deepcopy(model.state_dict())
     made = tailor.transtailor(
-        model, loader[0][0], removed_macs_fraction=0.3, loader=loader, steps=2, alpha_epochs=1, seed=3, **TUNING
+        model, loader[0][0], asked_removed_macs_fraction=0.3, loader=loader, steps=2, alpha_epochs=1, seed=3, **TUNING
     )
     expected = last(results, "fine_tune").model_state().fold_factors()
     assert same(made.model.state_dict(), expected.tensors)
@@ -104,13 +104,13 @@ def named_loss(outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
 def test_a_loss_of_the_users_own_is_the_one_that_scores_and_trains() -> None:
     """The usual loss given as the user's own, for the same network: equal up to how the mean is rounded."""
     usual = tailor.transtailor(
-        small(), torch.zeros(1, 8), removed_macs_fraction=0.3, loader=pairs(), steps=1, alpha_epochs=2, epochs=2
+        small(), torch.zeros(1, 8), asked_removed_macs_fraction=0.3, loader=pairs(), steps=1, alpha_epochs=2, epochs=2
     )
     torch.manual_seed(0)
     own = tailor.transtailor(
         Named(),
         torch.zeros(1, 8),
-        removed_macs_fraction=0.3,
+        asked_removed_macs_fraction=0.3,
         loader=iter(pairs()),
         loss=named_loss,
         steps=1,
@@ -127,7 +127,7 @@ def one_output() -> nn.Sequential:
 
 
 def test_real_targets_may_be_a_column() -> None:
-    settings: dict[str, Any] = {"removed_macs_fraction": 0.3, "steps": 1, "alpha_epochs": 1, "epochs": 2}
+    settings: dict[str, Any] = {"asked_removed_macs_fraction": 0.3, "steps": 1, "alpha_epochs": 1, "epochs": 2}
     batches = [(inputs, inputs[:, 0] * 2.0) for inputs, _ in pairs()]
     row, column = (
         tailor.transtailor(one_output(), torch.zeros(1, 8), loader=loader, **settings).model.state_dict()
@@ -151,7 +151,7 @@ def test_a_label_of_each_pixel_trains_as_torchs_mean_does() -> None:
     settings: dict[str, Any] = {"steps": 1, "alpha_epochs": 1, "epochs": 2, "learning_rate": 0.05}
     usual, own = (
         tailor.transtailor(
-            Pixelwise(), images[:1], removed_macs_fraction=0.375, loader=loader, loss=loss, **settings
+            Pixelwise(), images[:1], asked_removed_macs_fraction=0.375, loader=loader, loss=loss, **settings
         ).model.state_dict()
         for loss in (None, nn.CrossEntropyLoss())
     )
@@ -163,7 +163,7 @@ def test_outputs_in_a_dictionary_are_not_converted_to_another_precision() -> Non
     settings: dict[str, Any] = {"steps": 1, "alpha_epochs": 1, "epochs": 1, "precision": "bf16"}
     with pytest.raises(ConfigError, match="Named returns a dict; leave precision out"):
         tailor.transtailor(
-            Named(), torch.zeros(1, 8), removed_macs_fraction=0.3, loader=pairs(), loss=named_loss, **settings
+            Named(), torch.zeros(1, 8), asked_removed_macs_fraction=0.3, loader=pairs(), loss=named_loss, **settings
         )
 
 
@@ -171,21 +171,30 @@ def test_another_loss_chooses_other_filters() -> None:
     kept = []
     for loss in (None, nn.CrossEntropyLoss(), lambda outputs, _targets: outputs[:, 0].square().mean()):
         settings: dict[str, Any] = {"loader": pairs(), "loss": loss}
-        kept.append(tailor.prune(small(), torch.zeros(1, 8), removed_macs_fraction=0.5, **settings).groups[0].kept)
+        kept.append(
+            tailor.prune(small(), torch.zeros(1, 8), asked_removed_macs_fraction=0.5, **settings).groups[0].kept
+        )
     assert kept[0] == kept[1] != kept[2]
 
 
 @pytest.mark.parametrize("criterion", sorted(CRITERIA))
 def test_every_criterion_scores(criterion: str) -> None:
-    made = tailor.prune(small(), torch.zeros(1, 8), removed_macs_fraction=0.4, criterion=criterion, loader=pairs())
+    made = tailor.prune(
+        small(), torch.zeros(1, 8), asked_removed_macs_fraction=0.4, criterion=criterion, loader=pairs()
+    )
     assert made.removed_macs_fraction >= 0.4
 
 
 def test_what_changes_the_function_on_purpose_is_not_compared() -> None:
     made = tailor.prune(
-        small(), torch.zeros(1, 8), removed_macs_fraction=0.4, loader=pairs(), measure_norms=True, shift_means=True
+        small(),
+        torch.zeros(1, 8),
+        asked_removed_macs_fraction=0.4,
+        loader=pairs(),
+        measure_norms=True,
+        shift_means=True,
     )
-    plain = tailor.prune(small(), torch.zeros(1, 8), criterion="l2", removed_macs_fraction=0.4)
+    plain = tailor.prune(small(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.4)
     assert made.params == plain.params
     assert not torch.equal(made.model.get_buffer("1.running_mean"), plain.model.get_buffer("1.running_mean"))
 
@@ -215,7 +224,11 @@ TRANSTAILOR: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
     "own layer": (own_layer, {}, "factors follow 0, a Doubled, .*; set exclude = \\['0'\\], or beta = 'grad'"),
     "smoothing": (small, {"loss": nn.CrossEntropyLoss(), "label_smoothing": 0.1}, "label_smoothing is a part"),
     "setting": (small, {"epoch": 1}, "no setting 'epoch'; did you mean 'epochs'"),
-    "fraction": (small, {"removed_macs_fraction": 30}, "removed_macs_fraction = 30; expected a number between"),
+    "fraction": (
+        small,
+        {"asked_removed_macs_fraction": 30},
+        "asked_removed_macs_fraction = 30; expected a number between",
+    ),
     "steps": (small, {"steps": 0}, "steps: Input should be greater than or equal to 1"),
     "no data": (small, {"loader": None}, "give loader"),
     "frozen": (frozen, {"beta": "fold"}, "does not train 1.bias, 1.weight .*multiplies factors into them"),
@@ -230,7 +243,7 @@ TRANSTAILOR: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
 @pytest.mark.parametrize("mistake", sorted(TRANSTAILOR))
 def test_mistakes_of_transtailor_are_explained(mistake: str) -> None:
     make, given, words = TRANSTAILOR[mistake]
-    settings: dict[str, Any] = {"removed_macs_fraction": 0.3, "loader": pairs(), "epochs": 1, "alpha_epochs": 1}
+    settings: dict[str, Any] = {"asked_removed_macs_fraction": 0.3, "loader": pairs(), "epochs": 1, "alpha_epochs": 1}
     with pytest.raises(ConfigError, match=words) as found:
         tailor.transtailor(make(), torch.zeros(1, 8), **settings | given)
     assert "#" not in str(found.value)
@@ -238,7 +251,9 @@ def test_mistakes_of_transtailor_are_explained(mistake: str) -> None:
 
 def test_a_layer_of_the_users_own_can_be_tuned_without_factors() -> None:
     settings: dict[str, Any] = {"steps": 1, "epochs": 1, "alpha_epochs": 1, "beta": "grad"}
-    made = tailor.transtailor(own_layer(), torch.zeros(1, 8), removed_macs_fraction=0.3, loader=pairs(), **settings)
+    made = tailor.transtailor(
+        own_layer(), torch.zeros(1, 8), asked_removed_macs_fraction=0.3, loader=pairs(), **settings
+    )
     assert not [name for name, _ in made.model.named_buffers()]
     assert not made.model[0]._forward_hooks  # type: ignore[index,union-attr]
 
@@ -246,7 +261,7 @@ def test_a_layer_of_the_users_own_can_be_tuned_without_factors() -> None:
 def test_what_is_not_trained_stays_to_the_bit() -> None:
     settings: dict[str, Any] = {"steps": 1, "epochs": 1, "alpha_epochs": 1, "beta": "grad"}
     model = frozen()
-    made = tailor.transtailor(model, torch.zeros(1, 8), removed_macs_fraction=0.3, loader=pairs(), **settings)
+    made = tailor.transtailor(model, torch.zeros(1, 8), asked_removed_macs_fraction=0.3, loader=pairs(), **settings)
     kept = list(made.groups[0].kept)
     assert torch.equal(made.model[0].weight, model[0].weight[kept])  # type: ignore[index,union-attr,arg-type]
     assert not made.model[0].weight.requires_grad  # type: ignore[index,union-attr]
@@ -259,7 +274,7 @@ def test_what_is_drawn_leaves_the_users_numbers_as_they_were() -> None:
     drawn = torch.random.get_rng_state()
     with torch.no_grad():
         one, other = (
-            tailor.transtailor(model, torch.zeros(1, 8), removed_macs_fraction=0.3, **settings) for _ in range(2)
+            tailor.transtailor(model, torch.zeros(1, 8), asked_removed_macs_fraction=0.3, **settings) for _ in range(2)
         )
     assert torch.equal(torch.random.get_rng_state(), drawn)
     assert same(one.model.state_dict(), other.model.state_dict())
@@ -268,7 +283,7 @@ def test_what_is_drawn_leaves_the_users_numbers_as_they_were() -> None:
 def test_a_loss_that_is_no_longer_finite_ends_the_training() -> None:
     settings: dict[str, Any] = {"steps": 1, "epochs": 3, "alpha_epochs": 0, "learning_rate": 1e30}
     with pytest.raises(TrainingError, match="a smaller learning rate may help"):
-        tailor.transtailor(small(), torch.zeros(1, 8), removed_macs_fraction=0.3, loader=pairs(), **settings)
+        tailor.transtailor(small(), torch.zeros(1, 8), asked_removed_macs_fraction=0.3, loader=pairs(), **settings)
 
 
 LOADERS: dict[str, tuple[Any, Any, str]] = {
@@ -297,10 +312,10 @@ def test_mistakes_of_data_are_explained(mistake: str) -> None:
     loader, loss, words = LOADERS[mistake]
     with pytest.raises(ConfigError, match=words):
         tailor.prune(
-            small(), torch.zeros(1, 8), removed_macs_fraction=0.3, criterion="taylor", loader=loader, loss=loss
+            small(), torch.zeros(1, 8), asked_removed_macs_fraction=0.3, criterion="taylor", loader=loader, loss=loss
         )
 
 
 def test_allocations_that_choose_by_validation_images_are_refused() -> None:
     with pytest.raises(ConfigError, match="'legr' chooses by validation images"):
-        tailor.prune(small(), torch.zeros(1, 8), removed_macs_fraction=0.3, allocation="legr", loader=pairs())
+        tailor.prune(small(), torch.zeros(1, 8), asked_removed_macs_fraction=0.3, allocation="legr", loader=pairs())

@@ -55,7 +55,12 @@ def pruned(request: pytest.FixtureRequest) -> tuple[nn.Module, PrunedNetwork, Te
     torch.manual_seed(0)
     make, shape, settings = NETWORKS_OF_USERS[request.param]
     model, example = noisy(make()), images(shape)
-    return model, tailor.prune(model, example, criterion="l2", removed_macs_fraction=0.4, **settings), example, settings
+    return (
+        model,
+        tailor.prune(model, example, criterion="l2", asked_removed_macs_fraction=0.4, **settings),
+        example,
+        settings,
+    )
 
 
 def run(model: nn.Module, inputs: Tensor) -> Tensor:
@@ -105,7 +110,7 @@ def test_what_was_saved_is_loaded_bit_by_bit(
 
 def test_a_model_that_was_trained_since_is_saved_as_it_is(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
-    made = tailor.prune(network, torch.zeros(1, 8), criterion="l2", removed_macs_fraction=0.5)
+    made = tailor.prune(network, torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.5)
     with torch.no_grad():
         made.model[2].bias.fill_(7.0)  # type: ignore[union-attr,operator]
     made.save(tmp_path)
@@ -124,7 +129,7 @@ def test_the_original_is_untouched() -> None:
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     flags = [module.training for module in model.modules()]
     drawn = torch.random.get_rng_state()
-    made = tailor.prune(model, images((3, 8, 8), dtype=torch.float32), criterion="l2", removed_macs_fraction=0.4)
+    made = tailor.prune(model, images((3, 8, 8), dtype=torch.float32), criterion="l2", asked_removed_macs_fraction=0.4)
     assert torch.equal(torch.random.get_rng_state(), drawn)
     assert {name: id(p) for name, p in model.named_parameters()} == tensors
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
@@ -140,14 +145,14 @@ def test_the_original_is_untouched() -> None:
 def test_excluded_modules_keep_all_filters() -> None:
     torch.manual_seed(0)
     model, example = small_networks.Chain(), images((3, 8, 8), dtype=torch.float32)
-    made = tailor.prune(model, example, criterion="l2", removed_macs_fraction=0.3, exclude=["second"])
+    made = tailor.prune(model, example, criterion="l2", asked_removed_macs_fraction=0.3, exclude=["second"])
     fate = {group.layers[0]: group for group in made.groups}
     assert fate["second"].kept == tuple(range(8)) and "excluded" in str(fate["second"].reason)
     assert len(fate["first"].kept) < 8
     with pytest.raises(
         ConfigError, match=r"exclude: the network has no module 'secnd'; did you mean 'second'\? \(valid: \w"
     ):
-        tailor.prune(model, example, criterion="l2", removed_macs_fraction=0.3, exclude=["secnd"])
+        tailor.prune(model, example, criterion="l2", asked_removed_macs_fraction=0.3, exclude=["secnd"])
 
 
 class CountsFilters(nn.Module):
@@ -243,16 +248,19 @@ OUTPUTS = [(WithOther, other) for other in OTHERS] + [(Padded, "infinite"), (Pad
 def test_outputs_are_compared_next_to_others_of_any_kind(network: type[WithOther], other: str) -> None:
     torch.manual_seed(0)
     right, wrong = network(OTHERS[other]), network(OTHERS[other], is_right=False)
-    assert tailor.prune(right, torch.ones(1, 8), criterion="l2", removed_macs_fraction=0.3).removed_macs_fraction >= 0.3
+    assert (
+        tailor.prune(right, torch.ones(1, 8), criterion="l2", asked_removed_macs_fraction=0.3).removed_macs_fraction
+        >= 0.3
+    )
     with pytest.raises(ConfigError, match=r"computes something else .* \(they differ by [0-9.e-]+\)"):
-        tailor.prune(wrong, torch.ones(1, 8), criterion="l2", removed_macs_fraction=0.3)
+        tailor.prune(wrong, torch.ones(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
 
 
 def test_a_number_that_is_infinite_in_one_of_the_two_only_is_a_difference() -> None:
     torch.manual_seed(0)
     network = Divides()
     with pytest.raises(ConfigError, match=r"\(in one of the two some numbers are not finite\): its code"):
-        tailor.prune(network, torch.ones(1, 8), criterion="l2", removed_macs_fraction=0.3)
+        tailor.prune(network, torch.ones(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
 
 
 class OnlyZeros(CountsFilters):
@@ -294,9 +302,19 @@ def broken(model: nn.Module) -> nn.Module:
 
 
 MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
-    "per cent": (linear, torch.zeros(1, 8), {"removed_macs_fraction": 30}, "removed_macs_fraction.*for 30% type 0.3"),
-    "nothing": (linear, torch.zeros(1, 8), {"removed_macs_fraction": 0.0}, "greater than 0"),
-    "too much": (linear, torch.zeros(1, 8), {"removed_macs_fraction": 0.99}, "more than Sequential can lose.*; choose"),
+    "per cent": (
+        linear,
+        torch.zeros(1, 8),
+        {"asked_removed_macs_fraction": 30},
+        "asked_removed_macs_fraction.*for 30% type 0.3",
+    ),
+    "nothing": (linear, torch.zeros(1, 8), {"asked_removed_macs_fraction": 0.0}, "greater than 0"),
+    "too much": (
+        linear,
+        torch.zeros(1, 8),
+        {"asked_removed_macs_fraction": 0.99},
+        "more than Sequential can lose.*; choose",
+    ),
     "criterion": (linear, torch.zeros(1, 8), {"criterion": "l22"}, "no such criterion; did you mean 'l2'"),
     "no data": (linear, torch.zeros(1, 8), {"criterion": "taylor"}, "criterion 'taylor' reads data; give loader"),
     "no data for norms": (small_networks.Gated, images((3, 8, 8)).float(), {"measure_norms": True}, "give loader"),
@@ -337,19 +355,19 @@ MISTAKES: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
 def test_mistakes_are_explained(mistake: str) -> None:
     make, example, given, words = MISTAKES[mistake]
     with pytest.raises(ConfigError, match=words) as found:
-        tailor.prune(make(), example, **{"criterion": "l2", "removed_macs_fraction": 0.3} | given)
+        tailor.prune(make(), example, **{"criterion": "l2", "asked_removed_macs_fraction": 0.3} | given)
     assert "#" not in str(found.value) and "pruning." not in str(found.value)
 
 
 def test_outputs_may_be_dictionaries_and_weights_tied() -> None:
-    made = tailor.prune(Named(), torch.ones(1, 8), criterion="l2", removed_macs_fraction=0.3)
+    made = tailor.prune(Named(), torch.ones(1, 8), criterion="l2", asked_removed_macs_fraction=0.3)
     assert made.model(torch.ones(2, 8))["out"].shape == (2, 3)
 
 
 def test_series_are_inputs_as_images_are(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network, example = Series(), torch.randn(2, 4, 20)
-    made = tailor.prune(network, example, criterion="l2", removed_macs_fraction=0.28)
+    made = tailor.prune(network, example, criterion="l2", asked_removed_macs_fraction=0.28)
     deep = made.model.get_submodule("deep")
     assert isinstance(deep, nn.Conv1d) and deep.groups == deep.in_channels == deep.out_channels < 16
     made.save(tmp_path)
@@ -357,7 +375,7 @@ def test_series_are_inputs_as_images_are(tmp_path: Path) -> None:
 
 
 def test_another_network_is_refused(tmp_path: Path) -> None:
-    tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", removed_macs_fraction=0.3).save(tmp_path)
+    tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3).save(tmp_path)
     with pytest.raises(ConfigError, match="do not fit CountsFilters: '0.bias' is unknown"):
         tailor.load(tmp_path, model=CountsFilters())
     narrow = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 3))
@@ -375,7 +393,7 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_prune_saved_is_not_for_the_functions_that_read_a_trials_model(tmp_path: Path) -> None:
-    tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", removed_macs_fraction=0.3).save(tmp_path)
+    tailor.prune(linear(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.3).save(tmp_path)
     with pytest.raises(ConfigError, match=r"a network of your own; .*--module net.py:Net.*tailor.load\('"):
         tailor.load_model(tmp_path)
 
@@ -388,7 +406,7 @@ def test_wide_layers_keep_multiples_of_eight_unless_they_are_coarse() -> None:
     model = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(128 * 64, 5))
 
     def filters_of(**settings: Any) -> list[int]:
-        made = tailor.prune(model, example, removed_macs_fraction=0.3, criterion="random", **settings).model
+        made = tailor.prune(model, example, asked_removed_macs_fraction=0.3, criterion="random", **settings).model
         return [len(layer.weight) for layer in made[:-2]]
 
     narrow, *wide = filters_of()
@@ -396,5 +414,5 @@ def test_wide_layers_keep_multiples_of_eight_unless_they_are_coarse() -> None:
     assert any(filters % 8 for filters in filters_of(width_multiple=1)[1:])
     assert all(filters % 8 == 0 for filters in filters_of(multiple_from_filters=1))
     coarse = nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 4, 1))
-    filters = tailor.prune(coarse, example, criterion="l2", removed_macs_fraction=0.3).model[0].out_channels
+    filters = tailor.prune(coarse, example, criterion="l2", asked_removed_macs_fraction=0.3).model[0].out_channels
     assert filters == 44  # 0.3 and no more, as any width allows; eight filters are an eighth of the MACs

@@ -29,7 +29,7 @@ def pruned(targets: Any) -> tailor.PrunedNetwork:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
     inputs = torch.randn(6, 8)
-    return tailor.prune(network, inputs, removed_macs_fraction=0.4, loader=[(inputs, targets)])
+    return tailor.prune(network, inputs, asked_removed_macs_fraction=0.4, loader=[(inputs, targets)])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -61,9 +61,9 @@ def test_others_are_refused(targets: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"macs_fraction": 0.3}, "no setting 'macs_fraction'; did you mean 'removed_macs_fraction'"),
-        ({"pruning_ratio": 0.3}, "no setting 'pruning_ratio'; did you mean 'removed_macs_fraction'"),
-        ({"removed_macs_fraction": 0.3, "criterium": "l1"}, "no setting 'criterium'; did you mean 'criterion'"),
+        ({"macs_fraction": 0.3}, "no setting 'macs_fraction'; did you mean 'asked_removed_macs_fraction'"),
+        ({"pruning_ratio": 0.3}, "no setting 'pruning_ratio'; did you mean 'asked_removed_macs_fraction'"),
+        ({"asked_removed_macs_fraction": 0.3, "criterium": "l1"}, "no setting 'criterium'; did you mean 'criterion'"),
         ({"loaders": []}, "no setting 'loaders'; did you mean 'loader'"),
     ],
 )
@@ -90,7 +90,7 @@ class Gated(nn.Module):
 
 
 def test_a_layer_that_stays_says_how_many_filters_it_has() -> None:
-    network = tailor.prune(Gated(), torch.zeros(1, 8), criterion="l2", removed_macs_fraction=0.2)
+    network = tailor.prune(Gated(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.2)
     first = next(group for group in network.groups if group.layers[0] == "first")
     assert first.reason is not None
     assert (first.filters, len(first.kept)) == (16, 16) and "16 stay" in str(first)

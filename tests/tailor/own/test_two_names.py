@@ -139,7 +139,7 @@ def test_it_is_pruned_saved_and_loaded(network: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = NETWORKS[network]().eval()
     images = torch.randn(2, 3, 8, 8)
-    pruned = tailor.prune(model, images, criterion="l2", removed_macs_fraction=0.2)
+    pruned = tailor.prune(model, images, criterion="l2", asked_removed_macs_fraction=0.2)
     assert pruned.removed_macs_fraction >= 0.2
     assert pruned.params == sum(parameter.numel() for parameter in pruned.model.parameters())
     pruned.save(tmp_path)
@@ -156,7 +156,7 @@ def test_further_names_change_nothing(network: str) -> None:
     kept = []
     for make in (TwoNames, NETWORKS[network]):
         torch.manual_seed(0)
-        pruned = tailor.prune(make().eval(), torch.zeros(1, 3, 8, 8), criterion="l2", removed_macs_fraction=0.3)
+        pruned = tailor.prune(make().eval(), torch.zeros(1, 3, 8, 8), criterion="l2", asked_removed_macs_fraction=0.3)
         kept.append([(str(group), group.kept) for group in pruned.groups])
     assert kept[0] == kept[1]
 
@@ -166,7 +166,7 @@ def test_what_is_excluded_by_any_of_its_names_keeps_its_filters(name: str) -> No
     model = TwoNames(name_children)
     example = torch.zeros(1, 3, 8, 8)
     try:
-        pruned = tailor.prune(model, example, criterion="l2", removed_macs_fraction=0.3, exclude=[name])
+        pruned = tailor.prune(model, example, criterion="l2", asked_removed_macs_fraction=0.3, exclude=[name])
     except ConfigError as error:
         assert name == "features" and "backbone.0, backbone.3: it is excluded" in str(error)
     else:
@@ -181,7 +181,7 @@ def test_transtailor_trains_and_prunes_it(tmp_path: Path) -> None:
     loader = [(torch.randn(8, 3, 8, 8), torch.arange(8) % 4) for _ in range(2)]
     example = torch.zeros(1, 3, 8, 8)
     options = {"steps": 2, "alpha_epochs": 1, "epochs": 1}
-    pruned = tailor.transtailor(model, example, removed_macs_fraction=0.3, loader=loader, **options)
+    pruned = tailor.transtailor(model, example, asked_removed_macs_fraction=0.3, loader=loader, **options)
     features = pruned.model.features
     assert isinstance(features, nn.Sequential)
     assert features[0] is pruned.model.backbone[0]  # type: ignore[index]

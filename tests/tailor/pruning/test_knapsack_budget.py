@@ -106,7 +106,13 @@ def test_a_budget_that_no_width_meets_is_refused() -> None:
 
 
 def test_a_trial_prunes_by_it(run: Run, shared_cache: Cache) -> None:
-    method = {"name": "prune", "criterion": "l1", "removed_macs_fraction": 0.4, "allocation": "knapsack", "steps": 2}
+    method = {
+        "name": "prune",
+        "criterion": "l1",
+        "asked_removed_macs_fraction": 0.4,
+        "allocation": "knapsack",
+        "steps": 2,
+    }
     events = run(short_trial(method), shared_cache)
     cuts = [event.result for event in events if event.result.stage.kind == "prune_by_knapsack"]
     assert [cut.info["solved"] for cut in cuts] == ["exact", "exact"]

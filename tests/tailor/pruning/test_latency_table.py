@@ -78,7 +78,7 @@ def test_what_is_chosen_meets_the_milliseconds_and_has_measured_widths(table: La
 
 def trial(file: Path, sha256: str, **latency: float) -> TrialConfig:
     allocation = {"name": "latency", "table": str(file), "table_sha256": sha256} | (
-        latency or {"latency_fraction": 0.7}
+        latency or {"asked_latency_fraction": 0.7}
     )
     return short_trial({"name": "prune", "criterion": "l1", "allocation": allocation}, network="digits_resnet")
 
@@ -96,7 +96,7 @@ def test_the_key_has_the_tables_content_and_not_its_path(table: LatencyTable, tm
     other = written(changed, tmp_path, "changed.json")
     assert keys(trial(*here)) == keys(trial(*there)) != keys(trial(*other))
     assert trial(*here).identity() == trial(*there).identity()
-    assert keys(trial(*here)) != keys(trial(*here, latency_fraction=0.8))
+    assert keys(trial(*here)) != keys(trial(*here, asked_latency_fraction=0.8))
 
 
 def test_a_trial_prunes_by_its_table(run: Run, shared_cache: Cache, tmp_path: Path) -> None:
@@ -117,8 +117,8 @@ def trial_classes() -> int:
 @pytest.mark.parametrize(
     ("latency", "message"),
     [
-        ({"latency_fraction": 0.05}, "is less than digits_resnet can reach"),
-        ({"latency_ms": 1e9}, "is met already"),
+        ({"asked_latency_fraction": 0.05}, "is less than digits_resnet can reach"),
+        ({"asked_latency_ms": 1e9}, "is met already"),
     ],
 )
 def test_latencies_out_of_reach_are_refused_before_a_start(
@@ -180,19 +180,19 @@ def test_an_error_above_five_percent_and_another_version_are_said(table: Latency
 
 def test_steps_share_the_milliseconds_that_are_to_go(table: LatencyTable, tmp_path: Path) -> None:
     file, sha256 = written(table, tmp_path)
-    allocation = {"name": "latency", "table": str(file), "table_sha256": sha256, "latency_fraction": 0.6}
+    allocation = {"name": "latency", "table": str(file), "table_sha256": sha256, "asked_latency_fraction": 0.6}
     method = {"name": "prune", "criterion": "l1", "allocation": allocation, "steps": 2}
     planned = planned_stages(short_trial(method, network="digits_resnet"))
     surgeries = [stage for stage in planned if isinstance(stage, PruneByTable)]
-    assert [stage.latency_fraction for stage in surgeries] == [0.8, 0.6]
+    assert [stage.asked_latency_fraction for stage in surgeries] == [0.8, 0.6]
     with pytest.raises(ConfigError, match="reaches .* ms by table .* in one step"):
-        short_trial(method | {"allocation": allocation | {"latency_fraction": None, "latency_ms": 1.0}})
+        short_trial(method | {"allocation": allocation | {"asked_latency_fraction": None, "asked_latency_ms": 1.0}})
 
 
 def test_a_table_of_another_cpu_is_said_in_the_plan(table: LatencyTable, tmp_path: Path) -> None:
     elsewhere = table.replace(circumstance=table.circumstance | {"device_name": "Zilog Z80"})
     file, sha256 = written(elsewhere, tmp_path)
-    warnings = trial(file, sha256, latency_fraction=0.7).warnings()
+    warnings = trial(file, sha256, asked_latency_fraction=0.7).warnings()
     assert [line for line in warnings if "measured on Zilog Z80, and this is " in line]
 
 
@@ -203,11 +203,17 @@ def with_version(table: LatencyTable, versions: str) -> LatencyTable:
 @pytest.mark.parametrize(
     ("allocation", "message"),
     [
-        ({}, "give one of latency_ms and latency_fraction"),
-        ({"latency_ms": 1.0, "latency_fraction": 0.5}, "give one of latency_ms and latency_fraction"),
-        ({"latency_fraction": 0.5}, "is a share of the whole network's time in a table"),
-        ({"latency_ms": 1.0, "table": "t.json"}, "table and table_sha256 belong together.* sha256sum /.*/t.json"),
-        ({"latency_ms": 1.0, "table": "t.json", "table_sha256": "a", "threads": 2}, "threads is not read with a table"),
+        ({}, "give one of asked_latency_ms and asked_latency_fraction"),
+        (
+            {"asked_latency_ms": 1.0, "asked_latency_fraction": 0.5},
+            "give one of asked_latency_ms and asked_latency_fraction",
+        ),
+        ({"asked_latency_fraction": 0.5}, "is a share of the whole network's time in a table"),
+        ({"asked_latency_ms": 1.0, "table": "t.json"}, "table and table_sha256 belong together.* sha256sum /.*/t.json"),
+        (
+            {"asked_latency_ms": 1.0, "table": "t.json", "table_sha256": "a", "threads": 2},
+            "threads is not read with a table",
+        ),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(allocation: dict[str, object], message: str) -> None:
@@ -220,10 +226,10 @@ def test_a_module_is_pruned_by_a_table(tmp_path: Path) -> None:
     table = made_up_table("digits_vgg_bn", (1, 8, 8), rule)
     file, _ = written(table, tmp_path)
     module = network_of("digits_vgg_bn")
-    pruned = tailor.prune(module, torch.zeros(1, 1, 8, 8), criterion="l2", latency_fraction=0.5, table=file)
+    pruned = tailor.prune(module, torch.zeros(1, 1, 8, 8), criterion="l2", asked_latency_fraction=0.5, table=file)
     assert predicted_ms(table, pruned.state) <= 0.5 * table.whole_ms
-    with pytest.raises(ConfigError, match="give removed_macs_fraction = ..., or latency_fraction"):
-        tailor.prune(module, torch.zeros(1, 1, 8, 8), criterion="l2", latency_fraction=0.5)
+    with pytest.raises(ConfigError, match="give asked_removed_macs_fraction = ..., or asked_latency_fraction"):
+        tailor.prune(module, torch.zeros(1, 1, 8, 8), criterion="l2", asked_latency_fraction=0.5)
 
 
 def network_of(name: str) -> nn.Module:
@@ -233,7 +239,7 @@ def network_of(name: str) -> nn.Module:
 
 
 def path(file: Path, sha256: str, **settings: object) -> TrialConfig:
-    by_table = {"step_latency_fraction": 0.15, "table": str(file), "table_sha256": sha256}
+    by_table = {"step_removed_latency_fraction": 0.15, "table": str(file), "table_sha256": sha256}
     method = {"name": "transtailor", "steps": 2, "alpha_epochs": 1} | by_table | settings
     return short_trial(method, network="digits_resnet")
 
@@ -255,8 +261,8 @@ def test_transtailors_path_goes_by_milliseconds(run: Run, shared_cache: Cache, t
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"step_latency_fraction": 0.5}, "leaves no time"),
-        ({"step_latency_fraction": None}, "step_latency_fraction and table belong together"),
+        ({"step_removed_latency_fraction": 0.5}, "leaves no time"),
+        ({"step_removed_latency_fraction": None}, "step_removed_latency_fraction and table belong together"),
         ({"table_sha256": None}, "table and table_sha256 belong together"),
     ],
 )

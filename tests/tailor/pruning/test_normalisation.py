@@ -34,7 +34,7 @@ def network(scale: float) -> nn.Module:
 
 
 def kept_filters(scale: float, **settings: Any) -> list[tuple[int, ...]]:
-    pruned = tailor.prune(network(scale), IMAGE, removed_macs_fraction=0.4, width_multiple=1, **settings)
+    pruned = tailor.prune(network(scale), IMAGE, asked_removed_macs_fraction=0.4, width_multiple=1, **settings)
     return [group.kept for group in pruned.groups]
 
 
@@ -81,8 +81,8 @@ def test_criteria_of_weights_alone_are_normalised_by_default_and_no_others() -> 
         ({"criterion": "l1", "allocation": "by_kind"}, "mean"),
         ({"criterion": "l1", "allocation": "uniform"}, "none"),  # which does not compare layers
         ({"criterion": "l2_squared", "allocation": "legr"}, "none"),  # which scales each layer itself
-        ({"criterion": "l1", "allocation": {"name": "latency", "latency_ms": 1.0}}, "mean"),
-        ({"criterion": "l1", "allocation": {"name": "latency", "latency_fraction": 0.5} | TABLE}, "mean"),
+        ({"criterion": "l1", "allocation": {"name": "latency", "asked_latency_ms": 1.0}}, "mean"),
+        ({"criterion": "l1", "allocation": {"name": "latency", "asked_latency_fraction": 0.5} | TABLE}, "mean"),
     ],
 )
 def test_the_surgery_of_a_trial_is_normalised(method: dict[str, Any], normalisation: str) -> None:
@@ -107,19 +107,19 @@ def test_a_normalisation_without_effect_is_refused() -> None:
 
 
 def test_without_data_the_result_says_that_nothing_of_the_task_was_used() -> None:
-    pruned = tailor.prune(network(1.0), IMAGE, criterion="l2", removed_macs_fraction=0.4, width_multiple=1)
+    pruned = tailor.prune(network(1.0), IMAGE, criterion="l2", asked_removed_macs_fraction=0.4, width_multiple=1)
     assert "Nothing of your task was used" in str(pruned) and "pass loader = ..." in str(pruned)
 
 
 def test_without_data_no_criterion_is_the_default() -> None:
     with pytest.raises(ConfigError, match="neither loader nor criterion is given; give loader = .*criterion = 'l2'"):
-        tailor.prune(network(1.0), IMAGE, removed_macs_fraction=0.4)
+        tailor.prune(network(1.0), IMAGE, asked_removed_macs_fraction=0.4)
 
 
 def test_with_data_the_task_decides() -> None:
     targets = torch.zeros(4, 4, 2, 2)
     model = network(1.0)
-    pruned = tailor.prune(model, IMAGE, removed_macs_fraction=0.4, loader=[(torch.randn(4, 3, 8, 8), targets)])
+    pruned = tailor.prune(model, IMAGE, asked_removed_macs_fraction=0.4, loader=[(torch.randn(4, 3, 8, 8), targets)])
     assert pruned.criterion == "taylor" == short_trial({"name": "prune"}).method.criterion  # type: ignore[attr-defined]
     assert "Nothing of your task" not in str(pruned)
 
@@ -132,6 +132,6 @@ def test_a_users_criterion_may_give_coupled_layers_one_tensor(run: Run, shared_c
         return scores
 
     with CRITERIA.borrow("alike", Criterion(compute=alike, source="a test")):
-        method = {"name": "prune", "criterion": "alike", "removed_macs_fraction": 0.2}
+        method = {"name": "prune", "criterion": "alike", "asked_removed_macs_fraction": 0.2}
         events = run(short_trial(method, network="digits_resnet", pruning={"residual": "coupled"}), shared_cache)
     assert events[-1].point == 0

@@ -174,7 +174,7 @@ def test_by_kind_takes_the_same_share_of_each_kind_whatever_the_scale_of_its_sco
 
 
 METHODS = [
-    {"name": "prune", "criterion": "taylor", "steps": 2, "removed_macs_fraction": 0.4},
+    {"name": "prune", "criterion": "taylor", "steps": 2, "asked_removed_macs_fraction": 0.4},
     {"name": "transtailor", "steps": 2, "alpha_epochs": 1, "beta": "fold"},
 ]
 
@@ -207,7 +207,7 @@ def test_what_cannot_be_is_refused_while_planned(method: dict[str, Any], pruning
 
 @pytest.mark.parametrize("kind", ["heads", "stream"])
 def test_a_network_without_such_a_kind_is_refused_while_planned(kind: str) -> None:
-    method = {"name": "prune", "removed_macs_fraction": 0.2}
+    method = {"name": "prune", "asked_removed_macs_fraction": 0.2}
     raw = SHORT | {"network": "digits_resnet", "method": method, "pruning": {kind: True}}
     with pytest.raises(ConfigError, match=f"pruning.{kind} = true, and digits_resnet has no {kind} that can go; leave"):
         parse_trial(raw, "test")
@@ -216,5 +216,5 @@ def test_a_network_without_such_a_kind_is_refused_while_planned(kind: str) -> No
 def test_a_budget_that_heads_cannot_reach_is_refused_while_planned() -> None:
     raw = SHORT | {"network": "digits_vit", "pruning": {"heads": True, "minimum_filters_fraction": 0.0}}
     with pytest.raises(ConfigError, match="more than digits_vit can lose, which is 0.41"):
-        parse_trial(raw | {"method": {"name": "prune", "removed_macs_fraction": 0.7}}, "test")
-    parse_trial(raw | {"method": {"name": "prune", "removed_macs_fraction": 0.4}}, "test")
+        parse_trial(raw | {"method": {"name": "prune", "asked_removed_macs_fraction": 0.7}}, "test")
+    parse_trial(raw | {"method": {"name": "prune", "asked_removed_macs_fraction": 0.4}}, "test")

@@ -164,7 +164,7 @@ def test_groups_of_convolutions_are_counted_by_their_filters(what: Any) -> None:
 
 
 def test_a_trial_keeps_multiples_on_its_whole_path(run: Run, shared_cache: Cache) -> None:
-    method = {"name": "prune", "criterion": "l1", "removed_macs_fraction": 0.4, "steps": 2}
+    method = {"name": "prune", "criterion": "l1", "asked_removed_macs_fraction": 0.4, "steps": 2}
     pruning = {"width_multiple": 2, "multiple_from_filters": 1, "residual": "coupled"}
     events = run(short_trial(method, network="digits_resnet", pruning=pruning), shared_cache)
     cuts = [event.result for event in events if event.result.stage.kind == "prune"]
@@ -182,7 +182,7 @@ def test_a_budget_that_is_overshot_names_the_layer_in_the_way(fitted: Callable[[
     with pytest.raises(ConfigError) as caught:
         pruned("lowest_of_all", state, found, ranking, 0.05, 24)
     text = str(caught.value)
-    assert text.startswith("removed_macs_fraction = 0.05 is missed by more than 0.05: ")
+    assert text.startswith("asked_removed_macs_fraction = 0.05 is missed by more than 0.05: ")
     named = text.partition("the last filters of ")[2].partition(" ")[0]
     one_step = {g.name: torch.arange(g.filters - 24) if g.name == named else torch.arange(g.filters) for g in found}
     share = removed_macs_fraction(surgery.slim(state, one_step, found))
@@ -262,7 +262,7 @@ def test_a_pruning_that_removes_nothing_names_the_layer_in_the_way(
 
 def test_a_path_finer_than_its_filters_goes_on(run: Run, shared_cache: Cache, caplog: pytest.LogCaptureFixture) -> None:
     """Two filters are more than a step: points stay within the margin, and some are as wide as the one before."""
-    method = {"name": "prune", "criterion": "l1", "removed_macs_fraction": 0.2, "steps": 20}
+    method = {"name": "prune", "criterion": "l1", "asked_removed_macs_fraction": 0.2, "steps": 20}
     config = short_trial(
         method, network="digits_resnet", pruning={"width_multiple": 2, "multiple_from_filters": 1}, last_point=5
     )

@@ -18,7 +18,7 @@ from tests.tailor.trials import SHORT
 Run = Callable[..., list[StageEvent]]
 TRIAL: dict[str, Any] = SHORT | {
     "network": "digits_vit",
-    "method": {"name": "prune", "criterion": "l2", "removed_macs_fraction": 0.4},
+    "method": {"name": "prune", "criterion": "l2", "asked_removed_macs_fraction": 0.4},
     "pruning": {"heads": True, "linear": True, "shift_means": True},
 }
 

@@ -41,7 +41,7 @@ def method(**allocation: Any) -> dict[str, Any]:
     return {
         "name": "prune",
         "criterion": "l2_squared",
-        "removed_macs_fraction": 0.3,
+        "asked_removed_macs_fraction": 0.3,
         "allocation": LEGR | allocation,
     }
 
@@ -127,7 +127,7 @@ def keys(kind: str, config: dict[str, Any]) -> list[str]:
 
 def test_one_ranking_serves_all_budgets_up_to_where_it_was_learned() -> None:
     def ranking_of(budget: float, **allocation: Any) -> list[str]:
-        return keys("learn_ranking", method(**allocation) | {"removed_macs_fraction": budget})
+        return keys("learn_ranking", method(**allocation) | {"asked_removed_macs_fraction": budget})
 
     assert ranking_of(0.2, learned_at=0.4) == ranking_of(0.4, learned_at=0.4) == ranking_of(0.4)
     assert ranking_of(0.5, learned_at=0.4) == ranking_of(0.5)

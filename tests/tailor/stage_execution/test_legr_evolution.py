@@ -30,7 +30,7 @@ def search(**settings: Any) -> stages.LearnRanking:
         "of": None,
         "rule": GroupRule(),
         "grouping": "sum",
-        "removed_macs_fraction": 0.3,
+        "asked_removed_macs_fraction": 0.3,
         "minimum_filters_fraction": 0.1,
         "population": 8,
         "samples": 3,

@@ -99,7 +99,7 @@ def test_importance_of_a_single_unit_is_attached_and_folded(mode: BetaMode, plac
 
 METHODS = (
     {"name": "transtailor", "alpha_epochs": 1, "steps": 1},
-    {"name": "prune", "removed_macs_fraction": 0.2, "allocation": {"name": "legr"}},
+    {"name": "prune", "asked_removed_macs_fraction": 0.2, "allocation": {"name": "legr"}},
 )
 
 

@@ -81,7 +81,8 @@ def test_the_loop_equals_steps_written_by_hand(schedule: str) -> None:
         assert history[epoch]["train_loss"] == pytest.approx(sum(losses) / 50, rel=1e-5)
         assert history[epoch]["train_accuracy_fraction"] == correct / 50
         assert history[epoch]["images"] == 50  # the short last batch counts by its images
-        assert history[epoch]["learning_rate"] == pytest.approx(0.02 * scale)
+        assert history[epoch]["learning_rate"] == pytest.approx(0.01 * scale)
+        assert history[epoch]["head_learning_rate"] == pytest.approx(0.02 * scale)
     for name, p in model.named_parameters():
         torch.testing.assert_close(p, by_hand.get_parameter(name), rtol=1e-4, atol=1e-6)
 

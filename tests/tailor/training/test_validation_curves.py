@@ -16,7 +16,7 @@ from tests.tailor.trials import short_trial
 
 ALONE = ProcessGroup(rank=0, world_size=1, device=torch.device("cpu"))
 METHODS: tuple[Mapping[str, Any], ...] = (
-    {"name": "sfp", "removed_macs_fraction": 0.3},
+    {"name": "sfp", "asked_removed_macs_fraction": 0.3},
     {"name": "pac_net"},
 )
 
@@ -67,7 +67,8 @@ def test_every_second_epoch(tmp_path: Path) -> None:
 
 def test_it_is_in_no_id_and_no_key() -> None:
     plain, measured = (
-        dry_run(config_of({"name": "sfp", "removed_macs_fraction": 0.3}, validate_every=every)) for every in (None, 3)
+        dry_run(config_of({"name": "sfp", "asked_removed_macs_fraction": 0.3}, validate_every=every))
+        for every in (None, 3)
     )
     assert plain.trial_id == measured.trial_id
     assert [stage.key for stage in plain.stages] == [stage.key for stage in measured.stages]
