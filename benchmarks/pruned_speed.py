@@ -79,14 +79,14 @@ class Contender:
     """A model that takes its turns."""
 
     name: str
-    asked_fraction: float  # of the MACs, to be removed
-    removed_fraction: float
+    asked_removed_macs_fraction: float  # of the MACs, to be removed
+    removed_macs_fraction: float
     model: nn.Module
 
     @property
     def macs_ratio(self) -> float:
         """MACs before / after."""
-        return 1.0 / (1.0 - self.removed_fraction)
+        return 1.0 / (1.0 - self.removed_macs_fraction)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,13 +119,13 @@ def contenders(network: str, length: Length, device: torch.device, has_theirs: b
             yield contender(THEIRS, fraction, prune_by_torch_pruning(whole, fraction), device)
 
 
-def contender(name: str, asked_fraction: float, state: ModelState, device: torch.device) -> Contender:
+def contender(name: str, asked_removed_macs_fraction: float, state: ModelState, device: torch.device) -> Contender:
     """A model on its device, with its MACs."""
     on_gpu = device.type == "cuda"
     return Contender(
         name=name,
-        asked_fraction=asked_fraction,
-        removed_fraction=removed_macs_fraction(state),
+        asked_removed_macs_fraction=asked_removed_macs_fraction,
+        removed_macs_fraction=removed_macs_fraction(state),
         model=state.build(device).to(memory_format=torch.channels_last if on_gpu else torch.contiguous_format),
     )
 
@@ -221,8 +221,8 @@ def row(
         "device": device.type,
         "what": what,
         "model": contender.name,
-        "asked_removed_macs_fraction": contender.asked_fraction,
-        "removed_macs_fraction": contender.removed_fraction,
+        "asked_removed_macs_fraction": contender.asked_removed_macs_fraction,
+        "removed_macs_fraction": contender.removed_macs_fraction,
         "macs_ratio": contender.macs_ratio,
         "median_ms": statistics.median(own_ms),
         "quartiles_ms": spread(own_ms),

@@ -54,7 +54,7 @@ OVER_GOAL = 0.05
 ROUNDS, SLOW_ROUNDS, TRIAL_ROUNDS = 40, 12, 2
 HALVINGS = 5
 MOST_MS = 50.0  # of a whole network; a slower one is only pruned by its table, and timed in fewer rounds
-COLUMNS = ("network", "asked_fraction", "model", "measured_fraction", "speed_up", "eager_fraction",
+COLUMNS = ("network", "asked_latency_fraction", "model", "latency_fraction", "speed_up", "eager_latency_fraction",
            "removed_macs_fraction", "kept_importance", "steady", "verdict")  # fmt: skip
 
 
@@ -208,10 +208,10 @@ def page(rows: list[tuple[Cell, ...]]) -> Measured:
         columns=COLUMNS,
         rows=tuple(rows),
         notes=(
-            "measured_fraction: of the whole network's milliseconds in ONNX Runtime, timed in turns; eager_fraction: "
-            f"the same in eager torch with channels last. One image, {THREADS} thread, random weights and random "
-            "importance with a scale for each layer, so kept_importance says what a way can keep and nothing of "
-            "accuracy.",
+            "latency_fraction: of the whole network's milliseconds in ONNX Runtime, timed in turns; "
+            "eager_latency_fraction: the same in eager torch with channels last. One image, "
+            f"{THREADS} thread, random weights and random importance with a scale for each layer, so kept_importance "
+            "says what a way can keep and nothing of accuracy.",
             f"Goal: {BY_TABLE}, at most {OVER_GOAL:.0%} above what was asked. Equal ms: the largest network of a way "
             f"that met the asked time in {HALVINGS} halvings. A way that cannot remove so much has no row; nor have "
             f"the other ways of a network that takes more than {MOST_MS:g} ms.",

@@ -83,7 +83,7 @@ def speed(network: str, device: str, model: str, page: str) -> Excerpt:
 
 def in_ms(network: str, model: str) -> Excerpt:
     """Return a network that was pruned to half of its milliseconds."""
-    where = {"network": network, "model": model, "asked_fraction": "0.5"}
+    where = {"network": network, "model": model, "asked_latency_fraction": "0.5"}
     what = f"{network}, ONNX Runtime, half of the ms: {model}"
     return Excerpt(what, "table_budgets", where, ("{speed_up}", "{removed_macs_fraction}"))
 

@@ -8,14 +8,14 @@ from results.store.reader import Run
 from results.text.names import at_budget
 
 PRINTED = """
-SELECT paper, place, label, method, network, dataset, asked_removed_macs_fraction AS asked, metric, value, note
+SELECT paper, place, label, method, network, dataset, asked_removed_macs_fraction, metric, value, note
 FROM printed ORDER BY ALL
 """
 
 
 @dataclass(frozen=True)
 class PrintedPoint:
-    """One number as a paper prints it; `asked` is None where it gives no budget."""
+    """One number as a paper prints it; `asked_removed_macs_fraction` is None where it gives none."""
 
     paper: str
     place: str
@@ -23,7 +23,7 @@ class PrintedPoint:
     method: str
     network: str
     dataset: str
-    asked: float | None
+    asked_removed_macs_fraction: float | None
     metric: str
     value: float
     note: str | None
@@ -31,7 +31,7 @@ class PrintedPoint:
     @property
     def name(self) -> str:
         """The name of its row in a table."""
-        return f"{at_budget(self.label, self.asked)}, as printed in {self.paper}, {self.place}"
+        return f"{at_budget(self.label, self.asked_removed_macs_fraction)}, as printed in {self.paper}, {self.place}"
 
 
 def printed_numbers(run: Run) -> list[PrintedPoint]:
@@ -43,7 +43,12 @@ def numbers_at_budget(numbers: Iterable[PrintedPoint], asked: float | None) -> l
     """Return the numbers at a budget and those without one; all for None."""
     if asked is None:
         return list(numbers)
-    return [number for number in numbers if not number.asked or math.isclose(number.asked, asked, abs_tol=1e-6)]
+    at_budget = []
+    for number in numbers:
+        own = number.asked_removed_macs_fraction
+        if not own or math.isclose(own, asked, abs_tol=1e-6):
+            at_budget.append(number)
+    return at_budget
 
 
 def belongs_to(number: PrintedPoint, network: str, dataset: str, metric: str) -> bool:

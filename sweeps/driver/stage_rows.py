@@ -43,14 +43,14 @@ class StageTraining:
     """What a stage adds to the models that are made from it.
 
     Attributes:
-        epochs: of training on the target.
-        macs: of these epochs.
+        trained_epochs: on the target, of this stage alone.
+        trained_macs: of these epochs.
         pruning_latency_ms: that the last pruning up to this stage has measured; None: none has.
     """
 
     parents: tuple[str, ...]
-    epochs: int
-    macs: float
+    trained_epochs: int
+    trained_macs: float
     pruning_latency_ms: float | None
 
 
@@ -71,8 +71,8 @@ def training_of(stored: StoredStage, of: StageTraining | None) -> StageTraining:
     images = sum(epoch["images"] for epoch in epochs)
     return StageTraining(
         parents=stage.parents,
-        epochs=len(epochs),
-        macs=images * passes * stage.info["macs"] if epochs else 0.0,
+        trained_epochs=len(epochs),
+        trained_macs=images * passes * stage.info["macs"] if epochs else 0.0,
         pruning_latency_ms=None if latency_ms is None else float(latency_ms),
     )
 
@@ -86,8 +86,8 @@ def total_training(key: str, stages: Mapping[str, StageTraining]) -> tuple[int, 
             if parent not in ancestors:
                 ancestors.add(parent)
                 waiting.append(parent)
-    epochs = sum(stages[ancestor].epochs for ancestor in ancestors)
-    macs = sum(stages[ancestor].macs for ancestor in sorted(ancestors))
+    epochs = sum(stages[ancestor].trained_epochs for ancestor in ancestors)
+    macs = sum(stages[ancestor].trained_macs for ancestor in sorted(ancestors))
     return epochs, macs
 
 

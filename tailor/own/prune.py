@@ -306,9 +306,9 @@ def _prune(
             criterion=config.method.criterion if isinstance(config.method, Pruning) else "beta",
             groups=tuple(_pruned_group(candidate, pruned) for candidate in all_candidates),
             macs=macs_of(pruned),
-            macs_before=macs_of(whole),
+            original_macs=macs_of(whole),
             params=params_count(pruned.tensors, pruned_model),
-            params_before=params_count(whole.tensors, own.template),
+            original_params=params_count(whole.tensors, own.template),
             state=pruned,
         )
 

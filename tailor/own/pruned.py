@@ -55,20 +55,20 @@ class PrunedNetwork:
     criterion: str  # what scored the filters
     groups: tuple[PrunedGroup, ...]  # in the order of the network's modules, also those that cannot lose any
     macs: int  # of one input
-    macs_before: int
+    original_macs: int
     params: int
-    params_before: int
+    original_params: int
     state: ModelState  # the model as data
 
     @property
     def removed_macs_fraction(self) -> float:
         """Share of the multiply-accumulates that were removed, in [0, 1]."""
-        return 1.0 - self.macs / self.macs_before
+        return 1.0 - self.macs / self.original_macs
 
     def __str__(self) -> str:
         summary = (
-            f"{type(self.model).__name__}: {self.macs_before:,} -> {self.macs:,} MACs "
-            f"({self.removed_macs_fraction:.1%} removed), {self.params_before:,} -> {self.params:,} parameters"
+            f"{type(self.model).__name__}: {self.original_macs:,} -> {self.macs:,} MACs "
+            f"({self.removed_macs_fraction:.1%} removed), {self.original_params:,} -> {self.params:,} parameters"
         )
         text = "\n  ".join([summary, *map(str, self.groups)])
         if CRITERIA[self.criterion].reads_data:

@@ -156,7 +156,9 @@ def look_at_pruned_speed(patch: Patch, out: list[str]) -> int:
     def contenders(*_: object) -> Iterator[pruned_speed.Contender]:
         for name, removed, width in ((pruned_speed.UNPRUNED, 0.0, 4), ("ours", 0.5, 2)):
             model = nn.Sequential(nn.Conv2d(3, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
-            yield pruned_speed.Contender(name=name, asked_fraction=removed, removed_fraction=removed, model=model)
+            yield pruned_speed.Contender(
+                name=name, asked_removed_macs_fraction=removed, removed_macs_fraction=removed, model=model
+            )
 
     patch.setattr(pruned_speed, "contenders", contenders)
     return pruned_speed.main(["--quick", *out])

@@ -78,7 +78,7 @@ def test_torch_pruning_removes_the_asked_share_of_the_macs() -> None:
 @pytest.mark.parametrize(("own_s", "reached"), [(0.5, "met"), (0.75, "missed")])
 def test_a_verdict_is_of_the_forward_pass_of_ours_on_a_gpu_alone(own_s: float, reached: str) -> None:
     def row(name: str, what: str, device: str) -> Row:
-        one = Contender(name=name, asked_fraction=0.5, removed_fraction=0.5, model=nn.Identity())
+        one = Contender(name=name, asked_removed_macs_fraction=0.5, removed_macs_fraction=0.5, model=nn.Identity())
         return speed_row(one, what, torch.device(device), [own_s, own_s, 9.0], [1.0, 1.0, 1.0])
 
     ours = next(iter(OURS))

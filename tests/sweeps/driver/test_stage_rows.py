@@ -160,11 +160,11 @@ def test_a_trial_that_decides_by_its_training_images_says_so(tmp_path: Path) -> 
 def test_an_ancestor_reached_on_two_ways_counts_once() -> None:
     """source -> head -> {a, b} -> both."""
     stages = {
-        "source": StageTraining(parents=(), epochs=0, macs=0.0, pruning_latency_ms=None),
-        "head": StageTraining(parents=("source",), epochs=1, macs=1.0, pruning_latency_ms=None),
-        "a": StageTraining(parents=("head",), epochs=2, macs=10.0, pruning_latency_ms=None),
-        "b": StageTraining(parents=("head",), epochs=4, macs=100.0, pruning_latency_ms=None),
-        "both": StageTraining(parents=("a", "b"), epochs=8, macs=1000.0, pruning_latency_ms=None),
+        "source": StageTraining(parents=(), trained_epochs=0, trained_macs=0.0, pruning_latency_ms=None),
+        "head": StageTraining(parents=("source",), trained_epochs=1, trained_macs=1.0, pruning_latency_ms=None),
+        "a": StageTraining(parents=("head",), trained_epochs=2, trained_macs=10.0, pruning_latency_ms=None),
+        "b": StageTraining(parents=("head",), trained_epochs=4, trained_macs=100.0, pruning_latency_ms=None),
+        "both": StageTraining(parents=("a", "b"), trained_epochs=8, trained_macs=1000.0, pruning_latency_ms=None),
     }
     assert total_training("both", stages) == (15, 1111.0)
     assert total_training("a", stages) == (3, 11.0)

@@ -111,7 +111,7 @@ def test_a_call(name: str) -> None:
     assert any(len(fate.kept) < fate.filters for fate in fates)
     assert_same(made.model, masked(model, kept, found))
     assert made.macs == counted_macs(made.model) + case.uncounted_macs
-    assert made.macs_before == counted_macs(model) + case.uncounted_macs
+    assert made.original_macs == counted_macs(model) + case.uncounted_macs
     assert_trains(made.model)
 
 

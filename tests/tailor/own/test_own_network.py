@@ -90,9 +90,9 @@ def test_its_budget_is_met_and_its_costs_are_counted(
     model, made, _, _ = pruned
     assert 0.4 <= made.removed_macs_fraction <= 0.45
     assert made.params == sum(p.numel() for p in made.model.parameters())
-    assert made.params_before == sum(p.numel() for p in model.parameters()) > made.params
+    assert made.original_params == sum(p.numel() for p in model.parameters()) > made.params
     shown = str(made).splitlines()
-    assert f"{made.macs_before:,} -> {made.macs:,} MACs" in shown[0] and len(shown) == 1 + len(made.groups) + 1
+    assert f"{made.original_macs:,} -> {made.macs:,} MACs" in shown[0] and len(shown) == 1 + len(made.groups) + 1
 
 
 def test_what_was_saved_is_loaded_bit_by_bit(
