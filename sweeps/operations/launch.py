@@ -30,7 +30,7 @@ from sweeps.planning.this_machine import ONE_MACHINE_SITES, check_resources
 from sweeps.spec.spec import EMBEDDED_SPEC, Spec, find_spec, load_spec
 from transtailor import cli
 from transtailor.errors import FAILED, INTERRUPTED, MISTAKE, SUCCESS, is_of_the_machine
-from transtailor.files import refuse_unwritable
+from transtailor.files import is_there, refuse_unwritable
 from transtailor.garbage import pause_collection
 from transtailor.lines import lines_of
 from transtailor.names import did_you_mean
@@ -308,7 +308,7 @@ def _has_ended(plan: Plan, producer: "TrialProducer | None", run: Path) -> bool:
 
     if producer is not None:
         return producer.has_ended()
-    return run.is_dir() and {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run)
+    return is_there(run / "tables") and {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run)
 
 
 def _has_controller(run: Path) -> bool:

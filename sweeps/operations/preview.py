@@ -32,6 +32,7 @@ from sweeps.spec.spec import Spec
 from tailor.core.errors import ConfigError
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import PlannedStage
+from transtailor.files import is_there
 from transtailor.lines import lines_of
 from transtailor.plural import counted
 
@@ -156,7 +157,7 @@ def _this_machine(plan: Plan, site: str) -> Capacity:
 
 def _state_of_run(run: RunFolder, plan: Plan, *, extend: bool, update_code: bool) -> tuple[set[str], str]:
     """Return the ids of the finished trials, and the state of the run."""
-    if not run.path.exists():
+    if not is_there(run.path):
         return set(), f"{run.path} does not exist yet"
     record = open_run(run)
     from results.store.reader import finished_trial_ids

@@ -113,7 +113,7 @@ def _states(run: RunFolder, rows: Run, *, is_run: bool, now: datetime) -> Iterat
     state_events = [row for kind, row in last_events.items() if kind in STATES]
     newest = max(state_events, key=lambda row: row["at_us"], default=None)
     state = "" if newest is None else STATES[newest["kind"]]
-    if cluster.stop_file.exists() and cluster.outcome is None:
+    if cluster.is_stop_asked() and cluster.outcome is None:
         asked = datetime.fromtimestamp(cluster.stop_file.stat().st_mtime, UTC)
         yield f"stopping  for {_age(asked, now)}; no new stage starts"
     elif is_run and newest is not None and state:

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from sweeps.errors import RunFolderError
 from transtailor.documents import read_json
+from transtailor.files import is_there
 from transtailor.shell import command
 from transtailor.waiting import WaitedTooLong, wait_for
 
@@ -77,9 +78,11 @@ class RunLock:
 
 def holder_of(path: Path) -> dict[str, Any] | None:
     """Return who holds a lock: pid, host and since (each may be missing for an instant); None if the lock is free."""
+    if not is_there(path):
+        return None
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except FileNotFoundError:  # removed meanwhile
         return None
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from transtailor.documents import Record, read_json
-from transtailor.files import make_folder, sync, write_new_file
+from transtailor.files import is_there, make_folder, open_there, sync, write_new_file
 
 SUFFIX = ".stage"
 KEY_DIGITS = 64
@@ -79,7 +79,7 @@ class Cache:
 
     def has(self, key: str) -> bool:
         """Whether the stage is finished."""
-        return self.path(key).exists()
+        return is_there(self.path(key))
 
     def stored_keys(self) -> Iterator[str]:
         """Yield the keys of all finished stages; unfinished and damaged ones have names that begin with a dot."""
@@ -155,7 +155,7 @@ class Cache:
 
 def _read(path: Path, *, with_tensors: bool = True) -> tuple[bytes, bytes]:
     """Return the first line of a stage's file, its description, and the rest, its tensors."""
-    with path.open("rb") as file:
+    with open_there(path) as file:
         first_line = file.readline(DESCRIPTION_BYTES)
         tensors = file.read() if with_tensors else b""
     return first_line, tensors
