@@ -4,7 +4,8 @@ Each one is made under a temporary name in the same folder, synced, and renamed 
 stay); then the folder is synced. So it is on the disk under its name when the call returns. Temporary names are
 `.<name>.<8 digits>.tmp`: readers ignore names that begin with a dot, and the pattern `.*.tmp` finds what a kill leaves.
 
-Where another machine may have made, replaced or removed a file, `is_there`, `open_there` and `read_there` look for it.
+Where another machine may have made, replaced or removed a file, `is_there`, `open_there`, `read_there` and
+`remove_there` ask the file system first.
 """
 
 import errno
@@ -19,6 +20,8 @@ from typing import BinaryIO
 
 Content = str | bytes | Callable[[BinaryIO], object]
 """A text (written as UTF-8), bytes, or a function that writes into a given stream."""
+CACHED_S = 60.0
+"""How long at most a client of NFS believes what it knows of a file or a folder (its acregmax and acdirmax)."""
 STALE_TRIES = 3  # of reading a file that another machine replaces
 _synced: set[Path] = set()  # folders whose names this process has synced
 
@@ -70,6 +73,12 @@ def read_there(path: Path) -> bytes:
         return stream.read()
 
 
+def remove_there(path: Path) -> None:
+    """Remove a file, also if another machine has made it a moment ago; no file is no error."""
+    _ask_again(path.parent)
+    path.unlink(missing_ok=True)
+
+
 def write_file(path: Path, content: Content, *, mode: int | None = None, made_in: Path | None = None) -> Path:
     """Write a file, or replace it at once; returns the path.
 
@@ -105,9 +114,11 @@ def write_new_file(path: Path, content: Content) -> None:
         try:
             os.link(temporary, path)
         except OSError as error:  # also where the file system has no hard links
-            if is_there(path):
+            is_linked = temporary.stat().st_nlink > 1  # a request that NFS repeats finds what the first one has made
+            if is_there(path) and not is_linked:
                 raise FileExistsError(f"{path} is there already") from error
-            temporary.replace(path)
+            if not is_linked:
+                temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -43,9 +43,9 @@ FULL_BYTES = 8_000_000
 FULL_ROWS = 2**18
 """Or this number of rows, which are held in memory until then."""
 GROUP_ROWS = 2**17
-REPLACED_KEPT_S = 60.0
-"""How long a replaced file stays for readers on other machines."""
-EMPTIED_LIMIT_S = 60.0  # for an earlier process to notice that its folder is gone
+REPLACED_KEPT_S = 90.0
+"""How long a replaced file stays for readers on other machines: above `CACHED_S`."""
+EMPTIED_LIMIT_S = 90.0  # for an earlier process to notice that its folder is gone
 
 
 class TakenOverError(ResultsError):

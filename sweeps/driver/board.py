@@ -395,12 +395,9 @@ class SweepState:
             self.display.note(f"trial {trial_id} ({self._trials[trial_id].arm}) {status}: {cause}{again}")
 
     def _log(self, trial_id: str, *texts: str | None) -> None:
-        """Append to the log of a trial whose ranks have ended; what they printed last is in no other file."""
+        """Add to the log of a trial whose ranks have ended; what they printed last is in no other file."""
         line = log_line(datetime.now(UTC), "ERROR", "\n".join(text for text in texts if text))
-        path = self.launch.run.log(trial_id)
-        path.parent.mkdir(exist_ok=True)
-        with path.open("a") as log:
-            log.write(f"{line}\n")
+        self.launch.run.begin_log(trial_id).write_text(f"{line}\n")
 
     def _elapsed_s(self) -> float:
         return 0.0 if self._started_s is None else time.monotonic() - self._started_s

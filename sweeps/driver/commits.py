@@ -35,7 +35,7 @@ from tailor.execution.cache import Cache, DamagedStage, StoredStage
 from transtailor.files import finish_new_file
 from transtailor.waiting import Unlimited, wait_for
 
-FOUND_LIMIT_S = 90.0  # for a stage that was reported to be seen: clients of NFS may look up a name that late
+FOUND_LIMIT_S = 90.0  # for a stage that was reported to be seen: above `CACHED_S`
 LOOK_AGAIN_S = 1.0
 REFUSED_LIMIT_S = 30.0  # of a disk, at a launch's end: the next one makes the rows
 

@@ -372,7 +372,7 @@ def _finish(plan: Plan, producer: "TrialProducer | None", run: "RunFolder") -> i
         stopped = len(stopped_trial_ids(rows))
     for trial in failed[:FAILURES_SHOWN]:
         say(f"failed: trial {trial['trial_id']} ({trial['arm']}, seed {trial['seed']}): {trial['error']}")
-        say(f"        its log: {run.log(trial['trial_id'])}")
+        say(f"        its log: {command('logs', run.path, trial['trial_id'])}")
     if len(failed) > FAILURES_SHOWN:
         say(f"... and {len(failed) - FAILURES_SHOWN} more; {command('status', run.path)}")
     if failed:

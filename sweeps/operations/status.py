@@ -226,7 +226,7 @@ def _failures(run: RunFolder, rows: Run) -> Iterator[str]:
     failed = failed_trials(rows)
     for trial in failed[:FAILURES_SHOWN]:
         yield f"failed    {trial['trial_id']}  {trial['arm']}: {trial['error']}"
-        yield f"          attempts: {trial['attempts']}; its log: {run.log(trial['trial_id'])}"
+        yield f"          attempts: {trial['attempts']}; its log: {to_type('logs', run.path, trial['trial_id'])}"
     if len(failed) > FAILURES_SHOWN:
         query = to_type("query", run.path, "SELECT trial_id, error FROM trials WHERE status = 'failed'")
         yield f"... and {len(failed) - FAILURES_SHOWN} more failed trials; to list all: {query}"

@@ -21,8 +21,10 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,13 +90,27 @@ class RunFolder:
         """Return the folder of one trial; its first writer creates it."""
         return self.trials / trial_id
 
-    def log(self, trial_id: str) -> Path:
-        """Return the log of a trial: one JSON object per line, in the order of its attempts."""
-        return self.trial(trial_id) / "log.jsonl"
+    def begin_log(self, trial_id: str) -> Path:
+        """Make the next file of a trial's log, one JSON object per line, and return it.
+
+        Each file has one writer: two machines that append to one file overwrite each other's lines on NFS.
+        """
+        folder = self.trial(trial_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in count(len(self.logs(trial_id)) + 1):
+            path = folder / f"log-{number:04}.jsonl"
+            with suppress(FileExistsError):
+                path.open("x").close()
+                return path
+        raise AssertionError("numbers do not end")
+
+    def logs(self, trial_id: str) -> list[Path]:
+        """Return the files of a trial's log in the order in which they were begun."""
+        return sorted(path for path in self.trial(trial_id).glob("log-*.jsonl") if path.is_file())
 
     def trial_logs(self) -> Iterator[Path]:
         """Return the logs of all trials that were started."""
-        return self.trials.glob(self.log("*").relative_to(self.trials).as_posix())
+        return self.trials.glob("*/log-*.jsonl")
 
     def checkpoint(self, trial_id: str) -> Path:
         """Return the folder for the checkpoints of a trial's stages."""

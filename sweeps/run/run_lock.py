@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from sweeps.errors import RunFolderError
 from transtailor.documents import read_json
-from transtailor.files import is_there
+from transtailor.files import is_there, sync
 from transtailor.shell import command
 from transtailor.waiting import WaitedTooLong, wait_for
 
@@ -55,6 +55,8 @@ class RunLock:
         }
         os.ftruncate(self._handle, 0)
         self._second_line_at = os.pwrite(self._handle, f"{json.dumps(holder)}\n".encode(), 0)
+        with suppress(OSError):  # as below
+            sync(path)  # for other machines, which would see the holder when it ends
 
     def tell(self, line: str) -> None:
         """Write the second line; a reader may see half of it."""

@@ -23,7 +23,7 @@ from sweeps.planning.this_machine import rank_need
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.spec.resources import Resources
 from transtailor.documents import DocumentError, Record
-from transtailor.files import is_there, read_there, write_file
+from transtailor.files import is_there, read_there, remove_there, write_file, write_new_file
 from transtailor.sources import DIGEST_VARIABLE
 
 # SLURM's warning may come before Python handles it, and would end the process.
@@ -100,8 +100,9 @@ class ClusterRun:
         return _read(RunOutcome, self.run.outcome)
 
     def set_outcome(self, outcome: RunOutcome) -> None:
-        """Write how the sweep ended."""
-        write_file(self.run.outcome, outcome.to_json())
+        """Write how the sweep ended, unless another process has said so: the first one counts."""
+        with suppress(FileExistsError):
+            write_new_file(self.run.outcome, outcome.to_json())
 
     def jobs(self) -> list[QueuedJob]:
         """Return the jobs of this run that have not ended, the controller's first.
@@ -139,7 +140,7 @@ class ClusterRun:
         self.folder.make(site, self.run.name)
         write_file(self.run.submission, submission.to_json())
         for stale in (self.stop_file, self.run.outcome, self.run.progress):
-            stale.unlink(missing_ok=True)
+            remove_there(stale)
         digest = open_run(self.run).code_digest
         code = self.run.code_of(digest).resolve()
         need = controller_need(site, self.folder.logs, self.folder.controller_name)
