@@ -4,8 +4,8 @@ Each one is made under a temporary name in the same folder, synced, and renamed 
 stay); then the folder is synced. So it is on the disk under its name when the call returns. Temporary names are
 `.<name>.<8 digits>.tmp`: readers ignore names that begin with a dot, and the pattern `.*.tmp` finds what a kill leaves.
 
-Where another machine may have made, replaced or removed a file, `is_there`, `open_there`, `read_there` and
-`remove_there` ask the file system first.
+Where another machine may have made, replaced or removed a file, `is_there` and the other functions
+`..._there` ask the file system first.
 """
 
 import errno
@@ -71,6 +71,15 @@ def read_there(path: Path) -> bytes:
                 raise
     with open_there(path) as stream:
         return stream.read()
+
+
+def list_there(folder: Path, pattern: str) -> list[Path]:
+    """Return the paths in a folder that fit a pattern, sorted, as another machine may have just made them.
+
+    A folder that is not there has none.
+    """
+    _ask_again(folder)
+    return sorted(folder.glob(pattern))
 
 
 def remove_there(path: Path) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from hpc.errors import ClusterError, FolderError
 from hpc.sites.site import Site
 from transtailor.documents import Record
-from transtailor.files import is_there, make_folder, read_there, write_file
+from transtailor.files import is_there, list_there, make_folder, read_there, write_file
 from transtailor.ownership import refuse_shared
 from transtailor.terminal import say
 
@@ -57,7 +57,7 @@ class ClusterFolder:
 
     def outputs(self, job: str = "*") -> list[Path]:
         """Return the files with what a job (SLURM's id) has printed, or all jobs have; the newest is the last."""
-        return sorted(self.logs.glob(f"{job}_*_log.out"), key=lambda path: path.stat().st_mtime)
+        return sorted(list_there(self.logs, f"{job}_*_log.out"), key=lambda path: path.stat().st_mtime)
 
     def make(self, site: Site, name: str) -> None:
         """Make the folder and its secret; an existing one keeps its secret and its name.
@@ -111,7 +111,7 @@ class ClusterFolder:
             FolderError: they cannot be read.
         """
         with self._faults():
-            generations = sorted(path.name for path in self._generations.glob("[!.]*"))
+            generations = [path.name for path in list_there(self._generations, "[!.]*")]
         worker_names = [self.worker_name(generation) for generation in generations]
         return (self.controller_name, *worker_names)
 

@@ -25,6 +25,7 @@ from sweeps.slurm.cluster_run import ClusterRun, RunOutcome
 from transtailor import cli
 from transtailor.documents import DocumentError, read_json
 from transtailor.errors import INTERRUPTED
+from transtailor.files import list_there
 from transtailor.lines import lines_of
 from transtailor.plural import counted
 from transtailor.shell import command, launch_words
@@ -206,7 +207,7 @@ def _trial_with_log(run: RunFolder, record: LaunchRecord, prefix: str) -> str:
 
 def _find_logs(run: RunFolder) -> list[Path]:
     """Return the logs of the run's jobs and trials, the one written last at the end."""
-    paths = [*ClusterFolder(run.cluster).logs.glob("*_log.*"), *run.trial_logs()]
+    paths = [*list_there(ClusterFolder(run.cluster).logs, "*_log.*"), *run.trial_logs()]
     return sorted((path for path in paths if path.is_file()), key=lambda path: path.stat().st_mtime)
 
 

@@ -14,6 +14,7 @@ from sweeps.operations.status import count_trials
 from sweeps.run.run_folder import RunFolder
 from sweeps.run.run_lock import holder_of
 from transtailor import cli
+from transtailor.files import is_there, list_there
 from transtailor.lines import first_line
 from transtailor.shell import command
 
@@ -37,9 +38,10 @@ def runs_page(folder: Path) -> Iterator[Part]:
         )
     now_us = datetime.now(UTC).timestamp() * 1e6
     rows = []
-    for plan in folder.glob(f"[!.]*/{RunFolder(folder).plan.name}"):
-        written_us, cells = _row(RunFolder(plan.parent), now_us)
-        rows.append((written_us, plan.parent.name, cells))
+    for path in list_there(folder, "[!.]*"):
+        if is_there(RunFolder(path).plan):
+            written_us, cells = _row(RunFolder(path), now_us)
+            rows.append((written_us, path.name, cells))
     rows.sort(key=lambda row: (-row[0], row[1]))
     if rows:
         table_rows = [(name, *cells) for _written_us, name, cells in rows]

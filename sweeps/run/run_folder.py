@@ -20,7 +20,7 @@ import json
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -38,7 +38,7 @@ from sweeps.run.run_lock import LOCK_FILE, RunLock
 from sweeps.spec.json_settings import JsonSettings
 from tailor.execution.plugins import ORIGIN
 from transtailor.documents import read_json
-from transtailor.files import is_there, make_folder, name_folder, write_file, write_folder
+from transtailor.files import is_there, list_there, make_folder, name_folder, write_file, write_folder
 from transtailor.names import nearest_folder
 from transtailor.ownership import refuse_shared
 from transtailor.plural import counted
@@ -106,11 +106,11 @@ class RunFolder:
 
     def logs(self, trial_id: str) -> list[Path]:
         """Return the files of a trial's log in the order in which they were begun."""
-        return sorted(path for path in self.trial(trial_id).glob("log-*.jsonl") if path.is_file())
+        return [path for path in list_there(self.trial(trial_id), "log-*.jsonl") if path.is_file()]
 
-    def trial_logs(self) -> Iterator[Path]:
+    def trial_logs(self) -> list[Path]:
         """Return the logs of all trials that were started."""
-        return self.trials.glob("*/log-*.jsonl")
+        return list_there(self.trials, "*/log-*.jsonl")
 
     def checkpoint(self, trial_id: str) -> Path:
         """Return the folder for the checkpoints of a trial's stages."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from transtailor.documents import Record, read_json
-from transtailor.files import is_there, make_folder, open_there, sync, write_new_file
+from transtailor.files import is_there, list_there, make_folder, open_there, sync, write_new_file
 
 SUFFIX = ".stage"
 KEY_DIGITS = 64
@@ -89,7 +89,7 @@ class Cache:
 
     def stored_keys(self) -> Iterator[str]:
         """Yield the keys of all finished stages; unfinished and damaged ones have names that begin with a dot."""
-        for path in self.folder.glob(f"??/{KEY_DIGITS * '[0-9a-f]'}{SUFFIX}"):
+        for path in list_there(self.folder, f"??/{KEY_DIGITS * '[0-9a-f]'}{SUFFIX}"):
             if path.parent.name == path.name[:2]:
                 yield path.stem
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from tests.product import ROOT, modules
 
 PLACES = ("sweeps", "hpc.cluster", "hpc.folders", "tailor.execution", "results.store")
+LISTS = {"glob", "rglob", "iterdir", "scandir", "os.walk"}
 LOOKS = {"exists", "is_file", "is_dir", "stat", "lstat", "isfile", "isdir", "getmtime", "getsize"}
 USERS = "a user's own file, given or written by hand"
 FRESH = "`is_there`, or a listing of its folder, has just asked"
@@ -65,6 +66,27 @@ OTHERS = {
     ("sweeps.driver.progress_file", "except FileNotFoundError"): "`read_there` has asked",
     ("tailor.execution.plugins", "origin.is_file"): "written with the file beside it, in one folder",
     ("tailor.execution.weights_check", "file.is_file"): USERS,
+    ("hpc.folders.orphan_cleanup", "below.glob"): OURS,
+    ("hpc.folders.orphan_cleanup", "Path('/proc').iterdir"): OURS,
+    ("hpc.folders.orphan_cleanup", "(process / 'fd').iterdir"): OURS,
+    ("results.store.files", "folder.iterdir"): FRESH,
+    ("results.store.writer", "writing.glob"): "this process has made the folder, or makes it next",
+    ("results.store.writer", "writing.iterdir"): "this process has made the folder",
+    ("sweeps.command_options", "SPECS.glob"): OURS,
+    ("sweeps.command_options", "Path().glob"): USERS,
+    ("sweeps.driver.driver", "trial.rglob"): "an estimate of when a trial wrote last",
+    ("sweeps.driver.quota", "os.scandir"): "it asks by itself",
+    ("sweeps.driver.quota", "os.walk"): "a sum that is asked for again and again",
+    ("sweeps.driver.slurm_pool", "folder.path.glob"): "what is not seen is removed by the next driver",
+    ("sweeps.operations.clean", "run.path.glob"): "what is not seen is removed the next time",
+    ("sweeps.operations.clean", "folder.glob"): "what is not seen is removed the next time",
+    ("sweeps.operations.clean", "os.walk"): "what is not seen is removed the next time",
+    ("sweeps.operations.explain", "Path('runs').glob"): USERS,
+    ("sweeps.planning.durations", "runs.glob"): "an estimate",
+    ("sweeps.run.abandoned", "runs.glob"): "what this machine has left",
+    ("sweeps.run.run_folder", "run.code.rglob"): FRESH,
+    ("sweeps.spec.spec", "path.parent.glob"): USERS,
+    ("sweeps.spec.spec", "SPECS.glob"): OURS,
 }  # fmt: skip
 """Module and look -> why it may be a bare one."""
 
@@ -72,8 +94,9 @@ OTHERS = {
 def looks_in(tree: ast.AST) -> Iterator[str]:
     """Each bare look, as it is written, and each place where the absence of a file decides."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LOOKS:
-            yield ast.unparse(node.func)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if {node.func.attr, ast.unparse(node.func)} & (LOOKS | LISTS):
+                yield ast.unparse(node.func)
         elif isinstance(node, ast.Call) and ast.unparse(node).startswith("suppress(FileNotFoundError"):
             yield "suppress(FileNotFoundError)"
         elif isinstance(node, ast.ExceptHandler) and node.type and "FileNotFoundError" in ast.unparse(node.type):
