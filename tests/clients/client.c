@@ -40,8 +40,9 @@ enum { BUCKETS = 4096, COUNTERS = 65536, REFUSED = 64, MOST_UNWRITTEN = 32 << 20
 struct piece { off_t offset; size_t size; struct piece *next; char data[]; };
 struct listing { int uses, count; char **names; struct stat *stats; };
 
-struct node { /* a file or folder of the server; kept until the client ends */
+struct node { /* a file or folder of the server; kept until the client ends, its descriptor while it exists */
     int fd, write_fd;
+    uint64_t known_by_kernel;
     struct stat seen; /* as the server said it last */
     uint64_t change;  /* the server's count of changes then */
     double asked_s, believed_s, same_since_s;
@@ -312,6 +313,7 @@ static pid_t asking(fuse_req_t request) { return fuse_req_ctx(request)->pid; }
 
 static struct fuse_entry_param entry_of(struct node *node)
 {
+    node->known_by_kernel++;
     return (struct fuse_entry_param){.ino = node == &root ? FUSE_ROOT_ID : (uintptr_t)node, .attr = shown(node)};
 }
 
@@ -332,6 +334,36 @@ static void do_lookup(fuse_req_t request, fuse_ino_t folder, const char *name)
 {
     pthread_mutex_lock(&lock);
     reply_name(request, at(folder), name, 0);
+}
+
+static void forget(struct node *node, uint64_t count)
+{
+    struct stat status;
+    node->known_by_kernel -= count;
+    if (node == &root || node->known_by_kernel || node->opened || node->hidden_in) return;
+    if (fstat(node->fd, &status) || status.st_nlink) return;
+    struct node **place = &nodes[node->seen.st_ino % BUCKETS];
+    while (*place != node) place = &(*place)->next;
+    *place = node->next;
+    close(node->fd);
+    node->fd = -1;
+    node->is_gone = true;
+}
+
+static void do_forget(fuse_req_t request, fuse_ino_t id, uint64_t count)
+{
+    pthread_mutex_lock(&lock);
+    forget(at(id), count);
+    pthread_mutex_unlock(&lock);
+    fuse_reply_none(request);
+}
+
+static void do_forget_multi(fuse_req_t request, size_t count, struct fuse_forget_data *forgotten)
+{
+    pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < count; i++) forget(at(forgotten[i].ino), forgotten[i].nlookup);
+    pthread_mutex_unlock(&lock);
+    fuse_reply_none(request);
 }
 
 static void reply_status(fuse_req_t request, struct node *node, int error)
@@ -752,7 +784,7 @@ static void do_init(void *unused, struct fuse_conn_info *connection)
 }
 
 static const struct fuse_lowlevel_ops operations = {
-    .init = do_init, .lookup = do_lookup, .getattr = do_getattr, .setattr = do_setattr, .readlink = do_readlink,
+    .init = do_init, .lookup = do_lookup, .forget = do_forget, .forget_multi = do_forget_multi, .getattr = do_getattr, .setattr = do_setattr, .readlink = do_readlink,
     .mkdir = do_mkdir, .mknod = do_mknod, .symlink = do_symlink, .link = do_link, .unlink = do_unlink,
     .rmdir = do_rmdir, .rename = do_rename, .open = do_open, .create = do_create, .read = do_read, .write = do_write,
     .flush = do_flush, .fsync = do_fsync, .fsyncdir = do_fsyncdir, .release = do_release, .opendir = do_opendir,
