@@ -10,10 +10,12 @@ READY := .venv/.ready
 # Tests start hundreds of Pythons; if this variable is set, each would compile everything that it imports.
 export PYTHONDONTWRITEBYTECODE :=
 
-# With CI set, tests on a real SLURM and in a real browser fail if they cannot run; otherwise they are skipped with a reason.
+# With CI set, tests on a real SLURM, in a real browser and between clients of a shared folder fail if they cannot run (the last
+# ones only where /dev/fuse opens); otherwise they are skipped with a reason.
 ifdef CI
 export SLURM_TESTS ?= required
 export CHROMIUM_TESTS ?= required
+export CLIENT_TESTS ?= required
 endif
 
 .PHONY: numbers demo test test-long check format lint types examples constraints audit bench bench-long bench-faults bench-gpu check-gpu release docs slurm-testbed slurm-testbed-down clean

@@ -84,13 +84,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(not seen.is_right)
 
 
-def one_round(run: Path, *, seconds: float, readers: int) -> tuple[Seen, int]:
+def one_round(run: Path, *, seconds: float, readers: int, elsewhere: Sequence[Path] = ()) -> tuple[Seen, int]:
     """Writes and reads at once; what the readers found, and how many rows were written.
 
     Args:
         run: an empty folder, which becomes a run.
         seconds: its duration.
         readers: processes that read; every second one knows nothing of us.
+        elsewhere: where readers see the run, in turns; none: where it is written.
 
     Raises:
         RuntimeError: a process ended with an error of its own.
@@ -101,7 +102,8 @@ def one_round(run: Path, *, seconds: float, readers: int) -> tuple[Seen, int]:
     processes = [spawn.Process(target=_write, args=(run, durable, stop, ready))]
     for number in range(readers):
         read = _read_plainly if number % 2 else _read
-        processes.append(spawn.Process(target=read, args=(run, durable, stop, answers, ready)))
+        place = elsewhere[number // 2 % len(elsewhere)] if elsewhere else run
+        processes.append(spawn.Process(target=read, args=(place, durable, stop, answers, ready)))
     for process in processes:
         process.start()
     ready.wait(START_S)

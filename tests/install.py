@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+from tests.clients import mounts
 from tests.slurm import testbed
 
 QUIET = {"DEBIAN_FRONTEND": "noninteractive"}
@@ -25,6 +26,7 @@ def no_chromium() -> str | None:
 PARTS: dict[str, tuple[str, Callable[[], str | None]]] = {
     "a real SLURM": (testbed.PACKAGES, testbed.missing),
     "a browser": ("chromium", no_chromium),
+    "clients of a shared folder": (mounts.PACKAGES, mounts.missing),
 }
 
 

@@ -16,15 +16,15 @@ from tests.product import ROOT
 MISSING = [reason for _, missing in PARTS.values() if (reason := missing()) is not None]
 PYTEST = "python -m pytest --no-loadscope-reorder --durations=20"
 PYTHON = """#!/bin/sh
-echo "python $*, SLURM_TESTS=$SLURM_TESTS, CHROMIUM_TESTS=$CHROMIUM_TESTS"
+echo "python $*, SLURM_TESTS=$SLURM_TESTS, CHROMIUM_TESTS=$CHROMIUM_TESTS, CLIENT_TESTS=$CLIENT_TESTS"
 [ "$2" != tests.install ] || exit 1
 """
 MAKE = """#!/bin/sh
 echo "make $*"
 """
-OPTIONAL = "SLURM_TESTS=, CHROMIUM_TESTS="
-REQUIRED = "SLURM_TESTS=required, CHROMIUM_TESTS=required"
-HALF = "SLURM_TESTS=optional, CHROMIUM_TESTS=required"
+OPTIONAL = "SLURM_TESTS=, CHROMIUM_TESTS=, CLIENT_TESTS="
+REQUIRED = "SLURM_TESTS=required, CHROMIUM_TESTS=required, CLIENT_TESTS=required"
+HALF = "SLURM_TESTS=optional, CHROMIUM_TESTS=required, CLIENT_TESTS=required"
 FIRST = [
     "make --no-print-directory --jobs=2 --output-sync format lint types examples",
     "make --no-print-directory test",
@@ -39,7 +39,8 @@ def program(path: Path, text: str) -> None:
 
 def without_make() -> dict[str, str]:
     """The variables of this process, without those that a `make check` around this test has set for its tests."""
-    set_outside = ("CI", "SEED", "SLURM_TESTS", "CHROMIUM_TESTS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES")
+    required = ("SLURM_TESTS", "CHROMIUM_TESTS", "CLIENT_TESTS")
+    set_outside = ("CI", "SEED", *required, "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES")
     return {name: value for name, value in os.environ.items() if name not in set_outside}
 
 

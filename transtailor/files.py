@@ -3,8 +3,12 @@
 Each one is made under a temporary name in the same folder, synced, and renamed (or linked, where an existing file must
 stay); then the folder is synced. So it is on the disk under its name when the call returns. Temporary names are
 `.<name>.<8 digits>.tmp`: readers ignore names that begin with a dot, and the pattern `.*.tmp` finds what a kill leaves.
+
+Where another machine may have made, replaced or removed a file, `is_there` and the other functions
+`..._there` ask the file system first.
 """
 
+import errno
 import os
 import shutil
 import tempfile
@@ -16,7 +20,72 @@ from typing import BinaryIO
 
 Content = str | bytes | Callable[[BinaryIO], object]
 """A text (written as UTF-8), bytes, or a function that writes into a given stream."""
+CACHED_S = 60.0
+"""How long at most a client of NFS believes what it knows of a file or a folder (its acregmax and acdirmax)."""
+STALE_TRIES = 3  # of reading a file that another machine replaces
 _synced: set[Path] = set()  # folders whose names this process has synced
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file or folder exists, also if another machine has made or removed it a moment ago.
+
+    A client of NFS believes for up to a minute that a name is absent, or present. Opening a folder makes it ask for the
+    folder's names again (close-to-open consistency), except on mounts with `nocto`.
+
+        >>> is_there(Path("/")), is_there(Path("/no/such/file"))
+        (True, False)
+
+    Raises:
+        OSError: the file system does not answer.
+    """
+    _ask_again(path.parent)
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def open_there(path: Path) -> BinaryIO:
+    """Open a file for reading, also if another machine has made or replaced it a moment ago.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        OSError: the file system does not answer.
+    """
+    _ask_again(path.parent)
+    return path.open("rb")
+
+
+def read_there(path: Path) -> bytes:
+    """Return the content of a file, also if another machine has made or replaced it a moment ago.
+
+    Raises as `open_there`.
+    """
+    for _ in range(STALE_TRIES - 1):
+        try:
+            with open_there(path) as stream:
+                return stream.read()
+        except OSError as error:
+            if error.errno != errno.ESTALE:  # replaced between opening and reading
+                raise
+    with open_there(path) as stream:
+        return stream.read()
+
+
+def list_there(folder: Path, pattern: str) -> list[Path]:
+    """Return the paths in a folder that fit a pattern, sorted, as another machine may have just made them.
+
+    A folder that is not there has none.
+    """
+    _ask_again(folder)
+    return sorted(folder.glob(pattern))
+
+
+def remove_there(path: Path) -> None:
+    """Remove a file, also if another machine has made it a moment ago; no file is no error."""
+    _ask_again(path.parent)
+    path.unlink(missing_ok=True)
 
 
 def write_file(path: Path, content: Content, *, mode: int | None = None, made_in: Path | None = None) -> Path:
@@ -54,9 +123,11 @@ def write_new_file(path: Path, content: Content) -> None:
         try:
             os.link(temporary, path)
         except OSError as error:  # also where the file system has no hard links
-            if path.exists():
+            is_linked = temporary.stat().st_nlink > 1  # a request that NFS repeats finds what the first one has made
+            if is_there(path) and not is_linked:
                 raise FileExistsError(f"{path} is there already") from error
-            temporary.replace(path)
+            if not is_linked:
+                temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -113,7 +184,7 @@ def name_folder(temporary: Path, path: Path) -> None:
     try:
         temporary.replace(path)
     except OSError as error:
-        if path.exists():
+        if is_there(path):
             raise FileExistsError(f"{path} is there already") from error
         raise
     sync(path.parent)
@@ -191,6 +262,19 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _ask_again(folder: Path) -> None:
+    """Have this machine ask which names a folder has, and so whether the folder itself is there."""
+    try:
+        os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
+    except FileNotFoundError:
+        if folder != folder.parent:
+            _ask_again(folder.parent)
+            with suppress(OSError):
+                os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
+    except OSError:  # one without the right to be listed; who looks for the file meets the others again
+        pass
 
 
 def _temporary(path: Path) -> Path:

@@ -30,6 +30,7 @@ from hpc.ray.node import JobAllocation, RayNode, allocation, own_address, ray_en
 from hpc.ray.stranger import check_closed
 from hpc.slurm.jobs import requeue
 from transtailor.errors import MISTAKE, TRY_AGAIN
+from transtailor.files import is_there
 from transtailor.sources import ForeignCodeError, check_code
 from transtailor.terminal import say
 from transtailor.waiting import Unlimited, WaitedTooLong, reap, wait_for
@@ -78,7 +79,7 @@ def main() -> int:
     except (ClusterError, ForeignCodeError) as error:
         say(error, to=sys.stderr)
         if not warnings.is_now:
-            call_on_end(folder, "interrupted" if folder.stop.exists() else "failed")
+            call_on_end(folder, "interrupted" if is_there(folder.stop) else "failed")
         return MISTAKE
     if code is not None:
         return code
@@ -181,7 +182,7 @@ def _wait_for_address(folder: ClusterFolder, node: RayNode, temporary: Path, log
     try:
         return wait_for(read_address, "the Ray head to listen", START_LIMIT_S, error=ClusterError)
     except ClusterError as error:
-        if warnings.is_now or folder.stop.exists():
+        if warnings.is_now or is_there(folder.stop):
             raise
         raise HeadStartError(f"{error}; its output is above and in {node.keep_logs(logs)}") from error
 
@@ -190,7 +191,7 @@ def _check_wanted(folder: ClusterFolder, warnings: Warnings) -> None:
     """Raise ClusterError if the head is not wanted any more before the command has begun."""
     if warnings.is_now:
         raise ClusterError("SLURM ended the job while the Ray head started")
-    if folder.stop.exists():
+    if is_there(folder.stop):
         raise ClusterError("a stop was requested while the Ray head started")
 
 

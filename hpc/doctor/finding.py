@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from hpc.errors import ClusterError
-from transtailor.documents import Record, read_json
-from transtailor.files import write_file
+from transtailor.documents import Record
+from transtailor.files import read_there, write_file
 from transtailor.sources import code_digest, sources
 from transtailor.waiting import wait_for
 
@@ -119,9 +119,8 @@ class DoctorFolder:
 
     def read(self, name: str, kind: type[Message]) -> Message | None:
         """Read one file; None while it is absent."""
-        list(self.path.iterdir())  # a network file system may cache for a minute that a file was absent
         try:
-            return kind.from_values(read_json(self.path / f"{name}.json"))
+            return kind.from_json(read_there(self.path / f"{name}.json"))
         except FileNotFoundError:
             return None
 

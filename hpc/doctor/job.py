@@ -25,6 +25,7 @@ from pathlib import Path
 from hpc.cluster.head import serve
 from hpc.cluster.worker import Warnings
 from hpc.doctor.finding import Checks, DoctorFolder, Finding, NodePort, NodeState, environment, failure, fine, unknown
+from hpc.doctor.names import NamesWatch
 from hpc.errors import ClusterError, SlurmError
 from hpc.folders.cluster_folder import ClusterFolder, Head
 from hpc.folders.orphan_cleanup import LONGEST_BYTES, SHORT
@@ -78,10 +79,12 @@ def main() -> int:
     if question.signal_alone:
         _signal(node, warnings)
         return 0
-    _hello(node)
+    names = _hello(node)
     new_folders: list[Path] = []
     try:
         _checks(node, warnings, new_folders)
+        if not warnings.is_now:
+            node.report("names", _run_check(names.finding))
     finally:
         for folder_path in new_folders:
             with suppress(OSError):  # another program uses it by now
@@ -124,8 +127,11 @@ def _run_check(run: Callable[[], Finding]) -> Finding:
         return failure(str(error), "see the text; the machine's administrator can say more")
 
 
-def _hello(node: Node) -> None:
-    """Report the rights of new files here, and after the login node's answer the time of this node."""
+def _hello(node: Node) -> NamesWatch:
+    """Report the rights of new files here, and after the login node's answer the time of this node.
+
+    Return what looks for the names that the login node makes next.
+    """
     with tempfile.TemporaryDirectory(prefix="rights-", dir=node.folder.path) as private_folder:
         file = Path(private_folder, "file")
         file.touch(mode=0o600)
@@ -133,7 +139,9 @@ def _hello(node: Node) -> None:
     state = NodeState(node=platform.node(), rights=rights, time_s=time.time())
     node.folder.write(f"hello-{node.rank}", state)
     node.folder.wait_to_read("clock", Record, CLOCK_LIMIT_S)
+    names = NamesWatch(node.folder, node.rank)
     node.folder.write(f"clock-{node.rank}", replace(state, time_s=time.time()))
+    return names
 
 
 def _environment(on_login_node: Mapping[str, str]) -> Finding:

@@ -17,6 +17,7 @@ import hpc
 from hpc.cluster.needs import RankNeed, controller_need, default_devices, limits_of
 from hpc.doctor.board import Checklist
 from hpc.doctor.finding import Checks, DoctorFolder, Finding, NodeState, environment, failure, fine, unknown
+from hpc.doctor.names import NAMES_LIMIT_S, make_names, write_verdict
 from hpc.doctor.slurm_checks import accounting, partition_gpus, ping
 from hpc.doctor.watch import EDIT, Stopped, Watch, clock_finding
 from hpc.errors import ClusterError, SiteError, SlurmError
@@ -51,6 +52,7 @@ NODE_CHECKS = {
     "gpus": ("GPUs", 150.0),
     "all-reduce": ("all-reduce between nodes", 150.0),
     "ray": ("Ray head and worker", 330.0),
+    "names": ("files of other machines", NAMES_LIMIT_S + 30.0),
 }
 
 
@@ -246,6 +248,8 @@ class Doctor:
                 self.board.add(title, failure(str(error), "its log says why; the text above is its end"))
                 raise Stopped("the job did not resume") from error
             self.board.add(title, finding)
+            if check == "names":
+                write_verdict(self.parent, finding)
             if finding.state == "missing":
                 self.board.print_lines(f"    the ends of the job's logs{watch.log_end()}")
 
@@ -271,6 +275,7 @@ class Doctor:
             self.board.add("clocks", failure(str(error), "are files seen only late? Try another --folder"))
             raise Stopped("the nodes do not answer") from error
         self.board.add("clocks", clock_finding(times, asked_s, time.time()))
+        make_names(watch.folder, range(len(watch.ranks)))
 
     # --- what SLURM does to jobs ---
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from hpc.errors import ClusterError, FolderError
 from hpc.sites.site import Site
 from transtailor.documents import Record
-from transtailor.files import make_folder, write_file
+from transtailor.files import is_there, list_there, make_folder, read_there, write_file
 from transtailor.ownership import refuse_shared
 from transtailor.terminal import say
 
@@ -57,7 +57,7 @@ class ClusterFolder:
 
     def outputs(self, job: str = "*") -> list[Path]:
         """Return the files with what a job (SLURM's id) has printed, or all jobs have; the newest is the last."""
-        return sorted(self.logs.glob(f"{job}_*_log.out"), key=lambda path: path.stat().st_mtime)
+        return sorted(list_there(self.logs, f"{job}_*_log.out"), key=lambda path: path.stat().st_mtime)
 
     def make(self, site: Site, name: str) -> None:
         """Make the folder and its secret; an existing one keeps its secret and its name.
@@ -73,12 +73,12 @@ class ClusterFolder:
         self.path.chmod(0o700)
         make_folder(self.logs)  # syncs the names of both folders; without them, no one finds the jobs
         self.check()
-        if not self.token.exists():
+        if not is_there(self.token):
             write_file(self.token, secrets.token_hex(32), mode=0o600)
-        if not self._name.exists():
+        if not is_there(self._name):
             write_file(self._name, f"{name}-{uuid.uuid4().hex[:8]}")
         authority_certificate, authority_key = self._authority
-        if site.tls and not authority_certificate.exists():
+        if site.tls and not is_there(authority_certificate):
             from hpc.folders.certificates import make_authority  # imports cryptography, which other sites do without
 
             make_authority(authority_certificate, authority_key)
@@ -111,7 +111,7 @@ class ClusterFolder:
             FolderError: they cannot be read.
         """
         with self._faults():
-            generations = sorted(path.name for path in self._generations.glob("[!.]*"))
+            generations = [path.name for path in list_there(self._generations, "[!.]*")]
         worker_names = [self.worker_name(generation) for generation in generations]
         return (self.controller_name, *worker_names)
 
@@ -155,7 +155,7 @@ class ClusterFolder:
     def head(self) -> Head | None:
         """Return the head that listens now; None if there is none."""
         try:
-            return Head.from_json(self._head.read_bytes())
+            return Head.from_json(read_there(self._head))
         except FileNotFoundError:
             return None
 
@@ -179,13 +179,13 @@ class ClusterFolder:
     def is_released(self, job: str) -> bool:
         """Whether that worker's node should end; raises FolderError if that cannot be read."""
         with self._faults():
-            return (self._released / job).exists()
+            return is_there(self._released / job)
 
     def _read(self, path: Path) -> str:
         """Return the text of a file that each cluster's folder has."""
         with self._faults():
             try:
-                return path.read_text()
+                return read_there(path).decode()
             except FileNotFoundError as error:
                 raise ClusterError(f"{self.path} is not the folder of a cluster: it has no {path.name}") from error
 

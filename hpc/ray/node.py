@@ -28,11 +28,13 @@ from transtailor.waiting import reap
 JOB_LABEL = "slurm-job"  # a label of each Ray node: the id of the job that holds it
 OBJECT_STORE_BYTES = 100_000_000  # enough: results are in tables and the cache, Ray carries only small messages
 LOST_HEAD_S = 10  # how long a node lives when its head does not answer
-# A head takes a node for dead after these failed checks: within 14 s, by default it would be 64.
+_CHECK_PERIOD_S, _CHECK_TIMEOUT_S, _FAILED_CHECKS = 1, 2, 5
+NODE_DEATH_S = _FAILED_CHECKS * (_CHECK_PERIOD_S + _CHECK_TIMEOUT_S)
+"""After how long at most a head takes a node for dead that does not answer; by default it would be 64 s."""
 _HEALTH_CHECKS = {
-    "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "2000",
-    "RAY_health_check_failure_threshold": "5",
+    "RAY_health_check_period_ms": f"{1000 * _CHECK_PERIOD_S}",
+    "RAY_health_check_timeout_ms": f"{1000 * _CHECK_TIMEOUT_S}",
+    "RAY_health_check_failure_threshold": f"{_FAILED_CHECKS}",
 }
 EXIT_LIMIT_S = 3.0  # `ray start` polls its servers about once a second, and ends when one of them has
 SERVERS_LOGS = ("gcs_server.out", "raylet.out", "raylet.err")

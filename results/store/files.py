@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from results.errors import ResultsError
 from results.store.schema import CHANGING, SCHEMA_VERSION, TABLES, WRITE_ORDER, TableSchema, arrow_schema
+from transtailor.files import is_there
 from transtailor.names import nearest_folder
 
 REFUSED_SHOWN = 3
@@ -59,12 +60,12 @@ class TableFiles:
 
 def tables_folder(run: Path) -> Path:
     """Return the folder of the run's tables, which need not exist yet. Raises ResultsError: the folder is no run."""
-    if not run.is_dir():
+    if not is_there(run) or not run.is_dir():
         raise ResultsError(
             f"no folder {str(run)!r}: expected the folder of a run, such as runs/demo{nearest_folder(run)}"
         )
     tables = run / "tables"
-    if not tables.is_dir() and not (run / "spec.toml").is_file():
+    if not is_there(tables) and not is_there(run / "spec.toml"):
         hint = f"; did you mean {str(run.parent)!r}?" if run.name == "tables" else ""
         raise ResultsError(f"{str(run)!r} is no run: it has neither tables/ nor spec.toml{hint}")
     return tables
@@ -88,10 +89,9 @@ def number_of(path: Path) -> int:
 
 def list_files(folder: Path) -> list[Path]:
     """List the files of a table's folder, in the order in which they were begun; none if there is no folder."""
-    try:
-        return sorted(path for path in folder.iterdir() if path.suffix == ".parquet")
-    except FileNotFoundError:
+    if not is_there(folder):
         return []
+    return sorted(path for path in folder.iterdir() if path.suffix == ".parquet")
 
 
 def files_of(run: Path, tables: Iterable[str] = TABLES) -> dict[str, TableFiles]:

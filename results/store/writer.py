@@ -32,7 +32,7 @@ from results.store.files import GONE, changing_file, growing_file, list_files, n
 from results.store.lock import hold_lock
 from results.store.rows import Rows, checked, stamped, with_replaced
 from results.store.schema import CHANGING, TABLES, WRITE_ORDER, TableSchema, arrow_schema, table_named
-from transtailor.files import make_folder, write_file
+from transtailor.files import is_there, make_folder, write_file
 from transtailor.ownership import refuse_outside
 from transtailor.waiting import wait_for
 
@@ -43,9 +43,9 @@ FULL_BYTES = 8_000_000
 FULL_ROWS = 2**18
 """Or this number of rows, which are held in memory until then."""
 GROUP_ROWS = 2**17
-REPLACED_KEPT_S = 60.0
-"""How long a replaced file stays for readers on other machines."""
-EMPTIED_LIMIT_S = 60.0  # for an earlier process to notice that its folder is gone
+REPLACED_KEPT_S = 90.0
+"""How long a replaced file stays for readers on other machines: above `CACHED_S`."""
+EMPTIED_LIMIT_S = 90.0  # for an earlier process to notice that its folder is gone
 
 
 class TakenOverError(ResultsError):
@@ -114,7 +114,7 @@ def _remove(folder: Path) -> None:
 
     def is_removed() -> bool:
         shutil.rmtree(folder, ignore_errors=True)
-        return not folder.exists()
+        return not is_there(folder)
 
     what = f"the folder {str(folder)!r} to be removed: is it another user's?"
     wait_for(is_removed, what, EMPTIED_LIMIT_S, poll_s=0.1, error=ResultsError)
@@ -202,7 +202,7 @@ class Writer:
             OSError: the disk refuses; what is not written yet waits for the next commit.
         """
         with self._writing:
-            if self._waiting and not self._folder.is_dir():
+            if self._waiting and not is_there(self._folder):
                 raise self._taken_over()
             moment = self._moment()
             for table in WRITE_ORDER:
@@ -252,7 +252,7 @@ class Writer:
             self._keep_replaced(path)
             write_file(path, partial(_encode, rows), made_in=self._folder)
         except OSError as error:
-            if error.errno in GONE and not self._folder.is_dir():
+            if error.errno in GONE and not is_there(self._folder):
                 raise self._taken_over() from error
             raise
 
@@ -264,7 +264,7 @@ class Writer:
         try:
             os.link(path, kept)
         except FileNotFoundError:
-            if not self._folder.is_dir():
+            if not is_there(self._folder):
                 raise
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.ESTALE):
@@ -303,10 +303,9 @@ def write_timings(tables: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _rows_or_none(path: Path, table: TableSchema) -> pa.Table:
     """Return the rows of a file; none if there is no file."""
-    try:
-        return read_rows(path, table).cast(arrow_schema(table))
-    except FileNotFoundError:
+    if not is_there(path):
         return arrow_schema(table).empty_table()
+    return read_rows(path, table).cast(arrow_schema(table))
 
 
 def _encode(rows: pa.Table, stream: BinaryIO) -> None:

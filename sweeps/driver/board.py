@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from sweeps.search.records import Score, ScoreKey
 from sweeps.worker.messages import PointReport, StageReport, TrialReport, TrialTask
 
 MAX_ATTEMPTS = 3  # of a trial in one launch; one that has failed is not tried again
+MOST_UNKNOWN_ENDS = 10  # of a trial in one launch; from the next one on they count as attempts
 PAUSE_NOTED_EVERY_S = 600.0  # while the disk stays full
 WAIT_NOTED_AFTER_S = 10.0  # while nothing runs
 WAIT_NOTED_EVERY_S = 60.0
@@ -112,6 +114,7 @@ class SweepState:
         self._trials_with_points = {best.of: set(trial_ids) for best, trial_ids in earlier.best.items()}  # by `Best.of`
         self._disk = disk
         self._missing_bytes = earlier.missing_bytes
+        self._unknown_ends = Counter[str]()  # by trial
         self._why_paused: str | None = None
         self._pause_noted_s = 0.0
         self._waits_for: str | None = None  # while nothing runs
@@ -291,14 +294,17 @@ class SweepState:
             self.note_loss(trial_id, report.cause or report.kind, report.log_tail, counts=report.kind == "died")
         self._show()
 
-    def note_loss(self, trial_id: str, cause: str, log_tail: str | None = None, *, counts: bool = True) -> None:
+    def note_loss(self, trial_id: str, cause: str, log_tail: str | None = None, *, counts: bool | None = True) -> None:
         """Note that a running trial has lost its ranks: it waits again, unless it was tried too often.
 
         Args:
             log_tail: last lines of its ranks, if there are any.
             counts: as one of the trial's attempts; not if a node was lost or drained, or a rank was stopped from
-                outside, which is not the trial's fault.
+                outside, which is not the trial's fault. None: that is not known; `MOST_UNKNOWN_ENDS` do not count.
         """
+        if counts is None:
+            self._unknown_ends[trial_id] += 1
+            counts = self._unknown_ends[trial_id] > MOST_UNKNOWN_ENDS
         over = counts and self.ledger.attempts_made(trial_id) >= MAX_ATTEMPTS
         self._note_end(trial_id, "died" if counts else "interrupted", cause, log_tail, over=over)
         if not over:
@@ -395,12 +401,9 @@ class SweepState:
             self.display.note(f"trial {trial_id} ({self._trials[trial_id].arm}) {status}: {cause}{again}")
 
     def _log(self, trial_id: str, *texts: str | None) -> None:
-        """Append to the log of a trial whose ranks have ended; what they printed last is in no other file."""
+        """Add to the log of a trial whose ranks have ended; what they printed last is in no other file."""
         line = log_line(datetime.now(UTC), "ERROR", "\n".join(text for text in texts if text))
-        path = self.launch.run.log(trial_id)
-        path.parent.mkdir(exist_ok=True)
-        with path.open("a") as log:
-            log.write(f"{line}\n")
+        self.launch.run.begin_log(trial_id).write_text(f"{line}\n")
 
     def _elapsed_s(self) -> float:
         return 0.0 if self._started_s is None else time.monotonic() - self._started_s

@@ -8,7 +8,6 @@ import shutil
 import threading
 import time
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,7 +35,7 @@ from tailor.execution.cache import Cache, DamagedStage, StoredStage
 from transtailor.files import finish_new_file
 from transtailor.waiting import Unlimited, wait_for
 
-FOUND_LIMIT_S = 90.0  # for a stage that was reported to be seen: clients of NFS may look up a name that late
+FOUND_LIMIT_S = 90.0  # for a stage that was reported to be seen: above `CACHED_S`
 LOOK_AGAIN_S = 1.0
 REFUSED_LIMIT_S = 30.0  # of a disk, at a launch's end: the next one makes the rows
 
@@ -349,17 +348,13 @@ class Commits:
 
 
 def _found(cache: Cache, key: str) -> StoredStage:
-    """Read a stage; a client of a shared file system that does not see its name opens the folder and looks again.
+    """Read a stage.
 
     Raises:
         _UnseenError: it is not there.
         DamagedStage: its file is damaged.
     """
     stored = cache.read(key)
-    if stored is None:
-        with suppress(FileNotFoundError):
-            list(cache.path(key).parent.iterdir())
-        stored = cache.read(key)
     if stored is None:
         raise _UnseenError(f"{cache.path(key)} is not there")
     return stored

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sweeps.driver.display import Display, SweepProgress
 from transtailor.documents import DocumentError, Record
+from transtailor.files import read_there
 
 PERIOD_S = 2.0
 NOTES_KEPT = 50
@@ -57,6 +58,6 @@ class Seen(Record):
 def read_progress(path: Path) -> Seen | None:
     """Read the last line of a file; None if it is missing, half written, or of another version."""
     try:
-        return Seen.from_json(path.read_bytes().rpartition(b"\n")[2])
+        return Seen.from_json(read_there(path).rpartition(b"\n")[2])
     except (FileNotFoundError, DocumentError):
         return None

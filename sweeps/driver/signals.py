@@ -9,6 +9,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
+from transtailor.files import is_there
+
 LOOK_EVERY_S = 0.5
 END_LIMIT_S = 5.0  # for the thread to end, if the disk does not answer
 RAISED_AGAIN_AFTER_S = 0.05
@@ -85,7 +87,7 @@ class StopSignals:
         """Look for the file until the sweep is over or a stop was asked for, and tell who asked."""
         while self.received is None and not self._over.wait(LOOK_EVERY_S):
             with suppress(OSError):  # a file system that does not answer is asked again
-                if self._file is not None and self._file.exists():
+                if self._file is not None and is_there(self._file):
                     self.received = self.received or f"the file {self._file.name}"
         if self.received is not None:
             self._on_stop(self.received)

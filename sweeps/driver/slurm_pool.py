@@ -14,6 +14,7 @@ from hpc.cluster.needs import gpus_of_worker
 from hpc.cluster.nodes import connect
 from hpc.errors import ClusterError
 from hpc.folders.cluster_folder import ClusterFolder, HeadReader
+from hpc.ray.node import NODE_DEATH_S
 from results.store.reader import load
 from results.store.writer import TakenOverError
 from sweeps.driver.events import EventLog
@@ -22,10 +23,7 @@ from sweeps.planning.this_machine import rank_need
 from sweeps.run.run_folder import RunFolder
 from sweeps.slurm.cluster_run import worker_command
 from sweeps.spec.resources import Resources
-from transtailor.waiting import WaitedTooLong, wait_for
 
-FAULT_LIMIT_S = 2.0  # between the death of a process and Ray's report that its node died
-LATELY_S = 30.0
 MOST_SLOTS = 10_000  # trials that Tune may keep waiting for their placement
 
 WORKER_HOURS = """
@@ -43,6 +41,7 @@ FROM workers JOIN drivers USING (driver) WHERE joined IS NOT NULL
 class _SlurmPool(RayPool):
     comes_and_goes = True
     most_slots = MOST_SLOTS
+    node_death_s = 2 * NODE_DEATH_S
 
     def __init__(self, storage: Path, cluster: Cluster, folder: ClusterFolder) -> None:
         self.storage = storage
@@ -64,18 +63,10 @@ class _SlurmPool(RayPool):
         if head is None or head.generation != self._cluster.generation:
             raise TakenOverError(f"another controller serves {self._folder.path} now; this one ends")
 
-    def has_lost(self, nodes: tuple[str, ...]) -> bool:
-        """See `RayPool.has_lost`; waits a moment for Ray to notice a death."""
-
-        def is_lost() -> bool:
-            if nodes:
-                return bool(self._cluster.lost_nodes(nodes))
-            return self._cluster.lost_one_since(self._cluster.now_s - LATELY_S)
-
-        try:
-            return wait_for(is_lost, "Ray's report that a node died", FAULT_LIMIT_S, poll_s=0.1)
-        except WaitedTooLong:
-            return False
+    def has_lost(self, nodes: tuple[str, ...]) -> bool | None:
+        if nodes:
+            return bool(self._cluster.lost_nodes(nodes))
+        return True if self._cluster.lost_one_since(self._cluster.now_s - self.node_death_s) else None
 
     def waits_for(self) -> str | None:
         return self._cluster.waits_for

@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ class RayPool(ABC):
     """Trials at once, when all nodes have joined."""
     comes_and_goes: bool
     """True if nodes can join and leave. A trial then survives the loss of its node: it restarts in another process."""
+    node_death_s: float = 0.0
+    """How long after the end of a trial's process it is known whether its node had died."""
 
     @property
     @abstractmethod
@@ -57,8 +60,11 @@ class RayPool(ABC):
     def check(self) -> None:
         """Raise what has ended the pool, if anything has: Tune would wait for it. Called once a second."""
 
-    def has_lost(self, nodes: tuple[str, ...]) -> bool:  # noqa: ARG002  # this machine lives as long as this process
-        """Whether one of these nodes (Ray's ids) has died or is being drained; without ids, whether any has lately."""
+    def has_lost(self, nodes: tuple[str, ...]) -> bool | None:  # noqa: ARG002  # this machine lives as long as this process
+        """Whether one of these nodes (Ray's ids) has died or is being drained.
+
+        None: it is not known, as no nodes are given and all live.
+        """
         return False
 
     def waits_for(self) -> str | None:
@@ -68,6 +74,17 @@ class RayPool(ABC):
     @abstractmethod
     def last_errors(self) -> str:
         """Return the last lines of Ray's servers, or where these are; for a process that did not start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Death:
+    """The end of a trial's process before it is known whether its node died."""
+
+    trial_id: str
+    cause: str
+    log_tail: str | None
+    nodes: tuple[str, ...]  # Ray's ids; none: the process had not reported them
+    at_s: float
 
 
 class TuneSite:
@@ -110,21 +127,22 @@ class TuneSite:
             LibraryError: the installed Ray Tune lacks a private name that is used.
         """
         TUNE.check()
+        deaths: list[_Death] = []
         with self._open_pool() as pool:
             stop.rearm()
             with tune_settings(pool.most_slots):
-                while board.waiting:  # trials that are lost near the end of a round need another one
+                while board.waiting or deaths:  # trials that are lost near the end of a round need another one
                     stop.check()
-                    self._round(board, stop, pool)
+                    self._round(board, stop, pool, deaths)
 
-    def _round(self, board: SweepState, stop: StopSignals, pool: RayPool) -> None:
+    def _round(self, board: SweepState, stop: StopSignals, pool: RayPool, deaths: list[_Death]) -> None:
         """Run trials until none waits, or as many as one run of Tune may have."""
         trainable_bundle: dict[str, float] = {}
         rank_bundle = {"CPU": float(self._resources.threads_per_rank)}
         if self._resources.gpus_per_rank:
             rank_bundle["GPU"] = self._resources.gpus_per_rank
         bundles = [trainable_bundle] + [rank_bundle] * self._resources.ranks
-        searcher = _BoardSearcher(board, self._start, self._cache, pool, stop)
+        searcher = _BoardSearcher(board, self._start, self._cache, pool, stop, deaths)
         tune.run(
             TuneSlot,
             # The trainable itself only waits for its ranks. Tune drops the empty bundle, so rank i is in bundle i.
@@ -149,8 +167,17 @@ class _BoardSearcher(Searcher):
     would end the slot's process, and its warm ranks with it.
     """
 
-    def __init__(self, board: SweepState, start: RankStart, cache: Path, pool: RayPool, stop: StopSignals) -> None:
+    def __init__(
+        self,
+        board: SweepState,
+        start: RankStart,
+        cache: Path,
+        pool: RayPool,
+        stop: StopSignals,
+        deaths: list[_Death],
+    ) -> None:
         super().__init__()
+        self._deaths = deaths  # whose trials count as running
         self._board = board
         self._start = start
         self._cache = cache
@@ -169,7 +196,7 @@ class _BoardSearcher(Searcher):
         """Return the configuration of a trial for Tune; None: not now; Searcher.FINISHED: no more in this round."""
         self.check()
         self._board.take_more(if_idle=True)  # without live trials nothing asks for a slot, where `next` decides
-        if not self._board.waiting and not self._running:
+        if not (self._board.waiting or self._running or self._deaths):
             return Searcher.FINISHED
         could_run = self._board.could_run
         self._pool.want(could_run)
@@ -181,7 +208,7 @@ class _BoardSearcher(Searcher):
             return None
         choice = self._board.next()
         if choice is None:
-            return Searcher.FINISHED
+            return None if self._deaths else Searcher.FINISHED
         if isinstance(choice, Blocked) and self._pool.comes_and_goes and len(self._running) >= could_run:
             return None  # the slot's node may be released
         return to_tune(self._order(trial_id, choice))
@@ -217,6 +244,7 @@ class _BoardSearcher(Searcher):
         if now_s - self._checked_s > CHECK_EVERY_S:
             self._checked_s = now_s
             self._pool.check()
+            self._settle_deaths()
             self._pool.want(self._board.could_run)
             if len(self._running) > self._pool.slots:  # one of them has lost its slot
                 self._has_slot_since_s = {trial_id: now_s for trial_id in self._has_slot_since_s}
@@ -252,17 +280,33 @@ class _BoardSearcher(Searcher):
             cause = f"no process of the trial started within {START_LIMIT_S:g} s of a free slot"
             self._board.note_loss(ours, cause, self._pool.last_errors(), counts=True)
         elif error or not result:
-            cause = "the process that held the trial's ranks ended"
-            self._board.note_loss(ours, cause, counts=not self._pool.has_lost(nodes))
+            self._note_death(ours, "the process that held the trial's ranks ended", None, nodes)
         else:
             self._report(ours, from_tune(TrialReport, result), nodes)
 
     def _report(self, trial_id: str, report: TrialReport, nodes: tuple[str, ...]) -> None:
-        """Pass a report on; a death is not the trial's fault if one of its nodes is lost."""
-        if report.kind == "died" and self._pool.has_lost(nodes):
-            self._board.note_loss(trial_id, report.cause or report.kind, report.log_tail, counts=False)
+        """Pass a report on, but for a death, which may be that of a node."""
+        if report.kind == "died":
+            self._note_death(trial_id, report.cause or report.kind, report.log_tail, nodes)
         else:
             self._board.report(trial_id, report)
+
+    def _note_death(self, trial_id: str, cause: str, log_tail: str | None, nodes: tuple[str, ...]) -> None:
+        death = _Death(trial_id=trial_id, cause=cause, log_tail=log_tail, nodes=nodes, at_s=time.monotonic())
+        self._deaths.append(death)
+        self._settle_deaths()
+
+    def _settle_deaths(self) -> None:
+        """Pass on the deaths of lost nodes, and those that their nodes have outlived: these are the trials' fault."""
+        undecided = []
+        for death in self._deaths:
+            has_lost = self._pool.has_lost(death.nodes)
+            if has_lost or time.monotonic() - death.at_s >= self._pool.node_death_s:
+                counts = None if has_lost is None else not has_lost
+                self._board.note_loss(death.trial_id, death.cause, death.log_tail, counts=counts)
+            else:
+                undecided.append(death)
+        self._deaths[:] = undecided
 
     def save_to_dir(self, *_: str, **__: str) -> None:
         """Save nothing: Tune's state is never read."""

@@ -20,7 +20,7 @@ from transtailor.waiting import Unlimited, WaitedTooLong, wait_for
 
 POLL_S = 1.0
 LOOK_EVERY_S = 30.0  # calls of squeue
-GONE_LIMIT_S = 30.0  # a file in a shared folder may become visible late
+GONE_LIMIT_S = 90.0  # a file in a shared folder may become visible late: above `CACHED_S`
 LOG_LINES = 20
 RUNS = Unlimited("SLURM queue, then as long as the trials take")
 

@@ -25,6 +25,7 @@ from sweeps.slurm.cluster_run import ClusterRun, RunOutcome
 from transtailor import cli
 from transtailor.documents import DocumentError, read_json
 from transtailor.errors import INTERRUPTED
+from transtailor.files import list_there
 from transtailor.lines import lines_of
 from transtailor.plural import counted
 from transtailor.shell import command, launch_words
@@ -68,8 +69,8 @@ def stop(run: RunFolder, limit_s: float = STOP_LIMIT_S) -> Iterator[str]:
         yield f"{run.path} was launched again as job {later_id}, which is not stopped; to stop it too, type this again"
         return
     yield from cancel(run)
-    if cluster.outcome is None:  # tells processes that follow the run that it has ended
-        cluster.set_outcome(RunOutcome(code=INTERRUPTED, text="it was stopped before its driver had an outcome"))
+    # Tells processes that follow the run that it has ended.
+    cluster.set_outcome(RunOutcome(code=INTERRUPTED, text="it was stopped before its driver had an outcome"))
 
 
 def _later_controller(
@@ -148,10 +149,8 @@ def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = Fal
     if lines < 0:
         raise RunFolderError(f"--lines is {lines}; expected 0 or more")
     record = open_run(run)
-    log_of_trial: Path | None = None
-    if trial_id is not None:
-        log_of_trial = _log_of(run, record, trial_id)
-    elif not _find_logs(run) and not follow:
+    one_trial_id = None if trial_id is None else _trial_with_log(run, record, trial_id)
+    if trial_id is None and not _find_logs(run) and not follow:
         raise RunFolderError(f"{run.path} has no logs yet: none of its trials has started")
     lines_shown: dict[Path, int] = {}
     last_path: Path | None = None
@@ -161,13 +160,14 @@ def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = Fal
         nonlocal last_path
         is_over = not follow or holder_of(run.lock) is None  # before reading, so that the last lines are read too
         news_lines: list[str] = []
-        paths = _find_logs(run)[-LOGS_SHOWN:] if log_of_trial is None else [log_of_trial]
-        for path in paths:
-            all_lines = lines_of(path.read_text(errors="replace"), only_ended=not is_over)
-            first_new = lines_shown.get(path, max(0, len(all_lines) - lines))
-            new_lines = all_lines[first_new:]
+        paths = _find_logs(run)[-LOGS_SHOWN:] if one_trial_id is None else run.logs(one_trial_id)
+        logs_now = {path: lines_of(path.read_text(errors="replace"), only_ended=not is_over) for path in paths}
+        unseen = {path: all_lines for path, all_lines in logs_now.items() if path not in lines_shown}
+        lines_shown.update(_left_out(unseen, lines, together=one_trial_id is not None))
+        for path, all_lines in logs_now.items():
+            new_lines = all_lines[lines_shown[path] :]
             lines_shown[path] = len(all_lines)
-            if new_lines and log_of_trial is None and path != last_path:
+            if new_lines and one_trial_id is None and path != last_path:
                 news_lines.append(f"== {path}")
                 last_path = path
             news_lines += [_log_line(line) for line in new_lines]
@@ -179,21 +179,35 @@ def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = Fal
         yield from new_lines
 
 
-def _log_of(run: RunFolder, record: LaunchRecord, prefix: str) -> Path:
-    """Return the log of the one trial whose id begins with `prefix`; raise RunFolderError if it cannot be shown."""
+def _left_out(logs_now: Mapping[Path, Sequence[str]], lines: int, *, together: bool) -> dict[Path, int]:
+    """Return how many lines at the start of each log are not shown: all but the last ones of each, or of all together.
+
+    >>> _left_out({Path("1"): "abc", Path("2"): "de"}, 3, together=True)
+    {PosixPath('1'): 2, PosixPath('2'): 0}
+    """
+    left_out = {}
+    may_show = lines
+    for path, all_lines in reversed(logs_now.items()):
+        left_out[path] = max(0, len(all_lines) - may_show)
+        if together:
+            may_show -= len(all_lines) - left_out[path]
+    return dict(reversed(left_out.items()))
+
+
+def _trial_with_log(run: RunFolder, record: LaunchRecord, prefix: str) -> str:
+    """Return the id of the one trial that begins with `prefix`; raise RunFolderError if its log cannot be shown."""
     ids = [trial_id for trial_id in record.trials if trial_id.startswith(prefix)]
     if len(ids) != 1:
         which = f"{len(ids)} trials whose ids begin" if ids else "no trial whose id begins"
         raise RunFolderError(f"{run.path} has {which} with {prefix!r}; type: {command('status', run.path)}")
-    path = run.log(ids[0])
-    if not path.is_file():
+    if not run.logs(ids[0]):
         raise RunFolderError(f"trial {ids[0]} has no log yet: it has not started")
-    return path
+    return ids[0]
 
 
 def _find_logs(run: RunFolder) -> list[Path]:
     """Return the logs of the run's jobs and trials, the one written last at the end."""
-    paths = [*ClusterFolder(run.cluster).logs.glob("*_log.*"), *run.trial_logs()]
+    paths = [*list_there(ClusterFolder(run.cluster).logs, "*_log.*"), *run.trial_logs()]
     return sorted((path for path in paths if path.is_file()), key=lambda path: path.stat().st_mtime)
 
 

@@ -30,7 +30,7 @@ from sweeps.planning.this_machine import ONE_MACHINE_SITES, check_resources
 from sweeps.spec.spec import EMBEDDED_SPEC, Spec, find_spec, load_spec
 from transtailor import cli
 from transtailor.errors import FAILED, INTERRUPTED, MISTAKE, SUCCESS, is_of_the_machine
-from transtailor.files import refuse_unwritable
+from transtailor.files import is_there, refuse_unwritable
 from transtailor.garbage import pause_collection
 from transtailor.lines import lines_of
 from transtailor.names import did_you_mean
@@ -308,7 +308,7 @@ def _has_ended(plan: Plan, producer: "TrialProducer | None", run: Path) -> bool:
 
     if producer is not None:
         return producer.has_ended()
-    return run.is_dir() and {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run)
+    return is_there(run / "tables") and {trial.trial_id for trial in plan.trials} <= finished_trial_ids(run)
 
 
 def _has_controller(run: Path) -> bool:
@@ -372,7 +372,7 @@ def _finish(plan: Plan, producer: "TrialProducer | None", run: "RunFolder") -> i
         stopped = len(stopped_trial_ids(rows))
     for trial in failed[:FAILURES_SHOWN]:
         say(f"failed: trial {trial['trial_id']} ({trial['arm']}, seed {trial['seed']}): {trial['error']}")
-        say(f"        its log: {run.log(trial['trial_id'])}")
+        say(f"        its log: {command('logs', run.path, trial['trial_id'])}")
     if len(failed) > FAILURES_SHOWN:
         say(f"... and {len(failed) - FAILURES_SHOWN} more; {command('status', run.path)}")
     if failed:

@@ -32,10 +32,13 @@ from sweeps.spec.spec import Spec
 from tailor.core.errors import ConfigError
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import PlannedStage
+from transtailor.files import is_there
 from transtailor.lines import lines_of
 from transtailor.plural import counted
+from transtailor.shell import command as to_type
 
 if TYPE_CHECKING:
+    from hpc.sites.site import Site
     from sweeps.settle.costs import Assumed
 
 IN_COLUMNS = ("network", "data.name", "seed")
@@ -98,6 +101,8 @@ def preview(
     yield from _tables(plan, finished)
     yield from _summary(plan, cost, site, BY_MACS if durations is None else BY_SECONDS)
     yield f"devices   {devices_text(plan.resources, cluster_site, idle_gpus)}"
+    if cluster_site is not None:
+        yield f"folder    {_folder_text(cluster_site, site)}"
     if plan.grows is None:
         yield _what_can_be_settled(plan)
         yield from _what_varies(plan)
@@ -116,6 +121,19 @@ def preview(
         yield from estimate.table(capacity)
     for title, text in job_scripts:
         yield from ("", f"--- {title}", *lines_of(text))
+
+
+def _folder_text(site: "Site", name: str) -> str:
+    """Say what the doctor has found about the folder that the nodes share."""
+    from hpc.doctor.names import read_verdict
+
+    folder = Path(site.shared_folder or Path.cwd())
+    verdict = read_verdict(folder)
+    if verdict is None:
+        type_this = to_type("doctor", "--site", name)
+        return f"not tried whether nodes see each other's files in time; to try it, type: {type_this}"
+    advice = f": {verdict.finding.advice}" if verdict.finding.advice else ""
+    return f"{verdict.mount}: {verdict.finding.text}{advice} (doctor, {verdict.at[:10]})"
 
 
 def _what_is_added(
@@ -159,7 +177,7 @@ def _this_machine(plan: Plan, site: str) -> Capacity:
 
 def _state_of_run(run: RunFolder, plan: Plan, *, extend: bool, update_code: bool) -> tuple[set[str], str]:
     """Return the ids of the finished trials, and the state of the run."""
-    if not run.path.exists():
+    if not is_there(run.path):
         return set(), f"{run.path} does not exist yet"
     record = open_run(run)
     from results.store.reader import finished_trial_ids

@@ -16,6 +16,7 @@ from sweeps.operations.status import count_trials, state_of
 from sweeps.run.run_folder import RunFolder
 from sweeps.run.run_lock import holder_of
 from transtailor import cli
+from transtailor.files import is_there, list_there
 from transtailor.lines import first_line
 from transtailor.shell import command
 
@@ -38,7 +39,8 @@ def runs_page(folder: Path) -> Iterator[Part]:
         raise RunFolderError(
             f"no folder {folder}: expected a folder of runs; the first launch makes it, type: {launch}"
         )
-    records = [_record(RunFolder(plan.parent)) for plan in folder.glob(f"[!.]*/{RunFolder(folder).plan.name}")]
+    runs = [RunFolder(path) for path in list_there(folder, "[!.]*")]
+    records = [_record(run) for run in runs if is_there(run.plan)]
     records.sort(key=lambda record: (-_written_s(record), record["run"]))
     if not records:
         yield Note(f"{folder} has no runs yet; to launch one, type: {command('run', 'demo')}")

@@ -129,7 +129,7 @@ def _states(run: RunFolder, rows: Run, *, is_run: bool, now: datetime) -> Iterat
     state_events = [row for kind, row in last_events.items() if kind in STATES]
     newest = max(state_events, key=lambda row: row["at_us"], default=None)
     state = "" if newest is None else STATES[newest["kind"]]
-    if cluster.stop_file.exists() and cluster.outcome is None:
+    if cluster.is_stop_asked() and cluster.outcome is None:
         asked = datetime.fromtimestamp(cluster.stop_file.stat().st_mtime, UTC)
         yield f"stopping  for {_age(asked, now)}; no new stage starts"
     elif is_run and newest is not None and state:
@@ -274,7 +274,7 @@ def _failures(run: RunFolder, rows: Run) -> Iterator[Part]:
     yield answer_table("status", records, "failed")
     for trial in failed[:FAILURES_SHOWN]:
         yield f"failed    {trial['trial_id']}  {trial['arm']}: {trial['error']}"
-        yield f"          attempts: {trial['attempts']}; its log: {run.log(trial['trial_id'])}"
+        yield f"          attempts: {trial['attempts']}; its log: {to_type('logs', run.path, trial['trial_id'])}"
     if len(failed) > FAILURES_SHOWN:
         query = to_type("query", run.path, "SELECT trial_id, error FROM trials WHERE status = 'failed'")
         yield f"... and {len(failed) - FAILURES_SHOWN} more failed trials; to list all: {query}"

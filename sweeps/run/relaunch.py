@@ -26,7 +26,7 @@ from sweeps.run.run_folder import (
     save_imports,
 )
 from sweeps.run.run_lock import RunLock
-from transtailor.files import deny_others_writing, make_folder
+from transtailor.files import deny_others_writing, is_there, make_folder
 from transtailor.garbage import pause_collection
 from transtailor.plural import counted
 from transtailor.sources import ROOT, code_digest, sources
@@ -107,7 +107,7 @@ def start(
     run = RunFolder(runs / plan.name)
     files = sources()
     launch = {**provenance(files), "site": site, "data": digests_of_data(trial.settings for trial in plan.trials)}
-    if not run.path.exists():
+    if not is_there(run.path):
         try:
             make_folder(runs)  # with the mode of the umask: it may be for several users
             with deny_others_writing():

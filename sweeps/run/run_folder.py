@@ -20,9 +20,11 @@ import json
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +38,7 @@ from sweeps.run.run_lock import LOCK_FILE, RunLock
 from sweeps.spec.json_settings import JsonSettings
 from tailor.execution.plugins import ORIGIN
 from transtailor.documents import read_json
-from transtailor.files import make_folder, name_folder, write_file, write_folder
+from transtailor.files import is_there, list_there, make_folder, name_folder, write_file, write_folder
 from transtailor.names import nearest_folder
 from transtailor.ownership import refuse_shared
 from transtailor.plural import counted
@@ -88,13 +90,27 @@ class RunFolder:
         """Return the folder of one trial; its first writer creates it."""
         return self.trials / trial_id
 
-    def log(self, trial_id: str) -> Path:
-        """Return the log of a trial: one JSON object per line, in the order of its attempts."""
-        return self.trial(trial_id) / "log.jsonl"
+    def begin_log(self, trial_id: str) -> Path:
+        """Make the next file of a trial's log, one JSON object per line, and return it.
 
-    def trial_logs(self) -> Iterator[Path]:
+        Each file has one writer: two machines that append to one file overwrite each other's lines on NFS.
+        """
+        folder = self.trial(trial_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in count(len(self.logs(trial_id)) + 1):
+            path = folder / f"log-{number:04}.jsonl"
+            with suppress(FileExistsError):
+                path.open("x").close()
+                return path
+        raise AssertionError("numbers do not end")
+
+    def logs(self, trial_id: str) -> list[Path]:
+        """Return the files of a trial's log in the order in which they were begun."""
+        return [path for path in list_there(self.trial(trial_id), "log-*.jsonl") if path.is_file()]
+
+    def trial_logs(self) -> list[Path]:
         """Return the logs of all trials that were started."""
-        return self.trials.glob(self.log("*").relative_to(self.trials).as_posix())
+        return list_there(self.trials, "*/log-*.jsonl")
 
     def checkpoint(self, trial_id: str) -> Path:
         """Return the folder for the checkpoints of a trial's stages."""
@@ -158,7 +174,7 @@ def create_run(plan: Plan, runs: Path, launch: Mapping[str, Any], sources: Mappi
         lock = RunLock(temporary.lock)  # held from the start, so that no other launch resumes the run first
         try:
             _fill(temporary, plan, launch, sources)
-            if final.exists():  # an empty folder would be replaced without a message
+            if is_there(final):  # an empty folder would be replaced without a message
                 raise FileExistsError(f"{final} exists already")
             name_folder(temporary.path, final)
         except BaseException:
@@ -173,21 +189,21 @@ def create_run(plan: Plan, runs: Path, launch: Mapping[str, Any], sources: Mappi
 
 def check_is_run(run: RunFolder) -> None:
     """Raise RunFolderError, with what to do, unless a folder has all files of a run; their content is not read."""
-    if not run.path.is_dir():
-        if run.path.exists():
-            raise RunFolderError(
-                f"{run.path} is a file; type the folder of a run, such as runs/demo, or for a new run another --name"
-            )
+    if not is_there(run.path):
         raise RunFolderError(
             f"there is no run {run.path}; type the folder of a run, such as runs/demo{nearest_folder(run.path)}"
         )
-    if not run.plan.exists():
+    if not run.path.is_dir():
+        raise RunFolderError(
+            f"{run.path} is a file; type the folder of a run, such as runs/demo, or for a new run another --name"
+        )
+    if not is_there(run.plan):
         raise RunFolderError(
             f"{run.path} is not the folder of a run: it has no {run.plan.name}; type one, such as "
             "runs/demo, or for a new run another --name"
         )
-    missing = [path.name for path in (run.spec, run.provenance) if not path.exists()]
-    if not (run.tables / "planned").exists():
+    missing = [path.name for path in (run.spec, run.provenance) if not is_there(path)]
+    if not is_there(run.tables / "planned"):
         missing.append("planned")
     if missing:
         raise _damage_error(run, f"it has no {' and no '.join(missing)}")
@@ -298,7 +314,7 @@ def add_launch(run: RunFolder, record: LaunchRecord, what: str, launch: Mapping[
 
 def save_code(run: RunFolder, digest: str, sources: Mapping[Path, bytes]) -> None:
     """Store a copy of the sources under their digest, unless the run has one."""
-    if not run.code_of(digest).exists():
+    if not is_there(run.code_of(digest)):
         write_folder(run.code_of(digest), sources)
 
 
@@ -307,7 +323,7 @@ def save_imports(run: RunFolder, plan: Plan) -> None:
     for module in plan.imports:
         run.imports.mkdir(exist_ok=True)
         folder = run.imports / module.file.parent
-        if not folder.exists():
+        if not is_there(folder):
             origin = str(module.origin).encode()
             write_folder(folder, {module.file.name: module.content, ORIGIN: origin})
 

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from sweeps.errors import RunFolderError
 from transtailor.documents import read_json
+from transtailor.files import is_there, sync
 from transtailor.shell import command
 from transtailor.waiting import WaitedTooLong, wait_for
 
@@ -44,16 +45,10 @@ class RunLock:
         self._handle: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             _wait_and_take(self._handle, path, patience_s, is_stopped)
+            self._second_line_at = _write_holder(self._handle, path)
         except BaseException:
             self.release()
             raise
-        holder = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        os.ftruncate(self._handle, 0)
-        self._second_line_at = os.pwrite(self._handle, f"{json.dumps(holder)}\n".encode(), 0)
 
     def tell(self, line: str) -> None:
         """Write the second line; a reader may see half of it."""
@@ -75,11 +70,27 @@ class RunLock:
         self.release()
 
 
+def _write_holder(handle: int, path: Path) -> int:
+    """Write who holds the lock as the file's only line; return its bytes."""
+    holder = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    os.ftruncate(handle, 0)
+    written_bytes = os.pwrite(handle, f"{json.dumps(holder)}\n".encode(), 0)
+    with suppress(OSError):  # a full disk is reported elsewhere
+        sync(path)  # for other machines, which would see the holder only when it ends
+    return written_bytes
+
+
 def holder_of(path: Path) -> dict[str, Any] | None:
     """Return who holds a lock: pid, host and since (each may be missing for an instant); None if the lock is free."""
+    if not is_there(path):
+        return None
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except FileNotFoundError:  # removed meanwhile
         return None
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -20,7 +20,7 @@ class Pace:
         if done <= 0.0:  # processes start
             self._at_s = [at_s]
             self._done = [0.0]
-        elif at_s - self._at_s[-1] >= (at_s - self._at_s[0]) / MOMENTS:
+        elif at_s > self._at_s[0] and at_s - self._at_s[-1] >= (at_s - self._at_s[0]) / MOMENTS:
             self._at_s.append(at_s)
             self._done.append(done)
 

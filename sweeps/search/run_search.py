@@ -27,6 +27,7 @@ from sweeps.search.space import SearchCandidate, space_of
 from sweeps.spec.expand import Expanded
 from sweeps.spec.spec import Spec, load_spec
 from tailor.execution.dry_run import Rung
+from transtailor.files import is_there
 
 DECIDES = ("search", "confirm", "axes", "variants", "exclude", "tied_to_seed")  # keys of a spec
 SCORES = """
@@ -55,7 +56,7 @@ class RunSearch:
         self._saved = 0  # how many of them are in the run's table
         self._is_over = False
         self._writer: Writer | None = None  # once it may write
-        if run.plan.is_file():
+        if is_there(run.plan):
             _refuse_changed(spec, run, extend=extend)
             with load(run.path) as tables:
                 self.proposals = read_proposals(tables)
@@ -110,7 +111,7 @@ class RunSearch:
 
     def has_ended(self) -> bool:
         """Whether all trials have ended or are stopped, and no more are proposed."""
-        if not self._run.plan.is_file():
+        if not is_there(self._run.plan):
             return False
         with load(self._run.path) as tables:
             ended = finished_trial_ids(self._run.path) | stopped_trial_ids(tables)

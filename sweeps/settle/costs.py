@@ -16,6 +16,7 @@ from sweeps.settle.run_settle import whole_plan
 from sweeps.spec.settle_settings import SettleSettings
 from sweeps.spec.spec import Spec
 from tailor.execution.dry_run import PlannedStage
+from transtailor.files import is_there
 
 WorkOf = Callable[[PlannedStage, str], float]
 
@@ -83,7 +84,7 @@ def _open_shares(
 ) -> dict[Comparison, tuple[float, ...]]:
     """Return the share of sweeps in which each comparison is open before each look; empty if nothing is known."""
     measured: Mapping[Comparison, RecordedLook] = {}
-    if run.is_dir():
+    if is_there(run / "tables"):
         with load(run) as tables:
             measured = last_looks(tables)
     design = Design(settle.looks, settle.alpha, settle.matters, len(comparisons))

@@ -22,6 +22,7 @@ from sweeps.settle.outcome import outcome_lines
 from sweeps.spec.expand import expand
 from sweeps.spec.settle_settings import SEED
 from sweeps.spec.spec import Spec, load_spec
+from transtailor.files import is_there
 
 DECIDES = ("settle", "trial", "axes", "variants", "exclude", "tied_to_seed")  # keys of a spec
 
@@ -41,7 +42,7 @@ class RunSettle:
         self._settle = spec.settle
         self.looks: list[RecordedLook] = []
         self._writer: Writer | None = None  # once it may write
-        if run.plan.is_file():
+        if is_there(run.plan):
             _refuse_changed(spec, run)
             with load(run.path) as tables:
                 self.looks = recorded_looks(tables)
@@ -65,7 +66,7 @@ class RunSettle:
 
     def has_ended(self) -> bool:
         """Whether all trials are finished and no more seeds are added."""
-        if not self._run.plan.is_file():
+        if not is_there(self._run.plan):
             return False
         planned = {trial.trial_id for trial in self.plan.trials}
         return not self._has_next() and planned <= finished_trial_ids(self._run.path)

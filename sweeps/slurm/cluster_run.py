@@ -3,10 +3,10 @@
 The jobs use the run's copy of the code, so the checkout may change.
 """
 
-import os
 import shlex
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -23,7 +23,7 @@ from sweeps.planning.this_machine import rank_need
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.spec.resources import Resources
 from transtailor.documents import DocumentError, Record
-from transtailor.files import write_file
+from transtailor.files import is_there, read_there, remove_there, write_file, write_new_file
 from transtailor.sources import DIGEST_VARIABLE
 
 # SLURM's warning may come before Python handles it, and would end the process.
@@ -66,20 +66,21 @@ class ClusterRun:
 
     def is_stop_asked(self) -> bool:
         """Whether the controller was asked to stop; False also while the folder does not answer."""
-        return os.path.exists(self.stop_file)  # noqa: PTH110  # Path.exists raises for an I/O error
+        with suppress(OSError):
+            return is_there(self.stop_file)
+        return False
 
     @property
     def exists(self) -> bool:
         """Whether the run was ever launched on SLURM."""
-        return self.run.submission.exists()
+        return is_there(self.run.submission)
 
     @property
     def is_last_launch(self) -> bool:
         """Whether the run was launched on SLURM, and not on one machine since then: such a launch submits nothing."""
-        try:
-            return self.run.submission.stat().st_mtime_ns >= self.run.provenance.stat().st_mtime_ns
-        except FileNotFoundError:
+        if not (is_there(self.run.submission) and is_there(self.run.provenance)):
             return False
+        return self.run.submission.stat().st_mtime_ns >= self.run.provenance.stat().st_mtime_ns
 
     @property
     def submission(self) -> Submission:
@@ -99,8 +100,9 @@ class ClusterRun:
         return _read(RunOutcome, self.run.outcome)
 
     def set_outcome(self, outcome: RunOutcome) -> None:
-        """Write how the sweep ended."""
-        write_file(self.run.outcome, outcome.to_json())
+        """Write how the sweep ended, unless another process has said so: the first one counts."""
+        with suppress(FileExistsError):
+            write_new_file(self.run.outcome, outcome.to_json())
 
     def jobs(self) -> list[QueuedJob]:
         """Return the jobs of this run that have not ended, the controller's first.
@@ -138,7 +140,7 @@ class ClusterRun:
         self.folder.make(site, self.run.name)
         write_file(self.run.submission, submission.to_json())
         for stale in (self.stop_file, self.run.outcome, self.run.progress):
-            stale.unlink(missing_ok=True)
+            remove_there(stale)
         digest = open_run(self.run).code_digest
         code = self.run.code_of(digest).resolve()
         need = controller_need(site, self.folder.logs, self.folder.controller_name)
@@ -155,7 +157,7 @@ def _read(kind: type[R], path: Path) -> R | None:
         RunFolderError: it is not what was written.
     """
     try:
-        return kind.from_json(path.read_bytes())
+        return kind.from_json(read_there(path))
     except FileNotFoundError:
         return None
     except DocumentError as error:

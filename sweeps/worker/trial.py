@@ -2,7 +2,9 @@
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,8 +20,10 @@ from tailor.execution import plugins
 from tailor.execution.cache import Cache
 from tailor.execution.runner import MadeFor, StageEvent, run_trial
 from tailor.parallel.process_group import ProcessGroup, join, leave
+from transtailor.files import sync
 
 WATCHED_TIMEOUT_S = 30 * 86_400.0  # of a collective: the watchdog of the ranks finds a rank that hangs much earlier
+SYNC_EVERY_S = 2.0  # of the log
 TOGETHER_S = 0.5  # stages that take less together are reported in one message
 
 
@@ -69,8 +73,7 @@ class TrialRank:
             made_for=MadeFor(trial_id=task.trial_id, run=task.run_id),
         )
         if self._ranks.rank == 0:
-            run.trial(task.trial_id).mkdir(parents=True, exist_ok=True)
-            self._begin_log(run.log(task.trial_id))
+            self._begin_log(run.begin_log(task.trial_id))
             log = logging.getLogger(__name__)
             log.info("trial begins")
             fault = missing_cores(os.environ, len(os.sched_getaffinity(0)))
@@ -132,7 +135,7 @@ class TrialRank:
         return self._task.settings.network, self._task.settings.dataset, kind
 
     def _begin_log(self, path: Path) -> None:
-        self._log = logging.FileHandler(path)
+        self._log = _SyncedLog(path)
         self._log.setFormatter(_JsonLines())
         for name in ("tailor", __name__):
             logging.getLogger(name).addHandler(self._log)
@@ -144,6 +147,27 @@ class TrialRank:
                 logging.getLogger(name).removeHandler(self._log)
             self._log.close()
             self._log = None
+
+
+class _SyncedLog(logging.FileHandler):
+    """A log that other machines see soon: a client of NFS may keep what is written to an open file for 30 s."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._syncing: threading.Timer | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; it is synced a moment later, with those that come meanwhile."""
+        super().emit(record)
+        if self._syncing is None:
+            self._syncing = threading.Timer(SYNC_EVERY_S, self._sync)
+            self._syncing.daemon = True
+            self._syncing.start()
+
+    def _sync(self) -> None:
+        self._syncing = None
+        with suppress(OSError):  # a full disk is reported elsewhere
+            sync(Path(self.baseFilename))
 
 
 class _JsonLines(logging.Formatter):

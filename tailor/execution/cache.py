@@ -9,6 +9,7 @@ own.
 
 import hashlib
 import json
+import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from transtailor.documents import Record, read_json
-from transtailor.files import make_folder, sync, write_new_file
+from transtailor.files import is_there, list_there, make_folder, open_there, sync, write_new_file
 
 SUFFIX = ".stage"
 KEY_DIGITS = 64
@@ -26,6 +27,11 @@ DESCRIPTION_BYTES = 2**28
 
 class DamagedStage(RuntimeError):
     """The bytes of a stage have changed since it was written."""
+
+    def __init__(self, text: str, inode: int | None) -> None:
+        """Keep which file has them; None: there is none."""
+        super().__init__(text)
+        self.inode = inode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +85,11 @@ class Cache:
 
     def has(self, key: str) -> bool:
         """Whether the stage is finished."""
-        return self.path(key).exists()
+        return is_there(self.path(key))
 
     def stored_keys(self) -> Iterator[str]:
         """Yield the keys of all finished stages; unfinished and damaged ones have names that begin with a dot."""
-        for path in self.folder.glob(f"??/{KEY_DIGITS * '[0-9a-f]'}{SUFFIX}"):
+        for path in list_there(self.folder, f"??/{KEY_DIGITS * '[0-9a-f]'}{SUFFIX}"):
             if path.parent.name == path.name[:2]:
                 yield path.stem
 
@@ -95,7 +101,7 @@ class Cache:
         """
         path = self.path(key)
         try:
-            first_line, _ = _read(path, with_tensors=False)
+            first_line, _, inode = _read(path, with_tensors=False)
         except FileNotFoundError:
             return None
         try:
@@ -106,7 +112,7 @@ class Cache:
                 raise ValueError("its SHA-256 is not the one in it")
             return StoredStage.from_values(stored)
         except (ValueError, KeyError, TypeError) as error:
-            raise DamagedStage(f"{path}: {error}") from error
+            raise DamagedStage(f"{path}: {error}", inode) from error
 
     def read_tensors(self, key: str) -> bytes:
         """Return the tensors of a finished stage as safetensors bytes, their checksum verified.
@@ -115,13 +121,14 @@ class Cache:
             DamagedStage: the bytes are missing or have changed.
         """
         path = self.path(key)
+        inode = path.stat().st_ino if is_there(path) else None
         try:
-            first_line, content = _read(path)
+            first_line, content, inode = _read(path)
             expected = read_json(first_line)["tensors_sha256"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DamagedStage(f"{path}: {error}") from error
+            raise DamagedStage(f"{path}: {error}", inode) from error
         if hashlib.sha256(content).hexdigest() != expected:
-            raise DamagedStage(f"{path}: the SHA-256 of its tensors is not the one in its description")
+            raise DamagedStage(f"{path}: the SHA-256 of its tensors is not the one in its description", inode)
         return content
 
     def write(self, key: str, description: StageDescription, tensors: bytes) -> StoredStage:
@@ -145,20 +152,26 @@ class Cache:
             sync(path.parent)  # the process that was first may not have done it yet
         return self.read(key) or StoredStage.from_values(stored)
 
-    def set_aside(self, key: str) -> Path:
-        """Move a damaged stage away, so that it is computed again; return its new path."""
+    def set_aside(self, key: str, damage: DamagedStage) -> Path | None:
+        """Move a damaged stage away, so that it is computed again; return its new path.
+
+        Return None if its file is not the damaged one any more: another machine may have computed the stage meanwhile.
+        """
         path = self.path(key)
+        if not is_there(path) or path.stat().st_ino != damage.inode:
+            return None
         target = path.with_name(f".damaged-{key[:16]}-{secrets.token_hex(4)}")
         path.rename(target)
         return target
 
 
-def _read(path: Path, *, with_tensors: bool = True) -> tuple[bytes, bytes]:
-    """Return the first line of a stage's file, its description, and the rest, its tensors."""
-    with path.open("rb") as file:
+def _read(path: Path, *, with_tensors: bool = True) -> tuple[bytes, bytes, int]:
+    """Return the first line of a stage's file, its description; the rest, its tensors; and the file's inode."""
+    with open_there(path) as file:
         first_line = file.readline(DESCRIPTION_BYTES)
         tensors = file.read() if with_tensors else b""
-    return first_line, tensors
+        inode = os.fstat(file.fileno()).st_ino
+    return first_line, tensors, inode
 
 
 def _checksum(stored: dict[str, Any]) -> str:

@@ -34,6 +34,8 @@ from transtailor.files import finish_new_file
 
 log = logging.getLogger(__name__)
 
+READ_TRIES = 2  # of a stage that another machine computes again at the same time
+
 
 class Result:
     """A finished stage: its key, its facts, and on demand the model's state after it.
@@ -119,17 +121,22 @@ class _Store:
 
     def find(self, key: str) -> StoredStage | None:
         """Return the stored stage; None if it has to be computed. A damaged one is moved away, with a warning."""
-        stored = None
-        if self.ranks.rank == 0:
+        return self._share(self._read(key) if self.ranks.rank == 0 else None)
+
+    def _read(self, key: str) -> StoredStage | None:
+        for _ in range(READ_TRIES):
             try:
                 stored = self.cache.read(key)
                 if stored is not None:
                     self.cache.read_tensors(key)  # verifies them
                     finish_new_file(self.cache.path(key))
+                return stored
             except DamagedStage as damage:
-                log.warning("damaged stage, computed again: %s (moved to %s)", damage, self.cache.set_aside(key))
-                stored = None
-        return self._share(stored)
+                moved_to = self.cache.set_aside(key, damage)
+                if moved_to is not None:
+                    log.warning("damaged stage, computed again: %s (moved to %s)", damage, moved_to)
+                    return None
+        return None
 
     def write(self, key: str, description: StageDescription, tensors: Tensors) -> StoredStage:
         """Store what was computed; return the stored stage, on all ranks."""

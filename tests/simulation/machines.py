@@ -13,6 +13,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from hpc.ranks.ranks import WATCH_S, Calling, Heartbeat, RankDied, RankFailed, RankGroup, RankHost, Watchdog
+from hpc.ray.node import NODE_DEATH_S
 from sweeps.worker.messages import SlotOrder, TrialReport, TrialTask
 from sweeps.worker.tune_slot import TuneSlot, from_tune
 from tests.simulation.world import Process, World
@@ -29,6 +30,7 @@ class Node:
 
     name: str
     is_lost: bool = False
+    lost_s: float = 0.0
     drains: bool = False
 
 
@@ -134,6 +136,7 @@ class Machines:
         self.never_starts = 0  # processes of Tune to come
         self.late_s = 0.0  # of the next message
         self._lost_s = -math.inf
+        self.node_death_s = 2 * NODE_DEATH_S if comes_and_goes else 0.0
         self._launcher = world.current.process if world.current else world.process("none")
 
     # What RayPool promises.
@@ -148,9 +151,12 @@ class Machines:
     def check(self) -> None:
         pass
 
-    def has_lost(self, nodes: tuple[str, ...]) -> bool:
-        gone = {node.name for node in self.nodes if node.is_lost or node.drains}
-        return bool(gone & set(nodes)) if nodes else self.world.now_s - self._lost_s < 60.0
+    def has_lost(self, nodes: tuple[str, ...]) -> bool | None:
+        named_s = self.world.now_s - NODE_DEATH_S  # Ray names a dead node so much later
+        gone = {node.name for node in self.nodes if node.drains or (node.is_lost and node.lost_s <= named_s)}
+        if nodes:
+            return bool(gone & set(nodes))
+        return True if self.world.now_s - self._lost_s < 60.0 else None
 
     def waits_for(self) -> str | None:
         return None if self.slots else "a node"
@@ -200,7 +206,8 @@ class Machines:
 
     def lose_node(self, node: Node, lingers_s: float) -> None:
         """A node is cut off, with all of its slots."""
-        node.is_lost, self._lost_s = True, self.world.now_s
+        node.is_lost = True
+        node.lost_s = self._lost_s = self.world.now_s
         for slot in self.processes:
             if slot.node is node:
                 self.lose(slot, lingers_s)

@@ -194,8 +194,14 @@ PLANTED = (
     Planted(
         "a lost slot's trial is forgotten",
         f"{TUNE}:_BoardSearcher.on_trial_complete",
-        "self._board.note_loss(ours, cause, counts=not self._pool.has_lost(nodes))",
+        'self._note_death(ours, "the process that held the trial\'s ranks ended", None, nodes)',
         "pass",
+    ),
+    Planted(
+        "a death counts before Ray has named its node",
+        f"{TUNE}:_BoardSearcher._settle_deaths",
+        "time.monotonic() - death.at_s >= self._pool.node_death_s",
+        "True",
     ),
     Planted(
         "a search decides while a trial runs",

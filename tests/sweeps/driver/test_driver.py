@@ -156,7 +156,7 @@ def test_what_a_killed_launch_left_running_ends_with_its_last_sign_of_life(tmp_p
         "attempt": 1, "driver": "killed", "status": "running", "host": "node1", "started_at": began, "code_digest": "c",
     }  # fmt: skip
     Writer(run.tables).write("attempts", [left | {"trial_id": each.trial_id} for each in plan.trials])
-    for path, hours in ((run.log("wrote"), 1), (run.checkpoint("wrote") / "state", 1.5)):
+    for path, hours in ((run.trial("wrote") / "log-0001.jsonl", 1), (run.checkpoint("wrote") / "state", 1.5)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         os.utime(path, times=(0, (began + timedelta(hours=hours)).timestamp()))

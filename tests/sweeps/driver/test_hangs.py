@@ -118,7 +118,8 @@ def attempts(run: Path) -> list[dict[str, Any]]:
 
 def log_of(run: Path, trial_id: str) -> str:
     """All that the trial's log says."""
-    return "\n".join(json.loads(line)["text"] for line in RunFolder(run).log(trial_id).read_text().splitlines())
+    lines = [line for path in RunFolder(run).logs(trial_id) for line in path.read_text().splitlines()]
+    return "\n".join(json.loads(line)["text"] for line in lines)
 
 
 STOPPED_ONCE = {"criterion": "stopped_once", "ranks": 2, "limit_s": 20}

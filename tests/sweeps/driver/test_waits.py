@@ -184,3 +184,36 @@ def test_trials_run_in_an_environment_with_an_odd_path_and_fail_in_words_once_it
     assert [(row["status"], row["cause"]) for row in attempts] == [("died", cause)] * 3
     assert all(row["log_tail"] for row in attempts)
     assert len(display.notes) == 3
+
+
+class Losing(Pool):
+    """A place that says about each death, after a few looks, whether the trial's node had died, too."""
+
+    def __init__(self, folder: Path, says: bool | None) -> None:
+        super().__init__(folder, 1, lambda _: None)
+        self._says, self._asked = says, 0
+        self.node_death_s = 0.0 if says is None else 1.5
+
+    def has_lost(self, nodes: tuple[str, ...]) -> bool | None:  # noqa: ARG002  # the interface
+        self._asked += 1
+        return self._says if self._asked % 2 == 0 or self._says is None else False
+
+
+@pytest.mark.parametrize(
+    ("says", "deaths", "statuses"),
+    [
+        (True, 4, ["interrupted"] * 4 + ["finished"]),
+        (False, 99, ["died"] * 3),
+        (None, 99, ["interrupted"] * board.MOST_UNKNOWN_ENDS + ["died"] * 3),
+    ],
+)
+def test_a_death_counts_once_it_is_known_that_no_node_died(
+    tmp_path: Path, ray_folder: Path, says: bool | None, deaths: int, statuses: list[str]
+) -> None:
+    """Three power cuts in a row would fail a trial if it counted each before Ray has named the node."""
+    plan = plan_of([trial("t", [{"name": "s", "deaths": deaths}])])
+    outcome = swept(tmp_path, Losing(ray_folder, says), plan, Recorder())
+    assert outcome.finished == (statuses[-1] == "finished")
+    with load(tmp_path / "runs" / "fake") as tables:
+        rows = tables.rows("SELECT status FROM attempts ORDER BY attempt")
+    assert [row["status"] for row in rows] == statuses

@@ -60,7 +60,7 @@ def ended(run: RunFolder, plan: Plan, write_ends: WriteEnds) -> RunFolder:
     for trial_id in (ids[0], ids[3], ids[5]):
         (run.trial(trial_id) / "checkpoint").mkdir(parents=True)
         (run.trial(trial_id) / "checkpoint" / "x.safetensors").write_bytes(b"x" * 1000)
-        run.log(trial_id).write_text("{}\n")
+        run.begin_log(trial_id).write_text("{}\n")
     return run
 
 
@@ -147,7 +147,7 @@ def test_what_a_killed_launch_left_half_made_goes(cache: Cache, ended: RunFolder
     said = "\n".join(clean(ended.path, None, dry_run=False))
     assert re.search(r"left by an interrupted command +3 +12 bytes", said)
     assert not any(half.exists() for half in halves)
-    assert ended.log(plan.trials[0].trial_id).exists()
+    assert ended.logs(plan.trials[0].trial_id)
     young, old = (cache.folder / "00" / name for name in (".0000.1.ab", ".1111.2.cd"))
     old.mkdir()
     os.utime(old, (0.0, 0.0))

@@ -155,12 +155,13 @@ def test_a_line_of_a_log_is_shown_once_it_is_whole(tmp_path: Path, write_spec: W
     plan = make_plan(load_spec(write_spec()))
     run, lock, _ = start(plan, tmp_path / "runs", extend=False, update_code=False)
     trial = plan.trials[0].trial_id
-    run.log(trial).parent.mkdir(parents=True, exist_ok=True)
-    run.log(trial).write_text("first\nsec")
+    run.begin_log(trial).write_text("of the attempt\nbefore\n")
+    log_of_attempt = run.begin_log(trial)
+    log_of_attempt.write_text("first\nsec")
     with lock:
-        followed = control.logs(run, trial, 20, follow=True)
-        assert next(followed) == "first"
-        with run.log(trial).open("a") as log:
+        followed = control.logs(run, trial, 2, follow=True)
+        assert [next(followed), next(followed)] == ["before", "first"]
+        with log_of_attempt.open("a") as log:
             log.write("ond\nthird\f\x85of\u2028three\nlast")
         assert [next(followed), next(followed)] == ["second", "third\f\x85of\u2028three"]
     assert [*followed] == ["last"]  # as the run has ended, no more of it comes
@@ -254,7 +255,8 @@ def _running_trial(run: RunFolder) -> str:
         if run.plan.exists():
             with load(run.path) as tables:
                 rows = tables.rows("SELECT trial_id FROM attempts WHERE status = 'running'")
-            if rows and (log := run.log(str(rows[0]["trial_id"]))).exists() and log.stat().st_size:  # its first line
+            logs = run.logs(str(rows[0]["trial_id"])) if rows else []
+            if logs and logs[-1].stat().st_size:  # its first line
                 return str(rows[0]["trial_id"])
         time.sleep(0.5)
     raise AssertionError("no trial ran")

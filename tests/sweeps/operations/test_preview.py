@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hpc.cluster.autoscaler import ScalingLimits
+from hpc.doctor.names import late_finding, write_verdict
 from hpc.sites.site import read_site
 from results.arms.cost import cost_of_run
 from results.sign_flip import SIGNIFICANCE, pairs_needed, smallest_p
@@ -238,6 +239,16 @@ def test_jobs_are_printed_as_they_would_be_submitted(tmp_path: Path) -> None:
     shown = [line for title, text in texts for line in ("", f"--- {title}", *text.splitlines())]
     assert said.splitlines()[-len(shown) :] == shown
     assert "#SBATCH --mem=1024MB" in said
+
+
+def test_it_says_what_the_doctor_has_found_about_the_shared_folder(tmp_path: Path) -> None:
+    site = tmp_path / "mine.toml"
+    site.write_text(f"cpus_per_node = 4\nwalltime_min = 60\nshared_folder = {str(tmp_path)!r}\n")
+    assert f" doctor --site {site}" in lines(quick_plan(tmp_path), tmp_path / "runs", str(site))
+    write_verdict(tmp_path, late_finding(31.0, None))
+    page = lines(quick_plan(tmp_path), tmp_path / "runs", str(site))
+    (line,) = [line for line in page.splitlines() if "nocto" in line]
+    assert line.startswith("folder ") and "is seen after 31.0 s" in line
 
 
 @pytest.mark.parametrize(("seeds", "said"), [(2, "p = 0.5 at best; p < 0.05 needs 6 seeds"), (10, "p = 0.002 at best")])

@@ -115,7 +115,7 @@ def test_what_is_no_file_is_not_waited_for(place: str, run: RunFolder, sweeps_co
 def test_a_log_or_part_that_is_no_file_is_not_waited_for(run: RunFolder, sweeps_command: Command) -> None:
     trial = next(iter(open_run(run).trials))
     run.trial(trial).mkdir(parents=True)
-    os.mkfifo(run.log(trial))
+    os.mkfifo(run.trial(trial) / "log-0001.jsonl")
     os.mkfifo(run.tables / "trials" / "copy.parquet")
     for words in (("logs", "runs/small", trial), ("logs", "runs/small"), ("status", "runs/small")):
         done = sweeps_command(*words)

@@ -120,9 +120,8 @@ def test_a_run_that_says_something_else_is_refused(
 
 def test_a_torn_line_of_a_log_is_shown_as_it_is(run: RunFolder, sweeps_command: Command) -> None:
     trial = next(iter(json.loads(run.plan.read_text())["trials"]))
-    run.log(trial).parent.mkdir()
     whole = '{"at": "now", "level": "INFO", "text": "\\u001b[2J begins"}'
-    run.log(trial).write_text(f'{whole}\n[1]\n{{"at": "n\n{"[" * 5000}\n')
+    run.begin_log(trial).write_text(f'{whole}\n[1]\n{{"at": "n\n{"[" * 5000}\n')
     done = sweeps_command("logs", run.path, trial)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f'now INFO \\x1b[2J begins\n[1]\n{{"at": "n\n{"[" * 5000}\n'

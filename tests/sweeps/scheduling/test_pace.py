@@ -46,3 +46,11 @@ def test_a_long_sweep_is_remembered_in_few_moments() -> None:
     for second in range(1, 100_001):
         pace.note(float(second), float(second))
     assert len(pace._at_s) < 12 * MOMENTS
+
+
+def test_work_that_is_done_at_the_moment_of_the_start_has_no_speed_of_zero() -> None:
+    pace = Pace()
+    pace.note(3.0, 0.0)
+    pace.note(3.0, 1.0)
+    left = pace.left_s(20.0, 1.0, 1.0)
+    assert left is not None and left[0] > 0.0
