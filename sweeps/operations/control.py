@@ -187,11 +187,11 @@ def _left_out(logs_now: Mapping[Path, Sequence[str]], lines: int, *, together: b
     """
     left_out = {}
     may_show = lines
-    for path, all_lines in reversed(logs_now.items()):
+    for path, all_lines in reversed(list(logs_now.items())):
         left_out[path] = max(0, len(all_lines) - may_show)
         if together:
             may_show -= len(all_lines) - left_out[path]
-    return dict(reversed(left_out.items()))
+    return dict(reversed(list(left_out.items())))
 
 
 def _trial_with_log(run: RunFolder, record: LaunchRecord, prefix: str) -> str:

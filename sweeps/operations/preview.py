@@ -101,8 +101,7 @@ def preview(
     yield from _tables(plan, finished)
     yield from _summary(plan, cost, site, BY_MACS if durations is None else BY_SECONDS)
     yield f"devices   {devices_text(plan.resources, cluster_site, idle_gpus)}"
-    if cluster_site is not None:
-        yield f"folder    {_folder_text(cluster_site, site)}"
+    yield from _folder_lines(cluster_site, site)
     if plan.grows is None:
         yield _what_can_be_settled(plan)
         yield from _what_varies(plan)
@@ -123,8 +122,13 @@ def preview(
         yield from ("", f"--- {title}", *lines_of(text))
 
 
+def _folder_lines(site: "Site | None", name: str) -> Iterator[str]:
+    """Say what the doctor has found about the folder that the nodes share; nothing on one machine."""
+    if site is not None:
+        yield f"folder    {_folder_text(site, name)}"
+
+
 def _folder_text(site: "Site", name: str) -> str:
-    """Say what the doctor has found about the folder that the nodes share."""
     from hpc.doctor.names import read_verdict
 
     folder = Path(site.shared_folder or Path.cwd())

@@ -270,8 +270,7 @@ def _best(rows: Run) -> Iterator[Part]:
 
 def _failures(run: RunFolder, rows: Run) -> Iterator[Part]:
     failed = failed_trials(rows)
-    records = [trial | {"log": str(run.log(trial["trial_id"]))} for trial in failed]
-    yield answer_table("status", records, "failed")
+    yield answer_table("status", failed, "failed")
     for trial in failed[:FAILURES_SHOWN]:
         yield f"failed    {trial['trial_id']}  {trial['arm']}: {trial['error']}"
         yield f"          attempts: {trial['attempts']}; its log: {to_type('logs', run.path, trial['trial_id'])}"
