@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from results.arms.comparison import Arm, best_first, budget_order
+from results.arms.comparison import Arm, best_first, budget_order, is_shorter
 from results.arms.findings import findings_of
 from results.arms.names import BASELINE
 from results.arms.selection import arm_called, arms_at_budget, check_budget
@@ -60,10 +60,3 @@ def _control(arms: Sequence[Arm], base: Arm, arm: Arm) -> Arm:
         return base
     _, control = min(as_long, key=lambda known: (known[0], known[1].label, best_first(known[1]), known[1].name))
     return control
-
-
-def is_shorter(control: Arm, arm: Arm) -> bool:
-    """Whether the control has trained for fewer epochs on the target; no if the rows do not say."""
-    if control.trained_epochs is None or arm.trained_epochs is None:
-        return False
-    return control.trained_epochs < arm.trained_epochs - 1e-9

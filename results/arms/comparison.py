@@ -127,6 +127,7 @@ class Pairing:
     first's.
     `first_best_of` and `second_best_of`: from how many settings of [tuning] the points were chosen.
     `failed`: how many trials of both failed: they may have failed where they would have scored badly.
+    `trained_longer`: whether the first has trained for more epochs on the target than the second, in any problem.
     """
 
     problem: Problem | None
@@ -143,6 +144,7 @@ class Pairing:
     environments: frozenset[Environment]
     problems: int = 1
     failed: int = 0
+    trained_longer: bool = False
 
     @property
     def is_mixed(self) -> bool:
@@ -260,7 +262,15 @@ def compare(pairs: Sequence[tuple[Arm, Arm]]) -> Pairing:
         environments=frozenset(environments),
         problems=len(pairs),
         failed=sum(failed.values()),
+        trained_longer=any(is_shorter(second, first) for first, second in pairs),
     )
+
+
+def is_shorter(control: Arm, arm: Arm) -> bool:
+    """Whether the control has trained for fewer epochs on the target; no if the rows do not say."""
+    if control.trained_epochs is None or arm.trained_epochs is None:
+        return False
+    return control.trained_epochs < arm.trained_epochs - 1e-9
 
 
 def mean_by_seed(arms: Sequence[Arm]) -> dict[int, float]:

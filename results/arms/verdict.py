@@ -29,7 +29,7 @@ def comparison_record(pairing: Pairing) -> dict[str, Any]:
         "difference_low": difference.low, "difference_high": difference.high,
         "wins": result.wins, "losses": result.losses, "ties": result.ties, "ahead_fraction": result.improvement,
         "p": result.p, "smallest_p": result.smallest_p,
-        "verdict": verdict_word(pairing), "failed_trials": pairing.failed,
+        "verdict": verdict_word(pairing), "failed_trials": pairing.failed, "trained_longer": pairing.trained_longer,
     }  # fmt: skip
 
 
@@ -48,7 +48,8 @@ def verdict(pairing: Pairing) -> str:
         side = "ahead" if mean > 0 else "behind"
         lean = f"{first} is {side} by {amount}" if mean else "the two are equal on average"
         return f"Inconclusive: {'; '.join(pairing.doubts)}. So far {lean} over {pairs}."
+    longer = f" {first} trained for longer, which may explain part of it." if pairing.trained_longer else ""
     return (
         f"{first if mean > 0 else second} is better, by {amount} over {pairs} (p = {result.p:.3g}; the smallest they"
-        f" can reach is {result.smallest_p:.3g})."
+        f" can reach is {result.smallest_p:.3g}).{longer}"
     )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from results.arms import comparison
-from results.arms.against import Pair, compared_arms, is_shorter
+from results.arms.against import Pair, compared_arms
 from results.arms.below_head import below_head_lines
 from results.arms.comparison import POINTS_OF_ARMS, Arm, Pairing, budget_order
 from results.arms.extensions import extension_notes
@@ -61,7 +61,6 @@ class ComparedRow:
         self.pairs = pairs
         self.arm, self.control = pairs[0]
         self.pairing = comparison.compare(pairs)
-        self.trained_longer = any(is_shorter(control, arm) for arm, control in pairs)
 
     @property
     def models(self) -> Models:
@@ -98,7 +97,7 @@ def _records(rows: Sequence[ComparedRow]) -> list[dict[str, Any]]:
         records.append({
             **arm.problem.record, "label": arm.label, "removed_macs_fraction": arm.removed, "score": arm.test.mean,
             "against_score": row.control.test.mean, **comparison_record(row.pairing), "against": row.control.name,
-            "p_holm": p_holm[row.models], "trained_longer": row.trained_longer,
+            "p_holm": p_holm[row.models],
         })  # fmt: skip
     return records
 
@@ -219,7 +218,7 @@ def _notes(rows: Sequence[ComparedRow]) -> list[str]:
             f"{counted(incomplete, 'row')} lost seeds to failed trials or NaN scores: shown over the other seeds, with"
             " no verdict and no part in the correction."
         )
-    longer = sum(row.trained_longer for row in rows)
+    longer = sum(row.pairing.trained_longer for row in rows)
     if longer:
         arms = counted(longer, "arm")
         baseline = "its baseline" if longer == 1 else "their baselines"

@@ -12,9 +12,8 @@ from typing import Any
 
 from scipy import special
 
-from results.arms.against import is_shorter
 from results.arms.below_head import below_head_lines
-from results.arms.comparison import Arm, budget_order
+from results.arms.comparison import Arm, budget_order, is_shorter
 from results.arms.findings import Findings, findings_of
 from results.arms.looks import (
     SETTLED,

@@ -41,7 +41,8 @@ def _verdicts(findings: Findings) -> str:
     pairings = _named_pairings(findings, findings.budget)
     if not pairings:
         return ""
-    first = next((pairing for pairing in pairings if pairing.problem is None), pairings[0])
+    candidates = [pairing for pairing in pairings if pairing.problem is None] or pairings
+    first = min(candidates, key=lambda pairing: pairing.trained_longer)  # against what trained as long, if it is there
     where = f", on {first.problem}" if first.problem else ", pooled over networks"
     text = f"{verdict(first)} Against {first.second}{where}."
     others = []
@@ -59,7 +60,8 @@ def _verdicts(findings: Findings) -> str:
 ARMS = columns_from(
     [
         "metric", "arm", "removed_macs_fraction", "score", "score_low", "score_high", "seeds", "difference",
-        "difference_low", "difference_high", "verdict", {"name": "rank", "type": "int64?"}, "validation_score",
+        "difference_low", "difference_high", "verdict", "trained_longer", {"name": "rank", "type": "int64?"},
+        "validation_score",
     ]
 )  # fmt: skip
 # What answers the question is first: a narrow window shows the first columns.
@@ -67,7 +69,7 @@ SHOWN = (
     "removed_macs_fraction", Shown("score", "test {mark}"), SCORE_INTERVAL, Shown("seeds", "n"),
     Shown("difference", "diff."), DIFFERENCE_INTERVAL, VERDICT, "rank", Shown("validation_score", "validation {mark}"),
 )  # fmt: skip
-NOT_COMPARED = dict.fromkeys(("difference", "difference_low", "difference_high", "verdict"))
+NOT_COMPARED = dict.fromkeys(("difference", "difference_low", "difference_high", "verdict", "trained_longer"))
 
 
 def overview(findings: Findings) -> list[TableBlock]:

@@ -151,7 +151,7 @@ def working_folder(tmp_path: Path) -> Path:
         (["transtailor", "logs", "birds", "3"], ["plain,3f2a"]),
         (["transtailor", "compare", "birds", "--against", "fi"], ["plain,fine_tune"]),
         (["transtailor", "run", "min"], ["plain,mine.toml"]),
-        (["transtailor", "plan", "dem"], ["plain,demo", "plain,demo_10_seeds"]),
+        (["transtailor", "plan", "dem"], ["plain,demo"]),
         (["transtailor", "run", "--set", "resources.ran"], ["plain,resources.ranks="]),
         (["transtailor", "run", "--set", "axes.optimisation.learning_r"], ["plain,axes.optimisation.learning_rate="]),
         (["transtailor", "diff", "8"], ["plain,81bc"]),

@@ -157,7 +157,7 @@ def test_the_embedded_sweep_shares_stages() -> None:
     plan = make_plan(load_spec(EMBEDDED_SPEC))
     cost = cost_of(plan.trials, lambda _: False)
     assert cost.stages_distinct < cost.stages_asked
-    assert cost.baselines.one_script.factor == pytest.approx(2.71, abs=0.005)
+    assert cost.baselines.one_script.factor == pytest.approx(2.78, abs=0.005)
 
 
 def test_weights_are_looked_at_with_each_method_that_reads_them(write_spec: WriteSpec, tmp_path: Path) -> None:
@@ -235,10 +235,10 @@ method = { name = "prune", criterion = "taylor" }
 
 
 def test_a_plan_of_thousands_of_trials_is_linear_work() -> None:
-    """Three thousand trials are planned with each distinct stage counted once, not each pair of trials compared."""
+    """Thousands of trials are planned with each distinct stage counted once, not each pair of trials compared."""
     spec = load_spec(EMBEDDED_SPEC, [f"axes.seed={list(range(180))}"])
     plan = make_plan(spec)
     asked: list[str] = []
     cost = cost_of(plan.trials, lambda key: bool(asked.append(key)))
-    assert len(plan.trials) == 60 * 60
+    assert len(plan.trials) == 180 * 10
     assert len(asked) == len(set(asked)) == cost.stages_distinct
