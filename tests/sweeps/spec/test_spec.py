@@ -10,7 +10,7 @@ import pytest
 from sweeps.errors import SpecError
 from sweeps.spec.expand import Expanded, expand
 from sweeps.spec.nested import merge_tables
-from sweeps.spec.spec import EMBEDDED_SPEC, SPECS, Spec, load_spec
+from sweeps.spec.spec import EMBEDDED_SPEC, Spec, load_spec
 from sweeps.spec.toml_text import toml_value
 from tailor.core.errors import ConfigError
 from tests.sweeps.conftest import WriteSpec
