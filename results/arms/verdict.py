@@ -45,9 +45,9 @@ def verdict(pairing: Pairing) -> str:
     pairs = counted(result.difference.n, "pair")
     amount = f"{scale.value(abs(mean))}{scale.difference_unit} on average"
     if pairing.doubts:
-        side = "ahead" if mean > 0 else "behind"
-        lean = f"{first} is {side} by {amount}" if mean else "the two are equal on average"
-        return f"Inconclusive: {'; '.join(pairing.doubts)}. So far {lean} over {pairs}."
+        side = "ahead of" if mean > 0 else "behind"
+        lean = f"{first} is {side} {second} by {amount}" if mean else f"{first} and {second} are equal on average"
+        return f"{lean} over {pairs}. Inconclusive: {'; '.join(pairing.doubts)}."
     longer = f" {first} trained for longer, which may explain part of it." if pairing.trained_longer else ""
     return (
         f"{first if mean > 0 else second} is better, by {amount} over {pairs} (p = {result.p:.3g}; the smallest they"
