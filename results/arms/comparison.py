@@ -114,6 +114,16 @@ class Arm:
         return at_budget(self.name, self.asked)
 
     @property
+    def record(self) -> dict[str, Any]:
+        """The columns that name it in a table, and those of its scores."""
+        return {
+            **self.problem.record, "metric": self.metric, "label": self.label, "arm": self.name,
+            "asked_removed_macs_fraction": self.asked, "removed_macs_fraction": self.removed,
+            "score": self.test.mean, "score_low": self.test.low, "score_high": self.test.high,
+            "validation_score": self.validation.mean, "seeds": len(self.test_by_seed),
+        }  # fmt: skip
+
+    @property
     def is_mixed(self) -> bool:
         """Whether its trials were computed on several kinds of hardware, ranks or torch versions."""
         return len(self.environments) > 1

@@ -19,12 +19,14 @@ def verdict_word(pairing: Pairing) -> str:
 
 
 def comparison_record(pairing: Pairing) -> dict[str, Any]:
-    """Return the columns of a comparison that are the same in every table; without a correction of p."""
+    """Return the columns of a comparison that are the same in every table; a pooled one has no problem."""
     result = pairing.result
     difference = result.difference
+    problem: dict[str, Any] = dict.fromkeys(("network", "dataset", "train_images"))
     return {
+        **(problem if pairing.problem is None else pairing.problem.record), "problems": pairing.problems,
         "metric": pairing.metric, "arm": pairing.arm, "asked_removed_macs_fraction": pairing.asked,
-        "against": pairing.second, "problems": pairing.problems,
+        "against": pairing.second,
         "pairs": difference.n, "difference": difference.mean,
         "difference_low": difference.low, "difference_high": difference.high,
         "wins": result.wins, "losses": result.losses, "ties": result.ties, "ahead_fraction": result.improvement,

@@ -71,8 +71,7 @@ def _record(arm: Arm, control: Arm, comparisons: int) -> dict[str, Any]:
             verdict = "better" if low > 0 else "worse"
     failed = arm.failed + control.failed
     return {
-        **arm.problem.record, "metric": arm.metric, "arm": arm.name, "asked_removed_macs_fraction": arm.asked,
-        "against": str(control), "pairs": len(seeds),
+        **arm.record, "against": str(control), "pairs": len(seeds),
         "difference": math.fsum(differences) / len(seeds) if seeds else None,
         "difference_low": alone[0], "difference_high": alone[1],
         "together_low": together[0], "together_high": together[1],

@@ -93,10 +93,9 @@ def _records(rows: Sequence[ComparedRow]) -> list[dict[str, Any]]:
     p_holm = _correct_p(rows)
     records = []
     for row in rows:
-        arm = row.arm
         records.append({
-            **arm.problem.record, "label": arm.label, "removed_macs_fraction": arm.removed, "score": arm.test.mean,
-            "against_score": row.control.test.mean, **comparison_record(row.pairing), "against": row.control.name,
+            **row.arm.record, **comparison_record(row.pairing), "against": row.control.name,
+            "against_score": row.control.test.mean,
             "p_holm": p_holm[row.models],
         })  # fmt: skip
     return records

@@ -96,11 +96,10 @@ def _with_score(point: FrontPoint) -> str:
 
 
 def _record(point: FrontPoint) -> dict[str, Any]:
-    arm = point.arm
     return {
-        **arm.problem.record, "metric": arm.metric, "arm": arm.name, "asked_removed_macs_fraction": arm.asked,
-        "cost": point.cost, "score": point.score, "score_low": point.interval.low, "score_high": point.interval.high,
-        "seeds": point.seeds, "is_on_front": point.is_on_front, "share_on_front": point.share,
+        **point.arm.record, "cost": point.cost, "score": point.score, "score_low": point.interval.low,
+        "score_high": point.interval.high, "seeds": point.seeds, "is_on_front": point.is_on_front,
+        "share_on_front": point.share,
     }  # fmt: skip
 
 

@@ -107,7 +107,7 @@ def seeds_needed_page(run: Run, against: str, asked: float | None, difference: f
         yield Heading(f"{problem}, against {pairings[0].second}")
         yield ""
         needs = seeds_needed(pairings, difference)
-        records = [_record(needed) | problem.record for needed in needs]
+        records = [_record(needed) for needed in needs]
         yield answer_table("power", records, shown=SHOWN)
         yield ""
         yield from notes(_notes(needs, difference), problem)

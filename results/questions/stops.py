@@ -178,12 +178,8 @@ def _records(outcomes: Sequence[RuleOutcome]) -> list[dict[str, Any]]:
         compared = dict.fromkeys(("difference", "difference_low", "difference_high", "p", "smallest_p"))
         if outcome.against is not None:
             compared |= comparison_record(outcome.against)
-        records.append({
-            **compared, **arm.problem.record, "metric": arm.metric, "arm": arm.name, "rule": outcome.rule,
-            "seeds": len(arm.models_by_seed), "removed_macs_fraction": arm.removed,
-            "validation_score": arm.validation.mean, "score": arm.test.mean,
-            "score_low": arm.test.low, "score_high": arm.test.high,
-        })  # fmt: skip
+        seeds = len(arm.models_by_seed)
+        records.append({**compared, **arm.record, "rule": outcome.rule, "seeds": seeds})
     return records
 
 

@@ -16,11 +16,7 @@ PAIRINGS = (
 
 def pairings_table(pairings: Sequence[Pairing], sql: str, *, where: bool) -> Table:
     """Build the table of paired differences, one comparison per row; `where` adds a column for the problem."""
-    records = []
-    for pairing in pairings:
-        pooled = dict.fromkeys(("network", "dataset", "train_images"))
-        problem = pooled if pairing.problem is None else pairing.problem.record
-        records.append(problem | comparison_record(pairing))
+    records = list(map(comparison_record, pairings))
     shown: Sequence[str | Shown] = (PROBLEM, *PAIRINGS) if where else PAIRINGS
     columns = answer_columns("compare", "compare")
     return Table(columns=columns, records=records, shown=shown, marks=list(map(_marks, pairings)), sql=sql)

@@ -93,7 +93,8 @@ def overview(findings: Findings) -> list[TableBlock]:
             is_first = not records or records[-1]["arm"] != arm.name
             count = failed.get((problem, arm.name), 0) if is_first else 0
             comparison_of_arm = _compared(arm, compared) if looks is None else _settled(arm, looks)
-            records.append(_arm_record(arm) | comparison_of_arm | _beside(numbers[arm.name], count, is_first=is_first))
+            beside = _beside(numbers[arm.name], count, is_first=is_first)
+            records.append({**comparison_of_arm, **arm.record, "rank": arm.rank, **beside})
         measured = {arm.name for arm in arms}
         for (problem_of_arm, name), count in failed.items():
             if problem_of_arm == problem and count and name not in measured:
@@ -114,14 +115,6 @@ def _best_first(arms: Sequence[Arm]) -> list[Arm]:
     for arm in arms:
         best[arm.name] = max(arm.test.mean or 0.0, best.get(arm.name, -math.inf))
     return sorted(arms, key=lambda arm: (-best[arm.name], arm.name, comparison.budget_order(arm.asked)))
-
-
-def _arm_record(arm: Arm) -> dict[str, Any]:
-    return {
-        "metric": arm.metric, "arm": arm.name, "removed_macs_fraction": arm.removed, "score": arm.test.mean,
-        "score_low": arm.test.low, "score_high": arm.test.high, "seeds": len(arm.test_by_seed), "rank": arm.rank,
-        "validation_score": arm.validation.mean,
-    }  # fmt: skip
 
 
 def _compared(arm: Arm, compared: Sequence[tuple[Arm, Arm, Pairing]]) -> dict[str, Any]:
