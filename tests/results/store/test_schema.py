@@ -63,3 +63,19 @@ def test_tables_cannot_be_changed_or_contradict_themselves() -> None:
         TableSchema("t", ("a",), (column, column))
     with pytest.raises(ValueError, match=r"\['b'\]"):
         TableSchema("t", ("b",), (column,))
+
+
+OTHER_NAMES = {
+    "tuning_order": "trial.tuning.order", "stage_key": "file.key", "model_key": "stage.parents.0", "kind_version": "stage.version",
+    "stored_bytes": "file.tensors_bytes", "sample_id": "tensors.image_id", "target": "tensors.label",
+    "estimate": "tensors.prediction",
+}  # fmt: skip
+"""Columns that have another name than the value at their source, which does not say what it is without its record."""
+
+
+def test_a_value_has_the_name_of_its_column_all_the_way() -> None:
+    for table in TABLES.values():
+        for column in table.columns:
+            if column.source:
+                is_named_so = column.source.rpartition(".")[2] == column.name
+                assert is_named_so or OTHER_NAMES[column.name] == column.source, (table.name, column.name)

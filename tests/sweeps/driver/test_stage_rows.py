@@ -1,6 +1,7 @@
 """The rows of real trials of one epoch: the training behind a point counted by hand, classes and real values apart."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from results.store.reader import load
+from results.store.schema import TABLES as SCHEMAS
 from results.store.writer import Writer
 from sweeps.driver.commits import Commits, FinishedStage
 from sweeps.driver.events import EventLog
@@ -22,6 +24,7 @@ from tailor.execution.cache import Cache
 from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import StageEvent, run_trial
 from tailor.parallel.process_group import join
+from tailor.stages import OperatingPoint, PointFacts
 
 TABLES = ("stages", "epochs", "layers", "kept_filters", "operating_points", "predictions", "estimates")
 
@@ -169,3 +172,12 @@ def test_an_ancestor_reached_on_two_ways_counts_once() -> None:
     assert total_training("both", stages) == (15, 1111.0)
     assert total_training("a", stages) == (3, 11.0)
     assert total_training("source", stages) == (0, 0.0)
+
+
+def test_every_source_of_a_point_is_a_field_of_its_stage() -> None:
+    """A name that is not there would be null in each row, if the column may be null."""
+    parts = {"settings": {field.name for field in fields(OperatingPoint)}, "info": {f.name for f in fields(PointFacts)}}
+    sources = [column.source.split(".") for column in SCHEMAS["operating_points"].columns]
+    named = [(path[1], path[2]) for path in sources if path[0] == "stage" and path[1] in parts]
+    assert len(named) > 10
+    assert all(name in parts[part] for part, name in named)
