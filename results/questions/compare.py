@@ -95,8 +95,7 @@ def _records(rows: Sequence[ComparedRow]) -> list[dict[str, Any]]:
     for row in rows:
         records.append({
             **row.arm.record, **comparison_record(row.pairing), "against": row.control.name,
-            "against_score": row.control.test.mean,
-            "p_holm": p_holm[row.models],
+            "against_score": row.control.test.mean, "p_holm": p_holm[row.models],
         })  # fmt: skip
     return records
 
