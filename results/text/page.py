@@ -92,7 +92,8 @@ class Table:
     def headings(self) -> list[str]:
         """What stands over the columns that people see."""
         metric = self.records[0].get("metric") if self.records else None
-        mark = "" if metric is None else SCALES[metric].mark
+        # A query of a user can have any column of this name.
+        mark = SCALES[metric].mark if isinstance(metric, str) and metric in SCALES else ""
         return [shown.heading.replace("{mark}", mark) for shown in self._shown]
 
     @cached_property

@@ -1,5 +1,6 @@
 """The command line, as it is typed."""
 
+import json
 import shlex
 import subprocess
 import sys
@@ -31,6 +32,14 @@ def test_query_prints_markdown_where_it_is_no_terminal(tmp_path: Path, synthetic
     assert (
         done.stdout == "| label | trials | x |\n| --- | ---: | ---: |\n| fine_tune | 2 |  |\n| transtailor | 2 |  |\n"
     )
+
+
+def test_a_query_may_give_its_columns_any_names(tmp_path: Path, synthetic: Any, command: Command) -> None:
+    synthetic(seeds=(0,)).write(tmp_path)
+    sql = "SELECT 'x' AS metric, 1 AS score, 2 AS score, [3, 'nan'::DOUBLE] AS difference"
+    assert "| x | 1 | 2 | \\[3.0, nan\\] |" in command("query", tmp_path, sql).stdout
+    said = json.loads(command("query", tmp_path, sql, "--format", "json").stdout)
+    assert said["tables"]["query"] == [{"metric": "x", "score": 1, "score_2": 2, "difference": [3.0, None]}]
 
 
 @pytest.mark.parametrize(
