@@ -66,7 +66,8 @@ def test_tables_cannot_be_changed_or_contradict_themselves() -> None:
 
 
 OTHER_NAMES = {
-    "tuning_order": "trial.tuning.order", "stage_key": "file.key", "model_key": "stage.parents.0", "kind_version": "stage.version",
+    "tuning_order": "trial.tuning.order",
+    "stage_key": "file.key", "model_key": "stage.parents.0", "kind_version": "stage.version",
     "stored_bytes": "file.tensors_bytes", "sample_id": "tensors.image_id", "target": "tensors.label",
     "estimate": "tensors.prediction",
 }  # fmt: skip
