@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from results.columns import Column
+from results.columns import STRING, Column
 from results.store.schema import SCHEMA_VERSION, TABLES, TableSchema, arrow_schema, table_named
 
 KEYS = {
@@ -58,7 +58,7 @@ def test_a_miss_names_the_nearest_table() -> None:
 def test_tables_cannot_be_changed_or_contradict_themselves() -> None:
     with pytest.raises(TypeError):
         TABLES["new"] = TABLES["trials"]  # type: ignore[index]
-    column = Column("a", "string", "", "something")
+    column = Column("a", STRING, "", "something")
     with pytest.raises(ValueError, match="twice"):
         TableSchema("t", ("a",), (column, column))
     with pytest.raises(ValueError, match=r"\['b'\]"):
@@ -66,8 +66,8 @@ def test_tables_cannot_be_changed_or_contradict_themselves() -> None:
 
 
 OTHER_NAMES = {
-    "tuning_order": "trial.tuning.order", "stage_key": "file.key", "model_key": "stage.parents.0",
-    "kind_version": "stage.version",
+    "tuning_order": "trial.tuning.order",
+    "stage_key": "file.key", "model_key": "stage.parents.0", "kind_version": "stage.version",
     "stored_bytes": "file.tensors_bytes", "sample_id": "tensors.image_id", "target": "tensors.label",
     "estimate": "tensors.prediction",
 }  # fmt: skip
