@@ -57,7 +57,6 @@ Answer = Iterable[object] | int | None
 Function = TypeVar("Function", bound=Callable[..., Any])
 """A function that a decorator returns unchanged."""
 
-
 _TYPED = f"{__name__}.typed"  # key in click's `meta`
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
 

@@ -3,6 +3,7 @@
 A sweep's stop, outcome and stages are files of other machines, for which it looks after opening their folder.
 """
 
+import re
 import threading
 import time
 from contextlib import suppress
@@ -13,6 +14,7 @@ from pathlib import Path
 from hpc.doctor.finding import DoctorFolder, Finding, failure, fine
 from transtailor.documents import DocumentError, Record
 from transtailor.files import CACHED_S, is_there, make_folder, read_there, write_file
+from transtailor.lines import lines_of
 from transtailor.waiting import WaitedTooLong, wait_for
 
 LATE_S = 5.0
@@ -20,6 +22,7 @@ LATE_S = 5.0
 NAMES_LIMIT_S = CACHED_S + 15.0
 POLL_S = 0.2
 VERDICT = ".transtailor-doctor.json"  # in the shared folder
+_ESCAPED = re.compile(r"\\([0-7]{3})")  # a space in a path, as mountinfo writes it: \040
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,9 +132,9 @@ def mount_of(folder: Path) -> str:
     path = folder.resolve()
     longest = 0
     mounted = ""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in lines_of(Path("/proc/self/mountinfo").read_text(errors="surrogateescape")):
         description, _, file_system = line.partition(" - ")
-        point = Path(description.split()[4].encode().decode("unicode_escape"))  # a space is \040
+        point = Path(_ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), description.split()[4]))
         kind, source = file_system.split()[:2]
         if path.is_relative_to(point) and len(point.parts) >= longest:  # of two at one point the last one counts
             longest = len(point.parts)
