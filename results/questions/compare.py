@@ -47,9 +47,11 @@ COMPARISON = (
 BUDGET = Shown("asked_removed_macs_fraction", is_text=True)
 SHOWN = (BUDGET, "removed_macs_fraction", "arm", "score", *COMPARISON)
 SHOWN_POOLED = (BUDGET, "arm", "problems", Shown("pairs", "seeds"), *COMPARISON)
-_USUALLY_COMPARED = ("difference", "difference_low", "won_lost_tied", "p", "verdict")
-USUAL = ("arm", "removed_macs_fraction", "score", *_USUALLY_COMPARED)
-USUAL_POOLED = ("arm", "asked_removed_macs_fraction", "pairs", *_USUALLY_COMPARED)
+# On a narrow screen the last ones are left out: what was found stands first.
+USUAL = ("arm", "removed_macs_fraction", "difference", "verdict", "score", "difference_low", "won_lost_tied", "p")
+USUAL_POOLED = (
+    "arm", "asked_removed_macs_fraction", "difference", "verdict", "pairs", "difference_low", "won_lost_tied", "p",
+)  # fmt: skip
 
 Models = tuple[frozenset[str], frozenset[str]]
 
@@ -150,8 +152,11 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
 
 
 def _with_control(usual: Sequence[str], rows: Sequence[ComparedRow]) -> Sequence[str]:
-    """Return the usual columns, and the one that names each row's control where the rows have several."""
-    return [*usual, "against"] if len({row.control.name for row in rows}) > 1 else usual
+    """Return the usual columns; behind the difference the one that names each row's control if the rows have several."""
+    if len({row.control.name for row in rows}) < 2:
+        return usual
+    place = usual.index("difference") + 1
+    return [*usual[:place], "against", *usual[place:]]
 
 
 def _pooled_page(run: Run, compared: Sequence[tuple[Arm, Sequence[ComparedRow]]]) -> Iterator[Part]:

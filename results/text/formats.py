@@ -8,6 +8,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -162,7 +163,7 @@ def json_lines(page: Page) -> Iterator[str]:
     for name, table in answer.tables.items():
         names = [column.name for column in table.columns]
         tables[name] = [{name: _finite(record[name]) for name in names} for record in table.records]
-    yield json.dumps({"tables": tables, "notes": answer.notes}, ensure_ascii=False, indent=1, default=str)
+    yield json.dumps({"tables": tables, "notes": answer.notes}, ensure_ascii=False, indent=1, default=_json_text)
 
 
 def csv_lines(page: Page) -> Iterator[str]:
@@ -250,26 +251,33 @@ def _align(table: Table, width: int, *, wide: bool) -> tuple[list[str], list[str
         shown += [column for column in columns if column not in shown]
     left = table.texts
     lines_of_cells = [list(map(one_line, table.headings)), *(list(map(one_line, row)) for row in table.rows)]
-    widths = [max(cell_len(cells[column]) for cells in lines_of_cells) for column in columns]
-
-    def line_width() -> int:
-        return sum(widths[column] + len(GAP) for column in shown) - len(GAP)
-
-    while not wide and line_width() > width:
-        shown_texts = [column for column in shown if column in left]
-        widest = max(shown_texts, key=lambda column: widths[column], default=None)
-        if widest is not None and widths[widest] > LEAST_WIDTH:
-            widths[widest] = max(LEAST_WIDTH, widths[widest] - (line_width() - width))
-        elif len(shown) > 1:
-            shown.pop()
-        else:
-            break
+    whole_widths = [max(cell_len(cells[column]) for cells in lines_of_cells) for column in columns]
+    widths = whole_widths if wide else _fit(whole_widths, shown, left, width)
+    while not wide and _line_width(widths, shown) > width and len(shown) > 1:
+        shown.pop()
+        widths = _fit(whole_widths, shown, left, width)
     lines = []
     for cells in lines_of_cells:
         padded = [_pad(cells[column], widths[column], right=column not in left) for column in shown]
         lines.append(GAP.join(padded).rstrip())
-    lines.insert(1, "─" * line_width())
+    lines.insert(1, "─" * _line_width(widths, shown))
     return lines, [table.headings[column] for column in columns if column not in shown]
+
+
+def _fit(widths: Sequence[int], shown: Sequence[int], texts: Sequence[int], width: int) -> list[int]:
+    """Return the widths with columns of texts cut, the widest first, so that a line fits if that is possible."""
+    fitted = list(widths)
+    may_be_cut = [column for column in shown if column in texts]
+    while (too_much := _line_width(fitted, shown) - width) > 0:
+        widest = max(may_be_cut, key=lambda column: fitted[column], default=None)
+        if widest is None or fitted[widest] <= LEAST_WIDTH:
+            break
+        fitted[widest] = max(LEAST_WIDTH, fitted[widest] - too_much)
+    return fitted
+
+
+def _line_width(widths: Sequence[int], shown: Sequence[int]) -> int:
+    return sum(widths[column] + len(GAP) for column in shown) - len(GAP)
 
 
 def _pad(text: str, width: int, *, right: bool) -> str:
@@ -293,6 +301,11 @@ def _csv_cell(value: object) -> object:
     except ValueError:
         return f"'{value}"
     return value
+
+
+def _json_text(value: object) -> str:
+    """Write what JSON has no kind of value for: a moment in ISO 8601, all else as its text."""
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _finite(value: Any) -> Any:
