@@ -152,7 +152,7 @@ def versus_arm_page(run: Run, against: str, asked: float | None) -> Iterator[Par
 
 
 def _with_control(usual: Sequence[str], rows: Sequence[ComparedRow]) -> Sequence[str]:
-    """Return the usual columns; behind the difference the one that names each row's control if the rows have several."""
+    """Return the usual columns; behind the difference also each row's control, if the rows have several."""
     if len({row.control.name for row in rows}) < 2:
         return usual
     place = usual.index("difference") + 1
