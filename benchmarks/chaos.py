@@ -2,6 +2,7 @@
 
     python benchmarks/chaos.py                  # about an hour; root, and the packages of tests/slurm
     python benchmarks/chaos.py --quick          # a few minutes
+    python benchmarks/chaos.py --clients        # each node sees the folder by a client of its own, as on NFS (FUSE)
 
 Walltimes of three minutes, and every 30 to 60 s a kill: of a worker's job or process, a worker's node, the
 controller's process, job or node, and the driver, in turn. Killed nodes get their power back after 20 s. No one
@@ -87,9 +88,11 @@ def disturb(
     return done
 
 
-def measure(seeds: int, epochs: int, pause_s: tuple[float, float], until_s: float, seed: int) -> Measured:
+def measure(
+    seeds: int, epochs: int, pause_s: tuple[float, float], until_s: float, seed: int, clients: bool
+) -> Measured:
     """Starts a SLURM, runs the sweep there with disturbances, then serially, and compares them."""
-    with slurm_bed(accounting=True) as (testbed, folder):
+    with slurm_bed(accounting=True, clients=clients) as (testbed, folder):
         spec = SPEC.format(seeds=list(range(seeds)), epochs=epochs)
         sweep = make_sweep(
             testbed, folder / "sweep", "chaos", spec, walltime_min=3, drain_before_s=30, controller_min=3
@@ -156,9 +159,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=40, help="of the sweep: more make it longer")
     parser.add_argument("--epochs", type=int, default=65, help="of each fine-tuning")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the victims")
+    parser.add_argument("--clients", action="store_true", help="each node has a client of its own of the shared folder")
     options = parser.parse_args(arguments)
     seeds, epochs, pause_s = (1, 10, (15.0, 30.0)) if options.quick else (options.seeds, options.epochs, (30.0, 60.0))
-    measured = measure(seeds, epochs, pause_s, options.minutes * 60, options.seed)
+    measured = measure(seeds, epochs, pause_s, options.minutes * 60, options.seed, options.clients)
     write(measured, options.out)
     values = dict(measured.rows)
     return 0 if values["exit code"] == 0 and str(values["tables equal to the serial run's"]).startswith("yes") else 1

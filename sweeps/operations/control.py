@@ -179,7 +179,7 @@ def logs(run: RunFolder, trial_id: str | None, lines: int, *, follow: bool = Fal
         yield from new_lines
 
 
-def _left_out(logs_now: Mapping[Path, Sequence[str]], lines: int, *, together: bool) -> dict[Path, int]:
+def _left_out(logs_now: dict[Path, list[str]], lines: int, *, together: bool) -> dict[Path, int]:
     """Return how many lines at the start of each log are not shown: all but the last ones of each, or of all together.
 
     >>> _left_out({Path("1"): "abc", Path("2"): "de"}, 3, together=True)

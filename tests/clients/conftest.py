@@ -17,13 +17,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.check)
 
 
-@pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The client, compiled; skips the test where it cannot be mounted, or fails it where it has to be."""
+def client_program(folder: Path) -> Path:
+    """Compile the client; skips the test where it cannot be mounted, or fails it where it has to be."""
     if (reason := missing()) is not None:
         is_required = os.environ.get("CLIENT_TESTS") == "required" and no_fuse() is None
         (pytest.fail if is_required else pytest.skip)(reason)
-    return compiled(tmp_path_factory.mktemp("client"))
+    return compiled(folder)
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The client, compiled."""
+    return client_program(tmp_path_factory.mktemp("client"))
 
 
 @pytest.fixture

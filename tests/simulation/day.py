@@ -33,7 +33,7 @@ from tests.simulation.slurm.surroundings import SlurmDay
 from tests.simulation.strikes import Strike
 from tests.simulation.surroundings import surroundings
 from tests.simulation.watched_rows import WatchedRows
-from tests.simulation.world import Dead, Process, Stuck, World
+from tests.simulation.world import Dead, Process, Stuck, Task, World
 from transtailor.__main__ import main
 
 PLACES = (Path("/dev/shm"), Path("/tmp"))  # a file system in memory, where there is one
@@ -68,6 +68,14 @@ def folder() -> Path:
     return next(place for place in PLACES if place.is_dir())
 
 
+def machine_of(task: Task) -> str:
+    """On which machine a task runs: launches share one, but for one that takes over; who judges the day sees all."""
+    name = task.process.name.split()[0]
+    if name.startswith("launch"):
+        return "login"
+    return name if name.startswith(("slot", "job", "second", "stop")) else ""
+
+
 class Simulation:
     """One day; `run` may be called once."""
 
@@ -85,6 +93,8 @@ class Simulation:
         self._todo = list(disturbances)
         self._chance = Random(f"day {seed}")
         self.comes_and_goes = self._chance.random() < 0.6
+        if self.comes_and_goes or self.slurm is not None:
+            self.disk.machine = machine_of
         self.launches: dict[Process, Launched] = {}
         self._counts: dict[tuple[str, str], int] = {}
         self._changes = 0

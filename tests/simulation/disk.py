@@ -6,11 +6,13 @@ all else what the seed chooses: each name new or old, each content whole, cut or
 """
 
 import errno
+import io
 import os
 import re
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -26,9 +28,14 @@ SMALL = re.compile(
 _CREATES = os.O_CREAT
 _REAL = {
     name: getattr(os, name)
-    for name in ("open", "close", "fsync", "replace", "rename", "link", "unlink", "remove", "mkdir", "rmdir", "statvfs")
-}
+    for name in (
+        "open", "close", "fsync", "replace", "rename", "link", "unlink", "remove", "mkdir", "rmdir", "statvfs", "stat",
+        "scandir", "listdir",
+    )
+}  # fmt: skip
+_OPEN_FILE = io.open
 UNKNOWN_MODE = 0o700  # of what was removed without ever having been synced, and is back after a loss of power
+BELIEVED_S = 60.0  # how long a machine may believe that a name is absent which another one has made
 TAKES_ROOM = ("open", "write", "fsync", "mkdir", "link")
 
 
@@ -116,6 +123,8 @@ class Disk:
         before: called before each change with its kind, its place, without what is random in it, and path; may raise.
         after: called after each change with its kind and path.
         fails_with: an error number for every change that would take room, or None.
+        machine: the name of the machine on which a task runs; "" for one that sees all. As on NFS, a machine sees a
+            name that another one has made only after some time, or once it has opened the folder.
     """
 
     def __init__(self, root: Path, world: World) -> None:
@@ -123,6 +132,10 @@ class Disk:
         self._prefix = f"{root}/"
         self.before: Callable[[str, str, str], object] = _ignore
         self.after: Callable[[str, str], object] = _ignore
+        self.machine: Callable[[Task], str] = _one_machine
+        self._made: dict[str, tuple[str, float]] = {}  # path -> by which machine, and when
+        self._seen_s: dict[tuple[str, str], float] = {}  # machine, name or folder: when it asked, or opened it
+        self._deciding: list[Task | None] = []
         self.fails_with: int | None = None
         self.is_full = False
         self._left: list[str] = []  # files that a program has left half made, without having been killed
@@ -134,8 +147,8 @@ class Disk:
         self.settle()
 
     def changes(self) -> list[tuple[Any, str, Any]]:
-        """What to replace in the module `os`."""
-        return [(os, name, getattr(self, f"_{name}")) for name in _REAL]
+        """What to replace in the module `os`, and in `io` what opens the files of `Path`."""
+        return [*((os, name, getattr(self, f"_{name}")) for name in _REAL), (io, "open", self._open_file)]
 
     def settle(self) -> None:
         """Make all that is there durable."""
@@ -181,7 +194,8 @@ class Disk:
             return act()
         self._world.step()
         place = self.place(path)
-        self.before(event, place, path)
+        with self._seeing_all():
+            self.before(event, place, path)
         self._world.check_alive()
         self._see_what_is_left(event, path)
         if self.fails_with is not None and (self.fails_with != errno.ENOSPC or event in TAKES_ROOM):
@@ -189,9 +203,68 @@ class Disk:
                 self._half_made[self._world.current] = path
             raise OSError(self.fails_with, os.strerror(self.fails_with), path)
         self._world.tell(f"{event} {self._below(path)}")
+        task = self._world.current
+        if task is not None:
+            self._seen_s[self.machine(task), path] = self._world.now_s  # the server answers, whatever it is
         done = act()
-        self.after(event, path)
+        if task is not None and event in ("open", "replace", "rename", "link", "mkdir"):
+            self._made[path] = (self.machine(task), self._world.now_s)
+        with self._seeing_all():
+            self.after(event, path)
         return done
+
+    @contextmanager
+    def _seeing_all(self) -> Iterator[None]:
+        """While what happens to a task is decided: that is none of its own looks."""
+        task = self._world.current
+        self._deciding.append(task)
+        try:
+            yield
+        finally:
+            self._deciding.remove(task)
+
+    def _refuse_unseen(self, path: str) -> None:
+        """Raise FileNotFoundError where this task's machine cannot know yet that a name is there."""
+        task = self._world.current
+        if task is None or task in self._deciding or not self._is_ours(path):
+            return
+        machine = self.machine(task)
+        if not machine:
+            return
+        for name in (path, *map(str, Path(path).parents)):
+            maker, made_s = self._made.get(name, (machine, 0.0))
+            is_old = maker == machine or self._world.now_s - made_s >= BELIEVED_S
+            folder = name.rpartition("/")[0]
+            seen_s = max(self._seen_s.get((machine, known), -1.0) for known in (name, f"{folder}/"))
+            if not is_old and seen_s < made_s:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+    def _note_opened(self, path: str) -> None:
+        task = self._world.current
+        if task is not None and self._is_ours(path):
+            self._seen_s[self.machine(task), f"{path}/"] = self._world.now_s
+
+    def _stat(self, path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> os.stat_result:
+        if not isinstance(path, int):
+            self._refuse_unseen(_path(path, dir_fd))
+        return _REAL["stat"](path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)  # type: ignore[no-any-return]
+
+    def _open_file(self, path: Any, *words: Any, **more: Any) -> Any:
+        if not isinstance(path, int):
+            self._refuse_unseen(_path(path, None))
+        return _OPEN_FILE(path, *words, **more)
+
+    def _list(self, how: str, path: Any) -> Any:
+        if not isinstance(path, int):
+            self._refuse_unseen(_path(path, None))
+            self._note_opened(_path(path, None))
+        return _REAL[how](path)
+
+    def _scandir(self, path: Any = ".") -> Any:
+        return self._list("scandir", path)
+
+    def _listdir(self, path: Any = ".") -> Any:
+        return self._list("listdir", path)
 
     def _see_what_is_left(self, event: str, path: str) -> None:
         """After an error that lets it, a task has to remove what is half made before it changes anything else."""
@@ -213,8 +286,14 @@ class Disk:
         def really() -> int:
             return _REAL["open"](path, flags, mode, dir_fd=dir_fd)  # type: ignore[no-any-return]
 
-        if flags & os.O_TMPFILE == os.O_TMPFILE or not flags & _CREATES or isinstance(path, int):
+        if flags & os.O_TMPFILE == os.O_TMPFILE or isinstance(path, int):
             return really()
+        if not flags & _CREATES:
+            self._refuse_unseen(_path(path, dir_fd))
+            handle = really()
+            if stat.S_ISDIR(os.fstat(handle).st_mode):
+                self._note_opened(_path(path, dir_fd))
+            return handle
         if not flags & os.O_EXCL:  # a lock
             handle = really()
             task = self._world.current
@@ -293,6 +372,10 @@ def _path(path: Any, dir_fd: int | None) -> str:
 
 def _of_handle(handle: int) -> str:
     return os.readlink(f"/proc/self/fd/{handle}")  # noqa: PTH115  # a day asks thousands of times
+
+
+def _one_machine(_: Task) -> str:
+    return ""
 
 
 def _ignore(*_: str) -> None:

@@ -83,7 +83,7 @@ PLANTED = (
     ),
     Planted(
         "who uses a stage trusts its writer's sync",
-        "tailor.execution.runner:_Store.find",
+        "tailor.execution.runner:_Store._read",
         "finish_new_file(self.cache.path(key))",
         "pass",
     ),
@@ -196,6 +196,18 @@ PLANTED = (
         f"{TUNE}:_BoardSearcher.on_trial_complete",
         'self._note_death(ours, "the process that held the trial\'s ranks ended", None, nodes)',
         "pass",
+    ),
+    Planted(
+        "a stage is read without asking the file system",
+        "tailor.execution.cache:_read",
+        "open_there(path)",
+        'path.open("rb")',
+    ),
+    Planted(
+        "a stage that is not seen is given up after 30 s",
+        "sweeps.driver.commits:Commits._wait_or_lose",
+        "< FOUND_LIMIT_S",
+        "< 30.0",
     ),
     Planted(
         "a death counts before Ray has named its node",

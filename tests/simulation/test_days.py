@@ -45,7 +45,7 @@ SEEN = {
     "a search decides before the rows are written": 74,
     "a finished stage wakes no trial": 0,
     "two trials may compute one stage": 0,
-    "a search decides while a trial runs": 7,
+    "a search decides while a trial runs": 10,
     "a trial that is not continued has no row": 2,
     "a driver on SLURM does not look for a stop": 327,
 }  # planted faults, and a seed whose day they break
@@ -54,6 +54,11 @@ SEEN_IF_STRUCK = {
     "rows are made of a damaged stage": ("damage", "link", "shared/cache/*/*.stage", 6, 0),
     "a trial of which a stage was damaged does not run again": ("damage", "link", "shared/cache/*/*.stage", 6, 0),
 }  # and what alone has to happen on a day of a grid
+BELIEVING = (
+    "a stage is read without asking the file system",
+    "a stage that is not seen is given up after 30 s",
+)
+BELIEVING_SEED = 2
 LOSE_OR_DOUBLE_ROWS = list(SEEN)[:4]
 LOSES_ALL = 2  # a seed with which a loss of power leaves only what was synced
 
@@ -138,6 +143,15 @@ def test_a_planted_fault_breaks_a_day_with_this_disturbance(days: Days, what: st
     with fault.planted():
         assert days.day(0, disturbances).broken
     assert not days.day(0, disturbances).broken
+
+
+@pytest.mark.check
+def test_a_limit_below_what_machines_believe_loses_stages_that_are_looked_for_without_asking(days: Days) -> None:
+    bare, short = (fault for fault in PLANTED if fault.what in BELIEVING)
+    with bare.planted():
+        assert not days.day(BELIEVING_SEED).broken  # the limit is long enough
+        with short.planted():
+            assert days.day(BELIEVING_SEED).broken
 
 
 @pytest.mark.parametrize("fault", PLANTED, ids=lambda fault: fault.what)

@@ -25,14 +25,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=REASON))
 
 
-def raised(nodes: int, *, accounting: bool, foreign: bool = False) -> Iterator[Testbed]:
+def raised(
+    nodes: int,
+    *,
+    accounting: bool,
+    foreign: bool = False,
+    client: Path | None = None,
+    client_options: tuple[str, ...] = (),
+) -> Iterator[Testbed]:
     """A test bed with the environment of its users; afterwards nothing of it is left."""
     with (
         alone(),
         tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as folder,
         pytest.MonkeyPatch.context() as patch,
     ):
-        testbed = Testbed(Path(folder), nodes=nodes, accounting=accounting, foreign=foreign)
+        testbed = Testbed(
+            Path(folder), nodes=nodes, accounting=accounting, foreign=foreign, client=client,
+            client_options=client_options,
+        )  # fmt: skip
         testbed.up()
         for name, value in testbed.environment.items() - os.environ.items():
             patch.setenv(name, value)

@@ -29,5 +29,11 @@ ip address add "$address/24" dev eth0
 ip link set lo up
 ip link set eth0 up
 ip route add default via "$gateway" # so that "which address is mine" is answered with the node's
+if [ -n "${CLIENT:-}" ]; then # of the shared folder; words as a shell quotes them
+    umount --lazy "$folder/shared" 2>/dev/null || true # this machine's, which a node that starts again has inherited
+    eval "$CLIENT &"
+    until mountpoint -q "$folder/shared"; do sleep 0.05; done
+    unset CLIENT
+fi
 slurmd -D -N "$name" &              # bash stays process 1 and waits for orphans
 wait $!

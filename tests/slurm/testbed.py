@@ -9,6 +9,7 @@ import argparse
 import fcntl
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -29,6 +30,7 @@ CONTROLLER_PORT, NODE_PORT, ACCOUNTING_PORT, DATABASE_PORT = 16817, 16818, 16819
 NETWORK, BRIDGE, CABLE = "10.78.0", "sweepsbr", "sweepsv"
 CPUS, MEMORY_MB, GPUS = 2, 4000, 2
 START_LIMIT_S = 300.0  # the accounting's first start writes many small files durably
+LOGIN = "login"  # the client of this machine
 DAEMONS = ("slurmctld", "slurmdbd", "mariadbd", "munged")  # in the order that lets each put its things away
 CONF = Path(__file__).with_name("conf")  # templates, in which braces are filled in
 
@@ -78,6 +80,9 @@ class Testbed:
     accounting: bool = True
     foreign: bool = False
     bad_cables: bool = False  # each frame of a node passes through tests/slurm/bad_cable.py
+    client: Path | None = None
+    """Program of tests/clients/client.c: each node, and this machine, sees `shared` by a client of its own."""
+    client_options: tuple[str, ...] = ()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -87,6 +92,22 @@ class Testbed:
             own |= {"HOME": str(self.home), "PATH": str(self.folder / "login")}
             own |= {"XDG_CACHE_HOME": str(self.home / ".cache")}
         return os.environ | own
+
+    @property
+    def shared(self) -> Path:
+        """The folder that each node sees by a client of its own."""
+        return self.folder / "shared"
+
+    def untrue(self, name: str) -> list[str]:
+        """What the client of a node, or of "login", has said that differs from the truth: what, path, process, name."""
+        return (self.folder / "log" / f"{name}.untrue").read_text().splitlines()
+
+    def _client_words(self, name: str) -> list[str]:
+        log = self.folder / "log" / f"{name}.untrue"
+        return [
+            str(self.client), f"source={self.folder / 'server'}", f"mount={self.shared}", f"log={log}",
+            *self.client_options,
+        ]  # fmt: skip
 
     @property
     def home(self) -> Path:
@@ -131,6 +152,9 @@ class Testbed:
                 self._start_node(number)
             idle = ["sinfo", "--noheader", "--Node", "--partition=main", "--states=idle", "--format=%N"]
             self._wait("node1", lambda: len(self._run(*idle).split()) == self.nodes)
+            if self.client is not None:
+                self._start(LOGIN, *self._client_words(LOGIN))
+                self._wait(LOGIN, self.shared.is_mount)
         except BaseException:
             self.down()
             raise
@@ -138,6 +162,7 @@ class Testbed:
     def down(self) -> None:
         """Ends the processes of this cluster, and takes the bridge away."""
         running = self.running()
+        subprocess.run(["umount", "--lazy", str(self.shared)], capture_output=True, check=False)  # if it is mounted
         for name in [name for name in running if name not in DAEMONS]:
             self._stop(name, signal.SIGKILL)  # a node's namespaces end with it, and all that runs in them
         for name in [name for name in DAEMONS if name in running]:
@@ -146,7 +171,7 @@ class Testbed:
             self._run("ip", "link", "delete", BRIDGE)
             (self.folder / "bridge").unlink()
         if (self.folder / "etc" / "slurm.conf").exists():
-            for name in ("database", "pid", "run", "spool", "state"):  # configuration and logs stay
+            for name in ("database", "pid", "run", "server", "shared", "spool", "state"):  # configuration and logs stay
                 if (self.folder / name).exists():
                     shutil.rmtree(self.folder / name)
 
@@ -209,7 +234,16 @@ class Testbed:
         self._run("ip", "link", "delete", BRIDGE)
 
     def _write(self) -> None:
-        for name in ("etc", "log", "pid", "run", "spool", "state", "dev"):
+        for name in (
+            "etc",
+            "log",
+            "pid",
+            "run",
+            "spool",
+            "state",
+            "dev",
+            *(("server", "shared") if self.client else ()),
+        ):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)
         host = socket.gethostname().split(".")[0]
@@ -295,9 +329,11 @@ class Testbed:
         name, cable = f"node{number}", _cable(f"node{number}")
         if not _until(lambda: not Path("/sys/class/net", cable).exists(), START_LIMIT_S):
             raise RuntimeError(f"{cable} of a node that was killed is still there")  # it goes some time after the node
+        client = [] if self.client is None else ["env", f"CLIENT={shlex.join(self._client_words(name))}"]
         self._start(
-            name, "unshare", "--net", "--uts", "--ipc", "--mount", "--propagation", "private", "--pid", "--fork",
-            "--kill-child", "bash", str(NODE_INIT), str(self.folder), name, f"{NETWORK}.{10 + number}", f"{NETWORK}.1",
+            name, *client, "unshare", "--net", "--uts", "--ipc", "--mount", "--propagation", "private", "--pid",
+            "--fork", "--kill-child", "bash", str(NODE_INIT), str(self.folder), name, f"{NETWORK}.{10 + number}",
+            f"{NETWORK}.1",
             *([str(path) for path in (self.folder, ROOT, Path(sys.prefix).resolve())] if self.foreign else ()),
         )  # fmt: skip
         here, there = Path("/proc/self/ns/net"), Path(f"/proc/{self._pid(name)}/ns/net")
