@@ -12,7 +12,7 @@ from typing import Any, Self
 from transtailor.files import is_there
 
 LOOK_EVERY_S = 0.5
-END_LIMIT_S = 5.0  # for the thread to end, if the disk does not answer
+END_LIMIT_S = 5.0  # for a thread to end, if the disk does not answer
 RAISED_AGAIN_AFTER_S = 0.05
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -55,7 +55,7 @@ class StopSignals:
     def __exit__(self, *_: object) -> None:
         if self._again is not None:
             self._again.cancel()
-            self._again.join()
+            self._again.join(END_LIMIT_S)
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         if self._previous:

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from results.columns import STRING, Column
+from results.columns import Column
 from results.store.schema import SCHEMA_VERSION, TABLES, TableSchema, arrow_schema, table_named
 
 KEYS = {
@@ -58,7 +58,7 @@ def test_a_miss_names_the_nearest_table() -> None:
 def test_tables_cannot_be_changed_or_contradict_themselves() -> None:
     with pytest.raises(TypeError):
         TABLES["new"] = TABLES["trials"]  # type: ignore[index]
-    column = Column("a", STRING, "", "something")
+    column = Column("a", "string", "", "something")
     with pytest.raises(ValueError, match="twice"):
         TableSchema("t", ("a",), (column, column))
     with pytest.raises(ValueError, match=r"\['b'\]"):

@@ -127,7 +127,7 @@ def test_status_while_it_runs(sweeps_command: Command, run: RunFolder, plan: Pla
     assert "| trials | finished | running | waiting | failed |" in shown and "\n| 6 | 1 | 1 | 3 | 1 |\n" in shown
     assert f"| {pruned.trial_id} | prune l1 |  |  |  |  |  | 5 h 0" in shown
     assert f"failed    {other_head.trial_id}  head_only: loss is not finite" in shown
-    assert f"log: runs/small/trials/{other_head.trial_id}" in shown
+    assert f"transtailor logs runs/small {other_head.trial_id}" in shown
     best = json.loads(sweeps_command("status", "runs/small", "--format", "json").stdout)["tables"]["best"]
     assert [(row["arm"], row["validation_score"], row["seed"], row["of_points"]) for row in best] == [
         ("prune l1", 0.75, plan.trials[4].settings.seed, 2),
