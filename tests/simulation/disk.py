@@ -205,7 +205,8 @@ class Disk:
         self._world.tell(f"{event} {self._below(path)}")
         task = self._world.current
         if task is not None:
-            self._seen_s[self.machine(task), path] = self._world.now_s  # the server answers, whatever it is
+            for name in (path, *map(str, Path(path).parents)):  # the server answers, whatever it is
+                self._seen_s[self.machine(task), name] = self._world.now_s
         done = act()
         if task is not None and event in ("open", "replace", "rename", "link", "mkdir"):
             self._made[path] = (self.machine(task), self._world.now_s)
