@@ -6,6 +6,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from transtailor.files import is_there
+
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -28,11 +30,10 @@ def refuse_shared(paths: Iterable[Path], error: type[Exception], *, secret: bool
         can = "read"
         chmod = "go-rwx"
     for path in paths:
-        try:
-            link = path.lstat()
-            target = path.stat()
-        except FileNotFoundError:
+        if not is_there(path):
             continue
+        link = path.lstat()
+        target = path.stat()
         for owner in (link.st_uid, target.st_uid):
             if owner not in (os.getuid(), 0):
                 raise error(
