@@ -37,7 +37,7 @@ method = { name = "prune", criterion = "waits", removed_macs_fraction = 0.3 }
 LIMIT_S = 600.0
 LEARNS_NOTHING = tuple(f"{name}=3600" for name in ("acregmin", "acregmax", "acdirmin", "acdirmax"))
 MAY_BE_UNTRUE = {
-    r"^other /work/runs/clients/cluster/(head|progress)\.json ": "replaced in that moment: what is opened is the new one",
+    r"^other /work/runs/clients/cluster/(head|progress)\.json ": "replaced in that moment: the new one is opened",
     r"^size /work/runs/clients/launch\.lock ": "the progress of its holder, which others see up to 30 s late",
     r"^absent /work/cache/.. ": "a folder, which whoever stores a stage makes unless the server has it",
 }
