@@ -19,7 +19,8 @@ from results.arms.shared_training import support_lines
 from results.command_options import at_option, complete_arms
 from results.errors import ResultsError
 from results.question import question
-from results.render.blocks import Section, listing
+from results.questions.confusion import confusion_chart, confusion_records, mistakes_lines
+from results.render.blocks import Figure, Section, listing
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.images import Crossed, McNemar, crossed_difference, mcnemar
 from results.statistics.pairs import holm
@@ -57,6 +58,7 @@ class ByImage:
     by_seed: Mapping[int, McNemar]  # McNemar's test for each seed that both have; the two models of one seed are a pair
     overall: Crossed | None  # over seeds and images, of which each seed may have its own; None without common seeds
     by_class: Mapping[int, Crossed]  # the same for each class: the difference in the share of right predictions
+    scores_of_classes: Mapping[int, tuple[float, float]]  # this share of either arm, the mean over seeds
     unpaired: int  # seeds that only one of the two has
 
 
@@ -126,6 +128,7 @@ def _compare_problem(run: Run, problem: Problem, first: Arm, second: Arm) -> ByI
         by_seed=by_seed,
         overall=overall,
         by_class=by_class,
+        scores_of_classes={number: _scores_of_class(pairs, number) for number in by_class},
         unpaired=len(first_points.keys() ^ second_points.keys()),
     )
 
@@ -158,6 +161,13 @@ def _compare_over_seeds(pairs: Sequence[tuple[Answers, Answers]]) -> tuple[Cross
     return crossed_difference(differences), by_class
 
 
+def _scores_of_class(pairs: Sequence[tuple[Answers, Answers]], number: int) -> tuple[float, float]:
+    first, second = (
+        [float(of.is_right[of.classes == number].mean()) for of in arm] for arm in zip(*pairs, strict=True)
+    )
+    return float(np.mean(first)), float(np.mean(second))
+
+
 def image_page(run: Run, first: str, second: str, asked: float | None = None) -> Iterator[Part]:
     """Yield for each problem the table of seeds, that of classes, and the notes. Raises as `compare_by_image`."""
     comparisons = compare_by_image(run, first, second, asked)
@@ -173,7 +183,9 @@ def image_page(run: Run, first: str, second: str, asked: float | None = None) ->
         else:
             yield answer_table("images", [], "classes")
         yield answer_table("images", _overall_records(compared), "together")
-        yield from notes(_notes(compared), compared.problem)
+        confused = [confusion_records(run, arm) for arm in (compared.first, compared.second)]
+        yield answer_table("images", [*confused[0], *confused[1]], "confusion")
+        yield from notes([*_notes(compared), *mistakes_lines(confused)], compared.problem)
         yield ""
     yield from map(Note, support_lines(run, [compared.problem for compared in comparisons]))
 
@@ -196,7 +208,11 @@ def _seed_records(compared: ByImage) -> list[dict[str, Any]]:
 def _class_records(compared: ByImage, names: Mapping[int, str]) -> Iterator[dict[str, Any]]:
     corrected = holm([crossed.p for crossed in compared.by_class.values()])
     for (number, crossed), p_holm in zip(compared.by_class.items(), corrected, strict=True):
-        yield {**_crossed_record(compared, crossed), "label": number, "class_name": names.get(number), "p_holm": p_holm}
+        score, against_score = compared.scores_of_classes[number]
+        yield {
+            **_crossed_record(compared, crossed), "label": number, "class_name": names.get(number), "p_holm": p_holm,
+            "score": score, "against_score": against_score,
+        }  # fmt: skip
 
 
 def _overall_records(compared: ByImage) -> list[dict[str, Any]]:
@@ -219,7 +235,8 @@ def _class_text(record: TableRecord) -> str:
 
 SHOWN_SEEDS = ("seed", "images", "only_first_right", "only_second_right", "p", "mid_p", "smallest_p")
 SHOWN_CLASSES = (
-    Shown("class_name", text=_class_text), "images", "difference", DIFFERENCE_INTERVAL, "p", "p_holm",
+    Shown("class_name", text=_class_text), "images", Shown("score", "first {mark}"),
+    Shown("against_score", "second {mark}"), "difference", DIFFERENCE_INTERVAL, "p", "p_holm",
 )  # fmt: skip
 
 
@@ -285,9 +302,10 @@ def section(findings: Findings) -> Section:
     """List for each problem of classes the images by the difference in how many seeds are right."""
     section_images = Section(
         "images",
-        "Images on which two sub-models disagree",
-        "Test images that one arm predicts right in more seeds than the other. The numbers count the seeds that are"
-        " right, of those that both have; several trials of a seed count by the fraction that is right.",
+        "Classes and images on which two sub-models disagree",
+        "What either arm takes each class for. Below, test images that one arm predicts right in more seeds than the"
+        " other: the numbers count the seeds that are right, of those that both have; several trials of a seed count by"
+        " the fraction that is right.",
         empty="No two arms of a classification problem have test predictions for a common seed yet.",
         short="Images",
     )
@@ -306,6 +324,9 @@ def section(findings: Findings) -> Section:
             two=_column(second),
             most=_MOST,
         )
+        drawn = confusion_chart(findings.run, [first, second])
+        if drawn is not None:
+            section_images.blocks.append(Figure(f"confusion{len(section_images.blocks)}", drawn))
         section_images.blocks.append(listing(findings.run, sql, f"{problem}: {first} and {second}", folded=True))
     return section_images
 

@@ -8,6 +8,7 @@ import pytest
 
 from results.arms.class_names import class_names
 from results.errors import ResultsError
+from results.questions.confusion import confusion_chart, confusion_records
 from results.questions.images import compare_by_image, image_page
 from results.store.reader import load
 from results.store.writer import Writer
@@ -35,6 +36,10 @@ def test_seeds_whole_and_classes_by_hand(tmp_path: Path) -> None:
     assert {number: (one.images, one.difference) for number, one in found.by_class.items()} == {
         0: (50, pytest.approx(-1 / 100)),
         1: (50, pytest.approx(3 / 100)),
+    }
+    assert found.scores_of_classes == {
+        0: (pytest.approx((45 + 44) / 100), pytest.approx((45 + 45) / 100)),
+        1: (pytest.approx((47 + 46) / 100), pytest.approx((45 + 45) / 100)),
     }
     assert "Over 2 seeds and 100 images" in text
     assert "| 0 | 100 | 2 | 0 | 0.5 |" in text
@@ -117,3 +122,22 @@ def test_the_notes_say_which_images_the_seeds_have_in_common(tmp_path: Path) -> 
             text = "\n".join(markdown_lines(image_page(run.counted_once(), "first", "second")))
         assert said in text, name
         assert text.count("The seeds share the images") == (name == "the same")
+
+
+def test_what_each_class_is_taken_for_by_hand(tmp_path: Path) -> None:
+    """Of the 50 images of either class the first arm names two and one rightly, in each of two seeds."""
+    with load(named_run(tmp_path, ("auk", "jay"))) as run:
+        (found,) = compare_by_image(run, "first", "second")
+        records = confusion_records(run, found.first)
+        chart = confusion_chart(run, [found.first, found.second])
+        text = "\n".join(markdown_lines(image_page(run, "first", "second")))
+    counted = [(record["class_name"], record["predicted_name"], record["images"]) for record in records]
+    assert counted == [("auk", "auk", 4), ("auk", None, 96), ("jay", "jay", 2), ("jay", None, 98)]  # all else is a 9
+    assert [record["fraction"] for record in records] == [0.04, 0.96, 0.02, 0.98]
+    assert (
+        "- first at 20% fewer MACs takes most often jay for 9 (98.0% of its images), auk for 9 (96.0% of its images)."
+        in text
+    )
+    assert chart is not None
+    drawn = {(row["arm"], row["true class"], row["predicted class"]) for row in chart.to_dict()["datasets"]["rows"]}
+    assert ("first at 20% fewer MACs", "auk", "9") in drawn and len(drawn) == 8

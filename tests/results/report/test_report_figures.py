@@ -53,8 +53,8 @@ def test_one_page_that_fetches_nothing_and_whose_tags_and_ids_are_sound(many: Pa
 def test_every_part_of_a_full_run_has_its_figure(page_of_many: str) -> None:
     names = {re.sub(r"\d+$", "", name) for name in figures_of(page_of_many)}
     parts = (
-        "against pareto-figure effects interaction learning widths agreement facing kept same-filters stop timeline"
-        " kinds printed"
+        "against pareto-figure effects interaction learning widths agreement facing kept same-filters confusion stop"
+        " timeline kinds printed"
     )
     assert names == set(parts.split())
     for figure in figures_of(page_of_many).values():

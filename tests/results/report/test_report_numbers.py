@@ -136,7 +136,7 @@ def test_images_are_counted_over_the_seeds_that_both_arms_have(tmp_path: Path) -
         for seed in range(4)
     ]
     with load(write_run(tmp_path / "some", [*ours, *base])) as opened:
-        (block,) = images.section(findings_of(opened)).blocks
+        _, block = images.section(findings_of(opened)).blocks
     assert isinstance(block, TableBlock)
     assert [row[:4] for row in block.table.rows] == [["99", "1", "0", "2"]]
     with load(write_run(tmp_path / "none", [*ours[4:], *base])) as opened:
@@ -148,7 +148,7 @@ def test_images_are_counted_by_seeds_also_where_a_seed_has_several_trials(tmp_pa
     ours = [Trial(label="prune", seed=seed, right=(80 + x,), config={"x": x}) for x in (0, 1) for seed in range(3)]
     base = [Trial(label="fine_tune", method="fine_tune", seed=seed, right=(80,), asked=(0.0,)) for seed in range(3)]
     with load(write_run(tmp_path, [*ours, *base])) as opened:
-        (block,) = images.section(findings_of(opened)).blocks
+        _, block = images.section(findings_of(opened)).blocks
     assert isinstance(block, TableBlock)
     assert block.table.rows == [["80", "0", "1.5", "0", "9"]]
 
