@@ -32,7 +32,7 @@ method.name = "fine_tune"
 [[variants]]
 method = { name = "transtailor", steps = 2 }
 [[variants]]
-method = { name = "prune", criterion = "waits", removed_macs_fraction = 0.3 }
+method = { name = "prune", criterion = "waits", asked_removed_macs_fraction = 0.3 }
 """
 LIMIT_S = 600.0
 LEARNS_NOTHING = tuple(f"{name}=3600" for name in ("acregmin", "acregmax", "acdirmin", "acdirmax"))
