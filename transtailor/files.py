@@ -38,12 +38,16 @@ def is_there(path: Path) -> bool:
     Raises:
         OSError: the file system does not answer.
     """
+    return stat_there(path) is not None
+
+
+def stat_there(path: Path) -> os.stat_result | None:
+    """Return the status of a file or folder as `is_there` sees it; None if it is not there. Raises as that."""
     _ask_again(path.parent)
     try:
-        path.stat()
+        return path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
+        return None
 
 
 def open_there(path: Path) -> BinaryIO:

@@ -32,8 +32,11 @@ def refuse_shared(paths: Iterable[Path], error: type[Exception], *, secret: bool
     for path in paths:
         if not is_there(path):
             continue
-        link = path.lstat()
-        target = path.stat()
+        try:
+            link = path.lstat()
+            target = path.stat()
+        except FileNotFoundError:  # removed meanwhile
+            continue
         for owner in (link.st_uid, target.st_uid):
             if owner not in (os.getuid(), 0):
                 raise error(

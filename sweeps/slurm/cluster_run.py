@@ -23,7 +23,7 @@ from sweeps.planning.this_machine import rank_need
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.spec.resources import Resources
 from transtailor.documents import DocumentError, Record
-from transtailor.files import is_there, read_there, remove_there, write_file, write_new_file
+from transtailor.files import is_there, read_there, remove_there, stat_there, write_file, write_new_file
 from transtailor.sources import DIGEST_VARIABLE
 
 # SLURM's warning may come before Python handles it, and would end the process.
@@ -78,9 +78,10 @@ class ClusterRun:
     @property
     def is_last_launch(self) -> bool:
         """Whether the run was launched on SLURM, and not on one machine since then: such a launch submits nothing."""
-        if not (is_there(self.run.submission) and is_there(self.run.provenance)):
+        submission, provenance = stat_there(self.run.submission), stat_there(self.run.provenance)
+        if submission is None or provenance is None:
             return False
-        return self.run.submission.stat().st_mtime_ns >= self.run.provenance.stat().st_mtime_ns
+        return submission.st_mtime_ns >= provenance.st_mtime_ns
 
     @property
     def submission(self) -> Submission:

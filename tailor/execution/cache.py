@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from transtailor.documents import Record, read_json
-from transtailor.files import is_there, list_there, make_folder, open_there, sync, write_new_file
+from transtailor.files import is_there, list_there, make_folder, open_there, stat_there, sync, write_new_file
 
 SUFFIX = ".stage"
 KEY_DIGITS = 64
@@ -121,7 +121,8 @@ class Cache:
             DamagedStage: the bytes are missing or have changed.
         """
         path = self.path(key)
-        inode = path.stat().st_ino if is_there(path) else None
+        status = stat_there(path)
+        inode = None if status is None else status.st_ino
         try:
             first_line, content, inode = _read(path)
             expected = read_json(first_line)["tensors_sha256"]
@@ -158,7 +159,8 @@ class Cache:
         Return None if its file is not the damaged one any more: another machine may have computed the stage meanwhile.
         """
         path = self.path(key)
-        if not is_there(path) or path.stat().st_ino != damage.inode:
+        status = stat_there(path)
+        if status is None or status.st_ino != damage.inode:
             return None
         target = path.with_name(f".damaged-{key[:16]}-{secrets.token_hex(4)}")
         path.rename(target)
