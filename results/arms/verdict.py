@@ -50,7 +50,8 @@ def verdict(pairing: Pairing) -> str:
         side = "ahead of" if mean > 0 else "behind"
         lean = f"{first} is {side} {second} by {amount}" if mean else f"{first} and {second} are equal on average"
         return f"{lean} over {pairs}. Inconclusive: {'; '.join(pairing.doubts)}."
-    longer = f" {first} trained for longer, which may explain part of it." if pairing.trained_longer else ""
+    explains = ", which may explain part of it" if mean > 0 else ""
+    longer = f" {first} trained for longer{explains}." if pairing.trained_longer else ""
     return (
         f"{first if mean > 0 else second} is better, by {amount} over {pairs} (p = {result.p:.3g}; the smallest they"
         f" can reach is {result.smallest_p:.3g}).{longer}"
