@@ -43,12 +43,12 @@ def numbers_at_budget(numbers: Iterable[PrintedPoint], asked: float | None) -> l
     """Return the numbers at a budget and those without one; all for None."""
     if asked is None:
         return list(numbers)
-    at_budget = []
+    chosen = []
     for number in numbers:
         own = number.asked_removed_macs_fraction
         if not own or math.isclose(own, asked, abs_tol=1e-6):
-            at_budget.append(number)
-    return at_budget
+            chosen.append(number)
+    return chosen
 
 
 def belongs_to(number: PrintedPoint, network: str, dataset: str, metric: str) -> bool:

@@ -6,16 +6,16 @@ from typing import Any
 from results.arms.class_names import class_names
 from results.arms.comparison import Arm
 from results.render.chart import Chart, Spec
-from results.render.style import PALETTE, WIDTH, row_axis, tooltip
+from results.render.style import WIDTH, row_axis, shading, tooltip
 from results.store.query_table import query_table
 from results.store.reader import Run
-from results.store.views import literal
+from results.store.views import is_of_points, literal
 from results.text.number_format import percent
 
 CONFUSION = """
 SELECT {arm} AS arm, label, prediction, count(*) AS images,
     count(*) / sum(count(*)) OVER (PARTITION BY label) AS fraction
-FROM predictions WHERE split = 'test' AND (trial_id, point) IN ({points})
+FROM predictions WHERE split = 'test' AND {points}
 GROUP BY label, prediction ORDER BY label, prediction
 """
 """Over the seeds of an arm: how many test images of a class the models take for each class, and their share."""
@@ -25,13 +25,16 @@ _LEAST_STEP_WITH_TEXT = 26
 
 
 def _query(arm: Arm) -> str:
-    points = ", ".join(f"({literal(point.trial_id)}, {point.point})" for point in arm.points)
-    return CONFUSION.format(arm=literal(str(arm)), points=points)
+    points = [(point.trial_id, point.point) for point in arm.points]
+    return CONFUSION.format(arm=literal(str(arm)), points=is_of_points(points))
 
 
-def confusion_records(run: Run, arm: Arm) -> list[dict[str, Any]]:
-    """Return a record for each class and each class that it is taken for, with the columns of the table "confusion"."""
-    names = class_names(run, arm.problem.dataset)
+def confusion_records(run: Run, arm: Arm, names: Mapping[int, str]) -> list[dict[str, Any]]:
+    """Return a record for each class and each class that it is taken for, with the columns of the table "confusion".
+
+    Args:
+        names: of the classes, as far as they are known.
+    """
     records = []
     for row in run.rows(_query(arm)):
         named = {"class_name": names.get(row["label"]), "predicted_name": names.get(row["prediction"])}
@@ -46,14 +49,19 @@ def mistakes_lines(records_of_arms: Iterable[Sequence[Mapping[str, Any]]]) -> It
         wrong.sort(key=lambda record: (-record["fraction"], record["label"], record["prediction"]))
         texts = []
         for record in wrong[:_MOST_NAMED]:
-            label, prediction = _name(record, "class_name", "label"), _name(record, "predicted_name", "prediction")
-            texts.append(f"{label} for {prediction} ({percent(record['fraction'], 1)}% of its images)")
+            share = f"{percent(record['fraction'], 1)}% of its images"
+            texts.append(f"{true_class(record)} for {_predicted_class(record)} ({share})")
         if texts:
             yield f"{wrong[0]['arm']} takes most often {', '.join(texts)}."
 
 
-def _name(record: Mapping[str, Any], name: str, number: str) -> str:
-    return str(record[number] if record[name] is None else record[name])
+def true_class(record: Mapping[str, Any]) -> str:
+    """Return the name of a record's class, or its number where the name is not known."""
+    return str(record["label"] if record["class_name"] is None else record["class_name"])
+
+
+def _predicted_class(record: Mapping[str, Any]) -> str:
+    return str(record["prediction"] if record["predicted_name"] is None else record["predicted_name"])
 
 
 def confusion_chart(run: Run, arms: Sequence[Arm]) -> Chart | None:
@@ -70,7 +78,7 @@ def confusion_chart(run: Run, arms: Sequence[Arm]) -> Chart | None:
         f"{arms[0].problem}: what each class is taken for, % of its test images",
         {"columns": len(arms), "concat": panels},
         data,
-        extra={name: _named(data.column(name_of), shown) for name, name_of in _AXES.items()},
+        extra={axis: [shown[number] for number in data.column(column)] for axis, column in _AXES.items()},
         note="Down: the true class. Across: the class that the model predicts. Over all seeds.",
     )
 
@@ -78,21 +86,15 @@ def confusion_chart(run: Run, arms: Sequence[Arm]) -> Chart | None:
 _AXES = {"true class": "label", "predicted class": "prediction"}
 
 
-def _named(numbers: Iterable[int], shown: Mapping[int, str]) -> list[str]:
-    return [shown[number] for number in numbers]
-
-
 def _panel(arm: str, names: Sequence[str], step: float) -> Spec:
     y, x = ({"field": field, "type": "nominal", "scale": {"domain": list(names)}} for field in _AXES)
     where = {"y": {**y, "axis": row_axis()}, "x": {**x, "axis": {"title": None, "orient": "top", "labelLimit": 90}}}
     tip = tooltip(**{field: field for field in _AXES}, images="images", fraction="share|.1%")
-    fill = {"field": "fraction", "type": "quantitative", "legend": None,
-            "scale": {"domain": [0, 1], "range": ["#f2f5f9", PALETTE[0]]}}  # fmt: skip
+    fill, ink = shading("fraction")
     layers: list[Spec] = [
         {"mark": {"type": "rect", "stroke": "white"}, "encoding": {**where, "color": fill, "tooltip": tip}}
     ]
     if step >= _LEAST_STEP_WITH_TEXT:
-        ink = {"condition": {"test": "datum.fraction > 0.55", "value": "white"}, "value": "#1b2330"}
         text = {"field": "percent", "type": "quantitative", "format": ".0f"}
         layers.append({"mark": {"type": "text", "fontSize": 11}, "encoding": {**where, "text": text, "color": ink}})
     return {

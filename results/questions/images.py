@@ -19,15 +19,15 @@ from results.arms.shared_training import support_lines
 from results.command_options import at_option, complete_arms
 from results.errors import ResultsError
 from results.question import question
-from results.questions.confusion import confusion_chart, confusion_records, mistakes_lines
+from results.questions.confusion import confusion_chart, confusion_records, mistakes_lines, true_class
 from results.render.blocks import Figure, Section, listing
 from results.sign_flip import SIGNIFICANCE
 from results.statistics.images import Crossed, McNemar, crossed_difference, mcnemar
 from results.statistics.pairs import holm
 from results.store.reader import Run
-from results.store.views import literal
+from results.store.views import is_of_points, literal
 from results.text.number_format import SCALES, p_text
-from results.text.page import Heading, Note, Part, Shown, TableRecord, answer_table, notes
+from results.text.page import Heading, Note, Part, Shown, answer_table, notes
 from results.text.shown import DIFFERENCE_INTERVAL
 from transtailor import cli
 
@@ -176,14 +176,15 @@ def image_page(run: Run, first: str, second: str, asked: float | None = None) ->
         yield ""
         yield answer_table("images", _seed_records(compared), "seeds", shown=SHOWN_SEEDS)
         yield ""
-        records = list(_class_records(compared, class_names(run, compared.problem.dataset)))
+        names = class_names(run, compared.problem.dataset)
+        records = list(_class_records(compared, names))
         if records:
             yield answer_table("images", records, "classes", shown=SHOWN_CLASSES)
             yield ""
         else:
             yield answer_table("images", [], "classes")
         yield answer_table("images", _overall_records(compared), "together")
-        confused = [confusion_records(run, arm) for arm in (compared.first, compared.second)]
+        confused = [confusion_records(run, arm, names) for arm in (compared.first, compared.second)]
         yield answer_table("images", [*confused[0], *confused[1]], "confusion")
         yield from notes([*_notes(compared), *mistakes_lines(confused)], compared.problem)
         yield ""
@@ -229,13 +230,9 @@ def _crossed_record(compared: ByImage, crossed: Crossed) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _class_text(record: TableRecord) -> str:
-    return str(record["label"]) if record["class_name"] is None else str(record["class_name"])
-
-
 SHOWN_SEEDS = ("seed", "images", "only_first_right", "only_second_right", "p", "mid_p", "smallest_p")
 SHOWN_CLASSES = (
-    Shown("class_name", text=_class_text), "images", Shown("score", "first {mark}"),
+    Shown("class_name", text=true_class), "images", Shown("score", "first {mark}"),
     Shown("against_score", "second {mark}"), "difference", DIFFERENCE_INTERVAL, "p", "p_holm",
 )  # fmt: skip
 
@@ -285,7 +282,7 @@ WITH answers AS (
     SELECT trial_id IN ({first}) AS is_first, image_id, predictions.label AS class, prediction,
         1 / count(*) OVER (PARTITION BY trial_id IN ({first}), seed, image_id) AS share
     FROM predictions JOIN operating_points USING (trial_id, point)
-    WHERE split = 'test' AND trial_id IN ({first}, {second}) AND (trial_id, point) IN ({points})
+    WHERE split = 'test' AND trial_id IN ({first}, {second}) AND {points}
 ), counts AS (
     SELECT image_id, class, round(coalesce(sum(share) FILTER (is_first AND prediction = class), 0), 6) AS one,
         round(coalesce(sum(share) FILTER (NOT is_first AND prediction = class), 0), 6) AS two,
@@ -319,7 +316,7 @@ def section(findings: Findings) -> Section:
         sql = IMAGES.format(
             first=", ".join(literal(trial_id) for trial_id in first_points),
             second=", ".join(literal(trial_id) for trial_id in second_points),
-            points=", ".join(f"({literal(trial_id)}, {point})" for trial_id, point in both.items()),
+            points=is_of_points(both.items()),
             one=_column(first),
             two=_column(second),
             most=_MOST,

@@ -10,7 +10,16 @@ from results.arms.findings import Findings, problem_condition
 from results.arms.problem import Problem
 from results.render.blocks import Figure, Section
 from results.render.chart import Chart, Spec
-from results.render.style import PALETTE, WIDTH, arm_channels, names_width, order_arms, row_axis, tooltip, whole_axis
+from results.render.style import (
+    WIDTH,
+    arm_channels,
+    names_width,
+    order_arms,
+    row_axis,
+    shading,
+    tooltip,
+    whole_axis,
+)
 from results.store.query_table import query_table
 from results.store.views import literal
 from results.text.page import Table
@@ -275,8 +284,7 @@ def _heat(
         if isinstance(data.column(name)[0], float):
             titles[name] += "|.4~g"
     tip = tooltip(**titles)
-    fill = {"field": "shade", "type": "quantitative", "legend": None,
-            "scale": {"domain": [0, 1], "clamp": True, "range": ["#f2f5f9", PALETTE[0]]}}  # fmt: skip
+    fill, ink = shading("shade")
     layers: list[Spec] = []
     for up, across in orders:
         where = {
@@ -288,7 +296,6 @@ def _heat(
             {"mark": {"type": "rect", "stroke": "white"}, "encoding": {**where, "color": fill, "tooltip": tip}}
         )
         if step >= _LEAST_STEP_WITH_TEXT:
-            ink = {"condition": {"test": "datum.shade > 0.55", "value": "white"}, "value": "#1b2330"}
             words = {"text": {"field": "text", "type": "nominal"}, "color": ink}
             layers.append({"mark": {"type": "text", "fontSize": 11}, "encoding": {**where, **words}})
     spec: Spec = {

@@ -129,6 +129,14 @@ def whole_step(span: int) -> int:
         power *= 10
 
 
+def shading(share: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the colours of cells, and of the text in them, by a field with a share from 0 to 1."""
+    fill = {"field": share, "type": "quantitative", "legend": None,
+            "scale": {"domain": [0, 1], "clamp": True, "range": ["#f2f5f9", PALETTE[0]]}}  # fmt: skip
+    ink = {"condition": {"test": f"datum.{share} > 0.55", "value": "white"}, "value": "#1b2330"}
+    return fill, ink
+
+
 def tooltip(**fields: str) -> list[dict[str, Any]]:
     """Return what is shown when a mark is pointed at: field -> its name, with a format behind "|" for a number."""
     lines = []

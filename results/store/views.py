@@ -1,5 +1,6 @@
 """The SQL of the views of a run: its tables, and what is computed from several of them."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from results.arrow_types import BOOLEAN, FLOAT, FLOATS, INTEGER, INTEGERS, MOMENT, STRING, STRINGS
@@ -206,3 +207,12 @@ def file_pattern(path: Path) -> str:
 def literal(value: str) -> str:
     """Quote a text for a query."""
     return "'" + value.replace("'", "''") + "'"
+
+
+def is_of_points(points: Iterable[tuple[str, int]]) -> str:
+    """Return the condition that a row is of one of these operating points, each given by its trial and its number.
+
+    >>> is_of_points([("9f2c", 1), ("a811", 1)])
+    "(trial_id, point) IN (('9f2c', 1), ('a811', 1))"
+    """
+    return f"(trial_id, point) IN ({', '.join(f'({literal(trial_id)}, {point})' for trial_id, point in points)})"

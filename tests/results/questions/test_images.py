@@ -128,7 +128,7 @@ def test_what_each_class_is_taken_for_by_hand(tmp_path: Path) -> None:
     """Of the 50 images of either class the first arm names two and one rightly, in each of two seeds."""
     with load(named_run(tmp_path, ("auk", "jay"))) as run:
         (found,) = compare_by_image(run, "first", "second")
-        records = confusion_records(run, found.first)
+        records = confusion_records(run, found.first, class_names(run, "birds"))
         chart = confusion_chart(run, [found.first, found.second])
         text = "\n".join(markdown_lines(image_page(run, "first", "second")))
     counted = [(record["class_name"], record["predicted_name"], record["images"]) for record in records]
