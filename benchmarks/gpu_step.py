@@ -33,9 +33,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from benchmarks.record import Row, parser_of, spread, table_of, verdict, write
-from tailor.catalogue.networks import NETWORKS
 from tailor.data.device_images import DeviceImages
 from tailor.data.task_data import Samples, batches
+from tailor.facts.networks import NETWORKS
 from tailor.model.passes import wait_for
 from tailor.networks import building
 from tailor.parallel.process_group import ProcessGroup, join

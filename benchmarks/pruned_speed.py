@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.record import Cell, Row, parser_of, spread, table_of, verdict, write
-from tailor.catalogue.networks import NETWORKS
-from tailor.catalogue.widths import WidthRule
 from tailor.data.task_data import generator
+from tailor.facts.networks import NETWORKS
+from tailor.facts.widths import WidthRule
 from tailor.model.circumstance import device_name
 from tailor.model.cost import removed_macs_fraction
 from tailor.model.passes import wait_for

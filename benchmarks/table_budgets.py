@@ -22,11 +22,11 @@ import torch
 
 from benchmarks.pruned_speed import CLASSES, RULE, torch_pruning_state
 from benchmarks.record import ROOT, Cell, Measured, parser_of, read_rows, verdict, write
-from tailor.catalogue.widths import WidthRule
+from tailor.common.errors import ConfigError
 from tailor.config.latency_table import LatencyTable, read_table
-from tailor.core.errors import ConfigError
 from tailor.data.task_data import generator
 from tailor.deploy.resized_program import ResizedProgram
+from tailor.facts.widths import WidthRule
 from tailor.model.circumstance import circumstance_here
 from tailor.model.cost import removed_macs_fraction
 from tailor.model.latency import THE_WHOLE

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from results.opened import load
+    from results.loaded_run import load
 
 __all__ = ["load"]
 
@@ -11,7 +11,7 @@ __all__ = ["load"]
 def __getattr__(name: str) -> Any:
     # Writing rows or printing help imports this package too; only reading should cost the import of the reader.
     if name == "load":
-        from results.opened import load
+        from results.loaded_run import load
 
         return load
     raise AttributeError(f"module 'results' has no attribute {name!r}")

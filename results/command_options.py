@@ -27,7 +27,7 @@ def _arms(ctx: click.Context) -> Iterator[str]:
 
 def _settings(ctx: click.Context) -> Iterator[str]:
     """Yield the settings that `--over` takes."""
-    from results.arms.over import settings_to_average
+    from results.arms.averaging import settings_to_average
     from results.store.reader import load
 
     run = cli.typed_run(ctx)

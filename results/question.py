@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from results.arms.over import NAMED, average_over
+from results.arms.averaging import NAMED, average_over
 from results.command_output import prints_page
 from results.store.completeness import refuse_gaps
 from results.store.reader import Run, load

@@ -26,7 +26,7 @@ from transtailor.terminal import say
 from transtailor.waiting import Unlimited, wait_for
 
 if TYPE_CHECKING:
-    from results.opened import OpenedRun
+    from results.loaded_run import LoadedRun
 
 PAGE_WIDTH = 120  # characters
 POLL_S = 0.5
@@ -84,9 +84,9 @@ class FollowedRun:
         """Return the last lines of a trial's log (its id or the first digits), or of all logs written last."""
         return "\n".join(control.logs(self.folder, trial_id, lines))
 
-    def results(self) -> "OpenedRun":
+    def results(self) -> "LoadedRun":
         """Return the tables with all rows so far, also while it runs."""
-        from results.opened import load
+        from results.loaded_run import load
 
         return load(self.path)
 

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tailor.model.state import load_model
-    from tailor.own.prune import prune, transtailor
-    from tailor.own.pruned import PrunedNetwork, load
+    from tailor.user_module.prune import prune, transtailor
+    from tailor.user_module.pruned import PrunedNetwork, load
 
 __all__ = ["PrunedNetwork", "load", "load_model", "prune", "transtailor"]
-_MODULES = dict.fromkeys(("prune", "transtailor"), "own.prune") | dict.fromkeys(("load", "PrunedNetwork"), "own.pruned")
+_MODULES = dict.fromkeys(("prune", "transtailor"), "user_module.prune") | dict.fromkeys(
+    ("load", "PrunedNetwork"), "user_module.pruned"
+)
 _MODULES["load_model"] = "model.state"
 
 

@@ -8,11 +8,11 @@ Importing it imports no torch; `Samples`, `Scoring` and `batches` do, so import 
 import importlib
 from typing import Any
 
-from tailor.catalogue.datasets import DATASETS, DataInfo
-from tailor.catalogue.networks import NETWORKS, NetworkInfo
-from tailor.catalogue.regularisation import REGULARISERS, Regulariser
 from tailor.config.allocations import ALLOCATIONS, Allocation, Global
 from tailor.config.trial import METHODS, Method, TrialConfig, register
+from tailor.facts.datasets import DATASETS, DataInfo
+from tailor.facts.networks import NETWORKS, NetworkInfo
+from tailor.facts.regularisation import REGULARISERS, Regulariser
 from tailor.methods.recipe import Recipe
 from tailor.pruning.criteria import CRITERIA, Criterion
 from tailor.stages import StageGenerator

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from tailor.core.errors import ConfigError, explain_errors
-from tailor.core.neighbours import advice_on, search_beside
+from tailor.common.errors import ConfigError, explain_errors
+from tailor.common.neighbours import advice_on, search_beside
 from transtailor import cli
 from transtailor.names import nearest
 
@@ -112,7 +112,7 @@ def explain_model_errors(folder: Path) -> Iterator[None]:
 
 def read_model(folder: Path) -> "ModelState":
     """Return the saved model. Raises ConfigError: its network is not registered."""
-    from tailor.catalogue.networks import NETWORKS
+    from tailor.facts.networks import NETWORKS
     from tailor.model.state import load_state
 
     state = load_state(folder)
@@ -138,7 +138,7 @@ def opened_model(folder: Path, module: str | None) -> "Iterator[ModelState]":
     if module is None:
         yield read_model(folder)
         return
-    from tailor.own.pruned import opened
+    from tailor.user_module.pruned import opened
 
     with opened(folder, model=whole_network(module)) as (_, state):
         yield state

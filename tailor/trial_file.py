@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
-from tailor.core.errors import ConfigError
 from tailor.execution.plugins import load
 from tailor.execution.weights_check import refuse_missing
 from transtailor import cli

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tailor.core import heartbeat
-from tailor.core.errors import ConfigError
+from tailor.common import heartbeat
+from tailor.common.errors import ConfigError
 from tailor.execution.dry_run import dry_run
 from tailor.trial_file import imports_option, read_trial, trial_argument
 from transtailor import cli

@@ -26,7 +26,7 @@ RUN = ("bash", "python", "sql", "toml")
 SHOWN = ("text", "json", "mermaid", "r", "{toctree}", "{eval-rst}")  # nothing to run here: R is not there
 MOST_NOT_RUN = 18
 ELSEWHERE = {
-    "own_network.md": "tests/tailor/own/test_own_page.py",
+    "own_network.md": "tests/tailor/user_module/test_own_page.py",
     "python.md": "tests/sweeps/test_python_page.py",
     "reading.md": "tests/results/store/test_reading.py",
     "tutorial.md": "tests/test_tutorial.py",

@@ -35,8 +35,8 @@ from hpc.slurm.submitit_private import SUBMITIT
 from sweeps.driver.tune_private import TUNE
 from sweeps.driver.tune_site import TuneSite
 from sweeps.spec.resources import Resources
-from tailor.core import torch_private
-from tailor.core.torch_private import TORCH
+from tailor.common import torch_private
+from tailor.common.torch_private import TORCH
 from tailor.parallel.norm import SynchronisedBatchNorm
 from tailor.parallel.process_group import join
 from tests.product import ROOT, modules
@@ -47,7 +47,7 @@ HOLDERS = {
     "hpc.ray.private": RAY,
     "hpc.slurm.submitit_private": SUBMITIT,
     "sweeps.driver.tune_private": TUNE,
-    "tailor.core.torch_private": TORCH,
+    "tailor.common.torch_private": TORCH,
 }
 LIBRARIES = ("ray", "submitit", "torch", "torchvision")
 OUR_OWN = {"_PLUGIN", "_key"}  # attributes that our code reads by `getattr`

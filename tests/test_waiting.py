@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from hpc.cluster import head, needs, sweep_end, worker
+from hpc.cluster import cluster_folder, head, needs, sweep_end, worker
 from hpc.doctor import login
-from hpc.folders import cluster_folder, orphan_cleanup
 from hpc.ranks import ranks
+from hpc.ray import orphan_cleanup
 from hpc.ray.node import NODE_DEATH_S
 from hpc.slurm import calls
 from sweeps import followed_run
@@ -38,7 +38,7 @@ CONTEXTS = {"Popen", "ThreadPoolExecutor", "ProcessPoolExecutor"}
 ENDED_OTHERWISE = {
     ("hpc.ranks.process_ranks", "connection.recv"): "a rank for its driver's next call",
     ("hpc.ranks.warm_process", "self._selector.select"): "a warm process for the next rank",
-    ("hpc.folders.orphan_cleanup", "sys.stdin.buffer.read"): "a guard for its owner's end",
+    ("hpc.ray.orphan_cleanup", "sys.stdin.buffer.read"): "a guard for its owner's end",
     ("results.export.updates", "time.sleep"): "`--follow` of `transtailor logs` and `export`",
     ("results.report.watch", "time.sleep"): "`--watch` of `transtailor report`",
     ("results.report.serve", "server.serve_forever"): "`transtailor serve`",
@@ -55,7 +55,7 @@ SHORT = {
     ("hpc.ranks.warm_process", "self._listener.accept"): "what is there already, as `select` said",
     ("hpc.ranks.warm_process", "os.waitid"): "the process has ended, as `select` said",
     ("hpc.ranks.warm_process", "os.waitpid"): "the process has ended, as `select` said",
-    ("hpc.ray.stranger", "connection.recv"): "its socket has a timeout",
+    ("hpc.ray.refusal_check", "connection.recv"): "its socket has a timeout",
     ("results.render.figures", "sys.stdin.read"): "its parent closes the pipe, and has a limit",
     ("results.report.page", "ThreadPoolExecutor"): "its one call has a limit",
     ("tailor.execution.cache", "file.readline"): "a file on a disk",

@@ -1,12 +1,12 @@
-"""Write tailor/catalogue/possible.json, what each network can lose: `python -m tools.feasibility_table`."""
+"""Write tailor/facts/possible.json, what each network can lose: `python -m tools.feasibility_table`."""
 
 import argparse
 import json
 import sys
 from dataclasses import astuple
 
-from tailor.catalogue.feasibility_table import TABLE_FILE
-from tailor.catalogue.networks import NETWORKS
+from tailor.facts.feasibility_table import TABLE_FILE
+from tailor.facts.networks import NETWORKS
 from tailor.pruning.feasibility_count import rules
 from transtailor.files import write_file
 

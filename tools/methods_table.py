@@ -1,7 +1,7 @@
 """Which method runs on which network: `python -m tools.methods_table`.
 
 Every method, and `prune` with every criterion, trains briefly on a few images of random pixels. After each network the
-command updates tailor/catalogue/torchvision_networks.json and docs/networks.md.
+command updates tailor/facts/torchvision_networks.json and docs/networks.md.
 """
 
 import argparse
@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from tailor.catalogue.datasets import DATASETS, DataInfo
-from tailor.catalogue.networks import NETWORKS
+from tailor.common.errors import ConfigError, TrainingError
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import METHODS, TrialConfig
-from tailor.core.errors import ConfigError, TrainingError
 from tailor.data.task_data import Samples, digest, generator
 from tailor.execution.cache import Cache
 from tailor.execution.runner import run_trial
+from tailor.facts.datasets import DATASETS, DataInfo
+from tailor.facts.networks import NETWORKS
 from tailor.parallel.process_group import ProcessGroup, join
 from tailor.pruning.criteria import CRITERIA
 from tools.networks_document import MOST_USED, Checked, load_table, update_table

@@ -1,4 +1,4 @@
-"""The table of torchvision's classifiers: its facts in tailor/catalogue and its page, docs/networks.md.
+"""The table of torchvision's classifiers: its facts in tailor/facts and its page, docs/networks.md.
 
 Plans read the facts without torch; the page is written only from these facts.
 """
@@ -10,8 +10,8 @@ from typing import Any
 
 import torchvision
 
-from tailor.catalogue.networks import INPUT_SHAPE, TORCHVISION_FILE, NetworkInfo
 from tailor.deploy.card import escape
+from tailor.facts.networks import INPUT_SHAPE, TORCHVISION_FILE, NetworkInfo
 from tailor.pruning.network_facts import CLASSES
 from tools.networks_saved import YES
 from transtailor.files import write_file

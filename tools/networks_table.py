@@ -1,6 +1,6 @@
 """The facts of torchvision's classifiers, measured by building and pruning each: `python -m tools.networks_table`.
 
-Writes tailor/catalogue/torchvision_networks.json, which plans read without torch, and docs/networks.md.
+Writes tailor/facts/torchvision_networks.json, which plans read without torch, and docs/networks.md.
 """
 
 import argparse
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torchvision import models
 
-from tailor.catalogue.networks import INPUT_SHAPE, NETWORKS, NetworkInfo, network_stub
 from tailor.data.task_data import generator
+from tailor.facts.networks import INPUT_SHAPE, NETWORKS, NetworkInfo, network_stub
 from tailor.model import cost
 from tailor.model.state import ModelState
 from tailor.networks import building

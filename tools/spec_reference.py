@@ -19,13 +19,13 @@ from sweeps.spec.search_settings import ConfirmSettings, HalvingSettings, Search
 from sweeps.spec.settle_settings import SettleSettings
 from sweeps.spec.spec import Spec, Variant
 from sweeps.spec.toml_text import toml_value
-from tailor.catalogue.regularisation import REGULARISERS
 from tailor.config.allocations import ALLOCATIONS
 from tailor.config.data import DataConfig
 from tailor.config.optimisation import Optimisation
 from tailor.config.pruning import PruningConfig
 from tailor.config.source import SourceConfig
 from tailor.config.trial import METHODS, TrialConfig
+from tailor.facts.regularisation import REGULARISERS
 from transtailor.files import write_file
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "spec_keys.md"

@@ -20,9 +20,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
-from tailor.catalogue.networks import NETWORKS
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.data.task_data import generator
+from tailor.facts.networks import NETWORKS
 from tailor.model.cost import macs_of
 from tailor.model.state import ModelState
 from tailor.networks import building

@@ -1,4 +1,4 @@
-"""Write torchvision's facts about its weights to tailor/catalogue: `python -m tools.weights_table`."""
+"""Write torchvision's facts about its weights to tailor/facts: `python -m tools.weights_table`."""
 
 import argparse
 import inspect
@@ -10,8 +10,8 @@ from typing import Any
 
 from torchvision import models
 
-from tailor.catalogue.networks import NETWORKS
-from tailor.catalogue.weights import TABLE_FILE, WeightsInfo
+from tailor.facts.networks import NETWORKS
+from tailor.facts.weights import TABLE_FILE, WeightsInfo
 
 DIGITS = re.compile(r"-([0-9a-f]{8,64})\.pth")
 

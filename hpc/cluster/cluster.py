@@ -13,11 +13,11 @@ from typing import Literal, Protocol
 import ray
 
 from hpc.cluster.autoscaler import Actions, Failures, ScalingLimits, decide
+from hpc.cluster.cluster_folder import ClusterFolder
 from hpc.cluster.needs import START_LIMIT_S, RankNeed, gpus_of_worker, limits_of, worker_need
 from hpc.cluster.nodes import WorkerNode, worker_nodes
 from hpc.cluster.worker_job import WorkerJob
 from hpc.errors import GpuHoursSpentError, SlurmError
-from hpc.folders.cluster_folder import ClusterFolder
 from hpc.ray.private import drain_node, draining_nodes, release_node
 from hpc.sites.site import Site
 from hpc.slurm.calls import ONCE, PATIENCE

@@ -21,13 +21,13 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from hpc.cluster.cluster_folder import ClusterFolder, Head
 from hpc.cluster.sweep_end import call_on_end
 from hpc.cluster.worker import Warnings
 from hpc.errors import ClusterError, FolderError, HeadStartError, SlurmError
-from hpc.folders.cluster_folder import ClusterFolder, Head
-from hpc.folders.orphan_cleanup import folder_for_ray, guarded_folder, scratch_folder
 from hpc.ray.node import JobAllocation, RayNode, allocation, own_address, ray_environment
-from hpc.ray.stranger import check_closed
+from hpc.ray.orphan_cleanup import folder_for_ray, guarded_folder, scratch_folder
+from hpc.ray.refusal_check import check_closed
 from hpc.slurm.jobs import requeue
 from transtailor.errors import MISTAKE, TRY_AGAIN
 from transtailor.files import is_there

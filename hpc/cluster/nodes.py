@@ -9,7 +9,7 @@ from hpc.cluster.needs import RankNeed
 from hpc.errors import ClusterError
 from hpc.ray.node import JOB_LABEL, python_of_workers
 from hpc.ray.private import RAY, free_resources, join_on
-from hpc.ray.stranger import check_driver
+from hpc.ray.refusal_check import check_driver
 
 DRAINED = (3, 4)  # of Ray's NodeDeathInfo.Reason: AUTOSCALER_DRAIN_PREEMPTED, AUTOSCALER_DRAIN_IDLE
 

@@ -5,8 +5,8 @@ import subprocess
 from contextlib import suppress
 from typing import Literal
 
+from hpc.cluster.cluster_folder import ClusterFolder
 from hpc.errors import ClusterError
-from hpc.folders.cluster_folder import ClusterFolder
 from transtailor.terminal import say
 
 ON_END_LIMIT_S = 60.0

@@ -17,11 +17,11 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+from hpc.cluster.cluster_folder import ClusterFolder, Head, HeadReader
 from hpc.errors import ClusterError
-from hpc.folders.cluster_folder import ClusterFolder, Head, HeadReader
-from hpc.folders.orphan_cleanup import guarded_folder, scratch_folder
 from hpc.ray.node import RayNode, allocation, own_address, ray_environment
-from hpc.ray.stranger import check_closed
+from hpc.ray.orphan_cleanup import guarded_folder, scratch_folder
+from hpc.ray.refusal_check import check_closed
 from transtailor.errors import FAILED, SUCCESS
 from transtailor.sources import ForeignCodeError, check_code
 from transtailor.terminal import say

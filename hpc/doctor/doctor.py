@@ -4,7 +4,7 @@ import math
 import signal
 from pathlib import Path
 
-from hpc.doctor.board import Checklist
+from hpc.doctor.checklist import Checklist
 from hpc.doctor.login import Doctor
 from hpc.errors import SiteError
 from hpc.sites.site import find_site
@@ -32,14 +32,14 @@ def doctor(site: str, folder: Path | None, limit_s: float, thorough: bool) -> in
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores it
             signal.signal(number, signal.default_int_handler)
-    board = Checklist()
-    board.print_lines(f"site {site}; its files are in {parent}")
+    checklist = Checklist()
+    checklist.print_lines(f"site {site}; its files are in {parent}")
     try:
-        is_sound = Doctor(site_settings, parent, board, limit_s, thorough).run()
+        is_sound = Doctor(site_settings, parent, checklist, limit_s, thorough).run()
     except KeyboardInterrupt:
         return INTERRUPTED
-    summary = "nothing is missing" if is_sound else f"{board.misses} missing: see what follows ->"
-    if board.unknowns:
-        summary += f"; {board.unknowns} not checked or not needed (–)"
-    board.print_lines(summary)
+    summary = "nothing is missing" if is_sound else f"{checklist.misses} missing: see what follows ->"
+    if checklist.unknowns:
+        summary += f"; {checklist.unknowns} not checked or not needed (–)"
+    checklist.print_lines(summary)
     return SUCCESS if is_sound else FAILED

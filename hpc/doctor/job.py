@@ -22,15 +22,15 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hpc.cluster.cluster_folder import ClusterFolder, Head
 from hpc.cluster.head import serve
 from hpc.cluster.worker import Warnings
 from hpc.doctor.finding import Checks, DoctorFolder, Finding, NodePort, NodeState, environment, failure, fine, unknown
 from hpc.doctor.names import NamesWatch
 from hpc.errors import ClusterError, SlurmError
-from hpc.folders.cluster_folder import ClusterFolder, Head
-from hpc.folders.orphan_cleanup import LONGEST_BYTES, SHORT
 from hpc.ray.limits import FILES_PER_WORKER, OTHER_FILES, list_fatal_limits, open_files, raise_limits
 from hpc.ray.node import own_address
+from hpc.ray.orphan_cleanup import LONGEST_BYTES, SHORT
 from hpc.sites.site import Need
 from hpc.slurm.calls import ONCE
 from hpc.slurm.jobs import would_start

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 import hpc
+from hpc.cluster.cluster_folder import ClusterFolder
 from hpc.cluster.needs import RankNeed, controller_need, default_devices, limits_of
-from hpc.doctor.board import Checklist
+from hpc.doctor.checklist import Checklist
 from hpc.doctor.finding import Checks, DoctorFolder, Finding, NodeState, environment, failure, fine, unknown
 from hpc.doctor.names import NAMES_LIMIT_S, make_names, write_verdict
 from hpc.doctor.slurm_checks import accounting, partition_gpus, ping
 from hpc.doctor.watch import EDIT, Stopped, Watch, clock_finding
 from hpc.errors import ClusterError, SiteError, SlurmError
-from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Need, Site
 from hpc.slurm.calls import call_of
 from hpc.slurm.jobs import QueuedJob, cancel, jobs, queue, requeue, signal_steps, submit, would_start
@@ -68,7 +68,7 @@ class Doctor:
 
     site: Site
     parent: Path
-    board: Checklist
+    checklist: Checklist
     limit_s: float
     thorough: bool = False
     _name: str = field(default_factory=lambda: f"doctor-{secrets.token_hex(4)}")
@@ -87,10 +87,10 @@ class Doctor:
             if self.thorough:
                 self._walltime()
         except Stopped as stopped:
-            self.board.add("all further checks", unknown(f"not done, as {stopped}"))
+            self.checklist.add("all further checks", unknown(f"not done, as {stopped}"))
         finally:
             self._clear()
-        return not self.board.misses
+        return not self.checklist.misses
 
     def _try(self, title: str, check: Callable[[], Finding], advice: str = EDIT) -> bool:
         """Run a check and print its finding; return False if something is missing. An error is a miss."""
@@ -98,7 +98,7 @@ class Doctor:
             finding = check()
         except (SiteError, SlurmError, ClusterError, OSError) as error:
             finding = failure(str(error), advice)
-        self.board.add(title, finding)
+        self.checklist.add(title, finding)
         return finding.state != "missing"
 
     # --- without a job ---
@@ -106,17 +106,19 @@ class Doctor:
     def _check_login_node(self) -> None:
         absent = [name for name in NEEDED if shutil.which(name) is None]
         if absent:
-            self.board.add("commands", failure(f"no {', '.join(absent)} on PATH", "go to a login node of the cluster"))
+            self.checklist.add(
+                "commands", failure(f"no {', '.join(absent)} on PATH", "go to a login node of the cluster")
+            )
             raise Stopped("SLURM's commands are missing")
-        self.board.add("commands", fine(", ".join(NEEDED)))
+        self.checklist.add("commands", fine(", ".join(NEEDED)))
         ping_command = shlex.join(call_of(self.site.cluster, "scontrol", "ping"))
         if not self._try("SLURM answers", lambda: ping(self.site.cluster), f"type: {ping_command}"):
             raise Stopped("SLURM does not answer")
-        self.board.add("accounting", accounting(self.site.cluster))
+        self.checklist.add("accounting", accounting(self.site.cluster))
         self._try("site", self._limits)
         devices = f"{default_devices(self.site)}, unless [resources] gpus_per_rank of the spec says otherwise"
-        self.board.add("devices of trials", fine(devices))
-        self.board.add("GPUs of the partition", partition_gpus(self.site))
+        self.checklist.add("devices of trials", fine(devices))
+        self.checklist.add("GPUs of the partition", partition_gpus(self.site))
         if not self._try("folder", self._make_folder, "give a folder of yours that all nodes see: --folder"):
             raise Stopped("there is no folder for its files")
         worker = Need(log_folder=self._logs, signal_before_s=self.site.drain_before_s, requeue=False)
@@ -179,13 +181,15 @@ class Doctor:
             second = self._submit("main", 1, WALLTIME_MIN, SIGNAL_BEFORE_S, site)
             finding = second.wait_until_started(self.limit_s)
             if finding.state == "fine":
-                self.board.add("second job starts", finding)
+                self.checklist.add("second job starts", finding)
                 return second.ids[0]
             cancel(second.ids, self.site.cluster)
             fault = finding.text
         except (SiteError, SlurmError) as error:
             fault = str(error)
-        self.board.add("two nodes", unknown(f"no job gets another one, nothing between nodes can be checked: {fault}"))
+        self.checklist.add(
+            "two nodes", unknown(f"no job gets another one, nothing between nodes can be checked: {fault}")
+        )
         return None
 
     @property
@@ -223,7 +227,7 @@ class Doctor:
         command = ["env", f"PYTHONPATH={code}", sys.executable, "-P", "-u", "-m", "hpc.doctor.job", *arguments]
         job = submit(site or self._small_site, self._need(part, walltime_min, signal_before_s), command)
         self._jobs += job.ids
-        return Watch([job.ids[0]], folder, self._logs, self.board, range(1), self.site.cluster)
+        return Watch([job.ids[0]], folder, self._logs, self.checklist, range(1), self.site.cluster)
 
     def _queue(self) -> list[QueuedJob]:
         """Return the doctor's own jobs that have not ended."""
@@ -245,13 +249,13 @@ class Doctor:
             try:
                 finding = watch.wait_for_finding(check, limit_s, what)
             except ClusterError as error:
-                self.board.add(title, failure(str(error), "its log says why; the text above is its end"))
+                self.checklist.add(title, failure(str(error), "its log says why; the text above is its end"))
                 raise Stopped("the job did not resume") from error
-            self.board.add(title, finding)
+            self.checklist.add(title, finding)
             if check == "names":
                 write_verdict(self.parent, finding)
             if finding.state == "missing":
-                self.board.print_lines(f"    the ends of the job's logs{watch.log_end()}")
+                self.checklist.print_lines(f"    the ends of the job's logs{watch.log_end()}")
 
     def _check_folder(self, watch: Watch) -> None:
         try:
@@ -262,19 +266,19 @@ class Doctor:
                 f"if there is no log: do the nodes see {self.parent}? Set shared_folder in the site, or give --folder; "
                 "otherwise the log says what fails: see setup and container in the site"
             )
-            self.board.add("folder shared", failure(str(error), advice))
+            self.checklist.add("folder shared", failure(str(error), advice))
             raise Stopped("the nodes do not answer") from error
         nodes = ", ".join(answer.node for answer in answers)
-        self.board.add("folder shared", fine(f"{self.parent} is seen by {nodes}, both ways"))
-        self.board.add("rights on the nodes", _rights_on_nodes(answers))
+        self.checklist.add("folder shared", fine(f"{self.parent} is seen by {nodes}, both ways"))
+        self.checklist.add("rights on the nodes", _rights_on_nodes(answers))
         asked_s = time.time()
         watch.folder.write("clock", Record())
         try:
             times = watch.wait_for_answers("clock", NodeState, ANSWER_LIMIT_S, "the nodes' clocks")
         except ClusterError as error:
-            self.board.add("clocks", failure(str(error), "are files seen only late? Try another --folder"))
+            self.checklist.add("clocks", failure(str(error), "are files seen only late? Try another --folder"))
             raise Stopped("the nodes do not answer") from error
-        self.board.add("clocks", clock_finding(times, asked_s, time.time()))
+        self.checklist.add("clocks", clock_finding(times, asked_s, time.time()))
         make_names(watch.folder, range(len(watch.ranks)))
 
     # --- what SLURM does to jobs ---
@@ -298,7 +302,7 @@ class Doctor:
             requeue(watch.ids[0], self.site.cluster)
             if self.thorough:
                 what = f"the requeued job (at most {RESTART_LIMIT_S:g} s)"
-                self.board.show_wait(what)
+                self.checklist.show_wait(what)
                 wait_for(lambda: watch.folder.read("restarted", Record), what, RESTART_LIMIT_S, error=ClusterError)
                 return fine("the job was queued again and has started a second time")
             waits = ("PENDING", "REQUEUED", "REQUEUE_HOLD")

@@ -13,11 +13,11 @@ from pathlib import Path
 import ray
 from ray.exceptions import RayError
 
+from hpc.cluster.cluster_folder import ClusterFolder
 from hpc.cluster.needs import RankNeed
 from hpc.cluster.nodes import connect, worker_nodes
 from hpc.doctor.finding import DoctorFolder, Finding, failure, fine
 from hpc.errors import ClusterError
-from hpc.folders.cluster_folder import ClusterFolder
 from hpc.ray.node import signals_ignored
 from transtailor.lines import first_line
 from transtailor.private_names import LibraryError

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from hpc.doctor.board import Checklist
+from hpc.doctor.checklist import Checklist
 from hpc.doctor.finding import DoctorFolder, Finding, Message, NodeState, failure, fine
 from hpc.errors import ClusterError
 from hpc.slurm.jobs import WAITS, JobState, jobs
@@ -40,7 +40,7 @@ class Watch:
     ids: list[str]
     folder: DoctorFolder
     logs: Path
-    board: Checklist
+    checklist: Checklist
     ranks: Sequence[int]
     cluster: str | None
     _looked_s: float = 0.0
@@ -57,7 +57,7 @@ class Watch:
             explanation = "the scheduler has not looked at it yet" if is_new else state.explanation
             reason = f"{explanation} ({state.reason})"
             if state.state in WAITS:
-                self.board.show_wait(f"job {self.ids[0]} to start, at most {limit_s:g} s (--limit-s): {reason}")
+                self.checklist.show_wait(f"job {self.ids[0]} to start, at most {limit_s:g} s (--limit-s): {reason}")
             return state.state not in WAITS or state.waits_for_good
 
         try:
@@ -103,7 +103,7 @@ class Watch:
             answer = read()
             if answer is not None:
                 return answer
-            self.board.show_wait(what)
+            self.checklist.show_wait(what)
             if time.monotonic() - self._looked_s <= 3 * LOOK_EVERY_S:
                 return None
             state = self.state()

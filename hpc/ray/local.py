@@ -13,9 +13,9 @@ import ray
 
 from hpc.environment import for_ranks
 from hpc.errors import ClusterError, FolderError
-from hpc.folders.orphan_cleanup import MARK, SHORT, folder_for_ray, guarded_folder, kill_marked
 from hpc.ray.limits import open_files, raise_limits
 from hpc.ray.node import OBJECT_STORE_BYTES, child_of, python_of_workers, ray_environment
+from hpc.ray.orphan_cleanup import MARK, SHORT, folder_for_ray, guarded_folder, kill_marked
 from hpc.ray.private import RAY, read_environment_again, start_on_the_loopback
 from transtailor.files import write_file
 from transtailor.lines import first_line

@@ -19,8 +19,8 @@ from typing import Any
 
 from hpc.environment import for_ranks
 from hpc.errors import ClusterError
-from hpc.folders.orphan_cleanup import MARK, folder_for_ray
 from hpc.ray.limits import raise_limits
+from hpc.ray.orphan_cleanup import MARK, folder_for_ray
 from transtailor.lines import lines_of
 from transtailor.machine import visible_gpus
 from transtailor.waiting import reap

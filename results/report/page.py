@@ -16,8 +16,8 @@ from jinja2 import Environment as Templates
 from jinja2 import PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from results.arms.averaging import arms_that_differ, average_over
 from results.arms.findings import Findings, findings_of
-from results.arms.over import arms_that_differ, average_over
 from results.arms.trial_settings import trial_rows
 from results.errors import ResultsError
 from results.questions import (

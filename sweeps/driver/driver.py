@@ -12,7 +12,6 @@ from pathlib import Path
 from hpc.ranks.warm_process import warm_process
 from results.store.reader import Run, load, stopped_trial_ids
 from results.store.writer import Writer
-from sweeps.driver.board import Earlier, Launch, SweepState, TrialBackend
 from sweeps.driver.commits import Commits, units_begun, units_written
 from sweeps.driver.committing import commit_meanwhile
 from sweeps.driver.display import BEST_FIRST, Best, Display
@@ -20,6 +19,7 @@ from sweeps.driver.events import EventLog
 from sweeps.driver.ledger import Ledger, TrialState
 from sweeps.driver.quota import DiskGuard
 from sweeps.driver.signals import Interrupted, StopSignals
+from sweeps.driver.sweep_state import Earlier, Launch, SweepState, TrialBackend
 from sweeps.planning.plan import Plan, cost_of
 from sweeps.planning.this_machine import most_at_once
 from sweeps.producer import TrialProducer

@@ -7,10 +7,10 @@ from pathlib import Path
 import ray
 
 from hpc.errors import ClusterError
-from hpc.folders.orphan_cleanup import folder_for_ray
 from hpc.ray.local import has_raylet, local_ray
 from hpc.ray.node import last_errors
-from hpc.ray.stranger import check_driver
+from hpc.ray.orphan_cleanup import folder_for_ray
+from hpc.ray.refusal_check import check_driver
 from sweeps.driver.tune_site import RayPool
 from sweeps.planning.this_machine import gpus_of
 from sweeps.spec.resources import Resources

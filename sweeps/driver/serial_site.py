@@ -3,8 +3,8 @@
 import socket
 
 from hpc.ranks.process_ranks import ProcessRanks
-from sweeps.driver.board import SweepState
 from sweeps.driver.signals import StopSignals
+from sweeps.driver.sweep_state import SweepState
 from sweeps.scheduling.order import Blocked
 from sweeps.spec.resources import Resources
 from sweeps.worker.messages import TrialReport, TrialTask
@@ -22,19 +22,19 @@ class SerialSite:
         self._resources = resources
         self._warm_address = warm_address
 
-    def run(self, board: SweepState, stop: StopSignals) -> None:
+    def run(self, sweep_state: SweepState, stop: StopSignals) -> None:
         """Run all trials; raises Interrupted if `stop` was asked for."""
         slot = Slot(self._start_ranks)
         try:
-            while (task := self._next(board, stop)) is not None:
+            while (task := self._next(sweep_state, stop)) is not None:
                 assert not isinstance(task, Blocked), "no other trial runs, so none can block this one"
                 slot.take(task)
                 report = TrialReport(kind="begun", hosts=(socket.gethostname(),))
-                board.report(task.trial_id, report)
+                sweep_state.report(task.trial_id, report)
                 while not report.ends_attempt:
                     with stop.interruptible():
                         report = slot.step()
-                    board.report(task.trial_id, report)
+                    sweep_state.report(task.trial_id, report)
             slot.close()
         finally:
             slot.kill()
@@ -48,12 +48,12 @@ class SerialSite:
             warm_address=self._warm_address,
         )
 
-    def _next(self, board: SweepState, stop: StopSignals) -> TrialTask | Blocked | None:
+    def _next(self, sweep_state: SweepState, stop: StopSignals) -> TrialTask | Blocked | None:
         """Return the next trial as soon as the disk has room; None: no trial waits."""
 
         def may_start() -> bool:
-            return not board.waiting or board.pause_or_resume()
+            return not sweep_state.waiting or sweep_state.pause_or_resume()
 
         with stop.interruptible():
             wait_for(may_start, "room on the disk", Unlimited("a user has to make room"), poll_s=LOOK_S, tell=None)
-        return board.next()
+        return sweep_state.next()

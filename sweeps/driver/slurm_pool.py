@@ -9,11 +9,11 @@ from pathlib import Path
 import ray
 
 from hpc.cluster.cluster import Cluster
+from hpc.cluster.cluster_folder import ClusterFolder, HeadReader
 from hpc.cluster.head import GENERATION_VARIABLE
 from hpc.cluster.needs import gpus_of_worker
 from hpc.cluster.nodes import connect
 from hpc.errors import ClusterError
-from hpc.folders.cluster_folder import ClusterFolder, HeadReader
 from hpc.ray.node import NODE_DEATH_S
 from results.store.reader import load
 from results.store.writer import TakenOverError

@@ -19,8 +19,8 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from hpc.ranks.ranks import START_LIMIT_S
-from sweeps.driver.board import SweepState
 from sweeps.driver.signals import StopSignals
+from sweeps.driver.sweep_state import SweepState
 from sweeps.driver.tune_private import TUNE, give_up, release, tune_settings
 from sweeps.scheduling.order import Blocked
 from sweeps.spec.resources import Resources
@@ -119,7 +119,7 @@ class TuneSite:
             warm_address=warm_address,
         )
 
-    def run(self, board: SweepState, stop: StopSignals) -> None:
+    def run(self, sweep_state: SweepState, stop: StopSignals) -> None:
         """Run all trials.
 
         Raises:
@@ -131,18 +131,18 @@ class TuneSite:
         with self._open_pool() as pool:
             stop.rearm()
             with tune_settings(pool.most_slots):
-                while board.waiting or deaths:  # trials that are lost near the end of a round need another one
+                while sweep_state.waiting or deaths:  # trials that are lost near the end of a round need another one
                     stop.check()
-                    self._round(board, stop, pool, deaths)
+                    self._round(sweep_state, stop, pool, deaths)
 
-    def _round(self, board: SweepState, stop: StopSignals, pool: RayPool, deaths: list[_Death]) -> None:
+    def _round(self, sweep_state: SweepState, stop: StopSignals, pool: RayPool, deaths: list[_Death]) -> None:
         """Run trials until none waits, or as many as one run of Tune may have."""
         trainable_bundle: dict[str, float] = {}
         rank_bundle = {"CPU": float(self._resources.threads_per_rank)}
         if self._resources.gpus_per_rank:
             rank_bundle["GPU"] = self._resources.gpus_per_rank
         bundles = [trainable_bundle] + [rank_bundle] * self._resources.ranks
-        searcher = _BoardSearcher(board, self._start, self._cache, pool, stop, deaths)
+        searcher = _TuneSearcher(sweep_state, self._start, self._cache, pool, stop, deaths)
         tune.run(
             TuneSlot,
             # The trainable itself only waits for its ranks. Tune drops the empty bundle, so rank i is in bundle i.
@@ -160,7 +160,7 @@ class TuneSite:
         )
 
 
-class _BoardSearcher(Searcher):
+class _TuneSearcher(Searcher):
     """Gives Tune one trial for each free slot.
 
     Where no trial may start yet, the slot gets an order to wait for a stage of another trial: without an order Tune
@@ -169,7 +169,7 @@ class _BoardSearcher(Searcher):
 
     def __init__(
         self,
-        board: SweepState,
+        sweep_state: SweepState,
         start: RankStart,
         cache: Path,
         pool: RayPool,
@@ -178,7 +178,7 @@ class _BoardSearcher(Searcher):
     ) -> None:
         super().__init__()
         self._deaths = deaths  # whose trials count as running
-        self._board = board
+        self._sweep_state = sweep_state
         self._start = start
         self._cache = cache
         self._pool = pool
@@ -195,18 +195,18 @@ class _BoardSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         """Return the configuration of a trial for Tune; None: not now; Searcher.FINISHED: no more in this round."""
         self.check()
-        self._board.take_more(if_idle=True)  # without live trials nothing asks for a slot, where `next` decides
-        if not (self._board.waiting or self._running or self._deaths):
+        self._sweep_state.take_more(if_idle=True)  # without live trials nothing asks for a slot, where `next` decides
+        if not (self._sweep_state.waiting or self._running or self._deaths):
             return Searcher.FINISHED
-        could_run = self._board.could_run
+        could_run = self._sweep_state.could_run
         self._pool.want(could_run)
         if len(self._running) >= self._pool.slots:
             return None  # choose when a slot is free: then more is known
         if self._orders_given >= self._orders_at_most:
             return Searcher.FINISHED
-        if self._board.waiting and not self._board.pause_or_resume():
+        if self._sweep_state.waiting and not self._sweep_state.pause_or_resume():
             return None
-        choice = self._board.next()
+        choice = self._sweep_state.next()
         if choice is None:
             return None if self._deaths else Searcher.FINISHED
         if isinstance(choice, Blocked) and self._pool.comes_and_goes and len(self._running) >= could_run:
@@ -245,10 +245,10 @@ class _BoardSearcher(Searcher):
             self._checked_s = now_s
             self._pool.check()
             self._settle_deaths()
-            self._pool.want(self._board.could_run)
+            self._pool.want(self._sweep_state.could_run)
             if len(self._running) > self._pool.slots:  # one of them has lost its slot
                 self._has_slot_since_s = {trial_id: now_s for trial_id in self._has_slot_since_s}
-            self._board.set_wait(None if self._running else self._pool.waits_for())
+            self._sweep_state.set_wait(None if self._running else self._pool.waits_for())
 
     def late_trials(self) -> list[str]:
         """Return Tune's ids of trials that have had a slot for too long without a report of their process."""
@@ -275,10 +275,10 @@ class _BoardSearcher(Searcher):
         nodes = self._nodes.pop(trial_id, ())
         if ours is None:
             if result and not error:
-                self._board.add_finished_stages(from_tune(StagesSeen, result).keys)
+                self._sweep_state.add_finished_stages(from_tune(StagesSeen, result).keys)
         elif is_late and not error and not result:
             cause = f"no process of the trial started within {START_LIMIT_S:g} s of a free slot"
-            self._board.note_loss(ours, cause, self._pool.last_errors(), counts=True)
+            self._sweep_state.note_loss(ours, cause, self._pool.last_errors(), counts=True)
         elif error or not result:
             self._note_death(ours, "the process that held the trial's ranks ended", None, nodes)
         else:
@@ -289,7 +289,7 @@ class _BoardSearcher(Searcher):
         if report.kind == "died":
             self._note_death(trial_id, report.cause or report.kind, report.log_tail, nodes)
         else:
-            self._board.report(trial_id, report)
+            self._sweep_state.report(trial_id, report)
 
     def _note_death(self, trial_id: str, cause: str, log_tail: str | None, nodes: tuple[str, ...]) -> None:
         death = _Death(trial_id=trial_id, cause=cause, log_tail=log_tail, nodes=nodes, at_s=time.monotonic())
@@ -303,7 +303,7 @@ class _BoardSearcher(Searcher):
             has_lost = self._pool.has_lost(death.nodes)
             if has_lost or time.monotonic() - death.at_s >= self._pool.node_death_s:
                 counts = None if has_lost is None else not has_lost
-                self._board.note_loss(death.trial_id, death.cause, death.log_tail, counts=counts)
+                self._sweep_state.note_loss(death.trial_id, death.cause, death.log_tail, counts=counts)
             else:
                 undecided.append(death)
         self._deaths[:] = undecided
@@ -317,10 +317,10 @@ class _BoardSearcher(Searcher):
 class _LiveFIFO(FIFOScheduler):
     """First in, first out over the live trials only: at each step, Tune's own scheduler visits all trials ever made.
 
-    Tune calls it about ten times a second while there are live trials: see `_BoardSearcher.check`.
+    Tune calls it about ten times a second while there are live trials: see `_TuneSearcher.check`.
     """
 
-    def __init__(self, searcher: _BoardSearcher) -> None:
+    def __init__(self, searcher: _TuneSearcher) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._searcher = searcher
         self._live: dict[str, Trial] = {}

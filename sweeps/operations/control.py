@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from hpc.folders.cluster_folder import ClusterFolder
+from hpc.cluster.cluster_folder import ClusterFolder
 from hpc.slurm.jobs import QueuedJob
 from results.store.completeness import failed_trials
 from results.store.reader import finished_trial_ids, load

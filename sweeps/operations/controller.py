@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from hpc.cluster.cluster_folder import ClusterFolder
 from hpc.cluster.sweep_end import call_on_end
-from hpc.folders.cluster_folder import ClusterFolder
 from results.report import write_report
 from results.store.writer import TakenOverError, Writer
 from sweeps.driver.display import PlainDisplay

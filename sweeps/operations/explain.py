@@ -12,8 +12,8 @@ from sweeps.command_options import complete_runs_and_trials
 from sweeps.errors import RunFolderError
 from sweeps.run.run_folder import RunFolder, modules_of, open_run
 from sweeps.spec.json_settings import JsonSettings
+from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
-from tailor.core.errors import ConfigError
 from tailor.execution.dry_run import DryRun, dry_run
 from tailor.execution.plugins import load_copy
 from transtailor import cli

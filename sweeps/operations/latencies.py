@@ -19,8 +19,8 @@ from sweeps.operations.timed_models import Programs, References, SavedModels, St
 from sweeps.run.relaunch import this_code_digest
 from sweeps.run.run_folder import RecordedTrial, RunFolder, modules_of, open_run
 from sweeps.run.run_lock import holder_of
+from tailor.common.errors import Paused
 from tailor.config.parsing import parse_trial
-from tailor.core.errors import Paused
 from tailor.execution import plugins
 from tailor.saved_model import AS_PRUNED, Timing, timing_options
 from transtailor import cli

@@ -29,7 +29,7 @@ from sweeps.planning.this_machine import most_at_once, usable_gpus
 from sweeps.run.relaunch import check_may_resume, difference, this_code_digest
 from sweeps.run.run_folder import RunFolder, open_run
 from sweeps.spec.spec import Spec
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import PlannedStage
 from transtailor.files import is_there

@@ -10,9 +10,9 @@ from sweeps.command_options import cache_option, complete_trials
 from sweeps.errors import RunFolderError
 from sweeps.operations.explain import KnownTrial, find_trial
 from sweeps.run.run_folder import RunFolder, modules_of, open_run
+from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
-from tailor.core.errors import ConfigError
 from tailor.execution import plugins
 from tailor.execution.dry_run import dry_run
 from tailor.stages import PointFacts

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from sweeps.errors import RunFolderError
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.execution import plugins
 from tailor.saved_model import AS_PRUNED, Timing
 

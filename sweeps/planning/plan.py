@@ -18,11 +18,11 @@ from sweeps.spec.resources import Resources
 from sweeps.spec.spec import Spec
 from sweeps.spec.toml_text import toml_value
 from sweeps.spec.user_modules import UserModule, load_modules
-from tailor.catalogue.networks import NETWORKS
+from tailor.common.plugin_digests import digest_of
 from tailor.config.trial import TrialConfig
-from tailor.core.plugin_digests import digest_of
 from tailor.execution.dry_run import PlannedStage, PlannedStages, Rung, dry_run
 from tailor.execution.weights_check import refuse_missing
+from tailor.facts.networks import NETWORKS
 from tailor.stages import FitHead, RememberWeights, WeighChannels, canonical_json
 from transtailor.garbage import pause_collection
 from transtailor.names import nearest

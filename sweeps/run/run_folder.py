@@ -9,7 +9,7 @@ runs/<sweep>/spec.toml            the spec with `extends` and `--set` applied
              .writing/<number>/   rows that are being written: see `results.store.writer`
              trials/<id>/         log, checkpoint and other files of a trial
              launch.lock          held by the launching process
-             cluster/             on SLURM: where its jobs meet (`hpc.folders.cluster_folder`), and
+             cluster/             on SLURM: where its jobs meet (`hpc.cluster.cluster_folder`), and
                  launch.json      what was submitted
                  progress.json    how far the sweep is
                  outcome.json     how it ended; absent while it runs
@@ -28,7 +28,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpc.folders.cluster_folder import ClusterFolder
+from hpc.cluster.cluster_folder import ClusterFolder
 from results.errors import ResultsError
 from sweeps.errors import RunFolderError
 from sweeps.planning.plan import Plan, PlannedTrial

@@ -10,9 +10,9 @@ from sweeps.search.space import SearchCandidate, Space, space_of
 from sweeps.spec.changes import Changes
 from sweeps.spec.expand import check_axes_apart, expand_one
 from sweeps.spec.spec import Spec
+from tailor.common.errors import ConfigError
+from tailor.common.seeds import stream
 from tailor.config.trial import TrialConfig
-from tailor.core.errors import ConfigError
-from tailor.core.seeds import stream
 from tailor.execution.dry_run import dry_run
 from tailor.stages import PruneToLatency
 

@@ -12,8 +12,8 @@ from sweeps.search.space import SearchCandidate, Space, space_of
 from sweeps.spec.expand import Expanded, expand_one
 from sweeps.spec.search_settings import ConfirmSettings, SearchSettings
 from sweeps.spec.spec import Spec
-from tailor.core.errors import ConfigError
-from tailor.core.seeds import stream
+from tailor.common.errors import ConfigError
+from tailor.common.seeds import stream
 
 MOST_REFUSED = 100  # proposals of one batch; then the search ends
 DRAWS = 1_000  # of a setting that was not tried, before all are listed

@@ -14,7 +14,7 @@ from sweeps.search.records import SettingResult
 from sweeps.search.space import SearchCandidate, Space
 from sweeps.search.study import SearchStudy
 from sweeps.spec.search_settings import SearchSettings
-from tailor.core.seeds import stream
+from tailor.common.seeds import stream
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from sweeps.search.records import Proposal, Score, ScoreKey
 from sweeps.search.samplers import Sampling
 from sweeps.search.space import SearchCandidate, space_of
 from sweeps.spec.spec import Spec
-from tailor.core.seeds import stream
+from tailor.common.seeds import stream
 from tailor.execution.dry_run import PlannedStage
 
 

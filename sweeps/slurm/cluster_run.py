@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from hpc.cluster.cluster_folder import ClusterFolder
 from hpc.cluster.needs import controller_need, limits_of, worker_need
-from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site
 from hpc.slurm.calls import call_of
 from hpc.slurm.jobs import QueuedJob, cancel, queue, submit

@@ -14,9 +14,9 @@ from sweeps.spec.nested import ABSENT, merge_tables, set_value, value_at
 from sweeps.spec.sections import Sections
 from sweeps.spec.spec import Spec, Variant
 from sweeps.spec.toml_text import set_option, toml_value
+from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
-from tailor.core.errors import ConfigError
 from transtailor.documents import find_line, read_text
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from sweeps.errors import SpecError
-from tailor.core.settings import Count
+from tailor.common.settings import Count
 from transtailor.names import nearest
 
 SAMPLERS = ("grid", "random", "tpe", "nsga2")

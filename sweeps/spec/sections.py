@@ -5,8 +5,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from sweeps.spec.json_settings import JsonSettings
+from tailor.common.settings import Settings
 from tailor.config.trial import TrialConfig
-from tailor.core.settings import Settings
 
 _KINDS: dict[str, type[Settings]] = {
     name: type(field.default) for name, field in TrialConfig.model_fields.items() if isinstance(field.default, Settings)

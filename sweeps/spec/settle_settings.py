@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from results.sign_flip import LOOKS, pairs_needed
 from sweeps.errors import SpecError
-from tailor.core.settings import Count
+from tailor.common.settings import Count
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 SEED = "seed"

@@ -12,10 +12,10 @@ from hpc.environment import missing_cores
 from hpc.ranks.ranks import Heartbeat
 from sweeps.run.run_folder import RunFolder, log_line
 from sweeps.worker.messages import PointReport, StageReport, TrialReport, TrialTask
-from tailor.core import heartbeat
-from tailor.core.errors import Paused
-from tailor.core.heap import give_back_freed_memory, keep_freed_memory
-from tailor.core.torch_private import import_compiler
+from tailor.common import heartbeat
+from tailor.common.errors import Paused
+from tailor.common.heap import give_back_freed_memory, keep_freed_memory
+from tailor.common.torch_private import import_compiler
 from tailor.execution import plugins
 from tailor.execution.cache import Cache
 from tailor.execution.runner import MadeFor, StageEvent, run_trial

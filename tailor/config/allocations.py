@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tailor.catalogue.widths import WidthRule
-from tailor.core.registry import Registry
-from tailor.core.seeds import stream
-from tailor.core.settings import Count, Fraction, Rate, Settings
+from tailor.common.registry import Registry
+from tailor.common.seeds import stream
+from tailor.common.settings import Count, Fraction, Rate, Settings
+from tailor.facts.widths import WidthRule
 from tailor.stages import (
     Division,
     Grouping,

@@ -5,12 +5,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tailor.catalogue import datasets
-from tailor.catalogue.datasets import DataInfo
-from tailor.catalogue.pool import split_sizes
-from tailor.catalogue.preprocess import Step, steps_from_file
-from tailor.core.errors import ConfigError
-from tailor.core.settings import Count, Seed, Settings
+from tailor.common.errors import ConfigError
+from tailor.common.settings import Count, Seed, Settings
+from tailor.facts import datasets
+from tailor.facts.datasets import DataInfo
+from tailor.facts.pool import split_sizes
+from tailor.facts.preprocess import Step, steps_from_file
 
 
 class DataConfig(Settings):

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from tailor.core.errors import ConfigError
-from tailor.core.settings import Count, Settings
+from tailor.common.errors import ConfigError
+from tailor.common.settings import Count, Settings
 from transtailor.files import write_file
 from transtailor.machine import cpu_name
 from transtailor.shell import command

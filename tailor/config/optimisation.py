@@ -5,11 +5,11 @@ from typing import Annotated
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from tailor.catalogue.networks import NETWORKS
-from tailor.catalogue.regularisation import BSS, REGULARISERS, Delta, Regulariser, Slimming
+from tailor.common.named import name_validator
+from tailor.common.settings import Count, Fraction
 from tailor.config.data import DataConfig
-from tailor.core.named import name_validator
-from tailor.core.settings import Count, Fraction
+from tailor.facts.networks import NETWORKS
+from tailor.facts.regularisation import BSS, REGULARISERS, Delta, Regulariser, Slimming
 from tailor.stages.training import GAMMA, TrainingSettings
 
 TEMPERATURE = 4.0

@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tailor.catalogue.regularisation import REGULARISERS
+from tailor.common.errors import ConfigError
+from tailor.common.settings import Settings
 from tailor.config.allocations import ALLOCATIONS
 from tailor.config.trial import METHODS, TrialConfig
-from tailor.core.errors import ConfigError
-from tailor.core.settings import Settings
+from tailor.facts.regularisation import REGULARISERS
 from transtailor.names import nearest
 from transtailor.validation import Fault, list_faults
 
@@ -23,7 +23,7 @@ def parse_trial(raw: dict[str, Any], where: str | Callable[[Sequence[str]], str]
     3
     >>> parse_trial({"method": {"name": "head_only"}, "sede": 3}, "example")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    tailor.core.errors.ConfigError: example: unknown key 'sede'; did you mean 'seed'? (valid: data, ...)
+    tailor.common.errors.ConfigError: example: unknown key 'sede'; did you mean 'seed'? (valid: data, ...)
 
     Args:
         raw: the trial's settings.

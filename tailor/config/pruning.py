@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tailor.catalogue.widths import ANY_WIDTH, WIDE_FILTERS, WidthRule
-from tailor.core.settings import Count, Fraction
+from tailor.common.settings import Count, Fraction
+from tailor.facts.widths import ANY_WIDTH, WIDE_FILTERS, WidthRule
 from tailor.stages import GroupRule
 
 WIDTHS = frozenset({"pruning.width_multiple", "pruning.multiple_from_filters"})

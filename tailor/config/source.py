@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from tailor.catalogue import weights
-from tailor.core.settings import Count, Rate, Seed, Settings
+from tailor.common.settings import Count, Rate, Seed, Settings
+from tailor.facts import weights
 
 OF_SOURCE_TRAINING = ("seed", "epochs", "batch_size", "learning_rate", "momentum", "weight_decay")
 """Settings that only a training on the source task reads."""

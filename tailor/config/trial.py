@@ -9,9 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
-from tailor.catalogue import weights
-from tailor.catalogue.networks import NETWORKS
-from tailor.catalogue.widths import WIDE_FILTERS
+from tailor.common.named import name_validator
+from tailor.common.plugin_digests import anything_is_loaded, digest_of_class, digests_in
+from tailor.common.registry import Registry
+from tailor.common.settings import Seed, Settings
 from tailor.config import optimisation
 from tailor.config.allocations import ToLatency
 from tailor.config.data import DataConfig
@@ -19,10 +20,9 @@ from tailor.config.latency_table import read_table
 from tailor.config.optimisation import Optimisation
 from tailor.config.pruning import PruningConfig
 from tailor.config.source import OF_SOURCE_TRAINING, SourceConfig
-from tailor.core.named import name_validator
-from tailor.core.plugin_digests import anything_is_loaded, digest_of_class, digests_in
-from tailor.core.registry import Registry
-from tailor.core.settings import Seed, Settings
+from tailor.facts import weights
+from tailor.facts.networks import NETWORKS
+from tailor.facts.widths import WIDE_FILTERS
 from tailor.stages import StageGenerator, canonical_json, settings_json
 from transtailor.names import nearest
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tailor.core.seeds import stream
+from tailor.common.seeds import stream
 
 
 def draw_places(

@@ -13,7 +13,7 @@ from statistics import NormalDist
 
 import torch
 
-from tailor.core.seeds import stream
+from tailor.common.seeds import stream
 from tailor.data.task_data import Samples
 
 INPUTS = 10

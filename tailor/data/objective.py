@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 
 Metric = Literal["accuracy", "r_squared"]
 Loss = Callable[[Any, Tensor], Tensor]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tailor.core.seeds import stream
+from tailor.common.seeds import stream
 from tailor.data.task_data import Samples
 
 SOURCE_COUNT = 2000

@@ -7,8 +7,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from tailor.catalogue.pool import SplitSizes
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
+from tailor.facts.pool import SplitSizes
 
 
 def draw_splits(

@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tailor.catalogue import datasets
-from tailor.catalogue.datasets import DATASETS, DataInfo
-from tailor.catalogue.pool import split_sizes
-from tailor.core.errors import ConfigError
-from tailor.core.heartbeat import beat
-from tailor.core.registry import function_of
-from tailor.core.seeds import stream
+from tailor.common.errors import ConfigError
+from tailor.common.heartbeat import beat
+from tailor.common.registry import function_of
+from tailor.common.seeds import stream
 from tailor.data import objective
 from tailor.data.augmentation import augment, centre, draw_places
 from tailor.data.objective import Loss
 from tailor.data.pool_draw import draw_splits
+from tailor.facts import datasets
+from tailor.facts.datasets import DATASETS, DataInfo
+from tailor.facts.pool import split_sizes
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Task
 
@@ -239,7 +239,7 @@ def splits(task: Task, root: str | None = None) -> Splits:
 
 
 def generator(seed: int, purpose: str, *counters: int) -> torch.Generator:
-    """Return a generator for one purpose, seeded by `tailor.core.seeds.stream`."""
+    """Return a generator for one purpose, seeded by `tailor.common.seeds.stream`."""
     return torch.Generator().manual_seed(stream(seed, purpose, *counters))
 
 

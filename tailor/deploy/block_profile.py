@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tailor.core.errors import ConfigError
-from tailor.core.heartbeat import beat
+from tailor.common.errors import ConfigError
+from tailor.common.heartbeat import beat
 
 MULTIPLIES = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "MatMulNBits")
 PADDED_TO = (8, 16)  # ONNX Runtime's blocked layout has zero channels up to a multiple of it (AVX2, AVX-512)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from scipy import stats
 
+from tailor.common.errors import ConfigError
 from tailor.config.latency_table import SAID_FROM, USED_UP_TO, LatencyTable, PricedBlock
-from tailor.core.errors import ConfigError
 from tailor.deploy.block_profile import ProfiledBlock, ProfiledLayer, cut, kind_of, profiled
 from tailor.deploy.resized_program import ResizedProgram, refuse_reshapes
 from tailor.model.circumstance import Circumstance

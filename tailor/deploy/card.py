@@ -12,14 +12,14 @@ from typing import Any
 
 from torch import Tensor
 
-from tailor.catalogue.preprocess import Step
+from tailor.common.errors import ConfigError
+from tailor.common.plugin_digests import digests_in
 from tailor.config.trial import TrialConfig, settings_read
-from tailor.core.errors import ConfigError
-from tailor.core.plugin_digests import digests_in
 from tailor.data.objective import quality
 from tailor.deploy.speed import Speed
 from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import StageEvent
+from tailor.facts.preprocess import Step
 from tailor.model.state import DESCRIPTION_FILE, MODEL_FILE, ModelState, save_model
 from tailor.stage_execution.tuning import cost_of
 from transtailor.documents import read_json

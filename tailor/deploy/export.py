@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
-from tailor.core.errors import ConfigError
-from tailor.core.registry import Registry
+from tailor.common.errors import ConfigError
+from tailor.common.registry import Registry
 from tailor.model.passes import onnx_session
 from tailor.model.programs import EXAMPLE_BATCH, Axes, images_for, onnx_bytes, onnx_with_texts, program
 from tailor.model.state import ModelState

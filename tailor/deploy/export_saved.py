@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.saved_model import explain_model_errors, folder_argument, module_option, opened_model, refuse_too_few
 from tailor.trial_file import imports_option, load_modules
 from transtailor import cli

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.deploy.export import Program, export, written
 from tailor.deploy.speed import Speed
 from tailor.model.circumstance import Circumstance, circumstance_here

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
+from tailor.common.errors import ConfigError
 from tailor.config.data import DataConfig
-from tailor.core.errors import ConfigError
 from tailor.data.objective import Quality, quality
 from tailor.data.task_data import Samples, Splits, generator, ordered_batches, splits
 from tailor.methods.recipe import task_of

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.model.programs import program
 from tailor.model.state import ModelState
 from transtailor.lines import first_line

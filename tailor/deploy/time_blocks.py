@@ -6,7 +6,7 @@ from typing import Literal
 
 import click
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.saved_model import Timing
 from tailor.trial_file import imports_option, load_modules
 from transtailor import cli
@@ -36,8 +36,8 @@ def table(
     imports: tuple[Path, ...],
 ) -> Iterator[str]:
     """Time each block of NETWORK at its widths in ONNX Runtime on this CPU; takes minutes."""
-    from tailor.catalogue.networks import NETWORKS
     from tailor.config.latency_table import USED_UP_TO
+    from tailor.facts.networks import NETWORKS
 
     load_modules(imports)
     channels = NETWORKS[network].input_shape[0]

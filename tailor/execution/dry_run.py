@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import tailor.stages as stages
-from tailor.catalogue.networks import NETWORKS
+from tailor.common.errors import ConfigError
 from tailor.config.trial import TrialConfig, trial_id
-from tailor.core.errors import ConfigError
+from tailor.facts.networks import NETWORKS
 from tailor.stages import Size, Stage, StageGenerator, StageOutcome
 from transtailor.plural import counted
 

@@ -9,7 +9,7 @@ from functools import singledispatch
 from torch import nn
 
 import tailor.stages as stages
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.pruning.group_records import Group, GroupMember
 from tailor.stages import Stage
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.data.task_data import Samples, Splits
 from tailor.model.state import ModelState
 from tailor.stage_execution import StageContext, apply, compute

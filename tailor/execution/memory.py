@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import torch
 
+from tailor.common.errors import TrainingError
 from tailor.config.optimisation import Optimisation
-from tailor.core.errors import TrainingError
 from transtailor.lines import first_line
 
 
@@ -17,7 +17,7 @@ def memory_explained(optimisation: Optimisation, device: torch.device) -> Iterat
     >>> with memory_explained(Optimisation(batch_size=64), torch.device("cpu")):
     ...     torch.empty(2**60)
     Traceback (most recent call last):
-    tailor.core.errors.TrainingError: out of memory on cpu with optimisation.batch_size = 64 and ...
+    tailor.common.errors.TrainingError: out of memory on cpu with optimisation.batch_size = 64 and ...
     """
     try:
         yield

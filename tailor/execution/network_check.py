@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 import tailor.stages as stages
-from tailor.catalogue.networks import NETWORKS
+from tailor.common.errors import ConfigError, explain_errors
+from tailor.common.plugin_digests import digest_of
 from tailor.config.trial import TrialConfig
-from tailor.core.errors import ConfigError, explain_errors
-from tailor.core.plugin_digests import digest_of
 from tailor.execution.dry_run import planned_stages
 from tailor.execution.frozen_check import refuse_frozen
+from tailor.facts.networks import NETWORKS
 from tailor.model.state import ModelState, weights
 from tailor.networks import building
 from tailor.parallel.norm import refuse_unknown_norms

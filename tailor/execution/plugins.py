@@ -3,7 +3,7 @@
 A file in a package has the package's name for it, any other one a name that hides no other module.
 
 What a plugin registers (a method, criterion, network, data set, allocation or regulariser) is used by its name. The
-SHA-256 of its source counts in ids and keys (see `tailor.core.plugin_digests`).
+SHA-256 of its source counts in ids and keys (see `tailor.common.plugin_digests`).
 """
 
 import hashlib
@@ -18,15 +18,15 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from tailor.catalogue.datasets import DATASETS
-from tailor.catalogue.networks import NETWORKS
-from tailor.catalogue.regularisation import REGULARISERS
+from tailor.common.errors import ConfigError
+from tailor.common.neighbours import advice_on, search_beside
+from tailor.common.plugin_digests import PACKAGE, PluginRecord
+from tailor.common.registry import Registry
 from tailor.config.allocations import ALLOCATIONS
 from tailor.config.trial import METHODS
-from tailor.core.errors import ConfigError
-from tailor.core.neighbours import advice_on, search_beside
-from tailor.core.plugin_digests import PACKAGE, PluginRecord
-from tailor.core.registry import Registry
+from tailor.facts.datasets import DATASETS
+from tailor.facts.networks import NETWORKS
+from tailor.facts.regularisation import REGULARISERS
 from tailor.pruning.criteria import CRITERIA
 
 ORIGIN = "origin.txt"  # beside a copy of a plugin: the path of the file that was copied

@@ -16,9 +16,9 @@ from typing import Any
 import safetensors.torch
 import torch
 
+from tailor.common import heartbeat
+from tailor.common.errors import Paused, TrainingError
 from tailor.config.trial import TrialConfig
-from tailor.core import heartbeat
-from tailor.core.errors import Paused, TrainingError
 from tailor.data import task_data
 from tailor.execution.cache import Cache, DamagedStage, MadeBy, StageDescription, StoredStage
 from tailor.execution.dry_run import Rung, stages_of

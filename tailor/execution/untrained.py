@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tailor.common.errors import ConfigError
 from tailor.config.data import DataConfig
-from tailor.core.errors import ConfigError
 from tailor.prepare import arrays
 
 SHOWN = 5  # names in a message

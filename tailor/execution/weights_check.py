@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from tailor.catalogue.weights import is_name, verify
+from tailor.common.errors import ConfigError
 from tailor.config.latency_table import read_table
 from tailor.config.trial import TrialConfig
-from tailor.core.errors import ConfigError
+from tailor.facts.weights import is_name, verify
 from transtailor.shell import command
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tailor.common.determinism import RepeatableBackward
+from tailor.common.errors import Paused, TrainingError
 from tailor.config.optimisation import Optimisation
-from tailor.core.determinism import RepeatableBackward
-from tailor.core.errors import Paused, TrainingError
 from tailor.data import task_data
 from tailor.data.device_images import DeviceImages
 from tailor.execution.memory import memory_explained

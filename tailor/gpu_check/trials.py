@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from tailor.common.errors import Paused
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
-from tailor.core.errors import Paused
 from tailor.execution.cache import Cache
 from tailor.execution.runner import Result, StageEvent, run_trial
 from tailor.gpu_check import CheckRow

@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from tailor.catalogue.networks import NETWORKS
+from tailor.common.settings import Count, Fraction
 from tailor.config.pruning import WIDTHS
 from tailor.config.trial import Method, TrialConfig, register
-from tailor.core.settings import Count, Fraction
+from tailor.facts.networks import NETWORKS
 from tailor.methods.feasibility import refuse_unprunable
 from tailor.methods.path import exceeds_tolerance
 from tailor.methods.recipe import Recipe

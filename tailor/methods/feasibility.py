@@ -3,11 +3,11 @@
 import json
 from functools import lru_cache
 
-from tailor.catalogue.analysis import rules_of
-from tailor.catalogue.feasibility_table import Prunable, macs_left, table
-from tailor.catalogue.networks import NETWORKS, is_of_family
+from tailor.common.plugin_digests import digest_of
 from tailor.config.trial import TrialConfig
-from tailor.core.plugin_digests import digest_of
+from tailor.facts.analysis import rules_of
+from tailor.facts.feasibility_table import Prunable, macs_left, table
+from tailor.facts.networks import NETWORKS, is_of_family
 from tailor.stages import GroupRule
 
 ROUNDING = 1e-9  # of a share of the MACs

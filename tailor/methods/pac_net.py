@@ -9,9 +9,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from tailor.common.seeds import stream
+from tailor.common.settings import Count, Rate
 from tailor.config.trial import Method, TrialConfig, register
-from tailor.core.seeds import stream
-from tailor.core.settings import Count, Rate
 from tailor.methods.recipe import Recipe
 from tailor.stages import Allocate, Calibrate, FindEssential, StageGenerator, Training
 

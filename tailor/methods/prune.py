@@ -4,14 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator
 
-from tailor.catalogue.networks import NETWORKS
-from tailor.catalogue.regularisation import REGULARISERS, Regulariser
+from tailor.common.named import name_validator
+from tailor.common.seeds import stream
+from tailor.common.settings import Count, Rate
 from tailor.config.allocations import ALLOCATIONS, Allocation, Global, ToLatency
 from tailor.config.pruning import WIDTHS, PruningConfig
 from tailor.config.trial import Method, TrialConfig, register
-from tailor.core.named import name_validator
-from tailor.core.seeds import stream
-from tailor.core.settings import Count, Rate
+from tailor.facts.networks import NETWORKS
+from tailor.facts.regularisation import REGULARISERS, Regulariser
 from tailor.methods.feasibility import refuse_impossible, refuse_without_norms
 from tailor.methods.recipe import Recipe
 from tailor.pruning.criteria import CRITERIA

@@ -4,16 +4,16 @@ from dataclasses import replace
 from functools import lru_cache
 
 import tailor.stages as stages
-from tailor.catalogue.networks import NETWORKS
-from tailor.catalogue.regularisation import Delta, Regulariser
-from tailor.catalogue.widths import ANY_WIDTH
+from tailor.common.errors import ConfigError
+from tailor.common.plugin_digests import digest_of
+from tailor.common.seeds import stream
 from tailor.config.allocations import Allocation, Cut
 from tailor.config.data import DataConfig
 from tailor.config.source import SourceConfig
 from tailor.config.trial import TrialConfig
-from tailor.core.errors import ConfigError
-from tailor.core.plugin_digests import digest_of
-from tailor.core.seeds import stream
+from tailor.facts.networks import NETWORKS
+from tailor.facts.regularisation import Delta, Regulariser
+from tailor.facts.widths import ANY_WIDTH
 from tailor.pruning.criteria import CRITERIA
 from tailor.stages import StageOutcome, StageSubgenerator, Task, Training
 from tailor.stages.training import GAMMA

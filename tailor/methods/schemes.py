@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from tailor.catalogue.regularisation import Slimming
+from tailor.common.seeds import stream
+from tailor.common.settings import Count, Rate
 from tailor.config.allocations import Global, Uniform
 from tailor.config.trial import Method, TrialConfig, register
-from tailor.core.seeds import stream
-from tailor.core.settings import Count, Rate
+from tailor.facts.regularisation import Slimming
 from tailor.methods.feasibility import refuse_impossible, refuse_without_norms
 from tailor.methods.path import check_path
 from tailor.methods.recipe import Recipe

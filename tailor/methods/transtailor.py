@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tailor.catalogue.networks import NETWORKS
+from tailor.common.seeds import stream
+from tailor.common.settings import Count, Fraction, Rate
 from tailor.config.allocations import Global, ToLatency
 from tailor.config.pruning import WIDTHS
 from tailor.config.trial import Method, TrialConfig, register
-from tailor.core.seeds import stream
-from tailor.core.settings import Count, Fraction, Rate
+from tailor.facts.networks import NETWORKS
 from tailor.methods.feasibility import refuse_impossible, refuse_unprunable, refuse_without_activations
 from tailor.methods.path import check_path, exceeds_tolerance
 from tailor.methods.recipe import Recipe

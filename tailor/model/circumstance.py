@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import torch
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from transtailor.machine import cpu_name
 from transtailor.plural import counted
 from transtailor.shell import pip

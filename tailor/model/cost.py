@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tailor.core.torch_private import TRILINEAR, TorchDispatchMode, storage_of
+from tailor.common.torch_private import TRILINEAR, TorchDispatchMode, storage_of
 from tailor.model.state import ModelState
 from tailor.networks import building
 

@@ -5,7 +5,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from tailor.core.torch_private import NormBase
+from tailor.common.torch_private import NormBase
 
 HEADS = ":heads"  # behind a site's name: its factors multiply the heads that the layer reads, and not its outputs
 GROUPS = ":groups"  # the same of groups of a convolution, which have scores and no factors

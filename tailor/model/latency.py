@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tailor.core.heap import give_back_freed_memory
+from tailor.common.heap import give_back_freed_memory
 from tailor.model.circumstance import Circumstance
 from tailor.model.cost import macs_of, params_count
 from tailor.model.passes import as_deployed, forward_pass, onnx_program

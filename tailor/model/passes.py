@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tailor.core.compiler_cache import check_cache
-from tailor.core.determinism import deterministic_algorithms
+from tailor.common.compiler_cache import check_cache
+from tailor.common.determinism import deterministic_algorithms
 from tailor.model.circumstance import Circumstance
 from tailor.model.programs import images_for, onnx_bytes, program
 from tailor.model.state import ModelState

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.data.task_data import generator
 from tailor.model.state import ModelState
 from transtailor.lines import first_line

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from tailor.catalogue.networks import NETWORKS
-from tailor.core.errors import ConfigError
-from tailor.core.plugin_digests import digest_of
+from tailor.common.errors import ConfigError
+from tailor.common.plugin_digests import digest_of
+from tailor.facts.networks import NETWORKS
 from tailor.model.factors import FACTORS, attach, carries, fold_into
 from tailor.networks import building
 from tailor.networks.sizes import Sizes

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 from time import perf_counter
 
-from tailor.core.heartbeat import beat
+from tailor.common.heartbeat import beat
 
 Pass = Callable[[], object]
 """Runs one forward pass and returns when its outputs are computed."""

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from tailor.catalogue.networks import NETWORKS
-from tailor.core.errors import ConfigError
-from tailor.core.registry import function_of
-from tailor.core.torch_private import NormBase
+from tailor.common.errors import ConfigError
+from tailor.common.registry import function_of
+from tailor.common.torch_private import NormBase
+from tailor.facts.networks import NETWORKS
 from tailor.networks.sizes import Sizes, set_sizes
 
 RUN_WHILE_BUILT = (F.conv1d, F.conv2d, F.linear, F.batch_norm, F.layer_norm, F.group_norm)

@@ -7,9 +7,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tailor.catalogue.networks import NETWORKS
-from tailor.catalogue.weights import verify
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
+from tailor.facts.networks import NETWORKS
+from tailor.facts.weights import verify
 from tailor.networks import building
 
 # Names in older files of torchvision -> names in its networks today; its own loaders do the same.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 
 Sizes = Mapping[str, Mapping[str, int]]
 """Name of a module -> its attributes that differ from those that it was made with, or that tell it apart."""

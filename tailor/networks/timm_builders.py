@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tailor.catalogue.networks import NetworkInfo, network_stub
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
+from tailor.facts.networks import NetworkInfo, network_stub
 from transtailor.names import nearest
 from transtailor.shell import pip
 

@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from tailor.core.errors import ConfigError, TrainingError
-from tailor.core.torch_private import BatchNormBase, UncheckedBatchNorm
+from tailor.common.errors import ConfigError, TrainingError
+from tailor.common.torch_private import BatchNormBase, UncheckedBatchNorm
 from tailor.parallel.process_group import ProcessGroup
 
 TIMMS = "timm.layers.norm_act"  # module of the norms that apply their activation themselves

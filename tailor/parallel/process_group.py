@@ -13,10 +13,10 @@ import torch.distributed.nn.functional  # DDP would import it in a group, which 
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from tailor.core.determinism import use_deterministic_algorithms
-from tailor.core.errors import ConfigError
-from tailor.core.heartbeat import beat
-from tailor.core.torch_private import TORCH
+from tailor.common.determinism import use_deterministic_algorithms
+from tailor.common.errors import ConfigError
+from tailor.common.heartbeat import beat
+from tailor.common.torch_private import TORCH
 
 COLLECTIVE_TIMEOUT_S = 600.0  # if no watchdog watches the ranks
 # Norms are synchronised, so buffers are equal on all ranks and need no broadcast; torch 2.15 renamed the switch.

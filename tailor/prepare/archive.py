@@ -23,7 +23,7 @@ from io import BufferedReader
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, cast
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 LIMIT_BYTES = 256 * 2**30  # of one archive, unpacked; ImageNet's training images are 150 GB

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tailor.catalogue import manifest
-from tailor.catalogue.manifest import GROUP_FILE, SOURCE, TARGET, DataManifest
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
+from tailor.facts import manifest
+from tailor.facts.manifest import GROUP_FILE, SOURCE, TARGET, DataManifest
 
 BLOCK_BYTES = 1 << 24
 DTYPES = {"images": np.uint8, "labels": np.int64, "ids": np.int64, "is_test": np.bool_, "group": np.int64}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from transtailor import cli
 
 if TYPE_CHECKING:
-    from tailor.catalogue.manifest import DataManifest
+    from tailor.facts.manifest import DataManifest
 
 SHOWN = 20  # copies of each kind that are listed
 
@@ -19,7 +19,7 @@ SHOWN = 20  # copies of each kind that are listed
 @cli.option("--all", "list_all", is_flag=True, help="list all copies, not only the first ones")
 def check(folder: Path, list_all: bool) -> Iterator[str]:
     """Verify a prepared data set, and look for images that are in it twice."""
-    from tailor.catalogue import manifest
+    from tailor.facts import manifest
     from tailor.prepare import arrays, duplicates, progress
     from tailor.prepare.images_file import read_images
     from tailor.prepare.preparation import copies, groups_text

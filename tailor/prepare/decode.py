@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError, features
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.prepare import fingerprint
 
 HOW = (

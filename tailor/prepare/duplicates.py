@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tailor.catalogue.manifest import SOURCE, TARGET
+from tailor.facts.manifest import SOURCE, TARGET
 from tailor.prepare.fingerprint import HASH_BITS, bits_of
 from tailor.prepare.images_file import ListedImage
 from tailor.prepare.listing import SPLITS

@@ -15,8 +15,8 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from tailor.catalogue import datasets, pins, weights
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
+from tailor.facts import datasets, pins, weights
 from transtailor import cli
 from transtailor.documents import DocumentError, describe_fault, read_toml, walk
 from transtailor.errors import INTERRUPTED, SUCCESS

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.prepare import listing
 from tailor.prepare.listing import FileListing, FilesRefused, ImageFile, Refused, as_text
 

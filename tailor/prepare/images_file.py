@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 
 
 class ListedImage(NamedTuple):

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from transtailor.names import nearest
 
 Line = tuple[int, list[str]]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.prepare import label_columns, listing
 from tailor.prepare.folder import enter
 from tailor.prepare.label_columns import AskedColumns, LabelColumns, Line

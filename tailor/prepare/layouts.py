@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tailor.core.errors import ConfigError
-from tailor.core.registry import Registry
+from tailor.common.errors import ConfigError
+from tailor.common.registry import Registry
 from tailor.prepare.folder import list_folder
 from tailor.prepare.listing import (
     TEST,

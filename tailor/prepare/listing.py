@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from transtailor.plural import counted
 
 TRAIN = "train"

@@ -11,9 +11,9 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tailor.catalogue import manifest
-from tailor.catalogue.manifest import SOURCE, TARGET, DataManifest
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
+from tailor.facts import manifest
+from tailor.facts.manifest import SOURCE, TARGET, DataManifest
 from tailor.prepare import archive, arrays, chunks, decode, duplicates, progress
 from tailor.prepare.chunks import DecodedTask
 from tailor.prepare.fingerprint import bits_of

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.prepare.check import describe
 from transtailor import cli
 from transtailor.errors import INTERRUPTED, SUCCESS

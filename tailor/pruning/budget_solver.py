@@ -12,8 +12,8 @@ from operator import itemgetter
 import torch
 from torch import Tensor
 
-from tailor.catalogue.widths import ANY_WIDTH, WidthRule, least_units
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
+from tailor.facts.widths import ANY_WIDTH, WidthRule, least_units
 from tailor.model import cost
 from tailor.model.cost import macs_of, original_macs
 from tailor.model.state import ModelState

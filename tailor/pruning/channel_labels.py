@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from tailor.core.torch_private import tree_leaves, tree_map, without_torch_function, works_in_place, wrapper
+from tailor.common.torch_private import tree_leaves, tree_map, without_torch_function, works_in_place, wrapper
 from tailor.pruning.dependency_trace import PINNED, Trace
 
 aten = torch.ops.aten

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tailor.core.torch_private import (
+from tailor.common.torch_private import (
     AVERAGE_POOL,
     AVERAGE_POOL_3D,
     COPY,

@@ -9,8 +9,8 @@ from functools import cache, lru_cache, partial
 
 from torch import nn
 
-from tailor.catalogue.feasibility_table import STAYS, TABLE_CLASSES, Part, Prunable, Width
-from tailor.catalogue.networks import NETWORKS
+from tailor.facts.feasibility_table import STAYS, TABLE_CLASSES, Part, Prunable, Width
+from tailor.facts.networks import NETWORKS
 from tailor.model import cost
 from tailor.networks import building
 from tailor.pruning.group_records import Group, members_of

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.stages import Placement
 
 Kind = Literal["filters", "stream", "heads", "conv_groups"]

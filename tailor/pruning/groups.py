@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.model.factors import GROUPS, HEADS
 from tailor.networks import building
 from tailor.networks.sizes import (

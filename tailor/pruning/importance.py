@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.data.task_data import generator
 from tailor.model.factors import HEADS, fold_into
 from tailor.model.state import ModelState

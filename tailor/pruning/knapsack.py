@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 
 TICKS = 4000
 """Ticks of a budget, so that rounding one part costs at most 0.025% of the budget (C)."""

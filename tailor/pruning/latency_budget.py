@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 
 RESOLUTION = 0.005
 """Share of the MACs to which the search is exact (C)."""

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tailor.common.errors import ConfigError
 from tailor.config.latency_table import LatencyTable, PricedBlock
-from tailor.core.errors import ConfigError
 from tailor.model.cost import macs_by_layer
 from tailor.model.state import ModelState
 from tailor.pruning.group_records import Group

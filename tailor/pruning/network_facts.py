@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tailor.catalogue.networks import NETWORKS, NetworkInfo
+from tailor.facts.networks import NETWORKS, NetworkInfo
 from tailor.model import cost
 from tailor.networks import building
 from tailor.pruning.group_records import GroupMember, members_of

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tailor.catalogue.widths import WidthRule
+from tailor.facts.widths import WidthRule
 from tailor.model import cost
 from tailor.model.state import ModelState
 from tailor.pruning.group_records import Group, Slice

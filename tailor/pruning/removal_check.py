@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tailor.core.errors import ConfigError
-from tailor.core.torch_private import tree_leaves
+from tailor.common.errors import ConfigError
+from tailor.common.torch_private import tree_leaves
 from tailor.data.task_data import generator
 from tailor.model.state import ModelState
 from tailor.pruning import surgery

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tailor.core.torch_private import SOFTMAX, VIEWS, tree_leaves, works_in_place
+from tailor.common.torch_private import SOFTMAX, VIEWS, tree_leaves, works_in_place
 from tailor.pruning import channel_tracing
 from tailor.pruning.channel_labels import POINTWISE, ChannelLabels, enter, follow, on_meta
 from tailor.pruning.channel_tracing import at_dim_1, blocks, concatenated, note_gate, note_unread

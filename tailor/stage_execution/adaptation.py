@@ -4,7 +4,7 @@ import logging
 from dataclasses import asdict
 
 import tailor.stages as stages
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.model import cost
 from tailor.model.cost import macs_of
 from tailor.model.state import ModelState

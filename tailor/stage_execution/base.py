@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import Tensor
 
-from tailor.catalogue import datasets
-from tailor.catalogue.datasets import DataInfo
 from tailor.data import task_data
 from tailor.data.device_images import DeviceImages
+from tailor.facts import datasets
+from tailor.facts.datasets import DataInfo
 from tailor.model.state import ModelState
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Stage, Task

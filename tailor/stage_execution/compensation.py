@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import tailor.stages as stages
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.data.task_data import batches
 from tailor.model.state import ModelState
 from tailor.networks.attention import replace_attention

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import tailor.stages as stages
-from tailor.core.errors import Paused
+from tailor.common.errors import Paused
 from tailor.data.objective import quality
 from tailor.data.task_data import Samples, generator
 from tailor.model.state import ModelState

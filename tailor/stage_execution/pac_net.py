@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 import tailor.stages as stages
-from tailor.catalogue.networks import NETWORKS
 from tailor.data.task_data import Batch
+from tailor.facts.networks import NETWORKS
 from tailor.model import cost
 from tailor.model.cost import macs_of
 from tailor.model.state import ModelState, weights

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 import tailor.stages as stages
-from tailor.catalogue.networks import NETWORKS
-from tailor.catalogue.widths import ANY_WIDTH, WidthRule
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.data.objective import loss_sum
 from tailor.data.task_data import Samples, generator, ordered_batches
+from tailor.facts.networks import NETWORKS
+from tailor.facts.widths import ANY_WIDTH, WidthRule
 from tailor.model.cost import macs_of
 from tailor.model.state import ModelState, Pixels, weights
 from tailor.networks import building, pretrained

@@ -9,9 +9,9 @@ from functools import lru_cache
 import torch
 
 import tailor.stages as stages
+from tailor.common.errors import ConfigError
+from tailor.common.torch_private import BatchNormBase
 from tailor.config.latency_table import read_table
-from tailor.core.errors import ConfigError
-from tailor.core.torch_private import BatchNormBase
 from tailor.data.task_data import batches, generator
 from tailor.model.circumstance import circumstance_here
 from tailor.model.cost import macs_of, original_macs, original_shapes, removed_macs_fraction

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import tailor.stages as stages
-from tailor.catalogue.networks import NETWORKS
 from tailor.data.objective import quality
 from tailor.data.task_data import Samples, Splits
+from tailor.facts.networks import NETWORKS
 from tailor.model import cost
 from tailor.model.cost import macs_of, original_macs
 from tailor.model.state import ModelState, weights

@@ -18,8 +18,8 @@ from json.encoder import encode_basestring_ascii
 from math import isfinite
 from typing import Any, ClassVar
 
-from tailor.core.plugin_digests import anything_is_loaded, digest_of_class
-from tailor.core.settings import ALWAYS, Settings, counting_fields
+from tailor.common.plugin_digests import anything_is_loaded, digest_of_class
+from tailor.common.settings import ALWAYS, Settings, counting_fields
 from tailor.stages.records import GroupRule, Size, StageCost, StageOutcome, Task
 from tailor.stages.training import Training
 

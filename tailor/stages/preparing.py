@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from tailor.catalogue.widths import ANY_WIDTH, WidthRule
+from tailor.facts.widths import ANY_WIDTH, WidthRule
 from tailor.stages.identity import Stage
 from tailor.stages.records import Size, StageCost, Task, neutral
 from tailor.stages.training import Training

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from tailor.catalogue.widths import ANY_WIDTH, WidthRule
-from tailor.core.seeds import stream
+from tailor.common.seeds import stream
+from tailor.facts.widths import ANY_WIDTH, WidthRule
 from tailor.stages.identity import Stage
 from tailor.stages.records import GroupRule, Placement, Size, StageCost, StageOutcome, Task, neutral
 from tailor.stages.training import Training

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
-from tailor.core.settings import Settings
+from tailor.common.settings import Settings
 
 BACKWARD_WORK = 2.0  # a backward pass costs about two forward passes
 

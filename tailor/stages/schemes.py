@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tailor.catalogue.widths import ANY_WIDTH, WidthRule
+from tailor.facts.widths import ANY_WIDTH, WidthRule
 from tailor.stages.identity import Stage
 from tailor.stages.records import GroupRule, Size, StageCost, Task, neutral
 from tailor.stages.training import Training

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tailor.core.settings import Count, Rate, Settings
+from tailor.common.settings import Count, Rate, Settings
 
 GAMMA = 0.1
 Milestone = Annotated[float, Field(gt=0.0, lt=1.0)]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from tailor.catalogue.regularisation import Regulariser
+from tailor.facts.regularisation import Regulariser
 from tailor.stages.identity import Stage
 from tailor.stages.records import Size, StageCost, StageOutcome, Task, neutral
 from tailor.stages.training import Training

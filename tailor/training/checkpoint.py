@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from tailor.core.errors import Paused
+from tailor.common.errors import Paused
 from tailor.parallel.process_group import ProcessGroup
 from tailor.training.weight_average import WeightAverage
 from transtailor.files import make_folder, write_file

@@ -9,8 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from tailor.core.compiler_cache import check_cache
-from tailor.core.errors import ConfigError
+from tailor.common.compiler_cache import check_cache
+from tailor.common.errors import ConfigError
 from transtailor.lines import first_line
 
 MOST_KINDS = 4  # torch keeps code for eight variants of a function, and a kind may have two

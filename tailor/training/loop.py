@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from tailor.core import heartbeat
-from tailor.core.errors import TrainingError
-from tailor.core.seeds import stream
+from tailor.common import heartbeat
+from tailor.common.errors import TrainingError
+from tailor.common.seeds import stream
 from tailor.data.task_data import Samples, batches
 from tailor.stages import Training
 from tailor.training.backward import Backward, Forward, Penalty

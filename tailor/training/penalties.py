@@ -1,4 +1,4 @@
-"""Regularisers of fine-tuning as terms of the loss; their settings are in `tailor.catalogue.regularisation`.
+"""Regularisers of fine-tuning as terms of the loss; their settings are in `tailor.facts.regularisation`.
 
 A penalty follows `tailor.training.backward.Penalty`: its gradient, averaged over ranks, is that of the term for the
 global batch. Shapes: B images of this rank, N of all ranks, F features, C channels, H height, W width.
@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tailor.catalogue import regularisation
-from tailor.catalogue.networks import NETWORKS
-from tailor.catalogue.regularisation import Regulariser
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.data.task_data import Batch
+from tailor.facts import regularisation
+from tailor.facts.networks import NETWORKS
+from tailor.facts.regularisation import Regulariser
 from tailor.model.state import ModelState
 from tailor.parallel.process_group import ProcessGroup
 from tailor.pruning import surgery

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from tailor.core.torch_private import move_towards
+from tailor.common.torch_private import move_towards
 
 
 class WeightAverage:

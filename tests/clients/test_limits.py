@@ -9,7 +9,7 @@ from transtailor.files import CACHED_S
 
 AWAIT_FILES = {
     "hpc.cluster.head.FOLDER_LIMIT_S", "hpc.cluster.needs.START_LIMIT_S", "hpc.cluster.worker.HEAD_LIMIT_S",
-    "hpc.folders.cluster_folder.FAULT_LIMIT_S", "results.store.writer.EMPTIED_LIMIT_S",
+    "hpc.cluster.cluster_folder.FAULT_LIMIT_S", "results.store.writer.EMPTIED_LIMIT_S",
     "results.store.writer.REPLACED_KEPT_S", "sweeps.driver.commits.FOUND_LIMIT_S",
     "sweeps.followed_run.START_LIMIT_S", "sweeps.operations.attach.GONE_LIMIT_S",
     "sweeps.operations.controller.LOCK_LIMIT_S",
@@ -23,7 +23,7 @@ BELOW = {
 }
 OWN = {
     "hpc.cluster.cluster.TICK_LIMIT_S", "hpc.cluster.head.END_LIMIT_S", "hpc.cluster.head.START_LIMIT_S",
-    "hpc.cluster.sweep_end.ON_END_LIMIT_S", "hpc.folders.orphan_cleanup.END_LIMIT_S",
+    "hpc.cluster.sweep_end.ON_END_LIMIT_S", "hpc.ray.orphan_cleanup.END_LIMIT_S",
     "sweeps.driver.committing.END_LIMIT_S", "sweeps.driver.commits.REFUSED_LIMIT_S",
     "sweeps.driver.display.QUIET_LIMIT_S", "sweeps.driver.quota.LOOK_LIMIT_S", "sweeps.driver.signals.END_LIMIT_S",
     "sweeps.operations.timed_models.MEASURE_LIMIT_S", "sweeps.planning.this_machine.DRIVER_LIMIT_S",

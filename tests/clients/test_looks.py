@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from tests.product import ROOT, modules
 
-PLACES = ("sweeps", "hpc.cluster", "hpc.folders", "tailor.execution", "results.store")
+PLACES = ("sweeps", "hpc.cluster", "hpc.ray.orphan_cleanup", "tailor.execution", "results.store")
 LISTS = {"glob", "rglob", "iterdir", "scandir", "os.walk"}
 LOOKS = {"exists", "is_file", "is_dir", "stat", "lstat", "isfile", "isdir", "getmtime", "getsize"}
 USERS = "a user's own file, given or written by hand"
@@ -16,10 +16,10 @@ FRESH = "`is_there`, or a listing of its folder, has just asked"
 OURS = "of this machine alone"
 OTHERS = {
     ("hpc.cluster.head", "file.exists"): OURS,
-    ("hpc.folders.cluster_folder", "path.stat"): FRESH,
-    ("hpc.folders.orphan_cleanup", "except FileNotFoundError"): OURS,
-    ("hpc.folders.orphan_cleanup", "os.lstat"): OURS,
-    ("hpc.folders.orphan_cleanup", "folder.lstat"): OURS,
+    ("hpc.cluster.cluster_folder", "path.stat"): FRESH,
+    ("hpc.ray.orphan_cleanup", "except FileNotFoundError"): OURS,
+    ("hpc.ray.orphan_cleanup", "os.lstat"): OURS,
+    ("hpc.ray.orphan_cleanup", "folder.lstat"): OURS,
     ("results.store.files", "run.is_dir"): FRESH,
     ("results.store.files", "path.stat"): FRESH,
     ("results.store.points", "except FileNotFoundError"): "a reader that comes too early makes its file a moment later",
@@ -58,14 +58,14 @@ OTHERS = {
     ("sweeps.spec.spec", "shipped.is_file"): OURS,
     ("sweeps.spec.spec", "except FileNotFoundError"): USERS,
     ("tailor.execution.cache", "except FileNotFoundError"): "`open_there` has asked",
-    ("hpc.folders.cluster_folder", "except FileNotFoundError"): "`read_there` has asked",
+    ("hpc.cluster.cluster_folder", "except FileNotFoundError"): "`read_there` has asked",
     ("sweeps.slurm.cluster_run", "except FileNotFoundError"): "`read_there` has asked",
     ("sweeps.driver.progress_file", "except FileNotFoundError"): "`read_there` has asked",
     ("tailor.execution.plugins", "origin.is_file"): "written with the file beside it, in one folder",
     ("tailor.execution.weights_check", "file.is_file"): USERS,
-    ("hpc.folders.orphan_cleanup", "below.glob"): OURS,
-    ("hpc.folders.orphan_cleanup", "Path('/proc').iterdir"): OURS,
-    ("hpc.folders.orphan_cleanup", "(process / 'fd').iterdir"): OURS,
+    ("hpc.ray.orphan_cleanup", "below.glob"): OURS,
+    ("hpc.ray.orphan_cleanup", "Path('/proc').iterdir"): OURS,
+    ("hpc.ray.orphan_cleanup", "(process / 'fd').iterdir"): OURS,
     ("results.store.files", "folder.iterdir"): FRESH,
     ("results.store.writer", "writing.glob"): "this process has made the folder, or makes it next",
     ("results.store.writer", "writing.iterdir"): "this process has made the folder",

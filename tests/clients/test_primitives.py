@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.folders.cluster_folder import ClusterFolder, Head, HeadReader
+from hpc.cluster.cluster_folder import ClusterFolder, Head, HeadReader
 from hpc.sites.site import Site
 from results.store.files import files_of, number_of
 from results.store.writer import TakenOverError, Writer

@@ -108,7 +108,7 @@ def _spec(folder: Path, content: bytes) -> bool:
 
 def _of_sweeps() -> tuple[type[Exception], ...]:
     from sweeps.errors import RunFolderError, SpecError
-    from tailor.core.errors import ConfigError
+    from tailor.common.errors import ConfigError
 
     return SpecError, ConfigError, RunFolderError
 
@@ -139,7 +139,7 @@ def _trial(folder: Path, content: bytes) -> bool:
 
 
 def _of_tailor() -> tuple[type[Exception], ...]:
-    from tailor.core.errors import ConfigError
+    from tailor.common.errors import ConfigError
 
     return (ConfigError,)
 

@@ -112,7 +112,7 @@ def write_checkpoint(folder: Path) -> None:
 
 def write_model(folder: Path) -> None:
     """A saved sub-model."""
-    from tailor.catalogue.networks import NETWORKS
+    from tailor.facts.networks import NETWORKS
     from tailor.model.state import ModelState, save_model, weights
     from tailor.networks import building
 

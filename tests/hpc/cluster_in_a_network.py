@@ -19,8 +19,8 @@ from tempfile import TemporaryDirectory
 
 import psutil
 
+from hpc.cluster.cluster_folder import ClusterFolder
 from hpc.doctor.finding import DoctorFolder, Finding
-from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site
 from tests.hpc.stranger import Port, ask, ask_encrypted, listening
 from transtailor.waiting import wait_for

@@ -13,7 +13,7 @@ import pytest
 import results
 from results.arms.findings import findings_of
 from results.errors import ResultsError
-from results.opened import OpenedRun
+from results.loaded_run import LoadedRun
 from results.questions.layers import budgets, kept_filters, over_data, widths
 from results.questions.timeline import lanes_of
 from results.render.chart import Chart
@@ -29,19 +29,19 @@ OF_A_PROBLEM = ("differences", "effects", "learning_curves", "widths", "kept_fil
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> OpenedRun:
+def run(tmp_path_factory: pytest.TempPathFactory) -> LoadedRun:
     """A run that has every figure."""
     return results.load(write_many(tmp_path_factory.mktemp("many") / "run", 60))
 
 
-def test_every_figure_has_a_name_and_no_other(run: OpenedRun) -> None:
+def test_every_figure_has_a_name_and_no_other(run: LoadedRun) -> None:
     assert [name for name in dir(run.plot) if not name.startswith("_")] == sorted(
         (*OF_THE_RUN, *OF_A_PROBLEM, *OF_A_SEARCH, "over_data", "settled")
     )
 
 
 @pytest.mark.check
-def test_what_two_runs_have_is_drawn_once(run: OpenedRun, tmp_path: Path) -> None:
+def test_what_two_runs_have_is_drawn_once(run: LoadedRun, tmp_path: Path) -> None:
     """A copy of the run beside it: but for the attempts, which are those of both, every figure is as of one."""
     shutil.copytree(run.path, tmp_path / "copy")
     both = results.load([run.path, tmp_path / "copy"])
@@ -101,7 +101,7 @@ def drawn(*charts: Chart) -> list[str]:
 
 
 @pytest.mark.check
-def test_every_figure_is_drawn_without_a_browser(run: OpenedRun) -> None:
+def test_every_figure_is_drawn_without_a_browser(run: LoadedRun) -> None:
     names = (*OF_THE_RUN, *OF_A_PROBLEM)
     problem_of = {name: {"network": "vgg16"} for name in OF_A_PROBLEM}
     pictures = drawn(*(getattr(run.plot, name)(**problem_of.get(name, {})) for name in names))
@@ -111,7 +111,7 @@ def test_every_figure_is_drawn_without_a_browser(run: OpenedRun) -> None:
 
 
 @pytest.mark.check
-def test_a_figure_is_saved_in_each_format(run: OpenedRun, tmp_path: Path) -> None:
+def test_a_figure_is_saved_in_each_format(run: LoadedRun, tmp_path: Path) -> None:
     chart = run.plot.costs()
     (svg,) = drawn(chart)
     assert chart.save(tmp_path / "a.svg").read_text() == svg
@@ -124,7 +124,7 @@ def test_a_figure_is_saved_in_each_format(run: OpenedRun, tmp_path: Path) -> Non
         chart.save(tmp_path / "no" / "a.json")
 
 
-def test_the_front_has_the_points_and_the_means_that_queries_give(run: OpenedRun) -> None:
+def test_the_front_has_the_points_and_the_means_that_queries_give(run: LoadedRun) -> None:
     data = run.plot.front(score="validation", cost="params").to_dict()["datasets"]
     points = run.rows("SELECT trial_id, point, params FROM compared_points WHERE test_score IS NOT NULL")
     assert sorted((row["trial_id"], row["point"], row["params"]) for row in data["rows"]) == sorted(
@@ -140,7 +140,7 @@ def test_the_front_has_the_points_and_the_means_that_queries_give(run: OpenedRun
     assert sorted(row["x"] for row in drawn) == pytest.approx(sorted(row["params"] for row in means))
 
 
-def test_every_axis_of_accuracies_stays_between_0_and_100(run: OpenedRun) -> None:
+def test_every_axis_of_accuracies_stays_between_0_and_100(run: LoadedRun) -> None:
     checked = set()
     for name in (*OF_THE_RUN, *OF_A_PROBLEM):
         problem = {"network": "vgg16"} if name in OF_A_PROBLEM else {}
@@ -152,7 +152,7 @@ def test_every_axis_of_accuracies_stays_between_0_and_100(run: OpenedRun) -> Non
     assert checked == {"front", "interaction", "printed", "effects", "learning_curves", "stop_rules"}
 
 
-def test_every_axis_of_epochs_has_whole_ticks(run: OpenedRun) -> None:
+def test_every_axis_of_epochs_has_whole_ticks(run: LoadedRun) -> None:
     channels = _channels(run.plot.learning_curves(network="vgg16").to_dict())
     epochs = [channel for channel in channels if channel["field"] == "epoch" and "axis" in channel]
     assert epochs
@@ -176,7 +176,7 @@ def _channels(spec: Any) -> list[dict[str, Any]]:
     return channels
 
 
-def test_an_unknown_axis_or_problem_is_refused_with_what_there_is(run: OpenedRun) -> None:
+def test_an_unknown_axis_or_problem_is_refused_with_what_there_is(run: LoadedRun) -> None:
     with pytest.raises(ResultsError, match=r"'mac': did you mean 'macs'\? expected one of macs, params"):
         run.plot.front(cost="mac")
     with pytest.raises(ResultsError, match=rf"type: .*transtailor time {run.path}"):
@@ -204,7 +204,7 @@ def test_names_that_look_like_code_are_text(tmp_path: Path, synthetic: Any) -> N
     assert "<b>" not in svg and "&lt;/script&gt;&lt;b&gt;'] + \"datum' \\ {a}" in svg.replace("&quot;", '"')
 
 
-def widths_on_two_data_sets(folder: Path, synthetic: Any, kept: dict[tuple[str, int], tuple[int, int]]) -> OpenedRun:
+def widths_on_two_data_sets(folder: Path, synthetic: Any, kept: dict[tuple[str, int], tuple[int, int]]) -> LoadedRun:
     """A run of two arms on two data sets with two seeds; `kept` filters, of 10 and 5, by data set and seed."""
     arms = (("transtailor", "transtailor"), ("prune", "prune"))
     for dataset in ("cars", "dogs"):
@@ -245,7 +245,7 @@ def test_widths_of_one_data_set_are_compared_with_none(tmp_path: Path, synthetic
 
 
 @pytest.mark.check
-def test_a_matrix_of_arms_has_each_pair_in_both_orders(run: OpenedRun) -> None:
+def test_a_matrix_of_arms_has_each_pair_in_both_orders(run: LoadedRun) -> None:
     """Of the filters kept a query gives each pair once, of the widths in both orders."""
     found = findings_of(run)
     _, *where = next(iter(budgets(found)))

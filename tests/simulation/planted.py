@@ -4,7 +4,7 @@ from tests.simulation.planted_fault import Planted
 from tests.simulation.slurm.planted import PLANTED_ON_SLURM
 
 FILES, CACHE, TRIAL = "transtailor.files", "tailor.execution.cache", "sweeps.worker.trial"
-BOARD, LEDGER, TUNE = "sweeps.driver.board", "sweeps.driver.ledger", "sweeps.driver.tune_site"
+STATE, LEDGER, TUNE = "sweeps.driver.sweep_state", "sweeps.driver.ledger", "sweeps.driver.tune_site"
 SEARCH = "sweeps.search.run_search"
 QUEUE, DRIVER = "sweeps.scheduling.order", "sweeps.driver.driver"
 WRITER, COMMITS = "results.store.writer", "sweeps.driver.commits"
@@ -119,13 +119,13 @@ PLANTED = (
     ),
     Planted(
         "a lost trial is not tried again",
-        f"{BOARD}:SweepState.note_loss",
+        f"{STATE}:SweepState.note_loss",
         "if not over:",
         "if over:",
     ),
     Planted(
         "an ended trial holds its stages",
-        f"{BOARD}:SweepState._note_end",
+        f"{STATE}:SweepState._note_end",
         "    if over:\n",
         "    if not over:\n",
     ),
@@ -175,7 +175,7 @@ PLANTED = (
     ),
     Planted(
         "a process that does not start is waited for",
-        f"{TUNE}:_BoardSearcher.late_trials",
+        f"{TUNE}:_TuneSearcher.late_trials",
         "if since_s < too_long_ago_s",
         "if False",
     ),
@@ -193,7 +193,7 @@ PLANTED = (
     ),
     Planted(
         "a lost slot's trial is forgotten",
-        f"{TUNE}:_BoardSearcher.on_trial_complete",
+        f"{TUNE}:_TuneSearcher.on_trial_complete",
         'self._note_death(ours, "the process that held the trial\'s ranks ended", None, nodes)',
         "pass",
     ),
@@ -211,7 +211,7 @@ PLANTED = (
     ),
     Planted(
         "a death counts before Ray has named its node",
-        f"{TUNE}:_BoardSearcher._settle_deaths",
+        f"{TUNE}:_TuneSearcher._settle_deaths",
         "time.monotonic() - death.at_s >= self._pool.node_death_s",
         "True",
     ),
@@ -330,7 +330,7 @@ PLANTED = (
     ),
     Planted(
         "a trial of which a stage was damaged does not run again",
-        f"{BOARD}:SweepState.take_lost",
+        f"{STATE}:SweepState.take_lost",
         "lost = self.commits.take_lost()",
         "lost = self.commits.take_lost() and []",
     ),
@@ -342,7 +342,7 @@ PLANTED = (
     ),
     Planted(
         "a search decides before the rows are written",
-        f"{BOARD}:SweepState.take_more",
+        f"{STATE}:SweepState.take_more",
         "self.commits.finish()",
         "pass",
         kind="search",

@@ -12,7 +12,7 @@ import torch
 
 from sweeps.planning.plan import Plan, make_plan, no_sharing
 from sweeps.spec.spec import Spec, load_spec
-from tailor.core.errors import Paused
+from tailor.common.errors import Paused
 from tailor.stage_execution.base import StageContext, StageOutput
 from tailor.stages import Stage
 

@@ -37,7 +37,7 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from tailor.core import heartbeat
+from tailor.common import heartbeat
 from tailor.extend import CRITERIA, REGULARISERS, Criterion, Regulariser
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from hpc.ranks.warm_process import warm_process
 from results.store.writer import Writer
-from sweeps.driver.board import SweepState, TrialBackend
 from sweeps.driver.display import Display
 from sweeps.driver.driver import SweepOutcome, run_trials, sweep_state
 from sweeps.driver.serial_site import SerialSite
+from sweeps.driver.sweep_state import SweepState, TrialBackend
 from sweeps.planning.plan import Plan
 from sweeps.producer import TrialProducer
 from sweeps.run.run_folder import RunFolder

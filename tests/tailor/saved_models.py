@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from tailor.catalogue.networks import NETWORKS
 from tailor.data.task_data import generator
+from tailor.facts.networks import NETWORKS
 from tailor.model.state import ModelState, Pixels
 from tailor.networks import building
 from tailor.pruning import surgery

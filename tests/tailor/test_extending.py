@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from tailor.catalogue.datasets import DATASETS
-from tailor.catalogue.networks import NETWORKS
 from tailor.config.allocations import ALLOCATIONS
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import METHODS
@@ -18,6 +16,8 @@ from tailor.execution.cache import Cache
 from tailor.execution.dry_run import dry_run
 from tailor.execution.plugins import load
 from tailor.execution.runner import StageEvent
+from tailor.facts.datasets import DATASETS
+from tailor.facts.networks import NETWORKS
 from tailor.model.cost import original_macs
 from tailor.pruning import surgery
 from tailor.pruning.criteria import CRITERIA, Criterion

@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
-from tailor.catalogue.datasets import DataInfo
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
 from tailor.execution.dry_run import PlannedOutcome, stages_of
 from tailor.execution.runner import StageEvent
+from tailor.facts.datasets import DataInfo
 from tailor.stages import Stage
 
 NETWORKS = ("digits_vgg", "digits_resnet")

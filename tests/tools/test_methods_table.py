@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from tailor.catalogue.datasets import DATASETS
-from tailor.catalogue.networks import NETWORKS
+from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import METHODS
-from tailor.core.errors import ConfigError
+from tailor.facts.datasets import DATASETS
+from tailor.facts.networks import NETWORKS
 from tailor.methods.feasibility import is_prunable
 from tailor.pruning.criteria import CRITERIA
 from tools import methods_table

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tailor.catalogue.networks import TORCHVISION_FILE
+from tailor.facts.networks import TORCHVISION_FILE
 from tests.tailor.saved_models import pruned
 from tools import networks_saved
 from tools.networks_document import (

@@ -2,7 +2,7 @@
 
 import json
 
-from tailor.catalogue.feasibility_table import table
+from tailor.facts.feasibility_table import table
 from tools.networks_saved import YES
 from tools.transformers_table import EXPORTED, LEAST_EFFECT, MOST_DIFFERENCE, TABLE, document, names
 

@@ -11,7 +11,7 @@ import transtailor.errors
 from hpc.errors import ClusterError, GpuHoursSpentError, SiteError, SlurmError
 from results.errors import ResultsError
 from sweeps.errors import RunFolderError, SpecError
-from tailor.core.errors import ConfigError, TrainingError
+from tailor.common.errors import ConfigError, TrainingError
 from tests.product import ROOT
 from transtailor.errors import UserError
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tailor.core.registry import Registry, function_of
+from tailor.common.registry import Registry, function_of
 from tailor.stages import ScoreNormalisation
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.data.task_data import Samples
 from tailor.model.state import ModelState
 from tailor.parallel.process_group import ProcessGroup

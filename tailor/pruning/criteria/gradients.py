@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tailor.core.determinism import RepeatableBackward
+from tailor.common.determinism import RepeatableBackward
 from tailor.data.task_data import batches
 from tailor.model.factors import attach
 from tailor.pruning.criteria.base import Scoring

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from hpc.cluster.cluster_folder import ClusterFolder, Head
 from hpc.cluster.needs import START_LIMIT_S, RankNeed, limits_of
 from hpc.cluster.nodes import worker_nodes
 from hpc.errors import GpuHoursSpentError, SiteError
-from hpc.folders.cluster_folder import ClusterFolder, Head
 from hpc.ray.private import drain_node, draining_nodes
 from hpc.sites.site import Site, SubmissionLimits
 from tests.hpc.fakes.commands import FakeSlurm, is_asking, without_hanging_on

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from hpc.cluster.cluster_folder import ClusterFolder
 from hpc.cluster.head import HEAD_TRIES, MAX_SHORT_RUNS
-from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site
 from tests.hpc.refusing_head import refusing_head
 from transtailor.errors import MISTAKE, TRY_AGAIN

@@ -6,8 +6,8 @@ from typing import Literal
 
 import pytest
 
+from hpc.cluster.cluster_folder import ClusterFolder
 from hpc.cluster.sweep_end import call_on_end
-from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site
 from sweeps.operations.controller import HOW
 

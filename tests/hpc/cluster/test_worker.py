@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from hpc.cluster.cluster_folder import ClusterFolder, Head
 from hpc.cluster.worker import FAILED
 from hpc.errors import FolderError
-from hpc.folders.cluster_folder import ClusterFolder, Head
 from hpc.sites.site import Site
 from sweeps.slurm.cluster_run import worker_command
 from transtailor.files import write_folder

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from hpc.cluster.cluster_folder import ClusterFolder, Head
 from hpc.cluster.worker import FAILED, SUCCESS
-from hpc.folders.cluster_folder import ClusterFolder, Head
 from hpc.sites.site import Site
 from tests.hpc.refusing_head import refusing_head
 

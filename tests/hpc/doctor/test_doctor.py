@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hpc.doctor import job
-from hpc.doctor.board import Checklist
+from hpc.doctor.checklist import Checklist
 from hpc.doctor.finding import (
     Checks,
     DoctorFolder,
@@ -433,11 +433,11 @@ def test_whoever_answers_at_a_port_must_be_the_other_node() -> None:
 
 def test_a_terminal_without_such_signs_gets_words() -> None:
     raw = io.BytesIO()
-    board = Checklist(io.TextIOWrapper(raw, encoding="ascii"))
-    board.add("x", fine("é"))
-    board.add("y", failure("m", "do\x1b[2J"))
+    checklist = Checklist(io.TextIOWrapper(raw, encoding="ascii"))
+    checklist.add("x", fine("é"))
+    checklist.add("y", failure("m", "do\x1b[2J"))
     assert raw.getvalue().decode("ascii") == "ok   x: \\xe9\nMISS y: m\n    -> do\\x1b[2J\n"
-    assert board.misses == 1
+    assert checklist.misses == 1
 
 
 class Terminal(io.StringIO):
@@ -448,10 +448,10 @@ class Terminal(io.StringIO):
 def test_what_is_waited_for_is_erased_on_a_terminal_and_no_text_is_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "20")
-    board = Checklist(Terminal())
-    board.show_wait("a job " * 10)
-    board.add("x", fine("[red]" * 10))
-    waiting, shown = board.stream.getvalue().split("\r\x1b[2K")[1:]  # type: ignore[attr-defined]
+    checklist = Checklist(Terminal())
+    checklist.show_wait("a job " * 10)
+    checklist.add("x", fine("[red]" * 10))
+    waiting, shown = checklist.stream.getvalue().split("\r\x1b[2K")[1:]  # type: ignore[attr-defined]
     assert len(waiting) <= 20
     assert shown.replace("\x1b[32m", "").replace("\x1b[0m", "") == f"ok   x: {'[red]' * 10}\n"
 

@@ -15,8 +15,8 @@ from ray._private import services
 from ray._raylet import AuthenticationMode, AuthenticationTokenLoader, get_authentication_mode
 
 from hpc.errors import ClusterError
-from hpc.folders.orphan_cleanup import MARK
 from hpc.ray.local import has_raylet, local_ray
+from hpc.ray.orphan_cleanup import MARK
 from transtailor.waiting import wait_for
 
 
@@ -99,7 +99,7 @@ def test_where_no_folder_can_be_made_it_says_what_to_type(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setenv("TMPDIR", str(short))
-    monkeypatch.setattr(f"hpc.folders.orphan_cleanup.{call}", refuse)
+    monkeypatch.setattr(f"hpc.ray.orphan_cleanup.{call}", refuse)
     said = rf"{os.strerror(number)}; set TMPDIR.* at most 16 bytes; or add --site serial, which needs no Ray"
     with pytest.raises(ClusterError, match=rf"made in {short}: .*{said}"), local_ray(1):
         pytest.fail("there is no Ray")

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from hpc.cluster.cluster import Cluster
+from hpc.cluster.cluster_folder import ClusterFolder
 from hpc.cluster.needs import RankNeed
 from hpc.cluster.nodes import WorkerNode
-from hpc.folders.cluster_folder import ClusterFolder
 from hpc.sites.site import Site, SubmissionLimits
 from hpc.slurm.calls import Patience
 from tests.hpc.fakes.commands import FakeSlurm, end_hanging_on, is_asking, started_from

@@ -8,9 +8,9 @@ import pytest
 from click.shell_completion import ShellComplete
 from pydantic import BaseModel
 
+from results.arms.averaging import NAMED, arms_that_differ, average_over
 from results.arms.comparison import arms_of, points_of
 from results.arms.names import PLACES
-from results.arms.over import NAMED, arms_that_differ, average_over
 from results.errors import ResultsError
 from results.report.page import page_of
 from results.store.reader import Run, load

@@ -8,7 +8,7 @@ import pytest
 
 from results.best import best_page
 from results.columns import answer_columns, declared
-from results.opened import OpenedRun
+from results.loaded_run import LoadedRun
 from results.question import question_named
 from results.store.reader import load
 from results.store.writer import Writer
@@ -97,7 +97,7 @@ def test_a_number_is_a_number_in_every_format_and_no_key_changes_with_the_data(
 
 def test_methods_of_a_run_return_the_same_columns(runs: list[Path]) -> None:
     with load(runs[0]) as plain:
-        run = OpenedRun(plain.paths, plain.connection, plain.files)
+        run = LoadedRun(plain.paths, plain.connection, plain.files)
         compared = run.compare("fine_tune", at=0.2)
         assert list(compared.columns) == [column.name for column in answer_columns("compare", "compare")]
         assert (compared["score"] - compared["against_score"]).round(4).isin(compared["difference"].round(4)).any()

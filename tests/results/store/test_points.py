@@ -13,7 +13,7 @@ import pytest
 from results.arms.comparison import points_of
 from results.arms.tuning import best_settings, ended_settings
 from results.errors import ResultsError
-from results.opened import load
+from results.loaded_run import load
 from results.store.points import keep_what_is_not_ours, write_points
 from results.store.points_view import column_names, settings_table
 from results.store.schema import TABLES

@@ -95,8 +95,8 @@ PLANTED_ON_SLURM = (
     ),
     Planted(
         "a search on SLURM decides only when a slot is free",
-        "sweeps.driver.tune_site:_BoardSearcher.suggest",
-        "self._board.take_more(if_idle=True)",
+        "sweeps.driver.tune_site:_TuneSearcher.suggest",
+        "self._sweep_state.take_more(if_idle=True)",
         "pass",
         kind="slurm search",
     ),
@@ -108,7 +108,7 @@ PLANTED_ON_SLURM = (
     ),
     _Planted(
         "the name of the folder by which jobs are found is not synced",
-        "hpc.folders.cluster_folder:ClusterFolder.make",
+        "hpc.cluster.cluster_folder:ClusterFolder.make",
         "make_folder(self.logs)",
         "self.logs.mkdir(exist_ok=True)",
     ),

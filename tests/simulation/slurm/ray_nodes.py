@@ -9,8 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from hpc.folders.orphan_cleanup import folder_for_ray
 from hpc.ray.node import JOB_LABEL, JobAllocation
+from hpc.ray.orphan_cleanup import folder_for_ray
 from tests.simulation.machines import Machines, Node
 from tests.simulation.slurm.scheduler import JobRun, Slurm
 from tests.simulation.world import Process

@@ -17,7 +17,7 @@ import pytest
 
 from results.store.reader import finished_trial_ids, load
 from results.store.writer import Writer
-from sweeps.driver import board, quota
+from sweeps.driver import quota, sweep_state
 from sweeps.driver.driver import SweepOutcome, most_slots_on
 from sweeps.planning.plan import Plan
 from sweeps.run.run_folder import RunFolder
@@ -312,7 +312,7 @@ def test_a_full_disk_is_told_again_while_it_lasts_and_then_the_sweep_resumes(
     old.write_bytes(os.urandom(3_000_000))
     monkeypatch.setattr(quota, "CHECK_EVERY_S", 0.0)
     monkeypatch.setattr(quota, "WALK_SHARE", 1e9)
-    monkeypatch.setattr(board, "PAUSE_NOTED_EVERY_S", 0.0)
+    monkeypatch.setattr(sweep_state, "PAUSE_NOTED_EVERY_S", 0.0)
 
     class Cleaner(Recorder):
         def note(self, text: str) -> None:

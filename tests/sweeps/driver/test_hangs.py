@@ -68,7 +68,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from results.store.writer import Writer
-from sweeps.driver import board
+from sweeps.driver import sweep_state
 from sweeps.driver.display import display_for_terminal
 from sweeps.driver.driver import SweepSite, run_sweep
 from sweeps.planning.plan import make_plan
@@ -76,7 +76,7 @@ from sweeps.run.relaunch import start
 from sweeps.spec.spec import load_spec
 plan = make_plan(load_spec(Path("spec.toml")))
 run, lock, _ = start(plan, Path("runs"), extend=False, update_code=False)
-board.MAX_ATTEMPTS = 1
+sweep_state.MAX_ATTEMPTS = 1
 writer = Writer(run.tables)
 outcome = run_sweep(
     plan, run, Path("cache"), SweepSite(sys.argv[1]), writer=writer, display=display_for_terminal()

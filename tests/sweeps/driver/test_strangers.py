@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from hpc.folders.orphan_cleanup import PREFIX
+from hpc.ray.orphan_cleanup import PREFIX
 from results.store.reader import load
 from tests.hpc.stranger import OK, UNAUTHENTICATED, UNIMPLEMENTED, Answers, Port, ask, listening
 from transtailor.waiting import wait_for

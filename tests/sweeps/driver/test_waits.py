@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from hpc.errors import ClusterError
-from hpc.folders.orphan_cleanup import folder_for_ray
 from hpc.ray.local import local_ray
 from hpc.ray.node import last_errors
+from hpc.ray.orphan_cleanup import folder_for_ray
 from results.store.reader import load
-from sweeps.driver import board, tune_site
+from sweeps.driver import sweep_state, tune_site
 from sweeps.driver.driver import SweepOutcome
 from sweeps.driver.tune_site import RayPool
 from sweeps.planning.plan import Plan
@@ -93,7 +93,7 @@ def events(folder: Path) -> list[tuple[str, str | None]]:
 def test_a_stop_is_noticed_while_no_trial_is_live(
     tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(board, "WAIT_NOTED_AFTER_S", 0.0)
+    monkeypatch.setattr(sweep_state, "WAIT_NOTED_AFTER_S", 0.0)
     stop, display = tmp_path / "stop", Recorder()
     place = Pool(ray_folder, 0, lambda look: stop.touch() if look == 4 else None)
     outcome = swept(tmp_path, place, plan_of([trial("t", ["s"])]), display, stop)
@@ -204,7 +204,7 @@ class Losing(Pool):
     [
         (True, 4, ["interrupted"] * 4 + ["finished"]),
         (False, 99, ["died"] * 3),
-        (None, 99, ["interrupted"] * board.MOST_UNKNOWN_ENDS + ["died"] * 3),
+        (None, 99, ["interrupted"] * sweep_state.MOST_UNKNOWN_ENDS + ["died"] * 3),
     ],
 )
 def test_a_death_counts_once_it_is_known_that_no_node_died(

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from results.opened import load as open_run
+from results.loaded_run import load as open_run
 from results.questions.compare import compare
 from results.questions.settled import settled
 from results.store.reader import load

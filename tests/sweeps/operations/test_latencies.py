@@ -15,7 +15,7 @@ from results.text.formats import markdown_lines
 from sweeps.errors import RunFolderError
 from sweeps.operations.timed_models import Programs, References, SavedModels, Whole, call_in, one_process_each
 from sweeps.run.run_folder import RunFolder
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.deploy.fastest import paddings_of
 from tailor.model.circumstance import circumstance_here
 from tailor.saved_model import Timing

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.folders.cluster_folder import ClusterFolder
+from hpc.cluster.cluster_folder import ClusterFolder
 from hpc.sites.site import Site
 from sweeps.errors import SpecError
 from sweeps.operations import controller

@@ -12,9 +12,9 @@ from sweeps.spec.expand import expand
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.spec import SPECS, Spec, load_spec
 from sweeps.spec.toml_text import toml_value
+from tailor.common import seeds
 from tailor.config import pruning
 from tailor.config.parsing import parse_trial
-from tailor.core import seeds
 from tailor.execution import dry_run
 from tailor.methods import recipe
 from tailor.stages import canonical_json, identity, settings_json, training

@@ -19,11 +19,11 @@ from sweeps.planning.plan import (
 )
 from sweeps.spec.json_settings import JsonSettings
 from sweeps.spec.spec import EMBEDDED_SPEC, load_spec
-from tailor.catalogue.networks import NETWORKS
-from tailor.catalogue.weights import sha256_of
+from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
-from tailor.core.errors import ConfigError
 from tailor.execution.dry_run import PlannedStage, dry_run
+from tailor.facts.networks import NETWORKS
+from tailor.facts.weights import sha256_of
 from tailor.networks import building
 from tailor.stages import TrainSource
 from tests.sweeps.conftest import WriteSpec

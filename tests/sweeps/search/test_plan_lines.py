@@ -8,8 +8,8 @@ from sweeps.search.costs import bounds_of, grid_trials, plan_lines, settings_bou
 from sweeps.search.simulated import simulate_search
 from sweeps.spec.search_settings import SearchSettings
 from sweeps.spec.spec import Spec, load_spec
-from tailor.catalogue.networks import NETWORKS
 from tailor.execution.dry_run import PlannedStage
+from tailor.facts.networks import NETWORKS
 from tests.sweeps.search.test_halving import WriteSpec
 
 # The source takes 10 and an epoch of fine-tuning 1, so the grid of four settings takes 10 + 4 + 6 + 8 + 10 = 38.

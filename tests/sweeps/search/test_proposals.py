@@ -10,7 +10,7 @@ from sweeps.search.proposals import next_batch
 from sweeps.search.records import Proposal, Score
 from sweeps.search.samplers import sampler_seed
 from sweeps.spec.spec import Spec, load_spec
-from tailor.core.seeds import stream
+from tailor.common.seeds import stream
 from tests.sweeps.conftest import WriteSpec
 
 HEAD = """

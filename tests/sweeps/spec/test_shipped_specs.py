@@ -14,16 +14,16 @@ from results.arms.names import LONGEST
 from sweeps.planning.plan import Plan, make_plan
 from sweeps.spec.expand import expand
 from sweeps.spec.spec import SPECS, Spec, load_spec
-from tailor.catalogue.datasets import DATASETS
-from tailor.catalogue.manifest import ARRAY_FILES, IMAGES_FILE, POOL_FILES, DataManifest, StoredFile, write
-from tailor.catalogue.networks import NETWORKS
+from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
-from tailor.core.errors import ConfigError
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import PlannedOutcome, PlannedStages, dry_run, stages_of
 from tailor.execution.runner import run_trial
 from tailor.execution.weights_check import refuse_missing
+from tailor.facts.datasets import DATASETS
+from tailor.facts.manifest import ARRAY_FILES, IMAGES_FILE, POOL_FILES, DataManifest, StoredFile, write
+from tailor.facts.networks import NETWORKS
 from tailor.parallel.process_group import join
 from tailor.stages import Stage
 

@@ -12,7 +12,7 @@ from sweeps.spec.expand import Expanded, expand
 from sweeps.spec.nested import merge_tables
 from sweeps.spec.spec import EMBEDDED_SPEC, Spec, load_spec
 from sweeps.spec.toml_text import toml_value
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tests.sweeps.conftest import WriteSpec
 
 

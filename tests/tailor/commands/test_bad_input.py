@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 
-from tailor.catalogue.manifest import manifest_sha256
-from tailor.catalogue.weights import sha256_of
+from tailor.facts.manifest import manifest_sha256
+from tailor.facts.weights import sha256_of
 from tailor.networks import building
 from tests.tailor.prepare.pictures import class_folders, prepare
 from transtailor.__main__ import main

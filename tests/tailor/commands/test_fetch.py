@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tailor.catalogue import pins, weights
-from tailor.catalogue.weights import WeightsInfo
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
+from tailor.facts import pins, weights
+from tailor.facts.weights import WeightsInfo
 from tailor.prepare import fetch as fetching
 from tailor.prepare.fetch import fetch_weights as fetch
 from tailor.prepare.fetch import needs_of

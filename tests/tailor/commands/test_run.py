@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tailor import trial_run
-from tailor.core import heartbeat
+from tailor.common import heartbeat
 from tests.commands import Said
 from transtailor.waiting import wait_for
 

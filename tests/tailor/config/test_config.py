@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from tailor.catalogue.datasets import DATASETS
+from tailor.common.errors import ConfigError
+from tailor.common.registry import Registry
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
-from tailor.core.errors import ConfigError
-from tailor.core.registry import Registry
 from tailor.execution.dry_run import dry_run
+from tailor.facts.datasets import DATASETS
 from tests.commands import Said
 from tests.tailor.trials import PHOTOGRAPHS
 
@@ -267,9 +267,9 @@ def test_a_diverging_trial_ends_with_1_and_names_the_stage(tmp_path: Path, comma
 
 WITHOUT_TORCH = """
 import sys
-import tailor.catalogue.manifest, tailor.prepare.prepare, tailor.prepare.fetch
-from tailor.catalogue import feasibility_table, weights
-from tailor.catalogue.networks import NETWORKS
+import tailor.facts.manifest, tailor.prepare.prepare, tailor.prepare.fetch
+from tailor.facts import feasibility_table, weights
+from tailor.facts.networks import NETWORKS
 from tailor.config.parsing import parse_trial
 from tailor.execution.dry_run import dry_run
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tailor.catalogue.datasets import DATASETS
+from tailor.common.settings import Settings
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import METHODS, TrialConfig
-from tailor.core.settings import Settings
 from tailor.execution.dry_run import dry_run
+from tailor.facts.datasets import DATASETS
 from tailor.stages import FoldImportance, GroupRule
 from tests.tailor.trials import short_trial
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.data import task_data
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import PlannedOutcome, dry_run

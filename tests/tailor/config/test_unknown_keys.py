@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
-from tailor.core.errors import ConfigError
 
 HEAD = {"method": {"name": "head_only"}}
 CASES: list[tuple[dict[str, Any], str, str]] = [

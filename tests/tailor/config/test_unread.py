@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import METHODS, TrialConfig, settings_read
-from tailor.core.errors import ConfigError
 from tailor.deploy.card import facts_of
 from tailor.execution import plugins
 from tailor.execution.dry_run import dry_run

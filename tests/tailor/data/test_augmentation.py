@@ -6,8 +6,8 @@ import pytest
 import torch
 from torchvision.transforms import CenterCrop
 
+from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
-from tailor.core.errors import ConfigError
 from tailor.data import augmentation, task_data
 from tailor.parallel.process_group import ProcessGroup
 

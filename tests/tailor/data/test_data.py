@@ -7,10 +7,10 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from tailor.catalogue.datasets import DATASETS, DataInfo
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.data import augmentation, task_data
 from tailor.data.task_data import Samples
+from tailor.facts.datasets import DATASETS, DataInfo
 from tailor.methods.recipe import Recipe
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stages import Task

@@ -6,11 +6,11 @@ import pytest
 import torch
 from sklearn.datasets import make_friedman1
 
-from tailor.catalogue.datasets import DATASETS
 from tailor.data import friedman, task_data
 from tailor.data.task_data import Samples
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
+from tailor.facts.datasets import DATASETS
 from tailor.methods.recipe import Recipe
 from tests.tailor.trials import short_trial
 

@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import r2_score
 from torch.nn import functional as F
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.data.objective import is_right, loss_sum, quality
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.0, 3.0], [1.0, 4.0, -2.0], [0.1, 0.2, 0.3]])

@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from tailor.catalogue.datasets import DATASETS
 from tailor.data import oscillator, task_data
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
+from tailor.facts.datasets import DATASETS
 from tests.tailor.trials import short_trial
 
 Run = Callable[..., list[StageEvent]]

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tailor.common.errors import ConfigError
 from tailor.config.latency_table import read_table
-from tailor.core.errors import ConfigError
 from tailor.deploy.block_profile import Kernel, ProfiledLayer, cut, kind_of, profiled
 from tailor.deploy.block_table import MOST_WIDTHS, grid_of, line_through, measure_table, rank_correlation
 from tailor.deploy.resized_program import ResizedProgram

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tailor.catalogue.networks import NETWORKS
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.deploy.export import FORMATS, export
+from tailor.facts.networks import NETWORKS
 from tailor.model.programs import EXAMPLE_BATCH, images_for
 from tailor.model.state import ModelState, Pixels, save_model
 from tests.tailor.saved_models import EMBEDDED, TORCHVISION, outputs, pruned

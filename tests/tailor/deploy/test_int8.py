@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.data.task_data import Samples, splits
 from tailor.deploy.card import save_point
 from tailor.deploy.export import export

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tailor.catalogue.preprocess import steps_from_file
 from tailor.config.parsing import parse_trial
 from tailor.data import task_data
 from tailor.data.augmentation import centre
 from tailor.deploy.card import facts_of, save_with_card
+from tailor.facts.preprocess import steps_from_file
 from tailor.methods.recipe import task_of
 from tailor.prepare.decode import decode
 from tests.pages import DOCS, blocks

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tailor.catalogue.regularisation import REGULARISERS
+from tailor.common.errors import ConfigError
+from tailor.common.plugin_digests import PACKAGE, digest_of, digest_of_class, digests_in
+from tailor.common.registry import Registry
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import METHODS, TrialConfig
-from tailor.core.errors import ConfigError
-from tailor.core.plugin_digests import PACKAGE, digest_of, digest_of_class, digests_in
-from tailor.core.registry import Registry
 from tailor.execution import plugins
 from tailor.execution.dry_run import dry_run
 from tailor.execution.plugins import load
+from tailor.facts.regularisation import REGULARISERS
 from tailor.pruning.criteria import CRITERIA
 
 CRITERION = """

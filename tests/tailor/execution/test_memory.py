@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from tailor.core.errors import TrainingError
+from tailor.common.errors import TrainingError
 from tailor.execution.cache import Cache
 from tailor.extend import CRITERIA, Criterion
 from tests.tailor.trials import short_trial

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tailor.core import neighbours
-from tailor.core.errors import ConfigError
-from tailor.core.plugin_digests import digest_of
+from tailor.common import neighbours
+from tailor.common.errors import ConfigError
+from tailor.common.plugin_digests import digest_of
 from tailor.execution import plugins
 from tailor.pruning.criteria import CRITERIA
 from tailor.saved_model import whole_network

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from tailor.common.errors import Paused
 from tailor.config.trial import TrialConfig
-from tailor.core.errors import Paused
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent, run_trial
 from tailor.parallel.process_group import ProcessGroup, join, leave

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from tailor.common.errors import ConfigError, Paused
 from tailor.config.trial import TrialConfig
-from tailor.core.errors import ConfigError, Paused
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import Rung, dry_run
 from tailor.execution.runner import StageEvent, run_trial

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from tailor.catalogue.datasets import DATASETS
 from tailor.config.trial import TrialConfig
 from tailor.data import task_data
 from tailor.data.task_data import Samples
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent, run_trial
+from tailor.facts.datasets import DATASETS
 from tailor.model.state import ModelState
 from tailor.parallel.process_group import ProcessGroup
 from tests.tailor.forking import end_of
@@ -218,7 +218,7 @@ def test_only_the_operating_point_names_the_test_split() -> None:
                 found.add(path.relative_to(folder).as_posix())
     card = {"deploy/card.py", "__main__.py"}  # what was measured, written beside a sub-model that is saved
     splits = {name for name in found if name.startswith("prepare/")} | {"data/prepared.py"}  # preparation cuts them
-    splits |= {"catalogue/pool.py"}  # or the trial; this counts their images
+    splits |= {"facts/pool.py"}  # or the trial; this counts their images
     # Cut, moved to the device, and measured:
     measurement = {"data/task_data.py", "stage_execution/base.py", "stage_execution/tuning.py"}
     assert found - card - splits == measurement

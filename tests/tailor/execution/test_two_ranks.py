@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from tailor.catalogue.networks import NETWORKS
 from tailor.config.parsing import parse_trial
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
+from tailor.facts.networks import NETWORKS
 from tests.tailor.forking import ENVIRONMENT
 from tests.tailor.two_ranks import assert_same, copy_stage, on_one_and_two_ranks
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from tailor.catalogue.networks import NETWORKS
+from tailor.common.errors import ConfigError
 from tailor.config.trial import METHODS, TrialConfig
-from tailor.core.errors import ConfigError
 from tailor.execution.cache import Cache
 from tailor.execution.network_check import refuse_unfit
 from tailor.execution.runner import StageEvent, run_trial
+from tailor.facts.networks import NETWORKS
 from tailor.parallel.process_group import join, leave
 from tests.tailor.execution.users_networks import load_networks, trial_of
 from tests.tailor.two_ranks import on_two_ranks

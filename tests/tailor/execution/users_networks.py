@@ -10,7 +10,7 @@ from tailor.execution.plugins import load
 SOURCE = """
 from dataclasses import replace
 
-from tailor.catalogue.networks import network_stub
+from tailor.facts.networks import network_stub
 from tailor.extend import NETWORKS
 
 WIDTH = 24

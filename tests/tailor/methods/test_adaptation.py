@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from tailor.common.errors import ConfigError
 from tailor.config.pruning import PruningConfig
 from tailor.config.trial import TrialConfig
-from tailor.core.errors import ConfigError
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import PlannedOutcome, dry_run
 from tailor.execution.runner import StageEvent

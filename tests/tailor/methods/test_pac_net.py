@@ -12,15 +12,15 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tailor.catalogue.datasets import DATASETS
-from tailor.catalogue.networks import NETWORKS
+from tailor.common.errors import ConfigError
 from tailor.config.trial import TrialConfig
-from tailor.core.errors import ConfigError
 from tailor.data import task_data
 from tailor.data.task_data import normalise
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import Result, StageEvent, run_trial
+from tailor.facts.datasets import DATASETS
+from tailor.facts.networks import NETWORKS
 from tailor.methods.recipe import Recipe
 from tailor.model.state import ModelState
 from tailor.networks import building

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tailor.catalogue import feasibility_table
-from tailor.catalogue.datasets import DATASETS
-from tailor.catalogue.feasibility_table import macs_left
-from tailor.catalogue.networks import NETWORKS, TORCHVISION_FILE, network_stub
+from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
-from tailor.core.errors import ConfigError
+from tailor.facts import feasibility_table
+from tailor.facts.datasets import DATASETS
+from tailor.facts.feasibility_table import macs_left
+from tailor.facts.networks import NETWORKS, TORCHVISION_FILE, network_stub
 from tailor.methods.feasibility import most_removable, refuse_impossible
 from tailor.model import cost
 from tailor.model.cost import macs_of, removed_macs_fraction

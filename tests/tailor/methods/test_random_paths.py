@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tailor.core.seeds import stream
+from tailor.common.seeds import stream
 from tailor.data.task_data import generator
 from tailor.model.state import ModelState
 from tailor.stage_execution import StageContext, compute

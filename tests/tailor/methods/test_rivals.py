@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tailor.catalogue.networks import NETWORKS as NETWORKS_BY_NAME
-from tailor.catalogue.networks import network_stub
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import StageEvent
+from tailor.facts.networks import NETWORKS as NETWORKS_BY_NAME
+from tailor.facts.networks import network_stub
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.pruning import surgery

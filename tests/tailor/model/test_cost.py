@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from tailor.catalogue.networks import NETWORKS, is_of_family
+from tailor.facts.networks import NETWORKS, is_of_family
 from tailor.model import cost
 from tailor.networks import building
 

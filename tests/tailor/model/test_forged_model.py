@@ -11,9 +11,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tailor.catalogue.networks import NETWORKS
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.execution.plugins import load
+from tailor.facts.networks import NETWORKS
 from tailor.model.state import ModelState, load_model, load_state, save_model
 from tailor.networks import building
 from tests.faults.whole_files import write_model

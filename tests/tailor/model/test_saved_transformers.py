@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tailor.catalogue.networks import NETWORKS, NetworkInfo, network_stub
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.data.task_data import generator
+from tailor.facts.networks import NETWORKS, NetworkInfo, network_stub
 from tailor.model.cost import macs_of, original_macs
 from tailor.model.state import ModelState, load_model, load_state, save_model
 from tailor.networks import building
@@ -104,7 +104,7 @@ sys.addaudithook(refuse)
 sys.path.insert(0, sys.argv[1])
 import safetensors.torch
 from tests.tailor.model import test_saved_transformers as here
-from tailor.catalogue.networks import NETWORKS, network_stub
+from tailor.facts.networks import NETWORKS, network_stub
 from functools import partial
 import tailor, torch
 torch.set_num_threads(1)  # as in the tests: with more, sums are added up in another order

@@ -12,9 +12,9 @@ from torch import Tensor
 from torchvision import models
 from torchvision.models import densenet
 
-from tailor.catalogue.weights import find, sha256_of, table
+from tailor.common.errors import ConfigError
 from tailor.config.source import SourceConfig
-from tailor.core.errors import ConfigError
+from tailor.facts.weights import find, sha256_of, table
 from tailor.networks import building, pretrained
 from tailor.parallel.process_group import ProcessGroup
 from tailor.stage_execution import StageContext, apply, compute

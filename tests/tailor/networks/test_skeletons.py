@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 import torch
 
-from tailor.catalogue.networks import NETWORKS
+from tailor.facts.networks import NETWORKS
 from tailor.networks import building
 from tailor.pruning.groups import groups, refusals
 from tailor.stages import GroupRule

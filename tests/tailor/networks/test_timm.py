@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from tailor.catalogue.datasets import DATASETS, DataInfo
-from tailor.catalogue.networks import NETWORKS
+from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
-from tailor.core.errors import ConfigError
 from tailor.data.task_data import Samples, digest
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
+from tailor.facts.datasets import DATASETS, DataInfo
+from tailor.facts.networks import NETWORKS
 from tailor.model import cost
 from tailor.model.state import ModelState, load_model, save_model
 from tailor.networks import building
@@ -136,8 +136,8 @@ def test_a_plan_analyses_it_in_a_process_of_its_own() -> None:
     """Where torch is not imported, it stays so, and what is found is the same."""
     program = """
 import sys
-from tailor.catalogue.analysis import rules_of
-from tailor.catalogue.networks import NETWORKS
+from tailor.facts.analysis import rules_of
+from tailor.facts.networks import NETWORKS
 print(repr((NETWORKS["timm/convnext_atto"].macs, NETWORKS["timm/convnext_atto"].head, rules_of("timm/convnext_atto"))))
 assert not {"timm", "torch"} & set(sys.modules)
 """

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tailor.catalogue.networks import NETWORKS, TORCHVISION_FILE
+from tailor.facts.networks import NETWORKS, TORCHVISION_FILE
 from tailor.model import cost
 from tailor.model.state import ModelState, load_model, save_model
 from tailor.networks import building

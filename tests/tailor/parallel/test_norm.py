@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tailor.core.errors import ConfigError, TrainingError
+from tailor.common.errors import ConfigError, TrainingError
 from tailor.data.task_data import generator
 from tailor.model.factors import attach
 from tailor.parallel.norm import synchronise_norms

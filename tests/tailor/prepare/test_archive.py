@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.prepare import archive
 from tests.tailor.prepare.pictures import class_folders, pack
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tailor.catalogue import manifest
-from tailor.catalogue.manifest import ARRAY_FILES, IMAGES_FILE
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
+from tailor.facts import manifest
+from tailor.facts.manifest import ARRAY_FILES, IMAGES_FILE
 from tailor.prepare import arrays
 from tailor.prepare.decode import decode
 from tailor.prepare.duplicates import Pair, pairs

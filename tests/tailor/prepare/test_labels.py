@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tests.tailor.prepare.pictures import fill, prepare
 
 NAMES = tuple(f"{number}.jpg" for number in range(4))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.prepare.folder import list_folder
 from tailor.prepare.layouts import LAYOUTS
 from tailor.prepare.listing import FileListing

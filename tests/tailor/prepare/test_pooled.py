@@ -11,16 +11,16 @@ import pytest
 import torch
 from PIL import Image
 
-from tailor.catalogue import manifest
-from tailor.catalogue.datasets import info
-from tailor.catalogue.pool import split_sizes
+from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
-from tailor.core.errors import ConfigError
 from tailor.data import task_data
 from tailor.data.pool_draw import draw_splits
 from tailor.data.task_data import Splits
 from tailor.execution.dry_run import dry_run
+from tailor.facts import manifest
+from tailor.facts.datasets import info
+from tailor.facts.pool import split_sizes
 from tailor.methods.recipe import Recipe
 from tailor.prepare import arrays
 from tests.tailor.prepare.pictures import class_folders, data, encoded, picture, prepare

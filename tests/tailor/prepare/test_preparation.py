@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from tailor.catalogue import datasets, manifest
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.data import task_data
 from tailor.data.prepared import image_tensor
+from tailor.facts import datasets, manifest
 from tailor.prepare.arrays import Arrays, load
 from tailor.prepare.decode import decode
 from tests.shared_data import DATA, needs_data

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.prepare.folder import list_folder
 from tests.tailor.prepare.pictures import class_folders, encoded, fill, picture, prepare
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tailor.catalogue import manifest
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
+from tailor.facts import manifest
 from tailor.prepare.chunks import CHUNK_IMAGES, DecodedTask, decode_files
 from tailor.prepare.listing import ImageFile
 from tailor.prepare.workspace import workspace

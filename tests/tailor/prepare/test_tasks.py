@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.prepare.listing import FileListing, FilesRefused, ImageFile, normal_form
 from tailor.prepare.tasks import SplitRule, TaskFiles, cut
 

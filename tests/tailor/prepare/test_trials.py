@@ -11,10 +11,10 @@ import safetensors.torch
 import torch
 from scipy.io import savemat
 
-from tailor.catalogue.weights import sha256_of
 from tailor.config.parsing import parse_trial
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
+from tailor.facts.weights import sha256_of
 from tailor.networks import building
 from tests.tailor.prepare.pictures import class_folders, fill, pack, prepare
 from tests.tailor.prepare.test_layouts import matlab_cells

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tailor.catalogue.networks import NETWORKS
 from tailor.data.task_data import Samples, normalise, splits
+from tailor.facts.networks import NETWORKS
 from tailor.methods.recipe import Recipe
 from tailor.model.state import ModelState
 from tailor.networks import building

@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 import torch
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.data.task_data import generator
 from tailor.execution.runner import StageEvent
 from tailor.model.cost import macs_of, original_macs, removed_macs_fraction

@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from tailor import stages
+from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
-from tailor.core.errors import ConfigError
 from tailor.data.task_data import Samples, batches, generator
 from tailor.model.factors import attach
 from tailor.model.state import ModelState

@@ -7,9 +7,9 @@ import torch
 import torch_pruning
 from torch import Tensor, nn
 
-from tailor.catalogue.networks import NETWORKS
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.data.task_data import generator
+from tailor.facts.networks import NETWORKS
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.pruning import surgery

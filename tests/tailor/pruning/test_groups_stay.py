@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tailor.catalogue.networks import NETWORKS
+from tailor.facts.networks import NETWORKS
 from tailor.networks import building
 from tailor.pruning.groups import groups
 from tailor.stages import GroupRule

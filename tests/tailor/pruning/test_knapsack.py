@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.pruning import knapsack
 from tailor.pruning.knapsack import TICKS, Choices, CostPart, Solution, solve
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from tailor.common.errors import ConfigError
 from tailor.config.allocations import ToLatency
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
-from tailor.core.errors import ConfigError
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import dry_run
 from tailor.execution.runner import StageEvent

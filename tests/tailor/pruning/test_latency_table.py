@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 import tailor
+from tailor.common.errors import ConfigError
 from tailor.config.latency_table import LatencyTable, read_table
 from tailor.config.trial import TrialConfig
-from tailor.core.errors import ConfigError
 from tailor.data.task_data import generator
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import dry_run

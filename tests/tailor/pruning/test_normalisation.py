@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import tailor
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
 from tailor.pruning.budget_solver import combine_scores

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tailor.catalogue.networks import NETWORKS, network_stub
 from tailor.data.task_data import generator
+from tailor.facts.networks import NETWORKS, network_stub
 from tailor.model.cost import macs_of
 from tailor.model.state import ModelState
 from tailor.networks import building

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from tailor.catalogue.networks import NETWORKS
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.data.task_data import generator
+from tailor.facts.networks import NETWORKS
 from tailor.model import cost
 from tailor.model.state import ModelState, load_model, load_state, save_model
 from tailor.networks import building

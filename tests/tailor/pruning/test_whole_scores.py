@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tailor.catalogue.widths import WidthRule
+from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
-from tailor.core.errors import ConfigError
 from tailor.data.task_data import batches, generator
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
+from tailor.facts.widths import WidthRule
 from tailor.model.cost import removed_macs_fraction
 from tailor.model.factors import attach
 from tailor.model.state import ModelState

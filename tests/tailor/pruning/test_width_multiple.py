@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from tailor.catalogue.widths import WidthRule
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.data.task_data import generator
 from tailor.execution.cache import Cache
 from tailor.execution.runner import StageEvent
+from tailor.facts.widths import WidthRule
 from tailor.model.cost import macs_of, original_macs, removed_macs_fraction
 from tailor.model.state import ModelState
 from tailor.networks import building

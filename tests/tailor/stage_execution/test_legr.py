@@ -14,8 +14,8 @@ import torch
 from torch.nn import functional as F
 
 from tailor import stages
+from tailor.common.errors import ConfigError
 from tailor.config.parsing import parse_trial
-from tailor.core.errors import ConfigError
 from tailor.data import task_data
 from tailor.data.task_data import generator
 from tailor.execution.cache import Cache

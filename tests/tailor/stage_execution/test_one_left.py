@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tailor.catalogue.networks import NETWORKS, network_stub
 from tailor.data.task_data import generator
+from tailor.facts.networks import NETWORKS, network_stub
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.pruning import surgery

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tailor import stages
-from tailor.catalogue.networks import NETWORKS, network_stub
 from tailor.data.task_data import normalise, splits
+from tailor.facts.networks import NETWORKS, network_stub
 from tailor.methods.recipe import Recipe
 from tailor.model.state import ModelState
 from tailor.networks import building

@@ -9,7 +9,7 @@ import pytest
 
 from sweeps.planning.plan import make_plan
 from sweeps.spec.spec import SPECS, load_spec
-from tailor.core.settings import Settings
+from tailor.common.settings import Settings
 from tailor.execution.dry_run import PlannedOutcome, stages_of
 from tailor.stages import Stage, Training, TrainingSettings, TrainSource, settings_json
 from tailor.stages.identity import PARENTS

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tailor import stages
+from tailor.common.errors import ConfigError
+from tailor.common.settings import Settings
 from tailor.config.parsing import parse_trial
 from tailor.config.trial import TrialConfig
-from tailor.core.errors import ConfigError
-from tailor.core.settings import Settings
 from tailor.execution.dry_run import stages_of
 from tailor.model.state import ModelState
 from tailor.stage_execution import StageContext, apply, compute

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tailor.core.compiler_cache import check_cache
-from tailor.core.errors import ConfigError
+from tailor.common.compiler_cache import check_cache
+from tailor.common.errors import ConfigError
 
 
 def test_a_folder_that_others_can_write_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

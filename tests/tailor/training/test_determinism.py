@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tailor.core.determinism import RepeatableBackward, has_attention, is_repeatable
+from tailor.common.determinism import RepeatableBackward, has_attention, is_repeatable
 from tailor.networks import building
 
 META = torch.device("meta")  # a device that is no CPU and computes nothing

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from tailor import stages
-from tailor.catalogue import regularisation
-from tailor.catalogue.regularisation import BSS, L2SP, Delta, Regulariser, Slimming
-from tailor.core.errors import ConfigError
+from tailor.common.errors import ConfigError
 from tailor.data import task_data
 from tailor.data.task_data import Batch
 from tailor.execution.cache import Cache
 from tailor.execution.dry_run import PlannedOutcome, dry_run
 from tailor.execution.runner import StageEvent
+from tailor.facts import regularisation
+from tailor.facts.regularisation import BSS, L2SP, Delta, Regulariser, Slimming
 from tailor.methods.recipe import Recipe
 from tailor.model.state import ModelState
 from tailor.networks import building

@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
-from tailor.core import heartbeat
-from tailor.core.errors import TrainingError
+from tailor.common import heartbeat
+from tailor.common.errors import TrainingError
 from tailor.data import task_data
 from tailor.data.task_data import Samples
 from tailor.methods.recipe import Recipe

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tailor.core.errors import Paused
+from tailor.common.errors import Paused
 from tailor.data import task_data
 from tailor.data.task_data import Samples
 from tailor.methods.recipe import Recipe

@@ -1,1 +1,0 @@
-"""Folders that jobs share, and folders that killed jobs leave behind."""

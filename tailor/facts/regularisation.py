@@ -1,0 +1,83 @@
+"""What may be added to the loss of a fine-tuning: settings; `tailor.training.penalties` computes. Without torch."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from tailor.common.registry import Registry
+from tailor.common.settings import Count, Rate, Settings
+from tailor.facts.networks import NETWORKS
+
+
+class Regulariser(Settings):
+    """Settings of a regulariser; subclasses set `name` to a literal and are added to REGULARISERS."""
+
+    name: str
+    needs_anchor: ClassVar[bool] = False  # the pre-trained weights, kept beside the model
+    runs_anchor: ClassVar[bool] = False  # one forward pass of the pre-trained network per step
+
+    def check(self, network: str) -> None:
+        """Raise ValueError if the network lacks what is penalised, before anything is trained.
+
+        >>> REGULARISERS["slimming"]().check("digits_vgg")
+        Traceback (most recent call last):
+        ValueError: regulariser 'slimming' shrinks BatchNorm's factors, and digits_vgg has no norm
+        """
+
+
+class L2SP(Regulariser):
+    """L2-SP (Li et al., ICML 2018): strength / 2 x ||w - w0||^2 on what is shared, head_strength / 2 x ||head||^2."""
+
+    name: Literal["l2_sp"] = "l2_sp"
+    needs_anchor: ClassVar[bool] = True
+    strength: Rate = 0.1
+    """Factor of the penalty in the loss."""
+    head_strength: Rate = 0.01
+    """The same for the squared weights of the new head."""
+
+
+class Delta(Regulariser):
+    """DELTA (Li et al., ICLR 2019): feature maps kept near the pre-trained network's, channels weighed by attention."""
+
+    name: Literal["delta"] = "delta"
+    needs_anchor: ClassVar[bool] = True
+    runs_anchor: ClassVar[bool] = True
+    strength: Rate = 0.01
+    """Factor of the penalty in the loss."""
+    head_strength: Rate = 0.01
+    """The same for the squared weights of the new head."""
+    attention_images: Count = 256
+    """Training images on which the loss is measured with each channel zeroed; at most all of them."""
+
+    def check(self, network: str) -> None:
+        """Refuse a network without feature maps."""
+        if len(NETWORKS[network].input_shape) != 3:
+            raise ValueError(f"regulariser 'delta' compares feature maps of convolutions, and {network} has none")
+
+
+class BSS(Regulariser):
+    """Batch spectral shrinkage (Chen et al., NeurIPS 2019): strength x the `smallest` squared singular values' sum."""
+
+    name: Literal["bss"] = "bss"
+    strength: Rate = 0.001
+    """Factor of the penalty in the loss."""
+    smallest: Annotated[int, Field(ge=1)] = 1
+    """How many singular values of a batch's features are penalised, from the smallest on."""
+
+
+class Slimming(Regulariser):
+    """Network slimming (Liu et al., ICCV 2017): strength x sum of |gamma| of the norms behind prunable layers."""
+
+    name: Literal["slimming"] = "slimming"
+    strength: Rate = 1e-4
+    """Factor of the penalty in the loss."""
+
+    def check(self, network: str) -> None:
+        """Refuse a network without norms."""
+        if not NETWORKS[network].has_norm:
+            raise ValueError(f"regulariser 'slimming' shrinks BatchNorm's factors, and {network} has no norm")
+
+
+REGULARISERS: Registry[type[Regulariser]] = Registry("regulariser")
+for _settings in (L2SP, Delta, BSS, Slimming):
+    REGULARISERS.add(_settings.model_fields["name"].default, _settings)

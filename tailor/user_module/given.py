@@ -1,0 +1,278 @@
+"""What a user gives to a call (a module, an example of its input, batches), checked and made usable by stages."""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tailor.common.errors import ConfigError, TrainingError, explain_errors
+from tailor.common.torch_private import tree_leaves
+from tailor.data.objective import Loss
+from tailor.data.task_data import Batch, Samples
+from tailor.facts.networks import NETWORKS, network_stub
+from tailor.model.factors import FACTORS
+from tailor.model.state import ModelState, weights
+from tailor.networks.building import copied
+
+TABLE = re.compile(r"(?<![\w.])(?:pruning|method|optimisation)\.(?=\w)")  # of a setting, which has none in a call
+NUMBERS = (torch.float32, torch.float64)
+IGNORED = -100  # the label that cross-entropy leaves out
+PLAIN = (Tensor, int, float, str, type(None))
+_calls = count(1)  # what is known of a network is remembered by its name, so that each has its own
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OwnNetwork:
+    """A user's module as a network that stages can build by its name, until the call ends."""
+
+    name: str  # in the registry
+    template: nn.Module  # a copy of the user's module, on the CPU
+    device: torch.device  # of the user's module
+
+    @property
+    def kind(self) -> str:
+        """The name of the module's class."""
+        return type(self.template).__name__
+
+    def state(self, example: Tensor) -> ModelState:
+        """The module as it was given, for inputs such as these (B, ...)."""
+        shape = tuple(example.shape[1:])
+        return ModelState(network=self.name, classes=1, input_shape=shape, tensors=weights(self.template))
+
+    def build(self, state: ModelState) -> nn.Module:
+        """A new module with this state, on the user's device."""
+        return state.build().to(self.device)
+
+    def head(self, outputs: Any) -> str:
+        """The last layer with as many outputs as the network, else the last layer; "" if there is none."""
+        classes = outputs.shape[1] if isinstance(outputs, Tensor) and outputs.dim() > 1 else None
+        layers = [""]
+        fitting = []
+        for name, parameter in self.template.named_parameters():
+            if parameter.dim() > 1:
+                layers.append(name.removesuffix(".weight"))
+                if parameter.shape[0] == classes:
+                    fitting.append(layers[-1])
+        return fitting[-1] if fitting else layers[-1]
+
+
+@contextmanager
+def registration(own: OwnNetwork, **facts: Any) -> Iterator[None]:
+    """Let stages build the network by its name until the context ends; messages name the module's class.
+
+    What is drawn meanwhile leaves torch's generators as they were.
+
+    Args:
+        own: the network.
+        facts: fields of NetworkInfo.
+    """
+    drawn_on = [own.device] if own.device.type == "cuda" else []
+    stub = network_stub("a user's module", lambda **_: copied(own.template))
+    try:
+        with (
+            NETWORKS.borrow(own.name, replace(stub, **facts)),
+            torch.random.fork_rng(devices=drawn_on),
+            torch.enable_grad(),
+        ):
+            yield
+    except (ConfigError, TrainingError) as error:
+        message = str(error).replace(own.name, own.kind)
+        raise type(error)(TABLE.sub("", message)) from error.__cause__
+
+
+def copy_module(model: nn.Module) -> OwnNetwork:
+    """A copy of the module on the CPU, which is all that is read of it.
+
+    Raises:
+        ConfigError: the module is not one that can be pruned.
+    """
+    kind = type(model).__name__
+    tensors = _checked_tensors(model, kind)
+    with explain_errors(f"{kind} cannot be copied", "leave out of it what copy.deepcopy refuses"):
+        template = copied(model).cpu()
+    return OwnNetwork(name=f"{kind}#{next(_calls)}", template=template, device=tensors[0].device)
+
+
+def _checked_tensors(model: nn.Module, kind: str) -> list[Tensor]:
+    """Return the module's parameters and buffers; raise ConfigError if it is not one that can be pruned."""
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        raise ConfigError(f"model is a {kind}; expected a torch.nn.Module whose code is Python")
+    others = [name for name, value in model.state_dict().items() if not isinstance(value, Tensor)]
+    if others:
+        raise ConfigError(f"{kind} has state that is no tensor, {', '.join(others[:3])}, which cannot be saved as one")
+    tensor_of = dict([*model.named_parameters(), *model.named_buffers()])
+    tensors = list(tensor_of.values())
+    taken = [name for name in tensor_of if name.rpartition(".")[2] in FACTORS]
+    if taken:
+        raise ConfigError(
+            f"{kind} has tensors called {', '.join(taken[:3])}, a name that pruning attaches to modules; rename them"
+        )
+    if kind == "OptimizedModule":
+        raise ConfigError("model is compiled, and a compiled module is not analysed; prune it before torch.compile")
+    if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
+        raise ConfigError(f"{kind} has lazy layers, which have no width yet; run it once: model(example_input)")
+    if not list(model.parameters()):
+        raise ConfigError(f"{kind} has no parameters, so no filter can be removed")
+    coarse = {tensor.dtype for tensor in tensors if tensor.is_floating_point() and tensor.dtype not in NUMBERS}
+    if coarse:
+        raise ConfigError(
+            f"{kind} has weights of {', '.join(map(str, coarse))}, in which scores are too coarse; prune model.float() "
+            "and convert the result: pruned.model.half()"
+        )
+    devices = {tensor.device for tensor in tensors}
+    if len(devices) > 1 or any(device.type == "meta" for device in devices):
+        raise ConfigError(
+            f"{kind} is on {', '.join(sorted(map(str, devices)))}; move it to one device: model.to('cpu')"
+        )
+    broken = [name for name, parameter in model.named_parameters() if not bool(parameter.isfinite().all())]
+    if broken:
+        raise ConfigError(
+            f"{kind} has numbers that are not finite, in {', '.join(broken[:3])}; scores need finite ones"
+        )
+    return tensors
+
+
+def checked_example(own: OwnNetwork, example_input: Tensor) -> tuple[Tensor, Any]:
+    """The example on the CPU, and what the module makes of it in evaluation mode.
+
+    Raises:
+        ConfigError: it is no batch of inputs of the module, or the outputs are no tensors.
+    """
+    kind = own.kind
+    what = type(example_input).__name__
+    is_batch = False
+    if isinstance(example_input, Tensor):
+        what = f"a tensor {tuple(example_input.shape)} of {example_input.dtype}"
+        is_batch = example_input.dim() >= 2 and example_input.is_floating_point()
+    if not is_batch:
+        raise ConfigError(f"example_input is {what}; expected a batch of inputs as {kind} reads them: floats (B, ...)")
+    example = example_input.detach().cpu()
+    with explain_errors(f"{kind} does not run on example_input, {what}", "give a batch of inputs as it reads them"):
+        outputs = run_copy(own.template, example)
+    with explain_errors(f"{kind} does not run on one input alone, for which the cost is counted", "mend its code"):
+        run_copy(own.template, example[:1])
+    for leaf in tree_leaves(outputs):
+        if not isinstance(leaf, PLAIN):
+            raise ConfigError(
+                f"{kind} returns a {type(leaf).__name__}; expected are tensors, in tuples, lists and dictionaries too"
+            )
+    return example, outputs
+
+
+@torch.no_grad()
+def run_copy(model: nn.Module, inputs: Tensor) -> Any:
+    """The outputs of a copy of the module in evaluation mode."""
+    return copied(model).eval()(inputs)
+
+
+def samples_of(
+    own: OwnNetwork, example: Tensor, loader: Iterable[Any] | None, loss: Loss | None
+) -> tuple[Samples | None, int]:
+    """All samples of a loader, read once into memory, and the size of its first batch.
+
+    Raises:
+        ConfigError: the loader gives something else than batches of (inputs, targets) for this network and loss.
+    """
+    if loader is None:
+        if loss is not None:
+            raise ConfigError("loss is given, and no data; give loader = ..., batches of (inputs, targets)")
+        return None, 2
+    batches = [_check_batch(batch, number, example) for number, batch in enumerate(loader)]
+    if not batches:
+        raise ConfigError("loader gives no batch; an iterator that was read to its end gives none")
+    with explain_errors("the targets of all batches do not fit together", "give them the same shape but for the first"):
+        inputs = torch.cat([batch_inputs for batch_inputs, _ in batches])
+        targets = torch.cat([batch_targets for _, batch_targets in batches])
+    first_inputs, _ = batches[0]
+    size = len(first_inputs)
+    if loss is None and not targets.is_floating_point():
+        targets = _as_labels(targets, run_copy(own.template, first_inputs))
+    _try_loss(own, Batch(images=inputs[:size], labels=targets[:size], global_count=size, loss=loss))
+    samples = Samples(images=inputs, labels=targets, ids=torch.arange(len(inputs)), device=own.device, loss=loss)
+    return samples, max(2, size)
+
+
+def _check_batch(batch: Any, number: int, example: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the inputs and targets of a batch on the CPU; raise ConfigError if they do not fit the example."""
+    if isinstance(batch, list | tuple) and len(batch) == 2 and isinstance(batch[1], list | tuple):
+        with explain_errors(f"the targets in batch {number} of loader are no numbers", "give a tensor of them"):
+            batch = (batch[0], torch.as_tensor(batch[1]))
+    is_pair = isinstance(batch, list | tuple) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)
+    if not is_pair:
+        raise ConfigError(
+            f"batch {number} of loader is a {type(batch).__name__}; expected two tensors: inputs, targets"
+        )
+    inputs = batch[0].detach().cpu()
+    targets = batch[1].detach().cpu()
+    has_shape = inputs.shape[1:] == example.shape[1:] and inputs.shape[:1] == targets.shape[:1]
+    if not has_shape or inputs.dtype != example.dtype:
+        shape = ", ".join(map(str, example.shape[1:]))
+        raise ConfigError(
+            f"batch {number} of loader has inputs {tuple(inputs.shape)} of {inputs.dtype} and targets "
+            f"{tuple(targets.shape)}; expected inputs (B, {shape}) of {example.dtype}, as in example_input, and "
+            "targets (B, ...)"
+        )
+    return inputs, targets
+
+
+def _as_labels(targets: Tensor, outputs: Any) -> Tensor:
+    """Integers as cross-entropy reads them: int64, of shape (B,) if they are a column or one-hot rows.
+
+    Raises:
+        ConfigError: labels of B samples are no classes of the network, which count from 0.
+    """
+    targets = targets.long()
+    if not isinstance(outputs, Tensor) or outputs.dim() != 2:
+        return targets
+    classes = outputs.shape[1]
+    if targets.dim() == 2 and targets.shape[1] == classes > 1:
+        if not bool(((targets == 0) | (targets == 1)).all() and (targets.sum(dim=1) == 1).all()):
+            raise ConfigError(
+                f"the targets are rows of {classes} integers that are not one-hot, so a sample has several classes; "
+                "give loss = ..., such as torch.nn.BCEWithLogitsLoss(), and targets of floats"
+            )
+        return targets.argmax(dim=1)
+    if targets.dim() == 2 and targets.shape[1] == 1:
+        targets = targets[:, 0]
+    labels = targets[targets != IGNORED]
+    if labels.numel() == 0:
+        return targets
+    least, most = int(labels.min()), int(labels.max())
+    if least < 0 or most >= classes:
+        advice = ": subtract 1 from the labels" if (least, most) == (1, classes) else ""
+        if classes == 1:
+            advice = "; of one output give loss = ..., such as binary_cross_entropy_with_logits, and targets of floats"
+        raise ConfigError(
+            f"the labels are {least} to {most}, and the network has {classes} outputs; expected 0 to "
+            f"{classes - 1}{advice}"
+        )
+    return targets
+
+
+def _try_loss(own: OwnNetwork, batch: Batch) -> None:
+    """Raise ConfigError unless the loss of a batch is a number."""
+    with explain_errors(
+        "the loss of the first batch cannot be computed", "give loss = ..., a function of outputs and targets"
+    ):
+        outputs = run_copy(own.template, batch.images)
+        if batch.loss is None and batch.labels.is_floating_point():
+            _refuse_other_shape(outputs, batch.labels)
+        value = batch.loss_sum(outputs)
+        if value.numel() != 1 or not bool(torch.isfinite(value)):
+            raise ConfigError(f"the loss of the first batch is {value.tolist()}; expected is one finite number, a mean")
+
+
+def _refuse_other_shape(outputs: Any, targets: Tensor) -> None:
+    """Raise ConfigError unless each real target has its output; axes of length 1 count for nothing."""
+    sizes_of_outputs = [size for size in outputs.shape[1:] if size != 1]
+    sizes_of_targets = [size for size in targets.shape[1:] if size != 1]
+    if sizes_of_outputs != sizes_of_targets:
+        raise ConfigError(
+            f"the network has outputs {tuple(outputs.shape)} and the loader targets {tuple(targets.shape)}; squared "
+            "errors need one target for each output: give targets of that shape, or loss = ..."
+        )

@@ -1,0 +1,129 @@
+"""A pruned module of a user: what was removed of it, and how it is saved and loaded."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tailor.common.errors import ConfigError, explain_errors
+from tailor.model.state import ModelState, load_state, save_model
+from tailor.pruning.criteria import CRITERIA
+from tailor.pruning.group_records import Kind
+from tailor.user_module.given import OwnNetwork, copy_module, registration, run_copy
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrunedGroup:
+    """Filters that can only be removed together, and what became of them."""
+
+    layers: tuple[str, ...]  # whose outputs they are; of heads, the layer that reads them; then those that go with them
+    kind: Kind
+    filters: int
+    kept: tuple[int, ...]  # indices of those that stay, ascending
+    reason: str | None  # why none can be removed; None: they can
+
+    def __str__(self) -> str:
+        layers = self.layers[0]
+        if len(self.layers) > 1:
+            layers += f" and {len(self.layers) - 1} more"
+        if self.reason:
+            return f"{layers} ({self.kind}): {self.filters} stay: {self.reason}"
+        return f"{layers} ({self.kind}): {len(self.kept)} of {self.filters} stay"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PrunedNetwork:
+    """A new module with fewer filters, and what was removed.
+
+    >>> import tailor
+    >>> network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    >>> pruned = tailor.prune(network, torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.5)
+    >>> print(pruned)
+    Sequential: 176 -> 88 MACs (50.0% removed), 195 -> 99 parameters
+      0 (filters): 8 of 16 stay
+      2 (filters): 3 stay: all of its outputs are needed behind it: the network's output
+    Nothing of your task was used: the criterion 'l2' reads no data. To keep what the task needs, pass loader = ...,
+    batches of (inputs, targets).
+    >>> [group.kept == tuple(range(3)) for group in pruned.groups if group.reason]
+    [True]
+    """
+
+    model: nn.Module
+    criterion: str  # what scored the filters
+    groups: tuple[PrunedGroup, ...]  # in the order of the network's modules, also those that cannot lose any
+    macs: int  # of one input
+    original_macs: int
+    params: int
+    original_params: int
+    state: ModelState  # the model as data
+
+    @property
+    def removed_macs_fraction(self) -> float:
+        """Share of the multiply-accumulates that were removed, in [0, 1]."""
+        return 1.0 - self.macs / self.original_macs
+
+    def __str__(self) -> str:
+        summary = (
+            f"{type(self.model).__name__}: {self.original_macs:,} -> {self.macs:,} MACs "
+            f"({self.removed_macs_fraction:.1%} removed), {self.original_params:,} -> {self.params:,} parameters"
+        )
+        text = "\n  ".join([summary, *map(str, self.groups)])
+        if CRITERIA[self.criterion].reads_data:
+            return text
+        return (
+            f"{text}\nNothing of your task was used: the criterion {self.criterion!r} reads no data. To keep what the "
+            "task needs, pass loader = ..., batches of (inputs, targets)."
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Write the weights as safetensors and a description, both in `folder`; `tailor.load` reads them. No pickle."""
+        save_model(self.state.with_weights_of(self.model), Path(folder))
+
+
+def load(folder: str | Path, *, model: nn.Module) -> nn.Module:
+    """The pruned module that `PrunedNetwork.save` wrote: a new one, on the device and in the mode of `model`.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> import tailor
+    >>> network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    >>> with TemporaryDirectory() as folder:
+    ...     tailor.prune(network, torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.5).save(folder)
+    ...     tailor.load(folder, model=network)[0]
+    Linear(in_features=8, out_features=8, bias=True)
+
+    Args:
+        folder: which was saved to.
+        model: the unpruned module, with any weights; it is not changed.
+
+    Raises:
+        ConfigError: the folder has no complete model, its bytes changed, or it is of another network.
+    """
+    with opened(Path(folder), model=model) as (own, state):
+        return own.build(state)
+
+
+@contextmanager
+def opened(folder: Path, *, model: nn.Module) -> Iterator[tuple[OwnNetwork, ModelState]]:
+    """Yield the network, and the state that `PrunedNetwork.save` wrote; it can be built until the context ends.
+
+    The arguments and errors are those of `load`.
+    """
+    own = copy_module(model)
+    with registration(own):
+        state = load_state(folder, network=own.name)
+        for name, whole in own.template.state_dict().items():
+            tensor = state.tensors.get(name, whole)
+            sizes = zip(tensor.shape, whole.shape, strict=False)
+            if tensor.dim() != whole.dim() or any(size > most for size, most in sizes):
+                raise ConfigError(
+                    f"{folder} is of another network than this {own.kind}: {name} is {tuple(tensor.shape)} there and "
+                    f"{tuple(whole.shape)} here; give the network that was pruned"
+                )
+        built = own.build(state)
+        with explain_errors(f"{own.kind} does not run with what {folder} holds", "give the network that was pruned"):
+            dtype = next(built.parameters()).dtype
+            run_copy(built, torch.zeros(1, *state.input_shape, dtype=dtype, device=own.device))
+        yield own, state

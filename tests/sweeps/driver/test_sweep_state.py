@@ -1,0 +1,121 @@
+"""What a sweep makes of reports: how far stages are, and the best of each comparison."""
+
+import socket
+from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.driver.display import SweepProgress, best_lines
+from sweeps.driver.progress_file import ProgressFile, read_progress
+from sweeps.planning.plan import Plan, PlannedTrial
+from sweeps.run.run_lock import RunLock
+from sweeps.scheduling.order import TrialQueue
+from sweeps.spec.json_settings import JsonSettings
+from tests.sweeps.fake_plan import Recorder, make_run, plan_of, sweep_of_fakes, trial
+
+
+class Stopper(Recorder):
+    """Asks for a stop once a running trial says these words."""
+
+    def __init__(self, stop: Path, words: str) -> None:
+        super().__init__()
+        self._stop, self._words = stop, words
+
+    def show(self, progress: SweepProgress) -> None:
+        super().show(progress)
+        if any(trial.words == self._words for trial in progress.running):
+            self._stop.touch()
+
+
+def elsewhere(of: PlannedTrial, network: str, dataset: str, seed: int) -> PlannedTrial:
+    values = of.settings.values | {"network": network, "data": {"name": dataset}, "seed": seed}
+    return replace(of, settings=JsonSettings(values))
+
+
+def scored(name: str, accuracy: float, *where: Any) -> PlannedTrial:
+    return elsewhere(trial(name, [{"name": name, "accuracy": accuracy}], label="arm"), *where)
+
+
+def swept(plan: Plan, folder: Path, stop_at: str = "never", producer: Any = None) -> list[SweepProgress]:
+    """What the display is shown of a sweep, which is stopped at these words."""
+    run, stop = make_run(plan, folder), folder / "stop"
+    display = Stopper(stop, stop_at)
+    with RunLock(run.lock) as lock:
+        told = ProgressFile(lock.tell, display)
+        sweep_of_fakes(plan, run, folder / "cache", display=told, stop_file=stop, producer=producer)
+    return display.states
+
+
+def test_the_best_of_a_network_and_a_data_set_is_not_that_of_another_and_names_its_seed(tmp_path: Path) -> None:
+    trials = [
+        scored("a", 0.75, "net", "digits", 0), scored("b", 0.5, "net", "digits", 1),
+        scored("c", 0.9, "other", "digits", 0), scored("d", 0.1, "net", "blobs", 4),
+    ]  # fmt: skip
+    last = swept(plan_of(trials), tmp_path)[-1]
+    assert [text.replace(": validation accuracy", "").replace(" at 1 M MACs", "") for text in best_lines(last)] == [
+        "arm, net on blobs 0.1000 (seed 4)",
+        "arm, net on digits 0.7500 (seed 0, best of 2 trials)",
+        "arm, other on digits 0.9000 (seed 0)",
+    ]
+
+
+@pytest.mark.parametrize("order", [*permutations(("a", "b", "c"))], ids="".join)
+def test_of_equal_scores_the_same_one_is_the_best_whichever_came_first(order: tuple[str, ...], tmp_path: Path) -> None:
+    """As `status` orders them: by MACs, then by the trial's id. A score that is not a number is never the best."""
+    accuracies = {"a": float("nan"), "b": 0.75, "c": 0.75}
+    trials = [scored(name, accuracies[name], "net", "digits", "abc".index(name)) for name in order]
+    (best,) = swept(plan_of(trials), tmp_path)[-1].best
+    first = min(trial.trial_id for trial in trials if trial.settings.seed > 0)
+    assert (best.validation_score, best.trial_id) == (0.75, first)
+
+
+def test_how_far_a_stage_is_comes_to_the_display_and_into_the_file(tmp_path: Path) -> None:
+    one = elsewhere(trial("t", ["s", {"name": "u", "seconds": 600.0, "words": "epoch 7 of 25"}]), "net", "digits", 3)
+    shown = swept(plan_of([one]), tmp_path, "epoch 7 of 25")
+    running = [progress.running[0] for progress in shown if progress.running]
+    assert [each.words for each in running][0] == "starting"
+    last = running[-1]
+    assert (last.stage, last.words) == ("fake 2/2", "epoch 7 of 25")
+    assert (last.network, last.dataset, last.seed) == ("net", "digits", 3)
+    assert last.node == socket.gethostname()
+    told = next(progress for progress in shown if progress.running and progress.running[0].words == "epoch 7 of 25")
+    assert told.work_done == pytest.approx(0.001 + 0.25 * 600.001)
+    assert told.work_left == pytest.approx(0.75 * 600.001)
+    seen = read_progress(tmp_path / "runs" / "fake" / "launch.lock")
+    assert seen is not None and seen.progress == shown[-1]
+
+
+class NoMore:
+    """A search that proposes nothing; it notes that it was asked."""
+
+    def __init__(self, asked: list[str]) -> None:
+        self._asked = asked
+
+    def decides(self, _live: object) -> bool:
+        return True
+
+    def more(self, _scores: object, _live: object) -> tuple[()]:
+        self._asked.append("more")
+        return ()
+
+    def stopped_trials(self) -> tuple[()]:
+        return ()
+
+
+def test_which_trials_are_live_is_asked_once_for_all_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    live: Any = TrialQueue.live
+    monkeypatch.setattr(TrialQueue, "live", property(lambda queue: asked.append("live") or live.fget(queue)))
+    trials = [scored(str(seed), 0.5, "net", "digits", seed) for seed in range(3)]
+    swept(plan_of(trials), tmp_path, producer=NoMore(asked))
+    assert asked == ["live", "more"] * 4  # before each trial, and at the end
+
+
+@pytest.mark.parametrize("content", [b"", b"{}\n", b'{"pid": 1}\n{"progress": {"sweep": "fa', b'\n{"progress": {}}'])
+def test_half_a_line_and_that_of_another_version_say_nothing(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "lock").write_bytes(content)
+    assert read_progress(tmp_path / "lock") is None
+    assert read_progress(tmp_path / "none") is None

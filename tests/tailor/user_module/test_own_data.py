@@ -1,0 +1,321 @@
+"""A user's own module pruned with data: the same as in a trial, and mistakes are explained."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import tailor
+from tailor.common.errors import ConfigError, TrainingError
+from tailor.config.parsing import parse_trial
+from tailor.data.task_data import ordered_batches, splits
+from tailor.execution.cache import Cache
+from tailor.execution.runner import Result, StageEvent
+from tailor.methods.recipe import Recipe
+from tailor.pruning.criteria import CRITERIA
+
+Run = Callable[..., list[StageEvent]]
+TUNING = {"epochs": 1, "batch_size": 32, "learning_rate": 0.01, "head_learning_rate": 0.02}
+TRIAL: dict[str, Any] = {
+    "network": "digits_resnet",
+    "data": {"train_images": 100},
+    "source": {"epochs": 1},
+    "optimisation": TUNING | {"head_epochs": 1},
+    "pruning": {"residual": "coupled", "linear": True},
+    "seed": 3,
+}
+
+
+def trial(
+    run: Run, cache: Cache, method: dict[str, Any]
+) -> tuple[list[Result], nn.Module, list[tuple[Tensor, Tensor]]]:
+    """The results of a trial's stages, its network with a fitted head, and its training images as a user's loader."""
+    config = parse_trial(TRIAL | {"method": method}, "test")
+    results = [event.result for event in run(config, cache)]
+    (fitted,) = (result for result in results if result.stage.kind == "fit_head")
+    return results, fitted.model_state().build(), list(ordered_batches(splits(Recipe(config).task).train))
+
+
+def last(results: list[Result], kind: str) -> Result:
+    return [result for result in results if result.stage.kind == kind][-1]
+
+
+def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_it_prunes_by_data_as_a_trial_does(run: Run, shared_cache: Cache) -> None:
+    method = {"name": "prune", "criterion": "taylor", "asked_removed_macs_fraction": 0.3}
+    results, model, loader = trial(run, shared_cache, method)
+    made = tailor.prune(
+        model, loader[0][0], criterion="taylor", asked_removed_macs_fraction=0.3, loader=loader, batch_size=32, seed=3
+    )
+    expected = last(results, "prune").model_state()
+    assert same(made.model.state_dict(), expected.tensors)
+    assert {group.layers[0]: list(group.kept) for group in made.groups if len(group.kept) < group.filters} == {
+        group.layers[0]: kept.tolist()
+        for group in made.groups
+        if (kept := (expected.kept or {}).get(group.layers[0])) is not None
+    }
+
+
+def test_transtailor_is_that_of_a_trial(run: Run, shared_cache: Cache) -> None:
+    method = {"name": "transtailor", "steps": 2, "step_removed_macs_fraction": 0.15, "alpha_epochs": 1}
+    results, model, loader = trial(run, shared_cache, method)
+    before = copy.deepcopy(model.state_dict())
+    made = tailor.transtailor(
+        model, loader[0][0], asked_removed_macs_fraction=0.3, loader=loader, steps=2, alpha_epochs=1, seed=3, **TUNING
+    )
+    expected = last(results, "fine_tune").model_state().fold_factors()
+    assert same(made.model.state_dict(), expected.tensors)
+    assert same(model.state_dict(), before)
+    assert made.removed_macs_fraction == pytest.approx(last(results, "prune").removed_macs_fraction)
+
+
+def small() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+
+
+def pairs(count: int = 3) -> list[tuple[Tensor, Tensor]]:
+    draw = torch.Generator().manual_seed(0)
+    return [(torch.randn(6, 8, generator=draw), torch.randint(0, 3, (6,), generator=draw)) for _ in range(count)]
+
+
+class Named(nn.Module):
+    """Its outputs are in a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = small()
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"out": self.inside(x)}
+
+
+def named_loss(outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
+    return F.cross_entropy(outputs["out"], targets)
+
+
+def test_a_loss_of_the_users_own_is_the_one_that_scores_and_trains() -> None:
+    """The usual loss given as the user's own, for the same network: equal up to how the mean is rounded."""
+    usual = tailor.transtailor(
+        small(), torch.zeros(1, 8), asked_removed_macs_fraction=0.3, loader=pairs(), steps=1, alpha_epochs=2, epochs=2
+    )
+    torch.manual_seed(0)
+    own = tailor.transtailor(
+        Named(),
+        torch.zeros(1, 8),
+        asked_removed_macs_fraction=0.3,
+        loader=iter(pairs()),
+        loss=named_loss,
+        steps=1,
+        alpha_epochs=2,
+        epochs=2,
+    )
+    for name, tensor in usual.model.state_dict().items():
+        torch.testing.assert_close(own.model.state_dict()[f"inside.{name}"], tensor, rtol=1e-4, atol=1e-6)
+
+
+def one_output() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))
+
+
+def test_real_targets_may_be_a_column() -> None:
+    settings: dict[str, Any] = {"asked_removed_macs_fraction": 0.3, "steps": 1, "alpha_epochs": 1, "epochs": 2}
+    batches = [(inputs, inputs[:, 0] * 2.0) for inputs, _ in pairs()]
+    row, column = (
+        tailor.transtailor(one_output(), torch.zeros(1, 8), loader=loader, **settings).model.state_dict()
+        for loader in (batches, [(inputs, targets[:, None]) for inputs, targets in batches])
+    )
+    assert same(row, column)
+
+
+class Pixelwise(nn.Sequential):
+    """Three classes of each pixel."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        super().__init__(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 1))
+
+
+def test_a_label_of_each_pixel_trains_as_torchs_mean_does() -> None:
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randn(8, 1, 6, 6, generator=draw)
+    loader = [(images, (images[:, 0] > 0).long() + (images[:, 0] > 1).long())]
+    settings: dict[str, Any] = {"steps": 1, "alpha_epochs": 1, "epochs": 2, "learning_rate": 0.05}
+    usual, own = (
+        tailor.transtailor(
+            Pixelwise(), images[:1], asked_removed_macs_fraction=0.375, loader=loader, loss=loss, **settings
+        ).model.state_dict()
+        for loss in (None, nn.CrossEntropyLoss())
+    )
+    for name, tensor in usual.items():
+        torch.testing.assert_close(own[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_outputs_in_a_dictionary_are_not_converted_to_another_precision() -> None:
+    settings: dict[str, Any] = {"steps": 1, "alpha_epochs": 1, "epochs": 1, "precision": "bf16"}
+    with pytest.raises(ConfigError, match="Named returns a dict; leave precision out"):
+        tailor.transtailor(
+            Named(), torch.zeros(1, 8), asked_removed_macs_fraction=0.3, loader=pairs(), loss=named_loss, **settings
+        )
+
+
+def test_another_loss_chooses_other_filters() -> None:
+    kept = []
+    for loss in (None, nn.CrossEntropyLoss(), lambda outputs, _targets: outputs[:, 0].square().mean()):
+        settings: dict[str, Any] = {"loader": pairs(), "loss": loss}
+        kept.append(
+            tailor.prune(small(), torch.zeros(1, 8), asked_removed_macs_fraction=0.5, **settings).groups[0].kept
+        )
+    assert kept[0] == kept[1] != kept[2]
+
+
+@pytest.mark.parametrize("criterion", sorted(CRITERIA))
+def test_every_criterion_scores(criterion: str) -> None:
+    made = tailor.prune(
+        small(), torch.zeros(1, 8), asked_removed_macs_fraction=0.4, criterion=criterion, loader=pairs()
+    )
+    assert made.removed_macs_fraction >= 0.4
+
+
+def test_what_changes_the_function_on_purpose_is_not_compared() -> None:
+    made = tailor.prune(
+        small(),
+        torch.zeros(1, 8),
+        asked_removed_macs_fraction=0.4,
+        loader=pairs(),
+        measure_norms=True,
+        shift_means=True,
+    )
+    plain = tailor.prune(small(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.4)
+    assert made.params == plain.params
+    assert not torch.equal(made.model.get_buffer("1.running_mean"), plain.model.get_buffer("1.running_mean"))
+
+
+class Doubled(nn.Linear):
+    """A layer of the user's own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * 2.0
+
+
+def own_layer() -> nn.Sequential:
+    return nn.Sequential(Doubled(8, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+def frozen() -> nn.Sequential:
+    model = small()
+    model[:2].requires_grad_(False)
+    return model
+
+
+def with_norm() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+
+
+TRANSTAILOR: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
+    "own layer": (own_layer, {}, "factors follow 0, a Doubled, .*; set exclude = \\['0'\\], or beta = 'grad'"),
+    "smoothing": (small, {"loss": nn.CrossEntropyLoss(), "label_smoothing": 0.1}, "label_smoothing is a part"),
+    "setting": (small, {"epoch": 1}, "no setting 'epoch'; did you mean 'epochs'"),
+    "fraction": (
+        small,
+        {"asked_removed_macs_fraction": 30},
+        "asked_removed_macs_fraction = 30; expected a number between",
+    ),
+    "steps": (small, {"steps": 0}, "steps: Input should be greater than or equal to 1"),
+    "no data": (small, {"loader": None}, "give loader"),
+    "frozen": (frozen, {"beta": "fold"}, "does not train 1.bias, 1.weight .*multiplies factors into them"),
+    "one left": (
+        with_norm,
+        {"loader": [(torch.randn(4, 8), torch.zeros(4).long())] * 2, "batch_size": 7},
+        "batch_size = 8",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", sorted(TRANSTAILOR))
+def test_mistakes_of_transtailor_are_explained(mistake: str) -> None:
+    make, given, words = TRANSTAILOR[mistake]
+    settings: dict[str, Any] = {"asked_removed_macs_fraction": 0.3, "loader": pairs(), "epochs": 1, "alpha_epochs": 1}
+    with pytest.raises(ConfigError, match=words) as found:
+        tailor.transtailor(make(), torch.zeros(1, 8), **settings | given)
+    assert "#" not in str(found.value)
+
+
+def test_a_layer_of_the_users_own_can_be_tuned_without_factors() -> None:
+    settings: dict[str, Any] = {"steps": 1, "epochs": 1, "alpha_epochs": 1, "beta": "grad"}
+    made = tailor.transtailor(
+        own_layer(), torch.zeros(1, 8), asked_removed_macs_fraction=0.3, loader=pairs(), **settings
+    )
+    assert not [name for name, _ in made.model.named_buffers()]
+    assert not made.model[0]._forward_hooks  # type: ignore[index,union-attr]
+
+
+def test_what_is_not_trained_stays_to_the_bit() -> None:
+    settings: dict[str, Any] = {"steps": 1, "epochs": 1, "alpha_epochs": 1, "beta": "grad"}
+    model = frozen()
+    made = tailor.transtailor(model, torch.zeros(1, 8), asked_removed_macs_fraction=0.3, loader=pairs(), **settings)
+    kept = list(made.groups[0].kept)
+    assert torch.equal(made.model[0].weight, model[0].weight[kept])  # type: ignore[index,union-attr,arg-type]
+    assert not made.model[0].weight.requires_grad  # type: ignore[index,union-attr]
+    assert not torch.equal(made.model[3].weight, model[3].weight[:, kept])  # type: ignore[index,union-attr,arg-type]
+
+
+def test_what_is_drawn_leaves_the_users_numbers_as_they_were() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.5), nn.Linear(16, 3))
+    settings: dict[str, Any] = {"steps": 1, "epochs": 1, "alpha_epochs": 1, "loader": pairs()}
+    drawn = torch.random.get_rng_state()
+    with torch.no_grad():
+        one, other = (
+            tailor.transtailor(model, torch.zeros(1, 8), asked_removed_macs_fraction=0.3, **settings) for _ in range(2)
+        )
+    assert torch.equal(torch.random.get_rng_state(), drawn)
+    assert same(one.model.state_dict(), other.model.state_dict())
+
+
+def test_a_loss_that_is_no_longer_finite_ends_the_training() -> None:
+    settings: dict[str, Any] = {"steps": 1, "epochs": 3, "alpha_epochs": 0, "learning_rate": 1e30}
+    with pytest.raises(TrainingError, match="a smaller learning rate may help"):
+        tailor.transtailor(small(), torch.zeros(1, 8), asked_removed_macs_fraction=0.3, loader=pairs(), **settings)
+
+
+LOADERS: dict[str, tuple[Any, Any, str]] = {
+    "empty": ([], None, "loader gives no batch"),
+    "one tensor": ([torch.zeros(6, 8)], None, "batch 0 of loader is a Tensor; expected two tensors"),
+    "width": ([(torch.zeros(6, 9), torch.zeros(6).long())], None, r"inputs \(6, 9\) of torch.float32 .*\(B, 8\)"),
+    "second": ([*pairs(1), (torch.zeros(6, 9), torch.zeros(6).long())], None, "batch 1 of loader"),
+    "numbers": ([(torch.zeros(6, 8).double(), torch.zeros(6).long())], None, "torch.float64 .* of torch.float32"),
+    "lengths": ([(torch.zeros(6, 8), torch.zeros(5).long())], None, r"targets \(5,\)"),
+    "classes": (
+        [(torch.zeros(6, 8), torch.full((6,), 7))],
+        None,
+        "the labels are 7 to 7, and the network has 3 outputs; expected 0 to 2",
+    ),
+    "real values": ([(torch.zeros(6, 8), torch.zeros(6))], None, r"outputs \(6, 3\) .*targets \(6,\)"),
+    "turned": ([(torch.zeros(6, 8), torch.zeros(6, 1, 1, 4))], None, r"outputs \(6, 3\) .*targets \(6, 1, 1, 4\)"),
+    "widths": ([(torch.zeros(6, 8), torch.zeros(6, n)) for n in (3, 4)], nn.MSELoss(), "targets of all batches"),
+    "loss": (pairs(1), lambda outputs, _: outputs, "expected is one finite number"),
+    "not finite": (pairs(1), lambda outputs, _: outputs.sum() / 0.0, "expected is one finite number"),
+    "broken loss": (pairs(1), lambda _outputs, _targets: 1 // 0, r"ZeroDivisionError.*; give loss = "),
+}
+
+
+@pytest.mark.parametrize("mistake", sorted(LOADERS))
+def test_mistakes_of_data_are_explained(mistake: str) -> None:
+    loader, loss, words = LOADERS[mistake]
+    with pytest.raises(ConfigError, match=words):
+        tailor.prune(
+            small(), torch.zeros(1, 8), asked_removed_macs_fraction=0.3, criterion="taylor", loader=loader, loss=loss
+        )
+
+
+def test_allocations_that_choose_by_validation_images_are_refused() -> None:
+    with pytest.raises(ConfigError, match="'legr' chooses by validation images"):
+        tailor.prune(small(), torch.zeros(1, 8), asked_removed_macs_fraction=0.3, allocation="legr", loader=pairs())

@@ -1,0 +1,96 @@
+"""Targets as loaders of users give them: cast where that is all they need, else refused in clear words."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import tailor
+from tailor.common.errors import ConfigError
+
+LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
+KINDS: dict[str, Callable[[Tensor], Any]] = {
+    "int32": lambda labels: labels.int(),
+    "uint8": lambda labels: labels.byte(),
+    "a column": lambda labels: labels[:, None],
+    "a column of int32": lambda labels: labels[:, None].int(),
+    "one-hot": lambda labels: F.one_hot(labels, 3),
+    "one-hot bool": lambda labels: F.one_hot(labels, 3).bool(),
+    "a list": lambda labels: labels.tolist(),
+    "a tuple": lambda labels: tuple(labels.tolist()),
+    "a list of columns": lambda labels: labels[:, None].tolist(),
+}
+
+
+def pruned(targets: Any) -> tailor.PrunedNetwork:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    inputs = torch.randn(6, 8)
+    return tailor.prune(network, inputs, asked_removed_macs_fraction=0.4, loader=[(inputs, targets)])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_they_are_read_as_class_numbers(kind: str) -> None:
+    assert pruned(KINDS[kind](LABELS)).groups == pruned(LABELS).groups
+
+
+def test_bools_are_two_classes() -> None:
+    assert pruned(LABELS == 1).groups == pruned((LABELS == 1).long()).groups
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (
+            LABELS + 1,
+            "the labels are 1 to 3, and the network has 3 outputs; expected 0 to 2: subtract 1 from the labels",
+        ),
+        (LABELS + 7, "the labels are 7 to 9, and the network has 3 outputs; expected 0 to 2$"),
+        (torch.ones(6, 3).int(), "rows of 3 integers that are not one-hot"),
+        (["cat", "dog", "eel"] * 2, "the targets in batch 0 of loader are no numbers"),
+    ],
+)
+def test_others_are_refused(targets: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        pruned(targets)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"macs_fraction": 0.3}, "no setting 'macs_fraction'; did you mean 'asked_removed_macs_fraction'"),
+        ({"pruning_ratio": 0.3}, "no setting 'pruning_ratio'; did you mean 'asked_removed_macs_fraction'"),
+        ({"asked_removed_macs_fraction": 0.3, "criterium": "l1"}, "no setting 'criterium'; did you mean 'criterion'"),
+        ({"loaders": []}, "no setting 'loaders'; did you mean 'loader'"),
+    ],
+)
+def test_an_unknown_word_is_named_first(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        tailor.prune(nn.Linear(4, 2), torch.zeros(1, 4), **settings)
+
+
+class Gated(nn.Module):
+    """One gate multiplies all outputs of a layer (spatial attention), so that they can only go together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(8, 16)
+        self.gate = nn.Linear(16, 1)
+        self.second = nn.Linear(16, 16)
+        self.last = nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        x = x * self.gate(x).sigmoid()
+        outputs: Tensor = self.last(self.second(x).relu())
+        return outputs
+
+
+def test_a_layer_that_stays_says_how_many_filters_it_has() -> None:
+    network = tailor.prune(Gated(), torch.zeros(1, 8), criterion="l2", asked_removed_macs_fraction=0.2)
+    first = next(group for group in network.groups if group.layers[0] == "first")
+    assert first.reason is not None
+    assert (first.filters, len(first.kept)) == (16, 16) and "16 stay" in str(first)
