@@ -24,7 +24,7 @@ from tailor.pruning import surgery
 from tailor.pruning.group_records import Group
 from tailor.pruning.groups import groups
 from tailor.pruning.knapsack_budget import knapsack_by_table
-from tailor.pruning.latency_parts import predicted_ms
+from tailor.pruning.latency_terms import predicted_ms
 from tailor.pruning.weight_widths import WeightWidths
 from tailor.stages import GroupRule
 

@@ -17,7 +17,7 @@ Width = tuple[int, int]
 Term = tuple[int, int, int]
 """Numbers of two widths i and j (-1: what stays), and the MACs at a position c: c k_i k_j are left when groups keep the
 fractions k of their filters."""
-Part = tuple[int, int, int, tuple[Term, ...]]
+GridTerms = tuple[int, int, int, tuple[Term, ...]]
 """Layers with the same grid, as stride, offset, whether they are the head (1) or not (0), and terms. Along a side of n
 pixels they are applied at floor((n + offset) / stride) positions; a stride of 0 means one position, whatever the size.
 The terms of the head are those of one output."""
@@ -29,7 +29,7 @@ class Prunable:
     """What a network can lose under one rule of groups."""
 
     widths: tuple[Width, ...]
-    parts: tuple[Part, ...]  # what is left as groups shrink; only strides 0: valid for the table's size of images
+    grids: tuple[GridTerms, ...]  # what is left as groups shrink; only strides 0: valid for the table's size of images
     without_norm: str  # the first layer that can lose filters and has no norm with factors behind it; "": all have one
     without_activation: str  # the same for an activation module that no other layer uses, for factors
 
@@ -47,10 +47,10 @@ def table() -> dict[str, dict[str, Prunable]]:
 def read_rows(rows: dict[str, Any]) -> dict[str, Prunable]:
     """Return what one network can lose, by the name of the rule, from JSON: a list of each `Prunable`'s fields."""
     prunable_by_rule = {}
-    for rule, (widths, parts, without_norm, without_activation) in rows.items():
+    for rule, (widths, grids, without_norm, without_activation) in rows.items():
         prunable_by_rule[rule] = Prunable(
             widths=tuple(tuple(width) for width in widths),
-            parts=tuple((*part, tuple(tuple(term) for term in terms)) for *part, terms in parts),
+            grids=tuple((*grid, tuple(tuple(term) for term in terms)) for *grid, terms in grids),
             without_norm=without_norm,
             without_activation=without_activation,
         )
@@ -58,7 +58,7 @@ def read_rows(rows: dict[str, Any]) -> dict[str, Prunable]:
 
 
 def macs_left(
-    parts: tuple[Part, ...], input_shape: tuple[int, ...], classes: int, kept_fractions: Sequence[float]
+    grids: tuple[GridTerms, ...], input_shape: tuple[int, ...], classes: int, kept_fractions: Sequence[float]
 ) -> float:
     """Return the MACs of one input that are left when groups keep these fractions of their filters.
 
@@ -67,14 +67,14 @@ def macs_left(
     84.0
 
     Args:
-        parts: of a `Prunable`.
+        grids: of a `Prunable`.
         classes: outputs of the head.
         kept_fractions: in [0, 1], one for each of the `widths`.
     """
     sides = input_shape[1:]
     fractions = [*kept_fractions, 1.0]  # the last one is that of STAYS
     macs = 0.0
-    for stride, offset, is_head, terms in parts:
+    for stride, offset, is_head, terms in grids:
         times = classes if is_head else 1
         if stride:
             times *= math.prod(max(0, side + offset) // stride for side in sides)

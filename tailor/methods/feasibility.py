@@ -30,7 +30,7 @@ def most_removable(config: TrialConfig) -> float:
         return 1.0
     if not is_prunable(config):
         return 0.0
-    reads_any_size = any(stride for stride, *_ in prunable.parts)
+    reads_any_size = any(stride for stride, *_ in prunable.grids)
     if data.input_shape != NETWORKS[config.network].input_shape and not reads_any_size:
         return 1.0
     kept_fractions = []
@@ -38,8 +38,8 @@ def most_removable(config: TrialConfig) -> float:
         fewest = pruning.widths.fewest(filters, filters_each, pruning.minimum_filters_fraction)
         kept_fractions.append(fewest / filters)
     classes = data.info.target_classes
-    least = macs_left(prunable.parts, data.input_shape, classes, kept_fractions)
-    original = macs_left(prunable.parts, data.input_shape, classes, [1.0] * len(prunable.widths))
+    least = macs_left(prunable.grids, data.input_shape, classes, kept_fractions)
+    original = macs_left(prunable.grids, data.input_shape, classes, [1.0] * len(prunable.widths))
     return 1.0 - least / original
 
 

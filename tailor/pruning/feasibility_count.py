@@ -9,7 +9,7 @@ from functools import cache, lru_cache, partial
 
 from torch import nn
 
-from tailor.facts.feasibility_table import STAYS, TABLE_CLASSES, Part, Prunable, Width
+from tailor.facts.feasibility_table import STAYS, TABLE_CLASSES, GridTerms, Prunable, Width
 from tailor.facts.networks import NETWORKS
 from tailor.model import cost
 from tailor.networks import building
@@ -104,7 +104,7 @@ def _prunable_of(network: str, removable: Sequence[Group]) -> Prunable:
     widths = tuple(sorted({_width(network, group) for group in removable}))
     return Prunable(
         widths=widths,
-        parts=parts_left(network, removable, widths),
+        grids=grid_terms(network, removable, widths),
         without_norm=without_norm[0] if without_norm else "",
         without_activation=without_activation[0] if without_activation else "",
     )
@@ -114,10 +114,10 @@ def _width(network: str, group: Group) -> Width:
     return group.filters_in(cost.original_shapes(network, TABLE_CLASSES)), group.filters_each
 
 
-def parts_left(network: str, removable: Sequence[Group], widths: tuple[Width, ...]) -> tuple[Part, ...]:
-    """What is left when groups of these widths keep fractions of their filters; see `Part`.
+def grid_terms(network: str, removable: Sequence[Group], widths: tuple[Width, ...]) -> tuple[GridTerms, ...]:
+    """What is left when groups of these widths keep fractions of their filters; see `GridTerms`.
 
-    A weight of (outputs, inputs, ...) is used once per position; parts of each of its two dimensions shrink.
+    A weight of (outputs, inputs, ...) is used once per position; a part of each of its two dimensions shrinks.
     """
     input_shape = NETWORKS[network].input_shape
     shrinking: defaultdict[tuple[str, int], Counter[int]] = defaultdict(Counter)  # (weight, dim) -> width -> indices
@@ -145,11 +145,11 @@ def parts_left(network: str, removable: Sequence[Group], widths: tuple[Width, ..
     if activation_macs:
         for i, macs in _by_width(activation_macs, activation_macs_by_width):
             totals[0, 0, 0][STAYS, i] += macs
-    parts = []
+    left = []
     for (stride, offset, is_head), terms in sorted(totals.items()):
         counted = tuple((i, j, count) for (i, j), count in sorted(terms.items()) if count)
-        parts.append((stride, offset, is_head, counted))
-    return tuple(parts)
+        left.append((stride, offset, is_head, counted))
+    return tuple(left)
 
 
 def _by_width(whole: int, shrinking: Counter[int]) -> Iterator[tuple[int, int]]:
@@ -160,7 +160,7 @@ def _by_width(whole: int, shrinking: Counter[int]) -> Iterator[tuple[int, int]]:
 
 @lru_cache(maxsize=1)
 def grids(network: str) -> dict[str, tuple[int, int]]:
-    """Name of a weight -> stride and offset of the positions where it is applied, see `Part`.
+    """Name of a weight -> stride and offset of the positions where it is applied, see `GridTerms`.
 
     Empty for a network that reads images of only one size, for one that multiplies activations with each other, and
     for one whose layers have other positions, such as in windows to which images are padded.

@@ -1,12 +1,12 @@
-"""Chooses widths: the largest sum of importance whose cost is within a budget. Costs are of parts of a network.
+"""Chooses widths: the largest sum of importance whose cost is within a budget. The cost is a sum of terms.
 
-A network is a set of *groups*, each of which keeps one of several widths, and of *parts* (such as a convolution), whose
-cost depends on the widths of the groups that it reads and makes. Costs are rounded up to ticks of the budget, and on
-ticks the solution is exact wherever the network allows it: groups are eliminated one after the other, and of all ways
-to choose what was eliminated only those stay that no other beats in both importance and ticks (Dechter, "Bucket
-elimination", 1999, with Pareto sets). Chains, ResNets and MobileNets have few groups per part and fall apart into
-blocks. Where too many widths meet, as in dense concatenations, each part counts for the group that it makes, with all
-others at their present widths, and this knapsack with multiple choices is solved again and again.
+A network has *groups*, each of which keeps one of several widths, and its cost has *terms*, such as that of a
+convolution: each depends on the widths of the groups that it reads and makes. Terms are rounded up to ticks of the
+budget, and on ticks the solution is exact wherever the network allows it: groups are eliminated one after the other,
+and of all ways to choose what was eliminated only those stay that no other beats in both importance and ticks (Dechter,
+"Bucket elimination", 1999, with Pareto sets). Chains, ResNets and MobileNets have few groups per term and fall apart
+into blocks. Where too many widths meet, as in dense concatenations, each term counts for the group that it makes, with
+all others at their present widths, and this knapsack with multiple choices is solved again and again.
 """
 
 import math
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tailor.common.errors import ConfigError
 
 TICKS = 4000
-"""Ticks of a budget, so that rounding one part costs at most 0.025% of the budget (C)."""
+"""Ticks of a budget, so that rounding one term costs at most 0.025% of the budget (C)."""
 MOST_ASSIGNMENTS = 30_000
 """Widths that are combined at once in an exact solution (C): 8 widths of 5 groups; more would take minutes."""
 WAYS_AT_ONCE = 256
@@ -46,8 +46,8 @@ class Choices:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CostPart:
-    """A part of a network, whose cost depends on the widths of these groups; the first one is made by it."""
+class CostTerm:
+    """The cost of a part of a network, such as a convolution, by the widths of these groups; it makes the first one."""
 
     groups: tuple[str, ...]
     cost: Callable[..., Numbers]
@@ -64,27 +64,27 @@ class Solution:
     way: Way
 
 
-def solve(choices: Mapping[str, Choices], parts: Sequence[CostPart], budget: float, constant: float = 0.0) -> Solution:
+def solve(choices: Mapping[str, Choices], terms: Sequence[CostTerm], budget: float, constant: float = 0.0) -> Solution:
     """Return the widths with the largest importance whose cost is at most the budget; of equal ones the cheapest.
 
     >>> choices = {"a": Choices(widths=(1, 2), values=(1.0, 3.0)), "b": Choices(widths=(1, 2), values=(1.0, 1.5))}
-    >>> parts = [CostPart(groups=("b", "a"), cost=lambda b, a: 1.0 * a * b)]
-    >>> solve(choices, parts, budget=2.0).widths
+    >>> terms = [CostTerm(groups=("b", "a"), cost=lambda b, a: 1.0 * a * b)]
+    >>> solve(choices, terms, budget=2.0).widths
     {'a': 2, 'b': 1}
 
     Args:
         choices: group -> its widths.
-        parts: each reads only groups in `choices`.
+        terms: each reads only groups in `choices`.
         budget: in any unit.
         constant: the cost of what no group changes, in the same unit.
 
     Raises:
         ConfigError: no widths are within the budget.
     """
-    costs = _Ticks(choices, parts, budget - constant)
+    costs = _Ticks(choices, terms, budget - constant)
     if budget <= constant:
         raise unreachable(costs, budget, constant)
-    order = elimination_order(choices, [part.groups for part in parts])
+    order = elimination_order(choices, [term.groups for term in terms])
     way: Way = "iterated" if order is None else "exact"
     chosen = _iterate(costs) if order is None else _eliminate(costs, order)
     if chosen is None:
@@ -134,37 +134,37 @@ def elimination_order(choices: Mapping[str, Choices], scopes: Iterable[Sequence[
 
 
 class _Ticks:
-    """The costs of parts in ticks of a budget, rounded up."""
+    """Terms in ticks of a budget, rounded up."""
 
-    def __init__(self, choices: Mapping[str, Choices], parts: Sequence[CostPart], budget: float) -> None:
+    def __init__(self, choices: Mapping[str, Choices], terms: Sequence[CostTerm], budget: float) -> None:
         self.choices = choices
-        self.parts = parts
+        self.terms = terms
         self.tick = budget / TICKS
 
-    def ticks_of(self, part: CostPart, chosen: Mapping[str, int] | None = None, free: str | None = None) -> Numbers:
+    def ticks_of(self, term: CostTerm, chosen: Mapping[str, int] | None = None, free: str | None = None) -> Numbers:
         """Return ticks by the number of the width of each group; with `chosen`, only the group `free` varies."""
         if chosen is None:
-            widths = np.ix_(*(np.array(self.choices[name].widths) for name in part.groups))
+            widths = np.ix_(*(np.array(self.choices[name].widths) for name in term.groups))
         else:
             widths = tuple(
                 np.array(self.choices[name].widths)
                 if name == free
                 else np.array([self.choices[name].widths[chosen[name]]])
-                for name in part.groups
+                for name in term.groups
             )
-        costs = part.cost(*widths)
+        costs = term.cost(*widths)
         return np.ceil(costs / self.tick - 1e-9).astype(np.int64)
 
     def ticks(self, chosen: Mapping[str, int]) -> int:
-        """Return the ticks of all parts; `chosen` has the number of each group's width."""
-        return sum(int(self.ticks_of(part, chosen).item()) for part in self.parts)
+        """Return the ticks of all terms; `chosen` has the number of each group's width."""
+        return sum(int(self.ticks_of(term, chosen).item()) for term in self.terms)
 
     def cost(self, chosen: Mapping[str, int]) -> float:
-        """Return the cost of all parts, not rounded."""
+        """Return the cost of all terms, not rounded."""
         total = 0.0
-        for part in self.parts:
-            widths = [np.array([self.choices[name].widths[chosen[name]]]) for name in part.groups]
-            total += float(part.cost(*widths).item())
+        for term in self.terms:
+            widths = [np.array([self.choices[name].widths[chosen[name]]]) for name in term.groups]
+            total += float(term.cost(*widths).item())
         return total
 
 
@@ -189,13 +189,13 @@ def _eliminate(costs: _Ticks, order: Sequence[str]) -> dict[str, int] | None:
     columns = {name: column for column, name in enumerate(costs.choices)}
     nothing = np.full((1, len(columns)), -1, dtype=np.int16)
     tables: list[Table] = []
-    for part in costs.parts:
-        ticks = costs.ticks_of(part)
+    for term in costs.terms:
+        ticks = costs.ticks_of(term)
         fronts = np.empty(ticks.shape, dtype=object)
         for place in np.ndindex(ticks.shape):
             if ticks[place] <= TICKS:
                 fronts[place] = _Front(ticks[place][None], np.zeros(1), nothing)
-        tables.append((part.groups, fronts))
+        tables.append((term.groups, fronts))
     for name in order:
         reading = [table for table in tables if name in table[0]]
         tables = [table for table in tables if name not in table[0]]
@@ -310,7 +310,7 @@ def _undominated(best: Numbers) -> Numbers:
 def _iterate(costs: _Ticks) -> dict[str, int] | None:
     """Return the number of each group's width; None if none was found within the budget.
 
-    Each part counts for the group that it makes, with what it reads at its present width. The next round begins halfway
+    Each term counts for the group that it makes, with what it reads at its present width. The next round begins halfway
     between these widths and the chosen ones, and has more room if the budget was not used up, less if it was exceeded.
     At the end, groups are widened one after the other while there is room.
     """
@@ -334,17 +334,17 @@ def _iterate(costs: _Ticks) -> dict[str, int] | None:
 def _widened(costs: _Ticks, chosen: dict[str, int]) -> dict[str, int]:
     """Return the same widths or larger ones within the budget: where importance is cheapest first."""
     choices = costs.choices
-    reading: dict[str, list[CostPart]] = {name: [] for name in choices}
-    for part in costs.parts:
-        for name in part.groups:
-            reading[name].append(part)
+    reading: dict[str, list[CostTerm]] = {name: [] for name in choices}
+    for term in costs.terms:
+        for name in term.groups:
+            reading[name].append(term)
 
     def one_wider(name: str) -> tuple[float, int]:
         """Return the importance and the ticks that the group's next width adds."""
         number = chosen[name]
         wider = chosen | {name: number + 1}
         added_ticks = sum(
-            int(costs.ticks_of(part, wider).item()) - int(costs.ticks_of(part, chosen).item()) for part in reading[name]
+            int(costs.ticks_of(term, wider).item()) - int(costs.ticks_of(term, chosen).item()) for term in reading[name]
         )
         return choices[name].values[number + 1] - choices[name].values[number], added_ticks
 
@@ -360,14 +360,14 @@ def _widened(costs: _Ticks, chosen: dict[str, int]) -> dict[str, int]:
 
 
 def _choose_apart(costs: _Ticks, present: Mapping[str, int], capacity_fraction: float) -> dict[str, int] | None:
-    """Solve the knapsack in which each part has the present widths but of the group that it makes."""
+    """Solve the knapsack in which each term has the present widths but of the group that it makes."""
     apart = []
-    for part in costs.parts:
-        name = part.groups[0]
-        scaled = np.ceil(costs.ticks_of(part, present, name) / capacity_fraction) * costs.tick
+    for term in costs.terms:
+        name = term.groups[0]
+        scaled = np.ceil(costs.ticks_of(term, present, name) / capacity_fraction) * costs.tick
         widths = costs.choices[name].widths
         cost_of = dict(zip(widths, np.broadcast_to(scaled, len(widths)).tolist(), strict=True))
-        apart.append(CostPart(groups=(name,), cost=_lookup(cost_of)))
+        apart.append(CostTerm(groups=(name,), cost=_lookup(cost_of)))
     costs_apart = _Ticks(costs.choices, apart, costs.tick * TICKS)
     return _eliminate(costs_apart, list(costs.choices))
 

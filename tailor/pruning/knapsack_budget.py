@@ -1,4 +1,4 @@
-"""A budget met by the knapsack: the choices of a network's groups, its MACs by parts, and the filters that stay."""
+"""A budget met by the knapsack: the choices of a network's groups, the terms of its MACs, and the filters that stay."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,8 +12,8 @@ from tailor.model.cost import macs_of, original_macs
 from tailor.model.state import ModelState
 from tailor.pruning.budget_solver import Budget, Minimum, Ranking, lowest_in_each, ranks_by_kind
 from tailor.pruning.group_records import Group, Kept
-from tailor.pruning.knapsack import Choices, CostPart, Solution, solve
-from tailor.pruning.latency_parts import latency_parts
+from tailor.pruning.knapsack import Choices, CostTerm, Solution, solve
+from tailor.pruning.latency_terms import latency_terms
 from tailor.pruning.weight_widths import WeightWidths
 
 MOST_WIDTHS = 8
@@ -26,10 +26,10 @@ def knapsack(budget: Budget, ranking: Ranking) -> tuple[Kept, Solution]:
     Raises:
         ConfigError: all groups at their smallest width are not within the budget.
     """
-    parts, constant = macs_parts(budget.state, budget.groups)
+    terms, constant = macs_terms(budget.state, budget.groups)
     allowed = original_macs(budget.state) * (1.0 - budget.asked_removed_macs_fraction)
     widths = {group.name: widths_of(group, budget) for group in budget.groups}
-    solution = solve(choices_of(budget.groups, ranking, widths), parts, allowed, constant)
+    solution = solve(choices_of(budget.groups, ranking, widths), terms, allowed, constant)
     return kept_of(budget.groups, ranking, solution), solution
 
 
@@ -46,12 +46,12 @@ def knapsack_by_table(
     Raises:
         ConfigError: the table is of another network, lacks a cell, or cannot reach these milliseconds.
     """
-    parts, constant_ms = latency_parts(table, state, groups)
+    terms, constant_ms = latency_terms(table, state, groups)
     widths = {}
     for group in groups:
         measured = [width for width in table.widths[group.name] if minimum[group.name] <= width < group.filters]
         widths[group.name] = (*measured, group.filters)
-    solution = solve(choices_of(groups, ranking, widths), parts, asked_ms, constant_ms)
+    solution = solve(choices_of(groups, ranking, widths), terms, asked_ms, constant_ms)
     return kept_of(groups, ranking, solution), solution
 
 
@@ -90,7 +90,7 @@ def kept_of(groups: tuple[Group, ...], ranking: Ranking, solution: Solution) -> 
     return lowest_in_each(groups, removed, ranking)
 
 
-def macs_parts(state: ModelState, groups: tuple[Group, ...]) -> tuple[list[CostPart], float]:
+def macs_terms(state: ModelState, groups: tuple[Group, ...]) -> tuple[list[CostTerm], float]:
     """Return the MACs of each weight that a group changes, and the MACs of all that none changes.
 
     Their sum is that of `macs_after`: a weight is used once per position, and its size is the product of its widths.
@@ -99,16 +99,16 @@ def macs_parts(state: ModelState, groups: tuple[Group, ...]) -> tuple[list[CostP
     weights: dict[str, None] = {}  # those that groups change, in the order of the groups
     for group in groups:
         weights |= dict.fromkeys(part.tensor for part in group.slices if part.tensor in by_layer)
-    parts = []
+    terms = []
     for weight in weights:
         widths = WeightWidths(weight, state, groups)
-        parts.append(CostPart(groups=widths.names, cost=_macs_at(by_layer[weight], widths)))
+        terms.append(CostTerm(groups=widths.names, cost=_macs_at(by_layer[weight], widths)))
     for group in groups:
         if group.product_macs:
-            parts.append(CostPart(groups=(group.name,), cost=_times(group.product_macs)))
+            terms.append(CostTerm(groups=(group.name,), cost=_times(group.product_macs)))
     whole = {group.name: np.array([group.filters]) for group in groups}
-    of_parts = sum(float(part.cost(*(whole[name] for name in part.groups)).item()) for part in parts)
-    return parts, macs_of(state) - of_parts
+    of_terms = sum(float(term.cost(*(whole[name] for name in term.groups)).item()) for term in terms)
+    return terms, macs_of(state) - of_terms
 
 
 def _sizes(state: ModelState) -> dict[str, Any]:

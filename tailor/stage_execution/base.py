@@ -99,7 +99,7 @@ def apply(stage: Stage, parent: ModelState | None, tensors: Tensors) -> ModelSta
     """
     assert parent is not None  # stages without a parent have a function of their own
     parts = sorted({name.partition("/")[0] for name in tensors})
-    stored: dict[str, Any] = {name: part(name, tensors) for name in parts}
+    stored: dict[str, Any] = {name: without_prefix(name, tensors) for name in parts}
     if "tensors" in stored:
         stored["tensors"] = parent.tensors | stored["tensors"]
     return replace(parent, **stored)
@@ -110,7 +110,7 @@ def add_prefix(part: str, tensors: Tensors) -> Tensors:
     return {f"{part}/{name}": tensor for name, tensor in tensors.items()}
 
 
-def part(name: str, tensors: Tensors) -> Tensors:
+def without_prefix(name: str, tensors: Tensors) -> Tensors:
     """The tensors of one part without the prefix; sorted, because safetensors' order differs between processes."""
     prefix = f"{name}/"
     names = sorted(full_name for full_name in tensors if full_name.startswith(prefix))

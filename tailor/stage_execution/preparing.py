@@ -18,7 +18,7 @@ from tailor.model.cost import macs_of
 from tailor.model.state import ModelState, Pixels, weights
 from tailor.networks import building, pretrained
 from tailor.pruning import budget_solver, surgery
-from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, part
+from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, without_prefix
 from tailor.stage_execution.tuning import train_all
 from tailor.stages import GroupRule
 from tailor.training.feature_maps import compared_layers
@@ -41,7 +41,7 @@ def compute_train_source(stage: stages.TrainSource, _parent: None, context: Stag
 
 @apply.register
 def apply_train_source(stage: stages.TrainSource, _parent: None, tensors: Tensors) -> ModelState:
-    state_dict = part("tensors", tensors)
+    state_dict = without_prefix("tensors", tensors)
     head = state_dict[f"{NETWORKS[stage.network].head}.weight"]
     return ModelState(
         network=stage.network,
@@ -62,7 +62,7 @@ def compute_load_weights(stage: stages.LoadWeights, _parent: None, context: Stag
 
 @apply.register
 def apply_load_weights(stage: stages.LoadWeights, _parent: None, tensors: Tensors) -> ModelState:
-    state_dict = part("tensors", tensors)
+    state_dict = without_prefix("tensors", tensors)
     head = state_dict[f"{NETWORKS[stage.network].head}.weight"]
     return ModelState(
         network=stage.network,
@@ -126,7 +126,7 @@ def compute_fit_head(stage: stages.FitHead, parent: ModelState, context: StageCo
 
 @apply.register
 def apply_fit_head(_stage: stages.FitHead, parent: ModelState, tensors: Tensors) -> ModelState:
-    head = part("tensors", tensors)
+    head = without_prefix("tensors", tensors)
     classes = len(head[f"{NETWORKS[parent.network].head}.weight"])
     return replace(parent, classes=classes, tensors=parent.tensors | head)
 
@@ -175,7 +175,7 @@ def own_parameters(state: ModelState) -> list[str]:
 
 @apply.register
 def apply_reinitialise(_stage: stages.Reinitialise, parent: ModelState, tensors: Tensors) -> ModelState:
-    return replace(parent, scores={}, alpha={}, momentum={}, kept=None, tensors=part("tensors", tensors))
+    return replace(parent, scores={}, alpha={}, momentum={}, kept=None, tensors=without_prefix("tensors", tensors))
 
 
 # --- DELTA's attention: the loss with each channel of the pre-trained network zeroed ---

@@ -27,7 +27,7 @@ from tailor.pruning.group_records import sites
 from tailor.pruning.knapsack_budget import knapsack, knapsack_by_table
 from tailor.pruning.latency_budget import least_removal
 from tailor.pruning.surgery import Group
-from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, part
+from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, without_prefix
 from tailor.stages import GroupRule
 from tailor.training.loop import group, optimiser_for, train
 
@@ -117,7 +117,7 @@ def compute_score_filters(stage: stages.ScoreFilters, parent: ModelState, contex
 
 @apply.register
 def apply_score_filters(_stage: stages.ScoreFilters, parent: ModelState, tensors: Tensors) -> ModelState:
-    return replace(parent, alpha={}, scores=part("scores", tensors))
+    return replace(parent, alpha={}, scores=without_prefix("scores", tensors))
 
 
 # --- surgery ---
@@ -241,7 +241,7 @@ def apply_any_pruning(
     parent: ModelState,
     tensors: Tensors,
 ) -> ModelState:
-    return surgery.slim(parent, part("kept", tensors), groups_of(parent, stage.rule))
+    return surgery.slim(parent, without_prefix("kept", tensors), groups_of(parent, stage.rule))
 
 
 def surgery_output(

@@ -16,7 +16,7 @@ from tailor.model import cost
 from tailor.model.cost import macs_of, original_macs
 from tailor.model.state import ModelState, weights
 from tailor.parallel.norm import set_norms
-from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, part
+from tailor.stage_execution.base import StageContext, StageOutput, Tensors, add_prefix, apply, compute, without_prefix
 from tailor.stages import Training
 from tailor.training import penalties
 from tailor.training.backward import Forward
@@ -162,7 +162,9 @@ def teaching_of(stage: stages.FineTune, context: StageContext) -> Teaching | Non
 
 @apply.register
 def apply_fine_tune(_stage: stages.FineTune, parent: ModelState, tensors: Tensors) -> ModelState:
-    return replace(parent, scores={}, tensors=part("tensors", tensors), momentum=part("momentum", tensors))
+    return replace(
+        parent, scores={}, tensors=without_prefix("tensors", tensors), momentum=without_prefix("momentum", tensors)
+    )
 
 
 # --- the operating point: the only place that reads the test split ---

@@ -12,7 +12,7 @@ from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.pruning.group_records import Group
 from tailor.pruning.groups import groups
-from tailor.pruning.latency_parts import predicted_ms
+from tailor.pruning.latency_terms import predicted_ms
 from tailor.pruning.weight_widths import WeightWidths
 from tailor.stages import GroupRule
 from transtailor.machine import cpu_name

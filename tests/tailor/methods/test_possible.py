@@ -21,7 +21,7 @@ from tailor.model.cost import macs_of, removed_macs_fraction
 from tailor.model.state import ModelState
 from tailor.networks import building
 from tailor.pruning import surgery
-from tailor.pruning.feasibility_count import parts_left, prunable, rules
+from tailor.pruning.feasibility_count import grid_terms, prunable, rules
 from tailor.stages import GroupRule
 from tests.tailor.trials import SHORT
 from tools.methods_table import random_pixels
@@ -45,7 +45,7 @@ def test_the_table_is_counted_anew(network: str) -> None:
     assert feasibility_table.table()[network] == rules(network)
     for known in feasibility_table.table()[network].values():
         whole = [1.0] * len(known.widths)
-        assert macs_left(known.parts, NETWORKS[network].input_shape, 5, whole) == NETWORKS[network].macs
+        assert macs_left(known.grids, NETWORKS[network].input_shape, 5, whole) == NETWORKS[network].macs
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_all_networks_are_in_the_table() -> None:
 
 def half_left(network: str, found: tuple[surgery.Group, ...], input_shape: tuple[int, ...]) -> float:
     widths = tuple({(g.filters, g.filters_each) for g in found})
-    return macs_left(parts_left(network, found, widths), input_shape, 5, [0.5] * len(widths))
+    return macs_left(grid_terms(network, found, widths), input_shape, 5, [0.5] * len(widths))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_the_table_holds_for_images_of_any_size(network: str) -> None:
         shape = (3, side_px, side_px + 31)
         whole = cost.macs(network, 5, cost.original_shapes(network, 5), shape)
         for known in feasibility_table.table()[network].values():
-            assert macs_left(known.parts, shape, 5, [1.0] * len(known.widths)) == whole
+            assert macs_left(known.grids, shape, 5, [1.0] * len(known.widths)) == whole
 
 
 @pytest.mark.check

@@ -8,7 +8,7 @@ import pytest
 
 from tailor.common.errors import ConfigError
 from tailor.pruning import knapsack
-from tailor.pruning.knapsack import TICKS, Choices, CostPart, Solution, solve
+from tailor.pruning.knapsack import TICKS, Choices, CostTerm, Solution, solve
 
 SCOPES = {
     "chain": [("a",), ("b", "a"), ("c", "b"), ("d", "c"), ("d",)],
@@ -19,18 +19,18 @@ SCOPES = {
 NETWORKS = [(kind, seed) for kind in SCOPES for seed in range(60)]
 
 
-def random_part(scope: tuple[str, ...], sizes: dict[str, int], numbers: np.random.Generator) -> CostPart:
-    """A part with costs on plateaus that do not always rise with the width."""
+def random_term(scope: tuple[str, ...], sizes: dict[str, int], numbers: np.random.Generator) -> CostTerm:
+    """A term with plateaus that do not always rise with the width."""
     table = numbers.integers(0, 6, [sizes[name] for name in scope]) * numbers.choice([1.0, 2.5, 7.3])
 
     def cost(*widths: np.ndarray) -> np.ndarray:
         picked: np.ndarray = table[tuple(np.broadcast_arrays(*(width - 1 for width in widths)))]
         return picked
 
-    return CostPart(groups=scope, cost=cost)
+    return CostTerm(groups=scope, cost=cost)
 
 
-def random_network(kind: str, seed: int) -> tuple[dict[str, Choices], list[CostPart], float]:
+def random_network(kind: str, seed: int) -> tuple[dict[str, Choices], list[CostTerm], float]:
     numbers = np.random.default_rng([seed, len(kind)])
     names = sorted({name for scope in SCOPES[kind] for name in scope})
     sizes = {name: int(numbers.integers(1, 5)) for name in names}
@@ -38,33 +38,33 @@ def random_network(kind: str, seed: int) -> tuple[dict[str, Choices], list[CostP
         name: Choices(widths=tuple(range(1, size + 1)), values=tuple(np.cumsum(numbers.random(size)).tolist()))
         for name, size in sizes.items()
     }
-    parts = [random_part(scope, sizes, numbers) for scope in SCOPES[kind]]
-    whole = sum(float(part.cost(*(np.array([sizes[name]]) for name in part.groups)).item()) for part in parts)
-    return choices, parts, max(1.0, whole * float(numbers.uniform(0.3, 1.1)))
+    terms = [random_term(scope, sizes, numbers) for scope in SCOPES[kind]]
+    whole = sum(float(term.cost(*(np.array([sizes[name]]) for name in term.groups)).item()) for term in terms)
+    return choices, terms, max(1.0, whole * float(numbers.uniform(0.3, 1.1)))
 
 
-def ticks(parts: list[CostPart], widths: dict[str, int], budget: float) -> int:
-    costs = [float(part.cost(*(np.array([widths[name]]) for name in part.groups)).item()) for part in parts]
+def ticks(terms: list[CostTerm], widths: dict[str, int], budget: float) -> int:
+    costs = [float(term.cost(*(np.array([widths[name]]) for name in term.groups)).item()) for term in terms]
     return sum(math.ceil(cost / (budget / TICKS) - 1e-9) for cost in costs)
 
 
-def brute_force(choices: dict[str, Choices], parts: list[CostPart], budget: float) -> float | None:
+def brute_force(choices: dict[str, Choices], terms: list[CostTerm], budget: float) -> float | None:
     """The largest importance of all combinations of widths within the budget; None if there is none."""
     best = None
     for picked in itertools.product(*(of_name.widths for of_name in choices.values())):
         widths = dict(zip(choices, picked, strict=True))
-        if ticks(parts, widths, budget) <= TICKS:
+        if ticks(terms, widths, budget) <= TICKS:
             value = sum(choices[name].values[width - 1] for name, width in widths.items())
             best = value if best is None else max(best, value)
     return best
 
 
-def checked(choices: dict[str, Choices], parts: list[CostPart], budget: float) -> Solution:
+def checked(choices: dict[str, Choices], terms: list[CostTerm], budget: float) -> Solution:
     """The solution, after a check that its value is that of its widths and that these are within the budget."""
-    solution = solve(choices, parts, budget)
+    solution = solve(choices, terms, budget)
     value = sum(choices[name].values[width - 1] for name, width in solution.widths.items())
     assert solution.value == pytest.approx(value)
-    assert ticks(parts, solution.widths, budget) <= TICKS
+    assert ticks(terms, solution.widths, budget) <= TICKS
     assert solution.cost <= budget * (1 + 1e-9)
     return solution
 
@@ -82,13 +82,13 @@ def test_it_is_the_best_of_all_combinations_of_240_networks() -> None:
 
 def compare_with_brute_force(kind: str, seed: int) -> bool:
     """Whether there is a solution."""
-    choices, parts, budget = random_network(kind, seed)
-    best = brute_force(choices, parts, budget)
+    choices, terms, budget = random_network(kind, seed)
+    best = brute_force(choices, terms, budget)
     if best is None:
         with pytest.raises(ConfigError, match="the budget is"):
-            solve(choices, parts, budget)
+            solve(choices, terms, budget)
         return False
-    solution = checked(choices, parts, budget)
+    solution = checked(choices, terms, budget)
     assert solution.way == "exact"
     assert solution.value == pytest.approx(best)
     return True
@@ -99,13 +99,13 @@ def test_without_room_for_an_exact_solution_the_widths_are_feasible_and_never_be
 ) -> None:
     shares = []
     for kind, seed in NETWORKS[::6]:
-        choices, parts, budget = random_network(kind, seed)
-        best = brute_force(choices, parts, budget)
+        choices, terms, budget = random_network(kind, seed)
+        best = brute_force(choices, terms, budget)
         if best is None:
             continue
         monkeypatch.setattr(knapsack, "MOST_ASSIGNMENTS", 0)
         try:
-            solution = checked(choices, parts, budget)
+            solution = checked(choices, terms, budget)
         except ConfigError:  # costs that do not rise with the width: it may find none where there is one
             continue
         assert solution.way == "iterated"
@@ -117,12 +117,12 @@ def test_without_room_for_an_exact_solution_the_widths_are_feasible_and_never_be
 
 def test_what_no_width_changes_is_part_of_the_budget() -> None:
     choices = {"a": Choices(widths=(1, 2), values=(1.0, 2.0))}
-    parts = [CostPart(groups=("a",), cost=lambda a: 1.0 * a)]
-    assert solve(choices, parts, budget=5.0, constant=3.0).widths == {"a": 2}
-    assert solve(choices, parts, budget=4.9, constant=3.0) == Solution(
+    terms = [CostTerm(groups=("a",), cost=lambda a: 1.0 * a)]
+    assert solve(choices, terms, budget=5.0, constant=3.0).widths == {"a": 2}
+    assert solve(choices, terms, budget=4.9, constant=3.0) == Solution(
         widths={"a": 1}, value=1.0, cost=4.0, way="exact"
     )
     with pytest.raises(
         ConfigError, match=r"budget is 3, and with each group at its smallest width 4 are left, .* 3 do"
     ):
-        solve(choices, parts, budget=3.0, constant=3.0)
+        solve(choices, terms, budget=3.0, constant=3.0)

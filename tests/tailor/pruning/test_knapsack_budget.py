@@ -1,4 +1,4 @@
-"""A budget in MACs met by the knapsack: its parts against networks that are really slimmed, and trials."""
+"""A budget in MACs met by the knapsack: its terms against networks that are really slimmed, and trials."""
 
 import math
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from tailor.pruning import surgery
 from tailor.pruning.budget_solver import Budget, Ranking, lowest_of_all, minimums
 from tailor.pruning.group_records import Group
 from tailor.pruning.groups import groups
-from tailor.pruning.knapsack_budget import MOST_WIDTHS, knapsack, macs_parts, widths_of
+from tailor.pruning.knapsack_budget import MOST_WIDTHS, knapsack, macs_terms, widths_of
 from tailor.stages import GroupRule
 from tests.tailor.trials import short_trial
 
@@ -39,15 +39,15 @@ def whole(network: str, shape: tuple[int, ...], rule: GroupRule) -> tuple[ModelS
 
 
 def parts_equal_slimmed(network: str, shape: tuple[int, ...], rule: GroupRule) -> None:
-    """Three random sets of widths: the sum of the parts is the MACs of the state that lost these filters."""
+    """Three random sets of widths: the sum of the terms is the MACs of the state that lost these filters."""
     state, found = whole(network, shape, rule)
-    parts, constant = macs_parts(state, found)
+    terms, constant = macs_terms(state, found)
     draw = generator(0, "test knapsack")
     for _ in range(3):
         kept = {g.name: torch.arange(int(torch.randint(1, g.filters + 1, (), generator=draw))) for g in found}
         widths = {name: np.array([len(stays)]) for name, stays in kept.items()}
-        of_parts = sum(float(part.cost(*(widths[name] for name in part.groups)).item()) for part in parts)
-        assert of_parts + constant == pytest.approx(macs_of(surgery.slim(state, kept, found)), rel=1e-9, abs=len(parts))
+        of_terms = sum(float(term.cost(*(widths[name] for name in term.groups)).item()) for term in terms)
+        assert of_terms + constant == pytest.approx(macs_of(surgery.slim(state, kept, found)), rel=1e-9, abs=len(terms))
 
 
 @pytest.mark.parametrize("network", EMBEDDED)

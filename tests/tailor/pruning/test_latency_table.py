@@ -20,7 +20,7 @@ from tailor.execution.runner import StageEvent
 from tailor.execution.weights_check import refuse_missing
 from tailor.pruning import surgery
 from tailor.pruning.knapsack_budget import knapsack_by_table
-from tailor.pruning.latency_parts import latency_parts, predicted_ms
+from tailor.pruning.latency_terms import latency_terms, predicted_ms
 from tailor.stages import GroupRule, PruneByTable
 from tests.tailor.latency_tables import COUPLED, made_up_table, whole, written
 from tests.tailor.trials import planned_stages, short_trial
@@ -35,7 +35,7 @@ def prediction_equals_slimmed(network: str, shape: tuple[int, ...]) -> None:
     """Three sets of measured widths: the sum of the parts is the sum of the cells of the network without the others."""
     table = made_up_table(network, shape, COUPLED)
     state, found = whole(network, shape, COUPLED)
-    parts, constant_ms = latency_parts(table, state, found)
+    parts, constant_ms = latency_terms(table, state, found)
     draw = generator(0, "test table")
     for _ in range(3):
         widths = {}
@@ -135,12 +135,12 @@ def test_a_table_of_something_else_is_refused(tmp_path: Path) -> None:
         refuse_missing([trial(*written(other_network, tmp_path))])
     state, found = whole("digits_resnet", (1, 8, 8), GroupRule())
     with pytest.raises(ConfigError, match="this network has another layer"):
-        latency_parts(other_network, state, found)
+        latency_terms(other_network, state, found)
     with pytest.raises(ConfigError, match="the table is for inputs"):
-        latency_parts(other_network.replace(input_shape=(1, 9, 9)), state, found)
+        latency_terms(other_network.replace(input_shape=(1, 9, 9)), state, found)
     with pytest.raises(ConfigError, match=r"the table has no widths of .*residual and --linear"):
         table = made_up_table("digits_resnet", (1, 8, 8), GroupRule())
-        latency_parts(table.replace(widths={}), state, found)
+        latency_terms(table.replace(widths={}), state, found)
 
 
 def test_a_missing_cell_is_no_number(table: LatencyTable) -> None:

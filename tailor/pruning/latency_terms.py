@@ -1,4 +1,4 @@
-"""The milliseconds of a network by parts, from a table of measured blocks: nothing is timed."""
+"""The milliseconds of a network as terms, from a table of measured blocks: nothing is timed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,26 +11,26 @@ from tailor.config.latency_table import LatencyTable, PricedBlock
 from tailor.model.cost import macs_by_layer
 from tailor.model.state import ModelState
 from tailor.pruning.group_records import Group
-from tailor.pruning.knapsack import CostPart
+from tailor.pruning.knapsack import CostTerm
 from tailor.pruning.weight_widths import WeightWidths
 
 
-def latency_parts(table: LatencyTable, state: ModelState, groups: tuple[Group, ...]) -> tuple[list[CostPart], float]:
-    """Return a part for each block whose widths a group changes, and the milliseconds of all else.
+def latency_terms(table: LatencyTable, state: ModelState, groups: tuple[Group, ...]) -> tuple[list[CostTerm], float]:
+    """Return a term for each block whose widths a group changes, and the milliseconds of all else.
 
     Raises:
         ConfigError: the table is of another network, input or head, or lacks a cell.
     """
     refuse_other_network(table, state, groups)
-    parts = []
+    terms = []
     constant_ms = table.constant_ms
     for block in table.blocks:
         widths = WeightWidths(block.weight, state, groups)
         if not widths.names:
             constant_ms += table.cell_ms(block, *widths.at())
             continue
-        parts.append(CostPart(groups=widths.names, cost=_cost(table, block, widths)))
-    return parts, constant_ms
+        terms.append(CostTerm(groups=widths.names, cost=_cost(table, block, widths)))
+    return terms, constant_ms
 
 
 def predicted_ms(table: LatencyTable, state: ModelState) -> float:
