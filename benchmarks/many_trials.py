@@ -36,7 +36,7 @@ MB = 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class Sample:
     """The driver at one moment; memory is what is resident."""
 
     trials: int  # that have ended
@@ -54,34 +54,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     trials, parts = (QUICK_TRIALS, QUICK_PARTS) if options.quick else (TRIALS, PARTS)
     with tempfile.TemporaryDirectory() as name:
-        looks = observe(trials, options.slots, Path(name), options.stages, options.predictions)
+        samples = observe(trials, options.slots, Path(name), options.stages, options.predictions)
         most_files = max(len(list(table.iterdir())) for table in (Path(name) / "runs" / NAME / "tables").iterdir())
         ends_s = [at_s for at_s, what, _ in read_moments(Path(name)) if what == "end"]
-    write(table(looks, ends_s, parts, most_files), options.out)
+    write(table(samples, ends_s, parts, most_files), options.out)
     return 0
 
 
-def observe(trials: int, slots: int, folder: Path, stages: int = 1, predictions: int = 0) -> list[Look]:
+def observe(trials: int, slots: int, folder: Path, stages: int = 1, predictions: int = 0) -> list[Sample]:
     """Observations of the driver in a separate process while it ran this many empty trials.
 
     Raises:
         RuntimeError: a trial did not finish.
     """
-    looks: list[Look] = []
+    samples: list[Sample] = []
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         driver = psutil.Process(process.submit(os.getpid).result())
         running: Future[float] = process.submit(run_ours, trials, slots, folder, stages, predictions)
         while not wait([running], LOOK_EVERY_S).done:
-            seen = look(driver, folder) if (folder / FILE).exists() else None
+            seen = sample(driver, folder) if (folder / FILE).exists() else None
             if seen is not None and seen.head_mb:  # Ray has not ended yet
-                looks.append(seen)
-                if len(looks) % 120 == 1:
+                samples.append(seen)
+                if len(samples) % 120 == 1:
                     print(seen, file=sys.stderr, flush=True)
         running.result()
-    return looks
+    return samples
 
 
-def look(driver: psutil.Process, folder: Path) -> Look:
+def sample(driver: psutil.Process, folder: Path) -> Sample:
     """The driver now, and how many trials have noted their end."""
     ended = (folder / FILE).read_text().count(" end ")
     head_mb = 0.0
@@ -89,14 +89,16 @@ def look(driver: psutil.Process, folder: Path) -> Look:
         with suppress(psutil.NoSuchProcess):
             head_mb += child.memory_info().rss / MB if child.name() == HEAD else 0.0
     times = driver.cpu_times()
-    return Look(trials=ended, cpu_s=times.user + times.system, driver_mb=driver.memory_info().rss / MB, head_mb=head_mb)
+    return Sample(
+        trials=ended, cpu_s=times.user + times.system, driver_mb=driver.memory_info().rss / MB, head_mb=head_mb
+    )
 
 
-def table(looks: Sequence[Look], ends_s: Sequence[float], parts: int, most_files: int) -> Measured:
+def table(samples: Sequence[Sample], ends_s: Sequence[float], parts: int, most_files: int) -> Measured:
     """A row for each part of the trials, and the two rows with goals.
 
     Args:
-        looks: in the order of time.
+        samples: in the order of time.
         ends_s: of the trials, ascending.
         parts: how many, two or more.
         most_files: of one table, at the end.
@@ -108,14 +110,14 @@ def table(looks: Sequence[Look], ends_s: Sequence[float], parts: int, most_files
     rows: list[tuple[Cell, ...]] = []
     walls_s, cpus_s = [], []
     for end in range(size, len(ends_s) + 1, size):
-        seen = [moment for moment in looks if end - size <= moment.trials <= end]
+        seen = [moment for moment in samples if end - size <= moment.trials <= end]
         if len(seen) < 2 or seen[0].trials == seen[-1].trials:
-            raise ValueError(f"{len(seen)} look(s) at the driver in the {size} trials before {end}: give more trials")
+            raise ValueError(f"{len(seen)} sample(s) of the driver in the {size} trials before {end}: give more trials")
         first, last = seen[0], seen[-1]
         walls_s.append((ends_s[end - 1] - ends_s[max(end - size - 1, 0)]) / size)
         cpus_s.append((last.cpu_s - first.cpu_s) / (last.trials - first.trials))
         rows.append((f"until {end:,}", walls_s[-1], cpus_s[-1], last.driver_mb, last.head_mb, None, None))
-    most_mb, growth = max(moment.driver_mb for moment in looks), walls_s[-1] / walls_s[1]
+    most_mb, growth = max(moment.driver_mb for moment in samples), walls_s[-1] / walls_s[1]
     goal = f"memory < {GOAL_GB:g} GB"
     rows.append(("the most", None, None, most_mb, None, goal, verdict(most_mb * MB < GOAL_GB * 1e9)))
     goal = f"time <= {GOAL_GROWTH:g}"

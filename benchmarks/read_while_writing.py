@@ -60,7 +60,7 @@ class Seen:
         """Whether readers have read, and the promise was never broken."""
         return self.reads > 0 and self.rows_twice + self.rows_missing + self.older_rows_shown + self.errors == 0
 
-    def look(self, rows: pa.Table, least: int) -> None:
+    def compare(self, rows: pa.Table, least: int) -> None:
         """Counts what is wrong with rows of which there must be at least so many."""
         numbers = rows["number"].to_pylist()
         there = set(numbers)
@@ -144,7 +144,7 @@ def _read(run: Path, durable: Any, stop: Any, answers: Any, ready: Any) -> None:
         least = durable.value
         try:
             with load(run) as tables:
-                seen.look(tables.arrow("SELECT number, detail FROM events"), least)
+                seen.compare(tables.arrow("SELECT number, detail FROM events"), least)
                 (trial,) = tables.rows("SELECT attempts FROM trials")
             seen.older_rows_shown += trial["attempts"] < max(least, attempts)
             attempts = trial["attempts"]
@@ -166,7 +166,7 @@ def _read_plainly(run: Path, durable: Any, stop: Any, answers: Any, ready: Any) 
         except Exception:  # noqa: BLE001  # each reader has its own
             seen.read_again += 1
         else:
-            seen.look(rows, least)
+            seen.compare(rows, least)
     answers.put(seen)
 
 

@@ -97,7 +97,7 @@ class Soak:
             there = processes_by_kind(launch.pid)
             if now_s > strike_s and self._strike(there, now_s):
                 strike_s = now_s + self.chance.uniform(*PAUSE_S)
-            self._look(there, now_s - began_s)
+            self._sample(there, now_s - began_s)
             time.sleep(LOOK_EVERY_S)
 
     def _strike(self, there: Mapping[str, list[psutil.Process]], now_s: float) -> bool:
@@ -124,7 +124,7 @@ class Soak:
         print(f"{how} of {what}", flush=True)
         return True
 
-    def _look(self, there: Mapping[str, list[psutil.Process]], at_s: float) -> None:
+    def _sample(self, there: Mapping[str, list[psutil.Process]], at_s: float) -> None:
         if not {DRIVER, HEAD, RAYLET} <= there.keys():  # Ray is starting, or gone
             return
         (driver, *_), (head, *_), (raylet, *_) = (there[name] for name in (DRIVER, HEAD, RAYLET))

@@ -51,7 +51,7 @@ class Held:
         self._run = sweep.place
         self.spans: dict[str, tuple[float, float]] = {}  # by the job's id
 
-    def look(self) -> None:
+    def sample(self) -> None:
         """Notes the jobs that run now."""
         now_s = time.time()
         for job in self._run.jobs():
@@ -100,7 +100,7 @@ def measure(minutes: float, lose_every_s: float, seed: int) -> Measured:
         began_s = time.time()
         lost, next_s = 0, began_s + lose_every_s
         while time.time() < began_s + minutes * 60:
-            held.look()
+            held.sample()
             if time.time() > next_s and disturber.worker_cancelled() is not None:
                 lost, next_s = lost + 1, next_s + lose_every_s
             time.sleep(LOOK_EVERY_S)

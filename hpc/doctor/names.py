@@ -60,7 +60,7 @@ class NamesWatch:
         for path in (self._opened, self._bare):
             make_folder(path.parent)
         self._seen_s: dict[Path, float] = {}
-        self._look()
+        self._sees_both()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
@@ -73,7 +73,7 @@ class NamesWatch:
         late_s = {path: max(0.0, seen_s - made.time_s) for path, seen_s in self._seen_s.items()}
         return late_finding(late_s.get(self._opened), late_s.get(self._bare))
 
-    def _look(self) -> bool:
+    def _sees_both(self) -> bool:
         """Look for the names; return whether both have been seen."""
         for path, looks in ((self._opened, is_there), (self._bare, Path.exists)):
             if path not in self._seen_s and looks(path):
@@ -82,7 +82,7 @@ class NamesWatch:
 
     def _watch(self) -> None:
         with suppress(WaitedTooLong, OSError):
-            wait_for(self._look, "files of the login node", NAMES_LIMIT_S, poll_s=POLL_S, tell=None)
+            wait_for(self._sees_both, "files of the login node", NAMES_LIMIT_S, poll_s=POLL_S, tell=None)
 
 
 _ADVICE = "mount it without nocto (NFS), or with actimeo=1 (SMB, FUSE); or give another folder: --folder"

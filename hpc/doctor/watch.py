@@ -50,7 +50,7 @@ class Watch:
         reason = ""
         state: JobState
 
-        def is_settled() -> bool:
+        def is_decided() -> bool:
             nonlocal state, reason
             state = self.state()
             is_new = state.reason == "None" and state.state != "CONFIGURING"
@@ -61,7 +61,7 @@ class Watch:
             return state.state not in WAITS or state.waits_for_good
 
         try:
-            wait_for(is_settled, "its start", limit_s, poll_s=LOOK_EVERY_S, poll_to_s=LATER_EVERY_S, tell=None)
+            wait_for(is_decided, "its start", limit_s, poll_s=LOOK_EVERY_S, poll_to_s=LATER_EVERY_S, tell=None)
         except WaitedTooLong:
             advice = "wait for room in the cluster and try again, or give it longer: --limit-s"
             return failure(f"it did not start in {limit_s:g} s: {reason}", advice)

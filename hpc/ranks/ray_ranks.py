@@ -190,7 +190,7 @@ class RayRanks(RankGroup):
             if not ready and left_s >= WATCH_S:
                 if self._watch is not None:
                     self._watch()
-                heartbeats = heartbeats_of_ranks.look()
+                heartbeats = heartbeats_of_ranks.newest()
                 if watchdog.is_hung(heartbeats):
                     raise watchdog.hang_error(self._stacks(), self._suspended_ranks())
                 yield heartbeats[0]
@@ -246,7 +246,7 @@ class _Heartbeats:
         self._answers: list[Any] = [None] * len(actors)  # Ray's references; None before the first question
         self._newest = [Heartbeat()] * len(actors)
 
-    def look(self) -> list[Heartbeat]:
+    def newest(self) -> list[Heartbeat]:
         """Take the new answers, ask again, and return the newest heartbeats; does not wait."""
         for rank, actor in enumerate(self._actors):
             if self._answers[rank] is not None:

@@ -9,7 +9,7 @@ from results.arms.problem import Problem
 from results.errors import ResultsError
 from results.statistics.sequential import Verdict
 from results.store.reader import Run
-from results.store.spec_file import settle_tables
+from results.store.spec_file import settle_settings
 from results.text.names import at_budget
 
 LOOKS = "SELECT * EXCLUDE (code_digest, written_at) FROM looks ORDER BY look, comparison"
@@ -147,7 +147,7 @@ def has_several_families(run: Run) -> bool:
 
 def is_settled_run(run: Run) -> bool:
     """Whether seeds were added to a run, or to one of several, until its comparisons were settled."""
-    return bool(settle_tables(run)) or bool(run.rows("SELECT look FROM looks LIMIT 1"))
+    return bool(settle_settings(run)) or bool(run.rows("SELECT look FROM looks LIMIT 1"))
 
 
 def last_looks(run: Run) -> Mapping[Comparison, RecordedLook]:

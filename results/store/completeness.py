@@ -4,7 +4,7 @@ from typing import Any
 
 from results.errors import ResultsError
 from results.store.reader import Run
-from results.store.spec_file import settle_tables
+from results.store.spec_file import settle_settings
 from transtailor.documents import read_json
 from transtailor.shell import command
 
@@ -24,7 +24,7 @@ def is_over(run: Run) -> bool:
     only with this event: whenever a batch has ended, no trial is open until the next one is planned.
     """
     (row,) = run.rows(OPEN)
-    adds_trials = row["proposals"] or settle_tables(run)
+    adds_trials = row["proposals"] or settle_settings(run)
     ended = row["planned"] > 0 and row["open"] == 0 and not adds_trials
     return bool(ended or row["last_event"] == "stopped")
 

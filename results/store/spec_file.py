@@ -7,7 +7,7 @@ from results.store.reader import Run
 from transtailor.documents import DocumentError, read_toml
 
 
-def settle_tables(run: Run) -> dict[str, Mapping[str, Any]]:
+def settle_settings(run: Run) -> dict[str, Mapping[str, Any]]:
     """Return the table [settle] of each run whose spec has one, by the run's name.
 
     A folder without a spec that can be read has none: only its rows count.

@@ -24,7 +24,7 @@ ROOM_TO_RESUME = 2  # times the reserve, so that a sweep does not pause and resu
 SLACK_FRACTION = 0.2  # a plan's bytes are an estimate
 SLACK_BYTES = 100 * 10**6
 CHECK_EVERY_S = 30.0
-LOOK_LIMIT_S = 2.0  # a longer measurement continues in its thread; the sweep uses the last result meanwhile
+MEASURE_LIMIT_S = 2.0  # a longer measurement continues in its thread; the sweep uses the last result meanwhile
 WALK_SHARE = 0.02  # of the time may be spent on adding up the files of a folder
 
 
@@ -108,7 +108,7 @@ class DiskGuard:
         self._max_disk_gb = max_disk_gb
         self._why: str | None = None
         self._next_s = float("-inf")
-        self._look: Future[Room] | None = None  # the measurement that runs
+        self._measurement: Future[Room] | None = None  # the measurement that runs
         self._begun_s = 0.0
         self._is_long = False
 
@@ -123,16 +123,16 @@ class DiskGuard:
         Raises:
             OSError: the folder cannot be read.
         """
-        if self._look is None and time.monotonic() >= self._next_s:
-            self._look = start_in_thread(lambda: room_in(self._folder, self._max_disk_gb))
+        if self._measurement is None and time.monotonic() >= self._next_s:
+            self._measurement = start_in_thread(lambda: room_in(self._folder, self._max_disk_gb))
             self._begun_s = time.monotonic()
-        if self._look is not None and wait([self._look], 0.0 if self._is_long else LOOK_LIMIT_S).done:
-            room = self._look.result(0)
-            self._look = None
+        if self._measurement is not None and wait([self._measurement], 0.0 if self._is_long else MEASURE_LIMIT_S).done:
+            room = self._measurement.result(0)
+            self._measurement = None
             self._why = why_pause(room, needed_bytes, is_paused=self._why is not None)
             looked_s = time.monotonic()
             self._next_s = looked_s + max(CHECK_EVERY_S, (looked_s - self._begun_s) / WALK_SHARE)
-        self._is_long = self._look is not None
+        self._is_long = self._measurement is not None
         return self._why
 
 

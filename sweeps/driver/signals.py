@@ -38,7 +38,7 @@ class StopSignals:
         self._file = file
         self._on_stop = on_stop
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="stop", daemon=True)
+        self._thread = threading.Thread(target=self._watch_file, name="stop", daemon=True)
         self._interruptible = False
         self._previous: dict[signal.Signals, Any] = {}
         self._hook_before: Callable[[Any], object]
@@ -83,7 +83,7 @@ class StopSignals:
         finally:
             self._interruptible = False
 
-    def _look(self) -> None:
+    def _watch_file(self) -> None:
         """Look for the file until the sweep is over or a stop was asked for, and tell who asked."""
         while self.received is None and not self._over.wait(LOOK_EVERY_S):
             with suppress(OSError):  # a file system that does not answer is asked again

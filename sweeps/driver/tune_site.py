@@ -244,7 +244,7 @@ class _TuneSearcher(Searcher):
         if now_s - self._checked_s > CHECK_EVERY_S:
             self._checked_s = now_s
             self._pool.check()
-            self._settle_deaths()
+            self._pass_on_deaths()
             self._pool.want(self._sweep_state.could_run)
             if len(self._running) > self._pool.slots:  # one of them has lost its slot
                 self._has_slot_since_s = {trial_id: now_s for trial_id in self._has_slot_since_s}
@@ -294,9 +294,9 @@ class _TuneSearcher(Searcher):
     def _note_death(self, trial_id: str, cause: str, log_tail: str | None, nodes: tuple[str, ...]) -> None:
         death = _Death(trial_id=trial_id, cause=cause, log_tail=log_tail, nodes=nodes, at_s=time.monotonic())
         self._deaths.append(death)
-        self._settle_deaths()
+        self._pass_on_deaths()
 
-    def _settle_deaths(self) -> None:
+    def _pass_on_deaths(self) -> None:
         """Pass on the deaths of lost nodes, and those that their nodes have outlived: these are the trials' fault."""
         undecided = []
         for death in self._deaths:

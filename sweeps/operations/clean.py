@@ -1,7 +1,6 @@
 """Remove files of a run or a cache that are no longer needed; print what was removed and its size.
 
-Of a run, whose tables are settled first: what these were before, and checkpoints and private caches of trials that are
-finished or stopped.
+Of a run: checkpoints and private caches of trials that are finished or stopped, and what writers left behind.
 Of a cache: stages that no run below a given folder has planned or run.
 """
 

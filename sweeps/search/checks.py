@@ -16,7 +16,7 @@ from tailor.config.trial import TrialConfig
 from tailor.execution.dry_run import dry_run
 from tailor.stages import PruneToLatency
 
-MOST_LOOKED_AT = 2_000  # settings; of larger spaces as many, and each value of each axis
+MOST_TRIED = 2_000  # settings; of larger spaces as many, and each value of each axis
 
 
 def refuse_impossible(spec: Spec) -> None:
@@ -36,7 +36,7 @@ def refuse_impossible(spec: Spec) -> None:
     _refuse_more_than_end(spec)
     space = space_of(spec)
     changes = Changes(spec)
-    _look_at(spec, space, changes, lambda: changes.are_all_known)
+    _note_changes(spec, space, changes, lambda: changes.are_all_known)
     changes.check_exclusions(sampled=_is_large(space))
     changes.check_assignments()
     for config in _configs(spec, space):
@@ -59,13 +59,15 @@ def refuse_overridden(spec: Spec) -> None:
         SpecError: with what to type.
     """
     changes = Changes(spec)
-    _look_at(spec, space_of(spec), changes, lambda: changes.assignments_are_known)  # none to expand without a --set
+    _note_changes(
+        spec, space_of(spec), changes, lambda: changes.assignments_are_known
+    )  # none to expand without a --set
     changes.check_assignments()
 
 
-def _look_at(spec: Spec, space: Space, changes: Changes, is_enough: Callable[[], bool]) -> None:
+def _note_changes(spec: Spec, space: Space, changes: Changes, is_enough: Callable[[], bool]) -> None:
     """Let `changes` note settings until they are enough."""
-    for setting in _settings_to_look_at(space):
+    for setting in _settings_to_note_changes(space):
         for seed in space.seeds:
             if is_enough():
                 return
@@ -73,7 +75,7 @@ def _look_at(spec: Spec, space: Space, changes: Changes, is_enough: Callable[[],
                 expand_one(spec, setting.variant, {**setting.values, "seed": seed}, changes)
 
 
-def _settings_to_look_at(space: Space) -> Iterator[SearchCandidate]:
+def _settings_to_note_changes(space: Space) -> Iterator[SearchCandidate]:
     """Yield all settings; of a large space each value of each axis once, and some settings more."""
     size = sum(space.sizes)
     if not _is_large(space):
@@ -81,12 +83,12 @@ def _settings_to_look_at(space: Space) -> Iterator[SearchCandidate]:
             yield space.at(number)
         return
     yield from _each_value_once(space)
-    for number in range(MOST_LOOKED_AT):
-        yield space.at(stream(number, "looked at") % size)
+    for number in range(MOST_TRIED):
+        yield space.at(stream(number, "tried") % size)
 
 
 def _is_large(space: Space) -> bool:
-    return sum(space.sizes) > MOST_LOOKED_AT
+    return sum(space.sizes) > MOST_TRIED
 
 
 def _refuse_other_than_choices(spec: Spec) -> None:

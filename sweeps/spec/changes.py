@@ -42,7 +42,7 @@ class Changes:
                 is_excluded = True
         return is_excluded
 
-    def look_at(self, settings: Mapping[str, Any], label: str) -> None:
+    def remember(self, settings: Mapping[str, Any], label: str) -> None:
         """Keep a trial, excluded or not, for messages about exclusions."""
         if self._exclusions:
             self._trials.append({**settings, "label": label})

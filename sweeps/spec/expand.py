@@ -173,7 +173,7 @@ def _trial_unless_excluded(
             return None
         changes.keep(combination.raw)
         raise
-    changes.look_at(trial.settings.values, trial.label)
+    changes.remember(trial.settings.values, trial.label)
     if changes.excludes(trial.settings.values, trial.label) or is_excluded:
         return None
     changes.keep(combination.raw)

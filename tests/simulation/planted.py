@@ -211,7 +211,7 @@ PLANTED = (
     ),
     Planted(
         "a death counts before Ray has named its node",
-        f"{TUNE}:_TuneSearcher._settle_deaths",
+        f"{TUNE}:_TuneSearcher._pass_on_deaths",
         "time.monotonic() - death.at_s >= self._pool.node_death_s",
         "True",
     ),
