@@ -89,9 +89,8 @@ def sample(driver: psutil.Process, folder: Path) -> Sample:
         with suppress(psutil.NoSuchProcess):
             head_mb += child.memory_info().rss / MB if child.name() == HEAD else 0.0
     times = driver.cpu_times()
-    return Sample(
-        trials=ended, cpu_s=times.user + times.system, driver_mb=driver.memory_info().rss / MB, head_mb=head_mb
-    )
+    driver_mb = driver.memory_info().rss / MB
+    return Sample(trials=ended, cpu_s=times.user + times.system, driver_mb=driver_mb, head_mb=head_mb)
 
 
 def table(samples: Sequence[Sample], ends_s: Sequence[float], parts: int, most_files: int) -> Measured:

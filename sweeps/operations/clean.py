@@ -1,6 +1,7 @@
 """Remove files of a run or a cache that are no longer needed; print what was removed and its size.
 
-Of a run: checkpoints and private caches of trials that are finished or stopped, and what writers left behind.
+Of a run: checkpoints and private caches of trials that are finished or stopped, replaced versions of tables, and
+files that a killed process left half-written.
 Of a cache: stages that no run below a given folder has planned or run.
 """
 

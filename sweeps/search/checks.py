@@ -59,9 +59,8 @@ def refuse_overridden(spec: Spec) -> None:
         SpecError: with what to type.
     """
     changes = Changes(spec)
-    _note_changes(
-        spec, space_of(spec), changes, lambda: changes.assignments_are_known
-    )  # none to expand without a --set
+    # Without a --set none is expanded.
+    _note_changes(spec, space_of(spec), changes, lambda: changes.assignments_are_known)
     changes.check_assignments()
 
 
