@@ -55,7 +55,10 @@ UNITS = {  # a key that matches, and the unit of its value
 LARGEST_SEED = 2**63
 Row = tuple[str, str, str, str, str]
 # Keys that are no field of a model: they are read before there is one.
-EXTENDS_MEANING = "The path of another spec, relative to this one; this file's values replace its values."
+EXTENDS_MEANING = (
+    "The path of another spec, relative to this one, or the name of a shipped one; this file's values replace its"
+    " values."
+)
 EXTENDS: Row = ("`extends`", "text", "none", "", EXTENDS_MEANING)
 POINTS_MEANING = "What differs between several numbers of one table; each has keys of this section."
 OWN_RATE: Row = (

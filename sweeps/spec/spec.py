@@ -203,9 +203,13 @@ def _checked(document: dict[str, Any], where: str, **source: Any) -> Spec:
 
 def find_spec(name: Path) -> Path:
     """Return the file that was typed, or the shipped spec of that name if it does not exist: `demo`, `tour`."""
-    shipped = SPECS / f"{name}.toml"
-    is_bare_name = name.parent == Path()
-    if is_bare_name and not name.is_file() and shipped.is_file():
+    return _shipped_if_absent(name, name)
+
+
+def _shipped_if_absent(name: Path, typed: Path) -> Path:
+    """Return a file; if it is not there and a bare name was typed for it, the shipped spec of that name."""
+    shipped = SPECS / f"{typed}.toml"
+    if typed.parent == Path() and not name.is_file() and shipped.is_file():
         return shipped
     return name
 
@@ -238,7 +242,8 @@ def _completed(document: dict[str, Any], path: Path, extended_by: tuple[Path, ..
         raise SpecError(f'{path.name} extends: given {base_name!r}; type a path, as in extends = "demo.toml"')
     if "name" not in document:
         raise SpecError(f'{path.name}: has no name; type name = "{path.stem}" (its run folder) at the top')
-    base = _read_document(path.parent / base_name, (*extended_by, path))
+    base_path = _shipped_if_absent(path.parent / base_name, Path(base_name))
+    base = _read_document(base_path, (*extended_by, path))
     tables = {table: base[table] | document[table] for table in ("axes", "tuning")}
     tables["imports"] = list(dict.fromkeys(base["imports"] + document["imports"]))
     return merge_tables(base, document) | tables

@@ -10,7 +10,7 @@ import pytest
 from sweeps.errors import SpecError
 from sweeps.spec.expand import Expanded, expand
 from sweeps.spec.nested import merge_tables
-from sweeps.spec.spec import EMBEDDED_SPEC, Spec, load_spec
+from sweeps.spec.spec import EMBEDDED_SPEC, SPECS, Spec, load_spec
 from sweeps.spec.toml_text import toml_value
 from tailor.common.errors import ConfigError
 from tests.sweeps.conftest import WriteSpec
@@ -117,6 +117,15 @@ def test_extends_takes_over_what_it_does_not_say(write_spec: WriteSpec, tmp_path
     spec = load_spec(path)
     assert (spec.name, spec.resources.ranks) == ("more", 2)
     assert trials_of(spec) == [(label, "digits_vgg", 5) for label in ("head_only", "prune l1", "prune random")]
+
+
+def test_extends_takes_a_shipped_spec_by_its_name_unless_a_file_has_it(write_spec: WriteSpec) -> None:
+    more = write_spec('name = "more"\nextends = "tour"', "more.toml")
+    assert len(trials_of(load_spec(more))) == len(trials_of(load_spec(SPECS / "tour.toml")))
+    write_spec(name="tour")
+    assert len(trials_of(load_spec(more))) == 6
+    with pytest.raises(SpecError, match="no such spec: .*tuor"):
+        load_spec(write_spec('name = "more"\nextends = "tuor"', "more.toml"))
 
 
 def test_equal_sections_of_trials_are_one_object() -> None:
