@@ -40,7 +40,7 @@ def _points() -> Iterator[str]:
     yield "## points"
     yield ""
     yield "A view, and the file `points.parquet` of a run: a row for each operating point of the finished trials, with"
-    yield "columns of `operating_points`, those below, and one for each setting of the trial, such as"
+    yield "most columns of `operating_points`, those below, and one for each setting of the trial, such as"
     yield "`optimisation_learning_rate`. How to use it: [reading](reading.md#one-tidy-table)."
     yield ""
     yield from _columns(VIEWS["points"])

@@ -1,4 +1,7 @@
-"""Rows of one table as records or in Arrow: checked by its columns, stamped, and put in the place of others."""
+"""Rows of one table as records or in Arrow: checked by its columns, stamped, and put in the place of others.
+
+What is in the rows of a stage is decided in `sweeps/driver/stage_rows.py`.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

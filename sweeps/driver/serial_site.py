@@ -5,7 +5,7 @@ import socket
 from hpc.ranks.process_ranks import ProcessRanks
 from sweeps.driver.signals import StopSignals
 from sweeps.driver.sweep_state import SweepState
-from sweeps.scheduling.order import Blocked
+from sweeps.scheduling.trial_queue import Blocked
 from sweeps.spec.resources import Resources
 from sweeps.worker.messages import TrialReport, TrialTask
 from sweeps.worker.slot import Slot

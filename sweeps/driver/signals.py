@@ -1,4 +1,4 @@
-"""One Ctrl-C (or SIGTERM) stops a sweep cleanly, a second one at once."""
+"""A request to stop a sweep: Ctrl-C, SIGTERM or a file ends it cleanly, a second signal at once."""
 
 import signal
 import sys

@@ -1,4 +1,4 @@
-"""A Ray cluster of SLURM jobs as the pool of slots: as many workers as the waiting trials can use."""
+"""A Ray cluster of SLURM jobs as the pool of slots; `hpc/cluster/autoscaler.py` decides how many workers there are."""
 
 import os
 import shutil

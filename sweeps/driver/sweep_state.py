@@ -18,8 +18,8 @@ from sweeps.driver.signals import StopSignals
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.producer import TrialProducer
 from sweeps.run.run_folder import RunFolder, log_line
-from sweeps.scheduling.order import Blocked, QueuedTrial, StageClaim, TrialQueue
 from sweeps.scheduling.pace import Pace
+from sweeps.scheduling.trial_queue import Blocked, QueuedTrial, StageClaim, TrialQueue
 from sweeps.search.records import Score, ScoreKey
 from sweeps.worker.messages import PointReport, StageReport, TrialReport, TrialTask
 

@@ -22,7 +22,7 @@ from hpc.ranks.ranks import START_LIMIT_S
 from sweeps.driver.signals import StopSignals
 from sweeps.driver.sweep_state import SweepState
 from sweeps.driver.tune_private import TUNE, give_up, release, tune_settings
-from sweeps.scheduling.order import Blocked
+from sweeps.scheduling.trial_queue import Blocked
 from sweeps.spec.resources import Resources
 from sweeps.worker.messages import RankStart, SlotOrder, StagesSeen, StageWait, TrialReport, TrialTask
 from sweeps.worker.slot import REPORT_EVERY_S

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from sweeps.scheduling.order import QueuedTrial, StageClaim, TrialQueue, follow_ups
+from sweeps.scheduling.trial_queue import QueuedTrial, StageClaim, TrialQueue, follow_ups
 
 
 @dataclass(frozen=True, kw_only=True)

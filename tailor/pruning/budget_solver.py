@@ -1,5 +1,6 @@
-"""Solves for a budget: how many filters of each layer are removed, and which ones stay.
+"""Solves for a budget in MACs: how many filters of each layer are removed, and which ones stay.
 
+Of other budgets: `knapsack_budget.py` keeps the most importance, and `latency_budget.py` is for milliseconds.
 A *ranking* has one score per filter of each group; the lowest-ranked are removed first. F: filters of a group.
 """
 

@@ -6,7 +6,7 @@ from tests.simulation.slurm.planted import PLANTED_ON_SLURM
 FILES, CACHE, TRIAL = "transtailor.files", "tailor.execution.cache", "sweeps.worker.trial"
 STATE, LEDGER, TUNE = "sweeps.driver.sweep_state", "sweeps.driver.ledger", "sweeps.driver.tune_site"
 SEARCH = "sweeps.search.run_search"
-QUEUE, DRIVER = "sweeps.scheduling.order", "sweeps.driver.driver"
+QUEUE, DRIVER = "sweeps.scheduling.trial_queue", "sweeps.driver.driver"
 WRITER, COMMITS = "results.store.writer", "sweeps.driver.commits"
 
 PLANTED = (

@@ -12,7 +12,7 @@ from sweeps.driver.display import SweepProgress, best_lines
 from sweeps.driver.progress_file import ProgressFile, read_progress
 from sweeps.planning.plan import Plan, PlannedTrial
 from sweeps.run.run_lock import RunLock
-from sweeps.scheduling.order import TrialQueue
+from sweeps.scheduling.trial_queue import TrialQueue
 from sweeps.spec.json_settings import JsonSettings
 from tests.sweeps.fake_plan import Recorder, make_run, plan_of, sweep_of_fakes, trial
 

@@ -7,7 +7,7 @@ from types import FrameType
 import numpy as np
 import pytest
 
-from sweeps.scheduling.order import Blocked, QueuedTrial, StageClaim, TrialQueue
+from sweeps.scheduling.trial_queue import Blocked, QueuedTrial, StageClaim, TrialQueue
 
 
 def waiting(trial_id: str, steps: str, *, work: float = 1.0) -> QueuedTrial:
